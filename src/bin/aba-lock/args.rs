@@ -1,0 +1,199 @@
+//! Every option and argument. Help, man pages and completions are made from this.
+
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0        acquired, done, yes
+  1        no: `status` says that it is free
+  2        wrong usage
+  75       not acquired: held by another (-E changes it)
+  76       the lock file was replaced while it was opened: open it again
+  124      timed out waiting (-E changes it)
+  125      aba-lock itself failed: cannot open, no space, locking not supported here
+  126      the command cannot be run
+  127      the command was not found
+  128+n    the command died of signal n
+  other    the command's own";
+
+const ENVIRONMENT: &str = "\
+Environment:
+  ABA_LOCK_DIR      where the lock files are [default: ~/.aba]
+  ABA_LOCK_TIMEOUT  wait so many seconds when no option says how long
+  ABA_LOCK_FDS      set for commands: the descriptors on which locks are handed down
+  ABA_LOCK_TOKEN    set for commands: the fencing token, a number that grows with each exclusive lock";
+
+/// Keeps two copies of the same shell operation from running at once, and says who is in the way
+#[derive(Debug, Parser)]
+#[command(name = "aba-lock", version, after_help = format!("{EXIT_STATUS}\n\n{ENVIRONMENT}"))]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(infer_subcommands = false, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Lock(Lock),
+    Unlock(Unlock),
+    Status(Status),
+    Path(Path),
+    Init(Init),
+}
+
+/// Take a lock, and hold it for a script (--fd) or while a command runs (-- CMD)
+///
+/// With --fd the lock is taken on a descriptor that the calling script has open on the lock file, and stays
+/// until the script and everything that inherited the descriptor have closed it, by ending or otherwise.
+///
+/// With -- CMD the process becomes CMD: pid, signals, terminal and exit status are CMD's own, and the lock
+/// lives as long as CMD or a child that inherited it. A CMD that closes the descriptors it was given would
+/// drop the lock: for ssh, sudo and doas, which are known to, --no-inherit is in force by itself.
+///
+/// Several names are taken in the order of their names, all or none. A lock that the calling script holds and
+/// handed down is granted at once: a nested call is no conflict.
+#[derive(Debug, Args)]
+#[command(override_usage = "aba-lock lock [OPTIONS] NAME... -- CMD [ARG]...\n       \
+                            aba-lock lock [OPTIONS] NAME --fd N")]
+#[command(group = ArgGroup::new("what").args(["names", "file"]).required(true))]
+#[command(group = ArgGroup::new("how").args(["fd", "command"]).required(true))]
+#[command(after_help = EXIT_STATUS)]
+pub(crate) struct Lock {
+    /// What to lock: letters, digits and . _ - : @ +
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+
+    /// Lock this file or directory instead of a name
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Lock the file that the calling script has open on this descriptor (one for each NAME, in their order)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    pub(crate) fd: Vec<i32>,
+
+    /// Fail at once if another has it [default]
+    #[arg(short = 'n', long, overrides_with_all = ["wait", "timeout"])]
+    pub(crate) nonblock: bool,
+
+    /// Wait until it is free
+    #[arg(short, long, overrides_with = "nonblock")]
+    pub(crate) wait: bool,
+
+    /// Wait so long at most; fractions are allowed, and 0 tries once
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds, overrides_with = "nonblock")]
+    pub(crate) timeout: Option<Duration>,
+
+    /// Share it with others who share it
+    #[arg(short, long, overrides_with = "exclusive")]
+    pub(crate) shared: bool,
+
+    /// Shut everyone else out [default]
+    #[arg(short = 'x', long)]
+    pub(crate) exclusive: bool,
+
+    /// Keep the lock from CMD and its children: it is released when CMD ends, whatever CMD left behind
+    #[arg(short = 'o', long, requires = "command", conflicts_with = "fd")]
+    pub(crate) no_inherit: bool,
+
+    /// Exit with this status when another has it or the wait timed out
+    #[arg(short = 'E', long, value_name = "N")]
+    pub(crate) conflict_exit_code: Option<u8>,
+
+    /// Say this of the holder, to those who wait
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) who: Option<String>,
+
+    /// Run this instead if another has it, such as 'tmux attach -t build'
+    #[arg(long, value_name = "CMD", requires = "command", conflicts_with = "fd")]
+    pub(crate) on_busy: Option<String>,
+
+    /// Write the holder's pid into this file, for tools that read such files
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub(crate) pid_file: Option<PathBuf>,
+
+    /// Say nothing about contention
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Say how long it took to get the lock
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+
+    /// The command to run under the lock
+    #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Release a lock that is held on a descriptor of the calling script
+///
+/// With --fd the lock is released at once for every copy of the descriptor, also for those that children
+/// inherited. Without it, nothing can be released: the lock belongs to other processes, and they are named.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["name", "fd"]).required(true).multiple(true))]
+pub(crate) struct Unlock {
+    /// The lock
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// The descriptor on which the calling script holds it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    pub(crate) fd: Option<i32>,
+}
+
+/// Say whether a lock is held, and by whom
+///
+/// Exits with 0 if it is held and with 1 if it is free. It takes no lock, so it never makes another's try
+/// fail. Other users' processes can be seen by root alone.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// The lock
+    #[arg(value_name = "NAME", required_unless_present = "file")]
+    pub(crate) name: Option<String>,
+
+    /// Look at this file instead of a name
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, conflicts_with = "name")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Ask only whether this descriptor of the calling script holds it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    pub(crate) fd: Option<i32>,
+
+    /// Print nothing: the exit status tells
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// Print the path of a lock file
+#[derive(Debug, Args)]
+pub(crate) struct Path {
+    /// The lock
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    /// Make the file, and its directory, if they are not there
+    #[arg(long)]
+    pub(crate) create: bool,
+}
+
+/// Print the shell library, for `eval "$(aba-lock init bash)"`
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let number = text.parse().ok().filter(|_| digits);
+    number.and_then(|number| Duration::try_from_secs_f64(number).ok()).ok_or("not a number of seconds".to_owned())
+}

@@ -1,0 +1,18 @@
+use crate::args::{Init, Shell};
+use crate::{exit, report};
+
+const BASH: &str = include_str!("../../../../shell/aba-lock.bash");
+
+pub(crate) fn run(args: &Init) -> i32 {
+    match args.shell {
+        Shell::Bash => {
+            report::print(BASH);
+            // The library that came from this helper uses this helper, also where PATH leads to another.
+            if let Ok(helper) = std::env::current_exe() {
+                let helper = helper.to_string_lossy();
+                report::print(&format!(": \"${{ABA_LOCK_BIN:={}}}\"\n", shell_words::quote(&helper)));
+            }
+        }
+    }
+    exit::DONE
+}

@@ -1,0 +1,172 @@
+use crate::args::Lock;
+use crate::report::{self, Progress};
+use crate::exit;
+use aba_lock::error::Error;
+use aba_lock::lock::{self, Acquired, Mode, Request, Wait};
+use aba_lock::store::{self, Store};
+use aba_lock::{atomic, sys};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// The lowest descriptor on which locks are handed down to commands.
+const LOWEST_FD: i32 = 200;
+
+/// Commands that close every descriptor they were given before they do their work: became we one of them, the
+/// lock would be dropped at once. (OpenSSH's client and sudo(8) call closefrom(2) at start-up.)
+const CLOSE_DESCRIPTORS: [&str; 3] = ["doas", "ssh", "sudo"];
+
+pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
+    let store = if args.file.is_some() { None } else { Some(Store::from_env()?) };
+    let targets = match (&args.file, &store) {
+        (Some(path), _) => vec![super::file(path)],
+        (None, store) => {
+            let named = |name| store.as_ref().map_or(Err(Error::NoStateRoot), |store| super::named(store, name));
+            args.names.iter().map(|name| named(name)).collect::<Result<_, _>>()?
+        }
+    };
+    if !args.fd.is_empty() && args.fd.len() != targets.len() {
+        report::misused(&format!("{} for {}", count(args.fd.len(), "descriptor"), count(targets.len(), "name")));
+        return Ok(exit::USAGE);
+    }
+    let request = Request {
+        mode: if args.shared { Mode::Shared } else { Mode::Exclusive },
+        wait: wait(args)?,
+        holder: if args.fd.is_empty() { std::process::id() } else { sys::parent_id() },
+        who: args.who.as_deref(),
+    };
+    let mut progress = Progress::new(args.quiet);
+    let done = if args.fd.is_empty() {
+        lock::acquire(targets, store.as_ref(), &request, &mut progress)
+    } else {
+        lock::acquire_descriptors(targets.into_iter().zip(args.fd.iter().copied()).collect(), &request, &mut progress)
+    };
+    match done {
+        Ok(acquired) => {
+            report::acquired(&acquired, &progress, args.quiet, args.verbose);
+            hold(args, &acquired, &request)
+        }
+        Err(error @ (Error::Busy { .. } | Error::TimedOut { .. })) => contended(args, &error),
+        Err(error) => Err(error),
+    }
+}
+
+/// Leaves the lock to the script, or runs the command under it.
+fn hold(args: &Lock, acquired: &Acquired, request: &Request) -> Result<i32, Error> {
+    if args.command.is_empty() {
+        if let Some(path) = &args.pid_file {
+            write_pid(path, request.holder).inspect_err(|_| release(&args.fd, acquired))?;
+        }
+        return Ok(exit::DONE);
+    }
+    let program = args.command[0].to_string_lossy();
+    let closes = Path::new(&*program).file_name().is_some_and(|name| CLOSE_DESCRIPTORS.iter().any(|known| name == *known));
+    if args.no_inherit || closes { run_under(args, acquired) } else { become_under(args, acquired, request) }
+}
+
+/// The script gets a failure, so it must not have the lock either.
+fn release(fds: &[i32], acquired: &Acquired) {
+    for guard in acquired.guards.iter().filter(|guard| guard.fresh) {
+        if let Some(fd) = guard.inherited.filter(|fd| fds.contains(fd)) {
+            let _ = lock::release(fd, None);
+        }
+    }
+}
+
+fn become_under(args: &Lock, acquired: &Acquired, request: &Request) -> Result<i32, Error> {
+    let mut fds = store::inherited_descriptors();
+    for guard in acquired.guards.iter().filter(|guard| guard.fresh) {
+        let fd = sys::hand_down(guard.file(), LOWEST_FD);
+        fds.push(fd.map_err(|source| Error::Lock { path: guard.target.path.clone(), source })?);
+    }
+    let command = command(args, &fds, acquired.token)?;
+    if let Some(path) = &args.pid_file {
+        write_pid(path, request.holder)?;
+    }
+    let error = command.exec();
+    if let Some(path) = &args.pid_file {
+        let _ = fs::remove_file(path);
+    }
+    Err(failed(args, error))
+}
+
+fn run_under(args: &Lock, acquired: &Acquired) -> Result<i32, Error> {
+    // What an ancestor handed down stays ours alone too.
+    let kept: Vec<i32> = acquired.guards.iter().filter_map(|guard| guard.inherited).collect();
+    kept.iter().for_each(|fd| sys::keep_back(*fd));
+    let fds: Vec<i32> = store::inherited_descriptors().into_iter().filter(|fd| !kept.contains(fd)).collect();
+    let mut unwritten = None;
+    let started = |pid| match &args.pid_file {
+        Some(path) => write_pid(path, pid).map_err(|error| {
+            unwritten = Some(error);
+            io::ErrorKind::Other.into()
+        }),
+        None => Ok(()),
+    };
+    let status = command(args, &fds, acquired.token)?.run(started);
+    if let Some(error) = unwritten {
+        return Err(error);
+    }
+    if let Some(path) = &args.pid_file {
+        let _ = fs::remove_file(path);
+    }
+    status.map_err(|error| failed(args, error))
+}
+
+fn command(args: &Lock, fds: &[i32], token: u64) -> Result<sys::Command, Error> {
+    let list: Vec<String> = fds.iter().map(i32::to_string).collect();
+    let variables = [(store::FDS, list.join(" ")), (store::TOKEN, token.to_string())];
+    sys::Command::new(&args.command, &variables).map_err(|error| failed(args, error))
+}
+
+fn failed(args: &Lock, source: io::Error) -> Error {
+    cannot_run(&args.command[0].to_string_lossy(), source)
+}
+
+fn cannot_run(command: &str, source: io::Error) -> Error {
+    let command = command.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound => Error::CommandNotFound { command },
+        _ => Error::CommandFailed { command, source },
+    }
+}
+
+/// Another has the lock: say who, and run the other command if there is one.
+fn contended(args: &Lock, error: &Error) -> Result<i32, Error> {
+    if !args.quiet {
+        report::contended(error, args.on_busy.as_deref());
+    }
+    if let Some(text) = &args.on_busy {
+        let words = shell_words::split(text).unwrap_or_default();
+        let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+        let failed = match sys::Command::new(&words, &[]) {
+            Ok(command) => command.exec(),
+            Err(error) => error,
+        };
+        return Err(cannot_run(text, failed));
+    }
+    Ok(args.conflict_exit_code.map_or_else(|| exit::of(error), i32::from))
+}
+
+fn wait(args: &Lock) -> Result<Wait, Error> {
+    if args.nonblock {
+        return Ok(Wait::No);
+    }
+    if let Some(limit) = args.timeout {
+        return Ok(Wait::For(limit));
+    }
+    if args.wait {
+        return Ok(Wait::Forever);
+    }
+    Ok(store::default_timeout()?.map_or(Wait::No, Wait::For))
+}
+
+fn write_pid(path: &Path, pid: u32) -> Result<(), Error> {
+    let written = atomic::replace(path, format!("{pid}\n").as_bytes());
+    written.map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}

@@ -1,0 +1,37 @@
+//! The commands: one file each, arguments in, library call, report out.
+
+mod init;
+mod lock;
+mod path;
+mod status;
+mod unlock;
+
+use crate::args::Command;
+use aba_lock::error::Error;
+use aba_lock::lock::Target;
+use aba_lock::name::LockName;
+use aba_lock::store::Store;
+use std::fs;
+use std::path::Path;
+
+/// Runs a command. Its exit status.
+pub(crate) fn run(command: Command) -> Result<i32, Error> {
+    match command {
+        Command::Lock(args) => lock::run(&args),
+        Command::Unlock(args) => unlock::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Path(args) => path::run(&args),
+        Command::Init(args) => Ok(init::run(&args)),
+    }
+}
+
+fn named(store: &Store, name: &str) -> Result<Target, Error> {
+    let name = LockName::parse(name)?;
+    Ok(Target { path: store.lock_path(&name), label: name.to_string(), ours: true })
+}
+
+fn file(path: &Path) -> Target {
+    let label = path.display().to_string();
+    // A link that the user names is meant; one that is put in its place afterwards is not.
+    Target { path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()), label, ours: false }
+}

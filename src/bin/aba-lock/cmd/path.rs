@@ -1,0 +1,15 @@
+use crate::args::Path;
+use crate::{exit, report};
+use aba_lock::error::Error;
+use aba_lock::lock;
+use aba_lock::store::Store;
+
+pub(crate) fn run(args: &Path) -> Result<i32, Error> {
+    let store = Store::from_env()?;
+    let target = super::named(&store, &args.name)?;
+    if args.create {
+        lock::open(&target, Some(&store))?;
+    }
+    report::print(&format!("{}\n", target.path.display()));
+    Ok(exit::DONE)
+}

@@ -1,0 +1,25 @@
+use crate::args::Status;
+use crate::{exit, report};
+use aba_lock::error::Error;
+use aba_lock::store::Store;
+use aba_lock::{holders, lock};
+
+pub(crate) fn run(args: &Status) -> Result<i32, Error> {
+    let target = match (&args.name, &args.file) {
+        (Some(name), _) => super::named(&Store::from_env()?, name)?,
+        (None, Some(path)) => super::file(path),
+        (None, None) => return Ok(exit::USAGE),
+    };
+    if let Some(fd) = args.fd {
+        let held = lock::held_through(fd, &target.path);
+        if !args.quiet {
+            report::descriptor_status(&target, fd, held);
+        }
+        return Ok(if held.is_some() { exit::DONE } else { exit::NO });
+    }
+    let state = holders::of(&target.path);
+    if !args.quiet {
+        report::status(&target, &state);
+    }
+    Ok(if state.holding.is_some() { exit::DONE } else { exit::NO })
+}

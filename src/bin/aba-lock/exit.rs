@@ -1,0 +1,44 @@
+//! The exit statuses, and which error has which.
+
+use aba_lock::error::Error;
+
+/// Acquired, done, yes.
+pub(crate) const DONE: i32 = 0;
+/// No: `status` says that it is free.
+pub(crate) const NO: i32 = 1;
+/// Wrong usage.
+pub(crate) const USAGE: i32 = 2;
+/// Held by another; `-E` changes it.
+pub(crate) const BUSY: i32 = 75;
+/// The lock file was replaced while it was opened: open it again.
+pub(crate) const REPLACED: i32 = 76;
+/// The wait timed out; `-E` changes it.
+pub(crate) const TIMED_OUT: i32 = 124;
+/// aba-lock itself failed.
+pub(crate) const FAILED: i32 = 125;
+/// The command cannot be run.
+pub(crate) const CANNOT_RUN: i32 = 126;
+/// The command was not found.
+pub(crate) const NOT_FOUND: i32 = 127;
+
+/// The status for `error`.
+pub(crate) fn of(error: &Error) -> i32 {
+    match error {
+        Error::Name { .. } | Error::Variable { .. } => USAGE,
+        Error::Busy { .. } | Error::Upgrade { .. } => BUSY,
+        Error::TimedOut { .. } => TIMED_OUT,
+        Error::Replaced { .. } => REPLACED,
+        Error::CommandNotFound { .. } => NOT_FOUND,
+        Error::CommandFailed { .. } => CANNOT_RUN,
+        Error::NoStateRoot
+        | Error::StateRoot { .. }
+        | Error::Open { .. }
+        | Error::NotRegular { .. }
+        | Error::BadDescriptor { .. }
+        | Error::KeepsChanging { .. }
+        | Error::Unsupported { .. }
+        | Error::Lock { .. }
+        | Error::ScriptEnded { .. }
+        | Error::Write { .. } => FAILED,
+    }
+}

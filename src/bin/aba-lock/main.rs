@@ -1,0 +1,32 @@
+//! The `aba-lock` command: parse, run, exit.
+
+// The runtime that `fn main` starts with costs a tenth of the helper's start-up (it reads /proc/self/maps and
+// sets up a signal stack), and it ignores SIGPIPE, which a command that we become would inherit.
+#![no_main]
+
+mod args;
+mod cmd;
+mod complete;
+mod exit;
+mod report;
+
+use clap::Parser;
+
+/// Where the C library starts us.
+#[expect(unsafe_code, reason = "the name that the C library calls")]
+// SAFETY: no other function of this name is linked in: there is no `fn main`.
+#[unsafe(no_mangle)]
+extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
+    aba_lock::sys::fill_standard_descriptors();
+    complete::answer_shell();
+    match args::Cli::try_parse() {
+        Ok(cli) => cmd::run(cli.command).unwrap_or_else(|error| {
+            report::failure(&error);
+            exit::of(&error)
+        }),
+        Err(error) => {
+            report::usage(&error);
+            error.exit_code()
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Every sentence that a user can read. The only file that prints: data to stdout, sentences to stderr.
+//!
+//! A sentence never claims more than is known: who took a lock, who inherited it, and what only a record says
+//! are told apart.
+
+use aba_lock::error::{self, Error};
+use aba_lock::holders::{self, Belief, Holder, Holding, State};
+use aba_lock::lock::{Acquired, Contention, Mode, Target};
+use aba_lock::sys;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+/// The most characters of a command line that a sentence shows.
+const MAX_COMMAND: usize = 120;
+
+/// Data, to stdout. A reader that has gone away is no fault.
+pub(crate) fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// In one call, so that the sentences of several processes do not mix.
+fn say(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+fn sentence(text: &str, hint: Option<&str>) {
+    let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+    say(&format!("aba-lock: {text}\n{hint}"));
+}
+
+/// What clap has to say: help, the version, or what is wrong with the arguments.
+pub(crate) fn usage(error: &clap::Error) {
+    let _ = error.print();
+}
+
+/// Arguments that do not go together.
+pub(crate) fn misused(what: &str) {
+    sentence(what, Some("see `aba-lock lock --help`"));
+}
+
+/// Why a command failed.
+pub(crate) fn failure(error: &Error) {
+    sentence(&error.to_string(), error.hint().as_deref());
+}
+
+/// The lock is held. Silence, unless there is something to say.
+pub(crate) fn acquired(acquired: &Acquired, progress: &Progress, quiet: bool, verbose: bool) {
+    if let (Some((path, reason)), false) = (&acquired.unrecorded, quiet) {
+        let reason = error::reason(reason);
+        sentence(&format!("could not write who holds the lock into {}: {reason}; it is held all the same", path.display()), None);
+    }
+    if verbose {
+        let labels: Vec<&str> = acquired.guards.iter().map(|guard| guard.target.label.as_str()).collect();
+        let took = progress.started.elapsed().as_secs_f64();
+        sentence(&format!("acquired {} after {took:.3} s", labels.join(", ")), None);
+    }
+}
+
+/// Another has it, and we do not wait, or not any longer.
+pub(crate) fn contended(error: &Error, instead: Option<&str>) {
+    let (Error::Busy { label, path } | Error::TimedOut { label, path, .. }) = error else { return failure(error) };
+    let state = holders::of(path);
+    let mut hint = match (error, path.file_name()) {
+        (Error::TimedOut { .. }, _) => format!("see it with `aba-lock status {}`", argument(label)),
+        _ => format!("wait for it with `--wait`, or see it with `aba-lock status {}`", argument(label)),
+    };
+    let mut text = match (&state.holding, error) {
+        (Some(holding), Error::TimedOut { .. }) => format!("{error}, held by {}", holder(holding)),
+        (Some(holding), _) => {
+            if let Some(remedy) = remedy(holding) {
+                hint = remedy;
+            }
+            refusal(label, holding)
+        }
+        (None, Error::TimedOut { .. }) => format!("{error}, which has just been released"),
+        (None, _) => format!("{label} was held by another, and has just been released"),
+    };
+    if let Some(instead) = instead {
+        let _ = write!(text, "; running `{}`", plain(instead));
+        return sentence(&text, None);
+    }
+    sentence(&text, Some(&hint));
+}
+
+/// `unlock NAME`: it is not ours to release.
+pub(crate) fn not_ours(target: &Target, holding: &Holding) {
+    let hint = match holding.holders.first() {
+        Some(first) => format!("it is released when they end: `kill {}` asks the first to", first.pid),
+        None => "it is released when its holder ends".to_owned(),
+    };
+    sentence(&format!("{} cannot be released from here: held by {}", target.label, holder(holding)), Some(&hint));
+}
+
+/// `status NAME`.
+pub(crate) fn status(target: &Target, state: &State) {
+    let mut text = match &state.holding {
+        None => format!("{}: free\n", target.label),
+        Some(holding) => held(&target.label, holding),
+    };
+    for holder in &state.removed {
+        let _ = writeln!(
+            text,
+            "  removed file: still locked by pid {}, {}, {}: it does not shut others out",
+            holder.pid,
+            holder.user,
+            command(&holder.command)
+        );
+    }
+    let _ = writeln!(text, "  file: {}", target.path.display());
+    print(&text);
+}
+
+fn held(label: &str, holding: &Holding) -> String {
+    let mut text = format!("{label}: held, {}", holding.mode);
+    if let Some((record, belief)) = &holding.record {
+        if let (Some(age), true) = (record.age(), *belief != Belief::Perhaps) {
+            let _ = write!(text, ", for {}", span(age));
+        }
+        text.push('\n');
+        if let Some(who) = &record.who {
+            let _ = writeln!(text, "  who: {}", plain(who));
+        }
+        let what = command(&record.command);
+        let _ = match belief {
+            Belief::Alive if holding.holders.is_empty() => {
+                writeln!(text, "  pid {}, {}, {what}", record.pid, record.user)
+            }
+            Belief::Alive => Ok(()),
+            Belief::Ended => writeln!(text, "  taken by pid {}, {}, {what}, which has ended", record.pid, record.user),
+            Belief::Perhaps => writeln!(text, "  last taken, as the record says, by pid {}, {what}, which has ended", record.pid),
+            Belief::OtherNamespace => writeln!(text, "  recorded: pid {} of another pid namespace, {}, {what}", record.pid, record.user),
+            Belief::OtherHost => writeln!(text, "  recorded: pid {} on host {}, {}, {what}", record.pid, plain(&record.host), record.user),
+        };
+    } else {
+        text.push('\n');
+    }
+    for holder in &holding.holders {
+        let inherited = if holder.inherited == Some(true) { " (inherited)" } else { "" };
+        let _ = writeln!(text, "  pid {}, {}, {}{inherited}", holder.pid, holder.user, command(&holder.command));
+    }
+    if holding.holders.is_empty() && holding.record.is_none() {
+        text.push_str("  by a process that cannot be seen from here\n");
+    }
+    text
+}
+
+/// `status --fd N NAME`.
+pub(crate) fn descriptor_status(target: &Target, fd: i32, held: Option<Mode>) {
+    print(&match held {
+        Some(mode) => format!("{}: held, {mode}, through descriptor {fd}\n", target.label),
+        None => format!("{}: not held through descriptor {fd}\n", target.label),
+    });
+}
+
+/// Tells of a wait: one line at its beginning, or on a terminal a line that is kept up to date.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    quiet: bool,
+    live: bool,
+    shown: bool,
+    started: Instant,
+}
+
+impl Progress {
+    pub(crate) fn new(quiet: bool) -> Self {
+        Self { quiet, live: !quiet && sys::is_terminal(2), shown: false, started: Instant::now() }
+    }
+
+    fn show(&mut self, target: &Target) {
+        let who = holders::of(&target.path).holding.map(|holding| holder(&holding));
+        let text = match who {
+            Some(who) => format!("waiting for {}, held by {who}", target.label),
+            None => format!("waiting for {}", target.label),
+        };
+        if self.live {
+            let text = format!("aba-lock: {text}; waited {}", span(self.started.elapsed()));
+            // A line that wraps could not be drawn over.
+            let text: String = text.chars().take(sys::terminal_width(2).saturating_sub(1)).collect();
+            say(&format!("\r{text}\x1b[K"));
+            self.shown = true;
+        } else {
+            sentence(&text, None);
+        }
+    }
+}
+
+impl Contention for Progress {
+    fn interval(&self) -> Option<Duration> {
+        self.live.then_some(Duration::from_secs(1))
+    }
+
+    fn begins(&mut self, target: &Target) {
+        if !self.quiet {
+            self.show(target);
+        }
+    }
+
+    fn tick(&mut self, target: &Target) {
+        if self.live {
+            self.show(target);
+        }
+    }
+
+    fn ends(&mut self) {
+        if self.shown {
+            say("\r\x1b[K");
+        }
+    }
+}
+
+fn refusal(label: &str, holding: &Holding) -> String {
+    match &holding.record {
+        Some((_, Belief::Alive)) if holding.mode == Mode::Exclusive => {
+            format!("{label} is already running: {}", holder(holding))
+        }
+        Some((record, Belief::Ended)) if !holding.holders.is_empty() => {
+            let verb = if holding.mode == Mode::Exclusive { "which inherited it" } else { "which shares it" };
+            format!(
+                "{label} was taken by pid {} ({}), which has ended; still held by {}, {verb}",
+                record.pid,
+                command(&record.command),
+                people(&holding.holders)
+            )
+        }
+        _ => format!("{label} is held by {}", holder(holding)),
+    }
+}
+
+/// How to mend it, where that is not by waiting.
+fn remedy(holding: &Holding) -> Option<String> {
+    match (&holding.record, holding.holders.first()) {
+        (Some((_, Belief::Ended)), Some(first)) if holding.mode == Mode::Exclusive => Some(format!(
+            "start it with `aba_lock_detach` so that it does not keep the lock, or end it: `kill {}`",
+            first.pid
+        )),
+        _ => None,
+    }
+}
+
+/// Who has it, to stand behind "held by".
+fn holder(holding: &Holding) -> String {
+    let Some((record, belief)) = &holding.record else {
+        return if holding.holders.is_empty() {
+            "a process that cannot be seen from here (another user's, or in another pid namespace)".to_owned()
+        } else {
+            people(&holding.holders)
+        };
+    };
+    let age = record.age().map(|age| format!(", for {}", span(age))).unwrap_or_default();
+    let who = record.who.as_ref().map(|who| format!(" ({})", plain(who))).unwrap_or_default();
+    let by = format!("({}), by {}{who}", command(&record.command), plain(&record.user));
+    let rest = holding.holders.len().saturating_sub(1);
+    let others = if holding.mode == Mode::Shared && rest > 0 { format!(", and {rest} more") } else { String::new() };
+    match belief {
+        Belief::Alive => format!("pid {} {by}{age}{others}", record.pid),
+        Belief::OtherHost => format!("pid {} on host {} {by}{age}", record.pid, plain(&record.host)),
+        Belief::OtherNamespace => format!("pid {} of another pid namespace {by}{age}", record.pid),
+        Belief::Ended if holding.holders.is_empty() => {
+            format!("a process that inherited it from pid {} {by}, which has ended", record.pid)
+        }
+        Belief::Perhaps if holding.holders.is_empty() => "a process that cannot be seen from here".to_owned(),
+        Belief::Ended | Belief::Perhaps => people(&holding.holders),
+    }
+}
+
+/// The first of several processes, and how many there are beside it.
+fn people(holders: &[Holder]) -> String {
+    let Some(first) = holders.first() else { return "nobody".to_owned() };
+    let more = match holders.len() {
+        1 => String::new(),
+        number => format!(" and {} more", number - 1),
+    };
+    format!("pid {} ({}), by {}{more}", first.pid, command(&first.command), plain(&first.user))
+}
+
+/// A command line as a sentence shows it: not longer than a line or two.
+fn command(text: &str) -> String {
+    let text = plain(text);
+    if text.chars().count() <= MAX_COMMAND {
+        return text;
+    }
+    text.chars().take(MAX_COMMAND).chain(['…']).collect()
+}
+
+/// Text that others chose, without what would steer the reader's terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+fn argument(label: &str) -> String {
+    if label.contains('/') { format!("--file {}", shell_words::quote(label)) } else { label.to_owned() }
+}
+
+/// A time span as people say it: `13s`, `2m13s`, `3h05m`, `2d04h`.
+fn span(span: Duration) -> String {
+    match span.as_secs() {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds @ 60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        seconds @ 3600..86400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+        seconds => format!("{}d{:02}h", seconds / 86400, seconds % 86400 / 3600),
+    }
+}

@@ -1,0 +1,219 @@
+//! One error type: one variant for each thing that a caller can act on.
+//!
+//! `Display` is the sentence without prefix and full stop; [`Error::hint`] is the remedy, where there is one.
+//! Neither advises to remove a lock file: that is how two holders come to be.
+
+use crate::lock::Mode;
+use crate::name;
+use std::fmt;
+use std::io;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why something could not be done.
+#[derive(Debug)]
+pub enum Error {
+    /// Not a name for a lock.
+    Name {
+        /// What was given.
+        name: String,
+    },
+    /// A variable of the environment has a value that cannot be used.
+    Variable {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// There is no directory to keep locks in: no `ABA_LOCK_DIR`, and no home directory known.
+    NoStateRoot,
+    /// The state root cannot be made or used.
+    StateRoot {
+        /// The directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The lock file cannot be opened or made.
+    Open {
+        /// The lock file.
+        path: PathBuf,
+        /// The user whose file it is, where that may be the cause.
+        owner: Option<String>,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// What stands at the path of the lock file is not a regular file.
+    NotRegular {
+        /// The path.
+        path: PathBuf,
+        /// What it is instead.
+        kind: &'static str,
+    },
+    /// The descriptor is not open.
+    BadDescriptor {
+        /// Its number.
+        fd: RawFd,
+    },
+    /// The descriptor is open on something else than the file that the name leads to: the file was replaced
+    /// since it was opened, or it never was that file.
+    Replaced {
+        /// Its number.
+        fd: RawFd,
+        /// The file that the name leads to.
+        path: PathBuf,
+    },
+    /// The lock file was replaced each time that it was opened.
+    KeepsChanging {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The file system does not lock.
+    Unsupported {
+        /// The lock file.
+        path: PathBuf,
+        /// The file system's name.
+        file_system: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The kernel would not lock, for another reason.
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Another has the lock, and we were not to wait.
+    Busy {
+        /// The name of the lock.
+        label: String,
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// Another still had the lock when the time was up.
+    TimedOut {
+        /// The name of the lock.
+        label: String,
+        /// The lock file.
+        path: PathBuf,
+        /// How long we waited.
+        after: Duration,
+    },
+    /// The script holds the lock shared and asks for it exclusive.
+    Upgrade {
+        /// The name of the lock.
+        label: String,
+        /// The mode that is held.
+        held: Mode,
+    },
+    /// The script for which we waited has ended.
+    ScriptEnded {
+        /// The name of the lock.
+        label: String,
+    },
+    /// A file of the user's could not be written.
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The command was not found.
+    CommandNotFound {
+        /// The command.
+        command: String,
+    },
+    /// The command cannot be run.
+    CommandFailed {
+        /// The command.
+        command: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// The system's reason without `(os error N)`, as a person would say it.
+#[must_use]
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name { name } => write!(f, "{name:?} is not a name for a lock: a name is {}", name::RULE),
+            Self::Variable { name, value, wanted } => write!(f, "{name} is {value:?}, which is not {wanted}"),
+            Self::NoStateRoot => write!(f, "there is no directory for locks: HOME is not set"),
+            Self::StateRoot { path, source } => {
+                write!(f, "could not make the directory for locks {}: {}", path.display(), reason(source))
+            }
+            Self::Open { path, owner, source } => {
+                write!(f, "could not open lock file {}: {}", path.display(), reason(source))?;
+                match owner {
+                    Some(owner) => write!(f, " (it belongs to {owner})"),
+                    None => Ok(()),
+                }
+            }
+            Self::NotRegular { path, kind } => {
+                write!(f, "refused to use lock file {}: it is a {kind}, not a regular file", path.display())
+            }
+            Self::BadDescriptor { fd } => write!(f, "file descriptor {fd} is not open"),
+            Self::Replaced { fd, path } => {
+                write!(f, "file descriptor {fd} is not, or no longer, open on lock file {}", path.display())
+            }
+            Self::KeepsChanging { path } => {
+                write!(f, "lock file {} was replaced each time that it was opened", path.display())
+            }
+            Self::Unsupported { path, file_system, source } => {
+                write!(f, "{file_system} does not lock files: {}: {}", path.display(), reason(source))
+            }
+            Self::Lock { path, source } => write!(f, "could not lock {}: {}", path.display(), reason(source)),
+            Self::Busy { label, .. } => write!(f, "{label} is held by another"),
+            Self::TimedOut { label, after, .. } => {
+                write!(f, "timed out after {} s waiting for {label}", after.as_secs_f64())
+            }
+            Self::Upgrade { label, held } => {
+                write!(f, "{label} is already held {held} by this script, and cannot be made exclusive in place")
+            }
+            Self::ScriptEnded { label } => write!(f, "the script that waited for {label} has ended"),
+            Self::Write { path, source } => write!(f, "could not write {}: {}", path.display(), reason(source)),
+            Self::CommandNotFound { command } => write!(f, "command not found: {command}"),
+            Self::CommandFailed { command, source } => write!(f, "could not run {command}: {}", reason(source)),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Error {
+    /// What the user can do about it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoStateRoot => "set ABA_LOCK_DIR to a directory of yours".to_owned(),
+            Self::StateRoot { .. } | Self::Unsupported { .. } => {
+                "set ABA_LOCK_DIR to a directory of yours on a local disk".to_owned()
+            }
+            Self::Open { source, owner, .. } if source.kind() == io::ErrorKind::PermissionDenied => match owner {
+                Some(owner) => format!(
+                    "each user has locks of their own in ~/.aba; to share this one, {owner} makes it readable for you"
+                ),
+                None => "set ABA_LOCK_DIR to a directory that you may write to".to_owned(),
+            },
+            Self::NotRegular { .. } => "somebody put it there: see whose it is with `ls -l`".to_owned(),
+            Self::BadDescriptor { fd } => format!("open it first: `exec {fd}<>\"$(aba-lock path --create NAME)\"`"),
+            Self::Replaced { fd, path } => format!("open it again: `exec {fd}<>{}`", path.display()),
+            Self::KeepsChanging { .. } => "find what removes it, and stop that: a lock file is meant to stay".to_owned(),
+            Self::Upgrade { .. } => "release it first, or take it exclusive from the start".to_owned(),
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,153 @@
+//! Who holds a lock: the kernel's word, and beside it the holder record as far as the kernel bears it out.
+//!
+//! Looking takes no lock, so it never makes another's try fail.
+
+use crate::lock::Mode;
+use crate::process::{self, KernelLock, Opener, Wanted};
+use crate::record::{self, Content, Record};
+use crate::sys;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// What is known of a lock file.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Who has the lock; `None` when it is free.
+    pub holding: Option<Holding>,
+    /// Who has a lock on a file that was removed from the path: it shuts nobody out any more.
+    pub removed: Vec<Holder>,
+}
+
+/// A lock that is held.
+#[derive(Debug)]
+pub struct Holding {
+    /// How.
+    pub mode: Mode,
+    /// Every process that has it, the one that took it first.
+    pub holders: Vec<Holder>,
+    /// The record, and how far it is to be believed.
+    pub record: Option<(Record, Belief)>,
+}
+
+/// A process that has a lock.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    /// Its number.
+    pub pid: u32,
+    /// Its command line, quoted as a shell reads it.
+    pub command: String,
+    /// Its user.
+    pub user: String,
+    /// Whether the record names another as the one that took it. `None`: no record that tells.
+    pub inherited: Option<bool>,
+}
+
+/// How far a holder record is to be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Belief {
+    /// It is of this lock, and its process runs.
+    Alive,
+    /// It is of this lock, and its process has ended.
+    Ended,
+    /// Its process has ended, and the kernel does not say whether it took this lock or an earlier one.
+    Perhaps,
+    /// It is of another pid namespace of this machine: its pid means nothing here.
+    OtherNamespace,
+    /// It is of another machine.
+    OtherHost,
+}
+
+/// What is known of the lock file at `path`.
+#[must_use]
+pub fn of(path: &Path) -> State {
+    of_all(std::slice::from_ref(&path.to_owned())).pop().unwrap_or_default()
+}
+
+/// The same for many, with one look through the processes.
+#[must_use]
+pub fn of_all(paths: &[PathBuf]) -> Vec<State> {
+    let wanted: Vec<Wanted> = paths.iter().map(|path| wanted(path)).collect();
+    let look = process::look(&wanted);
+    wanted
+        .iter()
+        .enumerate()
+        .map(|(index, file)| {
+            let found: Vec<&Opener> = look.openers.iter().filter(|opener| opener.index == index).collect();
+            state(file, &found)
+        })
+        .collect()
+}
+
+/// Links in the way to the file are resolved, because the kernel names a removed file by its real path; a link
+/// at the very end is not ours to follow.
+fn wanted(path: &Path) -> Wanted {
+    let real = match (path.parent().and_then(|parent| fs::canonicalize(parent).ok()), path.file_name()) {
+        (Some(parent), Some(name)) => parent.join(name),
+        _ => path.to_owned(),
+    };
+    let data = fs::symlink_metadata(&real);
+    let (dev, ino) = data.map_or((0, 0), |data| (data.dev(), data.ino()));
+    Wanted { dev, ino, path: real }
+}
+
+fn state(file: &Wanted, found: &[&Opener]) -> State {
+    let removed = found.iter().filter(|opener| opener.removed).map(|opener| holder(opener, None)).collect();
+    let live: Vec<&Opener> = found.iter().filter(|opener| !opener.removed).copied().collect();
+    let lock = live.first().map(|opener| opener.lock).or_else(|| {
+        // Nobody that we may look into: the kernel's list still knows that there is somebody.
+        if file.ino == 0 { None } else { process::listed_lock(file.dev, file.ino) }
+    });
+    State { holding: lock.map(|lock| holding(file, lock, &live)), removed }
+}
+
+fn holding(file: &Wanted, lock: KernelLock, live: &[&Opener]) -> Holding {
+    let record = match record::read_path(&file.path) {
+        Content::Record(record) => belief(&record, live, lock).map(|belief| (*record, belief)),
+        _ => None,
+    };
+    let taker = match &record {
+        Some((record, Belief::Alive | Belief::Ended)) => Some(record.pid),
+        _ => None,
+    };
+    let mut holders: Vec<Holder> = live.iter().map(|opener| holder(opener, taker)).collect();
+    holders.sort_by_key(|holder| holder.inherited == Some(true));
+    Holding { mode: if lock.exclusive { Mode::Exclusive } else { Mode::Shared }, holders, record }
+}
+
+fn holder(opener: &Opener, taker: Option<u32>) -> Holder {
+    Holder {
+        pid: opener.pid,
+        command: process::command_line(opener.pid),
+        user: process::user_name(opener.uid),
+        // A shared lock has several takers, of which the record names the last: it says nothing of the others.
+        inherited: taker.filter(|_| opener.lock.exclusive).map(|pid| pid != opener.pid),
+    }
+}
+
+fn belief(record: &Record, live: &[&Opener], lock: KernelLock) -> Option<Belief> {
+    if record.boot != process::boot_id() {
+        // The same name and another boot: this machine was started again since, and no lock outlives that.
+        return (record.host != sys::host_name()).then_some(Belief::OtherHost);
+    }
+    if record.ns != process::pid_namespace() {
+        return Some(Belief::OtherNamespace);
+    }
+    let lockers: Vec<u32> = if live.is_empty() {
+        vec![lock.locker]
+    } else {
+        live.iter().map(|opener| opener.lock.locker).collect()
+    };
+    let named = lockers.contains(&record.locker);
+    // In a pid namespace of its own the kernel gives no number for a locker that has ended.
+    let untold = lockers.contains(&0);
+    let alive = process::is_alive(record.pid, record.start);
+    match (named, untold, alive) {
+        (true, _, true) => Some(Belief::Alive),
+        (true, _, false) => Some(Belief::Ended),
+        (false, true, true) if live.iter().any(|opener| opener.pid == record.pid) => Some(Belief::Alive),
+        (false, true, false) => Some(Belief::Perhaps),
+        // The record of an earlier holder: this one left none, as flock(1) does.
+        _ => None,
+    }
+}

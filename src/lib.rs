@@ -1,0 +1,29 @@
+//! Locks for shell operations, by name.
+//!
+//! A **lock** here is an flock(2) lock on the file that a name leads to (`aba-NAME.lock` in the state root).
+//! It belongs to an *open file description*, so it lives as long as any process has that description open:
+//! the script that opened it on FD 200, the command that the helper became, and whatever they started
+//! without closing it. It cannot outlive them, whatever kills them. The holder record inside the file is a
+//! courtesy to people; nothing here decides by it.
+//!
+//! | module | knows |
+//! |---|---|
+//! | [`name`] | which names are allowed |
+//! | [`store`] | the state root, and the environment |
+//! | [`lock`] | open, lock, check that it is still the file, write the record |
+//! | [`record`] | the holder record and its text form |
+//! | [`holders`] | who has it: the kernel's word beside the record |
+//! | [`process`] | what `/proc` tells of a process |
+//! | [`atomic`] | replace a file as a whole |
+//! | [`error`] | everything that a caller can act on |
+//! | [`sys`] | the only system calls |
+
+pub mod atomic;
+pub mod error;
+pub mod holders;
+pub mod lock;
+pub mod name;
+pub mod process;
+pub mod record;
+pub mod store;
+pub mod sys;

@@ -1,0 +1,460 @@
+//! Acquire: open, lock, check that it is still the file, write the record.
+//!
+//! What is promised: when [`acquire`] returns guards, this process (or the script whose descriptor it was
+//! given) holds each lock on the very file that its name leads to. What is not: that nobody removes the file
+//! afterwards. Who removes it under a living holder splits the world, and no lock on a file can prevent that.
+//!
+//! # Who may be killed where, and what the next one finds
+//!
+//! | killed | left behind | the next one |
+//! |---|---|---|
+//! | after open | a file without a lock | takes it |
+//! | after the lock, before the record | the record of an earlier holder, and the lock while a descriptor is open | is told who holds it by the kernel; the record is not believed, as the kernel names another locker |
+//! | while the record is written | an incomplete record | the same |
+//! | a script whose helper waits | the helper gets a signal, and ends | is not shut out by a waiter without a script |
+//! | the helper after the lock, before it could say so | the script's descriptor holds the lock | the shell library closes the descriptor on every status but 0 |
+//!
+//! Several locks are taken in the order of their names, whoever asks in which order, so that two who want the
+//! same ones never wait for each other; all or none.
+
+use crate::error::Error;
+use crate::record::{self, Content, Record};
+use crate::store::{self, Store};
+use crate::{process, sys};
+use std::fmt;
+use std::fs::{self, File, FileType, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How often a lock file may be replaced between opening and locking before we give up. It takes somebody who
+/// removes it in a loop.
+const MAX_OPENS: u32 = 1000;
+
+/// Whom a lock shuts out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Everyone else.
+    Exclusive,
+    /// Those who want it exclusive.
+    Shared,
+}
+
+impl Mode {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exclusive => "exclusive",
+            Self::Shared => "shared",
+        }
+    }
+
+    /// The mode with that word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Exclusive, Self::Shared].into_iter().find(|mode| mode.as_str() == word)
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What to do when another has the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Fail at once.
+    No,
+    /// Block until it is free.
+    Forever,
+    /// Block until it is free, at most so long.
+    For(Duration),
+}
+
+/// A lock to take: what to call it, and where its file is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    /// What messages call it.
+    pub label: String,
+    /// The lock file.
+    pub path: PathBuf,
+    /// Ours (in the state root: private, and never through a link) or the user's (`--file`).
+    pub ours: bool,
+}
+
+/// How locks are to be taken.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Exclusive or shared.
+    pub mode: Mode,
+    /// What to do when another has it.
+    pub wait: Wait,
+    /// The process that will have it, for the record.
+    pub holder: u32,
+    /// What the user says of it, for the record.
+    pub who: Option<&'a str>,
+}
+
+/// Is told of contention, so that the user can be.
+pub trait Contention {
+    /// How often to call [`Contention::tick`], if at all.
+    fn interval(&self) -> Option<Duration>;
+    /// Another has this lock; we are about to wait.
+    fn begins(&mut self, target: &Target);
+    /// We still wait.
+    fn tick(&mut self, target: &Target);
+    /// We do not wait any more.
+    fn ends(&mut self);
+}
+
+/// A lock that is held. Dropping it closes our descriptor, which releases the lock unless another has a copy.
+#[derive(Debug)]
+#[must_use = "the lock is released when the guard is dropped"]
+pub struct Guard {
+    file: File,
+    /// The lock.
+    pub target: Target,
+    /// The descriptor of the script's, when it came through one.
+    pub inherited: Option<RawFd>,
+    /// Whether we took it now; else the script had it already.
+    pub fresh: bool,
+}
+
+impl Guard {
+    /// The open lock file.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+/// The locks that were asked for.
+#[derive(Debug)]
+#[must_use = "the locks are released when it is dropped"]
+pub struct Acquired {
+    /// One guard a lock, in the order of their names.
+    pub guards: Vec<Guard>,
+    /// The fencing token: greater than that of every earlier exclusive acquisition of each of the locks.
+    pub token: u64,
+    /// Why a record could not be written. The lock is held all the same.
+    pub unrecorded: Option<(PathBuf, io::Error)>,
+}
+
+/// Takes the locks, all or none, on descriptors of our own.
+pub fn acquire(
+    targets: Vec<Target>,
+    store: Option<&Store>,
+    request: &Request,
+    contention: &mut dyn Contention,
+) -> Result<Acquired, Error> {
+    let mut targets = targets;
+    targets.sort();
+    targets.dedup();
+    let mut attempt = Attempt::new(request, contention, Script::None);
+    let mut guards = Vec::with_capacity(targets.len());
+    for target in targets {
+        guards.push(attempt.by_name(target, store)?);
+    }
+    Ok(finish(guards, request))
+}
+
+/// Takes the locks, all or none, on descriptors that a script has open. They stay when this process ends.
+pub fn acquire_descriptors(
+    targets: Vec<(Target, RawFd)>,
+    request: &Request,
+    contention: &mut dyn Contention,
+) -> Result<Acquired, Error> {
+    let mut targets = targets;
+    targets.sort();
+    let mut attempt = Attempt::new(request, contention, Script::Parent(sys::parent_id()));
+    let mut guards: Vec<Guard> = Vec::with_capacity(targets.len());
+    for (target, fd) in targets {
+        match attempt.by_descriptor(target, fd) {
+            Ok(guard) => guards.push(guard),
+            Err(error) => {
+                // The script keeps its descriptors, so closing ours would release nothing.
+                for guard in guards.iter().filter(|guard| guard.fresh) {
+                    let _ = sys::unlock(&guard.file);
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(finish(guards, request))
+}
+
+/// Releases the lock on the script's descriptor `fd`, for every copy of it at once.
+///
+/// [`Error::Replaced`] when `path` is given and `fd` is open on some other file than the one that is or was there.
+pub fn release(fd: RawFd, path: Option<&Path>) -> Result<(), Error> {
+    let file = sys::second_descriptor(fd).ok_or(Error::BadDescriptor { fd })?;
+    if let Some(path) = path {
+        // A file that was removed has no name any more, and is to be released like the others.
+        let removed = file.metadata().is_ok_and(|data| data.nlink() == 0);
+        if !removed && !leads_to(path, &file) {
+            return Err(Error::Replaced { fd, path: path.to_owned() });
+        }
+    }
+    sys::unlock(&file).map_err(|source| Error::Lock { path: path.unwrap_or(Path::new("")).to_owned(), source })
+}
+
+/// How the lock at `path` is held through descriptor `fd` of this process; `None` when it is not, or when that
+/// is not the file that `path` leads to.
+#[must_use]
+pub fn held_through(fd: RawFd, path: &Path) -> Option<Mode> {
+    let file = sys::second_descriptor(fd)?;
+    if leads_to(path, &file) { held_mode(&file) } else { None }
+}
+
+/// Opens the lock file, and makes it and its directory where they are not there yet.
+pub fn open(target: &Target, store: Option<&Store>) -> Result<File, Error> {
+    let path = &target.path;
+    let mut options = OpenOptions::new();
+    // O_NOFOLLOW: a link here was planted. O_NONBLOCK: opening a FIFO would hang. O_NOCTTY: so could a terminal.
+    options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+    let mut opened = options.open(path);
+    if is(&opened, libc::ENOENT) {
+        // Only now with O_CREAT: in a sticky directory `fs.protected_regular` refuses it for an existing file of
+        // somebody else's, even to root.
+        options.mode(if target.ours { 0o600 } else { 0o666 });
+        if let (true, Some(store)) = (target.ours, store) {
+            store.make()?;
+        }
+        opened = options.create(true).open(path);
+    }
+    if [libc::EACCES, libc::EROFS, libc::EISDIR, libc::EPERM, libc::ETXTBSY].iter().any(|errno| is(&opened, *errno)) {
+        // A descriptor that can only be read is enough to lock.
+        opened = match options.write(false).create(false).open(path) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => opened,
+            again => again,
+        };
+    }
+    let file = opened.map_err(|source| cannot_open(path, source))?;
+    let kind = file.metadata().map_err(|source| cannot_open(path, source))?.file_type();
+    if kind.is_file() || (kind.is_dir() && !target.ours) {
+        Ok(file)
+    } else {
+        Err(Error::NotRegular { path: path.clone(), kind: word_for(kind) })
+    }
+}
+
+fn is(opened: &io::Result<File>, errno: i32) -> bool {
+    matches!(opened, Err(error) if error.raw_os_error() == Some(errno))
+}
+
+fn cannot_open(path: &Path, source: io::Error) -> Error {
+    let there = fs::symlink_metadata(path).ok();
+    match &there {
+        Some(data) if !data.is_file() && !data.is_dir() => {
+            Error::NotRegular { path: path.to_owned(), kind: word_for(data.file_type()) }
+        }
+        _ => {
+            let foreign = there.filter(|data| data.uid() != sys::user_id());
+            Error::Open { path: path.to_owned(), owner: foreign.map(|data| process::user_name(data.uid())), source }
+        }
+    }
+}
+
+fn word_for(kind: FileType) -> &'static str {
+    match kind {
+        kind if kind.is_symlink() => "symbolic link",
+        kind if kind.is_dir() => "directory",
+        kind if kind.is_fifo() => "FIFO",
+        kind if kind.is_socket() => "socket",
+        _ => "device",
+    }
+}
+
+/// Whether `path` leads to the file that is open as `file`, and not through a link.
+fn leads_to(path: &Path, file: &File) -> bool {
+    match (fs::symlink_metadata(path), file.metadata()) {
+        (Ok(there), Ok(open)) => (there.dev(), there.ino()) == (open.dev(), open.ino()),
+        _ => false,
+    }
+}
+
+/// The mode in which this very open file description holds its lock already.
+#[cfg(target_os = "linux")]
+fn held_mode(file: &File) -> Option<Mode> {
+    let lock = process::lock_of_descriptor(file.as_raw_fd())?;
+    Some(if lock.exclusive { Mode::Exclusive } else { Mode::Shared })
+}
+
+/// Elsewhere the kernel does not say; the script that handed the descriptor down does.
+#[cfg(not(target_os = "linux"))]
+fn held_mode(_: &File) -> Option<Mode> {
+    None
+}
+
+/// For whom we wait: if it is a script that gave us its descriptor, then not longer than that lives.
+#[derive(Clone, Copy)]
+enum Script {
+    None,
+    Parent(u32),
+}
+
+/// One call to acquire: what is shared between its locks.
+struct Attempt<'a> {
+    request: &'a Request<'a>,
+    contention: &'a mut dyn Contention,
+    script: Script,
+    started: Instant,
+}
+
+impl<'a> Attempt<'a> {
+    fn new(request: &'a Request, contention: &'a mut dyn Contention, script: Script) -> Self {
+        Self { request, contention, script, started: Instant::now() }
+    }
+
+    fn by_name(&mut self, target: Target, store: Option<&Store>) -> Result<Guard, Error> {
+        if let Some(guard) = self.handed_down(&target)? {
+            return Ok(guard);
+        }
+        for _ in 0..MAX_OPENS {
+            let file = open(&target, store)?;
+            self.lock(&file, &target)?;
+            // Acquired is not yet valid: it may have been removed since we opened it, and another may hold the
+            // file that stands there now.
+            if leads_to(&target.path, &file) {
+                return Ok(Guard { file, target, inherited: None, fresh: true });
+            }
+        }
+        Err(Error::KeepsChanging { path: target.path })
+    }
+
+    /// A lock that an ancestor holds and handed down to us is no conflict: it is the same lock.
+    fn handed_down(&self, target: &Target) -> Result<Option<Guard>, Error> {
+        for fd in store::inherited_descriptors() {
+            let Some(file) = sys::second_descriptor(fd) else { continue };
+            if leads_to(&target.path, &file)
+                && let Some(held) = held_mode(&file)
+            {
+                self.allows(held, target)?;
+                return Ok(Some(Guard { file, target: target.clone(), inherited: Some(fd), fresh: false }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn by_descriptor(&mut self, target: Target, fd: RawFd) -> Result<Guard, Error> {
+        let file = sys::second_descriptor(fd).ok_or(Error::BadDescriptor { fd })?;
+        if !leads_to(&target.path, &file) {
+            let kind = fs::symlink_metadata(&target.path).map(|data| data.file_type());
+            return Err(match kind {
+                Ok(kind) if target.ours && !kind.is_file() => {
+                    Error::NotRegular { path: target.path, kind: word_for(kind) }
+                }
+                _ => Error::Replaced { fd, path: target.path },
+            });
+        }
+        // To lock again what this description holds would be harmless, were it not for the mode: asking for
+        // shared would weaken the script's exclusive lock, and exclusive would let go before it waits.
+        if let Some(held) = held_mode(&file) {
+            self.allows(held, &target)?;
+            return Ok(Guard { file, target, inherited: Some(fd), fresh: false });
+        }
+        self.lock(&file, &target)?;
+        if leads_to(&target.path, &file) {
+            Ok(Guard { file, target, inherited: Some(fd), fresh: true })
+        } else {
+            let _ = sys::unlock(&file);
+            Err(Error::Replaced { fd, path: target.path })
+        }
+    }
+
+    fn allows(&self, held: Mode, target: &Target) -> Result<(), Error> {
+        if held == Mode::Shared && self.request.mode == Mode::Exclusive {
+            return Err(Error::Upgrade { label: target.label.clone(), held });
+        }
+        Ok(())
+    }
+
+    /// Try, tell, then block.
+    fn lock(&mut self, file: &File, target: &Target) -> Result<(), Error> {
+        let mode = self.request.mode;
+        if sys::try_lock(file, mode).map_err(|source| cannot_lock(&target.path, source))? {
+            return Ok(());
+        }
+        let limit = match self.request.wait {
+            Wait::No => return Err(Error::Busy { label: target.label.clone(), path: target.path.clone() }),
+            Wait::Forever => None,
+            Wait::For(limit) => Some(limit),
+        };
+        if limit != Some(Duration::ZERO) {
+            self.contention.begins(target);
+        }
+        let locked = self.block(file, target, limit);
+        self.contention.ends();
+        locked
+    }
+
+    /// Blocks in flock(2), in the kernel's order, under a timer that repeats. No polling.
+    fn block(&mut self, file: &File, target: &Target, limit: Option<Duration>) -> Result<(), Error> {
+        let alarm = sys::Alarm::new();
+        if let Script::Parent(_) = self.script {
+            alarm.when_parent_ends();
+        }
+        loop {
+            if let Script::Parent(pid) = self.script
+                && sys::parent_id() != pid
+            {
+                return Err(Error::ScriptEnded { label: target.label.clone() });
+            }
+            let left = limit.map(|limit| limit.saturating_sub(self.started.elapsed()));
+            if left == Some(Duration::ZERO) {
+                let (label, path) = (target.label.clone(), target.path.clone());
+                return Err(Error::TimedOut { label, path, after: limit.unwrap_or_default() });
+            }
+            if let Some(next) = [left, self.contention.interval()].into_iter().flatten().min() {
+                alarm.after(next);
+            }
+            match sys::wait_lock(file, self.request.mode) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.contention.tick(target),
+                Err(source) => return Err(cannot_lock(&target.path, source)),
+            }
+        }
+    }
+}
+
+fn cannot_lock(path: &Path, source: io::Error) -> Error {
+    let path = path.to_owned();
+    match source.raw_os_error() {
+        Some(libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP) => {
+            Error::Unsupported { file_system: sys::file_system(&path), path, source }
+        }
+        _ => Error::Lock { path, source },
+    }
+}
+
+/// Writes the records. What an ancestor holds keeps its own.
+fn finish(guards: Vec<Guard>, request: &Request) -> Acquired {
+    let contents: Vec<Content> = guards.iter().map(|guard| record::read(&guard.file)).collect();
+    let last = contents.iter().map(Content::token).max().unwrap_or(0);
+    let mut acquired = Acquired { token: last, unrecorded: None, guards };
+    if !acquired.guards.iter().any(|guard| guard.fresh) {
+        return acquired;
+    }
+    if request.mode == Mode::Exclusive || last == 0 {
+        acquired.token = record::next_token(last);
+    }
+    let record = Record::new(request.holder, request.mode, request.who, acquired.token);
+    for (guard, old) in acquired.guards.iter().zip(&contents).filter(|(guard, _)| guard.fresh) {
+        // A directory has no room for a record, and a file of another user's may be closed to us: that is how
+        // they are, and no fault.
+        let silent = |error: &io::Error| {
+            [libc::EACCES, libc::EPERM, libc::EROFS, libc::EISDIR, libc::EBADF, libc::EINVAL, libc::ETXTBSY]
+                .contains(&error.raw_os_error().unwrap_or(0))
+        };
+        match record::write(&guard.file, &guard.target.path, old, &record) {
+            Err(error) if !silent(&error) => acquired.unrecorded = Some((guard.target.path.clone(), error)),
+            _ => {}
+        }
+    }
+    acquired
+}

@@ -1,0 +1,57 @@
+//! The names of locks, and the rule for them.
+//!
+//! A name becomes part of a file name and of messages, so the rule keeps out everything that a path, a
+//! terminal or a shell would take for something else.
+
+use crate::error::Error;
+use std::fmt;
+
+/// The most bytes that a name may have.
+pub const MAX_LEN: usize = 128;
+
+/// The rule, as the sentence of a refusal says it.
+pub const RULE: &str = "1 to 128 of the letters A-Z and a-z, digits and . _ - : @ +, not starting with . or -";
+
+/// The name of a lock; it keeps the rule.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LockName(String);
+
+impl LockName {
+    /// Takes `text` as a name. [`Error::Name`] when it breaks the [`RULE`].
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:@+".contains(&byte);
+        let well_begun = !text.starts_with(['.', '-']);
+        if (1..=MAX_LEN).contains(&text.len()) && well_begun && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Error::Name { name: text.to_owned() })
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for LockName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_keeps_the_rule() {
+        for good in ["a", "mirror-save", "A.b_c-d:e@f+g", "0", &"x".repeat(128)] {
+            assert_eq!(LockName::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", ".", "..", ".a", "-a", "a/b", "../a", "a b", "a\n", "ä", "a\0", "a*", "~", &"x".repeat(129)] {
+            assert!(LockName::parse(bad).is_err(), "{bad:?} was taken for a name");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What `/proc` tells of a process. Elsewhere than on Linux there is none, and each answer is "not known".
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// One lock of a file, in the words of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelLock {
+    /// The process that called flock(2); it may have ended. 0 when it cannot be seen from this pid namespace.
+    pub locker: u32,
+    /// Whether it shuts everyone else out.
+    pub exclusive: bool,
+}
+
+/// A file to look for: device and inode, and the path for the case that it was removed.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The device.
+    pub dev: u64,
+    /// The inode. 0 when there is no file at the path.
+    pub ino: u64,
+    /// The path.
+    pub path: PathBuf,
+}
+
+/// A process that has one of the wanted files open, with a lock on it.
+#[derive(Debug, Clone)]
+pub struct Opener {
+    /// Which of the wanted files.
+    pub index: usize,
+    /// The process.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+    /// The lock.
+    pub lock: KernelLock,
+    /// Whether it is a file that was removed from the path since.
+    pub removed: bool,
+}
+
+/// What a look through all processes found.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// The processes that hold locks.
+    pub openers: Vec<Opener>,
+    /// Whether there are processes whose descriptors we may not see.
+    pub hidden: bool,
+}
+
+/// When a process started, in clock ticks since boot (proc_pid_stat(5), field 22). `None`: it is not there.
+#[must_use]
+pub fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command's name stands in parentheses and may hold anything, `) ` too: the last one ends it.
+    stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Whether the process that started at `start` still runs under `pid`.
+#[must_use]
+pub fn is_alive(pid: u32, start: u64) -> bool {
+    start_time(pid) == Some(start)
+}
+
+/// The command line of a process, quoted as a shell reads it; its name in brackets for one that has none.
+/// Empty when it is not there.
+#[must_use]
+pub fn command_line(pid: u32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    if bytes.is_empty() {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        return if name.is_empty() { name } else { format!("[{}]", name.trim_end()) };
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    shell_words::join(text.strip_suffix('\0').unwrap_or(&text).split('\0'))
+}
+
+/// Which boot of which machine this is.
+#[must_use]
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_end().to_owned()
+}
+
+/// The pid namespace of this process. 0 when not known.
+#[must_use]
+pub fn pid_namespace() -> u64 {
+    fs::metadata("/proc/self/ns/pid").map_or(0, |data| data.ino())
+}
+
+/// The name of a user, else the number. From the passwd file: a static binary has no name service.
+#[must_use]
+pub fn user_name(uid: u32) -> String {
+    passwd_field(uid, 0).unwrap_or_else(|| uid.to_string())
+}
+
+/// The home directory of a user, from the passwd file.
+#[must_use]
+pub fn home_of(uid: u32) -> Option<PathBuf> {
+    passwd_field(uid, 5).map(PathBuf::from).filter(|home| home.is_absolute())
+}
+
+fn passwd_field(uid: u32, field: usize) -> Option<String> {
+    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    let uid = uid.to_string();
+    let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid))?;
+    line.split(':').nth(field).filter(|value| !value.is_empty()).map(str::to_owned)
+}
+
+/// The lock that this process has through its descriptor `fd`.
+#[must_use]
+pub fn lock_of_descriptor(fd: i32) -> Option<KernelLock> {
+    lock_in_fdinfo(&format!("/proc/self/fdinfo/{fd}"))
+}
+
+/// Looks through the descriptors of all processes for locks on the wanted files.
+///
+/// This is the truth also where the process that took the lock has ended: a lock belongs to the open file
+/// description, and `/proc/locks` would name the one that is gone.
+#[must_use]
+pub fn look(wanted: &[Wanted]) -> Look {
+    let mut look = Look::default();
+    let Ok(processes) = fs::read_dir("/proc") else { return look };
+    for process in processes.filter_map(Result::ok) {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // The one who asks may have inherited the descriptor from the script, but is gone when the answer is read.
+        if pid == std::process::id() {
+            continue;
+        }
+        let directory = format!("/proc/{pid}/fd");
+        match fs::read_dir(&directory) {
+            Ok(descriptors) => {
+                for descriptor in descriptors.filter_map(Result::ok) {
+                    look_at(&mut look, wanted, pid, &descriptor.path());
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => look.hidden = true,
+            // It has ended meanwhile.
+            Err(_) => {}
+        }
+    }
+    look.openers.sort_by_key(|opener| (opener.index, opener.pid));
+    look.openers.dedup_by_key(|opener| (opener.index, opener.pid, opener.removed));
+    look
+}
+
+fn look_at(look: &mut Look, wanted: &[Wanted], pid: u32, descriptor: &Path) {
+    let Ok(data) = fs::metadata(descriptor) else { return };
+    let found = if data.nlink() == 0 {
+        let Ok(link) = fs::read_link(descriptor) else { return };
+        wanted.iter().position(|file| {
+            let mut deleted = file.path.clone().into_os_string();
+            deleted.push(" (deleted)");
+            link.as_os_str() == deleted
+        })
+    } else {
+        wanted.iter().position(|file| (file.dev, file.ino) == (data.dev(), data.ino()))
+    };
+    let (Some(index), Some(number)) = (found, descriptor.file_name().and_then(|name| name.to_str())) else { return };
+    if let Some(lock) = lock_in_fdinfo(&format!("/proc/{pid}/fdinfo/{number}")) {
+        let uid = fs::metadata(format!("/proc/{pid}")).map_or(0, |data| data.uid());
+        look.openers.push(Opener { index, pid, uid, lock, removed: data.nlink() == 0 });
+    }
+}
+
+/// The kernel's own list, which everyone may read, for holders whose descriptors we may not see.
+#[must_use]
+pub fn listed_lock(dev: u64, ino: u64) -> Option<KernelLock> {
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let file = format!("{:02x}:{:02x}:{ino}", libc::major(dev), libc::minor(dev));
+    locks.lines().filter(|line| line.contains(&file)).find_map(|line| {
+        // `->` marks one that waits.
+        if line.contains("->") || line.split_ascii_whitespace().nth(5) != Some(&file) { None } else { lock_in(line) }
+    })
+}
+
+fn lock_in_fdinfo(path: &str) -> Option<KernelLock> {
+    let info = fs::read_to_string(path).ok()?;
+    info.lines().filter_map(|line| line.strip_prefix("lock:")).find_map(lock_in)
+}
+
+/// Reads a line such as `1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`.
+fn lock_in(line: &str) -> Option<KernelLock> {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    if words.next() != Some("FLOCK") {
+        return None;
+    }
+    let exclusive = words.nth(1)? == "WRITE";
+    let locker = words.next()?.parse().unwrap_or(0);
+    Some(KernelLock { locker, exclusive })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_line_of_the_kernel_is_read() {
+        let lock = |line| lock_in(line);
+        assert_eq!(
+            lock("1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"),
+            Some(KernelLock { locker: 4321, exclusive: true })
+        );
+        assert_eq!(
+            lock("\t2: FLOCK  ADVISORY  READ -1 fe:00:1234 0 EOF"),
+            Some(KernelLock { locker: 0, exclusive: false })
+        );
+        assert_eq!(lock("1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), None);
+        assert_eq!(lock(""), None);
+    }
+
+    #[test]
+    fn this_process_has_a_start_time_and_a_command() {
+        let pid = std::process::id();
+        let start = start_time(pid).expect("/proc is there");
+        assert!(is_alive(pid, start));
+        assert!(!is_alive(pid, start + 1));
+        assert!(!command_line(pid).is_empty());
+    }
+}

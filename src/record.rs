@@ -1,0 +1,300 @@
+//! The holder record: who took the lock, as text inside the lock file.
+//!
+//! One `key=value` a line, values quoted as a shell reads them, `aba_lock_record` first and `token` last; a
+//! text without both is not (or not yet) a record. It is written with one call over what was there, and the
+//! file is cut to its length afterwards, so a reader sees the new record or an incomplete one.
+//!
+//! The record counts only while the lock is held, and only if the kernel names its `locker`: nobody removes
+//! it on release, because a killed holder could not. A file with other content is somebody's data (`--file`
+//! takes any path): it is never written to.
+
+use crate::lock::Mode;
+use crate::{process, sys};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const FIRST_KEY: &str = "aba_lock_record=";
+const VERSION: &str = "1";
+
+/// The most bytes of a record that are read, and a bound that a record keeps.
+const MAX_LEN: usize = 8192;
+
+/// The most bytes of a command line or a remark that are kept.
+const MAX_VALUE: usize = 1024;
+
+/// Who took a lock, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The process for which it was taken: the script, or the command.
+    pub pid: u32,
+    /// When that process started, in clock ticks since boot: a reused pid is not believed.
+    pub start: u64,
+    /// The boot id of the machine.
+    pub boot: String,
+    /// The name of the machine.
+    pub host: String,
+    /// The pid namespace, as the inode of `/proc/self/ns/pid`: a pid means nothing in another one.
+    pub ns: u64,
+    /// The user's name, or number.
+    pub user: String,
+    /// When it was taken: RFC 3339, UTC.
+    pub since: String,
+    /// The command line, quoted as a shell reads it.
+    pub command: String,
+    /// What the user said of it (`--who`).
+    pub who: Option<String>,
+    /// Exclusive, or the last of those who share it.
+    pub mode: Mode,
+    /// The process that called flock(2), which is the pid that the kernel keeps.
+    pub locker: u32,
+    /// The fencing token.
+    pub token: u64,
+}
+
+/// What is in a lock file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing.
+    Empty,
+    /// A record.
+    Record(Box<Record>),
+    /// The beginning of a record: its writer was killed, or is about to go on.
+    Incomplete,
+    /// Somebody's data.
+    Foreign,
+}
+
+impl Content {
+    /// The token of the record, 0 where there is none.
+    #[must_use]
+    pub fn token(&self) -> u64 {
+        match self {
+            Self::Record(record) => record.token,
+            _ => 0,
+        }
+    }
+}
+
+impl Record {
+    /// A record for process `pid`, taken now by this process.
+    #[must_use]
+    pub fn new(pid: u32, mode: Mode, who: Option<&str>, token: u64) -> Self {
+        Self {
+            pid,
+            start: process::start_time(pid).unwrap_or(0),
+            boot: process::boot_id(),
+            host: sys::host_name(),
+            ns: process::pid_namespace(),
+            user: process::user_name(sys::user_id()),
+            since: format!("{:.0}", jiff::Timestamp::now()),
+            command: process::command_line(pid),
+            who: who.map(str::to_owned),
+            mode,
+            locker: std::process::id(),
+            token,
+        }
+    }
+
+    /// How long ago it was taken. `None` when the clock says that it is yet to come.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        let since: jiff::Timestamp = self.since.parse().ok()?;
+        Duration::try_from(jiff::Timestamp::now().duration_since(since)).ok()
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = format!("{FIRST_KEY}{VERSION}\n");
+        let mut put = |key: &str, value: &str| {
+            text.push_str(key);
+            text.push('=');
+            text.push_str(&shell_words::quote(&on_one_line(value)));
+            text.push('\n');
+        };
+        put("pid", &self.pid.to_string());
+        put("start", &self.start.to_string());
+        put("boot", &self.boot);
+        put("host", &self.host);
+        put("ns", &self.ns.to_string());
+        put("user", &self.user);
+        put("since", &self.since);
+        put("command", &self.command);
+        if let Some(who) = &self.who {
+            put("who", who);
+        }
+        put("mode", self.mode.as_str());
+        put("locker", &self.locker.to_string());
+        put("token", &self.token.to_string());
+        text
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut record = Self {
+            pid: 0,
+            start: 0,
+            boot: String::new(),
+            host: String::new(),
+            ns: 0,
+            user: String::new(),
+            since: String::new(),
+            command: String::new(),
+            who: None,
+            mode: Mode::Exclusive,
+            locker: 0,
+            token: 0,
+        };
+        for line in text.split_inclusive('\n') {
+            let (key, quoted) = line.strip_suffix('\n')?.split_once('=')?;
+            let value = shell_words::split(quoted).ok()?.concat();
+            match key {
+                "pid" => record.pid = value.parse().ok()?,
+                "start" => record.start = value.parse().ok()?,
+                "boot" => record.boot = value,
+                "host" => record.host = value,
+                "ns" => record.ns = value.parse().ok()?,
+                "user" => record.user = value,
+                "since" => record.since = value,
+                "command" => record.command = value,
+                "who" => record.who = Some(value),
+                "mode" => record.mode = Mode::parse(&value)?,
+                "locker" => record.locker = value.parse().ok()?,
+                // The last key: what follows is left over from a longer record.
+                "token" => {
+                    record.token = value.parse().ok()?;
+                    return Some(record);
+                }
+                // A newer version may say more.
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+/// What is in the lock file at `path`. [`Content::Empty`] when it cannot be read: it is only a courtesy.
+#[must_use]
+pub fn read_path(path: &Path) -> Content {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    match file {
+        Ok(file) if file.metadata().is_ok_and(|data| data.is_file()) => read(&file),
+        _ => Content::Empty,
+    }
+}
+
+/// What is in the lock file that is open as `file`.
+#[must_use]
+pub fn read(file: &File) -> Content {
+    let mut bytes = [0; MAX_LEN];
+    let Ok(len) = file.read_at(&mut bytes, 0) else { return Content::Empty };
+    if len == 0 {
+        return Content::Empty;
+    }
+    let text = String::from_utf8_lossy(&bytes[..len]);
+    if !text.starts_with(FIRST_KEY) {
+        return Content::Foreign;
+    }
+    Record::parse(&text).map_or(Content::Incomplete, |record| Content::Record(Box::new(record)))
+}
+
+/// Writes `record` over what is in `file`, which is open on `path` and was found to be `old`.
+///
+/// A descriptor that can only be read is enough to hold a lock, so the file is opened again for writing then.
+pub fn write(file: &File, path: &Path, old: &Content, record: &Record) -> io::Result<()> {
+    if *old == Content::Foreign {
+        return Ok(());
+    }
+    let text = record.to_text();
+    match put(file, text.as_bytes()) {
+        Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
+            let again = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+            if sys::same_file(file, &again)? { put(&again, text.as_bytes()) } else { Ok(()) }
+        }
+        done => done,
+    }
+}
+
+fn put(file: &File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all_at(bytes, 0)?;
+    if file.metadata()?.size() > bytes.len() as u64 {
+        file.set_len(bytes.len() as u64)?;
+    }
+    Ok(())
+}
+
+/// The next fencing token: it grows even if the file, and the last token with it, was removed.
+#[must_use]
+pub fn next_token(last: u64) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX).max(last.saturating_add(1))
+}
+
+/// A value that keeps the form of a line a key: no control characters, and of a bounded length.
+fn on_one_line(value: &str) -> String {
+    let mut kept: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if kept.len() > MAX_VALUE {
+        let cut = (0..=MAX_VALUE).rev().find(|at| kept.is_char_boundary(*at)).unwrap_or(0);
+        kept.truncate(cut);
+        kept.push('…');
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Record {
+        Record {
+            pid: 4321,
+            start: 99,
+            boot: "b-1".to_owned(),
+            host: "h".to_owned(),
+            ns: 7,
+            user: "steve".to_owned(),
+            since: "2026-01-02T03:04:05Z".to_owned(),
+            command: "sh -c 'echo \"it'\\''s\"' $HOME `id`".to_owned(),
+            who: Some("nightly = job".to_owned()),
+            mode: Mode::Shared,
+            locker: 4322,
+            token: 12,
+        }
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        assert_eq!(Record::parse(&sample().to_text()), Some(sample()));
+    }
+
+    #[test]
+    fn the_rest_of_a_longer_record_behind_it_is_passed_over() {
+        let text = sample().to_text() + "and=then 'an open quote\n";
+        assert_eq!(Record::parse(&text), Some(sample()));
+    }
+
+    #[test]
+    fn a_record_that_was_cut_anywhere_is_not_believed() {
+        let text = sample().to_text();
+        for end in 0..text.len() {
+            assert_eq!(Record::parse(&text[..end]), None, "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn control_characters_and_long_values_cannot_break_the_form() {
+        let wild = Record { command: format!("a\nb\x1b[2J{}", "é'".repeat(2000)), ..sample() };
+        let text = wild.to_text();
+        assert!(text.len() < MAX_LEN);
+        let read = Record::parse(&text).unwrap();
+        assert!(read.command.starts_with("a b [2J"), "{}", read.command);
+        assert_eq!(Record { command: wild.command.clone(), ..read }, wild);
+    }
+
+    #[test]
+    fn a_token_grows_also_when_the_clock_goes_back() {
+        let ahead = u64::MAX - 5;
+        assert_eq!(next_token(ahead), ahead + 1);
+        assert!(next_token(0) > 1_700_000_000_000_000);
+    }
+}

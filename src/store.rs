@@ -1,0 +1,133 @@
+//! The state root: which file a name leads to, and which names there are.
+//!
+//! This is the only reader of the environment. `ABA_LOCK_DIR` is the state root, else `~/.aba`; an empty
+//! variable counts as unset, as in the shell's `${ABA_LOCK_DIR:-…}`. `ABA_LOCK_FDS` lists the descriptors on
+//! which this process's ancestors passed locks on. `ABA_LOCK_TIMEOUT` is how long to wait, in seconds.
+
+#![expect(clippy::disallowed_methods, reason = "the only reader of the environment")]
+
+use crate::error::Error;
+use crate::name::LockName;
+use crate::{process, sys};
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::os::fd::RawFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The variable that hands on which descriptors hold locks.
+pub const FDS: &str = "ABA_LOCK_FDS";
+
+/// The variable that hands on the fencing token to a command.
+pub const TOKEN: &str = "ABA_LOCK_TOKEN";
+
+/// The directory in which the locks of a user are.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// The store that the environment leads to. [`Error::NoStateRoot`] when it leads to none.
+    pub fn from_env() -> Result<Self, Error> {
+        let root = match set("ABA_LOCK_DIR") {
+            Some(dir) => PathBuf::from(dir),
+            None => home().ok_or(Error::NoStateRoot)?.join(".aba"),
+        };
+        Ok(Self { root })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The lock file of `name`, whether it is there or not.
+    #[must_use]
+    pub fn lock_path(&self, name: &LockName) -> PathBuf {
+        self.root.join(format!("aba-{name}.lock"))
+    }
+
+    /// Makes the directory, for its user alone. Fine when it is there.
+    pub fn make(&self) -> Result<(), Error> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.root)
+            .map_err(|source| Error::StateRoot { path: self.root.clone(), source })
+    }
+
+    /// The names that have a lock file, in order. Empty when there is no directory, or none to read.
+    #[must_use]
+    pub fn names(&self) -> Vec<LockName> {
+        let Ok(entries) = fs::read_dir(&self.root) else { return Vec::new() };
+        let mut names: Vec<LockName> = entries
+            .filter_map(Result::ok)
+            .filter_map(|entry| {
+                let file = entry.file_name();
+                let name = file.to_str()?.strip_prefix("aba-")?.strip_suffix(".lock")?;
+                LockName::parse(name).ok()
+            })
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// The descriptors on which an ancestor says that it passed locks on. Only a claim: the caller looks what is
+/// open there.
+#[must_use]
+pub fn inherited_descriptors() -> Vec<RawFd> {
+    let Some(list) = set(FDS) else { return Vec::new() };
+    list.to_string_lossy().split_ascii_whitespace().filter_map(|fd| fd.parse().ok()).filter(|fd| *fd > 2).collect()
+}
+
+/// How long to wait when no option says so. `None`: not at all.
+pub fn default_timeout() -> Result<Option<Duration>, Error> {
+    let Some(value) = set("ABA_LOCK_TIMEOUT") else { return Ok(None) };
+    let value = value.to_string_lossy();
+    match parse_seconds(&value) {
+        Some(timeout) => Ok(Some(timeout)),
+        None => Err(Error::Variable {
+            name: "ABA_LOCK_TIMEOUT",
+            value: value.into_owned(),
+            wanted: "a number of seconds",
+        }),
+    }
+}
+
+/// Seconds as people write them: `5`, `0.25`. `None` for anything that is not a time span.
+#[must_use]
+pub fn parse_seconds(text: &str) -> Option<Duration> {
+    // `f64` also reads `inf`, `nan` and `1e9`: digits and a point are what a person means.
+    if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return None;
+    }
+    Duration::try_from_secs_f64(text.parse().ok()?).ok()
+}
+
+fn set(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// `HOME`, else what the passwd file says, as a shell's `~` does.
+fn home() -> Option<PathBuf> {
+    set("HOME").map(PathBuf::from).or_else(|| process::home_of(sys::user_id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_digits_and_a_point() {
+        assert_eq!(parse_seconds("5"), Some(Duration::from_secs(5)));
+        assert_eq!(parse_seconds(".25"), Some(Duration::from_millis(250)));
+        for bad in ["", ".", "-1", "1e9", "inf", "nan", "abc", "1s", "1.2.3", "99999999999999999999999"] {
+            assert_eq!(parse_seconds(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,553 @@
+# aba-lock.bash: locks for shell scripts, to be sourced.
+#
+#     source /usr/local/share/aba-lock/aba-lock.bash
+#     aba_lock_operation mirror-save      # held on FD 200 until this script ends
+#
+# Functions: aba_lock_operation, aba_unlock_operation, aba_lock_held, aba_lock_detach; see aba-lock.bash(7).
+# Sourcing prints nothing, starts no process, and changes no option, trap or variable but its own.
+#
+# For bash 3.2 (the one that macOS ships) and newer, whatever options the script has set. So, on purpose, none of
+# these, which look as if they belonged here: `{fd}<>` and `BASHPID` without a fallback (4.0 and 4.1), `declare -A`
+# and `mapfile` (4.0), `[[ -v ]]` (4.2), an array that may be empty (an error under `nounset` until 4.4). Lists are
+# strings that are taken apart with ${x%% *}, because the script may have set IFS.
+#
+# shellcheck shell=bash
+# shellcheck disable=SC2016 # messages show commands in backquotes
+# shellcheck disable=SC2310 # functions called in conditions say so by their return status
+# shellcheck disable=SC2030,SC2031 # aba_lock_detach changes its copies in a subshell, on purpose
+
+# shellcheck disable=SC2292 # other shells read this line
+if [ -z "${BASH_VERSION:-}" ]; then
+    printf '%s\n' 'aba-lock: aba-lock.bash is for bash' 'hint: in other shells, use `aba-lock lock NAME -- CMD`' >&2
+    return 125
+fi
+
+# Aliases are replaced when a function is read: read ours without them. A script's functions are in force when ours
+# run, so builtins are called through `builtin`, which nobody defines.
+if \builtin shopt -q expand_aliases; then
+    \builtin shopt -u expand_aliases
+    __aba_aliases=on
+else
+    __aba_aliases=off
+fi
+
+# The locks of this shell: `NAME/FD/PID ` each, the last taken at the end. PID is the shell process that took it;
+# 0: it was handed down by the script that started this one.
+__aba_locks=${__aba_locks-}
+
+# Usage: aba_lock_operation [OPTIONS] OPERATION...
+#
+# Takes the locks, all or none, and holds them until the script ends. Options (also after the names): -n -w -t SECONDS
+# -s -x -q -v --who TEXT --pid-file PATH as in `aba-lock lock`, and
+#     --on-conflict exit|return|ask|warn   what to do when another has it [default: $ABA_LOCK_ON_CONFLICT, else exit]
+#     --subshell                           it is meant that the lock ends with this subshell: do not say so
+# Ends the script with 1 when another has it, and with 125 when locking failed; an interactive shell stays open and
+# gets the status. 3: going on without the lock, as `ask` or `warn` allowed.
+aba_lock_operation() {
+    builtin local __aba_names='' __aba_subshell=''
+    builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}"
+    # Never empty, for the sake of `nounset` in old shells.
+    builtin local -a __aba_options
+    __aba_options=(lock)
+    while (($# > 0)); do
+        case $1 in
+            --on-conflict=*) __aba_on_conflict=${1#*=} ;;
+            --on-conflict | -t | --timeout | --who | --pid-file)
+                if (($# < 2)); then
+                    __aba_say "$1 needs a value"
+                    __aba_end 2
+                    builtin return
+                fi
+                if [[ $1 == --on-conflict ]]; then
+                    __aba_on_conflict=$2
+                else
+                    __aba_options[${#__aba_options[@]}]=$1
+                    __aba_options[${#__aba_options[@]}]=$2
+                fi
+                builtin shift
+                ;;
+            --subshell) __aba_subshell=meant ;;
+            -t* | --timeout=* | --who=* | --pid-file=* | \
+                -[nwsxqv] | --nonblock | --wait | --shared | --exclusive | --quiet | --verbose)
+                __aba_options[${#__aba_options[@]}]=$1
+                ;;
+            -h | --help)
+                __aba_usage
+                builtin return 0
+                ;;
+            --) ;;
+            -*)
+                __aba_say "aba_lock_operation has no option $1" 'see `aba_lock_operation --help`'
+                __aba_end 2
+                builtin return
+                ;;
+            *) [[ " ${__aba_names}" == *" $1 "* ]] || __aba_names+="$1 " ;;
+        esac
+        builtin shift
+    done
+    case ${__aba_on_conflict} in
+        exit | return | ask | warn) ;;
+        *)
+            __aba_say "${__aba_on_conflict} is not a way to meet a conflict: exit, return, ask or warn"
+            __aba_on_conflict='exit'
+            __aba_end 2
+            builtin return
+            ;;
+    esac
+    if [[ -z ${__aba_names} ]]; then
+        __aba_say 'aba_lock_operation needs the name of an operation' 'such as `aba_lock_operation backup`'
+        __aba_end 2
+        builtin return
+    fi
+    __aba_acquire
+}
+
+# Usage: aba_unlock_operation [OPERATION]
+#
+# Releases a lock of this script now (the last taken when no name is given), however often it was asked for. A lock
+# that the script which started this one holds stays as it is: only our copy of the descriptor is closed.
+aba_unlock_operation() {
+    builtin local __aba_entry='' __aba_status=0 __aba_bin='' __aba_directory='' __aba_pid=''
+    __aba_find_entry "${1-}"
+    if [[ -z ${__aba_entry} ]]; then
+        __aba_say "this script does not hold ${1:-a lock}"
+        builtin return 1
+    fi
+    builtin local __aba_name="${__aba_entry%%/*}" __aba_fd="${__aba_entry#*/}"
+    builtin local __aba_taker="${__aba_fd#*/}"
+    __aba_fd=${__aba_fd%/*}
+    __aba_self
+    if [[ ${__aba_taker} == "${__aba_pid}" ]]; then
+        __aba_helper || builtin return
+        # Also for the children that inherited the descriptor. If it is not ours any more, it is not to be closed.
+        builtin command "${__aba_bin}" unlock --fd "${__aba_fd}" "${__aba_name}" || __aba_status=125
+        if ((__aba_status == 0)); then
+            __aba_redirect "${__aba_fd}>&-"
+        fi
+    else
+        __aba_find_directory
+        if [[ /dev/fd/${__aba_fd} -ef ${__aba_directory}/aba-${__aba_name}.lock ]]; then
+            __aba_redirect "${__aba_fd}>&-"
+        fi
+    fi
+    __aba_forget "${__aba_entry}"
+    builtin return "${__aba_status}"
+}
+
+# Usage: aba_lock_held OPERATION
+#
+# 0 if this script, or the one that started it, holds the lock; 1 if not. It asks the kernel: a child may have released
+# it with `flock -u`.
+aba_lock_held() {
+    builtin local __aba_fd='' __aba_bin='' __aba_directory=''
+    if (($# != 1)); then
+        __aba_say 'aba_lock_held needs the name of one operation'
+        builtin return 2
+    fi
+    __aba_find_directory
+    __aba_find_fd "$1"
+    if [[ -z ${__aba_fd} ]]; then
+        builtin return 1
+    fi
+    __aba_helper || builtin return
+    builtin command "${__aba_bin}" status --quiet --fd "${__aba_fd}" "$1"
+}
+
+# Usage: aba_lock_detach CMD [ARG]...
+#
+# Runs CMD, a program or a function, without the lock descriptors, so that it does not keep the locks when the script
+# has ended: for daemons and background jobs. CMD runs in a subshell. To have its pid in `$!`, let it take the place of
+# that subshell: `aba_lock_detach exec CMD &`.
+aba_lock_detach() {
+    builtin local __aba_fds='' __aba_list="${ABA_LOCK_FDS-} " __aba_entry='' __aba_fd='' __aba_pid=''
+    if (($# == 0)); then
+        __aba_say 'aba_lock_detach needs a command'
+        builtin return 2
+    fi
+    __aba_self
+    # A background job or another subshell has copies of the locks of the shell that started it, and would keep them
+    # as long as it waits for CMD: close these for good. Those that this very shell took stay, but not for CMD.
+    if ((BASH_SUBSHELL > 0)) || [[ ${__aba_pid} != "$$" ]]; then
+        builtin local __aba_own=''
+        __aba_list="${__aba_locks}"
+        while [[ -n ${__aba_list} ]]; do
+            __aba_entry=${__aba_list%% *}
+            __aba_list=${__aba_list#* }
+            __aba_fd=${__aba_entry#*/}
+            if [[ ${__aba_fd#*/} == "${__aba_pid}" ]]; then
+                __aba_own+="${__aba_fd%/*} "
+            fi
+        done
+        __aba_list="${ABA_LOCK_FDS-} "
+        while [[ ${__aba_list} == *[0-9]* ]]; do
+            __aba_fd=${__aba_list%% *}
+            __aba_list=${__aba_list#* }
+            case " ${__aba_own}" in
+                *" ${__aba_fd} "*) ;;
+                *) __aba_close "${__aba_fd}" ;;
+            esac
+        done
+        if [[ -z ${__aba_own} ]]; then
+            builtin unset -v ABA_LOCK_FDS
+            __aba_locks=''
+            "$@"
+            builtin return
+        fi
+    fi
+    (
+        __aba_list="${ABA_LOCK_FDS-} "
+        while [[ ${__aba_list} == *[0-9]* ]]; do
+            __aba_close "${__aba_list%% *}"
+            __aba_list=${__aba_list#* }
+        done
+        builtin unset -v ABA_LOCK_FDS
+        __aba_locks=''
+        "$@"
+    )
+}
+
+# ---- what follows is private ---------------------------------------------------------------------------------------
+#
+# Functions hand results over in variables that the caller made local: a command substitution would be a process.
+
+# Takes the locks in __aba_names with __aba_options.
+__aba_acquire() {
+    builtin local __aba_bin='' __aba_directory='' __aba_list='' __aba_name='' __aba_fd='' __aba_new=''
+    builtin local __aba_held='' __aba_status=0 __aba_tries=0 __aba_pid=''
+    builtin local -a __aba_words
+    if \builtin declare -F builtin >/dev/null; then
+        __aba_say 'a function named `builtin` is in the way of aba_lock_operation' 'remove it: `unset -f builtin`'
+        __aba_end 125
+        builtin return
+    fi
+    __aba_helper || {
+        __aba_end 125
+        builtin return
+    }
+    __aba_find_directory
+    while ((1)); do
+        __aba_words=("${__aba_options[@]}")
+        __aba_list=${__aba_names} __aba_new='' __aba_held=''
+        while [[ -n ${__aba_list} ]]; do
+            __aba_name=${__aba_list%% *}
+            __aba_list=${__aba_list#* }
+            __aba_find_fd "${__aba_name}"
+            if [[ -n ${__aba_fd} ]]; then
+                __aba_held+="${__aba_name}/${__aba_fd} "
+            elif __aba_open "${__aba_name}"; then
+                __aba_new+="${__aba_name}/${__aba_fd} "
+            else
+                __aba_status=$?
+                __aba_close_all "${__aba_new}"
+                __aba_end "${__aba_status}"
+                builtin return
+            fi
+            __aba_words[${#__aba_words[@]}]=--fd=${__aba_fd}
+            __aba_words[${#__aba_words[@]}]=${__aba_name}
+        done
+        __aba_status=0
+        builtin command "${__aba_bin}" "${__aba_words[@]}" || __aba_status=$?
+        if ((__aba_status == 0)); then
+            break
+        fi
+        # Whatever the helper had done when it failed or was killed: without the descriptor there is no lock.
+        __aba_close_all "${__aba_new}"
+        __aba_tries=$((__aba_tries + 1))
+        if ((__aba_status != 76)); then
+            __aba_failed
+            builtin return
+        elif ((__aba_tries == 100)); then
+            __aba_say "a lock file in ${__aba_directory} was replaced each time that it was opened" \
+                'find what removes it, and stop that: a lock file is meant to stay'
+            __aba_end 125
+            builtin return
+        fi
+    done
+    __aba_remember
+}
+
+# Opens the lock file of operation $1 on the first free descriptor from 200 on: its number is in __aba_fd.
+__aba_open() {
+    builtin local __aba_path="${__aba_directory}/aba-$1.lock" __aba_status=0 __aba_limit=''
+    if [[ -L ${__aba_path} || ! -f ${__aba_path} || ! -r ${__aba_path} ]]; then
+        # The helper makes it, private to its user, or says why it cannot.
+        builtin command "${__aba_bin}" path --create "$1" >/dev/null || builtin return 125
+    fi
+    # Bash keeps the script itself on 255.
+    for ((__aba_fd = 200; __aba_fd < 255; __aba_fd++)); do
+        if { builtin true <&"${__aba_fd}"; } 2>/dev/null; then
+            continue
+        fi
+        # With `<>` bash would create the file, which `fs.protected_regular` refuses in a sticky directory for a file
+        # of another user's. To read it is enough to lock it, but on NFS.
+        if [[ -w ${__aba_path} && ! -k ${__aba_directory} ]]; then
+            __aba_redirect "${__aba_fd}<>\"\$__aba_path\"" && builtin return
+        fi
+        __aba_redirect "${__aba_fd}<\"\$__aba_path\"" && builtin return
+        break
+    done
+    if \builtin declare -F command >/dev/null && \builtin declare -F exec >/dev/null; then
+        __aba_say 'functions named `command` and `exec` are in the way of aba_lock_operation' 'remove one of them'
+        builtin return 125
+    fi
+    __aba_limit=$(builtin ulimit -n) || __aba_limit=unknown
+    if [[ ${__aba_limit} != unlimited ]] && ((__aba_limit <= __aba_fd)); then
+        __aba_say "could not open lock file ${__aba_path} on descriptor ${__aba_fd}: the limit is ${__aba_limit} open files" \
+            'raise it with `ulimit -n`'
+    elif ((__aba_fd == 255)); then
+        __aba_say "could not open lock file ${__aba_path}: the descriptors from 200 to 254 are all in use"
+    else
+        __aba_say "could not open lock file ${__aba_path} on descriptor ${__aba_fd}"
+    fi
+    builtin return 125
+}
+
+# Makes redirection $1 last, as `exec` does, without a word from bash when it fails.
+#
+# `exec` alone would end the script under `set -o posix`, `command exec` does not; `builtin exec` would not last.
+__aba_redirect() {
+    if ! \builtin declare -F command >/dev/null; then
+        { builtin eval "\\command \\exec $1"; } 2>/dev/null
+    elif ! \builtin declare -F exec >/dev/null; then
+        # A function stands in the way of `command`: `exec`, but only once it is known that it will not fail.
+        { builtin eval "builtin true $1" && builtin eval "\\exec $1"; } 2>/dev/null
+    else
+        builtin return 1
+    fi
+}
+
+# Closes descriptor $1, if that is a number.
+__aba_close() {
+    case $1 in
+        '' | *[!0-9]* | [0-2]) ;;
+        *) __aba_redirect "$1>&-" || builtin true ;;
+    esac
+}
+
+# Closes the descriptors of a list of NAME/FD.
+__aba_close_all() {
+    builtin local __aba_list="$1" __aba_entry=''
+    while [[ -n ${__aba_list} ]]; do
+        __aba_entry=${__aba_list%% *}
+        __aba_list=${__aba_list#* }
+        __aba_close "${__aba_entry#*/}"
+    done
+}
+
+# Writes down what was taken (__aba_new) or found to be handed down (__aba_held), and hands it down in turn.
+__aba_remember() {
+    __aba_self
+    while [[ -n ${__aba_new} ]]; do
+        __aba_locks+="${__aba_new%% *}/${__aba_pid} "
+        __aba_fd=${__aba_new%% *}
+        ABA_LOCK_FDS="${ABA_LOCK_FDS:+${ABA_LOCK_FDS} }${__aba_fd#*/}"
+        builtin export ABA_LOCK_FDS
+        __aba_new=${__aba_new#* }
+        if ((BASH_SUBSHELL > 0)) && [[ -z ${__aba_subshell} ]]; then
+            # `x=$(aba_lock_operation …)` and `aba_lock_operation … | …` leave the script without a lock.
+            __aba_say "${__aba_fd%%/*} is locked only until this subshell ends" 'if that is meant, say `--subshell`'
+        fi
+    done
+    while [[ -n ${__aba_held} ]]; do
+        case " ${__aba_locks}" in
+            *" ${__aba_held%% *}/"*) ;;
+            *) __aba_locks+="${__aba_held%% *}/0 " ;;
+        esac
+        __aba_held=${__aba_held#* }
+    done
+}
+
+# Takes entry $1 out of the list, and its descriptor from what is handed down.
+__aba_forget() {
+    builtin local __aba_list="${__aba_locks}" __aba_kept='' __aba_fd="${1#*/}"
+    __aba_fd=${__aba_fd%/*}
+    while [[ -n ${__aba_list} ]]; do
+        [[ ${__aba_list%% *} == "$1" ]] || __aba_kept+="${__aba_list%% *} "
+        __aba_list=${__aba_list#* }
+    done
+    __aba_locks=${__aba_kept}
+    __aba_list="${ABA_LOCK_FDS-} " __aba_kept=''
+    while [[ ${__aba_list} == *[0-9]* ]]; do
+        [[ ${__aba_list%% *} == "${__aba_fd}" ]] || __aba_kept+="${__aba_kept:+ }${__aba_list%% *}"
+        __aba_list=${__aba_list#* }
+    done
+    if [[ -n ${__aba_kept} ]]; then
+        builtin export ABA_LOCK_FDS="${__aba_kept}"
+    else
+        builtin unset -v ABA_LOCK_FDS
+    fi
+}
+
+# Finds the entry of operation $1, or the last one: it is in __aba_entry, which is empty if there is none.
+__aba_find_entry() {
+    builtin local __aba_list="${__aba_locks}"
+    __aba_entry=''
+    while [[ -n ${__aba_list} ]]; do
+        if [[ -z $1 || ${__aba_list%%/*} == "$1" ]]; then
+            __aba_entry=${__aba_list%% *}
+        fi
+        __aba_list=${__aba_list#* }
+    done
+}
+
+# Finds the descriptor on which operation $1 is open already, in this script or handed down to it: it is in __aba_fd,
+# which is empty if there is none. Whether it is locked is for the helper to say.
+__aba_find_fd() {
+    builtin local __aba_list='' __aba_entry='' __aba_path="${__aba_directory}/aba-$1.lock"
+    __aba_find_entry "$1"
+    if [[ -n ${__aba_entry} ]]; then
+        __aba_fd=${__aba_entry#*/}
+        __aba_fd=${__aba_fd%/*}
+        if [[ /dev/fd/${__aba_fd} -ef ${__aba_path} ]]; then
+            builtin return 0
+        fi
+        # The script uses the descriptor for something else, or somebody removed the file.
+        __aba_forget "${__aba_entry}"
+    fi
+    __aba_list="${ABA_LOCK_FDS-} "
+    while [[ ${__aba_list} == *[0-9]* ]]; do
+        __aba_fd=${__aba_list%% *}
+        __aba_list=${__aba_list#* }
+        if [[ -n ${__aba_fd} && ${__aba_fd} != *[!0-9]* && /dev/fd/${__aba_fd} -ef ${__aba_path} ]]; then
+            builtin return 0
+        fi
+    done
+    __aba_fd=''
+}
+
+# Where the lock files are: in __aba_directory. The helper is to look there too, also if the variable was only set.
+__aba_find_directory() {
+    if [[ -n ${ABA_LOCK_DIR:-} ]]; then
+        builtin export ABA_LOCK_DIR
+        __aba_directory=${ABA_LOCK_DIR}
+    elif [[ -n ${HOME:-} ]]; then
+        __aba_directory=${HOME}/.aba
+    else
+        __aba_directory=~/.aba
+    fi
+    if [[ -n ${ABA_LOCK_TIMEOUT:-} ]]; then
+        builtin export ABA_LOCK_TIMEOUT
+    fi
+}
+
+# Which helper to run: in __aba_bin. Without one there is no lock: says so, 125.
+__aba_helper() {
+    __aba_bin=${ABA_LOCK_BIN:-aba-lock}
+    if ! builtin type -P "${__aba_bin}" >/dev/null; then
+        __aba_say "the helper ${__aba_bin} was not found, so nothing can be locked" \
+            'install it on PATH, or set ABA_LOCK_BIN to where it is'
+        builtin return 125
+    fi
+}
+
+# The process of this shell, subshell or not: in __aba_pid.
+__aba_self() {
+    __aba_pid=${BASHPID:-}
+    if [[ -z ${__aba_pid} ]]; then
+        # Bash before 4.0 does not tell, but a child sees it.
+        __aba_pid=$(\exec sh -c 'echo "$PPID"')
+    fi
+}
+
+# The helper failed with __aba_status, and has said why if it could.
+__aba_failed() {
+    case ${__aba_status} in
+        75 | 124) __aba_conflict ;;
+        2 | 125) __aba_end "${__aba_status}" ;;
+        126 | 127)
+            __aba_say "the helper ${__aba_bin} cannot be run, so nothing is locked"
+            __aba_end 125
+            ;;
+        # Ctrl-C went to the script too; if that goes on all the same, it must not be as if nothing had happened.
+        130) __aba_end 130 ;;
+        *)
+            __aba_say "the helper ${__aba_bin} ended with status ${__aba_status}, so nothing is locked"
+            __aba_end 125
+            ;;
+    esac
+}
+
+# Another has the lock, and the helper has said who.
+__aba_conflict() {
+    builtin local __aba_answer=''
+    if [[ ${__aba_on_conflict} == ask && -t 0 && -t 2 ]]; then
+        builtin printf 'aba-lock: press Enter to go on without the lock, Ctrl-C to stop: ' >&2
+        if builtin read -r __aba_answer; then
+            builtin return 3
+        fi
+        builtin printf '\n' >&2
+    elif [[ ${__aba_on_conflict} == warn ]]; then
+        __aba_say "going on without the lock on ${__aba_names% }"
+        builtin return 3
+    fi
+    __aba_end 1
+}
+
+# Ends the script with status $1, or returns it where ending would close somebody's shell or is not wanted.
+__aba_end() {
+    if [[ $- != *i* && ${__aba_on_conflict} != return ]]; then
+        builtin exit "$1"
+    fi
+    builtin return "$1"
+}
+
+__aba_say() {
+    builtin printf 'aba-lock: %s\n' "$1" >&2 || builtin true
+    if (($# > 1)); then
+        builtin printf 'hint: %s\n' "$2" >&2 || builtin true
+    fi
+}
+
+__aba_usage() {
+    builtin printf '%s\n' \
+        'Usage: aba_lock_operation [OPTIONS] OPERATION...' \
+        '' \
+        'Takes the locks, all or none, and holds them until this script ends.' \
+        '' \
+        '  -n, --nonblock           fail at once if another has it [default]' \
+        '  -w, --wait               wait until it is free' \
+        '  -t, --timeout SECONDS    wait so long at most' \
+        '  -s, --shared             share it with others who share it' \
+        '  -x, --exclusive          shut everyone else out [default]' \
+        '  -q, --quiet              say nothing about contention' \
+        '  -v, --verbose            say how long it took to get the lock' \
+        '      --who TEXT           say this of the holder, to those who wait' \
+        '      --pid-file PATH      write the pid of this script into this file' \
+        '      --on-conflict HOW    exit, return, ask or warn if another has it [default: exit]' \
+        '      --subshell           the lock is meant to end with this subshell'
+}
+
+# ---- completion, in interactive shells -----------------------------------------------------------------------------
+
+# The helper answers, as for `aba-lock status NAME`.
+__aba_complete() {
+    builtin local __aba_bin="${ABA_LOCK_BIN:-aba-lock}" __aba_lines='' __aba_line='' __aba_command=status
+    if [[ $1 == aba_lock_operation ]]; then
+        __aba_command=lock
+    fi
+    COMPREPLY=()
+    # Not `done < <(...)`: with `set -o posix` an old bash could not even read this file.
+    __aba_lines=$(
+        _CLAP_IFS=$'\n' _CLAP_COMPLETE_INDEX=2 ABA_LOCK_COMPLETE=bash \
+            builtin command "${__aba_bin}" -- aba-lock "${__aba_command}" "$2" 2>/dev/null
+    ) || builtin return 0
+    while [[ -n ${__aba_lines} ]]; do
+        __aba_line=${__aba_lines%%$'\n'*}
+        __aba_lines=${__aba_lines#"${__aba_line}"}
+        __aba_lines=${__aba_lines#$'\n'}
+        case ${__aba_line} in
+            --fd | --file | --no-inherit | --conflict-exit-code | --on-busy | --help) ;;
+            *) COMPREPLY[${#COMPREPLY[@]}]=${__aba_line} ;;
+        esac
+    done
+}
+
+if [[ $- == *i* ]]; then
+    builtin complete -F __aba_complete aba_lock_operation aba_unlock_operation aba_lock_held
+    builtin complete -A command aba_lock_detach
+fi
+
+if [[ ${__aba_aliases} == on ]]; then
+    builtin shopt -s expand_aliases
+fi
+builtin unset -v __aba_aliases

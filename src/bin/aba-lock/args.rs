@@ -64,7 +64,7 @@ pub(crate) enum Command {
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct Lock {
     /// What to lock: letters, digits and . _ - : @ +
-    #[arg(value_name = "NAME")]
+    #[arg(index = 1, value_name = "NAME")]
     pub(crate) names: Vec<String>,
 
     /// Lock this file or directory instead of a name
@@ -124,7 +124,7 @@ pub(crate) struct Lock {
     pub(crate) verbose: bool,
 
     /// The command to run under the lock
-    #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    #[arg(index = 2, last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub(crate) command: Vec<OsString>,
 }
 

@@ -1,5 +1,5 @@
 //! Tab completion: answers the shells when they ask, through clap's engine. What they are given to ask with
-//! (`COMPLETE=bash aba-lock`) is committed under `completions/`.
+//! (`ABA_LOCK_COMPLETE=bash aba-lock`) is committed under `completions/`.
 
 use crate::args::Cli;
 use aba_lock::holders::{self, Belief, State};
@@ -9,9 +9,9 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::CompleteEnv;
 use std::ffi::OsStr;
 
-/// Answers and ends the process if a shell asks (in the variable `COMPLETE`), else does nothing.
+/// Answers and ends the process if a shell asks (in the variable `ABA_LOCK_COMPLETE`), else does nothing.
 pub(crate) fn answer_shell() {
-    CompleteEnv::with_factory(command).bin("aba-lock").completer("aba-lock").complete();
+    CompleteEnv::with_factory(command).var("ABA_LOCK_COMPLETE").bin("aba-lock").completer("aba-lock").complete();
 }
 
 /// The command line with what only completion needs to know, so that no other call pays for it.

@@ -211,7 +211,9 @@ impl Error {
             Self::NotRegular { .. } => "somebody put it there: see whose it is with `ls -l`".to_owned(),
             Self::BadDescriptor { fd } => format!("open it first: `exec {fd}<>\"$(aba-lock path --create NAME)\"`"),
             Self::Replaced { fd, path } => format!("open it again: `exec {fd}<>{}`", path.display()),
-            Self::KeepsChanging { .. } => "find what removes it, and stop that: a lock file is meant to stay".to_owned(),
+            Self::KeepsChanging { .. } => {
+                "find what removes it, and stop that: a lock file is meant to stay".to_owned()
+            }
             Self::Upgrade { .. } => "release it first, or take it exclusive from the start".to_owned(),
             _ => return None,
         })

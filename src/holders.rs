@@ -133,11 +133,8 @@ fn belief(record: &Record, live: &[&Opener], lock: KernelLock) -> Option<Belief>
     if record.ns != process::pid_namespace() {
         return Some(Belief::OtherNamespace);
     }
-    let lockers: Vec<u32> = if live.is_empty() {
-        vec![lock.locker]
-    } else {
-        live.iter().map(|opener| opener.lock.locker).collect()
-    };
+    let lockers: Vec<u32> =
+        if live.is_empty() { vec![lock.locker] } else { live.iter().map(|opener| opener.lock.locker).collect() };
     let named = lockers.contains(&record.locker);
     // In a pid namespace of its own the kernel gives no number for a locker that has ended.
     let untold = lockers.contains(&0);

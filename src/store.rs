@@ -91,11 +91,9 @@ pub fn default_timeout() -> Result<Option<Duration>, Error> {
     let value = value.to_string_lossy();
     match parse_seconds(&value) {
         Some(timeout) => Ok(Some(timeout)),
-        None => Err(Error::Variable {
-            name: "ABA_LOCK_TIMEOUT",
-            value: value.into_owned(),
-            wanted: "a number of seconds",
-        }),
+        None => {
+            Err(Error::Variable { name: "ABA_LOCK_TIMEOUT", value: value.into_owned(), wanted: "a number of seconds" })
+        }
     }
 }
 

@@ -5,30 +5,58 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-const EXIT_STATUS: &str = "\
-Exit status:
-  0        acquired, done, yes
-  1        no: `status` says that it is free
-  2        wrong usage
-  75       not acquired: held by another (-E changes it)
-  76       the lock file was replaced while it was opened: open it again
-  124      timed out waiting (-E changes it)
-  125      aba-lock itself failed: cannot open, no space, locking not supported here
-  126      the command cannot be run
-  127      the command was not found
-  128+n    the command died of signal n
-  other    the command's own";
+/// What the exit statuses mean.
+pub(crate) const EXIT_STATUS: [(&str, &str); 11] = [
+    ("0", "acquired, done, yes"),
+    ("1", "no: `status` says that it is free"),
+    ("2", "wrong usage"),
+    ("75", "not acquired: held by another (-E changes it)"),
+    ("76", "the lock file was replaced while it was opened: open it again"),
+    ("124", "timed out waiting (-E changes it)"),
+    ("125", "aba-lock itself failed: cannot open, no space, locking not supported here"),
+    ("126", "the command cannot be run"),
+    ("127", "the command was not found"),
+    ("128+n", "the command died of signal n"),
+    ("other", "the command's own"),
+];
 
-const ENVIRONMENT: &str = "\
-Environment:
-  ABA_LOCK_DIR      where the lock files are [default: ~/.aba]
-  ABA_LOCK_TIMEOUT  wait so many seconds when no option says how long
-  ABA_LOCK_FDS      set for commands: the descriptors on which locks are handed down
-  ABA_LOCK_TOKEN    set for commands: the fencing token, a number that grows with each exclusive lock";
+/// What the variables of the environment do.
+pub(crate) const ENVIRONMENT: [(&str, &str); 4] = [
+    ("ABA_LOCK_DIR", "where the lock files are [default: ~/.aba]"),
+    ("ABA_LOCK_TIMEOUT", "wait so many seconds when no option says how long"),
+    ("ABA_LOCK_FDS", "set for commands: the descriptors on which locks are handed down"),
+    ("ABA_LOCK_TOKEN", "set for commands: the fencing token, a number that grows with each exclusive lock"),
+];
+
+/// Examples: the command that they are of, what to type, and what it does.
+pub(crate) const EXAMPLES: [(&str, &str, &str); 8] = [
+    ("lock", "aba-lock lock backup -- rsync -a src/ dst/", "run rsync, unless another `backup` runs"),
+    ("lock", "aba-lock lock -t 60 backup -- ./backup.sh", "the same, but wait a minute for it"),
+    ("lock", "aba-lock lock db cache -- ./migrate.sh", "hold two locks, or none"),
+    ("lock", "aba-lock lock --on-busy 'tmux attach -t build' build -- ./build.sh", "join the build that runs"),
+    (
+        "lock",
+        "aba-lock lock --fd 200 backup",
+        "in a script, after `exec 200<>\"$(aba-lock path --create backup)\"`: what aba_lock_operation does",
+    ),
+    ("unlock", "aba-lock unlock --fd 200 backup", "release it before the script ends"),
+    ("status", "aba-lock status backup", "see who has it"),
+    ("init", "eval \"$(aba-lock init bash)\"", "have aba_lock_operation in this shell or script"),
+];
+
+fn table(title: &str, rows: &[(&str, &str)]) -> String {
+    let width = rows.iter().map(|(left, _)| left.len()).max().unwrap_or(0) + 2;
+    rows.iter().fold(format!("{title}:\n"), |text, (left, right)| format!("{text}  {left:width$}{right}\n"))
+}
+
+fn examples(command: &str) -> String {
+    let own = EXAMPLES.iter().filter(|(of, _, _)| *of == command);
+    own.fold("Examples:\n".to_owned(), |text, (_, typed, does)| format!("{text}  {typed}\n      {does}\n"))
+}
 
 /// Keeps two copies of the same shell operation from running at once, and says who is in the way
 #[derive(Debug, Parser)]
-#[command(name = "aba-lock", version, after_help = format!("{EXIT_STATUS}\n\n{ENVIRONMENT}"))]
+#[command(name = "aba-lock", version, after_help = table("Exit status", &EXIT_STATUS) + "\n" + &table("Environment", &ENVIRONMENT))]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 #[command(infer_subcommands = false, disable_help_subcommand = true)]
 pub(crate) struct Cli {
@@ -61,7 +89,7 @@ pub(crate) enum Command {
                             aba-lock lock [OPTIONS] NAME --fd N")]
 #[command(group = ArgGroup::new("what").args(["names", "file"]).required(true))]
 #[command(group = ArgGroup::new("how").args(["fd", "command"]).required(true))]
-#[command(after_help = EXIT_STATUS)]
+#[command(after_help = table("Exit status", &EXIT_STATUS), after_long_help = table("Exit status", &EXIT_STATUS) + "\n" + &examples("lock"))]
 pub(crate) struct Lock {
     /// What to lock: letters, digits and . _ - : @ +
     #[arg(index = 1, value_name = "NAME")]
@@ -182,8 +210,8 @@ pub(crate) struct Path {
 /// Print the shell library, for `eval "$(aba-lock init bash)"`
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// The shell
-    #[arg(value_enum)]
+    /// The shell: bash
+    #[arg(value_enum, hide_possible_values = true)]
     pub(crate) shell: Shell,
 }
 

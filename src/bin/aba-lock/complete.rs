@@ -30,7 +30,8 @@ fn lock_names(current: &OsStr) -> Vec<CompletionCandidate> {
     let names: Vec<_> = store.names().into_iter().filter(|name| name.as_str().starts_with(current)).collect();
     let paths: Vec<_> = names.iter().map(|name| store.lock_path(name)).collect();
     let states = holders::of_all(&paths);
-    let candidate = |(name, state): (_, &State)| CompletionCandidate::new(format!("{name}")).help(Some(said(state).into()));
+    let candidate =
+        |(name, state): (_, &State)| CompletionCandidate::new(format!("{name}")).help(Some(said(state).into()));
     names.iter().zip(&states).map(candidate).collect()
 }
 

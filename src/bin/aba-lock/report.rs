@@ -49,7 +49,10 @@ pub(crate) fn failure(error: &Error) {
 pub(crate) fn acquired(acquired: &Acquired, progress: &Progress, quiet: bool, verbose: bool) {
     if let (Some((path, reason)), false) = (&acquired.unrecorded, quiet) {
         let reason = error::reason(reason);
-        sentence(&format!("could not write who holds the lock into {}: {reason}; it is held all the same", path.display()), None);
+        sentence(
+            &format!("could not write who holds the lock into {}: {reason}; it is held all the same", path.display()),
+            None,
+        );
     }
     if verbose {
         let labels: Vec<&str> = acquired.guards.iter().map(|guard| guard.target.label.as_str()).collect();
@@ -129,9 +132,19 @@ fn held(label: &str, holding: &Holding) -> String {
             }
             Belief::Alive => Ok(()),
             Belief::Ended => writeln!(text, "  taken by pid {}, {}, {what}, which has ended", record.pid, record.user),
-            Belief::Perhaps => writeln!(text, "  last taken, as the record says, by pid {}, {what}, which has ended", record.pid),
-            Belief::OtherNamespace => writeln!(text, "  recorded: pid {} of another pid namespace, {}, {what}", record.pid, record.user),
-            Belief::OtherHost => writeln!(text, "  recorded: pid {} on host {}, {}, {what}", record.pid, plain(&record.host), record.user),
+            Belief::Perhaps => {
+                writeln!(text, "  last taken, as the record says, by pid {}, {what}, which has ended", record.pid)
+            }
+            Belief::OtherNamespace => {
+                writeln!(text, "  recorded: pid {} of another pid namespace, {}, {what}", record.pid, record.user)
+            }
+            Belief::OtherHost => writeln!(
+                text,
+                "  recorded: pid {} on host {}, {}, {what}",
+                record.pid,
+                plain(&record.host),
+                record.user
+            ),
         };
     } else {
         text.push('\n');

@@ -1,6 +1,6 @@
 use crate::args::Lock;
-use crate::report::{self, Progress};
 use crate::exit;
+use crate::report::{self, Progress};
 use aba_lock::error::Error;
 use aba_lock::lock::{self, Acquired, Mode, Request, Wait};
 use aba_lock::store::{self, Store};
@@ -61,7 +61,8 @@ fn hold(args: &Lock, acquired: &Acquired, request: &Request) -> Result<i32, Erro
         return Ok(exit::DONE);
     }
     let program = args.command[0].to_string_lossy();
-    let closes = Path::new(&*program).file_name().is_some_and(|name| CLOSE_DESCRIPTORS.iter().any(|known| name == *known));
+    let closes =
+        Path::new(&*program).file_name().is_some_and(|name| CLOSE_DESCRIPTORS.iter().any(|known| name == *known));
     if args.no_inherit || closes { run_under(args, acquired) } else { become_under(args, acquired, request) }
 }
 

@@ -1,0 +1,94 @@
+# Installs aba-lock: the helper, the shell library, completions and man pages.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+BINDIR  := $(DESTDIR)$(PREFIX)/bin
+DATADIR := $(DESTDIR)$(PREFIX)/share
+LIBDIR  := $(DATADIR)/aba-lock
+BASHDIR := $(DATADIR)/bash-completion/completions
+ZSHDIR  := $(DATADIR)/zsh/site-functions
+FISHDIR := $(DATADIR)/fish/vendor_completions.d
+MANDIR  := $(DATADIR)/man
+
+CARGO   ?= cargo
+HOST    := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+OUT     := target/$(HOST)/release
+MAN     := target/man
+
+# Static and at a fixed address: there is nothing to link and nothing to relocate at start-up, which is most of what a
+# helper that runs for half a millisecond does. It also runs on systems older than this one.
+ifneq (,$(findstring linux-gnu,$(HOST)))
+STATIC := -C target-feature=+crt-static -C relocation-model=static
+endif
+
+SHELL_FILES := shell/aba-lock.bash .ci/run tests/run tests/tools tests/demo tests/shell/helper.bash tests/shell/aba \
+               $(wildcard tests/shell/*.bats) $(wildcard tests/shell/*.bash)
+MAN1_FILES = $(wildcard $(MAN)/*.1)
+
+.DEFAULT_GOAL := all
+.PHONY: all build man test lint format bench demo completions install uninstall clean help
+
+all: build man ## Build the helper and the man pages
+
+build: need-cargo ## Build the helper: static, stripped
+	RUSTFLAGS="$(STATIC) $(RUSTFLAGS)" $(CARGO) build --release --locked --quiet --target $(HOST) --bin aba-lock
+
+man: need-cargo ## Write the man pages into target/man
+	@mkdir -p $(MAN)
+	$(CARGO) run --locked --quiet --features man --bin aba-lock-man -- $(MAN)
+	@cp shell/aba-lock.bash.7 $(MAN)/
+
+test: build man ## Run all tests; fetches the tools that they need, or says which are missing
+	@tests/tools install test
+	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" tests/run
+
+lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pages
+	@tests/tools install lint
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --quiet --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items --lib
+	shellcheck -o all -x $(filter-out %.bats,$(SHELL_FILES))
+	shellcheck -x $(filter %.bats,$(SHELL_FILES))
+	shfmt -d $(SHELL_FILES)
+	mandoc -T lint -W warning $(MAN)/*.1 $(MAN)/*.7
+
+format: ## Format all sources
+	$(CARGO) fmt
+	shfmt -w $(SHELL_FILES)
+
+bench: build ## Compare the helper with flock(1), in one run
+	ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" $(CARGO) bench --locked --quiet
+
+demo: ## Show two scripts that contend for one operation (after `make install`)
+	@PATH="$(PREFIX)/bin:$$PATH" tests/demo "$(PREFIX)/share/aba-lock/aba-lock.bash"
+
+completions: build ## Write the files in completions/ anew
+	ABA_LOCK_COMPLETE=bash $(OUT)/aba-lock >completions/aba-lock.bash
+	ABA_LOCK_COMPLETE=zsh $(OUT)/aba-lock >completions/_aba-lock
+	ABA_LOCK_COMPLETE=fish $(OUT)/aba-lock >completions/aba-lock.fish
+
+install: all ## Install under PREFIX [/usr/local], for packagers inside DESTDIR
+	install -Dm755 $(OUT)/aba-lock $(BINDIR)/aba-lock
+	install -Dm644 shell/aba-lock.bash $(LIBDIR)/aba-lock.bash
+	install -Dm644 completions/aba-lock.bash $(BASHDIR)/aba-lock
+	install -Dm644 completions/_aba-lock $(ZSHDIR)/_aba-lock
+	install -Dm644 completions/aba-lock.fish $(FISHDIR)/aba-lock.fish
+	install -d $(MANDIR)/man1 $(MANDIR)/man7
+	install -m644 $(MAN)/*.1 $(MANDIR)/man1
+	install -m644 $(MAN)/*.7 $(MANDIR)/man7
+
+uninstall: ## Remove what `make install` put there
+	rm -f $(BINDIR)/aba-lock $(BASHDIR)/aba-lock $(ZSHDIR)/_aba-lock $(FISHDIR)/aba-lock.fish
+	rm -f $(LIBDIR)/aba-lock.bash $(MANDIR)/man1/aba-lock.1 $(MANDIR)/man1/aba-lock-*.1 $(MANDIR)/man7/aba-lock.bash.7
+	-rmdir $(LIBDIR) 2>/dev/null
+
+clean: ## Remove what was built
+	$(CARGO) clean
+
+help: ## Show this
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+.PHONY: need-cargo
+need-cargo:
+	@tests/tools need cargo

@@ -1,0 +1,114 @@
+# What the tests of the shell library share. Each test has its own state root, home directory and work directory, ends
+# every process that it started, and waits for nothing longer than PATIENCE seconds.
+# shellcheck shell=bash
+
+bats_require_minimum_version 1.5.0
+
+PATIENCE=30
+PROJECT=$(cd "${BATS_TEST_DIRNAME}/../.." && pwd)
+LIBRARY=${PROJECT}/shell/aba-lock.bash
+
+setup() {
+    : "${ABA_LOCK_BIN:?run the tests with make test}"
+    export ABA_LOCK_BIN PROJECT LIBRARY PATIENCE
+    export HOME=${BATS_TEST_TMPDIR}/home
+    export ABA_LOCK_DIR=${BATS_TEST_TMPDIR}/locks
+    export PATH=${ABA_LOCK_BIN%/*}:${PATH}
+    unset ABA_LOCK_FDS ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT
+    mkdir -p "${HOME}"
+    cd "${BATS_TEST_TMPDIR}" || return
+    STARTED=''
+}
+
+teardown() {
+    local pid
+    for pid in ${STARTED}; do
+        # The whole session: `start` made one for each.
+        kill -KILL -- "-${pid}" 2>/dev/null || true
+    done
+    wait 2>/dev/null || true
+}
+
+# Usage: script NAME <<'END' ... END
+#
+# Writes a bash script that sources the library. In it, `ready` says that it has come so far (see `until_ready`), and
+# `hold` says so and then waits for `let_go`.
+script() {
+    {
+        printf '#!/usr/bin/env bash\n'
+        printf 'ready() { echo "${1:-ready}" >"${BATS_TEST_TMPDIR}/ready"; }\n'
+        printf 'hold() { ready "$@"; read -r -t "${PATIENCE}" _ <"${BATS_TEST_TMPDIR}/go"; }\n'
+        printf 'source "${LIBRARY}"\n'
+        cat
+    } >"$1"
+    chmod +x "$1"
+    [[ -p ready ]] || mkfifo ready go
+}
+
+# Usage: start CMD [ARG]...
+#
+# Runs CMD in the background in a session of its own, without the descriptors of bats: its pid is in STARTED_PID, its
+# output in the file `output`.
+start() {
+    setsid "$@" >>output 2>&1 </dev/null 3>&- 4>&- &
+    STARTED_PID=$!
+    STARTED+=" $!"
+}
+
+# Waits until a script says `ready`, and prints what it said.
+until_ready() {
+    local said
+    timeout "${PATIENCE}" head -n 1 ready >said || return
+    read -r said <said
+    printf '%s\n' "${said}"
+}
+
+# Lets a script that is in `hold` go on.
+let_go() {
+    timeout "${PATIENCE}" bash -c 'echo >go'
+}
+
+# Waits until the command succeeds.
+until_true() {
+    local end=$((SECONDS + PATIENCE))
+    until "$@" >/dev/null 2>&1; do
+        if ((SECONDS > end)); then
+            echo "gave up waiting for: $*" >&2
+            return 1
+        fi
+        sleep 0.02
+    done
+}
+
+# Whether a helper waits for the lock on operation $1: it is blocked in the kernel, as /proc/locks shows.
+is_waited_for() {
+    local file inode
+    file=${ABA_LOCK_DIR}/aba-$1.lock
+    inode=$(stat -c %i "${file}") || return
+    grep -q -- "-> FLOCK .*:${inode} " /proc/locks
+}
+
+is_free() {
+    "${ABA_LOCK_BIN}" status "$1" >/dev/null
+    (($? == 1))
+}
+
+is_gone() {
+    ! kill -0 "$1" 2>/dev/null
+}
+
+# Usage: expect_text TEXT: the output of `run` contains it.
+expect_text() {
+    if [[ ${output} != *"$1"* ]]; then
+        printf 'expected: %s\ngot:      %s\n' "$1" "${output}" >&2
+        return 1
+    fi
+}
+
+# Usage: expect_silence: `run` printed nothing.
+expect_silence() {
+    if [[ -n ${output} ]]; then
+        printf 'expected silence, got: %s\n' "${output}" >&2
+        return 1
+    fi
+}

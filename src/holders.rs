@@ -13,8 +13,11 @@ use std::path::{Path, PathBuf};
 /// What is known of a lock file.
 #[derive(Debug, Default)]
 pub struct State {
-    /// Who has the lock; `None` when it is free.
+    /// Who has the lock; `None` when it is free, as far as can be seen from here.
     pub holding: Option<Holding>,
+    /// Who may have it although nothing can be seen of it from here: the last holder was in another pid
+    /// namespace, or on another machine.
+    pub beyond: Option<(Record, Belief)>,
     /// Who has a lock on a file that was removed from the path: it shuts nobody out any more.
     pub removed: Vec<Holder>,
 }
@@ -98,14 +101,17 @@ fn state(file: &Wanted, found: &[&Opener]) -> State {
         // Nobody that we may look into: the kernel's list still knows that there is somebody.
         if file.ino == 0 { None } else { process::listed_lock(file.dev, file.ino) }
     });
-    State { holding: lock.map(|lock| holding(file, lock, &live)), removed }
-}
-
-fn holding(file: &Wanted, lock: KernelLock, live: &[&Opener]) -> Holding {
     let record = match record::read_path(&file.path) {
-        Content::Record(record) => belief(&record, live, lock).map(|belief| (*record, belief)),
+        Content::Record(record) => belief(&record, &live, lock).map(|belief| (*record, belief)),
         _ => None,
     };
+    match lock {
+        Some(lock) => State { holding: Some(holding(lock, &live, record)), beyond: None, removed },
+        None => State { holding: None, beyond: record, removed },
+    }
+}
+
+fn holding(lock: KernelLock, live: &[&Opener], record: Option<(Record, Belief)>) -> Holding {
     let taker = match &record {
         Some((record, Belief::Alive | Belief::Ended)) => Some(record.pid),
         _ => None,
@@ -125,21 +131,24 @@ fn holder(opener: &Opener, taker: Option<u32>) -> Holder {
     }
 }
 
-fn belief(record: &Record, live: &[&Opener], lock: KernelLock) -> Option<Belief> {
+/// How far `record` is to be believed beside what the kernel says. `None`: it is of an earlier lock, or of one
+/// that has ended.
+fn belief(record: &Record, live: &[&Opener], lock: Option<KernelLock>) -> Option<Belief> {
+    // A holder that we see has a number here, which the record of another place cannot give.
+    let unseen = live.is_empty();
     if record.boot != process::boot_id() {
         // The same name and another boot: this machine was started again since, and no lock outlives that.
-        return (record.host != sys::host_name()).then_some(Belief::OtherHost);
+        return (unseen && record.host != sys::host_name()).then_some(Belief::OtherHost);
     }
     if record.ns != process::pid_namespace() {
-        return Some(Belief::OtherNamespace);
+        return unseen.then_some(Belief::OtherNamespace);
     }
     let lockers: Vec<u32> =
-        if live.is_empty() { vec![lock.locker] } else { live.iter().map(|opener| opener.lock.locker).collect() };
+        if unseen { vec![lock?.locker] } else { live.iter().map(|opener| opener.lock.locker).collect() };
     let named = lockers.contains(&record.locker);
     // In a pid namespace of its own the kernel gives no number for a locker that has ended.
     let untold = lockers.contains(&0);
-    let alive = process::is_alive(record.pid, record.start);
-    match (named, untold, alive) {
+    match (named, untold, process::is_alive(record.pid, record.start)) {
         (true, _, true) => Some(Belief::Alive),
         (true, _, false) => Some(Belief::Ended),
         (false, true, true) if live.iter().any(|opener| opener.pid == record.pid) => Some(Belief::Alive),

@@ -48,7 +48,7 @@ pub struct Look {
     pub hidden: bool,
 }
 
-/// When a process started, in clock ticks since boot (proc_pid_stat(5), field 22). `None`: it is not there.
+/// When a process started, in clock ticks since boot (`proc_pid_stat(5)`, field 22). `None`: it is not there.
 #[must_use]
 pub fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

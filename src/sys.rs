@@ -232,7 +232,7 @@ impl Alarm {
     fn set(first: Duration, again: Duration) {
         let time = |span: Duration| libc::timeval {
             tv_sec: libc::time_t::try_from(span.as_secs()).unwrap_or(libc::time_t::MAX),
-            tv_usec: libc::suseconds_t::from(span.subsec_micros() as i32),
+            tv_usec: libc::suseconds_t::from(span.subsec_micros().cast_signed()),
         };
         let timer = libc::itimerval { it_interval: time(again), it_value: time(first) };
         // SAFETY: `timer` lives until the call returns.

@@ -1,5 +1,6 @@
 //! Every option and argument. Help, man pages and completions are made from this.
 
+use aba_lock::store::parse_seconds;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -220,8 +221,6 @@ pub(crate) enum Shell {
     Bash,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let number = text.parse().ok().filter(|_| digits);
-    number.and_then(|number| Duration::try_from_secs_f64(number).ok()).ok_or("not a number of seconds".to_owned())
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    parse_seconds(text).ok_or("not a number of seconds")
 }

@@ -6,6 +6,7 @@
 use aba_lock::error::{self, Error};
 use aba_lock::holders::{self, Belief, Holder, Holding, State};
 use aba_lock::lock::{Acquired, Contention, Mode, Target};
+use aba_lock::record::Record;
 use aba_lock::sys;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -77,14 +78,22 @@ pub(crate) fn contended(error: &Error, instead: Option<&str>) {
             }
             refusal(label, holding)
         }
-        (None, Error::TimedOut { .. }) => format!("{error}, which has just been released"),
-        (None, _) => format!("{label} was held by another, and has just been released"),
+        (None, Error::TimedOut { .. }) => format!("{error}, held by {}", unseen(&state)),
+        (None, _) => format!("{label} was held a moment ago by {}", unseen(&state)),
     };
     if let Some(instead) = instead {
         let _ = write!(text, "; running `{}`", plain(instead));
         return sentence(&text, None);
     }
     sentence(&text, Some(&hint));
+}
+
+/// Who held it, when nobody can be seen that does.
+fn unseen(state: &State) -> String {
+    match &state.beyond {
+        Some((record, belief)) => elsewhere(record, *belief) + ", as the record says",
+        None => "a process that has let go since, or cannot be seen from here".to_owned(),
+    }
 }
 
 /// `unlock NAME`: it is not ours to release.
@@ -98,9 +107,14 @@ pub(crate) fn not_ours(target: &Target, holding: &Holding) {
 
 /// `status NAME`.
 pub(crate) fn status(target: &Target, state: &State) {
-    let mut text = match &state.holding {
-        None => format!("{}: free\n", target.label),
-        Some(holding) => held(&target.label, holding),
+    let mut text = match (&state.holding, &state.beyond) {
+        (Some(holding), _) => held(&target.label, holding),
+        (None, Some((record, belief))) => format!(
+            "{}: held by nobody that can be seen from here\n  last taken by {}, which may have it still\n",
+            target.label,
+            elsewhere(record, *belief)
+        ),
+        (None, None) => format!("{}: free\n", target.label),
     };
     for holder in &state.removed {
         let _ = writeln!(
@@ -135,16 +149,7 @@ fn held(label: &str, holding: &Holding) -> String {
             Belief::Perhaps => {
                 writeln!(text, "  last taken, as the record says, by pid {}, {what}, which has ended", record.pid)
             }
-            Belief::OtherNamespace => {
-                writeln!(text, "  recorded: pid {} of another pid namespace, {}, {what}", record.pid, record.user)
-            }
-            Belief::OtherHost => writeln!(
-                text,
-                "  recorded: pid {} on host {}, {}, {what}",
-                record.pid,
-                plain(&record.host),
-                record.user
-            ),
+            Belief::OtherNamespace | Belief::OtherHost => writeln!(text, "  {}", elsewhere(record, *belief)),
         };
     } else {
         text.push('\n');
@@ -261,21 +266,33 @@ fn holder(holding: &Holding) -> String {
             people(&holding.holders)
         };
     };
-    let age = record.age().map(|age| format!(", for {}", span(age))).unwrap_or_default();
-    let who = record.who.as_ref().map(|who| format!(" ({})", plain(who))).unwrap_or_default();
-    let by = format!("({}), by {}{who}", command(&record.command), plain(&record.user));
     let rest = holding.holders.len().saturating_sub(1);
     let others = if holding.mode == Mode::Shared && rest > 0 { format!(", and {rest} more") } else { String::new() };
     match belief {
-        Belief::Alive => format!("pid {} {by}{age}{others}", record.pid),
-        Belief::OtherHost => format!("pid {} on host {} {by}{age}", record.pid, plain(&record.host)),
-        Belief::OtherNamespace => format!("pid {} of another pid namespace {by}{age}", record.pid),
+        Belief::Alive => format!("pid {} {}{others}", record.pid, recorded(record)),
+        Belief::OtherHost | Belief::OtherNamespace => elsewhere(record, *belief),
         Belief::Ended if holding.holders.is_empty() => {
-            format!("a process that inherited it from pid {} {by}, which has ended", record.pid)
+            format!("a process that inherited it from pid {} {}, which has ended", record.pid, recorded(record))
         }
         Belief::Perhaps if holding.holders.is_empty() => "a process that cannot be seen from here".to_owned(),
         Belief::Ended | Belief::Perhaps => people(&holding.holders),
     }
+}
+
+/// The holder that a record names, where its pid means nothing here.
+fn elsewhere(record: &Record, belief: Belief) -> String {
+    let place = match belief {
+        Belief::OtherHost => format!("on host {}", plain(&record.host)),
+        _ => "of another pid namespace".to_owned(),
+    };
+    format!("pid {} {place} {}", record.pid, recorded(record))
+}
+
+/// What a record says beside the pid.
+fn recorded(record: &Record) -> String {
+    let age = record.age().map(|age| format!(", for {}", span(age))).unwrap_or_default();
+    let who = record.who.as_ref().map(|who| format!(" ({})", plain(who))).unwrap_or_default();
+    format!("({}), by {}{who}{age}", command(&record.command), plain(&record.user))
 }
 
 /// The first of several processes, and how many there are beside it.

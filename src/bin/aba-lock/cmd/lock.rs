@@ -30,6 +30,14 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
         report::misused(&format!("{} for {}", count(args.fd.len(), "descriptor"), count(targets.len(), "name")));
         return Ok(exit::USAGE);
     }
+    let on_busy = match args.on_busy.as_deref().map(shell_words::split) {
+        None => None,
+        Some(Ok(words)) if !words.is_empty() => Some(words),
+        Some(_) => {
+            report::misused("the command of --on-busy is empty, or has a quote that is not closed");
+            return Ok(exit::USAGE);
+        }
+    };
     let request = Request {
         mode: if args.shared { Mode::Shared } else { Mode::Exclusive },
         wait: wait(args)?,
@@ -47,7 +55,7 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
             report::acquired(&acquired, &progress, args.quiet, args.verbose);
             hold(args, &acquired, &request)
         }
-        Err(error @ (Error::Busy { .. } | Error::TimedOut { .. })) => contended(args, &error),
+        Err(error @ (Error::Busy { .. } | Error::TimedOut { .. })) => contended(args, &error, on_busy),
         Err(error) => Err(error),
     }
 }
@@ -95,7 +103,9 @@ fn become_under(args: &Lock, acquired: &Acquired, request: &Request) -> Result<i
 fn run_under(args: &Lock, acquired: &Acquired) -> Result<i32, Error> {
     // What an ancestor handed down stays ours alone too.
     let kept: Vec<i32> = acquired.guards.iter().filter_map(|guard| guard.inherited).collect();
-    kept.iter().for_each(|fd| sys::keep_back(*fd));
+    for fd in &kept {
+        sys::keep_back(*fd);
+    }
     let fds: Vec<i32> = store::inherited_descriptors().into_iter().filter(|fd| !kept.contains(fd)).collect();
     let mut unwritten = None;
     let started = |pid| match &args.pid_file {
@@ -134,20 +144,19 @@ fn cannot_run(command: &str, source: io::Error) -> Error {
 }
 
 /// Another has the lock: say who, and run the other command if there is one.
-fn contended(args: &Lock, error: &Error) -> Result<i32, Error> {
+fn contended(args: &Lock, error: &Error, on_busy: Option<Vec<String>>) -> Result<i32, Error> {
     if !args.quiet {
         report::contended(error, args.on_busy.as_deref());
     }
-    if let Some(text) = &args.on_busy {
-        let words = shell_words::split(text).unwrap_or_default();
-        let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
-        let failed = match sys::Command::new(&words, &[]) {
-            Ok(command) => command.exec(),
-            Err(error) => error,
-        };
-        return Err(cannot_run(text, failed));
-    }
-    Ok(args.conflict_exit_code.map_or_else(|| exit::of(error), i32::from))
+    let Some(words) = on_busy else {
+        return Ok(args.conflict_exit_code.map_or_else(|| exit::of(error), i32::from));
+    };
+    let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+    let failed = match sys::Command::new(&words, &[]) {
+        Ok(command) => command.exec(),
+        Err(error) => error,
+    };
+    Err(cannot_run(args.on_busy.as_deref().unwrap_or_default(), failed))
 }
 
 fn wait(args: &Lock) -> Result<Wait, Error> {

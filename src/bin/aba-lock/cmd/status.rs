@@ -21,5 +21,10 @@ pub(crate) fn run(args: &Status) -> Result<i32, Error> {
     if !args.quiet {
         report::status(&target, &state);
     }
-    Ok(if state.holding.is_some() { exit::DONE } else { exit::NO })
+    Ok(match (&state.holding, &state.beyond) {
+        (Some(_), _) => exit::DONE,
+        (None, None) => exit::NO,
+        // Neither yes nor no would be true.
+        (None, Some(_)) => exit::FAILED,
+    })
 }

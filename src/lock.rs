@@ -96,6 +96,8 @@ pub struct Request<'a> {
     pub wait: Wait,
     /// The process that will have it, for the record.
     pub holder: u32,
+    /// The command line of that process, if it is not what it is now: of the command that we become.
+    pub command: Option<String>,
     /// What the user says of it, for the record.
     pub who: Option<&'a str>,
 }
@@ -443,7 +445,8 @@ fn finish(guards: Vec<Guard>, request: &Request) -> Acquired {
     if request.mode == Mode::Exclusive || last == 0 {
         acquired.token = record::next_token(last);
     }
-    let record = Record::new(request.holder, request.mode, request.who, acquired.token);
+    let command = request.command.clone().unwrap_or_else(|| process::command_line(request.holder));
+    let record = Record::new(request.holder, command, request.mode, request.who, acquired.token);
     for (guard, old) in acquired.guards.iter().zip(&contents).filter(|(guard, _)| guard.fresh) {
         // A directory has no room for a record, and a file of another user's may be closed to us: that is how
         // they are, and no fault.

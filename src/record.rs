@@ -81,7 +81,7 @@ impl Content {
 impl Record {
     /// A record for process `pid`, taken now by this process.
     #[must_use]
-    pub fn new(pid: u32, mode: Mode, who: Option<&str>, token: u64) -> Self {
+    pub fn new(pid: u32, command: String, mode: Mode, who: Option<&str>, token: u64) -> Self {
         Self {
             pid,
             start: process::start_time(pid).unwrap_or(0),
@@ -90,7 +90,7 @@ impl Record {
             ns: process::pid_namespace(),
             user: process::user_name(sys::user_id()),
             since: format!("{:.0}", jiff::Timestamp::now()),
-            command: process::command_line(pid),
+            command,
             who: who.map(str::to_owned),
             mode,
             locker: std::process::id(),

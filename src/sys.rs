@@ -301,55 +301,87 @@ impl Command {
         io::Error::last_os_error()
     }
 
-    /// Runs the command as a child and waits for it, passing INT, TERM, HUP and QUIT on. Returns its exit
-    /// status, 128 + n when signal n ended it.
+    /// Makes a child that becomes the command once it is told to.
     ///
     /// If we are killed, the child is killed by its parent-death signal (Linux): the lock is free then, and a
-    /// second copy could start beside it. A child that runs as another user (setuid) does not get that.
-    pub fn run(&self, started: impl FnOnce(u32) -> io::Result<()>) -> io::Result<i32> {
-        let (mut failure, failed) = io::pipe()?;
+    /// second copy could start beside it. A command that runs as another user (setuid) does not get that.
+    pub fn fork(&self) -> io::Result<Child> {
+        let (mut may_go, go) = io::pipe()?;
+        let (failure, failed) = io::pipe()?;
         let signals = Signals::hold();
-        let us = std::process::id();
         // SAFETY: there is one thread, so the child may go on as we would.
-        let child = unsafe { libc::fork() };
-        if child < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        if child == 0 {
-            drop(failure);
+        let pid = unsafe { libc::fork() };
+        if pid < 0 {
+            let error = io::Error::last_os_error();
             signals.put_back();
-            #[cfg(target_os = "linux")]
-            // SAFETY: it takes a number.
-            unsafe {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            }
-            // We may have been killed before the child could ask for the signal.
-            let error = if parent_id() == us { self.exec() } else { io::ErrorKind::Interrupted.into() };
-            let number = error.raw_os_error().unwrap_or(libc::EINTR).to_ne_bytes();
-            let _ = io::Write::write_all(&mut &failed, &number);
-            // SAFETY: it does not return; nothing of the parent's is to be run twice.
-            unsafe { libc::_exit(127) };
-        }
-        drop(failed);
-        // The other end closes by itself when the command has started.
-        let mut number = [0; 4];
-        if failure.read_exact(&mut number).is_ok() {
-            reap(child);
-            return Err(io::Error::from_raw_os_error(i32::from_ne_bytes(number)));
-        }
-        if let Err(error) = started(child.cast_unsigned()) {
-            // SAFETY: the child is ours and not yet reaped, so the number is still its own.
-            unsafe { libc::kill(child, libc::SIGKILL) };
-            reap(child);
             return Err(error);
         }
-        let status = loop {
-            if let Some(status) = signals.next(child) {
-                break status;
-            }
-        };
+        if pid > 0 {
+            return Ok(Child { pid, go: Some(go), failure, signals, reaped: false });
+        }
+        drop((go, failure));
         signals.put_back();
-        Ok(status)
+        #[cfg(target_os = "linux")]
+        // SAFETY: it takes a number.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        }
+        // Asked for before this: if our parent was killed earlier, the pipe is at its end.
+        if may_go.read_exact(&mut [0]).is_ok() {
+            let number = self.exec().raw_os_error().unwrap_or(libc::EINVAL).to_ne_bytes();
+            let _ = io::Write::write_all(&mut &failed, &number);
+        }
+        // SAFETY: it does not return; nothing of the parent's is to be run twice.
+        unsafe { libc::_exit(127) }
+    }
+}
+
+/// A child that waits to become a command. Dropping it before that ends it.
+#[derive(Debug)]
+#[must_use = "it is ended when it is dropped"]
+pub struct Child {
+    pid: libc::pid_t,
+    go: Option<io::PipeWriter>,
+    failure: io::PipeReader,
+    signals: Signals,
+    reaped: bool,
+}
+
+impl Child {
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid.cast_unsigned()
+    }
+
+    /// Lets it become the command and waits for it, passing INT, TERM, HUP and QUIT on. Returns its exit
+    /// status, 128 + n when signal n ended it.
+    pub fn run(&mut self) -> io::Result<i32> {
+        if let Some(mut go) = self.go.take() {
+            io::Write::write_all(&mut go, &[1])?;
+        }
+        // The other end closes by itself when the command has started.
+        let mut number = [0; 4];
+        if self.failure.read_exact(&mut number).is_ok() {
+            return Err(io::Error::from_raw_os_error(i32::from_ne_bytes(number)));
+        }
+        loop {
+            if let Some(status) = self.signals.next(self.pid) {
+                self.reaped = true;
+                return Ok(status);
+            }
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // At the end of the pipe it ends by itself.
+        self.go = None;
+        if !self.reaped {
+            reap(self.pid);
+        }
+        self.signals.put_back();
     }
 }
 
@@ -366,6 +398,7 @@ fn reap(child: libc::pid_t) -> i32 {
 }
 
 /// The signals that concern a command that we wait for, held back until we ask for them.
+#[derive(Debug)]
 struct Signals {
     held: libc::sigset_t,
     old_mask: libc::sigset_t,

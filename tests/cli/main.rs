@@ -1,1 +1,17 @@
+//! Black-box tests of the binary: what it prints, how it ends, and what others find.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "the walls are those of the program; tests set scenes and may break things"
+)]
+
+mod command;
+mod fault;
+mod fire;
+mod lock;
+mod names;
+mod scene;
+mod status;

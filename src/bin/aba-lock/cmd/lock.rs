@@ -42,6 +42,8 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
         mode: if args.shared { Mode::Shared } else { Mode::Exclusive },
         wait: wait(args)?,
         holder: if args.fd.is_empty() { std::process::id() } else { sys::parent_id() },
+        command: (!args.command.is_empty())
+            .then(|| shell_words::join(args.command.iter().map(|word| word.to_string_lossy()))),
         who: args.who.as_deref(),
     };
     let mut progress = Progress::new(args.quiet);
@@ -107,18 +109,11 @@ fn run_under(args: &Lock, acquired: &Acquired) -> Result<i32, Error> {
         sys::keep_back(*fd);
     }
     let fds: Vec<i32> = store::inherited_descriptors().into_iter().filter(|fd| !kept.contains(fd)).collect();
-    let mut unwritten = None;
-    let started = |pid| match &args.pid_file {
-        Some(path) => write_pid(path, pid).map_err(|error| {
-            unwritten = Some(error);
-            io::ErrorKind::Other.into()
-        }),
-        None => Ok(()),
-    };
-    let status = command(args, &fds, acquired.token)?.run(started);
-    if let Some(error) = unwritten {
-        return Err(error);
+    let mut child = command(args, &fds, acquired.token)?.fork().map_err(|error| failed(args, error))?;
+    if let Some(path) = &args.pid_file {
+        write_pid(path, child.pid())?;
     }
+    let status = child.run();
     if let Some(path) = &args.pid_file {
         let _ = fs::remove_file(path);
     }

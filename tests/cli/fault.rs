@@ -1,0 +1,211 @@
+//! What the system may refuse, and a kill between any two steps.
+
+use crate::scene::{Call, HELPER, Scene, is_locked};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+
+/// The helper under strace, which makes system calls on the lock file fail.
+fn injected(scene: &Scene, inject: &str, args: &[&str]) -> Call {
+    let mut command = scene.program("strace");
+    command.arg("-P").arg(scene.lock_file("a")).arg("-P").arg(scene.root());
+    command.args(["-o", "/dev/null", "-e", &format!("inject={inject}"), HELPER]).args(args);
+    Call::new(command)
+}
+
+#[test]
+fn a_full_disk_costs_the_record_and_not_the_lock() {
+    let scene = Scene::new();
+    injected(&scene, "pwrite64:error=ENOSPC", &["lock", "a", "--", "echo", "runs"])
+        .out("runs\n")
+        .err("could not write who holds the lock into ")
+        .err("No space left on device; it is held all the same")
+        .run();
+}
+
+#[test]
+fn a_file_system_without_locks_is_named_and_refused() {
+    let scene = Scene::new();
+    for error in ["ENOLCK", "EOPNOTSUPP", "ENOSYS"] {
+        injected(&scene, &format!("flock:error={error}"), &["lock", "a", "--", "echo", "not reached"])
+            .status(125)
+            .err(" does not lock files: ")
+            .err("hint: set ABA_LOCK_DIR to a directory of yours on a local disk")
+            .run();
+    }
+}
+
+#[test]
+fn a_lock_that_fails_for_another_reason_is_never_called_busy() {
+    let scene = Scene::new();
+    let said =
+        injected(&scene, "flock:error=EIO", &["lock", "a", "--", "true"]).status(125).err("could not lock ").run();
+    assert!(!said.err.contains("held"), "{}", said.err);
+}
+
+#[test]
+fn a_signal_that_interrupts_the_wait_is_no_timeout() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let waiter =
+        injected(&scene, "flock:error=EINTR:when=2", &["lock", "-qw", "a", "--", "echo", "mine"]).out("mine\n");
+    let waiter = waiter.start();
+    scene.until_waited_for("a");
+    holder.let_go();
+    waiter.finish();
+}
+
+#[test]
+fn an_existing_file_is_opened_without_asking_to_create_it() {
+    // With O_CREAT, `fs.protected_regular` refuses a file of another user's in a sticky directory, even to root.
+    let scene = Scene::new();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    let trace = scene.path("trace");
+    let mut command = scene.program("strace");
+    command.args(["-e", "trace=openat", "-o"]).arg(&trace).args([HELPER, "lock", "a", "--", "true"]);
+    Call::new(command).run();
+    let trace = fs::read_to_string(trace).unwrap();
+    let opened: Vec<&str> = trace.lines().filter(|line| line.contains("aba-a.lock")).collect();
+    assert!(!opened.is_empty());
+    for line in opened {
+        assert!(!line.contains("O_CREAT") && !line.contains("O_TRUNC") && line.contains("O_NOFOLLOW"), "{line}");
+    }
+}
+
+#[test]
+fn a_file_that_can_only_be_read_is_locked_all_the_same() {
+    let scene = Scene::new();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    let before = scene.record("a");
+    injected(&scene, "openat:error=EACCES:when=1", &["lock", "a", "--", "true"]).run();
+    assert_ne!(scene.record("a"), before, "the record is written through a second descriptor if it can be");
+}
+
+#[test]
+fn a_directory_or_file_that_cannot_be_used_is_named_with_the_reason() {
+    let scene = Scene::new();
+    fs::write(scene.path("file"), "").unwrap();
+    let below = scene.path("file/locks");
+    scene
+        .aba(["lock", "a", "--", "true"])
+        .env("ABA_LOCK_DIR", &below)
+        .status(125)
+        .err("could not ")
+        .err(below.to_str().unwrap())
+        .err("Not a directory")
+        .run();
+    injected(&scene, "mkdir:error=EACCES", &["lock", "a", "--", "true"])
+        .status(125)
+        .err(format!("could not make the directory for locks {}: Permission denied", scene.root().display()))
+        .err("hint: set ABA_LOCK_DIR to ")
+        .run();
+    scene.make_root();
+    injected(&scene, "openat:error=ENOSPC:when=2", &["lock", "a", "--", "true"])
+        .status(125)
+        .err(format!("could not open lock file {}: No space left on device", scene.lock_file("a").display()))
+        .run();
+}
+
+#[test]
+fn a_file_of_another_user_that_cannot_be_opened_is_said_to_be_theirs() {
+    let scene = Scene::new();
+    let copy = scene.path("helper");
+    fs::copy(HELPER, &copy).unwrap();
+    fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    scene.make_root();
+    fs::set_permissions(scene.root(), fs::Permissions::from_mode(0o777)).unwrap();
+    // A file that nobody may open; as root, one of root's that another user may not.
+    let root = is_root();
+    fs::write(scene.lock_file("a"), "").unwrap();
+    fs::set_permissions(scene.lock_file("a"), fs::Permissions::from_mode(if root { 0o600 } else { 0 })).unwrap();
+    let mut command = if root { scene.program("setpriv") } else { scene.program("env") };
+    if root {
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]);
+    }
+    command.arg(copy).args(["lock", "a", "--", "true"]);
+    let said = Call::new(command).status(125).err("could not open lock file ").err("Permission denied").run();
+    assert_eq!(said.err.contains("(it belongs to root)"), root, "{}", said.err);
+    assert!(said.err.contains("hint: "), "{}", said.err);
+}
+
+#[test]
+fn a_lock_file_that_another_user_may_read_can_be_locked_by_them() {
+    let scene = Scene::new();
+    let copy = scene.path("helper");
+    fs::copy(HELPER, &copy).unwrap();
+    fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    scene.make_root();
+    fs::set_permissions(scene.root(), fs::Permissions::from_mode(0o1777)).unwrap();
+    fs::write(scene.lock_file("a"), "").unwrap();
+    fs::set_permissions(scene.lock_file("a"), fs::Permissions::from_mode(0o444)).unwrap();
+    let mut command = if is_root() { scene.program("setpriv") } else { scene.program("env") };
+    if is_root() {
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]);
+    }
+    command.arg(copy).args(["lock", "a", "--", "echo", "mine"]);
+    Call::new(command).out("mine\n").run();
+}
+
+fn is_root() -> bool {
+    String::from_utf8(Command::new("id").arg("-u").output().unwrap().stdout).unwrap().trim() == "0"
+}
+
+#[test]
+fn what_is_not_a_regular_file_is_refused_and_never_hangs() {
+    let scene = Scene::new();
+    scene.make_root();
+    fs::write(scene.path("target"), "precious").unwrap();
+    symlink(scene.path("target"), scene.lock_file("link")).unwrap();
+    symlink(scene.path("nowhere"), scene.lock_file("dangling")).unwrap();
+    fs::create_dir(scene.lock_file("directory")).unwrap();
+    assert!(Command::new("mkfifo").arg(scene.lock_file("fifo")).status().unwrap().success());
+    let kinds =
+        [("link", "symbolic link"), ("dangling", "symbolic link"), ("directory", "directory"), ("fifo", "FIFO")];
+    for (name, kind) in kinds {
+        scene
+            .aba(["lock", "-w", name, "--", "true"])
+            .status(125)
+            .err(format!(
+                "refused to use lock file {}: it is a {kind}, not a regular file",
+                scene.lock_file(name).display()
+            ))
+            .run();
+    }
+    assert_eq!(fs::read_to_string(scene.path("target")).unwrap(), "precious");
+    assert!(!scene.path("nowhere").exists());
+    // Through a descriptor that a script opened by following the link, too.
+    scene
+        .bash("exec 200<>\"$ABA_LOCK_DIR/aba-link.lock\"; \"$HELPER\" lock --fd 200 link")
+        .status(125)
+        .err("it is a symbolic link")
+        .run();
+}
+
+#[test]
+fn a_kill_before_any_system_call_leaves_a_lock_that_can_be_taken() {
+    let scene = Scene::new();
+    // Every call from the first that touches the lock file to the last before the command.
+    let calls = ["openat", "flock", "pread64", "pwrite64", "ftruncate", "statx", "fcntl", "execve", "close", "mkdir"];
+    for call in calls {
+        for when in 1..=6 {
+            scene.aba(["lock", "--who", &"x".repeat(500), "a", "--", "true"]).run();
+            let mut command = scene.program("strace");
+            let inject = format!("inject={call}:signal=KILL:when={when}");
+            command.args(["-o", "/dev/null", "-e", &inject, HELPER, "lock", "a", "--", "true"]);
+            let _ = command.stderr(std::process::Stdio::null()).status().unwrap();
+            assert!(!is_locked(&scene.lock_file("a")), "{call} {when}");
+            scene.aba(["lock", "a", "--", "sh", "-c", "\"$HELPER\" status a | grep -q \"^  pid $$,\""]).run();
+        }
+    }
+}
+
+#[test]
+fn somebody_who_removes_the_file_in_a_loop_is_reported_and_not_waited_for_for_ever() {
+    let scene = Scene::new();
+    // Of each round's three looks at the file, the second asks whether the name still leads to it.
+    injected(&scene, "statx:error=ENOENT:when=2+3", &["lock", "a", "--", "true"])
+        .status(125)
+        .err("was replaced each time that it was opened")
+        .err("hint: find what removes it")
+        .run();
+}

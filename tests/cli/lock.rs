@@ -1,0 +1,397 @@
+//! Taking, waiting, and letting go.
+
+use crate::scene::{PATIENCE, Scene, is_locked, until};
+use std::fs;
+use std::time::{Duration, Instant};
+
+#[test]
+fn an_uncontended_lock_is_taken_in_silence() {
+    let scene = Scene::new();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    assert!(!is_locked(&scene.lock_file("a")));
+}
+
+#[test]
+fn a_held_lock_is_refused_with_75_and_the_holder_is_named() {
+    let scene = Scene::new();
+    let holder = scene.holder_with(&["--who", "nightly run", "a"]);
+    let said = scene.aba(["lock", "a", "--", "echo", "not reached"]).status(75).err("aba-lock: ").run();
+    let pid = holder.pid();
+    let start = format!("aba-lock: a is already running: pid {pid} (sh -c 'echo held; read _; exit 0'), by ");
+    assert!(said.err.starts_with(&start), "{}", said.err);
+    assert!(said.err.contains(" (nightly run), for "), "{}", said.err);
+    assert!(said.err.contains("\nhint: wait for it with `--wait`, or see it with `aba-lock status a`\n"));
+    assert_eq!(said.err.lines().count(), 2);
+}
+
+#[test]
+fn flock_and_the_helper_shut_each_other_out() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    assert!(is_locked(&scene.lock_file("a")));
+    holder.let_go();
+    assert!(!is_locked(&scene.lock_file("a")));
+    let file = scene.lock_file("a");
+    let script = format!("flock -n {} -c '\"$HELPER\" lock a -- true'", file.display());
+    scene.bash(&script).status(75).err("a is held by pid ").err("flock").run();
+}
+
+#[test]
+fn the_status_on_conflict_can_be_chosen_and_quiet_is_quiet() {
+    let scene = Scene::new();
+    let _holder = scene.holder("a");
+    scene.aba(["lock", "-q", "-E", "9", "a", "--", "true"]).status(9).run();
+    scene.aba(["lock", "-q", "-E", "0", "-t", "0.01", "a", "--", "false"]).status(0).run();
+}
+
+#[test]
+fn a_waiter_gets_the_lock_when_it_is_released() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let said = format!("aba-lock: waiting for a, held by pid {} (", holder.pid());
+    let waiter = scene.aba(["lock", "-w", "a", "--", "echo", "mine"]).out("mine\n").err(said).start();
+    scene.until_waited_for("a");
+    holder.let_go();
+    let said = waiter.finish();
+    assert_eq!(said.err.lines().count(), 1, "one line at the start of the wait: {}", said.err);
+}
+
+#[test]
+fn a_waiter_gets_the_lock_when_the_holder_is_killed() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let waiter = scene.aba(["lock", "-qw", "a", "--", "echo", "mine"]).out("mine\n").start();
+    scene.until_waited_for("a");
+    holder.signal(9);
+    waiter.finish();
+}
+
+#[test]
+fn a_wait_that_times_out_is_124_and_names_the_holder() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let start = Instant::now();
+    scene
+        .aba(["lock", "-t", "0.3", "a", "--", "true"])
+        .status(124)
+        .err("aba-lock: waiting for a, held by pid ")
+        .err(format!("aba-lock: timed out after 0.3 s waiting for a, held by pid {} (", holder.pid()))
+        .run();
+    assert!(start.elapsed() >= Duration::from_millis(300), "it gave up too early");
+    // 0 tries once, and says nothing of a wait that is none.
+    let said = scene.aba(["lock", "-t", "0", "a", "--", "true"]).status(124).err("timed out after 0 s").run();
+    assert!(!said.err.contains("aba-lock: waiting"), "{}", said.err);
+}
+
+#[test]
+fn a_timeout_is_kept_also_when_the_caller_had_blocked_or_ignored_the_alarm() {
+    let scene = Scene::new();
+    let _holder = scene.holder("a");
+    scene.bash("trap '' ALRM; \"$HELPER\" lock -q -t 0.1 a -- true").status(124).run();
+}
+
+#[test]
+fn flags_beat_the_environment() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let timeout = |args: &[&str]| scene.aba(args).env("ABA_LOCK_TIMEOUT", "0.05");
+    timeout(&["lock", "-q", "a", "--", "true"]).status(124).run();
+    timeout(&["lock", "-q", "-n", "a", "--", "true"]).status(75).run();
+    let waiter = timeout(&["lock", "-q", "-w", "a", "--", "true"]).start();
+    scene.until_waited_for("a");
+    holder.let_go();
+    waiter.finish();
+    scene
+        .aba(["lock", "a", "--", "true"])
+        .env("ABA_LOCK_TIMEOUT", "soon")
+        .status(2)
+        .err("ABA_LOCK_TIMEOUT is \"soon\", which is not a number of seconds")
+        .run();
+}
+
+#[test]
+fn the_last_of_two_options_that_exclude_each_other_wins() {
+    let scene = Scene::new();
+    let _holder = scene.holder("a");
+    scene.aba(["lock", "-q", "-w", "-n", "a", "--", "true"]).status(75).run();
+    scene.aba(["lock", "-q", "-n", "-t", "0.01", "a", "--", "true"]).status(124).run();
+    let _shared = scene.holder_with(&["-x", "-s", "b"]);
+    scene.aba(["lock", "-s", "b", "--", "true"]).run();
+}
+
+#[test]
+fn sharers_share_and_shut_out_the_exclusive() {
+    let scene = Scene::new();
+    let one = scene.holder_with(&["-s", "a"]);
+    let two = scene.holder_with(&["-s", "a"]);
+    scene.aba(["lock", "a", "--", "true"]).status(75).err("a is held by pid ").err(", and 1 more").run();
+    one.let_go();
+    scene.aba(["lock", "a", "--", "true"]).status(75).err("a is held by pid ").run();
+    two.let_go();
+    let _exclusive = scene.holder("a");
+    scene.aba(["lock", "-s", "a", "--", "true"]).status(75).err("a is already running").run();
+}
+
+#[test]
+fn several_names_are_taken_all_or_none() {
+    let scene = Scene::new();
+    let holder = scene.holder("b");
+    scene.aba(["lock", "a", "b", "c", "--", "true"]).status(75).err("b is already running").run();
+    for name in ["a", "c"] {
+        scene.aba(["lock", name, "--", "true"]).run();
+    }
+    holder.let_go();
+    let both = scene.holder_with(&["c", "a", "b", "a"]);
+    for name in ["a", "b", "c"] {
+        assert!(is_locked(&scene.lock_file(name)), "{name} is held");
+    }
+    drop(both);
+}
+
+#[test]
+fn two_who_want_the_same_names_in_another_order_never_wait_for_each_other() {
+    let scene = Scene::new();
+    let end = Instant::now() + PATIENCE;
+    for _ in 0..100 {
+        let calls = [["lock", "-qw", "a", "b", "--", "true"], ["lock", "-qw", "b", "a", "--", "true"]];
+        let running: Vec<_> = calls.iter().map(|args| scene.aba(args).start()).collect();
+        running.into_iter().for_each(|call| drop(call.finish()));
+        assert!(Instant::now() < end);
+    }
+}
+
+#[test]
+fn verbose_says_how_long_it_took() {
+    let scene = Scene::new();
+    scene.aba(["lock", "-v", "a", "b", "--", "true"]).err("aba-lock: acquired a, b after 0.").run();
+}
+
+#[test]
+fn a_file_is_locked_by_its_path_and_what_is_in_it_stays() {
+    let scene = Scene::new();
+    let file = scene.path("data");
+    fs::write(&file, "precious\n").unwrap();
+    let path = file.to_str().unwrap();
+    let holder = scene.holder_with(&["--file", path]);
+    assert!(is_locked(&file));
+    scene.aba(["lock", "--file", path, "--", "true"]).status(75).err(format!("{path} is held by pid")).run();
+    holder.let_go();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious\n");
+    // A directory, as flock(1) takes it; and a file that is not there yet.
+    scene.aba(["lock", "--file", scene.path("").to_str().unwrap(), "--", "true"]).run();
+    scene.aba(["lock", "--file", scene.path("new").to_str().unwrap(), "--", "true"]).run();
+    assert!(scene.path("new").is_file());
+    scene
+        .aba(["lock", "--file", scene.path("no/such/dir").to_str().unwrap(), "--", "true"])
+        .status(125)
+        .err("could not open lock file ")
+        .err("No such file or directory")
+        .run();
+}
+
+#[test]
+fn a_descriptor_of_the_script_holds_the_lock_after_the_helper_has_ended() {
+    let scene = Scene::new();
+    let script = r#"
+        exec 200<>"$("$HELPER" path --create a)"
+        "$HELPER" lock --fd 200 a || exit
+        "$HELPER" status -q a || exit
+        (exec 200>&-; "$HELPER" lock -q a -- true); [[ $? == 75 ]] || exit 91
+        "$HELPER" status --fd 200 a || exit
+        "$HELPER" unlock --fd 200 a || exit
+        "$HELPER" lock a -- true || exit
+        "$HELPER" status --fd 200 a; [[ $? == 1 ]]
+    "#;
+    scene
+        .bash(script)
+        .out("a: held, exclusive, through descriptor 200\n")
+        .out("a: not held through descriptor 200\n")
+        .run();
+}
+
+#[test]
+fn the_record_names_the_script_and_not_the_helper() {
+    let scene = Scene::new();
+    let script = r#"
+        exec 200<>"$("$HELPER" path --create a)"
+        "$HELPER" lock --fd 200 --who 'the "who"' a && echo $$
+    "#;
+    let said = scene.bash(script).out("").run();
+    assert_eq!(scene.field("a", "pid"), said.out.trim());
+    assert_eq!(scene.field("a", "who"), "'the \"who\"'");
+    assert_eq!(scene.field("a", "mode"), "exclusive");
+    let since = scene.field("a", "since");
+    assert!(since.len() == 20 && since.ends_with('Z') && since.as_bytes()[10] == b'T', "{since}");
+    for key in ["start", "boot", "host", "ns", "user", "command", "locker", "token"] {
+        assert!(!scene.field("a", key).is_empty());
+    }
+}
+
+#[test]
+fn locking_again_what_the_descriptor_holds_changes_nothing() {
+    let scene = Scene::new();
+    let script = r#"
+        exec 200<>"$("$HELPER" path --create a)"
+        "$HELPER" lock --fd 200 a
+        before=$(<"$ABA_LOCK_DIR/aba-a.lock")
+        bash -c '"$HELPER" lock --fd 200 -s a' || exit
+        [[ $before == "$(<"$ABA_LOCK_DIR/aba-a.lock")" ]] || exit 91
+        # Asking for it shared must not have weakened it.
+        (exec 200>&-; "$HELPER" lock -qs a -- true); [[ $? == 75 ]] || exit 92
+    "#;
+    scene.bash(script).run();
+    let upgrade = r#"
+        exec 200<>"$("$HELPER" path --create b)"
+        "$HELPER" lock -s --fd 200 b && "$HELPER" lock --fd 200 b
+    "#;
+    scene.bash(upgrade).status(75).err("b is already held shared by this script").err("hint: release it first").run();
+}
+
+#[test]
+fn a_descriptor_that_is_not_open_or_is_another_file_is_told_apart() {
+    let scene = Scene::new();
+    scene.bash("\"$HELPER\" lock --fd 200 a").status(125).err("file descriptor 200 is not open").run();
+    scene.bash("\"$HELPER\" unlock --fd 200").status(125).err("file descriptor 200 is not open").run();
+    let other = "exec 200<>\"$(\"$HELPER\" path --create b)\"; \"$HELPER\" lock --fd 200 a";
+    scene.bash(other).status(76).err("file descriptor 200 is not, or no longer, open on lock file").run();
+    let other = "exec 200<>\"$(\"$HELPER\" path --create b)\"; \"$HELPER\" unlock --fd 200 a";
+    scene.bash(other).status(76).err("is not, or no longer, open on lock file").run();
+}
+
+#[test]
+fn several_descriptors_are_locked_all_or_none() {
+    let scene = Scene::new();
+    let _holder = scene.holder("b");
+    let script = r#"
+        exec 200<>"$("$HELPER" path --create a)" 201<>"$("$HELPER" path --create b)"
+        "$HELPER" lock -q --fd 200 --fd 201 a b; [[ $? == 75 ]] || exit 91
+        "$HELPER" lock a -- true
+    "#;
+    scene.bash(script).run();
+}
+
+#[test]
+fn unlock_by_name_releases_nothing_of_others_and_names_them() {
+    let scene = Scene::new();
+    scene.aba(["unlock", "a"]).run();
+    let holder = scene.holder("a");
+    scene
+        .aba(["unlock", "a"])
+        .status(75)
+        .err(format!("a cannot be released from here: held by pid {}", holder.pid()))
+        .run();
+    assert!(is_locked(&scene.lock_file("a")));
+}
+
+#[test]
+fn a_nested_call_is_no_conflict_and_keeps_the_outer_record() {
+    let scene = Scene::new();
+    let inner = r#"token=$ABA_LOCK_TOKEN; before=$(<"$ABA_LOCK_DIR/aba-a.lock")
+        "$HELPER" lock a -- bash -c 'echo "$ABA_LOCK_TOKEN"' || exit
+        echo "$token"
+        [[ $before == "$(<"$ABA_LOCK_DIR/aba-a.lock")" ]] || exit 91
+        "$HELPER" lock -o a -- bash -c '[[ -z $ABA_LOCK_FDS ]]' || exit 92
+        "$HELPER" status -q a"#;
+    let said = scene.aba(["lock", "a", "--", "bash", "-c", inner]).out("").run();
+    let tokens: Vec<&str> = said.out.lines().collect();
+    assert_eq!(tokens[0], tokens[1], "one lock, one token");
+    assert!(!is_locked(&scene.lock_file("a")));
+    // A claim in the environment alone is not believed.
+    let _holder = scene.holder("a");
+    scene.bash("ABA_LOCK_FDS='1 7 9999 x' \"$HELPER\" lock -q a -- true").status(75).run();
+}
+
+#[test]
+fn the_token_grows_with_each_exclusive_lock_also_when_the_file_was_removed() {
+    let scene = Scene::new();
+    let mut last = 0;
+    for round in 0..6 {
+        let said = scene.aba(["lock", "a", "--", "sh", "-c", "echo $ABA_LOCK_TOKEN"]).out("").run();
+        let token: u64 = said.out.trim().parse().unwrap();
+        assert!(token > last, "{token} after {last}");
+        assert_eq!(scene.field("a", "token"), token.to_string());
+        last = token;
+        if round == 2 {
+            fs::remove_file(scene.lock_file("a")).unwrap();
+        }
+        if round == 4 {
+            // The clock was set back: the last token alone keeps it growing.
+            last += 1_000_000_000_000;
+            let ahead = scene.record("a").replace(&format!("token={token}"), &format!("token={last}"));
+            fs::write(scene.lock_file("a"), ahead).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_shorter_record_leaves_nothing_of_a_longer_one() {
+    let scene = Scene::new();
+    scene.aba(["lock", "--who", &"x".repeat(900), "a", "--", "true"]).run();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    let record = scene.record("a");
+    assert!(!record.contains('x') || record.len() < 900, "{record}");
+    assert!(record.lines().last().unwrap().starts_with("token="), "{record}");
+}
+
+#[test]
+fn a_waiter_is_not_let_in_on_a_file_that_was_replaced() {
+    let scene = Scene::new();
+    let first = scene.holder("a");
+    let mut waiter = scene.aba(["lock", "-qw", "a", "--", "echo", "mine"]).out("mine\n").start();
+    scene.until_waited_for("a");
+    fs::remove_file(scene.lock_file("a")).unwrap();
+    let second = scene.holder("a");
+    first.let_go();
+    // It got the lock on the removed file, and must go back and wait for the second.
+    scene.until_waited_for("a");
+    assert!(!waiter.has_ended());
+    second.let_go();
+    waiter.finish();
+}
+
+#[test]
+fn a_descriptor_whose_file_was_replaced_is_76() {
+    let scene = Scene::new();
+    let script = r#"
+        exec 200<>"$("$HELPER" path --create a)"
+        rm "$ABA_LOCK_DIR/aba-a.lock"
+        "$HELPER" lock --fd 200 a; [[ $? == 76 ]] || exit 91
+        exec 200<>"$("$HELPER" path --create a)"
+        "$HELPER" lock --fd 200 a
+    "#;
+    scene.bash(script).err("hint: open it again: `exec 200<>").run();
+}
+
+#[test]
+fn a_descriptor_that_is_replaced_during_the_wait_is_76_and_not_locked() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let script = r#"
+        exec 200<>"$ABA_LOCK_DIR/aba-a.lock"
+        "$HELPER" lock -qw --fd 200 a; status=$?
+        flock -n -E 7 "/proc/$$/fd/200" true || exit 91
+        exit $status
+    "#;
+    let waiter = scene.bash(script).status(76).err("is not, or no longer, open on").start();
+    scene.until_waited_for("a");
+    fs::rename(scene.lock_file("a"), scene.path("moved")).unwrap();
+    holder.let_go();
+    waiter.finish();
+}
+
+#[test]
+fn a_helper_whose_script_was_killed_does_not_wait_on() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let script = r#"exec 200<>"$ABA_LOCK_DIR/aba-a.lock"; "$HELPER" lock -qw --fd 200 a; echo "$?""#;
+    // Its output goes to a file: a pipe would stay open with the helper.
+    let script = format!("exec >{} 2>&1\n{script}", scene.path("output").display());
+    let waiter = scene.bash(&script).status(137).start();
+    scene.until_waited_for("a");
+    crate::scene::kill(waiter.pid(), 9);
+    waiter.finish();
+    scene.until_waiters("a", 0);
+    assert!(is_locked(&scene.lock_file("a")), "the holder was not disturbed");
+    drop(holder);
+    until("the lock is free", || !is_locked(&scene.lock_file("a")));
+}

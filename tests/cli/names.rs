@@ -1,0 +1,104 @@
+//! What may be asked for, and what is refused.
+
+use crate::scene::Scene;
+
+#[test]
+fn a_bad_name_is_refused_with_the_rule() {
+    let scene = Scene::new();
+    for name in ["a/b", "../x", ".hidden", "a b", "", "ä", &"x".repeat(129)] {
+        scene
+            .aba(["lock", name, "--", "true"])
+            .status(2)
+            .err("is not a name for a lock: a name is 1 to 128 of the letters A-Z and a-z, digits and . _ - : @ +")
+            .run();
+        scene.aba(["status", name]).status(2).err("is not a name").run();
+        scene.aba(["path", "--create", name]).status(2).err("is not a name").run();
+    }
+    assert!(!scene.root().exists(), "a refused name leaves nothing behind");
+}
+
+#[test]
+fn every_kind_of_allowed_name_locks() {
+    let scene = Scene::new();
+    for name in ["a", "A.b_c-d:e@f+g", "0", &"x".repeat(128)] {
+        scene.aba(["lock", name, "--", "true"]).run();
+        assert!(scene.lock_file(name).is_file());
+    }
+}
+
+#[test]
+fn wrong_usage_is_status_2_and_locks_nothing() {
+    let scene = Scene::new();
+    let wrong: [&[&str]; 14] = [
+        &["lock"],
+        &["lock", "a"],
+        &["lock", "--", "true"],
+        &["lock", "--fd", "9"],
+        &["lock", "a", "--fd", "9", "--", "true"],
+        &["lock", "a", "--fd", "x"],
+        &["lock", "a", "b", "--fd", "9"],
+        &["lock", "-o", "a", "--fd", "9"],
+        &["lock", "--on-busy", "x", "a", "--fd", "9"],
+        &["lock", "-t", "abc", "a", "--", "true"],
+        &["lock", "-t", "-1", "a", "--", "true"],
+        &["lock", "-E", "256", "a", "--", "true"],
+        &["lock", "--file", "f", "a", "--", "true"],
+        &["unlock"],
+    ];
+    for args in wrong {
+        let said = scene.aba(args).status(2).err("").run();
+        assert!(!said.err.is_empty(), "{args:?} is refused without a word");
+    }
+    scene.aba(["lock", "--on-busy", "'open", "a", "--", "true"]).status(2).err("a quote that is not closed").run();
+    assert!(!scene.root().exists());
+}
+
+#[test]
+fn without_a_home_the_passwd_file_says_where_the_locks_are() {
+    let scene = Scene::new();
+    let said = scene.bash("unset HOME ABA_LOCK_DIR; \"$HELPER\" path a; unset HOME; echo ~").out("").run();
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!(lines[0], format!("{}/.aba/aba-a.lock", lines[1]));
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let scene = Scene::new();
+    scene
+        .aba(["path", "a"])
+        .env("ABA_LOCK_DIR", "")
+        .out(format!("{}/.aba/aba-a.lock\n", scene.path("").display()).replace("//", "/"))
+        .run();
+}
+
+#[test]
+fn path_makes_a_private_file_in_a_private_directory() {
+    use std::os::unix::fs::PermissionsExt;
+    let scene = Scene::new();
+    scene.aba(["path", "a"]).out("aba-a.lock").run();
+    assert!(!scene.root().exists(), "without --create nothing is made");
+    scene.bash("umask 0; \"$HELPER\" path --create a").out("aba-a.lock").run();
+    let mode = |path: std::path::PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(scene.root()), 0o700);
+    assert_eq!(mode(scene.lock_file("a")), 0o600);
+}
+
+#[test]
+fn a_foreign_variable_named_complete_does_no_harm() {
+    let scene = Scene::new();
+    scene.aba(["lock", "a", "--", "true"]).env("COMPLETE", "1").run();
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    let scene = Scene::new();
+    scene.aba(["--help"]).out("Exit status:").out("ABA_LOCK_DIR").run();
+    scene.aba(["lock", "--help"]).out("--no-inherit").out("Examples:").run();
+    scene.aba(["--version"]).out(concat!("aba-lock ", env!("CARGO_PKG_VERSION"))).run();
+}
+
+#[test]
+fn a_reader_of_the_output_that_goes_away_is_no_fault() {
+    let scene = Scene::new();
+    scene.bash("set -o pipefail; \"$HELPER\" init bash | head -n 1 >/dev/null; [[ $? == 0 || $? == 141 ]]").run();
+}

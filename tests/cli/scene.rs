@@ -1,0 +1,315 @@
+//! A state root of its own for each test, and calls that expect silence unless told otherwise.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The most that any wait in a test may last.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The helper under test.
+pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_aba-lock");
+
+/// A directory with a state root in it.
+pub(crate) struct Scene {
+    directory: TempDir,
+}
+
+impl Scene {
+    pub(crate) fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.path("locks")
+    }
+
+    pub(crate) fn lock_file(&self, name: &str) -> PathBuf {
+        self.root().join(format!("aba-{name}.lock"))
+    }
+
+    /// What is in the lock file.
+    pub(crate) fn record(&self, name: &str) -> String {
+        fs::read_to_string(self.lock_file(name)).unwrap_or_default()
+    }
+
+    /// The value of `key` in the record.
+    pub(crate) fn field(&self, name: &str, key: &str) -> String {
+        let record = self.record(name);
+        let line = record.lines().find_map(|line| line.strip_prefix(&format!("{key}=")));
+        line.unwrap_or_else(|| panic!("no {key} in {record:?}")).to_owned()
+    }
+
+    /// Makes the state root, so that a test can put something into it.
+    pub(crate) fn make_root(&self) {
+        fs::create_dir_all(self.root()).unwrap();
+    }
+
+    /// A call of any program in this scene.
+    pub(crate) fn program(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("ABA_LOCK_DIR", self.root()).env("HOME", self.directory.path()).env("HELPER", HELPER);
+        for variable in ["ABA_LOCK_FDS", "ABA_LOCK_TIMEOUT", "ABA_LOCK_TOKEN", "ABA_LOCK_COMPLETE", "RUST_BACKTRACE"] {
+            command.env_remove(variable);
+        }
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// A call of the helper.
+    pub(crate) fn aba<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Call {
+        let mut command = self.program(HELPER);
+        command.args(args);
+        Call::new(command)
+    }
+
+    /// A call of a bash script, in which `$HELPER` is the helper.
+    pub(crate) fn bash(&self, script: &str) -> Call {
+        let mut command = self.program("bash");
+        command.arg("-c").arg(script);
+        Call::new(command)
+    }
+
+    /// A process that holds lock `name`, until it is let go or dropped.
+    pub(crate) fn holder(&self, name: &str) -> Holder {
+        self.holder_with(&[name])
+    }
+
+    /// The same with options.
+    pub(crate) fn holder_with(&self, args: &[&str]) -> Holder {
+        let mut command = self.program(HELPER);
+        command.arg("lock").args(args).args(["--", "sh", "-c", "echo held; read _; exit 0"]);
+        Holder::start(command)
+    }
+
+    /// Waits until a process is blocked in the kernel for the lock file of `name`.
+    pub(crate) fn until_waited_for(&self, name: &str) {
+        self.until_waiters(name, 1);
+    }
+
+    /// Waits until so many processes are blocked for the lock file of `name`.
+    pub(crate) fn until_waiters(&self, name: &str, number: usize) {
+        let inode = fs::metadata(self.lock_file(name)).unwrap().ino();
+        let end = format!(":{inode} ");
+        until("somebody waits", || {
+            let locks = fs::read_to_string("/proc/locks").unwrap();
+            locks.lines().filter(|line| line.contains("->") && line.contains(&end)).count() == number
+        });
+    }
+}
+
+/// Waits until `done` says yes.
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "gave up waiting until {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether a process is there, and not only waits to be reaped.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+}
+
+/// Whether `path` is locked by anyone, asked by other means than ours.
+pub(crate) fn is_locked(path: &Path) -> bool {
+    let status = Command::new("flock").arg("-n").arg(path).arg("true").status().unwrap();
+    !status.success()
+}
+
+/// A process that says a line when it holds what it was to hold.
+pub(crate) struct Holder {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    /// What it said.
+    pub(crate) said: String,
+}
+
+impl Holder {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let stdin = child.stdin.take();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            let _ = stdout.read_line(&mut line);
+            let _ = sender.send(line);
+            // Keeps the pipe open: what else the process says goes nowhere, but does not kill it.
+            let _ = std::io::copy(&mut stdout, &mut std::io::sink());
+        });
+        let said = receiver.recv_timeout(PATIENCE).expect("the holder says that it holds").trim_end().to_owned();
+        assert!(!said.is_empty(), "the holder ended before it held: {:?}", child.wait());
+        Self { child, stdin, said }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: i32) {
+        kill(self.pid(), signal);
+    }
+
+    /// Lets it end, and waits until it has. Its exit status, 128 + n for a signal.
+    pub(crate) fn let_go(mut self) -> i32 {
+        if let Some(mut stdin) = self.stdin.take() {
+            let _ = stdin.write_all(b"\n");
+        }
+        self.wait()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait(&mut self) -> i32 {
+        wait(&mut self.child)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal to a process that this test started.
+pub(crate) fn kill(pid: u32, signal: i32) {
+    let sent = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().unwrap();
+    assert!(sent.success());
+}
+
+fn wait(child: &mut Child) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code().unwrap_or_else(|| 128 + status.signal().unwrap());
+        }
+        if start.elapsed() > PATIENCE {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("gave up waiting for a process to end");
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A call, and what is expected of it: status 0 and silence, unless told otherwise.
+#[must_use = "nothing runs before `run`"]
+pub(crate) struct Call {
+    command: Command,
+    status: i32,
+    out: Option<Vec<String>>,
+    err: Option<Vec<String>>,
+}
+
+impl Call {
+    pub(crate) fn new(command: Command) -> Self {
+        Self { command, status: 0, out: None, err: None }
+    }
+
+    pub(crate) fn status(mut self, status: i32) -> Self {
+        self.status = status;
+        self
+    }
+
+    pub(crate) fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(key, value);
+        self
+    }
+
+    /// stdout contains this.
+    pub(crate) fn out(mut self, text: impl Into<String>) -> Self {
+        self.out.get_or_insert_default().push(text.into());
+        self
+    }
+
+    /// stderr contains this.
+    pub(crate) fn err(mut self, text: impl Into<String>) -> Self {
+        self.err.get_or_insert_default().push(text.into());
+        self
+    }
+
+    /// Runs it and checks what is expected.
+    pub(crate) fn run(self) -> Said {
+        self.start().finish()
+    }
+
+    /// Runs it in the background.
+    pub(crate) fn start(mut self) -> Running {
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().unwrap();
+        let read = |mut pipe: Box<dyn Read + Send>| {
+            thread::spawn(move || {
+                let mut bytes = Vec::new();
+                let _ = pipe.read_to_end(&mut bytes);
+                bytes
+            })
+        };
+        let out = read(Box::new(child.stdout.take().unwrap()));
+        let err = read(Box::new(child.stderr.take().unwrap()));
+        Running { child, call: self, out, err }
+    }
+}
+
+/// A call that runs.
+pub(crate) struct Running {
+    child: Child,
+    call: Call,
+    out: thread::JoinHandle<Vec<u8>>,
+    err: thread::JoinHandle<Vec<u8>>,
+}
+
+impl Running {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits until it ends, and checks what is expected.
+    pub(crate) fn finish(mut self) -> Said {
+        let status = wait(&mut self.child);
+        let output = Output {
+            status: self.child.wait().unwrap(),
+            stdout: self.out.join().unwrap(),
+            stderr: self.err.join().unwrap(),
+        };
+        let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        let said = format!("stdout: {out}\nstderr: {err}");
+        assert_eq!(status, self.call.status, "exit status; {said}");
+        for (text, expected) in [(&out, &self.call.out), (&err, &self.call.err)] {
+            match expected {
+                None => assert!(text.is_empty(), "silence was expected; {said}"),
+                Some(expected) => {
+                    for part in expected {
+                        assert!(text.contains(part), "{part:?} was expected; {said}");
+                    }
+                }
+            }
+        }
+        Said { out, err }
+    }
+}
+
+/// What a call printed.
+pub(crate) struct Said {
+    pub(crate) out: String,
+    pub(crate) err: String,
+}

@@ -1,0 +1,155 @@
+//! Who has it: what is said, and that it is no more than is known.
+
+use crate::scene::{Call, Holder, Scene};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+#[test]
+fn a_free_lock_is_free() {
+    let scene = Scene::new();
+    scene.aba(["status", "a"]).status(1).out("a: free\n").run();
+    assert!(!scene.root().exists(), "looking makes nothing");
+    scene.aba(["lock", "a", "--", "true"]).run();
+    scene.aba(["status", "a"]).status(1).out("a: free\n").run();
+    scene.aba(["status", "-q", "a"]).status(1).run();
+}
+
+#[test]
+fn a_held_lock_is_shown_with_its_holder_and_file() {
+    let scene = Scene::new();
+    let holder = scene.holder_with(&["--who", "night\x1b[2Jly", "a"]);
+    let said = scene.aba(["status", "a"]).out("a: held, exclusive, for ").run();
+    assert!(said.out.contains(&format!("\n  pid {}, ", holder.pid())), "{}", said.out);
+    assert!(said.out.contains(", sh -c 'echo held; read _; exit 0'\n"), "{}", said.out);
+    assert!(said.out.contains("\n  who: night [2Jly\n"), "what others wrote cannot steer the terminal: {}", said.out);
+    assert!(said.out.contains(&format!("\n  file: {}\n", scene.lock_file("a").display())));
+    scene.aba(["status", "-q", "a"]).run();
+}
+
+#[test]
+fn a_plain_flock_that_left_no_record_is_found() {
+    let scene = Scene::new();
+    // The record of somebody who has let go must not be taken for the holder's.
+    scene.aba(["lock", "--who", "old", "a", "--", "true"]).run();
+    let mut command = scene.program("flock");
+    command.arg(scene.lock_file("a")).args(["-c", "echo held; read _"]);
+    let holder = Holder::start(command);
+    let said = scene.aba(["status", "a"]).out("a: held, exclusive\n").run();
+    assert!(said.out.contains(&format!("  pid {}, ", holder.pid())), "{}", said.out);
+    assert!(!said.out.contains("old") && !said.out.contains("inherited"), "{}", said.out);
+    scene.aba(["status", "--file", scene.lock_file("a").to_str().unwrap()]).out("held, exclusive\n").run();
+}
+
+#[test]
+fn a_record_whose_pid_was_given_to_another_process_is_not_believed() {
+    let scene = Scene::new();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    let bystander = scene.holder("b");
+    let old = scene.record("a");
+    let pid = format!("pid={}", scene.field("a", "pid"));
+    fs::write(scene.lock_file("a"), old.replace(&pid, &format!("pid={}", bystander.pid()))).unwrap();
+    let mut command = scene.program("flock");
+    command.arg(scene.lock_file("a")).args(["-c", "echo held; read _"]);
+    let holder = Holder::start(command);
+    let said = scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("held by pid {}", holder.pid())).run();
+    assert!(!said.err.contains(&bystander.pid().to_string()), "{}", said.err);
+}
+
+#[test]
+fn a_holder_of_a_file_that_was_removed_is_still_shown() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    fs::remove_file(scene.lock_file("a")).unwrap();
+    let text = format!("removed file: still locked by pid {}, ", holder.pid());
+    scene.aba(["status", "a"]).status(1).out("a: free\n").out(&text).run();
+    let second = scene.holder("a");
+    scene.aba(["status", "a"]).out(format!("\n  pid {}, ", second.pid())).out(&text).run();
+}
+
+#[test]
+fn looking_never_makes_a_try_fail() {
+    let scene = Scene::new();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    let looking =
+        scene.bash("while read -t 0 _ || [[ $? == 1 ]]; do \"$HELPER\" status -q a; [[ -e stop ]] && exit 0; done");
+    let looking = looking.env("PWD", scene.path("")).start();
+    for _ in 0..300 {
+        scene.aba(["lock", "a", "--", "true"]).run();
+    }
+    crate::scene::kill(looking.pid(), 9);
+    drop(looking);
+}
+
+#[test]
+fn asking_opens_the_lock_file_for_reading_only_and_locks_nothing() {
+    let scene = Scene::new();
+    let _holder = scene.holder("a");
+    let trace = scene.path("trace");
+    let mut command = scene.program("strace");
+    command.args(["-f", "-e", "trace=flock,openat", "-o"]).arg(&trace);
+    command.args([crate::scene::HELPER, "status", "-q", "a"]);
+    Call::new(command).run();
+    let trace = fs::read_to_string(trace).unwrap();
+    assert!(!trace.contains("flock("), "{trace}");
+    for line in trace.lines().filter(|line| line.contains(".lock\"")) {
+        assert!(line.contains("O_RDONLY") && !line.contains("O_CREAT"), "{line}");
+    }
+}
+
+#[test]
+fn a_holder_of_another_pid_namespace_is_named_as_such_and_by_no_number_of_ours() {
+    let scene = Scene::new();
+    scene.make_root();
+    // Inside, the holder is pid 1 or so; outside it has another number, which we see.
+    let mut command = scene.program("unshare");
+    command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+    command.args(["sh", "-c", "\"$HELPER\" lock --who inside a -- sh -c 'echo held; read _'"]);
+    let inside = Holder::start(command);
+    let pid = scene.field("a", "pid");
+    assert_ne!(scene.field("a", "ns"), fs::metadata("/proc/self/ns/pid").unwrap().ino().to_string());
+    let said = scene.aba(["lock", "a", "--", "true"]).status(75).err("a is held by pid ").run();
+    assert!(!said.err.contains(&format!("pid {pid} ")), "{}", said.err);
+
+    // From a namespace that does not see the holder at all, only the record can tell.
+    let look = |command: &str| {
+        let mut call = scene.program("unshare");
+        call.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-c"]);
+        call.arg(command);
+        Call::new(call)
+    };
+    look("\"$HELPER\" lock a -- true")
+        .status(75)
+        .err(format!("a was held a moment ago by pid {pid} of another pid namespace ("))
+        .err("as the record says")
+        .run();
+    look("\"$HELPER\" status a")
+        .status(125)
+        .out("a: held by nobody that can be seen from here\n")
+        .out(format!("last taken by pid {pid} of another pid namespace ("))
+        .run();
+    drop(inside);
+}
+
+#[test]
+fn a_record_of_another_machine_is_told_as_such() {
+    let scene = Scene::new();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    let (boot, host) = (scene.field("a", "boot"), scene.field("a", "host"));
+    let record = scene.record("a").replace(&boot, "another-boot");
+    fs::write(scene.lock_file("a"), &record).unwrap();
+    // The same machine, started again: nothing outlived that.
+    scene.aba(["status", "a"]).status(1).out("a: free\n").run();
+    fs::write(scene.lock_file("a"), record.replace(&format!("host={host}"), "host=elsewhere")).unwrap();
+    scene.aba(["status", "a"]).status(125).out("on host elsewhere (").run();
+}
+
+#[test]
+fn a_record_that_was_cut_short_or_is_no_record_does_no_harm() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let whole = scene.record("a");
+    for text in [&whole[..40], "aba_lock_record=1\npid=x\n", "", "\u{0}\u{1}", "aba_lock_record=1\ncommand='open\n"] {
+        fs::write(scene.lock_file("a"), text).unwrap();
+        scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("a is held by pid {} (", holder.pid())).run();
+    }
+}

@@ -68,7 +68,7 @@ aba_lock_operation() {
                 ;;
             --subshell) __aba_subshell=meant ;;
             -t* | --timeout=* | --who=* | --pid-file=* | \
-                -[nwsxqv] | --nonblock | --wait | --shared | --exclusive | --quiet | --verbose)
+                --nonblock | --wait | --shared | --exclusive | --quiet | --verbose)
                 __aba_options[${#__aba_options[@]}]=$1
                 ;;
             -h | --help)
@@ -76,11 +76,13 @@ aba_lock_operation() {
                 builtin return 0
                 ;;
             --) ;;
-            -*)
+            -*[!nwsxqv]* | -)
                 __aba_say "aba_lock_operation has no option $1" 'see `aba_lock_operation --help`'
                 __aba_end 2
                 builtin return
                 ;;
+            # One letter, or several in one word.
+            -*) __aba_options[${#__aba_options[@]}]=$1 ;;
             *) [[ " ${__aba_names}" == *" $1 "* ]] || __aba_names+="$1 " ;;
         esac
         builtin shift
@@ -519,32 +521,99 @@ __aba_usage() {
 
 # ---- completion, in interactive shells -----------------------------------------------------------------------------
 
-# The helper answers, as for `aba-lock status NAME`.
+# Bash asks with the name of the function ($1), what it will replace ($2) and the word before that ($3).
 __aba_complete() {
-    builtin local __aba_bin="${ABA_LOCK_BIN:-aba-lock}" __aba_lines='' __aba_line='' __aba_command=status
-    if [[ $1 == aba_lock_operation ]]; then
-        __aba_command=lock
-    fi
+    builtin local __aba_word="${COMP_LINE:0:COMP_POINT}" __aba_cut='' __aba_list=''
     COMPREPLY=()
-    # Not `done < <(...)`: with `set -o posix` an old bash could not even read this file.
-    __aba_lines=$(
-        _CLAP_IFS=$'\n' _CLAP_COMPLETE_INDEX=2 ABA_LOCK_COMPLETE=bash \
-            builtin command "${__aba_bin}" -- aba-lock "${__aba_command}" "$2" 2>/dev/null
-    ) || builtin return 0
-    while [[ -n ${__aba_lines} ]]; do
-        __aba_line=${__aba_lines%%$'\n'*}
-        __aba_lines=${__aba_lines#"${__aba_line}"}
-        __aba_lines=${__aba_lines#$'\n'}
-        case ${__aba_line} in
-            --fd | --file | --no-inherit | --conflict-exit-code | --on-busy | --help) ;;
-            *) COMPREPLY[${#COMPREPLY[@]}]=${__aba_line} ;;
-        esac
+    # Names may have `:` and `@` in them, at which bash takes words apart: it replaces no more than what comes after.
+    __aba_word=${__aba_word##*[[:space:]]}
+    __aba_word=${__aba_word#[\"\']}
+    __aba_cut=${__aba_word%"$2"}
+    if [[ $1 == aba_lock_detach ]]; then
+        __aba_complete_command "$2"
+    elif [[ $1 == aba_unlock_operation && -n ${__aba_locks} ]]; then
+        __aba_list=${__aba_locks}
+        while [[ -n ${__aba_list} ]]; do
+            __aba_offer "${__aba_list%%/*}"
+            __aba_list=${__aba_list#* }
+        done
+    elif [[ $1 != aba_lock_operation ]]; then
+        __aba_ask status
+    elif [[ $3 == --on-conflict && ${__aba_word} != *= ]]; then
+        __aba_offer $'exit\nreturn\nask\nwarn'
+    else
+        if [[ ${__aba_word} == -* ]]; then
+            __aba_offer $'--on-conflict\n--subshell'
+        fi
+        if [[ ${__aba_word} == *=* ]]; then
+            __aba_offer $'--on-conflict=exit\n--on-conflict=return\n--on-conflict=ask\n--on-conflict=warn'
+        fi
+        __aba_ask lock "$2"
+    fi
+}
+
+# Offers what the helper answers for its command $1, of which our functions have not all options.
+__aba_ask() {
+    builtin local __aba_bin="${ABA_LOCK_BIN:-aba-lock}" __aba_line='' __aba_lines='' __aba_index=1
+    builtin local -a __aba_words
+    __aba_words=(aba-lock "$1")
+    while [[ $1 == lock ]] && ((__aba_index < COMP_CWORD)); do
+        if [[ ${COMP_WORDS[__aba_index]} != -- ]]; then
+            __aba_words[${#__aba_words[@]}]=${COMP_WORDS[__aba_index]}
+        fi
+        __aba_index=$((__aba_index + 1))
     done
+    __aba_words[${#__aba_words[@]}]=${__aba_word}
+    __aba_lines=$(
+        _CLAP_IFS=$'\n' _CLAP_COMPLETE_INDEX=$((${#__aba_words[@]} - 1)) ABA_LOCK_COMPLETE=bash \
+            builtin command "${__aba_bin}" -- "${__aba_words[@]}" 2>/dev/null
+    ) || builtin return 0
+    if [[ ${__aba_lines} == *'<files>' ]]; then
+        __aba_complete_file "$2"
+        builtin return
+    fi
+    while IFS= builtin read -r __aba_line; do
+        case "$1 ${__aba_line}" in
+            'lock '-[oE] | 'lock '--fd | 'lock '--file | 'lock '--no-inherit) ;;
+            'lock '--conflict-exit-code | 'lock '--on-busy | 'status '-*) ;;
+            *) __aba_offer "${__aba_line}" ;;
+        esac
+    done 2>/dev/null <<<"${__aba_lines}"
+}
+
+# Offers those lines of $1 that begin with the word.
+__aba_offer() {
+    builtin local __aba_line=''
+    while IFS= builtin read -r __aba_line; do
+        if [[ -n ${__aba_line} && ${__aba_line} == "${__aba_word}"* ]]; then
+            COMPREPLY[${#COMPREPLY[@]}]=${__aba_line#"${__aba_cut}"}
+        fi
+    done 2>/dev/null <<<"$1"
+}
+
+# The files that begin with $1: as bash completes them by itself, if it is 4.0 or newer and can be asked for that.
+__aba_complete_file() {
+    if ! builtin compopt -o bashdefault -o default 2>/dev/null; then
+        __aba_word=$1 __aba_cut=''
+        __aba_list=$(builtin compgen -f -- "$1") || builtin return 0
+        __aba_offer "${__aba_list}"
+    fi
+}
+
+# The command of aba_lock_detach and its arguments: as bash-completion does it, if that is there.
+__aba_complete_command() {
+    if \builtin declare -F _command_offset >/dev/null; then
+        _command_offset 1
+    elif ((COMP_CWORD > 1)) || [[ $1 == */* ]]; then
+        __aba_complete_file "$1"
+    else
+        __aba_list=$(builtin compgen -c -- "$1") || builtin return 0
+        __aba_offer "${__aba_list}"
+    fi
 }
 
 if [[ $- == *i* ]]; then
-    builtin complete -F __aba_complete aba_lock_operation aba_unlock_operation aba_lock_held
-    builtin complete -A command aba_lock_detach
+    builtin complete -F __aba_complete aba_lock_operation aba_unlock_operation aba_lock_held aba_lock_detach
 fi
 
 if [[ ${__aba_aliases} == on ]]; then

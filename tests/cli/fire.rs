@@ -1,1 +1,123 @@
+//! Correctness under fire: contenders, one who kills them, and one who removes free lock files.
 
+use crate::scene::{HELPER, PATIENCE, Scene, is_locked, until};
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const ACQUISITIONS: usize = 10_000;
+
+/// What each contender does while it is inside. The witness is a lock of another tool on another file, which the
+/// kernel releases with a killed contender as it does ours; the counter is read and written without any care.
+const INSIDE: &str = r#"
+    inside() {
+        flock -n 9 || echo "$$ met another inside" >>violations
+        read -r count <counter
+        { printf '%08d\n' $((10#$count + 1)) >&7; } 7<>counter
+        echo >>entries
+        flock -u 9
+    }
+    exec 9<>witness
+"#;
+
+/// Holds operations as a script does.
+const SCRIPT: &str = r#"
+    source "$LIBRARY" || echo "no library" >>violations
+    until [[ -e stop ]]; do
+        aba_lock_operation -qw fire
+        echo >>by-script
+        inside
+        aba_unlock_operation fire
+    done
+"#;
+
+/// Becomes a command under the lock, again and again.
+const COMMAND: &str = r#"
+    export -f inside
+    until [[ -e stop ]]; do
+        "$HELPER" lock -qw fire -- bash -c inside
+    done
+"#;
+
+/// Removes the lock file when it is free: under the lock, and only if it is still that file.
+const REMOVER: &str = r#"
+    file=$ABA_LOCK_DIR/aba-fire.lock
+    until [[ -e stop ]]; do
+        [[ -e $file ]] || continue
+        exec 8<>"$file"
+        flock 8
+        if [[ /dev/fd/8 -ef $file ]]; then
+            rm -f "$file"
+            echo >>removals
+        fi
+        exec 8>&-
+    done
+"#;
+
+fn start(scene: &Scene, script: &str) -> Child {
+    let mut command: Command = scene.program("bash");
+    command.arg("-c").arg(format!("{INSIDE}{script}")).current_dir(scene.path(""));
+    command.env("LIBRARY", concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash")).env("ABA_LOCK_BIN", helper());
+    command.env("HELPER", helper());
+    command.stdout(Stdio::null());
+    command.spawn().unwrap()
+}
+
+/// The helper as it is shipped where there is one: so many rounds take long with the one for debugging.
+fn helper() -> String {
+    std::env::var("ABA_LOCK_BIN").unwrap_or_else(|_| HELPER.to_owned())
+}
+
+fn lines(scene: &Scene, file: &str) -> usize {
+    fs::read_to_string(scene.path(file)).unwrap_or_default().lines().count()
+}
+
+#[test]
+fn never_two_inside_and_never_a_lost_wake_up() {
+    let scene = Scene::new();
+    scene.make_root();
+    fs::write(scene.path("witness"), "").unwrap();
+    fs::write(scene.path("counter"), "00000000\n").unwrap();
+    let scripts = [SCRIPT, SCRIPT, SCRIPT, SCRIPT, SCRIPT, SCRIPT, COMMAND, COMMAND];
+    let mut contenders: Vec<Child> = scripts.iter().map(|script| start(&scene, script)).collect();
+    let mut remover = start(&scene, REMOVER);
+
+    let begin = Instant::now();
+    let mut seen = (0, Instant::now());
+    let mut kills = 0;
+    // Any numbers that differ from round to round do: each round meets the contenders at another moment.
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    while seen.0 < ACQUISITIONS && begin.elapsed() < 5 * PATIENCE {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        thread::sleep(Duration::from_millis(20 + random % 60));
+        let victim = usize::try_from(random >> 32).unwrap() % contenders.len();
+        contenders[victim].kill().unwrap();
+        contenders[victim].wait().unwrap();
+        contenders[victim] = start(&scene, scripts[victim]);
+        kills += 1;
+        let entries = lines(&scene, "entries");
+        if entries > seen.0 {
+            seen = (entries, Instant::now());
+        }
+        assert!(seen.1.elapsed() < PATIENCE, "everybody waits: a wake-up was lost after {entries} entries");
+    }
+
+    fs::write(scene.path("stop"), "").unwrap();
+    for child in contenders.iter_mut().chain([&mut remover]) {
+        until("the contenders have ended", || child.try_wait().unwrap().is_some());
+    }
+    // A killed contender leaves the command under its lock to end by itself.
+    until("the last command has ended", || !scene.lock_file("fire").exists() || !is_locked(&scene.lock_file("fire")));
+    let (entries, removals) = (lines(&scene, "entries"), lines(&scene, "removals"));
+    let counter: usize = fs::read_to_string(scene.path("counter")).unwrap().trim().parse().unwrap();
+    assert_eq!(fs::read_to_string(scene.path("violations")).unwrap_or_default(), "");
+    assert!(entries >= ACQUISITIONS, "only {entries} acquisitions in {:?}", begin.elapsed());
+    assert!(lines(&scene, "by-script") > entries / 4, "the scripts took part");
+    assert!(kills > 50 && removals > 50, "{kills} kills and {removals} removals are not much of a fire");
+    // One who is killed between the counter and the entry leaves a count without an entry; an entry without a count is
+    // an update that was lost.
+    assert!((entries..=entries + kills).contains(&counter), "{entries} entries, and {counter} counted");
+}

@@ -22,12 +22,11 @@ ifneq (,$(findstring linux-gnu,$(HOST)))
 STATIC := -C target-feature=+crt-static -C relocation-model=static
 endif
 
-SHELL_FILES := shell/aba-lock.bash .ci/run tests/run tests/tools tests/demo tests/shell/helper.bash tests/shell/aba \
-               $(wildcard tests/shell/*.bats) $(wildcard tests/shell/*.bash)
-MAN1_FILES = $(wildcard $(MAN)/*.1)
+SHELL_FILES := shell/aba-lock.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo tests/shell/helper.bash tests/shell/aba \
+               $(wildcard tests/shell/*.bats)
 
 .DEFAULT_GOAL := all
-.PHONY: all build man test lint format bench demo completions install uninstall clean help
+.PHONY: all build man test lint format bench demo install uninstall clean help
 
 all: build man ## Build the helper and the man pages
 
@@ -62,11 +61,6 @@ bench: build ## Compare the helper with flock(1), in one run
 
 demo: ## Show two scripts that contend for one operation (after `make install`)
 	@PATH="$(PREFIX)/bin:$$PATH" tests/demo "$(PREFIX)/share/aba-lock/aba-lock.bash"
-
-completions: build ## Write the files in completions/ anew
-	ABA_LOCK_COMPLETE=bash $(OUT)/aba-lock >completions/aba-lock.bash
-	ABA_LOCK_COMPLETE=zsh $(OUT)/aba-lock >completions/_aba-lock
-	ABA_LOCK_COMPLETE=fish $(OUT)/aba-lock >completions/aba-lock.fish
 
 install: all ## Install under PREFIX [/usr/local], for packagers inside DESTDIR
 	install -Dm755 $(OUT)/aba-lock $(BINDIR)/aba-lock

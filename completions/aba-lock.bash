@@ -1,34 +1,162 @@
+# Tab completion of aba-lock for bash: the helper answers, and prints this with `ABA_LOCK_COMPLETE=bash aba-lock`.
+# For bash 3.2, too.
+# shellcheck shell=bash
 
-_clap_complete_aba_lock() {
-    local IFS=$'\013'
-    local _CLAP_COMPLETE_INDEX=${COMP_CWORD}
-    local _CLAP_COMPLETE_COMP_TYPE=${COMP_TYPE}
-    if compopt +o nospace 2> /dev/null; then
-        local _CLAP_COMPLETE_SPACE=false
+_aba_lock() {
+    local rest=${COMP_LINE:0:COMP_POINT} i word answer cut
+    local -a words=()
+    COMPREPLY=()
+    # Bash takes words apart at COMP_WORDBREAKS, among them `:`, `@` and `=`: put together what no blank is between.
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        word=${COMP_WORDS[i]}
+        if ((i > 0)) && [[ ${rest} != [[:space:]]* ]]; then
+            ((i < COMP_CWORD)) || word=${rest}
+            words[${#words[@]} - 1]+=${word}
+        else
+            rest=${rest#"${rest%%[![:space:]]*}"}
+            ((i < COMP_CWORD)) || word=${rest}
+            words+=("${word}")
+        fi
+        rest=${rest#"${word}"}
+    done
+    word=${words[${#words[@]} - 1]#[\"\']}
+    words[${#words[@]} - 1]=${word}
+    # What is in front of the part of the word that readline will replace.
+    cut=${word%"$2"}
+
+    answer=$(
+        _CLAP_IFS=$'\n' _CLAP_COMPLETE_INDEX=$((${#words[@]} - 1)) ABA_LOCK_COMPLETE=bash \
+            command aba-lock -- "${words[@]}" 2>/dev/null
+    ) || return 0
+    case ${answer} in
+        *'<files>')
+            _aba_lock_files "$2"
+            ;;
+        '<command>')
+            i=1
+            while [[ ${COMP_WORDS[i]} != -- ]]; do
+                i=$((i + 1))
+            done
+            i=$((i + 1))
+            if declare -F _command_offset >/dev/null; then
+                _command_offset "${i}"
+            elif ((i == COMP_CWORD)) && [[ $2 != */* ]]; then
+                _aba_lock_reply '' "$(compgen -c -- "$2" || true)"
+            else
+                _aba_lock_files "$2"
+            fi
+            ;;
+        *)
+            _aba_lock_reply "${cut}" "${answer}"
+            ;;
+    esac
+}
+
+# Offers the lines of $2 without the $1 that they begin with.
+_aba_lock_reply() {
+    local line
+    while IFS= read -r line; do
+        [[ -z ${line} ]] || COMPREPLY+=("${line#"$1"}")
+    done <<<"$2"
+}
+
+# Offers files as bash does by itself, if it is new enough to be asked for that.
+_aba_lock_files() {
+    compopt -o bashdefault -o default 2>/dev/null || _aba_lock_reply '' "$(compgen -f -- "$1" || true)"
+}
+
+# ---- the functions of aba-lock.bash, which leads here from __aba_complete ---------------------------------------------
+
+# Bash asks with the name of the function ($1), what it will replace ($2) and the word before that ($3).
+__aba_complete_function() {
+    builtin local __aba_word="${COMP_LINE:0:COMP_POINT}" __aba_cut='' __aba_list=''
+    COMPREPLY=()
+    # Names may have `:` and `@` in them, at which bash takes words apart: it replaces no more than what comes after.
+    __aba_word=${__aba_word##*[[:space:]]}
+    __aba_word=${__aba_word#[\"\']}
+    __aba_cut=${__aba_word%"$2"}
+    if [[ $1 == aba_lock_detach ]]; then
+        __aba_complete_command "$2"
+    elif [[ $1 == aba_unlock_operation && -n ${__aba_locks} ]]; then
+        __aba_list=${__aba_locks}
+        while [[ -n ${__aba_list} ]]; do
+            __aba_offer "${__aba_list%%/*}"
+            __aba_list=${__aba_list#* }
+        done
+    elif [[ $1 != aba_lock_operation ]]; then
+        __aba_ask status
+    elif [[ $3 == --on-conflict && ${__aba_word} != *= ]]; then
+        __aba_offer $'exit\nreturn\nask\nwarn'
     else
-        local _CLAP_COMPLETE_SPACE=true
-    fi
-    local words=("${COMP_WORDS[@]}")
-    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-        words[COMP_CWORD]="$2"
-    fi
-    COMPREPLY=( $( \
-        _CLAP_IFS="$IFS" \
-        _CLAP_COMPLETE_INDEX="$_CLAP_COMPLETE_INDEX" \
-        _CLAP_COMPLETE_COMP_TYPE="$_CLAP_COMPLETE_COMP_TYPE" \
-        _CLAP_COMPLETE_SPACE="$_CLAP_COMPLETE_SPACE" \
-        ABA_LOCK_COMPLETE="bash" \
-        "aba-lock" -- "${words[@]}" \
-    ) )
-    if [[ $? != 0 ]]; then
-        unset COMPREPLY
-    elif [[ $_CLAP_COMPLETE_SPACE == false ]] && [[ "${COMPREPLY-}" =~ [=/:]$ ]]; then
-        compopt -o nospace
+        if [[ ${__aba_word} == -* ]]; then
+            __aba_offer $'--on-conflict\n--subshell'
+        fi
+        if [[ ${__aba_word} == *=* ]]; then
+            __aba_offer $'--on-conflict=exit\n--on-conflict=return\n--on-conflict=ask\n--on-conflict=warn'
+        fi
+        __aba_ask lock "$2"
     fi
 }
-if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -o nospace -o bashdefault -o nosort -F _clap_complete_aba_lock aba-lock
-else
-    complete -o nospace -o bashdefault -F _clap_complete_aba_lock aba-lock
-fi
 
+# Offers what the helper answers for its command $1, of which our functions have not all options.
+__aba_ask() {
+    builtin local __aba_bin="${ABA_LOCK_BIN:-aba-lock}" __aba_line='' __aba_lines='' __aba_index=1
+    builtin local -a __aba_words
+    __aba_words=(aba-lock "$1")
+    while [[ $1 == lock ]] && ((__aba_index < COMP_CWORD)); do
+        if [[ ${COMP_WORDS[__aba_index]} != -- ]]; then
+            __aba_words[${#__aba_words[@]}]=${COMP_WORDS[__aba_index]}
+        fi
+        __aba_index=$((__aba_index + 1))
+    done
+    __aba_words[${#__aba_words[@]}]=${__aba_word}
+    __aba_lines=$(
+        _CLAP_IFS=$'\n' _CLAP_COMPLETE_INDEX=$((${#__aba_words[@]} - 1)) ABA_LOCK_COMPLETE=bash \
+            builtin command "${__aba_bin}" -- "${__aba_words[@]}" 2>/dev/null
+    ) || builtin return 0
+    if [[ ${__aba_lines} == *'<files>' ]]; then
+        __aba_complete_file "$2"
+        builtin return
+    fi
+    while IFS= builtin read -r __aba_line; do
+        case "$1 ${__aba_line}" in
+            'lock '-[oE] | 'lock '--fd | 'lock '--file | 'lock '--no-inherit) ;;
+            'lock '--conflict-exit-code | 'lock '--on-busy | 'status '-*) ;;
+            *) __aba_offer "${__aba_line}" ;;
+        esac
+    done 2>/dev/null <<<"${__aba_lines}"
+}
+
+# Offers those lines of $1 that begin with the word.
+__aba_offer() {
+    builtin local __aba_line=''
+    while IFS= builtin read -r __aba_line; do
+        if [[ -n ${__aba_line} && ${__aba_line} == "${__aba_word}"* ]]; then
+            COMPREPLY[${#COMPREPLY[@]}]=${__aba_line#"${__aba_cut}"}
+        fi
+    done 2>/dev/null <<<"$1"
+}
+
+# The files that begin with $1: as bash completes them by itself, if it is 4.0 or newer and can be asked for that.
+__aba_complete_file() {
+    if ! builtin compopt -o bashdefault -o default 2>/dev/null; then
+        __aba_word=$1 __aba_cut=''
+        __aba_list=$(builtin compgen -f -- "$1") || builtin return 0
+        __aba_offer "${__aba_list}"
+    fi
+}
+
+# The command of aba_lock_detach and its arguments: as bash-completion does it, if that is there.
+__aba_complete_command() {
+    if \builtin declare -F _command_offset >/dev/null; then
+        _command_offset 1
+    elif ((COMP_CWORD > 1)) || [[ $1 == */* ]]; then
+        __aba_complete_file "$1"
+    else
+        __aba_list=$(builtin compgen -c -- "$1") || builtin return 0
+        __aba_offer "${__aba_list}"
+    fi
+}
+
+# In the helper's order, which is that of its help, where bash has a word for that.
+complete -o nosort -F _aba_lock aba-lock 2>/dev/null || complete -F _aba_lock aba-lock

@@ -1,1 +1,23 @@
-complete --keep-order --exclusive --command aba-lock --arguments "(ABA_LOCK_COMPLETE=fish aba-lock -- (commandline --current-process --tokenize --cut-at-cursor) (commandline --current-token))"
+# Tab completion of aba-lock for fish: the helper answers, and prints this with `ABA_LOCK_COMPLETE=fish aba-lock`.
+
+function __aba_lock_complete
+    command --query aba-lock; or return
+    set -l words (commandline --current-process --tokenize --cut-at-cursor)
+    set -l word (commandline --current-token --cut-at-cursor)
+    # A quote may be open.
+    set -l text (string trim --left --chars '\'"' -- "$word")
+    set -l answer (ABA_LOCK_COMPLETE=fish command aba-lock -- $words "$text" 2>/dev/null)
+    switch "$answer"
+        case '*<files>'
+            set -l prefix (string replace '<files>' '' -- $answer)
+            set -l path (string sub --start (math (string length -- "$prefix") + 1) -- $word)
+            string replace --regex '^' -- "$prefix" (complete --do-complete "'' $path")
+        case '<command>'
+            set -l offset (contains --index -- -- $words)
+            complete --do-complete (string join -- ' ' (string escape -- $words[(math $offset + 1)..]) "$word")
+        case '*'
+            printf '%s\n' $answer
+    end
+end
+
+complete --keep-order --exclusive --command aba-lock --arguments '(__aba_lock_complete)'

@@ -44,6 +44,7 @@ __aba_locks=${__aba_locks-}
 # Ends the script with 1 when another has it, and with 125 when locking failed; an interactive shell stays open and
 # gets the status. 3: going on without the lock, as `ask` or `warn` allowed.
 aba_lock_operation() {
+    __aba_usable || \return
     builtin local __aba_names='' __aba_subshell=''
     builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}"
     # Never empty, for the sake of `nounset` in old shells.
@@ -109,6 +110,7 @@ aba_lock_operation() {
 # Releases a lock of this script now (the last taken when no name is given), however often it was asked for. A lock
 # that the script which started this one holds stays as it is: only our copy of the descriptor is closed.
 aba_unlock_operation() {
+    __aba_usable || \return
     builtin local __aba_entry='' __aba_status=0 __aba_bin='' __aba_directory='' __aba_pid=''
     __aba_find_entry "${1-}"
     if [[ -z ${__aba_entry} ]]; then
@@ -141,6 +143,7 @@ aba_unlock_operation() {
 # 0 if this script, or the one that started it, holds the lock; 1 if not. It asks the kernel: a child may have released
 # it with `flock -u`.
 aba_lock_held() {
+    __aba_usable || \return
     builtin local __aba_fd='' __aba_bin='' __aba_directory=''
     if (($# != 1)); then
         __aba_say 'aba_lock_held needs the name of one operation'
@@ -161,6 +164,7 @@ aba_lock_held() {
 # has ended: for daemons and background jobs. CMD runs in a subshell. To have its pid in `$!`, let it take the place of
 # that subshell: `aba_lock_detach exec CMD &`.
 aba_lock_detach() {
+    __aba_usable || \return
     builtin local __aba_fds='' __aba_list="${ABA_LOCK_FDS-} " __aba_entry='' __aba_fd='' __aba_pid=''
     if (($# == 0)); then
         __aba_say 'aba_lock_detach needs a command'
@@ -212,16 +216,23 @@ aba_lock_detach() {
 #
 # Functions hand results over in variables that the caller made local: a command substitution would be a process.
 
+# Everything here calls on `builtin`: with a function of that name nothing would be as it looks.
+__aba_usable() {
+    if \declare -F builtin >/dev/null; then
+        \printf '%s\n' 'aba-lock: a function named `builtin` is in the way of aba-lock.bash' \
+            'hint: remove it: `unset -f builtin`' >&2
+        if [[ $- != *i* ]]; then
+            \exit 125
+        fi
+        \return 125
+    fi
+}
+
 # Takes the locks in __aba_names with __aba_options.
 __aba_acquire() {
     builtin local __aba_bin='' __aba_directory='' __aba_list='' __aba_name='' __aba_fd='' __aba_new=''
     builtin local __aba_held='' __aba_status=0 __aba_tries=0 __aba_pid=''
     builtin local -a __aba_words
-    if \builtin declare -F builtin >/dev/null; then
-        __aba_say 'a function named `builtin` is in the way of aba_lock_operation' 'remove it: `unset -f builtin`'
-        __aba_end 125
-        builtin return
-    fi
     __aba_helper || {
         __aba_end 125
         builtin return
@@ -308,14 +319,16 @@ __aba_open() {
 #
 # `exec` alone would end the script under `set -o posix`, `command exec` does not; `builtin exec` would not last.
 __aba_redirect() {
+    builtin local __aba_done=''
+    # The condition is part of what is evaluated: under `set -e`, a redirection that fails in `eval` ends the script also
+    # where the failure of `eval` is expected.
     if ! \builtin declare -F command >/dev/null; then
-        { builtin eval "\\command \\exec $1"; } 2>/dev/null
+        { builtin eval "if \\command \\exec $1; then __aba_done=yes; fi"; } 2>/dev/null
     elif ! \builtin declare -F exec >/dev/null; then
         # A function stands in the way of `command`: `exec`, but only once it is known that it will not fail.
-        { builtin eval "builtin true $1" && builtin eval "\\exec $1"; } 2>/dev/null
-    else
-        builtin return 1
+        { builtin eval "if builtin true $1; then \\exec $1; __aba_done=yes; fi"; } 2>/dev/null
     fi
+    [[ -n ${__aba_done} ]]
 }
 
 # Closes descriptor $1, if that is a number.
@@ -521,94 +534,13 @@ __aba_usage() {
 
 # ---- completion, in interactive shells -----------------------------------------------------------------------------
 
-# Bash asks with the name of the function ($1), what it will replace ($2) and the word before that ($3).
+# How to ask the helper what to offer is read from it at the first TAB, so that a script does not pay for it.
 __aba_complete() {
-    builtin local __aba_word="${COMP_LINE:0:COMP_POINT}" __aba_cut='' __aba_list=''
-    COMPREPLY=()
-    # Names may have `:` and `@` in them, at which bash takes words apart: it replaces no more than what comes after.
-    __aba_word=${__aba_word##*[[:space:]]}
-    __aba_word=${__aba_word#[\"\']}
-    __aba_cut=${__aba_word%"$2"}
-    if [[ $1 == aba_lock_detach ]]; then
-        __aba_complete_command "$2"
-    elif [[ $1 == aba_unlock_operation && -n ${__aba_locks} ]]; then
-        __aba_list=${__aba_locks}
-        while [[ -n ${__aba_list} ]]; do
-            __aba_offer "${__aba_list%%/*}"
-            __aba_list=${__aba_list#* }
-        done
-    elif [[ $1 != aba_lock_operation ]]; then
-        __aba_ask status
-    elif [[ $3 == --on-conflict && ${__aba_word} != *= ]]; then
-        __aba_offer $'exit\nreturn\nask\nwarn'
-    else
-        if [[ ${__aba_word} == -* ]]; then
-            __aba_offer $'--on-conflict\n--subshell'
-        fi
-        if [[ ${__aba_word} == *=* ]]; then
-            __aba_offer $'--on-conflict=exit\n--on-conflict=return\n--on-conflict=ask\n--on-conflict=warn'
-        fi
-        __aba_ask lock "$2"
+    if ! \builtin declare -F __aba_complete_function >/dev/null; then
+        builtin eval "$(ABA_LOCK_COMPLETE=bash builtin command "${ABA_LOCK_BIN:-aba-lock}" 2>/dev/null || builtin true)"
     fi
-}
-
-# Offers what the helper answers for its command $1, of which our functions have not all options.
-__aba_ask() {
-    builtin local __aba_bin="${ABA_LOCK_BIN:-aba-lock}" __aba_line='' __aba_lines='' __aba_index=1
-    builtin local -a __aba_words
-    __aba_words=(aba-lock "$1")
-    while [[ $1 == lock ]] && ((__aba_index < COMP_CWORD)); do
-        if [[ ${COMP_WORDS[__aba_index]} != -- ]]; then
-            __aba_words[${#__aba_words[@]}]=${COMP_WORDS[__aba_index]}
-        fi
-        __aba_index=$((__aba_index + 1))
-    done
-    __aba_words[${#__aba_words[@]}]=${__aba_word}
-    __aba_lines=$(
-        _CLAP_IFS=$'\n' _CLAP_COMPLETE_INDEX=$((${#__aba_words[@]} - 1)) ABA_LOCK_COMPLETE=bash \
-            builtin command "${__aba_bin}" -- "${__aba_words[@]}" 2>/dev/null
-    ) || builtin return 0
-    if [[ ${__aba_lines} == *'<files>' ]]; then
-        __aba_complete_file "$2"
-        builtin return
-    fi
-    while IFS= builtin read -r __aba_line; do
-        case "$1 ${__aba_line}" in
-            'lock '-[oE] | 'lock '--fd | 'lock '--file | 'lock '--no-inherit) ;;
-            'lock '--conflict-exit-code | 'lock '--on-busy | 'status '-*) ;;
-            *) __aba_offer "${__aba_line}" ;;
-        esac
-    done 2>/dev/null <<<"${__aba_lines}"
-}
-
-# Offers those lines of $1 that begin with the word.
-__aba_offer() {
-    builtin local __aba_line=''
-    while IFS= builtin read -r __aba_line; do
-        if [[ -n ${__aba_line} && ${__aba_line} == "${__aba_word}"* ]]; then
-            COMPREPLY[${#COMPREPLY[@]}]=${__aba_line#"${__aba_cut}"}
-        fi
-    done 2>/dev/null <<<"$1"
-}
-
-# The files that begin with $1: as bash completes them by itself, if it is 4.0 or newer and can be asked for that.
-__aba_complete_file() {
-    if ! builtin compopt -o bashdefault -o default 2>/dev/null; then
-        __aba_word=$1 __aba_cut=''
-        __aba_list=$(builtin compgen -f -- "$1") || builtin return 0
-        __aba_offer "${__aba_list}"
-    fi
-}
-
-# The command of aba_lock_detach and its arguments: as bash-completion does it, if that is there.
-__aba_complete_command() {
-    if \builtin declare -F _command_offset >/dev/null; then
-        _command_offset 1
-    elif ((COMP_CWORD > 1)) || [[ $1 == */* ]]; then
-        __aba_complete_file "$1"
-    else
-        __aba_list=$(builtin compgen -c -- "$1") || builtin return 0
-        __aba_offer "${__aba_list}"
+    if \builtin declare -F __aba_complete_function >/dev/null; then
+        __aba_complete_function "$@"
     fi
 }
 

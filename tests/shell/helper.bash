@@ -25,8 +25,9 @@ teardown() {
     for pid in ${STARTED}; do
         # The whole session: `start` made one for each.
         kill -KILL -- "-${pid}" 2>/dev/null || true
+        # By its pid: bats has children of its own here.
+        wait "${pid}" 2>/dev/null || true
     done
-    wait 2>/dev/null || true
 }
 
 # Usage: script NAME <<'END' ... END
@@ -89,8 +90,9 @@ is_waited_for() {
 }
 
 is_free() {
-    "${ABA_LOCK_BIN}" status "$1" >/dev/null
-    (($? == 1))
+    local status=0
+    "${ABA_LOCK_BIN}" status "$1" >/dev/null || status=$?
+    ((status == 1))
 }
 
 is_gone() {

@@ -18,7 +18,9 @@ use clap::Parser;
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
     aba_lock::sys::fill_standard_descriptors();
-    complete::answer_shell();
+    if let Some(status) = complete::answer_shell() {
+        return status;
+    }
     match args::Cli::try_parse() {
         Ok(cli) => cmd::run(cli.command).unwrap_or_else(|error| {
             report::failure(&error);

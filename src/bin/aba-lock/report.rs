@@ -34,6 +34,12 @@ fn sentence(text: &str, hint: Option<&str>) {
 /// What clap has to say: help, the version, or what is wrong with the arguments.
 pub(crate) fn usage(error: &clap::Error) {
     let _ = error.print();
+    flush();
+}
+
+/// What others printed: without the runtime of `fn main`, nobody does this at the end.
+pub(crate) fn flush() {
+    let _ = io::stdout().flush();
 }
 
 /// Arguments that do not go together.

@@ -1,0 +1,385 @@
+#!/usr/bin/env bats
+# Tab completion as a user meets it: real shells on a terminal, keys pressed, the screen read. The scripts are where
+# `make install` puts them, and each shell finds them there by itself. Held locks are described in zsh and fish; bash
+# has no descriptions to show.
+#
+# shellcheck disable=SC2016 # the shells that are opened are to expand what is in single quotes
+
+load helper
+
+eval "$(declare -f teardown | sed '1s/teardown/end_processes/')"
+
+teardown() {
+    terminal kill-server 2>/dev/null || true
+    end_processes
+}
+
+# A tmux server of this test's own.
+terminal() {
+    TMUX_TMPDIR=${BATS_RUN_TMPDIR} tmux -L "aba-$$-${BATS_TEST_NUMBER}" -f /dev/null "$@" 3>&- 4>&-
+}
+
+# Usage: open_shell bash|zsh|fish [LINE]...
+#
+# Opens an interactive shell that has read the LINEs, and waits for its prompt.
+open_shell() {
+    local shell=$1 share=${BATS_TEST_TMPDIR}/share
+    shift
+    install -D -m644 "${PROJECT}/completions/aba-lock.bash" "${share}/bash-completion/completions/aba-lock"
+    install -D -m644 "${PROJECT}/completions/_aba-lock" "${share}/zsh/site-functions/_aba-lock"
+    install -D -m644 "${PROJECT}/completions/aba-lock.fish" "${share}/fish/vendor_completions.d/aba-lock.fish"
+    mkdir -p "${HOME}/.config/fish"
+    case ${shell} in
+        bash)
+            # The loader is that of the package bash-completion, in short.
+            cat >"${HOME}/.bashrc" <<'END'
+PS1='ready> '
+load_completion() { source "${BATS_TEST_TMPDIR}/share/bash-completion/completions/$1" 2>/dev/null && return 124; }
+complete -D -F load_completion
+END
+            printf '%s\n' "$@" >>"${HOME}/.bashrc"
+            set -- bash --noprofile -i
+            ;;
+        zsh)
+            cat >"${HOME}/.zshrc" <<'END'
+PS1='ready> '
+fpath=("${BATS_TEST_TMPDIR}/share/zsh/site-functions" $fpath)
+autoload -U compinit
+compinit -D -u
+END
+            printf '%s\n' "$@" >>"${HOME}/.zshrc"
+            set -- zsh -d -i
+            ;;
+        fish)
+            cat >"${HOME}/.config/fish/config.fish" <<'END'
+set -g fish_greeting
+set -g fish_autosuggestion_enabled 0
+function fish_prompt; echo -n 'ready> '; end
+END
+            printf '%s\n' "$@" >>"${HOME}/.config/fish/config.fish"
+            set -- fish -i
+            ;;
+        *) return 1 ;;
+    esac
+    terminal new-session -d -x 120 -y 40 \
+        env -u TMUX -u ZDOTDIR -u XDG_CONFIG_HOME INPUTRC=/dev/null LC_ALL=C.UTF-8 XDG_DATA_DIRS="${share}:/usr/share" "$@"
+    screen_is 'ready>'
+}
+
+# What is on the screen, without empty lines and blanks at the end.
+screen() {
+    terminal capture-pane -p -J | sed 's/ *$//; /^$/d'
+}
+
+# Usage: press TEXT [KEY]...: in an empty line of an empty screen, types TEXT and presses the keys.
+press() {
+    # Not Ctrl-C: with that the terminal drops what it has not delivered, keys and text.
+    terminal send-keys C-u C-l
+    screen_is 'ready>'
+    terminal send-keys -l "$1"
+    terminal send-keys "${@:2}"
+}
+
+screen_becomes() {
+    local end=$((SECONDS + PATIENCE))
+    until "$@"; do
+        if ((SECONDS > end)); then
+            printf 'gave up waiting for: %s\non the screen:\n%s\n' "${*:2}" "$(screen)" >&2
+            return 1
+        fi
+        sleep 0.05
+    done
+}
+
+is_on_screen() {
+    local text now
+    now=$(screen)
+    for text in "$@"; do
+        [[ ${now} == *"${text}"* ]] || return 1
+    done
+}
+
+is_the_screen() {
+    [[ $(screen) == "$1" ]]
+}
+
+# Usage: screen_has TEXT...: waits until they are all there.
+screen_has() {
+    screen_becomes is_on_screen "$@"
+}
+
+# Usage: screen_lacks TEXT...: none of them is there now.
+screen_lacks() {
+    local text
+    for text in "$@"; do
+        if is_on_screen "${text}"; then
+            printf 'not expected: %s\non the screen:\n%s\n' "${text}" "$(screen)" >&2
+            return 1
+        fi
+    done
+}
+
+# Usage: screen_is TEXT: waits until nothing else is there.
+screen_is() {
+    screen_becomes is_the_screen "$1"
+}
+
+# Usage: completes TEXT RESULT: TEXT and TAB make RESULT, after which one can type on, and nothing else is printed.
+completes() {
+    press "$1" Tab
+    terminal send-keys -l END
+    screen_is "ready> $2END"
+}
+
+# Usage: list TEXT: has the shell show what can follow. Bash does at the second TAB.
+list() {
+    if [[ ${SHELL_KIND} == bash ]]; then
+        press "$1" Tab Tab
+    else
+        press "$1" Tab
+    fi
+}
+
+make_locks() {
+    local name
+    for name in "$@"; do
+        "${ABA_LOCK_BIN}" path --create "${name}" >/dev/null
+    done
+}
+
+hold() {
+    start "${ABA_LOCK_BIN}" lock "$1" -- sleep 1000
+    until_true "${ABA_LOCK_BIN}" status "$1"
+}
+
+offers_commands_and_options() {
+    local SHELL_KIND=$1
+    open_shell "$1"
+    list 'aba-lock '
+    screen_has lock unlock status path init --help --version
+    list 'aba-lock lock --'
+    screen_has --wait --timeout --pid-file --help
+    completes 'aba-lock sta' 'aba-lock status '
+    completes 'aba-lock lock --ti' 'aba-lock lock --timeout '
+}
+
+offers_lock_names() {
+    local SHELL_KIND=$1 command
+    make_locks backup mirror-save mirror-sync
+    open_shell "$1"
+    for command in lock unlock status; do
+        list "aba-lock ${command} "
+        screen_has backup mirror-save mirror-sync
+        screen_lacks --
+        completes "aba-lock ${command} mirror-sa" "aba-lock ${command} mirror-save "
+    done
+    completes 'aba-lock lock backup mirror-sy' 'aba-lock lock backup mirror-sync '
+    completes 'aba-lock lock --timeout=5 mirror-sy' 'aba-lock lock --timeout=5 mirror-sync '
+    completes 'aba-lock unlock --fd=3 mirror-sy' 'aba-lock unlock --fd=3 mirror-sync '
+}
+
+offers_names_with_colons() {
+    local SHELL_KIND=$1
+    make_locks db:main db:test web@one web@two
+    open_shell "$1"
+    list 'aba-lock lock db:'
+    screen_has main test
+    completes 'aba-lock lock db:m' 'aba-lock lock db:main '
+    completes 'aba-lock lock web@o' 'aba-lock lock web@one '
+    completes 'aba-lock status db:t' 'aba-lock status db:test '
+    completes 'aba-lock lock db:main db:t' 'aba-lock lock db:main db:test '
+    completes 'aba-lock lock "db:m' 'aba-lock lock "db:main" '
+}
+
+leaves_files_and_commands_to_the_shell() {
+    local SHELL_KIND=$1
+    make_locks backup
+    touch 'one file' other
+    mkdir folder
+    open_shell "$1"
+    completes 'aba-lock lock --file one' 'aba-lock lock --file one\ file '
+    completes 'aba-lock lock --file=one' 'aba-lock lock --file=one\ file '
+    completes 'aba-lock lock --pid-file fol' 'aba-lock lock --pid-file folder/'
+    completes 'aba-lock lock backup -- touc' 'aba-lock lock backup -- touch '
+    completes 'aba-lock lock backup -- touch ot' 'aba-lock lock backup -- touch other '
+    # It is not the lock that is meant here.
+    completes 'aba-lock lock backup -- touch bac' 'aba-lock lock backup -- touch bac'
+}
+
+is_silent_when_nothing_is_there() {
+    open_shell "$1"
+    completes 'aba-lock lock zz' 'aba-lock lock zz'
+    completes 'aba-lock status zz' 'aba-lock status zz'
+    [[ ! -e ${ABA_LOCK_DIR} ]]
+    terminal kill-server
+    PATH=/usr/bin:/bin ABA_LOCK_BIN=aba-lock open_shell "$@"
+    completes 'aba-lock lock zz' 'aba-lock lock zz'
+    completes 'aba-lock sta' 'aba-lock sta'
+}
+
+@test "the committed completions are what the helper writes" {
+    local shell file
+    while read -r shell file; do
+        ABA_LOCK_COMPLETE=${shell} "${ABA_LOCK_BIN}" >written
+        if ! diff -u "${PROJECT}/completions/${file}" written; then
+            echo "completions/${file} is not what the helper writes: build it again: \`make\`" >&2
+            return 1
+        fi
+    done <<'END'
+bash aba-lock.bash
+zsh _aba-lock
+fish aba-lock.fish
+END
+}
+
+@test "bash offers the commands and the options" {
+    offers_commands_and_options bash
+}
+
+@test "zsh offers the commands and the options, described" {
+    offers_commands_and_options zsh
+    list 'aba-lock '
+    screen_has 'Say whether a lock is held'
+}
+
+@test "fish offers the commands and the options, described" {
+    offers_commands_and_options fish
+    SHELL_KIND=fish list 'aba-lock '
+    screen_has 'Say whether a lock is held'
+}
+
+@test "bash offers lock names, and no options with them" {
+    offers_lock_names bash
+}
+
+@test "zsh offers lock names, and no options with them" {
+    offers_lock_names zsh
+}
+
+@test "fish offers lock names, and no options with them" {
+    offers_lock_names fish
+}
+
+@test "zsh says who holds a lock" {
+    make_locks backup mirror-save
+    hold backup
+    open_shell zsh
+    press 'aba-lock status ' Tab
+    screen_has mirror-save "held by pid ${STARTED_PID} (sleep 1000)"
+}
+
+@test "fish says who holds a lock" {
+    make_locks backup mirror-save
+    hold backup
+    open_shell fish
+    press 'aba-lock status ' Tab
+    screen_has mirror-save "held by pid ${STARTED_PID} (sleep 1000)"
+}
+
+@test "a lock that was made meanwhile is offered by bash" {
+    open_shell bash
+    completes 'aba-lock lock ba' 'aba-lock lock ba'
+    make_locks backup
+    completes 'aba-lock lock ba' 'aba-lock lock backup '
+}
+
+@test "bash completes names with a colon or an at sign" {
+    offers_names_with_colons bash
+}
+
+@test "zsh completes names with a colon or an at sign" {
+    offers_names_with_colons zsh
+}
+
+@test "fish completes names with a colon or an at sign" {
+    offers_names_with_colons fish
+}
+
+@test "bash completes files after --file, and the command after --" {
+    leaves_files_and_commands_to_the_shell bash
+}
+
+@test "zsh completes files after --file, and the command after --" {
+    leaves_files_and_commands_to_the_shell zsh
+}
+
+@test "fish completes files after --file, and the command after --" {
+    leaves_files_and_commands_to_the_shell fish
+}
+
+@test "the first TAB in a fresh zsh is answered" {
+    make_locks mirror-save
+    open_shell zsh
+    completes 'aba-lock lock mir' 'aba-lock lock mirror-save '
+}
+
+@test "zsh completes when the script is sourced" {
+    make_locks mirror-save
+    open_shell zsh 'compdef -d aba-lock' 'unfunction _aba-lock' 'source "${PROJECT}/completions/_aba-lock"'
+    completes 'aba-lock lock mir' 'aba-lock lock mirror-save '
+}
+
+@test "bash completes when the script is sourced" {
+    make_locks mirror-save
+    open_shell bash 'complete -r -D' 'source "${PROJECT}/completions/aba-lock.bash"'
+    completes 'aba-lock lock mir' 'aba-lock lock mirror-save '
+}
+
+@test "bash is silent when there is no lock directory, or no helper" {
+    is_silent_when_nothing_is_there bash 'source "${LIBRARY}"'
+    completes 'aba_lock_operation zz' 'aba_lock_operation zz'
+    completes 'aba_lock_held zz' 'aba_lock_held zz'
+}
+
+@test "zsh is silent when there is no lock directory, or no helper" {
+    is_silent_when_nothing_is_there zsh
+}
+
+@test "fish is silent when there is no lock directory, or no helper" {
+    # By itself fish does not even look for the script when the command is missing.
+    is_silent_when_nothing_is_there fish 'source "$PROJECT/completions/aba-lock.fish"'
+}
+
+@test "aba_lock_operation is completed with lock names, its options and their values" {
+    local SHELL_KIND=bash
+    make_locks backup mirror-save db:main db:test
+    touch 'one file'
+    open_shell bash 'source "${LIBRARY}"'
+    list 'aba_lock_operation '
+    screen_has backup mirror-save db:main db:test
+    screen_lacks --
+    completes 'aba_lock_operation mir' 'aba_lock_operation mirror-save '
+    completes 'aba_lock_operation --timeout=5 backup db:m' 'aba_lock_operation --timeout=5 backup db:main '
+    list 'aba_lock_operation --'
+    screen_has --wait --timeout --pid-file --on-conflict --subshell
+    screen_lacks --fd --file --no-inherit --conflict-exit-code --on-busy
+    list 'aba_lock_operation --on-conflict '
+    screen_has ask exit return warn
+    screen_lacks backup
+    completes 'aba_lock_operation --on-conflict=w' 'aba_lock_operation --on-conflict=warn '
+    completes 'aba_lock_operation --pid-file one' 'aba_lock_operation --pid-file one\ file '
+}
+
+@test "aba_lock_held is completed with lock names" {
+    make_locks backup db:main db:test
+    open_shell bash 'source "${LIBRARY}"'
+    completes 'aba_lock_held ba' 'aba_lock_held backup '
+    completes 'aba_lock_held db:m' 'aba_lock_held db:main '
+}
+
+@test "aba_unlock_operation is completed with what this shell holds" {
+    local SHELL_KIND=bash
+    make_locks backup db:other
+    open_shell bash 'source "${LIBRARY}"' 'aba_lock_operation db:main mirror-save'
+    list 'aba_unlock_operation '
+    screen_has db:main mirror-save
+    screen_lacks backup other
+    completes 'aba_unlock_operation db:' 'aba_unlock_operation db:main '
+}
+
+@test "aba_lock_detach is completed with commands and their files" {
+    touch 'one file'
+    open_shell bash 'source "${LIBRARY}"' 'my_daemon() { :; }'
+    completes 'aba_lock_detach my_dae' 'aba_lock_detach my_daemon '
+    completes 'aba_lock_detach touch one' 'aba_lock_detach touch one\ file '
+}

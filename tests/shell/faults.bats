@@ -1,0 +1,556 @@
+#!/usr/bin/env bats
+# The faults of the well-known `exec 200>file; flock -n 200`, each of which was measured there and must not be ours.
+
+load helper
+
+# ---- 1: a background child keeps the lock after the script ended, and nobody can say who has it
+
+@test "fault 1: a daemon that inherited the lock is named as the one who keeps it, and how to mend that" {
+    script tool <<'END'
+aba_lock_operation save
+sleep 1000 &
+ready $!
+END
+    start ./tool
+    daemon=$(until_ready)
+    until_true is_gone "${STARTED_PID}"
+    wait "${STARTED_PID}" || true
+    run -75 aba-lock lock save -- true
+    expect_text "save was taken by pid ${STARTED_PID} ("
+    expect_text "), which has ended; still held by pid ${daemon} (sleep 1000), by "
+    expect_text ", which inherited it"
+    expect_text "hint: start it with \`aba_lock_detach\` so that it does not keep the lock, or end it: \`kill ${daemon}\`"
+    run -0 aba-lock status save
+    expect_text "pid ${daemon}, "
+    expect_text "sleep 1000 (inherited)"
+}
+
+@test "fault 1: what aba_lock_detach started does not keep the lock" {
+    script tool <<'END'
+loop() { while sleep 0.1; do :; done; }
+aba_lock_operation save load
+aba_lock_detach sleep 1000 &
+aba_lock_detach exec sleep 1000 &
+program=$!
+aba_lock_detach loop &
+(aba_lock_detach sleep 1000) &
+[[ $(</proc/$program/comm) == sleep ]] || until [[ $(</proc/$program/comm) == sleep ]]; do :; done
+# The script itself has kept its locks.
+aba_lock_held save && aba_lock_held load && ready held
+END
+    start ./tool
+    run -0 until_ready
+    expect_text held
+    until_true is_free save
+    until_true is_free load
+    kill -0 -- "-${STARTED_PID}"
+}
+
+@test "fault 1: a detached command sees neither descriptors nor variable, and its status comes back" {
+    script tool <<'END'
+aba_lock_operation save
+aba_lock_detach bash -c '[[ ! -e /proc/self/fd/200 && -z ${ABA_LOCK_FDS+set} ]]' || exit 91
+status=0
+aba_lock_detach bash -c 'exit 42' || status=$?
+[[ $status == 42 ]] && aba_lock_held save
+END
+    run -0 ./tool
+    expect_silence
+}
+
+# ---- 2: a second call with another name silently drops the first lock
+
+@test "fault 2: a second operation is held beside the first, on a descriptor of its own" {
+    script tool <<'END'
+aba_lock_operation save
+aba_lock_operation load
+hold "$ABA_LOCK_FDS"
+END
+    start ./tool
+    run -0 until_ready
+    expect_text '200 201'
+    run -75 aba-lock lock -q save -- true
+    run -75 aba-lock lock -q load -- true
+    let_go
+}
+
+@test "fault 2: several operations in one call are held all or none" {
+    script holder <<'END'
+aba_lock_operation b
+hold
+END
+    script tool <<'END'
+aba_lock_operation --on-conflict return a b c || echo "status $?"
+[[ -z ${ABA_LOCK_FDS-} ]] || exit 91
+for fd in 200 201 202; do { true <&$fd; } 2>/dev/null && exit 92; done
+aba_lock_operation c a && aba_lock_held a && aba_lock_held c
+END
+    start ./holder
+    until_ready
+    run -0 ./tool
+    expect_text 'aba-lock: b is already running'
+    expect_text 'status 1'
+    let_go
+}
+
+# ---- 3: a nested script that takes the same operation blocks on its own parent
+
+@test "fault 3: a nested script is granted its parent's lock at once, and its release leaves that alone" {
+    script inner <<'END'
+aba_lock_operation --wait save || exit 91
+aba_lock_held save || exit 92
+aba_unlock_operation save || exit 93
+{ true <&200; } 2>/dev/null && exit 94
+aba_lock_held save && exit 95
+exit 0
+END
+    script outer <<'END'
+aba_lock_operation --who outer save
+before=$(<"$ABA_LOCK_DIR/aba-save.lock")
+./inner || exit
+aba_lock_held save || exit 96
+[[ $before == "$(<"$ABA_LOCK_DIR/aba-save.lock")" ]] || exit 97
+(exec 200>&-; unset ABA_LOCK_FDS; aba-lock lock -q save -- true); [[ $? == 75 ]] || exit 98
+END
+    run -0 timeout "${PATIENCE}" ./outer
+    expect_silence
+}
+
+@test "fault 3: a nested script that asks for it shared does not weaken its parent's lock" {
+    script inner <<'END'
+aba_lock_operation --shared save
+END
+    script outer <<'END'
+aba_lock_operation save
+./inner || exit
+(exec 200>&-; unset ABA_LOCK_FDS; aba-lock lock -qs save -- true); [[ $? == 75 ]]
+END
+    run -0 ./outer
+    expect_silence
+}
+
+# ---- 4: `rm -f LOCK` while held gives two holders
+
+@test "fault 4: a waiter that gets the lock on a removed file goes back and waits for the live one" {
+    script first <<'END'
+aba_lock_operation save
+hold first
+END
+    script waiter <<'END'
+aba_lock_operation --quiet --wait save
+[[ /dev/fd/200 -ef $ABA_LOCK_DIR/aba-save.lock ]] && ready waiter
+END
+    script second <<'END'
+aba_lock_operation save
+echo second >second-holds
+read -r -t "${PATIENCE}" _ <go2
+END
+    mkfifo go2
+    start ./first
+    until_ready
+    start ./waiter
+    waiter=${STARTED_PID}
+    until_true is_waited_for save
+    rm -f "${ABA_LOCK_DIR}/aba-save.lock"
+    start ./second
+    until_true test -e second-holds
+    let_go
+    until_true is_waited_for save
+    kill -0 "${waiter}"
+    timeout "${PATIENCE}" bash -c 'echo >go2'
+    run -0 until_ready
+    expect_text waiter
+}
+
+@test "fault 4: the holder of a removed file is still shown" {
+    script tool <<'END'
+aba_lock_operation save
+hold
+END
+    start ./tool
+    until_ready
+    rm -f "${ABA_LOCK_DIR}/aba-save.lock"
+    run -1 aba-lock status save
+    expect_text "removed file: still locked by pid ${STARTED_PID}, "
+    let_go
+}
+
+# ---- 5: opening with `>` wipes the holder's record when a loser comes
+
+@test "fault 5: a loser leaves the holder's record as it is" {
+    script tool <<'END'
+aba_lock_operation --who 'the first' save
+hold
+END
+    script loser <<'END'
+aba_lock_operation --quiet save
+END
+    start ./tool
+    until_ready
+    before=$(<"${ABA_LOCK_DIR}/aba-save.lock")
+    run -1 ./loser
+    expect_silence
+    [[ ${before} == *"who='the first'"* && ${before} == "$(<"${ABA_LOCK_DIR}/aba-save.lock")" ]]
+    let_go
+}
+
+# ---- 6: an unwritable directory, `/` in the name, `ulimit -n 200` are reported as "already running"
+
+@test "fault 6: a directory that cannot be made is 125 with the reason, and never called running" {
+    script tool <<'END'
+ABA_LOCK_DIR=$PWD/tool/locks
+aba_lock_operation save
+echo 'not reached'
+END
+    run -125 ./tool
+    expect_text 'aba-lock: could not '
+    expect_text 'Not a directory'
+    [[ ${output} != *running* && ${output} != *'not reached'* ]]
+}
+
+@test "fault 6: a name with a slash is 125 with the rule, and never called running" {
+    script tool <<'END'
+aba_lock_operation mirror/save
+echo 'not reached'
+END
+    run -125 ./tool
+    expect_text '"mirror/save" is not a name for a lock: a name is 1 to 128 of'
+    [[ ${output} != *running* && ${output} != *'not reached'* ]]
+}
+
+@test "fault 6: a limit of 200 descriptors or less is 125 with the limit, and never called running" {
+    script tool <<'END'
+ulimit -n "$1"
+aba_lock_operation save
+echo 'not reached'
+END
+    for limit in 200 64; do
+        run -125 ./tool "${limit}"
+        expect_text "on descriptor 200: the limit is ${limit} open files"
+        expect_text 'hint: raise it with `ulimit -n`'
+        [[ ${output} != *running* && ${output} != *'not reached'* ]]
+    done
+    script tool <<'END'
+ulimit -n 201
+aba_lock_operation save
+END
+    run -0 ./tool
+    expect_silence
+}
+
+# ---- 7: any child can `flock -u 200`
+
+@test "fault 7: after a child has released the lock, nobody claims that it is held" {
+    script tool <<'END'
+aba_lock_operation save
+flock -u 200
+aba_lock_held save && exit 91
+aba-lock status -q save && exit 92
+# Asking again takes it again.
+aba_lock_operation save && aba_lock_held save
+END
+    run -0 ./tool
+    expect_silence
+}
+
+# ---- 8: in an interactive shell the failing `exit 1` closes the user's terminal
+
+@test "fault 8: an interactive shell stays open and gets the status" {
+    script holder <<'END'
+aba_lock_operation save
+hold
+END
+    start ./holder
+    until_ready
+    run -0 bash --norc -i <<'END'
+source "$LIBRARY"
+aba_lock_operation save
+echo "still here: $?"
+aba_lock_operation bad/name
+echo "still here: $?"
+aba_lock_operation --no-such-option x
+echo "still here: $?"
+ABA_LOCK_BIN=/no/such/helper
+aba_lock_operation save
+echo "still here: $?"
+END
+    expect_text 'still here: 1'
+    expect_text 'still here: 125'
+    expect_text 'still here: 2'
+    expect_text 'the helper /no/such/helper was not found, so nothing can be locked'
+    let_go
+}
+
+# ---- 9: the pid in the record is of a dead process, or reused by another
+
+@test "fault 9: a record whose pid was reused by another process is not believed" {
+    script tool <<'END'
+aba_lock_operation save
+END
+    ./tool
+    sed -i "s/^pid=.*/pid=$$/" "${ABA_LOCK_DIR}/aba-save.lock"
+    run -1 aba-lock status save
+    expect_text 'save: free'
+    run flock -n "${ABA_LOCK_DIR}/aba-save.lock" aba-lock lock save -- true
+    expect_text 'save is held by pid '
+    [[ ${output} != *"pid $$ "* && ${output} != *'has ended'* ]]
+}
+
+# ---- 10: root and another user on one lock directory, sticky directories with `fs.protected_regular`
+
+@test "fault 10: in a sticky directory an existing file is opened without creating it" {
+    script tool <<'END'
+aba_lock_operation save
+aba_lock_held save
+END
+    ./tool
+    chmod 1777 "${ABA_LOCK_DIR}"
+    strace -f -o trace -e trace=openat ./tool
+    run -0 grep -F 'aba-save.lock"' trace
+    [[ ${output} != *O_CREAT* && ${output} != *O_TRUNC* ]]
+}
+
+@test "fault 10: a file that can only be read is locked all the same" {
+    script tool <<'END'
+aba_lock_operation save
+aba_lock_held save
+END
+    ./tool
+    chmod 400 "${ABA_LOCK_DIR}/aba-save.lock"
+    run -0 ./tool
+    expect_silence
+}
+
+# ---- 11: a symlink planted at the lock path
+
+@test "fault 11: a planted link is refused, and what it leads to is left alone" {
+    mkdir "${ABA_LOCK_DIR}"
+    echo precious >victim
+    ln -s "${PWD}/victim" "${ABA_LOCK_DIR}/aba-save.lock"
+    ln -s "${PWD}/nowhere" "${ABA_LOCK_DIR}/aba-load.lock"
+    script tool <<'END'
+aba_lock_operation "$1"
+echo 'not reached'
+END
+    for operation in save load; do
+        run -125 ./tool "${operation}"
+        expect_text 'it is a symbolic link, not a regular file'
+        [[ ${output} != *'not reached'* ]]
+    done
+    [[ $(<victim) == precious && ! -e nowhere ]]
+}
+
+# ---- 12: `exec 200<>file` that fails ends the script without a word, and `2>/dev/null` silences the rest of it
+
+@test "fault 12: a descriptor that cannot be opened gets our sentence, in every mode, and stderr is left alone" {
+    script tool <<'END'
+ulimit -n 128
+trap 'echo "the end: $?" >&2' EXIT
+aba_lock_operation --on-conflict return save
+echo "status $?" >&2
+END
+    for mode in '' --posix; do
+        run -0 bash ${mode} ./tool
+        expect_text 'aba-lock: could not open lock file'
+        expect_text 'status 125'
+        expect_text 'the end: 0'
+    done
+    for mode in '-e' '--posix -eu' '-eEuo pipefail'; do
+        run -125 bash ${mode} ./tool
+        expect_text 'aba-lock: could not open lock file'
+        expect_text 'the end: 125'
+    done
+}
+
+# ---- 13: two containers on one volume, each with its own pid namespace
+
+@test "fault 13: a holder in another pid namespace is named as such, and its pid is never taken for one of ours" {
+    script tool <<'END'
+aba_lock_operation --who 'in the container' save
+hold
+END
+    start unshare --user --map-root-user --pid --fork --kill-child --mount-proc ./tool
+    until_ready
+    pid=$(sed -n 's/^pid=//p' "${ABA_LOCK_DIR}/aba-save.lock")
+    # From here it is seen under another number, and named by that.
+    run -75 aba-lock lock save -- true
+    expect_text 'save is held by pid '
+    [[ ${output} != *"pid ${pid} "* ]]
+    # From another container it is not seen at all.
+    run -75 unshare --user --map-root-user --pid --fork --kill-child --mount-proc aba-lock lock save -- true
+    expect_text "by pid ${pid} of another pid namespace ("
+    expect_text '(in the container)'
+    let_go
+}
+
+# ---- 14: SIGTERM or Ctrl-C to the wrapper of a command form leaves the command running
+
+@test "fault 14: a signal to the command form reaches the command, with and without --no-inherit" {
+    script tool <<'END'
+trap 'echo cleaned up >cleaned; exit 7' TERM
+ready $$
+while sleep 0.05; do :; done
+END
+    for option in --nonblock --no-inherit; do
+        rm -f cleaned
+        start aba-lock lock "${option}" save -- ./tool
+        tool=$(until_ready)
+        kill -TERM "${STARTED_PID}"
+        status=0
+        wait "${STARTED_PID}" || status=$?
+        ((status == 7))
+        [[ $(<cleaned) == 'cleaned up' ]]
+        is_gone "${tool}"
+        is_free save
+    done
+}
+
+# ---- 15: set -e, -u, pipefail, an ERR trap, a function, a subshell, $( ), a script that uses FD 200 itself
+
+@test "fault 15: every option that a script may set leaves it silent and right" {
+    script tool <<'END'
+work() {
+    aba_lock_operation save
+    aba_lock_held save
+    aba_lock_operation load bundle
+    aba_lock_detach /bin/true
+    aba_unlock_operation
+    aba_unlock_operation load
+    aba_lock_held save
+}
+work
+aba-lock status -q save
+echo right
+END
+    for options in '' '-e' '-u' '-eu' '-eEuo pipefail' '--posix' '--posix -eu' '-f' '-C' '-a' '-o errtrace -o functrace' \
+        '-O nullglob -O failglob' '-O extglob -O nocasematch' '-O expand_aliases' '-O inherit_errexit -e'; do
+        run -0 bash ${options} ./tool
+        [[ ${output} == right ]] || {
+            printf 'with %s: %s\n' "${options}" "${output}"
+            return 1
+        }
+    done
+}
+
+@test "fault 15: an ERR trap hears nothing, and stays the script's own" {
+    script tool <<'END'
+set -eEuo pipefail
+trap 'echo "ERR in line $LINENO"' ERR
+aba_lock_operation save
+aba_lock_held save
+aba_lock_operation load
+aba_unlock_operation
+trap -p ERR
+END
+    run -0 ./tool
+    [[ ${output} == "trap -- 'echo \"ERR in line \$LINENO\"' ERR" ]]
+}
+
+@test "fault 15: functions and aliases with the names of commands, and another IFS, are not in the way" {
+    cat >tool <<'END'
+shopt -s expand_aliases
+for name in local printf exec eval export unset return exit shift read command declare type true ulimit shopt; do
+    alias "$name=echo alias-$name"
+done
+source "$LIBRARY"
+\unalias -a
+for name in local printf eval export unset return exit shift read type true ulimit shopt cd test '['; do
+    \builtin eval "function $name { echo function-$name; }"
+done
+if [[ ${1-} == command ]]; then
+    command() { echo function-command; }
+else
+    exec() { echo function-exec; }
+fi
+IFS=a/20
+aba_lock_operation save load
+aba_lock_held save && echo held save
+aba_unlock_operation load && aba_lock_held load || echo free load
+[[ $IFS == a/20 ]] && echo IFS
+END
+    for way in exec command; do
+        run -0 bash ./tool "${way}"
+        [[ ${output} == $'held save\nfree load\nIFS' ]] || {
+            echo "${output}"
+            return 1
+        }
+    done
+}
+
+@test "fault 15: functions that are really in the way are a refusal with a sentence" {
+    script tool <<'END'
+exec() { echo function-exec; }
+command() { echo function-command; }
+aba_lock_operation save
+echo 'not reached'
+END
+    run -125 ./tool
+    expect_text 'functions named `command` and `exec` are in the way of aba_lock_operation'
+    [[ ${output} != *'not reached'* ]]
+    script tool <<'END'
+builtin() { echo function-builtin; }
+aba_lock_operation save
+echo 'not reached'
+END
+    run -125 timeout "${PATIENCE}" ./tool
+    expect_text 'a function named `builtin` is in the way of aba-lock.bash'
+    [[ ${output} != *'not reached'* ]]
+}
+
+@test "fault 15: in a subshell the lock lasts as long as the subshell, which is said unless it is meant" {
+    script tool <<'END'
+(
+    aba_lock_operation save
+    (exec 200>&-; unset ABA_LOCK_FDS; aba-lock lock -q save -- true) && exit 91
+    exit 0
+) || exit
+aba-lock status -q save && exit 92
+(aba_lock_operation --subshell load && aba_lock_held load) || exit
+x=$(aba_lock_operation bundle; echo done) || exit
+[[ $x == done ]] && ! aba_lock_held bundle
+END
+    run -0 ./tool
+    expect_text 'aba-lock: save is locked only until this subshell ends'
+    expect_text 'hint: if that is meant, say `--subshell`'
+    expect_text 'aba-lock: bundle is locked only until this subshell ends'
+    [[ ${output} != *'load is locked'* ]]
+}
+
+@test "fault 15: a subshell does not release or lose what its script holds" {
+    script tool <<'END'
+aba_lock_operation save
+(aba_lock_operation save && aba_unlock_operation save) || exit 91
+aba_lock_held save || exit 92
+$(aba_lock_operation save) || exit 93
+aba_lock_operation save | cat || exit 94
+aba_lock_held save
+END
+    run -0 ./tool
+    expect_silence
+}
+
+@test "fault 15: a script that uses descriptor 200 for something else keeps it" {
+    script tool <<'END'
+exec 200>mine
+aba_lock_operation save
+echo text >&200
+aba_lock_held save && echo "held on $ABA_LOCK_FDS"
+aba_unlock_operation
+echo more >&200
+END
+    run -0 ./tool
+    [[ ${output} == 'held on 201' && $(<mine) == $'text\nmore' ]]
+}
+
+@test "fault 15: a script that takes descriptor 200 away later is told the truth" {
+    script tool <<'END'
+aba_lock_operation save
+exec 200>mine
+aba_lock_held save && exit 91
+aba_unlock_operation save
+echo text >&200
+aba_lock_operation save && aba_lock_held save
+END
+    run -0 ./tool
+    [[ $(<mine) == text ]]
+}

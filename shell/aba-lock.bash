@@ -124,7 +124,7 @@ aba_unlock_operation() {
     if [[ ${__aba_taker} == "${__aba_pid}" ]]; then
         __aba_helper || builtin return
         # Also for the children that inherited the descriptor. If it is not ours any more, it is not to be closed.
-        builtin command "${__aba_bin}" unlock --fd "${__aba_fd}" "${__aba_name}" || __aba_status=125
+        "${__aba_bin}" unlock --fd "${__aba_fd}" "${__aba_name}" || __aba_status=125
         if ((__aba_status == 0)); then
             __aba_redirect "${__aba_fd}>&-"
         fi
@@ -155,7 +155,7 @@ aba_lock_held() {
         builtin return 1
     fi
     __aba_helper || builtin return
-    builtin command "${__aba_bin}" status --quiet --fd "${__aba_fd}" "$1"
+    "${__aba_bin}" status --quiet --fd "${__aba_fd}" "$1"
 }
 
 # Usage: aba_lock_detach CMD [ARG]...
@@ -259,7 +259,7 @@ __aba_acquire() {
             __aba_words[${#__aba_words[@]}]=${__aba_name}
         done
         __aba_status=0
-        builtin command "${__aba_bin}" "${__aba_words[@]}" || __aba_status=$?
+        "${__aba_bin}" "${__aba_words[@]}" || __aba_status=$?
         if ((__aba_status == 0)); then
             break
         fi
@@ -284,7 +284,13 @@ __aba_open() {
     builtin local __aba_path="${__aba_directory}/aba-$1.lock" __aba_status=0 __aba_limit=''
     if [[ -L ${__aba_path} || ! -f ${__aba_path} || ! -r ${__aba_path} ]]; then
         # The helper makes it, private to its user, or says why it cannot.
-        builtin command "${__aba_bin}" path --create "$1" >/dev/null || builtin return 125
+        "${__aba_bin}" path --create "$1" >/dev/null || __aba_status=$?
+        if ((__aba_status != 0)); then
+            if ((__aba_status > 125)); then
+                __aba_say "the helper ${__aba_bin} ended with status ${__aba_status}, so nothing is locked"
+            fi
+            builtin return 125
+        fi
     fi
     # Bash keeps the script itself on 255.
     for ((__aba_fd = 200; __aba_fd < 255; __aba_fd++)); do
@@ -445,14 +451,29 @@ __aba_find_directory() {
     fi
 }
 
-# Which helper to run: in __aba_bin. Without one there is no lock: says so, 125.
+# Which helper to run: in __aba_bin, with its directory. Without one there is no lock: says so, 125.
+#
+# With a directory no function can stand in its way. `builtin command` would do that too, but under `set -e` bash 5.2 ends
+# the script when a program that is run so fails, also in `builtin command PROGRAM || ...`.
 __aba_helper() {
+    builtin local __aba_list="${PATH-}:"
     __aba_bin=${ABA_LOCK_BIN:-aba-lock}
-    if ! builtin type -P "${__aba_bin}" >/dev/null; then
-        __aba_say "the helper ${__aba_bin} was not found, so nothing can be locked" \
-            'install it on PATH, or set ABA_LOCK_BIN to where it is'
-        builtin return 125
+    if [[ ${__aba_bin} != */* ]]; then
+        while [[ -n ${__aba_list} ]]; do
+            __aba_bin=${__aba_list%%:*}
+            __aba_bin=${__aba_bin:-.}/${ABA_LOCK_BIN:-aba-lock}
+            __aba_list=${__aba_list#*:}
+            if [[ -f ${__aba_bin} && -x ${__aba_bin} ]]; then
+                builtin return 0
+            fi
+        done
+        __aba_bin=${ABA_LOCK_BIN:-aba-lock}
+    elif [[ -f ${__aba_bin} && -x ${__aba_bin} ]]; then
+        builtin return 0
     fi
+    __aba_say "the helper ${__aba_bin} was not found, so nothing can be locked" \
+        'install it on PATH, or set ABA_LOCK_BIN to where it is'
+    builtin return 125
 }
 
 # The process of this shell, subshell or not: in __aba_pid.
@@ -469,10 +490,6 @@ __aba_failed() {
     case ${__aba_status} in
         75 | 124) __aba_conflict ;;
         2 | 125) __aba_end "${__aba_status}" ;;
-        126 | 127)
-            __aba_say "the helper ${__aba_bin} cannot be run, so nothing is locked"
-            __aba_end 125
-            ;;
         # Ctrl-C went to the script too; if that goes on all the same, it must not be as if nothing had happened.
         130) __aba_end 130 ;;
         *)
@@ -536,8 +553,9 @@ __aba_usage() {
 
 # How to ask the helper what to offer is read from it at the first TAB, so that a script does not pay for it.
 __aba_complete() {
-    if ! \builtin declare -F __aba_complete_function >/dev/null; then
-        builtin eval "$(ABA_LOCK_COMPLETE=bash builtin command "${ABA_LOCK_BIN:-aba-lock}" 2>/dev/null || builtin true)"
+    builtin local __aba_bin=''
+    if ! \builtin declare -F __aba_complete_function >/dev/null && __aba_helper 2>/dev/null; then
+        builtin eval "$(ABA_LOCK_COMPLETE=bash "${__aba_bin}" 2>/dev/null || builtin true)"
     fi
     if \builtin declare -F __aba_complete_function >/dev/null; then
         __aba_complete_function "$@"

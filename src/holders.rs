@@ -9,6 +9,8 @@ use crate::sys;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 /// What is known of a lock file.
 #[derive(Debug, Default)]
@@ -31,6 +33,8 @@ pub struct Holding {
     pub holders: Vec<Holder>,
     /// The record, and how far it is to be believed.
     pub record: Option<(Record, Belief)>,
+    /// Whether one of the holders is a helper, which may be about to write the record.
+    helper: bool,
 }
 
 /// A process that has a lock.
@@ -62,8 +66,22 @@ pub enum Belief {
 }
 
 /// What is known of the lock file at `path`.
+///
+/// If its lock was taken just now, this waits some milliseconds for the record.
 #[must_use]
 pub fn of(path: &Path) -> State {
+    for _ in 0..5 {
+        let state = look(path);
+        let recorded = |holding: &Holding| matches!(holding.record, Some((_, Belief::Alive)));
+        if !state.holding.as_ref().is_some_and(|holding| holding.helper && !recorded(holding)) {
+            return state;
+        }
+        thread::sleep(Duration::from_millis(3));
+    }
+    look(path)
+}
+
+fn look(path: &Path) -> State {
     of_all(std::slice::from_ref(&path.to_owned())).pop().unwrap_or_default()
 }
 
@@ -118,7 +136,9 @@ fn holding(lock: KernelLock, live: &[&Opener], record: Option<(Record, Belief)>)
     };
     let mut holders: Vec<Holder> = live.iter().map(|opener| holder(opener, taker)).collect();
     holders.sort_by_key(|holder| holder.inherited == Some(true));
-    Holding { mode: if lock.exclusive { Mode::Exclusive } else { Mode::Shared }, holders, record }
+    let mode = if lock.exclusive { Mode::Exclusive } else { Mode::Shared };
+    let helper = live.iter().any(|opener| process::name(opener.pid) == "aba-lock");
+    Holding { mode, holders, record, helper }
 }
 
 fn holder(opener: &Opener, taker: Option<u32>) -> Holder {

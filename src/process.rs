@@ -68,11 +68,17 @@ pub fn is_alive(pid: u32, start: u64) -> bool {
 pub fn command_line(pid: u32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     if bytes.is_empty() {
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        return if name.is_empty() { name } else { format!("[{}]", name.trim_end()) };
+        let name = name(pid);
+        return if name.is_empty() { name } else { format!("[{name}]") };
     }
     let text = String::from_utf8_lossy(&bytes);
     shell_words::join(text.strip_suffix('\0').unwrap_or(&text).split('\0'))
+}
+
+/// The name of a process: of its program, at most 15 bytes of it. Empty when it is not there.
+#[must_use]
+pub fn name(pid: u32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
 }
 
 /// Which boot of which machine this is.

@@ -88,6 +88,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(override_usage = "aba-lock lock [OPTIONS] NAME... -- CMD [ARG]...\n       \
                             aba-lock lock [OPTIONS] NAME --fd N")]
+#[command(args_override_self = true)]
 #[command(group = ArgGroup::new("what").args(["names", "file"]).required(true))]
 #[command(group = ArgGroup::new("how").args(["fd", "command"]).required(true))]
 #[command(after_help = table("Exit status", &EXIT_STATUS), after_long_help = table("Exit status", &EXIT_STATUS) + "\n" + &examples("lock"))]

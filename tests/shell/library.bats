@@ -1,0 +1,378 @@
+#!/usr/bin/env bats
+# The shell library: what sourcing does and does not, options, and each way to meet a conflict.
+
+load helper
+
+holder() {
+    script holder <<'END'
+aba_lock_operation save
+hold
+END
+    start ./holder
+    until_ready
+}
+
+@test "sourcing prints nothing, starts no process, and changes nothing but its own" {
+    cat >look <<'END'
+look() {
+    shopt
+    set -o
+    trap -p
+    umask
+    # What bash changes by itself, and what is ours.
+    compgen -v | grep -vE '^(_|__aba_.*|ABA_.*|BASH_.*|PIPESTATUS|LINENO|RANDOM|SRANDOM|SECONDS|EPOCH.*|FUNCNAME)$' | sort
+    compgen -A function | grep -vE '^(__)?aba_' | sort
+    alias -p
+}
+shopt -s expand_aliases extglob
+set -o noclobber
+alias ll='ls -l'
+trap 'true' EXIT
+look >before
+source "$LIBRARY" >said 2>&1
+source "$LIBRARY" >>said 2>&1
+look >after
+cmp before after && [[ ! -s said ]]
+END
+    run -0 bash ./look
+    expect_silence
+    run -0 strace -f -c -o calls -e trace=process bash --norc -c 'source "$LIBRARY"'
+    run ! grep -E '(clone|fork)' calls
+    run -0 grep -E ' execve' calls
+    [[ $(grep -c . <<<"${output}") == 1 ]]
+}
+
+@test "sourcing twice keeps what is held" {
+    script tool <<'END'
+aba_lock_operation save
+source "$LIBRARY"
+aba_lock_held save && aba_unlock_operation save
+END
+    run -0 ./tool
+    expect_silence
+}
+
+@test "what aba-lock init bash prints does the same, and knows the helper that it came from" {
+    cat >tool <<'END'
+eval "$(env -u LIBRARY "$1" init bash)"
+aba_lock_operation save && aba_lock_held save && echo held
+END
+    unset ABA_LOCK_BIN
+    helper=$(type -P aba-lock)
+    PATH=/usr/bin:/bin run -0 bash -eu ./tool "${helper}"
+    [[ ${output} == held ]]
+}
+
+@test "another shell that sources it is told so, and goes on" {
+    for shell in dash zsh; do
+        type -P "${shell}" >/dev/null || continue
+        run -0 "${shell}" -c '. "$LIBRARY"; echo "status $?"'
+        expect_text 'aba-lock: aba-lock.bash is for bash'
+        expect_text 'status 125'
+    done
+}
+
+@test "without a helper there is a sentence and 125, and never an unprotected run" {
+    script tool <<'END'
+aba_lock_operation save
+echo 'not reached'
+END
+    for options in '' -e -eu --posix; do
+        ABA_LOCK_BIN=no-such-helper run -125 bash ${options} ./tool
+        [[ ${output} == *'aba-lock: the helper no-such-helper was not found, so nothing can be locked'* ]]
+        [[ ${output} == *'hint: install it on PATH, or set ABA_LOCK_BIN to where it is'* ]]
+        [[ ${output} != *'not reached'* ]]
+    done
+    unset ABA_LOCK_BIN
+    PATH=/usr/bin:/bin run -125 bash ./tool
+    expect_text 'the helper aba-lock was not found'
+    printf 'not a program' >broken
+    chmod +x broken
+    ABA_LOCK_BIN=${PWD}/broken run -125 bash ./tool
+    expect_text 'so nothing is locked'
+}
+
+@test "a conflict ends the script with 1, whatever its options" {
+    holder
+    script tool <<'END'
+aba_lock_operation save
+echo 'not reached'
+END
+    for options in '' -e -eu '-eEuo pipefail' --posix '--posix -eu'; do
+        run -1 bash ${options} ./tool
+        expect_text "aba-lock: save is already running: pid ${STARTED_PID} (bash ./holder), by "
+        [[ ${output} != *'not reached'* ]]
+    done
+    let_go
+}
+
+@test "a conflict can be returned, as 1" {
+    holder
+    script tool <<'END'
+aba_lock_operation -q --on-conflict return save || echo "status $?"
+ABA_LOCK_ON_CONFLICT=return aba_lock_operation --quiet save || echo "status $?"
+ABA_LOCK_ON_CONFLICT=return
+if aba_lock_operation save --timeout=0.05 -q; then echo 'not reached'; else echo "status $?"; fi
+END
+    for options in '' -e -eEu --posix; do
+        run -0 bash ${options} ./tool
+        [[ ${output} == $'status 1\nstatus 1\nstatus 1' ]]
+    done
+    let_go
+}
+
+@test "after warn the script goes on with a status of its own, and is told that it has no lock" {
+    holder
+    script tool <<'END'
+aba_lock_operation --on-conflict=warn save || echo "status $?"
+aba_lock_held save || echo 'not held'
+END
+    for options in '' -e; do
+        run -0 bash ${options} ./tool
+        expect_text 'save is already running'
+        expect_text 'aba-lock: going on without the lock on save'
+        expect_text $'status 3\nnot held'
+    done
+    let_go
+}
+
+@test "ask goes on only after Enter on a terminal, and never without one" {
+    holder
+    script tool <<'END'
+aba_lock_operation --on-conflict ask save || echo "status $?"
+END
+    run -1 bash ./tool <<<''
+    cat >terminal.py <<'END'
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp("timeout", ["timeout", os.environ["PATIENCE"], "bash", "-e", "./tool"])
+seen = b""
+while b"to stop: " not in seen:
+    seen += os.read(terminal, 1000)
+os.write(terminal, sys.argv[1].encode())
+try:
+    while True:
+        more = os.read(terminal, 1000)
+        if not more:
+            break
+        seen += more
+except OSError:
+    pass
+sys.stdout.write(seen.decode().replace("\r\n", "\n"))
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+END
+    run -0 python3 terminal.py $'\n'
+    expect_text "save is already running: pid ${STARTED_PID} ("
+    expect_text 'aba-lock: press Enter to go on without the lock, Ctrl-C to stop: '
+    expect_text 'status 3'
+    # The end of the input is no Enter.
+    run -1 python3 terminal.py $'\x04'
+    [[ ${output} != *'status 3'* ]]
+    let_go
+}
+
+@test "a way to meet a conflict that there is not is refused before anything is locked" {
+    script tool <<'END'
+aba_lock_operation save
+echo 'not reached'
+END
+    ABA_LOCK_ON_CONFLICT=wait run -2 bash ./tool
+    expect_text 'wait is not a way to meet a conflict: exit, return, ask or warn'
+    [[ ! -e ${ABA_LOCK_DIR} ]]
+}
+
+@test "options stand before and after the names, alone, together, and with their values" {
+    script tool <<'END'
+aba_lock_operation -qx a -t5 b --who 'me and you' c --timeout=3 -wq
+for name in a b c; do aba_lock_held "$name" || exit 91; done
+grep -q "who='me and you'" "$ABA_LOCK_DIR/aba-b.lock"
+aba_lock_operation d --pid-file "$PWD/pid file" && [[ $(<'pid file') == "$$" ]]
+END
+    run -0 bash -eu ./tool
+    expect_silence
+}
+
+@test "wrong usage is 2 with a sentence" {
+    script tool <<'END'
+aba_lock_operation "$@"
+echo 'not reached'
+END
+    run -2 ./tool
+    expect_text 'aba_lock_operation needs the name of an operation'
+    for option in --fd=7 -o -E3 --no-such -z --on-busy=x; do
+        run -2 ./tool save "${option}"
+        expect_text "aba_lock_operation has no option ${option}"
+    done
+    run -2 ./tool save --who
+    expect_text '--who needs a value'
+    run -2 ./tool save -t soon
+    expect_text 'not a number of seconds'
+    run -0 ./tool --help
+    expect_text 'Usage: aba_lock_operation [OPTIONS] OPERATION...'
+    expect_text '--on-conflict HOW'
+}
+
+@test "variables that were set but not exported are in force all the same" {
+    holder
+    script tool <<'END'
+unset ABA_LOCK_DIR
+ABA_LOCK_DIR=$PWD/other
+aba_lock_operation save
+[[ -f other/aba-save.lock ]] || exit 91
+unset ABA_LOCK_DIR
+ABA_LOCK_DIR=$BATS_TEST_TMPDIR/locks
+ABA_LOCK_TIMEOUT=0.05
+aba_lock_operation --on-conflict return save
+END
+    run -1 ./tool
+    expect_text 'timed out after 0.05 s waiting for save'
+    let_go
+}
+
+@test "the default directory is private, and so are the files in it" {
+    unset ABA_LOCK_DIR
+    script tool <<'END'
+umask 0
+aba_lock_operation save
+END
+    run -0 ./tool
+    [[ $(stat -c %a "${HOME}/.aba") == 700 && $(stat -c %a "${HOME}/.aba/aba-save.lock") == 600 ]]
+}
+
+@test "a directory with blanks, quotes and a dollar in its name is a directory" {
+    script tool <<'END'
+aba_lock_operation save load
+aba_lock_held save && bash -c 'source "$LIBRARY"; aba_lock_operation save' && aba_unlock_operation save
+END
+    ABA_LOCK_DIR=${PWD}/$'a \'b\' "c" $HOME `id` \n d' run -0 ./tool
+    expect_silence
+}
+
+@test "somebody who replaces the file each time is reported, and not tried for ever" {
+    mkdir "${ABA_LOCK_DIR}"
+    cat >helper <<'END'
+#!/bin/sh
+case $1 in
+    path) exec "$REAL" "$@" ;;
+    *) exit 76 ;;
+esac
+END
+    chmod +x helper
+    script tool <<'END'
+aba_lock_operation save
+echo 'not reached'
+END
+    REAL=${ABA_LOCK_BIN} ABA_LOCK_BIN=${PWD}/helper run -125 timeout "${PATIENCE}" ./tool
+    expect_text 'was replaced each time that it was opened'
+    [[ ${output} != *'not reached'* ]]
+}
+
+@test "releasing what is not held says so" {
+    script tool <<'END'
+aba_unlock_operation save || echo "status $?"
+aba_unlock_operation || echo "status $?"
+END
+    run -0 bash -e ./tool
+    expect_text $'aba-lock: this script does not hold save\nstatus 1'
+    expect_text $'aba-lock: this script does not hold a lock\nstatus 1'
+}
+
+@test "locks are released in any order, and can be taken again" {
+    script tool <<'END'
+for round in 1 2 3; do
+    aba_lock_operation a b c
+    aba_unlock_operation b
+    aba_unlock_operation
+    aba_lock_held a && ! aba_lock_held b && ! aba_lock_held c || exit 91
+    aba_unlock_operation a
+    [[ -z ${ABA_LOCK_FDS-} ]] || exit 92
+done
+for fd in 200 201 202; do { true <&$fd; } 2>/dev/null && exit 93; done
+exit 0
+END
+    run -0 bash -u ./tool
+    expect_silence
+}
+
+@test "a release frees the lock also for the children that inherited it" {
+    script tool <<'END'
+aba_lock_operation save
+sleep 1000 &
+aba_unlock_operation
+ready
+wait
+END
+    start ./tool
+    until_ready
+    run -0 aba-lock lock save -- true
+    expect_silence
+}
+
+@test "a detached function, builtin or pipeline keeps no lock, and its output and status are its own" {
+    script tool <<'END'
+set -eu
+look() { { true <&200; } 2>/dev/null && echo 'still open'; echo "looked $1"; return "${2-0}"; }
+aba_lock_operation save
+aba_lock_detach look one
+aba_lock_detach look two | cat
+x=$(aba_lock_detach look three) && echo "$x"
+if aba_lock_detach look four 5; then exit 91; else echo "status $?"; fi
+aba_lock_detach printf '%s\n' five
+aba_lock_held save
+END
+    run -0 ./tool
+    [[ ${output} == $'looked one\nlooked two\nlooked three\nlooked four\nstatus 5\nfive' ]]
+}
+
+@test "nothing is used that bash 3.2 does not have" {
+    # Each was added later: associative arrays, mapfile, namerefs, case changes, {fd}>, &>>, |&, ;&, [[ -v ]],
+    # negative subscripts, printf %(...)T, ${x@Q}, $EPOCHSECONDS, wait -n, coproc, local -n, readarray, ** and BASHPID
+    # without a fallback. Comments may name them.
+    run ! grep -nE 'declare -[a-zA-Z]*A|mapfile|readarray|local -n|\$\{[a-zA-Z_]+(\^|,)|[^$]\{[a-z_]+\}[<>]|&>>|\|&|;&|-v [a-zA-Z_]+ \]\]|\[-[0-9]+\]|%\([^)]*\)T|@[QEPAa]\}|EPOCH|wait -n|coproc|globstar|\$BASHPID|\$\{BASHPID\}|<\(' \
+        <(grep -v '^ *#' "${LIBRARY}" "${PROJECT}/completions/aba-lock.bash")
+}
+
+@test "the man page tells of every function, option and variable" {
+    page=$(<"${PROJECT}/shell/aba-lock.bash.7")
+    while read -r word; do
+        [[ ${page//\\/} == *"${word}"* ]] || {
+            echo "the man page does not tell of ${word}"
+            return 1
+        }
+    done < <(
+        grep -oE '^aba_[a-z_]+' "${LIBRARY}"
+        bash -c 'source "$LIBRARY"; aba_lock_operation --help' | grep -oE -- '--[a-z-]+' | sed 's/^--/Fl -/'
+        grep -oE 'ABA_LOCK_(DIR|BIN|ON_CONFLICT|TIMEOUT|FDS)' "${LIBRARY}" | sort -u
+    )
+}
+
+@test "the example of the README does what it says" {
+    sed -n '/^## In thirty seconds/,/^## What/p' "${PROJECT}/README.md" |
+        sed -n '/^```bash/,/^```/p' | sed '/^```/d' >example
+    # The first block is the script; it is held up where its work would be.
+    sed -n '/^source/,/^esac/p' example | sed "s|/usr/local/share/aba-lock/aba-lock.bash|${LIBRARY}|" >body
+    grep -q aba_lock_operation body
+    script tool <body
+    # shellcheck disable=SC2016 # for the script
+    printf '%s\n' '[[ ${2-} != stay ]] || hold' 'echo "done: $1"' >>tool
+    start ./tool save stay
+    until_ready
+    run -1 ./tool save
+    expect_text "mirror-save is already running: pid ${STARTED_PID} ("
+    run -0 ./tool load
+    [[ ${output} == 'done: load' ]]
+    run -0 ./tool help
+    [[ ${output} == 'done: help' ]]
+    let_go
+}
+
+@test "what the README says of other ways to lock is true of the way from there" {
+    exec 201>>"$(aba-lock path --create backup)"
+    flock -n 201
+    run -75 aba-lock lock backup -- true
+    expect_text 'backup is held by pid '
+    exec 201>&-
+    run -0 aba-lock lock --file "${PWD}/backup.lock" -- flock -n -E 9 other true
+    run -1 aba-lock lock -E 1 --file "${PWD}/other" -- flock -n "${PWD}/other" true
+}

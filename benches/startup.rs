@@ -12,7 +12,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -37,31 +37,39 @@ fn main() {
     };
     let path = file.to_str().unwrap();
 
-    // On descriptor 200 of a shell, as scripts use it, the shell being replaced by what is measured.
+    // On a descriptor that both inherit, and that holds nothing when they start.
+    let held = open_on_200(&file);
     compare(
         "lock a descriptor, free",
-        || on_200(&file, aba(&["lock", "--fd", "200", "bench"])),
-        || on_200(&file, flock(&["-n", "200"])),
+        || released(&held, aba(&["lock", "--fd", "200", "bench"])),
+        || released(&held, flock(&["-n", "200"])),
     );
+    drop(held);
     compare("run `true`", || aba(&["lock", "bench", "--", "true"]), || flock(&["-n", path, "true"]));
-    let _held = holder(&helper, &directory);
+    let holding = holder(&helper, &directory);
     compare("refuse, in silence", || aba(&["lock", "-q", "bench", "--", "true"]), || flock(&["-n", path, "true"]));
-    drop(_held);
+    drop(holding);
 
     wake_up("wait, until it is mine", &directory, &helper, path);
     source();
     let _ = fs::remove_dir_all(&directory);
 }
 
-fn on_200(file: &Path, mut command: Command) -> Command {
+fn open_on_200(file: &Path) -> OwnedFd {
     let file = File::open(file).unwrap();
-    // SAFETY: dup2 may be called between fork and exec.
-    #[expect(unsafe_code, reason = "a descriptor of a given number")]
+    #[expect(unsafe_code, reason = "a descriptor of a given number, which the commands inherit")]
+    // SAFETY: 200 is not open yet, and is nobody else's afterwards.
     unsafe {
-        command.pre_exec(move || {
-            use std::os::fd::AsRawFd;
-            if libc::dup2(file.as_raw_fd(), 200) < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
-        });
+        assert_eq!(libc::dup2(file.as_raw_fd(), 200), 200);
+        OwnedFd::from_raw_fd(200)
+    }
+}
+
+fn released(held: &OwnedFd, command: Command) -> Command {
+    #[expect(unsafe_code, reason = "flock(2)")]
+    // SAFETY: the descriptor is open as long as it is borrowed.
+    unsafe {
+        libc::flock(held.as_raw_fd(), libc::LOCK_UN);
     }
     command
 }
@@ -112,7 +120,7 @@ fn print(what: &str, ours: &mut [Duration], theirs: &mut [Duration]) {
 /// From the release to the end of the waiter.
 fn wake_up(what: &str, directory: &Path, helper: &str, path: &str) {
     let (mut a, mut b) = (Vec::new(), Vec::new());
-    for round in 0..200 {
+    for _ in 0..200 {
         for (times, program, args) in
             [(&mut a, helper, &["lock", "-qw", "bench", "--", "true"][..]), (&mut b, "flock", &[path, "true"][..])]
         {
@@ -124,7 +132,6 @@ fn wake_up(what: &str, directory: &Path, helper: &str, path: &str) {
             drop(held);
             waiter.wait().unwrap();
             times.push(start.elapsed());
-            assert!(round < 1000);
         }
     }
     print(what, &mut a, &mut b);

@@ -280,6 +280,17 @@ fn leads_to(path: &Path, file: &File) -> bool {
     }
 }
 
+/// Whether it is worth the while to ask the kernel if the script's descriptor holds its lock already: if the
+/// shell library says so, or if whoever took the lock last still runs. Otherwise nobody has anything to lose.
+fn may_be_held(fd: RawFd, file: &File) -> bool {
+    store::inherited_descriptors().contains(&fd)
+        || match record::read(file) {
+            Content::Record(record) => sys::exists(record.pid),
+            Content::Incomplete => true,
+            Content::Empty | Content::Foreign => false,
+        }
+}
+
 /// The mode in which this very open file description holds its lock already.
 #[cfg(target_os = "linux")]
 fn held_mode(file: &File) -> Option<Mode> {
@@ -356,7 +367,9 @@ impl<'a> Attempt<'a> {
         }
         // To lock again what this description holds would be harmless, were it not for the mode: asking for
         // shared would weaken the script's exclusive lock, and exclusive would let go before it waits.
-        if let Some(held) = held_mode(&file) {
+        if may_be_held(fd, &file)
+            && let Some(held) = held_mode(&file)
+        {
             self.allows(held, &target)?;
             return Ok(Guard { file, target, inherited: Some(fd), fresh: false });
         }

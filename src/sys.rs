@@ -164,6 +164,14 @@ pub fn parent_id() -> u32 {
     std::os::unix::process::parent_id()
 }
 
+/// Whether there is a process of this number, whoever it is.
+#[must_use]
+pub fn exists(pid: u32) -> bool {
+    let Ok(pid) = libc::pid_t::try_from(pid) else { return false };
+    // SAFETY: signal 0 only asks. A number that is not positive would mean a group.
+    pid > 0 && (unsafe { libc::kill(pid, 0) } == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM))
+}
+
 /// The name of this machine.
 #[must_use]
 pub fn host_name() -> String {

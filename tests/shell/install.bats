@@ -1,0 +1,66 @@
+#!/usr/bin/env bats
+# What `make install` puts where, and that `make uninstall` takes all of it away again.
+
+load helper
+
+in_project() {
+    # Its own state of the build is nobody else's concern: no jobserver, no flags of the make that runs the tests.
+    env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS HOME="${REAL_HOME}" make -s -C "${PROJECT}" "$@"
+}
+
+setup_file() {
+    export REAL_HOME=${HOME}
+}
+
+@test "everything is installed where each shell and man look for it, and taken away again" {
+    run -0 in_project install DESTDIR="${PWD}/root" PREFIX=/opt/aba
+    run -0 bash -c 'cd root && find . -type f -printf "%m %p\n" | sort -k 2'
+    expected='755 ./opt/aba/bin/aba-lock
+644 ./opt/aba/share/aba-lock/aba-lock.bash
+644 ./opt/aba/share/bash-completion/completions/aba-lock
+644 ./opt/aba/share/fish/vendor_completions.d/aba-lock.fish
+644 ./opt/aba/share/man/man1/aba-lock-init.1
+644 ./opt/aba/share/man/man1/aba-lock-lock.1
+644 ./opt/aba/share/man/man1/aba-lock-path.1
+644 ./opt/aba/share/man/man1/aba-lock-status.1
+644 ./opt/aba/share/man/man1/aba-lock-unlock.1
+644 ./opt/aba/share/man/man1/aba-lock.1
+644 ./opt/aba/share/man/man7/aba-lock.bash.7
+644 ./opt/aba/share/zsh/site-functions/_aba-lock'
+    [[ ${output} == "${expected}" ]] || {
+        diff <(echo "${expected}") <(echo "${output}")
+        return 1
+    }
+    run -0 in_project uninstall DESTDIR="${PWD}/root" PREFIX=/opt/aba
+    run -0 find root -type f
+    expect_silence
+}
+
+@test "the demonstration shows two scripts that contend" {
+    run -0 in_project install demo PREFIX="${PWD}/there"
+    expect_text 'aba-lock: mirror-save is already running: pid '
+    expect_text $'$ echo $?\n1'
+    expect_text 'usage: mirror save|help'
+    expect_text 'mirror-save: held, exclusive'
+}
+
+@test "the helper is static and stripped" {
+    run -0 file -b "${ABA_LOCK_BIN}"
+    expect_text 'statically linked'
+    expect_text ', stripped'
+}
+
+@test "each command has a man page, and help that names each of its options" {
+    while read -r command; do
+        page=${PROJECT}/target/man/aba-lock-${command}.1
+        run -0 mandoc -T lint -W warning "${page}"
+        run -0 mandoc -T ascii "${page}"
+        text=$(col -b <<<"${output}")
+        while read -r option; do
+            [[ ${text} == *"${option}"* ]] || {
+                echo "the man page of ${command} does not tell of ${option}"
+                return 1
+            }
+        done < <(aba-lock "${command}" --help | grep -oE -- '--[a-z-]+')
+    done < <(aba-lock --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p')
+}

@@ -15,3 +15,4 @@ mod lock;
 mod names;
 mod scene;
 mod status;
+mod terminal;

@@ -203,7 +203,7 @@ save ${STARTED_PID} ends"
     expect_prompt 0
     type_line 'aba -d mirror --wait save'
     until_true is_waited_for mirror-save
-    until_true screen_shows "aba-lock: waiting for mirror-save, held by pid ${STARTED_PID} ("
+    until_true screen_shows " for mirror-save, held by pid ${STARTED_PID} ("
     local helper
     helper=$(waiters_of mirror-save)
     terminal send-keys C-c

@@ -194,18 +194,16 @@ impl Progress {
 
     fn show(&mut self, target: &Target) {
         let who = holders::of(&target.path).holding.map(|holding| holder(&holding));
-        let text = match who {
-            Some(who) => format!("waiting for {}, held by {who}", target.label),
-            None => format!("waiting for {}", target.label),
-        };
+        let held = who.map(|who| format!(", held by {who}")).unwrap_or_default();
         if self.live {
-            let text = format!("aba-lock: {text}; waited {}", span(self.started.elapsed()));
-            // A line that wraps could not be drawn over.
+            // What changes stands in front: the end may be cut, as a line that wraps could not be drawn over.
+            let waited = span(self.started.elapsed());
+            let text = format!("aba-lock: waiting {waited} for {}{held}", target.label);
             let text: String = text.chars().take(sys::terminal_width(2).saturating_sub(1)).collect();
             say(&format!("\r{text}\x1b[K"));
             self.shown = true;
         } else {
-            sentence(&text, None);
+            sentence(&format!("waiting for {}{held}", target.label), None);
         }
     }
 }

@@ -173,6 +173,7 @@ fn look_at(look: &mut Look, wanted: &[Wanted], pid: u32, descriptor: &Path) {
 
 /// The kernel's own list, which everyone may read, for holders whose descriptors we may not see.
 #[must_use]
+#[cfg(target_os = "linux")]
 pub fn listed_lock(dev: u64, ino: u64) -> Option<KernelLock> {
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let file = format!("{:02x}:{:02x}:{ino}", libc::major(dev), libc::minor(dev));
@@ -180,6 +181,13 @@ pub fn listed_lock(dev: u64, ino: u64) -> Option<KernelLock> {
         // `->` marks one that waits.
         if line.contains("->") || line.split_ascii_whitespace().nth(5) != Some(&file) { None } else { lock_in(line) }
     })
+}
+
+/// Elsewhere there is no such list.
+#[must_use]
+#[cfg(not(target_os = "linux"))]
+pub fn listed_lock(_: u64, _: u64) -> Option<KernelLock> {
+    None
 }
 
 /// The first 4 KiB of a file of `/proc`, with one call: these files have no size to go by, and are made anew by

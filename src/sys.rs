@@ -387,22 +387,25 @@ impl Drop for Child {
         // At the end of the pipe it ends by itself.
         self.go = None;
         if !self.reaped {
-            reap(self.pid);
+            reap(self.pid, 0);
         }
         self.signals.put_back();
     }
 }
 
-/// Waits until `child` has ended. Its exit status, 128 + n when signal n ended it.
-fn reap(child: libc::pid_t) -> i32 {
+/// Waits until `child` has ended, or with WNOHANG only looks. Its exit status, 128 + n when signal n ended it.
+fn reap(child: libc::pid_t, flags: libc::c_int) -> Option<i32> {
     let mut status = 0;
-    // SAFETY: `status` lives until the call returns.
-    while unsafe { libc::waitpid(child, &raw mut status, 0) } < 0 {
-        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-            return 127;
+    loop {
+        // SAFETY: `status` lives until the call returns.
+        match unsafe { libc::waitpid(child, &raw mut status, flags) } {
+            0 => return None,
+            -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            -1 => return Some(127),
+            _ if libc::WIFSIGNALED(status) => return Some(128 + libc::WTERMSIG(status)),
+            _ => return Some(libc::WEXITSTATUS(status)),
         }
     }
-    if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) }
 }
 
 /// The signals that concern a command that we wait for, held back until we ask for them.
@@ -441,34 +444,40 @@ impl Signals {
 
     /// Waits for the next signal and passes it on. The child's status when it has ended.
     fn next(&self, child: libc::pid_t) -> Option<i32> {
-        // SAFETY: all bytes zero are a valid `siginfo_t`; it and the set live until the call returns.
-        let (signal, info) = unsafe {
-            let mut info: libc::siginfo_t = mem::zeroed();
-            (libc::sigwaitinfo(&raw const self.held, &raw mut info), info)
-        };
-        // SAFETY: all bytes zero are a valid `siginfo_t`, and it lives until the call returns.
-        let (done, ended) = unsafe {
-            let mut ended: libc::siginfo_t = mem::zeroed();
-            let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-            let id = libc::id_t::try_from(child).unwrap_or_default();
-            (libc::waitid(libc::P_PID, id, &raw mut ended, flags), ended)
-        };
-        // SAFETY: waitid fills the pid, or leaves the zero that we put there.
-        if done == 0 && unsafe { ended.si_pid() } == child {
-            return Some(reap(child));
+        let (signal, by_kernel) = self.wait();
+        if let Some(status) = reap(child, libc::WNOHANG) {
+            return Some(status);
         }
-        if signal > 0 && signal != libc::SIGCHLD && !given_by_terminal(child, &info) {
+        if signal > 0 && signal != libc::SIGCHLD && !(by_kernel && same_group(child)) {
             // SAFETY: the child is ours and not yet reaped, so the number is still its own.
             unsafe { libc::kill(child, signal) };
         }
         None
     }
+
+    /// The next signal, and whether it is the kernel that sent it.
+    #[cfg(target_os = "linux")]
+    fn wait(&self) -> (libc::c_int, bool) {
+        // SAFETY: all bytes zero are a valid `siginfo_t`; it and the set live until the call returns.
+        unsafe {
+            let mut info: libc::siginfo_t = mem::zeroed();
+            (libc::sigwaitinfo(&raw const self.held, &raw mut info), info.si_code > 0)
+        }
+    }
+
+    /// Elsewhere the sender is not told: on a terminal, it is taken to be that.
+    #[cfg(not(target_os = "linux"))]
+    fn wait(&self) -> (libc::c_int, bool) {
+        let mut signal = 0;
+        // SAFETY: both live until the call returns.
+        unsafe { libc::sigwait(&raw const self.held, &raw mut signal) };
+        (signal, signal != libc::SIGTERM && is_terminal(2))
+    }
 }
 
-/// Whether the terminal gave this signal to the whole process group, and so to the child too: passing it on
-/// would be a second Ctrl-C, which many programs take as "now, without cleaning up".
-fn given_by_terminal(child: libc::pid_t, info: &libc::siginfo_t) -> bool {
+/// Whether the child is in our process group, so that it got what a terminal sent: to pass that on as well would be a
+/// second Ctrl-C, which many programs take as "now, without cleaning up".
+fn same_group(child: libc::pid_t) -> bool {
     // SAFETY: both only ask.
-    let same_group = unsafe { libc::getpgid(child) == libc::getpgrp() };
-    same_group && info.si_code > 0
+    unsafe { libc::getpgid(child) == libc::getpgrp() }
 }

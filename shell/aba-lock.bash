@@ -566,7 +566,10 @@ if [[ $- == *i* ]]; then
     builtin complete -F __aba_complete aba_lock_operation aba_unlock_operation aba_lock_held aba_lock_detach
 fi
 
+# One command, which is read as a whole before aliases are in force again.
 if [[ ${__aba_aliases} == on ]]; then
+    builtin unset -v __aba_aliases
     builtin shopt -s expand_aliases
+else
+    builtin unset -v __aba_aliases
 fi
-builtin unset -v __aba_aliases

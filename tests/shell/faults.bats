@@ -449,7 +449,7 @@ END
 @test "fault 15: functions and aliases with the names of commands, and another IFS, are not in the way" {
     cat >tool <<'END'
 shopt -s expand_aliases
-for name in local printf exec eval export unset return exit shift read command declare type true ulimit shopt; do
+for name in builtin while case local printf exec eval export unset return exit shift read command declare type true ulimit shopt; do
     alias "$name=echo alias-$name"
 done
 source "$LIBRARY"
@@ -542,15 +542,20 @@ END
     [[ ${output} == 'held on 201' && $(<mine) == $'text\nmore' ]]
 }
 
-@test "fault 15: a script that takes descriptor 200 away later is told the truth" {
+@test "fault 15: a script that takes descriptor 200 away later is told the truth, and keeps it" {
     script tool <<'END'
 aba_lock_operation save
 exec 200>mine
 aba_lock_held save && exit 91
-aba_unlock_operation save
+aba_unlock_operation save && exit 92
 echo text >&200
-aba_lock_operation save && aba_lock_held save
+aba_lock_operation save && aba_lock_held save || exit 93
+exec 201>other
+aba_unlock_operation save && exit 94
+echo text >&201
 END
     run -0 ./tool
-    [[ $(<mine) == text ]]
+    expect_text 'this script does not hold save'
+    expect_text 'file descriptor 201 is not, or no longer, open on lock file'
+    [[ $(<mine) == text && $(<other) == text ]]
 }

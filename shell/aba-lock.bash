@@ -35,6 +35,9 @@ fi
 # 0: it was handed down by the script that started this one.
 __aba_locks=${__aba_locks-}
 
+# Descriptors that are no use, although they are open on lock files: `FD ` each.
+__aba_dropped=${__aba_dropped-}
+
 # Usage: aba_lock_operation [OPTIONS] OPERATION...
 #
 # Takes the locks, all or none, and holds them until the script ends. Options (also after the names): -n -w -t SECONDS
@@ -49,7 +52,7 @@ aba_lock_operation() {
     builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}"
     # Never empty, for the sake of `nounset` in old shells.
     builtin local -a __aba_options
-    __aba_options=(lock)
+    __aba_options=(lock --reopen)
     while (($# > 0)); do
         case $1 in
             --on-conflict=*) __aba_on_conflict=${1#*=} ;;
@@ -59,12 +62,12 @@ aba_lock_operation() {
                     __aba_end 2
                     builtin return
                 fi
-                if [[ $1 == --on-conflict ]]; then
-                    __aba_on_conflict=$2
-                else
-                    __aba_options[${#__aba_options[@]}]=$1
-                    __aba_options[${#__aba_options[@]}]=$2
-                fi
+                # In one word, so that a value may begin with `-`.
+                case $1 in
+                    --on-conflict) __aba_on_conflict=$2 ;;
+                    -t) __aba_options[${#__aba_options[@]}]=-t$2 ;;
+                    *) __aba_options[${#__aba_options[@]}]=$1=$2 ;;
+                esac
                 builtin shift
                 ;;
             --subshell) __aba_subshell=meant ;;
@@ -84,7 +87,12 @@ aba_lock_operation() {
                 ;;
             # One letter, or several in one word.
             -*) __aba_options[${#__aba_options[@]}]=$1 ;;
-            *) [[ " ${__aba_names}" == *" $1 "* ]] || __aba_names+="$1 " ;;
+            '' | *[[:space:]]*)
+                __aba_say "\"$1\" is not a name for a lock: a name has no blanks in it"
+                __aba_end 125
+                builtin return
+                ;;
+            *) __aba_add_name "$1" ;;
         esac
         builtin shift
     done
@@ -124,7 +132,8 @@ aba_unlock_operation() {
     if [[ ${__aba_taker} == "${__aba_pid}" ]]; then
         __aba_helper || builtin return
         # Also for the children that inherited the descriptor. If it is not ours any more, it is not to be closed.
-        "${__aba_bin}" unlock --fd "${__aba_fd}" "${__aba_name}" || __aba_status=125
+        __aba_find_directory
+        __aba_run unlock --fd "${__aba_fd}" "${__aba_name}" || __aba_status=125
         if ((__aba_status == 0)); then
             __aba_redirect "${__aba_fd}>&-"
         fi
@@ -151,11 +160,13 @@ aba_lock_held() {
     fi
     __aba_find_directory
     __aba_find_fd "$1"
+    __aba_helper || builtin return
     if [[ -z ${__aba_fd} ]]; then
+        # It may be no name at all.
+        __aba_run path "$1" >/dev/null || builtin return 2
         builtin return 1
     fi
-    __aba_helper || builtin return
-    "${__aba_bin}" status --quiet --fd "${__aba_fd}" "$1"
+    __aba_run status --quiet --fd "${__aba_fd}" "$1"
 }
 
 # Usage: aba_lock_detach CMD [ARG]...
@@ -231,13 +242,14 @@ __aba_usable() {
 # Takes the locks in __aba_names with __aba_options.
 __aba_acquire() {
     builtin local __aba_bin='' __aba_directory='' __aba_list='' __aba_name='' __aba_fd='' __aba_new=''
-    builtin local __aba_held='' __aba_status=0 __aba_tries=0 __aba_pid=''
+    builtin local __aba_held='' __aba_status=0 __aba_tries=0 __aba_pid='' __aba_granted=''
     builtin local -a __aba_words
     __aba_helper || {
         __aba_end 125
         builtin return
     }
     __aba_find_directory
+    __aba_self
     while ((1)); do
         __aba_words=("${__aba_options[@]}")
         __aba_list=${__aba_names} __aba_new='' __aba_held=''
@@ -259,8 +271,9 @@ __aba_acquire() {
             __aba_words[${#__aba_words[@]}]=${__aba_name}
         done
         __aba_status=0
-        "${__aba_bin}" "${__aba_words[@]}" || __aba_status=$?
+        __aba_run "${__aba_words[@]}" || __aba_status=$?
         if ((__aba_status == 0)); then
+            __aba_granted=yes
             break
         fi
         # Whatever the helper had done when it failed or was killed: without the descriptor there is no lock.
@@ -275,7 +288,14 @@ __aba_acquire() {
             __aba_end 125
             builtin return
         fi
+        __aba_drop
     done
+    if [[ -z ${__aba_granted} ]]; then
+        # Ctrl-Z while it waited: bash leaves every loop then, as if nothing had happened.
+        __aba_close_all "${__aba_new}"
+        __aba_stopped
+        builtin return
+    fi
     __aba_remember
 }
 
@@ -284,7 +304,7 @@ __aba_open() {
     builtin local __aba_path="${__aba_directory}/aba-$1.lock" __aba_status=0 __aba_limit=''
     if [[ -L ${__aba_path} || ! -f ${__aba_path} || ! -r ${__aba_path} ]]; then
         # The helper makes it, private to its user, or says why it cannot.
-        "${__aba_bin}" path --create "$1" >/dev/null || __aba_status=$?
+        __aba_run path --create "$1" >/dev/null || __aba_status=$?
         if ((__aba_status != 0)); then
             if ((__aba_status > 125)); then
                 __aba_say "the helper ${__aba_bin} ended with status ${__aba_status}, so nothing is locked"
@@ -300,9 +320,9 @@ __aba_open() {
         # With `<>` bash would create the file, which `fs.protected_regular` refuses in a sticky directory for a file
         # of another user's. To read it is enough to lock it, but on NFS.
         if [[ -w ${__aba_path} && ! -k ${__aba_directory} ]]; then
-            __aba_redirect "${__aba_fd}<>\"\$__aba_path\"" && builtin return
+            __aba_redirect "${__aba_fd}<>\"\${__aba_path}\"" && __aba_unlist "${__aba_fd}" && builtin return
         fi
-        __aba_redirect "${__aba_fd}<\"\$__aba_path\"" && builtin return
+        __aba_redirect "${__aba_fd}<\"\${__aba_path}\"" && __aba_unlist "${__aba_fd}" && builtin return
         break
     done
     if \builtin declare -F command >/dev/null && \builtin declare -F exec >/dev/null; then
@@ -340,7 +360,8 @@ __aba_redirect() {
 # Closes descriptor $1, if that is a number.
 __aba_close() {
     case $1 in
-        '' | *[!0-9]* | [0-2]) ;;
+        # Longer numbers are none of descriptors.
+        '' | *[!0-9]* | [0-2] | ??????*) ;;
         *) __aba_redirect "$1>&-" || builtin true ;;
     esac
 }
@@ -355,9 +376,18 @@ __aba_close_all() {
     done
 }
 
+# The descriptors that were open already (__aba_held) and could not be used are no candidates any more: what they lead to
+# is not locked by this script or one above it, but by one that has ended, or that works beside us.
+__aba_drop() {
+    while [[ -n ${__aba_held} ]]; do
+        __aba_fd=${__aba_held%% *}
+        __aba_dropped+="${__aba_fd#*/} "
+        __aba_held=${__aba_held#* }
+    done
+}
+
 # Writes down what was taken (__aba_new) or found to be handed down (__aba_held), and hands it down in turn.
 __aba_remember() {
-    __aba_self
     while [[ -n ${__aba_new} ]]; do
         __aba_locks+="${__aba_new%% *}/${__aba_pid} "
         __aba_fd=${__aba_new%% *}
@@ -370,12 +400,30 @@ __aba_remember() {
         fi
     done
     while [[ -n ${__aba_held} ]]; do
-        case " ${__aba_locks}" in
-            *" ${__aba_held%% *}/"*) ;;
-            *) __aba_locks+="${__aba_held%% *}/0 " ;;
-        esac
+        builtin local __aba_entry=''
+        __aba_find_entry "${__aba_held%%/*}"
+        if [[ -z ${__aba_entry} ]]; then
+            __aba_locks+="${__aba_held%% *}/0 "
+        fi
         __aba_held=${__aba_held#* }
     done
+}
+
+# Whether two texts are one: `[[ == ]]` would not tell cases apart under `shopt -s nocasematch`.
+__aba_same() {
+    builtin test "$1" = "$2"
+}
+
+# Adds $1 to __aba_names, if it is not there.
+__aba_add_name() {
+    builtin local __aba_list="${__aba_names}"
+    while [[ -n ${__aba_list} ]]; do
+        if __aba_same "${__aba_list%% *}" "$1"; then
+            builtin return 0
+        fi
+        __aba_list=${__aba_list#* }
+    done
+    __aba_names+="$1 "
 }
 
 # Takes entry $1 out of the list, and its descriptor from what is handed down.
@@ -383,13 +431,18 @@ __aba_forget() {
     builtin local __aba_list="${__aba_locks}" __aba_kept='' __aba_fd="${1#*/}"
     __aba_fd=${__aba_fd%/*}
     while [[ -n ${__aba_list} ]]; do
-        [[ ${__aba_list%% *} == "$1" ]] || __aba_kept+="${__aba_list%% *} "
+        __aba_same "${__aba_list%% *}" "$1" || __aba_kept+="${__aba_list%% *} "
         __aba_list=${__aba_list#* }
     done
     __aba_locks=${__aba_kept}
-    __aba_list="${ABA_LOCK_FDS-} " __aba_kept=''
+    __aba_unlist "${__aba_fd}"
+}
+
+# Takes descriptor $1 out of what is handed down.
+__aba_unlist() {
+    builtin local __aba_list="${ABA_LOCK_FDS-} " __aba_kept=''
     while [[ ${__aba_list} == *[0-9]* ]]; do
-        [[ ${__aba_list%% *} == "${__aba_fd}" ]] || __aba_kept+="${__aba_kept:+ }${__aba_list%% *}"
+        [[ ${__aba_list%% *} == "$1" ]] || __aba_kept+="${__aba_kept:+ }${__aba_list%% *}"
         __aba_list=${__aba_list#* }
     done
     if [[ -n ${__aba_kept} ]]; then
@@ -404,7 +457,7 @@ __aba_find_entry() {
     builtin local __aba_list="${__aba_locks}"
     __aba_entry=''
     while [[ -n ${__aba_list} ]]; do
-        if [[ -z $1 || ${__aba_list%%/*} == "$1" ]]; then
+        if [[ -z $1 ]] || __aba_same "${__aba_list%%/*}" "$1"; then
             __aba_entry=${__aba_list%% *}
         fi
         __aba_list=${__aba_list#* }
@@ -419,17 +472,17 @@ __aba_find_fd() {
     if [[ -n ${__aba_entry} ]]; then
         __aba_fd=${__aba_entry#*/}
         __aba_fd=${__aba_fd%/*}
-        if [[ /dev/fd/${__aba_fd} -ef ${__aba_path} ]]; then
+        if [[ " ${__aba_dropped}" != *" ${__aba_fd} "* && /dev/fd/${__aba_fd} -ef ${__aba_path} ]]; then
             builtin return 0
         fi
-        # The script uses the descriptor for something else, or somebody removed the file.
-        __aba_forget "${__aba_entry}"
+        # The script uses the descriptor for something else, or somebody removed the file, or the directory is another
+        # now: then it is still locked, and still to be kept from what is detached.
     fi
     __aba_list="${ABA_LOCK_FDS-} "
     while [[ ${__aba_list} == *[0-9]* ]]; do
         __aba_fd=${__aba_list%% *}
         __aba_list=${__aba_list#* }
-        if [[ -n ${__aba_fd} && ${__aba_fd} != *[!0-9]* && /dev/fd/${__aba_fd} -ef ${__aba_path} ]]; then
+        if [[ -n ${__aba_fd} && ${__aba_fd} != *[!0-9]* && " ${__aba_dropped}" != *" ${__aba_fd} "* && /dev/fd/${__aba_fd} -ef ${__aba_path} ]]; then
             builtin return 0
         fi
     done
@@ -444,10 +497,20 @@ __aba_find_directory() {
     elif [[ -n ${HOME:-} ]]; then
         __aba_directory=${HOME}/.aba
     else
-        __aba_directory=~/.aba
+        # `~` is empty where HOME is, and the home directory of the passwd file where there is no HOME.
+        __aba_directory=$(builtin unset -v HOME && builtin printf '%s' ~)/.aba
     fi
     if [[ -n ${ABA_LOCK_TIMEOUT:-} ]]; then
         builtin export ABA_LOCK_TIMEOUT
+    fi
+}
+
+# Runs the helper with these arguments, in the directory of __aba_directory. HOME may be set and not exported.
+__aba_run() {
+    if [[ -n ${ABA_LOCK_DIR:-} ]]; then
+        "${__aba_bin}" "$@"
+    else
+        ABA_LOCK_DIR=${__aba_directory} "${__aba_bin}" "$@"
     fi
 }
 
@@ -490,6 +553,8 @@ __aba_failed() {
     case ${__aba_status} in
         75 | 124) __aba_conflict ;;
         2 | 125) __aba_end "${__aba_status}" ;;
+        # Stopped by a signal, and not ended.
+        147 | 148 | 149 | 150) __aba_stopped ;;
         # Ctrl-C went to the script too; if that goes on all the same, it must not be as if nothing had happened.
         130) __aba_end 130 ;;
         *)
@@ -499,17 +564,37 @@ __aba_failed() {
     esac
 }
 
+# The helper was stopped, and has a copy of the descriptor: ends it, as nobody waits for it any more.
+__aba_stopped() {
+    builtin kill -KILL %% 2>/dev/null || builtin true
+    __aba_say "the wait for ${__aba_names% } was stopped, so nothing is locked"
+    __aba_end 125
+}
+
 # Another has the lock, and the helper has said who.
 __aba_conflict() {
-    builtin local __aba_answer=''
+    builtin local __aba_answer='' __aba_missing='' __aba_list="${__aba_names}"
+    while [[ -n ${__aba_list} ]]; do
+        __aba_name=${__aba_list%% *}
+        __aba_list=${__aba_list#* }
+        if [[ " ${__aba_held}" != *" ${__aba_name}/"* ]]; then
+            __aba_missing+="${__aba_name} "
+        fi
+    done
+    # Nothing is missing where a shared lock was to become exclusive.
+    __aba_missing=${__aba_missing:-an exclusive ${__aba_names}}
     if [[ ${__aba_on_conflict} == ask && -t 0 && -t 2 ]]; then
-        builtin printf 'aba-lock: press Enter to go on without the lock, Ctrl-C to stop: ' >&2
-        if builtin read -r __aba_answer; then
+        # What was typed before the question is no answer to it. (Bash before 4.0 cannot look.)
+        while ((BASH_VERSINFO[0] >= 4)) && builtin read -r -t 0; do
+            builtin read -r __aba_answer || break
+        done
+        builtin printf 'aba-lock: press Enter to go on without the lock on %s, Ctrl-C to stop: ' "${__aba_missing% }" >&2
+        if builtin read -r __aba_answer && [[ -z ${__aba_answer} ]]; then
             builtin return 3
         fi
         builtin printf '\n' >&2
     elif [[ ${__aba_on_conflict} == warn ]]; then
-        __aba_say "going on without the lock on ${__aba_names% }"
+        __aba_say "the script may go on, without the lock on ${__aba_missing% }"
         builtin return 3
     fi
     __aba_end 1

@@ -46,6 +46,13 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// The lock file cannot be looked at.
+    Look {
+        /// The lock file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// What stands at the path of the lock file is not a regular file.
     NotRegular {
         /// The path.
@@ -161,6 +168,9 @@ impl fmt::Display for Error {
                     Some(owner) => write!(f, " (it belongs to {owner})"),
                     None => Ok(()),
                 }
+            }
+            Self::Look { path, source } => {
+                write!(f, "could not look at lock file {}: {}", path.display(), reason(source))
             }
             Self::NotRegular { path, kind } => {
                 write!(f, "refused to use lock file {}: it is a {kind}, not a regular file", path.display())

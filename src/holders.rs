@@ -2,11 +2,13 @@
 //!
 //! Looking takes no lock, so it never makes another's try fail.
 
+use crate::error::Error;
 use crate::lock::Mode;
 use crate::process::{self, KernelLock, Opener, Wanted};
 use crate::record::{self, Content, Record};
 use crate::sys;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -57,12 +59,22 @@ pub enum Belief {
     Alive,
     /// It is of this lock, and its process has ended.
     Ended,
+    /// It is of this lock, and its process runs, but has closed the lock file.
+    Closed,
     /// Its process has ended, and the kernel does not say whether it took this lock or an earlier one.
     Perhaps,
     /// It is of another pid namespace of this machine: its pid means nothing here.
     OtherNamespace,
     /// It is of another machine.
     OtherHost,
+}
+
+/// Whether anything can be known of the lock file at `path`: not if its directory may not be searched.
+pub fn can_be_known(path: &Path) -> Result<(), Error> {
+    match fs::symlink_metadata(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Look { path: path.to_owned(), source }),
+        _ => Ok(()),
+    }
 }
 
 /// What is known of the lock file at `path`.
@@ -131,7 +143,7 @@ fn state(file: &Wanted, found: &[&Opener]) -> State {
 
 fn holding(lock: KernelLock, live: &[&Opener], record: Option<(Record, Belief)>) -> Holding {
     let taker = match &record {
-        Some((record, Belief::Alive | Belief::Ended)) => Some(record.pid),
+        Some((record, Belief::Alive | Belief::Ended | Belief::Closed)) => Some(record.pid),
         _ => None,
     };
     let mut holders: Vec<Holder> = live.iter().map(|opener| holder(opener, taker)).collect();
@@ -169,7 +181,8 @@ fn belief(record: &Record, live: &[&Opener], lock: Option<KernelLock>) -> Option
     // In a pid namespace of its own the kernel gives no number for a locker that has ended.
     let untold = lockers.contains(&0);
     match (named, untold, process::is_alive(record.pid, record.start)) {
-        (true, _, true) => Some(Belief::Alive),
+        (true, _, true) if unseen || live.iter().any(|opener| opener.pid == record.pid) => Some(Belief::Alive),
+        (true, _, true) => Some(Belief::Closed),
         (true, _, false) => Some(Belief::Ended),
         (false, true, true) if live.iter().any(|opener| opener.pid == record.pid) => Some(Belief::Alive),
         (false, true, false) => Some(Belief::Perhaps),

@@ -25,7 +25,7 @@ use std::fmt;
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -227,7 +227,15 @@ pub fn open(target: &Target, store: Option<&Store>) -> Result<File, Error> {
         if let (true, Some(store)) = (target.ours, store) {
             store.make()?;
         }
-        opened = options.create(true).open(path);
+        opened = options.create(true).open(path).inspect(|file| {
+            // Whatever the umask: a file that its user cannot open locks nobody out, but everybody up.
+            if let (true, Ok(data)) = (target.ours, file.metadata())
+                && data.mode() & 0o600 != 0o600
+                && data.uid() == sys::user_id()
+            {
+                let _ = file.set_permissions(fs::Permissions::from_mode(0o600));
+            }
+        });
     }
     if [libc::EACCES, libc::EROFS, libc::EISDIR, libc::EPERM, libc::ETXTBSY].iter().any(|errno| is(&opened, *errno)) {
         // A descriptor that can only be read is enough to lock.
@@ -280,15 +288,41 @@ fn leads_to(path: &Path, file: &File) -> bool {
     }
 }
 
-/// Whether it is worth the while to ask the kernel if the script's descriptor holds its lock already: if the
-/// shell library says so, or if whoever took the lock last still runs. Otherwise nobody has anything to lose.
-fn may_be_held(fd: RawFd, file: &File) -> bool {
-    store::inherited_descriptors().contains(&fd)
-        || match record::read(file) {
-            Content::Record(record) => sys::exists(record.pid),
-            Content::Incomplete => true,
-            Content::Empty | Content::Foreign => false,
+/// Whether it is worth the while to ask the kernel if the script's descriptor holds its lock already: if whoever
+/// took the lock last still runs. Otherwise nobody has anything to lose.
+fn may_be_held(content: &Content) -> bool {
+    match content {
+        Content::Record(record) => sys::exists(record.pid),
+        Content::Incomplete => true,
+        Content::Empty | Content::Foreign => false,
+    }
+}
+
+/// Whether `process` is the one that took the lock last.
+fn is_taker(content: &Content, process: u32) -> bool {
+    matches!(content, Content::Record(record) if record.pid == process && process::is_alive(process, record.start))
+}
+
+/// Whether the lock of this description was taken by `process` or one above it. If not, whoever it was has ended, or
+/// works beside us: then it is not ours to share, although we inherited it.
+fn held_from_above(file: &File, process: u32) -> bool {
+    let locker = process::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
+    let (taker, start) = match record::read(file) {
+        // What is above the top of this namespace cannot be seen.
+        Content::Record(record) if record.ns != process::pid_namespace() => return true,
+        // (A locker that cannot be seen from here has no number.)
+        Content::Record(record) if locker == 0 || locker == record.locker => (record.pid, record.start),
+        // Nobody left word who took it: not writable for them, or not meant for records.
+        _ => return true,
+    };
+    let mut above = Some(process);
+    while let Some(pid) = above.filter(|pid| *pid != 0) {
+        if pid == locker || (pid == taker && process::is_alive(pid, start)) {
+            return true;
         }
+        above = process::parent(pid);
+    }
+    false
 }
 
 /// The mode in which this very open file description holds its lock already.
@@ -346,6 +380,7 @@ impl<'a> Attempt<'a> {
             let Some(file) = sys::second_descriptor(fd) else { continue };
             if leads_to(&target.path, &file)
                 && let Some(held) = held_mode(&file)
+                && held_from_above(&file, std::process::id())
             {
                 self.allows(held, target)?;
                 return Ok(Some(Guard { file, target: target.clone(), inherited: Some(fd), fresh: false }));
@@ -365,13 +400,23 @@ impl<'a> Attempt<'a> {
                 _ => Error::Replaced { fd, path: target.path },
             });
         }
+        let handed_down = store::inherited_descriptors().contains(&fd);
+        let content = record::read(&file);
         // To lock again what this description holds would be harmless, were it not for the mode: asking for
         // shared would weaken the script's exclusive lock, and exclusive would let go before it waits.
-        if may_be_held(fd, &file)
+        if (handed_down || may_be_held(&content))
             && let Some(held) = held_mode(&file)
         {
+            if handed_down && !held_from_above(&file, self.request.holder) {
+                return Err(Error::Replaced { fd, path: target.path });
+            }
             self.allows(held, &target)?;
             return Ok(Guard { file, target, inherited: Some(fd), fresh: false });
+        }
+        // A description that was handed down is shared with others who may ask for the same, and to lock it would
+        // let all of them in: only who took it himself may take it again.
+        if handed_down && !is_taker(&content, self.request.holder) {
+            return Err(Error::Replaced { fd, path: target.path });
         }
         self.lock(&file, &target)?;
         if leads_to(&target.path, &file) {
@@ -425,9 +470,7 @@ impl<'a> Attempt<'a> {
                 let (label, path) = (target.label.clone(), target.path.clone());
                 return Err(Error::TimedOut { label, path, after: limit.unwrap_or_default() });
             }
-            if let Some(next) = [left, self.contention.interval()].into_iter().flatten().min() {
-                alarm.after(next);
-            }
+            alarm.after([left, self.contention.interval()].into_iter().flatten().min());
             match sys::wait_lock(file, self.request.mode) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => self.contention.tick(target),
@@ -460,9 +503,10 @@ fn finish(guards: Vec<Guard>, request: &Request) -> Acquired {
     }
     let command = request.command.clone().unwrap_or_else(|| process::command_line(request.holder));
     let record = Record::new(request.holder, command, request.mode, request.who, acquired.token);
-    for (guard, old) in acquired.guards.iter().zip(&contents).filter(|(guard, _)| guard.fresh) {
-        // A directory has no room for a record, and a file of another user's may be closed to us: that is how
-        // they are, and no fault.
+    // What the user named with `--file` is the user's: an empty file is to stay empty.
+    let ours = |guard: &Guard| guard.fresh && guard.target.ours;
+    for (guard, old) in acquired.guards.iter().zip(&contents).filter(|(guard, _)| ours(guard)) {
+        // A file of another user's may be closed to us: that is how it is, and no fault.
         let silent = |error: &io::Error| {
             [libc::EACCES, libc::EPERM, libc::EROFS, libc::EISDIR, libc::EBADF, libc::EINVAL, libc::ETXTBSY]
                 .contains(&error.raw_os_error().unwrap_or(0))

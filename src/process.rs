@@ -52,9 +52,20 @@ pub struct Look {
 /// When a process started, in clock ticks since boot (`proc_pid_stat(5)`, field 22). `None`: it is not there.
 #[must_use]
 pub fn start_time(pid: u32) -> Option<u64> {
+    stat_field(pid, 22)
+}
+
+/// The process that started it, or that took it over when that ended (field 4). 0: it is out of sight.
+#[must_use]
+pub fn parent(pid: u32) -> Option<u32> {
+    u32::try_from(stat_field(pid, 4)?).ok()
+}
+
+fn stat_field(pid: u32, number: usize) -> Option<u64> {
     let stat = read_small(&format!("/proc/{pid}/stat"))?;
-    // The command's name stands in parentheses and may hold anything, `) ` too: the last one ends it.
-    stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(19)?.parse().ok()
+    // The command's name stands in parentheses and may hold anything, `) ` too: the last one ends it. The field after it
+    // is the third.
+    stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(number - 3)?.parse().ok()
 }
 
 /// Whether the process that started at `start` still runs under `pid`.
@@ -72,7 +83,9 @@ pub fn command_line(pid: u32) -> String {
         let name = name(pid);
         return if name.is_empty() { name } else { format!("[{name}]") };
     }
-    shell_words::join(text.strip_suffix('\0').unwrap_or(&text).split('\0'))
+    let line = shell_words::join(text.strip_suffix('\0').unwrap_or(&text).split('\0'));
+    // Who runs it chose the words: none of them is to steer the reader's terminal.
+    line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// The name of a process: of its program, at most 15 bytes of it. Empty when it is not there.

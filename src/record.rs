@@ -147,7 +147,8 @@ impl Record {
         };
         for line in text.split_inclusive('\n') {
             let (key, quoted) = line.strip_suffix('\n')?.split_once('=')?;
-            let value = shell_words::split(quoted).ok()?.concat();
+            // Others can write here: what would steer a terminal goes.
+            let value = on_one_line(&shell_words::split(quoted).ok()?.concat());
             match key {
                 "pid" => record.pid = value.parse().ok()?,
                 "start" => record.start = value.parse().ok()?,
@@ -216,18 +217,23 @@ pub fn write(file: &File, path: &Path, old: &Content, record: &Record) -> io::Re
 }
 
 fn put(file: &File, bytes: &[u8]) -> io::Result<()> {
-    file.write_all_at(bytes, 0)?;
+    sys::without_size_signal(|| file.write_all_at(bytes, 0))?;
     if file.metadata()?.size() > bytes.len() as u64 {
         file.set_len(bytes.len() as u64)?;
     }
     Ok(())
 }
 
+/// In microseconds.
+const CENTURY: u64 = 100 * 366 * 24 * 3600 * 1_000_000;
+
 /// The next fencing token: it grows even if the file, and the last token with it, was removed.
 #[must_use]
 pub fn next_token(last: u64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_micros()).unwrap_or(u64::MAX).max(last.saturating_add(1))
+    let now = u64::try_from(now.as_micros()).unwrap_or(0);
+    // No clock was ever so far ahead: somebody wrote it, and it would leave no room to grow.
+    if last > now.saturating_add(CENTURY) { now } else { now.max(last + 1) }
 }
 
 /// A value that keeps the form of a line a key: no control characters, and of a bounded length.
@@ -293,8 +299,14 @@ mod tests {
 
     #[test]
     fn a_token_grows_also_when_the_clock_goes_back() {
-        let ahead = u64::MAX - 5;
+        let now = next_token(0);
+        assert!(now > 1_700_000_000_000_000);
+        let ahead = now + CENTURY / 2;
         assert_eq!(next_token(ahead), ahead + 1);
-        assert!(next_token(0) > 1_700_000_000_000_000);
+    }
+
+    #[test]
+    fn a_token_that_nobody_can_have_been_given_does_not_stop_the_others_from_growing() {
+        assert!(next_token(next_token(u64::MAX)) < u64::MAX / 2);
     }
 }

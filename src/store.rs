@@ -30,13 +30,19 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store that the environment leads to. [`Error::NoStateRoot`] when it leads to none.
+    /// The store that the environment leads to. [`Error::NoStateRoot`] when it leads to none, and
+    /// [`Error::Variable`] when it is not an absolute path.
     pub fn from_env() -> Result<Self, Error> {
-        let root = match set("ABA_LOCK_DIR") {
-            Some(dir) => PathBuf::from(dir),
-            None => home().ok_or(Error::NoStateRoot)?.join(".aba"),
+        let (name, directory) = match set("ABA_LOCK_DIR") {
+            Some(directory) => ("ABA_LOCK_DIR", PathBuf::from(directory)),
+            None => ("HOME", home().ok_or(Error::NoStateRoot)?),
         };
-        Ok(Self { root })
+        // From two working directories it would be two places, and nobody would be kept out.
+        if directory.is_relative() {
+            let value = directory.display().to_string();
+            return Err(Error::Variable { name, value, wanted: "an absolute path" });
+        }
+        Ok(Self { root: if name == "HOME" { directory.join(".aba") } else { directory } })
     }
 
     /// The directory.

@@ -80,13 +80,13 @@ pub fn file_system(path: &Path) -> String {
 // ---- descriptors ---------------------------------------------------------------------------------------
 
 /// Opens `/dev/null` on each of the descriptors 0 to 2 that is closed: else the next file that we open would
-/// get that number, and a message would be written into a lock file.
+/// get that number, and a message would be written into a lock file. A command finds them closed, as they were.
 pub fn fill_standard_descriptors() {
     for fd in 0..=2 {
         // SAFETY: F_GETFD only asks.
         if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
             // SAFETY: a constant path that ends in NUL. The lowest free number is `fd`.
-            unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+            unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
         }
     }
 }
@@ -149,6 +149,19 @@ pub fn terminal_width(fd: RawFd) -> usize {
     if done == 0 && size.ws_col > 0 { usize::from(size.ws_col) } else { 80 }
 }
 
+/// Runs `write` so that a limit on the size of files (`ulimit -f`) is an error of it, and not the end of the process.
+pub fn without_size_signal<T>(write: impl FnOnce() -> T) -> T {
+    // SAFETY: all bytes zero are valid for these types, and they live until each call returns.
+    unsafe {
+        let (mut ignore, mut old): (libc::sigaction, libc::sigaction) = mem::zeroed();
+        ignore.sa_sigaction = libc::SIG_IGN;
+        libc::sigaction(libc::SIGXFSZ, &raw const ignore, &raw mut old);
+        let done = write();
+        libc::sigaction(libc::SIGXFSZ, &raw const old, ptr::null_mut());
+        done
+    }
+}
+
 // ---- who we are ----------------------------------------------------------------------------------------
 
 /// The effective user of this process.
@@ -196,20 +209,22 @@ pub struct Alarm {
     old_mask: libc::sigset_t,
 }
 
-/// After the first time the signal comes again, because the first may land just before the call that it is to
-/// interrupt.
+/// How soon it rings again.
 const AGAIN: Duration = Duration::from_millis(20);
 
 impl Alarm {
     /// Installs the handler; [`Alarm::after`] and [`Alarm::when_parent_ends`] make it ring.
     pub fn new() -> Self {
-        extern "C" fn nothing(_: libc::c_int) {}
+        // The signal may land just before the call that it is to interrupt: it comes again until it is put off.
+        extern "C" fn again(_: libc::c_int) {
+            Alarm::set(AGAIN, AGAIN);
+        }
         // SAFETY: all bytes zero are valid for these types, and they are ours to be written to.
         let (mut action, mut alarm): (Self, libc::sigaction) = unsafe { mem::zeroed() };
-        alarm.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        alarm.sa_sigaction = again as extern "C" fn(libc::c_int) as libc::sighandler_t;
         // Without SA_RESTART: the call that waits is to end.
         alarm.sa_flags = 0;
-        // SAFETY: the pointers live until each call returns; the handler does nothing, so it is safe in a signal.
+        // SAFETY: the pointers live until each call returns; the handler makes one system call, which is safe in a signal.
         unsafe {
             let mut set: libc::sigset_t = mem::zeroed();
             libc::sigemptyset(&raw mut set);
@@ -221,10 +236,10 @@ impl Alarm {
         action
     }
 
-    /// Rings once `span` has passed, and then again and again.
-    pub fn after(&self, span: Duration) {
+    /// Rings once `span` has passed, and then again and again. `None`: not before something else makes it ring.
+    pub fn after(&self, span: Option<Duration>) {
         // A value of zero would switch it off.
-        Self::set(span.max(Duration::from_micros(1)), AGAIN);
+        Self::set(span.map_or(Duration::ZERO, |span| span.max(Duration::from_micros(1))), AGAIN);
     }
 
     /// Rings when the parent has ended (Linux), so that we do not wait for a script that is gone. May ring
@@ -448,7 +463,9 @@ impl Signals {
         if let Some(status) = reap(child, libc::WNOHANG) {
             return Some(status);
         }
-        if signal > 0 && signal != libc::SIGCHLD && !(by_kernel && same_group(child)) {
+        // A hang-up goes to the leader of the session alone; two of them do no harm.
+        let given = by_kernel && signal != libc::SIGHUP && same_group(child);
+        if signal > 0 && signal != libc::SIGCHLD && !given {
             // SAFETY: the child is ours and not yet reaped, so the number is still its own.
             unsafe { libc::kill(child, signal) };
         }

@@ -251,3 +251,31 @@ fn a_waiter_that_is_interrupted_ends_and_disturbs_nobody() {
     assert!(is_locked(&scene.lock_file("a")));
     drop(holder);
 }
+
+#[test]
+fn a_terminal_that_hangs_up_is_told_to_the_command_also_when_the_helper_leads_the_session() {
+    // The kernel tells the leader of the session alone.
+    let scene = Scene::new();
+    let told = scene.path("told");
+    let work = format!("trap 'echo told >{}; exit' HUP; echo up; while :; do sleep 0.05; done", told.display());
+    let script = r"
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[1], sys.argv[1:])
+while b'up' not in os.read(terminal, 1000): pass
+os.close(terminal)
+os.waitpid(pid, 0)
+";
+    let mut command = scene.program("timeout");
+    command.args(["60", "python3", "-c", script, HELPER, "lock", "-o", "a", "--", "bash", "-c", &work]);
+    crate::scene::Call::new(command).run();
+    assert!(told.exists());
+    assert!(!is_locked(&scene.lock_file("a")));
+}
+
+#[test]
+fn a_command_finds_closed_descriptors_closed() {
+    let scene = Scene::new();
+    scene.bash("\"$HELPER\" lock a -- sh -c 'echo lost 2>/dev/null' >&-").status(1).run();
+}

@@ -1,6 +1,6 @@
 //! Taking, waiting, and letting go.
 
-use crate::scene::{PATIENCE, Scene, is_locked, until};
+use crate::scene::{HELPER, PATIENCE, Scene, is_locked, until};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -396,4 +396,32 @@ fn a_helper_whose_script_was_killed_does_not_wait_on() {
     assert!(is_locked(&scene.lock_file("a")), "the holder was not disturbed");
     drop(holder);
     until("the lock is free", || !is_locked(&scene.lock_file("a")));
+}
+
+#[test]
+fn what_the_user_wrote_into_a_locked_file_is_never_lost() {
+    let scene = Scene::new();
+    let file = scene.path("log");
+    let path = file.to_str().unwrap();
+    fs::write(&file, "").unwrap();
+    for line in ["one", "two"] {
+        scene.aba(["lock", "--file", path, "--", "sh", "-c", &format!("echo {line} >>{path}")]).run();
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "one\ntwo\n");
+    let empty = scene.path("__init__.py");
+    fs::write(&empty, "").unwrap();
+    scene.aba(["lock", "--file", empty.to_str().unwrap(), "--", "true"]).run();
+    assert_eq!(fs::read_to_string(&empty).unwrap(), "");
+    // A nested call is no conflict there either, without a record to tell.
+    scene.aba(["lock", "--file", path, "--", HELPER, "lock", "--file", path, "--", "true"]).run();
+}
+
+#[test]
+fn two_descriptors_of_one_lock_are_refused_and_not_waited_for() {
+    let scene = Scene::new();
+    let script = r#"
+        exec 200<>"$("$HELPER" path --create a)" 201<>"$("$HELPER" path --create a)"
+        "$HELPER" lock -w --fd 200 --fd 201 a a
+    "#;
+    scene.bash(script).status(2).err("a name is given twice").run();
 }

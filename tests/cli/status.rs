@@ -153,3 +153,28 @@ fn a_record_that_was_cut_short_or_is_no_record_does_no_harm() {
         scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("a is held by pid {} (", holder.pid())).run();
     }
 }
+
+#[test]
+fn what_cannot_be_looked_at_is_not_called_free() {
+    let scene = Scene::new();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    for command in ["status", "unlock"] {
+        let mut call = scene.program("strace");
+        call.arg("-P").arg(scene.lock_file("a"));
+        call.args(["-o", "/dev/null", "-e", "inject=statx:error=EACCES", crate::scene::HELPER, command, "a"]);
+        Call::new(call).status(125).err("could not look at lock file ").err("Permission denied").run();
+    }
+}
+
+#[test]
+fn what_others_wrote_into_a_record_does_not_steer_the_terminal() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let user = format!("user={}", scene.field("a", "user"));
+    let forged = scene.record("a").replace(&user, "user='\u{1b}[31mroot\u{1b}]0;x\u{7}'");
+    fs::write(scene.lock_file("a"), forged).unwrap();
+    let status = scene.aba(["status", "a"]).out("held").run();
+    let lock = scene.aba(["lock", "a", "--", "true"]).status(75).err("a is already running").run();
+    assert!(!format!("{}{}", status.out, lock.err).contains(['\u{1b}', '\u{7}']));
+    drop(holder);
+}

@@ -130,7 +130,7 @@ END
     for options in '' -e; do
         run -0 bash ${options} ./tool
         expect_text 'save is already running'
-        expect_text 'aba-lock: going on without the lock on save'
+        expect_text 'aba-lock: the script may go on, without the lock on save'
         expect_text $'status 3\nnot held'
     done
     let_go
@@ -164,7 +164,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 END
     run -0 python3 terminal.py $'\n'
     expect_text "save is already running: pid ${STARTED_PID} ("
-    expect_text 'aba-lock: press Enter to go on without the lock, Ctrl-C to stop: '
+    expect_text 'aba-lock: press Enter to go on without the lock on save, Ctrl-C to stop: '
     expect_text 'status 3'
     # The end of the input is no Enter.
     run -1 python3 terminal.py $'\x04'

@@ -81,7 +81,8 @@ pub(crate) enum Command {
 ///
 /// With -- CMD the process becomes CMD: pid, signals, terminal and exit status are CMD's own, and the lock
 /// lives as long as CMD or a child that inherited it. A CMD that closes the descriptors it was given would
-/// drop the lock: for ssh, sudo and doas, which are known to, --no-inherit is in force by itself.
+/// drop the lock: for ssh, sudo and doas, which are known to, --no-inherit is in force by itself. Say it yourself
+/// for others, and where such a command stands behind env, nice or nohup.
 ///
 /// Several names are taken in the order of their names, all or none. A lock that the calling script holds and
 /// handed down is granted at once: a nested call is no conflict.
@@ -97,7 +98,7 @@ pub(crate) struct Lock {
     #[arg(index = 1, value_name = "NAME")]
     pub(crate) names: Vec<String>,
 
-    /// Lock this file or directory instead of a name
+    /// Lock this file or directory instead of a name; what is in it stays as it is
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub(crate) file: Option<PathBuf>,
 
@@ -124,6 +125,10 @@ pub(crate) struct Lock {
     /// Shut everyone else out [default]
     #[arg(short = 'x', long)]
     pub(crate) exclusive: bool,
+
+    /// Say nothing if the lock file was replaced (status 76): the caller opens it again
+    #[arg(long, requires = "fd")]
+    pub(crate) reopen: bool,
 
     /// Keep the lock from CMD and its children: it is released when CMD ends, whatever CMD left behind
     #[arg(short = 'o', long, requires = "command", conflicts_with = "fd")]

@@ -26,6 +26,10 @@ const COMMAND: &str = "<command>";
 
 /// Answers if a shell asks (in the variable `ABA_LOCK_COMPLETE`). Its exit status then; else `None`.
 pub(crate) fn answer_shell() -> Option<i32> {
+    // A variable that was left in the environment must not turn a `lock` into an answer, with status 0.
+    if std::env::args_os().nth(1).is_some_and(|word| word != "--") {
+        return None;
+    }
     let shells: [&dyn EnvCompleter; 3] = [
         &Shell { engine: &Bash, script: BASH },
         &Shell { engine: &Zsh, script: ZSH },

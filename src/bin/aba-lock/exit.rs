@@ -33,6 +33,7 @@ pub(crate) fn of(error: &Error) -> i32 {
         Error::NoStateRoot
         | Error::StateRoot { .. }
         | Error::Open { .. }
+        | Error::Look { .. }
         | Error::NotRegular { .. }
         | Error::BadDescriptor { .. }
         | Error::KeepsChanging { .. }

@@ -151,6 +151,9 @@ fn held(label: &str, holding: &Holding) -> String {
                 writeln!(text, "  pid {}, {}, {what}", record.pid, record.user)
             }
             Belief::Alive => Ok(()),
+            Belief::Closed => {
+                writeln!(text, "  taken by pid {}, {}, {what}, which has closed it", record.pid, record.user)
+            }
             Belief::Ended => writeln!(text, "  taken by pid {}, {}, {what}, which has ended", record.pid, record.user),
             Belief::Perhaps => {
                 writeln!(text, "  last taken, as the record says, by pid {}, {what}, which has ended", record.pid)
@@ -237,10 +240,11 @@ fn refusal(label: &str, holding: &Holding) -> String {
         Some((_, Belief::Alive)) if holding.mode == Mode::Exclusive => {
             format!("{label} is already running: {}", holder(holding))
         }
-        Some((record, Belief::Ended)) if !holding.holders.is_empty() => {
+        Some((record, belief @ (Belief::Ended | Belief::Closed))) if !holding.holders.is_empty() => {
+            let end = if *belief == Belief::Ended { "ended" } else { "closed it" };
             let verb = if holding.mode == Mode::Exclusive { "which inherited it" } else { "which shares it" };
             format!(
-                "{label} was taken by pid {} ({}), which has ended; still held by {}, {verb}",
+                "{label} was taken by pid {} ({}), which has {end}; still held by {}, {verb}",
                 record.pid,
                 command(&record.command),
                 people(&holding.holders)
@@ -253,7 +257,7 @@ fn refusal(label: &str, holding: &Holding) -> String {
 /// How to mend it, where that is not by waiting.
 fn remedy(holding: &Holding) -> Option<String> {
     match (&holding.record, holding.holders.first()) {
-        (Some((_, Belief::Ended)), Some(first)) if holding.mode == Mode::Exclusive => Some(format!(
+        (Some((_, Belief::Ended | Belief::Closed)), Some(first)) if holding.mode == Mode::Exclusive => Some(format!(
             "start it with `aba_lock_detach` so that it does not keep the lock, or end it: `kill {}`",
             first.pid
         )),
@@ -279,7 +283,7 @@ fn holder(holding: &Holding) -> String {
             format!("a process that inherited it from pid {} {}, which has ended", record.pid, recorded(record))
         }
         Belief::Perhaps if holding.holders.is_empty() => "a process that cannot be seen from here".to_owned(),
-        Belief::Ended | Belief::Perhaps => people(&holding.holders),
+        Belief::Ended | Belief::Closed | Belief::Perhaps => people(&holding.holders),
     }
 }
 

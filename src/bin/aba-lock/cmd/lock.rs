@@ -10,8 +10,9 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// The lowest descriptor on which locks are handed down to commands.
-const LOWEST_FD: i32 = 200;
+/// The lowest descriptor on which locks are handed down to commands: out of the way of scripts, which use the low
+/// numbers as they please, and 200 for locks of their own.
+const LOWEST_FD: i32 = 500;
 
 /// Commands that close every descriptor they were given before they do their work: became we one of them, the
 /// lock would be dropped at once. (OpenSSH's client and sudo(8) call closefrom(2) at start-up.)
@@ -28,6 +29,11 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
     };
     if !args.fd.is_empty() && args.fd.len() != targets.len() {
         report::misused(&format!("{} for {}", count(args.fd.len(), "descriptor"), count(targets.len(), "name")));
+        return Ok(exit::USAGE);
+    }
+    if !args.fd.is_empty() && args.names.iter().enumerate().any(|(at, name)| args.names[..at].contains(name)) {
+        // It would wait for itself.
+        report::misused("a name is given twice");
         return Ok(exit::USAGE);
     }
     let on_busy = match args.on_busy.as_deref().map(shell_words::split) {
@@ -58,6 +64,7 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
             hold(args, &acquired, &request)
         }
         Err(error @ (Error::Busy { .. } | Error::TimedOut { .. })) => contended(args, &error, on_busy),
+        Err(Error::Replaced { .. }) if args.reopen => Ok(exit::REPLACED),
         Err(error) => Err(error),
     }
 }

@@ -17,6 +17,7 @@ pub(crate) fn run(args: &Status) -> Result<i32, Error> {
         }
         return Ok(if held.is_some() { exit::DONE } else { exit::NO });
     }
+    holders::can_be_known(&target.path)?;
     let state = holders::of(&target.path);
     if !args.quiet {
         report::status(&target, &state);

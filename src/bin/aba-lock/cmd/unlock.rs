@@ -14,13 +14,12 @@ pub(crate) fn run(args: &Unlock) -> Result<i32, Error> {
             lock::release(fd, target.as_ref().map(|target| target.path.as_path()))?;
             Ok(exit::DONE)
         }
-        (None, Some(target)) => match holders::of(&target.path).holding {
-            Some(holding) => {
-                report::not_ours(&target, &holding);
-                Ok(exit::BUSY)
-            }
-            None => Ok(exit::DONE),
-        },
+        (None, Some(target)) => {
+            holders::can_be_known(&target.path)?;
+            let Some(holding) = holders::of(&target.path).holding else { return Ok(exit::DONE) };
+            report::not_ours(&target, &holding);
+            Ok(exit::BUSY)
+        }
         (None, None) => Ok(exit::USAGE),
     }
 }

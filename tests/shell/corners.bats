@@ -1,0 +1,290 @@
+#!/usr/bin/env bats
+# Corners in which a script once went on without a lock, or was told what is not so.
+
+load helper
+
+@test "Ctrl-Z during the wait is no lock: the helper is ended, and the script is told" {
+    script tool <<'END'
+set -m
+aba_lock_operation --quiet --wait save
+echo "went on: $?"
+END
+    mkdir "${ABA_LOCK_DIR}"
+    flock "${ABA_LOCK_DIR}/aba-save.lock" sleep 1000 3>&- &
+    holder=$!
+    STARTED+=" ${holder}"
+    until_true grep -q "${holder} .*:$(stat -c %i "${ABA_LOCK_DIR}/aba-save.lock") " /proc/locks
+    for signal in TSTP STOP; do
+        : >output
+        start ./tool
+        until_true is_waited_for save
+        helper=$(pgrep -P "${STARTED_PID}")
+        kill "-${signal}" "${helper}"
+        status=0
+        wait "${STARTED_PID}" || status=$?
+        [[ ${status} == 125 ]]
+        [[ $(<output) == *'aba-lock: the wait for save was stopped, so nothing is locked'* ]]
+        [[ $(<output) != *'went on'* ]]
+        until_true is_gone "${helper}"
+    done
+    kill "${holder}"
+}
+
+@test "two workers of a script that has released the lock do not get in together" {
+    cat >worker <<'END'
+source "$LIBRARY"
+read -r _ <"released-$1"
+aba_lock_operation --wait crit
+echo in >>journal
+[[ $(<inside) == nobody ]] || echo 'two inside' >>journal
+echo "$1" >inside
+ready
+read -r -t "$PATIENCE" _ <"leave-$1"
+echo nobody >inside
+END
+    script tool <<'END'
+export -f ready
+aba_lock_operation crit
+bash worker a &
+bash worker b &
+aba_unlock_operation crit
+echo >released-a
+echo >released-b
+wait
+END
+    mkfifo released-a released-b leave-a leave-b
+    echo nobody >inside
+    start ./tool
+    until_ready
+    until_true is_waited_for crit
+    first=$(<inside)
+    echo >"leave-${first}"
+    until_ready
+    second=$(<inside)
+    echo >"leave-${second}"
+    wait "${STARTED_PID}"
+    [[ $(<journal) == $'in\nin' && ${first} != "${second}" ]]
+}
+
+@test "two workers of a daemon that inherited the lock do not get in at all" {
+    cat >worker <<'END'
+source "$LIBRARY"
+aba_lock_operation --on-conflict return crit
+echo "$?" >>statuses
+END
+    cat >daemon <<'END'
+read -r _ <script-has-ended
+bash worker
+bash worker
+ready
+sleep 1000
+END
+    script tool <<'END'
+aba_lock_operation crit
+export -f ready
+bash daemon &
+END
+    mkfifo script-has-ended
+    start ./tool
+    wait "${STARTED_PID}"
+    echo >script-has-ended
+    until_ready
+    [[ $(<statuses) == $'1\n1' ]]
+    [[ $(<output) == *"crit was taken by pid ${STARTED_PID} ("*'), which has ended; still held by pid '* ]]
+}
+
+@test "two subshells that ask again after a child has released the lock do not get in together" {
+    script tool <<'END'
+aba_lock_operation save
+flock -u 200
+(aba_lock_operation --subshell save && hold) &
+wait
+END
+    start ./tool
+    until_ready
+    cat >second <<'END'
+source "$LIBRARY"
+aba_lock_operation --quiet save
+END
+    run -1 bash ./second
+    let_go
+    wait "${STARTED_PID}"
+}
+
+@test "a lock of the command form is not in the way of a script that uses descriptor 200" {
+    script tool <<'END'
+exec 200>mine
+flock -n 200 || exit 91
+hold
+END
+    start aba-lock lock save -- ./tool
+    until_ready
+    run -75 aba-lock lock -q save -- true
+    let_go
+}
+
+@test "a completion variable that was left in the environment is no lock" {
+    mkdir "${ABA_LOCK_DIR}"
+    script tool <<'END'
+aba_lock_operation --quiet save
+echo 'went on'
+END
+    ABA_LOCK_COMPLETE=bash run -0 ./tool
+    [[ ${output} == 'went on' ]]
+    ABA_LOCK_COMPLETE=bash run -1 flock "${ABA_LOCK_DIR}/aba-save.lock" ./tool
+    expect_silence
+}
+
+@test "a name with a blank is refused, and is not two locks" {
+    script tool <<'END'
+aba_lock_operation "$1"
+echo 'went on'
+END
+    for name in 'a b' '' $'a\nb'; do
+        run -125 ./tool "${name}"
+        expect_text 'is not a name for a lock'
+        [[ ${output} != *'went on'* && ! -e ${ABA_LOCK_DIR} ]]
+    done
+    run -2 bash -c 'source "$LIBRARY"; aba_lock_held a/b'
+    expect_text 'is not a name for a lock'
+}
+
+@test "names that differ in their case are two locks, whatever nocasematch says" {
+    script tool <<'END'
+shopt -s nocasematch
+aba_lock_operation Save save
+aba_lock_operation SAVE
+aba_unlock_operation save
+aba_lock_held Save && aba_lock_held SAVE || exit 91
+aba_lock_held save && exit 92
+aba-lock status -q Save && aba-lock status -q SAVE || exit 93
+aba-lock status -q save
+END
+    run -1 ./tool
+    expect_silence
+}
+
+@test "a directory that is not absolute is refused: from elsewhere it would be another" {
+    script tool <<'END'
+aba_lock_operation save
+echo 'went on'
+END
+    ABA_LOCK_DIR=locks run -125 ./tool
+    expect_text 'ABA_LOCK_DIR is "locks", which is not an absolute path'
+    unset ABA_LOCK_DIR
+    HOME=here run -125 ./tool
+    expect_text '"here/.aba", which is not an absolute path'
+    [[ ${output} != *'went on'* && ! -e locks && ! -e here ]]
+}
+
+@test "a lock in another directory is not forgotten when the directory changes" {
+    script tool <<'END'
+ABA_LOCK_DIR=$PWD/one
+aba_lock_operation save
+ABA_LOCK_DIR=$PWD/two
+aba_lock_held save && exit 91
+aba_lock_operation save
+ABA_LOCK_DIR=$PWD/one bash -c 'source "$LIBRARY"; aba_lock_operation save' || exit 92
+aba_lock_detach bash -c '{ true <&200; } 2>/dev/null || { true <&201; } 2>/dev/null' && exit 93
+ABA_LOCK_DIR=$PWD/one aba-lock status -q save
+END
+    run -0 ./tool
+    expect_silence
+}
+
+@test "without a home, shell and helper go to the same place" {
+    script tool <<'END'
+aba_lock_operation save
+aba_lock_held save && echo held
+END
+    home=$(bash -c 'unset HOME; echo ~')
+    there=$([[ -e ${home}/.aba ]] && echo there || true)
+    unset ABA_LOCK_DIR
+    for variable in HOME= HOME; do
+        if [[ ${variable} == HOME= ]]; then
+            run -0 env HOME= bash -c 'source "$LIBRARY"; ABA_LOCK_DIR=; __aba_find_directory; echo "$__aba_directory"'
+        else
+            run -0 env -u HOME bash -c 'source "$LIBRARY"; __aba_find_directory; echo "$__aba_directory"'
+        fi
+        [[ ${output} == "${home}/.aba" ]]
+    done
+    # Set, and not exported.
+    run -0 env -u HOME bash -euc 'HOME=$PWD/elsewhere; source ./tool'
+    [[ ${output} == held && -e elsewhere/.aba/aba-save.lock ]]
+    [[ -n ${there} || ! -e ${home}/.aba ]]
+}
+
+@test "a script that has closed its descriptor is not said to run with it" {
+    script tool <<'END'
+aba_lock_operation save
+sleep 1000 &
+exec 200>&-
+ready $!
+wait
+END
+    start ./tool
+    child=$(until_ready)
+    run -75 aba-lock lock save -- true
+    expect_text "save was taken by pid ${STARTED_PID} ("
+    expect_text "which has closed it; still held by pid ${child} (sleep 1000), by "
+    expect_text "end it: \`kill ${child}\`"
+}
+
+@test "warn names what is missing, and not what is held" {
+    script holder <<'END'
+aba_lock_operation b
+hold
+END
+    script tool <<'END'
+aba_lock_operation a
+aba_lock_operation --quiet --on-conflict warn a b || echo "status $?"
+aba_lock_operation --shared c
+aba_lock_operation --on-conflict warn c || echo "status $?"
+END
+    start ./holder
+    until_ready
+    run -0 ./tool
+    expect_text $'aba-lock: the script may go on, without the lock on b\nstatus 3'
+    expect_text $'aba-lock: the script may go on, without the lock on an exclusive c\nstatus 3'
+    let_go
+}
+
+@test "a remark may begin with a dash" {
+    script tool <<'END'
+aba_lock_operation --who '- nightly' save
+grep -q "who='- nightly'" "$ABA_LOCK_DIR/aba-save.lock"
+END
+    run -0 ./tool
+    expect_silence
+}
+
+@test "a limit on the size of files costs the record, and not the lock" {
+    script tool <<'END'
+ulimit -f 0
+aba_lock_operation save && aba_lock_held save && echo held
+END
+    run -0 ./tool
+    expect_text 'File too large; it is held all the same'
+    expect_text held
+}
+
+@test "whatever the umask, the lock file can be opened by its user" {
+    script tool <<'END'
+umask 0777
+aba_lock_operation save && aba_lock_held save
+END
+    mkdir "${ABA_LOCK_DIR}"
+    run -0 ./tool
+    [[ $(stat -c %a "${ABA_LOCK_DIR}/aba-save.lock") == 600 ]]
+}
+
+@test "a variable that claims descriptors which are not ours does no harm" {
+    script tool <<'END'
+exec 200>mine
+aba_lock_operation save && aba_lock_held save || exit 91
+echo text >&200
+aba_lock_detach echo ran
+END
+    ABA_LOCK_FDS='200 99999999999999999999 x -1 2' run -0 ./tool
+    [[ ${output} == ran && $(<mine) == text ]]
+}

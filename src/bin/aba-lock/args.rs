@@ -23,7 +23,7 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 11] = [
 
 /// What the variables of the environment do.
 pub(crate) const ENVIRONMENT: [(&str, &str); 4] = [
-    ("ABA_LOCK_DIR", "where the lock files are [default: ~/.aba]"),
+    ("ABA_LOCK_DIR", "where the lock files are, an absolute path [default: ~/.aba]"),
     ("ABA_LOCK_TIMEOUT", "wait so many seconds when no option says how long"),
     ("ABA_LOCK_FDS", "set for commands: the descriptors on which locks are handed down"),
     ("ABA_LOCK_TOKEN", "set for commands: the fencing token, a number that grows with each exclusive lock"),
@@ -138,7 +138,7 @@ pub(crate) struct Lock {
     #[arg(short = 'E', long, value_name = "N")]
     pub(crate) conflict_exit_code: Option<u8>,
 
-    /// Say this of the holder, to those who wait
+    /// Say this of the holder, to those who wait (not with --file, where nothing is written)
     #[arg(long, value_name = "TEXT")]
     pub(crate) who: Option<String>,
 

@@ -97,16 +97,16 @@ END
     script tool <<'END'
 aba_lock_operation save
 flock -u 200
-(aba_lock_operation --subshell save && hold) &
+(aba_lock_operation --subshell save && echo >first-is-in && hold) &
+until [[ -e first-is-in ]]; do sleep 0.01; done
+(aba_lock_operation --subshell --quiet save)
+echo "second: $?" >second
 wait
 END
     start ./tool
     until_ready
-    cat >second <<'END'
-source "$LIBRARY"
-aba_lock_operation --quiet save
-END
-    run -1 bash ./second
+    until_true grep second second
+    [[ $(<second) == 'second: 1' ]]
     let_go
     wait "${STARTED_PID}"
 }

@@ -91,6 +91,13 @@ pub fn inherited_descriptors() -> Vec<RawFd> {
     list.to_string_lossy().split_ascii_whitespace().filter_map(|fd| fd.parse().ok()).filter(|fd| *fd > 2).collect()
 }
 
+/// Whether there is a file of this name in a directory of `PATH` that can be looked into.
+#[must_use]
+pub fn is_on_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|directory| directory.join(program).exists())
+}
+
 /// How long to wait when no option says so. `None`: not at all.
 pub fn default_timeout() -> Result<Option<Duration>, Error> {
     let Some(value) = set("ABA_LOCK_TIMEOUT") else { return Ok(None) };

@@ -279,3 +279,12 @@ fn a_command_finds_closed_descriptors_closed() {
     let scene = Scene::new();
     scene.bash("\"$HELPER\" lock a -- sh -c 'echo lost 2>/dev/null' >&-").status(1).run();
 }
+
+#[test]
+fn a_directory_of_the_path_that_may_not_be_searched_does_not_hide_that_a_command_is_missing() {
+    let scene = Scene::new();
+    // As execvp(3) answers for such a directory.
+    let mut command = scene.program("strace");
+    command.args(["-o", "/dev/null", "-e", "inject=execve:error=EACCES:when=2+", HELPER, "lock", "a", "--", "no-such"]);
+    crate::scene::Call::new(command).status(127).err("command not found: no-such").run();
+}

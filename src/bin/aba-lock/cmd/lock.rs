@@ -141,6 +141,10 @@ fn cannot_run(command: &str, source: io::Error) -> Error {
     let command = command.to_owned();
     match source.kind() {
         io::ErrorKind::NotFound => Error::CommandNotFound { command },
+        // execvp(3) says so too when a directory of PATH may not be searched, wherever the command is.
+        io::ErrorKind::PermissionDenied if !command.contains('/') && !store::is_on_path(&command) => {
+            Error::CommandNotFound { command }
+        }
         _ => Error::CommandFailed { command, source },
     }
 }

@@ -616,22 +616,21 @@ __aba_say() {
 }
 
 __aba_usage() {
-    builtin printf '%s\n' \
-        'Usage: aba_lock_operation [OPTIONS] OPERATION...' \
-        '' \
-        'Takes the locks, all or none, and holds them until this script ends.' \
-        '' \
-        '  -n, --nonblock           fail at once if another has it [default]' \
-        '  -w, --wait               wait until it is free' \
-        '  -t, --timeout SECONDS    wait so long at most' \
-        '  -s, --shared             share it with others who share it' \
-        '  -x, --exclusive          shut everyone else out [default]' \
-        '  -q, --quiet              say nothing about contention' \
-        '  -v, --verbose            say how long it took to get the lock' \
-        '      --who TEXT           say this of the holder, to those who wait' \
-        '      --pid-file PATH      write the pid of this script into this file' \
-        '      --on-conflict HOW    exit, return, ask or warn if another has it [default: exit]' \
-        '      --subshell           the lock is meant to end with this subshell'
+    builtin printf '%s\n' 'Usage: aba_lock_operation [OPTIONS] OPERATION...
+
+Takes the locks, all or none, and holds them until this script ends.
+
+  -n, --nonblock           fail at once if another has it [default]
+  -w, --wait               wait until it is free
+  -t, --timeout SECONDS    wait so long at most
+  -s, --shared             share it with others who share it
+  -x, --exclusive          shut everyone else out [default]
+  -q, --quiet              say nothing about contention
+  -v, --verbose            say how long it took to get the lock
+      --who TEXT           say this of the holder, to those who wait
+      --pid-file PATH      write the pid of this script into this file
+      --on-conflict HOW    exit, return, ask or warn if another has it [default: exit]
+      --subshell           the lock is meant to end with this subshell'
 }
 
 # ---- completion, in interactive shells -----------------------------------------------------------------------------

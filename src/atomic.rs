@@ -2,10 +2,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "the one place that renames")]
 
+use crate::lock::Mode;
+use crate::sys;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Makes `bytes` the content of `path`, through a temporary file beside it and a rename. A new file has mode
@@ -24,4 +26,58 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// The same for a file that only the holder of a lock writes. The temporary file has a name of its own (`NAME.tmp`), so
+/// that the one of a writer that was killed is used up by the next. The file gets exactly this mode.
+///
+/// The temporary file is returned, open: it is `path` now.
+pub fn replace_alone(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
+    let temporary = beside(path);
+    let _ = fs::remove_file(&temporary);
+    let written = prepare(&temporary, bytes, mode).and_then(|file| fs::rename(&temporary, path).map(|()| file));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// As [`replace_alone`], but the file is locked (flock(2), exclusive) when it appears at `path`.
+pub fn replace_locked(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
+    let temporary = beside(path);
+    let _ = fs::remove_file(&temporary);
+    let written = prepare(&temporary, bytes, mode).and_then(|file| {
+        // Nobody knows it yet, so this does not wait.
+        sys::wait_lock(&file, Mode::Exclusive)?;
+        fs::rename(&temporary, path)?;
+        Ok(file)
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Gives a file another name, in the place of what has that name. Fine when there is no such file.
+pub fn set_aside(path: &Path, name: &Path) -> io::Result<()> {
+    match fs::rename(path, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+fn beside(path: &Path) -> OsString {
+    let mut temporary: OsString = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    temporary
+}
+
+fn prepare(temporary: &OsString, bytes: &[u8], mode: u32) -> io::Result<File> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)?;
+    // Whatever the umask is.
+    if file.metadata()?.mode() & 0o7777 != mode {
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+    }
+    sys::without_size_signal(|| file.write_all(bytes))?;
+    Ok(file)
 }

@@ -4,7 +4,7 @@
 //! Neither advises to remove a lock file: that is how two holders come to be.
 
 use crate::lock::Mode;
-use crate::name;
+use crate::{name, store};
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
@@ -18,6 +18,63 @@ pub enum Error {
     Name {
         /// What was given.
         name: String,
+    },
+    /// Not an id for a task.
+    TaskId {
+        /// What was given.
+        id: String,
+    },
+    /// A file or directory of a task cannot be read, made or changed.
+    Task {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A task was never started, and there is no command to start it with.
+    NothingToRun {
+        /// The task.
+        id: String,
+    },
+    /// The saved command of a task was saved by another user.
+    NotOurCommand {
+        /// The task.
+        id: String,
+        /// The user.
+        owner: String,
+    },
+    /// A task had not ended when the time was up.
+    TaskTimedOut {
+        /// The task.
+        id: String,
+        /// How long we waited.
+        after: Duration,
+    },
+    /// Another has the lock of a task, and does not run it.
+    TaskBusy {
+        /// The task.
+        id: String,
+        /// Its lock file.
+        path: PathBuf,
+    },
+    /// A process of a task could not be ended.
+    TaskNotEnded {
+        /// The task.
+        id: String,
+        /// Which, if that is known.
+        pid: Option<u32>,
+    },
+    /// A task waits for itself.
+    WaitsForItself {
+        /// The task.
+        id: String,
+    },
+    /// The process that ran a task could not be started, or ended before it said how that went.
+    Supervisor {
+        /// The task.
+        id: String,
+        /// The system's reason, if there is one.
+        source: Option<io::Error>,
     },
     /// A variable of the environment has a value that cannot be used.
     Variable {
@@ -157,6 +214,29 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name { name } => write!(f, "{name:?} is not a name for a lock: a name is {}", name::RULE),
+            Self::TaskId { id } => write!(f, "{id:?} is not an id for a task: an id is {}", name::RULE),
+            Self::Task { path, source } => write!(f, "could not use {}: {}", path.display(), reason(source)),
+            Self::NothingToRun { id } => write!(f, "nothing to run for {id}: it was not started, or was reset"),
+            Self::NotOurCommand { id, owner } => {
+                write!(f, "refused to run the saved command of {id}: {owner} saved it")
+            }
+            Self::TaskTimedOut { id, after } => {
+                write!(f, "timed out after {} s waiting for task {id}, which goes on", after.as_secs_f64())
+            }
+            Self::TaskBusy { id, path } => {
+                write!(f, "task {id} is held by a process that does not run it: lock file {}", path.display())
+            }
+            Self::TaskNotEnded { id, pid: Some(pid) } => write!(f, "could not end pid {pid} of task {id}"),
+            Self::TaskNotEnded { id, pid: None } => {
+                write!(f, "could not end task {id}: who runs it cannot be reached from here")
+            }
+            Self::WaitsForItself { id } => write!(f, "task {id} would wait for itself: this process is part of it"),
+            Self::Supervisor { id, source: Some(source) } => {
+                write!(f, "could not start task {id}: {}", reason(source))
+            }
+            Self::Supervisor { id, source: None } => {
+                write!(f, "could not start task {id}: what was to run it was killed")
+            }
             Self::Variable { name, value, wanted } => write!(f, "{name} is {value:?}, which is not {wanted}"),
             Self::NoStateRoot => write!(f, "there is no directory for locks: HOME is not set"),
             Self::StateRoot { path, source } => {
@@ -204,10 +284,30 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl Error {
+    /// Why `command` did not run.
+    #[must_use]
+    pub fn cannot_run(command: &str, source: io::Error) -> Self {
+        let command = command.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::CommandNotFound { command },
+            // execvp(3) says so too when a directory of PATH may not be searched, wherever the command is.
+            io::ErrorKind::PermissionDenied if !command.contains('/') && !store::is_on_path(&command) => {
+                Self::CommandNotFound { command }
+            }
+            _ => Self::CommandFailed { command, source },
+        }
+    }
+
     /// What the user can do about it, where that is known.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::NothingToRun { .. } => "say what to run: `aba-lock run-once -i ID -- CMD`".to_owned(),
+            Self::NotOurCommand { .. } => "give the command again, behind `--`".to_owned(),
+            Self::TaskTimedOut { id, .. } => format!("end it with `aba-lock run-once -r -i {id}`"),
+            Self::TaskBusy { path, .. } => {
+                format!("see who has it with `aba-lock status --file {}`", path.display())
+            }
             Self::NoStateRoot => "set ABA_LOCK_DIR to a directory of yours".to_owned(),
             Self::StateRoot { .. } | Self::Unsupported { .. } => {
                 "set ABA_LOCK_DIR to a directory of yours on a local disk".to_owned()

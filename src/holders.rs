@@ -114,7 +114,7 @@ pub fn of_all(paths: &[PathBuf]) -> Vec<State> {
 
 /// Links in the way to the file are resolved, because the kernel names a removed file by its real path; a link
 /// at the very end is not ours to follow.
-fn wanted(path: &Path) -> Wanted {
+pub(crate) fn wanted(path: &Path) -> Wanted {
     let real = match (path.parent().and_then(|parent| fs::canonicalize(parent).ok()), path.file_name()) {
         (Some(parent), Some(name)) => parent.join(name),
         _ => path.to_owned(),

@@ -14,6 +14,7 @@
 //! | [`record`] | the holder record and its text form |
 //! | [`holders`] | who has it: the kernel's word beside the record |
 //! | [`process`] | what `/proc` tells of a process |
+//! | [`task`] | run-once: tasks, whose state follows from their lock and their outcome |
 //! | [`atomic`] | replace a file as a whole |
 //! | [`error`] | everything that a caller can act on |
 //! | [`sys`] | the only system calls |
@@ -27,3 +28,4 @@ pub mod process;
 pub mod record;
 pub mod store;
 pub mod sys;
+pub mod task;

@@ -281,7 +281,7 @@ fn word_for(kind: FileType) -> &'static str {
 }
 
 /// Whether `path` leads to the file that is open as `file`, and not through a link.
-fn leads_to(path: &Path, file: &File) -> bool {
+pub(crate) fn leads_to(path: &Path, file: &File) -> bool {
     match (fs::symlink_metadata(path), file.metadata()) {
         (Ok(there), Ok(open)) => (there.dev(), there.ino()) == (open.dev(), open.ino()),
         _ => false,
@@ -480,7 +480,7 @@ impl<'a> Attempt<'a> {
     }
 }
 
-fn cannot_lock(path: &Path, source: io::Error) -> Error {
+pub(crate) fn cannot_lock(path: &Path, source: io::Error) -> Error {
     let path = path.to_owned();
     match source.raw_os_error() {
         Some(libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP) => {

@@ -1,6 +1,6 @@
-//! The names of locks, and the rule for them.
+//! The names of locks and the ids of tasks, and the rule for them.
 //!
-//! A name becomes part of a file name and of messages, so the rule keeps out everything that a path, a
+//! A name becomes part of a file name, or a directory, and of messages, so the rule keeps out everything that a path, a
 //! terminal or a shell would take for something else.
 
 use crate::error::Error;
@@ -12,6 +12,12 @@ pub const MAX_LEN: usize = 128;
 /// The rule, as the sentence of a refusal says it.
 pub const RULE: &str = "1 to 128 of the letters A-Z and a-z, digits and . _ - : @ +, not starting with . or -";
 
+fn keeps_rule(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:@+".contains(&byte);
+    let well_begun = !text.starts_with(['.', '-']);
+    (1..=MAX_LEN).contains(&text.len()) && well_begun && text.bytes().all(allowed)
+}
+
 /// The name of a lock; it keeps the rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LockName(String);
@@ -19,13 +25,7 @@ pub struct LockName(String);
 impl LockName {
     /// Takes `text` as a name. [`Error::Name`] when it breaks the [`RULE`].
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:@+".contains(&byte);
-        let well_begun = !text.starts_with(['.', '-']);
-        if (1..=MAX_LEN).contains(&text.len()) && well_begun && text.bytes().all(allowed) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(Error::Name { name: text.to_owned() })
-        }
+        if keeps_rule(text) { Ok(Self(text.to_owned())) } else { Err(Error::Name { name: text.to_owned() }) }
     }
 
     /// The name as text.
@@ -36,6 +36,29 @@ impl LockName {
 }
 
 impl fmt::Display for LockName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The id of a task; it keeps the rule.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TaskId(String);
+
+impl TaskId {
+    /// Takes `text` as an id. [`Error::TaskId`] when it breaks the [`RULE`].
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        if keeps_rule(text) { Ok(Self(text.to_owned())) } else { Err(Error::TaskId { id: text.to_owned() }) }
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -52,6 +75,7 @@ mod tests {
         }
         for bad in ["", ".", "..", ".a", "-a", "a/b", "../a", "a b", "a\n", "ä", "a\0", "a*", "~", &"x".repeat(129)] {
             assert!(LockName::parse(bad).is_err(), "{bad:?} was taken for a name");
+            assert!(TaskId::parse(bad).is_err(), "{bad:?} was taken for an id");
         }
     }
 }

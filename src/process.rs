@@ -61,6 +61,44 @@ pub fn parent(pid: u32) -> Option<u32> {
     u32::try_from(stat_field(pid, 4)?).ok()
 }
 
+/// The session that a process belongs to (field 6): the number of the process that began it.
+#[must_use]
+pub fn session(pid: u32) -> Option<u32> {
+    u32::try_from(stat_field(pid, 6)?).ok()
+}
+
+/// Whether it has ended, and only waits for its parent to notice.
+#[must_use]
+pub fn is_zombie(pid: u32) -> bool {
+    let stat = read_small(&format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rfind(')').is_some_and(|end| stat[end + 1..].trim_start().starts_with(['Z', 'X']))
+}
+
+/// All processes that can be seen from here.
+#[must_use]
+pub fn all() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Whether a process was started with this variable (`NAME=value`) in its environment. No, if we may not look.
+#[must_use]
+pub fn was_given(pid: u32, variable: &str) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
+}
+
+/// Whether a process has a lock on this file.
+#[must_use]
+pub fn holds(pid: u32, file: &Wanted) -> bool {
+    let mut look = Look::default();
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    for descriptor in descriptors.filter_map(Result::ok) {
+        look_at(&mut look, std::slice::from_ref(file), pid, &descriptor.path());
+    }
+    !look.openers.is_empty()
+}
+
 fn stat_field(pid: u32, number: usize) -> Option<u64> {
     let stat = read_small(&format!("/proc/{pid}/stat"))?;
     // The command's name stands in parentheses and may hold anything, `) ` too: the last one ends it. The field after it

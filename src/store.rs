@@ -2,12 +2,13 @@
 //!
 //! This is the only reader of the environment. `ABA_LOCK_DIR` is the state root, else `~/.aba`; an empty
 //! variable counts as unset, as in the shell's `${ABA_LOCK_DIR:-…}`. `ABA_LOCK_FDS` lists the descriptors on
-//! which this process's ancestors passed locks on. `ABA_LOCK_TIMEOUT` is how long to wait, in seconds.
+//! which this process's ancestors passed locks on. `ABA_LOCK_TIMEOUT` is how long to wait, in seconds. `RUN_ONCE_DIR`
+//! is where the tasks are, else `runner` in the state root. `ABA_LOCK_TASK` is the task that this process belongs to.
 
 #![expect(clippy::disallowed_methods, reason = "the only reader of the environment")]
 
 use crate::error::Error;
-use crate::name::LockName;
+use crate::name::{LockName, TaskId};
 use crate::{process, sys};
 use std::env;
 use std::ffi::OsString;
@@ -23,6 +24,9 @@ pub const FDS: &str = "ABA_LOCK_FDS";
 /// The variable that hands on the fencing token to a command.
 pub const TOKEN: &str = "ABA_LOCK_TOKEN";
 
+/// The variable that tells a command which run of which task it belongs to (`ID/TOKEN`).
+pub const TASK: &str = "ABA_LOCK_TASK";
+
 /// The directory in which the locks of a user are.
 #[derive(Debug)]
 pub struct Store {
@@ -37,11 +41,7 @@ impl Store {
             Some(directory) => ("ABA_LOCK_DIR", PathBuf::from(directory)),
             None => ("HOME", home().ok_or(Error::NoStateRoot)?),
         };
-        // From two working directories it would be two places, and nobody would be kept out.
-        if directory.is_relative() {
-            let value = directory.display().to_string();
-            return Err(Error::Variable { name, value, wanted: "an absolute path" });
-        }
+        absolute(name, &directory)?;
         Ok(Self { root: if name == "HOME" { directory.join(".aba") } else { directory } })
     }
 
@@ -81,6 +81,71 @@ impl Store {
         names.sort();
         names
     }
+}
+
+/// From two working directories a relative path would be two places, and nobody would be kept out.
+fn absolute(name: &'static str, path: &Path) -> Result<(), Error> {
+    if path.is_relative() {
+        return Err(Error::Variable { name, value: path.display().to_string(), wanted: "an absolute path" });
+    }
+    Ok(())
+}
+
+/// The directory in which the tasks of a user are.
+#[derive(Debug)]
+pub struct TaskRoot {
+    path: PathBuf,
+    /// The state root that it is in, if it is in that.
+    within: Option<Store>,
+}
+
+impl TaskRoot {
+    /// The one that the environment leads to; the errors are those of [`Store::from_env`].
+    pub fn from_env() -> Result<Self, Error> {
+        if let Some(path) = set("RUN_ONCE_DIR").map(PathBuf::from) {
+            absolute("RUN_ONCE_DIR", &path)?;
+            return Ok(Self { path, within: None });
+        }
+        let store = Store::from_env()?;
+        Ok(Self { path: store.root.join("runner"), within: Some(store) })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the directory. Fine when it is there.
+    pub fn make(&self) -> Result<(), Error> {
+        if let Some(store) = &self.within {
+            store.make()?;
+        }
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(&self.path)
+            .map_err(|source| Error::StateRoot { path: self.path.clone(), source })
+    }
+
+    /// The ids that have a directory, in order. Empty when there is no root, or none to read.
+    #[must_use]
+    pub fn ids(&self) -> Vec<TaskId> {
+        let Ok(entries) = fs::read_dir(&self.path) else { return Vec::new() };
+        let mut ids: Vec<TaskId> = entries
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| TaskId::parse(entry.file_name().to_str()?).ok())
+            .collect();
+        ids.sort();
+        ids
+    }
+}
+
+/// The run of a task that this process belongs to, as `ID/TOKEN`.
+#[must_use]
+pub fn task_of_this_process() -> Option<String> {
+    set(TASK).map(|task| task.to_string_lossy().into_owned())
 }
 
 /// The descriptors on which an ancestor says that it passed locks on. Only a claim: the caller looks what is

@@ -21,16 +21,43 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 11] = [
     ("other", "the command's own"),
 ];
 
+/// What the exit statuses of `run-once` mean.
+pub(crate) const RUN_ONCE_STATUS: [(&str, &str); 9] = [
+    ("0", "started, running or finished; yes"),
+    ("1", "no; nothing to run"),
+    ("2", "wrong usage"),
+    ("75", "cannot be had: a task waits for itself, or its lock is held by a process that does not run it"),
+    ("124", "timed out waiting; the task goes on"),
+    ("125", "aba-lock itself failed"),
+    ("126", "the command cannot be run"),
+    ("127", "the command was not found"),
+    ("other", "of --wait: the task's own, 128+n if it died of signal n"),
+];
+
+/// The files of a task.
+pub(crate) const RUN_ONCE_FILES: [(&str, &str); 8] = [
+    ("lock", "locked (flock(2)) while the task runs"),
+    ("pid", "the process of the command, which leads its group; only while it runs"),
+    ("exit", "its exit status; its age is what --ttl goes by"),
+    ("log.out, log.err", "what it printed; log leads to the first"),
+    ("*.1, *.prev", "the logs of the run before, and those from before the last reset"),
+    ("cmd.sh", "the saved command and its directory, as bash declares them"),
+    ("cmd, cwd", "the same for people: the command, the directory"),
+    ("history", "a line an event: STARTED, COMPLETE, SIGNAL, VALIDATE, RESET, TTL_EXPIRED"),
+];
+
 /// What the variables of the environment do.
-pub(crate) const ENVIRONMENT: [(&str, &str); 4] = [
+pub(crate) const ENVIRONMENT: [(&str, &str); 6] = [
     ("ABA_LOCK_DIR", "where the lock files are, an absolute path [default: ~/.aba]"),
     ("ABA_LOCK_TIMEOUT", "wait so many seconds when no option says how long"),
     ("ABA_LOCK_FDS", "set for commands: the descriptors on which locks are handed down"),
+    ("RUN_ONCE_DIR", "where the tasks are, an absolute path [default: runner in the directory of the locks]"),
+    ("ABA_LOCK_TASK", "set for the commands of tasks: the task, and which run of it"),
     ("ABA_LOCK_TOKEN", "set for commands: the fencing token, a number that grows with each exclusive lock"),
 ];
 
 /// Examples: the command that they are of, what to type, and what it does.
-pub(crate) const EXAMPLES: [(&str, &str, &str); 8] = [
+pub(crate) const EXAMPLES: [(&str, &str, &str); 14] = [
     ("lock", "aba-lock lock backup -- rsync -a src/ dst/", "run rsync, unless another `backup` runs"),
     ("lock", "aba-lock lock -t 60 backup -- ./backup.sh", "the same, but wait a minute for it"),
     ("lock", "aba-lock lock db cache -- ./migrate.sh", "hold two locks, or none"),
@@ -42,6 +69,16 @@ pub(crate) const EXAMPLES: [(&str, &str, &str); 8] = [
     ),
     ("unlock", "aba-lock unlock --fd 200 backup", "release it before the script ends"),
     ("status", "aba-lock status backup", "see who has it"),
+    ("run-once", "aba-lock run-once -i fetch -- make download", "start it in the background, once"),
+    ("run-once", "aba-lock run-once -w -i fetch", "later: wait for it, and exit with its status"),
+    ("run-once", "aba-lock run-once -w -i fetch -- make download", "the same, but run it now if nobody has"),
+    (
+        "run-once",
+        "aba-lock run-once -w -t 3600 -i latest -- ./look-up; aba-lock run-once -o -i latest",
+        "its output, at most an hour old",
+    ),
+    ("run-once", "aba-lock run-once -r -i fetch", "end it, and forget its outcome"),
+    ("run-once", "aba-lock run-once --list", "see all tasks"),
     ("init", "eval \"$(aba-lock init bash)\"", "have aba_lock_operation in this shell or script"),
 ];
 
@@ -71,6 +108,7 @@ pub(crate) enum Command {
     Unlock(Unlock),
     Status(Status),
     Path(Path),
+    RunOnce(RunOnce),
     Init(Init),
 }
 
@@ -200,6 +238,123 @@ pub(crate) struct Status {
     /// Print nothing: the exit status tells
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// The letters that say what is to be done: the last one wins.
+const MODES: [&str; 10] =
+    ["start", "wait", "peek", "active", "running", "stdout", "stderr", "exit_status", "reset", "list"];
+
+/// Run a command once for an id; everyone else waits for it, or reads its outcome
+///
+/// The first call with -- CMD starts it in the background, in the calling directory, under a supervisor that is
+/// nobody's child and has nothing of the caller's open. Others with the same id find it running, or finished. A task
+/// that was ended by a signal (status 128 to 165) counts as interrupted: the next start or wait runs it again, with the
+/// CMD that is given, else with the saved one.
+///
+/// CMD is for --start and --wait. It gets no input, and its output goes to logs. In its environment, ABA_LOCK_TASK
+/// tells which run of which task it belongs to.
+#[derive(Debug, Args)]
+#[command(override_usage = "aba-lock run-once [OPTIONS] -i ID [-- CMD [ARG]...]\n       \
+                            aba-lock run-once -G | -F | --list")]
+#[command(args_override_self = true)]
+#[command(group = ArgGroup::new("on").args(["id", "reset_all", "reset_failed", "list", "json"]).required(true).multiple(true))]
+#[command(after_help = table("Exit status", &RUN_ONCE_STATUS), after_long_help = table("Exit status", &RUN_ONCE_STATUS) + "\n" + &table("Files, in RUN_ONCE_DIR/ID", &RUN_ONCE_FILES) + "\n" + &examples("run-once"))]
+pub(crate) struct RunOnce {
+    /// The task: letters, digits and . _ - : @ +
+    #[arg(short, long, value_name = "ID")]
+    pub(crate) id: Option<String>,
+
+    /// Start it in the background, unless it runs or has finished [default]
+    #[arg(short, long, overrides_with_all = MODES)]
+    pub(crate) start: bool,
+
+    /// Wait until it has finished, and exit with its status; start it if it was never run, and show its output then
+    #[arg(short, long, overrides_with_all = MODES)]
+    pub(crate) wait: bool,
+
+    /// Exit with 0 if it has finished, also if it failed, else with 1
+    #[arg(short, long, overrides_with_all = MODES)]
+    pub(crate) peek: bool,
+
+    /// Exit with 0 if it runs or has finished, else with 1
+    #[arg(short = 'A', long, overrides_with_all = MODES)]
+    pub(crate) active: bool,
+
+    /// Exit with 0 if it runs, else with 1
+    #[arg(short = 'R', long, overrides_with_all = MODES)]
+    pub(crate) running: bool,
+
+    /// Print what it wrote to stdout, in this run or the last
+    #[arg(short = 'o', long, overrides_with_all = MODES)]
+    pub(crate) stdout: bool,
+
+    /// Print what it wrote to stderr
+    #[arg(short = 'e', long, overrides_with_all = MODES)]
+    pub(crate) stderr: bool,
+
+    /// Print its exit status; without one, print nothing and exit with 1
+    #[arg(short = 'E', long, overrides_with_all = MODES)]
+    pub(crate) exit_status: bool,
+
+    /// End it if it runs (SIGTERM, after 5 s SIGKILL), and forget it
+    #[arg(short, long, overrides_with_all = MODES)]
+    pub(crate) reset: bool,
+
+    /// End and remove all tasks
+    #[arg(short = 'G', long)]
+    pub(crate) reset_all: bool,
+
+    /// Forget those tasks that failed or were interrupted
+    #[arg(short = 'F', long)]
+    pub(crate) reset_failed: bool,
+
+    /// List the tasks, with their state
+    #[arg(long, overrides_with_all = MODES)]
+    pub(crate) list: bool,
+
+    /// List the tasks as a JSON array
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// With --wait: remove the task and its logs afterwards
+    #[arg(short = 'c', long)]
+    pub(crate) purge: bool,
+
+    /// First forget an outcome that is older than this; a failure after 30 s, if that is less
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) ttl: Option<Duration>,
+
+    /// With --wait: wait so long at most; the task goes on
+    #[arg(short = 'W', long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// With --wait: say this while waiting; nothing, if it is empty [default: Waiting for task: ID]
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+
+    /// With --wait: no message while waiting, and no end of the log after a failure
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// With --wait: show the output also of a run that another started
+    #[arg(long)]
+    pub(crate) follow: bool,
+
+    /// With --wait: if it succeeded before, run the saved command again, and take that for the outcome
+    #[arg(long, overrides_with = "no_validate")]
+    pub(crate) validate: bool,
+
+    /// Do not validate [default]
+    #[arg(short = 'S', long, overrides_with = "validate")]
+    pub(crate) no_validate: bool,
+
+    /// With --wait: say this behind the end of the log after a failure
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) failure_note: Option<String>,
+
+    /// The command to run
+    #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// Print the path of a lock file

@@ -24,9 +24,10 @@ pub(crate) const NOT_FOUND: i32 = 127;
 /// The status for `error`.
 pub(crate) fn of(error: &Error) -> i32 {
     match error {
-        Error::Name { .. } | Error::Variable { .. } => USAGE,
-        Error::Busy { .. } | Error::Upgrade { .. } => BUSY,
-        Error::TimedOut { .. } => TIMED_OUT,
+        Error::Name { .. } | Error::TaskId { .. } | Error::Variable { .. } => USAGE,
+        Error::NothingToRun { .. } => NO,
+        Error::Busy { .. } | Error::Upgrade { .. } | Error::TaskBusy { .. } | Error::WaitsForItself { .. } => BUSY,
+        Error::TimedOut { .. } | Error::TaskTimedOut { .. } => TIMED_OUT,
         Error::Replaced { .. } => REPLACED,
         Error::CommandNotFound { .. } => NOT_FOUND,
         Error::CommandFailed { .. } => CANNOT_RUN,
@@ -40,6 +41,10 @@ pub(crate) fn of(error: &Error) -> i32 {
         | Error::Unsupported { .. }
         | Error::Lock { .. }
         | Error::ScriptEnded { .. }
+        | Error::Task { .. }
+        | Error::NotOurCommand { .. }
+        | Error::TaskNotEnded { .. }
+        | Error::Supervisor { .. }
         | Error::Write { .. } => FAILED,
     }
 }

@@ -3,6 +3,8 @@
 //! A sentence never claims more than is known: who took a lock, who inherited it, and what only a record says
 //! are told apart.
 
+pub(crate) mod tasks;
+
 use aba_lock::error::{self, Error};
 use aba_lock::holders::{self, Belief, Holder, Holding, State};
 use aba_lock::lock::{Acquired, Contention, Mode, Target};

@@ -134,19 +134,7 @@ fn command(args: &Lock, fds: &[i32], token: u64) -> Result<sys::Command, Error> 
 }
 
 fn failed(args: &Lock, source: io::Error) -> Error {
-    cannot_run(&args.command[0].to_string_lossy(), source)
-}
-
-fn cannot_run(command: &str, source: io::Error) -> Error {
-    let command = command.to_owned();
-    match source.kind() {
-        io::ErrorKind::NotFound => Error::CommandNotFound { command },
-        // execvp(3) says so too when a directory of PATH may not be searched, wherever the command is.
-        io::ErrorKind::PermissionDenied if !command.contains('/') && !store::is_on_path(&command) => {
-            Error::CommandNotFound { command }
-        }
-        _ => Error::CommandFailed { command, source },
-    }
+    Error::cannot_run(&args.command[0].to_string_lossy(), source)
 }
 
 /// Another has the lock: say who, and run the other command if there is one.
@@ -162,7 +150,7 @@ fn contended(args: &Lock, error: &Error, on_busy: Option<Vec<String>>) -> Result
         Ok(command) => command.exec(),
         Err(error) => error,
     };
-    Err(cannot_run(args.on_busy.as_deref().unwrap_or_default(), failed))
+    Err(Error::cannot_run(args.on_busy.as_deref().unwrap_or_default(), failed))
 }
 
 fn wait(args: &Lock) -> Result<Wait, Error> {

@@ -3,6 +3,7 @@
 mod init;
 mod lock;
 mod path;
+mod run_once;
 mod status;
 mod unlock;
 
@@ -21,6 +22,7 @@ pub(crate) fn run(command: Command) -> Result<i32, Error> {
         Command::Unlock(args) => unlock::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Path(args) => path::run(&args),
+        Command::RunOnce(args) => run_once::run(&args),
         Command::Init(args) => Ok(init::run(&args)),
     }
 }

@@ -1,0 +1,92 @@
+use crate::args::RunOnce;
+use crate::exit;
+use crate::report::{self, tasks};
+use aba_lock::error::Error;
+use aba_lock::name::TaskId;
+use aba_lock::store::TaskRoot;
+use aba_lock::sys;
+use aba_lock::task::{self, Ask, Stream, Task};
+
+pub(crate) fn run(args: &RunOnce) -> Result<i32, Error> {
+    // The locks of the calling script, of all things, are not to be held while we wait, nor by the task.
+    sys::close_inherited();
+    let root = TaskRoot::from_env()?;
+    if args.reset_all {
+        return Ok(reset_all(&root));
+    }
+    if args.reset_failed {
+        for task in Task::all(&root) {
+            task.reset_failed()?;
+        }
+        return Ok(exit::DONE);
+    }
+    let Some(id) = &args.id else {
+        tasks::list(&Task::all(&root), args.json);
+        return Ok(exit::DONE);
+    };
+    let task = Task::new(&root, TaskId::parse(id)?);
+    if args.list || args.json {
+        tasks::list(&[task], args.json);
+        return Ok(exit::DONE);
+    }
+    one(args, &task)
+}
+
+fn one(args: &RunOnce, task: &Task) -> Result<i32, Error> {
+    if args.stdout || args.stderr {
+        tasks::log(task, if args.stdout { Stream::Out } else { Stream::Err });
+        return Ok(exit::DONE);
+    }
+    if args.exit_status {
+        let Some(outcome) = task.look().outcome else { return Ok(exit::NO) };
+        report::print(&format!("{}\n", outcome.status));
+        return Ok(exit::DONE);
+    }
+    if let Some(ttl) = args.ttl {
+        task.expire(ttl)?;
+    }
+    let answer = |yes: bool| Ok(if yes { exit::DONE } else { exit::NO });
+    if args.reset {
+        task.reset()?;
+        Ok(exit::DONE)
+    } else if args.peek {
+        answer(task.look().finished().is_some())
+    } else if args.active {
+        let look = task.look();
+        answer(look.running.is_some() || look.finished().is_some())
+    } else if args.running {
+        answer(task.look().running.is_some())
+    } else if args.wait {
+        wait(args, task)
+    } else {
+        task.start(&args.command)?;
+        Ok(exit::DONE)
+    }
+}
+
+fn wait(args: &RunOnce, task: &Task) -> Result<i32, Error> {
+    let ask = Ask {
+        command: &args.command,
+        timeout: args.timeout,
+        validate: args.validate,
+        follow: args.follow,
+        purge: args.purge,
+    };
+    let mut progress = tasks::Progress::new(args.message.as_deref(), args.quiet);
+    let ended = task.wait(&ask, &mut progress)?;
+    if ended.status != 0 && !args.quiet {
+        tasks::failed(task, &ended, args.failure_note.as_deref());
+    }
+    Ok(i32::from(ended.status))
+}
+
+fn reset_all(root: &TaskRoot) -> i32 {
+    let (left, failed) = task::reset_all(root);
+    for directory in &left {
+        tasks::left_alone(directory);
+    }
+    for error in &failed {
+        report::failure(error);
+    }
+    failed.first().map_or(exit::DONE, exit::of)
+}

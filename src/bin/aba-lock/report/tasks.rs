@@ -1,0 +1,230 @@
+//! What `run-once` prints.
+
+use super::{command, plain, print, say, sentence, span};
+use aba_lock::sys;
+use aba_lock::task::{Ended, Running, State, Stream, Task, Teller};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// How often the line on a terminal is drawn.
+const REDRAW: Duration = Duration::from_millis(125);
+
+const SPINNER: [char; 4] = ['|', '/', '-', '\\'];
+
+/// What a task wrote, as it is.
+pub(crate) fn log(task: &Task, stream: Stream) {
+    if let Some(mut log) = task.log(stream) {
+        let mut out = io::stdout().lock();
+        let _ = io::copy(&mut log, &mut out).and_then(|_| out.flush());
+    }
+}
+
+/// A wait has found a failure.
+pub(crate) fn failed(task: &Task, ended: &Ended, note: Option<&str>) {
+    let id = &task.id;
+    let how = match ended.status {
+        status if State::of(status) == State::Interrupted => format!("was interrupted (status {status})"),
+        status => format!("failed with status {status}"),
+    };
+    let mut text = format!("aba-lock: task {id} {how}");
+    if let Some(saved) = task.saved() {
+        let _ = write!(text, ": {}", command(&saved.line()));
+    }
+    text.push('\n');
+    if !ended.told {
+        for line in ended.last_lines.lines() {
+            let _ = writeln!(text, "  | {}", plain(line));
+        }
+    }
+    if !task.directory().exists() {
+        // Purged: there is nothing to see or to forget any more.
+    } else if State::of(ended.status) == State::Interrupted {
+        let _ = writeln!(text, "hint: the next `--start` or `--wait` runs it again");
+    } else {
+        let _ = writeln!(
+            text,
+            "hint: see all of it with `aba-lock run-once -e -i {id}`, run it again after `aba-lock run-once -r -i {id}`"
+        );
+    }
+    if let Some(note) = note {
+        let _ = writeln!(text, "{note}");
+    }
+    say(&text);
+}
+
+/// `run-once -G` leaves what is not a task's.
+pub(crate) fn left_alone(directory: &Path) {
+    sentence(&format!("left {}: there is something in it that is not of a task", directory.display()), None);
+}
+
+/// `run-once --list`.
+pub(crate) fn list(tasks: &[Task], as_json: bool) {
+    let rows: Vec<Row> = tasks.iter().filter(|task| task.is_known()).map(Row::new).collect();
+    if as_json {
+        let rows: Vec<Value> = rows.iter().map(Row::to_json).collect();
+        return print(&format!("{:#}\n", Value::Array(rows)));
+    }
+    let width = rows.iter().map(|row| row.task.id.as_str().len()).max().unwrap_or(0).max(2);
+    let mut text = String::new();
+    if !rows.is_empty() {
+        let _ =
+            writeln!(text, "{:width$}  {:<15}  {:>6}  {:>8}  {:>7}  COMMAND", "ID", "STATE", "AGE", "DURATION", "PID");
+    }
+    for row in &rows {
+        let _ = writeln!(text, "{}", row.to_line(width));
+    }
+    print(&text);
+}
+
+struct Row<'a> {
+    task: &'a Task<'a>,
+    state: State,
+    running: Option<Running>,
+    status: Option<u8>,
+    finished: Option<SystemTime>,
+    took: Option<Duration>,
+}
+
+impl<'a> Row<'a> {
+    fn new(task: &'a Task<'a>) -> Self {
+        let look = task.look();
+        let outcome = look.outcome.filter(|_| look.running.is_none());
+        Self {
+            task,
+            state: look.state(),
+            running: look.running,
+            status: outcome.map(|outcome| outcome.status),
+            finished: outcome.map(|outcome| outcome.at),
+            took: outcome.and_then(|_| task.duration()),
+        }
+    }
+
+    /// Since it ended, or since it began if it has not.
+    fn age(&self) -> Option<Duration> {
+        let since = self.running.map(|running| running.since).or(self.finished)?;
+        Some(since.elapsed().unwrap_or_default())
+    }
+
+    fn command(&self) -> String {
+        self.task.saved().map(|saved| command(&saved.line())).unwrap_or_default()
+    }
+
+    fn to_line(&self, width: usize) -> String {
+        let state = match self.status {
+            Some(status) if status != 0 => format!("{} ({status})", self.state.as_str()),
+            _ => self.state.as_str().to_owned(),
+        };
+        let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        let line = format!(
+            "{:width$}  {state:<15}  {:>6}  {:>8}  {:>7}  {}",
+            self.task.id.as_str(),
+            or_dash(self.age().map(span)),
+            or_dash(self.took.map(short)),
+            or_dash(self.running.map(|running| running.pid.to_string())),
+            self.command()
+        );
+        line.trim_end().to_owned()
+    }
+
+    fn to_json(&self) -> Value {
+        let saved = self.task.saved();
+        let time = |at: SystemTime| Timestamp::try_from(at).map(|at| format!("{at:.3}")).ok();
+        let seconds = |span: Duration| (span.as_secs_f64() * 1000.0).round() / 1000.0;
+        json!({
+            "id": self.task.id.as_str(),
+            "state": self.state.as_str(),
+            "pid": self.running.map(|running| running.pid),
+            "exit_status": self.status,
+            "started": self.running.and_then(|running| time(running.since)),
+            "finished": self.finished.and_then(time),
+            "age_seconds": self.age().map(seconds),
+            "duration_seconds": self.took.map(seconds),
+            "command": saved.as_ref().map(|saved| saved.words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>()),
+            "directory": saved.map(|saved| saved.directory.to_string_lossy().into_owned()),
+        })
+    }
+}
+
+/// A duration: with tenths where it is short.
+fn short(took: Duration) -> String {
+    if took < Duration::from_secs(60) { format!("{:.1}s", took.as_secs_f64()) } else { span(took) }
+}
+
+/// Tells of a wait for a task: a message at its beginning, or on a terminal a line that is kept up to date.
+#[derive(Debug)]
+pub(crate) struct Progress<'a> {
+    message: Option<&'a str>,
+    quiet: bool,
+    live: bool,
+    shown: bool,
+    turn: usize,
+}
+
+impl<'a> Progress<'a> {
+    pub(crate) fn new(message: Option<&'a str>, quiet: bool) -> Self {
+        let quiet = quiet || message == Some("");
+        Self { message, quiet, live: !quiet && sys::is_terminal(2), shown: false, turn: 0 }
+    }
+
+    fn text(&self, task: &Task, running: Running) -> String {
+        let message = self.message.map_or_else(|| format!("Waiting for task: {}", task.id), str::to_owned);
+        format!("{message} (PID: {})", running.pid)
+    }
+
+    fn draw(&mut self, task: &Task, running: Running) {
+        let spinner = SPINNER[self.turn % SPINNER.len()];
+        self.turn += 1;
+        let waited = span(running.since.elapsed().unwrap_or_default());
+        let mut text = format!("{spinner} {} {waited}", self.text(task, running));
+        let last = task.last_line();
+        if !last.is_empty() {
+            let _ = write!(text, ": {}", last.trim());
+        }
+        // One that wraps could not be drawn over.
+        let text: String = plain(&text).chars().take(sys::terminal_width(2).saturating_sub(1)).collect();
+        say(&format!("\r{text}\x1b[K"));
+        self.shown = true;
+    }
+}
+
+impl Teller for Progress<'_> {
+    fn interval(&self) -> Option<Duration> {
+        self.live.then_some(REDRAW)
+    }
+
+    fn begins(&mut self, task: &Task, running: Running) {
+        if self.live {
+            self.draw(task, running);
+        } else if !self.quiet {
+            say(&format!("{}\n", self.text(task, running)));
+        }
+    }
+
+    fn tick(&mut self, task: &Task, running: Running) {
+        if self.live {
+            self.draw(task, running);
+        }
+    }
+
+    fn ends(&mut self) {
+        if self.shown {
+            say("\r\x1b[K");
+            self.shown = false;
+        }
+    }
+
+    fn output(&mut self, stream: Stream, bytes: &[u8]) {
+        // A reader that has gone away is no fault of the task's, which goes on.
+        let _ = match stream {
+            Stream::Out => {
+                let mut out = io::stdout().lock();
+                out.write_all(bytes).and_then(|()| out.flush())
+            }
+            Stream::Err => io::stderr().lock().write_all(bytes),
+        };
+    }
+}

@@ -1,0 +1,280 @@
+//! Commands: becoming one, and starting one as a child that waits for its turn.
+
+#![expect(unsafe_code, reason = "calls into libc, each with its reason")]
+
+use std::ffi::{CString, OsString};
+use std::io::{self, Read};
+use std::mem;
+use std::os::unix::ffi::OsStringExt;
+use std::ptr;
+
+/// A command and what is changed in its environment.
+#[derive(Debug)]
+pub struct Command {
+    words: Vec<CString>,
+    variables: Vec<(CString, CString)>,
+    without: Vec<CString>,
+}
+
+impl Command {
+    /// [`io::ErrorKind::InvalidInput`] when a word holds a NUL byte, or when there is none.
+    pub fn new(words: &[OsString], variables: &[(&str, String)]) -> io::Result<Self> {
+        if words.is_empty() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let text = |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::from);
+        Ok(Self {
+            words: words.iter().map(|word| text(word.clone().into_vec())).collect::<io::Result<_>>()?,
+            variables: variables
+                .iter()
+                .map(|(key, value)| Ok((text((*key).into())?, text(value.clone().into_bytes())?)))
+                .collect::<io::Result<_>>()?,
+            without: Vec::new(),
+        })
+    }
+
+    /// The same without these variables of ours.
+    #[must_use]
+    pub fn without(self, names: &[&str]) -> Self {
+        let without = names.iter().filter_map(|name| CString::new(*name).ok()).collect();
+        Self { without, ..self }
+    }
+
+    /// Becomes the command. Returns only when that fails, with the reason.
+    ///
+    /// Unlike the standard library's, this leaves signal mask and dispositions as our parent gave them to us.
+    #[must_use]
+    pub fn exec(&self) -> io::Error {
+        let mut words: Vec<*const libc::c_char> = self.words.iter().map(|word| word.as_ptr()).collect();
+        words.push(ptr::null());
+        for name in &self.without {
+            // SAFETY: it ends in NUL; there is no other thread that could read the environment.
+            unsafe { libc::unsetenv(name.as_ptr()) };
+        }
+        for (key, value) in &self.variables {
+            // SAFETY: both end in NUL; there is no other thread that could read the environment.
+            unsafe { libc::setenv(key.as_ptr(), value.as_ptr(), 1) };
+        }
+        // SAFETY: a list of texts that end in NUL, itself ended by a null pointer.
+        unsafe { libc::execvp(words[0], words.as_ptr()) };
+        io::Error::last_os_error()
+    }
+
+    /// Makes a child that becomes the command once it is told to.
+    ///
+    /// If we are killed, the child is killed by its parent-death signal (Linux): the lock is free then, and a
+    /// second copy could start beside it. A command that runs as another user (setuid) does not get that.
+    pub fn fork(&self) -> io::Result<Child> {
+        self.fork_into(Group::Ours)
+    }
+
+    /// The same for a command that leads a session and a process group of its own: signals go to the whole group,
+    /// and SIGUSR1 ends it with SIGKILL.
+    pub fn fork_session(&self) -> io::Result<Child> {
+        self.fork_into(Group::Own)
+    }
+
+    fn fork_into(&self, group: Group) -> io::Result<Child> {
+        let (mut may_go, go) = io::pipe()?;
+        let (failure, failed) = io::pipe()?;
+        let signals = Signals::hold(group);
+        // SAFETY: there is one thread, so the child may go on as we would.
+        let pid = unsafe { libc::fork() };
+        if pid < 0 {
+            let error = io::Error::last_os_error();
+            signals.put_back();
+            return Err(error);
+        }
+        if pid > 0 {
+            return Ok(Child { pid, group, go: Some(go), failure, signals, reaped: false });
+        }
+        drop((go, failure));
+        signals.put_back();
+        if group == Group::Own {
+            // SAFETY: it only acts on us, who lead no group yet.
+            unsafe { libc::setsid() };
+        }
+        #[cfg(target_os = "linux")]
+        // SAFETY: it takes a number.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        }
+        // Asked for before this: if our parent was killed earlier, the pipe is at its end.
+        if may_go.read_exact(&mut [0]).is_ok() {
+            let number = self.exec().raw_os_error().unwrap_or(libc::EINVAL).to_ne_bytes();
+            let _ = io::Write::write_all(&mut &failed, &number);
+        }
+        // SAFETY: it does not return; nothing of the parent's is to be run twice.
+        unsafe { libc::_exit(127) }
+    }
+}
+
+/// In which process group a command runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Group {
+    Ours,
+    Own,
+}
+
+/// A child that waits to become a command. Dropping it before that ends it.
+#[derive(Debug)]
+#[must_use = "it is ended when it is dropped"]
+pub struct Child {
+    pid: libc::pid_t,
+    group: Group,
+    go: Option<io::PipeWriter>,
+    failure: io::PipeReader,
+    signals: Signals,
+    reaped: bool,
+}
+
+impl Child {
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid.cast_unsigned()
+    }
+
+    /// Lets it become the command and waits for it, passing INT, TERM, HUP and QUIT on. Returns its exit
+    /// status, 128 + n when signal n ended it.
+    pub fn run(&mut self) -> io::Result<i32> {
+        self.start()?;
+        Ok(self.wait())
+    }
+
+    /// Lets it become the command. The reason when it cannot.
+    pub fn start(&mut self) -> io::Result<()> {
+        if let Some(mut go) = self.go.take() {
+            io::Write::write_all(&mut go, &[1])?;
+        }
+        // The other end closes by itself when the command has started.
+        let mut number = [0; 4];
+        if self.failure.read_exact(&mut number).is_ok() {
+            return Err(io::Error::from_raw_os_error(i32::from_ne_bytes(number)));
+        }
+        Ok(())
+    }
+
+    /// Waits until it ends, as [`Child::run`] does.
+    pub fn wait(&mut self) -> i32 {
+        loop {
+            if let Some(status) = self.signals.next(self.pid, self.group) {
+                self.reaped = true;
+                return status;
+            }
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // At the end of the pipe it ends by itself.
+        self.go = None;
+        if !self.reaped {
+            reap(self.pid, 0);
+        }
+        self.signals.put_back();
+    }
+}
+
+/// Waits until `child` has ended, or with WNOHANG only looks. Its exit status, 128 + n when signal n ended it.
+fn reap(child: libc::pid_t, flags: libc::c_int) -> Option<i32> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` lives until the call returns.
+        match unsafe { libc::waitpid(child, &raw mut status, flags) } {
+            0 => return None,
+            -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            -1 => return Some(127),
+            _ if libc::WIFSIGNALED(status) => return Some(128 + libc::WTERMSIG(status)),
+            _ => return Some(libc::WEXITSTATUS(status)),
+        }
+    }
+}
+
+/// The signals that concern a command that we wait for, held back until we ask for them.
+#[derive(Debug)]
+struct Signals {
+    held: libc::sigset_t,
+    old_mask: libc::sigset_t,
+    old_child: libc::sigaction,
+}
+
+impl Signals {
+    fn hold(group: Group) -> Self {
+        // SAFETY: all bytes zero are valid for these types, and they live until each call returns.
+        unsafe {
+            let mut signals: Self = mem::zeroed();
+            libc::sigemptyset(&raw mut signals.held);
+            for signal in [libc::SIGCHLD, libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+                libc::sigaddset(&raw mut signals.held, signal);
+            }
+            if group == Group::Own {
+                libc::sigaddset(&raw mut signals.held, libc::SIGUSR1);
+            }
+            libc::sigprocmask(libc::SIG_BLOCK, &raw const signals.held, &raw mut signals.old_mask);
+            // A parent that ignores SIGCHLD hands that on, and then a child's status is lost.
+            let mut standard: libc::sigaction = mem::zeroed();
+            standard.sa_sigaction = libc::SIG_DFL;
+            libc::sigaction(libc::SIGCHLD, &raw const standard, &raw mut signals.old_child);
+            signals
+        }
+    }
+
+    fn put_back(&self) {
+        // SAFETY: both were filled by the calls in `hold`.
+        unsafe {
+            libc::sigaction(libc::SIGCHLD, &raw const self.old_child, ptr::null_mut());
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const self.old_mask, ptr::null_mut());
+        }
+    }
+
+    /// Waits for the next signal and passes it on. The child's status when it has ended.
+    fn next(&self, child: libc::pid_t, group: Group) -> Option<i32> {
+        let (signal, by_kernel) = self.wait();
+        if let Some(status) = reap(child, libc::WNOHANG) {
+            return Some(status);
+        }
+        if group == Group::Own {
+            if signal > 0 && signal != libc::SIGCHLD {
+                let signal = if signal == libc::SIGUSR1 { libc::SIGKILL } else { signal };
+                // SAFETY: the child leads the group and is not yet reaped, so the number is still its own.
+                unsafe { libc::kill(-child, signal) };
+            }
+            return None;
+        }
+        // A hang-up goes to the leader of the session alone; two of them do no harm.
+        let given = by_kernel && signal != libc::SIGHUP && same_group(child);
+        if signal > 0 && signal != libc::SIGCHLD && !given {
+            // SAFETY: the child is ours and not yet reaped, so the number is still its own.
+            unsafe { libc::kill(child, signal) };
+        }
+        None
+    }
+
+    /// The next signal, and whether it is the kernel that sent it.
+    #[cfg(target_os = "linux")]
+    fn wait(&self) -> (libc::c_int, bool) {
+        // SAFETY: all bytes zero are a valid `siginfo_t`; it and the set live until the call returns.
+        unsafe {
+            let mut info: libc::siginfo_t = mem::zeroed();
+            (libc::sigwaitinfo(&raw const self.held, &raw mut info), info.si_code > 0)
+        }
+    }
+
+    /// Elsewhere the sender is not told: on a terminal, it is taken to be that.
+    #[cfg(not(target_os = "linux"))]
+    fn wait(&self) -> (libc::c_int, bool) {
+        let mut signal = 0;
+        // SAFETY: both live until the call returns.
+        unsafe { libc::sigwait(&raw const self.held, &raw mut signal) };
+        (signal, signal != libc::SIGTERM && is_terminal(2))
+    }
+}
+
+/// Whether the child is in our process group, so that it got what a terminal sent: to pass that on as well would be a
+/// second Ctrl-C, which many programs take as "now, without cleaning up".
+fn same_group(child: libc::pid_t) -> bool {
+    // SAFETY: both only ask.
+    unsafe { libc::getpgid(child) == libc::getpgrp() }
+}

@@ -1,0 +1,155 @@
+//! Leaving the caller behind: a process that is nobody's child and holds nothing of the caller's; and signals to a
+//! process that cannot have become another one meanwhile.
+
+#![expect(unsafe_code, reason = "calls into libc, each with its reason")]
+
+use std::fs::File;
+use std::io;
+use std::mem;
+use std::os::fd::AsRawFd;
+use std::ptr;
+
+/// Closes every descriptor above stderr: what a caller has open, its locks among it, is none of ours.
+pub fn close_inherited() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: nothing of ours is open yet, so nobody uses what is closed.
+    if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } == 0 {
+        return;
+    }
+    // Before Linux 5.9, and elsewhere.
+    // SAFETY: it only asks.
+    let limit = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) };
+    for fd in 3..i32::try_from(limit).unwrap_or(1024).min(65_536) {
+        // SAFETY: as above.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// Does `work` in a process that is nobody's child, in a session of its own, with standard input and output on
+/// `/dev/null`, the directory `/`, and signals as a process has them that nobody prepared. It ends when `work`
+/// returns. Here it returns when that process is there.
+pub fn detached(work: impl FnOnce()) -> io::Result<()> {
+    // SAFETY: there is one thread, so the child may go on as we would.
+    let first = unsafe { libc::fork() };
+    if first < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if first > 0 {
+        let mut status = 0;
+        loop {
+            // SAFETY: `status` lives until the call returns.
+            let done = unsafe { libc::waitpid(first, &raw mut status, 0) };
+            if done == first && status != 0 {
+                return Err(io::Error::from_raw_os_error(libc::WEXITSTATUS(status)));
+            }
+            // Where SIGCHLD is ignored there is no status: the caller sees by other means if nothing comes.
+            if done == first || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+                return Ok(());
+            }
+        }
+    }
+    // SAFETY: we are the child and lead no group, and fork as above. A status has 8 bits, which is enough for errno.
+    unsafe {
+        libc::setsid();
+        match libc::fork() {
+            0 => {}
+            -1 => libc::_exit(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN)),
+            _ => libc::_exit(0),
+        }
+    }
+    standard_signals();
+    quiet_stdio();
+    let _ = std::env::set_current_dir("/");
+    work();
+    // SAFETY: it does not return; nothing of the caller's is to be run twice.
+    unsafe { libc::_exit(0) }
+}
+
+/// All signals do what they do by themselves, and none is blocked.
+fn standard_signals() {
+    // SAFETY: all bytes zero are valid for these types (SIG_DFL is zero), and they live until each call returns.
+    unsafe {
+        let standard: libc::sigaction = mem::zeroed();
+        // Numbers that cannot be set or do not exist are refused, which is fine.
+        for signal in 1..=64 {
+            libc::sigaction(signal, &raw const standard, ptr::null_mut());
+        }
+        let mut none: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
+
+/// Puts `/dev/null` in the place of standard input and output.
+pub fn quiet_stdio() {
+    // SAFETY: a constant path that ends in NUL; the numbers are those that every process has.
+    unsafe {
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        if null >= 0 {
+            for fd in 0..=2 {
+                libc::dup2(null, fd);
+            }
+            if null > 2 {
+                libc::close(null);
+            }
+        }
+    }
+}
+
+/// Puts files in the place of standard output and standard error.
+pub fn redirect_output(out: &File, err: &File) -> io::Result<()> {
+    for (file, fd) in [(out, libc::STDOUT_FILENO), (err, libc::STDERR_FILENO)] {
+        // SAFETY: both are open.
+        if unsafe { libc::dup2(file.as_raw_fd(), fd) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// A process that is looked at and signalled as that one process: its number may be given to another, but this never
+/// leads there (pidfd_open(2); before Linux 5.3 and elsewhere, the number has to do).
+#[derive(Debug)]
+pub struct Process {
+    pid: libc::pid_t,
+    #[cfg(target_os = "linux")]
+    descriptor: Option<std::os::fd::OwnedFd>,
+}
+
+impl Process {
+    /// The process that has this number now. `None`: there is none.
+    #[must_use]
+    pub fn open(pid: u32) -> Option<Self> {
+        let pid = libc::pid_t::try_from(pid).ok().filter(|pid| *pid > 0)?;
+        #[cfg(target_os = "linux")]
+        {
+            // SAFETY: it takes numbers, and makes a descriptor or answers -1.
+            let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+            if let Ok(fd) = i32::try_from(fd)
+                && fd >= 0
+            {
+                use std::os::fd::FromRawFd;
+                // SAFETY: the descriptor is new, open, and nobody else's.
+                return Some(Self { pid, descriptor: Some(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) }) });
+            }
+            if io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH) {
+                return None;
+            }
+            Some(Self { pid, descriptor: None })
+        }
+        #[cfg(not(target_os = "linux"))]
+        Some(Self { pid })
+    }
+
+    /// Sends a signal. Nothing happens if it has ended.
+    pub fn send(&self, signal: i32) {
+        #[cfg(target_os = "linux")]
+        if let Some(fd) = &self.descriptor {
+            // SAFETY: the descriptor is open; no further information goes with the signal.
+            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal, ptr::null::<u8>(), 0) };
+            return;
+        }
+        // SAFETY: the number is positive, so it is no group.
+        unsafe { libc::kill(self.pid, signal) };
+    }
+}

@@ -1,0 +1,65 @@
+//! Watching a directory for changes, without polling (inotify(7)).
+
+#![expect(unsafe_code, reason = "calls into libc, each with its reason")]
+
+use std::fs::File;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+/// How often to look where the system does not tell: elsewhere than on Linux, or when its limit of watches is reached.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Tells when something in a directory was written to, made, renamed, removed or closed.
+#[derive(Debug)]
+pub struct Watch {
+    events: Option<File>,
+}
+
+impl Watch {
+    /// Begins to watch. What changes from now on ends the next [`Watch::wait`], also if that is called later.
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
+        Self { events: watch(directory) }
+    }
+
+    /// Waits until something changes, but at most so long, and not if a signal comes.
+    pub fn wait(&mut self, limit: Option<Duration>) {
+        #[cfg(target_os = "linux")]
+        if let Some(events) = &mut self.events {
+            use std::os::fd::AsRawFd;
+            let mut poll = libc::pollfd { fd: events.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            let limit = limit.map_or(-1, |limit| i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
+            // SAFETY: one element, which lives until the call returns.
+            if unsafe { libc::poll(&raw mut poll, 1, limit) } > 0 {
+                // What it was does not matter: the caller looks.
+                let _ = std::io::Read::read(events, &mut [0; 4096]);
+            }
+            return;
+        }
+        thread::sleep(limit.map_or(LOOK_AGAIN, |limit| limit.min(LOOK_AGAIN)));
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn watch(directory: &Path) -> Option<File> {
+    use std::os::fd::FromRawFd;
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(directory.as_os_str().as_bytes()).ok()?;
+    // SAFETY: it takes a number, and makes a descriptor or answers -1.
+    let fd = unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) };
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: the descriptor is new, open, and nobody else's.
+    let events = unsafe { File::from_raw_fd(fd) };
+    let changes = libc::IN_MODIFY | libc::IN_CLOSE_WRITE | libc::IN_MOVED_TO | libc::IN_CREATE | libc::IN_DELETE;
+    // SAFETY: the path ends in NUL and lives until the call returns.
+    let watched = unsafe { libc::inotify_add_watch(fd, path.as_ptr(), changes) };
+    (watched >= 0).then_some(events)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn watch(_: &Path) -> Option<File> {
+    None
+}

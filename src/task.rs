@@ -1,0 +1,259 @@
+//! Tasks: one run of a command by id; everyone else waits for it, or reads its outcome.
+//!
+//! A task is a directory. Its state is never stored: it follows from what is there.
+//!
+//! | file | is |
+//! |---|---|
+//! | `lock` | locked (flock(2)) by the supervisor while the command runs, and for an instant by those who start, expire or reset; in it the holder record, and how the run ended |
+//! | `pid` | the command's process, which leads its group and session; locked by the supervisor, and gone when the run has ended |
+//! | `exit` | the outcome: a decimal number; when it was written is the clock of a TTL |
+//! | `log.out`, `log.err`, `log` | what the command printed; `log` leads to the first. `.1`: of the run before, `.prev`: before the last reset |
+//! | `cmd.sh`, `cmd`, `cwd` | the saved command with its directory; to be read by people; the directory by itself |
+//! | `history` | a line an event |
+//!
+//! `pid` locked: **running**. Else `exit` with 0: **succeeded**; from 128 to 165, the statuses of a death by signal:
+//! **interrupted**; another: **failed**. Else `pid` there: **interrupted**, with the supervisor. Else **new**.
+//! Looking takes no lock that a starter could need: it asks for `pid`, which only a supervisor locks, before it gives
+//! the file its name. (Were it `lock`, a starter beside would take the one who looks for one who runs.)
+//!
+//! The supervisor is this helper, forked twice, with nothing of the caller's open. Only it writes an outcome, and only
+//! who holds the lock ([`Guard`]) can make one, or change anything else here.
+//!
+//! # Who may be killed where, and what the next one finds
+//!
+//! | killed | left behind | the next one |
+//! |---|---|---|
+//! | the starter, before the supervisor is there | perhaps a directory, the saved command, no `pid` | starts it |
+//! | the starter, later | the supervisor, which is nobody's child | finds it running |
+//! | the supervisor, before the command runs | its child finds its pipe at the end, and ends | starts it |
+//! | the supervisor, while it runs | the command is killed by its parent-death signal; its children are left, and `pid`, not locked | ends them: those of the recorded session that were given this run's token, so that a reused number harms nobody; then runs it again |
+//! | the supervisor, after the end was noted in `lock` | `pid`, not locked | completes `exit` from that note |
+//! | the supervisor, after `exit` | `pid`, not locked | removes it |
+//! | the command, or its group | nothing: the supervisor writes 128 + n | runs it again |
+//! | who waits | nothing | – |
+//! | who resets, between two removals | a part of the files, and the lock is free | sees what follows from the rest; `lock` goes last |
+//!
+//! A lock file that was removed (reset, purge) may still be granted to who waited for it: after every grant it is
+//! compared with the path. Who waited so through the whole run reads from the removed file how that ended.
+
+mod files;
+mod guard;
+mod reset;
+mod run;
+mod saved;
+mod wait;
+
+pub use reset::reset_all;
+pub use saved::Saved;
+pub use wait::{Ask, Ended, Started, Stream, Teller};
+
+use crate::name::TaskId;
+use crate::store::TaskRoot;
+use crate::{lock, sys};
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// The most that a failure is kept for where a TTL is given.
+pub const FAILURE_TTL: Duration = Duration::from_secs(30);
+
+/// What became of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Never started, or forgotten.
+    New,
+    /// It runs.
+    Running,
+    /// It ended with 0.
+    Succeeded,
+    /// It ended with another status.
+    Failed,
+    /// It was ended by a signal, or its supervisor was: the next start or wait runs it again.
+    Interrupted,
+}
+
+impl State {
+    /// The state that follows from an exit status.
+    #[must_use]
+    pub fn of(status: u8) -> Self {
+        match status {
+            0 => Self::Succeeded,
+            // What a death by signal looks like, also where a shell passes it on.
+            128..=165 => Self::Interrupted,
+            _ => Self::Failed,
+        }
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// Whether it has an outcome that stands.
+    #[must_use]
+    pub fn has_finished(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// The exit status, 128 + n for signal n.
+    pub status: u8,
+    /// When.
+    pub at: SystemTime,
+    /// Each is a new file: which tells two runs apart.
+    file: u64,
+}
+
+impl Outcome {
+    /// The state that follows from it.
+    #[must_use]
+    pub fn state(&self) -> State {
+        State::of(self.status)
+    }
+
+    /// How old it is. Nothing, when the clock says that it is yet to come.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.at.elapsed().unwrap_or_default()
+    }
+}
+
+/// A run that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Running {
+    /// The command's process.
+    pub pid: u32,
+    /// Since when.
+    pub since: SystemTime,
+}
+
+/// What can be seen of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// The run that goes on. With an outcome beside it: that of an earlier run, which is being validated.
+    pub running: Option<Running>,
+    /// The outcome of the last run.
+    pub outcome: Option<Outcome>,
+    /// Whether a supervisor left its `pid` behind.
+    left: bool,
+}
+
+impl Look {
+    /// The state that follows from it.
+    #[must_use]
+    pub fn state(&self) -> State {
+        match self {
+            Self { running: Some(_), .. } => State::Running,
+            Self { outcome: Some(outcome), .. } => outcome.state(),
+            Self { left: true, .. } => State::Interrupted,
+            _ => State::New,
+        }
+    }
+
+    /// The outcome that stands, also while it is being validated.
+    #[must_use]
+    pub fn finished(&self) -> Option<Outcome> {
+        self.outcome.filter(|outcome| outcome.state().has_finished())
+    }
+}
+
+/// A task.
+#[derive(Debug)]
+pub struct Task<'a> {
+    /// Its id.
+    pub id: TaskId,
+    root: &'a TaskRoot,
+    directory: PathBuf,
+}
+
+impl<'a> Task<'a> {
+    /// The task of this id. Nothing is made or looked at.
+    #[must_use]
+    pub fn new(root: &'a TaskRoot, id: TaskId) -> Self {
+        Self { directory: root.path().join(id.as_str()), id, root }
+    }
+
+    /// All that have a directory, in the order of their ids.
+    #[must_use]
+    pub fn all(root: &'a TaskRoot) -> Vec<Self> {
+        root.ids().into_iter().map(|id| Self::new(root, id)).collect()
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// What can be seen of it. Takes no lock that another could want, and changes nothing.
+    #[must_use]
+    pub fn look(&self) -> Look {
+        // In this order: were the outcome read first, a run that ends in between would have neither.
+        let (running, left) = self.pid();
+        Look { running, left, outcome: self.outcome() }
+    }
+
+    /// Who runs it, and whether somebody did who was killed.
+    fn pid(&self) -> (Option<Running>, bool) {
+        let Some(mut file) = files::open(&self.file(files::PID)) else { return (None, false) };
+        match sys::try_lock(&file, lock::Mode::Shared) {
+            Ok(false) => {
+                let mut text = String::new();
+                let _ = file.read_to_string(&mut text);
+                let since = file.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+                (Some(Running { pid: text.trim().parse().unwrap_or(0), since }), false)
+            }
+            // Removed while we looked: by a supervisor that came to its end.
+            _ => (None, file.metadata().is_ok_and(|data| data.nlink() > 0)),
+        }
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        let mut file = files::open(&self.file(files::EXIT))?;
+        let mut text = String::new();
+        file.by_ref().take(64).read_to_string(&mut text).ok()?;
+        let data = file.metadata().ok()?;
+        // By hand it may be written in any form that people give a number.
+        Some(Outcome { status: text.trim().parse().ok()?, at: data.modified().ok()?, file: data.ino() })
+    }
+
+    /// What the command printed, of this run or the last. `None`: there is no such file.
+    #[must_use]
+    pub fn log(&self, stream: Stream) -> Option<File> {
+        files::open(&self.file(stream.file()))
+    }
+
+    /// The saved command, if there is one.
+    #[must_use]
+    pub fn saved(&self) -> Option<Saved> {
+        saved::read(self)
+    }
+
+    /// How long the last run took. `None` where that is not known.
+    #[must_use]
+    pub fn duration(&self) -> Option<Duration> {
+        guard::end_in(&files::open(&self.file(files::LOCK))?).map(|end| end.took)
+    }
+
+    /// Whether there is anything of it but old logs.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        [files::EXIT, files::PID, files::COMMAND].iter().any(|name| fs::symlink_metadata(self.file(name)).is_ok())
+    }
+}

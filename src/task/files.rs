@@ -1,0 +1,162 @@
+//! The files of a task, and how they are read and written. Those that write are for who holds the lock.
+
+use super::{Stream, Task};
+use crate::atomic;
+use crate::error::Error;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::Path;
+
+pub(super) const LOCK: &str = "lock";
+pub(super) const EXIT: &str = "exit";
+pub(super) const PID: &str = "pid";
+pub(super) const COMMAND: &str = "cmd.sh";
+pub(super) const COMMAND_TEXT: &str = "cmd";
+pub(super) const DIRECTORY: &str = "cwd";
+const HISTORY: &str = "history";
+const LOG: &str = "log";
+
+/// A history that is longer than this is cut to half of it: in bytes, some thousand events.
+const MAX_HISTORY: u64 = 256 * 1024;
+
+/// All that a task's directory may hold, but for `.tmp` files; the lock last.
+const ALL: [&str; 14] = [
+    EXIT,
+    PID,
+    COMMAND,
+    COMMAND_TEXT,
+    DIRECTORY,
+    LOG,
+    "log.out",
+    "log.err",
+    "log.out.1",
+    "log.err.1",
+    "log.out.prev",
+    "log.err.prev",
+    HISTORY,
+    LOCK,
+];
+
+impl Stream {
+    /// Both.
+    pub(super) const BOTH: [Self; 2] = [Self::Out, Self::Err];
+
+    pub(super) fn file(self) -> &'static str {
+        match self {
+            Self::Out => "log.out",
+            Self::Err => "log.err",
+        }
+    }
+}
+
+/// Opens a file to read it; never a link, and never one that would block.
+pub(super) fn open(path: &Path) -> Option<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).ok()
+}
+
+impl Task<'_> {
+    pub(super) fn failed(&self, name: &str) -> impl FnOnce(io::Error) -> Error {
+        let path = self.file(name);
+        |source| Error::Task { path, source }
+    }
+
+    /// Makes the directory, and those above it. Fine when it is there.
+    pub(super) fn make_directory(&self) -> Result<(), Error> {
+        // A directory of another mode would depend on the umask.
+        let make = |path: &Path| {
+            fs::DirBuilder::new().mode(0o711).create(path)?;
+            fs::set_permissions(path, Permissions::from_mode(0o711))
+        };
+        match make(&self.directory) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.directory.is_dir() => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.root.make()?,
+            Err(source) => return Err(Error::Task { path: self.directory.clone(), source }),
+        }
+        match make(&self.directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(Error::Task { path: self.directory.clone(), source: error })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        atomic::replace_alone(&self.file(name), bytes, 0o600).map(drop).map_err(self.failed(name))
+    }
+
+    /// Removes a file. Fine when it is not there.
+    pub(super) fn remove(&self, name: &str) -> Result<(), Error> {
+        match fs::remove_file(self.file(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(name)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the logs another ending.
+    pub(super) fn set_logs_aside(&self, ending: &str) -> Result<(), Error> {
+        for name in Stream::BOTH.map(Stream::file) {
+            let aside = self.file(&format!("{name}.{ending}"));
+            atomic::set_aside(&self.file(name), &aside).map_err(self.failed(name))?;
+        }
+        Ok(())
+    }
+
+    /// Fresh logs, for stdout and stderr; those of the last run are kept as `.1`.
+    pub(super) fn new_logs(&self) -> Result<[File; 2], Error> {
+        self.set_logs_aside("1")?;
+        let make = |stream: Stream| {
+            let mut options = OpenOptions::new();
+            options.append(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            options.open(self.file(stream.file())).map_err(self.failed(stream.file()))
+        };
+        let logs = [make(Stream::Out)?, make(Stream::Err)?];
+        match symlink(Stream::Out.file(), self.file(LOG)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(self.failed(LOG)(error)),
+            _ => Ok(logs),
+        }
+    }
+
+    /// Adds an event to the history. It is for people: that it cannot be written stops nobody.
+    pub(super) fn note(&self, event: &str) {
+        let _ = self.add_to_history(event);
+    }
+
+    fn add_to_history(&self, event: &str) -> io::Result<()> {
+        let path = self.file(HISTORY);
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        let mut file = options.open(&path)?;
+        let line = format!("{:.3} {event}\n", jiff::Timestamp::now());
+        let len =
+            crate::sys::without_size_signal(|| file.write_all(line.as_bytes())).and_then(|()| file.metadata())?.len();
+        if len > MAX_HISTORY {
+            let mut kept = Vec::new();
+            file.seek(SeekFrom::Start(len - MAX_HISTORY / 2))?;
+            file.read_to_end(&mut kept)?;
+            let begin = kept.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            atomic::replace_alone(&path, &kept[begin..], 0o600)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn has_history(&self) -> bool {
+        fs::symlink_metadata(self.file(HISTORY)).is_ok()
+    }
+
+    /// Removes all of it, the lock last, and the directory if nothing else is in it. Whether it is gone.
+    pub(super) fn remove_all(&self) -> Result<bool, Error> {
+        for name in ALL {
+            self.remove(name)?;
+            // From a writer that was killed.
+            if ![LOCK, LOG].contains(&name) {
+                self.remove(&format!("{name}.tmp"))?;
+            }
+        }
+        match fs::remove_dir(&self.directory) {
+            Ok(()) => Ok(true),
+            Err(error) => Ok(error.kind() == io::ErrorKind::NotFound),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The lock of a task: taking it, and what only its holder may do.
+
+use super::{Task, files};
+use crate::error::Error;
+use crate::lock::{self, Mode, Target};
+use crate::record::{self, Content, Record};
+use crate::{process, store, sys};
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often the lock file may be replaced while it is opened: it takes somebody who resets in a loop.
+const MAX_OPENS: u32 = 1000;
+
+/// How long processes that a killed supervisor left may take to be gone after SIGKILL.
+const KILLED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The right to start a task, to give it an outcome, and to forget it. Dropping it lets go.
+#[derive(Debug)]
+#[must_use = "the task's lock is released when it is dropped"]
+pub(super) struct Guard<'a> {
+    pub(super) task: &'a Task<'a>,
+    pub(super) lock: File,
+    /// How the last run ended, where no `exit` says so: its lock file was removed while we waited for it, or there was
+    /// no room.
+    pub(super) missed: Option<End>,
+}
+
+/// How a run ended, as it is noted in the lock file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) status: u8,
+    pub(super) took: Duration,
+}
+
+/// What a wait for the lock does before it blocks, and after that in each interval that it asks for.
+pub(super) type Meanwhile<'m> = &'m mut dyn FnMut() -> ControlFlow<(), Option<Duration>>;
+
+impl<'a> Guard<'a> {
+    /// Takes the lock, and brings to its end what a killed supervisor left. `None`: the deadline passed, or
+    /// `meanwhile` would not wait any longer.
+    pub(super) fn take(
+        task: &'a Task<'a>,
+        deadline: Option<Instant>,
+        meanwhile: Meanwhile,
+    ) -> Result<Option<Self>, Error> {
+        let path = task.file(files::LOCK);
+        let target = Target { label: task.id.to_string(), path, ours: true };
+        let mut missed = None;
+        for _ in 0..MAX_OPENS {
+            let lock = match lock::open(&target, None) {
+                // Not made yet, or a reset took it away again.
+                Err(Error::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    task.make_directory()?;
+                    continue;
+                }
+                opened => opened?,
+            };
+            let cannot = |source| lock::cannot_lock(&target.path, source);
+            let at_once = sys::try_lock(&lock, Mode::Exclusive).map_err(cannot)?;
+            if !at_once && !block(&lock, deadline, meanwhile).map_err(cannot)? {
+                return Ok(None);
+            }
+            // Acquired is not yet valid: a reset may have removed the file since we opened it.
+            if lock::leads_to(&target.path, &lock) {
+                let mut guard = Self { task, lock, missed };
+                guard.settle()?;
+                return Ok(Some(guard));
+            }
+            if !at_once {
+                missed = end_in(&lock).or(missed);
+            }
+        }
+        Err(Error::KeepsChanging { path: target.path })
+    }
+
+    /// Takes the lock if nobody has it.
+    pub(super) fn try_take(task: &'a Task<'a>) -> Result<Option<Self>, Error> {
+        Self::take(task, None, &mut || ControlFlow::Break(()))
+    }
+
+    /// A supervisor that was killed left its `pid`, and perhaps processes.
+    fn settle(&mut self) -> Result<(), Error> {
+        let task = self.task;
+        let look = task.look();
+        if !look.left {
+            return Ok(());
+        }
+        match (end_in(&self.lock), record::read(&self.lock)) {
+            // It came as far as this: what is left is to say so.
+            (Some(end), _) => {
+                if task.write(files::EXIT, format!("{}\n", end.status).as_bytes()).is_err() {
+                    // There is still no room for it: the next one will see.
+                    self.missed = Some(end);
+                    return Ok(());
+                }
+            }
+            (None, content) => {
+                if let Content::Record(record) = content {
+                    end_rest(task, &record)?;
+                }
+                // One that was being validated stands as it is.
+                if look.outcome.is_none() {
+                    task.write(files::EXIT, b"137\n")?;
+                    task.note("SIGNAL rc=137 (its supervisor was killed)");
+                }
+            }
+        }
+        task.remove(files::PID)
+    }
+
+    /// Forgets the outcome and sets the logs aside; the saved command stays.
+    pub(super) fn expire(&self) -> Result<(), Error> {
+        self.task.remove(files::EXIT)?;
+        self.task.set_logs_aside("prev")?;
+        self.task.note("TTL_EXPIRED");
+        Ok(())
+    }
+
+    /// Forgets everything, but for the logs, which are set aside, and the history. What was forgotten before goes
+    /// altogether.
+    pub(super) fn reset(self) -> Result<(), Error> {
+        let task = self.task;
+        if !task.is_known() && task.log(super::Stream::Out).is_none() {
+            return self.purge().map(drop);
+        }
+        for name in [files::EXIT, files::PID, files::COMMAND, files::COMMAND_TEXT, files::DIRECTORY] {
+            task.remove(name)?;
+        }
+        task.set_logs_aside("prev")?;
+        task.remove("log")?;
+        task.note("RESET");
+        // Last: from here on another may begin anew.
+        task.remove(files::LOCK)
+    }
+
+    /// Removes all of it. Whether the directory is gone, too: not if there is anything else in it.
+    pub(super) fn purge(self) -> Result<bool, Error> {
+        self.task.remove_all()
+    }
+
+    /// Lets go, and leaves nothing behind where nothing was before.
+    pub(super) fn leave(self) -> Result<(), Error> {
+        let task = self.task;
+        if task.is_known() || task.has_history() { Ok(()) } else { self.purge().map(drop) }
+    }
+}
+
+/// Blocks in flock(2) under a timer that repeats. `false`: not granted.
+fn block(lock: &File, deadline: Option<Instant>, meanwhile: Meanwhile) -> io::Result<bool> {
+    let alarm = sys::Alarm::new();
+    loop {
+        let ControlFlow::Continue(interval) = meanwhile() else { return Ok(false) };
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
+            return Ok(false);
+        }
+        alarm.after([left, interval].into_iter().flatten().min());
+        match sys::wait_lock(lock, Mode::Exclusive) {
+            Ok(()) => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What tells the processes of one run from all others: it is in their environment.
+pub(super) fn mark(task: &Task, token: u64) -> String {
+    format!("{}/{token}", task.id)
+}
+
+/// Ends what is left of the run that `record` is of: the processes of its session that were started with its mark. A
+/// number alone proves nothing: it may have been given to another since.
+pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), Error> {
+    if record.boot != process::boot_id() || record.ns != process::pid_namespace() {
+        return Ok(());
+    }
+    let mark = format!("{}={}", store::TASK, mark(task, record.token));
+    let is_ours = |pid: u32| {
+        process::session(pid) == Some(record.pid)
+            && !process::is_zombie(pid)
+            && (pid == record.pid && process::is_alive(pid, record.start) || process::was_given(pid, &mark))
+    };
+    let started = Instant::now();
+    // Again and again, as they may start others meanwhile.
+    loop {
+        let mut found = None;
+        for pid in process::all() {
+            if process::session(pid) == Some(record.pid)
+                && let Some(process) = sys::Process::open(pid)
+                && is_ours(pid)
+            {
+                process.send(libc::SIGKILL);
+                found = Some(pid);
+            }
+        }
+        match found {
+            None => return Ok(()),
+            Some(_) if started.elapsed() > KILLED_WITHIN => {
+                return Err(Error::TaskNotEnded { id: task.id.to_string(), pid: found });
+            }
+            Some(_) => thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// Notes how the run ended, behind the record. There is room in the block of the file also when the disk is full.
+pub(super) fn note_end(lock: &File, end: End) -> io::Result<()> {
+    let mut lock = lock;
+    lock.seek(SeekFrom::End(0))?;
+    let text = format!("outcome={}\nseconds={:.3}\n", end.status, end.took.as_secs_f64());
+    sys::without_size_signal(|| lock.write_all(text.as_bytes()))
+}
+
+/// What [`note_end`] wrote into this lock file.
+pub(super) fn end_in(lock: &File) -> Option<End> {
+    let mut bytes = [0; 128];
+    let begin = lock.metadata().ok()?.len().saturating_sub(bytes.len() as u64);
+    let read = lock.read_at(&mut bytes, begin).ok()?;
+    let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
+    let end = text.rsplit_once("\noutcome=")?.1;
+    let (status, took) = end.strip_suffix('\n')?.split_once("\nseconds=")?;
+    let took = Duration::try_from_secs_f64(took.parse().ok()?).ok()?;
+    Some(End { status: status.parse().ok()?, took })
+}

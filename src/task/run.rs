@@ -1,0 +1,180 @@
+//! Running a task: the supervisor, which has the lock, is the parent of the command, and writes its outcome.
+
+use super::guard::{self, End, Guard};
+use super::{Saved, Task, files, saved};
+use crate::atomic;
+use crate::error::Error;
+use crate::lock::Mode;
+use crate::record::{self, Content, Record};
+use crate::{store, sys};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// Why it is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To have an outcome.
+    Run,
+    /// To see whether the outcome, which stands meanwhile, still holds.
+    Validate,
+}
+
+/// A run that we started. Its supervisor tells us how it ends; that we do not ask does not disturb it.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) pid: u32,
+    supervisor: UnixStream,
+}
+
+impl Run {
+    /// Waits for the end, not longer than until the deadline. `Err`: it passed. `Ok(None)`: the supervisor was killed.
+    pub(super) fn status(&mut self, deadline: Option<Instant>) -> Result<Option<u8>, ()> {
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Err(());
+            }
+            let _ = self.supervisor.set_read_timeout(left);
+            let mut status = [0];
+            match self.supervisor.read(&mut status) {
+                Ok(1) => return Ok(Some(status[0])),
+                Err(error) if [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted].contains(&error.kind()) => {}
+                _ => return Ok(None),
+            }
+        }
+    }
+}
+
+/// What the supervisor says of the start: one byte, and a number.
+const STARTED: u8 = 0;
+const NO_COMMAND: u8 = 1;
+const NO_DIRECTORY: u8 = 2;
+const NO_STATE: u8 = 3;
+
+impl Guard<'_> {
+    /// Runs the command. The lock goes to the supervisor, and is let go when that ends.
+    pub(super) fn run(self, saved: &Saved, save: bool, purpose: Purpose) -> Result<Run, Error> {
+        let task = self.task;
+        if purpose == Purpose::Run {
+            task.remove(files::EXIT)?;
+        }
+        let logs = task.new_logs()?;
+        if save {
+            saved::write(task, saved)?;
+        }
+        let token = record::next_token(record::read(&self.lock).token());
+        let variables = [(store::TASK, guard::mark(task, token))];
+        let failed = |source| Error::Supervisor { id: task.id.to_string(), source: Some(source) };
+        let command = sys::Command::new(&saved.words, &variables).map_err(failed)?.without(&[store::FDS, store::TOKEN]);
+        let (mut here, there) = UnixStream::pair().map_err(failed)?;
+        let supervisor = Supervisor { task, lock: &self.lock, token, saved, purpose, command, starter: &there };
+        sys::detached(|| supervisor.run(logs)).map_err(failed)?;
+        drop(there);
+        drop(self.lock);
+
+        let mut said = [0; 5];
+        let killed = |_| Error::Supervisor { id: task.id.to_string(), source: None };
+        here.read_exact(&mut said).map_err(killed)?;
+        let number = i32::from_ne_bytes([said[1], said[2], said[3], said[4]]);
+        let reason = io::Error::from_raw_os_error(number);
+        match said[0] {
+            STARTED => Ok(Run { pid: number.cast_unsigned(), supervisor: here }),
+            NO_COMMAND => Err(Error::cannot_run(&saved.words[0].to_string_lossy(), reason)),
+            NO_DIRECTORY => Err(Error::Task { path: saved.directory.clone(), source: reason }),
+            _ => Err(Error::Task { path: task.directory().to_owned(), source: reason }),
+        }
+    }
+}
+
+/// All that it needs. It owns nothing of the caller's.
+struct Supervisor<'s> {
+    task: &'s Task<'s>,
+    lock: &'s File,
+    token: u64,
+    saved: &'s Saved,
+    purpose: Purpose,
+    command: sys::Command,
+    starter: &'s UnixStream,
+}
+
+impl Supervisor<'_> {
+    fn run(&self, logs: [File; 2]) {
+        let started = Instant::now();
+        let [out, err] = logs;
+        if let Err(error) = std::env::set_current_dir(&self.saved.directory) {
+            let what = format!("could not enter {}", self.saved.directory.display());
+            self.cannot_start(&err, &what, &error, NO_DIRECTORY, 126);
+            return;
+        }
+        let child = sys::redirect_output(&out, &err).and_then(|()| self.command.fork_session());
+        sys::quiet_stdio();
+        let _ = std::env::set_current_dir("/");
+        let mut child = match child {
+            Ok(child) => child,
+            Err(error) => return self.tell(NO_STATE, error.raw_os_error().unwrap_or(0)),
+        };
+        // Before it runs: what cannot be found again must not be started.
+        let pid = match self.say_who(child.pid()) {
+            Ok(pid) => pid,
+            Err(error) => return self.tell(NO_STATE, error.raw_os_error().unwrap_or(0)),
+        };
+        if let Err(error) = child.start() {
+            let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+            let sentence = Error::cannot_run(
+                &self.saved.words[0].to_string_lossy(),
+                io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(0)),
+            );
+            let _ = writeln!(&err, "aba-lock: {sentence}");
+            self.finish(status, started.elapsed());
+            return self.tell(NO_COMMAND, error.raw_os_error().unwrap_or(0));
+        }
+        drop((out, err));
+        if self.purpose == Purpose::Run {
+            self.task.note(&format!("STARTED pid={}", child.pid()));
+        }
+        self.tell(STARTED, child.pid().cast_signed());
+        let status = u8::try_from(child.wait()).unwrap_or(u8::MAX);
+        self.finish(status, started.elapsed());
+        drop(pid);
+        let _ = (&mut &*self.starter).write_all(&[status]);
+    }
+
+    /// Writes down which process is the task's, before that becomes the command.
+    fn say_who(&self, pid: u32) -> io::Result<File> {
+        let record = Record::new(pid, self.saved.line(), Mode::Exclusive, None, self.token);
+        record::write(self.lock, &self.task.file(files::LOCK), &Content::Empty, &record)?;
+        atomic::replace_locked(&self.task.file(files::PID), format!("{pid}\n").as_bytes(), 0o644)
+    }
+
+    fn cannot_start(&self, err: &File, what: &str, error: &io::Error, tag: u8, status: u8) {
+        let mut err = err;
+        let _ = writeln!(err, "aba-lock: {what}: {}", crate::error::reason(error));
+        self.finish(status, Duration::ZERO);
+        self.tell(tag, error.raw_os_error().unwrap_or(0));
+    }
+
+    /// The end: first noted where there is room also on a full disk, then for all to see.
+    fn finish(&self, status: u8, took: Duration) {
+        let task = self.task;
+        let noted = guard::note_end(self.lock, End { status, took });
+        let written = task.write(files::EXIT, format!("{status}\n").as_bytes());
+        let event = match (self.purpose, status) {
+            (Purpose::Validate, _) => "VALIDATE",
+            (Purpose::Run, 128..=165) => "SIGNAL",
+            (Purpose::Run, _) => "COMPLETE",
+        };
+        task.note(&format!("{event} rc={status}"));
+        // As long as it is there, the next one completes what could not be written.
+        if written.is_ok() || noted.is_err() {
+            let _ = task.remove(files::PID);
+        }
+    }
+
+    fn tell(&self, tag: u8, number: i32) {
+        let mut said = vec![tag];
+        said.extend(number.to_ne_bytes());
+        let _ = (&mut &*self.starter).write_all(&said);
+    }
+}

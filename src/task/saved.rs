@@ -1,0 +1,176 @@
+//! The saved command, with the directory that it runs in: one file, so that they are always a pair.
+//!
+//! `cmd.sh` is what bash's `declare -p` would print of an array `command` and a text `directory`, for scripts that read
+//! it. Here it is parsed, and never sourced. `cmd` says the same to people, and `cwd` holds the directory alone.
+
+use super::{Task, files};
+use crate::error::Error;
+use crate::{process, sys};
+use std::ffi::OsString;
+use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// A command, and where it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// The command and its arguments.
+    pub words: Vec<OsString>,
+    /// The directory.
+    pub directory: PathBuf,
+}
+
+impl Saved {
+    /// The command as a shell reads it.
+    #[must_use]
+    pub fn line(&self) -> String {
+        shell_words::join(self.words.iter().map(|word| word.to_string_lossy()))
+    }
+
+    fn to_script(&self) -> Vec<u8> {
+        let mut text = "declare -a command=(".to_owned();
+        for (index, word) in self.words.iter().enumerate() {
+            let blank = if index == 0 { "" } else { " " };
+            text.push_str(&format!("{blank}[{index}]={}", quoted(word.as_bytes())));
+        }
+        text.push_str(&format!(")\ndeclare -- directory={}\n", quoted(self.directory.as_os_str().as_bytes())));
+        to_bytes(&text)
+    }
+
+    /// `directory` is for a text that does not say.
+    fn from_script(script: &[u8], directory: Option<PathBuf>) -> Option<Self> {
+        let text = to_text(script);
+        let list = text.trim_start().strip_prefix("declare -a command=(")?;
+        // What bash writes for control characters means something else to a parser of POSIX words.
+        if list.contains("=$'") {
+            return None;
+        }
+        let (list, rest) = split_list(list)?;
+        let mut words = Vec::new();
+        for (index, word) in shell_words::split(list).ok()?.into_iter().enumerate() {
+            words.push(OsString::from_vec(to_bytes(word.strip_prefix(&format!("[{index}]="))?)));
+        }
+        let directory = match rest.trim_start().strip_prefix("declare -- directory=") {
+            Some(said) => PathBuf::from(OsString::from_vec(to_bytes(&shell_words::split(said).ok()?.concat()))),
+            None => directory?,
+        };
+        (!words.is_empty() && directory.is_absolute()).then_some(Self { words, directory })
+    }
+}
+
+/// Each byte as one character, so that a parser of text can be used for what need not be UTF-8.
+fn to_text(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
+/// The other way round.
+fn to_bytes(text: &str) -> Vec<u8> {
+    text.chars().map(|character| u8::try_from(u32::from(character)).unwrap_or(b'?')).collect()
+}
+
+fn quoted(bytes: &[u8]) -> String {
+    format!("'{}'", to_text(bytes).replace('\'', r"'\''"))
+}
+
+/// Takes the text apart at the parenthesis that closes the list: one that is not quoted.
+fn split_list(text: &str) -> Option<(&str, &str)> {
+    let (mut quote, mut escaped) = (None, false);
+    for (at, character) in text.char_indices() {
+        match (quote, character) {
+            _ if escaped => escaped = false,
+            (None | Some('"'), '\\') => escaped = true,
+            (None, '\'' | '"') => quote = Some(character),
+            (Some(open), _) if open == character => quote = None,
+            (None, ')') => return Some((&text[..at], &text[at + 1..])),
+            _ => {}
+        }
+    }
+    None
+}
+
+pub(super) fn read(task: &Task) -> Option<Saved> {
+    let bytes = |name: &str| {
+        let mut bytes = Vec::new();
+        files::open(&task.file(name))?.read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    };
+    let script = bytes(files::COMMAND)?;
+    let directory = bytes(files::DIRECTORY).map(|mut path| {
+        if path.ends_with(b"\n") {
+            path.pop();
+        }
+        PathBuf::from(OsString::from_vec(path))
+    });
+    Saved::from_script(&script, directory)
+}
+
+/// The saved command, to be run. Not one of another user's: root, of all, would run what they wrote.
+pub(super) fn to_run(task: &Task) -> Result<Option<Saved>, Error> {
+    let Some(saved) = read(task) else { return Ok(None) };
+    let owner = files::open(&task.file(files::COMMAND)).and_then(|file| file.metadata().ok()).map(|data| data.uid());
+    match owner {
+        Some(uid) if uid != sys::user_id() => {
+            Err(Error::NotOurCommand { id: task.id.to_string(), owner: process::user_name(uid) })
+        }
+        _ => Ok(Some(saved)),
+    }
+}
+
+pub(super) fn write(task: &Task, saved: &Saved) -> Result<(), Error> {
+    let mut directory = saved.directory.as_os_str().as_bytes().to_owned();
+    directory.push(b'\n');
+    task.write(files::DIRECTORY, &directory)?;
+    task.write(files::COMMAND_TEXT, format!("{}\n", saved.line()).as_bytes())?;
+    // The one that counts.
+    task.write(files::COMMAND, &saved.to_script())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved(words: &[&[u8]]) -> Saved {
+        let words = words.iter().map(|word| OsString::from_vec(word.to_vec())).collect();
+        Saved { words, directory: PathBuf::from("/a b/c'd\n)") }
+    }
+
+    #[test]
+    fn what_was_saved_is_read_byte_by_byte() {
+        let wild: [&[u8]; 9] = [
+            b"a",
+            b"",
+            b"tab\there",
+            b"two\nlines\n",
+            b"it's $HOME `id` \\",
+            b")",
+            b"\xff\xfe",
+            "ä€".as_bytes(),
+            b"[0]=x",
+        ];
+        let saved = saved(&wild);
+        assert_eq!(Saved::from_script(&saved.to_script(), None), Some(saved));
+    }
+
+    #[test]
+    fn what_bash_declares_is_read_too() {
+        let script = br#"declare -a command=([0]="make" [1]="-C" [2]="a \"b\" \$c" [3]="")"#;
+        let read = Saved::from_script(script, Some(PathBuf::from("/d"))).unwrap();
+        assert_eq!(read.words, ["make", "-C", "a \"b\" $c", ""]);
+        assert_eq!(read.directory, PathBuf::from("/d"));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_not_run() {
+        let whole = saved(&[b"rm", b"-rf", b"/a b"]).to_script();
+        let end = whole.windows(2).position(|bytes| bytes == b")\n").unwrap();
+        for cut in 0..=end {
+            assert_eq!(Saved::from_script(&whole[..cut], None), None, "cut at {cut}");
+        }
+        for text in
+            ["", "rm -rf /", "declare -a command=()", "declare -a command=([0]=$'a\\tb')", "declare -a command=(a)"]
+        {
+            assert_eq!(Saved::from_script(text.as_bytes(), Some(PathBuf::from("/"))), None, "{text}");
+        }
+    }
+}

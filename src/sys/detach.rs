@@ -108,7 +108,7 @@ pub fn redirect_output(out: &File, err: &File) -> io::Result<()> {
 }
 
 /// A process that is looked at and signalled as that one process: its number may be given to another, but this never
-/// leads there (pidfd_open(2); before Linux 5.3 and elsewhere, the number has to do).
+/// leads there (`pidfd_open(2)`; before Linux 5.3 and elsewhere, the number has to do).
 #[derive(Debug)]
 pub struct Process {
     pid: libc::pid_t,

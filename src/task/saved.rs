@@ -7,6 +7,7 @@ use super::{Task, files};
 use crate::error::Error;
 use crate::{process, sys};
 use std::ffi::OsString;
+use std::fmt::Write;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
@@ -32,9 +33,9 @@ impl Saved {
         let mut text = "declare -a command=(".to_owned();
         for (index, word) in self.words.iter().enumerate() {
             let blank = if index == 0 { "" } else { " " };
-            text.push_str(&format!("{blank}[{index}]={}", quoted(word.as_bytes())));
+            let _ = write!(text, "{blank}[{index}]={}", quoted(word.as_bytes()));
         }
-        text.push_str(&format!(")\ndeclare -- directory={}\n", quoted(self.directory.as_os_str().as_bytes())));
+        let _ = write!(text, ")\ndeclare -- directory={}\n", quoted(self.directory.as_os_str().as_bytes()));
         to_bytes(&text)
     }
 

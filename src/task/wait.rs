@@ -176,9 +176,9 @@ impl Task<'_> {
                     return ControlFlow::Break(());
                 }
                 if begun {
-                    teller.tick(self, running)
+                    teller.tick(self, running);
                 } else {
-                    teller.begins(self, running)
+                    teller.begins(self, running);
                 }
                 begun = true;
                 ControlFlow::Continue(teller.interval())
@@ -263,7 +263,7 @@ impl Task<'_> {
     }
 
     fn ended(&self, status: u8, told: bool) -> Ended {
-        let tail = |stream| self.log(stream).map(|log| tail(log, LAST_LINES)).filter(|tail| !tail.is_empty());
+        let tail = |stream| self.log(stream).map(|log| tail(&log, LAST_LINES)).filter(|tail| !tail.is_empty());
         let last_lines = if status == 0 { None } else { tail(Stream::Err).or_else(|| tail(Stream::Out)) };
         Ended { status, told, last_lines: last_lines.unwrap_or_default() }
     }
@@ -274,7 +274,7 @@ impl Task<'_> {
         let written = |log: &File| log.metadata().and_then(|data| data.modified()).ok();
         let logs = Stream::BOTH.into_iter().filter_map(|stream| self.log(stream));
         let filled = logs.filter(|log| log.metadata().is_ok_and(|data| data.len() > 0));
-        filled.max_by_key(written).map(|log| tail(log, 1)).unwrap_or_default()
+        filled.max_by_key(written).map(|log| tail(&log, 1)).unwrap_or_default()
     }
 
     /// Removes the task, unless it was run again since.
@@ -355,7 +355,7 @@ fn already(look: &Look) -> Option<Started> {
 }
 
 /// The last lines of a file that are not empty, as far as they are in its last 4 KiB.
-fn tail(log: File, lines: usize) -> String {
+fn tail(log: &File, lines: usize) -> String {
     let mut bytes = [0; 4096];
     let begin = log.metadata().map_or(0, |data| data.len().saturating_sub(4096));
     let read = log.read_at(&mut bytes, begin).unwrap_or(0);

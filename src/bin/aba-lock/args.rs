@@ -251,8 +251,8 @@ const MODES: [&str; 10] =
 /// that was ended by a signal (status 128 to 165) counts as interrupted: the next start or wait runs it again, with the
 /// CMD that is given, else with the saved one.
 ///
-/// CMD is for --start and --wait. It gets no input, and its output goes to logs. In its environment, ABA_LOCK_TASK
-/// tells which run of which task it belongs to.
+/// CMD is for --start and --wait. It gets no input, and its output goes to logs. A variable of its environment tells
+/// which run of which task it belongs to (see below).
 #[derive(Debug, Args)]
 #[command(override_usage = "aba-lock run-once [OPTIONS] -i ID [-- CMD [ARG]...]\n       \
                             aba-lock run-once -G | -F | --list")]

@@ -64,6 +64,13 @@ pub enum Error {
         /// Which, if that is known.
         pid: Option<u32>,
     },
+    /// Ctrl-C, while a task ran that we started; it goes on.
+    Interrupted {
+        /// The task.
+        id: String,
+        /// Its process.
+        pid: u32,
+    },
     /// A task waits for itself.
     WaitsForItself {
         /// The task.
@@ -230,6 +237,7 @@ impl fmt::Display for Error {
             Self::TaskNotEnded { id, pid: None } => {
                 write!(f, "could not end task {id}: who runs it cannot be reached from here")
             }
+            Self::Interrupted { id, pid } => write!(f, "task {id} goes on in the background (pid {pid})"),
             Self::WaitsForItself { id } => write!(f, "task {id} would wait for itself: this process is part of it"),
             Self::Supervisor { id, source: Some(source) } => {
                 write!(f, "could not start task {id}: {}", reason(source))
@@ -304,7 +312,9 @@ impl Error {
         Some(match self {
             Self::NothingToRun { .. } => "say what to run: `aba-lock run-once -i ID -- CMD`".to_owned(),
             Self::NotOurCommand { .. } => "give the command again, behind `--`".to_owned(),
-            Self::TaskTimedOut { id, .. } => format!("end it with `aba-lock run-once -r -i {id}`"),
+            Self::TaskTimedOut { id, .. } | Self::Interrupted { id, .. } => {
+                format!("end it with `aba-lock run-once -r -i {id}`")
+            }
             Self::TaskBusy { path, .. } => {
                 format!("see who has it with `aba-lock status --file {}`", path.display())
             }

@@ -8,11 +8,13 @@
 
 mod command;
 mod detach;
+mod interrupt;
 mod timer;
 mod watch;
 
 pub use command::{Child, Command};
 pub use detach::{Process, close_inherited, detached, quiet_stdio, redirect_output};
+pub use interrupt::{Interrupts, die_of_interrupt};
 pub use timer::Alarm;
 pub use watch::Watch;
 

@@ -155,11 +155,11 @@ impl Child {
         Ok(())
     }
 
-    /// Waits until it ends, as [`Child::run`] does.
+    /// Waits until it ends, as [`Child::run`] does. One that leads a session keeps its number until it is dropped.
     pub fn wait(&mut self) -> i32 {
         loop {
             if let Some(status) = self.signals.next(self.pid, self.group) {
-                self.reaped = true;
+                self.reaped = self.group == Group::Ours;
                 return status;
             }
         }
@@ -188,6 +188,24 @@ fn reap(child: libc::pid_t, flags: libc::c_int) -> Option<i32> {
             -1 => return Some(127),
             _ if libc::WIFSIGNALED(status) => return Some(128 + libc::WTERMSIG(status)),
             _ => return Some(libc::WEXITSTATUS(status)),
+        }
+    }
+}
+
+/// The exit status of `child` if it has ended, as [`reap`] gives it; but its number stays its own.
+fn status_of(child: libc::pid_t) -> Option<i32> {
+    // SAFETY: all bytes zero are a valid `siginfo_t`, and it lives until the call returns.
+    unsafe {
+        let mut info: libc::siginfo_t = mem::zeroed();
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        if libc::waitid(libc::P_PID, child.cast_unsigned(), &raw mut info, flags) != 0 {
+            return Some(127);
+        }
+        match info.si_code {
+            // Nothing was filled in.
+            _ if info.si_pid() == 0 => None,
+            libc::CLD_EXITED => Some(info.si_status()),
+            _ => Some(128 + info.si_status()),
         }
     }
 }
@@ -232,8 +250,12 @@ impl Signals {
     /// Waits for the next signal and passes it on. The child's status when it has ended.
     fn next(&self, child: libc::pid_t, group: Group) -> Option<i32> {
         let (signal, by_kernel) = self.wait();
-        if let Some(status) = reap(child, libc::WNOHANG) {
-            return Some(status);
+        let ended = match group {
+            Group::Ours => reap(child, libc::WNOHANG),
+            Group::Own => status_of(child),
+        };
+        if ended.is_some() {
+            return ended;
         }
         if group == Group::Own {
             if signal > 0 && signal != libc::SIGCHLD {

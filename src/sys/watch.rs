@@ -3,8 +3,9 @@
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use std::fs::File;
+use std::mem;
 use std::path::Path;
-use std::thread;
+use std::ptr;
 use std::time::Duration;
 
 /// How often to look where the system does not tell: elsewhere than on Linux, or when its limit of watches is reached.
@@ -24,20 +25,38 @@ impl Watch {
     }
 
     /// Waits until something changes, but at most so long, and not if a signal comes.
+    #[cfg(target_os = "linux")]
     pub fn wait(&mut self, limit: Option<Duration>) {
-        #[cfg(target_os = "linux")]
-        if let Some(events) = &mut self.events {
-            use std::os::fd::AsRawFd;
-            let mut poll = libc::pollfd { fd: events.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-            let limit = limit.map_or(-1, |limit| i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
-            // SAFETY: one element, which lives until the call returns.
-            if unsafe { libc::poll(&raw mut poll, 1, limit) } > 0 {
-                // What it was does not matter: the caller looks.
-                let _ = std::io::Read::read(events, &mut [0; 4096]);
-            }
-            return;
+        use std::os::fd::AsRawFd;
+        let limit = match self.events {
+            Some(_) => limit,
+            None => Some(limit.map_or(LOOK_AGAIN, |limit| limit.min(LOOK_AGAIN))),
+        };
+        let limit = limit.map(|limit| libc::timespec {
+            tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: limit.subsec_nanos().into(),
+        });
+        // A descriptor of -1 is passed over.
+        let fd = self.events.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        // SAFETY: all bytes zero are a valid set; all of them live until each call returns.
+        let changed = unsafe {
+            let mut mask: libc::sigset_t = mem::zeroed();
+            libc::sigprocmask(libc::SIG_BLOCK, ptr::null(), &raw mut mask);
+            libc::sigdelset(&raw mut mask, libc::SIGINT);
+            let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
+            libc::ppoll(&raw mut poll, 1, limit, &raw const mask) > 0
+        };
+        if let (true, Some(events)) = (changed, &mut self.events) {
+            // What it was does not matter: the caller looks.
+            let _ = std::io::Read::read(events, &mut [0; 4096]);
         }
-        thread::sleep(limit.map_or(LOOK_AGAIN, |limit| limit.min(LOOK_AGAIN)));
+    }
+
+    /// Looks again after a while.
+    #[cfg(not(target_os = "linux"))]
+    pub fn wait(&mut self, limit: Option<Duration>) {
+        std::thread::sleep(limit.map_or(LOOK_AGAIN, |limit| limit.min(LOOK_AGAIN)));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The lock of a task: taking it, and what only its holder may do.
 
-use super::{Task, files};
+use super::{State, Task, files};
 use crate::error::Error;
 use crate::lock::{self, Mode, Target};
 use crate::record::{self, Content, Record};
@@ -89,25 +89,25 @@ impl<'a> Guard<'a> {
         if !look.left {
             return Ok(());
         }
-        match (end_in(&self.lock), record::read(&self.lock)) {
+        let (end, content) = (end_in(&self.lock), record::read(&self.lock));
+        if let Content::Record(record) = content
+            && end.is_none_or(|end| State::of(end.status) == State::Interrupted)
+        {
+            end_rest(task, &record)?;
+        }
+        match end {
             // It came as far as this: what is left is to say so.
-            (Some(end), _) => {
-                if task.write(files::EXIT, format!("{}\n", end.status).as_bytes()).is_err() {
-                    // There is still no room for it: the next one will see.
-                    self.missed = Some(end);
-                    return Ok(());
-                }
+            Some(end) if task.write(files::EXIT, format!("{}\n", end.status).as_bytes()).is_err() => {
+                // There is still no room for it: the next one will see.
+                self.missed = Some(end);
+                return Ok(());
             }
-            (None, content) => {
-                if let Content::Record(record) = content {
-                    end_rest(task, &record)?;
-                }
-                // One that was being validated stands as it is.
-                if look.outcome.is_none() {
-                    task.write(files::EXIT, b"137\n")?;
-                    task.note("SIGNAL rc=137 (its supervisor was killed)");
-                }
+            // One that was being validated stands as it is.
+            None if look.outcome.is_none() => {
+                task.write(files::EXIT, b"137\n")?;
+                task.note("SIGNAL rc=137 (its supervisor was killed)");
             }
+            _ => {}
         }
         task.remove(files::PID)
     }

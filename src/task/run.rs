@@ -1,15 +1,16 @@
 //! Running a task: the supervisor, which has the lock, is the parent of the command, and writes its outcome.
 
 use super::guard::{self, End, Guard};
-use super::{Saved, Task, files, saved};
+use super::{Saved, State, Task, files, saved};
 use crate::atomic;
 use crate::error::Error;
 use crate::lock::Mode;
 use crate::record::{self, Content, Record};
-use crate::{store, sys};
+use crate::{process, store, sys};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Why it is run.
@@ -88,6 +89,30 @@ impl Guard<'_> {
     }
 }
 
+/// How long what is left of an interrupted run has to end after SIGTERM, before SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Ends what a command left in its session. Its own process must not be reaped yet: so the number is still the session's.
+fn end_session(leader: u32) {
+    let started = Instant::now();
+    let is_left = |pid: &u32| process::session(*pid) == Some(leader) && *pid != leader && !process::is_zombie(*pid);
+    let mut asked: Vec<u32> = Vec::new();
+    loop {
+        let left: Vec<u32> = process::all().into_iter().filter(is_left).collect();
+        if left.is_empty() || started.elapsed() > GRACE * 2 {
+            return;
+        }
+        let force = started.elapsed() > GRACE;
+        for pid in left.into_iter().filter(|pid| force || !asked.contains(pid)).collect::<Vec<_>>() {
+            if let Some(process) = sys::Process::open(pid).filter(|_| is_left(&pid)) {
+                process.send(if force { libc::SIGKILL } else { libc::SIGTERM });
+                asked.push(pid);
+            }
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// All that it needs. It owns nothing of the caller's.
 struct Supervisor<'s> {
     task: &'s Task<'s>,
@@ -127,7 +152,8 @@ impl Supervisor<'_> {
                 io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(0)),
             );
             let _ = writeln!(&err, "aba-lock: {sentence}");
-            self.finish(status, started.elapsed());
+            let complete = self.write_end(status, started.elapsed());
+            self.let_go(complete);
             return self.tell(NO_COMMAND, error.raw_os_error().unwrap_or(0));
         }
         drop((out, err));
@@ -136,7 +162,12 @@ impl Supervisor<'_> {
         }
         self.tell(STARTED, child.pid().cast_signed());
         let status = u8::try_from(child.wait()).unwrap_or(u8::MAX);
-        self.finish(status, started.elapsed());
+        let complete = self.write_end(status, started.elapsed());
+        if State::of(status) == State::Interrupted {
+            // It will be run again: not beside what is left of it.
+            end_session(child.pid());
+        }
+        self.let_go(complete);
         drop(pid);
         let _ = (&mut &*self.starter).write_all(&[status]);
     }
@@ -151,12 +182,12 @@ impl Supervisor<'_> {
     fn cannot_start(&self, err: &File, what: &str, error: &io::Error, tag: u8, status: u8) {
         let mut err = err;
         let _ = writeln!(err, "aba-lock: {what}: {}", crate::error::reason(error));
-        self.finish(status, Duration::ZERO);
+        self.write_end(status, Duration::ZERO);
         self.tell(tag, error.raw_os_error().unwrap_or(0));
     }
 
-    /// The end: first noted where there is room also on a full disk, then for all to see.
-    fn finish(&self, status: u8, took: Duration) {
+    /// The end: first noted where there is room also on a full disk, then for all to see. `false`: it was only noted.
+    fn write_end(&self, status: u8, took: Duration) -> bool {
         let task = self.task;
         let noted = guard::note_end(self.lock, End { status, took });
         let written = task.write(files::EXIT, format!("{status}\n").as_bytes());
@@ -166,9 +197,13 @@ impl Supervisor<'_> {
             (Purpose::Run, _) => "COMPLETE",
         };
         task.note(&format!("{event} rc={status}"));
-        // As long as it is there, the next one completes what could not be written.
-        if written.is_ok() || noted.is_err() {
-            let _ = task.remove(files::PID);
+        written.is_ok() || noted.is_err()
+    }
+
+    /// The run is over. As long as there is a `pid`, the next one completes what could not be written.
+    fn let_go(&self, complete: bool) {
+        if complete {
+            let _ = self.task.remove(files::PID);
         }
     }
 

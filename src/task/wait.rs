@@ -189,7 +189,7 @@ impl Task<'_> {
             if let Some(guard) = guard? {
                 return Ok((guard, told));
             }
-            told = follow && self.follow(deadline, teller);
+            told = follow && self.follow(deadline, teller, &mut || ControlFlow::Continue(()));
             if !told {
                 return Err(self.timed_out(ask));
             }
@@ -204,7 +204,14 @@ impl Task<'_> {
         deadline: Option<Instant>,
         teller: &mut dyn Teller,
     ) -> Result<Ended, Error> {
-        if !self.follow(deadline, teller) {
+        let interrupts = sys::Interrupts::notice();
+        let mut heard = || if interrupts.came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let over = self.follow(deadline, teller, &mut heard);
+        if interrupts.came() {
+            return Err(Error::Interrupted { id: self.id.to_string(), pid: run.pid });
+        }
+        drop(interrupts);
+        if !over {
             return Err(self.timed_out(ask));
         }
         let status = run.status(deadline).map_err(|()| self.timed_out(ask))?;
@@ -289,8 +296,14 @@ impl Task<'_> {
         }
     }
 
-    /// Tells what the run prints, from its beginning to its end. `false`: the deadline passed before that.
-    fn follow(&self, deadline: Option<Instant>, teller: &mut dyn Teller) -> bool {
+    /// Tells what the run prints, from its beginning to its end. `false`: the deadline passed before that, or `heard`
+    /// would not go on.
+    fn follow(
+        &self,
+        deadline: Option<Instant>,
+        teller: &mut dyn Teller,
+        heard: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> bool {
         let mut watch = sys::Watch::new(self.directory());
         let mut logs = Stream::BOTH.map(|stream| (stream, self.log(stream)));
         loop {
@@ -305,7 +318,7 @@ impl Task<'_> {
                 return true;
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
+            if left == Some(Duration::ZERO) || heard().is_break() {
                 return false;
             }
             watch.wait(left);

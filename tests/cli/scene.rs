@@ -51,6 +51,38 @@ impl Scene {
         line.unwrap_or_else(|| panic!("no {key} in {record:?}")).to_owned()
     }
 
+    /// A call of `run-once`.
+    pub(crate) fn once<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Call {
+        let mut command = self.program(HELPER);
+        command.arg("run-once").args(args);
+        Call::new(command)
+    }
+
+    /// A file of task `id`.
+    pub(crate) fn task_file(&self, id: &str, name: &str) -> PathBuf {
+        self.root().join("runner").join(id).join(name)
+    }
+
+    /// What is in a file of task `id`; nothing if it is not there.
+    pub(crate) fn task_text(&self, id: &str, name: &str) -> String {
+        fs::read_to_string(self.task_file(id, name)).unwrap_or_default()
+    }
+
+    /// The process of task `id`, which runs.
+    pub(crate) fn task_pid(&self, id: &str) -> u32 {
+        self.task_text(id, "pid").trim().parse().expect("the task runs")
+    }
+
+    /// The process that runs task `id`, and waits for its command.
+    pub(crate) fn supervisor(&self, id: &str) -> u32 {
+        parent(self.task_pid(id))
+    }
+
+    /// A gate of this name, shut.
+    pub(crate) fn gate(&self, name: &str) -> Gate {
+        Gate::new(self.path(name))
+    }
+
     /// Makes the state root, so that a test can put something into it.
     pub(crate) fn make_root(&self) {
         fs::create_dir_all(self.root()).unwrap();
@@ -60,9 +92,10 @@ impl Scene {
     pub(crate) fn program(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env("ABA_LOCK_DIR", self.root()).env("HOME", self.directory.path()).env("HELPER", HELPER);
-        for variable in ["ABA_LOCK_FDS", "ABA_LOCK_TIMEOUT", "ABA_LOCK_TOKEN", "ABA_LOCK_COMPLETE", "RUST_BACKTRACE"] {
+        for variable in ["ABA_LOCK_FDS", "ABA_LOCK_TIMEOUT", "ABA_LOCK_TOKEN", "ABA_LOCK_COMPLETE", "ABA_LOCK_TASK"] {
             command.env_remove(variable);
         }
+        command.env_remove("RUN_ONCE_DIR").env_remove("RUST_BACKTRACE");
         command.stdin(Stdio::null());
         command
     }
@@ -107,6 +140,47 @@ impl Scene {
             locks.lines().filter(|line| line.contains("->") && line.contains(&end)).count() == number
         });
     }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if self.root().join("runner").exists() {
+            let _ = self.program(HELPER).args(["run-once", "-G"]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+/// A barrier: a FIFO that a script reads a line of, and gets when it is opened.
+pub(crate) struct Gate {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    file: fs::File,
+}
+
+impl Gate {
+    fn new(path: PathBuf) -> Self {
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        // Both ways: so opening it does not wait for a reader, nor a reader ever see its end.
+        let file = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        Self { path, file }
+    }
+
+    /// Lets one through.
+    pub(crate) fn open(&self) {
+        (&self.file).write_all(b"\n").unwrap();
+    }
+
+    /// A command that says a line, waits at the gate, and ends so.
+    pub(crate) fn task(&self, status: i32) -> [String; 3] {
+        let script = format!("echo begun; read _ <'{}'; exit {status}", self.path.display());
+        ["bash".to_owned(), "-c".to_owned(), script]
+    }
+}
+
+/// The parent of a process.
+pub(crate) fn parent(pid: u32) -> u32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 /// Waits until `done` says yes.

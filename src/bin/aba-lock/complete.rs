@@ -10,7 +10,8 @@
 use crate::args::Cli;
 use crate::{exit, report};
 use aba_lock::holders::{self, Belief, State};
-use aba_lock::store::Store;
+use aba_lock::store::{Store, TaskRoot};
+use aba_lock::task::Task;
 use clap::{Arg, Command, CommandFactory, ValueHint};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Shells, Zsh};
@@ -100,6 +101,7 @@ fn completed(arg: Arg) -> Arg {
     let files = |_: &OsStr| vec![CompletionCandidate::new(FILES)];
     let arg = match arg.get_value_hint() {
         _ if named("NAME") => arg.add(ArgValueCompleter::new(lock_names)),
+        _ if named("ID") => arg.add(ArgValueCompleter::new(task_ids)),
         ValueHint::AnyPath | ValueHint::FilePath | ValueHint::DirPath => arg.add(ArgValueCompleter::new(files)),
         _ => arg,
     };
@@ -117,6 +119,22 @@ fn lock_names(current: &OsStr) -> Vec<CompletionCandidate> {
     let candidate =
         |(name, state): (_, &State)| CompletionCandidate::new(format!("{name}")).help(said(state).map(Into::into));
     names.iter().zip(&states).map(candidate).collect()
+}
+
+/// The tasks that there are, with their state.
+fn task_ids(current: &OsStr) -> Vec<CompletionCandidate> {
+    let (Some(current), Ok(root)) = (current.to_str(), TaskRoot::from_env()) else { return Vec::new() };
+    let tasks = Task::all(&root).into_iter();
+    let wanted = tasks.filter(|task| task.id.as_str().starts_with(current) && task.is_known());
+    wanted.map(|task| CompletionCandidate::new(task.id.as_str()).help(Some(described(&task).into()))).collect()
+}
+
+fn described(task: &Task) -> String {
+    let look = task.look();
+    match look.running {
+        Some(running) => format!("running, pid {}", running.pid),
+        None => look.state().as_str().to_owned(),
+    }
 }
 
 fn said(state: &State) -> Option<String> {

@@ -20,11 +20,14 @@ pub(crate) const FAILED: i32 = 125;
 pub(crate) const CANNOT_RUN: i32 = 126;
 /// The command was not found.
 pub(crate) const NOT_FOUND: i32 = 127;
+/// Ended by Ctrl-C.
+pub(crate) const INTERRUPTED: i32 = 130;
 
 /// The status for `error`.
 pub(crate) fn of(error: &Error) -> i32 {
     match error {
         Error::Name { .. } | Error::TaskId { .. } | Error::Variable { .. } => USAGE,
+        Error::Interrupted { .. } => INTERRUPTED,
         Error::NothingToRun { .. } => NO,
         Error::Busy { .. } | Error::Upgrade { .. } | Error::TaskBusy { .. } | Error::WaitsForItself { .. } => BUSY,
         Error::TimedOut { .. } | Error::TaskTimedOut { .. } => TIMED_OUT,

@@ -24,7 +24,11 @@ extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
     match args::Cli::try_parse() {
         Ok(cli) => cmd::run(cli.command).unwrap_or_else(|error| {
             report::failure(&error);
-            exit::of(&error)
+            let status = exit::of(&error);
+            if status == exit::INTERRUPTED {
+                aba_lock::sys::die_of_interrupt();
+            }
+            status
         }),
         Err(error) => {
             report::usage(&error);

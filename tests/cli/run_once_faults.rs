@@ -20,8 +20,8 @@ struct Bystander(Child);
 
 impl Bystander {
     fn new() -> Self {
-        use std::os::unix::process::CommandExt;
-        Self(Command::new("sleep").arg("600").process_group(0).spawn().unwrap())
+        // It leads a session, as the command of a task does.
+        Self(Command::new("setsid").args(["sleep", "600"]).spawn().unwrap())
     }
 
     fn is_alive(&mut self) -> bool {
@@ -108,11 +108,10 @@ fn a_pipe_and_a_substitution_end_when_the_start_is_done() {
     let gate = scene.gate("gate");
     let task = format!("read _ <'{}'", gate.path.display());
     // Were the pipe held, this would end at the ceiling of the test.
-    let script = format!(
-        "\"$HELPER\" run-once -i a -- bash -c \"$1\" 2>&1 | cat; x=$(\"$HELPER\" run-once -i b -- bash -c \"$1\" 2>&1); echo \"done$x\""
+    let script = "\"$HELPER\" run-once -i a -- bash -c \"$1\" 2>&1 | cat; x=$(\"$HELPER\" run-once -i b -- bash -c \"$1\" 2>&1); echo \"done$x\""
     );
     let mut command = scene.program("timeout");
-    command.args(["60", "bash", "-c", &script, "bash", &task]);
+    command.args(["60", "bash", "-c", script, "bash", &task]);
     crate::scene::Call::new(command).out("done").run();
     scene.once(["-R", "-i", "a"]).run();
     scene.once(["-R", "-i", "b"]).run();

@@ -18,7 +18,8 @@ impl Dice {
     }
 
     fn pause(&mut self, most: Duration) {
-        let until = Instant::now() + most.mul_f64(self.roll(1000) as f64 / 1000.0);
+        let parts = u32::try_from(self.roll(1000)).unwrap();
+        let until = Instant::now() + most * parts / 1000;
         while Instant::now() < until {
             thread::yield_now();
         }

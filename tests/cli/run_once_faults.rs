@@ -108,8 +108,7 @@ fn a_pipe_and_a_substitution_end_when_the_start_is_done() {
     let gate = scene.gate("gate");
     let task = format!("read _ <'{}'", gate.path.display());
     // Were the pipe held, this would end at the ceiling of the test.
-    let script = "\"$HELPER\" run-once -i a -- bash -c \"$1\" 2>&1 | cat; x=$(\"$HELPER\" run-once -i b -- bash -c \"$1\" 2>&1); echo \"done$x\""
-    );
+    let script = "\"$HELPER\" run-once -i a -- bash -c \"$1\" 2>&1 | cat; x=$(\"$HELPER\" run-once -i b -- bash -c \"$1\" 2>&1); echo \"done$x\"";
     let mut command = scene.program("timeout");
     command.args(["60", "bash", "-c", script, "bash", &task]);
     crate::scene::Call::new(command).out("done").run();

@@ -48,7 +48,13 @@ fn page(command: &Command, subcommand: Option<&str>, directory: &Path) -> io::Re
         man.render_subcommands_section(&mut text)?;
     }
     let mut roff = Roff::new();
-    terms(&mut roff, "EXIT STATUS", &args::EXIT_STATUS);
+    if subcommand == Some("run-once") {
+        terms(&mut roff, "EXIT STATUS", &args::RUN_ONCE_STATUS);
+        terms(&mut roff, "FILES", &args::RUN_ONCE_FILES);
+        terms(&mut roff, "JSON", &args::RUN_ONCE_JSON);
+    } else {
+        terms(&mut roff, "EXIT STATUS", &args::EXIT_STATUS);
+    }
     terms(&mut roff, "ENVIRONMENT", &args::ENVIRONMENT);
     let own = args::EXAMPLES.iter().filter(|(of, _, _)| subcommand.is_none_or(|subcommand| subcommand == *of));
     let examples: Vec<(&str, &str)> = own.map(|(_, typed, does)| (*typed, *does)).collect();

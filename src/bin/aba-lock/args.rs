@@ -26,7 +26,7 @@ pub(crate) const RUN_ONCE_STATUS: [(&str, &str); 9] = [
     ("0", "started, running or finished; yes"),
     ("1", "no; nothing to run"),
     ("2", "wrong usage"),
-    ("75", "cannot be had: a task waits for itself, or its lock is held by a process that does not run it"),
+    ("75", "a task would wait for itself, or another has its lock and does not run it"),
     ("124", "timed out waiting; the task goes on"),
     ("125", "aba-lock itself failed"),
     ("126", "the command cannot be run"),
@@ -44,6 +44,20 @@ pub(crate) const RUN_ONCE_FILES: [(&str, &str); 8] = [
     ("cmd.sh", "the saved command and its directory, as bash declares them"),
     ("cmd, cwd", "the same for people: the command, the directory"),
     ("history", "a line an event: STARTED, COMPLETE, SIGNAL, VALIDATE, RESET, TTL_EXPIRED"),
+];
+
+/// What `run-once --json` says of a task; null where that is not known or does not apply.
+pub(crate) const RUN_ONCE_JSON: [(&str, &str); 10] = [
+    ("id", "the task"),
+    ("state", "new, running, succeeded, failed or interrupted"),
+    ("pid", "the process of the command, while it runs"),
+    ("exit_status", "how it ended, a number"),
+    ("started", "since when it runs: RFC 3339, UTC"),
+    ("finished", "when it ended: RFC 3339, UTC"),
+    ("age_seconds", "how long it runs, or since when it has ended"),
+    ("duration_seconds", "how long it took"),
+    ("command", "the saved command, a list of words"),
+    ("directory", "where that runs"),
 ];
 
 /// What the variables of the environment do.
@@ -258,7 +272,7 @@ const MODES: [&str; 10] =
                             aba-lock run-once -G | -F | --list")]
 #[command(args_override_self = true)]
 #[command(group = ArgGroup::new("on").args(["id", "reset_all", "reset_failed", "list", "json"]).required(true).multiple(true))]
-#[command(after_help = table("Exit status", &RUN_ONCE_STATUS), after_long_help = table("Exit status", &RUN_ONCE_STATUS) + "\n" + &table("Files, in RUN_ONCE_DIR/ID", &RUN_ONCE_FILES) + "\n" + &examples("run-once"))]
+#[command(after_help = table("Exit status", &RUN_ONCE_STATUS), after_long_help = table("Exit status", &RUN_ONCE_STATUS) + "\n" + &table("Files, in RUN_ONCE_DIR/ID", &RUN_ONCE_FILES) + "\n" + &table("With --json, of each task", &RUN_ONCE_JSON) + "\n" + &examples("run-once"))]
 pub(crate) struct RunOnce {
     /// The task: letters, digits and . _ - : @ +
     #[arg(short, long, value_name = "ID")]

@@ -305,16 +305,17 @@ impl Task<'_> {
         heard: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> bool {
         let mut watch = sys::Watch::new(self.directory());
+        let run = self.look().running.map(|running| running.pid);
         let mut logs = Stream::BOTH.map(|stream| (stream, self.log(stream)));
         loop {
             // In this order: what is printed last is there when it runs no more.
-            let runs = self.look().running.is_some();
+            let runs = self.look().running.map(|running| running.pid);
             for (stream, log) in &mut logs {
                 if let Some(log) = log {
                     copy(log, *stream, teller);
                 }
             }
-            if !runs {
+            if runs.is_none() || runs != run {
                 return true;
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));

@@ -1,4 +1,4 @@
-//! What is seen on a terminal while waiting.
+//! What is seen on a terminal while waiting, and what Ctrl-C does.
 
 use crate::scene::{Call, HELPER, Holder, Scene, is_alive, until};
 
@@ -72,4 +72,62 @@ fn a_line_that_is_longer_than_the_terminal_is_cut() {
         let text = line.split('\x1b').next().unwrap();
         assert!(text.chars().count() < 40, "{text:?}");
     }
+}
+
+#[test]
+fn a_wait_for_a_task_shows_the_last_line_of_its_log() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let script = format!("for n in one two; do printf '%s\\e[31m\\n' $n; read _ <'{}'; done", gate.path.display());
+    scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
+    let pid = scene.task_pid("a");
+    let (first, second) = (scene.path("first"), scene.path("second"));
+    let rules = format!("s: one={}|s: two={}", first.display(), second.display());
+    let mut command = scene.program("python3");
+    command.args(["-c", TERMINAL, &rules, HELPER, "run-once", "-wi", "a"]);
+    let waiter = Call::new(command).out(format!("| Waiting for task: a (PID: {pid}) ")).start();
+    until("the first line is shown", || first.exists());
+    gate.open();
+    until("the second line is shown", || second.exists());
+    gate.open();
+    let said = waiter.finish().out;
+    assert!(said.contains("\r/ Waiting"), "it turns: {said:?}");
+    // What the task chose is not to steer the terminal; and nothing of the line is left.
+    assert!(!said.contains("\x1b[31m"), "{said:?}");
+    assert!(said.ends_with("\r\x1b[K") && !said.contains('\n'), "{said:?}");
+}
+
+#[test]
+fn ctrl_c_ends_the_wait_and_the_script_but_not_the_task() {
+    use std::os::unix::process::CommandExt;
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let [bash, option, task] = gate.task(0);
+    let mut command = scene.program("bash");
+    command.args(["-c", "\"$HELPER\" run-once -wi a -- \"$@\"; echo after", "bash", &bash, &option, &task]);
+    command.process_group(0);
+    let call = Call::new(command).status(130).out("begun").err("task a goes on in the background (pid ").start();
+    until("it runs", || scene.task_text("a", "log.out") == "begun\n");
+    let pid = scene.task_pid("a");
+    until("it is followed", || is_watching(call.pid()));
+    // As a terminal does: to the whole group.
+    let group = format!("-{}", call.pid());
+    assert!(std::process::Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+    let said = call.finish();
+    assert!(!said.out.contains("after"), "the script went on: {}", said.out);
+    assert!(said.err.contains("hint: end it with `aba-lock run-once -r -i a`"), "{}", said.err);
+    assert!(is_alive(pid));
+    gate.open();
+    scene.once(["-qwi", "a"]).run();
+}
+
+/// Whether a child of `pid` watches a directory.
+fn is_watching(pid: u32) -> bool {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().any(|child| {
+        let Ok(descriptors) = std::fs::read_dir(format!("/proc/{child}/fd")) else { return false };
+        descriptors
+            .flatten()
+            .any(|fd| std::fs::read_link(fd.path()).is_ok_and(|link| link.to_string_lossy().contains("inotify")))
+    })
 }

@@ -1,6 +1,6 @@
 //! `run-once`, as its contract has it.
 
-use crate::scene::{HELPER, Scene, is_alive, is_locked, kill, until};
+use crate::scene::{HELPER, Scene, is_alive, is_locked, kill, until, watches};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -70,6 +70,7 @@ fn follow_shows_what_another_started() {
     let script = format!("echo one; read _ <'{}'; echo two; exit 4", gate.path.display());
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
     let call = scene.once(["-qwi", "a", "--follow"]).status(4).out("one\ntwo\n").start();
+    until("it follows", || watches(call.pid()));
     gate.open();
     call.finish();
 }

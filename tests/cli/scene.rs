@@ -177,6 +177,13 @@ impl Gate {
     }
 }
 
+/// Whether a process watches a directory for changes.
+pub(crate) fn watches(pid: u32) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    let leads_to = |path: &Path| fs::read_link(path).is_ok_and(|link| link.to_string_lossy().contains("inotify"));
+    descriptors.flatten().any(|descriptor| leads_to(&descriptor.path()))
+}
+
 /// The parent of a process.
 pub(crate) fn parent(pid: u32) -> u32 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();

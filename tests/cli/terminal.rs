@@ -1,6 +1,6 @@
 //! What is seen on a terminal while waiting, and what Ctrl-C does.
 
-use crate::scene::{Call, HELPER, Holder, Scene, is_alive, until};
+use crate::scene::{Call, HELPER, Holder, Scene, is_alive, until, watches};
 
 /// Runs the helper on a terminal, shows each new state of its screen's text to the rules in `argv`, and prints all of
 /// it at the end. A rule is a text to wait for, and a file to make when it was seen.
@@ -109,7 +109,7 @@ fn ctrl_c_ends_the_wait_and_the_script_but_not_the_task() {
     let call = Call::new(command).status(130).out("begun").err("task a goes on in the background (pid ").start();
     until("it runs", || scene.task_text("a", "log.out") == "begun\n");
     let pid = scene.task_pid("a");
-    until("it is followed", || is_watching(call.pid()));
+    until("it is followed", || a_child_watches(call.pid()));
     // As a terminal does: to the whole group.
     let group = format!("-{}", call.pid());
     assert!(std::process::Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
@@ -122,12 +122,7 @@ fn ctrl_c_ends_the_wait_and_the_script_but_not_the_task() {
 }
 
 /// Whether a child of `pid` watches a directory.
-fn is_watching(pid: u32) -> bool {
+fn a_child_watches(pid: u32) -> bool {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    children.split_whitespace().any(|child| {
-        let Ok(descriptors) = std::fs::read_dir(format!("/proc/{child}/fd")) else { return false };
-        descriptors
-            .flatten()
-            .any(|fd| std::fs::read_link(fd.path()).is_ok_and(|link| link.to_string_lossy().contains("inotify")))
-    })
+    children.split_whitespace().any(|child| watches(child.parse().unwrap()))
 }

@@ -73,10 +73,14 @@ fn the_lock_is_held_from_the_probe_to_the_end_of_a_validation() {
     scene.once(with(&["-i", "a"], &gate.task(9))).run();
     scene.once(["-F"]).run();
     let mut waiter = scene.once(["-qwi", "a"]).start();
+    // What is found now will be fresh: to validate that again would be for nothing.
+    let validator = scene.once(["-qwi", "a", "--validate"]).start();
+    until("both wait", || waiters(&scene.task_file("a", "lock")) == 2);
     assert!(!waiter.has_ended());
     gate.open();
     validation.finish();
     waiter.finish();
+    validator.finish();
     assert_eq!(scene.task_text("a", "history").lines().count(), 3);
 }
 
@@ -310,6 +314,35 @@ fn a_reset_of_a_task_that_ignores_the_signal_leaves_no_outcome() {
 }
 
 #[test]
+fn a_reset_ends_what_the_task_left_also_where_that_ended_well() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let script = format!(
+        "(trap '' TERM; echo $BASHPID; read _ <'{0}'; read _ <'{0}') & trap 'exit 0' TERM; wait",
+        gate.path.display()
+    );
+    scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
+    until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
+    let child: u32 = scene.task_text("a", "log.out").trim().parse().unwrap();
+    scene.once(["-r", "-i", "a"]).run();
+    assert!(scene.task_text("a", "history").contains("COMPLETE rc=0"));
+    assert!(!is_alive(child));
+}
+
+#[test]
+fn a_task_has_the_signals_of_a_process_that_nobody_prepared() {
+    let scene = Scene::new();
+    let script =
+        "trap '' INT QUIT HUP PIPE CHLD; \"$HELPER\" run-once -qwi a -- grep -E 'Sig(Blk|Ign)' /proc/self/status";
+    let said = scene.bash(script).out("SigBlk").run().out;
+    for line in said.lines() {
+        let set = u64::from_str_radix(line.split('\t').nth(1).unwrap(), 16).unwrap();
+        // Those above are the C library's own, and cannot be set.
+        assert_eq!(set & 0x7fff_ffff, 0, "{said}");
+    }
+}
+
+#[test]
 fn a_validation_has_neither_the_lock_nor_the_callers_input() {
     let scene = Scene::new();
     let script = "echo begun >&2; cat; ls -l /proc/self/fd | grep -c 'lock$'; true";
@@ -397,7 +430,7 @@ fn a_starter_who_is_not_sure_that_it_runs_looks_again() {
     holder.arg(&lock).args(["sh", "-c", &format!("echo held; read _ <'{}'", gate.path.display())]);
     let holder = crate::scene::Holder::start(holder);
     let starter = scene.once(["-i", "a", "--", "echo", "ran"]).start();
-    until("it waits", || waits(&lock));
+    until("it waits", || waiters(&lock) == 1);
     gate.open();
     drop(holder);
     starter.finish();
@@ -405,10 +438,12 @@ fn a_starter_who_is_not_sure_that_it_runs_looks_again() {
     assert_eq!(scene.task_text("a", "log.out"), "ran\n");
 }
 
-fn waits(lock: &Path) -> bool {
+/// How many wait for a lock file.
+fn waiters(lock: &Path) -> usize {
     use std::os::unix::fs::MetadataExt;
     let end = format!(":{} ", fs::metadata(lock).unwrap().ino());
-    fs::read_to_string("/proc/locks").unwrap().lines().any(|line| line.contains("->") && line.contains(&end))
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    locks.lines().filter(|line| line.contains("->") && line.contains(&end)).count()
 }
 
 #[test]

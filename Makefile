@@ -23,7 +23,7 @@ STATIC := -C target-feature=+crt-static -C relocation-model=static
 endif
 
 SHELL_FILES := shell/aba-lock.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo tests/shell/helper.bash tests/shell/aba \
-               $(wildcard tests/shell/*.bats)
+               benches/plain.bash $(wildcard tests/shell/*.bats)
 
 .DEFAULT_GOAL := all
 .PHONY: all build man test lint format bench demo install uninstall clean help
@@ -57,7 +57,7 @@ format: ## Format all sources
 	$(CARGO) fmt
 	shfmt -w $(SHELL_FILES)
 
-bench: build ## Compare the helper with flock(1), in one run
+bench: build ## Compare the helper with flock(1) and with plain bash, in one run
 	ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" $(CARGO) bench --locked --quiet
 
 demo: ## Show two scripts that contend for one operation (after `make install`)

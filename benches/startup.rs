@@ -10,17 +10,20 @@
     reason = "a program of its own, outside the walls"
 )]
 
+mod common;
+
+use common::{median, time};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const ROUNDS: usize = 1000;
 
 fn main() {
-    let helper = std::env::var("ABA_LOCK_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_aba-lock").to_owned());
+    let helper = common::helper();
     let directory = std::env::temp_dir().join(format!("aba-lock-bench-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
     let file = directory.join("aba-bench.lock");
@@ -92,29 +95,13 @@ fn holder(helper: &str, directory: &Path) -> Holder {
     Holder(child)
 }
 
-fn time(mut command: Command) -> Duration {
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    let start = Instant::now();
-    command.status().unwrap();
-    start.elapsed()
-}
-
 fn compare(what: &str, ours: impl Fn() -> Command, theirs: impl Fn() -> Command) {
     let (mut a, mut b) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         a.push(time(ours()));
         b.push(time(theirs()));
     }
-    print(what, &mut a, &mut b);
-}
-
-fn print(what: &str, ours: &mut [Duration], theirs: &mut [Duration]) {
-    let median = |times: &mut [Duration]| {
-        times.sort();
-        times[times.len() / 2].as_secs_f64() * 1e6
-    };
-    let (ours, theirs) = (median(ours), median(theirs));
-    println!("{what:<28} {:.2} of flock(1)   ({ours:.0} and {theirs:.0} microseconds)", ours / theirs);
+    common::print(what, "flock(1)", &mut a, &mut b);
 }
 
 /// From the release to the end of the waiter.
@@ -134,7 +121,7 @@ fn wake_up(what: &str, directory: &Path, helper: &str, path: &str) {
             times.push(start.elapsed());
         }
     }
-    print(what, &mut a, &mut b);
+    common::print(what, "flock(1)", &mut a, &mut b);
 }
 
 /// What it costs a script to source the library.
@@ -150,8 +137,6 @@ fn source() {
         with.push(time(bash("source \"$1\"")));
         without.push(time(bash(":")));
     }
-    with.sort();
-    without.sort();
-    let cost = with[ROUNDS / 2].saturating_sub(without[ROUNDS / 2]);
-    println!("{:<28} {} microseconds", "source aba-lock.bash", cost.as_micros());
+    let cost = median(&mut with) - median(&mut without);
+    println!("{:<28} {cost:.0} microseconds", "source aba-lock.bash");
 }

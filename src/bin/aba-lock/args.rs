@@ -106,11 +106,23 @@ fn examples(command: &str) -> String {
     own.fold("Examples:\n".to_owned(), |text, (_, typed, does)| format!("{text}  {typed}\n      {does}\n"))
 }
 
+/// What stands below the options of a command. Said here and not beside its arguments, so that a call does not pay for it.
+fn with_tables(command: clap::Command, status: &[(&str, &str)], files: &str) -> clap::Command {
+    let status = table("Exit status", status);
+    let long = format!("{status}\n{files}{}", examples(command.get_name()));
+    command.after_help(status).after_long_help(long)
+}
+
 /// Keeps two copies of the same shell operation from running at once, and says who is in the way
 #[derive(Debug, Parser)]
 #[command(name = "aba-lock", version, after_help = table("Exit status", &EXIT_STATUS) + "\n" + &table("Environment", &ENVIRONMENT))]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 #[command(infer_subcommands = false, disable_help_subcommand = true)]
+#[command(mut_subcommand("lock", |lock| with_tables(lock, &EXIT_STATUS, "")))]
+#[command(mut_subcommand("run-once", |run_once| {
+    let files = table("Files, in RUN_ONCE_DIR/ID", &RUN_ONCE_FILES);
+    with_tables(run_once, &RUN_ONCE_STATUS, &format!("{files}\n{}\n", table("With --json, of each task", &RUN_ONCE_JSON)))
+}))]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -144,7 +156,6 @@ pub(crate) enum Command {
 #[command(args_override_self = true)]
 #[command(group = ArgGroup::new("what").args(["names", "file"]).required(true))]
 #[command(group = ArgGroup::new("how").args(["fd", "command"]).required(true))]
-#[command(after_help = table("Exit status", &EXIT_STATUS), after_long_help = table("Exit status", &EXIT_STATUS) + "\n" + &examples("lock"))]
 pub(crate) struct Lock {
     /// What to lock: letters, digits and . _ - : @ +
     #[arg(index = 1, value_name = "NAME")]
@@ -272,7 +283,6 @@ const MODES: [&str; 10] =
                             aba-lock run-once -G | -F | --list")]
 #[command(args_override_self = true)]
 #[command(group = ArgGroup::new("on").args(["id", "reset_all", "reset_failed", "list", "json"]).required(true).multiple(true))]
-#[command(after_help = table("Exit status", &RUN_ONCE_STATUS), after_long_help = table("Exit status", &RUN_ONCE_STATUS) + "\n" + &table("Files, in RUN_ONCE_DIR/ID", &RUN_ONCE_FILES) + "\n" + &table("With --json, of each task", &RUN_ONCE_JSON) + "\n" + &examples("run-once"))]
 pub(crate) struct RunOnce {
     /// The task: letters, digits and . _ - : @ +
     #[arg(short, long, value_name = "ID")]

@@ -8,9 +8,8 @@ mod args;
 mod cmd;
 mod complete;
 mod exit;
+mod parse;
 mod report;
-
-use clap::Parser;
 
 /// Where the C library starts us.
 #[expect(unsafe_code, reason = "the name that the C library calls")]
@@ -21,8 +20,8 @@ extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
     if let Some(status) = complete::answer_shell() {
         return status;
     }
-    match args::Cli::try_parse() {
-        Ok(cli) => cmd::run(cli.command).unwrap_or_else(|error| {
+    match parse::command() {
+        Ok(command) => cmd::run(command).unwrap_or_else(|error| {
             report::failure(&error);
             let status = exit::of(&error);
             if status == exit::INTERRUPTED {

@@ -1,0 +1,29 @@
+//! From the words of the command line to the command.
+
+use crate::args::{Cli, Command};
+use clap::{Args, Parser};
+use std::ffi::OsString;
+
+/// The command that is asked for; or what clap has to say, which is also the answer to `--help` and `--version`.
+///
+/// To define all commands takes longer than all else that most calls do. So only the one that is named is defined at
+/// first; what is not plainly right by that is for the whole definition to answer.
+pub(crate) fn command() -> Result<Command, clap::Error> {
+    named(std::env::args_os().skip(1)).map_or_else(|| Cli::try_parse().map(|cli| cli.command), Ok)
+}
+
+fn named(mut words: impl Iterator<Item = OsString>) -> Option<Command> {
+    Some(match words.next()?.to_str()? {
+        "lock" => Command::Lock(only(words)?),
+        "unlock" => Command::Unlock(only(words)?),
+        "status" => Command::Status(only(words)?),
+        "path" => Command::Path(only(words)?),
+        "run-once" => Command::RunOnce(only(words)?),
+        _ => return None,
+    })
+}
+
+fn only<A: Args>(words: impl Iterator<Item = OsString>) -> Option<A> {
+    let definition = A::augment_args(clap::Command::new("aba-lock").no_binary_name(true));
+    A::from_arg_matches(&definition.try_get_matches_from(words).ok()?).ok()
+}

@@ -81,11 +81,12 @@ pub fn all() -> Vec<u32> {
     entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Whether a process was started with this variable (`NAME=value`) in its environment. No, if we may not look.
+/// Whether a process was started with this variable (`NAME=value`) in its environment. `None`: it has none that we can
+/// see, as for an instant while it becomes another program.
 #[must_use]
-pub fn was_given(pid: u32, variable: &str) -> bool {
-    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
+pub fn was_given(pid: u32, variable: &str) -> Option<bool> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok().filter(|bytes| !bytes.is_empty())?;
+    Some(environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes()))
 }
 
 /// Whether a process has a lock on this file.

@@ -11,10 +11,11 @@ use crate::error::Error;
 use crate::name::{LockName, TaskId};
 use crate::{process, sys};
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io;
 use std::os::fd::RawFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -161,6 +162,29 @@ pub fn inherited_descriptors() -> Vec<RawFd> {
 pub fn is_on_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|directory| directory.join(program).exists())
+}
+
+/// Whether there is a program of this name that a command in `directory` can run: found as execvp(3) does it. If not,
+/// why.
+pub fn find_program(program: &OsStr, directory: &Path) -> io::Result<()> {
+    let runnable = |path: PathBuf| match fs::metadata(path) {
+        Ok(data) if data.is_file() && data.mode() & 0o111 != 0 => Ok(()),
+        Ok(_) => Err(io::Error::from_raw_os_error(libc::EACCES)),
+        Err(error) => Err(error),
+    };
+    if program.as_encoded_bytes().contains(&b'/') {
+        return runnable(directory.join(program));
+    }
+    let path = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    let mut why = io::Error::from_raw_os_error(libc::ENOENT);
+    for place in env::split_paths(&path) {
+        match runnable(directory.join(place).join(program)) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => why = error,
+            Err(_) => {}
+        }
+    }
+    Err(why)
 }
 
 /// How long to wait when no option says so. `None`: not at all.

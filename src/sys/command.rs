@@ -78,6 +78,7 @@ impl Command {
         let (mut may_go, go) = io::pipe()?;
         let (failure, failed) = io::pipe()?;
         let signals = Signals::hold(group);
+        let parent = std::process::id();
         // SAFETY: there is one thread, so the child may go on as we would.
         let pid = unsafe { libc::fork() };
         if pid < 0 {
@@ -99,8 +100,8 @@ impl Command {
         unsafe {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         }
-        // Asked for before this: if our parent was killed earlier, the pipe is at its end.
-        if may_go.read_exact(&mut [0]).is_ok() {
+        // Asked for before this: a parent that was killed earlier is not our parent any more, also if it had told us to go.
+        if may_go.read_exact(&mut [0]).is_ok() && super::parent_id() == parent {
             let number = self.exec().raw_os_error().unwrap_or(libc::EINVAL).to_ne_bytes();
             let _ = io::Write::write_all(&mut &failed, &number);
         }
@@ -142,11 +143,14 @@ impl Child {
         Ok(self.wait())
     }
 
-    /// Lets it become the command. The reason when it cannot.
+    /// Lets it become the command.
+    pub fn go(&mut self) -> io::Result<()> {
+        self.go.take().map_or(Ok(()), |mut go| io::Write::write_all(&mut go, &[1]))
+    }
+
+    /// Lets it become the command, and waits until it has. The reason when it cannot.
     pub fn start(&mut self) -> io::Result<()> {
-        if let Some(mut go) = self.go.take() {
-            io::Write::write_all(&mut go, &[1])?;
-        }
+        self.go()?;
         // The other end closes by itself when the command has started.
         let mut number = [0; 4];
         if self.failure.read_exact(&mut number).is_ok() {

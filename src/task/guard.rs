@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::lock::{self, Mode, Target};
 use crate::record::{self, Content, Record};
 use crate::{process, store, sys};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
@@ -17,6 +17,9 @@ const MAX_OPENS: u32 = 1000;
 
 /// How long processes that a killed supervisor left may take to be gone after SIGKILL.
 const KILLED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long to look again at one that does not show what it was started with.
+const UNSURE_FOR: Duration = Duration::from_millis(200);
 
 /// The right to start a task, to give it an outcome, and to forget it. Dropping it lets go.
 #[derive(Debug)]
@@ -85,10 +88,12 @@ impl<'a> Guard<'a> {
     /// A supervisor that was killed left its `pid`, and perhaps processes.
     fn settle(&mut self) -> Result<(), Error> {
         let task = self.task;
-        let look = task.look();
-        if !look.left {
+        // Locked or not: the kernel closes the descriptors of one that was killed in the order of their numbers, so that
+        // we may have its lock a moment before it loses that of `pid`.
+        if fs::symlink_metadata(task.file(files::PID)).is_err() {
             return Ok(());
         }
+        let outcome = task.outcome();
         let (end, content) = (end_in(&self.lock), record::read(&self.lock));
         if let Content::Record(record) = content
             && end.is_none_or(|end| State::of(end.status) == State::Interrupted)
@@ -103,7 +108,7 @@ impl<'a> Guard<'a> {
                 return Ok(());
             }
             // One that was being validated stands as it is.
-            None if look.outcome.is_none() => {
+            None if outcome.is_none() => {
                 task.write(files::EXIT, b"137\n")?;
                 task.note("SIGNAL rc=137 (its supervisor was killed)");
             }
@@ -179,30 +184,41 @@ pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), Error> {
         return Ok(());
     }
     let mark = format!("{}={}", store::TASK, mark(task, record.token));
-    let is_ours = |pid: u32| {
-        process::session(pid) == Some(record.pid)
-            && !process::is_zombie(pid)
-            && (pid == record.pid && process::is_alive(pid, record.start) || process::was_given(pid, &mark))
-    };
+    // The command's own process may not have begun its session yet, or be about to become the command.
+    let is_leader = |pid: u32| pid == record.pid && process::is_alive(pid, record.start);
+    let is_ours = |pid: u32| if is_leader(pid) { Some(true) } else { process::was_given(pid, &mark) };
+    let is_near = |pid: u32| (process::session(pid) == Some(record.pid) || is_leader(pid)) && !process::is_zombie(pid);
     let started = Instant::now();
-    // Again and again, as they may start others meanwhile.
+    // Until none was found twice: one whose number is lower than its parent's may appear behind us as we go through them.
+    let mut none = 0;
     loop {
-        let mut found = None;
+        let (mut found, mut unsure) = (None, false);
         for pid in process::all() {
-            if process::session(pid) == Some(record.pid)
+            // Looked at again when it is open: it is that one which is sent the signal.
+            if is_near(pid)
                 && let Some(process) = sys::Process::open(pid)
-                && is_ours(pid)
+                && is_near(pid)
             {
-                process.send(libc::SIGKILL);
-                found = Some(pid);
+                match is_ours(pid) {
+                    Some(true) => {
+                        process.send(libc::SIGKILL);
+                        found = Some(pid);
+                    }
+                    Some(false) => {}
+                    None => unsure = true,
+                }
             }
         }
-        match found {
-            None => return Ok(()),
-            Some(_) if started.elapsed() > KILLED_WITHIN => {
-                return Err(Error::TaskNotEnded { id: task.id.to_string(), pid: found });
-            }
-            Some(_) => thread::sleep(Duration::from_millis(1)),
+        let spent = started.elapsed();
+        none = if found.is_none() && (!unsure || spent > UNSURE_FOR) { none + 1 } else { 0 };
+        if none == 2 {
+            return Ok(());
+        }
+        if found.is_some() && spent > KILLED_WITHIN {
+            return Err(Error::TaskNotEnded { id: task.id.to_string(), pid: found });
+        }
+        if none == 0 {
+            thread::sleep(Duration::from_millis(1));
         }
     }
 }

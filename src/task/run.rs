@@ -22,6 +22,24 @@ pub(super) enum Purpose {
     Validate,
 }
 
+impl Purpose {
+    /// What the history calls its end.
+    fn event(self, status: u8) -> &'static str {
+        match self {
+            Self::Validate => "VALIDATE",
+            Self::Run if State::of(status) == State::Interrupted => "SIGNAL",
+            Self::Run => "COMPLETE",
+        }
+    }
+}
+
+/// Says in the log why a command did not run. The status that stands for that.
+fn not_run(log: &File, error: &Error) -> u8 {
+    let mut log = log;
+    let _ = writeln!(log, "aba-lock: {error}");
+    if matches!(error, Error::CommandNotFound { .. }) { 127 } else { 126 }
+}
+
 /// A run that we started. Its supervisor tells us how it ends; that we do not ask does not disturb it.
 #[derive(Debug)]
 pub(super) struct Run {
@@ -50,9 +68,8 @@ impl Run {
 
 /// What the supervisor says of the start: one byte, and a number.
 const STARTED: u8 = 0;
-const NO_COMMAND: u8 = 1;
-const NO_DIRECTORY: u8 = 2;
-const NO_STATE: u8 = 3;
+const NO_DIRECTORY: u8 = 1;
+const NO_STATE: u8 = 2;
 
 impl Guard<'_> {
     /// Runs the command. The lock goes to the supervisor, and is let go when that ends.
@@ -64,6 +81,14 @@ impl Guard<'_> {
         let logs = task.new_logs()?;
         if save {
             saved::write(task, saved)?;
+        }
+        // Asked before, so that who starts it need not wait until the command has taken the place of our child.
+        if let Err(why) = store::find_program(&saved.words[0], &saved.directory) {
+            let error = Error::cannot_run(&saved.words[0].to_string_lossy(), why);
+            let status = not_run(&logs[1], &error);
+            task.write(files::EXIT, format!("{status}\n").as_bytes())?;
+            task.note(&format!("{} rc={status}", purpose.event(status)));
+            return Err(error);
         }
         let token = record::next_token(record::read(&self.lock).token());
         let variables = [(store::TASK, guard::mark(task, token))];
@@ -82,7 +107,6 @@ impl Guard<'_> {
         let reason = io::Error::from_raw_os_error(number);
         match said[0] {
             STARTED => Ok(Run { pid: number.cast_unsigned(), supervisor: here }),
-            NO_COMMAND => Err(Error::cannot_run(&saved.words[0].to_string_lossy(), reason)),
             NO_DIRECTORY => Err(Error::Task { path: saved.directory.clone(), source: reason }),
             _ => Err(Error::Task { path: task.directory().to_owned(), source: reason }),
         }
@@ -145,23 +169,16 @@ impl Supervisor<'_> {
             Ok(pid) => pid,
             Err(error) => return self.tell(NO_STATE, error.raw_os_error().unwrap_or(0)),
         };
-        if let Err(error) = child.start() {
-            let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
-            let sentence = Error::cannot_run(
-                &self.saved.words[0].to_string_lossy(),
-                io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(0)),
-            );
-            let _ = writeln!(&err, "aba-lock: {sentence}");
-            let complete = self.write_end(status, started.elapsed());
-            self.let_go(complete);
-            return self.tell(NO_COMMAND, error.raw_os_error().unwrap_or(0));
-        }
-        drop((out, err));
+        let _ = child.go();
         if self.purpose == Purpose::Run {
             self.task.note(&format!("STARTED pid={}", child.pid()));
         }
         self.tell(STARTED, child.pid().cast_signed());
-        let status = u8::try_from(child.wait()).unwrap_or(u8::MAX);
+        let begun = child.start();
+        let not_begun =
+            begun.err().map(|why| not_run(&err, &Error::cannot_run(&self.saved.words[0].to_string_lossy(), why)));
+        drop((out, err));
+        let status = not_begun.unwrap_or_else(|| u8::try_from(child.wait()).unwrap_or(u8::MAX));
         let complete = self.write_end(status, started.elapsed());
         if State::of(status) == State::Interrupted {
             // It will be run again: not beside what is left of it.
@@ -191,12 +208,7 @@ impl Supervisor<'_> {
         let task = self.task;
         let noted = guard::note_end(self.lock, End { status, took });
         let written = task.write(files::EXIT, format!("{status}\n").as_bytes());
-        let event = match (self.purpose, status) {
-            (Purpose::Validate, _) => "VALIDATE",
-            (Purpose::Run, 128..=165) => "SIGNAL",
-            (Purpose::Run, _) => "COMPLETE",
-        };
-        task.note(&format!("{event} rc={status}"));
+        task.note(&format!("{} rc={status}", self.purpose.event(status)));
         written.is_ok() || noted.is_err()
     }
 

@@ -22,8 +22,8 @@ ifneq (,$(findstring linux-gnu,$(HOST)))
 STATIC := -C target-feature=+crt-static -C relocation-model=static
 endif
 
-SHELL_FILES := shell/aba-lock.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo tests/shell/helper.bash tests/shell/aba \
-               benches/plain.bash $(wildcard tests/shell/*.bats)
+SHELL_FILES := shell/aba-lock.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo \
+               tests/shell/helper.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
 
 .DEFAULT_GOAL := all
 .PHONY: all build man test lint format bench demo install uninstall clean help
@@ -36,7 +36,7 @@ build: need-cargo ## Build the helper: static, stripped
 man: need-cargo ## Write the man pages into target/man
 	@mkdir -p $(MAN)
 	$(CARGO) run --locked --quiet --features man --bin aba-lock-man -- $(MAN)
-	@cp shell/aba-lock.bash.7 $(MAN)/
+	@cp shell/*.7 $(MAN)/
 
 test: build man ## Run all tests; fetches the tools that they need, or says which are missing
 	@tests/tools install test
@@ -66,6 +66,7 @@ demo: ## Show two scripts that contend for one operation (after `make install`)
 install: all ## Install under PREFIX [/usr/local], for packagers inside DESTDIR
 	install -Dm755 $(OUT)/aba-lock $(BINDIR)/aba-lock
 	install -Dm644 shell/aba-lock.bash $(LIBDIR)/aba-lock.bash
+	install -Dm644 shell/run_once.bash $(LIBDIR)/run_once.bash
 	install -Dm644 completions/aba-lock.bash $(BASHDIR)/aba-lock
 	install -Dm644 completions/_aba-lock $(ZSHDIR)/_aba-lock
 	install -Dm644 completions/aba-lock.fish $(FISHDIR)/aba-lock.fish
@@ -75,7 +76,8 @@ install: all ## Install under PREFIX [/usr/local], for packagers inside DESTDIR
 
 uninstall: ## Remove what `make install` put there
 	rm -f $(BINDIR)/aba-lock $(BASHDIR)/aba-lock $(ZSHDIR)/_aba-lock $(FISHDIR)/aba-lock.fish
-	rm -f $(LIBDIR)/aba-lock.bash $(MANDIR)/man1/aba-lock.1 $(MANDIR)/man1/aba-lock-*.1 $(MANDIR)/man7/aba-lock.bash.7
+	rm -f $(LIBDIR)/aba-lock.bash $(LIBDIR)/run_once.bash $(MANDIR)/man1/aba-lock.1 $(MANDIR)/man1/aba-lock-*.1
+	rm -f $(MANDIR)/man7/aba-lock.bash.7 $(MANDIR)/man7/run_once.bash.7
 	-rmdir $(LIBDIR) 2>/dev/null
 
 clean: ## Remove what was built

@@ -26,7 +26,7 @@ _aba_lock() {
 
     answer=$(
         _CLAP_IFS=$'\n' _CLAP_COMPLETE_INDEX=$((${#words[@]} - 1)) ABA_LOCK_COMPLETE=bash \
-            command aba-lock -- "${words[@]}" 2>/dev/null
+            command "${__aba_bin:-aba-lock}" -- "${words[@]}" 2>/dev/null
     ) || return 0
     case ${answer} in
         *'<files>')
@@ -65,7 +65,7 @@ _aba_lock_files() {
     compopt -o bashdefault -o default 2>/dev/null || _aba_lock_reply '' "$(compgen -f -- "$1" || true)"
 }
 
-# ---- the functions of aba-lock.bash, which leads here from __aba_complete ---------------------------------------------
+# ---- the functions of aba-lock.bash and run_once.bash, which lead here from __aba_complete and __run_once_complete -----
 
 # Bash asks with the name of the function ($1), what it will replace ($2) and the word before that ($3).
 __aba_complete_function() {
@@ -75,7 +75,9 @@ __aba_complete_function() {
     __aba_word=${__aba_word##*[[:space:]]}
     __aba_word=${__aba_word#[\"\']}
     __aba_cut=${__aba_word%"$2"}
-    if [[ $1 == aba_lock_detach ]]; then
+    if [[ $1 == aba_run_once || $1 == run_once ]]; then
+        __aba_complete_run_once "$2"
+    elif [[ $1 == aba_lock_detach ]]; then
         __aba_complete_command "$2"
     elif [[ $1 == aba_unlock_operation && -n ${__aba_locks} ]]; then
         __aba_list=${__aba_locks}
@@ -96,6 +98,19 @@ __aba_complete_function() {
         fi
         __aba_ask lock "$2"
     fi
+}
+
+# What is typed after aba_run_once or run_once is what could be typed after `aba-lock run-once`.
+__aba_complete_run_once() {
+    builtin local __aba_bin="${ABA_LOCK_BIN:-aba-lock}" __aba_line="${COMP_LINE#"${COMP_LINE%%[![:space:]]*}"}"
+    __aba_line="aba-lock run-once${__aba_line#"${COMP_WORDS[0]}"}"
+    builtin local COMP_POINT=$((COMP_POINT + ${#__aba_line} - ${#COMP_LINE})) COMP_CWORD=$((COMP_CWORD + 1))
+    builtin local -a __aba_words
+    __aba_words=(aba-lock run-once "${COMP_WORDS[@]:1}")
+    builtin local -a COMP_WORDS
+    COMP_WORDS=("${__aba_words[@]}")
+    builtin local COMP_LINE="${__aba_line}"
+    _aba_lock aba-lock "$1"
 }
 
 # Offers what the helper answers for its command $1, of which our functions have not all options.

@@ -3,7 +3,7 @@
 #     source /usr/local/share/aba-lock/aba-lock.bash
 #     aba_lock_operation mirror-save      # held on FD 200 until this script ends
 #
-# Functions: aba_lock_operation, aba_unlock_operation, aba_lock_held, aba_lock_detach; see aba-lock.bash(7).
+# Functions: aba_lock_operation, aba_unlock_operation, aba_lock_held, aba_lock_detach, aba_run_once; see aba-lock.bash(7).
 # Sourcing prints nothing, starts no process, and changes no option, trap or variable but its own.
 #
 # For bash 3.2 (the one that macOS ships) and newer, whatever options the script has set. So, on purpose, none of
@@ -26,9 +26,9 @@ fi
 # run, so builtins are called through `builtin`, which nobody defines.
 if \builtin shopt -q expand_aliases; then
     \builtin shopt -u expand_aliases
-    __aba_aliases=on
+    __aba_aliases=-s
 else
-    __aba_aliases=off
+    __aba_aliases=-u
 fi
 
 # The locks of this shell: `NAME/FD/PID ` each, the last taken at the end. PID is the shell process that took it;
@@ -129,19 +129,14 @@ aba_unlock_operation() {
     builtin local __aba_taker="${__aba_fd#*/}"
     __aba_fd=${__aba_fd%/*}
     __aba_self
+    __aba_find_directory
     if [[ ${__aba_taker} == "${__aba_pid}" ]]; then
         __aba_helper || builtin return
         # Also for the children that inherited the descriptor. If it is not ours any more, it is not to be closed.
-        __aba_find_directory
         __aba_run unlock --fd "${__aba_fd}" "${__aba_name}" || __aba_status=125
-        if ((__aba_status == 0)); then
-            __aba_redirect "${__aba_fd}>&-"
-        fi
-    else
-        __aba_find_directory
-        if [[ /dev/fd/${__aba_fd} -ef ${__aba_directory}/aba-${__aba_name}.lock ]]; then
-            __aba_redirect "${__aba_fd}>&-"
-        fi
+        ((__aba_status != 0)) || __aba_redirect "${__aba_fd}>&-"
+    elif [[ /dev/fd/${__aba_fd} -ef ${__aba_directory}/aba-${__aba_name}.lock ]]; then
+        __aba_redirect "${__aba_fd}>&-"
     fi
     __aba_forget "${__aba_entry}"
     builtin return "${__aba_status}"
@@ -212,15 +207,26 @@ aba_lock_detach() {
         fi
     fi
     (
-        __aba_list="${ABA_LOCK_FDS-} "
-        while [[ ${__aba_list} == *[0-9]* ]]; do
-            __aba_close "${__aba_list%% *}"
-            __aba_list=${__aba_list#* }
-        done
+        __aba_close_all "${ABA_LOCK_FDS-} "
         builtin unset -v ABA_LOCK_FDS
         __aba_locks=''
         "$@"
     )
+}
+
+# Usage: aba_run_once [OPTIONS] -i ID [-- CMD [ARG]...]
+#
+# `aba-lock run-once`, also with variables that the script has set and not exported. Neither the helper nor CMD keeps the
+# lock descriptors.
+aba_run_once() {
+    __aba_usable || \return
+    builtin local __aba_bin=''
+    __aba_helper || builtin return
+    (
+        # shellcheck disable=SC2034 # for the helper
+        builtin export ABA_LOCK_DIR RUN_ONCE_DIR HOME
+        builtin exec "${__aba_bin}" run-once "$@"
+    ) || builtin return
 }
 
 # ---- what follows is private ---------------------------------------------------------------------------------------
@@ -366,7 +372,7 @@ __aba_close() {
     esac
 }
 
-# Closes the descriptors of a list of NAME/FD.
+# Closes the descriptors of a list of FD or NAME/FD.
 __aba_close_all() {
     builtin local __aba_list="$1" __aba_entry=''
     while [[ -n ${__aba_list} ]]; do
@@ -482,7 +488,7 @@ __aba_find_fd() {
     while [[ ${__aba_list} == *[0-9]* ]]; do
         __aba_fd=${__aba_list%% *}
         __aba_list=${__aba_list#* }
-        if [[ -n ${__aba_fd} && ${__aba_fd} != *[!0-9]* && " ${__aba_dropped}" != *" ${__aba_fd} "* && /dev/fd/${__aba_fd} -ef ${__aba_path} ]]; then
+        if [[ ${__aba_fd} != *[!0-9]* && " ${__aba_dropped}" != *" ${__aba_fd} "* && /dev/fd/${__aba_fd} -ef ${__aba_path} ]]; then
             builtin return 0
         fi
     done
@@ -519,22 +525,19 @@ __aba_run() {
 # With a directory no function can stand in its way. `builtin command` would do that too, but under `set -e` bash 5.2 ends
 # the script when a program that is run so fails, also in `builtin command PROGRAM || ...`.
 __aba_helper() {
-    builtin local __aba_list="${PATH-}:"
-    __aba_bin=${ABA_LOCK_BIN:-aba-lock}
-    if [[ ${__aba_bin} != */* ]]; then
-        while [[ -n ${__aba_list} ]]; do
+    builtin local __aba_list="${PATH-}:" __aba_name="${ABA_LOCK_BIN:-aba-lock}"
+    while [[ -n ${__aba_list} ]]; do
+        __aba_bin=${__aba_name}
+        if [[ ${__aba_bin} != */* ]]; then
             __aba_bin=${__aba_list%%:*}
-            __aba_bin=${__aba_bin:-.}/${ABA_LOCK_BIN:-aba-lock}
-            __aba_list=${__aba_list#*:}
-            if [[ -f ${__aba_bin} && -x ${__aba_bin} ]]; then
-                builtin return 0
-            fi
-        done
-        __aba_bin=${ABA_LOCK_BIN:-aba-lock}
-    elif [[ -f ${__aba_bin} && -x ${__aba_bin} ]]; then
-        builtin return 0
-    fi
-    __aba_say "the helper ${__aba_bin} was not found, so nothing can be locked" \
+            __aba_bin=${__aba_bin:-.}/${__aba_name}
+        fi
+        if [[ -f ${__aba_bin} && -x ${__aba_bin} ]]; then
+            builtin return 0
+        fi
+        __aba_list=${__aba_list#*:}
+    done
+    __aba_say "the helper ${__aba_name} was not found, so nothing can be locked" \
         'install it on PATH, or set ABA_LOCK_BIN to where it is'
     builtin return 125
 }
@@ -609,10 +612,7 @@ __aba_end() {
 }
 
 __aba_say() {
-    builtin printf 'aba-lock: %s\n' "$1" >&2 || builtin true
-    if (($# > 1)); then
-        builtin printf 'hint: %s\n' "$2" >&2 || builtin true
-    fi
+    builtin printf '%s\n' "aba-lock: $1" ${2+"hint: $2"} >&2 || builtin true
 }
 
 __aba_usage() {
@@ -637,23 +637,16 @@ Takes the locks, all or none, and holds them until this script ends.
 
 # How to ask the helper what to offer is read from it at the first TAB, so that a script does not pay for it.
 __aba_complete() {
-    builtin local __aba_bin=''
-    if ! \builtin declare -F __aba_complete_function >/dev/null && __aba_helper 2>/dev/null; then
-        builtin eval "$(ABA_LOCK_COMPLETE=bash "${__aba_bin}" 2>/dev/null || builtin true)"
-    fi
-    if \builtin declare -F __aba_complete_function >/dev/null; then
+    builtin local __aba_bin='' __aba_script=''
+    if \builtin declare -F __aba_complete_function >/dev/null || { __aba_helper 2>/dev/null &&
+        __aba_script=$(ABA_LOCK_COMPLETE=bash "${__aba_bin}" 2>/dev/null) && builtin eval "${__aba_script}"; }; then
         __aba_complete_function "$@"
     fi
 }
 
 if [[ $- == *i* ]]; then
-    builtin complete -F __aba_complete aba_lock_operation aba_unlock_operation aba_lock_held aba_lock_detach
+    builtin complete -F __aba_complete aba_lock_operation aba_unlock_operation aba_lock_held aba_lock_detach aba_run_once
 fi
 
 # One command, which is read as a whole before aliases are in force again.
-if [[ ${__aba_aliases} == on ]]; then
-    builtin unset -v __aba_aliases
-    builtin shopt -s expand_aliases
-else
-    builtin unset -v __aba_aliases
-fi
+builtin shopt "${__aba_aliases}" expand_aliases && builtin unset -v __aba_aliases

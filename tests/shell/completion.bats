@@ -383,3 +383,45 @@ END
     completes 'aba_lock_detach my_dae' 'aba_lock_detach my_daemon '
     completes 'aba_lock_detach touch one' 'aba_lock_detach touch one\ file '
 }
+
+make_tasks() {
+    local id
+    for id in "$@"; do
+        "${ABA_LOCK_BIN}" run-once -w -i "${id}" -- true
+    done
+}
+
+@test "aba_run_once and run_once are completed with their options, and the command after --" {
+    local SHELL_KIND=bash function
+    touch 'one file'
+    open_shell bash 'source "${LIBRARY}"' 'source "${PROJECT}/shell/run_once.bash"'
+    for function in aba_run_once run_once; do
+        list "${function} --"
+        screen_has --wait --timeout --message --validate --no-validate
+        screen_lacks --shared --on-conflict
+        completes "${function} --mess" "${function} --message "
+        completes "${function} -w -i x -- touc" "${function} -w -i x -- touch "
+        completes "${function} -w -i x -- touch one" "${function} -w -i x -- touch one\ file "
+    done
+}
+
+@test "run_once is completed where the library was not sourced, and is silent without a helper" {
+    open_shell bash 'source "${PROJECT}/shell/run_once.bash"'
+    completes 'run_once --mess' 'run_once --message '
+    terminal kill-server
+    PATH=/usr/bin:/bin ABA_LOCK_BIN=aba-lock open_shell bash 'source "${PROJECT}/shell/run_once.bash"'
+    completes 'run_once --mess' 'run_once --mess'
+}
+
+@test "aba_run_once and run_once are completed with the ids of tasks" {
+    local SHELL_KIND=bash function
+    make_tasks fetch oc:download oc:install
+    open_shell bash 'source "${LIBRARY}"' 'source "${PROJECT}/shell/run_once.bash"'
+    for function in aba_run_once run_once; do
+        list "${function} -w -i "
+        screen_has fetch oc:download oc:install
+        completes "${function} -w -i fe" "${function} -w -i fetch "
+        completes "${function} --id oc:d" "${function} --id oc:download "
+        completes "  ${function} -qw --id=oc:i" "  ${function} -qw --id=oc:install "
+    done
+}

@@ -17,15 +17,18 @@ setup_file() {
     run -0 bash -c 'cd root && find . -type f -printf "%m %p\n" | sort -k 2'
     expected='755 ./opt/aba/bin/aba-lock
 644 ./opt/aba/share/aba-lock/aba-lock.bash
+644 ./opt/aba/share/aba-lock/run_once.bash
 644 ./opt/aba/share/bash-completion/completions/aba-lock
 644 ./opt/aba/share/fish/vendor_completions.d/aba-lock.fish
 644 ./opt/aba/share/man/man1/aba-lock-init.1
 644 ./opt/aba/share/man/man1/aba-lock-lock.1
 644 ./opt/aba/share/man/man1/aba-lock-path.1
+644 ./opt/aba/share/man/man1/aba-lock-run-once.1
 644 ./opt/aba/share/man/man1/aba-lock-status.1
 644 ./opt/aba/share/man/man1/aba-lock-unlock.1
 644 ./opt/aba/share/man/man1/aba-lock.1
 644 ./opt/aba/share/man/man7/aba-lock.bash.7
+644 ./opt/aba/share/man/man7/run_once.bash.7
 644 ./opt/aba/share/zsh/site-functions/_aba-lock'
     [[ ${output} == "${expected}" ]] || {
         diff <(echo "${expected}") <(echo "${output}")

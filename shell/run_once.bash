@@ -1,0 +1,170 @@
+# run_once.bash: run_once for shell scripts that have such a function already: the same letters, done by the helper.
+#
+#     source /usr/local/share/aba-lock/run_once.bash      # after the old definition, or instead of it
+#     run_once -i fetch -- make download                  # in the background, once
+#     run_once -w -m 'Waiting for the download' -i fetch  # later: wait for it, with its status
+#
+# See run_once.bash(7). Sourcing prints nothing, starts no process, and changes nothing but its own functions. For bash
+# 3.2 and newer, whatever options the script has set: see aba-lock.bash, which this does not need.
+#
+# shellcheck shell=bash
+# shellcheck disable=SC2016 # messages show commands in backquotes
+# shellcheck disable=SC2310 # functions called in conditions say so by their return status
+
+# shellcheck disable=SC2292 # other shells read this line
+if [ -z "${BASH_VERSION:-}" ]; then
+    printf '%s\n' 'aba-lock: run_once.bash is for bash' 'hint: in other shells, use `aba-lock run-once`' >&2
+    return 125
+fi
+
+# Aliases are replaced when a function is read: read ours without them.
+if \builtin shopt -q expand_aliases; then
+    \builtin shopt -u expand_aliases
+    __run_once_aliases=-s
+else
+    __run_once_aliases=-u
+fi
+
+# Usage: run_once [OPTIONS] -i ID [[--] CMD [ARG]...]
+#        run_once -G | -F
+#
+# Runs CMD once for ID; everyone else waits for it, or reads its outcome. Options as in `aba-lock run-once`, but:
+#     -w       validates, unless -S: what succeeded before is run again, and that is the outcome
+#     -m TEXT  is said by `aba_info`, if the script has such a function, else on stdout
+run_once() {
+    builtin local __run_once_bin='' __run_once_id='' __run_once_wait='' __run_once_quiet='' __run_once_message
+    builtin local __run_once_option='' __run_once_letters=''
+    # By the long names: under `nocasematch` a pattern does not tell -w and -W apart.
+    builtin local __run_once_table=' -i=--id -m=--message -t=--ttl -W=--timeout -c=--purge -q=--quiet -S=--no-validate
+ -w=--wait -s=--start -p=--peek -A=--active -R=--running -o=--stdout -e=--stderr -E=--exit-status -r=--reset
+ -G=--reset-all -F=--reset-failed -h=-h '
+    builtin local -a __run_once_words
+    __run_once_find || builtin return
+    # What the caller says comes later and counts. The message is ours to say.
+    __run_once_words=(run-once --validate --message= --failure-note
+        "[ABA] If this problem persists, re-run './install' from the ABA directory to clear the task cache.")
+    while (($# > 0)); do
+        case $1 in
+            --)
+                builtin shift
+                break
+                ;;
+            --*) __run_once_option=$1 ;;
+            -?*) __run_once_letters=${1#-} ;;
+            *) break ;;
+        esac
+        while ((1)); do
+            if [[ -n ${__run_once_letters} ]]; then
+                __run_once_option=${__run_once_table#* "-${__run_once_letters:0:1}="}
+                __run_once_option=${__run_once_option%%[[:space:]]*}
+                __run_once_letters=${__run_once_letters#?}
+                if [[ -z ${__run_once_option} ]]; then
+                    # No letter of ours: the helper says so.
+                    __run_once_option=$1 __run_once_letters=''
+                fi
+            fi
+            case ${__run_once_option} in
+                --id | --message | --ttl | --timeout | --failure-note)
+                    if [[ -n ${__run_once_letters} ]]; then
+                        __run_once_option=${__run_once_option}=${__run_once_letters} __run_once_letters=''
+                    elif (($# > 1)); then
+                        # In one word, so that a value may begin with `-`.
+                        __run_once_option=${__run_once_option}=$2
+                        builtin shift
+                    fi
+                    ;;
+                --wait) __run_once_wait=yes ;;
+                --start | --peek | --active | --running | --stdout | --stderr | --exit-status | --reset | --list)
+                    __run_once_wait=''
+                    ;;
+                --quiet | --follow) __run_once_quiet=yes ;;
+                *) ;;
+            esac
+            case ${__run_once_option} in
+                --message=*) __run_once_message=${__run_once_option#*=} ;;
+                *) __run_once_words[${#__run_once_words[@]}]=${__run_once_option} ;;
+            esac
+            case ${__run_once_option} in
+                --id=*) __run_once_id=${__run_once_option#*=} ;;
+                *) ;;
+            esac
+            [[ -n ${__run_once_letters} ]] || break
+        done
+        builtin shift
+    done
+    if [[ -n ${__run_once_wait} && -z ${__run_once_quiet} ]]; then
+        __run_once_tell "${__run_once_message-Waiting for task: ${__run_once_id}}"
+    fi
+    __run_once_helper "${__run_once_words[@]}" -- "$@" || builtin return
+}
+
+# ---- what follows is private ---------------------------------------------------------------------------------------
+
+# Says $1 with the pid, if the task runs.
+__run_once_tell() {
+    builtin local __run_once_file="${ABA_LOCK_DIR-}" __run_once_pid=''
+    if [[ -z ${__run_once_file} ]]; then
+        if [[ -n ${HOME:-} ]]; then
+            __run_once_file=${HOME}/.aba
+        else
+            # `~` is empty where HOME is, and the home directory of the passwd file where there is no HOME.
+            __run_once_file=$(builtin unset -v HOME && builtin printf '%s' ~)/.aba
+        fi
+    fi
+    __run_once_file=${RUN_ONCE_DIR:-${__run_once_file}/runner}/${__run_once_id}/pid
+    # The file alone says nothing: a supervisor that was killed leaves it behind. Without it there is nothing to ask.
+    if [[ -n $1 && -f ${__run_once_file} ]] &&
+        __run_once_helper run-once --running "--id=${__run_once_id}" >/dev/null 2>&1 &&
+        { IFS= builtin read -r __run_once_pid <"${__run_once_file}"; } 2>/dev/null; then
+        if builtin declare -F aba_info >/dev/null; then
+            aba_info "$1 (PID: ${__run_once_pid})" || builtin true
+        else
+            builtin printf '%s\n' "$1 (PID: ${__run_once_pid})" || builtin true
+        fi
+    fi
+}
+
+# Runs the helper with these arguments, where its failure is expected. It takes the place of a subshell, so that it sees
+# variables that the script has set and not exported, and the script's own, perhaps readonly, stay as they are.
+__run_once_helper() {
+    (
+        builtin export RUN_ONCE_DIR ABA_LOCK_DIR HOME
+        builtin exec "${__run_once_bin}" "$@"
+    )
+}
+
+# Which helper to run: in __run_once_bin, with its directory, so that no function can stand in its way.
+__run_once_find() {
+    builtin local __run_once_list="${PATH-}:" __run_once_name="${ABA_LOCK_BIN:-aba-lock}"
+    while [[ -n ${__run_once_list} ]]; do
+        __run_once_bin=${__run_once_name}
+        if [[ ${__run_once_bin} != */* ]]; then
+            __run_once_bin=${__run_once_list%%:*}
+            __run_once_bin=${__run_once_bin:-.}/${__run_once_name}
+        fi
+        if [[ -f ${__run_once_bin} && -x ${__run_once_bin} ]]; then
+            builtin return 0
+        fi
+        __run_once_list=${__run_once_list#*:}
+    done
+    builtin printf '%s\n' "aba-lock: the helper ${__run_once_name} was not found, so no task can be run" \
+        'hint: install it on PATH, or set ABA_LOCK_BIN to where it is' >&2 || builtin true
+    builtin return 125
+}
+
+# How to ask the helper what to offer is read from it at the first TAB.
+__run_once_complete() {
+    builtin local __run_once_bin='' __run_once_script=''
+    if builtin declare -F __aba_complete_function >/dev/null || { __run_once_find 2>/dev/null &&
+        __run_once_script=$(ABA_LOCK_COMPLETE=bash "${__run_once_bin}" 2>/dev/null) &&
+        builtin eval "${__run_once_script}"; }; then
+        __aba_complete_function "$@"
+    fi
+}
+
+if [[ $- == *i* ]]; then
+    builtin complete -F __run_once_complete run_once
+fi
+
+# One command, which is read as a whole before aliases are in force again.
+builtin shopt "${__run_once_aliases}" expand_aliases && builtin unset -v __run_once_aliases

@@ -1,0 +1,850 @@
+#!/usr/bin/env bats
+# run_once.bash: how the first user's scripts call run_once, one test each, and what a drop-in must leave alone. Also
+# aba_run_once, which is the same command without the manners of that drop-in.
+#
+# shellcheck disable=SC2154 # set by bats
+
+load helper
+
+eval "$(declare -f setup | sed '1s/setup/set_up_processes/')"
+eval "$(declare -f teardown | sed '1s/teardown/end_processes/')"
+
+setup() {
+    set_up_processes
+    unset RUN_ONCE_DIR
+    export RUN_ONCE=${PROJECT}/shell/run_once.bash
+    TASKS=${ABA_LOCK_DIR}/runner
+    mkfifo ready go
+    # Open all the time, so that nothing that is said is lost between two who read it.
+    exec {READY}<>ready
+    # A task: notes that it ran, says so, and goes on at a word.
+    cat >work <<'END'
+#!/usr/bin/env bash
+echo "$1" >>journal
+echo "$1" >ready
+read -r -t "${PATIENCE}" _ <>go
+exit "${2:-0}"
+END
+    # A task that only notes that it ran.
+    cat >note <<'END'
+#!/usr/bin/env bash
+echo "$1" >>journal
+exit "${2:-0}"
+END
+    chmod +x work note
+}
+
+teardown() {
+    local root
+    for root in "${BATS_TEST_TMPDIR}"/*/runner "${HOME}/.aba/runner" "${BATS_TEST_TMPDIR}/tasks"; do
+        if [[ -d ${root} ]]; then
+            RUN_ONCE_DIR=${root} timeout "${PATIENCE}" "${ABA_LOCK_BIN}" run-once -G || true
+        fi
+    done
+    end_processes
+}
+
+# Usage: tool NAME <<'END' ... END
+#
+# Writes a bash script as strict as they come, which sources run_once.bash. An ERR trap says where it was set off.
+tool() {
+    {
+        printf '#!/usr/bin/env bash\n'
+        printf 'set -Eeuo pipefail\n'
+        printf 'trap '\''echo "trap in ${FUNCNAME[0]-none}: $?"'\'' ERR\n'
+        printf 'source "${RUN_ONCE}"\n'
+        cat
+    } >"$1"
+    chmod +x "$1"
+}
+
+until_ready() {
+    local word
+    read -r -t "${PATIENCE}" word <&"${READY}"
+    echo "${word}"
+}
+
+# Whether somebody waits for task $1: blocked in the kernel.
+task_is_waited_for() {
+    local inode
+    inode=$(stat -c %i "${TASKS}/$1/lock") || return
+    grep -q -- "-> FLOCK .*:${inode} " /proc/locks
+}
+
+# Usage: ends_with STATUS: what `start` started last ends so.
+ends_with() {
+    local status=0
+    until_true is_done "${STARTED_PID}"
+    wait "${STARTED_PID}" || status=$?
+    if [[ ${status} != "$1" ]]; then
+        echo "expected status $1, got ${status}" >&2
+        return 1
+    fi
+}
+
+is_done() {
+    [[ ! -e /proc/$1 || $(<"/proc/$1/stat") == *') Z '* ]]
+}
+
+# Usage: expect_file FILE TEXT: that is what is in it.
+expect_file() {
+    if [[ $(<"$1") != "$2" ]]; then
+        printf 'expected in %s: %s\ngot: %s\n' "$1" "$2" "$(<"$1")" >&2
+        return 1
+    fi
+}
+
+# A helper that notes how it is called.
+noting_helper() {
+    cat >helper <<END
+#!/usr/bin/env bash
+echo "\$*" >>calls
+exec "${ABA_LOCK_BIN}" "\$@"
+END
+    chmod +x helper
+}
+
+# ---- as scripts call it ----------------------------------------------------------------------------------------------
+
+@test "what is started early is waited for late, and runs once" {
+    tool early <<'END'
+run_once -i fetch -- ./work fetch
+END
+    tool late <<'END'
+run_once -i fetch -- ./work fetch
+run_once -w -m 'Waiting for the download' -i fetch
+echo "status $?"
+END
+    run -0 timeout "${PATIENCE}" ./early
+    expect_silence
+    [[ $(until_ready) == fetch ]]
+    start ./late
+    until_true task_is_waited_for fetch
+    pid=$(<"${TASKS}/fetch/pid")
+    let_go
+    ends_with 0
+    expect_file output "Waiting for the download (PID: ${pid})"$'\nstatus 0'
+    expect_file journal fetch
+}
+
+@test "a pair of tasks is ensured: the first waited for in silence, the second with a message" {
+    tool ensure <<'END'
+run_once -i oc:download -- ./note download
+run_once -q -w -i oc:download
+run_once -i oc:install -- ./work install
+run_once -w -m 'Installing oc' -i oc:install
+END
+    start ./ensure
+    [[ $(until_ready) == install ]]
+    until_true task_is_waited_for oc:install
+    pid=$(<"${TASKS}/oc:install/pid")
+    let_go
+    ends_with 0
+    expect_file output "Installing oc (PID: ${pid})"
+    # The first is validated, if it had finished by then.
+    run -0 uniq journal
+    [[ ${output} == $'download\ninstall' ]]
+}
+
+@test "a wait with a command runs it if nobody has, and shows what it prints" {
+    tool cold <<'END'
+run_once -w -S -i cold -- sh -c 'echo out; echo err >&2; echo ran >>journal'
+END
+    run -0 --separate-stderr ./cold
+    [[ ${output} == out && ${stderr} == err ]]
+    run -0 ./cold
+    expect_silence
+    expect_file journal ran
+}
+
+@test "an outcome is looked for with a time to live, and then read" {
+    tool version <<'END'
+if run_once -p -t 3600 -i latest && [[ $(run_once -E -i latest) == 0 ]]; then
+    echo "known: $(run_once -o -i latest)"
+else
+    echo "status: $(run_once -E -i latest || echo none)"
+    run_once -w -t 3600 -i latest -- echo 4.17
+fi
+END
+    run -0 ./version
+    [[ ${output} == $'status: none\n4.17' ]]
+    run -0 ./version
+    [[ ${output} == 'known: 4.17' ]]
+    touch -d '2 hours ago' "${TASKS}/latest/exit"
+    run -0 ./version
+    [[ ${output} == $'status: none\n4.17' ]]
+}
+
+@test "after a reset it runs again" {
+    tool again <<'END'
+run_once -r -i image
+run_once -i image -- ./note "$1"
+run_once -qwS -i image
+END
+    run -0 ./again first
+    run -0 ./again second
+    expect_silence
+    expect_file journal $'first\nsecond'
+}
+
+@test "a task that runs is active and not finished" {
+    tool look <<'END'
+if run_once -A -i long && ! run_once -p -i long; then
+    echo running
+elif run_once -p -i long; then
+    echo finished
+else
+    echo new
+fi
+END
+    tool kick <<'END'
+run_once -i long -- ./work long
+END
+    run -0 ./look
+    [[ ${output} == new ]]
+    run -0 ./kick
+    until_ready
+    run -0 ./look
+    [[ ${output} == running ]]
+    let_go
+    start "${ABA_LOCK_BIN}" run-once -qw -i long
+    ends_with 0
+    run -0 ./look
+    [[ ${output} == finished ]]
+    expect_file journal long
+}
+
+@test "the text of a failure is read when the wait has failed" {
+    tool fail <<'END'
+run_once -i registry -- sh -c 'echo "port 5000 is taken" >&2; exit 3'
+if ! run_once -qw -i registry; then
+    echo "failed with $(run_once -E -i registry): $(run_once -e -i registry)"
+fi
+END
+    run -0 ./fail
+    [[ ${output} == 'failed with 3: port 5000 is taken' ]]
+}
+
+@test "failed and interrupted tasks are forgotten at start-up, and no others" {
+    tool work_day <<'END'
+run_once -F
+run_once -i good -- ./note good
+run_once -i bad -- ./note bad 1
+run_once -i killed -- sh -c 'echo killed >>journal; kill -KILL $$'
+run_once -qwS -i good
+for id in bad killed; do
+    run_once -qwS -i "$id" || echo "$id: $?"
+done
+END
+    run -0 ./work_day
+    [[ ${output} == $'bad: 1\nkilled: 137' ]]
+    : >journal
+    run -0 ./work_day
+    [[ ${output} == $'bad: 1\nkilled: 137' ]]
+    run -0 grep -vx killed journal
+    [[ ${output} == bad ]]
+}
+
+@test "recipes of a make, through a script of the project, run it once between them" {
+    tool wrapper <<'END'
+run_once "$@"
+END
+    cat >recipes.mk <<'END'
+.PHONY: both one two kick
+both: one two
+one two:
+	@./wrapper -q -w -S -i image -- ./note image
+kick:
+	@./wrapper -i long -- ./work long
+END
+    MAKEFLAGS='' run -0 timeout "${PATIENCE}" make -s -j 2 -f recipes.mk both
+    expect_file journal image
+    MAKEFLAGS='' run -0 timeout "${PATIENCE}" make -s -j 2 -f recipes.mk kick
+    expect_silence
+    [[ $(until_ready) == long ]]
+}
+
+# ---- what it says ----------------------------------------------------------------------------------------------------
+
+# Runs ./waiter while a task runs, which ends when it waits. PID: the task's.
+waits_for_work() {
+    tool kick <<'END'
+run_once -i task -- ./work task
+END
+    ./kick
+    until_ready
+    start ./waiter
+    until_true task_is_waited_for task
+    PID=$(<"${TASKS}/task/pid")
+    let_go
+    ends_with 0
+}
+
+@test "by default, it says on stdout which task it waits for" {
+    tool waiter <<'END'
+run_once -w -i task 2>errors
+END
+    waits_for_work
+    expect_file output "Waiting for task: task (PID: ${PID})"
+    expect_file errors ''
+}
+
+@test "the script's aba_info says that it waits, and decides whether to" {
+    tool waiter <<'END'
+aba_info() {
+    [[ $# == 1 ]]
+    echo "[ABA] $1" >>told
+    # As one does that ends with a test whether to be verbose.
+    return 1
+}
+run_once -w -m $'Fetching 100% of \\n' -i task
+END
+    waits_for_work
+    expect_file output ''
+    expect_file told "[ABA] Fetching 100% of \\n (PID: ${PID})"
+}
+
+@test "a quiet wait says nothing, also when it fails" {
+    tool waiter <<'END'
+run_once -i bad -- ./note bad 4
+run_once -q -w -i bad || echo "status $?"
+run_once -wq -m never -i task
+END
+    waits_for_work
+    expect_file output 'status 4'
+}
+
+@test "only a wait says that it waits" {
+    tool waiter <<'END'
+run_once -w -p -i task || echo 'not finished'
+run_once -w -s -i task
+run_once --wait --running -i task && echo running
+run_once -p --wait -q -i task
+END
+    waits_for_work
+    expect_file output $'not finished\nrunning'
+}
+
+@test "an empty message is none" {
+    tool waiter <<'END'
+run_once -w -m '' -i task
+END
+    waits_for_work
+    expect_file output ''
+}
+
+@test "nothing is said, and nothing asked, where there is nothing to wait for" {
+    noting_helper
+    tool twice <<'END'
+run_once -w -S -i done -- true
+run_once -w -S -i done
+END
+    ABA_LOCK_BIN=./helper run -0 ./twice
+    expect_silence
+    [[ $(grep -c . calls) == 2 ]]
+}
+
+@test "a pid that a killed supervisor left behind is not waited for" {
+    mkdir -p "${TASKS}/stale"
+    chmod 711 "${TASKS}" "${TASKS}/stale"
+    echo 1 >"${TASKS}/stale/pid"
+    tool waiter <<'END'
+run_once -w -i stale -- echo ran
+END
+    run -0 ./waiter
+    [[ ${output} == ran ]]
+}
+
+@test "the text after a failure tells what to do, unless it is quiet" {
+    tool fail <<'END'
+run_once -qw -i bad -- sh -c 'echo broken >&2; exit 3' 2>/dev/null || true
+run_once -w -i bad || true
+END
+    run -0 --separate-stderr ./fail
+    expect_silence
+    [[ ${stderr} == 'aba-lock: task bad failed with status 3: '* ]]
+    [[ ${stderr} == *$'\n  | broken\n'* ]]
+    note="[ABA] If this problem persists, re-run './install' from the ABA directory to clear the task cache."
+    [[ ${stderr_lines[-1]} == "${note}" ]]
+    run -0 bash -c './fail 2>&1 | grep -c persists'
+    [[ ${output} == 1 ]]
+}
+
+@test "without a helper there is a sentence and 125" {
+    tool lost <<'END'
+status=0
+run_once -w -i task -- touch ran || status=$?
+echo "status $status"
+if run_once -p -i task; then echo yes; else echo "probe $?"; fi
+END
+    ABA_LOCK_BIN='' PATH=/usr/bin:/bin run -0 --separate-stderr ./lost
+    [[ ${output} == $'status 125\nprobe 125' ]]
+    [[ ${stderr_lines[0]} == 'aba-lock: the helper aba-lock was not found, so no task can be run' ]]
+    [[ ${stderr_lines[1]} == 'hint: install it on PATH, or set ABA_LOCK_BIN to where it is' ]]
+    [[ ${#stderr_lines[@]} == 4 ]]
+    ABA_LOCK_BIN=/nowhere/aba-lock run -0 ./lost
+    expect_text 'the helper /nowhere/aba-lock was not found'
+    [[ ! -e ran ]]
+}
+
+# ---- options ---------------------------------------------------------------------------------------------------------
+
+@test "a wait validates what succeeded before, unless -S says no" {
+    tool waiter <<'END'
+run_once "$@" -i built -- sh -c 'echo ran >>journal; test -e artefact || touch artefact; test ! -e broken'
+END
+    run -0 ./waiter -w
+    run -0 ./waiter -wS
+    expect_file journal ran
+    run -0 ./waiter -w
+    expect_file journal $'ran\nran'
+    # The task looks after what it made.
+    rm artefact
+    run -0 ./waiter -qw
+    [[ -e artefact ]]
+    touch broken
+    run -0 ./waiter -S -w
+    run -1 ./waiter -q -w
+    run -0 "${ABA_LOCK_BIN}" run-once -E -i built
+    [[ ${output} == 1 ]]
+}
+
+@test "letters share a word, values may stand in it, and the last mode counts" {
+    noting_helper
+    tool call <<'END'
+"$@" || true
+run_once -qwSW5 -t60 -i one -- true
+run_once -rsm'a message' -cwione -- true
+run_once -wp -i one || echo "new $?"
+run_once -S --wait --id=one --quiet --timeout 5 -- true
+run_once -p --id one
+END
+    ABA_LOCK_BIN=./helper run -0 ./call true
+    [[ ${output} == 'new 1' ]]
+    # The same where bash's patterns do not tell -w and -W apart.
+    mv calls plain
+    ABA_LOCK_BIN=./helper run -0 ./call eval 'run_once -G; shopt -s nocasematch'
+    [[ ${output} == 'new 1' ]]
+    sed -i '/ --reset-all /d' calls
+    cmp plain calls
+    run -0 sed -n 1,2p calls
+    expect_text ' --quiet --wait --no-validate --timeout=5 --ttl=60 --id=one -- true'
+    expect_text ' --reset --start --purge --wait --id=one -- true'
+}
+
+@test "the command begins behind two dashes, or where the options end" {
+    tool call <<'END'
+run_once -w -i one -- printf '%s|' -w -- -i two
+run_once -w -i three printf '%s|' -q '' --id=x
+run_once -w -i four --
+END
+    run -1 ./call
+    expect_text '-w|--|-i|two|-q||--id=x|'
+    expect_text 'nothing to run for four'
+}
+
+@test "a message may begin with a dash" {
+    tool waiter <<'END'
+run_once -w -m '--- waiting' -i task
+END
+    waits_for_work
+    expect_file output "--- waiting (PID: ${PID})"
+}
+
+@test "what is no option, or no value for one, is wrong usage" {
+    tool call <<'END'
+status=0
+run_once "$@" || status=$?
+exit "$status"
+END
+    for options in '-x -i a' '-qx -i a' '-q- -i a' '-w- -i a' '-' '--nothing -i a' '-w -W abc -i a' '-w -t -5 -i a' \
+        '-w -i' '-i ../a' '-w'; do
+        run -2 ./call ${options} -- touch ran
+        expect_text ': '
+    done
+    run -2 ./call -w -i '' -- touch ran
+    run -2 ./call
+    [[ ! -e ran ]]
+}
+
+@test "arguments arrive as they were, tabs and all" {
+    tool call <<'END'
+IFS=$'-i\t '
+run_once -w -S -i args -- printf '<%s>' $'a\tb' '' '  c  d ' $'e\nf' '*' '\t' '-i' '--'
+run_once -r -i args
+END
+    run -0 ./call
+    [[ ${output} == $'<a\tb><><  c  d ><e\nf><*><\\t><-i><-->' ]]
+}
+
+# ---- the script around it --------------------------------------------------------------------------------------------
+
+@test "the ERR trap of a strict script sees its own failures, once, and none of ours" {
+    tool strict <<'END'
+"$@" || true
+if run_once -p -i none; then :; fi
+if run_once -A -i none; then :; fi
+run_once -R -i none || :
+! run_once -E -i none
+run_once -qw -i bad -- ./note bad 5 || echo "bad $?"
+run_once -w -i bad 2>/dev/null || echo "bad $?"
+(run_once -qw -i bad || :)
+x=$(run_once -E -i bad)
+run_once -i good -- true
+run_once -qw -i good
+run_once -w -W 0.01 -i long -- sleep 1000 2>/dev/null || echo "long $?"
+aba_run_once_if_there -p -i none || :
+echo "so far $x"
+run_once -qw -i bad
+echo 'not reached'
+END
+    sed -i '/^source/a aba_run_once_if_there() { return 1; }' strict
+    for options in true 'set -o posix' 'shopt -s nocasematch extglob' "IFS='-'" 'set -f' 'set -o noclobber'; do
+        run -5 ./strict eval "${options}"
+        [[ ${output} == $'bad 5\nbad 5\nlong 124\nso far 5\ntrap in none: 5' ]] || {
+            echo "with ${options}: ${output}"
+            return 1
+        }
+        "${ABA_LOCK_BIN}" run-once -G
+    done
+    # The same for the function of the library, but that it does not validate.
+    sed -i '/^aba_run_once_if_there()/d; s/^source.*/&; source "${LIBRARY}"/' strict
+    sed -i 's/\brun_once /aba_run_once /; s/aba_run_once_if_there/aba_run_once/' strict
+    run -5 ./strict true
+    [[ ${output} == $'bad 5\nbad 5\nlong 124\nso far 5\ntrap in none: 5' ]]
+}
+
+@test "a failure ends a strict script also in a subshell, and is a status elsewhere" {
+    tool strict <<'END'
+status=0
+(trap - ERR; set -e; run_once -qw -i bad -- ./note bad 6; echo 'not reached') && echo 'not reached' || status=$?
+trap - ERR
+set +e
+(set -e; run_once -qw -i bad; echo 'not reached')
+echo "subshell $?"
+run_once -qw -i bad
+echo "status $?"
+END
+    run -0 ./strict
+    [[ ${output} == *$'subshell 6\nstatus 6' ]]
+}
+
+@test "started in the background, in a subshell or as a job, the task lives on when the script has ended" {
+    tool parents <<'END'
+(run_once -i one -- ./work one) &
+run_once -i two -- ./work two &
+wait
+END
+    run -0 timeout "${PATIENCE}" ./parents
+    expect_silence
+    first=$(until_ready)
+    second=$(until_ready)
+    [[ "${first} ${second}" == 'one two' || "${first} ${second}" == 'two one' ]]
+    run -0 "${ABA_LOCK_BIN}" run-once -R -i one
+    run -0 "${ABA_LOCK_BIN}" run-once -R -i two
+}
+
+@test "a wait in the background hands its status to wait" {
+    tool jobs <<'END'
+run_once -qw -i bad -- ./note bad 7 &
+first=$!
+(run_once -qw -i good -- ./note good) &
+second=$!
+wait "$second"
+wait "$first" || echo "status $?"
+END
+    run -0 ./jobs
+    [[ ${output} == *'status 7' ]]
+}
+
+@test "a loop that reads its lines from stdin loses none" {
+    tool loop <<'END'
+while read -r id; do
+    run_once -w -i "$id" -- cat
+    # The second time it is validated.
+    run_once -w -i "$id"
+    run_once -i "$id.bg" -- cat
+    run_once -p -i "$id"
+    echo "$id"
+done
+END
+    printf '%s\n' one two three >lines
+    run -0 ./loop <lines
+    [[ ${output} == $'one\ntwo\nthree' ]]
+}
+
+@test "a background task does not keep the operation of the script, nor what the script has open" {
+    tool holder <<'END'
+source "${LIBRARY}"
+aba_lock_operation save
+run_once -i one -- ./work one
+aba_run_once -i two -- ./work two
+exec 9>nine
+run_once -i three -- ./work three
+echo 'still mine' >&9
+aba_lock_held save
+END
+    sed -i '/^source "${RUN_ONCE}"/d; s/^source.*/&; source "${RUN_ONCE}"/' holder
+    run -0 timeout "${PATIENCE}" ./holder
+    expect_silence
+    for _ in 1 2 3; do
+        until_ready
+    done
+    is_free save
+    for id in one two three; do
+        run -0 "${ABA_LOCK_BIN}" run-once -R -i "${id}"
+        pid=$(<"${TASKS}/${id}/pid")
+        for process in "${pid}" "$(awk '$1 == "PPid:" {print $2}' "/proc/${pid}/status")"; do
+            run -0 readlink "/proc/${process}/fd/"*
+            [[ ${output} != *aba-save.lock* && ${output} != *nine* ]]
+        done
+    done
+    expect_file nine 'still mine'
+}
+
+@test "the script's own descriptors stay as they are" {
+    tool descriptors <<'END'
+exec 9>nine 8<lines 200>two_hundred
+ls -l /proc/$$/fd | sed 's/.* \([0-9]* ->\)/\1/' >before
+run_once -qw -i task -- ./note task
+run_once -i bg -- ./note bg
+run_once -p -i task
+ls -l /proc/$$/fd | sed 's/.* \([0-9]* ->\)/\1/' >after
+sed -i '/pipe:\|total/d' before after
+echo nine >&9
+read -r line <&8
+echo "$line"
+END
+    echo 'first line' >lines
+    run -0 ./descriptors
+    [[ ${output} == 'first line' ]]
+    expect_file nine nine
+    cmp before after
+}
+
+@test "a command substitution and a pipeline do not wait for the task" {
+    tool pipes <<'END'
+x=$(run_once -i one -- ./work one)
+run_once -i two -- ./work two | tee copy
+echo "<$x>"
+END
+    run -0 timeout "${PATIENCE}" ./pipes
+    [[ ${output} == '<>' ]]
+    until_ready
+    until_ready
+    run -0 "${ABA_LOCK_BIN}" run-once -R -i one
+    run -0 "${ABA_LOCK_BIN}" run-once -R -i two
+}
+
+@test "variables count also when the script has set and not exported them, and stay so" {
+    tool kick <<'END'
+declare -a names=(RUN_ONCE_DIR ABA_LOCK_DIR HOME)
+declare +x "${names[@]}"
+unset "${names[@]}"
+while [[ $1 == *=* ]]; do
+    declare "${1%%=*}=${1#*=}"
+    [[ ${KEEP-} != readonly ]] || readonly "${1%%=*}"
+    shift
+done
+source "${RUN_ONCE}"
+before=$(declare -p "${names[@]}" 2>/dev/null || :)
+"$@" -i task -- ./note task
+"$@" -qwS -i task
+after=$(declare -p "${names[@]}" 2>/dev/null || :)
+[[ $before == "$after" ]]
+END
+    sed -i '4d; s/^source.*/&; source "${LIBRARY}"/' kick
+    tool waiter <<'END'
+declare +x RUN_ONCE_DIR HOME ABA_LOCK_DIR
+unset ABA_LOCK_DIR
+HOME=$1
+run_once -i task -- ./work task
+run_once -w -i task
+END
+    for KEEP in not readonly; do
+        export KEEP
+        for function in run_once aba_run_once; do
+            KEEP=${KEEP} run -0 ./kick "RUN_ONCE_DIR=${PWD}/tasks" "HOME=${PWD}/other" "${function}"
+            expect_silence
+            [[ -f tasks/task/exit ]]
+            run -0 ./kick "ABA_LOCK_DIR=${PWD}/root" "HOME=${PWD}/other" "${function}"
+            expect_silence
+            [[ -f root/runner/task/exit ]]
+            run -0 ./kick "HOME=${PWD}/other" "${function}"
+            expect_silence
+            [[ -f other/.aba/runner/task/exit ]]
+            rm -rf tasks root other/.aba
+        done
+    done
+    [[ ! -e ${TASKS} && ! -e ${HOME}/.aba ]]
+    # And it is the same task that the message is about.
+    TASKS=${HOME}/.aba/runner
+    start env -u HOME ./waiter "${HOME}"
+    until_ready
+    until_true task_is_waited_for task
+    pid=$(<"${TASKS}/task/pid")
+    let_go
+    ends_with 0
+    expect_file output "Waiting for task: task (PID: ${pid})"
+}
+
+@test "the script's options, traps, variables and its own getopts are left alone" {
+    tool look <<'END'
+look() {
+    shopt
+    set -o
+    trap -p
+    umask
+    pwd
+    declare -p | grep -vE '^declare -[-a-z]+ (_|BASH.*|PIPESTATUS|LINENO|RANDOM|SRANDOM|SECONDS|EPOCH.*|FUNCNAME)(=|$)'
+    alias -p
+    hash
+}
+aba_info() { :; }
+trap 'true' EXIT
+trap 'true' USR1
+IFS=:
+# All that it runs has been run.
+look >before
+look >before
+run_once -i task -- ./note task
+run_once -qwm no -i task
+run_once -E -i task
+run_once -F
+run_once -r -i task
+look >after
+diff before after
+# In the middle of a word of letters, too.
+seen=''
+while getopts 'ab:c' letter -acb value; do
+    seen+="$letter$OPTIND${OPTARG-} "
+    run_once -qp -t 5 -i task || :
+done
+echo "$seen"
+END
+    run -0 ./look
+    [[ ${output} == $'0\na1 c1 b3value ' ]]
+}
+
+@test "functions and aliases of the script named like builtins are not in the way" {
+    tool odd <<'END'
+local() { echo wrong; }
+return() { echo wrong; }
+shift() { echo wrong; }
+printf() { echo wrong; }
+read() { echo wrong; }
+declare() { echo wrong; }
+export() { echo wrong; }
+exec() { echo wrong; }
+shopt() { echo wrong; }
+unset() { echo wrong; }
+true() { echo wrong; }
+test() { echo wrong; }
+eval() { echo wrong; }
+set() { echo wrong; }
+aba-lock() { echo wrong; }
+builtin shopt -s expand_aliases
+alias local='echo alias' run_once='echo alias' case='echo alias' return='echo alias' builtin='echo alias'
+source "${RUN_ONCE}"
+\run_once -w -S -i task -- echo right
+END
+    run -0 ./odd
+    [[ ${output} == right ]]
+}
+
+# ---- sourcing it -----------------------------------------------------------------------------------------------------
+
+@test "sourcing run_once.bash prints nothing, starts no process, changes nothing else, and may be repeated" {
+    cat >look <<'END'
+look() {
+    shopt
+    set -o
+    trap -p
+    compgen -v | grep -vE '^(_|BASH_.*|PIPESTATUS|LINENO|RANDOM|SRANDOM|SECONDS|EPOCH.*|FUNCNAME)$' | sort
+    compgen -A function | grep -vE '^(__)?run_once' | sort
+    alias -p
+}
+shopt -s expand_aliases extglob
+set -o noclobber
+alias ll='ls -l' function='no' done='no'
+trap 'true' EXIT
+look >before
+source "$RUN_ONCE" >said 2>&1
+source "$RUN_ONCE" >>said 2>&1
+look >after
+cmp before after && [[ ! -s said ]] && [[ ! -e $ABA_LOCK_DIR ]]
+END
+    run -0 bash ./look
+    expect_silence
+    for options in -e -eu -euo\ pipefail --posix; do
+        run -0 bash ${options} -c 'source "$RUN_ONCE"; source "$RUN_ONCE"; run_once -wS -i task -- echo ran; run_once -G'
+        [[ ${output} == ran ]]
+    done
+    run -0 strace -f -c -o calls -e trace=process bash --norc -c 'source "$RUN_ONCE"'
+    run ! grep -E '(clone|fork)' calls
+}
+
+@test "sourced behind an older run_once, it takes its place" {
+    cat >includes <<'END'
+run_once() {
+    echo 'the old one'
+}
+helper_of_the_old_one() { :; }
+source "${RUN_ONCE}"
+END
+    run -0 bash -euc 'source ./includes; run_once -w -i task -- echo "the new one"'
+    [[ ${output} == 'the new one' ]]
+}
+
+@test "another shell that sources run_once.bash is told so, and goes on" {
+    for shell in dash zsh; do
+        type -P "${shell}" >/dev/null || continue
+        run -0 "${shell}" -c '. "$RUN_ONCE"; echo "status $?"'
+        expect_text 'aba-lock: run_once.bash is for bash'
+        expect_text 'status 125'
+    done
+}
+
+# ---- aba_run_once ----------------------------------------------------------------------------------------------------
+
+@test "aba_run_once is the command: its message on stderr, and no validation unless asked for" {
+    tool waiter <<'END'
+source "${LIBRARY}"
+aba_info() { echo wrong; }
+aba_run_once -w -i task 2>errors
+END
+    waits_for_work
+    expect_file output ''
+    expect_file errors "Waiting for task: task (PID: ${PID})"
+    tool twice <<'END'
+source "${LIBRARY}"
+aba_run_once -qw -i once -- ./note once
+aba_run_once -qw -i once
+aba_run_once -qw --validate -i once
+END
+    : >journal
+    run -0 ./twice
+    expect_file journal $'once\nonce'
+}
+
+@test "aba_run_once without a helper is a sentence and 125" {
+    tool lost <<'END'
+source "${LIBRARY}"
+aba_run_once -i task -- touch ran || echo "status $?"
+END
+    ABA_LOCK_BIN='' PATH=/usr/bin:/bin run -0 ./lost
+    expect_text 'aba-lock: the helper aba-lock was not found'
+    expect_text 'status 125'
+}
+
+@test "a task of aba_run_once is not told of locks that it does not have" {
+    tool holder <<'END'
+source "${LIBRARY}"
+aba_lock_operation save
+aba_run_once -w -i task -- sh -c 'echo "<${ABA_LOCK_FDS-none}>"'
+aba_lock_held save
+echo "<$ABA_LOCK_FDS>"
+END
+    run -0 ./holder
+    [[ ${output} == $'<none>\n<200>' ]]
+}

@@ -36,6 +36,23 @@ pub enum Error {
         /// The task.
         id: String,
     },
+    /// The saved command of a task is there, but cannot be read.
+    NotUnderstood {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// The current directory is none any more.
+    NoDirectory {
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The directory for tasks cannot be made or read.
+    TaskRoot {
+        /// The directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The saved command of a task was saved by another user.
     NotOurCommand {
         /// The task.
@@ -64,12 +81,12 @@ pub enum Error {
         /// Which, if that is known.
         pid: Option<u32>,
     },
-    /// Ctrl-C, while a task ran that we started; it goes on.
+    /// Ctrl-C, while we waited for a task; it goes on.
     Interrupted {
         /// The task.
         id: String,
-        /// Its process.
-        pid: u32,
+        /// Its process, if that is known.
+        pid: Option<u32>,
     },
     /// A task waits for itself.
     WaitsForItself {
@@ -207,6 +224,9 @@ pub enum Error {
     },
 }
 
+/// The most characters of a command that a sentence names.
+const MAX_COMMAND: usize = 120;
+
 /// The system's reason without `(os error N)`, as a person would say it.
 #[must_use]
 pub fn reason(error: &io::Error) -> String {
@@ -224,6 +244,11 @@ impl fmt::Display for Error {
             Self::TaskId { id } => write!(f, "{id:?} is not an id for a task: an id is {}", name::RULE),
             Self::Task { path, source } => write!(f, "could not use {}: {}", path.display(), reason(source)),
             Self::NothingToRun { id } => write!(f, "nothing to run for {id}: it was not started, or was reset"),
+            Self::NotUnderstood { path } => write!(f, "the saved command in {} is not understood", path.display()),
+            Self::NoDirectory { source } => write!(f, "could not find the current directory: {}", reason(source)),
+            Self::TaskRoot { path, source } => {
+                write!(f, "could not use the directory for tasks {}: {}", path.display(), reason(source))
+            }
             Self::NotOurCommand { id, owner } => {
                 write!(f, "refused to run the saved command of {id}: {owner} saved it")
             }
@@ -237,7 +262,8 @@ impl fmt::Display for Error {
             Self::TaskNotEnded { id, pid: None } => {
                 write!(f, "could not end task {id}: who runs it cannot be reached from here")
             }
-            Self::Interrupted { id, pid } => write!(f, "task {id} goes on in the background (pid {pid})"),
+            Self::Interrupted { id, pid: Some(pid) } => write!(f, "task {id} goes on in the background (pid {pid})"),
+            Self::Interrupted { id, pid: None } => write!(f, "task {id} goes on in the background"),
             Self::WaitsForItself { id } => write!(f, "task {id} would wait for itself: this process is part of it"),
             Self::Supervisor { id, source: Some(source) } => {
                 write!(f, "could not start task {id}: {}", reason(source))
@@ -295,7 +321,11 @@ impl Error {
     /// Why `command` did not run.
     #[must_use]
     pub fn cannot_run(command: &str, source: io::Error) -> Self {
-        let command = command.to_owned();
+        let mut cut: String = command.chars().take(MAX_COMMAND).collect();
+        if cut.len() < command.len() {
+            cut.push('…');
+        }
+        let command = cut;
         match source.kind() {
             io::ErrorKind::NotFound => Self::CommandNotFound { command },
             // execvp(3) says so too when a directory of PATH may not be searched, wherever the command is.
@@ -311,7 +341,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NothingToRun { .. } => "say what to run: `aba-lock run-once -i ID -- CMD`".to_owned(),
-            Self::NotOurCommand { .. } => "give the command again, behind `--`".to_owned(),
+            Self::TaskRoot { .. } => "set RUN_ONCE_DIR to a directory of yours on a local disk".to_owned(),
+            Self::NotOurCommand { .. } | Self::NotUnderstood { .. } => "give the command again, behind `--`".to_owned(),
             Self::TaskTimedOut { id, .. } | Self::Interrupted { id, .. } => {
                 format!("end it with `aba-lock run-once -r -i {id}`")
             }

@@ -61,24 +61,38 @@ pub fn parent(pid: u32) -> Option<u32> {
     u32::try_from(stat_field(pid, 4)?).ok()
 }
 
-/// The session that a process belongs to (field 6): the number of the process that began it.
-#[must_use]
-pub fn session(pid: u32) -> Option<u32> {
-    u32::try_from(stat_field(pid, 6)?).ok()
+/// A process among the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Its number.
+    pub pid: u32,
+    /// The process that started it, or that took it over (`proc_pid_stat(5)`, field 4).
+    pub parent: u32,
+    /// The number of the process that began its session (field 6).
+    pub session: u32,
+    /// When it started, in clock ticks since boot (field 22).
+    pub start: u64,
 }
 
-/// Whether it has ended, and only waits for its parent to notice.
+/// A process that has not ended.
 #[must_use]
-pub fn is_zombie(pid: u32) -> bool {
-    let stat = read_small(&format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rfind(')').is_some_and(|end| stat[end + 1..].trim_start().starts_with(['Z', 'X']))
+pub fn seen(pid: u32) -> Option<Seen> {
+    let stat = read_small(&format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().collect();
+    // The first of them is the third; `Z` and `X` have ended, and only wait for their parent to notice.
+    let field = |number: usize| fields.get(number - 3)?.parse().ok();
+    let number = |at: usize| field(at).and_then(|value: u64| u32::try_from(value).ok());
+    if matches!(fields.first(), None | Some(&"Z" | &"X")) {
+        return None;
+    }
+    Some(Seen { pid, parent: number(4)?, session: number(6)?, start: field(22)? })
 }
 
-/// All processes that can be seen from here.
+/// All processes that can be seen from here and have not ended.
 #[must_use]
-pub fn all() -> Vec<u32> {
+pub fn all_seen() -> Vec<Seen> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    entries.filter_map(Result::ok).filter_map(|entry| seen(entry.file_name().to_str()?.parse().ok()?)).collect()
 }
 
 /// Whether a process was started with this variable (`NAME=value`) in its environment. `None`: it has none that we can

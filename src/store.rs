@@ -126,20 +126,23 @@ impl TaskRoot {
             .recursive(true)
             .mode(0o711)
             .create(&self.path)
-            .map_err(|source| Error::StateRoot { path: self.path.clone(), source })
+            .map_err(|source| Error::TaskRoot { path: self.path.clone(), source })
     }
 
-    /// The ids that have a directory, in order. Empty when there is no root, or none to read.
-    #[must_use]
-    pub fn ids(&self) -> Vec<TaskId> {
-        let Ok(entries) = fs::read_dir(&self.path) else { return Vec::new() };
+    /// The ids that have a directory, in order. None when there is no root.
+    pub fn ids(&self) -> Result<Vec<TaskId>, Error> {
+        let entries = match fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(Error::TaskRoot { path: self.path.clone(), source }),
+        };
         let mut ids: Vec<TaskId> = entries
             .filter_map(Result::ok)
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
             .filter_map(|entry| TaskId::parse(entry.file_name().to_str()?).ok())
             .collect();
         ids.sort();
-        ids
+        Ok(ids)
     }
 }
 

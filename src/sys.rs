@@ -13,7 +13,7 @@ mod timer;
 mod watch;
 
 pub use command::{Child, Command};
-pub use detach::{Process, close_inherited, detached, quiet_stdio, redirect_output};
+pub use detach::{Process, adopt_orphans, close_inherited, detached, quiet_stdio, redirect_output, write_some};
 pub use interrupt::{Interrupts, die_of_interrupt};
 pub use timer::Alarm;
 pub use watch::Watch;

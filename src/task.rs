@@ -43,15 +43,17 @@ mod run;
 mod saved;
 mod wait;
 
-pub use reset::reset_all;
+pub use reset::{reset_all, reset_failed};
 pub use saved::Saved;
 pub use wait::{Ask, Ended, Started, Stream, Teller};
 
+use crate::error::Error;
 use crate::name::TaskId;
+use crate::record::{self, Content};
 use crate::store::TaskRoot;
-use crate::{lock, sys};
+use crate::{lock, process, sys};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -176,19 +178,26 @@ pub struct Task<'a> {
     pub id: TaskId,
     root: &'a TaskRoot,
     directory: PathBuf,
+    ttl: Option<Duration>,
 }
 
 impl<'a> Task<'a> {
     /// The task of this id. Nothing is made or looked at.
     #[must_use]
     pub fn new(root: &'a TaskRoot, id: TaskId) -> Self {
-        Self { directory: root.path().join(id.as_str()), id, root }
+        Self { directory: root.path().join(id.as_str()), id, root, ttl: None }
     }
 
     /// All that have a directory, in the order of their ids.
+    pub fn all(root: &'a TaskRoot) -> Result<Vec<Self>, Error> {
+        Ok(root.ids()?.into_iter().map(|id| Self::new(root, id)).collect())
+    }
+
+    /// The same task for one to whom an outcome that is older than this is none; a failure after [`FAILURE_TTL`], if
+    /// that is less.
     #[must_use]
-    pub fn all(root: &'a TaskRoot) -> Vec<Self> {
-        root.ids().into_iter().map(|id| Self::new(root, id)).collect()
+    pub fn with_ttl(self, ttl: Option<Duration>) -> Self {
+        Self { ttl, ..self }
     }
 
     /// The directory.
@@ -212,19 +221,48 @@ impl<'a> Task<'a> {
     /// Who runs it, and whether somebody did who was killed.
     fn pid(&self) -> (Option<Running>, bool) {
         let Some(mut file) = files::open(&self.file(files::PID)) else { return (None, false) };
+        let mut text = String::new();
+        let _ = file.by_ref().take(64).read_to_string(&mut text);
+        let pid = text.trim().parse().unwrap_or(0);
         match sys::try_lock(&file, lock::Mode::Shared) {
-            Ok(false) => {
-                let mut text = String::new();
-                let _ = file.read_to_string(&mut text);
+            Ok(false) if self.is_there(pid) => {
                 let since = file.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-                (Some(Running { pid: text.trim().parse().unwrap_or(0), since }), false)
+                (Some(Running { pid, since }), false)
             }
             // Removed while we looked: by a supervisor that came to its end.
             _ => (None, file.metadata().is_ok_and(|data| data.nlink() > 0)),
         }
     }
 
+    /// Everyone may read `pid`, and so lock it: then it is the process that tells, where it can be seen from here.
+    fn is_there(&self, pid: u32) -> bool {
+        let elsewhere = || match record::read_path(&self.file(files::LOCK)) {
+            Content::Record(record) => record.ns != process::pid_namespace(),
+            _ => false,
+        };
+        sys::exists(pid) || elsewhere()
+    }
+
+    /// The outcome, unless it is too old for us.
     fn outcome(&self) -> Option<Outcome> {
+        self.outcome_of_any_age().filter(|outcome| !self.is_too_old(outcome))
+    }
+
+    fn is_too_old(&self, outcome: &Outcome) -> bool {
+        self.ttl.is_some_and(|ttl| outcome.age() > if outcome.status == 0 { ttl } else { ttl.min(FAILURE_TTL) })
+    }
+
+    /// Whether its files can be read. If not, that it seems to be new means nothing.
+    pub fn can_be_known(&self) -> Result<(), Error> {
+        match File::open(self.file(files::EXIT)) {
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                Err(Error::Task { path: self.file(files::EXIT), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn outcome_of_any_age(&self) -> Option<Outcome> {
         let mut file = files::open(&self.file(files::EXIT))?;
         let mut text = String::new();
         file.by_ref().take(64).read_to_string(&mut text).ok()?;
@@ -242,7 +280,7 @@ impl<'a> Task<'a> {
     /// The saved command, if there is one.
     #[must_use]
     pub fn saved(&self) -> Option<Saved> {
-        saved::read(self)
+        saved::read(self).ok().flatten().map(|(saved, _)| saved)
     }
 
     /// How long the last run took. `None` where that is not known.

@@ -214,6 +214,22 @@ fn status_of(child: libc::pid_t) -> Option<i32> {
     }
 }
 
+/// Reaps those who became our children when their parents ended.
+fn reap_others(child: libc::pid_t) {
+    loop {
+        // SAFETY: all bytes zero are a valid `siginfo_t`, and it lives until each call returns.
+        unsafe {
+            let mut info: libc::siginfo_t = mem::zeroed();
+            let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+            let found = libc::waitid(libc::P_ALL, 0, &raw mut info, flags) == 0;
+            if !found || info.si_pid() == 0 || info.si_pid() == child {
+                return;
+            }
+            reap(info.si_pid(), libc::WNOHANG);
+        }
+    }
+}
+
 /// The signals that concern a command that we wait for, held back until we ask for them.
 #[derive(Debug)]
 struct Signals {
@@ -256,7 +272,11 @@ impl Signals {
         let (signal, by_kernel) = self.wait();
         let ended = match group {
             Group::Ours => reap(child, libc::WNOHANG),
-            Group::Own => status_of(child),
+            Group::Own => {
+                let status = status_of(child);
+                reap_others(child);
+                status
+            }
         };
         if ended.is_some() {
             return ended;

@@ -26,9 +26,10 @@ pub fn close_inherited() {
 }
 
 /// Does `work` in a process that is nobody's child, in a session of its own, with standard input and output on
-/// `/dev/null`, the directory `/`, and signals as a process has them that nobody prepared. It ends when `work`
-/// returns. Here it returns when that process is there.
-pub fn detached(work: impl FnOnce()) -> io::Result<()> {
+/// `/dev/null`, the directory `/`, signals as a process has them that nobody prepared, and without the `hidden`
+/// variables, also for those who look at it from outside. It ends when `work` returns. Here it returns when that process
+/// is there.
+pub fn detached(hidden: &[&str], work: impl FnOnce()) -> io::Result<()> {
     // SAFETY: there is one thread, so the child may go on as we would.
     let first = unsafe { libc::fork() };
     if first < 0 {
@@ -58,11 +59,56 @@ pub fn detached(work: impl FnOnce()) -> io::Result<()> {
         }
     }
     standard_signals();
+    for name in hidden {
+        hide_variable(name);
+    }
     quiet_stdio();
     let _ = std::env::set_current_dir("/");
     work();
     // SAFETY: it does not return; nothing of the caller's is to be run twice.
     unsafe { libc::_exit(0) }
+}
+
+/// Overwrites a variable where `/proc/PID/environ` shows it, and takes it out of the environment.
+fn hide_variable(name: &str) {
+    let Ok(name) = std::ffi::CString::new(name) else { return };
+    // SAFETY: there is one thread; the value is a text of ours that ends in NUL, and nobody keeps a reference to it.
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        if !value.is_null() {
+            ptr::write_bytes(value, b' ', libc::strlen(value));
+            libc::unsetenv(name.as_ptr());
+        }
+    }
+}
+
+/// Makes those whose parent ends below us our children (Linux), so that they can be found, and ended with the rest.
+pub fn adopt_orphans() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: it takes numbers.
+    unsafe {
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
+    }
+}
+
+/// Writes as much as goes to standard output or error (1 or 2) with one call; nothing, if a signal came.
+pub fn write_some(fd: i32, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the bytes live until the call returns.
+    let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+    let Err(error) = usize::try_from(written).map_err(|_| io::Error::last_os_error()) else {
+        return Ok(written.cast_unsigned());
+    };
+    match error.kind() {
+        io::ErrorKind::Interrupted => Ok(0),
+        io::ErrorKind::WouldBlock => {
+            // Somebody made it so for all who share it.
+            let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+            // SAFETY: one element, which lives until the call returns.
+            unsafe { libc::poll(&raw mut poll, 1, -1) };
+            Ok(0)
+        }
+        _ => Err(error),
+    }
 }
 
 /// All signals do what they do by themselves, and none is blocked.

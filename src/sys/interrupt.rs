@@ -2,61 +2,66 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
+use super::Alarm;
 use std::mem;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-static SEEN: AtomicBool = AtomicBool::new(false);
+static CAME: AtomicBool = AtomicBool::new(false);
 
-/// Notices SIGINT, which then only ends what blocks: [`super::Watch::wait`]. Dropping it puts back what was in force.
+pub(super) fn came() -> bool {
+    CAME.load(Ordering::Relaxed)
+}
+
+/// Notices SIGINT, which then only makes blocking calls end, with [`std::io::ErrorKind::Interrupted`]. Dropping it puts
+/// back what was in force.
 #[derive(Debug)]
 #[must_use = "it ends when it is dropped"]
 pub struct Interrupts {
-    old_action: libc::sigaction,
-    old_mask: libc::sigset_t,
+    old: libc::sigaction,
+    alarm: Alarm,
 }
 
 impl Interrupts {
     /// Begins to notice. It stays ignored where our parent ignores it, as for a background job.
     pub fn notice() -> Self {
         extern "C" fn seen(_: libc::c_int) {
-            SEEN.store(true, Ordering::Relaxed);
+            CAME.store(true, Ordering::Relaxed);
+            // It may have come just before the call that it is to end.
+            Alarm::soon();
         }
-        // SAFETY: all bytes zero are valid for these types, and they live until each call returns; the handler only
-        // stores into an atomic.
+        let alarm = Alarm::new();
+        // SAFETY: all bytes zero are valid for these types, and they live until each call returns; the handler stores
+        // into an atomic and makes one system call.
         unsafe {
-            let (mut notice, mut action): (Self, libc::sigaction) = mem::zeroed();
+            let (mut old, mut action): (libc::sigaction, libc::sigaction) = mem::zeroed();
             action.sa_sigaction = seen as extern "C" fn(libc::c_int) as libc::sighandler_t;
-            libc::sigaction(libc::SIGINT, ptr::null(), &raw mut notice.old_action);
-            libc::sigprocmask(libc::SIG_BLOCK, ptr::null(), &raw mut notice.old_mask);
-            if notice.old_action.sa_sigaction != libc::SIG_IGN {
+            libc::sigaction(libc::SIGINT, ptr::null(), &raw mut old);
+            if old.sa_sigaction != libc::SIG_IGN {
                 libc::sigaction(libc::SIGINT, &raw const action, ptr::null_mut());
-                // It is let in by the wait alone (ppoll(2)): one that comes just before that would be slept over.
-                #[cfg(target_os = "linux")]
-                {
-                    let mut set: libc::sigset_t = mem::zeroed();
-                    libc::sigemptyset(&raw mut set);
-                    libc::sigaddset(&raw mut set, libc::SIGINT);
-                    libc::sigprocmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut());
-                }
             }
-            notice
+            Self { old, alarm }
         }
     }
 
     /// Whether one came.
     #[must_use]
     pub fn came(&self) -> bool {
-        SEEN.load(Ordering::Relaxed)
+        came()
+    }
+
+    /// Makes blocking calls end also when this time has passed.
+    pub fn or_after(&self, span: Option<Duration>) {
+        self.alarm.after(span);
     }
 }
 
 impl Drop for Interrupts {
     fn drop(&mut self) {
-        // SAFETY: both were filled by the calls in `notice`.
+        // SAFETY: it was filled by the call in `notice`.
         unsafe {
-            libc::sigaction(libc::SIGINT, &raw const self.old_action, ptr::null_mut());
-            libc::sigprocmask(libc::SIG_SETMASK, &raw const self.old_mask, ptr::null_mut());
+            libc::sigaction(libc::SIGINT, &raw const self.old, ptr::null_mut());
         }
     }
 }

@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
+use super::interrupt;
 use std::mem;
 use std::ptr;
 use std::time::Duration;
@@ -23,7 +24,7 @@ impl Alarm {
     pub fn new() -> Self {
         // The signal may land just before the call that it is to interrupt: it comes again until it is put off.
         extern "C" fn again(_: libc::c_int) {
-            Alarm::set(AGAIN, AGAIN);
+            Alarm::soon();
         }
         // SAFETY: all bytes zero are valid for these types, and they are ours to be written to.
         let (mut action, mut alarm): (Self, libc::sigaction) = unsafe { mem::zeroed() };
@@ -46,6 +47,15 @@ impl Alarm {
     pub fn after(&self, span: Option<Duration>) {
         // A value of zero would switch it off.
         Self::set(span.map_or(Duration::ZERO, |span| span.max(Duration::from_micros(1))), AGAIN);
+        // One that came just before is not to be put off.
+        if interrupt::came() {
+            Self::soon();
+        }
+    }
+
+    /// Rings in a moment, and then again and again. For signal handlers: it makes one system call.
+    pub(super) fn soon() {
+        Self::set(AGAIN, AGAIN);
     }
 
     /// Rings when the parent has ended (Linux), so that we do not wait for a script that is gone. May ring

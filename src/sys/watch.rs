@@ -3,9 +3,7 @@
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use std::fs::File;
-use std::mem;
 use std::path::Path;
-use std::ptr;
 use std::time::Duration;
 
 /// How often to look where the system does not tell: elsewhere than on Linux, or when its limit of watches is reached.
@@ -24,39 +22,33 @@ impl Watch {
         Self { events: watch(directory) }
     }
 
-    /// Waits until something changes, but at most so long, and not if a signal comes.
+    /// Waits until something changes, but at most so long, and not if a signal comes. Whether something did, as far as
+    /// that is told.
     #[cfg(target_os = "linux")]
-    pub fn wait(&mut self, limit: Option<Duration>) {
+    pub fn wait(&mut self, limit: Option<Duration>) -> bool {
         use std::os::fd::AsRawFd;
         let limit = match self.events {
             Some(_) => limit,
             None => Some(limit.map_or(LOOK_AGAIN, |limit| limit.min(LOOK_AGAIN))),
         };
-        let limit = limit.map(|limit| libc::timespec {
-            tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
-            tv_nsec: limit.subsec_nanos().into(),
-        });
+        let limit = limit.map_or(-1, |limit| i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
         // A descriptor of -1 is passed over.
         let fd = self.events.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        // SAFETY: all bytes zero are a valid set; all of them live until each call returns.
-        let changed = unsafe {
-            let mut mask: libc::sigset_t = mem::zeroed();
-            libc::sigprocmask(libc::SIG_BLOCK, ptr::null(), &raw mut mask);
-            libc::sigdelset(&raw mut mask, libc::SIGINT);
-            let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
-            libc::ppoll(&raw mut poll, 1, limit, &raw const mask) > 0
-        };
+        // SAFETY: one element, which lives until the call returns.
+        let changed = unsafe { libc::poll(&raw mut poll, 1, limit) } > 0;
         if let (true, Some(events)) = (changed, &mut self.events) {
             // What it was does not matter: the caller looks.
             let _ = std::io::Read::read(events, &mut [0; 4096]);
         }
+        changed
     }
 
     /// Looks again after a while.
     #[cfg(not(target_os = "linux"))]
-    pub fn wait(&mut self, limit: Option<Duration>) {
+    pub fn wait(&mut self, limit: Option<Duration>) -> bool {
         std::thread::sleep(limit.map_or(LOOK_AGAIN, |limit| limit.min(LOOK_AGAIN)));
+        true
     }
 }
 
@@ -72,7 +64,12 @@ fn watch(directory: &Path) -> Option<File> {
     }
     // SAFETY: the descriptor is new, open, and nobody else's.
     let events = unsafe { File::from_raw_fd(fd) };
-    let changes = libc::IN_MODIFY | libc::IN_CLOSE_WRITE | libc::IN_MOVED_TO | libc::IN_CREATE | libc::IN_DELETE;
+    let changes = libc::IN_MODIFY
+        | libc::IN_CLOSE_WRITE
+        | libc::IN_MOVED_TO
+        | libc::IN_CREATE
+        | libc::IN_DELETE
+        | libc::IN_DELETE_SELF;
     // SAFETY: the path ends in NUL and lives until the call returns.
     let watched = unsafe { libc::inotify_add_watch(fd, path.as_ptr(), changes) };
     (watched >= 0).then_some(events)

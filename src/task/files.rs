@@ -20,23 +20,13 @@ const LOG: &str = "log";
 /// A history that is longer than this is cut to half of it: in bytes, some thousand events.
 const MAX_HISTORY: u64 = 256 * 1024;
 
-/// All that a task's directory may hold, but for `.tmp` files; the lock last.
-const ALL: [&str; 14] = [
-    EXIT,
-    PID,
-    COMMAND,
-    COMMAND_TEXT,
-    DIRECTORY,
-    LOG,
-    "log.out",
-    "log.err",
-    "log.out.1",
-    "log.err.1",
-    "log.out.prev",
-    "log.err.prev",
-    HISTORY,
-    LOCK,
-];
+/// What a purge removes, but for what a reset removes, too.
+const KEPT: [&str; 8] =
+    ["log.out", "log.err", "log.out.1", "log.err.1", "log.out.prev", "log.err.prev", HISTORY, "history.tmp"];
+
+/// What a reset removes, in this order; and what a writer that was killed left of it.
+const FORGOTTEN: [&str; 12] =
+    [LOG, COMMAND, "cmd.sh.tmp", COMMAND_TEXT, "cmd.tmp", DIRECTORY, "cwd.tmp", "pid.tmp", PID, "exit.tmp", EXIT, LOCK];
 
 impl Stream {
     /// Both.
@@ -82,6 +72,16 @@ impl Task<'_> {
         }
     }
 
+    /// A link in the place of the directory would lead what we write and remove to somewhere else.
+    pub(super) fn is_no_link(&self) -> Result<(), Error> {
+        match fs::symlink_metadata(&self.directory) {
+            Ok(data) if data.is_symlink() => {
+                Err(Error::Task { path: self.directory.clone(), source: io::Error::from_raw_os_error(libc::ENOTDIR) })
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         atomic::replace_alone(&self.file(name), bytes, 0o600).map(drop).map_err(self.failed(name))
     }
@@ -118,6 +118,13 @@ impl Task<'_> {
         }
     }
 
+    /// Takes the logs of the last run back, in the place of those of one that could not be started.
+    pub(super) fn take_logs_back(&self) {
+        for name in Stream::BOTH.map(Stream::file) {
+            let _ = atomic::set_aside(&self.file(&format!("{name}.1")), &self.file(name));
+        }
+    }
+
     /// Adds an event to the history. It is for people: that it cannot be written stops nobody.
     pub(super) fn note(&self, event: &str) {
         let _ = self.add_to_history(event);
@@ -145,15 +152,15 @@ impl Task<'_> {
         fs::symlink_metadata(self.file(HISTORY)).is_ok()
     }
 
+    /// Removes what tells of a run, the lock last.
+    pub(super) fn forget(&self) -> Result<(), Error> {
+        FORGOTTEN.iter().try_for_each(|name| self.remove(name))
+    }
+
     /// Removes all of it, the lock last, and the directory if nothing else is in it. Whether it is gone.
     pub(super) fn remove_all(&self) -> Result<bool, Error> {
-        for name in ALL {
-            self.remove(name)?;
-            // From a writer that was killed.
-            if ![LOCK, LOG].contains(&name) {
-                self.remove(&format!("{name}.tmp"))?;
-            }
-        }
+        KEPT.iter().try_for_each(|name| self.remove(name))?;
+        self.forget()?;
         match fs::remove_dir(&self.directory) {
             Ok(()) => Ok(true),
             Err(error) => Ok(error.kind() == io::ErrorKind::NotFound),

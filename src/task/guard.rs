@@ -3,8 +3,9 @@
 use super::{State, Task, files};
 use crate::error::Error;
 use crate::lock::{self, Mode, Target};
+use crate::process::{self, Seen};
 use crate::record::{self, Content, Record};
-use crate::{process, store, sys};
+use crate::{store, sys};
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
@@ -53,6 +54,7 @@ impl<'a> Guard<'a> {
         let path = task.file(files::LOCK);
         let target = Target { label: task.id.to_string(), path, ours: true };
         let mut missed = None;
+        task.is_no_link()?;
         for _ in 0..MAX_OPENS {
             let lock = match lock::open(&target, None) {
                 // Not made yet, or a reset took it away again.
@@ -60,8 +62,10 @@ impl<'a> Guard<'a> {
                     task.make_directory()?;
                     continue;
                 }
+                Err(Error::Open { path, source, .. }) => return Err(Error::Task { path, source }),
                 opened => opened?,
             };
+            let before = end_in(&lock);
             let cannot = |source| lock::cannot_lock(&target.path, source);
             let at_once = sys::try_lock(&lock, Mode::Exclusive).map_err(cannot)?;
             if !at_once && !block(&lock, deadline, meanwhile).map_err(cannot)? {
@@ -73,16 +77,10 @@ impl<'a> Guard<'a> {
                 guard.settle()?;
                 return Ok(Some(guard));
             }
-            if !at_once {
-                missed = end_in(&lock).or(missed);
-            }
+            // An older note is of a run that was forgotten since.
+            missed = end_in(&lock).filter(|end| !at_once && Some(*end) != before).or(missed);
         }
         Err(Error::KeepsChanging { path: target.path })
-    }
-
-    /// Takes the lock if nobody has it.
-    pub(super) fn try_take(task: &'a Task<'a>) -> Result<Option<Self>, Error> {
-        Self::take(task, None, &mut || ControlFlow::Break(()))
     }
 
     /// A supervisor that was killed left its `pid`, and perhaps processes.
@@ -132,14 +130,11 @@ impl<'a> Guard<'a> {
         if !task.is_known() && task.log(super::Stream::Out).is_none() {
             return self.purge().map(drop);
         }
-        for name in [files::EXIT, files::PID, files::COMMAND, files::COMMAND_TEXT, files::DIRECTORY] {
-            task.remove(name)?;
-        }
         task.set_logs_aside("prev")?;
-        task.remove("log")?;
         task.note("RESET");
-        // Last: from here on another may begin anew.
-        task.remove(files::LOCK)
+        // The outcome late, so that one that failed stays so for the next reset if we are killed; the lock last: from
+        // there on another may begin anew.
+        task.forget()
     }
 
     /// Removes all of it. Whether the directory is gone, too: not if there is anything else in it.
@@ -177,49 +172,62 @@ pub(super) fn mark(task: &Task, token: u64) -> String {
     format!("{}/{token}", task.id)
 }
 
-/// Ends what is left of the run that `record` is of: the processes of its session that were started with its mark. A
-/// number alone proves nothing: it may have been given to another since.
+/// Ends what is left of the run that `record` is of: all that were started with its mark, and the session that its
+/// command began. That it is this session must be proved, by its leader or by one with the mark: a number alone may have
+/// been given to another since. (As long as one is left in a session, its number is not given away.)
 pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), Error> {
     if record.boot != process::boot_id() || record.ns != process::pid_namespace() {
         return Ok(());
     }
     let mark = format!("{}={}", store::TASK, mark(task, record.token));
-    // The command's own process may not have begun its session yet, or be about to become the command.
-    let is_leader = |pid: u32| pid == record.pid && process::is_alive(pid, record.start);
-    let is_ours = |pid: u32| if is_leader(pid) { Some(true) } else { process::was_given(pid, &mark) };
-    let is_near = |pid: u32| (process::session(pid) == Some(record.pid) || is_leader(pid)) && !process::is_zombie(pid);
-    let started = Instant::now();
+    let (ours, started) = (std::process::id(), Instant::now());
     // Until none was found twice: one whose number is lower than its parent's may appear behind us as we go through them.
     let mut none = 0;
-    loop {
-        let (mut found, mut unsure) = (None, false);
-        for pid in process::all() {
-            // Looked at again when it is open: it is that one which is sent the signal.
-            if is_near(pid)
-                && let Some(process) = sys::Process::open(pid)
-                && is_near(pid)
-            {
-                match is_ours(pid) {
-                    Some(true) => {
-                        process.send(libc::SIGKILL);
-                        found = Some(pid);
-                    }
-                    Some(false) => {}
-                    None => unsure = true,
+    while none < 2 {
+        let (mut found, mut unsure) = (Vec::new(), false);
+        let mut proved = process::is_alive(record.pid, record.start);
+        let mut near = Vec::new();
+        for seen in process::all_seen().into_iter().filter(|seen| seen.pid != ours) {
+            // It may not have begun its session yet.
+            let is_leader = seen.pid == record.pid && seen.start == record.start;
+            match process::was_given(seen.pid, &mark) {
+                Some(true) => {
+                    proved |= seen.session == record.pid;
+                    found.push(seen);
                 }
+                _ if is_leader => found.push(seen),
+                Some(false) if seen.session == record.pid => near.push(seen),
+                None if seen.session == record.pid => {
+                    unsure = true;
+                    near.push(seen);
+                }
+                _ => {}
             }
         }
-        let spent = started.elapsed();
-        none = if found.is_none() && (!unsure || spent > UNSURE_FOR) { none + 1 } else { 0 };
-        if none == 2 {
-            return Ok(());
+        if proved {
+            found.append(&mut near);
         }
-        if found.is_some() && spent > KILLED_WITHIN {
-            return Err(Error::TaskNotEnded { id: task.id.to_string(), pid: found });
+        let spent = started.elapsed();
+        none = if found.is_empty() && (!unsure || spent > UNSURE_FOR) { none + 1 } else { 0 };
+        if let (Some(first), true) = (found.first(), spent > KILLED_WITHIN) {
+            return Err(Error::TaskNotEnded { id: task.id.to_string(), pid: Some(first.pid) });
+        }
+        for seen in &found {
+            send(seen, libc::SIGKILL);
         }
         if none == 0 {
             thread::sleep(Duration::from_millis(1));
         }
+    }
+    Ok(())
+}
+
+/// Sends a signal to a process that was seen, and to no other that has its number by now.
+pub(super) fn send(seen: &Seen, signal: i32) {
+    if let Some(process) = sys::Process::open(seen.pid)
+        && process::is_alive(seen.pid, seen.start)
+    {
+        process.send(signal);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Forgetting: an outcome that is too old, a task, all of them.
 
 use super::guard::{self, Guard};
-use super::{FAILURE_TTL, State, Task, files};
+use super::{State, Task, files};
 use crate::error::Error;
 use crate::record::{self, Content, Record};
 use crate::store::TaskRoot;
@@ -23,18 +23,25 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 impl Task<'_> {
-    /// Forgets an outcome that is older than `ttl`; a failure after half a minute, if that is less. Nothing happens while
-    /// another has the lock: then it is being run, or reset.
-    pub fn expire(&self, ttl: Duration) -> Result<(), Error> {
-        if !self.look().outcome.is_some_and(|outcome| has_expired(&outcome, ttl)) {
+    /// Forgets an outcome that is older than the TTL, for everyone. Nothing happens while it runs: then there will be
+    /// another.
+    pub fn expire(&self) -> Result<(), Error> {
+        let has_expired = || self.outcome_of_any_age().is_some_and(|outcome| self.is_too_old(&outcome));
+        if !has_expired() {
             return Ok(());
         }
-        let Some(guard) = Guard::try_take(self)? else { return Ok(()) };
+        let Some(guard) = self.take_unless_running()? else { return Ok(()) };
         // Not what was seen before, but what is there under the lock.
-        if self.look().outcome.is_some_and(|outcome| has_expired(&outcome, ttl)) {
-            return guard.expire();
-        }
-        guard.leave()
+        if has_expired() { guard.expire() } else { guard.leave() }
+    }
+
+    /// Takes the lock, if need be after one who has it for an instant. `None`: the task runs.
+    fn take_unless_running(&self) -> Result<Option<Guard<'_>>, Error> {
+        let begin = Instant::now();
+        Guard::take(self, None, &mut || {
+            let wait = self.look().running.is_none() && begin.elapsed() < PATIENCE;
+            if wait { ControlFlow::Continue(Some(LOOK_AGAIN)) } else { ControlFlow::Break(()) }
+        })
     }
 
     /// Ends the task if it runs, and forgets it. The logs are set aside, and the history stays.
@@ -42,11 +49,11 @@ impl Task<'_> {
         if self.is_nowhere() {
             return Ok(());
         }
-        self.end()?.reset()
+        self.end(Ending::new(self))?.reset()
     }
 
     /// Forgets the task if it failed or was interrupted; and what is left of one that was forgotten before.
-    pub fn reset_failed(&self) -> Result<(), Error> {
+    fn reset_failed(&self) -> Result<(), Error> {
         let is_wanted = || match self.look().state() {
             State::Failed | State::Interrupted => true,
             State::New => !self.is_known(),
@@ -55,7 +62,7 @@ impl Task<'_> {
         if self.is_nowhere() || !is_wanted() {
             return Ok(());
         }
-        let Some(guard) = Guard::try_take(self)? else { return Ok(()) };
+        let Some(guard) = self.take_unless_running()? else { return Ok(()) };
         if is_wanted() { guard.reset() } else { Ok(()) }
     }
 
@@ -64,8 +71,7 @@ impl Task<'_> {
     }
 
     /// Ends the run, if there is one, and takes the lock.
-    fn end(&self) -> Result<Guard<'_>, Error> {
-        let mut ending = Ending::new(self);
+    fn end(&self, mut ending: Ending) -> Result<Guard<'_>, Error> {
         let taken = Guard::take(self, None, &mut || ending.go_on())?;
         let Some(guard) = taken else {
             let path = self.file(files::LOCK);
@@ -79,30 +85,29 @@ impl Task<'_> {
     }
 }
 
-fn has_expired(outcome: &super::Outcome, ttl: Duration) -> bool {
-    let ttl = if outcome.status == 0 { ttl } else { ttl.min(FAILURE_TTL) };
-    outcome.age() > ttl
-}
-
 /// Ends all tasks and removes them, with their logs. Returns the directories in which there is something else, which
 /// stays; and why the others could not be removed.
-pub fn reset_all(root: &TaskRoot) -> (Vec<PathBuf>, Vec<Error>) {
-    let tasks = Task::all(root);
+pub fn reset_all(root: &TaskRoot) -> Result<(Vec<PathBuf>, Vec<Error>), Error> {
+    let tasks = Task::all(root)?;
+    let mut endings: Vec<Ending> = tasks.iter().map(Ending::new).collect();
     // All at once, so that the time that they take to end is not added up.
-    for task in &tasks {
-        if task.look().running.is_some() {
-            let _ = Ending::new(task).go_on();
-        }
+    for ending in endings.iter_mut().filter(|ending| ending.task.look().running.is_some()) {
+        let _ = ending.go_on();
     }
     let (mut left, mut failed) = (Vec::new(), Vec::new());
-    for task in &tasks {
-        match task.end().and_then(Guard::purge) {
+    for (task, ending) in tasks.iter().zip(endings) {
+        match task.end(ending).and_then(Guard::purge) {
             Ok(true) => {}
             Ok(false) => left.push(task.directory().to_owned()),
             Err(error) => failed.push(error),
         }
     }
-    (left, failed)
+    Ok((left, failed))
+}
+
+/// Forgets those tasks that failed or were interrupted. Returns why some could not be.
+pub fn reset_failed(root: &TaskRoot) -> Result<Vec<Error>, Error> {
+    Ok(Task::all(root)?.iter().filter_map(|task| task.reset_failed().err()).collect())
 }
 
 /// What was asked of a supervisor.

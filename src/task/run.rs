@@ -1,12 +1,13 @@
 //! Running a task: the supervisor, which has the lock, is the parent of the command, and writes its outcome.
 
 use super::guard::{self, End, Guard};
-use super::{Saved, State, Task, files, saved};
+use super::{Saved, State, Stream, Task, files, saved};
 use crate::atomic;
 use crate::error::Error;
-use crate::lock::Mode;
+use crate::lock::{self, Mode};
+use crate::process::{self, Seen};
 use crate::record::{self, Content, Record};
-use crate::{process, store, sys};
+use crate::{store, sys};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -44,6 +45,8 @@ fn not_run(log: &File, error: &Error) -> u8 {
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) pid: u32,
+    /// What it prints: its own logs, also where others remove or replace them.
+    pub(super) logs: [Option<File>; 2],
     supervisor: UnixStream,
 }
 
@@ -79,6 +82,7 @@ impl Guard<'_> {
             task.remove(files::EXIT)?;
         }
         let logs = task.new_logs()?;
+        let read = Stream::BOTH.map(|stream| task.log(stream));
         if save {
             saved::write(task, saved)?;
         }
@@ -90,13 +94,30 @@ impl Guard<'_> {
             task.note(&format!("{} rc={status}", purpose.event(status)));
             return Err(error);
         }
+        let run = self.supervise(saved, purpose, logs, read);
+        if run.is_err() && purpose == Purpose::Validate {
+            // What it was that stands is still to be read.
+            task.take_logs_back();
+        }
+        run
+    }
+
+    fn supervise(
+        self,
+        saved: &Saved,
+        purpose: Purpose,
+        logs: [File; 2],
+        read: [Option<File>; 2],
+    ) -> Result<Run, Error> {
+        let task = self.task;
         let token = record::next_token(record::read(&self.lock).token());
         let variables = [(store::TASK, guard::mark(task, token))];
         let failed = |source| Error::Supervisor { id: task.id.to_string(), source: Some(source) };
         let command = sys::Command::new(&saved.words, &variables).map_err(failed)?.without(&[store::FDS, store::TOKEN]);
         let (mut here, there) = UnixStream::pair().map_err(failed)?;
         let supervisor = Supervisor { task, lock: &self.lock, token, saved, purpose, command, starter: &there };
-        sys::detached(|| supervisor.run(logs)).map_err(failed)?;
+        // It does not belong to the run of which our caller may be a part.
+        sys::detached(&[store::TASK], || supervisor.run(logs)).map_err(failed)?;
         drop(there);
         drop(self.lock);
 
@@ -106,8 +127,11 @@ impl Guard<'_> {
         let number = i32::from_ne_bytes([said[1], said[2], said[3], said[4]]);
         let reason = io::Error::from_raw_os_error(number);
         match said[0] {
-            STARTED => Ok(Run { pid: number.cast_unsigned(), supervisor: here }),
-            NO_DIRECTORY => Err(Error::Task { path: saved.directory.clone(), source: reason }),
+            STARTED => Ok(Run { pid: number.cast_unsigned(), logs: read, supervisor: here }),
+            NO_DIRECTORY => {
+                let command = format!("{} in {}", saved.words[0].to_string_lossy(), saved.directory.display());
+                Err(Error::CommandFailed { command, source: reason })
+            }
             _ => Err(Error::Task { path: task.directory().to_owned(), source: reason }),
         }
     }
@@ -119,22 +143,41 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Ends what a command left in its session. Its own process must not be reaped yet: so the number is still the session's.
 fn end_session(leader: u32) {
     let started = Instant::now();
-    let is_left = |pid: &u32| process::session(*pid) == Some(leader) && *pid != leader && !process::is_zombie(*pid);
-    let mut asked: Vec<u32> = Vec::new();
+    let mut asked: Vec<Seen> = Vec::new();
     loop {
-        let left: Vec<u32> = process::all().into_iter().filter(is_left).collect();
+        let left = left_of(leader, &process::all_seen());
         if left.is_empty() || started.elapsed() > GRACE * 2 {
             return;
         }
         let force = started.elapsed() > GRACE;
-        for pid in left.into_iter().filter(|pid| force || !asked.contains(pid)).collect::<Vec<_>>() {
-            if let Some(process) = sys::Process::open(pid).filter(|_| is_left(&pid)) {
-                process.send(if force { libc::SIGKILL } else { libc::SIGTERM });
-                asked.push(pid);
+        for seen in left {
+            if force {
+                guard::send(&seen, libc::SIGKILL);
+            } else if !asked.contains(&seen) {
+                guard::send(&seen, libc::SIGTERM);
+                asked.push(seen);
             }
         }
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The session of the command, and who else came from it: those whose parents have ended are our children. But not the
+/// tasks that it started, which are for themselves.
+fn left_of(leader: u32, all: &[Seen]) -> Vec<Seen> {
+    let (ours, is_task) = (std::process::id(), |seen: &Seen| process::name(seen.pid) == "aba-lock");
+    let mut left: Vec<Seen> = all.iter().filter(|seen| seen.session == leader && seen.pid != leader).copied().collect();
+    let mut parents: Vec<u32> = left.iter().map(|seen| seen.pid).chain([ours, leader]).collect();
+    while let Some(parent) = parents.pop() {
+        let children = all.iter().filter(|seen| seen.parent == parent && seen.pid != leader);
+        for seen in children.copied().collect::<Vec<_>>() {
+            if !left.iter().any(|other| other.pid == seen.pid) && !is_task(&seen) {
+                left.push(seen);
+                parents.push(seen.pid);
+            }
+        }
+    }
+    left
 }
 
 /// All that it needs. It owns nothing of the caller's.
@@ -151,6 +194,7 @@ struct Supervisor<'s> {
 impl Supervisor<'_> {
     fn run(&self, logs: [File; 2]) {
         let started = Instant::now();
+        sys::adopt_orphans();
         let [out, err] = logs;
         if let Err(error) = std::env::set_current_dir(&self.saved.directory) {
             let what = format!("could not enter {}", self.saved.directory.display());
@@ -206,6 +250,10 @@ impl Supervisor<'_> {
     /// The end: first noted where there is room also on a full disk, then for all to see. `false`: it was only noted.
     fn write_end(&self, status: u8, took: Duration) -> bool {
         let task = self.task;
+        if !lock::leads_to(&task.file(files::LOCK), self.lock) {
+            // Somebody removed the directory: what is there now is of another run.
+            return false;
+        }
         let noted = guard::note_end(self.lock, End { status, took });
         let written = task.write(files::EXIT, format!("{status}\n").as_bytes());
         task.note(&format!("{} rc={status}", self.purpose.event(status)));
@@ -214,6 +262,7 @@ impl Supervisor<'_> {
 
     /// The run is over. As long as there is a `pid`, the next one completes what could not be written.
     fn let_go(&self, complete: bool) {
+        // (Nor is `pid`, then.)
         if complete {
             let _ = self.task.remove(files::PID);
         }

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::{process, sys};
 use std::ffi::OsString;
 use std::fmt::Write;
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
@@ -40,13 +41,9 @@ impl Saved {
     }
 
     /// `directory` is for a text that does not say.
-    fn from_script(script: &[u8], directory: Option<PathBuf>) -> Option<Self> {
+    fn from_script(script: &[u8], directory: impl FnOnce() -> Option<PathBuf>) -> Option<Self> {
         let text = to_text(script);
         let list = text.trim_start().strip_prefix("declare -a command=(")?;
-        // What bash writes for control characters means something else to a parser of POSIX words.
-        if list.contains("=$'") {
-            return None;
-        }
         let (list, rest) = split_list(list)?;
         let mut words = Vec::new();
         for (index, word) in shell_words::split(list).ok()?.into_iter().enumerate() {
@@ -54,7 +51,7 @@ impl Saved {
         }
         let directory = match rest.trim_start().strip_prefix("declare -- directory=") {
             Some(said) => PathBuf::from(OsString::from_vec(to_bytes(&shell_words::split(said).ok()?.concat()))),
-            None => directory?,
+            None => directory()?,
         };
         (!words.is_empty() && directory.is_absolute()).then_some(Self { words, directory })
     }
@@ -74,7 +71,8 @@ fn quoted(bytes: &[u8]) -> String {
     format!("'{}'", to_text(bytes).replace('\'', r"'\''"))
 }
 
-/// Takes the text apart at the parenthesis that closes the list: one that is not quoted.
+/// Takes the text apart at the parenthesis that closes the list: one that is not quoted. `None` also for `$'...'`, which
+/// bash writes for control characters: it means something else to a parser of POSIX words.
 fn split_list(text: &str) -> Option<(&str, &str)> {
     let (mut quote, mut escaped) = (None, false);
     for (at, character) in text.char_indices() {
@@ -83,6 +81,7 @@ fn split_list(text: &str) -> Option<(&str, &str)> {
             (None | Some('"'), '\\') => escaped = true,
             (None, '\'' | '"') => quote = Some(character),
             (Some(open), _) if open == character => quote = None,
+            (None, '$') => return None,
             (None, ')') => return Some((&text[..at], &text[at + 1..])),
             _ => {}
         }
@@ -90,31 +89,37 @@ fn split_list(text: &str) -> Option<(&str, &str)> {
     None
 }
 
-pub(super) fn read(task: &Task) -> Option<Saved> {
-    let bytes = |name: &str| {
+/// More than any command line of ours: in bytes.
+const MAX_LEN: u64 = 16 * 1024 * 1024;
+
+/// What was saved, and by whom.
+pub(super) fn read(task: &Task) -> Result<Option<(Saved, u32)>, Error> {
+    let bytes = |file: &File| {
         let mut bytes = Vec::new();
-        files::open(&task.file(name))?.read_to_end(&mut bytes).ok()?;
-        Some(bytes)
+        file.take(MAX_LEN).read_to_end(&mut bytes).ok().map(|_| bytes)
     };
-    let script = bytes(files::COMMAND)?;
-    let directory = bytes(files::DIRECTORY).map(|mut path| {
+    let Some(file) = files::open(&task.file(files::COMMAND)) else { return Ok(None) };
+    let directory = || {
+        let mut path = bytes(&files::open(&task.file(files::DIRECTORY))?)?;
         if path.ends_with(b"\n") {
             path.pop();
         }
-        PathBuf::from(OsString::from_vec(path))
-    });
-    Saved::from_script(&script, directory)
+        Some(PathBuf::from(OsString::from_vec(path)))
+    };
+    let saved = bytes(&file).and_then(|script| Saved::from_script(&script, directory));
+    match (saved, file.metadata()) {
+        (Some(saved), Ok(data)) => Ok(Some((saved, data.uid()))),
+        _ => Err(Error::NotUnderstood { path: task.file(files::COMMAND) }),
+    }
 }
 
 /// The saved command, to be run. Not one of another user's: root, of all, would run what they wrote.
 pub(super) fn to_run(task: &Task) -> Result<Option<Saved>, Error> {
-    let Some(saved) = read(task) else { return Ok(None) };
-    let owner = files::open(&task.file(files::COMMAND)).and_then(|file| file.metadata().ok()).map(|data| data.uid());
-    match owner {
-        Some(uid) if uid != sys::user_id() => {
+    match read(task)? {
+        Some((_, uid)) if uid != sys::user_id() => {
             Err(Error::NotOurCommand { id: task.id.to_string(), owner: process::user_name(uid) })
         }
-        _ => Ok(Some(saved)),
+        saved => Ok(saved.map(|(saved, _)| saved)),
     }
 }
 
@@ -138,8 +143,8 @@ mod tests {
 
     #[test]
     fn what_was_saved_is_read_byte_by_byte() {
-        let wild: [&[u8]; 9] = [
-            b"a",
+        let wild = [
+            &b"a"[..],
             b"",
             b"tab\there",
             b"two\nlines\n",
@@ -148,15 +153,16 @@ mod tests {
             b"\xff\xfe",
             "ä€".as_bytes(),
             b"[0]=x",
+            b"IFS=$'\\n'; x",
         ];
         let saved = saved(&wild);
-        assert_eq!(Saved::from_script(&saved.to_script(), None), Some(saved));
+        assert_eq!(Saved::from_script(&saved.to_script(), || None), Some(saved));
     }
 
     #[test]
     fn what_bash_declares_is_read_too() {
         let script = br#"declare -a command=([0]="make" [1]="-C" [2]="a \"b\" \$c" [3]="")"#;
-        let read = Saved::from_script(script, Some(PathBuf::from("/d"))).unwrap();
+        let read = Saved::from_script(script, || Some(PathBuf::from("/d"))).unwrap();
         assert_eq!(read.words, ["make", "-C", "a \"b\" $c", ""]);
         assert_eq!(read.directory, PathBuf::from("/d"));
     }
@@ -166,12 +172,12 @@ mod tests {
         let whole = saved(&[b"rm", b"-rf", b"/a b"]).to_script();
         let end = whole.windows(2).position(|bytes| bytes == b")\n").unwrap();
         for cut in 0..=end {
-            assert_eq!(Saved::from_script(&whole[..cut], None), None, "cut at {cut}");
+            assert_eq!(Saved::from_script(&whole[..cut], || None), None, "cut at {cut}");
         }
         for text in
             ["", "rm -rf /", "declare -a command=()", "declare -a command=([0]=$'a\\tb')", "declare -a command=(a)"]
         {
-            assert_eq!(Saved::from_script(text.as_bytes(), Some(PathBuf::from("/"))), None, "{text}");
+            assert_eq!(Saved::from_script(text.as_bytes(), || Some(PathBuf::from("/"))), None, "{text}");
         }
     }
 }

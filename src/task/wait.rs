@@ -7,7 +7,6 @@ use crate::error::Error;
 use crate::{record, store, sys};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
@@ -15,10 +14,14 @@ use std::time::{Duration, Instant};
 /// How long a start waits for another that has the lock and does not run the task yet.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often to look whether it does.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// How soon to look whether it does; each time, twice that, up to the longest.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// How long a validation may take before we say that we wait.
+/// When to look again where nothing more is told: not so often that it would be polling.
+const LOOKS: [Duration; 3] = [Duration::from_millis(10), Duration::from_millis(100), Duration::from_secs(1)];
+
+/// How long a validation, or somebody who does not run the task, may take before we say that we wait.
 const SILENT: Duration = Duration::from_secs(1);
 
 /// How many lines of a log are shown after a failure.
@@ -68,6 +71,8 @@ pub struct Ended {
     pub told: bool,
     /// After a failure, the end of what it printed on stderr, or else on stdout.
     pub last_lines: String,
+    /// On which of them.
+    pub last_stream: Stream,
 }
 
 /// Is told of a wait, so that the user can be.
@@ -80,8 +85,61 @@ pub trait Teller {
     fn tick(&mut self, task: &Task, running: Running);
     /// We do not wait any more.
     fn ends(&mut self);
-    /// The command printed this.
-    fn output(&mut self, stream: Stream, bytes: &[u8]);
+    /// Another has its lock and does not run it; we wait for that.
+    fn is_blocked(&mut self, task: &Task);
+    /// The command printed this. Returns how much of it was passed on: not all of it if a signal came.
+    fn output(&mut self, stream: Stream, bytes: &[u8]) -> usize;
+}
+
+/// One reader of a log, and how far it has come.
+struct Reader {
+    stream: Stream,
+    file: Option<File>,
+    at: u64,
+}
+
+impl Reader {
+    fn all(files: [Option<File>; 2]) -> [Self; 2] {
+        let [out, err] = files;
+        [(Stream::Out, out), (Stream::Err, err)].map(|(stream, file)| Self { stream, file, at: 0 })
+    }
+
+    /// Tells some of what was added. Whether there was any.
+    fn tell(&mut self, teller: &mut dyn Teller) -> bool {
+        let mut bytes = [0; 16 * 1024];
+        let Some(Ok(len)) = self.file.as_ref().map(|file| file.read_at(&mut bytes, self.at)) else { return false };
+        if len == 0 {
+            return false;
+        }
+        let told = teller.output(self.stream, &bytes[..len]);
+        self.at += told as u64;
+        true
+    }
+}
+
+/// How a wait for a run came to its end.
+enum Followed {
+    Over,
+    TimedOut,
+    Interrupted,
+}
+
+/// How soon to look again while another has the lock and does not run the task, as for an instant before each run.
+struct Patience {
+    begin: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { begin: Instant::now(), pause: SHORTEST_PAUSE }
+    }
+
+    fn next(&mut self) -> Duration {
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        pause
+    }
 }
 
 impl Task<'_> {
@@ -94,24 +152,25 @@ impl Task<'_> {
         }
         // Before anything is made.
         if self.to_run(command)?.is_none() {
-            return Err(Error::NothingToRun { id: self.id.to_string() });
+            return Err(self.nothing_to_run());
         }
-        let (begin, mut seen) = (Instant::now(), None);
+        let (mut patience, mut seen) = (Patience::new(), None);
         let guard = Guard::take(self, None, &mut || {
             seen = already(&self.look());
-            let wait = seen.is_none() && begin.elapsed() < PATIENCE;
-            if wait { ControlFlow::Continue(Some(LOOK_AGAIN)) } else { ControlFlow::Break(()) }
+            let wait = seen.is_none() && patience.begin.elapsed() < PATIENCE;
+            if wait { ControlFlow::Continue(Some(patience.next())) } else { ControlFlow::Break(()) }
         })?;
         let Some(guard) = guard else {
             return seen.ok_or(Error::TaskBusy { id: self.id.to_string(), path: self.file(files::LOCK) });
         };
         // Once more, under the lock: it may have been run between the look and the lock.
         if guard.outcome().is_some_and(|status| State::of(status).has_finished()) {
+            guard.leave()?;
             return Ok(Started::Finished);
         }
         let Some((saved, save)) = self.to_run(command)? else {
             guard.leave()?;
-            return Err(Error::NothingToRun { id: self.id.to_string() });
+            return Err(self.nothing_to_run());
         };
         guard.run(&saved, save, Purpose::Run)?;
         Ok(Started::Now)
@@ -127,15 +186,13 @@ impl Task<'_> {
             && !(ask.validate && outcome.state() == State::Succeeded)
         {
             let ended = self.ended(outcome.status, false);
-            if ask.purge {
-                self.purge_if(outcome)?;
-            }
+            self.purge_if(outcome, ask, deadline)?;
             return Ok(ended);
         }
         if first.running.is_some() {
             self.is_not_ours()?;
         } else if first.outcome.is_none() && self.to_run(ask.command)?.is_none() {
-            return Err(Error::NothingToRun { id: self.id.to_string() });
+            return Err(self.nothing_to_run());
         }
         let (guard, told) = self.join(ask, deadline, teller)?;
         let ended = match guard.outcome() {
@@ -152,7 +209,7 @@ impl Task<'_> {
                 (None, Some(status)) => self.ended(status, told),
                 (None, None) => {
                     guard.leave()?;
-                    return Err(Error::NothingToRun { id: self.id.to_string() });
+                    return Err(self.nothing_to_run());
                 }
             },
         };
@@ -166,12 +223,23 @@ impl Task<'_> {
 
     /// Waits until nobody else has the lock. Whether what the run printed was told meanwhile.
     fn join(&self, ask: &Ask, deadline: Option<Instant>, teller: &mut dyn Teller) -> Result<(Guard<'_>, bool), Error> {
-        let mut told = false;
-        let mut begun = false;
+        let interrupts = sys::Interrupts::notice();
+        let (mut told, mut begun, mut last) = (false, false, None);
         loop {
             let follow = ask.follow && !told;
+            let mut patience = Patience::new();
             let guard = Guard::take(self, deadline, &mut || {
-                let Some(running) = self.look().running else { return ControlFlow::Continue(Some(LOOK_AGAIN)) };
+                if interrupts.came() {
+                    return ControlFlow::Break(());
+                }
+                let Some(running) = self.look().running else {
+                    if patience.begin.elapsed() > SILENT && !begun {
+                        begun = true;
+                        teller.is_blocked(self);
+                    }
+                    return ControlFlow::Continue(Some(patience.next()));
+                };
+                last = Some(running);
                 if follow {
                     return ControlFlow::Break(());
                 }
@@ -189,9 +257,16 @@ impl Task<'_> {
             if let Some(guard) = guard? {
                 return Ok((guard, told));
             }
-            told = follow && self.follow(deadline, teller, &mut || ControlFlow::Continue(()));
-            if !told {
-                return Err(self.timed_out(ask));
+            let logs = Stream::BOTH.map(|stream| self.log(stream));
+            let followed = match last {
+                _ if interrupts.came() => Followed::Interrupted,
+                Some(running) if follow => self.follow(running.pid, logs, deadline, teller, &interrupts),
+                _ => Followed::TimedOut,
+            };
+            match followed {
+                Followed::Over => told = true,
+                Followed::TimedOut => return Err(self.timed_out(ask)),
+                Followed::Interrupted => return Err(self.interrupted(last.map(|running| running.pid))),
             }
         }
     }
@@ -205,17 +280,15 @@ impl Task<'_> {
         teller: &mut dyn Teller,
     ) -> Result<Ended, Error> {
         let interrupts = sys::Interrupts::notice();
-        let mut heard = || if interrupts.came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let over = self.follow(deadline, teller, &mut heard);
-        if interrupts.came() {
-            return Err(Error::Interrupted { id: self.id.to_string(), pid: run.pid });
+        let logs = std::mem::take(&mut run.logs);
+        match self.follow(run.pid, logs, deadline, teller, &interrupts) {
+            Followed::Over => {}
+            Followed::TimedOut => return Err(self.timed_out(ask)),
+            Followed::Interrupted => return Err(self.interrupted(Some(run.pid))),
         }
         drop(interrupts);
-        if !over {
-            return Err(self.timed_out(ask));
-        }
         let status = run.status(deadline).map_err(|()| self.timed_out(ask))?;
-        self.own_end(status, ask, true)
+        self.own_end(status, ask, deadline, true)
     }
 
     fn validate(
@@ -229,50 +302,46 @@ impl Task<'_> {
         let mut run = guard.run(saved, false, Purpose::Validate)?;
         let running = Running { pid: run.pid, since: std::time::SystemTime::now() };
         let mut silent = Some(SILENT);
-        loop {
+        let status = loop {
             let interval = silent.or(teller.interval()).and_then(|interval| Instant::now().checked_add(interval));
             match run.status([deadline, interval].into_iter().flatten().min()) {
-                Ok(status) => {
-                    if silent.is_none() {
-                        teller.ends();
-                    }
-                    return self.own_end(status, ask, false);
-                }
-                Err(()) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
-                    if silent.is_none() {
-                        teller.ends();
-                    }
-                    return Err(self.timed_out(ask));
-                }
+                Ok(status) => break Ok(status),
+                Err(()) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => break Err(()),
                 Err(()) if silent.take().is_some() => teller.begins(self, running),
                 Err(()) => teller.tick(self, running),
             }
+        };
+        if silent.is_none() {
+            teller.ends();
         }
+        self.own_end(status.map_err(|()| self.timed_out(ask))?, ask, deadline, false)
     }
 
     /// The end of a run of our own. `None`: its supervisor was killed.
-    fn own_end(&self, status: Option<u8>, ask: &Ask, told: bool) -> Result<Ended, Error> {
+    fn own_end(&self, status: Option<u8>, ask: &Ask, deadline: Option<Instant>, told: bool) -> Result<Ended, Error> {
         let status = match status {
             Some(status) => status,
-            None => match Guard::take(self, None, &mut || ControlFlow::Continue(None))? {
-                // It has been brought to its end now.
+            // With the lock, what it left is brought to its end.
+            None => match Guard::take(self, deadline, &mut || ControlFlow::Continue(None))? {
                 Some(guard) => guard.outcome().unwrap_or(137),
-                None => 137,
+                None => return Err(self.timed_out(ask)),
             },
         };
         let ended = self.ended(status, told);
-        if ask.purge
-            && let Some(outcome) = self.look().outcome
-        {
-            self.purge_if(outcome)?;
+        if let Some(outcome) = self.look().outcome {
+            self.purge_if(outcome, ask, deadline)?;
         }
         Ok(ended)
     }
 
     fn ended(&self, status: u8, told: bool) -> Ended {
-        let tail = |stream| self.log(stream).map(|log| tail(&log, LAST_LINES)).filter(|tail| !tail.is_empty());
-        let last_lines = if status == 0 { None } else { tail(Stream::Err).or_else(|| tail(Stream::Out)) };
-        Ended { status, told, last_lines: last_lines.unwrap_or_default() }
+        let tail = |stream: Stream| {
+            let tail = tail(&self.log(stream)?, LAST_LINES);
+            (!tail.is_empty()).then_some((stream, tail))
+        };
+        let last = if status == 0 { None } else { tail(Stream::Err).or_else(|| tail(Stream::Out)) };
+        let (last_stream, last_lines) = last.unwrap_or((Stream::Err, String::new()));
+        Ended { status, told, last_lines, last_stream }
     }
 
     /// The last line of what it printed: of the log that was written to last.
@@ -284,10 +353,15 @@ impl Task<'_> {
         filled.max_by_key(written).map(|log| tail(&log, 1)).unwrap_or_default()
     }
 
-    /// Removes the task, unless it was run again since.
-    fn purge_if(&self, outcome: Outcome) -> Result<(), Error> {
-        let guard = Guard::take(self, None, &mut || {
-            if self.look().running.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(Some(LOOK_AGAIN)) }
+    /// Removes the task, if that is asked for, unless it was run again since, or cannot be had in time.
+    fn purge_if(&self, outcome: Outcome, ask: &Ask, deadline: Option<Instant>) -> Result<(), Error> {
+        if !ask.purge {
+            return Ok(());
+        }
+        let mut patience = Patience::new();
+        let guard = Guard::take(self, deadline, &mut || match self.look().running {
+            Some(_) => ControlFlow::Break(()),
+            None => ControlFlow::Continue(Some(patience.next())),
         })?;
         match guard {
             Some(guard) if self.look().outcome == Some(outcome) => guard.purge().map(drop),
@@ -296,33 +370,43 @@ impl Task<'_> {
         }
     }
 
-    /// Tells what the run prints, from its beginning to its end. `false`: the deadline passed before that, or `heard`
-    /// would not go on.
+    /// Tells what a run prints, from its beginning to its end.
     fn follow(
         &self,
+        pid: u32,
+        logs: [Option<File>; 2],
         deadline: Option<Instant>,
         teller: &mut dyn Teller,
-        heard: &mut dyn FnMut() -> ControlFlow<()>,
-    ) -> bool {
+        interrupts: &sys::Interrupts,
+    ) -> Followed {
+        let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let mut watch = sys::Watch::new(self.directory());
-        let run = self.look().running.map(|running| running.pid);
-        let mut logs = Stream::BOTH.map(|stream| (stream, self.log(stream)));
+        let mut readers = Reader::all(logs);
+        // Also a write to a reader who does not read must come to an end.
+        interrupts.or_after(left());
+        let mut looks = LOOKS.iter();
         loop {
             // In this order: what is printed last is there when it runs no more.
-            let runs = self.look().running.map(|running| running.pid);
-            for (stream, log) in &mut logs {
-                if let Some(log) = log {
-                    copy(log, *stream, teller);
+            let runs = self.look().running.is_some_and(|running| running.pid == pid);
+            // One buffer of each, so that neither a log that grows fast nor its reader keeps us from the time.
+            let more = readers.each_mut().map(|reader| reader.tell(teller)).contains(&true);
+            if interrupts.came() {
+                return Followed::Interrupted;
+            }
+            if left() == Some(Duration::ZERO) {
+                return Followed::TimedOut;
+            }
+            if more {
+                looks = LOOKS.iter();
+            } else if !runs {
+                return Followed::Over;
+            } else {
+                // The end of a run is told a moment before it can be seen: so look some times more.
+                let pause = looks.next().copied();
+                if watch.wait([left(), pause].into_iter().flatten().min()) {
+                    looks = LOOKS.iter();
                 }
             }
-            if runs.is_none() || runs != run {
-                return true;
-            }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) || heard().is_break() {
-                return false;
-            }
-            watch.wait(left);
         }
     }
 
@@ -330,13 +414,20 @@ impl Task<'_> {
         Error::TaskTimedOut { id: self.id.to_string(), after: ask.timeout.unwrap_or_default() }
     }
 
+    fn interrupted(&self, pid: Option<u32>) -> Error {
+        Error::Interrupted { id: self.id.to_string(), pid }
+    }
+
+    fn nothing_to_run(&self) -> Error {
+        Error::NothingToRun { id: self.id.to_string() }
+    }
+
     /// What to run: the command that was given, to be saved, or the saved one.
     fn to_run(&self, command: &[OsString]) -> Result<Option<(Saved, bool)>, Error> {
         if command.is_empty() {
             return Ok(saved::to_run(self)?.map(|saved| (saved, false)));
         }
-        let directory = std::env::current_dir();
-        let directory = directory.map_err(|source| Error::Task { path: ".".into(), source })?;
+        let directory = std::env::current_dir().map_err(|source| Error::NoDirectory { source })?;
         Ok(Some((Saved { words: command.to_owned(), directory }, true)))
     }
 
@@ -377,15 +468,4 @@ fn tail(log: &File, lines: usize) -> String {
     let mut last: Vec<&str> = text.lines().rev().filter(|line| !line.trim().is_empty()).take(lines).collect();
     last.reverse();
     last.join("\n")
-}
-
-/// Tells what was added to a log.
-fn copy(log: &mut File, stream: Stream, teller: &mut dyn Teller) {
-    let mut bytes = [0; 16 * 1024];
-    while let Ok(len) = log.read(&mut bytes) {
-        if len == 0 {
-            break;
-        }
-        teller.output(stream, &bytes[..len]);
-    }
 }

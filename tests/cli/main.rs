@@ -14,6 +14,7 @@ mod fire;
 mod lock;
 mod names;
 mod run_once;
+mod run_once_attacks;
 mod run_once_faults;
 mod run_once_fire;
 mod scene;

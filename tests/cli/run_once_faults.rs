@@ -373,11 +373,19 @@ fn a_background_task_does_not_keep_the_lock_of_the_script_that_started_it() {
 #[test]
 fn arguments_arrive_byte_by_byte_also_from_the_saved_command() {
     let scene = Scene::new();
-    let words: Vec<std::ffi::OsString> =
-        [&b"tab\there"[..], b"two\nlines", b"", b"it's \"$HOME\" `id` \\ )", b"\xff\xfe", b"[0]=x", b"-n"]
-            .iter()
-            .map(|word| std::ffi::OsString::from_vec(word.to_vec()))
-            .collect();
+    let words: Vec<std::ffi::OsString> = [
+        &b"tab\there"[..],
+        b"two\nlines",
+        b"",
+        b"it's \"$HOME\" `id` \\ )",
+        b"\xff\xfe",
+        b"[0]=x",
+        b"IFS=$'\\n'",
+        b"-n",
+    ]
+    .iter()
+    .map(|word| std::ffi::OsString::from_vec(word.to_vec()))
+    .collect();
     let print = [std::ffi::OsString::from("printf"), "%s\\0".into()];
     let mut command = scene.program(HELPER);
     command.args(["run-once", "-i", "a", "--"]).args(print.iter().chain(&words));

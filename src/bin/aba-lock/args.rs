@@ -337,7 +337,7 @@ pub(crate) struct RunOnce {
     pub(crate) list: bool,
 
     /// List the tasks as a JSON array
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = &MODES[..9])]
     pub(crate) json: bool,
 
     /// With --wait: remove the task and its logs afterwards

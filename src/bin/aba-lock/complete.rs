@@ -124,7 +124,7 @@ fn lock_names(current: &OsStr) -> Vec<CompletionCandidate> {
 /// The tasks that there are, with their state.
 fn task_ids(current: &OsStr) -> Vec<CompletionCandidate> {
     let (Some(current), Ok(root)) = (current.to_str(), TaskRoot::from_env()) else { return Vec::new() };
-    let tasks = Task::all(&root).into_iter();
+    let tasks = Task::all(&root).unwrap_or_default().into_iter();
     let wanted = tasks.filter(|task| task.id.as_str().starts_with(current) && task.is_known());
     wanted.map(|task| CompletionCandidate::new(task.id.as_str()).help(Some(described(&task).into()))).collect()
 }

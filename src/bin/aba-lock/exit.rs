@@ -45,6 +45,9 @@ pub(crate) fn of(error: &Error) -> i32 {
         | Error::Lock { .. }
         | Error::ScriptEnded { .. }
         | Error::Task { .. }
+        | Error::TaskRoot { .. }
+        | Error::NotUnderstood { .. }
+        | Error::NoDirectory { .. }
         | Error::NotOurCommand { .. }
         | Error::TaskNotEnded { .. }
         | Error::Supervisor { .. }

@@ -29,8 +29,8 @@ fn say(text: &str) {
 }
 
 fn sentence(text: &str, hint: Option<&str>) {
-    let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-    say(&format!("aba-lock: {text}\n{hint}"));
+    let hint = hint.map(|hint| format!("hint: {}\n", plain(hint))).unwrap_or_default();
+    say(&format!("aba-lock: {}\n{hint}", plain(text)));
 }
 
 /// What clap has to say: help, the version, or what is wrong with the arguments.

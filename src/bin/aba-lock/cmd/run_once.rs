@@ -12,16 +12,17 @@ pub(crate) fn run(args: &RunOnce) -> Result<i32, Error> {
     sys::close_inherited();
     let root = TaskRoot::from_env()?;
     if args.reset_all {
-        return Ok(reset_all(&root));
+        let (left, failed) = task::reset_all(&root)?;
+        for directory in &left {
+            tasks::left_alone(directory);
+        }
+        return Ok(all_of(&failed));
     }
     if args.reset_failed {
-        for task in Task::all(&root) {
-            task.reset_failed()?;
-        }
-        return Ok(exit::DONE);
+        return Ok(all_of(&task::reset_failed(&root)?));
     }
     let Some(id) = &args.id else {
-        tasks::list(&Task::all(&root), args.json);
+        tasks::list(&Task::all(&root)?, args.json);
         return Ok(exit::DONE);
     };
     let task = Task::new(&root, TaskId::parse(id)?);
@@ -29,23 +30,24 @@ pub(crate) fn run(args: &RunOnce) -> Result<i32, Error> {
         tasks::list(&[task], args.json);
         return Ok(exit::DONE);
     }
-    one(args, &task)
+    one(args, task)
 }
 
-fn one(args: &RunOnce, task: &Task) -> Result<i32, Error> {
+fn one(args: &RunOnce, task: Task) -> Result<i32, Error> {
+    let no = |task: &Task| task.can_be_known().map(|()| exit::NO);
     if args.stdout || args.stderr {
-        tasks::log(task, if args.stdout { Stream::Out } else { Stream::Err });
+        task.can_be_known()?;
+        tasks::log(&task, if args.stdout { Stream::Out } else { Stream::Err });
         return Ok(exit::DONE);
     }
     if args.exit_status {
-        let Some(outcome) = task.look().outcome else { return Ok(exit::NO) };
+        let Some(outcome) = task.look().outcome else { return no(&task) };
         report::print(&format!("{}\n", outcome.status));
         return Ok(exit::DONE);
     }
-    if let Some(ttl) = args.ttl {
-        task.expire(ttl)?;
-    }
-    let answer = |yes: bool| Ok(if yes { exit::DONE } else { exit::NO });
+    let task = &task.with_ttl(args.ttl);
+    task.expire()?;
+    let answer = |yes: bool| if yes { Ok(exit::DONE) } else { no(task) };
     if args.reset {
         task.reset()?;
         Ok(exit::DONE)
@@ -80,12 +82,9 @@ fn wait(args: &RunOnce, task: &Task) -> Result<i32, Error> {
     Ok(i32::from(ended.status))
 }
 
-fn reset_all(root: &TaskRoot) -> i32 {
-    let (left, failed) = task::reset_all(root);
-    for directory in &left {
-        tasks::left_alone(directory);
-    }
-    for error in &failed {
+/// Says why some could not be done. The status for all.
+fn all_of(failed: &[Error]) -> i32 {
+    for error in failed {
         report::failure(error);
     }
     failed.first().map_or(exit::DONE, exit::of)

@@ -1,6 +1,7 @@
 //! What `run-once` prints.
 
-use super::{command, plain, print, say, sentence, span};
+use super::{command, holder, plain, print, say, sentence, span};
+use aba_lock::holders;
 use aba_lock::sys;
 use aba_lock::task::{Ended, Running, State, Stream, Task, Teller};
 use jiff::Timestamp;
@@ -40,6 +41,7 @@ pub(crate) fn failed(task: &Task, ended: &Ended, note: Option<&str>) {
             let _ = writeln!(text, "  | {}", plain(line));
         }
     }
+    let letter = if ended.last_stream == Stream::Out { 'o' } else { 'e' };
     if !task.directory().exists() {
         // Purged: there is nothing to see or to forget any more.
     } else if State::of(ended.status) == State::Interrupted {
@@ -47,7 +49,7 @@ pub(crate) fn failed(task: &Task, ended: &Ended, note: Option<&str>) {
     } else {
         let _ = writeln!(
             text,
-            "hint: see all of it with `aba-lock run-once -e -i {id}`, run it again after `aba-lock run-once -r -i {id}`"
+            "hint: see all of it with `aba-lock run-once -{letter} -i {id}`, run it again after `aba-lock run-once -r -i {id}`"
         );
     }
     if let Some(note) = note {
@@ -217,14 +219,18 @@ impl Teller for Progress<'_> {
         }
     }
 
-    fn output(&mut self, stream: Stream, bytes: &[u8]) {
+    fn is_blocked(&mut self, task: &Task) {
+        if !self.quiet {
+            let path = task.directory().join("lock");
+            let who = holders::of(&path).holding.map(|holding| format!(", held by {}", holder(&holding)));
+            let hint = format!("see it with `aba-lock status --file {}`", path.display());
+            let who = who.unwrap_or_default();
+            sentence(&format!("waiting for the lock of task {}{who}, which does not run it", task.id), Some(&hint));
+        }
+    }
+
+    fn output(&mut self, stream: Stream, bytes: &[u8]) -> usize {
         // A reader that has gone away is no fault of the task's, which goes on.
-        let _ = match stream {
-            Stream::Out => {
-                let mut out = io::stdout().lock();
-                out.write_all(bytes).and_then(|()| out.flush())
-            }
-            Stream::Err => io::stderr().lock().write_all(bytes),
-        };
+        sys::write_some(if stream == Stream::Out { 1 } else { 2 }, bytes).unwrap_or(bytes.len())
     }
 }

@@ -1,0 +1,329 @@
+//! What an attack on `run-once` found.
+
+use crate::scene::{Call, HELPER, Scene, is_alive, is_locked, kill, parent, until, watches};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+fn with<'a>(options: &[&'a str], command: &'a [String]) -> Vec<&'a str> {
+    let mut words = options.to_vec();
+    words.push("--");
+    words.extend(command.iter().map(String::as_str));
+    words
+}
+
+/// A holder of the task's lock that does not run it.
+fn hold_lock(scene: &Scene, id: &str) -> crate::scene::Holder {
+    let mut holder = scene.program("flock");
+    holder.arg(scene.task_file(id, "lock")).args(["sh", "-c", "echo held; read _"]);
+    crate::scene::Holder::start(holder)
+}
+
+#[test]
+fn a_command_with_quoted_dollars_is_saved_and_run_again() {
+    let scene = Scene::new();
+    let script = "IFS=$'\\n'; printf '%s' \"=$'x\"";
+    scene.once(["-qwi", "a", "--", "bash", "-c", script]).out("=$'x").run();
+    scene.once(["-qwi", "a", "-t", "0"]).out("=$'x").run();
+    // What cannot be read is not "never started".
+    fs::write(scene.task_file("a", "cmd.sh"), "declare -a command=([0]=$'a\\tb')\n").unwrap();
+    scene.once(["-qwi", "a", "-t", "0"]).status(125).err("cmd.sh is not understood").run();
+}
+
+#[test]
+fn an_outcome_that_is_too_old_is_none_also_while_another_has_the_lock() {
+    let scene = Scene::new();
+    scene.once(["-qwi", "a", "--", "true"]).run();
+    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    fs::File::options().write(true).open(scene.task_file("a", "exit")).unwrap().set_modified(hour_ago).unwrap();
+    let holder = hold_lock(&scene, "a");
+    let waiter = scene.once(["-qw", "-t", "60", "-i", "a", "--", "sh", "-c", "exit 5"]).status(5).start();
+    until("it waits", || waits(&scene, "a"));
+    holder.let_go();
+    waiter.finish();
+}
+
+fn waits(scene: &Scene, id: &str) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let end = format!(":{} ", fs::metadata(scene.task_file(id, "lock")).unwrap().ino());
+    fs::read_to_string("/proc/locks").unwrap().lines().any(|line| line.contains("->") && line.contains(&end))
+}
+
+#[test]
+fn an_outcome_that_was_forgotten_does_not_come_back() {
+    let scene = Scene::new();
+    scene.once(["-qwi", "a", "--", "true"]).run();
+    scene.once(["-p", "-t", "0", "-i", "a"]).status(1).run();
+    // As one who resets: has the lock, runs nothing, and removes the file.
+    let holder = hold_lock(&scene, "a");
+    let waiter = scene.once(["-qwi", "a", "--", "sh", "-c", "exit 7"]).status(7).start();
+    until("it waits", || waits(&scene, "a"));
+    fs::remove_file(scene.task_file("a", "lock")).unwrap();
+    holder.let_go();
+    waiter.finish();
+}
+
+#[test]
+fn a_follower_stays_with_the_run_that_it_began_with() {
+    let scene = Scene::new();
+    let (first, second) = (scene.gate("first"), scene.gate("second"));
+    let waiter = scene.once(with(&["-qwi", "a"], &first.task(0))).status(143).out("begun\n").start();
+    until("it follows", || watches(waiter.pid()));
+    kill(waiter.pid(), 19);
+    scene.once(["-G"]).run();
+    scene.once(with(&["-i", "a"], &second.task(0))).run();
+    kill(waiter.pid(), 18);
+    // The second still runs.
+    waiter.finish();
+    assert!(is_alive(scene.task_pid("a")));
+    second.open();
+}
+
+#[test]
+fn a_wait_can_be_bounded_and_interrupted_also_while_its_reader_does_not_read() {
+    for signal in [None, Some("-INT")] {
+        let scene = Scene::new();
+        let bound = if signal.is_none() { "0.3" } else { "600" };
+        let mut command = scene.program(HELPER);
+        command.args([
+            "run-once",
+            "-w",
+            "-W",
+            bound,
+            "-i",
+            "a",
+            "--",
+            "sh",
+            "-c",
+            "head -c 1000000 /dev/zero; sleep 600",
+        ]);
+        // Nobody reads.
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        until("it is full", || is_stuck(child.id()));
+        if let Some(signal) = signal {
+            assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        }
+        until("it ends", || child.try_wait().unwrap().is_some());
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), signal.is_none().then_some(124), "{status}");
+        assert!(is_alive(scene.task_pid("a")));
+    }
+}
+
+/// Whether it is about to write to a pipe that is full; or has ended.
+fn is_stuck(pid: u32) -> bool {
+    let stack = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    stack.contains("pipe_write") || !is_alive(pid)
+}
+
+#[test]
+fn a_bounded_wait_that_is_to_purge_does_not_wait_for_that() {
+    let scene = Scene::new();
+    scene.once(["-qwi", "a", "--", "sh", "-c", "exit 3"]).status(3).run();
+    let holder = hold_lock(&scene, "a");
+    scene.once(["-qwc", "-W", "0.1", "-i", "a"]).status(3).run();
+    assert!(scene.task_file("a", "exit").exists());
+    holder.let_go();
+}
+
+#[test]
+fn a_pid_file_that_a_stranger_locks_does_not_make_a_task_run() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    scene.once(with(&["-i", "a"], &gate.task(0))).run();
+    let (command, supervisor) = (scene.task_pid("a"), scene.supervisor("a"));
+    let mut stranger = scene.program("sh");
+    let script = "exec 9<\"$1\"; echo ready; flock 9; read _";
+    stranger.args(["-c", script, "sh", scene.task_file("a", "pid").to_str().unwrap()]);
+    let stranger = crate::scene::Holder::start(stranger);
+    kill(supervisor, 9);
+    until("the command has ended, and was reaped", || !Path::new(&format!("/proc/{command}")).exists());
+    until("the stranger has it", || is_locked(&scene.task_file("a", "pid")));
+    scene.once(["-R", "-i", "a"]).status(1).run();
+    gate.open();
+    scene.once(["-qwi", "a"]).out("begun").run();
+    stranger.let_go();
+}
+
+#[test]
+fn what_left_the_session_of_an_interrupted_task_is_ended_with_it() {
+    // With a session of its own; without the environment of the others, which would tell to whom it belongs; both.
+    for how in ["setsid -w bash", "env -i bash", "env -i setsid -w bash"] {
+        let scene = Scene::new();
+        let gate = scene.gate("gate");
+        let script = format!("{how} -c \"echo \\$\\$; read _ <'{}'\" & wait", gate.path.display());
+        let start = || {
+            scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
+            until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
+            scene.task_text("a", "log.out").trim().parse::<u32>().unwrap()
+        };
+        let child = start();
+        kill(scene.task_pid("a"), 15);
+        until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
+        assert!(!is_alive(child), "{how}: after a signal to the command");
+        let child = start();
+        scene.once(["-r", "-i", "a"]).run();
+        assert!(!is_alive(child), "{how}: after a reset");
+        if how != "env -i setsid -w bash" {
+            let child = start();
+            kill(scene.supervisor("a"), 9);
+            until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
+            scene.once(["-qwi", "a", "--", "true"]).run();
+            assert!(!is_alive(child), "{how}: after the supervisor was killed");
+        }
+    }
+}
+
+#[test]
+fn a_task_that_a_task_has_started_is_for_itself() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let inner = gate.task(0);
+    let script = format!("'{HELPER}' run-once -i inner -- \"$@\"; echo begun; read _ <'{}'", gate.path.display());
+    let start = || {
+        scene.once(["-i", "outer", "--", "bash", "-c", &script, "bash", &inner[0], &inner[1], &inner[2]]).run();
+        until("both run", || scene.task_text("outer", "log.out") == "begun\n");
+    };
+    start();
+    let (pid, supervisor) = (scene.task_pid("inner"), scene.supervisor("inner"));
+    kill(scene.task_pid("outer"), 15);
+    until("it was let go", || !is_locked(&scene.task_file("outer", "lock")));
+    assert!(is_alive(pid) && is_alive(supervisor));
+    start();
+    let outer = scene.supervisor("outer");
+    kill(outer, 9);
+    until("it was let go", || !is_locked(&scene.task_file("outer", "lock")));
+    scene.once(["-qwi", "outer", "--", "true"]).run();
+    assert!(is_alive(pid) && is_alive(supervisor) && parent(pid) == supervisor);
+}
+
+#[test]
+fn a_supervisor_whose_directory_was_removed_says_nothing_of_the_next_run() {
+    let scene = Scene::new();
+    let (first, second) = (scene.gate("first"), scene.gate("second"));
+    scene.once(with(&["-i", "a"], &first.task(3))).run();
+    let supervisor = scene.supervisor("a");
+    fs::remove_dir_all(scene.root()).unwrap();
+    scene.once(with(&["-i", "a"], &second.task(5))).run();
+    first.open();
+    until("it has ended", || !is_alive(supervisor));
+    scene.once(["-R", "-i", "a"]).run();
+    scene.once(["-E", "-i", "a"]).status(1).run();
+    second.open();
+    scene.once(["-qwi", "a"]).status(5).run();
+}
+
+#[test]
+fn who_runs_it_shows_its_output_also_where_another_removes_the_logs() {
+    let scene = Scene::new();
+    for _ in 0..30 {
+        let calls: Vec<_> = (0..3).map(|_| scene.once(["-qwci", "a", "--", "echo", "hi"]).out("").start()).collect();
+        let said: Vec<String> = calls.into_iter().map(|call| call.finish().out).collect();
+        assert!(said.concat().contains("hi\n"), "{said:?}");
+    }
+}
+
+#[test]
+fn a_wait_says_who_keeps_the_task_from_being_run() {
+    let scene = Scene::new();
+    scene.once(["-qwi", "a", "--", "sh", "-c", "kill -9 $$"]).status(137).run();
+    let holder = hold_lock(&scene, "a");
+    let said = "waiting for the lock of task a, held by pid ";
+    let waiter = scene.once(["-wi", "a", "--", "true"]).err(said).err("which does not run it").start();
+    let errors = waiter.pid();
+    until("it said so", || has_said(errors));
+    holder.let_go();
+    waiter.finish();
+}
+
+/// Whether it has taken longer than the second after which it says so. (It prints into a pipe.)
+fn has_said(pid: u32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let start: f64 = text.rsplit(") ").next().unwrap().split(' ').nth(19).unwrap().parse().unwrap();
+    let up: f64 = fs::read_to_string("/proc/uptime").unwrap().split(' ').next().unwrap().parse().unwrap();
+    up - start / 100.0 > 2.0
+}
+
+#[test]
+fn a_directory_that_is_gone_is_a_failure_with_one_status() {
+    let scene = Scene::new();
+    fs::create_dir(scene.path("there")).unwrap();
+    let mut command = scene.program(HELPER);
+    command.args(["run-once", "-qwi", "a", "--", "true"]).current_dir(scene.path("there"));
+    Call::new(command).run();
+    fs::write(scene.task_file("a", "exit"), "143\n").unwrap();
+    fs::remove_dir(scene.path("there")).unwrap();
+    scene.once(["-wi", "a"]).status(126).err("could not run true in ").run();
+    scene.once(["-wi", "a"]).status(126).err("could not enter ").run();
+}
+
+#[test]
+fn reset_failed_goes_on_behind_one_that_it_cannot_handle() {
+    let scene = Scene::new();
+    for id in ["a", "b"] {
+        scene.once(["-qwi", id, "--", "false"]).status(1).run();
+    }
+    fs::remove_file(scene.task_file("a", "lock")).unwrap();
+    fs::create_dir(scene.task_file("a", "lock")).unwrap();
+    scene.once(["-F"]).status(125).err("a/lock").run();
+    assert!(!scene.task_file("b", "exit").exists());
+    // A lock that is held for an instant is waited for.
+    scene.once(["-qwi", "c", "--", "false"]).status(1).run();
+    fs::remove_dir_all(scene.task_file("a", "")).unwrap();
+    let holder = hold_lock(&scene, "c");
+    let call = scene.once(["-F"]).start();
+    until("it waits", || waits(&scene, "c"));
+    holder.let_go();
+    call.finish();
+    assert!(!scene.task_file("c", "exit").exists());
+}
+
+#[test]
+fn a_link_in_the_place_of_a_task_is_not_followed() {
+    let scene = Scene::new();
+    let elsewhere = scene.path("elsewhere");
+    fs::create_dir_all(scene.root().join("runner")).unwrap();
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("exit"), "1\n").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, scene.root().join("runner/a")).unwrap();
+    for call in [&["-r", "-i", "a"][..], &["-i", "a", "-t", "0", "--", "true"], &["-wci", "a"]] {
+        scene.once(call).status(125).err("runner/a: Not a directory").run();
+    }
+    assert_eq!(fs::read_to_string(elsewhere.join("exit")).unwrap(), "1\n");
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 1);
+}
+
+#[test]
+fn reset_all_asks_each_task_to_end_once() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let said = scene.path("said");
+    let script = format!(
+        "trap 'echo TERM >>\"{}\"; read -t 0.2 _ <\"{1}\"; exit' TERM; echo ready; while :; do read _ <'{1}'; done",
+        said.display(),
+        gate.path.display()
+    );
+    scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
+    until("it is ready", || scene.task_text("a", "log.out") == "ready\n");
+    scene.once(["-G"]).run();
+    assert_eq!(fs::read_to_string(&said).unwrap(), "TERM\n");
+}
+
+#[test]
+fn what_a_command_is_called_does_not_steer_the_terminal() {
+    let scene = Scene::new();
+    let said = scene.once(["-i", "a", "--", "\x1b[31mnope"]).status(127).err("command not found: ?[31mnope").run();
+    assert!(!said.err.contains('\x1b'));
+    let long = "x".repeat(100_000);
+    let said = scene.once(["-i", "b", "--", &long]).status(127).err("…").run();
+    assert!(said.err.len() < 1000);
+}
+
+#[test]
+fn json_goes_with_the_list_alone() {
+    let scene = Scene::new();
+    for mode in ["-r", "-w", "-p", "-o"] {
+        scene.once(["--json", mode, "-i", "a"]).status(2).err("cannot be used with").run();
+    }
+}

@@ -17,7 +17,7 @@
 //! the file its name. (Were it `lock`, a starter beside would take the one who looks for one who runs.)
 //!
 //! The supervisor is this helper, forked twice, with nothing of the caller's open. Only it writes an outcome, and only
-//! who holds the lock ([`Guard`]) can make one, or change anything else here.
+//! who holds the lock (`guard.rs`) can make one, or change anything else here.
 //!
 //! # Who may be killed where, and what the next one finds
 //!

@@ -7,7 +7,7 @@ use std::mem;
 use std::ptr;
 use std::time::Duration;
 
-/// Makes blocking calls end now and then, with [`io::ErrorKind::Interrupted`]. Dropping it puts everything
+/// Makes blocking calls end now and then, with [`std::io::ErrorKind::Interrupted`]. Dropping it puts everything
 /// back as it was: handler, mask and timer, so that a command that we become finds its parent's.
 #[derive(Debug)]
 #[must_use = "it stops when it is dropped"]
@@ -59,7 +59,7 @@ impl Alarm {
     }
 
     /// Rings when the parent has ended (Linux), so that we do not wait for a script that is gone. May ring
-    /// when only a thread of it has: the caller compares [`parent_id`].
+    /// when only a thread of it has: the caller compares [`super::parent_id`].
     pub fn when_parent_ends(&self) {
         #[cfg(target_os = "linux")]
         // SAFETY: it takes a number.

@@ -300,7 +300,7 @@ fn reset_all_asks_each_task_to_end_once() {
     let gate = scene.gate("gate");
     let said = scene.path("said");
     let script = format!(
-        "trap 'echo TERM >>\"{}\"; read -t 0.2 _ <\"{1}\"; exit' TERM; echo ready; while :; do read _ <'{1}'; done",
+        "trap 'echo TERM >>\"{}\"; asked=1' TERM; echo ready; until [[ -n $asked ]]; do read _ <'{1}'; done; read -t 0.5 _ <'{1}'",
         said.display(),
         gate.path.display()
     );

@@ -10,9 +10,9 @@ aba_lock_operation --quiet --wait save
 echo "went on: $?"
 END
     mkdir "${ABA_LOCK_DIR}"
-    flock "${ABA_LOCK_DIR}/aba-save.lock" sleep 1000 3>&- &
-    holder=$!
-    STARTED+=" ${holder}"
+    : >"${ABA_LOCK_DIR}/aba-save.lock"
+    start flock "${ABA_LOCK_DIR}/aba-save.lock" sleep 1000
+    holder=${STARTED_PID}
     until_true grep -q "${holder} .*:$(stat -c %i "${ABA_LOCK_DIR}/aba-save.lock") " /proc/locks
     for signal in TSTP STOP; do
         : >output
@@ -27,7 +27,6 @@ END
         [[ $(<output) != *'went on'* ]]
         until_true is_gone "${helper}"
     done
-    kill "${holder}"
 }
 
 @test "two workers of a script that has released the lock do not get in together" {

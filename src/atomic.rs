@@ -1,6 +1,9 @@
-//! Replaces a file as a whole: a reader sees the old content or the new one, never half of it.
+//! Replaces a file as a whole: a reader sees the old content or the new one, never half of it. [`transform`] does that to
+//! files of the user's, under a lock.
 
 #![expect(clippy::disallowed_methods, reason = "the one place that renames")]
+
+pub mod transform;
 
 use crate::lock::Mode;
 use crate::sys;
@@ -8,7 +11,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Makes `bytes` the content of `path`, through a temporary file beside it and a rename. A new file has mode
 /// 0644, as far as the umask allows. Nothing is left behind when it fails.
@@ -64,6 +67,34 @@ pub fn set_aside(path: &Path, name: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,
     }
+}
+
+/// Gives a file the name `to` as well, in the place of what has that name; where there can be only one name, a copy.
+fn link_aside(from: &Path, open: &File, to: &Path) -> io::Result<()> {
+    let temporary = PathBuf::from(beside(to));
+    let _ = fs::remove_file(&temporary);
+    let done = fs::hard_link(from, &temporary).or_else(|_| {
+        let mut copy = prepare(&temporary.clone().into_os_string(), b"", 0o600)?;
+        io::copy(&mut &*open, &mut copy)?;
+        copy.set_permissions(open.metadata()?.permissions())
+    });
+    let done = done.and_then(|()| fs::rename(&temporary, to));
+    // Two names of one file are left as they are by rename(2).
+    let _ = fs::remove_file(&temporary);
+    done
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+/// A name of our own beside a file: the same for all who have its lock, so that what one left is found by the next.
+fn name_beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".aba-lock");
+    name.push(ending);
+    path.with_file_name(name)
 }
 
 fn beside(path: &Path) -> OsString {

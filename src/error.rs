@@ -81,6 +81,51 @@ pub enum Error {
         /// Which, if that is known.
         pid: Option<u32>,
     },
+    /// There is no such file, or it cannot be read.
+    NoFile {
+        /// The file, as the user calls it.
+        label: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// It is there, but no regular file.
+    NotAFile {
+        /// What the user calls it.
+        label: String,
+        /// What it is instead.
+        kind: &'static str,
+    },
+    /// A file could not be updated; it is unchanged.
+    Update {
+        /// What failed, to stand between "could not" and the file.
+        what: &'static str,
+        /// The file.
+        label: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The new content is empty: most likely the command failed and did not say so.
+    NothingNew {
+        /// The file.
+        label: String,
+    },
+    /// The check did not accept the new content.
+    NotAccepted {
+        /// The file.
+        label: String,
+        /// The exit status of the check.
+        status: i32,
+    },
+    /// Somebody who does not ask for the lock has changed the file since it was read.
+    ChangedMeanwhile {
+        /// The file.
+        label: String,
+    },
+    /// The command of an update updates the same file.
+    UpdatesItself {
+        /// The file.
+        label: String,
+    },
     /// Ctrl-C, while we waited for a task; it goes on.
     Interrupted {
         /// The task.
@@ -262,6 +307,21 @@ impl fmt::Display for Error {
             Self::TaskNotEnded { id, pid: None } => {
                 write!(f, "could not end task {id}: who runs it cannot be reached from here")
             }
+            Self::NoFile { label, source } => write!(f, "could not open {label}: {}", reason(source)),
+            Self::NotAFile { label, kind } => write!(f, "{label} is a {kind}, not a regular file"),
+            Self::Update { what, label, source } => {
+                write!(f, "could not {what} {label}: {}; it is unchanged", reason(source))
+            }
+            Self::NothingNew { label } => write!(f, "the new content of {label} is empty; it is unchanged"),
+            Self::NotAccepted { label, status } => {
+                write!(f, "the check refused the new content of {label} (status {status}); it is unchanged")
+            }
+            Self::ChangedMeanwhile { label } => {
+                write!(f, "{label} was changed meanwhile by somebody who does not use its lock; it is as they left it")
+            }
+            Self::UpdatesItself { label } => {
+                write!(f, "{label} is being updated by the command that this one is part of")
+            }
             Self::Interrupted { id, pid: Some(pid) } => write!(f, "task {id} goes on in the background (pid {pid})"),
             Self::Interrupted { id, pid: None } => write!(f, "task {id} goes on in the background"),
             Self::WaitsForItself { id } => write!(f, "task {id} would wait for itself: this process is part of it"),
@@ -341,6 +401,11 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NothingToRun { .. } => "say what to run: `aba-lock run-once -i ID -- CMD`".to_owned(),
+            Self::NoFile { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "if it is to be made, say `--create`".to_owned()
+            }
+            Self::NothingNew { .. } => "if that is meant, say `--allow-empty`".to_owned(),
+            Self::ChangedMeanwhile { .. } => "do it again".to_owned(),
             Self::TaskRoot { .. } => "set RUN_ONCE_DIR to a directory of yours on a local disk".to_owned(),
             Self::NotOurCommand { .. } | Self::NotUnderstood { .. } => "give the command again, behind `--`".to_owned(),
             Self::TaskTimedOut { id, .. } | Self::Interrupted { id, .. } => {

@@ -15,12 +15,14 @@
 //! | [`holders`] | who has it: the kernel's word beside the record |
 //! | [`process`] | what `/proc` tells of a process |
 //! | [`task`] | run-once: tasks, whose state follows from their lock and their outcome |
-//! | [`atomic`] | replace a file as a whole |
+//! | [`atomic`] | replace a file as a whole; read-modify-write of the user's files |
+//! | [`filter`] | commands that make new content out of old |
 //! | [`error`] | everything that a caller can act on |
 //! | [`sys`] | the only system calls |
 
 pub mod atomic;
 pub mod error;
+pub mod filter;
 pub mod holders;
 pub mod lock;
 pub mod name;

@@ -83,8 +83,19 @@ pub struct Target {
     pub label: String,
     /// The lock file.
     pub path: PathBuf,
-    /// Ours (in the state root: private, and never through a link) or the user's (`--file`).
-    pub ours: bool,
+    /// Whose file that is.
+    pub kind: Kind,
+}
+
+/// Whose a lock file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Ours, in the state root: private, and never reached through a link.
+    Named,
+    /// The user's (`--file`): what is in it stays as it is.
+    Users,
+    /// Ours, beside a file of the user's: open to all who may open that directory's files.
+    Beside,
 }
 
 /// How locks are to be taken.
@@ -223,13 +234,13 @@ pub fn open(target: &Target, store: Option<&Store>) -> Result<File, Error> {
     if is(&opened, libc::ENOENT) {
         // Only now with O_CREAT: in a sticky directory `fs.protected_regular` refuses it for an existing file of
         // somebody else's, even to root.
-        options.mode(if target.ours { 0o600 } else { 0o666 });
-        if let (true, Some(store)) = (target.ours, store) {
+        options.mode(if target.kind == Kind::Named { 0o600 } else { 0o666 });
+        if let (Kind::Named, Some(store)) = (target.kind, store) {
             store.make()?;
         }
         opened = options.create(true).open(path).inspect(|file| {
             // Whatever the umask: a file that its user cannot open locks nobody out, but everybody up.
-            if let (true, Ok(data)) = (target.ours, file.metadata())
+            if let (Kind::Named, Ok(data)) = (target.kind, file.metadata())
                 && data.mode() & 0o600 != 0o600
                 && data.uid() == sys::user_id()
             {
@@ -246,7 +257,7 @@ pub fn open(target: &Target, store: Option<&Store>) -> Result<File, Error> {
     }
     let file = opened.map_err(|source| cannot_open(path, source))?;
     let kind = file.metadata().map_err(|source| cannot_open(path, source))?.file_type();
-    if kind.is_file() || (kind.is_dir() && !target.ours) {
+    if kind.is_file() || (kind.is_dir() && target.kind == Kind::Users) {
         Ok(file)
     } else {
         Err(Error::NotRegular { path: path.clone(), kind: word_for(kind) })
@@ -270,7 +281,7 @@ fn cannot_open(path: &Path, source: io::Error) -> Error {
     }
 }
 
-fn word_for(kind: FileType) -> &'static str {
+pub(crate) fn word_for(kind: FileType) -> &'static str {
     match kind {
         kind if kind.is_symlink() => "symbolic link",
         kind if kind.is_dir() => "directory",
@@ -394,7 +405,7 @@ impl<'a> Attempt<'a> {
         if !leads_to(&target.path, &file) {
             let kind = fs::symlink_metadata(&target.path).map(|data| data.file_type());
             return Err(match kind {
-                Ok(kind) if target.ours && !kind.is_file() => {
+                Ok(kind) if target.kind == Kind::Named && !kind.is_file() => {
                     Error::NotRegular { path: target.path, kind: word_for(kind) }
                 }
                 _ => Error::Replaced { fd, path: target.path },
@@ -504,7 +515,7 @@ fn finish(guards: Vec<Guard>, request: &Request) -> Acquired {
     let command = request.command.clone().unwrap_or_else(|| process::command_line(request.holder));
     let record = Record::new(request.holder, command, request.mode, request.who, acquired.token);
     // What the user named with `--file` is the user's: an empty file is to stay empty.
-    let ours = |guard: &Guard| guard.fresh && guard.target.ours;
+    let ours = |guard: &Guard| guard.fresh && guard.target.kind != Kind::Users;
     for (guard, old) in acquired.guards.iter().zip(&contents).filter(|(guard, _)| ours(guard)) {
         // A file of another user's may be closed to us: that is how it is, and no fault.
         let silent = |error: &io::Error| {

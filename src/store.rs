@@ -28,6 +28,9 @@ pub const TOKEN: &str = "ABA_LOCK_TOKEN";
 /// The variable that tells a command which run of which task it belongs to (`ID/TOKEN`).
 pub const TASK: &str = "ABA_LOCK_TASK";
 
+/// The variable that tells a command which files are being updated through it, a line each.
+pub const UPDATING: &str = "ABA_LOCK_UPDATING";
+
 /// The directory in which the locks of a user are.
 #[derive(Debug)]
 pub struct Store {
@@ -158,6 +161,13 @@ pub fn task_of_this_process() -> Option<String> {
 pub fn inherited_descriptors() -> Vec<RawFd> {
     let Some(list) = set(FDS) else { return Vec::new() };
     list.to_string_lossy().split_ascii_whitespace().filter_map(|fd| fd.parse().ok()).filter(|fd| *fd > 2).collect()
+}
+
+/// The files that an ancestor is updating through us, or through another that updates them.
+#[must_use]
+pub fn files_being_updated() -> Vec<String> {
+    let Some(list) = set(UPDATING) else { return Vec::new() };
+    list.to_string_lossy().lines().map(str::to_owned).collect()
 }
 
 /// Whether there is a file of this name in a directory of `PATH` that can be looked into.

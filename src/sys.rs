@@ -8,12 +8,14 @@
 
 mod command;
 mod detach;
+mod forward;
 mod interrupt;
 mod timer;
 mod watch;
 
 pub use command::{Child, Command};
 pub use detach::{Process, adopt_orphans, close_inherited, detached, quiet_stdio, redirect_output, write_some};
+pub use forward::Forward;
 pub use interrupt::{Interrupts, die_of_interrupt};
 pub use timer::Alarm;
 pub use watch::Watch;
@@ -174,6 +176,17 @@ pub fn without_size_signal<T>(write: impl FnOnce() -> T) -> T {
 }
 
 // ---- who we are ----------------------------------------------------------------------------------------
+
+/// Which modes new files of this process do not get.
+#[must_use]
+pub fn umask() -> u32 {
+    // SAFETY: it cannot fail, and there is no other thread that could make a file in between.
+    unsafe {
+        let mask = libc::umask(0o077);
+        libc::umask(mask);
+        mask
+    }
+}
 
 /// The effective user of this process.
 #[must_use]

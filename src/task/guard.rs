@@ -2,7 +2,7 @@
 
 use super::{State, Task, files};
 use crate::error::Error;
-use crate::lock::{self, Mode, Target};
+use crate::lock::{self, Kind, Mode, Target};
 use crate::process::{self, Seen};
 use crate::record::{self, Content, Record};
 use crate::{store, sys};
@@ -52,7 +52,7 @@ impl<'a> Guard<'a> {
         meanwhile: Meanwhile,
     ) -> Result<Option<Self>, Error> {
         let path = task.file(files::LOCK);
-        let target = Target { label: task.id.to_string(), path, ours: true };
+        let target = Target { label: task.id.to_string(), path, kind: Kind::Named };
         let mut missed = None;
         task.is_no_link()?;
         for _ in 0..MAX_OPENS {

@@ -20,3 +20,4 @@ mod run_once_fire;
 mod scene;
 mod status;
 mod terminal;
+mod update;

@@ -34,6 +34,19 @@ pub(crate) const RUN_ONCE_STATUS: [(&str, &str); 9] = [
     ("other", "of --wait: the task's own, 128+n if it died of signal n"),
 ];
 
+/// What the exit statuses of `update` and `write` mean.
+pub(crate) const UPDATE_STATUS: [(&str, &str); 9] = [
+    ("0", "changed, or there was nothing to change"),
+    ("1", "refused: an empty content, one that --check refuses, or a file that was changed meanwhile"),
+    ("2", "wrong usage"),
+    ("75", "another updates it (-n)"),
+    ("124", "timed out waiting (-t)"),
+    ("125", "it cannot be read or written; it is unchanged"),
+    ("126, 127", "the command cannot be run, was not found"),
+    ("128+n", "the command, or aba-lock, got signal n; it is unchanged"),
+    ("other", "the command's own; it is unchanged"),
+];
+
 /// The files of a task.
 pub(crate) const RUN_ONCE_FILES: [(&str, &str); 8] = [
     ("lock", "locked (flock(2)) while the task runs"),
@@ -61,17 +74,18 @@ pub(crate) const RUN_ONCE_JSON: [(&str, &str); 10] = [
 ];
 
 /// What the variables of the environment do.
-pub(crate) const ENVIRONMENT: [(&str, &str); 6] = [
+pub(crate) const ENVIRONMENT: [(&str, &str); 7] = [
     ("ABA_LOCK_DIR", "where the lock files are, an absolute path [default: ~/.aba]"),
     ("ABA_LOCK_TIMEOUT", "wait so many seconds when no option says how long"),
     ("ABA_LOCK_FDS", "set for commands: the descriptors on which locks are handed down"),
     ("RUN_ONCE_DIR", "where the tasks are, an absolute path [default: runner in the directory of the locks]"),
+    ("ABA_LOCK_UPDATING", "set for the commands of updates: the files, a line each"),
     ("ABA_LOCK_TASK", "set for the commands of tasks: the task, and which run of it"),
     ("ABA_LOCK_TOKEN", "set for commands: the fencing token, a number that grows with each exclusive lock"),
 ];
 
 /// Examples: the command that they are of, what to type, and what it does.
-pub(crate) const EXAMPLES: [(&str, &str, &str); 14] = [
+pub(crate) const EXAMPLES: [(&str, &str, &str); 19] = [
     ("lock", "aba-lock lock backup -- rsync -a src/ dst/", "run rsync, unless another `backup` runs"),
     ("lock", "aba-lock lock -t 60 backup -- ./backup.sh", "the same, but wait a minute for it"),
     ("lock", "aba-lock lock db cache -- ./migrate.sh", "hold two locks, or none"),
@@ -93,6 +107,19 @@ pub(crate) const EXAMPLES: [(&str, &str, &str); 14] = [
     ),
     ("run-once", "aba-lock run-once -r -i fetch", "end it, and forget its outcome"),
     ("run-once", "aba-lock run-once --list", "see all tasks"),
+    (
+        "update",
+        "aba-lock update hosts.yaml -- yq '.web.ip = \"10.0.0.7\"'",
+        "set one value, beside others who do the same",
+    ),
+    ("update", "aba-lock update --in-place hosts.txt -- sed -i s/a/b/ {}", "with a command that edits a file"),
+    (
+        "update",
+        "aba-lock update --check 'jq empty' --backup f.json -- ./migrate",
+        "refuse what is no JSON, keep f.json~",
+    ),
+    ("update", "aba-lock update --dry-run --diff f.conf -- sed s/a/b/", "see what would change"),
+    ("write", "./generate | aba-lock write --create out.conf", "nothing is written if it prints nothing"),
     ("init", "eval \"$(aba-lock init bash)\"", "have aba_lock_operation in this shell or script"),
 ];
 
@@ -119,6 +146,8 @@ fn with_tables(command: clap::Command, status: &[(&str, &str)], files: &str) -> 
 #[command(subcommand_required = true, arg_required_else_help = true)]
 #[command(infer_subcommands = false, disable_help_subcommand = true)]
 #[command(mut_subcommand("lock", |lock| with_tables(lock, &EXIT_STATUS, "")))]
+#[command(mut_subcommand("update", |update| with_tables(update, &UPDATE_STATUS, "")))]
+#[command(mut_subcommand("write", |write| with_tables(write, &UPDATE_STATUS, "")))]
 #[command(mut_subcommand("run-once", |run_once| {
     let files = table("Files, in RUN_ONCE_DIR/ID", &RUN_ONCE_FILES);
     with_tables(run_once, &RUN_ONCE_STATUS, &format!("{files}\n{}\n", table("With --json, of each task", &RUN_ONCE_JSON)))
@@ -135,6 +164,8 @@ pub(crate) enum Command {
     Status(Status),
     Path(Path),
     RunOnce(RunOnce),
+    Update(Update),
+    Write(Write),
     Init(Init),
 }
 
@@ -379,6 +410,89 @@ pub(crate) struct RunOnce {
     /// The command to run
     #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Change a file through a command: none of its writers loses what another wrote, no reader sees half of it
+///
+/// CMD gets the old content on its input and prints the new one; with --in-place it edits a private copy. The lock,
+/// FILE.lock beside FILE, is held from the read to the rename. If CMD fails, FILE is untouched, and CMD's status is the
+/// exit status.
+///
+/// Links are followed, mode, owner, access control list and extended attributes are kept; other hard links keep the
+/// old content. If the new content is the old one, nothing is written.
+#[derive(Debug, Args)]
+#[command(override_usage = "aba-lock update [OPTIONS] FILE -- CMD [ARG]...\n       \
+                            aba-lock update [OPTIONS] --in-place FILE -- CMD [ARG]... {} [ARG]...")]
+#[command(args_override_self = true)]
+pub(crate) struct Update {
+    #[command(flatten)]
+    pub(crate) how: Rewrite,
+
+    /// CMD edits a private copy, whose path takes the place of {} in its words
+    #[arg(short, long)]
+    pub(crate) in_place: bool,
+
+    /// The command that makes the new content
+    #[arg(index = 2, last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Make what comes on standard input the content of a file, as a whole or not at all
+///
+/// The lock, FILE.lock beside FILE, is held while the input is read. Else it is as `update` does it.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct Write {
+    #[command(flatten)]
+    pub(crate) how: Rewrite,
+}
+
+/// What `update` and `write` have in common.
+#[derive(Debug, Args)]
+pub(crate) struct Rewrite {
+    /// The file
+    #[arg(index = 1, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+
+    /// Refuse the new content unless this command accepts it: it gets it on its input, such as 'jq empty'
+    #[arg(long, value_name = "CMD")]
+    pub(crate) check: Option<String>,
+
+    /// Make the file if it is not there
+    #[arg(long)]
+    pub(crate) create: bool,
+
+    /// Keep the old content, under the name of the file with this behind it [default: ~]
+    #[arg(long, value_name = "SUFFIX", num_args = 0..=1, require_equals = true, default_missing_value = "~")]
+    pub(crate) backup: Option<String>,
+
+    /// Print what changes
+    #[arg(long)]
+    pub(crate) diff: bool,
+
+    /// Do everything but write
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Also take an empty content
+    #[arg(long)]
+    pub(crate) allow_empty: bool,
+
+    /// Fail at once if another updates it
+    #[arg(short = 'n', long, overrides_with = "timeout")]
+    pub(crate) nonblock: bool,
+
+    /// Wait so long at most; fractions are allowed [default: until it is free]
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds, overrides_with = "nonblock")]
+    pub(crate) timeout: Option<Duration>,
+
+    /// Say nothing about contention
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Say whether it was changed
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
 }
 
 /// Print the path of a lock file

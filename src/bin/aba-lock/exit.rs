@@ -28,8 +28,15 @@ pub(crate) fn of(error: &Error) -> i32 {
     match error {
         Error::Name { .. } | Error::TaskId { .. } | Error::Variable { .. } => USAGE,
         Error::Interrupted { .. } => INTERRUPTED,
-        Error::NothingToRun { .. } => NO,
-        Error::Busy { .. } | Error::Upgrade { .. } | Error::TaskBusy { .. } | Error::WaitsForItself { .. } => BUSY,
+        Error::NothingToRun { .. }
+        | Error::NothingNew { .. }
+        | Error::NotAccepted { .. }
+        | Error::ChangedMeanwhile { .. } => NO,
+        Error::Busy { .. }
+        | Error::Upgrade { .. }
+        | Error::TaskBusy { .. }
+        | Error::WaitsForItself { .. }
+        | Error::UpdatesItself { .. } => BUSY,
         Error::TimedOut { .. } | Error::TaskTimedOut { .. } => TIMED_OUT,
         Error::Replaced { .. } => REPLACED,
         Error::CommandNotFound { .. } => NOT_FOUND,
@@ -46,6 +53,9 @@ pub(crate) fn of(error: &Error) -> i32 {
         | Error::ScriptEnded { .. }
         | Error::Task { .. }
         | Error::TaskRoot { .. }
+        | Error::NoFile { .. }
+        | Error::NotAFile { .. }
+        | Error::Update { .. }
         | Error::NotUnderstood { .. }
         | Error::NoDirectory { .. }
         | Error::NotOurCommand { .. }

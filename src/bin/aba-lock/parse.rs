@@ -18,6 +18,8 @@ fn named(mut words: impl Iterator<Item = OsString>) -> Option<Command> {
         "unlock" => Command::Unlock(only(words)?),
         "status" => Command::Status(only(words)?),
         "path" => Command::Path(only(words)?),
+        "update" => Command::Update(only(words)?),
+        "write" => Command::Write(only(words)?),
         "run-once" => Command::RunOnce(only(words)?),
         _ => return None,
     })

@@ -4,6 +4,7 @@
 //! are told apart.
 
 pub(crate) mod tasks;
+pub(crate) mod updates;
 
 use aba_lock::error::{self, Error};
 use aba_lock::holders::{self, Belief, Holder, Holding, State};
@@ -45,8 +46,8 @@ pub(crate) fn flush() {
 }
 
 /// Arguments that do not go together.
-pub(crate) fn misused(what: &str) {
-    sentence(what, Some("see `aba-lock lock --help`"));
+pub(crate) fn misused(command: &str, what: &str) {
+    sentence(what, Some(&format!("see `aba-lock {command} --help`")));
 }
 
 /// Why a command failed.

@@ -28,19 +28,22 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
         }
     };
     if !args.fd.is_empty() && args.fd.len() != targets.len() {
-        report::misused(&format!("{} for {}", count(args.fd.len(), "descriptor"), count(targets.len(), "name")));
+        report::misused(
+            "lock",
+            &format!("{} for {}", count(args.fd.len(), "descriptor"), count(targets.len(), "name")),
+        );
         return Ok(exit::USAGE);
     }
     if !args.fd.is_empty() && args.names.iter().enumerate().any(|(at, name)| args.names[..at].contains(name)) {
         // It would wait for itself.
-        report::misused("a name is given twice");
+        report::misused("lock", "a name is given twice");
         return Ok(exit::USAGE);
     }
     let on_busy = match args.on_busy.as_deref().map(shell_words::split) {
         None => None,
         Some(Ok(words)) if !words.is_empty() => Some(words),
         Some(_) => {
-            report::misused("the command of --on-busy is empty, or has a quote that is not closed");
+            report::misused("lock", "the command of --on-busy is empty, or has a quote that is not closed");
             return Ok(exit::USAGE);
         }
     };

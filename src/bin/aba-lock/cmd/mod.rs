@@ -6,10 +6,11 @@ mod path;
 mod run_once;
 mod status;
 mod unlock;
+mod update;
 
 use crate::args::Command;
 use aba_lock::error::Error;
-use aba_lock::lock::Target;
+use aba_lock::lock::{Kind, Target};
 use aba_lock::name::LockName;
 use aba_lock::store::Store;
 use std::fs;
@@ -23,17 +24,19 @@ pub(crate) fn run(command: Command) -> Result<i32, Error> {
         Command::Status(args) => status::run(&args),
         Command::Path(args) => path::run(&args),
         Command::RunOnce(args) => run_once::run(&args),
+        Command::Update(args) => update::run(&args),
+        Command::Write(args) => update::write(&args),
         Command::Init(args) => Ok(init::run(&args)),
     }
 }
 
 fn named(store: &Store, name: &str) -> Result<Target, Error> {
     let name = LockName::parse(name)?;
-    Ok(Target { path: store.lock_path(&name), label: name.to_string(), ours: true })
+    Ok(Target { path: store.lock_path(&name), label: name.to_string(), kind: Kind::Named })
 }
 
 fn file(path: &Path) -> Target {
     let label = path.display().to_string();
     // A link that the user names is meant; one that is put in its place afterwards is not.
-    Target { path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()), label, ours: false }
+    Target { path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()), label, kind: Kind::Users }
 }

@@ -1,0 +1,88 @@
+use crate::args::{Rewrite, Update, Write};
+use crate::exit;
+use crate::report::{self, updates};
+use aba_lock::atomic::transform::{Draft, Edit, Missing};
+use aba_lock::error::Error;
+use aba_lock::lock::Wait;
+use aba_lock::sys::Forward;
+use aba_lock::{filter, process, store};
+use std::ffi::{OsStr, OsString};
+
+pub(crate) fn run(args: &Update) -> Result<i32, Error> {
+    if args.in_place && !args.command.iter().any(|word| word.to_string_lossy().contains(filter::PLACE)) {
+        report::misused("update", "the command of --in-place has no {}, where the path of the copy would stand");
+        return Ok(exit::USAGE);
+    }
+    let make = if args.in_place { filter::in_place } else { filter::through };
+    rewrite(&args.how, |edit, draft, forward| make(edit, &args.command, draft, forward))
+}
+
+pub(crate) fn write(args: &Write) -> Result<i32, Error> {
+    rewrite(&args.how, |edit, draft, forward| filter::from_input(edit, draft, forward).map(|()| 0))
+}
+
+/// Lock, read, make the new content, and put it in the place of the old one.
+fn rewrite(args: &Rewrite, make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Result<i32, Error>) -> Result<i32, Error> {
+    let check = match args.check.as_deref().map(shell_words::split) {
+        None => None,
+        Some(Ok(words)) if !words.is_empty() => Some(words.into_iter().map(OsString::from).collect::<Vec<_>>()),
+        Some(_) => {
+            report::misused("update", "the command of --check is empty, or has a quote that is not closed");
+            return Ok(exit::USAGE);
+        }
+    };
+    let missing = if args.create { Missing::Create } else { Missing::Refuse };
+    let mut progress = updates::Progress::new(args.quiet);
+    let command = process::command_line(std::process::id());
+    let edit = match Edit::begin(&args.file, missing, wait(args)?, command, &mut progress) {
+        Err(error @ (Error::Busy { .. } | Error::TimedOut { .. })) => {
+            if !args.quiet {
+                updates::contended(&error);
+            }
+            return Ok(exit::of(&error));
+        }
+        begun => begun?,
+    };
+    // From here on a signal is noted, so that nothing is left lying about.
+    let forward = Forward::begin();
+    let mut draft = edit.draft()?;
+    let status = make(&edit, &mut draft, &forward)?;
+    let given_up = || forward.came().map(|signal| 128 + signal);
+    if let Some(status) = given_up().or(Some(status).filter(|status| *status != 0)) {
+        return Ok(status);
+    }
+    if edit.is_same(&draft)? {
+        updates::unchanged(args);
+        return Ok(exit::DONE);
+    }
+    if draft.is_empty() && !args.allow_empty {
+        return Err(Error::NothingNew { label: edit.label().to_owned() });
+    }
+    if let Some(words) = check {
+        match (filter::check(&edit, &words, &draft, &forward)?, given_up()) {
+            (_, Some(status)) => return Ok(status),
+            (0, None) => {}
+            (status, None) => return Err(Error::NotAccepted { label: edit.label().to_owned(), status }),
+        }
+    }
+    if args.diff {
+        updates::diff(&edit, &draft)?;
+    }
+    if args.dry_run {
+        return Ok(exit::DONE);
+    }
+    if let Some(status) = given_up() {
+        return Ok(status);
+    }
+    edit.commit(draft, args.backup.as_deref().map(OsStr::new))?;
+    updates::changed(args);
+    Ok(exit::DONE)
+}
+
+fn wait(args: &Rewrite) -> Result<Wait, Error> {
+    if args.nonblock {
+        return Ok(Wait::No);
+    }
+    // An update is short: it is waited for, unless something says how long.
+    Ok(args.timeout.or(store::default_timeout()?).map_or(Wait::Forever, Wait::For))
+}

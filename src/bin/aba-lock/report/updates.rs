@@ -1,0 +1,109 @@
+//! What `update` and `write` print.
+
+use super::{holder, plain, print, sentence, unseen};
+use crate::args::Rewrite;
+use aba_lock::atomic::transform::{Draft, Edit};
+use aba_lock::error::Error;
+use aba_lock::holders;
+use aba_lock::lock::{Contention, Target};
+use similar::TextDiff;
+use std::fs::File;
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+/// How long to wait in silence: most updates are over by then.
+const SILENT: Duration = Duration::from_secs(1);
+
+/// More than this is not compared line by line: in bytes.
+const MAX_DIFF: u64 = 64 * 1024 * 1024;
+
+/// Another updates it, and we do not wait, or not any longer.
+pub(crate) fn contended(error: &Error) {
+    let (Error::Busy { label, path } | Error::TimedOut { label, path, .. }) = error else { return };
+    let state = holders::of(path);
+    let who = state.holding.as_ref().map_or_else(|| unseen(&state), holder);
+    let text = match error {
+        Error::TimedOut { .. } => format!("{error}, which is being updated by {who}"),
+        _ => format!("{label} is being updated by {who}"),
+    };
+    let hint = format!("see its lock with `aba-lock status --file {}`", path.display());
+    sentence(&text, Some(&hint));
+}
+
+pub(crate) fn unchanged(args: &Rewrite) {
+    if args.verbose {
+        sentence(&format!("{} is as it is to be: nothing was written", args.file.display()), None);
+    }
+}
+
+pub(crate) fn changed(args: &Rewrite) {
+    if args.verbose {
+        sentence(&format!("{} was changed", args.file.display()), None);
+    }
+}
+
+/// What changes, as `diff -u` prints it.
+pub(crate) fn diff(edit: &Edit, draft: &Draft) -> Result<(), Error> {
+    let failed = |source| Error::Update { what: "compare", label: edit.label().to_owned(), source };
+    let old = match edit.old()? {
+        Some(old) => content(old).map_err(failed)?,
+        None => Some(Vec::new()),
+    };
+    let new = content(draft.content()?).map_err(failed)?;
+    let label = plain(edit.label());
+    match (old, new) {
+        (Some(old), Some(new)) => {
+            let lines = TextDiff::from_lines(old.as_slice(), new.as_slice());
+            let mut text = Vec::new();
+            lines.unified_diff().header(&label, &label).to_writer(&mut text).map_err(failed)?;
+            print(&String::from_utf8_lossy(&text));
+        }
+        _ => print(&format!("Files differ: {label}\n")),
+    }
+    Ok(())
+}
+
+/// What is in a file, if it is text of a size to compare.
+fn content(mut file: File) -> io::Result<Option<Vec<u8>>> {
+    if file.metadata()?.len() > MAX_DIFF {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok((!bytes.contains(&0)).then_some(bytes))
+}
+
+/// Tells of a wait that is not over at once, as for a lock.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    later: super::Progress,
+    started: Instant,
+    begun: bool,
+}
+
+impl Progress {
+    pub(crate) fn new(quiet: bool) -> Self {
+        Self { later: super::Progress::new(quiet), started: Instant::now(), begun: false }
+    }
+}
+
+impl Contention for Progress {
+    fn interval(&self) -> Option<Duration> {
+        if self.begun { self.later.interval() } else { Some(SILENT) }
+    }
+
+    fn begins(&mut self, _: &Target) {}
+
+    fn tick(&mut self, target: &Target) {
+        if self.begun {
+            self.later.tick(target);
+        } else if self.started.elapsed() >= SILENT {
+            self.begun = true;
+            self.later.begins(target);
+        }
+    }
+
+    fn ends(&mut self) {
+        self.later.ends();
+    }
+}

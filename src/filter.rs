@@ -1,0 +1,120 @@
+//! Commands that make new content out of old: as a filter, or in place on a copy; and commands that check it.
+//!
+//! A signal to us goes to the command, and whatever becomes of that, the content is given up.
+
+use crate::atomic::transform::{Draft, Edit, pour};
+use crate::error::Error;
+use crate::store;
+use crate::sys::Forward;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::process::{Child, Command, Stdio};
+
+/// What stands for the copy in the words of a command.
+pub const PLACE: &str = "{}";
+
+/// Runs a command with the old content as its input; what it prints becomes the new content. Its exit status.
+///
+/// The end is that of its output, as in a pipeline: also of what it left in the background.
+pub fn through(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Forward) -> Result<i32, Error> {
+    let mut command = command(edit, words);
+    command.stdin(edit.old()?.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped());
+    let mut child = start(&mut command, words, forward)?;
+    let Some(output) = child.stdout.take() else { return Ok(127) };
+    let mut status = None;
+    let go_on = || {
+        if forward.came().is_some() && status.is_none() {
+            status = forward.wait(true);
+        }
+        status.is_none()
+    };
+    let poured = pour(output, draft.writer(), go_on);
+    // With its output closed, one that still writes ends by SIGPIPE; one that does not is asked to.
+    if poured.is_err() {
+        let _ = child.kill();
+    }
+    let status = status.unwrap_or_else(|| forward.wait(false).unwrap_or(127));
+    poured.map_err(|failed| failed.of(edit.label()))?;
+    Ok(status)
+}
+
+/// Runs a command on a copy of the file, whose path takes the place of each `{}`; what that holds afterwards becomes the
+/// new content. Its exit status.
+pub fn in_place(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Forward) -> Result<i32, Error> {
+    let copy = edit.copy()?;
+    let words: Vec<OsString> = words.iter().map(|word| with_path(word, copy.path.as_os_str())).collect();
+    start(&mut command(edit, &words), &words, forward)?;
+    let status = forward.wait(false).unwrap_or(127);
+    if status == 0 {
+        let failed = |source| Error::Update { what: "read the new content of", label: edit.label().to_owned(), source };
+        let content = copy.content().map_err(failed)?;
+        pour(content, draft.writer(), || forward.came().is_none()).map_err(|failed| failed.of(edit.label()))?;
+    }
+    Ok(status)
+}
+
+/// Runs a command with the new content as its input; what it prints goes to stderr. Its exit status.
+pub fn check(edit: &Edit, words: &[OsString], draft: &Draft, forward: &Forward) -> Result<i32, Error> {
+    let failed = |source| Error::Update { what: "check", label: edit.label().to_owned(), source };
+    let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(failed)?;
+    let mut command = command(edit, words);
+    command.stdin(draft.content()?).stdout(stderr);
+    start(&mut command, words, forward)?;
+    Ok(forward.wait(false).unwrap_or(127))
+}
+
+/// What comes on standard input becomes the new content.
+pub fn from_input(edit: &Edit, draft: &mut Draft, forward: &Forward) -> Result<(), Error> {
+    let input = io::stdin().as_fd().try_clone_to_owned();
+    let failed = |source| Error::Update { what: "read the new content of", label: edit.label().to_owned(), source };
+    let input = File::from(input.map_err(failed)?);
+    pour(input, draft.writer(), || forward.came().is_none()).map_err(|failed| failed.of(edit.label()))?;
+    Ok(())
+}
+
+fn command(edit: &Edit, words: &[OsString]) -> Command {
+    let mut command = Command::new(&words[0]);
+    let mut updating = store::files_being_updated();
+    updating.push(edit.path().display().to_string());
+    command.args(&words[1..]).env(store::UPDATING, updating.join("\n"));
+    command
+}
+
+fn start(command: &mut Command, words: &[OsString], forward: &Forward) -> Result<Child, Error> {
+    let child = command.spawn().map_err(|why| Error::cannot_run(&words[0].to_string_lossy(), why))?;
+    forward.to(child.id());
+    Ok(child)
+}
+
+fn with_path(word: &OsStr, path: &OsStr) -> OsString {
+    let (word, path) = (word.as_bytes(), path.as_bytes());
+    let mut new = Vec::with_capacity(word.len() + path.len());
+    let mut at = 0;
+    while at < word.len() {
+        if word[at..].starts_with(PLACE.as_bytes()) {
+            new.extend_from_slice(path);
+            at += PLACE.len();
+        } else {
+            new.push(word[at]);
+            at += 1;
+        }
+    }
+    OsString::from_vec(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_takes_each_place() {
+        let with = |word: &str| with_path(OsStr::new(word), OsStr::new("/p"));
+        assert_eq!(with("{}"), "/p");
+        assert_eq!(with("--in={}:{}"), "--in=/p:/p");
+        assert_eq!(with("{ }"), "{ }");
+        assert_eq!(with(""), "");
+    }
+}

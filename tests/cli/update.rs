@@ -1,0 +1,507 @@
+//! `update` and `write`, as their contract has it.
+
+use crate::scene::{Call, HELPER, PATIENCE, Scene, is_alive, kill, until};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use std::{iter, thread};
+
+/// A call of the helper in the directory of the scene.
+fn call<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(scene: &Scene, args: I) -> Call {
+    let mut command = scene.program(HELPER);
+    command.args(args).current_dir(scene.path("."));
+    Call::new(command)
+}
+
+fn scene_with(content: &str) -> Scene {
+    let scene = Scene::new();
+    fs::write(scene.path("f"), content).unwrap();
+    scene
+}
+
+fn text(scene: &Scene, name: &str) -> String {
+    fs::read_to_string(scene.path(name)).unwrap()
+}
+
+/// The names in the directory, but for the lock file.
+fn names(scene: &Scene) -> Vec<String> {
+    let entries = fs::read_dir(scene.path(".")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = entries.filter(|name| name != "f.lock").collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_command_gets_the_old_content_and_prints_the_new_one() {
+    let scene = scene_with("a\nb");
+    call(&scene, ["update", "f", "--", "sed", "s/a/x/"]).run();
+    assert_eq!(text(&scene, "f"), "x\nb");
+    // Byte by byte, whatever they are.
+    fs::write(scene.path("f"), b"\0\xff\n\0").unwrap();
+    call(&scene, ["update", "f", "--", "sh", "-c", "cat; printf 'x\\0'"]).run();
+    assert_eq!(fs::read(scene.path("f")).unwrap(), b"\0\xff\n\0x\0");
+    assert_eq!(names(&scene), ["f"]);
+}
+
+#[test]
+fn a_command_edits_a_private_copy() {
+    let scene = scene_with("a\n");
+    call(&scene, ["update", "--in-place", "f", "--", "sed", "-i", "s/a/x/", "{}"]).run();
+    assert_eq!(text(&scene, "f"), "x\n");
+    // The copy has the name of the file, and what is left beside it goes with it; what the command prints is printed.
+    let script = "echo \"${1##*/}\"; stat -c %a \"${1%/*}\"; echo litter >\"$1.bak\"; echo y >\"$1\"";
+    call(&scene, ["update", "-i", "f", "--", "sh", "-c", script, "sh", "{}"]).out("f\n700\n").run();
+    assert_eq!(text(&scene, "f"), "y\n");
+    call(&scene, ["update", "-i", "f", "--", "sh", "-c", "echo z >\"$0\"; exit 4", "{}"]).status(4).run();
+    call(&scene, ["update", "-i", "f", "--", "rm", "{}"]).status(125).err("it is unchanged").run();
+    call(&scene, ["update", "-i", "f", "--", "ln", "-sf", "/etc/passwd", "{}"])
+        .status(125)
+        .err("it is unchanged")
+        .run();
+    call(&scene, ["update", "-i", "f", "--", "true"]).status(2).err("has no {}").run();
+    assert_eq!(text(&scene, "f"), "y\n");
+    assert_eq!(names(&scene), ["f"]);
+}
+
+#[test]
+fn input_becomes_a_file_as_a_whole_or_not_at_all() {
+    let scene = scene_with("old\n");
+    let pipe = |script: &str| {
+        let mut command = scene.program("bash");
+        command.args(["-c", script]).current_dir(scene.path("."));
+        Call::new(command)
+    };
+    pipe("seq 3 | \"$HELPER\" write f").run();
+    assert_eq!(text(&scene, "f"), "1\n2\n3\n");
+    pipe("false | \"$HELPER\" write f").status(1).err("the new content of f is empty").run();
+    assert_eq!(text(&scene, "f"), "1\n2\n3\n");
+    pipe("\"$HELPER\" write --allow-empty f </dev/null").run();
+    assert_eq!(text(&scene, "f"), "");
+    pipe("\"$HELPER\" write f <&-").run();
+    pipe("echo x | \"$HELPER\" write new").status(125).err("hint: if it is to be made, say `--create`").run();
+    pipe("umask 027; echo x | \"$HELPER\" write --create new").run();
+    assert_eq!(fs::metadata(scene.path("new")).unwrap().permissions().mode() & 0o7777, 0o640);
+    assert_eq!(names(&scene), ["f", "new", "new.lock"]);
+}
+
+#[test]
+fn a_command_that_fails_or_prints_nothing_changes_nothing() {
+    let scene = scene_with("old\n");
+    let before = fs::metadata(scene.path("f")).unwrap();
+    call(&scene, ["update", "f", "--", "sh", "-c", "echo half; exit 7"]).status(7).run();
+    call(&scene, ["update", "f", "--", "sh", "-c", "echo half; kill -9 $$"]).status(137).run();
+    call(&scene, ["update", "f", "--", "no-such-command"]).status(127).err("command not found").run();
+    call(&scene, ["update", "f", "--", "/"]).status(126).err("could not run /").run();
+    call(&scene, ["update", "f", "--", "true"]).status(1).err("hint: if that is meant, say `--allow-empty`").run();
+    let after = fs::metadata(scene.path("f")).unwrap();
+    assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()));
+    call(&scene, ["update", "--allow-empty", "f", "--", "true"]).run();
+    assert_eq!(text(&scene, "f"), "");
+    assert_eq!(names(&scene), ["f"]);
+}
+
+#[test]
+fn where_nothing_changes_nothing_is_written() {
+    let scene = scene_with("old\n");
+    let before = fs::metadata(scene.path("f")).unwrap();
+    call(&scene, ["update", "-v", "f", "--", "cat"]).err("f is as it is to be: nothing was written").run();
+    call(&scene, ["update", "f", "--", "cat"]).run();
+    let after = fs::metadata(scene.path("f")).unwrap();
+    assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()));
+    call(&scene, ["update", "-v", "f", "--", "tr", "o", "0"]).err("f was changed").run();
+}
+
+#[test]
+fn a_mistaken_path_is_an_error_and_leaves_no_litter() {
+    let scene = Scene::new();
+    for path in ["none", "none/none", "", ".", "/"] {
+        call(&scene, ["update", path, "--", "cat"]).status(125).err("aba-lock: ").run();
+    }
+    fs::create_dir(scene.path("d")).unwrap();
+    call(&scene, ["update", "d", "--", "cat"]).status(125).err("d is a directory, not a regular file").run();
+    assert!(Command::new("mkfifo").arg(scene.path("p")).status().unwrap().success());
+    call(&scene, ["update", "p", "--", "cat"]).status(125).err("p is a FIFO, not a regular file").run();
+    call(&scene, ["update", "/dev/null", "--", "cat"]).status(125).err("not a regular file").run();
+    symlink("nowhere", scene.path("dangling")).unwrap();
+    call(&scene, ["update", "dangling", "--", "cat"]).status(125).err("No such file").run();
+    symlink("loop", scene.path("loop")).unwrap();
+    call(&scene, ["update", "loop", "--", "cat"]).status(125).err("Too many levels").run();
+    assert_eq!(names(&scene), ["d", "dangling", "loop", "p"]);
+    call(&scene, ["update", "--create", "dangling", "--", "sh", "-c", "cat; echo made"]).run();
+    assert_eq!(text(&scene, "nowhere"), "made\n");
+}
+
+#[test]
+fn a_link_stays_and_what_it_leads_to_keeps_mode_and_attributes() {
+    let scene = Scene::new();
+    fs::create_dir(scene.path("there")).unwrap();
+    fs::write(scene.path("there/secret"), "a\n").unwrap();
+    fs::set_permissions(scene.path("there/secret"), fs::Permissions::from_mode(0o600)).unwrap();
+    xattr::set(scene.path("there/secret"), "user.note", b"kept").unwrap();
+    symlink("there/secret", scene.path("one")).unwrap();
+    symlink("one", scene.path("two")).unwrap();
+    call(&scene, ["update", "two", "--", "tr", "a", "b"]).run();
+    assert_eq!(text(&scene, "there/secret"), "b\n");
+    assert_eq!(fs::metadata(scene.path("there/secret")).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert_eq!(xattr::get(scene.path("there/secret"), "user.note").unwrap().unwrap(), b"kept");
+    assert_eq!(fs::read_link(scene.path("two")).unwrap(), PathBuf::from("one"));
+    // Its lock is beside the file, so that both ways to it are one.
+    assert!(scene.path("there/secret.lock").exists());
+    assert_eq!(names(&scene), ["one", "there", "two"]);
+    for mode in [0o644, 0o4755, 0o444, 0o640] {
+        fs::set_permissions(scene.path("there/secret"), fs::Permissions::from_mode(mode)).unwrap();
+        call(&scene, ["update", "one", "--", "sh", "-c", "cat; echo x"]).run();
+        assert_eq!(fs::metadata(scene.path("there/secret")).unwrap().permissions().mode() & 0o7777, mode);
+    }
+}
+
+#[test]
+fn a_check_a_backup_a_diff_and_a_rehearsal() {
+    let scene = scene_with("a\nb\n");
+    let diff = "--- f\n+++ f\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n";
+    let said = call(&scene, ["update", "--dry-run", "--diff", "f", "--", "tr", "b", "c"]).out(diff).run();
+    assert_eq!(said.out, diff);
+    call(&scene, ["update", "--check", "grep -q c", "f", "--", "tr", "a", "x"])
+        .status(1)
+        .err("the check refused")
+        .run();
+    // What a check prints is for the user, and not data.
+    call(&scene, ["update", "--check", "sh -c 'echo no; exit 3'", "f", "--", "tr", "a", "x"])
+        .status(1)
+        .err("no\n")
+        .err("(status 3)")
+        .run();
+    call(&scene, ["update", "--check", "no-such-check", "f", "--", "tr", "a", "x"]).status(127).err("not found").run();
+    call(&scene, ["update", "--check", "'", "f", "--", "cat"]).status(2).err("a quote that is not closed").run();
+    assert_eq!(text(&scene, "f"), "a\nb\n");
+    assert_eq!(names(&scene), ["f"]);
+    call(&scene, ["update", "--check", "grep -q c", "--backup", "f", "--", "tr", "b", "c"]).run();
+    assert_eq!((text(&scene, "f"), text(&scene, "f~")), ("a\nc\n".to_owned(), "a\nb\n".to_owned()));
+    call(&scene, ["update", "--backup=.bak", "f", "--", "tr", "c", "d"]).run();
+    assert_eq!(text(&scene, "f.bak"), "a\nc\n");
+    call(&scene, ["update", "--backup", "f", "--", "tr", "d", "e"]).run();
+    assert_eq!(text(&scene, "f~"), "a\nd\n");
+    assert_eq!(names(&scene), ["f", "f.bak", "f~"]);
+}
+
+#[test]
+fn who_locks_the_path_shuts_us_out_and_we_them() {
+    let scene = scene_with("a\n");
+    let mut holder = scene.program("flock");
+    holder.arg(scene.path("f.lock")).args(["sh", "-c", "echo held; read _"]);
+    let holder = crate::scene::Holder::start(holder);
+    let busy = format!("f is being updated by pid {}", holder.pid());
+    call(&scene, ["update", "-n", "f", "--", "cat"]).status(75).err(busy).err("f.lock`").run();
+    call(&scene, ["update", "-t", "0.05", "f", "--", "cat"]).status(124).err("timed out after 0.05 s").run();
+    call(&scene, ["update", "-qn", "f", "--", "cat"]).status(75).run();
+    let waiter = call(&scene, ["update", "f", "--", "tr", "a", "b"]).start();
+    until("it waits", || waits(&scene));
+    assert_eq!(text(&scene, "f"), "a\n");
+    holder.let_go();
+    waiter.finish();
+    assert_eq!(text(&scene, "f"), "b\n");
+    // And the other way round: within the command it is locked, for itself too.
+    let script = "flock -n f.lock true; echo $?; \"$HELPER\" update f -- cat; echo $?";
+    call(&scene, ["update", "f", "--", "sh", "-c", script])
+        .err("f is being updated by the command that this one")
+        .run();
+    assert_eq!(text(&scene, "f"), "1\n75\n");
+    // A lock that was handed down is the same lock.
+    let path = scene.path("f.lock");
+    call(&scene, ["lock", "--file", path.to_str().unwrap(), "--", HELPER, "update", "-n", "f", "--", "tr", "1", "2"])
+        .run();
+    assert_eq!(text(&scene, "f"), "2\n75\n");
+}
+
+fn waits(scene: &Scene) -> bool {
+    let end = format!(":{} ", fs::metadata(scene.path("f.lock")).unwrap().ino());
+    fs::read_to_string("/proc/locks").unwrap().lines().any(|line| line.contains("->") && line.contains(&end))
+}
+
+#[test]
+fn a_wait_names_the_holder_and_its_command() {
+    let scene = scene_with("a\n");
+    let gate = scene.gate("gate");
+    let script = format!("cat; echo x; echo begun >&2; read _ <'{}'", gate.path.display());
+    let first = call(&scene, ["update", "f", "--", "bash", "-c", &script]).err("begun").start();
+    until("it is locked", || crate::scene::is_locked(&scene.path("f.lock")));
+    let who = format!("f is being updated by pid {} (", first.pid());
+    until("the record is there", || fs::read_to_string(scene.path("f.lock")).unwrap().contains("token="));
+    let said = call(&scene, ["update", "-n", "f", "--", "cat"]).status(75).err(who).run();
+    assert!(said.err.contains(" update f -- bash -c "), "{}", said.err);
+    gate.open();
+    first.finish();
+}
+
+#[test]
+fn what_others_changed_meanwhile_without_the_lock_is_not_lost() {
+    let scene = scene_with("a\n");
+    let call_it = |script: &str| {
+        call(&scene, ["update", "f", "--", "sh", "-c", script]).status(1).err("f was changed meanwhile").run()
+    };
+    call_it("cat; echo x; echo theirs >>f");
+    assert_eq!(text(&scene, "f"), "a\ntheirs\n");
+    call_it("cat; echo x; echo theirs >g; mv g f");
+    assert_eq!(text(&scene, "f"), "theirs\n");
+    call_it("cat; echo x; rm f");
+    assert_eq!(names(&scene), [] as [&str; 0]);
+}
+
+#[test]
+fn what_a_command_left_in_the_background_belongs_to_its_output() {
+    let scene = scene_with("a\n");
+    let gate = scene.gate("gate");
+    let script = format!("exec 3>&1; (read _ <'{}'; tr a b) <&0 & exit 0", gate.path.display());
+    let update =
+        call(&scene, ["update", "f", "--", "bash", "-c", &format!("exec 4<&0; {}", script.replace("<&0 &", "<&4 &"))])
+            .start();
+    gate.open();
+    update.finish();
+    assert_eq!(text(&scene, "f"), "b\n");
+}
+
+#[test]
+fn a_signal_ends_the_command_and_leaves_the_file_as_it_was() {
+    for (how, signal) in [
+        ("update", "TERM"),
+        ("update", "INT"),
+        ("in-place", "TERM"),
+        ("in-place", "HUP"),
+        ("write", "TERM"),
+        ("deaf", "TERM"),
+    ] {
+        let scene = scene_with("a\n");
+        let gate = scene.gate("gate");
+        let script = format!("echo $$ >pid; echo half; read _ <'{}'", gate.path.display());
+        let mut command = scene.program(HELPER);
+        match how {
+            "update" => command.args(["update", "f", "--", "bash", "-c", &script]),
+            "deaf" => {
+                command.args(["update", "f", "--", "bash", "-c", &format!("trap 'asked=1' TERM; {script}; exit 0")])
+            }
+            "in-place" => command.args(["update", "-i", "f", "--", "bash", "-c", &format!("{script}; echo {{}}")]),
+            _ => command.args(["write", "f"]),
+        };
+        command.current_dir(scene.path("."));
+        // Its own group: no terminal sends it to both.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        if how == "write" {
+            until("it reads", || names(&scene).iter().any(|name| name.ends_with(".tmp")));
+        } else {
+            until("it runs", || fs::read_to_string(scene.path("pid")).is_ok_and(|pid| pid.ends_with('\n')));
+        }
+        assert!(
+            Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap().success()
+        );
+        if how == "deaf" {
+            // It goes on and ends well; but who gave it up does not want that any more.
+            until("it was asked", || true);
+            gate.open();
+        }
+        until("it has ended", || child.try_wait().unwrap().is_some());
+        let number = [("TERM", 143), ("INT", 130), ("HUP", 129)].iter().find(|(name, _)| *name == signal).unwrap().1;
+        assert_eq!(child.wait().unwrap().code(), Some(number), "{how} {signal}");
+        assert_eq!(text(&scene, "f"), "a\n", "{how} {signal}");
+        if how != "write" {
+            let pid = text(&scene, "pid").trim().parse().unwrap();
+            assert!(!is_alive(pid), "{how} {signal}");
+            fs::remove_file(scene.path("pid")).unwrap();
+        }
+        assert_eq!(names(&scene), ["f", "gate"], "{how} {signal}");
+    }
+}
+
+#[test]
+fn twenty_writers_at_once_lose_nothing_and_no_reader_sees_half() {
+    let scene = Scene::new();
+    let base = "# kept\ncontainers:\n  base: {image: debian}\nend: true\n";
+    let done = AtomicBool::new(false);
+    fs::write(scene.path("f"), base).unwrap();
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut looks = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        let seen = text(&scene, "f");
+                        assert!(seen.starts_with("# kept\ncontainers:\n") && seen.ends_with("end: true\n"), "{seen:?}");
+                        looks += 1;
+                    }
+                    looks
+                })
+            })
+            .collect();
+        for round in 0..50 {
+            fs::write(scene.path("g"), base).unwrap();
+            fs::rename(scene.path("g"), scene.path("f")).unwrap();
+            let writers: Vec<_> = (0..20)
+                .map(|n| {
+                    let script = format!("/^end/i\\  dev{n}: {{image: \"ubuntu:{n}\"}}");
+                    call(&scene, ["update", "f", "--", "sed", &script]).start()
+                })
+                .collect();
+            for writer in writers {
+                writer.finish();
+            }
+            let seen = text(&scene, "f");
+            for n in 0..20 {
+                assert!(seen.contains(&format!("  dev{n}: {{image: \"ubuntu:{n}\"}}\n")), "round {round}: {seen}");
+            }
+            assert_eq!(seen.lines().count(), base.lines().count() + 20, "round {round}: {seen}");
+        }
+        done.store(true, Ordering::Relaxed);
+        for reader in readers {
+            assert!(reader.join().unwrap() > 0);
+        }
+    });
+}
+
+#[test]
+fn sixty_slow_writers_all_come_to_their_turn() {
+    let scene = scene_with("");
+    let writers: Vec<_> = (0..60)
+        .map(|n| call(&scene, ["update", "-q", "f", "--", "sh", "-c", &format!("cat; sleep 0.3; echo {n}")]).start())
+        .collect();
+    for writer in writers {
+        writer.finish();
+    }
+    assert_eq!(text(&scene, "f").lines().count(), 60);
+}
+
+/// Runs an update under strace with these options, and returns how it ended.
+fn traced(scene: &Scene, options: &[&str], args: &[&str]) -> (Option<i32>, String) {
+    let mut command = scene.program("timeout");
+    command.arg(PATIENCE.as_secs().to_string()).args(["strace", "-qq", "-o", "trace"]).args(options);
+    let output = command.arg(HELPER).args(args).current_dir(scene.path(".")).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn killed_at_any_system_call_it_leaves_the_old_content_or_the_new_one() {
+    for args in [
+        &["update", "--backup", "f", "--", "sed", "s/old/new/"][..],
+        &["update", "-i", "f", "--", "sed", "-i", "s/old/new/", "{}"],
+    ] {
+        let (mut olds, mut news) = (0, 0);
+        for when in 1.. {
+            let scene = scene_with("old\n");
+            let (status, _) = traced(&scene, &["-e", &format!("inject=all:signal=KILL:when={when}")], args);
+            match text(&scene, "f").as_str() {
+                "old\n" => olds += 1,
+                "new\n" => news += 1,
+                other => panic!("killed at {when}: {other:?}"),
+            }
+            // The next one works, and clears up.
+            until("it can be had", || {
+                !crate::scene::is_locked(&scene.path("f.lock")) || !scene.path("f.lock").exists()
+            });
+            call(&scene, ["update", "-t", "20", "f", "--", "sh", "-c", "cat; echo more"]).run();
+            assert!(text(&scene, "f").ends_with("\nmore\n"), "killed at {when}");
+            let left: Vec<String> =
+                names(&scene).into_iter().filter(|name| !["f", "f~", "trace"].contains(&name.as_str())).collect();
+            assert!(left.iter().all(|name| name == "f~.tmp"), "killed at {when}: {left:?}");
+            if status == Some(0) {
+                break;
+            }
+        }
+        assert!(olds > 20 && news > 1, "{olds} times old, {news} times new");
+    }
+}
+
+#[test]
+fn an_error_at_any_step_leaves_the_old_content_and_says_why() {
+    let cases = [
+        ("write:error=ENOSPC:when=2+", "could not write f: No space left on device"),
+        ("write:error=EDQUOT:when=2+", "could not write f: "),
+        ("write:error=EIO:when=2+", "could not write f: "),
+        ("fsync:error=EIO:when=1", "could not write f: Input/output error"),
+        ("fsync:error=ENOSPC:when=1", "could not write f: No space left on device"),
+        ("rename,renameat,renameat2:error=EROFS", "could not replace f: Read-only file system"),
+        ("rename,renameat,renameat2:error=EDQUOT", "could not replace f: "),
+        ("fchmod:error=EPERM", "could not keep the mode of f: Operation not permitted"),
+    ];
+    for (inject, sentence) in cases {
+        let scene = scene_with("old\n");
+        let (status, said) =
+            traced(&scene, &["-e", &format!("inject={inject}")], &["update", "f", "--", "sed", "s/old/new/"]);
+        assert_eq!(status, Some(125), "{inject}: {said}");
+        assert!(said.contains(sentence) && said.contains("it is unchanged"), "{inject}: {said}");
+        assert_eq!(text(&scene, "f"), "old\n", "{inject}");
+        assert_eq!(names(&scene), ["f", "trace"], "{inject}");
+    }
+}
+
+#[test]
+fn the_content_is_on_disk_before_the_name_and_that_before_we_say_so() {
+    let scene = scene_with("old\n");
+    let trace = ["-y", "-e", "trace=write,fsync,rename,renameat,renameat2,fchmod,exit_group"];
+    let (status, _) = traced(&scene, &trace, &["update", "f", "--", "sed", "s/old/new/"]);
+    assert_eq!(status, Some(0));
+    let trace = text(&scene, "trace");
+    let at = |what: &dyn Fn(&str) -> bool| trace.lines().position(what).unwrap_or_else(|| panic!("{trace}"));
+    let order = [
+        at(&|line| line.starts_with("write(") && line.contains(".tmp>") && line.contains("new")),
+        at(&|line| line.starts_with("fchmod(")),
+        at(&|line| line.starts_with("fsync(") && line.contains(".tmp>")),
+        at(&|line| line.starts_with("rename")),
+        at(&|line| line.starts_with("fsync(") && !line.contains(".tmp>")),
+        at(&|line| line.starts_with("exit_group")),
+    ];
+    assert!(order.is_sorted(), "{order:?}: {trace}");
+}
+
+#[test]
+fn a_large_file_is_streamed() {
+    let scene = Scene::new();
+    let chunk = vec![b'x'; 1 << 20];
+    let big: Vec<u8> = iter::repeat_n(chunk, 200).flatten().collect();
+    fs::write(scene.path("f"), &big).unwrap();
+    // Less memory than the file has bytes.
+    let mut command = scene.program("bash");
+    command.args(["-c", "ulimit -v 100000; exec \"$HELPER\" update f -- tr x y"]).current_dir(scene.path("."));
+    Call::new(command).run();
+    let new = fs::read(scene.path("f")).unwrap();
+    assert_eq!(new.len(), big.len());
+    assert!(new.iter().all(|byte| *byte == b'y'));
+}
+
+#[test]
+fn real_tools_on_real_files() {
+    let scene = Scene::new();
+    fs::write(scene.path("f"), "{\"a\": [1, 2]}\n").unwrap();
+    let python = "import json, sys; d = json.load(sys.stdin); d['a'].append(3); json.dump(d, sys.stdout)";
+    let check = "python3 -c 'import json, sys; json.load(sys.stdin)'";
+    call(&scene, ["update", "--check", check, "f", "--", "python3", "-c", python]).run();
+    assert_eq!(text(&scene, "f"), "{\"a\": [1, 2, 3]}");
+    call(&scene, ["update", "--check", check, "f", "--", "tr", "-d", "}"]).status(1).err("JSONDecodeError").run();
+    fs::write(scene.path("f"), "127.0.0.1 localhost\n10.0.0.1 web\n").unwrap();
+    call(&scene, ["update", "f", "--", "awk", "$2 == \"web\" {$1 = \"10.0.0.9\"} {print}"]).run();
+    assert_eq!(text(&scene, "f"), "127.0.0.1 localhost\n10.0.0.9 web\n");
+    fs::write(scene.path("f"), "[core]\n\tbare = false\n").unwrap();
+    call(&scene, ["update", "-i", "f", "--", "git", "config", "-f", "{}", "core.bare", "true"]).run();
+    assert_eq!(text(&scene, "f"), "[core]\n\tbare = true\n");
+}
+
+#[test]
+fn a_holder_that_is_killed_lets_go_and_its_command_writes_nothing_any_more() {
+    let scene = scene_with("a\n");
+    let gate = scene.gate("gate");
+    let script = format!("echo $$ >pid; cat; read _ <'{}'; echo late", gate.path.display());
+    let mut command = scene.program(HELPER);
+    command.args(["update", "f", "--", "bash", "-c", &script]).current_dir(scene.path("."));
+    let mut child = command.spawn().unwrap();
+    until("it runs", || fs::read_to_string(scene.path("pid")).is_ok_and(|pid| pid.ends_with('\n')));
+    kill(child.id(), 9);
+    child.wait().unwrap();
+    call(&scene, ["update", "-n", "f", "--", "tr", "a", "b"]).run();
+    gate.open();
+    let pid = text(&scene, "pid").trim().parse().unwrap();
+    until("its command has ended", || !is_alive(pid));
+    assert_eq!(text(&scene, "f"), "b\n");
+    thread::sleep(Duration::ZERO);
+}

@@ -71,7 +71,7 @@ pub fn set_aside(path: &Path, name: &Path) -> io::Result<()> {
 
 /// Gives a file the name `to` as well, in the place of what has that name; where there can be only one name, a copy.
 fn link_aside(from: &Path, open: &File, to: &Path) -> io::Result<()> {
-    let temporary = PathBuf::from(beside(to));
+    let temporary = name_beside(from, OLD);
     let _ = fs::remove_file(&temporary);
     let done = fs::hard_link(from, &temporary).or_else(|_| {
         let mut copy = prepare(&temporary.clone().into_os_string(), b"", 0o600)?;
@@ -87,6 +87,11 @@ fn link_aside(from: &Path, open: &File, to: &Path) -> io::Result<()> {
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
+
+/// The endings of such names: of the new content, of what is to become the backup, and of the directory of a copy.
+const NEW: &str = ".tmp";
+const OLD: &str = ".old";
+const COPY: &str = ".d";
 
 /// A name of our own beside a file: the same for all who have its lock, so that what one left is found by the next.
 fn name_beside(path: &Path, ending: &str) -> PathBuf {

@@ -18,7 +18,7 @@
 //! | between the rename and the end | the new content | finds nothing to do |
 //! | by a loss of power | the old content or the new: the draft is on disk (fsync) before it gets the name, and the directory before we say so | – |
 
-use super::{link_aside, name_beside, rename};
+use super::{COPY, NEW, OLD, link_aside, name_beside, rename};
 use crate::error::Error;
 use crate::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait};
 use crate::{store, sys};
@@ -49,7 +49,16 @@ pub struct Edit {
     /// Where it is, behind all links.
     path: PathBuf,
     old: Option<File>,
+    /// As it was when it was opened.
+    then: Option<State>,
     _lock: Acquired,
+}
+
+/// What changes when a file is written to, or replaced.
+type State = (u64, u64, u64, i64, i64);
+
+fn state(data: &fs::Metadata) -> State {
+    (data.dev(), data.ino(), data.len(), data.mtime(), data.mtime_nsec())
 }
 
 /// The new content, until it has the name. Dropping it removes it.
@@ -96,8 +105,10 @@ impl Edit {
         })?;
         let old = look(&label, &path, missing)?;
         // What one left who was killed.
-        let _ = fs::remove_dir_all(name_beside(&path, ".d"));
-        Ok(Self { label, path, old, _lock: lock })
+        let _ = fs::remove_dir_all(name_beside(&path, COPY));
+        let _ = fs::remove_file(name_beside(&path, OLD));
+        let then = old.as_ref().and_then(|old| old.metadata().ok()).as_ref().map(state);
+        Ok(Self { label, path, old, then, _lock: lock })
     }
 
     /// The old content, from its beginning; `None` where there was no file.
@@ -121,7 +132,7 @@ impl Edit {
 
     /// A place for the new content, beside the file. Nobody else may read it yet.
     pub fn draft(&self) -> Result<Draft, Error> {
-        let path = name_beside(&self.path, ".tmp");
+        let path = name_beside(&self.path, NEW);
         let _ = fs::remove_file(&path);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
@@ -132,7 +143,7 @@ impl Edit {
     /// A copy of the old content in a directory of its own, for a command that edits a file. Nobody else may look
     /// there. Dropping the [`Copy`] removes all of it.
     pub fn copy(&self) -> Result<Copy, Error> {
-        let directory = name_beside(&self.path, ".d");
+        let directory = name_beside(&self.path, COPY);
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&directory)
@@ -190,10 +201,7 @@ impl Edit {
 
     /// Whether the path still leads to what we read, as it was.
     fn is_unchanged(&self) -> Result<(), Error> {
-        let now = fs::symlink_metadata(&self.path).ok();
-        let then = self.old.as_ref().and_then(|old| old.metadata().ok());
-        let state = |data: fs::Metadata| (data.dev(), data.ino(), data.len(), data.mtime(), data.mtime_nsec());
-        if now.map(state) == then.map(state) {
+        if fs::symlink_metadata(&self.path).ok().as_ref().map(state) == self.then {
             return Ok(());
         }
         Err(Error::ChangedMeanwhile { label: self.label.clone() })

@@ -7,7 +7,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use std::{iter, thread};
 
 /// A call of the helper in the directory of the scene.
@@ -118,7 +117,7 @@ fn where_nothing_changes_nothing_is_written() {
 #[test]
 fn a_mistaken_path_is_an_error_and_leaves_no_litter() {
     let scene = Scene::new();
-    for path in ["none", "none/none", "", ".", "/"] {
+    for path in ["none", "none/none", ".", "/"] {
         call(&scene, ["update", path, "--", "cat"]).status(125).err("aba-lock: ").run();
     }
     fs::create_dir(scene.path("d")).unwrap();
@@ -291,7 +290,7 @@ fn a_signal_ends_the_command_and_leaves_the_file_as_it_was() {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         if how == "write" {
-            until("it reads", || names(&scene).iter().any(|name| name.ends_with(".tmp")));
+            until("it reads", || names(&scene).contains(&".f.aba-lock.tmp".to_owned()));
         } else {
             until("it runs", || fs::read_to_string(scene.path("pid")).is_ok_and(|pid| pid.ends_with('\n')));
         }
@@ -402,9 +401,7 @@ fn killed_at_any_system_call_it_leaves_the_old_content_or_the_new_one() {
             });
             call(&scene, ["update", "-t", "20", "f", "--", "sh", "-c", "cat; echo more"]).run();
             assert!(text(&scene, "f").ends_with("\nmore\n"), "killed at {when}");
-            let left: Vec<String> =
-                names(&scene).into_iter().filter(|name| !["f", "f~", "trace"].contains(&name.as_str())).collect();
-            assert!(left.iter().all(|name| name == "f~.tmp"), "killed at {when}: {left:?}");
+            assert!(names(&scene).iter().all(|name| ["f", "f~", "trace"].contains(&name.as_str())), "killed at {when}");
             if status == Some(0) {
                 break;
             }
@@ -416,9 +413,9 @@ fn killed_at_any_system_call_it_leaves_the_old_content_or_the_new_one() {
 #[test]
 fn an_error_at_any_step_leaves_the_old_content_and_says_why() {
     let cases = [
-        ("write:error=ENOSPC:when=2+", "could not write f: No space left on device"),
-        ("write:error=EDQUOT:when=2+", "could not write f: "),
-        ("write:error=EIO:when=2+", "could not write f: "),
+        ("write:error=ENOSPC:when=1", "could not write f: No space left on device"),
+        ("write:error=EDQUOT:when=1", "could not write f: "),
+        ("write:error=EIO:when=1", "could not write f: "),
         ("fsync:error=EIO:when=1", "could not write f: Input/output error"),
         ("fsync:error=ENOSPC:when=1", "could not write f: No space left on device"),
         ("rename,renameat,renameat2:error=EROFS", "could not replace f: Read-only file system"),
@@ -503,5 +500,4 @@ fn a_holder_that_is_killed_lets_go_and_its_command_writes_nothing_any_more() {
     let pid = text(&scene, "pid").trim().parse().unwrap();
     until("its command has ended", || !is_alive(pid));
     assert_eq!(text(&scene, "f"), "b\n");
-    thread::sleep(Duration::ZERO);
 }

@@ -76,7 +76,9 @@ __aba_complete_function() {
     __aba_word=${__aba_word#[\"\']}
     __aba_cut=${__aba_word%"$2"}
     if [[ $1 == aba_run_once || $1 == run_once ]]; then
-        __aba_complete_run_once "$2"
+        __aba_complete_as run-once "$2"
+    elif [[ $1 == aba_update ]]; then
+        __aba_complete_as update "$2"
     elif [[ $1 == aba_lock_detach ]]; then
         __aba_complete_command "$2"
     elif [[ $1 == aba_unlock_operation && -n ${__aba_locks} ]]; then
@@ -100,17 +102,17 @@ __aba_complete_function() {
     fi
 }
 
-# What is typed after aba_run_once or run_once is what could be typed after `aba-lock run-once`.
-__aba_complete_run_once() {
+# What is typed after the function is what could be typed after `aba-lock $1`.
+__aba_complete_as() {
     builtin local __aba_bin="${ABA_LOCK_BIN:-aba-lock}" __aba_line="${COMP_LINE#"${COMP_LINE%%[![:space:]]*}"}"
-    __aba_line="aba-lock run-once${__aba_line#"${COMP_WORDS[0]}"}"
+    __aba_line="aba-lock $1${__aba_line#"${COMP_WORDS[0]}"}"
     builtin local COMP_POINT=$((COMP_POINT + ${#__aba_line} - ${#COMP_LINE})) COMP_CWORD=$((COMP_CWORD + 1))
     builtin local -a __aba_words
-    __aba_words=(aba-lock run-once "${COMP_WORDS[@]:1}")
+    __aba_words=(aba-lock "$1" "${COMP_WORDS[@]:1}")
     builtin local -a COMP_WORDS
     COMP_WORDS=("${__aba_words[@]}")
     builtin local COMP_LINE="${__aba_line}"
-    _aba_lock aba-lock "$1"
+    _aba_lock aba-lock "$2"
 }
 
 # Offers what the helper answers for its command $1, of which our functions have not all options.

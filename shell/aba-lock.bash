@@ -3,7 +3,8 @@
 #     source /usr/local/share/aba-lock/aba-lock.bash
 #     aba_lock_operation mirror-save      # held on FD 200 until this script ends
 #
-# Functions: aba_lock_operation, aba_unlock_operation, aba_lock_held, aba_lock_detach, aba_run_once; see aba-lock.bash(7).
+# Functions: aba_lock_operation, aba_unlock_operation, aba_lock_held, aba_lock_detach, aba_run_once, aba_update; see
+# aba-lock.bash(7).
 # Sourcing prints nothing, starts no process, and changes no option, trap or variable but its own.
 #
 # For bash 3.2 (the one that macOS ships) and newer, whatever options the script has set. So, on purpose, none of
@@ -226,6 +227,27 @@ aba_run_once() {
         # shellcheck disable=SC2034 # for the helper
         builtin export ABA_LOCK_DIR RUN_ONCE_DIR HOME
         builtin exec "${__aba_bin}" run-once "$@"
+    ) || builtin return
+}
+
+# Usage: aba_update [OPTIONS] FILE CMD [ARG]...
+#
+# `aba-lock update`, with a CMD that may be a function: it gets the old content on its input and prints the new one, in a
+# bash of its own, with the functions, options and variables of this one, but for arrays.
+aba_update() {
+    __aba_usable || \return
+    builtin local __aba_bin='' __aba_name=''
+    __aba_helper || builtin return
+    (
+        for __aba_name; do
+            if builtin declare -F -- "${__aba_name}" >/dev/null 2>&1; then
+                builtin eval "$(builtin compgen -P 'builtin export -f -- ' -A function || builtin true)"
+                builtin eval "$(builtin compgen -P 'builtin export -- ' -A variable || builtin true)"
+                break
+            fi
+        done
+        builtin export HOME ABA_LOCK_TIMEOUT
+        builtin exec "${__aba_bin}" update --shell "${BASH}" "$@"
     ) || builtin return
 }
 
@@ -645,7 +667,7 @@ __aba_complete() {
 }
 
 if [[ $- == *i* ]]; then
-    builtin complete -F __aba_complete aba_lock_operation aba_unlock_operation aba_lock_held aba_lock_detach aba_run_once
+    builtin complete -F __aba_complete aba_lock_operation aba_unlock_operation aba_lock_held aba_lock_detach aba_run_once aba_update
 fi
 
 # One command, which is read as a whole before aliases are in force again.

@@ -16,6 +16,17 @@ use std::process::{Child, Command, Stdio};
 /// What stands for the copy in the words of a command.
 pub const PLACE: &str = "{}";
 
+/// The words of a command, with `shell` in front of them if the command is a function that was exported to that.
+#[must_use]
+pub fn by_shell(words: &[OsString], shell: Option<&OsStr>) -> Vec<OsString> {
+    let mut all = Vec::new();
+    if let (Some(shell), Some(true)) = (shell, words.first().map(|name| store::is_exported_function(name))) {
+        all.extend([shell, OsStr::new("-c"), OsStr::new("\"$@\""), OsStr::new("bash")].map(OsStr::to_owned));
+    }
+    all.extend_from_slice(words);
+    all
+}
+
 /// Runs a command with the old content as its input; what it prints becomes the new content. Its exit status.
 ///
 /// The end is that of its output, as in a pipeline: also of what it left in the background.

@@ -170,6 +170,15 @@ pub fn files_being_updated() -> Vec<String> {
     list.to_string_lossy().lines().map(str::to_owned).collect()
 }
 
+/// Whether bash would find a function of this name in the environment.
+#[must_use]
+pub fn is_exported_function(name: &OsStr) -> bool {
+    let mut variable = OsString::from("BASH_FUNC_");
+    variable.push(name);
+    variable.push("%%");
+    env::var_os(variable).is_some()
+}
+
 /// Whether there is a file of this name in a directory of `PATH` that can be looked into.
 #[must_use]
 pub fn is_on_path(program: &str) -> bool {

@@ -141,14 +141,14 @@ impl Edit {
     }
 
     /// A copy of the old content in a directory of its own, for a command that edits a file. Nobody else may look
-    /// there. Dropping the [`Copy`] removes all of it.
-    pub fn copy(&self) -> Result<Copy, Error> {
+    /// there. Dropping the [`PrivateCopy`] removes all of it.
+    pub fn copy(&self) -> Result<PrivateCopy, Error> {
         let directory = name_beside(&self.path, COPY);
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&directory)
             .map_err(self.failed("make a temporary directory beside"))?;
-        let copy = Copy { path: directory.join(self.path.file_name().unwrap_or(OsStr::new("file"))), directory };
+        let copy = PrivateCopy { path: directory.join(self.path.file_name().unwrap_or(OsStr::new("file"))), directory };
         let mut options = OpenOptions::new();
         let mut file =
             options.write(true).create_new(true).mode(0o600).open(&copy.path).map_err(self.failed("copy"))?;
@@ -243,13 +243,13 @@ impl Drop for Draft {
 /// A private copy. Dropping it removes it, and what else was put beside it.
 #[derive(Debug)]
 #[must_use = "it is removed when it is dropped"]
-pub struct Copy {
+pub struct PrivateCopy {
     /// Where it is; its name is that of the file.
     pub path: PathBuf,
     directory: PathBuf,
 }
 
-impl Copy {
+impl PrivateCopy {
     /// What the command made of it.
     pub fn content(&self) -> io::Result<File> {
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&self.path)?;
@@ -257,7 +257,7 @@ impl Copy {
     }
 }
 
-impl Drop for Copy {
+impl Drop for PrivateCopy {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.directory);
     }

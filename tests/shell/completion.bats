@@ -425,3 +425,12 @@ make_tasks() {
         completes "  ${function} -qw --id=oc:i" "  ${function} -qw --id=oc:install "
     done
 }
+
+@test "aba_update is completed with its options, files, and the command after --" {
+    local SHELL_KIND=bash
+    echo >hosts.txt
+    open_shell bash 'source "${LIBRARY}"' 'unset -f _command_offset'
+    completes "aba_update --dry" "aba_update --dry-run "
+    completes "aba_update host" "aba_update hosts.txt "
+    completes "aba_update hosts.txt -- mkfif" "aba_update hosts.txt -- mkfifo "
+}

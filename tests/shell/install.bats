@@ -26,6 +26,8 @@ setup_file() {
 644 ./opt/aba/share/man/man1/aba-lock-run-once.1
 644 ./opt/aba/share/man/man1/aba-lock-status.1
 644 ./opt/aba/share/man/man1/aba-lock-unlock.1
+644 ./opt/aba/share/man/man1/aba-lock-update.1
+644 ./opt/aba/share/man/man1/aba-lock-write.1
 644 ./opt/aba/share/man/man1/aba-lock.1
 644 ./opt/aba/share/man/man7/aba-lock.bash.7
 644 ./opt/aba/share/man/man7/run_once.bash.7

@@ -412,17 +412,17 @@ pub(crate) struct RunOnce {
     pub(crate) command: Vec<OsString>,
 }
 
-/// Change a file through a command: none of its writers loses what another wrote, no reader sees half of it
+/// Change a file through a command, so that no writer loses what another wrote
 ///
 /// CMD gets the old content on its input and prints the new one; with --in-place it edits a private copy. The lock,
-/// FILE.lock beside FILE, is held from the read to the rename. If CMD fails, FILE is untouched, and CMD's status is the
+/// FILE.lock beside FILE, is held from the read to the rename; readers need none, and never see half of it. If CMD fails, FILE is untouched, and CMD's status is the
 /// exit status.
 ///
 /// Links are followed, mode, owner, access control list and extended attributes are kept; other hard links keep the
 /// old content. If the new content is the old one, nothing is written.
 #[derive(Debug, Args)]
-#[command(override_usage = "aba-lock update [OPTIONS] FILE -- CMD [ARG]...\n       \
-                            aba-lock update [OPTIONS] --in-place FILE -- CMD [ARG]... {} [ARG]...")]
+#[command(override_usage = "aba-lock update [OPTIONS] FILE [--] CMD [ARG]...\n       \
+                            aba-lock update [OPTIONS] --in-place FILE [--] CMD [ARG]... {} [ARG]...")]
 #[command(args_override_self = true)]
 pub(crate) struct Update {
     #[command(flatten)]
@@ -432,12 +432,17 @@ pub(crate) struct Update {
     #[arg(short, long)]
     pub(crate) in_place: bool,
 
+    /// This bash runs CMD if it is a function that was exported to it
+    #[arg(long, value_name = "BASH", value_hint = ValueHint::ExecutablePath)]
+    pub(crate) shell: Option<OsString>,
+
     /// The command that makes the new content
-    #[arg(index = 2, last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    #[arg(index = 2, trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    #[arg(value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub(crate) command: Vec<OsString>,
 }
 
-/// Make what comes on standard input the content of a file, as a whole or not at all
+/// Make standard input the content of a file, as a whole or not at all
 ///
 /// The lock, FILE.lock beside FILE, is held while the input is read. Else it is as `update` does it.
 #[derive(Debug, Args)]

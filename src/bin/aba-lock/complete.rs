@@ -97,8 +97,15 @@ fn command() -> Command {
 
 /// What to offer for an argument is seen from what its help calls it, so that a new command needs nothing here.
 fn completed(arg: Arg) -> Arg {
+    // A command that may also stand without `--`: the engine would take every option for its first word.
+    let is_command = arg.is_trailing_var_arg_set();
+    let arg = if is_command { arg.trailing_var_arg(false).allow_hyphen_values(false).last(true) } else { arg };
     let named = |name: &str| arg.get_value_names().is_some_and(|names| names == [name]);
-    let files = |_: &OsStr| vec![CompletionCandidate::new(FILES)];
+    // Nor are options files: the engine asks for both.
+    let files = |word: &OsStr| {
+        let is_option = word.as_encoded_bytes().starts_with(b"-");
+        if is_option { Vec::new() } else { vec![CompletionCandidate::new(FILES)] }
+    };
     let arg = match arg.get_value_hint() {
         _ if named("NAME") => arg.add(ArgValueCompleter::new(lock_names)),
         _ if named("ID") => arg.add(ArgValueCompleter::new(task_ids)),

@@ -14,7 +14,8 @@ pub(crate) fn run(args: &Update) -> Result<i32, Error> {
         return Ok(exit::USAGE);
     }
     let make = if args.in_place { filter::in_place } else { filter::through };
-    rewrite(&args.how, |edit, draft, forward| make(edit, &args.command, draft, forward))
+    let words = filter::by_shell(&args.command, args.shell.as_deref());
+    rewrite(&args.how, |edit, draft, forward| make(edit, &words, draft, forward))
 }
 
 pub(crate) fn write(args: &Write) -> Result<i32, Error> {

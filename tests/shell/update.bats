@@ -1,0 +1,104 @@
+#!/usr/bin/env bats
+# aba_update in real scripts.
+
+load helper
+
+@test "a command and a function make the new content out of the old" {
+    script tool <<'END'
+set -euo pipefail
+prefix='it is' count=3
+replace() { sed "s/$1/$2/"; }
+change() { replace "$1" "${prefix} $2 ${count}"; }
+aba_update f change a 'new  one'
+aba_update -v f sed s/b/c/
+aba_update --backup=.old f -- tr c d
+END
+    printf 'a\nb\n' >f
+    run -0 ./tool
+    [[ ${output} == 'aba-lock: f was changed' ]]
+    [[ $(<f) == $'it is new  one 3\nd' ]]
+    [[ $(<f.old) == $'it is new  one 3\nc' ]]
+}
+
+@test "what a function cannot do is not written, and its status is that of the call" {
+    script tool <<'END'
+set -eE -o pipefail
+trap 'echo "trap: $?"' ERR
+broken() { cat; return 7; }
+strict() { cat; false; echo never; }
+silent() { :; }
+for function in broken strict silent; do
+    status=0
+    aba_update f "${function}" || status=$?
+    echo "${status}"
+done
+aba_update f broken
+echo 'went on'
+END
+    echo a >f
+    run -7 ./tool
+    [[ ${output} == $'7\n1\naba-lock: the new content of f is empty; it is unchanged\nhint: if that is meant, say `--allow-empty`\n1\ntrap: 7' ]]
+    [[ $(<f) == a ]]
+}
+
+@test "wrong usage and a missing helper are told, and change nothing" {
+    script tool <<'END'
+aba_update f && exit
+aba_update none cat && exit
+ABA_LOCK_BIN=/none/aba-lock
+aba_update f cat
+END
+    echo a >f
+    run -125 ./tool
+    expect_text '<CMD>'
+    expect_text 'could not open none: No such file or directory'
+    expect_text 'the helper /none/aba-lock was not found'
+    [[ $(<f) == a && ! -e none.lock ]]
+}
+
+@test "neither odd names nor IFS, posix mode nor nocasematch are in the way of a function" {
+    script tool <<'END'
+set -o posix
+shopt -s nocasematch
+IFS=_x
+readonly fixed=f1
+array=(1 2)
+f_x() { sed "s/a/$fixed/"; }
+aba_update 'a file' f_x
+echo "${IFS}"
+END
+    echo a >'a file'
+    run -0 ./tool
+    [[ ${output} == _x ]]
+    [[ $(<'a file') == f1 ]]
+}
+
+@test "an update within a script that holds a lock does not give the lock away" {
+    script tool <<'END'
+aba_lock_operation save
+gather() { cat; aba_lock_held save && echo held; }
+aba_update f gather
+aba_lock_held save
+END
+    echo a >f
+    run -0 ./tool
+    [[ $(<f) == $'a\nheld' ]]
+    run -1 aba-lock status save
+}
+
+@test "ten scripts with a function each lose nothing" {
+    script tool <<'END'
+add() { cat; echo "$1"; }
+aba_update f add "$1"
+END
+    : >f
+    local pids='' n
+    for n in {1..10}; do
+        ./tool "${n}" 3>&- &
+        pids+=" $!"
+    done
+    for n in ${pids}; do
+        wait "${n}"
+    done
+    [[ $(sort -n f) == "$(seq 10)" ]]
+}

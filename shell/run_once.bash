@@ -66,7 +66,7 @@ run_once() {
             case ${__run_once_option} in
                 --id | --message | --ttl | --timeout | --failure-note)
                     if [[ -n ${__run_once_letters} ]]; then
-                        __run_once_option=${__run_once_option}=${__run_once_letters} __run_once_letters=''
+                        __run_once_option=${__run_once_option}=${__run_once_letters#=} __run_once_letters=''
                     elif (($# > 1)); then
                         # In one word, so that a value may begin with `-`.
                         __run_once_option=${__run_once_option}=$2

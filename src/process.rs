@@ -95,12 +95,36 @@ pub fn all_seen() -> Vec<Seen> {
     entries.filter_map(Result::ok).filter_map(|entry| seen(entry.file_name().to_str()?.parse().ok()?)).collect()
 }
 
-/// Whether a process was started with this variable (`NAME=value`) in its environment. `None`: it has none that we can
-/// see, as for an instant while it becomes another program.
+/// A variable of the environment that a process was started with.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Given {
+    /// It was given this.
+    Value(String),
+    /// It was given others, but not this.
+    Nothing,
+    /// It has no environment that we can see, as for an instant while it becomes another program.
+    Unknown,
+}
+
+/// Whether a process was started with this variable.
 #[must_use]
-pub fn was_given(pid: u32, variable: &str) -> Option<bool> {
-    let environment = fs::read(format!("/proc/{pid}/environ")).ok().filter(|bytes| !bytes.is_empty())?;
-    Some(environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes()))
+pub fn given(pid: u32, name: &str) -> Given {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    if environment.is_empty() {
+        return Given::Unknown;
+    }
+    let mut entries = environment.split(|byte| *byte == 0);
+    let value = entries.find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    value.map_or(Given::Nothing, |value| Given::Value(String::from_utf8_lossy(value).into_owned()))
+}
+
+/// Whether its standard output or error is one of these files (device and inode).
+#[must_use]
+pub fn prints_to(pid: u32, files: &[(u64, u64)]) -> bool {
+    [1, 2].iter().any(|fd| {
+        let data = fs::metadata(format!("/proc/{pid}/fd/{fd}"));
+        data.is_ok_and(|data| files.contains(&(data.dev(), data.ino())))
+    })
 }
 
 /// Whether a process has a lock on this file.

@@ -124,12 +124,6 @@ impl Outcome {
     pub fn state(&self) -> State {
         State::of(self.status)
     }
-
-    /// How old it is. Nothing, when the clock says that it is yet to come.
-    #[must_use]
-    pub fn age(&self) -> Duration {
-        self.at.elapsed().unwrap_or_default()
-    }
 }
 
 /// A run that goes on.
@@ -178,7 +172,8 @@ pub struct Task<'a> {
     pub id: TaskId,
     root: &'a TaskRoot,
     directory: PathBuf,
-    ttl: Option<Duration>,
+    /// And the moment from which back it is counted: what comes later is not too old.
+    ttl: Option<(Duration, SystemTime)>,
 }
 
 impl<'a> Task<'a> {
@@ -197,7 +192,7 @@ impl<'a> Task<'a> {
     /// that is less.
     #[must_use]
     pub fn with_ttl(self, ttl: Option<Duration>) -> Self {
-        Self { ttl, ..self }
+        Self { ttl: ttl.map(|ttl| (ttl, SystemTime::now())), ..self }
     }
 
     /// The directory.
@@ -249,7 +244,10 @@ impl<'a> Task<'a> {
     }
 
     fn is_too_old(&self, outcome: &Outcome) -> bool {
-        self.ttl.is_some_and(|ttl| outcome.age() > if outcome.status == 0 { ttl } else { ttl.min(FAILURE_TTL) })
+        self.ttl.is_some_and(|(ttl, now)| {
+            let ttl = if outcome.status == 0 { ttl } else { ttl.min(FAILURE_TTL) };
+            now.duration_since(outcome.at).is_ok_and(|age| age > ttl)
+        })
     }
 
     /// Whether its files can be read. If not, that it seems to be new means nothing.

@@ -1,15 +1,15 @@
 //! The lock of a task: taking it, and what only its holder may do.
 
-use super::{State, Task, files};
+use super::{State, Stream, Task, files};
 use crate::error::Error;
 use crate::lock::{self, Kind, Mode, Target};
-use crate::process::{self, Seen};
+use crate::process::{self, Given, Seen};
 use crate::record::{self, Content, Record};
 use crate::{store, sys};
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -152,9 +152,12 @@ impl<'a> Guard<'a> {
 /// Blocks in flock(2) under a timer that repeats. `false`: not granted.
 fn block(lock: &File, deadline: Option<Instant>, meanwhile: Meanwhile) -> io::Result<bool> {
     let alarm = sys::Alarm::new();
+    let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     loop {
+        // What `meanwhile` prints may not be read by anybody.
+        alarm.after(left());
         let ControlFlow::Continue(interval) = meanwhile() else { return Ok(false) };
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left();
         if left == Some(Duration::ZERO) {
             return Ok(false);
         }
@@ -172,14 +175,20 @@ pub(super) fn mark(task: &Task, token: u64) -> String {
     format!("{}/{token}", task.id)
 }
 
-/// Ends what is left of the run that `record` is of: all that were started with its mark, and the session that its
-/// command began. That it is this session must be proved, by its leader or by one with the mark: a number alone may have
-/// been given to another since. (As long as one is left in a session, its number is not given away.)
+/// Ends what is left of the run that `record` is of: all that were started with its mark or print to its logs, and the
+/// session that its command began. That it is this session must be proved, by its leader or by one of those: a number
+/// alone may have been given to another since. (As long as one is left in a session, its number is not given away.)
 pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), Error> {
     if record.boot != process::boot_id() || record.ns != process::pid_namespace() {
         return Ok(());
     }
-    let mark = format!("{}={}", store::TASK, mark(task, record.token));
+    let mark = Given::Value(mark(task, record.token));
+    // Its logs: nobody else was given them to print to.
+    let logs: Vec<(u64, u64)> = Stream::BOTH
+        .into_iter()
+        .filter_map(|stream| task.log(stream)?.metadata().ok())
+        .map(|data| (data.dev(), data.ino()))
+        .collect();
     let (ours, started) = (std::process::id(), Instant::now());
     // Until none was found twice: one whose number is lower than its parent's may appear behind us as we go through them.
     let mut none = 0;
@@ -190,18 +199,15 @@ pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), Error> {
         for seen in process::all_seen().into_iter().filter(|seen| seen.pid != ours) {
             // It may not have begun its session yet.
             let is_leader = seen.pid == record.pid && seen.start == record.start;
-            match process::was_given(seen.pid, &mark) {
-                Some(true) => {
-                    proved |= seen.session == record.pid;
-                    found.push(seen);
-                }
-                _ if is_leader => found.push(seen),
-                Some(false) if seen.session == record.pid => near.push(seen),
-                None if seen.session == record.pid => {
-                    unsure = true;
-                    near.push(seen);
-                }
-                _ => {}
+            let given = process::given(seen.pid, store::TASK);
+            if given == mark || process::prints_to(seen.pid, &logs) {
+                proved |= seen.session == record.pid;
+                found.push(seen);
+            } else if is_leader {
+                found.push(seen);
+            } else if seen.session == record.pid {
+                unsure |= given == Given::Unknown;
+                near.push(seen);
             }
         }
         if proved {

@@ -62,8 +62,13 @@ impl Task<'_> {
         if self.is_nowhere() || !is_wanted() {
             return Ok(());
         }
-        let Some(guard) = self.take_unless_running()? else { return Ok(()) };
-        if is_wanted() { guard.reset() } else { Ok(()) }
+        match self.take_unless_running()? {
+            Some(guard) if is_wanted() => guard.reset(),
+            None if self.look().running.is_none() => {
+                Err(Error::TaskBusy { id: self.id.to_string(), path: self.file(files::LOCK) })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn is_nowhere(&self) -> bool {

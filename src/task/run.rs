@@ -5,7 +5,7 @@ use super::{Saved, State, Stream, Task, files, saved};
 use crate::atomic;
 use crate::error::Error;
 use crate::lock::{self, Mode};
-use crate::process::{self, Seen};
+use crate::process::{self, Given, Seen};
 use crate::record::{self, Content, Record};
 use crate::{store, sys};
 use std::fs::File;
@@ -51,9 +51,17 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Waits for the end, not longer than until the deadline. `Err`: it passed. `Ok(None)`: the supervisor was killed.
-    pub(super) fn status(&mut self, deadline: Option<Instant>) -> Result<Option<u8>, ()> {
+    /// Waits for the end, not longer than until the deadline or an interrupt. `Err`: that came. `Ok(None)`: the supervisor
+    /// was killed.
+    pub(super) fn status(
+        &mut self,
+        deadline: Option<Instant>,
+        interrupts: Option<&sys::Interrupts>,
+    ) -> Result<Option<u8>, ()> {
         loop {
+            if interrupts.is_some_and(sys::Interrupts::came) {
+                return Err(());
+            }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 return Err(());
@@ -141,11 +149,11 @@ impl Guard<'_> {
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Ends what a command left in its session. Its own process must not be reaped yet: so the number is still the session's.
-fn end_session(leader: u32) {
+fn end_session(leader: u32, mark: &str) {
     let started = Instant::now();
     let mut asked: Vec<Seen> = Vec::new();
     loop {
-        let left = left_of(leader, &process::all_seen());
+        let left = left_of(leader, mark, &process::all_seen());
         if left.is_empty() || started.elapsed() > GRACE * 2 {
             return;
         }
@@ -163,9 +171,11 @@ fn end_session(leader: u32) {
 }
 
 /// The session of the command, and who else came from it: those whose parents have ended are our children. But not the
-/// tasks that it started, which are for themselves.
-fn left_of(leader: u32, all: &[Seen]) -> Vec<Seen> {
-    let (ours, is_task) = (std::process::id(), |seen: &Seen| process::name(seen.pid) == "aba-lock");
+/// tasks that it started, which are for themselves: their supervisors have blanked the mark, and their commands have
+/// another.
+fn left_of(leader: u32, mark: &str, all: &[Seen]) -> Vec<Seen> {
+    let ours = std::process::id();
+    let is_task = |seen: &Seen| matches!(process::given(seen.pid, store::TASK), Given::Value(other) if other != mark);
     let mut left: Vec<Seen> = all.iter().filter(|seen| seen.session == leader && seen.pid != leader).copied().collect();
     let mut parents: Vec<u32> = left.iter().map(|seen| seen.pid).chain([ours, leader]).collect();
     while let Some(parent) = parents.pop() {
@@ -226,7 +236,7 @@ impl Supervisor<'_> {
         let complete = self.write_end(status, started.elapsed());
         if State::of(status) == State::Interrupted {
             // It will be run again: not beside what is left of it.
-            end_session(child.pid());
+            end_session(child.pid(), &guard::mark(self.task, self.token));
         }
         self.let_go(complete);
         drop(pid);

@@ -203,8 +203,11 @@ impl Task<'_> {
             Some(status) if State::of(status).has_finished() => self.ended(status, told),
             interrupted => match (self.to_run(ask.command)?, interrupted) {
                 (Some((saved, save)), _) => {
-                    let run = guard.run(&saved, save, Purpose::Run)?;
-                    return self.stream(run, ask, deadline, teller);
+                    let run = guard.run(&saved, save, Purpose::Run);
+                    if let (Err(_), Some(outcome)) = (&run, self.outcome_of_any_age()) {
+                        self.purge_if(outcome, ask, deadline)?;
+                    }
+                    return self.stream(run?, ask, deadline, teller);
                 }
                 (None, Some(status)) => self.ended(status, told),
                 (None, None) => {
@@ -224,9 +227,8 @@ impl Task<'_> {
     /// Waits until nobody else has the lock. Whether what the run printed was told meanwhile.
     fn join(&self, ask: &Ask, deadline: Option<Instant>, teller: &mut dyn Teller) -> Result<(Guard<'_>, bool), Error> {
         let interrupts = sys::Interrupts::notice();
-        let (mut told, mut begun, mut last) = (false, false, None);
+        let (mut told, mut begun, mut last) = (None, false, None::<Running>);
         loop {
-            let follow = ask.follow && !told;
             let mut patience = Patience::new();
             let guard = Guard::take(self, deadline, &mut || {
                 if interrupts.came() {
@@ -240,7 +242,8 @@ impl Task<'_> {
                     return ControlFlow::Continue(Some(patience.next()));
                 };
                 last = Some(running);
-                if follow {
+                // Each run as a whole: also one that another starts when this one was killed.
+                if ask.follow && told != Some(running.pid) {
                     return ControlFlow::Break(());
                 }
                 if begun {
@@ -255,16 +258,18 @@ impl Task<'_> {
                 teller.ends();
             }
             if let Some(guard) = guard? {
-                return Ok((guard, told));
+                return Ok((guard, told.is_some() && told == last.map(|running| running.pid)));
             }
             let logs = Stream::BOTH.map(|stream| self.log(stream));
             let followed = match last {
                 _ if interrupts.came() => Followed::Interrupted,
-                Some(running) if follow => self.follow(running.pid, logs, deadline, teller, &interrupts),
+                Some(running) if ask.follow && told != Some(running.pid) => {
+                    self.follow(running.pid, logs, deadline, teller, &interrupts)
+                }
                 _ => Followed::TimedOut,
             };
             match followed {
-                Followed::Over => told = true,
+                Followed::Over => told = last.map(|running| running.pid),
                 Followed::TimedOut => return Err(self.timed_out(ask)),
                 Followed::Interrupted => return Err(self.interrupted(last.map(|running| running.pid))),
             }
@@ -287,7 +292,7 @@ impl Task<'_> {
             Followed::Interrupted => return Err(self.interrupted(Some(run.pid))),
         }
         drop(interrupts);
-        let status = run.status(deadline).map_err(|()| self.timed_out(ask))?;
+        let status = run.status(deadline, None).map_err(|()| self.timed_out(ask))?;
         self.own_end(status, ask, deadline, true)
     }
 
@@ -302,11 +307,15 @@ impl Task<'_> {
         let mut run = guard.run(saved, false, Purpose::Validate)?;
         let running = Running { pid: run.pid, since: std::time::SystemTime::now() };
         let mut silent = Some(SILENT);
+        let interrupts = sys::Interrupts::notice();
         let status = loop {
             let interval = silent.or(teller.interval()).and_then(|interval| Instant::now().checked_add(interval));
-            match run.status([deadline, interval].into_iter().flatten().min()) {
+            match run.status([deadline, interval].into_iter().flatten().min(), Some(&interrupts)) {
                 Ok(status) => break Ok(status),
-                Err(()) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => break Err(()),
+                Err(()) if interrupts.came() => break Err(self.interrupted(Some(run.pid))),
+                Err(()) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+                    break Err(self.timed_out(ask));
+                }
                 Err(()) if silent.take().is_some() => teller.begins(self, running),
                 Err(()) => teller.tick(self, running),
             }
@@ -314,21 +323,22 @@ impl Task<'_> {
         if silent.is_none() {
             teller.ends();
         }
-        self.own_end(status.map_err(|()| self.timed_out(ask))?, ask, deadline, false)
+        drop(interrupts);
+        self.own_end(status?, ask, deadline, false)
     }
 
     /// The end of a run of our own. `None`: its supervisor was killed.
     fn own_end(&self, status: Option<u8>, ask: &Ask, deadline: Option<Instant>, told: bool) -> Result<Ended, Error> {
         let status = match status {
             Some(status) => status,
-            // With the lock, what it left is brought to its end.
+            // With the lock, what it left is brought to its end. The outcome may be of another run by then.
             None => match Guard::take(self, deadline, &mut || ControlFlow::Continue(None))? {
-                Some(guard) => guard.outcome().unwrap_or(137),
+                Some(_) => 137,
                 None => return Err(self.timed_out(ask)),
             },
         };
         let ended = self.ended(status, told);
-        if let Some(outcome) = self.look().outcome {
+        if let Some(outcome) = self.outcome_of_any_age() {
             self.purge_if(outcome, ask, deadline)?;
         }
         Ok(ended)
@@ -364,7 +374,7 @@ impl Task<'_> {
             None => ControlFlow::Continue(Some(patience.next())),
         })?;
         match guard {
-            Some(guard) if self.look().outcome == Some(outcome) => guard.purge().map(drop),
+            Some(guard) if self.outcome_of_any_age() == Some(outcome) => guard.purge().map(drop),
             Some(guard) => guard.leave(),
             None => Ok(()),
         }

@@ -280,6 +280,15 @@ fn reset_failed_goes_on_behind_one_that_it_cannot_handle() {
 }
 
 #[test]
+fn reset_failed_says_what_it_could_not_have() {
+    let scene = Scene::new();
+    scene.once(["-qwi", "a", "--", "false"]).status(1).run();
+    let holder = hold_lock(&scene, "a");
+    scene.once(["-F"]).status(75).err("task a is held by a process that does not run it").run();
+    holder.let_go();
+}
+
+#[test]
 fn a_link_in_the_place_of_a_task_is_not_followed() {
     let scene = Scene::new();
     let elsewhere = scene.path("elsewhere");
@@ -318,6 +327,103 @@ fn what_a_command_is_called_does_not_steer_the_terminal() {
     let long = "x".repeat(100_000);
     let said = scene.once(["-i", "b", "--", &long]).status(127).err("…").run();
     assert!(said.err.len() < 1000);
+}
+
+#[test]
+fn a_wait_has_the_status_of_the_run_whose_output_it_shows() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let script = format!("echo one; read _ <'{}'; echo two", gate.path.display());
+    let first = scene.once(["-qwi", "a", "--", "bash", "-c", &script]).status(137).out("one\n").start();
+    until("it runs", || scene.task_text("a", "log.out") == "one\n");
+    // Another is there at once, and runs it again.
+    let second = scene.once(["-qwi", "a", "--follow", "--", "bash", "-c", &script]).out("one\ntwo\n").start();
+    until("both follow", || watches(first.pid()) && watches(second.pid()));
+    kill(scene.supervisor("a"), 9);
+    until("it is run again", || scene.task_text("a", "history").matches("STARTED").count() == 2);
+    gate.open();
+    let said = first.finish().out;
+    assert_eq!(said, "one\n");
+    second.finish();
+}
+
+#[test]
+fn a_helper_that_is_no_supervisor_is_ended_and_a_supervisor_of_another_name_is_not() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let other = scene.path("helper-1.2");
+    fs::copy(HELPER, &other).unwrap();
+    let script = format!(
+        "setsid '{HELPER}' lock -o nn -- sleep 600 & '{}' run-once -i inner -- sleep 600; echo begun; read _ <'{}'",
+        other.display(),
+        gate.path.display()
+    );
+    scene.once(["-i", "outer", "--", "bash", "-c", &script]).run();
+    until("all run", || scene.task_text("outer", "log.out") == "begun\n" && is_locked(&scene.lock_file("nn")));
+    scene.once(["-r", "-i", "outer"]).run();
+    until("the lock is free", || !is_locked(&scene.lock_file("nn")));
+    scene.once(["-R", "-i", "inner"]).run();
+}
+
+#[test]
+fn what_an_inner_task_left_is_none_of_the_outer_ones() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let inner = "setsid sleep 600 >/dev/null 2>&1 </dev/null & echo $!";
+    let script = format!("'{HELPER}' run-once -wi inner -- bash -c '{inner}'; read _ <'{}'", gate.path.display());
+    scene.once(["-i", "outer", "--", "bash", "-c", &script]).run();
+    until("the inner one has ended", || scene.task_text("inner", "exit") == "0\n");
+    let daemon: u32 = scene.task_text("inner", "log.out").trim().parse().unwrap();
+    scene.once(["-r", "-i", "outer"]).run();
+    assert!(is_alive(daemon));
+    kill(daemon, 9);
+}
+
+#[test]
+fn a_wait_can_be_bounded_also_where_nobody_reads_its_messages() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    scene.once(with(&["-i", "a"], &gate.task(0))).run();
+    let script = "exec 3<>\"$1\"; head -c 65536 /dev/zero >&3; exec \"$HELPER\" run-once -w -W 0.2 -i a 2>&3";
+    let full = scene.gate("full");
+    let mut command = scene.program("timeout");
+    command.args(["30", "bash", "-c", script, "bash", full.path.to_str().unwrap()]);
+    // The bound is kept; the sentence that says so then waits for its reader.
+    let mut child = command.spawn().unwrap();
+    until("it waits for its reader alone", || !waits(&scene, "a") && child.try_wait().unwrap().is_none());
+    let mut reader = Command::new("cat").arg(&full.path).stdout(Stdio::null()).spawn().unwrap();
+    until("it ends", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(124));
+    let _ = reader.kill();
+    let _ = reader.wait();
+    gate.open();
+}
+
+#[test]
+fn a_purge_also_takes_what_is_too_old_or_could_not_be_run() {
+    let scene = Scene::new();
+    scene.once(["-qwci", "a", "-t", "0", "--", "sh", "-c", "exit 3"]).status(3).run();
+    assert!(!scene.task_file("a", "").exists());
+    scene.once(["-qwci", "a", "--", "no-such-command"]).status(127).err("not found").run();
+    assert!(!scene.task_file("a", "").exists());
+}
+
+#[test]
+fn a_run_that_ended_while_one_waited_is_not_too_old_for_that_one() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    scene.once(with(&["-i", "a"], &gate.task(0))).run();
+    let calls: Vec<_> = (0..4).map(|_| scene.once(["-qw", "-t", "0", "-i", "a"]).start()).collect();
+    until("they wait", || waits(&scene, "a"));
+    for call in &calls {
+        let pid = call.pid();
+        until("each of them", || fs::read_to_string("/proc/locks").unwrap().contains(&format!("WRITE {pid} ")));
+    }
+    gate.open();
+    for call in calls {
+        call.finish();
+    }
+    assert_eq!(scene.task_text("a", "history").matches("STARTED").count(), 1);
 }
 
 #[test]

@@ -26,7 +26,14 @@ pub(crate) fn print(text: &str) {
 
 /// In one call, so that the sentences of several processes do not mix.
 fn say(text: &str) {
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    let mut rest = text.as_bytes();
+    // Not for ever to one who does not read: a signal puts an end to it.
+    while let Ok(written @ 1..) = sys::write_some(2, rest) {
+        rest = &rest[written..];
+        if rest.is_empty() {
+            break;
+        }
+    }
 }
 
 fn sentence(text: &str, hint: Option<&str>) {

@@ -42,8 +42,8 @@ pub(crate) fn failed(task: &Task, ended: &Ended, note: Option<&str>) {
         }
     }
     let letter = if ended.last_stream == Stream::Out { 'o' } else { 'e' };
-    if !task.directory().exists() {
-        // Purged: there is nothing to see or to forget any more.
+    if !task.is_known() {
+        // Purged, or reset: there is nothing to see or to forget any more.
     } else if State::of(ended.status) == State::Interrupted {
         let _ = writeln!(text, "hint: the next `--start` or `--wait` runs it again");
     } else {

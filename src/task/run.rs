@@ -102,7 +102,7 @@ impl Guard<'_> {
             task.note(&format!("{} rc={status}", purpose.event(status)));
             return Err(error);
         }
-        let run = self.supervise(saved, purpose, logs, read);
+        let run = self.supervise(saved, save, purpose, logs, read);
         if run.is_err() && purpose == Purpose::Validate {
             // What it was that stands is still to be read.
             task.take_logs_back();
@@ -113,6 +113,7 @@ impl Guard<'_> {
     fn supervise(
         self,
         saved: &Saved,
+        save: bool,
         purpose: Purpose,
         logs: [File; 2],
         read: [Option<File>; 2],
@@ -123,7 +124,7 @@ impl Guard<'_> {
         let failed = |source| Error::Supervisor { id: task.id.to_string(), source: Some(source) };
         let command = sys::Command::new(&saved.words, &variables).map_err(failed)?.without(&[store::FDS, store::TOKEN]);
         let (mut here, there) = UnixStream::pair().map_err(failed)?;
-        let supervisor = Supervisor { task, lock: &self.lock, token, saved, purpose, command, starter: &there };
+        let supervisor = Supervisor { task, lock: &self.lock, token, saved, save, purpose, command, starter: &there };
         // It does not belong to the run of which our caller may be a part.
         sys::detached(&[store::TASK], || supervisor.run(logs)).map_err(failed)?;
         drop(there);
@@ -196,6 +197,8 @@ struct Supervisor<'s> {
     lock: &'s File,
     token: u64,
     saved: &'s Saved,
+    /// Whether it is to be saved.
+    save: bool,
     purpose: Purpose,
     command: sys::Command,
     starter: &'s UnixStream,
@@ -224,10 +227,14 @@ impl Supervisor<'_> {
             Err(error) => return self.tell(NO_STATE, error.raw_os_error().unwrap_or(0)),
         };
         let _ = child.go();
+        self.tell(STARTED, child.pid().cast_signed());
+        // For people: who starts it does not wait until it is on disk.
         if self.purpose == Purpose::Run {
             self.task.note(&format!("STARTED pid={}", child.pid()));
         }
-        self.tell(STARTED, child.pid().cast_signed());
+        if self.save {
+            saved::write_texts(self.task, self.saved);
+        }
         let begun = child.start();
         let not_begun =
             begun.err().map(|why| not_run(&err, &Error::cannot_run(&self.saved.words[0].to_string_lossy(), why)));

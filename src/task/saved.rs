@@ -123,13 +123,17 @@ pub(super) fn to_run(task: &Task) -> Result<Option<Saved>, Error> {
     }
 }
 
+/// Writes the one that counts.
 pub(super) fn write(task: &Task, saved: &Saved) -> Result<(), Error> {
+    task.write(files::COMMAND, &saved.to_script())
+}
+
+/// Writes the others, which are for people.
+pub(super) fn write_texts(task: &Task, saved: &Saved) {
     let mut directory = saved.directory.as_os_str().as_bytes().to_owned();
     directory.push(b'\n');
-    task.write(files::DIRECTORY, &directory)?;
-    task.write(files::COMMAND_TEXT, format!("{}\n", saved.line()).as_bytes())?;
-    // The one that counts.
-    task.write(files::COMMAND, &saved.to_script())
+    let _ = task.write(files::DIRECTORY, &directory);
+    let _ = task.write(files::COMMAND_TEXT, format!("{}\n", saved.line()).as_bytes());
 }
 
 #[cfg(test)]

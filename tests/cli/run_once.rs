@@ -243,6 +243,8 @@ fn files_have_their_modes_whatever_the_umask() {
         let mut command = scene.program("bash");
         command.args(["-c", &call]).current_dir(scene.path(""));
         assert!(command.status().unwrap().success());
+        // The files for people come a moment later.
+        until("all files are there", || scene.task_file("a", "cmd").exists());
         let mode = |name: &str| fs::metadata(scene.task_file("a", name)).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode(""), 0o711);
         assert_eq!(mode("pid"), 0o644);

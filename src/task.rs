@@ -8,8 +8,8 @@
 //! | `pid` | the command's process, which leads its group and session; locked by the supervisor, and gone when the run has ended |
 //! | `exit` | the outcome: a decimal number; when it was written is the clock of a TTL |
 //! | `log.out`, `log.err`, `log` | what the command printed; `log` leads to the first. `.1`: of the run before, `.prev`: before the last reset |
-//! | `cmd.sh`, `cmd`, `cwd` | the saved command with its directory; to be read by people; the directory by itself |
-//! | `history` | a line an event |
+//! | `cmd.sh` | the saved command with its directory |
+//! | `cmd`, `cwd`, `history` | for people: the command, the directory, a line an event; written a moment after a start has returned |
 //!
 //! `pid` locked: **running**. Else `exit` with 0: **succeeded**; from 128 to 165, the statuses of a death by signal:
 //! **interrupted**; another: **failed**. Else `pid` there: **interrupted**, with the supervisor. Else **new**.

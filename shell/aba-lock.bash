@@ -241,7 +241,7 @@ aba_update() {
     (
         for __aba_name; do
             if builtin declare -F -- "${__aba_name}" >/dev/null 2>&1; then
-                builtin eval "$(builtin compgen -P 'builtin export -f -- ' -A function || builtin true)"
+                builtin eval "$(builtin compgen -P 'builtin export -f -- ' -S ' 2>/dev/null || builtin true' -A function || builtin true)"
                 builtin eval "$(builtin compgen -P 'builtin export -- ' -A variable || builtin true)"
                 break
             fi

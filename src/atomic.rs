@@ -10,6 +10,7 @@ use crate::sys;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -69,37 +70,19 @@ pub fn set_aside(path: &Path, name: &Path) -> io::Result<()> {
     }
 }
 
-/// Gives a file the name `to` as well, in the place of what has that name; where there can be only one name, a copy.
-fn link_aside(from: &Path, open: &File, to: &Path) -> io::Result<()> {
-    let temporary = name_beside(from, OLD);
-    let _ = fs::remove_file(&temporary);
-    let done = fs::hard_link(from, &temporary).or_else(|_| {
-        let mut copy = prepare(&temporary.clone().into_os_string(), b"", 0o600)?;
-        io::copy(&mut &*open, &mut copy)?;
-        copy.set_permissions(open.metadata()?.permissions())
-    });
-    let done = done.and_then(|()| fs::rename(&temporary, to));
-    // Two names of one file are left as they are by rename(2).
-    let _ = fs::remove_file(&temporary);
-    done
-}
-
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
 
-/// The endings of such names: of the new content, of what is to become the backup, and of the directory of a copy.
-const NEW: &str = ".tmp";
-const OLD: &str = ".old";
-const COPY: &str = ".d";
-
 /// A name of our own beside a file: the same for all who have its lock, so that what one left is found by the next.
-fn name_beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".aba-lock");
-    name.push(ending);
-    path.with_file_name(name)
+fn name_beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default();
+    // A name may have 255 bytes; what such long ones have in common is another's litter at worst.
+    let bytes = name.as_encoded_bytes();
+    let mut new = b".".to_vec();
+    new.extend_from_slice(&bytes[..bytes.len().min(240)]);
+    new.extend_from_slice(b".aba-lock.d");
+    path.with_file_name(OsString::from_vec(new))
 }
 
 fn beside(path: &Path) -> OsString {

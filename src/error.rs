@@ -126,6 +126,11 @@ pub enum Error {
         /// The file.
         label: String,
     },
+    /// A signal came while a command made new content.
+    GivenUp {
+        /// Which.
+        signal: i32,
+    },
     /// Ctrl-C, while we waited for a task; it goes on.
     Interrupted {
         /// The task.
@@ -322,6 +327,7 @@ impl fmt::Display for Error {
             Self::UpdatesItself { label } => {
                 write!(f, "{label} is being updated by the command that this one is part of")
             }
+            Self::GivenUp { signal } => write!(f, "given up after signal {signal}"),
             Self::Interrupted { id, pid: Some(pid) } => write!(f, "task {id} goes on in the background (pid {pid})"),
             Self::Interrupted { id, pid: None } => write!(f, "task {id} goes on in the background"),
             Self::WaitsForItself { id } => write!(f, "task {id} would wait for itself: this process is part of it"),

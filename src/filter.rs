@@ -11,7 +11,11 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+
+/// What an interactive bash has on, and hands down: with it, Ctrl-Z would stop a part of the function alone.
+const NO_JOBS: &str = "+m";
 
 /// What stands for the copy in the words of a command.
 pub const PLACE: &str = "{}";
@@ -21,7 +25,11 @@ pub const PLACE: &str = "{}";
 pub fn by_shell(words: &[OsString], shell: Option<&OsStr>) -> Vec<OsString> {
     let mut all = Vec::new();
     if let (Some(shell), Some(true)) = (shell, words.first().map(|name| store::is_exported_function(name))) {
-        all.extend([shell, OsStr::new("-c"), OsStr::new("\"$@\""), OsStr::new("bash")].map(OsStr::to_owned));
+        // Called `sh` it would not know what was exported.
+        let is_bash = Path::new(shell).file_name().is_some_and(|name| name == "bash");
+        let shell = if is_bash { shell } else { OsStr::new("bash") };
+        let words = [shell, OsStr::new(NO_JOBS), OsStr::new("-c"), OsStr::new("\"$@\""), OsStr::new("bash")];
+        all.extend(words.map(OsStr::to_owned));
     }
     all.extend_from_slice(words);
     all
@@ -88,9 +96,11 @@ pub fn from_input(edit: &Edit, draft: &mut Draft, forward: &Forward) -> Result<(
 
 fn command(edit: &Edit, words: &[OsString]) -> Command {
     let mut command = Command::new(&words[0]);
-    let mut updating = store::files_being_updated();
-    updating.push(edit.path().display().to_string());
-    command.args(&words[1..]).env(store::UPDATING, updating.join("\n"));
+    command.args(&words[1..]).env(store::UPDATING, format!("{} {}", store::updates(), edit.mark()).trim());
+    if words.get(1).is_some_and(|word| word == NO_JOBS) {
+        // It is not for this, and what it prints would be in the file.
+        command.env_remove("BASH_ENV");
+    }
     command
 }
 

@@ -28,7 +28,7 @@ pub const TOKEN: &str = "ABA_LOCK_TOKEN";
 /// The variable that tells a command which run of which task it belongs to (`ID/TOKEN`).
 pub const TASK: &str = "ABA_LOCK_TASK";
 
-/// The variable that tells a command which files are being updated through it, a line each.
+/// The variable that tells a command of which updates it is part: the lock file of each, as `DEVICE:INODE:PID`.
 pub const UPDATING: &str = "ABA_LOCK_UPDATING";
 
 /// The directory in which the locks of a user are.
@@ -163,11 +163,19 @@ pub fn inherited_descriptors() -> Vec<RawFd> {
     list.to_string_lossy().split_ascii_whitespace().filter_map(|fd| fd.parse().ok()).filter(|fd| *fd > 2).collect()
 }
 
-/// The files that an ancestor is updating through us, or through another that updates them.
+/// The updates that this process is part of, a word each.
 #[must_use]
-pub fn files_being_updated() -> Vec<String> {
-    let Some(list) = set(UPDATING) else { return Vec::new() };
-    list.to_string_lossy().lines().map(str::to_owned).collect()
+pub fn updates() -> String {
+    set(UPDATING).map(|list| list.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Whether the lock file of this device and inode is held for an update that this process is part of, and that goes on.
+#[must_use]
+pub fn is_being_updated(dev: u64, ino: u64) -> bool {
+    updates().split_ascii_whitespace().any(|update| {
+        let pid = update.strip_prefix(&format!("{dev}:{ino}:")).and_then(|pid| pid.parse().ok());
+        pid.is_some_and(sys::exists)
+    })
 }
 
 /// Whether bash would find a function of this name in the environment.

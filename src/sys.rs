@@ -16,7 +16,7 @@ mod watch;
 pub use command::{Child, Command};
 pub use detach::{Process, adopt_orphans, close_inherited, detached, quiet_stdio, redirect_output, write_some};
 pub use forward::Forward;
-pub use interrupt::{Interrupts, die_of_interrupt};
+pub use interrupt::{Interrupts, die_of};
 pub use timer::Alarm;
 pub use watch::Watch;
 

@@ -14,19 +14,21 @@
 //!
 //! | killed | left behind | the next one |
 //! |---|---|---|
-//! | before the rename | the old content; the draft, `.FILE.aba-lock.tmp` | has the lock, and takes the draft away |
+//! | before the rename | the old content; `.FILE.aba-lock.d`, a directory with the draft and what else there was | has the lock, and takes that away |
 //! | between the rename and the end | the new content | finds nothing to do |
 //! | by a loss of power | the old content or the new: the draft is on disk (fsync) before it gets the name, and the directory before we say so | – |
 
-use super::{COPY, NEW, OLD, link_aside, name_beside, rename};
+use super::{name_beside, rename};
 use crate::error::Error;
 use crate::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait};
 use crate::{store, sys};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How many links may lead from one to the next: what the kernel allows.
 const MAX_LINKS: u32 = 40;
@@ -51,7 +53,9 @@ pub struct Edit {
     old: Option<File>,
     /// As it was when it was opened.
     then: Option<State>,
-    _lock: Acquired,
+    /// A directory of ours beside it.
+    scratch: PathBuf,
+    lock: Acquired,
 }
 
 /// What changes when a file is written to, or replaced.
@@ -88,7 +92,7 @@ impl Edit {
         look(&label, &path, missing)?;
         let target = lock_of(&label, &path);
         // The command of an update that updates the same file: to wait would be for ever.
-        let within = store::files_being_updated().contains(&path.display().to_string());
+        let within = fs::metadata(&target.path).is_ok_and(|lock| store::is_being_updated(lock.dev(), lock.ino()));
         let request = Request {
             mode: Mode::Exclusive,
             wait: if within { Wait::No } else { wait },
@@ -103,20 +107,51 @@ impl Edit {
             Error::Busy { label, .. } if within => Error::UpdatesItself { label },
             other => other,
         })?;
+        // While we waited, a link may have been made to lead elsewhere: what it leads to now is to be locked.
+        if behind_links(file).ok().as_ref() != Some(&path) {
+            drop(lock);
+            return Self::begin(file, missing, wait, request.command.unwrap_or_default(), contention);
+        }
         let old = look(&label, &path, missing)?;
+        let data = old.as_ref().and_then(|old| old.metadata().ok());
+        let scratch = name_beside(&path);
         // What one left who was killed.
-        let _ = fs::remove_dir_all(name_beside(&path, COPY));
-        let _ = fs::remove_file(name_beside(&path, OLD));
-        let then = old.as_ref().and_then(|old| old.metadata().ok()).as_ref().map(state);
-        Ok(Self { label, path, old, then, _lock: lock })
+        clear(&scratch);
+        let edit = Self { label, path, old, then: data.as_ref().map(state), scratch, lock };
+        if let Some(data) = data {
+            edit.open_lock_to(&data);
+        }
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&edit.scratch)
+            .map_err(edit.failed("make a temporary directory beside"))?;
+        Ok(edit)
     }
 
-    /// The old content, from its beginning; `None` where there was no file.
+    /// Who may write the file may lock it, too, whatever the umask of who made the lock file.
+    fn open_lock_to(&self, data: &fs::Metadata) {
+        let writers = data.mode() & 0o022;
+        for lock in self.lock.guards.iter().map(lock::Guard::file) {
+            if let Ok(has) = lock.metadata()
+                && has.mode() & (writers << 1) != writers << 1
+            {
+                let _ =
+                    lock.set_permissions(Permissions::from_mode(has.mode() & 0o7777 | 0o600 | writers << 1 | writers));
+            }
+        }
+    }
+
+    /// The old content, from its beginning; `None` where there was no file. Each has a place of its own in it.
     pub fn old(&self) -> Result<Option<File>, Error> {
         let Some(old) = &self.old else { return Ok(None) };
-        let mut old = old.try_clone().map_err(self.failed("read"))?;
-        old.rewind().map_err(self.failed("read"))?;
-        Ok(Some(old))
+        if let Ok(again) = File::open(format!("/proc/self/fd/{}", old.as_raw_fd())) {
+            return Ok(Some(again));
+        }
+        let again = File::open(&self.path).map_err(self.failed("read"))?;
+        match sys::same_file(old, &again) {
+            Ok(true) => Ok(Some(again)),
+            _ => Err(Error::ChangedMeanwhile { label: self.label.clone() }),
+        }
     }
 
     /// Where the file is, behind all links.
@@ -132,23 +167,26 @@ impl Edit {
 
     /// A place for the new content, beside the file. Nobody else may read it yet.
     pub fn draft(&self) -> Result<Draft, Error> {
-        let path = name_beside(&self.path, NEW);
-        let _ = fs::remove_file(&path);
+        let path = self.scratch.join("new");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         let file = options.open(&path).map_err(self.failed("make a temporary file beside"))?;
+        if sys::umask() & 0o600 != 0 {
+            file.set_permissions(Permissions::from_mode(0o600)).map_err(self.failed("make a temporary file beside"))?;
+        }
         Ok(Draft { file, path, label: self.label.clone() })
     }
 
     /// A copy of the old content in a directory of its own, for a command that edits a file. Nobody else may look
     /// there. Dropping the [`PrivateCopy`] removes all of it.
     pub fn copy(&self) -> Result<PrivateCopy, Error> {
-        let directory = name_beside(&self.path, COPY);
+        // Of another name each time: a command of an update that is over may still know the last one.
+        let directory = self.scratch.join(unique());
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&directory)
             .map_err(self.failed("make a temporary directory beside"))?;
-        let copy = PrivateCopy { path: directory.join(self.path.file_name().unwrap_or(OsStr::new("file"))), directory };
+        let copy = PrivateCopy { path: directory.join(self.path.file_name().unwrap_or(OsStr::new("file"))) };
         let mut options = OpenOptions::new();
         let mut file =
             options.write(true).create_new(true).mode(0o600).open(&copy.path).map_err(self.failed("copy"))?;
@@ -182,12 +220,17 @@ impl Edit {
         }
         draft.file.sync_all().map_err(self.failed("write"))?;
         self.is_unchanged()?;
-        if let (Some(suffix), Some(old)) = (backup, &self.old) {
-            let mut name = self.path.clone().into_os_string();
-            name.push(suffix);
-            link_aside(&self.path, old, Path::new(&name)).map_err(self.failed("keep the old content of"))?;
+        let aside = match (backup, &self.old) {
+            (Some(suffix), Some(_)) => Some(self.set_old_aside(suffix)?),
+            _ => None,
+        };
+        if let Err(why) = rename(&draft.path, &self.path) {
+            if let Some((name, before)) = aside {
+                // The backup is again what it was.
+                let _ = before.map_or_else(|| fs::remove_file(&name), |before| rename(&before, &name));
+            }
+            return Err(self.failed("replace")(why));
         }
-        rename(&draft.path, &self.path).map_err(self.failed("replace"))?;
         drop(draft);
         let directory = self.path.parent().unwrap_or(Path::new("/"));
         // Some file systems have no way to do this, and no need.
@@ -199,9 +242,31 @@ impl Edit {
         }
     }
 
-    /// Whether the path still leads to what we read, as it was.
+    /// Keeps the old content as the backup. Returns the name of that, and where the backup that was there is now.
+    fn set_old_aside(&self, suffix: &OsStr) -> Result<(PathBuf, Option<PathBuf>), Error> {
+        let mut name = self.path.clone().into_os_string();
+        name.push(suffix);
+        let (name, new, before) = (PathBuf::from(name), self.scratch.join("old"), self.scratch.join("before"));
+        let failed = || self.failed("keep the old content of");
+        // A second name for it; or a copy, where there can be only one.
+        if fs::hard_link(&self.path, &new).is_err()
+            && let (Some(old), Some(mut content)) = (&self.old, self.old()?)
+        {
+            let mut options = OpenOptions::new();
+            let mut copy = options.write(true).create_new(true).mode(0o600).open(&new).map_err(failed())?;
+            sys::without_size_signal(|| io::copy(&mut content, &mut copy)).map_err(failed())?;
+            like(old, &copy).map_err(|(_, why)| failed()(why))?;
+            copy.sync_all().map_err(failed())?;
+        }
+        let had = fs::hard_link(&name, &before).is_ok();
+        rename(&new, &name).map_err(failed())?;
+        Ok((name, had.then_some(before)))
+    }
+
+    /// Whether the path still leads to what we read, as it was, and our lock is still the one that others ask for.
     fn is_unchanged(&self) -> Result<(), Error> {
-        if fs::symlink_metadata(&self.path).ok().as_ref().map(state) == self.then {
+        let locked = self.lock.guards.iter().all(|guard| lock::leads_to(&guard.target.path, guard.file()));
+        if locked && fs::symlink_metadata(&self.path).ok().as_ref().map(state) == self.then {
             return Ok(());
         }
         Err(Error::ChangedMeanwhile { label: self.label.clone() })
@@ -228,25 +293,47 @@ impl Draft {
     }
 }
 
-impl Drop for Draft {
+impl Drop for Edit {
     fn drop(&mut self) {
-        // Not if it has the name by now: then this is another file's, or none.
-        let ours = |data: &fs::Metadata| {
-            self.file.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (data.dev(), data.ino()))
-        };
-        if fs::symlink_metadata(&self.path).as_ref().is_ok_and(ours) {
-            let _ = fs::remove_file(&self.path);
-        }
+        clear(&self.scratch);
     }
 }
 
-/// A private copy. Dropping it removes it, and what else was put beside it.
+/// Removes a directory of ours with all that is in it, also what a command made unreadable.
+fn clear(directory: &Path) {
+    fn open_up(directory: &Path) {
+        let _ = fs::set_permissions(directory, Permissions::from_mode(0o700));
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                open_up(&entry.path());
+            }
+        }
+    }
+    match fs::symlink_metadata(directory) {
+        Ok(data) if data.is_dir() => {
+            if fs::remove_dir_all(directory).is_err() {
+                open_up(directory);
+                let _ = fs::remove_dir_all(directory);
+            }
+        }
+        Ok(_) => {
+            let _ = fs::remove_file(directory);
+        }
+        Err(_) => {}
+    }
+}
+
+/// A name that nobody had before.
+fn unique() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{}-{}", std::process::id(), now.as_nanos())
+}
+
+/// A private copy. It is removed with the [`Edit`].
 #[derive(Debug)]
-#[must_use = "it is removed when it is dropped"]
 pub struct PrivateCopy {
     /// Where it is; its name is that of the file.
     pub path: PathBuf,
-    directory: PathBuf,
 }
 
 impl PrivateCopy {
@@ -254,12 +341,6 @@ impl PrivateCopy {
     pub fn content(&self) -> io::Result<File> {
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&self.path)?;
         if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
-    }
-}
-
-impl Drop for PrivateCopy {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -315,25 +396,30 @@ fn like(old: &File, new: &File) -> Result<(), (&'static str, io::Error)> {
     if (then.uid(), then.gid()) != (now.uid(), now.gid()) {
         fchown(new, Some(then.uid()), Some(then.gid())).map_err(|why| ("keep the owner of", why))?;
     }
+    // What the directory gives to all new files in it, the old one need not have.
+    let names = |file: &File| xattr::FileExt::list_xattr(file).map(Iterator::collect::<Vec<_>>).unwrap_or_default();
+    let kept = names(old);
+    for name in names(new).iter().filter(|name| !kept.contains(name) && !is_of_system(name)) {
+        xattr::FileExt::remove_xattr(new, name).map_err(|why| ("keep the attributes of", why))?;
+    }
     // After the owner, the change of which takes some modes away; and before an access control list, which is more.
     new.set_permissions(then.permissions()).map_err(|why| ("keep the mode of", why))?;
-    let names: Vec<OsString> = match xattr::FileExt::list_xattr(old) {
-        Ok(names) => names.collect(),
-        Err(_) => return Ok(()),
-    };
-    for name in names {
+    for name in kept {
         let kept = match xattr::FileExt::get_xattr(old, &name) {
             Ok(Some(value)) => xattr::FileExt::set_xattr(new, &name, &value),
             Ok(None) => Ok(()),
             Err(why) => Err(why),
         };
-        // What only the system sets is not ours to keep.
-        let of_system = [&b"security."[..], b"trusted."].iter().any(|kind| name.as_encoded_bytes().starts_with(kind));
-        if let (Err(why), false) = (kept, of_system) {
+        if let (Err(why), false) = (kept, is_of_system(&name)) {
             return Err(("keep the attributes of", why));
         }
     }
     Ok(())
+}
+
+/// What only the system sets is not ours to keep.
+fn is_of_system(attribute: &OsStr) -> bool {
+    [&b"security."[..], b"trusted."].iter().any(|kind| attribute.as_encoded_bytes().starts_with(kind))
 }
 
 fn same_bytes(one: File, other: File) -> io::Result<bool> {
@@ -395,5 +481,12 @@ impl Edit {
     #[must_use]
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// What tells the commands of this update that it goes on: the lock, as its device and inode, and who has it.
+    #[must_use]
+    pub fn mark(&self) -> String {
+        let lock = self.lock.guards.first().and_then(|guard| guard.file().metadata().ok());
+        lock.map(|lock| format!("{}:{}:{}", lock.dev(), lock.ino(), std::process::id())).unwrap_or_default()
     }
 }

@@ -66,13 +66,13 @@ impl Drop for Interrupts {
     }
 }
 
-/// Dies of SIGINT. A shell whose command merely ends with 130 takes it that the command has dealt with the Ctrl-C, and
+/// Dies of a signal, as if it had never been noticed. A shell whose command merely ends with 130 takes it that the command has dealt with the Ctrl-C, and
 /// goes on with the script.
-pub fn die_of_interrupt() {
+pub fn die_of(signal: i32) {
     // SAFETY: all bytes zero are valid for these types (SIG_DFL is zero), and they live until each call returns.
     unsafe {
         let standard: libc::sigaction = mem::zeroed();
-        libc::sigaction(libc::SIGINT, &raw const standard, ptr::null_mut());
-        libc::raise(libc::SIGINT);
+        libc::sigaction(signal, &raw const standard, ptr::null_mut());
+        libc::raise(signal);
     }
 }

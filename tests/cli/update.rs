@@ -4,6 +4,7 @@ use crate::scene::{Call, HELPER, PATIENCE, Scene, is_alive, kill, until};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -290,7 +291,7 @@ fn a_signal_ends_the_command_and_leaves_the_file_as_it_was() {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         if how == "write" {
-            until("it reads", || names(&scene).contains(&".f.aba-lock.tmp".to_owned()));
+            until("it reads", || names(&scene).contains(&".f.aba-lock.d".to_owned()));
         } else {
             until("it runs", || fs::read_to_string(scene.path("pid")).is_ok_and(|pid| pid.ends_with('\n')));
         }
@@ -303,8 +304,9 @@ fn a_signal_ends_the_command_and_leaves_the_file_as_it_was() {
             gate.open();
         }
         until("it has ended", || child.try_wait().unwrap().is_some());
-        let number = [("TERM", 143), ("INT", 130), ("HUP", 129)].iter().find(|(name, _)| *name == signal).unwrap().1;
-        assert_eq!(child.wait().unwrap().code(), Some(number), "{how} {signal}");
+        // It dies of the signal, so that a shell that called it knows.
+        let number = [("TERM", 15), ("INT", 2), ("HUP", 1)].iter().find(|(name, _)| *name == signal).unwrap().1;
+        assert_eq!(child.wait().unwrap().signal(), Some(number), "{how} {signal}");
         assert_eq!(text(&scene, "f"), "a\n", "{how} {signal}");
         if how != "write" {
             let pid = text(&scene, "pid").trim().parse().unwrap();
@@ -442,11 +444,11 @@ fn the_content_is_on_disk_before_the_name_and_that_before_we_say_so() {
     let trace = text(&scene, "trace");
     let at = |what: &dyn Fn(&str) -> bool| trace.lines().position(what).unwrap_or_else(|| panic!("{trace}"));
     let order = [
-        at(&|line| line.starts_with("write(") && line.contains(".tmp>") && line.contains("new")),
+        at(&|line| line.starts_with("write(") && line.contains("/new>") && line.contains("new")),
         at(&|line| line.starts_with("fchmod(")),
-        at(&|line| line.starts_with("fsync(") && line.contains(".tmp>")),
+        at(&|line| line.starts_with("fsync(") && line.contains("/new>")),
         at(&|line| line.starts_with("rename")),
-        at(&|line| line.starts_with("fsync(") && !line.contains(".tmp>")),
+        at(&|line| line.starts_with("fsync(") && !line.contains("/new>")),
         at(&|line| line.starts_with("exit_group")),
     ];
     assert!(order.is_sorted(), "{order:?}: {trace}");
@@ -500,4 +502,154 @@ fn a_holder_that_is_killed_lets_go_and_its_command_writes_nothing_any_more() {
     let pid = text(&scene, "pid").trim().parse().unwrap();
     until("its command has ended", || !is_alive(pid));
     assert_eq!(text(&scene, "f"), "b\n");
+}
+
+#[test]
+fn a_command_that_outlives_its_update_does_not_reach_the_next_one() {
+    let scene = scene_with("base\n");
+    let (late, begun) = (scene.gate("late"), scene.path("begun"));
+    let script =
+        format!("(read _ <'{}'; echo late >{{}}; echo >done) >/dev/null 2>&1 & echo one >>{{}}", late.path.display());
+    call(&scene, ["update", "-i", "f", "--", "bash", "-c", &script]).start().finish();
+    let gate = scene.gate("gate");
+    let script = format!("echo two >>{{}}; echo >'{}'; read _ <'{}'", begun.display(), gate.path.display());
+    let second = call(&scene, ["update", "-i", "f", "--", "bash", "-c", &script]).start();
+    until("the second one is at it", || begun.exists());
+    late.open();
+    until("the late one has tried", || scene.path("done").exists());
+    gate.open();
+    second.finish();
+    assert_eq!(text(&scene, "f"), "base\none\ntwo\n");
+}
+
+#[test]
+fn what_a_directory_gives_to_new_files_is_not_given_to_an_old_one() {
+    let scene = Scene::new();
+    fs::create_dir(scene.path("d")).unwrap();
+    fs::write(scene.path("d/f"), "a\n").unwrap();
+    fs::set_permissions(scene.path("d/f"), fs::Permissions::from_mode(0o640)).unwrap();
+    // As setfacl -d -m u:65534:rw: version 2; owner, user 65534, group, mask, others.
+    let mut acl = 2u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in
+        [(1u16, 7u16, u32::MAX), (2, 6, 65534), (4, 5, u32::MAX), (16, 7, u32::MAX), (32, 0, u32::MAX)]
+    {
+        acl.extend(tag.to_le_bytes());
+        acl.extend(permissions.to_le_bytes());
+        acl.extend(id.to_le_bytes());
+    }
+    xattr::set(scene.path("d"), "system.posix_acl_default", &acl).unwrap();
+    call(&scene, ["update", "d/f", "--", "tr", "a", "b"]).run();
+    assert_eq!(text(&scene, "d/f"), "b\n");
+    assert_eq!(xattr::get(scene.path("d/f"), "system.posix_acl_access").unwrap(), None);
+    assert_eq!(fs::metadata(scene.path("d/f")).unwrap().permissions().mode() & 0o7777, 0o640);
+}
+
+#[test]
+fn who_lost_the_lock_file_publishes_nothing() {
+    let scene = scene_with("a\n");
+    let script = "cat; echo x; rm f.lock";
+    call(&scene, ["update", "f", "--", "sh", "-c", script]).status(1).err("f was changed meanwhile").run();
+    let script = "cat; echo y; rm f.lock; \"$HELPER\" update f -- tr a b";
+    call(&scene, ["update", "f", "--", "sh", "-c", script]).status(1).err("f was changed meanwhile").run();
+    assert_eq!(text(&scene, "f"), "b\n");
+    assert_eq!(names(&scene), ["f"]);
+}
+
+#[test]
+fn a_backup_is_whole_where_a_file_can_have_but_one_name_and_stays_if_the_update_fails() {
+    let scene = scene_with("precious\n");
+    let update = ["update", "--backup", "f", "--", "tr", "a-z", "A-Z"];
+    let (status, said) = traced(&scene, &["-e", "inject=link,linkat:error=EPERM"], &update);
+    assert_eq!(status, Some(0), "{said}");
+    assert_eq!((text(&scene, "f"), text(&scene, "f~")), ("PRECIOUS\n".to_owned(), "precious\n".to_owned()));
+    // The first gives the backup its name, the second would have replaced the file.
+    let update = ["update", "--backup", "f", "--", "tr", "A-Z", "0"];
+    let (status, said) = traced(&scene, &["-e", "inject=rename,renameat,renameat2:error=EPERM:when=2"], &update);
+    assert_eq!(status, Some(125), "{said}");
+    assert_eq!((text(&scene, "f"), text(&scene, "f~")), ("PRECIOUS\n".to_owned(), "precious\n".to_owned()));
+    for suffix in ["", ".lock", "/x", "x/../y"] {
+        call(&scene, ["update", &format!("--backup={suffix}"), "f", "--", "cat"]).status(2).err("--backup").run();
+    }
+    assert_eq!(names(&scene), ["f", "f~", "trace"]);
+}
+
+#[test]
+fn ctrl_c_ends_the_script_too() {
+    let scene = scene_with("a\n");
+    let gate = scene.gate("gate");
+    let mut command = scene.program("bash");
+    let script = "\"$HELPER\" update f -- bash -c \"echo x; echo >begun; read _ <'$1'\"; echo after";
+    command.args(["-c", script, "bash", gate.path.to_str().unwrap()]).current_dir(scene.path("."));
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let running = Call::new(command).status(130).start();
+    until("it runs", || scene.path("begun").exists());
+    let group = format!("-{}", running.pid());
+    assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+    running.finish();
+    assert_eq!(text(&scene, "f"), "a\n");
+    assert_eq!(names(&scene), ["begun", "f", "gate"]);
+}
+
+#[test]
+fn the_lock_is_open_to_all_who_may_write_the_file() {
+    let scene = scene_with("a\n");
+    fs::set_permissions(scene.path("f"), fs::Permissions::from_mode(0o666)).unwrap();
+    let mut command = scene.program("bash");
+    command.args(["-c", "umask 0777; exec \"$HELPER\" update f -- tr a b"]).current_dir(scene.path("."));
+    Call::new(command).run();
+    let mode = |name: &str| fs::metadata(scene.path(name)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode("f"), mode("f.lock")), (0o666, 0o666));
+    call(&scene, ["update", "f", "--", "tr", "b", "c"]).run();
+}
+
+#[test]
+fn a_child_of_an_update_that_is_over_waits_like_everyone() {
+    let scene = scene_with("a\n");
+    let gate = scene.gate("gate");
+    let script = format!(
+        "cat; (read _ <'{}'; \"$HELPER\" update f -- tr a c; echo $? >status) </dev/null >/dev/null 2>&1 &",
+        gate.path.display()
+    );
+    call(&scene, ["update", "f", "--", "bash", "-c", &script]).run();
+    let mut holder = scene.program("flock");
+    holder.arg(scene.path("f.lock")).args(["sh", "-c", "echo held; read _"]);
+    let holder = crate::scene::Holder::start(holder);
+    gate.open();
+    until("it waits", || waits(&scene));
+    holder.let_go();
+    until("it has come to its turn", || scene.path("status").exists() && !text(&scene, "status").is_empty());
+    assert_eq!((text(&scene, "status"), text(&scene, "f")), ("0\n".to_owned(), "c\n".to_owned()));
+}
+
+#[test]
+fn what_a_command_made_unreadable_goes_with_the_rest() {
+    let scene = scene_with("a\n");
+    let script = "echo b >>\"$0\"; mkdir -p \"${0%/*}/x/y\"; chmod 0 \"${0%/*}/x\"";
+    for _ in 0..2 {
+        call(&scene, ["update", "-i", "f", "--", "sh", "-c", script, "{}"]).run();
+        assert_eq!(names(&scene), ["f"]);
+    }
+}
+
+#[test]
+fn a_link_that_is_made_to_lead_elsewhere_while_we_wait_is_followed_again() {
+    let scene = Scene::new();
+    for name in ["v1", "v2"] {
+        fs::write(scene.path(name), "a\n").unwrap();
+    }
+    symlink("v1", scene.path("cur")).unwrap();
+    let mut holder = scene.program("flock");
+    holder.arg(scene.path("v1.lock")).args(["sh", "-c", "echo held; read _"]);
+    let holder = crate::scene::Holder::start(holder);
+    let update = call(&scene, ["update", "cur", "--", "tr", "a", "b"]).start();
+    let end = format!(":{} ", fs::metadata(scene.path("v1.lock")).unwrap().ino());
+    until("it waits", || {
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|line| line.contains("->") && line.contains(&end))
+    });
+    fs::remove_file(scene.path("cur")).unwrap();
+    symlink("v2", scene.path("cur")).unwrap();
+    holder.let_go();
+    update.finish();
+    assert_eq!((text(&scene, "v1"), text(&scene, "v2")), ("a\n".to_owned(), "b\n".to_owned()));
 }

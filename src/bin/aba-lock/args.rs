@@ -79,7 +79,7 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 7] = [
     ("ABA_LOCK_TIMEOUT", "wait so many seconds when no option says how long"),
     ("ABA_LOCK_FDS", "set for commands: the descriptors on which locks are handed down"),
     ("RUN_ONCE_DIR", "where the tasks are, an absolute path [default: runner in the directory of the locks]"),
-    ("ABA_LOCK_UPDATING", "set for the commands of updates: the files, a line each"),
+    ("ABA_LOCK_UPDATING", "set for the commands of updates: of which they are part"),
     ("ABA_LOCK_TASK", "set for the commands of tasks: the task, and which run of it"),
     ("ABA_LOCK_TOKEN", "set for commands: the fencing token, a number that grows with each exclusive lock"),
 ];

@@ -28,6 +28,7 @@ pub(crate) fn of(error: &Error) -> i32 {
     match error {
         Error::Name { .. } | Error::TaskId { .. } | Error::Variable { .. } => USAGE,
         Error::Interrupted { .. } => INTERRUPTED,
+        Error::GivenUp { signal } => 128 + signal,
         Error::NothingToRun { .. }
         | Error::NothingNew { .. }
         | Error::NotAccepted { .. }

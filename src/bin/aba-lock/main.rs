@@ -11,21 +11,28 @@ mod exit;
 mod parse;
 mod report;
 
+use aba_lock::error::Error;
+use aba_lock::sys;
+
 /// Where the C library starts us.
 #[expect(unsafe_code, reason = "the name that the C library calls")]
 // SAFETY: no other function of this name is linked in: there is no `fn main`.
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
-    aba_lock::sys::fill_standard_descriptors();
+    sys::fill_standard_descriptors();
     if let Some(status) = complete::answer_shell() {
         return status;
     }
     match parse::command() {
         Ok(command) => cmd::run(command).unwrap_or_else(|error| {
-            report::failure(&error);
             let status = exit::of(&error);
-            if status == exit::INTERRUPTED {
-                aba_lock::sys::die_of_interrupt();
+            match error {
+                Error::GivenUp { signal } => sys::die_of(signal),
+                Error::Interrupted { .. } => {
+                    report::failure(&error);
+                    sys::die_of(status - 128);
+                }
+                _ => report::failure(&error),
             }
             status
         }),

@@ -32,6 +32,15 @@ fn rewrite(args: &Rewrite, make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Res
             return Ok(exit::USAGE);
         }
     };
+    if let Some(suffix) = &args.backup
+        && (suffix.is_empty() || suffix.contains('/') || suffix == ".lock")
+    {
+        report::misused(
+            "update",
+            "what --backup puts behind the name is empty, has a slash in it, or is that of the lock",
+        );
+        return Ok(exit::USAGE);
+    }
     let missing = if args.create { Missing::Create } else { Missing::Refuse };
     let mut progress = updates::Progress::new(args.quiet);
     let command = process::command_line(std::process::id());
@@ -48,8 +57,9 @@ fn rewrite(args: &Rewrite, make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Res
     let forward = Forward::begin();
     let mut draft = edit.draft()?;
     let status = make(&edit, &mut draft, &forward)?;
-    let given_up = || forward.came().map(|signal| 128 + signal);
-    if let Some(status) = given_up().or(Some(status).filter(|status| *status != 0)) {
+    let given_up = || forward.came().map_or(Ok(()), |signal| Err(Error::GivenUp { signal }));
+    given_up()?;
+    if status != 0 {
         return Ok(status);
     }
     if edit.is_same(&draft)? {
@@ -60,10 +70,10 @@ fn rewrite(args: &Rewrite, make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Res
         return Err(Error::NothingNew { label: edit.label().to_owned() });
     }
     if let Some(words) = check {
-        match (filter::check(&edit, &words, &draft, &forward)?, given_up()) {
-            (_, Some(status)) => return Ok(status),
-            (0, None) => {}
-            (status, None) => return Err(Error::NotAccepted { label: edit.label().to_owned(), status }),
+        let status = filter::check(&edit, &words, &draft, &forward)?;
+        given_up()?;
+        if status != 0 {
+            return Err(Error::NotAccepted { label: edit.label().to_owned(), status });
         }
     }
     if args.diff {
@@ -72,12 +82,11 @@ fn rewrite(args: &Rewrite, make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Res
     if args.dry_run {
         return Ok(exit::DONE);
     }
-    if let Some(status) = given_up() {
-        return Ok(status);
-    }
+    given_up()?;
     edit.commit(draft, args.backup.as_deref().map(OsStr::new))?;
     updates::changed(args);
-    Ok(exit::DONE)
+    // It is done, but the script is to hear of it.
+    given_up().map(|()| exit::DONE)
 }
 
 fn wait(args: &Rewrite) -> Result<Wait, Error> {

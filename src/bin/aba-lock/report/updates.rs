@@ -1,6 +1,6 @@
 //! What `update` and `write` print.
 
-use super::{holder, plain, print, sentence, unseen};
+use super::{holder, plain, sentence, unseen};
 use crate::args::Rewrite;
 use aba_lock::atomic::transform::{Draft, Edit};
 use aba_lock::error::Error;
@@ -8,7 +8,7 @@ use aba_lock::holders;
 use aba_lock::lock::{Contention, Target};
 use similar::TextDiff;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
 /// How long to wait in silence: most updates are over by then.
@@ -56,11 +56,12 @@ pub(crate) fn diff(edit: &Edit, draft: &Draft) -> Result<(), Error> {
             let lines = TextDiff::from_lines(old.as_slice(), new.as_slice());
             let mut text = Vec::new();
             lines.unified_diff().header(&label, &label).to_writer(&mut text).map_err(failed)?;
-            print(&String::from_utf8_lossy(&text));
+            // Byte by byte, so that patch(1) can use it.
+            io::stdout().lock().write_all(&text).and_then(|()| io::stdout().flush())
         }
-        _ => print(&format!("Files differ: {label}\n")),
+        _ => io::stdout().lock().write_all(format!("Files differ: {label}\n").as_bytes()),
     }
-    Ok(())
+    .map_err(|source| Error::Update { what: "print the changes of", label: edit.label().to_owned(), source })
 }
 
 /// What is in a file, if it is text of a size to compare.

@@ -22,7 +22,7 @@ use super::{name_beside, rename};
 use crate::error::Error;
 use crate::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait};
 use crate::{store, sys};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -354,6 +354,10 @@ fn lock_of(label: &str, path: &Path) -> Target {
 /// Follows links to their end, also where there is nothing.
 fn behind_links(file: &Path) -> io::Result<PathBuf> {
     let mut path = file.to_owned();
+    if file.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        // A directory is meant.
+        return fs::canonicalize(file);
+    }
     for _ in 0..MAX_LINKS {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let Some(name) = path.file_name() else { return fs::canonicalize(&path) };
@@ -402,9 +406,17 @@ fn like(old: &File, new: &File) -> Result<(), (&'static str, io::Error)> {
     for name in names(new).iter().filter(|name| !kept.contains(name) && !is_of_system(name)) {
         xattr::FileExt::remove_xattr(new, name).map_err(|why| ("keep the attributes of", why))?;
     }
-    // After the owner, the change of which takes some modes away; and before an access control list, which is more.
+    // After the owner, the change of which takes some modes away; and before an access control list, which is more. But
+    // what users may set, they may only set where they may write: that comes before.
+    let (of_users, others): (Vec<_>, Vec<_>) =
+        kept.into_iter().partition(|name| name.as_encoded_bytes().starts_with(b"user."));
+    copy_attributes(old, new, of_users)?;
     new.set_permissions(then.permissions()).map_err(|why| ("keep the mode of", why))?;
-    for name in kept {
+    copy_attributes(old, new, others)
+}
+
+fn copy_attributes(old: &File, new: &File, names: Vec<OsString>) -> Result<(), (&'static str, io::Error)> {
+    for name in names {
         let kept = match xattr::FileExt::get_xattr(old, &name) {
             Ok(Some(value)) => xattr::FileExt::set_xattr(new, &name, &value),
             Ok(None) => Ok(()),

@@ -126,6 +126,9 @@ fn a_mistaken_path_is_an_error_and_leaves_no_litter() {
     assert!(Command::new("mkfifo").arg(scene.path("p")).status().unwrap().success());
     call(&scene, ["update", "p", "--", "cat"]).status(125).err("p is a FIFO, not a regular file").run();
     call(&scene, ["update", "/dev/null", "--", "cat"]).status(125).err("not a regular file").run();
+    fs::write(scene.path("d/f"), "a\n").unwrap();
+    call(&scene, ["update", "d/f/", "--", "cat"]).status(125).err("Not a directory").run();
+    call(&scene, ["update", "--create", "new/", "--", "cat"]).status(125).err("No such file").run();
     symlink("nowhere", scene.path("dangling")).unwrap();
     call(&scene, ["update", "dangling", "--", "cat"]).status(125).err("No such file").run();
     symlink("loop", scene.path("loop")).unwrap();

@@ -53,9 +53,38 @@ pub struct Edit {
     old: Option<File>,
     /// As it was when it was opened.
     then: Option<State>,
-    /// A directory of ours beside it.
-    scratch: PathBuf,
+    scratch: Scratch,
     lock: Acquired,
+}
+
+/// A directory of ours beside the file.
+#[derive(Debug)]
+struct Scratch {
+    path: PathBuf,
+    /// Another way to it, on which nobody can put another directory in its place: whose the directory above is may do
+    /// so, and is not to choose where we write.
+    inside: PathBuf,
+    _open: File,
+}
+
+impl Scratch {
+    fn make(path: PathBuf) -> io::Result<Self> {
+        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        let open = OpenOptions::new().read(true).custom_flags(flags).open(&path)?;
+        if open.metadata()?.uid() != sys::user_id() {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
+        let inside = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
+        let inside = if inside.is_dir() { inside } else { path.clone() };
+        Ok(Self { path, inside, _open: open })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        clear(&self.path);
+    }
 }
 
 /// What changes when a file is written to, or replaced.
@@ -117,14 +146,13 @@ impl Edit {
         let scratch = name_beside(&path);
         // What one left who was killed.
         clear(&scratch);
-        let edit = Self { label, path, old, then: data.as_ref().map(state), scratch, lock };
+        let then = data.as_ref().map(state);
+        let failed = |source| Error::Update { what: "make a temporary directory beside", label: label.clone(), source };
+        let scratch = Scratch::make(scratch).map_err(failed)?;
+        let edit = Self { label, path, old, then, scratch, lock };
         if let Some(data) = data {
             edit.open_lock_to(&data);
         }
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&edit.scratch)
-            .map_err(edit.failed("make a temporary directory beside"))?;
         Ok(edit)
     }
 
@@ -167,7 +195,7 @@ impl Edit {
 
     /// A place for the new content, beside the file. Nobody else may read it yet.
     pub fn draft(&self) -> Result<Draft, Error> {
-        let path = self.scratch.join("new");
+        let path = self.scratch.inside.join("new");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         let file = options.open(&path).map_err(self.failed("make a temporary file beside"))?;
@@ -181,15 +209,13 @@ impl Edit {
     /// there. Dropping the [`PrivateCopy`] removes all of it.
     pub fn copy(&self) -> Result<PrivateCopy, Error> {
         // Of another name each time: a command of an update that is over may still know the last one.
-        let directory = self.scratch.join(unique());
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&directory)
-            .map_err(self.failed("make a temporary directory beside"))?;
-        let copy = PrivateCopy { path: directory.join(self.path.file_name().unwrap_or(OsStr::new("file"))) };
+        let (directory, name) = (unique(), self.path.file_name().unwrap_or(OsStr::new("file")));
+        let inside = self.scratch.inside.join(&directory);
+        fs::DirBuilder::new().mode(0o700).create(&inside).map_err(self.failed("make a temporary directory beside"))?;
+        let copy = PrivateCopy { path: self.scratch.path.join(directory).join(name), inside: inside.join(name) };
         let mut options = OpenOptions::new();
         let mut file =
-            options.write(true).create_new(true).mode(0o600).open(&copy.path).map_err(self.failed("copy"))?;
+            options.write(true).create_new(true).mode(0o600).open(&copy.inside).map_err(self.failed("copy"))?;
         if let Some(mut old) = self.old()? {
             sys::without_size_signal(|| io::copy(&mut old, &mut file)).map_err(self.failed("copy"))?;
         }
@@ -246,7 +272,8 @@ impl Edit {
     fn set_old_aside(&self, suffix: &OsStr) -> Result<(PathBuf, Option<PathBuf>), Error> {
         let mut name = self.path.clone().into_os_string();
         name.push(suffix);
-        let (name, new, before) = (PathBuf::from(name), self.scratch.join("old"), self.scratch.join("before"));
+        let (name, new, before) =
+            (PathBuf::from(name), self.scratch.inside.join("old"), self.scratch.inside.join("before"));
         let failed = || self.failed("keep the old content of");
         // A second name for it; or a copy, where there can be only one.
         if fs::hard_link(&self.path, &new).is_err()
@@ -293,12 +320,6 @@ impl Draft {
     }
 }
 
-impl Drop for Edit {
-    fn drop(&mut self) {
-        clear(&self.scratch);
-    }
-}
-
 /// Removes a directory of ours with all that is in it, also what a command made unreadable.
 fn clear(directory: &Path) {
     fn open_up(directory: &Path) {
@@ -334,12 +355,14 @@ fn unique() -> String {
 pub struct PrivateCopy {
     /// Where it is; its name is that of the file.
     pub path: PathBuf,
+    inside: PathBuf,
 }
 
 impl PrivateCopy {
     /// What the command made of it.
     pub fn content(&self) -> io::Result<File> {
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&self.path)?;
+        let file =
+            OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&self.inside)?;
         if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
     }
 }

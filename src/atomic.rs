@@ -37,22 +37,26 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// The temporary file is returned, open: it is `path` now.
 pub fn replace_alone(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
-    let temporary = beside(path);
-    let _ = fs::remove_file(&temporary);
-    let written = prepare(&temporary, bytes, mode).and_then(|file| fs::rename(&temporary, path).map(|()| file));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    replace_with(path, bytes, mode, |_| Ok(()))
 }
 
 /// As [`replace_alone`], but the file is locked (flock(2), exclusive) when it appears at `path`.
 pub fn replace_locked(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
-    let temporary = beside(path);
+    // Nobody knows it yet, so this does not wait.
+    replace_with(path, bytes, mode, |file| sys::wait_lock(file, Mode::Exclusive))
+}
+
+fn replace_with(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    before: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<File> {
+    let mut temporary: OsString = path.as_os_str().to_owned();
+    temporary.push(".tmp");
     let _ = fs::remove_file(&temporary);
     let written = prepare(&temporary, bytes, mode).and_then(|file| {
-        // Nobody knows it yet, so this does not wait.
-        sys::wait_lock(&file, Mode::Exclusive)?;
+        before(&file)?;
         fs::rename(&temporary, path)?;
         Ok(file)
     });
@@ -60,6 +64,11 @@ pub fn replace_locked(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> 
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// Gives a new file that is for its user alone its mode, where the umask took that from it.
+pub(crate) fn make_private(file: &File) -> io::Result<()> {
+    if sys::umask() & 0o600 == 0 { Ok(()) } else { file.set_permissions(fs::Permissions::from_mode(0o600)) }
 }
 
 /// Gives a file another name, in the place of what has that name. Fine when there is no such file.
@@ -83,12 +92,6 @@ fn name_beside(path: &Path) -> PathBuf {
     new.extend_from_slice(&bytes[..bytes.len().min(240)]);
     new.extend_from_slice(b".aba-lock.d");
     path.with_file_name(OsString::from_vec(new))
-}
-
-fn beside(path: &Path) -> OsString {
-    let mut temporary: OsString = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    temporary
 }
 
 fn prepare(temporary: &OsString, bytes: &[u8], mode: u32) -> io::Result<File> {

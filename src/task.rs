@@ -25,8 +25,8 @@
 //! |---|---|---|
 //! | the starter, before the supervisor is there | perhaps a directory, the saved command, no `pid` | starts it |
 //! | the starter, later | the supervisor, which is nobody's child | finds it running |
-//! | the supervisor, before the command runs | its child finds its pipe at the end, and ends | starts it |
-//! | the supervisor, while it runs | the command is killed by its parent-death signal; its children are left, and `pid`, not locked | ends them: those of the recorded session that were given this run's token, so that a reused number harms nobody; then runs it again |
+//! | the supervisor, before the command runs | its child finds its pipe at the end, or another parent, and ends | starts it |
+//! | the supervisor, while it runs | the command is killed by its parent-death signal; its children are left, and `pid`, not locked | ends them: those that were given this run's token or print to its logs, and the session that these prove, so that a reused number harms nobody; then runs it again |
 //! | the supervisor, after the end was noted in `lock` | `pid`, not locked | completes `exit` from that note |
 //! | the supervisor, after `exit` | `pid`, not locked | removes it |
 //! | the command, or its group | nothing: the supervisor writes 128 + n | runs it again |

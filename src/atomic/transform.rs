@@ -18,7 +18,7 @@
 //! | between the rename and the end | the new content | finds nothing to do |
 //! | by a loss of power | the old content or the new: the draft is on disk (fsync) before it gets the name, and the directory before we say so | – |
 
-use super::{name_beside, rename};
+use super::{make_private, name_beside, rename};
 use crate::error::Error;
 use crate::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait};
 use crate::{store, sys};
@@ -94,9 +94,9 @@ fn state(data: &fs::Metadata) -> State {
     (data.dev(), data.ino(), data.len(), data.mtime(), data.mtime_nsec())
 }
 
-/// The new content, until it has the name. Dropping it removes it.
+/// The new content, until it has the name. Else it is removed with the [`Edit`].
 #[derive(Debug)]
-#[must_use = "it is removed when it is dropped"]
+#[must_use = "it is nothing before it is committed"]
 pub struct Draft {
     file: File,
     path: PathBuf,
@@ -182,13 +182,8 @@ impl Edit {
         }
     }
 
-    /// Where the file is, behind all links.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn failed(&self, what: &'static str) -> impl FnOnce(io::Error) -> Error {
+    /// The error that `what` (to stand between "could not" and the file) failed.
+    pub fn failed(&self, what: &'static str) -> impl FnOnce(io::Error) -> Error {
         let label = self.label.clone();
         move |source| Error::Update { what, label, source }
     }
@@ -199,14 +194,12 @@ impl Edit {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         let file = options.open(&path).map_err(self.failed("make a temporary file beside"))?;
-        if sys::umask() & 0o600 != 0 {
-            file.set_permissions(Permissions::from_mode(0o600)).map_err(self.failed("make a temporary file beside"))?;
-        }
+        make_private(&file).map_err(self.failed("make a temporary file beside"))?;
         Ok(Draft { file, path, label: self.label.clone() })
     }
 
     /// A copy of the old content in a directory of its own, for a command that edits a file. Nobody else may look
-    /// there. Dropping the [`PrivateCopy`] removes all of it.
+    /// there.
     pub fn copy(&self) -> Result<PrivateCopy, Error> {
         // Of another name each time: a command of an update that is over may still know the last one.
         let (directory, name) = (unique(), self.path.file_name().unwrap_or(OsStr::new("file")));
@@ -236,7 +229,7 @@ impl Edit {
     /// given.
     ///
     /// [`Error::ChangedMeanwhile`] if somebody who does not ask for the lock was faster.
-    pub fn commit(self, draft: Draft, backup: Option<&OsStr>) -> Result<(), Error> {
+    pub fn commit(self, draft: &Draft, backup: Option<&OsStr>) -> Result<(), Error> {
         match &self.old {
             Some(old) => like(old, &draft.file).map_err(|(what, source)| self.failed(what)(source))?,
             None => draft
@@ -257,7 +250,6 @@ impl Edit {
             }
             return Err(self.failed("replace")(why));
         }
-        drop(draft);
         let directory = self.path.parent().unwrap_or(Path::new("/"));
         // Some file systems have no way to do this, and no need.
         match File::open(directory).and_then(|directory| directory.sync_all()) {

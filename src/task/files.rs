@@ -111,9 +111,7 @@ impl Task<'_> {
             options.append(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
             let log = options.open(self.file(stream.file())).map_err(self.failed(stream.file()))?;
             // With such a umask nobody could read it.
-            if crate::sys::umask() & 0o600 != 0 {
-                log.set_permissions(Permissions::from_mode(0o600)).map_err(self.failed(stream.file()))?;
-            }
+            atomic::make_private(&log).map_err(self.failed(stream.file()))?;
             Ok(log)
         };
         let logs = [make(Stream::Out)?, make(Stream::Err)?];
@@ -140,9 +138,7 @@ impl Task<'_> {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         let mut file = options.open(&path)?;
-        if crate::sys::umask() & 0o600 != 0 {
-            file.set_permissions(Permissions::from_mode(0o600))?;
-        }
+        atomic::make_private(&file)?;
         let line = format!("{:.3} {event}\n", jiff::Timestamp::now());
         let len =
             crate::sys::without_size_signal(|| file.write_all(line.as_bytes())).and_then(|()| file.metadata())?.len();

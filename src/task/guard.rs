@@ -127,7 +127,7 @@ impl<'a> Guard<'a> {
     /// altogether.
     pub(super) fn reset(self) -> Result<(), Error> {
         let task = self.task;
-        if !task.is_known() && task.log(super::Stream::Out).is_none() {
+        if !task.is_known() && task.log(Stream::Out).is_none() {
             return self.purge().map(drop);
         }
         task.set_logs_aside("prev")?;

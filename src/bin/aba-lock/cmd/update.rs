@@ -83,7 +83,7 @@ fn rewrite(args: &Rewrite, make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Res
         return Ok(exit::DONE);
     }
     given_up()?;
-    edit.commit(draft, args.backup.as_deref().map(OsStr::new))?;
+    edit.commit(&draft, args.backup.as_deref().map(OsStr::new))?;
     updates::changed(args);
     // It is done, but the script is to hear of it.
     given_up().map(|()| exit::DONE)

@@ -44,24 +44,23 @@ pub(crate) fn changed(args: &Rewrite) {
 
 /// What changes, as `diff -u` prints it.
 pub(crate) fn diff(edit: &Edit, draft: &Draft) -> Result<(), Error> {
-    let failed = |source| Error::Update { what: "compare", label: edit.label().to_owned(), source };
     let old = match edit.old()? {
-        Some(old) => content(old).map_err(failed)?,
+        Some(old) => content(old).map_err(edit.failed("compare"))?,
         None => Some(Vec::new()),
     };
-    let new = content(draft.content()?).map_err(failed)?;
+    let new = content(draft.content()?).map_err(edit.failed("compare"))?;
     let label = plain(edit.label());
     match (old, new) {
         (Some(old), Some(new)) => {
             let lines = TextDiff::from_lines(old.as_slice(), new.as_slice());
             let mut text = Vec::new();
-            lines.unified_diff().header(&label, &label).to_writer(&mut text).map_err(failed)?;
+            lines.unified_diff().header(&label, &label).to_writer(&mut text).map_err(edit.failed("compare"))?;
             // Byte by byte, so that patch(1) can use it.
             io::stdout().lock().write_all(&text).and_then(|()| io::stdout().flush())
         }
         _ => io::stdout().lock().write_all(format!("Files differ: {label}\n").as_bytes()),
     }
-    .map_err(|source| Error::Update { what: "print the changes of", label: edit.label().to_owned(), source })
+    .map_err(edit.failed("print the changes of"))
 }
 
 /// What is in a file, if it is text of a size to compare.

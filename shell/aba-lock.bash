@@ -243,6 +243,8 @@ aba_update() {
             if builtin declare -F -- "${__aba_name}" >/dev/null 2>&1; then
                 builtin eval "$(builtin compgen -P 'builtin export -f -- ' -S ' 2>/dev/null || builtin true' -A function || builtin true)"
                 builtin eval "$(builtin compgen -P 'builtin export -- ' -A variable || builtin true)"
+                # What it prints would be in the file.
+                builtin export -n BASH_ENV
                 break
             fi
         done

@@ -14,9 +14,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// What an interactive bash has on, and hands down: with it, Ctrl-Z would stop a part of the function alone.
-const NO_JOBS: &str = "+m";
-
 /// What stands for the copy in the words of a command.
 pub const PLACE: &str = "{}";
 
@@ -28,7 +25,8 @@ pub fn by_shell(words: &[OsString], shell: Option<&OsStr>) -> Vec<OsString> {
         // Called `sh` it would not know what was exported.
         let is_bash = Path::new(shell).file_name().is_some_and(|name| name == "bash");
         let shell = if is_bash { shell } else { OsStr::new("bash") };
-        let words = [shell, OsStr::new(NO_JOBS), OsStr::new("-c"), OsStr::new("\"$@\""), OsStr::new("bash")];
+        // `+m`: an interactive bash hands job control down, and Ctrl-Z would stop a part of the function alone.
+        let words = [shell, OsStr::new("+m"), OsStr::new("-c"), OsStr::new("\"$@\""), OsStr::new("bash")];
         all.extend(words.map(OsStr::to_owned));
     }
     all.extend_from_slice(words);
@@ -68,8 +66,7 @@ pub fn in_place(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Fo
     start(&mut command(edit, &words), &words, forward)?;
     let status = forward.wait(false).unwrap_or(127);
     if status == 0 {
-        let failed = |source| Error::Update { what: "read the new content of", label: edit.label().to_owned(), source };
-        let content = copy.content().map_err(failed)?;
+        let content = copy.content().map_err(edit.failed("read the new content of"))?;
         pour(content, draft.writer(), || forward.came().is_none()).map_err(|failed| failed.of(edit.label()))?;
     }
     Ok(status)
@@ -77,8 +74,7 @@ pub fn in_place(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Fo
 
 /// Runs a command with the new content as its input; what it prints goes to stderr. Its exit status.
 pub fn check(edit: &Edit, words: &[OsString], draft: &Draft, forward: &Forward) -> Result<i32, Error> {
-    let failed = |source| Error::Update { what: "check", label: edit.label().to_owned(), source };
-    let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(failed)?;
+    let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(edit.failed("check"))?;
     let mut command = command(edit, words);
     command.stdin(draft.content()?).stdout(stderr);
     start(&mut command, words, forward)?;
@@ -87,9 +83,8 @@ pub fn check(edit: &Edit, words: &[OsString], draft: &Draft, forward: &Forward) 
 
 /// What comes on standard input becomes the new content.
 pub fn from_input(edit: &Edit, draft: &mut Draft, forward: &Forward) -> Result<(), Error> {
-    let input = io::stdin().as_fd().try_clone_to_owned();
-    let failed = |source| Error::Update { what: "read the new content of", label: edit.label().to_owned(), source };
-    let input = File::from(input.map_err(failed)?);
+    let input = io::stdin().as_fd().try_clone_to_owned().map_err(edit.failed("read the new content of"))?;
+    let input = File::from(input);
     pour(input, draft.writer(), || forward.came().is_none()).map_err(|failed| failed.of(edit.label()))?;
     Ok(())
 }
@@ -97,10 +92,6 @@ pub fn from_input(edit: &Edit, draft: &mut Draft, forward: &Forward) -> Result<(
 fn command(edit: &Edit, words: &[OsString]) -> Command {
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).env(store::UPDATING, format!("{} {}", store::updates(), edit.mark()).trim());
-    if words.get(1).is_some_and(|word| word == NO_JOBS) {
-        // It is not for this, and what it prints would be in the file.
-        command.env_remove("BASH_ENV");
-    }
     command
 }
 

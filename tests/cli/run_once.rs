@@ -1,17 +1,9 @@
 //! `run-once`, as its contract has it.
 
-use crate::scene::{HELPER, Scene, is_alive, is_locked, kill, until, watches};
+use crate::scene::{HELPER, Scene, is_alive, is_locked, kill, until, waiters, watches, with};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-
-/// The arguments of a call: options, `--`, and a command.
-fn with<'a>(options: &[&'a str], command: &'a [String]) -> Vec<&'a str> {
-    let mut words = options.to_vec();
-    words.push("--");
-    words.extend(command.iter().map(String::as_str));
-    words
-}
 
 #[test]
 fn the_first_start_runs_it_and_later_ones_find_it_running_or_finished() {
@@ -181,20 +173,13 @@ fn a_wait_says_for_what_unless_it_is_to_be_quiet() {
         scene.once(["-qwi", "a"]).start(),
         scene.once(["-w", "-m", "", "-i", "a"]).start(),
     ];
-    until("all wait", || waiters(&scene, "a") == 4);
+    until("all wait", || waiters(&scene.task_file("a", "lock")) == 4);
     gate.open();
     for call in said {
         call.finish();
     }
     // And of nothing when it has finished.
     scene.once(["-wi", "a"]).run();
-}
-
-fn waiters(scene: &Scene, id: &str) -> usize {
-    use std::os::unix::fs::MetadataExt;
-    let end = format!(":{} ", fs::metadata(scene.task_file(id, "lock")).unwrap().ino());
-    let locks = fs::read_to_string("/proc/locks").unwrap();
-    locks.lines().filter(|line| line.contains("->") && line.contains(&end)).count()
 }
 
 #[test]
@@ -357,7 +342,7 @@ fn all_who_wait_get_the_outcome_that_one_of_them_removes() {
     let gate = scene.gate("gate");
     scene.once(with(&["-i", "a"], &gate.task(6))).run();
     let calls: Vec<_> = (0..6).map(|_| scene.once(with(&["-qcwi", "a"], &gate.task(0))).status(6).start()).collect();
-    until("all wait", || waiters(&scene, "a") == 6);
+    until("all wait", || waiters(&scene.task_file("a", "lock")) == 6);
     gate.open();
     for call in calls {
         call.finish();

@@ -1,17 +1,10 @@
 //! What an attack on `run-once` found.
 
-use crate::scene::{Call, HELPER, Scene, is_alive, is_locked, kill, parent, until, watches};
+use crate::scene::{Call, HELPER, Scene, is_alive, is_locked, kill, parent, until, waiters, watches, with};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
-
-fn with<'a>(options: &[&'a str], command: &'a [String]) -> Vec<&'a str> {
-    let mut words = options.to_vec();
-    words.push("--");
-    words.extend(command.iter().map(String::as_str));
-    words
-}
 
 /// A holder of the task's lock that does not run it.
 fn hold_lock(scene: &Scene, id: &str) -> crate::scene::Holder {
@@ -39,15 +32,9 @@ fn an_outcome_that_is_too_old_is_none_also_while_another_has_the_lock() {
     fs::File::options().write(true).open(scene.task_file("a", "exit")).unwrap().set_modified(hour_ago).unwrap();
     let holder = hold_lock(&scene, "a");
     let waiter = scene.once(["-qw", "-t", "60", "-i", "a", "--", "sh", "-c", "exit 5"]).status(5).start();
-    until("it waits", || waits(&scene, "a"));
+    until("it waits", || waiters(&scene.task_file("a", "lock")) > 0);
     holder.let_go();
     waiter.finish();
-}
-
-fn waits(scene: &Scene, id: &str) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let end = format!(":{} ", fs::metadata(scene.task_file(id, "lock")).unwrap().ino());
-    fs::read_to_string("/proc/locks").unwrap().lines().any(|line| line.contains("->") && line.contains(&end))
 }
 
 #[test]
@@ -58,7 +45,7 @@ fn an_outcome_that_was_forgotten_does_not_come_back() {
     // As one who resets: has the lock, runs nothing, and removes the file.
     let holder = hold_lock(&scene, "a");
     let waiter = scene.once(["-qwi", "a", "--", "sh", "-c", "exit 7"]).status(7).start();
-    until("it waits", || waits(&scene, "a"));
+    until("it waits", || waiters(&scene.task_file("a", "lock")) > 0);
     fs::remove_file(scene.task_file("a", "lock")).unwrap();
     holder.let_go();
     waiter.finish();
@@ -273,7 +260,7 @@ fn reset_failed_goes_on_behind_one_that_it_cannot_handle() {
     fs::remove_dir_all(scene.task_file("a", "")).unwrap();
     let holder = hold_lock(&scene, "c");
     let call = scene.once(["-F"]).start();
-    until("it waits", || waits(&scene, "c"));
+    until("it waits", || waiters(&scene.task_file("c", "lock")) > 0);
     holder.let_go();
     call.finish();
     assert!(!scene.task_file("c", "exit").exists());
@@ -390,7 +377,9 @@ fn a_wait_can_be_bounded_also_where_nobody_reads_its_messages() {
     command.args(["30", "bash", "-c", script, "bash", full.path.to_str().unwrap()]);
     // The bound is kept; the sentence that says so then waits for its reader.
     let mut child = command.spawn().unwrap();
-    until("it waits for its reader alone", || !waits(&scene, "a") && child.try_wait().unwrap().is_none());
+    until("it waits for its reader alone", || {
+        waiters(&scene.task_file("a", "lock")) == 0 && child.try_wait().unwrap().is_none()
+    });
     let mut reader = Command::new("cat").arg(&full.path).stdout(Stdio::null()).spawn().unwrap();
     until("it ends", || child.try_wait().unwrap().is_some());
     assert_eq!(child.wait().unwrap().code(), Some(124));
@@ -414,7 +403,7 @@ fn a_run_that_ended_while_one_waited_is_not_too_old_for_that_one() {
     let gate = scene.gate("gate");
     scene.once(with(&["-i", "a"], &gate.task(0))).run();
     let calls: Vec<_> = (0..4).map(|_| scene.once(["-qw", "-t", "0", "-i", "a"]).start()).collect();
-    until("they wait", || waits(&scene, "a"));
+    until("they wait", || waiters(&scene.task_file("a", "lock")) > 0);
     for call in &calls {
         let pid = call.pid();
         until("each of them", || fs::read_to_string("/proc/locks").unwrap().contains(&format!("WRITE {pid} ")));

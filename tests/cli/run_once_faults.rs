@@ -1,19 +1,12 @@
 //! The faults that the contract names: those that were mended in the function that `run-once` takes the place of, and
 //! those that were still there.
 
-use crate::scene::{HELPER, Scene, is_alive, is_locked, kill, until};
+use crate::scene::{HELPER, Scene, is_alive, is_locked, kill, until, waiters, with};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, SystemTime};
-
-fn with<'a>(options: &[&'a str], command: &'a [String]) -> Vec<&'a str> {
-    let mut words = options.to_vec();
-    words.push("--");
-    words.extend(command.iter().map(String::as_str));
-    words
-}
 
 /// A process that has nothing to do with it, and is ended with the test.
 struct Bystander(Child);
@@ -445,14 +438,6 @@ fn a_starter_who_is_not_sure_that_it_runs_looks_again() {
     starter.finish();
     scene.once(["-qwi", "a"]).run();
     assert_eq!(scene.task_text("a", "log.out"), "ran\n");
-}
-
-/// How many wait for a lock file.
-fn waiters(lock: &Path) -> usize {
-    use std::os::unix::fs::MetadataExt;
-    let end = format!(":{} ", fs::metadata(lock).unwrap().ino());
-    let locks = fs::read_to_string("/proc/locks").unwrap();
-    locks.lines().filter(|line| line.contains("->") && line.contains(&end)).count()
 }
 
 #[test]

@@ -133,12 +133,8 @@ impl Scene {
 
     /// Waits until so many processes are blocked for the lock file of `name`.
     pub(crate) fn until_waiters(&self, name: &str, number: usize) {
-        let inode = fs::metadata(self.lock_file(name)).unwrap().ino();
-        let end = format!(":{inode} ");
-        until("somebody waits", || {
-            let locks = fs::read_to_string("/proc/locks").unwrap();
-            locks.lines().filter(|line| line.contains("->") && line.contains(&end)).count() == number
-        });
+        let file = self.lock_file(name);
+        until("somebody waits", || waiters(&file) == number);
     }
 }
 
@@ -188,6 +184,21 @@ pub(crate) fn watches(pid: u32) -> bool {
 pub(crate) fn parent(pid: u32) -> u32 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// How many processes are blocked in the kernel for a lock file.
+pub(crate) fn waiters(file: &Path) -> usize {
+    let end = format!(":{} ", fs::metadata(file).unwrap().ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    locks.lines().filter(|line| line.contains("->") && line.contains(&end)).count()
+}
+
+/// The arguments of a call: options, `--`, and a command.
+pub(crate) fn with<'a>(options: &[&'a str], command: &'a [String]) -> Vec<&'a str> {
+    let mut words = options.to_vec();
+    words.push("--");
+    words.extend(command.iter().map(String::as_str));
+    words
 }
 
 /// Waits until `done` says yes.

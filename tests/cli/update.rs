@@ -1,6 +1,6 @@
 //! `update` and `write`, as their contract has it.
 
-use crate::scene::{Call, HELPER, PATIENCE, Scene, is_alive, kill, until};
+use crate::scene::{Call, HELPER, PATIENCE, Scene, is_alive, kill, until, waiters};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -202,7 +202,7 @@ fn who_locks_the_path_shuts_us_out_and_we_them() {
     call(&scene, ["update", "-t", "0.05", "f", "--", "cat"]).status(124).err("timed out after 0.05 s").run();
     call(&scene, ["update", "-qn", "f", "--", "cat"]).status(75).run();
     let waiter = call(&scene, ["update", "f", "--", "tr", "a", "b"]).start();
-    until("it waits", || waits(&scene));
+    until("it waits", || waiters(&scene.path("f.lock")) > 0);
     assert_eq!(text(&scene, "f"), "a\n");
     holder.let_go();
     waiter.finish();
@@ -218,11 +218,6 @@ fn who_locks_the_path_shuts_us_out_and_we_them() {
     call(&scene, ["lock", "--file", path.to_str().unwrap(), "--", HELPER, "update", "-n", "f", "--", "tr", "1", "2"])
         .run();
     assert_eq!(text(&scene, "f"), "2\n75\n");
-}
-
-fn waits(scene: &Scene) -> bool {
-    let end = format!(":{} ", fs::metadata(scene.path("f.lock")).unwrap().ino());
-    fs::read_to_string("/proc/locks").unwrap().lines().any(|line| line.contains("->") && line.contains(&end))
 }
 
 #[test]
@@ -320,6 +315,14 @@ fn a_signal_ends_the_command_and_leaves_the_file_as_it_was() {
     }
 }
 
+struct SetWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn twenty_writers_at_once_lose_nothing_and_no_reader_sees_half() {
     let scene = Scene::new();
@@ -327,6 +330,8 @@ fn twenty_writers_at_once_lose_nothing_and_no_reader_sees_half() {
     let done = AtomicBool::new(false);
     fs::write(scene.path("f"), base).unwrap();
     thread::scope(|scope| {
+        // Also where an assertion fails: the readers would go on for ever.
+        let end = SetWhenDropped(&done);
         let readers: Vec<_> = (0..2)
             .map(|_| {
                 scope.spawn(|| {
@@ -358,7 +363,7 @@ fn twenty_writers_at_once_lose_nothing_and_no_reader_sees_half() {
             }
             assert_eq!(seen.lines().count(), base.lines().count() + 20, "round {round}: {seen}");
         }
-        done.store(true, Ordering::Relaxed);
+        drop(end);
         for reader in readers {
             assert!(reader.join().unwrap() > 0);
         }
@@ -618,7 +623,7 @@ fn a_child_of_an_update_that_is_over_waits_like_everyone() {
     holder.arg(scene.path("f.lock")).args(["sh", "-c", "echo held; read _"]);
     let holder = crate::scene::Holder::start(holder);
     gate.open();
-    until("it waits", || waits(&scene));
+    until("it waits", || waiters(&scene.path("f.lock")) > 0);
     holder.let_go();
     until("it has come to its turn", || scene.path("status").exists() && !text(&scene, "status").is_empty());
     assert_eq!((text(&scene, "status"), text(&scene, "f")), ("0\n".to_owned(), "c\n".to_owned()));
@@ -645,11 +650,7 @@ fn a_link_that_is_made_to_lead_elsewhere_while_we_wait_is_followed_again() {
     holder.arg(scene.path("v1.lock")).args(["sh", "-c", "echo held; read _"]);
     let holder = crate::scene::Holder::start(holder);
     let update = call(&scene, ["update", "cur", "--", "tr", "a", "b"]).start();
-    let end = format!(":{} ", fs::metadata(scene.path("v1.lock")).unwrap().ino());
-    until("it waits", || {
-        let locks = fs::read_to_string("/proc/locks").unwrap();
-        locks.lines().any(|line| line.contains("->") && line.contains(&end))
-    });
+    until("it waits", || waiters(&scene.path("v1.lock")) > 0);
     fs::remove_file(scene.path("cur")).unwrap();
     symlink("v2", scene.path("cur")).unwrap();
     holder.let_go();

@@ -102,3 +102,15 @@ END
     done
     [[ $(sort -n f) == "$(seq 10)" ]]
 }
+
+@test "what a start-up file of bash prints is not in the file" {
+    script tool <<'END'
+BASH_ENV=${PWD}/startup
+same() { cat; echo more; }
+aba_update f same
+END
+    echo 'echo noise' >startup
+    echo a >f
+    run -0 ./tool
+    [[ $(<f) == $'a\nmore' ]]
+}

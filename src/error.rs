@@ -3,6 +3,7 @@
 //! `Display` is the sentence without prefix and full stop; [`Error::hint`] is the remedy, where there is one.
 //! Neither advises to remove a lock file: that is how two holders come to be.
 
+use crate::deadlock::Circle;
 use crate::lock::Mode;
 use crate::{name, store};
 use std::fmt;
@@ -232,6 +233,13 @@ pub enum Error {
         /// The lock file.
         path: PathBuf,
     },
+    /// To wait for it would have no end: who has it waits, perhaps over others, for a lock that we have.
+    Deadlock {
+        /// The name of the lock, or of the task.
+        label: String,
+        /// Who waits for whom.
+        circle: Circle,
+    },
     /// Another still had the lock when the time was up.
     TimedOut {
         /// The name of the lock.
@@ -367,6 +375,7 @@ impl fmt::Display for Error {
             }
             Self::Lock { path, source } => write!(f, "could not lock {}: {}", path.display(), reason(source)),
             Self::Busy { label, .. } => write!(f, "{label} is held by another"),
+            Self::Deadlock { label, circle } => write!(f, "waiting for {label} would never end: {circle}"),
             Self::TimedOut { label, after, .. } => {
                 write!(f, "timed out after {} s waiting for {label}", after.as_secs_f64())
             }
@@ -414,6 +423,12 @@ impl Error {
             Self::ChangedMeanwhile { .. } => "do it again".to_owned(),
             Self::TaskRoot { .. } => "set RUN_ONCE_DIR to a directory of yours on a local disk".to_owned(),
             Self::NotOurCommand { .. } | Self::NotUnderstood { .. } => "give the command again, behind `--`".to_owned(),
+            Self::Deadlock { circle, .. } if circle.steps.len() == 1 => {
+                "it is held by what asks for it, in a way that cannot be seen from inside: release it first".to_owned()
+            }
+            Self::Deadlock { .. } => {
+                "have all take them in the same order, or together: `aba-lock lock NAME NAME -- CMD`".to_owned()
+            }
             Self::TaskTimedOut { id, .. } | Self::Interrupted { id, .. } => {
                 format!("end it with `aba-lock run-once -r -i {id}`")
             }

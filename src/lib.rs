@@ -13,6 +13,8 @@
 //! | [`lock`] | open, lock, check that it is still the file, write the record |
 //! | [`record`] | the holder record and its text form |
 //! | [`holders`] | who has it: the kernel's word beside the record |
+//! | [`deadlock`] | circles of processes that wait for each other |
+//! | [`kernel`] | what the kernel says of locks: who has which, and who waits |
 //! | [`process`] | what `/proc` tells of a process |
 //! | [`task`] | run-once: tasks, whose state follows from their lock and their outcome |
 //! | [`atomic`] | replace a file as a whole; read-modify-write of the user's files |
@@ -21,9 +23,11 @@
 //! | [`sys`] | the only system calls |
 
 pub mod atomic;
+pub mod deadlock;
 pub mod error;
 pub mod filter;
 pub mod holders;
+pub mod kernel;
 pub mod lock;
 pub mod name;
 pub mod process;

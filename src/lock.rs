@@ -17,17 +17,23 @@
 //! Several locks are taken in the order of their names, whoever asks in which order, so that two who want the
 //! same ones never wait for each other; all or none.
 
+pub(crate) mod wait;
+
+pub use wait::Waiting;
+
 use crate::error::Error;
 use crate::record::{self, Content, Record};
 use crate::store::{self, Store};
-use crate::{process, sys};
+use crate::{kernel, process, sys};
 use std::fmt;
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use wait::Waited;
 
 /// How often a lock file may be replaced between opening and locking before we give up. It takes somebody who
 /// removes it in a loop.
@@ -113,14 +119,14 @@ pub struct Request<'a> {
     pub who: Option<&'a str>,
 }
 
-/// Is told of contention, so that the user can be.
-pub trait Contention {
+/// Is told of contention, so that the user can be; beside the wait, by a second thread.
+pub trait Contention: Send {
     /// How often to call [`Contention::tick`], if at all.
     fn interval(&self) -> Option<Duration>;
-    /// Another has this lock; we are about to wait.
-    fn begins(&mut self, target: &Target);
+    /// Another has this lock; we wait.
+    fn begins(&mut self, waiting: &Waiting);
     /// We still wait.
-    fn tick(&mut self, target: &Target);
+    fn tick(&mut self, waiting: &Waiting);
     /// We do not wait any more.
     fn ends(&mut self);
 }
@@ -317,7 +323,7 @@ fn is_taker(content: &Content, process: u32) -> bool {
 /// Whether the lock of this description was taken by `process` or one above it. If not, whoever it was has ended, or
 /// works beside us: then it is not ours to share, although we inherited it.
 fn held_from_above(file: &File, process: u32) -> bool {
-    let locker = process::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
+    let locker = kernel::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
     let (taker, start) = match record::read(file) {
         // What is above the top of this namespace cannot be seen.
         Content::Record(record) if record.ns != process::pid_namespace() => return true,
@@ -339,7 +345,7 @@ fn held_from_above(file: &File, process: u32) -> bool {
 /// The mode in which this very open file description holds its lock already.
 #[cfg(target_os = "linux")]
 fn held_mode(file: &File) -> Option<Mode> {
-    let lock = process::lock_of_descriptor(file.as_raw_fd())?;
+    let lock = kernel::lock_of_descriptor(file.as_raw_fd())?;
     Some(if lock.exclusive { Mode::Exclusive } else { Mode::Shared })
 }
 
@@ -452,41 +458,35 @@ impl<'a> Attempt<'a> {
             return Ok(());
         }
         let limit = match self.request.wait {
-            Wait::No => return Err(Error::Busy { label: target.label.clone(), path: target.path.clone() }),
-            Wait::Forever => None,
-            Wait::For(limit) => Some(limit),
+            Wait::No | Wait::For(Duration::ZERO) => None,
+            Wait::Forever => Some(None),
+            Wait::For(limit) => Some(Some(limit)),
         };
-        if limit != Some(Duration::ZERO) {
-            self.contention.begins(target);
-        }
-        let locked = self.block(file, target, limit);
-        self.contention.ends();
-        locked
+        let (label, path) = (target.label.clone(), target.path.clone());
+        let Some(limit) = limit else {
+            return Err(match self.request.wait {
+                Wait::For(after) => Error::TimedOut { label, path, after },
+                _ => Error::Busy { label, path },
+            });
+        };
+        self.block(file, target, limit)
     }
 
-    /// Blocks in flock(2), in the kernel's order, under a timer that repeats. No polling.
     fn block(&mut self, file: &File, target: &Target, limit: Option<Duration>) -> Result<(), Error> {
         let alarm = sys::Alarm::new();
         if let Script::Parent(_) = self.script {
             alarm.when_parent_ends();
         }
-        loop {
-            if let Script::Parent(pid) = self.script
-                && sys::parent_id() != pid
-            {
-                return Err(Error::ScriptEnded { label: target.label.clone() });
-            }
-            let left = limit.map(|limit| limit.saturating_sub(self.started.elapsed()));
-            if left == Some(Duration::ZERO) {
-                let (label, path) = (target.label.clone(), target.path.clone());
-                return Err(Error::TimedOut { label, path, after: limit.unwrap_or_default() });
-            }
-            alarm.after([left, self.contention.interval()].into_iter().flatten().min());
-            match sys::wait_lock(file, self.request.mode) {
-                Ok(()) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.contention.tick(target),
-                Err(source) => return Err(cannot_lock(&target.path, source)),
-            }
+        let has_ended = || matches!(self.script, Script::Parent(pid) if sys::parent_id() != pid);
+        let deadline = limit.and_then(|limit| self.started.checked_add(limit));
+        let go_on = &mut || if has_ended() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let waited = wait::wait(self.contention, (target, file, self.request.mode), &alarm, deadline, go_on);
+        let (label, path) = (target.label.clone(), target.path.clone());
+        match waited.map_err(|source| cannot_lock(&target.path, source))? {
+            Waited::Granted => Ok(()),
+            Waited::Circle(circle) => Err(Error::Deadlock { label, circle }),
+            Waited::GivenUp if has_ended() => Err(Error::ScriptEnded { label }),
+            Waited::GivenUp => Err(Error::TimedOut { label, path, after: limit.unwrap_or_default() }),
         }
     }
 }

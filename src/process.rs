@@ -1,53 +1,12 @@
 //! What `/proc` tells of a process. Elsewhere than on Linux there is none, and each answer is "not known".
 
+use crate::sys;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-
-/// One lock of a file, in the words of the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KernelLock {
-    /// The process that called flock(2); it may have ended. 0 when it cannot be seen from this pid namespace.
-    pub locker: u32,
-    /// Whether it shuts everyone else out.
-    pub exclusive: bool,
-}
-
-/// A file to look for: device and inode, and the path for the case that it was removed.
-#[derive(Debug, Clone)]
-pub struct Wanted {
-    /// The device.
-    pub dev: u64,
-    /// The inode. 0 when there is no file at the path.
-    pub ino: u64,
-    /// The path.
-    pub path: PathBuf,
-}
-
-/// A process that has one of the wanted files open, with a lock on it.
-#[derive(Debug, Clone)]
-pub struct Opener {
-    /// Which of the wanted files.
-    pub index: usize,
-    /// The process.
-    pub pid: u32,
-    /// Its user.
-    pub uid: u32,
-    /// The lock.
-    pub lock: KernelLock,
-    /// Whether it is a file that was removed from the path since.
-    pub removed: bool,
-}
-
-/// What a look through all processes found.
-#[derive(Debug, Default)]
-pub struct Look {
-    /// The processes that hold locks.
-    pub openers: Vec<Opener>,
-    /// Whether there are processes whose descriptors we may not see.
-    pub hidden: bool,
-}
+use std::time::Duration;
 
 /// When a process started, in clock ticks since boot (`proc_pid_stat(5)`, field 22). `None`: it is not there.
 #[must_use]
@@ -68,8 +27,14 @@ pub struct Seen {
     pub pid: u32,
     /// The process that started it, or that took it over (`proc_pid_stat(5)`, field 4).
     pub parent: u32,
+    /// The number of its process group (field 5).
+    pub group: u32,
     /// The number of the process that began its session (field 6).
     pub session: u32,
+    /// The process group that is in the foreground of its terminal (field 8); -1 if there is none.
+    pub foreground: i64,
+    /// The device of its terminal (field 7); 0 if it has none.
+    pub terminal: u64,
     /// When it started, in clock ticks since boot (field 22).
     pub start: u64,
 }
@@ -85,14 +50,93 @@ pub fn seen(pid: u32) -> Option<Seen> {
     if matches!(fields.first(), None | Some(&"Z" | &"X")) {
         return None;
     }
-    Some(Seen { pid, parent: number(4)?, session: number(6)?, start: field(22)? })
+    Some(Seen {
+        pid,
+        parent: number(4)?,
+        group: number(5)?,
+        session: number(6)?,
+        terminal: field(7)?,
+        foreground: fields.get(8 - 3)?.parse().ok()?,
+        start: field(22)?,
+    })
 }
 
 /// All processes that can be seen from here and have not ended.
 #[must_use]
 pub fn all_seen() -> Vec<Seen> {
+    all_pids().into_iter().filter_map(seen).collect()
+}
+
+/// The numbers of all processes that can be seen from here.
+#[must_use]
+pub fn all_pids() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries.filter_map(Result::ok).filter_map(|entry| seen(entry.file_name().to_str()?.parse().ok()?)).collect()
+    entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+impl Seen {
+    /// How long ago it was started.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        let uptime: f64 = read_small("/proc/uptime")?.split_ascii_whitespace().next()?.parse().ok()?;
+        #[expect(clippy::cast_precision_loss, reason = "2^52 ticks are more than a million years")]
+        let started = self.start as f64 / sys::ticks_per_second();
+        Some(Duration::from_secs_f64((uptime - started).max(0.0)))
+    }
+
+    /// The name of its terminal without `/dev/`, from the numbers that the kernel gives the devices (`devices.txt`).
+    #[must_use]
+    pub fn terminal_name(&self) -> Option<String> {
+        let (major, minor) = (self.terminal >> 8 & 0xfff, (self.terminal & 0xff) | (self.terminal >> 12 & 0xfff00));
+        match major {
+            136..=143 => Some(format!("pts/{}", (major - 136) * 256 + minor)),
+            4 if minor < 64 => Some(format!("tty{minor}")),
+            4 => Some(format!("ttyS{}", minor - 64)),
+            5 if minor == 1 => Some("console".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// What a process does in the kernel, in its words (`proc_pid_wchan(5)`). `None`: it runs, or that may not be seen.
+#[must_use]
+pub fn sleeps_in(pid: u32) -> Option<String> {
+    read_small(&format!("/proc/{pid}/wchan")).filter(|place| place != "0" && !place.is_empty())
+}
+
+/// Whether a process ignores Ctrl-C, as shells have their background jobs do. `None`: not known.
+#[must_use]
+pub fn ignores_interrupt(pid: u32) -> Option<bool> {
+    let status = read_small(&format!("/proc/{pid}/status"))?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    Some(u64::from_str_radix(mask.trim(), 16).ok()? & 1 << (libc::SIGINT - 1) != 0)
+}
+
+/// The words of its command line. Empty where they cannot be seen.
+#[must_use]
+pub fn words(pid: u32) -> Vec<String> {
+    let text = read_small(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    text.split_terminator('\0').map(str::to_owned).collect()
+}
+
+/// The pid namespace of a process. `None`: not known, or not ours to see.
+#[must_use]
+pub fn namespace_of(pid: u32) -> Option<u64> {
+    namespace_in(&fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?)
+}
+
+/// Major and minor number of what is mounted where `path` is: the device by which the kernel's list of locks goes.
+pub(crate) fn device_of_mount(path: &Path) -> Option<(u32, u32)> {
+    let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path).ok()?;
+    let info = read_small(&format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().to_owned();
+    let mounts = read_whole("/proc/self/mountinfo")?;
+    let device = mounts
+        .lines()
+        .map(|line| line.split(' '))
+        .find_map(|mut words| if words.next() == Some(id.as_str()) { words.nth(1) } else { None })?;
+    let (major, minor) = device.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// A variable of the environment that a process was started with.
@@ -125,17 +169,6 @@ pub fn prints_to(pid: u32, files: &[(u64, u64)]) -> bool {
         let data = fs::metadata(format!("/proc/{pid}/fd/{fd}"));
         data.is_ok_and(|data| files.contains(&(data.dev(), data.ino())))
     })
-}
-
-/// Whether a process has a lock on this file.
-#[must_use]
-pub fn holds(pid: u32, file: &Wanted) -> bool {
-    let mut look = Look::default();
-    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    for descriptor in descriptors.filter_map(Result::ok) {
-        look_at(&mut look, std::slice::from_ref(file), pid, &descriptor.path());
-    }
-    !look.openers.is_empty()
 }
 
 fn stat_field(pid: u32, number: usize) -> Option<u64> {
@@ -181,9 +214,17 @@ pub fn boot_id() -> String {
 #[must_use]
 pub fn pid_namespace() -> u64 {
     // The text of the link, `pid:[4026531836]`, costs half of what a look at its inode does.
-    let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    let number = link.to_str().and_then(|link| link.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok());
-    number.unwrap_or(0)
+    fs::read_link("/proc/self/ns/pid").ok().and_then(|link| namespace_in(&link)).unwrap_or(0)
+}
+
+fn namespace_in(link: &Path) -> Option<u64> {
+    link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// The user of a process.
+#[must_use]
+pub fn user_of(pid: u32) -> Option<u32> {
+    fs::metadata(format!("/proc/{pid}")).ok().map(|data| data.uid())
 }
 
 /// The name of a user, else the number. From the passwd file: a static binary has no name service.
@@ -205,123 +246,24 @@ fn passwd_field(uid: u32, field: usize) -> Option<String> {
     line.split(':').nth(field).filter(|value| !value.is_empty()).map(str::to_owned)
 }
 
-/// The lock that this process has through its descriptor `fd`.
-#[must_use]
-pub fn lock_of_descriptor(fd: i32) -> Option<KernelLock> {
-    lock_in_fdinfo(&format!("/proc/self/fdinfo/{fd}"))
-}
-
-/// Looks through the descriptors of all processes for locks on the wanted files.
-///
-/// This is the truth also where the process that took the lock has ended: a lock belongs to the open file
-/// description, and `/proc/locks` would name the one that is gone.
-#[must_use]
-pub fn look(wanted: &[Wanted]) -> Look {
-    let mut look = Look::default();
-    let Ok(processes) = fs::read_dir("/proc") else { return look };
-    for process in processes.filter_map(Result::ok) {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        // The one who asks may have inherited the descriptor from the script, but is gone when the answer is read.
-        if pid == std::process::id() {
-            continue;
-        }
-        let directory = format!("/proc/{pid}/fd");
-        match fs::read_dir(&directory) {
-            Ok(descriptors) => {
-                for descriptor in descriptors.filter_map(Result::ok) {
-                    look_at(&mut look, wanted, pid, &descriptor.path());
-                }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => look.hidden = true,
-            // It has ended meanwhile.
-            Err(_) => {}
-        }
-    }
-    look.openers.sort_by_key(|opener| (opener.index, opener.pid));
-    look.openers.dedup_by_key(|opener| (opener.index, opener.pid, opener.removed));
-    look
-}
-
-fn look_at(look: &mut Look, wanted: &[Wanted], pid: u32, descriptor: &Path) {
-    let Ok(data) = fs::metadata(descriptor) else { return };
-    let found = if data.nlink() == 0 {
-        let Ok(link) = fs::read_link(descriptor) else { return };
-        wanted.iter().position(|file| {
-            let mut deleted = file.path.clone().into_os_string();
-            deleted.push(" (deleted)");
-            link.as_os_str() == deleted
-        })
-    } else {
-        wanted.iter().position(|file| (file.dev, file.ino) == (data.dev(), data.ino()))
-    };
-    let (Some(index), Some(number)) = (found, descriptor.file_name().and_then(|name| name.to_str())) else { return };
-    if let Some(lock) = lock_in_fdinfo(&format!("/proc/{pid}/fdinfo/{number}")) {
-        let uid = fs::metadata(format!("/proc/{pid}")).map_or(0, |data| data.uid());
-        look.openers.push(Opener { index, pid, uid, lock, removed: data.nlink() == 0 });
-    }
-}
-
-/// The kernel's own list, which everyone may read, for holders whose descriptors we may not see.
-#[must_use]
-#[cfg(target_os = "linux")]
-pub fn listed_lock(dev: u64, ino: u64) -> Option<KernelLock> {
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    let file = format!("{:02x}:{:02x}:{ino}", libc::major(dev), libc::minor(dev));
-    locks.lines().filter(|line| line.contains(&file)).find_map(|line| {
-        // `->` marks one that waits.
-        if line.contains("->") || line.split_ascii_whitespace().nth(5) != Some(&file) { None } else { lock_in(line) }
-    })
-}
-
-/// Elsewhere there is no such list.
-#[must_use]
-#[cfg(not(target_os = "linux"))]
-pub fn listed_lock(_: u64, _: u64) -> Option<KernelLock> {
-    None
-}
-
 /// The first 4 KiB of a file of `/proc`, with one call: these files have no size to go by, and are made anew by
 /// each reader. Longer command lines are cut.
-fn read_small(path: &str) -> Option<String> {
+pub(crate) fn read_small(path: &str) -> Option<String> {
     let mut bytes = [0; 4096];
     let len = fs::File::open(path).ok()?.read(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes[..len]).into_owned())
 }
 
-fn lock_in_fdinfo(path: &str) -> Option<KernelLock> {
-    let info = read_small(path)?;
-    info.lines().filter_map(|line| line.strip_prefix("lock:")).find_map(lock_in)
-}
-
-/// Reads a line such as `1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`.
-fn lock_in(line: &str) -> Option<KernelLock> {
-    let mut words = line.split_ascii_whitespace().skip(1);
-    if words.next() != Some("FLOCK") {
-        return None;
-    }
-    let exclusive = words.nth(1)? == "WRITE";
-    let locker = words.next()?.parse().unwrap_or(0);
-    Some(KernelLock { locker, exclusive })
+/// A file of `/proc` as a whole, with few calls: some of these tell each reader what is there just then.
+pub(crate) fn read_whole(path: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(64 * 1024);
+    fs::File::open(path).ok()?.read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_lock_line_of_the_kernel_is_read() {
-        let lock = |line| lock_in(line);
-        assert_eq!(
-            lock("1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"),
-            Some(KernelLock { locker: 4321, exclusive: true })
-        );
-        assert_eq!(
-            lock("\t2: FLOCK  ADVISORY  READ -1 fe:00:1234 0 EOF"),
-            Some(KernelLock { locker: 0, exclusive: false })
-        );
-        assert_eq!(lock("1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), None);
-        assert_eq!(lock(""), None);
-    }
 
     #[test]
     fn this_process_has_a_start_time_and_a_command() {

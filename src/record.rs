@@ -10,7 +10,7 @@
 
 use crate::lock::Mode;
 use crate::{process, sys};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -182,6 +182,15 @@ pub fn read_path(path: &Path) -> Content {
         Ok(file) if file.metadata().is_ok_and(|data| data.is_file()) => read(&file),
         _ => Content::Empty,
     }
+}
+
+/// What is in the file to which this link to a descriptor leads (in `/proc/PID/fd`), also if it was removed.
+pub(crate) fn read_descriptor(link: &Path) -> Content {
+    // To open anything but a file could block, or do something.
+    if !fs::metadata(link).is_ok_and(|data| data.is_file()) {
+        return Content::Empty;
+    }
+    File::open(link).map_or(Content::Empty, |file| read(&file))
 }
 
 /// What is in the lock file that is open as `file`.

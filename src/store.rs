@@ -61,6 +61,12 @@ impl Store {
         self.root.join(format!("aba-{name}.lock"))
     }
 
+    /// The name of which a file is the lock file.
+    #[must_use]
+    pub fn name_in(file: &str) -> Option<LockName> {
+        LockName::parse(file.strip_prefix("aba-")?.strip_suffix(".lock")?).ok()
+    }
+
     /// Makes the directory, for its user alone. Fine when it is there.
     pub fn make(&self) -> Result<(), Error> {
         fs::DirBuilder::new()
@@ -74,14 +80,8 @@ impl Store {
     #[must_use]
     pub fn names(&self) -> Vec<LockName> {
         let Ok(entries) = fs::read_dir(&self.root) else { return Vec::new() };
-        let mut names: Vec<LockName> = entries
-            .filter_map(Result::ok)
-            .filter_map(|entry| {
-                let file = entry.file_name();
-                let name = file.to_str()?.strip_prefix("aba-")?.strip_suffix(".lock")?;
-                LockName::parse(name).ok()
-            })
-            .collect();
+        let mut names: Vec<LockName> =
+            entries.filter_map(Result::ok).filter_map(|entry| Self::name_in(entry.file_name().to_str()?)).collect();
         names.sort();
         names
     }

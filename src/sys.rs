@@ -1,8 +1,8 @@
 //! The only system calls: flock, file identity, the timer, descriptors, starting commands, and watching a directory.
 //!
 //! Each `unsafe` block is a call into libc with arguments that live long enough; the reason beside it says
-//! what makes it so. The process has one thread: a waiting thread could win the shared description after
-//! failure was reported.
+//! what makes it so. Locks are waited for by the first thread alone: another could win the shared description after
+//! failure was reported. The second one that there is meanwhile (`lock/wait.rs`) has ended when a command is started.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
@@ -10,6 +10,7 @@ mod command;
 mod detach;
 mod forward;
 mod interrupt;
+mod thread;
 mod timer;
 mod watch;
 
@@ -17,6 +18,7 @@ pub use command::{Child, Command};
 pub use detach::{Process, adopt_orphans, close_inherited, detached, quiet_stdio, redirect_output, write_some};
 pub use forward::Forward;
 pub use interrupt::{Interrupts, die_of};
+pub use thread::{ThreadId, with_signals_left_to_us};
 pub use timer::Alarm;
 pub use watch::Watch;
 
@@ -207,6 +209,14 @@ pub fn exists(pid: u32) -> bool {
     let Ok(pid) = libc::pid_t::try_from(pid) else { return false };
     // SAFETY: signal 0 only asks. A number that is not positive would mean a group.
     pid > 0 && (unsafe { libc::kill(pid, 0) } == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM))
+}
+
+/// How many clock ticks a second has, where the kernel counts in these (`sysconf(3)`).
+#[must_use]
+pub fn ticks_per_second() -> f64 {
+    // SAFETY: it takes a number.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    f64::from(i32::try_from(ticks).unwrap_or(100).max(1))
 }
 
 /// The name of this machine.

@@ -53,8 +53,8 @@ impl Alarm {
         }
     }
 
-    /// Rings in a moment, and then again and again. For signal handlers: it makes one system call.
-    pub(super) fn soon() {
+    /// Rings in a moment, and then again and again. For signal handlers and other threads: it makes one system call.
+    pub fn soon() {
         Self::set(AGAIN, AGAIN);
     }
 

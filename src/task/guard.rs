@@ -1,7 +1,9 @@
 //! The lock of a task: taking it, and what only its holder may do.
 
 use super::{State, Stream, Task, files};
+use crate::deadlock::{Circle, Lookout};
 use crate::error::Error;
+use crate::lock::wait::{self, Meanwhile};
 use crate::lock::{self, Kind, Mode, Target};
 use crate::process::{self, Given, Seen};
 use crate::record::{self, Content, Record};
@@ -10,6 +12,7 @@ use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -40,9 +43,6 @@ pub(super) struct End {
     pub(super) took: Duration,
 }
 
-/// What a wait for the lock does before it blocks, and after that in each interval that it asks for.
-pub(super) type Meanwhile<'m> = &'m mut dyn FnMut() -> ControlFlow<(), Option<Duration>>;
-
 impl<'a> Guard<'a> {
     /// Takes the lock, and brings to its end what a killed supervisor left. `None`: the deadline passed, or
     /// `meanwhile` would not wait any longer.
@@ -68,8 +68,15 @@ impl<'a> Guard<'a> {
             let before = end_in(&lock);
             let cannot = |source| lock::cannot_lock(&target.path, source);
             let at_once = sys::try_lock(&lock, Mode::Exclusive).map_err(cannot)?;
-            if !at_once && !block(&lock, deadline, meanwhile).map_err(cannot)? {
-                return Ok(None);
+            if !at_once {
+                let mut watch = Watch::new(&target.path);
+                let mut or_circle =
+                    || if watch.sees_circle() { ControlFlow::Break(()) } else { watch.limit(meanwhile()) };
+                let granted = wait::block(&sys::Alarm::new(), &lock, Mode::Exclusive, deadline, &mut or_circle);
+                if !granted.map_err(cannot)? {
+                    let Some(circle) = watch.circle else { return Ok(None) };
+                    return Err(Error::Deadlock { label: format!("task {}", task.id), circle });
+                }
             }
             // Acquired is not yet valid: a reset may have removed the file since we opened it.
             if lock::leads_to(&target.path, &lock) {
@@ -149,24 +156,31 @@ impl<'a> Guard<'a> {
     }
 }
 
-/// Blocks in flock(2) under a timer that repeats. `false`: not granted.
-fn block(lock: &File, deadline: Option<Instant>, meanwhile: Meanwhile) -> io::Result<bool> {
-    let alarm = sys::Alarm::new();
-    let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-    loop {
-        // What `meanwhile` prints may not be read by anybody.
-        alarm.after(left());
-        let ControlFlow::Continue(interval) = meanwhile() else { return Ok(false) };
-        let left = left();
-        if left == Some(Duration::ZERO) {
-            return Ok(false);
+/// Looks for deadlocks between one time that a wait blocks and the next: here nobody minds who is served first.
+struct Watch {
+    lookout: Lookout,
+    looked: Option<Instant>,
+    circle: Option<Circle>,
+}
+
+impl Watch {
+    fn new(path: &Path) -> Self {
+        Self { lookout: Lookout::new(path), looked: None, circle: None }
+    }
+
+    fn sees_circle(&mut self) -> bool {
+        let due = self.looked.is_none_or(|looked| looked.elapsed() >= self.lookout.interval());
+        if due {
+            self.circle = if self.looked.is_none() { self.lookout.before() } else { self.lookout.look() };
+            self.looked = Some(Instant::now());
         }
-        alarm.after([left, interval].into_iter().flatten().min());
-        match sys::wait_lock(lock, Mode::Exclusive) {
-            Ok(()) => return Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+        self.circle.is_some()
+    }
+
+    /// Not to wait longer than until the next look.
+    fn limit(&self, next: ControlFlow<(), Option<Duration>>) -> ControlFlow<(), Option<Duration>> {
+        let ControlFlow::Continue(pause) = next else { return next };
+        ControlFlow::Continue(Some(pause.unwrap_or(Duration::MAX).min(self.lookout.interval())))
     }
 }
 

@@ -5,7 +5,7 @@ use super::{State, Task, files};
 use crate::error::Error;
 use crate::record::{self, Content, Record};
 use crate::store::TaskRoot;
-use crate::{holders, process, sys};
+use crate::{holders, kernel, process, sys};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -186,5 +186,5 @@ fn supervisor(record: &Record, path: &std::path::Path) -> Option<sys::Process> {
     }
     let process = sys::Process::open(record.locker)?;
     // Looked at after it was opened: it is this one that has the lock.
-    process::holds(record.locker, &holders::wanted(path)).then_some(process)
+    kernel::holds(record.locker, &holders::wanted(path)).then_some(process)
 }

@@ -50,6 +50,7 @@ fn a_waiter_gets_the_lock_when_it_is_released() {
     let holder = scene.holder("a");
     let said = format!("aba-lock: waiting for a, held by pid {} (", holder.pid());
     let waiter = scene.aba(["lock", "-w", "a", "--", "echo", "mine"]).out("mine\n").err(said).start();
+    waiter.until_said("waiting for a");
     scene.until_waited_for("a");
     holder.let_go();
     let said = waiter.finish();

@@ -5,8 +5,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -345,15 +345,8 @@ impl Call {
     pub(crate) fn start(mut self) -> Running {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();
-        let read = |mut pipe: Box<dyn Read + Send>| {
-            thread::spawn(move || {
-                let mut bytes = Vec::new();
-                let _ = pipe.read_to_end(&mut bytes);
-                bytes
-            })
-        };
-        let out = read(Box::new(child.stdout.take().unwrap()));
-        let err = read(Box::new(child.stderr.take().unwrap()));
+        let out = Heard::from(child.stdout.take().unwrap());
+        let err = Heard::from(child.stderr.take().unwrap());
         Running { child, call: self, out, err }
     }
 }
@@ -362,8 +355,38 @@ impl Call {
 pub(crate) struct Running {
     child: Child,
     call: Call,
-    out: thread::JoinHandle<Vec<u8>>,
-    err: thread::JoinHandle<Vec<u8>>,
+    out: Heard,
+    err: Heard,
+}
+
+/// What comes out of a pipe, as it comes.
+struct Heard {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: thread::JoinHandle<()>,
+}
+
+impl Heard {
+    fn from(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&bytes);
+        let reader = thread::spawn(move || {
+            let mut some = [0; 4096];
+            while let Ok(len @ 1..) = pipe.read(&mut some) {
+                heard.lock().unwrap().extend_from_slice(&some[..len]);
+            }
+        });
+        Self { bytes, reader }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
+    }
+
+    fn all(self) -> String {
+        self.reader.join().unwrap();
+        let bytes = std::mem::take(&mut *self.bytes.lock().unwrap());
+        String::from_utf8(bytes).unwrap()
+    }
 }
 
 impl Running {
@@ -375,15 +398,15 @@ impl Running {
         self.child.try_wait().unwrap().is_some()
     }
 
+    /// Waits until it has said this on stderr.
+    pub(crate) fn until_said(&self, text: &str) {
+        until(text, || self.err.so_far().contains(text));
+    }
+
     /// Waits until it ends, and checks what is expected.
     pub(crate) fn finish(mut self) -> Said {
         let status = wait(&mut self.child);
-        let output = Output {
-            status: self.child.wait().unwrap(),
-            stdout: self.out.join().unwrap(),
-            stderr: self.err.join().unwrap(),
-        };
-        let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        let (out, err) = (self.out.all(), self.err.all());
         let said = format!("stdout: {out}\nstderr: {err}");
         assert_eq!(status, self.call.status, "exit status; {said}");
         for (text, expected) in [(&out, &self.call.out), (&err, &self.call.err)] {

@@ -166,6 +166,7 @@ save ${STARTED_PID} ends"
     start aba -d mirror --wait save
     until_true is_waited_for mirror-save
     run ! has_begun save "${STARTED_PID}"
+    until_true grep -q "^aba-lock: waiting for mirror-save, held by pid ${first} (" output
     let_go
     expect_end "${first}" 0
     expect_end "${STARTED_PID}" 0
@@ -173,7 +174,6 @@ save ${STARTED_PID} ends"
 save ${first} ends
 save ${STARTED_PID} begins
 save ${STARTED_PID} ends"
-    grep -q "^aba-lock: waiting for mirror-save, held by pid ${first} (" output
 }
 
 @test "Ctrl-C in a terminal ends a command and frees its lock, whether it works itself, in a child or through make" {

@@ -36,6 +36,7 @@ pub(crate) fn of(error: &Error) -> i32 {
         Error::Busy { .. }
         | Error::Upgrade { .. }
         | Error::TaskBusy { .. }
+        | Error::Deadlock { .. }
         | Error::WaitsForItself { .. }
         | Error::UpdatesItself { .. } => BUSY,
         Error::TimedOut { .. } | Error::TaskTimedOut { .. } => TIMED_OUT,

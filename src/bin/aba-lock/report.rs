@@ -8,7 +8,7 @@ pub(crate) mod updates;
 
 use aba_lock::error::{self, Error};
 use aba_lock::holders::{self, Belief, Holder, Holding, State};
-use aba_lock::lock::{Acquired, Contention, Mode, Target};
+use aba_lock::lock::{Acquired, Contention, Mode, Target, Waiting};
 use aba_lock::record::Record;
 use aba_lock::sys;
 use std::fmt::Write as _;
@@ -80,7 +80,10 @@ pub(crate) fn acquired(acquired: &Acquired, progress: &Progress, quiet: bool, ve
 
 /// Another has it, and we do not wait, or not any longer.
 pub(crate) fn contended(error: &Error, instead: Option<&str>) {
-    let (Error::Busy { label, path } | Error::TimedOut { label, path, .. }) = error else { return failure(error) };
+    let (Error::Busy { label, path } | Error::TimedOut { label, path, .. }) = error else {
+        let Some(instead) = instead else { return failure(error) };
+        return sentence(&format!("{error}; running `{}`", plain(instead)), None);
+    };
     let state = holders::of(path);
     let mut hint = match (error, path.file_name()) {
         (Error::TimedOut { .. }, _) => format!("see it with `aba-lock status {}`", argument(label)),
@@ -205,18 +208,24 @@ impl Progress {
         Self { quiet, live: !quiet && sys::is_terminal(2), shown: false, started: Instant::now() }
     }
 
-    fn show(&mut self, target: &Target) {
-        let who = holders::of(&target.path).holding.map(|holding| holder(&holding));
+    fn show(&mut self, waiting: &Waiting) {
+        let label = &waiting.target.label;
+        let who = waiting.state().holding.map(|holding| holder(&holding));
         let held = who.map(|who| format!(", held by {who}")).unwrap_or_default();
+        let place = waiting.place().map(|(at, of)| format!(" ({} of {of})", ordinal(at))).unwrap_or_default();
+        // What was seen meanwhile may be the end of it.
+        if waiting.is_over() {
+            return;
+        }
         if self.live {
             // What changes stands in front: the end may be cut, as a line that wraps could not be drawn over.
             let waited = span(self.started.elapsed());
-            let text = format!("aba-lock: waiting {waited} for {}{held}", target.label);
+            let text = format!("aba-lock: waiting {waited} for {label}{place}{held}");
             let text: String = text.chars().take(sys::terminal_width(2).saturating_sub(1)).collect();
             say(&format!("\r{text}\x1b[K"));
             self.shown = true;
         } else {
-            sentence(&format!("waiting for {}{held}", target.label), None);
+            sentence(&format!("waiting for {label}{place}{held}"), None);
         }
     }
 }
@@ -226,15 +235,15 @@ impl Contention for Progress {
         self.live.then_some(Duration::from_secs(1))
     }
 
-    fn begins(&mut self, target: &Target) {
+    fn begins(&mut self, waiting: &Waiting) {
         if !self.quiet {
-            self.show(target);
+            self.show(waiting);
         }
     }
 
-    fn tick(&mut self, target: &Target) {
+    fn tick(&mut self, waiting: &Waiting) {
         if self.live {
-            self.show(target);
+            self.show(waiting);
         }
     }
 
@@ -335,6 +344,23 @@ fn command(text: &str) -> String {
 /// Text that others chose, without what would steer the reader's terminal.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// A place in a queue.
+fn ordinal(place: usize) -> String {
+    const WORDS: [&str; 10] =
+        ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"];
+    if let Some(word) = place.checked_sub(1).and_then(|at| WORDS.get(at)) {
+        return (*word).to_owned();
+    }
+    let end = match (place % 10, place % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    format!("{place}{end}")
 }
 
 fn argument(label: &str) -> String {

@@ -66,7 +66,9 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
             report::acquired(&acquired, &progress, args.quiet, args.verbose);
             hold(args, &acquired, &request)
         }
-        Err(error @ (Error::Busy { .. } | Error::TimedOut { .. })) => contended(args, &error, on_busy),
+        Err(error @ (Error::Busy { .. } | Error::TimedOut { .. } | Error::Deadlock { .. })) => {
+            contended(args, &error, on_busy)
+        }
         Err(Error::Replaced { .. }) if args.reopen => Ok(exit::REPLACED),
         Err(error) => Err(error),
     }

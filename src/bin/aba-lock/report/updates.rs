@@ -5,7 +5,7 @@ use crate::args::Rewrite;
 use aba_lock::atomic::transform::{Draft, Edit};
 use aba_lock::error::Error;
 use aba_lock::holders;
-use aba_lock::lock::{Contention, Target};
+use aba_lock::lock::{Contention, Waiting};
 use similar::TextDiff;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -92,14 +92,14 @@ impl Contention for Progress {
         if self.begun { self.later.interval() } else { Some(SILENT) }
     }
 
-    fn begins(&mut self, _: &Target) {}
+    fn begins(&mut self, _: &Waiting) {}
 
-    fn tick(&mut self, target: &Target) {
+    fn tick(&mut self, waiting: &Waiting) {
         if self.begun {
-            self.later.tick(target);
+            self.later.tick(waiting);
         } else if self.started.elapsed() >= SILENT {
             self.begun = true;
-            self.later.begins(target);
+            self.later.begins(waiting);
         }
     }
 

@@ -1,0 +1,380 @@
+//! Deadlocks: circles of processes that wait for each other.
+//!
+//! Looked for before a wait begins, by which the one who would close a circle finds it, and again while it lasts, for those
+//! that are closed in another way: by two at once, by a program that does not look, by a shell's `wait`.
+//!
+//! # What counts
+//!
+//! A process waits for a lock if the kernel says so, or if it is a `run-once` that reads the output of a run. It waits
+//! for a child
+//!
+//! - that takes a lock for it (`lock --fd`), or is the command that it supervises;
+//! - that is its only one, or not in the background (that ignores Ctrl-C), or if all others wait for locks as well, while
+//!   it sleeps in wait(2) or reads what a child prints.
+//!
+//! A lock is in the hands of the process that took it, as long as that has it open; else of any that inherited it. One
+//! that goes on working may release the lock. So a circle of such steps would never end, while what is not a circle, or
+//! is not known to be one, is left alone: a wait too many ends some time, a lock that is refused for no reason does harm.
+
+use crate::holders;
+use crate::kernel::{self, FileId, KernelLock, Listed};
+use crate::process::{self, Seen};
+use crate::record::{self, Content};
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// How often to look while a wait lasts.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How much later for each that waits for the same lock, so that a thousand of them do not keep a machine busy.
+const LATER_FOR_EACH: Duration = Duration::from_millis(20);
+
+/// After so many looks it is not left to another any more to break a circle: that one may be stopped.
+const PATIENCE: u32 = 4;
+
+/// No chain of processes is longer: more than that, and it is not looked at.
+const MAX_DEPTH: usize = 64;
+
+/// One of those in a circle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The process in whose hands the lock is.
+    pub pid: u32,
+    /// Its command line, quoted as a shell reads it.
+    pub command: String,
+    /// The lock that it has: the name, or the file.
+    pub has: String,
+    /// The lock that it waits for.
+    pub wants: String,
+}
+
+/// A circle: each waits for what the next one has, and the last for what the first one has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Circle {
+    /// Those in it; the last one is ours.
+    pub steps: Vec<Step>,
+    /// The processes that are blocked.
+    waiters: Vec<u32>,
+}
+
+impl fmt::Display for Circle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, Step { pid, command, has, wants }) in self.steps.iter().enumerate() {
+            let and = if at == 0 { "" } else { ", " };
+            let wants = if self.steps.len() == 1 { "it" } else { wants };
+            write!(f, "{and}pid {pid} ({}) has {has} and waits for {wants}", shortened(command))?;
+        }
+        Ok(())
+    }
+}
+
+/// The most characters of a command that a sentence names, where there are several.
+const MAX_COMMAND: usize = 80;
+
+fn shortened(command: &str) -> String {
+    if command.chars().count() <= MAX_COMMAND {
+        return command.to_owned();
+    }
+    command.chars().take(MAX_COMMAND).chain(['…']).collect()
+}
+
+/// Looks for circles that go through one wait of this process.
+#[derive(Debug)]
+pub struct Lookout {
+    file: FileId,
+    waiters: usize,
+    times: u32,
+}
+
+impl Lookout {
+    /// For a wait for the lock file at `path`.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self { file: kernel::file_id(&holders::wanted(path)), waiters: 0, times: 0 }
+    }
+
+    /// The circle that would be closed if we began to wait now.
+    #[must_use]
+    pub fn before(&mut self) -> Option<Circle> {
+        self.find()
+    }
+
+    /// The circle that is to be broken by us, while we wait: where there are several who could, by the youngest.
+    #[must_use]
+    pub fn look(&mut self) -> Option<Circle> {
+        let Some(circle) = self.find() else {
+            self.times = 0;
+            return None;
+        };
+        self.times += 1;
+        let looks = |pid: &&u32| process::name(**pid) == "aba-lock";
+        let youngest = circle.waiters.iter().filter(looks).max_by_key(|pid| (process::start_time(**pid), **pid));
+        let ours = youngest.is_none_or(|pid| *pid == std::process::id());
+        (ours || self.times >= PATIENCE).then_some(circle)
+    }
+
+    /// When to look again.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        INTERVAL.max(LATER_FOR_EACH * u32::try_from(self.waiters).unwrap_or(u32::MAX))
+    }
+
+    fn find(&mut self) -> Option<Circle> {
+        let us = std::process::id();
+        let listed = kernel::list();
+        let waits = listed.iter().filter(|one| one.waits && one.lock.locker != us);
+        self.waiters = waits.clone().filter(|one| one.file == self.file).count();
+        // What others wait for, and we: a circle comes back to us over one of these.
+        let mut wanted: HashSet<FileId> = waits.map(|one| one.file).collect();
+        wanted.insert(self.file);
+        if !may_come_back(us, &wanted) {
+            return None;
+        }
+        World::new(&listed, Some((us, self.file))).circle(us)
+    }
+}
+
+/// Whether we have one of these locks, or one of the processes above us has. If not, nobody waits for us, and what costs
+/// more need not be looked at.
+fn may_come_back(us: u32, wanted: &HashSet<FileId>) -> bool {
+    let mut above = Some(us);
+    for _ in 0..MAX_DEPTH {
+        let Some(pid) = above.filter(|pid| *pid > 0) else { return false };
+        // Those who read what a run prints are not in the kernel's list.
+        if has_one_of(pid, wanted) || (pid != us && is_run_once(pid)) {
+            return true;
+        }
+        above = process::parent(pid);
+    }
+    false
+}
+
+fn has_one_of(pid: u32, wanted: &HashSet<FileId>) -> bool {
+    let is_wanted = |path: PathBuf| {
+        let number = path.file_name()?.to_str()?.to_owned();
+        let ino = fs::metadata(&path).ok()?.ino();
+        let may_be = wanted.iter().any(|file| file.ino == ino);
+        if may_be { kernel::lock_of(pid, &number).filter(|(file, _)| wanted.contains(file)) } else { None }
+    };
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    entries.filter_map(Result::ok).any(|entry| is_wanted(entry.path()).is_some())
+}
+
+fn is_run_once(pid: u32) -> bool {
+    process::name(pid) == "aba-lock" && process::words(pid).get(1).is_some_and(|word| word == "run-once")
+}
+
+/// A lock that a process has.
+#[derive(Debug)]
+struct Held {
+    pid: u32,
+    lock: KernelLock,
+    /// The descriptor, as a link to the file.
+    descriptor: PathBuf,
+}
+
+/// Who waits for what, and who has it.
+struct World {
+    waits: HashMap<u32, FileId>,
+    held: HashMap<FileId, Vec<Held>>,
+    processes: HashMap<u32, Seen>,
+    children: HashMap<u32, Vec<u32>>,
+}
+
+/// A step on the way: a process, and by what it waits for the next one.
+#[derive(Debug, Clone, Copy)]
+struct Hop {
+    pid: u32,
+    lock: Option<FileId>,
+}
+
+impl World {
+    /// As it is, but that one more waits for a lock.
+    fn new(listed: &[Listed], more: Option<(u32, FileId)>) -> Self {
+        let mut waits: HashMap<u32, FileId> =
+            listed.iter().filter(|one| one.waits).map(|one| (one.lock.locker, one.file)).collect();
+        waits.extend(more);
+        let processes: HashMap<u32, Seen> = process::all_seen().into_iter().map(|seen| (seen.pid, seen)).collect();
+        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+        for seen in processes.values() {
+            children.entry(seen.parent).or_default().push(seen.pid);
+        }
+        let mut world = Self { waits, held: HashMap::new(), processes, children };
+        world.add_waits_for_runs();
+        world.add_holders(listed);
+        world
+    }
+
+    /// Who reads what a run prints waits for its end, and so for the lock of the task.
+    fn add_waits_for_runs(&mut self) {
+        for pid in self.processes.keys() {
+            if self.waits.contains_key(pid) || !is_run_once(*pid) {
+                continue;
+            }
+            let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
+            let link = |entry: fs::DirEntry| fs::read_link(entry.path()).ok();
+            let links: Vec<PathBuf> = entries.filter_map(Result::ok).filter_map(link).collect();
+            // Its supervisor has these open, too, but it has the lock.
+            let task = links.iter().find(|link| link.ends_with("log.out")).and_then(|link| link.parent());
+            if let Some(lock) = task.map(|task| task.join("lock"))
+                && !links.contains(&lock)
+            {
+                self.waits.insert(*pid, kernel::file_id(&holders::wanted(&lock)));
+            }
+        }
+    }
+
+    fn add_holders(&mut self, listed: &[Listed]) {
+        let wanted: HashSet<FileId> = self.waits.values().copied().collect();
+        let inodes: HashSet<u64> = wanted.iter().map(|file| file.ino).collect();
+        let look = kernel::look(0, &AtomicBool::new(false), |descriptor| {
+            if !inodes.contains(&descriptor.data.ino()) {
+                return None;
+            }
+            let (file, lock) = descriptor.lock().filter(|(file, _)| wanted.contains(file))?;
+            Some((file, Held { pid: descriptor.pid, lock, descriptor: descriptor.path.to_owned() }))
+        });
+        for (file, held) in look.found {
+            self.held.entry(file).or_default().push(held);
+        }
+        // Of another user's process everyone may know that it has a lock, if it took that itself.
+        for one in listed.iter().filter(|one| !one.waits && wanted.contains(&one.file)) {
+            let pid = one.lock.locker;
+            if !self.held.contains_key(&one.file) && self.processes.contains_key(&pid) {
+                let held = Held { pid, lock: one.lock, descriptor: PathBuf::new() };
+                self.held.insert(one.file, vec![held]);
+            }
+        }
+    }
+
+    /// The circle that goes through `us`.
+    fn circle(&self, us: u32) -> Option<Circle> {
+        let mut way = Vec::new();
+        let mut visited = HashSet::new();
+        if !self.leads_back(us, us, &mut way, &mut visited) {
+            return None;
+        }
+        let waiters: Vec<u32> = way.iter().filter(|hop| hop.lock.is_some()).map(|hop| hop.pid).collect();
+        let locks: Vec<FileId> = way.iter().filter_map(|hop| hop.lock).collect();
+        // In whose hands each lock is stands behind the one who waits for it; of the last one that may be `us`.
+        let owners = way.iter().enumerate().filter(|(_, hop)| hop.lock.is_some());
+        let owners = owners.map(|(at, _)| way.get(at + 1).map_or(us, |next| next.pid));
+        let steps = owners.enumerate().map(|(at, pid)| Step {
+            pid,
+            command: process::command_line(pid),
+            has: self.label(locks[at]),
+            wants: self.label(locks[(at + 1) % locks.len()]),
+        });
+        Some(Circle { steps: steps.collect(), waiters })
+    }
+
+    /// Whether `pid` waits, over others, for `us`. The way there, if so.
+    fn leads_back(&self, pid: u32, us: u32, way: &mut Vec<Hop>, visited: &mut HashSet<u32>) -> bool {
+        if way.len() > MAX_DEPTH || !visited.insert(pid) {
+            return false;
+        }
+        let lock = self.waits.get(&pid).copied();
+        way.push(Hop { pid, lock });
+        let next = match lock {
+            Some(file) => self.owners(file),
+            None => self.awaited_children(pid),
+        };
+        for next in next {
+            if next == us || self.leads_back(next, us, way, visited) {
+                return true;
+            }
+        }
+        way.pop();
+        false
+    }
+
+    /// In whose hands a lock is.
+    fn owners(&self, file: FileId) -> Vec<u32> {
+        let Some(held) = self.held.get(&file) else { return Vec::new() };
+        let taker = held.iter().find_map(|one| match record::read_descriptor(&one.descriptor) {
+            Content::Record(record) => Some(record),
+            _ => None,
+        });
+        let taker = taker.filter(|taker| {
+            taker.ns == process::pid_namespace()
+                && held.iter().any(|one| one.pid == taker.pid && one.lock.locker == taker.locker)
+                && process::is_alive(taker.pid, taker.start)
+        });
+        match taker {
+            Some(taker) if held.iter().all(|one| one.lock.exclusive) => vec![taker.pid],
+            _ => held.iter().map(|one| one.pid).collect(),
+        }
+    }
+
+    /// The children for which a process waits.
+    fn awaited_children(&self, pid: u32) -> Vec<u32> {
+        let children: Vec<u32> = self.children.get(&pid).cloned().unwrap_or_default();
+        if process::name(pid) == "aba-lock" {
+            // The command of a task leads a session; what it left behind is not waited for.
+            let leads = |child: &&u32| self.processes.get(child).is_some_and(|seen| seen.session == **child);
+            let leaders: Vec<u32> = children.iter().filter(leads).copied().collect();
+            return if leaders.is_empty() { children } else { leaders };
+        }
+        let for_us = |child: &&u32| self.waits.contains_key(child) && holders::script_of(**child) == Some(pid);
+        if let Some(helper) = children.iter().find(for_us) {
+            return vec![*helper];
+        }
+        let place = process::sleeps_in(pid).unwrap_or_default();
+        let waits = ["do_wait", "pipe_read", "sigtimedwait", "sigsuspend"].iter().any(|call| place.contains(call));
+        if !waits {
+            // As sudo(8) does, which is there for its one command.
+            return if children.len() == 1 && place.contains("poll") { children } else { Vec::new() };
+        }
+        if children.len() < 2 || children.iter().all(|child| self.is_blocked(*child, 0)) {
+            return children;
+        }
+        children.into_iter().filter(|child| self.is_in_front(pid, *child)).collect()
+    }
+
+    /// Whether a child of a shell is no background job.
+    fn is_in_front(&self, shell: u32, child: u32) -> bool {
+        let (Some(above), Some(below)) = (self.processes.get(&shell), self.processes.get(&child)) else { return false };
+        if above.group != below.group {
+            // Each job has a group of its own; the terminal is with the one that is waited for.
+            return below.foreground == i64::from(below.group);
+        }
+        // In a script they have all one group, and those in the background ignore Ctrl-C.
+        let ignores = process::ignores_interrupt;
+        ignores(shell) == Some(false) && ignores(child) == Some(false)
+    }
+
+    /// Whether a process waits for a lock, or all its children do.
+    fn is_blocked(&self, pid: u32, depth: usize) -> bool {
+        let children = self.children.get(&pid).map_or(&[][..], Vec::as_slice);
+        self.waits.contains_key(&pid)
+            || depth < MAX_DEPTH
+                && !children.is_empty()
+                && children.iter().all(|child| self.is_blocked(*child, depth + 1))
+    }
+
+    /// What people call a lock.
+    fn label(&self, file: FileId) -> String {
+        let path = self.held.get(&file).and_then(|held| fs::read_link(&held.first()?.descriptor).ok());
+        path.map_or_else(|| format!("a lock on inode {}", file.ino), |path| holders::label(&path))
+    }
+}
+
+/// All circles that there are now: those of programs that do not look for themselves, too.
+#[must_use]
+pub fn all() -> Vec<Circle> {
+    let listed = kernel::list();
+    let world = World::new(&listed, None);
+    let mut circles: Vec<Circle> = Vec::new();
+    for one in listed.iter().filter(|one| one.waits) {
+        let pid = one.lock.locker;
+        if !circles.iter().any(|known| known.waiters.contains(&pid)) {
+            circles.extend(world.circle(pid));
+        }
+    }
+    circles
+}

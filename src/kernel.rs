@@ -1,0 +1,297 @@
+//! What the kernel says of locks: the `lock:` lines of `/proc/PID/fdinfo`, and its own list, `/proc/locks`. Elsewhere than on
+//! Linux there is neither, and each answer is "not known".
+//!
+//! The first are the truth about holders, also where the process that took the lock has ended: a lock belongs to the
+//! open file description, and `/proc/locks` would name the one that is gone. But everyone may read the list, and it alone
+//! knows who waits, in which order (`proc_pid_fdinfo(5)`, `proc_locks(5)`).
+
+use crate::process;
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
+use std::io::ErrorKind::PermissionDenied;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+/// From so many processes on they are looked through by several threads.
+const MANY: usize = 512;
+
+/// One lock of a file, in the words of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelLock {
+    /// The process that called flock(2); it may have ended. 0 when it cannot be seen from this pid namespace.
+    pub locker: u32,
+    /// Whether it shuts everyone else out.
+    pub exclusive: bool,
+}
+
+/// How the kernel names a file: major and minor number of its device, and its inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    major: u32,
+    minor: u32,
+    /// The inode.
+    pub ino: u64,
+}
+
+/// A lock that is held, or waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// Of which file.
+    pub file: FileId,
+    /// The lock. Of one that is waited for, `locker` is who waits.
+    pub lock: KernelLock,
+    /// Whether it is waited for.
+    pub waits: bool,
+}
+
+/// A file to look for: device and inode, and the path for the case that it was removed.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The device.
+    pub dev: u64,
+    /// The inode. 0 when there is no file at the path.
+    pub ino: u64,
+    /// The path.
+    pub path: PathBuf,
+}
+
+/// A process that has one of the wanted files open, with a lock on it.
+#[derive(Debug, Clone)]
+pub struct Opener {
+    /// Which of the wanted files.
+    pub index: usize,
+    /// The process.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+    /// The lock.
+    pub lock: KernelLock,
+    /// Whether it is a file that was removed from the path since.
+    pub removed: bool,
+}
+
+/// What a look through all processes found.
+#[derive(Debug)]
+pub struct Look<T> {
+    /// The descriptors that were looked for, in the order of the processes.
+    pub found: Vec<T>,
+    /// Whether there are processes whose descriptors we may not see.
+    pub hidden: bool,
+}
+
+/// A descriptor of another process.
+#[derive(Debug)]
+pub struct Descriptor<'a> {
+    /// The process.
+    pub pid: u32,
+    /// Where it is: a link to the file in `/proc/PID/fd`.
+    pub path: &'a Path,
+    /// What is known of the file.
+    pub data: Metadata,
+}
+
+impl Descriptor<'_> {
+    /// Its lock, and which file the kernel says that it is of.
+    #[must_use]
+    pub fn lock(&self) -> Option<(FileId, KernelLock)> {
+        lock_of(self.pid, self.path.file_name()?.to_str()?)
+    }
+
+    /// The path of a file that was removed from there since.
+    #[must_use]
+    pub fn removed_from(&self) -> Option<PathBuf> {
+        if self.data.nlink() > 0 {
+            return None;
+        }
+        let link = fs::read_link(self.path).ok()?;
+        Some(PathBuf::from(link.to_str()?.strip_suffix(" (deleted)")?))
+    }
+
+    /// The user of the process.
+    #[must_use]
+    pub fn user(&self) -> u32 {
+        process::user_of(self.pid).unwrap_or(0)
+    }
+}
+
+/// Looks through the descriptors of all processes but one. Ends early when `stop` is set.
+pub fn look<T: Send>(but: u32, stop: &AtomicBool, find: impl Fn(&Descriptor) -> Option<T> + Sync) -> Look<T> {
+    let mut pids: Vec<u32> = process::all_pids().into_iter().filter(|pid| *pid != but).collect();
+    pids.sort_unstable();
+    let some = |pids: &[u32]| {
+        let mut look = Look { found: Vec::new(), hidden: false };
+        for pid in pids {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            look.hidden |= !look_at(*pid, &find, &mut look.found);
+        }
+        look
+    };
+    if pids.len() < MANY {
+        return some(&pids);
+    }
+    // Nearly all of it is time in the kernel, which can answer several at once.
+    let threads = thread::available_parallelism().map_or(1, |number| number.get().min(8));
+    let parts = pids.chunks(pids.len().div_ceil(threads));
+    thread::scope(|scope| {
+        let running: Vec<_> = parts.map(|part| scope.spawn(|| some(part))).collect();
+        let mut all = Look { found: Vec::new(), hidden: false };
+        for mut part in running.into_iter().filter_map(|running| running.join().ok()) {
+            all.found.append(&mut part.found);
+            all.hidden |= part.hidden;
+        }
+        all
+    })
+}
+
+/// `false`: we may not see them.
+fn look_at<T>(pid: u32, find: impl Fn(&Descriptor) -> Option<T>, found: &mut Vec<T>) -> bool {
+    match fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(entries) => {
+            for entry in entries.filter_map(Result::ok) {
+                let path = entry.path();
+                if let Ok(data) = fs::metadata(&path) {
+                    found.extend(find(&Descriptor { pid, path: &path, data }));
+                }
+            }
+            true
+        }
+        // Else it has ended meanwhile.
+        Err(error) => error.kind() != PermissionDenied,
+    }
+}
+
+/// The processes that have locks on the wanted files.
+///
+/// With a directory, also those that have locks on files that were removed from it: these files are then put behind the
+/// wanted ones.
+#[must_use]
+pub fn openers(wanted: &mut Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) -> Look<Opener> {
+    let by_file: HashMap<(u64, u64), usize> =
+        wanted.iter().enumerate().map(|(index, file)| ((file.dev, file.ino), index)).collect();
+    let mut by_path: HashMap<PathBuf, usize> =
+        wanted.iter().enumerate().map(|(index, file)| (file.path.clone(), index)).collect();
+    // The one who asks may have inherited the descriptor from a script, but is gone when the answer is read.
+    let look = look(std::process::id(), stop, |descriptor| {
+        let removed = descriptor.data.nlink() == 0;
+        let from = if removed { Some(descriptor.removed_from()?) } else { None };
+        let index = match &from {
+            Some(path) if directory.is_some() && path.parent() == directory => by_path.get(path).copied(),
+            Some(path) => Some(*by_path.get(path)?),
+            None => Some(*by_file.get(&(descriptor.data.dev(), descriptor.data.ino()))?),
+        };
+        let (_, lock) = descriptor.lock()?;
+        let opener = Opener { index: index.unwrap_or(0), pid: descriptor.pid, uid: descriptor.user(), lock, removed };
+        Some((opener, from.filter(|_| index.is_none())))
+    });
+    let mut found = Vec::new();
+    for (mut opener, from) in look.found {
+        if let Some(path) = from {
+            opener.index = *by_path.entry(path.clone()).or_insert_with(|| {
+                wanted.push(Wanted { dev: 0, ino: 0, path });
+                wanted.len() - 1
+            });
+        }
+        found.push(opener);
+    }
+    found.sort_by_key(|opener| (opener.index, opener.pid));
+    found.dedup_by_key(|opener| (opener.index, opener.pid, opener.removed));
+    Look { found, hidden: look.hidden }
+}
+
+/// Whether a process has a lock on this file.
+#[must_use]
+pub fn holds(pid: u32, file: &Wanted) -> bool {
+    let mut found = Vec::new();
+    look_at(
+        pid,
+        |descriptor| {
+            let same = (descriptor.data.dev(), descriptor.data.ino()) == (file.dev, file.ino);
+            if same { descriptor.lock() } else { None }
+        },
+        &mut found,
+    );
+    !found.is_empty()
+}
+
+/// The lock that this process has through its descriptor `fd`.
+#[must_use]
+pub fn lock_of_descriptor(fd: i32) -> Option<KernelLock> {
+    lock_in_fdinfo(&format!("/proc/self/fdinfo/{fd}")).map(|(_, lock)| lock)
+}
+
+/// All locks that are held or waited for, as far as they can be seen from this pid namespace. Those that wait for a file
+/// stand behind its holders, in the order in which they will be served.
+#[must_use]
+pub fn list() -> Vec<Listed> {
+    // At once: what changes between two reads could be missing, or stand there twice.
+    let text = process::read_whole("/proc/locks").unwrap_or_default();
+    text.lines().filter_map(listed).collect()
+}
+
+/// How the kernel names the file that `wanted` leads to.
+#[must_use]
+pub fn file_id(wanted: &Wanted) -> FileId {
+    #[cfg(target_os = "linux")]
+    let (major, minor) = match (libc::major(wanted.dev), libc::minor(wanted.dev)) {
+        // Where the device is a number without a disk, as of btrfs and overlay, a file may tell of another than its mount.
+        (0, minor) => process::device_of_mount(&wanted.path).unwrap_or((0, minor)),
+        known => known,
+    };
+    #[cfg(not(target_os = "linux"))]
+    let (major, minor) = (0, 0);
+    FileId { major, minor, ino: wanted.ino }
+}
+
+/// The lock that a process has through a descriptor, and which file the kernel says that it is of.
+#[must_use]
+pub(crate) fn lock_of(pid: u32, descriptor: &str) -> Option<(FileId, KernelLock)> {
+    lock_in_fdinfo(&format!("/proc/{pid}/fdinfo/{descriptor}"))
+}
+
+fn lock_in_fdinfo(path: &str) -> Option<(FileId, KernelLock)> {
+    let info = process::read_small(path)?;
+    info.lines()
+        .filter_map(|line| line.strip_prefix("lock:"))
+        .find_map(|line| listed(line).map(|it| (it.file, it.lock)))
+}
+
+/// Reads a line such as `1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`, or `1: -> FLOCK …` of one who waits.
+fn listed(line: &str) -> Option<Listed> {
+    let mut words = line.split_ascii_whitespace().skip(1).peekable();
+    let waits = words.next_if_eq(&"->").is_some();
+    if words.next() != Some("FLOCK") {
+        return None;
+    }
+    let exclusive = words.nth(1)? == "WRITE";
+    let locker = words.next()?.parse().unwrap_or(0);
+    let mut file = words.next()?.split(':');
+    let mut number = || u32::from_str_radix(file.next()?, 16).ok();
+    let (major, minor) = (number()?, number()?);
+    let file = FileId { major, minor, ino: file.next()?.parse().ok()? };
+    Some(Listed { file, lock: KernelLock { locker, exclusive }, waits })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_the_kernel_are_read() {
+        let file = FileId { major: 0xfe, minor: 0, ino: 1234 };
+        assert_eq!(
+            listed("1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"),
+            Some(Listed { file, lock: KernelLock { locker: 4321, exclusive: true }, waits: false })
+        );
+        assert_eq!(
+            listed("12:    -> FLOCK  ADVISORY  READ -1 fe:00:1234 0 EOF"),
+            Some(Listed { file, lock: KernelLock { locker: 0, exclusive: false }, waits: true })
+        );
+        assert_eq!(listed("1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), None);
+        assert_eq!(listed("1: FLOCK  ADVISORY  WRITE 4321 <none>:0 0 EOF"), None);
+        assert_eq!(listed(""), None);
+    }
+}

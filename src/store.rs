@@ -76,6 +76,16 @@ impl Store {
             .map_err(|source| Error::StateRoot { path: self.root.clone(), source })
     }
 
+    /// Whether its directory can be read, or is not there. If not, that there seem to be no locks means nothing.
+    pub fn can_be_listed(&self) -> Result<(), Error> {
+        match fs::read_dir(&self.root) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(Error::StateRoot { path: self.root.clone(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The names that have a lock file, in order. Empty when there is no directory, or none to read.
     #[must_use]
     pub fn names(&self) -> Vec<LockName> {
@@ -215,6 +225,12 @@ pub fn find_program(program: &OsStr, directory: &Path) -> io::Result<()> {
         }
     }
     Err(why)
+}
+
+/// Whether colours are welcome on a terminal (`NO_COLOR`, <https://no-color.org>).
+#[must_use]
+pub fn wants_colours() -> bool {
+    set("NO_COLOR").is_none() && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
 /// How long to wait when no option says so. `None`: not at all.

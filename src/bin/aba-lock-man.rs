@@ -52,6 +52,11 @@ fn page(command: &Command, subcommand: Option<&str>, directory: &Path) -> io::Re
         terms(&mut roff, "EXIT STATUS", &args::RUN_ONCE_STATUS);
         terms(&mut roff, "FILES", &args::RUN_ONCE_FILES);
         terms(&mut roff, "JSON", &args::RUN_ONCE_JSON);
+    } else if matches!(subcommand, Some("status" | "list")) {
+        let status: &[(&str, &str)] =
+            if subcommand == Some("list") { &args::LIST_STATUS } else { &args::STATUS_STATUS };
+        terms(&mut roff, "EXIT STATUS", status);
+        terms(&mut roff, "JSON", &args::STATUS_JSON);
     } else if matches!(subcommand, Some("update" | "write")) {
         terms(&mut roff, "EXIT STATUS", &args::UPDATE_STATUS);
     } else {

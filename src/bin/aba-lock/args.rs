@@ -21,6 +21,14 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 11] = [
     ("other", "the command's own"),
 ];
 
+/// What the exit statuses of `status` mean.
+pub(crate) const STATUS_STATUS: [(&str, &str); 4] =
+    [("0", "held"), ("1", "free"), ("2", "wrong usage"), ("125", "it cannot be known from here")];
+
+/// What the exit statuses of `list` mean.
+pub(crate) const LIST_STATUS: [(&str, &str); 3] =
+    [("0", "done"), ("2", "wrong usage"), ("125", "the state root cannot be read")];
+
 /// What the exit statuses of `run-once` mean.
 pub(crate) const RUN_ONCE_STATUS: [(&str, &str); 9] = [
     ("0", "started, running or finished; yes"),
@@ -73,6 +81,22 @@ pub(crate) const RUN_ONCE_JSON: [(&str, &str); 10] = [
     ("directory", "where that runs"),
 ];
 
+/// What `status --json` says of a lock, and `list --json` of each; null where that is not known or does not apply.
+pub(crate) const STATUS_JSON: [(&str, &str); 12] = [
+    ("name, path", "the lock, and its file"),
+    ("state", "held, free, or unknown: another machine or pid namespace may have it"),
+    ("mode", "exclusive or shared"),
+    ("since", "since when it is held: RFC 3339, UTC"),
+    ("age_seconds", "for how long"),
+    ("holders", "each process that has it: pid, user, command, inherited, terminal, running_seconds, namespace"),
+    ("waiters", "in their order: pid, user, command, script (pid, command), mode, terminal, waiting_seconds"),
+    ("removed", "who has a lock on a file that was removed from the path, as holders"),
+    ("record", "what the lock file says: pid, user, host, namespace, since, command, who, mode, token, and"),
+    ("record.holder", "alive, ended, closed, perhaps, other-namespace, other-host, or stale: of an earlier lock"),
+    ("hidden", "whether there are processes that may not be looked into"),
+    ("remedy", "what can be done"),
+];
+
 /// What the variables of the environment do.
 pub(crate) const ENVIRONMENT: [(&str, &str); 7] = [
     ("ABA_LOCK_DIR", "where the lock files are, an absolute path [default: ~/.aba]"),
@@ -85,7 +109,7 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 7] = [
 ];
 
 /// Examples: the command that they are of, what to type, and what it does.
-pub(crate) const EXAMPLES: [(&str, &str, &str); 19] = [
+pub(crate) const EXAMPLES: [(&str, &str, &str); 21] = [
     ("lock", "aba-lock lock backup -- rsync -a src/ dst/", "run rsync, unless another `backup` runs"),
     ("lock", "aba-lock lock -t 60 backup -- ./backup.sh", "the same, but wait a minute for it"),
     ("lock", "aba-lock lock db cache -- ./migrate.sh", "hold two locks, or none"),
@@ -96,7 +120,9 @@ pub(crate) const EXAMPLES: [(&str, &str, &str); 19] = [
         "in a script, after `exec 200<>\"$(aba-lock path --create backup)\"`: what aba_lock_operation does",
     ),
     ("unlock", "aba-lock unlock --fd 200 backup", "release it before the script ends"),
-    ("status", "aba-lock status backup", "see who has it"),
+    ("status", "aba-lock status backup", "see who has it, and who waits"),
+    ("status", "aba-lock status --json backup | jq '.holders[].pid'", "the same for a program"),
+    ("list", "aba-lock list --held", "see all that is held, or runs"),
     ("run-once", "aba-lock run-once -i fetch -- make download", "start it in the background, once"),
     ("run-once", "aba-lock run-once -w -i fetch", "later: wait for it, and exit with its status"),
     ("run-once", "aba-lock run-once -w -i fetch -- make download", "the same, but run it now if nobody has"),
@@ -146,6 +172,8 @@ fn with_tables(command: clap::Command, status: &[(&str, &str)], files: &str) -> 
 #[command(subcommand_required = true, arg_required_else_help = true)]
 #[command(infer_subcommands = false, disable_help_subcommand = true)]
 #[command(mut_subcommand("lock", |lock| with_tables(lock, &EXIT_STATUS, "")))]
+#[command(mut_subcommand("status", |status| with_tables(status, &STATUS_STATUS, &(table("With --json", &STATUS_JSON) + "\n"))))]
+#[command(mut_subcommand("list", |list| with_tables(list, &LIST_STATUS, &(table("With --json, of each lock", &STATUS_JSON) + "\n"))))]
 #[command(mut_subcommand("update", |update| with_tables(update, &UPDATE_STATUS, "")))]
 #[command(mut_subcommand("write", |write| with_tables(write, &UPDATE_STATUS, "")))]
 #[command(mut_subcommand("run-once", |run_once| {
@@ -162,6 +190,7 @@ pub(crate) enum Command {
     Lock(Lock),
     Unlock(Unlock),
     Status(Status),
+    List(List),
     Path(Path),
     RunOnce(RunOnce),
     Update(Update),
@@ -294,6 +323,24 @@ pub(crate) struct Status {
     /// Print nothing: the exit status tells
     #[arg(short, long)]
     pub(crate) quiet: bool,
+
+    /// Print it as a JSON object
+    #[arg(long, conflicts_with_all = ["quiet", "fd"])]
+    pub(crate) json: bool,
+}
+
+/// List all locks and tasks: who has them, for how long, and how many wait
+///
+/// Held locks first. Like `status` it takes no lock.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only what is held, or runs
+    #[arg(long)]
+    pub(crate) held: bool,
+
+    /// Print it as JSON: an object with two arrays, locks and tasks
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// The letters that say what is to be done: the last one wins.

@@ -17,6 +17,7 @@ fn named(mut words: impl Iterator<Item = OsString>) -> Option<Command> {
         "lock" => Command::Lock(only(words)?),
         "unlock" => Command::Unlock(only(words)?),
         "status" => Command::Status(only(words)?),
+        "list" => Command::List(only(words)?),
         "path" => Command::Path(only(words)?),
         "update" => Command::Update(only(words)?),
         "write" => Command::Write(only(words)?),

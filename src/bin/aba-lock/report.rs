@@ -3,6 +3,7 @@
 //! A sentence never claims more than is known: who took a lock, who inherited it, and what only a record says
 //! are told apart.
 
+pub(crate) mod locks;
 pub(crate) mod tasks;
 pub(crate) mod updates;
 
@@ -124,68 +125,6 @@ pub(crate) fn not_ours(target: &Target, holding: &Holding) {
     sentence(&format!("{} cannot be released from here: held by {}", target.label, holder(holding)), Some(&hint));
 }
 
-/// `status NAME`.
-pub(crate) fn status(target: &Target, state: &State) {
-    let mut text = match (&state.holding, &state.beyond) {
-        (Some(holding), _) => held(&target.label, holding),
-        (None, Some((record, belief))) => format!(
-            "{}: held by nobody that can be seen from here\n  last taken by {}, which may have it still\n",
-            target.label,
-            elsewhere(record, *belief)
-        ),
-        (None, None) => format!("{}: free\n", target.label),
-    };
-    for holder in &state.removed {
-        let _ = writeln!(
-            text,
-            "  removed file: still locked by pid {}, {}, {}: it does not shut others out",
-            holder.pid,
-            holder.user,
-            command(&holder.command)
-        );
-    }
-    let _ = writeln!(text, "  file: {}", target.path.display());
-    print(&text);
-}
-
-fn held(label: &str, holding: &Holding) -> String {
-    let mut text = format!("{label}: held, {}", holding.mode);
-    if let Some((record, belief)) = &holding.record {
-        if let (Some(age), true) = (record.age(), *belief != Belief::Perhaps) {
-            let _ = write!(text, ", for {}", span(age));
-        }
-        text.push('\n');
-        if let Some(who) = &record.who {
-            let _ = writeln!(text, "  who: {}", plain(who));
-        }
-        let what = command(&record.command);
-        let _ = match belief {
-            Belief::Alive if holding.holders.is_empty() => {
-                writeln!(text, "  pid {}, {}, {what}", record.pid, record.user)
-            }
-            Belief::Alive => Ok(()),
-            Belief::Closed => {
-                writeln!(text, "  taken by pid {}, {}, {what}, which has closed it", record.pid, record.user)
-            }
-            Belief::Ended => writeln!(text, "  taken by pid {}, {}, {what}, which has ended", record.pid, record.user),
-            Belief::Perhaps => {
-                writeln!(text, "  last taken, as the record says, by pid {}, {what}, which has ended", record.pid)
-            }
-            Belief::OtherNamespace | Belief::OtherHost => writeln!(text, "  {}", elsewhere(record, *belief)),
-        };
-    } else {
-        text.push('\n');
-    }
-    for holder in &holding.holders {
-        let inherited = if holder.inherited == Some(true) { " (inherited)" } else { "" };
-        let _ = writeln!(text, "  pid {}, {}, {}{inherited}", holder.pid, holder.user, command(&holder.command));
-    }
-    if holding.holders.is_empty() && holding.record.is_none() {
-        text.push_str("  by a process that cannot be seen from here\n");
-    }
-    text
-}
-
 /// `status --fd N NAME`.
 pub(crate) fn descriptor_status(target: &Target, fd: i32, held: Option<Mode>) {
     print(&match held {
@@ -212,7 +151,7 @@ impl Progress {
         let label = &waiting.target.label;
         let who = waiting.state().holding.map(|holding| holder(&holding));
         let held = who.map(|who| format!(", held by {who}")).unwrap_or_default();
-        let place = waiting.place().map(|(at, of)| format!(" ({} of {of})", ordinal(at))).unwrap_or_default();
+        let place = waiting.place().map(|(at, of)| format!(" ({} of {})", ordinal(at), number(of))).unwrap_or_default();
         // What was seen meanwhile may be the end of it.
         if waiting.is_over() {
             return;
@@ -344,6 +283,13 @@ fn command(text: &str) -> String {
 /// Text that others chose, without what would steer the reader's terminal.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// A number as a sentence says it.
+fn number(number: usize) -> String {
+    const WORDS: [&str; 10] = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+    let word = number.checked_sub(1).and_then(|at| WORDS.get(at));
+    word.map_or_else(|| number.to_string(), |word| (*word).to_owned())
 }
 
 /// A place in a queue.

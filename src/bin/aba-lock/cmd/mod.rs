@@ -1,6 +1,7 @@
 //! The commands: one file each, arguments in, library call, report out.
 
 mod init;
+mod list;
 mod lock;
 mod path;
 mod run_once;
@@ -22,6 +23,7 @@ pub(crate) fn run(command: Command) -> Result<i32, Error> {
         Command::Lock(args) => lock::run(&args),
         Command::Unlock(args) => unlock::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::List(args) => list::run(&args),
         Command::Path(args) => path::run(&args),
         Command::RunOnce(args) => run_once::run(&args),
         Command::Update(args) => update::run(&args),

@@ -1,5 +1,6 @@
 use crate::args::Status;
-use crate::{exit, report};
+use crate::exit;
+use crate::report::{self, locks};
 use aba_lock::error::Error;
 use aba_lock::store::Store;
 use aba_lock::{holders, lock};
@@ -20,7 +21,8 @@ pub(crate) fn run(args: &Status) -> Result<i32, Error> {
     holders::can_be_known(&target.path)?;
     let state = holders::of(&target.path);
     if !args.quiet {
-        report::status(&target, &state);
+        let say = if args.json { locks::status_json } else { locks::status };
+        say(&target, &state);
     }
     Ok(match (&state.holding, &state.beyond) {
         (Some(_), _) => exit::DONE,

@@ -65,21 +65,38 @@ pub(crate) fn left_alone(directory: &Path) {
 
 /// `run-once --list`.
 pub(crate) fn list(tasks: &[Task], as_json: bool) {
-    let rows: Vec<Row> = tasks.iter().filter(|task| task.is_known()).map(Row::new).collect();
     if as_json {
-        let rows: Vec<Value> = rows.iter().map(Row::to_json).collect();
-        return print(&format!("{:#}\n", Value::Array(rows)));
+        return print(&format!("{:#}\n", Value::Array(objects(tasks))));
     }
-    let width = rows.iter().map(|row| row.task.id.as_str().len()).max().unwrap_or(0).max(2);
     let mut text = String::new();
-    if !rows.is_empty() {
-        let _ =
-            writeln!(text, "{:width$}  {:<15}  {:>6}  {:>8}  {:>7}  COMMAND", "ID", "STATE", "AGE", "DURATION", "PID");
-    }
-    for row in &rows {
-        let _ = writeln!(text, "{}", row.to_line(width));
+    for line in lines(tasks) {
+        let _ = writeln!(text, "{}", line.text);
     }
     print(&text);
+}
+
+/// The tasks as a program reads them.
+pub(crate) fn objects(tasks: &[Task]) -> Vec<Value> {
+    tasks.iter().filter(|task| task.is_known()).map(|task| Row::new(task).to_json()).collect()
+}
+
+/// A line of the table, and whether it is of a task that runs.
+pub(crate) struct Line {
+    pub(crate) text: String,
+    pub(crate) runs: bool,
+}
+
+/// The table, its title first; nothing if there are no tasks.
+pub(crate) fn lines(tasks: &[Task]) -> Vec<Line> {
+    let rows: Vec<Row> = tasks.iter().filter(|task| task.is_known()).map(Row::new).collect();
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let width = rows.iter().map(|row| row.task.id.as_str().len()).max().unwrap_or(0).max(2);
+    let title = format!("{:width$}  {:<15}  {:>6}  {:>8}  {:>7}  COMMAND", "ID", "STATE", "AGE", "DURATION", "PID");
+    let title = Line { text: title, runs: false };
+    let line = |row: &Row| Line { text: row.to_line(width), runs: row.running.is_some() };
+    [title].into_iter().chain(rows.iter().map(line)).collect()
 }
 
 struct Row<'a> {

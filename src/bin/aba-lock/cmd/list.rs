@@ -1,0 +1,26 @@
+use crate::args::List;
+use crate::exit;
+use crate::report::locks::{self, Listing};
+use aba_lock::error::Error;
+use aba_lock::holders;
+use aba_lock::store::{self, Store, TaskRoot};
+use aba_lock::task::Task;
+
+pub(crate) fn run(args: &List) -> Result<i32, Error> {
+    let (store, root) = (Store::from_env()?, TaskRoot::from_env()?);
+    store.can_be_listed()?;
+    let look = || {
+        let mut listing = Listing { store: &store, locks: holders::of_store(&store), tasks: Task::all(&root)? };
+        if args.held {
+            listing.locks.retain(|(_, state)| state.holding.is_some());
+            listing.tasks.retain(|task| task.look().running.is_some());
+        }
+        Ok::<_, Error>(listing)
+    };
+    if args.json {
+        locks::list_json(&look()?);
+    } else {
+        locks::list(&look()?, store::wants_colours());
+    }
+    Ok(exit::DONE)
+}

@@ -1,0 +1,352 @@
+//! What `status` and `list` print.
+
+use super::{argument, command, elsewhere, plain, print, span, tasks};
+use aba_lock::holders::{Belief, Holder, Holding, State, Waiter};
+use aba_lock::lock::{Mode, Target};
+use aba_lock::name::LockName;
+use aba_lock::record::Record;
+use aba_lock::store::Store;
+use aba_lock::sys;
+use aba_lock::task::Task;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// `status NAME`.
+pub(crate) fn status(target: &Target, state: &State) {
+    let label = &target.label;
+    let mut text = match (&state.holding, &state.beyond) {
+        (Some(holding), _) => held(label, holding),
+        (None, Some((record, belief))) => format!(
+            "{label}: held by nobody that can be seen from here\n  last taken by {}, which may have it still\n",
+            elsewhere(record, *belief)
+        ),
+        (None, None) => format!("{label}: free\n"),
+    };
+    for holder in &state.removed {
+        let _ = writeln!(text, "  removed file: still locked by {}: it does not shut others out", person(holder));
+    }
+    for (at, waiter) in state.waiters.iter().enumerate() {
+        let _ = writeln!(text, "  {}. waits: {}", at + 1, waits(waiter));
+    }
+    if let Some(remedy) = remedy(label, state) {
+        let _ = writeln!(text, "  remedy: {remedy}");
+    }
+    let _ = writeln!(text, "  file: {}", target.path.display());
+    print(&text);
+}
+
+/// `status --json`.
+pub(crate) fn status_json(target: &Target, state: &State) {
+    print(&format!("{:#}\n", object(&target.label, &target.path, state)));
+}
+
+fn held(label: &str, holding: &Holding) -> String {
+    let mut text = format!("{label}: held, {}", holding.mode);
+    if let Some(age) = age(holding) {
+        let _ = write!(text, ", for {}", span(age));
+    }
+    text.push('\n');
+    if let Some((record, belief)) = &holding.record {
+        if let Some(who) = &record.who {
+            let _ = writeln!(text, "  who: {}", plain(who));
+        }
+        let what = command(&record.command);
+        let taken = format!("taken by pid {}, {}, {what}", record.pid, plain(&record.user));
+        let _ = match belief {
+            Belief::Alive if holding.holders.is_empty() => {
+                writeln!(text, "  pid {}, {}, {what}", record.pid, plain(&record.user))
+            }
+            Belief::Alive => Ok(()),
+            Belief::Closed => writeln!(text, "  {taken}, which has closed it"),
+            Belief::Ended => writeln!(text, "  {taken}, which has ended"),
+            Belief::Perhaps => {
+                writeln!(text, "  last taken, as the record says, by pid {}, {what}, which has ended", record.pid)
+            }
+            Belief::OtherNamespace | Belief::OtherHost => writeln!(text, "  {}", elsewhere(record, *belief)),
+        };
+    }
+    for holder in &holding.holders {
+        let inherited = if holder.inherited == Some(true) { " (inherited)" } else { "" };
+        let _ = writeln!(text, "  {}{inherited}", person(holder));
+    }
+    if holding.holders.is_empty() && holding.record.is_none() {
+        text.push_str("  by a process that cannot be seen from here\n");
+    }
+    text
+}
+
+/// A process that has a lock.
+fn person(holder: &Holder) -> String {
+    let mut text = format!("pid {}, {}, {}", holder.pid, holder.user, command(&holder.command));
+    if let Some(terminal) = &holder.terminal {
+        let _ = write!(text, ", on {terminal}");
+    }
+    if let Some(namespace) = holder.namespace {
+        let _ = write!(text, ", in pid namespace {namespace}");
+    }
+    text
+}
+
+/// A process that waits: the script, if it is one that does.
+fn waits(waiter: &Waiter) -> String {
+    let mut text = match (&waiter.script, waiter.pid) {
+        (None, 0) => "a process that cannot be seen from here".to_owned(),
+        (None, pid) => format!("pid {pid}, {}, {}", waiter.user, command(&waiter.command)),
+        (Some((script, what)), pid) => {
+            format!("pid {script}, {}, {}, by its helper {pid}", waiter.user, command(what))
+        }
+    };
+    if let Some(terminal) = &waiter.terminal {
+        let _ = write!(text, ", on {terminal}");
+    }
+    if waiter.mode == Mode::Shared {
+        text.push_str(", to share it");
+    }
+    if let Some(age) = waiter.age {
+        let _ = write!(text, ", for {}", span(age));
+    }
+    text
+}
+
+/// How long it is held, where that is known.
+fn age(holding: &Holding) -> Option<Duration> {
+    let (record, belief) = holding.record.as_ref()?;
+    // Of several who share it the record is of the last one.
+    if *belief == Belief::Perhaps { None } else { record.age() }
+}
+
+/// What can be done to have it free, or to know more.
+fn remedy(label: &str, state: &State) -> Option<String> {
+    let name = argument(label);
+    let kill = if label.contains('/') { None } else { Some(format!("`aba-lock unlock {name} --kill` ends them")) };
+    Some(match (&state.holding, &state.beyond) {
+        (Some(holding), _) if holding.holders.is_empty() => {
+            "it cannot be seen from here who has it: ask as root, or outside of this container".to_owned()
+        }
+        (Some(holding), _) => match super::remedy(holding) {
+            Some(remedy) => remedy,
+            None => format!("it is free when they end; {}", kill?),
+        },
+        (None, Some((record, Belief::OtherHost))) => format!("ask on host {}", plain(&record.host)),
+        (None, Some(_)) => "ask outside of this container, or in that of the holder".to_owned(),
+        (None, None) if !state.removed.is_empty() => {
+            "somebody removed the file under its holder: a second one can have the lock before that one ends".to_owned()
+        }
+        (None, None) => return None,
+    })
+}
+
+/// A lock, as a program reads it.
+fn object(label: &str, path: &Path, state: &State) -> Value {
+    let holding = state.holding.as_ref();
+    let believed = holding.and_then(|holding| holding.record.as_ref()).or(state.beyond.as_ref());
+    json!({
+        "name": label,
+        "path": path.to_string_lossy(),
+        "state": word(state),
+        "mode": holding.map(|holding| holding.mode.as_str()),
+        "since": believed.filter(|(_, belief)| *belief != Belief::Perhaps).map(|(record, _)| &record.since),
+        "age_seconds": holding.and_then(age).map(|age| age.as_secs()),
+        "holders": holding.map_or(&[][..], |holding| &holding.holders).iter().map(holder_object).collect::<Vec<_>>(),
+        "waiters": state.waiters.iter().map(waiter_object).collect::<Vec<_>>(),
+        "removed": state.removed.iter().map(holder_object).collect::<Vec<_>>(),
+        "record": state.record.as_ref().map(|record| record_object(record, believed.map(|(_, belief)| *belief))),
+        "hidden": state.hidden,
+        "remedy": remedy(label, state),
+    })
+}
+
+pub(crate) fn word(state: &State) -> &'static str {
+    match (&state.holding, &state.beyond) {
+        (Some(_), _) => "held",
+        (None, None) => "free",
+        (None, Some(_)) => "unknown",
+    }
+}
+
+fn holder_object(holder: &Holder) -> Value {
+    json!({
+        "pid": holder.pid,
+        "user": holder.user,
+        "command": holder.command,
+        "inherited": holder.inherited,
+        "terminal": holder.terminal,
+        "running_seconds": holder.age.map(|age| age.as_secs()),
+        "namespace": holder.namespace,
+    })
+}
+
+fn waiter_object(waiter: &Waiter) -> Value {
+    let script = waiter.script.as_ref().map(|(pid, command)| json!({ "pid": pid, "command": command }));
+    json!({
+        "pid": if waiter.pid == 0 { None } else { Some(waiter.pid) },
+        "user": waiter.user,
+        "command": waiter.command,
+        "script": script,
+        "mode": waiter.mode.as_str(),
+        "terminal": waiter.terminal,
+        "waiting_seconds": waiter.age.map(|age| (age.as_secs_f64() * 100.0).round() / 100.0),
+    })
+}
+
+fn record_object(record: &Record, belief: Option<Belief>) -> Value {
+    json!({
+        "holder": match belief {
+            Some(Belief::Alive) => "alive",
+            Some(Belief::Ended) => "ended",
+            Some(Belief::Closed) => "closed",
+            Some(Belief::Perhaps) => "perhaps",
+            Some(Belief::OtherNamespace) => "other-namespace",
+            Some(Belief::OtherHost) => "other-host",
+            None => "stale",
+        },
+        "pid": record.pid,
+        "user": record.user,
+        "host": record.host,
+        "namespace": record.ns,
+        "since": record.since,
+        "command": record.command,
+        "who": record.who,
+        "mode": record.mode.as_str(),
+        "token": record.token,
+    })
+}
+
+/// What `list` shows.
+pub(crate) struct Listing<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) locks: Vec<(LockName, State)>,
+    pub(crate) tasks: Vec<Task<'a>>,
+}
+
+/// `list --json`.
+pub(crate) fn list_json(listing: &Listing) {
+    let locks: Vec<Value> = listing
+        .locks
+        .iter()
+        .map(|(name, state)| object(name.as_str(), &listing.store.lock_path(name), state))
+        .collect();
+    print(&format!("{:#}\n", json!({ "locks": locks, "tasks": tasks::objects(&listing.tasks) })));
+}
+
+/// `list`.
+pub(crate) fn list(listing: &Listing, colours: bool) {
+    let terminal = sys::is_terminal(1);
+    let (width, colours) = (terminal.then(|| sys::terminal_width(1)), terminal && colours);
+    let mut text = String::new();
+    for line in lines(listing) {
+        let _ = writeln!(text, "{}", line.shown(width, colours));
+    }
+    print(&text);
+}
+
+/// How a line of the table is to stand out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// A title.
+    Title,
+    /// What is held, or runs.
+    Busy,
+    /// What needs a look.
+    Odd,
+    /// What is free, or has ended.
+    Quiet,
+}
+
+/// A line of the table.
+pub(crate) struct Line {
+    tone: Tone,
+    text: String,
+}
+
+impl Line {
+    /// Cut to so many columns, and with colours, if there are to be any.
+    pub(crate) fn shown(&self, width: Option<usize>, colours: bool) -> String {
+        let text = match width {
+            Some(width) => self.text.chars().take(width).collect(),
+            None => self.text.clone(),
+        };
+        let colour = match self.tone {
+            _ if !colours => return text,
+            Tone::Title => "1",
+            Tone::Busy => "33",
+            Tone::Odd => "31",
+            Tone::Quiet => return text,
+        };
+        format!("\x1b[{colour}m{text}\x1b[0m")
+    }
+}
+
+/// The table: locks, those that are held first, and tasks.
+pub(crate) fn lines(listing: &Listing) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let rank = |state: &State| match word(state) {
+        "held" => 0,
+        "unknown" => 1,
+        _ if !state.removed.is_empty() => 2,
+        _ => 3,
+    };
+    let mut locks: Vec<&(LockName, State)> = listing.locks.iter().collect();
+    locks.sort_by_key(|(_, state)| rank(state));
+    let width = locks.iter().map(|(name, _)| name.as_str().len()).max().unwrap_or(0).max(4);
+    let mut put = |tone, text: &str| lines.push(Line { tone, text: text.trim_end().to_owned() });
+    if !locks.is_empty() {
+        let row = format!(
+            "{:width$}  {:<8}  {:>6}  {:>7}  {:>7}  {:<8}  COMMAND",
+            "LOCK", "STATE", "FOR", "WAITING", "PID", "USER"
+        );
+        put(Tone::Title, &row);
+    }
+    for (name, state) in locks {
+        put(tone(state), &format!("{:width$}  {}", name.as_str(), columns(state)));
+    }
+    let tasks = tasks::lines(&listing.tasks);
+    if !tasks.is_empty() && !listing.locks.is_empty() {
+        put(Tone::Quiet, "");
+    }
+    for (at, line) in tasks.iter().enumerate() {
+        let tone = match (at, line.runs) {
+            (0, _) => Tone::Title,
+            (_, true) => Tone::Busy,
+            (_, false) => Tone::Quiet,
+        };
+        put(tone, &line.text);
+    }
+    lines
+}
+
+fn tone(state: &State) -> Tone {
+    match word(state) {
+        "held" if state.holding.as_ref().is_some_and(|holding| super::remedy(holding).is_some()) => Tone::Odd,
+        "held" => Tone::Busy,
+        "free" if state.removed.is_empty() => Tone::Quiet,
+        _ => Tone::Odd,
+    }
+}
+
+/// The columns behind the name.
+fn columns(state: &State) -> String {
+    let holder = state.holding.as_ref().and_then(|holding| holding.holders.first()).or(state.removed.first());
+    let record = state.holding.as_ref().and_then(|holding| holding.record.as_ref()).or(state.beyond.as_ref());
+    let shown = match word(state) {
+        "free" if !state.removed.is_empty() => "removed",
+        "held" if state.holding.as_ref().is_some_and(|holding| holding.mode == Mode::Shared) => "shared",
+        word => word,
+    };
+    let age = state.holding.as_ref().and_then(age).map_or_else(|| "-".to_owned(), span);
+    let waiting = if state.waiters.is_empty() { "-".to_owned() } else { state.waiters.len().to_string() };
+    let (pid, user, what) = match (holder, record) {
+        (Some(holder), _) => {
+            let more = state.holding.as_ref().map_or(0, |holding| holding.holders.len().saturating_sub(1));
+            let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+            (holder.pid.to_string(), holder.user.clone(), format!("{}{more}", command(&holder.command)))
+        }
+        (None, Some((record, belief @ (Belief::OtherHost | Belief::OtherNamespace)))) => {
+            ("-".to_owned(), "-".to_owned(), elsewhere(record, *belief))
+        }
+        (None, _) => ("-".to_owned(), "-".to_owned(), String::new()),
+    };
+    format!("{shown:<8}  {age:>6}  {waiting:>7}  {pid:>7}  {user:<8}  {what}")
+}

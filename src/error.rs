@@ -261,6 +261,11 @@ pub enum Error {
         /// The name of the lock.
         label: String,
     },
+    /// There is no terminal to draw on.
+    Terminal {
+        /// The system's reason.
+        source: io::Error,
+    },
     /// A file of the user's could not be written.
     Write {
         /// The file.
@@ -375,6 +380,7 @@ impl fmt::Display for Error {
             }
             Self::Lock { path, source } => write!(f, "could not lock {}: {}", path.display(), reason(source)),
             Self::Busy { label, .. } => write!(f, "{label} is held by another"),
+            Self::Terminal { source } => write!(f, "could not use the terminal: {}", reason(source)),
             Self::Deadlock { label, circle } => write!(f, "waiting for {label} would never end: {circle}"),
             Self::TimedOut { label, after, .. } => {
                 write!(f, "timed out after {} s waiting for {label}", after.as_secs_f64())

@@ -10,6 +10,7 @@ mod command;
 mod detach;
 mod forward;
 mod interrupt;
+mod screen;
 mod thread;
 mod timer;
 mod watch;
@@ -18,6 +19,7 @@ pub use command::{Child, Command};
 pub use detach::{Process, adopt_orphans, close_inherited, detached, quiet_stdio, redirect_output, write_some};
 pub use forward::Forward;
 pub use interrupt::{Interrupts, die_of};
+pub use screen::{Event, Screen};
 pub use thread::{ThreadId, with_signals_left_to_us};
 pub use timer::Alarm;
 pub use watch::Watch;
@@ -157,11 +159,18 @@ pub fn is_terminal(fd: RawFd) -> bool {
 /// How many columns the terminal on `fd` has.
 #[must_use]
 pub fn terminal_width(fd: RawFd) -> usize {
+    terminal_size(fd).0
+}
+
+/// How many columns and rows the terminal on `fd` has.
+#[must_use]
+pub fn terminal_size(fd: RawFd) -> (usize, usize) {
     // SAFETY: all bytes zero are a valid `winsize`, and it is ours to be written to.
     let mut size: libc::winsize = unsafe { mem::zeroed() };
     // SAFETY: `size` lives until the call returns.
     let done = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &raw mut size) };
-    if done == 0 && size.ws_col > 0 { usize::from(size.ws_col) } else { 80 }
+    let or = |number: u16, usual| if done == 0 && number > 0 { usize::from(number) } else { usual };
+    (or(size.ws_col, 80), or(size.ws_row, 24))
 }
 
 /// Runs `write` so that a limit on the size of files (`ulimit -f`) is an error of it, and not the end of the process.

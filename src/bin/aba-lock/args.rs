@@ -109,7 +109,7 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 7] = [
 ];
 
 /// Examples: the command that they are of, what to type, and what it does.
-pub(crate) const EXAMPLES: [(&str, &str, &str); 21] = [
+pub(crate) const EXAMPLES: [(&str, &str, &str); 22] = [
     ("lock", "aba-lock lock backup -- rsync -a src/ dst/", "run rsync, unless another `backup` runs"),
     ("lock", "aba-lock lock -t 60 backup -- ./backup.sh", "the same, but wait a minute for it"),
     ("lock", "aba-lock lock db cache -- ./migrate.sh", "hold two locks, or none"),
@@ -123,6 +123,7 @@ pub(crate) const EXAMPLES: [(&str, &str, &str); 21] = [
     ("status", "aba-lock status backup", "see who has it, and who waits"),
     ("status", "aba-lock status --json backup | jq '.holders[].pid'", "the same for a program"),
     ("list", "aba-lock list --held", "see all that is held, or runs"),
+    ("list", "aba-lock list --watch", "watch it change"),
     ("run-once", "aba-lock run-once -i fetch -- make download", "start it in the background, once"),
     ("run-once", "aba-lock run-once -w -i fetch", "later: wait for it, and exit with its status"),
     ("run-once", "aba-lock run-once -w -i fetch -- make download", "the same, but run it now if nobody has"),
@@ -341,6 +342,10 @@ pub(crate) struct List {
     /// Print it as JSON: an object with two arrays, locks and tasks
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Show it on the whole screen, as it changes; q quits, the arrow keys scroll
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) watch: bool,
 }
 
 /// The letters that say what is to be done: the last one wins.

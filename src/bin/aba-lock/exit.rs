@@ -63,6 +63,7 @@ pub(crate) fn of(error: &Error) -> i32 {
         | Error::NotOurCommand { .. }
         | Error::TaskNotEnded { .. }
         | Error::Supervisor { .. }
+        | Error::Terminal { .. }
         | Error::Write { .. } => FAILED,
     }
 }

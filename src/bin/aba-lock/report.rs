@@ -6,6 +6,7 @@
 pub(crate) mod locks;
 pub(crate) mod tasks;
 pub(crate) mod updates;
+pub(crate) mod watch;
 
 use aba_lock::error::{self, Error};
 use aba_lock::holders::{self, Belief, Holder, Holding, State};

@@ -1,9 +1,12 @@
 use crate::args::List;
 use crate::exit;
+use crate::report;
 use crate::report::locks::{self, Listing};
+use crate::report::watch;
 use aba_lock::error::Error;
 use aba_lock::holders;
 use aba_lock::store::{self, Store, TaskRoot};
+use aba_lock::sys;
 use aba_lock::task::Task;
 
 pub(crate) fn run(args: &List) -> Result<i32, Error> {
@@ -17,6 +20,13 @@ pub(crate) fn run(args: &List) -> Result<i32, Error> {
         }
         Ok::<_, Error>(listing)
     };
+    if args.watch {
+        if !sys::is_terminal(1) {
+            report::misused("list", "--watch draws on a terminal, and standard output is none");
+            return Ok(exit::USAGE);
+        }
+        return watch::run(look);
+    }
     if args.json {
         locks::list_json(&look()?);
     } else {

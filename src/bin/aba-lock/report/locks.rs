@@ -236,7 +236,7 @@ pub(crate) fn list(listing: &Listing, colours: bool) {
     let terminal = sys::is_terminal(1);
     let (width, colours) = (terminal.then(|| sys::terminal_width(1)), terminal && colours);
     let mut text = String::new();
-    for line in lines(listing) {
+    for line in lines(listing, Detail::Locks) {
         let _ = writeln!(text, "{}", line.shown(width, colours));
     }
     print(&text);
@@ -279,8 +279,17 @@ impl Line {
     }
 }
 
+/// How much the table says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// A line a lock.
+    Locks,
+    /// And a line for each further holder, and each waiter.
+    People,
+}
+
 /// The table: locks, those that are held first, and tasks.
-pub(crate) fn lines(listing: &Listing) -> Vec<Line> {
+pub(crate) fn lines(listing: &Listing, detail: Detail) -> Vec<Line> {
     let mut lines = Vec::new();
     let rank = |state: &State| match word(state) {
         "held" => 0,
@@ -301,6 +310,14 @@ pub(crate) fn lines(listing: &Listing) -> Vec<Line> {
     }
     for (name, state) in locks {
         put(tone(state), &format!("{:width$}  {}", name.as_str(), columns(state)));
+        if detail == Detail::People {
+            for holder in state.holding.iter().flat_map(|holding| holding.holders.iter().skip(1)) {
+                put(Tone::Busy, &format!("    and {}", person(holder)));
+            }
+            for (at, waiter) in state.waiters.iter().enumerate() {
+                put(Tone::Quiet, &format!("    {}. waits: {}", at + 1, waits(waiter)));
+            }
+        }
     }
     let tasks = tasks::lines(&listing.tasks);
     if !tasks.is_empty() && !listing.locks.is_empty() {

@@ -1,0 +1,150 @@
+//! A terminal as a screen: the alternate one, keys as they are typed, and everything as it was at the end.
+
+#![expect(unsafe_code, reason = "calls into libc, each with its reason")]
+
+use super::{terminal_size, write_some};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::mem;
+use std::os::fd::AsRawFd;
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+/// Those that would end us and leave the terminal as we use it.
+const ENDING: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
+/// The last signal that came; 0: none.
+static CAME: AtomicI32 = AtomicI32::new(0);
+
+/// What there is to react to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A key: what the terminal sent, at most four bytes of it, those behind it zero.
+    Key([u8; 4]),
+    /// The time is up, or the size has changed.
+    Draw,
+    /// A signal is to end us.
+    End(i32),
+}
+
+/// The terminal, as long as we use it. Dropping it gives it back.
+#[derive(Debug)]
+#[must_use = "the terminal is given back when it is dropped"]
+pub struct Screen {
+    keys: File,
+    old: libc::termios,
+    old_mask: libc::sigset_t,
+}
+
+impl Screen {
+    /// Begins to use the terminal that standard output is on.
+    pub fn open() -> io::Result<Self> {
+        extern "C" fn note(signal: libc::c_int) {
+            CAME.store(signal, Ordering::Relaxed);
+        }
+        // Standard input may be anything.
+        let keys = OpenOptions::new().read(true).open("/dev/tty")?;
+        // SAFETY: all bytes zero are valid for these types, and they are ours to be written to.
+        let (mut old, mut old_mask): (libc::termios, libc::sigset_t) = unsafe { mem::zeroed() };
+        // SAFETY: `old` lives until the call returns.
+        if unsafe { libc::tcgetattr(keys.as_raw_fd(), &raw mut old) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: all bytes zero are valid for these types, and they live until each call returns; the handler stores into
+        // an atomic.
+        unsafe {
+            let (mut action, mut set): (libc::sigaction, libc::sigset_t) = mem::zeroed();
+            action.sa_sigaction = note as extern "C" fn(libc::c_int) as libc::sighandler_t;
+            libc::sigemptyset(&raw mut set);
+            for signal in ENDING.into_iter().chain([libc::SIGWINCH]) {
+                libc::sigaction(signal, &raw const action, ptr::null_mut());
+                libc::sigaddset(&raw mut set, signal);
+            }
+            // They come while we wait for keys, and at no other time: so none comes between a look and a wait.
+            libc::sigprocmask(libc::SIG_BLOCK, &raw const set, &raw mut old_mask);
+            let mut raw = old;
+            raw.c_lflag &= !(libc::ICANON | libc::ECHO | libc::ISIG);
+            raw.c_cc[libc::VMIN] = 1;
+            raw.c_cc[libc::VTIME] = 0;
+            libc::tcsetattr(keys.as_raw_fd(), libc::TCSAFLUSH, &raw const raw);
+        }
+        let screen = Self { keys, old, old_mask };
+        // The alternate screen, without a cursor.
+        put("\x1b[?1049h\x1b[?25l");
+        Ok(screen)
+    }
+
+    /// How many columns and rows there are.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        terminal_size(1)
+    }
+
+    /// Shows these lines, and nothing else.
+    pub fn draw(&self, lines: &[String]) {
+        let text: String = lines.iter().map(|line| format!("{line}\x1b[K")).collect::<Vec<_>>().join("\r\n");
+        // From the top, over what is there: a screen that is cleared first flickers.
+        put(&format!("\x1b[H{text}\x1b[J"));
+    }
+
+    /// Waits for a key or a signal, at most so long.
+    pub fn wait(&mut self, limit: Duration) -> Event {
+        // SAFETY: all bytes zero are a valid `fd_set`, and the descriptor is below its limit or the call fails.
+        let came = unsafe {
+            let mut set: libc::fd_set = mem::zeroed();
+            let fd = self.keys.as_raw_fd();
+            if usize::try_from(fd).unwrap_or(usize::MAX) >= libc::FD_SETSIZE {
+                return Event::End(libc::SIGHUP);
+            }
+            libc::FD_SET(fd, &raw mut set);
+            let time = libc::timespec {
+                tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
+                tv_nsec: libc::c_long::from(limit.subsec_nanos().cast_signed()),
+            };
+            libc::pselect(
+                fd + 1,
+                &raw mut set,
+                ptr::null_mut(),
+                ptr::null_mut(),
+                &raw const time,
+                &raw const self.old_mask,
+            )
+        };
+        let signal = CAME.swap(0, Ordering::Relaxed);
+        if ENDING.contains(&signal) {
+            return Event::End(signal);
+        }
+        if came <= 0 {
+            return Event::Draw;
+        }
+        let mut bytes = [0; 4];
+        match self.keys.read(&mut bytes) {
+            Ok(1..) if bytes[0] == 3 => Event::End(libc::SIGINT),
+            Ok(1..) => Event::Key(bytes),
+            // The terminal is gone.
+            _ => Event::End(libc::SIGHUP),
+        }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        put("\x1b[?25h\x1b[?1049l");
+        // SAFETY: both were filled by the calls in `open`.
+        unsafe {
+            libc::tcsetattr(self.keys.as_raw_fd(), libc::TCSAFLUSH, &raw const self.old);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const self.old_mask, ptr::null_mut());
+        }
+    }
+}
+
+fn put(text: &str) {
+    let mut rest = text.as_bytes();
+    while let Ok(written @ 1..) = write_some(1, rest) {
+        rest = &rest[written..];
+        if rest.is_empty() {
+            break;
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use crate::scene::{Call, HELPER, Holder, Scene, is_alive, until, watches};
 
 /// Runs the helper on a terminal, shows each new state of its screen's text to the rules in `argv`, and prints all of
-/// it at the end. A rule is a text to wait for, and a file to make when it was seen.
+/// it at the end. A rule is a text to wait for, and a file to make when it was seen, or behind `>` a key to press.
 const TERMINAL: &str = r#"
 import os, pty, select, sys, time
 rules, command = sys.argv[1].split("|"), sys.argv[2:]
@@ -12,7 +12,9 @@ if pid == 0:
     os.execvp(command[0], command)
 seen, end = b"", time.time() + 60
 while time.time() < end:
-    if rules and rules[0].split("=")[0].encode() in seen:
+    if rules and ">" in rules[0] and rules[0].split(">")[0].encode() in seen:
+        os.write(terminal, rules.pop(0).split(">")[1].encode())
+    elif rules and rules[0].split("=")[0].encode() in seen:
         open(rules.pop(0).split("=")[1], "w").close()
     if select.select([terminal], [], [], 0.05)[0]:
         try:
@@ -125,4 +127,44 @@ fn ctrl_c_ends_the_wait_and_the_script_but_not_the_task() {
 fn a_child_watches(pid: u32) -> bool {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     children.split_whitespace().any(|child| watches(child.parse().unwrap()))
+}
+
+/// Begins to use the alternate screen, and gives the terminal back.
+const SCREEN: [&str; 2] = ["\x1b[?1049h", "\x1b[?1049l"];
+
+fn watch(scene: &Scene, rules: &str) -> Call {
+    let mut command = scene.program("python3");
+    let sized = "stty cols 100 rows 8; exec \"$HELPER\" list --watch";
+    command.env("TERM", "xterm").args(["-c", TERMINAL, rules, "sh", "-c", sized]);
+    Call::new(command).out(SCREEN[0]).out(SCREEN[1])
+}
+
+#[test]
+fn watching_shows_what_changes_and_q_gives_the_terminal_back() {
+    let scene = Scene::new();
+    for name in ["b", "c", "d", "e", "f", "g"] {
+        scene.aba(["lock", name, "--", "true"]).run();
+    }
+    let holder = scene.holder("a");
+    let waiter = scene.aba(["lock", "-qw", "a", "--", "true"]).start();
+    scene.until_waited_for("a");
+    let seen = scene.path("seen");
+    let rules = format!("1 held, 1 waiting, 0 running={}|0 held, 0 waiting> |g     free>q", seen.display());
+    let watching = watch(&scene, &rules).start();
+    until("the holder is shown", || seen.exists());
+    holder.let_go();
+    waiter.finish();
+    let said = watching.finish().out;
+    assert!(said.contains("    1. waits: pid "), "{said:?}");
+    assert!(said.contains("\u{2026} 2 more"), "what does not fit is counted: {said:?}");
+    assert!(said.ends_with(&format!("\x1b[?25h{}", SCREEN[1])), "{said:?}");
+}
+
+#[test]
+fn watching_gives_the_terminal_back_also_when_it_is_interrupted() {
+    let scene = Scene::new();
+    // Python says -2 of one that died of signal 2.
+    let said = watch(&scene, "no locks>\u{3}").status(254).run().out;
+    assert!(said.ends_with(SCREEN[1]), "{said:?}");
+    scene.aba(["list", "--watch"]).status(2).err("--watch draws on a terminal, and standard output is none").run();
 }

@@ -351,7 +351,7 @@ fn twenty_writers_at_once_lose_nothing_and_no_reader_sees_half() {
             let writers: Vec<_> = (0..20)
                 .map(|n| {
                     let script = format!("/^end/i\\  dev{n}: {{image: \"ubuntu:{n}\"}}");
-                    call(&scene, ["update", "f", "--", "sed", &script]).start()
+                    call(&scene, ["update", "-q", "f", "--", "sed", &script]).start()
                 })
                 .collect();
             for writer in writers {

@@ -269,7 +269,9 @@ fn people(holders: &[Holder]) -> String {
         1 => String::new(),
         number => format!(" and {} more", number - 1),
     };
-    format!("pid {} ({}), by {}{more}", first.pid, command(&first.command), plain(&first.user))
+    // Since when it has the lock is not known: not longer than this.
+    let age = first.age.map(|age| format!(", running for {}", span(age))).unwrap_or_default();
+    format!("pid {} ({}), by {}{age}{more}", first.pid, command(&first.command), plain(&first.user))
 }
 
 /// A command line as a sentence shows it: not longer than a line or two.

@@ -255,6 +255,15 @@ pub fn parse_seconds(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(text.parse().ok()?).ok()
 }
 
+/// A time span with its unit, seconds if there is none: `30`, `30s`, `10m`, `2h`, `7d`, `2w`.
+#[must_use]
+pub fn parse_span(text: &str) -> Option<Duration> {
+    const UNITS: [(char, u32); 5] = [('s', 1), ('m', 60), ('h', 3600), ('d', 24 * 3600), ('w', 7 * 24 * 3600)];
+    let unit = UNITS.iter().find_map(|(letter, seconds)| Some((text.strip_suffix(*letter)?, *seconds)));
+    let (number, seconds) = unit.unwrap_or((text, 1));
+    parse_seconds(number)?.checked_mul(seconds)
+}
+
 fn set(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
@@ -274,6 +283,21 @@ mod tests {
         assert_eq!(parse_seconds(".25"), Some(Duration::from_millis(250)));
         for bad in ["", ".", "-1", "1e9", "inf", "nan", "abc", "1s", "1.2.3", "99999999999999999999999"] {
             assert_eq!(parse_seconds(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_span_is_a_number_and_perhaps_its_unit() {
+        let seconds = |text| parse_span(text).map(|span| span.as_secs());
+        assert_eq!(seconds("30"), Some(30));
+        assert_eq!(seconds("30s"), Some(30));
+        assert_eq!(seconds("10m"), Some(600));
+        assert_eq!(seconds("2h"), Some(7200));
+        assert_eq!(seconds("7d"), Some(604_800));
+        assert_eq!(seconds("2w"), Some(1_209_600));
+        assert_eq!(seconds("1.5h"), Some(5400));
+        for bad in ["", "d", "-1d", "1y", "1 d", "1dd", "d1", "1D", "inf", "18446744073709551615w"] {
+            assert_eq!(parse_span(bad), None, "{bad}");
         }
     }
 }

@@ -329,7 +329,7 @@ __aba_acquire() {
     __aba_remember
 }
 
-# Opens the lock file of operation $1 on the first free descriptor from 200 on: its number is in __aba_fd.
+# Opens the lock file of operation $1 on the first free descriptor from 200 on: its number is in __aba_fd. Try $2.
 __aba_open() {
     builtin local __aba_path="${__aba_directory}/aba-$1.lock" __aba_status=0 __aba_limit=''
     if [[ -L ${__aba_path} || ! -f ${__aba_path} || ! -r ${__aba_path} ]]; then
@@ -355,6 +355,11 @@ __aba_open() {
         __aba_redirect "${__aba_fd}<\"\${__aba_path}\"" && __aba_unlist "${__aba_fd}" && builtin return
         break
     done
+    # It may have been removed since we looked, as `aba-lock clean` does: then it is made again.
+    if ((${2:-0} < 10)); then
+        __aba_open "$1" $((${2:-0} + 1))
+        builtin return
+    fi
     if \builtin declare -F command >/dev/null && \builtin declare -F exec >/dev/null; then
         __aba_say 'functions named `command` and `exec` are in the way of aba_lock_operation' 'remove one of them'
         builtin return 125

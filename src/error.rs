@@ -178,6 +178,13 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// A lock file cannot be removed.
+    Remove {
+        /// The lock file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The lock file cannot be looked at.
     Look {
         /// The lock file.
@@ -361,6 +368,9 @@ impl fmt::Display for Error {
                     Some(owner) => write!(f, " (it belongs to {owner})"),
                     None => Ok(()),
                 }
+            }
+            Self::Remove { path, source } => {
+                write!(f, "could not remove lock file {}: {}", path.display(), reason(source))
             }
             Self::Look { path, source } => {
                 write!(f, "could not look at lock file {}: {}", path.display(), reason(source))

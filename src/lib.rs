@@ -18,11 +18,13 @@
 //! | [`process`] | what `/proc` tells of a process |
 //! | [`task`] | run-once: tasks, whose state follows from their lock and their outcome |
 //! | [`atomic`] | replace a file as a whole; read-modify-write of the user's files |
+//! | [`clean`] | remove lock files that nobody needs, beside those who want them |
 //! | [`filter`] | commands that make new content out of old |
 //! | [`error`] | everything that a caller can act on |
 //! | [`sys`] | the only system calls |
 
 pub mod atomic;
+pub mod clean;
 pub mod deadlock;
 pub mod error;
 pub mod filter;

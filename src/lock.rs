@@ -32,12 +32,19 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 use wait::Waited;
 
 /// How often a lock file may be replaced between opening and locking before we give up. It takes somebody who
 /// removes it in a loop.
 const MAX_OPENS: u32 = 1000;
+
+/// How often to pause, when a lock file cannot be opened because another process has it to itself: for some seconds.
+const MAX_PAUSES: u32 = 5000;
+
+/// How soon to open it again while another process has it to itself.
+const OPEN_AGAIN: Duration = Duration::from_millis(1);
 
 /// Whom a lock shuts out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -236,7 +243,7 @@ pub fn open(target: &Target, store: Option<&Store>) -> Result<File, Error> {
     let mut options = OpenOptions::new();
     // O_NOFOLLOW: a link here was planted. O_NONBLOCK: opening a FIFO would hang. O_NOCTTY: so could a terminal.
     options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
-    let mut opened = options.open(path);
+    let mut opened = open_in_turn(&options, path);
     if is(&opened, libc::ENOENT) {
         // Only now with O_CREAT: in a sticky directory `fs.protected_regular` refuses it for an existing file of
         // somebody else's, even to root.
@@ -244,7 +251,7 @@ pub fn open(target: &Target, store: Option<&Store>) -> Result<File, Error> {
         if let (Kind::Named, Some(store)) = (target.kind, store) {
             store.make()?;
         }
-        opened = options.create(true).open(path).inspect(|file| {
+        opened = open_in_turn(options.create(true), path).inspect(|file| {
             // Whatever the umask: a file that its user cannot open locks nobody out, but everybody up.
             if let (Kind::Named, Ok(data)) = (target.kind, file.metadata())
                 && data.mode() & 0o600 != 0o600
@@ -256,7 +263,7 @@ pub fn open(target: &Target, store: Option<&Store>) -> Result<File, Error> {
     }
     if [libc::EACCES, libc::EROFS, libc::EISDIR, libc::EPERM, libc::ETXTBSY].iter().any(|errno| is(&opened, *errno)) {
         // A descriptor that can only be read is enough to lock.
-        opened = match options.write(false).create(false).open(path) {
+        opened = match open_in_turn(options.write(false).create(false), path) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => opened,
             again => again,
         };
@@ -268,6 +275,17 @@ pub fn open(target: &Target, store: Option<&Store>) -> Result<File, Error> {
     } else {
         Err(Error::NotRegular { path: path.clone(), kind: word_for(kind) })
     }
+}
+
+/// Opens it, if need be after `clean`, which for an instant has a file that nobody had open to itself.
+fn open_in_turn(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    for _ in 0..MAX_PAUSES {
+        match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(OPEN_AGAIN),
+            opened => return opened,
+        }
+    }
+    options.open(path)
 }
 
 fn is(opened: &io::Result<File>, errno: i32) -> bool {

@@ -11,6 +11,7 @@ mod detach;
 mod forward;
 mod interrupt;
 mod screen;
+mod lease;
 mod thread;
 mod timer;
 mod watch;
@@ -20,6 +21,7 @@ pub use detach::{Process, adopt_orphans, close_inherited, detached, quiet_stdio,
 pub use forward::Forward;
 pub use interrupt::{Interrupts, die_of};
 pub use screen::{Event, Screen};
+pub use lease::be_alone;
 pub use thread::{ThreadId, with_signals_left_to_us};
 pub use timer::Alarm;
 pub use watch::Watch;

@@ -36,6 +36,7 @@
 //! A lock file that was removed (reset, purge) may still be granted to who waited for it: after every grant it is
 //! compared with the path. Who waited so through the whole run reads from the removed file how that ended.
 
+mod clean;
 mod files;
 mod guard;
 mod reset;

@@ -1,6 +1,6 @@
 //! What the system may refuse, and a kill between any two steps.
 
-use crate::scene::{Call, HELPER, Scene, is_locked};
+use crate::scene::{Call, HELPER, Scene, is_locked, is_root};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
@@ -144,10 +144,6 @@ fn a_lock_file_that_another_user_may_read_can_be_locked_by_them() {
     }
     command.arg(copy).args(["lock", "a", "--", "echo", "mine"]);
     Call::new(command).out("mine\n").run();
-}
-
-fn is_root() -> bool {
-    String::from_utf8(Command::new("id").arg("-u").output().unwrap().stdout).unwrap().trim() == "0"
 }
 
 #[test]

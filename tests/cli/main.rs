@@ -8,6 +8,7 @@
     reason = "the walls are those of the program; tests set scenes and may break things"
 )]
 
+mod clean;
 mod command;
 mod fault;
 mod fire;

@@ -1,6 +1,6 @@
 //! Every option and argument. Help, man pages and completions are made from this.
 
-use aba_lock::store::parse_seconds;
+use aba_lock::store::{parse_seconds, parse_span};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -28,6 +28,12 @@ pub(crate) const STATUS_STATUS: [(&str, &str); 4] =
 /// What the exit statuses of `list` mean.
 pub(crate) const LIST_STATUS: [(&str, &str); 3] =
     [("0", "done"), ("2", "wrong usage"), ("125", "the state root cannot be read")];
+/// What the exit statuses of `clean` mean.
+pub(crate) const CLEAN_STATUS: [(&str, &str); 3] = [
+    ("0", "done, also if something was left"),
+    ("2", "wrong usage"),
+    ("125", "something was to go, and could not be removed, as for a missing permission"),
+];
 
 /// What the exit statuses of `run-once` mean.
 pub(crate) const RUN_ONCE_STATUS: [(&str, &str); 9] = [
@@ -98,7 +104,7 @@ pub(crate) const STATUS_JSON: [(&str, &str); 12] = [
 ];
 
 /// What the variables of the environment do.
-pub(crate) const ENVIRONMENT: [(&str, &str); 7] = [
+pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("ABA_LOCK_DIR", "where the lock files are, an absolute path [default: ~/.aba]"),
     ("ABA_LOCK_TIMEOUT", "wait so many seconds when no option says how long"),
     ("ABA_LOCK_FDS", "set for commands: the descriptors on which locks are handed down"),
@@ -109,7 +115,7 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 7] = [
 ];
 
 /// Examples: the command that they are of, what to type, and what it does.
-pub(crate) const EXAMPLES: [(&str, &str, &str); 22] = [
+pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     ("lock", "aba-lock lock backup -- rsync -a src/ dst/", "run rsync, unless another `backup` runs"),
     ("lock", "aba-lock lock -t 60 backup -- ./backup.sh", "the same, but wait a minute for it"),
     ("lock", "aba-lock lock db cache -- ./migrate.sh", "hold two locks, or none"),
@@ -124,6 +130,8 @@ pub(crate) const EXAMPLES: [(&str, &str, &str); 22] = [
     ("status", "aba-lock status --json backup | jq '.holders[].pid'", "the same for a program"),
     ("list", "aba-lock list --held", "see all that is held, or runs"),
     ("list", "aba-lock list --watch", "watch it change"),
+    ("clean", "aba-lock clean --dry-run", "see which lock files nobody needs"),
+    ("clean", "aba-lock clean -q --older-than 30d --tasks", "from cron: remove what was not used for a month"),
     ("run-once", "aba-lock run-once -i fetch -- make download", "start it in the background, once"),
     ("run-once", "aba-lock run-once -w -i fetch", "later: wait for it, and exit with its status"),
     ("run-once", "aba-lock run-once -w -i fetch -- make download", "the same, but run it now if nobody has"),
@@ -175,6 +183,7 @@ fn with_tables(command: clap::Command, status: &[(&str, &str)], files: &str) -> 
 #[command(mut_subcommand("lock", |lock| with_tables(lock, &EXIT_STATUS, "")))]
 #[command(mut_subcommand("status", |status| with_tables(status, &STATUS_STATUS, &(table("With --json", &STATUS_JSON) + "\n"))))]
 #[command(mut_subcommand("list", |list| with_tables(list, &LIST_STATUS, &(table("With --json, of each lock", &STATUS_JSON) + "\n"))))]
+#[command(mut_subcommand("clean", |clean| with_tables(clean, &CLEAN_STATUS, "")))]
 #[command(mut_subcommand("update", |update| with_tables(update, &UPDATE_STATUS, "")))]
 #[command(mut_subcommand("write", |write| with_tables(write, &UPDATE_STATUS, "")))]
 #[command(mut_subcommand("run-once", |run_once| {
@@ -192,6 +201,7 @@ pub(crate) enum Command {
     Unlock(Unlock),
     Status(Status),
     List(List),
+    Clean(Clean),
     Path(Path),
     RunOnce(RunOnce),
     Update(Update),
@@ -301,6 +311,36 @@ pub(crate) struct Unlock {
     /// The descriptor on which the calling script holds it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) fd: Option<i32>,
+}
+
+/// Remove lock files that nobody holds
+///
+/// Each is removed under its own lock, after a check that it is still that file, and only if no other process has it open:
+/// a held one stays, there are never two holders, and nobody is told that it is "already running". What is left is said,
+/// with the reason. (A plain flock(1) that opens a file at this very moment locks a removed one.)
+///
+/// Free lock files cost nothing: this is for those who like their directories tidy.
+#[derive(Debug, Args)]
+pub(crate) struct Clean {
+    /// These locks [default: all]
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+
+    /// Also remove tasks that have succeeded or failed, with their logs; not those that run or were interrupted
+    #[arg(long, conflicts_with = "names")]
+    pub(crate) tasks: bool,
+
+    /// Only what was last taken, or has ended, before so long: 30, 30s, 10m, 2h, 7d, 2w
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub(crate) older_than: Option<Duration>,
+
+    /// Say what would be removed, and change nothing; no lock is taken
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Say nothing but what failed
+    #[arg(short, long, conflicts_with = "dry_run")]
+    pub(crate) quiet: bool,
 }
 
 /// Say whether a lock is held, and by whom
@@ -575,6 +615,10 @@ pub(crate) struct Init {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Shell {
     Bash,
+}
+
+fn span(text: &str) -> Result<Duration, &'static str> {
+    parse_span(text).ok_or("not a time span such as 30s, 10m, 2h, 7d or 2w")
 }
 
 fn seconds(text: &str) -> Result<Duration, &'static str> {

@@ -46,6 +46,7 @@ pub(crate) fn of(error: &Error) -> i32 {
         Error::NoStateRoot
         | Error::StateRoot { .. }
         | Error::Open { .. }
+        | Error::Remove { .. }
         | Error::Look { .. }
         | Error::NotRegular { .. }
         | Error::BadDescriptor { .. }

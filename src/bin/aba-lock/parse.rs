@@ -18,6 +18,7 @@ fn named(mut words: impl Iterator<Item = OsString>) -> Option<Command> {
         "unlock" => Command::Unlock(only(words)?),
         "status" => Command::Status(only(words)?),
         "list" => Command::List(only(words)?),
+        "clean" => Command::Clean(only(words)?),
         "path" => Command::Path(only(words)?),
         "update" => Command::Update(only(words)?),
         "write" => Command::Write(only(words)?),

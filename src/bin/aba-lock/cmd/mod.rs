@@ -1,5 +1,6 @@
 //! The commands: one file each, arguments in, library call, report out.
 
+mod clean;
 mod init;
 mod list;
 mod lock;
@@ -24,6 +25,7 @@ pub(crate) fn run(command: Command) -> Result<i32, Error> {
         Command::Unlock(args) => unlock::run(&args),
         Command::Status(args) => status::run(&args),
         Command::List(args) => list::run(&args),
+        Command::Clean(args) => clean::run(&args),
         Command::Path(args) => path::run(&args),
         Command::RunOnce(args) => run_once::run(&args),
         Command::Update(args) => update::run(&args),

@@ -1,0 +1,31 @@
+use crate::args::Clean;
+use crate::exit;
+use crate::report::clean::Told;
+use aba_lock::clean::{self, Rule};
+use aba_lock::error::Error;
+use aba_lock::holders;
+use aba_lock::name::LockName;
+use aba_lock::store::{Store, TaskRoot};
+use aba_lock::task::Task;
+use std::path::PathBuf;
+
+pub(crate) fn run(args: &Clean) -> Result<i32, Error> {
+    let store = Store::from_env()?;
+    let names = match args.names.as_slice() {
+        [] => clean::names(&store)?,
+        names => names.iter().map(|name| LockName::parse(name)).collect::<Result<_, _>>()?,
+    };
+    let rule = Rule { older_than: args.older_than, dry_run: args.dry_run };
+    let mut told = Told::new(args.dry_run, args.quiet);
+    let paths: Vec<PathBuf> = names.iter().map(|name| store.lock_path(name)).collect();
+    for ((name, path), state) in names.iter().zip(&paths).zip(holders::of_all(&paths)) {
+        told.one("lock", name.as_str(), &clean::lock_file(path, state, &rule));
+    }
+    if args.tasks {
+        let root = TaskRoot::from_env()?;
+        for task in Task::all(&root)? {
+            told.one("task", task.id.as_str(), &task.clean(&rule));
+        }
+    }
+    Ok(if told.all() { exit::DONE } else { exit::FAILED })
+}

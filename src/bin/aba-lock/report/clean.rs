@@ -1,0 +1,74 @@
+//! What `clean` prints.
+
+use super::{elsewhere, failure, holder, plain, print, span};
+use aba_lock::clean::{Fate, Why};
+use aba_lock::error;
+
+/// Tells of one after the other, and counts.
+#[derive(Debug)]
+pub(crate) struct Told {
+    dry_run: bool,
+    quiet: bool,
+    removed: u32,
+    left: u32,
+    failed: u32,
+}
+
+impl Told {
+    pub(crate) fn new(dry_run: bool, quiet: bool) -> Self {
+        Self { dry_run, quiet, removed: 0, left: 0, failed: 0 }
+    }
+
+    /// A lock file or a task.
+    pub(crate) fn one(&mut self, what: &str, name: &str, fate: &Fate) {
+        let line = match fate {
+            Fate::Removed => {
+                self.removed += 1;
+                let would = if self.dry_run { "would remove" } else { "removed" };
+                format!("{would} {what} {name}\n")
+            }
+            Fate::Left(why) => {
+                self.left += 1;
+                let would = if self.dry_run { "would leave" } else { "left" };
+                format!("{would} {what} {name}: {}\n", reason(why))
+            }
+            Fate::Failed(error) => {
+                self.failed += 1;
+                return failure(error);
+            }
+        };
+        if !self.quiet {
+            print(&line);
+        }
+    }
+
+    /// Says how many they were. Whether none failed.
+    pub(crate) fn all(&self) -> bool {
+        if !self.quiet {
+            let failed = if self.failed > 0 { format!(", {} failed", self.failed) } else { String::new() };
+            let (removed, left) = if self.dry_run { ("to remove", "to leave") } else { ("removed", "left") };
+            print(&format!("{} {removed}, {} {left}{failed}\n", self.removed, self.left));
+        }
+        self.failed == 0
+    }
+}
+
+fn reason(why: &Why) -> String {
+    match why {
+        Why::Missing => "there is none".to_owned(),
+        Why::Held(holding) => format!("held by {}", holder(holding)),
+        Why::Beyond(record, belief) => format!("last taken by {}, which may have it still", elsewhere(record, *belief)),
+        Why::Open => "another process has it open".to_owned(),
+        Why::Young(age) => format!("used {} ago", span(*age)),
+        Why::Foreign => "there is something in it that aba-lock did not write".to_owned(),
+        Why::Theirs(owner) => format!("it belongs to {}", plain(owner)),
+        Why::NotRegular(kind) => format!("it is a {kind}, not a regular file"),
+        Why::Changed => "it was replaced meanwhile".to_owned(),
+        Why::Unsure(error) => format!("whether another process has it open cannot be known: {}", error::reason(error)),
+        Why::Running(pid) => format!("it runs, pid {pid}"),
+        Why::Interrupted => "it was interrupted: the next start or wait runs it again".to_owned(),
+        Why::Unfinished => "it has no outcome".to_owned(),
+        Why::TaskBusy => "another process has its lock".to_owned(),
+        Why::More => "there is something in its directory that is not of a task".to_owned(),
+    }
+}

@@ -1,0 +1,410 @@
+//! Removing what nobody needs: never what is held, and never at the cost of another's try.
+
+use crate::scene::{Call, HELPER, PATIENCE, Running, Scene, is_locked, is_root, kill, until, with};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Lock files that were used, and are free.
+fn used(scene: &Scene, names: &[&str]) {
+    for name in names {
+        scene.aba(["lock", name, "--", "true"]).run();
+    }
+}
+
+/// As if it had been used so many days ago.
+fn age(file: &Path, days: u64) {
+    let then = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+    fs::File::open(file).unwrap().set_modified(then).unwrap();
+}
+
+#[test]
+fn free_lock_files_go_and_held_ones_stay_with_their_holder_named() {
+    let scene = Scene::new();
+    used(&scene, &["a", "c"]);
+    let holder = scene.holder_with(&["-s", "b"]);
+    let said = scene.aba(["clean"]).out("").run();
+    let left = format!("left lock b: held by pid {} (", holder.pid());
+    assert!(said.out.contains(&left), "{}", said.out);
+    assert!(said.out.starts_with("removed lock a\n") && said.out.contains("removed lock c\n"), "{}", said.out);
+    assert!(said.out.ends_with("\n2 removed, 1 left\n"), "{}", said.out);
+    assert!(!scene.lock_file("a").exists() && !scene.lock_file("c").exists());
+    assert!(is_locked(&scene.lock_file("b")));
+    scene.aba(["clean", "-q"]).run();
+    assert!(is_locked(&scene.lock_file("b")));
+    holder.let_go();
+    scene.aba(["clean", "-q"]).run();
+    assert_eq!(fs::read_dir(scene.root()).unwrap().count(), 0);
+}
+
+#[test]
+fn nothing_to_clean_is_no_failure() {
+    let scene = Scene::new();
+    scene.aba(["clean"]).out("0 removed, 0 left\n").run();
+    assert!(!scene.root().exists(), "it makes nothing");
+    scene.aba(["clean", "a"]).out("left lock a: there is none\n").run();
+}
+
+#[test]
+fn only_the_names_that_are_given_are_cleaned() {
+    let scene = Scene::new();
+    used(&scene, &["a", "b"]);
+    let said = scene.aba(["clean", "b"]).out("").run();
+    assert_eq!(said.out, "removed lock b\n1 removed, 0 left\n");
+    assert!(scene.lock_file("a").exists());
+    scene.aba(["clean", "../b"]).status(2).err("is not a name for a lock").run();
+    scene.aba(["clean", "--tasks", "a"]).status(2).err("cannot be used with").run();
+}
+
+#[test]
+fn a_dry_run_says_the_same_and_takes_no_lock() {
+    let scene = Scene::new();
+    used(&scene, &["a"]);
+    let _holder = scene.holder("b");
+    let trace = scene.path("trace");
+    let mut command = scene.program("strace");
+    command.args(["-e", "trace=flock,unlink,unlinkat,fcntl", "-o"]).arg(&trace);
+    command.args([HELPER, "clean", "--dry-run"]);
+    let said = Call::new(command).out("would remove lock a\n").out("would leave lock b: held by pid ").run();
+    assert!(said.out.ends_with("1 to remove, 1 to leave\n"), "{}", said.out);
+    assert!(scene.lock_file("a").exists());
+    let trace = fs::read_to_string(trace).unwrap();
+    for call in ["flock(", "unlink", "F_SETLEASE"] {
+        assert!(!trace.contains(call), "{trace}");
+    }
+}
+
+#[test]
+fn what_was_used_lately_stays_if_that_is_asked_for() {
+    let scene = Scene::new();
+    used(&scene, &["old", "young"]);
+    age(&scene.lock_file("old"), 8);
+    age(&scene.lock_file("young"), 6);
+    scene.aba(["clean", "--older-than", "7d", "--dry-run"]).out("would leave lock young: used 6d00h ago\n").run();
+    let said = scene.aba(["clean", "--older-than", "1w"]).out("").run();
+    assert_eq!(said.out, "removed lock old\nleft lock young: used 6d00h ago\n1 removed, 1 left\n");
+    // Who takes it makes it young again.
+    age(&scene.lock_file("young"), 8);
+    used(&scene, &["young"]);
+    scene.aba(["clean", "--older-than", "1d"]).out("left lock young: used 0s ago\n").run();
+    for bad in ["soon", "1y", "-1d", ""] {
+        let bad = format!("--older-than={bad}");
+        scene.aba(["clean", &bad]).status(2).err("--older-than").run();
+    }
+}
+
+#[test]
+fn what_is_not_ours_is_left_and_nothing_hangs() {
+    let scene = Scene::new();
+    scene.make_root();
+    fs::write(scene.lock_file("data"), "precious\n").unwrap();
+    fs::write(scene.path("target"), "precious\n").unwrap();
+    symlink(scene.path("target"), scene.lock_file("link")).unwrap();
+    fs::create_dir(scene.lock_file("directory")).unwrap();
+    assert!(Command::new("mkfifo").arg(scene.lock_file("fifo")).status().unwrap().success());
+    fs::write(scene.root().join("notes.txt"), "").unwrap();
+    scene
+        .aba(["clean"])
+        .out("left lock data: there is something in it that aba-lock did not write\n")
+        .out("left lock link: it is a symbolic link, not a regular file\n")
+        .out("left lock directory: it is a directory, not a regular file\n")
+        .out("left lock fifo: it is a FIFO, not a regular file\n")
+        .out("0 removed, 4 left\n")
+        .run();
+    assert_eq!(fs::read_to_string(scene.lock_file("data")).unwrap(), "precious\n");
+    assert!(scene.path("target").exists() && scene.root().join("notes.txt").exists());
+}
+
+#[test]
+fn a_lock_that_another_machine_may_have_is_left() {
+    let scene = Scene::new();
+    used(&scene, &["a"]);
+    let (boot, host) = (scene.field("a", "boot"), scene.field("a", "host"));
+    let far =
+        scene.record("a").replace(&format!("boot={boot}"), "boot=0-0").replace(&format!("host={host}"), "host=far");
+    fs::write(scene.lock_file("a"), far).unwrap();
+    for option in ["--dry-run", "-q"] {
+        let call = scene.aba(["clean", option, "a"]);
+        if option == "-q" { call } else { call.out(" on host far (true), by ").out(", which may have it still\n") }
+            .run();
+        assert!(scene.lock_file("a").exists());
+    }
+    // One of an earlier boot of this machine is free.
+    let earlier = scene.record("a").replace("host=far", &format!("host={host}"));
+    fs::write(scene.lock_file("a"), earlier).unwrap();
+    scene.aba(["clean", "a"]).out("removed lock a\n").run();
+}
+
+#[test]
+fn a_file_that_another_process_has_open_is_left_also_if_it_is_not_locked() {
+    let scene = Scene::new();
+    used(&scene, &["a"]);
+    let gate = scene.gate("gate");
+    // As one is between opening and locking it, or flock(1) at any time.
+    let script =
+        format!("exec 200<>\"$ABA_LOCK_DIR/aba-a.lock\"; \"$HELPER\" clean; read _ <'{}'", gate.path.display());
+    let script = scene.bash(&script).out("left lock a: another process has it open\n0 removed, 1 left\n").start();
+    gate.open();
+    script.finish();
+    assert!(scene.lock_file("a").exists());
+    scene.aba(["clean"]).out("removed lock a\n").run();
+}
+
+#[test]
+fn the_lock_of_the_calling_script_is_left() {
+    let scene = Scene::new();
+    let script = r#"
+        exec 200<>"$("$HELPER" path --create a)"
+        "$HELPER" lock --fd 200 a || exit
+        "$HELPER" clean && "$HELPER" status -q --fd 200 a
+    "#;
+    scene.bash(script).out("left lock a: held by pid ").out("0 removed, 1 left\n").run();
+}
+
+#[test]
+fn what_may_not_be_removed_is_a_failure_and_another_users_file_is_left() {
+    let scene = Scene::new();
+    used(&scene, &["mine"]);
+    let root = is_root();
+    let copy = scene.path("helper");
+    fs::copy(HELPER, &copy).unwrap();
+    fs::set_permissions(scene.path(""), Permissions::from_mode(0o755)).unwrap();
+    if root {
+        used(&scene, &["theirs"]);
+        std::os::unix::fs::chown(scene.lock_file("mine"), Some(65534), Some(65534)).unwrap();
+    }
+    fs::set_permissions(scene.root(), Permissions::from_mode(0o555)).unwrap();
+    let mut command = if root { scene.program("setpriv") } else { scene.program("env") };
+    if root {
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]);
+    }
+    command.arg(copy).arg("clean");
+    let path = scene.lock_file("mine");
+    let call = Call::new(command)
+        .status(125)
+        .err(format!("aba-lock: could not remove lock file {}: Permission denied\n", path.display()));
+    let call = if root {
+        call.out("left lock theirs: it belongs to root\n0 removed, 1 left, 1 failed\n")
+    } else {
+        call.out("1 failed\n")
+    };
+    call.run();
+    assert!(path.exists());
+    fs::set_permissions(scene.root(), Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn where_it_cannot_be_known_who_has_a_file_open_it_is_left() {
+    let scene = Scene::new();
+    used(&scene, &["a"]);
+    let mut command = scene.program("strace");
+    // The first of the two calls for it; what else there is of fcntl has no such file.
+    command.arg("-P").arg(scene.lock_file("a"));
+    command.args(["-o", "/dev/null", "-e", "inject=fcntl:error=EINVAL:when=2", HELPER, "clean"]);
+    Call::new(command)
+        .out("left lock a: whether another process has it open cannot be known: Invalid argument\n")
+        .run();
+    assert!(scene.lock_file("a").exists());
+}
+
+#[test]
+fn finished_tasks_go_only_if_asked_for_and_those_that_run_or_were_interrupted_stay() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    scene.once(["-w", "-i", "good", "--", "true"]).run();
+    scene.once(["-w", "-q", "-i", "bad", "--", "false"]).status(1).run();
+    scene.once(["-w", "-q", "-i", "cut", "--", "sh", "-c", "kill -TERM $$"]).status(143).run();
+    scene.once(with(&["-i", "runs"], &gate.task(0))).run();
+    scene.aba(["clean"]).out("0 removed, 0 left\n").run();
+    assert!(scene.task_file("good", "exit").exists());
+    let pid = format!("left task runs: it runs, pid {}\n", scene.task_pid("runs"));
+    let dry = scene.aba(["clean", "--tasks", "--dry-run"]).out("would remove task good\n").run();
+    assert!(dry.out.ends_with("2 to remove, 2 to leave\n") && scene.task_file("good", "exit").exists(), "{}", dry.out);
+    let said = scene.aba(["clean", "--tasks"]).out(pid).run();
+    for line in [
+        "removed task good\n",
+        "removed task bad\n",
+        "left task cut: it was interrupted: the next start or wait runs it again\n",
+        "2 removed, 2 left\n",
+    ] {
+        assert!(said.out.contains(line), "{}", said.out);
+    }
+    assert!(!scene.task_file("good", "").exists() && scene.task_file("cut", "exit").exists());
+    gate.open();
+    scene.once(["-w", "-i", "runs"]).run();
+    age(&scene.task_file("runs", "exit"), 3);
+    scene.aba(["clean", "--tasks", "--older-than", "4d"]).out("left task runs: used 3d00h ago\n").run();
+    scene.aba(["clean", "--tasks", "--older-than", "2d"]).out("removed task runs\n").run();
+}
+
+/// `clean` under strace, which stops it after it has made this call for the file of lock `a`; and its process.
+fn stopped(scene: &Scene, call: &str, out: &str) -> (Running, u32) {
+    let (note, log) = (scene.path("pid"), scene.path("log"));
+    let mut command = scene.program("strace");
+    command.arg("-P").arg(scene.lock_file("a")).arg("-o").arg(&log);
+    command.args(["-e", &format!("inject={call}"), "sh", "-c"]);
+    command.arg(format!("echo $$ >'{}'; exec \"$HELPER\" clean a", note.display()));
+    let clean = Call::new(command).out(out).start();
+    until("clean is stopped", || fs::read_to_string(&log).unwrap_or_default().contains("--- stopped by SIGSTOP ---"));
+    (clean, fs::read_to_string(note).unwrap().trim().parse().unwrap())
+}
+
+/// How often it gave up the processor by itself.
+fn pauses(pid: u32) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.map_or(0, |number| number.trim().parse().unwrap())
+}
+
+#[test]
+fn nobody_is_told_that_it_is_running_because_it_is_being_cleaned() {
+    let scene = Scene::new();
+    used(&scene, &["a"]);
+    let (clean, pid) = stopped(&scene, "flock:signal=STOP", "removed lock a\n");
+    let mut contender = scene.aba(["lock", "-n", "a", "--", "echo", "mine"]).out("mine\n").start();
+    until("it tries again", || pauses(contender.pid()) > 20 || contender.has_ended());
+    assert!(!contender.has_ended(), "it did not wait for clean: {:?}", contender.finish().err);
+    kill(pid, 18);
+    contender.finish();
+    clean.finish();
+    assert!(scene.lock_file("a").exists(), "it has made a new one");
+}
+
+#[test]
+fn a_script_that_opens_the_file_while_it_is_being_cleaned_gets_the_lock_on_the_new_one() {
+    let scene = Scene::new();
+    used(&scene, &["a"]);
+    let old = fs::metadata(scene.lock_file("a")).unwrap().ino();
+    // So that the new file is not given the number of the old one.
+    let kept = fs::hard_link(scene.lock_file("a"), scene.path("kept"));
+    let (clean, pid) = stopped(&scene, "flock:signal=STOP", "removed lock a\n");
+    let library = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
+    let script = "source \"$LIBRARY\"; aba_lock_operation a; stat -c %i \"$ABA_LOCK_DIR/aba-a.lock\"";
+    let script = scene.bash(script).env("LIBRARY", library).env("ABA_LOCK_BIN", HELPER).out("").start();
+    // In open(2), which is number 257 there and 56 elsewhere.
+    until("the script waits to open it", || {
+        let call = fs::read_to_string(format!("/proc/{}/syscall", script.pid())).unwrap_or_default();
+        call.starts_with("257 ") || call.starts_with("56 ")
+    });
+    kill(pid, 18);
+    clean.finish();
+    let new = script.finish().out;
+    kept.unwrap();
+    assert_ne!(new.trim(), old.to_string());
+}
+
+#[test]
+fn a_file_that_was_put_in_the_place_of_the_one_that_is_locked_stays() {
+    let scene = Scene::new();
+    used(&scene, &["a"]);
+    // The first time it is opened by the look at who has it.
+    let (clean, pid) = stopped(&scene, "openat:signal=STOP:when=2", "left lock a: it was replaced meanwhile\n");
+    fs::rename(scene.lock_file("a"), scene.path("moved")).unwrap();
+    let holder = scene.holder("a");
+    kill(pid, 18);
+    clean.finish();
+    scene.aba(["lock", "a", "--", "true"]).status(75).err("a is already running").run();
+    holder.let_go();
+}
+
+#[test]
+fn a_kill_before_any_step_leaves_a_lock_that_can_be_taken() {
+    let scene = Scene::new();
+    used(&scene, &["a"]);
+    let log = scene.path("log");
+    let mut steps = 0;
+    for call in ["openat", "flock", "fcntl", "unlink", "statx", "pread64", "close", "write"] {
+        for when in 1..=4 {
+            used(&scene, &["a"]);
+            let mut command = scene.program("strace");
+            command.arg("-P").arg(scene.lock_file("a")).arg("-o").arg(&log);
+            command.args(["-e", &format!("inject={call}:signal=KILL:when={when}"), HELPER, "clean", "-q"]);
+            let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+            steps += usize::from(fs::read_to_string(&log).unwrap().contains("killed by SIGKILL"));
+            scene.aba(["lock", "-n", "a", "--", "true"]).run();
+            assert!(!is_locked(&scene.lock_file("a")), "{call} {when}");
+        }
+    }
+    assert!(steps >= 8, "only {steps} of the kills met it");
+}
+
+/// What each contender does while it is inside: only one at a time can make the file.
+const INSIDE: &str = r#"
+    inside() {
+        set -C
+        { : >inside; } 2>/dev/null || echo "$$ met another inside" >>violations
+        echo "$1" >>entries
+        rm inside
+    }
+    export -f inside
+    # So that nobody has the file open now and then: different from round to round.
+    pause() { read -r -t "0.0$((10 + RANDOM % 10))" _ <>gate || true; }
+"#;
+
+const BY_SCRIPT: &str = r#"
+    source "$LIBRARY"
+    until [[ -e stop ]]; do
+        aba_lock_operation -qw fire
+        inside script
+        aba_unlock_operation fire
+        pause
+    done
+"#;
+
+const BY_NAME: &str = r#"
+    until [[ -e stop ]]; do
+        "$HELPER" lock -qw fire -- bash -c 'inside name'
+        pause
+    done
+"#;
+
+/// One at a time, so that nobody but `clean` can be in the way.
+const ALONE: &str = r#"
+    source "$LIBRARY"
+    until [[ -e stop ]]; do
+        "$HELPER" lock -n alone -- true || echo "status $?" >>refusals
+        ABA_LOCK_ON_CONFLICT=return aba_lock_operation -n alone || echo "status $? of the script" >>refusals
+        aba_unlock_operation alone
+    done
+"#;
+
+const CLEAN: &str = r#"
+    for ((round = 0; round < 1000; round++)); do
+        "$HELPER" clean >>cleaned
+    done
+    : >stop
+"#;
+
+#[test]
+fn in_a_thousand_rounds_beside_contenders_there_are_never_two_inside_and_nobody_is_turned_away() {
+    let scene = Scene::new();
+    scene.make_root();
+    let _gate = scene.gate("gate");
+    let helper = std::env::var("ABA_LOCK_BIN").unwrap_or_else(|_| HELPER.to_owned());
+    let library = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
+    let start = |script: &str| {
+        let mut command = scene.program("bash");
+        command.arg("-c").arg(format!("{INSIDE}{script}")).current_dir(scene.path(""));
+        command.env("LIBRARY", library).env("ABA_LOCK_BIN", &helper).env("HELPER", &helper);
+        Call::new(command).start()
+    };
+    let begin = Instant::now();
+    let all: Vec<_> = [BY_SCRIPT, BY_NAME, ALONE, CLEAN].map(start).into_iter().collect();
+    while !scene.path("stop").exists() {
+        assert!(begin.elapsed() < 5 * PATIENCE, "it takes too long");
+        thread::sleep(Duration::from_millis(5));
+    }
+    for contender in all {
+        contender.finish();
+    }
+    let text = |name: &str| fs::read_to_string(scene.path(name)).unwrap_or_default();
+    assert_eq!(text("violations"), "", "two were inside at once");
+    assert_eq!(text("refusals"), "", "somebody was turned away by clean");
+    let removed = |name: &str| text("cleaned").matches(&format!("removed lock {name}\n")).count();
+    let entries = |by: &str| text("entries").lines().filter(|line| *line == by).count();
+    assert!(removed("fire") > 10 && removed("alone") > 10, "hardly anything was removed");
+    assert!(entries("script") > 50 && entries("name") > 50, "hardly anybody was inside");
+}

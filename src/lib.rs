@@ -19,6 +19,7 @@
 //! | [`task`] | run-once: tasks, whose state follows from their lock and their outcome |
 //! | [`atomic`] | replace a file as a whole; read-modify-write of the user's files |
 //! | [`clean`] | remove lock files that nobody needs, beside those who want them |
+//! | [`force`] | release a lock of others by ending who has it |
 //! | [`filter`] | commands that make new content out of old |
 //! | [`error`] | everything that a caller can act on |
 //! | [`sys`] | the only system calls |
@@ -28,6 +29,7 @@ pub mod clean;
 pub mod deadlock;
 pub mod error;
 pub mod filter;
+pub mod force;
 pub mod holders;
 pub mod kernel;
 pub mod lock;

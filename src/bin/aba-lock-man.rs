@@ -59,6 +59,8 @@ fn page(command: &Command, subcommand: Option<&str>, directory: &Path) -> io::Re
         terms(&mut roff, "JSON", &args::STATUS_JSON);
     } else if matches!(subcommand, Some("update" | "write")) {
         terms(&mut roff, "EXIT STATUS", &args::UPDATE_STATUS);
+    } else if subcommand == Some("unlock") {
+        terms(&mut roff, "EXIT STATUS", &args::UNLOCK_STATUS);
     } else if subcommand == Some("clean") {
         terms(&mut roff, "EXIT STATUS", &args::CLEAN_STATUS);
     } else {

@@ -189,13 +189,27 @@ impl Process {
 
     /// Sends a signal. Nothing happens if it has ended.
     pub fn send(&self, signal: i32) {
+        let _ = self.signal(signal);
+    }
+
+    /// The same, and says why it could not be sent. Signal 0 only asks.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         if let Some(fd) = &self.descriptor {
             // SAFETY: the descriptor is open; no further information goes with the signal.
-            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal, ptr::null::<u8>(), 0) };
-            return;
+            let sent =
+                unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal, ptr::null::<u8>(), 0) };
+            return if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
         }
         // SAFETY: the number is positive, so it is no group.
-        unsafe { libc::kill(self.pid, signal) };
+        if unsafe { libc::kill(self.pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// What becomes readable when it ends; -1 where there is no such thing.
+    pub(super) fn descriptor(&self) -> i32 {
+        #[cfg(target_os = "linux")]
+        return self.descriptor.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        #[cfg(not(target_os = "linux"))]
+        -1
     }
 }

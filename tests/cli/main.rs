@@ -12,6 +12,7 @@ mod clean;
 mod command;
 mod fault;
 mod fire;
+mod kill;
 mod lock;
 mod names;
 mod run_once;

@@ -1,5 +1,6 @@
 //! Every option and argument. Help, man pages and completions are made from this.
 
+use aba_lock::force::parse_signal;
 use aba_lock::store::{parse_seconds, parse_span};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
@@ -28,6 +29,16 @@ pub(crate) const STATUS_STATUS: [(&str, &str); 4] =
 /// What the exit statuses of `list` mean.
 pub(crate) const LIST_STATUS: [(&str, &str); 3] =
     [("0", "done"), ("2", "wrong usage"), ("125", "the state root cannot be read")];
+
+/// What the exit statuses of `unlock` mean.
+pub(crate) const UNLOCK_STATUS: [(&str, &str); 5] = [
+    ("0", "released; with a name: free, or who had it has it no more"),
+    ("2", "wrong usage"),
+    ("75", "held by another; with --kill: refused, or they could not be ended"),
+    ("76", "the descriptor is not open on the lock file"),
+    ("125", "aba-lock itself failed"),
+];
+
 /// What the exit statuses of `clean` mean.
 pub(crate) const CLEAN_STATUS: [(&str, &str); 3] = [
     ("0", "done, also if something was left"),
@@ -126,6 +137,7 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
         "in a script, after `exec 200<>\"$(aba-lock path --create backup)\"`: what aba_lock_operation does",
     ),
     ("unlock", "aba-lock unlock --fd 200 backup", "release it before the script ends"),
+    ("unlock", "aba-lock unlock backup --kill --grace 30", "end who has it, and wait until it is free"),
     ("status", "aba-lock status backup", "see who has it, and who waits"),
     ("status", "aba-lock status --json backup | jq '.holders[].pid'", "the same for a program"),
     ("list", "aba-lock list --held", "see all that is held, or runs"),
@@ -183,6 +195,7 @@ fn with_tables(command: clap::Command, status: &[(&str, &str)], files: &str) -> 
 #[command(mut_subcommand("lock", |lock| with_tables(lock, &EXIT_STATUS, "")))]
 #[command(mut_subcommand("status", |status| with_tables(status, &STATUS_STATUS, &(table("With --json", &STATUS_JSON) + "\n"))))]
 #[command(mut_subcommand("list", |list| with_tables(list, &LIST_STATUS, &(table("With --json, of each lock", &STATUS_JSON) + "\n"))))]
+#[command(mut_subcommand("unlock", |unlock| with_tables(unlock, &UNLOCK_STATUS, "")))]
 #[command(mut_subcommand("clean", |clean| with_tables(clean, &CLEAN_STATUS, "")))]
 #[command(mut_subcommand("update", |update| with_tables(update, &UPDATE_STATUS, "")))]
 #[command(mut_subcommand("write", |write| with_tables(write, &UPDATE_STATUS, "")))]
@@ -301,6 +314,11 @@ pub(crate) struct Lock {
 ///
 /// With --fd the lock is released at once for every copy of the descriptor, also for those that children
 /// inherited. Without it, nothing can be released: the lock belongs to other processes, and they are named.
+///
+/// With --kill these are ended, and what they start meanwhile; not who waits for the lock. Before each signal it is
+/// checked that the process is the one that was seen, by its pid, start time and pid namespace, and has the lock. What
+/// cannot be checked so is refused (75): another user's process, one of another host or pid namespace, and the calling
+/// script itself.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").args(["name", "fd"]).required(true).multiple(true))]
 pub(crate) struct Unlock {
@@ -311,6 +329,15 @@ pub(crate) struct Unlock {
     /// The descriptor on which the calling script holds it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) fd: Option<i32>,
+
+    /// End the processes that have it, with this signal (TERM, SIGTERM, 15) [default: TERM], and wait until it is free
+    #[arg(long, value_name = "SIGNAL", value_parser = signal, requires = "name", conflicts_with = "fd")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "TERM")]
+    pub(crate) kill: Option<i32>,
+
+    /// With --kill: SIGKILL those that have it still after this time [default: 5]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, requires = "kill")]
+    pub(crate) grace: Option<Duration>,
 }
 
 /// Remove lock files that nobody holds
@@ -615,6 +642,10 @@ pub(crate) struct Init {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Shell {
     Bash,
+}
+
+fn signal(text: &str) -> Result<i32, &'static str> {
+    parse_signal(text).ok_or("not a signal that ends a process")
 }
 
 fn span(text: &str) -> Result<Duration, &'static str> {

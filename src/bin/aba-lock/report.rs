@@ -4,6 +4,7 @@
 //! are told apart.
 
 pub(crate) mod clean;
+pub(crate) mod force;
 pub(crate) mod locks;
 pub(crate) mod tasks;
 pub(crate) mod updates;

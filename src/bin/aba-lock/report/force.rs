@@ -1,0 +1,77 @@
+//! What `unlock --kill` prints.
+
+use super::{command, elsewhere, holder, plain, sentence};
+use crate::exit;
+use aba_lock::error;
+use aba_lock::force::{End, Forced, Signalled, Why};
+use aba_lock::holders::{self, State};
+use aba_lock::lock::Target;
+
+/// Says who was ended, and what came of it. The exit status.
+pub(crate) fn told(target: &Target, forced: &Forced) -> i32 {
+    for process in &forced.signalled {
+        let who = process_of(process);
+        sentence(
+            &match (process.ended, process.killed, &forced.end) {
+                (true, false, _) => format!("ended {who}"),
+                (true, true, _) => format!("ended {who}, with SIGKILL"),
+                (false, _, End::StillHeld) => format!("could not end {who}"),
+                (false, _, _) => format!("{who} has let go, and goes on"),
+            },
+            None,
+        );
+    }
+    let label = &target.label;
+    let refused = |why: &str, hint: &str| {
+        sentence(&format!("refused to release {label}: {why}"), Some(hint));
+        exit::BUSY
+    };
+    match &forced.end {
+        End::Released => {
+            let next = holders::of(&target.path).holding.filter(|_| !forced.signalled.is_empty());
+            if let Some(holding) = next {
+                sentence(&format!("{label} is released; now held by {}", holder(&holding)), None);
+            }
+            exit::DONE
+        }
+        End::StillHeld => {
+            let state = holders::of(&target.path);
+            let by = state.holding.as_ref().map_or_else(|| "somebody".to_owned(), holder);
+            sentence(
+                &format!("{label} is still held by {by}"),
+                Some(&format!("see it with `aba-lock status {label}`")),
+            );
+            exit::BUSY
+        }
+        End::Refused(Why::Ours) => refused(
+            "the calling script has it itself, or was started by the one that has it",
+            &format!("that one releases it with `aba_unlock_operation {label}`, or `aba-lock unlock --fd N {label}`"),
+        ),
+        End::Refused(Why::Unseen(state)) => refused(
+            &format!("who has it cannot be seen from here: {}", known(state)),
+            "end it where it runs, as its user or as root",
+        ),
+        End::Refused(Why::NotAllowed(process, reason)) => refused(
+            &format!("may not signal {}: {}", process_of(process), error::reason(reason)),
+            &format!("ask {}, or do it as root", plain(&process.user)),
+        ),
+        End::Refused(Why::OtherProc) => refused(
+            "/proc is of another pid namespace, so that no process can be told from another",
+            "do it where /proc is that of its own pid namespace",
+        ),
+    }
+}
+
+fn process_of(process: &Signalled) -> String {
+    format!("pid {} ({}), by {}", process.pid, command(&process.command), plain(&process.user))
+}
+
+fn known(state: &State) -> String {
+    match (&state.holding, &state.beyond) {
+        (Some(holding), _) => format!("held by {}", holder(holding)),
+        (None, Some((record, belief))) => {
+            format!("last taken by {}, which may have it still", elsewhere(record, *belief))
+        }
+        (None, None) => "it was held a moment ago".to_owned(),
+    }
+}

@@ -1,0 +1,17 @@
+//! Waiting until one of several processes ends.
+
+#![expect(unsafe_code, reason = "calls into libc, each with its reason")]
+
+use super::Process;
+use std::time::Duration;
+
+/// Waits until one of these has ended, but at most so long, and not if a signal comes.
+pub fn wait_for_any(processes: &[&Process], limit: Duration) {
+    // A descriptor of -1 is passed over.
+    let poll = |process: &&Process| libc::pollfd { fd: process.descriptor(), events: libc::POLLIN, revents: 0 };
+    let mut polled: Vec<libc::pollfd> = processes.iter().map(poll).collect();
+    let number = libc::nfds_t::try_from(polled.len()).unwrap_or(0);
+    let limit = i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+    // SAFETY: so many elements, which live until the call returns.
+    unsafe { libc::poll(polled.as_mut_ptr(), number, limit) };
+}

@@ -1,0 +1,296 @@
+//! Ending who has a lock: only what is proved to have it, and nobody who waits for it.
+
+use crate::scene::{Call, HELPER, Holder, Scene, is_alive, is_locked, is_root, until};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+/// A holder of lock `a` that is this script of the shell's; it is to say a line when it is ready.
+fn holder(scene: &Scene, script: &str) -> Holder {
+    let mut command = scene.program(HELPER);
+    command.args(["lock", "a", "--", "bash", "-c", script]);
+    Holder::start(command)
+}
+
+/// Waits for ever, and ends when it is asked to.
+const WAITS: &str = "echo ready; read _; exit 0";
+
+#[test]
+fn the_holder_is_ended_and_named_and_the_lock_is_free() {
+    let scene = Scene::new();
+    let mut holder = holder(&scene, WAITS);
+    let said = scene.aba(["unlock", "a", "--kill"]).err("").run();
+    let expected = format!("aba-lock: ended pid {} (bash -c '{WAITS}'), by ", holder.pid());
+    assert!(said.err.starts_with(&expected) && said.err.lines().count() == 1, "{}", said.err);
+    assert!(!is_locked(&scene.lock_file("a")));
+    assert_eq!(holder.wait(), 128 + 15);
+}
+
+#[test]
+fn a_free_lock_is_left_in_silence() {
+    let scene = Scene::new();
+    scene.aba(["unlock", "a", "--kill"]).run();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    scene.aba(["unlock", "a", "--kill"]).run();
+    assert!(scene.lock_file("a").exists());
+}
+
+#[test]
+fn another_signal_can_be_named_and_one_that_ends_nobody_is_refused() {
+    let scene = Scene::new();
+    for signal in ["INT", "SIGINT", "2"] {
+        let mut holder = holder(&scene, "trap 'exit 5' INT; echo ready; read _");
+        scene.aba(["unlock", "a", &format!("--kill={signal}")]).err("ended pid ").run();
+        assert_eq!(holder.wait(), 5, "{signal}");
+    }
+    let mut holder = holder(&scene, "trap '' TERM; echo ready; read _");
+    for signal in ["", "0", "STOP", "CONT", "CHLD", "NONE", "99"] {
+        let signal = format!("--kill={signal}");
+        scene.aba(["unlock", "a", &signal]).status(2).err("--kill").run();
+    }
+    scene.aba(["unlock", "a", "--kill=KILL", "--grace", "3"]).status(2).err("there is no --grace").run();
+    scene.aba(["unlock", "a", "--grace", "3"]).status(2).err("--kill").run();
+    scene.aba(["unlock", "--fd", "0", "--kill"]).status(2).err("--kill").run();
+    scene.aba(["unlock", "--fd", "0", "a", "--kill"]).status(2).err("--kill").run();
+    assert!(is_locked(&scene.lock_file("a")));
+    let said = scene.aba(["unlock", "a", "--kill=KILL"]).err("ended pid ").run();
+    assert!(said.err.trim_end().ends_with(", with SIGKILL"), "{}", said.err);
+    assert_eq!(holder.wait(), 128 + 9);
+}
+
+#[test]
+fn who_ignores_the_signal_is_killed_after_the_grace() {
+    let scene = Scene::new();
+    let mut holder = holder(&scene, "trap '' TERM; echo ready; while :; do read _; done");
+    let begin = Instant::now();
+    let said = scene.aba(["unlock", "a", "--kill", "--grace", "0.5"]).err("ended pid ").run();
+    assert!(said.err.trim_end().ends_with(", with SIGKILL"), "{}", said.err);
+    assert!(begin.elapsed() >= Duration::from_millis(500), "it was not given its time");
+    assert_eq!(holder.wait(), 128 + 9);
+}
+
+#[test]
+fn one_that_is_stopped_acts_on_the_signal_too() {
+    let scene = Scene::new();
+    let mut holder = holder(&scene, "trap 'exit 7' TERM; echo ready; read _");
+    holder.signal(19);
+    let said = scene.aba(["unlock", "a", "--kill", "--grace", "1000"]).err("ended pid ").run();
+    assert!(!said.err.contains("SIGKILL"), "{}", said.err);
+    assert_eq!(holder.wait(), 7);
+}
+
+#[test]
+fn who_waits_for_the_lock_gets_it_and_is_not_harmed() {
+    let scene = Scene::new();
+    let mut first = holder(&scene, WAITS);
+    let gate = scene.gate("gate");
+    let by_name = format!("read _ <'{}'; echo done", gate.path.display());
+    let waiter = scene.aba(["lock", "-qw", "a", "--", "sh", "-c", &by_name]).out("done\n").start();
+    scene.until_waited_for("a");
+    let said = scene.aba(["unlock", "a", "--kill"]).err(format!("ended pid {} (", first.pid())).run();
+    let next = format!("aba-lock: a is released; now held by pid {} (", waiter.pid());
+    assert!(said.err.contains(&next) && said.err.lines().count() == 2, "{}", said.err);
+    first.wait();
+    gate.open();
+    waiter.finish();
+}
+
+#[test]
+fn a_script_that_waits_with_a_descriptor_is_not_harmed_either() {
+    let scene = Scene::new();
+    let script =
+        |rest: &str| format!("exec 200<>\"$(\"$HELPER\" path --create a)\"; \"$HELPER\" lock -qw --fd 200 a; {rest}");
+    let mut command = scene.program("bash");
+    command.arg("-c").arg(script(WAITS));
+    let mut first = Holder::start(command);
+    let gate = scene.gate("gate");
+    let waiter = scene.bash(&script(&format!("read _ <'{}'; echo done", gate.path.display()))).out("done\n").start();
+    scene.until_waited_for("a");
+    scene
+        .aba(["unlock", "a", "--kill"])
+        .err(format!("ended pid {} (", first.pid()))
+        .err(format!("a is released; now held by pid {} (", waiter.pid()))
+        .run();
+    first.wait();
+    gate.open();
+    waiter.finish();
+}
+
+#[test]
+fn all_who_share_it_or_inherited_it_are_ended() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    // The shell that took it has ended; its child has it still.
+    let script = format!("(read _ <'{}') & echo ready $!; exec >/dev/null; kill -9 $$", gate.path.display());
+    let mut first = holder(&scene, &script);
+    first.wait();
+    let child: u32 = first.said.strip_prefix("ready ").unwrap().parse().unwrap();
+    assert!(is_locked(&scene.lock_file("a")) && is_alive(child));
+    scene.aba(["unlock", "a", "--kill"]).err(format!("ended pid {child} (")).run();
+    assert!(!is_alive(child) && !is_locked(&scene.lock_file("a")));
+
+    let mut shared = [scene.holder_with(&["-s", "b"]), scene.holder_with(&["-s", "b"])];
+    let call = scene.aba(["unlock", "b", "--kill"]);
+    shared.iter().fold(call, |call, holder| call.err(format!("ended pid {} (", holder.pid()))).run();
+    for holder in &mut shared {
+        assert_eq!(holder.wait(), 128 + 15);
+    }
+}
+
+#[test]
+fn what_the_holder_starts_when_it_is_asked_to_end_is_ended_too() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let note = scene.path("pid");
+    let script = format!(
+        "trap 'sh -c \"read _ <{}\" >/dev/null & echo $! >{}; exit 3' TERM; echo ready; read _",
+        gate.path.display(),
+        note.display()
+    );
+    let mut first = holder(&scene, &script);
+    scene.aba(["unlock", "a", "--kill"]).err("ended pid ").run();
+    assert_eq!(first.wait(), 3);
+    let child: u32 = fs::read_to_string(note).unwrap().trim().parse().unwrap();
+    assert!(!is_alive(child), "it has the lock still");
+    assert!(!is_locked(&scene.lock_file("a")));
+}
+
+#[test]
+fn one_that_lets_go_and_goes_on_is_not_killed() {
+    let scene = Scene::new();
+    let script = r#"
+        exec 200<>"$("$HELPER" path --create a)"
+        "$HELPER" lock --fd 200 a
+        trap 'exec 200>&-' TERM
+        echo ready
+        until read _; do :; done
+        exit 4
+    "#;
+    let mut command = scene.program("bash");
+    command.arg("-c").arg(script);
+    let holder = Holder::start(command);
+    let expected = format!("aba-lock: pid {} (bash -c ", holder.pid());
+    let said = scene.aba(["unlock", "a", "--kill"]).err(expected).err(" has let go, and goes on\n").run();
+    assert!(!said.err.contains("ended"), "{}", said.err);
+    assert_eq!(holder.let_go(), 4);
+}
+
+#[test]
+fn a_script_never_ends_itself_or_what_started_it() {
+    let scene = Scene::new();
+    let refused = "refused to release a: the calling script has it itself, or was started by the one that has it";
+    let by_name = scene.aba(["lock", "a", "--", "sh", "-c", "\"$HELPER\" unlock a --kill; echo $?"]).out("75\n");
+    by_name.err(refused).err("hint: that one releases it with `aba_unlock_operation a`").run();
+    // Nor if only the helper has it, nor if another shares it.
+    let script = r#"
+        exec 200<>"$("$HELPER" path --create a)"
+        "$HELPER" lock -s --fd 200 a
+        exec "$HELPER" unlock a --kill
+    "#;
+    let holder = scene.holder_with(&["-s", "a"]);
+    scene.bash(script).status(75).err(refused).run();
+    assert_eq!(holder.let_go(), 0);
+    scene.bash(script).status(75).err(refused).run();
+}
+
+#[test]
+fn what_cannot_be_seen_is_refused_and_what_is_known_is_said() {
+    let scene = Scene::new();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    let (boot, host) = (scene.field("a", "boot"), scene.field("a", "host"));
+    let own = scene.record("a");
+    let far = own.replace(&format!("boot={boot}"), "boot=0-0").replace(&format!("host={host}"), "host=far");
+    fs::write(scene.lock_file("a"), far).unwrap();
+    scene
+        .aba(["unlock", "a", "--kill"])
+        .status(75)
+        .err("refused to release a: who has it cannot be seen from here: last taken by pid ")
+        .err(" on host far (true), by ")
+        .err("hint: end it where it runs")
+        .run();
+    if !is_root() {
+        return;
+    }
+    // Another user's.
+    let copy = scene.path("helper");
+    fs::copy(HELPER, &copy).unwrap();
+    fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(scene.root(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(scene.lock_file("a"), own).unwrap();
+    fs::set_permissions(scene.lock_file("a"), fs::Permissions::from_mode(0o644)).unwrap();
+    let holder = holder(&scene, WAITS);
+    let mut command = scene.program("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]);
+    command.arg(copy).args(["unlock", "a", "--kill"]);
+    Call::new(command)
+        .status(75)
+        .err(format!("who has it cannot be seen from here: held by pid {} (", holder.pid()))
+        .err("), by root, for ")
+        .run();
+    assert_eq!(holder.let_go(), 0);
+}
+
+#[test]
+fn numbers_of_another_pid_namespace_are_never_signalled() {
+    let scene = Scene::new();
+    let holder = holder(&scene, WAITS);
+    let unshare = |more: &[&str]| {
+        let mut command = scene.program("unshare");
+        command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child"]).args(more);
+        command.args([HELPER, "unlock", "a", "--kill"]);
+        Call::new(command).status(75)
+    };
+    // With our /proc, which shows numbers that mean others there; and with its own, which does not show the holder.
+    unshare(&[]).err("refused to release a: /proc is of another pid namespace").run();
+    unshare(&["--mount-proc"]).err("refused to release a: who has it cannot be seen from here: ").run();
+    assert_eq!(holder.let_go(), 0);
+}
+
+/// `unlock a --kill` under strace, which does so to the signals that it sends.
+fn injected(scene: &Scene, inject: &str) -> Call {
+    let mut command = scene.program("strace");
+    command.args(["-o", "/dev/null", "-e", &format!("inject=pidfd_send_signal:{inject}")]);
+    command.args([HELPER, "unlock", "a", "--kill", "--grace", "0.1"]);
+    Call::new(command).status(75)
+}
+
+#[test]
+fn who_may_not_be_signalled_is_named_and_nobody_is_harmed() {
+    let scene = Scene::new();
+    let holder = holder(&scene, WAITS);
+    injected(&scene, "error=EPERM")
+        .err(format!("refused to release a: may not signal pid {} (", holder.pid()))
+        .err(": Operation not permitted\nhint: ask ")
+        .run();
+    assert_eq!(holder.let_go(), 0);
+}
+
+#[test]
+fn who_cannot_be_ended_is_told_and_not_waited_for_for_ever() {
+    let scene = Scene::new();
+    let holder = holder(&scene, WAITS);
+    // As if it waited for a disk.
+    injected(&scene, "retval=0")
+        .err(format!("aba-lock: could not end pid {} (", holder.pid()))
+        .err(format!("aba-lock: a is still held by pid {} (", holder.pid()))
+        .err("hint: see it with `aba-lock status a`")
+        .run();
+    assert_eq!(holder.let_go(), 0);
+}
+
+#[test]
+fn a_process_that_is_not_the_one_that_was_seen_is_never_signalled() {
+    let scene = Scene::new();
+    let mut holder = holder(&scene, WAITS);
+    let log = scene.path("log");
+    let mut command = scene.program("strace");
+    // The number leads to nobody when it is opened: it was given away, or is free.
+    command.arg("-o").arg(&log).args(["-e", "trace=pidfd_open,pidfd_send_signal,kill"]);
+    command.args(["-e", "inject=pidfd_open:error=ESRCH", HELPER, "unlock", "a", "--kill", "--grace", "0.1"]);
+    Call::new(command).status(75).err("a is still held by pid ").run();
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("pidfd_open(") && !log.contains("send_signal(") && !log.contains("kill("), "{log}");
+    until("the holder goes on", || is_alive(holder.pid()));
+    scene.aba(["unlock", "a", "--kill"]).err("ended pid ").run();
+    holder.wait();
+}

@@ -117,6 +117,26 @@ fn a_script_that_waits_with_a_descriptor_is_not_harmed_either() {
 }
 
 #[test]
+fn one_that_came_to_wait_while_the_holder_was_being_ended_is_not_harmed_either() {
+    let scene = Scene::new();
+    let (asked, gate, inside) = (scene.path("asked"), scene.gate("gate"), scene.gate("inside"));
+    let script =
+        format!("trap '>{}; read _ <{}; exit 3' TERM; echo ready; read _", asked.display(), gate.path.display());
+    let mut first = holder(&scene, &script);
+    let call =
+        scene.aba(["unlock", "a", "--kill", "--grace", "1000"]).err("ended pid ").err("now held by pid ").start();
+    until("the holder is asked", || asked.exists());
+    let wait = format!("read _ <'{}'; echo done", inside.path.display());
+    let waiter = scene.aba(["lock", "-qw", "a", "--", "sh", "-c", &wait]).out("done\n").start();
+    scene.until_waited_for("a");
+    gate.open();
+    assert_eq!(first.wait(), 3);
+    call.finish();
+    inside.open();
+    waiter.finish();
+}
+
+#[test]
 fn all_who_share_it_or_inherited_it_are_ended() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
@@ -181,7 +201,14 @@ fn a_script_never_ends_itself_or_what_started_it() {
     let refused = "refused to release a: the calling script has it itself, or was started by the one that has it";
     let by_name = scene.aba(["lock", "a", "--", "sh", "-c", "\"$HELPER\" unlock a --kill; echo $?"]).out("75\n");
     by_name.err(refused).err("hint: that one releases it with `aba_unlock_operation a`").run();
-    // Nor if only the helper has it, nor if another shares it.
+    // Nor if the script has kept it from the helper, nor if the helper alone has it, nor if another shares it.
+    let kept = r#"
+        exec 200<>"$("$HELPER" path --create a)"
+        "$HELPER" lock --fd 200 a
+        "$HELPER" unlock a --kill 200>&-
+        echo $?
+    "#;
+    scene.bash(kept).out("75\n").err(refused).run();
     let script = r#"
         exec 200<>"$("$HELPER" path --create a)"
         "$HELPER" lock -s --fd 200 a

@@ -162,6 +162,20 @@ END
     expect_text waiter
 }
 
+@test "fault 4: a file that is removed while the script opens it is made again" {
+    script tool <<'END'
+aba_lock_operation --quiet save && aba_unlock_operation save
+set -o functrace
+trap '[[ $BASH_COMMAND == "[[ -w "* && ! -e gone ]] && { rm "$ABA_LOCK_DIR/aba-save.lock"; : >gone; }' DEBUG
+aba_lock_operation save
+trap - DEBUG
+[[ -e gone ]] || exit 91
+aba-lock status -q save
+END
+    run -0 ./tool
+    expect_silence
+}
+
 @test "fault 4: the holder of a removed file is still shown" {
     script tool <<'END'
 aba_lock_operation save

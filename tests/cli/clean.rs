@@ -341,7 +341,7 @@ const INSIDE: &str = r#"
     }
     export -f inside
     # So that nobody has the file open now and then: different from round to round.
-    pause() { read -r -t "0.0$((10 + RANDOM % 10))" _ <>gate || true; }
+    pause() { read -r -t "0.0$((20 + RANDOM % 20))" _ <>gate || true; }
 "#;
 
 const BY_SCRIPT: &str = r#"
@@ -368,6 +368,7 @@ const ALONE: &str = r#"
         "$HELPER" lock -n alone -- true || echo "status $?" >>refusals
         ABA_LOCK_ON_CONFLICT=return aba_lock_operation -n alone || echo "status $? of the script" >>refusals
         aba_unlock_operation alone
+        pause
     done
 "#;
 
@@ -406,5 +407,5 @@ fn in_a_thousand_rounds_beside_contenders_there_are_never_two_inside_and_nobody_
     let removed = |name: &str| text("cleaned").matches(&format!("removed lock {name}\n")).count();
     let entries = |by: &str| text("entries").lines().filter(|line| *line == by).count();
     assert!(removed("fire") > 10 && removed("alone") > 10, "hardly anything was removed");
-    assert!(entries("script") > 50 && entries("name") > 50, "hardly anybody was inside");
+    assert!(entries("script") > 20 && entries("name") > 20, "hardly anybody was inside");
 }

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long one that has let go may take to be gone, until we say that it lives on.
-const ENDS_WITHIN: Duration = Duration::from_millis(500);
+const ENDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often to look again at those that may let go without ending: this long at first, then longer and longer.
 const LOOKS: [Duration; 5] = [

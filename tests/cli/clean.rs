@@ -89,7 +89,7 @@ fn what_was_used_lately_stays_if_that_is_asked_for() {
     // Who takes it makes it young again.
     age(&scene.lock_file("young"), 8);
     used(&scene, &["young"]);
-    scene.aba(["clean", "--older-than", "1d"]).out("left lock young: used 0s ago\n").run();
+    scene.aba(["clean", "--older-than", "1d"]).out("left lock young: used ").run();
     for bad in ["soon", "1y", "-1d", ""] {
         let bad = format!("--older-than={bad}");
         scene.aba(["clean", &bad]).status(2).err("--older-than").run();
@@ -234,7 +234,7 @@ fn finished_tasks_go_only_if_asked_for_and_those_that_run_or_were_interrupted_st
     }
     assert!(!scene.task_file("good", "").exists() && scene.task_file("cut", "exit").exists());
     gate.open();
-    scene.once(["-w", "-i", "runs"]).run();
+    scene.once(["-w", "-q", "-i", "runs"]).run();
     age(&scene.task_file("runs", "exit"), 3);
     scene.aba(["clean", "--tasks", "--older-than", "4d"]).out("left task runs: used 3d00h ago\n").run();
     scene.aba(["clean", "--tasks", "--older-than", "2d"]).out("removed task runs\n").run();

@@ -66,7 +66,7 @@ fn page(command: &Command, subcommand: Option<&str>, directory: &Path) -> io::Re
     } else {
         terms(&mut roff, "EXIT STATUS", &args::EXIT_STATUS);
     }
-    terms(&mut roff, "ENVIRONMENT", &args::ENVIRONMENT);
+    terms(&mut roff, "ENVIRONMENT", args::ENVIRONMENT);
     let own = args::EXAMPLES.iter().filter(|(of, _, _)| subcommand.is_none_or(|subcommand| subcommand == *of));
     let examples: Vec<(&str, &str)> = own.map(|(_, typed, does)| (*typed, *does)).collect();
     if !examples.is_empty() {

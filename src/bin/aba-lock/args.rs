@@ -189,7 +189,7 @@ fn with_tables(command: clap::Command, status: &[(&str, &str)], files: &str) -> 
 
 /// Keeps two copies of the same shell operation from running at once, and says who is in the way
 #[derive(Debug, Parser)]
-#[command(name = "aba-lock", version, after_help = table("Exit status", &EXIT_STATUS) + "\n" + &table("Environment", &ENVIRONMENT))]
+#[command(name = "aba-lock", version, after_help = table("Exit status", &EXIT_STATUS) + "\n" + &table("Environment", ENVIRONMENT))]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 #[command(infer_subcommands = false, disable_help_subcommand = true)]
 #[command(mut_subcommand("lock", |lock| with_tables(lock, &EXIT_STATUS, "")))]

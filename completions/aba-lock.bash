@@ -79,6 +79,8 @@ __aba_complete_function() {
         __aba_complete_as run-once "$2"
     elif [[ $1 == aba_update ]]; then
         __aba_complete_as update "$2"
+    elif [[ $1 == aba_lock_doctor ]]; then
+        __aba_complete_as doctor "$2"
     elif [[ $1 == aba_lock_detach ]]; then
         __aba_complete_command "$2"
     elif [[ $1 == aba_unlock_operation && -n ${__aba_locks} ]]; then

@@ -3,8 +3,8 @@
 #     source /usr/local/share/aba-lock/aba-lock.bash
 #     aba_lock_operation mirror-save      # held on FD 200 until this script ends
 #
-# Functions: aba_lock_operation, aba_unlock_operation, aba_lock_held, aba_lock_detach, aba_run_once, aba_update; see
-# aba-lock.bash(7).
+# Functions: aba_lock_operation, aba_unlock_operation, aba_lock_held, aba_lock_detach, aba_run_once, aba_update,
+# aba_lock_doctor; see aba-lock.bash(7).
 # Sourcing prints nothing, starts no process, and changes no option, trap or variable but its own.
 #
 # For bash 3.2 (the one that macOS ships) and newer, whatever options the script has set. So, on purpose, none of
@@ -31,6 +31,9 @@ if \builtin shopt -q expand_aliases; then
 else
     __aba_aliases=-u
 fi
+
+# Of this library: what aba_lock_doctor compares with the helper, and with what is installed.
+__aba_version=0.1.0
 
 # The locks of this shell: `NAME/FD/PID ` each, the last taken at the end. PID is the shell process that took it;
 # 0: it was handed down by the script that started this one.
@@ -250,6 +253,20 @@ aba_update() {
         done
         builtin export HOME ABA_LOCK_TIMEOUT
         builtin exec "${__aba_bin}" update --shell "${BASH}" "$@"
+    ) || builtin return
+}
+
+# Usage: aba_lock_doctor [--json]
+#
+# `aba-lock doctor` for what this script or shell uses: its helper, its variables, and the library that it has sourced.
+aba_lock_doctor() {
+    __aba_usable || \return
+    builtin local __aba_bin=''
+    __aba_helper || builtin return
+    (
+        # shellcheck disable=SC2034 # for the helper
+        builtin export ABA_LOCK_DIR ABA_LOCK_BIN ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT RUN_ONCE_DIR HOME
+        builtin exec "${__aba_bin}" doctor --sourced="${__aba_version}" --library="${BASH_SOURCE[0]:--}" "$@"
     ) || builtin return
 }
 
@@ -674,7 +691,8 @@ __aba_complete() {
 }
 
 if [[ $- == *i* ]]; then
-    builtin complete -F __aba_complete aba_lock_operation aba_unlock_operation aba_lock_held aba_lock_detach aba_run_once aba_update
+    builtin complete -F __aba_complete aba_lock_operation aba_unlock_operation aba_lock_held aba_lock_detach aba_run_once aba_update \
+        aba_lock_doctor
 fi
 
 # One command, which is read as a whole before aliases are in force again.

@@ -21,12 +21,14 @@
 //! | [`clean`] | remove lock files that nobody needs, beside those who want them |
 //! | [`force`] | release a lock of others by ending who has it |
 //! | [`filter`] | commands that make new content out of old |
+//! | [`doctor`] | whether all that locks depend on is as it should be here |
 //! | [`error`] | everything that a caller can act on |
 //! | [`sys`] | the only system calls |
 
 pub mod atomic;
 pub mod clean;
 pub mod deadlock;
+pub mod doctor;
 pub mod error;
 pub mod filter;
 pub mod force;

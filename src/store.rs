@@ -7,6 +7,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "the only reader of the environment")]
 
+pub mod surroundings;
+
 use crate::error::Error;
 use crate::name::{LockName, TaskId};
 use crate::{process, sys};

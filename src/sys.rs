@@ -8,6 +8,7 @@
 
 mod command;
 mod detach;
+mod examine;
 mod forward;
 mod interrupt;
 mod lease;
@@ -19,6 +20,7 @@ mod watch;
 
 pub use command::{Child, Command};
 pub use detach::{Process, adopt_orphans, close_inherited, detached, quiet_stdio, redirect_output, write_some};
+pub use examine::{Right, Rival, Room, limit_of_file_size, limit_of_open_files, may, room, undisturbed};
 pub use forward::Forward;
 pub use interrupt::{Interrupts, die_of};
 pub use lease::be_alone;
@@ -26,7 +28,7 @@ pub use poll::wait_for_any;
 pub use screen::{Event, Screen};
 pub use thread::{ThreadId, with_signals_left_to_us};
 pub use timer::Alarm;
-pub use watch::Watch;
+pub use watch::{Watch, can_watch};
 
 use crate::lock::Mode;
 use std::ffi::{CStr, CString};

@@ -57,6 +57,9 @@ fn page(command: &Command, subcommand: Option<&str>, directory: &Path) -> io::Re
             if subcommand == Some("list") { &args::LIST_STATUS } else { &args::STATUS_STATUS };
         terms(&mut roff, "EXIT STATUS", status);
         terms(&mut roff, "JSON", &args::STATUS_JSON);
+    } else if subcommand == Some("doctor") {
+        terms(&mut roff, "EXIT STATUS", &args::doctor::DOCTOR_STATUS);
+        terms(&mut roff, "JSON", &args::doctor::DOCTOR_JSON);
     } else if matches!(subcommand, Some("update" | "write")) {
         terms(&mut roff, "EXIT STATUS", &args::UPDATE_STATUS);
     } else if subcommand == Some("unlock") {

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ impl Watch {
     /// Begins to watch. What changes from now on ends the next [`Watch::wait`], also if that is called later.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
-        Self { events: watch(directory) }
+        Self { events: watch(directory).ok() }
     }
 
     /// Waits until something changes, but at most so long, and not if a signal comes. Whether something did, as far as
@@ -52,15 +53,20 @@ impl Watch {
     }
 }
 
+/// Whether a directory can be watched; if not, why: [`Watch::wait`] looks again and again then.
+pub fn can_watch(directory: &Path) -> io::Result<()> {
+    watch(directory).map(drop)
+}
+
 #[cfg(target_os = "linux")]
-fn watch(directory: &Path) -> Option<File> {
+fn watch(directory: &Path) -> io::Result<File> {
     use std::os::fd::FromRawFd;
     use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::CString::new(directory.as_os_str().as_bytes()).ok()?;
+    let path = std::ffi::CString::new(directory.as_os_str().as_bytes())?;
     // SAFETY: it takes a number, and makes a descriptor or answers -1.
     let fd = unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) };
     if fd < 0 {
-        return None;
+        return Err(io::Error::last_os_error());
     }
     // SAFETY: the descriptor is new, open, and nobody else's.
     let events = unsafe { File::from_raw_fd(fd) };
@@ -72,10 +78,10 @@ fn watch(directory: &Path) -> Option<File> {
         | libc::IN_DELETE_SELF;
     // SAFETY: the path ends in NUL and lives until the call returns.
     let watched = unsafe { libc::inotify_add_watch(fd, path.as_ptr(), changes) };
-    (watched >= 0).then_some(events)
+    if watched < 0 { Err(io::Error::last_os_error()) } else { Ok(events) }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn watch(_: &Path) -> Option<File> {
-    None
+fn watch(_: &Path) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -10,6 +10,7 @@
 
 mod clean;
 mod command;
+mod doctor;
 mod fault;
 mod fire;
 mod kill;

@@ -426,6 +426,12 @@ make_tasks() {
     done
 }
 
+@test "aba_lock_doctor is completed with its options" {
+    local SHELL_KIND=bash
+    open_shell bash 'source "${LIBRARY}"'
+    completes "aba_lock_doctor --js" "aba_lock_doctor --json "
+}
+
 @test "aba_update is completed with its options, files, and the command after --" {
     local SHELL_KIND=bash
     echo >hosts.txt

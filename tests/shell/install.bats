@@ -21,6 +21,7 @@ setup_file() {
 644 ./opt/aba/share/bash-completion/completions/aba-lock
 644 ./opt/aba/share/fish/vendor_completions.d/aba-lock.fish
 644 ./opt/aba/share/man/man1/aba-lock-clean.1
+644 ./opt/aba/share/man/man1/aba-lock-doctor.1
 644 ./opt/aba/share/man/man1/aba-lock-init.1
 644 ./opt/aba/share/man/man1/aba-lock-list.1
 644 ./opt/aba/share/man/man1/aba-lock-lock.1

@@ -2,6 +2,11 @@
 
 use aba_lock::force::parse_signal;
 use aba_lock::store::{parse_seconds, parse_span};
+// Said where it is, because the program that writes the man pages reads this file, too.
+#[path = "args/doctor.rs"]
+pub(crate) mod doctor;
+
+use aba_lock::store::parse_seconds;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -144,6 +149,8 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     ("list", "aba-lock list --watch", "watch it change"),
     ("clean", "aba-lock clean --dry-run", "see which lock files nobody needs"),
     ("clean", "aba-lock clean -q --older-than 30d --tasks", "from cron: remove what was not used for a month"),
+    ("status", "aba-lock status backup", "see who has it"),
+    ("doctor", "aba-lock doctor", "see what is wrong here, and how to mend it"),
     ("run-once", "aba-lock run-once -i fetch -- make download", "start it in the background, once"),
     ("run-once", "aba-lock run-once -w -i fetch", "later: wait for it, and exit with its status"),
     ("run-once", "aba-lock run-once -w -i fetch -- make download", "the same, but run it now if nobody has"),
@@ -199,6 +206,9 @@ fn with_tables(command: clap::Command, status: &[(&str, &str)], files: &str) -> 
 #[command(mut_subcommand("clean", |clean| with_tables(clean, &CLEAN_STATUS, "")))]
 #[command(mut_subcommand("update", |update| with_tables(update, &UPDATE_STATUS, "")))]
 #[command(mut_subcommand("write", |write| with_tables(write, &UPDATE_STATUS, "")))]
+#[command(mut_subcommand("doctor", |doctor| {
+    with_tables(doctor, &doctor::DOCTOR_STATUS, &format!("{}\n", table("With --json", &doctor::DOCTOR_JSON)))
+}))]
 #[command(mut_subcommand("run-once", |run_once| {
     let files = table("Files, in RUN_ONCE_DIR/ID", &RUN_ONCE_FILES);
     with_tables(run_once, &RUN_ONCE_STATUS, &format!("{files}\n{}\n", table("With --json, of each task", &RUN_ONCE_JSON)))
@@ -219,6 +229,7 @@ pub(crate) enum Command {
     RunOnce(RunOnce),
     Update(Update),
     Write(Write),
+    Doctor(doctor::Doctor),
     Init(Init),
 }
 

@@ -153,6 +153,13 @@ fn said(state: &State) -> Option<String> {
     })
 }
 
+/// The shell, where its script is installed below a directory for data (see the Makefile), and the script.
+pub(crate) const INSTALLED: [(&str, &str, &str); 3] = [
+    ("bash", "bash-completion/completions/aba-lock", BASH),
+    ("zsh", "zsh/site-functions/_aba-lock", ZSH),
+    ("fish", "fish/vendor_completions.d/aba-lock.fish", FISH),
+];
+
 /// Installed where bash-completion looks, which reads it at the first TAB; or sourced.
 const BASH: &str = include_str!("../../../completions/aba-lock.bash");
 

@@ -22,6 +22,7 @@ fn named(mut words: impl Iterator<Item = OsString>) -> Option<Command> {
         "path" => Command::Path(only(words)?),
         "update" => Command::Update(only(words)?),
         "write" => Command::Write(only(words)?),
+        "doctor" => Command::Doctor(only(words)?),
         "run-once" => Command::RunOnce(only(words)?),
         _ => return None,
     })

@@ -6,6 +6,7 @@
 pub(crate) mod clean;
 pub(crate) mod force;
 pub(crate) mod locks;
+pub(crate) mod findings;
 pub(crate) mod tasks;
 pub(crate) mod updates;
 pub(crate) mod watch;

@@ -1,7 +1,8 @@
 use crate::args::{Init, Shell};
 use crate::{exit, report};
 
-const BASH: &str = include_str!("../../../../shell/aba-lock.bash");
+/// The shell library.
+pub(super) const BASH: &str = include_str!("../../../../shell/aba-lock.bash");
 
 pub(crate) fn run(args: &Init) -> i32 {
     match args.shell {

@@ -1,6 +1,7 @@
 //! The commands: one file each, arguments in, library call, report out.
 
 mod clean;
+mod doctor;
 mod init;
 mod list;
 mod lock;
@@ -30,6 +31,7 @@ pub(crate) fn run(command: Command) -> Result<i32, Error> {
         Command::RunOnce(args) => run_once::run(&args),
         Command::Update(args) => update::run(&args),
         Command::Write(args) => update::write(&args),
+        Command::Doctor(args) => Ok(doctor::run(&args)),
         Command::Init(args) => Ok(init::run(&args)),
     }
 }

@@ -1,0 +1,13 @@
+use crate::args::doctor::Doctor;
+use crate::report::findings::Findings;
+use crate::{complete, exit};
+use aba_lock::doctor::{self, Library, Ours};
+
+pub(crate) fn run(args: &Doctor) -> i32 {
+    let ours =
+        Ours { version: env!("CARGO_PKG_VERSION"), library: super::init::BASH, completions: complete::INSTALLED };
+    let library = Library { path: args.library.as_deref(), sourced: args.sourced.as_deref() };
+    let mut findings = Findings::new(args.json);
+    doctor::examine(&ours, library, &mut |finding| findings.tell(&finding));
+    if findings.end() { exit::DONE } else { exit::NO }
+}

@@ -1,0 +1,532 @@
+//! `doctor`: what it looks at, what it finds wrong, and that it leaves everything as it was.
+
+use crate::scene::{Call, HELPER, Holder, Scene, is_locked, until};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// What is installed below a prefix, beside the helper.
+const INSTALLED: [(&str, &str); 4] = [
+    ("shell/aba-lock.bash", "share/aba-lock/aba-lock.bash"),
+    ("completions/aba-lock.bash", "share/bash-completion/completions/aba-lock"),
+    ("completions/_aba-lock", "share/zsh/site-functions/_aba-lock"),
+    ("completions/aba-lock.fish", "share/fish/vendor_completions.d/aba-lock.fish"),
+];
+
+fn source(name: &str) -> String {
+    fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+fn install(scene: &Scene) -> PathBuf {
+    let prefix = scene.path("prefix");
+    fs::create_dir_all(prefix.join("bin")).unwrap();
+    let helper = prefix.join("bin/aba-lock");
+    if fs::hard_link(HELPER, &helper).is_err() {
+        fs::copy(HELPER, &helper).unwrap();
+    }
+    for (from, to) in INSTALLED {
+        let to = prefix.join(to);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::write(to, source(from)).unwrap();
+    }
+    fs::create_dir_all(prefix.join("share/bash-completion")).unwrap();
+    fs::write(prefix.join("share/bash-completion/bash_completion"), "").unwrap();
+    prefix
+}
+
+/// A program in a scene where everything is installed, and nothing else of ours can be met.
+fn program(scene: &Scene, program: &str) -> Command {
+    let prefix = scene.path("prefix");
+    if !prefix.exists() {
+        install(scene);
+    }
+    let mut command = scene.program(program);
+    command.env("HELPER", prefix.join("bin/aba-lock"));
+    command.env("PATH", format!("{}:/usr/bin:/bin:/usr/sbin:/sbin", prefix.join("bin").display()));
+    command.env("XDG_DATA_DIRS", scene.path("none")).env_remove("XDG_DATA_HOME");
+    for variable in ["ABA_LOCK_BIN", "ABA_LOCK_ON_CONFLICT", "NO_COLOR", "SUDO_USER"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// A call of the doctor by a script, which may first change something: `"$@"` is the call.
+fn doctor_after(scene: &Scene, script: &str, args: &[&str]) -> Call {
+    let mut command = program(scene, "bash");
+    // Enough for any script, whatever whoever runs the tests has.
+    let script = format!("ulimit -Sn \"$(ulimit -Hn)\"; {script}");
+    command.args(["-c", &format!("{script}\n\"$@\""), "bash"]).arg(scene.path("prefix/bin/aba-lock"));
+    command.arg("doctor").args(args);
+    Call::new(command).out("")
+}
+
+fn doctor(scene: &Scene) -> Call {
+    doctor_after(scene, "", &[])
+}
+
+/// The doctor, while calls of the system are made to answer something else.
+fn doctor_but(scene: &Scene, inject: &[&str]) -> Call {
+    let mut words = String::from("set -- strace -f -o /dev/null");
+    for word in inject {
+        words.push(' ');
+        words.push_str(&shell_words::quote(word));
+    }
+    doctor_after(scene, &format!("{words} \"$@\""), &[])
+}
+
+/// The doctor in a user and mount namespace of its own, after a script has mounted something there.
+fn doctor_among(scene: &Scene, mounts: &str) -> Call {
+    let script = format!(
+        "set -- unshare --user --map-root-user --mount -- bash -c {} bash \"$@\"",
+        shell_words::quote(&format!("set -e\n{mounts}\nset +e\n\"$@\""))
+    );
+    doctor_after(scene, &script, &[])
+}
+
+/// What is in the state root.
+fn left(scene: &Scene) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(scene.root())
+        .map(|entries| entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+        .unwrap_or_default();
+    names.sort();
+    names
+}
+
+#[test]
+fn where_all_is_well_each_line_says_so_and_nothing_is_changed() {
+    let scene = Scene::new();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    let before = fs::metadata(scene.root()).unwrap().modified().unwrap();
+    let said = doctor(&scene).out("nothing is wrong\n").run().out;
+    for check in [
+        "helper",
+        "shell library",
+        "environment",
+        "limits",
+        "/proc",
+        "inotify",
+        "state root",
+        "file system",
+        "free space",
+        "locking",
+        "locks",
+    ] {
+        assert!(said.contains(&format!("  {check}: ")), "{check} was not looked at: {said}");
+    }
+    assert!(said.contains(&format!("fine   helper: aba-lock {}, ", env!("CARGO_PKG_VERSION"))), "{said}");
+    assert!(said.contains("\nfine   locking: tried in "), "{said}");
+    assert!(said.contains("1 files, 0 held, 1 free"), "{said}");
+    assert!(!said.contains("wrong  ") && !said.contains('\x1b'), "{said}");
+    assert_eq!(left(&scene), ["aba-a.lock"]);
+    assert_eq!(fs::metadata(scene.root()).unwrap().modified().unwrap(), before, "a file was made there for a moment");
+}
+
+#[test]
+fn a_state_root_that_is_not_there_is_told_of_and_not_made() {
+    let scene = Scene::new();
+    let said = doctor(&scene).out("note   state root: ").run().out;
+    assert!(
+        said.contains(&format!("{}, from ABA_LOCK_DIR, is not there: the first lock makes it", scene.root().display()))
+    );
+    // What it will be on is looked at all the same.
+    assert!(said.contains("  locking: "), "{said}");
+    assert!(!scene.root().exists());
+}
+
+#[test]
+fn a_state_root_that_cannot_be_is_wrong() {
+    let scene = Scene::new();
+    fs::write(scene.path("file"), "").unwrap();
+    for (root, says) in [("file", "is a file, not a directory"), ("file/below", "Not a directory")] {
+        let root = scene.path(root);
+        doctor(&scene).env("ABA_LOCK_DIR", root).status(1).out("wrong  state root: ").out(says).run();
+    }
+    symlink(scene.path("nowhere"), scene.path("link")).unwrap();
+    doctor(&scene).env("ABA_LOCK_DIR", scene.path("link")).status(1).out("is a link that leads nowhere").run();
+    let call = doctor(&scene).env("ABA_LOCK_DIR", "locks").status(1);
+    call.out("wrong  state root: ABA_LOCK_DIR is \"locks\", which is not an absolute path").out("hint: ").run();
+}
+
+#[test]
+fn a_state_root_in_which_others_can_replace_files_is_wrong_unless_it_is_sticky() {
+    let scene = Scene::new();
+    scene.make_root();
+    let chmod = |mode| fs::set_permissions(scene.root(), fs::Permissions::from_mode(mode)).unwrap();
+    chmod(0o777);
+    let call =
+        doctor(&scene).status(1).out("mode 0777: anybody can put another file in the place of one that is locked");
+    call.out("hint: `chmod go-w ").out("1 thing is wrong\n").run();
+    chmod(0o1777);
+    doctor(&scene).out("note   state root: ").out("mode 1777: for all users").run();
+    chmod(0o770);
+    doctor(&scene).out("note   state root: ").out("hint: if that is not meant: `chmod g-w ").run();
+    chmod(0o750);
+    doctor(&scene).out("fine   state root: ").run();
+}
+
+#[test]
+fn a_state_root_that_can_only_be_read_is_wrong() {
+    let scene = Scene::new();
+    scene.make_root();
+    let root = scene.root();
+    let mounts = format!("mount --bind {0} {0}; mount -o remount,bind,ro {0}", root.display());
+    let call = doctor_among(&scene, &mounts).status(1);
+    call.out("no file can be made in it: Read-only file system").out("wrong  locking: not tried in ").run();
+}
+
+#[test]
+fn a_full_file_system_is_wrong() {
+    let scene = Scene::new();
+    scene.make_root();
+    let root = scene.root().display().to_string();
+    let full =
+        format!("mount -t tmpfs -o size=512k,nr_inodes=8 x {root}; head -c 600k /dev/zero >{root}/filler || true");
+    let call = doctor_among(&scene, &full).status(1).err("No space left on device");
+    call.out("fine   file system: tmpfs, mounted at ")
+        .out("wrong  free space: ")
+        .out("wrong  locking: not tried in ")
+        .out("could not write a file in it: No space left on device")
+        .out("hint: make room")
+        .run();
+}
+
+#[test]
+fn locks_that_do_not_shut_out_are_wrong() {
+    let scene = Scene::new();
+    scene.make_root();
+    let found = "wrong  locking: locks do not work in ";
+    for (inject, how) in [
+        ("inject=flock:retval=0", "two opens of a file had the exclusive lock at once"),
+        ("inject=flock:error=ENOLCK", "flock(2) fails: No locks available"),
+        ("inject=flock:error=EAGAIN", "a new file of our own was locked by another"),
+        ("inject=flock:retval=0:when=3", "had a shared lock beside the exclusive one"),
+        ("inject=flock:error=EAGAIN:when=6", "two opens could not share a lock"),
+        ("inject=flock:retval=0:when=7", "had the exclusive lock beside a shared one"),
+        ("inject=flock:error=EAGAIN:when=11", "a lock was not released when its file was closed"),
+    ] {
+        doctor_but(&scene, &["-e", inject]).status(1).out(found).out(how).out("hint: set ABA_LOCK_DIR").run();
+    }
+    assert!(left(&scene).is_empty(), "{:?}", left(&scene));
+}
+
+#[test]
+fn two_processes_that_have_one_lock_are_wrong() {
+    let scene = Scene::new();
+    scene.make_root();
+    // Of each process the calls are counted on their own; the thirteenth is made while the second has the lock.
+    let call = doctor_but(&scene, &["-e", "inject=flock:retval=0:when=13"]).status(1);
+    call.out("two processes had the exclusive lock at once").run();
+}
+
+#[test]
+fn where_files_need_names_one_has_a_name_for_a_moment() {
+    let scene = Scene::new();
+    scene.make_root();
+    let root = scene.root().display().to_string();
+    // Of the root itself, only the file without a name is opened before its list.
+    let call = doctor_but(&scene, &["-P", &root, "-e", "inject=openat:error=EOPNOTSUPP:when=1"]);
+    call.out("fine   locking: tried in ").run();
+    assert!(left(&scene).is_empty(), "{:?}", left(&scene));
+}
+
+#[test]
+fn where_files_need_names_nothing_is_made_above_a_state_root_that_is_not_there() {
+    let scene = Scene::new();
+    let above = scene.root().parent().unwrap().display().to_string();
+    let call = doctor_but(&scene, &["-P", &above, "-e", "inject=openat:error=EOPNOTSUPP:when=1"]);
+    call.out("note   locking: not tried: this file system has only files with names").run();
+    assert!(!scene.root().exists());
+}
+
+#[test]
+fn one_that_is_killed_while_it_tries_leaves_nothing() {
+    let scene = Scene::new();
+    scene.make_root();
+    for when in 1..=14 {
+        let inject = format!("inject=flock:signal=KILL:when={when}");
+        doctor_but(&scene, &["-e", &inject]).status(137).run();
+        assert!(left(&scene).is_empty(), "{:?} at {when}", left(&scene));
+    }
+}
+
+#[test]
+fn who_takes_a_lock_meanwhile_is_never_refused() {
+    let scene = Scene::new();
+    scene.make_root();
+    let mut looking: Vec<_> = (0..4).map(|_| doctor(&scene).start()).collect();
+    while !looking.iter_mut().all(crate::scene::Running::has_ended) {
+        scene.aba(["lock", "-n", "a", "--", "true"]).run();
+    }
+    looking.into_iter().for_each(|looking| drop(looking.finish()));
+}
+
+#[test]
+fn a_shell_library_of_another_version_is_wrong_and_a_changed_one_is_worth_a_note() {
+    let scene = Scene::new();
+    let library = install(&scene).join("share/aba-lock/aba-lock.bash");
+    let text = source("shell/aba-lock.bash");
+    let version = format!("\n__aba_version={}\n", env!("CARGO_PKG_VERSION"));
+    assert!(text.contains(&version), "the library and the helper have one version");
+    fs::write(&library, text.replace(&version, "\n__aba_version=0.0.9\n")).unwrap();
+    let call = doctor(&scene).status(1).out("wrong  shell library: ");
+    call.out(format!("is 0.0.9, and this helper {}", env!("CARGO_PKG_VERSION"))).run();
+    fs::write(&library, text.replace(&version, "\n")).unwrap();
+    doctor(&scene).status(1).out("does not tell its version: it is older than this helper").run();
+    fs::write(&library, format!("{text}\n# changed\n").replacen("locks for shell", "Locks for shell", 1)).unwrap();
+    doctor(&scene).out("note   shell library: ").out("but not the same text").out("diff <(aba-lock init bash)").run();
+    fs::remove_file(&library).unwrap();
+    doctor(&scene).out("note   shell library: none is installed").run();
+    // What `init` prints is the library, too.
+    let text = scene.aba(["init", "bash"]).out("").run().out;
+    fs::write(scene.path("copy.bash"), text).unwrap();
+    let copy = scene.path("copy.bash").display().to_string();
+    doctor_after(&scene, "", &["--library", &copy]).out(format!("fine   shell library: {copy} is ")).run();
+    doctor_after(&scene, "", &["--library", "/dev/null"]).status(1).out("/dev/null is not the shell library").run();
+}
+
+#[test]
+fn a_script_that_has_another_version_of_the_library_sourced_is_wrong() {
+    let scene = Scene::new();
+    install(&scene);
+    let call = doctor_after(&scene, "", &["--sourced", "0.0.9", "--library", "-"]).status(1);
+    call.out("wrong  shell library: 0.0.9 is sourced, from `aba-lock init bash`, beside helper ").run();
+    let version = env!("CARGO_PKG_VERSION");
+    doctor_after(&scene, "", &["--sourced", version])
+        .out(format!("fine   shell library: {version} is sourced, from "))
+        .run();
+}
+
+#[test]
+fn another_helper_that_scripts_get_is_wrong() {
+    let scene = Scene::new();
+    install(&scene);
+    let other = scene.path("other");
+    fs::create_dir(&other).unwrap();
+    let program = |text: &str| {
+        let _ = fs::remove_file(other.join("aba-lock"));
+        fs::write(other.join("aba-lock"), format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(other.join("aba-lock"), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let path = other.display();
+    program("echo aba-lock 0.0.9");
+    let first = format!("PATH={path}:$PATH");
+    let call = doctor_after(&scene, &first, &[]).status(1);
+    call.out(format!("wrong  helper: {path}/aba-lock is the first on PATH, which scripts get, and is 0.0.9")).run();
+    // Behind ours it is only met by others.
+    let last = format!("PATH=$PATH:{path}");
+    doctor_after(&scene, &last, &[]).out(format!("note   helper: {path}/aba-lock on PATH is 0.0.9")).run();
+    // A choice counts more than PATH, also when it is a bad one.
+    let chosen = format!("{first}; export ABA_LOCK_BIN=$HELPER");
+    doctor_after(&scene, &chosen, &[]).out("fine   helper: ABA_LOCK_BIN is ").out("note   helper: ").run();
+    let chosen = format!("export ABA_LOCK_BIN={path}/aba-lock");
+    doctor_after(&scene, &chosen, &[]).status(1).out("which scripts get, and is 0.0.9").run();
+    doctor_after(&scene, "export ABA_LOCK_BIN=/nowhere", &[]).status(1).out("which is no program").run();
+    // One that never answers, and whose child keeps its output open.
+    program("sleep 60 & wait");
+    doctor_after(&scene, &first, &[]).status(1).out("and does not tell its version").run();
+}
+
+#[test]
+fn a_helper_that_is_not_on_path_is_worth_a_note() {
+    let scene = Scene::new();
+    let call = doctor_after(&scene, "PATH=/usr/bin:/bin", &[]);
+    call.out("note   helper: aba-lock is not on PATH").out("export ABA_LOCK_BIN=").run();
+}
+
+#[test]
+fn completions_that_are_missing_or_of_another_version_are_worth_a_note() {
+    let scene = Scene::new();
+    let prefix = install(&scene);
+    doctor(&scene).out("fine   completions: bash: ").run();
+    fs::remove_file(prefix.join("share/bash-completion/bash_completion")).unwrap();
+    if !PathBuf::from("/etc/bash_completion").exists() {
+        doctor(&scene).out("note   completions: bash: ").out("but there is no bash-completion to load it").run();
+    }
+    fs::write(prefix.join(INSTALLED[1].1), "older").unwrap();
+    doctor(&scene).out("note   completions: bash: ").out("is not what this version installs").run();
+    fs::remove_file(prefix.join(INSTALLED[1].1)).unwrap();
+    doctor(&scene)
+        .out("note   completions: bash: not installed")
+        .out("source <(ABA_LOCK_COMPLETE=bash aba-lock)")
+        .run();
+}
+
+#[test]
+fn variables_that_fail_each_call_are_wrong() {
+    let scene = Scene::new();
+    let call = doctor(&scene).env("ABA_LOCK_TIMEOUT", "soon").status(1);
+    call.out("wrong  environment: ABA_LOCK_TIMEOUT is \"soon\"").out("ABA_LOCK_DIR=").run();
+    let call = doctor(&scene).env("ABA_LOCK_ON_CONFLICT", "panic").status(1);
+    call.out("wrong  environment: ABA_LOCK_ON_CONFLICT is \"panic\"").run();
+    let call = doctor(&scene).env("ABA_LOCK_FDS", "77");
+    call.out("note   environment: ABA_LOCK_FDS names descriptors that are not open: 77").run();
+    doctor(&scene).env("RUN_ONCE_DIR", "tasks").status(1).out("wrong  task root: RUN_ONCE_DIR is ").run();
+}
+
+#[test]
+fn a_limit_of_open_files_that_the_library_does_not_fit_in_is_wrong() {
+    let scene = Scene::new();
+    scene.make_root();
+    let call = doctor_after(&scene, "ulimit -n 200", &[]).status(1);
+    call.out("wrong  limits: ulimit -n is 200").out("fine   locking: ").out("1 thing is wrong").run();
+    doctor_after(&scene, "ulimit -n 210", &[]).out("note   limits: ulimit -n is 210: a script can hold 10 locks").run();
+    doctor_after(&scene, "ulimit -f 1", &[]).out("note   limits: ulimit -f ").run();
+    // With hardly any, all that can be looked at is.
+    for limit in 4..12 {
+        let call = doctor_after(&scene, &format!("ulimit -n {limit}"), &[]).status(1);
+        let said = call.out("wrong  limits: ").out("  state root: ").out("  locks: ").run().out;
+        assert!(said.contains("fine   locking: ") || said.contains("Too many open files"), "{said}");
+    }
+}
+
+#[test]
+fn without_proc_the_rest_is_looked_at_all_the_same() {
+    let scene = Scene::new();
+    scene.make_root();
+    let call = doctor_among(&scene, "mount -t tmpfs x /proc").status(1);
+    let said = call.out("wrong  /proc: not mounted: who holds a lock cannot be told").run().out;
+    assert!(
+        said.contains("note   locking: tried in ") && said.contains("the kernel does not show who has one"),
+        "{said}"
+    );
+    assert!(left(&scene).is_empty(), "{:?}", left(&scene));
+}
+
+#[test]
+fn the_proc_of_another_pid_namespace_is_wrong() {
+    let scene = Scene::new();
+    let script = "set -- unshare --user --map-root-user --pid --fork --kill-child -- \"$@\"";
+    doctor_after(&scene, script, &[]).status(1).out("wrong  /proc: it is that of another pid namespace").run();
+}
+
+#[test]
+fn the_layer_of_a_container_is_worth_a_note() {
+    let scene = Scene::new();
+    for name in ["lower", "upper", "work", "locks"] {
+        fs::create_dir_all(scene.path(name)).unwrap();
+    }
+    let at = |name: &str| scene.path(name).display().to_string();
+    let mounts = format!(
+        "mount -t overlay -o userxattr,lowerdir={},upperdir={},workdir={} overlay {}",
+        at("lower"),
+        at("upper"),
+        at("work"),
+        at("locks")
+    );
+    // Not each kernel allows this to those who are not root outside.
+    let mut probe = scene.program("unshare");
+    probe.args(["--user", "--map-root-user", "--mount", "--", "bash", "-c", &mounts]);
+    if probe.output().unwrap().status.success() {
+        let call = doctor_among(&scene, &mounts);
+        call.out("note   file system: overlay, mounted at ")
+            .out("other containers and the host are not shut out")
+            .run();
+    }
+    // (Which has a directory in it that nobody may enter.)
+    let _ = fs::set_permissions(scene.path("work/work"), fs::Permissions::from_mode(0o700));
+}
+
+#[test]
+fn a_limit_of_inotify_is_worth_a_note() {
+    let scene = Scene::new();
+    let call = doctor_but(&scene, &["-e", "inject=inotify_init1:error=EMFILE"]);
+    call.out("note   inotify: not to be had (Too many open files)").out("fs.inotify.max_user_instances").run();
+}
+
+#[test]
+fn a_lock_file_that_was_removed_while_it_is_held_is_wrong() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    fs::remove_file(scene.lock_file("a")).unwrap();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    let call = doctor(&scene).status(1).out("wrong  locks: a: its file was removed while pid ");
+    call.out(format!("end it with `kill {}`", holder.pid())).run();
+}
+
+#[test]
+fn a_lock_that_only_a_child_has_still_is_worth_a_note() {
+    let scene = Scene::new();
+    let mut command = scene.program(HELPER);
+    command.args(["lock", "a", "--", "bash", "-c", "{ read _; } <&0 & echo $!; wait"]);
+    let mut holder = Holder::start(command);
+    let child: u32 = holder.said.parse().unwrap();
+    holder.signal(9);
+    holder.wait();
+    assert!(is_locked(&scene.lock_file("a")));
+    let call = doctor(&scene).out("note   locks: a: taken by pid ").out(format!("still held by pid {child} ("));
+    call.out(format!("or end it: `kill {child}`")).run();
+    drop(holder);
+    until("the child has ended", || !crate::scene::is_alive(child));
+}
+
+#[test]
+fn what_cannot_be_a_lock_file_is_wrong() {
+    let scene = Scene::new();
+    scene.aba(["lock", "other", "--", "true"]).run();
+    symlink("/etc/passwd", scene.lock_file("a")).unwrap();
+    doctor(&scene).status(1).out("aba-a.lock is a symbolic link, not a regular file: it is refused").run();
+    fs::remove_file(scene.lock_file("a")).unwrap();
+    let file = scene.lock_file("other").display().to_string();
+    let call = doctor_but(&scene, &["-P", &file, "-e", "inject=faccessat2:error=EACCES"]).status(1);
+    call.out("aba-other.lock belongs to ").out("cannot be opened: Permission denied").out("`chmod a+r ").run();
+}
+
+#[test]
+fn many_free_lock_files_are_worth_a_note_and_none_of_them_is_touched() {
+    let scene = Scene::new();
+    scene.make_root();
+    for number in 0..501 {
+        fs::write(scene.lock_file(&number.to_string()), "").unwrap();
+    }
+    doctor(&scene).out("note   locks: 501 files, 0 held, 501 free").out("`aba-lock clean`").run();
+    assert_eq!(left(&scene).len(), 501);
+}
+
+#[test]
+fn tasks_are_counted_by_their_state() {
+    let scene = Scene::new();
+    scene.once(["-w", "-q", "-i", "good", "--", "true"]).run();
+    doctor(&scene).out("fine   tasks: 1 known: 0 running, 1 succeeded, 0 failed, 0 interrupted").run();
+    scene.once(["-w", "-q", "-i", "bad", "--", "false"]).status(1).run();
+    doctor(&scene).out("note   tasks: 2 known").out("run-once --list").run();
+}
+
+#[test]
+fn as_json_it_is_one_object_of_the_documented_shape() {
+    let scene = Scene::new();
+    fs::create_dir_all(scene.root()).unwrap();
+    fs::set_permissions(scene.root(), fs::Permissions::from_mode(0o777)).unwrap();
+    let said = doctor_after(&scene, "", &["--json"]).status(1).run().out;
+    let all: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(all["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(all["wrong"], 1);
+    let findings = all["findings"].as_array().unwrap();
+    let wrong: Vec<_> = findings.iter().filter(|finding| finding["level"] == "wrong").collect();
+    assert_eq!(wrong.len(), 1);
+    assert_eq!(wrong[0]["check"], "state root");
+    assert!(wrong[0]["hint"].as_str().unwrap().contains("chmod"));
+    for finding in findings {
+        assert!(["fine", "note", "wrong"].contains(&finding["level"].as_str().unwrap()), "{finding}");
+        assert!(finding["found"].is_string() && (finding["hint"].is_null() || finding["hint"].is_string()));
+        assert!(finding["level"] != "wrong" || finding["hint"].is_string(), "no remedy: {finding}");
+    }
+}
+
+#[test]
+fn colours_are_for_terminals_that_are_not_asked_to_do_without() {
+    let scene = Scene::new();
+    for (set, coloured) in [("", true), ("NO_COLOR=1", false), ("TERM=dumb", false)] {
+        let script = format!("export TERM=xterm {set}; set -- script -qec \"$*\" /dev/null");
+        let said = doctor_after(&scene, &script, &[]).run().out;
+        assert!(said.contains("nothing is wrong"), "{said}");
+        assert_eq!(said.contains("\x1b[32mfine\x1b[0m   helper: "), coloured, "{set}: {said:?}");
+    }
+}
+
+#[test]
+fn what_others_chose_does_not_steer_the_terminal() {
+    let scene = Scene::new();
+    let said = doctor(&scene).env("ABA_LOCK_DIR", "/nowhere/\x1b[2J").run().out;
+    assert!(!said.contains('\x1b'), "{said:?}");
+}

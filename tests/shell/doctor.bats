@@ -1,0 +1,43 @@
+#!/usr/bin/env bats
+# aba_lock_doctor: the doctor, asked with what a script uses.
+
+load helper
+
+@test "the doctor is asked with the helper, the variables and the library of the script" {
+    # Not exported: what the doctor says of them comes from the function.
+    script ask <<'END'
+unset ABA_LOCK_TIMEOUT RUN_ONCE_DIR
+ABA_LOCK_ON_CONFLICT=return RUN_ONCE_DIR=${PWD}/tasks
+aba_lock_doctor
+END
+    run ./ask
+    expect_text "ABA_LOCK_BIN is ${ABA_LOCK_BIN}, of the same version"
+    expect_text "is sourced, from ${LIBRARY}"
+    expect_text "fine   shell library: ${LIBRARY} is "
+    expect_text "ABA_LOCK_ON_CONFLICT=return RUN_ONCE_DIR=${PWD}/tasks"
+    expect_text 'fine   locking: tried in '
+}
+
+@test "in a strict script, and as JSON, and with the library from init" {
+    script ask <<'END'
+set -euo pipefail
+trap 'echo trapped' ERR
+eval "$(aba-lock init bash)"
+aba_lock_doctor --json >said || [[ $? == 1 ]]
+END
+    run -0 ./ask
+    expect_silence
+    run -0 python3 -c 'import json; print(*[f["found"] for f in json.load(open("said"))["findings"] if f["check"] == "shell library"], sep="\n")'
+    expect_text 'is sourced, from `aba-lock init bash`'
+}
+
+@test "a script that was started with an older library is told so" {
+    sed 's/^__aba_version=.*/__aba_version=0.0.9/' "${LIBRARY}" >older.bash
+    run -1 bash -c 'source ./older.bash; aba_lock_doctor'
+    expect_text 'wrong  shell library: 0.0.9 is sourced, from ./older.bash, beside helper '
+}
+
+@test "without a helper the doctor says that there is none" {
+    run -125 env ABA_LOCK_BIN=/nowhere bash -c 'source "${LIBRARY}"; aba_lock_doctor'
+    expect_text 'the helper /nowhere was not found'
+}

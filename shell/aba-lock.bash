@@ -251,7 +251,7 @@ aba_update() {
                 break
             fi
         done
-        builtin export HOME ABA_LOCK_TIMEOUT
+        builtin export HOME ABA_LOCK_TIMEOUT ABA_LOCK_LOG
         builtin exec "${__aba_bin}" update --shell "${BASH}" "$@"
     ) || builtin return
 }
@@ -265,7 +265,8 @@ aba_lock_doctor() {
     __aba_helper || builtin return
     (
         # shellcheck disable=SC2034 # for the helper
-        builtin export ABA_LOCK_DIR ABA_LOCK_BIN ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT RUN_ONCE_DIR HOME
+        builtin export ABA_LOCK_DIR ABA_LOCK_BIN ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT ABA_LOCK_LOG RUN_ONCE_DIR \
+            HOME
         builtin exec "${__aba_bin}" doctor --sourced="${__aba_version}" --library="${BASH_SOURCE[0]:--}" "$@"
     ) || builtin return
 }
@@ -552,8 +553,8 @@ __aba_find_directory() {
         # `~` is empty where HOME is, and the home directory of the passwd file where there is no HOME.
         __aba_directory=$(builtin unset -v HOME && builtin printf '%s' ~)/.aba
     fi
-    if [[ -n ${ABA_LOCK_TIMEOUT:-} ]]; then
-        builtin export ABA_LOCK_TIMEOUT
+    if [[ -n ${ABA_LOCK_TIMEOUT:-}${ABA_LOCK_LOG:-} ]]; then
+        builtin export ABA_LOCK_TIMEOUT ABA_LOCK_LOG
     fi
 }
 

@@ -23,7 +23,7 @@ pub enum Level {
     Fine,
     /// Worth to know; locks work all the same.
     Note,
-    /// Locks do not work as they should, or somebody is kept from them.
+    /// Locks do not work as they should, or somebody is kept from them; or what was asked for beside them is not done.
     Wrong,
 }
 

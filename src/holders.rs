@@ -8,7 +8,7 @@ use crate::kernel::{self, FileId, KernelLock, Listed, Opener, Wanted};
 use crate::lock::Mode;
 use crate::name::LockName;
 use crate::record::{self, Content, Record};
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::{process, sys};
 use std::collections::HashMap;
 use std::fs;
@@ -148,10 +148,7 @@ pub fn of_all(paths: &[PathBuf]) -> Vec<State> {
 pub fn of_store(store: &Store) -> Vec<(LockName, State)> {
     let root = fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_owned());
     let wanted = store.names().iter().map(|name| in_directory(&root, &store.lock_path(name))).collect();
-    let named = |(file, state): (Wanted, State)| {
-        let name = Store::name_in(file.path.file_name()?.to_str()?)?;
-        Some((name, state))
-    };
+    let named = |(file, state): (Wanted, State)| Some((store::name_of(&file.path)?, state));
     let mut states: Vec<_> = look(wanted, Some(&root), &AtomicBool::new(false)).into_iter().filter_map(named).collect();
     states.sort_by(|(one, _), (other, _)| one.cmp(other));
     states
@@ -231,7 +228,7 @@ fn waiter(listed: &Listed) -> Waiter {
 #[must_use]
 pub fn label(path: &Path) -> String {
     let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    if let Some(name) = Store::name_in(file.trim_end_matches(" (deleted)")) {
+    if let Some(name) = store::name_of(Path::new(file.trim_end_matches(" (deleted)"))) {
         return name.to_string();
     }
     match path.parent().and_then(|parent| parent.file_name()) {

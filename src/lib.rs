@@ -23,6 +23,8 @@
 //! | [`filter`] | commands that make new content out of old |
 //! | [`doctor`] | whether all that locks depend on is as it should be here |
 //! | [`error`] | everything that a caller can act on |
+//! | [`events`] | the log of what became of locks |
+//! | [`metrics`] | numbers of what is held, waited for, and in the event log |
 //! | [`sys`] | the only system calls |
 
 pub mod atomic;
@@ -30,11 +32,13 @@ pub mod clean;
 pub mod deadlock;
 pub mod doctor;
 pub mod error;
+pub mod events;
 pub mod filter;
 pub mod force;
 pub mod holders;
 pub mod kernel;
 pub mod lock;
+pub mod metrics;
 pub mod name;
 pub mod process;
 pub mod record;

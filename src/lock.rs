@@ -22,6 +22,7 @@ pub(crate) mod wait;
 pub use wait::Waiting;
 
 use crate::error::Error;
+use crate::events::{self, Event};
 use crate::record::{self, Content, Record};
 use crate::store::{self, Store};
 use crate::{kernel, process, sys};
@@ -98,6 +99,14 @@ pub struct Target {
     pub path: PathBuf,
     /// Whose file that is.
     pub kind: Kind,
+}
+
+impl Target {
+    /// The name of the lock. `None`: it is called by its path.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        (self.kind == Kind::Named).then_some(self.label.as_str())
+    }
 }
 
 /// Whose a lock file is.
@@ -186,7 +195,8 @@ pub fn acquire(
     for target in targets {
         guards.push(attempt.by_name(target, store)?);
     }
-    Ok(finish(guards, request))
+    let started = attempt.started;
+    Ok(finish(guards, request, started))
 }
 
 /// Takes the locks, all or none, on descriptors that a script has open. They stay when this process ends.
@@ -211,7 +221,8 @@ pub fn acquire_descriptors(
             }
         }
     }
-    Ok(finish(guards, request))
+    let started = attempt.started;
+    Ok(finish(guards, request, started))
 }
 
 /// Releases the lock on the script's descriptor `fd`, for every copy of it at once.
@@ -226,6 +237,8 @@ pub fn release(fd: RawFd, path: Option<&Path>) -> Result<(), Error> {
             return Err(Error::Replaced { fd, path: path.to_owned() });
         }
     }
+    // Before it: in the log, the next one is to come after us.
+    events::releases(&file);
     sys::unlock(&file).map_err(|source| Error::Lock { path: path.unwrap_or(Path::new("")).to_owned(), source })
 }
 
@@ -405,6 +418,7 @@ impl<'a> Attempt<'a> {
             if leads_to(&target.path, &file) {
                 return Ok(Guard { file, target, inherited: None, fresh: true });
             }
+            self.note(&Event::Replaced, &target);
         }
         Err(Error::KeepsChanging { path: target.path })
     }
@@ -432,7 +446,10 @@ impl<'a> Attempt<'a> {
                 Ok(kind) if target.kind == Kind::Named && !kind.is_file() => {
                     Error::NotRegular { path: target.path, kind: word_for(kind) }
                 }
-                _ => Error::Replaced { fd, path: target.path },
+                _ => {
+                    self.note(&Event::Replaced, &target);
+                    Error::Replaced { fd, path: target.path }
+                }
             });
         }
         let handed_down = store::inherited_descriptors().contains(&fd);
@@ -458,6 +475,7 @@ impl<'a> Attempt<'a> {
             Ok(Guard { file, target, inherited: Some(fd), fresh: true })
         } else {
             let _ = sys::unlock(&file);
+            self.note(&Event::Replaced, &target);
             Err(Error::Replaced { fd, path: target.path })
         }
     }
@@ -469,12 +487,18 @@ impl<'a> Attempt<'a> {
         Ok(())
     }
 
+    fn note(&self, event: &Event, target: &Target) {
+        events::note(event, target, self.request.holder, self.request.command.as_deref());
+    }
+
     /// Try, tell, then block.
     fn lock(&mut self, file: &File, target: &Target) -> Result<(), Error> {
         let mode = self.request.mode;
         if sys::try_lock(file, mode).map_err(|source| cannot_lock(&target.path, source))? {
             return Ok(());
         }
+        let waits = !matches!(self.request.wait, Wait::No | Wait::For(Duration::ZERO));
+        self.note(&Event::Contended { waits }, target);
         let limit = match self.request.wait {
             Wait::No | Wait::For(Duration::ZERO) => None,
             Wait::Forever => Some(None),
@@ -502,9 +526,15 @@ impl<'a> Attempt<'a> {
         let (label, path) = (target.label.clone(), target.path.clone());
         match waited.map_err(|source| cannot_lock(&target.path, source))? {
             Waited::Granted => Ok(()),
-            Waited::Circle(circle) => Err(Error::Deadlock { label, circle }),
+            Waited::Circle(circle) => {
+                self.note(&Event::Deadlock { circle: &circle.to_string() }, target);
+                Err(Error::Deadlock { label, circle })
+            }
             Waited::GivenUp if has_ended() => Err(Error::ScriptEnded { label }),
-            Waited::GivenUp => Err(Error::TimedOut { label, path, after: limit.unwrap_or_default() }),
+            Waited::GivenUp => {
+                self.note(&Event::TimedOut { waited: self.started.elapsed() }, target);
+                Err(Error::TimedOut { label, path, after: limit.unwrap_or_default() })
+            }
         }
     }
 }
@@ -520,7 +550,7 @@ pub(crate) fn cannot_lock(path: &Path, source: io::Error) -> Error {
 }
 
 /// Writes the records. What an ancestor holds keeps its own.
-fn finish(guards: Vec<Guard>, request: &Request) -> Acquired {
+fn finish(guards: Vec<Guard>, request: &Request, started: Instant) -> Acquired {
     let contents: Vec<Content> = guards.iter().map(|guard| record::read(&guard.file)).collect();
     let last = contents.iter().map(Content::token).max().unwrap_or(0);
     let mut acquired = Acquired { token: last, unrecorded: None, guards };
@@ -545,5 +575,6 @@ fn finish(guards: Vec<Guard>, request: &Request) -> Acquired {
             _ => {}
         }
     }
+    events::acquired(&acquired, request, &record.command, started);
     acquired
 }

@@ -3,7 +3,7 @@
 //! This is the only reader of the environment. `ABA_LOCK_DIR` is the state root, else `~/.aba`; an empty
 //! variable counts as unset, as in the shell's `${ABA_LOCK_DIR:-…}`. `ABA_LOCK_FDS` lists the descriptors on
 //! which this process's ancestors passed locks on. `ABA_LOCK_TIMEOUT` is how long to wait, in seconds. `RUN_ONCE_DIR`
-//! is where the tasks are, else `runner` in the state root. `ABA_LOCK_TASK` is the task that this process belongs to.
+//! is where the tasks are, else `runner` in the state root. `ABA_LOCK_LOG` is where events are logged. `ABA_LOCK_TASK` is the task that this process belongs to.
 
 #![expect(clippy::disallowed_methods, reason = "the only reader of the environment")]
 
@@ -63,12 +63,6 @@ impl Store {
         self.root.join(format!("aba-{name}.lock"))
     }
 
-    /// The name of which a file is the lock file.
-    #[must_use]
-    pub fn name_in(file: &str) -> Option<LockName> {
-        LockName::parse(file.strip_prefix("aba-")?.strip_suffix(".lock")?).ok()
-    }
-
     /// Makes the directory, for its user alone. Fine when it is there.
     pub fn make(&self) -> Result<(), Error> {
         fs::DirBuilder::new()
@@ -93,7 +87,7 @@ impl Store {
     pub fn names(&self) -> Vec<LockName> {
         let Ok(entries) = fs::read_dir(&self.root) else { return Vec::new() };
         let mut names: Vec<LockName> =
-            entries.filter_map(Result::ok).filter_map(|entry| Self::name_in(entry.file_name().to_str()?)).collect();
+            entries.filter_map(Result::ok).filter_map(|entry| name_of(Path::new(&entry.file_name()))).collect();
         names.sort();
         names
     }
@@ -245,6 +239,23 @@ pub fn default_timeout() -> Result<Option<Duration>, Error> {
             Err(Error::Variable { name: "ABA_LOCK_TIMEOUT", value: value.into_owned(), wanted: "a number of seconds" })
         }
     }
+}
+
+/// Where events are logged (`ABA_LOCK_LOG`), if anywhere: a file or a socket. `syslog` and `journald` are the sockets where
+/// these listen.
+#[must_use]
+pub fn event_log() -> Option<PathBuf> {
+    set("ABA_LOCK_LOG").map(|log| match log.to_str() {
+        Some("syslog") => PathBuf::from("/dev/log"),
+        Some("journald") => PathBuf::from("/run/systemd/journal/dev-log"),
+        _ => PathBuf::from(log),
+    })
+}
+
+/// The name of the lock whose file this is, if it is called as one of ours is.
+#[must_use]
+pub fn name_of(file: &Path) -> Option<LockName> {
+    LockName::parse(file.file_name()?.to_str()?.strip_prefix("aba-")?.strip_suffix(".lock")?).ok()
 }
 
 /// Seconds as people write them: `5`, `0.25`. `None` for anything that is not a time span.

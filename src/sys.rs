@@ -6,6 +6,7 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
+mod append;
 mod command;
 mod detach;
 mod examine;
@@ -18,6 +19,7 @@ mod thread;
 mod timer;
 mod watch;
 
+pub use append::write_once;
 pub use command::{Child, Command};
 pub use detach::{Process, adopt_orphans, close_inherited, detached, quiet_stdio, redirect_output, write_some};
 pub use examine::{Right, Rival, Room, limit_of_file_size, limit_of_open_files, may, room, undisturbed};

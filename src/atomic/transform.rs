@@ -20,6 +20,7 @@
 
 use super::{make_private, name_beside, rename};
 use crate::error::Error;
+use crate::events::{self, Event};
 use crate::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait};
 use crate::{store, sys};
 use std::ffi::{OsStr, OsString};
@@ -28,7 +29,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// How many links may lead from one to the next: what the kernel allows.
 const MAX_LINKS: u32 = 40;
@@ -54,7 +55,24 @@ pub struct Edit {
     /// As it was when it was opened.
     then: Option<State>,
     scratch: Scratch,
-    lock: Acquired,
+    lock: Lock,
+}
+
+/// The lock, and since when we have it.
+#[derive(Debug)]
+struct Lock {
+    acquired: Acquired,
+    command: Option<String>,
+    since: Instant,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        for guard in &self.acquired.guards {
+            let event = Event::Released { held: Some(self.since.elapsed()) };
+            events::note(&event, &guard.target, std::process::id(), self.command.as_deref());
+        }
+    }
 }
 
 /// A directory of ours beside the file.
@@ -129,17 +147,19 @@ impl Edit {
             command: Some(command),
             who: None,
         };
-        let lock = lock::acquire(vec![target], None, &request, contention).map_err(|error| match error {
+        let acquired = lock::acquire(vec![target], None, &request, contention).map_err(|error| match error {
             Error::Open { path, source, .. } => {
                 Error::Update { what: "open the lock file", label: path.display().to_string(), source }
             }
             Error::Busy { label, .. } if within => Error::UpdatesItself { label },
             other => other,
         })?;
+        let lock = Lock { acquired, command: request.command, since: Instant::now() };
         // While we waited, a link may have been made to lead elsewhere: what it leads to now is to be locked.
         if behind_links(file).ok().as_ref() != Some(&path) {
+            let command = lock.command.clone().unwrap_or_default();
             drop(lock);
-            return Self::begin(file, missing, wait, request.command.unwrap_or_default(), contention);
+            return Self::begin(file, missing, wait, command, contention);
         }
         let old = look(&label, &path, missing)?;
         let data = old.as_ref().and_then(|old| old.metadata().ok());
@@ -159,7 +179,7 @@ impl Edit {
     /// Who may write the file may lock it, too, whatever the umask of who made the lock file.
     fn open_lock_to(&self, data: &fs::Metadata) {
         let writers = data.mode() & 0o022;
-        for lock in self.lock.guards.iter().map(lock::Guard::file) {
+        for lock in self.lock.acquired.guards.iter().map(lock::Guard::file) {
             if let Ok(has) = lock.metadata()
                 && has.mode() & (writers << 1) != writers << 1
             {
@@ -284,7 +304,7 @@ impl Edit {
 
     /// Whether the path still leads to what we read, as it was, and our lock is still the one that others ask for.
     fn is_unchanged(&self) -> Result<(), Error> {
-        let locked = self.lock.guards.iter().all(|guard| lock::leads_to(&guard.target.path, guard.file()));
+        let locked = self.lock.acquired.guards.iter().all(|guard| lock::leads_to(&guard.target.path, guard.file()));
         if locked && fs::symlink_metadata(&self.path).ok().as_ref().map(state) == self.then {
             return Ok(());
         }
@@ -513,7 +533,7 @@ impl Edit {
     /// What tells the commands of this update that it goes on: the lock, as its device and inode, and who has it.
     #[must_use]
     pub fn mark(&self) -> String {
-        let lock = self.lock.guards.first().and_then(|guard| guard.file().metadata().ok());
+        let lock = self.lock.acquired.guards.first().and_then(|guard| guard.file().metadata().ok());
         lock.map(|lock| format!("{}:{}:{}", lock.dev(), lock.ino(), std::process::id())).unwrap_or_default()
     }
 }

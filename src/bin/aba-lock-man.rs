@@ -60,6 +60,9 @@ fn page(command: &Command, subcommand: Option<&str>, directory: &Path) -> io::Re
     } else if subcommand == Some("doctor") {
         terms(&mut roff, "EXIT STATUS", &args::doctor::DOCTOR_STATUS);
         terms(&mut roff, "JSON", &args::doctor::DOCTOR_JSON);
+    } else if subcommand == Some("metrics") {
+        terms(&mut roff, "EXIT STATUS", &args::metrics::METRICS_STATUS);
+        terms(&mut roff, "METRICS", &args::metrics::METRICS.map(|(name, _, help)| (name, help)));
     } else if matches!(subcommand, Some("update" | "write")) {
         terms(&mut roff, "EXIT STATUS", &args::UPDATE_STATUS);
     } else if subcommand == Some("unlock") {
@@ -70,6 +73,9 @@ fn page(command: &Command, subcommand: Option<&str>, directory: &Path) -> io::Re
         terms(&mut roff, "EXIT STATUS", &args::EXIT_STATUS);
     }
     terms(&mut roff, "ENVIRONMENT", args::ENVIRONMENT);
+    if matches!(subcommand, None | Some("lock" | "metrics")) {
+        terms(&mut roff, "EVENT LOG", &args::events::EVENT_LOG);
+    }
     let own = args::EXAMPLES.iter().filter(|(of, _, _)| subcommand.is_none_or(|subcommand| subcommand == *of));
     let examples: Vec<(&str, &str)> = own.map(|(_, typed, does)| (*typed, *does)).collect();
     if !examples.is_empty() {

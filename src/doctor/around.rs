@@ -2,6 +2,7 @@
 
 use super::{Finding, Tell, mounts};
 use crate::error::{Error, reason};
+use crate::events;
 use crate::store::{self, surroundings};
 use crate::{process, sys};
 use std::fs;
@@ -9,6 +10,7 @@ use std::io;
 use std::path::Path;
 
 const ENVIRONMENT: &str = "environment";
+const EVENT_LOG: &str = "event log";
 const LIMITS: &str = "limits";
 const PROC: &str = "/proc";
 const WITHOUT: &str = "who holds a lock cannot be told, and a nested call finds its own script in the way";
@@ -36,6 +38,15 @@ pub(super) fn environment(tell: Tell) {
     {
         let found = format!("ABA_LOCK_ON_CONFLICT is {word:?}: aba_lock_operation ends each script with 2");
         tell(Finding::wrong(ENVIRONMENT, found).hint("set it to exit, return, ask or warn"));
+    }
+    if let Some(log) = store::event_log() {
+        tell(match events::can_write(&log) {
+            Ok(()) => Finding::fine(EVENT_LOG, format!("{} can be written to", log.display())),
+            Err(error) => {
+                let found = format!("{} cannot be written to: {}: no event is kept", log.display(), reason(&error));
+                Finding::wrong(EVENT_LOG, found).hint("set ABA_LOCK_LOG to a file that you may write to, or unset it")
+            }
+        });
     }
     let closed: Vec<String> = store::inherited_descriptors()
         .into_iter()

@@ -1,13 +1,13 @@
 //! Whether locks really shut out: tried on a file that nobody else can have locked, because it has no name.
 
 use crate::error::reason;
+use crate::kernel;
 use crate::lock::Mode;
-use crate::process;
 use crate::sys::{self, Rival};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -167,12 +167,8 @@ fn excludes([a, b, c]: Opens) -> Result<(Option<&'static str>, Shown), Failure> 
 
 /// How the kernel shows the lock that we have.
 fn shows(file: &File) -> Shown {
-    let Ok(data) = file.metadata() else { return Shown::Nowhere };
-    if process::lock_of_descriptor(file.as_raw_fd()).is_none() {
-        Shown::Nowhere
-    } else if process::listed_lock(data.dev(), data.ino()).is_none() {
-        Shown::OnlyDescriptors
-    } else {
-        Shown::Everywhere
-    }
+    let Some((id, _)) = kernel::lock_of(std::process::id(), &file.as_raw_fd().to_string()) else {
+        return Shown::Nowhere;
+    };
+    if kernel::list().iter().any(|one| one.file == id) { Shown::Everywhere } else { Shown::OnlyDescriptors }
 }

@@ -32,6 +32,7 @@ pub fn settings() -> Vec<(&'static str, String)> {
         "ABA_LOCK_BIN",
         "ABA_LOCK_ON_CONFLICT",
         "ABA_LOCK_TIMEOUT",
+        "ABA_LOCK_LOG",
         "ABA_LOCK_FDS",
         "ABA_LOCK_TASK",
         "ABA_LOCK_UPDATING",

@@ -11,10 +11,12 @@
 mod clean;
 mod command;
 mod doctor;
+mod events;
 mod fault;
 mod fire;
 mod kill;
 mod lock;
+mod metrics;
 mod names;
 mod run_once;
 mod run_once_attacks;

@@ -92,7 +92,9 @@ impl Scene {
     pub(crate) fn program(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env("ABA_LOCK_DIR", self.root()).env("HOME", self.directory.path()).env("HELPER", HELPER);
-        for variable in ["ABA_LOCK_FDS", "ABA_LOCK_TIMEOUT", "ABA_LOCK_TOKEN", "ABA_LOCK_COMPLETE", "ABA_LOCK_TASK"] {
+        for variable in
+            ["ABA_LOCK_FDS", "ABA_LOCK_TIMEOUT", "ABA_LOCK_TOKEN", "ABA_LOCK_COMPLETE", "ABA_LOCK_TASK", "ABA_LOCK_LOG"]
+        {
             command.env_remove(variable);
         }
         command.env_remove("RUN_ONCE_DIR").env_remove("RUST_BACKTRACE");

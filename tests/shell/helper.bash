@@ -17,7 +17,7 @@ setup() {
     export HOME=${BATS_TEST_TMPDIR}/home
     export ABA_LOCK_DIR=${BATS_TEST_TMPDIR}/locks
     export PATH=${ABA_LOCK_BIN%/*}:${PATH}
-    unset ABA_LOCK_FDS ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT RUN_ONCE_DIR
+    unset ABA_LOCK_LOG ABA_LOCK_FDS ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT RUN_ONCE_DIR
     mkdir -p "${HOME}"
     cd "${BATS_TEST_TMPDIR}" || return
     STARTED=''

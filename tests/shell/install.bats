@@ -25,6 +25,7 @@ setup_file() {
 644 ./opt/aba/share/man/man1/aba-lock-init.1
 644 ./opt/aba/share/man/man1/aba-lock-list.1
 644 ./opt/aba/share/man/man1/aba-lock-lock.1
+644 ./opt/aba/share/man/man1/aba-lock-metrics.1
 644 ./opt/aba/share/man/man1/aba-lock-path.1
 644 ./opt/aba/share/man/man1/aba-lock-run-once.1
 644 ./opt/aba/share/man/man1/aba-lock-status.1

@@ -1,12 +1,15 @@
 //! Every option and argument. Help, man pages and completions are made from this.
 
-use aba_lock::force::parse_signal;
-use aba_lock::store::{parse_seconds, parse_span};
-// Said where it is, because the program that writes the man pages reads this file, too.
+// Said where they are, because the program that writes the man pages reads this file, too.
 #[path = "args/doctor.rs"]
 pub(crate) mod doctor;
+#[path = "args/events.rs"]
+pub(crate) mod events;
+#[path = "args/metrics.rs"]
+pub(crate) mod metrics;
 
-use aba_lock::store::parse_seconds;
+use aba_lock::force::parse_signal;
+use aba_lock::store::{parse_seconds, parse_span};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -123,6 +126,7 @@ pub(crate) const STATUS_JSON: [(&str, &str); 12] = [
 pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("ABA_LOCK_DIR", "where the lock files are, an absolute path [default: ~/.aba]"),
     ("ABA_LOCK_TIMEOUT", "wait so many seconds when no option says how long"),
+    ("ABA_LOCK_LOG", "append a line of JSON for each event to this file, send it to this socket, syslog or journald"),
     ("ABA_LOCK_FDS", "set for commands: the descriptors on which locks are handed down"),
     ("RUN_ONCE_DIR", "where the tasks are, an absolute path [default: runner in the directory of the locks]"),
     ("ABA_LOCK_UPDATING", "set for the commands of updates: of which they are part"),
@@ -151,6 +155,11 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     ("clean", "aba-lock clean -q --older-than 30d --tasks", "from cron: remove what was not used for a month"),
     ("status", "aba-lock status backup", "see who has it"),
     ("doctor", "aba-lock doctor", "see what is wrong here, and how to mend it"),
+    (
+        "metrics",
+        "aba-lock metrics | aba-lock write --create /var/lib/node_exporter/textfile/aba_lock.prom",
+        "from cron: for the textfile collector, which never reads half of it",
+    ),
     ("run-once", "aba-lock run-once -i fetch -- make download", "start it in the background, once"),
     ("run-once", "aba-lock run-once -w -i fetch", "later: wait for it, and exit with its status"),
     ("run-once", "aba-lock run-once -w -i fetch -- make download", "the same, but run it now if nobody has"),
@@ -209,6 +218,11 @@ fn with_tables(command: clap::Command, status: &[(&str, &str)], files: &str) -> 
 #[command(mut_subcommand("doctor", |doctor| {
     with_tables(doctor, &doctor::DOCTOR_STATUS, &format!("{}\n", table("With --json", &doctor::DOCTOR_JSON)))
 }))]
+#[command(mut_subcommand("metrics", |metrics| {
+    let own = table("Metrics", &metrics::METRICS.map(|(name, _, help)| (name, help)));
+    let log = table("In each line of the event log", &events::EVENT_LOG);
+    with_tables(metrics, &metrics::METRICS_STATUS, &format!("{own}\n{log}\n"))
+}))]
 #[command(mut_subcommand("run-once", |run_once| {
     let files = table("Files, in RUN_ONCE_DIR/ID", &RUN_ONCE_FILES);
     with_tables(run_once, &RUN_ONCE_STATUS, &format!("{files}\n{}\n", table("With --json, of each task", &RUN_ONCE_JSON)))
@@ -230,6 +244,7 @@ pub(crate) enum Command {
     Update(Update),
     Write(Write),
     Doctor(doctor::Doctor),
+    Metrics(metrics::Metrics),
     Init(Init),
 }
 

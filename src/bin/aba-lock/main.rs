@@ -24,18 +24,22 @@ extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
         return status;
     }
     match parse::command() {
-        Ok(command) => cmd::run(command).unwrap_or_else(|error| {
-            let status = exit::of(&error);
-            match error {
-                Error::GivenUp { signal } => sys::die_of(signal),
-                Error::Interrupted { .. } => {
-                    report::failure(&error);
-                    sys::die_of(status - 128);
+        Ok(command) => {
+            let done = cmd::run(command);
+            report::unlogged(false);
+            done.unwrap_or_else(|error| {
+                let status = exit::of(&error);
+                match error {
+                    Error::GivenUp { signal } => sys::die_of(signal),
+                    Error::Interrupted { .. } => {
+                        report::failure(&error);
+                        sys::die_of(status - 128);
+                    }
+                    _ => report::failure(&error),
                 }
-                _ => report::failure(&error),
-            }
-            status
-        }),
+                status
+            })
+        }
         Err(error) => {
             report::usage(&error);
             error.exit_code()

@@ -23,6 +23,7 @@ fn named(mut words: impl Iterator<Item = OsString>) -> Option<Command> {
         "update" => Command::Update(only(words)?),
         "write" => Command::Write(only(words)?),
         "doctor" => Command::Doctor(only(words)?),
+        "metrics" => Command::Metrics(only(words)?),
         "run-once" => Command::RunOnce(only(words)?),
         _ => return None,
     })

@@ -4,14 +4,16 @@
 //! are told apart.
 
 pub(crate) mod clean;
+pub(crate) mod findings;
 pub(crate) mod force;
 pub(crate) mod locks;
-pub(crate) mod findings;
+pub(crate) mod metrics;
 pub(crate) mod tasks;
 pub(crate) mod updates;
 pub(crate) mod watch;
 
 use aba_lock::error::{self, Error};
+use aba_lock::events;
 use aba_lock::holders::{self, Belief, Holder, Holding, State};
 use aba_lock::lock::{Acquired, Contention, Mode, Target, Waiting};
 use aba_lock::record::Record;
@@ -76,10 +78,20 @@ pub(crate) fn acquired(acquired: &Acquired, progress: &Progress, quiet: bool, ve
             None,
         );
     }
+    unlogged(quiet);
     if verbose {
         let labels: Vec<&str> = acquired.guards.iter().map(|guard| guard.target.label.as_str()).collect();
         let took = progress.started.elapsed().as_secs_f64();
         sentence(&format!("acquired {} after {took:.3} s", labels.join(", ")), None);
+    }
+}
+
+/// The event log could not be written to, if it could not: at most once.
+pub(crate) fn unlogged(quiet: bool) {
+    if let (Some((log, reason)), false) = (events::take_failure(), quiet) {
+        let reason = error::reason(&reason);
+        let text = format!("could not write to the event log {}: {reason}; nothing else depends on it", log.display());
+        sentence(&text, Some("set ABA_LOCK_LOG to a file that you may write to, or unset it"));
     }
 }
 

@@ -4,11 +4,12 @@ use crate::report::{self, Progress};
 use aba_lock::error::Error;
 use aba_lock::lock::{self, Acquired, Mode, Request, Wait};
 use aba_lock::store::{self, Store};
-use aba_lock::{atomic, sys};
+use aba_lock::{atomic, events, sys};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Instant;
 
 /// The lowest descriptor on which locks are handed down to commands: out of the way of scripts, which use the low
 /// numbers as they please, and 200 for locks of their own.
@@ -85,7 +86,12 @@ fn hold(args: &Lock, acquired: &Acquired, request: &Request) -> Result<i32, Erro
     let program = args.command[0].to_string_lossy();
     let closes =
         Path::new(&*program).file_name().is_some_and(|name| CLOSE_DESCRIPTORS.iter().any(|known| name == *known));
-    if args.no_inherit || closes { run_under(args, acquired) } else { become_under(args, acquired, request) }
+    let since = Instant::now();
+    let done =
+        if args.no_inherit || closes { run_under(args, acquired) } else { become_under(args, acquired, request) };
+    // Become another, we would not come here: the lock is ours, and we are about to end.
+    events::released(acquired, request, since.elapsed());
+    done
 }
 
 /// The script gets a failure, so it must not have the lock either.
@@ -144,6 +150,7 @@ fn failed(args: &Lock, source: io::Error) -> Error {
 
 /// Another has the lock: say who, and run the other command if there is one.
 fn contended(args: &Lock, error: &Error, on_busy: Option<Vec<String>>) -> Result<i32, Error> {
+    report::unlogged(args.quiet);
     if !args.quiet {
         report::contended(error, args.on_busy.as_deref());
     }

@@ -5,6 +5,7 @@ mod doctor;
 mod init;
 mod list;
 mod lock;
+mod metrics;
 mod path;
 mod run_once;
 mod status;
@@ -32,6 +33,7 @@ pub(crate) fn run(command: Command) -> Result<i32, Error> {
         Command::Update(args) => update::run(&args),
         Command::Write(args) => update::write(&args),
         Command::Doctor(args) => Ok(doctor::run(&args)),
+        Command::Metrics(args) => metrics::run(&args),
         Command::Init(args) => Ok(init::run(&args)),
     }
 }

@@ -1,0 +1,113 @@
+//! Numbers for those who watch this in production: what is held and waited for now, and, from the event log, what
+//! happened.
+
+use crate::error::Error;
+use crate::holders::{self, Belief, State};
+use crate::lock;
+use crate::name::LockName;
+use crate::store::Store;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// A lock of the state root, now.
+#[derive(Debug)]
+pub struct Now {
+    /// Its name.
+    pub name: String,
+    /// Whether it is held.
+    pub held: bool,
+    /// Since when, if the record tells.
+    pub age: Option<Duration>,
+    /// How many wait for it.
+    pub waiting: usize,
+}
+
+/// How often something happened to a lock, as its event log says.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub struct Counts {
+    /// It was acquired.
+    pub acquired: u64,
+    /// Another had it.
+    pub contended: u64,
+    /// Another still had it when the time was up.
+    pub timed_out: u64,
+    /// To wait for it would have closed a circle.
+    pub deadlocks: u64,
+    /// Its file was replaced while it was opened.
+    pub replaced: u64,
+    /// How long those waited who acquired it or timed out, in seconds.
+    pub waited: f64,
+}
+
+/// The locks of the state root. [`Error::NoFile`] where it is there and cannot be read.
+pub fn now(store: &Store) -> Result<Vec<Now>, Error> {
+    match fs::read_dir(store.root()) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::NoFile { label: store.root().display().to_string(), source });
+        }
+        _ => {}
+    }
+    let one = |(name, state): (LockName, State)| Now {
+        name: name.to_string(),
+        held: state.holding.is_some(),
+        age: state.holding.as_ref().and_then(|holding| match &holding.record {
+            Some((record, belief)) if *belief != Belief::Perhaps => record.age(),
+            _ => None,
+        }),
+        waiting: state.waiters.len(),
+    };
+    Ok(holders::of_store(store).into_iter().map(one).collect())
+}
+
+/// What the event log says, by the names of locks, or the paths of those that have no name. Nothing where there is no
+/// log yet.
+pub fn counts(log: &Path) -> Result<BTreeMap<String, Counts>, Error> {
+    let mut counts = BTreeMap::new();
+    let cannot = |source| Error::NoFile { label: log.display().to_string(), source };
+    // O_NONBLOCK: to open a FIFO would wait.
+    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(log) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(counts),
+        opened => opened.map_err(cannot)?,
+    };
+    let kind = file.metadata().map_err(cannot)?.file_type();
+    if !kind.is_file() {
+        return Err(Error::NotAFile { label: log.display().to_string(), kind: lock::word_for(kind) });
+    }
+    for line in BufReader::new(file).split(b'\n') {
+        if let Some(event) = event_in(&line.map_err(cannot)?) {
+            count(&mut counts, &event);
+        }
+    }
+    Ok(counts)
+}
+
+/// The event of a line. One that a full disk cut has the next one behind it.
+fn event_in(line: &[u8]) -> Option<Value> {
+    serde_json::from_slice(line).ok().or_else(|| {
+        let begin = br#"{"time":"#;
+        let at = line.windows(begin.len()).rposition(|part| part == begin)?;
+        serde_json::from_slice(&line[at..]).ok()
+    })
+}
+
+fn count(counts: &mut BTreeMap<String, Counts>, event: &Value) {
+    let Some(lock) = event["lock"].as_str() else { return };
+    if !counts.contains_key(lock) {
+        counts.insert(lock.to_owned(), Counts::default());
+    }
+    let Some(of) = counts.get_mut(lock) else { return };
+    match event["event"].as_str() {
+        Some("acquired") => of.acquired += 1,
+        Some("contended") => of.contended += 1,
+        Some("timed_out") => of.timed_out += 1,
+        Some("deadlock") => of.deadlocks += 1,
+        Some("replaced") => of.replaced += 1,
+        _ => {}
+    }
+    of.waited += event["waited_seconds"].as_f64().unwrap_or(0.0);
+}

@@ -1,0 +1,357 @@
+//! The event log: which lines there are, and that it changes nothing else.
+
+use crate::scene::{Call, HELPER, PATIENCE, Scene, with};
+use serde_json::Value;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const LOG: &str = "ABA_LOCK_LOG";
+
+fn log(scene: &Scene) -> PathBuf {
+    scene.path("log")
+}
+
+/// The events in a log: each line is an object.
+fn events_in(log: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    assert!(text.is_empty() || text.ends_with('\n'), "{text:?}");
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+}
+
+fn events(scene: &Scene) -> Vec<Value> {
+    events_in(&log(scene))
+}
+
+/// What happened to which lock, in order.
+fn story(scene: &Scene) -> Vec<String> {
+    let told = |event: &Value| format!("{} {}", event["event"].as_str().unwrap(), event["lock"].as_str().unwrap());
+    events(scene).iter().map(told).collect()
+}
+
+/// A call with the log of the scene.
+fn logged(scene: &Scene, args: &[&str]) -> Call {
+    scene.aba(args).env(LOG, log(scene))
+}
+
+fn seconds(event: &Value, key: &str) -> f64 {
+    event[key].as_f64().unwrap_or_else(|| panic!("no {key} in {event}"))
+}
+
+#[test]
+fn a_line_tells_who_acquired_a_lock_and_how_long_that_took() {
+    let scene = Scene::new();
+    logged(&scene, &["lock", "-s", "a", "--", "true", "a \"word\""]).run();
+    let events = events(&scene);
+    let [event] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(event["event"], "acquired");
+    assert_eq!(event["lock"], "a");
+    assert_eq!(event["path"], scene.lock_file("a").display().to_string());
+    assert_eq!(event["mode"], "shared");
+    assert_eq!(event["command"], "true 'a \"word\"'");
+    assert_eq!(event["pid"].to_string(), scene.field("a", "pid"));
+    assert_eq!(event["token"].to_string(), scene.field("a", "token"));
+    assert_eq!(event["user"].as_str().unwrap(), scene.field("a", "user"));
+    assert!(seconds(event, "waited_seconds") < PATIENCE.as_secs_f64());
+    let time = event["time"].as_str().unwrap();
+    assert!(time.len() == 24 && time.ends_with('Z') && time.as_bytes()[19] == b'.', "{time}");
+    assert!(fs::read_to_string(log(&scene)).unwrap().starts_with("{\"time\":"));
+}
+
+#[test]
+fn a_new_log_is_for_its_user_alone_and_one_that_is_there_is_appended_to() {
+    let scene = Scene::new();
+    logged(&scene, &["lock", "a", "--", "true"]).run();
+    assert_eq!(fs::metadata(log(&scene)).unwrap().permissions().mode() & 0o777, 0o600);
+    let before = fs::read_to_string(log(&scene)).unwrap();
+    fs::set_permissions(log(&scene), fs::Permissions::from_mode(0o640)).unwrap();
+    logged(&scene, &["lock", "a", "--", "true"]).run();
+    assert_eq!(fs::metadata(log(&scene)).unwrap().permissions().mode() & 0o777, 0o640);
+    let after = fs::read_to_string(log(&scene)).unwrap();
+    assert!(after.starts_with(&before) && after.len() > before.len(), "{after}");
+}
+
+#[test]
+fn a_log_that_was_renamed_goes_on_as_a_new_file_and_a_link_is_followed() {
+    let scene = Scene::new();
+    symlink(scene.path("there"), log(&scene)).unwrap();
+    logged(&scene, &["lock", "a", "--", "true"]).run();
+    fs::rename(scene.path("there"), scene.path("there.1")).unwrap();
+    logged(&scene, &["lock", "b", "--", "true"]).run();
+    assert_eq!(events_in(&scene.path("there.1")).len(), 1);
+    assert_eq!(story(&scene), ["acquired b"]);
+}
+
+#[test]
+fn who_was_in_the_way_is_told_of_one_that_gives_up_at_once() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    logged(&scene, &["lock", "a", "--", "true"]).status(75).err("a is already running").run();
+    let events = events(&scene);
+    let [event] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((&event["event"], &event["waits"]), (&"contended".into(), &false.into()));
+    assert_eq!(event["holder_pid"], holder.pid());
+    assert!(event["holder_command"].as_str().unwrap().starts_with("sh -c "), "{event}");
+    assert_eq!(event["command"], "true");
+}
+
+#[test]
+fn who_waited_is_told_with_how_long() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let waiter = logged(&scene, &["lock", "-w", "a", "--", "true"]).err("waiting for a").start();
+    scene.until_waited_for("a");
+    assert_eq!(story(&scene), ["contended a"]);
+    assert_eq!(events(&scene)[0]["waits"], true);
+    holder.let_go();
+    waiter.finish();
+    assert_eq!(story(&scene), ["contended a", "acquired a"]);
+    assert!(seconds(&events(&scene)[1], "waited_seconds") > 0.0);
+}
+
+#[test]
+fn one_whose_time_is_up_is_told_of() {
+    let scene = Scene::new();
+    let _holder = scene.holder("a");
+    logged(&scene, &["lock", "-t", "0.2", "a", "--", "true"]).status(124).err("timed out").run();
+    assert_eq!(story(&scene), ["contended a", "timed_out a"]);
+    assert!(seconds(&events(&scene)[1], "waited_seconds") >= 0.2);
+}
+
+#[test]
+fn of_several_locks_each_has_a_line_and_none_if_not_all_are_had() {
+    let scene = Scene::new();
+    logged(&scene, &["lock", "b", "a", "--", "true"]).run();
+    assert_eq!(story(&scene), ["acquired a", "acquired b"]);
+    let _holder = scene.holder("b");
+    logged(&scene, &["lock", "a", "b", "--", "true"]).status(75).err("b is already running").run();
+    assert_eq!(story(&scene)[2..], ["contended b"]);
+}
+
+#[test]
+fn a_release_is_told_of_where_it_is_ours() {
+    let scene = Scene::new();
+    // A command that the helper waits for.
+    logged(&scene, &["lock", "-o", "a", "--", "true"]).run();
+    assert_eq!(story(&scene), ["acquired a", "released a"]);
+    assert!(seconds(&events(&scene)[1], "held_seconds") < PATIENCE.as_secs_f64());
+    // A command that it could not become.
+    fs::remove_file(log(&scene)).unwrap();
+    logged(&scene, &["lock", "a", "--", "/nowhere"]).status(127).err("not found").run();
+    assert_eq!(story(&scene), ["acquired a", "released a"]);
+    // A script that says so; what has no lock is not released.
+    fs::remove_file(log(&scene)).unwrap();
+    let script = "exec 200<>\"$(\"$HELPER\" path --create a)\" && \"$HELPER\" lock --fd 200 a &&
+        \"$HELPER\" unlock --fd 200 && \"$HELPER\" unlock --fd 200 a; : $$";
+    scene.bash(script).env(LOG, log(&scene)).run();
+    assert_eq!(story(&scene), ["acquired a", "released a"]);
+    let events = events(&scene);
+    assert_eq!(events[0]["pid"], events[1]["pid"]);
+    assert!(events[1]["command"].as_str().unwrap().starts_with("bash -c "), "{}", events[1]);
+    assert!(seconds(&events[1], "held_seconds") < PATIENCE.as_secs_f64());
+}
+
+#[test]
+fn a_nested_call_that_has_the_lock_already_leaves_no_line() {
+    let scene = Scene::new();
+    logged(&scene, &["lock", "a", "--", HELPER, "lock", "a", "--", "true"]).run();
+    assert_eq!(story(&scene), ["acquired a"]);
+}
+
+#[test]
+fn a_replaced_lock_file_is_told_of() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let waiter = logged(&scene, &["lock", "-w", "-q", "a", "--", "true"]).start();
+    scene.until_waited_for("a");
+    fs::remove_file(scene.lock_file("a")).unwrap();
+    holder.let_go();
+    waiter.finish();
+    assert_eq!(story(&scene), ["contended a", "replaced a", "acquired a"]);
+    let script = "exec 200<>\"$(\"$HELPER\" path --create a)\" && rm \"$ABA_LOCK_DIR/aba-a.lock\" &&
+        \"$HELPER\" path --create a >/dev/null; \"$HELPER\" lock --reopen --fd 200 a";
+    scene.bash(script).env(LOG, log(&scene)).status(76).run();
+    assert_eq!(story(&scene)[3..], ["replaced a"]);
+}
+
+#[test]
+fn files_are_called_by_their_paths() {
+    let scene = Scene::new();
+    let file = scene.path("f");
+    fs::write(&file, "x\n").unwrap();
+    let name = file.display().to_string();
+    logged(&scene, &["lock", "--file", &name, "--", "true"]).run();
+    logged(&scene, &["update", &name, "--", "sed", "s/x/y/"]).run();
+    let label = |event: &str, of: &str| format!("{event} {of}");
+    let of_lock = format!("{name}.lock");
+    assert_eq!(story(&scene), [label("acquired", &name), label("acquired", &of_lock), label("released", &of_lock)]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "y\n");
+}
+
+#[test]
+fn what_many_write_at_once_does_not_mix() {
+    let scene = Scene::new();
+    // As long as a line gets.
+    let long = "\"é\\".repeat(3000);
+    let writers: Vec<_> = (0..8)
+        .map(|n| scene.bash(&format!("for i in {{1..25}}; do \"$HELPER\" lock l{n} -- true '{long}'; done")))
+        .collect();
+    let running: Vec<_> = writers.into_iter().map(|call| call.env(LOG, log(&scene)).start()).collect();
+    for call in running {
+        call.finish();
+    }
+    let events = events(&scene);
+    assert_eq!(events.len(), 200);
+    assert!(events.iter().all(|event| event["command"].as_str().unwrap().ends_with('…')));
+    let text = fs::read_to_string(log(&scene)).unwrap();
+    assert!(text.lines().all(|line| line.len() < 4096));
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_told_of_once_and_nothing_else_changes() {
+    let scene = Scene::new();
+    fs::create_dir(scene.path("directory")).unwrap();
+    let at = |name: &str| scene.path(name).display().to_string();
+    for (value, why) in [
+        (at("directory"), "Is a directory"),
+        (at("none/log"), "No such file or directory"),
+        ("/dev/full".to_owned(), "No space left on device"),
+        ("log".to_owned(), "not an absolute path"),
+    ] {
+        let says = format!("could not write to the event log {value}: {why}; nothing else depends on it\nhint: ");
+        for args in [&["lock", "a", "b", "--", "echo", "ran"][..], &["lock", "-o", "a", "--", "echo", "ran"]] {
+            let said = scene.aba(args).env(LOG, &value).out("ran\n").err(&says).run();
+            assert_eq!(said.err.lines().count(), 2, "{}", said.err);
+        }
+        scene.aba(["lock", "-q", "a", "--", "true"]).env(LOG, &value).run();
+        let holder = scene.holder("a");
+        let call = scene.aba(["lock", "a", "--", "true"]).env(LOG, &value).status(75);
+        call.err(&says).err("a is already running").run();
+        let call = scene.aba(["lock", "--on-busy", "echo busy", "a", "--", "true"]).env(LOG, &value);
+        call.out("busy\n").err(&says).err("a is already running").run();
+        holder.let_go();
+    }
+    // Nor does it matter that a file may not grow.
+    let script = "ulimit -f 1; head -c 1024 /dev/zero >\"$ABA_LOCK_LOG\"; exec \"$HELPER\" lock a -- echo ran";
+    scene.bash(script).env(LOG, log(&scene)).out("ran\n").err("could not write to the event log ").run();
+}
+
+#[test]
+fn a_fifo_holds_nobody_up_whether_it_is_read_or_not() {
+    let scene = Scene::new();
+    assert!(Command::new("mkfifo").arg(log(&scene)).status().unwrap().success());
+    // Nobody reads.
+    logged(&scene, &["lock", "a", "--", "true"]).err("could not write to the event log ").run();
+    // Somebody has it open and does not read: it fills up.
+    let mut reader = fs::OpenOptions::new().read(true).write(true).open(log(&scene)).unwrap();
+    logged(&scene, &["lock", "a", "--", "true"]).run();
+    let mut text = [0; 4096];
+    let length = reader.read(&mut text).unwrap();
+    let event: Value = serde_json::from_slice(&text[..length]).unwrap();
+    assert_eq!(event["event"], "acquired");
+    let long = "x".repeat(3000);
+    let script = format!("for i in {{1..60}}; do \"$HELPER\" lock -q a -- true {long} || exit; done");
+    scene.bash(&script).env(LOG, log(&scene)).run();
+    logged(&scene, &["lock", "a", "--", "true", &long]).err("Resource temporarily unavailable").run();
+}
+
+#[test]
+fn a_reader_that_goes_away_kills_nobody() {
+    let scene = Scene::new();
+    assert!(Command::new("mkfifo").arg(log(&scene)).status().unwrap().success());
+    let _reader = fs::OpenOptions::new().read(true).write(true).open(log(&scene)).unwrap();
+    let mut command = scene.program("strace");
+    // The line is what begins so; that it had no reader is what the call is made to answer, with its signal.
+    command.args(["-o", "/dev/null", "-P"]).arg(log(&scene));
+    command.args(["-e", "inject=write:error=EPIPE:signal=PIPE", HELPER, "lock", "a", "--", "echo", "ran"]);
+    command.env(LOG, log(&scene));
+    Call::new(command).out("ran\n").err("Broken pipe").run();
+}
+
+#[test]
+fn standard_error_and_a_socket_can_be_the_log() {
+    let scene = Scene::new();
+    let said = scene.aba(["lock", "a", "--", "true"]).env(LOG, "/dev/stderr").err("{\"time\":").run();
+    let event: Value = serde_json::from_str(&said.err).unwrap();
+    assert_eq!(event["event"], "acquired");
+
+    let socket = UnixDatagram::bind(scene.path("socket")).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    scene.aba(["lock", "a", "--", "true"]).env(LOG, scene.path("socket")).run();
+    let mut text = [0; 4096];
+    let length = socket.recv(&mut text).unwrap();
+    let text = std::str::from_utf8(&text[..length]).unwrap();
+    let (head, line) = text.split_once(": ").unwrap();
+    assert!(head.starts_with("<13>aba-lock[") && head.ends_with(']'), "{text}");
+    let event: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(event["lock"], "a");
+    // One that is full holds nobody up.
+    let script = "for i in {1..1000}; do \"$HELPER\" lock -q a -- true || exit; done";
+    scene.bash(script).env(LOG, scene.path("socket")).run();
+    drop(socket);
+    scene.aba(["lock", "a", "--", "true"]).env(LOG, scene.path("socket")).err("Connection refused").run();
+}
+
+#[test]
+fn without_a_log_not_one_more_call_is_made_of_the_system() {
+    let scene = Scene::new();
+    // The first call makes files.
+    scene.aba(["lock", "a", "--", "true"]).run();
+    let calls = |log: &str| -> Vec<String> {
+        let mut command = scene.program("strace");
+        command.arg("-o").arg(scene.path("calls")).args([HELPER, "lock", "a", "--", "true"]).env(LOG, log);
+        Call::new(command).run();
+        let text = fs::read_to_string(scene.path("calls")).unwrap();
+        text.lines().take_while(|line| !line.contains("\"/usr/bin/true\"")).map(str::to_owned).collect()
+    };
+    let (off, on) = (calls(""), calls("/dev/null"));
+    assert!(on.iter().any(|call| call.contains("/dev/null")), "{on:?}");
+    assert!(!off.iter().any(|call| call.contains("/dev/null") || call.contains("SIGPIPE")), "{off:?}");
+    assert!(off.len() < on.len());
+}
+
+#[test]
+fn a_script_has_a_log_also_if_it_does_not_export_the_variable() {
+    let scene = Scene::new();
+    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("shell/aba-lock.bash");
+    let script = format!(
+        "ABA_LOCK_BIN=$HELPER; ABA_LOCK_LOG={}; source {}; aba_lock_operation a; aba_unlock_operation a; : \"$_\"",
+        log(&scene).display(),
+        library.display()
+    );
+    scene.bash(&script).run();
+    assert_eq!(story(&scene), ["acquired a", "released a"]);
+}
+
+#[test]
+fn the_doctor_says_whether_the_log_can_be_written_to() {
+    let scene = Scene::new();
+    let doctor = |log: PathBuf| {
+        let mut command = scene.program(HELPER);
+        command.arg("doctor").env(LOG, log);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let said = doctor(log(&scene));
+    assert!(said.contains("fine   event log: ") && !log(&scene).exists(), "{said}");
+    let said = doctor(scene.path("none/log"));
+    assert!(
+        said.contains("wrong  event log: ") && said.contains("No such file or directory: no event is kept"),
+        "{said}"
+    );
+    let _socket = UnixDatagram::bind(scene.path("socket")).unwrap();
+    assert!(doctor(scene.path("socket")).contains("fine   event log: "));
+}
+
+#[test]
+fn a_task_and_those_who_look_leave_no_line() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let task = gate.task(0);
+    gate.open();
+    scene.once(with(&["-w", "-q", "-i", "t"], &task)).env(LOG, log(&scene)).out("begun\n").run();
+    logged(&scene, &["status", "a"]).status(1).out("a: free").run();
+    assert!(!log(&scene).exists());
+}

@@ -1,0 +1,173 @@
+//! `metrics`: what is counted, and that it is the text format of Prometheus.
+
+#![allow(clippy::float_cmp, reason = "counts are whole numbers, which are as they were written")]
+
+use crate::scene::{Call, Scene};
+use std::collections::BTreeMap;
+use std::fs;
+
+const LOG: &str = "ABA_LOCK_LOG";
+
+/// Reads the text format as its specification has it, and fails at whatever is not of it. Each sample by its name and
+/// labels, as they are written.
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    let is_name = |name: &str| {
+        let mut bytes = name.bytes();
+        bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':')
+    };
+    let mut samples = BTreeMap::new();
+    let (mut family, mut helped, mut done): (String, String, Vec<String>) = Default::default();
+    assert!(text.ends_with('\n'));
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            assert!(is_name(name) && !help.is_empty() && !done.contains(&name.to_owned()), "{line}");
+            name.clone_into(&mut helped);
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(name == helped && ["gauge", "counter"].contains(&kind), "{line}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            name.clone_into(&mut family);
+            done.push(family.clone());
+        } else {
+            let (head, value) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = head.split_once('{').unwrap();
+            assert_eq!(name, family, "{line}");
+            let (label, quoted) = labels.strip_suffix('}').unwrap().split_once('=').unwrap();
+            assert!(is_name(label), "{line}");
+            let inside = quoted.strip_prefix('"').unwrap().strip_suffix('"').unwrap();
+            let bare = inside.replace("\\\\", "").replace("\\\"", "").replace("\\n", "");
+            assert!(!bare.contains(['"', '\\']), "{line}");
+            assert!(samples.insert(head.to_owned(), value.parse().unwrap()).is_none(), "twice: {line}");
+        }
+    }
+    samples
+}
+
+fn metrics(scene: &Scene) -> BTreeMap<String, f64> {
+    samples(&scene.aba(["metrics"]).env(LOG, scene.path("log")).out("# HELP").run().out)
+}
+
+fn of(samples: &BTreeMap<String, f64>, name: &str, lock: &str) -> f64 {
+    let key = format!("aba_lock_{name}{{lock=\"{lock}\"}}");
+    *samples.get(&key).unwrap_or_else(|| panic!("no {key} in {samples:?}"))
+}
+
+#[test]
+fn where_there_is_nothing_there_is_still_a_text_and_nothing_is_made() {
+    let scene = Scene::new();
+    let said = scene.aba(["metrics"]).out("aba_lock_info{version=\"").run().out;
+    let samples = samples(&said);
+    assert_eq!(samples["aba_lock_tasks{state=\"running\"}"], 0.0);
+    assert!(!samples.keys().any(|key| key.contains("_total") || key.contains("held")), "{samples:?}");
+    assert!(!scene.root().exists());
+}
+
+#[test]
+fn held_and_waiting_are_those_of_this_moment() {
+    let scene = Scene::new();
+    scene.aba(["lock", "free", "--", "true"]).run();
+    let holder = scene.holder("a");
+    let waiters: Vec<_> = (0..2).map(|_| scene.aba(["lock", "-w", "-q", "a", "--", "true"]).start()).collect();
+    scene.until_waiters("a", 2);
+    let now = metrics(&scene);
+    assert_eq!((of(&now, "held", "a"), of(&now, "waiting", "a")), (1.0, 2.0));
+    assert_eq!((of(&now, "held", "free"), of(&now, "waiting", "free")), (0.0, 0.0));
+    assert!(of(&now, "held_seconds", "a") < crate::scene::PATIENCE.as_secs_f64());
+    assert!(!now.contains_key("aba_lock_held_seconds{lock=\"free\"}"));
+    holder.let_go();
+    for waiter in waiters {
+        waiter.finish();
+    }
+    let now = metrics(&scene);
+    assert_eq!((of(&now, "held", "a"), of(&now, "waiting", "a")), (0.0, 0.0));
+}
+
+#[test]
+fn the_log_gives_the_counters_of_each_lock() {
+    let scene = Scene::new();
+    let logged = |args: &[&str]| scene.aba(args).env(LOG, scene.path("log"));
+    logged(&["lock", "a", "--", "true"]).run();
+    logged(&["lock", "a", "--", "true"]).run();
+    let file = scene.path("quote\"d").display().to_string();
+    fs::write(&file, "").unwrap();
+    logged(&["lock", "--file", &file, "--", "true"]).run();
+    let holder = scene.holder("a");
+    logged(&["lock", "-q", "a", "--", "true"]).status(75).run();
+    logged(&["lock", "-q", "-t", "0.1", "a", "--", "true"]).status(124).run();
+    holder.let_go();
+    scene.aba(["lock", "never-logged", "--", "true"]).run();
+    let now = metrics(&scene);
+    assert_eq!(of(&now, "acquisitions_total", "a"), 2.0);
+    assert_eq!(of(&now, "contentions_total", "a"), 2.0);
+    assert_eq!(of(&now, "timeouts_total", "a"), 1.0);
+    assert_eq!(of(&now, "replacements_total", "a"), 0.0);
+    assert!(of(&now, "wait_seconds_total", "a") >= 0.1);
+    assert_eq!(of(&now, "acquisitions_total", "never-logged"), 0.0);
+    assert_eq!(of(&now, "acquisitions_total", &file.replace('"', "\\\"")), 1.0);
+    // Another log by its name, and none that is not kept.
+    let other = scene.path("other").display().to_string();
+    fs::write(&other, "{\"event\":\"acquired\",\"lock\":\"else\\\\\\n\"}\n").unwrap();
+    let said = scene.aba(["metrics", "--log", &other]).out("").run().out;
+    assert_eq!(of(&samples(&said), "acquisitions_total", "else\\\\\\n"), 1.0);
+    let said = scene.aba(["metrics"]).env(LOG, "/dev/stderr").out("").run().out;
+    assert!(!said.contains("_total"), "{said}");
+}
+
+#[test]
+fn lines_that_are_none_of_ours_or_were_cut_cost_no_other_line() {
+    let scene = Scene::new();
+    let whole = "{\"time\":\"2026-01-02T03:04:05.678Z\",\"event\":\"acquired\",\"lock\":\"a\"}";
+    let log = [
+        whole,
+        "",
+        "no JSON",
+        "[1, 2]",
+        "{\"event\":\"acquired\"}",
+        "{\"event\":\"acquired\",\"lock\":7}",
+        // Cut by a full disk: the next one stands behind it.
+        &format!("{}{whole}", &whole[..40]),
+        &whole[..50],
+    ];
+    let mut log = log.join("\n").into_bytes();
+    log.extend(b"\n\xff\xfe\n");
+    fs::write(scene.path("log"), log).unwrap();
+    let now = metrics(&scene);
+    assert_eq!(of(&now, "acquisitions_total", "a"), 2.0);
+    assert_eq!(now.keys().filter(|key| key.contains("acquisitions")).count(), 1, "{now:?}");
+}
+
+#[test]
+fn a_log_or_a_state_root_that_cannot_be_read_is_a_failure_and_not_a_zero() {
+    let scene = Scene::new();
+    let at = |name: &str| scene.path(name).display().to_string();
+    fs::create_dir(at("directory")).unwrap();
+    scene.aba(["metrics", "--log", &at("directory")]).status(125).err("is a directory, not a regular file").run();
+    assert!(std::process::Command::new("mkfifo").arg(at("fifo")).status().unwrap().success());
+    scene.aba(["metrics", "--log", &at("fifo")]).status(125).err("is a FIFO, not a regular file").run();
+    let under_a_file = format!("{}/locks", at("file"));
+    fs::write(at("file"), "").unwrap();
+    scene.aba(["metrics"]).env("ABA_LOCK_DIR", under_a_file).status(125).err("Not a directory").run();
+}
+
+#[test]
+fn tasks_are_counted_by_state() {
+    let scene = Scene::new();
+    scene.once(["-w", "-q", "-i", "good", "--", "true"]).run();
+    scene.once(["-w", "-q", "-i", "bad", "--", "false"]).status(1).run();
+    let now = metrics(&scene);
+    for (state, number) in [("succeeded", 1.0), ("failed", 1.0), ("running", 0.0), ("interrupted", 0.0), ("new", 0.0)] {
+        assert_eq!(now[&format!("aba_lock_tasks{{state=\"{state}\"}}")], number, "{state}");
+    }
+}
+
+#[test]
+fn it_becomes_a_file_that_is_never_half_written() {
+    let scene = Scene::new();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    let mut command = scene.program("bash");
+    command.args(["-c", "\"$HELPER\" metrics | \"$HELPER\" write --create \"$1\"", "bash"]).arg(scene.path("a.prom"));
+    Call::new(command).run();
+    assert_eq!(of(&samples(&fs::read_to_string(scene.path("a.prom")).unwrap()), "held", "a"), 0.0);
+}

@@ -19,11 +19,13 @@ use crate::lock::{Acquired, Mode, Request, Target};
 use crate::record::{self, Content};
 use crate::{holders, kernel, process, store, sys};
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -147,6 +149,9 @@ pub(crate) fn releases(file: &File) {
     let Some(log) = store::event_log() else { return };
     let Some(lock) = kernel::lock_of_descriptor(file.as_raw_fd()) else { return };
     let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
+    // The kernel says so of a file that was removed.
+    let bytes = path.as_os_str().as_bytes();
+    let path = PathBuf::from(OsStr::from_bytes(bytes.strip_suffix(b" (deleted)").unwrap_or(bytes)));
     let label = store::name_of(&path).map_or_else(|| path.to_string_lossy().into_owned(), |name| name.to_string());
     // Another's word, or one of an earlier holder, is not to be believed.
     let record = match record::read(file) {

@@ -155,6 +155,15 @@ fn a_release_is_told_of_where_it_is_ours() {
 }
 
 #[test]
+fn the_release_of_a_removed_lock_file_is_told_by_its_name() {
+    let scene = Scene::new();
+    let script = "exec 200<>\"$(\"$HELPER\" path --create a)\" && \"$HELPER\" lock --fd 200 a &&
+        rm \"$ABA_LOCK_DIR/aba-a.lock\" && \"$HELPER\" unlock --fd 200; exit $?";
+    scene.bash(script).env(LOG, log(&scene)).run();
+    assert_eq!(story(&scene), ["acquired a", "released a"]);
+}
+
+#[test]
 fn a_nested_call_that_has_the_lock_already_leaves_no_line() {
     let scene = Scene::new();
     logged(&scene, &["lock", "a", "--", HELPER, "lock", "a", "--", "true"]).run();

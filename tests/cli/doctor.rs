@@ -529,6 +529,6 @@ fn colours_are_for_terminals_that_are_not_asked_to_do_without() {
 #[test]
 fn what_others_chose_does_not_steer_the_terminal() {
     let scene = Scene::new();
-    let said = doctor(&scene).env("ABA_LOCK_DIR", "/nowhere/\x1b[2J").run().out;
+    let said = doctor(&scene).env("ABA_LOCK_DIR", scene.path("\x1b[2J")).out("?[2J, from ABA_LOCK_DIR").run().out;
     assert!(!said.contains('\x1b'), "{said:?}");
 }

@@ -73,10 +73,11 @@ fn unusable(path: &Path) -> Option<Finding> {
     let error = sys::may(Right::Read, path).err()?;
     let owner = process::user_name(data.uid());
     let me = process::user_name(sys::user_id());
+    let who = if data.uid() == 0 { owner.clone() } else { format!("{owner} or root") };
     let file = shell_words::quote(&path.to_string_lossy()).into_owned();
     Some(
         Finding::wrong(LOCKS, format!("{name} belongs to {owner} and cannot be opened: {}", error::reason(&error)))
-            .hint(format!("{owner} or root can open it to you: `chmod a+r {file}`, or `chown {me} {file}`")),
+            .hint(format!("{who} can open it to you: `chmod a+r {file}`, or `chown {me} {file}`")),
     )
 }
 

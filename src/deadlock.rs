@@ -10,7 +10,10 @@
 //!
 //! - that takes a lock for it (`lock --fd`), or is the command that it supervises;
 //! - that is its only one, or not in the background (that ignores Ctrl-C), or if all others wait for locks as well, while
-//!   it sleeps in wait(2) or reads what a child prints.
+//!   it sleeps in wait(2) or reads a pipe to which nobody else can write.
+//!
+//! While we look they go on, and a shell that runs one short command after the other looks, in pieces, like one that waits
+//! for what it has in the background. So a circle is looked for twice, and counts if nobody in it has moved meanwhile.
 //!
 //! A lock is in the hands of the process that took it, as long as that has it open; else of any that inherited it. One
 //! that goes on working may release the lock. So a circle of such steps would never end, while what is not a circle, or
@@ -40,6 +43,12 @@ const PATIENCE: u32 = 4;
 /// No chain of processes is longer: more than that, and it is not looked at.
 const MAX_DEPTH: usize = 64;
 
+/// How often to look for one circle, until it stood still between one time and the next.
+const LOOKS: u32 = 4;
+
+/// Programs that are there for their only child, and sleep in poll(2) while it runs.
+const FOR_ONE_COMMAND: [&str; 2] = ["script", "sudo"];
+
 /// One of those in a circle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
@@ -60,6 +69,8 @@ pub struct Circle {
     pub steps: Vec<Step>,
     /// The processes that are blocked.
     waiters: Vec<u32>,
+    /// All on the way from us back to us.
+    members: Vec<u32>,
 }
 
 impl fmt::Display for Circle {
@@ -126,6 +137,21 @@ impl Lookout {
 
     fn find(&mut self) -> Option<Circle> {
         let us = std::process::id();
+        let mut last = None;
+        for _ in 0..LOOKS {
+            let circle = self.find_once(us)?;
+            let moves: Vec<_> =
+                circle.members.iter().filter(|pid| **pid != us).map(|pid| process::times_it_slept(*pid)).collect();
+            let now = Some((circle, moves));
+            if now == last {
+                return now.map(|(circle, _)| circle);
+            }
+            last = now;
+        }
+        None
+    }
+
+    fn find_once(&mut self, us: u32) -> Option<Circle> {
         let listed = kernel::list();
         let waits = listed.iter().filter(|one| one.waits && one.lock.locker != us);
         self.waiters = waits.clone().filter(|one| one.file == self.file).count();
@@ -270,7 +296,8 @@ impl World {
             has: self.label(locks[at]),
             wants: self.label(locks[(at + 1) % locks.len()]),
         });
-        Some(Circle { steps: steps.collect(), waiters })
+        let members = way.iter().map(|hop| hop.pid).collect();
+        Some(Circle { steps: steps.collect(), waiters, members })
     }
 
     /// Whether `pid` waits, over others, for `us`. The way there, if so.
@@ -320,32 +347,74 @@ impl World {
             let leaders: Vec<u32> = children.iter().filter(leads).copied().collect();
             return if leaders.is_empty() { children } else { leaders };
         }
-        let for_us = |child: &&u32| self.waits.contains_key(child) && holders::script_of(**child) == Some(pid);
+        let for_us = |child: &&u32| {
+            self.waits.contains_key(child)
+                && holders::script_of(**child) == Some(pid)
+                && self.is_in_front(pid, **child) != Some(false)
+        };
         if let Some(helper) = children.iter().find(for_us) {
             return vec![*helper];
         }
         let place = process::sleeps_in(pid).unwrap_or_default();
-        let waits = ["do_wait", "pipe_read", "sigtimedwait", "sigsuspend"].iter().any(|call| place.contains(call));
-        if !waits {
-            // As sudo(8) does, which is there for its one command.
-            return if children.len() == 1 && place.contains("poll") { children } else { Vec::new() };
+        let does = |calls: &[&str]| calls.iter().any(|call| place.contains(call));
+        if does(&["pipe_read"]) {
+            return self.printing_children(pid, &children);
+        }
+        if does(&["poll"]) {
+            let only = children.len() == 1 && FOR_ONE_COMMAND.contains(&process::name(pid).as_str());
+            return if only { children } else { Vec::new() };
+        }
+        // Of several threads another may do what this one does not.
+        if !does(&["do_wait", "sigtimedwait", "sigsuspend"]) || process::threads(pid) != Some(1) {
+            return Vec::new();
         }
         if children.len() < 2 || children.iter().all(|child| self.is_blocked(*child, 0)) {
             return children;
         }
-        children.into_iter().filter(|child| self.is_in_front(pid, *child)).collect()
+        children.into_iter().filter(|child| self.is_in_front(pid, *child) == Some(true)).collect()
     }
 
-    /// Whether a child of a shell is no background job.
-    fn is_in_front(&self, shell: u32, child: u32) -> bool {
-        let (Some(above), Some(below)) = (self.processes.get(&shell), self.processes.get(&child)) else { return false };
+    /// The children that alone, with what they started, can write to the pipe that a process reads.
+    fn printing_children(&self, pid: u32, children: &[u32]) -> Vec<u32> {
+        let pipes: HashSet<u64> = process::pipes_it_reads(pid).into_iter().collect();
+        let find = |descriptor: &kernel::Descriptor| {
+            let theirs = pipes.contains(&descriptor.data.ino()) && process::is_pipe(descriptor.path);
+            (theirs && process::may_write(descriptor.path)).then_some(descriptor.pid)
+        };
+        let writers = kernel::look(0, &AtomicBool::new(false), find).found;
+        let children: Option<HashSet<u32>> = writers
+            .iter()
+            .map(|writer| children.iter().copied().find(|child| self.is_below(*writer, *child)))
+            .collect();
+        children.unwrap_or_default().into_iter().collect()
+    }
+
+    /// Whether a process is another, or was started by it, perhaps over others.
+    fn is_below(&self, pid: u32, above: u32) -> bool {
+        let mut next = Some(pid);
+        for _ in 0..MAX_DEPTH {
+            match next {
+                Some(pid) if pid == above => return true,
+                Some(pid) => next = self.processes.get(&pid).map(|seen| seen.parent),
+                None => break,
+            }
+        }
+        false
+    }
+
+    /// Whether a child of a shell is no background job. `None`: not known.
+    fn is_in_front(&self, shell: u32, child: u32) -> Option<bool> {
+        let (above, below) = (self.processes.get(&shell)?, self.processes.get(&child)?);
         if above.group != below.group {
             // Each job has a group of its own; the terminal is with the one that is waited for.
-            return below.foreground == i64::from(below.group);
+            return Some(below.foreground == i64::from(below.group));
         }
-        // In a script they have all one group, and those in the background ignore Ctrl-C.
-        let ignores = process::ignores_interrupt;
-        ignores(shell) == Some(false) && ignores(child) == Some(false)
+        // In a script they have all one group, and those in the background ignore Ctrl-C; where not all do.
+        if process::ignores_interrupt(shell)? {
+            None
+        } else {
+            process::ignores_interrupt(child).map(|ignores| !ignores)
+        }
     }
 
     /// Whether a process waits for a lock, or all its children do.

@@ -104,6 +104,57 @@ pub fn sleeps_in(pid: u32) -> Option<String> {
     read_small(&format!("/proc/{pid}/wchan")).filter(|place| place != "0" && !place.is_empty())
 }
 
+/// How many threads a process has (`proc_pid_stat(5)`, field 20).
+#[must_use]
+pub fn threads(pid: u32) -> Option<u64> {
+    stat_field(pid, 20)
+}
+
+/// How often a process went to sleep, or was put aside: the same number again if it did not run in between (its first
+/// thread, that is).
+#[must_use]
+pub fn times_it_slept(pid: u32) -> Option<u64> {
+    let status = read_small(&format!("/proc/{pid}/status"))?;
+    let numbers = status.lines().filter_map(|line| line.split_once("voluntary_ctxt_switches:"));
+    numbers.map(|(_, number)| number.trim().parse::<u64>().ok()).sum()
+}
+
+/// The pipes (by inode) of which a process reads one just now; FIFOs do not count. If the kernel does not tell us from which
+/// descriptor it reads, all that it may read.
+#[must_use]
+pub fn pipes_it_reads(pid: u32) -> Vec<u64> {
+    // The number of the call, and its arguments in hexadecimal. Under Yama this is for those above it alone.
+    let call = read_small(&format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let first = call.split(' ').nth(1).and_then(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok());
+    let descriptors: Vec<PathBuf> = if let Some(number) = first {
+        vec![PathBuf::from(format!("/proc/{pid}/fd/{number}"))]
+    } else {
+        let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| access(path) == Some(libc::O_RDONLY)).collect()
+    };
+    let pipe = |path: &PathBuf| if is_pipe(path) { Some(fs::metadata(path).ok()?.ino()) } else { None };
+    descriptors.iter().filter_map(pipe).collect()
+}
+
+/// Whether a descriptor, given as a link in `/proc/PID/fd`, is of a pipe without a name.
+#[must_use]
+pub fn is_pipe(descriptor: &Path) -> bool {
+    fs::read_link(descriptor).is_ok_and(|link| link.as_os_str().as_encoded_bytes().starts_with(b"pipe:["))
+}
+
+/// Whether a descriptor, given as a link in `/proc/PID/fd`, may be written to. Also if that is not known.
+#[must_use]
+pub fn may_write(descriptor: &Path) -> bool {
+    access(descriptor) != Some(libc::O_RDONLY)
+}
+
+fn access(descriptor: &Path) -> Option<i32> {
+    let (process, number) = (descriptor.parent()?.parent()?, descriptor.file_name()?);
+    let info = read_small(process.join("fdinfo").join(number).to_str()?)?;
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+    Some(i32::from_str_radix(flags.trim(), 8).ok()? & libc::O_ACCMODE)
+}
+
 /// Whether a process ignores Ctrl-C, as shells have their background jobs do. `None`: not known.
 #[must_use]
 pub fn ignores_interrupt(pid: u32) -> Option<bool> {

@@ -12,6 +12,7 @@ mod clean;
 mod command;
 mod doctor;
 mod events;
+mod deadlock;
 mod fault;
 mod fire;
 mod kill;

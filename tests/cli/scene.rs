@@ -195,6 +195,14 @@ pub(crate) fn waiters(file: &Path) -> usize {
     locks.lines().filter(|line| line.contains("->") && line.contains(&end)).count()
 }
 
+/// Who is blocked in the kernel for a lock file, in the order in which they will be served.
+pub(crate) fn queue(file: &Path) -> Vec<u32> {
+    let end = format!(":{}", fs::metadata(file).unwrap().ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    let words = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    words.filter(|words| words[1] == "->" && words[6].ends_with(&end)).map(|words| words[5].parse().unwrap()).collect()
+}
+
 /// The arguments of a call: options, `--`, and a command.
 pub(crate) fn with<'a>(options: &[&'a str], command: &'a [String]) -> Vec<&'a str> {
     let mut words = options.to_vec();

@@ -1,0 +1,518 @@
+//! Circles of those who wait for each other: who closes one is told so at once, and who is not in one is left alone.
+
+use crate::scene::{Call, Gate, HELPER, Running, Scene, kill, queue, until};
+use std::fs;
+use std::thread;
+
+const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
+
+/// A script that has read the library, and says on stderr what it does.
+fn script(scene: &Scene, text: &str) -> Call {
+    scene.bash(&format!("source '{LIBRARY}'\nsay() {{ echo \"$*\" >&2; }}\n{text}")).env("ABA_LOCK_BIN", HELPER)
+}
+
+/// A script that takes lock `first`, waits at the gate, and then waits for lock `second`.
+fn one_after_the_other(scene: &Scene, first: &str, gate: &Gate, second: &str) -> Call {
+    let gate = gate.path.display();
+    script(
+        scene,
+        &format!("aba_lock_operation {first}; say has {first}; read _ <'{gate}'; aba_lock_operation -w {second}"),
+    )
+}
+
+/// Of which lock a sentence says that waiting for it would never end.
+fn refused(said: &str) -> Option<&str> {
+    said.split_once("aba-lock: waiting for ")?.1.split_once(" would never end: ").map(|(label, _)| label)
+}
+
+/// Waits until a waiter for this lock has looked for a circle that was there before this call: until its second thread
+/// was woken some times.
+fn until_looked(waiter: u32) {
+    let slept = || -> u64 {
+        let threads = fs::read_dir(format!("/proc/{waiter}/task")).unwrap().flatten();
+        let others = threads.filter(|thread| thread.file_name().to_str() != Some(&waiter.to_string()));
+        let count = |text: String| {
+            let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).map(str::to_owned);
+            line.and_then(|number| number.trim().parse::<u64>().ok())
+        };
+        others.filter_map(|thread| count(fs::read_to_string(thread.path().join("status")).ok()?)).sum()
+    };
+    let before = slept();
+    until("the waiter has looked", || slept() >= before + 2);
+}
+
+#[test]
+fn of_two_scripts_the_one_that_closes_the_circle_fails_at_once_and_the_other_goes_on() {
+    let scene = Scene::new();
+    let (first, second) = (scene.gate("first"), scene.gate("second"));
+    let one = one_after_the_other(&scene, "a", &first, "b").err("has a\naba-lock: waiting for b, held by pid ").start();
+    let other = one_after_the_other(&scene, "b", &second, "a").status(1).err("").start();
+    one.until_said("has a");
+    other.until_said("has b");
+    first.open();
+    one.until_said("waiting for b");
+    scene.until_waited_for("b");
+    second.open();
+    let (mine, its) = (other.pid(), one.pid());
+    let said = other.finish().err;
+    // It did not begin to wait.
+    let (sentence, hint) = said.strip_prefix("has b\n").unwrap().split_once('\n').unwrap();
+    let drawn = sentence.strip_prefix("aba-lock: waiting for a would never end: ").unwrap();
+    let (first, second) = drawn.split_once(" has a and waits for b, ").unwrap();
+    assert!(first.starts_with(&format!("pid {its} (bash -c 'source ")), "{said}");
+    assert!(second.starts_with(&format!("pid {mine} (bash -c 'source ")), "{said}");
+    assert!(second.ends_with(") has b and waits for a"), "{said}");
+    assert!(sentence.chars().count() < 400, "long command lines are cut: {said}");
+    let all = "hint: have all take them in the same order, or together: `aba-lock lock NAME NAME -- CMD`\n";
+    assert_eq!(hint, all);
+    one.finish();
+}
+
+/// A ring of those who each hold one lock and then ask for the next one's, all at once: how each of them ended.
+fn ring(scene: &Scene, number: usize) -> Vec<String> {
+    let gates: Vec<Gate> = (0..number).map(|at| scene.gate(&format!("gate{at}"))).collect();
+    let each = |at: usize| {
+        let (mine, next) = (format!("r{at}"), format!("r{}", (at + 1) % number));
+        let text = format!(
+            "aba_lock_operation {mine}; say has; read _ <'{}'; \"$HELPER\" lock -w {next} -- true; echo $?",
+            gates[at].path.display()
+        );
+        script(scene, &text).out("").err("").start()
+    };
+    let all: Vec<Running> = (0..number).map(each).collect();
+    for one in &all {
+        one.until_said("has");
+    }
+    for gate in &gates {
+        gate.open();
+    }
+    let ended = all.into_iter().map(|one| one.finish().out.trim().to_owned()).collect();
+    for gate in gates {
+        fs::remove_file(gate.path).unwrap();
+    }
+    ended
+}
+
+#[test]
+fn of_those_who_close_a_circle_together_exactly_one_fails() {
+    let scene = Scene::new();
+    for number in [2, 3, 5, 2, 3, 5] {
+        let mut ended = ring(&scene, number);
+        ended.sort();
+        assert_eq!(ended.pop().unwrap(), "75", "{number}");
+        assert!(ended.iter().all(|status| status == "0"), "{number}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_circle_of_three_is_drawn_as_a_whole() {
+    let scene = Scene::new();
+    let names = ["a", "b", "c"];
+    let gates = names.map(|name| scene.gate(name));
+    let calls: Vec<Running> = (0..3)
+        .map(|at| {
+            let call = one_after_the_other(&scene, names[at], &gates[at], names[(at + 1) % 3]).err("");
+            call.status(i32::from(at == 2)).start()
+        })
+        .collect();
+    for (at, call) in calls.iter().enumerate() {
+        call.until_said(&format!("has {}", names[at]));
+    }
+    for at in 0..2 {
+        gates[at].open();
+        calls[at].until_said("waiting for ");
+        scene.until_waited_for(names[at + 1]);
+    }
+    gates[2].open();
+    let pids: Vec<u32> = calls.iter().map(Running::pid).collect();
+    let mut said: Vec<String> = calls.into_iter().rev().map(|call| call.finish().err).collect();
+    let said = said.remove(0);
+    assert_eq!(refused(&said), Some("a"), "{said}");
+    let mut rest = said.as_str();
+    for (pid, does) in
+        pids.iter().zip([") has a and waits for b, ", ") has b and waits for c, ", ") has c and waits for a\n"])
+    {
+        rest = rest.split_once(&format!("pid {pid} (")).unwrap_or_else(|| panic!("{pid} in {said}")).1;
+        rest = rest.split_once(does).unwrap_or_else(|| panic!("{does} in {said}")).1;
+    }
+}
+
+#[test]
+fn a_circle_through_nested_scripts_and_command_substitutions_is_one() {
+    let scene = Scene::new();
+    let (first, second) = (scene.gate("first"), scene.gate("second"));
+    let nested = |gate: &Gate, name: &str| {
+        // A background job that only works changes nothing.
+        format!(
+            "sleep 600 & job=$!; read _ <'{}'; x=$(bash -c 'set -e; (source \"{LIBRARY}\"; aba_lock_operation --subshell -w {name}) | cat; exit ${{PIPESTATUS[0]}}'); \
+             status=$?; kill $job; exit $status",
+            gate.path.display()
+        )
+    };
+    let one = script(&scene, &format!("aba_lock_operation a; say has a; {}", nested(&first, "b"))).err("").start();
+    let other = script(&scene, &format!("aba_lock_operation b; say has b; {}", nested(&second, "a")));
+    let other = other.status(1).err("aba-lock: waiting for a would never end: pid ").start();
+    one.until_said("has a");
+    other.until_said("has b");
+    first.open();
+    one.until_said("waiting for b");
+    scene.until_waited_for("b");
+    second.open();
+    let said = other.finish().err;
+    assert!(!said.contains("waiting for a,"), "at once: {said}");
+    one.finish();
+}
+
+#[test]
+fn what_a_lock_was_kept_from_cannot_wait_for_it() {
+    let scene = Scene::new();
+    let said = scene
+        .aba(["lock", "-o", "a", "--", "sh", "-c", "\"$HELPER\" lock -w a -- true; exit $?"])
+        .status(75)
+        .err("aba-lock: waiting for a would never end: pid ")
+        .err(") has a and waits for it\n")
+        .err("hint: it is held by what asks for it, in a way that cannot be seen from inside: release it first\n")
+        .run();
+    assert_eq!(said.err.lines().count(), 2, "{}", said.err);
+}
+
+#[test]
+fn a_plain_flock_may_be_in_the_circle_and_may_close_it() {
+    let scene = Scene::new();
+    scene.make_root();
+    let (a, b) = (scene.lock_file("a"), scene.lock_file("b"));
+    for flock_last in [false, true] {
+        let (first, second) = (scene.gate(&format!("first{flock_last}")), scene.gate(&format!("second{flock_last}")));
+        let (its, ours) = (first.path.display(), second.path.display());
+        let flock = scene.bash(&format!(
+            "exec 9>>'{}'; flock 9; echo has a >&2; read _ <'{its}'; flock '{}' true",
+            a.display(),
+            b.display()
+        ));
+        let flock = flock.err("has a").start();
+        let held = format!("echo has b >&2; read _ <'{ours}'; \"$HELPER\" lock -w a -- true");
+        let helper = scene.aba(["lock", "b", "--", "sh", "-c", &held]).status(75).err("has b\n").start();
+        flock.until_said("has a");
+        helper.until_said("has b");
+        if flock_last {
+            second.open();
+            helper.until_said("waiting for a, held by pid ");
+            scene.until_waited_for("a");
+            first.open();
+        } else {
+            first.open();
+            scene.until_waited_for("b");
+            second.open();
+        }
+        let pids = (flock.pid(), helper.pid());
+        let said = helper.finish().err;
+        assert_eq!(said.contains("waiting for a, held by"), flock_last, "{said}");
+        let drawn = said.rsplit_once("waiting for a would never end: ").unwrap().1;
+        assert!(drawn.starts_with(&format!("pid {} (", pids.0)), "{said}");
+        assert!(drawn.contains(&format!(" has a and waits for b, pid {} (sh ", pids.1)), "{said}");
+        flock.finish();
+    }
+}
+
+#[test]
+fn a_circle_that_the_wait_of_a_shell_closes_is_broken_by_one() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let text = format!(
+        "aba_lock_operation a; say has a
+        \"$HELPER\" lock -w b -- true & job=$!
+        read _ <'{}'; wait $job; say job ended $?",
+        gate.path.display()
+    );
+    let (mine, other) = (scene.gate("mine"), scene.holder("c"));
+    let one = script(&scene, &text.replace("lock -w b", "lock -w b c")).err("");
+    let two = format!(
+        "aba_lock_operation b; say has b; read _ <'{}'; \"$HELPER\" lock -w a -- true; say ended $?",
+        mine.path.display()
+    );
+    let two = script(&scene, &two).err("").start();
+    two.until_said("has b");
+    let one = one.start();
+    one.until_said("waiting for b");
+    mine.open();
+    // Nobody is refused: the first script reads, and may let go.
+    two.until_said("waiting for a, held by pid ");
+    scene.until_waited_for("a");
+    until_looked(queue(&scene.lock_file("a"))[0]);
+    gate.open();
+    other.let_go();
+    let (one, two) = (one.finish().err, two.finish().err);
+    let refusals = [&one, &two].iter().filter(|said| said.contains(" would never end: ")).count();
+    assert_eq!(refusals, 1, "{one}{two}");
+    let statuses = (one.contains("job ended 75"), two.contains("\nended 75"));
+    assert!(statuses.0 != statuses.1 && (one.contains("job ended 0") || two.contains("\nended 0")), "{one}{two}");
+}
+
+#[test]
+fn waiting_for_a_task_that_waits_for_our_lock_is_a_circle() {
+    let scene = Scene::new();
+    let task = ["--", HELPER, "lock", "-w", "a", "--", "true"];
+    // Started by another before we took the lock; else by the one who waits for it.
+    for started_before in [true, false] {
+        let id = if started_before { "before" } else { "now" };
+        let gate = scene.gate(id);
+        let ask = format!(
+            "read _ <'{}'; \"$HELPER\" run-once -qw -i {id} -- \"$HELPER\" lock -w a -- true",
+            gate.path.display()
+        );
+        let script = format!("aba_lock_operation a; say has a; {ask}; say status $?");
+        let holder = self::script(&scene, &script).err("status 75\n").out("").start();
+        holder.until_said("has a");
+        if started_before {
+            scene.once(["-i", id].into_iter().chain(task)).run();
+            scene.until_waited_for("a");
+        }
+        gate.open();
+        let pid = holder.pid();
+        let said = holder.finish();
+        let said = format!("{}{}{}", said.out, said.err, scene.task_text(id, "log.err"));
+        assert!(said.contains(&format!("pid {pid} (")) && said.contains(" has a and waits for "), "{said}");
+        assert!(said.contains(&format!("task {id}")), "{said}");
+        scene.once(["-qw", "-i", id]).status(if scene.task_text(id, "exit") == "75\n" { 75 } else { 0 }).run();
+    }
+}
+
+#[test]
+fn a_timeout_is_a_timeout_and_both_have_the_status_that_was_asked_for() {
+    let scene = Scene::new();
+    let holder = scene.holder("b");
+    let inner = |options: &str| format!("exec 3>&-; \"$HELPER\" lock {options} a -- true");
+    let keep = |options: &str| scene.aba(["lock", "-o", "a", "--", "sh", "-c", &inner(options)]);
+    // In a circle, but with so little time that nobody looks.
+    keep("-q -t 0.05").status(124).run();
+    keep("-q -E 9 -t 0.05").status(9).run();
+    keep("-q -E 9 -t 60").status(9).run();
+    keep("-q -w").status(75).run();
+    keep("-t 60").status(75).err("waiting for a would never end: ").run();
+    keep("-w --on-busy 'echo busy'").out("busy\n").err(" would never end: ").err("; running `echo busy`").run();
+    // Not in a circle.
+    scene.aba(["lock", "-E", "9", "-t", "0.2", "b", "--", "true"]).status(9).err("timed out after 0.2 s").run();
+    drop(holder);
+}
+
+/// Two that wait for each other for ever, and never look: flock(1). The locks are `a` and `b`.
+fn two_who_never_look(scene: &Scene) -> [Running; 2] {
+    scene.make_root();
+    let gates = ["one", "other"].map(|name| scene.gate(name));
+    let files = ["a", "b"].map(|name| scene.lock_file(name));
+    let start = |at: usize| {
+        let (gate, mine, its) = (gates[at].path.display(), files[at].display(), files[1 - at].display());
+        // One process each, so that there is one to end.
+        let text = format!("exec 9>>'{mine}' 8>>'{its}'; flock 9; echo has it >&2; read _ <'{gate}'; flock 8; exit 0");
+        scene.bash(&text).err("").start()
+    };
+    let both = [start(0), start(1)];
+    for (running, gate) in both.iter().zip(&gates) {
+        running.until_said("has it");
+        gate.open();
+    }
+    for name in ["a", "b"] {
+        scene.until_waited_for(name);
+    }
+    both
+}
+
+#[test]
+fn who_merely_waits_behind_a_deadlock_is_not_refused() {
+    let scene = Scene::new();
+    let both = two_who_never_look(&scene);
+    let waiter = scene.aba(["lock", "c", "--", "sh", "-c", "\"$HELPER\" lock -w a -- echo mine"]);
+    let waiter = waiter.out("mine\n").err("waiting for a (second of two), held by pid ").start();
+    waiter.until_said("waiting for a");
+    scene.until_waiters("a", 2);
+    until_looked(queue(&scene.lock_file("a"))[1]);
+    // Ended from outside: one of the two processes that wait.
+    kill(queue(&scene.lock_file("b"))[0], 9);
+    for one in both {
+        one.finish();
+    }
+    waiter.finish();
+}
+
+#[test]
+fn who_waits_behind_a_long_chain_is_not_refused() {
+    let scene = Scene::new();
+    let holder = scene.holder("l0");
+    let mut chain = Vec::new();
+    for at in 1..=12 {
+        let (mine, before) = (format!("l{at}"), format!("l{}", at - 1));
+        let inner = format!("\"$HELPER\" lock -w {before} -- true");
+        let one = scene.aba(["lock", &mine, "--", "sh", "-c", &inner]).err(format!("waiting for {before}, ")).start();
+        one.until_said("waiting for");
+        scene.until_waited_for(&before);
+        chain.push(one);
+    }
+    until_looked(queue(&scene.lock_file("l0"))[0]);
+    holder.let_go();
+    for one in chain {
+        one.finish();
+    }
+}
+
+/// A holder of `a` with a job in the background that waits for `b`, and what it does meanwhile; then it lets `a` go. It is
+/// no circle that somebody who has `b` waits for `a`.
+fn holds_and_does(meanwhile: &str) {
+    let scene = Scene::new();
+    let (gate, work) = (scene.gate("gate"), scene.gate("work"));
+    let other = format!("echo has b >&2; read _ <'{}'; \"$HELPER\" lock -w a -- true", gate.path.display());
+    let other = scene.aba(["lock", "b", "--", "sh", "-c", &other]).err("waiting for a, held by pid ").start();
+    other.until_said("has b");
+    let text = format!(
+        "export WORK='{}'; aba_lock_operation a; (aba_lock_operation --subshell -w b; say had it) & job=$!
+        say begins; {meanwhile}; aba_unlock_operation a; wait $job",
+        work.path.display()
+    );
+    let mut command = scene.program("bash");
+    command.args(["-c", &format!("source '{LIBRARY}'\nsay() {{ echo \"$*\" >&2; }}\n{text}")]);
+    command.env("ABA_LOCK_BIN", HELPER).current_dir(scene.path(""));
+    let one = Call::new(command).err("had it\n").start();
+    one.until_said("waiting for b");
+    scene.until_waited_for("b");
+    gate.open();
+    other.until_said("waiting for a, held by pid ");
+    scene.until_waited_for("a");
+    until_looked(queue(&scene.lock_file("a"))[0]);
+    fs::write(scene.path("stop"), "").unwrap();
+    work.open();
+    other.finish();
+    one.finish();
+}
+
+#[test]
+fn a_holder_that_works_while_its_job_waits_may_still_let_go() {
+    // In a program; itself, reading what a third one writes; the same with a timeout, for which bash polls; reading what a
+    // child prints that works.
+    let works = [
+        "head -n1 <\"$WORK\" >output",
+        "read -r _ <\"$WORK\"",
+        "read -r -t 60 _ <\"$WORK\"",
+        "x=$(head -n1 <\"$WORK\")",
+    ];
+    thread::scope(|scope| {
+        for work in works {
+            scope.spawn(|| holds_and_does(work));
+        }
+    });
+}
+
+#[test]
+fn a_holder_that_runs_one_short_command_after_the_other_may_still_let_go() {
+    let scene = Scene::new();
+    let text = "aba_lock_operation a; (aba_lock_operation -q --subshell -w b) & job=$!
+        while [[ ! -e $HOME/stop ]]; do \"$TRUE\"; done; aba_unlock_operation a; wait $job";
+    let other = scene.bash("exec 9>>\"$ABA_LOCK_DIR/aba-b.lock\"; flock 9; echo has b >&2; read _ <\"$HOME/gate\"; for try in {1..25}; do \"$HELPER\" lock -q -t 0.15 a -- true; echo $?; done");
+    let gate = scene.gate("gate");
+    scene.make_root();
+    let other = other.err("has b").out("").start();
+    other.until_said("has b");
+    let one = script(&scene, text).env("TRUE", "/bin/true").start();
+    scene.until_waited_for("b");
+    gate.open();
+    let said = other.finish().out;
+    fs::write(scene.path("stop"), "").unwrap();
+    one.finish();
+    assert_eq!(said, "124\n".repeat(25), "it was taken to wait for its job");
+}
+
+#[test]
+fn an_interactive_shell_at_its_prompt_may_still_let_go() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let other = format!("echo has b >&2; read _ <'{}'; \"$HELPER\" lock -w a -- true", gate.path.display());
+    let other = scene.aba(["lock", "b", "--", "sh", "-c", &other]).err("waiting for a, held by pid ").start();
+    other.until_said("has b");
+    // Types, on a terminal, what stands in the file, and each time that another file appears some more.
+    let typing = r#"
+import os, pty, select, sys, time
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
+lines, end = sys.argv[1:], time.time() + 60
+os.write(terminal, lines.pop(0).encode() + b"\n")
+while time.time() < end:
+    if lines and os.path.exists(lines[0]):
+        lines.pop(0)
+        os.write(terminal, lines.pop(0).encode() + b"\n")
+    if select.select([terminal], [], [], 0.02)[0]:
+        try:
+            if not os.read(terminal, 4096):
+                break
+        except OSError:
+            break
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+    let mut command = scene.program("python3");
+    let begin = format!("source '{LIBRARY}'; aba_lock_operation a; \"$HELPER\" lock -w b -- true &");
+    let go_on = scene.path("go-on");
+    command.args(["-c", typing, &begin, go_on.to_str().unwrap(), "aba_unlock_operation a; wait; exit 0"]);
+    let shell = Call::new(command).env("ABA_LOCK_BIN", HELPER).start();
+    scene.until_waited_for("b");
+    gate.open();
+    other.until_said("waiting for a, held by pid ");
+    scene.until_waited_for("a");
+    until_looked(queue(&scene.lock_file("a"))[0]);
+    fs::write(&go_on, "").unwrap();
+    other.finish();
+    shell.finish();
+}
+
+#[test]
+fn shared_locks_make_a_circle_only_where_there_is_one() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    // One shares `a` and waits for `b`; who has `b` may share `a`, too, but not have it alone.
+    let other = format!(
+        "echo has b >&2; read _ <'{}'; \"$HELPER\" lock -ws a -- echo shared; \"$HELPER\" lock -w a -- true; echo $?",
+        gate.path.display()
+    );
+    let other = scene.aba(["lock", "b", "--", "sh", "-c", &other]).err("has b").out("shared\n75\n").start();
+    other.until_said("has b");
+    let third = scene.holder_with(&["-s", "a"]);
+    let one = scene
+        .aba(["lock", "-s", "a", "--", "sh", "-c", "\"$HELPER\" lock -w b -- true"])
+        .err("waiting for b, ")
+        .start();
+    one.until_said("waiting for b");
+    scene.until_waited_for("b");
+    gate.open();
+    let said = other.finish().err;
+    assert_eq!(refused(&said), Some("a"), "{said}");
+    one.finish();
+    third.let_go();
+}
+
+#[test]
+fn a_circle_that_is_broken_in_time_ends_no_wait() {
+    let scene = Scene::new();
+    scene.make_root();
+    let gate = scene.gate("gate");
+    let holder = format!(
+        "exec 9>>\"$ABA_LOCK_DIR/aba-a.lock\" 8>>\"$ABA_LOCK_DIR/aba-b.lock\"; flock 9; echo has a >&2
+        read _ <'{0}'; flock 8; echo went on >&2; read _ <'{0}'",
+        gate.path.display()
+    );
+    let holder = scene.bash(&holder).err("went on").start();
+    holder.until_said("has a");
+    let waiter = scene.aba(["lock", "b", "--", "sh", "-c", "\"$HELPER\" lock -w a -- echo mine"]);
+    let waiter = waiter.out("mine\n").err("waiting for a, held by pid ").start();
+    waiter.until_said("waiting for a");
+    scene.until_waited_for("a");
+    let helper = queue(&scene.lock_file("a"))[0];
+    // While it cannot look, the circle is closed, and broken again.
+    kill(helper, 19);
+    gate.open();
+    scene.until_waited_for("b");
+    let flock = queue(&scene.lock_file("b"))[0];
+    kill(flock, 9);
+    holder.until_said("went on");
+    kill(helper, 18);
+    until_looked(helper);
+    gate.open();
+    holder.finish();
+    waiter.finish();
+}

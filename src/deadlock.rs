@@ -67,6 +67,8 @@ pub struct Step {
 pub struct Circle {
     /// Those in it; the last one is ours.
     pub steps: Vec<Step>,
+    /// The files of these locks, as far as their names can be seen.
+    pub files: Vec<PathBuf>,
     /// The processes that are blocked.
     waiters: Vec<u32>,
     /// All on the way from us back to us.
@@ -297,7 +299,8 @@ impl World {
             wants: self.label(locks[(at + 1) % locks.len()]),
         });
         let members = way.iter().map(|hop| hop.pid).collect();
-        Some(Circle { steps: steps.collect(), waiters, members })
+        let files = locks.iter().filter_map(|file| self.path(*file)).collect();
+        Some(Circle { steps: steps.collect(), files, waiters, members })
     }
 
     /// Whether `pid` waits, over others, for `us`. The way there, if so.
@@ -428,8 +431,11 @@ impl World {
 
     /// What people call a lock.
     fn label(&self, file: FileId) -> String {
-        let path = self.held.get(&file).and_then(|held| fs::read_link(&held.first()?.descriptor).ok());
-        path.map_or_else(|| format!("a lock on inode {}", file.ino), |path| holders::label(&path))
+        self.path(file).map_or_else(|| format!("a lock on inode {}", file.ino), |path| holders::label(&path))
+    }
+
+    fn path(&self, file: FileId) -> Option<PathBuf> {
+        fs::read_link(&self.held.get(&file)?.first()?.descriptor).ok()
     }
 }
 

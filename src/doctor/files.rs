@@ -2,16 +2,16 @@
 
 use super::{Finding, Tell};
 use crate::holders::{self, Belief, State};
-use crate::record::{self, Content};
 use crate::store::{Store, TaskRoot};
 use crate::sys::{self, Right};
 use crate::task::{self, Task};
-use crate::{error, lock, process};
+use crate::{deadlock, error, lock, process};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 const LOCKS: &str = "locks";
+const DEADLOCKS: &str = "deadlocks";
 const TASKS: &str = "tasks";
 
 /// More free lock files than people make by hand.
@@ -25,14 +25,10 @@ pub(super) fn locks(store: &Store, tell: Tell) {
     if let Err(error) = sys::may(Right::Read, store.root()) {
         return tell(Finding::note(LOCKS, format!("which there are is not known: {}", error::reason(&error))));
     }
-    let names = store.names();
-    let paths: Vec<PathBuf> = names.iter().map(|name| store.lock_path(name)).collect();
-    let states = holders::of_all(&paths);
-    let held = states.iter().filter(|state| state.holding.is_some()).count();
-    let recorded = |(path, state): (&PathBuf, &State)| {
-        state.holding.is_none() && matches!(record::read_path(path), Content::Record(_))
-    };
-    let left = paths.iter().zip(&states).filter(|both| recorded(*both)).count();
+    let states = holders::of_store(store);
+    let paths: Vec<PathBuf> = states.iter().map(|(name, _)| store.lock_path(name)).collect();
+    let held = states.iter().filter(|(_, state)| state.holding.is_some()).count();
+    let left = states.iter().filter(|(_, state)| state.holding.is_none() && state.record.is_some()).count();
     let found = format!(
         "{} files, {held} held, {} free; of the free ones {left} tell of an earlier holder, which is as it should be",
         paths.len(),
@@ -46,7 +42,7 @@ pub(super) fn locks(store: &Store, tell: Tell) {
         Finding::fine(LOCKS, found)
     });
     let mut findings: Vec<Finding> = Vec::new();
-    for ((name, path), state) in names.iter().zip(&paths).zip(&states) {
+    for ((name, state), path) in states.iter().zip(&paths) {
         findings.extend(unusable(path));
         findings.extend(worth_knowing(name.as_str(), state));
     }
@@ -115,6 +111,22 @@ fn worth_knowing(name: &str, state: &State) -> Vec<Finding> {
         )));
     }
     findings
+}
+
+/// Those who wait for each other over a lock of this directory: scripts with flock(1), too, which do not look for
+/// themselves.
+pub(super) fn deadlocks(store: &Store, tell: Tell) {
+    let root = fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_owned());
+    let mut circles = deadlock::all();
+    circles.retain(|circle| circle.files.iter().any(|file| file.starts_with(&root)));
+    if circles.is_empty() {
+        return tell(Finding::fine(DEADLOCKS, "nobody waits in a circle, as far as can be seen"));
+    }
+    for circle in circles {
+        let last = circle.steps.last().map_or(0, |step| step.pid);
+        let hint = format!("end one of them: `kill {last}`; and have all take these locks in the same order");
+        tell(Finding::wrong(DEADLOCKS, circle.to_string()).hint(hint));
+    }
 }
 
 /// The tasks, by their states.

@@ -43,6 +43,7 @@ pub(super) fn examine(tell: Tell) {
     }
     if there.is_some() {
         files::locks(&store, tell);
+        files::deadlocks(&store, tell);
     }
     match TaskRoot::from_env() {
         Ok(root) => {

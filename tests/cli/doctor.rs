@@ -532,3 +532,34 @@ fn what_others_chose_does_not_steer_the_terminal() {
     let said = doctor(&scene).env("ABA_LOCK_DIR", scene.path("\x1b[2J")).out("?[2J, from ABA_LOCK_DIR").run().out;
     assert!(!said.contains('\x1b'), "{said:?}");
 }
+
+#[test]
+fn scripts_with_flock_that_wait_for_each_other_are_found() {
+    let scene = Scene::new();
+    scene.make_root();
+    for name in ["a", "b"] {
+        scene.aba(["lock", name, "--", "true"]).run();
+    }
+    let (a, b, gate) = (scene.lock_file("a"), scene.lock_file("b"), scene.gate("gate"));
+    let script = |has: &std::path::Path, wants: &std::path::Path| {
+        let mut command = scene.program("bash");
+        let (has, wants, gate) = (has.display(), wants.display(), gate.path.display());
+        // In the end it ends by itself, and each gets its lock.
+        let text = format!("exec 8>>'{has}' 9>>'{wants}'; flock 8; echo held; read _ <'{gate}'; flock -w 50 9; exit 0");
+        command.args(["-c", &text]);
+        crate::scene::Holder::start(command)
+    };
+    let (one, two) = (script(&a, &b), script(&b, &a));
+    doctor(&scene).out("fine   deadlocks: nobody waits in a circle").run();
+    gate.open();
+    gate.open();
+    scene.until_waited_for("a");
+    scene.until_waited_for("b");
+    let (first, second) = (one.pid(), two.pid());
+    let said = doctor(&scene).status(1).out("wrong  deadlocks: pid ").run().out;
+    for part in [format!("pid {first} (bash"), ") has a and waits for b".to_owned(), format!("pid {second} (bash")] {
+        assert!(said.contains(&part), "{part:?} in {said}");
+    }
+    drop(one);
+    drop(two);
+}

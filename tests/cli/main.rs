@@ -10,9 +10,9 @@
 
 mod clean;
 mod command;
+mod deadlock;
 mod doctor;
 mod events;
-mod deadlock;
 mod fault;
 mod fire;
 mod kill;

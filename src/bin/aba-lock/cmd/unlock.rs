@@ -2,7 +2,8 @@ use crate::args::Unlock;
 use crate::exit;
 use crate::report;
 use aba_lock::error::Error;
-use aba_lock::force::{self, How};
+use aba_lock::events::{self, Event};
+use aba_lock::force::{self, End, How};
 use aba_lock::lock::Target;
 use aba_lock::store::Store;
 use aba_lock::{holders, lock};
@@ -40,5 +41,10 @@ fn kill(args: &Unlock, target: &Target) -> Result<i32, Error> {
     }
     holders::can_be_known(&target.path)?;
     let forced = force::release(&target.path, &How { signal, grace: args.grace.unwrap_or(GRACE) });
+    if matches!(forced.end, End::Released) {
+        for process in &forced.signalled {
+            events::note(&Event::Released { held: None }, target, process.pid, Some(&process.command));
+        }
+    }
     Ok(report::force::told(target, &forced))
 }

@@ -364,3 +364,26 @@ fn a_task_and_those_who_look_leave_no_line() {
     logged(&scene, &["status", "a"]).status(1).out("a: free").run();
     assert!(!log(&scene).exists());
 }
+
+#[test]
+fn a_wait_that_would_have_no_end_is_told_of_with_its_circle() {
+    let scene = Scene::new();
+    logged(&scene, &["lock", "-o", "a", "--", "env", "-u", "ABA_LOCK_FDS", HELPER, "lock", "-w", "a", "--", "true"])
+        .status(75)
+        .err("waiting for a would never end: ")
+        .run();
+    assert_eq!(story(&scene), ["acquired a", "contended a", "deadlock a", "released a"]);
+    let circle = events(&scene)[2]["circle"].as_str().unwrap().to_owned();
+    assert!(circle.starts_with("pid ") && circle.ends_with(" has a and waits for it"), "{circle}");
+    scene.aba(["metrics"]).env(LOG, log(&scene)).out("aba_lock_deadlocks_total{lock=\"a\"} 1\n").run();
+}
+
+#[test]
+fn who_is_ended_to_release_a_lock_is_told_of() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    logged(&scene, &["unlock", "a", "--kill"]).err(format!("ended pid {} (", holder.pid())).run();
+    let events = events(&scene);
+    assert_eq!(story(&scene), ["released a"]);
+    assert_eq!(events[0]["pid"], holder.pid());
+}

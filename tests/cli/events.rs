@@ -102,7 +102,7 @@ fn who_was_in_the_way_is_told_of_one_that_gives_up_at_once() {
 fn who_waited_is_told_with_how_long() {
     let scene = Scene::new();
     let holder = scene.holder("a");
-    let waiter = logged(&scene, &["lock", "-w", "a", "--", "true"]).err("waiting for a").start();
+    let waiter = logged(&scene, &["lock", "-qw", "a", "--", "true"]).start();
     scene.until_waited_for("a");
     assert_eq!(story(&scene), ["contended a"]);
     assert_eq!(events(&scene)[0]["waits"], true);

@@ -4,6 +4,7 @@
 //! Neither advises to remove a lock file: that is how two holders come to be.
 
 use crate::lock::Mode;
+use crate::reserve::problem::Problem;
 use crate::{name, store};
 use std::fmt;
 use std::io;
@@ -126,6 +127,8 @@ pub enum Error {
         /// The file.
         label: String,
     },
+    /// A number could not be reserved, or a registry of numbers not be used.
+    Reserve(Problem),
     /// A signal came while a command made new content.
     GivenUp {
         /// Which.
@@ -290,6 +293,7 @@ pub fn reason(error: &io::Error) -> String {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Reserve(problem) => write!(f, "{problem}"),
             Self::Name { name } => write!(f, "{name:?} is not a name for a lock: a name is {}", name::RULE),
             Self::TaskId { id } => write!(f, "{id:?} is not an id for a task: an id is {}", name::RULE),
             Self::Task { path, source } => write!(f, "could not use {}: {}", path.display(), reason(source)),
@@ -406,6 +410,7 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Reserve(problem) => return problem.hint(),
             Self::NothingToRun { .. } => "say what to run: `aba-lock run-once -i ID -- CMD`".to_owned(),
             Self::NoFile { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "if it is to be made, say `--create`".to_owned()

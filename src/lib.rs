@@ -16,6 +16,9 @@
 //! | [`process`] | what `/proc` tells of a process |
 //! | [`task`] | run-once: tasks, whose state follows from their lock and their outcome |
 //! | [`atomic`] | replace a file as a whole; read-modify-write of the user's files |
+//! | [`reserve`] | numbers out of a range that are never given twice |
+//! | [`listeners`] | which process has a port |
+//! | [`under`] | commands that run while a lock is held |
 //! | [`filter`] | commands that make new content out of old |
 //! | [`error`] | everything that a caller can act on |
 //! | [`sys`] | the only system calls |
@@ -24,10 +27,13 @@ pub mod atomic;
 pub mod error;
 pub mod filter;
 pub mod holders;
+pub mod listeners;
 pub mod lock;
 pub mod name;
 pub mod process;
 pub mod record;
+pub mod reserve;
 pub mod store;
 pub mod sys;
 pub mod task;
+pub mod under;

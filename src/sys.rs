@@ -1,4 +1,5 @@
-//! The only system calls: flock, file identity, the timer, descriptors, starting commands, and watching a directory.
+//! The only system calls: flock, file identity, the timer, descriptors, starting commands, watching a directory, and
+//! binding to a port on trial.
 //!
 //! Each `unsafe` block is a call into libc with arguments that live long enough; the reason beside it says
 //! what makes it so. The process has one thread: a waiting thread could win the shared description after
@@ -10,6 +11,7 @@ mod command;
 mod detach;
 mod forward;
 mod interrupt;
+mod probe;
 mod timer;
 mod watch;
 
@@ -17,6 +19,7 @@ pub use command::{Child, Command};
 pub use detach::{Process, adopt_orphans, close_inherited, detached, quiet_stdio, redirect_output, write_some};
 pub use forward::Forward;
 pub use interrupt::{Interrupts, die_of};
+pub use probe::{Transport, is_in_use};
 pub use timer::Alarm;
 pub use watch::Watch;
 

@@ -22,6 +22,7 @@ use super::{make_private, name_beside, rename};
 use crate::error::Error;
 use crate::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait};
 use crate::{store, sys};
+use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -40,6 +41,8 @@ pub enum Missing {
     Refuse,
     /// That there is no old content.
     Create,
+    /// The same, and the new file is for its user alone, whatever the umask.
+    CreatePrivate,
 }
 
 /// A file that nobody else changes as long as this lives.
@@ -53,7 +56,9 @@ pub struct Edit {
     old: Option<File>,
     /// As it was when it was opened.
     then: Option<State>,
-    scratch: Scratch,
+    missing: Missing,
+    /// Made when there is something to put into it: who only reads under the lock writes nothing.
+    scratch: OnceCell<Scratch>,
     lock: Acquired,
 }
 
@@ -143,17 +148,22 @@ impl Edit {
         }
         let old = look(&label, &path, missing)?;
         let data = old.as_ref().and_then(|old| old.metadata().ok());
-        let scratch = name_beside(&path);
         // What one left who was killed.
-        clear(&scratch);
+        clear(&name_beside(&path));
         let then = data.as_ref().map(state);
-        let failed = |source| Error::Update { what: "make a temporary directory beside", label: label.clone(), source };
-        let scratch = Scratch::make(scratch).map_err(failed)?;
-        let edit = Self { label, path, old, then, scratch, lock };
+        let edit = Self { label, path, old, then, missing, scratch: OnceCell::new(), lock };
         if let Some(data) = data {
             edit.open_lock_to(&data);
         }
         Ok(edit)
+    }
+
+    fn scratch(&self) -> Result<&Scratch, Error> {
+        if let Some(scratch) = self.scratch.get() {
+            return Ok(scratch);
+        }
+        let made = Scratch::make(name_beside(&self.path)).map_err(self.failed("make a temporary directory beside"))?;
+        Ok(self.scratch.get_or_init(|| made))
     }
 
     /// Who may write the file may lock it, too, whatever the umask of who made the lock file.
@@ -190,7 +200,7 @@ impl Edit {
 
     /// A place for the new content, beside the file. Nobody else may read it yet.
     pub fn draft(&self) -> Result<Draft, Error> {
-        let path = self.scratch.inside.join("new");
+        let path = self.scratch()?.inside.join("new");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         let file = options.open(&path).map_err(self.failed("make a temporary file beside"))?;
@@ -203,9 +213,10 @@ impl Edit {
     pub fn copy(&self) -> Result<PrivateCopy, Error> {
         // Of another name each time: a command of an update that is over may still know the last one.
         let (directory, name) = (unique(), self.path.file_name().unwrap_or(OsStr::new("file")));
-        let inside = self.scratch.inside.join(&directory);
+        let scratch = self.scratch()?;
+        let inside = scratch.inside.join(&directory);
         fs::DirBuilder::new().mode(0o700).create(&inside).map_err(self.failed("make a temporary directory beside"))?;
-        let copy = PrivateCopy { path: self.scratch.path.join(directory).join(name), inside: inside.join(name) };
+        let copy = PrivateCopy { path: scratch.path.join(directory).join(name), inside: inside.join(name) };
         let mut options = OpenOptions::new();
         let mut file =
             options.write(true).create_new(true).mode(0o600).open(&copy.inside).map_err(self.failed("copy"))?;
@@ -230,12 +241,11 @@ impl Edit {
     ///
     /// [`Error::ChangedMeanwhile`] if somebody who does not ask for the lock was faster.
     pub fn commit(self, draft: &Draft, backup: Option<&OsStr>) -> Result<(), Error> {
-        match &self.old {
-            Some(old) => like(old, &draft.file).map_err(|(what, source)| self.failed(what)(source))?,
-            None => draft
-                .file
-                .set_permissions(Permissions::from_mode(0o666 & !sys::umask()))
-                .map_err(self.failed("set the mode of"))?,
+        if let Some(old) = &self.old {
+            like(old, &draft.file).map_err(|(what, source)| self.failed(what)(source))?;
+        } else {
+            let mode = if self.missing == Missing::CreatePrivate { 0o600 } else { 0o666 & !sys::umask() };
+            draft.file.set_permissions(Permissions::from_mode(mode)).map_err(self.failed("set the mode of"))?;
         }
         draft.file.sync_all().map_err(self.failed("write"))?;
         self.is_unchanged()?;
@@ -262,10 +272,10 @@ impl Edit {
 
     /// Keeps the old content as the backup. Returns the name of that, and where the backup that was there is now.
     fn set_old_aside(&self, suffix: &OsStr) -> Result<(PathBuf, Option<PathBuf>), Error> {
+        let scratch = self.scratch()?;
         let mut name = self.path.clone().into_os_string();
         name.push(suffix);
-        let (name, new, before) =
-            (PathBuf::from(name), self.scratch.inside.join("old"), self.scratch.inside.join("before"));
+        let (name, new, before) = (PathBuf::from(name), scratch.inside.join("old"), scratch.inside.join("before"));
         let failed = || self.failed("keep the old content of");
         // A second name for it; or a copy, where there can be only one.
         if fs::hard_link(&self.path, &new).is_err()
@@ -401,7 +411,7 @@ fn look(label: &str, path: &Path, missing: Missing) -> Result<Option<File>, Erro
             }
             Err(Error::NotAFile { label: label.to_owned(), kind: lock::word_for(kind) })
         }
-        Err(source) if source.kind() == io::ErrorKind::NotFound && missing == Missing::Create => Ok(None),
+        Err(source) if source.kind() == io::ErrorKind::NotFound && missing != Missing::Refuse => Ok(None),
         Err(source) if source.raw_os_error() == Some(libc::ENXIO) => {
             Err(Error::NotAFile { label: label.to_owned(), kind: "socket" })
         }

@@ -54,6 +54,12 @@ fn page(command: &Command, subcommand: Option<&str>, directory: &Path) -> io::Re
         terms(&mut roff, "JSON", &args::RUN_ONCE_JSON);
     } else if matches!(subcommand, Some("update" | "write")) {
         terms(&mut roff, "EXIT STATUS", &args::UPDATE_STATUS);
+    } else if matches!(subcommand, Some("reserve" | "release" | "exclude" | "migrate")) {
+        terms(&mut roff, "EXIT STATUS", &args::reserve::STATUS);
+        terms(&mut roff, "FILES", &args::reserve::FILES);
+        if subcommand == Some("reserve") {
+            terms(&mut roff, "JSON", &args::reserve::JSON);
+        }
     } else {
         terms(&mut roff, "EXIT STATUS", &args::EXIT_STATUS);
     }

@@ -20,6 +20,10 @@ fn named(mut words: impl Iterator<Item = OsString>) -> Option<Command> {
         "path" => Command::Path(only(words)?),
         "update" => Command::Update(only(words)?),
         "write" => Command::Write(only(words)?),
+        "reserve" => Command::Reserve(only(words)?),
+        "release" => Command::Release(only(words)?),
+        "exclude" => Command::Exclude(only(words)?),
+        "migrate" => Command::Migrate(only(words)?),
         "run-once" => Command::RunOnce(only(words)?),
         _ => return None,
     })

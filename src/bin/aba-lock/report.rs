@@ -3,6 +3,7 @@
 //! A sentence never claims more than is known: who took a lock, who inherited it, and what only a record says
 //! are told apart.
 
+pub(crate) mod numbers;
 pub(crate) mod tasks;
 pub(crate) mod updates;
 

@@ -65,7 +65,7 @@ const GIVING: [&str; 11] = [
 /// Prints the number that this directory has, and gives it one if it has none: the lowest that is free. With --tag it has
 /// several. It keeps the number until that is released.
 ///
-/// With -- CMD the number is another one, that CMD has as long as it runs: in $ABA_NUMBER. The kernel gives it back
+/// With -- CMD the number is another one, that CMD has as long as it runs: in `ABA_NUMBER`. The kernel gives it back
 /// when CMD ends, however it ends. The process becomes CMD, as with `lock`.
 ///
 /// A number is free if nobody has it here, it is not excluded, and a trial bind finds nobody else who uses it.
@@ -99,7 +99,7 @@ pub(crate) struct Reserve {
     #[arg(long, value_name = "N", value_parser = number, overrides_with = "prefer")]
     pub(crate) require: Option<u32>,
 
-    /// What is in use: a bind fails with tcp or udp, on 127.0.0.1 and ::1, and on all addresses with wildcard; or none
+    /// What is in use: a bind fails with tcp or udp, on the loopback addresses, and on all addresses with wildcard; or none
     /// [default, of ports: tcp,udp]
     #[arg(long, value_name = "LIST", value_parser = probe)]
     pub(crate) probe: Option<Probe>,
@@ -120,7 +120,7 @@ pub(crate) struct Reserve {
     #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     pub(crate) format: Option<Format>,
 
-    /// Also write the numbers into this file, as NAME=N; its other lines stay as they are
+    /// Also write the numbers into this file, as `NAME=N`; its other lines stay as they are
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "command")]
     pub(crate) dotenv: Option<PathBuf>,
 
@@ -166,13 +166,6 @@ pub(crate) struct Reserve {
     #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments, conflicts_with_all = OTHERS)]
     #[arg(conflicts_with = "format")]
     pub(crate) command: Vec<OsString>,
-}
-
-impl Reserve {
-    /// Whether it is about what is reserved, and reserves nothing.
-    pub(crate) fn is_about_registry(&self) -> bool {
-        self.list || self.check || self.prune || self.expire.is_some() || self.recover
-    }
 }
 
 /// How numbers are printed.

@@ -33,7 +33,7 @@ pub(crate) fn run(command: Command) -> Result<i32, Error> {
         Command::RunOnce(args) => run_once::run(&args),
         Command::Update(args) => update::run(&args),
         Command::Write(args) => update::write(&args),
-        Command::Reserve(args) if args.is_about_registry() => registry::run(&args),
+        Command::Reserve(args) if registry::is_meant(&args) => registry::run(&args),
         Command::Reserve(args) => reserve::run(&args),
         Command::Release(args) => release::run(&args),
         Command::Exclude(args) => exclude::run(&args),

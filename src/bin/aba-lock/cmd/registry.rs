@@ -7,6 +7,11 @@ use aba_lock::reserve::registry::{self, Absent, Registry};
 use aba_lock::reserve::{self, Pool, Tag, list};
 use aba_lock::store::Store;
 
+/// Whether it is about what is reserved, and nothing is to be given.
+pub(crate) fn is_meant(args: &Reserve) -> bool {
+    args.list || args.check || args.prune || args.expire.is_some() || args.recover
+}
+
 pub(crate) fn run(args: &Reserve) -> Result<i32, Error> {
     let store = Store::from_env()?;
     if args.list {

@@ -15,20 +15,23 @@ use std::path::{Path, PathBuf};
 
 /// The numbers, as a program reads them. `values` has the variables, where the format needs them.
 pub(crate) fn given(plan: &Plan, values: &[(String, u32)], format: Format) {
-    let lines = |line: &dyn Fn(&str, u32) -> String| values.iter().map(|(name, number)| line(name, *number)).collect();
-    let text: String = match format {
-        Format::Plain | Format::Table | Format::Tsv => {
-            plan.given.iter().map(|given| format!("{}\n", given.number)).collect()
+    let mut text = String::new();
+    if format == Format::Json {
+        let values: Map<String, Value> = values.iter().map(|(name, number)| (name.clone(), json!(number))).collect();
+        text = format!("{}\n", Value::Object(values));
+    } else if format == Format::Plain {
+        for given in &plan.given {
+            let _ = writeln!(text, "{}", given.number);
         }
-        Format::Export => lines(&|name, number| format!("export {name}={number}\n")),
-        Format::Fish => lines(&|name, number| format!("set -gx {name} {number}\n")),
-        Format::Dotenv => lines(&|name, number| format!("{name}={number}\n")),
-        Format::Json => {
-            let values: Map<String, Value> =
-                values.iter().map(|(name, number)| (name.clone(), json!(number))).collect();
-            format!("{}\n", Value::Object(values))
+    } else {
+        for (name, number) in values {
+            let _ = match format {
+                Format::Export => writeln!(text, "export {name}={number}"),
+                Format::Fish => writeln!(text, "set -gx {name} {number}"),
+                _ => writeln!(text, "{name}={number}"),
+            };
         }
-    };
+    }
     print(&text);
 }
 
@@ -220,7 +223,7 @@ fn table(entries: &[Entry]) {
             cells[8].push_str(" (gone)");
         }
         if entry.hold == Hold::Leased {
-            cells[5] = "-".to_owned();
+            cells[5] = String::from("-");
         }
         cells
     }));

@@ -19,7 +19,7 @@ pub use command::{Child, Command};
 pub use detach::{Process, adopt_orphans, close_inherited, detached, quiet_stdio, redirect_output, write_some};
 pub use forward::Forward;
 pub use interrupt::{Interrupts, die_of};
-pub use probe::{Transport, is_in_use};
+pub use probe::{Transport, Trial, try_bind};
 pub use timer::Alarm;
 pub use watch::Watch;
 

@@ -41,7 +41,8 @@ pub enum Missing {
     Refuse,
     /// That there is no old content.
     Create,
-    /// The same, and the new file is for its user alone, whatever the umask.
+    /// The same, and the file is for its user alone, whatever the umask. So is the directory that it is in: there, a
+    /// draft needs no directory of its own, which would cost as much as the rest.
     CreatePrivate,
 }
 
@@ -62,14 +63,14 @@ pub struct Edit {
     lock: Acquired,
 }
 
-/// A directory of ours beside the file.
+/// A directory of ours beside the file; or only the name of one, for a draft, where nobody else may write beside it.
 #[derive(Debug)]
 struct Scratch {
     path: PathBuf,
     /// Another way to it, on which nobody can put another directory in its place: whose the directory above is may do
     /// so, and is not to choose where we write.
     inside: PathBuf,
-    _open: File,
+    _open: Option<File>,
 }
 
 impl Scratch {
@@ -82,7 +83,7 @@ impl Scratch {
         }
         let inside = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
         let inside = if inside.is_dir() { inside } else { path.clone() };
-        Ok(Self { path, inside, _open: open })
+        Ok(Self { path, inside, _open: Some(open) })
     }
 }
 
@@ -200,7 +201,13 @@ impl Edit {
 
     /// A place for the new content, beside the file. Nobody else may read it yet.
     pub fn draft(&self) -> Result<Draft, Error> {
-        let path = self.scratch()?.inside.join("new");
+        let path = if self.missing == Missing::CreatePrivate {
+            let path = name_beside(&self.path);
+            self.scratch.get_or_init(|| Scratch { path: path.clone(), inside: path.clone(), _open: None });
+            path
+        } else {
+            self.scratch()?.inside.join("new")
+        };
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         let file = options.open(&path).map_err(self.failed("make a temporary file beside"))?;
@@ -260,11 +267,14 @@ impl Edit {
             }
             return Err(self.failed("replace")(why));
         }
-        let directory = self.path.parent().unwrap_or(Path::new("/"));
+        let label = self.label.clone();
+        let directory = File::open(self.path.parent().unwrap_or(Path::new("/")));
+        // The next one need not wait until it is on disk: what it writes comes after this there, too.
+        drop(self);
         // Some file systems have no way to do this, and no need.
-        match File::open(directory).and_then(|directory| directory.sync_all()) {
+        match directory.and_then(|directory| directory.sync_all()) {
             Err(source) if source.raw_os_error() == Some(libc::EIO) => {
-                Err(self.failed("write the directory of")(source))
+                Err(Error::Update { what: "write the directory of", label, source })
             }
             _ => Ok(()),
         }

@@ -9,7 +9,7 @@ use super::problem::Problem;
 use super::registry::Registry;
 use super::{Range, Tag};
 use crate::error::Error;
-use crate::sys::{self, Transport};
+use crate::sys::{self, Transport, Trial};
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -61,9 +61,9 @@ impl Probe {
         Some(probe)
     }
 
-    /// Whether a number is in use.
-    pub fn finds(self, number: u32) -> Result<bool, Error> {
-        let Ok(port) = u16::try_from(number) else { return Ok(false) };
+    /// Why a number cannot be used, if it cannot.
+    pub fn finds(self, number: u32) -> Result<Option<Why>, Error> {
+        let Ok(port) = u16::try_from(number) else { return Ok(None) };
         let transports = [(self.tcp, Transport::Tcp), (self.udp, Transport::Udp)];
         let addresses: [(bool, IpAddr); 4] = [
             (true, Ipv4Addr::LOCALHOST.into()),
@@ -73,13 +73,15 @@ impl Probe {
         ];
         for (_, transport) in transports.into_iter().filter(|(wanted, _)| *wanted) {
             for (_, address) in addresses.into_iter().filter(|(wanted, _)| *wanted) {
-                let in_use = sys::is_in_use(address, port, transport);
-                if in_use.map_err(|source| Problem::Probe { number, source }.error())? {
-                    return Ok(true);
+                let tried = sys::try_bind(address, port, transport);
+                match tried.map_err(|source| Problem::Probe { number, source }.error())? {
+                    Trial::Free => {}
+                    Trial::InUse => return Ok(Some(Why::InUse)),
+                    Trial::NotAllowed => return Ok(Some(Why::NotAllowed)),
                 }
             }
         }
-        Ok(false)
+        Ok(None)
     }
 }
 
@@ -107,6 +109,8 @@ pub enum Why {
     Excluded,
     /// In use by somebody who does not ask here.
     InUse,
+    /// Not for this user.
+    NotAllowed,
     /// Not the one that the key has: this.
     Other(u32),
 }
@@ -122,6 +126,7 @@ impl fmt::Display for Why {
             Self::Leased => write!(f, "is leased to a command"),
             Self::Excluded => write!(f, "is excluded"),
             Self::InUse => write!(f, "is in use"),
+            Self::NotAllowed => write!(f, "is not for this user to bind to"),
             Self::Other(has) => write!(f, "is not the number that is reserved here: {has}"),
         }
     }
@@ -206,13 +211,7 @@ impl<'a> Judge<'a> {
         if let Some(known) = self.known.get(&number) {
             return Ok(known.clone());
         }
-        let why = if self.leases.is_leased(number)? {
-            Some(Why::Leased)
-        } else if self.ask.probe.finds(number)? {
-            Some(Why::InUse)
-        } else {
-            None
-        };
+        let why = if self.leases.is_leased(number)? { Some(Why::Leased) } else { self.ask.probe.finds(number)? };
         self.known.insert(number, why.clone());
         Ok(why)
     }
@@ -235,7 +234,7 @@ impl<'a> Judge<'a> {
                 Some(Why::Reserved(_) | Why::OutOfRange(_) | Why::Other(_)) => &mut tally.reserved,
                 Some(Why::Leased) => &mut tally.leased,
                 Some(Why::Excluded) => &mut tally.excluded,
-                Some(Why::InUse) => &mut tally.in_use,
+                Some(Why::InUse | Why::NotAllowed) => &mut tally.in_use,
                 None => &mut tally.free,
             } += 1;
         }
@@ -292,24 +291,31 @@ pub struct Plan {
 /// Plans numbers that are kept for `directory`: each key keeps the one that it has. The rows are changed, and not yet
 /// written.
 pub fn keep(registry: &mut Registry, ask: &Ask, directory: &Path, group: &Group) -> Result<Plan, Error> {
-    let rows: Vec<Option<Row>> = group.wants.iter().map(|want| registry.book.find(&want.tag, directory)).collect();
+    let place =
+        Place::of(directory).map_err(|source| Problem::Directory { path: directory.to_owned(), source }.error())?;
+    let now = now();
+    let mut rows: Vec<Option<Row>> = group.wants.iter().map(|want| registry.book.find(&want.tag, directory)).collect();
+    // Before others are looked for: a row that is used now is none to be dropped to make room.
+    for row in rows.iter_mut().flatten() {
+        if row.used.abs_diff(now) >= NOTE_AFTER || row.place != place {
+            (row.used, row.place) = (now, place);
+            registry.book.insert(row);
+        }
+    }
     let mut plan = Plan::default();
     let missing: Vec<&Want> =
         group.wants.iter().zip(&rows).filter(|(_, row)| row.is_none()).map(|(want, _)| want).collect();
-    let mut placed = Vec::new();
     let is_new = !missing.is_empty();
+    let mut placed = Vec::new();
     if is_new {
         // Beside those that the group has already, if that can be.
         let has = group.wants.iter().zip(&rows).filter_map(|(want, row)| row.as_ref()?.number.checked_sub(want.offset));
         placed = place_or_clear(registry, ask, group, &missing, &has.collect::<Vec<_>>(), &mut plan)?;
     }
     plan.is_new = is_new;
-    let place =
-        Place::of(directory).map_err(|source| Problem::Directory { path: directory.to_owned(), source }.error())?;
-    let now = now();
     let mut placed = placed.into_iter();
     for (want, row) in group.wants.iter().zip(rows) {
-        let Some(mut row) = row else {
+        let Some(row) = row else {
             let Some(given) = placed.next() else { continue };
             let (number, tag, directory) = (given.number, want.tag.clone(), directory.to_owned());
             registry.book.insert(&Row { number, created: now, used: now, place, tag, directory });
@@ -321,12 +327,8 @@ pub fn keep(registry: &mut Registry, ask: &Ask, directory: &Path, group: &Group)
         if let (Some((number, why)), true) = (&unmet, group.require) {
             return Err(Problem::Required { number: *number, why: why.clone() }.error());
         }
-        let in_use = ask.probe.finds(row.number)?;
+        let in_use = ask.probe.finds(row.number)? == Some(Why::InUse);
         plan.given.push(Given { number: row.number, tag: want.tag.clone(), unmet, in_use });
-        if row.used.abs_diff(now) >= NOTE_AFTER || row.place != place {
-            (row.used, row.place) = (now, place);
-            registry.book.insert(&row);
-        }
     }
     Ok(plan)
 }
@@ -427,7 +429,7 @@ pub fn drop_unused(registry: &mut Registry, probe: Probe, days: u32) -> Result<V
     let now = now();
     drop_rows(registry, |row| {
         let unused = now.saturating_sub(row.used);
-        let due = unused >= u64::from(days) * 86400 && !probe.finds(row.number)?;
+        let due = unused >= u64::from(days) * 86400 && probe.finds(row.number)? != Some(Why::InUse);
         Ok(due.then_some(Because::Unused(unused / 86400)))
     })
 }

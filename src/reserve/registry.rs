@@ -98,7 +98,7 @@ impl Registry {
 /// What is in the registry of a pool, without any lock; `None` where there is none.
 pub fn read(store: &Store, pool: &Pool) -> Result<Option<Book>, Error> {
     let path = path(store, pool);
-    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
     let bytes = match opened.and_then(content) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

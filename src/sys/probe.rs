@@ -1,4 +1,4 @@
-//! Whether a port is in use: a trial bind, without listening, so that nobody can connect to us meanwhile.
+//! Whether a port can be had: a trial bind, without listening, so that nobody can connect to us meanwhile.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
@@ -16,10 +16,22 @@ pub enum Transport {
     Udp,
 }
 
-/// Whether a bind to this port fails: because somebody has it, or because we may not.
+/// What a trial bind came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trial {
+    /// Nobody has the port.
+    Free,
+    /// Somebody has it.
+    InUse,
+    /// We may not have it: only root may have the lowest ports.
+    NotAllowed,
+}
+
+/// Binds to a port on trial.
 ///
-/// An address that this machine does not have is not in use; nor is, without IPv6, any address of that.
-pub fn is_in_use(address: IpAddr, port: u16, transport: Transport) -> io::Result<bool> {
+/// Of an address that this machine does not have every port is free; without IPv6, of all addresses of that. A socket
+/// that is bound with `SO_REUSEADDR` and does not listen yet is not seen.
+pub fn try_bind(address: IpAddr, port: u16, transport: Transport) -> io::Result<Trial> {
     let (family, kind) = (
         if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 },
         if transport == Transport::Tcp { libc::SOCK_STREAM } else { libc::SOCK_DGRAM },
@@ -29,7 +41,7 @@ pub fn is_in_use(address: IpAddr, port: u16, transport: Transport) -> io::Result
     if socket < 0 {
         let error = io::Error::last_os_error();
         return match error.raw_os_error() {
-            Some(libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT) => Ok(false),
+            Some(libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT) => Ok(Trial::Free),
             _ => Err(error),
         };
     }
@@ -45,10 +57,11 @@ pub fn is_in_use(address: IpAddr, port: u16, transport: Transport) -> io::Result
     // SAFETY: the descriptor is ours, and nobody else's.
     unsafe { libc::close(socket) };
     match bound {
-        Ok(()) => Ok(false),
+        Ok(()) => Ok(Trial::Free),
         Err(error) => match error.raw_os_error() {
-            Some(libc::EADDRINUSE | libc::EACCES | libc::EPERM) => Ok(true),
-            Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT) => Ok(false),
+            Some(libc::EADDRINUSE) => Ok(Trial::InUse),
+            Some(libc::EACCES | libc::EPERM) => Ok(Trial::NotAllowed),
+            Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT) => Ok(Trial::Free),
             _ => Err(error),
         },
     }

@@ -13,6 +13,8 @@ mod fault;
 mod fire;
 mod lock;
 mod names;
+mod reserve;
+mod reserve_faults;
 mod run_once;
 mod run_once_attacks;
 mod run_once_faults;

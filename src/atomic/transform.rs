@@ -254,7 +254,9 @@ impl Edit {
             let mode = if self.missing == Missing::CreatePrivate { 0o600 } else { 0o666 & !sys::umask() };
             draft.file.set_permissions(Permissions::from_mode(mode)).map_err(self.failed("set the mode of"))?;
         }
-        draft.file.sync_all().map_err(self.failed("write"))?;
+        let late = self.missing == Missing::CreatePrivate;
+        let written = if late { sys::order(&draft.file) } else { draft.file.sync_all() };
+        written.map_err(self.failed("write"))?;
         self.is_unchanged()?;
         let aside = match (backup, &self.old) {
             (Some(suffix), Some(_)) => Some(self.set_old_aside(suffix)?),
@@ -271,6 +273,10 @@ impl Edit {
         let directory = File::open(self.path.parent().unwrap_or(Path::new("/")));
         // The next one need not wait until it is on disk: what it writes comes after this there, too.
         drop(self);
+        if late {
+            let failed = |source| Error::Update { what: "write", label: label.clone(), source };
+            draft.file.sync_all().map_err(failed)?;
+        }
         // Some file systems have no way to do this, and no need.
         match directory.and_then(|directory| directory.sync_all()) {
             Err(source) if source.raw_os_error() == Some(libc::EIO) => {

@@ -105,6 +105,13 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// A file was changed, but that may not be on the disk.
+    NotOnDisk {
+        /// The file.
+        label: String,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The new content is empty: most likely the command failed and did not say so.
     NothingNew {
         /// The file.
@@ -321,6 +328,11 @@ impl fmt::Display for Error {
             Self::Update { what, label, source } => {
                 write!(f, "could not {what} {label}: {}; it is unchanged", reason(source))
             }
+            Self::NotOnDisk { label, source } => write!(
+                f,
+                "{label} is changed, but the system did not say that it is on the disk: {}; it may be lost",
+                reason(source)
+            ),
             Self::NothingNew { label } => write!(f, "the new content of {label} is empty; it is unchanged"),
             Self::NotAccepted { label, status } => {
                 write!(f, "the check refused the new content of {label} (status {status}); it is unchanged")

@@ -19,7 +19,7 @@
 //! | with the lock of a leased number, before the command runs | nothing: the kernel has released the lock | may take it |
 //! | the command | nothing, or those of its children that inherited the lock | may take the number when the last has ended |
 //! | between the registries of several pools (`migrate`) | some pools done, others not; each of them whole | does the rest, when it is asked again |
-//! | by a loss of power | the old rows or the new ones: they are on disk before they get the name, and the directory before we say the number | – |
+//! | by a loss of power | the old rows or the new ones, and every number that was told: the disk is waited for before that, outside the lock | – |
 //!
 //! Whoever waits for a file of the user's (`--dotenv`) does so before taking the lock of the pool: who updates such a
 //! file may reserve meanwhile, and neither waits for the other for ever.

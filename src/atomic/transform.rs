@@ -14,9 +14,13 @@
 //!
 //! | killed | left behind | the next one |
 //! |---|---|---|
-//! | before the rename | the old content; `.FILE.aba-lock.d`, a directory with the draft and what else there was | has the lock, and takes that away |
+//! | before the rename | the old content; `.FILE.aba-lock.d`, a directory with the draft and what else there was, or the draft | has the lock, and takes that away |
 //! | between the rename and the end | the new content | finds nothing to do |
 //! | by a loss of power | the old content or the new: the draft is on disk (fsync) before it gets the name, and the directory before we say so | – |
+//!
+//! A file in a directory of our own, that many change at once ([`Missing::CreatePrivate`]), is on disk before we say so,
+//! too; but before the rename its draft is only put in order before that ([`sys::order`]), and the next one gets the lock
+//! while we wait for the disk.
 
 use super::{make_private, name_beside, rename};
 use crate::error::Error;
@@ -42,7 +46,7 @@ pub enum Missing {
     /// That there is no old content.
     Create,
     /// The same, and the file is for its user alone, whatever the umask. So is the directory that it is in: there, a
-    /// draft needs no directory of its own, which would cost as much as the rest.
+    /// draft needs no directory of its own, which would cost as much as the rest. Such a file has no backup.
     CreatePrivate,
 }
 
@@ -246,7 +250,8 @@ impl Edit {
     /// Puts the new content in the place of the old one, which stays under its name with `backup` behind it, if that is
     /// given.
     ///
-    /// [`Error::ChangedMeanwhile`] if somebody who does not ask for the lock was faster.
+    /// [`Error::ChangedMeanwhile`] if somebody who does not ask for the lock was faster; [`Error::NotOnDisk`] if it was done
+    /// and may not outlive a loss of power.
     pub fn commit(self, draft: &Draft, backup: Option<&OsStr>) -> Result<(), Error> {
         if let Some(old) = &self.old {
             like(old, &draft.file).map_err(|(what, source)| self.failed(what)(source))?;
@@ -273,15 +278,12 @@ impl Edit {
         let directory = File::open(self.path.parent().unwrap_or(Path::new("/")));
         // The next one need not wait until it is on disk: what it writes comes after this there, too.
         drop(self);
-        if late {
-            let failed = |source| Error::Update { what: "write", label: label.clone(), source };
-            draft.file.sync_all().map_err(failed)?;
+        if late && let Err(source) = draft.file.sync_all() {
+            return Err(Error::NotOnDisk { label, source });
         }
         // Some file systems have no way to do this, and no need.
         match directory.and_then(|directory| directory.sync_all()) {
-            Err(source) if source.raw_os_error() == Some(libc::EIO) => {
-                Err(Error::Update { what: "write the directory of", label, source })
-            }
+            Err(source) if source.raw_os_error() == Some(libc::EIO) => Err(Error::NotOnDisk { label, source }),
             _ => Ok(()),
         }
     }

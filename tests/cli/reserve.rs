@@ -773,3 +773,26 @@ fn wrong_usage_is_status_2_and_makes_nothing() {
     }
     assert!(!scene.root().exists());
 }
+
+#[test]
+fn tags_and_pools_are_completed() {
+    let scene = Scene::new();
+    reserve(&scene, "a", &["--tag", "web"]).out("").run();
+    reserve(&scene, "a", &["--pool", "gpu", "--range", "0-7", "--tag", "train"]).out("").run();
+    reserve(&scene, "b", &["--tag", "elsewhere"]).out("").run();
+    let completed = |words: &[&str]| {
+        let mut command = scene.program(HELPER);
+        command.arg("--").arg("aba-lock").args(words).current_dir(scene.path("a")).env("ABA_LOCK_COMPLETE", "bash");
+        command.env("_CLAP_IFS", "\n").env("_CLAP_COMPLETE_INDEX", words.len().to_string());
+        let said = Call::new(command).out("").run().out;
+        let mut words: Vec<String> = said.lines().map(str::to_owned).collect();
+        words.sort();
+        words
+    };
+    assert_eq!(completed(&["reserve", "--tag", ""]), ["train", "web"]);
+    assert_eq!(completed(&["release", "--tag", "w"]), ["web"]);
+    assert_eq!(completed(&["exclude", "--pool", ""]), ["gpu", "ports"]);
+    assert_eq!(completed(&["reserve", "--path", ""]), ["<files>"]);
+    assert_eq!(completed(&["reserve", "--", ""]), ["<command>"]);
+    assert_eq!(completed(&["mig"]), ["migrate"]);
+}

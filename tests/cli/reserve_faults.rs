@@ -308,8 +308,9 @@ fn a_system_that_refuses_gives_no_number_and_changes_nothing() {
     for (inject, why) in [
         ("write:error=ENOSPC:when=1", "No space left on device"),
         ("write:error=EDQUOT:when=1", ""),
-        ("fsync:error=EIO:when=1", "Input/output error"),
+        ("sync_file_range:error=EIO:when=1", "Input/output error"),
         ("rename:error=EROFS", "Read-only file system"),
+        ("write:error=EFBIG", "File too large"),
         ("flock:error=ENOLCK", "does not lock files"),
     ] {
         let inject = format!("inject={inject}");
@@ -324,6 +325,15 @@ fn a_system_that_refuses_gives_no_number_and_changes_nothing() {
             fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names.len(), 2, "{inject}: {names:?}");
     }
+    // When the disk fails at the very end there is a row, but the number is not told.
+    let (status, said) = traced(&scene, &["-e", "inject=fsync:error=EIO"], &["reserve", "--probe", "none"]);
+    assert_eq!(status, Some(125), "{said}");
+    assert!(said.contains("is changed, but the system did not say that it is on the disk: "), "{said}");
+    // A file system that knows no such call is waited for in another way.
+    let args = ["reserve", "--probe", "none", "--tag", "other"];
+    let (status, said) = traced(&scene, &["-e", "inject=sync_file_range:error=ENOSYS"], &args);
+    assert_eq!(status, Some(0), "{said}");
+    assert_eq!(rows(&scene, "ports").len(), 3);
     // Who has a number gets it all the same, although that it is used cannot be noted.
     let text = fs::read_to_string(&path).unwrap();
     let row = text.lines().nth(2).unwrap();
@@ -379,4 +389,42 @@ fn whatever_the_umask_the_registry_is_its_users_own() {
         assert_eq!(mode("ports"), 0o600);
         scene.bash(&format!("umask {mask}; exec \"$HELPER\" reserve --probe none --tag t{at} -- true")).run();
     }
+}
+
+#[test]
+fn ctrl_c_while_it_waits_ends_it_and_its_script_and_reserves_nothing() {
+    let scene = Scene::new();
+    reserve(&scene, "a", &[]).out("5000").run();
+    let lock = registry(&scene, "ports.lock");
+    let mut holder = scene.program("flock");
+    holder.arg(&lock).args(["sh", "-c", "echo held; read _"]);
+    let holder = Holder::start(holder);
+    let mut command = scene.program("bash");
+    command.args(["-c", "\"$HELPER\" reserve --probe none; echo after"]).current_dir(scene.path("."));
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let running = Call::new(command).status(130).start();
+    until("it waits", || waiters(&lock) > 0);
+    let group = format!("-{}", running.pid());
+    assert!(std::process::Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+    running.finish();
+    holder.let_go();
+    assert_eq!(rows(&scene, "ports").len(), 1);
+}
+
+#[test]
+fn a_rehearsal_never_takes_a_number_from_who_leases_it() {
+    let scene = Scene::new();
+    reserve(&scene, "a", &["--", "true"]).run();
+    assert!(!registry(&scene, "ports").exists(), "a lease is no row");
+    thread::scope(|scope| {
+        let rehearsals = scope.spawn(|| {
+            for _ in 0..100 {
+                reserve(&scene, "a", &["--dry-run"]).out("500").run();
+            }
+        });
+        for _ in 0..100 {
+            reserve(&scene, "a", &["--", "true"]).run();
+        }
+        rehearsals.join().unwrap();
+    });
 }

@@ -64,6 +64,7 @@ pub(crate) fn of(error: &Error) -> i32 {
         | Error::NoFile { .. }
         | Error::NotAFile { .. }
         | Error::Update { .. }
+        | Error::NotOnDisk { .. }
         | Error::NotUnderstood { .. }
         | Error::NoDirectory { .. }
         | Error::NotOurCommand { .. }

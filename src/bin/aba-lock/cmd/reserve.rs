@@ -72,7 +72,9 @@ fn keep(args: &Reserve, store: &Store, group: &Group, ask: &Ask, directory: &Pat
         }
         _ => None,
     };
-    let absent = if args.dry_run { Absent::Leave } else { Absent::Make };
+    // A rehearsal makes no directory. But where there is one it takes the lock: whether a number is leased is found out
+    // by trying, which who takes a lease is not to see.
+    let absent = if args.dry_run && !store.reservations().is_dir() { Absent::Leave } else { Absent::Make };
     let mut registry = Registry::begin(store, &group.pool, absent, wait, &mut progress)?;
     let mut plan = plan::keep(&mut registry, ask, directory, group).map_err(|error| owned(error, &registry))?;
     name_owners(&mut plan, &registry);

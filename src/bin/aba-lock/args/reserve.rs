@@ -60,10 +60,10 @@ const GIVING: [&str; 11] = [
     "format",
 ];
 
-/// Reserve a number, a port by default: the same one for a directory each time, and never one that another has
+/// Reserve a number, a port by default, that nobody else gets
 ///
-/// Prints the number that this directory has, and gives it one if it has none: the lowest that is free. With --tag it has
-/// several. It keeps the number until that is released.
+/// Prints the number that this directory has, and gives it one if it has none: the lowest that is free. It is the same one
+/// each time, until it is released. With --tag a directory has several.
 ///
 /// With -- CMD the number is another one, that CMD has as long as it runs: in `ABA_NUMBER`. The kernel gives it back
 /// when CMD ends, however it ends. The process becomes CMD, as with `lock`.

@@ -352,7 +352,7 @@ fn place_or_clear(
 ) -> Result<Vec<Given>, Error> {
     let placed = place(&mut Judge::new(registry, ask)?, group, wants, bases, plan);
     let Err(Error::Reserve(Problem::Exhausted { .. })) = &placed else { return placed };
-    let mut dropped = drop_gone(registry)?;
+    let mut dropped = drop_gone(registry, None)?;
     dropped.extend(drop_unused(registry, ask.probe, EXPIRE_DAYS)?);
     if dropped.is_empty() {
         return placed;
@@ -419,9 +419,20 @@ pub fn name_owners(book: &Book, whys: &mut [&mut (u32, Why)]) {
     }
 }
 
-/// Drops the rows whose directory is certainly gone.
-pub fn drop_gone(registry: &mut Registry) -> Result<Vec<Dropped>, Error> {
-    drop_rows(registry, |row| Ok(is_gone(&row.directory, row.place).then_some(Because::Gone)))
+/// The numbers whose directory is certainly gone. To look may take for ever, where a mount hangs: that is better done
+/// without the lock, and then once more for these.
+#[must_use]
+pub fn gone(book: &Book) -> Vec<u32> {
+    let rows = book.rows().unwrap_or_default().into_iter();
+    rows.filter(|row| is_gone(&row.directory, row.place)).map(|row| row.number).collect()
+}
+
+/// Drops the rows whose directory is certainly gone; if `among` is given, only of these numbers.
+pub fn drop_gone(registry: &mut Registry, among: Option<&[u32]>) -> Result<Vec<Dropped>, Error> {
+    drop_rows(registry, |row| {
+        let is_meant = among.is_none_or(|among| among.contains(&row.number));
+        Ok((is_meant && is_gone(&row.directory, row.place)).then_some(Because::Gone))
+    })
 }
 
 /// Drops the rows that were not used for so many days, and whose number is not in use now.

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// What the exit statuses of these commands mean.
 pub(crate) const STATUS: [(&str, &str); 9] = [
     ("0", "reserved, released, done, yes"),
-    ("1", "no: --check finds none; `migrate` would give a directory two numbers for one tag"),
+    ("1", "no: none is reserved (--check) or excluded (--remove); two numbers for one key (`migrate`)"),
     ("2", "wrong usage, also of a group file"),
     ("75", "no number is free, or the one that --require asks for is not"),
     ("124", "timed out waiting for the registry (-t)"),

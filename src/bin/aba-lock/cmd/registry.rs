@@ -55,10 +55,11 @@ fn check(args: &Reserve, store: &Store, pool: &Pool) -> Result<i32, Error> {
 
 fn clear_out(args: &Reserve, store: &Store, pool: &Pool) -> Result<i32, Error> {
     let mut progress = updates::Progress::new(args.quiet);
+    let gone = if args.prune { registry::read(store, pool)?.map(|book| plan::gone(&book)) } else { None };
     let mut registry = Registry::begin(store, pool, Absent::Leave, super::short_wait(args.timeout)?, &mut progress)?;
     let mut dropped = Vec::new();
-    if args.prune {
-        dropped.extend(plan::drop_gone(&mut registry)?);
+    if let Some(gone) = gone {
+        dropped.extend(plan::drop_gone(&mut registry, Some(&gone))?);
     }
     if let Some(days) = args.expire {
         let probe = args.probe.unwrap_or(if pool.is_ports() { Probe::PORTS } else { Probe::NONE });

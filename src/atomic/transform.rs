@@ -129,7 +129,7 @@ impl Edit {
         let path = behind_links(file).map_err(|source| no_file(&label, source))?;
         // Before there is a lock file beside it.
         look(&label, &path, missing)?;
-        let target = lock_of(&label, &path);
+        let target = lock_of(&label, &path, missing);
         // The command of an update that updates the same file: to wait would be for ever.
         let within = fs::metadata(&target.path).is_ok_and(|lock| store::is_being_updated(lock.dev(), lock.ino()));
         let request = Request {
@@ -387,11 +387,12 @@ impl PrivateCopy {
     }
 }
 
-/// The lock beside a file.
-fn lock_of(label: &str, path: &Path) -> Target {
+/// The lock beside a file: as private as that.
+fn lock_of(label: &str, path: &Path, missing: Missing) -> Target {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    Target { label: label.to_owned(), path: PathBuf::from(name), kind: Kind::Beside }
+    let kind = if missing == Missing::CreatePrivate { Kind::Named } else { Kind::Beside };
+    Target { label: label.to_owned(), path: PathBuf::from(name), kind }
 }
 
 /// Follows links to their end, also where there is nothing.

@@ -9,7 +9,7 @@ use crate::store::Store;
 use crate::sys;
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,9 +73,7 @@ impl Leases {
 
     /// Takes the lock of a number that is free, for a command that this process becomes or waits for.
     pub fn take(&self, store: &Store, number: u32, tag: &Tag, from: &Path, command: String) -> Result<Acquired, Error> {
-        store.make()?;
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory);
-        made.map_err(|source| Error::StateRoot { path: self.directory.clone(), source })?;
+        super::registry::make_directory(store, &self.directory)?;
         let label = format!("{number} of {}", self.pool);
         let target = Target { label, path: self.path(number), kind: Kind::Named };
         let who = format!("{tag} in {}", from.display());

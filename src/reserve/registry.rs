@@ -13,7 +13,7 @@ use crate::store::Store;
 use crate::sys;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// What to do where a pool has no registry yet.
@@ -171,7 +171,7 @@ fn edit(
 ) -> Result<Option<Edit>, Error> {
     let missing = match absent {
         Absent::Make => {
-            make_directory(store)?;
+            make_directory(store, &store.reservations())?;
             Missing::CreatePrivate
         }
         Absent::Leave => Missing::Refuse,
@@ -186,14 +186,21 @@ fn edit(
     }
 }
 
-fn make_directory(store: &Store) -> Result<(), Error> {
-    let path = store.reservations();
-    if path.is_dir() {
-        return Ok(());
+/// Makes a directory in the state root, for its user alone whatever the umask. Fine when it is there.
+pub(super) fn make_directory(store: &Store, path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::StateRoot { path: path.to_owned(), source };
+    let try_it = || fs::DirBuilder::new().mode(0o700).create(path);
+    let made = match try_it() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => store.make().map(|()| try_it())?,
+        made => made,
+    };
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Ok(()) if sys::umask() & 0o700 != 0 => {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)
+        }
+        made => made.map_err(failed),
     }
-    store.make()?;
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
-    made.map_err(|source| Error::StateRoot { path, source })
 }
 
 fn write(edit: Edit, book: &Book, backup: Option<&str>) -> Result<(), Error> {

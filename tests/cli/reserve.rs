@@ -69,7 +69,7 @@ fn a_directory_keeps_its_number_and_others_get_others() {
     assert_eq!(number(reserve(&scene, "b", &["--path", link.to_str().unwrap()])), 5000);
     assert_eq!(number(reserve(&scene, "b", &["--path", "../b/../a/"])), 5000);
     assert_eq!(rows(&scene, "ports").len(), 4);
-    for path in ["", "ports"] {
+    for path in ["", "ports", "ports.lock"] {
         let mode = fs::metadata(registry(&scene, path)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, if path.is_empty() { 0o700 } else { 0o600 });
     }

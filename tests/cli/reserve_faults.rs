@@ -265,7 +265,7 @@ const CALLS: [&str; 11] =
 /// Kills a reserve at this call, and looks at what it leaves to others. How it ended, and whether it has a row.
 fn killed_at(args: &[&str], name: &str, when: u32) -> (Option<i32>, bool) {
     let scene = Scene::new();
-    let taken = when % 2 == 0;
+    let taken = when.is_multiple_of(2);
     if taken {
         reserve(&scene, "b", &["--require", "5001"]).out("5001\n").run();
     }

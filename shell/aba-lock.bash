@@ -4,7 +4,7 @@
 #     aba_lock_operation mirror-save      # held on FD 200 until this script ends
 #
 # Functions: aba_lock_operation, aba_unlock_operation, aba_lock_held, aba_lock_detach, aba_run_once, aba_update,
-# aba_lock_doctor; see aba-lock.bash(7).
+# aba_reserve, aba_lock_doctor; see aba-lock.bash(7).
 # Sourcing prints nothing, starts no process, and changes no option, trap or variable but its own.
 #
 # For bash 3.2 (the one that macOS ships) and newer, whatever options the script has set. So, on purpose, none of
@@ -253,6 +253,22 @@ aba_update() {
         done
         builtin export HOME ABA_LOCK_TIMEOUT ABA_LOCK_LOG
         builtin exec "${__aba_bin}" update --shell "${BASH}" "$@"
+    ) || builtin return
+}
+
+# Usage: aba_reserve [OPTIONS] [-- CMD [ARG]...]
+#
+# `aba-lock reserve`: neither the helper nor CMD keeps the lock descriptors.
+aba_reserve() {
+    __aba_usable || \return
+    builtin local __aba_bin=''
+    __aba_helper || builtin return
+    (
+        __aba_close_all "${ABA_LOCK_FDS-} "
+        builtin unset -v ABA_LOCK_FDS
+        # shellcheck disable=SC2034 # for the helper
+        builtin export ABA_LOCK_DIR HOME ABA_LOCK_TIMEOUT ABA_LOCK_LOG
+        builtin exec "${__aba_bin}" reserve "$@"
     ) || builtin return
 }
 

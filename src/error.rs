@@ -5,6 +5,7 @@
 
 use crate::deadlock::Circle;
 use crate::lock::Mode;
+use crate::reserve::problem::Problem;
 use crate::{name, store};
 use std::fmt;
 use std::io;
@@ -105,6 +106,13 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// A file was changed, but that may not be on the disk.
+    NotOnDisk {
+        /// The file.
+        label: String,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The new content is empty: most likely the command failed and did not say so.
     NothingNew {
         /// The file.
@@ -127,6 +135,8 @@ pub enum Error {
         /// The file.
         label: String,
     },
+    /// A number could not be reserved, or a registry of numbers not be used.
+    Reserve(Problem),
     /// A signal came while a command made new content.
     GivenUp {
         /// Which.
@@ -310,6 +320,7 @@ pub fn reason(error: &io::Error) -> String {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Reserve(problem) => write!(f, "{problem}"),
             Self::Name { name } => write!(f, "{name:?} is not a name for a lock: a name is {}", name::RULE),
             Self::TaskId { id } => write!(f, "{id:?} is not an id for a task: an id is {}", name::RULE),
             Self::Task { path, source } => write!(f, "could not use {}: {}", path.display(), reason(source)),
@@ -337,6 +348,11 @@ impl fmt::Display for Error {
             Self::Update { what, label, source } => {
                 write!(f, "could not {what} {label}: {}; it is unchanged", reason(source))
             }
+            Self::NotOnDisk { label, source } => write!(
+                f,
+                "{label} is changed, but the system did not say that it is on the disk: {}; it may be lost",
+                reason(source)
+            ),
             Self::NothingNew { label } => write!(f, "the new content of {label} is empty; it is unchanged"),
             Self::NotAccepted { label, status } => {
                 write!(f, "the check refused the new content of {label} (status {status}); it is unchanged")
@@ -431,6 +447,7 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Reserve(problem) => return problem.hint(),
             Self::NothingToRun { .. } => "say what to run: `aba-lock run-once -i ID -- CMD`".to_owned(),
             Self::NoFile { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "if it is to be made, say `--create`".to_owned()

@@ -20,6 +20,9 @@
 //! | [`atomic`] | replace a file as a whole; read-modify-write of the user's files |
 //! | [`clean`] | remove lock files that nobody needs, beside those who want them |
 //! | [`force`] | release a lock of others by ending who has it |
+//! | [`reserve`] | numbers out of a range that are never given twice |
+//! | [`listeners`] | which process has a port |
+//! | [`under`] | commands that run while a lock is held |
 //! | [`filter`] | commands that make new content out of old |
 //! | [`doctor`] | whether all that locks depend on is as it should be here |
 //! | [`error`] | everything that a caller can act on |
@@ -37,11 +40,14 @@ pub mod filter;
 pub mod force;
 pub mod holders;
 pub mod kernel;
+pub mod listeners;
 pub mod lock;
 pub mod metrics;
 pub mod name;
 pub mod process;
 pub mod record;
+pub mod reserve;
 pub mod store;
 pub mod sys;
 pub mod task;
+pub mod under;

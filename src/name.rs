@@ -12,7 +12,7 @@ pub const MAX_LEN: usize = 128;
 /// The rule, as the sentence of a refusal says it.
 pub const RULE: &str = "1 to 128 of the letters A-Z and a-z, digits and . _ - : @ +, not starting with . or -";
 
-fn keeps_rule(text: &str) -> bool {
+pub(crate) fn keeps_rule(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:@+".contains(&byte);
     let well_begun = !text.starts_with(['.', '-']);
     (1..=MAX_LEN).contains(&text.len()) && well_begun && text.bytes().all(allowed)

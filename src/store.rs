@@ -33,6 +33,9 @@ pub const TASK: &str = "ABA_LOCK_TASK";
 /// The variable that tells a command of which updates it is part: the lock file of each, as `DEVICE:INODE:PID`.
 pub const UPDATING: &str = "ABA_LOCK_UPDATING";
 
+/// The variable that tells a command its number.
+pub const NUMBER: &str = "ABA_NUMBER";
+
 /// The directory in which the locks of a user are.
 #[derive(Debug)]
 pub struct Store {
@@ -61,6 +64,12 @@ impl Store {
     #[must_use]
     pub fn lock_path(&self, name: &LockName) -> PathBuf {
         self.root.join(format!("aba-{name}.lock"))
+    }
+
+    /// The directory of the registries of numbers, whether it is there or not.
+    #[must_use]
+    pub fn reservations(&self) -> PathBuf {
+        self.root.join("reserve")
     }
 
     /// Makes the directory, for its user alone. Fine when it is there.

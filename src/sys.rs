@@ -1,4 +1,5 @@
-//! The only system calls: flock, file identity, the timer, descriptors, starting commands, and watching a directory.
+//! The only system calls: flock, file identity, the timer, descriptors, starting commands, watching a directory, and
+//! binding to a port on trial.
 //!
 //! Each `unsafe` block is a call into libc with arguments that live long enough; the reason beside it says
 //! what makes it so. Locks are waited for by the first thread alone: another could win the shared description after
@@ -14,6 +15,7 @@ mod forward;
 mod interrupt;
 mod lease;
 mod poll;
+mod probe;
 mod screen;
 mod thread;
 mod timer;
@@ -27,6 +29,7 @@ pub use forward::Forward;
 pub use interrupt::{Interrupts, die_of};
 pub use lease::be_alone;
 pub use poll::wait_for_any;
+pub use probe::{Transport, Trial, try_bind};
 pub use screen::{Event, Screen};
 pub use thread::{ThreadId, with_signals_left_to_us};
 pub use timer::Alarm;
@@ -75,6 +78,31 @@ pub fn unlock(file: &File) -> io::Result<()> {
 pub fn same_file(one: &File, other: &File) -> io::Result<bool> {
     let (one, other) = (one.metadata()?, other.metadata()?);
     Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
+/// Has what was written to a new file on its way to the disk before anything that is done to it afterwards, such as a
+/// rename: a loss of power leaves none of that, or all. It is not there yet when this returns.
+///
+/// With a journal that takes no more than to wait for the data (`sync_file_range(2)`): what the file system writes down
+/// about the file afterwards it writes in order, and has the disk write the data first. Where there is no such call the
+/// file is on disk when this returns.
+#[cfg(target_os = "linux")]
+pub fn order(file: &File) -> io::Result<()> {
+    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: it takes numbers, and the descriptor is open.
+    if unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, flags) } == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        error if [libc::EIO, libc::ENOSPC, libc::EDQUOT].contains(&error.raw_os_error().unwrap_or(0)) => Err(error),
+        _ => file.sync_all(),
+    }
+}
+
+/// Has the file on disk when this returns.
+#[cfg(not(target_os = "linux"))]
+pub fn order(file: &File) -> io::Result<()> {
+    file.sync_all()
 }
 
 /// The name of the file system on which `path` is, or its number.

@@ -14,15 +14,20 @@
 //!
 //! | killed | left behind | the next one |
 //! |---|---|---|
-//! | before the rename | the old content; `.FILE.aba-lock.d`, a directory with the draft and what else there was | has the lock, and takes that away |
+//! | before the rename | the old content; `.FILE.aba-lock.d`, a directory with the draft and what else there was, or the draft | has the lock, and takes that away |
 //! | between the rename and the end | the new content | finds nothing to do |
 //! | by a loss of power | the old content or the new: the draft is on disk (fsync) before it gets the name, and the directory before we say so | – |
+//!
+//! A file in a directory of our own, that many change at once ([`Missing::CreatePrivate`]), is on disk before we say so,
+//! too; but before the rename its draft is only put in order before that ([`sys::order`]), and the next one gets the lock
+//! while we wait for the disk.
 
 use super::{make_private, name_beside, rename};
 use crate::error::Error;
 use crate::events::{self, Event};
 use crate::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait};
 use crate::{store, sys};
+use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -41,6 +46,9 @@ pub enum Missing {
     Refuse,
     /// That there is no old content.
     Create,
+    /// The same, and the file is for its user alone, whatever the umask. So is the directory that it is in: there, a
+    /// draft needs no directory of its own, which would cost as much as the rest. Such a file has no backup.
+    CreatePrivate,
 }
 
 /// A file that nobody else changes as long as this lives.
@@ -54,7 +62,9 @@ pub struct Edit {
     old: Option<File>,
     /// As it was when it was opened.
     then: Option<State>,
-    scratch: Scratch,
+    missing: Missing,
+    /// Made when there is something to put into it: who only reads under the lock writes nothing.
+    scratch: OnceCell<Scratch>,
     lock: Lock,
 }
 
@@ -75,14 +85,14 @@ impl Drop for Lock {
     }
 }
 
-/// A directory of ours beside the file.
+/// A directory of ours beside the file; or only the name of one, for a draft, where nobody else may write beside it.
 #[derive(Debug)]
 struct Scratch {
     path: PathBuf,
     /// Another way to it, on which nobody can put another directory in its place: whose the directory above is may do
     /// so, and is not to choose where we write.
     inside: PathBuf,
-    _open: File,
+    _open: Option<File>,
 }
 
 impl Scratch {
@@ -95,7 +105,7 @@ impl Scratch {
         }
         let inside = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
         let inside = if inside.is_dir() { inside } else { path.clone() };
-        Ok(Self { path, inside, _open: open })
+        Ok(Self { path, inside, _open: Some(open) })
     }
 }
 
@@ -137,7 +147,7 @@ impl Edit {
         let path = behind_links(file).map_err(|source| no_file(&label, source))?;
         // Before there is a lock file beside it.
         look(&label, &path, missing)?;
-        let target = lock_of(&label, &path);
+        let target = lock_of(&label, &path, missing);
         // The command of an update that updates the same file: to wait would be for ever.
         let within = fs::metadata(&target.path).is_ok_and(|lock| store::is_being_updated(lock.dev(), lock.ino()));
         let request = Request {
@@ -163,17 +173,22 @@ impl Edit {
         }
         let old = look(&label, &path, missing)?;
         let data = old.as_ref().and_then(|old| old.metadata().ok());
-        let scratch = name_beside(&path);
         // What one left who was killed.
-        clear(&scratch);
+        clear(&name_beside(&path));
         let then = data.as_ref().map(state);
-        let failed = |source| Error::Update { what: "make a temporary directory beside", label: label.clone(), source };
-        let scratch = Scratch::make(scratch).map_err(failed)?;
-        let edit = Self { label, path, old, then, scratch, lock };
+        let edit = Self { label, path, old, then, missing, scratch: OnceCell::new(), lock };
         if let Some(data) = data {
             edit.open_lock_to(&data);
         }
         Ok(edit)
+    }
+
+    fn scratch(&self) -> Result<&Scratch, Error> {
+        if let Some(scratch) = self.scratch.get() {
+            return Ok(scratch);
+        }
+        let made = Scratch::make(name_beside(&self.path)).map_err(self.failed("make a temporary directory beside"))?;
+        Ok(self.scratch.get_or_init(|| made))
     }
 
     /// Who may write the file may lock it, too, whatever the umask of who made the lock file.
@@ -210,7 +225,13 @@ impl Edit {
 
     /// A place for the new content, beside the file. Nobody else may read it yet.
     pub fn draft(&self) -> Result<Draft, Error> {
-        let path = self.scratch.inside.join("new");
+        let path = if self.missing == Missing::CreatePrivate {
+            let path = name_beside(&self.path);
+            self.scratch.get_or_init(|| Scratch { path: path.clone(), inside: path.clone(), _open: None });
+            path
+        } else {
+            self.scratch()?.inside.join("new")
+        };
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         let file = options.open(&path).map_err(self.failed("make a temporary file beside"))?;
@@ -223,9 +244,10 @@ impl Edit {
     pub fn copy(&self) -> Result<PrivateCopy, Error> {
         // Of another name each time: a command of an update that is over may still know the last one.
         let (directory, name) = (unique(), self.path.file_name().unwrap_or(OsStr::new("file")));
-        let inside = self.scratch.inside.join(&directory);
+        let scratch = self.scratch()?;
+        let inside = scratch.inside.join(&directory);
         fs::DirBuilder::new().mode(0o700).create(&inside).map_err(self.failed("make a temporary directory beside"))?;
-        let copy = PrivateCopy { path: self.scratch.path.join(directory).join(name), inside: inside.join(name) };
+        let copy = PrivateCopy { path: scratch.path.join(directory).join(name), inside: inside.join(name) };
         let mut options = OpenOptions::new();
         let mut file =
             options.write(true).create_new(true).mode(0o600).open(&copy.inside).map_err(self.failed("copy"))?;
@@ -248,16 +270,18 @@ impl Edit {
     /// Puts the new content in the place of the old one, which stays under its name with `backup` behind it, if that is
     /// given.
     ///
-    /// [`Error::ChangedMeanwhile`] if somebody who does not ask for the lock was faster.
+    /// [`Error::ChangedMeanwhile`] if somebody who does not ask for the lock was faster; [`Error::NotOnDisk`] if it was done
+    /// and may not outlive a loss of power.
     pub fn commit(self, draft: &Draft, backup: Option<&OsStr>) -> Result<(), Error> {
-        match &self.old {
-            Some(old) => like(old, &draft.file).map_err(|(what, source)| self.failed(what)(source))?,
-            None => draft
-                .file
-                .set_permissions(Permissions::from_mode(0o666 & !sys::umask()))
-                .map_err(self.failed("set the mode of"))?,
+        if let Some(old) = &self.old {
+            like(old, &draft.file).map_err(|(what, source)| self.failed(what)(source))?;
+        } else {
+            let mode = if self.missing == Missing::CreatePrivate { 0o600 } else { 0o666 & !sys::umask() };
+            draft.file.set_permissions(Permissions::from_mode(mode)).map_err(self.failed("set the mode of"))?;
         }
-        draft.file.sync_all().map_err(self.failed("write"))?;
+        let late = self.missing == Missing::CreatePrivate;
+        let written = if late { sys::order(&draft.file) } else { draft.file.sync_all() };
+        written.map_err(self.failed("write"))?;
         self.is_unchanged()?;
         let aside = match (backup, &self.old) {
             (Some(suffix), Some(_)) => Some(self.set_old_aside(suffix)?),
@@ -270,22 +294,26 @@ impl Edit {
             }
             return Err(self.failed("replace")(why));
         }
-        let directory = self.path.parent().unwrap_or(Path::new("/"));
+        let label = self.label.clone();
+        let directory = File::open(self.path.parent().unwrap_or(Path::new("/")));
+        // The next one need not wait until it is on disk: what it writes comes after this there, too.
+        drop(self);
+        if late && let Err(source) = draft.file.sync_all() {
+            return Err(Error::NotOnDisk { label, source });
+        }
         // Some file systems have no way to do this, and no need.
-        match File::open(directory).and_then(|directory| directory.sync_all()) {
-            Err(source) if source.raw_os_error() == Some(libc::EIO) => {
-                Err(self.failed("write the directory of")(source))
-            }
+        match directory.and_then(|directory| directory.sync_all()) {
+            Err(source) if source.raw_os_error() == Some(libc::EIO) => Err(Error::NotOnDisk { label, source }),
             _ => Ok(()),
         }
     }
 
     /// Keeps the old content as the backup. Returns the name of that, and where the backup that was there is now.
     fn set_old_aside(&self, suffix: &OsStr) -> Result<(PathBuf, Option<PathBuf>), Error> {
+        let scratch = self.scratch()?;
         let mut name = self.path.clone().into_os_string();
         name.push(suffix);
-        let (name, new, before) =
-            (PathBuf::from(name), self.scratch.inside.join("old"), self.scratch.inside.join("before"));
+        let (name, new, before) = (PathBuf::from(name), scratch.inside.join("old"), scratch.inside.join("before"));
         let failed = || self.failed("keep the old content of");
         // A second name for it; or a copy, where there can be only one.
         if fs::hard_link(&self.path, &new).is_err()
@@ -379,11 +407,12 @@ impl PrivateCopy {
     }
 }
 
-/// The lock beside a file.
-fn lock_of(label: &str, path: &Path) -> Target {
+/// The lock beside a file: as private as that.
+fn lock_of(label: &str, path: &Path, missing: Missing) -> Target {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    Target { label: label.to_owned(), path: PathBuf::from(name), kind: Kind::Beside }
+    let kind = if missing == Missing::CreatePrivate { Kind::Named } else { Kind::Beside };
+    Target { label: label.to_owned(), path: PathBuf::from(name), kind }
 }
 
 /// Follows links to their end, also where there is nothing.
@@ -421,7 +450,7 @@ fn look(label: &str, path: &Path, missing: Missing) -> Result<Option<File>, Erro
             }
             Err(Error::NotAFile { label: label.to_owned(), kind: lock::word_for(kind) })
         }
-        Err(source) if source.kind() == io::ErrorKind::NotFound && missing == Missing::Create => Ok(None),
+        Err(source) if source.kind() == io::ErrorKind::NotFound && missing != Missing::Refuse => Ok(None),
         Err(source) if source.raw_os_error() == Some(libc::ENXIO) => {
             Err(Error::NotAFile { label: label.to_owned(), kind: "socket" })
         }

@@ -69,6 +69,12 @@ fn page(command: &Command, subcommand: Option<&str>, directory: &Path) -> io::Re
         terms(&mut roff, "EXIT STATUS", &args::UNLOCK_STATUS);
     } else if subcommand == Some("clean") {
         terms(&mut roff, "EXIT STATUS", &args::CLEAN_STATUS);
+    } else if matches!(subcommand, Some("reserve" | "release" | "exclude" | "migrate")) {
+        terms(&mut roff, "EXIT STATUS", &args::reserve::STATUS);
+        terms(&mut roff, "FILES", &args::reserve::FILES);
+        if subcommand == Some("reserve") {
+            terms(&mut roff, "JSON", &args::reserve::JSON);
+        }
     } else {
         terms(&mut roff, "EXIT STATUS", &args::EXIT_STATUS);
     }

@@ -19,6 +19,8 @@ mod kill;
 mod lock;
 mod metrics;
 mod names;
+mod reserve;
+mod reserve_faults;
 mod run_once;
 mod run_once_attacks;
 mod run_once_faults;

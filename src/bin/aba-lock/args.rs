@@ -1,12 +1,14 @@
 //! Every option and argument. Help, man pages and completions are made from this.
 
-// Said where they are, because the program that writes the man pages reads this file, too.
+// Said where they are, because the program that writes the man pages has this file elsewhere.
 #[path = "args/doctor.rs"]
 pub(crate) mod doctor;
 #[path = "args/events.rs"]
 pub(crate) mod events;
 #[path = "args/metrics.rs"]
 pub(crate) mod metrics;
+#[path = "args/reserve.rs"]
+pub(crate) mod reserve;
 
 use aba_lock::force::parse_signal;
 use aba_lock::store::{parse_seconds, parse_span};
@@ -129,6 +131,7 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("ABA_LOCK_LOG", "append a line of JSON for each event to this file, send it to this socket, syslog or journald"),
     ("ABA_LOCK_FDS", "set for commands: the descriptors on which locks are handed down"),
     ("RUN_ONCE_DIR", "where the tasks are, an absolute path [default: runner in the directory of the locks]"),
+    ("ABA_NUMBER", "set for the commands of `reserve`: the number that they have"),
     ("ABA_LOCK_UPDATING", "set for the commands of updates: of which they are part"),
     ("ABA_LOCK_TASK", "set for the commands of tasks: the task, and which run of it"),
     ("ABA_LOCK_TOKEN", "set for commands: the fencing token, a number that grows with each exclusive lock"),
@@ -183,6 +186,18 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     ("update", "aba-lock update --dry-run --diff f.conf -- sed s/a/b/", "see what would change"),
     ("write", "./generate | aba-lock write --create out.conf", "nothing is written if it prints nothing"),
+    ("reserve", "PORT=$(aba-lock reserve)", "this directory's port; the same one the next time"),
+    ("reserve", "PORT=$(aba-lock reserve --tag web --prefer 6080)", "a second one, 6080 if that can be had"),
+    ("reserve", "aba-lock reserve --group web,db --dotenv .env", "WEB_PORT and DB_PORT, both or none, into .env"),
+    ("reserve", "aba-lock reserve --tag test -- ./run-tests", "$ABA_NUMBER is its own as long as it runs"),
+    (
+        "reserve",
+        "aba-lock reserve --pool gpu --range 0-7 -- ./train",
+        "one of eight of something else, given back when it ends",
+    ),
+    ("release", "aba-lock release --all-tags", "give back all ports of this directory"),
+    ("exclude", "aba-lock exclude 5432 6000-6010", "never give these"),
+    ("migrate", "aba-lock migrate --from ~/old --to ~/new", "after `mv ~/old ~/new`"),
     ("init", "eval \"$(aba-lock init bash)\"", "have aba_lock_operation in this shell or script"),
 ];
 
@@ -223,6 +238,14 @@ fn with_tables(command: clap::Command, status: &[(&str, &str)], files: &str) -> 
     let log = table("In each line of the event log", &events::EVENT_LOG);
     with_tables(metrics, &metrics::METRICS_STATUS, &format!("{own}\n{log}\n"))
 }))]
+#[command(mut_subcommand("reserve", |reserve| {
+    let files = table("Files, in ABA_LOCK_DIR", &reserve::FILES);
+    let json = table("With --list --format json, of each number", &reserve::JSON);
+    with_tables(reserve, &reserve::STATUS, &format!("{files}\n{json}\n"))
+}))]
+#[command(mut_subcommand("release", |release| with_tables(release, &reserve::STATUS, "")))]
+#[command(mut_subcommand("exclude", |exclude| with_tables(exclude, &reserve::STATUS, "")))]
+#[command(mut_subcommand("migrate", |migrate| with_tables(migrate, &reserve::STATUS, "")))]
 #[command(mut_subcommand("run-once", |run_once| {
     let files = table("Files, in RUN_ONCE_DIR/ID", &RUN_ONCE_FILES);
     with_tables(run_once, &RUN_ONCE_STATUS, &format!("{files}\n{}\n", table("With --json, of each task", &RUN_ONCE_JSON)))
@@ -245,6 +268,10 @@ pub(crate) enum Command {
     Write(Write),
     Doctor(doctor::Doctor),
     Metrics(metrics::Metrics),
+    Reserve(reserve::Reserve),
+    Release(reserve::Release),
+    Exclude(reserve::Exclude),
+    Migrate(reserve::Migrate),
     Init(Init),
 }
 

@@ -10,6 +10,7 @@
 use crate::args::Cli;
 use crate::{exit, report};
 use aba_lock::holders::{self, Belief, State};
+use aba_lock::reserve::{self, registry};
 use aba_lock::store::{Store, TaskRoot};
 use aba_lock::task::Task;
 use clap::{Arg, Command, CommandFactory, ValueHint};
@@ -109,6 +110,8 @@ fn completed(arg: Arg) -> Arg {
     let arg = match arg.get_value_hint() {
         _ if named("NAME") => arg.add(ArgValueCompleter::new(lock_names)),
         _ if named("ID") => arg.add(ArgValueCompleter::new(task_ids)),
+        _ if named("TAG") => arg.add(ArgValueCompleter::new(tags)),
+        _ if named("POOL") => arg.add(ArgValueCompleter::new(pools)),
         ValueHint::AnyPath | ValueHint::FilePath | ValueHint::DirPath => arg.add(ArgValueCompleter::new(files)),
         _ => arg,
     };
@@ -134,6 +137,34 @@ fn task_ids(current: &OsStr) -> Vec<CompletionCandidate> {
     let tasks = Task::all(&root).unwrap_or_default().into_iter();
     let wanted = tasks.filter(|task| task.id.as_str().starts_with(current) && task.is_known());
     wanted.map(|task| CompletionCandidate::new(task.id.as_str()).help(Some(described(&task).into()))).collect()
+}
+
+/// The tags of this directory, with their numbers; in which pool is not known here.
+fn tags(current: &OsStr) -> Vec<CompletionCandidate> {
+    let (Some(current), Ok(store), Ok(directory)) = (current.to_str(), Store::from_env(), reserve::directory(None))
+    else {
+        return Vec::new();
+    };
+    let pools = registry::pools(&store).unwrap_or_default();
+    let books = pools.iter().filter_map(|pool| Some((pool, registry::read(&store, pool).ok()??)));
+    let rows = books.flat_map(|(pool, book)| book.rows().unwrap_or_default().into_iter().map(move |row| (pool, row)));
+    let ours = rows.filter(|(_, row)| {
+        row.directory == directory && !row.tag.as_str().is_empty() && row.tag.as_str().starts_with(current)
+    });
+    ours.map(|(pool, row)| {
+        CompletionCandidate::new(row.tag.as_str()).help(Some(format!("{} of {pool}", row.number).into()))
+    })
+    .collect()
+}
+
+/// The pools that there are.
+fn pools(current: &OsStr) -> Vec<CompletionCandidate> {
+    let (Some(current), Ok(store)) = (current.to_str(), Store::from_env()) else { return Vec::new() };
+    let pools = registry::pools(&store).unwrap_or_default().into_iter();
+    pools
+        .filter(|pool| pool.as_str().starts_with(current))
+        .map(|pool| CompletionCandidate::new(pool.as_str()))
+        .collect()
 }
 
 fn described(task: &Task) -> String {

@@ -1,6 +1,7 @@
 //! The exit statuses, and which error has which.
 
 use aba_lock::error::Error;
+use aba_lock::reserve::problem::Kind;
 
 /// Acquired, done, yes.
 pub(crate) const DONE: i32 = 0;
@@ -26,6 +27,12 @@ pub(crate) const INTERRUPTED: i32 = 130;
 /// The status for `error`.
 pub(crate) fn of(error: &Error) -> i32 {
     match error {
+        Error::Reserve(problem) => match problem.kind() {
+            Kind::Misused => USAGE,
+            Kind::Refused => NO,
+            Kind::Taken => BUSY,
+            Kind::Failed => FAILED,
+        },
         Error::Name { .. } | Error::TaskId { .. } | Error::Variable { .. } => USAGE,
         Error::Interrupted { .. } => INTERRUPTED,
         Error::GivenUp { signal } => 128 + signal,
@@ -59,6 +66,7 @@ pub(crate) fn of(error: &Error) -> i32 {
         | Error::NoFile { .. }
         | Error::NotAFile { .. }
         | Error::Update { .. }
+        | Error::NotOnDisk { .. }
         | Error::NotUnderstood { .. }
         | Error::NoDirectory { .. }
         | Error::NotOurCommand { .. }

@@ -24,6 +24,10 @@ fn named(mut words: impl Iterator<Item = OsString>) -> Option<Command> {
         "write" => Command::Write(only(words)?),
         "doctor" => Command::Doctor(only(words)?),
         "metrics" => Command::Metrics(only(words)?),
+        "reserve" => Command::Reserve(only(words)?),
+        "release" => Command::Release(only(words)?),
+        "exclude" => Command::Exclude(only(words)?),
+        "migrate" => Command::Migrate(only(words)?),
         "run-once" => Command::RunOnce(only(words)?),
         _ => return None,
     })

@@ -8,6 +8,7 @@ pub(crate) mod findings;
 pub(crate) mod force;
 pub(crate) mod locks;
 pub(crate) mod metrics;
+pub(crate) mod numbers;
 pub(crate) mod tasks;
 pub(crate) mod updates;
 pub(crate) mod watch;

@@ -4,20 +4,12 @@ use crate::report::{self, Progress};
 use aba_lock::error::Error;
 use aba_lock::lock::{self, Acquired, Mode, Request, Wait};
 use aba_lock::store::{self, Store};
-use aba_lock::{atomic, events, sys};
+use aba_lock::{atomic, events, sys, under};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::Instant;
-
-/// The lowest descriptor on which locks are handed down to commands: out of the way of scripts, which use the low
-/// numbers as they please, and 200 for locks of their own.
-const LOWEST_FD: i32 = 500;
-
-/// Commands that close every descriptor they were given before they do their work: became we one of them, the
-/// lock would be dropped at once. (OpenSSH's client and sudo(8) call closefrom(2) at start-up.)
-const CLOSE_DESCRIPTORS: [&str; 3] = ["doas", "ssh", "sudo"];
 
 pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
     let store = if args.file.is_some() { None } else { Some(Store::from_env()?) };
@@ -83,12 +75,12 @@ fn hold(args: &Lock, acquired: &Acquired, request: &Request) -> Result<i32, Erro
         }
         return Ok(exit::DONE);
     }
-    let program = args.command[0].to_string_lossy();
-    let closes =
-        Path::new(&*program).file_name().is_some_and(|name| CLOSE_DESCRIPTORS.iter().any(|known| name == *known));
     let since = Instant::now();
-    let done =
-        if args.no_inherit || closes { run_under(args, acquired) } else { become_under(args, acquired, request) };
+    let done = if args.no_inherit || under::closes_descriptors(&args.command[0]) {
+        run_under(args, acquired)
+    } else {
+        become_under(args, acquired, request)
+    };
     // Become another, we would not come here: the lock is ours, and we are about to end.
     events::released(acquired, request, since.elapsed());
     done
@@ -104,12 +96,7 @@ fn release(fds: &[i32], acquired: &Acquired) {
 }
 
 fn become_under(args: &Lock, acquired: &Acquired, request: &Request) -> Result<i32, Error> {
-    let mut fds = store::inherited_descriptors();
-    for guard in acquired.guards.iter().filter(|guard| guard.fresh) {
-        let fd = sys::hand_down(guard.file(), LOWEST_FD);
-        fds.push(fd.map_err(|source| Error::Lock { path: guard.target.path.clone(), source })?);
-    }
-    let command = command(args, &fds, acquired.token)?;
+    let command = command(args, under::hand_down(&acquired.guards)?, acquired.token)?;
     if let Some(path) = &args.pid_file {
         write_pid(path, request.holder)?;
     }
@@ -121,13 +108,9 @@ fn become_under(args: &Lock, acquired: &Acquired, request: &Request) -> Result<i
 }
 
 fn run_under(args: &Lock, acquired: &Acquired) -> Result<i32, Error> {
-    // What an ancestor handed down stays ours alone too.
-    let kept: Vec<i32> = acquired.guards.iter().filter_map(|guard| guard.inherited).collect();
-    for fd in &kept {
-        sys::keep_back(*fd);
-    }
-    let fds: Vec<i32> = store::inherited_descriptors().into_iter().filter(|fd| !kept.contains(fd)).collect();
-    let mut child = command(args, &fds, acquired.token)?.fork().map_err(|error| failed(args, error))?;
+    let mut child = command(args, under::keep_back(&acquired.guards), acquired.token)?
+        .fork()
+        .map_err(|error| failed(args, error))?;
     if let Some(path) = &args.pid_file {
         write_pid(path, child.pid())?;
     }
@@ -138,9 +121,8 @@ fn run_under(args: &Lock, acquired: &Acquired) -> Result<i32, Error> {
     status.map_err(|error| failed(args, error))
 }
 
-fn command(args: &Lock, fds: &[i32], token: u64) -> Result<sys::Command, Error> {
-    let list: Vec<String> = fds.iter().map(i32::to_string).collect();
-    let variables = [(store::FDS, list.join(" ")), (store::TOKEN, token.to_string())];
+fn command(args: &Lock, fds: String, token: u64) -> Result<sys::Command, Error> {
+    let variables = [(store::FDS, fds), (store::TOKEN, token.to_string())];
     sys::Command::new(&args.command, &variables).map_err(|error| failed(args, error))
 }
 

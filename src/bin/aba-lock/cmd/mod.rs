@@ -2,11 +2,16 @@
 
 mod clean;
 mod doctor;
+mod exclude;
 mod init;
 mod list;
 mod lock;
 mod metrics;
+mod migrate;
 mod path;
+mod registry;
+mod release;
+mod reserve;
 mod run_once;
 mod status;
 mod unlock;
@@ -14,11 +19,13 @@ mod update;
 
 use crate::args::Command;
 use aba_lock::error::Error;
-use aba_lock::lock::{Kind, Target};
+use aba_lock::lock::{Kind, Target, Wait};
 use aba_lock::name::LockName;
-use aba_lock::store::Store;
+use aba_lock::reserve::{PORTS, Pool};
+use aba_lock::store::{self, Store};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 /// Runs a command. Its exit status.
 pub(crate) fn run(command: Command) -> Result<i32, Error> {
@@ -34,6 +41,11 @@ pub(crate) fn run(command: Command) -> Result<i32, Error> {
         Command::Write(args) => update::write(&args),
         Command::Doctor(args) => Ok(doctor::run(&args)),
         Command::Metrics(args) => metrics::run(&args),
+        Command::Reserve(args) if registry::is_meant(&args) => registry::run(&args),
+        Command::Reserve(args) => reserve::run(&args),
+        Command::Release(args) => release::run(&args),
+        Command::Exclude(args) => exclude::run(&args),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Init(args) => Ok(init::run(&args)),
     }
 }
@@ -41,6 +53,15 @@ pub(crate) fn run(command: Command) -> Result<i32, Error> {
 fn named(store: &Store, name: &str) -> Result<Target, Error> {
     let name = LockName::parse(name)?;
     Ok(Target { path: store.lock_path(&name), label: name.to_string(), kind: Kind::Named })
+}
+
+fn pool(name: Option<&str>) -> Result<Pool, Error> {
+    Pool::parse(name.unwrap_or(PORTS))
+}
+
+/// To change a file is short: it is waited for, unless something says how long.
+fn short_wait(timeout: Option<Duration>) -> Result<Wait, Error> {
+    Ok(timeout.or(store::default_timeout()?).map_or(Wait::Forever, Wait::For))
 }
 
 fn file(path: &Path) -> Target {

@@ -5,7 +5,7 @@ use aba_lock::atomic::transform::{Draft, Edit, Missing};
 use aba_lock::error::Error;
 use aba_lock::lock::Wait;
 use aba_lock::sys::Forward;
-use aba_lock::{filter, process, store};
+use aba_lock::{filter, process};
 use std::ffi::{OsStr, OsString};
 
 pub(crate) fn run(args: &Update) -> Result<i32, Error> {
@@ -93,6 +93,5 @@ fn wait(args: &Rewrite) -> Result<Wait, Error> {
     if args.nonblock {
         return Ok(Wait::No);
     }
-    // An update is short: it is waited for, unless something says how long.
-    Ok(args.timeout.or(store::default_timeout()?).map_or(Wait::Forever, Wait::For))
+    super::short_wait(args.timeout)
 }

@@ -1,0 +1,40 @@
+use crate::args::reserve::Exclude;
+use crate::exit;
+use crate::report::{self, numbers, updates};
+use aba_lock::error::Error;
+use aba_lock::reserve::registry::{self, Absent, Registry};
+use aba_lock::store::Store;
+
+pub(crate) fn run(args: &Exclude) -> Result<i32, Error> {
+    let store = Store::from_env()?;
+    let pool = super::pool(args.pool.as_deref())?;
+    if args.list {
+        let mut excluded = registry::read(&store, &pool)?.map(|book| book.exclusions()).unwrap_or_default();
+        excluded.sort_by_key(|range| range.first);
+        let lines: Vec<String> = excluded.iter().map(|range| format!("{range}\n")).collect();
+        report::print(&lines.concat());
+        return Ok(exit::DONE);
+    }
+    let absent = if args.remove { Absent::Leave } else { Absent::Make };
+    let mut progress = updates::Progress::new(false);
+    let mut registry = Registry::begin(&store, &pool, absent, super::short_wait(args.timeout)?, &mut progress)?;
+    let rows = registry.book.rows().ok_or_else(|| registry.damaged())?;
+    let mut missing = Vec::new();
+    for range in &args.ranges {
+        if args.remove {
+            if !registry.book.include(*range) {
+                missing.push(*range);
+            }
+        } else {
+            registry.book.exclude(*range);
+        }
+    }
+    registry.commit()?;
+    numbers::not_excluded(&missing);
+    if !args.remove {
+        numbers::kept_though_excluded(
+            rows.iter().filter(|row| args.ranges.iter().any(|range| range.contains(row.number))),
+        );
+    }
+    Ok(if missing.is_empty() { exit::DONE } else { exit::NO })
+}

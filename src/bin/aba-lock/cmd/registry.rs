@@ -1,0 +1,82 @@
+use crate::args::reserve::{Format, Reserve};
+use crate::exit;
+use crate::report::{self, numbers, updates};
+use aba_lock::error::Error;
+use aba_lock::reserve::plan::{self, Probe};
+use aba_lock::reserve::registry::{self, Absent, Registry};
+use aba_lock::reserve::{self, Pool, Tag, list};
+use aba_lock::store::Store;
+
+/// Whether it is about what is reserved, and nothing is to be given.
+pub(crate) fn is_meant(args: &Reserve) -> bool {
+    args.list || args.check || args.prune || args.expire.is_some() || args.recover
+}
+
+pub(crate) fn run(args: &Reserve) -> Result<i32, Error> {
+    let store = Store::from_env()?;
+    if args.list {
+        return list(args, &store);
+    }
+    let pool = super::pool(args.pool.as_deref())?;
+    if args.check {
+        return check(args, &store, &pool);
+    }
+    if args.recover { recover(args, &store, &pool) } else { clear_out(args, &store, &pool) }
+}
+
+fn list(args: &Reserve, store: &Store) -> Result<i32, Error> {
+    let format = args.format.unwrap_or(Format::Table);
+    if !matches!(format, Format::Table | Format::Json | Format::Tsv) {
+        report::misused("reserve", "the formats of --list are table, json and tsv");
+        return Ok(exit::USAGE);
+    }
+    let pools = match &args.pool {
+        Some(pool) => vec![Pool::parse(pool)?],
+        None => registry::pools(store)?,
+    };
+    let tag = args.tag.as_deref().map(Tag::parse).transpose()?;
+    let directory = args.path.as_deref().map(|path| reserve::directory_or_gone(Some(path))).transpose()?;
+    let mut entries = Vec::new();
+    for pool in &pools {
+        entries.extend(list::entries(store, pool, directory.as_deref(), tag.as_ref())?);
+    }
+    numbers::list(&entries, format);
+    Ok(exit::DONE)
+}
+
+fn check(args: &Reserve, store: &Store, pool: &Pool) -> Result<i32, Error> {
+    let tag = args.tag.as_deref().map_or(Ok(Tag::default()), Tag::parse)?;
+    let directory = reserve::directory_or_gone(args.path.as_deref())?;
+    let book = registry::read(store, pool)?;
+    let Some(row) = book.and_then(|book| book.find(&tag, &directory)) else { return Ok(exit::NO) };
+    report::print(&format!("{}\n", row.number));
+    Ok(exit::DONE)
+}
+
+fn clear_out(args: &Reserve, store: &Store, pool: &Pool) -> Result<i32, Error> {
+    let mut progress = updates::Progress::new(args.quiet);
+    let gone = if args.prune { registry::read(store, pool)?.map(|book| plan::gone(&book)) } else { None };
+    let mut registry = Registry::begin(store, pool, Absent::Leave, super::short_wait(args.timeout)?, &mut progress)?;
+    let mut dropped = Vec::new();
+    if let Some(gone) = gone {
+        dropped.extend(plan::drop_gone(&mut registry, Some(&gone))?);
+    }
+    if let Some(days) = args.expire {
+        let probe = args.probe.unwrap_or(if pool.is_ports() { Probe::PORTS } else { Probe::NONE });
+        dropped.extend(plan::drop_unused(&mut registry, probe, days)?);
+    }
+    if !args.dry_run {
+        registry.commit()?;
+    }
+    numbers::dropped(&dropped);
+    Ok(exit::DONE)
+}
+
+fn recover(args: &Reserve, store: &Store, pool: &Pool) -> Result<i32, Error> {
+    let mut progress = updates::Progress::new(args.quiet);
+    let recovered = registry::recover(store, pool, super::short_wait(args.timeout)?, &mut progress)?;
+    if !args.quiet {
+        numbers::recovered(pool, recovered.as_ref());
+    }
+    Ok(exit::DONE)
+}

@@ -1,0 +1,24 @@
+use crate::args::reserve::Release;
+use crate::exit;
+use crate::report::{numbers, updates};
+use aba_lock::error::Error;
+use aba_lock::reserve::registry::{Absent, Registry};
+use aba_lock::reserve::{self, Tag, plan};
+use aba_lock::store::Store;
+
+pub(crate) fn run(args: &Release) -> Result<i32, Error> {
+    let store = Store::from_env()?;
+    let pool = super::pool(args.pool.as_deref())?;
+    let tag = args.tag.as_deref().map_or(Ok(Tag::default()), Tag::parse)?;
+    let directory = reserve::directory_or_gone(args.path.as_deref())?;
+    let mut progress = updates::Progress::new(false);
+    let mut registry = Registry::begin(&store, &pool, Absent::Leave, super::short_wait(args.timeout)?, &mut progress)?;
+    let wanted = if args.all_tags { None } else { Some(&tag) };
+    let released = plan::release(&mut registry, &directory, wanted, args.recursive)?;
+    if args.dry_run {
+        numbers::dropped(&released);
+        return Ok(exit::DONE);
+    }
+    registry.commit()?;
+    Ok(exit::DONE)
+}

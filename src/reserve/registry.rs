@@ -1,0 +1,239 @@
+//! The file of a pool: read by everyone, changed by who has its lock.
+
+use super::book::{Book, Unreadable};
+use super::problem::Problem;
+use super::{Pool, lease::Leases};
+use crate::atomic::{
+    self,
+    transform::{Edit, Missing},
+};
+use crate::error::Error;
+use crate::lock::{Contention, Wait};
+use crate::store::Store;
+use crate::sys;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// What to do where a pool has no registry yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absent {
+    /// Make it, and its directory, when something is put into it.
+    Make,
+    /// Leave it so: there is nothing in it.
+    Leave,
+}
+
+/// A registry that nobody else changes as long as this lives.
+#[derive(Debug)]
+#[must_use = "the lock is released when it is dropped"]
+pub struct Registry {
+    /// The pool.
+    pub pool: Pool,
+    /// What is in it.
+    pub book: Book,
+    /// The locks of its numbers.
+    pub leases: Leases,
+    /// `None`: there is none, and there is none to be.
+    edit: Option<Edit>,
+}
+
+/// What was saved of a damaged registry.
+#[derive(Debug)]
+pub struct Recovered {
+    /// How many rows.
+    pub rows: usize,
+    /// How many lines could not be read.
+    pub lost: usize,
+    /// Where the damaged one is now.
+    pub kept: PathBuf,
+}
+
+impl Registry {
+    /// Takes the lock and reads. [`Problem::Damaged`], [`Problem::Version`], and the errors of [`Edit::begin`].
+    pub fn begin(
+        store: &Store,
+        pool: &Pool,
+        absent: Absent,
+        wait: Wait,
+        contention: &mut dyn Contention,
+    ) -> Result<Self, Error> {
+        let path = path(store, pool);
+        let leases = Leases::of(store, pool);
+        let Some(edit) = edit(store, &path, absent, wait, contention)? else {
+            return Ok(Self { pool: pool.clone(), book: Book::default(), leases, edit: None });
+        };
+        let book = match edit.old()? {
+            None => Book::default(),
+            Some(file) => match Book::parse(content(file).map_err(edit.failed("read"))?) {
+                Ok(book) => book,
+                Err(Unreadable::Version(version)) => return Err(Problem::Version { path, version }.error()),
+                Err(Unreadable::Damaged) => {
+                    let kept = keep_aside(&path);
+                    return Err(Problem::Damaged { path, kept }.error());
+                }
+            },
+        };
+        Ok(Self { pool: pool.clone(), book, leases, edit: Some(edit) })
+    }
+
+    /// The error that a line of the registry is none that we would write.
+    #[must_use]
+    pub fn damaged(&self) -> Error {
+        let path = self.edit.as_ref().map(|edit| PathBuf::from(edit.label())).unwrap_or_default();
+        let kept = keep_aside(&path);
+        Problem::Damaged { path, kept }.error()
+    }
+
+    /// Writes what has changed, and releases the lock.
+    pub fn commit(self) -> Result<(), Error> {
+        match self.edit {
+            Some(edit) if self.book.is_changed() => write(edit, &self.book, None),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is in the registry of a pool, without any lock; `None` where there is none.
+pub fn read(store: &Store, pool: &Pool) -> Result<Option<Book>, Error> {
+    let path = path(store, pool);
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
+    let bytes = match opened.and_then(content) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Problem::Read { path, source }.error()),
+    };
+    match Book::parse(bytes) {
+        Ok(book) => Ok(Some(book)),
+        Err(Unreadable::Version(version)) => Err(Problem::Version { path, version }.error()),
+        Err(Unreadable::Damaged) => Err(Problem::Damaged { path, kept: None }.error()),
+    }
+}
+
+/// Makes a new registry of what can be read of a damaged one, and keeps that. `None` if it is not damaged.
+pub fn recover(
+    store: &Store,
+    pool: &Pool,
+    wait: Wait,
+    contention: &mut dyn Contention,
+) -> Result<Option<Recovered>, Error> {
+    let path = path(store, pool);
+    let Some(edit) = edit(store, &path, Absent::Leave, wait, contention)? else { return Ok(None) };
+    let Some(file) = edit.old()? else { return Ok(None) };
+    let bytes = content(file).map_err(edit.failed("read"))?;
+    let is_sound = |book: Book| book.rows().is_some();
+    match Book::parse(bytes.clone()).map(is_sound) {
+        Ok(true) => return Ok(None),
+        Err(Unreadable::Version(version)) => return Err(Problem::Version { path, version }.error()),
+        Ok(false) | Err(Unreadable::Damaged) => {}
+    }
+    let (book, lost) = Book::recover(&bytes);
+    let suffix = format!(".damaged-{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
+    let rows = book.numbers().map_or(0, |numbers| numbers.len());
+    write(edit, &book, Some(&suffix))?;
+    // It was kept here, too, when it was found to be damaged.
+    let _ = fs::remove_file(with(&path, ".damaged"));
+    Ok(Some(Recovered { rows, lost, kept: with(&path, &suffix) }))
+}
+
+/// The pools that have a registry, in the order of their names.
+pub fn pools(store: &Store) -> Result<Vec<Pool>, Error> {
+    let path = store.reservations();
+    let entries = match fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(Problem::Read { path, source }.error()),
+    };
+    // A pool may have leases and no row: then only its directory is there. (No pool has a dot in its name.)
+    let name = |entry: fs::DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        Pool::parse(name.strip_suffix(".d").unwrap_or(&name)).ok()
+    };
+    let mut pools: Vec<Pool> = entries.filter_map(Result::ok).filter_map(name).collect();
+    pools.sort();
+    pools.dedup();
+    Ok(pools)
+}
+
+/// The registry of a pool, whether it is there or not.
+#[must_use]
+pub fn path(store: &Store, pool: &Pool) -> PathBuf {
+    store.reservations().join(pool.as_str())
+}
+
+fn edit(
+    store: &Store,
+    path: &Path,
+    absent: Absent,
+    wait: Wait,
+    contention: &mut dyn Contention,
+) -> Result<Option<Edit>, Error> {
+    let missing = match absent {
+        Absent::Make => {
+            make_directory(store, &store.reservations())?;
+            Missing::CreatePrivate
+        }
+        Absent::Leave => Missing::Refuse,
+    };
+    let command = crate::process::command_line(std::process::id());
+    match Edit::begin(path, missing, wait, command, contention) {
+        Ok(edit) => Ok(Some(edit)),
+        Err(Error::NoFile { source, .. }) if source.kind() == io::ErrorKind::NotFound && absent == Absent::Leave => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes a directory in the state root, for its user alone whatever the umask. Fine when it is there.
+pub(super) fn make_directory(store: &Store, path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::StateRoot { path: path.to_owned(), source };
+    let try_it = || fs::DirBuilder::new().mode(0o700).create(path);
+    let made = match try_it() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => store.make().map(|()| try_it())?,
+        made => made,
+    };
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Ok(()) if sys::umask() & 0o700 != 0 => {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)
+        }
+        made => made.map_err(failed),
+    }
+}
+
+fn write(edit: Edit, book: &Book, backup: Option<&str>) -> Result<(), Error> {
+    let mut draft = edit.draft()?;
+    let bytes = book.to_bytes();
+    sys::without_size_signal(|| draft.writer().write_all(&bytes)).map_err(edit.failed("write"))?;
+    edit.commit(&draft, backup.map(AsRef::as_ref))
+}
+
+fn content(mut file: File) -> io::Result<Vec<u8>> {
+    let data = file.metadata()?;
+    if !data.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(data.len()).unwrap_or(0) + 1);
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Keeps a copy of a damaged registry, so that it is still there when somebody empties it to begin anew. It stays where it
+/// is, too: without it, the next one would give numbers that others have.
+fn keep_aside(path: &Path) -> Option<PathBuf> {
+    let kept = with(path, ".damaged");
+    let bytes = fs::read(path).ok()?;
+    if fs::read(&kept).ok().as_ref() != Some(&bytes) {
+        let _ = atomic::set_aside(&kept, &with(path, ".damaged-before"));
+        atomic::replace_alone(&kept, &bytes, 0o600).ok()?;
+    }
+    Some(kept)
+}
+
+fn with(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}

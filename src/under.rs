@@ -1,0 +1,49 @@
+//! Commands that run while a lock is held: what they are handed, and which of them cannot be.
+
+use crate::error::Error;
+use crate::lock::Guard;
+use crate::{store, sys};
+use std::ffi::OsStr;
+use std::os::fd::RawFd;
+use std::path::Path;
+
+/// The lowest descriptor on which locks are handed down to commands: out of the way of scripts, which use the low
+/// numbers as they please, and 200 for locks of their own.
+const LOWEST_FD: RawFd = 500;
+
+/// Commands that close every descriptor they were given before they do their work: became we one of them, the
+/// lock would be dropped at once. (OpenSSH's client and sudo(8) call closefrom(2) at start-up.)
+const CLOSE_DESCRIPTORS: [&str; 3] = ["doas", "ssh", "sudo"];
+
+/// Whether a program is known to close what it is handed.
+#[must_use]
+pub fn closes_descriptors(program: &OsStr) -> bool {
+    let name = Path::new(program).file_name();
+    name.is_some_and(|name| CLOSE_DESCRIPTORS.iter().any(|known| name == *known))
+}
+
+/// Hands locks down to the command that we are to become. What to say of it in [`store::FDS`].
+pub fn hand_down<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> Result<String, Error> {
+    let mut fds = store::inherited_descriptors();
+    for guard in guards.into_iter().filter(|guard| guard.fresh) {
+        let fd = sys::hand_down(guard.file(), LOWEST_FD);
+        fds.push(fd.map_err(|source| Error::Lock { path: guard.target.path.clone(), source })?);
+    }
+    Ok(listed(&fds))
+}
+
+/// Keeps locks from a command that we start, also those that an ancestor handed down. What to say of the others in
+/// [`store::FDS`].
+pub fn keep_back<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> String {
+    let kept: Vec<RawFd> = guards.into_iter().filter_map(|guard| guard.inherited).collect();
+    for fd in &kept {
+        sys::keep_back(*fd);
+    }
+    let fds: Vec<RawFd> = store::inherited_descriptors().into_iter().filter(|fd| !kept.contains(fd)).collect();
+    listed(&fds)
+}
+
+fn listed(fds: &[RawFd]) -> String {
+    let list: Vec<String> = fds.iter().map(RawFd::to_string).collect();
+    list.join(" ")
+}

@@ -25,8 +25,7 @@ fn refused(said: &str) -> Option<&str> {
     said.split_once("aba-lock: waiting for ")?.1.split_once(" would never end: ").map(|(label, _)| label)
 }
 
-/// Waits until a waiter for this lock has looked for a circle that was there before this call: until its second thread
-/// was woken some times.
+/// Waits until a process that waits for a lock has looked for a circle again: until its second thread was woken some times.
 fn until_looked(waiter: u32) {
     let slept = || -> u64 {
         let threads = fs::read_dir(format!("/proc/{waiter}/task")).unwrap().flatten();
@@ -447,10 +446,12 @@ while time.time() < end:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 "#;
     let mut command = scene.program("python3");
-    let begin = format!("source '{LIBRARY}'; aba_lock_operation a; \"$HELPER\" lock -w b -- true &");
+    let begin = format!("source '{LIBRARY}'; aba_lock_operation a; \"$HELPER\" lock -w b -- true 2>~/job &");
     let go_on = scene.path("go-on");
     command.args(["-c", typing, &begin, go_on.to_str().unwrap(), "aba_unlock_operation a; wait; exit 0"]);
-    let shell = Call::new(command).env("ABA_LOCK_BIN", HELPER).start();
+    let shell = Call::new(command).env("ABA_LOCK_BIN", HELPER).env("TERM", "xterm").start();
+    let job = scene.path("job");
+    until("the job waits", || fs::read_to_string(&job).is_ok_and(|said| said.contains("waiting for b")));
     scene.until_waited_for("b");
     gate.open();
     other.until_said("waiting for a, held by pid ");

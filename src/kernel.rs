@@ -17,6 +17,12 @@ use std::thread;
 /// From so many processes on they are looked through by several threads.
 const MANY: usize = 512;
 
+/// How often to read the list of locks, until it is the same twice.
+const MOST_READS: usize = 5;
+
+/// A list that is shorter is read at once.
+const PAGE: usize = 4096;
+
 /// One lock of a file, in the words of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KernelLock {
@@ -227,9 +233,41 @@ pub fn lock_of_descriptor(fd: i32) -> Option<KernelLock> {
 /// stand behind its holders, in the order in which they will be served.
 #[must_use]
 pub fn list() -> Vec<Listed> {
-    // At once: what changes between two reads could be missing, or stand there twice.
-    let text = process::read_whole("/proc/locks").unwrap_or_default();
-    text.lines().filter_map(listed).collect()
+    // The kernel gives a page of it at a time. One lock, with all who wait for it, is shown as a whole; but when another is
+    // released between one page and the next, those behind it move up, and one is skipped. So where there is more than a
+    // page, each file is taken from the look that showed the most of it.
+    let read = || process::read_whole("/proc/locks").unwrap_or_default();
+    let mut text = read();
+    let mut best = by_file(&text);
+    for _ in 1..MOST_READS {
+        if text.len() < PAGE {
+            break;
+        }
+        let again = read();
+        if again == text {
+            break;
+        }
+        text = again;
+        for (file, locks) in by_file(&text) {
+            let known = best.entry(file).or_default();
+            if locks.len() >= known.len() {
+                *known = locks;
+            }
+        }
+    }
+    best.into_values().flatten().collect()
+}
+
+fn by_file(text: &str) -> HashMap<FileId, Vec<Listed>> {
+    let mut by_file: HashMap<FileId, Vec<Listed>> = HashMap::new();
+    for lock in text.lines().filter_map(listed) {
+        let locks = by_file.entry(lock.file).or_default();
+        // Shown again, as one moved down that came in front of it.
+        if !locks.contains(&lock) {
+            locks.push(lock);
+        }
+    }
+    by_file
 }
 
 /// How the kernel names the file that `wanted` leads to.

@@ -21,6 +21,7 @@ mod metrics;
 mod names;
 mod reserve;
 mod reserve_faults;
+mod oracle;
 mod run_once;
 mod run_once_attacks;
 mod run_once_faults;

@@ -1,0 +1,523 @@
+//! What `status` and `list` say, against what `/proc` says to a reader of our own, in scenes made at random.
+
+use crate::scene::{HELPER, Holder, PATIENCE, Scene, until};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+const SCENES: u64 = 200;
+
+/// So many stand at the same time in one state root.
+const TOGETHER: u64 = 10;
+
+const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
+
+/// Says which descendants inherit the lock, and ends when its input does.
+const HOLD: &str = r#"said=held; for ((n = 0; n < $1; n++)); do sleep 1000 <&- >&- 2>&- & said+=" $!"; done; echo "$said"; read _; kill $(jobs -p); exit 0"#;
+
+/// Numbers that are the same for the same seed (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, number: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % number
+    }
+
+    fn one_in(&mut self, number: u64) -> bool {
+        self.below(number) == 0
+    }
+}
+
+/// What is known of a lock file from `/proc`, or is meant to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Truth {
+    /// Each process that has it, and whether exclusive.
+    holders: BTreeMap<u32, bool>,
+    /// The same of those who have a lock on a removed file of this name.
+    removed: BTreeMap<u32, bool>,
+    /// Who waits, in this order, and whether to have it exclusive.
+    waiters: Vec<(u32, bool)>,
+}
+
+/// What `/proc` says of the lock files of a scene.
+fn truth(scene: &Scene) -> BTreeMap<String, Truth> {
+    let start = format!("{}/aba-", scene.root().canonicalize().unwrap().display());
+    let mut truths: BTreeMap<String, Truth> = BTreeMap::new();
+    let mut numbers: BTreeMap<String, String> = BTreeMap::new();
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { continue };
+        for descriptor in descriptors.flatten() {
+            let Ok(path) = fs::read_link(descriptor.path()) else { continue };
+            let Some(rest) = path.to_str().and_then(|path| path.strip_prefix(&start)) else { continue };
+            let (name, removed) = match rest.strip_suffix(".lock (deleted)") {
+                Some(name) => (name, true),
+                None => (rest.strip_suffix(".lock").unwrap(), false),
+            };
+            let info = process.path().join("fdinfo").join(descriptor.file_name());
+            let info = fs::read_to_string(info).unwrap_or_default();
+            // `lock:  1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`
+            let Some(line) = info.lines().find_map(|line| line.strip_prefix("lock:")) else { continue };
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let truth = truths.entry(name.to_owned()).or_default();
+            if removed {
+                truth.removed.insert(pid, words[3] == "WRITE");
+            } else {
+                truth.holders.insert(pid, words[3] == "WRITE");
+                numbers.insert(words[5].to_owned(), name.to_owned());
+            }
+        }
+    }
+    // A long list is read in pieces, and who stands between two of them may be missed while others come and go.
+    let mut queues = BTreeMap::new();
+    for _ in 0..5 {
+        for (name, queue) in waiting(&numbers) {
+            let known: &mut Vec<_> = queues.entry(name).or_default();
+            if queue.len() >= known.len() {
+                *known = queue;
+            }
+        }
+    }
+    for (name, queue) in queues {
+        truths.get_mut(&name).unwrap().waiters = queue;
+    }
+    truths
+}
+
+/// Who waits for which lock, given how the kernel names their files.
+fn waiting(numbers: &BTreeMap<String, String>) -> BTreeMap<String, Vec<(u32, bool)>> {
+    let mut queues: BTreeMap<String, Vec<(u32, bool)>> = BTreeMap::new();
+    // `1: -> FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`
+    for line in fs::read_to_string("/proc/locks").unwrap().lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let (Some(&"->"), Some(name)) = (words.get(1), words.get(6).and_then(|file| numbers.get(*file))) {
+            let queue = queues.entry(name.clone()).or_default();
+            let waiter = (words[5].parse().unwrap(), words[4] == "WRITE");
+            if !queue.contains(&waiter) {
+                queue.push(waiter);
+            }
+        }
+    }
+    queues
+}
+
+/// How a lock was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// `lock NAME -- CMD`
+    Command,
+    /// A script, whose helper has ended.
+    Script,
+    /// flock(1)
+    Flock,
+    /// `lock --no-inherit NAME -- CMD`
+    Keeper,
+}
+
+/// What a lock is meant to be.
+#[derive(Debug, Default)]
+struct Meant {
+    truth: Truth,
+    /// Who has it by inheritance; as far as that can be known.
+    inherited: BTreeMap<u32, Option<bool>>,
+    /// The processes that were started to wait, and whether each has a helper that does, and wants it exclusive.
+    waiting: Vec<(u32, bool, bool)>,
+}
+
+/// Scenes that stand at the same time.
+struct Stage {
+    scene: Scene,
+    random: Random,
+    meant: BTreeMap<String, Meant>,
+    holders: Vec<Holder>,
+    waiters: Vec<Child>,
+    /// The groups of all processes that were started and may be there.
+    groups: Vec<u32>,
+    /// What was done, to be read when it went wrong.
+    done: Vec<String>,
+}
+
+impl Stage {
+    fn new(seed: u64) -> Self {
+        let scene = Scene::new();
+        scene.make_root();
+        Self {
+            scene,
+            random: Random(seed),
+            meant: BTreeMap::new(),
+            holders: Vec::new(),
+            waiters: Vec::new(),
+            groups: Vec::new(),
+            done: Vec::new(),
+        }
+    }
+
+    fn program(&self, program: &str) -> Command {
+        let mut command = self.scene.program(program);
+        command.env("ABA_LOCK_BIN", HELPER).process_group(0);
+        command
+    }
+
+    /// Has a process take locks in this way, with so many others that inherit them.
+    fn hold(&mut self, names: &[&str], way: Way, exclusive: bool, heirs: u64) {
+        let mode = if exclusive { "-x" } else { "-s" };
+        let heirs = heirs.to_string();
+        let mut command;
+        match way {
+            Way::Command | Way::Keeper => {
+                command = self.program(HELPER);
+                command.args(["lock", mode]).args((way == Way::Keeper).then_some("-o")).args(names);
+                command.args(["--", "bash", "-c", HOLD, "hold", &heirs]);
+            }
+            Way::Script => {
+                command = self.program("bash");
+                let text = format!("source '{LIBRARY}'; aba_lock_operation {mode} {}; {HOLD}", names.join(" "));
+                command.args(["-c", &text, "script", &heirs]);
+            }
+            Way::Flock => {
+                command = self.program("flock");
+                command.arg(mode).arg(self.scene.lock_file(names[0])).args(["bash", "-c", HOLD, "hold", &heirs]);
+            }
+        }
+        let holder = Holder::start(command);
+        self.done.push(format!("{way:?} {mode} {names:?}: {} {}", holder.pid(), holder.said));
+        let mut others: Vec<u32> = holder.said.split(' ').skip(1).map(|pid| pid.parse().unwrap()).collect();
+        match way {
+            Way::Keeper => others.clear(),
+            Way::Flock => others.extend(children(holder.pid())),
+            Way::Command | Way::Script => {}
+        }
+        let known = exclusive && way != Way::Flock;
+        for name in names {
+            let meant = self.meant.entry((*name).to_owned()).or_default();
+            for pid in [holder.pid()].iter().chain(&others) {
+                meant.truth.holders.insert(*pid, exclusive);
+                meant.inherited.insert(*pid, known.then_some(*pid != holder.pid()));
+            }
+        }
+        self.groups.push(holder.pid());
+        self.holders.push(holder);
+    }
+
+    /// Kills the one who took the lock last; what it left goes on.
+    fn kill(&mut self) {
+        let holder = self.holders.last_mut().unwrap();
+        holder.signal(9);
+        holder.wait();
+        self.done.push(format!("killed {}", holder.pid()));
+        for meant in self.meant.values_mut() {
+            meant.truth.holders.remove(&holder.pid());
+        }
+    }
+
+    /// Removes a lock file.
+    fn remove(&mut self, name: &str) {
+        self.done.push(format!("removed {name}"));
+        fs::remove_file(self.scene.lock_file(name)).unwrap();
+        let meant = self.meant.get_mut(name).unwrap();
+        meant.truth.removed.append(&mut meant.truth.holders);
+        meant.waiting.clear();
+        meant.inherited.clear();
+    }
+
+    /// Has a process wait for the last of these locks; it gets the others before.
+    fn wait(&mut self, names: &[&str], exclusive: bool) {
+        let mode = if exclusive { "-x" } else { "-s" };
+        let quiet = if self.random.one_in(2) { "-qw" } else { "-w" };
+        let (last, several) = (names[names.len() - 1], names.len() > 1);
+        let file = self.scene.lock_file(last);
+        let way = self.random.below(if several { 2 } else { 4 });
+        let mut command = match way {
+            0 => self.program(HELPER),
+            2 => self.program("flock"),
+            _ => self.program("bash"),
+        };
+        match way {
+            0 => command.args(["lock", mode, quiet]).args(names).args(["--", "true"]),
+            1 => command
+                .args(["-c", &format!("source '{LIBRARY}'; aba_lock_operation {mode} {quiet} {}", names.join(" "))]),
+            2 => command.arg(mode).arg(&file).arg("true"),
+            _ => command.args(["-c", &format!("exec 9<'{}'; flock {mode} 9; true", file.display())]),
+        };
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        self.done.push(format!("waits in way {way} {mode} {quiet} {names:?}: {}", child.id()));
+        for name in &names[..names.len() - 1] {
+            let meant = self.meant.entry((*name).to_owned()).or_default();
+            meant.truth.holders.insert(child.id(), exclusive);
+            meant.inherited.insert(child.id(), None);
+        }
+        let helps = way % 2 == 1;
+        self.meant.get_mut(last).unwrap().waiting.push((child.id(), helps, exclusive));
+        self.groups.push(child.id());
+        self.waiters.push(child);
+        if helps && several {
+            // The helper has them, too.
+            let script = self.groups[self.groups.len() - 1];
+            let mut helper = None;
+            until("the script has its helper", || {
+                helper = self.waits_for(script, last);
+                helper.is_some()
+            });
+            let helper = helper.unwrap();
+            for name in &names[..names.len() - 1] {
+                let meant = self.meant.get_mut(*name).unwrap();
+                meant.truth.holders.insert(helper, exclusive);
+                meant.inherited.insert(helper, None);
+            }
+        }
+    }
+
+    /// The child of this process that waits for a lock.
+    fn waits_for(&self, script: u32, name: &str) -> Option<u32> {
+        let queue = crate::scene::queue(&self.scene.lock_file(name));
+        queue.into_iter().find(|pid| children(script).contains(pid))
+    }
+
+    /// One of the scenes: what happens to two locks.
+    fn set(&mut self, number: u64) {
+        let (a, b) = (format!("s{number}a"), format!("s{number}b"));
+        let (a, b) = (a.as_str(), b.as_str());
+        for name in [a, b] {
+            self.meant.insert(name.to_owned(), Meant::default());
+        }
+        if self.random.one_in(3) {
+            // The record of somebody who has let go.
+            self.scene.aba(["lock", a, "--", "true"]).run();
+        }
+        match self.random.below(10) {
+            0 => {}
+            1 => {
+                self.hold(&[a], Way::Keeper, true, 1);
+                self.kill();
+                self.meant.get_mut(a).unwrap().truth.holders.clear();
+            }
+            2 => {
+                self.hold(&[b], Way::Command, true, 0);
+                let exclusive = self.random.one_in(2);
+                self.wait(&[a, b], exclusive);
+                self.wait(&[b], true);
+                return;
+            }
+            3 => {
+                let way = if self.random.one_in(2) { Way::Command } else { Way::Script };
+                let (exclusive, heirs) = (self.random.one_in(2), self.random.below(2));
+                self.hold(&[b, a], way, exclusive, heirs);
+                self.wait_some(b);
+            }
+            _ => self.hold_some(a),
+        }
+        self.wait_some(a);
+        if self.random.one_in(4) && self.scene.lock_file(a).exists() {
+            self.settle();
+            self.remove(a);
+            if self.random.one_in(2) {
+                self.hold_some(a);
+                self.wait_some(a);
+            }
+        }
+    }
+
+    fn hold_some(&mut self, name: &str) {
+        const WAYS: [Way; 4] = [Way::Command, Way::Script, Way::Flock, Way::Keeper];
+        let exclusive = self.random.below(3) > 0;
+        let takers = if exclusive { 1 } else { 1 + self.random.below(3) };
+        for _ in 0..takers {
+            let way = WAYS[usize::try_from(self.random.below(4)).unwrap()];
+            let heirs = self.random.below(3);
+            self.hold(&[name], way, exclusive, heirs);
+            let leaves = heirs > 0 && way != Way::Keeper;
+            if leaves && self.random.one_in(3) {
+                self.kill();
+            }
+        }
+    }
+
+    fn wait_some(&mut self, name: &str) {
+        let Some(held) = self.meant[name].truth.holders.values().next().copied() else { return };
+        for _ in 0..self.random.below(4) {
+            // Who would share what is shared has it at once.
+            let exclusive = !held || self.random.one_in(2);
+            self.wait(&[name], exclusive);
+        }
+    }
+
+    /// Waits until `/proc` shows what is meant.
+    fn settle(&mut self) {
+        let start = Instant::now();
+        loop {
+            let truth = truth(&self.scene);
+            let wrong: Vec<&String> = self
+                .meant
+                .iter()
+                .filter(|(name, meant)| !is_as_meant(truth.get(*name), meant))
+                .map(|(name, _)| name)
+                .collect();
+            if wrong.is_empty() {
+                return;
+            }
+            assert!(
+                start.elapsed() < PATIENCE / 6,
+                "it does not settle: {wrong:?}\n{}\n{truth:#?}",
+                self.done.join("\n")
+            );
+            thread::yield_now();
+        }
+    }
+
+    /// Compares what is said with what is so. `false`: it changed meanwhile.
+    fn is_compared(&mut self) -> bool {
+        let before = truth(&self.scene);
+        let ask = |args: &[&str]| {
+            let output = self.scene.program(HELPER).args(args).output().unwrap();
+            (output.status.code().unwrap(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
+        };
+        let (listed, list) = ask(&["list", "--json"]);
+        let said: Vec<(&String, i32, Value)> = self
+            .meant
+            .keys()
+            .map(|name| {
+                let (status, said) = ask(&["status", "--json", name]);
+                (name, status, said)
+            })
+            .collect();
+        if truth(&self.scene) != before {
+            return false;
+        }
+        assert_eq!(listed, 0);
+        for (name, status, said) in said {
+            let truth = before.get(name).cloned().unwrap_or_default();
+            let all = || format!("{name}: {said:#}\n{truth:#?}\n{}", self.done.join("\n"));
+            let held = !truth.holders.is_empty();
+            assert_eq!(status, i32::from(!held), "{}", all());
+            check(&said, &truth, &self.meant[name], &all);
+            let of_list = list["locks"].as_array().unwrap().iter().find(|lock| lock["name"] == **name);
+            let there = self.scene.lock_file(name).exists() || !truth.removed.is_empty();
+            assert_eq!(of_list.is_some(), there, "in the list: {}", all());
+            if let Some(of_list) = of_list {
+                check(of_list, &truth, &self.meant[name], &all);
+            }
+        }
+        let known = |lock: &Value| self.meant.contains_key(lock["name"].as_str().unwrap());
+        assert!(list["locks"].as_array().unwrap().iter().all(known), "{list:#}");
+        true
+    }
+
+    /// Ends all of it.
+    fn strike(mut self) {
+        self.kill_all();
+        let start = format!("{}/", self.scene.root().canonicalize().unwrap().display());
+        until("nobody is left", || !somebody_has_open(&start));
+    }
+
+    fn kill_all(&mut self) {
+        let groups = self.groups.drain(..).map(|group| format!("-{group}"));
+        let _ = Command::new("kill").args(["-9", "--"]).args(groups).stderr(Stdio::null()).status();
+        for mut child in self.waiters.drain(..) {
+            let _ = child.wait();
+        }
+        self.holders.clear();
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if !self.groups.is_empty() {
+            self.kill_all();
+        }
+    }
+}
+
+/// The children of a process.
+fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().map(|child| child.parse().unwrap()).collect()
+}
+
+fn somebody_has_open(start: &str) -> bool {
+    fs::read_dir("/proc").unwrap().flatten().any(|process| {
+        let descriptors = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        descriptors.flat_map(|one| fs::read_link(one.path())).any(|link| link.to_string_lossy().starts_with(start))
+    })
+}
+
+/// Whether what is so is what was meant.
+fn is_as_meant(truth: Option<&Truth>, meant: &Meant) -> bool {
+    let none = Truth::default();
+    let truth = truth.unwrap_or(&none);
+    let waits = |(pid, helps, exclusive): &(u32, bool, bool)| {
+        let is = |one: &u32| if *helps { children(*pid).contains(one) } else { one == pid };
+        truth.waiters.iter().any(|(one, mode)| is(one) && mode == exclusive)
+    };
+    (&truth.holders, &truth.removed) == (&meant.truth.holders, &meant.truth.removed)
+        && truth.waiters.len() == meant.waiting.len()
+        && meant.waiting.iter().all(waits)
+        && truth.waiters.iter().all(|(pid, _)| stands(*pid))
+}
+
+/// Whether one who waits stays where it is in the queue: our helper goes to its end once, before its second thread is there.
+fn stands(waiter: u32) -> bool {
+    let ours = fs::read_link(format!("/proc/{waiter}/exe")).is_ok_and(|program| program == Path::new(HELPER));
+    !ours || fs::read_dir(format!("/proc/{waiter}/task")).is_ok_and(|threads| threads.count() > 1)
+}
+
+/// Compares what is said of a lock with what is so.
+fn check(said: &Value, truth: &Truth, meant: &Meant, all: &dyn Fn() -> String) {
+    let number = |value: &Value| u32::try_from(value.as_u64().unwrap()).unwrap();
+    let mode = |exclusive: bool| if exclusive { "exclusive" } else { "shared" };
+    let pids = |list: &Value| list.as_array().unwrap().iter().map(|one| number(&one["pid"])).collect::<Vec<_>>();
+    let exclusive = truth.holders.values().next();
+    assert_eq!(said["state"], if exclusive.is_some() { "held" } else { "free" }, "{}", all());
+    assert_eq!(said["mode"].as_str(), exclusive.map(|exclusive| mode(*exclusive)), "{}", all());
+    for (list, those) in [("holders", &truth.holders), ("removed", &truth.removed)] {
+        let found = pids(&said[list]);
+        assert_eq!(found.iter().collect::<BTreeSet<_>>(), those.keys().collect(), "{list} of {}", all());
+        assert_eq!(found.len(), those.len(), "{list} of {}", all());
+    }
+    for holder in said["holders"].as_array().unwrap() {
+        assert_eq!(holder["inherited"].as_bool(), meant.inherited[&number(&holder["pid"])], "{}", all());
+        assert!(!holder["command"].as_str().unwrap().is_empty() && holder["running_seconds"].is_u64(), "{}", all());
+    }
+    let waiters = said["waiters"].as_array().unwrap();
+    let found: Vec<(u32, &str)> =
+        waiters.iter().map(|one| (number(&one["pid"]), one["mode"].as_str().unwrap())).collect();
+    let those: Vec<(u32, &str)> = truth.waiters.iter().map(|(pid, exclusive)| (*pid, mode(*exclusive))).collect();
+    assert_eq!(found, those, "waiters of {}", all());
+    for waiter in waiters {
+        let script =
+            meant.waiting.iter().find(|(pid, helps, _)| *helps && children(*pid).contains(&number(&waiter["pid"])));
+        assert_eq!(waiter["script"]["pid"].as_u64(), script.map(|(pid, _, _)| u64::from(*pid)), "{}", all());
+        assert!(waiter["waiting_seconds"].as_f64().unwrap() >= 0.0, "{}", all());
+    }
+}
+
+#[test]
+fn in_many_scenes_what_is_said_is_what_is_so() {
+    let seed = std::env::var("ABA_LOCK_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        now.as_secs() * 1000 + u64::from(now.subsec_millis())
+    });
+    let stages = |worker: u64, workers: u64| {
+        for at in (worker..SCENES / TOGETHER).step_by(usize::try_from(workers).unwrap()) {
+            let mut stage = Stage::new((seed ^ (at + 1) << 40) | 1);
+            for number in 0..TOGETHER {
+                stage.set(number);
+            }
+            stage.settle();
+            until("it stands still", || stage.is_compared());
+            stage.strike();
+        }
+    };
+    let failed = thread::scope(|scope| {
+        let workers: Vec<_> = (0..4).map(|worker| scope.spawn(move || stages(worker, 4))).collect();
+        workers.into_iter().filter_map(|worker| worker.join().err()).count()
+    });
+    assert_eq!(failed, 0, "to see it again: ABA_LOCK_TEST_SEED={seed}");
+}

@@ -4,7 +4,7 @@ use crate::scene::{Call, HELPER, Holder, Scene, is_alive, until, watches};
 
 /// Runs the helper on a terminal, shows each new state of its screen's text to the rules in `argv`, and prints all of
 /// it at the end. A rule is a text to wait for, and a file to make when it was seen, or behind `>` a key to press.
-const TERMINAL: &str = r#"
+pub(crate) const TERMINAL: &str = r#"
 import os, pty, select, sys, time
 rules, command = sys.argv[1].split("|"), sys.argv[2:]
 pid, terminal = pty.fork()

@@ -1,0 +1,185 @@
+//! All locks and tasks at a glance.
+
+use crate::scene::{Call, HELPER, Scene, queue};
+use crate::terminal::TERMINAL;
+use serde_json::Value;
+use std::fs;
+
+/// The lines of a list, without the title, up to the tasks.
+fn locks(said: &str) -> Vec<Vec<&str>> {
+    let table = said.split("\n\n").next().unwrap();
+    table.lines().skip(1).map(|line| line.split_whitespace().collect()).collect()
+}
+
+#[test]
+fn what_is_held_stands_first_and_then_what_was_removed_and_then_what_is_free() {
+    let scene = Scene::new();
+    for name in ["free", "again"] {
+        scene.aba(["lock", name, "--", "true"]).run();
+    }
+    let (removed, held) = (scene.holder("gone"), scene.holder("held"));
+    fs::remove_file(scene.lock_file("gone")).unwrap();
+    let shared = scene.holder_with(&["-s", "shared"]);
+    let waiter = scene.aba(["lock", "-qw", "held", "--", "true"]).start();
+    scene.until_waited_for("held");
+    let gate = scene.gate("gate");
+    let task = gate.task(0);
+    scene.once(["-i", "task", "--"].into_iter().chain(task.iter().map(String::as_str))).run();
+
+    let said = scene.aba(["list"]).out("LOCK").run().out;
+    let rows = locks(&said);
+    let columns: Vec<[&str; 4]> = rows.iter().map(|row| [row[0], row[1], row[3], row[4]]).collect();
+    let pids = [&held, &shared, &removed].map(|one| one.pid().to_string());
+    let expected = [
+        ["held", "held", "1", &pids[0]],
+        ["shared", "shared", "-", &pids[1]],
+        ["gone", "removed", "-", &pids[2]],
+        ["again", "free", "-", "-"],
+        ["free", "free", "-", "-"],
+    ];
+    assert_eq!(columns, expected, "{said}");
+    assert!(said.contains("\n\nID ") && said.contains("\ntask  running "), "{said}");
+    assert!(!said.contains('\x1b') && said.lines().any(|line| line.ends_with("sh -c 'echo held; read _; exit 0'")));
+
+    let said = scene.aba(["list", "--held"]).out("").run().out;
+    assert_eq!(locks(&said).iter().map(|row| row[0]).collect::<Vec<_>>(), ["held", "shared"], "{said}");
+    assert!(said.contains("\ntask  running "), "{said}");
+    gate.open();
+    scene.once(["-qw", "-i", "task"]).out("").run();
+    let said = scene.aba(["list", "--held"]).out("").run().out;
+    assert!(!said.contains("task"), "it has ended: {said}");
+    held.let_go();
+    waiter.finish();
+}
+
+#[test]
+fn where_there_is_nothing_nothing_is_listed_and_nothing_is_made() {
+    let scene = Scene::new();
+    scene.aba(["list"]).run();
+    let said = scene.aba(["list", "--json"]).out("").run().out;
+    assert_eq!(serde_json::from_str::<Value>(&said).unwrap(), serde_json::json!({ "locks": [], "tasks": [] }));
+    assert!(!scene.root().exists());
+}
+
+fn keys(value: &Value) -> String {
+    let mut keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys.join(" ")
+}
+
+#[test]
+fn what_a_program_reads_is_what_the_help_says() {
+    let scene = Scene::new();
+    let holder = scene.holder_with(&["--who", "nightly", "a"]);
+    let waiter = scene.aba(["lock", "-qw", "-s", "a", "--", "true"]).start();
+    scene.until_waited_for("a");
+    let gone = scene.holder("b");
+    fs::remove_file(scene.lock_file("b")).unwrap();
+    let json = |args: &[&str], status| -> Value {
+        serde_json::from_str(&scene.aba(args).status(status).out("").run().out).unwrap()
+    };
+    let (a, b, list) =
+        (json(&["status", "--json", "a"], 0), json(&["status", "--json", "b"], 1), json(&["list", "--json"], 0));
+    let all = "age_seconds hidden holders mode name path record remedy removed since state waiters";
+    for one in [&a, &b, &list["locks"][0], &list["locks"][1]] {
+        assert_eq!(keys(one), all);
+    }
+    assert_eq!(keys(&list), "locks tasks");
+    let person = "command inherited namespace pid running_seconds terminal user";
+    assert_eq!((keys(&a["holders"][0]), keys(&b["removed"][0])), (person.to_owned(), person.to_owned()));
+    assert_eq!(keys(&a["waiters"][0]), "command mode pid script terminal user waiting_seconds");
+    assert_eq!(keys(&a["record"]), "command holder host mode namespace pid since token user who");
+    // And in the help there is a line for each.
+    let help = scene.aba(["status", "--help"]).out("With --json:").run().out;
+    let help = help.split_once("With --json:\n").unwrap().1;
+    for key in all.split(' ') {
+        assert!(
+            help.contains(&format!("\n  {key} "))
+                || help.contains(&format!(", {key} "))
+                || help.starts_with(&format!("  {key}")),
+            "{key}: {help}"
+        );
+    }
+    for key in format!("{} {}", keys(&a["record"]), keys(&a["waiters"][0])).split(' ') {
+        assert!(help.contains(key), "{key}: {help}");
+    }
+
+    assert_eq!((&a["name"], &a["state"], &a["mode"]), (&"a".into(), &"held".into(), &"exclusive".into()));
+    assert_eq!(a["path"], *scene.lock_file("a").to_str().unwrap());
+    assert_eq!(a["since"], *scene.field("a", "since"));
+    assert_eq!((&a["record"]["holder"], &a["record"]["who"]), (&"alive".into(), &"nightly".into()));
+    assert_eq!((&a["holders"][0]["pid"], &a["waiters"][0]["pid"]), (&holder.pid().into(), &waiter.pid().into()));
+    assert_eq!(a["waiters"][0]["mode"], "shared");
+    assert_eq!((&b["state"], &b["removed"][0]["pid"]), (&"free".into(), &gone.pid().into()));
+    assert!(b["mode"].is_null() && b["record"].is_null() && b["since"].is_null() && b["remedy"].is_string(), "{b:#}");
+    holder.let_go();
+    waiter.finish();
+}
+
+#[test]
+fn who_waits_is_told_in_order_with_the_script_and_the_remedy() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let script = "exec 9<>\"$ABA_LOCK_DIR/aba-a.lock\"; \"$HELPER\" lock -qw --fd 9 a; true";
+    let script = scene.bash(script).start();
+    scene.until_waited_for("a");
+    let helper = queue(&scene.lock_file("a"))[0];
+    // Behind it for good once that one waits without a limit: when its second thread is there.
+    let threads = || fs::read_dir(format!("/proc/{helper}/task")).unwrap().count();
+    crate::scene::until("it waits for good", || threads() == 2);
+    scene.until_waited_for("a");
+    let mut command = scene.program("flock");
+    command.arg("-s").arg(scene.lock_file("a")).arg("true");
+    let plain = Call::new(command).start();
+    scene.until_waiters("a", 2);
+    let said = scene.aba(["status", "a"]).out("a: held, exclusive, for ").run().out;
+    let first = said.lines().find_map(|line| line.strip_prefix("  1. waits: ")).unwrap();
+    assert!(first.starts_with(&format!("pid {}, ", script.pid())), "{said}");
+    assert!(first.contains(", bash -c ") && first.contains(&format!(", by its helper {helper}, for ")), "{said}");
+    let second = said.lines().find_map(|line| line.strip_prefix("  2. waits: ")).unwrap();
+    assert!(second.starts_with(&format!("pid {}, ", plain.pid())), "{said}");
+    assert!(second.contains(", flock -s ") && second.contains(" true, to share it, for "), "{said}");
+    assert!(said.contains("\n  remedy: it is free when they end"), "{said}");
+    holder.let_go();
+    script.finish();
+    plain.finish();
+}
+
+#[test]
+fn on_a_terminal_it_has_colours_and_is_cut_to_the_width_and_elsewhere_neither() {
+    let scene = Scene::new();
+    let _holder = scene.holder_with(&["--who", "x", "a-name-of-some-length"]);
+    scene.aba(["lock", "b", "--", "true"]).run();
+    let shown = |before: &str| {
+        let mut command = scene.program("python3");
+        command.args(["-c", TERMINAL, "never=/dev/null", "sh", "-c"]);
+        command.arg(format!("stty cols 60 -onlcr; unset NO_COLOR; {before} \"$HELPER\" list")).env("TERM", "xterm");
+        Call::new(command).out("LOCK").run().out
+    };
+    let coloured = shown("");
+    assert!(
+        coloured.starts_with("\x1b[1mLOCK ") && coloured.contains("\n\x1b[33ma-name-of-some-length "),
+        "{coloured:?}"
+    );
+    let lines: Vec<&str> = coloured.lines().collect();
+    assert!(lines[2].starts_with("b   ") && !lines[2].contains('\x1b'), "{coloured:?}");
+    let plain = shown("NO_COLOR=1");
+    assert!(!plain.contains('\x1b'), "{plain:?}");
+    let longest = plain.lines().map(|line| line.chars().count()).max();
+    assert_eq!(longest, Some(60), "{plain:?}");
+    assert!(!shown("TERM=dumb").contains("sh -c 'echo held; read _; exit 0'"), "it is cut");
+    let piped = scene.aba(["list"]).out("sh -c 'echo held; read _; exit 0'\n").env("TERM", "xterm").run().out;
+    assert!(!piped.contains('\x1b'), "{piped:?}");
+}
+
+#[test]
+fn a_command_as_shown_does_not_steer_the_terminal() {
+    let scene = Scene::new();
+    let mut command = scene.program(HELPER);
+    command.args(["lock", "a", "--", "sh", "-c", "echo held; read _; exit 0", "\x1b[31mred\n"]);
+    let _holder = crate::scene::Holder::start(command);
+    for args in [&["list"][..], &["status", "a"], &["list", "--json"], &["status", "--json", "a"]] {
+        let said = scene.aba(args).out("red").run().out;
+        assert!(!said.contains('\x1b'), "{said:?}");
+    }
+}

@@ -21,7 +21,7 @@ fn what_is_held_stands_first_and_then_what_was_removed_and_then_what_is_free() {
     fs::remove_file(scene.lock_file("gone")).unwrap();
     let shared = scene.holder_with(&["-s", "shared"]);
     let waiter = scene.aba(["lock", "-qw", "held", "--", "true"]).start();
-    scene.until_waited_for("held");
+    scene.until_they_stand("held", 1);
     let gate = scene.gate("gate");
     let task = gate.task(0);
     scene.once(["-i", "task", "--"].into_iter().chain(task.iter().map(String::as_str))).run();
@@ -72,7 +72,7 @@ fn what_a_program_reads_is_what_the_help_says() {
     let scene = Scene::new();
     let holder = scene.holder_with(&["--who", "nightly", "a"]);
     let waiter = scene.aba(["lock", "-qw", "-s", "a", "--", "true"]).start();
-    scene.until_waited_for("a");
+    scene.until_they_stand("a", 1);
     let gone = scene.holder("b");
     fs::remove_file(scene.lock_file("b")).unwrap();
     let json = |args: &[&str], status| -> Value {
@@ -122,12 +122,8 @@ fn who_waits_is_told_in_order_with_the_script_and_the_remedy() {
     let holder = scene.holder("a");
     let script = "exec 9<>\"$ABA_LOCK_DIR/aba-a.lock\"; \"$HELPER\" lock -qw --fd 9 a; true";
     let script = scene.bash(script).start();
-    scene.until_waited_for("a");
+    scene.until_they_stand("a", 1);
     let helper = queue(&scene.lock_file("a"))[0];
-    // Behind it for good once that one waits without a limit: when its second thread is there.
-    let threads = || fs::read_dir(format!("/proc/{helper}/task")).unwrap().count();
-    crate::scene::until("it waits for good", || threads() == 2);
-    scene.until_waited_for("a");
     let mut command = scene.program("flock");
     command.arg("-s").arg(scene.lock_file("a")).arg("true");
     let plain = Call::new(command).start();

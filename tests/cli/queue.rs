@@ -6,15 +6,10 @@ use std::fs;
 
 const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
 
-/// Waits until one more waits for lock `a`, and has done so for more than a moment: from then on it has a second thread,
-/// and does not leave its place. Who that is.
+/// Waits until one more waits for lock `a`, and has done so for more than a moment. Who that is.
 fn until_one_more(scene: &Scene, known: &[u32]) -> u32 {
-    let file = scene.lock_file("a");
-    let more = || queue(&file).into_iter().find(|pid| !known.contains(pid));
-    let stands = |pid: u32| fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|threads| threads.count() == 2);
-    until("one more waits", || more().is_some_and(stands));
-    until("one more stands in the queue", || more().is_some());
-    more().unwrap()
+    scene.until_they_stand("a", known.len() + 1);
+    queue(&scene.lock_file("a")).into_iter().find(|pid| !known.contains(pid)).unwrap()
 }
 
 #[test]

@@ -138,6 +138,22 @@ impl Scene {
         let file = self.lock_file(name);
         until("somebody waits", || waiters(&file) == number);
     }
+
+    /// Waits until so many wait for the lock of `name`, and none of them will go to the end of the queue any more, as our
+    /// helper does once, before its second thread is there.
+    pub(crate) fn until_they_stand(&self, name: &str, number: usize) {
+        let file = self.lock_file(name);
+        let stands = |pid: &u32| {
+            let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+            let ours = fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program == Path::new(HELPER));
+            threads == if ours { 2 } else { 1 }
+        };
+        until("they wait", || {
+            let waiting = queue(&file);
+            waiting.len() == number && waiting.iter().all(stands)
+        });
+        self.until_waiters(name, number);
+    }
 }
 
 impl Drop for Scene {
@@ -200,11 +216,16 @@ pub(crate) fn queue(file: &Path) -> Vec<u32> {
         let locks = fs::read_to_string("/proc/locks").unwrap();
         let words = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         let waiting = words.filter(|words| words[1] == "->" && words[6].ends_with(&end));
-        let mut queue: Vec<u32> = waiting.map(|words| words[5].parse().unwrap()).collect();
-        queue.dedup();
+        let mut queue: Vec<u32> = Vec::new();
+        for pid in waiting.map(|words| words[5].parse().unwrap()) {
+            if !queue.contains(&pid) {
+                queue.push(pid);
+            }
+        }
         queue
     };
-    // A long list is read in pieces, and who stands between two of them may be missed while others come and go.
+    // A long list is read in pieces, and who stands between two of them may be missed, or be there twice, while others come
+    // and go.
     (0..3).map(|_| look()).max_by_key(Vec::len).unwrap()
 }
 

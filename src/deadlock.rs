@@ -29,13 +29,17 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often to look while a wait lasts.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How much later for each that waits for the same lock, so that a thousand of them do not keep a machine busy.
 const LATER_FOR_EACH: Duration = Duration::from_millis(20);
+
+/// How long a circle must have stood still until one of those who wait already breaks it: longer than it takes who begins
+/// to wait to look for himself.
+const STILL: Duration = Duration::from_millis(300);
 
 /// After so many looks it is not left to another any more to break a circle: that one may be stopped.
 const PATIENCE: u32 = 4;
@@ -101,29 +105,51 @@ fn shortened(command: &str) -> String {
 pub struct Lookout {
     file: FileId,
     waiters: usize,
+    seen: Option<Standstill>,
     times: u32,
+}
+
+/// A circle in which nobody moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Standstill {
+    circle: Circle,
+    /// How often each of the others has slept.
+    moves: Vec<Option<u64>>,
+    since: Instant,
 }
 
 impl Lookout {
     /// For a wait for the lock file at `path`.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self { file: kernel::file_id(&holders::wanted(path)), waiters: 0, times: 0 }
+        Self { file: kernel::file_id(&holders::wanted(path)), waiters: 0, seen: None, times: 0 }
     }
 
     /// The circle that would be closed if we began to wait now.
     #[must_use]
     pub fn before(&mut self) -> Option<Circle> {
-        self.find()
+        self.find().map(|found| found.circle)
     }
 
     /// The circle that is to be broken by us, while we wait: where there are several who could, by the youngest.
+    ///
+    /// Not before it has stood still for a while: one of them may have begun to wait just now, and be about to find that it
+    /// has closed a circle. Else both would fail.
     #[must_use]
     pub fn look(&mut self) -> Option<Circle> {
-        let Some(circle) = self.find() else {
-            self.times = 0;
+        let Some(found) = self.find() else {
+            (self.seen, self.times) = (None, 0);
             return None;
         };
+        let since = match &self.seen {
+            Some(seen) if (&seen.circle, &seen.moves) == (&found.circle, &found.moves) => seen.since,
+            _ => found.since,
+        };
+        let circle = found.circle.clone();
+        self.seen = Some(Standstill { since, ..found });
+        if since.elapsed() < STILL {
+            return None;
+        }
         self.times += 1;
         let looks = |pid: &&u32| process::name(**pid) == "aba-lock";
         let youngest = circle.waiters.iter().filter(looks).max_by_key(|pid| (process::start_time(**pid), **pid));
@@ -134,21 +160,23 @@ impl Lookout {
     /// When to look again.
     #[must_use]
     pub fn interval(&self) -> Duration {
+        if self.seen.is_some() && self.times == 0 {
+            return STILL;
+        }
         INTERVAL.max(LATER_FOR_EACH * u32::try_from(self.waiters).unwrap_or(u32::MAX))
     }
 
-    fn find(&mut self) -> Option<Circle> {
+    fn find(&mut self) -> Option<Standstill> {
         let us = std::process::id();
         let mut last = None;
         for _ in 0..LOOKS {
             let circle = self.find_once(us)?;
             let moves: Vec<_> =
                 circle.members.iter().filter(|pid| **pid != us).map(|pid| process::times_it_slept(*pid)).collect();
-            let now = Some((circle, moves));
-            if now == last {
-                return now.map(|(circle, _)| circle);
+            if last.as_ref() == Some(&(circle.clone(), moves.clone())) {
+                return Some(Standstill { circle, moves, since: Instant::now() });
             }
-            last = now;
+            last = Some((circle, moves));
         }
         None
     }

@@ -1,7 +1,7 @@
 //! Deadlocks: circles of processes that wait for each other.
 //!
-//! Looked for before a wait begins, by which the one who would close a circle finds it, and again while it lasts, for those
-//! that are closed in another way: by two at once, by a program that does not look, by a shell's `wait`.
+//! Looked for when a wait begins, by which the one who has closed a circle finds it, and again while it lasts, for those that
+//! are closed in another way: by two at once, by a program that does not look, by a shell's `wait`.
 //!
 //! # What counts
 //!
@@ -38,8 +38,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const LATER_FOR_EACH: Duration = Duration::from_millis(20);
 
 /// How long a circle must have stood still until one of those who wait already breaks it: longer than it takes who begins
-/// to wait to look for himself.
-const STILL: Duration = Duration::from_millis(300);
+/// to wait until he has looked for himself.
+const STILL: Duration = Duration::from_millis(500);
 
 /// After so many looks it is not left to another any more to break a circle: that one may be stopped.
 const PATIENCE: u32 = 4;
@@ -105,6 +105,7 @@ fn shortened(command: &str) -> String {
 pub struct Lookout {
     file: FileId,
     waiters: usize,
+    looked: bool,
     seen: Option<Standstill>,
     times: u32,
 }
@@ -122,21 +123,19 @@ impl Lookout {
     /// For a wait for the lock file at `path`.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self { file: kernel::file_id(&holders::wanted(path)), waiters: 0, seen: None, times: 0 }
+        Self { file: kernel::file_id(&holders::wanted(path)), waiters: 0, looked: false, seen: None, times: 0 }
     }
 
-    /// The circle that would be closed if we began to wait now.
-    #[must_use]
-    pub fn before(&mut self) -> Option<Circle> {
-        self.find().map(|found| found.circle)
-    }
-
-    /// The circle that is to be broken by us, while we wait: where there are several who could, by the youngest.
+    /// The circle that is to be broken by us. Exactly one of those in it is to do that:
     ///
-    /// Not before it has stood still for a while: one of them may have begun to wait just now, and be about to find that it
-    /// has closed a circle. Else both would fail.
+    /// - who has closed it, which is the one whose first look finds it; if there are others who may be about to look for
+    ///   the first time, too, the youngest of them;
+    /// - later, when it has stood still for so long that this is over, the youngest of those who look, and after some more
+    ///   looks everyone.
     #[must_use]
     pub fn look(&mut self) -> Option<Circle> {
+        let first = !self.looked;
+        self.looked = true;
         let Some(found) = self.find() else {
             (self.seen, self.times) = (None, 0);
             return None;
@@ -147,13 +146,18 @@ impl Lookout {
         };
         let circle = found.circle.clone();
         self.seen = Some(Standstill { since, ..found });
-        if since.elapsed() < STILL {
+        let us = std::process::id();
+        let looks = |pid: &u32| *pid == us || process::name(*pid) == "aba-lock";
+        let mut lookers: Vec<Seen> = circle.waiters.iter().copied().filter(looks).filter_map(process::seen).collect();
+        if first {
+            lookers.retain(|seen| seen.pid == us || seen.age().is_none_or(|age| age < STILL));
+        } else if since.elapsed() < STILL {
             return None;
+        } else {
+            self.times += 1;
         }
-        self.times += 1;
-        let looks = |pid: &&u32| process::name(**pid) == "aba-lock";
-        let youngest = circle.waiters.iter().filter(looks).max_by_key(|pid| (process::start_time(**pid), **pid));
-        let ours = youngest.is_none_or(|pid| *pid == std::process::id());
+        let youngest = lookers.iter().max_by_key(|seen| (seen.start, seen.pid));
+        let ours = youngest.is_none_or(|seen| seen.pid == us);
         (ours || self.times >= PATIENCE).then_some(circle)
     }
 

@@ -31,7 +31,7 @@ pub use lease::be_alone;
 pub use poll::wait_for_any;
 pub use probe::{Transport, Trial, try_bind};
 pub use screen::{Event, Screen};
-pub use thread::{ThreadId, with_signals_left_to_us};
+pub use thread::with_companion;
 pub use timer::Alarm;
 pub use watch::{Watch, can_watch};
 
@@ -177,6 +177,17 @@ pub fn hand_down(file: &File, lowest: RawFd) -> io::Result<RawFd> {
         return Err(io::Error::last_os_error());
     }
     Ok(fd)
+}
+
+/// Makes room for descriptors up to `highest`. In a process with threads the kernel takes milliseconds for that (it waits
+/// for a grace period of RCU), in one without nearly no time.
+pub fn make_room(file: &File, highest: RawFd) {
+    // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor, or answers -1.
+    let fd = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, highest) };
+    if fd >= 0 {
+        // SAFETY: the descriptor is new, open, and nobody else's.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
 }
 
 /// Keeps descriptor `fd` from the commands that we start.

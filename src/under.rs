@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// The lowest descriptor on which locks are handed down to commands: out of the way of scripts, which use the low
 /// numbers as they please, and 200 for locks of their own.
-const LOWEST_FD: RawFd = 500;
+pub(crate) const LOWEST_FD: RawFd = 500;
 
 /// Commands that close every descriptor they were given before they do their work: became we one of them, the
 /// lock would be dropped at once. (OpenSSH's client and sudo(8) call closefrom(2) at start-up.)

@@ -1,34 +1,26 @@
 //! Blocking until a lock is had.
 //!
-//! Most waits are over in a moment, and nothing is made of them. For the others: the kernel serves those who wait in the
-//! order in which they began (`__locks_insert_block` in its `fs/locks.c`), and who is interrupted goes back to the end of
-//! the queue; which all do once, each after the same moment, so that the order stays. From there on the one who waits
-//! does nothing else: what is to be done meanwhile, to tell the user and to look for deadlocks, is for a second thread.
-//! That one never takes the lock, and has ended when the wait has.
+//! The kernel serves those who wait in the order in which they began (`__locks_insert_block` in its `fs/locks.c`), and who is
+//! interrupted goes back to the end of the queue. So the one who waits does nothing else: what is to be done meanwhile, to
+//! tell the user and to look for deadlocks, is for a second thread ([`sys::with_companion`]). That one never takes the lock,
+//! does nothing for a moment, as most waits are over by then, and has ended when the wait has.
 
 use super::{Contention, Mode, Target};
 use crate::deadlock::{Circle, Lookout};
 use crate::holders::{self, State};
-use crate::{kernel, sys};
+use crate::{kernel, sys, under};
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a wait lasts before anything is made of it.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// How soon to look for a circle that two closed at once: both looked before either of them waited.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
-/// How long the second thread may take to end before it is nudged.
-const NUDGE_AFTER: Duration = Duration::from_millis(20);
-
-/// A second thread needs little room.
-const STACK: usize = 256 * 1024;
+/// How often to interrupt the wait until that is noticed.
+const RING_AGAIN: Duration = Duration::from_millis(20);
 
 /// What is done before each time that the call blocks. `Continue`: when to be called again, if not only after a signal.
 pub(crate) type Meanwhile<'m> = &'m mut dyn FnMut() -> ControlFlow<(), Option<Duration>>;
@@ -100,9 +92,9 @@ impl Waiting<'_> {
 /// What goes on beside a wait.
 struct Watcher<'a> {
     contention: &'a mut dyn Contention,
-    lookout: Lookout,
+    lookout: Option<Lookout>,
     waiting: Waiting<'a>,
-    begun: bool,
+    told: bool,
     next_look: Instant,
     next_tick: Option<Instant>,
 }
@@ -110,19 +102,21 @@ struct Watcher<'a> {
 impl Watcher<'_> {
     /// Tells, and looks, if it is time. How long there is nothing to do then; or the circle that we are to break.
     fn step(&mut self) -> Result<Duration, Circle> {
-        if !self.begun {
-            self.begun = true;
-            self.contention.begins(&self.waiting);
-            self.tick_later();
-        } else if self.next_tick.is_some_and(|next| next <= Instant::now()) {
-            self.contention.tick(&self.waiting);
-            self.tick_later();
-        }
-        if self.next_look <= Instant::now() {
-            if let Some(circle) = self.lookout.look() {
+        let now = Instant::now();
+        if self.next_look <= now {
+            let lookout = self.lookout.get_or_insert_with(|| Lookout::new(&self.waiting.target.path));
+            if let Some(circle) = lookout.look() {
                 return Err(circle);
             }
-            self.next_look = Instant::now() + self.lookout.interval();
+            self.next_look = Instant::now() + lookout.interval();
+        }
+        if !self.told {
+            self.told = true;
+            self.contention.begins(&self.waiting);
+            self.tick_later();
+        } else if self.next_tick.is_some_and(|next| next <= now) {
+            self.contention.tick(&self.waiting);
+            self.tick_later();
         }
         let next = self.next_tick.map_or(self.next_look, |next| next.min(self.next_look));
         Ok(next.saturating_duration_since(Instant::now()))
@@ -131,14 +125,6 @@ impl Watcher<'_> {
     fn tick_later(&mut self) {
         self.next_tick = self.contention.interval().and_then(|interval| Instant::now().checked_add(interval));
     }
-}
-
-/// What the two threads share.
-#[derive(Default)]
-struct Shared {
-    found: Option<Circle>,
-    watcher: Option<sys::ThreadId>,
-    ended: bool,
 }
 
 /// How a wait ended.
@@ -159,108 +145,76 @@ pub(super) fn wait(
     deadline: Option<Instant>,
     meanwhile: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> io::Result<Waited> {
-    let moment = Instant::now() + MOMENT;
-    let first = deadline.map_or(moment, |deadline| deadline.min(moment));
-    let mut interrupted = false;
-    let granted = block(alarm, file, mode, Some(first), &mut || {
-        interrupted = meanwhile().is_break();
-        if interrupted { ControlFlow::Break(()) } else { ControlFlow::Continue(None) }
-    })?;
-    if granted {
-        return Ok(Waited::Granted);
-    }
-    if interrupted || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-        return Ok(Waited::GivenUp);
-    }
-    let mut lookout = Lookout::new(&target.path);
-    if let Some(circle) = lookout.before() {
-        return Ok(Waited::Circle(circle));
-    }
     let over = AtomicBool::new(false);
-    let (shared, bell) = (Mutex::new(Shared::default()), Condvar::new());
+    let (found, bell) = (Mutex::new(None), Condvar::new());
     let mut watcher = Watcher {
         contention: &mut *contention,
-        lookout,
+        lookout: None,
         waiting: Waiting { target, over: &over },
-        begun: false,
-        next_look: Instant::now() + LOOK_AGAIN,
+        told: false,
+        next_look: Instant::now(),
         next_tick: None,
     };
     let watch = |watcher: &mut Watcher| {
-        held(&shared).watcher = Some(sys::ThreadId::current());
         while !over.load(Ordering::Relaxed) {
-            match watcher.step() {
-                Ok(pause) => {
-                    let shared = held(&shared);
-                    if !over.load(Ordering::Relaxed) {
-                        drop(bell.wait_timeout(shared, pause));
-                    }
-                }
-                Err(circle) => {
-                    held(&shared).found = Some(circle);
-                    // It may be about to block.
-                    while !over.load(Ordering::Relaxed) {
-                        sys::Alarm::soon();
-                        let shared = held(&shared);
-                        if !over.load(Ordering::Relaxed) {
-                            drop(bell.wait_timeout(shared, NUDGE_AFTER));
-                        }
-                    }
+            let (circle, pause) = match watcher.step() {
+                Ok(pause) => (None, pause),
+                Err(circle) => (Some(circle), RING_AGAIN),
+            };
+            if circle.is_some() {
+                *held(&found) = circle;
+                // The first thread may be about to block: until it has seen it.
+                while !over.load(Ordering::Relaxed) {
+                    sys::Alarm::soon();
+                    sleep(&over, &bell, &found, RING_AGAIN);
                 }
             }
+            sleep(&over, &bell, &found, pause);
         }
-        held(&shared).ended = true;
-        bell.notify_all();
     };
-    let mut granted = || {
-        block(alarm, file, mode, deadline, &mut || {
-            let stop = held(&shared).found.is_some() || meanwhile().is_break();
-            if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(None) }
-        })
-    };
-    let granted = thread::scope(|scope| {
-        let watcher = &mut watcher;
-        let thread = thread::Builder::new().stack_size(STACK);
-        let begin = || thread.spawn_scoped(scope, || watch(watcher));
-        let Ok(running) = sys::with_signals_left_to_us(begin) else { return None };
-        let granted = granted();
-        // It may be about to print to somebody who does not read.
-        let mut state = held(&shared);
+    let stop = || {
+        let found = held(&found);
         over.store(true, Ordering::Relaxed);
+        drop(found);
         bell.notify_all();
-        while !state.ended {
-            let (again, timeout) = bell.wait_timeout(state, NUDGE_AFTER).unwrap_or_else(PoisonError::into_inner);
-            state = again;
-            if let (true, Some(thread)) = (timeout.timed_out() && !state.ended, state.watcher) {
-                thread.nudge();
-            }
-        }
-        drop(state);
-        let _ = running.join();
-        Some(granted)
-    });
+    };
+    let mut go_on = || {
+        let stop = held(&found).is_some() || meanwhile().is_break();
+        if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(None) }
+    };
+    sys::make_room(file, under::LOWEST_FD);
+    let granted =
+        sys::with_companion(MOMENT, || watch(&mut watcher), stop, || block(alarm, file, mode, deadline, &mut go_on));
     let granted = match granted {
-        Some(granted) => granted,
+        Ok(granted) => granted,
         // No thread to be had: then we do it ourselves, between one time that we block and the next.
-        None => block(alarm, file, mode, deadline, &mut || {
+        Err(_) => block(alarm, file, mode, deadline, &mut || {
             if meanwhile().is_break() {
                 return ControlFlow::Break(());
             }
             match watcher.step() {
                 Ok(pause) => ControlFlow::Continue(Some(pause)),
                 Err(circle) => {
-                    held(&shared).found = Some(circle);
+                    *held(&found) = Some(circle);
                     ControlFlow::Break(())
                 }
             }
         }),
     };
     contention.ends();
-    Ok(match (granted?, held(&shared).found.take()) {
+    Ok(match (granted?, held(&found).take()) {
         (true, _) => Waited::Granted,
         (false, Some(circle)) => Waited::Circle(circle),
         (false, None) => Waited::GivenUp,
     })
+}
+
+/// Sleeps for a while, or until it is over.
+fn sleep<T>(over: &AtomicBool, bell: &Condvar, mutex: &Mutex<T>, pause: Duration) {
+    let guard = held(mutex);
+    if !over.load(Ordering::Relaxed) {
+        drop(bell.wait_timeout(guard, pause));
+    }
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -2,31 +2,34 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
+use std::io;
 use std::mem;
 use std::ptr;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 /// A thread of this process, to be nudged.
 #[derive(Debug, Clone, Copy)]
-pub struct ThreadId(libc::pthread_t);
+struct ThreadId(libc::pthread_t);
 
 impl ThreadId {
     /// This one.
-    #[must_use]
-    pub fn current() -> Self {
+    fn current() -> Self {
         // SAFETY: it cannot fail.
         Self(unsafe { libc::pthread_self() })
     }
 
-    /// Makes a system call in which it blocks end, under [`super::Alarm`]. It must not have been joined yet.
-    pub fn nudge(self) {
-        // SAFETY: the thread has not been joined, so its number is its own.
+    /// Makes a system call in which it blocks end, under [`super::Alarm`]. It must not have ended.
+    fn nudge(self) {
+        // SAFETY: it has not ended, so its number is its own.
         unsafe { libc::pthread_kill(self.0, libc::SIGALRM) };
     }
 }
 
 /// Runs `start`, so that the threads that it starts leave every signal to this one; but for the alarm, by which they can be
 /// nudged, and which goes to the first thread when it comes of itself.
-pub fn with_signals_left_to_us<T>(start: impl FnOnce() -> T) -> T {
+fn with_signals_left_to_us<T>(start: impl FnOnce() -> T) -> T {
     // SAFETY: all bytes zero are valid for these types, and they live until each call returns.
     unsafe {
         let (mut all, mut old): (libc::sigset_t, libc::sigset_t) = mem::zeroed();
@@ -37,4 +40,94 @@ pub fn with_signals_left_to_us<T>(start: impl FnOnce() -> T) -> T {
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const old, ptr::null_mut());
         done
     }
+}
+
+/// How long the companion may take to end before it is nudged.
+const NUDGE_AFTER: Duration = Duration::from_millis(20);
+
+/// A companion needs little room.
+const STACK: usize = 256 * 1024;
+
+/// What a companion does, and how far it is.
+enum Work {
+    Later(Box<dyn FnOnce() + Send>),
+    Now(ThreadId),
+    Ended,
+}
+
+/// What the two threads share.
+struct Shared {
+    work: Mutex<Work>,
+    bell: Condvar,
+}
+
+/// Runs `main`, and beside it, if that takes longer than `moment`, `work` in a thread of its own. When `main` has come to its
+/// end, `stop` is called, which is to end `work` soon. `Err`: there is no thread to be had, and nothing was done.
+///
+/// `work` has ended when this returns. Most often it has not begun; then its thread, which sleeps, is not even waited for: it
+/// would take as long as the rest.
+pub fn with_companion<'w, W: FnOnce() + Send + 'w, T>(
+    moment: Duration,
+    work: W,
+    stop: impl Fn(),
+    main: impl FnOnce() -> T,
+) -> io::Result<T> {
+    let work: Box<dyn FnOnce() + Send + 'w> = Box::new(work);
+    // SAFETY: what it borrows lives until this function returns, and it is run or dropped before: `End` sees to that, also
+    // where `main` panics. The thread takes it out of `shared` under the mutex, or finds that it is not there any more.
+    let work: Box<dyn FnOnce() + Send> = unsafe { mem::transmute(work) };
+    let shared = Arc::new(Shared { work: Mutex::new(Work::Later(work)), bell: Condvar::new() });
+    let theirs = Arc::clone(&shared);
+    let begin = || thread::Builder::new().stack_size(STACK).spawn(move || accompany(&theirs, moment));
+    let end = End { shared: &shared, stop };
+    with_signals_left_to_us(begin)?;
+    let done = main();
+    drop(end);
+    Ok(done)
+}
+
+fn accompany(shared: &Shared, moment: Duration) {
+    let not_yet = |work: &mut Work| matches!(work, Work::Later(_));
+    let (mut work, _) =
+        shared.bell.wait_timeout_while(held(&shared.work), moment, not_yet).unwrap_or_else(PoisonError::into_inner);
+    let Work::Later(run) = mem::replace(&mut *work, Work::Now(ThreadId::current())) else {
+        *work = Work::Ended;
+        return;
+    };
+    drop(work);
+    run();
+    *held(&shared.work) = Work::Ended;
+    shared.bell.notify_all();
+}
+
+/// Brings the companion to its end.
+struct End<'s, S: Fn()> {
+    shared: &'s Shared,
+    stop: S,
+}
+
+impl<S: Fn()> Drop for End<'_, S> {
+    fn drop(&mut self) {
+        let mut work = held(&self.shared.work);
+        if matches!(*work, Work::Later(_)) {
+            *work = Work::Ended;
+            return;
+        }
+        drop(work);
+        (self.stop)();
+        work = held(&self.shared.work);
+        while let Work::Now(thread) = *work {
+            let (again, timeout) =
+                self.shared.bell.wait_timeout(work, NUDGE_AFTER).unwrap_or_else(PoisonError::into_inner);
+            work = again;
+            // It may be about to print to somebody who does not read.
+            if timeout.timed_out() && matches!(*work, Work::Now(_)) {
+                thread.nudge();
+            }
+        }
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

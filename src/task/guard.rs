@@ -171,7 +171,7 @@ impl Watch {
     fn sees_circle(&mut self) -> bool {
         let due = self.looked.is_none_or(|looked| looked.elapsed() >= self.lookout.interval());
         if due {
-            self.circle = if self.looked.is_none() { self.lookout.before() } else { self.lookout.look() };
+            self.circle = self.lookout.look();
             self.looked = Some(Instant::now());
         }
         self.circle.is_some()

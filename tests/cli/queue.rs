@@ -26,7 +26,8 @@ fn those_who_wait_are_served_in_the_order_in_which_they_came() {
             1 => scene.aba(["lock", "-v", "-t", "60", "a", "--", "sh", "-c", &serve]).err("acquired a after "),
             2 => {
                 let mut command = scene.program("python3");
-                command.args(["-c", TERMINAL, "never=/dev/null", HELPER, "lock", "-w", "a", "--", "sh", "-c", &serve]);
+                let rule = format!("waiting ={}", scene.path(&format!("seen{at}")).display());
+                command.args(["-c", TERMINAL, &rule, HELPER, "lock", "-w", "a", "--", "sh", "-c", &serve]);
                 Call::new(command).out("waiting ")
             }
             _ => scene
@@ -37,6 +38,8 @@ fn those_who_wait_are_served_in_the_order_in_which_they_came() {
         pids.push(until_one_more(&scene, &pids));
     }
     assert_eq!(queue(&scene.lock_file("a")), pids);
+    // Those on a terminal show a line by now.
+    until("the last one is told of", || scene.path("seen10").exists());
     let last = parent(pids[11]);
     assert_eq!(last, waiters[11].pid(), "the last one is a script");
     holder.let_go();

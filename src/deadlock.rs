@@ -8,9 +8,9 @@
 //! A process waits for a lock if the kernel says so, or if it is a `run-once` that reads the output of a run. It waits
 //! for a child
 //!
-//! - that takes a lock for it (`lock --fd`), or is the command that it supervises;
-//! - that is its only one, or not in the background (that ignores Ctrl-C), or if all others wait for locks as well, while
-//!   it sleeps in wait(2) or reads a pipe to which nobody else can write.
+//! - that is the command that it supervises;
+//! - that is not in the background (which ignores Ctrl-C), if it is a shell and sleeps in wait(2);
+//! - if all its children are in the circle, while it sleeps in wait(2) or reads a pipe to which nobody else can write.
 //!
 //! While we look they go on, and a shell that runs one short command after the other looks, in pieces, like one that waits
 //! for what it has in the background. So a circle is looked for twice, and counts if nobody in it has moved meanwhile.
@@ -18,6 +18,7 @@
 //! A lock is in the hands of the process that took it, as long as that has it open; else of any that inherited it. One
 //! that goes on working may release the lock. So a circle of such steps would never end, while what is not a circle, or
 //! is not known to be one, is left alone: a wait too many ends some time, a lock that is refused for no reason does harm.
+//! Where one of the others waits for a limited time, it is broken when it has lasted some seconds: it may end by itself.
 
 use crate::holders;
 use crate::kernel::{self, FileId, KernelLock, Listed};
@@ -41,6 +42,9 @@ const LATER_FOR_EACH: Duration = Duration::from_millis(20);
 /// to wait until he has looked for himself.
 const STILL: Duration = Duration::from_millis(500);
 
+/// The same where one of them waits for a limited time, which may be over soon.
+const STILL_FOR_LIMITED: Duration = Duration::from_secs(5);
+
 /// After so many looks it is not left to another any more to break a circle: that one may be stopped.
 const PATIENCE: u32 = 4;
 
@@ -49,6 +53,9 @@ const MAX_DEPTH: usize = 64;
 
 /// How often to look for one circle, until it stood still between one time and the next.
 const LOOKS: u32 = 4;
+
+/// Programs that wait for what they have started in the foreground.
+const SHELLS: [&str; 8] = ["ash", "bash", "busybox", "dash", "fish", "ksh", "sh", "zsh"];
 
 /// Programs that are there for their only child, and sleep in poll(2) while it runs.
 const FOR_ONE_COMMAND: [&str; 2] = ["script", "sudo"];
@@ -77,6 +84,8 @@ pub struct Circle {
     waiters: Vec<u32>,
     /// All on the way from us back to us.
     members: Vec<u32>,
+    /// Whether one of the others waits for a limited time only.
+    limited: bool,
 }
 
 impl fmt::Display for Circle {
@@ -149,9 +158,11 @@ impl Lookout {
         let us = std::process::id();
         let looks = |pid: &u32| *pid == us || process::name(*pid) == "aba-lock";
         let mut lookers: Vec<Seen> = circle.waiters.iter().copied().filter(looks).filter_map(process::seen).collect();
-        if first {
+        // One that gives up may break it itself.
+        let still = if circle.limited { STILL_FOR_LIMITED } else { STILL };
+        if first && !circle.limited {
             lookers.retain(|seen| seen.pid == us || seen.age().is_none_or(|age| age < STILL));
-        } else if since.elapsed() < STILL {
+        } else if since.elapsed() < still {
             return None;
         } else {
             self.times += 1;
@@ -225,6 +236,27 @@ fn has_one_of(pid: u32, wanted: &HashSet<FileId>) -> bool {
     entries.filter_map(Result::ok).any(|entry| is_wanted(entry.path()).is_some())
 }
 
+/// Whether a process gives up after a while, as its command line says.
+fn is_limited(pid: u32, waits_for_lock: bool) -> bool {
+    let name = process::name(pid);
+    let short = match name.as_str() {
+        "timeout" => return true,
+        _ if !waits_for_lock => return false,
+        "aba-lock" => 't',
+        "flock" => 'w',
+        _ => return false,
+    };
+    let words = process::words(pid);
+    let mut options = words.iter().skip(1).take_while(|word| *word != "--");
+    let limits = options.any(|word| {
+        let cluster = word.strip_prefix('-').filter(|letters| !letters.starts_with('-'));
+        word.starts_with("--timeout")
+            || (name == "flock" && word.starts_with("--wait"))
+            || cluster.is_some_and(|letters| letters.chars().take_while(char::is_ascii_alphabetic).any(|c| c == short))
+    });
+    limits || (name == "aba-lock" && matches!(process::given(pid, "ABA_LOCK_TIMEOUT"), process::Given::Value(_)))
+}
+
 fn is_run_once(pid: u32) -> bool {
     process::name(pid) == "aba-lock" && process::words(pid).get(1).is_some_and(|word| word == "run-once")
 }
@@ -244,6 +276,14 @@ struct World {
     held: HashMap<FileId, Vec<Held>>,
     processes: HashMap<u32, Seen>,
     children: HashMap<u32, Vec<u32>>,
+}
+
+/// For which others a process waits.
+enum Next {
+    /// For each of these: if one does not end, it does not go on.
+    Any(Vec<u32>),
+    /// For one of these: it does not go on if none of them ends.
+    All(Vec<u32>),
 }
 
 /// A step on the way: a process, and by what it waits for the next one.
@@ -305,7 +345,8 @@ impl World {
         // Of another user's process everyone may know that it has a lock, if it took that itself.
         for one in listed.iter().filter(|one| !one.waits && wanted.contains(&one.file)) {
             let pid = one.lock.locker;
-            if !self.held.contains_key(&one.file) && self.processes.contains_key(&pid) {
+            let unseen = || fs::read_dir(format!("/proc/{pid}/fd")).is_err();
+            if !self.held.contains_key(&one.file) && self.processes.contains_key(&pid) && unseen() {
                 let held = Held { pid, lock: one.lock, descriptor: PathBuf::new() };
                 self.held.insert(one.file, vec![held]);
             }
@@ -332,10 +373,11 @@ impl World {
         });
         let members = way.iter().map(|hop| hop.pid).collect();
         let files = locks.iter().filter_map(|file| self.path(*file)).collect();
-        Some(Circle { steps: steps.collect(), files, waiters, members })
+        let limited = way.iter().skip(1).any(|hop| is_limited(hop.pid, hop.lock.is_some()));
+        Some(Circle { steps: steps.collect(), files, waiters, members, limited })
     }
 
-    /// Whether `pid` waits, over others, for `us`. The way there, if so.
+    /// Whether `pid` waits, over others, for `us`. The way there, if so, is put behind `way`.
     fn leads_back(&self, pid: u32, us: u32, way: &mut Vec<Hop>, visited: &mut HashSet<u32>) -> bool {
         if way.len() > MAX_DEPTH || !visited.insert(pid) {
             return false;
@@ -343,16 +385,32 @@ impl World {
         let lock = self.waits.get(&pid).copied();
         way.push(Hop { pid, lock });
         let next = match lock {
-            Some(file) => self.owners(file),
+            Some(file) => Next::Any(self.owners(file)),
             None => self.awaited_children(pid),
         };
-        for next in next {
-            if next == us || self.leads_back(next, us, way, visited) {
-                return true;
+        let found = match next {
+            Next::Any(next) => next.into_iter().any(|next| next == us || self.leads_back(next, us, way, visited)),
+            Next::All(next) => {
+                let ways: Option<Vec<_>> = next.iter().map(|next| self.way_back(*next, us, way, visited)).collect();
+                let shortest = ways.and_then(|ways| ways.into_iter().min_by_key(Vec::len));
+                shortest.is_some_and(|shortest| {
+                    *way = shortest;
+                    true
+                })
             }
+        };
+        if !found {
+            way.pop();
         }
-        way.pop();
-        false
+        found
+    }
+
+    /// The whole way over `next`, which may go where another way has been already.
+    fn way_back(&self, next: u32, us: u32, way: &[Hop], visited: &HashSet<u32>) -> Option<Vec<Hop>> {
+        let mut way = way.to_vec();
+        let on_it: HashSet<u32> = way.iter().map(|hop| hop.pid).collect();
+        let mut visited = visited.intersection(&on_it).copied().collect();
+        (next == us || self.leads_back(next, us, &mut way, &mut visited)).then_some(way)
     }
 
     /// In whose hands a lock is.
@@ -374,39 +432,34 @@ impl World {
     }
 
     /// The children for which a process waits.
-    fn awaited_children(&self, pid: u32) -> Vec<u32> {
+    fn awaited_children(&self, pid: u32) -> Next {
         let children: Vec<u32> = self.children.get(&pid).cloned().unwrap_or_default();
         if process::name(pid) == "aba-lock" {
             // The command of a task leads a session; what it left behind is not waited for.
             let leads = |child: &&u32| self.processes.get(child).is_some_and(|seen| seen.session == **child);
             let leaders: Vec<u32> = children.iter().filter(leads).copied().collect();
-            return if leaders.is_empty() { children } else { leaders };
-        }
-        let for_us = |child: &&u32| {
-            self.waits.contains_key(child)
-                && holders::script_of(**child) == Some(pid)
-                && self.is_in_front(pid, **child) != Some(false)
-        };
-        if let Some(helper) = children.iter().find(for_us) {
-            return vec![*helper];
+            return Next::Any(if leaders.is_empty() { children } else { leaders });
         }
         let place = process::sleeps_in(pid).unwrap_or_default();
         let does = |calls: &[&str]| calls.iter().any(|call| place.contains(call));
         if does(&["pipe_read"]) {
-            return self.printing_children(pid, &children);
+            return Next::All(self.printing_children(pid, &children));
         }
         if does(&["poll"]) {
             let only = children.len() == 1 && FOR_ONE_COMMAND.contains(&process::name(pid).as_str());
-            return if only { children } else { Vec::new() };
+            return Next::Any(if only { children } else { Vec::new() });
         }
-        // Of several threads another may do what this one does not.
-        if !does(&["do_wait", "sigtimedwait", "sigsuspend"]) || process::threads(pid) != Some(1) {
-            return Vec::new();
+        let shell = SHELLS.contains(&process::name(pid).as_str());
+        // (dash has its `wait` in sigsuspend(2).) Of several threads another may do what this one does not.
+        let waits = does(&["do_wait"]) || shell && does(&["sigsuspend"]);
+        if !waits || process::threads(pid) != Some(1) {
+            return Next::Any(Vec::new());
         }
-        if children.len() < 2 || children.iter().all(|child| self.is_blocked(*child, 0)) {
-            return children;
-        }
-        children.into_iter().filter(|child| self.is_in_front(pid, *child) == Some(true)).collect()
+        let in_front = |child: &&u32| self.is_in_front(pid, **child) == Some(true);
+        let in_front: Vec<u32> = children.iter().filter(in_front).copied().collect();
+        // A pipeline is waited for as a whole. Elsewhere it may be for any of them, and there is no end to it only if there
+        // is none to all.
+        if shell && !in_front.is_empty() { Next::Any(in_front) } else { Next::All(children) }
     }
 
     /// The children that alone, with what they started, can write to the pipe that a process reads.
@@ -450,15 +503,6 @@ impl World {
         } else {
             process::ignores_interrupt(child).map(|ignores| !ignores)
         }
-    }
-
-    /// Whether a process waits for a lock, or all its children do.
-    fn is_blocked(&self, pid: u32, depth: usize) -> bool {
-        let children = self.children.get(&pid).map_or(&[][..], Vec::as_slice);
-        self.waits.contains_key(&pid)
-            || depth < MAX_DEPTH
-                && !children.is_empty()
-                && children.iter().all(|child| self.is_blocked(*child, depth + 1))
     }
 
     /// What people call a lock.

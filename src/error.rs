@@ -255,7 +255,7 @@ pub enum Error {
         /// The name of the lock, or of the task.
         label: String,
         /// Who waits for whom.
-        circle: Circle,
+        circle: Box<Circle>,
     },
     /// Another still had the lock when the time was up.
     TimedOut {
@@ -407,7 +407,7 @@ impl fmt::Display for Error {
             Self::Lock { path, source } => write!(f, "could not lock {}: {}", path.display(), reason(source)),
             Self::Busy { label, .. } => write!(f, "{label} is held by another"),
             Self::Terminal { source } => write!(f, "could not use the terminal: {}", reason(source)),
-            Self::Deadlock { label, circle } => write!(f, "waiting for {label} would never end: {circle}"),
+            Self::Deadlock { label, circle } => write!(f, "waiting for {label} would be a deadlock: {circle}"),
             Self::TimedOut { label, after, .. } => {
                 write!(f, "timed out after {} s waiting for {label}", after.as_secs_f64())
             }

@@ -528,7 +528,7 @@ impl<'a> Attempt<'a> {
             Waited::Granted => Ok(()),
             Waited::Circle(circle) => {
                 self.note(&Event::Deadlock { circle: &circle.to_string() }, target);
-                Err(Error::Deadlock { label, circle })
+                Err(Error::Deadlock { label, circle: Box::new(circle) })
             }
             Waited::GivenUp if has_ended() => Err(Error::ScriptEnded { label }),
             Waited::GivenUp => {

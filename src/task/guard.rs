@@ -75,7 +75,7 @@ impl<'a> Guard<'a> {
                 let granted = wait::block(&sys::Alarm::new(), &lock, Mode::Exclusive, deadline, &mut or_circle);
                 if !granted.map_err(cannot)? {
                     let Some(circle) = watch.circle else { return Ok(None) };
-                    return Err(Error::Deadlock { label: format!("task {}", task.id), circle });
+                    return Err(Error::Deadlock { label: format!("task {}", task.id), circle: Box::new(circle) });
                 }
             }
             // Acquired is not yet valid: a reset may have removed the file since we opened it.

@@ -20,9 +20,9 @@ fn one_after_the_other(scene: &Scene, first: &str, gate: &Gate, second: &str) ->
     )
 }
 
-/// Of which lock a sentence says that waiting for it would never end.
+/// Of which lock a sentence says that waiting for it would be a deadlock.
 fn refused(said: &str) -> Option<&str> {
-    said.split_once("aba-lock: waiting for ")?.1.split_once(" would never end: ").map(|(label, _)| label)
+    said.split_once("aba-lock: waiting for ")?.1.split_once(" would be a deadlock: ").map(|(label, _)| label)
 }
 
 /// Waits until a process that waits for a lock has looked for a circle again: until its second thread was woken some times.
@@ -56,7 +56,7 @@ fn of_two_scripts_the_one_that_closes_the_circle_fails_at_once_and_the_other_goe
     let said = other.finish().err;
     // It did not begin to wait.
     let (sentence, hint) = said.strip_prefix("has b\n").unwrap().split_once('\n').unwrap();
-    let drawn = sentence.strip_prefix("aba-lock: waiting for a would never end: ").unwrap();
+    let drawn = sentence.strip_prefix("aba-lock: waiting for a would be a deadlock: ").unwrap();
     let (first, second) = drawn.split_once(" has a and waits for b, ").unwrap();
     assert!(first.starts_with(&format!("pid {its} (bash -c 'source ")), "{said}");
     assert!(second.starts_with(&format!("pid {mine} (bash -c 'source ")), "{said}");
@@ -150,7 +150,7 @@ fn a_circle_through_nested_scripts_and_command_substitutions_is_one() {
     };
     let one = script(&scene, &format!("aba_lock_operation a; say has a; {}", nested(&first, "b"))).err("").start();
     let other = script(&scene, &format!("aba_lock_operation b; say has b; {}", nested(&second, "a")));
-    let other = other.status(1).err("aba-lock: waiting for a would never end: pid ").start();
+    let other = other.status(1).err("aba-lock: waiting for a would be a deadlock: pid ").start();
     one.until_said("has a");
     other.until_said("has b");
     first.open();
@@ -168,7 +168,7 @@ fn what_a_lock_was_kept_from_cannot_wait_for_it() {
     let said = scene
         .aba(["lock", "-o", "a", "--", "sh", "-c", "\"$HELPER\" lock -w a -- true; exit $?"])
         .status(75)
-        .err("aba-lock: waiting for a would never end: pid ")
+        .err("aba-lock: waiting for a would be a deadlock: pid ")
         .err(") has a and waits for it\n")
         .err("hint: it is held by what asks for it, in a way that cannot be seen from inside: release it first\n")
         .run();
@@ -206,7 +206,7 @@ fn a_plain_flock_may_be_in_the_circle_and_may_close_it() {
         let pids = (flock.pid(), helper.pid());
         let said = helper.finish().err;
         assert_eq!(said.contains("waiting for a, held by"), flock_last, "{said}");
-        let drawn = said.rsplit_once("waiting for a would never end: ").unwrap().1;
+        let drawn = said.rsplit_once("waiting for a would be a deadlock: ").unwrap().1;
         assert!(drawn.starts_with(&format!("pid {} (", pids.0)), "{said}");
         assert!(drawn.contains(&format!(" has a and waits for b, pid {} (sh ", pids.1)), "{said}");
         flock.finish();
@@ -241,7 +241,7 @@ fn a_circle_that_the_wait_of_a_shell_closes_is_broken_by_one() {
     gate.open();
     other.let_go();
     let (one, two) = (one.finish().err, two.finish().err);
-    let refusals = [&one, &two].iter().filter(|said| said.contains(" would never end: ")).count();
+    let refusals = [&one, &two].iter().filter(|said| said.contains(" would be a deadlock: ")).count();
     assert_eq!(refusals, 1, "{one}{two}");
     let statuses = (one.contains("job ended 75"), two.contains("\nended 75"));
     assert!(statuses.0 != statuses.1 && (one.contains("job ended 0") || two.contains("\nended 0")), "{one}{two}");
@@ -287,8 +287,8 @@ fn a_timeout_is_a_timeout_and_both_have_the_status_that_was_asked_for() {
     keep("-q -E 9 -t 0.05").status(9).run();
     keep("-q -E 9 -t 60").status(9).run();
     keep("-q -w").status(75).run();
-    keep("-t 60").status(75).err("waiting for a would never end: ").run();
-    keep("-w --on-busy 'echo busy'").out("busy\n").err(" would never end: ").err("; running `echo busy`").run();
+    keep("-t 60").status(75).err("waiting for a would be a deadlock: ").run();
+    keep("-w --on-busy 'echo busy'").out("busy\n").err(" would be a deadlock: ").err("; running `echo busy`").run();
     // Not in a circle.
     scene.aba(["lock", "-E", "9", "-t", "0.2", "b", "--", "true"]).status(9).err("timed out after 0.2 s").run();
     drop(holder);

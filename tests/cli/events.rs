@@ -370,7 +370,7 @@ fn a_wait_that_would_have_no_end_is_told_of_with_its_circle() {
     let scene = Scene::new();
     logged(&scene, &["lock", "-o", "a", "--", "env", "-u", "ABA_LOCK_FDS", HELPER, "lock", "-w", "a", "--", "true"])
         .status(75)
-        .err("waiting for a would never end: ")
+        .err("waiting for a would be a deadlock: ")
         .run();
     assert_eq!(story(&scene), ["acquired a", "contended a", "deadlock a", "released a"]);
     let circle = events(&scene)[2]["circle"].as_str().unwrap().to_owned();

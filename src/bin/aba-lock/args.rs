@@ -22,7 +22,7 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 11] = [
     ("0", "acquired, done, yes"),
     ("1", "no: `status` says that it is free"),
     ("2", "wrong usage"),
-    ("75", "not acquired: held by another, or the wait would never end (-E changes it)"),
+    ("75", "not acquired: held by another, or waiting would be a deadlock (-E changes it)"),
     ("76", "the lock file was replaced while it was opened: open it again"),
     ("124", "timed out waiting (-E changes it)"),
     ("125", "aba-lock itself failed: cannot open, no space, locking not supported here"),

@@ -42,6 +42,9 @@ const LATER_FOR_EACH: Duration = Duration::from_millis(20);
 /// to wait until he has looked for himself.
 const STILL: Duration = Duration::from_millis(500);
 
+/// Who was started so long ago has looked for the first time; also on a machine that is very busy.
+const YOUNG: Duration = Duration::from_secs(10);
+
 /// The same where one of them waits for a limited time, which may be over soon.
 const STILL_FOR_LIMITED: Duration = Duration::from_secs(5);
 
@@ -161,7 +164,7 @@ impl Lookout {
         // One that gives up may break it itself.
         let still = if circle.limited { STILL_FOR_LIMITED } else { STILL };
         if first && !circle.limited {
-            lookers.retain(|seen| seen.pid == us || seen.age().is_none_or(|age| age < STILL));
+            lookers.retain(|seen| seen.pid == us || seen.age().is_none_or(|age| age < YOUNG));
         } else if since.elapsed() < still {
             return None;
         } else {
@@ -457,9 +460,11 @@ impl World {
         }
         let in_front = |child: &&u32| self.is_in_front(pid, **child) == Some(true);
         let in_front: Vec<u32> = children.iter().filter(in_front).copied().collect();
-        // A pipeline is waited for as a whole. Elsewhere it may be for any of them, and there is no end to it only if there
-        // is none to all.
-        if shell && !in_front.is_empty() { Next::Any(in_front) } else { Next::All(children) }
+        // It may be for any of them, and there is no end to it only if there is none to all. But the other parts of a pipeline
+        // end with the first, and are waited for as a whole.
+        let in_pipe = |child: &u32| process::sleeps_in(*child).is_some_and(|place| place.contains("pipe"));
+        let jobs: Vec<u32> = in_front.into_iter().filter(|child| !in_pipe(child)).collect();
+        Next::All(if shell && !jobs.is_empty() { jobs } else { children })
     }
 
     /// The children that alone, with what they started, can write to the pipe that a process reads.

@@ -517,3 +517,48 @@ fn a_circle_that_is_broken_in_time_ends_no_wait() {
     holder.finish();
     waiter.finish();
 }
+
+#[test]
+fn who_waits_for_one_of_two_jobs_is_not_held_up_by_the_other() {
+    let scene = Scene::new();
+    let (gate, c) = (scene.gate("gate"), scene.holder("c"));
+    let other = one_after_the_other(&scene, "b", &gate, "a").err("waiting for a, held by pid ").start();
+    other.until_said("has b");
+    let jobs = "aba_lock_operation a; aba_lock_detach \"$HELPER\" lock -qw b -- true & \
+                aba_lock_detach \"$HELPER\" lock -qw c -- true & job=$!; wait $job";
+    let one = script(&scene, jobs).start();
+    scene.until_waited_for("b");
+    scene.until_waited_for("c");
+    gate.open();
+    scene.until_waited_for("a");
+    other.until_said("waiting for a, held by pid ");
+    c.let_go();
+    one.finish();
+    other.finish();
+}
+
+#[test]
+fn a_program_that_does_not_wait_for_the_helper_it_started_is_not_held_up_by_it() {
+    let scene = Scene::new();
+    let (gate, end) = (scene.gate("gate"), scene.gate("end"));
+    let other = one_after_the_other(&scene, "b", &gate, "a").err("waiting for a, held by pid ").start();
+    other.until_said("has b");
+    let program = "import os, subprocess, sys\n\
+        a, b = (os.open(path, os.O_RDWR | os.O_CREAT) for path in sys.argv[1:3])\n\
+        helper = os.environ['HELPER']\n\
+        subprocess.check_call([helper, 'lock', '--fd', str(a), 'a'], pass_fds=(a,))\n\
+        job = subprocess.Popen([helper, 'lock', '-qw', '--fd', str(b), 'b'], pass_fds=(b,))\n\
+        open(sys.argv[3]).readline()\n\
+        subprocess.check_call([helper, 'unlock', '--fd', str(a), 'a'], pass_fds=(a,))\n\
+        job.wait()\n";
+    let mut command = scene.program("python3");
+    command.args(["-c", program]).arg(scene.lock_file("a")).arg(scene.lock_file("b")).arg(&end.path);
+    let one = Call::new(command).start();
+    scene.until_waited_for("b");
+    gate.open();
+    scene.until_waited_for("a");
+    other.until_said("waiting for a, held by pid ");
+    end.open();
+    other.finish();
+    one.finish();
+}

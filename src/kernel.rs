@@ -6,7 +6,7 @@
 //! knows who waits, in which order (`proc_pid_fdinfo(5)`, `proc_locks(5)`).
 
 use crate::process;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
 use std::io::ErrorKind::PermissionDenied;
 use std::os::unix::fs::MetadataExt;
@@ -16,6 +16,9 @@ use std::thread;
 
 /// From so many processes on they are looked through by several threads.
 const MANY: usize = 512;
+
+/// The pid namespace in which the kernel lists all locks (`PROC_PID_INIT_INO` in its `proc_ns.h`).
+const FIRST_NAMESPACE: u64 = 0xefff_fffc;
 
 /// How often to read the list of locks, until it is the same twice.
 const MOST_READS: usize = 5;
@@ -255,7 +258,56 @@ pub fn list() -> Vec<Listed> {
             }
         }
     }
-    best.into_values().flatten().collect()
+    let mut all: Vec<Listed> = best.into_values().flatten().collect();
+    if process::pid_namespace() != FIRST_NAMESPACE {
+        add_unlisted_waits(&mut all);
+    }
+    all
+}
+
+/// In a pid namespace of its own, as in a container, the list leaves out each lock whose taker has ended, as a script's helper
+/// has, and with it those who wait for it. They can be seen waiting all the same; in which order is not told, so it is taken
+/// that who was started first is first.
+fn add_unlisted_waits(all: &mut Vec<Listed>) {
+    let known: HashSet<u32> = all.iter().filter(|one| one.waits).map(|one| one.lock.locker).collect();
+    let mut seen: Vec<process::Seen> =
+        process::all_pids().into_iter().filter(|pid| !known.contains(pid)).filter_map(blocked).collect();
+    seen.sort_by_key(|seen| (seen.start, seen.pid));
+    for process in seen {
+        if let Some((file, exclusive)) = awaited(process.pid) {
+            all.push(Listed { file, lock: KernelLock { locker: process.pid, exclusive }, waits: true });
+        }
+    }
+}
+
+/// A process that sleeps in flock(2).
+fn blocked(pid: u32) -> Option<process::Seen> {
+    let place = process::sleeps_in(pid)?;
+    if place == "locks_lock_inode_wait" || place == "flock_lock_inode_wait" { process::seen(pid) } else { None }
+}
+
+/// The file for which a process sleeps in flock(2), and whether it wants it exclusive.
+fn awaited(pid: u32) -> Option<(FileId, bool)> {
+    // The number of the call, and its arguments in hexadecimal. Under Yama this is for those above it alone.
+    let call = process::read_small(&format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let mut words = call.split(' ').skip(1).filter_map(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok());
+    let told = words.next().zip(words.next());
+    let id = |number: &str| {
+        let link = format!("/proc/{pid}/fd/{number}");
+        let data = fs::metadata(&link).ok().filter(Metadata::is_file)?;
+        Some(file_id(&Wanted { dev: data.dev(), ino: data.ino(), path: fs::read_link(link).ok()? }))
+    };
+    if let Some((descriptor, how)) = told {
+        return Some((id(&descriptor.to_string())?, how & u64::from(libc::LOCK_EX.cast_unsigned()) != 0));
+    }
+    // Then it is the only file that it has open without a lock, if there is but one.
+    let numbers = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let numbers = numbers.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let above = |number: &String| number.parse::<u32>().is_ok_and(|number| number > 2);
+    let mut open =
+        numbers.filter(above).filter(|number| lock_of(pid, number).is_none()).filter_map(|number| id(&number));
+    let only = open.next()?;
+    if open.all(|other| other == only) { Some((only, true)) } else { None }
 }
 
 fn by_file(text: &str) -> HashMap<FileId, Vec<Listed>> {

@@ -28,7 +28,7 @@ pub use examine::{Right, Rival, Room, limit_of_file_size, limit_of_open_files, m
 pub use forward::Forward;
 pub use interrupt::{Interrupts, die_of};
 pub use lease::be_alone;
-pub use poll::wait_for_any;
+pub use poll::{can_be_written, wait_for_any};
 pub use probe::{Transport, Trial, try_bind};
 pub use screen::{Event, Screen};
 pub use thread::with_companion;

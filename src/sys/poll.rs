@@ -1,9 +1,20 @@
-//! Waiting until one of several processes ends.
+//! Waiting until one of several processes ends, or until somebody reads.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use super::Process;
+use std::os::fd::RawFd;
 use std::time::Duration;
+
+/// Whether a descriptor can be written to without blocking, at the latest after so long. Yes also where that is not told; no if
+/// a signal comes.
+#[must_use]
+pub fn can_be_written(fd: RawFd, limit: Duration) -> bool {
+    let mut polled = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+    let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: one element, which lives until the call returns.
+    unsafe { libc::poll(&raw mut polled, 1, limit) > 0 }
+}
 
 /// Waits until one of these has ended, but at most so long, and not if a signal comes.
 pub fn wait_for_any(processes: &[&Process], limit: Duration) {

@@ -562,3 +562,29 @@ fn a_program_that_does_not_wait_for_the_helper_it_started_is_not_held_up_by_it()
     other.finish();
     one.finish();
 }
+
+#[test]
+fn in_a_pid_namespace_of_its_own_scripts_are_seen_waiting_and_in_a_circle() {
+    let scene = Scene::new();
+    let (first, second) = (scene.gate("first"), scene.gate("second"));
+    let text = |has: &str, wants: &str, gate: &Gate| {
+        let gate = gate.path.display();
+        format!(
+            "source '{LIBRARY}'; aba_lock_operation {has}; read _ <'{gate}'; aba_lock_operation -w {wants}; echo got {wants}"
+        )
+    };
+    let both = "until \"$HELPER\" status -q a && \"$HELPER\" status -q b; do :; done";
+    let look = "until \"$HELPER\" status b | grep -q '1. waits: pid '; do :; done";
+    let inside = format!(
+        "bash -c {} & one=$!; bash -c {} & {both}; echo >{}; {look}; echo >{}; wait $!; echo the second ended $?; wait $one",
+        shell_words::quote(&text("a", "b", &first)),
+        shell_words::quote(&text("b", "a", &second)),
+        shell_words::quote(&first.path.to_string_lossy()),
+        shell_words::quote(&second.path.to_string_lossy()),
+    );
+    let mut command = scene.program("unshare");
+    command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "bash", "-c"]);
+    command.arg(inside).env("ABA_LOCK_BIN", HELPER);
+    let said = Call::new(command).out("the second ended 1\ngot b\n").err(" would be a deadlock: pid ").run();
+    assert_eq!(said.out.lines().count(), 2, "{}", said.out);
+}

@@ -32,10 +32,16 @@ pub(crate) fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// How long a reader of sentences may take until he has read what came before.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// In one call, so that the sentences of several processes do not mix.
 fn say(text: &str) {
     let mut rest = text.as_bytes();
-    // Not for ever to one who does not read: a signal puts an end to it.
+    // Not for ever to one who does not read: a wait that is over is to end, and so does a signal.
+    if !sys::can_be_written(2, PATIENCE) {
+        return;
+    }
     while let Ok(written @ 1..) = sys::write_some(2, rest) {
         rest = &rest[written..];
         if rest.is_empty() {

@@ -13,14 +13,15 @@ pub(crate) mod tasks;
 pub(crate) mod updates;
 pub(crate) mod watch;
 
-use aba_lock::error::{self, Error};
+use aba_lock::error::{self, Error, quoted};
 use aba_lock::events;
 use aba_lock::holders::{self, Belief, Holder, Holding, State};
-use aba_lock::lock::{Acquired, Contention, Mode, Target, Waiting};
+use aba_lock::lock::{Acquired, Contention, Kind, Mode, Target, Waiting};
 use aba_lock::record::Record;
 use aba_lock::sys;
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The most characters of a command line that a sentence shows.
@@ -98,14 +99,15 @@ pub(crate) fn unlogged(quiet: bool) {
 
 /// Another has it, and we do not wait, or not any longer.
 pub(crate) fn contended(error: &Error, instead: Option<&str>) {
-    let (Error::Busy { label, path } | Error::TimedOut { label, path, .. }) = error else {
+    let (Error::Busy { label, path, kind } | Error::TimedOut { label, path, kind, .. }) = error else {
         let Some(instead) = instead else { return failure(error) };
         return sentence(&format!("{error}; running `{}`", plain(instead)), None);
     };
     let state = holders::of(path);
-    let mut hint = match (error, path.file_name()) {
-        (Error::TimedOut { .. }, _) => format!("see it with `aba-lock status {}`", argument(label)),
-        _ => format!("wait for it with `--wait`, or see it with `aba-lock status {}`", argument(label)),
+    let see = format!("see it with `aba-lock status {}`", argument(*kind, label, path));
+    let mut hint = match error {
+        Error::TimedOut { .. } => see,
+        _ => format!("wait for it with `--wait`, or {see}"),
     };
     let mut text = match (&state.holding, error) {
         (Some(holding), Error::TimedOut { .. }) => format!("{error}, held by {}", holder(holding)),
@@ -144,9 +146,10 @@ pub(crate) fn not_ours(target: &Target, holding: &Holding) {
 
 /// `status --fd N NAME`.
 pub(crate) fn descriptor_status(target: &Target, fd: i32, held: Option<Mode>) {
+    let label = plain(&target.label);
     print(&match held {
-        Some(mode) => format!("{}: held, {mode}, through descriptor {fd}\n", target.label),
-        None => format!("{}: not held through descriptor {fd}\n", target.label),
+        Some(mode) => format!("{label}: held, {mode}, through descriptor {fd}\n"),
+        None => format!("{label}: not held through descriptor {fd}\n"),
     });
 }
 
@@ -328,8 +331,16 @@ fn ordinal(place: usize) -> String {
     format!("{place}{end}")
 }
 
-fn argument(label: &str) -> String {
-    if label.contains('/') { format!("--file {}", shell_words::quote(label)) } else { label.to_owned() }
+/// The argument that leads to this lock: its name, or its file. A file may be called as a lock is.
+fn argument(kind: Kind, label: &str, path: &Path) -> String {
+    match kind {
+        Kind::Named => label.to_owned(),
+        // As the user called it, if that can be said on a line.
+        Kind::Users if !label.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER) => {
+            format!("--file {}", quoted(Path::new(label)))
+        }
+        Kind::Users | Kind::Beside => format!("--file {}", quoted(path)),
+    }
 }
 
 /// A time span as people say it: `13s`, `2m13s`, `3h05m`, `2d04h`.

@@ -1,6 +1,6 @@
 //! What `status` and `list` print.
 
-use super::{argument, command, elsewhere, plain, print, span, tasks};
+use super::{command, elsewhere, plain, print, span, tasks};
 use aba_lock::holders::{Belief, Holder, Holding, State, Waiter};
 use aba_lock::lock::{Mode, Target};
 use aba_lock::name::LockName;
@@ -10,12 +10,11 @@ use aba_lock::sys;
 use aba_lock::task::Task;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::path::Path;
 use std::time::Duration;
 
 /// `status NAME`.
 pub(crate) fn status(target: &Target, state: &State) {
-    let label = &target.label;
+    let label = &plain(&target.label);
     let mut text = match (&state.holding, &state.beyond) {
         (Some(holding), _) => held(label, holding),
         (None, Some((record, belief))) => format!(
@@ -30,16 +29,16 @@ pub(crate) fn status(target: &Target, state: &State) {
     for (at, waiter) in state.waiters.iter().enumerate() {
         let _ = writeln!(text, "  {}. waits: {}", at + 1, waits(waiter));
     }
-    if let Some(remedy) = remedy(label, state) {
+    if let Some(remedy) = remedy(target, state) {
         let _ = writeln!(text, "  remedy: {remedy}");
     }
-    let _ = writeln!(text, "  file: {}", target.path.display());
+    let _ = writeln!(text, "  file: {}", plain(&target.path.to_string_lossy()));
     print(&text);
 }
 
 /// `status --json`.
 pub(crate) fn status_json(target: &Target, state: &State) {
-    print(&format!("{:#}\n", object(&target.label, &target.path, state)));
+    print(&format!("{:#}\n", object(target, state)));
 }
 
 fn held(label: &str, holding: &Holding) -> String {
@@ -118,16 +117,14 @@ fn age(holding: &Holding) -> Option<Duration> {
 }
 
 /// What can be done to have it free, or to know more.
-fn remedy(label: &str, state: &State) -> Option<String> {
-    let name = argument(label);
-    let kill = if label.contains('/') { None } else { Some(format!("`aba-lock unlock {name} --kill` ends them")) };
+fn remedy(target: &Target, state: &State) -> Option<String> {
     Some(match (&state.holding, &state.beyond) {
         (Some(holding), _) if holding.holders.is_empty() => {
             "it cannot be seen from here who has it: ask as root, or outside of this container".to_owned()
         }
         (Some(holding), _) => match super::remedy(holding) {
             Some(remedy) => remedy,
-            None => format!("it is free when they end; {}", kill?),
+            None => format!("it is free when {}", ending(target, &holding.holders)),
         },
         (None, Some((record, Belief::OtherHost))) => format!("ask on host {}", plain(&record.host)),
         (None, Some(_)) => "ask outside of this container, or in that of the holder".to_owned(),
@@ -138,13 +135,23 @@ fn remedy(label: &str, state: &State) -> Option<String> {
     })
 }
 
+/// That the holders end, and how to have them do that.
+fn ending(target: &Target, holders: &[Holder]) -> String {
+    let (who, them, end) = if holders.len() == 1 { ("it", "it", "ends") } else { ("they", "them", "end") };
+    if let Some(name) = target.name() {
+        return format!("{who} {end}; `aba-lock unlock {name} --kill` ends {them}");
+    }
+    let pids: Vec<String> = holders.iter().map(|holder| holder.pid.to_string()).collect();
+    format!("{who} {end}; `kill {}` asks {them} to", pids.join(" "))
+}
+
 /// A lock, as a program reads it.
-fn object(label: &str, path: &Path, state: &State) -> Value {
+fn object(target: &Target, state: &State) -> Value {
     let holding = state.holding.as_ref();
     let believed = holding.and_then(|holding| holding.record.as_ref()).or(state.beyond.as_ref());
     json!({
-        "name": label,
-        "path": path.to_string_lossy(),
+        "name": target.label,
+        "path": target.path.to_string_lossy(),
         "state": word(state),
         "mode": holding.map(|holding| holding.mode.as_str()),
         "since": believed.filter(|(_, belief)| *belief != Belief::Perhaps).map(|(record, _)| &record.since),
@@ -154,7 +161,7 @@ fn object(label: &str, path: &Path, state: &State) -> Value {
         "removed": state.removed.iter().map(holder_object).collect::<Vec<_>>(),
         "record": state.record.as_ref().map(|record| record_object(record, believed.map(|(_, belief)| *belief))),
         "hidden": state.hidden,
-        "remedy": remedy(label, state),
+        "remedy": remedy(target, state),
     })
 }
 
@@ -223,11 +230,8 @@ pub(crate) struct Listing<'a> {
 
 /// `list --json`.
 pub(crate) fn list_json(listing: &Listing) {
-    let locks: Vec<Value> = listing
-        .locks
-        .iter()
-        .map(|(name, state)| object(name.as_str(), &listing.store.lock_path(name), state))
-        .collect();
+    let locks: Vec<Value> =
+        listing.locks.iter().map(|(name, state)| object(&Target::named(listing.store, name), state)).collect();
     print(&format!("{:#}\n", json!({ "locks": locks, "tasks": tasks::objects(&listing.tasks) })));
 }
 

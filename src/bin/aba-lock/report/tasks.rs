@@ -1,6 +1,7 @@
 //! What `run-once` prints.
 
 use super::{command, holder, plain, print, say, sentence, span};
+use aba_lock::error::quoted;
 use aba_lock::holders;
 use aba_lock::sys;
 use aba_lock::task::{Ended, Running, State, Stream, Task, Teller};
@@ -240,7 +241,7 @@ impl Teller for Progress<'_> {
         if !self.quiet {
             let path = task.directory().join("lock");
             let who = holders::of(&path).holding.map(|holding| format!(", held by {}", holder(&holding)));
-            let hint = format!("see it with `aba-lock status --file {}`", path.display());
+            let hint = format!("see it with `aba-lock status --file {}`", quoted(&path));
             let who = who.unwrap_or_default();
             sentence(&format!("waiting for the lock of task {}{who}, which does not run it", task.id), Some(&hint));
         }

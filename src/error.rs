@@ -210,6 +210,8 @@ pub enum Error {
         /// What it is instead.
         kind: &'static str,
     },
+    /// There is no `/proc` that tells who has a lock.
+    Blind,
     /// The descriptor is not open.
     BadDescriptor {
         /// Its number.
@@ -399,10 +401,7 @@ impl fmt::Display for Error {
             }
             Self::Open { path, owner, source } => {
                 write!(f, "could not open lock file {}: {}", path.display(), reason(source))?;
-                match owner {
-                    Some(owner) => write!(f, " (it belongs to {owner})"),
-                    None => Ok(()),
-                }
+                owner.as_ref().map_or(Ok(()), |owner| write!(f, " (it belongs to {owner})"))
             }
             Self::Remove { path, source } => {
                 write!(f, "could not remove lock file {}: {}", path.display(), reason(source))
@@ -413,6 +412,7 @@ impl fmt::Display for Error {
             Self::NotRegular { path, kind } => {
                 write!(f, "refused to use lock file {}: it is a {kind}, not a regular file", path.display())
             }
+            Self::Blind => write!(f, "which locks are held cannot be known from here: /proc cannot be read"),
             Self::BadDescriptor { fd } => write!(f, "file descriptor {fd} is not open"),
             Self::Replaced { fd, path } => {
                 write!(f, "file descriptor {fd} is not, or no longer, open on lock file {}", path.display())

@@ -251,7 +251,7 @@ fn what_cannot_be_seen_is_refused_and_what_is_known_is_said() {
     command.arg(copy).args(["unlock", "a", "--kill"]);
     Call::new(command)
         .status(75)
-        .err(format!("who has it cannot be seen from here: held by pid {} (", holder.pid()))
+        .err(format!("the descriptors of its holder may not be looked into: pid {} (", holder.pid()))
         .err("), by root, for ")
         .run();
     assert_eq!(holder.let_go(), 0);

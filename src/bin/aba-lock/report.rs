@@ -15,7 +15,7 @@ pub(crate) mod watch;
 
 use aba_lock::error::{self, Error, quoted};
 use aba_lock::events;
-use aba_lock::holders::{self, Belief, Holder, Holding, State};
+use aba_lock::holders::{self, Belief, Blind, Holder, Holding, State};
 use aba_lock::lock::{Acquired, Contention, Kind, Mode, Target, Waiting};
 use aba_lock::record::Record;
 use aba_lock::sys;
@@ -118,6 +118,7 @@ pub(crate) fn contended(error: &Error, instead: Option<&str>) {
             refusal(label, holding)
         }
         (None, Error::TimedOut { .. }) => format!("{error}, held by {}", unseen(&state)),
+        (None, _) if state.blind.is_some() => format!("{label} is held by {}", unseen(&state)),
         (None, _) => format!("{label} was held a moment ago by {}", unseen(&state)),
     };
     if let Some(instead) = instead {
@@ -129,9 +130,13 @@ pub(crate) fn contended(error: &Error, instead: Option<&str>) {
 
 /// Who held it, when nobody can be seen that does.
 fn unseen(state: &State) -> String {
-    match &state.beyond {
-        Some((record, belief)) => elsewhere(record, *belief) + ", as the record says",
-        None => "a process that has let go since, or cannot be seen from here".to_owned(),
+    match (&state.beyond, state.blind) {
+        (record, Some(blind)) => {
+            let record = record.as_ref().map(|(record, belief)| format!("; {}", last_taken(record, *belief)));
+            format!("a process that cannot be known from here: {}{}", why(blind), record.unwrap_or_default())
+        }
+        (Some((record, belief)), None) => elsewhere(record, *belief) + ", as the record says",
+        (None, None) => "a process that has let go since, or cannot be seen from here".to_owned(),
     }
 }
 
@@ -142,6 +147,31 @@ pub(crate) fn not_ours(target: &Target, holding: &Holding) {
         None => "it is released when its holder ends".to_owned(),
     };
     sentence(&format!("{} cannot be released from here: held by {}", target.label, holder(holding)), Some(&hint));
+}
+
+/// `unlock NAME`: nobody can be seen who has it, and somebody may.
+pub(crate) fn not_known(target: &Target, state: &State) {
+    sentence(&format!("{}: {}", target.label, unknown(state)), locks::remedy(target, state).as_deref());
+}
+
+/// Why it cannot be said whether a lock is held, and by whom it may be.
+fn unknown(state: &State) -> String {
+    let last = state.beyond.as_ref().map(|(record, belief)| last_taken(record, *belief));
+    match (state.blind, last) {
+        (Some(blind), None) => format!("whether it is held cannot be known from here: {}", why(blind)),
+        (Some(blind), Some(last)) => format!("whether it is held cannot be known from here: {}; {last}", why(blind)),
+        (None, Some(last)) => format!("held by nobody that can be seen from here; {last}, which may have it still"),
+        (None, None) => "whether it is held cannot be known".to_owned(),
+    }
+}
+
+/// Why nothing can be known of the holders.
+fn why(blind: Blind) -> &'static str {
+    match blind {
+        Blind::Proc if cfg!(target_os = "linux") => "/proc cannot be read",
+        Blind::Proc => "this system does not tell, and a record alone proves nothing",
+        Blind::List => "/proc/locks cannot be read, nor may all processes be looked into",
+    }
 }
 
 /// `status --fd N NAME`.
@@ -215,6 +245,7 @@ impl Contention for Progress {
 
 fn refusal(label: &str, holding: &Holding) -> String {
     match &holding.record {
+        _ if holding.passing => format!("{label} was held a moment ago by {}", holder(holding)),
         Some((_, Belief::Alive)) if holding.mode == Mode::Exclusive => {
             format!("{label} is already running: {}", holder(holding))
         }
@@ -245,6 +276,9 @@ fn remedy(holding: &Holding) -> Option<String> {
 
 /// Who has it, to stand behind "held by".
 fn holder(holding: &Holding) -> String {
+    if holding.passing {
+        return "a process that has let go since".to_owned();
+    }
     let Some((record, belief)) = &holding.record else {
         return if holding.holders.is_empty() {
             "a process that cannot be seen from here (another user's, or in another pid namespace)".to_owned()
@@ -256,7 +290,7 @@ fn holder(holding: &Holding) -> String {
     let others = if holding.mode == Mode::Shared && rest > 0 { format!(", and {rest} more") } else { String::new() };
     match belief {
         Belief::Alive => format!("pid {} {}{others}", record.pid, recorded(record)),
-        Belief::OtherHost | Belief::OtherNamespace => elsewhere(record, *belief),
+        Belief::OtherHost | Belief::OtherNamespace | Belief::Unchecked => elsewhere(record, *belief),
         Belief::Ended if holding.holders.is_empty() => {
             format!("a process that inherited it from pid {} {}, which has ended", record.pid, recorded(record))
         }
@@ -267,18 +301,33 @@ fn holder(holding: &Holding) -> String {
 
 /// The holder that a record names, where its pid means nothing here.
 fn elsewhere(record: &Record, belief: Belief) -> String {
-    let place = match belief {
-        Belief::OtherHost => format!("on host {}", plain(&record.host)),
-        _ => "of another pid namespace".to_owned(),
-    };
-    format!("pid {} {place} {}", record.pid, recorded(record))
+    format!("pid {}{} {}", record.pid, place(record, belief), recorded(record))
+}
+
+fn place(record: &Record, belief: Belief) -> String {
+    match belief {
+        Belief::OtherHost => format!(" on host {}", plain(&record.host)),
+        Belief::OtherNamespace => " of another pid namespace".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// The one who took a lock last, where it is not known whether that has let go since.
+fn last_taken(record: &Record, belief: Belief) -> String {
+    let place = place(record, belief);
+    let age = record.age().map(|age| format!(", {} ago", span(age))).unwrap_or_default();
+    format!("last taken by pid {}{place} {}{age}, as the record says", record.pid, taker(record))
 }
 
 /// What a record says beside the pid.
 fn recorded(record: &Record) -> String {
     let age = record.age().map(|age| format!(", for {}", span(age))).unwrap_or_default();
+    taker(record) + &age
+}
+
+fn taker(record: &Record) -> String {
     let who = record.who.as_ref().map(|who| format!(" ({})", plain(who))).unwrap_or_default();
-    format!("({}), by {}{who}{age}", command(&record.command), plain(&record.user))
+    format!("({}), by {}{who}", command(&record.command), plain(&record.user))
 }
 
 /// The first of several processes, and how many there are beside it.

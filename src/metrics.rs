@@ -26,8 +26,8 @@ pub struct Now {
     pub held: Option<bool>,
     /// Since when, if the record tells.
     pub age: Option<Duration>,
-    /// How many wait for it.
-    pub waiting: usize,
+    /// How many wait for it, if that can be known.
+    pub waiting: Option<usize>,
 }
 
 /// How often something happened to a lock, as its event log says.
@@ -67,7 +67,7 @@ pub fn now(store: &Store) -> Result<Vec<Now>, Error> {
             Some((record, belief)) if *belief != Belief::Perhaps => record.age(),
             _ => None,
         }),
-        waiting: state.waiters.len(),
+        waiting: state.blind.is_none().then_some(state.waiters.len()),
     };
     let states = holders::of_store(store);
     if states.iter().any(|(_, state)| state.blind == Some(Blind::Proc)) {

@@ -130,10 +130,10 @@ pub(super) fn remedy(target: &Target, state: &State) -> Option<String> {
     Some(match (&state.holding, &state.beyond) {
         (Some(holding), _) if holding.passing => "it goes from one process to the next: look again".to_owned(),
         (Some(holding), _) if holding.holders.is_empty() => match holding.unseen_taker() {
-            Some(record) => format!(
-                "it is free when it ends; its descriptors may not be looked into from here: ask {}, or root",
-                plain(&record.user)
-            ),
+            Some(record) => {
+                let user = if record.user == "root" { String::new() } else { format!("{}, or ", plain(&record.user)) };
+                format!("it is free when it ends; its descriptors may not be looked into from here: ask {user}root")
+            }
             None => "it cannot be seen from here who has it: ask as root, or outside of this container".to_owned(),
         },
         (Some(holding), _) => match super::remedy(holding) {

@@ -231,3 +231,24 @@ fn the_path_of_a_file_does_not_steer_the_terminal() {
     let said = call(&["status", "--file", name, "--fd", "0"]).status(1).out("red").run().out;
     assert!(!said.contains('\u{1b}') && said.lines().count() == 1, "{said:?}");
 }
+
+#[test]
+fn what_cannot_be_printed_is_a_failure_and_a_reader_that_has_gone_is_none() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    for command in
+        ["status a", "status --json a", "list", "list --json", "metrics", "path a", "clean --dry-run", "--help"]
+    {
+        let script = format!("\"$HELPER\" {command} >/dev/full");
+        let call = scene.bash(&script).status(125);
+        call.err("aba-lock: could not write to standard output: No space left on device\n").run();
+        // Opened while there is a reader, and written to when there is none.
+        let script =
+            format!("trap '' PIPE; rm -f fifo; mkfifo fifo; exec 4<>fifo 5>fifo 4>&-; \"$HELPER\" {command} >&5");
+        let mut quiet = scene.program("bash");
+        quiet.args(["-c", &script]).current_dir(scene.path(""));
+        Call::new(quiet).run();
+    }
+    scene.bash("\"$HELPER\" status -q a >/dev/full").run();
+    holder.let_go();
+}

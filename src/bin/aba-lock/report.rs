@@ -22,15 +22,42 @@ use aba_lock::sys;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// The most characters of a command line that a sentence shows.
 const MAX_COMMAND: usize = 120;
 
-/// Data, to stdout. A reader that has gone away is no fault.
+/// The first error of standard output.
+static UNPRINTED: OnceLock<io::Error> = OnceLock::new();
+
+/// Data, to stdout.
 pub(crate) fn print(text: &str) {
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    print_bytes(text.as_bytes());
+}
+
+fn print_bytes(mut rest: &[u8]) {
+    while !rest.is_empty() && UNPRINTED.get().is_none() {
+        match sys::write_some(1, rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(error) => not_printed(error),
+        }
+    }
+}
+
+fn not_printed(error: io::Error) {
+    let _ = UNPRINTED.set(error);
+}
+
+/// Says that not all could be printed, if it could not. A reader that has gone away is no fault.
+pub(crate) fn is_printed() -> bool {
+    match UNPRINTED.get() {
+        Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            sentence(&format!("could not write to standard output: {}", error::reason(error)), None);
+            false
+        }
+        _ => true,
+    }
 }
 
 /// In one call, so that the sentences of several processes do not mix.
@@ -52,8 +79,11 @@ fn sentence(text: &str, hint: Option<&str>) {
 
 /// What clap has to say: help, the version, or what is wrong with the arguments.
 pub(crate) fn usage(error: &clap::Error) {
-    let _ = error.print();
-    flush();
+    // What is wrong goes to stderr: nothing can be said of it there.
+    let printed = error.print().and_then(|()| io::stdout().flush());
+    if let (Err(reason), false) = (printed, error.use_stderr()) {
+        not_printed(reason);
+    }
 }
 
 /// What others printed: without the runtime of `fn main`, nobody does this at the end.

@@ -390,6 +390,12 @@ fn waiter(listed: &Listed) -> Waiter {
     }
 }
 
+/// Their numbers, as kill(1) takes them.
+#[must_use]
+pub fn numbers(holders: &[Holder]) -> String {
+    holders.iter().map(|holder| holder.pid.to_string()).collect::<Vec<_>>().join(" ")
+}
+
 /// What people call a lock file: the name of the lock, the task, or its path.
 #[must_use]
 pub fn label(path: &Path) -> String {

@@ -112,7 +112,7 @@ fn worth_knowing(name: &str, state: &State) -> Vec<Finding> {
         );
         findings.push(Finding::note(LOCKS, found).hint(format!(
             "start it with `aba_lock_detach` so that it does not keep the lock, or end it: `kill {}`",
-            holder.pid
+            holders::numbers(&holding.holders)
         )));
     }
     findings

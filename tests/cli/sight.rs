@@ -202,7 +202,8 @@ fn a_lock_that_was_last_taken_in_a_container_is_free_to_who_sees_all_and_the_ker
         call.arg(command);
         call
     };
-    let take = || assert!(inside("mkdir -p \"$ABA_LOCK_DIR\"; \"$HELPER\" lock a -- true").status().unwrap().success());
+    let take =
+        || assert!(inside("mkdir -p \"$ABA_LOCK_DIR\"; \"$HELPER\" lock -w a -- true").status().unwrap().success());
     take();
     if sees_all() {
         scene.aba(["status", "a"]).status(1).out("a: free\n").run();

@@ -172,9 +172,9 @@ fn unseen(state: &State) -> String {
 
 /// `unlock NAME`: it is not ours to release.
 pub(crate) fn not_ours(target: &Target, holding: &Holding) {
-    let hint = match holding.holders.first() {
-        Some(first) => format!("it is released when they end: `kill {}` asks the first to", first.pid),
-        None => "it is released when its holder ends".to_owned(),
+    let hint = match holding.holders.as_slice() {
+        [] => "it is released when its holder ends".to_owned(),
+        holders => locks::ending(target, holders),
     };
     sentence(&format!("{} cannot be released from here: held by {}", target.label, holder(holding)), Some(&hint));
 }
@@ -295,10 +295,10 @@ fn refusal(label: &str, holding: &Holding) -> String {
 
 /// How to mend it, where that is not by waiting.
 fn remedy(holding: &Holding) -> Option<String> {
-    match (&holding.record, holding.holders.first()) {
-        (Some((_, Belief::Ended | Belief::Closed)), Some(first)) if holding.mode == Mode::Exclusive => Some(format!(
+    match (&holding.record, holding.holders.as_slice()) {
+        (Some((_, Belief::Ended | Belief::Closed)), [_, ..]) if holding.mode == Mode::Exclusive => Some(format!(
             "start it with `aba_lock_detach` so that it does not keep the lock, or end it: `kill {}`",
-            first.pid
+            holders::numbers(&holding.holders)
         )),
         _ => None,
     }
@@ -322,7 +322,12 @@ fn holder(holding: &Holding) -> String {
         Belief::Alive => format!("pid {} {}{others}", record.pid, recorded(record)),
         Belief::OtherHost | Belief::OtherNamespace | Belief::Unchecked => elsewhere(record, *belief),
         Belief::Ended if holding.holders.is_empty() => {
-            format!("a process that inherited it from pid {} {}, which has ended", record.pid, recorded(record))
+            let age = record.age().map(|age| format!(" {} ago", span(age))).unwrap_or_default();
+            format!(
+                "a process that cannot be seen from here: pid {} {}, took it{age} and has ended",
+                record.pid,
+                taker(record)
+            )
         }
         Belief::Perhaps if holding.holders.is_empty() => "a process that cannot be seen from here".to_owned(),
         Belief::Ended | Belief::Closed | Belief::Perhaps => people(&holding.holders),
@@ -365,7 +370,7 @@ fn people(holders: &[Holder]) -> String {
     let Some(first) = holders.first() else { return "nobody".to_owned() };
     let more = match holders.len() {
         1 => String::new(),
-        number => format!(" and {} more", number - 1),
+        number => format!(", and {} more", number - 1),
     };
     // Since when it has the lock is not known: not longer than this.
     let age = first.age.map(|age| format!(", running for {}", span(age))).unwrap_or_default();

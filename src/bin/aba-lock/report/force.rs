@@ -80,6 +80,9 @@ fn process_of(process: &Signalled) -> String {
 
 fn known(state: &State) -> String {
     match (&state.holding, &state.beyond) {
+        (Some(Holding { record: None, holders, .. }), _) if holders.is_empty() => {
+            "it is another user's, or in another pid namespace".to_owned()
+        }
         (Some(holding), _) => format!("held by {}", holder(holding)),
         (None, Some((record, belief))) => format!("{}, which may have it still", last_taken(record, *belief)),
         (None, None) => "it was held a moment ago".to_owned(),

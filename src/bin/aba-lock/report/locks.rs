@@ -1,7 +1,7 @@
 //! What `status` and `list` print.
 
 use super::{command, elsewhere, last_taken, plain, print, span, tasks, why};
-use aba_lock::holders::{Belief, Blind, Holder, Holding, Known, State, Waiter};
+use aba_lock::holders::{self, Belief, Blind, Holder, Holding, Known, State, Waiter};
 use aba_lock::lock::{Mode, Target};
 use aba_lock::name::LockName;
 use aba_lock::record::Record;
@@ -138,7 +138,7 @@ pub(super) fn remedy(target: &Target, state: &State) -> Option<String> {
         },
         (Some(holding), _) => match super::remedy(holding) {
             Some(remedy) => remedy,
-            None => format!("it is free when {}", ending(target, &holding.holders)),
+            None => ending(target, &holding.holders),
         },
         (None, Some((record, Belief::OtherHost))) => format!("ask on host {}", plain(&record.host)),
         (None, _) if state.blind == Some(Blind::Proc) => "ask where /proc is mounted".to_owned(),
@@ -152,13 +152,12 @@ pub(super) fn remedy(target: &Target, state: &State) -> Option<String> {
 }
 
 /// That the holders end, and how to have them do that.
-fn ending(target: &Target, holders: &[Holder]) -> String {
-    let (who, them, end) = if holders.len() == 1 { ("it", "it", "ends") } else { ("they", "them", "end") };
+pub(super) fn ending(target: &Target, holders: &[Holder]) -> String {
+    let (who, them, verb) = if holders.len() == 1 { ("it", "it", "ends") } else { ("they", "them", "end") };
     if let Some(name) = target.name() {
-        return format!("{who} {end}; `aba-lock unlock {name} --kill` ends {them}");
+        return format!("it is free when {who} {verb}; `aba-lock unlock {name} --kill` ends {them}");
     }
-    let pids: Vec<String> = holders.iter().map(|holder| holder.pid.to_string()).collect();
-    format!("{who} {end}; `kill {}` asks {them} to", pids.join(" "))
+    format!("it is free when {who} {verb}; `kill {}` asks {them} to", holders::numbers(holders))
 }
 
 /// A lock, as a program reads it.

@@ -142,7 +142,7 @@ pub struct Waiter {
     pub script: Option<(u32, String)>,
     /// The name of its terminal without `/dev/`, if it has one.
     pub terminal: Option<String>,
-    /// For how long it waits: how long it runs, if it is a program that does nothing else before.
+    /// How long it runs, if it is a program that does nothing else than wait: also for other locks before this one.
     pub age: Option<Duration>,
 }
 

@@ -202,8 +202,13 @@ fn a_lock_that_was_last_taken_in_a_container_is_free_to_who_sees_all_and_the_ker
         call.arg(command);
         call
     };
-    let take =
-        || assert!(inside("mkdir -p \"$ABA_LOCK_DIR\"; \"$HELPER\" lock -w a -- true").status().unwrap().success());
+    let take = || {
+        let taken = inside("mkdir -p \"$ABA_LOCK_DIR\"; \"$HELPER\" lock -w a -- true").status().unwrap();
+        assert!(taken.success());
+        // The number of a namespace that has ended may be given to the next.
+        let (record, namespace) = (scene.record("a"), scene.field("a", "ns"));
+        fs::write(scene.lock_file("a"), record.replace(&format!("ns={namespace}"), "ns=7")).unwrap();
+    };
     take();
     if sees_all() {
         scene.aba(["status", "a"]).status(1).out("a: free\n").run();

@@ -35,7 +35,7 @@
 //! Where a file system cannot tell who has a file open, as NFS, nothing is removed.
 
 use crate::error::Error;
-use crate::holders::{self, Belief, Holding, State};
+use crate::holders::{self, Belief, Holding, Known, State};
 use crate::lock::{self, Mode};
 use crate::name::LockName;
 use crate::record::{self, Content, Record};
@@ -61,6 +61,8 @@ pub struct Rule {
 pub enum Fate {
     /// It is gone; with [`Rule::dry_run`], it would be.
     Removed,
+    /// With [`Rule::dry_run`]: it would be gone, unless somebody has it of whom nothing can be seen from here.
+    Depends,
     /// It stays.
     Left(Why),
     /// It was to go, but could not be removed.
@@ -74,7 +76,7 @@ pub enum Why {
     Missing,
     /// The lock is held.
     Held(Holding),
-    /// The last holder was of another machine or pid namespace, and may have it still.
+    /// The last holder was of another machine, or in a place that cannot be seen from here, and may have it still.
     Beyond(Box<Record>, Belief),
     /// Another process has the file open, and may be about to lock it.
     Open,
@@ -129,15 +131,23 @@ pub fn lock_file(path: &Path, state: State, rule: &Rule) -> Fate {
     if let Some(owner) = other_owner(&data) {
         return Fate::Left(Why::Theirs(owner));
     }
-    if let Some((record, belief)) = state.beyond {
-        return Fate::Left(Why::Beyond(Box::new(record), belief));
+    let is_known = state.known() == Known::Free;
+    let beyond = state.beyond.map(|(record, belief)| (Box::new(record), belief));
+    // The kernel of another machine does not tell ours who has the file open; that of another namespace is ours.
+    if let Some((record, Belief::OtherHost)) = beyond {
+        return Fate::Left(Why::Beyond(record, Belief::OtherHost));
     }
     if rule.dry_run {
-        return stays(&data, &record::read_path(path), rule).map_or(Fate::Removed, Fate::Left);
+        let fate = if is_known { Fate::Removed } else { Fate::Depends };
+        return stays(&data, &record::read_path(path), rule).map_or(fate, Fate::Left);
     }
     match remove(path, rule) {
         Ok(None) => Fate::Removed,
-        Ok(Some(Why::Open)) => Fate::Left(holders::of(path).holding.map_or(Why::Open, Why::Held)),
+        Ok(Some(Why::Open)) => Fate::Left(match (holders::of(path).holding, beyond) {
+            (Some(holding), _) => Why::Held(holding),
+            (None, Some((record, belief))) => Why::Beyond(record, belief),
+            (None, None) => Why::Open,
+        }),
         Ok(Some(why)) => Fate::Left(why),
         Err(error) => Fate::Failed(error),
     }

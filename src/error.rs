@@ -4,13 +4,14 @@
 //! Neither advises to remove a lock file: that is how two holders come to be.
 
 use crate::deadlock::Circle;
-use crate::lock::Mode;
+use crate::lock::{Kind, Mode};
 use crate::reserve::problem::Problem;
 use crate::{name, store};
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Why something could not be done.
@@ -209,6 +210,8 @@ pub enum Error {
         /// What it is instead.
         kind: &'static str,
     },
+    /// There is no `/proc` that tells who has a lock.
+    Blind,
     /// The descriptor is not open.
     BadDescriptor {
         /// Its number.
@@ -249,6 +252,8 @@ pub enum Error {
         label: String,
         /// The lock file.
         path: PathBuf,
+        /// Whose that is: a name that is no lock's may be called as one is.
+        kind: Kind,
     },
     /// To wait for it would have no end: who has it waits, perhaps over others, for a lock that we have.
     Deadlock {
@@ -263,6 +268,8 @@ pub enum Error {
         label: String,
         /// The lock file.
         path: PathBuf,
+        /// Whose that is.
+        kind: Kind,
         /// How long we waited.
         after: Duration,
     },
@@ -314,6 +321,20 @@ pub fn reason(error: &io::Error) -> String {
     match text.find(" (os error") {
         Some(end) => text[..end].to_owned(),
         None => text,
+    }
+}
+
+/// A path as bash reads it, on one line. One that is not absolute begins with `./`: so it is no option, and no name.
+#[must_use]
+pub fn quoted(path: &Path) -> String {
+    let path = if path.is_absolute() || path.starts_with(".") || path.starts_with("..") {
+        path.to_owned()
+    } else {
+        Path::new(".").join(path)
+    };
+    match path.to_str().filter(|text| !text.chars().any(char::is_control)) {
+        Some(text) => shell_words::quote(text).into_owned(),
+        None => format!("$'{}'", path.as_os_str().as_bytes().escape_ascii()),
     }
 }
 
@@ -380,10 +401,7 @@ impl fmt::Display for Error {
             }
             Self::Open { path, owner, source } => {
                 write!(f, "could not open lock file {}: {}", path.display(), reason(source))?;
-                match owner {
-                    Some(owner) => write!(f, " (it belongs to {owner})"),
-                    None => Ok(()),
-                }
+                owner.as_ref().map_or(Ok(()), |owner| write!(f, " (it belongs to {owner})"))
             }
             Self::Remove { path, source } => {
                 write!(f, "could not remove lock file {}: {}", path.display(), reason(source))
@@ -394,6 +412,7 @@ impl fmt::Display for Error {
             Self::NotRegular { path, kind } => {
                 write!(f, "refused to use lock file {}: it is a {kind}, not a regular file", path.display())
             }
+            Self::Blind => write!(f, "which locks are held cannot be known from here: /proc cannot be read"),
             Self::BadDescriptor { fd } => write!(f, "file descriptor {fd} is not open"),
             Self::Replaced { fd, path } => {
                 write!(f, "file descriptor {fd} is not, or no longer, open on lock file {}", path.display())
@@ -466,7 +485,7 @@ impl Error {
                 format!("end it with `aba-lock run-once -r -i {id}`")
             }
             Self::TaskBusy { path, .. } => {
-                format!("see who has it with `aba-lock status --file {}`", path.display())
+                format!("see who has it with `aba-lock status --file {}`", quoted(path))
             }
             Self::NoStateRoot => "set ABA_LOCK_DIR to a directory of yours".to_owned(),
             Self::StateRoot { .. } | Self::Unsupported { .. } => {
@@ -480,12 +499,29 @@ impl Error {
             },
             Self::NotRegular { .. } => "somebody put it there: see whose it is with `ls -l`".to_owned(),
             Self::BadDescriptor { fd } => format!("open it first: `exec {fd}<>\"$(aba-lock path --create NAME)\"`"),
-            Self::Replaced { fd, path } => format!("open it again: `exec {fd}<>{}`", path.display()),
+            Self::Replaced { fd, path } => format!("open it again: `exec {fd}<>{}`", quoted(path)),
             Self::KeepsChanging { .. } => {
                 "find what removes it, and stop that: a lock file is meant to stay".to_owned()
             }
             Self::Upgrade { .. } => "release it first, or take it exclusive from the start".to_owned(),
             _ => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+
+    #[test]
+    fn a_path_is_quoted_as_bash_reads_it_and_is_no_option_and_no_name() {
+        let quoted = |bytes: &[u8]| quoted(Path::new(OsStr::from_bytes(bytes)));
+        assert_eq!(quoted(b"/a/b"), "/a/b");
+        assert_eq!(quoted(b"backup"), "./backup");
+        assert_eq!(quoted(b"--kill"), "./--kill");
+        assert_eq!(quoted(b"./a"), "./a");
+        assert_eq!(quoted(b"../a b"), "'../a b'");
+        assert_eq!(quoted(b"/it's\n\xff\x1b"), r"$'/it\'s\n\xff\x1b'");
     }
 }

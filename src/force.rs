@@ -9,7 +9,7 @@
 //! looked at after that: it started when the one we saw did, and has the locked file open. That needs a `/proc` of our own
 //! pid namespace. What cannot be seen so is never signalled: another user's process, or one that only a record tells of.
 
-use crate::holders::{self, State};
+use crate::holders::{self, Known, State};
 use crate::kernel::{self, Listed, Look, Opener, Wanted};
 use crate::{process, record, sys};
 use std::collections::BTreeSet;
@@ -33,6 +33,9 @@ const LOOKS: [Duration; 5] = [
     Duration::from_millis(100),
     Duration::from_millis(250),
 ];
+
+/// How often to look for one that can be seen, where the lock goes from one to the next.
+const MOST_TRIES: u32 = 5;
 
 /// The signal that asks a process to end.
 pub const TERM: i32 = libc::SIGTERM;
@@ -126,6 +129,8 @@ pub enum Why {
     NotAllowed(Signalled, io::Error),
     /// `/proc` is of another pid namespace: its numbers mean nothing here.
     OtherProc,
+    /// There is no `/proc`.
+    NoProc,
 }
 
 /// Ends those who have the lock at `path`, and waits until they have it no more.
@@ -135,19 +140,28 @@ pub fn release(path: &Path, how: &How) -> Forced {
     let begin = Instant::now();
     let file = holders::wanted(path);
     if !is_our_proc() {
-        return refused(Why::OtherProc);
+        return refused(if process::can_be_seen() { Why::OtherProc } else { Why::NoProc });
     }
-    let look = look(&file);
-    let above = ancestors();
-    if kernel::holds(std::process::id(), &file) || live(&look).any(|opener| above.contains(&opener.pid)) {
-        return refused(Why::Ours);
-    }
-    let mut force = Force::new(&file, path, &look);
-    if force.lockers.is_empty() {
+    let (above, mut tries) = (ancestors(), 0);
+    let look = loop {
+        let look = look(&file);
+        if kernel::holds(std::process::id(), &file) || live(&look).any(|opener| above.contains(&opener.pid)) {
+            return refused(Why::Ours);
+        }
+        if live(&look).next().is_some() {
+            break look;
+        }
         let state = holders::of(path);
-        let is_free = state.holding.is_none() && state.beyond.is_none();
-        return if is_free { force.ended(End::Released) } else { refused(Why::Unseen(Box::new(state))) };
-    }
+        if state.known() == Known::Free {
+            return Forced { signalled: Vec::new(), end: End::Released };
+        }
+        tries += 1;
+        // Else it was taken meanwhile, by one that can be seen.
+        if tries == MOST_TRIES || state.holding.as_ref().is_none_or(|holding| holding.holders.is_empty()) {
+            return refused(Why::Unseen(Box::new(state)));
+        }
+    };
+    let mut force = Force::new(&file, path, &look);
     for opener in live(&look) {
         force.add(opener);
     }

@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::kernel::{self, FileId, KernelLock, Listed, Opener, Wanted};
-use crate::lock::Mode;
+use crate::lock::{self, Kind, Mode, Target};
 use crate::name::LockName;
 use crate::record::{self, Content, Record};
 use crate::store::{self, Store};
@@ -15,7 +15,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -35,6 +35,42 @@ pub struct State {
     pub record: Option<Record>,
     /// Whether there are processes that we may not look into.
     pub hidden: bool,
+    /// Why the kernel could not be asked, if it could not: somebody may have it of whom nothing is seen.
+    pub blind: Option<Blind>,
+    /// What stands in the place of the lock file, if that is no regular file.
+    pub odd: Option<&'static str>,
+}
+
+/// Whether somebody has a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Somebody has it.
+    Held,
+    /// Nobody has it.
+    Free,
+    /// Neither would be true.
+    Unknown,
+}
+
+/// Why the kernel cannot be asked who has a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blind {
+    /// There is no `/proc` that shows us.
+    Proc,
+    /// `/proc/locks` cannot be read, and there are processes that we may not look into.
+    List,
+}
+
+impl State {
+    /// Whether somebody has it.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        match self {
+            Self { holding: Some(_), .. } => Known::Held,
+            Self { beyond: None, blind: None, odd: None, .. } => Known::Free,
+            _ => Known::Unknown,
+        }
+    }
 }
 
 /// A lock that is held.
@@ -46,8 +82,30 @@ pub struct Holding {
     pub holders: Vec<Holder>,
     /// The record, and how far it is to be believed.
     pub record: Option<(Record, Belief)>,
+    /// Whether it was another's each time that we looked: who had it has let go since.
+    pub passing: bool,
     /// Whether one of the holders is a helper, which may be about to write the record.
     helper: bool,
+    /// Whether one that had it was gone when we looked at it.
+    went: bool,
+    /// The process that called flock(2).
+    locker: u32,
+}
+
+impl Holding {
+    /// The record of a holder that runs, and that is not among those that we may look into.
+    #[must_use]
+    pub fn unseen_taker(&self) -> Option<&Record> {
+        let (record, belief) = self.record.as_ref()?;
+        let seen = self.holders.iter().any(|holder| holder.pid == record.pid);
+        (*belief == Belief::Alive && !seen).then_some(record)
+    }
+
+    /// Whether who has it was seen, and is there still.
+    fn is_settled(&self) -> bool {
+        let named = matches!(self.record, Some((_, Belief::Alive)));
+        !self.holders.is_empty() || (named && !self.went)
+    }
 }
 
 /// A process that has a lock.
@@ -84,7 +142,7 @@ pub struct Waiter {
     pub script: Option<(u32, String)>,
     /// The name of its terminal without `/dev/`, if it has one.
     pub terminal: Option<String>,
-    /// For how long it waits: how long it runs, if it is a program that does nothing else before.
+    /// How long it runs, if it is a program that does nothing else than wait: also for other locks before this one.
     pub age: Option<Duration>,
 }
 
@@ -103,12 +161,28 @@ pub enum Belief {
     OtherNamespace,
     /// It is of another machine.
     OtherHost,
+    /// The kernel cannot be asked whether it is of this lock or an earlier one.
+    Unchecked,
 }
 
-/// Whether anything can be known of the lock file at `path`: not if its directory may not be searched.
-pub fn can_be_known(path: &Path) -> Result<(), Error> {
+/// How often to look, where what is seen changes meanwhile.
+const MOST_LOOKS: usize = 6;
+
+/// How soon to look again.
+const LOOK_AGAIN: Duration = Duration::from_millis(3);
+
+/// The pid namespace of the machine itself, which sees all others (`PROC_PID_INIT_INO` of the kernel).
+const FIRST_NAMESPACE: u64 = 0xefff_fffc;
+
+/// Whether anything can be known of a lock: not if its directory may not be searched, or if its file is none that can be
+/// locked.
+pub fn can_be_known(target: &Target) -> Result<(), Error> {
+    let path = &target.path;
     match fs::symlink_metadata(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Look { path: path.to_owned(), source }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Look { path: path.clone(), source }),
+        Ok(data) if !(data.is_file() || data.is_dir() && target.kind == Kind::Users) => {
+            Err(Error::NotRegular { path: path.clone(), kind: lock::word_for(data.file_type()) })
+        }
         _ => Ok(()),
     }
 }
@@ -124,14 +198,14 @@ pub fn of(path: &Path) -> State {
 /// The same; of no use any more when `stop` is set, and then returned soon.
 #[must_use]
 pub(crate) fn of_until(path: &Path, stop: &AtomicBool) -> State {
-    let look = || look(vec![wanted(path)], None, stop).pop().map(|(_, state)| state).unwrap_or_default();
+    let look = || settled(vec![wanted(path)], None, stop).pop().map(|(_, state)| state).unwrap_or_default();
     for _ in 0..5 {
         let state = look();
         let recorded = |holding: &Holding| matches!(holding.record, Some((_, Belief::Alive)));
         if !state.holding.as_ref().is_some_and(|holding| holding.helper && !recorded(holding)) {
             return state;
         }
-        thread::sleep(Duration::from_millis(3));
+        thread::sleep(LOOK_AGAIN);
     }
     look()
 }
@@ -140,7 +214,7 @@ pub(crate) fn of_until(path: &Path, stop: &AtomicBool) -> State {
 #[must_use]
 pub fn of_all(paths: &[PathBuf]) -> Vec<State> {
     let wanted = paths.iter().map(|path| wanted(path)).collect();
-    look(wanted, None, &AtomicBool::new(false)).into_iter().map(|(_, state)| state).collect()
+    settled(wanted, None, &AtomicBool::new(false)).into_iter().map(|(_, state)| state).collect()
 }
 
 /// The same for all locks of a state root, in the order of their names; also for those whose file was removed.
@@ -148,10 +222,96 @@ pub fn of_all(paths: &[PathBuf]) -> Vec<State> {
 pub fn of_store(store: &Store) -> Vec<(LockName, State)> {
     let root = fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_owned());
     let wanted = store.names().iter().map(|name| in_directory(&root, &store.lock_path(name))).collect();
-    let named = |(file, state): (Wanted, State)| Some((store::name_of(&file.path)?, state));
-    let mut states: Vec<_> = look(wanted, Some(&root), &AtomicBool::new(false)).into_iter().filter_map(named).collect();
+    let named = |(file, state): (Wanted, State)| {
+        let there = fs::symlink_metadata(&file.path).ok().filter(|data| !data.is_file());
+        let odd = there.map(|data| lock::word_for(data.file_type()));
+        Some((store::name_of(&file.path)?, State { odd, ..state }))
+    };
+    let found = settled(wanted, Some(&root), &AtomicBool::new(false));
+    let mut states: Vec<_> = found.into_iter().filter_map(named).collect();
     states.sort_by(|(one, _), (other, _)| one.cmp(other));
     states
+}
+
+/// Looks, and looks again where a holder went, or came, while we did: processes, the list of locks and the record are not
+/// read in one moment.
+fn settled(wanted: Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) -> Vec<(Wanted, State)> {
+    let mut states = look(wanted, directory, stop);
+    let unsettled = |state: &State| state.holding.as_ref().is_some_and(|holding| !holding.is_settled());
+    let mut open: Vec<Open> = Vec::new();
+    for (at, (_, state)) in states.iter().enumerate().filter(|(_, (_, state))| unsettled(state)) {
+        open.push(Open { at, locker: state.holding.as_ref().map_or(0, |holding| holding.locker), same: 0 });
+    }
+    for _ in 1..MOST_LOOKS {
+        if open.is_empty() || stop.load(Ordering::Relaxed) {
+            break;
+        }
+        thread::sleep(LOOK_AGAIN);
+        let again = |open: &Open| {
+            let path = &states[open.at].0.path;
+            in_directory(path.parent().unwrap_or(Path::new("")), path)
+        };
+        let new = look(open.iter().map(again).collect(), None, stop);
+        open = open
+            .into_iter()
+            .zip(new)
+            .filter_map(|(one, new)| {
+                let next = one.next(&new.1);
+                states[one.at] = new;
+                next
+            })
+            .collect();
+    }
+    for one in open {
+        if let Some(holding) = &mut states[one.at].1.holding {
+            // It was another's each time: what was seen of one says nothing of the others.
+            holding.passing = true;
+            holding.record = None;
+        }
+    }
+    states
+}
+
+/// A lock of which it is open who has it.
+struct Open {
+    /// Which.
+    at: usize,
+    /// Who called flock(2), when we looked last.
+    locker: u32,
+    /// How often it was the same one.
+    same: u32,
+}
+
+impl Open {
+    /// What is open after another look, if anything is.
+    fn next(&self, state: &State) -> Option<Self> {
+        let holding = state.holding.as_ref().filter(|holding| !holding.is_settled())?;
+        let same = if holding.locker == self.locker && !holding.went { self.same + 1 } else { 0 };
+        // One who keeps it, and cannot be seen. Where all can be, it may be a child that started behind our back.
+        let enough = if state.hidden { 1 } else { 2 };
+        (same < enough).then_some(Self { at: self.at, locker: holding.locker, same })
+    }
+}
+
+/// How much can be seen from here.
+#[derive(Clone, Copy)]
+struct Sight {
+    /// Whether there are processes that we may not look into.
+    hidden: bool,
+    blind: Option<Blind>,
+    /// Whether there is no holder that we do not see, in whatever pid namespace of this machine.
+    all: bool,
+}
+
+impl Sight {
+    fn new(closed: bool) -> Self {
+        if !process::can_be_seen() {
+            return Self { hidden: true, blind: Some(Blind::Proc), all: false };
+        }
+        let hidden = closed || process::are_hidden();
+        let blind = (hidden && fs::File::open("/proc/locks").is_err()).then_some(Blind::List);
+        Self { hidden, blind, all: !hidden && process::pid_namespace() == FIRST_NAMESPACE }
+    }
 }
 
 fn look(mut wanted: Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) -> Vec<(Wanted, State)> {
@@ -160,6 +320,7 @@ fn look(mut wanted: Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) ->
     for lock in kernel::list() {
         listed.entry(lock.file).or_default().push(lock);
     }
+    let sight = Sight::new(look.hidden);
     let mut found = look.found.as_slice();
     let mut states = Vec::new();
     for (index, file) in wanted.into_iter().enumerate() {
@@ -167,7 +328,7 @@ fn look(mut wanted: Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) ->
         found = rest;
         let id = if listed.is_empty() || file.ino == 0 { None } else { Some(kernel::file_id(&file)) };
         let listed = id.and_then(|id| listed.get(&id)).map_or(&[][..], Vec::as_slice);
-        let state = State { hidden: look.hidden, ..state(&file, ours, listed) };
+        let state = state(&file, ours, listed, sight);
         states.push((file, state));
     }
     states
@@ -190,23 +351,28 @@ fn in_directory(directory: &Path, path: &Path) -> Wanted {
     Wanted { dev, ino, path }
 }
 
-fn state(file: &Wanted, found: &[Opener], listed: &[Listed]) -> State {
-    let removed = found.iter().filter(|opener| opener.removed).map(|opener| holder(opener, None)).collect();
-    let live: Vec<&Opener> = found.iter().filter(|opener| !opener.removed).collect();
+fn state(file: &Wanted, found: &[Opener], listed: &[Listed], sight: Sight) -> State {
+    let removed = found.iter().filter(|opener| opener.removed).filter_map(holder).collect();
+    let (live, holders): (Vec<&Opener>, Vec<Holder>) =
+        found.iter().filter(|opener| !opener.removed).filter_map(|opener| Some((opener, holder(opener)?))).unzip();
+    let seen = found.iter().find(|opener| !opener.removed);
+    let went = seen.is_some() && live.is_empty();
     // Where there is nobody that we may look into, the kernel's list still knows that there is somebody.
-    let seen = live.first().map(|opener| opener.lock);
-    let lock = seen.or_else(|| listed.iter().find(|listed| !listed.waits).map(|listed| listed.lock));
+    let lock = live.first().copied().or(seen).map(|opener| opener.lock);
+    let lock = lock.or_else(|| listed.iter().find(|listed| !listed.waits).map(|listed| listed.lock));
     let waiters = listed.iter().filter(|listed| listed.waits).map(waiter).collect();
     let record = match record::read_path(&file.path) {
         Content::Record(record) => Some(*record),
         _ => None,
     };
-    let believed = record.clone().and_then(|record| belief(&record, &live, lock).map(|belief| (record, belief)));
+    let believed = record.clone().and_then(|record| belief(&record, &live, lock, sight).map(|belief| (record, belief)));
     let (holding, beyond) = match lock {
-        Some(lock) => (Some(holding(lock, &live, believed)), None),
+        Some(lock) => (Some(Holding { went, ..holding(lock, holders, believed) }), None),
         None => (None, believed),
     };
-    State { holding, beyond, removed, waiters, record, hidden: false }
+    // Where there is no file, nobody has a lock on it.
+    let blind = sight.blind.filter(|_| file.ino != 0);
+    State { holding, beyond, removed, waiters, record, hidden: sight.hidden, blind, odd: None }
 }
 
 fn waiter(listed: &Listed) -> Waiter {
@@ -222,6 +388,12 @@ fn waiter(listed: &Listed) -> Waiter {
         terminal: seen.and_then(|seen| seen.terminal_name()),
         age: seen.filter(|_| helps).and_then(|seen| seen.age()),
     }
+}
+
+/// Their numbers, as kill(1) takes them.
+#[must_use]
+pub fn numbers(holders: &[Holder]) -> String {
+    holders.iter().map(|holder| holder.pid.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 /// What people call a lock file: the name of the lock, the task, or its path.
@@ -256,54 +428,70 @@ fn mode(lock: KernelLock) -> Mode {
     if lock.exclusive { Mode::Exclusive } else { Mode::Shared }
 }
 
-fn holding(lock: KernelLock, live: &[&Opener], record: Option<(Record, Belief)>) -> Holding {
+fn holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Record, Belief)>) -> Holding {
     let taker = match &record {
         Some((record, Belief::Alive | Belief::Ended | Belief::Closed)) => Some(record.pid),
         _ => None,
     };
-    let mut holders: Vec<Holder> = live.iter().map(|opener| holder(opener, taker)).collect();
+    for holder in &mut holders {
+        // A shared lock has several takers, of which the record names the last: it says nothing of the others.
+        holder.inherited = taker.filter(|_| lock.exclusive).map(|pid| pid != holder.pid);
+    }
     holders.sort_by_key(|holder| holder.inherited == Some(true));
     let mode = mode(lock);
-    let helper = live.iter().any(|opener| process::name(opener.pid) == "aba-lock");
-    Holding { mode, holders, record, helper }
+    let helper = holders.iter().any(|holder| process::name(holder.pid) == "aba-lock");
+    Holding { mode, holders, record, passing: false, helper, went: false, locker: lock.locker }
 }
 
-fn holder(opener: &Opener, taker: Option<u32>) -> Holder {
+/// `None`: it has gone meanwhile.
+fn holder(opener: &Opener) -> Option<Holder> {
+    let command = process::command_line(opener.pid);
+    // Last, so that the rest is of this process.
     let seen = process::seen(opener.pid);
-    Holder {
+    (seen.is_some() && !command.is_empty()).then(|| Holder {
         pid: opener.pid,
-        command: process::command_line(opener.pid),
+        command,
         user: process::user_name(opener.uid),
-        // A shared lock has several takers, of which the record names the last: it says nothing of the others.
-        inherited: taker.filter(|_| opener.lock.exclusive).map(|pid| pid != opener.pid),
+        inherited: None,
         terminal: seen.and_then(|seen| seen.terminal_name()),
         age: seen.and_then(|seen| seen.age()),
         namespace: process::namespace_of(opener.pid).filter(|namespace| *namespace != process::pid_namespace()),
-    }
+    })
 }
 
 /// How far `record` is to be believed beside what the kernel says. `None`: it is of an earlier lock, or of one
 /// that has ended.
-fn belief(record: &Record, live: &[&Opener], lock: Option<KernelLock>) -> Option<Belief> {
+fn belief(record: &Record, live: &[&Opener], lock: Option<KernelLock>, sight: Sight) -> Option<Belief> {
     // A holder that we see has a number here, which the record of another place cannot give.
     let unseen = live.is_empty();
-    if record.boot != process::boot_id() {
+    let (boot, same_host) = (process::boot_id(), record.host == sys::host_name());
+    // Which boot this is may be closed to us: then the name of the machine has to do.
+    if if boot.is_empty() { !same_host } else { record.boot != boot } {
         // The same name and another boot: this machine was started again since, and no lock outlives that.
-        return (unseen && record.host != sys::host_name()).then_some(Belief::OtherHost);
+        return (unseen && !same_host).then_some(Belief::OtherHost);
+    }
+    if sight.blind == Some(Blind::Proc) {
+        return Some(Belief::Unchecked);
     }
     if record.ns != process::pid_namespace() {
-        return unseen.then_some(Belief::OtherNamespace);
+        return (unseen && !sight.all).then_some(Belief::OtherNamespace);
     }
-    let lockers: Vec<u32> =
-        if unseen { vec![lock?.locker] } else { live.iter().map(|opener| opener.lock.locker).collect() };
+    let lockers: Vec<u32> = match lock {
+        None if sight.blind.is_some() => return Some(Belief::Unchecked),
+        None => return None,
+        Some(lock) if unseen => vec![lock.locker],
+        Some(_) => live.iter().map(|opener| opener.lock.locker).collect(),
+    };
     let named = lockers.contains(&record.locker);
     // In a pid namespace of its own the kernel gives no number for a locker that has ended.
     let untold = lockers.contains(&0);
-    match (named, untold, process::is_alive(record.pid, record.start)) {
-        (true, _, true) if unseen || live.iter().any(|opener| opener.pid == record.pid) => Some(Belief::Alive),
+    let is_seen = live.iter().any(|opener| opener.pid == record.pid);
+    match (named, untold, !process::has_ended(record.pid, record.start)) {
+        // Whether one that we may not look into has closed it is not known.
+        (true, _, true) if unseen || is_seen || !process::may_be_looked_into(record.pid) => Some(Belief::Alive),
         (true, _, true) => Some(Belief::Closed),
         (true, _, false) => Some(Belief::Ended),
-        (false, true, true) if live.iter().any(|opener| opener.pid == record.pid) => Some(Belief::Alive),
+        (false, true, true) if is_seen => Some(Belief::Alive),
         (false, true, false) => Some(Belief::Perhaps),
         // The record of an earlier holder: this one left none, as flock(1) does.
         _ => None,

@@ -23,6 +23,7 @@ pub use wait::Waiting;
 
 use crate::error::Error;
 use crate::events::{self, Event};
+use crate::name::LockName;
 use crate::record::{self, Content, Record};
 use crate::store::{self, Store};
 use crate::{kernel, process, sys};
@@ -102,6 +103,12 @@ pub struct Target {
 }
 
 impl Target {
+    /// The lock of that name.
+    #[must_use]
+    pub fn named(store: &Store, name: &LockName) -> Self {
+        Self { path: store.lock_path(name), label: name.to_string(), kind: Kind::Named }
+    }
+
     /// The name of the lock. `None`: it is called by its path.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
@@ -504,11 +511,11 @@ impl<'a> Attempt<'a> {
             Wait::Forever => Some(None),
             Wait::For(limit) => Some(Some(limit)),
         };
-        let (label, path) = (target.label.clone(), target.path.clone());
+        let (label, path, kind) = (target.label.clone(), target.path.clone(), target.kind);
         let Some(limit) = limit else {
             return Err(match self.request.wait {
-                Wait::For(after) => Error::TimedOut { label, path, after },
-                _ => Error::Busy { label, path },
+                Wait::For(after) => Error::TimedOut { label, path, kind, after },
+                _ => Error::Busy { label, path, kind },
             });
         };
         self.block(file, target, limit)
@@ -523,7 +530,7 @@ impl<'a> Attempt<'a> {
         let deadline = limit.and_then(|limit| self.started.checked_add(limit));
         let go_on = &mut || if has_ended() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let waited = wait::wait(self.contention, (target, file, self.request.mode), &alarm, deadline, go_on);
-        let (label, path) = (target.label.clone(), target.path.clone());
+        let (label, path, kind) = (target.label.clone(), target.path.clone(), target.kind);
         match waited.map_err(|source| cannot_lock(&target.path, source))? {
             Waited::Granted => Ok(()),
             Waited::Circle(circle) => {
@@ -533,7 +540,7 @@ impl<'a> Attempt<'a> {
             Waited::GivenUp if has_ended() => Err(Error::ScriptEnded { label }),
             Waited::GivenUp => {
                 self.note(&Event::TimedOut { waited: self.started.elapsed() }, target);
-                Err(Error::TimedOut { label, path, after: limit.unwrap_or_default() })
+                Err(Error::TimedOut { label, path, kind, after: limit.unwrap_or_default() })
             }
         }
     }

@@ -2,7 +2,7 @@
 //! happened.
 
 use crate::error::Error;
-use crate::holders::{self, Belief, State};
+use crate::holders::{self, Belief, Blind, Known, State};
 use crate::lock;
 use crate::name::LockName;
 use crate::store::Store;
@@ -14,17 +14,20 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+/// So long nobody has waited, in seconds: it is none of our lines that says so.
+const CENTURY: f64 = 100.0 * 366.0 * 24.0 * 3600.0;
+
 /// A lock of the state root, now.
 #[derive(Debug)]
 pub struct Now {
     /// Its name.
     pub name: String,
-    /// Whether it is held.
-    pub held: bool,
+    /// Whether it is held, if that can be known.
+    pub held: Option<bool>,
     /// Since when, if the record tells.
     pub age: Option<Duration>,
-    /// How many wait for it.
-    pub waiting: usize,
+    /// How many wait for it, if that can be known.
+    pub waiting: Option<usize>,
 }
 
 /// How often something happened to a lock, as its event log says.
@@ -44,7 +47,8 @@ pub struct Counts {
     pub waited: f64,
 }
 
-/// The locks of the state root. [`Error::NoFile`] where it is there and cannot be read.
+/// The locks of the state root. [`Error::NoFile`] where it is there and cannot be read, and [`Error::Blind`] where there is
+/// no `/proc`.
 pub fn now(store: &Store) -> Result<Vec<Now>, Error> {
     match fs::read_dir(store.root()) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -54,14 +58,22 @@ pub fn now(store: &Store) -> Result<Vec<Now>, Error> {
     }
     let one = |(name, state): (LockName, State)| Now {
         name: name.to_string(),
-        held: state.holding.is_some(),
+        held: match state.known() {
+            Known::Held => Some(true),
+            Known::Free => Some(false),
+            Known::Unknown => None,
+        },
         age: state.holding.as_ref().and_then(|holding| match &holding.record {
             Some((record, belief)) if *belief != Belief::Perhaps => record.age(),
             _ => None,
         }),
-        waiting: state.waiters.len(),
+        waiting: state.blind.is_none().then_some(state.waiters.len()),
     };
-    Ok(holders::of_store(store).into_iter().map(one).collect())
+    let states = holders::of_store(store);
+    if states.iter().any(|(_, state)| state.blind == Some(Blind::Proc)) {
+        return Err(Error::Blind);
+    }
+    Ok(states.into_iter().map(one).collect())
 }
 
 /// What the event log says, by the names of locks, or the paths of those that have no name. Nothing where there is no
@@ -109,5 +121,6 @@ fn count(counts: &mut BTreeMap<String, Counts>, event: &Value) {
         Some("replaced") => of.replaced += 1,
         _ => {}
     }
-    of.waited += event["waited_seconds"].as_f64().unwrap_or(0.0);
+    let waited = event["waited_seconds"].as_f64().filter(|waited| (0.0..CENTURY).contains(waited));
+    of.waited += waited.unwrap_or(0.0);
 }

@@ -235,6 +235,30 @@ pub fn is_alive(pid: u32, start: u64) -> bool {
     start_time(pid) == Some(start)
 }
 
+/// Whether the process that started at `start` runs no more under `pid`. Not if that cannot be read: it may be hidden.
+#[must_use]
+pub fn has_ended(pid: u32, start: u64) -> bool {
+    start_time(pid).map_or_else(|| !sys::exists(pid), |now| now != start)
+}
+
+/// Whether there is a `/proc` that shows this process.
+#[must_use]
+pub fn can_be_seen() -> bool {
+    fs::read_link("/proc/self").is_ok()
+}
+
+/// Whether `/proc` hides those of others (`hidepid=2`, `proc(5)`): there is always a first process.
+#[must_use]
+pub fn are_hidden() -> bool {
+    !Path::new("/proc/1").exists()
+}
+
+/// Whether its descriptors may be looked into.
+#[must_use]
+pub fn may_be_looked_into(pid: u32) -> bool {
+    fs::read_dir(format!("/proc/{pid}/fd")).is_ok()
+}
+
 /// The command line of a process, quoted as a shell reads it; its name in brackets for one that has none.
 /// Empty when it is not there.
 #[must_use]

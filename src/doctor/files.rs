@@ -1,7 +1,7 @@
 //! What is in the directories of locks and tasks.
 
 use super::{Finding, Tell};
-use crate::holders::{self, Belief, State};
+use crate::holders::{self, Belief, Known, State};
 use crate::store::{Store, TaskRoot};
 use crate::sys::{self, Right};
 use crate::task::{self, Task};
@@ -28,15 +28,20 @@ pub(super) fn locks(store: &Store, tell: Tell) {
     let states = holders::of_store(store);
     let paths: Vec<PathBuf> = states.iter().map(|(name, _)| store.lock_path(name)).collect();
     let held = states.iter().filter(|(_, state)| state.holding.is_some()).count();
-    let left = states.iter().filter(|(_, state)| state.holding.is_none() && state.record.is_some()).count();
+    let free = |state: &State| state.known() == Known::Free;
+    let left = states.iter().filter(|(_, state)| free(state) && state.record.is_some()).count();
+    let free = states.iter().filter(|(_, state)| free(state)).count();
+    let unknown = match paths.len() - held - free {
+        0 => String::new(),
+        unknown => format!(", {unknown} of which that cannot be known from here"),
+    };
     let found = format!(
-        "{} files, {held} held, {} free; of the free ones {left} tell of an earlier holder, which is as it should be",
+        "{} files, {held} held, {free} free{unknown}; of the free ones {left} tell of an earlier holder, which is as it should be",
         paths.len(),
-        paths.len() - held
     );
     tell(if paths.is_empty() {
         Finding::fine(LOCKS, "no files yet")
-    } else if paths.len() - held > MANY {
+    } else if free > MANY {
         Finding::note(LOCKS, found).hint("they harm nobody; `aba-lock clean` takes the free ones away")
     } else {
         Finding::fine(LOCKS, found)
@@ -90,7 +95,7 @@ fn worth_knowing(name: &str, state: &State) -> Vec<Finding> {
             holder.pid
         )));
     }
-    if let Some((record, _)) = &state.beyond {
+    if let Some((record, Belief::OtherHost | Belief::OtherNamespace)) = &state.beyond {
         let found = format!(
             "{name}: last taken by pid {} on {} in another pid namespace or on another machine, which may have it still",
             record.pid, record.host
@@ -107,7 +112,7 @@ fn worth_knowing(name: &str, state: &State) -> Vec<Finding> {
         );
         findings.push(Finding::note(LOCKS, found).hint(format!(
             "start it with `aba_lock_detach` so that it does not keep the lock, or end it: `kill {}`",
-            holder.pid
+            holders::numbers(&holding.holders)
         )));
     }
     findings

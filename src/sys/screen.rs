@@ -17,10 +17,13 @@ const ENDING: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, lib
 /// The last signal that came; 0: none.
 static CAME: AtomicI32 = AtomicI32::new(0);
 
+/// How soon the rest of a key comes, of which some has come: a terminal sends it as a whole, but it may be read in pieces.
+const REST: Duration = Duration::from_millis(50);
+
 /// What there is to react to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A key: what the terminal sent, at most four bytes of it, those behind it zero.
+    /// A key: what the terminal sent for it, at most four bytes of that, those behind it zero.
     Key([u8; 4]),
     /// The time is up, or the size has changed.
     Draw,
@@ -33,6 +36,8 @@ pub enum Event {
 #[must_use = "the terminal is given back when it is dropped"]
 pub struct Screen {
     keys: File,
+    /// What came, and was not seen to yet.
+    came: Vec<u8>,
     old: libc::termios,
     old_mask: libc::sigset_t,
 }
@@ -69,7 +74,7 @@ impl Screen {
             raw.c_cc[libc::VTIME] = 0;
             libc::tcsetattr(keys.as_raw_fd(), libc::TCSAFLUSH, &raw const raw);
         }
-        let screen = Self { keys, old, old_mask };
+        let screen = Self { keys, came: Vec::new(), old, old_mask };
         // The alternate screen, without a cursor.
         put("\x1b[?1049h\x1b[?25l");
         Ok(screen)
@@ -90,12 +95,37 @@ impl Screen {
 
     /// Waits for a key or a signal, at most so long.
     pub fn wait(&mut self, limit: Duration) -> Event {
+        loop {
+            if let Some(len) = key_len(&self.came) {
+                return self.key(len);
+            }
+            let limit = if self.came.is_empty() { limit } else { REST };
+            match self.wait_for_more(limit) {
+                Some(Event::Draw) if !self.came.is_empty() => return self.key(1),
+                Some(event) => return event,
+                None => {}
+            }
+        }
+    }
+
+    /// The first key of those that came.
+    fn key(&mut self, len: usize) -> Event {
+        let mut bytes = [0; 4];
+        for (byte, came) in bytes.iter_mut().zip(self.came.drain(..len)) {
+            *byte = came;
+        }
+        // Ctrl-C.
+        if bytes[0] == 3 { Event::End(libc::SIGINT) } else { Event::Key(bytes) }
+    }
+
+    /// `None`: more has come.
+    fn wait_for_more(&mut self, limit: Duration) -> Option<Event> {
         // SAFETY: all bytes zero are a valid `fd_set`, and the descriptor is below its limit or the call fails.
         let came = unsafe {
             let mut set: libc::fd_set = mem::zeroed();
             let fd = self.keys.as_raw_fd();
             if usize::try_from(fd).unwrap_or(usize::MAX) >= libc::FD_SETSIZE {
-                return Event::End(libc::SIGHUP);
+                return Some(Event::End(libc::SIGHUP));
             }
             libc::FD_SET(fd, &raw mut set);
             let time = libc::timespec {
@@ -113,18 +143,37 @@ impl Screen {
         };
         let signal = CAME.swap(0, Ordering::Relaxed);
         if ENDING.contains(&signal) {
-            return Event::End(signal);
+            return Some(Event::End(signal));
         }
         if came <= 0 {
-            return Event::Draw;
+            return Some(Event::Draw);
         }
-        let mut bytes = [0; 4];
+        let mut bytes = [0; 64];
         match self.keys.read(&mut bytes) {
-            Ok(1..) if bytes[0] == 3 => Event::End(libc::SIGINT),
-            Ok(1..) => Event::Key(bytes),
+            Ok(len @ 1..) => {
+                self.came.extend_from_slice(&bytes[..len]);
+                None
+            }
             // The terminal is gone.
-            _ => Event::End(libc::SIGHUP),
+            _ => Some(Event::End(libc::SIGHUP)),
         }
+    }
+}
+
+/// How many of these bytes are the first key. `None`: there is none, or more of it is to come. What is sent for a key that
+/// writes nothing begins with ESC (ECMA-48, 5.4).
+fn key_len(came: &[u8]) -> Option<usize> {
+    match came {
+        [] | [0x1b] | [0x1b, b'O'] => None,
+        [0x1b, b'O', ..] => Some(3),
+        [0x1b, b'[', rest @ ..] => match rest.iter().position(|byte| !(0x20..=0x3f).contains(byte)) {
+            Some(at) if (0x40..=0x7e).contains(&rest[at]) => Some(at + 3),
+            // None of that kind: ESC by itself.
+            Some(_) => Some(1),
+            None if rest.len() > 16 => Some(1),
+            None => None,
+        },
+        _ => Some(1),
     }
 }
 
@@ -146,5 +195,28 @@ fn put(text: &str) {
         if rest.is_empty() {
             break;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_come_together_are_told_apart() {
+        let keys = |mut bytes: &[u8]| {
+            let mut keys = Vec::new();
+            while let Some(len) = key_len(bytes) {
+                keys.push(String::from_utf8_lossy(&bytes[..len]).into_owned());
+                bytes = &bytes[len..];
+            }
+            (keys.join("|"), bytes.len())
+        };
+        assert_eq!(keys(b"jq"), ("j|q".to_owned(), 0));
+        assert_eq!(keys(b"\x1b[A\x1bOBq"), ("\x1b[A|\x1bOB|q".to_owned(), 0));
+        assert_eq!(keys(b"\x1b[1;5B\x1b[6~k"), ("\x1b[1;5B|\x1b[6~|k".to_owned(), 0));
+        assert_eq!(keys(b"\x1bq\x1b["), ("\x1b|q".to_owned(), 2));
+        assert_eq!(keys(b"\x1b[\x03"), ("\x1b|[|\x03".to_owned(), 0));
+        assert_eq!(keys(b"\x1b[1;"), (String::new(), 4));
     }
 }

@@ -3,6 +3,7 @@
 use crate::scene::{Call, HELPER, Holder, Scene, is_alive, is_locked, is_root, until};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// A holder of lock `a` that is this script of the shell's; it is to say a line when it is ready.
@@ -251,7 +252,7 @@ fn what_cannot_be_seen_is_refused_and_what_is_known_is_said() {
     command.arg(copy).args(["unlock", "a", "--kill"]);
     Call::new(command)
         .status(75)
-        .err(format!("who has it cannot be seen from here: held by pid {} (", holder.pid()))
+        .err(format!("the descriptors of its holder may not be looked into: pid {} (", holder.pid()))
         .err("), by root, for ")
         .run();
     assert_eq!(holder.let_go(), 0);
@@ -320,4 +321,44 @@ fn a_process_that_is_not_the_one_that_was_seen_is_never_signalled() {
     until("the holder goes on", || is_alive(holder.pid()));
     scene.aba(["unlock", "a", "--kill"]).err("ended pid ").run();
     holder.wait();
+}
+
+#[test]
+fn what_is_advised_ends_all_who_have_it_and_not_only_the_first() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    // Two heirs of one that has ended.
+    let script = format!(
+        "(read _ <'{0}') & one=$!; (read _ <'{0}') & echo ready $one $!; exec >/dev/null; kill -9 $$",
+        gate.path.display()
+    );
+    let mut first = holder(&scene, &script);
+    first.wait();
+    let pids = first.said.strip_prefix("ready ").unwrap().to_owned();
+    scene.aba(["status", "a"]).out(format!("or end it: `kill {pids}`\n")).run();
+    let pid = pids.split(' ').next().unwrap();
+    let call = scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("or end it: `kill {pids}`\n"));
+    let said = call.err(format!("still held by pid {pid} (")).run().err;
+    assert!(said.contains(", and 1 more, which inherited it\n"), "{said}");
+    let call = scene.aba(["unlock", "a"]).status(75);
+    call.err("hint: it is free when they end; `aba-lock unlock a --kill` ends them\n").run();
+    assert!(Command::new("kill").args(pids.split(' ')).status().unwrap().success());
+    scene.aba(["lock", "-t", "60", "a", "--", "true"]).run();
+}
+
+#[test]
+fn who_cannot_be_seen_is_not_said_twice_to_be_so() {
+    let scene = Scene::new();
+    scene.make_root();
+    let mut command = scene.program("flock");
+    command.arg("--no-fork").arg(scene.lock_file("a")).args(["sh", "-c", "echo held; read _; exit 0"]);
+    let holder = Holder::start(command);
+    // As if it were another user's.
+    let mut command = scene.program("strace");
+    command.args(["-o", "/dev/null", "-e", "inject=openat:error=EACCES", "-P", &format!("/proc/{}/fd", holder.pid())]);
+    command.args([HELPER, "unlock", "a", "--kill"]);
+    let sentence = "aba-lock: refused to release a: who has it cannot be seen from here: it is another user's, or in \
+                    another pid namespace\n";
+    Call::new(command).status(75).err(sentence).run();
+    assert_eq!(holder.let_go(), 0);
 }

@@ -135,7 +135,7 @@ fn who_waits_is_told_in_order_with_the_script_and_the_remedy() {
     let second = said.lines().find_map(|line| line.strip_prefix("  2. waits: ")).unwrap();
     assert!(second.starts_with(&format!("pid {}, ", plain.pid())), "{said}");
     assert!(second.contains(", flock -s ") && second.contains(" true, to share it, for "), "{said}");
-    assert!(said.contains("\n  remedy: it is free when they end"), "{said}");
+    assert!(said.contains("\n  remedy: it is free when it ends; `aba-lock unlock a --kill` ends it\n"), "{said}");
     holder.let_go();
     script.finish();
     plain.finish();

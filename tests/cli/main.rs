@@ -29,6 +29,7 @@ mod run_once_attacks;
 mod run_once_faults;
 mod run_once_fire;
 mod scene;
+mod sight;
 mod status;
 mod terminal;
 mod update;

@@ -171,3 +171,13 @@ fn it_becomes_a_file_that_is_never_half_written() {
     Call::new(command).run();
     assert_eq!(of(&samples(&fs::read_to_string(scene.path("a.prom")).unwrap()), "held", "a"), 0.0);
 }
+
+#[test]
+fn a_time_that_nobody_can_have_waited_is_not_counted() {
+    let scene = Scene::new();
+    let line = |waited: &str| format!("{{\"event\":\"acquired\",\"lock\":\"a\",\"waited_seconds\":{waited}}}\n");
+    fs::write(scene.path("log"), ["-5", "2.5", "\"7\"", "null", "-1e308", "1e308", "1e308"].map(line).concat())
+        .unwrap();
+    let now = metrics(&scene);
+    assert_eq!((of(&now, "acquisitions_total", "a"), of(&now, "wait_seconds_total", "a")), (7.0, 2.5));
+}

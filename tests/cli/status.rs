@@ -178,3 +178,77 @@ fn what_others_wrote_into_a_record_does_not_steer_the_terminal() {
     assert!(!format!("{}{}", status.out, lock.err).contains(['\u{1b}', '\u{7}']));
     drop(holder);
 }
+
+/// A holder of a file of this name, in a directory of its own, and the answers of the helper there.
+fn beside(scene: &Scene, name: &str) -> (Holder, impl Fn(&[&str]) -> Call) {
+    let directory = scene.path("there");
+    fs::create_dir_all(&directory).unwrap();
+    let call = move |scene: &Scene, program: &str, args: &[&str]| {
+        let mut command = scene.program(program);
+        command.current_dir(&directory).args(args);
+        command
+    };
+    let script = "echo held; read _; exit 0";
+    let holder = Holder::start(call(
+        scene,
+        crate::scene::HELPER,
+        &["lock", &format!("--file={name}"), "--", "sh", "-c", script],
+    ));
+    (holder, move |args: &[&str]| {
+        Call::new(call(scene, "bash", &[&["-c", "\"$HELPER\" \"$@\"", "bash"], args].concat()))
+    })
+}
+
+#[test]
+fn a_file_that_is_called_as_a_lock_is_never_taken_for_that_lock() {
+    let scene = Scene::new();
+    for name in ["backup", "it's; a 'name", "--kill", "new\nline", "./sub", "-d/file"] {
+        fs::create_dir_all(scene.path("there/-d")).unwrap();
+        let file = format!("--file={name}");
+        let (holder, call) = beside(&scene, name);
+        let other = (name == "backup").then(|| scene.holder("backup"));
+        let said = call(&["status", &file]).out(": held, exclusive").run().out;
+        assert!(!said.contains("unlock") && said.contains(&format!("`kill {}`", holder.pid())), "{said}");
+        let said = call(&["lock", &file, "--", "true"]).status(75).err("hint: wait for it with").run().err;
+        // What is advised shows this very holder.
+        let advised = said.rsplit_once("`aba-lock ").unwrap().1.split_once("`\n").unwrap().0;
+        let mut command = scene.program("bash");
+        command.current_dir(scene.path("there")).args(["-c", &format!("\"$HELPER\" {advised}")]);
+        Call::new(command).out(format!("\n  pid {}, ", holder.pid())).run();
+        let said = call(&["lock", "-t", "0.1", &file, "--", "true"]).status(124).err("hint: see it with").run().err;
+        assert!(said.contains(advised), "{said}");
+        drop(other);
+    }
+}
+
+#[test]
+fn the_path_of_a_file_does_not_steer_the_terminal() {
+    let scene = Scene::new();
+    let name = "a\n\u{1b}[31mred\u{7}";
+    let (_holder, call) = beside(&scene, name);
+    let said = call(&["status", "--file", name]).out(": held, exclusive").out("red").run().out;
+    assert!(!said.contains(['\u{1b}', '\u{7}']) && said.lines().skip(1).all(|line| line.starts_with("  ")), "{said:?}");
+    let said = call(&["status", "--file", name, "--fd", "0"]).status(1).out("red").run().out;
+    assert!(!said.contains('\u{1b}') && said.lines().count() == 1, "{said:?}");
+}
+
+#[test]
+fn what_cannot_be_printed_is_a_failure_and_a_reader_that_has_gone_is_none() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    for command in
+        ["status a", "status --json a", "list", "list --json", "metrics", "path a", "clean --dry-run", "--help"]
+    {
+        let script = format!("\"$HELPER\" {command} >/dev/full");
+        let call = scene.bash(&script).status(125);
+        call.err("aba-lock: could not write to standard output: No space left on device\n").run();
+        // Opened while there is a reader, and written to when there is none.
+        let script =
+            format!("trap '' PIPE; rm -f fifo; mkfifo fifo; exec 4<>fifo 5>fifo 4>&-; \"$HELPER\" {command} >&5");
+        let mut quiet = scene.program("bash");
+        quiet.args(["-c", &script]).current_dir(scene.path(""));
+        Call::new(quiet).run();
+    }
+    scene.bash("\"$HELPER\" status -q a >/dev/full").run();
+    holder.let_go();
+}

@@ -168,3 +168,31 @@ fn watching_gives_the_terminal_back_also_when_it_is_interrupted() {
     assert!(said.ends_with(SCREEN[1]), "{said:?}");
     scene.aba(["list", "--watch"]).status(2).err("--watch draws on a terminal, and standard output is none").run();
 }
+
+#[test]
+fn keys_that_come_together_are_all_seen_to() {
+    let scene = Scene::new();
+    watch(&scene, "no locks>jq").run();
+    watch(&scene, "no locks>\u{1b}[Aq").run();
+    watch(&scene, "no locks>\u{1b}[1;5Bkq").run();
+    watch(&scene, "no locks>\u{1b}q").run();
+    for number in 1..=20 {
+        scene.aba(["lock", &format!("a{number:02}"), "--", "true"]).run();
+    }
+    // Five lines of the table are shown, and what does not fit is counted.
+    let down = "\u{1b}[B\u{1b}OB\u{1b}[Bj";
+    let said = watch(&scene, &format!("\u{2026} 15 more>{down}|\u{2026} 11 more>\u{1b}[A\u{1b}[Ak|\u{2026} 14 more>q"));
+    said.run();
+}
+
+#[test]
+fn a_key_that_comes_in_pieces_is_one() {
+    let scene = Scene::new();
+    for number in 1..=20 {
+        scene.aba(["lock", &format!("a{number:02}"), "--", "true"]).run();
+    }
+    // More than is read at once: the pieces are cut anywhere.
+    let rules = format!("\u{2026} 15 more>{}{}q", "\u{1b}[A".repeat(400), "\u{1b}[B".repeat(3));
+    let said = watch(&scene, &rules).run().out;
+    assert!(said.contains("\u{2026} 12 more"), "{said:?}");
+}

@@ -109,17 +109,21 @@ pub(crate) const RUN_ONCE_JSON: [(&str, &str); 10] = [
 ];
 
 /// What `status --json` says of a lock, and `list --json` of each; null where that is not known or does not apply.
-pub(crate) const STATUS_JSON: [(&str, &str); 12] = [
+pub(crate) const STATUS_JSON: [(&str, &str); 13] = [
     ("name, path", "the lock, and its file"),
-    ("state", "held, free, or unknown: another machine or pid namespace may have it"),
+    ("state", "held, free, or unknown: somebody may have it of whom nothing can be seen from here"),
     ("mode", "exclusive or shared"),
     ("since", "since when it is held: RFC 3339, UTC"),
     ("age_seconds", "for how long"),
     ("holders", "each process that has it: pid, user, command, inherited, terminal, running_seconds, namespace"),
     ("waiters", "in their order: pid, user, command, script (pid, command), mode, terminal, waiting_seconds"),
+    ("waiting_seconds", "since its program was started, which may have waited for another lock before"),
     ("removed", "who has a lock on a file that was removed from the path, as holders"),
     ("record", "what the lock file says: pid, user, host, namespace, since, command, who, mode, token, and"),
-    ("record.holder", "alive, ended, closed, perhaps, other-namespace, other-host, or stale: of an earlier lock"),
+    (
+        "record.holder",
+        "alive, ended, closed, perhaps, other-namespace, other-host, unchecked, or stale: of an earlier lock",
+    ),
     ("hidden", "whether there are processes that may not be looked into"),
     ("remedy", "what can be done"),
 ];

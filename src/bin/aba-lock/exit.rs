@@ -56,6 +56,7 @@ pub(crate) fn of(error: &Error) -> i32 {
         | Error::Remove { .. }
         | Error::Look { .. }
         | Error::NotRegular { .. }
+        | Error::Blind
         | Error::BadDescriptor { .. }
         | Error::KeepsChanging { .. }
         | Error::Unsupported { .. }

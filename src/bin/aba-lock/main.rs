@@ -23,7 +23,7 @@ extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
     if let Some(status) = complete::answer_shell() {
         return status;
     }
-    match parse::command() {
+    let status = match parse::command() {
         Ok(command) => {
             let done = cmd::run(command);
             report::unlogged(false);
@@ -44,5 +44,6 @@ extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
             report::usage(&error);
             error.exit_code()
         }
-    }
+    };
+    if report::is_printed() { status } else { exit::FAILED }
 }

@@ -13,23 +13,51 @@ pub(crate) mod tasks;
 pub(crate) mod updates;
 pub(crate) mod watch;
 
-use aba_lock::error::{self, Error};
+use aba_lock::error::{self, Error, quoted};
 use aba_lock::events;
-use aba_lock::holders::{self, Belief, Holder, Holding, State};
-use aba_lock::lock::{Acquired, Contention, Mode, Target, Waiting};
+use aba_lock::holders::{self, Belief, Blind, Holder, Holding, State};
+use aba_lock::lock::{Acquired, Contention, Kind, Mode, Target, Waiting};
 use aba_lock::record::Record;
 use aba_lock::sys;
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// The most characters of a command line that a sentence shows.
 const MAX_COMMAND: usize = 120;
 
-/// Data, to stdout. A reader that has gone away is no fault.
+/// The first error of standard output.
+static UNPRINTED: OnceLock<io::Error> = OnceLock::new();
+
+/// Data, to stdout.
 pub(crate) fn print(text: &str) {
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    print_bytes(text.as_bytes());
+}
+
+fn print_bytes(mut rest: &[u8]) {
+    while !rest.is_empty() && UNPRINTED.get().is_none() {
+        match sys::write_some(1, rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(error) => not_printed(error),
+        }
+    }
+}
+
+fn not_printed(error: io::Error) {
+    let _ = UNPRINTED.set(error);
+}
+
+/// Says that not all could be printed, if it could not. A reader that has gone away is no fault.
+pub(crate) fn is_printed() -> bool {
+    match UNPRINTED.get() {
+        Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            sentence(&format!("could not write to standard output: {}", error::reason(error)), None);
+            false
+        }
+        _ => true,
+    }
 }
 
 /// How long a reader of sentences may take until he has read what came before.
@@ -57,8 +85,11 @@ fn sentence(text: &str, hint: Option<&str>) {
 
 /// What clap has to say: help, the version, or what is wrong with the arguments.
 pub(crate) fn usage(error: &clap::Error) {
-    let _ = error.print();
-    flush();
+    // What is wrong goes to stderr: nothing can be said of it there.
+    let printed = error.print().and_then(|()| io::stdout().flush());
+    if let (Err(reason), false) = (printed, error.use_stderr()) {
+        not_printed(reason);
+    }
 }
 
 /// What others printed: without the runtime of `fn main`, nobody does this at the end.
@@ -104,14 +135,15 @@ pub(crate) fn unlogged(quiet: bool) {
 
 /// Another has it, and we do not wait, or not any longer.
 pub(crate) fn contended(error: &Error, instead: Option<&str>) {
-    let (Error::Busy { label, path } | Error::TimedOut { label, path, .. }) = error else {
+    let (Error::Busy { label, path, kind } | Error::TimedOut { label, path, kind, .. }) = error else {
         let Some(instead) = instead else { return failure(error) };
         return sentence(&format!("{error}; running `{}`", plain(instead)), None);
     };
     let state = holders::of(path);
-    let mut hint = match (error, path.file_name()) {
-        (Error::TimedOut { .. }, _) => format!("see it with `aba-lock status {}`", argument(label)),
-        _ => format!("wait for it with `--wait`, or see it with `aba-lock status {}`", argument(label)),
+    let see = format!("see it with `aba-lock status {}`", argument(*kind, label, path));
+    let mut hint = match error {
+        Error::TimedOut { .. } => see,
+        _ => format!("wait for it with `--wait`, or {see}"),
     };
     let mut text = match (&state.holding, error) {
         (Some(holding), Error::TimedOut { .. }) => format!("{error}, held by {}", holder(holding)),
@@ -122,6 +154,7 @@ pub(crate) fn contended(error: &Error, instead: Option<&str>) {
             refusal(label, holding)
         }
         (None, Error::TimedOut { .. }) => format!("{error}, held by {}", unseen(&state)),
+        (None, _) if state.blind.is_some() => format!("{label} is held by {}", unseen(&state)),
         (None, _) => format!("{label} was held a moment ago by {}", unseen(&state)),
     };
     if let Some(instead) = instead {
@@ -133,26 +166,56 @@ pub(crate) fn contended(error: &Error, instead: Option<&str>) {
 
 /// Who held it, when nobody can be seen that does.
 fn unseen(state: &State) -> String {
-    match &state.beyond {
-        Some((record, belief)) => elsewhere(record, *belief) + ", as the record says",
-        None => "a process that has let go since, or cannot be seen from here".to_owned(),
+    match (&state.beyond, state.blind) {
+        (record, Some(blind)) => {
+            let record = record.as_ref().map(|(record, belief)| format!("; {}", last_taken(record, *belief)));
+            format!("a process that cannot be known from here: {}{}", why(blind), record.unwrap_or_default())
+        }
+        (Some((record, belief)), None) => elsewhere(record, *belief) + ", as the record says",
+        (None, None) => "a process that has let go since, or cannot be seen from here".to_owned(),
     }
 }
 
 /// `unlock NAME`: it is not ours to release.
 pub(crate) fn not_ours(target: &Target, holding: &Holding) {
-    let hint = match holding.holders.first() {
-        Some(first) => format!("it is released when they end: `kill {}` asks the first to", first.pid),
-        None => "it is released when its holder ends".to_owned(),
+    let hint = match holding.holders.as_slice() {
+        [] => "it is released when its holder ends".to_owned(),
+        holders => locks::ending(target, holders),
     };
     sentence(&format!("{} cannot be released from here: held by {}", target.label, holder(holding)), Some(&hint));
 }
 
+/// `unlock NAME`: nobody can be seen who has it, and somebody may.
+pub(crate) fn not_known(target: &Target, state: &State) {
+    sentence(&format!("{}: {}", target.label, unknown(state)), locks::remedy(target, state).as_deref());
+}
+
+/// Why it cannot be said whether a lock is held, and by whom it may be.
+fn unknown(state: &State) -> String {
+    let last = state.beyond.as_ref().map(|(record, belief)| last_taken(record, *belief));
+    match (state.blind, last) {
+        (Some(blind), None) => format!("whether it is held cannot be known from here: {}", why(blind)),
+        (Some(blind), Some(last)) => format!("whether it is held cannot be known from here: {}; {last}", why(blind)),
+        (None, Some(last)) => format!("held by nobody that can be seen from here; {last}, which may have it still"),
+        (None, None) => "whether it is held cannot be known".to_owned(),
+    }
+}
+
+/// Why nothing can be known of the holders.
+fn why(blind: Blind) -> &'static str {
+    match blind {
+        Blind::Proc if cfg!(target_os = "linux") => "/proc cannot be read",
+        Blind::Proc => "this system does not tell, and a record alone proves nothing",
+        Blind::List => "/proc/locks cannot be read, nor may all processes be looked into",
+    }
+}
+
 /// `status --fd N NAME`.
 pub(crate) fn descriptor_status(target: &Target, fd: i32, held: Option<Mode>) {
+    let label = plain(&target.label);
     print(&match held {
-        Some(mode) => format!("{}: held, {mode}, through descriptor {fd}\n", target.label),
-        None => format!("{}: not held through descriptor {fd}\n", target.label),
+        Some(mode) => format!("{label}: held, {mode}, through descriptor {fd}\n"),
+        None => format!("{label}: not held through descriptor {fd}\n"),
     });
 }
 
@@ -218,6 +281,7 @@ impl Contention for Progress {
 
 fn refusal(label: &str, holding: &Holding) -> String {
     match &holding.record {
+        _ if holding.passing => format!("{label} was held a moment ago by {}", holder(holding)),
         Some((_, Belief::Alive)) if holding.mode == Mode::Exclusive => {
             format!("{label} is already running: {}", holder(holding))
         }
@@ -237,10 +301,10 @@ fn refusal(label: &str, holding: &Holding) -> String {
 
 /// How to mend it, where that is not by waiting.
 fn remedy(holding: &Holding) -> Option<String> {
-    match (&holding.record, holding.holders.first()) {
-        (Some((_, Belief::Ended | Belief::Closed)), Some(first)) if holding.mode == Mode::Exclusive => Some(format!(
+    match (&holding.record, holding.holders.as_slice()) {
+        (Some((_, Belief::Ended | Belief::Closed)), [_, ..]) if holding.mode == Mode::Exclusive => Some(format!(
             "start it with `aba_lock_detach` so that it does not keep the lock, or end it: `kill {}`",
-            first.pid
+            holders::numbers(&holding.holders)
         )),
         _ => None,
     }
@@ -248,6 +312,9 @@ fn remedy(holding: &Holding) -> Option<String> {
 
 /// Who has it, to stand behind "held by".
 fn holder(holding: &Holding) -> String {
+    if holding.passing {
+        return "a process that has let go since".to_owned();
+    }
     let Some((record, belief)) = &holding.record else {
         return if holding.holders.is_empty() {
             "a process that cannot be seen from here (another user's, or in another pid namespace)".to_owned()
@@ -259,9 +326,14 @@ fn holder(holding: &Holding) -> String {
     let others = if holding.mode == Mode::Shared && rest > 0 { format!(", and {rest} more") } else { String::new() };
     match belief {
         Belief::Alive => format!("pid {} {}{others}", record.pid, recorded(record)),
-        Belief::OtherHost | Belief::OtherNamespace => elsewhere(record, *belief),
+        Belief::OtherHost | Belief::OtherNamespace | Belief::Unchecked => elsewhere(record, *belief),
         Belief::Ended if holding.holders.is_empty() => {
-            format!("a process that inherited it from pid {} {}, which has ended", record.pid, recorded(record))
+            let age = record.age().map(|age| format!(" {} ago", span(age))).unwrap_or_default();
+            format!(
+                "a process that cannot be seen from here: pid {} {}, took it{age} and has ended",
+                record.pid,
+                taker(record)
+            )
         }
         Belief::Perhaps if holding.holders.is_empty() => "a process that cannot be seen from here".to_owned(),
         Belief::Ended | Belief::Closed | Belief::Perhaps => people(&holding.holders),
@@ -270,18 +342,33 @@ fn holder(holding: &Holding) -> String {
 
 /// The holder that a record names, where its pid means nothing here.
 fn elsewhere(record: &Record, belief: Belief) -> String {
-    let place = match belief {
-        Belief::OtherHost => format!("on host {}", plain(&record.host)),
-        _ => "of another pid namespace".to_owned(),
-    };
-    format!("pid {} {place} {}", record.pid, recorded(record))
+    format!("pid {}{} {}", record.pid, place(record, belief), recorded(record))
+}
+
+fn place(record: &Record, belief: Belief) -> String {
+    match belief {
+        Belief::OtherHost => format!(" on host {}", plain(&record.host)),
+        Belief::OtherNamespace => " of another pid namespace".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// The one who took a lock last, where it is not known whether that has let go since.
+fn last_taken(record: &Record, belief: Belief) -> String {
+    let place = place(record, belief);
+    let age = record.age().map(|age| format!(", {} ago", span(age))).unwrap_or_default();
+    format!("last taken by pid {}{place} {}{age}, as the record says", record.pid, taker(record))
 }
 
 /// What a record says beside the pid.
 fn recorded(record: &Record) -> String {
     let age = record.age().map(|age| format!(", for {}", span(age))).unwrap_or_default();
+    taker(record) + &age
+}
+
+fn taker(record: &Record) -> String {
     let who = record.who.as_ref().map(|who| format!(" ({})", plain(who))).unwrap_or_default();
-    format!("({}), by {}{who}{age}", command(&record.command), plain(&record.user))
+    format!("({}), by {}{who}", command(&record.command), plain(&record.user))
 }
 
 /// The first of several processes, and how many there are beside it.
@@ -289,7 +376,7 @@ fn people(holders: &[Holder]) -> String {
     let Some(first) = holders.first() else { return "nobody".to_owned() };
     let more = match holders.len() {
         1 => String::new(),
-        number => format!(" and {} more", number - 1),
+        number => format!(", and {} more", number - 1),
     };
     // Since when it has the lock is not known: not longer than this.
     let age = first.age.map(|age| format!(", running for {}", span(age))).unwrap_or_default();
@@ -334,8 +421,16 @@ fn ordinal(place: usize) -> String {
     format!("{place}{end}")
 }
 
-fn argument(label: &str) -> String {
-    if label.contains('/') { format!("--file {}", shell_words::quote(label)) } else { label.to_owned() }
+/// The argument that leads to this lock: its name, or its file. A file may be called as a lock is.
+fn argument(kind: Kind, label: &str, path: &Path) -> String {
+    match kind {
+        Kind::Named => label.to_owned(),
+        // As the user called it, if that can be said on a line.
+        Kind::Users if !label.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER) => {
+            format!("--file {}", quoted(Path::new(label)))
+        }
+        Kind::Users | Kind::Beside => format!("--file {}", quoted(path)),
+    }
 }
 
 /// A time span as people say it: `13s`, `2m13s`, `3h05m`, `2d04h`.

@@ -4,7 +4,7 @@ use crate::report;
 use crate::report::locks::{self, Listing};
 use crate::report::watch;
 use aba_lock::error::Error;
-use aba_lock::holders;
+use aba_lock::holders::{self, Known};
 use aba_lock::store::{self, Store, TaskRoot};
 use aba_lock::sys;
 use aba_lock::task::Task;
@@ -15,7 +15,8 @@ pub(crate) fn run(args: &List) -> Result<i32, Error> {
     let look = || {
         let mut listing = Listing { store: &store, locks: holders::of_store(&store), tasks: Task::all(&root)? };
         if args.held {
-            listing.locks.retain(|(_, state)| state.holding.is_some());
+            // What cannot be known may be held.
+            listing.locks.retain(|(_, state)| state.known() != Known::Free && state.odd.is_none());
             listing.tasks.retain(|task| task.look().running.is_some());
         }
         Ok::<_, Error>(listing)

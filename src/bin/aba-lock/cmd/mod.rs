@@ -51,8 +51,7 @@ pub(crate) fn run(command: Command) -> Result<i32, Error> {
 }
 
 fn named(store: &Store, name: &str) -> Result<Target, Error> {
-    let name = LockName::parse(name)?;
-    Ok(Target { path: store.lock_path(&name), label: name.to_string(), kind: Kind::Named })
+    Ok(Target::named(store, &LockName::parse(name)?))
 }
 
 fn pool(name: Option<&str>) -> Result<Pool, Error> {

@@ -2,8 +2,9 @@ use crate::args::Status;
 use crate::exit;
 use crate::report::{self, locks};
 use aba_lock::error::Error;
+use aba_lock::holders::{self, Known};
+use aba_lock::lock;
 use aba_lock::store::Store;
-use aba_lock::{holders, lock};
 
 pub(crate) fn run(args: &Status) -> Result<i32, Error> {
     let target = match (&args.name, &args.file) {
@@ -18,16 +19,15 @@ pub(crate) fn run(args: &Status) -> Result<i32, Error> {
         }
         return Ok(if held.is_some() { exit::DONE } else { exit::NO });
     }
-    holders::can_be_known(&target.path)?;
+    holders::can_be_known(&target)?;
     let state = holders::of(&target.path);
     if !args.quiet {
         let say = if args.json { locks::status_json } else { locks::status };
         say(&target, &state);
     }
-    Ok(match (&state.holding, &state.beyond) {
-        (Some(_), _) => exit::DONE,
-        (None, None) => exit::NO,
-        // Neither yes nor no would be true.
-        (None, Some(_)) => exit::FAILED,
+    Ok(match state.known() {
+        Known::Held => exit::DONE,
+        Known::Free => exit::NO,
+        Known::Unknown => exit::FAILED,
     })
 }

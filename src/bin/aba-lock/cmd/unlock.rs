@@ -4,9 +4,9 @@ use crate::report;
 use aba_lock::error::Error;
 use aba_lock::events::{self, Event};
 use aba_lock::force::{self, End, How};
-use aba_lock::lock::Target;
+use aba_lock::holders::{self, Known};
+use aba_lock::lock::{self, Target};
 use aba_lock::store::Store;
-use aba_lock::{holders, lock};
 use std::time::Duration;
 
 /// How long the holders have after the first signal, before SIGKILL.
@@ -24,10 +24,19 @@ pub(crate) fn run(args: &Unlock) -> Result<i32, Error> {
         }
         (None, Some(target)) if args.kill.is_some() => kill(args, &target),
         (None, Some(target)) => {
-            holders::can_be_known(&target.path)?;
-            let Some(holding) = holders::of(&target.path).holding else { return Ok(exit::DONE) };
-            report::not_ours(&target, &holding);
-            Ok(exit::BUSY)
+            holders::can_be_known(&target)?;
+            let state = holders::of(&target.path);
+            Ok(match (state.known(), &state.holding) {
+                (Known::Free, _) => exit::DONE,
+                (_, Some(holding)) => {
+                    report::not_ours(&target, holding);
+                    exit::BUSY
+                }
+                (_, None) => {
+                    report::not_known(&target, &state);
+                    exit::FAILED
+                }
+            })
         }
         (None, None) => Ok(exit::USAGE),
     }
@@ -39,7 +48,7 @@ fn kill(args: &Unlock, target: &Target) -> Result<i32, Error> {
         report::misused("unlock", "there is no --grace after --kill=KILL");
         return Ok(exit::USAGE);
     }
-    holders::can_be_known(&target.path)?;
+    holders::can_be_known(target)?;
     let forced = force::release(&target.path, &How { signal, grace: args.grace.unwrap_or(GRACE) });
     if matches!(forced.end, End::Released) {
         for process in &forced.signalled {

@@ -1,6 +1,6 @@
 //! What `clean` prints.
 
-use super::{elsewhere, failure, holder, plain, print, span};
+use super::{failure, holder, last_taken, plain, print, span};
 use aba_lock::clean::{Fate, Why};
 use aba_lock::error;
 
@@ -26,6 +26,10 @@ impl Told {
                 self.removed += 1;
                 let would = if self.dry_run { "would remove" } else { "removed" };
                 format!("{would} {what} {name}\n")
+            }
+            Fate::Depends => {
+                self.removed += 1;
+                format!("would remove {what} {name}, unless somebody has it: that cannot be known from here\n")
             }
             Fate::Left(why) => {
                 self.left += 1;
@@ -57,7 +61,7 @@ fn reason(why: &Why) -> String {
     match why {
         Why::Missing => "there is none".to_owned(),
         Why::Held(holding) => format!("held by {}", holder(holding)),
-        Why::Beyond(record, belief) => format!("last taken by {}, which may have it still", elsewhere(record, *belief)),
+        Why::Beyond(record, belief) => format!("{}, which may have it still", last_taken(record, *belief)),
         Why::Open => "another process has it open".to_owned(),
         Why::Young(age) => format!("used {} ago", span(*age)),
         Why::Foreign => "there is something in it that aba-lock did not write".to_owned(),

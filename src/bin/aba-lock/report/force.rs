@@ -1,10 +1,10 @@
 //! What `unlock --kill` prints.
 
-use super::{command, elsewhere, holder, plain, sentence};
+use super::{command, holder, last_taken, plain, recorded, sentence};
 use crate::exit;
 use aba_lock::error;
 use aba_lock::force::{End, Forced, Signalled, Why};
-use aba_lock::holders::{self, State};
+use aba_lock::holders::{self, Holding, State};
 use aba_lock::lock::Target;
 
 /// Says who was ended, and what came of it. The exit status.
@@ -47,10 +47,22 @@ pub(crate) fn told(target: &Target, forced: &Forced) -> i32 {
             "the calling script has it itself, or was started by the one that has it",
             &format!("that one releases it with `aba_unlock_operation {label}`, or `aba-lock unlock --fd N {label}`"),
         ),
-        End::Refused(Why::Unseen(state)) => refused(
-            &format!("who has it cannot be seen from here: {}", known(state)),
-            "end it where it runs, as its user or as root",
-        ),
+        End::Refused(Why::Unseen(state)) => {
+            let taker = state.holding.as_ref().and_then(Holding::unseen_taker);
+            let why = match (&state.holding, taker) {
+                (_, Some(record)) => format!(
+                    "the descriptors of its holder may not be looked into: pid {} {}",
+                    record.pid,
+                    recorded(record)
+                ),
+                (Some(holding), _) if holding.passing => "it goes from one process to the next".to_owned(),
+                _ => format!("who has it cannot be seen from here: {}", known(state)),
+            };
+            refused(&why, "end it where it runs, as its user or as root")
+        }
+        End::Refused(Why::NoProc) => {
+            refused("/proc cannot be read, so that nobody can be seen who has it", "do it where /proc is mounted")
+        }
         End::Refused(Why::NotAllowed(process, reason)) => refused(
             &format!("may not signal {}: {}", process_of(process), error::reason(reason)),
             &format!("ask {}, or do it as root", plain(&process.user)),
@@ -68,10 +80,11 @@ fn process_of(process: &Signalled) -> String {
 
 fn known(state: &State) -> String {
     match (&state.holding, &state.beyond) {
-        (Some(holding), _) => format!("held by {}", holder(holding)),
-        (None, Some((record, belief))) => {
-            format!("last taken by {}, which may have it still", elsewhere(record, *belief))
+        (Some(Holding { record: None, holders, .. }), _) if holders.is_empty() => {
+            "it is another user's, or in another pid namespace".to_owned()
         }
+        (Some(holding), _) => format!("held by {}", holder(holding)),
+        (None, Some((record, belief))) => format!("{}, which may have it still", last_taken(record, *belief)),
         (None, None) => "it was held a moment ago".to_owned(),
     }
 }

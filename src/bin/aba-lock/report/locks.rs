@@ -1,7 +1,7 @@
 //! What `status` and `list` print.
 
-use super::{argument, command, elsewhere, plain, print, span, tasks};
-use aba_lock::holders::{Belief, Holder, Holding, State, Waiter};
+use super::{command, elsewhere, last_taken, plain, print, span, tasks, why};
+use aba_lock::holders::{self, Belief, Blind, Holder, Holding, Known, State, Waiter};
 use aba_lock::lock::{Mode, Target};
 use aba_lock::name::LockName;
 use aba_lock::record::Record;
@@ -10,40 +10,43 @@ use aba_lock::sys;
 use aba_lock::task::Task;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::path::Path;
 use std::time::Duration;
 
 /// `status NAME`.
 pub(crate) fn status(target: &Target, state: &State) {
-    let label = &target.label;
-    let mut text = match (&state.holding, &state.beyond) {
-        (Some(holding), _) => held(label, holding),
-        (None, Some((record, belief))) => format!(
-            "{label}: held by nobody that can be seen from here\n  last taken by {}, which may have it still\n",
-            elsewhere(record, *belief)
-        ),
-        (None, None) => format!("{label}: free\n"),
+    let label = &plain(&target.label);
+    let mut text = match (&state.holding, state.known(), state.blind) {
+        (Some(holding), _, _) => held(label, holding),
+        (None, Known::Free, _) => format!("{label}: free\n"),
+        (None, _, Some(blind)) => format!("{label}: whether it is held cannot be known from here: {}\n", why(blind)),
+        (None, _, None) => format!("{label}: held by nobody that can be seen from here\n"),
     };
+    if let Some((record, belief)) = &state.beyond {
+        let _ = writeln!(text, "  {}, which may have it still", last_taken(record, *belief));
+    }
     for holder in &state.removed {
         let _ = writeln!(text, "  removed file: still locked by {}: it does not shut others out", person(holder));
     }
     for (at, waiter) in state.waiters.iter().enumerate() {
         let _ = writeln!(text, "  {}. waits: {}", at + 1, waits(waiter));
     }
-    if let Some(remedy) = remedy(label, state) {
+    if let Some(remedy) = remedy(target, state) {
         let _ = writeln!(text, "  remedy: {remedy}");
     }
-    let _ = writeln!(text, "  file: {}", target.path.display());
+    let _ = writeln!(text, "  file: {}", plain(&target.path.to_string_lossy()));
     print(&text);
 }
 
 /// `status --json`.
 pub(crate) fn status_json(target: &Target, state: &State) {
-    print(&format!("{:#}\n", object(&target.label, &target.path, state)));
+    print(&format!("{:#}\n", object(target, state)));
 }
 
 fn held(label: &str, holding: &Holding) -> String {
     let mut text = format!("{label}: held, {}", holding.mode);
+    if holding.passing {
+        return text + "\n  a moment ago, by a process that has let go since\n";
+    }
     if let Some(age) = age(holding) {
         let _ = write!(text, ", for {}", span(age));
     }
@@ -55,7 +58,7 @@ fn held(label: &str, holding: &Holding) -> String {
         let what = command(&record.command);
         let taken = format!("taken by pid {}, {}, {what}", record.pid, plain(&record.user));
         let _ = match belief {
-            Belief::Alive if holding.holders.is_empty() => {
+            Belief::Alive if holding.unseen_taker().is_some() => {
                 writeln!(text, "  pid {}, {}, {what}", record.pid, plain(&record.user))
             }
             Belief::Alive => Ok(()),
@@ -64,7 +67,9 @@ fn held(label: &str, holding: &Holding) -> String {
             Belief::Perhaps => {
                 writeln!(text, "  last taken, as the record says, by pid {}, {what}, which has ended", record.pid)
             }
-            Belief::OtherNamespace | Belief::OtherHost => writeln!(text, "  {}", elsewhere(record, *belief)),
+            Belief::OtherNamespace | Belief::OtherHost | Belief::Unchecked => {
+                writeln!(text, "  {}", elsewhere(record, *belief))
+            }
         };
     }
     for holder in &holding.holders {
@@ -118,18 +123,26 @@ fn age(holding: &Holding) -> Option<Duration> {
 }
 
 /// What can be done to have it free, or to know more.
-fn remedy(label: &str, state: &State) -> Option<String> {
-    let name = argument(label);
-    let kill = if label.contains('/') { None } else { Some(format!("`aba-lock unlock {name} --kill` ends them")) };
+pub(super) fn remedy(target: &Target, state: &State) -> Option<String> {
+    if let Some(kind) = state.odd {
+        return Some(format!("{}: see whose it is with `ls -l`", odd(kind)));
+    }
     Some(match (&state.holding, &state.beyond) {
-        (Some(holding), _) if holding.holders.is_empty() => {
-            "it cannot be seen from here who has it: ask as root, or outside of this container".to_owned()
-        }
+        (Some(holding), _) if holding.passing => "it goes from one process to the next: look again".to_owned(),
+        (Some(holding), _) if holding.holders.is_empty() => match holding.unseen_taker() {
+            Some(record) => {
+                let user = if record.user == "root" { String::new() } else { format!("{}, or ", plain(&record.user)) };
+                format!("it is free when it ends; its descriptors may not be looked into from here: ask {user}root")
+            }
+            None => "it cannot be seen from here who has it: ask as root, or outside of this container".to_owned(),
+        },
         (Some(holding), _) => match super::remedy(holding) {
             Some(remedy) => remedy,
-            None => format!("it is free when they end; {}", kill?),
+            None => ending(target, &holding.holders),
         },
         (None, Some((record, Belief::OtherHost))) => format!("ask on host {}", plain(&record.host)),
+        (None, _) if state.blind == Some(Blind::Proc) => "ask where /proc is mounted".to_owned(),
+        (None, _) if state.blind == Some(Blind::List) => "ask as root, or where /proc/locks can be read".to_owned(),
         (None, Some(_)) => "ask outside of this container, or in that of the holder".to_owned(),
         (None, None) if !state.removed.is_empty() => {
             "somebody removed the file under its holder: a second one can have the lock before that one ends".to_owned()
@@ -138,13 +151,22 @@ fn remedy(label: &str, state: &State) -> Option<String> {
     })
 }
 
+/// That the holders end, and how to have them do that.
+pub(super) fn ending(target: &Target, holders: &[Holder]) -> String {
+    let (who, them, verb) = if holders.len() == 1 { ("it", "it", "ends") } else { ("they", "them", "end") };
+    if let Some(name) = target.name() {
+        return format!("it is free when {who} {verb}; `aba-lock unlock {name} --kill` ends {them}");
+    }
+    format!("it is free when {who} {verb}; `kill {}` asks {them} to", holders::numbers(holders))
+}
+
 /// A lock, as a program reads it.
-fn object(label: &str, path: &Path, state: &State) -> Value {
+fn object(target: &Target, state: &State) -> Value {
     let holding = state.holding.as_ref();
     let believed = holding.and_then(|holding| holding.record.as_ref()).or(state.beyond.as_ref());
     json!({
-        "name": label,
-        "path": path.to_string_lossy(),
+        "name": target.label,
+        "path": target.path.to_string_lossy(),
         "state": word(state),
         "mode": holding.map(|holding| holding.mode.as_str()),
         "since": believed.filter(|(_, belief)| *belief != Belief::Perhaps).map(|(record, _)| &record.since),
@@ -154,15 +176,15 @@ fn object(label: &str, path: &Path, state: &State) -> Value {
         "removed": state.removed.iter().map(holder_object).collect::<Vec<_>>(),
         "record": state.record.as_ref().map(|record| record_object(record, believed.map(|(_, belief)| *belief))),
         "hidden": state.hidden,
-        "remedy": remedy(label, state),
+        "remedy": remedy(target, state),
     })
 }
 
 pub(crate) fn word(state: &State) -> &'static str {
-    match (&state.holding, &state.beyond) {
-        (Some(_), _) => "held",
-        (None, None) => "free",
-        (None, Some(_)) => "unknown",
+    match state.known() {
+        Known::Held => "held",
+        Known::Free => "free",
+        Known::Unknown => "unknown",
     }
 }
 
@@ -200,6 +222,7 @@ fn record_object(record: &Record, belief: Option<Belief>) -> Value {
             Some(Belief::Perhaps) => "perhaps",
             Some(Belief::OtherNamespace) => "other-namespace",
             Some(Belief::OtherHost) => "other-host",
+            Some(Belief::Unchecked) => "unchecked",
             None => "stale",
         },
         "pid": record.pid,
@@ -223,11 +246,8 @@ pub(crate) struct Listing<'a> {
 
 /// `list --json`.
 pub(crate) fn list_json(listing: &Listing) {
-    let locks: Vec<Value> = listing
-        .locks
-        .iter()
-        .map(|(name, state)| object(name.as_str(), &listing.store.lock_path(name), state))
-        .collect();
+    let locks: Vec<Value> =
+        listing.locks.iter().map(|(name, state)| object(&Target::named(listing.store, name), state)).collect();
     print(&format!("{:#}\n", json!({ "locks": locks, "tasks": tasks::objects(&listing.tasks) })));
 }
 
@@ -343,6 +363,10 @@ fn tone(state: &State) -> Tone {
     }
 }
 
+fn odd(kind: &str) -> String {
+    format!("it is a {kind}, not a regular file")
+}
+
 /// The columns behind the name.
 fn columns(state: &State) -> String {
     let holder = state.holding.as_ref().and_then(|holding| holding.holders.first()).or(state.removed.first());
@@ -354,16 +378,23 @@ fn columns(state: &State) -> String {
     };
     let age = state.holding.as_ref().and_then(age).map_or_else(|| "-".to_owned(), span);
     let waiting = if state.waiters.is_empty() { "-".to_owned() } else { state.waiters.len().to_string() };
+    let nobody = |what: String| ("-".to_owned(), "-".to_owned(), what);
     let (pid, user, what) = match (holder, record) {
+        (None, _) if state.odd.is_some() => nobody(state.odd.map(odd).unwrap_or_default()),
+        (None, Some((record, Belief::Alive))) => {
+            (record.pid.to_string(), plain(&record.user), command(&record.command))
+        }
         (Some(holder), _) => {
             let more = state.holding.as_ref().map_or(0, |holding| holding.holders.len().saturating_sub(1));
             let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
             (holder.pid.to_string(), holder.user.clone(), format!("{}{more}", command(&holder.command)))
         }
-        (None, Some((record, belief @ (Belief::OtherHost | Belief::OtherNamespace)))) => {
-            ("-".to_owned(), "-".to_owned(), elsewhere(record, *belief))
-        }
-        (None, _) => ("-".to_owned(), "-".to_owned(), String::new()),
+        (None, _) => nobody(match (&state.holding, &state.beyond, state.blind) {
+            (Some(holding), _, _) => super::holder(holding),
+            (None, _, Some(blind)) => format!("cannot be known from here: {}", why(blind)),
+            (None, Some((record, belief)), None) => last_taken(record, *belief),
+            (None, None, None) => String::new(),
+        }),
     };
     format!("{shown:<8}  {age:>6}  {waiting:>7}  {pid:>7}  {user:<8}  {what}")
 }

@@ -24,9 +24,9 @@ pub(crate) fn print(locks: &[Now], events: Option<&BTreeMap<String, Counts>>, ta
     for (name, kind, help) in METRICS {
         let samples = match name {
             "aba_lock_info" => vec![(label("version", env!("CARGO_PKG_VERSION")), "1".to_owned())],
-            "aba_lock_held" => of_locks(&|lock| Some(u8::from(lock.held).to_string())),
+            "aba_lock_held" => of_locks(&|lock| lock.held.map(|held| u8::from(held).to_string())),
             "aba_lock_held_seconds" => of_locks(&|lock| lock.age.map(|age| age.as_secs().to_string())),
-            "aba_lock_waiting" => of_locks(&|lock| Some(lock.waiting.to_string())),
+            "aba_lock_waiting" => of_locks(&|lock| lock.waiting.map(|number| number.to_string())),
             "aba_lock_tasks" => of_tasks(tasks),
             "aba_lock_acquisitions_total" => of_events(&|counts| counts.acquired.to_string()),
             "aba_lock_contentions_total" => of_events(&|counts| counts.contended.to_string()),

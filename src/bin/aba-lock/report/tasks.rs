@@ -1,13 +1,14 @@
 //! What `run-once` prints.
 
-use super::{command, holder, plain, print, say, sentence, span};
+use super::{command, holder, plain, print, print_bytes, say, sentence, span};
+use aba_lock::error::quoted;
 use aba_lock::holders;
 use aba_lock::sys;
 use aba_lock::task::{Ended, Running, State, Stream, Task, Teller};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -19,8 +20,10 @@ const SPINNER: [char; 4] = ['|', '/', '-', '\\'];
 /// What a task wrote, as it is.
 pub(crate) fn log(task: &Task, stream: Stream) {
     if let Some(mut log) = task.log(stream) {
-        let mut out = io::stdout().lock();
-        let _ = io::copy(&mut log, &mut out).and_then(|_| out.flush());
+        let mut some = vec![0; 64 * 1024];
+        while let Ok(len @ 1..) = log.read(&mut some) {
+            print_bytes(&some[..len]);
+        }
     }
 }
 
@@ -240,7 +243,7 @@ impl Teller for Progress<'_> {
         if !self.quiet {
             let path = task.directory().join("lock");
             let who = holders::of(&path).holding.map(|holding| format!(", held by {}", holder(&holding)));
-            let hint = format!("see it with `aba-lock status --file {}`", path.display());
+            let hint = format!("see it with `aba-lock status --file {}`", quoted(&path));
             let who = who.unwrap_or_default();
             sentence(&format!("waiting for the lock of task {}{who}, which does not run it", task.id), Some(&hint));
         }

@@ -3,7 +3,7 @@
 use super::{holder, plain, sentence, unseen};
 use crate::args::Rewrite;
 use aba_lock::atomic::transform::{Draft, Edit};
-use aba_lock::error::Error;
+use aba_lock::error::{Error, quoted};
 use aba_lock::holders;
 use aba_lock::lock::{Contention, Waiting};
 use similar::TextDiff;
@@ -19,14 +19,14 @@ const MAX_DIFF: u64 = 64 * 1024 * 1024;
 
 /// Another updates it, and we do not wait, or not any longer.
 pub(crate) fn contended(error: &Error) {
-    let (Error::Busy { label, path } | Error::TimedOut { label, path, .. }) = error else { return };
+    let (Error::Busy { label, path, .. } | Error::TimedOut { label, path, .. }) = error else { return };
     let state = holders::of(path);
     let who = state.holding.as_ref().map_or_else(|| unseen(&state), holder);
     let text = match error {
         Error::TimedOut { .. } => format!("{error}, which is being updated by {who}"),
         _ => format!("{label} is being updated by {who}"),
     };
-    let hint = format!("see its lock with `aba-lock status --file {}`", path.display());
+    let hint = format!("see its lock with `aba-lock status --file {}`", quoted(path));
     sentence(&text, Some(&hint));
 }
 

@@ -1,0 +1,266 @@
+//! What is said where not everything can be seen: no more than is known, and never that a lock is free.
+
+use crate::scene::{Call, HELPER, Holder, Scene, kill, until};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// The helper, with `/proc` covered by an empty directory.
+fn without_proc(scene: &Scene, args: &[&str]) -> Call {
+    let mut command = scene.program("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "--", "sh", "-c"]);
+    command.args(["mount -t tmpfs none /proc && exec \"$HELPER\" \"$@\"", "sh"]).args(args);
+    Call::new(command)
+}
+
+/// The helper, to which these calls for these paths fail with this error.
+fn failing(scene: &Scene, (calls, error): (&str, &str), paths: &[String], args: &[&str]) -> Call {
+    let mut command = scene.program("strace");
+    command.args(["-f", "-o", "/dev/null", "-e", &format!("inject={calls}:error={error}")]);
+    for path in paths {
+        command.args(["-P", path]);
+    }
+    command.arg(HELPER).args(args);
+    Call::new(command)
+}
+
+/// As if the holder were another user's.
+fn closed(scene: &Scene, holder: &Holder, args: &[&str]) -> Call {
+    failing(scene, ("openat", "EACCES"), &[format!("/proc/{}/fd", holder.pid())], args)
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn without_proc_no_lock_is_called_free() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let unknown = "a: whether it is held cannot be known from here: /proc cannot be read\n";
+    without_proc(&scene, &["status", "a"])
+        .status(125)
+        .out(unknown)
+        .out(format!("last taken by pid {} (sh -c ", holder.pid()))
+        .run();
+    let said = without_proc(&scene, &["status", "--json", "a"]).status(125).out("").run().out;
+    assert_eq!(json(&said)["state"], "unknown", "{said}");
+    assert_eq!((&json(&said)["record"]["holder"], &json(&said)["hidden"]), (&"unchecked".into(), &true.into()));
+    without_proc(&scene, &["unlock", "a"]).status(125).err("whether it is held cannot be known from here").run();
+    without_proc(&scene, &["unlock", "a", "--kill"]).status(75).err("refused to release a: ").err("/proc").run();
+    let said = without_proc(&scene, &["list"]).out("/proc cannot be read").run().out;
+    assert!(said.contains("\na     unknown "), "{said}");
+    without_proc(&scene, &["list", "--held"]).out("\na     unknown ").run();
+    without_proc(&scene, &["metrics"]).status(125).err("which locks are held cannot be known from here").run();
+    without_proc(&scene, &["clean", "--dry-run"]).out("would remove lock a, unless somebody has it").run();
+    without_proc(&scene, &["clean"]).out("left lock a: ").out("0 removed, 1 left\n").run();
+    without_proc(&scene, &["lock", "a", "--", "true"]).status(75).err("a is held by").err("cannot be known").run();
+    holder.let_go();
+    // That there is no file is known.
+    without_proc(&scene, &["status", "b"]).status(1).out("b: free\n").run();
+    without_proc(&scene, &["clean"]).out("removed lock a\n").run();
+}
+
+#[test]
+fn without_the_list_of_locks_one_that_a_hidden_process_may_have_is_not_called_free() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let paths = ["/proc/locks".to_owned(), format!("/proc/{}/fd", holder.pid())];
+    failing(&scene, ("openat", "EACCES"), &paths, &["status", "a"])
+        .status(125)
+        .out("a: whether it is held cannot be known from here: /proc/locks cannot be read, ")
+        .out(format!("last taken by pid {} (sh -c ", holder.pid()))
+        .run();
+    let said = failing(&scene, ("openat", "EACCES"), &paths, &["metrics"]).out("aba_lock_info").run().out;
+    assert!(!said.contains("aba_lock_held{lock=\"a\"}"), "it is not known: {said}");
+    // Who can be seen is told of all the same.
+    failing(&scene, ("openat", "EACCES"), &paths[..1], &["status", "a"]).out("a: held, exclusive").run();
+    holder.let_go();
+}
+
+#[test]
+fn a_holder_that_proc_hides_is_not_said_to_have_ended() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    // As under hidepid=2: it is not in /proc at all, nor is the first process.
+    let at = |name: &str| format!("/proc/{}{name}", holder.pid());
+    let paths = ["/proc/1".to_owned(), at(""), at("/fd"), at("/stat"), at("/cmdline"), at("/comm")];
+    let hiding = |args: &[&str]| failing(&scene, ("openat,statx,stat,newfstatat", "ENOENT"), &paths, args);
+    let said = hiding(&["status", "a"]).out(format!("\n  pid {}, ", holder.pid())).run().out;
+    assert!(!said.contains("ended"), "{said}");
+    let said = hiding(&["status", "--json", "a"]).out("").run().out;
+    assert_eq!((&json(&said)["record"]["holder"], &json(&said)["hidden"]), (&"alive".into(), &true.into()));
+    let call = hiding(&["lock", "a", "--", "true"]).status(75);
+    let said = call.err(format!("a is already running: pid {} (", holder.pid())).run().err;
+    assert!(!said.contains("ended"), "{said}");
+    holder.let_go();
+}
+
+#[test]
+fn a_holder_whose_descriptors_may_not_be_looked_into_is_named_by_all_alike() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let (pid, command) = (holder.pid(), "sh -c 'echo held; read _; exit 0'");
+    let said = closed(&scene, &holder, &["status", "a"]).out(format!("\n  pid {pid}, ")).run().out;
+    assert!(
+        said.contains("its descriptors may not be looked into from here") && !said.contains("who has it"),
+        "{said}"
+    );
+    closed(&scene, &holder, &["unlock", "a", "--kill"])
+        .status(75)
+        .err(format!(
+            "refused to release a: the descriptors of its holder may not be looked into: pid {pid} ({command}), by "
+        ))
+        .run();
+    let user = scene.field("a", "user");
+    let said = closed(&scene, &holder, &["list"]).out("LOCK").run().out;
+    let row: Vec<&str> = said.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!((row[1], row[4], row[5], row[6]), ("held", pid.to_string().as_str(), user.as_str(), "sh"), "{said}");
+    holder.let_go();
+}
+
+/// `status a` under strace, which stops it each time that it has opened `/proc/locks`: it has been through the processes
+/// then. `meanwhile` is called at each stop; what it says in the end is checked by `call`.
+fn stopped_between(scene: &Scene, when: &str, call: impl Fn(Call) -> Call, mut meanwhile: impl FnMut(usize)) -> String {
+    let (note, log) = (scene.path("pid"), scene.path("log"));
+    let _ = fs::remove_file(&log);
+    let mut command = scene.program("strace");
+    command.args(["-P", "/proc/locks", "-o"]).arg(&log).args(["-e", &format!("inject=openat:signal=STOP{when}")]);
+    command.args(["sh", "-c"]).arg(format!("echo $$ >'{}'; exec \"$HELPER\" status a", note.display()));
+    let mut running = call(Call::new(command)).start();
+    let mut stops = 0;
+    loop {
+        let count = || fs::read_to_string(&log).unwrap_or_default().matches("--- stopped by SIGSTOP ---").count();
+        until("it is stopped, or has ended", || count() > stops || running.has_ended());
+        if running.has_ended() {
+            return running.finish().out;
+        }
+        stops += 1;
+        meanwhile(stops);
+        kill(fs::read_to_string(&note).unwrap().trim().parse().unwrap(), 18);
+    }
+}
+
+#[test]
+fn a_holder_that_changes_during_the_look_is_looked_for_again() {
+    let scene = Scene::new();
+    let (mut first, mut second) = (Some(scene.holder("a")), None);
+    let held = |call: Call| call.out("a: held, exclusive");
+    let said = stopped_between(&scene, ":when=1", held, |_| {
+        first.take().unwrap().let_go();
+        second = Some(scene.holder("a"));
+    });
+    let pid = second.as_ref().unwrap().pid();
+    assert!(said.contains(&format!("\n  pid {pid}, ")) && !said.contains("ended") && !said.contains(", \n"), "{said}");
+
+    // It is let go, and not taken again.
+    let free = |call: Call| call.status(1).out("a: free\n");
+    stopped_between(&scene, ":when=1", free, |_| {
+        second.take().unwrap().let_go();
+    });
+
+    // Taken when all processes have been gone through.
+    let mut third = None;
+    let said = stopped_between(&scene, ":when=1", held, |_| third = Some(scene.holder("a")));
+    assert!(said.contains(&format!("\n  pid {}, ", third.unwrap().pid())), "{said}");
+}
+
+#[test]
+fn a_holder_that_changes_at_each_look_is_said_to_have_let_go() {
+    let scene = Scene::new();
+    let mut holder = Some(scene.holder("a"));
+    let held = |call: Call| call.out("a: held, exclusive");
+    let said = stopped_between(&scene, "", held, |stop| {
+        assert!(stop < 50, "it looks for ever");
+        holder.take().unwrap().let_go();
+        holder = Some(scene.holder("a"));
+    });
+    assert!(said.contains("\n  a moment ago, by a process that has let go since\n"), "{said}");
+    assert!(!said.contains("has ended") && !said.contains("cannot be seen"), "{said}");
+}
+
+/// Whether this process can see all there are: those of all pid namespaces, and of all users.
+fn sees_all() -> bool {
+    let first = fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link == Path::new("pid:[4026531836]"));
+    let pids = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().unwrap().parse::<u32>().is_ok());
+    let denied = |path: &Path| {
+        fs::read_dir(path.join("fd")).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+    };
+    first && !pids.into_iter().any(|entry| denied(&entry.path()))
+}
+
+#[test]
+fn a_lock_that_was_last_taken_in_a_container_is_free_to_who_sees_all_and_the_kernel_decides_when_it_is_cleaned() {
+    let scene = Scene::new();
+    let inside = |command: &str| {
+        let mut call = scene.program("unshare");
+        call.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-c"]);
+        call.arg(command);
+        call
+    };
+    let take = || {
+        let taken = inside("mkdir -p \"$ABA_LOCK_DIR\"; \"$HELPER\" lock -w a -- true").status().unwrap();
+        assert!(taken.success());
+        // The number of a namespace that has ended may be given to the next.
+        let (record, namespace) = (scene.record("a"), scene.field("a", "ns"));
+        fs::write(scene.lock_file("a"), record.replace(&format!("ns={namespace}"), "ns=7")).unwrap();
+    };
+    take();
+    if sees_all() {
+        scene.aba(["status", "a"]).status(1).out("a: free\n").run();
+        scene.aba(["clean", "--dry-run"]).out("would remove lock a\n").run();
+    } else {
+        scene.aba(["status", "a"]).status(125).out("a: held by nobody that can be seen from here\n").run();
+        scene.aba(["clean", "--dry-run"]).out("would remove lock a, unless somebody has it").run();
+    }
+    scene.aba(["clean"]).out("removed lock a\n").run();
+    // In another namespace it is the kernel that knows.
+    take();
+    let mut other = inside("exec \"$HELPER\" status a");
+    let said = other.output().unwrap();
+    assert_eq!(said.status.code(), Some(125), "{said:?}");
+    let holder = Holder::start(inside("\"$HELPER\" lock a -- sh -c 'echo held; read _'"));
+    Call::new(inside("\"$HELPER\" clean"))
+        .out("left lock a: last taken by pid ")
+        .out("which may have it still\n")
+        .run();
+    drop(holder);
+    take();
+    Call::new(inside("\"$HELPER\" clean")).out("removed lock a\n").run();
+}
+
+#[test]
+fn what_is_no_regular_file_is_never_called_free() {
+    let scene = Scene::new();
+    scene.make_root();
+    fs::create_dir(scene.lock_file("directory")).unwrap();
+    std::os::unix::fs::symlink(scene.path("nowhere"), scene.lock_file("link")).unwrap();
+    assert!(Command::new("mkfifo").arg(scene.lock_file("fifo")).status().unwrap().success());
+    for (name, kind) in [("directory", "directory"), ("link", "symbolic link"), ("fifo", "FIFO")] {
+        let sentence = format!("it is a {kind}, not a regular file");
+        for args in [&["status", name][..], &["status", "--json", name], &["unlock", name], &["unlock", name, "--kill"]]
+        {
+            scene.aba(args).status(125).err(&sentence).run();
+        }
+        let said = scene.aba(["list"]).out(&sentence).run().out;
+        let row = said.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
+        assert!(row.contains(" unknown ") && row.ends_with(&sentence), "{said}");
+        let said = json(&scene.aba(["list", "--json"]).out("").run().out);
+        let one = said["locks"].as_array().unwrap().iter().find(|lock| lock["name"] == name).unwrap();
+        assert_eq!((&one["state"], one["remedy"].as_str().unwrap().contains(&sentence)), (&"unknown".into(), true));
+        let metrics = scene.aba(["metrics"]).out("# HELP").run().out;
+        assert!(!metrics.contains(&format!("aba_lock_held{{lock=\"{name}\"}}")), "{metrics}");
+    }
+    // A directory of the user's can be locked.
+    let directory = scene.path("").display().to_string();
+    scene.aba(["status", "--file", &directory]).status(1).out(": free\n").run();
+    let holder = scene.holder_with(&["--file", &directory]);
+    scene.aba(["status", "--file", &directory]).out(format!("\n  pid {}, ", holder.pid())).run();
+    let fifo = scene.lock_file("fifo").display().to_string();
+    scene.aba(["status", "--file", &fifo]).status(125).err("it is a FIFO, not a regular file").run();
+    holder.let_go();
+}

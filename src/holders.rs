@@ -171,9 +171,6 @@ const MOST_LOOKS: usize = 6;
 /// How soon to look again.
 const LOOK_AGAIN: Duration = Duration::from_millis(3);
 
-/// The pid namespace of the machine itself, which sees all others (`PROC_PID_INIT_INO` of the kernel).
-const FIRST_NAMESPACE: u64 = 0xefff_fffc;
-
 /// Whether anything can be known of a lock: not if its directory may not be searched, or if its file is none that can be
 /// locked.
 pub fn can_be_known(target: &Target) -> Result<(), Error> {
@@ -310,7 +307,7 @@ impl Sight {
         }
         let hidden = closed || process::are_hidden();
         let blind = (hidden && fs::File::open("/proc/locks").is_err()).then_some(Blind::List);
-        Self { hidden, blind, all: !hidden && process::pid_namespace() == FIRST_NAMESPACE }
+        Self { hidden, blind, all: !hidden && process::pid_namespace() == kernel::FIRST_NAMESPACE }
     }
 }
 

@@ -18,7 +18,7 @@ use std::thread;
 const MANY: usize = 512;
 
 /// The pid namespace in which the kernel lists all locks (`PROC_PID_INIT_INO` in its `proc_ns.h`).
-const FIRST_NAMESPACE: u64 = 0xefff_fffc;
+pub(crate) const FIRST_NAMESPACE: u64 = 0xefff_fffc;
 
 /// How often to read the list of locks, until it is the same twice.
 const MOST_READS: usize = 5;

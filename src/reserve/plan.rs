@@ -219,7 +219,9 @@ impl<'a> Judge<'a> {
     /// Why a group cannot begin at `base`: the first of its numbers that cannot be had.
     fn why_not_at(&mut self, base: u32, offsets: &[u32]) -> Result<Option<(u32, Why)>, Error> {
         for offset in offsets {
-            let number = base.saturating_add(*offset);
+            let Some(number) = base.checked_add(*offset) else {
+                return Ok(Some((u32::MAX, Why::OutOfRange(self.ask.range))));
+            };
             if let Some(why) = self.why_not(number)? {
                 return Ok(Some((number, why)));
             }
@@ -298,7 +300,7 @@ pub fn keep(registry: &mut Registry, ask: &Ask, directory: &Path, group: &Group)
     // Before others are looked for: a row that is used now is none to be dropped to make room.
     for row in rows.iter_mut().flatten() {
         if row.used.abs_diff(now) >= NOTE_AFTER || row.place != place {
-            (row.used, row.place) = (now, place);
+            (row.used, row.place) = (now, place.clone());
             registry.book.insert(row);
         }
     }
@@ -318,6 +320,7 @@ pub fn keep(registry: &mut Registry, ask: &Ask, directory: &Path, group: &Group)
         let Some(row) = row else {
             let Some(given) = placed.next() else { continue };
             let (number, tag, directory) = (given.number, want.tag.clone(), directory.to_owned());
+            let place = place.clone();
             registry.book.insert(&Row { number, created: now, used: now, place, tag, directory });
             plan.given.push(given);
             continue;
@@ -424,14 +427,14 @@ pub fn name_owners(book: &Book, whys: &mut [&mut (u32, Why)]) {
 #[must_use]
 pub fn gone(book: &Book) -> Vec<u32> {
     let rows = book.rows().unwrap_or_default().into_iter();
-    rows.filter(|row| is_gone(&row.directory, row.place)).map(|row| row.number).collect()
+    rows.filter(|row| is_gone(&row.directory, &row.place)).map(|row| row.number).collect()
 }
 
 /// Drops the rows whose directory is certainly gone; if `among` is given, only of these numbers.
 pub fn drop_gone(registry: &mut Registry, among: Option<&[u32]>) -> Result<Vec<Dropped>, Error> {
     drop_rows(registry, |row| {
         let is_meant = among.is_none_or(|among| among.contains(&row.number));
-        Ok((is_meant && is_gone(&row.directory, row.place)).then_some(Because::Gone))
+        Ok((is_meant && is_gone(&row.directory, &row.place)).then_some(Because::Gone))
     })
 }
 
@@ -495,7 +498,7 @@ pub fn migrate(registry: &mut Registry, from: &Path, to: &Path) -> Result<Vec<(R
     if !moved.is_empty() {
         registry.book.retain(|row| !row.directory.starts_with(from));
         for (row, path) in &moved {
-            let place = Place::of(path).unwrap_or(row.place);
+            let place = Place::of(path).unwrap_or_default();
             registry.book.insert(&Row { directory: path.clone(), place, ..row.clone() });
         }
     }

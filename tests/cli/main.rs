@@ -24,6 +24,8 @@ mod oracle;
 mod queue;
 mod reserve;
 mod reserve_faults;
+mod reserve_gone;
+mod reserve_odd;
 mod run_once;
 mod run_once_attacks;
 mod run_once_faults;

@@ -22,7 +22,7 @@
 //! too; but before the rename its draft is only put in order before that ([`sys::order`]), and the next one gets the lock
 //! while we wait for the disk.
 
-use super::{make_private, name_beside, rename};
+use super::{give_to_owner, make_private, name_beside, rename};
 use crate::error::Error;
 use crate::events::{self, Event};
 use crate::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait};
@@ -171,6 +171,11 @@ impl Edit {
             drop(lock);
             return Self::begin(file, missing, wait, command, contention);
         }
+        if missing == Missing::CreatePrivate {
+            for guard in &lock.acquired.guards {
+                give_to_owner(guard.file(), path.parent().unwrap_or(Path::new("/")));
+            }
+        }
         let old = look(&label, &path, missing)?;
         let data = old.as_ref().and_then(|old| old.metadata().ok());
         // What one left who was killed.
@@ -278,6 +283,9 @@ impl Edit {
         } else {
             let mode = if self.missing == Missing::CreatePrivate { 0o600 } else { 0o666 & !sys::umask() };
             draft.file.set_permissions(Permissions::from_mode(mode)).map_err(self.failed("set the mode of"))?;
+            if self.missing == Missing::CreatePrivate {
+                give_to_owner(&draft.file, self.path.parent().unwrap_or(Path::new("/")));
+            }
         }
         let late = self.missing == Missing::CreatePrivate;
         let written = if late { sys::order(&draft.file) } else { draft.file.sync_all() };

@@ -101,7 +101,10 @@ impl Book {
     pub fn recover(text: &[u8]) -> (Self, usize) {
         let (mut book, mut lost, mut numbers) = (Self::default(), 0, HashSet::new());
         let whole = memrchr(b'\n', text).map_or(0, |end| end + 1);
-        for line in text[..whole].split_inclusive(|byte| *byte == b'\n') {
+        for line in text[..whole].split(|byte| *byte == b'\n') {
+            // An editor may have put carriage returns at the ends; no directory of ours ends with one.
+            let line = [line.strip_suffix(b"\r").unwrap_or(line), b"\n"].concat();
+            let line = line.as_slice();
             let known = line.starts_with(MAGIC) || line.starts_with(b"#") || line.starts_with(b"end ") || line == b"\n";
             if let Some(range) = exclusion(line) {
                 book.exclude(range);
@@ -227,7 +230,13 @@ fn line(row: &Row) -> Vec<u8> {
     line
 }
 
-fn row(line: &[u8]) -> Option<Row> {
+/// The row in a line, if it is one as we write it: what was changed may still look like one, of another directory.
+fn row(text: &[u8]) -> Option<Row> {
+    let row = row_like(text)?;
+    (line(&row) == text).then_some(row)
+}
+
+fn row_like(line: &[u8]) -> Option<Row> {
     let mut words = line.strip_suffix(b"\n")?.split(|byte| *byte == b' ');
     let mut word = || words.next();
     let text = |word: Option<&'_ [u8]>| word.and_then(|word| std::str::from_utf8(word).ok().map(str::to_owned));

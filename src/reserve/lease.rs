@@ -2,6 +2,7 @@
 //! down; the record in the lock file is for people, and for the list.
 
 use super::{Pool, Tag};
+use crate::atomic;
 use crate::error::Error;
 use crate::holders;
 use crate::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait, Waiting};
@@ -36,7 +37,7 @@ pub struct Lease {
 }
 
 /// For locks that are not waited for.
-struct Silent;
+pub(super) struct Silent;
 
 impl Contention for Silent {
     fn interval(&self) -> Option<Duration> {
@@ -84,7 +85,11 @@ impl Leases {
             command: Some(command),
             who: Some(&who),
         };
-        lock::acquire(vec![target], Some(store), &request, &mut Silent)
+        let acquired = lock::acquire(vec![target], Some(store), &request, &mut Silent)?;
+        for guard in &acquired.guards {
+            atomic::give_to_owner(guard.file(), &self.directory);
+        }
+        Ok(acquired)
     }
 
     /// All that are held now, in the order of their numbers. Looking takes no lock.

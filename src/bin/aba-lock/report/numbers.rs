@@ -128,14 +128,20 @@ fn line(row: &Row, directory: &Path) -> String {
 pub(crate) fn recovered(pool: &Pool, recovered: Option<&Recovered>) {
     match recovered {
         None => sentence(&format!("the registry of {pool} is not damaged: nothing was changed"), None),
-        Some(Recovered { rows, lost, kept }) => sentence(
-            &format!(
-                "took {rows} numbers over; {lost} lines could not be read; the damaged registry is now {}",
+        Some(Recovered { rows, lost, kept, earlier }) => {
+            let from = earlier.as_ref().map_or_else(String::new, |earlier| {
+                format!(" out of an earlier one, which is now {}", earlier.display())
+            });
+            let text = format!(
+                "took {rows} numbers over{from}; {lost} lines could not be read; the damaged registry is now {}",
                 kept.display()
-            ),
-            (*lost > 0)
-                .then_some("before others are given, exclude those that you know to be in use: `aba-lock exclude`"),
-        ),
+            );
+            let all = "no number was found: see whether an earlier one is kept as POOL.damaged-*, and before others are \
+                       given, exclude those that you know to be in use: `aba-lock exclude`";
+            let some = "before others are given, exclude those that you know to be in use: `aba-lock exclude`";
+            let hint = if *rows == 0 { Some(all) } else { (*lost > 0).then_some(some) };
+            sentence(&text, hint);
+        }
     }
 }
 

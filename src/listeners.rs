@@ -42,6 +42,23 @@ pub fn of(ports: &[u32]) -> Option<BTreeMap<u32, Vec<u32>>> {
     told.then_some(found)
 }
 
+/// Whether somebody has this port, with TCP or UDP as said. `None` where the system does not tell.
+#[must_use]
+pub fn is_used(port: u32, tcp: bool, udp: bool) -> Option<bool> {
+    let mut told = false;
+    for (table, is_tcp) in [("tcp", true), ("tcp6", true), ("udp", false), ("udp6", false)] {
+        if !(if is_tcp { tcp } else { udp }) {
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(format!("/proc/net/{table}")) else { continue };
+        told = true;
+        if text.lines().skip(1).filter_map(|line| socket(line, is_tcp)).any(|(used, _)| used == port) {
+            return Some(true);
+        }
+    }
+    told.then_some(false)
+}
+
 /// The local port and the inode in a line of such a table: of TCP, if it listens.
 fn socket(line: &str, is_tcp: bool) -> Option<(u32, u64)> {
     let mut words = line.split_ascii_whitespace();

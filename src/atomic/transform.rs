@@ -188,6 +188,19 @@ impl Edit {
         Ok(edit)
     }
 
+    /// Looks whether the file could be edited, as far as that can be told without a lock and without making anything.
+    pub fn rehearse(file: &Path, missing: Missing) -> Result<(), Error> {
+        let label = file.display().to_string();
+        let path = behind_links(file).map_err(|source| no_file(&label, source))?;
+        look(&label, &path, missing)?;
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        sys::may(sys::Right::MakeIn, directory).map_err(|source| Error::Update {
+            what: "make a temporary directory beside",
+            label,
+            source,
+        })
+    }
+
     fn scratch(&self) -> Result<&Scratch, Error> {
         if let Some(scratch) = self.scratch.get() {
             return Ok(scratch);

@@ -271,9 +271,23 @@ fn exclusion(line: &[u8]) -> Option<Range> {
 
 /// A path in one word.
 fn escaped(path: &Path) -> Cow<'_, [u8]> {
+    escaped_from(b'!', path)
+}
+
+/// A path as text in one line: blanks stay.
+pub(super) fn in_a_line(path: &Path) -> String {
+    String::from_utf8_lossy(&escaped_from(b' ', path)).into_owned()
+}
+
+/// The path that such a text says.
+pub(super) fn of_a_line(text: &str) -> Option<PathBuf> {
+    unescaped(text.as_bytes())
+}
+
+fn escaped_from(lowest: u8, path: &Path) -> Cow<'_, [u8]> {
     let bytes = path.as_os_str().as_bytes();
     let is_text = std::str::from_utf8(bytes).is_ok();
-    let plain = |byte: u8| byte > b' ' && byte != b'\\' && byte != 0x7f && (is_text || byte < 0x80);
+    let plain = |byte: u8| byte >= lowest && byte != b'\\' && byte != 0x7f && (is_text || byte < 0x80);
     if bytes.iter().all(|byte| plain(*byte)) {
         return Cow::Borrowed(bytes);
     }

@@ -88,7 +88,7 @@ pub fn entries(store: &Store, pool: &Pool, directory: Option<&Path>, tag: Option
             directory: lease.directory,
             gone: false,
             age: lease.age,
-            unused: Some(Duration::ZERO),
+            unused: None,
             in_use: Some(true),
             by: lease.holders,
         });

@@ -94,6 +94,12 @@ impl Registry {
         Problem::Damaged { path, kept }.error()
     }
 
+    /// Releases the lock. What was in it, for who looks at that without.
+    #[must_use]
+    pub fn let_go(self) -> Book {
+        self.book
+    }
+
     /// Writes what has changed, and releases the lock.
     pub fn commit(self) -> Result<(), Error> {
         match self.edit {
@@ -199,6 +205,12 @@ pub fn path(store: &Store, pool: &Pool) -> PathBuf {
     store.reservations().join(pool.as_str())
 }
 
+/// The lock of the registry of a pool, whether it is there or not.
+#[must_use]
+pub fn lock_path(store: &Store, pool: &Pool) -> PathBuf {
+    with(&path(store, pool), ".lock")
+}
+
 fn edit(
     store: &Store,
     path: &Path,
@@ -219,7 +231,23 @@ fn edit(
         Err(Error::NoFile { source, .. }) if source.kind() == io::ErrorKind::NotFound && absent == Absent::Leave => {
             Ok(None)
         }
-        Err(error) => Err(error),
+        Err(error) => Err(whose(error, path)),
+    }
+}
+
+/// With the name of whose a file is that we may not open.
+fn whose(error: Error, path: &Path) -> Error {
+    match error {
+        Error::Update { source, .. } | Error::NoFile { source, .. } | Error::StateRoot { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            let lock = with(path, ".lock");
+            let is_shut =
+                |path: &&PathBuf| File::open(path).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
+            let shut = [&lock, &path.to_owned()].into_iter().find(is_shut).cloned();
+            Problem::denied(&shut.unwrap_or_else(|| path.to_owned()), source).error()
+        }
+        other => other,
     }
 }
 

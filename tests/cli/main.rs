@@ -26,6 +26,7 @@ mod reserve;
 mod reserve_faults;
 mod reserve_gone;
 mod reserve_odd;
+mod reserve_room;
 mod run_once;
 mod run_once_attacks;
 mod run_once_faults;

@@ -1,8 +1,9 @@
 //! `reserve` among files, numbers and users that are not as they should be.
 
 use crate::reserve::{call, registry, reserve, rows};
-use crate::scene::Scene;
+use crate::scene::{Call, HELPER, Scene, until};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 #[test]
@@ -151,4 +152,129 @@ fn what_root_makes_in_the_directory_of_another_is_his() {
         }
     }
     assert!(seen >= 8, "{seen}");
+}
+
+#[test]
+fn a_variable_that_means_something_already_is_refused() {
+    let scene = Scene::new();
+    for name in ["PATH", "path", "LD_PRELOAD", "ABA_LOCK_FDS", "IFS", "BASH_ENV", "UID", "status", "version", "PS1"] {
+        for text in [format!("{{env: {name}}}"), format!("\n      env: {name}")] {
+            fs::create_dir_all(scene.path("a")).unwrap();
+            fs::write(scene.path("a/group.yaml"), format!("reservations:\n  services:\n    web: {text}\n")).unwrap();
+            reserve(&scene, "a", &["--group-file", "group.yaml", "--format", "export"])
+                .status(2)
+                .err(format!("the variable {name} has a meaning of its own"))
+                .run();
+        }
+    }
+    let path = ["--pool", "path", "--range", "1-9"];
+    reserve(&scene, "a", &[&path[..], &["--format", "export"]].concat()).status(2).err("the variable PATH ").run();
+    reserve(&scene, "a", &[&path[..], &["--dotenv", "f"]].concat()).status(2).err("the variable PATH ").run();
+    reserve(&scene, "a", &path).out("1\n").run();
+    reserve(&scene, "a", &["--format", "export", "--group", "path,user"]).out("export PATH_PORT=5000\n").run();
+}
+
+#[test]
+fn a_rehearsal_looks_at_the_file_and_makes_none() {
+    let scene = Scene::new();
+    for more in [&[][..], &["--dry-run"]] {
+        let said = reserve(&scene, "a", &[&["--dotenv", "none/x"][..], more].concat())
+            .status(125)
+            .err("could not write none/x: No such file or directory\nhint: make its directory first: `mkdir -p none`")
+            .run();
+        assert!(!said.err.contains("--create"), "{}", said.err);
+        reserve(&scene, "a", &[&["--dotenv", "."][..], more].concat()).status(125).err("").run();
+    }
+    fs::create_dir_all(registry(&scene, "")).unwrap();
+    reserve(&scene, "a", &["--dry-run", "--dotenv", "x"]).out("5000\n").run();
+    assert_eq!(fs::read_dir(registry(&scene, "")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(scene.path("a")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_stray_file_among_the_registries_hides_no_other() {
+    let scene = Scene::new();
+    reserve(&scene, "a", &[]).out("5000\n").run();
+    reserve(&scene, "a", &["--pool", "zoo", "--range", "0-7"]).out("0\n").run();
+    fs::write(registry(&scene, "notes"), "remember the milk\n").unwrap();
+    let said = call(&scene, "a", ["reserve", "--list", "--format", "tsv"]).status(125).err("/reserve/notes is damaged");
+    let said = said.out("").run().out;
+    assert!(said.starts_with("ports\t5000\t") && said.contains("\nzoo\t0\t"), "{said}");
+    fs::rename(scene.path("a"), scene.path("b")).unwrap();
+    call(&scene, ".", ["migrate", "--from", "a", "--to", "b"]).status(125).err("/reserve/notes is damaged").run();
+    call(&scene, "b", ["reserve", "--check"]).out("5000\n").run();
+    call(&scene, "b", ["reserve", "--check", "--pool", "zoo"]).out("0\n").run();
+}
+
+#[test]
+fn a_lock_file_that_is_none_costs_only_its_number() {
+    let scene = Scene::new();
+    fs::create_dir_all(registry(&scene, "ports.d/5000.lock")).unwrap();
+    std::os::unix::fs::symlink("nowhere", registry(&scene, "ports.d/5001.lock")).unwrap();
+    let said = reserve(&scene, "a", &[])
+        .out("5002\n")
+        .err("ports.d/5000.lock is none\nhint: see whose it is")
+        .err("ports.d/5001.lock is none\n")
+        .run();
+    assert_eq!(said.err.lines().count(), 4, "{}", said.err);
+    reserve(&scene, "a", &["--", "sh", "-c", "echo $ABA_NUMBER"]).out("5003\n").err("is passed over").run();
+    reserve(&scene, "b", &["--require", "5000"]).status(75).err("its lock file is a directory").run();
+}
+
+#[test]
+fn who_has_a_number_that_is_excluded_is_told_also_if_a_command_has_it() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let script = format!("echo >'{}'; read _ <'{}'", scene.path("begun").display(), gate.path.display());
+    let lease = reserve(&scene, "a", &["--", "bash", "-c", &script]).start();
+    until("it has the number", || scene.path("begun").exists());
+    call(&scene, "a", ["exclude", "4000-5000"])
+        .err(format!("5000 stays leased by pid {} (", lease.pid()))
+        .err("until that ends\n")
+        .run();
+    gate.open();
+    lease.finish();
+}
+
+#[test]
+fn a_link_to_a_directory_that_is_gone_means_that_directory() {
+    let scene = Scene::new();
+    reserve(&scene, "real/tree", &[]).out("5000\n").run();
+    std::os::unix::fs::symlink("real/tree", scene.path("link")).unwrap();
+    std::os::unix::fs::symlink("link", scene.path("second")).unwrap();
+    fs::remove_dir(scene.path("real/tree")).unwrap();
+    call(&scene, ".", ["reserve", "--check", "--path", "second"]).out("5000\n").run();
+    call(&scene, ".", ["release", "--path", "second"]).run();
+    assert_eq!(rows(&scene, "ports").len(), 0);
+    std::os::unix::fs::symlink("loop", scene.path("loop")).unwrap();
+    call(&scene, ".", ["release", "--path", "loop"]).status(125).err("").run();
+}
+
+#[test]
+fn a_lease_is_listed_with_its_directory_whatever_that_is_called() {
+    let scene = Scene::new();
+    for name in [&b"a b"[..], b"c in d", b"x\ny\\040", b"\xff"] {
+        let directory = scene.path(".").join(std::ffi::OsStr::from_bytes(name));
+        fs::create_dir(&directory).unwrap();
+        let mut command = scene.program(HELPER);
+        command.args(["reserve", "--probe", "none", "--tag", "t", "--", "sh", "-c"]);
+        command.arg("\"$HELPER\" reserve --list --path . --format json").current_dir(&directory);
+        let said = Call::new(command).out("\"number\": 5000").run().out;
+        assert!(said.contains("\"unused_seconds\": null"), "{said}");
+    }
+}
+
+#[test]
+fn a_file_that_may_not_be_opened_is_no_reason_for_a_second_registry() {
+    let scene = Scene::new();
+    reserve(&scene, "a", &["--", "true"]).run();
+    reserve(&scene, "a", &["--dry-run"]).out("5000\n").run();
+    // By a system that refuses, so that it is the same for root.
+    for file in ["ports.lock", "ports.d/5000.lock"] {
+        let mut command = scene.program("strace");
+        command.arg("-qq").arg("-P").arg(registry(&scene, file)).args(["-o", "/dev/null"]);
+        command.args(["-e", "inject=openat:error=EACCES", HELPER, "reserve", "--probe", "none", "--tag", "new"]);
+        let said = Call::new(command).status(125).err(format!("{file}: Permission denied")).err("sudo chown").run();
+        assert!(!said.err.contains("set ABA_LOCK_DIR"), "{}", said.err);
+    }
 }

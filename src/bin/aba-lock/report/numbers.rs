@@ -4,7 +4,8 @@ use super::{command, plain, print, sentence, span};
 use crate::args::reserve::Format;
 use aba_lock::error::Error;
 use aba_lock::reserve::book::Row;
-use aba_lock::reserve::list::{Entry, Hold};
+use aba_lock::reserve::lease::Lease;
+use aba_lock::reserve::list::Entry;
 use aba_lock::reserve::plan::{Because, Dropped, Plan, Probe, Why};
 use aba_lock::reserve::registry::Recovered;
 use aba_lock::reserve::{Pool, Range, Tag};
@@ -39,6 +40,10 @@ pub(crate) fn given(plan: &Plan, values: &[(String, u32)], format: Format) {
 pub(crate) fn told(plan: &Plan, directory: &Path, probe: Probe) {
     for dropped in &plan.dropped {
         sentence(&format!("gave {} back: {}", of(&dropped.row), because(dropped)), None);
+    }
+    for path in &plan.odd {
+        let text = format!("a number is passed over: its lock file {} is none", path.display());
+        sentence(&text, Some("see whose it is with `ls -l`"));
     }
     if let Some((base, number, why)) = &plan.unmet_base {
         let instead = plan.given.first().map_or(0, |given| given.number);
@@ -157,6 +162,14 @@ pub(crate) fn kept_though_excluded<'a>(rows: impl Iterator<Item = &'a Row>) {
     }
 }
 
+pub(crate) fn leased_though_excluded(ranges: &[Range], leases: &[Lease]) {
+    for lease in leases.iter().filter(|lease| ranges.iter().any(|range| range.contains(lease.number))) {
+        let who = |(pid, line): &(u32, String)| format!(" by pid {pid} ({})", command(line));
+        let by = lease.holders.first().map(who).unwrap_or_default();
+        sentence(&format!("{} stays leased{by} until that ends", lease.number), None);
+    }
+}
+
 /// `reserve --list`.
 pub(crate) fn list(entries: &[Entry], format: Format) {
     match format {
@@ -227,9 +240,6 @@ fn table(entries: &[Entry]) {
         }
         if entry.gone {
             cells[8].push_str(" (gone)");
-        }
-        if entry.hold == Hold::Leased {
-            cells[5] = String::from("-");
         }
         cells
     }));

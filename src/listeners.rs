@@ -1,5 +1,6 @@
 //! Which process has a port, as far as `/proc` tells. Nothing is bound for it, so it is in nobody's way.
 
+use crate::sys;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 
@@ -45,14 +46,15 @@ pub fn of(ports: &[u32]) -> Option<BTreeMap<u32, Vec<u32>>> {
 /// Whether somebody has this port, with TCP or UDP as said. `None` where the system does not tell.
 #[must_use]
 pub fn is_used(port: u32, tcp: bool, udp: bool) -> Option<bool> {
-    let mut told = false;
-    for (table, is_tcp) in [("tcp", true), ("tcp6", true), ("udp", false), ("udp6", false)] {
-        if !(if is_tcp { tcp } else { udp }) {
-            continue;
-        }
+    let Ok(number) = u16::try_from(port) else { return Some(false) };
+    if tcp && sys::listens(number)? {
+        return Some(true);
+    }
+    let mut told = !udp;
+    for table in ["udp", "udp6"].into_iter().filter(|_| udp) {
         let Ok(text) = fs::read_to_string(format!("/proc/net/{table}")) else { continue };
         told = true;
-        if text.lines().skip(1).filter_map(|line| socket(line, is_tcp)).any(|(used, _)| used == port) {
+        if text.lines().skip(1).filter_map(|line| socket(line, false)).any(|(used, _)| used == port) {
             return Some(true);
         }
     }

@@ -62,9 +62,14 @@ fn main() {
 /// A state root whose registry has so many rows.
 fn registry(helper: &str, root: &Path, rows: u32) -> PathBuf {
     fs::create_dir_all(root.join("reserve")).unwrap();
-    let mut text = "aba-lock-registry 1\n".to_owned();
+    let mut text = "aba-lock-registry 2\n".to_owned();
     for row in 0..rows {
-        writeln!(text, "{} 1 1 1:1 - /home/somebody/projects/checkout-{row:05}/tree", 20_000 + row).unwrap();
+        writeln!(
+            text,
+            "{} 1 1 5be01c2f.90d11a7e.07c4ff21.66aa0193.1f2e3d4c - /home/somebody/projects/checkout-{row:05}/tree",
+            20_000 + row
+        )
+        .unwrap();
     }
     fs::write(root.join("reserve/ports"), text).unwrap();
     let mut recover = Command::new(helper);

@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Makes `bytes` the content of `path`, through a temporary file beside it and a rename. A new file has mode
@@ -69,6 +69,16 @@ fn replace_with(
 /// Gives a new file that is for its user alone its mode, where the umask took that from it.
 pub(crate) fn make_private(file: &File) -> io::Result<()> {
     if sys::umask() & 0o600 == 0 { Ok(()) } else { file.set_permissions(fs::Permissions::from_mode(0o600)) }
+}
+
+/// As root, gives a file or directory that we made in the directory of another to that one: he would be locked out of what
+/// is his, and one call with sudo is soon made. What has another name, too, was not made by us.
+pub(crate) fn give_to_owner(made: &File, directory: &Path) {
+    let (Ok(above), Ok(data)) = (fs::metadata(directory), made.metadata()) else { return };
+    let is_ours = data.uid() == 0 && (data.is_dir() || data.nlink() == 1);
+    if sys::user_id() == 0 && is_ours && above.uid() != 0 {
+        let _ = fchown(made, Some(above.uid()), Some(above.gid()));
+    }
 }
 
 /// Gives a file another name, in the place of what has that name. Fine when there is no such file.

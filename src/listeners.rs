@@ -1,5 +1,6 @@
 //! Which process has a port, as far as `/proc` tells. Nothing is bound for it, so it is in nobody's way.
 
+use crate::sys;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 
@@ -40,6 +41,24 @@ pub fn of(ports: &[u32]) -> Option<BTreeMap<u32, Vec<u32>>> {
         }
     }
     told.then_some(found)
+}
+
+/// Whether somebody has this port, with TCP or UDP as said. `None` where the system does not tell.
+#[must_use]
+pub fn is_used(port: u32, tcp: bool, udp: bool) -> Option<bool> {
+    let Ok(number) = u16::try_from(port) else { return Some(false) };
+    if tcp && sys::listens(number)? {
+        return Some(true);
+    }
+    let mut told = !udp;
+    for table in ["udp", "udp6"].into_iter().filter(|_| udp) {
+        let Ok(text) = fs::read_to_string(format!("/proc/net/{table}")) else { continue };
+        told = true;
+        if text.lines().skip(1).filter_map(|line| socket(line, false)).any(|(used, _)| used == port) {
+            return Some(true);
+        }
+    }
+    told.then_some(false)
 }
 
 /// The local port and the inode in a line of such a table: of TCP, if it listens.

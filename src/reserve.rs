@@ -19,7 +19,7 @@
 //! | with the lock of a leased number, before the command runs | nothing: the kernel has released the lock | may take it |
 //! | the command | nothing, or those of its children that inherited the lock | may take the number when the last has ended |
 //! | between the registries of several pools (`migrate`) | some pools done, others not; each of them whole | does the rest, when it is asked again |
-//! | by a loss of power | the old rows or the new ones, and every number that was told: the disk is waited for before that, outside the lock | – |
+//! | by a loss of power | the old rows or the new ones, and every number that was told: the disk is waited for before that, outside the lock (but who asks for a key of which the first call still waits is told at once) | – |
 //!
 //! Whoever waits for a file of the user's (`--dotenv`) does so before taking the lock of the pool: who updates such a
 //! file may reserve meanwhile, and neither waits for the other for ever.
@@ -49,6 +49,9 @@ pub const PORT_RANGE: Range = Range { first: 5000, last: 7000 };
 
 /// The most numbers that a range may have.
 pub const MAX_NUMBERS: u32 = 1_000_000;
+
+/// How many links may lead from one to the next: what the kernel allows.
+const MAX_LINKS: u32 = 40;
 
 /// The name of a pool: letters, digits, `_` and `-`, not beginning with `-`; at most 64.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,6 +181,7 @@ pub fn directory_or_gone(path: Option<&Path>) -> Result<PathBuf, Error> {
     let failed = |source| Problem::Directory { path: path.to_owned(), source }.error();
     let mut known = std::path::absolute(path).map_err(failed)?;
     let mut rest = Vec::new();
+    let mut links = 0;
     loop {
         match fs::canonicalize(&known) {
             Ok(mut directory) => {
@@ -185,6 +189,16 @@ pub fn directory_or_gone(path: Option<&Path>) -> Result<PathBuf, Error> {
                 return Ok(directory);
             }
             Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                // A link to what is gone: that is meant.
+                if let Ok(target) = fs::read_link(&known) {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(failed(io::Error::from_raw_os_error(libc::ELOOP)));
+                    }
+                    known.pop();
+                    known.push(target);
+                    continue;
+                }
                 // Behind `..` of something that is gone nobody knows the way.
                 let Some(name) = known.file_name().map(ToOwned::to_owned) else { return Err(failed(source)) };
                 rest.push(name);

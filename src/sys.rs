@@ -1,5 +1,5 @@
-//! The only system calls: flock, file identity, the timer, descriptors, starting commands, watching a directory, and
-//! binding to a port on trial.
+//! The only system calls: flock, file identity, the timer, descriptors, starting commands, watching a directory, what
+//! a directory is known by, and binding to a port on trial.
 //!
 //! Each `unsafe` block is a call into libc with arguments that live long enough; the reason beside it says
 //! what makes it so. Locks are waited for by the first thread alone: another could win the shared description after
@@ -12,8 +12,10 @@ mod command;
 mod detach;
 mod examine;
 mod forward;
+mod identity;
 mod interrupt;
 mod lease;
+mod listening;
 mod poll;
 mod probe;
 mod screen;
@@ -26,8 +28,10 @@ pub use command::{Child, Command};
 pub use detach::{Process, adopt_orphans, close_inherited, detached, quiet_stdio, redirect_output, write_some};
 pub use examine::{Right, Rival, Room, limit_of_file_size, limit_of_open_files, may, room, undisturbed};
 pub use forward::Forward;
+pub use identity::{Identity, identity};
 pub use interrupt::{Interrupts, die_of};
 pub use lease::be_alone;
+pub use listening::listens;
 pub use poll::{can_be_written, wait_for_any};
 pub use probe::{Transport, Trial, try_bind};
 pub use screen::{Event, Screen};

@@ -22,7 +22,7 @@
 //! too; but before the rename its draft is only put in order before that ([`sys::order`]), and the next one gets the lock
 //! while we wait for the disk.
 
-use super::{make_private, name_beside, rename};
+use super::{give_to_owner, make_private, name_beside, rename};
 use crate::error::Error;
 use crate::events::{self, Event};
 use crate::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait};
@@ -171,6 +171,11 @@ impl Edit {
             drop(lock);
             return Self::begin(file, missing, wait, command, contention);
         }
+        if missing == Missing::CreatePrivate {
+            for guard in &lock.acquired.guards {
+                give_to_owner(guard.file(), path.parent().unwrap_or(Path::new("/")));
+            }
+        }
         let old = look(&label, &path, missing)?;
         let data = old.as_ref().and_then(|old| old.metadata().ok());
         // What one left who was killed.
@@ -181,6 +186,19 @@ impl Edit {
             edit.open_lock_to(&data);
         }
         Ok(edit)
+    }
+
+    /// Looks whether the file could be edited, as far as that can be told without a lock and without making anything.
+    pub fn rehearse(file: &Path, missing: Missing) -> Result<(), Error> {
+        let label = file.display().to_string();
+        let path = behind_links(file).map_err(|source| no_file(&label, source))?;
+        look(&label, &path, missing)?;
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        sys::may(sys::Right::MakeIn, directory).map_err(|source| Error::Update {
+            what: "make a temporary directory beside",
+            label,
+            source,
+        })
     }
 
     fn scratch(&self) -> Result<&Scratch, Error> {
@@ -278,6 +296,9 @@ impl Edit {
         } else {
             let mode = if self.missing == Missing::CreatePrivate { 0o600 } else { 0o666 & !sys::umask() };
             draft.file.set_permissions(Permissions::from_mode(mode)).map_err(self.failed("set the mode of"))?;
+            if self.missing == Missing::CreatePrivate {
+                give_to_owner(&draft.file, self.path.parent().unwrap_or(Path::new("/")));
+            }
         }
         let late = self.missing == Missing::CreatePrivate;
         let written = if late { sys::order(&draft.file) } else { draft.file.sync_all() };

@@ -1,15 +1,15 @@
 //! What is in a registry, and its text form.
 //!
 //! ```text
-//! aba-lock-registry 1
-//! # number created used device:inode tag directory
+//! aba-lock-registry 2
+//! # number created used place tag directory
 //! exclude 6000-6010
-//! 5000 1763740000 1763741000 66306:1310721 web /home/steve/my\040tree
+//! 5000 1763740000 1763741000 5be01c2f.90d11a7e.07c4ff21 web /home/steve/my\040tree
 //! end 1 6f0c2b1e9d7a4853
 //! ```
 //!
 //! The first line has the version: of another one, no more is read. A row has its times in seconds since 1970; what
-//! [`gone`](super::gone) needs to know; `-` where there is no tag; and last the directory, in which blanks, control
+//! [`gone`](super::gone) needs to know, or `-`; `-` where there is no tag; and last the directory, in which blanks, control
 //! characters, `\` and what is not UTF-8 stand as `\` and three octal digits, as in `/proc/mounts`. The last line has the
 //! number of rows and a sum over everything before it: what was cut, or changed by others, is seen.
 //!
@@ -27,8 +27,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8] = b"aba-lock-registry ";
-const VERSION: &[u8] = b"1";
-const HEAD: &[u8] = b"aba-lock-registry 1\n# number created used device:inode tag directory\n";
+const VERSION: &[u8] = b"2";
+const HEAD: &[u8] = b"aba-lock-registry 2\n# number created used place tag directory\n";
 const EXCLUDE: &[u8] = b"exclude ";
 
 /// A number that is kept for a key.
@@ -101,7 +101,10 @@ impl Book {
     pub fn recover(text: &[u8]) -> (Self, usize) {
         let (mut book, mut lost, mut numbers) = (Self::default(), 0, HashSet::new());
         let whole = memrchr(b'\n', text).map_or(0, |end| end + 1);
-        for line in text[..whole].split_inclusive(|byte| *byte == b'\n') {
+        for line in text[..whole].split(|byte| *byte == b'\n') {
+            // An editor may have put carriage returns at the ends; no directory of ours ends with one.
+            let line = [line.strip_suffix(b"\r").unwrap_or(line), b"\n"].concat();
+            let line = line.as_slice();
             let known = line.starts_with(MAGIC) || line.starts_with(b"#") || line.starts_with(b"end ") || line == b"\n";
             if let Some(range) = exclusion(line) {
                 book.exclude(range);
@@ -221,22 +224,26 @@ impl Book {
 
 fn line(row: &Row) -> Vec<u8> {
     let Row { number, created, used, place, tag, .. } = row;
-    let mut line = format!("{number} {created} {used} {}:{} {} ", place.device, place.parent, tag.word()).into_bytes();
+    let mut line = format!("{number} {created} {used} {place} {} ", tag.word()).into_bytes();
     line.extend_from_slice(&escaped(&row.directory));
     line.push(b'\n');
     line
 }
 
-fn row(line: &[u8]) -> Option<Row> {
+/// The row in a line, if it is one as we write it: what was changed may still look like one, of another directory.
+fn row(text: &[u8]) -> Option<Row> {
+    let row = row_like(text)?;
+    (line(&row) == text).then_some(row)
+}
+
+fn row_like(line: &[u8]) -> Option<Row> {
     let mut words = line.strip_suffix(b"\n")?.split(|byte| *byte == b' ');
     let mut word = || words.next();
     let text = |word: Option<&'_ [u8]>| word.and_then(|word| std::str::from_utf8(word).ok().map(str::to_owned));
     let number = number(&text(word())?)?;
     let created = text(word())?.parse().ok()?;
     let used = text(word())?.parse().ok()?;
-    let place = text(word())?;
-    let (device, parent) = place.split_once(':')?;
-    let place = Place { device: device.parse().ok()?, parent: parent.parse().ok()? };
+    let place = Place::parse(&text(word())?)?;
     let tag = Tag::of_word(&text(word())?)?;
     let directory = unescaped(word()?)?;
     (words.next().is_none() && directory.is_absolute()).then_some(Row { number, created, used, place, tag, directory })
@@ -264,9 +271,23 @@ fn exclusion(line: &[u8]) -> Option<Range> {
 
 /// A path in one word.
 fn escaped(path: &Path) -> Cow<'_, [u8]> {
+    escaped_from(b'!', path)
+}
+
+/// A path as text in one line: blanks stay.
+pub(super) fn in_a_line(path: &Path) -> String {
+    String::from_utf8_lossy(&escaped_from(b' ', path)).into_owned()
+}
+
+/// The path that such a text says.
+pub(super) fn of_a_line(text: &str) -> Option<PathBuf> {
+    unescaped(text.as_bytes())
+}
+
+fn escaped_from(lowest: u8, path: &Path) -> Cow<'_, [u8]> {
     let bytes = path.as_os_str().as_bytes();
     let is_text = std::str::from_utf8(bytes).is_ok();
-    let plain = |byte: u8| byte > b' ' && byte != b'\\' && byte != 0x7f && (is_text || byte < 0x80);
+    let plain = |byte: u8| byte >= lowest && byte != b'\\' && byte != 0x7f && (is_text || byte < 0x80);
     if bytes.iter().all(|byte| plain(*byte)) {
         return Cow::Borrowed(bytes);
     }
@@ -329,7 +350,7 @@ mod tests {
     fn row_of(number: u32, tag: &str, directory: &[u8]) -> Row {
         let tag = if tag.is_empty() { Tag::default() } else { Tag::parse(tag).unwrap() };
         let directory = PathBuf::from(OsString::from_vec(directory.to_vec()));
-        Row { number, created: 1, used: 2, place: Place { device: 3, parent: 4 }, tag, directory }
+        Row { number, created: 1, used: 2, place: Place::parse("0000000a.ffffffff").unwrap(), tag, directory }
     }
 
     #[test]
@@ -385,7 +406,7 @@ mod tests {
         }
         let mut text = book.to_bytes();
         text.truncate(text.len() - 35);
-        text.extend_from_slice(b"\n2 1 2 3:4 t /other\n9 1 2 3:4 t /home/1\n\0\0\0\n7 1 2 3:4 t /cut");
+        text.extend_from_slice(b"\n2 1 2 - t /other\n9 1 2 - t /home/1\n\0\0\0\n7 1 2 - t /cut");
         let (found, lost) = Book::recover(&text);
         assert_eq!(found.numbers().unwrap(), [0, 1, 2, 3]);
         assert_eq!(found.exclusions(), [Range { first: 6, last: 9 }]);
@@ -395,10 +416,10 @@ mod tests {
     #[test]
     fn another_version_is_told_from_damage() {
         let why = |text: &[u8]| Book::parse(text.to_vec()).err();
-        assert_eq!(why(b"aba-lock-registry 2 x\n"), Some(Unreadable::Version("2".into())));
+        assert_eq!(why(b"aba-lock-registry 1 x\n"), Some(Unreadable::Version("1".into())));
         assert_eq!(why(b"aba-lock-registry 12\nnew\n"), Some(Unreadable::Version("12".into())));
         for damaged in
-            [&b""[..], b"\0\0\0", b"aba-lock-registry x\n", b"aba-lock-registry 1 \n", b"aba-lock-registry 1\n"]
+            [&b""[..], b"\0\0\0", b"aba-lock-registry x\n", b"aba-lock-registry 2 \n", b"aba-lock-registry 2\n"]
         {
             assert_eq!(why(damaged), Some(Unreadable::Damaged));
         }

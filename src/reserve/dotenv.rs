@@ -6,26 +6,35 @@
 pub fn with(old: &[u8], variables: &[(String, u32)]) -> Vec<u8> {
     let mut new = Vec::with_capacity(old.len() + 64);
     let mut missing: Vec<&(String, u32)> = variables.iter().collect();
-    let mut lines = old.split_inclusive(|byte| *byte == b'\n');
+    let lines: Vec<&[u8]> = old.split_inclusive(|byte| *byte == b'\n').collect();
     let mut end: &[u8] = b"\n";
-    while let Some(line) = lines.next() {
+    let mut at = 0;
+    while let Some(line) = lines.get(at).copied() {
+        at += 1;
         if line.ends_with(b"\r\n") {
             end = b"\r\n";
         }
-        let setting = setting(line);
-        let ours = setting.and_then(|(name, _)| variables.iter().find(|(ours, _)| ours.as_bytes() == name));
-        match (setting, ours) {
+        let set = setting(line);
+        let ours = set.and_then(|(name, _)| variables.iter().find(|(ours, _)| ours.as_bytes() == name));
+        match (set, ours) {
             (Some((_, value)), Some((name, number))) => {
                 new.extend_from_slice(&line[..line.len() - value.len()]);
                 new.extend_from_slice(number.to_string().as_bytes());
                 new.extend_from_slice(if line.ends_with(b"\r\n") { b"\r\n" } else { b"\n" });
                 missing.retain(|(other, _)| other != name);
-                skip_value(value, &mut lines, |_| {});
+                // They go with it, so nothing may be among them that could be somebody's: a quote too many, and a
+                // later one that seems to close it, are more likely than a number over several lines.
+                let more = &lines[at..at + more_lines(value, &lines[at..])];
+                if !more.iter().any(|line| setting(line).is_some() || line.trim_ascii_start().starts_with(b"#")) {
+                    at += more.len();
+                }
             }
             (Some((_, value)), None) => {
                 new.extend_from_slice(line);
                 // What is in quotes may look like a line of ours.
-                skip_value(value, &mut lines, |line| new.extend_from_slice(line));
+                let more = more_lines(value, &lines[at..]);
+                new.extend(lines[at..at + more].concat());
+                at += more;
             }
             _ => new.extend_from_slice(line),
         }
@@ -53,28 +62,29 @@ fn setting(line: &[u8]) -> Option<(&[u8], &[u8])> {
     plain.then_some((name, &text[at + 1..]))
 }
 
-/// Goes on to the line in which the quotes end that `value` begins with.
-fn skip_value<'a>(value: &[u8], lines: &mut impl Iterator<Item = &'a [u8]>, mut seen: impl FnMut(&[u8])) {
+/// How many of the lines that follow belong to a value: those up to where the quote closes that it begins with. None if it
+/// closes nowhere, or in the middle of something else: then the quote is a mistake, and the value ends with its line.
+fn more_lines(value: &[u8], following: &[&[u8]]) -> usize {
     let value = value.trim_ascii();
-    let Some(quote) = value.first().copied().filter(|byte| b"\"'`".contains(byte)) else { return };
-    if closes(&value[1..], quote) {
-        return;
+    let Some(quote) = value.first().copied().filter(|byte| b"\"'`".contains(byte)) else { return 0 };
+    if behind_quote(&value[1..], quote).is_some() {
+        return 0;
     }
-    for line in lines {
-        seen(line);
-        if closes(line, quote) {
-            return;
-        }
-    }
+    let close = following.iter().enumerate().find_map(|(at, line)| Some((at, behind_quote(line, quote)?)));
+    let Some((at, behind)) = close else { return 0 };
+    let behind = behind.trim_ascii();
+    if behind.is_empty() || behind.starts_with(b"#") { at + 1 } else { 0 }
 }
 
-fn closes(text: &[u8], quote: u8) -> bool {
+/// What stands behind the quote that closes.
+fn behind_quote(text: &[u8], quote: u8) -> Option<&[u8]> {
     let mut escaped = false;
-    text.iter().any(|byte| {
+    let at = text.iter().position(|byte| {
         let ends = *byte == quote && !escaped;
         escaped = *byte == b'\\' && !escaped && quote == b'"';
         ends
-    })
+    })?;
+    Some(&text[at + 1..])
 }
 
 #[cfg(test)]
@@ -101,5 +111,20 @@ mod tests {
         let key = "KEY=\"a\nWEB_PORT=1\n\\\"\nb\"\n";
         assert_eq!(set(key), format!("{key}WEB_PORT=5000\nDB_PORT=5001\n"));
         assert_eq!(set("WEB_PORT='1\n2'\nDB_PORT=\"x\"\n"), "WEB_PORT=5000\nDB_PORT=5001\n");
+    }
+
+    #[test]
+    fn a_quote_that_does_not_close_ends_with_its_line() {
+        let rest = "API_KEY=sk\nNAME=it\n# end\n";
+        for value in ["\"3000", "'", "`", "\"a\\\""] {
+            assert_eq!(set(&format!("WEB_PORT={value}\n{rest}")), format!("WEB_PORT=5000\n{rest}DB_PORT=5001\n"));
+            let foreign = format!("A={value}\nWEB_PORT=1\n");
+            assert_eq!(set(&foreign), format!("A={value}\nWEB_PORT=5000\nDB_PORT=5001\n"));
+        }
+        // One that seems to, further down.
+        for rest in ["A=\"x\"\n", "A=1\nB=x\"\n", "# 5\"\n", "# 5\" disk\n"] {
+            assert_eq!(set(&format!("WEB_PORT=\"1\n{rest}")), format!("WEB_PORT=5000\n{rest}DB_PORT=5001\n"));
+        }
+        assert_eq!(set("A=\"x\nWEB_PORT=1\nB=\"y\"\n"), "A=\"x\nWEB_PORT=5000\nB=\"y\"\nDB_PORT=5001\n");
     }
 }

@@ -84,6 +84,9 @@ impl Group {
             if !is_variable(&name) {
                 return Err(Problem::Variable { name, tag: want.tag.to_string() }.error());
             }
+            if is_taken(&name) {
+                return Err(Problem::TakenVariable { name }.error());
+            }
             if names.contains(&name) {
                 return Err(Problem::SameVariable { name }.error());
             }
@@ -106,6 +109,28 @@ pub fn is_variable(name: &str) -> bool {
     let mut bytes = name.bytes();
     let begins = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     begins && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// Names that begin so mean something already.
+const TAKEN_PREFIXES: [&str; 8] = ["ABA_", "BASH", "DYLD_", "FISH_", "LC_", "LD_", "MALLOC_", "ZSH_"];
+
+/// And these: to be set to a number would harm who evaluates it, or be refused by his shell (bash, dash, zsh, fish).
+const TAKEN: &str = "ARGC ARGV CDPATH CLASSPATH CMD_DURATION COLUMNS COMPREPLY COMP_CWORD COMP_LINE COMP_POINT COMP_WORDS COPROC \
+    DIRSTACK EDITOR EGID ENV EPOCHREALTIME EPOCHSECONDS ERRNO EUID EXECIGNORE FCEDIT FIGNORE FPATH FUNCNAME \
+    FUNCNEST GID GLOBIGNORE GROUPS HISTCMD HISTCONTROL HISTFILE HISTFILESIZE HISTIGNORE HISTORY HISTSIZE HOME \
+    HOSTNAME HOSTTYPE IFS IGNOREEOF INPUTRC JAVA_TOOL_OPTIONS KEYTIMEOUT LANG LANGUAGE LINENO LINES LOGNAME \
+    MACHTYPE MAIL MAILCHECK MAILPATH MAPFILE MODULE_PATH NODE_OPTIONS NODE_PATH NULLCMD OLDPWD OPTARG OPTERR \
+    OPTIND OSTYPE PAGER PATH PERL5LIB PERL5OPT PIPEFAIL PIPESTATUS POSIXLY_CORRECT PPID PROMPT PROMPT_COMMAND PS0 \
+    PS1 PS2 PS3 PS4 PWD PYTHONHOME PYTHONPATH PYTHONSTARTUP RANDOM READLINE_LINE REPLY RPROMPT RUBYLIB RUBYOPT \
+    RUN_ONCE_DIR SECONDS SHELL SHELLOPTS SHLVL SRANDOM STATUS TERM TIMEFORMAT TMOUT TMPDIR TTYIDLE UID UMASK USER \
+    USERNAME VERSION VISUAL _";
+
+/// Whether a variable has a meaning of its own. In small letters, too: zsh has `path` and `status`, fish `version`.
+#[must_use]
+pub fn is_taken(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    TAKEN.split_ascii_whitespace().any(|taken| taken == name)
+        || TAKEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// A line of the file that is wrong, and how.
@@ -257,6 +282,9 @@ impl Reader {
                 let name = bare(value);
                 if !is_variable(name) {
                     return Err((at, format!("{name:?} is not a name for a variable")));
+                }
+                if is_taken(name) {
+                    return Err((at, Problem::TakenVariable { name: name.to_owned() }.to_string()));
                 }
                 want.variable = Some(name.to_owned());
             }

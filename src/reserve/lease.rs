@@ -1,7 +1,9 @@
 //! Leased numbers: whoever holds the lock of a number has it. The kernel knows who that is, so there is nothing to write
 //! down; the record in the lock file is for people, and for the list.
 
-use super::{Pool, Tag};
+use super::problem::Problem;
+use super::{Pool, Tag, book};
+use crate::atomic;
 use crate::error::Error;
 use crate::holders;
 use crate::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait, Waiting};
@@ -36,7 +38,7 @@ pub struct Lease {
 }
 
 /// For locks that are not waited for.
-struct Silent;
+pub(super) struct Silent;
 
 impl Contention for Silent {
     fn interval(&self) -> Option<Duration> {
@@ -45,6 +47,11 @@ impl Contention for Silent {
     fn begins(&mut self, _: &Waiting) {}
     fn tick(&mut self, _: &Waiting) {}
     fn ends(&mut self) {}
+}
+
+fn odd(path: &Path) -> Error {
+    let kind = fs::symlink_metadata(path).map_or("directory", |data| lock::word_for(data.file_type()));
+    Error::NotRegular { path: path.to_owned(), kind }
 }
 
 impl Leases {
@@ -65,8 +72,13 @@ impl Leases {
         let path = self.path(number);
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
         match OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path) {
+            Ok(file) if !file.metadata().is_ok_and(|data| data.is_file()) => Err(odd(&path)),
             Ok(file) => Ok(!sys::try_lock(&file, Mode::Exclusive).map_err(|source| lock::cannot_lock(&path, source))?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                Err(Problem::denied(&path, source).error())
+            }
+            Err(_) if !fs::symlink_metadata(&path).is_ok_and(|data| data.is_file()) => Err(odd(&path)),
             Err(source) => Err(Error::Open { path, owner: None, source }),
         }
     }
@@ -76,7 +88,7 @@ impl Leases {
         super::registry::make_directory(store, &self.directory)?;
         let label = format!("{number} of {}", self.pool);
         let target = Target { label, path: self.path(number), kind: Kind::Named };
-        let who = format!("{tag} in {}", from.display());
+        let who = format!("{tag} in {}", book::in_a_line(from));
         let request = Request {
             mode: Mode::Exclusive,
             wait: Wait::No,
@@ -84,7 +96,11 @@ impl Leases {
             command: Some(command),
             who: Some(&who),
         };
-        lock::acquire(vec![target], Some(store), &request, &mut Silent)
+        let acquired = lock::acquire(vec![target], Some(store), &request, &mut Silent)?;
+        for guard in &acquired.guards {
+            atomic::give_to_owner(guard.file(), &self.directory);
+        }
+        Ok(acquired)
     }
 
     /// All that are held now, in the order of their numbers. Looking takes no lock.
@@ -103,7 +119,7 @@ impl Leases {
             Some(Lease {
                 number: *number,
                 tag: who.and_then(|(tag, _)| Tag::of_word(tag)).unwrap_or_default(),
-                directory: who.map(|(_, directory)| PathBuf::from(directory)),
+                directory: who.and_then(|(_, directory)| book::of_a_line(directory)),
                 age: record.as_ref().and_then(crate::record::Record::age),
                 holders: holding.holders.into_iter().map(|holder| (holder.pid, holder.command)).collect(),
             })

@@ -69,7 +69,7 @@ pub fn entries(store: &Store, pool: &Pool, directory: Option<&Path>, tag: Option
                 pool: pool.clone(),
                 number: row.number,
                 hold: Hold::Kept,
-                gone: is_gone(&row.directory, row.place),
+                gone: is_gone(&row.directory, &row.place),
                 tag: row.tag,
                 directory: Some(row.directory),
                 age: since(row.created),
@@ -88,7 +88,7 @@ pub fn entries(store: &Store, pool: &Pool, directory: Option<&Path>, tag: Option
             directory: lease.directory,
             gone: false,
             age: lease.age,
-            unused: Some(Duration::ZERO),
+            unused: None,
             in_use: Some(true),
             by: lease.holders,
         });

@@ -9,6 +9,7 @@ use super::problem::Problem;
 use super::registry::Registry;
 use super::{Range, Tag};
 use crate::error::Error;
+use crate::listeners;
 use crate::sys::{self, Transport, Trial};
 use std::collections::HashMap;
 use std::fmt;
@@ -22,6 +23,9 @@ const NOTE_AFTER: u64 = 60;
 
 /// Rows that were not used for so many days are dropped when nothing else is left to give.
 pub const EXPIRE_DAYS: u32 = 90;
+
+/// When a clock says that it is earlier, it is wrong: in seconds since 1970. It is the year 2020.
+const CLOCK_SET: u64 = 1_577_836_800;
 
 /// How to find out whether a number is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,12 @@ impl Probe {
             (probe.tcp, probe.udp) = (true, true);
         }
         Some(probe)
+    }
+
+    /// Whether somebody uses a number, as the system tells without a bind. `None` where it does not.
+    #[must_use]
+    pub fn is_listened_on(self, number: u32) -> Option<bool> {
+        if self == Self::NONE { Some(false) } else { listeners::is_used(number, self.tcp, self.udp) }
     }
 
     /// Why a number cannot be used, if it cannot.
@@ -105,6 +115,8 @@ pub enum Why {
     Reserved(Option<(Tag, PathBuf)>),
     /// Held by a command.
     Leased,
+    /// Not to be leased: in the place of its lock file is something else, of this kind.
+    Odd(&'static str),
     /// Excluded.
     Excluded,
     /// In use by somebody who does not ask here.
@@ -124,6 +136,7 @@ impl fmt::Display for Why {
                 write!(f, "is reserved for {}{}", directory.display(), labelled(tag))
             }
             Self::Leased => write!(f, "is leased to a command"),
+            Self::Odd(kind) => write!(f, "cannot be locked, because its lock file is a {kind}"),
             Self::Excluded => write!(f, "is excluded"),
             Self::InUse => write!(f, "is in use"),
             Self::NotAllowed => write!(f, "is not for this user to bind to"),
@@ -171,6 +184,8 @@ struct Judge<'a> {
     reserved: Vec<u64>,
     /// What was found out at some cost.
     known: HashMap<u32, Option<Why>>,
+    /// What is in the place of a lock file, and is none.
+    odd: Vec<PathBuf>,
 }
 
 impl<'a> Judge<'a> {
@@ -179,8 +194,14 @@ impl<'a> Judge<'a> {
         let mut excluded = registry.book.exclusions();
         excluded.extend_from_slice(&ask.exclude);
         let size = (ask.range.last - ask.range.first) as usize / 64 + 1;
-        let mut judge =
-            Self { ask, leases: &registry.leases, excluded, reserved: vec![0; size], known: HashMap::new() };
+        let mut judge = Self {
+            ask,
+            leases: &registry.leases,
+            excluded,
+            reserved: vec![0; size],
+            known: HashMap::new(),
+            odd: Vec::new(),
+        };
         for number in numbers.into_iter().filter(|number| ask.range.contains(*number)) {
             judge.take(number);
         }
@@ -211,7 +232,16 @@ impl<'a> Judge<'a> {
         if let Some(known) = self.known.get(&number) {
             return Ok(known.clone());
         }
-        let why = if self.leases.is_leased(number)? { Some(Why::Leased) } else { self.ask.probe.finds(number)? };
+        let why = match self.leases.is_leased(number) {
+            Ok(true) => Some(Why::Leased),
+            Ok(false) => self.ask.probe.finds(number)?,
+            // One that nobody can lock is no reason to give none of the others.
+            Err(Error::NotRegular { path, kind }) => {
+                self.odd.push(path);
+                Some(Why::Odd(kind))
+            }
+            Err(error) => return Err(error),
+        };
         self.known.insert(number, why.clone());
         Ok(why)
     }
@@ -219,7 +249,9 @@ impl<'a> Judge<'a> {
     /// Why a group cannot begin at `base`: the first of its numbers that cannot be had.
     fn why_not_at(&mut self, base: u32, offsets: &[u32]) -> Result<Option<(u32, Why)>, Error> {
         for offset in offsets {
-            let number = base.saturating_add(*offset);
+            let Some(number) = base.checked_add(*offset) else {
+                return Ok(Some((u32::MAX, Why::OutOfRange(self.ask.range))));
+            };
             if let Some(why) = self.why_not(number)? {
                 return Ok(Some((number, why)));
             }
@@ -232,7 +264,7 @@ impl<'a> Judge<'a> {
         for number in self.ask.range.first..=self.ask.range.last {
             *match self.why_not(number)? {
                 Some(Why::Reserved(_) | Why::OutOfRange(_) | Why::Other(_)) => &mut tally.reserved,
-                Some(Why::Leased) => &mut tally.leased,
+                Some(Why::Leased | Why::Odd(_)) => &mut tally.leased,
                 Some(Why::Excluded) => &mut tally.excluded,
                 Some(Why::InUse | Why::NotAllowed) => &mut tally.in_use,
                 None => &mut tally.free,
@@ -286,11 +318,19 @@ pub struct Plan {
     pub is_new: bool,
     /// What was dropped to make room.
     pub dropped: Vec<Dropped>,
+    /// What is in the place of the lock file of a number, which was passed over.
+    pub odd: Vec<PathBuf>,
 }
 
 /// Plans numbers that are kept for `directory`: each key keeps the one that it has. The rows are changed, and not yet
-/// written.
-pub fn keep(registry: &mut Registry, ask: &Ask, directory: &Path, group: &Group) -> Result<Plan, Error> {
+/// written. With `gone`, rows may be dropped to make room: see [`lacks_room`].
+pub fn keep(
+    registry: &mut Registry,
+    ask: &Ask,
+    directory: &Path,
+    group: &Group,
+    gone: Option<&[u32]>,
+) -> Result<Plan, Error> {
     let place =
         Place::of(directory).map_err(|source| Problem::Directory { path: directory.to_owned(), source }.error())?;
     let now = now();
@@ -298,7 +338,7 @@ pub fn keep(registry: &mut Registry, ask: &Ask, directory: &Path, group: &Group)
     // Before others are looked for: a row that is used now is none to be dropped to make room.
     for row in rows.iter_mut().flatten() {
         if row.used.abs_diff(now) >= NOTE_AFTER || row.place != place {
-            (row.used, row.place) = (now, place);
+            (row.used, row.place) = (now, place.clone());
             registry.book.insert(row);
         }
     }
@@ -310,7 +350,7 @@ pub fn keep(registry: &mut Registry, ask: &Ask, directory: &Path, group: &Group)
     if is_new {
         // Beside those that the group has already, if that can be.
         let has = group.wants.iter().zip(&rows).filter_map(|(want, row)| row.as_ref()?.number.checked_sub(want.offset));
-        placed = place_or_clear(registry, ask, group, &missing, &has.collect::<Vec<_>>(), &mut plan)?;
+        placed = place_or_clear(registry, ask, group, &missing, &has.collect::<Vec<_>>(), gone, &mut plan)?;
     }
     plan.is_new = is_new;
     let mut placed = placed.into_iter();
@@ -318,6 +358,7 @@ pub fn keep(registry: &mut Registry, ask: &Ask, directory: &Path, group: &Group)
         let Some(row) = row else {
             let Some(given) = placed.next() else { continue };
             let (number, tag, directory) = (given.number, want.tag.clone(), directory.to_owned());
+            let place = place.clone();
             registry.book.insert(&Row { number, created: now, used: now, place, tag, directory });
             plan.given.push(given);
             continue;
@@ -327,38 +368,68 @@ pub fn keep(registry: &mut Registry, ask: &Ask, directory: &Path, group: &Group)
         if let (Some((number, why)), true) = (&unmet, group.require) {
             return Err(Problem::Required { number: *number, why: why.clone() }.error());
         }
-        let in_use = ask.probe.finds(row.number)? == Some(Why::InUse);
+        // To bind would be in the way of its own server, if that begins just now.
+        let in_use = match ask.probe.is_listened_on(row.number) {
+            Some(in_use) => in_use,
+            None => ask.probe.finds(row.number)? == Some(Why::InUse),
+        };
         plan.given.push(Given { number: row.number, tag: want.tag.clone(), unmet, in_use });
     }
     Ok(plan)
 }
 
 /// Plans numbers for a command: others than those that are kept, also here.
-pub fn lease(registry: &mut Registry, ask: &Ask, group: &Group) -> Result<Plan, Error> {
+pub fn lease(registry: &mut Registry, ask: &Ask, group: &Group, gone: Option<&[u32]>) -> Result<Plan, Error> {
     let mut plan = Plan::default();
     let wants: Vec<&Want> = group.wants.iter().collect();
-    plan.given = place_or_clear(registry, ask, group, &wants, &[], &mut plan)?;
+    plan.given = place_or_clear(registry, ask, group, &wants, &[], gone, &mut plan)?;
     Ok(plan)
 }
 
-/// Finds places; where there is none, once more without the rows that nobody needs.
+/// Whether a plan failed for want of numbers that rows have. Then the caller lets go of the registry, looks which rows are
+/// [`gone`], and plans once more with these: to look for directories may take for ever, where a mount hangs, and nobody
+/// else is to wait for that.
+#[must_use]
+pub fn lacks_room(error: &Error) -> bool {
+    matches!(error, Error::Reserve(Problem::Exhausted { .. } | Problem::Required { why: Why::Reserved(_), .. }))
+}
+
+/// Finds places; where there is none, once more without the rows that nobody needs: first those of directories that are
+/// gone, and only if that is not enough, those that were not used for long. Only those that are in the way.
 fn place_or_clear(
     registry: &mut Registry,
     ask: &Ask,
     group: &Group,
     wants: &[&Want],
     bases: &[u32],
+    gone: Option<&[u32]>,
     plan: &mut Plan,
 ) -> Result<Vec<Given>, Error> {
-    let placed = place(&mut Judge::new(registry, ask)?, group, wants, bases, plan);
-    let Err(Error::Reserve(Problem::Exhausted { .. })) = &placed else { return placed };
-    let mut dropped = drop_gone(registry, None)?;
-    dropped.extend(drop_unused(registry, ask.probe, EXPIRE_DAYS)?);
-    if dropped.is_empty() {
-        return placed;
+    let mut placed = place(&mut Judge::new(registry, ask)?, group, wants, bases, plan);
+    let Some(gone) = gone else { return placed };
+    let mut dropped = Vec::new();
+    for unused in [false, true] {
+        let range = match &placed {
+            Err(Error::Reserve(Problem::Exhausted { .. })) => ask.range,
+            Err(Error::Reserve(Problem::Required { number, why: Why::Reserved(_) })) => {
+                Range { first: *number, last: *number }
+            }
+            _ => break,
+        };
+        let more = if unused {
+            drop_unused(registry, ask.probe, EXPIRE_DAYS, Some(range))?
+        } else {
+            let gone: Vec<u32> = gone.iter().copied().filter(|number| range.contains(*number)).collect();
+            drop_gone(registry, &gone)?
+        };
+        if !more.is_empty() {
+            dropped.extend(more);
+            *plan = Plan::default();
+            placed = place(&mut Judge::new(registry, ask)?, group, wants, bases, plan);
+        }
     }
-    *plan = Plan { dropped, ..Plan::default() };
-    place(&mut Judge::new(registry, ask)?, group, wants, bases, plan)
+    plan.dropped = dropped;
+    placed
 }
 
 fn place(judge: &mut Judge, group: &Group, wants: &[&Want], has: &[u32], plan: &mut Plan) -> Result<Vec<Given>, Error> {
@@ -383,6 +454,7 @@ fn place(judge: &mut Judge, group: &Group, wants: &[&Want], has: &[u32], plan: &
         given.push(Given { number: number.unwrap_or_default(), tag: want.tag.clone(), unmet, in_use: false });
     }
     if rest.is_empty() {
+        plan.odd.append(&mut judge.odd);
         return Ok(given);
     }
     let offsets: Vec<u32> = rest.iter().map(|(_, offset)| *offset).collect();
@@ -392,6 +464,7 @@ fn place(judge: &mut Judge, group: &Group, wants: &[&Want], has: &[u32], plan: &
                 for (at, offset) in rest {
                     given[at].number = base + offset;
                 }
+                plan.odd.append(&mut judge.odd);
                 return Ok(given);
             }
             Some((number, why)) => {
@@ -424,24 +497,50 @@ pub fn name_owners(book: &Book, whys: &mut [&mut (u32, Why)]) {
 #[must_use]
 pub fn gone(book: &Book) -> Vec<u32> {
     let rows = book.rows().unwrap_or_default().into_iter();
-    rows.filter(|row| is_gone(&row.directory, row.place)).map(|row| row.number).collect()
+    rows.filter(|row| is_gone(&row.directory, &row.place)).map(|row| row.number).collect()
 }
 
-/// Drops the rows whose directory is certainly gone; if `among` is given, only of these numbers.
-pub fn drop_gone(registry: &mut Registry, among: Option<&[u32]>) -> Result<Vec<Dropped>, Error> {
+/// Whether there is a row that was not used for so long that it may be dropped to make room.
+#[must_use]
+pub fn has_unused(book: &Book) -> bool {
+    let now = now();
+    book.rows().unwrap_or_default().iter().any(|row| days_unused(row, now) >= Some(u64::from(EXPIRE_DAYS)))
+}
+
+/// For how many days a row was not used. `None` where its clock was not set yet, which proves nothing.
+fn days_unused(row: &Row, now: u64) -> Option<u64> {
+    (row.used >= CLOCK_SET).then(|| now.saturating_sub(row.used) / 86400)
+}
+
+/// Drops the rows of these numbers whose directory is certainly gone.
+pub fn drop_gone(registry: &mut Registry, among: &[u32]) -> Result<Vec<Dropped>, Error> {
     drop_rows(registry, |row| {
-        let is_meant = among.is_none_or(|among| among.contains(&row.number));
-        Ok((is_meant && is_gone(&row.directory, row.place)).then_some(Because::Gone))
+        Ok((among.contains(&row.number) && is_gone(&row.directory, &row.place)).then_some(Because::Gone))
     })
 }
 
-/// Drops the rows that were not used for so many days, and whose number is not in use now.
-pub fn drop_unused(registry: &mut Registry, probe: Probe, days: u32) -> Result<Vec<Dropped>, Error> {
+/// Drops the rows that were not used for so many days, and whose number is not in use now; only of these numbers, if that
+/// is said.
+pub fn drop_unused(
+    registry: &mut Registry,
+    probe: Probe,
+    days: u32,
+    among: Option<Range>,
+) -> Result<Vec<Dropped>, Error> {
     let now = now();
+    let days_if_due = |row: &Row| {
+        let meant = among.is_none_or(|among| among.contains(row.number));
+        days_unused(row, now).filter(|unused| meant && *unused >= u64::from(days))
+    };
+    let rows = registry.book.rows().ok_or_else(|| registry.damaged())?;
+    let due: Vec<u32> = rows.iter().filter(|row| days_if_due(row).is_some()).map(|row| row.number).collect();
+    // Also on addresses that a trial bind does not try: a number must not be given twice because nobody looked.
+    let listened = if probe == Probe::NONE || due.is_empty() { None } else { listeners::of(&due) };
     drop_rows(registry, |row| {
-        let unused = now.saturating_sub(row.used);
-        let due = unused >= u64::from(days) * 86400 && probe.finds(row.number)? != Some(Why::InUse);
-        Ok(due.then_some(Because::Unused(unused / 86400)))
+        let Some(days) = days_if_due(row) else { return Ok(None) };
+        let in_use = listened.as_ref().is_some_and(|listened| listened.contains_key(&row.number))
+            || probe.finds(row.number)? == Some(Why::InUse);
+        Ok((!in_use).then_some(Because::Unused(days)))
     })
 }
 
@@ -479,6 +578,9 @@ fn drop_rows(
 
 /// Makes the rows of a directory, and of those below it, rows of where it is now. Which they were, in order.
 pub fn migrate(registry: &mut Registry, from: &Path, to: &Path) -> Result<Vec<(Row, PathBuf)>, Error> {
+    if to != from && to.starts_with(from) {
+        return Err(Problem::IntoItself { path: to.to_owned() }.error());
+    }
     let rows = registry.book.rows().ok_or_else(|| registry.damaged())?;
     let (moving, staying): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.directory.starts_with(from));
     let mut moved = Vec::new();
@@ -495,7 +597,7 @@ pub fn migrate(registry: &mut Registry, from: &Path, to: &Path) -> Result<Vec<(R
     if !moved.is_empty() {
         registry.book.retain(|row| !row.directory.starts_with(from));
         for (row, path) in &moved {
-            let place = Place::of(path).unwrap_or(row.place);
+            let place = Place::of(path).unwrap_or_default();
             registry.book.insert(&Row { directory: path.clone(), place, ..row.clone() });
         }
     }

@@ -3,10 +3,12 @@
 use super::plan::{Tally, Why};
 use super::{Pool, Range};
 use crate::error::{self, Error};
-use crate::name;
+use crate::{name, process, sys};
 use std::fmt;
+use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Why.
 #[derive(Debug)]
@@ -110,6 +112,32 @@ pub enum Problem {
         /// Its version.
         version: String,
     },
+    /// A file that is another user's.
+    Denied {
+        /// The path.
+        path: PathBuf,
+        /// Whose it is, or the directory that it is in.
+        owner: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The file of `--dotenv` cannot be written.
+    Dotenv {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A variable that means something to shells, to programs, or to us.
+    TakenVariable {
+        /// The variable.
+        name: String,
+    },
+    /// A directory cannot have been moved into itself.
+    IntoItself {
+        /// Where to.
+        path: PathBuf,
+    },
     /// Two keys would be one after a move.
     Occupied {
         /// The directory that has it already.
@@ -135,6 +163,17 @@ pub enum Kind {
 }
 
 impl Problem {
+    /// That there is no permission to open `path`, and whose it is: the file, or the first directory on the way that is
+    /// not ours.
+    #[must_use]
+    pub fn denied(path: &Path, source: io::Error) -> Self {
+        let us = sys::user_id();
+        let found = path.ancestors().take(3).filter_map(|path| Some((path, fs::symlink_metadata(path).ok()?)));
+        let mut foreign = found.filter(|(_, data)| data.uid() != us);
+        let (path, owner) = foreign.next().map_or((path, us), |(path, data)| (path, data.uid()));
+        Self::Denied { path: path.to_owned(), owner: process::user_name(owner), source }
+    }
+
     /// As an error like the others.
     #[must_use]
     pub fn error(self) -> Error {
@@ -151,11 +190,15 @@ impl Problem {
             | Self::NoPorts { .. }
             | Self::Variable { .. }
             | Self::SameVariable { .. }
+            | Self::TakenVariable { .. }
+            | Self::IntoItself { .. }
             | Self::SameTag { .. }
             | Self::GroupFile { .. } => Kind::Misused,
             Self::Occupied { .. } => Kind::Refused,
             Self::Exhausted { .. } | Self::Required { .. } => Kind::Taken,
             Self::Read { .. }
+            | Self::Denied { .. }
+            | Self::Dotenv { .. }
             | Self::Directory { .. }
             | Self::Probe { .. }
             | Self::Damaged { .. }
@@ -169,7 +212,7 @@ impl Problem {
         Some(match self {
             Self::NoRange { pool } => format!("say which numbers it has: `--pool {pool} --range 0-7`"),
             Self::NoPorts { .. } => "ports end at 65535; for other numbers say `--probe none`".to_owned(),
-            Self::Variable { .. } => {
+            Self::Variable { .. } | Self::TakenVariable { .. } => {
                 "give it a variable of its own: `env:` in a group file, see aba-lock-reserve(7)".to_owned()
             }
             Self::Exhausted { pool, .. } => format!(
@@ -185,6 +228,17 @@ impl Problem {
             Self::Damaged { path, .. } => {
                 let pool = path.file_name().unwrap_or_default().to_string_lossy();
                 format!("take what can be read of it with `aba-lock reserve --recover --pool {pool}`")
+            }
+            // Not ABA_LOCK_DIR: in another directory, the same numbers would be given again.
+            Self::Denied { .. } => "if it was made by mistake, such as with sudo, have it given back to you: \
+                 `sudo chown -R \"$(id -u)\" DIR`; numbers are kept apart only where all use one registry"
+                .to_owned(),
+            Self::Dotenv { path, source } if source.kind() == io::ErrorKind::NotFound => {
+                let above = path.parent().unwrap_or(path);
+                format!("make its directory first: `mkdir -p {}`", above.display())
+            }
+            Self::IntoItself { .. } => {
+                "what is below it moved by itself: say that with --from and --to, one call each".to_owned()
             }
             Self::Version { .. } => "use the aba-lock that wrote it".to_owned(),
             Self::Occupied { .. } => "release one of them first: `aba-lock release --path DIR --tag TAG`".to_owned(),
@@ -212,6 +266,18 @@ impl fmt::Display for Problem {
                 )
             }
             Self::SameVariable { name } => write!(f, "two numbers would be in the variable {name}"),
+            Self::TakenVariable { name } => {
+                write!(f, "the variable {name} has a meaning of its own for shells, for programs, or for aba-lock")
+            }
+            Self::Denied { path, owner, source } => {
+                write!(f, "could not open {}: {} (it belongs to {owner})", path.display(), error::reason(source))
+            }
+            Self::Dotenv { path, source } => {
+                write!(f, "could not write {}: {}", path.display(), error::reason(source))
+            }
+            Self::IntoItself { path } => {
+                write!(f, "a directory cannot have been moved into itself, to {}", path.display())
+            }
             Self::SameTag { tag } => write!(f, "the tag {tag:?} is given twice"),
             Self::GroupFile { path, line, what } => write!(f, "{}, line {line}: {what}", path.display()),
             Self::Read { path, source } => write!(f, "could not read {}: {}", path.display(), error::reason(source)),

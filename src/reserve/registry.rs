@@ -1,8 +1,9 @@
 //! The file of a pool: read by everyone, changed by who has its lock.
 
+use super::Pool;
 use super::book::{Book, Unreadable};
+use super::lease::{Leases, Silent};
 use super::problem::Problem;
-use super::{Pool, lease::Leases};
 use crate::atomic::{
     self,
     transform::{Edit, Missing},
@@ -11,8 +12,10 @@ use crate::error::Error;
 use crate::lock::{Contention, Wait};
 use crate::store::Store;
 use crate::sys;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -48,7 +51,12 @@ pub struct Recovered {
     pub lost: usize,
     /// Where the damaged one is now.
     pub kept: PathBuf,
+    /// An earlier one that was kept, if the rows are out of that: there were none in the damaged one.
+    pub earlier: Option<PathBuf>,
 }
+
+/// The most that a registry may have: in bytes. More than a million rows have.
+const MAX_FILE: u64 = 1 << 28;
 
 impl Registry {
     /// Takes the lock and reads. [`Problem::Damaged`], [`Problem::Version`], and the errors of [`Edit::begin`].
@@ -66,7 +74,7 @@ impl Registry {
         };
         let book = match edit.old()? {
             None => Book::default(),
-            Some(file) => match Book::parse(content(file).map_err(edit.failed("read"))?) {
+            Some(file) => match Book::parse(content(&file).map_err(edit.failed("read"))?) {
                 Ok(book) => book,
                 Err(Unreadable::Version(version)) => return Err(Problem::Version { path, version }.error()),
                 Err(Unreadable::Damaged) => {
@@ -86,6 +94,12 @@ impl Registry {
         Problem::Damaged { path, kept }.error()
     }
 
+    /// Releases the lock. What was in it, for who looks at that without.
+    #[must_use]
+    pub fn let_go(self) -> Book {
+        self.book
+    }
+
     /// Writes what has changed, and releases the lock.
     pub fn commit(self) -> Result<(), Error> {
         match self.edit {
@@ -97,9 +111,22 @@ impl Registry {
 
 /// What is in the registry of a pool, without any lock; `None` where there is none.
 pub fn read(store: &Store, pool: &Pool) -> Result<Option<Book>, Error> {
+    let read = read_once(store, pool);
+    if !matches!(read, Err(Error::Reserve(Problem::Damaged { .. }))) {
+        return read;
+    }
+    // To keep a copy of it the lock is needed; who has that keeps one himself, if it is still damaged then.
+    match Registry::begin(store, pool, Absent::Leave, Wait::No, &mut Silent) {
+        Ok(registry) => Ok(Some(registry.book)),
+        Err(damaged @ Error::Reserve(Problem::Damaged { .. })) => Err(damaged),
+        Err(_) => read,
+    }
+}
+
+fn read_once(store: &Store, pool: &Pool) -> Result<Option<Book>, Error> {
     let path = path(store, pool);
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
-    let bytes = match opened.and_then(content) {
+    let bytes = match opened.and_then(|file| content(&file)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(Problem::Read { path, source }.error()),
@@ -121,20 +148,36 @@ pub fn recover(
     let path = path(store, pool);
     let Some(edit) = edit(store, &path, Absent::Leave, wait, contention)? else { return Ok(None) };
     let Some(file) = edit.old()? else { return Ok(None) };
-    let bytes = content(file).map_err(edit.failed("read"))?;
+    let bytes = content(&file).map_err(edit.failed("read"))?;
     let is_sound = |book: Book| book.rows().is_some();
     match Book::parse(bytes.clone()).map(is_sound) {
         Ok(true) => return Ok(None),
         Err(Unreadable::Version(version)) => return Err(Problem::Version { path, version }.error()),
         Ok(false) | Err(Unreadable::Damaged) => {}
     }
-    let (book, lost) = Book::recover(&bytes);
-    let suffix = format!(".damaged-{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
+    let (mut book, mut lost) = Book::recover(&bytes);
+    // It was kept here, too, when it was found to be damaged; or what is here was found before somebody emptied it.
+    let beside = with(&path, ".damaged");
+    let other = content_at(&beside).ok().filter(|other| *other != bytes);
+    let is_empty = |book: &Book| book.numbers().is_none_or(|numbers| numbers.is_empty());
+    let mut earlier = None;
+    if let (true, Some(other)) = (is_empty(&book), &other) {
+        let (before, lost_before) = Book::recover(other);
+        if !is_empty(&before) {
+            (book, lost) = (before, lost + lost_before);
+            earlier = Some(unused(&path, 2));
+        }
+    }
+    let kept = unused(&path, 1);
+    let suffix = kept.as_os_str().as_bytes()[path.as_os_str().len()..].to_vec();
     let rows = book.numbers().map_or(0, |numbers| numbers.len());
-    write(edit, &book, Some(&suffix))?;
-    // It was kept here, too, when it was found to be damaged.
-    let _ = fs::remove_file(with(&path, ".damaged"));
-    Ok(Some(Recovered { rows, lost, kept: with(&path, &suffix) }))
+    write(edit, &book, Some(OsStr::from_bytes(&suffix)))?;
+    if let Some(earlier) = &earlier {
+        let _ = atomic::set_aside(&beside, earlier);
+    } else if content_at(&beside).is_ok_and(|beside| beside == bytes) {
+        let _ = fs::remove_file(&beside);
+    }
+    Ok(Some(Recovered { rows, lost, kept, earlier }))
 }
 
 /// The pools that have a registry, in the order of their names.
@@ -162,6 +205,12 @@ pub fn path(store: &Store, pool: &Pool) -> PathBuf {
     store.reservations().join(pool.as_str())
 }
 
+/// The lock of the registry of a pool, whether it is there or not.
+#[must_use]
+pub fn lock_path(store: &Store, pool: &Pool) -> PathBuf {
+    with(&path(store, pool), ".lock")
+}
+
 fn edit(
     store: &Store,
     path: &Path,
@@ -182,7 +231,23 @@ fn edit(
         Err(Error::NoFile { source, .. }) if source.kind() == io::ErrorKind::NotFound && absent == Absent::Leave => {
             Ok(None)
         }
-        Err(error) => Err(error),
+        Err(error) => Err(whose(error, path)),
+    }
+}
+
+/// With the name of whose a file is that we may not open.
+fn whose(error: Error, path: &Path) -> Error {
+    match error {
+        Error::Update { source, .. } | Error::NoFile { source, .. } | Error::StateRoot { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            let lock = with(path, ".lock");
+            let is_shut =
+                |path: &&PathBuf| File::open(path).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
+            let shut = [&lock, &path.to_owned()].into_iter().find(is_shut).cloned();
+            Problem::denied(&shut.unwrap_or_else(|| path.to_owned()), source).error()
+        }
+        other => other,
     }
 }
 
@@ -194,6 +259,11 @@ pub(super) fn make_directory(store: &Store, path: &Path) -> Result<(), Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => store.make().map(|()| try_it())?,
         made => made,
     };
+    if made.is_ok()
+        && let (Some(above), Ok(directory)) = (path.parent(), open_directory(path))
+    {
+        atomic::give_to_owner(&directory, above);
+    }
     match made {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Ok(()) if sys::umask() & 0o700 != 0 => {
@@ -203,33 +273,64 @@ pub(super) fn make_directory(store: &Store, path: &Path) -> Result<(), Error> {
     }
 }
 
-fn write(edit: Edit, book: &Book, backup: Option<&str>) -> Result<(), Error> {
+fn open_directory(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)
+}
+
+fn write(edit: Edit, book: &Book, backup: Option<&OsStr>) -> Result<(), Error> {
     let mut draft = edit.draft()?;
     let bytes = book.to_bytes();
     sys::without_size_signal(|| draft.writer().write_all(&bytes)).map_err(edit.failed("write"))?;
-    edit.commit(&draft, backup.map(AsRef::as_ref))
+    edit.commit(&draft, backup)
 }
 
-fn content(mut file: File) -> io::Result<Vec<u8>> {
+fn content(file: &File) -> io::Result<Vec<u8>> {
     let data = file.metadata()?;
     if !data.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(data.len()).unwrap_or(0) + 1);
-    file.read_to_end(&mut bytes)?;
+    if data.len() > MAX_FILE {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG));
+    }
+    let mut bytes = Vec::new();
+    // To find that there is no memory in the middle of it would be the end of us.
+    bytes.try_reserve_exact(usize::try_from(data.len()).unwrap_or(0) + 1).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// What is in a file, if it is one: to open a FIFO would hang.
+fn content_at(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY;
+    content(&OpenOptions::new().read(true).custom_flags(flags).open(path)?)
 }
 
 /// Keeps a copy of a damaged registry, so that it is still there when somebody empties it to begin anew. It stays where it
 /// is, too: without it, the next one would give numbers that others have.
 fn keep_aside(path: &Path) -> Option<PathBuf> {
     let kept = with(path, ".damaged");
-    let bytes = fs::read(path).ok()?;
-    if fs::read(&kept).ok().as_ref() != Some(&bytes) {
-        let _ = atomic::set_aside(&kept, &with(path, ".damaged-before"));
-        atomic::replace_alone(&kept, &bytes, 0o600).ok()?;
+    let bytes = content_at(path).ok()?;
+    let before = fs::symlink_metadata(&kept).ok();
+    let is_same = before.as_ref().is_some_and(|data| data.is_file() && data.len() == bytes.len() as u64)
+        && content_at(&kept).is_ok_and(|kept| kept == bytes);
+    // Of an empty one there is nothing to keep, and it is not to push away one that has something.
+    if !is_same && (before.is_none() || !bytes.is_empty()) {
+        if before.is_some() {
+            atomic::set_aside(&kept, &unused(path, 1)).ok()?;
+        }
+        let file = atomic::replace_alone(&kept, &bytes, 0o600).ok()?;
+        atomic::give_to_owner(&file, path.parent()?);
     }
     Some(kept)
+}
+
+/// A name for a damaged registry that no other has; of those the `nth`.
+fn unused(path: &Path, nth: usize) -> PathBuf {
+    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let names = (1_u32..).map(|at| if at == 1 { now.clone() } else { format!("{now}-{at}") });
+    let mut free = names.map(|name| with(path, &format!(".damaged-{name}")));
+    let mut free = free.by_ref().filter(|name| fs::symlink_metadata(name).is_err());
+    free.nth(nth - 1).unwrap_or_else(|| with(path, ".damaged-before"))
 }
 
 fn with(path: &Path, suffix: &str) -> PathBuf {

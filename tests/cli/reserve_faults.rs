@@ -202,12 +202,12 @@ fn what_can_be_read_of_a_damaged_registry_is_taken_over() {
 fn a_registry_of_another_version_is_left_alone() {
     let scene = Scene::new();
     reserve(&scene, "d", &[]).out("").run();
-    let new = "aba-lock-registry 2 with more\nwhatever\n";
+    let new = "aba-lock-registry 3 with more\nwhatever\n";
     fs::write(registry(&scene, "ports"), new).unwrap();
     for args in [&["reserve"][..], &["reserve", "--list"], &["release"], &["reserve", "--recover"], &["exclude", "5"]] {
         call(&scene, "d", args)
             .status(125)
-            .err("is of version 2, which this aba-lock does not know\nhint: use the aba-lock that wrote it\n")
+            .err("is of version 3, which this aba-lock does not know\nhint: use the aba-lock that wrote it\n")
             .run();
     }
     assert_eq!(fs::read_to_string(registry(&scene, "ports")).unwrap(), new);
@@ -221,7 +221,7 @@ fn a_person_can_read_a_registry() {
     call(&scene, ".", ["exclude", "6000-6010"]).run();
     let text = fs::read_to_string(registry(&scene, "ports")).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines[0], "aba-lock-registry 1");
+    assert_eq!(lines[0], "aba-lock-registry 2");
     assert!(lines[1].starts_with("# number created used "), "{text}");
     assert_eq!(lines[2], "exclude 6000-6010");
     assert!(

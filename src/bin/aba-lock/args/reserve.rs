@@ -37,7 +37,7 @@ pub(crate) const JSON: [(&str, &str); 9] = [
     ("tag", "what the directory calls it"),
     ("directory, gone", "the directory, and whether that is certainly gone"),
     ("age_seconds", "how long it has been reserved"),
-    ("unused_seconds", "how long ago it was last asked for, to the minute"),
+    ("unused_seconds", "how long ago it was last asked for, to the minute; null if leased"),
     ("in_use", "whether somebody uses it"),
     ("by", "who: a list of pid and command"),
 ];
@@ -66,7 +66,9 @@ const GIVING: [&str; 11] = [
 /// each time, until it is released. With --tag a directory has several.
 ///
 /// With -- CMD the number is another one, that CMD has as long as it runs: in `ABA_NUMBER`. The kernel gives it back
-/// when CMD ends, however it ends. The process becomes CMD, as with `lock`.
+/// when CMD ends, however it ends. The process becomes CMD, as with `lock`. A CMD that closes the descriptors it was given
+/// would lose it: for ssh, sudo and doas, --no-inherit is in force by itself. Say it yourself for others, and where such a
+/// command stands behind env, nice or nohup.
 ///
 /// A number is free if nobody has it here, it is not excluded, and a trial bind finds nobody else who uses it.
 #[derive(Debug, Args)]
@@ -146,7 +148,7 @@ pub(crate) struct Reserve {
     #[arg(long, conflicts_with_all = GIVING, conflicts_with_all = ["tag", "path", "dry_run"])]
     pub(crate) recover: bool,
 
-    /// Do everything but write
+    /// Do everything but write: it makes no file
     #[arg(long, conflicts_with_all = ["command", "list", "check"])]
     pub(crate) dry_run: bool,
 

@@ -29,9 +29,11 @@ pub(crate) fn run(args: &Exclude) -> Result<i32, Error> {
             registry.book.exclude(*range);
         }
     }
+    let leases = if args.remove { Vec::new() } else { registry.leases.held() };
     registry.commit()?;
     numbers::not_excluded(&missing);
     if !args.remove {
+        numbers::leased_though_excluded(&args.ranges, &leases);
         numbers::kept_though_excluded(
             rows.iter().filter(|row| args.ranges.iter().any(|range| range.contains(row.number))),
         );

@@ -13,9 +13,17 @@ pub(crate) fn run(args: &Migrate) -> Result<i32, Error> {
     let mut progress = updates::Progress::new(false);
     let wait = super::short_wait(args.timeout)?;
     // All that are changed are locked before one is written: in the order of their names, as by everyone.
-    let mut registries = Vec::new();
+    let (mut registries, mut failed) = (Vec::new(), None);
     for pool in registry::pools(&store)? {
-        let mut registry = Registry::begin(&store, &pool, Absent::Leave, wait, &mut progress)?;
+        let mut registry = match Registry::begin(&store, &pool, Absent::Leave, wait, &mut progress) {
+            Ok(registry) => registry,
+            Err(error @ (Error::TimedOut { .. } | Error::Busy { .. })) => return Err(error),
+            // One that cannot be read is no reason to leave the others as they were.
+            Err(error) => {
+                failed = failed.or(Some(error));
+                continue;
+            }
+        };
         let moved = plan::migrate(&mut registry, &from, &to)?;
         registries.push((registry, moved));
     }
@@ -26,5 +34,5 @@ pub(crate) fn run(args: &Migrate) -> Result<i32, Error> {
             registry.commit()?;
         }
     }
-    Ok(exit::DONE)
+    failed.map_or(Ok(exit::DONE), Err)
 }

@@ -36,12 +36,17 @@ fn list(args: &Reserve, store: &Store) -> Result<i32, Error> {
     };
     let tag = args.tag.as_deref().map(Tag::parse).transpose()?;
     let directory = args.path.as_deref().map(|path| reserve::directory_or_gone(Some(path))).transpose()?;
-    let mut entries = Vec::new();
+    let (mut entries, mut failed) = (Vec::new(), None);
     for pool in &pools {
-        entries.extend(list::entries(store, pool, directory.as_deref(), tag.as_ref())?);
+        // One that cannot be read is no reason not to show the others.
+        match list::entries(store, pool, directory.as_deref(), tag.as_ref()) {
+            Ok(more) => entries.extend(more),
+            Err(error) if pools.len() == 1 => return Err(error),
+            Err(error) => failed = failed.or(Some(error)),
+        }
     }
     numbers::list(&entries, format);
-    Ok(exit::DONE)
+    failed.map_or(Ok(exit::DONE), Err)
 }
 
 fn check(args: &Reserve, store: &Store, pool: &Pool) -> Result<i32, Error> {
@@ -59,11 +64,11 @@ fn clear_out(args: &Reserve, store: &Store, pool: &Pool) -> Result<i32, Error> {
     let mut registry = Registry::begin(store, pool, Absent::Leave, super::short_wait(args.timeout)?, &mut progress)?;
     let mut dropped = Vec::new();
     if let Some(gone) = gone {
-        dropped.extend(plan::drop_gone(&mut registry, Some(&gone))?);
+        dropped.extend(plan::drop_gone(&mut registry, &gone)?);
     }
     if let Some(days) = args.expire {
         let probe = args.probe.unwrap_or(if pool.is_ports() { Probe::PORTS } else { Probe::NONE });
-        dropped.extend(plan::drop_unused(&mut registry, probe, days)?);
+        dropped.extend(plan::drop_unused(&mut registry, probe, days, None)?);
     }
     if !args.dry_run {
         registry.commit()?;

@@ -4,10 +4,11 @@ use crate::report::{self, numbers, updates};
 use aba_lock::atomic::transform::{Edit, Missing};
 use aba_lock::error::Error;
 use aba_lock::lock::Acquired;
+use aba_lock::reserve::book::Book;
 use aba_lock::reserve::group::{Group, Want};
 use aba_lock::reserve::plan::{self, Ask, Plan, Probe, Why};
 use aba_lock::reserve::problem::Problem;
-use aba_lock::reserve::registry::{Absent, Registry};
+use aba_lock::reserve::registry::{self, Absent, Registry};
 use aba_lock::reserve::{self, PORT_RANGE, Pool, Range, Tag, dotenv};
 use aba_lock::store::{self, Store};
 use aba_lock::{process, sys, under};
@@ -67,16 +68,23 @@ fn keep(args: &Reserve, store: &Store, group: &Group, ask: &Ask, directory: &Pat
     let wait = super::short_wait(args.timeout)?;
     // First, because it may be waited for: see the module of the library.
     let file = match &args.dotenv {
-        Some(path) if !args.dry_run => {
-            Some(Edit::begin(path, Missing::Create, wait, process::command_line(std::process::id()), &mut progress)?)
+        Some(path) if args.dry_run => {
+            Edit::rehearse(path, Missing::Create).map_err(|error| dotenv_failed(path, error))?;
+            None
         }
-        _ => None,
+        Some(path) => {
+            let command = process::command_line(std::process::id());
+            let edit = Edit::begin(path, Missing::Create, wait, command, &mut progress);
+            Some(edit.map_err(|error| dotenv_failed(path, error))?)
+        }
+        None => None,
     };
-    // A rehearsal makes no directory. But where there is one it takes the lock: whether a number is leased is found out
-    // by trying, which who takes a lease is not to see.
-    let absent = if args.dry_run && !store.reservations().is_dir() { Absent::Leave } else { Absent::Make };
-    let mut registry = Registry::begin(store, &group.pool, absent, wait, &mut progress)?;
-    let mut plan = plan::keep(&mut registry, ask, directory, group).map_err(|error| owned(error, &registry))?;
+    // A rehearsal makes nothing. But where there is a lock it takes that: whether a number is leased is found out by
+    // trying, which who takes a lease is not to see.
+    let begins_anew = !registry::lock_path(store, &group.pool).exists();
+    let absent = if args.dry_run && begins_anew { Absent::Leave } else { Absent::Make };
+    let mut begin = || Registry::begin(store, &group.pool, absent, wait, &mut progress);
+    let (registry, mut plan) = planned(&mut begin, |registry, gone| plan::keep(registry, ask, directory, group, gone))?;
     name_owners(&mut plan, &registry);
     let values: Vec<(String, u32)> = variables.into_iter().zip(plan.given.iter().map(|given| given.number)).collect();
     let file = file.map(|edit| draft(edit, &values)).transpose()?;
@@ -115,9 +123,9 @@ fn lease(args: &Reserve, store: &Store, group: &Group, ask: &Ask, directory: &Pa
     let is_group = args.group.is_some() || args.group_file.is_some();
     let variables = if is_group { group.variables()? } else { Vec::new() };
     let mut progress = updates::Progress::new(args.quiet);
-    let mut registry =
-        Registry::begin(store, &group.pool, Absent::Make, super::short_wait(args.timeout)?, &mut progress)?;
-    let mut plan = plan::lease(&mut registry, ask, group).map_err(|error| owned(error, &registry))?;
+    let wait = super::short_wait(args.timeout)?;
+    let mut begin = || Registry::begin(store, &group.pool, Absent::Make, wait, &mut progress);
+    let (registry, mut plan) = planned(&mut begin, |registry, gone| plan::lease(registry, ask, group, gone))?;
     name_owners(&mut plan, &registry);
     let line = shell_words::join(args.command.iter().map(|word| word.to_string_lossy()));
     let take = |given: &plan::Given| registry.leases.take(store, given.number, &given.tag, directory, line.clone());
@@ -153,15 +161,45 @@ fn become_under(args: &Reserve, held: &[Acquired], numbers: &[u32], names: &[Str
     }
 }
 
+/// Plans; where there is no room, once more without the rows that nobody needs.
+fn planned(
+    begin: &mut dyn FnMut() -> Result<Registry, Error>,
+    mut plan: impl FnMut(&mut Registry, Option<&[u32]>) -> Result<Plan, Error>,
+) -> Result<(Registry, Plan), Error> {
+    let mut registry = begin()?;
+    match plan(&mut registry, None) {
+        Ok(plan) => Ok((registry, plan)),
+        Err(error) => {
+            let lacks_room = plan::lacks_room(&error);
+            let book = registry.let_go();
+            let gone = if lacks_room { plan::gone(&book) } else { Vec::new() };
+            if !lacks_room || (gone.is_empty() && !plan::has_unused(&book)) {
+                return Err(owned(error, &book));
+            }
+            registry = begin()?;
+            let planned = plan(&mut registry, Some(&gone));
+            planned.map_err(|error| owned(error, &registry.book)).map(|plan| (registry, plan))
+        }
+    }
+}
+
+/// The error that the file of `--dotenv` cannot be written.
+fn dotenv_failed(path: &Path, error: Error) -> Error {
+    match error {
+        Error::NoFile { source, .. } => Problem::Dotenv { path: path.to_owned(), source }.error(),
+        other => other,
+    }
+}
+
 fn name_owners(plan: &mut Plan, registry: &Registry) {
     let mut unmet: Vec<_> = plan.given.iter_mut().filter_map(|given| given.unmet.as_mut()).collect();
     plan::name_owners(&registry.book, &mut unmet);
 }
 
 /// With the name of who has the number that is required.
-fn owned(error: Error, registry: &Registry) -> Error {
+fn owned(error: Error, book: &Book) -> Error {
     let Error::Reserve(Problem::Required { number, why }) = error else { return error };
     let mut unmet: (u32, Why) = (number, why);
-    plan::name_owners(&registry.book, &mut [&mut unmet]);
+    plan::name_owners(book, &mut [&mut unmet]);
     Problem::Required { number, why: unmet.1 }.error()
 }

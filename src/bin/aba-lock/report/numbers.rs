@@ -4,7 +4,8 @@ use super::{command, plain, print, sentence, span};
 use crate::args::reserve::Format;
 use aba_lock::error::Error;
 use aba_lock::reserve::book::Row;
-use aba_lock::reserve::list::{Entry, Hold};
+use aba_lock::reserve::lease::Lease;
+use aba_lock::reserve::list::Entry;
 use aba_lock::reserve::plan::{Because, Dropped, Plan, Probe, Why};
 use aba_lock::reserve::registry::Recovered;
 use aba_lock::reserve::{Pool, Range, Tag};
@@ -39,6 +40,10 @@ pub(crate) fn given(plan: &Plan, values: &[(String, u32)], format: Format) {
 pub(crate) fn told(plan: &Plan, directory: &Path, probe: Probe) {
     for dropped in &plan.dropped {
         sentence(&format!("gave {} back: {}", of(&dropped.row), because(dropped)), None);
+    }
+    for path in &plan.odd {
+        let text = format!("a number is passed over: its lock file {} is none", path.display());
+        sentence(&text, Some("see whose it is with `ls -l`"));
     }
     if let Some((base, number, why)) = &plan.unmet_base {
         let instead = plan.given.first().map_or(0, |given| given.number);
@@ -128,14 +133,20 @@ fn line(row: &Row, directory: &Path) -> String {
 pub(crate) fn recovered(pool: &Pool, recovered: Option<&Recovered>) {
     match recovered {
         None => sentence(&format!("the registry of {pool} is not damaged: nothing was changed"), None),
-        Some(Recovered { rows, lost, kept }) => sentence(
-            &format!(
-                "took {rows} numbers over; {lost} lines could not be read; the damaged registry is now {}",
+        Some(Recovered { rows, lost, kept, earlier }) => {
+            let from = earlier.as_ref().map_or_else(String::new, |earlier| {
+                format!(" out of an earlier one, which is now {}", earlier.display())
+            });
+            let text = format!(
+                "took {rows} numbers over{from}; {lost} lines could not be read; the damaged registry is now {}",
                 kept.display()
-            ),
-            (*lost > 0)
-                .then_some("before others are given, exclude those that you know to be in use: `aba-lock exclude`"),
-        ),
+            );
+            let all = "no number was found: see whether an earlier one is kept as POOL.damaged-*, and before others are \
+                       given, exclude those that you know to be in use: `aba-lock exclude`";
+            let some = "before others are given, exclude those that you know to be in use: `aba-lock exclude`";
+            let hint = if *rows == 0 { Some(all) } else { (*lost > 0).then_some(some) };
+            sentence(&text, hint);
+        }
     }
 }
 
@@ -148,6 +159,14 @@ pub(crate) fn not_excluded(ranges: &[Range]) {
 pub(crate) fn kept_though_excluded<'a>(rows: impl Iterator<Item = &'a Row>) {
     for row in rows {
         sentence(&format!("{} stays reserved until it is released", of(row)), None);
+    }
+}
+
+pub(crate) fn leased_though_excluded(ranges: &[Range], leases: &[Lease]) {
+    for lease in leases.iter().filter(|lease| ranges.iter().any(|range| range.contains(lease.number))) {
+        let who = |(pid, line): &(u32, String)| format!(" by pid {pid} ({})", command(line));
+        let by = lease.holders.first().map(who).unwrap_or_default();
+        sentence(&format!("{} stays leased{by} until that ends", lease.number), None);
     }
 }
 
@@ -221,9 +240,6 @@ fn table(entries: &[Entry]) {
         }
         if entry.gone {
             cells[8].push_str(" (gone)");
-        }
-        if entry.hold == Hold::Leased {
-            cells[5] = String::from("-");
         }
         cells
     }));

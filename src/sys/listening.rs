@@ -1,0 +1,81 @@
+//! Whether somebody listens on a TCP port, asked of the kernel (`sock_diag(7)`). Its table in `/proc` costs milliseconds
+//! where there is much memory, because also what is not used of it is gone through.
+
+#![expect(unsafe_code, reason = "calls into libc, each with its reason")]
+
+#[cfg(target_os = "linux")]
+use std::mem;
+#[cfg(target_os = "linux")]
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// Whether somebody listens on this port with TCP, on any address. `None` where the system does not tell.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn listens(port: u16) -> Option<bool> {
+    Some(listens_in(libc::AF_INET, port)? || listens_in(libc::AF_INET6, port)?)
+}
+
+/// Whether somebody listens on this port with TCP, on any address. `None` where the system does not tell.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn listens(_: u16) -> Option<bool> {
+    None
+}
+
+#[cfg(target_os = "linux")]
+fn listens_in(family: libc::c_int, port: u16) -> Option<bool> {
+    const SOCK_DIAG_BY_FAMILY: u16 = 20;
+    const LISTEN: u32 = 1 << 10;
+    const SIZE: u32 = 16 + 56;
+    // The header, and `struct inet_diag_req_v2`: with a port of our side, and nothing else that is asked for.
+    let mut request = Vec::with_capacity(SIZE as usize);
+    request.extend_from_slice(&SIZE.to_ne_bytes());
+    request.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    let flags = u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_DUMP).ok()?;
+    request.extend_from_slice(&flags.to_ne_bytes());
+    request.extend_from_slice(&[0; 8]);
+    request.extend_from_slice(&[u8::try_from(family).ok()?, u8::try_from(libc::IPPROTO_TCP).ok()?, 0, 0]);
+    request.extend_from_slice(&LISTEN.to_ne_bytes());
+    request.extend_from_slice(&port.to_be_bytes());
+    request.resize(SIZE as usize - 8, 0);
+    request.extend_from_slice(&[0xff; 8]);
+    // SAFETY: it takes numbers, and makes a descriptor or answers -1.
+    let socket =
+        unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_SOCK_DIAG) };
+    if socket < 0 {
+        return None;
+    }
+    // SAFETY: the descriptor was made just now, and is nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    let mut answer = [0_u8; 8192];
+    // SAFETY: both buffers live until the calls return, and have the sizes that are said.
+    let got = unsafe {
+        if libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) < 0 {
+            return None;
+        }
+        libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), mem::size_of_val(&answer), 0)
+    };
+    // The first message says it: a socket, or the end of them; or why the kernel does not tell.
+    let kind = u16::from_ne_bytes([answer[4], answer[5]]);
+    match (got, kind) {
+        (16.., SOCK_DIAG_BY_FAMILY) => Some(true),
+        (16.., kind) if libc::c_int::from(kind) == libc::NLMSG_DONE => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_found_on_whatever_address_and_nothing_else() {
+        for address in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0"] {
+            let Ok(listener) = std::net::TcpListener::bind(address) else { continue };
+            let port = listener.local_addr().unwrap().port();
+            // Where the kernel does not tell, nothing is claimed.
+            assert_ne!(listens(port), Some(false));
+        }
+        assert_ne!(listens(1), Some(true));
+    }
+}

@@ -67,13 +67,23 @@ const REMOVER: &str = r#"
     done
 "#;
 
-fn start(scene: &Scene, script: &str) -> Child {
+/// One who is in it, until it is over, also where an assertion fails.
+struct Actor(Child);
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(scene: &Scene, script: &str) -> Actor {
     let mut command: Command = scene.program("bash");
     command.arg("-c").arg(format!("{INSIDE}{script}")).current_dir(scene.path(""));
     command.env("LIBRARY", concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash")).env("ABA_LOCK_BIN", helper());
     command.env("HELPER", helper());
     command.stdout(Stdio::null());
-    command.spawn().unwrap()
+    Actor(command.spawn().unwrap())
 }
 
 /// The helper as it is shipped where there is one: so many rounds take long with the one for debugging.
@@ -92,7 +102,7 @@ fn never_two_inside_and_never_a_lost_wake_up() {
     fs::write(scene.path("witness"), "").unwrap();
     fs::write(scene.path("counter"), "00000000\n").unwrap();
     let scripts = [SCRIPT, SCRIPT, SCRIPT, SCRIPT, SCRIPT, SCRIPT, COMMAND, COMMAND];
-    let mut contenders: Vec<Child> = scripts.iter().map(|script| start(&scene, script)).collect();
+    let mut contenders: Vec<Actor> = scripts.iter().map(|script| start(&scene, script)).collect();
     let mut remover = start(&scene, REMOVER);
 
     let begin = Instant::now();
@@ -106,8 +116,8 @@ fn never_two_inside_and_never_a_lost_wake_up() {
         random ^= random << 17;
         thread::sleep(Duration::from_millis(20 + random % 60));
         let victim = usize::try_from(random >> 32).unwrap() % contenders.len();
-        contenders[victim].kill().unwrap();
-        contenders[victim].wait().unwrap();
+        contenders[victim].0.kill().unwrap();
+        contenders[victim].0.wait().unwrap();
         contenders[victim] = start(&scene, scripts[victim]);
         kills += 1;
         let entries = lines(&scene, "entries");
@@ -119,7 +129,7 @@ fn never_two_inside_and_never_a_lost_wake_up() {
 
     fs::write(scene.path("stop"), "").unwrap();
     for child in contenders.iter_mut().chain([&mut remover]) {
-        until("the contenders have ended", || child.try_wait().unwrap().is_some());
+        until("the contenders have ended", || child.0.try_wait().unwrap().is_some());
     }
     // A killed contender leaves the command under its lock to end by itself.
     until("the last command has ended", || !scene.lock_file("fire").exists() || !is_locked(&scene.lock_file("fire")));

@@ -37,9 +37,7 @@
 use crate::error::Error;
 use crate::holders::{self, Belief, Holding, Known, State};
 use crate::lock::{self, Mode};
-use crate::name::LockName;
 use crate::record::{self, Content, Record};
-use crate::store::Store;
 use crate::{process, sys};
 use std::fs::{self, Metadata, OpenOptions};
 use std::io;
@@ -102,16 +100,6 @@ pub enum Why {
     TaskBusy,
     /// Of the task nothing is left but what is not its own.
     More,
-}
-
-/// The names that have a lock file. Unlike [`Store::names`], this fails where they cannot be read.
-pub fn names(store: &Store) -> Result<Vec<LockName>, Error> {
-    match fs::read_dir(store.root()) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(Error::Look { path: store.root().to_owned(), source })
-        }
-        _ => Ok(store.names()),
-    }
 }
 
 /// Removes the lock file at `path`, of which `state` was known a moment ago, if the rule and everything else allows it.

@@ -20,6 +20,7 @@
 //! is not known to be one, is left alone: a wait too many ends some time, a lock that is refused for no reason does harm.
 //! Where one of the others waits for a limited time, it is broken when it has lasted some seconds: it may end by itself.
 
+use crate::error::shortened;
 use crate::holders;
 use crate::kernel::{self, FileId, KernelLock, Listed};
 use crate::process::{self, Seen};
@@ -42,11 +43,11 @@ const LATER_FOR_EACH: Duration = Duration::from_millis(20);
 /// to wait until he has looked for himself.
 const STILL: Duration = Duration::from_millis(500);
 
-/// Who was started so long ago has looked for the first time; also on a machine that is very busy.
-const YOUNG: Duration = Duration::from_secs(10);
-
 /// The same where one of them waits for a limited time, which may be over soon.
 const STILL_FOR_LIMITED: Duration = Duration::from_secs(5);
+
+/// Who was started so long ago has looked for the first time; also on a machine that is very busy.
+const YOUNG: Duration = Duration::from_secs(10);
 
 /// After so many looks it is not left to another any more to break a circle: that one may be stopped.
 const PATIENCE: u32 = 4;
@@ -96,7 +97,7 @@ impl fmt::Display for Circle {
         for (at, Step { pid, command, has, wants }) in self.steps.iter().enumerate() {
             let and = if at == 0 { "" } else { ", " };
             let wants = if self.steps.len() == 1 { "it" } else { wants };
-            write!(f, "{and}pid {pid} ({}) has {has} and waits for {wants}", shortened(command))?;
+            write!(f, "{and}pid {pid} ({}) has {has} and waits for {wants}", shortened(command, MAX_COMMAND))?;
         }
         Ok(())
     }
@@ -104,13 +105,6 @@ impl fmt::Display for Circle {
 
 /// The most characters of a command that a sentence names, where there are several.
 const MAX_COMMAND: usize = 80;
-
-fn shortened(command: &str) -> String {
-    if command.chars().count() <= MAX_COMMAND {
-        return command.to_owned();
-    }
-    command.chars().take(MAX_COMMAND).chain(['…']).collect()
-}
 
 /// Looks for circles that go through one wait of this process.
 #[derive(Debug)]

@@ -314,6 +314,16 @@ pub enum Error {
 /// The most characters of a command that a sentence names.
 const MAX_COMMAND: usize = 120;
 
+/// A text of so many characters at most, and a sign that it was cut if it was.
+#[must_use]
+pub fn shortened(text: &str, most: usize) -> String {
+    let mut cut: String = text.chars().take(most).collect();
+    if cut.len() < text.len() {
+        cut.push('…');
+    }
+    cut
+}
+
 /// The system's reason without `(os error N)`, as a person would say it.
 #[must_use]
 pub fn reason(error: &io::Error) -> String {
@@ -447,11 +457,7 @@ impl Error {
     /// Why `command` did not run.
     #[must_use]
     pub fn cannot_run(command: &str, source: io::Error) -> Self {
-        let mut cut: String = command.chars().take(MAX_COMMAND).collect();
-        if cut.len() < command.len() {
-            cut.push('…');
-        }
-        let command = cut;
+        let command = shortened(command, MAX_COMMAND);
         match source.kind() {
             io::ErrorKind::NotFound => Self::CommandNotFound { command },
             // execvp(3) says so too when a directory of PATH may not be searched, wherever the command is.

@@ -288,16 +288,12 @@ fn blocked(pid: u32) -> Option<process::Seen> {
 
 /// The file for which a process sleeps in flock(2), and whether it wants it exclusive.
 fn awaited(pid: u32) -> Option<(FileId, bool)> {
-    // The number of the call, and its arguments in hexadecimal. Under Yama this is for those above it alone.
-    let call = process::read_small(&format!("/proc/{pid}/syscall")).unwrap_or_default();
-    let mut words = call.split(' ').skip(1).filter_map(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok());
-    let told = words.next().zip(words.next());
     let id = |number: &str| {
         let link = format!("/proc/{pid}/fd/{number}");
         let data = fs::metadata(&link).ok().filter(Metadata::is_file)?;
         Some(file_id(&Wanted { dev: data.dev(), ino: data.ino(), path: fs::read_link(link).ok()? }))
     };
-    if let Some((descriptor, how)) = told {
+    if let [descriptor, how, ..] = process::call_arguments(pid)[..] {
         return Some((id(&descriptor.to_string())?, how & u64::from(libc::LOCK_EX.cast_unsigned()) != 0));
     }
     // Then it is the only file that it has open without a lock, if there is but one.

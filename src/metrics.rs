@@ -8,7 +8,7 @@ use crate::name::LockName;
 use crate::store::Store;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -50,12 +50,7 @@ pub struct Counts {
 /// The locks of the state root. [`Error::NoFile`] where it is there and cannot be read, and [`Error::Blind`] where there is
 /// no `/proc`.
 pub fn now(store: &Store) -> Result<Vec<Now>, Error> {
-    match fs::read_dir(store.root()) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::NoFile { label: store.root().display().to_string(), source });
-        }
-        _ => {}
-    }
+    store.can_be_listed()?;
     let one = |(name, state): (LockName, State)| Now {
         name: name.to_string(),
         held: match state.known() {

@@ -123,10 +123,7 @@ pub fn times_it_slept(pid: u32) -> Option<u64> {
 /// descriptor it reads, all that it may read.
 #[must_use]
 pub fn pipes_it_reads(pid: u32) -> Vec<u64> {
-    // The number of the call, and its arguments in hexadecimal. Under Yama this is for those above it alone.
-    let call = read_small(&format!("/proc/{pid}/syscall")).unwrap_or_default();
-    let first = call.split(' ').nth(1).and_then(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok());
-    let descriptors: Vec<PathBuf> = if let Some(number) = first {
+    let descriptors: Vec<PathBuf> = if let Some(number) = call_arguments(pid).first() {
         vec![PathBuf::from(format!("/proc/{pid}/fd/{number}"))]
     } else {
         let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
@@ -134,6 +131,14 @@ pub fn pipes_it_reads(pid: u32) -> Vec<u64> {
     };
     let pipe = |path: &PathBuf| if is_pipe(path) { Some(fs::metadata(path).ok()?.ino()) } else { None };
     descriptors.iter().filter_map(pipe).collect()
+}
+
+/// The arguments of the system call in which a process sleeps (`proc_pid_syscall(5)`). Empty where they are not told: under
+/// Yama they are for those above it alone.
+pub(crate) fn call_arguments(pid: u32) -> Vec<u64> {
+    // In front of them stands the number of the call, without `0x`.
+    let call = read_small(&format!("/proc/{pid}/syscall")).unwrap_or_default();
+    call.split(' ').skip(1).map_while(|word| u64::from_str_radix(word.trim().strip_prefix("0x")?, 16).ok()).collect()
 }
 
 /// Whether a descriptor, given as a link in `/proc/PID/fd`, is of a pipe without a name.

@@ -85,7 +85,7 @@ impl Store {
     pub fn can_be_listed(&self) -> Result<(), Error> {
         match fs::read_dir(&self.root) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(Error::StateRoot { path: self.root.clone(), source })
+                Err(Error::NoFile { label: self.root.display().to_string(), source })
             }
             _ => Ok(()),
         }

@@ -91,6 +91,15 @@ pub fn adopt_orphans() {
     }
 }
 
+/// Writes all of it to standard output or error (1 or 2); no more of it if a signal came, or it cannot be written.
+pub fn write_until_signal(fd: i32, mut bytes: &[u8]) {
+    while !bytes.is_empty()
+        && let Ok(written @ 1..) = write_some(fd, bytes)
+    {
+        bytes = &bytes[written..];
+    }
+}
+
 /// Writes as much as goes to standard output or error (1 or 2) with one call; nothing, if a signal came.
 pub fn write_some(fd: i32, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: the bytes live until the call returns.

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use super::{terminal_size, write_some};
+use super::{terminal_size, write_until_signal};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::mem;
@@ -76,7 +76,7 @@ impl Screen {
         }
         let screen = Self { keys, came: Vec::new(), old, old_mask };
         // The alternate screen, without a cursor.
-        put("\x1b[?1049h\x1b[?25l");
+        write_until_signal(1, b"\x1b[?1049h\x1b[?25l");
         Ok(screen)
     }
 
@@ -90,7 +90,7 @@ impl Screen {
     pub fn draw(&self, lines: &[String]) {
         let text: String = lines.iter().map(|line| format!("{line}\x1b[K")).collect::<Vec<_>>().join("\r\n");
         // From the top, over what is there: a screen that is cleared first flickers.
-        put(&format!("\x1b[H{text}\x1b[J"));
+        write_until_signal(1, format!("\x1b[H{text}\x1b[J").as_bytes());
     }
 
     /// Waits for a key or a signal, at most so long.
@@ -179,21 +179,11 @@ fn key_len(came: &[u8]) -> Option<usize> {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        put("\x1b[?25h\x1b[?1049l");
+        write_until_signal(1, b"\x1b[?25h\x1b[?1049l");
         // SAFETY: both were filled by the calls in `open`.
         unsafe {
             libc::tcsetattr(self.keys.as_raw_fd(), libc::TCSAFLUSH, &raw const self.old);
             libc::sigprocmask(libc::SIG_SETMASK, &raw const self.old_mask, ptr::null_mut());
-        }
-    }
-}
-
-fn put(text: &str) {
-    let mut rest = text.as_bytes();
-    while let Ok(written @ 1..) = write_some(1, rest) {
-        rest = &rest[written..];
-        if rest.is_empty() {
-            break;
         }
     }
 }

@@ -179,3 +179,14 @@ fn a_command_as_shown_does_not_steer_the_terminal() {
         assert!(!said.contains('\x1b'), "{said:?}");
     }
 }
+
+#[test]
+fn a_state_root_that_cannot_be_read_is_said_to_be_that_and_nothing_else() {
+    let scene = Scene::new();
+    std::fs::write(scene.root(), "").unwrap();
+    let sentence = format!("aba-lock: could not open {}: Not a directory\n", scene.root().display());
+    for command in ["list", "clean", "metrics"] {
+        let said = scene.aba([command]).status(125).err(&sentence).run();
+        assert!(said.err.starts_with(&sentence), "{command}: {}", said.err);
+    }
+}

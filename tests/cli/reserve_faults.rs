@@ -2,7 +2,7 @@
 //! system that refuses.
 
 use crate::reserve::{call, number, registry, reserve, rows, set_registry};
-use crate::scene::{Call, HELPER, Holder, PATIENCE, Scene, until, waiters};
+use crate::scene::{Call, HELPER, Scene, until, waiters};
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -236,9 +236,7 @@ fn who_holds_the_registry_is_waited_for_but_not_longer_than_is_said() {
     let scene = Scene::new();
     reserve(&scene, "a", &[]).out("5000").run();
     let lock = registry(&scene, "ports.lock");
-    let mut holder = scene.program("flock");
-    holder.arg(&lock).args(["sh", "-c", "echo held; read _"]);
-    let holder = Holder::start(holder);
+    let holder = scene.flock(&lock);
     reserve(&scene, "b", &["-t", "0.05"]).status(124).err("timed out after 0.05 s").run();
     reserve(&scene, "b", &[]).env("ABA_LOCK_TIMEOUT", "0.05").status(124).err("timed out").run();
     // Who only looks does not wait.
@@ -251,11 +249,8 @@ fn who_holds_the_registry_is_waited_for_but_not_longer_than_is_said() {
 
 /// Runs a reserve under strace with these options, and returns how it ended.
 fn traced(scene: &Scene, options: &[&str], args: &[&str]) -> (Option<i32>, String) {
-    let mut command = scene.program("timeout");
-    command.arg(PATIENCE.as_secs().to_string()).args(["strace", "-qq", "-o", "trace"]).args(options);
     fs::create_dir_all(scene.path("a")).unwrap();
-    let output = command.arg(HELPER).args(args).current_dir(scene.path("a")).output().unwrap();
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    scene.traced(options, args, "a")
 }
 
 /// The calls that change something, or after which something is decided.
@@ -410,9 +405,7 @@ fn ctrl_c_while_it_waits_ends_it_and_its_script_and_reserves_nothing() {
     let scene = Scene::new();
     reserve(&scene, "a", &[]).out("5000").run();
     let lock = registry(&scene, "ports.lock");
-    let mut holder = scene.program("flock");
-    holder.arg(&lock).args(["sh", "-c", "echo held; read _"]);
-    let holder = Holder::start(holder);
+    let holder = scene.flock(&lock);
     let mut command = scene.program("bash");
     command.args(["-c", "\"$HELPER\" reserve --probe none; echo after"]).current_dir(scene.path("."));
     std::os::unix::process::CommandExt::process_group(&mut command, 0);

@@ -8,9 +8,7 @@ use std::time::{Duration, SystemTime};
 
 /// A holder of the task's lock that does not run it.
 fn hold_lock(scene: &Scene, id: &str) -> crate::scene::Holder {
-    let mut holder = scene.program("flock");
-    holder.arg(scene.task_file(id, "lock")).args(["sh", "-c", "echo held; read _"]);
-    crate::scene::Holder::start(holder)
+    scene.flock(scene.task_file(id, "lock"))
 }
 
 #[test]

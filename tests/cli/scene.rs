@@ -121,6 +121,21 @@ impl Scene {
         self.holder_with(&[name])
     }
 
+    /// A flock(1) that holds this file, and leaves no record.
+    pub(crate) fn flock(&self, file: impl AsRef<OsStr>) -> Holder {
+        let mut command = self.program("flock");
+        command.arg(file).args(["sh", "-c", "echo held; read _"]);
+        Holder::start(command)
+    }
+
+    /// Runs the helper under strace with these options, in this directory, and returns how it ended.
+    pub(crate) fn traced(&self, options: &[&str], args: &[&str], directory: &str) -> (Option<i32>, String) {
+        let mut command = self.program("timeout");
+        command.arg(PATIENCE.as_secs().to_string()).args(["strace", "-qq", "-o", "trace"]).args(options);
+        let output = command.arg(HELPER).args(args).current_dir(self.path(directory)).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
     /// The same with options.
     pub(crate) fn holder_with(&self, args: &[&str]) -> Holder {
         let mut command = self.program(HELPER);

@@ -31,9 +31,7 @@ fn a_plain_flock_that_left_no_record_is_found() {
     let scene = Scene::new();
     // The record of somebody who has let go must not be taken for the holder's.
     scene.aba(["lock", "--who", "old", "a", "--", "true"]).run();
-    let mut command = scene.program("flock");
-    command.arg(scene.lock_file("a")).args(["-c", "echo held; read _"]);
-    let holder = Holder::start(command);
+    let holder = scene.flock(scene.lock_file("a"));
     let said = scene.aba(["status", "a"]).out("a: held, exclusive\n").run();
     assert!(said.out.contains(&format!("  pid {}, ", holder.pid())), "{}", said.out);
     assert!(!said.out.contains("old") && !said.out.contains("inherited"), "{}", said.out);
@@ -48,9 +46,7 @@ fn a_record_whose_pid_was_given_to_another_process_is_not_believed() {
     let old = scene.record("a");
     let pid = format!("pid={}", scene.field("a", "pid"));
     fs::write(scene.lock_file("a"), old.replace(&pid, &format!("pid={}", bystander.pid()))).unwrap();
-    let mut command = scene.program("flock");
-    command.arg(scene.lock_file("a")).args(["-c", "echo held; read _"]);
-    let holder = Holder::start(command);
+    let holder = scene.flock(scene.lock_file("a"));
     let said = scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("held by pid {}", holder.pid())).run();
     assert!(!said.err.contains(&bystander.pid().to_string()), "{}", said.err);
 }

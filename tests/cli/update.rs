@@ -1,6 +1,6 @@
 //! `update` and `write`, as their contract has it.
 
-use crate::scene::{Call, HELPER, PATIENCE, Scene, is_alive, kill, until, waiters};
+use crate::scene::{Call, HELPER, Scene, is_alive, kill, until, waiters};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -194,9 +194,7 @@ fn a_check_a_backup_a_diff_and_a_rehearsal() {
 #[test]
 fn who_locks_the_path_shuts_us_out_and_we_them() {
     let scene = scene_with("a\n");
-    let mut holder = scene.program("flock");
-    holder.arg(scene.path("f.lock")).args(["sh", "-c", "echo held; read _"]);
-    let holder = crate::scene::Holder::start(holder);
+    let holder = scene.flock(scene.path("f.lock"));
     let busy = format!("f is being updated by pid {}", holder.pid());
     call(&scene, ["update", "-n", "f", "--", "cat"]).status(75).err(busy).err("f.lock`").run();
     call(&scene, ["update", "-t", "0.05", "f", "--", "cat"]).status(124).err("timed out after 0.05 s").run();
@@ -384,10 +382,7 @@ fn sixty_slow_writers_all_come_to_their_turn() {
 
 /// Runs an update under strace with these options, and returns how it ended.
 fn traced(scene: &Scene, options: &[&str], args: &[&str]) -> (Option<i32>, String) {
-    let mut command = scene.program("timeout");
-    command.arg(PATIENCE.as_secs().to_string()).args(["strace", "-qq", "-o", "trace"]).args(options);
-    let output = command.arg(HELPER).args(args).current_dir(scene.path(".")).output().unwrap();
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    scene.traced(options, args, ".")
 }
 
 /// The calls that change something, or after which something is decided.
@@ -649,9 +644,7 @@ fn a_child_of_an_update_that_is_over_waits_like_everyone() {
         gate.path.display()
     );
     call(&scene, ["update", "f", "--", "bash", "-c", &script]).run();
-    let mut holder = scene.program("flock");
-    holder.arg(scene.path("f.lock")).args(["sh", "-c", "echo held; read _"]);
-    let holder = crate::scene::Holder::start(holder);
+    let holder = scene.flock(scene.path("f.lock"));
     gate.open();
     until("it waits", || waiters(&scene.path("f.lock")) > 0);
     holder.let_go();
@@ -676,9 +669,7 @@ fn a_link_that_is_made_to_lead_elsewhere_while_we_wait_is_followed_again() {
         fs::write(scene.path(name), "a\n").unwrap();
     }
     symlink("v1", scene.path("cur")).unwrap();
-    let mut holder = scene.program("flock");
-    holder.arg(scene.path("v1.lock")).args(["sh", "-c", "echo held; read _"]);
-    let holder = crate::scene::Holder::start(holder);
+    let holder = scene.flock(scene.path("v1.lock"));
     let update = call(&scene, ["update", "cur", "--", "tr", "a", "b"]).start();
     until("it waits", || waiters(&scene.path("v1.lock")) > 0);
     fs::remove_file(scene.path("cur")).unwrap();

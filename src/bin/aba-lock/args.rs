@@ -160,7 +160,6 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     ("list", "aba-lock list --watch", "watch it change"),
     ("clean", "aba-lock clean --dry-run", "see which lock files nobody needs"),
     ("clean", "aba-lock clean -q --older-than 30d --tasks", "from cron: remove what was not used for a month"),
-    ("status", "aba-lock status backup", "see who has it"),
     ("doctor", "aba-lock doctor", "see what is wrong here, and how to mend it"),
     (
         "metrics",

@@ -65,16 +65,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// In one call, so that the sentences of several processes do not mix.
 fn say(text: &str) {
-    let mut rest = text.as_bytes();
     // Not for ever to one who does not read: a wait that is over is to end, and so does a signal.
-    if !sys::can_be_written(2, PATIENCE) {
-        return;
-    }
-    while let Ok(written @ 1..) = sys::write_some(2, rest) {
-        rest = &rest[written..];
-        if rest.is_empty() {
-            break;
-        }
+    if sys::can_be_written(2, PATIENCE) {
+        sys::write_until_signal(2, text.as_bytes());
     }
 }
 
@@ -385,11 +378,7 @@ fn people(holders: &[Holder]) -> String {
 
 /// A command line as a sentence shows it: not longer than a line or two.
 fn command(text: &str) -> String {
-    let text = plain(text);
-    if text.chars().count() <= MAX_COMMAND {
-        return text;
-    }
-    text.chars().take(MAX_COMMAND).chain(['…']).collect()
+    error::shortened(&plain(text), MAX_COMMAND)
 }
 
 /// Text that others chose, without what would steer the reader's terminal.

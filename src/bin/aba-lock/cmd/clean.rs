@@ -12,7 +12,10 @@ use std::path::PathBuf;
 pub(crate) fn run(args: &Clean) -> Result<i32, Error> {
     let store = Store::from_env()?;
     let names = match args.names.as_slice() {
-        [] => clean::names(&store)?,
+        [] => {
+            store.can_be_listed()?;
+            store.names()
+        }
         names => names.iter().map(|name| LockName::parse(name)).collect::<Result<_, _>>()?,
     };
     let rule = Rule { older_than: args.older_than, dry_run: args.dry_run };

@@ -10,6 +10,7 @@
 
 use crate::lock::Mode;
 use crate::{process, sys};
+use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -21,6 +22,9 @@ const VERSION: &str = "1";
 
 /// The most bytes of a record that are read, and a bound that a record keeps.
 const MAX_LEN: usize = 8192;
+
+/// More bytes than most records have: fewer pages to touch than [`MAX_LEN`].
+const USUAL_LEN: usize = 1024;
 
 /// The most bytes of a command line or a remark that are kept.
 const MAX_VALUE: usize = 1024;
@@ -147,18 +151,20 @@ impl Record {
         };
         for line in text.split_inclusive('\n') {
             let (key, quoted) = line.strip_suffix('\n')?.split_once('=')?;
+            let value = unquoted(quoted)?;
             // Others can write here: what would steer a terminal goes.
-            let value = on_one_line(&shell_words::split(quoted).ok()?.concat());
+            let value = on_one_line(&value);
+            let text = || value.clone().into_owned();
             match key {
                 "pid" => record.pid = value.parse().ok()?,
                 "start" => record.start = value.parse().ok()?,
-                "boot" => record.boot = value,
-                "host" => record.host = value,
+                "boot" => record.boot = text(),
+                "host" => record.host = text(),
                 "ns" => record.ns = value.parse().ok()?,
-                "user" => record.user = value,
-                "since" => record.since = value,
-                "command" => record.command = value,
-                "who" => record.who = Some(value),
+                "user" => record.user = text(),
+                "since" => record.since = text(),
+                "command" => record.command = text(),
+                "who" => record.who = Some(text()),
                 "mode" => record.mode = Mode::parse(&value)?,
                 "locker" => record.locker = value.parse().ok()?,
                 // The last key: what follows is left over from a longer record.
@@ -196,12 +202,20 @@ pub(crate) fn read_descriptor(link: &Path) -> Content {
 /// What is in the lock file that is open as `file`.
 #[must_use]
 pub fn read(file: &File) -> Content {
-    let mut bytes = [0; MAX_LEN];
+    let mut bytes = [0; USUAL_LEN];
     let Ok(len) = file.read_at(&mut bytes, 0) else { return Content::Empty };
-    if len == 0 {
+    if len == bytes.len() {
+        let mut bytes = vec![0; MAX_LEN];
+        return file.read_at(&mut bytes, 0).map_or(Content::Empty, |len| content(&bytes[..len]));
+    }
+    content(&bytes[..len])
+}
+
+fn content(bytes: &[u8]) -> Content {
+    if bytes.is_empty() {
         return Content::Empty;
     }
-    let text = String::from_utf8_lossy(&bytes[..len]);
+    let text = String::from_utf8_lossy(bytes);
     if !text.starts_with(FIRST_KEY) {
         return Content::Foreign;
     }
@@ -246,14 +260,31 @@ pub fn next_token(last: u64) -> u64 {
 }
 
 /// A value that keeps the form of a line a key: no control characters, and of a bounded length.
-fn on_one_line(value: &str) -> String {
+fn on_one_line(value: &str) -> Cow<'_, str> {
+    // Each call reads and writes a record, so what nearly all values are is told by one look at their bytes.
+    if value.len() <= MAX_VALUE && value.bytes().all(|byte| (b' '..0x7f).contains(&byte)) {
+        return Cow::Borrowed(value);
+    }
     let mut kept: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if kept.len() > MAX_VALUE {
         let cut = (0..=MAX_VALUE).rev().find(|at| kept.is_char_boundary(*at)).unwrap_or(0);
         kept.truncate(cut);
         kept.push('…');
     }
-    kept
+    Cow::Owned(kept)
+}
+
+/// The words of a value as one, as a shell reads them. The two forms in which nearly all are written need no more than a look.
+fn unquoted(quoted: &str) -> Option<Cow<'_, str>> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:/@+".contains(&byte);
+    if quoted.bytes().all(plain) {
+        return Some(Cow::Borrowed(quoted));
+    }
+    let inner = quoted.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
+    if let Some(inner) = inner.filter(|inner| !inner.contains('\'')) {
+        return Some(Cow::Borrowed(inner));
+    }
+    Some(Cow::Owned(shell_words::split(quoted).ok()?.concat()))
 }
 
 #[cfg(test)]
@@ -304,6 +335,14 @@ mod tests {
         let read = Record::parse(&text).unwrap();
         assert!(read.command.starts_with("a b [2J"), "{}", read.command);
         assert_eq!(Record { command: wild.command.clone(), ..read }, wild);
+    }
+
+    #[test]
+    fn what_is_unquoted_by_a_look_is_what_a_shell_reads() {
+        for quoted in ["a", "", "''", "'a b'", "'", "'''", "'a'b'", "'a\\'", "a b", "#a", "'#a'", "'é'", "\"a\"", "a\\ b", "'a' 'b'"] {
+            let words = shell_words::split(quoted).ok().map(|words| words.concat());
+            assert_eq!(unquoted(quoted).map(Cow::into_owned), words, "{quoted}");
+        }
     }
 
     #[test]

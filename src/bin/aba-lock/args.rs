@@ -290,7 +290,7 @@ pub(crate) enum Command {
 ///
 /// Several names are taken in the order of their names, all or none. A lock that the calling script holds and
 /// handed down is granted at once: a nested call is no conflict.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock lock [OPTIONS] NAME... -- CMD [ARG]...\n       \
                             aba-lock lock [OPTIONS] NAME --fd N")]
 #[command(args_override_self = true)]
@@ -375,7 +375,7 @@ pub(crate) struct Lock {
 /// checked that the process is the one that was seen, by its pid, start time and pid namespace, and has the lock. What
 /// cannot be checked so is refused (75): another user's process, one of another host or pid namespace, and the calling
 /// script itself.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(group = ArgGroup::new("what").args(["name", "fd"]).required(true).multiple(true))]
 pub(crate) struct Unlock {
     /// The lock
@@ -708,6 +708,6 @@ fn span(text: &str) -> Result<Duration, &'static str> {
     parse_span(text).ok_or("not a time span such as 30s, 10m, 2h, 7d or 2w")
 }
 
-fn seconds(text: &str) -> Result<Duration, &'static str> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, &'static str> {
     parse_seconds(text).ok_or("not a number of seconds")
 }

@@ -19,19 +19,26 @@ MAN     := target/man
 # Static and at a fixed address: there is nothing to link and nothing to relocate at start-up, which is most of what a
 # helper that runs for half a millisecond does. It also runs on systems older than this one.
 ifneq (,$(findstring linux-gnu,$(HOST)))
-STATIC := -C target-feature=+crt-static -C relocation-model=static
+# What runs at each start lies side by side (see there).
+STATIC := -C target-feature=+crt-static -C relocation-model=static -C linker=src/bin/aba-lock/link/ordered-cc
 endif
 
 SHELL_FILES := shell/aba-lock.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo \
+               src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
                tests/shell/helper.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
 
 .DEFAULT_GOAL := all
-.PHONY: all build man test lint format bench demo install uninstall clean help
+.PHONY: all build man test lint format bench order demo install uninstall clean help
 
 all: build man ## Build the helper and the man pages
 
 build: need-cargo ## Build the helper: static, stripped
 	RUSTFLAGS="$(STATIC) $(RUSTFLAGS)" $(CARGO) build --release --locked --quiet --target $(HOST) --bin aba-lock
+
+order: need-cargo ## Note anew which functions each call runs, for the linker (needs valgrind)
+	CARGO_PROFILE_RELEASE_STRIP=none RUSTFLAGS="$(STATIC) $(RUSTFLAGS)" $(CARGO) build --release --locked --quiet --target $(HOST) \
+		--target-dir target/order --bin aba-lock
+	src/bin/aba-lock/link/note-order target/order/$(HOST)/release/aba-lock
 
 man: need-cargo ## Write the man pages into target/man
 	@mkdir -p $(MAN)

@@ -1,6 +1,7 @@
 //! What `/proc` tells of a process. Elsewhere than on Linux there is none, and each answer is "not known".
 
 use crate::sys;
+use std::borrow::Cow;
 use std::fs;
 use std::io::Read;
 use std::os::fd::AsRawFd;
@@ -320,18 +321,30 @@ pub fn home_of(uid: u32) -> Option<PathBuf> {
 }
 
 fn passwd_field(uid: u32, field: usize) -> Option<String> {
-    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    // Most often one call reads it all.
+    let passwd = match read_small("/etc/passwd")? {
+        whole if whole.len() < SMALL => whole,
+        _ => fs::read_to_string("/etc/passwd").ok()?,
+    };
     let uid = uid.to_string();
     let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid))?;
     line.split(':').nth(field).filter(|value| !value.is_empty()).map(str::to_owned)
 }
 
+/// How much of a file [`read_small`] reads.
+const SMALL: usize = 4096;
+
 /// The first 4 KiB of a file of `/proc`, with one call: these files have no size to go by, and are made anew by
 /// each reader. Longer command lines are cut.
 pub(crate) fn read_small(path: &str) -> Option<String> {
-    let mut bytes = [0; 4096];
+    let mut bytes = [0; SMALL];
     let len = fs::File::open(path).ok()?.read(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes[..len]).into_owned())
+    Some(text(&bytes[..len]).into_owned())
+}
+
+/// The text that these bytes are; what is none is shown as U+FFFD. Faster than to look for that first.
+pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 /// A file of `/proc` as a whole, with few calls: some of these tell each reader what is there just then.

@@ -215,7 +215,7 @@ fn content(bytes: &[u8]) -> Content {
     if bytes.is_empty() {
         return Content::Empty;
     }
-    let text = String::from_utf8_lossy(bytes);
+    let text = process::text(bytes);
     if !text.starts_with(FIRST_KEY) {
         return Content::Foreign;
     }
@@ -339,7 +339,10 @@ mod tests {
 
     #[test]
     fn what_is_unquoted_by_a_look_is_what_a_shell_reads() {
-        for quoted in ["a", "", "''", "'a b'", "'", "'''", "'a'b'", "'a\\'", "a b", "#a", "'#a'", "'é'", "\"a\"", "a\\ b", "'a' 'b'"] {
+        for quoted in [
+            "a", "", "''", "'a b'", "'", "'''", "'a'b'", "'a\\'", "a b", "#a", "'#a'", "'é'", "\"a\"", "a\\ b",
+            "'a' 'b'",
+        ] {
             let words = shell_words::split(quoted).ok().map(|words| words.concat());
             assert_eq!(unquoted(quoted).map(Cow::into_owned), words, "{quoted}");
         }

@@ -19,6 +19,7 @@ use aba_lock::holders::{self, Belief, Blind, Holder, Holding, State};
 use aba_lock::lock::{Acquired, Contention, Kind, Mode, Target, Waiting};
 use aba_lock::record::Record;
 use aba_lock::sys;
+use std::cell::OnceCell;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
@@ -216,14 +217,19 @@ pub(crate) fn descriptor_status(target: &Target, fd: i32, held: Option<Mode>) {
 #[derive(Debug)]
 pub(crate) struct Progress {
     quiet: bool,
-    live: bool,
+    /// Whether a line on a terminal is kept up to date. Not asked before it matters.
+    live: OnceCell<bool>,
     shown: bool,
     started: Instant,
 }
 
 impl Progress {
     pub(crate) fn new(quiet: bool) -> Self {
-        Self { quiet, live: !quiet && sys::is_terminal(2), shown: false, started: Instant::now() }
+        Self { quiet, live: OnceCell::new(), shown: false, started: Instant::now() }
+    }
+
+    fn live(&self) -> bool {
+        *self.live.get_or_init(|| !self.quiet && sys::is_terminal(2))
     }
 
     fn show(&mut self, waiting: &Waiting) {
@@ -235,7 +241,7 @@ impl Progress {
         if waiting.is_over() {
             return;
         }
-        if self.live {
+        if self.live() {
             // What changes stands in front: the end may be cut, as a line that wraps could not be drawn over.
             let waited = span(self.started.elapsed());
             let text = format!("aba-lock: waiting {waited} for {label}{place}{held}");
@@ -250,7 +256,7 @@ impl Progress {
 
 impl Contention for Progress {
     fn interval(&self) -> Option<Duration> {
-        self.live.then_some(Duration::from_secs(1))
+        self.live().then_some(Duration::from_secs(1))
     }
 
     fn begins(&mut self, waiting: &Waiting) {
@@ -260,7 +266,7 @@ impl Contention for Progress {
     }
 
     fn tick(&mut self, waiting: &Waiting) {
-        if self.live {
+        if self.live() {
             self.show(waiting);
         }
     }

@@ -110,11 +110,17 @@ impl Record {
     }
 
     fn to_text(&self) -> String {
-        let mut text = format!("{FIRST_KEY}{VERSION}\n");
+        let mut text = String::with_capacity(USUAL_LEN);
+        text.push_str(FIRST_KEY);
+        text.push_str(VERSION);
+        text.push('\n');
         let mut put = |key: &str, value: &str| {
             text.push_str(key);
             text.push('=');
-            text.push_str(&shell_words::quote(&on_one_line(value)));
+            match on_one_line(value) {
+                value if is_one_word(&value) => text.push_str(&value),
+                value => text.push_str(&shell_words::quote(&value)),
+            }
             text.push('\n');
         };
         put("pid", &self.pid.to_string());
@@ -274,10 +280,15 @@ fn on_one_line(value: &str) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
+/// Whether a shell takes it as it is.
+fn is_one_word(value: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:/@+".contains(&byte);
+    !value.is_empty() && value.bytes().all(plain)
+}
+
 /// The words of a value as one, as a shell reads them. The two forms in which nearly all are written need no more than a look.
 fn unquoted(quoted: &str) -> Option<Cow<'_, str>> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:/@+".contains(&byte);
-    if quoted.bytes().all(plain) {
+    if quoted.is_empty() || is_one_word(quoted) {
         return Some(Cow::Borrowed(quoted));
     }
     let inner = quoted.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));

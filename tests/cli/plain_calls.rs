@@ -47,6 +47,19 @@ const WORDS: &[&[u8]] = &[
     b"/f",
     b"-nq",
     b"--fd=200",
+    b"-i",
+    b"--id",
+    b"-p",
+    b"-A",
+    b"-R",
+    b"-e",
+    b"-r",
+    b"-W",
+    b"--ttl",
+    b"-m",
+    b"-c",
+    b"--list",
+    b"--json",
     b"--time",
     b"-t5",
     b"--on-busy",
@@ -72,13 +85,14 @@ fn by_clap(command: &str, words: &[OsString]) -> Option<Command> {
 fn is_plain(words: &[OsString]) -> bool {
     let lock = plain::lock(words.iter().cloned()).map(Command::Lock);
     let unlock = plain::unlock(words.iter().cloned()).map(Command::Unlock);
-    for (name, plain) in [("lock", &lock), ("unlock", &unlock)] {
+    let task = plain::run_once(words.iter().cloned()).map(Command::RunOnce);
+    for (name, plain) in [("lock", &lock), ("unlock", &unlock), ("run-once", &task)] {
         if let Some(plain) = plain {
             let clap = by_clap(name, words).map(|command| format!("{command:?}"));
             assert_eq!(clap, Some(format!("{plain:?}")), "{name} {words:?}");
         }
     }
-    lock.is_some() || unlock.is_some()
+    lock.is_some() || unlock.is_some() || task.is_some()
 }
 
 #[test]
@@ -94,6 +108,13 @@ fn what_scripts_call_most_is_plain() {
     ] {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         assert!(plain::lock(words.clone().into_iter()).is_some(), "{line}");
+        assert!(is_plain(&words), "{line}");
+    }
+    for line in
+        ["-i fetch -- make download", "-w -i fetch", "-w -t 3600 -i latest -- ./look-up", "-q -p -i a", "-o -i a"]
+    {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        assert!(plain::run_once(words.clone().into_iter()).is_some(), "{line}");
         assert!(is_plain(&words), "{line}");
     }
     assert!(plain::unlock(["--fd", "200", "a"].map(OsString::from).into_iter()).is_some());
@@ -112,8 +133,11 @@ fn no_line_is_read_otherwise_than_by_clap() {
     let mut plain = 0;
     for _ in 0..30_000 {
         // Half of them begin as those do that are right.
-        let mut line: Vec<&[u8]> = if next(2) == 0 { vec![b"a"] } else { Vec::new() };
+        let mut line: Vec<&[u8]> = if next(3) == 0 { vec![b"a"] } else { Vec::new() };
         line.extend((0..next(6)).map(|_| WORDS[next(WORDS.len())]));
+        if next(3) == 0 {
+            line.extend([b"-i".as_slice(), b"a"]);
+        }
         match next(3) {
             0 => line.extend([b"--".as_slice(), b"true"]),
             1 => line.extend([b"--fd".as_slice(), b"200"]),

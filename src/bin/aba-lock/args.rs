@@ -484,7 +484,7 @@ const MODES: [&str; 10] =
 ///
 /// CMD is for --start and --wait. It gets no input, and its output goes to logs. A variable of its environment tells
 /// which run of which task it belongs to (see below).
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock run-once [OPTIONS] -i ID [-- CMD [ARG]...]\n       \
                             aba-lock run-once -G | -F | --list")]
 #[command(args_override_self = true)]

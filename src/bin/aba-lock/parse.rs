@@ -20,6 +20,7 @@ fn plain(mut words: impl Iterator<Item = OsString>) -> Option<Command> {
     match words.next()?.to_str()? {
         "lock" => plain::lock(words).map(Command::Lock),
         "unlock" => plain::unlock(words).map(Command::Unlock),
+        "run-once" => plain::run_once(words).map(Command::RunOnce),
         _ => None,
     }
 }

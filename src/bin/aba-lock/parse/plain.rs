@@ -5,7 +5,7 @@
 //! else is `None`, and clap's to answer: what is wrong, what is abbreviated, what is rare. That both read alike what is
 //! read here is held by a test (`tests/cli/plain_calls.rs`).
 
-use crate::args::{Lock, Unlock, seconds};
+use crate::args::{Lock, RunOnce, Unlock, seconds};
 use std::ffi::OsString;
 
 /// `aba-lock lock`.
@@ -46,6 +46,52 @@ pub(crate) fn lock(mut words: impl Iterator<Item = OsString>) -> Option<Lock> {
         && !(on_descriptor && lock.no_inherit)
         && (on_descriptor || !lock.reopen);
     plain.then_some(lock)
+}
+
+/// `aba-lock run-once`, of one task.
+pub(crate) fn run_once(mut words: impl Iterator<Item = OsString>) -> Option<RunOnce> {
+    let mut task = RunOnce::default();
+    let mut modes = 0;
+    while let Some(word) = words.next() {
+        let mode = match word.to_str()? {
+            "--" => {
+                task.command = words.collect();
+                if task.command.is_empty() {
+                    return None;
+                }
+                break;
+            }
+            "-i" | "--id" if task.id.is_none() => {
+                task.id = Some(value(&mut words)?);
+                continue;
+            }
+            "-t" | "--ttl" if task.ttl.is_none() => {
+                task.ttl = Some(seconds(&value(&mut words)?).ok()?);
+                continue;
+            }
+            "-W" | "--timeout" if task.timeout.is_none() => {
+                task.timeout = Some(seconds(&value(&mut words)?).ok()?);
+                continue;
+            }
+            "-q" | "--quiet" => {
+                once(&mut task.quiet)?;
+                continue;
+            }
+            "-s" | "--start" => &mut task.start,
+            "-w" | "--wait" => &mut task.wait,
+            "-p" | "--peek" => &mut task.peek,
+            "-A" | "--active" => &mut task.active,
+            "-R" | "--running" => &mut task.running,
+            "-o" | "--stdout" => &mut task.stdout,
+            "-e" | "--stderr" => &mut task.stderr,
+            "-E" | "--exit-status" => &mut task.exit_status,
+            "-r" | "--reset" => &mut task.reset,
+            _ => return None,
+        };
+        *mode = true;
+        modes += 1;
+    }
+    (task.id.is_some() && modes <= 1).then_some(task)
 }
 
 /// `aba-lock unlock`, as scripts release.

@@ -8,6 +8,8 @@
     reason = "the walls are those of the program; tests set scenes and may break things"
 )]
 
+#[cfg(feature = "bench")]
+mod bench;
 mod clean;
 mod command;
 mod deadlock;

@@ -90,6 +90,10 @@ impl Root<'_> {
         self.call(&self.scene.directory.join("floor"), args)
     }
 
+    pub(crate) fn floor_with_libc(&self, args: &[&str]) -> Call {
+        self.call(&self.scene.directory.join("floor-libc"), args)
+    }
+
     /// A script; `$HELPER` is the helper.
     pub(crate) fn bash(&self, script: &str, args: &[&str]) -> Call {
         self.call(&self.scene.bash, &["-c", script, "bash"]).args(args)
@@ -114,17 +118,20 @@ impl Root<'_> {
     }
 }
 
-/// Without a C library, or with it where that is not known how to do.
+/// Without a C library, or with it where that is not known how to do. And once with it in any case (`floor-libc`): that is
+/// what a static program in C usually is.
 fn build(program: &str, directory: &Path) {
-    let compile = |flags: &[&str]| {
+    let compile = |output: &Path, flags: &[&str]| {
         let mut command = Command::new("cc");
-        command.args(["-O2", "-static"]).args(flags).arg("-o").arg(directory.join(program));
-        let output = command.arg(format!("{SOURCES}/{program}.c")).output();
-        output.unwrap_or_else(|error| panic!("could not run cc, the C compiler: {error}"))
+        command.args(["-O2", "-static"]).args(flags).arg("-o").arg(output).arg(format!("{SOURCES}/{program}.c"));
+        let output = command.output().unwrap_or_else(|error| panic!("could not run cc, the C compiler: {error}"));
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    if !compile(&["-nostdlib", "-ffreestanding", "-fno-stack-protector"]).status.success() {
-        let output = compile(&["-DLIBC"]);
-        assert!(output.status.success(), "cc could not build {program}: {}", String::from_utf8_lossy(&output.stderr));
+    let (bare, with_libc) = (directory.join(program), directory.join(format!("{program}-libc")));
+    let (done, said) = compile(&with_libc, &["-DLIBC"]);
+    assert!(done, "cc could not build {program}: {said}");
+    if !compile(&bare, &["-nostdlib", "-ffreestanding", "-fno-stack-protector"]).0 {
+        fs::copy(with_libc, bare).unwrap();
     }
 }
 

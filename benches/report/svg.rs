@@ -73,7 +73,7 @@ pub(crate) fn draw(results: &Results) -> String {
         (16.0, 40.0),
         "small",
         "start",
-        &format!("{programs}; medians, with the 10th and the 90th of a hundred"),
+        &format!("{programs}; medians, with the 10th and the 90th of a hundred; dotted: in proportion to the number"),
     );
     for (at, panel) in panels.iter().enumerate() {
         #[allow(clippy::cast_precision_loss, reason = "a handful")]
@@ -188,7 +188,7 @@ impl Panel {
             text(
                 svg,
                 (FIELD.0 + 10.0, place + 4.0),
-                &format!("f{}", number % 4),
+                &format!("f{}", curve.colour(number)),
                 "start",
                 &format!("{} {end}", curve.name),
             );

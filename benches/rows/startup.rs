@@ -63,6 +63,7 @@ fn descriptor(root: &Root, held: &Held) -> Vec<Row> {
         ("aba-lock", root.helper(&["lock", "--fd", "200", "bench"]), root.helper(&["unlock", "--fd", "200", "bench"])),
         ("flock(1)", theirs("-n"), theirs("-u")),
         (UTF8, utf8("-n"), utf8("-u")),
+        ("static C, with libc", root.floor_with_libc(&["200"]), root.floor_with_libc(&["-u", "200"])),
         ("floor", root.floor(&["200"]), root.floor(&["-u", "200"])),
     ];
     let mut lock = Contest::new(PART);

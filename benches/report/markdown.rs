@@ -10,7 +10,7 @@ pub(crate) fn write(results: &Results) -> String {
         lines(&mut text, row);
     }
     let [machine, programs] = results.machine.lines();
-    write!(text, "\n{machine}; {programs}; medians of {} rounds.\n", results.rounds).unwrap();
+    write!(text, "\n{machine}; {programs}; medians, rounds: {}.\n", results.rounds).unwrap();
     text
 }
 

@@ -11,7 +11,7 @@ pub(crate) fn write(results: &Results) -> String {
     let rounds = results.rounds;
     write!(
         text,
-        "\nMedians of {rounds} rounds (of fewer where they take long), with the 10th and the 90th of a hundred; processor\n\
+        "\nMedians; rounds: {rounds}, fewer where they take long; with the 10th and the 90th of a hundred; processor\n\
          time; peak memory; and what aba-lock takes of what the other takes, with 95 % certainty.\n"
     )
     .unwrap();

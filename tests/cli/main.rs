@@ -15,6 +15,8 @@ mod args;
 #[path = "../../src/bin/aba-lock/parse/plain.rs"]
 mod plain;
 
+#[cfg(feature = "bench")]
+mod bench;
 mod clean;
 mod command;
 mod deadlock;

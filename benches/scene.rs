@@ -19,7 +19,7 @@ pub(crate) fn helper() -> String {
 /// The directory, and where programs are.
 pub(crate) struct Scene {
     pub(crate) directory: PathBuf,
-    helper: PathBuf,
+    pub(crate) helper: PathBuf,
     flock: PathBuf,
     bash: PathBuf,
     /// How often a call is measured that takes about a millisecond.
@@ -36,7 +36,7 @@ impl Scene {
         for program in ["floor", "launch"] {
             build(program, &directory);
         }
-        let helper = fs::canonicalize(helper()).unwrap_or_else(|error| panic!("{}: {error}", helper()));
+        let helper = installed(Path::new(&helper()), &directory.join("aba-lock"));
         Self { directory, helper, flock: found("flock"), bash: found("bash"), rounds, up_to }
     }
 
@@ -122,10 +122,14 @@ impl Root<'_> {
 /// what a static program in C usually is.
 fn build(program: &str, directory: &Path) {
     let compile = |output: &Path, flags: &[&str]| {
+        let linked = directory.join("linked");
         let mut command = Command::new("cc");
-        command.args(["-O2", "-static"]).args(flags).arg("-o").arg(output).arg(format!("{SOURCES}/{program}.c"));
-        let output = command.output().unwrap_or_else(|error| panic!("could not run cc, the C compiler: {error}"));
-        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+        command.args(["-O2", "-static"]).args(flags).arg("-o").arg(&linked).arg(format!("{SOURCES}/{program}.c"));
+        let said = command.output().unwrap_or_else(|error| panic!("could not run cc, the C compiler: {error}"));
+        if said.status.success() {
+            installed(&linked, output);
+        }
+        (said.status.success(), String::from_utf8_lossy(&said.stderr).into_owned())
     };
     let (bare, with_libc) = (directory.join(program), directory.join(format!("{program}-libc")));
     let (done, said) = compile(&with_libc, &["-DLIBC"]);
@@ -133,6 +137,12 @@ fn build(program: &str, directory: &Path) {
     if !compile(&bare, &["-nostdlib", "-ffreestanding", "-fno-stack-protector"]).0 {
         fs::copy(with_libc, bare).unwrap();
     }
+}
+
+/// Copies a program, as to install it does. What a linker has just written lies in memory in other pieces, and starts slower.
+fn installed(program: &Path, to: &Path) -> PathBuf {
+    fs::copy(program, to).unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    to.to_owned()
 }
 
 /// Where a program is: it is not to be looked for while it is measured.

@@ -14,7 +14,7 @@ pub(super) fn rows(scene: &Scene) -> Vec<Row> {
     let sourced = root.bash("source \"$1\"", &[LIBRARY]);
     let bare = root.bash(":", &[LIBRARY]);
     let ours = root.bash("source \"$1\"; aba_lock_operation bench", &[LIBRARY]);
-    let ours = ours.env("ABA_LOCK_BIN", crate::scene::helper());
+    let ours = ours.env("ABA_LOCK_BIN", &scene.helper);
     let theirs = root.bash("exec 200>>\"$1\"; flock -n 200", &[path]);
     vec![
         Contest::new(PART)

@@ -187,7 +187,7 @@ fn write(log: &Path, event: &Event, label: &str, path: &Path, holder: u32, comma
 
 /// Who has the lock that another asks for.
 fn other(path: &Path) -> Option<(u32, String)> {
-    let holding = holders::of(path).holding?;
+    let holding = holders::briefly(path).holding?;
     let first = holding.holders.into_iter().next().map(|holder| (holder.pid, holder.command));
     first.or_else(|| holding.record.map(|(record, _)| (record.pid, record.command)))
 }

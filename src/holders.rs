@@ -29,8 +29,8 @@ pub struct State {
     pub beyond: Option<(Record, Belief)>,
     /// Who has a lock on a file that was removed from the path: it shuts nobody out any more.
     pub removed: Vec<Holder>,
-    /// Who waits for it, in the order in which they will be served.
-    pub waiters: Vec<Waiter>,
+    /// Who waits for it, in the order in which they will be served: see [`State::waiters`].
+    pub queue: Vec<KernelLock>,
     /// The record in the lock file, whether it counts or not.
     pub record: Option<Record>,
     /// Whether there are processes that we may not look into.
@@ -62,6 +62,13 @@ pub enum Blind {
 }
 
 impl State {
+    /// What is known of those who wait for it, in the order in which they will be served. To ask takes a dozen looks into
+    /// `/proc` for each.
+    #[must_use]
+    pub fn waiters(&self) -> Vec<Waiter> {
+        self.queue.iter().copied().map(waiter).collect()
+    }
+
     /// Whether somebody has it.
     #[must_use]
     pub fn known(&self) -> Known {
@@ -192,9 +199,40 @@ pub fn of(path: &Path) -> State {
     of_until(path, &AtomicBool::new(false))
 }
 
+/// Who has the lock file at `path`, as far as a sentence names them: for those who are in a hurry, and may be a thousand. No
+/// look through all processes, if the one of which the record tells can be seen to have it.
+#[must_use]
+pub fn briefly(path: &Path) -> State {
+    briefly_until(path, &AtomicBool::new(false))
+}
+
 /// The same; of no use any more when `stop` is set, and then returned soon.
 #[must_use]
-pub(crate) fn of_until(path: &Path, stop: &AtomicBool) -> State {
+pub(crate) fn briefly_until(path: &Path, stop: &AtomicBool) -> State {
+    let holding = taker(path);
+    if holding.is_some() { State { holding, ..State::default() } } else { of_until(path, stop) }
+}
+
+/// The one who took the lock, if that is so and can be seen.
+fn taker(path: &Path) -> Option<Holding> {
+    let file = wanted(path);
+    let Content::Record(record) = record::read_path(path) else { return None };
+    let here = record.ns == process::pid_namespace() && record.boot == process::boot_id();
+    // Of those who share it the record names the last.
+    if !here || record.mode != Mode::Exclusive || process::start_time(record.pid) != Some(record.start) {
+        return None;
+    }
+    let lock = kernel::lock_on(record.pid, &file)?;
+    // In a pid namespace of its own the kernel gives no number for a locker that has ended.
+    if !lock.exclusive || ![0, record.locker].contains(&lock.locker) {
+        return None;
+    }
+    let holder =
+        holder(&Opener { index: 0, pid: record.pid, uid: process::user_of(record.pid)?, lock, removed: false })?;
+    Some(holding(lock, vec![holder], Some((*record, Belief::Alive))))
+}
+
+fn of_until(path: &Path, stop: &AtomicBool) -> State {
     let look = || settled(vec![wanted(path)], None, stop).pop().map(|(_, state)| state).unwrap_or_default();
     for _ in 0..5 {
         let state = look();
@@ -357,7 +395,7 @@ fn state(file: &Wanted, found: &[Opener], listed: &[Listed], sight: Sight) -> St
     // Where there is nobody that we may look into, the kernel's list still knows that there is somebody.
     let lock = live.first().copied().or(seen).map(|opener| opener.lock);
     let lock = lock.or_else(|| listed.iter().find(|listed| !listed.waits).map(|listed| listed.lock));
-    let waiters = listed.iter().filter(|listed| listed.waits).map(waiter).collect();
+    let queue = listed.iter().filter(|listed| listed.waits).map(|listed| listed.lock).collect();
     let record = match record::read_path(&file.path) {
         Content::Record(record) => Some(*record),
         _ => None,
@@ -369,18 +407,18 @@ fn state(file: &Wanted, found: &[Opener], listed: &[Listed], sight: Sight) -> St
     };
     // Where there is no file, nobody has a lock on it.
     let blind = sight.blind.filter(|_| file.ino != 0);
-    State { holding, beyond, removed, waiters, record, hidden: sight.hidden, blind, odd: None }
+    State { holding, beyond, removed, queue, record, hidden: sight.hidden, blind, odd: None }
 }
 
-fn waiter(listed: &Listed) -> Waiter {
-    let pid = listed.lock.locker;
+fn waiter(lock: KernelLock) -> Waiter {
+    let pid = lock.locker;
     let seen = process::seen(pid);
     let helps = matches!(process::name(pid).as_str(), "aba-lock" | "flock");
     Waiter {
         pid,
         command: process::command_line(pid),
         user: process::user_of(pid).map(process::user_name).unwrap_or_default(),
-        mode: mode(listed.lock),
+        mode: mode(lock),
         script: script_of(pid).map(|script| (script, process::command_line(script))),
         terminal: seen.and_then(|seen| seen.terminal_name()),
         age: seen.filter(|_| helps).and_then(|seen| seen.age()),

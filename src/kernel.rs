@@ -214,6 +214,12 @@ pub fn openers(wanted: &mut Vec<Wanted>, directory: Option<&Path>, stop: &Atomic
 /// Whether a process has a lock on this file.
 #[must_use]
 pub fn holds(pid: u32, file: &Wanted) -> bool {
+    lock_on(pid, file).is_some()
+}
+
+/// The lock that a process has on this file.
+#[must_use]
+pub fn lock_on(pid: u32, file: &Wanted) -> Option<KernelLock> {
     let mut found = Vec::new();
     look_at(
         pid,
@@ -223,7 +229,7 @@ pub fn holds(pid: u32, file: &Wanted) -> bool {
         },
         &mut found,
     );
-    !found.is_empty()
+    found.first().map(|(_, lock)| *lock)
 }
 
 /// The lock that this process has through its descriptor `fd`.

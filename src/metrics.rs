@@ -62,7 +62,7 @@ pub fn now(store: &Store) -> Result<Vec<Now>, Error> {
             Some((record, belief)) if *belief != Belief::Perhaps => record.age(),
             _ => None,
         }),
-        waiting: state.blind.is_none().then_some(state.waiters.len()),
+        waiting: state.blind.is_none().then_some(state.queue.len()),
     };
     let states = holders::of_store(store);
     if states.iter().any(|(_, state)| state.blind == Some(Blind::Proc)) {

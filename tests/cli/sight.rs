@@ -264,3 +264,17 @@ fn what_is_no_regular_file_is_never_called_free() {
     scene.aba(["status", "--file", &fifo]).status(125).err("it is a FIFO, not a regular file").run();
     holder.let_go();
 }
+
+#[test]
+fn who_is_refused_looks_into_no_process_but_the_one_that_the_record_names() {
+    // A thousand who want the same lock, on a machine with a thousand others, would else look a million times.
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let (status, said) = scene.traced(&["-f", "-e", "trace=openat"], &["lock", "a", "--", "true"], ".");
+    assert_eq!(status, Some(75), "{said}");
+    assert!(said.contains(&format!("is already running: pid {} (", holder.pid())), "{said}");
+    let trace = fs::read_to_string(scene.path("trace")).unwrap();
+    let looked: Vec<&str> = trace.lines().filter(|line| line.contains("/fd\"")).collect();
+    let theirs = format!("\"/proc/{}/fd\"", holder.pid());
+    assert!(!looked.is_empty() && looked.iter().all(|line| line.contains(&theirs)), "{looked:?}");
+}

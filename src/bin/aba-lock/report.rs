@@ -133,7 +133,7 @@ pub(crate) fn contended(error: &Error, instead: Option<&str>) {
         let Some(instead) = instead else { return failure(error) };
         return sentence(&format!("{error}; running `{}`", plain(instead)), None);
     };
-    let state = holders::of(path);
+    let state = holders::briefly(path);
     let see = format!("see it with `aba-lock status {}`", argument(*kind, label, path));
     let mut hint = match error {
         Error::TimedOut { .. } => see,

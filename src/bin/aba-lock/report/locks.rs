@@ -27,7 +27,7 @@ pub(crate) fn status(target: &Target, state: &State) {
     for holder in &state.removed {
         let _ = writeln!(text, "  removed file: still locked by {}: it does not shut others out", person(holder));
     }
-    for (at, waiter) in state.waiters.iter().enumerate() {
+    for (at, waiter) in state.waiters().iter().enumerate() {
         let _ = writeln!(text, "  {}. waits: {}", at + 1, waits(waiter));
     }
     if let Some(remedy) = remedy(target, state) {
@@ -172,7 +172,7 @@ fn object(target: &Target, state: &State) -> Value {
         "since": believed.filter(|(_, belief)| *belief != Belief::Perhaps).map(|(record, _)| &record.since),
         "age_seconds": holding.and_then(age).map(|age| age.as_secs()),
         "holders": holding.map_or(&[][..], |holding| &holding.holders).iter().map(holder_object).collect::<Vec<_>>(),
-        "waiters": state.waiters.iter().map(waiter_object).collect::<Vec<_>>(),
+        "waiters": state.waiters().iter().map(waiter_object).collect::<Vec<_>>(),
         "removed": state.removed.iter().map(holder_object).collect::<Vec<_>>(),
         "record": state.record.as_ref().map(|record| record_object(record, believed.map(|(_, belief)| *belief))),
         "hidden": state.hidden,
@@ -334,7 +334,7 @@ pub(crate) fn lines(listing: &Listing, detail: Detail) -> Vec<Line> {
             for holder in state.holding.iter().flat_map(|holding| holding.holders.iter().skip(1)) {
                 put(Tone::Busy, &format!("    and {}", person(holder)));
             }
-            for (at, waiter) in state.waiters.iter().enumerate() {
+            for (at, waiter) in state.waiters().iter().enumerate() {
                 put(Tone::Quiet, &format!("    {}. waits: {}", at + 1, waits(waiter)));
             }
         }
@@ -377,7 +377,7 @@ fn columns(state: &State) -> String {
         word => word,
     };
     let age = state.holding.as_ref().and_then(age).map_or_else(|| "-".to_owned(), span);
-    let waiting = if state.waiters.is_empty() { "-".to_owned() } else { state.waiters.len().to_string() };
+    let waiting = if state.queue.is_empty() { "-".to_owned() } else { state.queue.len().to_string() };
     let nobody = |what: String| ("-".to_owned(), "-".to_owned(), what);
     let (pid, user, what) = match (holder, record) {
         (None, _) if state.odd.is_some() => nobody(state.odd.map(odd).unwrap_or_default()),

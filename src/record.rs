@@ -10,6 +10,7 @@
 
 use crate::lock::Mode;
 use crate::{process, sys};
+use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -110,7 +111,7 @@ impl Record {
         let mut put = |key: &str, value: &str| {
             text.push_str(key);
             text.push('=');
-            text.push_str(&shell_words::quote(&on_one_line(value)));
+            text.push_str(&quoted(&on_one_line(value)));
             text.push('\n');
         };
         put("pid", &self.pid.to_string());
@@ -198,10 +199,14 @@ pub(crate) fn read_descriptor(link: &Path) -> Content {
 pub fn read(file: &File) -> Content {
     let mut bytes = [0; MAX_LEN];
     let Ok(len) = file.read_at(&mut bytes, 0) else { return Content::Empty };
-    if len == 0 {
+    content_of(&bytes[..len])
+}
+
+fn content_of(bytes: &[u8]) -> Content {
+    if bytes.is_empty() {
         return Content::Empty;
     }
-    let text = String::from_utf8_lossy(&bytes[..len]);
+    let text = String::from_utf8_lossy(bytes);
     if !text.starts_with(FIRST_KEY) {
         return Content::Foreign;
     }
@@ -245,15 +250,28 @@ pub fn next_token(last: u64) -> u64 {
     if last > now.saturating_add(CENTURY) { now } else { now.max(last + 1) }
 }
 
+/// A value as it stands behind its key. Each quote in it takes four bytes: one that is made of them is cut further.
+fn quoted(value: &str) -> Cow<'_, str> {
+    let (mut quoted, mut most) = (shell_words::quote(value), value.len());
+    while quoted.len() > 2 * MAX_VALUE {
+        most /= 2;
+        quoted = Cow::Owned(shell_words::quote(&cut(value, most)).into_owned());
+    }
+    quoted
+}
+
 /// A value that keeps the form of a line a key: no control characters, and of a bounded length.
 fn on_one_line(value: &str) -> String {
-    let mut kept: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if kept.len() > MAX_VALUE {
-        let cut = (0..=MAX_VALUE).rev().find(|at| kept.is_char_boundary(*at)).unwrap_or(0);
-        kept.truncate(cut);
-        kept.push('…');
+    let plain: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if plain.len() > MAX_VALUE { cut(&plain, MAX_VALUE).into_owned() } else { plain }
+}
+
+fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
     }
-    kept
+    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    Cow::Owned(format!("{}…", &text[..end]))
 }
 
 #[cfg(test)]
@@ -304,6 +322,17 @@ mod tests {
         let read = Record::parse(&text).unwrap();
         assert!(read.command.starts_with("a b [2J"), "{}", read.command);
         assert_eq!(Record { command: wild.command.clone(), ..read }, wild);
+    }
+
+    #[test]
+    fn a_record_of_nothing_but_quotes_is_read_too() {
+        let quotes = "'".repeat(2 * MAX_VALUE);
+        let wild = Record { command: quotes.clone(), who: Some(quotes.clone()), user: quotes.clone(), ..sample() };
+        let text = wild.to_text();
+        assert!(text.len() <= MAX_LEN, "{} bytes", text.len());
+        let read = Record::parse(&text).unwrap();
+        assert!(read.command.starts_with(&quotes[..256]) && read.command.ends_with('…'), "{}", read.command);
+        assert_eq!((read.pid, read.token), (4321, 12));
     }
 
     #[test]

@@ -99,7 +99,8 @@ impl Book {
     /// the first counts.
     #[must_use]
     pub fn recover(text: &[u8]) -> (Self, usize) {
-        let (mut book, mut lost, mut numbers) = (Self::default(), 0, HashSet::new());
+        let (mut excluded, mut rows, mut lost) = (Vec::new(), Vec::new(), 0);
+        let (mut ranges, mut numbers, mut keys) = (HashSet::new(), HashSet::new(), HashSet::new());
         let whole = memrchr(b'\n', text).map_or(0, |end| end + 1);
         for line in text[..whole].split(|byte| *byte == b'\n') {
             // An editor may have put carriage returns at the ends; no directory of ours ends with one.
@@ -107,18 +108,23 @@ impl Book {
             let line = line.as_slice();
             let known = line.starts_with(MAGIC) || line.starts_with(b"#") || line.starts_with(b"end ") || line == b"\n";
             if let Some(range) = exclusion(line) {
-                book.exclude(range);
-            } else if let Some(row) = row(line) {
-                if !numbers.insert(row.number) || book.find(&row.tag, &row.directory).is_some() {
+                if ranges.insert((range.first, range.last)) {
+                    excluded.extend_from_slice(&exclude_line(range));
+                }
+            } else if let Some(Row { number, tag, directory, .. }) = row(line) {
+                if numbers.contains(&number) || keys.contains(&(tag.clone(), directory.clone())) {
                     lost += 1;
                 } else {
-                    book.insert(&row);
+                    rows.extend_from_slice(line);
+                    numbers.insert(number);
+                    keys.insert((tag, directory));
                 }
             } else if !known {
                 lost += 1;
             }
         }
-        (book, lost + usize::from(whole < text.len()))
+        lost += usize::from(whole < text.len());
+        (Self { text: [HEAD, &excluded, &rows].concat(), changed: true }, lost)
     }
 
     /// Whether it is another than the one that was read.
@@ -163,9 +169,12 @@ impl Book {
         let mut key = format!(" {} ", tag.word()).into_bytes();
         key.extend_from_slice(&escaped(directory));
         key.push(b'\n');
-        let at = memmem::find(&self.text, &key)?;
-        let begin = memrchr(b'\n', &self.text[..at]).map_or(0, |end| end + 1);
-        Some((begin, at + key.len()))
+        let mut lines = memmem::find_iter(&self.text, &key).map(|at| {
+            let begin = memrchr(b'\n', &self.text[..at]).map_or(0, |end| end + 1);
+            (begin, at + key.len())
+        });
+        // A comment may end as a row does.
+        lines.find(|(begin, _)| is_row(&self.text[*begin..]))
     }
 
     /// All numbers that are kept; `None` if a line is none that we would write.
@@ -207,7 +216,7 @@ impl Book {
         }
         // In front of the rows, where a person sees it.
         let before: usize = self.lines().take_while(|line| !is_row(line)).map(<[u8]>::len).sum();
-        self.text.splice(before..before, format!("exclude {range}\n").into_bytes());
+        self.text.splice(before..before, exclude_line(range));
         self.changed = true;
         true
     }
@@ -220,6 +229,10 @@ impl Book {
         self.set(kept);
         there
     }
+}
+
+fn exclude_line(range: Range) -> Vec<u8> {
+    format!("exclude {range}\n").into_bytes()
 }
 
 fn line(row: &Row) -> Vec<u8> {

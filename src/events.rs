@@ -165,23 +165,26 @@ pub(crate) fn releases(file: &File) {
 }
 
 fn write(log: &Path, event: &Event, label: &str, path: &Path, holder: u32, command: &str) {
+    if let Err(error) = put(log, &line_that_fits(event, label, path, holder, command))
+        && let Ok(mut failure) = FAILURE.lock()
+        && matches!(*failure, Failure::None)
+    {
+        *failure = Failure::First(log.to_owned(), error);
+    }
+}
+
+fn line_that_fits(event: &Event, label: &str, path: &Path, holder: u32, command: &str) -> String {
     let (mut most, time) = (MAX_TEXT, format!("{:.3}", jiff::Timestamp::now()));
     let other = match event {
         Event::Contended { .. } => other(path),
         _ => None,
     };
-    let line = loop {
+    loop {
         let line = line(event, &time, label, path, holder, command, other.as_ref(), most);
         if line.len() < MAX_LINE || most == 0 {
-            break line;
+            return line;
         }
         most /= 2;
-    };
-    if let Err(error) = put(log, &line)
-        && let Ok(mut failure) = FAILURE.lock()
-        && matches!(*failure, Failure::None)
-    {
-        *failure = Failure::First(log.to_owned(), error);
     }
 }
 

@@ -22,11 +22,13 @@ ifneq (,$(findstring linux-gnu,$(HOST)))
 STATIC := -C target-feature=+crt-static -C relocation-model=static
 endif
 
-SHELL_FILES := shell/aba-lock.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo \
+SHELL_FILES := shell/aba-lock.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo tests/fuzz/run \
                tests/shell/helper.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
 
+FUZZ_TARGETS := --edition 2024 --config-path rustfmt.toml $(wildcard tests/fuzz/targets/*.rs)
+
 .DEFAULT_GOAL := all
-.PHONY: all build man test lint format bench demo install uninstall clean help
+.PHONY: all build man test lint format fuzz bench demo install uninstall clean help
 
 all: build man ## Build the helper and the man pages
 
@@ -45,6 +47,7 @@ test: build man ## Run all tests; fetches the tools that they need, or says whic
 lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pages
 	@tests/tools install lint
 	$(CARGO) fmt --check
+	rustfmt --check $(FUZZ_TARGETS)
 	$(CARGO) clippy --locked --quiet --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items --lib
 	shellcheck -o all -x $(filter-out %.bats,$(SHELL_FILES))
@@ -55,10 +58,14 @@ lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pag
 
 format: ## Format all sources
 	$(CARGO) fmt
+	rustfmt $(FUZZ_TARGETS)
 	shfmt -w $(SHELL_FILES)
 
 bench: build ## Compare the helper with flock(1) and with plain bash, in one run
 	ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" $(CARGO) bench --locked --quiet
+
+fuzz: ## Fuzz what reads files: TARGET=all or one of tests/fuzz/targets, for SECONDS=60 each
+	@tests/fuzz/run "$(or $(TARGET),all)" "$(or $(SECONDS),60)"
 
 demo: ## Show two scripts that contend for one operation (after `make install`)
 	@PATH="$(PREFIX)/bin:$$PATH" tests/demo "$(PREFIX)/share/aba-lock/aba-lock.bash"

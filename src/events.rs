@@ -15,6 +15,9 @@
 //!
 //! A socket gets datagrams, as syslog(3) sends them but without the time, which its reader knows.
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use crate::lock::{Acquired, Mode, Request, Target};
 use crate::record::{self, Content};
 use crate::{holders, kernel, process, store, sys};

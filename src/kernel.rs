@@ -5,6 +5,9 @@
 //! open file description, and `/proc/locks` would name the one that is gone. But everyone may read the list, and it alone
 //! knows who waits, in which order (`proc_pid_fdinfo(5)`, `proc_locks(5)`).
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use crate::process;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};

@@ -1,6 +1,9 @@
 //! Numbers for those who watch this in production: what is held and waited for now, and, from the event log, what
 //! happened.
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use crate::error::Error;
 use crate::holders::{self, Belief, Blind, Known, State};
 use crate::lock;

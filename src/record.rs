@@ -8,6 +8,9 @@
 //! it on release, because a killed holder could not. A file with other content is somebody's data (`--file`
 //! takes any path): it is never written to.
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use crate::lock::Mode;
 use crate::{process, sys};
 use std::borrow::Cow;

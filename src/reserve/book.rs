@@ -16,6 +16,9 @@
 //! To find a row is to look for the end of its line, without taking others apart: ten thousand rows cost little more than
 //! ten. (The sum is there against accidents and not against malice: whoever can write the file may do as he likes.)
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use super::gone::Place;
 use super::{Range, Tag, number};
 use memchr::{memchr_iter, memmem, memrchr};
@@ -112,12 +115,14 @@ impl Book {
                     excluded.extend_from_slice(&exclude_line(range));
                 }
             } else if let Some(Row { number, tag, directory, .. }) = row(line) {
-                if numbers.contains(&number) || keys.contains(&(tag.clone(), directory.clone())) {
+                // Byte by byte, as it is looked for: to a path, `/a//b` is `/a/b`.
+                let key = (tag, directory.into_os_string());
+                if numbers.contains(&number) || keys.contains(&key) {
                     lost += 1;
                 } else {
                     rows.extend_from_slice(line);
                     numbers.insert(number);
-                    keys.insert((tag, directory));
+                    keys.insert(key);
                 }
             } else if !known {
                 lost += 1;

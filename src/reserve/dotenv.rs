@@ -1,5 +1,8 @@
 //! Variables in a file such as `.env`, among lines that are not ours.
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 /// The content with these variables set. A line that sets one is replaced, each of them if there are several; what is
 /// missing is added at the end. All other lines stay as they are, byte by byte.
 #[must_use]

@@ -15,6 +15,9 @@
 //! reader of all of YAML would let a mistyped key, an anchor or a second document pass in silence; what comes out here may
 //! end in `eval`.
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use super::problem::Problem;
 use super::{Pool, Tag, number};
 use crate::error::Error;

@@ -3,6 +3,9 @@
 //! `cmd.sh` is what bash's `declare -p` would print of an array `command` and a text `directory`, for scripts that read
 //! it. Here it is parsed, and never sourced. `cmd` says the same to people, and `cwd` holds the directory alone.
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use super::{Task, files};
 use crate::error::Error;
 use crate::{process, sys};

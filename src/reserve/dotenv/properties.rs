@@ -19,16 +19,17 @@ pub fn hold(bytes: &[u8]) {
 
     let (old_lines, new_lines) = (lines(bytes), lines(&new));
     let is_ours = |line: &[u8]| setting(line).is_some_and(|(name, _)| name == b"WEB_PORT" || name == b"DB_PORT");
-    // What is not ours stays, in its order and byte by byte.
+    // What is not ours stays, in its order and byte by byte; but the last line may get an end.
     let theirs = |lines: &[&[u8]]| -> Vec<Vec<u8>> {
         let lines = lines.iter().filter(|line| !is_ours(line));
-        lines.map(|line| line.strip_suffix(b"\n").unwrap_or(line).to_vec()).collect()
+        lines.map(|line| [line.strip_suffix(b"\n").unwrap_or(line), b"\n"].concat()).collect()
     };
-    let (old_theirs, mut new_theirs) = (theirs(&old_lines), theirs(&new_lines));
-    if !bytes.ends_with(b"\n") && old_theirs.last().map(Vec::len) < new_theirs.last().map(Vec::len) {
-        // The last line had no end, and got that of the others.
-        let last = new_theirs.last_mut().and_then(Vec::pop);
-        assert_eq!(last, Some(b'\r'));
+    let (mut old_theirs, new_theirs) = (theirs(&old_lines), theirs(&new_lines));
+    let with_end = old_lines.last().filter(|last| !last.ends_with(b"\n")).map(|last| [last, &b"\r\n"[..]].concat());
+    if let Some(last) = old_theirs.last_mut()
+        && new_theirs.last() == with_end.as_ref()
+    {
+        last.splice(last.len() - 1.., *b"\r\n");
     }
     let mut old = old_theirs.iter();
     for line in &new_theirs {

@@ -27,6 +27,7 @@ pub fn hold(bytes: &[u8]) {
     let (mut old_theirs, new_theirs) = (theirs(&old_lines), theirs(&new_lines));
     let with_end = old_lines.last().filter(|last| !last.ends_with(b"\n")).map(|last| [last, &b"\r\n"[..]].concat());
     if let Some(last) = old_theirs.last_mut()
+        && with_end.is_some()
         && new_theirs.last() == with_end.as_ref()
     {
         last.splice(last.len() - 1.., *b"\r\n");

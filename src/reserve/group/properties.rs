@@ -34,6 +34,17 @@ pub fn hold(bytes: &[u8]) {
     }
 }
 
+/// Reads a group that is right, and nothing else: to see how long that takes.
+#[cfg(test)]
+pub(crate) fn only_read(bytes: &[u8]) {
+    let text = std::str::from_utf8(bytes).expect("a text");
+    let group = match read_shape(text) {
+        Ok((base, wants)) => Group { pool: ports(), base, wants, require: false },
+        Err(_) => Group::of_tags(&ports(), text).expect("a file, or tags"),
+    };
+    assert_eq!(group.variables().expect("none is taken").len(), group.wants.len());
+}
+
 fn ports() -> Pool {
     Pool::parse("ports").expect("a pool")
 }

@@ -24,11 +24,13 @@ STATIC := -C target-feature=+crt-static -C relocation-model=static -C linker=src
 endif
 
 SHELL_FILES := shell/aba-lock.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo \
-               src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
+               tests/fuzz/run src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
                tests/shell/helper.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
 
+FUZZ_TARGETS := --edition 2024 --config-path rustfmt.toml $(wildcard tests/fuzz/targets/*.rs)
+
 .DEFAULT_GOAL := all
-.PHONY: all build man test lint format bench order demo install uninstall clean help
+.PHONY: all build man test lint format fuzz bench order demo install uninstall clean help
 
 all: build man ## Build the helper and the man pages
 
@@ -52,6 +54,7 @@ test: build man ## Run all tests; fetches the tools that they need, or says whic
 lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pages
 	@tests/tools install lint
 	$(CARGO) fmt --check
+	rustfmt --check $(FUZZ_TARGETS)
 	$(CARGO) clippy --locked --quiet --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items --lib
 	shellcheck -o all -x $(filter-out %.bats,$(SHELL_FILES))
@@ -62,12 +65,16 @@ lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pag
 
 format: ## Format all sources
 	$(CARGO) fmt
+	rustfmt $(FUZZ_TARGETS)
 	shfmt -w $(SHELL_FILES)
 
 # The helper is the one that is shipped. What measures it need not be fast: the time is taken by programs in C.
 bench: build ## Compare the helper with flock(1), plain bash and the kernel [ONLY=startup,... ROUNDS=N ARGS=--help]
 	ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" $(CARGO) run --locked --quiet --features bench --bin aba-lock-bench -- \
 		$(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+
+fuzz: ## Fuzz what reads files: TARGET=all or one of tests/fuzz/targets, for SECONDS=60 each
+	@tests/fuzz/run "$(or $(TARGET),all)" "$(or $(SECONDS),60)"
 
 demo: ## Show two scripts that contend for one operation (after `make install`)
 	@PATH="$(PREFIX)/bin:$$PATH" tests/demo "$(PREFIX)/share/aba-lock/aba-lock.bash"

@@ -15,6 +15,9 @@
 //!
 //! A socket gets datagrams, as syslog(3) sends them but without the time, which its reader knows.
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use crate::lock::{Acquired, Mode, Request, Target};
 use crate::record::{self, Content};
 use crate::{holders, kernel, process, store, sys};
@@ -165,23 +168,26 @@ pub(crate) fn releases(file: &File) {
 }
 
 fn write(log: &Path, event: &Event, label: &str, path: &Path, holder: u32, command: &str) {
+    if let Err(error) = put(log, &line_that_fits(event, label, path, holder, command))
+        && let Ok(mut failure) = FAILURE.lock()
+        && matches!(*failure, Failure::None)
+    {
+        *failure = Failure::First(log.to_owned(), error);
+    }
+}
+
+fn line_that_fits(event: &Event, label: &str, path: &Path, holder: u32, command: &str) -> String {
     let (mut most, time) = (MAX_TEXT, format!("{:.3}", jiff::Timestamp::now()));
     let other = match event {
         Event::Contended { .. } => other(path),
         _ => None,
     };
-    let line = loop {
+    loop {
         let line = line(event, &time, label, path, holder, command, other.as_ref(), most);
         if line.len() < MAX_LINE || most == 0 {
-            break line;
+            return line;
         }
         most /= 2;
-    };
-    if let Err(error) = put(log, &line)
-        && let Ok(mut failure) = FAILURE.lock()
-        && matches!(*failure, Failure::None)
-    {
-        *failure = Failure::First(log.to_owned(), error);
     }
 }
 

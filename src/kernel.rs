@@ -5,6 +5,9 @@
 //! open file description, and `/proc/locks` would name the one that is gone. But everyone may read the list, and it alone
 //! knows who waits, in which order (`proc_pid_fdinfo(5)`, `proc_locks(5)`).
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use crate::process;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
@@ -27,7 +30,7 @@ const MOST_READS: usize = 5;
 const PAGE: usize = 4096;
 
 /// One lock of a file, in the words of the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KernelLock {
     /// The process that called flock(2); it may have ended. 0 when it cannot be seen from this pid namespace.
     pub locker: u32,
@@ -45,7 +48,7 @@ pub struct FileId {
 }
 
 /// A lock that is held, or waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Listed {
     /// Of which file.
     pub file: FileId,
@@ -314,11 +317,11 @@ fn awaited(pid: u32) -> Option<(FileId, bool)> {
 
 fn by_file(text: &str) -> HashMap<FileId, Vec<Listed>> {
     let mut by_file: HashMap<FileId, Vec<Listed>> = HashMap::new();
+    let mut seen = HashSet::new();
     for lock in text.lines().filter_map(listed) {
-        let locks = by_file.entry(lock.file).or_default();
         // Shown again, as one moved down that came in front of it.
-        if !locks.contains(&lock) {
-            locks.push(lock);
+        if seen.insert(lock) {
+            by_file.entry(lock.file).or_default().push(lock);
         }
     }
     by_file

@@ -45,6 +45,9 @@ pub mod lock;
 pub mod metrics;
 pub mod name;
 pub mod process;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod properties;
 pub mod record;
 pub mod reserve;
 pub mod store;

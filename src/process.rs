@@ -1,5 +1,8 @@
 //! What `/proc` tells of a process. Elsewhere than on Linux there is none, and each answer is "not known".
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use crate::sys;
 use std::borrow::Cow;
 use std::fs;
@@ -43,7 +46,10 @@ pub struct Seen {
 /// A process that has not ended.
 #[must_use]
 pub fn seen(pid: u32) -> Option<Seen> {
-    let stat = read_small(&format!("/proc/{pid}/stat"))?;
+    seen_in(pid, &read_small(&format!("/proc/{pid}/stat"))?)
+}
+
+fn seen_in(pid: u32, stat: &str) -> Option<Seen> {
     let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().collect();
     // The first of them is the third; `Z` and `X` have ended, and only wait for their parent to notice.
     let field = |number: usize| fields.get(number - 3)?.parse().ok();
@@ -138,7 +144,10 @@ pub fn pipes_it_reads(pid: u32) -> Vec<u64> {
 /// Yama they are for those above it alone.
 pub(crate) fn call_arguments(pid: u32) -> Vec<u64> {
     // In front of them stands the number of the call, without `0x`.
-    let call = read_small(&format!("/proc/{pid}/syscall")).unwrap_or_default();
+    arguments_in(&read_small(&format!("/proc/{pid}/syscall")).unwrap_or_default())
+}
+
+fn arguments_in(call: &str) -> Vec<u64> {
     call.split(' ').skip(1).map_while(|word| u64::from_str_radix(word.trim().strip_prefix("0x")?, 16).ok()).collect()
 }
 
@@ -210,7 +219,10 @@ pub enum Given {
 /// Whether a process was started with this variable.
 #[must_use]
 pub fn given(pid: u32, name: &str) -> Given {
-    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    given_in(&fs::read(format!("/proc/{pid}/environ")).unwrap_or_default(), name)
+}
+
+fn given_in(environment: &[u8], name: &str) -> Given {
     if environment.is_empty() {
         return Given::Unknown;
     }
@@ -229,7 +241,10 @@ pub fn prints_to(pid: u32, files: &[(u64, u64)]) -> bool {
 }
 
 fn stat_field(pid: u32, number: usize) -> Option<u64> {
-    let stat = read_small(&format!("/proc/{pid}/stat"))?;
+    stat_field_in(&read_small(&format!("/proc/{pid}/stat"))?, number)
+}
+
+fn stat_field_in(stat: &str, number: usize) -> Option<u64> {
     // The command's name stands in parentheses and may hold anything, `) ` too: the last one ends it. The field after it
     // is the third.
     stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(number - 3)?.parse().ok()
@@ -326,6 +341,10 @@ fn passwd_field(uid: u32, field: usize) -> Option<String> {
         whole if whole.len() < SMALL => whole,
         _ => fs::read_to_string("/etc/passwd").ok()?,
     };
+    passwd_field_in(&passwd, uid, field)
+}
+
+fn passwd_field_in(passwd: &str, uid: u32, field: usize) -> Option<String> {
     let uid = uid.to_string();
     let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid))?;
     line.split(':').nth(field).filter(|value| !value.is_empty()).map(str::to_owned)

@@ -8,6 +8,9 @@
 //! it on release, because a killed holder could not. A file with other content is somebody's data (`--file`
 //! takes any path): it is never written to.
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use crate::lock::Mode;
 use crate::{process, sys};
 use std::borrow::Cow;
@@ -119,7 +122,7 @@ impl Record {
             text.push('=');
             match on_one_line(value) {
                 value if is_one_word(&value) => text.push_str(&value),
-                value => text.push_str(&shell_words::quote(&value)),
+                value => text.push_str(&quoted(&value)),
             }
             text.push('\n');
         };
@@ -212,12 +215,12 @@ pub fn read(file: &File) -> Content {
     let Ok(len) = file.read_at(&mut bytes, 0) else { return Content::Empty };
     if len == bytes.len() {
         let mut bytes = vec![0; MAX_LEN];
-        return file.read_at(&mut bytes, 0).map_or(Content::Empty, |len| content(&bytes[..len]));
+        return file.read_at(&mut bytes, 0).map_or(Content::Empty, |len| content_of(&bytes[..len]));
     }
-    content(&bytes[..len])
+    content_of(&bytes[..len])
 }
 
-fn content(bytes: &[u8]) -> Content {
+fn content_of(bytes: &[u8]) -> Content {
     if bytes.is_empty() {
         return Content::Empty;
     }
@@ -265,19 +268,32 @@ pub fn next_token(last: u64) -> u64 {
     if last > now.saturating_add(CENTURY) { now } else { now.max(last + 1) }
 }
 
+/// A value as it stands behind its key. Each quote in it takes four bytes: one that is made of them is cut further.
+fn quoted(value: &str) -> Cow<'_, str> {
+    let (mut quoted, mut most) = (shell_words::quote(value), value.len());
+    while quoted.len() > 2 * MAX_VALUE {
+        most /= 2;
+        quoted = Cow::Owned(shell_words::quote(&cut(value, most)).into_owned());
+    }
+    quoted
+}
+
 /// A value that keeps the form of a line a key: no control characters, and of a bounded length.
 fn on_one_line(value: &str) -> Cow<'_, str> {
     // Each call reads and writes a record, so what nearly all values are is told by one look at their bytes.
     if value.len() <= MAX_VALUE && value.bytes().all(|byte| (b' '..0x7f).contains(&byte)) {
         return Cow::Borrowed(value);
     }
-    let mut kept: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if kept.len() > MAX_VALUE {
-        let cut = (0..=MAX_VALUE).rev().find(|at| kept.is_char_boundary(*at)).unwrap_or(0);
-        kept.truncate(cut);
-        kept.push('…');
+    let plain: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    Cow::Owned(if plain.len() > MAX_VALUE { cut(&plain, MAX_VALUE).into_owned() } else { plain })
+}
+
+fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
     }
-    Cow::Owned(kept)
+    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    Cow::Owned(format!("{}…", &text[..end]))
 }
 
 /// Whether a shell takes it as it is.
@@ -357,6 +373,17 @@ mod tests {
             let words = shell_words::split(quoted).ok().map(|words| words.concat());
             assert_eq!(unquoted(quoted).map(Cow::into_owned), words, "{quoted}");
         }
+    }
+
+    #[test]
+    fn a_record_of_nothing_but_quotes_is_read_too() {
+        let quotes = "'".repeat(2 * MAX_VALUE);
+        let wild = Record { command: quotes.clone(), who: Some(quotes.clone()), user: quotes.clone(), ..sample() };
+        let text = wild.to_text();
+        assert!(text.len() <= MAX_LEN, "{} bytes", text.len());
+        let read = Record::parse(&text).unwrap();
+        assert!(read.command.starts_with(&quotes[..256]) && read.command.ends_with('…'), "{}", read.command);
+        assert_eq!((read.pid, read.token), (4321, 12));
     }
 
     #[test]

@@ -7,6 +7,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "the only reader of the environment")]
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub mod surroundings;
 
 use crate::error::Error;

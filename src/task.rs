@@ -46,6 +46,9 @@ mod wait;
 
 pub use reset::{reset_all, reset_failed};
 pub use saved::Saved;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use saved::properties as saved_properties;
 pub use wait::{Ask, Ended, Started, Stream, Teller};
 
 use crate::error::Error;

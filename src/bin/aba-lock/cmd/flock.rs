@@ -109,12 +109,7 @@ fn run_under(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
         return not_run(&command.exec());
     }
     // Without the lock, a command is not to go on if we are killed: it would be free then.
-    let started = if flock.options.close {
-        command.fork().and_then(|mut child| child.start().map(|()| child))
-    } else {
-        command.spawn()
-    };
-    let mut child = match started {
+    let mut child = match command.spawn(flock.options.close) {
         Ok(child) => child,
         Err(error) => return not_run(&error),
     };

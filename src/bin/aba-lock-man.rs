@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 const DATE: &str = "2026-11-21";
 
 /// In what it is another than flock(1), and why.
-const DIFFERENCES: [(&str, &str); 14] = [
+const DIFFERENCES: [(&str, &str); 15] = [
     (
         "Signals",
         "INT, TERM, HUP, QUIT, USR1 and USR2 to it reach the command, and it waits until that has ended. flock(1) dies of \
@@ -55,6 +55,10 @@ const DIFFERENCES: [(&str, &str); 14] = [
     (
         "Standard descriptors that are closed",
         "The lock file is never opened as standard input, output or error of the command.",
+    ),
+    (
+        "A blocked SIGALRM",
+        "-w also works where the parent blocks the signal of the timer, as some services do; flock(1) waits for ever.",
     ),
     (
         "--verbose",

@@ -273,6 +273,8 @@ pub fn parse(words: Vec<OsString>) -> Result<Asked, Misused> {
         let Some(word) = words.next() else { break None };
         let done = match word.as_bytes() {
             b"--" => break words.next(),
+            // The command, where there is no FILE that it could be behind.
+            b"-c" | b"--command" if options.fd.is_some() => break Some(word),
             [b'-', b'-', name @ ..] => long(name, &word, words, &mut options)?,
             [b'-', letters @ ..] if !letters.is_empty() => short(letters, words, &mut options)?,
             _ => break Some(word),

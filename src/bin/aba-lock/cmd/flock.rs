@@ -41,19 +41,18 @@ fn definition(called: &'static str) -> clap::Command {
 
 fn lock(flock: Flock) -> Result<i32, Error> {
     let way = Way { mode: flock.options.mode, wait: wait(&flock), range: flock.range };
+    let impossible = flock.options.timeout == Some(Timeout::Impossible);
     let opened = match &flock.on {
+        On::Descriptor(_) if impossible => return Ok(no_timer()),
         On::File(name) => Lockable::open(Path::new(name), way),
         On::Descriptor(fd) => Lockable::descriptor(*fd, way),
     };
     let mut lockable = match opened {
+        // A file is made before that comes out, as by the original.
+        Ok(_) if impossible => return Ok(no_timer()),
         Ok(lockable) => lockable,
         Err(error) => return Ok(failed(&error)),
     };
-    // Not before: the file is there then, as with the original.
-    if flock.options.timeout == Some(Timeout::Impossible) {
-        report::no_timer();
-        return Ok(exit::SYSTEM);
-    }
     let target = flock.options.verbose.then(|| Target { label: lockable.label(), ..super::file(&lockable.path()) });
     let started = Instant::now();
     let mut waits = target.as_ref().map(|target| || report::waits(target));
@@ -119,6 +118,11 @@ fn run_under(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
         Some(signal) if status == 128 + signal => Err(Error::GivenUp { signal }),
         _ => Ok(status),
     }
+}
+
+fn no_timer() -> i32 {
+    report::no_timer();
+    exit::SYSTEM
 }
 
 fn failed(error: &Error) -> i32 {

@@ -117,8 +117,11 @@ impl Drop for Reaped {
     }
 }
 
-/// The lines of the table, with what is behind them.
-fn table(state: State) -> Vec<(String, Option<[(i32, String); 2]>)> {
+/// A line of the table; where the two differ, the status and the text of theirs, and of ours.
+type Row = (String, Option<[(i32, String); 2]>);
+
+/// The lines of the table for a file in this state.
+fn table(state: State) -> Vec<Row> {
     let mut now = State::Free;
     let mut lines = Vec::new();
     let text = include_str!("flock.table");

@@ -15,6 +15,7 @@ mod doctor;
 mod events;
 mod fault;
 mod fire;
+mod flock;
 mod flock_same;
 mod kill;
 mod list;

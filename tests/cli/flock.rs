@@ -305,7 +305,7 @@ fn the_command_of_ours_and_the_name_are_the_same() {
 fn the_parser_and_the_help_know_the_same_options() {
     let scene = Scene::new();
     let help = call(&scene, &["--help"]).out("").run().out;
-    let words: Vec<&str> = help.split(|c: char| c.is_whitespace() || ",:[]".contains(c)).collect();
+    let words: Vec<&str> = help.split(|c: char| c.is_whitespace() || ",:;[]".contains(c)).collect();
     let mut long: Vec<&str> =
         words.iter().filter_map(|word| word.strip_prefix("--")).filter(|word| !word.is_empty()).collect();
     let is_letter = |word: &&str| word.len() == 2 && word.starts_with('-') && word.as_bytes()[1].is_ascii_alphabetic();

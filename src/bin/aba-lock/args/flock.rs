@@ -76,17 +76,17 @@ impl Args for Flock {
             .disable_help_flag(true)
             .disable_version_flag(true)
             .arg(flag("shared", 's', "Share the lock with others who share it"))
-            .arg(flag("exclusive", 'x', "Shut everyone else out [default]").visible_short_alias('e'))
+            .arg(flag("exclusive", 'x', "Shut everyone else out; also -e [default]").short_alias('e'))
             .arg(flag("unlock", 'u', "Release the lock"))
             .arg(
-                flag("nonblocking", 'n', "Fail at once if another has it")
-                    .visible_alias("nb")
-                    .visible_alias("nonblock"),
+                flag("nonblocking", 'n', "Fail at once if another has it; also --nb, --nonblock")
+                    .alias("nb")
+                    .alias("nonblock"),
             )
             .arg(
-                value("timeout", "SECONDS", "Wait so long at most; fractions are allowed, and 0 tries once")
+                value("timeout", "SECONDS", "Wait so long at most; fractions are allowed, and 0 tries once; also --wait")
                     .short('w')
-                    .visible_alias("wait"),
+                    .alias("wait"),
             )
             .arg(
                 value("conflict-exit-code", "N", "Exit with this status, 0 to 255, if another has it or the wait timed out")

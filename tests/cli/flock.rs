@@ -48,11 +48,10 @@ fn traced(scene: &Scene, options: &[&str], args: &[&str]) -> (Said, String) {
 fn a_signal_to_flock_reaches_the_command_which_ends_as_it_likes() {
     let scene = Scene::new();
     for (signal, number) in [("INT", 2), ("TERM", 15), ("HUP", 1), ("QUIT", 3), ("USR1", 10), ("USR2", 12)] {
-        let script = format!("trap 'echo cleaned >>log; exit 7' {signal}; echo held; while :; do read _; done");
+        let script = format!("trap 'echo cleaned >>log; exit 7' {signal}; echo held; while read _; do :; done");
         let mut command = flock(&scene);
         command.args(["f", "sh", "-c", &script]);
         let mut holder = Holder::start(command);
-        // The trap of a shell runs when the command in front has ended.
         holder.signal(number);
         assert_eq!(holder.wait(), 7, "{signal}");
         assert!(!is_locked(&scene.path("f")), "{signal}");
@@ -82,21 +81,20 @@ fn a_command_that_dies_of_the_signal_takes_flock_with_it() {
 fn on_ctrl_c_flock_waits_for_a_command_that_still_cleans_up() {
     let scene = Scene::new();
     flock(&scene);
-    let (gate, trapped) = (scene.gate("gate"), scene.path("trapped"));
+    let (go, trapped) = (scene.path("go"), scene.path("trapped"));
     let script = format!(
-        "trap 'echo trapped >>{0}; read _ <{1}; echo cleaned; exit 5' INT; echo ready; while :; do sleep 0.05; done",
+        "trap 'echo trapped >>{}' INT; echo ready; while [ ! -e {} ]; do sleep 0.05; done; echo cleaned; exit 5",
         trapped.display(),
-        gate.path.display()
+        go.display()
     );
     let mut command = scene.program("python3");
     command.args(["-c", TERMINAL, "ready>\x03"]).arg(scene.path("flock")).arg(scene.path("f"));
     command.args(["sh", "-c", &script]);
     let mut running = Call::new(command).status(5).out("cleaned").start();
     until("the command got it", || trapped.exists());
-    // The command is in its trap, and cannot end.
     assert!(!running.has_ended());
     assert!(is_locked(&scene.path("f")));
-    gate.open();
+    fs::write(go, "").unwrap();
     running.finish();
     // From the terminal, and not once more from us.
     assert_eq!(fs::read_to_string(trapped).unwrap(), "trapped\n");
@@ -108,12 +106,13 @@ fn a_script_ends_with_the_ctrl_c_of_which_its_command_under_flock_died() {
     let scene = Scene::new();
     flock(&scene);
     let script = format!(
-        "{0} {1} sh -c 'echo ready; sleep 60'; echo went on",
+        "{0} {1} sh -c 'echo ready; exec sleep 60'; echo went on",
         scene.path("flock").display(),
         scene.path("f").display()
     );
     let mut command = scene.program("python3");
     command.args(["-c", TERMINAL, "ready>\x03", "bash", "-c", &script]);
+    // Python says -2 of one that died of signal 2.
     let said = Call::new(command).status(254).out("ready").run();
     assert!(!said.out.contains("went on"), "{}", said.out);
 }

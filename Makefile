@@ -2,6 +2,8 @@
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
+# `yes`: the helper is also installed as `flock`, and takes the place of flock(1) where BINDIR comes first in PATH.
+WITH_FLOCK ?= no
 
 BINDIR  := $(DESTDIR)$(PREFIX)/bin
 DATADIR := $(DESTDIR)$(PREFIX)/share
@@ -79,8 +81,15 @@ fuzz: ## Fuzz what reads files: TARGET=all or one of tests/fuzz/targets, for SEC
 demo: ## Show two scripts that contend for one operation (after `make install`)
 	@PATH="$(PREFIX)/bin:$$PATH" tests/demo "$(PREFIX)/share/aba-lock/aba-lock.bash"
 
-install: all ## Install under PREFIX [/usr/local], for packagers inside DESTDIR
+install: all ## Install under PREFIX [/usr/local], for packagers inside DESTDIR; WITH_FLOCK=yes: also as `flock`
+ifeq ($(WITH_FLOCK),yes)
+	@test ! -e $(BINDIR)/flock -a ! -L $(BINDIR)/flock || test "$$(readlink $(BINDIR)/flock)" = aba-lock || \
+		{ echo "$(BINDIR)/flock is there, and not ours: nothing was installed" >&2; exit 1; }
+endif
 	install -Dm755 $(OUT)/aba-lock $(BINDIR)/aba-lock
+ifeq ($(WITH_FLOCK),yes)
+	ln -sf aba-lock $(BINDIR)/flock
+endif
 	install -Dm644 shell/aba-lock.bash $(LIBDIR)/aba-lock.bash
 	install -Dm644 shell/run_once.bash $(LIBDIR)/run_once.bash
 	install -Dm644 completions/aba-lock.bash $(BASHDIR)/aba-lock
@@ -91,6 +100,7 @@ install: all ## Install under PREFIX [/usr/local], for packagers inside DESTDIR
 	install -m644 $(MAN)/*.7 $(MANDIR)/man7
 
 uninstall: ## Remove what `make install` put there
+	@if test "$$(readlink $(BINDIR)/flock)" = aba-lock; then rm -f $(BINDIR)/flock; fi
 	rm -f $(BINDIR)/aba-lock $(BASHDIR)/aba-lock $(ZSHDIR)/_aba-lock $(FISHDIR)/aba-lock.fish
 	rm -f $(LIBDIR)/aba-lock.bash $(LIBDIR)/run_once.bash $(MANDIR)/man1/aba-lock.1 $(MANDIR)/man1/aba-lock-*.1
 	rm -f $(MANDIR)/man7/aba-lock.bash.7 $(MANDIR)/man7/run_once.bash.7 $(MANDIR)/man7/aba-lock-reserve.7

@@ -4,12 +4,13 @@
 //! Looking takes no lock, so it never makes another's try fail.
 
 use crate::error::Error;
+use crate::flock::words::On;
 use crate::kernel::{self, FileId, KernelLock, Listed, Opener, Wanted};
 use crate::lock::{self, Kind, Mode, Target};
 use crate::name::LockName;
 use crate::record::{self, Content, Record};
 use crate::store::{self, Store};
-use crate::{process, sys};
+use crate::{flock, process, sys};
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -448,13 +449,14 @@ pub fn label(path: &Path) -> String {
 
 /// The script for which a helper takes a lock: it was given a descriptor of its parent's.
 pub(crate) fn script_of(helper: u32) -> Option<u32> {
-    let words = process::words(helper);
-    let options = words.iter().skip(1).take_while(|word| *word != "--");
-    let given = match process::name(helper).as_str() {
-        "aba-lock" => options.clone().any(|word| word == "--fd" || word.starts_with("--fd=")),
-        // flock(1): a number in the place of the file, and no command behind it.
-        "flock" => words.last().is_some_and(|word| word.parse::<u16>().is_ok()),
-        _ => false,
+    let given = match flock::of_process(helper) {
+        Some(flock) => matches!(flock.on, On::Descriptor(_)) && flock.command.is_none(),
+        None if process::name(helper) == "aba-lock" => {
+            let words = process::words(helper);
+            let mut options = words.iter().skip(1).take_while(|word| *word != "--");
+            options.any(|word| word == "--fd" || word.starts_with("--fd="))
+        }
+        None => false,
     };
     if given { process::parent(helper).filter(|pid| *pid > 0) } else { None }
 }
@@ -474,7 +476,8 @@ fn holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Record, B
     }
     holders.sort_by_key(|holder| holder.inherited == Some(true));
     let mode = mode(lock);
-    let helper = holders.iter().any(|holder| process::name(holder.pid) == "aba-lock");
+    let records = |pid| process::name(pid) == "aba-lock" && flock::of_process(pid).is_none();
+    let helper = holders.iter().any(|holder| records(holder.pid));
     Holding { mode, holders, record, passing: false, helper, went: false, locker: lock.locker }
 }
 

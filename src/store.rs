@@ -240,6 +240,12 @@ pub fn wants_colours() -> bool {
     set("NO_COLOR").is_none() && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
+/// The user's shell, which runs what is one string.
+#[must_use]
+pub fn shell() -> OsString {
+    set("SHELL").unwrap_or_else(|| "/bin/sh".into())
+}
+
 /// How long to wait when no option says so. `None`: not at all.
 pub fn default_timeout() -> Result<Option<Duration>, Error> {
     let Some(value) = set("ABA_LOCK_TIMEOUT") else { return Ok(None) };

@@ -1,5 +1,5 @@
-//! The only system calls: flock, file identity, the timer, descriptors, starting commands, watching a directory, what
-//! a directory is known by, and binding to a port on trial.
+//! The only system calls: flock and locks of ranges, file identity, the timer, descriptors, starting commands, watching
+//! a directory, what a directory is known by, and binding to a port on trial.
 //!
 //! Each `unsafe` block is a call into libc with arguments that live long enough; the reason beside it says
 //! what makes it so. Locks are waited for by the first thread alone: another could win the shared description after
@@ -18,6 +18,7 @@ mod lease;
 mod listening;
 mod poll;
 mod probe;
+mod range;
 mod screen;
 mod thread;
 mod timer;
@@ -36,6 +37,7 @@ pub use lease::be_alone;
 pub use listening::listens;
 pub use poll::{can_be_written, wait_for_any};
 pub use probe::{Transport, Trial, try_bind};
+pub use range::{Range, range_in_the_way, try_lock_range, unlock_range, wait_lock_range};
 pub use screen::{Event, Screen};
 pub use thread::with_companion;
 pub use timer::Alarm;
@@ -45,7 +47,7 @@ use crate::lock::Mode;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::mem;
+use std::mem::{self, ManuallyDrop};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
@@ -178,11 +180,7 @@ pub fn hand_down(file: &File, lowest: RawFd) -> io::Result<RawFd> {
     if high >= 0 {
         return Ok(high);
     }
-    // SAFETY: F_SETFD sets one flag of a descriptor that is open.
-    if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(fd)
+    share(file).map(|()| fd)
 }
 
 /// Makes room for descriptors up to `highest`. In a process with threads the kernel takes milliseconds for that (it waits
@@ -194,6 +192,28 @@ pub fn make_room(file: &File, highest: RawFd) {
         // SAFETY: the descriptor is new, open, and nobody else's.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
     }
+}
+
+/// The descriptor `fd` that our caller has open, without a copy of it. `None`: it is not open.
+#[must_use]
+pub fn callers_descriptor(fd: RawFd) -> Option<ManuallyDrop<File>> {
+    // SAFETY: F_GETFD only asks.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    // What `fill_standard_descriptors` put there is ours. (What is handed down by exec cannot have this flag.)
+    if flags < 0 || (fd <= 2 && flags & libc::FD_CLOEXEC != 0) {
+        return None;
+    }
+    // SAFETY: it is open, and this is not dropped, so it is not closed.
+    Some(ManuallyDrop::new(unsafe { File::from_raw_fd(fd) }))
+}
+
+/// Gives `file` to the commands that we start, on the number that it has.
+pub fn share(file: &File) -> io::Result<()> {
+    // SAFETY: F_SETFD sets one flag of a descriptor that is open.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Keeps descriptor `fd` from the commands that we start.
@@ -240,6 +260,23 @@ pub fn without_size_signal<T>(write: impl FnOnce() -> T) -> T {
 }
 
 // ---- who we are ----------------------------------------------------------------------------------------
+
+/// Whether the last part of the name by which we were called is `name`.
+///
+/// # Safety
+///
+/// `words` is what the C library gives to `main`.
+#[must_use]
+pub unsafe fn is_called(words: *const *const libc::c_char, name: &CStr) -> bool {
+    // SAFETY: the list ends in a null pointer, and each text in NUL.
+    let called = unsafe {
+        if (*words).is_null() {
+            return false;
+        }
+        CStr::from_ptr(*words).to_bytes()
+    };
+    called.rsplit(|byte| *byte == b'/').next() == Some(name.to_bytes())
+}
 
 /// Which modes new files of this process do not get.
 #[must_use]

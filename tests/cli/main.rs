@@ -24,6 +24,8 @@ mod doctor;
 mod events;
 mod fault;
 mod fire;
+mod flock;
+mod flock_same;
 mod kill;
 mod list;
 mod lock;

@@ -5,6 +5,8 @@
 pub(crate) mod doctor;
 #[path = "args/events.rs"]
 pub(crate) mod events;
+#[path = "args/flock.rs"]
+pub(crate) mod flock;
 #[path = "args/metrics.rs"]
 pub(crate) mod metrics;
 #[path = "args/reserve.rs"]
@@ -152,6 +154,8 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
         "aba-lock lock --fd 200 backup",
         "in a script, after `exec 200<>\"$(aba-lock path --create backup)\"`: what aba_lock_operation does",
     ),
+    ("flock", "aba-lock flock -n /run/lock/backup ./backup.sh", "as `flock -n /run/lock/backup ./backup.sh`"),
+    ("flock", "ln -s \"$(command -v aba-lock)\" ~/bin/flock", "have it by that name, if ~/bin comes first in PATH"),
     ("unlock", "aba-lock unlock --fd 200 backup", "release it before the script ends"),
     ("unlock", "aba-lock unlock backup --kill --grace 30", "end who has it, and wait until it is free"),
     ("status", "aba-lock status backup", "see who has it, and who waits"),
@@ -227,6 +231,7 @@ fn with_tables(command: clap::Command, status: &[(&str, &str)], files: &str) -> 
 #[command(subcommand_required = true, arg_required_else_help = true)]
 #[command(infer_subcommands = false, disable_help_subcommand = true)]
 #[command(mut_subcommand("lock", |lock| with_tables(lock, &EXIT_STATUS, "")))]
+#[command(mut_subcommand("flock", |flock| with_tables(flock, &flock::STATUS, &(table("Environment", &flock::ENVIRONMENT) + "\n"))))]
 #[command(mut_subcommand("status", |status| with_tables(status, &STATUS_STATUS, &(table("With --json", &STATUS_JSON) + "\n"))))]
 #[command(mut_subcommand("list", |list| with_tables(list, &LIST_STATUS, &(table("With --json, of each lock", &STATUS_JSON) + "\n"))))]
 #[command(mut_subcommand("unlock", |unlock| with_tables(unlock, &UNLOCK_STATUS, "")))]
@@ -261,6 +266,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Lock(Lock),
+    Flock(flock::Flock),
     Unlock(Unlock),
     Status(Status),
     List(List),

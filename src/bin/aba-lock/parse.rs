@@ -2,9 +2,15 @@
 
 mod plain;
 
+use crate::args::flock::{COMMAND, Flock};
 use crate::args::{Cli, Command};
 use clap::{Args, Parser};
 use std::ffi::OsString;
+
+/// The command that is asked for when we are called `flock`.
+pub(crate) fn as_flock() -> Command {
+    Command::Flock(Flock { called: "flock", words: std::env::args_os().skip(1).collect() })
+}
 
 /// The command that is asked for; or what clap has to say, which is also the answer to `--help` and `--version`.
 ///
@@ -28,6 +34,7 @@ fn plain(mut words: impl Iterator<Item = OsString>) -> Option<Command> {
 fn named(mut words: impl Iterator<Item = OsString>) -> Option<Command> {
     Some(match words.next()?.to_str()? {
         "lock" => Command::Lock(only(words)?),
+        "flock" => Command::Flock(Flock { called: COMMAND, words: words.collect() }),
         "unlock" => Command::Unlock(only(words)?),
         "status" => Command::Status(only(words)?),
         "list" => Command::List(only(words)?),

@@ -5,6 +5,7 @@
 
 pub(crate) mod clean;
 pub(crate) mod findings;
+pub(crate) mod flock;
 pub(crate) mod force;
 pub(crate) mod locks;
 pub(crate) mod metrics;
@@ -50,11 +51,11 @@ fn not_printed(error: io::Error) {
     let _ = UNPRINTED.set(error);
 }
 
-/// Says that not all could be printed, if it could not. A reader that has gone away is no fault.
-pub(crate) fn is_printed() -> bool {
+/// Says by this name that not all could be printed, if it could not. A reader that has gone away is no fault.
+pub(crate) fn is_printed(name: &str) -> bool {
     match UNPRINTED.get() {
         Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            sentence(&format!("could not write to standard output: {}", error::reason(error)), None);
+            say(&format!("{name}: could not write to standard output: {}\n", error::reason(error)));
             false
         }
         _ => true,

@@ -315,6 +315,10 @@ fn flock_does_what_the_original_does_with_lines_that_nobody_thought_of() {
             let table = if below(4) == 0 { REST } else { OPTIONS };
             words.push(OsString::from_vec(table[below(table.len())].to_vec()));
         }
+        // Else hardly one of ten would come so far as to run something.
+        if below(2) == 0 {
+            words.extend(["f".into(), ["true", "echo", "-c"][below(3)].into()]);
+        }
         for _ in 0..below(5) {
             let table = if below(8) == 0 { OPTIONS } else { REST };
             words.push(OsString::from_vec(table[below(table.len())].to_vec()));

@@ -59,6 +59,8 @@ pub enum Blind {
     Proc,
     /// `/proc/locks` cannot be read, and there are processes that we may not look into.
     List,
+    /// The lock file could not be looked at.
+    File,
 }
 
 impl State {
@@ -216,9 +218,9 @@ pub fn of_all(paths: &[PathBuf]) -> Vec<State> {
 
 /// The same for all locks of a state root, in the order of their names; also for those whose file was removed.
 #[must_use]
-pub fn of_store(store: &Store) -> Vec<(LockName, State)> {
+pub fn of_store(store: &Store) -> Result<Vec<(LockName, State)>, Error> {
     let root = fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_owned());
-    let wanted = store.names().iter().map(|name| in_directory(&root, &store.lock_path(name))).collect();
+    let wanted = store.try_names()?.iter().map(|name| in_directory(&root, &store.lock_path(name))).collect();
     let named = |(file, state): (Wanted, State)| {
         let there = fs::symlink_metadata(&file.path).ok().filter(|data| !data.is_file());
         let odd = there.map(|data| lock::word_for(data.file_type()));
@@ -227,7 +229,7 @@ pub fn of_store(store: &Store) -> Vec<(LockName, State)> {
     let found = settled(wanted, Some(&root), &AtomicBool::new(false));
     let mut states: Vec<_> = found.into_iter().filter_map(named).collect();
     states.sort_by(|(one, _), (other, _)| one.cmp(other));
-    states
+    Ok(states)
 }
 
 /// Looks, and looks again where a holder went, or came, while we did: processes, the list of locks and the record are not
@@ -344,8 +346,9 @@ pub(crate) fn wanted(path: &Path) -> Wanted {
 fn in_directory(directory: &Path, path: &Path) -> Wanted {
     let path = path.file_name().map_or_else(|| path.to_owned(), |name| directory.join(name));
     let data = fs::symlink_metadata(&path);
+    let lost = data.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
     let (dev, ino) = data.map_or((0, 0), |data| (data.dev(), data.ino()));
-    Wanted { dev, ino, path }
+    Wanted { dev, ino, path, lost }
 }
 
 fn state(file: &Wanted, found: &[Opener], listed: &[Listed], sight: Sight) -> State {
@@ -368,7 +371,7 @@ fn state(file: &Wanted, found: &[Opener], listed: &[Listed], sight: Sight) -> St
         None => (None, believed),
     };
     // Where there is no file, nobody has a lock on it.
-    let blind = sight.blind.filter(|_| file.ino != 0);
+    let blind = if file.lost { Some(Blind::File) } else { sight.blind.filter(|_| file.ino != 0) };
     State { holding, beyond, removed, waiters, record, hidden: sight.hidden, blind, odd: None }
 }
 

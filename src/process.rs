@@ -2,7 +2,7 @@
 
 use crate::sys;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -70,8 +70,16 @@ pub fn all_seen() -> Vec<Seen> {
 /// The numbers of all processes that can be seen from here.
 #[must_use]
 pub fn all_pids() -> Vec<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    try_all_pids().unwrap_or_default()
+}
+
+/// The same, with the reason where they cannot be listed.
+pub(crate) fn try_all_pids() -> io::Result<Vec<u32>> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    Ok(pids)
 }
 
 impl Seen {
@@ -329,9 +337,14 @@ fn passwd_field(uid: u32, field: usize) -> Option<String> {
 /// The first 4 KiB of a file of `/proc`, with one call: these files have no size to go by, and are made anew by
 /// each reader. Longer command lines are cut.
 pub(crate) fn read_small(path: &str) -> Option<String> {
+    try_read_small(path).ok()
+}
+
+/// The same, with the reason where it cannot be read.
+pub(crate) fn try_read_small(path: &str) -> io::Result<String> {
     let mut bytes = [0; 4096];
-    let len = fs::File::open(path).ok()?.read(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes[..len]).into_owned())
+    let len = fs::File::open(path)?.read(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes[..len]).into_owned())
 }
 
 /// A file of `/proc` as a whole, with few calls: some of these tell each reader what is there just then.

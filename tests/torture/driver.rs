@@ -1,5 +1,6 @@
 //! Runs a call of the helper, counts its system calls, and at one of them kills it or makes the call fail.
 
+use crate::errors;
 use crate::kernel::{self, Answer, Ask, Asked, Filtered, Heard, Start};
 use crate::place::{self, Place};
 use std::collections::HashMap;
@@ -87,8 +88,8 @@ pub(crate) struct Ended {
     pub(crate) err: String,
     /// The numbers of the system calls of the helper, in their order.
     pub(crate) calls: Vec<i64>,
-    /// Whether it came as far as the fault.
-    pub(crate) hit: bool,
+    /// The call to which the fault was done, if it came as far as that.
+    pub(crate) hit: Option<i64>,
     /// Whether it had to be ended because it took too long.
     pub(crate) hung: bool,
 }
@@ -147,13 +148,28 @@ pub(crate) fn run(place: &Place, mut call: Call, fault: Fault) -> io::Result<End
     }
     let status = ended.unwrap_or_else(|| kernel::wait(started.pid));
     let [_, out, err] = &files;
-    Ok(Ended { status, out: place::text(out), err: place::text(err), calls: tree.calls, hit: tree.hit.is_some(), hung })
+    Ok(Ended { status, out: place::text(out), err: place::text(err), calls: tree.calls, hit: tree.hit, hung })
 }
 
 /// Whether this call waits for a lock.
 fn blocks(asked: &Asked) -> bool {
     asked.number == libc::SYS_flock && asked.args[1] & u64::from(libc::LOCK_NB.cast_unsigned()) == 0
         && asked.args[1] & u64::from(libc::LOCK_UN.cast_unsigned()) == 0
+}
+
+/// Whether it is none of those that read or write, or does that to a file: pipes and sockets have no such errors.
+fn is_of_disk(asked: &Asked) -> bool {
+    let reads_or_writes = [
+        libc::SYS_read,
+        libc::SYS_pread64,
+        libc::SYS_readv,
+        libc::SYS_write,
+        libc::SYS_pwrite64,
+        libc::SYS_writev,
+        libc::SYS_lseek,
+    ];
+    let link = || fs::read_link(format!("/proc/{}/fd/{}", asked.pid, asked.args[0])).unwrap_or_default();
+    !reads_or_writes.contains(&asked.number) || link().is_absolute()
 }
 
 /// The processes of one call.
@@ -182,13 +198,15 @@ impl Tree {
         self.calls.push(asked.number);
         let is_it = self.calls.len() == self.fault.at();
         let again = matches!(self.fault, Fault::FailOn(..)) && self.hit == Some(asked.number);
+        // What is seen of other processes changes from run to run, and with it which call is the Nth.
+        let fits = |errno| errors::of(asked.number).contains(&errno) && (errno == libc::EINTR || is_of_disk(asked));
         match self.fault {
             Fault::Kill(_) if is_it => {
                 self.hit = Some(asked.number);
                 kernel::kill(asked.pid, libc::SIGKILL);
                 None
             }
-            Fault::Fail(_, errno) | Fault::FailOn(_, errno) if is_it || again => {
+            Fault::Fail(_, errno) | Fault::FailOn(_, errno) if (is_it || again) && fits(errno) => {
                 self.hit = Some(asked.number);
                 Some(Answer::Fail(errno))
             }

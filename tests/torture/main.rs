@@ -37,6 +37,7 @@ mod checker;
 mod checker_test;
 mod dice;
 mod driver;
+mod errors;
 mod faults;
 mod history;
 mod kernel;

@@ -7,7 +7,8 @@ use std::fs::{self, File};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Where calls of the helper are made.
 pub(crate) struct Place {
@@ -185,6 +186,18 @@ pub(crate) fn is_free(path: &Path) -> bool {
         kernel::unflock(&file);
     }
     free
+}
+
+/// The same, in a moment: who was killed is said to have ended before its files are closed.
+pub(crate) fn is_free_soon(path: &Path) -> bool {
+    let begin = Instant::now();
+    while !is_free(path) {
+        if begin.elapsed() > Duration::from_secs(5) {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    true
 }
 
 /// Takes the lock on this file, which is made.

@@ -4,8 +4,8 @@
 
 use crate::dice::Dice;
 use crate::driver::{self, Call, Ended, Fault};
+use crate::errors;
 use crate::place::Place;
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -14,6 +14,7 @@ pub(crate) type Verdict = Result<(), String>;
 
 /// One way to call one primitive.
 pub(crate) struct Scene {
+    /// What it is called, with the command first.
     pub(crate) name: &'static str,
     /// Sets the scene in an empty place, and makes the call.
     pub(crate) call: fn(&Place) -> Call,
@@ -82,7 +83,7 @@ fn faults(calls: &[i64], plan: &Plan, dice: &mut Dice) -> Vec<Fault> {
         if at.is_multiple_of(stride) {
             faults.push(Fault::Kill(at));
         }
-        for errno in errors(*call) {
+        for errno in errors::of(*call) {
             if is_due(plan.thin) {
                 faults.push(Fault::Fail(at, *errno));
             }
@@ -106,73 +107,12 @@ fn in_words(fault: Fault, calls: &[i64]) -> String {
     }
 }
 
-/// The errors that a call may have, in this world. None for what does not fail, or of which nobody would learn; none for
-/// close(2) either, which has closed whatever it says.
-fn errors(call: i64) -> &'static [i32] {
-    use libc::{EACCES, EAGAIN, EINTR, EIO, EMFILE, ENOENT, ENOLCK, ENOMEM, ENOSPC, EPERM, EROFS};
-    match call {
-        libc::SYS_openat => &[EIO, ENOSPC, EACCES, ENOMEM, EINTR, EMFILE],
-        libc::SYS_read | libc::SYS_pread64 | libc::SYS_readv => &[EIO, EINTR],
-        libc::SYS_write | libc::SYS_pwrite64 | libc::SYS_writev | libc::SYS_ftruncate => &[EIO, ENOSPC, EINTR],
-        libc::SYS_fsync | libc::SYS_fdatasync | libc::SYS_sync_file_range => &[EIO, ENOSPC, EINTR],
-        libc::SYS_flock => &[EIO, EINTR, ENOLCK, ENOMEM],
-        libc::SYS_renameat | libc::SYS_renameat2 | libc::SYS_linkat | libc::SYS_mkdirat | libc::SYS_symlinkat => {
-            &[EIO, ENOSPC, EACCES, ENOMEM]
-        }
-        libc::SYS_unlinkat => &[EIO, EACCES, ENOMEM, EROFS],
-        libc::SYS_statx | libc::SYS_fstat | libc::SYS_newfstatat | libc::SYS_readlinkat | libc::SYS_faccessat => {
-            &[EIO, EACCES, ENOMEM]
-        }
-        libc::SYS_fchmod | libc::SYS_fchmodat | libc::SYS_fchown | libc::SYS_fchownat => &[EIO, EPERM, ENOMEM],
-        libc::SYS_flistxattr | libc::SYS_fgetxattr | libc::SYS_fsetxattr | libc::SYS_fremovexattr => &[EIO, ENOMEM, EPERM],
-        libc::SYS_getdents64 | libc::SYS_lseek => &[EIO, ENOMEM],
-        libc::SYS_fcntl => &[EMFILE, EAGAIN, EACCES, ENOMEM],
-        libc::SYS_dup | libc::SYS_dup3 => &[EMFILE, EINTR],
-        libc::SYS_clone | libc::SYS_clone3 => &[EAGAIN, ENOMEM],
-        libc::SYS_execve => &[EIO, EACCES, ENOMEM],
-        libc::SYS_mmap | libc::SYS_mremap | libc::SYS_brk | libc::SYS_mprotect => &[ENOMEM],
-        libc::SYS_pipe2 | libc::SYS_socket | libc::SYS_socketpair | libc::SYS_eventfd2 => &[EMFILE, ENOMEM],
-        libc::SYS_inotify_init1 | libc::SYS_inotify_add_watch | libc::SYS_pidfd_open => &[EMFILE, ENOSPC, ENOMEM],
-        libc::SYS_bind | libc::SYS_connect | libc::SYS_sendto | libc::SYS_recvfrom | libc::SYS_sendmsg => {
-            &[EACCES, EINTR, ENOMEM]
-        }
-        libc::SYS_ppoll | libc::SYS_futex | libc::SYS_wait4 | libc::SYS_waitid | libc::SYS_clock_nanosleep => &[EINTR],
-        libc::SYS_timer_create | libc::SYS_timer_settime | libc::SYS_setitimer => &[EAGAIN, ENOMEM],
-        libc::SYS_getcwd => &[ENOENT, EACCES, ENOMEM],
-        libc::SYS_chdir | libc::SYS_fchdir => &[EIO, EACCES],
-        libc::SYS_kill | libc::SYS_pidfd_send_signal => &[EPERM],
-        libc::SYS_setsid | libc::SYS_prctl => &[EPERM],
-        _ => errors_of_old_calls(call),
-    }
-}
-
-/// Of calls that newer processors do not have.
-#[cfg(target_arch = "x86_64")]
-fn errors_of_old_calls(call: i64) -> &'static [i32] {
-    use libc::{EACCES, EINTR, EIO, EMFILE, ENOMEM, ENOSPC, EROFS};
-    match call {
-        libc::SYS_open => &[EIO, ENOSPC, EACCES, ENOMEM, EINTR, EMFILE],
-        libc::SYS_rename | libc::SYS_link | libc::SYS_mkdir | libc::SYS_symlink => &[EIO, ENOSPC, EACCES, ENOMEM],
-        libc::SYS_unlink | libc::SYS_rmdir => &[EIO, EACCES, ENOMEM, EROFS],
-        libc::SYS_stat | libc::SYS_lstat | libc::SYS_readlink | libc::SYS_access => &[EIO, EACCES, ENOMEM],
-        libc::SYS_fork | libc::SYS_vfork => &[libc::EAGAIN, ENOMEM],
-        libc::SYS_dup2 => &[EMFILE, EINTR],
-        libc::SYS_poll => &[EINTR],
-        _ => &[],
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn errors_of_old_calls(_: i64) -> &'static [i32] {
-    &[]
-}
-
 /// Plays a scene with one fault.
 fn step(place: &Place, scene: &Scene, fault: Fault) -> Result<Ended, String> {
     place.clear();
     let call = (scene.call)(place);
     let ended = driver::run(place, call, fault).map_err(|why| format!("could not be run: {why}"))?;
-    let said = judge_words(&ended, fault);
+    let said = judge_words(scene, &ended, fault);
     let judged = said.and_then(|()| (scene.judge)(place, &ended));
     judged.map_err(|why| {
         format!("{why}\n    status {}, stdout {:?}, stderr {:?}", ended.status, ended.out, ended.err)
@@ -181,7 +121,7 @@ fn step(place: &Place, scene: &Scene, fault: Fault) -> Result<Ended, String> {
 }
 
 /// What holds for each call: it ends, with a status of the manual, and every failure has a sentence.
-fn judge_words(ended: &Ended, fault: Fault) -> Verdict {
+fn judge_words(scene: &Scene, ended: &Ended, fault: Fault) -> Verdict {
     if ended.hung {
         let last = ended.calls.last().map_or("?".to_owned(), |call| crate::calls::name(*call));
         return Err(format!("it did not end; its last call was {last}"));
@@ -189,33 +129,33 @@ fn judge_words(ended: &Ended, fault: Fault) -> Verdict {
     if ended.err.contains("panicked") {
         return Err("it panicked".to_owned());
     }
-    let (Fault::Kill(at) | Fault::Fail(at, _) | Fault::FailOn(at, _)) = fault else { return Ok(()) };
-    let call = ended.calls.get(at - 1).copied();
-    let is_memory = [libc::SYS_mmap, libc::SYS_mremap, libc::SYS_brk, libc::SYS_mprotect].map(Some).contains(&call);
-    if matches!(fault, Fault::Kill(_)) && ended.status == 137 || !ended.hit {
+    let Some(call) = ended.hit else { return Ok(()) };
+    if matches!(fault, Fault::Kill(_)) && ended.status == 137 {
         return Ok(());
     }
-    if is_memory {
+    if [libc::SYS_mmap, libc::SYS_mremap, libc::SYS_brk, libc::SYS_mprotect].contains(&call) {
         // Before `main`, and where an allocation fails: the C library or the runtime ends the process in its own words.
         return Ok(());
     }
-    let known: BTreeSet<i32> = STATUSES.into();
-    if !known.contains(&ended.status) {
+    // What a task died of is the status of a wait for it; and of a child that was killed, that of its parent.
+    let of_another = ended.status == 137 && (scene.name.starts_with("run-once") || scene.name.contains("--no-inherit"));
+    if !STATUSES.contains(&ended.status) && !of_another {
         return Err(format!("{} is no status of the manual", ended.status));
     }
-    // A signal that was sent to the command of a task, say, is told in words of its own.
-    let sentence = |line: &str| line.starts_with("aba-lock: ") || line.starts_with("hint: ");
+    // bash says itself what was killed.
+    let of_bash = |line: &str| scene.name.starts_with("a script") && line.contains("Killed");
+    let sentence = |line: &str| line.starts_with("aba-lock: ") || line.starts_with("hint: ") || of_bash(line);
     if let Some(line) = ended.err.lines().find(|line| !sentence(line)) {
         return Err(format!("{line:?} is no sentence"));
     }
-    let quiet = matches!(ended.status, 0 | 1);
-    if !quiet && !ended.err.contains("aba-lock: ") && !cannot_be_said(call) {
+    let quiet = matches!(ended.status, 0 | 1) || of_another;
+    if !quiet && !ended.err.contains("aba-lock: ") && !is_sentence(call) {
         return Err("it failed without a word".to_owned());
     }
     Ok(())
 }
 
-/// Where it was the sentence itself that could not be written.
-fn cannot_be_said(call: Option<i64>) -> bool {
-    call == Some(libc::SYS_write)
+/// Where it was perhaps the sentence itself that could not be written.
+fn is_sentence(call: i64) -> bool {
+    call == libc::SYS_write
 }

@@ -3,7 +3,7 @@
 use super::{must, next, was_killed};
 use crate::driver::{Call, Ended};
 use crate::kernel;
-use crate::place::{self, Place, is_free};
+use crate::place::{self, Place, is_free, is_free_soon};
 use crate::systematic::{Scene, Verdict};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -96,7 +96,7 @@ fn judge_inside(place: &Place, ended: &Ended, times: usize) -> Verdict {
 
 /// All who had it have ended: it is free, and nothing is left that the next one would stumble over.
 fn judge_next(place: &Place) -> Verdict {
-    must(is_free(&place.lock_file("a")), "the lock outlived those who had it")?;
+    must(is_free_soon(&place.lock_file("a")), "the lock outlived those who had it")?;
     next(place, &["lock", "a", "b", "--", "true"])?;
     let litter = |name: &&String| !(name.starts_with("aba-") && name.ends_with(".lock"));
     must(!place.names("locks").iter().any(|name| litter(&name)), format!("litter: {:?}", place.names("locks")))
@@ -198,7 +198,7 @@ fn judge_script(place: &Place, ended: &Ended) -> Verdict {
 
 fn judge_clean(place: &Place, ended: &Ended) -> Verdict {
     let there = place.lock_file("a").exists();
-    must(ended.status != 0 || !there || !ended.err.is_empty() || ended.hit, "it left the file without a word")?;
+    must(ended.status != 0 || !there || !ended.err.is_empty() || ended.hit.is_some(), "it left the file without a word")?;
     judge_next(place)
 }
 

@@ -78,7 +78,9 @@ fn outcome(place: &Place) -> Option<String> {
 
 fn judge(place: &Place, ended: &Ended) -> Verdict {
     let (before, outcome) = (runs(place), outcome(place));
-    judge_next(place, "0")?;
+    // That the command could not be run is an outcome, and stands.
+    let cannot = outcome.clone().filter(|outcome| ["125", "126", "127"].contains(&outcome.as_str()));
+    judge_next(place, cannot.as_deref().unwrap_or("0"))?;
     let all = runs(place);
     // Who was told that it succeeded, or a file that says so: then once means once.
     let told = ended.status == 0 && before > 0 && outcome.as_deref() == Some("0");
@@ -103,7 +105,7 @@ fn judge_failed(place: &Place, _: &Ended) -> Verdict {
 /// Whatever was left by it: the next one runs it, or finds its outcome.
 fn judge_reset(place: &Place, ended: &Ended) -> Verdict {
     let before = runs(place);
-    let forgotten = ended.status == 0 && !ended.hit;
+    let forgotten = ended.status == 0 && ended.hit.is_none();
     judge_next(place, if outcome(place).as_deref() == Some("1") { "1" } else { "0" })?;
     must(!forgotten || runs(place) == before + 1, "it was reset, and did not run again")
 }

@@ -26,7 +26,7 @@ SHELL_FILES := shell/aba-lock.bash shell/run_once.bash completions/aba-lock.bash
                tests/shell/helper.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
 
 .DEFAULT_GOAL := all
-.PHONY: all build man test lint format bench demo install uninstall clean help
+.PHONY: all build man test lint format bench torture demo install uninstall clean help
 
 all: build man ## Build the helper and the man pages
 
@@ -59,6 +59,10 @@ format: ## Format all sources
 
 bench: build ## Compare the helper with flock(1) and with plain bash, in one run
 	ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" $(CARGO) bench --locked --quiet
+
+torture: build ## Kill and hinder the helper at every step, and judge random walks: MINUTES=60 [a short turn], SEED=N
+	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" ABA_TORTURE_MINUTES="$(MINUTES)" ABA_TORTURE_SEED="$(SEED)" \
+		$(CARGO) test --locked --quiet --test torture
 
 demo: ## Show two scripts that contend for one operation (after `make install`)
 	@PATH="$(PREFIX)/bin:$$PATH" tests/demo "$(PREFIX)/share/aba-lock/aba-lock.bash"

@@ -303,12 +303,12 @@ struct Sight {
 }
 
 impl Sight {
-    fn new(closed: bool) -> Self {
+    fn new(closed: bool, listed: bool) -> Self {
         if !process::can_be_seen() {
             return Self { hidden: true, blind: Some(Blind::Proc), all: false };
         }
         let hidden = closed || process::are_hidden();
-        let blind = (hidden && fs::File::open("/proc/locks").is_err()).then_some(Blind::List);
+        let blind = (hidden && !listed).then_some(Blind::List);
         Self { hidden, blind, all: !hidden && process::pid_namespace() == kernel::FIRST_NAMESPACE }
     }
 }
@@ -316,10 +316,11 @@ impl Sight {
 fn look(mut wanted: Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) -> Vec<(Wanted, State)> {
     let look = kernel::openers(&mut wanted, directory, stop);
     let mut listed: HashMap<FileId, Vec<Listed>> = HashMap::new();
-    for lock in kernel::list() {
+    let list = kernel::try_list();
+    let sight = Sight::new(look.hidden, list.is_some());
+    for lock in list.unwrap_or_default() {
         listed.entry(lock.file).or_default().push(lock);
     }
-    let sight = Sight::new(look.hidden);
     let mut found = look.found.as_slice();
     let mut states = Vec::new();
     for (index, file) in wanted.into_iter().enumerate() {

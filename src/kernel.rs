@@ -9,7 +9,10 @@ use crate::process;
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
-use std::io::{self, ErrorKind::NotFound};
+use std::io::{
+    self,
+    ErrorKind::{NotFound, PermissionDenied},
+};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -179,7 +182,8 @@ fn look_at<T>(pid: u32, find: impl Fn(&Descriptor) -> Option<T>, found: &mut Vec
                         found.extend(find(&descriptor));
                         all &= !descriptor.unread.get();
                     }
-                    Err(error) => all &= has_gone(&error),
+                    // One that may not be looked at alone, as of a guarded first process: the list of locks has it.
+                    Err(error) => all &= has_gone(&error) || error.kind() == PermissionDenied,
                 }
             }
             all
@@ -257,17 +261,23 @@ pub fn lock_of_descriptor(fd: i32) -> Option<KernelLock> {
 /// stand behind its holders, in the order in which they will be served.
 #[must_use]
 pub fn list() -> Vec<Listed> {
+    try_list().unwrap_or_default()
+}
+
+/// The same. `None`: the list cannot be read.
+#[must_use]
+pub fn try_list() -> Option<Vec<Listed>> {
     // The kernel gives a page of it at a time. One lock, with all who wait for it, is shown as a whole; but when another is
     // released between one page and the next, those behind it move up, and one is skipped. So where there is more than a
     // page, each file is taken from the look that showed the most of it.
-    let read = || process::read_whole("/proc/locks").unwrap_or_default();
-    let mut text = read();
+    let read = || process::read_whole("/proc/locks");
+    let mut text = read()?;
     let mut best = by_file(&text);
     for _ in 1..MOST_READS {
         if text.len() < PAGE {
             break;
         }
-        let again = read();
+        let again = read()?;
         if again == text {
             break;
         }
@@ -283,7 +293,7 @@ pub fn list() -> Vec<Listed> {
     if process::pid_namespace() != FIRST_NAMESPACE {
         add_unlisted_waits(&mut all);
     }
-    all
+    Some(all)
 }
 
 /// In a pid namespace of its own, as in a container, the list leaves out each lock whose taker has ended, as a script's helper

@@ -235,7 +235,8 @@ fn number(slot: &mut Slot) {
         _ => {
             let (history, micros) = (slot.place.path("history"), slot.dice.roll(1500).to_string());
             let inside = slot.place.act(&["lease", &history.to_string_lossy(), &slot.actor, "p", &micros]);
-            let mut words: Vec<OsString> = ["reserve"].iter().chain(&of_pool).chain(&range).map(OsString::from).collect();
+            let mut words: Vec<OsString> =
+                ["reserve"].iter().chain(&of_pool).chain(&range).map(OsString::from).collect();
             words.push("--".into());
             words.extend(inside);
             let command = helper(slot, words);
@@ -282,7 +283,8 @@ fn odd(slot: &mut Slot) {
 /// A lock or an update by one to whom the clock says another time.
 fn at_another_time(slot: &mut Slot, turn: usize) {
     let away = [-86_400, 86_400, -1_700_000_000, 3600, -1][slot.dice.roll(5) as usize];
-    let (lock, (file, token)) = (Lock { name: format!("h{}", slot.dice.roll(3)), root: "locks" }, (file(turn), slot.actor.clone()));
+    let (lock, (file, token)) =
+        (Lock { name: format!("h{}", slot.dice.roll(3)), root: "locks" }, (file(turn), slot.actor.clone()));
     slot.count();
     if slot.dice.percent(60) {
         let mut words: Vec<OsString> = ["lock", "-w", &lock.name, "--"].map(OsString::from).into();

@@ -42,7 +42,9 @@ fn start(role: &str, mark: &str) -> Child {
     let mut command = Command::new(fs::read_link("/proc/self/exe").unwrap());
     command.arg(role).env(crate::MARK, mark);
     // A number of milliseconds of another process may be somebody's setting.
-    for variable in ["ABA_LOCK_DIR", "ABA_LOCK_FDS", "ABA_LOCK_TIMEOUT", "ABA_LOCK_LOG", "RUN_ONCE_DIR", "RUST_BACKTRACE"] {
+    for variable in
+        ["ABA_LOCK_DIR", "ABA_LOCK_FDS", "ABA_LOCK_TIMEOUT", "ABA_LOCK_LOG", "RUN_ONCE_DIR", "RUST_BACKTRACE"]
+    {
         command.env_remove(variable);
     }
     ends_with_us(&mut command);

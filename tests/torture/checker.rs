@@ -169,7 +169,10 @@ impl Judge {
             ("released", [pool, key]) => {
                 let numbers = self.numbers.entry((*pool).to_owned()).or_default();
                 let releases = numbers.releases.entry((*key).to_owned()).or_default();
-                releases.iter_mut().filter(|release| release.0 == actor).for_each(|release| release.1 = Some(self.line));
+                releases
+                    .iter_mut()
+                    .filter(|release| release.0 == actor)
+                    .for_each(|release| release.1 = Some(self.line));
             }
             _ => self.breaks(format!("not a line: {verb} {words:?}"), &[]),
         }
@@ -241,9 +244,8 @@ impl Judge {
             let oldest = tries.iter().filter(|tried| tried.to.is_none()).map(|tried| tried.from).min();
             tries.retain(|tried| tried.to.is_none_or(|to| oldest.is_some_and(|oldest| to > oldest)));
         }
-        let inside = |(lock, holds): (&String, &Vec<Hold>)| {
-            holds.iter().any(|hold| hold.actor == actor).then(|| lock.clone())
-        };
+        let inside =
+            |(lock, holds): (&String, &Vec<Hold>)| holds.iter().any(|hold| hold.actor == actor).then(|| lock.clone());
         if let Some(lock) = self.holds.iter().find_map(inside).filter(|_| !self.doomed.contains(actor)) {
             self.breaks(format!("{actor} ended inside {lock} without a word"), &[&lock]);
         }
@@ -350,9 +352,12 @@ impl Judge {
     fn keeps(&mut self, actor: &str, pool: &str, key: &str, number: &str) {
         let from = self.wanting.get(actor).copied().unwrap_or(self.line);
         let leased = format!("number:{pool}:{number}");
-        let leased = self.holds.get(&leased).into_iter().flatten().any(|hold| {
-            hold.since < from && !self.doomed.contains(&hold.actor)
-        });
+        let leased = self
+            .holds
+            .get(&leased)
+            .into_iter()
+            .flatten()
+            .any(|hold| hold.since < from && !self.doomed.contains(&hold.actor));
         let numbers = self.numbers.entry(pool.to_owned()).or_default();
         let about = format!("{pool} {key}");
         // A release that went on meanwhile may have come before this, or after.
@@ -367,7 +372,10 @@ impl Judge {
         let other = numbers.kept.iter().find(|(other, has)| *other != key && *has == number).map(|kept| kept.0.clone());
         let before = numbers.kept.insert(key.to_owned(), number.to_owned()).filter(|before| before != number);
         if let Some(other) = other {
-            self.breaks(format!("{number} was given to {key}, and {other} keeps it"), &[&about, &format!("{pool} {other}")]);
+            self.breaks(
+                format!("{number} was given to {key}, and {other} keeps it"),
+                &[&about, &format!("{pool} {other}")],
+            );
         }
         if let Some(before) = before {
             self.breaks(format!("{key} had {before}, and was given {number}"), &[&about]);

@@ -49,7 +49,14 @@ pub(crate) struct Call {
 impl Call {
     pub(crate) fn new<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(words: I) -> Self {
         let words = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
-        Self { program: None, words, input: Vec::new(), descriptors: Vec::new(), variables: Vec::new(), when_it_waits: None }
+        Self {
+            program: None,
+            words,
+            input: Vec::new(),
+            descriptors: Vec::new(),
+            variables: Vec::new(),
+            when_it_waits: None,
+        }
     }
 
     /// A bash script, in which `$LIBRARY` is the shell library.
@@ -110,7 +117,8 @@ pub(crate) fn start(place: &Place, call: &Call, files: [&File; 3], ask: Ask) -> 
     variables.extend(call.variables.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))));
     let line = |(name, value): &(String, OsString)| c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat());
     let environment = variables.iter().map(line).collect();
-    let mut descriptors: Vec<(RawFd, RawFd)> = (0..3).map(|number| (files[number as usize].as_raw_fd(), number)).collect();
+    let mut descriptors: Vec<(RawFd, RawFd)> =
+        (0..3).map(|number| (files[number as usize].as_raw_fd(), number)).collect();
     descriptors.extend(&call.descriptors);
     let directory = c_string(place.directory.as_os_str().as_bytes());
     kernel::start(&Start { argv, environment, directory, descriptors, ask })
@@ -128,7 +136,9 @@ pub(crate) fn run(place: &Place, mut call: Call, fault: Fault) -> io::Result<End
         match started.listener.hear(Duration::from_millis(20)) {
             Heard::Call(asked) => {
                 let answer = tree.answer(&asked);
-                if blocks(&asked) && let Some(action) = call.when_it_waits.take() {
+                if blocks(&asked)
+                    && let Some(action) = call.when_it_waits.take()
+                {
                     action();
                 }
                 if let Some(answer) = answer {
@@ -153,7 +163,8 @@ pub(crate) fn run(place: &Place, mut call: Call, fault: Fault) -> io::Result<End
 
 /// Whether this call waits for a lock.
 fn blocks(asked: &Asked) -> bool {
-    asked.number == libc::SYS_flock && asked.args[1] & u64::from(libc::LOCK_NB.cast_unsigned()) == 0
+    asked.number == libc::SYS_flock
+        && asked.args[1] & u64::from(libc::LOCK_NB.cast_unsigned()) == 0
         && asked.args[1] & u64::from(libc::LOCK_UN.cast_unsigned()) == 0
 }
 
@@ -187,7 +198,8 @@ impl Tree {
     /// What to answer; `None`: nobody waits for an answer any more.
     fn answer(&mut self, asked: &Asked) -> Option<Answer> {
         let helper = &self.helper;
-        let is_helper = |pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program: PathBuf| program == *helper);
+        let is_helper =
+            |pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program: PathBuf| program == *helper);
         let ours = *self.ours.entry(asked.pid).or_insert_with(|| is_helper(asked.pid));
         if asked.number == libc::SYS_execve {
             self.ours.remove(&asked.pid);

@@ -18,7 +18,9 @@ pub(crate) fn of(call: i64) -> &'static [i32] {
             &[EIO, EACCES, ENOMEM]
         }
         libc::SYS_fchmod | libc::SYS_fchmodat | libc::SYS_fchown | libc::SYS_fchownat => &[EIO, EPERM, ENOMEM],
-        libc::SYS_flistxattr | libc::SYS_fgetxattr | libc::SYS_fsetxattr | libc::SYS_fremovexattr => &[EIO, ENOMEM, EPERM],
+        libc::SYS_flistxattr | libc::SYS_fgetxattr | libc::SYS_fsetxattr | libc::SYS_fremovexattr => {
+            &[EIO, ENOMEM, EPERM]
+        }
         libc::SYS_getdents64 | libc::SYS_lseek => &[EIO, ENOMEM],
         libc::SYS_fcntl => &[EMFILE, EAGAIN, EACCES, ENOMEM],
         libc::SYS_dup | libc::SYS_dup3 => &[EMFILE, EINTR],

@@ -107,9 +107,8 @@ fn filter(ask: Ask) -> Vec<libc::sock_filter> {
 
 /// Starts it. With [`Ask::Clock`] it also finds no vDSO, through which it would ask for the time without a system call.
 pub(crate) fn start(start: &Start) -> io::Result<Filtered> {
-    let pointers = |strings: &[CString]| {
-        strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect::<Vec<_>>()
-    };
+    let pointers =
+        |strings: &[CString]| strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect::<Vec<_>>();
     let (argv, environment) = (pointers(&start.argv), pointers(&start.environment));
     let mut filter = filter(start.ask);
     let program = libc::sock_fprog { len: u16::try_from(filter.len()).unwrap(), filter: filter.as_mut_ptr() };
@@ -298,9 +297,11 @@ fn waited(pid: i32, flags: i32) -> Option<i32> {
     if ended < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ECHILD) {
         return Some(-1);
     }
-    (ended == pid).then(|| {
-        if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) }
-    })
+    (ended == pid).then(
+        || {
+            if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) }
+        },
+    )
 }
 
 /// Whether a child, which is not reaped yet, ends within that time.

@@ -50,7 +50,10 @@ pub(crate) fn run() -> i32 {
     let (tried, wrong) = checker_test::test();
     tally.add(tried - wrong.len(), 0, wrong);
     let until = minutes.map(|minutes| begin + Duration::from_secs_f64(minutes * 60.0));
-    println!("torture: seed {seed}, {}", minutes.map_or("a short turn".to_owned(), |minutes| format!("{minutes} minutes")));
+    println!(
+        "torture: seed {seed}, {}",
+        minutes.map_or("a short turn".to_owned(), |minutes| format!("{minutes} minutes"))
+    );
     let mut round = seed;
     loop {
         if only.as_deref() != Some("walk") {
@@ -138,9 +141,14 @@ pub(crate) fn work(words: &[&str]) -> i32 {
     let said = |line: String| {
         let _ = writeln!(std::io::stdout(), "{line}");
     };
-    let steps = systematic::play(directory, &plan, |scene| said(format!("scene\t{scene}")), |why| {
-        said(format!("broken\t{}", why.replace("\n    ", "\t").replace('\n', " ")));
-    });
+    let steps = systematic::play(
+        directory,
+        &plan,
+        |scene| said(format!("scene\t{scene}")),
+        |why| {
+            said(format!("broken\t{}", why.replace("\n    ", "\t").replace('\n', " ")));
+        },
+    );
     said(format!("steps\t{steps}"));
     0
 }
@@ -165,7 +173,10 @@ fn walks(tally: &mut Tally, seed: &mut u64, short: bool, until: Instant) {
         let plan = walk::Plan { seed: *seed, slots: SLOTS, turns, until: Some(until), mounts };
         let walked = walk::walk(&directory, &plan);
         let (steps, lines, deeds, broken) = (walked.steps, walked.lines, walked.deeds, walked.broken);
-        println!("torture: walk, seed {seed}: {steps} steps, {deeds}; {lines} lines of history, {} broken", broken.len());
+        println!(
+            "torture: walk, seed {seed}: {steps} steps, {deeds}; {lines} lines of history, {} broken",
+            broken.len()
+        );
         if !broken.is_empty() {
             keep(&directory, *seed);
         }

@@ -95,7 +95,10 @@ fn judge_next(place: &Place, content: &str) -> Verdict {
     let mode = || fs::metadata(place.path("data/f")).map_or(0, |data| data.permissions().mode() & 0o777);
     must(content.is_empty() || !content.starts_with("one") || mode() == 0o640, format!("its mode is {:o}", mode()))?;
     let said = place.aba(["update", "--create", "data/f", "--", "sh", "-c", "cat; echo three"]);
-    must(said.status == 0 && said.err.is_empty(), format!("the next update (of a file: {is_there}) ended so: {said:?}"))?;
+    must(
+        said.status == 0 && said.err.is_empty(),
+        format!("the next update (of a file: {is_there}) ended so: {said:?}"),
+    )?;
     let now = place.read("data/f");
     must(now == format!("{content}three\n"), format!("after the next update the content is {now:?}"))?;
     let names = place.names("data");

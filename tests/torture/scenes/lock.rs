@@ -198,7 +198,10 @@ fn judge_script(place: &Place, ended: &Ended) -> Verdict {
 
 fn judge_clean(place: &Place, ended: &Ended) -> Verdict {
     let there = place.lock_file("a").exists();
-    must(ended.status != 0 || !there || !ended.err.is_empty() || ended.hit.is_some(), "it left the file without a word")?;
+    must(
+        ended.status != 0 || !there || !ended.err.is_empty() || ended.hit.is_some(),
+        "it left the file without a word",
+    )?;
     judge_next(place)
 }
 

@@ -18,7 +18,11 @@ pub(super) fn scenes() -> Vec<Scene> {
         scene("reserve, the same key", |place| reserve(kept(place), "zero", &[]), judge_same),
         scene("reserve, waited for", |place| reserve(kept(place), "one", &[]).when_it_waits(freed(place)), judge),
         scene("reserve, beside the litter of another", |place| reserve(littered(place), "one", &[]), judge),
-        scene("reserve --group", |place| reserve(kept(place), "one", &["--group", "a,b", "--format", "dotenv"]), judge_group),
+        scene(
+            "reserve --group",
+            |place| reserve(kept(place), "one", &["--group", "a,b", "--format", "dotenv"]),
+            judge_group,
+        ),
         scene("reserve -- CMD", lease, judge_lease),
         scene("reserve --check", |place| check(kept(place)), judge_same),
         scene("release", |place| release(kept(place)), judge_release),

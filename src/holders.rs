@@ -217,7 +217,6 @@ pub fn of_all(paths: &[PathBuf]) -> Vec<State> {
 }
 
 /// The same for all locks of a state root, in the order of their names; also for those whose file was removed.
-#[must_use]
 pub fn of_store(store: &Store) -> Result<Vec<(LockName, State)>, Error> {
     let root = fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_owned());
     let wanted = store.try_names()?.iter().map(|name| in_directory(&root, &store.lock_path(name))).collect();

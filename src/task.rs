@@ -226,14 +226,13 @@ impl<'a> Task<'a> {
         let mut text = String::new();
         file.by_ref().take(64).read_to_string(&mut text)?;
         let pid = text.trim().parse().unwrap_or(0);
-        match sys::try_lock(&file, lock::Mode::Shared)? {
-            false if self.is_there(pid) => {
-                let since = file.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-                Ok((Some(Running { pid, since }), false))
-            }
-            // Removed while we looked: by a supervisor that came to its end.
-            _ => Ok((None, file.metadata()?.nlink() > 0)),
+        let is_locked = !sys::try_lock(&file, lock::Mode::Shared)?;
+        if is_locked && self.is_there(pid) {
+            let since = file.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+            return Ok((Some(Running { pid, since }), false));
         }
+        // Removed while we looked: by a supervisor that came to its end.
+        Ok((None, file.metadata()?.nlink() > 0))
     }
 
     /// Everyone may read `pid`, and so lock it: then it is the process that tells, where it can be seen from here.

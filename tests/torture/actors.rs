@@ -185,8 +185,8 @@ fn read(slot: &mut Slot, turn: usize) {
 }
 
 fn task(slot: &mut Slot) {
-    let (task, how) = (format!("t{}", slot.dice.roll(3)), ["-qw", "-qw", "-s", "-p"][slot.dice.roll(4) as usize]);
-    let fate = ["0", "0", "0", "0", "0", "3", "die", "orphan"][slot.dice.roll(8) as usize];
+    let (task, how) = (format!("t{}", slot.dice.roll(3)), *slot.dice.pick(&["-qw", "-qw", "-s", "-p"]));
+    let fate = *slot.dice.pick(&["0", "0", "0", "0", "0", "3", "die", "orphan"]);
     let micros = slot.dice.roll(3000).to_string();
     let history = slot.place.path("history");
     let mut words: Vec<OsString> = ["run-once", how, "-i", &task].map(OsString::from).into();
@@ -265,7 +265,7 @@ fn status(slot: &mut Slot) {
 /// What is no name is refused, whatever its bytes are.
 fn odd(slot: &mut Slot) {
     let names = [OsStr::from_bytes(b"\xff\xfe").to_owned(), "n".repeat(129).into(), "../x".into(), "a\nb".into()];
-    let name = names[slot.dice.roll(4) as usize].clone();
+    let name = slot.dice.pick(&names).clone();
     let words: Vec<OsString> = match slot.dice.roll(3) {
         0 => vec!["lock".into(), name.clone(), "--".into(), "true".into()],
         1 => vec!["run-once".into(), "-i".into(), name.clone(), "--".into(), "true".into()],
@@ -276,13 +276,13 @@ fn odd(slot: &mut Slot) {
     if let Some(said) = slot.call_odd(command)
         && said.status != 2
     {
-        slot.stage.breaks(format!("{}: {name:?} was not refused: {said:?}", slot.actor));
+        slot.stage.breaks(format!("{}: {} was not refused: {said:?}", slot.actor, name.display()));
     }
 }
 
 /// A lock or an update by one to whom the clock says another time.
 fn at_another_time(slot: &mut Slot, turn: usize) {
-    let away = [-86_400, 86_400, -1_700_000_000, 3600, -1][slot.dice.roll(5) as usize];
+    let away = *slot.dice.pick(&[-86_400, 86_400, -1_700_000_000, 3600, -1]);
     let (lock, (file, token)) =
         (Lock { name: format!("h{}", slot.dice.roll(3)), root: "locks" }, (file(turn), slot.actor.clone()));
     slot.count();

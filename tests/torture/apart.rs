@@ -75,6 +75,7 @@ pub(crate) fn first_process() -> i32 {
         println!("torture: no small table of processes here ({why}): pids are not reused");
     }
     let mut command = Command::new(fs::read_link("/proc/self/exe").unwrap());
+    #[expect(clippy::zombie_processes, reason = "it is reaped, with all others")]
     let rack = command.arg("rack").env(ALLOWED, "mounts").spawn().unwrap();
     kernel::reap_until(rack.id().cast_signed())
 }
@@ -113,7 +114,9 @@ pub(crate) fn bury(directory: &str) -> i32 {
         if left.is_empty() {
             break;
         }
-        left.iter().for_each(|pid| kernel::kill(*pid, libc::SIGKILL));
+        for pid in left {
+            kernel::kill(pid, libc::SIGKILL);
+        }
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     let _ = fs::remove_dir_all(directory);

@@ -55,8 +55,9 @@ pub(crate) fn test() -> (usize, Vec<String>) {
     let empty = hash_of(std::iter::empty()).to_string();
     let mut wrong = Vec::new();
     for (what, lines, expected) in HISTORIES {
-        let stamped = lines.replace("EMPTY", &empty).split(';').map(|line| format!("0 {line}\n")).collect::<String>();
-        let broken = check(&stamped);
+        let lines = lines.replace("EMPTY", &empty);
+        let stamped: Vec<String> = lines.split(';').map(|line| format!("0 {line}")).collect();
+        let broken = check(&stamped.join("\n"));
         let right = match broken.first() {
             None => expected.is_empty(),
             Some(first) => !expected.is_empty() && first.why.contains(expected),

@@ -18,6 +18,11 @@ impl Dice {
         (self.0 >> 11) % sides
     }
 
+    /// One of these.
+    pub(crate) fn pick<'p, T>(&mut self, among: &'p [T]) -> &'p T {
+        &among[usize::try_from(self.roll(among.len() as u64)).unwrap()]
+    }
+
     /// Whether one of a hundred sides below that many is up.
     pub(crate) fn percent(&mut self, sides: u64) -> bool {
         self.roll(100) < sides

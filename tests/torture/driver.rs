@@ -66,7 +66,7 @@ impl Call {
     }
 
     pub(crate) fn input(mut self, input: &str) -> Self {
-        self.input = input.as_bytes().to_owned();
+        self.input = input.into();
         self
     }
 
@@ -117,8 +117,7 @@ pub(crate) fn start(place: &Place, call: &Call, files: [&File; 3], ask: Ask) -> 
     variables.extend(call.variables.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))));
     let line = |(name, value): &(String, OsString)| c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat());
     let environment = variables.iter().map(line).collect();
-    let mut descriptors: Vec<(RawFd, RawFd)> =
-        (0..3).map(|number| (files[number as usize].as_raw_fd(), number)).collect();
+    let mut descriptors: Vec<(RawFd, RawFd)> = files.iter().map(|file| file.as_raw_fd()).zip(0..).collect();
     descriptors.extend(&call.descriptors);
     let directory = c_string(place.directory.as_os_str().as_bytes());
     kernel::start(&Start { argv, environment, directory, descriptors, ask })

@@ -7,8 +7,13 @@ pub(crate) fn of(call: i64) -> &'static [i32] {
     match call {
         libc::SYS_openat => &[EIO, ENOSPC, EACCES, ENOMEM, EINTR, EMFILE],
         libc::SYS_read | libc::SYS_pread64 | libc::SYS_readv => &[EIO, EINTR],
-        libc::SYS_write | libc::SYS_pwrite64 | libc::SYS_writev | libc::SYS_ftruncate => &[EIO, ENOSPC, EINTR],
-        libc::SYS_fsync | libc::SYS_fdatasync | libc::SYS_sync_file_range => &[EIO, ENOSPC, EINTR],
+        libc::SYS_write
+        | libc::SYS_pwrite64
+        | libc::SYS_writev
+        | libc::SYS_ftruncate
+        | libc::SYS_fsync
+        | libc::SYS_fdatasync
+        | libc::SYS_sync_file_range => &[EIO, ENOSPC, EINTR],
         libc::SYS_flock => &[EIO, EINTR, ENOLCK, ENOMEM],
         libc::SYS_renameat | libc::SYS_renameat2 | libc::SYS_linkat | libc::SYS_mkdirat | libc::SYS_symlinkat => {
             &[EIO, ENOSPC, EACCES, ENOMEM]
@@ -24,7 +29,6 @@ pub(crate) fn of(call: i64) -> &'static [i32] {
         libc::SYS_getdents64 | libc::SYS_lseek => &[EIO, ENOMEM],
         libc::SYS_fcntl => &[EMFILE, EAGAIN, EACCES, ENOMEM],
         libc::SYS_dup | libc::SYS_dup3 => &[EMFILE, EINTR],
-        libc::SYS_clone | libc::SYS_clone3 => &[EAGAIN, ENOMEM],
         libc::SYS_execve => &[EIO, EACCES, ENOMEM],
         libc::SYS_mmap | libc::SYS_mremap | libc::SYS_brk | libc::SYS_mprotect => &[ENOMEM],
         libc::SYS_pipe2 | libc::SYS_socket | libc::SYS_socketpair | libc::SYS_eventfd2 => &[EMFILE, ENOMEM],
@@ -33,11 +37,12 @@ pub(crate) fn of(call: i64) -> &'static [i32] {
             &[EACCES, EINTR, ENOMEM]
         }
         libc::SYS_ppoll | libc::SYS_futex | libc::SYS_wait4 | libc::SYS_clock_nanosleep => &[EINTR],
-        libc::SYS_timer_create | libc::SYS_timer_settime | libc::SYS_setitimer => &[EAGAIN, ENOMEM],
+        libc::SYS_clone | libc::SYS_clone3 | libc::SYS_timer_create | libc::SYS_timer_settime | libc::SYS_setitimer => {
+            &[EAGAIN, ENOMEM]
+        }
         libc::SYS_getcwd => &[ENOENT, EACCES, ENOMEM],
         libc::SYS_chdir | libc::SYS_fchdir => &[EIO, EACCES],
-        libc::SYS_kill | libc::SYS_pidfd_send_signal => &[EPERM],
-        libc::SYS_setsid | libc::SYS_prctl => &[EPERM],
+        libc::SYS_kill | libc::SYS_pidfd_send_signal | libc::SYS_setsid | libc::SYS_prctl => &[EPERM],
         _ => of_old_calls(call),
     }
 }

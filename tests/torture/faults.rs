@@ -61,7 +61,7 @@ pub(crate) fn direct(stage: &Stage, seed: u64, over: &AtomicUsize) {
 }
 
 fn take_away(place: &Place, journal: &Journal, dice: &mut Dice, turn: usize, stage: &Stage) {
-    let name = REMOVED[usize::try_from(dice.roll(2)).unwrap()];
+    let name = *dice.pick(&REMOVED);
     let renames = dice.percent(50);
     let path = place.lock_file(name);
     let Ok(data) = fs::metadata(&path) else { return };

@@ -1,7 +1,7 @@
 //! All that the rack asks of the kernel beyond the standard library: starting a process under a seccomp filter whose
 //! listener is ours, answering for its system calls, namespaces, mounts, signals.
 //!
-//! A filter with a listener (seccomp_unotify(2)) stops a process before each system call, and whatever it starts, too, and
+//! A filter with a listener (`seccomp_unotify(2)`) stops a process before each system call, and whatever it starts, too, and
 //! asks us: so one counter covers a whole tree of processes, daemons included, and when the last of them has ended the
 //! listener hangs up.
 

@@ -104,7 +104,7 @@ impl Place {
     }
 
     /// The words of a command: this program, doing that.
-    pub(crate) fn act<'a>(&self, words: &[&'a str]) -> Vec<OsString> {
+    pub(crate) fn act(&self, words: &[&str]) -> Vec<OsString> {
         let mut command = vec![OsString::from(&self.rack), OsString::from("act")];
         command.extend(words.iter().map(OsString::from));
         command

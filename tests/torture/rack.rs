@@ -54,16 +54,16 @@ pub(crate) fn run() -> i32 {
         "torture: seed {seed}, {}",
         minutes.map_or("a short turn".to_owned(), |minutes| format!("{minutes} minutes"))
     );
-    let mut round = seed;
+    let (mut round, mut scene) = (seed, 0);
     loop {
+        // By turns, so that in a few minutes there is some of both.
+        let turn = minutes.map_or(SHORT, |minutes| Duration::from_secs_f64(minutes * 60.0 / 8.0).max(SHORT));
+        let end = || until.map_or(Instant::now() + turn, |until| until.min(Instant::now() + turn));
         if only.as_deref() != Some("walk") {
-            let until = until.unwrap_or_else(|| Instant::now() + SHORT);
-            steps(&mut tally, round, minutes.is_none(), until, only.as_deref().unwrap_or(""));
+            scene += steps(&mut tally, (round, scene), minutes.is_none(), end(), only.as_deref().unwrap_or(""));
         }
         if only.as_deref().is_none_or(|only| only == "walk") {
-            // Of the same length, so that of many minutes most are not spent on the same steps.
-            let until = until.unwrap_or_else(|| Instant::now() + SHORT);
-            walks(&mut tally, &mut round, minutes.is_none(), until);
+            walks(&mut tally, &mut round, minutes.is_none(), end());
         }
         round += 1;
         if until.is_none_or(|until| Instant::now() > until) || !tally.broken.is_empty() {
@@ -94,19 +94,20 @@ pub(crate) fn nothing() -> i32 {
 }
 
 /// Every step of every primitive, by as many workers as there are processors: each a process, as forks among threads would
-/// take copies of each other's locks along.
-fn steps(tally: &mut Tally, seed: u64, short: bool, until: Instant, only: &str) {
+/// take copies of each other's locks along. Returns how many scenes were played to their end.
+fn steps(tally: &mut Tally, (seed, from): (u64, usize), short: bool, until: Instant, only: &str) -> usize {
     let workers = std::thread::available_parallelism().map_or(2, usize::from).min(16);
     let left = until.saturating_duration_since(Instant::now()).as_millis().to_string();
     let thin = if short { "40" } else { "1" };
     let start = |share: usize| {
         let mut command = Command::new(fs::read_link("/proc/self/exe").unwrap());
-        command.arg("worker").args([&share.to_string(), &workers.to_string(), &seed.to_string(), thin, &left, only]);
+        let (share, workers, seed) = (share.to_string(), workers.to_string(), seed.to_string());
+        command.arg("worker").args([&share, &workers, &seed, thin, &left, &from.to_string(), only]);
         ends_with_us(&mut command);
         command.stdout(Stdio::piped()).spawn().unwrap()
     };
     let started: Vec<_> = (0..workers).map(start).collect();
-    let (mut played, mut scenes, mut broken) = (0, 0, Vec::new());
+    let (mut played, mut scenes, mut broken) = (0, usize::MAX, Vec::new());
     for mut worker in started {
         let (mut done, mut all) = (false, 0);
         for line in BufReader::new(worker.stdout.take().unwrap()).lines().map_while(Result::ok) {
@@ -117,13 +118,18 @@ fn steps(tally: &mut Tally, seed: u64, short: bool, until: Instant, only: &str) 
                 _ => {}
             }
         }
-        scenes = scenes.max(all);
+        scenes = scenes.min(all);
         if !worker.wait().unwrap().success() || !done {
             broken.push("a worker of the rack itself failed".to_owned());
         }
     }
-    println!("torture: step by step, seed {seed}: {scenes} scenes, {played} steps, {} broken", broken.len());
+    let all = crate::scenes::all().len();
+    println!(
+        "torture: step by step, seed {seed}: {played} steps, {scenes} of {all} scenes to their end, {} broken",
+        broken.len()
+    );
     tally.add(scenes, played, broken);
+    scenes
 }
 
 /// What a worker does.
@@ -135,7 +141,8 @@ pub(crate) fn work(words: &[&str]) -> i32 {
         seed: number(2),
         thin: number(3),
         until: Some(Instant::now() + Duration::from_millis(number(4))),
-        only: Some(words[5].to_owned()),
+        from: small(5),
+        only: Some(words[6].to_owned()),
     };
     let directory = work_directory().join(format!("worker{}", words[0]));
     let said = |line: String| {

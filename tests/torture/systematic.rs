@@ -30,25 +30,28 @@ pub(crate) struct Plan {
     /// This share of the steps, of so many: each worker has its own.
     pub(crate) share: (usize, usize),
     pub(crate) seed: u64,
-    /// Each error of so many only; all kills always.
+    /// Each error of so many only; 1: all of everything.
     pub(crate) thin: u64,
     pub(crate) until: Option<Instant>,
+    /// With which scene to begin: one after which time was up goes on there.
+    pub(crate) from: usize,
     pub(crate) only: Option<String>,
 }
 
-/// The most calls of a scene at each of which it is killed, in a short turn: what looks at all processes of a machine
-/// makes thousands.
-const SHORT: usize = 400;
+/// The most calls of a scene at each of which it is killed, in a short turn, which are other ones with each seed: what looks at
+/// all processes of a machine makes thousands.
+const SHORT: usize = 25;
 
 /// Plays all scenes in this directory, and says which were played, and what was broken; returns how many steps that were.
 pub(crate) fn play(directory: PathBuf, plan: &Plan, played: impl Fn(&str), broken: impl Fn(String)) -> usize {
     let place = Place::new(directory);
     let mut steps = 0;
     let mut dice = Dice::new(plan.seed);
-    for scene in crate::scenes::all() {
-        if plan.only.as_ref().is_some_and(|only| !scene.name.contains(only.as_str())) {
-            continue;
-        }
+    let mut scenes = crate::scenes::all();
+    scenes.retain(|scene| plan.only.as_ref().is_none_or(|only| scene.name.contains(only.as_str())));
+    let from = plan.from % scenes.len().max(1);
+    scenes.rotate_left(from);
+    for scene in scenes {
         // Twice: what is made once for all by the first call is there for the second.
         let calls = match (step(&place, &scene, Fault::None), step(&place, &scene, Fault::None)) {
             (Ok(_), Ok(ended)) => ended.calls,
@@ -76,11 +79,12 @@ pub(crate) fn play(directory: PathBuf, plan: &Plan, played: impl Fn(&str), broke
 /// All that is to be done to a scene that makes these calls.
 fn faults(calls: &[i64], plan: &Plan, dice: &mut Dice) -> Vec<Fault> {
     let mut faults = Vec::new();
+    let stride = if plan.thin == 1 { 1 } else { calls.len().div_ceil(SHORT).max(1) };
+    let begin = usize::try_from(dice.roll(stride as u64)).unwrap();
     let mut is_due = |thin: u64| plan.thin == 1 || dice.roll(thin) == 0;
-    let stride = if plan.thin == 1 { 1 } else { calls.len().div_ceil(SHORT) };
     for (before, call) in calls.iter().enumerate() {
         let at = before + 1;
-        if at.is_multiple_of(stride) {
+        if before % stride == begin {
             faults.push(Fault::Kill(at));
         }
         for errno in errors::of(*call) {

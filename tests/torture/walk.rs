@@ -146,7 +146,7 @@ fn finish(place: &Place, stage: &Stage) {
         stage.breaks(format!("at the end, there is litter: {name}"));
     }
     let begin = Instant::now();
-    for name in place.names("locks").iter().filter(|name| name.ends_with(".lock")) {
+    for name in place.names("locks").iter().filter(|name| name.strip_suffix(".lock").is_some()) {
         // Who was started by one that was killed may still be about to end.
         while !is_free(&place.root().join(name)) {
             if begin.elapsed() > place.patience {

@@ -12,25 +12,25 @@ pub(super) fn scenes() -> Vec<Scene> {
     let scene = |name, call, judge| Scene { name, call, judge };
     vec![
         scene("lock, the first ever", |place| lock(place, &["a"]), judge),
-        scene("lock, free", |place| lock(&used(place), &["a"]), judge),
-        scene("lock, shared", |place| lock(&used(place), &["-s", "a"]), judge),
-        scene("lock, with a record that was cut", |place| lock(&littered(place), &["a"]), judge),
-        scene("lock, held", |place| lock(&held(place), &["a"]), judge_refused),
-        scene("lock, held for longer than the wait", |place| lock(&held(place), &["-t", "0.02", "a"]), judge_refused),
+        scene("lock, free", |place| lock(used(place), &["a"]), judge),
+        scene("lock, shared", |place| lock(used(place), &["-s", "a"]), judge),
+        scene("lock, with a record that was cut", |place| lock(littered(place), &["a"]), judge),
+        scene("lock, held", |place| lock(held(place), &["a"]), judge_refused),
+        scene("lock, held for longer than the wait", |place| lock(held(place), &["-t", "0.02", "a"]), judge_refused),
         scene("lock, waited for", |place| lock(place, &["-w", "a"]).when_it_waits(freed(place, "a")), judge),
-        scene("lock, two names", |place| lock(&used(place), &["a", "b"]), judge),
-        scene("lock, two names, one held", |place| lock(&held(place), &["a", "0"]), judge_refused),
-        scene("lock --no-inherit", |place| lock(&used(place), &["-o", "a"]), judge_parted),
+        scene("lock, two names", |place| lock(used(place), &["a", "b"]), judge),
+        scene("lock, two names, one held", |place| lock(held(place), &["a", "0"]), judge_refused),
+        scene("lock --no-inherit", |place| lock(used(place), &["-o", "a"]), judge_parted),
         scene("lock, nested", nested, judge),
         scene("lock --fd", by_descriptor, judge_descriptor),
         scene("lock --fd, waited for", by_descriptor_waiting, judge_descriptor),
         scene("lock --fd, replaced", replaced, judge_replaced),
         scene("unlock --fd", unlock, judge_unlock),
         scene("a script, nested", script, judge_script),
-        scene("clean, free", |place| Call::new(["clean", "-q"]).after(&used(place)), judge_clean),
-        scene("clean, held", |place| Call::new(["clean", "-q"]).after(&held(place)), judge_clean_held),
-        scene("status, held", |place| Call::new(["status", "a"]).after(&held(place)), judge_status),
-        scene("list, held", |place| Call::new(["list"]).after(&held(place)), judge_list),
+        scene("clean, free", |place| Call::new(["clean", "-q"]).after(used(place)), judge_clean),
+        scene("clean, held", |place| Call::new(["clean", "-q"]).after(held(place)), judge_clean_held),
+        scene("status, held", |place| Call::new(["status", "a"]).after(held(place)), judge_status),
+        scene("list, held", |place| Call::new(["list"]).after(held(place)), judge_list),
     ]
 }
 
@@ -98,8 +98,8 @@ fn judge_inside(place: &Place, ended: &Ended, times: usize) -> Verdict {
 fn judge_next(place: &Place) -> Verdict {
     must(is_free_soon(&place.lock_file("a")), "the lock outlived those who had it")?;
     next(place, &["lock", "a", "b", "--", "true"])?;
-    let litter = |name: &&String| !(name.starts_with("aba-") && name.ends_with(".lock"));
-    must(!place.names("locks").iter().any(|name| litter(&name)), format!("litter: {:?}", place.names("locks")))
+    let is_lock = |name: &String| name.strip_suffix(".lock").is_some_and(|name| name.starts_with("aba-"));
+    must(place.names("locks").iter().all(is_lock), format!("litter: {:?}", place.names("locks")))
 }
 
 fn judge_refused(place: &Place, ended: &Ended) -> Verdict {

@@ -61,8 +61,8 @@ fn pause(micros: &str) {
 fn inode_held(file: &Path) -> u64 {
     let is_it = |link: &Path| {
         let link = link.to_string_lossy().into_owned();
-        // One that was removed or renamed has another name by now; that of its lock is in it all the same.
-        link.trim_end_matches(" (deleted)").trim_end_matches(".moved") == file.to_string_lossy()
+        // One that was removed is called so by now; and one that was taken away is elsewhere, by the same name.
+        Path::new(link.trim_end_matches(" (deleted)")).file_name() == file.file_name()
     };
     let descriptors = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let mut held = descriptors.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|link| is_it(&link)));

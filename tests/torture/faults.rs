@@ -69,8 +69,9 @@ fn take_away(place: &Place, journal: &Journal, dice: &mut Dice, turn: usize, sta
     let gone = if renames || !stage.mounts {
         // Kept, so that its number is not given to another file, which the history could not tell from it; where that is
         // no tmpfs, which gives none twice, in any case.
-        let _ = fs::create_dir(place.path("away"));
-        fs::rename(&path, place.path(&format!("away/{turn}")))
+        let away = place.path(&format!("away/{turn}"));
+        fs::create_dir_all(&away).unwrap();
+        fs::rename(&path, away.join(path.file_name().unwrap()))
     } else {
         fs::remove_file(&path)
     };

@@ -32,7 +32,7 @@ SHELL_FILES := shell/aba-lock.bash shell/run_once.bash completions/aba-lock.bash
 FUZZ_TARGETS := --edition 2024 --config-path rustfmt.toml $(wildcard tests/fuzz/targets/*.rs)
 
 .DEFAULT_GOAL := all
-.PHONY: all build man test lint format fuzz bench order demo install uninstall clean help
+.PHONY: all build man test lint format fuzz bench torture order demo install uninstall clean help
 
 all: build man ## Build the helper and the man pages
 
@@ -77,6 +77,10 @@ bench: build ## Compare the helper with flock(1), plain bash and the kernel [ONL
 
 fuzz: ## Fuzz what reads files: TARGET=all or one of tests/fuzz/targets, for SECONDS=60 each
 	@tests/fuzz/run "$(or $(TARGET),all)" "$(or $(SECONDS),60)"
+
+torture: build ## Kill and hinder the helper at every step, and judge random walks: MINUTES=60 [a short turn], SEED=N
+	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" ABA_TORTURE_MINUTES="$(MINUTES)" ABA_TORTURE_SEED="$(SEED)" \
+		$(CARGO) test --locked --quiet --test torture
 
 demo: ## Show two scripts that contend for one operation (after `make install`)
 	@PATH="$(PREFIX)/bin:$$PATH" tests/demo "$(PREFIX)/share/aba-lock/aba-lock.bash"

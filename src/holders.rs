@@ -60,6 +60,8 @@ pub enum Blind {
     Proc,
     /// `/proc/locks` cannot be read, and there are processes that we may not look into.
     List,
+    /// The lock file could not be looked at.
+    File,
 }
 
 impl State {
@@ -254,10 +256,9 @@ pub fn of_all(paths: &[PathBuf]) -> Vec<State> {
 }
 
 /// The same for all locks of a state root, in the order of their names; also for those whose file was removed.
-#[must_use]
-pub fn of_store(store: &Store) -> Vec<(LockName, State)> {
+pub fn of_store(store: &Store) -> Result<Vec<(LockName, State)>, Error> {
     let root = fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_owned());
-    let wanted = store.names().iter().map(|name| in_directory(&root, &store.lock_path(name))).collect();
+    let wanted = store.try_names()?.iter().map(|name| in_directory(&root, &store.lock_path(name))).collect();
     let named = |(file, state): (Wanted, State)| {
         let there = fs::symlink_metadata(&file.path).ok().filter(|data| !data.is_file());
         let odd = there.map(|data| lock::word_for(data.file_type()));
@@ -266,7 +267,7 @@ pub fn of_store(store: &Store) -> Vec<(LockName, State)> {
     let found = settled(wanted, Some(&root), &AtomicBool::new(false));
     let mut states: Vec<_> = found.into_iter().filter_map(named).collect();
     states.sort_by(|(one, _), (other, _)| one.cmp(other));
-    states
+    Ok(states)
 }
 
 /// Looks, and looks again where a holder went, or came, while we did: processes, the list of locks and the record are not
@@ -340,12 +341,12 @@ struct Sight {
 }
 
 impl Sight {
-    fn new(closed: bool) -> Self {
+    fn new(closed: bool, listed: bool) -> Self {
         if !process::can_be_seen() {
             return Self { hidden: true, blind: Some(Blind::Proc), all: false };
         }
         let hidden = closed || process::are_hidden();
-        let blind = (hidden && fs::File::open("/proc/locks").is_err()).then_some(Blind::List);
+        let blind = (hidden && !listed).then_some(Blind::List);
         Self { hidden, blind, all: !hidden && process::pid_namespace() == kernel::FIRST_NAMESPACE }
     }
 }
@@ -353,10 +354,11 @@ impl Sight {
 fn look(mut wanted: Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) -> Vec<(Wanted, State)> {
     let look = kernel::openers(&mut wanted, directory, stop);
     let mut listed: HashMap<FileId, Vec<Listed>> = HashMap::new();
-    for lock in kernel::list() {
+    let list = kernel::try_list();
+    let sight = Sight::new(look.hidden, list.is_some());
+    for lock in list.unwrap_or_default() {
         listed.entry(lock.file).or_default().push(lock);
     }
-    let sight = Sight::new(look.hidden);
     let mut found = look.found.as_slice();
     let mut states = Vec::new();
     for (index, file) in wanted.into_iter().enumerate() {
@@ -383,8 +385,9 @@ pub(crate) fn wanted(path: &Path) -> Wanted {
 fn in_directory(directory: &Path, path: &Path) -> Wanted {
     let path = path.file_name().map_or_else(|| path.to_owned(), |name| directory.join(name));
     let data = fs::symlink_metadata(&path);
+    let lost = data.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
     let (dev, ino) = data.map_or((0, 0), |data| (data.dev(), data.ino()));
-    Wanted { dev, ino, path }
+    Wanted { dev, ino, path, lost }
 }
 
 fn state(file: &Wanted, found: &[Opener], listed: &[Listed], sight: Sight) -> State {
@@ -407,7 +410,7 @@ fn state(file: &Wanted, found: &[Opener], listed: &[Listed], sight: Sight) -> St
         None => (None, believed),
     };
     // Where there is no file, nobody has a lock on it.
-    let blind = sight.blind.filter(|_| file.ino != 0);
+    let blind = if file.lost { Some(Blind::File) } else { sight.blind.filter(|_| file.ino != 0) };
     State { holding, beyond, removed, queue, record, hidden: sight.hidden, blind, odd: None }
 }
 

@@ -68,7 +68,7 @@ pub fn now(store: &Store) -> Result<Vec<Now>, Error> {
         }),
         waiting: state.blind.is_none().then_some(state.queue.len()),
     };
-    let states = holders::of_store(store);
+    let states = holders::of_store(store)?;
     if states.iter().any(|(_, state)| state.blind == Some(Blind::Proc)) {
         return Err(Error::Blind);
     }

@@ -6,7 +6,7 @@ pub mod properties;
 use crate::sys;
 use std::borrow::Cow;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -77,8 +77,16 @@ pub fn all_seen() -> Vec<Seen> {
 /// The numbers of all processes that can be seen from here.
 #[must_use]
 pub fn all_pids() -> Vec<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    try_all_pids().unwrap_or_default()
+}
+
+/// The same, with the reason where they cannot be listed.
+pub(crate) fn try_all_pids() -> io::Result<Vec<u32>> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    Ok(pids)
 }
 
 impl Seen {
@@ -356,9 +364,14 @@ const SMALL: usize = 4096;
 /// The first 4 KiB of a file of `/proc`, with one call: these files have no size to go by, and are made anew by
 /// each reader. Longer command lines are cut.
 pub(crate) fn read_small(path: &str) -> Option<String> {
+    try_read_small(path).ok()
+}
+
+/// The same, with the reason where it cannot be read.
+pub(crate) fn try_read_small(path: &str) -> io::Result<String> {
     let mut bytes = [0; SMALL];
-    let len = fs::File::open(path).ok()?.read(&mut bytes).ok()?;
-    Some(text(&bytes[..len]).into_owned())
+    let len = fs::File::open(path)?.read(&mut bytes)?;
+    Ok(text(&bytes[..len]).into_owned())
 }
 
 /// The text that these bytes are; what is none is shown as U+FFFD. Faster than to look for that first.

@@ -85,22 +85,28 @@ impl Store {
 
     /// Whether its directory can be read, or is not there. If not, that there seem to be no locks means nothing.
     pub fn can_be_listed(&self) -> Result<(), Error> {
-        match fs::read_dir(&self.root) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(Error::NoFile { label: self.root.display().to_string(), source })
-            }
-            _ => Ok(()),
-        }
+        self.try_names().map(drop)
     }
 
     /// The names that have a lock file, in order. Empty when there is no directory, or none to read.
     #[must_use]
     pub fn names(&self) -> Vec<LockName> {
-        let Ok(entries) = fs::read_dir(&self.root) else { return Vec::new() };
-        let mut names: Vec<LockName> =
-            entries.filter_map(Result::ok).filter_map(|entry| name_of(Path::new(&entry.file_name()))).collect();
+        self.try_names().unwrap_or_default()
+    }
+
+    /// The same, with the reason where the directory cannot be read.
+    pub fn try_names(&self) -> Result<Vec<LockName>, Error> {
+        let failed = |source| Error::NoFile { label: self.root.display().to_string(), source };
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.extend(name_of(Path::new(&entry.map_err(failed)?.file_name())));
+        }
         names.sort();
-        names
+        Ok(names)
     }
 }
 

@@ -248,13 +248,18 @@ pub fn terminal_size(fd: RawFd) -> (usize, usize) {
 
 /// Runs `write` so that a limit on the size of files (`ulimit -f`) is an error of it, and not the end of the process.
 pub fn without_size_signal<T>(write: impl FnOnce() -> T) -> T {
+    without_signal(libc::SIGXFSZ, write)
+}
+
+/// Runs `write` while this signal is ignored.
+fn without_signal<T>(signal: libc::c_int, write: impl FnOnce() -> T) -> T {
     // SAFETY: all bytes zero are valid for these types, and they live until each call returns.
     unsafe {
         let (mut ignore, mut old): (libc::sigaction, libc::sigaction) = mem::zeroed();
         ignore.sa_sigaction = libc::SIG_IGN;
-        libc::sigaction(libc::SIGXFSZ, &raw const ignore, &raw mut old);
+        libc::sigaction(signal, &raw const ignore, &raw mut old);
         let done = write();
-        libc::sigaction(libc::SIGXFSZ, &raw const old, ptr::null_mut());
+        libc::sigaction(signal, &raw const old, ptr::null_mut());
         done
     }
 }

@@ -229,7 +229,12 @@ impl Child {
 
     /// Lets it become the command.
     pub fn go(&mut self) -> io::Result<()> {
-        self.go.take().map_or(Ok(()), |mut go| io::Write::write_all(&mut go, &[1]))
+        let Some(mut go) = self.go.take() else { return Ok(()) };
+        match super::without_signal(libc::SIGPIPE, || io::Write::write_all(&mut go, &[1])) {
+            // It was killed. So it has ended, and of what, the wait tells.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written,
+        }
     }
 
     /// Lets it become the command, and waits until it has. The reason when it cannot.

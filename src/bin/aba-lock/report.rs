@@ -202,6 +202,7 @@ fn why(blind: Blind) -> &'static str {
         Blind::Proc if cfg!(target_os = "linux") => "/proc cannot be read",
         Blind::Proc => "this system does not tell, and a record alone proves nothing",
         Blind::List => "/proc/locks cannot be read, nor may all processes be looked into",
+        Blind::File => "its lock file could not be looked at",
     }
 }
 

@@ -143,6 +143,7 @@ pub(super) fn remedy(target: &Target, state: &State) -> Option<String> {
         (None, Some((record, Belief::OtherHost))) => format!("ask on host {}", plain(&record.host)),
         (None, _) if state.blind == Some(Blind::Proc) => "ask where /proc is mounted".to_owned(),
         (None, _) if state.blind == Some(Blind::List) => "ask as root, or where /proc/locks can be read".to_owned(),
+        (None, _) if state.blind.is_some() => "ask again".to_owned(),
         (None, Some(_)) => "ask outside of this container, or in that of the holder".to_owned(),
         (None, None) if !state.removed.is_empty() => {
             "somebody removed the file under its holder: a second one can have the lock before that one ends".to_owned()

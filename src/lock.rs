@@ -24,7 +24,7 @@ pub use wait::Waiting;
 use crate::error::Error;
 use crate::events::{self, Event};
 use crate::name::LockName;
-use crate::record::{self, Content, Record};
+use crate::record::{self, Content, Record, Taker};
 use crate::store::{self, Store};
 use crate::{kernel, process, sys};
 use std::fmt;
@@ -202,8 +202,7 @@ pub fn acquire(
     for target in targets {
         guards.push(attempt.by_name(target, store)?);
     }
-    let started = attempt.started;
-    Ok(finish(guards, request, started))
+    Ok(attempt.finish(guards))
 }
 
 /// Takes the locks, all or none, on descriptors that a script has open. They stay when this process ends.
@@ -228,8 +227,7 @@ pub fn acquire_descriptors(
             }
         }
     }
-    let started = attempt.started;
-    Ok(finish(guards, request, started))
+    Ok(attempt.finish(guards))
 }
 
 /// Releases the lock on the script's descriptor `fd`, for every copy of it at once.
@@ -406,11 +404,13 @@ struct Attempt<'a> {
     contention: &'a mut dyn Contention,
     script: Script,
     started: Instant,
+    /// For the records, if it is known already.
+    taker: Option<Taker>,
 }
 
 impl<'a> Attempt<'a> {
     fn new(request: &'a Request, contention: &'a mut dyn Contention, script: Script) -> Self {
-        Self { request, contention, script, started: Instant::now() }
+        Self { request, contention, script, started: Instant::now(), taker: None }
     }
 
     fn by_name(&mut self, target: Target, store: Option<&Store>) -> Result<Guard, Error> {
@@ -522,6 +522,10 @@ impl<'a> Attempt<'a> {
     }
 
     fn block(&mut self, file: &File, target: &Target, limit: Option<Duration>) -> Result<(), Error> {
+        // While there is time: who comes next waits for what is done after the grant.
+        if self.taker.is_none() {
+            self.taker = Some(self.look_at_taker());
+        }
         let alarm = sys::Alarm::new();
         if let Script::Parent(_) = self.script {
             alarm.when_parent_ends();
@@ -546,6 +550,43 @@ impl<'a> Attempt<'a> {
     }
 }
 
+impl Attempt<'_> {
+    fn look_at_taker(&self) -> Taker {
+        Taker::new(self.request.holder, self.request.command.as_deref())
+    }
+
+    /// Writes the records. What an ancestor holds keeps its own.
+    fn finish(mut self, guards: Vec<Guard>) -> Acquired {
+        let request = self.request;
+        let contents: Vec<Content> = guards.iter().map(|guard| record::read(&guard.file)).collect();
+        let last = contents.iter().map(Content::token).max().unwrap_or(0);
+        let mut acquired = Acquired { token: last, unrecorded: None, guards };
+        if !acquired.guards.iter().any(|guard| guard.fresh) {
+            return acquired;
+        }
+        if request.mode == Mode::Exclusive || last == 0 {
+            acquired.token = record::next_token(last);
+        }
+        let taker = self.taker.take().unwrap_or_else(|| self.look_at_taker());
+        let record = Record::new(taker, request.mode, request.who, acquired.token);
+        // What the user named with `--file` is the user's: an empty file is to stay empty.
+        let ours = |guard: &Guard| guard.fresh && guard.target.kind != Kind::Users;
+        for (guard, old) in acquired.guards.iter().zip(&contents).filter(|(guard, _)| ours(guard)) {
+            // A file of another user's may be closed to us: that is how it is, and no fault.
+            let silent = |error: &io::Error| {
+                [libc::EACCES, libc::EPERM, libc::EROFS, libc::EISDIR, libc::EBADF, libc::EINVAL, libc::ETXTBSY]
+                    .contains(&error.raw_os_error().unwrap_or(0))
+            };
+            match record::write(&guard.file, &guard.target.path, old, &record) {
+                Err(error) if !silent(&error) => acquired.unrecorded = Some((guard.target.path.clone(), error)),
+                _ => {}
+            }
+        }
+        events::acquired(&acquired, request, &record.command, self.started);
+        acquired
+    }
+}
+
 pub(crate) fn cannot_lock(path: &Path, source: io::Error) -> Error {
     let path = path.to_owned();
     match source.raw_os_error() {
@@ -554,34 +595,4 @@ pub(crate) fn cannot_lock(path: &Path, source: io::Error) -> Error {
         }
         _ => Error::Lock { path, source },
     }
-}
-
-/// Writes the records. What an ancestor holds keeps its own.
-fn finish(guards: Vec<Guard>, request: &Request, started: Instant) -> Acquired {
-    let contents: Vec<Content> = guards.iter().map(|guard| record::read(&guard.file)).collect();
-    let last = contents.iter().map(Content::token).max().unwrap_or(0);
-    let mut acquired = Acquired { token: last, unrecorded: None, guards };
-    if !acquired.guards.iter().any(|guard| guard.fresh) {
-        return acquired;
-    }
-    if request.mode == Mode::Exclusive || last == 0 {
-        acquired.token = record::next_token(last);
-    }
-    let command = request.command.clone().unwrap_or_else(|| process::command_line(request.holder));
-    let record = Record::new(request.holder, command, request.mode, request.who, acquired.token);
-    // What the user named with `--file` is the user's: an empty file is to stay empty.
-    let ours = |guard: &Guard| guard.fresh && guard.target.kind != Kind::Users;
-    for (guard, old) in acquired.guards.iter().zip(&contents).filter(|(guard, _)| ours(guard)) {
-        // A file of another user's may be closed to us: that is how it is, and no fault.
-        let silent = |error: &io::Error| {
-            [libc::EACCES, libc::EPERM, libc::EROFS, libc::EISDIR, libc::EBADF, libc::EINVAL, libc::ETXTBSY]
-                .contains(&error.raw_os_error().unwrap_or(0))
-        };
-        match record::write(&guard.file, &guard.target.path, old, &record) {
-            Err(error) if !silent(&error) => acquired.unrecorded = Some((guard.target.path.clone(), error)),
-            _ => {}
-        }
-    }
-    events::acquired(&acquired, request, &record.command, started);
-    acquired
 }

@@ -85,10 +85,22 @@ impl Content {
     }
 }
 
-impl Record {
-    /// A record for process `pid`, taken now by this process.
+/// What a record says of the process for which a lock is taken: all that is known before.
+#[derive(Debug)]
+pub struct Taker {
+    pid: u32,
+    start: u64,
+    boot: String,
+    host: String,
+    ns: u64,
+    user: String,
+    command: String,
+}
+
+impl Taker {
+    /// Process `pid`, whose command line is, or will be, `command`; `None`: what it is now.
     #[must_use]
-    pub fn new(pid: u32, command: String, mode: Mode, who: Option<&str>, token: u64) -> Self {
+    pub fn new(pid: u32, command: Option<&str>) -> Self {
         Self {
             pid,
             start: process::start_time(pid).unwrap_or(0),
@@ -96,6 +108,23 @@ impl Record {
             host: sys::host_name(),
             ns: process::pid_namespace(),
             user: process::user_name(sys::user_id()),
+            command: command.map_or_else(|| process::command_line(pid), str::to_owned),
+        }
+    }
+}
+
+impl Record {
+    /// A record for `taker`, for whom this process takes it now.
+    #[must_use]
+    pub fn new(taker: Taker, mode: Mode, who: Option<&str>, token: u64) -> Self {
+        let Taker { pid, start, boot, host, ns, user, command } = taker;
+        Self {
+            pid,
+            start,
+            boot,
+            host,
+            ns,
+            user,
             since: format!("{:.0}", jiff::Timestamp::now()),
             command,
             who: who.map(str::to_owned),

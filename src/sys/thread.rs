@@ -111,6 +111,9 @@ impl<S: Fn()> Drop for End<'_, S> {
         let mut work = held(&self.shared.work);
         if matches!(*work, Work::Later(_)) {
             *work = Work::Ended;
+            drop(work);
+            // It ends beside what we do next: the end of a process, or its becoming another, waits for all its threads.
+            self.shared.bell.notify_all();
             return;
         }
         drop(work);

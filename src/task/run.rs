@@ -6,7 +6,7 @@ use crate::atomic;
 use crate::error::Error;
 use crate::lock::{self, Mode};
 use crate::process::{self, Given, Seen};
-use crate::record::{self, Content, Record};
+use crate::record::{self, Content, Record, Taker};
 use crate::{store, sys};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -252,7 +252,8 @@ impl Supervisor<'_> {
 
     /// Writes down which process is the task's, before that becomes the command.
     fn say_who(&self, pid: u32) -> io::Result<File> {
-        let record = Record::new(pid, self.saved.line(), Mode::Exclusive, None, self.token);
+        let taker = Taker::new(pid, Some(&self.saved.line()));
+        let record = Record::new(taker, Mode::Exclusive, None, self.token);
         record::write(self.lock, &self.task.file(files::LOCK), &Content::Empty, &record)?;
         atomic::replace_locked(&self.task.file(files::PID), format!("{pid}\n").as_bytes(), 0o644)
     }

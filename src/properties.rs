@@ -4,6 +4,7 @@
 //! and panics where a promise is broken. The fuzz targets (`tests/fuzz`) and the tests below call the same ones; nothing
 //! of it is in the library that the helper is made of. A function stands beside the reader it is about.
 
+pub use crate::flock::words::properties::hold as flock;
 pub use crate::metrics::properties::hold as metrics;
 pub use crate::name::properties::hold as name;
 pub use crate::record::properties::hold as record;
@@ -209,6 +210,7 @@ mod tests {
 
     tests! {
         dotenv what_is_promised_of_dotenv_files_holds_for_any_bytes
+        flock what_is_promised_of_flocks_words_holds_for_any_bytes
         group what_is_promised_of_group_files_holds_for_any_bytes
         metrics what_is_promised_of_event_logs_holds_for_any_bytes
         name what_is_promised_of_names_holds_for_any_bytes

@@ -10,6 +10,9 @@
 //! Options that are not the original's must not make a beginning doubtful that was none: `--s` is `--shared`, also beside
 //! `--start`. So its own names are looked at first.
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use super::Part;
 use crate::lock::Mode;
 use std::ffi::{OsStr, OsString};
@@ -405,7 +408,10 @@ fn float(text: &str) -> Option<f64> {
         [b'0', b'x' | b'X', ..] => hexadecimal(&rest[2..])?,
         // A second sign.
         [b'+' | b'-', ..] => return None,
-        _ if rest.len() > 3 && rest[..3].eq_ignore_ascii_case("nan") => return bracketed(&rest[3..]),
+        // Not by index: the third byte may be in the middle of a letter.
+        _ if rest.len() > 3 && rest.get(..3).is_some_and(|word| word.eq_ignore_ascii_case("nan")) => {
+            return bracketed(&rest[3..]);
+        }
         _ => rest.parse().ok()?,
     };
     Some(if minus { -value } else { value })
@@ -477,9 +483,24 @@ mod tests {
         for text in ["-1", "-0.5", "inf", "-infinity", "nan", "NaN(1_a)", "1e400", "9.3e18"] {
             assert_eq!(seconds(text), Some(Timeout::Impossible), "{text}");
         }
-        for text in
-            ["", " ", "1 ", "1x", "1,5", "--1", "+-1", ".", "0x", "0xp1", "0x1.8.1", "1_0", "nan(", "e1", "\u{661}"]
-        {
+        for text in [
+            "",
+            " ",
+            "1 ",
+            "1x",
+            "1,5",
+            "--1",
+            "+-1",
+            ".",
+            "0x",
+            "0xp1",
+            "0x1.8.1",
+            "1_0",
+            "nan(",
+            "e1",
+            "\u{661}",
+            "\u{e9}\u{e9}",
+        ] {
             assert_eq!(seconds(text), None, "{text}");
         }
         assert!(matches!(seconds("9e18"), Some(Timeout::After(_))));

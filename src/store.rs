@@ -157,13 +157,14 @@ impl TaskRoot {
 
     /// The ids that have a directory, in order. None when there is no root.
     pub fn ids(&self) -> Result<Vec<TaskId>, Error> {
-        let entries = match fs::read_dir(&self.path) {
+        // All of them: half a list would pass for the whole.
+        let entries: Vec<fs::DirEntry> = match fs::read_dir(&self.path).and_then(Iterator::collect) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => return Err(Error::TaskRoot { path: self.path.clone(), source }),
         };
         let mut ids: Vec<TaskId> = entries
-            .filter_map(Result::ok)
+            .into_iter()
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
             .filter_map(|entry| TaskId::parse(entry.file_name().to_str()?).ok())
             .collect();

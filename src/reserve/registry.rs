@@ -183,7 +183,8 @@ pub fn recover(
 /// The pools that have a registry, in the order of their names.
 pub fn pools(store: &Store) -> Result<Vec<Pool>, Error> {
     let path = store.reservations();
-    let entries = match fs::read_dir(&path) {
+    // All of them: half a list would pass for the whole.
+    let entries: Vec<fs::DirEntry> = match fs::read_dir(&path).and_then(Iterator::collect) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(Problem::Read { path, source }.error()),
@@ -193,7 +194,7 @@ pub fn pools(store: &Store) -> Result<Vec<Pool>, Error> {
         let name = entry.file_name().into_string().ok()?;
         Pool::parse(name.strip_suffix(".d").unwrap_or(&name)).ok()
     };
-    let mut pools: Vec<Pool> = entries.filter_map(Result::ok).filter_map(name).collect();
+    let mut pools: Vec<Pool> = entries.into_iter().filter_map(name).collect();
     pools.sort();
     pools.dedup();
     Ok(pools)

@@ -5,7 +5,15 @@
 use super::interrupt;
 use std::mem;
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
+
+/// How many [`Alarm`]s there are.
+static ALARMS: AtomicUsize = AtomicUsize::new(0);
+
+/// How many handlers and threads are about to make it ring soon.
+static RINGING: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes blocking calls end now and then, with [`std::io::ErrorKind::Interrupted`]. Dropping it puts everything
 /// back as it was: handler, mask and timer, so that a command that we become finds its parent's.
@@ -40,6 +48,7 @@ impl Alarm {
             // A parent may have blocked it, and masks are inherited.
             libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, &raw mut action.old_mask);
         }
+        ALARMS.fetch_add(1, Ordering::SeqCst);
         action
     }
 
@@ -53,9 +62,14 @@ impl Alarm {
         }
     }
 
-    /// Rings in a moment, and then again and again. For signal handlers and other threads: it makes one system call.
+    /// Rings in a moment, and then again and again; not where there is none any more. For signal handlers and other threads:
+    /// it makes one system call.
     pub fn soon() {
-        Self::set(AGAIN, AGAIN);
+        RINGING.fetch_add(1, Ordering::SeqCst);
+        if ALARMS.load(Ordering::SeqCst) > 0 {
+            Self::set(AGAIN, AGAIN);
+        }
+        RINGING.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Rings when the parent has ended (Linux), so that we do not wait for a script that is gone. May ring
@@ -87,7 +101,18 @@ impl Default for Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        // It would go on ringing in the command that we become.
+        // It would go on ringing in the command that we become. One that came just now is forgotten with its handler; and a
+        // handler that runs by now, or a thread, either sees that there is none any more, or is waited for.
+        // SAFETY: all bytes zero are a valid `sigaction`, and it lives until the call returns.
+        unsafe {
+            let mut ignore: libc::sigaction = mem::zeroed();
+            ignore.sa_sigaction = libc::SIG_IGN;
+            libc::sigaction(libc::SIGALRM, &raw const ignore, ptr::null_mut());
+        }
+        ALARMS.fetch_sub(1, Ordering::SeqCst);
+        while RINGING.load(Ordering::SeqCst) > 0 {
+            thread::yield_now();
+        }
         Self::set(Duration::ZERO, Duration::ZERO);
         // SAFETY: both were filled by the calls in `new`.
         unsafe {

@@ -228,3 +228,20 @@ fn a_signal_costs_no_sentence_that_can_be_said() {
     Call::new(command).status(75).err("a is already running: ").run();
     holder.let_go();
 }
+
+#[test]
+fn an_alarm_that_comes_as_the_wait_ends_rings_in_nobody() {
+    let scene = Scene::new();
+    for when in 1..=5 {
+        let holder = scene.holder("a");
+        let mut command = scene.program("strace");
+        // Also at the call that puts it off: what is pending then rings again 20 ms later.
+        let inject = format!("inject=setitimer:signal=ALRM:when={when}");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", &inject, HELPER, "lock", "-qt", "60", "a", "--"]);
+        command.args(["sh", "-c", "sleep 0.2; echo mine"]);
+        let waiter = Call::new(command).out("mine\n").start();
+        scene.until_waited_for("a");
+        holder.let_go();
+        waiter.finish();
+    }
+}

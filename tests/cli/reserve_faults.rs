@@ -435,3 +435,25 @@ fn a_rehearsal_never_takes_a_number_from_who_leases_it() {
         rehearsals.join().unwrap();
     });
 }
+
+#[test]
+fn a_directory_that_is_read_in_part_does_not_pass_for_all_of_it() {
+    let scene = Scene::new();
+    for directory in ["old", "new"] {
+        fs::create_dir(scene.path(directory)).unwrap();
+    }
+    let (old, new) = (scene.path("old"), scene.path("new"));
+    let (old, new) = (old.to_str().unwrap(), new.to_str().unwrap());
+    scene.aba(["reserve", "--probe", "none", "--path", old]).out("").run();
+    scene.once(["-qwi", "a", "--", "true"]).run();
+    let words: [&[&str]; 3] = [&["migrate", "--from", old, "--to", new], &["run-once", "--list"], &["run-once", "-G"]];
+    for args in words {
+        let mut command = scene.program("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-P"]).arg(scene.root().join("reserve"));
+        command.arg("-P").arg(scene.root().join("runner"));
+        command.args(["-e", "inject=getdents64:error=EIO", HELPER]).args(args);
+        Call::new(command).status(125).err("Input/output error").run();
+    }
+    scene.aba(words[0]).run();
+    scene.aba(["reserve", "--check", "--path", new]).out("").run();
+}

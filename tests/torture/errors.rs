@@ -37,9 +37,7 @@ pub(crate) fn of(call: i64) -> &'static [i32] {
             &[EACCES, EINTR, ENOMEM]
         }
         libc::SYS_ppoll | libc::SYS_futex | libc::SYS_wait4 | libc::SYS_clock_nanosleep => &[EINTR],
-        libc::SYS_clone | libc::SYS_clone3 | libc::SYS_timer_create | libc::SYS_timer_settime | libc::SYS_setitimer => {
-            &[EAGAIN, ENOMEM]
-        }
+        libc::SYS_clone | libc::SYS_clone3 | libc::SYS_timer_create => &[EAGAIN, ENOMEM],
         libc::SYS_getcwd => &[ENOENT, EACCES, ENOMEM],
         libc::SYS_chdir | libc::SYS_fchdir => &[EIO, EACCES],
         libc::SYS_kill | libc::SYS_pidfd_send_signal | libc::SYS_setsid | libc::SYS_prctl => &[EPERM],

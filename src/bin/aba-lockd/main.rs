@@ -1,0 +1,3 @@
+//! The `aba-lockd` command: parse, run, exit.
+
+fn main() {}

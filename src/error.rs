@@ -324,6 +324,17 @@ pub fn shortened(text: &str, most: usize) -> String {
     cut
 }
 
+/// A time span as people say it: `13s`, `2m13s`, `3h05m`, `2d04h`.
+#[must_use]
+pub fn span(span: Duration) -> String {
+    match span.as_secs() {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds @ 60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        seconds @ 3600..86400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+        seconds => format!("{}d{:02}h", seconds / 86400, seconds % 86400 / 3600),
+    }
+}
+
 /// The system's reason without `(os error N)`, as a person would say it.
 #[must_use]
 pub fn reason(error: &io::Error) -> String {

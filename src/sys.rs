@@ -1,5 +1,5 @@
-//! The only system calls: flock, file identity, the timer, descriptors, starting commands, watching a directory, what
-//! a directory is known by, and binding to a port on trial.
+//! The only system calls: flock and locks of ranges, file identity, the timer, descriptors, starting commands, watching
+//! a directory, what a directory is known by, and binding to a port on trial.
 //!
 //! Each `unsafe` block is a call into libc with arguments that live long enough; the reason beside it says
 //! what makes it so. Locks are waited for by the first thread alone: another could win the shared description after
@@ -18,6 +18,7 @@ mod lease;
 mod listening;
 mod poll;
 mod probe;
+mod range;
 mod screen;
 mod thread;
 mod timer;
@@ -36,6 +37,7 @@ pub use lease::be_alone;
 pub use listening::listens;
 pub use poll::{can_be_written, wait_for_any};
 pub use probe::{Transport, Trial, try_bind};
+pub use range::{Range, range_in_the_way, try_lock_range, unlock_range, wait_lock_range};
 pub use screen::{Event, Screen};
 pub use thread::with_companion;
 pub use timer::Alarm;

@@ -297,6 +297,8 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// The program that keeps leases is not installed.
+    NoKeeper,
     /// The command was not found.
     CommandNotFound {
         /// The command.
@@ -448,6 +450,9 @@ impl fmt::Display for Error {
             Self::Busy { label, .. } => write!(f, "{label} is held by another"),
             Self::Terminal { source } => write!(f, "could not use the terminal: {}", reason(source)),
             Self::Deadlock { label, circle } => write!(f, "waiting for {label} would be a deadlock: {circle}"),
+            Self::NoKeeper => {
+                f.write_str("aba-lock-keeper was not found, so nothing can be locked on more than one machine")
+            }
             Self::TimedOut { label, after, .. } => {
                 write!(f, "timed out after {} s waiting for {label}", after.as_secs_f64())
             }
@@ -516,6 +521,9 @@ impl Error {
             },
             Self::NotRegular { .. } => "somebody put it there: see whose it is with `ls -l`".to_owned(),
             Self::BadDescriptor { fd } => format!("open it first: `exec {fd}<>\"$(aba-lock path --create NAME)\"`"),
+            Self::NoKeeper => {
+                "install it with `make install WITH_SERVICE=yes`, or set ABA_LOCK_KEEPER to where it is".to_owned()
+            }
             Self::Replaced { fd, path } => format!("open it again: `exec {fd}<>{}`", quoted(path)),
             Self::KeepsChanging { .. } => {
                 "find what removes it, and stop that: a lock file is meant to stay".to_owned()

@@ -13,6 +13,7 @@
 //! | [`lock`] | open, lock, check that it is still the file, write the record |
 //! | [`record`] | the holder record and its text form |
 //! | [`holders`] | who has it: the kernel's word beside the record |
+//! | [`keeper`] | where the program is that keeps leases for more than one machine |
 //! | [`deadlock`] | circles of processes that wait for each other |
 //! | [`kernel`] | what the kernel says of locks: who has which, and who waits |
 //! | [`process`] | what `/proc` tells of a process |
@@ -39,6 +40,7 @@ pub mod events;
 pub mod filter;
 pub mod force;
 pub mod holders;
+pub mod keeper;
 pub mod kernel;
 pub mod listeners;
 pub mod lock;

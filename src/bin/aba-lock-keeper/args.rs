@@ -19,10 +19,7 @@ pub(crate) const LEASE_STATUS: [(&str, &str); 6] = [
 /// What the variables of the environment do.
 pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("ABA_LOCK_SERVER", "the address of the server: https://host:port of a lock service, or etcd://h1:2379,h2:2379"),
-    (
-        "ABA_LOCK_SERVER_SECRET_FILE",
-        "a file with the bearer token for a lock service, or with USER:PASSWORD for etcd",
-    ),
+    ("ABA_LOCK_SERVER_SECRET_FILE", "a file with the bearer token for a lock service, or with USER:PASSWORD for etcd"),
     ("ABA_LOCK_SERVER_CACERT", "a file with the certificates of whom to trust, in PEM form"),
     ("ABA_LOCK_SERVER_CERT, ABA_LOCK_SERVER_KEY", "files with a client certificate and its key, in PEM form"),
     ("ABA_LOCK_TTL", "how long a lease lasts that is not renewed, such as 30s or 2m [default: 30s]"),
@@ -47,7 +44,9 @@ fn table(title: &str, rows: &[(&str, &str)]) -> String {
 }
 
 fn after_help() -> String {
-    let examples = EXAMPLES.iter().fold("Examples:\n".to_owned(), |text, (typed, does)| format!("{text}  {typed}\n      {does}\n"));
+    let examples = EXAMPLES
+        .iter()
+        .fold("Examples:\n".to_owned(), |text, (typed, does)| format!("{text}  {typed}\n      {does}\n"));
     format!("{}\n{}\n{examples}", table("Exit status", &LEASE_STATUS), table("Environment", ENVIRONMENT))
 }
 
@@ -69,12 +68,6 @@ pub(crate) enum Command {
     Hold(Hold),
     #[command(hide = true)]
     Release(Script),
-    #[command(hide = true)]
-    Settle(Settle),
-    #[command(hide = true)]
-    Check(Script),
-    #[command(hide = true)]
-    Tokens(Script),
 }
 
 /// Leases by themselves, for what is not one process: the steps of a CI job, say
@@ -89,6 +82,12 @@ pub(crate) enum Lease {
     Release(Release),
     Show(Show),
     List(List),
+    #[command(hide = true)]
+    Settle(Settle),
+    #[command(hide = true)]
+    Check(Script),
+    #[command(hide = true)]
+    Tokens(Script),
 }
 
 /// Where the leases are.
@@ -245,19 +244,19 @@ pub(crate) struct Hold {
 /// A lock that the calling script holds
 #[derive(Debug, Args)]
 pub(crate) struct Script {
+    /// The descriptor on which the calling script holds it
     #[arg(long, value_name = "N")]
     pub(crate) fd: i32,
 
     #[arg(value_name = "NAME")]
-    pub(crate) name: String,
+    pub(crate) name: Option<String>,
 }
 
 /// Called by the shell library when it has closed its descriptor: waits until the lease was given back
 #[derive(Debug, Args)]
 pub(crate) struct Settle {
-    /// The lock file
-    #[arg(value_name = "PATH")]
-    pub(crate) path: PathBuf,
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
 
     /// The token of the local lock
     #[arg(value_name = "TOKEN")]

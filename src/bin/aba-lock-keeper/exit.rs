@@ -10,6 +10,8 @@ pub(crate) const NO: i32 = 1;
 pub(crate) const USAGE: i32 = 2;
 /// Held by another, or lost to one.
 pub(crate) const BUSY: i32 = 75;
+/// The descriptor is not open on the lock file.
+pub(crate) const REPLACED: i32 = 76;
 /// The wait timed out.
 pub(crate) const TIMED_OUT: i32 = 124;
 /// No server, or something here failed.

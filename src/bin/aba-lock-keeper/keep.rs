@@ -67,7 +67,11 @@ pub(crate) struct Charge {
 /// There is a second thread here, which sleeps in sigwait(3) and holds nothing that the copy of this process could need.
 pub(crate) fn start(charge: Charge, fd: RawFd) -> Result<(), Fault> {
     let failed = |error: &io::Error| Fault::Failed {
-        what: format!("could not start a keeper for the lease on {}: {}", charge.lease.name, aba_lock::error::reason(error)),
+        what: format!(
+            "could not start a keeper for the lease on {}: {}",
+            charge.lease.name,
+            aba_lock::error::reason(error)
+        ),
         hint: None,
     };
     let (mut told, tell) = io::pipe().map_err(|error| failed(&error))?;
@@ -291,8 +295,8 @@ impl Keeper {
     fn give_back(&self) {
         let end = self.shared.good().plus(self.shared.ttl());
         loop {
-            let given = server::connect(&self.charge.settings)
-                .and_then(|mut server| server.release(&self.charge.lease.id));
+            let given =
+                server::connect(&self.charge.settings).and_then(|mut server| server.release(&self.charge.lease.id));
             if given.is_ok() || self.shared.is_gone() || end.is_past() {
                 return;
             }

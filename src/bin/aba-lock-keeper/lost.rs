@@ -93,6 +93,10 @@ pub(crate) fn tell(charge: &Charge, holders: &Holders, is_gone: bool, left: Dura
 /// Runs the command that was given for this, by the shell.
 pub(crate) fn run(charge: &Charge, command: &str) {
     let mut shell = Command::new(settings::shell());
-    shell.arg("-c").arg(command).env("ABA_LOCK_NAME", &charge.lease.name).env("ABA_LOCK_PID", charge.holder.to_string());
+    shell
+        .arg("-c")
+        .arg(command)
+        .env("ABA_LOCK_NAME", &charge.lease.name)
+        .env("ABA_LOCK_PID", charge.holder.to_string());
     let _ = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
 }

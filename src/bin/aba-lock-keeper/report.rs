@@ -107,7 +107,7 @@ pub(crate) fn not_first(name: &str, holder: Option<&Entry>) {
 fn refusal(holder: &Entry) -> String {
     let Entry { name, owner, .. } = holder;
     match owner {
-        Some(owner) => format!("{name} is already running on {}: {}", plain(&owner.host), process(owner)),
+        Some(owner) => format!("{name} is already running: {}", process(owner)),
         None => format!("{name} is held by {}", person(holder)),
     }
 }
@@ -115,7 +115,7 @@ fn refusal(holder: &Entry) -> String {
 /// Who stands in a queue, to stand behind "held by".
 fn person(entry: &Entry) -> String {
     match &entry.owner {
-        Some(owner) => format!("{} on host {}", process(owner), plain(&owner.host)),
+        Some(owner) => process(owner),
         None => format!("{}, whose program left no word", plain(&entry.id)),
     }
 }
@@ -124,7 +124,7 @@ fn process(owner: &Owner) -> String {
     let who = owner.who.as_ref().map(|who| format!(" ({})", plain(who))).unwrap_or_default();
     let age = age(owner).map(|age| format!(", for {}", span(age))).unwrap_or_default();
     let command = shortened(&plain(&owner.command), MAX_COMMAND);
-    format!("pid {} ({command}), by {}{who}{age}", owner.pid, plain(&owner.user))
+    format!("pid {} on host {} ({command}), by {}{who}{age}", owner.pid, plain(&owner.host), plain(&owner.user))
 }
 
 fn age(owner: &Owner) -> Option<Duration> {
@@ -176,7 +176,10 @@ pub(crate) fn list(server: &str, entries: &[Entry], as_json: bool) {
         return print(&format!("{:#}\n", Value::from(objects)));
     }
     let Some(width) = names.iter().map(|name| name.len().max(5)).max() else { return };
-    let mut text = format!("{:width$}  {:>6}  {:>7}  {:<16}  {:>7}  {:<8}  COMMAND\n", "LEASE", "FOR", "WAITING", "HOST", "PID", "USER");
+    let mut text = format!(
+        "{:width$}  {:>6}  {:>7}  {:<16}  {:>7}  {:<8}  COMMAND\n",
+        "LEASE", "FOR", "WAITING", "HOST", "PID", "USER"
+    );
     for name in names {
         let queue = queue(name);
         let Some((holder, waiters)) = queue.split_first() else { continue };

@@ -27,7 +27,6 @@ pub(crate) struct Lease {
     pub(crate) good: Moment,
 }
 
-
 /// Who wants a lease: what others are told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Owner {

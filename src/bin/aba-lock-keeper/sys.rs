@@ -1,5 +1,5 @@
-//! The only system calls of the keeper that the library does not make already: byte-range locks of open file
-//! descriptions, the clock, a page that two processes share, forking, and signals.
+//! The only system calls of the keeper that the library does not make already: the clock, a page that two processes share,
+//! forking, signals, and what is left of a caller's descriptors.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
@@ -11,62 +11,7 @@ use std::ptr;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-// ---- byte-range locks ----------------------------------------------------------------------------------
-
-/// How a byte is locked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Byte {
-    /// Against everyone; needs a descriptor that can be written to.
-    Write,
-    /// Against those who want it so; needs one that can be read.
-    Read,
-    /// Not at all.
-    Free,
-}
-
-/// Locks bytes for the open file description of `file`, if that can be had at once. `false`: another has them.
-pub(crate) fn set_bytes(file: &File, how: Byte, start: i64, len: i64) -> io::Result<bool> {
-    match ofd(file, libc::F_OFD_SETLK, &mut flock(how, start, len)) {
-        Ok(()) => Ok(true),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Blocks until the bytes can be had against everyone, or a signal comes ([`io::ErrorKind::Interrupted`]).
-pub(crate) fn wait_for_bytes(file: &File, start: i64, len: i64) -> io::Result<()> {
-    ofd(file, libc::F_OFD_SETLKW, &mut flock(Byte::Write, start, len))
-}
-
-/// Whether another open file description has one of these bytes.
-pub(crate) fn others_have(file: &File, start: i64, len: i64) -> io::Result<bool> {
-    let mut asked = flock(Byte::Write, start, len);
-    ofd(file, libc::F_OFD_GETLK, &mut asked)?;
-    Ok(i32::from(asked.l_type) != libc::F_UNLCK)
-}
-
-fn flock(how: Byte, start: i64, len: i64) -> libc::flock {
-    let kind = match how {
-        Byte::Write => libc::F_WRLCK,
-        Byte::Read => libc::F_RDLCK,
-        Byte::Free => libc::F_UNLCK,
-    };
-    // SAFETY: all bytes zero are a valid `flock`; `l_pid` has to be zero here.
-    let mut bytes: libc::flock = unsafe { mem::zeroed() };
-    bytes.l_type = libc::c_short::try_from(kind).unwrap_or_default();
-    bytes.l_whence = 0;
-    bytes.l_start = start;
-    bytes.l_len = len;
-    bytes
-}
-
-fn ofd(file: &File, command: i32, bytes: &mut libc::flock) -> io::Result<()> {
-    // SAFETY: the descriptor is open, and `bytes` lives until the call returns.
-    if unsafe { libc::fcntl(file.as_raw_fd(), command, ptr::from_mut(bytes)) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
-}
+// ---- descriptors ---------------------------------------------------------------------------------------
 
 /// A new open file description of the file behind `fd`, also if that has no name any more.
 pub(crate) fn open_anew(fd: RawFd) -> io::Result<File> {
@@ -74,7 +19,10 @@ pub(crate) fn open_anew(fd: RawFd) -> io::Result<File> {
 }
 
 /// Closes every descriptor from 3 on but these two, which get the numbers 3 and 4.
-pub(crate) fn keep_only<P: Into<OwnedFd> + From<OwnedFd>>(file: File, pipe: Option<P>) -> io::Result<(File, Option<P>)> {
+pub(crate) fn keep_only<P: Into<OwnedFd> + From<OwnedFd>>(
+    file: File,
+    pipe: Option<P>,
+) -> io::Result<(File, Option<P>)> {
     let pipe = pipe.map(Into::into);
     // Out of the way of each other first.
     let high = |fd: &OwnedFd| match copy_above(fd.as_raw_fd(), 10) {

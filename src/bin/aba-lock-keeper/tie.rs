@@ -11,35 +11,36 @@
 //! keeper of the last one was told. So where the bytes are follows from the token of the local lock, which no other
 //! acquisition of the file has.
 
-use crate::sys::{self, Byte};
+use aba_lock::lock::Mode;
+use aba_lock::sys;
 use std::fs::File;
 use std::io;
 
 /// The scripts' bytes begin here.
-const SCRIPTS: i64 = 1 << 60;
+const SCRIPTS: u64 = 1 << 60;
 
 /// The keepers' bytes begin here. Below are those of the scripts.
-const KEEPERS: i64 = 1 << 61;
+const KEEPERS: u64 = 1 << 61;
 
 /// Where the two bytes of an acquisition are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tie {
-    at: i64,
+    at: u64,
 }
 
 impl Tie {
     /// The tie of the local lock with this token.
     pub(crate) fn of(token: u64) -> Self {
         // Behind any content.
-        Self { at: SCRIPTS + i64::try_from(token % (1 << 60)).unwrap_or(0) }
+        Self { at: SCRIPTS + token % SCRIPTS }
     }
 
     /// Locks the script's byte on its own description.
     pub(crate) fn bind(self, script: &File) -> io::Result<()> {
-        let bound = match sys::set_bytes(script, Byte::Write, self.at, 1) {
+        let bound = match sys::try_lock_range(script, Mode::Exclusive, self.at, 1) {
             // It can only be read, which is enough to lock.
             Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
-                sys::set_bytes(script, Byte::Read, self.at, 1)?
+                sys::try_lock_range(script, Mode::Shared, self.at, 1)?
             }
             done => done?,
         };
@@ -48,31 +49,35 @@ impl Tie {
 
     /// Blocks until the script has ended or let go, or a signal comes.
     pub(crate) fn until_script_ends(self, keeper: &File) -> io::Result<()> {
-        sys::wait_for_bytes(keeper, self.at, 1)
+        sys::wait_lock_range(keeper, Mode::Exclusive, self.at, 1)
     }
 
     /// Whether the script has it still.
     pub(crate) fn is_bound(self, file: &File) -> io::Result<bool> {
-        sys::others_have(file, self.at, 1)
+        others_have(file, self.at, 1)
     }
 
     /// Locks the keeper's byte on a description of its own.
     pub(crate) fn keep(self, keeper: &File) -> io::Result<bool> {
-        sys::set_bytes(keeper, Byte::Write, KEEPERS + self.at, 1)
+        sys::try_lock_range(keeper, Mode::Exclusive, KEEPERS + self.at, 1)
     }
 
     /// Whether there is a keeper for it.
     pub(crate) fn is_kept(self, file: &File) -> io::Result<bool> {
-        sys::others_have(file, KEEPERS + self.at, 1)
+        others_have(file, KEEPERS + self.at, 1)
     }
 }
 
 /// Unlocks the script's byte, whatever its tie.
 pub(crate) fn let_go(script: &File) -> io::Result<()> {
-    sys::set_bytes(script, Byte::Free, SCRIPTS, SCRIPTS).map(|_| ())
+    sys::unlock_range(script, SCRIPTS, KEEPERS - SCRIPTS)
 }
 
 /// Whether there is a keeper for whoever has this lock.
 pub(crate) fn has_keeper(file: &File) -> io::Result<bool> {
-    sys::others_have(file, KEEPERS, 0)
+    others_have(file, KEEPERS, 0)
+}
+
+fn others_have(file: &File, start: u64, len: u64) -> io::Result<bool> {
+    Ok(sys::range_in_the_way(file, Mode::Exclusive, start, len)?.is_some())
 }

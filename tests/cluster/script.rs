@@ -156,10 +156,8 @@ fn however_a_script_is_ended_its_lease_is_given_back() {
 fn what_a_script_leaves_behind_holds_the_lease_as_it_holds_the_lock() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
-    let script = "aba_lock_operation deploy; (echo $BASHPID; read -r _ <&9) 9<fifo >&2 & echo started; read -r _";
-    fs::remove_file(machine.path("fifo")).ok();
-    assert!(std::process::Command::new("mkfifo").arg(machine.path("fifo")).status().unwrap().success());
-    let gate = fs::OpenOptions::new().read(true).write(true).open(machine.path("fifo")).unwrap();
+    machine.gate();
+    let script = "aba_lock_operation deploy; (echo $BASHPID; read -r _ <gate) >&2 & echo started; read -r _";
     let mut holder = machine.script(script);
     assert_eq!(holder.line(), "started");
     let child: u32 = holder.error().parse().unwrap();
@@ -168,7 +166,7 @@ fn what_a_script_leaves_behind_holds_the_lease_as_it_holds_the_lock() {
     assert!(is_alive(child));
     assert_eq!(etcd.keys().len(), 1, "its child has it");
     machine.aba(&["status", "--server=", "deploy"]).status(0);
-    std::io::Write::write_all(&mut &gate, b"\n").unwrap();
+    machine.open_gate();
     until("the lease is given back", || etcd.keys().is_empty());
 }
 

@@ -93,7 +93,7 @@ pub(crate) enum Lease {
 /// Where the leases are.
 #[derive(Debug, Args)]
 pub(crate) struct Where {
-    /// The server: https://host:port of a lock service, or etcd://h1:2379,h2:2379 [default: $ABA_LOCK_SERVER]
+    /// The server: https://host:port of a lock service, or etcd://h1:2379,h2:2379 [default: that of the environment]
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
 }
@@ -109,12 +109,12 @@ pub(crate) struct Acquire {
     #[command(flatten)]
     pub(crate) at: Where,
 
-    /// How long it lasts if it is not renewed: 30, 90s, 10m, 2h; at least 10 s [default: $ABA_LOCK_TTL, else 30s]
+    /// How long it lasts if it is not renewed: 30, 90s, 10m, 2h; at least 10 s [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = span)]
     pub(crate) ttl: Option<Duration>,
 
     #[command(flatten)]
-    pub(crate) wait: Wait,
+    pub(crate) wait: Patience,
 
     /// Say this of the holder, to those who wait
     #[arg(long, value_name = "TEXT")]
@@ -131,7 +131,7 @@ pub(crate) struct Acquire {
 
 /// How long to wait.
 #[derive(Debug, Args)]
-pub(crate) struct Wait {
+pub(crate) struct Patience {
     /// Fail at once if another has it [default]
     #[arg(short = 'n', long, overrides_with_all = ["wait", "timeout"])]
     pub(crate) nonblock: bool,
@@ -214,7 +214,7 @@ pub(crate) struct Hold {
     pub(crate) on_lost: Option<String>,
 
     #[command(flatten)]
-    pub(crate) wait: Wait,
+    pub(crate) wait: Patience,
 
     #[arg(long, value_name = "TEXT")]
     pub(crate) who: Option<String>,

@@ -65,7 +65,7 @@ pub(crate) struct Charge {
 /// Starts a keeper for who has `fd` open. It is there when this returns.
 ///
 /// There is a second thread here, which sleeps in sigwait(3) and holds nothing that the copy of this process could need.
-pub(crate) fn start(charge: Charge, fd: RawFd) -> Result<(), Fault> {
+pub(crate) fn start(charge: &Charge, fd: RawFd) -> Result<(), Fault> {
     let failed = |error: &io::Error| Fault::Failed {
         what: format!(
             "could not start a keeper for the lease on {}: {}",
@@ -81,11 +81,9 @@ pub(crate) fn start(charge: Charge, fd: RawFd) -> Result<(), Fault> {
     aba_lock::sys::detached(&[], || {
         let opened = sys::open_anew(fd).and_then(|file| sys::keep_only(file, tell.take()));
         let Ok((file, Some(mut tell))) = opened else { return };
-        match theirs.tie.keep(&file) {
-            Ok(true) => {}
-            Ok(false) => return,
-            // A file that only others may write to.
-            Err(_) => return,
+        // Not if only others may write to the file.
+        if !theirs.tie.keep(&file).unwrap_or(false) {
+            return;
         }
         let keeper = Keeper { charge: theirs, file, shared: Shared { numbers: shared } };
         keeper.shared.renewed(&keeper.charge.lease);

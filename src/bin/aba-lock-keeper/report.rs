@@ -116,7 +116,10 @@ fn refusal(holder: &Entry) -> String {
 fn person(entry: &Entry) -> String {
     match &entry.owner {
         Some(owner) => process(owner),
-        None => format!("{}, whose program left no word", plain(&entry.id)),
+        None => match &entry.said {
+            Some(said) => plain(said),
+            None => format!("{}, whose program left no word", plain(&entry.id)),
+        },
     }
 }
 
@@ -193,7 +196,7 @@ pub(crate) fn list(server: &str, entries: &[Entry], as_json: bool) {
                 plain(&owner.user),
                 shortened(&plain(&owner.command), MAX_COMMAND),
             ),
-            None => (dash(), dash(), dash(), dash(), plain(&holder.id)),
+            None => (dash(), dash(), dash(), dash(), plain(holder.said.as_ref().unwrap_or(&holder.id))),
         };
         let _ = writeln!(text, "{name:width$}  {since:>6}  {waiting:>7}  {host:<16}  {pid:>7}  {user:<8}  {command}");
     }
@@ -203,7 +206,7 @@ pub(crate) fn list(server: &str, entries: &[Entry], as_json: bool) {
 fn name_object(server: &str, name: &str, queue: &[Entry]) -> Value {
     let mut entries = queue.iter().map(|entry| {
         let owner = entry.owner.as_ref().map(Owner::to_json);
-        json!({ "lease": entry.id, "token": entry.token, "owner": owner, "ends_in_seconds": entry.left.map(|left| left.as_secs()) })
+        json!({ "lease": entry.id, "token": entry.token, "owner": owner, "who": entry.said, "ends_in_seconds": entry.left.map(|left| left.as_secs()) })
     });
     let holder = entries.next();
     let state = if holder.is_some() { "held" } else { "free" };

@@ -6,6 +6,7 @@
 
 pub(crate) mod etcd;
 pub(crate) mod http;
+pub(crate) mod service;
 
 use crate::clock::Moment;
 use crate::settings::{Kind, Settings};
@@ -61,6 +62,8 @@ pub(crate) struct Entry {
     pub(crate) id: String,
     pub(crate) token: u64,
     pub(crate) owner: Option<Owner>,
+    /// What another kind of server says of the owner, in its words.
+    pub(crate) said: Option<String>,
     /// How long it will live without renewal, if that was asked for.
     pub(crate) left: Option<Duration>,
 }
@@ -148,6 +151,6 @@ pub(crate) trait Server {
 pub(crate) fn connect(settings: &Settings) -> Result<Box<dyn Server>, Fault> {
     match settings.kind {
         Kind::Etcd => Ok(Box::new(etcd::Etcd::new(settings)?)),
-        Kind::Service => Err(Fault::Failed { what: "not yet".to_owned(), hint: None }),
+        Kind::Service => Ok(Box::new(service::Service::new(settings)?)),
     }
 }

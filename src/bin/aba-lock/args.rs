@@ -364,11 +364,11 @@ pub(crate) struct Lock {
     pub(crate) pid_file: Option<PathBuf>,
 
     /// Lock it for all machines that use this server, too: https://host:port, or etcd://h1:2379,h2:2379; empty for none
-    /// [default: $ABA_LOCK_SERVER]
+    /// [default: that of the environment]
     #[arg(long, value_name = "URL", conflicts_with_all = ["file", "shared"])]
     pub(crate) server: Option<String>,
 
-    /// With a server: how long the lease lasts if it cannot be renewed, at least 10 s [default: $ABA_LOCK_TTL, else 30s]
+    /// With a server: how long the lease lasts if it cannot be renewed, at least 10 s [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = span)]
     pub(crate) ttl: Option<Duration>,
 
@@ -410,7 +410,7 @@ pub(crate) struct Unlock {
     pub(crate) fd: Option<i32>,
 
     /// With --fd: give the lease back too, if the lock was taken for all machines that use this server
-    /// [default: $ABA_LOCK_SERVER]
+    /// [default: that of the environment]
     #[arg(long, value_name = "URL", requires = "fd")]
     pub(crate) server: Option<String>,
 
@@ -472,7 +472,7 @@ pub(crate) struct Status {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) fd: Option<i32>,
 
-    /// Also say who has it at this server; empty for none [default: $ABA_LOCK_SERVER]
+    /// Also say who has it at this server; empty for none [default: that of the environment]
     #[arg(long, value_name = "URL", conflicts_with_all = ["file", "fd"])]
     pub(crate) server: Option<String>,
 
@@ -498,7 +498,7 @@ pub(crate) struct List {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Also say what is held at this server; empty for none [default: $ABA_LOCK_SERVER]
+    /// Also say what is held at this server; empty for none [default: that of the environment]
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
 

@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Hold) -> Result<i32, Fault> {
                 let on_lost = settings::on_lost(args.on_lost.as_deref());
                 let charge = Charge { settings: settings.clone(), lease: lease.clone(), tie, on_lost, holder };
                 pending.set(None);
-                keep::start(charge, local.fd)
+                keep::start(&charge, local.fd)
             });
             if let Err(fault) = kept {
                 let _ = server.release(&lease.id);

@@ -4,7 +4,7 @@ mod hold;
 mod lease;
 mod script;
 
-use crate::args::{Command, Wait};
+use crate::args::{self, Command};
 use crate::clock::Moment;
 use crate::server::{Fault, Owner, Patience};
 use aba_lock::name::LockName;
@@ -36,7 +36,7 @@ fn name(text: &str) -> Result<&str, Fault> {
     Ok(text)
 }
 
-fn patience(wait: &Wait) -> Result<Patience, Fault> {
+fn patience(wait: &args::Patience) -> Result<Patience, Fault> {
     if wait.nonblock {
         return Ok(Patience::None);
     }

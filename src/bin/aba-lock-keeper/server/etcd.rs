@@ -281,7 +281,7 @@ impl Etcd {
         let id = decoded(&kv["key"])?;
         let name = id.strip_prefix(&self.prefix)?.rsplit_once('/')?.0.to_owned();
         let owner = decoded(&kv["value"]).and_then(|text| Owner::from_json(&serde_json::from_str(&text).ok()?));
-        Some(Entry { name, id, token: count(&kv["create_revision"]), owner, left: None })
+        Some(Entry { name, id, token: count(&kv["create_revision"]), owner, said: None, left: None })
     }
 
     fn attempt(&mut self, number: u64, want: &Want, watcher: &mut dyn Watcher) -> Result<Lease, Fault> {

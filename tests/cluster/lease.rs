@@ -91,9 +91,9 @@ fn etcds_own_client_and_ours_stand_in_one_queue() {
         .err("deploy is held by deploy/")
         .err("whose program left no word");
     let mut second = Script::start(waits(&machine));
-    until("we wait", || etcd.keys().len() == 2);
+    until("we wait", || etcd.leases().len() == 2);
     let mut third = theirs();
-    until("it waits", || etcd.keys().len() == 3);
+    until("it waits", || etcd.leases().len() == 3);
     machine.open_gate();
     first.end();
     // In their order: we come before it.
@@ -119,14 +119,14 @@ fn who_was_stopped_in_the_queue_until_its_lease_had_ended_does_not_claim_what_an
     let machine = Machine::new(&etcd.url());
     let first = lease(&machine, &["acquire", "deploy", "--ttl", "60"]).status(0).out;
     let mut stopped = Script::start(waits(&machine));
-    until("it waits", || etcd.keys().len() == 2);
+    until("it waits", || etcd.leases().len() == 2);
     crate::scene::signal(stopped.pid(), "STOP");
-    until("its lease has ended", || etcd.keys().len() == 1);
+    until("its lease has ended", || etcd.leases().len() == 1);
     lease(&machine, &["release", first.trim()]).status(0);
     let second = lease(&machine, &["acquire", "deploy"]).status(0).out;
     crate::scene::signal(stopped.pid(), "CONT");
     // It stands there again, behind the other.
-    until("it waits again", || etcd.keys().len() == 2);
+    until("it waits again", || etcd.leases().len() == 2);
     assert!(stopped.has_said().is_none());
     lease(&machine, &["release", second.trim()]).status(0);
     let third = stopped.line();
@@ -141,11 +141,11 @@ fn a_wait_that_a_signal_ends_leaves_nobody_waiting_for_it() {
     lease(&machine, &["acquire", "deploy", "--ttl", "60"]).status(0);
     for (name, status) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let mut waiter = Script::start(waits(&machine));
-        until("it waits", || etcd.keys().len() == 2);
+        until("it waits", || etcd.leases().len() == 2);
         assert!(waiter.error().contains("waiting for deploy"));
         crate::scene::signal(waiter.pid(), name);
         assert_eq!(waiter.end(), status, "{name}");
-        assert_eq!(etcd.keys().len(), 1, "{name}");
+        assert_eq!(etcd.leases().len(), 1, "{name}");
     }
 }
 

@@ -20,7 +20,7 @@ fn a_script_that_is_cut_off_is_told_and_has_ended_before_another_has_the_lock() 
         let next =
             format!("aba_lock_operation -q -t 50 deploy; kill -0 {} 2>/dev/null; echo \"alive: $?\"", script.pid());
         let mut other = near.script(&next);
-        until("it waits", || etcd.keys().len() == 2);
+        until("it waits", || etcd.leases().len() == 2);
         relay.cut();
         assert_eq!(script.line(), "told");
         assert!(other.has_said().is_none());
@@ -56,7 +56,7 @@ fn while_the_leader_is_frozen_the_lease_is_renewed_by_the_others() {
     let etcd = Etcd::start(3);
     let machine = Machine::new(&etcd.url());
     let mut holder = machine.holder("deploy");
-    let key = etcd.keys();
+    let key = etcd.leases();
     let leader = etcd.leader();
     etcd.freeze(leader);
     thread::sleep(Duration::from_secs(13));
@@ -65,10 +65,63 @@ fn while_the_leader_is_frozen_the_lease_is_renewed_by_the_others() {
     // It takes itself for the leader for a moment.
     thread::sleep(Duration::from_secs(11));
     assert!(holder.runs(), "{}", holder.error());
-    assert_eq!(etcd.keys(), key);
+    assert_eq!(etcd.leases(), key);
     holder.go();
     assert_eq!(holder.line(), "done");
     assert_eq!(holder.end(), 0);
+}
+
+#[test]
+fn a_leader_that_goes_on_after_it_was_frozen_cannot_have_two_have_the_lock() {
+    // It may revoke a lease that others have renewed meanwhile, as it believes that it has ended.
+    for _ in 0..2 {
+        let etcd = Etcd::start(3);
+        let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
+        let mut script = one.script(STUBBORN);
+        assert_eq!(script.line(), "held");
+        let next =
+            format!("aba_lock_operation -q -t 50 deploy; kill -0 {} 2>/dev/null; echo \"alive: $?\"", script.pid());
+        let mut other = other.script(&next);
+        until("it waits", || etcd.leases().len() == 2);
+        let leader = etcd.leader();
+        etcd.freeze(leader);
+        thread::sleep(Duration::from_secs(12));
+        etcd.thaw(leader);
+        thread::sleep(Duration::from_secs(5));
+        if etcd.leases().len() == 2 {
+            // It was not so.
+            signal(script.pid(), "KILL");
+        }
+        assert_eq!(script.end(), 137);
+        assert_eq!(other.line(), "alive: 1");
+        assert_eq!(other.end(), 0);
+    }
+}
+
+#[test]
+fn the_name_of_one_who_may_not_know_that_its_lease_is_lost_is_not_given_before_it_must() {
+    let etcd = Etcd::start(1);
+    let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
+    let mut script = one.script(STUBBORN);
+    assert_eq!(script.line(), "held");
+    // It is not even told: its keepers are stopped, and its lease is revoked by the server.
+    let keepers = one.keepers("deploy");
+    for pid in &keepers {
+        signal(pid, "STOP");
+    }
+    let key = etcd.leases().pop().unwrap();
+    let number = key.rsplit_once('/').unwrap().1;
+    said(&mut etcd.ctl(&["lease", "revoke", number])).status(0);
+    other.aba(&["lock", "deploy", "--", "true"]).status(75).err("whose lease was lost and who may not know it yet");
+    let begin = std::time::Instant::now();
+    other.aba(&["lock", "-q", "-t", "50", "deploy", "--", "true"]).status(0);
+    assert!(begin.elapsed() > Duration::from_secs(8), "{:?}", begin.elapsed());
+    for pid in &keepers {
+        signal(pid, "CONT");
+    }
+    // Told at once, and ended as it does not heed it.
+    assert_eq!(script.end(), 137);
+    until("nothing is left", || etcd.keys().is_empty());
 }
 
 #[test]
@@ -76,7 +129,7 @@ fn a_server_that_is_killed_and_comes_back_in_time_costs_nobody_anything() {
     let mut etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
     let mut holder = machine.holder("deploy");
-    let key = etcd.keys();
+    let key = etcd.leases();
     for _ in 0..2 {
         etcd.kill(0);
         thread::sleep(Duration::from_secs(2));
@@ -84,7 +137,7 @@ fn a_server_that_is_killed_and_comes_back_in_time_costs_nobody_anything() {
         etcd.until_healthy(0);
         thread::sleep(Duration::from_secs(5));
     }
-    assert_eq!(etcd.keys(), key);
+    assert_eq!(etcd.leases(), key);
     holder.go();
     assert_eq!(holder.line(), "done");
     assert_eq!(holder.end(), 0);
@@ -99,7 +152,7 @@ fn what_happens_when_a_lease_is_lost_can_be_chosen() {
         let script = machine.script(&text);
         assert_eq!(script.line(), "held");
         // By somebody else.
-        let key = etcd.keys().pop().unwrap();
+        let key = etcd.leases().pop().unwrap();
         machine.aba(&["lease", "release", &key]).status(0);
         script
     };
@@ -177,7 +230,7 @@ fn users_and_passwords_are_asked_for_once_and_again_when_the_server_has_forgotte
         &["user", "add", "root:secret"][..],
         &["user", "add", "me:word"],
         &["role", "add", "locks"],
-        &["role", "grant-permission", "locks", "--prefix=true", "readwrite", "deploy/"],
+        &["role", "grant-permission", "locks", "--prefix=true", "readwrite", "deploy"],
         &["user", "grant-role", "me", "locks"],
         &["user", "grant-role", "root", "root"],
         &["auth", "enable"],

@@ -243,6 +243,13 @@ impl Etcd {
         command
     }
 
+    /// The keys of leases that there are: not the marks.
+    pub(crate) fn leases(&self) -> Vec<String> {
+        let mut keys = self.keys();
+        keys.retain(|key| key.contains('/'));
+        keys
+    }
+
     /// The keys that there are.
     pub(crate) fn keys(&self) -> Vec<String> {
         let output = self.ctl(&["get", "", "--prefix", "--keys-only"]).output().unwrap();

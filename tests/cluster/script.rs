@@ -164,7 +164,7 @@ fn what_a_script_leaves_behind_holds_the_lease_as_it_holds_the_lock() {
     holder.go();
     assert_eq!(holder.end(), 0);
     assert!(is_alive(child));
-    assert_eq!(etcd.keys().len(), 1, "its child has it");
+    assert_eq!(etcd.leases().len(), 1, "its child has it");
     machine.aba(&["status", "--server=", "deploy"]).status(0);
     machine.open_gate();
     until("the lease is given back", || etcd.keys().is_empty());
@@ -197,7 +197,7 @@ fn a_guard_or_a_courier_that_is_killed_is_replaced_and_the_lease_lives_on() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
     let mut holder = machine.holder("deploy");
-    let key = etcd.keys();
+    let key = etcd.leases();
     for victim in [0, 1, 0] {
         until("both are there", || machine.keepers("deploy").len() == 2);
         let pid = machine.keepers("deploy")[victim];
@@ -209,12 +209,12 @@ fn a_guard_or_a_courier_that_is_killed_is_replaced_and_the_lease_lives_on() {
     }
     // Longer than a lease lasts that nobody renews.
     std::thread::sleep(std::time::Duration::from_secs(12));
-    assert_eq!(etcd.keys(), key);
+    assert_eq!(etcd.leases(), key);
     assert!(holder.runs());
     // One that hangs is replaced in time, too.
     signal(machine.keepers("deploy")[1], "STOP");
     std::thread::sleep(std::time::Duration::from_secs(12));
-    assert_eq!(etcd.keys(), key);
+    assert_eq!(etcd.leases(), key);
     assert!(holder.runs());
     holder.go();
     assert_eq!(holder.line(), "done");
@@ -247,10 +247,10 @@ fn a_script_that_is_stopped_keeps_its_lease() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
     let mut holder = machine.holder("deploy");
-    let key = etcd.keys();
+    let key = etcd.leases();
     signal(format!("-{}", holder.pid()), "STOP");
     std::thread::sleep(std::time::Duration::from_secs(12));
-    assert_eq!(etcd.keys(), key);
+    assert_eq!(etcd.leases(), key);
     signal(format!("-{}", holder.pid()), "CONT");
     holder.go();
     assert_eq!(holder.line(), "done");

@@ -289,13 +289,13 @@ impl Keeper {
         }
     }
 
-    /// Gives the lease back, as long as there may be something to give back.
+    /// Gives the lease back, as long as there may be something to give back, or somebody waits for us to know that it is lost.
     fn give_back(&self) {
-        let end = self.shared.good().plus(self.shared.ttl());
+        let end = self.shared.good().plus(self.shared.ttl() * 2);
         loop {
             let given =
                 server::connect(&self.charge.settings).and_then(|mut server| server.release(&self.charge.lease.id));
-            if given.is_ok() || self.shared.is_gone() || end.is_past() {
+            if given.is_ok() || end.is_past() {
                 return;
             }
             thread::sleep(AGAIN);

@@ -75,6 +75,8 @@ pub(crate) struct Want<'a> {
     pub(crate) ttl: Duration,
     pub(crate) owner: &'a Owner,
     pub(crate) patience: Patience,
+    /// Whether a keeper sees to it that the holder ends before its lease does.
+    pub(crate) kept: bool,
 }
 
 /// How long to wait.

@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Hold) -> Result<i32, Fault> {
                 continue;
             }
             let mut watcher = Progress::new(&settings, local.name, &pending, args.quiet);
-            let want = Want { name: local.name, ttl, owner: &owner, patience };
+            let want = Want { name: local.name, ttl, owner: &owner, patience, kept: true };
             let lease = server.acquire(&want, &mut watcher)?;
             let tie = Tie::of(local.token);
             let bound = tie.bind(&local.file).map_err(|error| cannot_bind(local, &error));

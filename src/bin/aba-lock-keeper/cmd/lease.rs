@@ -26,7 +26,7 @@ fn acquire(args: &Acquire) -> Result<i32, Fault> {
     let owner = owner(aba_lock::sys::parent_id(), None, args.who.as_deref());
     let (pending, held) = cancel::on_signals(&settings);
     let mut watcher = Progress::new(&settings, name, &pending, args.quiet);
-    let want = Want { name, ttl, owner: &owner, patience: patience(&args.wait)? };
+    let want = Want { name, ttl, owner: &owner, patience: patience(&args.wait)?, kept: false };
     let lease = server::connect(&settings)?.acquire(&want, &mut watcher)?;
     pending.set(None);
     held.end();

@@ -17,7 +17,18 @@
 //! | we, stopped in the queue until the lease has expired | nothing | before we claim, our own key is read in the same moment as the first: it is gone, and we stand at the end again |
 //! | the watched server, or an event | | a watch lasts 5 s at most, then we look again |
 //! | the leader, stopped, and going on later | it renews leases that the next leader lets expire (3.4, 3.5) | a renewal counts only if a read that a majority has confirmed afterwards is of the same raft term |
+//! | the same | it revokes leases that others have renewed meanwhile, as it believes that they have ended (seen with 3.4.23) | the mark, see below |
 //! | all servers | | nothing is granted or renewed; the deadline here passes before the lease ends there |
+
+//! # The mark
+//!
+//! So a lease may end before its time, while its holder has a right to believe in it. A holder with a keeper therefore leaves a
+//! mark when it acquires: the key `NAME`, with no lease. Giving the lease back takes it away. Who is first in the queue and
+//! finds the mark of another, whose key is gone, does not claim yet: it puts the mark under a lease that lasts as long as the
+//! other's did, if nobody has, and waits until the mark is gone. By then the other has found out, or its keeper has ended the
+//! script, as that goes by its own clock, `good + ttl`, and `good` is before its key was removed. What it costs: after
+//! a crash of machine or keeper, the name is free after twice the time. Other programs know nothing of the mark, and
+//! claim at once. (So users of etcd that may use a name need its key, and the prefix of the keys: `NAME` as a prefix.)
 
 use crate::clock::Moment;
 use crate::server::http::{Answer, Http, TRY};
@@ -68,8 +79,32 @@ struct Place {
     /// The first of the queue, and the one before us, if that is another.
     first: Option<Entry>,
     before: Option<String>,
+    mark: Option<Mark>,
     /// As of which revision.
     revision: u64,
+}
+
+/// The mark of a holder.
+struct Mark {
+    /// The key of the holder.
+    id: String,
+    ttl: Duration,
+    /// Whether it will end by itself.
+    ends: bool,
+    revision: u64,
+}
+
+impl Mark {
+    fn of(kv: &Value) -> Option<Self> {
+        let text = decoded(&kv["value"])?;
+        let (id, ttl) = text.rsplit_once(' ')?;
+        let ttl = Duration::from_secs(ttl.parse().ok()?);
+        Some(Self { id: id.to_owned(), ttl, ends: count(&kv["lease"]) != 0, revision: count(&kv["mod_revision"]) })
+    }
+
+    fn text(lease: &Lease) -> String {
+        format!("{} {}", lease.id, lease.ttl.as_secs())
+    }
 }
 
 impl Etcd {
@@ -160,6 +195,11 @@ impl Etcd {
         format!("{}{name}/{number:x}", self.prefix)
     }
 
+    /// The key of the mark.
+    fn mark(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
     /// What is in front of the keys of a name, and what behind all of them.
     fn span(&self, name: &str) -> (String, String) {
         (format!("{}{name}/", self.prefix), format!("{}{name}0", self.prefix))
@@ -185,12 +225,22 @@ impl Etcd {
         }
         let (from, to) = self.span(want.name);
         let (from, to) = (encoded(&from), encoded(&to));
+        let (own, mark) = (encoded(&key), encoded(&self.mark(want.name)));
+        let put = json!({ "request_put": { "key": own, "value": encoded(&want.owner.to_json().to_string()), "lease": number.to_string() } });
+        let set = json!({ "request_put": { "key": mark, "value": encoded(&Mark::text(&lease)) } });
         let first = json!({ "request_range": { "key": from, "range_end": to, "sort_order": "ASCEND", "sort_target": "CREATE", "limit": "1" } });
-        let own = json!({ "request_range": { "key": encoded(&key) } });
-        let put = json!({ "request_put": { "key": encoded(&key), "value": encoded(&want.owner.to_json().to_string()), "lease": number.to_string() } });
+        let read = json!({ "request_range": { "key": mark } });
+        // All at once, if there is no queue and no mark.
+        let is_new = |key: &str| json!({ "key": key, "target": "CREATE", "create_revision": "0" });
+        let mut nobody = is_new(&from);
+        nobody["range_end"] = json!(to);
+        let all = if want.kept { vec![put.clone(), set] } else { vec![put.clone()] };
         let ask = json!({
-            "compare": [{ "key": encoded(&key), "target": "CREATE", "create_revision": "0" }],
-            "success": [put, first], "failure": [own, first],
+            "compare": [nobody, is_new(&mark)], "success": all,
+            "failure": [{ "request_txn": {
+                "compare": [is_new(&own)], "success": [put],
+                "failure": [{ "request_range": { "key": own } }],
+            } }, first, read],
         });
         let stood = self.insist("/v3/kv/txn", &ask, want.patience, watcher)?;
         match stood.code {
@@ -200,18 +250,27 @@ impl Etcd {
             _ => return Err(refused(&stood)),
         }
         let revision = count(&stood.body["header"]["revision"]);
+        if stood.body["succeeded"] == json!(true) {
+            lease.token = revision;
+            let first =
+                Some(Entry { name: lease.name.clone(), id: key, token: revision, owner: None, said: None, left: None });
+            let mark = want.kept.then(|| Mark { id: lease.id.clone(), ttl: lease.ttl, ends: false, revision });
+            return Ok(Place { lease, first, before: None, mark, revision });
+        }
         let responses = &stood.body["responses"];
-        lease.token = if stood.body["succeeded"] == json!(true) {
+        let inner = &responses[0]["response_txn"];
+        lease.token = if inner["succeeded"] == json!(true) {
             revision
         } else {
-            count(&responses[0]["response_range"]["kvs"][0]["create_revision"])
+            count(&inner["responses"][0]["response_range"]["kvs"][0]["create_revision"])
         };
         let first = self.entry(&responses[1]["response_range"]["kvs"][0]);
+        let mark = Mark::of(&responses[2]["response_range"]["kvs"][0]);
         // Who is right before us is for `look` to find out.
-        Ok(Place { lease, first, before: None, revision })
+        Ok(Place { lease, first, before: None, mark, revision })
     }
 
-    /// Our own key, the first, and the one before us, all as of one moment that a majority confirms.
+    /// Our own key, the first, the one before us, and the mark, all as of one moment that a majority confirms.
     fn look(&mut self, place: &mut Place, patience: Patience, watcher: &mut dyn Watcher) -> Result<(), Fault> {
         let (from, to) = self.span(&place.lease.name);
         let (from, to) = (encoded(&from), encoded(&to));
@@ -220,6 +279,7 @@ impl Etcd {
             { "request_range": { "key": encoded(&place.lease.id) } },
             { "request_range": { "key": from, "range_end": to, "sort_order": "ASCEND", "sort_target": "CREATE", "limit": "1" } },
             { "request_range": { "key": from, "range_end": to, "sort_order": "DESCEND", "sort_target": "CREATE", "limit": "1", "max_create_revision": before } },
+            { "request_range": { "key": encoded(&self.mark(&place.lease.name)) } },
         ] });
         let seen = self.insist("/v3/kv/txn", &ask, patience, watcher)?;
         if seen.code != OK {
@@ -231,6 +291,7 @@ impl Etcd {
         }
         place.first = entry(1);
         place.before = entry(2).map(|before| before.id);
+        place.mark = Mark::of(&seen.body["responses"][3]["response_range"]["kvs"][0]);
         place.revision = count(&seen.body["header"]["revision"]);
         Ok(())
     }
@@ -284,30 +345,87 @@ impl Etcd {
         Some(Entry { name, id, token: count(&kv["create_revision"]), owner, said: None, left: None })
     }
 
+    /// Leaves our mark, if our key is there and nobody else's mark. `false`: to look will tell.
+    fn leave_mark(&mut self, place: &Place, patience: Patience, watcher: &mut dyn Watcher) -> Result<bool, Fault> {
+        let (own, mark) = (encoded(&place.lease.id), encoded(&self.mark(&place.lease.name)));
+        let ask = json!({
+            "compare": [
+                { "key": own, "target": "CREATE", "create_revision": place.lease.token.to_string() },
+                { "key": mark, "target": "CREATE", "create_revision": "0" },
+            ],
+            "success": [{ "request_put": { "key": mark, "value": encoded(&Mark::text(&place.lease)) } }],
+        });
+        let left = self.insist("/v3/kv/txn", &ask, patience, watcher)?;
+        if left.code == OK { Ok(left.body["succeeded"] == json!(true)) } else { Err(refused(&left)) }
+    }
+
+    /// Has the mark of one whose key is gone end when that must know it.
+    fn have_it_end(&mut self, name: &str, mark: &Mark) -> Result<(), Fault> {
+        let number = random()?;
+        let ttl = mark.ttl.as_secs().max(1).to_string();
+        let granted = self.call("/v3/lease/grant", &json!({ "ID": number.to_string(), "TTL": ttl }))?;
+        if granted.code != OK {
+            return Err(refused(&granted));
+        }
+        let (key, text) = (encoded(&self.mark(name)), encoded(&format!("{} {ttl}", mark.id)));
+        let put = self.call(
+            "/v3/kv/txn",
+            &json!({
+                "compare": [{ "key": key, "target": "MOD", "mod_revision": mark.revision.to_string() }],
+                "success": [{ "request_put": { "key": key, "value": text, "lease": number.to_string() } }],
+            }),
+        )?;
+        if put.code != OK || put.body["succeeded"] != json!(true) {
+            // Another was first.
+            self.call("/v3/lease/revoke", &json!({ "ID": number.to_string() }))?;
+        }
+        Ok(())
+    }
+
     fn attempt(&mut self, number: u64, want: &Want, watcher: &mut dyn Watcher) -> Result<Lease, Fault> {
         let mut place = self.stand(number, want, watcher)?;
         loop {
-            let first = place.first.take();
-            if first.as_ref().is_some_and(|first| first.token == place.lease.token) {
-                // Renewed just now, so that whoever gets it has the most of it.
-                if place.lease.good.plus(place.lease.ttl / 3).is_past() {
-                    self.keep_alive(&mut place.lease)?;
+            let is_first = place.first.as_ref().is_some_and(|first| first.token == place.lease.token);
+            let is_ours = |mark: &Mark| mark.id == place.lease.id;
+            let mut holder = place.first.take();
+            let mut ahead = place.before.clone();
+            if is_first {
+                match place.mark.take() {
+                    Some(mark) if !is_ours(&mark) => {
+                        if !mark.ends {
+                            let _ = self.have_it_end(want.name, &mark);
+                        }
+                        let said = format!("{}, whose lease was lost and who may not know it yet", mark.id);
+                        let (name, said) = (want.name.to_owned(), Some(said));
+                        holder = Some(Entry { name, id: mark.id, token: 0, owner: None, said, left: None });
+                        ahead = Some(self.mark(want.name));
+                    }
+                    mark => {
+                        // Renewed just now, so that whoever gets it has the most of it.
+                        if place.lease.good.plus(place.lease.ttl / 3).is_past() {
+                            self.keep_alive(&mut place.lease)?;
+                        }
+                        if mark.is_some() || !want.kept || self.leave_mark(&place, want.patience, watcher)? {
+                            return Ok(place.lease);
+                        }
+                        self.look(&mut place, want.patience, watcher)?;
+                        continue;
+                    }
                 }
-                return Ok(place.lease);
             }
             if want.patience.is_out() {
-                let (name, holder) = (want.name.to_owned(), first.map(Box::new));
+                let (name, holder) = (want.name.to_owned(), holder.map(Box::new));
                 return Err(match want.patience {
                     Patience::None => Fault::Busy { name, holder },
                     _ => Fault::TimedOut { name, holder },
                 });
             }
-            if let Some(holder) = &first {
+            if let Some(holder) = &holder {
                 watcher.waits(holder);
             }
-            if let Some(before) = place.before.clone() {
+            if let Some(key) = ahead {
                 let limit = want.patience.at_most(WATCH.min(place.lease.ttl / 4)).max(Duration::from_millis(1));
-                self.watch(&before, place.revision, limit);
+                self.watch(&key, place.revision, limit);
             }
             if place.lease.good.plus(place.lease.ttl / 3).is_past() {
                 match self.keep_alive(&mut place.lease) {
@@ -321,13 +439,18 @@ impl Etcd {
     }
 }
 
+/// The number of a new lease.
+fn random() -> Result<u64, Fault> {
+    sys::random().map_err(|error| Fault::Failed {
+        what: format!("no random number can be had: {}", aba_lock::error::reason(&error)),
+        hint: None,
+    })
+}
+
 impl Server for Etcd {
     fn acquire(&mut self, want: &Want, watcher: &mut dyn Watcher) -> Result<Lease, Fault> {
         loop {
-            let number = sys::random().map_err(|error| Fault::Failed {
-                what: format!("no random number can be had: {}", aba_lock::error::reason(&error)),
-                hint: None,
-            })?;
+            let number = random()?;
             match self.attempt(number, want, watcher) {
                 // Stopped for longer than the lease lives, or nobody answered as long: to the end of the queue.
                 Err(Fault::Gone { .. }) if want.patience != Patience::None => {}
@@ -346,6 +469,23 @@ impl Server for Etcd {
 
     fn release(&mut self, id: &str) -> Result<(), Fault> {
         let number = number_of(id).ok_or_else(|| not_ours(id))?;
+        let mark = encoded(id.rsplit_once('/').map_or(id, |(name, _)| name));
+        let delete = |key: &str| json!({ "request_delete_range": { "key": key } });
+        let own = delete(&encoded(id));
+        // The mark is ours if it begins with our key and a blank: `!` comes after that.
+        let gone = self.call(
+            "/v3/kv/txn",
+            &json!({
+                "compare": [
+                    { "key": mark, "target": "VALUE", "result": "GREATER", "value": encoded(&format!("{id} ")) },
+                    { "key": mark, "target": "VALUE", "result": "LESS", "value": encoded(&format!("{id}!")) },
+                ],
+                "success": [own, delete(&mark)], "failure": [own],
+            }),
+        )?;
+        if gone.code != OK {
+            return Err(refused(&gone));
+        }
         let revoked = self.call("/v3/lease/revoke", &json!({ "ID": number.to_string() }))?;
         match revoked.code {
             OK | NOT_FOUND => Ok(()),

@@ -220,12 +220,12 @@ fn the_page_fits_a_narrow_and_dark_screen() {
     service.ask(
         "a-resource-with-a-name-that-is-rather-long-and-has-no-place-to-break",
         "somebody@some.where.example",
-        r#""ttl":"5s""#,
+        r#""ttl":"1h""#,
     );
     service.take("db", "ann");
     let browser = Browser::start(500, 800, true);
     browser.goes_to(&service);
-    browser.until("document.querySelectorAll('tbody tr').length >= 1");
+    browser.until("document.querySelectorAll('tbody tr').length === 2");
     assert_eq!(
         browser.says("return document.documentElement.scrollWidth > document.documentElement.clientWidth"),
         false

@@ -50,6 +50,40 @@ setup_file() {
     expect_silence
 }
 
+@test "the service is installed when it is asked for, and taken away again" {
+    run -0 in_project install WITH_SERVICE=yes SERVICE_PROFILE=dev DESTDIR="${PWD}/root" PREFIX=/opt/aba
+    run -0 bash -c 'cd root && find . -type f -name "*lockd*" -printf "%m %p\n" | sort -k 2'
+    [[ ${output} == '755 ./opt/aba/bin/aba-lockd
+644 ./opt/aba/lib/systemd/system/aba-lockd.service
+644 ./opt/aba/share/man/man8/aba-lockd.8' ]]
+    run -0 root/opt/aba/bin/aba-lockd --version
+    run -0 grep '^ExecStart=' root/opt/aba/lib/systemd/system/aba-lockd.service
+    expect_text 'ExecStart=/opt/aba/bin/aba-lockd serve'
+    run -0 mandoc -T lint -W warning root/opt/aba/share/man/man8/aba-lockd.8
+    run -0 mandoc -T ascii root/opt/aba/share/man/man8/aba-lockd.8
+    text=$(col -b <<<"${output}")
+    while read -r option; do
+        [[ ${text} == *"${option}"* ]] || {
+            echo "the man page does not tell of ${option}"
+            return 1
+        }
+    done < <(root/opt/aba/bin/aba-lockd serve --help | grep -oE -- '--[a-z-]+')
+    run -0 in_project uninstall DESTDIR="${PWD}/root" PREFIX=/opt/aba
+    run -0 find root -type f
+    expect_silence
+}
+
+@test "the helper has nothing of the service in it, and is the same binary when that is built" {
+    run -0 env HOME="${REAL_HOME}" bash -c 'cd "$1" && cargo tree --locked -p aba-lock -e normal --prefix none' - "${PROJECT}"
+    [[ ${output} == *aba-lock* ]]
+    [[ ! ${output} =~ (tokio|axum|tonic|hyper|rusqlite|rustls|ring|prost) ]]
+    cp "${ABA_LOCK_BIN}" before
+    run -0 in_project service SERVICE_PROFILE=dev
+    touch "${PROJECT}/src/lib.rs"
+    run -0 in_project build
+    cmp before "${ABA_LOCK_BIN}"
+}
+
 @test "the demonstration shows two scripts that contend" {
     run -0 in_project install demo PREFIX="${PWD}/there"
     expect_text 'aba-lock: mirror-save is already running: pid '

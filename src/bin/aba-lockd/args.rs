@@ -31,14 +31,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve locks until SIGTERM or SIGINT
+    ///
+    /// On loopback everyone on this machine may ask. Any other address needs a token file, or client certificates. Only one
+    /// service can have a file as its store.
     Serve(Serve),
 }
 
-/// Serve locks until SIGTERM or SIGINT.
-///
-/// On loopback everyone on this machine may ask. Any other address needs a token file, or client certificates. Only one
-/// service can have a file as its store.
-
+/// The options of the only command.
 #[derive(Debug, Args)]
 #[command(after_help = exit_status())]
 pub(crate) struct Serve {

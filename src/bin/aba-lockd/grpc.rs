@@ -15,7 +15,7 @@ use tonic::{Code, Request, Response, Status};
 use wire::lock_service_server::{LockService, LockServiceServer};
 
 /// What the definitions say.
-#[expect(clippy::pedantic, clippy::disallowed_methods, unreachable_pub, reason = "generated")]
+#[expect(clippy::pedantic, unreachable_pub, reason = "generated")]
 mod wire {
     tonic::include_proto!("tracker.lock.v1alpha1");
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -53,7 +53,7 @@ pub(crate) struct Opened {
 }
 
 /// Opens the store of that name, or the one that is meant without a name.
-pub(crate) async fn open(name: Option<&str>, base: u64, journal: Arc<Journal>) -> Result<Opened, Failure> {
+pub(crate) fn open(name: Option<&str>, base: u64, journal: Arc<Journal>) -> Result<Opened, Failure> {
     let path = match name {
         Some(name) => name.strip_prefix("sqlite:").map(|path| Path::new(path).to_owned()),
         None => Some(settings::default_store().ok_or_else(|| {

@@ -2,6 +2,7 @@
 
 use crate::serve::Failure;
 use aba_lock::error::Error;
+use aba_lock::holders;
 use aba_lock::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait, Waiting};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -40,10 +41,14 @@ pub(crate) fn take(path: &Path) -> Result<Alone, Failure> {
         command: None,
         who: Some("aba-lockd"),
     };
-    match lock::acquire(vec![target], None, &request, &mut Silent) {
+    match lock::acquire(vec![target.clone()], None, &request, &mut Silent) {
         Ok(locks) => Ok(Alone { _locks: locks }),
         Err(error @ Error::Busy { .. }) => {
-            Err(Failure::new(error.to_string()).hint("one service serves one file; give the second its own --store"))
+            let sentence = match holders::of(&target.path).holding {
+                Some(holding) => format!("{error}: pid {}", holders::numbers(&holding.holders)),
+                None => error.to_string(),
+            };
+            Err(Failure::new(sentence).hint("one service serves one file; give the second its own --store"))
         }
         Err(error) => Err(Failure { hint: error.hint(), ..Failure::new(error.to_string()) }),
     }

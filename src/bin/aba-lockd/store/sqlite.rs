@@ -48,7 +48,8 @@ impl Sqlite {
     pub(crate) fn open(path: &Path, base: u64, journal: Arc<Journal>) -> Result<Arc<Self>, Problem> {
         let queue = Arc::new(Queue::default());
         let (orders, asked) = mpsc::channel();
-        let engine = Engine::open(path, base, Arc::clone(&queue), orders.clone(), journal).map_err(fault)?;
+        let engine =
+            Engine::open(path, base, Arc::clone(&queue), orders.clone(), journal).map_err(|error| fault(&error))?;
         thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || engine.run(&asked))
@@ -87,7 +88,7 @@ impl Sqlite {
             }
             result
         });
-        done.await.map_err(|error| Problem::Fault(error.to_string()))?.map_err(fault)
+        done.await.map_err(|error| Problem::Fault(error.to_string()))?.map_err(|error| fault(&error))
     }
 }
 
@@ -159,7 +160,7 @@ impl Store for Arc<Sqlite> {
     }
 }
 
-fn fault(error: rusqlite::Error) -> Problem {
+fn fault(error: &rusqlite::Error) -> Problem {
     Problem::Fault(error.to_string())
 }
 

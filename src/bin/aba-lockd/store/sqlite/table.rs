@@ -27,8 +27,12 @@ CREATE TABLE lock (
     token       INTEGER NOT NULL,
     UNIQUE (service, environment, resource)
 ) STRICT;
-CREATE TABLE counter (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), token INTEGER NOT NULL) STRICT;
-INSERT INTO counter VALUES (1, 0);
+CREATE TABLE counter (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    token    INTEGER NOT NULL,
+    checks   INTEGER NOT NULL
+) STRICT;
+INSERT INTO counter VALUES (1, 0, 0);
 PRAGMA user_version = 1;
 ";
 
@@ -149,9 +153,9 @@ pub(super) fn raise_token(connection: &Connection, base: u64) -> rusqlite::Resul
     connection.execute("UPDATE counter SET token = max(token, ?1)", [base]).map(drop)
 }
 
-/// A change that changes nothing, and is written all the same.
+/// A change that says nothing. It is one: what stays as it was, SQLite does not write.
 pub(super) fn touch(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute("UPDATE counter SET token = token", []).map(drop)
+    connection.execute("UPDATE counter SET checks = checks + 1", []).map(drop)
 }
 
 /// The unique constraint refuses a second lock of a key.

@@ -24,6 +24,11 @@ MAN     := target/man
 SERVICE_PROFILE ?= service
 SERVICE_OUT := target/$(if $(filter dev,$(SERVICE_PROFILE)),debug,$(SERVICE_PROFILE))
 
+# So is the keeper, which binds leases to scripts. Not static: it looks up names of servers, which the C library does with
+# what the system has for that.
+KEEPER_PROFILE ?= $(if $(filter dev,$(SERVICE_PROFILE)),dev,release)
+KEEPER_OUT := target/$(if $(filter dev,$(KEEPER_PROFILE)),debug,$(KEEPER_PROFILE))
+
 # Static and at a fixed address: there is nothing to link and nothing to relocate at start-up, which is most of what a
 # helper that runs for half a millisecond does. It also runs on systems older than this one.
 ifneq (,$(findstring linux-gnu,$(HOST)))
@@ -35,10 +40,10 @@ SHELL_FILES := shell/aba-lock.bash shell/run_once.bash completions/aba-lock.bash
 
 .DEFAULT_GOAL := all
 ifeq (yes,$(WITH_SERVICE))
-install: service
+install: service keeper
 endif
 
-.PHONY: all build service man test lint format bench demo install uninstall clean help
+.PHONY: all build service keeper man test bench-cluster torture-cluster lint format bench demo install uninstall clean help
 
 all: build man ## Build the helper and the man pages
 
@@ -47,6 +52,9 @@ build: need-cargo ## Build the helper: static, stripped
 
 service: need-cargo ## Build the lock service (`make install WITH_SERVICE=yes` installs it)
 	$(CARGO) build --locked --quiet --profile $(SERVICE_PROFILE) -p aba-lockd
+
+keeper: need-cargo ## Build the keeper of leases (`make install WITH_SERVICE=yes` installs it)
+	$(CARGO) build --locked --quiet --profile $(KEEPER_PROFILE) -p aba-lock-keeper
 
 man: need-cargo ## Write the man pages into target/man
 	@mkdir -p $(MAN)
@@ -61,9 +69,9 @@ lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pag
 	@tests/tools install lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --quiet --all-targets --all-features -- -D warnings
-	$(CARGO) clippy --locked --quiet --all-targets -p aba-lockd -- -D warnings
+	$(CARGO) clippy --locked --quiet --all-targets -p aba-lockd -p aba-lock-keeper -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items --lib
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items -p aba-lockd
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items -p aba-lockd -p aba-lock-keeper
 	shellcheck -o all -x $(filter-out %.bats,$(SHELL_FILES))
 	@# Tests write scripts in quotes, and pass several options in one variable.
 	shellcheck -x -e SC2016,SC2086,SC2097,SC2098,SC2209 $(filter %.bats,$(SHELL_FILES))
@@ -76,6 +84,17 @@ format: ## Format all sources
 
 bench: build ## Compare the helper with flock(1) and with plain bash, in one run
 	ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" $(CARGO) bench --locked --quiet
+
+bench-cluster: build keeper ## Compare a lock over etcd with etcdctl's, on one node on loopback
+	@tests/tools install cluster
+	ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" ABA_LOCK_KEEPER="$(CURDIR)/$(KEEPER_OUT)/aba-lock-keeper" \
+		$(CARGO) bench --locked --quiet -p aba-lock-keeper
+
+TORTURE_SECONDS ?= 120
+torture-cluster: build ## Eight workers over etcd (3.4 and 3.5), a node killed every five seconds, for TORTURE_SECONDS [120] each
+	@tests/tools install cluster
+	ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" ABA_LOCK_TORTURE_SECONDS=$(TORTURE_SECONDS) \
+		$(CARGO) test --locked --quiet -p aba-lock-keeper --test cluster -- torture --nocapture
 
 demo: ## Show two scripts that contend for one operation (after `make install`)
 	@PATH="$(PREFIX)/bin:$$PATH" tests/demo "$(PREFIX)/share/aba-lock/aba-lock.bash"
@@ -91,6 +110,7 @@ install: all ## Install under PREFIX [/usr/local], for packagers inside DESTDIR
 	install -m644 $(MAN)/*.1 $(MANDIR)/man1
 	install -m644 $(MAN)/*.7 $(MANDIR)/man7
 ifeq (yes,$(WITH_SERVICE))
+	install -Dm755 $(KEEPER_OUT)/aba-lock-keeper $(BINDIR)/aba-lock-keeper
 	install -Dm755 $(SERVICE_OUT)/aba-lockd $(BINDIR)/aba-lockd
 	install -Dm644 $(MAN)/aba-lockd.8 $(MANDIR)/man8/aba-lockd.8
 	install -Dm644 src/bin/aba-lockd/dist/aba-lockd.service $(UNITDIR)/aba-lockd.service
@@ -101,7 +121,7 @@ uninstall: ## Remove what `make install` put there
 	rm -f $(BINDIR)/aba-lock $(BASHDIR)/aba-lock $(ZSHDIR)/_aba-lock $(FISHDIR)/aba-lock.fish
 	rm -f $(LIBDIR)/aba-lock.bash $(LIBDIR)/run_once.bash $(MANDIR)/man1/aba-lock.1 $(MANDIR)/man1/aba-lock-*.1
 	rm -f $(MANDIR)/man7/aba-lock.bash.7 $(MANDIR)/man7/run_once.bash.7 $(MANDIR)/man7/aba-lock-reserve.7
-	rm -f $(BINDIR)/aba-lockd $(MANDIR)/man8/aba-lockd.8 $(UNITDIR)/aba-lockd.service
+	rm -f $(BINDIR)/aba-lock-keeper $(BINDIR)/aba-lockd $(MANDIR)/man8/aba-lockd.8 $(UNITDIR)/aba-lockd.service
 	-rmdir $(LIBDIR) 2>/dev/null
 
 clean: ## Remove what was built

@@ -1,8 +1,13 @@
-//! Writes the man pages into the directory that is its argument: `aba-lock.1`, and one for each command; `aba-lockd.8`.
+//! Writes the man pages into the directory that is its argument: `aba-lock.1`, and one for each command; `aba-lock-lease.1` of the keeper; `aba-lockd.8`.
 //! They are made from the definitions that also make the help.
 
 #[path = "aba-lock/args.rs"]
 mod args;
+#[path = "aba-lock-keeper/args.rs"]
+#[expect(dead_code, reason = "only the definitions are of interest here")]
+mod keeper;
+#[path = "aba-lock-keeper/manual.rs"]
+mod keeper_manual;
 #[path = "aba-lockd/args.rs"]
 mod lockd;
 #[path = "aba-lockd/manual.rs"]
@@ -24,10 +29,49 @@ fn main() -> io::Result<()> {
     let mut command = args::Cli::command();
     command.build();
     page(&command, None, &directory)?;
-    for subcommand in command.get_subcommands() {
+    for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "lease") {
         page(subcommand, Some(subcommand.get_name()), &directory)?;
     }
+    leases(&directory)?;
     service(&directory)
+}
+
+/// `aba-lock lease`, which is the keeper's: its commands are described in one page.
+fn leases(directory: &Path) -> io::Result<()> {
+    let mut command = keeper::Cli::command();
+    command.build();
+    let command = command.find_subcommand("lease").ok_or(io::ErrorKind::NotFound)?.clone();
+    let command = command
+        .name("aba-lock-lease")
+        .display_name("aba-lock-lease")
+        .bin_name("aba-lock lease")
+        .disable_help_flag(true);
+    let shown = command.clone().after_help(None::<&str>).after_long_help(None::<&str>);
+    let man = Man::new(shown.version(env!("CARGO_PKG_VERSION"))).manual("aba-lock").date(DATE);
+    let mut text = Vec::new();
+    man.render_title(&mut text)?;
+    man.render_name_section(&mut text)?;
+    man.render_synopsis_section(&mut text)?;
+    man.render_description_section(&mut text)?;
+    let mut roff = Roff::new();
+    for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+        let about = command.get_about().cloned().unwrap_or_default().to_string();
+        roff.control("SH", [command.get_name().to_uppercase().as_str()]);
+        roff.text([roman(about)]);
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            roff.control("TP", []);
+            roff.text([roman(argument.to_string())]);
+            roff.text([roman(argument.get_help().cloned().unwrap_or_default().to_string())]);
+        }
+    }
+    terms(&mut roff, "WHAT IS PROMISED", &keeper_manual::PROMISES);
+    terms(&mut roff, "EXIT STATUS", &keeper::LEASE_STATUS);
+    terms(&mut roff, "ENVIRONMENT", keeper::ENVIRONMENT);
+    terms(&mut roff, "EXAMPLES", keeper::EXAMPLES);
+    roff.control("SH", ["SEE ALSO"]);
+    roff.text([roman("aba-lock(1), aba-lock-lock(1), aba-lock.bash(7), aba-lockd(8), etcdctl(1)")]);
+    roff.to_writer(&mut text)?;
+    atomic::replace(&directory.join("aba-lock-lease.1"), &text)
 }
 
 /// The service: its one command is described in the page of the program.

@@ -10,4 +10,5 @@ mod lost;
 mod relay;
 mod scene;
 mod script;
+mod service;
 mod torture;

@@ -24,6 +24,7 @@ setup_file() {
 644 ./opt/aba/share/man/man1/aba-lock-doctor.1
 644 ./opt/aba/share/man/man1/aba-lock-exclude.1
 644 ./opt/aba/share/man/man1/aba-lock-init.1
+644 ./opt/aba/share/man/man1/aba-lock-lease.1
 644 ./opt/aba/share/man/man1/aba-lock-list.1
 644 ./opt/aba/share/man/man1/aba-lock-lock.1
 644 ./opt/aba/share/man/man1/aba-lock-metrics.1
@@ -50,8 +51,20 @@ setup_file() {
     expect_silence
 }
 
-@test "the service is installed when it is asked for, and taken away again" {
+@test "the service and the keeper are installed when they are asked for, and taken away again" {
     run -0 in_project install WITH_SERVICE=yes SERVICE_PROFILE=dev DESTDIR="${PWD}/root" PREFIX=/opt/aba
+    # The helper finds the keeper beside itself.
+    run -0 env PATH=/usr/bin:/bin root/opt/aba/bin/aba-lock lease acquire --help
+    help=${output}
+    expect_text 'Usage: aba-lock-keeper lease acquire'
+    run -0 mandoc -T ascii root/opt/aba/share/man/man1/aba-lock-lease.1
+    text=$(col -b <<<"${output}")
+    while read -r option; do
+        [[ ${text} == *"${option}"* ]] || {
+            echo "the man page does not tell of ${option}"
+            return 1
+        }
+    done < <(grep -oE -- '--[a-z-]+' <<<"${help}" | grep -v -- '--help')
     run -0 bash -c 'cd root && find . -type f -name "*lockd*" -printf "%m %p\n" | sort -k 2'
     [[ ${output} == '755 ./opt/aba/bin/aba-lockd
 644 ./opt/aba/lib/systemd/system/aba-lockd.service
@@ -78,7 +91,7 @@ setup_file() {
     [[ ${output} == *aba-lock* ]]
     [[ ! ${output} =~ (tokio|axum|tonic|hyper|rusqlite|rustls|ring|prost) ]]
     cp "${ABA_LOCK_BIN}" before
-    run -0 in_project service SERVICE_PROFILE=dev
+    run -0 in_project service keeper SERVICE_PROFILE=dev
     touch "${PROJECT}/src/lib.rs"
     run -0 in_project build
     cmp before "${ABA_LOCK_BIN}"

@@ -134,7 +134,7 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("ABA_LOCK_DIR", "where the lock files are, an absolute path [default: ~/.aba]"),
     ("ABA_LOCK_TIMEOUT", "wait so many seconds when no option says how long"),
     ("ABA_LOCK_LOG", "append a line of JSON for each event to this file, send it to this socket, syslog or journald"),
-    ("ABA_LOCK_SERVER", "lock for all machines that use this server, too: see aba-lock-keeper(1)"),
+    ("ABA_LOCK_SERVER", "lock for all machines that use this server, too: see aba-lock-lease(1)"),
     ("ABA_LOCK_KEEPER", "where aba-lock-keeper is [default: beside aba-lock, else on PATH]"),
     ("ABA_LOCK_FDS", "set for commands: the descriptors on which locks are handed down"),
     ("RUN_ONCE_DIR", "where the tasks are, an absolute path [default: runner in the directory of the locks]"),
@@ -725,7 +725,7 @@ pub(crate) struct Path {
 
 /// Leases by themselves, at a server that several machines share: acquire, renew, release, show, list
 ///
-/// What follows is for aba-lock-keeper, a program of its own: see `aba-lock lease --help`, or aba-lock-keeper(1).
+/// What follows is for aba-lock-keeper, a program of its own: see `aba-lock lease --help`, or aba-lock-lease(1).
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true, override_usage = "aba-lock lease acquire|renew|release|show|list [OPTIONS]")]
 pub(crate) struct Lease {

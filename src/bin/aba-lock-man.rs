@@ -58,9 +58,10 @@ fn leases(directory: &Path) -> io::Result<()> {
         let about = command.get_about().cloned().unwrap_or_default().to_string();
         roff.control("SH", [command.get_name().to_uppercase().as_str()]);
         roff.text([roman(about)]);
-        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+        for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
+            let short = argument.get_short().map(|letter| format!("-{letter}, ")).unwrap_or_default();
             roff.control("TP", []);
-            roff.text([roman(argument.to_string())]);
+            roff.text([roman(format!("{short}{argument}"))]);
             roff.text([roman(argument.get_help().cloned().unwrap_or_default().to_string())]);
         }
     }

@@ -125,7 +125,7 @@ mod tests {
     use std::path::Path;
 
     fn open(path: &Path) -> File {
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).unwrap()
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).expect("it can be opened")
     }
 
     #[test]

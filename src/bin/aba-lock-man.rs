@@ -4,7 +4,6 @@
 #[path = "aba-lock/args.rs"]
 mod args;
 #[path = "aba-lock-keeper/args.rs"]
-#[expect(dead_code, reason = "only the definitions are of interest here")]
 mod keeper;
 #[path = "aba-lock-keeper/manual.rs"]
 mod keeper_manual;

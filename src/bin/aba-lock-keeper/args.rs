@@ -70,7 +70,9 @@ pub(crate) enum Command {
     Release(Script),
 }
 
-/// Leases by themselves, for what is not one process: the steps of a CI job, say
+/// Leases by themselves, at a server that several machines share
+///
+/// For what is not one process, such as the steps of a CI job: `acquire` prints what the lease is called, for the others.
 ///
 /// A lease is a lock that ends by itself when it is not renewed in time. A script that is one process has no need of this:
 /// `aba_lock_operation` and `aba-lock lock` with --server keep the lease as long as the script lives.

@@ -723,7 +723,7 @@ pub(crate) struct Path {
     pub(crate) create: bool,
 }
 
-/// Leases by themselves, at a server that several machines share: acquire, renew, release, show, list
+/// Leases by themselves, at a server that several machines share
 ///
 /// What follows is for aba-lock-keeper, a program of its own: see `aba-lock lease --help`, or aba-lock-lease(1).
 #[derive(Debug, Args)]

@@ -64,6 +64,33 @@ fn the_command_of_a_lock_has_the_lease_and_its_token() {
 }
 
 #[test]
+fn a_command_that_ends_at_once_or_gets_a_signal_is_seen_to_end() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    for _ in 0..30 {
+        machine.aba(&["lock", "-w", "-o", "a", "--", "true"]).status(0).silent();
+    }
+    for name in ["INT", "TERM"] {
+        let mut call = machine.program(crate::scene::helper());
+        call.args([
+            "lock",
+            "-w",
+            "-o",
+            "a",
+            "--",
+            "bash",
+            "-c",
+            "trap 'exit 7' INT TERM; echo up; while :; do sleep 0.05; done",
+        ]);
+        let mut call = crate::scene::Script::start(call);
+        assert_eq!(call.line(), "up");
+        signal(call.pid(), name);
+        assert_eq!(call.end(), 7, "{name}");
+        assert_eq!(etcd.keys(), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn without_a_keeper_or_a_server_nothing_is_locked_and_nothing_runs() {
     let machine = Machine::new("etcd://127.0.0.1:1").with("ABA_LOCK_KEEPER", "/nowhere");
     machine

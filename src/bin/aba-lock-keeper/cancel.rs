@@ -8,7 +8,7 @@ use crate::server;
 use crate::settings::Settings;
 use crate::sys;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 /// What may be at the server.
 #[derive(Debug, Clone, Default)]
@@ -42,18 +42,39 @@ impl Pending {
     }
 }
 
-/// From now on a signal that ends us gives back what is pending.
-pub(crate) fn on_signals(settings: &Settings) -> (Pending, sys::HeldBack) {
-    let held = sys::HeldBack::begin();
-    let (pending, settings) = (Pending::default(), settings.clone());
-    let theirs = pending.clone();
-    // Without a thread to be had, signals are held back until we are done or have given up.
-    let _ = thread::Builder::new().spawn(move || {
-        let signal = sys::next_signal();
-        if let (Some(id), Ok(mut server)) = (theirs.take(), server::connect(&settings)) {
-            let _ = server.release(&id);
+/// A thread that waits for signals, and gives back what is pending when one comes.
+#[derive(Debug)]
+#[must_use = "it ends with `end`"]
+pub(crate) struct Cancel {
+    pub(crate) pending: Pending,
+    /// `None`: there was no thread to be had. Then signals, which are held back, wait until we are done or have given up.
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Cancel {
+    /// From now on a signal that is held back ends us, when what is pending was given back.
+    pub(crate) fn begin(settings: &Settings) -> Self {
+        let (pending, settings) = (Pending::default(), settings.clone());
+        let theirs = pending.clone();
+        let thread = sys::without_signals(|| {
+            thread::Builder::new().spawn(move || {
+                let Some(signal) = sys::next_signal() else { return };
+                if let (Some(id), Ok(mut server)) = (theirs.take(), server::connect(&settings)) {
+                    let _ = server.release(&id);
+                }
+                sys::die_of(signal)
+            })
+        });
+        Self { pending, thread: thread.ok() }
+    }
+
+    /// Nothing is pending any more. The thread has ended when this returns: a process that is to be copied, or to wait for a
+    /// child, has none beside it that could take its signals.
+    pub(crate) fn end(self) {
+        self.pending.set(None);
+        if let Some(thread) = self.thread {
+            sys::wake(&thread);
+            let _ = thread.join();
         }
-        sys::die_of(signal)
-    });
-    (pending, held)
+    }
 }

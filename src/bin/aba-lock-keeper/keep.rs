@@ -62,9 +62,7 @@ pub(crate) struct Charge {
     pub(crate) holder: u32,
 }
 
-/// Starts a keeper for who has `fd` open. It is there when this returns.
-///
-/// There is a second thread here, which sleeps in sigwait(3) and holds nothing that the copy of this process could need.
+/// Starts a keeper for who has `fd` open. It is there when this returns. There must be no other thread.
 pub(crate) fn start(charge: &Charge, fd: RawFd) -> Result<(), Fault> {
     let failed = |error: &io::Error| Fault::Failed {
         what: format!(

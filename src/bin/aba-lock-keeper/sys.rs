@@ -7,8 +7,10 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::thread::JoinHandleExt;
 use std::ptr;
 use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 // ---- descriptors ---------------------------------------------------------------------------------------
@@ -168,7 +170,7 @@ pub(crate) fn ring_after(span: Duration) {
 /// The signals by which somebody ends what he has started.
 const ENDING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
 
-/// Signals that are held back from this thread, and those that it starts.
+/// Signals that are held back from this thread.
 #[derive(Debug)]
 pub(crate) struct HeldBack {
     old: libc::sigset_t,
@@ -209,13 +211,37 @@ fn ending() -> libc::sigset_t {
     }
 }
 
-/// Waits until one of the signals that are held back comes.
-pub(crate) fn next_signal() -> i32 {
-    let set = ending();
-    let mut signal = 0;
-    // SAFETY: both live until the call returns.
-    while unsafe { libc::sigwait(&raw const set, &raw mut signal) } != 0 {}
-    signal
+/// Runs `start`, so that the thread that it starts gets no signal but by [`next_signal`].
+pub(crate) fn without_signals<T>(start: impl FnOnce() -> T) -> T {
+    // SAFETY: all bytes zero are valid for these types, and they live until each call returns.
+    unsafe {
+        let (mut all, mut old): (libc::sigset_t, libc::sigset_t) = mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut old);
+        let done = start();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const old, ptr::null_mut());
+        done
+    }
+}
+
+/// What wakes a thread that waits for signals: it does nothing by itself.
+const WAKE: i32 = libc::SIGURG;
+
+/// Waits until one of the signals that are held back comes. `None`: the thread was woken.
+pub(crate) fn next_signal() -> Option<i32> {
+    let (mut set, mut signal) = (ending(), 0);
+    // SAFETY: both live until each call returns.
+    unsafe {
+        libc::sigaddset(&raw mut set, WAKE);
+        while libc::sigwait(&raw const set, &raw mut signal) != 0 {}
+    }
+    (signal != WAKE).then_some(signal)
+}
+
+/// Has a thread return from [`next_signal`].
+pub(crate) fn wake(thread: &JoinHandle<()>) {
+    // SAFETY: it was not joined yet, so its number is its own.
+    unsafe { libc::pthread_kill(thread.as_pthread_t(), WAKE) };
 }
 
 /// Ends this process by a signal.

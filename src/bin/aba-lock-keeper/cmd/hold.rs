@@ -1,7 +1,7 @@
 use super::lease::Progress;
 use super::{name, owner, patience};
 use crate::args::Hold;
-use crate::cancel;
+use crate::cancel::Cancel;
 use crate::keep::{self, Charge};
 use crate::server::{self, Fault, Lease, Want};
 use crate::settings::{self, Settings};
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Hold) -> Result<i32, Fault> {
     let command =
         (!args.command.is_empty()).then(|| shell_words::join(args.command.iter().map(|word| word.to_string_lossy())));
     let owner = owner(holder, command, args.who.as_deref());
-    let (pending, held) = cancel::on_signals(&settings);
+    let held = sys::HeldBack::begin();
     if args.script.is_some_and(|script| !sys::end_with_parent(script)) {
         return Ok(exit::FAILED);
     }
@@ -71,15 +71,17 @@ pub(crate) fn run(args: &Hold) -> Result<i32, Fault> {
                 tokens.extend(recorded_token(&local.file));
                 continue;
             }
-            let mut watcher = Progress::new(&settings, local.name, &pending, args.quiet);
+            let cancel = Cancel::begin(&settings);
+            let mut watcher = Progress::new(&settings, local.name, &cancel.pending, args.quiet);
             let want = Want { name: local.name, ttl, owner: &owner, patience, kept: true };
-            let lease = server.acquire(&want, &mut watcher)?;
+            let lease = server.acquire(&want, &mut watcher);
+            cancel.end();
+            let lease = lease?;
             let tie = Tie::of(local.token);
             let bound = tie.bind(&local.file).map_err(|error| cannot_bind(local, &error));
             let kept = bound.and_then(|()| {
                 let on_lost = settings::on_lost(args.on_lost.as_deref());
                 let charge = Charge { settings: settings.clone(), lease: lease.clone(), tie, on_lost, holder };
-                pending.set(None);
                 keep::start(&charge, local.fd)
             });
             if let Err(fault) = kept {
@@ -142,7 +144,6 @@ fn go_on(args: &Hold, locals: &[Local], tokens: &str) -> Result<i32, Fault> {
     let command = aba_lock::sys::Command::new(&args.command, &variables).map_err(failed)?;
     let pid_file = args.pid_file.as_deref();
     let done = if args.no_inherit {
-        // One thread is left to sleep, and holds nothing.
         let mut child = command.fork().map_err(failed)?;
         pid_file.map_or(Ok(()), |path| write_pid(path, child.pid()))?;
         child.run()

@@ -1,9 +1,9 @@
 use super::{name, owner, patience, script};
 use crate::args::{Acquire, Lease, List, Release, Renew, Show};
-use crate::cancel::{self, Pending};
+use crate::cancel::{Cancel, Pending};
 use crate::server::{self, Entry, Fault, Want, Watcher};
 use crate::settings::{self, Settings};
-use crate::{exit, report};
+use crate::{exit, report, sys};
 
 pub(crate) fn run(command: &Lease) -> Result<i32, Fault> {
     match command {
@@ -24,11 +24,12 @@ fn acquire(args: &Acquire) -> Result<i32, Fault> {
     let ttl = settings::ttl(args.ttl)?;
     // Of a step of a job, the one that started us is what a person knows.
     let owner = owner(aba_lock::sys::parent_id(), None, args.who.as_deref());
-    let (pending, held) = cancel::on_signals(&settings);
-    let mut watcher = Progress::new(&settings, name, &pending, args.quiet);
+    let held = sys::HeldBack::begin();
+    let cancel = Cancel::begin(&settings);
+    let mut watcher = Progress::new(&settings, name, &cancel.pending, args.quiet);
     let want = Want { name, ttl, owner: &owner, patience: patience(&args.wait)?, kept: false };
     let lease = server::connect(&settings)?.acquire(&want, &mut watcher)?;
-    pending.set(None);
+    cancel.end();
     held.end();
     report::lease(&settings.label, &lease, args.json);
     Ok(exit::DONE)

@@ -105,6 +105,7 @@ fn the_name_of_one_who_may_not_know_that_its_lease_is_lost_is_not_given_before_i
     let mut script = one.script(STUBBORN);
     assert_eq!(script.line(), "held");
     // It is not even told: its keepers are stopped, and its lease is revoked by the server.
+    until("both are there", || one.keepers("deploy").len() == 2);
     let keepers = one.keepers("deploy");
     for pid in &keepers {
         signal(pid, "STOP");
@@ -213,8 +214,8 @@ fn when_a_pid_namespace_ends_with_script_and_keeper_the_lease_ends_by_itself() {
     command.arg("source \"$LIBRARY\"; aba_lock_operation deploy; echo held; read -r _");
     let mut script = crate::scene::Script::start(command);
     assert_eq!(script.line(), "held");
+    until("both are there", || inside.keepers("deploy").len() == 2);
     let keepers = inside.keepers("deploy");
-    assert_eq!(keepers.len(), 2);
     signal(script.pid(), "KILL");
     script.end();
     until("all in there have ended", || !keepers.iter().any(|pid| is_alive(*pid)));

@@ -64,11 +64,13 @@ fn the_command_of_a_lock_has_the_lease_and_its_token() {
 }
 
 #[test]
-fn a_command_that_ends_at_once_or_gets_a_signal_is_seen_to_end() {
+fn a_command_that_ends_at_once_or_gets_a_signal_is_seen_to_end_and_the_next_one_is_not_refused() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
-    for _ in 0..30 {
-        machine.aba(&["lock", "-w", "-o", "a", "--", "true"]).status(0).silent();
+    for _ in 0..15 {
+        // The next one does not wait for more than that the last one's lease is given back.
+        machine.aba(&["lock", "a", "--", "true"]).status(0).silent();
+        machine.aba(&["lock", "-o", "a", "--", "true"]).status(0).silent();
     }
     for name in ["INT", "TERM"] {
         let mut call = machine.program(crate::scene::helper());
@@ -140,8 +142,8 @@ fn the_keeper_has_a_session_of_its_own_and_nothing_of_the_callers() {
     let machine = Machine::new(&etcd.url());
     let script = machine.script("exec 7</dev/null 8>other; aba_lock_operation deploy; echo held; read -r _");
     assert_eq!(script.line(), "held");
+    until("a guard and a courier are there", || machine.keepers("deploy").len() == 2);
     let keepers = machine.keepers("deploy");
-    assert_eq!(keepers.len(), 2, "a guard and a courier");
     for pid in keepers {
         let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
         for fd in fds {
@@ -256,6 +258,7 @@ fn without_any_keeper_the_check_before_a_step_says_so() {
     let script = "aba_lock_operation deploy; aba_lock_check deploy; echo $?; read -r _; aba_lock_check deploy; echo $?";
     let mut script = machine.script(script);
     assert_eq!(script.line(), "0");
+    until("both are there", || machine.keepers("deploy").len() == 2);
     let keepers = machine.keepers("deploy");
     for pid in &keepers {
         signal(pid, "STOP");

@@ -71,6 +71,10 @@ pub(crate) fn run(args: &Hold) -> Result<i32, Fault> {
                 tokens.extend(recorded_token(&local.file));
                 continue;
             }
+            // Of the one before us on this machine, who may have ended a moment ago.
+            if local.fresh {
+                super::script::until_given_back(&local.file);
+            }
             let cancel = Cancel::begin(&settings);
             let mut watcher = Progress::new(&settings, local.name, &cancel.pending, args.quiet);
             let want = Want { name: local.name, ttl, owner: &owner, patience, kept: true };

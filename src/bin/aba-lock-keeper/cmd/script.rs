@@ -28,9 +28,14 @@ const LOOK: Duration = Duration::from_millis(2);
 pub(crate) fn let_go(file: &File) -> io::Result<()> {
     if tie::has_keeper(file)? {
         tie::let_go(file)?;
-        until(|| tie::has_keeper(file));
+        until_given_back(file);
     }
     Ok(())
+}
+
+/// The local lock is free of others, or ours: what keeper there is gives its lease back just now. Waits for that.
+pub(crate) fn until_given_back(file: &File) {
+    until(|| tie::has_keeper(file));
 }
 
 fn until(is_kept: impl Fn() -> io::Result<bool>) {

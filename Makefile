@@ -2,6 +2,8 @@
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
+# `yes`: the helper is also installed as `flock`, and takes the place of flock(1) where BINDIR comes first in PATH.
+WITH_FLOCK ?= no
 
 BINDIR  := $(DESTDIR)$(PREFIX)/bin
 DATADIR := $(DESTDIR)$(PREFIX)/share
@@ -32,18 +34,22 @@ KEEPER_OUT := target/$(if $(filter dev,$(KEEPER_PROFILE)),debug,$(KEEPER_PROFILE
 # Static and at a fixed address: there is nothing to link and nothing to relocate at start-up, which is most of what a
 # helper that runs for half a millisecond does. It also runs on systems older than this one.
 ifneq (,$(findstring linux-gnu,$(HOST)))
-STATIC := -C target-feature=+crt-static -C relocation-model=static
+# What runs at each start lies side by side (see there).
+STATIC := -C target-feature=+crt-static -C relocation-model=static -C linker=src/bin/aba-lock/link/ordered-cc
 endif
 
 SHELL_FILES := shell/aba-lock.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo \
+               tests/fuzz/run src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
                tests/shell/helper.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
+
+FUZZ_TARGETS := --edition 2024 --config-path rustfmt.toml $(wildcard tests/fuzz/targets/*.rs)
 
 .DEFAULT_GOAL := all
 ifeq (yes,$(WITH_SERVICE))
 install: service keeper
 endif
 
-.PHONY: all build service keeper man test bench-cluster torture-cluster lint format bench demo install uninstall clean help
+.PHONY: all build service keeper man test lint format fuzz bench bench-cluster torture torture-cluster order demo install uninstall clean help
 
 all: build man ## Build the helper and the man pages
 
@@ -55,6 +61,11 @@ service: need-cargo ## Build the lock service (`make install WITH_SERVICE=yes` i
 
 keeper: need-cargo ## Build the keeper of leases (`make install WITH_SERVICE=yes` installs it)
 	$(CARGO) build --locked --quiet --profile $(KEEPER_PROFILE) -p aba-lock-keeper
+
+order: need-cargo ## Note anew which functions each call runs, for the linker (needs valgrind)
+	CARGO_PROFILE_RELEASE_STRIP=none RUSTFLAGS="$(STATIC) $(RUSTFLAGS)" $(CARGO) build --release --locked --quiet --target $(HOST) \
+		--target-dir target/order --bin aba-lock
+	src/bin/aba-lock/link/note-order target/order/$(HOST)/release/aba-lock
 
 man: need-cargo ## Write the man pages into target/man
 	@mkdir -p $(MAN)
@@ -68,6 +79,7 @@ test: build man ## Run all tests; fetches the tools that they need, or says whic
 lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pages
 	@tests/tools install lint
 	$(CARGO) fmt --all --check
+	rustfmt --check $(FUZZ_TARGETS)
 	$(CARGO) clippy --locked --quiet --all-targets --all-features -- -D warnings
 	$(CARGO) clippy --locked --quiet --all-targets -p aba-lockd -p aba-lock-keeper -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items --lib
@@ -80,10 +92,20 @@ lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pag
 
 format: ## Format all sources
 	$(CARGO) fmt --all
+	rustfmt $(FUZZ_TARGETS)
 	shfmt -w $(SHELL_FILES)
 
-bench: build ## Compare the helper with flock(1) and with plain bash, in one run
-	ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" $(CARGO) bench --locked --quiet
+# The helper is the one that is shipped. What measures it need not be fast: the time is taken by programs in C.
+bench: build ## Compare the helper with flock(1), plain bash and the kernel [ONLY=startup,... ROUNDS=N ARGS=--help]
+	ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" $(CARGO) run --locked --quiet --features bench --bin aba-lock-bench -- \
+		$(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+
+fuzz: ## Fuzz what reads files: TARGET=all or one of tests/fuzz/targets, for SECONDS=60 each
+	@tests/fuzz/run "$(or $(TARGET),all)" "$(or $(SECONDS),60)"
+
+torture: build ## Kill and hinder the helper at every step, and judge random walks: MINUTES=60 [a short turn], SEED=N
+	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" ABA_TORTURE_MINUTES="$(MINUTES)" ABA_TORTURE_SEED="$(SEED)" \
+		$(CARGO) test --locked --quiet --test torture
 
 bench-cluster: build keeper ## Compare a lock over etcd with etcdctl's, on one node on loopback
 	@tests/tools install cluster
@@ -99,8 +121,15 @@ torture-cluster: build ## Eight workers over etcd (3.4 and 3.5), a node killed e
 demo: ## Show two scripts that contend for one operation (after `make install`)
 	@PATH="$(PREFIX)/bin:$$PATH" tests/demo "$(PREFIX)/share/aba-lock/aba-lock.bash"
 
-install: all ## Install under PREFIX [/usr/local], for packagers inside DESTDIR
+install: all ## Install under PREFIX [/usr/local], for packagers inside DESTDIR; WITH_FLOCK=yes: also as `flock`
+ifeq ($(WITH_FLOCK),yes)
+	@test ! -e $(BINDIR)/flock -a ! -L $(BINDIR)/flock || test "$$(readlink $(BINDIR)/flock)" = aba-lock || \
+		{ echo "$(BINDIR)/flock is there, and not ours: nothing was installed" >&2; exit 1; }
+endif
 	install -Dm755 $(OUT)/aba-lock $(BINDIR)/aba-lock
+ifeq ($(WITH_FLOCK),yes)
+	ln -sf aba-lock $(BINDIR)/flock
+endif
 	install -Dm644 shell/aba-lock.bash $(LIBDIR)/aba-lock.bash
 	install -Dm644 shell/run_once.bash $(LIBDIR)/run_once.bash
 	install -Dm644 completions/aba-lock.bash $(BASHDIR)/aba-lock
@@ -118,6 +147,7 @@ ifeq (yes,$(WITH_SERVICE))
 endif
 
 uninstall: ## Remove what `make install` put there
+	@if test "$$(readlink $(BINDIR)/flock)" = aba-lock; then rm -f $(BINDIR)/flock; fi
 	rm -f $(BINDIR)/aba-lock $(BASHDIR)/aba-lock $(ZSHDIR)/_aba-lock $(FISHDIR)/aba-lock.fish
 	rm -f $(LIBDIR)/aba-lock.bash $(LIBDIR)/run_once.bash $(MANDIR)/man1/aba-lock.1 $(MANDIR)/man1/aba-lock-*.1
 	rm -f $(MANDIR)/man7/aba-lock.bash.7 $(MANDIR)/man7/run_once.bash.7 $(MANDIR)/man7/aba-lock-reserve.7

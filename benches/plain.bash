@@ -1,4 +1,4 @@
-# What benches/run_once.rs compares with: a command that runs once for an id, as a script does that by itself.
+# What benches/rows/run_once.rs compares with: a command that runs once for an id, as a script does that by itself.
 #
 #   plain_once [-s|-p|-w] -i ID [-- CMD [ARG]...]
 #

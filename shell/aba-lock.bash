@@ -152,7 +152,11 @@ aba_unlock_operation() {
         __aba_helper || builtin return
         __aba_find_lease "${__aba_name}/${__aba_fd}"
         # Also for the children that inherited the descriptor. If it is not ours any more, it is not to be closed.
-        __aba_run unlock --fd "${__aba_fd}" "${__aba_name}" ${__aba_lease:+--server=its-own} || __aba_status=125
+        __aba_run unlock --fd "${__aba_fd}" "${__aba_name}" ${__aba_lease:+--server=its-own} || __aba_status=$?
+        # It says itself why it failed, unless it was killed.
+        ((__aba_status <= 128)) ||
+            __aba_say "the helper ${__aba_bin} ended with status ${__aba_status}, so ${__aba_name} may still be held"
+        ((__aba_status == 0)) || __aba_status=125
         ((__aba_status != 0)) || __aba_redirect "${__aba_fd}>&-"
     elif [[ /dev/fd/${__aba_fd} -ef ${__aba_directory}/aba-${__aba_name}.lock ]]; then
         __aba_redirect "${__aba_fd}>&-"

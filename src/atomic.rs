@@ -9,6 +9,7 @@ use crate::lock::Mode;
 use crate::sys;
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
@@ -96,10 +97,18 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// A name of our own beside a file: the same for all who have its lock, so that what one left is found by the next.
 fn name_beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default();
-    // A name may have 255 bytes; what such long ones have in common is another's litter at worst.
     let bytes = name.as_encoded_bytes();
     let mut new = b".".to_vec();
-    new.extend_from_slice(&bytes[..bytes.len().min(240)]);
+    // A name may have 255 bytes. Of long ones that begin alike, none is to take the other's for litter: a sum tells them
+    // apart. (A later compiler may make another sum. Then litter stays, at worst.)
+    if bytes.len() > 240 {
+        let mut sum = DefaultHasher::new();
+        sum.write(bytes);
+        new.extend_from_slice(&bytes[..223]);
+        new.extend_from_slice(format!("-{:016x}", sum.finish()).as_bytes());
+    } else {
+        new.extend_from_slice(bytes);
+    }
     new.extend_from_slice(b".aba-lock.d");
     path.with_file_name(OsString::from_vec(new))
 }

@@ -21,6 +21,7 @@
 //! Where one of the others waits for a limited time, it is broken when it has lasted some seconds: it may end by itself.
 
 use crate::error::shortened;
+use crate::flock;
 use crate::holders;
 use crate::kernel::{self, FileId, KernelLock, Listed};
 use crate::process::{self, Seen};
@@ -153,7 +154,7 @@ impl Lookout {
         let circle = found.circle.clone();
         self.seen = Some(Standstill { since, ..found });
         let us = std::process::id();
-        let looks = |pid: &u32| *pid == us || process::name(*pid) == "aba-lock";
+        let looks = |pid: &u32| *pid == us || process::name(*pid) == "aba-lock" && flock::of_process(*pid).is_none();
         let mut lookers: Vec<Seen> = circle.waiters.iter().copied().filter(looks).filter_map(process::seen).collect();
         // One that gives up may break it itself.
         let still = if circle.limited { STILL_FOR_LIMITED } else { STILL };
@@ -235,23 +236,22 @@ fn has_one_of(pid: u32, wanted: &HashSet<FileId>) -> bool {
 
 /// Whether a process gives up after a while, as its command line says.
 fn is_limited(pid: u32, waits_for_lock: bool) -> bool {
-    let name = process::name(pid);
-    let short = match name.as_str() {
+    match process::name(pid).as_str() {
         "timeout" => return true,
-        _ if !waits_for_lock => return false,
-        "aba-lock" => 't',
-        "flock" => 'w',
+        "aba-lock" | "flock" if waits_for_lock => {}
         _ => return false,
-    };
+    }
+    if let Some(flock) = flock::of_process(pid) {
+        return flock.options.timeout.is_some();
+    }
     let words = process::words(pid);
     let mut options = words.iter().skip(1).take_while(|word| *word != "--");
     let limits = options.any(|word| {
         let cluster = word.strip_prefix('-').filter(|letters| !letters.starts_with('-'));
         word.starts_with("--timeout")
-            || (name == "flock" && word.starts_with("--wait"))
-            || cluster.is_some_and(|letters| letters.chars().take_while(char::is_ascii_alphabetic).any(|c| c == short))
+            || cluster.is_some_and(|letters| letters.chars().take_while(char::is_ascii_alphabetic).any(|c| c == 't'))
     });
-    limits || (name == "aba-lock" && matches!(process::given(pid, "ABA_LOCK_TIMEOUT"), process::Given::Value(_)))
+    limits || matches!(process::given(pid, "ABA_LOCK_TIMEOUT"), process::Given::Value(_))
 }
 
 fn is_run_once(pid: u32) -> bool {
@@ -439,6 +439,10 @@ impl World {
         }
         let place = process::sleeps_in(pid).unwrap_or_default();
         let does = |calls: &[&str]| calls.iter().any(|call| place.contains(call));
+        // Our helper by that name. It waits for its command and for signals at once, unlike the original.
+        if does(&["sigtimedwait"]) && process::name(pid) == "flock" {
+            return Next::Any(children);
+        }
         if does(&["pipe_read"]) {
             return Next::All(self.printing_children(pid, &children));
         }

@@ -14,6 +14,10 @@ mod locking;
 mod mounts;
 mod root;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use mounts::properties as mounts_properties;
+
 use std::path::Path;
 
 /// How good or bad a finding is.

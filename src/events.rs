@@ -15,6 +15,9 @@
 //!
 //! A socket gets datagrams, as syslog(3) sends them but without the time, which its reader knows.
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use crate::lock::{Acquired, Mode, Request, Target};
 use crate::record::{self, Content};
 use crate::{holders, kernel, process, store, sys};
@@ -165,19 +168,7 @@ pub(crate) fn releases(file: &File) {
 }
 
 fn write(log: &Path, event: &Event, label: &str, path: &Path, holder: u32, command: &str) {
-    let (mut most, time) = (MAX_TEXT, format!("{:.3}", jiff::Timestamp::now()));
-    let other = match event {
-        Event::Contended { .. } => other(path),
-        _ => None,
-    };
-    let line = loop {
-        let line = line(event, &time, label, path, holder, command, other.as_ref(), most);
-        if line.len() < MAX_LINE || most == 0 {
-            break line;
-        }
-        most /= 2;
-    };
-    if let Err(error) = put(log, &line)
+    if let Err(error) = put(log, &line_that_fits(event, label, path, holder, command))
         && let Ok(mut failure) = FAILURE.lock()
         && matches!(*failure, Failure::None)
     {
@@ -185,9 +176,24 @@ fn write(log: &Path, event: &Event, label: &str, path: &Path, holder: u32, comma
     }
 }
 
+fn line_that_fits(event: &Event, label: &str, path: &Path, holder: u32, command: &str) -> String {
+    let (mut most, time) = (MAX_TEXT, format!("{:.3}", jiff::Timestamp::now()));
+    let other = match event {
+        Event::Contended { .. } => other(path),
+        _ => None,
+    };
+    loop {
+        let line = line(event, &time, label, path, holder, command, other.as_ref(), most);
+        if line.len() < MAX_LINE || most == 0 {
+            return line;
+        }
+        most /= 2;
+    }
+}
+
 /// Who has the lock that another asks for.
 fn other(path: &Path) -> Option<(u32, String)> {
-    let holding = holders::of(path).holding?;
+    let holding = holders::briefly(path).holding?;
     let first = holding.holders.into_iter().next().map(|holder| (holder.pid, holder.command));
     first.or_else(|| holding.record.map(|(record, _)| (record.pid, record.command)))
 }

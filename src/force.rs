@@ -69,7 +69,8 @@ const SIGNALS: [(&str, i32); 19] = [
 /// The signal of this name, with or without `SIG`, or number. `None`: there is none that ends a process.
 #[must_use]
 pub fn parse_signal(text: &str) -> Option<i32> {
-    let upper = text.to_uppercase();
+    // Of ASCII alone: `ſ` and `ı` become S and I.
+    let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     SIGNALS.iter().find(|(known, number)| *known == name || number.to_string() == text).map(|(_, number)| *number)
 }
@@ -359,7 +360,9 @@ mod tests {
             assert_eq!(parse_signal(text), Some(libc::SIGTERM), "{text}");
         }
         assert_eq!(parse_signal("9"), Some(libc::SIGKILL));
-        for bad in ["", "0", "-9", "SIG", "SIGSIGTERM", "STOP", "CONT", "19", "CHLD", "999", "TERM ", "015"] {
+        for bad in
+            ["", "0", "-9", "SIG", "SIGSIGTERM", "STOP", "CONT", "19", "CHLD", "999", "TERM ", "015", "ſIGTERM", "KıLL"]
+        {
             assert_eq!(parse_signal(bad), None, "{bad}");
         }
     }

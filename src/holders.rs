@@ -4,12 +4,13 @@
 //! Looking takes no lock, so it never makes another's try fail.
 
 use crate::error::Error;
+use crate::flock::words::On;
 use crate::kernel::{self, FileId, KernelLock, Listed, Opener, Wanted};
 use crate::lock::{self, Kind, Mode, Target};
 use crate::name::LockName;
 use crate::record::{self, Content, Record};
 use crate::store::{self, Store};
-use crate::{process, sys};
+use crate::{flock, process, sys};
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -29,8 +30,8 @@ pub struct State {
     pub beyond: Option<(Record, Belief)>,
     /// Who has a lock on a file that was removed from the path: it shuts nobody out any more.
     pub removed: Vec<Holder>,
-    /// Who waits for it, in the order in which they will be served.
-    pub waiters: Vec<Waiter>,
+    /// Who waits for it, in the order in which they will be served: see [`State::waiters`].
+    pub queue: Vec<KernelLock>,
     /// The record in the lock file, whether it counts or not.
     pub record: Option<Record>,
     /// Whether there are processes that we may not look into.
@@ -59,9 +60,18 @@ pub enum Blind {
     Proc,
     /// `/proc/locks` cannot be read, and there are processes that we may not look into.
     List,
+    /// The lock file could not be looked at.
+    File,
 }
 
 impl State {
+    /// What is known of those who wait for it, in the order in which they will be served. To ask takes a dozen looks into
+    /// `/proc` for each.
+    #[must_use]
+    pub fn waiters(&self) -> Vec<Waiter> {
+        self.queue.iter().copied().map(waiter).collect()
+    }
+
     /// Whether somebody has it.
     #[must_use]
     pub fn known(&self) -> Known {
@@ -192,9 +202,40 @@ pub fn of(path: &Path) -> State {
     of_until(path, &AtomicBool::new(false))
 }
 
+/// Who has the lock file at `path`, as far as a sentence names them: for those who are in a hurry, and may be a thousand. No
+/// look through all processes, if the one of which the record tells can be seen to have it.
+#[must_use]
+pub fn briefly(path: &Path) -> State {
+    briefly_until(path, &AtomicBool::new(false))
+}
+
 /// The same; of no use any more when `stop` is set, and then returned soon.
 #[must_use]
-pub(crate) fn of_until(path: &Path, stop: &AtomicBool) -> State {
+pub(crate) fn briefly_until(path: &Path, stop: &AtomicBool) -> State {
+    let holding = taker(path);
+    if holding.is_some() { State { holding, ..State::default() } } else { of_until(path, stop) }
+}
+
+/// The one who took the lock, if that is so and can be seen.
+fn taker(path: &Path) -> Option<Holding> {
+    let file = wanted(path);
+    let Content::Record(record) = record::read_path(path) else { return None };
+    let here = record.ns == process::pid_namespace() && record.boot == process::boot_id();
+    // Of those who share it the record names the last.
+    if !here || record.mode != Mode::Exclusive || process::start_time(record.pid) != Some(record.start) {
+        return None;
+    }
+    let lock = kernel::lock_on(record.pid, &file)?;
+    // In a pid namespace of its own the kernel gives no number for a locker that has ended.
+    if !lock.exclusive || ![0, record.locker].contains(&lock.locker) {
+        return None;
+    }
+    let holder =
+        holder(&Opener { index: 0, pid: record.pid, uid: process::user_of(record.pid)?, lock, removed: false })?;
+    Some(holding(lock, vec![holder], Some((*record, Belief::Alive))))
+}
+
+fn of_until(path: &Path, stop: &AtomicBool) -> State {
     let look = || settled(vec![wanted(path)], None, stop).pop().map(|(_, state)| state).unwrap_or_default();
     for _ in 0..5 {
         let state = look();
@@ -215,10 +256,9 @@ pub fn of_all(paths: &[PathBuf]) -> Vec<State> {
 }
 
 /// The same for all locks of a state root, in the order of their names; also for those whose file was removed.
-#[must_use]
-pub fn of_store(store: &Store) -> Vec<(LockName, State)> {
+pub fn of_store(store: &Store) -> Result<Vec<(LockName, State)>, Error> {
     let root = fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_owned());
-    let wanted = store.names().iter().map(|name| in_directory(&root, &store.lock_path(name))).collect();
+    let wanted = store.try_names()?.iter().map(|name| in_directory(&root, &store.lock_path(name))).collect();
     let named = |(file, state): (Wanted, State)| {
         let there = fs::symlink_metadata(&file.path).ok().filter(|data| !data.is_file());
         let odd = there.map(|data| lock::word_for(data.file_type()));
@@ -227,7 +267,7 @@ pub fn of_store(store: &Store) -> Vec<(LockName, State)> {
     let found = settled(wanted, Some(&root), &AtomicBool::new(false));
     let mut states: Vec<_> = found.into_iter().filter_map(named).collect();
     states.sort_by(|(one, _), (other, _)| one.cmp(other));
-    states
+    Ok(states)
 }
 
 /// Looks, and looks again where a holder went, or came, while we did: processes, the list of locks and the record are not
@@ -301,12 +341,12 @@ struct Sight {
 }
 
 impl Sight {
-    fn new(closed: bool) -> Self {
+    fn new(closed: bool, listed: bool) -> Self {
         if !process::can_be_seen() {
             return Self { hidden: true, blind: Some(Blind::Proc), all: false };
         }
         let hidden = closed || process::are_hidden();
-        let blind = (hidden && fs::File::open("/proc/locks").is_err()).then_some(Blind::List);
+        let blind = (hidden && !listed).then_some(Blind::List);
         Self { hidden, blind, all: !hidden && process::pid_namespace() == kernel::FIRST_NAMESPACE }
     }
 }
@@ -314,10 +354,11 @@ impl Sight {
 fn look(mut wanted: Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) -> Vec<(Wanted, State)> {
     let look = kernel::openers(&mut wanted, directory, stop);
     let mut listed: HashMap<FileId, Vec<Listed>> = HashMap::new();
-    for lock in kernel::list() {
+    let list = kernel::try_list();
+    let sight = Sight::new(look.hidden, list.is_some());
+    for lock in list.unwrap_or_default() {
         listed.entry(lock.file).or_default().push(lock);
     }
-    let sight = Sight::new(look.hidden);
     let mut found = look.found.as_slice();
     let mut states = Vec::new();
     for (index, file) in wanted.into_iter().enumerate() {
@@ -344,8 +385,9 @@ pub(crate) fn wanted(path: &Path) -> Wanted {
 fn in_directory(directory: &Path, path: &Path) -> Wanted {
     let path = path.file_name().map_or_else(|| path.to_owned(), |name| directory.join(name));
     let data = fs::symlink_metadata(&path);
+    let lost = data.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
     let (dev, ino) = data.map_or((0, 0), |data| (data.dev(), data.ino()));
-    Wanted { dev, ino, path }
+    Wanted { dev, ino, path, lost }
 }
 
 fn state(file: &Wanted, found: &[Opener], listed: &[Listed], sight: Sight) -> State {
@@ -357,7 +399,7 @@ fn state(file: &Wanted, found: &[Opener], listed: &[Listed], sight: Sight) -> St
     // Where there is nobody that we may look into, the kernel's list still knows that there is somebody.
     let lock = live.first().copied().or(seen).map(|opener| opener.lock);
     let lock = lock.or_else(|| listed.iter().find(|listed| !listed.waits).map(|listed| listed.lock));
-    let waiters = listed.iter().filter(|listed| listed.waits).map(waiter).collect();
+    let queue = listed.iter().filter(|listed| listed.waits).map(|listed| listed.lock).collect();
     let record = match record::read_path(&file.path) {
         Content::Record(record) => Some(*record),
         _ => None,
@@ -368,19 +410,19 @@ fn state(file: &Wanted, found: &[Opener], listed: &[Listed], sight: Sight) -> St
         None => (None, believed),
     };
     // Where there is no file, nobody has a lock on it.
-    let blind = sight.blind.filter(|_| file.ino != 0);
-    State { holding, beyond, removed, waiters, record, hidden: sight.hidden, blind, odd: None }
+    let blind = if file.lost { Some(Blind::File) } else { sight.blind.filter(|_| file.ino != 0) };
+    State { holding, beyond, removed, queue, record, hidden: sight.hidden, blind, odd: None }
 }
 
-fn waiter(listed: &Listed) -> Waiter {
-    let pid = listed.lock.locker;
+fn waiter(lock: KernelLock) -> Waiter {
+    let pid = lock.locker;
     let seen = process::seen(pid);
     let helps = matches!(process::name(pid).as_str(), "aba-lock" | "flock");
     Waiter {
         pid,
         command: process::command_line(pid),
         user: process::user_of(pid).map(process::user_name).unwrap_or_default(),
-        mode: mode(listed.lock),
+        mode: mode(lock),
         script: script_of(pid).map(|script| (script, process::command_line(script))),
         terminal: seen.and_then(|seen| seen.terminal_name()),
         age: seen.filter(|_| helps).and_then(|seen| seen.age()),
@@ -410,13 +452,14 @@ pub fn label(path: &Path) -> String {
 
 /// The script for which a helper takes a lock: it was given a descriptor of its parent's.
 pub(crate) fn script_of(helper: u32) -> Option<u32> {
-    let words = process::words(helper);
-    let options = words.iter().skip(1).take_while(|word| *word != "--");
-    let given = match process::name(helper).as_str() {
-        "aba-lock" => options.clone().any(|word| word == "--fd" || word.starts_with("--fd=")),
-        // flock(1): a number in the place of the file, and no command behind it.
-        "flock" => words.last().is_some_and(|word| word.parse::<u16>().is_ok()),
-        _ => false,
+    let given = match flock::of_process(helper) {
+        Some(flock) => matches!(flock.on, On::Descriptor(_)) && flock.command.is_none(),
+        None if process::name(helper) == "aba-lock" => {
+            let words = process::words(helper);
+            let mut options = words.iter().skip(1).take_while(|word| *word != "--");
+            options.any(|word| word == "--fd" || word.starts_with("--fd="))
+        }
+        None => false,
     };
     if given { process::parent(helper).filter(|pid| *pid > 0) } else { None }
 }
@@ -436,7 +479,8 @@ fn holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Record, B
     }
     holders.sort_by_key(|holder| holder.inherited == Some(true));
     let mode = mode(lock);
-    let helper = holders.iter().any(|holder| process::name(holder.pid) == "aba-lock");
+    let records = |pid| process::name(pid) == "aba-lock" && flock::of_process(pid).is_none();
+    let helper = holders.iter().any(|holder| records(holder.pid));
     Holding { mode, holders, record, passing: false, helper, went: false, locker: lock.locker }
 }
 

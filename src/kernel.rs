@@ -5,10 +5,17 @@
 //! open file description, and `/proc/locks` would name the one that is gone. But everyone may read the list, and it alone
 //! knows who waits, in which order (`proc_pid_fdinfo(5)`, `proc_locks(5)`).
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use crate::process;
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
-use std::io::ErrorKind::PermissionDenied;
+use std::io::{
+    self,
+    ErrorKind::{NotFound, PermissionDenied},
+};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +34,7 @@ const MOST_READS: usize = 5;
 const PAGE: usize = 4096;
 
 /// One lock of a file, in the words of the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KernelLock {
     /// The process that called flock(2); it may have ended. 0 when it cannot be seen from this pid namespace.
     pub locker: u32,
@@ -45,7 +52,7 @@ pub struct FileId {
 }
 
 /// A lock that is held, or waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Listed {
     /// Of which file.
     pub file: FileId,
@@ -64,6 +71,8 @@ pub struct Wanted {
     pub ino: u64,
     /// The path.
     pub path: PathBuf,
+    /// Whether there may be one all the same: it could not be looked at.
+    pub lost: bool,
 }
 
 /// A process that has one of the wanted files open, with a lock on it.
@@ -99,13 +108,19 @@ pub struct Descriptor<'a> {
     pub path: &'a Path,
     /// What is known of the file.
     pub data: Metadata,
+    /// Whether it could not be read which lock it has, although it may have one.
+    unread: Cell<bool>,
 }
 
 impl Descriptor<'_> {
     /// Its lock, and which file the kernel says that it is of.
     #[must_use]
     pub fn lock(&self) -> Option<(FileId, KernelLock)> {
-        lock_of(self.pid, self.path.file_name()?.to_str()?)
+        let path = format!("/proc/{}/fdinfo/{}", self.pid, self.path.file_name()?.to_str()?);
+        lock_in_fdinfo(&path).unwrap_or_else(|error| {
+            self.unread.set(!has_gone(&error));
+            None
+        })
     }
 
     /// The path of a file that was removed from there since.
@@ -127,7 +142,8 @@ impl Descriptor<'_> {
 
 /// Looks through the descriptors of all processes but one. Ends early when `stop` is set.
 pub fn look<T: Send>(but: u32, stop: &AtomicBool, find: impl Fn(&Descriptor) -> Option<T> + Sync) -> Look<T> {
-    let mut pids: Vec<u32> = process::all_pids().into_iter().filter(|pid| *pid != but).collect();
+    let Ok(all) = process::try_all_pids() else { return Look { found: Vec::new(), hidden: true } };
+    let mut pids: Vec<u32> = all.into_iter().filter(|pid| *pid != but).collect();
     pids.sort_unstable();
     let some = |pids: &[u32]| {
         let mut look = Look { found: Vec::new(), hidden: false };
@@ -160,17 +176,29 @@ pub fn look<T: Send>(but: u32, stop: &AtomicBool, find: impl Fn(&Descriptor) -> 
 fn look_at<T>(pid: u32, find: impl Fn(&Descriptor) -> Option<T>, found: &mut Vec<T>) -> bool {
     match fs::read_dir(format!("/proc/{pid}/fd")) {
         Ok(entries) => {
-            for entry in entries.filter_map(Result::ok) {
-                let path = entry.path();
-                if let Ok(data) = fs::metadata(&path) {
-                    found.extend(find(&Descriptor { pid, path: &path, data }));
+            let mut all = true;
+            for entry in entries {
+                let at = entry.map(|entry| entry.path()).and_then(|path| Ok((fs::metadata(&path)?, path)));
+                match at {
+                    Ok((data, path)) => {
+                        let descriptor = Descriptor { pid, path: &path, data, unread: Cell::new(false) };
+                        found.extend(find(&descriptor));
+                        all &= !descriptor.unread.get();
+                    }
+                    // One that may not be looked at alone, as of a guarded first process: the list of locks has it.
+                    Err(error) => all &= has_gone(&error) || error.kind() == PermissionDenied,
                 }
             }
-            true
+            all
         }
-        // Else it has ended meanwhile.
-        Err(error) => error.kind() != PermissionDenied,
+        Err(error) => has_gone(&error),
     }
+}
+
+/// Whether what was asked of a process failed because that has ended meanwhile. Else, as for want of descriptors or memory,
+/// it may have what is looked for.
+fn has_gone(error: &io::Error) -> bool {
+    error.kind() == NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
 /// The processes that have locks on the wanted files.
@@ -200,7 +228,7 @@ pub fn openers(wanted: &mut Vec<Wanted>, directory: Option<&Path>, stop: &Atomic
     for (mut opener, from) in look.found {
         if let Some(path) = from {
             opener.index = *by_path.entry(path.clone()).or_insert_with(|| {
-                wanted.push(Wanted { dev: 0, ino: 0, path });
+                wanted.push(Wanted { dev: 0, ino: 0, path, lost: false });
                 wanted.len() - 1
             });
         }
@@ -214,6 +242,12 @@ pub fn openers(wanted: &mut Vec<Wanted>, directory: Option<&Path>, stop: &Atomic
 /// Whether a process has a lock on this file.
 #[must_use]
 pub fn holds(pid: u32, file: &Wanted) -> bool {
+    lock_on(pid, file).is_some()
+}
+
+/// The lock that a process has on this file.
+#[must_use]
+pub fn lock_on(pid: u32, file: &Wanted) -> Option<KernelLock> {
     let mut found = Vec::new();
     look_at(
         pid,
@@ -223,30 +257,36 @@ pub fn holds(pid: u32, file: &Wanted) -> bool {
         },
         &mut found,
     );
-    !found.is_empty()
+    found.first().map(|(_, lock)| *lock)
 }
 
 /// The lock that this process has through its descriptor `fd`.
 #[must_use]
 pub fn lock_of_descriptor(fd: i32) -> Option<KernelLock> {
-    lock_in_fdinfo(&format!("/proc/self/fdinfo/{fd}")).map(|(_, lock)| lock)
+    lock_in_fdinfo(&format!("/proc/self/fdinfo/{fd}")).ok().flatten().map(|(_, lock)| lock)
 }
 
 /// All locks that are held or waited for, as far as they can be seen from this pid namespace. Those that wait for a file
 /// stand behind its holders, in the order in which they will be served.
 #[must_use]
 pub fn list() -> Vec<Listed> {
+    try_list().unwrap_or_default()
+}
+
+/// The same. `None`: the list cannot be read.
+#[must_use]
+pub fn try_list() -> Option<Vec<Listed>> {
     // The kernel gives a page of it at a time. One lock, with all who wait for it, is shown as a whole; but when another is
     // released between one page and the next, those behind it move up, and one is skipped. So where there is more than a
     // page, each file is taken from the look that showed the most of it.
-    let read = || process::read_whole("/proc/locks").unwrap_or_default();
-    let mut text = read();
+    let read = || process::read_whole("/proc/locks");
+    let mut text = read()?;
     let mut best = by_file(&text);
     for _ in 1..MOST_READS {
         if text.len() < PAGE {
             break;
         }
-        let again = read();
+        let again = read()?;
         if again == text {
             break;
         }
@@ -262,7 +302,7 @@ pub fn list() -> Vec<Listed> {
     if process::pid_namespace() != FIRST_NAMESPACE {
         add_unlisted_waits(&mut all);
     }
-    all
+    Some(all)
 }
 
 /// In a pid namespace of its own, as in a container, the list leaves out each lock whose taker has ended, as a script's helper
@@ -291,7 +331,7 @@ fn awaited(pid: u32) -> Option<(FileId, bool)> {
     let id = |number: &str| {
         let link = format!("/proc/{pid}/fd/{number}");
         let data = fs::metadata(&link).ok().filter(Metadata::is_file)?;
-        Some(file_id(&Wanted { dev: data.dev(), ino: data.ino(), path: fs::read_link(link).ok()? }))
+        Some(file_id(&Wanted { dev: data.dev(), ino: data.ino(), path: fs::read_link(link).ok()?, lost: false }))
     };
     if let [descriptor, how, ..] = process::call_arguments(pid)[..] {
         return Some((id(&descriptor.to_string())?, how & u64::from(libc::LOCK_EX.cast_unsigned()) != 0));
@@ -308,11 +348,11 @@ fn awaited(pid: u32) -> Option<(FileId, bool)> {
 
 fn by_file(text: &str) -> HashMap<FileId, Vec<Listed>> {
     let mut by_file: HashMap<FileId, Vec<Listed>> = HashMap::new();
+    let mut seen = HashSet::new();
     for lock in text.lines().filter_map(listed) {
-        let locks = by_file.entry(lock.file).or_default();
         // Shown again, as one moved down that came in front of it.
-        if !locks.contains(&lock) {
-            locks.push(lock);
+        if seen.insert(lock) {
+            by_file.entry(lock.file).or_default().push(lock);
         }
     }
     by_file
@@ -335,14 +375,13 @@ pub fn file_id(wanted: &Wanted) -> FileId {
 /// The lock that a process has through a descriptor, and which file the kernel says that it is of.
 #[must_use]
 pub(crate) fn lock_of(pid: u32, descriptor: &str) -> Option<(FileId, KernelLock)> {
-    lock_in_fdinfo(&format!("/proc/{pid}/fdinfo/{descriptor}"))
+    lock_in_fdinfo(&format!("/proc/{pid}/fdinfo/{descriptor}")).ok().flatten()
 }
 
-fn lock_in_fdinfo(path: &str) -> Option<(FileId, KernelLock)> {
-    let info = process::read_small(path)?;
-    info.lines()
-        .filter_map(|line| line.strip_prefix("lock:"))
-        .find_map(|line| listed(line).map(|it| (it.file, it.lock)))
+fn lock_in_fdinfo(path: &str) -> io::Result<Option<(FileId, KernelLock)>> {
+    let info = process::try_read_small(path)?;
+    let mut locks = info.lines().filter_map(|line| line.strip_prefix("lock:"));
+    Ok(locks.find_map(|line| listed(line).map(|it| (it.file, it.lock))))
 }
 
 /// Reads a line such as `1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`, or `1: -> FLOCK …` of one who waits.

@@ -11,6 +11,7 @@
 //! | [`name`] | which names are allowed |
 //! | [`store`] | the state root, and the environment |
 //! | [`lock`] | open, lock, check that it is still the file, write the record |
+//! | [`flock`] | locks as flock(1) takes them: on any file, without a record, without a word |
 //! | [`record`] | the holder record and its text form |
 //! | [`holders`] | who has it: the kernel's word beside the record |
 //! | [`keeper`] | where the program is that keeps leases for more than one machine |
@@ -38,6 +39,7 @@ pub mod doctor;
 pub mod error;
 pub mod events;
 pub mod filter;
+pub mod flock;
 pub mod force;
 pub mod holders;
 pub mod keeper;
@@ -47,6 +49,9 @@ pub mod lock;
 pub mod metrics;
 pub mod name;
 pub mod process;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod properties;
 pub mod record;
 pub mod reserve;
 pub mod store;

@@ -1,5 +1,8 @@
 //! Which process has a port, as far as `/proc` tells. Nothing is bound for it, so it is in nobody's way.
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use crate::sys;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;

@@ -1,12 +1,16 @@
 //! Numbers for those who watch this in production: what is held and waited for now, and, from the event log, what
 //! happened.
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use crate::error::Error;
 use crate::holders::{self, Belief, Blind, Known, State};
 use crate::lock;
 use crate::name::LockName;
 use crate::store::Store;
-use serde_json::Value;
+use memchr::memmem;
+use serde_json::{Deserializer, Value};
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader};
@@ -62,9 +66,9 @@ pub fn now(store: &Store) -> Result<Vec<Now>, Error> {
             Some((record, belief)) if *belief != Belief::Perhaps => record.age(),
             _ => None,
         }),
-        waiting: state.blind.is_none().then_some(state.waiters.len()),
+        waiting: state.blind.is_none().then_some(state.queue.len()),
     };
-    let states = holders::of_store(store);
+    let states = holders::of_store(store)?;
     if states.iter().any(|(_, state)| state.blind == Some(Blind::Proc)) {
         return Err(Error::Blind);
     }
@@ -74,32 +78,37 @@ pub fn now(store: &Store) -> Result<Vec<Now>, Error> {
 /// What the event log says, by the names of locks, or the paths of those that have no name. Nothing where there is no
 /// log yet.
 pub fn counts(log: &Path) -> Result<BTreeMap<String, Counts>, Error> {
-    let mut counts = BTreeMap::new();
     let cannot = |source| Error::NoFile { label: log.display().to_string(), source };
     // O_NONBLOCK: to open a FIFO would wait.
     let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(log) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(counts),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         opened => opened.map_err(cannot)?,
     };
     let kind = file.metadata().map_err(cannot)?.file_type();
     if !kind.is_file() {
         return Err(Error::NotAFile { label: log.display().to_string(), kind: lock::word_for(kind) });
     }
-    for line in BufReader::new(file).split(b'\n') {
-        if let Some(event) = event_in(&line.map_err(cannot)?) {
+    counts_in(BufReader::new(file)).map_err(cannot)
+}
+
+fn counts_in(log: impl BufRead) -> io::Result<BTreeMap<String, Counts>> {
+    let mut counts = BTreeMap::new();
+    for line in log.split(b'\n') {
+        for event in events_in(&line?) {
             count(&mut counts, &event);
         }
     }
     Ok(counts)
 }
 
-/// The event of a line. One that a full disk cut has the next one behind it.
-fn event_in(line: &[u8]) -> Option<Value> {
-    serde_json::from_slice(line).ok().or_else(|| {
-        let begin = br#"{"time":"#;
-        let at = line.windows(begin.len()).rposition(|part| part == begin)?;
-        serde_json::from_slice(&line[at..]).ok()
-    })
+/// The events of a line: one, but that one that a full disk cut, if only of its newline, has the next one behind it.
+fn events_in(line: &[u8]) -> Vec<Value> {
+    let mut whole = Deserializer::from_slice(line).into_iter();
+    let mut events: Vec<Value> = whole.by_ref().map_while(Result::ok).collect();
+    let rest = line.get(whole.byte_offset() + 1..).unwrap_or_default();
+    let last = memmem::rfind(rest, br#"{"time":"#);
+    events.extend(last.and_then(|at| serde_json::from_slice(&rest[at..]).ok()));
+    events
 }
 
 fn count(counts: &mut BTreeMap<String, Counts>, event: &Value) {

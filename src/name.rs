@@ -3,6 +3,9 @@
 //! A name becomes part of a file name, or a directory, and of messages, so the rule keeps out everything that a path, a
 //! terminal or a shell would take for something else.
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use crate::error::Error;
 use std::fmt;
 

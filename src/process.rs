@@ -1,8 +1,12 @@
 //! What `/proc` tells of a process. Elsewhere than on Linux there is none, and each answer is "not known".
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use crate::sys;
+use std::borrow::Cow;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -42,7 +46,10 @@ pub struct Seen {
 /// A process that has not ended.
 #[must_use]
 pub fn seen(pid: u32) -> Option<Seen> {
-    let stat = read_small(&format!("/proc/{pid}/stat"))?;
+    seen_in(pid, &read_small(&format!("/proc/{pid}/stat"))?)
+}
+
+fn seen_in(pid: u32, stat: &str) -> Option<Seen> {
     let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().collect();
     // The first of them is the third; `Z` and `X` have ended, and only wait for their parent to notice.
     let field = |number: usize| fields.get(number - 3)?.parse().ok();
@@ -70,8 +77,16 @@ pub fn all_seen() -> Vec<Seen> {
 /// The numbers of all processes that can be seen from here.
 #[must_use]
 pub fn all_pids() -> Vec<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    try_all_pids().unwrap_or_default()
+}
+
+/// The same, with the reason where they cannot be listed.
+pub(crate) fn try_all_pids() -> io::Result<Vec<u32>> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    Ok(pids)
 }
 
 impl Seen {
@@ -137,7 +152,10 @@ pub fn pipes_it_reads(pid: u32) -> Vec<u64> {
 /// Yama they are for those above it alone.
 pub(crate) fn call_arguments(pid: u32) -> Vec<u64> {
     // In front of them stands the number of the call, without `0x`.
-    let call = read_small(&format!("/proc/{pid}/syscall")).unwrap_or_default();
+    arguments_in(&read_small(&format!("/proc/{pid}/syscall")).unwrap_or_default())
+}
+
+fn arguments_in(call: &str) -> Vec<u64> {
     call.split(' ').skip(1).map_while(|word| u64::from_str_radix(word.trim().strip_prefix("0x")?, 16).ok()).collect()
 }
 
@@ -209,7 +227,10 @@ pub enum Given {
 /// Whether a process was started with this variable.
 #[must_use]
 pub fn given(pid: u32, name: &str) -> Given {
-    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    given_in(&fs::read(format!("/proc/{pid}/environ")).unwrap_or_default(), name)
+}
+
+fn given_in(environment: &[u8], name: &str) -> Given {
     if environment.is_empty() {
         return Given::Unknown;
     }
@@ -228,7 +249,10 @@ pub fn prints_to(pid: u32, files: &[(u64, u64)]) -> bool {
 }
 
 fn stat_field(pid: u32, number: usize) -> Option<u64> {
-    let stat = read_small(&format!("/proc/{pid}/stat"))?;
+    stat_field_in(&read_small(&format!("/proc/{pid}/stat"))?, number)
+}
+
+fn stat_field_in(stat: &str, number: usize) -> Option<u64> {
     // The command's name stands in parentheses and may hold anything, `) ` too: the last one ends it. The field after it
     // is the third.
     stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(number - 3)?.parse().ok()
@@ -320,18 +344,39 @@ pub fn home_of(uid: u32) -> Option<PathBuf> {
 }
 
 fn passwd_field(uid: u32, field: usize) -> Option<String> {
-    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    // Most often one call reads it all.
+    let passwd = match read_small("/etc/passwd")? {
+        whole if whole.len() < SMALL => whole,
+        _ => fs::read_to_string("/etc/passwd").ok()?,
+    };
+    passwd_field_in(&passwd, uid, field)
+}
+
+fn passwd_field_in(passwd: &str, uid: u32, field: usize) -> Option<String> {
     let uid = uid.to_string();
     let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid))?;
     line.split(':').nth(field).filter(|value| !value.is_empty()).map(str::to_owned)
 }
 
+/// How much of a file [`read_small`] reads.
+const SMALL: usize = 4096;
+
 /// The first 4 KiB of a file of `/proc`, with one call: these files have no size to go by, and are made anew by
 /// each reader. Longer command lines are cut.
 pub(crate) fn read_small(path: &str) -> Option<String> {
-    let mut bytes = [0; 4096];
-    let len = fs::File::open(path).ok()?.read(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes[..len]).into_owned())
+    try_read_small(path).ok()
+}
+
+/// The same, with the reason where it cannot be read.
+pub(crate) fn try_read_small(path: &str) -> io::Result<String> {
+    let mut bytes = [0; SMALL];
+    let len = fs::File::open(path)?.read(&mut bytes)?;
+    Ok(text(&bytes[..len]).into_owned())
+}
+
+/// The text that these bytes are; what is none is shown as U+FFFD. Faster than to look for that first.
+pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 /// A file of `/proc` as a whole, with few calls: some of these tell each reader what is there just then.

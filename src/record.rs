@@ -8,8 +8,12 @@
 //! it on release, because a killed holder could not. A file with other content is somebody's data (`--file`
 //! takes any path): it is never written to.
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use crate::lock::Mode;
 use crate::{process, sys};
+use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -21,6 +25,9 @@ const VERSION: &str = "1";
 
 /// The most bytes of a record that are read, and a bound that a record keeps.
 const MAX_LEN: usize = 8192;
+
+/// More bytes than most records have: fewer pages to touch than [`MAX_LEN`].
+const USUAL_LEN: usize = 1024;
 
 /// The most bytes of a command line or a remark that are kept.
 const MAX_VALUE: usize = 1024;
@@ -109,11 +116,17 @@ impl Record {
     }
 
     fn to_text(&self) -> String {
-        let mut text = format!("{FIRST_KEY}{VERSION}\n");
+        let mut text = String::with_capacity(USUAL_LEN);
+        text.push_str(FIRST_KEY);
+        text.push_str(VERSION);
+        text.push('\n');
         let mut put = |key: &str, value: &str| {
             text.push_str(key);
             text.push('=');
-            text.push_str(&shell_words::quote(&on_one_line(value)));
+            match on_one_line(value) {
+                value if is_one_word(&value) => text.push_str(&value),
+                value => text.push_str(&quoted(&value)),
+            }
             text.push('\n');
         };
         put("pid", &self.pid.to_string());
@@ -154,21 +167,23 @@ impl Record {
         };
         for line in text.split_inclusive('\n') {
             let (key, quoted) = line.strip_suffix('\n')?.split_once('=')?;
+            let value = unquoted(quoted)?;
             // Others can write here: what would steer a terminal goes.
-            let value = on_one_line(&shell_words::split(quoted).ok()?.concat());
+            let value = on_one_line(&value);
+            let text = || value.clone().into_owned();
             match key {
                 "pid" => record.pid = value.parse().ok()?,
                 "start" => record.start = value.parse().ok()?,
-                "boot" => record.boot = value,
-                "host" => record.host = value,
+                "boot" => record.boot = text(),
+                "host" => record.host = text(),
                 "ns" => record.ns = value.parse().ok()?,
-                "user" => record.user = value,
-                "since" => record.since = value,
-                "command" => record.command = value,
-                "who" => record.who = Some(value),
+                "user" => record.user = text(),
+                "since" => record.since = text(),
+                "command" => record.command = text(),
+                "who" => record.who = Some(text()),
                 "mode" => record.mode = Mode::parse(&value)?,
                 "locker" => record.locker = value.parse().ok()?,
-                "lease" => record.lease = Some(value),
+                "lease" => record.lease = Some(value.into_owned()),
                 // The last key: what follows is left over from a longer record.
                 "token" => {
                     record.token = value.parse().ok()?;
@@ -204,12 +219,20 @@ pub(crate) fn read_descriptor(link: &Path) -> Content {
 /// What is in the lock file that is open as `file`.
 #[must_use]
 pub fn read(file: &File) -> Content {
-    let mut bytes = [0; MAX_LEN];
+    let mut bytes = [0; USUAL_LEN];
     let Ok(len) = file.read_at(&mut bytes, 0) else { return Content::Empty };
-    if len == 0 {
+    if len == bytes.len() {
+        let mut bytes = vec![0; MAX_LEN];
+        return file.read_at(&mut bytes, 0).map_or(Content::Empty, |len| content_of(&bytes[..len]));
+    }
+    content_of(&bytes[..len])
+}
+
+fn content_of(bytes: &[u8]) -> Content {
+    if bytes.is_empty() {
         return Content::Empty;
     }
-    let text = String::from_utf8_lossy(&bytes[..len]);
+    let text = process::text(bytes);
     if !text.starts_with(FIRST_KEY) {
         return Content::Foreign;
     }
@@ -253,15 +276,50 @@ pub fn next_token(last: u64) -> u64 {
     if last > now.saturating_add(CENTURY) { now } else { now.max(last + 1) }
 }
 
-/// A value that keeps the form of a line a key: no control characters, and of a bounded length.
-fn on_one_line(value: &str) -> String {
-    let mut kept: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if kept.len() > MAX_VALUE {
-        let cut = (0..=MAX_VALUE).rev().find(|at| kept.is_char_boundary(*at)).unwrap_or(0);
-        kept.truncate(cut);
-        kept.push('…');
+/// A value as it stands behind its key. Each quote in it takes four bytes: one that is made of them is cut further.
+fn quoted(value: &str) -> Cow<'_, str> {
+    let (mut quoted, mut most) = (shell_words::quote(value), value.len());
+    while quoted.len() > 2 * MAX_VALUE {
+        most /= 2;
+        quoted = Cow::Owned(shell_words::quote(&cut(value, most)).into_owned());
     }
-    kept
+    quoted
+}
+
+/// A value that keeps the form of a line a key: no control characters, and of a bounded length.
+fn on_one_line(value: &str) -> Cow<'_, str> {
+    // Each call reads and writes a record, so what nearly all values are is told by one look at their bytes.
+    if value.len() <= MAX_VALUE && value.bytes().all(|byte| (b' '..0x7f).contains(&byte)) {
+        return Cow::Borrowed(value);
+    }
+    let plain: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    Cow::Owned(if plain.len() > MAX_VALUE { cut(&plain, MAX_VALUE).into_owned() } else { plain })
+}
+
+fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    Cow::Owned(format!("{}…", &text[..end]))
+}
+
+/// Whether a shell takes it as it is.
+fn is_one_word(value: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:/@+".contains(&byte);
+    !value.is_empty() && value.bytes().all(plain)
+}
+
+/// The words of a value as one, as a shell reads them. The two forms in which nearly all are written need no more than a look.
+fn unquoted(quoted: &str) -> Option<Cow<'_, str>> {
+    if quoted.is_empty() || is_one_word(quoted) {
+        return Some(Cow::Borrowed(quoted));
+    }
+    let inner = quoted.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
+    if let Some(inner) = inner.filter(|inner| !inner.contains('\'')) {
+        return Some(Cow::Borrowed(inner));
+    }
+    Some(Cow::Owned(shell_words::split(quoted).ok()?.concat()))
 }
 
 #[cfg(test)]
@@ -313,6 +371,28 @@ mod tests {
         let read = Record::parse(&text).unwrap();
         assert!(read.command.starts_with("a b [2J"), "{}", read.command);
         assert_eq!(Record { command: wild.command.clone(), ..read }, wild);
+    }
+
+    #[test]
+    fn what_is_unquoted_by_a_look_is_what_a_shell_reads() {
+        for quoted in [
+            "a", "", "''", "'a b'", "'", "'''", "'a'b'", "'a\\'", "a b", "#a", "'#a'", "'é'", "\"a\"", "a\\ b",
+            "'a' 'b'",
+        ] {
+            let words = shell_words::split(quoted).ok().map(|words| words.concat());
+            assert_eq!(unquoted(quoted).map(Cow::into_owned), words, "{quoted}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_nothing_but_quotes_is_read_too() {
+        let quotes = "'".repeat(2 * MAX_VALUE);
+        let wild = Record { command: quotes.clone(), who: Some(quotes.clone()), user: quotes.clone(), ..sample() };
+        let text = wild.to_text();
+        assert!(text.len() <= MAX_LEN, "{} bytes", text.len());
+        let read = Record::parse(&text).unwrap();
+        assert!(read.command.starts_with(&quotes[..256]) && read.command.ends_with('…'), "{}", read.command);
+        assert_eq!((read.pid, read.token), (4321, 12));
     }
 
     #[test]

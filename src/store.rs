@@ -8,6 +8,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "the only reader of the environment")]
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub mod surroundings;
 
 use crate::error::Error;
@@ -84,22 +86,28 @@ impl Store {
 
     /// Whether its directory can be read, or is not there. If not, that there seem to be no locks means nothing.
     pub fn can_be_listed(&self) -> Result<(), Error> {
-        match fs::read_dir(&self.root) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(Error::NoFile { label: self.root.display().to_string(), source })
-            }
-            _ => Ok(()),
-        }
+        self.try_names().map(drop)
     }
 
     /// The names that have a lock file, in order. Empty when there is no directory, or none to read.
     #[must_use]
     pub fn names(&self) -> Vec<LockName> {
-        let Ok(entries) = fs::read_dir(&self.root) else { return Vec::new() };
-        let mut names: Vec<LockName> =
-            entries.filter_map(Result::ok).filter_map(|entry| name_of(Path::new(&entry.file_name()))).collect();
+        self.try_names().unwrap_or_default()
+    }
+
+    /// The same, with the reason where the directory cannot be read.
+    pub fn try_names(&self) -> Result<Vec<LockName>, Error> {
+        let failed = |source| Error::NoFile { label: self.root.display().to_string(), source };
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.extend(name_of(Path::new(&entry.map_err(failed)?.file_name())));
+        }
         names.sort();
-        names
+        Ok(names)
     }
 }
 
@@ -237,6 +245,12 @@ pub fn find_program(program: &OsStr, directory: &Path) -> io::Result<()> {
 #[must_use]
 pub fn wants_colours() -> bool {
     set("NO_COLOR").is_none() && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
+}
+
+/// The user's shell, which runs what is one string.
+#[must_use]
+pub fn shell() -> OsString {
+    set("SHELL").unwrap_or_else(|| "/bin/sh".into())
 }
 
 /// How long to wait when no option says so. `None`: not at all.

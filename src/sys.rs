@@ -47,7 +47,7 @@ use crate::lock::Mode;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::mem;
+use std::mem::{self, ManuallyDrop};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
@@ -180,11 +180,7 @@ pub fn hand_down(file: &File, lowest: RawFd) -> io::Result<RawFd> {
     if high >= 0 {
         return Ok(high);
     }
-    // SAFETY: F_SETFD sets one flag of a descriptor that is open.
-    if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(fd)
+    share(file).map(|()| fd)
 }
 
 /// Makes room for descriptors up to `highest`. In a process with threads the kernel takes milliseconds for that (it waits
@@ -196,6 +192,28 @@ pub fn make_room(file: &File, highest: RawFd) {
         // SAFETY: the descriptor is new, open, and nobody else's.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
     }
+}
+
+/// The descriptor `fd` that our caller has open, without a copy of it. `None`: it is not open.
+#[must_use]
+pub fn callers_descriptor(fd: RawFd) -> Option<ManuallyDrop<File>> {
+    // SAFETY: F_GETFD only asks.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    // What `fill_standard_descriptors` put there is ours. (What is handed down by exec cannot have this flag.)
+    if flags < 0 || (fd <= 2 && flags & libc::FD_CLOEXEC != 0) {
+        return None;
+    }
+    // SAFETY: it is open, and this is not dropped, so it is not closed.
+    Some(ManuallyDrop::new(unsafe { File::from_raw_fd(fd) }))
+}
+
+/// Gives `file` to the commands that we start, on the number that it has.
+pub fn share(file: &File) -> io::Result<()> {
+    // SAFETY: F_SETFD sets one flag of a descriptor that is open.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Keeps descriptor `fd` from the commands that we start.
@@ -230,18 +248,40 @@ pub fn terminal_size(fd: RawFd) -> (usize, usize) {
 
 /// Runs `write` so that a limit on the size of files (`ulimit -f`) is an error of it, and not the end of the process.
 pub fn without_size_signal<T>(write: impl FnOnce() -> T) -> T {
+    without_signal(libc::SIGXFSZ, write)
+}
+
+/// Runs `write` while this signal is ignored.
+fn without_signal<T>(signal: libc::c_int, write: impl FnOnce() -> T) -> T {
     // SAFETY: all bytes zero are valid for these types, and they live until each call returns.
     unsafe {
         let (mut ignore, mut old): (libc::sigaction, libc::sigaction) = mem::zeroed();
         ignore.sa_sigaction = libc::SIG_IGN;
-        libc::sigaction(libc::SIGXFSZ, &raw const ignore, &raw mut old);
+        libc::sigaction(signal, &raw const ignore, &raw mut old);
         let done = write();
-        libc::sigaction(libc::SIGXFSZ, &raw const old, ptr::null_mut());
+        libc::sigaction(signal, &raw const old, ptr::null_mut());
         done
     }
 }
 
 // ---- who we are ----------------------------------------------------------------------------------------
+
+/// Whether the last part of the name by which we were called is `name`.
+///
+/// # Safety
+///
+/// `words` is what the C library gives to `main`.
+#[must_use]
+pub unsafe fn is_called(words: *const *const libc::c_char, name: &CStr) -> bool {
+    // SAFETY: the list ends in a null pointer, and each text in NUL.
+    let called = unsafe {
+        if (*words).is_null() {
+            return false;
+        }
+        CStr::from_ptr(*words).to_bytes()
+    };
+    called.rsplit(|byte| *byte == b'/').next() == Some(name.to_bytes())
+}
 
 /// Which modes new files of this process do not get.
 #[must_use]

@@ -46,6 +46,9 @@ mod wait;
 
 pub use reset::{reset_all, reset_failed};
 pub use saved::Saved;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use saved::properties as saved_properties;
 pub use wait::{Ask, Ended, Started, Stream, Teller};
 
 use crate::error::Error;
@@ -210,24 +213,29 @@ impl<'a> Task<'a> {
     #[must_use]
     pub fn look(&self) -> Look {
         // In this order: were the outcome read first, a run that ends in between would have neither.
-        let (running, left) = self.pid();
-        Look { running, left, outcome: self.outcome() }
+        let (running, left) = self.pid().unwrap_or_default();
+        Look { running, left, outcome: self.outcome().unwrap_or_default() }
+    }
+
+    /// The same for one who goes by it: what is there and cannot be read is not taken for nothing.
+    pub fn look_closely(&self) -> Result<Look, Error> {
+        let (running, left) = self.pid().map_err(self.failed(files::PID))?;
+        Ok(Look { running, left, outcome: self.outcome().map_err(self.failed(files::EXIT))? })
     }
 
     /// Who runs it, and whether somebody did who was killed.
-    fn pid(&self) -> (Option<Running>, bool) {
-        let Some(mut file) = files::open(&self.file(files::PID)) else { return (None, false) };
+    fn pid(&self) -> io::Result<(Option<Running>, bool)> {
+        let Some(mut file) = files::open_if_there(&self.file(files::PID))? else { return Ok((None, false)) };
         let mut text = String::new();
-        let _ = file.by_ref().take(64).read_to_string(&mut text);
+        file.by_ref().take(64).read_to_string(&mut text)?;
         let pid = text.trim().parse().unwrap_or(0);
-        match sys::try_lock(&file, lock::Mode::Shared) {
-            Ok(false) if self.is_there(pid) => {
-                let since = file.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-                (Some(Running { pid, since }), false)
-            }
-            // Removed while we looked: by a supervisor that came to its end.
-            _ => (None, file.metadata().is_ok_and(|data| data.nlink() > 0)),
+        let is_locked = !sys::try_lock(&file, lock::Mode::Shared)?;
+        if is_locked && self.is_there(pid) {
+            let since = file.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+            return Ok((Some(Running { pid, since }), false));
         }
+        // Removed while we looked: by a supervisor that came to its end.
+        Ok((None, file.metadata()?.nlink() > 0))
     }
 
     /// Everyone may read `pid`, and so lock it: then it is the process that tells, where it can be seen from here.
@@ -240,8 +248,8 @@ impl<'a> Task<'a> {
     }
 
     /// The outcome, unless it is too old for us.
-    fn outcome(&self) -> Option<Outcome> {
-        self.outcome_of_any_age().filter(|outcome| !self.is_too_old(outcome))
+    fn outcome(&self) -> io::Result<Option<Outcome>> {
+        Ok(self.outcome_of_any_age()?.filter(|outcome| !self.is_too_old(outcome)))
     }
 
     fn is_too_old(&self, outcome: &Outcome) -> bool {
@@ -251,23 +259,14 @@ impl<'a> Task<'a> {
         })
     }
 
-    /// Whether its files can be read. If not, that it seems to be new means nothing.
-    pub fn can_be_known(&self) -> Result<(), Error> {
-        match File::open(self.file(files::EXIT)) {
-            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
-                Err(Error::Task { path: self.file(files::EXIT), source })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn outcome_of_any_age(&self) -> Option<Outcome> {
-        let mut file = files::open(&self.file(files::EXIT))?;
-        let mut text = String::new();
-        file.by_ref().take(64).read_to_string(&mut text).ok()?;
-        let data = file.metadata().ok()?;
+    fn outcome_of_any_age(&self) -> io::Result<Option<Outcome>> {
+        let Some(mut file) = files::open_if_there(&self.file(files::EXIT))? else { return Ok(None) };
+        let mut text = Vec::new();
+        file.by_ref().take(64).read_to_end(&mut text)?;
+        let data = file.metadata()?;
         // By hand it may be written in any form that people give a number.
-        Some(Outcome { status: text.trim().parse().ok()?, at: data.modified().ok()?, file: data.ino() })
+        let Ok(status) = String::from_utf8_lossy(&text).trim().parse() else { return Ok(None) };
+        Ok(Some(Outcome { status, at: data.modified()?, file: data.ino() }))
     }
 
     /// What the command printed, of this run or the last. `None`: there is no such file.

@@ -23,6 +23,67 @@ use std::path::{Path, PathBuf};
 /// Of this version. A date of the build would make each build another.
 const DATE: &str = "2026-11-21";
 
+/// In what it is another than flock(1), and why.
+const DIFFERENCES: [(&str, &str); 15] = [
+    (
+        "Signals",
+        "INT, TERM, HUP, QUIT, USR1 and USR2 to it reach the command, and it waits until that has ended. flock(1) dies of \
+         them, and leaves the command running with the lock held. Did the command die of the signal, so does it.",
+    ),
+    (
+        "Ctrl-C",
+        "It waits for a command that still cleans up, and ends with its status. flock(1) is gone at once: the shell goes on \
+         beside the command.",
+    ),
+    (
+        "SIGKILL with -o",
+        "Is it killed itself, so is the command (Linux): nobody would hold the lock any more, and a second one could start \
+         beside it. Without -o the command has the lock, too, and goes on, as with flock(1).",
+    ),
+    (
+        "A file that is removed",
+        "Each time that it gets the lock, it looks if the name still leads to that file; if not, it makes the file again and \
+         locks that. With flock(1), who waited for a file that was removed has the lock of nothing, beside whoever made the \
+         file again.",
+    ),
+    (
+        "A file of another user in a directory like /tmp",
+        "A file that is there is opened without asking to create it (O_CREAT), which the system refuses there even to root \
+         (fs.protected_regular).",
+    ),
+    (
+        "A FIFO, a serial line",
+        "They are opened at once. flock(1) waits until somebody opens the other end, or the line has a carrier, also with -n.",
+    ),
+    (
+        "NFS",
+        "For an exclusive lock the file is opened for writing if the file system wants that, as flock(1) does, too; but never \
+         with O_CREAT.",
+    ),
+    (
+        "Standard descriptors that are closed",
+        "The lock file is never opened as standard input, output or error of the command.",
+    ),
+    (
+        "A blocked SIGALRM",
+        "-w also works where the parent blocks the signal of the timer, as some services do; flock(1) waits for ever.",
+    ),
+    (
+        "--verbose",
+        "It also says who has the lock, on standard error. What it says of the lock comes before what the command prints, and \
+         also with --no-fork. flock(1) keeps it until the command has ended, where standard output is no terminal.",
+    ),
+    (
+        "--fcntl, --start, --length",
+        "They are there, as in newer ones of util-linux, with Linux. So are ranges of a file. An exclusive one opens the file \
+         for writing, so that a directory, a file that may only be read, and the script itself cannot be locked so.",
+    ),
+    ("--fd N COMMAND", "Locks a descriptor, and runs a command then: with flock(1) it takes two calls."),
+    ("Beginnings of long options", "The older options come first: --s is --shared, although there is --start."),
+    ("-w 0,5", "The decimal sign is a point, whatever the language of the user."),
+    ("Messages", "Other words, on the same stream, and beginning with `flock: `, too."),
+];
+
 fn main() -> io::Result<()> {
     let directory = PathBuf::from(std::env::args_os().nth(1).unwrap_or_else(|| OsString::from(".")));
     let mut command = args::Cli::command();
@@ -147,6 +208,9 @@ fn page(command: &Command, subcommand: Option<&str>, directory: &Path) -> io::Re
     } else if subcommand == Some("metrics") {
         terms(&mut roff, "EXIT STATUS", &args::metrics::METRICS_STATUS);
         terms(&mut roff, "METRICS", &args::metrics::METRICS.map(|(name, _, help)| (name, help)));
+    } else if subcommand == Some("flock") {
+        terms(&mut roff, "EXIT STATUS", &args::flock::STATUS);
+        terms(&mut roff, "DIFFERENCES FROM FLOCK(1)", &DIFFERENCES);
     } else if matches!(subcommand, Some("update" | "write")) {
         terms(&mut roff, "EXIT STATUS", &args::UPDATE_STATUS);
     } else if subcommand == Some("unlock") {
@@ -162,7 +226,8 @@ fn page(command: &Command, subcommand: Option<&str>, directory: &Path) -> io::Re
     } else {
         terms(&mut roff, "EXIT STATUS", &args::EXIT_STATUS);
     }
-    terms(&mut roff, "ENVIRONMENT", args::ENVIRONMENT);
+    let environment = if subcommand == Some("flock") { &args::flock::ENVIRONMENT[..] } else { args::ENVIRONMENT };
+    terms(&mut roff, "ENVIRONMENT", environment);
     if matches!(subcommand, None | Some("lock" | "metrics")) {
         terms(&mut roff, "EVENT LOG", &args::events::EVENT_LOG);
     }

@@ -25,7 +25,10 @@ pub(super) fn locks(store: &Store, tell: Tell) {
     if let Err(error) = sys::may(Right::Read, store.root()) {
         return tell(Finding::note(LOCKS, format!("which there are is not known: {}", error::reason(&error))));
     }
-    let states = holders::of_store(store);
+    let states = match holders::of_store(store) {
+        Ok(states) => states,
+        Err(error) => return tell(Finding::note(LOCKS, format!("which there are is not known: {error}"))),
+    };
     let paths: Vec<PathBuf> = states.iter().map(|(name, _)| store.lock_path(name)).collect();
     let held = states.iter().filter(|(_, state)| state.holding.is_some()).count();
     let free = |state: &State| state.known() == Known::Free;

@@ -1,5 +1,8 @@
 //! Which file system a path is on, and what that means for locks.
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use super::Level;
 use crate::sys;
 use std::ffi::OsStr;

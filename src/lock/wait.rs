@@ -61,10 +61,10 @@ pub struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    /// Who has it. Of no use when the wait comes to its end meanwhile.
+    /// Who has it ([`holders::briefly`]). Of no use when the wait comes to its end meanwhile.
     #[must_use]
     pub fn state(&self) -> State {
-        holders::of_until(&self.target.path, self.over)
+        holders::briefly_until(&self.target.path, self.over)
     }
 
     /// Whether it has come to its end.

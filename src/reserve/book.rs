@@ -16,6 +16,9 @@
 //! To find a row is to look for the end of its line, without taking others apart: ten thousand rows cost little more than
 //! ten. (The sum is there against accidents and not against malice: whoever can write the file may do as he likes.)
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use super::gone::Place;
 use super::{Range, Tag, number};
 use memchr::{memchr_iter, memmem, memrchr};
@@ -99,7 +102,8 @@ impl Book {
     /// the first counts.
     #[must_use]
     pub fn recover(text: &[u8]) -> (Self, usize) {
-        let (mut book, mut lost, mut numbers) = (Self::default(), 0, HashSet::new());
+        let (mut excluded, mut rows, mut lost) = (Vec::new(), Vec::new(), 0);
+        let (mut ranges, mut numbers, mut keys) = (HashSet::new(), HashSet::new(), HashSet::new());
         let whole = memrchr(b'\n', text).map_or(0, |end| end + 1);
         for line in text[..whole].split(|byte| *byte == b'\n') {
             // An editor may have put carriage returns at the ends; no directory of ours ends with one.
@@ -107,18 +111,25 @@ impl Book {
             let line = line.as_slice();
             let known = line.starts_with(MAGIC) || line.starts_with(b"#") || line.starts_with(b"end ") || line == b"\n";
             if let Some(range) = exclusion(line) {
-                book.exclude(range);
-            } else if let Some(row) = row(line) {
-                if !numbers.insert(row.number) || book.find(&row.tag, &row.directory).is_some() {
+                if ranges.insert((range.first, range.last)) {
+                    excluded.extend_from_slice(&exclude_line(range));
+                }
+            } else if let Some(Row { number, tag, directory, .. }) = row(line) {
+                // Byte by byte, as it is looked for: to a path, `/a//b` is `/a/b`.
+                let key = (tag, directory.into_os_string());
+                if numbers.contains(&number) || keys.contains(&key) {
                     lost += 1;
                 } else {
-                    book.insert(&row);
+                    rows.extend_from_slice(line);
+                    numbers.insert(number);
+                    keys.insert(key);
                 }
             } else if !known {
                 lost += 1;
             }
         }
-        (book, lost + usize::from(whole < text.len()))
+        lost += usize::from(whole < text.len());
+        (Self { text: [HEAD, &excluded, &rows].concat(), changed: true }, lost)
     }
 
     /// Whether it is another than the one that was read.
@@ -163,9 +174,12 @@ impl Book {
         let mut key = format!(" {} ", tag.word()).into_bytes();
         key.extend_from_slice(&escaped(directory));
         key.push(b'\n');
-        let at = memmem::find(&self.text, &key)?;
-        let begin = memrchr(b'\n', &self.text[..at]).map_or(0, |end| end + 1);
-        Some((begin, at + key.len()))
+        let mut lines = memmem::find_iter(&self.text, &key).map(|at| {
+            let begin = memrchr(b'\n', &self.text[..at]).map_or(0, |end| end + 1);
+            (begin, at + key.len())
+        });
+        // A comment may end as a row does.
+        lines.find(|(begin, _)| is_row(&self.text[*begin..]))
     }
 
     /// All numbers that are kept; `None` if a line is none that we would write.
@@ -207,7 +221,7 @@ impl Book {
         }
         // In front of the rows, where a person sees it.
         let before: usize = self.lines().take_while(|line| !is_row(line)).map(<[u8]>::len).sum();
-        self.text.splice(before..before, format!("exclude {range}\n").into_bytes());
+        self.text.splice(before..before, exclude_line(range));
         self.changed = true;
         true
     }
@@ -220,6 +234,10 @@ impl Book {
         self.set(kept);
         there
     }
+}
+
+fn exclude_line(range: Range) -> Vec<u8> {
+    format!("exclude {range}\n").into_bytes()
 }
 
 fn line(row: &Row) -> Vec<u8> {

@@ -1,9 +1,25 @@
 //! Variables in a file such as `.env`, among lines that are not ours.
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 /// The content with these variables set. A line that sets one is replaced, each of them if there are several; what is
 /// missing is added at the end. All other lines stay as they are, byte by byte.
 #[must_use]
 pub fn with(old: &[u8], variables: &[(String, u32)]) -> Vec<u8> {
+    let mut new = set(old, variables);
+    loop {
+        // With a value of ours a quote may go that no other closed. Another, further up, may then reach to the one after
+        // it, and hide our line: so it is looked at again, until all can be seen.
+        let again = set(&new, variables);
+        if again == new {
+            return new;
+        }
+        new = again;
+    }
+}
+
+fn set(old: &[u8], variables: &[(String, u32)]) -> Vec<u8> {
     let mut new = Vec::with_capacity(old.len() + 64);
     let mut missing: Vec<&(String, u32)> = variables.iter().collect();
     let lines: Vec<&[u8]> = old.split_inclusive(|byte| *byte == b'\n').collect();
@@ -125,6 +141,10 @@ mod tests {
         for rest in ["A=\"x\"\n", "A=1\nB=x\"\n", "# 5\"\n", "# 5\" disk\n"] {
             assert_eq!(set(&format!("WEB_PORT=\"1\n{rest}")), format!("WEB_PORT=5000\n{rest}DB_PORT=5001\n"));
         }
+        // One that goes with our value, and held two others apart: then ours is added where it can be seen.
+        let apart = "A=\"x\nWEB_PORT=\"y\nB=1\"\n";
+        let ours = "A=\"x\nWEB_PORT=5000\nB=1\"\nDB_PORT=5001\nWEB_PORT=5000\n";
+        assert_eq!((set(apart), set(&set(apart))), (ours.to_owned(), ours.to_owned()));
         assert_eq!(set("A=\"x\nWEB_PORT=1\nB=\"y\"\n"), "A=\"x\nWEB_PORT=5000\nB=\"y\"\nDB_PORT=5001\n");
     }
 }

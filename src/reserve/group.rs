@@ -15,12 +15,15 @@
 //! reader of all of YAML would let a mistyped key, an anchor or a second document pass in silence; what comes out here may
 //! end in `eval`.
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use super::problem::Problem;
 use super::{Pool, Tag, number};
 use crate::error::Error;
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 /// The most that a group file may have: in bytes.
@@ -55,10 +58,10 @@ pub struct Group {
 impl Group {
     /// Numbers one after the other, for these tags.
     pub fn of_tags(pool: &Pool, tags: &str) -> Result<Self, Error> {
-        let mut wants: Vec<Want> = Vec::new();
+        let (mut wants, mut seen) = (Vec::new(), HashSet::new());
         for (tag, offset) in tags.split(',').zip(0..) {
             let tag = Tag::parse(tag)?;
-            if wants.iter().any(|want| want.tag == tag) {
+            if !seen.insert(tag.clone()) {
                 return Err(Problem::SameTag { tag: tag.to_string() }.error());
             }
             wants.push(Want { tag, offset, ..Want::default() });
@@ -69,7 +72,11 @@ impl Group {
     /// What a group file says.
     pub fn of_file(pool: &Pool, path: &Path) -> Result<Self, Error> {
         let mut text = String::new();
-        let read = File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
+        let read = File::open(path).and_then(|file| match file.take(MAX_FILE + 1).read_to_string(&mut text) {
+            // A part of it would be another group.
+            Ok(len) if len as u64 > MAX_FILE => Err(io::Error::from_raw_os_error(libc::EFBIG)),
+            read => read,
+        });
         read.map_err(|source| Problem::Read { path: path.to_owned(), source }.error())?;
         let wrong = |(line, what)| Problem::GroupFile { path: path.to_owned(), line, what }.error();
         let (base, wants) = read_shape(&text).map_err(wrong)?;
@@ -78,7 +85,7 @@ impl Group {
 
     /// The variables in which the numbers are told, in their order. Each is checked: nothing but a name comes out.
     pub fn variables(&self) -> Result<Vec<String>, Error> {
-        let mut names: Vec<String> = Vec::new();
+        let (mut names, mut seen) = (Vec::new(), HashSet::new());
         for want in &self.wants {
             let name = want.variable.clone().unwrap_or_else(|| variable(&self.pool, &want.tag));
             if !is_variable(&name) {
@@ -87,7 +94,7 @@ impl Group {
             if is_taken(&name) {
                 return Err(Problem::TakenVariable { name }.error());
             }
-            if names.contains(&name) {
+            if !seen.insert(name.clone()) {
                 return Err(Problem::SameVariable { name }.error());
             }
             names.push(name);
@@ -145,12 +152,13 @@ struct Line<'a> {
 }
 
 fn read_shape(text: &str) -> Result<(Option<u32>, Vec<Want>), Wrong> {
+    if text.starts_with('\u{feff}') {
+        return Err((1, "it begins with a byte order mark".to_owned()));
+    }
     let mut reader = Reader::default();
     for (line, at) in text.lines().zip(1..) {
         if let Some(line) = split(line, at)? {
             reader.take(&line)?;
-        } else if at == 1 && line.starts_with('\u{feff}') {
-            return Err((1, "it begins with a byte order mark".to_owned()));
         }
     }
     if reader.wants.is_empty() {
@@ -260,15 +268,19 @@ impl Reader {
         }
         let inner = value.strip_prefix('{').and_then(|value| value.strip_suffix('}'));
         let Some(inner) = inner else { return Err((at, format!("{value:?} is not `{{offset: N, ...}}`"))) };
+        let inner = inner.trim_matches(' ');
+        if inner.is_empty() {
+            return Ok(());
+        }
         let mut seen = HashSet::new();
-        for pair in inner.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+        for pair in inner.strip_suffix(',').unwrap_or(inner).split(',').map(|pair| pair.trim_matches(' ')) {
             let Some((key, value)) = pair.split_once(": ") else {
                 return Err((at, format!("{pair:?} is not a key and a value")));
             };
             if !seen.insert(key) {
                 return Err((at, format!("{key:?} is there twice")));
             }
-            self.field(at, key, value.trim())?;
+            self.field(at, key, value.trim_start_matches(' '))?;
         }
         Ok(())
     }
@@ -314,6 +326,8 @@ mod tests {
         assert_eq!(read_shape(&WHOLE.replace('\n', "\r\n")).unwrap().1, wants);
         let narrow = "---\nreservations:\n services:\n  a:\n   offset: 1\n base: 7\n";
         assert_eq!(read_shape(narrow).unwrap().0, Some(7));
+        let braces = "reservations:\n  services:\n    a: {}\n    b: { offset: 3 , }\n";
+        assert_eq!(read_shape(braces).unwrap().1.iter().map(|want| want.offset).collect::<Vec<_>>(), [0, 3]);
     }
 
     #[test]
@@ -336,6 +350,9 @@ mod tests {
             (3, "reservations:\n  services:\n    a: &x\n"),
             (3, "reservations:\n  services:\n    a: {offset: 1, offset: 2}\n"),
             (3, "reservations:\n  services:\n    a: {offset:1}\n"),
+            (3, "reservations:\n  services:\n    a: {offset: 1,, preferred: 2}\n"),
+            (3, "reservations:\n  services:\n    a: {offset: 1, \u{b}}\n"),
+            (3, "reservations:\n  services:\n    a: {,}\n"),
             (4, "reservations:\n  services:\n    a: {offset: 1}\n    b: {offset: 1}\n"),
             (2, "reservations:\n---\nreservations:\n"),
             (3, "reservations:\n  base: 1\n    x: 1\n"),

@@ -3,17 +3,22 @@
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use super::Process;
+use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-/// Whether a descriptor can be written to without blocking, at the latest after so long. Yes also where that is not told; no if
-/// a signal comes.
+/// Whether a descriptor can be written to without blocking, at the latest after so long. Yes also where that is not told. A
+/// signal ends the wait, but not a sentence that could be said at once.
 #[must_use]
 pub fn can_be_written(fd: RawFd, limit: Duration) -> bool {
     let mut polled = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
     let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: one element, which lives until the call returns.
-    unsafe { libc::poll(&raw mut polled, 1, limit) > 0 }
+    let mut wait = |limit| unsafe { libc::poll(&raw mut polled, 1, limit) };
+    match wait(limit) {
+        -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => wait(0) > 0,
+        ready => ready > 0,
+    }
 }
 
 /// Waits until one of these has ended, but at most so long, and not if a signal comes.

@@ -40,8 +40,7 @@ impl Task<'_> {
         if let Some(owner) = fs::symlink_metadata(self.directory()).ok().and_then(|data| clean::other_owner(&data)) {
             return Ok(Some(Why::Theirs(owner)));
         }
-        self.can_be_known()?;
-        let look = self.look();
+        let look = self.look_closely()?;
         let age = look.outcome.map(|outcome| clean::age(outcome.at));
         Ok(match (look.running, look.state(), age) {
             (Some(running), _, _) => Some(Why::Running(running.pid)),

@@ -42,7 +42,18 @@ impl Stream {
 
 /// Opens a file to read it; never a link, and never one that would block.
 pub(super) fn open(path: &Path) -> Option<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).ok()
+    open_if_there(path).ok().flatten()
+}
+
+/// The same; that it cannot be opened does not mean that it is not there. (A link is none of our files.)
+pub(super) fn open_if_there(path: &Path) -> io::Result<Option<File>> {
+    match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if [libc::ENOENT, libc::ENOTDIR, libc::ELOOP].contains(&error.raw_os_error().unwrap_or(0)) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 impl Task<'_> {

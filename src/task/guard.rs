@@ -113,7 +113,7 @@ impl<'a> Guard<'a> {
                 return Ok(());
             }
             // One that was being validated stands as it is.
-            None if outcome.is_none() => {
+            None if matches!(outcome, Ok(None)) => {
                 task.write(files::EXIT, b"137\n")?;
                 task.note("SIGNAL rc=137 (its supervisor was killed)");
             }

@@ -26,7 +26,8 @@ impl Task<'_> {
     /// Forgets an outcome that is older than the TTL, for everyone. Nothing happens while it runs: then there will be
     /// another.
     pub fn expire(&self) -> Result<(), Error> {
-        let has_expired = || self.outcome_of_any_age().is_some_and(|outcome| self.is_too_old(&outcome));
+        let has_expired =
+            || self.outcome_of_any_age().is_ok_and(|outcome| outcome.is_some_and(|outcome| self.is_too_old(&outcome)));
         if !has_expired() {
             return Ok(());
         }

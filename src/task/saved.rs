@@ -3,6 +3,9 @@
 //! `cmd.sh` is what bash's `declare -p` would print of an array `command` and a text `directory`, for scripts that read
 //! it. Here it is parsed, and never sourced. `cmd` says the same to people, and `cwd` holds the directory alone.
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
 use super::{Task, files};
 use crate::error::Error;
 use crate::{process, sys};
@@ -40,18 +43,27 @@ impl Saved {
         to_bytes(&text)
     }
 
-    /// `directory` is for a text that does not say.
+    /// `directory` is for a text that does not say. `None` for a text that a shell could take for anything else than these
+    /// words: it is not known then what was meant to be run.
     fn from_script(script: &[u8], directory: impl FnOnce() -> Option<PathBuf>) -> Option<Self> {
         let text = to_text(script);
-        let list = text.trim_start().strip_prefix("declare -a command=(")?;
-        let (list, rest) = split_list(list)?;
+        let list = text.trim_ascii_start().strip_prefix("declare -a command=(")?;
+        let (list, rest) = list.split_at(end_of_words(list)?);
+        let rest = rest.strip_prefix(')')?;
         let mut words = Vec::new();
         for (index, word) in shell_words::split(list).ok()?.into_iter().enumerate() {
             words.push(OsString::from_vec(to_bytes(word.strip_prefix(&format!("[{index}]="))?)));
         }
-        let directory = match rest.trim_start().strip_prefix("declare -- directory=") {
-            Some(said) => PathBuf::from(OsString::from_vec(to_bytes(&shell_words::split(said).ok()?.concat()))),
-            None => directory()?,
+        let directory = if rest.trim_ascii().is_empty() {
+            directory()?
+        } else {
+            // Without the end of its line it may have been cut.
+            let said = rest.strip_prefix("\ndeclare -- directory=")?.strip_suffix('\n')?;
+            let whole = end_of_words(said)? == said.len();
+            match &shell_words::split(said).ok()?[..] {
+                [said] if whole => PathBuf::from(OsString::from_vec(to_bytes(said))),
+                _ => return None,
+            }
         };
         (!words.is_empty() && directory.is_absolute()).then_some(Self { words, directory })
     }
@@ -71,32 +83,38 @@ fn quoted(bytes: &[u8]) -> String {
     format!("'{}'", to_text(bytes).replace('\'', r"'\''"))
 }
 
-/// Takes the text apart at the parenthesis that closes the list: one that is not quoted. `None` also for `$'...'`, which
-/// bash writes for control characters: it means something else to a parser of POSIX words.
-fn split_list(text: &str) -> Option<(&str, &str)> {
+/// Where the words end that a text begins with: at a parenthesis that closes, or with the text. `None` if a shell would do
+/// anything but take off their quotes. So, too, for `$'...'`, which bash writes for control characters: it means something
+/// else to a parser of POSIX words.
+fn end_of_words(text: &str) -> Option<usize> {
     let (mut quote, mut escaped) = (None, false);
     for (at, character) in text.char_indices() {
         match (quote, character) {
+            (_, '\0') => return None,
             _ if escaped => escaped = false,
             (None | Some('"'), '\\') => escaped = true,
+            (None | Some('"'), '$' | '`') => return None,
             (None, '\'' | '"') => quote = Some(character),
             (Some(open), _) if open == character => quote = None,
-            (None, '$') => return None,
-            (None, ')') => return Some((&text[..at], &text[at + 1..])),
+            (None, ')') => return Some(at),
+            (None, _) if character.is_ascii_alphanumeric() || !character.is_ascii() => {}
+            (None, _) if !" \t\n_-./:=@%+,[]".contains(character) => return None,
             _ => {}
         }
     }
-    None
+    (quote.is_none() && !escaped).then_some(text.len())
 }
 
-/// More than any command line of ours: in bytes.
-const MAX_LEN: u64 = 16 * 1024 * 1024;
+/// More than any command line of ours, also of quotes alone, each of which takes four: in bytes.
+const MAX_LEN: u64 = 32 * 1024 * 1024;
 
 /// What was saved, and by whom.
 pub(super) fn read(task: &Task) -> Result<Option<(Saved, u32)>, Error> {
     let bytes = |file: &File| {
         let mut bytes = Vec::new();
-        file.take(MAX_LEN).read_to_end(&mut bytes).ok().map(|_| bytes)
+        // A part of it would be another command.
+        let whole = file.take(MAX_LEN + 1).read_to_end(&mut bytes).is_ok_and(|len| len as u64 <= MAX_LEN);
+        whole.then_some(bytes)
     };
     let Some(file) = files::open(&task.file(files::COMMAND)) else { return Ok(None) };
     let directory = || {
@@ -178,10 +196,39 @@ mod tests {
         for cut in 0..=end {
             assert_eq!(Saved::from_script(&whole[..cut], || None), None, "cut at {cut}");
         }
-        for text in
-            ["", "rm -rf /", "declare -a command=()", "declare -a command=([0]=$'a\\tb')", "declare -a command=(a)"]
+        // The directory is there as a whole, or elsewhere; a part of it would be another.
+        let elsewhere = || Some(PathBuf::from("/"));
+        for cut in end + 2..whole.len() - 1 {
+            let read = Saved::from_script(&whole[..cut], elsewhere);
+            assert_eq!(read.is_some(), cut == end + 2, "cut at {cut}");
+        }
+        for text in ["", "rm -rf /", "declare -a command=()", "declare -a command=(a)"] {
+            assert_eq!(Saved::from_script(text.as_bytes(), elsewhere), None, "{text}");
+        }
+        // A shell would make something else of these.
+        for word in [
+            "$'a\\tb'",
+            "$HOME",
+            "\"$HOME\"",
+            "`id`",
+            "\"`id`\"",
+            "~/x",
+            "a;b",
+            "a&b",
+            "a|b",
+            "<a",
+            "{a,b}",
+            "a*",
+            "'a\0'",
+        ] {
+            let text = format!("declare -a command=([0]={word})\n");
+            assert_eq!(Saved::from_script(text.as_bytes(), elsewhere), None, "{word}");
+        }
+        for more in
+            ["rm -rf /\n", "declare -- directory='/a'", "declare -- directory='/a' x\n", "declare -- directory=/a\nx\n"]
         {
-            assert_eq!(Saved::from_script(text.as_bytes(), || Some(PathBuf::from("/"))), None, "{text}");
+            let text = format!("declare -a command=([0]='a')\n{more}");
+            assert_eq!(Saved::from_script(text.as_bytes(), elsewhere), None, "{more}");
         }
     }
 }

@@ -164,7 +164,7 @@ impl Task<'_> {
             return seen.ok_or(Error::TaskBusy { id: self.id.to_string(), path: self.file(files::LOCK) });
         };
         // Once more, under the lock: it may have been run between the look and the lock.
-        if guard.outcome().is_some_and(|status| State::of(status).has_finished()) {
+        if guard.outcome()?.is_some_and(|status| State::of(status).has_finished()) {
             guard.leave()?;
             return Ok(Started::Finished);
         }
@@ -195,7 +195,7 @@ impl Task<'_> {
             return Err(self.nothing_to_run());
         }
         let (guard, told) = self.join(ask, deadline, teller)?;
-        let ended = match guard.outcome() {
+        let ended = match guard.outcome()? {
             Some(0) if ask.validate && self.look().outcome == first.outcome => match saved::to_run(self)? {
                 Some(saved) => return self.validate(guard, &saved, ask, deadline, teller),
                 None => self.ended(0, told),
@@ -204,7 +204,7 @@ impl Task<'_> {
             interrupted => match (self.to_run(ask.command)?, interrupted) {
                 (Some((saved, save)), _) => {
                     let run = guard.run(&saved, save, Purpose::Run);
-                    if let (Err(_), Some(outcome)) = (&run, self.outcome_of_any_age()) {
+                    if let (Err(_), Ok(Some(outcome))) = (&run, self.outcome_of_any_age()) {
                         self.purge_if(outcome, ask, deadline)?;
                     }
                     return self.stream(run?, ask, deadline, teller);
@@ -338,7 +338,7 @@ impl Task<'_> {
             },
         };
         let ended = self.ended(status, told);
-        if let Some(outcome) = self.outcome_of_any_age() {
+        if let Ok(Some(outcome)) = self.outcome_of_any_age() {
             self.purge_if(outcome, ask, deadline)?;
         }
         Ok(ended)
@@ -374,7 +374,7 @@ impl Task<'_> {
             None => ControlFlow::Continue(Some(patience.next())),
         })?;
         match guard {
-            Some(guard) if self.outcome_of_any_age() == Some(outcome) => guard.purge().map(drop),
+            Some(guard) if self.outcome_of_any_age().is_ok_and(|now| now == Some(outcome)) => guard.purge().map(drop),
             Some(guard) => guard.leave(),
             None => Ok(()),
         }
@@ -453,10 +453,10 @@ impl Task<'_> {
 }
 
 impl Guard<'_> {
-    /// The status of the last run, if it is known.
-    fn outcome(&self) -> Option<u8> {
-        let outcome = self.task.look().outcome.map(|outcome| outcome.status);
-        outcome.or(self.missed.map(|end| end.status))
+    /// The status of the last run, if it has one. One that cannot be read is not none: it would be run twice.
+    fn outcome(&self) -> Result<Option<u8>, Error> {
+        let outcome = self.task.look_closely()?.outcome.map(|outcome| outcome.status);
+        Ok(outcome.or(self.missed.map(|end| end.status)))
     }
 }
 

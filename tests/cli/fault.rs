@@ -206,3 +206,25 @@ fn somebody_who_removes_the_file_in_a_loop_is_reported_and_not_waited_for_for_ev
         .err("hint: find what removes it")
         .run();
 }
+
+#[test]
+fn a_command_that_is_killed_before_it_began_is_no_silent_end_of_ours() {
+    let scene = Scene::new();
+    let mut command = scene.program("strace");
+    // The child is killed at its first step; we come to tell it to go when it has gone.
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=prctl:signal=KILL"]);
+    command.args(["-e", "inject=write:delay_enter=200000", HELPER, "lock", "-o", "a", "--", "true"]);
+    Call::new(command).status(137).run();
+    assert!(!is_locked(&scene.lock_file("a")));
+}
+
+#[test]
+fn a_signal_costs_no_sentence_that_can_be_said() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let mut command = scene.program("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=poll:error=EINTR:when=1"]);
+    command.args([HELPER, "lock", "a", "--", "true"]);
+    Call::new(command).status(75).err("a is already running: ").run();
+    holder.let_go();
+}

@@ -8,6 +8,15 @@
     reason = "the walls are those of the program; tests set scenes and may break things"
 )]
 
+// The definitions and the reader of the binary, which has no harness of its own.
+#[allow(dead_code, reason = "the tests use little of it")]
+#[path = "../../src/bin/aba-lock/args.rs"]
+mod args;
+#[path = "../../src/bin/aba-lock/parse/plain.rs"]
+mod plain;
+
+#[cfg(feature = "bench")]
+mod bench;
 mod clean;
 mod command;
 mod deadlock;
@@ -15,12 +24,15 @@ mod doctor;
 mod events;
 mod fault;
 mod fire;
+mod flock;
+mod flock_same;
 mod kill;
 mod list;
 mod lock;
 mod metrics;
 mod names;
 mod oracle;
+mod plain_calls;
 mod queue;
 mod reserve;
 mod reserve_faults;

@@ -128,13 +128,15 @@ fn lines_that_are_none_of_ours_or_were_cut_cost_no_other_line() {
         "{\"event\":\"acquired\",\"lock\":7}",
         // Cut by a full disk: the next one stands behind it.
         &format!("{}{whole}", &whole[..40]),
+        // Cut of nothing but its newline.
+        &format!("{whole}{whole}"),
         &whole[..50],
     ];
     let mut log = log.join("\n").into_bytes();
     log.extend(b"\n\xff\xfe\n");
     fs::write(scene.path("log"), log).unwrap();
     let now = metrics(&scene);
-    assert_eq!(of(&now, "acquisitions_total", "a"), 2.0);
+    assert_eq!(of(&now, "acquisitions_total", "a"), 4.0);
     assert_eq!(now.keys().filter(|key| key.contains("acquisitions")).count(), 1, "{now:?}");
 }
 

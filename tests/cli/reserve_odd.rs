@@ -26,6 +26,22 @@ fn a_quote_that_does_not_close_costs_no_line_of_the_file() {
 }
 
 #[test]
+fn a_group_file_is_read_as_a_whole_or_not_at_all() {
+    let scene = Scene::new();
+    fs::create_dir(scene.path("a")).unwrap();
+    let args = ["--group-file", "group.yaml"];
+    let group = "reservations:\n  services:\n    web:\n";
+    fs::write(scene.path("a/group.yaml"), format!("\u{feff}{group}")).unwrap();
+    reserve(&scene, "a", &args).status(2).err("line 1: it begins with a byte order mark").run();
+    // What stands behind its first megabyte is not just left out.
+    let filler = "# filler\n".repeat((1 << 20) / 9);
+    fs::write(scene.path("a/group.yaml"), format!("{group}{filler}    db:\n    cache:\n")).unwrap();
+    reserve(&scene, "a", &args).status(125).err("File too large").run();
+    fs::write(scene.path("a/group.yaml"), format!("{group}    db:\n")).unwrap();
+    reserve(&scene, "a", &args).out("5000\n5001\n").run();
+}
+
+#[test]
 fn no_number_lies_beyond_the_last() {
     let scene = Scene::new();
     let last = u32::MAX.to_string();

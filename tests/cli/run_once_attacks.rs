@@ -18,8 +18,15 @@ fn a_command_with_quoted_dollars_is_saved_and_run_again() {
     scene.once(["-qwi", "a", "--", "bash", "-c", script]).out("=$'x").run();
     scene.once(["-qwi", "a", "-t", "0"]).out("=$'x").run();
     // What cannot be read is not "never started".
-    fs::write(scene.task_file("a", "cmd.sh"), "declare -a command=([0]=$'a\\tb')\n").unwrap();
-    scene.once(["-qwi", "a", "-t", "0"]).status(125).err("cmd.sh is not understood").run();
+    for list in ["[0]=$'a\\tb'", "[0]=echo [1]=\"$HOME\"", "[0]=echo [1]=~/x", "[0]=echo [1]=`id`"] {
+        fs::write(scene.task_file("a", "cmd.sh"), format!("declare -a command=({list})\n")).unwrap();
+        scene.once(["-qwi", "a", "-t", "0"]).status(125).err("cmd.sh is not understood").run();
+    }
+    // And what stands behind it is not left out, nor a part of its directory.
+    for more in ["cd /\n", "declare -- directory='/tmp'", "declare -- directory=/tmp; cd /\n"] {
+        fs::write(scene.task_file("a", "cmd.sh"), format!("declare -a command=([0]=pwd)\n{more}")).unwrap();
+        scene.once(["-qwi", "a", "-t", "0"]).status(125).err("cmd.sh is not understood").run();
+    }
 }
 
 #[test]

@@ -458,3 +458,25 @@ fn a_full_disk_at_the_end_loses_no_outcome() {
     assert_eq!(scene.task_text("a", "exit"), "4\n");
     assert!(!scene.task_file("a", "pid").exists());
 }
+
+#[test]
+fn an_outcome_that_cannot_be_read_is_no_reason_to_run_it_again() {
+    let scene = Scene::new();
+    scene.once(["-qwi", "b", "--", "sh", "-c", "cd \"$HOME\"; echo ran >>log"]).run();
+    let exit = scene.task_file("b", "exit");
+    for how in ["-qw", "-s", "-p", "-A", "-R", "-E"] {
+        let mut words = vec!["run-once", how, "-i", "b"];
+        if how == "-qw" || how == "-s" {
+            words.extend(["--", "sh", "-c", "cd \"$HOME\"; echo again >>log"]);
+        }
+        for error in ["EIO", "EMFILE", "ENOMEM"] {
+            let mut command = scene.program("strace");
+            command.args(["-f", "-qq", "-o", "/dev/null", "-P"]).arg(&exit);
+            command.args(["-e", &format!("inject=openat:error={error}"), HELPER]).args(&words);
+            let said = crate::scene::Call::new(command);
+            said.status(125).err(format!("could not use {}: ", exit.display())).run();
+        }
+    }
+    assert_eq!(fs::read_to_string(scene.path("log")).unwrap(), "ran\n");
+    scene.once(["-qwi", "b"]).run();
+}

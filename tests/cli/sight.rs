@@ -264,3 +264,43 @@ fn what_is_no_regular_file_is_never_called_free() {
     scene.aba(["status", "--file", &fifo]).status(125).err("it is a FIFO, not a regular file").run();
     holder.let_go();
 }
+
+#[test]
+fn who_is_refused_looks_into_no_process_but_the_one_that_the_record_names() {
+    // A thousand who want the same lock, on a machine with a thousand others, would else look a million times.
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let (status, said) = scene.traced(&["-f", "-e", "trace=openat"], &["lock", "a", "--", "true"], ".");
+    assert_eq!(status, Some(75), "{said}");
+    assert!(said.contains(&format!("is already running: pid {} (", holder.pid())), "{said}");
+    let trace = fs::read_to_string(scene.path("trace")).unwrap();
+    let looked: Vec<&str> = trace.lines().filter(|line| line.contains("/fd\"")).collect();
+    let theirs = format!("\"/proc/{}/fd\"", holder.pid());
+    assert!(!looked.is_empty() && looked.iter().all(|line| line.contains(&theirs)), "{looked:?}");
+}
+
+#[test]
+fn a_lock_is_not_called_free_where_a_look_failed() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    // All that it could go by is refused, but not for a missing permission.
+    for error in ["EMFILE", "ENOMEM", "EIO"] {
+        for (command, status) in [("status", 125), ("list", 0)] {
+            let mut call = scene.program("strace");
+            let fds = format!("/proc/{}/fd", holder.pid());
+            call.args(["-f", "-qq", "-o", "/dev/null", "-P", &fds, "-P", "/proc/locks"]);
+            call.args(["-e", &format!("inject=openat:error={error}"), HELPER, command]);
+            if command == "status" {
+                call.arg("a");
+            }
+            let out =
+                Call::new(call).status(status).out(if status == 0 { "unknown" } else { "cannot be known" }).run().out;
+            assert!(!out.contains("free"), "{out}");
+        }
+        let mut call = scene.program("strace");
+        call.args(["-qq", "-o", "/dev/null", "-P"]).arg(scene.root());
+        call.args(["-e", &format!("inject=openat:error={error}:when=2"), HELPER, "list"]);
+        Call::new(call).status(125).err(format!("could not open {}", scene.root().display())).run();
+    }
+    holder.let_go();
+}

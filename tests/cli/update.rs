@@ -48,6 +48,20 @@ fn a_command_gets_the_old_content_and_prints_the_new_one() {
 }
 
 #[test]
+fn files_with_long_names_that_begin_alike_are_updated_beside_each_other() {
+    let scene = Scene::new();
+    let [one, other] = ["1", "2"].map(|end| "x".repeat(249) + end);
+    fs::write(scene.path(&one), "a").unwrap();
+    fs::write(scene.path(&other), "a").unwrap();
+    let script = format!("'{HELPER}' update {other} -- sed s/a/c/ && sed s/a/b/");
+    call(&scene, ["update", &one, "--", "sh", "-c", &script]).run();
+    assert_eq!((text(&scene, &one).as_str(), text(&scene, &other).as_str()), ("b", "c"));
+    let locks = [&one, &other].map(|name| format!("{name}.lock"));
+    let left: Vec<String> = names(&scene).into_iter().filter(|name| !locks.contains(name)).collect();
+    assert_eq!(left, [one, other]);
+}
+
+#[test]
 fn a_command_edits_a_private_copy() {
     let scene = scene_with("a\n");
     call(&scene, ["update", "--in-place", "f", "--", "sed", "-i", "s/a/x/", "{}"]).run();

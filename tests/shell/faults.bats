@@ -573,3 +573,16 @@ END
     expect_text 'file descriptor 201 is not, or no longer, open on lock file'
     [[ $(<mine) == text && $(<other) == text ]]
 }
+
+@test "an unlock whose helper is killed says that the lock may still be held" {
+    printf '#!/bin/sh\ncase $1 in unlock) kill -KILL $$ ;; esac\nexec "%s" "$@"\n' "${ABA_LOCK_BIN}" >helper
+    chmod +x helper
+    script tool <<'SCRIPT'
+ABA_LOCK_BIN=${PWD}/helper
+aba_lock_operation save
+aba_unlock_operation save || echo "status $?"
+SCRIPT
+    run -0 ./tool
+    expect_text 'helper ended with status 137, so save may still be held'
+    expect_text 'status 125'
+}

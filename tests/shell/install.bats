@@ -23,6 +23,7 @@ setup_file() {
 644 ./opt/aba/share/man/man1/aba-lock-clean.1
 644 ./opt/aba/share/man/man1/aba-lock-doctor.1
 644 ./opt/aba/share/man/man1/aba-lock-exclude.1
+644 ./opt/aba/share/man/man1/aba-lock-flock.1
 644 ./opt/aba/share/man/man1/aba-lock-init.1
 644 ./opt/aba/share/man/man1/aba-lock-lease.1
 644 ./opt/aba/share/man/man1/aba-lock-list.1
@@ -95,6 +96,27 @@ setup_file() {
     touch "${PROJECT}/src/lib.rs"
     run -0 in_project build
     cmp before "${ABA_LOCK_BIN}"
+}
+
+@test "the name flock is installed and taken away where it is asked for, and never in the place of another" {
+    run -0 in_project install DESTDIR="${PWD}/root" PREFIX=/opt/aba
+    [[ ! -e root/opt/aba/bin/flock ]]
+    run -0 in_project install DESTDIR="${PWD}/root" PREFIX=/opt/aba WITH_FLOCK=yes
+    run -0 in_project install DESTDIR="${PWD}/root" PREFIX=/opt/aba WITH_FLOCK=yes
+    run -0 root/opt/aba/bin/flock file sh -c 'flock -n file true || echo held'
+    expect_text held
+    run -0 in_project uninstall DESTDIR="${PWD}/root" PREFIX=/opt/aba
+    run -0 find root ! -type d
+    expect_silence
+    # Another's.
+    echo other >root/opt/aba/bin/flock
+    run -2 in_project install DESTDIR="${PWD}/root" PREFIX=/opt/aba WITH_FLOCK=yes
+    expect_text 'bin/flock is there, and not ours'
+    run -0 in_project uninstall DESTDIR="${PWD}/root" PREFIX=/opt/aba
+    run -0 find root ! -type d
+    expect_text root/opt/aba/bin/flock
+    run -0 cat root/opt/aba/bin/flock
+    expect_text other
 }
 
 @test "the demonstration shows two scripts that contend" {

@@ -42,7 +42,10 @@ impl Holders {
             let (process, seen) = (sys::Process::open(pid)?, process::seen(pid)?);
             Some(Holder { pid, start: seen.start, process })
         };
-        Self { file: Wanted { dev, ino, path: PathBuf::new() }, found: pids.into_iter().filter_map(holder).collect() }
+        Self {
+            file: Wanted { dev, ino, path: PathBuf::new(), lost: false },
+            found: pids.into_iter().filter_map(holder).collect(),
+        }
     }
 
     fn send(&self, signal: i32) -> usize {

@@ -5,6 +5,8 @@
 pub(crate) mod doctor;
 #[path = "args/events.rs"]
 pub(crate) mod events;
+#[path = "args/flock.rs"]
+pub(crate) mod flock;
 #[path = "args/metrics.rs"]
 pub(crate) mod metrics;
 #[path = "args/reserve.rs"]
@@ -160,6 +162,8 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
         "aba-lock lock --server etcd://10.0.0.1:2379 deploy -- ./deploy.sh",
         "on one of all machines that use this etcd",
     ),
+    ("flock", "aba-lock flock -n /run/lock/backup ./backup.sh", "as `flock -n /run/lock/backup ./backup.sh`"),
+    ("flock", "ln -s \"$(command -v aba-lock)\" ~/bin/flock", "have it by that name, if ~/bin comes first in PATH"),
     ("unlock", "aba-lock unlock --fd 200 backup", "release it before the script ends"),
     ("unlock", "aba-lock unlock backup --kill --grace 30", "end who has it, and wait until it is free"),
     ("status", "aba-lock status backup", "see who has it, and who waits"),
@@ -236,6 +240,7 @@ fn with_tables(command: clap::Command, status: &[(&str, &str)], files: &str) -> 
 #[command(subcommand_required = true, arg_required_else_help = true)]
 #[command(infer_subcommands = false, disable_help_subcommand = true)]
 #[command(mut_subcommand("lock", |lock| with_tables(lock, &EXIT_STATUS, "")))]
+#[command(mut_subcommand("flock", |flock| with_tables(flock, &flock::STATUS, &(table("Environment", &flock::ENVIRONMENT) + "\n"))))]
 #[command(mut_subcommand("status", |status| with_tables(status, &STATUS_STATUS, &(table("With --json", &STATUS_JSON) + "\n"))))]
 #[command(mut_subcommand("list", |list| with_tables(list, &LIST_STATUS, &(table("With --json, of each lock", &STATUS_JSON) + "\n"))))]
 #[command(mut_subcommand("unlock", |unlock| with_tables(unlock, &UNLOCK_STATUS, "")))]
@@ -270,6 +275,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Lock(Lock),
+    Flock(flock::Flock),
     Unlock(Unlock),
     Status(Status),
     List(List),
@@ -300,7 +306,7 @@ pub(crate) enum Command {
 ///
 /// Several names are taken in the order of their names, all or none. A lock that the calling script holds and
 /// handed down is granted at once: a nested call is no conflict.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock lock [OPTIONS] NAME... -- CMD [ARG]...\n       \
                             aba-lock lock [OPTIONS] NAME --fd N")]
 #[command(args_override_self = true)]
@@ -398,7 +404,7 @@ pub(crate) struct Lock {
 /// checked that the process is the one that was seen, by its pid, start time and pid namespace, and has the lock. What
 /// cannot be checked so is refused (75): another user's process, one of another host or pid namespace, and the calling
 /// script itself.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(group = ArgGroup::new("what").args(["name", "fd"]).required(true).multiple(true))]
 pub(crate) struct Unlock {
     /// The lock
@@ -520,7 +526,7 @@ const MODES: [&str; 10] =
 ///
 /// CMD is for --start and --wait. It gets no input, and its output goes to logs. A variable of its environment tells
 /// which run of which task it belongs to (see below).
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock run-once [OPTIONS] -i ID [-- CMD [ARG]...]\n       \
                             aba-lock run-once -G | -F | --list")]
 #[command(args_override_self = true)]
@@ -755,6 +761,6 @@ fn span(text: &str) -> Result<Duration, &'static str> {
     parse_span(text).ok_or("not a time span such as 30s, 10m, 2h, 7d or 2w")
 }
 
-fn seconds(text: &str) -> Result<Duration, &'static str> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, &'static str> {
     parse_seconds(text).ok_or("not a number of seconds")
 }

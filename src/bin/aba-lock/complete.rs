@@ -32,6 +32,12 @@ pub(crate) fn answer_shell() -> Option<i32> {
     if std::env::args_os().nth(1).is_some_and(|word| word != "--") {
         return None;
     }
+    answer()
+}
+
+// By itself: what it needs of the stack would be brought in by each call.
+#[inline(never)]
+fn answer() -> Option<i32> {
     let shells: [&dyn EnvCompleter; 3] = [
         &Shell { engine: &Bash, script: BASH },
         &Shell { engine: &Zsh, script: ZSH },

@@ -1,5 +1,7 @@
 //! The exit statuses, and which error has which.
 
+pub(crate) mod flock;
+
 use aba_lock::error::Error;
 use aba_lock::reserve::problem::Kind;
 

@@ -13,17 +13,29 @@ mod report;
 
 use aba_lock::error::Error;
 use aba_lock::sys;
+use args::Command;
 
 /// Where the C library starts us.
 #[expect(unsafe_code, reason = "the name that the C library calls")]
 // SAFETY: no other function of this name is linked in: there is no `fn main`.
 #[unsafe(no_mangle)]
-extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
+extern "C" fn main(_argc: i32, argv: *const *const libc::c_char) -> i32 {
     sys::fill_standard_descriptors();
-    if let Some(status) = complete::answer_shell() {
-        return status;
-    }
-    let status = match parse::command() {
+    // SAFETY: the C library gives us the words.
+    let asked = if unsafe { sys::is_called(argv, c"flock") } {
+        Ok(parse::as_flock())
+    } else {
+        if let Some(status) = complete::answer_shell() {
+            return status;
+        }
+        parse::command()
+    };
+    let (name, not_printed) = if matches!(asked, Ok(Command::Flock(_))) {
+        ("flock", exit::flock::NOT_PRINTED)
+    } else {
+        ("aba-lock", exit::FAILED)
+    };
+    let status = match asked {
         Ok(command) => {
             let done = cmd::run(command);
             report::unlogged(false);
@@ -45,5 +57,5 @@ extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
             error.exit_code()
         }
     };
-    if report::is_printed() { status } else { exit::FAILED }
+    if report::is_printed(name) { status } else { not_printed }
 }

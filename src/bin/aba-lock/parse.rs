@@ -1,20 +1,40 @@
 //! From the words of the command line to the command.
 
+mod plain;
+
+use crate::args::flock::{COMMAND, Flock};
 use crate::args::{Cli, Command, Lease};
 use clap::{Args, Parser};
 use std::ffi::OsString;
 
+/// The command that is asked for when we are called `flock`.
+pub(crate) fn as_flock() -> Command {
+    Command::Flock(Flock { called: "flock", words: std::env::args_os().skip(1).collect() })
+}
+
 /// The command that is asked for; or what clap has to say, which is also the answer to `--help` and `--version`.
 ///
-/// To define all commands takes longer than all else that most calls do. So only the one that is named is defined at
-/// first; what is not plainly right by that is for the whole definition to answer.
+/// To define all commands takes longer than all else that most calls do. So what scripts call most is read without clap
+/// where it is plain, and else only the command that is named is defined at first; what is not right by that is for the whole
+/// definition to answer.
 pub(crate) fn command() -> Result<Command, clap::Error> {
-    named(std::env::args_os().skip(1)).map_or_else(|| Cli::try_parse().map(|cli| cli.command), Ok)
+    let words = || std::env::args_os().skip(1);
+    plain(words()).or_else(|| named(words())).map_or_else(|| Cli::try_parse().map(|cli| cli.command), Ok)
+}
+
+fn plain(mut words: impl Iterator<Item = OsString>) -> Option<Command> {
+    match words.next()?.to_str()? {
+        "lock" => plain::lock(words).map(Command::Lock),
+        "unlock" => plain::unlock(words).map(Command::Unlock),
+        "run-once" => plain::run_once(words).map(Command::RunOnce),
+        _ => None,
+    }
 }
 
 fn named(mut words: impl Iterator<Item = OsString>) -> Option<Command> {
     Some(match words.next()?.to_str()? {
         "lock" => Command::Lock(only(words)?),
+        "flock" => Command::Flock(Flock { called: COMMAND, words: words.collect() }),
         "unlock" => Command::Unlock(only(words)?),
         "status" => Command::Status(only(words)?),
         "list" => Command::List(only(words)?),

@@ -5,6 +5,7 @@
 
 pub(crate) mod clean;
 pub(crate) mod findings;
+pub(crate) mod flock;
 pub(crate) mod force;
 pub(crate) mod locks;
 pub(crate) mod metrics;
@@ -19,6 +20,7 @@ use aba_lock::holders::{self, Belief, Blind, Holder, Holding, State};
 use aba_lock::lock::{Acquired, Contention, Kind, Mode, Target, Waiting};
 use aba_lock::record::Record;
 use aba_lock::sys;
+use std::cell::OnceCell;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
@@ -49,11 +51,11 @@ fn not_printed(error: io::Error) {
     let _ = UNPRINTED.set(error);
 }
 
-/// Says that not all could be printed, if it could not. A reader that has gone away is no fault.
-pub(crate) fn is_printed() -> bool {
+/// Says by this name that not all could be printed, if it could not. A reader that has gone away is no fault.
+pub(crate) fn is_printed(name: &str) -> bool {
     match UNPRINTED.get() {
         Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            sentence(&format!("could not write to standard output: {}", error::reason(error)), None);
+            say(&format!("{name}: could not write to standard output: {}\n", error::reason(error)));
             false
         }
         _ => true,
@@ -132,7 +134,7 @@ pub(crate) fn contended(error: &Error, instead: Option<&str>) {
         let Some(instead) = instead else { return failure(error) };
         return sentence(&format!("{error}; running `{}`", plain(instead)), None);
     };
-    let state = holders::of(path);
+    let state = holders::briefly(path);
     let see = format!("see it with `aba-lock status {}`", argument(*kind, label, path));
     let mut hint = match error {
         Error::TimedOut { .. } => see,
@@ -200,6 +202,7 @@ fn why(blind: Blind) -> &'static str {
         Blind::Proc if cfg!(target_os = "linux") => "/proc cannot be read",
         Blind::Proc => "this system does not tell, and a record alone proves nothing",
         Blind::List => "/proc/locks cannot be read, nor may all processes be looked into",
+        Blind::File => "its lock file could not be looked at",
     }
 }
 
@@ -216,14 +219,19 @@ pub(crate) fn descriptor_status(target: &Target, fd: i32, held: Option<Mode>) {
 #[derive(Debug)]
 pub(crate) struct Progress {
     quiet: bool,
-    live: bool,
+    /// Whether a line on a terminal is kept up to date. Not asked before it matters.
+    live: OnceCell<bool>,
     shown: bool,
     started: Instant,
 }
 
 impl Progress {
     pub(crate) fn new(quiet: bool) -> Self {
-        Self { quiet, live: !quiet && sys::is_terminal(2), shown: false, started: Instant::now() }
+        Self { quiet, live: OnceCell::new(), shown: false, started: Instant::now() }
+    }
+
+    fn live(&self) -> bool {
+        *self.live.get_or_init(|| !self.quiet && sys::is_terminal(2))
     }
 
     /// How long it is since the command began.
@@ -240,7 +248,7 @@ impl Progress {
         if waiting.is_over() {
             return;
         }
-        if self.live {
+        if self.live() {
             // What changes stands in front: the end may be cut, as a line that wraps could not be drawn over.
             let waited = span(self.started.elapsed());
             let text = format!("aba-lock: waiting {waited} for {label}{place}{held}");
@@ -255,7 +263,7 @@ impl Progress {
 
 impl Contention for Progress {
     fn interval(&self) -> Option<Duration> {
-        self.live.then_some(Duration::from_secs(1))
+        self.live().then_some(Duration::from_secs(1))
     }
 
     fn begins(&mut self, waiting: &Waiting) {
@@ -265,7 +273,7 @@ impl Contention for Progress {
     }
 
     fn tick(&mut self, waiting: &Waiting) {
-        if self.live {
+        if self.live() {
             self.show(waiting);
         }
     }

@@ -12,10 +12,7 @@ use std::path::PathBuf;
 pub(crate) fn run(args: &Clean) -> Result<i32, Error> {
     let store = Store::from_env()?;
     let names = match args.names.as_slice() {
-        [] => {
-            store.can_be_listed()?;
-            store.names()
-        }
+        [] => store.try_names()?,
         names => names.iter().map(|name| LockName::parse(name)).collect::<Result<_, _>>()?,
     };
     let rule = Rule { older_than: args.older_than, dry_run: args.dry_run };

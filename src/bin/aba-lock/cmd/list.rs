@@ -13,7 +13,7 @@ pub(crate) fn run(args: &List) -> Result<i32, Error> {
     let (store, root) = (Store::from_env()?, TaskRoot::from_env()?);
     store.can_be_listed()?;
     let look = || {
-        let mut listing = Listing { store: &store, locks: holders::of_store(&store), tasks: Task::all(&root)? };
+        let mut listing = Listing { store: &store, locks: holders::of_store(&store)?, tasks: Task::all(&root)? };
         if args.held {
             // What cannot be known may be held.
             listing.locks.retain(|(_, state)| state.known() != Known::Free && state.odd.is_none());

@@ -3,6 +3,7 @@
 mod clean;
 mod doctor;
 mod exclude;
+mod flock;
 mod init;
 mod lease;
 mod list;
@@ -33,6 +34,7 @@ use std::time::Duration;
 pub(crate) fn run(command: Command) -> Result<i32, Error> {
     match command {
         Command::Lock(args) => lock::run(&args),
+        Command::Flock(args) => flock::run(args),
         Command::Unlock(args) => unlock::run(&args),
         Command::Status(args) => status::run(&args),
         Command::List(args) => list::run(&args),

@@ -34,30 +34,30 @@ pub(crate) fn run(args: &RunOnce) -> Result<i32, Error> {
 }
 
 fn one(args: &RunOnce, task: Task) -> Result<i32, Error> {
-    let no = |task: &Task| task.can_be_known().map(|()| exit::NO);
     if args.stdout || args.stderr {
-        task.can_be_known()?;
+        task.look_closely()?;
         tasks::log(&task, if args.stdout { Stream::Out } else { Stream::Err });
         return Ok(exit::DONE);
     }
     if args.exit_status {
-        let Some(outcome) = task.look().outcome else { return no(&task) };
+        let Some(outcome) = task.look_closely()?.outcome else { return Ok(exit::NO) };
         report::print(&format!("{}\n", outcome.status));
         return Ok(exit::DONE);
     }
     let task = &task.with_ttl(args.ttl);
     task.expire()?;
-    let answer = |yes: bool| if yes { Ok(exit::DONE) } else { no(task) };
+    let answer = |yes: bool| if yes { exit::DONE } else { exit::NO };
     if args.reset {
         task.reset()?;
         Ok(exit::DONE)
     } else if args.peek {
-        answer(task.look().finished().is_some())
+        Ok(answer(task.look_closely()?.finished().is_some()))
     } else if args.active {
-        let look = task.look();
-        answer(look.running.is_some() || look.finished().is_some())
+        // Another user's outcome is closed to us, but not whether it runs.
+        let runs = task.look().running.is_some();
+        Ok(answer(runs || task.look_closely()?.finished().is_some()))
     } else if args.running {
-        answer(task.look().running.is_some())
+        Ok(answer(task.look().running.is_some() || task.look_closely()?.running.is_some()))
     } else if args.wait {
         wait(args, task)
     } else {

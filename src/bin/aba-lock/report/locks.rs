@@ -27,7 +27,7 @@ pub(crate) fn status(target: &Target, state: &State, elsewhere: Option<&str>) {
     for holder in &state.removed {
         let _ = writeln!(text, "  removed file: still locked by {}: it does not shut others out", person(holder));
     }
-    for (at, waiter) in state.waiters.iter().enumerate() {
+    for (at, waiter) in state.waiters().iter().enumerate() {
         let _ = writeln!(text, "  {}. waits: {}", at + 1, waits(waiter));
     }
     if let Some(remedy) = remedy(target, state) {
@@ -153,6 +153,7 @@ pub(super) fn remedy(target: &Target, state: &State) -> Option<String> {
         (None, Some((record, Belief::OtherHost))) => format!("ask on host {}", plain(&record.host)),
         (None, _) if state.blind == Some(Blind::Proc) => "ask where /proc is mounted".to_owned(),
         (None, _) if state.blind == Some(Blind::List) => "ask as root, or where /proc/locks can be read".to_owned(),
+        (None, _) if state.blind.is_some() => "ask again".to_owned(),
         (None, Some(_)) => "ask outside of this container, or in that of the holder".to_owned(),
         (None, None) if !state.removed.is_empty() => {
             "somebody removed the file under its holder: a second one can have the lock before that one ends".to_owned()
@@ -182,7 +183,7 @@ fn object(target: &Target, state: &State) -> Value {
         "since": believed.filter(|(_, belief)| *belief != Belief::Perhaps).map(|(record, _)| &record.since),
         "age_seconds": holding.and_then(age).map(|age| age.as_secs()),
         "holders": holding.map_or(&[][..], |holding| &holding.holders).iter().map(holder_object).collect::<Vec<_>>(),
-        "waiters": state.waiters.iter().map(waiter_object).collect::<Vec<_>>(),
+        "waiters": state.waiters().iter().map(waiter_object).collect::<Vec<_>>(),
         "removed": state.removed.iter().map(holder_object).collect::<Vec<_>>(),
         "record": state.record.as_ref().map(|record| record_object(record, believed.map(|(_, belief)| *belief))),
         "hidden": state.hidden,
@@ -352,7 +353,7 @@ pub(crate) fn lines(listing: &Listing, detail: Detail) -> Vec<Line> {
             for holder in state.holding.iter().flat_map(|holding| holding.holders.iter().skip(1)) {
                 put(Tone::Busy, &format!("    and {}", person(holder)));
             }
-            for (at, waiter) in state.waiters.iter().enumerate() {
+            for (at, waiter) in state.waiters().iter().enumerate() {
                 put(Tone::Quiet, &format!("    {}. waits: {}", at + 1, waits(waiter)));
             }
         }
@@ -395,7 +396,7 @@ fn columns(state: &State) -> String {
         word => word,
     };
     let age = state.holding.as_ref().and_then(age).map_or_else(|| "-".to_owned(), span);
-    let waiting = if state.waiters.is_empty() { "-".to_owned() } else { state.waiters.len().to_string() };
+    let waiting = if state.queue.is_empty() { "-".to_owned() } else { state.queue.len().to_string() };
     let nobody = |what: String| ("-".to_owned(), "-".to_owned(), what);
     let (pid, user, what) = match (holder, record) {
         (None, _) if state.odd.is_some() => nobody(state.odd.map(odd).unwrap_or_default()),

@@ -242,7 +242,7 @@ impl Teller for Progress<'_> {
     fn is_blocked(&mut self, task: &Task) {
         if !self.quiet {
             let path = task.directory().join("lock");
-            let who = holders::of(&path).holding.map(|holding| format!(", held by {}", holder(&holding)));
+            let who = holders::briefly(&path).holding.map(|holding| format!(", held by {}", holder(&holding)));
             let hint = format!("see it with `aba-lock status --file {}`", quoted(&path));
             let who = who.unwrap_or_default();
             sentence(&format!("waiting for the lock of task {}{who}, which does not run it", task.id), Some(&hint));

@@ -20,7 +20,7 @@ const MAX_DIFF: u64 = 64 * 1024 * 1024;
 /// Another updates it, and we do not wait, or not any longer.
 pub(crate) fn contended(error: &Error) {
     let (Error::Busy { label, path, .. } | Error::TimedOut { label, path, .. }) = error else { return };
-    let state = holders::of(path);
+    let state = holders::briefly(path);
     let who = state.holding.as_ref().map_or_else(|| unseen(&state), holder);
     let text = match error {
         Error::TimedOut { .. } => format!("{error}, which is being updated by {who}"),

@@ -49,7 +49,7 @@ pub(crate) fn run<'a>(look: impl Fn() -> Result<Listing<'a>, Error>) -> Result<i
 
 fn page(listing: &Listing, table: &[Line], from: usize, (columns, rows): (usize, usize), colours: bool) -> Vec<String> {
     let held = listing.locks.iter().filter(|(_, state)| word(state) == "held").count();
-    let waiting: usize = listing.locks.iter().map(|(_, state)| state.waiters.len()).sum();
+    let waiting: usize = listing.locks.iter().map(|(_, state)| state.queue.len()).sum();
     let running = listing.tasks.iter().filter(|task| task.look().running.is_some()).count();
     let title = format!(
         "{}  {held} held, {waiting} waiting, {running} running  {}  q quits",

@@ -1,0 +1,70 @@
+//! What was measured.
+
+use crate::machine::Machine;
+use crate::stats::{self, Ratio, Spread};
+
+/// One run of the suite.
+pub(crate) struct Results {
+    pub(crate) machine: Machine,
+    pub(crate) rounds: u32,
+    pub(crate) rows: Vec<Row>,
+}
+
+/// Several sides, that did the same in turn.
+pub(crate) struct Row {
+    pub(crate) part: &'static str,
+    pub(crate) name: String,
+    /// How many, of what.
+    pub(crate) size: Option<(u32, &'static str)>,
+    pub(crate) unit: Unit,
+    /// Ours first.
+    pub(crate) sides: Vec<Side>,
+}
+
+/// Of the values of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Microseconds,
+    PerSecond,
+    Kibibytes,
+}
+
+/// What one side took, each time.
+pub(crate) struct Side {
+    pub(crate) name: &'static str,
+    pub(crate) values: Vec<f64>,
+    /// Processor time, in microseconds.
+    pub(crate) cpu: Vec<f64>,
+    pub(crate) peak_kib: Option<u64>,
+}
+
+impl Side {
+    pub(crate) fn new(name: &'static str, values: Vec<f64>) -> Self {
+        Self { name, values, cpu: Vec::new(), peak_kib: None }
+    }
+
+    pub(crate) fn spread(&self) -> Spread {
+        stats::spread(&self.values)
+    }
+
+    pub(crate) fn cpu(&self) -> Option<f64> {
+        (!self.cpu.is_empty()).then(|| stats::spread(&self.cpu).median)
+    }
+}
+
+impl Row {
+    pub(crate) fn new(part: &'static str, name: &str, unit: Unit, sides: Vec<Side>) -> Self {
+        Self { part, name: name.to_owned(), size: None, unit, sides }
+    }
+
+    pub(crate) fn sized(mut self, size: u32, of: &'static str) -> Self {
+        self.size = Some((size, of));
+        self
+    }
+
+    /// Of our side to another. `None`: of ours to itself, or where there is nothing to compare.
+    pub(crate) fn ratio(&self, side: usize) -> Option<Ratio> {
+        let theirs = &self.sides[side].values;
+        (side > 0 && theirs.iter().all(|value| *value > 0.0)).then(|| stats::ratio(&self.sides[0].values, theirs))
+    }
+}

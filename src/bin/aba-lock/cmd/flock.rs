@@ -1,0 +1,131 @@
+//! `aba-lock flock`, and the helper when it is called `flock`.
+//!
+//! The command runs as a child that inherits the lock, as with flock(1), and this process waits for it. To become the command
+//! would be cheaper, but can be seen: a command that closes what it inherits (`ssh`, `sudo`, a script with `exec 3>log`, as
+//! the lock is on descriptor 3 there) would drop the lock while it works, which nobody can tell beforehand. So only
+//! `--no-fork` does it.
+
+use crate::args::Cli;
+use crate::args::flock::usage;
+use crate::exit::flock as exit;
+use crate::report::flock as report;
+use aba_lock::error::Error;
+use aba_lock::flock::words::{self, Asked, Command, Flock, On, Timeout};
+use aba_lock::flock::{Lockable, Way};
+use aba_lock::lock::{Target, Wait};
+use aba_lock::{store, sys};
+use clap::CommandFactory;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+pub(crate) fn run(args: crate::args::flock::Flock) -> Result<i32, Error> {
+    match words::parse(args.words) {
+        Ok(Asked::Help) => report::help(definition(args.called)),
+        Ok(Asked::Version) => report::version(),
+        Ok(Asked::Lock(flock)) => return lock(*flock),
+        Err(misused) => {
+            report::misused(&misused, args.called);
+            return Ok(exit::USAGE);
+        }
+    }
+    Ok(exit::DONE)
+}
+
+/// What clap says of it, by the name that the user knows.
+fn definition(called: &'static str) -> clap::Command {
+    let all = Cli::command();
+    let own = all.find_subcommand("flock").cloned().unwrap_or_default();
+    own.bin_name(called).override_usage(usage(called))
+}
+
+fn lock(flock: Flock) -> Result<i32, Error> {
+    let way = Way { mode: flock.options.mode, wait: wait(&flock), range: flock.range };
+    let impossible = flock.options.timeout == Some(Timeout::Impossible);
+    let opened = match &flock.on {
+        On::Descriptor(_) if impossible => return Ok(no_timer()),
+        On::File(name) => Lockable::open(Path::new(name), way),
+        On::Descriptor(fd) => Lockable::descriptor(*fd, way),
+    };
+    let mut lockable = match opened {
+        // A file is made before that comes out, as by the original.
+        Ok(_) if impossible => return Ok(no_timer()),
+        Ok(lockable) => lockable,
+        Err(error) => return Ok(failed(&error)),
+    };
+    let target = flock.options.verbose.then(|| Target { label: lockable.label(), ..super::file(&lockable.path()) });
+    let started = Instant::now();
+    let mut waits = target.as_ref().map(|target| || report::waits(target));
+    let done = lockable.lock(waits.as_mut().map(|waits| waits as &mut dyn FnMut()));
+    match (done, &target) {
+        (Ok(()), target) => {
+            if target.is_some() {
+                report::locked(started.elapsed());
+            }
+            run_under(flock, &lockable)
+        }
+        (Err(error @ (Error::Busy { .. } | Error::TimedOut { .. })), target) => {
+            if let Some(target) = target {
+                report::contended(&error, target);
+            }
+            Ok(i32::from(flock.options.conflict))
+        }
+        (Err(error), _) => Ok(failed(&error)),
+    }
+}
+
+fn wait(flock: &Flock) -> Wait {
+    match flock.options.timeout {
+        _ if flock.options.nonblock => Wait::No,
+        Some(Timeout::After(Duration::ZERO)) => Wait::No,
+        Some(Timeout::After(limit)) => Wait::For(limit),
+        Some(Timeout::Impossible) | None => Wait::Forever,
+    }
+}
+
+/// Runs the command, if there is one. A lock on a descriptor of the caller's stays there.
+fn run_under(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
+    let words = match flock.command {
+        None => return Ok(exit::DONE),
+        Some(Command::Words(words)) => words,
+        Some(Command::Shell(text)) => vec![store::shell(), "-c".into(), text],
+    };
+    if flock.options.verbose {
+        report::executing(&words[0]);
+    }
+    let not_run = |error: &io::Error| {
+        report::not_run(&words[0], error);
+        Ok(exit::of_command(error))
+    };
+    if let Err(error) = lockable.hand_down(!flock.options.close) {
+        return Ok(failed(&error));
+    }
+    let command = match sys::Command::new(&words, &[]) {
+        Ok(command) => command,
+        Err(error) => return not_run(&error),
+    };
+    if flock.options.no_fork {
+        return not_run(&command.exec());
+    }
+    // Without the lock, a command is not to go on if we are killed: it would be free then.
+    let mut child = match command.spawn(flock.options.close) {
+        Ok(child) => child,
+        Err(error) => return not_run(&error),
+    };
+    let status = child.wait();
+    match child.signalled() {
+        // As the shell sees it: a script ends with the Ctrl-C of which its command died.
+        Some(signal) if status == 128 + signal => Err(Error::GivenUp { signal }),
+        _ => Ok(status),
+    }
+}
+
+fn no_timer() -> i32 {
+    report::no_timer();
+    exit::SYSTEM
+}
+
+fn failed(error: &Error) -> i32 {
+    report::failure(error);
+    exit::of(error)
+}

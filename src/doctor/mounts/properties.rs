@@ -1,0 +1,32 @@
+//! What holds of the list of mounts, for any bytes.
+
+use super::{mount, of_kind, unescaped};
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
+
+/// Checks that it does.
+///
+/// # Panics
+///
+/// Where it does not.
+pub fn hold(bytes: &[u8]) {
+    for line in bytes.split(|byte| *byte == b'\n') {
+        if let Some(mount) = mount(line) {
+            let _ = of_kind(&mount);
+        }
+    }
+    // Any directory is found again, as the kernel writes it.
+    let mut path = "/".to_owned();
+    for byte in bytes {
+        if byte.is_ascii_graphic() && *byte != b'\\' {
+            path.push(char::from(*byte));
+        } else {
+            let _ = write!(path, "\\{byte:03o}");
+        }
+    }
+    assert_eq!(&unescaped(path.as_bytes())[1..], bytes);
+    let line = format!("36 35 98:0 / {path} rw,noatime master:1 - ext4 /dev/x rw,vers=4");
+    let mount = mount(line.as_bytes()).expect("it is one");
+    assert_eq!(&mount.point.as_os_str().as_bytes()[1..], bytes);
+    assert_eq!((mount.kind.as_str(), mount.options.len()), ("ext4", 4));
+}

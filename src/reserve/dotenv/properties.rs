@@ -1,0 +1,72 @@
+//! What holds of files such as `.env`, for any bytes.
+
+use super::{setting, with};
+use std::collections::HashMap;
+
+/// Checks that it does.
+///
+/// # Panics
+///
+/// Where it does not.
+pub fn hold(bytes: &[u8]) {
+    let ours = [("WEB_PORT".to_owned(), 5000), ("DB_PORT".to_owned(), 5001)];
+    let new = with(bytes, &ours);
+    // Once more changes nothing: else the file would grow, or move, with each call.
+    let again = with(&new, &ours);
+    assert_eq!(again.escape_ascii().to_string(), new.escape_ascii().to_string());
+    // With nothing to set, nothing is set, but that the last line is ended.
+    assert_eq!(with(bytes, &[]).strip_prefix(bytes).map(<[u8]>::trim_ascii), Some(&b""[..]));
+
+    let (old_lines, new_lines) = (lines(bytes), lines(&new));
+    let is_ours = |line: &[u8]| setting(line).is_some_and(|(name, _)| name == b"WEB_PORT" || name == b"DB_PORT");
+    // What is not ours stays, in its order and byte by byte; but the last line may get an end.
+    let theirs = |lines: &[&[u8]]| -> Vec<Vec<u8>> {
+        let lines = lines.iter().filter(|line| !is_ours(line));
+        lines.map(|line| [line.strip_suffix(b"\n").unwrap_or(line), b"\n"].concat()).collect()
+    };
+    let (mut old_theirs, new_theirs) = (theirs(&old_lines), theirs(&new_lines));
+    let with_end = old_lines.last().filter(|last| !last.ends_with(b"\n")).map(|last| [last, &b"\r\n"[..]].concat());
+    if let Some(last) = old_theirs.last_mut()
+        && with_end.is_some()
+        && new_theirs.last() == with_end.as_ref()
+    {
+        last.splice(last.len() - 1.., *b"\r\n");
+    }
+    let mut old = old_theirs.iter();
+    for line in &new_theirs {
+        assert!(old.any(|old| old == line), "{} came from nowhere", line.escape_ascii());
+    }
+    // Only that may go with which a value of ours went on: nothing that somebody could have meant.
+    let meant = |lines: Vec<Vec<u8>>| -> Vec<Vec<u8>> {
+        let is_meant = |line: &Vec<u8>| setting(line).is_some() || line.trim_ascii_start().starts_with(b"#");
+        lines.into_iter().filter(is_meant).collect()
+    };
+    let ours_in_quotes = old_lines.iter().any(|line| {
+        is_ours(line)
+            && setting(line).is_some_and(|(_, value)| b"\"'`".contains(value.trim_ascii().first().unwrap_or(&0)))
+    });
+    assert!(old_theirs.len() == new_theirs.len() || ours_in_quotes, "a line is gone");
+    assert_eq!(meant(old_theirs), meant(new_theirs));
+
+    // Where nothing is in quotes it is simple: each line of ours has its number, and there is one.
+    if !new.iter().any(|byte| b"\"'`".contains(byte)) {
+        let mut found: HashMap<&[u8], usize> = HashMap::new();
+        for (name, value) in new_lines.iter().filter_map(|line| setting(line)) {
+            if let Some((_, number)) = ours.iter().find(|(ours, _)| ours.as_bytes() == name) {
+                assert_eq!(end(value), number.to_string().as_bytes());
+                *found.entry(name).or_default() += 1;
+            }
+        }
+        assert_eq!(found.len(), 2);
+    }
+}
+
+fn lines(text: &[u8]) -> Vec<&[u8]> {
+    text.split_inclusive(|byte| *byte == b'\n').collect()
+}
+
+/// Without the end of the line.
+fn end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}

@@ -1,0 +1,73 @@
+//! What holds of spans of time, signals, ranges and other words of the command line, for any bytes.
+
+use super::{parse_seconds, parse_span};
+use crate::force::parse_signal;
+use crate::reserve::gone::Place;
+use crate::reserve::plan::Probe;
+use crate::reserve::{MAX_NUMBERS, Range, number};
+use std::time::Duration;
+
+/// Checks that it does.
+///
+/// # Panics
+///
+/// Where it does not.
+pub fn hold(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    of_spans(text);
+    if let Some(signal) = parse_signal(text) {
+        let upper = text.to_ascii_uppercase();
+        let is_name = upper.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            && upper.starts_with(|c: char| c.is_ascii_alphabetic());
+        assert!((1..=64).contains(&signal) && (is_name || text == signal.to_string()), "{text:?} as {signal}");
+        assert_eq!(parse_signal(&signal.to_string()), Some(signal));
+        assert!(![libc::SIGCHLD, libc::SIGCONT, libc::SIGSTOP].contains(&signal), "it would end nobody");
+    }
+    if let Some(number) = number(text) {
+        assert_eq!(number.to_string(), text);
+    }
+    if let Some(range) = Range::parse(text) {
+        assert!(range.first <= range.last && range.last - range.first < MAX_NUMBERS);
+        assert_eq!(Range::parse(&range.to_string()), Some(range));
+        assert!(range.contains(range.first) && range.contains(range.last));
+        let both = format!("{}-{}", range.first, range.last);
+        assert!(text == both || text == range.to_string(), "{text:?} as {range}");
+    }
+    if let Some(place) = Place::parse(text) {
+        assert_eq!(Place::parse(&place.to_string()), Some(place));
+    }
+    if let Some(probe) = Probe::parse(text) {
+        assert_eq!(probe == Probe::NONE, text == "none");
+    }
+}
+
+fn of_spans(text: &str) {
+    let seconds = parse_seconds(text);
+    // Digits, and a point somewhere among them.
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = are_digits(whole) && are_digits(part) && text.bytes().any(|byte| byte.is_ascii_digit());
+    assert!(seconds.is_none() || is_number, "{text:?} as a number of seconds");
+    let amount =
+        whole.trim_start_matches('0').parse::<u64>().ok().or((whole.trim_matches('0').is_empty()).then_some(0));
+    // What is more than the clock counts is refused; near that, a point more or less does not matter.
+    match amount.filter(|_| is_number) {
+        Some(amount) if amount < 1 << 52 => {
+            let seconds = seconds.expect("it is a number of seconds");
+            assert!(
+                seconds >= Duration::from_secs(amount) && seconds <= Duration::from_secs(amount + 1),
+                "{seconds:?}"
+            );
+            assert!(!part.is_empty() || seconds == Duration::from_secs(amount));
+        }
+        Some(_) => {}
+        None => assert_eq!(seconds, None),
+    }
+    for (unit, factor) in [("", 1), ("s", 1), ("m", 60), ("h", 3600), ("d", 86400), ("w", 604_800)] {
+        let span = parse_span(&format!("{text}{unit}"));
+        assert!(unit.is_empty() || span == seconds.and_then(|seconds| seconds.checked_mul(factor)), "{text:?}{unit}");
+    }
+    if seconds.is_some() {
+        assert_eq!(parse_span(text), seconds);
+    }
+}

@@ -1,0 +1,84 @@
+//! The benchmarks run, and say what they saw.
+
+use crate::scene::{Call, HELPER, Scene};
+use serde_json::Value;
+use std::fs;
+
+/// A call of the benchmarks, with a directory of its own for what it makes.
+fn bench(scene: &Scene, args: &[&str]) -> Call {
+    let temporary = scene.path("temporary");
+    fs::create_dir_all(&temporary).unwrap();
+    let mut command = scene.program(env!("CARGO_BIN_EXE_aba-lock-bench"));
+    command.args(args).env("ABA_LOCK_BIN", HELPER).env("TMPDIR", temporary);
+    Call::new(command)
+}
+
+fn left(scene: &Scene) -> usize {
+    fs::read_dir(scene.path("temporary")).unwrap().count()
+}
+
+#[test]
+fn one_round_of_a_part_is_an_object_with_what_each_side_took_and_leaves_nothing() {
+    let scene = Scene::new();
+    let said = bench(&scene, &["--rounds", "1", "--only", "startup", "--json"]).out("{").err("startup").run();
+    let object: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(object["rounds"], 1);
+    assert!(object["helper"].as_str().unwrap().starts_with("aba-lock "), "{object}");
+    let rows = object["rows"].as_array().unwrap();
+    assert!(rows.len() >= 4, "{object}");
+    for row in rows {
+        assert_eq!((&row["part"], &row["unit"], &row["rounds"]), (&"startup".into(), &"us".into(), &1.into()));
+        let sides = row["sides"].as_array().unwrap();
+        assert_eq!((&sides[0]["side"], &sides[0]["ratio"]), (&"aba-lock".into(), &Value::Null), "{row}");
+        for side in sides {
+            let number = |field: &str| side[field].as_f64().unwrap_or_else(|| panic!("no {field} in {side}"));
+            assert!(0.0 < number("minimum") && number("minimum") <= number("value"), "{side}");
+            assert!(number("value") <= number("maximum"), "{side}");
+        }
+        let (ours, theirs) = (sides[0]["value"].as_f64().unwrap(), &sides[1]);
+        let ratio = theirs["ratio"].as_f64().unwrap() * theirs["value"].as_f64().unwrap() / ours;
+        assert!((ratio - 1.0).abs() < 1e-6, "{row}");
+    }
+    assert_eq!(left(&scene), 0);
+}
+
+#[test]
+fn cost_is_drawn_against_size_and_told_in_a_table() {
+    let scene = Scene::new();
+    let (file, text) = (scene.path("cost.svg"), "| | aba-lock | beside it | of it |");
+    let args = ["--rounds=1", "--only=throughput", "--up-to=8", "--markdown", "--svg", file.to_str().unwrap()];
+    bench(&scene, &args).out(text).out("| commands under one lock: 8 contenders |").err("throughput").run();
+    let drawn = fs::read_to_string(file).unwrap();
+    assert!(drawn.starts_with("<svg ") && drawn.trim_end().ends_with("</svg>"), "{drawn}");
+    assert!(drawn.contains(">contenders</text>") && drawn.contains("prefers-color-scheme: dark"), "{drawn}");
+}
+
+#[test]
+fn a_helper_that_does_not_do_its_work_is_told_and_not_measured() {
+    let scene = Scene::new();
+    let call = bench(&scene, &["--rounds=1", "--only=startup"]).env("ABA_LOCK_BIN", "/bin/false");
+    call.status(1).err("the status of").run();
+    assert_eq!(left(&scene), 0);
+}
+
+#[test]
+fn a_signal_ends_the_benchmarks_with_all_that_they_started() {
+    let scene = Scene::new();
+    let running = bench(&scene, &["--only=waiters", "--up-to=10"]).status(128 + 15).err("").start();
+    crate::scene::until("it has begun", || left(&scene) == 1);
+    let directory = fs::read_dir(scene.path("temporary")).unwrap().next().unwrap().unwrap().path();
+    crate::scene::until("somebody waits", || {
+        let file = directory.join("waiters/aba-bench.lock");
+        file.exists() && crate::scene::waiters(&file) > 0
+    });
+    crate::scene::kill(running.pid(), 15);
+    running.finish();
+    assert_eq!(left(&scene), 0);
+    let text = directory.to_str().unwrap();
+    let is_left = |pid: &str| {
+        let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.contains(text)
+    };
+    let pids = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    assert_eq!(pids.filter(|pid| is_left(pid)).count(), 0);
+}

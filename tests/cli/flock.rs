@@ -1,0 +1,480 @@
+//! The helper as `flock`, where it is better than the original, and what it is beside the other commands. (What both do stands
+//! in `flock_same.rs`.)
+
+use crate::scene::{Call, HELPER, Holder, PATIENCE, Said, Scene, is_alive, is_locked, kill, queue, until, waiters};
+use crate::terminal::TERMINAL;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
+
+/// The helper under the name `flock`, in a scene that has no state root.
+fn flock(scene: &Scene) -> Command {
+    let link = scene.path("flock");
+    if !link.exists() {
+        symlink(HELPER, &link).unwrap();
+    }
+    let mut command = scene.program(link.to_str().unwrap());
+    command.current_dir(scene.path(""));
+    command
+}
+
+fn call(scene: &Scene, args: &[&str]) -> Call {
+    let mut command = flock(scene);
+    command.args(args);
+    Call::new(command)
+}
+
+/// Holds file `f`, as `flock` does.
+fn holder(scene: &Scene, options: &[&str]) -> Holder {
+    let mut command = flock(scene);
+    command.args(options).args(["f", "sh", "-c", "echo held; read _"]);
+    Holder::start(command)
+}
+
+/// Under strace with these options.
+fn traced(scene: &Scene, options: &[&str], args: &[&str]) -> (Said, String) {
+    flock(scene);
+    let mut command = scene.program("strace");
+    command.args(["-qq", "-o"]).arg(scene.path("trace")).args(options).arg(scene.path("flock")).args(args);
+    command.current_dir(scene.path(""));
+    let said = Call::new(command).err("").out("").run();
+    (said, fs::read_to_string(scene.path("trace")).unwrap())
+}
+
+#[test]
+fn a_signal_to_flock_reaches_the_command_which_ends_as_it_likes() {
+    let scene = Scene::new();
+    for (signal, number) in [("INT", 2), ("TERM", 15), ("HUP", 1), ("QUIT", 3), ("USR1", 10), ("USR2", 12)] {
+        let script = format!("trap 'echo cleaned >>log; exit 7' {signal}; echo held; while read _; do :; done");
+        let mut command = flock(&scene);
+        command.args(["f", "sh", "-c", &script]);
+        let mut holder = Holder::start(command);
+        holder.signal(number);
+        assert_eq!(holder.wait(), 7, "{signal}");
+        assert!(!is_locked(&scene.path("f")), "{signal}");
+    }
+    assert_eq!(fs::read_to_string(scene.path("log")).unwrap().lines().count(), 6);
+}
+
+#[test]
+fn a_command_that_dies_of_the_signal_takes_flock_with_it() {
+    let scene = Scene::new();
+    for number in [2, 15, 1, 10] {
+        let mut command = flock(&scene);
+        let mut child = command.args(["f", "sh", "-c", "echo $$ >pid; exec sleep 60"]).spawn().unwrap();
+        let pid = || fs::read_to_string(scene.path("pid")).ok()?.trim().parse::<u32>().ok();
+        until("the command runs", || pid().is_some_and(is_alive));
+        let pid = pid().unwrap();
+        kill(child.id(), number);
+        let status = child.wait().unwrap();
+        // As a shell has to know that its command died of Ctrl-C, or it would go on.
+        assert_eq!(status.signal(), Some(number));
+        until("the command has ended", || !is_alive(pid));
+        fs::remove_file(scene.path("pid")).unwrap();
+    }
+}
+
+#[test]
+fn on_ctrl_c_flock_waits_for_a_command_that_still_cleans_up() {
+    let scene = Scene::new();
+    flock(&scene);
+    let (go, trapped) = (scene.path("go"), scene.path("trapped"));
+    let script = format!(
+        "trap 'echo trapped >>{}' INT; echo ready; while [ ! -e {} ]; do sleep 0.05; done; echo cleaned; exit 5",
+        trapped.display(),
+        go.display()
+    );
+    let mut command = scene.program("python3");
+    // Only that tells a second signal from the first: a shell takes several for one.
+    let strace = ["strace", "-I", "never", "-qq", "-e", "trace=kill", "-e", "signal=none", "-o"];
+    command.args(["-c", TERMINAL, "ready>\x03"]).args(strace).arg(scene.path("trace"));
+    command.arg(scene.path("flock")).arg(scene.path("f"));
+    command.args(["sh", "-c", &script]);
+    let mut running = Call::new(command).status(5).out("cleaned").start();
+    until("the command got it", || trapped.exists());
+    assert!(!running.has_ended());
+    assert!(is_locked(&scene.path("f")));
+    fs::write(go, "").unwrap();
+    running.finish();
+    // From the terminal, and not once more from us.
+    assert_eq!(fs::read_to_string(scene.path("trace")).unwrap(), "");
+    assert!(!is_locked(&scene.path("f")));
+}
+
+#[test]
+fn a_script_ends_with_the_ctrl_c_of_which_its_command_under_flock_died() {
+    let scene = Scene::new();
+    flock(&scene);
+    let script = format!(
+        "{0} {1} sh -c 'echo ready; exec sleep 60'; echo went on",
+        scene.path("flock").display(),
+        scene.path("f").display()
+    );
+    let mut command = scene.program("python3");
+    command.args(["-c", TERMINAL, "ready>\x03", "bash", "-c", &script]);
+    // Python says -2 of one that died of signal 2.
+    let said = Call::new(command).status(254).out("ready").run();
+    assert!(!said.out.contains("went on"), "{}", said.out);
+}
+
+#[test]
+fn a_killed_flock_leaves_the_lock_to_its_command_and_with_o_no_command_without_a_lock() {
+    let scene = Scene::new();
+    for options in [&[][..], &["-o"]] {
+        let mut command = flock(&scene);
+        command.args(options).args(["f", "sh", "-c", "echo $$; read _"]);
+        let mut holder = Holder::start(command);
+        let child: u32 = holder.said.parse().unwrap();
+        holder.signal(9);
+        assert_eq!(holder.wait(), 137);
+        if options.is_empty() {
+            assert!(is_alive(child) && is_locked(&scene.path("f")));
+            kill(child, 9);
+        }
+        until("the command has ended", || !is_alive(child));
+        until("the lock is free", || !is_locked(&scene.path("f")));
+    }
+}
+
+#[test]
+fn a_file_that_is_there_is_opened_for_reading_without_asking_to_create_it() {
+    let scene = Scene::new();
+    fs::write(scene.path("f"), "kept").unwrap();
+    fs::set_permissions(scene.path("f"), fs::Permissions::from_mode(0o444)).unwrap();
+    let before = fs::metadata(scene.path("f")).unwrap();
+    let (_, trace) = traced(&scene, &["-e", "trace=openat,write,pwrite64,ftruncate"], &["f", "true"]);
+    let opened: Vec<&str> = trace.lines().filter(|line| line.contains("\"f\"")).collect();
+    assert_eq!(opened.len(), 1, "{trace}");
+    assert!(opened[0].contains("O_RDONLY") && !opened[0].contains("O_CREAT"), "{trace}");
+    let after = fs::metadata(scene.path("f")).unwrap();
+    assert_eq!((before.mtime_nsec(), before.len()), (after.mtime_nsec(), after.len()));
+}
+
+#[test]
+fn who_waits_for_a_file_that_is_removed_never_runs_beside_who_has_the_new_one() {
+    let scene = Scene::new();
+    let first = holder(&scene, &[]);
+    let mut waiter = call(&scene, &["f", "echo", "ran"]).out("ran\n").start();
+    until("it waits", || waiters(&scene.path("f")) == 1);
+    fs::remove_file(scene.path("f")).unwrap();
+    let second = holder(&scene, &[]);
+    first.let_go();
+    until("it waits again, or has ended", || waiters(&scene.path("f")) == 1 || waiter.has_ended());
+    assert!(!waiter.has_ended(), "it ran beside the second holder");
+    second.let_go();
+    waiter.finish();
+}
+
+#[test]
+fn a_file_that_is_removed_between_opening_and_locking_is_made_again() {
+    let scene = Scene::new();
+    fs::write(scene.path("f"), "").unwrap();
+    for options in [&["-n"][..], &[], &["-w", "5"], &["-s"]] {
+        let args = [options, &["f", "sh", "-c", "echo ran >>log"]].concat();
+        let (_, trace) = traced(&scene, &["-P", "f", "-e", "inject=statx:error=ENOENT:when=1"], &args);
+        assert_eq!(trace.matches("flock(").count(), 2, "{trace}");
+    }
+    assert_eq!(fs::read_to_string(scene.path("log")).unwrap().lines().count(), 4);
+}
+
+#[test]
+fn a_directory_that_goes_with_its_lock_file_does_not_keep_a_waiter_from_running() {
+    let scene = Scene::new();
+    fs::create_dir(scene.path("d")).unwrap();
+    let mut command = flock(&scene);
+    command.args(["d/f", "sh", "-c", "echo held; read _; rm -r d"]);
+    let first = Holder::start(command);
+    let waiter = call(&scene, &["d/f", "echo", "ran"]).out("ran\n").start();
+    until("it waits", || waiters(&scene.path("d/f")) == 1);
+    first.let_go();
+    waiter.finish();
+}
+
+#[test]
+fn a_file_system_that_wants_to_write_for_an_exclusive_lock_gets_it() {
+    let scene = Scene::new();
+    fs::write(scene.path("f"), "kept").unwrap();
+    for error in ["EBADF", "EIO"] {
+        let inject = format!("inject=flock:error={error}:when=1");
+        let (_, trace) = traced(&scene, &["-P", "f", "-e", "trace=openat,flock", "-e", &inject], &["f", "true"]);
+        let opened: Vec<&str> = trace.lines().filter(|line| line.starts_with("openat")).collect();
+        assert!(opened.len() == 2 && opened[1].contains("O_RDWR") && !opened[1].contains("O_CREAT"), "{trace}");
+        assert_eq!(trace.matches("flock(").count(), 2, "{trace}");
+    }
+    assert_eq!(fs::read_to_string(scene.path("f")).unwrap(), "kept");
+    // Nothing to gain for a shared one.
+    let mut command = scene.program("strace");
+    command.args(["-qq", "-o", "/dev/null", "-P", "f", "-e", "inject=flock:error=EBADF"]).arg(scene.path("flock"));
+    command.args(["-s", "f", "true"]).current_dir(scene.path(""));
+    Call::new(command).status(65).err("flock: f: Bad file descriptor").run();
+}
+
+#[test]
+fn what_the_system_refuses_has_the_status_that_the_original_gives_it() {
+    let scene = Scene::new();
+    fs::write(scene.path("f"), "").unwrap();
+    flock(&scene);
+    let refused = [
+        ("openat:error=EACCES", 66),
+        ("openat:error=ELOOP", 66),
+        ("openat:error=EMFILE", 71),
+        ("openat:error=ENOMEM", 71),
+        ("openat:error=EROFS", 73),
+        ("openat:error=ENOSPC", 73),
+        ("flock:error=ENOLCK", 71),
+        ("flock:error=EOPNOTSUPP", 65),
+        ("flock:error=EINVAL", 65),
+    ];
+    for program in ["flock".to_owned(), scene.path("flock").display().to_string()] {
+        for (inject, status) in refused {
+            let mut command = scene.program("strace");
+            command.args(["-qq", "-o", "/dev/null", "-P", "f", "-e", &format!("inject={inject}")]);
+            command.args([&program, "f", "true"]).current_dir(scene.path(""));
+            Call::new(command).status(status).err("flock: ").run();
+        }
+        let mut command = scene.program("strace");
+        command.args(["-qq", "-o", "/dev/null", "-e", "inject=clone,clone3,fork,vfork:error=EAGAIN"]);
+        command.args([&program, "f", "true"]).current_dir(scene.path(""));
+        Call::new(command).status(71).err("flock: ").run();
+    }
+}
+
+#[test]
+fn a_waiting_flock_is_silent_also_on_a_terminal_and_with_verbose_says_who_has_it() {
+    let scene = Scene::new();
+    let first = holder(&scene, &[]);
+    let mut command = scene.program("python3");
+    let script = "exec \"$0\" f echo ran";
+    let rules = format!("ran={}", scene.path("seen").display());
+    command.args(["-c", TERMINAL, &rules, "sh", "-c", script]).arg(scene.path("flock")).current_dir(scene.path(""));
+    let silent = Call::new(command).out("ran").start();
+    until("it waits", || waiters(&scene.path("f")) == 1);
+    let loud = call(&scene, &["--verbose", "f", "true"]).out("flock: executing true\n").err("").start();
+    loud.until_said(&format!("flock: waiting for f, held by pid {} (", first.pid()));
+    until("both wait", || waiters(&scene.path("f")) == 2);
+    let said = call(&scene, &["--verbose", "-n", "f", "true"]).status(1).err("flock: failed to get lock\n").run();
+    assert!(said.err.contains(&format!("flock: f is held by pid {} (", first.pid())), "{}", said.err);
+    // Longer than the moment after which the other commands say something.
+    let said = call(&scene, &["-w", "0.3", "f", "true"]).status(1).run();
+    assert!(said.err.is_empty() && said.out.is_empty());
+    first.let_go();
+    assert_eq!(silent.finish().out, "ran\r\n");
+    loud.finish();
+}
+
+#[test]
+fn neither_home_nor_a_directory_for_locks_is_needed_or_made() {
+    let scene = Scene::new();
+    let mut command = flock(&scene);
+    command.env_clear().env("PATH", std::env::var("PATH").unwrap()).env("ABA_LOCK_DIR", "not absolute");
+    command.env("ABA_LOCK_TIMEOUT", "no number").env("ABA_LOCK_FDS", "nonsense").env("ABA_LOCK_LOG", "/no/such/place");
+    command.args(["f", "sh", "-c", "echo $ABA_LOCK_FDS"]);
+    Call::new(command).out("nonsense\n").run();
+    let mut files: Vec<_> = fs::read_dir(scene.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["f", "flock"]);
+    assert_eq!(fs::read(scene.path("f")).unwrap(), b"");
+    // And a variable that was left does not make it a completion.
+    call(&scene, &["f", "echo", "ran"]).env("ABA_LOCK_COMPLETE", "bash").out("ran\n").run();
+}
+
+#[test]
+fn the_command_of_ours_and_the_name_are_the_same() {
+    let scene = Scene::new();
+    let mut command = scene.program(HELPER);
+    command.args(["flock", "-E", "7", "f", "-c", "echo ran; exit 3"]).current_dir(scene.path(""));
+    Call::new(command).status(3).out("ran\n").run();
+    let said = scene.aba(["flock", "--wrong"]).status(64).err("flock: unrecognized option '--wrong'\n").run();
+    assert!(said.err.contains("hint: see `aba-lock flock --help`\n"), "{}", said.err);
+    scene.aba(["flock", "--help"]).out("Usage: aba-lock flock [OPTIONS] FILE COMMAND").run();
+    call(&scene, &["--help"]).out("Usage: flock [OPTIONS] FILE COMMAND").run();
+    call(&scene, &["--wrong"]).status(64).err("hint: see `flock --help`\n").run();
+    // Beside the other commands: the same lock.
+    let held = holder(&scene, &[]);
+    let file = scene.path("f");
+    scene
+        .aba(["lock", "--file", file.to_str().unwrap(), "--", "true"])
+        .status(75)
+        .err(format!("held by pid {}", held.pid()))
+        .run();
+    held.let_go();
+}
+
+#[test]
+fn the_parser_and_the_help_know_the_same_options() {
+    let scene = Scene::new();
+    let help = call(&scene, &["--help"]).out("").run().out;
+    let words: Vec<&str> = help.split(|c: char| c.is_whitespace() || ",:;[]".contains(c)).collect();
+    let mut long: Vec<&str> =
+        words.iter().filter_map(|word| word.strip_prefix("--")).filter(|word| !word.is_empty()).collect();
+    let is_letter = |word: &&str| word.len() == 2 && word.starts_with('-') && word.as_bytes()[1].is_ascii_alphabetic();
+    let mut short: Vec<u8> = words.iter().copied().filter(is_letter).map(|word| word.as_bytes()[1]).collect();
+    short.sort_unstable();
+    short.dedup();
+    long.sort_unstable();
+    long.dedup();
+    // These two stand behind FILE, and the beginning of `nonblocking` is no name of its own.
+    assert_eq!(long.iter().filter(|name| ["command", "nonblock"].contains(name)).count(), 2);
+    long.retain(|name| !["command", "nonblock"].contains(name));
+    let of_forms = long.iter().position(|name| *name == "fd");
+    assert!(of_forms.is_some(), "{help}");
+
+    // The parser names all that begin with nothing.
+    let said = call(&scene, &["--="]).status(64).err("is ambiguous:").run().err;
+    let mut known: Vec<&str> = said
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("--"))
+        .filter(|word| !word.starts_with('=') && *word != "help`")
+        .collect();
+    known.sort_unstable();
+    assert_eq!(known, long);
+    let is_known = |letter: &u8| {
+        let output = flock(&scene).arg(format!("-{}h", char::from(*letter))).stdin(Stdio::null()).output().unwrap();
+        !String::from_utf8_lossy(&output.stderr).contains("invalid option")
+    };
+    let letters: Vec<u8> = (b'A'..=b'Z').chain(b'a'..=b'z').filter(is_known).collect();
+    short.retain(|letter| *letter != b'c');
+    assert_eq!(letters, short);
+}
+
+#[test]
+fn ranges_of_a_file_are_locked_where_they_overlap_and_apart_from_the_whole() {
+    let scene = Scene::new();
+    let first = holder(&scene, &["--fcntl", "--start", "1K", "--length", "1KiB"]);
+    let conflict = |args: &[&str]| {
+        call(&scene, &[&["--fcntl", "-nE", "9"], args, &["f", "echo", "ran"]].concat()).status(9).run();
+    };
+    let granted = |args: &[&str]| {
+        call(&scene, &[&["--fcntl", "-n"], args, &["f", "echo", "ran"]].concat()).out("ran\n").run();
+    };
+    conflict(&[]);
+    conflict(&["-s"]);
+    conflict(&["--length", "1025"]);
+    conflict(&["--start", "2047"]);
+    conflict(&["--start", "2047", "--length", "1"]);
+    granted(&["--length", "1024"]);
+    granted(&["--start", "2048"]);
+    granted(&["--start", "2KiB", "--length", "1M"]);
+    conflict(&["--start", "1KB", "--length", "25"]);
+    granted(&["--start", "1KB", "--length", "24"]);
+    call(&scene, &["--fcntl", "-E", "9", "-w", "0.05", "f", "echo", "ran"]).status(9).run();
+    call(&scene, &["--fcntl", "-u", "f", "echo", "ran"]).out("ran\n").run();
+    call(&scene, &["-n", "f", "echo", "ran"]).out("ran\n").run();
+    let waiter = call(&scene, &["--fcntl", "-w", "60", "f", "echo", "ran"]).out("ran\n").start();
+    let end = format!(":{} ", fs::metadata(scene.path("f")).unwrap().ino());
+    let waits = |line: &str| line.contains("-> OFDLCK") && line.contains(&end);
+    until("it waits", || fs::read_to_string("/proc/locks").unwrap().lines().any(waits));
+    first.let_go();
+    waiter.finish();
+    // Several may share one, and a descriptor has it, too.
+    let shared = holder(&scene, &["--fcntl", "-s"]);
+    granted(&["-s"]);
+    conflict(&["-x"]);
+    shared.let_go();
+    let script = "exec 9<>f; ./flock --fcntl 9; ./flock --fcntl -n f true || echo held; ./flock --fcntl -u 9; ./flock --fcntl -n f echo free";
+    let mut command = flock(&scene);
+    command.arg("g").args(["sh", "-c", script]);
+    Call::new(command).out("held\nfree\n").run();
+    // A directory can only be shared.
+    call(&scene, &["--fcntl", "-n", ".", "true"]).status(66).err("Is a directory").run();
+}
+
+#[test]
+fn names_and_commands_are_bytes() {
+    let scene = Scene::new();
+    let name = OsStr::from_bytes(b"\xff\xfe \n");
+    let mut command = flock(&scene);
+    command.arg(name).arg("printf").arg("%s").arg(name);
+    let output = command.output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), name.as_bytes()));
+    assert!(scene.path("").join(name).exists());
+    let mut command = flock(&scene);
+    command.arg(name).arg(name);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(69));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("flock: failed to execute "));
+}
+
+#[test]
+fn a_script_without_a_first_line_and_with_many_words_is_run_as_the_original_runs_it() {
+    let scene = Scene::new();
+    fs::write(scene.path("script"), "echo $# ${100000}").unwrap();
+    fs::set_permissions(scene.path("script"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = flock(&scene);
+    command.args(["f", "./script"]).args((1..=100_000).map(|number| number.to_string()));
+    Call::new(command).out("100000 100000\n").run();
+}
+
+#[test]
+fn status_names_who_has_a_file_through_flock_and_who_waits() {
+    let scene = Scene::new();
+    let first = holder(&scene, &[]);
+    let file = scene.path("f");
+    // Its last word is a number, but no descriptor of its parent's.
+    let waiter = call(&scene, &["f", "sleep", "0"]).start();
+    let other = scene.path("flock");
+    let mut command = scene.program(HELPER);
+    command.args(["flock", "f", "sleep", "0"]).current_dir(scene.path(""));
+    let command = Call::new(command).start();
+    let script = format!("exec 9<f; '{}' -s 9; exit 0", other.display());
+    let mut bash = scene.program("bash");
+    bash.args(["-c", &script]).current_dir(scene.path(""));
+    let script = Call::new(bash).start();
+    until("they wait", || waiters(&file) == 3);
+    let waiting = queue(&file);
+    let said = scene.aba(["status", "--file", file.to_str().unwrap()]).out("f: held, exclusive\n").run().out;
+    assert!(said.contains(&format!("\n  pid {}, ", first.pid())), "{said}");
+    assert!(said.contains(&format!("waits: pid {}, ", waiter.pid())), "{said}");
+    assert!(said.contains(&format!("waits: pid {}, ", command.pid())), "{said}");
+    let helper = waiting.iter().find(|pid| ![waiter.pid(), command.pid()].contains(pid)).unwrap();
+    assert!(said.contains(&format!("waits: pid {}, ", script.pid())), "{said}");
+    assert!(said.contains(&format!(", by its helper {helper}, ")), "{said}");
+    assert_eq!(said.matches("by its helper").count(), 1, "{said}");
+    first.let_go();
+    for running in [waiter, command, script] {
+        running.finish();
+    }
+}
+
+#[test]
+fn a_circle_over_a_command_that_flock_waits_for_is_found() {
+    let scene = Scene::new();
+    let link = scene.path("flock");
+    flock(&scene);
+    let script = format!("'{}' '{}' \"$HELPER\" lock -w a -- true", link.display(), scene.path("f").display());
+    // The one that has `a` is another process than the one that waits for it, and `flock` stands between them.
+    let mut command = scene.program(HELPER);
+    command.args(["lock", "a", "--", "env", "-u", "ABA_LOCK_FDS", "sh", "-c", &format!("{script}; exit $?")]);
+    Call::new(command).status(75).err("waiting for a would be a deadlock: ").run();
+}
+
+#[test]
+fn ten_of_them_at_once_are_never_two_inside() {
+    let scene = Scene::new();
+    flock(&scene);
+    fs::write(scene.path("count"), "0\n").unwrap();
+    let script = "for i in 1 2 3 4 5 6 7 8 9 10; do ./flock f sh -c 'read n <count; echo $((n + 1)) >count'; done";
+    let contender = |_| Command::new("sh").args(["-c", script]).current_dir(scene.path("")).spawn().unwrap();
+    let mut contenders: Vec<_> = (0..10).map(contender).collect();
+    for contender in &mut contenders {
+        let start = std::time::Instant::now();
+        while contender.try_wait().unwrap().is_none() {
+            assert!(start.elapsed() < PATIENCE);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+    assert_eq!(fs::read_to_string(scene.path("count")).unwrap(), "100\n");
+}
+
+#[test]
+fn of_the_name_by_which_it_is_called_only_the_last_part_counts() {
+    let scene = Scene::new();
+    for (name, status) in [("flock", 0), ("/a/b/flock", 0), ("flock/x", 2), ("xflock", 2)] {
+        let mut command = scene.program(HELPER);
+        command.arg0(name).args(["f", "true"]).current_dir(scene.path("")).stderr(File::create("/dev/null").unwrap());
+        assert_eq!(command.status().unwrap().code(), Some(status), "{name}");
+    }
+}

@@ -1,0 +1,149 @@
+//! What is read without clap is read as clap reads it.
+
+use crate::args::{Cli, Command};
+use crate::plain;
+use clap::Parser;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+/// Words of which lines are made, right and wrong.
+const WORDS: &[&[u8]] = &[
+    b"a",
+    b"b",
+    b"",
+    b"-",
+    b"--",
+    b"--fd",
+    b"200",
+    b"0",
+    b"-1",
+    b"+5",
+    b"4294967296",
+    b"x",
+    b"-t",
+    b"--timeout",
+    b"1.5",
+    b".",
+    b"-w",
+    b"--wait",
+    b"-n",
+    b"--nonblock",
+    b"-s",
+    b"--shared",
+    b"-x",
+    b"--exclusive",
+    b"-o",
+    b"--no-inherit",
+    b"-q",
+    b"--quiet",
+    b"-v",
+    b"--verbose",
+    b"--reopen",
+    b"--who",
+    b"me",
+    b"-E",
+    b"7",
+    b"--file",
+    b"/f",
+    b"-nq",
+    b"--fd=200",
+    b"-i",
+    b"--id",
+    b"-p",
+    b"-A",
+    b"-R",
+    b"-e",
+    b"-r",
+    b"-W",
+    b"--ttl",
+    b"-m",
+    b"-c",
+    b"--list",
+    b"--json",
+    b"--time",
+    b"-t5",
+    b"--on-busy",
+    b"--pid-file",
+    b"--help",
+    b"-h",
+    b"true",
+    b"\xff",
+    b"a b",
+    b"--kill",
+];
+
+fn words(line: &[&[u8]]) -> Vec<OsString> {
+    line.iter().map(|word| OsStr::from_bytes(word).to_owned()).collect()
+}
+
+fn by_clap(command: &str, words: &[OsString]) -> Option<Command> {
+    let line = ["aba-lock", command].into_iter().map(OsString::from).chain(words.iter().cloned());
+    Cli::try_parse_from(line).ok().map(|cli| cli.command)
+}
+
+/// Whether the line is a plain one. If so, clap reads the same.
+fn is_plain(words: &[OsString]) -> bool {
+    let lock = plain::lock(words.iter().cloned()).map(Command::Lock);
+    let unlock = plain::unlock(words.iter().cloned()).map(Command::Unlock);
+    let task = plain::run_once(words.iter().cloned()).map(Command::RunOnce);
+    for (name, plain) in [("lock", &lock), ("unlock", &unlock), ("run-once", &task)] {
+        if let Some(plain) = plain {
+            let clap = by_clap(name, words).map(|command| format!("{command:?}"));
+            assert_eq!(clap, Some(format!("{plain:?}")), "{name} {words:?}");
+        }
+    }
+    lock.is_some() || unlock.is_some() || task.is_some()
+}
+
+#[test]
+fn what_scripts_call_most_is_plain() {
+    for line in [
+        "--reopen --fd 200 backup",
+        "--reopen -w -q --who me --fd 200 backup",
+        "-t 60 backup -- ./backup.sh -x -- --fd",
+        "-n db cache -- true",
+        "-s -o a -- true",
+        "--fd 200 --fd 201 a b",
+        "--fd 200 backup",
+    ] {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        assert!(plain::lock(words.clone().into_iter()).is_some(), "{line}");
+        assert!(is_plain(&words), "{line}");
+    }
+    for line in
+        ["-i fetch -- make download", "-w -i fetch", "-w -t 3600 -i latest -- ./look-up", "-q -p -i a", "-o -i a"]
+    {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        assert!(plain::run_once(words.clone().into_iter()).is_some(), "{line}");
+        assert!(is_plain(&words), "{line}");
+    }
+    assert!(plain::unlock(["--fd", "200", "a"].map(OsString::from).into_iter()).is_some());
+}
+
+#[test]
+fn no_line_is_read_otherwise_than_by_clap() {
+    // xorshift64 (Marsaglia 2003): the same lines in each run.
+    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut next = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let mut plain = 0;
+    for _ in 0..30_000 {
+        // Half of them begin as those do that are right.
+        let mut line: Vec<&[u8]> = if next(3) == 0 { vec![b"a"] } else { Vec::new() };
+        line.extend((0..next(6)).map(|_| WORDS[next(WORDS.len())]));
+        if next(3) == 0 {
+            line.extend([b"-i".as_slice(), b"a"]);
+        }
+        match next(3) {
+            0 => line.extend([b"--".as_slice(), b"true"]),
+            1 => line.extend([b"--fd".as_slice(), b"200"]),
+            _ => {}
+        }
+        plain += usize::from(is_plain(&words(&line)));
+    }
+    assert!(plain > 1000, "only {plain} of the lines were plain");
+}

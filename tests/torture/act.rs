@@ -1,0 +1,99 @@
+//! What this program does as the command under a lock, of a task, or with a number: `RACK act WHAT ...`.
+
+use crate::history::Journal;
+use crate::kernel;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+/// Does it, and returns the exit status.
+pub(crate) fn act(words: &[&str]) -> i32 {
+    match *words {
+        ["probe", file, log] => probe(Path::new(file), Path::new(log)),
+        ["alone", log, ref rest @ ..] => alone(Path::new(log), rest),
+        ["note", history, actor, ref rest @ ..] => {
+            Journal::open(Path::new(history)).note(actor, &rest.join(" "));
+            0
+        }
+        ["hold", history, actor, name, mode, file, micros, ..] => {
+            hold(&Journal::open(Path::new(history)), actor, name, mode, Path::new(file), micros)
+        }
+        ["lease", history, actor, pool, micros] => {
+            let number = std::env::var("ABA_NUMBER").unwrap_or_default();
+            let name = format!("number:{pool}:{number}");
+            hold(&Journal::open(Path::new(history)), actor, &name, "exclusive", Path::new(""), micros)
+        }
+        ["task", history, actor, task, fate, micros] => {
+            run(&Journal::open(Path::new(history)), actor, task, fate, micros)
+        }
+        _ => 2,
+    }
+}
+
+fn append(log: &Path, line: &str) {
+    let mut file = File::options().append(true).create(true).open(log).unwrap();
+    file.write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
+/// Says whether the lock on this file is really held, as long as we run.
+fn probe(file: &Path, log: &Path) -> i32 {
+    let held = !crate::place::is_free(file);
+    append(log, if held { "inside" } else { "inside without the lock" });
+    0
+}
+
+/// Runs, and says so; and says so if another does the same at that time.
+fn alone(log: &Path, fate: &[&str]) -> i32 {
+    let guard = File::options().append(true).create(true).open(log.with_extension("guard")).unwrap();
+    append(log, if kernel::try_flock(&guard) { "begun" } else { "begun beside another" });
+    append(log, "ended");
+    fate.first().and_then(|status| status.parse().ok()).unwrap_or(0)
+}
+
+fn pause(micros: &str) {
+    thread::sleep(Duration::from_micros(micros.parse().unwrap_or(0)));
+}
+
+/// The inode that we were given with the lock on this file; 0 if none was.
+fn inode_held(file: &Path) -> u64 {
+    let is_it = |link: &Path| {
+        let link = link.to_string_lossy().into_owned();
+        // One that was removed is called so by now; and one that was taken away is elsewhere, by the same name.
+        Path::new(link.trim_end_matches(" (deleted)")).file_name() == file.file_name()
+    };
+    let descriptors = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let mut held = descriptors.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|link| is_it(&link)));
+    held.next().and_then(|entry| std::fs::metadata(entry.path()).ok()).map_or(0, |data| data.ino())
+}
+
+fn hold(journal: &Journal, actor: &str, name: &str, mode: &str, file: &Path, micros: &str) -> i32 {
+    journal.note(actor, &format!("enter {name} {mode} {}", inode_held(file)));
+    pause(micros);
+    journal.note(actor, &format!("leave {name}"));
+    0
+}
+
+fn run(journal: &Journal, actor: &str, task: &str, fate: &str, micros: &str) -> i32 {
+    let run = format!("{actor}.{}", std::process::id());
+    journal.note(&run, &format!("begin {task}"));
+    pause(micros);
+    match fate {
+        "die" => {
+            journal.note(&run, "doom");
+            kernel::kill(std::process::id(), libc::SIGKILL);
+        }
+        // The supervisor.
+        "orphan" => {
+            journal.note(&run, "doom");
+            kernel::kill(std::os::unix::process::parent_id(), libc::SIGKILL);
+            pause("2000");
+        }
+        _ => {}
+    }
+    let status = fate.parse().unwrap_or(0);
+    journal.note(&run, &format!("end {task} {status}"));
+    status
+}

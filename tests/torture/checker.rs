@@ -1,0 +1,387 @@
+//! The judge of a history. It knows the rules and nothing else: neither the helper, nor how a walk is made.
+//!
+//! `checker_test.rs` has a wrong history for each rule.
+//!
+//! | line | says |
+//! |---|---|
+//! | `A ask WHAT` / `A done STATUS` | A is about to be started / has ended |
+//! | `A doom` | A is about to be killed: what it has may be free from here on |
+//! | `A enter LOCK MODE INODE` / `A leave LOCK` | written by A itself, under the lock; INODE of the lock file that it was given, 0: unknown |
+//! | `A tries LOCK` / `A busy LOCK` | before a call that does not wait / it was refused |
+//! | `A free LOCK` | it was told that nobody has the lock |
+//! | `A remove LOCK INODE` / `A removed LOCK INODE` | somebody takes the lock file away, by hand |
+//! | `A adds FILE TOKEN` / `A added FILE TOKEN` / `A refused FILE TOKEN` | an update is about to be made / was made / failed |
+//! | `A reads FILE` / `A read FILE COUNT HASH` | a reader is about to look / saw so many lines |
+//! | `A content FILE TOKEN...` | what is in the file at the end |
+//! | `R begin TASK` / `R end TASK STATUS` | written by a run of a task |
+//! | `A forgets TASK` / `A forgot TASK` | a reset |
+//! | `A finished TASK` | A was told that it succeeded |
+//! | `A wants POOL KEY` / `A keeps POOL KEY N` | a number is asked for / was given |
+//! | `A releases POOL KEY` / `A released POOL KEY` | it is given back |
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// What a reader saw of a file, in one number.
+pub(crate) fn hash_of<'a>(lines: impl Iterator<Item = &'a str>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    lines.for_each(|line| line.hash(&mut hasher));
+    hasher.finish()
+}
+
+/// A broken rule, and where: the line, and the words that lead to others that belong to it.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) line: usize,
+    pub(crate) why: String,
+    pub(crate) about: Vec<String>,
+}
+
+struct Hold {
+    actor: String,
+    shared: bool,
+    inode: u64,
+    since: usize,
+}
+
+struct Try {
+    actor: String,
+    from: usize,
+    to: Option<usize>,
+}
+
+#[derive(Default)]
+struct File {
+    adds: HashMap<String, usize>,
+    added: HashMap<String, usize>,
+    refused: HashSet<String>,
+    /// From when to when a reader looked, how many lines it saw, and what they were.
+    reads: Vec<(usize, usize, usize, u64)>,
+}
+
+#[derive(Default)]
+struct Task {
+    /// The run that goes on, and since when.
+    run: Option<(String, usize)>,
+    /// The last good end that nobody forgot.
+    good: Option<usize>,
+    succeeded: bool,
+    /// Until when each reset went on; `None`: it still does.
+    resets: HashMap<String, Option<usize>>,
+}
+
+#[derive(Default)]
+struct Numbers {
+    /// Who has which.
+    kept: HashMap<String, String>,
+    releases: HashMap<String, Vec<(String, Option<usize>)>>,
+}
+
+#[derive(Default)]
+struct Judge {
+    line: usize,
+    broken: Vec<Broken>,
+    asked: HashMap<String, usize>,
+    doomed: HashSet<String>,
+    holds: HashMap<String, Vec<Hold>>,
+    /// Those after whose doom another came in: they must not be there any more.
+    followed: HashSet<(String, String)>,
+    tries: HashMap<String, Vec<Try>>,
+    /// Since when a lock file is away: from the beginning of that, and from its end.
+    removed: HashMap<(String, u64), (usize, Option<usize>)>,
+    /// When the last one who had it alone left.
+    left: HashMap<(String, u64), usize>,
+    files: HashMap<String, File>,
+    tasks: HashMap<String, Task>,
+    numbers: HashMap<String, Numbers>,
+    reading: HashMap<String, usize>,
+    wanting: HashMap<String, usize>,
+}
+
+/// All rules that this history breaks.
+pub(crate) fn check(history: &str) -> Vec<Broken> {
+    let mut judge = Judge::default();
+    for (number, line) in history.lines().enumerate() {
+        judge.line = number;
+        let words: Vec<&str> = line.split(' ').collect();
+        if words.len() < 3 {
+            judge.breaks(format!("not a line: {line:?}"), &[]);
+            continue;
+        }
+        judge.judge(words[1], words[2], &words[3..]);
+    }
+    judge.broken
+}
+
+impl Judge {
+    fn breaks(&mut self, why: String, about: &[&str]) {
+        let about = about.iter().map(|word| (*word).to_owned()).collect();
+        self.broken.push(Broken { line: self.line, why, about });
+    }
+
+    fn judge(&mut self, actor: &str, verb: &str, words: &[&str]) {
+        let line = self.line;
+        match (verb, words) {
+            ("ask", _) => drop(self.asked.insert(actor.to_owned(), self.line)),
+            ("doom", _) => drop(self.doomed.insert(actor.to_owned())),
+            ("done", _) => self.done(actor),
+            ("enter", [lock, mode, inode]) => self.enter(actor, lock, *mode == "shared", inode.parse().unwrap_or(0)),
+            ("leave", [lock]) => self.leave(actor, lock),
+            ("tries", [lock]) => {
+                let tries = self.tries.entry((*lock).to_owned()).or_default();
+                tries.push(Try { actor: actor.to_owned(), from: self.line, to: None });
+            }
+            ("busy", [lock]) => self.busy(actor, lock),
+            ("free", [lock]) => self.free(actor, lock),
+            ("remove", [lock, inode]) => {
+                self.removed.insert(((*lock).to_owned(), inode.parse().unwrap_or(0)), (self.line, None));
+            }
+            ("removed", [lock, inode]) => {
+                if let Some(when) = self.removed.get_mut(&((*lock).to_owned(), inode.parse().unwrap_or(0))) {
+                    when.1 = Some(self.line);
+                }
+            }
+            ("adds", [file, token]) => drop(self.file(file).adds.insert((*token).to_owned(), line)),
+            ("added", [file, token]) => drop(self.file(file).added.insert((*token).to_owned(), line)),
+            ("refused", [file, token]) => drop(self.file(file).refused.insert((*token).to_owned())),
+            ("reads", _) => drop(self.reading.insert(actor.to_owned(), self.line)),
+            ("read", [file, count, hash]) => {
+                let seen = (self.reading[actor], self.line, count.parse().unwrap(), hash.parse().unwrap());
+                self.file(file).reads.push(seen);
+            }
+            ("content", [file, tokens @ ..]) => self.content(file, tokens),
+            ("begin", [task]) => self.begin(actor, task),
+            ("end", [task, status]) => self.end(actor, task, *status == "0"),
+            ("forgets", [task]) => drop(self.task(task).resets.insert(actor.to_owned(), None)),
+            ("forgot", [task]) => drop(self.task(task).resets.insert(actor.to_owned(), Some(line))),
+            ("finished", [task]) => {
+                if !self.task(task).succeeded {
+                    self.breaks(format!("{actor} was told that {task} succeeded, which never did"), &[task]);
+                }
+            }
+            ("wants", _) => drop(self.wanting.insert(actor.to_owned(), self.line)),
+            ("keeps", [pool, key, number]) => self.keeps(actor, pool, key, number),
+            ("releases", [pool, key]) => {
+                let numbers = self.numbers.entry((*pool).to_owned()).or_default();
+                numbers.kept.remove(*key);
+                numbers.releases.entry((*key).to_owned()).or_default().push((actor.to_owned(), None));
+            }
+            ("released", [pool, key]) => {
+                let numbers = self.numbers.entry((*pool).to_owned()).or_default();
+                let releases = numbers.releases.entry((*key).to_owned()).or_default();
+                releases
+                    .iter_mut()
+                    .filter(|release| release.0 == actor)
+                    .for_each(|release| release.1 = Some(self.line));
+            }
+            _ => self.breaks(format!("not a line: {verb} {words:?}"), &[]),
+        }
+    }
+
+    fn file(&mut self, file: &str) -> &mut File {
+        self.files.entry(file.to_owned()).or_default()
+    }
+
+    fn task(&mut self, task: &str) -> &mut Task {
+        self.tasks.entry(task.to_owned()).or_default()
+    }
+
+    fn enter(&mut self, actor: &str, lock: &str, shared: bool, inode: u64) {
+        let away = |inode| self.removed.get(&(lock.to_owned(), inode));
+        // Who removes the file under a living holder splits the world: that pair is excused. But nobody may be let in
+        // on a file after that: who had it before left it later than it was taken away.
+        if let (Some((_, Some(removed))), Some(left)) = (away(inode), self.left.get(&(lock.to_owned(), inode)))
+            && left > removed
+        {
+            let why = format!("{actor} was let in on a lock file that had been taken away before");
+            self.breaks(why, &[lock]);
+        }
+        let mut holds = self.holds.remove(lock).unwrap_or_default();
+        for hold in std::mem::take(&mut holds) {
+            let (one, two) = ((lock.to_owned(), hold.inode), (lock.to_owned(), inode));
+            let excused = hold.inode != inode && (self.removed.contains_key(&one) || self.removed.contains_key(&two));
+            if hold.actor == actor || excused || (hold.shared && shared) {
+                holds.push(hold);
+            } else if self.doomed.contains(&hold.actor) {
+                self.followed.insert((hold.actor, lock.to_owned()));
+            } else {
+                self.breaks(format!("two holders of {lock}: {} and {actor}", hold.actor), &[lock]);
+            }
+        }
+        if let Some((pool, number)) = lock.strip_prefix("number:").and_then(|rest| rest.split_once(':')) {
+            let kept = self.numbers.get(pool).and_then(|numbers| numbers.kept.iter().find(|kept| kept.1 == number));
+            if let Some(key) = kept.map(|kept| kept.0.clone()) {
+                self.breaks(format!("{actor} leased {number}, which {key} keeps"), &[&format!("{pool} {key}"), lock]);
+            }
+        }
+        holds.push(Hold { actor: actor.to_owned(), shared, inode, since: self.line });
+        self.holds.insert(lock.to_owned(), holds);
+    }
+
+    fn leave(&mut self, actor: &str, lock: &str) {
+        if self.followed.contains(&(actor.to_owned(), lock.to_owned())) {
+            self.breaks(format!("{actor} was still inside when another had entered {lock}"), &[lock]);
+            return;
+        }
+        let holds = self.holds.entry(lock.to_owned()).or_default();
+        match holds.iter().position(|hold| hold.actor == actor) {
+            Some(at) => {
+                let hold = holds.remove(at);
+                if !hold.shared {
+                    self.left.insert((lock.to_owned(), hold.inode), self.line);
+                }
+            }
+            None => self.breaks(format!("{actor} left {lock} without having entered"), &[lock]),
+        }
+    }
+
+    fn done(&mut self, actor: &str) {
+        for tried in self.tries.values_mut().flatten().filter(|tried| tried.actor == actor) {
+            tried.to = Some(self.line);
+        }
+        for tries in self.tries.values_mut().filter(|tries| tries.len() > 200) {
+            // Of those who had ended before the first that goes on began, nobody asks any more.
+            let oldest = tries.iter().filter(|tried| tried.to.is_none()).map(|tried| tried.from).min();
+            tries.retain(|tried| tried.to.is_none_or(|to| oldest.is_some_and(|oldest| to > oldest)));
+        }
+        let inside =
+            |(lock, holds): (&String, &Vec<Hold>)| holds.iter().any(|hold| hold.actor == actor).then(|| lock.clone());
+        if let Some(lock) = self.holds.iter().find_map(inside).filter(|_| !self.doomed.contains(actor)) {
+            self.breaks(format!("{actor} ended inside {lock} without a word"), &[&lock]);
+        }
+    }
+
+    /// A refusal needs somebody who may have had the lock meanwhile. Who was killed may have left somebody.
+    fn busy(&mut self, actor: &str, lock: &str) {
+        let Some(tries) = self.tries.get(lock) else { return };
+        let Some(from) = tries.iter().find(|tried| tried.actor == actor).map(|tried| tried.from) else { return };
+        let other = |tried: &Try| {
+            tried.actor != actor && (tried.to.is_none_or(|to| to > from) || self.doomed.contains(&tried.actor))
+        };
+        if !tries.iter().any(other) {
+            self.breaks(format!("{actor} was refused {lock}, which nobody else wanted"), &[lock]);
+        }
+    }
+
+    fn free(&mut self, actor: &str, lock: &str) {
+        if self.removed.keys().any(|(name, _)| name == lock) {
+            return;
+        }
+        let from = self.asked.get(actor).copied().unwrap_or(self.line);
+        let holds = self.holds.get(lock).into_iter().flatten();
+        let mut all_the_time = holds.filter(|hold| hold.since < from && !self.doomed.contains(&hold.actor));
+        if let Some(holder) = all_the_time.next().map(|hold| hold.actor.clone()) {
+            self.breaks(format!("{actor} was told that {lock} is free, and {holder} had it all the time"), &[lock]);
+        }
+    }
+
+    fn content(&mut self, name: &str, tokens: &[&str]) {
+        let file = std::mem::take(self.file(name));
+        let mut places = HashMap::new();
+        let mut begun = 0;
+        for (place, token) in tokens.iter().enumerate() {
+            if places.insert(*token, place).is_some() {
+                self.breaks(format!("{token} is twice in {name}"), &[name, token]);
+            }
+            match file.adds.get(*token) {
+                Some(adds) => {
+                    if file.added.get(*token).is_some_and(|added| *added < begun) {
+                        self.breaks(format!("{token} is behind one that came after it in {name}"), &[name, token]);
+                    }
+                    begun = begun.max(*adds);
+                }
+                None => self.breaks(format!("nobody added {token} to {name}"), &[name, token]),
+            }
+            if file.refused.contains(*token) {
+                self.breaks(format!("{token} is in {name}, and its update failed"), &[name, token]);
+            }
+        }
+        for token in file.added.keys().filter(|token| !places.contains_key(token.as_str())) {
+            self.breaks(format!("a lost update: {token} is not in {name}"), &[name, token]);
+        }
+        for (from, to, count, hash) in file.reads {
+            let seen = tokens.iter().take(count);
+            if count > tokens.len() || hash_of(seen.clone().copied()) != hash {
+                self.breaks(format!("the reader of line {to} saw what was never in {name}"), &[name]);
+            }
+            let missing = |(token, added): &(&String, &usize)| {
+                **added < from && places.get(token.as_str()).is_some_and(|place| *place >= count)
+            };
+            if let Some((token, _)) = file.added.iter().find(missing) {
+                self.breaks(format!("the reader of line {to} did not see {token} in {name}"), &[name, token]);
+            }
+            if seen.into_iter().any(|token| file.adds.get(*token).is_some_and(|adds| *adds > to)) {
+                self.breaks(format!("the reader of line {to} saw what was yet to come in {name}"), &[name]);
+            }
+        }
+    }
+
+    fn begin(&mut self, run: &str, name: &str) {
+        let line = self.line;
+        let task = self.task(name);
+        let (other, good) = (task.run.replace((run.to_owned(), line)), task.good.take());
+        let was_reset = |since: usize| task.resets.values().any(|until| until.is_none_or(|until| until > since));
+        let again = good.is_some_and(|good| !was_reset(good));
+        let other = other.map(|(other, since)| (other, was_reset(since)));
+        if again {
+            self.breaks(format!("{name} was run twice: {run} began after a good end"), &[name]);
+        }
+        match other {
+            // A reset ends who runs.
+            Some((other, reset)) if reset || self.doomed.contains(&other) => {
+                self.followed.insert((other, name.to_owned()));
+            }
+            Some((other, _)) => self.breaks(format!("{name} ran twice at once: {other} and {run}"), &[name]),
+            None => {}
+        }
+    }
+
+    fn end(&mut self, run: &str, name: &str, good: bool) {
+        if self.followed.contains(&(run.to_owned(), name.to_owned())) {
+            self.breaks(format!("{run} of {name} lived on beside the next"), &[name]);
+            return;
+        }
+        let (line, doomed) = (self.line, self.doomed.contains(run));
+        let task = self.task(name);
+        task.run = None;
+        task.succeeded |= good;
+        // Who is doomed may not have been able to say so.
+        task.good = (good && !doomed).then_some(line);
+    }
+
+    fn keeps(&mut self, actor: &str, pool: &str, key: &str, number: &str) {
+        let from = self.wanting.get(actor).copied().unwrap_or(self.line);
+        let leased = format!("number:{pool}:{number}");
+        let leased = self
+            .holds
+            .get(&leased)
+            .into_iter()
+            .flatten()
+            .any(|hold| hold.since < from && !self.doomed.contains(&hold.actor));
+        let numbers = self.numbers.entry(pool.to_owned()).or_default();
+        let about = format!("{pool} {key}");
+        // A release that went on meanwhile may have come before this, or after.
+        let unsure = |key: &str, numbers: &Numbers| {
+            let releases = numbers.releases.get(key).into_iter().flatten();
+            releases.into_iter().any(|(_, until)| until.is_none_or(|until| until > from))
+        };
+        if unsure(key, numbers) {
+            numbers.kept.remove(key);
+            return;
+        }
+        let other = numbers.kept.iter().find(|(other, has)| *other != key && *has == number).map(|kept| kept.0.clone());
+        let before = numbers.kept.insert(key.to_owned(), number.to_owned()).filter(|before| before != number);
+        if let Some(other) = other {
+            self.breaks(
+                format!("{number} was given to {key}, and {other} keeps it"),
+                &[&about, &format!("{pool} {other}")],
+            );
+        }
+        if let Some(before) = before {
+            self.breaks(format!("{key} had {before}, and was given {number}"), &[&about]);
+        }
+        if leased {
+            self.breaks(format!("{number} was given to {key}, and is leased"), &[&about]);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Histories that are right, and one that is wrong for each rule: a checker that cannot fail proves nothing.
+
+use crate::checker::{check, hash_of};
+
+/// What a history is, its lines without time, and what is to be said of it; nothing: it is right.
+const HISTORIES: &[(&str, &str, &str)] = &[
+    ("one after the other", "1 enter a exclusive 7;1 leave a;2 enter a exclusive 7;2 leave a", ""),
+    ("two at once", "1 enter a exclusive 7;2 enter a exclusive 7", "two holders"),
+    ("two who share", "1 enter a shared 7;2 enter a shared 7;1 leave a;2 leave a", ""),
+    ("one who shares with one who does not", "1 enter a shared 7;2 enter a exclusive 7", "two holders"),
+    ("another after one was killed", "1 enter a exclusive 7;1 doom;2 enter a exclusive 7;2 leave a", ""),
+    ("one who lives on", "1 enter a exclusive 7;1 doom;2 enter a exclusive 7;1 leave a", "still inside"),
+    ("two files, one removed", "1 enter a exclusive 7;d remove a 7;d removed a 7;2 enter a exclusive 8", ""),
+    ("two files, none removed", "1 enter a exclusive 7;2 enter a exclusive 8", "two holders"),
+    (
+        "let in on a removed file",
+        "1 enter a exclusive 7;d remove a 7;d removed a 7;1 leave a;2 enter a exclusive 7",
+        "taken away before",
+    ),
+    ("out without in", "1 leave a", "without having entered"),
+    ("ended inside", "1 enter a exclusive 7;1 done 0", "without a word"),
+    ("refused for another", "1 tries a;2 tries a;2 busy a", ""),
+    ("refused for one who had gone", "1 tries a;1 done 0;2 tries a;2 busy a", "nobody else wanted"),
+    ("free while it is held", "1 enter a exclusive 7;2 ask status a;2 free a", "all the time"),
+    ("free before it is held", "2 ask status a;1 enter a exclusive 7;2 free a;1 leave a", ""),
+    ("an update", "1 adds f x;1 added f x;2 adds f y;2 added f y;0 content f x y", ""),
+    ("a lost update", "1 adds f x;1 added f x;2 adds f y;2 added f y;0 content f y", "lost update"),
+    ("an update that failed and is there", "1 adds f x;1 refused f x;0 content f x", "its update failed"),
+    ("an update twice", "1 adds f x;1 added f x;0 content f x x", "twice in"),
+    ("out of nowhere", "0 content f x", "nobody added"),
+    ("out of order", "1 adds f x;1 added f x;2 adds f y;2 added f y;0 content f y x", "came after it"),
+    ("a reader too early", "1 adds f x;1 added f x;2 reads f;2 read f 0 EMPTY;0 content f x", "did not see x"),
+    ("a reader of half a file", "1 adds f x;1 added f x;2 reads f;2 read f 1 EMPTY;0 content f x", "never in"),
+    ("once", "1 begin t;1 end t 0;2 finished t", ""),
+    ("twice", "1 begin t;1 end t 0;2 begin t", "run twice"),
+    ("twice at once", "1 begin t;2 begin t", "twice at once"),
+    ("again after a failure", "1 begin t;1 end t 3;2 begin t;2 end t 0", ""),
+    ("again after a reset", "1 begin t;1 end t 0;3 forgets t;3 forgot t;2 begin t;2 end t 0", ""),
+    ("twice after a reset", "3 forgets t;3 forgot t;1 begin t;1 end t 0;2 begin t", "run twice"),
+    ("beside one that was to be dead", "1 begin t;1 doom;2 begin t;1 end t 0", "lived on"),
+    ("ended by a reset", "1 begin t;3 forgets t;2 begin t;2 end t 0", ""),
+    ("not ended by a reset", "1 begin t;3 forgets t;2 begin t;1 end t 0", "lived on"),
+    ("a success that never was", "1 begin t;1 end t 3;2 finished t", "never did"),
+    ("two numbers", "1 wants p k;1 keeps p k 1;2 wants p l;2 keeps p l 2;3 wants p k;3 keeps p k 1", ""),
+    ("a number twice", "1 wants p k;1 keeps p k 1;2 wants p l;2 keeps p l 1", "keeps it"),
+    ("another number", "1 wants p k;1 keeps p k 1;2 wants p k;2 keeps p k 2", "was given 2"),
+    ("a number again", "1 wants p k;1 keeps p k 1;3 releases p k;3 released p k;2 wants p l;2 keeps p l 1", ""),
+    ("leased and kept", "1 wants p k;1 keeps p k 1;2 enter number:p:1 exclusive 0", "which k keeps"),
+    ("kept and leased", "2 enter number:p:1 exclusive 0;1 wants p k;1 keeps p k 1", "is leased"),
+    ("no line", "1", "not a line"),
+];
+
+/// Tries them all; returns how many that were, and which were judged wrongly.
+pub(crate) fn test() -> (usize, Vec<String>) {
+    let empty = hash_of(std::iter::empty()).to_string();
+    let mut wrong = Vec::new();
+    for (what, lines, expected) in HISTORIES {
+        let lines = lines.replace("EMPTY", &empty);
+        let stamped: Vec<String> = lines.split(';').map(|line| format!("0 {line}")).collect();
+        let broken = check(&stamped.join("\n"));
+        let right = match broken.first() {
+            None => expected.is_empty(),
+            Some(first) => !expected.is_empty() && first.why.contains(expected),
+        };
+        if !right {
+            wrong.push(format!("the checker on {what:?}: expected {expected:?}, and it said {broken:?}"));
+        }
+    }
+    (HISTORIES.len(), wrong)
+}

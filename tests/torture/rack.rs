@@ -1,0 +1,204 @@
+//! The turns of the rack, and what it says of them.
+
+use crate::place::ends_with_us;
+use crate::systematic::{self, Plan};
+use crate::{apart, checker_test, kernel, walk};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How many actors there are at a time.
+const SLOTS: usize = 8;
+
+/// How long the steps of a short turn may take, and its walks.
+const SHORT: Duration = Duration::from_secs(18);
+
+/// What was done, and what was broken by it.
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    steps: usize,
+    broken: Vec<String>,
+}
+
+impl Tally {
+    fn add(&mut self, passed: usize, steps: usize, broken: Vec<String>) {
+        self.passed += passed;
+        self.steps += steps;
+        for why in &broken {
+            println!("torture: BROKEN: {why}");
+        }
+        self.broken.extend(broken);
+    }
+}
+
+fn number(variable: &str) -> Option<f64> {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok())
+}
+
+/// All turns. The exit status.
+pub(crate) fn run() -> i32 {
+    kernel::end_with_parent();
+    let begin = Instant::now();
+    let minutes = number("ABA_TORTURE_MINUTES").filter(|minutes| *minutes > 0.0);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a seed is a small number")]
+    let seed = number("ABA_TORTURE_SEED").map_or_else(|| kernel::monotonic() % 1_000_000, |seed| seed as u64);
+    let only = std::env::var("ABA_TORTURE_ONLY").ok();
+    let mut tally = Tally::default();
+    let (tried, wrong) = checker_test::test();
+    tally.add(tried - wrong.len(), 0, wrong);
+    let until = minutes.map(|minutes| begin + Duration::from_secs_f64(minutes * 60.0));
+    println!(
+        "torture: seed {seed}, {}",
+        minutes.map_or("a short turn".to_owned(), |minutes| format!("{minutes} minutes"))
+    );
+    let (mut round, mut scene) = (seed, 0);
+    loop {
+        // By turns, so that in a few minutes there is some of both.
+        let turn = minutes.map_or(SHORT, |minutes| Duration::from_secs_f64(minutes * 60.0 / 8.0).max(SHORT));
+        let end = || until.map_or(Instant::now() + turn, |until| until.min(Instant::now() + turn));
+        if only.as_deref() != Some("walk") {
+            scene += steps(&mut tally, (round, scene), minutes.is_none(), end(), only.as_deref().unwrap_or(""));
+        }
+        if only.as_deref().is_none_or(|only| only == "walk") {
+            walks(&mut tally, &mut round, minutes.is_none(), end());
+        }
+        round += 1;
+        if until.is_none_or(|until| Instant::now() > until) || !tally.broken.is_empty() {
+            break;
+        }
+    }
+    report(&tally, seed, begin)
+}
+
+fn report(tally: &Tally, seed: u64, begin: Instant) -> i32 {
+    let took = begin.elapsed().as_secs_f64();
+    let failed = tally.broken.len();
+    #[expect(clippy::cast_precision_loss, reason = "a rate, for people")]
+    let rate = tally.steps as f64 / took;
+    println!("torture: {} steps in {took:.0} s ({rate:.0} a second), {failed} rules broken", tally.steps);
+    if failed > 0 {
+        println!("torture: the same choices again: make torture SEED={seed}");
+    }
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    println!("\ntest result: {word}. {} passed; {failed} failed; finished in {took:.2}s\n", tally.passed);
+    i32::from(failed > 0)
+}
+
+/// Nothing of it was asked for.
+pub(crate) fn nothing() -> i32 {
+    println!("\ntest result: ok. 0 passed; 0 failed; finished in 0.00s\n");
+    0
+}
+
+/// Every step of every primitive, by as many workers as there are processors: each a process, as forks among threads would
+/// take copies of each other's locks along. Returns how many scenes were played to their end.
+fn steps(tally: &mut Tally, (seed, from): (u64, usize), short: bool, until: Instant, only: &str) -> usize {
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).min(16);
+    let left = until.saturating_duration_since(Instant::now()).as_millis().to_string();
+    let thin = if short { "40" } else { "1" };
+    let start = |share: usize| {
+        let mut command = Command::new(fs::read_link("/proc/self/exe").unwrap());
+        let (share, workers, seed) = (share.to_string(), workers.to_string(), seed.to_string());
+        command.arg("worker").args([&share, &workers, &seed, thin, &left, &from.to_string(), only]);
+        ends_with_us(&mut command);
+        command.stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let started: Vec<_> = (0..workers).map(start).collect();
+    let (mut played, mut scenes, mut broken) = (0, usize::MAX, Vec::new());
+    for mut worker in started {
+        let (mut done, mut all) = (false, 0);
+        for line in BufReader::new(worker.stdout.take().unwrap()).lines().map_while(Result::ok) {
+            match line.split_once('\t') {
+                Some(("broken", why)) => broken.push(why.replace('\t', "\n    ")),
+                Some(("scene", _)) => all += 1,
+                Some(("steps", number)) => (played, done) = (played + number.parse::<usize>().unwrap_or(0), true),
+                _ => {}
+            }
+        }
+        scenes = scenes.min(all);
+        if !worker.wait().unwrap().success() || !done {
+            broken.push("a worker of the rack itself failed".to_owned());
+        }
+    }
+    let all = crate::scenes::all().len();
+    println!(
+        "torture: step by step, seed {seed}: {played} steps, {scenes} of {all} scenes to their end, {} broken",
+        broken.len()
+    );
+    tally.add(scenes, played, broken);
+    scenes
+}
+
+/// What a worker does.
+pub(crate) fn work(words: &[&str]) -> i32 {
+    let number = |at: usize| words[at].parse::<u64>().unwrap();
+    let small = |at: usize| usize::try_from(number(at)).unwrap();
+    let plan = Plan {
+        share: (small(0), small(1)),
+        seed: number(2),
+        thin: number(3),
+        until: Some(Instant::now() + Duration::from_millis(number(4))),
+        from: small(5),
+        only: Some(words[6].to_owned()),
+    };
+    let directory = work_directory().join(format!("worker{}", words[0]));
+    let said = |line: String| {
+        let _ = writeln!(std::io::stdout(), "{line}");
+    };
+    let steps = systematic::play(
+        directory,
+        &plan,
+        |scene| said(format!("scene\t{scene}")),
+        |why| {
+            said(format!("broken\t{}", why.replace("\n    ", "\t").replace('\n', " ")));
+        },
+    );
+    said(format!("steps\t{steps}"));
+    0
+}
+
+fn work_directory() -> PathBuf {
+    // A file system of its own, or a directory that the undertaker removes.
+    if std::env::var_os(apart::ALLOWED).is_some() {
+        apart::directory()
+    } else {
+        apart::directory().join(std::env::var(crate::MARK).unwrap())
+    }
+}
+
+fn walks(tally: &mut Tally, seed: &mut u64, short: bool, until: Instant) {
+    let mounts = std::env::var_os(apart::ALLOWED).is_some();
+    for _ in 0..if short { 3 } else { 20 } {
+        if Instant::now() > until {
+            break;
+        }
+        let turns = if short { 150 } else { 500 };
+        let directory = work_directory().join("walk");
+        let plan = walk::Plan { seed: *seed, slots: SLOTS, turns, until: Some(until), mounts };
+        let walked = walk::walk(&directory, &plan);
+        let (steps, lines, deeds, broken) = (walked.steps, walked.lines, walked.deeds, walked.broken);
+        println!(
+            "torture: walk, seed {seed}: {steps} steps, {deeds}; {lines} lines of history, {} broken",
+            broken.len()
+        );
+        if !broken.is_empty() {
+            keep(&directory, *seed);
+        }
+        tally.add(usize::from(broken.is_empty()), steps, broken);
+        let _ = fs::remove_dir_all(&directory);
+        *seed += 1;
+    }
+}
+
+/// Keeps what is left of a walk that broke a rule, where it outlives the rack.
+fn keep(directory: &Path, seed: u64) {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("torture-seed-{seed}"));
+    let _ = fs::remove_dir_all(&kept);
+    let copied = Command::new("cp").arg("-a").arg(directory).arg(&kept).status();
+    if copied.is_ok_and(|status| status.success()) {
+        println!("torture: kept in {}", kept.display());
+    }
+}

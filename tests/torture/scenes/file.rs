@@ -1,0 +1,106 @@
+//! Files: update and write.
+
+use super::{must, was_killed};
+use crate::driver::{Call, Ended};
+use crate::kernel;
+use crate::place::{self, Place};
+use crate::systematic::{Scene, Verdict};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+/// Adds a line.
+const ADD: [&str; 3] = ["sh", "-c", "cat; echo two"];
+
+pub(super) fn scenes() -> Vec<Scene> {
+    let scene = |name, call, judge| Scene { name, call, judge };
+    vec![
+        scene("update, free", |place| update(file(place), &["data/f"]), judge),
+        scene("update, waited for", |place| update(file(place), &["data/f"]).when_it_waits(freed(place)), judge),
+        scene("update, held", |place| update(held(place), &["-n", "data/f"]), judge_refused),
+        scene("update, beside the litter of another", |place| update(littered(place), &["data/f"]), judge),
+        scene("update --backup", |place| update(file(place), &["--backup", "data/f"]), judge),
+        scene("update --in-place", in_place, judge),
+        scene("update --create", |place| update(directory(place), &["--create", "data/f"]), judge_created),
+        scene("write", |place| write(file(place), &["data/f"]), judge),
+        scene("write --check", |place| write(file(place), &["--check", "grep -q two", "data/f"]), judge),
+    ]
+}
+
+fn update(_: &Place, options: &[&str]) -> Call {
+    Call::new(["update"].iter().chain(options).chain(&["--"]).chain(&ADD))
+}
+
+fn write(_: &Place, options: &[&str]) -> Call {
+    Call::new(["write"].iter().chain(options)).input("one\ntwo\n")
+}
+
+fn in_place(place: &Place) -> Call {
+    file(place);
+    Call::new(["update", "--in-place", "data/f", "--", "sh", "-c", "echo two >>\"$1\"", "sh", "{}"])
+}
+
+fn directory(place: &Place) -> &Place {
+    fs::create_dir(place.path("data")).unwrap();
+    place
+}
+
+fn file(place: &Place) -> &Place {
+    place.write("data/f", "one\n");
+    fs::set_permissions(place.path("data/f"), fs::Permissions::from_mode(0o640)).unwrap();
+    place
+}
+
+fn freed(place: &Place) -> impl FnOnce() + 'static {
+    let file = place::hold(&place.path("data/f.lock"));
+    move || kernel::unflock(&file)
+}
+
+fn held(place: &Place) -> &Place {
+    place.keep(place::hold(&file(place).path("data/f.lock")));
+    place
+}
+
+fn littered(place: &Place) -> &Place {
+    place.write("data/.f.aba-lock.d/new", "half of it");
+    place.write("data/.f.aba-lock.d/old/f", "");
+    file(place)
+}
+
+/// The old content or the new, by what it said; and the next update adds to that, and leaves nothing lying about.
+fn judge(place: &Place, ended: &Ended) -> Verdict {
+    judge_from(place, ended, "one\n")
+}
+
+fn judge_created(place: &Place, ended: &Ended) -> Verdict {
+    judge_from(place, ended, "")
+}
+
+fn judge_from(place: &Place, ended: &Ended, old: &str) -> Verdict {
+    let (content, new) = (place.read("data/f"), format!("{old}two\n"));
+    must(content == old || content == new, format!("neither the old content nor the new: {content:?}"))?;
+    must(ended.status != 0 || content == new, "status 0, and the update is lost")?;
+    let said_changed = ended.err.contains("is changed, but") || was_killed(ended);
+    must(ended.status == 0 || content == old || said_changed, "it failed, and the file is changed")?;
+    judge_next(place, &content)
+}
+
+fn judge_refused(place: &Place, ended: &Ended) -> Verdict {
+    must(ended.status != 0 && place.read("data/f") == "one\n", "it was changed while another held the lock")?;
+    place.let_go();
+    judge_next(place, "one\n")
+}
+
+fn judge_next(place: &Place, content: &str) -> Verdict {
+    let is_there = place.path("data/f").exists();
+    let mode = || fs::metadata(place.path("data/f")).map_or(0, |data| data.permissions().mode() & 0o777);
+    must(content.is_empty() || !content.starts_with("one") || mode() == 0o640, format!("its mode is {:o}", mode()))?;
+    let said = place.aba(["update", "--create", "data/f", "--", "sh", "-c", "cat; echo three"]);
+    must(
+        said.status == 0 && said.err.is_empty(),
+        format!("the next update (of a file: {is_there}) ended so: {said:?}"),
+    )?;
+    let now = place.read("data/f");
+    must(now == format!("{content}three\n"), format!("after the next update the content is {now:?}"))?;
+    let names = place.names("data");
+    must(names.iter().all(|name| ["f", "f.lock", "f~"].contains(&name.as_str())), format!("litter: {names:?}"))
+}

@@ -1,7 +1,7 @@
 //! Leases that are lost, and answers: who is told, when, and that nobody else has it before that.
 
 use crate::relay::Relay;
-use crate::scene::{Etcd, Machine, Version, is_alive, said, signal, until};
+use crate::scene::{Etcd, Machine, RUNS, Version, is_alive, said, signal, until};
 use std::thread;
 use std::time::Duration;
 
@@ -17,8 +17,7 @@ fn a_script_that_is_cut_off_is_told_and_has_ended_before_another_has_the_lock() 
         let near = Machine::new(&etcd.url());
         let mut script = far.script(STUBBORN);
         assert_eq!(script.line(), "held");
-        let next =
-            format!("aba_lock_operation -q -t 50 deploy; kill -0 {} 2>/dev/null; echo \"alive: $?\"", script.pid());
+        let next = format!("{RUNS}; aba_lock_operation -q -t 50 deploy; runs {}; echo \"alive: $?\"", script.pid());
         let mut other = near.script(&next);
         until("it waits", || etcd.leases().len() == 2);
         relay.cut();
@@ -79,8 +78,7 @@ fn a_leader_that_goes_on_after_it_was_frozen_cannot_have_two_have_the_lock() {
         let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
         let mut script = one.script(STUBBORN);
         assert_eq!(script.line(), "held");
-        let next =
-            format!("aba_lock_operation -q -t 50 deploy; kill -0 {} 2>/dev/null; echo \"alive: $?\"", script.pid());
+        let next = format!("{RUNS}; aba_lock_operation -q -t 50 deploy; runs {}; echo \"alive: $?\"", script.pid());
         let mut other = other.script(&next);
         until("it waits", || etcd.leases().len() == 2);
         let leader = etcd.leader();

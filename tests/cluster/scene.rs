@@ -38,6 +38,9 @@ fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..").canonicalize().unwrap()
 }
 
+/// For scripts: whether a process runs, and does not only wait to be reaped.
+pub(crate) const RUNS: &str = "runs() { [[ -e /proc/$1/stat && $(</proc/$1/stat) != *') Z '* ]]; }";
+
 /// Waits until `done` says yes.
 pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();

@@ -1,7 +1,7 @@
 //! The same at the lock service: over REST, with what it promises and what it does not.
 
 use crate::relay::Relay;
-use crate::scene::{KEEPER, Machine, Said, free_ports, is_alive, signal, until};
+use crate::scene::{KEEPER, Machine, RUNS, Said, free_ports, is_alive, signal, until};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -146,7 +146,7 @@ fn a_script_that_is_cut_off_from_the_service_has_ended_before_another_has_the_lo
     let script = "trap 'echo told' TERM; aba_lock_operation deploy; echo held; while :; do sleep 0.05; done";
     let mut script = far.script(script);
     assert_eq!(script.line(), "held");
-    let next = format!("aba_lock_operation -q -t 50 deploy; kill -0 {} 2>/dev/null; echo \"alive: $?\"", script.pid());
+    let next = format!("{RUNS}; aba_lock_operation -q -t 50 deploy; runs {}; echo \"alive: $?\"", script.pid());
     let mut next = near.script(&next);
     until("it waits", || lease(&near, &["show", "deploy"]).out.contains("waits"));
     relay.cut();

@@ -291,9 +291,12 @@ impl Keeper {
     fn give_back(&self) {
         let end = self.shared.good().plus(self.shared.ttl() * 2);
         loop {
-            let given =
-                server::connect(&self.charge.settings).and_then(|mut server| server.release(&self.charge.lease.id));
-            if given.is_ok() || end.is_past() {
+            let mut server = server::connect(&self.charge.settings);
+            let given = server.as_mut().is_ok_and(|server| server.free(&self.charge.lease.id).is_ok());
+            if given || end.is_past() {
+                // Who waits for that need not wait for the rest.
+                let _ = self.charge.tie.given_back(&self.file);
+                let _ = server.and_then(|mut server| server.clear(&self.charge.lease.id));
                 return;
             }
             thread::sleep(AGAIN);

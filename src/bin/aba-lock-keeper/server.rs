@@ -141,8 +141,15 @@ pub(crate) trait Server {
     fn acquire(&mut self, want: &Want, watcher: &mut dyn Watcher) -> Result<Lease, Fault>;
     /// Makes it last longer. [`Fault::Gone`]: it is lost.
     fn renew(&mut self, lease: &mut Lease) -> Result<(), Fault>;
-    /// Gives it back. Fine if it is gone.
-    fn release(&mut self, id: &str) -> Result<(), Fault>;
+    /// Gives it back: the next one can have the name. Fine if it is gone.
+    fn free(&mut self, id: &str) -> Result<(), Fault>;
+    /// Clears away what is left of it then, and is in nobody's way.
+    fn clear(&mut self, id: &str) -> Result<(), Fault>;
+    /// Both.
+    fn release(&mut self, id: &str) -> Result<(), Fault> {
+        self.free(id)?;
+        self.clear(id)
+    }
     /// The lease with this id, as another process got it.
     fn find(&mut self, id: &str) -> Result<Lease, Fault>;
     /// Who stands in the queue of a name, the holder first; of all names without one.

@@ -63,6 +63,11 @@ impl Tie {
         sys::try_lock_range(keeper, Mode::Exclusive, KEEPERS + self.at, 1)
     }
 
+    /// Unlocks it: what was kept was given back.
+    pub(crate) fn given_back(self, keeper: &File) -> io::Result<()> {
+        sys::unlock_range(keeper, KEEPERS + self.at, 1)
+    }
+
     /// Whether there is a keeper for it.
     pub(crate) fn is_kept(self, file: &File) -> io::Result<bool> {
         others_have(file, KEEPERS + self.at, 1)

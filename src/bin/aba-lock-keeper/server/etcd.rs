@@ -467,8 +467,8 @@ impl Server for Etcd {
         self.keep_alive(lease)
     }
 
-    fn release(&mut self, id: &str) -> Result<(), Fault> {
-        let number = number_of(id).ok_or_else(|| not_ours(id))?;
+    fn free(&mut self, id: &str) -> Result<(), Fault> {
+        number_of(id).ok_or_else(|| not_ours(id))?;
         let mark = encoded(id.rsplit_once('/').map_or(id, |(name, _)| name));
         let delete = |key: &str| json!({ "request_delete_range": { "key": key } });
         let own = delete(&encoded(id));
@@ -483,9 +483,11 @@ impl Server for Etcd {
                 "success": [own, delete(&mark)], "failure": [own],
             }),
         )?;
-        if gone.code != OK {
-            return Err(refused(&gone));
-        }
+        if gone.code == OK { Ok(()) } else { Err(refused(&gone)) }
+    }
+
+    fn clear(&mut self, id: &str) -> Result<(), Fault> {
+        let number = number_of(id).ok_or_else(|| not_ours(id))?;
         let revoked = self.call("/v3/lease/revoke", &json!({ "ID": number.to_string() }))?;
         match revoked.code {
             OK | NOT_FOUND => Ok(()),

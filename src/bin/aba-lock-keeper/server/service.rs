@@ -168,7 +168,11 @@ impl Server for Service {
         }
     }
 
-    fn release(&mut self, id: &str) -> Result<(), Fault> {
+    fn clear(&mut self, _: &str) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn free(&mut self, id: &str) -> Result<(), Fault> {
         let id = match id.strip_prefix(EVENT) {
             None => id.to_owned(),
             Some(event) => match self.granted(event)? {

@@ -1,5 +1,8 @@
 //! Every option and argument. Help, man page and completion are made from this.
 
+// It is help for people: what stands in brackets there is no link.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 use aba_lock::store::{parse_seconds, parse_span};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;

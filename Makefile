@@ -12,11 +12,24 @@ BASHDIR := $(DATADIR)/bash-completion/completions
 ZSHDIR  := $(DATADIR)/zsh/site-functions
 FISHDIR := $(DATADIR)/fish/vendor_completions.d
 MANDIR  := $(DATADIR)/man
+UNITDIR := $(DESTDIR)$(PREFIX)/lib/systemd/system
+
+# `yes` installs what is for more than one machine, too.
+WITH_SERVICE ?=
 
 CARGO   ?= cargo
 HOST    := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 OUT     := target/$(HOST)/release
 MAN     := target/man
+
+# The service is a package of its own: built or not, the helper is the same.
+SERVICE_PROFILE ?= service
+SERVICE_OUT := target/$(if $(filter dev,$(SERVICE_PROFILE)),debug,$(SERVICE_PROFILE))
+
+# So is the keeper, which binds leases to scripts. Not static: it looks up names of servers, which the C library does with
+# what the system has for that.
+KEEPER_PROFILE ?= $(if $(filter dev,$(SERVICE_PROFILE)),dev,release)
+KEEPER_OUT := target/$(if $(filter dev,$(KEEPER_PROFILE)),debug,$(KEEPER_PROFILE))
 
 # Static and at a fixed address: there is nothing to link and nothing to relocate at start-up, which is most of what a
 # helper that runs for half a millisecond does. It also runs on systems older than this one.
@@ -32,12 +45,22 @@ SHELL_FILES := shell/aba-lock.bash shell/run_once.bash completions/aba-lock.bash
 FUZZ_TARGETS := --edition 2024 --config-path rustfmt.toml $(wildcard tests/fuzz/targets/*.rs)
 
 .DEFAULT_GOAL := all
-.PHONY: all build man test lint format fuzz bench torture order demo install uninstall clean help
+ifeq (yes,$(WITH_SERVICE))
+install: service keeper
+endif
+
+.PHONY: all build service keeper man test lint format fuzz bench bench-cluster torture torture-cluster order demo install uninstall clean help
 
 all: build man ## Build the helper and the man pages
 
 build: need-cargo ## Build the helper: static, stripped
 	RUSTFLAGS="$(STATIC) $(RUSTFLAGS)" $(CARGO) build --release --locked --quiet --target $(HOST) --bin aba-lock
+
+service: need-cargo ## Build the lock service (`make install WITH_SERVICE=yes` installs it)
+	$(CARGO) build --locked --quiet --profile $(SERVICE_PROFILE) -p aba-lockd
+
+keeper: need-cargo ## Build the keeper of leases (`make install WITH_SERVICE=yes` installs it)
+	$(CARGO) build --locked --quiet --profile $(KEEPER_PROFILE) -p aba-lock-keeper
 
 order: need-cargo ## Note anew which functions each call runs, for the linker (needs valgrind)
 	CARGO_PROFILE_RELEASE_STRIP=none RUSTFLAGS="$(STATIC) $(RUSTFLAGS)" $(CARGO) build --release --locked --quiet --target $(HOST) \
@@ -55,18 +78,20 @@ test: build man ## Run all tests; fetches the tools that they need, or says whic
 
 lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pages
 	@tests/tools install lint
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 	rustfmt --check $(FUZZ_TARGETS)
 	$(CARGO) clippy --locked --quiet --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --locked --quiet --all-targets -p aba-lockd -p aba-lock-keeper -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items --lib
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items -p aba-lockd -p aba-lock-keeper
 	shellcheck -o all -x $(filter-out %.bats,$(SHELL_FILES))
 	@# Tests write scripts in quotes, and pass several options in one variable.
 	shellcheck -x -e SC2016,SC2086,SC2097,SC2098,SC2209 $(filter %.bats,$(SHELL_FILES))
 	shfmt -d $(SHELL_FILES)
-	mandoc -T lint -W warning $(MAN)/*.1 $(MAN)/*.7
+	mandoc -T lint -W warning $(MAN)/*.1 $(MAN)/*.7 $(MAN)/*.8
 
 format: ## Format all sources
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 	rustfmt $(FUZZ_TARGETS)
 	shfmt -w $(SHELL_FILES)
 
@@ -81,6 +106,17 @@ fuzz: ## Fuzz what reads files: TARGET=all or one of tests/fuzz/targets, for SEC
 torture: build ## Kill and hinder the helper at every step, and judge random walks: MINUTES=60 [a short turn], SEED=N
 	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" ABA_TORTURE_MINUTES="$(MINUTES)" ABA_TORTURE_SEED="$(SEED)" \
 		$(CARGO) test --locked --quiet --test torture
+
+bench-cluster: build keeper ## Compare a lock over etcd with etcdctl's, on one node on loopback
+	@tests/tools install cluster
+	ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" ABA_LOCK_KEEPER="$(CURDIR)/$(KEEPER_OUT)/aba-lock-keeper" \
+		$(CARGO) bench --locked --quiet -p aba-lock-keeper
+
+TORTURE_SECONDS ?= 120
+torture-cluster: build ## Eight workers over etcd (3.4 and 3.5), a node killed every five seconds, for TORTURE_SECONDS [120] each
+	@tests/tools install cluster
+	ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" ABA_LOCK_TORTURE_SECONDS=$(TORTURE_SECONDS) \
+		$(CARGO) test --locked --quiet -p aba-lock-keeper --test cluster -- torture --nocapture
 
 demo: ## Show two scripts that contend for one operation (after `make install`)
 	@PATH="$(PREFIX)/bin:$$PATH" tests/demo "$(PREFIX)/share/aba-lock/aba-lock.bash"
@@ -102,12 +138,20 @@ endif
 	install -d $(MANDIR)/man1 $(MANDIR)/man7
 	install -m644 $(MAN)/*.1 $(MANDIR)/man1
 	install -m644 $(MAN)/*.7 $(MANDIR)/man7
+ifeq (yes,$(WITH_SERVICE))
+	install -Dm755 $(KEEPER_OUT)/aba-lock-keeper $(BINDIR)/aba-lock-keeper
+	install -Dm755 $(SERVICE_OUT)/aba-lockd $(BINDIR)/aba-lockd
+	install -Dm644 $(MAN)/aba-lockd.8 $(MANDIR)/man8/aba-lockd.8
+	install -Dm644 src/bin/aba-lockd/dist/aba-lockd.service $(UNITDIR)/aba-lockd.service
+	sed -i 's|/usr/local/bin/|$(PREFIX)/bin/|' $(UNITDIR)/aba-lockd.service
+endif
 
 uninstall: ## Remove what `make install` put there
 	@if test "$$(readlink $(BINDIR)/flock)" = aba-lock; then rm -f $(BINDIR)/flock; fi
 	rm -f $(BINDIR)/aba-lock $(BASHDIR)/aba-lock $(ZSHDIR)/_aba-lock $(FISHDIR)/aba-lock.fish
 	rm -f $(LIBDIR)/aba-lock.bash $(LIBDIR)/run_once.bash $(MANDIR)/man1/aba-lock.1 $(MANDIR)/man1/aba-lock-*.1
 	rm -f $(MANDIR)/man7/aba-lock.bash.7 $(MANDIR)/man7/run_once.bash.7 $(MANDIR)/man7/aba-lock-reserve.7
+	rm -f $(BINDIR)/aba-lock-keeper $(BINDIR)/aba-lockd $(MANDIR)/man8/aba-lockd.8 $(UNITDIR)/aba-lockd.service
 	-rmdir $(LIBDIR) 2>/dev/null
 
 clean: ## Remove what was built

@@ -3,7 +3,7 @@
 #     source /usr/local/share/aba-lock/aba-lock.bash
 #     aba_lock_operation mirror-save      # held on FD 200 until this script ends
 #
-# Functions: aba_lock_operation, aba_unlock_operation, aba_lock_held, aba_lock_detach, aba_run_once, aba_update,
+# Functions: aba_lock_operation, aba_unlock_operation, aba_lock_held, aba_lock_check, aba_lock_detach, aba_run_once, aba_update,
 # aba_reserve, aba_lock_doctor; see aba-lock.bash(7).
 # Sourcing prints nothing, starts no process, and changes no option, trap or variable but its own.
 #
@@ -39,6 +39,10 @@ __aba_version=0.1.0
 # 0: it was handed down by the script that started this one.
 __aba_locks=${__aba_locks-}
 
+# The locks of this shell that have a lease for other machines, too: `NAME/FD/PID/TOKEN ` each, with the token of the local
+# lock.
+__aba_leases=${__aba_leases-}
+
 # Descriptors that are no use, although they are open on lock files: `FD ` each.
 __aba_dropped=${__aba_dropped-}
 
@@ -48,19 +52,25 @@ __aba_dropped=${__aba_dropped-}
 # -s -x -q -v --who TEXT --pid-file PATH as in `aba-lock lock`, and
 #     --on-conflict exit|return|ask|warn   what to do when another has it [default: $ABA_LOCK_ON_CONFLICT, else exit]
 #     --subshell                           it is meant that the lock ends with this subshell: do not say so
-# Ends the script with 1 when another has it, and with 125 when locking failed; an interactive shell stays open and
+#     --server URL --ttl TIME --on-lost HOW   hold a lease for other machines, too [default: $ABA_LOCK_SERVER]
+# With a server ABA_LOCK_TOKEN is the fencing token of the lease, and it is given back when the script ends: behind what the
+# script has for the EXIT trap by then. Ends the script with 1 when another has it, and with 125 when locking failed; an interactive shell stays open and
 # gets the status. 3: going on without the lock, as `ask` or `warn` allowed.
 aba_lock_operation() {
     __aba_usable || \return
     builtin local __aba_names='' __aba_subshell=''
-    builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}"
+    builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}" __aba_server="${ABA_LOCK_SERVER-}"
     # Never empty, for the sake of `nounset` in old shells.
     builtin local -a __aba_options
     __aba_options=(lock --reopen)
     while (($# > 0)); do
         case $1 in
             --on-conflict=*) __aba_on_conflict=${1#*=} ;;
-            --on-conflict | -t | --timeout | --who | --pid-file)
+            --server=*)
+                __aba_server=${1#*=}
+                __aba_options[${#__aba_options[@]}]=$1
+                ;;
+            --on-conflict | -t | --timeout | --who | --pid-file | --server | --ttl | --on-lost)
                 if (($# < 2)); then
                     __aba_say "$1 needs a value"
                     __aba_end 2
@@ -70,12 +80,16 @@ aba_lock_operation() {
                 case $1 in
                     --on-conflict) __aba_on_conflict=$2 ;;
                     -t) __aba_options[${#__aba_options[@]}]=-t$2 ;;
+                    --server)
+                        __aba_server=$2
+                        __aba_options[${#__aba_options[@]}]=$1=$2
+                        ;;
                     *) __aba_options[${#__aba_options[@]}]=$1=$2 ;;
                 esac
                 builtin shift
                 ;;
             --subshell) __aba_subshell=meant ;;
-            -t* | --timeout=* | --who=* | --pid-file=* | \
+            -t* | --timeout=* | --who=* | --pid-file=* | --ttl=* | --on-lost=* | \
                 --nonblock | --wait | --shared | --exclusive | --quiet | --verbose)
                 __aba_options[${#__aba_options[@]}]=$1
                 ;;
@@ -123,7 +137,7 @@ aba_lock_operation() {
 # that the script which started this one holds stays as it is: only our copy of the descriptor is closed.
 aba_unlock_operation() {
     __aba_usable || \return
-    builtin local __aba_entry='' __aba_status=0 __aba_bin='' __aba_directory='' __aba_pid=''
+    builtin local __aba_entry='' __aba_status=0 __aba_bin='' __aba_directory='' __aba_pid='' __aba_lease=''
     __aba_find_entry "${1-}"
     if [[ -z ${__aba_entry} ]]; then
         __aba_say "this script does not hold ${1:-a lock}"
@@ -136,8 +150,9 @@ aba_unlock_operation() {
     __aba_find_directory
     if [[ ${__aba_taker} == "${__aba_pid}" ]]; then
         __aba_helper || builtin return
+        __aba_find_lease "${__aba_name}/${__aba_fd}"
         # Also for the children that inherited the descriptor. If it is not ours any more, it is not to be closed.
-        __aba_run unlock --fd "${__aba_fd}" "${__aba_name}" || __aba_status=$?
+        __aba_run unlock --fd "${__aba_fd}" "${__aba_name}" ${__aba_lease:+--server=its-own} || __aba_status=$?
         # It says itself why it failed, unless it was killed.
         ((__aba_status <= 128)) ||
             __aba_say "the helper ${__aba_bin} ended with status ${__aba_status}, so ${__aba_name} may still be held"
@@ -170,6 +185,22 @@ aba_lock_held() {
         builtin return 1
     fi
     __aba_run status --quiet --fd "${__aba_fd}" "$1"
+}
+
+# Usage: aba_lock_check OPERATION
+#
+# 0 if this script, or the one that started it, holds the lock and, if it has a lease for other machines, the server
+# confirms that; 1 if not; 125 if that cannot be known. For use before a step that must not be done twice.
+aba_lock_check() {
+    __aba_usable || \return
+    builtin local __aba_fd='' __aba_bin='' __aba_directory=''
+    aba_lock_held "$@" || builtin return
+    __aba_find_directory
+    __aba_find_fd "$1"
+    if [[ " ${ABA_LOCK_LEASES-} " == *" ${__aba_fd} "* ]]; then
+        __aba_helper || builtin return
+        __aba_run lease check --fd "${__aba_fd}" "$1"
+    fi
 }
 
 # Usage: aba_lock_detach CMD [ARG]...
@@ -467,6 +498,9 @@ __aba_remember() {
         ABA_LOCK_FDS="${ABA_LOCK_FDS:+${ABA_LOCK_FDS} }${__aba_fd#*/}"
         builtin export ABA_LOCK_FDS
         __aba_new=${__aba_new#* }
+        if [[ -n ${__aba_server} ]]; then
+            __aba_leased "${__aba_fd%%/*}" "${__aba_fd#*/}"
+        fi
         if ((BASH_SUBSHELL > 0)) && [[ -z ${__aba_subshell} ]]; then
             # `x=$(aba_lock_operation …)` and `aba_lock_operation … | …` leave the script without a lock.
             __aba_say "${__aba_fd%%/*} is locked only until this subshell ends" 'if that is meant, say `--subshell`'
@@ -479,6 +513,61 @@ __aba_remember() {
             __aba_locks+="${__aba_held%% *}/0 "
         fi
         __aba_held=${__aba_held#* }
+    done
+}
+
+# The lock $1 on descriptor $2 has a lease, too: tells its token, and sees to it that it is given back when the script ends.
+# Without that the keeper does it, a moment later.
+__aba_leased() {
+    builtin local __aba_tokens='' __aba_trap=''
+    __aba_tokens=$(__aba_run lease tokens --fd "$2" "$1" 2>/dev/null) || builtin true
+    if [[ ${__aba_tokens} != *' '?* ]]; then
+        builtin return 0
+    fi
+    # shellcheck disable=SC2034 # for what the script runs
+    builtin export ABA_LOCK_TOKEN="${__aba_tokens#* }" ABA_LOCK_LEASES="${ABA_LOCK_LEASES:+${ABA_LOCK_LEASES} }$2"
+    # In a subshell the traps that are shown may be those of the script, which are not in force.
+    if ((BASH_SUBSHELL > 0)); then
+        builtin return 0
+    fi
+    __aba_leases+="$1/$2/${__aba_pid}/${__aba_tokens%% *} "
+    __aba_trap=$(builtin trap -p EXIT) || builtin true
+    if [[ ${__aba_trap} != *__aba_at_exit* ]]; then
+        # `trap -- 'COMMANDS' EXIT`, quoted as bash reads it.
+        builtin eval "builtin set -- ${__aba_trap}"
+        builtin trap -- "${3-}${3:+
+}__aba_at_exit" EXIT
+    fi
+}
+
+# Finds the lease of NAME/FD $1: it is in __aba_lease, which is empty if there is none.
+__aba_find_lease() {
+    builtin local __aba_list="${__aba_leases}"
+    __aba_lease=''
+    while [[ -n ${__aba_list} ]]; do
+        if __aba_same "${__aba_list%%"/${__aba_pid}/"*}" "$1"; then
+            __aba_lease=${__aba_list%% *}
+        fi
+        __aba_list=${__aba_list#* }
+    done
+}
+
+# At the end of the script: lets go of its leases, unless what it has left behind holds them, and waits until they were
+# given back.
+__aba_at_exit() {
+    builtin local __aba_list="${__aba_leases}" __aba_entry='' __aba_bin='' __aba_directory='' __aba_pid='' __aba_fd=''
+    __aba_leases=''
+    __aba_self
+    __aba_find_directory
+    __aba_helper 2>/dev/null || builtin return 0
+    while [[ -n ${__aba_list} ]]; do
+        __aba_entry=${__aba_list%% *}
+        __aba_list=${__aba_list#* }
+        __aba_fd=${__aba_entry#*/}
+        if [[ ${__aba_entry} == */"${__aba_pid}"/* ]]; then
+            __aba_close "${__aba_fd%%/*}"
+            __aba_run lease settle "${__aba_entry%%/*}" "${__aba_entry##*/}" 2>/dev/null || builtin true
+        fi
     done
 }
 
@@ -501,7 +590,12 @@ __aba_add_name() {
 
 # Takes entry $1 out of the list, and its descriptor from what is handed down.
 __aba_forget() {
-    builtin local __aba_list="${__aba_locks}" __aba_kept='' __aba_fd="${1#*/}"
+    builtin local __aba_list="${__aba_leases}" __aba_kept='' __aba_fd="${1#*/}"
+    while [[ -n ${__aba_list} ]]; do
+        __aba_same "${__aba_list%%"/${__aba_pid}/"*}/${__aba_pid}" "$1" || __aba_kept+="${__aba_list%% *} "
+        __aba_list=${__aba_list#* }
+    done
+    __aba_leases=${__aba_kept} __aba_kept='' __aba_list="${__aba_locks}"
     __aba_fd=${__aba_fd%/*}
     while [[ -n ${__aba_list} ]]; do
         __aba_same "${__aba_list%% *}" "$1" || __aba_kept+="${__aba_list%% *} "
@@ -522,6 +616,12 @@ __aba_unlist() {
         builtin export ABA_LOCK_FDS="${__aba_kept}"
     else
         builtin unset -v ABA_LOCK_FDS
+    fi
+    if [[ -n ${ABA_LOCK_LEASES-} ]]; then
+        __aba_list=" ${ABA_LOCK_LEASES} "
+        __aba_list=${__aba_list/" $1 "/ }
+        __aba_list=${__aba_list# }
+        builtin export ABA_LOCK_LEASES="${__aba_list% }"
     fi
 }
 
@@ -575,6 +675,11 @@ __aba_find_directory() {
     fi
     if [[ -n ${ABA_LOCK_TIMEOUT:-}${ABA_LOCK_LOG:-} ]]; then
         builtin export ABA_LOCK_TIMEOUT ABA_LOCK_LOG
+    fi
+    if [[ -n ${ABA_LOCK_SERVER:-}${__aba_server:-} ]]; then
+        # shellcheck disable=SC2034 # for the helper
+        builtin export ABA_LOCK_SERVER ABA_LOCK_KEEPER ABA_LOCK_TTL ABA_LOCK_ON_LOST ABA_LOCK_SERVER_SECRET_FILE \
+            ABA_LOCK_SERVER_CACERT ABA_LOCK_SERVER_CERT ABA_LOCK_SERVER_KEY
     fi
 }
 
@@ -696,6 +801,9 @@ Takes the locks, all or none, and holds them until this script ends.
   -v, --verbose            say how long it took to get the lock
       --who TEXT           say this of the holder, to those who wait
       --pid-file PATH      write the pid of this script into this file
+      --server URL         hold a lease for other machines, too: https://host:port or etcd://host:port,...
+      --ttl TIME           how long the lease lasts if it cannot be renewed [default: 30s]
+      --on-lost HOW        if the lease is lost: term, warn, or a command [default: term]
       --on-conflict HOW    exit, return, ask or warn if another has it [default: exit]
       --subshell           the lock is meant to end with this subshell'
 }
@@ -712,7 +820,7 @@ __aba_complete() {
 }
 
 if [[ $- == *i* ]]; then
-    builtin complete -F __aba_complete aba_lock_operation aba_unlock_operation aba_lock_held aba_lock_detach aba_run_once aba_update \
+    builtin complete -F __aba_complete aba_lock_operation aba_unlock_operation aba_lock_held aba_lock_check aba_lock_detach aba_run_once aba_update \
         aba_lock_doctor
 fi
 

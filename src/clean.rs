@@ -73,7 +73,7 @@ pub enum Why {
     /// There is nothing.
     Missing,
     /// The lock is held.
-    Held(Holding),
+    Held(Box<Holding>),
     /// The last holder was of another machine, or in a place that cannot be seen from here, and may have it still.
     Beyond(Box<Record>, Belief),
     /// Another process has the file open, and may be about to lock it.
@@ -114,7 +114,7 @@ pub fn lock_file(path: &Path, state: State, rule: &Rule) -> Fate {
         return Fate::Left(Why::NotRegular(lock::word_for(data.file_type())));
     }
     if let Some(holding) = state.holding {
-        return Fate::Left(Why::Held(holding));
+        return Fate::Left(Why::Held(Box::new(holding)));
     }
     if let Some(owner) = other_owner(&data) {
         return Fate::Left(Why::Theirs(owner));
@@ -132,7 +132,7 @@ pub fn lock_file(path: &Path, state: State, rule: &Rule) -> Fate {
     match remove(path, rule) {
         Ok(None) => Fate::Removed,
         Ok(Some(Why::Open)) => Fate::Left(match (holders::of(path).holding, beyond) {
-            (Some(holding), _) => Why::Held(holding),
+            (Some(holding), _) => Why::Held(Box::new(holding)),
             (None, Some((record, belief))) => Why::Beyond(record, belief),
             (None, None) => Why::Open,
         }),

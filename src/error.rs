@@ -297,6 +297,8 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// The program that keeps leases is not installed.
+    NoKeeper,
     /// The command was not found.
     CommandNotFound {
         /// The command.
@@ -322,6 +324,17 @@ pub fn shortened(text: &str, most: usize) -> String {
         cut.push('…');
     }
     cut
+}
+
+/// A time span as people say it: `13s`, `2m13s`, `3h05m`, `2d04h`.
+#[must_use]
+pub fn span(span: Duration) -> String {
+    match span.as_secs() {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds @ 60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        seconds @ 3600..86400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+        seconds => format!("{}d{:02}h", seconds / 86400, seconds % 86400 / 3600),
+    }
 }
 
 /// The system's reason without `(os error N)`, as a person would say it.
@@ -437,6 +450,7 @@ impl fmt::Display for Error {
             Self::Busy { label, .. } => write!(f, "{label} is held by another"),
             Self::Terminal { source } => write!(f, "could not use the terminal: {}", reason(source)),
             Self::Deadlock { label, circle } => write!(f, "waiting for {label} would be a deadlock: {circle}"),
+            Self::NoKeeper => f.write_str("aba-lock-keeper was not found, so nothing is locked"),
             Self::TimedOut { label, after, .. } => {
                 write!(f, "timed out after {} s waiting for {label}", after.as_secs_f64())
             }
@@ -505,6 +519,9 @@ impl Error {
             },
             Self::NotRegular { .. } => "somebody put it there: see whose it is with `ls -l`".to_owned(),
             Self::BadDescriptor { fd } => format!("open it first: `exec {fd}<>\"$(aba-lock path --create NAME)\"`"),
+            Self::NoKeeper => {
+                "install it with `make install WITH_SERVICE=yes`, or set ABA_LOCK_KEEPER to where it is".to_owned()
+            }
             Self::Replaced { fd, path } => format!("open it again: `exec {fd}<>{}`", quoted(path)),
             Self::KeepsChanging { .. } => {
                 "find what removes it, and stop that: a lock file is meant to stay".to_owned()

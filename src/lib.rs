@@ -14,6 +14,7 @@
 //! | [`flock`] | locks as flock(1) takes them: on any file, without a record, without a word |
 //! | [`record`] | the holder record and its text form |
 //! | [`holders`] | who has it: the kernel's word beside the record |
+//! | [`keeper`] | where the program is that keeps leases for more than one machine |
 //! | [`deadlock`] | circles of processes that wait for each other |
 //! | [`kernel`] | what the kernel says of locks: who has which, and who waits |
 //! | [`process`] | what `/proc` tells of a process |
@@ -41,6 +42,7 @@ pub mod filter;
 pub mod flock;
 pub mod force;
 pub mod holders;
+pub mod keeper;
 pub mod kernel;
 pub mod listeners;
 pub mod lock;

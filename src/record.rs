@@ -57,6 +57,8 @@ pub struct Record {
     pub mode: Mode,
     /// The process that called flock(2), which is the pid that the kernel keeps.
     pub locker: u32,
+    /// The lease at a server of leases that goes with the lock, as its keeper wrote it.
+    pub lease: Option<String>,
     /// The fencing token.
     pub token: u64,
 }
@@ -130,6 +132,7 @@ impl Record {
             who: who.map(str::to_owned),
             mode,
             locker: std::process::id(),
+            lease: None,
             token,
         }
     }
@@ -168,6 +171,9 @@ impl Record {
         }
         put("mode", self.mode.as_str());
         put("locker", &self.locker.to_string());
+        if let Some(lease) = &self.lease {
+            put("lease", lease);
+        }
         put("token", &self.token.to_string());
         text
     }
@@ -185,6 +191,7 @@ impl Record {
             who: None,
             mode: Mode::Exclusive,
             locker: 0,
+            lease: None,
             token: 0,
         };
         for line in text.split_inclusive('\n') {
@@ -205,6 +212,7 @@ impl Record {
                 "who" => record.who = Some(text()),
                 "mode" => record.mode = Mode::parse(&value)?,
                 "locker" => record.locker = value.parse().ok()?,
+                "lease" => record.lease = Some(value.into_owned()),
                 // The last key: what follows is left over from a longer record.
                 "token" => {
                     record.token = value.parse().ok()?;
@@ -360,6 +368,7 @@ mod tests {
             who: Some("nightly = job".to_owned()),
             mode: Mode::Shared,
             locker: 4322,
+            lease: Some("etcd://h:2379 db/1f 42".to_owned()),
             token: 12,
         }
     }

@@ -4,6 +4,7 @@
 //! variable counts as unset, as in the shell's `${ABA_LOCK_DIR:-…}`. `ABA_LOCK_FDS` lists the descriptors on
 //! which this process's ancestors passed locks on. `ABA_LOCK_TIMEOUT` is how long to wait, in seconds. `RUN_ONCE_DIR`
 //! is where the tasks are, else `runner` in the state root. `ABA_LOCK_LOG` is where events are logged. `ABA_LOCK_TASK` is the task that this process belongs to.
+//! `ABA_LOCK_SERVER` names a server of leases, and `ABA_LOCK_KEEPER` the program that keeps them.
 
 #![expect(clippy::disallowed_methods, reason = "the only reader of the environment")]
 
@@ -274,6 +275,12 @@ pub fn event_log() -> Option<PathBuf> {
         Some("journald") => PathBuf::from("/run/systemd/journal/dev-log"),
         _ => PathBuf::from(log),
     })
+}
+
+/// Whether a server of leases is named (`ABA_LOCK_SERVER`). What it is called is for the keeper to read.
+#[must_use]
+pub fn has_server() -> bool {
+    set("ABA_LOCK_SERVER").is_some()
 }
 
 /// The name of the lock whose file this is, if it is called as one of ours is.

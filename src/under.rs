@@ -32,6 +32,15 @@ pub fn hand_down<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> Result<Stri
     Ok(listed(&fds))
 }
 
+/// The descriptor on which each lock can be reached by a program that we become.
+pub fn reachable(guard: &Guard) -> Result<RawFd, Error> {
+    match guard.inherited {
+        Some(fd) => Ok(fd),
+        None => sys::hand_down(guard.file(), LOWEST_FD)
+            .map_err(|source| Error::Lock { path: guard.target.path.clone(), source }),
+    }
+}
+
 /// Keeps locks from a command that we start, also those that an ancestor handed down. What to say of the others in
 /// [`store::FDS`].
 pub fn keep_back<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> String {
@@ -43,7 +52,9 @@ pub fn keep_back<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> String {
     listed(&fds)
 }
 
-fn listed(fds: &[RawFd]) -> String {
+/// Descriptors as [`store::FDS`] lists them.
+#[must_use]
+pub fn listed(fds: &[RawFd]) -> String {
     let list: Vec<String> = fds.iter().map(RawFd::to_string).collect();
     list.join(" ")
 }

@@ -1,8 +1,16 @@
-//! Writes the man pages into the directory that is its argument: `aba-lock.1`, and one for each command. They
-//! are made from the definitions that also make the help.
+//! Writes the man pages into the directory that is its argument: `aba-lock.1`, and one for each command; `aba-lock-lease.1` of the keeper; `aba-lockd.8`.
+//! They are made from the definitions that also make the help.
 
 #[path = "aba-lock/args.rs"]
 mod args;
+#[path = "aba-lock-keeper/args.rs"]
+mod keeper;
+#[path = "aba-lock-keeper/manual.rs"]
+mod keeper_manual;
+#[path = "aba-lockd/args.rs"]
+mod lockd;
+#[path = "aba-lockd/manual.rs"]
+mod lockd_manual;
 
 use aba_lock::atomic;
 use clap::{Command, CommandFactory};
@@ -81,10 +89,86 @@ fn main() -> io::Result<()> {
     let mut command = args::Cli::command();
     command.build();
     page(&command, None, &directory)?;
-    for subcommand in command.get_subcommands() {
+    for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "lease") {
         page(subcommand, Some(subcommand.get_name()), &directory)?;
     }
-    Ok(())
+    leases(&directory)?;
+    service(&directory)
+}
+
+/// `aba-lock lease`, which is the keeper's: its commands are described in one page.
+fn leases(directory: &Path) -> io::Result<()> {
+    let mut command = keeper::Cli::command();
+    command.build();
+    let command = command.find_subcommand("lease").ok_or(io::ErrorKind::NotFound)?.clone();
+    let command = command
+        .name("aba-lock-lease")
+        .display_name("aba-lock-lease")
+        .bin_name("aba-lock lease")
+        .disable_help_flag(true);
+    let shown = command.clone().after_help(None::<&str>).after_long_help(None::<&str>);
+    let man = Man::new(shown.version(env!("CARGO_PKG_VERSION"))).manual("aba-lock").date(DATE);
+    let mut text = Vec::new();
+    man.render_title(&mut text)?;
+    man.render_name_section(&mut text)?;
+    man.render_synopsis_section(&mut text)?;
+    man.render_description_section(&mut text)?;
+    let mut roff = Roff::new();
+    for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+        let about = command.get_about().cloned().unwrap_or_default().to_string();
+        roff.control("SH", [command.get_name().to_uppercase().as_str()]);
+        roff.text([roman(about)]);
+        for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
+            let short = argument.get_short().map(|letter| format!("-{letter}, ")).unwrap_or_default();
+            roff.control("TP", []);
+            roff.text([roman(format!("{short}{argument}"))]);
+            roff.text([roman(argument.get_help().cloned().unwrap_or_default().to_string())]);
+        }
+    }
+    terms(&mut roff, "WHAT IS PROMISED", &keeper_manual::PROMISES);
+    terms(&mut roff, "EXIT STATUS", &keeper::LEASE_STATUS);
+    terms(&mut roff, "ENVIRONMENT", keeper::ENVIRONMENT);
+    terms(&mut roff, "EXAMPLES", keeper::EXAMPLES);
+    roff.control("SH", ["SEE ALSO"]);
+    roff.text([roman("aba-lock(1), aba-lock-lock(1), aba-lock.bash(7), aba-lockd(8), etcdctl(1)")]);
+    roff.to_writer(&mut text)?;
+    atomic::replace(&directory.join("aba-lock-lease.1"), &text)
+}
+
+/// The service: its one command is described in the page of the program.
+fn service(directory: &Path) -> io::Result<()> {
+    let mut command = lockd::Cli::command();
+    command.build();
+    let serve = command.find_subcommand("serve").ok_or(io::ErrorKind::NotFound)?.clone();
+    let about = command.get_long_about().or(command.get_about()).cloned().unwrap_or_default();
+    let short = command.get_about().cloned().unwrap_or_default();
+    let described = format!("{}\n\n{}", about, serve.get_long_about().cloned().unwrap_or_default());
+    let serve = serve
+        .name("aba-lockd")
+        .display_name("aba-lockd")
+        .bin_name("aba-lockd serve")
+        .version(env!("CARGO_PKG_VERSION"));
+    let serve = serve.about(short).long_about(described).after_help(None::<&str>);
+    let man = Man::new(serve).manual("aba-lock").date(DATE).section("8");
+    let mut text = Vec::new();
+    man.render_title(&mut text)?;
+    man.render_name_section(&mut text)?;
+    man.render_synopsis_section(&mut text)?;
+    man.render_description_section(&mut text)?;
+    man.render_options_section(&mut text)?;
+    let mut roff = Roff::new();
+    terms(&mut roff, "REST", &lockd_manual::REST);
+    terms(&mut roff, "GRPC", &lockd_manual::GRPC);
+    terms(&mut roff, "TOKEN FILE", &lockd_manual::TOKEN_FILE);
+    terms(&mut roff, "WHAT IS PROMISED", &lockd_manual::GUARANTEES);
+    terms(&mut roff, "EXIT STATUS", &lockd::EXIT_STATUS);
+    terms(&mut roff, "FILES", &lockd_manual::FILES);
+    terms(&mut roff, "ENVIRONMENT", &lockd_manual::ENVIRONMENT);
+    terms(&mut roff, "EXAMPLES", &lockd_manual::EXAMPLES);
+    roff.control("SH", ["SEE ALSO"]);
+    roff.text([roman("aba-lock(1), systemctl(1), curl(1)")]);
+    roff.to_writer(&mut text)?;
+    atomic::replace(&directory.join("aba-lockd.8"), &text)
 }
 
 fn page(command: &Command, subcommand: Option<&str>, directory: &Path) -> io::Result<()> {

@@ -37,6 +37,7 @@ pub fn hold(bytes: &[u8]) {
         ns: u64::from(numbers) << 20,
         mode: if numbers % 2 == 0 { Mode::Exclusive } else { Mode::Shared },
         locker: u32::MAX - numbers,
+        lease: Some(value().chars().take(64).collect()).filter(|lease: &String| !lease.is_empty()),
         token: u64::MAX,
     };
     is_read_as_it_was_written(&record, bytes);
@@ -44,8 +45,8 @@ pub fn hold(bytes: &[u8]) {
 
 /// No value has a character in it that a terminal takes for a command, nor more of them than is kept.
 fn cannot_steer(record: &Record) {
-    let Record { boot, host, user, since, command, who, .. } = record;
-    for text in [boot, host, user, since, command].into_iter().chain(who) {
+    let Record { boot, host, user, since, command, who, lease, .. } = record;
+    for text in [boot, host, user, since, command].into_iter().chain(who).chain(lease) {
         assert!(!text.chars().any(char::is_control), "{text:?}");
         assert!(text.len() <= super::MAX_VALUE + '…'.len_utf8(), "{} bytes", text.len());
     }
@@ -55,7 +56,7 @@ fn is_read_as_it_was_written(record: &Record, behind: &[u8]) {
     let text = record.to_text();
     // What is longer would not be read as a whole, and so not at all.
     assert!(text.len() <= MAX_LEN, "{} bytes", text.len());
-    assert_eq!(text.lines().count(), 12 + usize::from(record.who.is_some()));
+    assert_eq!(text.lines().count(), 12 + usize::from(record.who.is_some()) + usize::from(record.lease.is_some()));
     let Content::Record(read) = content_of(text.as_bytes()) else { panic!("not read: {text}") };
     cannot_steer(&read);
     // As it was, but that long values are cut.
@@ -68,7 +69,8 @@ fn is_read_as_it_was_written(record: &Record, behind: &[u8]) {
     same(record.who.as_deref().unwrap_or_default(), read.who.as_deref().unwrap_or_default());
     let (command, user, who) = (read.command.clone(), read.user.clone(), read.who.clone());
     let [boot, host, since] = [&record.boot, &record.host, &record.since].map(|text| on_one_line(text).into_owned());
-    assert_eq!(*read, Record { boot, host, user, since, command, who, ..record.clone() });
+    let lease = record.lease.as_deref().map(|lease| on_one_line(lease).into_owned());
+    assert_eq!(*read, Record { boot, host, user, since, command, who, lease, ..record.clone() });
     // Written once more it is the same: who shares a lock does not wear the record away.
     assert_eq!(read.to_text(), text);
     // A longer one that stood there does not change it; and a part of it is not believed.

@@ -12,6 +12,17 @@ pub fn helper() -> Option<PathBuf> {
     set("ABA_LOCK_BIN").map(PathBuf::from)
 }
 
+/// The program that keeps leases: `ABA_LOCK_KEEPER`, else the one beside this program, else the one on `PATH`.
+#[must_use]
+pub fn keeper() -> Option<PathBuf> {
+    const NAME: &str = "aba-lock-keeper";
+    if let Some(keeper) = set("ABA_LOCK_KEEPER") {
+        return Some(PathBuf::from(keeper)).filter(|keeper| is_program(keeper));
+    }
+    let beside = env::current_exe().ok().map(|program| program.with_file_name(NAME)).filter(|path| is_program(path));
+    beside.or_else(|| all_on_path(NAME).into_iter().next())
+}
+
 /// What a script is to do if another has its lock (`ABA_LOCK_ON_CONFLICT`).
 #[must_use]
 pub fn on_conflict() -> Option<String> {
@@ -33,6 +44,8 @@ pub fn settings() -> Vec<(&'static str, String)> {
         "ABA_LOCK_ON_CONFLICT",
         "ABA_LOCK_TIMEOUT",
         "ABA_LOCK_LOG",
+        "ABA_LOCK_SERVER",
+        "ABA_LOCK_KEEPER",
         "ABA_LOCK_FDS",
         "ABA_LOCK_TASK",
         "ABA_LOCK_UPDATING",

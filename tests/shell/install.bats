@@ -25,6 +25,7 @@ setup_file() {
 644 ./opt/aba/share/man/man1/aba-lock-exclude.1
 644 ./opt/aba/share/man/man1/aba-lock-flock.1
 644 ./opt/aba/share/man/man1/aba-lock-init.1
+644 ./opt/aba/share/man/man1/aba-lock-lease.1
 644 ./opt/aba/share/man/man1/aba-lock-list.1
 644 ./opt/aba/share/man/man1/aba-lock-lock.1
 644 ./opt/aba/share/man/man1/aba-lock-metrics.1
@@ -49,6 +50,52 @@ setup_file() {
     run -0 in_project uninstall DESTDIR="${PWD}/root" PREFIX=/opt/aba
     run -0 find root -type f
     expect_silence
+}
+
+@test "the service and the keeper are installed when they are asked for, and taken away again" {
+    run -0 in_project install WITH_SERVICE=yes SERVICE_PROFILE=dev DESTDIR="${PWD}/root" PREFIX=/opt/aba
+    # The helper finds the keeper beside itself.
+    run -0 env PATH=/usr/bin:/bin root/opt/aba/bin/aba-lock lease acquire --help
+    help=${output}
+    expect_text 'Usage: aba-lock-keeper lease acquire'
+    run -0 mandoc -T ascii root/opt/aba/share/man/man1/aba-lock-lease.1
+    text=$(col -b <<<"${output}")
+    while read -r option; do
+        [[ ${text} == *"${option}"* ]] || {
+            echo "the man page does not tell of ${option}"
+            return 1
+        }
+    done < <(grep -oE -- '--[a-z-]+' <<<"${help}" | grep -v -- '--help')
+    run -0 bash -c 'cd root && find . -type f -name "*lockd*" -printf "%m %p\n" | sort -k 2'
+    [[ ${output} == '755 ./opt/aba/bin/aba-lockd
+644 ./opt/aba/lib/systemd/system/aba-lockd.service
+644 ./opt/aba/share/man/man8/aba-lockd.8' ]]
+    run -0 root/opt/aba/bin/aba-lockd --version
+    run -0 grep '^ExecStart=' root/opt/aba/lib/systemd/system/aba-lockd.service
+    expect_text 'ExecStart=/opt/aba/bin/aba-lockd serve'
+    run -0 mandoc -T lint -W warning root/opt/aba/share/man/man8/aba-lockd.8
+    run -0 mandoc -T ascii root/opt/aba/share/man/man8/aba-lockd.8
+    text=$(col -b <<<"${output}")
+    while read -r option; do
+        [[ ${text} == *"${option}"* ]] || {
+            echo "the man page does not tell of ${option}"
+            return 1
+        }
+    done < <(root/opt/aba/bin/aba-lockd serve --help | grep -oE -- '--[a-z-]+')
+    run -0 in_project uninstall DESTDIR="${PWD}/root" PREFIX=/opt/aba
+    run -0 find root -type f
+    expect_silence
+}
+
+@test "the helper has nothing of the service in it, and is the same binary when that is built" {
+    run -0 env HOME="${REAL_HOME}" bash -c 'cd "$1" && cargo tree --locked -p aba-lock -e normal --prefix none' - "${PROJECT}"
+    [[ ${output} == *aba-lock* ]]
+    [[ ! ${output} =~ (tokio|axum|tonic|hyper|rusqlite|rustls|ring|prost) ]]
+    cp "${ABA_LOCK_BIN}" before
+    run -0 in_project service keeper SERVICE_PROFILE=dev
+    touch "${PROJECT}/src/lib.rs"
+    run -0 in_project build
+    cmp before "${ABA_LOCK_BIN}"
 }
 
 @test "the name flock is installed and taken away where it is asked for, and never in the place of another" {

@@ -111,7 +111,7 @@ pub(crate) const RUN_ONCE_JSON: [(&str, &str); 10] = [
 ];
 
 /// What `status --json` says of a lock, and `list --json` of each; null where that is not known or does not apply.
-pub(crate) const STATUS_JSON: [(&str, &str); 13] = [
+pub(crate) const STATUS_JSON: [(&str, &str); 14] = [
     ("name, path", "the lock, and its file"),
     ("state", "held, free, or unknown: somebody may have it of whom nothing can be seen from here"),
     ("mode", "exclusive or shared"),
@@ -128,6 +128,7 @@ pub(crate) const STATUS_JSON: [(&str, &str); 13] = [
     ),
     ("hidden", "whether there are processes that may not be looked into"),
     ("remedy", "what can be done"),
+    ("remote", "with a server: name, server, state, holder, waiters (of `list`: of all names, beside locks and tasks)"),
 ];
 
 /// What the variables of the environment do.
@@ -135,6 +136,8 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("ABA_LOCK_DIR", "where the lock files are, an absolute path [default: ~/.aba]"),
     ("ABA_LOCK_TIMEOUT", "wait so many seconds when no option says how long"),
     ("ABA_LOCK_LOG", "append a line of JSON for each event to this file, send it to this socket, syslog or journald"),
+    ("ABA_LOCK_SERVER", "lock for all machines that use this server, too: see aba-lock-lease(1)"),
+    ("ABA_LOCK_KEEPER", "where aba-lock-keeper is [default: beside aba-lock, else on PATH]"),
     ("ABA_LOCK_FDS", "set for commands: the descriptors on which locks are handed down"),
     ("RUN_ONCE_DIR", "where the tasks are, an absolute path [default: runner in the directory of the locks]"),
     ("ABA_NUMBER", "set for the commands of `reserve`: the number that they have"),
@@ -153,6 +156,11 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
         "lock",
         "aba-lock lock --fd 200 backup",
         "in a script, after `exec 200<>\"$(aba-lock path --create backup)\"`: what aba_lock_operation does",
+    ),
+    (
+        "lock",
+        "aba-lock lock --server etcd://10.0.0.1:2379 deploy -- ./deploy.sh",
+        "on one of all machines that use this etcd",
     ),
     ("flock", "aba-lock flock -n /run/lock/backup ./backup.sh", "as `flock -n /run/lock/backup ./backup.sh`"),
     ("flock", "ln -s \"$(command -v aba-lock)\" ~/bin/flock", "have it by that name, if ~/bin comes first in PATH"),
@@ -205,6 +213,7 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     ("release", "aba-lock release --all-tags", "give back all ports of this directory"),
     ("exclude", "aba-lock exclude 5432 6000-6010", "never give these"),
     ("migrate", "aba-lock migrate --from ~/old --to ~/new", "after `mv ~/old ~/new`"),
+    ("lease", "aba-lock lease acquire --server etcd://10.0.0.1:2379 --ttl 10m deploy", "for the steps of a CI job"),
     ("init", "eval \"$(aba-lock init bash)\"", "have aba_lock_operation in this shell or script"),
 ];
 
@@ -281,6 +290,7 @@ pub(crate) enum Command {
     Release(reserve::Release),
     Exclude(reserve::Exclude),
     Migrate(reserve::Migrate),
+    Lease(Lease),
     Init(Init),
 }
 
@@ -359,6 +369,19 @@ pub(crate) struct Lock {
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(crate) pid_file: Option<PathBuf>,
 
+    /// Lock it for all machines that use this server, too: https://host:port, or etcd://h1:2379,h2:2379; empty for none
+    /// [default: that of the environment]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["file", "shared"])]
+    pub(crate) server: Option<String>,
+
+    /// With a server: how long the lease lasts if it cannot be renewed, at least 10 s [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub(crate) ttl: Option<Duration>,
+
+    /// If the lease is lost: term ends who has the lock, warn says so, anything else is run by sh [default: term]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) on_lost: Option<String>,
+
     /// Say nothing about contention
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -391,6 +414,11 @@ pub(crate) struct Unlock {
     /// The descriptor on which the calling script holds it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) fd: Option<i32>,
+
+    /// With --fd: give the lease back too, if the lock was taken for all machines that use this server
+    /// [default: that of the environment]
+    #[arg(long, value_name = "URL", requires = "fd")]
+    pub(crate) server: Option<String>,
 
     /// End the processes that have it, with this signal (TERM, SIGTERM, 15) [default: TERM], and wait until it is free
     #[arg(long, value_name = "SIGNAL", value_parser = signal, requires = "name", conflicts_with = "fd")]
@@ -450,6 +478,10 @@ pub(crate) struct Status {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) fd: Option<i32>,
 
+    /// Also say who has it at this server; empty for none [default: that of the environment]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["file", "fd"])]
+    pub(crate) server: Option<String>,
+
     /// Print nothing: the exit status tells
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -471,6 +503,10 @@ pub(crate) struct List {
     /// Print it as JSON: an object with two arrays, locks and tasks
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Also say what is held at this server; empty for none [default: that of the environment]
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
 
     /// Show it on the whole screen, as it changes; q quits, the arrow keys scroll
     #[arg(long, conflicts_with = "json")]
@@ -691,6 +727,17 @@ pub(crate) struct Path {
     /// Make the file, and its directory, if they are not there
     #[arg(long)]
     pub(crate) create: bool,
+}
+
+/// Leases by themselves, at a server that several machines share
+///
+/// What follows is for aba-lock-keeper, a program of its own: see `aba-lock lease --help`, or aba-lock-lease(1).
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true, override_usage = "aba-lock lease acquire|renew|release|show|list [OPTIONS]")]
+pub(crate) struct Lease {
+    /// For aba-lock-keeper
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORD")]
+    pub(crate) words: Vec<OsString>,
 }
 
 /// Print the shell library, for `eval "$(aba-lock init bash)"`

@@ -76,6 +76,7 @@ pub(crate) fn of(error: &Error) -> i32 {
         | Error::TaskNotEnded { .. }
         | Error::Supervisor { .. }
         | Error::Terminal { .. }
+        | Error::NoKeeper
         | Error::Write { .. } => FAILED,
     }
 }

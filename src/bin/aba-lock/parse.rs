@@ -3,7 +3,7 @@
 mod plain;
 
 use crate::args::flock::{COMMAND, Flock};
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, Lease};
 use clap::{Args, Parser};
 use std::ffi::OsString;
 
@@ -49,6 +49,7 @@ fn named(mut words: impl Iterator<Item = OsString>) -> Option<Command> {
         "exclude" => Command::Exclude(only(words)?),
         "migrate" => Command::Migrate(only(words)?),
         "run-once" => Command::RunOnce(only(words)?),
+        "lease" => Command::Lease(Lease { words: words.collect() }),
         _ => return None,
     })
 }

@@ -14,7 +14,7 @@ pub(crate) mod tasks;
 pub(crate) mod updates;
 pub(crate) mod watch;
 
-use aba_lock::error::{self, Error, quoted};
+use aba_lock::error::{self, Error, quoted, span};
 use aba_lock::events;
 use aba_lock::holders::{self, Belief, Blind, Holder, Holding, State};
 use aba_lock::lock::{Acquired, Contention, Kind, Mode, Target, Waiting};
@@ -234,6 +234,11 @@ impl Progress {
         *self.live.get_or_init(|| !self.quiet && sys::is_terminal(2))
     }
 
+    /// How long it is since the command began.
+    pub(crate) fn waited(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     fn show(&mut self, waiting: &Waiting) {
         let label = &waiting.target.label;
         let who = waiting.state().holding.map(|holding| holder(&holding));
@@ -427,15 +432,5 @@ fn argument(kind: Kind, label: &str, path: &Path) -> String {
             format!("--file {}", quoted(Path::new(label)))
         }
         Kind::Users | Kind::Beside => format!("--file {}", quoted(path)),
-    }
-}
-
-/// A time span as people say it: `13s`, `2m13s`, `3h05m`, `2d04h`.
-fn span(span: Duration) -> String {
-    match span.as_secs() {
-        seconds @ 0..60 => format!("{seconds}s"),
-        seconds @ 60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        seconds @ 3600..86400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
-        seconds => format!("{}d{:02}h", seconds / 86400, seconds % 86400 / 3600),
     }
 }

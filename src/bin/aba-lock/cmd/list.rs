@@ -28,10 +28,16 @@ pub(crate) fn run(args: &List) -> Result<i32, Error> {
         }
         return watch::run(look);
     }
-    if args.json {
-        locks::list_json(&look()?);
-    } else {
-        locks::list(&look()?, store::wants_colours());
+    let listing = look()?;
+    let mut elsewhere = None;
+    if super::is_remote(args.server.as_deref()) {
+        elsewhere = Some(super::ask("list", None, args.server.as_deref(), args.json)?);
     }
-    Ok(exit::DONE)
+    let text = elsewhere.as_ref().map(|answer| answer.text.as_str());
+    if args.json {
+        locks::list_json(&listing, text);
+    } else {
+        locks::list(&listing, store::wants_colours(), text);
+    }
+    Ok(elsewhere.map_or(exit::DONE, |answer| answer.status))
 }

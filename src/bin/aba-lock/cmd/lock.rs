@@ -2,6 +2,7 @@ use crate::args::Lock;
 use crate::exit;
 use crate::report::{self, Progress};
 use aba_lock::error::Error;
+use aba_lock::keeper::Keeper;
 use aba_lock::lock::{self, Acquired, Mode, Request, Wait};
 use aba_lock::store::{self, Store};
 use aba_lock::{atomic, events, sys, under};
@@ -40,6 +41,12 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
             return Ok(exit::USAGE);
         }
     };
+    let keeper =
+        if args.file.is_none() && super::is_remote(args.server.as_deref()) { Some(Keeper::find()?) } else { None };
+    if keeper.is_some() && args.shared {
+        report::misused("lock", "a lease cannot be shared; for a lock of this machine alone, say `--server=`");
+        return Ok(exit::USAGE);
+    }
     let request = Request {
         mode: if args.shared { Mode::Shared } else { Mode::Exclusive },
         wait: wait(args)?,
@@ -57,7 +64,10 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
     match done {
         Ok(acquired) => {
             report::acquired(&acquired, &progress, args.quiet, args.verbose);
-            hold(args, &acquired, &request)
+            match keeper {
+                None => hold(args, &acquired, &request),
+                Some(keeper) => hold_elsewhere(args, &keeper, &acquired, &request, &progress),
+            }
         }
         Err(error @ (Error::Busy { .. } | Error::TimedOut { .. } | Error::Deadlock { .. })) => {
             contended(args, &error, on_busy)
@@ -84,6 +94,65 @@ fn hold(args: &Lock, acquired: &Acquired, request: &Request) -> Result<i32, Erro
     // Become another, we would not come here: the lock is ours, and we are about to end.
     events::released(acquired, request, since.elapsed());
     done
+}
+
+/// Has the keeper lock it for the other machines, too, and then leave it to the script or run the command.
+fn hold_elsewhere(
+    args: &Lock,
+    keeper: &Keeper,
+    acquired: &Acquired,
+    request: &Request,
+    progress: &Progress,
+) -> Result<i32, Error> {
+    let mut words: Vec<OsString> = vec!["hold".into()];
+    let mut fds = store::inherited_descriptors();
+    for guard in &acquired.guards {
+        let fd = under::reachable(guard)?;
+        if !fds.contains(&fd) {
+            fds.push(fd);
+        }
+        let age = if guard.fresh { "fresh" } else { "held" };
+        words.push(format!("--lock={}/{fd}/{}/{age}", guard.target.label, acquired.token).into());
+    }
+    words.push(match request.wait {
+        Wait::No => "--nonblock".into(),
+        Wait::Forever => "--wait".into(),
+        Wait::For(limit) => format!("--timeout={:.3}", limit.saturating_sub(progress.waited()).as_secs_f64()).into(),
+    });
+    if !args.fd.is_empty() {
+        words.push(format!("--script={}", request.holder).into());
+    }
+    let options: [(&str, Option<OsString>); 7] = [
+        ("--server=", args.server.as_ref().map(Into::into)),
+        ("--ttl=", args.ttl.map(|ttl| ttl.as_secs_f64().to_string().into())),
+        ("--on-lost=", args.on_lost.as_ref().map(Into::into)),
+        ("--who=", args.who.as_ref().map(Into::into)),
+        ("--conflict-exit-code=", args.conflict_exit_code.map(|code| code.to_string().into())),
+        ("--on-busy=", args.on_busy.as_ref().map(Into::into)),
+        ("--pid-file=", args.pid_file.as_ref().map(Into::into)),
+    ];
+    for (option, value) in options {
+        if let Some(value) = value {
+            let mut word = OsString::from(option);
+            word.push(value);
+            words.push(word);
+        }
+    }
+    let no_inherit = args.command.first().is_some_and(|program| args.no_inherit || under::closes_descriptors(program));
+    for (option, said) in [("--quiet", args.quiet), ("--verbose", args.verbose), ("--no-inherit", no_inherit)] {
+        if said {
+            words.push(option.into());
+        }
+    }
+    let mut variables = Vec::new();
+    if !args.command.is_empty() {
+        words.push("--".into());
+        words.extend_from_slice(&args.command);
+        variables.push((store::FDS, under::listed(&fds)));
+    }
+    let error = keeper.become_it(words, &variables);
+    release(&args.fd, acquired);
+    Err(error)
 }
 
 /// The script gets a failure, so it must not have the lock either.

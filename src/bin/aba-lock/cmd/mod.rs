@@ -5,6 +5,7 @@ mod doctor;
 mod exclude;
 mod flock;
 mod init;
+mod lease;
 mod list;
 mod lock;
 mod metrics;
@@ -20,6 +21,7 @@ mod update;
 
 use crate::args::Command;
 use aba_lock::error::Error;
+use aba_lock::keeper::{Answer, Keeper};
 use aba_lock::lock::{Kind, Target, Wait};
 use aba_lock::name::LockName;
 use aba_lock::reserve::{PORTS, Pool};
@@ -48,12 +50,28 @@ pub(crate) fn run(command: Command) -> Result<i32, Error> {
         Command::Release(args) => release::run(&args),
         Command::Exclude(args) => exclude::run(&args),
         Command::Migrate(args) => migrate::run(&args),
+        Command::Lease(args) => lease::run(args),
         Command::Init(args) => Ok(init::run(&args)),
     }
 }
 
 fn named(store: &Store, name: &str) -> Result<Target, Error> {
     Ok(Target::named(store, &LockName::parse(name)?))
+}
+
+/// Whether a server of leases is meant: by the option, where an empty one means none, else by the environment.
+fn is_remote(server: Option<&str>) -> bool {
+    server.map_or_else(store::has_server, |server| !server.is_empty())
+}
+
+/// What the keeper says of the leases at the server.
+fn ask(what: &str, name: Option<&str>, server: Option<&str>, json: bool) -> Result<Answer, Error> {
+    let server = server.map(|server| format!("--server={server}"));
+    let mut words = vec!["lease", what];
+    words.extend(server.as_deref());
+    words.extend(json.then_some("--json"));
+    words.extend(name);
+    Keeper::find()?.ask(&words)
 }
 
 fn pool(name: Option<&str>) -> Result<Pool, Error> {

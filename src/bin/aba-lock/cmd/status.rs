@@ -21,13 +21,24 @@ pub(crate) fn run(args: &Status) -> Result<i32, Error> {
     }
     holders::can_be_known(&target)?;
     let state = holders::of(&target.path);
-    if !args.quiet {
-        let say = if args.json { locks::status_json } else { locks::status };
-        say(&target, &state);
-    }
-    Ok(match state.known() {
+    let known = match state.known() {
         Known::Held => exit::DONE,
         Known::Free => exit::NO,
         Known::Unknown => exit::FAILED,
+    };
+    let mut elsewhere = None;
+    if args.file.is_none() && super::is_remote(args.server.as_deref()) {
+        elsewhere = Some(super::ask("show", args.name.as_deref(), args.server.as_deref(), args.json)?);
+    }
+    if !args.quiet {
+        let say = if args.json { locks::status_json } else { locks::status };
+        say(&target, &state, elsewhere.as_ref().map(|answer| answer.text.as_str()));
+    }
+    Ok(match elsewhere.map_or(exit::NO, |answer| answer.status) {
+        exit::NO => known,
+        exit::DONE => exit::DONE,
+        // What is not known there may be held.
+        failed if known == exit::NO => failed,
+        _ => known,
     })
 }

@@ -5,8 +5,10 @@ use aba_lock::error::Error;
 use aba_lock::events::{self, Event};
 use aba_lock::force::{self, End, How};
 use aba_lock::holders::{self, Known};
+use aba_lock::keeper::Keeper;
 use aba_lock::lock::{self, Target};
 use aba_lock::store::Store;
+use std::ffi::OsString;
 use std::time::Duration;
 
 /// How long the holders have after the first signal, before SIGKILL.
@@ -18,6 +20,11 @@ pub(crate) fn run(args: &Unlock) -> Result<i32, Error> {
         None => None,
     };
     match (args.fd, target) {
+        (Some(fd), _) if super::is_remote(args.server.as_deref()) => {
+            let mut words: Vec<OsString> = vec!["release".into(), format!("--fd={fd}").into()];
+            words.extend(args.name.as_ref().map(Into::into));
+            Err(Keeper::find()?.become_it(words, &[]))
+        }
         (Some(fd), target) => {
             lock::release(fd, target.as_ref().map(|target| target.path.as_path()))?;
             Ok(exit::DONE)

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// `status NAME`.
-pub(crate) fn status(target: &Target, state: &State) {
+/// `status NAME`, and what is known of it at a server of leases.
+pub(crate) fn status(target: &Target, state: &State, elsewhere: Option<&str>) {
     let label = &plain(&target.label);
     let mut text = match (&state.holding, state.known(), state.blind) {
         (Some(holding), _, _) => held(label, holding),
@@ -34,12 +34,22 @@ pub(crate) fn status(target: &Target, state: &State) {
         let _ = writeln!(text, "  remedy: {remedy}");
     }
     let _ = writeln!(text, "  file: {}", plain(&target.path.to_string_lossy()));
+    text.push_str(elsewhere.unwrap_or_default());
     print(&text);
 }
 
 /// `status --json`.
-pub(crate) fn status_json(target: &Target, state: &State) {
-    print(&format!("{:#}\n", object(target, state)));
+pub(crate) fn status_json(target: &Target, state: &State, elsewhere: Option<&str>) {
+    let mut object = object(target, state);
+    if let Some(text) = elsewhere {
+        object["remote"] = as_json(text);
+    }
+    print(&format!("{object:#}\n"));
+}
+
+/// What the keeper printed. Null, if it failed.
+fn as_json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or(Value::Null)
 }
 
 fn held(label: &str, holding: &Holding) -> String {
@@ -246,19 +256,27 @@ pub(crate) struct Listing<'a> {
 }
 
 /// `list --json`.
-pub(crate) fn list_json(listing: &Listing) {
+pub(crate) fn list_json(listing: &Listing, elsewhere: Option<&str>) {
     let locks: Vec<Value> =
         listing.locks.iter().map(|(name, state)| object(&Target::named(listing.store, name), state)).collect();
-    print(&format!("{:#}\n", json!({ "locks": locks, "tasks": tasks::objects(&listing.tasks) })));
+    let mut all = json!({ "locks": locks, "tasks": tasks::objects(&listing.tasks) });
+    if let Some(text) = elsewhere {
+        all["remote"] = as_json(text);
+    }
+    print(&format!("{all:#}\n"));
 }
 
 /// `list`.
-pub(crate) fn list(listing: &Listing, colours: bool) {
+pub(crate) fn list(listing: &Listing, colours: bool, elsewhere: Option<&str>) {
     let terminal = sys::is_terminal(1);
     let (width, colours) = (terminal.then(|| sys::terminal_width(1)), terminal && colours);
     let mut text = String::new();
     for line in lines(listing, Detail::Locks) {
         let _ = writeln!(text, "{}", line.shown(width, colours));
+    }
+    if let Some(elsewhere) = elsewhere.filter(|elsewhere| !elsewhere.is_empty()) {
+        let gap = if text.is_empty() { "" } else { "\n" };
+        let _ = write!(text, "{gap}{elsewhere}");
     }
     print(&text);
 }

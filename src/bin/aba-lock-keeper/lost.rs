@@ -1,0 +1,105 @@
+//! A lease that is lost: telling and ending those who have the lock.
+//!
+//! These are the processes that have the very lock file of the keeper open with a lock on it: the script, and what
+//! inherited its descriptor. Each is held by a descriptor of its own, and looked at after that, so that no signal goes to one
+//! that was given its number. What may not be looked into, as another user's process, cannot be ended.
+
+use crate::keep::Charge;
+use crate::report;
+use crate::settings;
+use aba_lock::kernel::{self, Wanted};
+use aba_lock::{force, process, sys};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// Those who have the lock.
+pub(crate) struct Holders {
+    file: Wanted,
+    found: Vec<Holder>,
+}
+
+struct Holder {
+    pid: u32,
+    start: u64,
+    process: sys::Process,
+}
+
+impl Holders {
+    /// Those who have a lock on the file that is open as `file`.
+    pub(crate) fn of(file: &File) -> Self {
+        let (dev, ino) = file.metadata().map_or((0, 0), |data| (data.dev(), data.ino()));
+        let look = kernel::look(std::process::id(), &AtomicBool::new(false), |descriptor| {
+            let same = (descriptor.data.dev(), descriptor.data.ino()) == (dev, ino);
+            (same && descriptor.lock().is_some()).then_some(descriptor.pid)
+        });
+        let mut pids = look.found;
+        pids.dedup();
+        let holder = |pid: u32| {
+            let (process, seen) = (sys::Process::open(pid)?, process::seen(pid)?);
+            Some(Holder { pid, start: seen.start, process })
+        };
+        Self {
+            file: Wanted { dev, ino, path: PathBuf::new(), lost: false },
+            found: pids.into_iter().filter_map(holder).collect(),
+        }
+    }
+
+    fn send(&self, signal: i32) -> usize {
+        let proved =
+            |holder: &&Holder| process::is_alive(holder.pid, holder.start) && kernel::holds(holder.pid, &self.file);
+        self.found.iter().filter(proved).filter(|holder| holder.process.signal(signal).is_ok()).count()
+    }
+
+    /// Asks them to end.
+    pub(crate) fn terminate(&self) {
+        self.send(force::TERM);
+        // One that is stopped acts on it only when it goes on.
+        self.send(libc::SIGCONT);
+    }
+
+    /// Ends them. How many there were.
+    pub(crate) fn kill(&self) -> usize {
+        self.send(force::KILL)
+    }
+}
+
+/// Says on the script's stderr what is about to happen, as nobody could guess it from a signal.
+pub(crate) fn tell(charge: &Charge, holders: &Holders, is_gone: bool, left: Duration) {
+    // Opened now, and not kept: whoever reads it is not to wait for the end of the keeper. A terminal must not become ours.
+    let mut options = OpenOptions::new();
+    options.append(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    let pids = holders.found.iter().map(|holder| holder.pid);
+    let script = if pids.clone().any(|pid| pid == charge.holder) { Some(charge.holder) } else { pids.clone().next() };
+    let Some(script) = script else { return };
+    let Ok(stderr) = options.open(format!("/proc/{script}/fd/2")) else { return };
+    let (name, server) = (&charge.lease.name, &charge.settings.label);
+    let why = if is_gone {
+        format!("the lease on {name} is gone from {server}: it was not renewed in time, or somebody ended it")
+    } else {
+        format!("the lease on {name} could not be renewed at {server}, and ends in {} s", left.as_secs())
+    };
+    let what = match &charge.on_lost {
+        settings::OnLost::Term => {
+            let all: Vec<String> = pids.map(|pid| pid.to_string()).collect();
+            format!("; ending pid {}", all.join(" "))
+        }
+        settings::OnLost::Warn => String::new(),
+        settings::OnLost::Run(command) => format!("; running `{command}`"),
+    };
+    report::tell(&stderr, &format!("{why}{what}"));
+}
+
+/// Runs the command that was given for this, by the shell.
+pub(crate) fn run(charge: &Charge, command: &str) {
+    let mut shell = Command::new(settings::shell());
+    shell
+        .arg("-c")
+        .arg(command)
+        .env("ABA_LOCK_NAME", &charge.lease.name)
+        .env("ABA_LOCK_PID", charge.holder.to_string());
+    let _ = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+}

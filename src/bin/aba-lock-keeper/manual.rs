@@ -1,0 +1,40 @@
+//! What the manual page says beyond the options. Only the program that writes the pages has it.
+
+pub(crate) const PROMISES: [(&str, &str); 7] = [
+    (
+        "one at a time",
+        "of all machines that use the same server, one process has a name. On each machine the local lock is taken first, so \
+         one process a machine stands in the queue of the server, in the order of their coming",
+    ),
+    (
+        "as long as the script lives",
+        "a keeper, two processes in a session of their own, renews the lease until the script and all that inherited its lock \
+         descriptor have ended, and then gives it back. When one of the two is killed or hangs, the other replaces it",
+    ),
+    (
+        "told before another can have it",
+        "if the lease cannot be renewed, those who have the lock get SIGTERM when two thirds of its time have passed since the \
+         last good renewal, and SIGKILL before all of it has. With --on-lost warn they are told and go on, and any other word is \
+         run by sh, with ABA_LOCK_NAME and ABA_LOCK_PID",
+    ),
+    (
+        "the fencing token",
+        "ABA_LOCK_TOKEN, which grows with each acquisition of the name: what the lock guards should refuse a smaller one. It is \
+         what holds when all else fails: when both keepers are killed at once, or a process may not be signalled from here",
+    ),
+    (
+        "aba_lock_check NAME",
+        "asks the server, before a step that must not be done twice, whether the lease is ours still",
+    ),
+    (
+        "in etcd",
+        "keys as etcdctl lock and Go's concurrency.Mutex make them, NAME/LEASE, in one queue with theirs. A holder with a keeper \
+         also leaves a mark, the key NAME: if its lease ends before it gives that back, the name is free when the time of the \
+         lease has passed once more, because a leader that was stopped and goes on may end leases too early. Users of etcd \
+         that may use a name need the prefix NAME for reading and writing",
+    ),
+    (
+        "a lease without a keeper",
+        "as `lease acquire` gives it, ends when it is not renewed, whatever who has it does then",
+    ),
+];

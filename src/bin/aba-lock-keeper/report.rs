@@ -1,0 +1,214 @@
+//! Every sentence that a user can read, and all data. The only file that prints.
+
+use crate::server::{Entry, Fault, Lease, Owner};
+use aba_lock::error::{shortened, span};
+use aba_lock::sys;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
+use std::time::Duration;
+
+/// The most characters of a command line that a sentence shows.
+const MAX_COMMAND: usize = 120;
+
+/// Data, to stdout.
+pub(crate) fn print(text: &str) {
+    sys::write_until_signal(1, text.as_bytes());
+}
+
+/// How long a reader of sentences may take until he has read what came before.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn sentence(text: &str, hint: Option<&str>) {
+    // In one call, so that the sentences of several processes do not mix; and not for ever to one who does not read.
+    if sys::can_be_written(2, PATIENCE) {
+        sys::write_until_signal(2, lines(text, hint).as_bytes());
+    }
+}
+
+fn lines(text: &str, hint: Option<&str>) -> String {
+    let hint = hint.map(|hint| format!("hint: {}\n", plain(hint))).unwrap_or_default();
+    format!("aba-lock: {}\n{hint}", plain(text))
+}
+
+/// To somebody else's stderr, if it can be written at once.
+pub(crate) fn tell(mut stderr: &File, text: &str) {
+    let _ = stderr.write_all(lines(text, None).as_bytes());
+}
+
+/// Why it failed.
+pub(crate) fn failure(fault: &Fault) {
+    let (text, hint) = match fault {
+        Fault::Busy { name, holder } => {
+            let see = format!("wait for it with `--wait`, or see it with `aba-lock lease show {name}`");
+            match holder {
+                Some(holder) => (refusal(holder), Some(see)),
+                None => (format!("{name} was held a moment ago by a holder that has let go since"), Some(see)),
+            }
+        }
+        Fault::TimedOut { name, holder } => {
+            let held = holder.as_ref().map(|holder| format!(", held by {}", person(holder))).unwrap_or_default();
+            (format!("timed out waiting for {name}{held}"), Some(format!("see it with `aba-lock lease show {name}`")))
+        }
+        Fault::Unreachable { what } => {
+            let hint = "nothing is locked without an answer: see that the server runs, and can be reached from here";
+            (format!("no server of leases answers: {what}"), Some(hint.to_owned()))
+        }
+        Fault::Gone { name } => {
+            (format!("the lease on {name} is lost: it was not renewed in time, or somebody ended it"), None)
+        }
+        Fault::NotRun { command, found: true, reason } => (format!("could not run {command}: {reason}"), None),
+        Fault::NotRun { command, .. } => (format!("{command}: command not found"), None),
+        Fault::Failed { what, hint } => (what.clone(), hint.clone()),
+        Fault::Misused { what, hint } => (what.clone(), Some(hint.clone())),
+    };
+    sentence(&text, hint.as_deref());
+}
+
+/// The same for one who runs another command then.
+pub(crate) fn busy_instead(fault: &Fault, instead: &str) {
+    let text = match fault {
+        Fault::Busy { holder: Some(holder), .. } => refusal(holder),
+        Fault::Busy { name, .. } | Fault::TimedOut { name, .. } => format!("{name} is held"),
+        _ => return failure(fault),
+    };
+    sentence(&format!("{text}; running `{instead}`"), None);
+}
+
+/// A wait begins.
+pub(crate) fn waiting(server: &str, holder: &Entry) {
+    sentence(&format!("waiting for {} at {server}, held by {}", holder.name, person(holder)), None);
+}
+
+/// Nobody answers, and we try again.
+pub(crate) fn unanswered(name: &str, what: &str) {
+    sentence(&format!("waiting for a server of leases to answer, for {name}: {what}"), None);
+}
+
+/// `--verbose`.
+pub(crate) fn acquired(server: &str, lease: &Lease, took: Duration) {
+    let Lease { name, token, .. } = lease;
+    sentence(&format!("acquired {name} at {server} after {:.3} s, token {token}", took.as_secs_f64()), None);
+}
+
+/// A keeper is there no more.
+pub(crate) fn not_kept(name: &str) {
+    let hint = "end what it does: another may have the lease by now";
+    sentence(&format!("nobody keeps the lease on {name} any more"), Some(hint));
+}
+
+/// The lease is there, and another has it.
+pub(crate) fn not_first(name: &str, holder: Option<&Entry>) {
+    let held = holder.map_or_else(|| "nobody has it".to_owned(), |holder| format!("held by {}", person(holder)));
+    sentence(&format!("the lease on {name} is lost: {held}"), None);
+}
+
+fn refusal(holder: &Entry) -> String {
+    let Entry { name, owner, .. } = holder;
+    match owner {
+        Some(owner) => format!("{name} is already running: {}", process(owner)),
+        None => format!("{name} is held by {}", person(holder)),
+    }
+}
+
+/// Who stands in a queue, to stand behind "held by".
+fn person(entry: &Entry) -> String {
+    match &entry.owner {
+        Some(owner) => process(owner),
+        None => match &entry.said {
+            Some(said) => plain(said),
+            None => format!("{}, whose program left no word", plain(&entry.id)),
+        },
+    }
+}
+
+fn process(owner: &Owner) -> String {
+    let who = owner.who.as_ref().map(|who| format!(" ({})", plain(who))).unwrap_or_default();
+    let age = age(owner).map(|age| format!(", for {}", span(age))).unwrap_or_default();
+    let command = shortened(&plain(&owner.command), MAX_COMMAND);
+    format!("pid {} on host {} ({command}), by {}{who}{age}", owner.pid, plain(&owner.host), plain(&owner.user))
+}
+
+fn age(owner: &Owner) -> Option<Duration> {
+    let since: jiff::Timestamp = owner.since.parse().ok()?;
+    Duration::try_from(jiff::Timestamp::now().duration_since(since)).ok()
+}
+
+/// Text that others chose, without what would steer the reader's terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// `lease acquire`.
+pub(crate) fn lease(server: &str, lease: &Lease, as_json: bool) {
+    if !as_json {
+        return print(&format!("{}\n", lease.id));
+    }
+    let Lease { name, id, token, ttl, .. } = lease;
+    let object = json!({ "lease": id, "name": name, "token": token, "ttl_seconds": ttl.as_secs(), "server": server });
+    print(&format!("{object:#}\n"));
+}
+
+/// `lease show`.
+pub(crate) fn show(server: &str, name: &str, queue: &[Entry], as_json: bool) {
+    if as_json {
+        return print(&format!("{:#}\n", name_object(server, name, queue)));
+    }
+    let Some((holder, waiters)) = queue.split_first() else {
+        return print(&format!("{name}: free at {server}\n"));
+    };
+    let mut text = format!("{name}: held at {server}\n  {}\n", plain(&person(holder)));
+    let left = holder.left.map(|left| format!(", ends in {} unless it is renewed", span(left))).unwrap_or_default();
+    let _ = writeln!(text, "  token {}{left}", holder.token);
+    for (at, waiter) in waiters.iter().enumerate() {
+        let _ = writeln!(text, "  {}. waits: {}", at + 1, person(waiter));
+    }
+    let _ = writeln!(text, "  lease: {}", plain(&holder.id));
+    print(&text);
+}
+
+/// `lease list`.
+pub(crate) fn list(server: &str, entries: &[Entry], as_json: bool) {
+    let mut names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let queue = |name: &str| -> Vec<Entry> { entries.iter().filter(|entry| entry.name == name).cloned().collect() };
+    if as_json {
+        let objects: Vec<Value> = names.iter().map(|name| name_object(server, name, &queue(name))).collect();
+        return print(&format!("{:#}\n", Value::from(objects)));
+    }
+    let Some(width) = names.iter().map(|name| name.len().max(5)).max() else { return };
+    let mut text = format!(
+        "{:width$}  {:>6}  {:>7}  {:<16}  {:>7}  {:<8}  COMMAND\n",
+        "LEASE", "FOR", "WAITING", "HOST", "PID", "USER"
+    );
+    for name in names {
+        let queue = queue(name);
+        let Some((holder, waiters)) = queue.split_first() else { continue };
+        let waiting = if waiters.is_empty() { "-".to_owned() } else { waiters.len().to_string() };
+        let dash = || "-".to_owned();
+        let (since, host, pid, user, command) = match &holder.owner {
+            Some(owner) => (
+                age(owner).map_or_else(dash, span),
+                plain(&owner.host),
+                owner.pid.to_string(),
+                plain(&owner.user),
+                shortened(&plain(&owner.command), MAX_COMMAND),
+            ),
+            None => (dash(), dash(), dash(), dash(), plain(holder.said.as_ref().unwrap_or(&holder.id))),
+        };
+        let _ = writeln!(text, "{name:width$}  {since:>6}  {waiting:>7}  {host:<16}  {pid:>7}  {user:<8}  {command}");
+    }
+    print(&text);
+}
+
+fn name_object(server: &str, name: &str, queue: &[Entry]) -> Value {
+    let mut entries = queue.iter().map(|entry| {
+        let owner = entry.owner.as_ref().map(Owner::to_json);
+        json!({ "lease": entry.id, "token": entry.token, "owner": owner, "who": entry.said, "ends_in_seconds": entry.left.map(|left| left.as_secs()) })
+    });
+    let holder = entries.next();
+    let state = if holder.is_some() { "held" } else { "free" };
+    json!({ "name": name, "server": server, "state": state, "holder": holder, "waiters": entries.collect::<Vec<_>>() })
+}

@@ -1,0 +1,181 @@
+//! Which server, and how to be known to it. The only reader of the environment.
+//!
+//! The address: `https://host:port` or `http://host:port` of a lock service; `etcd://h1:2379,h2:2379` of an etcd cluster,
+//! `etcds://` with TLS. A path behind etcd's hosts is put in front of the names. What is secret is in files, because
+//! command lines and environments can be seen.
+
+#![expect(clippy::disallowed_methods, reason = "the only reader of the environment")]
+
+use crate::server::Fault;
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The variable with the address of the server.
+pub(crate) const SERVER: &str = "ABA_LOCK_SERVER";
+
+/// The shortest lease: what is shorter is lost when a leader is elected.
+pub(crate) const SHORTEST: Duration = Duration::from_secs(10);
+
+/// How long a lease lasts that is not renewed.
+const USUAL: Duration = Duration::from_secs(30);
+
+/// Which kind of server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A lock service, by its REST interface.
+    Service,
+    /// An etcd cluster, by its JSON gateway.
+    Etcd,
+}
+
+/// A server, and how to be known to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// What sentences call it: without user and password.
+    pub(crate) label: String,
+    pub(crate) kind: Kind,
+    /// `http://host:port` of each endpoint.
+    pub(crate) endpoints: Vec<String>,
+    /// What stands in front of names in etcd.
+    pub(crate) prefix: String,
+    /// A bearer token of a service; `user:password` of etcd.
+    pub(crate) secret: Option<String>,
+    /// Certificates of whom to trust, in PEM.
+    pub(crate) authorities: Option<Vec<u8>>,
+    /// Our certificate and its key, in PEM.
+    pub(crate) identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Settings {
+    /// The server at this address, else at the one of the environment.
+    pub(crate) fn of(address: Option<&str>) -> Result<Self, Fault> {
+        let given = address.map(str::to_owned).filter(|address| !address.is_empty());
+        let Some(address) = given.or_else(|| text(SERVER)) else {
+            return Err(Fault::Misused {
+                what: "no server is given".to_owned(),
+                hint: "say `--server URL`, or set ABA_LOCK_SERVER, such as etcd://127.0.0.1:2379".to_owned(),
+            });
+        };
+        let secret = file("ABA_LOCK_SERVER_SECRET_FILE")?
+            .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
+            .filter(|secret| !secret.is_empty());
+        let mut settings = Self { secret, authorities: file("ABA_LOCK_SERVER_CACERT")?, ..parse(&address)? };
+        settings.identity = match (file("ABA_LOCK_SERVER_CERT")?, file("ABA_LOCK_SERVER_KEY")?) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => {
+                return Err(Fault::Misused {
+                    what: "a client certificate needs both ABA_LOCK_SERVER_CERT and ABA_LOCK_SERVER_KEY".to_owned(),
+                    hint: "set both to files in PEM form, or none".to_owned(),
+                });
+            }
+        };
+        Ok(settings)
+    }
+}
+
+fn parse(address: &str) -> Result<Settings, Fault> {
+    let wrong = || Fault::Misused {
+        what: format!("{} is not the address of a server", without_secret(address)),
+        hint: "such as https://locks.example.org:8080 or etcd://10.0.0.1:2379,10.0.0.2:2379".to_owned(),
+    };
+    let (scheme, rest) = address.split_once("://").ok_or_else(wrong)?;
+    let (kind, transport) = match scheme {
+        "http" | "https" => (Kind::Service, scheme),
+        "etcd" => (Kind::Etcd, "http"),
+        "etcds" => (Kind::Etcd, "https"),
+        _ => return Err(wrong()),
+    };
+    let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let path = path.trim_matches('/');
+    if hosts.contains('@') {
+        return Err(Fault::Misused {
+            what: "the address of a server is no place for a password: anybody can see it".to_owned(),
+            hint: "put USER:PASSWORD into a file of yours, and set ABA_LOCK_SERVER_SECRET_FILE to its path".to_owned(),
+        });
+    }
+    let is_host = |host: &&str| !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control());
+    let mut endpoints = Vec::new();
+    for host in hosts.split(',') {
+        let host = Some(host.trim()).filter(is_host).ok_or_else(wrong)?;
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+        let port = if has_port || kind == Kind::Service { "" } else { ":2379" };
+        let base = if kind == Kind::Service && !path.is_empty() { format!("/{path}") } else { String::new() };
+        endpoints.push(format!("{transport}://{host}{port}{base}"));
+    }
+    let prefix = if kind == Kind::Etcd && !path.is_empty() { format!("{path}/") } else { String::new() };
+    let label = address.trim_end_matches('/').to_owned();
+    Ok(Settings { label, kind, endpoints, prefix, secret: None, authorities: None, identity: None })
+}
+
+/// An address as a sentence may show it.
+fn without_secret(address: &str) -> String {
+    match (address.split_once("://"), address.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        _ => address.to_owned(),
+    }
+}
+
+/// How long leases are to last: as said, else as the environment says.
+pub(crate) fn ttl(said: Option<Duration>) -> Result<Duration, Fault> {
+    let ttl = match (said, text("ABA_LOCK_TTL")) {
+        (Some(ttl), _) => ttl,
+        (None, None) => USUAL,
+        (None, Some(value)) => aba_lock::store::parse_span(&value).ok_or_else(|| Fault::Misused {
+            what: format!("ABA_LOCK_TTL is {value}, which is not a time span"),
+            hint: "such as 30s or 2m".to_owned(),
+        })?,
+    };
+    if ttl < SHORTEST {
+        return Err(Fault::Misused {
+            what: format!("a lease of {} s is too short", ttl.as_secs_f64()),
+            hint: format!("at least {} s: a server that elects a leader takes some of it", SHORTEST.as_secs()),
+        });
+    }
+    Ok(ttl)
+}
+
+/// What to do when a lease is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OnLost {
+    /// End those who have the lock.
+    Term,
+    /// Say so.
+    Warn,
+    /// Run this by the shell.
+    Run(String),
+}
+
+/// As said, else as the environment says.
+pub(crate) fn on_lost(said: Option<&str>) -> OnLost {
+    let word = said.map(str::to_owned).or_else(|| text("ABA_LOCK_ON_LOST"));
+    match word.as_deref() {
+        None | Some("term") => OnLost::Term,
+        Some("warn") => OnLost::Warn,
+        Some(command) => OnLost::Run(command.to_owned()),
+    }
+}
+
+/// A command to be run by the environment's path.
+pub(crate) fn shell() -> OsString {
+    "/bin/sh".into()
+}
+
+fn text(name: &str) -> Option<String> {
+    env::var_os(name).map(|value| value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
+}
+
+/// The content of the file that a variable names.
+fn file(name: &'static str) -> Result<Option<Vec<u8>>, Fault> {
+    let Some(path) = text(name).map(PathBuf::from) else { return Ok(None) };
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) => Err(Fault::Failed {
+            what: format!("could not read {} ({name}): {}", path.display(), aba_lock::error::reason(&error)),
+            hint: None,
+        }),
+    }
+}

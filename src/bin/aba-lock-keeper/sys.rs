@@ -1,0 +1,260 @@
+//! The only system calls of the keeper that the library does not make already: the clock, a page that two processes share,
+//! forking, signals, and what is left of a caller's descriptors.
+
+#![expect(unsafe_code, reason = "calls into libc, each with its reason")]
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::thread::JoinHandleExt;
+use std::ptr;
+use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+// ---- descriptors ---------------------------------------------------------------------------------------
+
+/// A new open file description of the file behind `fd`, also if that has no name any more.
+pub(crate) fn open_anew(fd: RawFd) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(format!("/proc/self/fd/{fd}"))
+}
+
+/// Closes every descriptor from 3 on but these two, which get the numbers 3 and 4.
+pub(crate) fn keep_only<P: Into<OwnedFd> + From<OwnedFd>>(
+    file: File,
+    pipe: Option<P>,
+) -> io::Result<(File, Option<P>)> {
+    let pipe = pipe.map(Into::into);
+    // Out of the way of each other first.
+    let high = |fd: &OwnedFd| match copy_above(fd.as_raw_fd(), 10) {
+        fd if fd < 0 => Err(io::Error::last_os_error()),
+        fd => Ok(fd),
+    };
+    let (from_file, from_pipe) = (high(&file.into())?, pipe.as_ref().map(high).transpose()?);
+    let mut last = 3;
+    for (fd, to) in [(Some(from_file), 3), (from_pipe, 4)] {
+        let Some(fd) = fd else { continue };
+        // SAFETY: what was on these numbers is none of ours that is used again: what had them is forgotten or closed.
+        if unsafe { libc::dup3(fd, to, libc::O_CLOEXEC) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        last = to;
+    }
+    std::mem::forget(pipe);
+    // SAFETY: nothing of ours is used above the last any more.
+    if unsafe { libc::syscall(libc::SYS_close_range, last + 1, libc::c_uint::MAX, 0) } != 0 {
+        // Before Linux 5.9.
+        // SAFETY: it only asks.
+        let limit = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) };
+        for fd in last + 1..i32::try_from(limit).unwrap_or(1024).min(65_536) {
+            // SAFETY: as above.
+            unsafe { libc::close(fd) };
+        }
+    }
+    // SAFETY: both numbers are open, and nobody else's.
+    unsafe {
+        let pipe = (last == 4).then(|| P::from(OwnedFd::from_raw_fd(4)));
+        Ok((File::from(OwnedFd::from_raw_fd(3)), pipe))
+    }
+}
+
+/// A copy of a descriptor, on this number or above.
+fn copy_above(fd: RawFd, lowest: RawFd) -> RawFd {
+    // SAFETY: it makes a new descriptor, or answers -1.
+    unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, lowest) }
+}
+
+// ---- the clock -----------------------------------------------------------------------------------------
+
+/// Nanoseconds since boot, in which the time that the machine slept counts.
+pub(crate) fn now() -> u64 {
+    // SAFETY: all bytes zero are a valid `timespec`.
+    let mut time: libc::timespec = unsafe { mem::zeroed() };
+    // SAFETY: it lives until the call returns.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+/// A number that nobody can guess, of 62 bits and never zero.
+pub(crate) fn random() -> io::Result<u64> {
+    let mut bytes = [0_u8; 8];
+    // SAFETY: the bytes live until the call returns.
+    if unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) } != 8 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((u64::from_ne_bytes(bytes) >> 2).max(1))
+}
+
+// ---- processes -----------------------------------------------------------------------------------------
+
+/// Numbers that this process shares with those that it forks.
+pub(crate) fn shared_numbers() -> io::Result<&'static [AtomicU64; 4]> {
+    let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping, at a place of the kernel's choice.
+    let page = unsafe { libc::mmap(ptr::null_mut(), mem::size_of::<[AtomicU64; 4]>(), prot, flags, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is aligned to a page, zero (which is valid), as large as that, and never unmapped.
+    Ok(unsafe { &*page.cast::<[AtomicU64; 4]>() })
+}
+
+/// Makes a copy of this process. `None` in the copy, and its number here. There must be no other thread.
+pub(crate) fn fork() -> io::Result<Option<libc::pid_t>> {
+    // SAFETY: there is one thread, so the child may go on as we would.
+    match unsafe { libc::fork() } {
+        0 => Ok(None),
+        pid if pid > 0 => Ok(Some(pid)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Whether a child has ended, which is then gone.
+pub(crate) fn has_ended(child: libc::pid_t) -> bool {
+    // SAFETY: it takes numbers; no status is asked for.
+    unsafe { libc::waitpid(child, ptr::null_mut(), libc::WNOHANG) != 0 }
+}
+
+/// Ends a child that was not waited for yet, and waits for it.
+pub(crate) fn end(child: libc::pid_t) {
+    // SAFETY: it takes numbers; the number is the child's until it has been waited for.
+    unsafe {
+        libc::kill(child, libc::SIGKILL);
+        libc::waitpid(child, ptr::null_mut(), 0);
+    }
+}
+
+/// Ends this process at once.
+pub(crate) fn leave() -> ! {
+    // SAFETY: it does not return; nothing of the caller's is to be run twice.
+    unsafe { libc::_exit(0) }
+}
+
+/// Asks for a signal when the parent ends. `false`: it has ended already.
+pub(crate) fn end_with_parent(parent: u32) -> bool {
+    // SAFETY: it takes numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
+    aba_lock::sys::parent_id() == parent
+}
+
+// ---- signals -------------------------------------------------------------------------------------------
+
+/// Has blocking calls end when a child ends, or the alarm rings.
+pub(crate) fn be_interrupted() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: all bytes zero are a valid `sigaction`, and it lives until each call returns; the handler does nothing.
+    unsafe {
+        let mut action: libc::sigaction = mem::zeroed();
+        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        for signal in [libc::SIGALRM, libc::SIGCHLD] {
+            libc::sigaction(signal, &raw const action, ptr::null_mut());
+        }
+    }
+}
+
+/// Rings the alarm after `span`, and then soon again, as it may ring just before the call that it is to end.
+pub(crate) fn ring_after(span: Duration) {
+    let value = |span: Duration| libc::timeval {
+        tv_sec: libc::time_t::try_from(span.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_usec: libc::suseconds_t::from(span.subsec_micros()),
+    };
+    let timer = libc::itimerval {
+        it_interval: value(Duration::from_millis(50)),
+        it_value: value(span.max(Duration::from_millis(1))),
+    };
+    // SAFETY: it lives until the call returns.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) };
+}
+
+/// The signals by which somebody ends what he has started.
+const ENDING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+
+/// Signals that are held back from this thread.
+#[derive(Debug)]
+pub(crate) struct HeldBack {
+    old: libc::sigset_t,
+}
+
+impl HeldBack {
+    /// Holds back those that end a process, but for those that are ignored.
+    pub(crate) fn begin() -> Self {
+        let set = ending();
+        // SAFETY: all bytes zero are a valid set, and both live until the call returns.
+        unsafe {
+            let mut old: libc::sigset_t = mem::zeroed();
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut old);
+            Self { old }
+        }
+    }
+
+    /// Lets them through again.
+    pub(crate) fn end(&self) {
+        // SAFETY: the set lives until the call returns.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.old, ptr::null_mut()) };
+    }
+}
+
+fn ending() -> libc::sigset_t {
+    // SAFETY: all bytes zero are valid for these types, and they live until each call returns.
+    unsafe {
+        let mut set: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in ENDING {
+            let mut action: libc::sigaction = mem::zeroed();
+            libc::sigaction(signal, ptr::null(), &raw mut action);
+            if action.sa_sigaction != libc::SIG_IGN {
+                libc::sigaddset(&raw mut set, signal);
+            }
+        }
+        set
+    }
+}
+
+/// Runs `start`, so that the thread that it starts gets no signal but by [`next_signal`].
+pub(crate) fn without_signals<T>(start: impl FnOnce() -> T) -> T {
+    // SAFETY: all bytes zero are valid for these types, and they live until each call returns.
+    unsafe {
+        let (mut all, mut old): (libc::sigset_t, libc::sigset_t) = mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut old);
+        let done = start();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const old, ptr::null_mut());
+        done
+    }
+}
+
+/// What wakes a thread that waits for signals: it does nothing by itself.
+const WAKE: i32 = libc::SIGURG;
+
+/// Waits until one of the signals that are held back comes. `None`: the thread was woken.
+pub(crate) fn next_signal() -> Option<i32> {
+    let (mut set, mut signal) = (ending(), 0);
+    // SAFETY: both live until each call returns.
+    unsafe {
+        libc::sigaddset(&raw mut set, WAKE);
+        while libc::sigwait(&raw const set, &raw mut signal) != 0 {}
+    }
+    (signal != WAKE).then_some(signal)
+}
+
+/// Has a thread return from [`next_signal`].
+pub(crate) fn wake(thread: &JoinHandle<()>) {
+    // SAFETY: it was not joined yet, so its number is its own.
+    unsafe { libc::pthread_kill(thread.as_pthread_t(), WAKE) };
+}
+
+/// Ends this process by a signal.
+pub(crate) fn die_of(signal: i32) -> ! {
+    // SAFETY: all bytes zero are valid for these types (SIG_DFL is zero), and they live until each call returns.
+    unsafe {
+        let standard: libc::sigaction = mem::zeroed();
+        libc::sigaction(signal, &raw const standard, ptr::null_mut());
+        let mut set: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut());
+        libc::kill(libc::getpid(), signal);
+        libc::_exit(128 + signal)
+    }
+}

@@ -1,0 +1,9 @@
+use crate::args::Lease;
+use aba_lock::error::Error;
+use aba_lock::keeper::Keeper;
+
+pub(crate) fn run(args: Lease) -> Result<i32, Error> {
+    let mut words = vec!["lease".into()];
+    words.extend(args.words);
+    Err(Keeper::find()?.become_it(words, &[]))
+}

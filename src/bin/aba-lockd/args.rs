@@ -1,0 +1,83 @@
+//! Every option. Help and the man page are made from this.
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use std::path::PathBuf;
+
+/// What the exit statuses mean.
+pub(crate) const EXIT_STATUS: [(&str, &str); 3] = [
+    ("0", "ended by SIGTERM or SIGINT, after all that was asked was answered"),
+    ("2", "wrong usage; an address that others reach, without a token file, client certificates or --insecure"),
+    ("125", "it cannot be started: store, certificates, address"),
+];
+
+/// The same for the end of the help.
+fn exit_status() -> String {
+    let rows = EXIT_STATUS.map(|(status, meaning)| format!("  {status:<5} {meaning}"));
+    format!("Exit status:\n{}", rows.join("\n"))
+}
+
+/// A lock service for scripts on more than one machine: REST, gRPC, and a page to look at.
+///
+/// A lock is of a service, an environment and a resource. Without more it is held until it is released; with a time to
+/// live until that has passed without being renewed. Who waits is served in turn. Each lock has a fencing token, greater than
+/// all before it: what the lock guards should refuse a smaller one, because a lock that expires does not stop who had it.
+#[derive(Debug, Parser)]
+#[command(name = "aba-lockd", version, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve locks until SIGTERM or SIGINT
+    ///
+    /// On loopback everyone on this machine may ask. Any other address needs a token file, or client certificates. Only one
+    /// service can have a file as its store.
+    Serve(Serve),
+}
+
+/// The options of the only command.
+#[derive(Debug, Args)]
+#[command(after_help = exit_status())]
+pub(crate) struct Serve {
+    /// Where REST and the page are; port 0 takes a free one, which the log tells
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: String,
+    /// Where gRPC is
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8765")]
+    pub(crate) grpc_listen: String,
+    /// Where the locks are: sqlite:PATH [default: sqlite:$XDG_STATE_HOME/aba-lock/lockd.db]
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: Option<String>,
+    /// Give fencing tokens greater than this one; for a store that takes over from one whose clock was wrong
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) token_base: u64,
+    /// Ask for a token: this file has a line NAME SCOPES TOKEN for each
+    ///
+    /// SCOPES are lock:read (to look), lock:write (all else), or both with a comma between. TOKEN is the token, or sha256:
+    /// and its digest. Callers send `Authorization: Bearer TOKEN`.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Speak TLS, with this certificate and those that it rests on (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key", value_hint = ValueHint::FilePath)]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Let in only who has a certificate of this authority (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    /// Listen on an address that others reach, and let everyone in
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// Another name by which this service may be called, as behind a proxy; may be repeated
+    ///
+    /// On loopback without tokens, calls to other names than localhost and addresses are refused: a page elsewhere can
+    /// have its own name lead here.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) allow_host: Vec<String>,
+    /// Log each call, not only what changes locks
+    #[arg(long)]
+    pub(crate) log_all: bool,
+}

@@ -1,0 +1,178 @@
+//! Connections: with TLS or without, for REST and gRPC alike.
+
+use axum::extract::connect_info;
+use axum::serve::IncomingStream;
+use socket2::{SockRef, TcpKeepalive};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+/// How long a client may take to agree on keys.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How soon a client that went silent is asked whether it is still there, and how often. Else one whose machine is gone
+/// would keep its place in a queue.
+const SILENCE: Duration = Duration::from_secs(15);
+const ASK_EVERY: Duration = Duration::from_secs(5);
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Peer(Option<SocketAddr>);
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("unknown"),
+        }
+    }
+}
+
+/// A connection.
+pub(crate) struct Stream {
+    inner: Inner,
+    peer: SocketAddr,
+}
+
+enum Inner {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Connections as they come.
+pub(crate) struct Incoming {
+    ready: mpsc::Receiver<Stream>,
+    address: SocketAddr,
+}
+
+impl Incoming {
+    /// Listens, until it is dropped.
+    pub(crate) async fn bind(address: SocketAddr, tls: Option<TlsAcceptor>) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let (connected, ready) = mpsc::channel(64);
+        tokio::spawn(async move {
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    () = connected.closed() => return,
+                };
+                match accepted {
+                    Ok((stream, peer)) => hand_on(stream, peer, tls.clone(), connected.clone()),
+                    // As when there are no descriptors left: there may be in a moment.
+                    Err(_) => time::sleep(Duration::from_millis(100)).await,
+                }
+            }
+        });
+        Ok(Self { ready, address })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) async fn next(&mut self) -> Option<Stream> {
+        self.ready.recv().await
+    }
+}
+
+/// Beside the others: a client that is slow to agree on keys holds up nobody.
+fn hand_on(stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, connected: mpsc::Sender<Stream>) {
+    let _ = stream.set_nodelay(true);
+    let keep = TcpKeepalive::new().with_time(SILENCE).with_interval(ASK_EVERY).with_retries(3);
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&keep);
+    tokio::spawn(async move {
+        let inner = match tls {
+            None => Inner::Plain(stream),
+            Some(tls) => match time::timeout(HANDSHAKE, tls.accept(stream)).await {
+                Ok(Ok(stream)) => Inner::Tls(Box::new(stream)),
+                _ => return,
+            },
+        };
+        let _ = connected.send(Stream { inner, peer }).await;
+    });
+}
+
+impl axum::serve::Listener for Incoming {
+    type Io = Stream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Stream, SocketAddr) {
+        match self.next().await {
+            Some(stream) => {
+                let peer = stream.peer;
+                (stream, peer)
+            }
+            // Only when the runtime ends.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
+impl connect_info::Connected<IncomingStream<'_, Incoming>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Incoming>) -> Self {
+        Self(Some(*stream.remote_addr()))
+    }
+}
+
+impl Connected for Stream {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        Peer(Some(self.peer))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context, buffer: &mut ReadBuf) -> Poll<io::Result<()>> {
+        match &mut self.inner {
+            Inner::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Inner::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.inner {
+            Inner::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Inner::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
+        match &mut self.inner {
+            Inner::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Inner::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
+        match &mut self.inner {
+            Inner::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Inner::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+/// What speaks TLS with these protocols, first choice first.
+pub(crate) fn acceptor(config: &rustls::ServerConfig, protocols: &[&str]) -> TlsAcceptor {
+    let mut config = config.clone();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    TlsAcceptor::from(Arc::new(config))
+}

@@ -1,0 +1,44 @@
+//! The `aba-lockd` command: parse, run, exit.
+//!
+//! Who knows whom: `main` -> `serve` -> `rest`, `grpc` -> `desk` -> `store`, `journal`. Only `report` prints, only `settings`
+//! reads the environment, only `args` knows clap, and only what is under `store/` knows a database.
+
+mod access;
+mod args;
+mod desk;
+mod grpc;
+mod journal;
+mod listen;
+mod model;
+mod report;
+mod rest;
+mod serve;
+mod settings;
+mod span;
+mod store;
+mod tls;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// It was used in a wrong way.
+const USAGE: u8 = 2;
+/// It cannot be started.
+const FAILED: u8 = 125;
+
+fn main() -> ExitCode {
+    let args::Cli { command: args::Command::Serve(args) } = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            report::usage(&error);
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
+        }
+    };
+    match serve::run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report::failure(&failure.sentence, failure.hint.as_deref());
+            ExitCode::from(if failure.misused { USAGE } else { FAILED })
+        }
+    }
+}

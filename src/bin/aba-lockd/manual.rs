@@ -1,0 +1,90 @@
+//! What the manual page says beyond the options. Only the program that writes the pages has it.
+
+pub(crate) const REST: [(&str, &str); 9] = [
+    (
+        "POST /api/v1alpha1/lock",
+        "take a lock: a JSON object of service, who (these two are needed), environment, resource, eventId, ttl and wait, the last \
+         two as \"90s\", \"30m\" or a number of seconds. 200 with the lock, once under lock and once flat; 409 without an id, and \
+         with existingLock, if another has it",
+    ),
+    ("GET /api/v1alpha1/lock/ID", "look at it"),
+    ("PUT /api/v1alpha1/lock/ID", "change what is not empty; never onto a lock that another has"),
+    ("PUT /api/v1alpha1/lock/ID/renew", "give it its time to live again, or the ttl in the body"),
+    ("GET or POST /api/v1alpha1/unlock/ID, DELETE /api/v1alpha1/lock/ID", "release it"),
+    (
+        "GET /api/v1alpha1/locks/list",
+        "those held, the oldest first, with who waits: per_page and page, and service, environment, resource, who, eventId to find some",
+    ),
+    ("GET /healthz", "200 if locks could be granted now, else 503"),
+    ("GET /metrics, /openapi.json", "numbers for Prometheus, and all of this for programs"),
+    ("GET /", "a page for people: who has what, who waits, and a button to unlock"),
+];
+
+pub(crate) const GRPC: [(&str, &str); 1] = [(
+    "tracker.lock.v1alpha1.LockService",
+    "CreateLock, GetLock, UpdateLock, UnLock, ListLocks, RenewLock; reflection tells the rest (v1 and v1alpha)",
+)];
+
+pub(crate) const TOKEN_FILE: [(&str, &str); 3] = [
+    (
+        "NAME SCOPES TOKEN",
+        "a line for each token; empty lines and those that begin with # do not count. The service reads it when it starts",
+    ),
+    ("NAME", "what the log calls who has it"),
+    (
+        "SCOPES",
+        "lock:read (to look: get, list, metrics), lock:write (create, update, renew, unlock), or lock:read,lock:write. TOKEN is \
+         the token, or sha256: and the SHA-256 digest of it in hexadecimal (printf %s TOKEN | sha256sum)",
+    ),
+];
+
+pub(crate) const GUARANTEES: [(&str, &str); 6] = [
+    (
+        "one has it",
+        "a lock is on disk before it is granted, in one transaction with the check; a key is unique in the store",
+    ),
+    (
+        "in turn",
+        "who waits is served in the order of coming. Who closes the connection leaves the queue. When the service stops, they are \
+         told (503) and ask again",
+    ),
+    (
+        "a time to live",
+        "counts by a clock that nobody can set. After a restart a lock that has not ended by then has its full time again, because \
+         it could not be renewed meanwhile; for that alone the time of day counts",
+    ),
+    (
+        "a fencing token",
+        "is greater than all before it, over restarts too, and over a move to another store: it is never behind the clock \
+         (microseconds since 1970). If that clock was wrong, --token-base mends it. A lock that expires does not stop who had it: \
+         only a resource that refuses smaller tokens does",
+    ),
+    ("a store that fails", "is 503: nothing was granted, nothing was released, and nothing is said to be free"),
+    (
+        "an answer that is lost",
+        "leaves a lock that its owner does not know of. A time to live ends it; an eventId finds it in the list",
+    ),
+];
+
+pub(crate) const FILES: [(&str, &str); 3] = [
+    ("$XDG_STATE_HOME/aba-lock/lockd.db, ~/.local/state/aba-lock/lockd.db", "the store, unless --store says another"),
+    ("lockd.db-wal, lockd.db-shm", "belong to it, and are to be copied with it"),
+    ("lockd.db.lock", "locked while a service has the store"),
+];
+
+pub(crate) const ENVIRONMENT: [(&str, &str); 2] = [
+    ("XDG_STATE_HOME, HOME", "where the store is"),
+    ("NOTIFY_SOCKET", "is told when the service is ready, and when it stops (systemd, Type=notify)"),
+];
+
+pub(crate) const EXAMPLES: [(&str, &str); 3] = [
+    ("aba-lockd serve", "serve this machine, with the page at http://127.0.0.1:8080/"),
+    (
+        "aba-lockd serve --listen 0.0.0.0:8080 --token-file /etc/aba-lockd/tokens --tls-cert /etc/aba-lockd/cert.pem --tls-key /etc/aba-lockd/key.pem",
+        "serve others, with tokens, over TLS",
+    ),
+    (
+        "curl -d '{\"service\":\"shop\",\"who\":\"me\",\"environment\":\"production\",\"resource\":\"deploy\",\"ttl\":\"10m\",\"wait\":\"1m\"}' localhost:8080/api/v1alpha1/lock",
+        "take a lock for ten minutes; wait for a minute if another has it",
+    ),
+];

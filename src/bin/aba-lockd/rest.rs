@@ -1,0 +1,194 @@
+//! The REST side. What is asked, by path; the shapes are in `rest/shape.rs`.
+
+mod shape;
+
+use crate::access::{self, Access, Scope};
+use crate::desk::Desk;
+use crate::journal::Call;
+use crate::listen::Peer;
+use crate::model::{Change, Problem};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{delete, get, post, put};
+use std::sync::Arc;
+
+/// The most bytes of a body.
+const LARGEST: usize = 64 * 1024;
+
+/// How clients other than ours begin.
+const API: &str = "/api/v1alpha1";
+
+const DESCRIPTION: &str = include_str!("rest/openapi.json");
+const PAGE: &str = include_str!("rest/page.html");
+
+/// Only what is in the page itself, and only asked by the page itself.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
+                      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What all calls know.
+pub(crate) struct House {
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) access: Arc<Access>,
+}
+
+type Body = Result<Bytes, BytesRejection>;
+
+/// Which path leads where.
+pub(crate) fn routes(house: House) -> Router {
+    let unlocking = get(unlock).post(unlock).head(refuse_head);
+    Router::new()
+        .route("/", get(page))
+        .route("/healthz", get(healthz))
+        .route("/metrics", get(metrics))
+        .route("/openapi.json", get(description))
+        .route(&format!("{API}/lock"), post(create))
+        .route(&format!("{API}/lock/{{id}}"), get(show).merge(put(update)).merge(delete(unlock)))
+        .route(&format!("{API}/lock/{{id}}/renew"), put(renew).merge(post(renew)))
+        .route(&format!("{API}/unlock/{{id}}"), unlocking)
+        .route(&format!("{API}/locks/list"), get(list))
+        .fallback(async || shape::refusal(StatusCode::NOT_FOUND, 5, "there is nothing at this path"))
+        .method_not_allowed_fallback(async || {
+            shape::refusal(StatusCode::METHOD_NOT_ALLOWED, 12, "this path has no such method")
+        })
+        .layer(DefaultBodyLimit::max(LARGEST))
+        .with_state(Arc::new(house))
+}
+
+/// Who asks.
+struct Caller {
+    headers: HeaderMap,
+    peer: Peer,
+}
+
+impl<S: Sync> axum::extract::FromRequestParts<S> for Caller {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut axum::http::request::Parts, _: &S) -> Result<Self, Response> {
+        let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| *peer);
+        Ok(Self { headers: parts.headers.clone(), peer: peer.unwrap_or_default() })
+    }
+}
+
+impl Caller {
+    fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    fn named(&self, name: &'static str) -> Option<&str> {
+        self.header(&HeaderName::from_static(name))
+    }
+
+    /// The call that this is, if it may be.
+    fn may(&self, house: &House, operation: &'static str, scope: Scope) -> Result<Call, Problem> {
+        let mut call = Call { api: "rest", operation, from: self.peer.to_string(), by: None };
+        let from = access::From {
+            host: self.header(&header::HOST),
+            origin: self.header(&header::ORIGIN),
+            fetch_site: self.named("sec-fetch-site"),
+            purpose: self.named("sec-purpose").or_else(|| self.named("purpose")),
+        };
+        let bearer = house
+            .access
+            .not_for_another(&from, scope)
+            .and_then(|()| house.access.bearer(self.header(&header::AUTHORIZATION), scope));
+        match bearer {
+            Ok(by) => {
+                call.by = by;
+                Ok(call)
+            }
+            Err(problem) => {
+                house.desk.journal.answered(&call, Err(&problem), None);
+                Err(problem)
+            }
+        }
+    }
+}
+
+/// Answers what was wrong with what was asked, and notes it.
+fn noted(house: &House, call: &Call, problem: Problem) -> Problem {
+    house.desk.journal.answered(call, Err(&problem), None);
+    problem
+}
+
+async fn create(State(house): State<Arc<House>>, caller: Caller, body: Body) -> Result<Response, Problem> {
+    let call = caller.may(&house, "create", Scope::Write)?;
+    let wanted =
+        shape::object(body).and_then(|members| shape::wanted(&members)).map_err(|p| noted(&house, &call, p))?;
+    Ok(shape::lock(&house.desk.create(&call, wanted).await?))
+}
+
+async fn show(State(house): State<Arc<House>>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
+    let call = caller.may(&house, "get", Scope::Read)?;
+    Ok(shape::lock(&house.desk.get(&call, &id).await?))
+}
+
+async fn update(
+    State(house): State<Arc<House>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let call = caller.may(&house, "update", Scope::Write)?;
+    let change: Change =
+        shape::object(body).and_then(|members| shape::change(&members)).map_err(|p| noted(&house, &call, p))?;
+    Ok(shape::lock(&house.desk.update(&call, &id, change).await?))
+}
+
+async fn renew(
+    State(house): State<Arc<House>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let call = caller.may(&house, "renew", Scope::Write)?;
+    let ttl = shape::object_or_nothing(body).and_then(|members| shape::ttl(&members));
+    let ttl = ttl.map_err(|p| noted(&house, &call, p))?;
+    Ok(shape::lock(&house.desk.renew(&call, &id, ttl).await?))
+}
+
+async fn unlock(State(house): State<Arc<House>>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
+    let call = caller.may(&house, "unlock", Scope::Write)?;
+    Ok(shape::unlocked(&house.desk.unlock(&call, &id).await?))
+}
+
+/// To look is not to unlock.
+async fn refuse_head() -> Response {
+    ([(header::ALLOW, "GET, POST")], StatusCode::METHOD_NOT_ALLOWED).into_response()
+}
+
+async fn list(State(house): State<Arc<House>>, caller: Caller, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    let call = caller.may(&house, "list", Scope::Read)?;
+    let selection = shape::selection(query.as_deref().unwrap_or_default()).map_err(|p| noted(&house, &call, p))?;
+    let (page, per_page) = (selection.page, selection.per_page);
+    Ok(shape::listing(&house.desk.list(&call, selection).await?, page, per_page))
+}
+
+/// Whether locks could be granted.
+async fn healthz(State(house): State<Arc<House>>) -> Result<Response, Problem> {
+    house.desk.check().await?;
+    Ok(shape::json(StatusCode::OK, &serde_json::json!({"status": "ok"})))
+}
+
+async fn metrics(State(house): State<Arc<House>>, caller: Caller) -> Result<Response, Problem> {
+    caller.may(&house, "metrics", Scope::Read)?;
+    let text = house.desk.metrics().await;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+async fn description() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], DESCRIPTION).into_response()
+}
+
+async fn page() -> Response {
+    let headers = [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, Html(PAGE)).into_response()
+}

@@ -1,0 +1,166 @@
+//! What goes over the wire in JSON: camelCase out; camelCase and `snake_case` in; members that nobody knows are ignored.
+
+use crate::model::{Change, Key, Listing, Lock, Problem, Selection, Wanted};
+use crate::span;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+
+type Members = Map<String, Value>;
+
+/// The object in a body. What says that it is JSON is not asked for: `curl -d` says something else.
+pub(super) fn object(body: Result<Bytes, BytesRejection>) -> Result<Members, Problem> {
+    let body = body.map_err(|error| Problem::Invalid(error.body_text()))?;
+    match serde_json::from_slice(&body) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) => Err(Problem::Invalid("the body is JSON, but no object".to_owned())),
+        Err(error) => Err(Problem::Invalid(format!("the body is not JSON: {error}"))),
+    }
+}
+
+/// The same, or nothing at all.
+pub(super) fn object_or_nothing(body: Result<Bytes, BytesRejection>) -> Result<Members, Problem> {
+    match body {
+        Ok(body) if body.trim_ascii().is_empty() => Ok(Members::new()),
+        body => object(body),
+    }
+}
+
+/// The text of the first of these members that is there; empty if none is.
+fn text(members: &Members, names: &[&str]) -> Result<String, Problem> {
+    match names.iter().find_map(|name| members.get(*name)) {
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(_) => Err(Problem::Invalid(format!("{} is no text", names[0]))),
+    }
+}
+
+fn time_span(members: &Members, name: &str) -> Result<Option<Duration>, Problem> {
+    span::in_json(members.get(name)).map_err(|()| {
+        Problem::Invalid(format!("{name} is no time span, such as \"90s\", \"30m\", or a number of seconds"))
+    })
+}
+
+pub(super) fn ttl(members: &Members) -> Result<Option<Duration>, Problem> {
+    time_span(members, "ttl")
+}
+
+pub(super) fn wanted(members: &Members) -> Result<Wanted, Problem> {
+    let Change { service, environment, resource, who, event_id } = change(members)?;
+    let key = Key { service, environment, resource };
+    Ok(Wanted { key, who, event_id, ttl: ttl(members)?, wait: time_span(members, "wait")? })
+}
+
+pub(super) fn change(members: &Members) -> Result<Change, Problem> {
+    Ok(Change {
+        service: text(members, &["service"])?,
+        environment: text(members, &["environment"])?,
+        resource: text(members, &["resource"])?,
+        who: text(members, &["who"])?,
+        event_id: text(members, &["eventId", "event_id"])?,
+    })
+}
+
+/// What a query asks for.
+pub(super) fn selection(query: &str) -> Result<Selection, Problem> {
+    let mut selection = Selection { page: 1, ..Selection::default() };
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let number =
+            || value.parse::<u32>().map_err(|_| Problem::Invalid(format!("{name} is no number from 1 up: {value}")));
+        match &*name {
+            "page" => selection.page = number()?,
+            "per_page" | "perPage" => selection.per_page = Some(number()?),
+            "service" => selection.with.service = value.into_owned(),
+            "environment" => selection.with.environment = value.into_owned(),
+            "resource" => selection.with.resource = value.into_owned(),
+            "who" => selection.with.who = value.into_owned(),
+            "event_id" | "eventId" => selection.with.event_id = value.into_owned(),
+            _ => (),
+        }
+    }
+    Ok(selection)
+}
+
+fn members(lock: &Lock) -> Members {
+    let mut members = Members::new();
+    let mut put = |name: &str, value: Value| members.insert(name.to_owned(), value);
+    put("id", json!(lock.id));
+    put("service", json!(lock.key.service));
+    put("who", json!(lock.who));
+    put("createdAt", json!(lock.created.to_string()));
+    put("environment", json!(lock.key.environment));
+    put("resource", json!(lock.key.resource));
+    put("eventId", json!(lock.event_id));
+    put("fencingToken", json!(lock.token));
+    if let Some(ttl) = lock.ttl {
+        put("ttl", json!(span::text(ttl)));
+    }
+    if let Some(expires) = lock.expires {
+        put("expiresAt", json!(expires.to_string()));
+    }
+    if !lock.queue.is_empty() {
+        let queue = (1..).zip(&lock.queue).map(|(position, waiting)| {
+            json!({"who": waiting.who, "since": waiting.since.to_string(), "queuePosition": position})
+        });
+        put("queue", queue.collect());
+    }
+    members
+}
+
+pub(super) fn json(status: StatusCode, value: &Value) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (status, headers, format!("{value}\n")).into_response()
+}
+
+/// Nested, as clients of the API read it, and flat, as scripts do.
+pub(super) fn lock(lock: &Lock) -> Response {
+    let members = members(lock);
+    let mut body = members.clone();
+    body.insert("lock".to_owned(), Value::Object(members));
+    json(StatusCode::OK, &Value::Object(body))
+}
+
+pub(super) fn unlocked(lock: &Lock) -> Response {
+    json(StatusCode::OK, &json!({"message": "lock deleted", "success": true, "id": lock.id, "count": "1"}))
+}
+
+pub(super) fn listing(listing: &Listing, page: u32, per_page: Option<u32>) -> Response {
+    let locks: Vec<Value> = listing.locks.iter().map(|lock| Value::Object(members(lock))).collect();
+    let per_page = per_page.map_or(listing.total, u64::from);
+    let total = listing.total;
+    let body = json!({"locks": locks, "totalCount": total, "total": total, "page": page, "perPage": per_page});
+    json(StatusCode::OK, &body)
+}
+
+/// A refusal without a top-level `id`: scripts take one for the sign that they have the lock.
+pub(super) fn refusal(status: StatusCode, code: u8, message: &str) -> Response {
+    json(status, &json!({"code": code, "message": message, "details": [], "error": message}))
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let message = self.to_string();
+        match self {
+            Self::Held(lock) => {
+                let lock = members(&lock);
+                let error = "lock already exists";
+                let body = json!({"code": 6, "message": message, "details": [], "error": error, "existingLock": lock});
+                json(StatusCode::CONFLICT, &body)
+            }
+            Self::Unknown(_) => refusal(StatusCode::NOT_FOUND, 5, &message),
+            Self::Invalid(_) => refusal(StatusCode::BAD_REQUEST, 3, &message),
+            Self::NotAllowed(_) => refusal(StatusCode::FORBIDDEN, 7, &message),
+            Self::NoToken => {
+                let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"aba-lockd\"")];
+                (challenge, refusal(StatusCode::UNAUTHORIZED, 16, &message)).into_response()
+            }
+            Self::TooMany => refusal(StatusCode::TOO_MANY_REQUESTS, 8, &message),
+            Self::Stopping | Self::Fault(_) => {
+                ([(header::RETRY_AFTER, "1")], refusal(StatusCode::SERVICE_UNAVAILABLE, 14, &message)).into_response()
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! From the options to a service, and to its end: what was asked is answered, who waits is told, then it stops.
+
+use crate::access::{Access, Tokens};
+use crate::args::Serve;
+use crate::desk::Desk;
+use crate::journal::Journal;
+use crate::listen::{self, Incoming, Peer};
+use crate::rest::House;
+use crate::store::{self, Opened};
+use crate::{grpc, report, rest, settings, tls};
+use serde_json::{Map, json};
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// How long what was asked may take to be answered after the signal to end.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Why it could not be started.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) sentence: String,
+    pub(crate) hint: Option<String>,
+    /// Whether that is for the options to mend.
+    pub(crate) misused: bool,
+}
+
+impl Failure {
+    pub(crate) fn new(sentence: String) -> Self {
+        Self { sentence, hint: None, misused: false }
+    }
+
+    pub(crate) fn misused(sentence: String) -> Self {
+        Self { sentence, hint: None, misused: true }
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// Serves until it is told to end.
+pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
+    let (rest_address, grpc_address) =
+        (address("--listen", &args.listen)?, address("--grpc-listen", &args.grpc_listen)?);
+    for address in [rest_address, grpc_address] {
+        if !address.ip().is_loopback() && args.token_file.is_none() && args.tls_client_ca.is_none() && !args.insecure {
+            let sentence = format!("{address} can be reached from other machines, and everyone there could unlock");
+            return Err(Failure::misused(sentence).hint("give --token-file or --tls-client-ca, or say --insecure"));
+        }
+    }
+    let tokens = args.token_file.as_deref().map(|file| {
+        let text = fs::read_to_string(file).map_err(|error| error.to_string());
+        let parsed = text.and_then(|text| Tokens::parse(&text));
+        parsed.map_err(|why| Failure::new(format!("could not use token file {}: {why}", file.display())))
+    });
+    let tokens = tokens.transpose()?;
+    // From elsewhere it is called by names that we cannot know, and who may ask is known by other means.
+    let guessable = rest_address.ip().is_loopback() && tokens.is_none();
+    let access = Access { tokens, hosts: guessable.then(|| args.allow_host.clone()) };
+    let tls = tls::config(args)?;
+    let journal = Arc::new(Journal::new(args.log_all));
+
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(format!("could not start threads: {error}")))?;
+    let opened = store::open(args.store.as_deref(), args.token_base, Arc::clone(&journal))?;
+    let writer = report::start();
+    let done = runtime.block_on(serve(rest_address, grpc_address, tls, access, &opened, journal));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    report::finish(writer);
+    done
+}
+
+async fn serve(
+    rest_address: SocketAddr,
+    grpc_address: SocketAddr,
+    tls: Option<rustls::ServerConfig>,
+    access: Access,
+    opened: &Opened,
+    journal: Arc<Journal>,
+) -> Result<(), Failure> {
+    let acceptor = |protocols: &[&str]| tls.as_ref().map(|config| listen::acceptor(config, protocols));
+    let listening =
+        |address: SocketAddr, error: &io::Error| Failure::new(format!("could not listen on {address}: {error}"));
+    let rest_in =
+        Incoming::bind(rest_address, acceptor(&["http/1.1"])).await.map_err(|error| listening(rest_address, &error))?;
+    let grpc_in =
+        Incoming::bind(grpc_address, acceptor(&["h2"])).await.map_err(|error| listening(grpc_address, &error))?;
+    let (rest_at, grpc_at) = (rest_in.address(), grpc_in.address());
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| Failure::new(error.to_string()))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Failure::new(error.to_string()))?;
+
+    let desk = Arc::new(Desk::new(Arc::clone(&opened.store), journal));
+    let access = Arc::new(access);
+    let (end, ends) = watch::channel(());
+    let router = rest::routes(House { desk: Arc::clone(&desk), access: Arc::clone(&access) });
+    let rest_side = axum::serve(rest_in, router.into_make_service_with_connect_info::<Peer>())
+        .with_graceful_shutdown(ended(ends.clone()));
+    let rest_side = tokio::spawn(async move { rest_side.await });
+    let grpc_side = tokio::spawn(grpc::serve(grpc_in, Arc::clone(&desk), access, ended(ends)));
+
+    say("started", &[("listen", rest_at.to_string()), ("grpc", grpc_at.to_string()), ("store", opened.name.clone())]);
+    tell_starter("READY=1");
+    let name = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    say("stopping", &[("signal", name.to_owned())]);
+    tell_starter("STOPPING=1");
+    desk.stop();
+    drop(end);
+    let sides = async {
+        let _ = rest_side.await;
+        let _ = grpc_side.await;
+    };
+    let all = tokio::time::timeout(GRACE, sides).await.is_ok();
+    say("stopped", &[("answered", if all { "all" } else { "not all" }.to_owned())]);
+    Ok(())
+}
+
+async fn ended(mut ends: watch::Receiver<()>) {
+    // It never changes: this is when its sender is dropped.
+    let _ = ends.changed().await;
+}
+
+fn address(option: &str, text: &str) -> Result<SocketAddr, Failure> {
+    let found = text.to_socket_addrs().map_err(|error| error.to_string());
+    let found = found.and_then(|mut found| found.next().ok_or_else(|| "it leads nowhere".to_owned()));
+    found.map_err(|why| {
+        Failure::misused(format!("{option} {text} is no address: {why}"))
+            .hint("it is HOST:PORT, such as 127.0.0.1:8080")
+    })
+}
+
+fn say(event: &str, members: &[(&str, String)]) {
+    let mut line = Map::new();
+    line.insert("event".to_owned(), json!(event));
+    line.extend(members.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
+    report::log("info", line);
+}
+
+/// Who started us may want to know when we are ready; if it cannot be told, that is its own concern.
+fn tell_starter(word: &str) {
+    let Some(path) = settings::notify_socket() else { return };
+    let address = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => UnixAddr::from_abstract_name(name),
+        None => UnixAddr::from_pathname(&path),
+    };
+    if let (Ok(address), Ok(socket)) = (address, UnixDatagram::unbound()) {
+        let _ = socket.send_to_addr(word.as_bytes(), &address);
+    }
+}

@@ -1,0 +1,71 @@
+//! Where the locks are. What every store promises:
+//!
+//! - A lock is granted only if no other of its key is held, and that is on disk (or agreed upon) before it is said.
+//! - Tokens only grow: with each lock, over restarts, and from one store to the next (they are never behind the clock).
+//! - Who waits is served in the order of coming; no newcomer is before them. To drop the future of a [`Store::create`] is
+//!   to leave the queue, and a lock that was granted to nobody any more is taken back.
+//! - A store that cannot answer says [`Problem::Fault`], and never that something is free.
+
+pub(crate) mod given;
+pub(crate) mod queue;
+pub(crate) mod sqlite;
+
+mod alone;
+
+use crate::journal::Journal;
+use crate::model::{Change, Listing, Lock, Problem, Selection, Wanted};
+use crate::serve::Failure;
+use crate::settings;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A store. Its futures may be dropped at any time.
+#[tonic::async_trait]
+pub(crate) trait Store: Send + Sync {
+    /// Takes the lock, after waiting for it if that is wanted.
+    async fn create(&self, wanted: Wanted) -> Result<Lock, Problem>;
+    /// The lock of that id, with its queue.
+    async fn get(&self, id: &str) -> Result<Lock, Problem>;
+    /// Changes it; never onto a key that is held. On another key it gets another token.
+    async fn update(&self, id: &str, change: Change) -> Result<Lock, Problem>;
+    /// Releases it, and returns what it was.
+    async fn remove(&self, id: &str) -> Result<Lock, Problem>;
+    /// Gives it its time to live again, or another one.
+    async fn renew(&self, id: &str, ttl: Option<Duration>) -> Result<Lock, Problem>;
+    /// Those held, the oldest first, with their queues.
+    async fn list(&self, selection: Selection) -> Result<Listing, Problem>;
+    /// Whether locks could be granted now.
+    async fn check(&self) -> Result<(), Problem>;
+    /// How many wait.
+    fn waiting(&self) -> usize;
+    /// Sends those who wait away.
+    fn stop(&self);
+}
+
+/// A store that is open.
+pub(crate) struct Opened {
+    pub(crate) store: Arc<dyn Store>,
+    /// As `--store` takes it.
+    pub(crate) name: String,
+    /// Keeps other services out, for a store that is for one.
+    _alone: Option<alone::Alone>,
+}
+
+/// Opens the store of that name, or the one that is meant without a name.
+pub(crate) fn open(name: Option<&str>, base: u64, journal: Arc<Journal>) -> Result<Opened, Failure> {
+    let path = match name {
+        Some(name) => name.strip_prefix("sqlite:").map(|path| Path::new(path).to_owned()),
+        None => Some(settings::default_store().ok_or_else(|| {
+            Failure::new("no place for the store: HOME is not set".to_owned()).hint("give --store sqlite:PATH")
+        })?),
+    };
+    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
+        let sentence = format!("--store {} is no store", name.unwrap_or_default());
+        return Err(Failure::misused(sentence).hint("it is sqlite:PATH"));
+    };
+    let alone = alone::take(&path)?;
+    let store = sqlite::Sqlite::open(&path, base, journal)
+        .map_err(|problem| Failure::new(format!("could not open store {}: {problem}", path.display())))?;
+    Ok(Opened { store: Arc::new(store), name: format!("sqlite:{}", path.display()), _alone: Some(alone) })
+}

@@ -1,0 +1,52 @@
+//! The keeper, `aba-lock-keeper`: a program of its own for locks of more than one machine. Nothing of it is linked in here:
+//! we become it, or ask it.
+
+use crate::error::Error;
+use crate::store::surroundings;
+use crate::sys;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// The keeper that goes with this program.
+#[derive(Debug)]
+pub struct Keeper {
+    program: PathBuf,
+}
+
+/// What it answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its exit status.
+    pub status: i32,
+    /// What it printed.
+    pub text: String,
+}
+
+impl Keeper {
+    /// [`Error::NoKeeper`] if it is not installed.
+    pub fn find() -> Result<Self, Error> {
+        surroundings::keeper().map(|program| Self { program }).ok_or(Error::NoKeeper)
+    }
+
+    /// Becomes it. Returns only when that fails, with the reason.
+    #[must_use]
+    pub fn become_it(&self, words: Vec<OsString>, variables: &[(&str, String)]) -> Error {
+        let mut all = vec![self.program.clone().into_os_string()];
+        all.extend(words);
+        let error = match sys::Command::new(&all, variables) {
+            Ok(command) => command.exec(),
+            Err(error) => error,
+        };
+        Error::cannot_run(&self.program.to_string_lossy(), error)
+    }
+
+    /// Runs it, and takes what it prints.
+    pub fn ask(&self, words: &[&str]) -> Result<Answer, Error> {
+        let output = Command::new(&self.program).args(words).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+        let output = output.map_err(|error| Error::cannot_run(&self.program.to_string_lossy(), error))?;
+        // Ended by a signal, it has said nothing that counts.
+        let status = output.status.code().unwrap_or(125);
+        Ok(Answer { status, text: String::from_utf8_lossy(&output.stdout).into_owned() })
+    }
+}

@@ -1,0 +1,310 @@
+//! A script's lock over several machines: what keeps it, what ends it, and who is told.
+
+use crate::scene::{Etcd, Machine, is_alive, parent, signal, until};
+use std::fs;
+
+#[test]
+fn a_script_shuts_out_those_on_other_machines_until_it_ends() {
+    let etcd = Etcd::start(1);
+    let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
+    let mut holder = one.holder("deploy");
+    other
+        .bash("source \"$LIBRARY\"; aba_lock_operation deploy; echo went on")
+        .status(1)
+        .err(&format!("aba-lock: deploy is already running: pid {} on host ", holder.pid()));
+    // And nothing is locked there, either.
+    other.aba(&["status", "--server=", "deploy"]).status(1);
+    one.aba(&["lock", "deploy", "--", "echo", "went on"]).status(75).err("deploy is already running: pid ");
+    holder.go();
+    assert_eq!(holder.line(), "done");
+    assert_eq!(holder.end(), 0);
+    // It has given it back when it has ended, not some time later.
+    assert_eq!(etcd.keys(), Vec::<String>::new());
+    other
+        .bash("source \"$LIBRARY\"; aba_lock_operation deploy; echo \"$ABA_LOCK_TOKEN $ABA_LOCK_LEASES\"")
+        .status(0)
+        .out(" 200\n")
+        .silent();
+}
+
+#[test]
+fn the_command_of_a_lock_has_the_lease_and_its_token() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let token = |args: &[&str]| -> u64 {
+        let said = machine.aba(args).status(0).silent();
+        said.out.trim().parse().unwrap_or_else(|_| panic!("{said:?}"))
+    };
+    let show = ["--", "bash", "-c", "echo $ABA_LOCK_TOKEN; test \"$(\"$HELPER\" lease list | wc -l)\" = 2"];
+    let first = token(&[&["lock", "-w", "a"][..], &show].concat());
+    let second = token(&[&["lock", "-w", "-o", "a"][..], &show].concat());
+    let third = token(&[&["lock", "-w", "a"][..], &show].concat());
+    assert!(first < second && second < third, "{first} {second} {third}");
+    machine.aba(&["lock", "-w", "a", "--", "sh", "-c", "exit 9"]).status(9).silent();
+    machine.aba(&["lock", "-w", "a", "--", "sh", "-c", "kill -TERM $$"]).status(143);
+    machine.aba(&["lock", "-w", "a", "--", "/nowhere"]).status(127).err("/nowhere: command not found");
+    machine
+        .aba(&["lock", "-w", "a", "b", "--", "sh", "-c", "test \"$(\"$HELPER\" lease list | wc -l)\" = 3"])
+        .status(0);
+    until("all is given back", || etcd.keys().is_empty());
+    let lease = machine.aba(&["lease", "acquire", "a"]).status(0).out;
+    machine.aba(&["lock", "a", "--", "true"]).status(75).err("a is already running: pid ");
+    machine.aba(&["lock", "-E", "7", "a", "--", "true"]).status(7);
+    machine.aba(&["lock", "-q", "a", "--", "true"]).status(75).silent();
+    machine.aba(&["lock", "-t", "0.2", "a", "--", "true"]).status(124).err("timed out waiting for a");
+    machine
+        .aba(&["lock", "--on-busy", "echo instead", "a", "--", "true"])
+        .status(0)
+        .out("instead\n")
+        .err("; running `echo instead`");
+    // All or none.
+    machine.aba(&["lock", "0", "a", "--", "true"]).status(75);
+    assert_eq!(etcd.keys(), [lease.trim()]);
+    machine.aba(&["lock", "--server=", "a", "--", "true"]).status(0).silent();
+}
+
+#[test]
+fn a_command_that_ends_at_once_or_gets_a_signal_is_seen_to_end_and_the_next_one_is_not_refused() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    for _ in 0..15 {
+        // The next one does not wait for more than that the last one's lease is given back.
+        machine.aba(&["lock", "a", "--", "true"]).status(0).silent();
+        machine.aba(&["lock", "-o", "a", "--", "true"]).status(0).silent();
+    }
+    for name in ["INT", "TERM"] {
+        let mut call = machine.program(crate::scene::helper());
+        call.args([
+            "lock",
+            "-w",
+            "-o",
+            "a",
+            "--",
+            "bash",
+            "-c",
+            "trap 'exit 7' INT TERM; echo up; while :; do sleep 0.05; done",
+        ]);
+        let mut call = crate::scene::Script::start(call);
+        assert_eq!(call.line(), "up");
+        signal(call.pid(), name);
+        assert_eq!(call.end(), 7, "{name}");
+        assert_eq!(etcd.keys(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn without_a_keeper_or_a_server_nothing_is_locked_and_nothing_runs() {
+    let machine = Machine::new("etcd://127.0.0.1:1").with("ABA_LOCK_KEEPER", "/nowhere");
+    machine
+        .aba(&["lock", "a", "--", "echo", "ran"])
+        .status(125)
+        .err("aba-lock: aba-lock-keeper was not found")
+        .err("hint: install it with `make install WITH_SERVICE=yes`");
+    machine
+        .bash("source \"$LIBRARY\"; aba_lock_operation a; echo went on")
+        .status(125)
+        .err("aba-lock-keeper was not found");
+    machine.aba(&["lease", "list"]).status(125).err("aba-lock-keeper was not found");
+    machine.aba(&["lock", "--server=", "a", "--", "true"]).status(0).silent();
+    let port = crate::scene::free_ports(1)[0];
+    let machine = Machine::new(&format!("etcd://127.0.0.1:{port}"));
+    let said = machine.bash("source \"$LIBRARY\"; aba_lock_operation -t 0.5 a; echo went on").status(125);
+    assert_eq!(said.out, "");
+    assert!(said.err.contains("no server of leases answers"), "{said:?}");
+    machine.aba(&["lock", "-s", "a", "--", "true"]).status(2).err("a lease cannot be shared");
+    machine.aba(&["status", "--server=", "a"]).status(1);
+}
+
+#[test]
+fn a_nested_call_has_the_lease_of_the_script_above_it() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let inner = "source \"$LIBRARY\"; aba_lock_operation deploy; aba_lock_check deploy; echo inner $? $ABA_LOCK_TOKEN";
+    let said = machine
+        .program("bash")
+        .args(["-c", "source \"$LIBRARY\"; aba_lock_operation deploy; bash -c \"$INNER\"; echo outer $ABA_LOCK_TOKEN"])
+        .env("INNER", inner)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(said.stdout).unwrap();
+    let tokens: Vec<&str> = text.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
+    assert!(text.starts_with("inner 0 "), "{text}");
+    assert!(tokens.len() == 2 && tokens[0] == tokens[1] && !tokens[0].is_empty(), "{text}");
+    machine
+        .aba(&["lock", "deploy", "--", "bash", "-c", "\"$HELPER\" lock deploy -- echo nested"])
+        .status(0)
+        .out("nested\n");
+}
+
+#[test]
+fn the_keeper_has_a_session_of_its_own_and_nothing_of_the_callers() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let script = machine.script("exec 7</dev/null 8>other; aba_lock_operation deploy; echo held; read -r _");
+    assert_eq!(script.line(), "held");
+    until("a guard and a courier are there", || machine.keepers("deploy").len() == 2);
+    let keepers = machine.keepers("deploy");
+    for pid in keepers {
+        let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+        for fd in fds {
+            let link = fs::read_link(fd.path()).unwrap();
+            let text = link.to_str().unwrap();
+            let known = text == "/dev/null" || text.starts_with("socket:[") || link == machine.lock_file("deploy");
+            assert!(known, "{pid} has {text} open");
+        }
+        // An open description of its own: no lock of flock(2) is on it.
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/3")).unwrap();
+        assert!(!info.contains("FLOCK"), "{info}");
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        assert_ne!(fields[3], script.pid().to_string(), "its session is the script's");
+        assert_eq!(fields[4], "0", "it has a terminal");
+        assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap().to_str(), Some("/"));
+    }
+}
+
+#[test]
+fn however_a_script_is_ended_its_lease_is_given_back() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    // Not QUIT, which bash ignores.
+    for (name, to_group) in [("KILL", false), ("TERM", false), ("HUP", true), ("INT", true)] {
+        let mut holder = machine.holder("deploy");
+        let keepers = machine.keepers("deploy");
+        assert!(!keepers.is_empty(), "{name}");
+        // As a terminal does it, to all of its group.
+        let group = if to_group { "-" } else { "" };
+        signal(format!("{group}{}", holder.pid()), name);
+        holder.end();
+        until("the lease is given back", || etcd.keys().is_empty());
+        until("the keeper has ended", || !keepers.iter().any(|pid| is_alive(*pid)));
+    }
+}
+
+#[test]
+fn what_a_script_leaves_behind_holds_the_lease_as_it_holds_the_lock() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    machine.gate();
+    let script = "aba_lock_operation deploy; (echo $BASHPID; read -r _ <gate) >&2 & echo started; read -r _";
+    let mut holder = machine.script(script);
+    assert_eq!(holder.line(), "started");
+    let child: u32 = holder.error().parse().unwrap();
+    holder.go();
+    assert_eq!(holder.end(), 0);
+    assert!(is_alive(child));
+    assert_eq!(etcd.leases().len(), 1, "its child has it");
+    machine.aba(&["status", "--server=", "deploy"]).status(0);
+    machine.open_gate();
+    until("the lease is given back", || etcd.keys().is_empty());
+}
+
+#[test]
+fn the_trap_of_the_script_runs_before_and_sees_its_status() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let script =
+        "set -euo pipefail; source \"$LIBRARY\"; trap 'echo \"mine $?\"; \"$HELPER\" lease list | wc -l # x' EXIT
+        aba_lock_operation deploy; false";
+    let said = machine.bash(script).status(1).silent();
+    assert_eq!(said.out, "mine 1\n2\n");
+    assert!(etcd.keys().is_empty());
+    // A trap that is set afterwards takes the place of ours: then the keeper does it alone.
+    machine
+        .bash("source \"$LIBRARY\"; aba_lock_operation deploy; trap 'echo later' EXIT")
+        .status(0)
+        .out("later\n")
+        .silent();
+    until("the keeper gives it back", || etcd.keys().is_empty());
+    let unlock = "source \"$LIBRARY\"; aba_lock_operation deploy; aba_unlock_operation deploy
+        \"$HELPER\" lease show deploy; echo $?; \"$HELPER\" status --server= -q deploy; echo $?; echo \"<$ABA_LOCK_LEASES>\"";
+    machine.bash(unlock).status(0).out("free at").out("\n1\n1\n<>\n").silent();
+}
+
+#[test]
+fn a_guard_or_a_courier_that_is_killed_is_replaced_and_the_lease_lives_on() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let mut holder = machine.holder("deploy");
+    let key = etcd.leases();
+    for victim in [0, 1, 0] {
+        until("both are there", || machine.keepers("deploy").len() == 2);
+        let pid = machine.keepers("deploy")[victim];
+        signal(pid, "KILL");
+        until("another is there", || {
+            let keepers = machine.keepers("deploy");
+            keepers.len() == 2 && !keepers.contains(&pid) && parent(keepers[1]) == keepers[0]
+        });
+    }
+    // Longer than a lease lasts that nobody renews.
+    std::thread::sleep(std::time::Duration::from_secs(12));
+    assert_eq!(etcd.leases(), key);
+    assert!(holder.runs());
+    // One that hangs is replaced in time, too.
+    signal(machine.keepers("deploy")[1], "STOP");
+    std::thread::sleep(std::time::Duration::from_secs(12));
+    assert_eq!(etcd.leases(), key);
+    assert!(holder.runs());
+    holder.go();
+    assert_eq!(holder.line(), "done");
+    holder.end();
+    until("the lease is given back", || etcd.keys().is_empty());
+}
+
+#[test]
+fn without_any_keeper_the_check_before_a_step_says_so() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let script = "aba_lock_operation deploy; aba_lock_check deploy; echo $?; read -r _; aba_lock_check deploy; echo $?";
+    let mut script = machine.script(script);
+    assert_eq!(script.line(), "0");
+    until("both are there", || machine.keepers("deploy").len() == 2);
+    let keepers = machine.keepers("deploy");
+    for pid in &keepers {
+        signal(pid, "STOP");
+    }
+    for pid in &keepers {
+        signal(pid, "KILL");
+    }
+    until("they are gone", || !keepers.iter().any(|pid| is_alive(*pid)));
+    script.go();
+    assert_eq!(script.line(), "1");
+    assert!(script.error().contains("nobody keeps the lease on deploy any more"));
+}
+
+#[test]
+fn a_script_that_is_stopped_keeps_its_lease() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let mut holder = machine.holder("deploy");
+    let key = etcd.leases();
+    signal(format!("-{}", holder.pid()), "STOP");
+    std::thread::sleep(std::time::Duration::from_secs(12));
+    assert_eq!(etcd.leases(), key);
+    signal(format!("-{}", holder.pid()), "CONT");
+    holder.go();
+    assert_eq!(holder.line(), "done");
+    assert_eq!(holder.end(), 0);
+}
+
+#[test]
+fn status_and_list_show_what_is_held_elsewhere() {
+    let etcd = Etcd::start(1);
+    let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
+    other.aba(&["status", "deploy"]).status(1).out("deploy: free\n").out("deploy: free at etcd://");
+    let holder = one.holder("deploy");
+    let said = other.aba(&["status", "deploy"]).status(0).out("deploy: free\n").out("deploy: held at etcd://").silent();
+    assert!(said.out.contains(&format!("  pid {} on host ", holder.pid())), "{said:?}");
+    other.aba(&["status", "-q", "deploy"]).status(0).silent();
+    let json: serde_json::Value =
+        serde_json::from_str(&other.aba(&["status", "--json", "deploy"]).status(0).out).unwrap();
+    assert_eq!((&json["state"], &json["remote"]["state"]), (&"free".into(), &"held".into()));
+    assert_eq!(json["remote"]["holder"]["owner"]["pid"], holder.pid());
+    other.aba(&["list"]).status(0).out("LEASE ").out("\ndeploy ");
+    let json: serde_json::Value = serde_json::from_str(&other.aba(&["list", "--json"]).status(0).out).unwrap();
+    assert_eq!(json["remote"][0]["name"], "deploy");
+    one.aba(&["list"]).status(0).out("LOCK ").out("\nLEASE ");
+    other.aba(&["list", "--server="]).status(0);
+    let one = one.aba(&["status", "--server=", "deploy"]).status(0).out;
+    assert!(!one.contains("etcd://"), "{one}");
+}

@@ -1,0 +1,226 @@
+//! Who may ask.
+
+use crate::service::{Answer, LIST, LOCK, Service, Start, UNLOCK, output_of, wanted};
+use std::path::Path;
+use std::process::Command;
+
+fn put(path: &Path, text: &str) {
+    aba_lock::atomic::replace(path, text.as_bytes()).unwrap();
+}
+
+#[test]
+fn a_page_of_another_site_changes_nothing() {
+    let service = Service::new();
+    let id = service.take("db", "ann");
+    let own = format!("http://{}", service.rest);
+    let refused: [&[(&str, &str)]; 6] = [
+        &[("Sec-Fetch-Site", "cross-site")],
+        &[("Sec-Fetch-Site", "same-site")],
+        &[("Origin", "http://evil.example")],
+        &[("Origin", "null")],
+        &[("Sec-Fetch-Site", "none"), ("Sec-Purpose", "prefetch;prerender")],
+        &[("Host", "evil.example")],
+    ];
+    for headers in refused {
+        for (method, path) in [
+            ("GET", format!("{UNLOCK}/{id}")),
+            ("POST", format!("{UNLOCK}/{id}")),
+            ("DELETE", format!("{LOCK}/{id}")),
+            ("PUT", format!("{LOCK}/{id}")),
+            ("PUT", format!("{LOCK}/{id}/renew")),
+            ("POST", LOCK.to_owned()),
+        ] {
+            service.connect().call(method, &path, headers, &wanted("other", "eve", "")).is_refused(403, 7);
+        }
+    }
+    assert_eq!(service.found("").len(), 1);
+    // Nor does a name that was made to lead here see anything.
+    service.connect().call("GET", LIST, &[("Host", "evil.example:8080")], "").is_refused(403, 7);
+    let allowed: [&[(&str, &str)]; 5] = [
+        &[("Sec-Fetch-Site", "none")],
+        &[("Sec-Fetch-Site", "same-origin"), ("Origin", &own)],
+        &[("Origin", &own)],
+        &[("Host", "localhost:8080")],
+        &[("Host", "[::1]")],
+    ];
+    let mut id = id;
+    for headers in allowed {
+        service.connect().call("GET", &format!("{UNLOCK}/{id}"), headers, "").ok();
+        id = service.take("db", "ann");
+    }
+}
+
+#[test]
+fn a_name_that_is_said_to_be_ours_is_ours() {
+    let service = Start::new().args(&["--allow-host", "locks.example.org"]).go();
+    let with = |host| service.connect().call("GET", LIST, &[("Host", host)], "");
+    with("locks.example.org:443").ok();
+    with("LOCKS.example.org").ok();
+    with("other.example.org").is_refused(403, 7);
+}
+
+#[test]
+fn with_a_token_file_each_call_needs_a_token_of_its_scope() {
+    let start = Start::new();
+    let file = start.path("tokens");
+    let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    put(
+        &file,
+        &format!("# team\nci lock:read,lock:write secret\nwriter lock:write w\nboard lock:read sha256:{digest}\n"),
+    );
+    let service = start.args(&["--token-file", file.to_str().unwrap()]).go();
+    let call = |token: &str, method: &str, path: &str| -> Answer {
+        let value = format!("Bearer {token}");
+        let headers: &[(&str, &str)] = if token.is_empty() { &[] } else { &[("Authorization", &value)] };
+        service.connect().call(method, path, headers, &wanted("db", "ann", ""))
+    };
+    let id = call("secret", "POST", LOCK).id();
+    let (lock, unlock, renew) = (format!("{LOCK}/{id}"), format!("{UNLOCK}/{id}"), format!("{LOCK}/{id}/renew"));
+    let reads = [("GET", LIST), ("GET", &lock), ("GET", "/metrics")];
+    let writes =
+        [("POST", LOCK), ("PUT", &lock), ("PUT", &renew), ("GET", &unlock), ("POST", &unlock), ("DELETE", &lock)];
+    for (method, path) in reads.into_iter().chain(writes) {
+        let answer = call("", method, path);
+        answer.is_refused(401, 16);
+        assert!(answer.headers.contains("www-authenticate: bearer"), "{answer:?}");
+        call("wrong", method, path).is_refused(401, 16);
+    }
+    for (method, path) in writes {
+        call("test", method, path).is_refused(403, 7);
+    }
+    for (method, path) in reads {
+        call("w", method, path).is_refused(403, 7);
+        assert_eq!(call("test", method, path).status, 200);
+    }
+    // For who only watches over it.
+    for path in ["/healthz", "/", "/openapi.json"] {
+        assert_eq!(call("", "GET", path).status, 200);
+    }
+    call("w", "GET", &unlock).ok();
+    // The log tells who it was, and never the token.
+    crate::service::until("the log tells", || service.log().iter().any(|line| line.contains(r#""by":"writer""#)));
+    assert!(service.log().iter().all(|line| !line.contains("secret")));
+}
+
+#[test]
+fn an_address_that_others_reach_is_refused_unless_it_is_guarded_or_said_aloud() {
+    for args in [&["--listen", "0.0.0.0:0"][..], &["--listen", "[::]:0"], &["--grpc-listen", "0.0.0.0:0"]] {
+        let (status, said) = Start::new().args(args).fails();
+        assert_eq!(status, Some(2), "{said}");
+        assert!(said.contains("can be reached from other machines") && said.contains("\nhint: "), "{said}");
+    }
+    let start = Start::new();
+    let file = start.path("tokens");
+    put(&file, "ci lock:read secret\n");
+    // It gets as far as its store, which is none.
+    for guard in [&["--insecure"][..], &["--token-file", file.to_str().unwrap()]] {
+        let (status, said) =
+            Start::new().args(&["--listen", "0.0.0.0:0", "--store", "sqlite:/dev/null/x"]).args(guard).fails();
+        assert_eq!(status, Some(125), "{said}");
+    }
+}
+
+#[test]
+fn what_it_cannot_start_with_is_named() {
+    let start = Start::new();
+    let (tokens, nonsense) = (start.path("tokens"), start.path("nonsense"));
+    put(&tokens, "ci lock:everything secret\n");
+    put(&nonsense, &"this is no database, nor a certificate\n".repeat(100));
+    let (tokens, nonsense) = (tokens.to_str().unwrap(), nonsense.to_str().unwrap());
+    for (args, status, says) in [
+        (&["--token-file", tokens][..], 125, "lock:everything is neither lock:read nor lock:write"),
+        (&["--token-file", "/nonexistent"], 125, "could not use token file /nonexistent"),
+        (&["--store", &format!("sqlite:{nonsense}")], 125, "could not open store"),
+        (&["--store", "postgres:x"], 2, "--store postgres:x is no store"),
+        (&["--store", "sqlite:"], 2, "--store sqlite: is no store"),
+        (&["--tls-cert", nonsense, "--tls-key", nonsense], 125, "could not use"),
+        (&["--tls-cert", nonsense], 2, "--tls-key"),
+        (&["--listen", "nowhere"], 2, "--listen nowhere is no address"),
+    ] {
+        let (ended, said) = Start::new().args(args).fails();
+        assert!(ended == Some(status) && said.contains(says), "{args:?}: {ended:?} {said}");
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (ended, said) = Start::new().args(&["--listen", &address]).fails();
+    assert!(ended == Some(125) && said.contains(&format!("could not listen on {address}")), "{said}");
+}
+
+#[test]
+fn the_secrets_of_the_store_are_for_its_user_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let service = Service::new();
+    service.take("db", "ann");
+    let directory = service.store().parent().unwrap().to_owned();
+    let mut found = 0;
+    for entry in std::fs::read_dir(&directory).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        // The lock beside it says only who has it.
+        if name != "lockd.db.lock" {
+            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+            found += 1;
+        }
+    }
+    assert!(found >= 2);
+    assert_eq!(directory.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+/// An authority, a certificate of it for 127.0.0.1, and one for a client; and an authority that nobody trusts.
+fn certificates(directory: &Path) {
+    let script = r#"
+        set -e
+        new() { openssl req -quiet -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$1.key" -subj "/CN=$1" "${@:2}"; }
+        new ca -x509 -days 2 -out ca.pem
+        new other -x509 -days 2 -out other.pem
+        new server -out server.csr
+        new client -out client.csr
+        new stranger -out stranger.csr
+        sign() { openssl x509 -req -in "$1.csr" -CA "$2.pem" -CAkey "$2.key" -CAcreateserial -days 2 -out "$1.pem" -extfile <(printf '%s' "$3"); }
+        sign server ca 'subjectAltName=IP:127.0.0.1' 2>/dev/null
+        sign client ca 'extendedKeyUsage=clientAuth' 2>/dev/null
+        sign stranger other 'extendedKeyUsage=clientAuth' 2>/dev/null
+    "#;
+    // Older ones have no -quiet.
+    let script = script.replace(" -quiet", "").replace("\"${@:2}\"; }", "\"${@:2}\" 2>/dev/null; }");
+    output_of(Command::new("bash").arg("-c").arg(script).current_dir(directory));
+}
+
+#[test]
+fn over_tls_only_who_has_a_certificate_comes_in() {
+    let start = Start::new();
+    let at = start.directory().to_owned();
+    certificates(&at);
+    let file = |name: &str| at.join(name).to_str().unwrap().to_owned();
+    let service = start
+        .args(&[
+            "--tls-cert",
+            &file("server.pem"),
+            "--tls-key",
+            &file("server.key"),
+            "--tls-client-ca",
+            &file("ca.pem"),
+        ])
+        .go();
+    let curl = |args: &[&str]| {
+        let mut command = Command::new("curl");
+        command.args(["-sS", "--max-time", "60", "--cacert", &file("ca.pem")]).args(args).env_remove("https_proxy");
+        command.arg(format!("https://{}/api/v1alpha1/locks/list", service.rest));
+        command.output().unwrap()
+    };
+    let known = curl(&["--cert", &file("client.pem"), "--key", &file("client.key")]);
+    assert!(known.status.success(), "{known:?}");
+    assert!(String::from_utf8(known.stdout).unwrap().contains("\"locks\":[]"));
+    assert!(!curl(&[]).status.success());
+    assert!(!curl(&["--cert", &file("stranger.pem"), "--key", &file("stranger.key")]).status.success());
+    // Without TLS nobody comes in, and who comes without it holds up nobody.
+    let mut plain = Command::new("curl");
+    assert!(
+        !plain
+            .args(["-s", "--max-time", "60", &format!("http://{}/healthz", service.rest)])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let _silent = std::net::TcpStream::connect(&service.rest).unwrap();
+    assert!(curl(&["--cert", &file("client.pem"), "--key", &file("client.key")]).status.success());
+}

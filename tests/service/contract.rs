@@ -1,0 +1,280 @@
+//! The REST side, call by call.
+
+use crate::service::{LIST, LOCK, Service, UNLOCK, wanted};
+use serde_json::{Value, json};
+
+#[test]
+fn a_lock_is_answered_nested_for_clients_and_flat_for_scripts() {
+    let service = Service::new();
+    let answer = service.ask("db", "ann", r#""eventId":"e-7""#).ok();
+    let lock = &answer["lock"];
+    for (name, value) in
+        [("service", "web"), ("who", "ann"), ("environment", "prod"), ("resource", "db"), ("eventId", "e-7")]
+    {
+        assert_eq!(lock[name], value);
+        assert_eq!(answer[name], value);
+    }
+    assert_eq!(answer["id"], lock["id"]);
+    assert!(!lock["id"].as_str().unwrap().is_empty());
+    let created = lock["createdAt"].as_str().unwrap();
+    created.parse::<jiff::Timestamp>().unwrap();
+    // What nobody asked for is not there.
+    for name in ["ttl", "expiresAt", "queue"] {
+        assert!(lock.get(name).is_none(), "{lock}");
+    }
+    let id = lock["id"].as_str().unwrap();
+    assert_eq!(&service.get(&format!("{LOCK}/{id}")).lock(), lock);
+    assert_eq!(&service.found("")[0], lock);
+}
+
+#[test]
+fn either_spelling_is_understood_and_unknown_members_are_ignored() {
+    let service = Service::new();
+    assert_eq!(service.ask("a", "ann", r#""event_id":"1","colour":"red""#).lock()["eventId"], "1");
+    assert_eq!(service.ask("b", "ann", r#""eventId":"2","x":{"y":[]}"#).lock()["eventId"], "2");
+    assert_eq!(service.ask("c", "ann", r#""eventId":null"#).lock()["eventId"], "");
+    // Only the service and who are needed.
+    let lock = service.call("POST", LOCK, r#"{"service":"web","who":"ann"}"#).lock();
+    assert_eq!((&lock["environment"], &lock["resource"]), (&json!(""), &json!("")));
+}
+
+#[test]
+fn a_held_lock_is_refused_without_an_id_and_with_who_has_it() {
+    let service = Service::new();
+    let lock = service.ask("db", "ann", "").lock();
+    let refusal = service.ask("db", "bob", "").is_refused(409, 6);
+    let id = lock["id"].as_str().unwrap();
+    let message = format!("service web is already locked for db in prod by ann (lock_id: {id})");
+    assert_eq!(refusal["message"], message.as_str());
+    assert_eq!(refusal["error"], "lock already exists");
+    assert_eq!(refusal["existingLock"], lock);
+}
+
+#[test]
+fn each_part_of_a_key_makes_another_lock() {
+    let service = Service::new();
+    service.take("db", "ann");
+    for key in [
+        r#""service":"api","environment":"prod","resource":"db""#,
+        r#""service":"web","environment":"test","resource":"db""#,
+        r#""service":"web","environment":"prod","resource":"cache""#,
+        r#""service":"we","environment":"bprod","resource":"db""#,
+    ] {
+        service.call("POST", LOCK, &format!("{{\"who\":\"bob\",{key}}}")).ok();
+    }
+    assert_eq!(service.found("").len(), 5);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_nothing_is_locked() {
+    let service = Service::new();
+    for body in [
+        "",
+        "{",
+        "[]",
+        "null",
+        "\"web\"",
+        r#"{"who":"ann"}"#,
+        r#"{"service":"web"}"#,
+        r#"{"service":"","who":"ann"}"#,
+        r#"{"service":"web","who":""}"#,
+        r#"{"service":7,"who":"ann"}"#,
+        r#"{"service":"web","who":["ann"]}"#,
+        r#"{"service":"web","who":"ann","ttl":"soon"}"#,
+        r#"{"service":"web","who":"ann","wait":-1}"#,
+        r#"{"service":"web","who":"ann","ttl":true}"#,
+        &format!(r#"{{"service":"web","who":"{}"}}"#, "a".repeat(1025)),
+        &format!(r#"{{"service":"web","who":"ann","x":"{}"}}"#, "a".repeat(70_000)),
+    ] {
+        service.call("POST", LOCK, body).is_refused(400, 3);
+    }
+    assert_eq!(service.found(""), [] as [Value; 0]);
+}
+
+#[test]
+fn an_unknown_id_is_said_to_be_unknown_by_every_call() {
+    let service = Service::new();
+    let id = service.take("db", "ann");
+    service.unlock(&id).ok();
+    for id in [id.as_str(), "no-such-lock", "%20"] {
+        for (method, path) in [
+            ("GET", format!("{LOCK}/{id}")),
+            ("PUT", format!("{LOCK}/{id}")),
+            ("PUT", format!("{LOCK}/{id}/renew")),
+            ("DELETE", format!("{LOCK}/{id}")),
+            ("GET", format!("{UNLOCK}/{id}")),
+            ("POST", format!("{UNLOCK}/{id}")),
+        ] {
+            service.call(method, &path, r#"{"who":"bob"}"#).is_refused(404, 5);
+        }
+    }
+}
+
+#[test]
+fn a_lock_is_released_by_each_of_three_ways() {
+    let service = Service::new();
+    for (method, path) in [("GET", UNLOCK), ("POST", UNLOCK), ("DELETE", LOCK)] {
+        let id = service.take("db", "ann");
+        let answer = service.call(method, &format!("{path}/{id}"), "").ok();
+        assert_eq!(answer, json!({"message": "lock deleted", "success": true, "id": id, "count": "1"}));
+        service.get(&format!("{LOCK}/{id}")).is_refused(404, 5);
+    }
+    service.take("db", "bob");
+}
+
+#[test]
+fn to_look_at_the_way_of_unlocking_does_not_unlock() {
+    let service = Service::new();
+    let id = service.take("db", "ann");
+    for path in [format!("{UNLOCK}/{id}"), format!("{LOCK}/{id}/renew")] {
+        assert_eq!(service.call("HEAD", &path, "").status, 405);
+    }
+    assert_eq!(service.call("HEAD", &format!("{LOCK}/{id}"), "").status, 200);
+    assert_eq!(service.found("").len(), 1);
+}
+
+#[test]
+fn a_change_keeps_what_is_empty() {
+    let service = Service::new();
+    let lock = service.ask("db", "ann", r#""eventId":"1""#).lock();
+    let path = format!("{LOCK}/{}", lock["id"].as_str().unwrap());
+    let changed = service.call("PUT", &path, r#"{"who":"bob","resource":"","event_id":"2"}"#).lock();
+    assert_eq!(
+        (&changed["who"], &changed["eventId"], &changed["resource"]),
+        (&json!("bob"), &json!("2"), &json!("db"))
+    );
+    for name in ["id", "createdAt", "fencingToken", "service", "environment"] {
+        assert_eq!(changed[name], lock[name], "{name}");
+    }
+    assert_eq!(service.get(&path).lock(), changed);
+    service.call("PUT", &path, "nonsense").is_refused(400, 3);
+}
+
+#[test]
+fn a_change_never_leads_onto_a_lock_that_is_held() {
+    let service = Service::new();
+    let ann = service.take("db", "ann");
+    let bob = service.ask("cache", "bob", "").lock();
+    let path = format!("{LOCK}/{}", bob["id"].as_str().unwrap());
+    let refusal = service.call("PUT", &path, r#"{"resource":"db","who":"eve"}"#).is_refused(409, 6);
+    assert_eq!(refusal["existingLock"]["id"], ann.as_str());
+    assert_eq!(service.get(&path).lock(), bob);
+    // Onto one that is free: what was held is free, and the token is a new one.
+    let moved = service.call("PUT", &path, r#"{"resource":"disk"}"#).lock();
+    assert_eq!((&moved["id"], &moved["resource"], &moved["who"]), (&bob["id"], &json!("disk"), &json!("bob")));
+    assert!(moved["fencingToken"].as_u64() > bob["fencingToken"].as_u64());
+    service.take("cache", "eve");
+    service.ask("disk", "eve", "").is_refused(409, 6);
+}
+
+#[test]
+fn a_list_has_pages_of_either_spelling_and_all_without() {
+    let service = Service::new();
+    let ids: Vec<String> = (1..=5).map(|number| service.take(&format!("r{number}"), "ann")).collect();
+    let ask = |query: &str| service.get(&format!("{LIST}{query}")).ok();
+    let ids_of = |list: &Value| -> Vec<String> {
+        list["locks"].as_array().unwrap().iter().map(|lock| lock["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let all = ask("");
+    assert_eq!(ids_of(&all), ids);
+    assert_eq!(
+        (&all["totalCount"], &all["total"], &all["page"], &all["perPage"]),
+        (&json!(5), &json!(5), &json!(1), &json!(5))
+    );
+    for query in ["?per_page=2&page=2", "?perPage=2&page=2"] {
+        let page = ask(query);
+        assert_eq!(ids_of(&page), ids[2..4]);
+        assert_eq!((&page["totalCount"], &page["page"], &page["perPage"]), (&json!(5), &json!(2), &json!(2)));
+    }
+    assert_eq!(ids_of(&ask("?per_page=2&page=3")), ids[4..]);
+    assert_eq!(ids_of(&ask("?per_page=2&page=9")), [] as [String; 0]);
+    assert_eq!(ids_of(&ask("?resource=r3&who=ann&service=web&environment=prod")), ids[2..3]);
+    assert_eq!(ids_of(&ask("?resource=r3&who=bob")), [] as [String; 0]);
+    for query in ["?page=0", "?per_page=0", "?page=x", "?per_page=-1", "?per_page=99999999"] {
+        service.get(&format!("{LIST}{query}")).is_refused(400, 3);
+    }
+}
+
+#[test]
+fn what_is_not_there_is_refused_in_json() {
+    let service = Service::new();
+    service.get("/api/v1alpha1/nothing").is_refused(404, 5);
+    service.get("/nothing").is_refused(404, 5);
+    service.call("PATCH", LOCK, "").is_refused(405, 12);
+    service.get(LOCK).is_refused(405, 12);
+}
+
+#[test]
+fn words_are_kept_as_they_are() {
+    let service = Service::new();
+    let odd = r"'; DROP TABLE lock; -- <b>\u0001\n\u00e4\ud83d\udd12";
+    let lock = service.call("POST", LOCK, &wanted(odd, odd, "")).lock();
+    let kept: Value = serde_json::from_str(&format!("\"{odd}\"")).unwrap();
+    assert_eq!((&lock["resource"], &lock["who"]), (&kept, &kept));
+    assert_eq!(service.found(""), [lock]);
+}
+
+#[test]
+fn it_says_how_it_is_and_what_it_does_and_how_it_is_called() {
+    let service = Service::new();
+    assert_eq!(service.get("/healthz").ok(), json!({"status": "ok"}));
+    service.take("db", "ann");
+    service.ask("db", "bob", "").is_refused(409, 6);
+    let metrics = service.get("/metrics");
+    assert!(metrics.headers.contains("content-type: text/plain; version=0.0.4"), "{metrics:?}");
+    for line in [
+        "aba_lockd_up 1",
+        "aba_lockd_locks 1",
+        "aba_lockd_waiting 0",
+        r#"aba_lockd_calls_total{api="rest",operation="create",result="ok"} 1"#,
+        r#"aba_lockd_calls_total{api="rest",operation="create",result="held"} 1"#,
+        r#"aba_lockd_seconds_count{operation="create"} 2"#,
+    ] {
+        assert!(metrics.text.lines().any(|found| found == line), "{line} is not in {}", metrics.text);
+    }
+    for line in metrics.text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        assert!(name.starts_with("aba_lockd_") && value.parse::<f64>().is_ok(), "{line}");
+    }
+}
+
+#[test]
+fn the_description_knows_each_path_and_method_and_the_service_knows_each_of_the_description() {
+    let service = Service::new();
+    let description = service.get("/openapi.json").ok();
+    assert!(description["openapi"].as_str().unwrap().starts_with("3."));
+    let mut known = Vec::new();
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys().filter(|name| *name != "parameters") {
+            let at = path.replace("{id}", "no-such-lock");
+            let answer = service.call(&method.to_ascii_uppercase(), &at, "");
+            assert!(answer.status != 405, "{method} {path}: {answer:?}");
+            let said = &methods[method]["responses"];
+            assert!(
+                said.get(answer.status.to_string()).is_some(),
+                "{method} {path}: {} is not in {said}",
+                answer.status
+            );
+            known.push(format!("{method} {path}"));
+        }
+    }
+    for expected in [
+        "post /api/v1alpha1/lock",
+        "get /api/v1alpha1/lock/{id}",
+        "put /api/v1alpha1/lock/{id}",
+        "delete /api/v1alpha1/lock/{id}",
+        "put /api/v1alpha1/lock/{id}/renew",
+        "get /api/v1alpha1/unlock/{id}",
+        "post /api/v1alpha1/unlock/{id}",
+        "get /api/v1alpha1/locks/list",
+        "get /healthz",
+        "get /metrics",
+    ] {
+        assert!(known.iter().any(|one| one == expected), "{expected} is not in {known:?}");
+    }
+    // What it refers to is there.
+    let text = description.to_string();
+    for reference in text.split("\"$ref\":\"#").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        assert!(description.pointer(reference).is_some(), "{reference}");
+    }
+}

@@ -1,0 +1,125 @@
+//! What else is shipped: the unit of systemd, the container file. What they say is what the program understands.
+
+use crate::service::{PROGRAM, Service, Start};
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::Command;
+
+fn dist(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("dist").join(name)
+}
+
+/// The program understands these options: it does not say that they are wrong.
+fn is_understood(words: &[&str]) {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("missing");
+    // All but the places that it would use.
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| match *word {
+            word if word.starts_with("sqlite:/") => format!("sqlite:{}/no/lockd.db", missing.display()),
+            word => word.to_owned(),
+        })
+        .collect();
+    fs::OpenOptions::new().create_new(true).write(true).open(&missing).unwrap();
+    let output = Command::new("timeout").arg("60").arg(PROGRAM).args(&words).output().unwrap();
+    // It got so far that it could not make its store, or read its tokens.
+    assert_eq!(output.status.code(), Some(125), "{words:?}: {output:?}");
+}
+
+#[test]
+fn the_unit_says_what_the_program_understands() {
+    let unit = fs::read_to_string(dist("aba-lockd.service")).unwrap();
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let words: Vec<&str> = line.split(' ').collect();
+    assert_eq!(words[0], "/usr/local/bin/aba-lockd");
+    is_understood(&words[1..]);
+    for needed in ["[Unit]", "[Service]", "[Install]", "Type=notify", "DynamicUser=yes", "StateDirectory=aba-lockd"] {
+        assert!(unit.lines().any(|line| line == needed), "{needed}");
+    }
+    // The store is where the unit may write.
+    assert!(line.contains("sqlite:/var/lib/aba-lockd/"));
+}
+
+#[test]
+fn systemd_finds_nothing_to_complain_about_in_the_unit() {
+    // Without systemd there is nothing that could read it.
+    let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else { return };
+    assert!(version.status.success());
+    let directory = tempfile::tempdir().unwrap();
+    let unit = fs::read_to_string(dist("aba-lockd.service")).unwrap().replace("/usr/local/bin/aba-lockd", PROGRAM);
+    let file = directory.path().join("aba-lockd.service");
+    aba_lock::atomic::replace(&file, unit.as_bytes()).unwrap();
+    let output =
+        Command::new("timeout").args(["60", "systemd-analyze", "verify", "--man=no"]).arg(&file).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let ours: Vec<&str> = said.lines().filter(|line| line.contains("aba-lockd")).collect();
+    assert!(ours.is_empty(), "{said}");
+}
+
+#[test]
+fn the_container_file_says_what_the_program_understands() {
+    let text = fs::read_to_string(dist("Containerfile")).unwrap();
+    let mut stages = Vec::new();
+    let mut command = None;
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (word, rest) = line.split_once(' ').unwrap();
+        match word {
+            "FROM" => stages.push(rest.split(" AS ").nth(1).unwrap_or_default().to_owned()),
+            "COPY" => {
+                if let Some(from) = rest.split("--from=").nth(1) {
+                    assert!(stages.contains(&from.split(' ').next().unwrap().to_owned()), "{line}");
+                }
+            }
+            "CMD" => command = Some(serde_json::from_str::<Vec<String>>(rest).unwrap()),
+            "ENTRYPOINT" | "VOLUME" => drop(serde_json::from_str::<Vec<String>>(rest).unwrap()),
+            "WORKDIR" | "RUN" | "USER" | "EXPOSE" | "STOPSIGNAL" => (),
+            other => panic!("{other} is no instruction that is known here"),
+        }
+    }
+    assert_eq!(stages.len(), 2);
+    let command = command.unwrap();
+    let words: Vec<&str> = command.iter().map(String::as_str).collect();
+    is_understood(&words);
+    assert!(words.contains(&"--token-file"), "others reach it");
+}
+
+#[test]
+fn who_started_it_is_told_when_it_is_ready_and_when_it_stops() {
+    let start = Start::new();
+    let path = start.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(crate::service::PATIENCE)).unwrap();
+    let mut service: Service = start.environment("NOTIFY_SOCKET", path.to_str().unwrap()).go();
+    let hears = || {
+        let mut bytes = [0; 64];
+        let length = socket.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    };
+    assert_eq!(hears(), "READY=1");
+    service.signal("TERM");
+    assert_eq!(hears(), "STOPPING=1");
+    assert_eq!(service.ended().code(), Some(0));
+}
+
+#[test]
+fn the_log_is_a_line_of_json_for_each_event() {
+    let mut service = Service::new();
+    let id = service.take("db", "ann");
+    service.ask("db", "bob", "").is_refused(409, 6);
+    service.unlock(&id).ok();
+    service.signal("TERM");
+    service.ended();
+    let lines: Vec<serde_json::Value> =
+        service.log().iter().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+    let events: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    // What changes nothing is not told.
+    assert_eq!(events, ["started", "create", "unlock", "stopping", "stopped"]);
+    for line in &lines {
+        line["time"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+        assert_eq!(line["level"], "info");
+    }
+    assert_eq!((&lines[2]["id"], &lines[2]["who"]), (&lines[1]["id"], &serde_json::json!("ann")));
+    assert!(lines[1]["from"].as_str().unwrap().starts_with("127.0.0.1:"));
+}

@@ -1,0 +1,176 @@
+//! The gRPC side, call by call.
+
+use crate::service::{PATIENCE, Service, Start};
+use tokio::runtime;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request};
+use wire::lock_service_client::LockServiceClient;
+
+/// What the definitions say.
+#[expect(clippy::pedantic, unreachable_pub, reason = "generated")]
+pub(crate) mod wire {
+    tonic::include_proto!("tracker.lock.v1alpha1");
+}
+
+/// Runs it on this thread.
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
+    runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+pub(crate) async fn client(address: &str) -> LockServiceClient<Channel> {
+    let endpoint =
+        Endpoint::from_shared(format!("http://{address}")).unwrap().timeout(PATIENCE).connect_timeout(PATIENCE);
+    LockServiceClient::new(endpoint.connect().await.unwrap())
+}
+
+fn wanted(resource: &str, who: &str) -> wire::CreateLockRequest {
+    wire::CreateLockRequest {
+        service: "web".to_owned(),
+        who: who.to_owned(),
+        environment: "prod".to_owned(),
+        resource: resource.to_owned(),
+        event_id: "7".to_owned(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_lock_is_taken_looked_at_changed_renewed_and_released() {
+    let service = Service::new();
+    run(async {
+        let mut client = client(&service.grpc).await;
+        let lock = client.create_lock(wanted("db", "ann")).await.unwrap().into_inner().lock.unwrap();
+        assert_eq!((&*lock.service, &*lock.environment, &*lock.resource), ("web", "prod", "db"));
+        assert_eq!((&*lock.who, &*lock.event_id, lock.ttl), ("ann", "7", None));
+        assert!(lock.fencing_token > 0 && lock.created_at.is_some());
+        let id = lock.id.clone();
+        let got = client.get_lock(wire::GetLockRequest { id: id.clone() }).await.unwrap().into_inner().lock.unwrap();
+        assert_eq!(got, lock);
+        // The same lock is there over REST.
+        assert_eq!(service.found("")[0]["id"], id.as_str());
+        let change = wire::UpdateLockRequest { id: id.clone(), who: "bob".to_owned(), ..Default::default() };
+        let changed = client.update_lock(change).await.unwrap().into_inner().lock.unwrap();
+        assert_eq!((&*changed.who, &*changed.resource), ("bob", "db"));
+        let ttl = Some(prost_types::Duration { seconds: 90, nanos: 0 });
+        let renewed = client.renew_lock(wire::RenewLockRequest { id: id.clone(), ttl }).await.unwrap().into_inner();
+        let renewed = renewed.lock.unwrap();
+        assert_eq!(renewed.ttl, ttl);
+        assert!(renewed.expires_at.unwrap().seconds >= lock.created_at.unwrap().seconds + 90);
+        let released = client.un_lock(wire::UnLockRequest { id: id.clone() }).await.unwrap().into_inner();
+        assert_eq!((&*released.message, &released.id, released.count), ("lock deleted", &id, 1));
+        assert!(service.found("").is_empty());
+    });
+}
+
+#[test]
+fn what_is_refused_has_its_code() {
+    let service = Service::new();
+    run(async {
+        let mut client = client(&service.grpc).await;
+        client.create_lock(wanted("db", "ann")).await.unwrap();
+        let status = client.create_lock(wanted("db", "bob")).await.unwrap_err();
+        assert_eq!(status.code(), Code::AlreadyExists);
+        assert!(
+            status.message().starts_with("service web is already locked for db in prod by ann (lock_id: "),
+            "{status}"
+        );
+        let other = client.create_lock(wanted("cache", "bob")).await.unwrap().into_inner().lock.unwrap();
+        let change = wire::UpdateLockRequest { id: other.id, resource: "db".to_owned(), ..Default::default() };
+        assert_eq!(client.update_lock(change).await.unwrap_err().code(), Code::AlreadyExists);
+        for wrong in [wanted("x", ""), wire::CreateLockRequest { service: String::new(), ..wanted("x", "ann") }] {
+            assert_eq!(client.create_lock(wrong).await.unwrap_err().code(), Code::InvalidArgument);
+        }
+        let minus = Some(prost_types::Duration { seconds: -1, nanos: 0 });
+        let wrong = wire::CreateLockRequest { ttl: minus, ..wanted("x", "ann") };
+        assert_eq!(client.create_lock(wrong).await.unwrap_err().code(), Code::InvalidArgument);
+        let id = "no-such-lock".to_owned();
+        let unknown = [
+            client.get_lock(wire::GetLockRequest { id: id.clone() }).await.unwrap_err(),
+            client.un_lock(wire::UnLockRequest { id: id.clone() }).await.unwrap_err(),
+            client.renew_lock(wire::RenewLockRequest { id: id.clone(), ttl: None }).await.unwrap_err(),
+            client.update_lock(wire::UpdateLockRequest { id, ..Default::default() }).await.unwrap_err(),
+        ];
+        assert!(unknown.iter().all(|status| status.code() == Code::NotFound), "{unknown:?}");
+        assert_eq!(client.get_lock(wire::GetLockRequest::default()).await.unwrap_err().code(), Code::InvalidArgument);
+    });
+}
+
+#[test]
+fn a_list_has_pages_and_all_without() {
+    let service = Service::new();
+    run(async {
+        let mut client = client(&service.grpc).await;
+        for number in 0..5 {
+            client.create_lock(wanted(&format!("r{number}"), "ann")).await.unwrap();
+        }
+        for (per_page, page, resources) in [
+            (None, None, &["r0", "r1", "r2", "r3", "r4"][..]),
+            (Some(2), None, &["r0", "r1"]),
+            (Some(2), Some(3), &["r4"]),
+            (Some(2), Some(4), &[]),
+            (Some(0), Some(0), &["r0", "r1", "r2", "r3", "r4"]),
+        ] {
+            let list = client.list_locks(wire::ListLocksRequest { per_page, page }).await.unwrap().into_inner();
+            assert_eq!(list.total_count, 5);
+            let found: Vec<&str> = list.locks.iter().map(|lock| &*lock.resource).collect();
+            assert_eq!(found, resources, "{per_page:?} {page:?}");
+        }
+        let minus = wire::ListLocksRequest { per_page: None, page: Some(-1) };
+        assert_eq!(client.list_locks(minus).await.unwrap_err().code(), Code::InvalidArgument);
+    });
+}
+
+#[test]
+fn who_waits_over_grpc_stands_in_the_same_queue_and_leaves_it_by_going_away() {
+    let service = Service::new();
+    let id = service.take("db", "ann");
+    run(async {
+        let waits = |who| {
+            let address = service.grpc.clone();
+            tokio::spawn(async move {
+                let wait = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+                client(&address).await.create_lock(wire::CreateLockRequest { wait, ..wanted("db", who) }).await
+            })
+        };
+        let waiting = |number| {
+            let (service, begun) = (&service, std::time::Instant::now());
+            async move {
+                while service.found("resource=db")[0]["queue"].as_array().map_or(0, Vec::len) != number {
+                    assert!(begun.elapsed() < PATIENCE, "they do not wait");
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
+            }
+        };
+        let gone = waits("gone");
+        waiting(1).await;
+        let stays = waits("stays");
+        waiting(2).await;
+        gone.abort();
+        waiting(1).await;
+        service.unlock(&id).ok();
+        assert_eq!(stays.await.unwrap().unwrap().into_inner().lock.unwrap().who, "stays");
+    });
+}
+
+#[test]
+fn a_token_is_asked_for_over_grpc_too() {
+    let start = Start::new();
+    let file = start.path("tokens");
+    std::fs::OpenOptions::new().create_new(true).write(true).open(&file).unwrap();
+    aba_lock::atomic::replace(&file, b"ci lock:read,lock:write secret\nboard lock:read look\n").unwrap();
+    let service = start.args(&["--token-file", file.to_str().unwrap()]).go();
+    run(async {
+        let mut client = client(&service.grpc).await;
+        let with = |token: &str| {
+            let mut request = Request::new(wanted("db", "ann"));
+            if !token.is_empty() {
+                request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+            }
+            request
+        };
+        assert_eq!(client.create_lock(with("")).await.unwrap_err().code(), Code::Unauthenticated);
+        assert_eq!(client.create_lock(with("other")).await.unwrap_err().code(), Code::Unauthenticated);
+        assert_eq!(client.create_lock(with("look")).await.unwrap_err().code(), Code::PermissionDenied);
+        client.create_lock(with("secret")).await.unwrap();
+    });
+}

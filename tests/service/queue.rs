@@ -1,0 +1,124 @@
+//! Who waits.
+
+use crate::service::{Connection, LOCK, Service, UNLOCK, wanted};
+
+fn waits(service: &Service, who: &str, more: &str) -> Connection {
+    let mut connection = service.connect();
+    connection.send("POST", LOCK, &[], &wanted("db", who, more));
+    connection
+}
+
+#[test]
+fn who_waits_is_served_in_the_order_of_coming() {
+    let service = Service::new();
+    let mut id = service.take("db", "first");
+    let mut line = Vec::new();
+    for number in 1..=5 {
+        line.push(waits(&service, &format!("w{number}"), r#""wait":"60s""#));
+        service.until_waiting("db", number);
+    }
+    let queue = &service.found("resource=db")[0]["queue"];
+    for (at, one) in queue.as_array().unwrap().iter().enumerate() {
+        assert_eq!(
+            (one["queuePosition"].as_u64(), one["who"].as_str()),
+            (Some(at as u64 + 1), Some(&*format!("w{}", at + 1)))
+        );
+        one["since"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    }
+    let mut token = 0;
+    for (number, mut one) in (1..).zip(line) {
+        service.unlock(&id).ok();
+        let lock = one.answer("POST").lock();
+        assert_eq!(lock["who"], format!("w{number}"));
+        assert!(lock["fencingToken"].as_u64().unwrap() > token);
+        token = lock["fencingToken"].as_u64().unwrap();
+        id = lock["id"].as_str().unwrap().to_owned();
+        // Nobody who comes now is before them.
+        service.ask("db", "newcomer", "").is_refused(409, 6);
+    }
+    service.unlock(&id).ok();
+    assert!(service.found("").is_empty());
+}
+
+#[test]
+fn who_goes_away_is_not_in_the_queue_any_more() {
+    let service = Service::new();
+    let id = service.take("db", "ann");
+    let gone = waits(&service, "gone", r#""wait":"60s""#);
+    service.until_waiting("db", 1);
+    let mut stays = waits(&service, "stays", r#""wait":"60s""#);
+    service.until_waiting("db", 2);
+    drop(gone);
+    service.until_waiting("db", 1);
+    service.unlock(&id).ok();
+    assert_eq!(stays.answer("POST").lock()["who"], "stays");
+}
+
+#[test]
+fn a_lock_that_was_granted_to_nobody_any_more_is_taken_back() {
+    let service = Service::new();
+    // They go away at every moment that there is: none of them may leave a lock behind that nobody knows to have. One
+    // whose answer was on its way when it went has it, and that is released here.
+    for round in 0..40 {
+        let id = service.ask("db", "ann", r#""wait":"60s""#).id();
+        let gone = waits(&service, "gone", r#""wait":"60s","eventId":"g""#);
+        service.until_waiting("db", 1);
+        let mut unlocks = service.connect();
+        unlocks.send("GET", &format!("{UNLOCK}/{id}"), &[], "");
+        if round % 2 == 0 {
+            unlocks.answer("GET").ok();
+            drop(gone);
+        } else {
+            drop(gone);
+            unlocks.answer("GET").ok();
+        }
+        for lock in service.found("eventId=g") {
+            service.unlock(lock["id"].as_str().unwrap());
+        }
+    }
+    let id = service.ask("db", "ann", r#""wait":"60s""#).id();
+    assert_eq!(service.found("").len(), 1);
+    assert_eq!(service.unlock(&id).status, 200);
+}
+
+#[test]
+fn who_has_waited_long_enough_is_told_who_has_it() {
+    let service = Service::new();
+    let id = service.take("db", "ann");
+    let refusal = service.ask("db", "bob", r#""wait":0.05"#).is_refused(409, 6);
+    assert_eq!(refusal["existingLock"]["id"], id.as_str());
+    service.until_waiting("db", 0);
+}
+
+#[test]
+fn a_free_lock_is_granted_at_once_to_who_would_have_waited() {
+    let service = Service::new();
+    assert_eq!(service.ask("db", "ann", r#""wait":"1h""#).lock()["who"], "ann");
+}
+
+#[test]
+fn a_lock_that_is_moved_away_goes_to_who_waits_for_it() {
+    let service = Service::new();
+    let id = service.take("db", "ann");
+    let mut bob = waits(&service, "bob", r#""wait":"60s""#);
+    service.until_waiting("db", 1);
+    service.call("PUT", &format!("{LOCK}/{id}"), r#"{"resource":"elsewhere"}"#).ok();
+    assert_eq!(bob.answer("POST").lock()["who"], "bob");
+}
+
+#[test]
+fn who_waits_is_told_when_the_service_stops_and_what_is_held_stays_held() {
+    let mut service = Service::new();
+    let id = service.take("db", "ann");
+    let mut line: Vec<Connection> = (0..3).map(|_| waits(&service, "bob", r#""wait":"60s""#)).collect();
+    service.until_waiting("db", 3);
+    service.signal("TERM");
+    for one in &mut line {
+        let answer = one.answer("POST");
+        answer.is_refused(503, 14);
+        assert!(answer.headers.contains("retry-after"), "{answer:?}");
+    }
+    assert_eq!(service.ended().code(), Some(0));
+    let service = service.again(&[]);
+    assert_eq!(service.found("")[0]["id"], id.as_str());
+}

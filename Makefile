@@ -38,7 +38,7 @@ ifeq (yes,$(WITH_SERVICE))
 install: service
 endif
 
-.PHONY: all build service man test lint format bench demo install uninstall clean help
+.PHONY: all build service man test lint format bench bench-service demo install uninstall clean help
 
 all: build man ## Build the helper and the man pages
 
@@ -76,6 +76,9 @@ format: ## Format all sources
 
 bench: build ## Compare the helper with flock(1) and with plain bash, in one run
 	ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" $(CARGO) bench --locked --quiet
+
+bench-service: need-cargo ## Measure the lock service: how fast it is, and what locks cost, up to 100,000
+	$(CARGO) bench --locked --quiet --profile $(SERVICE_PROFILE) -p aba-lockd --bench service -- $(BENCH_ARGS)
 
 demo: ## Show two scripts that contend for one operation (after `make install`)
 	@PATH="$(PREFIX)/bin:$$PATH" tests/demo "$(PREFIX)/share/aba-lock/aba-lock.bash"

@@ -49,7 +49,8 @@ ifeq (yes,$(WITH_SERVICE))
 install: service keeper
 endif
 
-.PHONY: all build service keeper man test lint format fuzz bench bench-cluster torture torture-cluster order demo install uninstall clean help
+.PHONY: all build service keeper man test lint format fuzz bench bench-cluster bench-service torture torture-cluster order demo \
+        install uninstall clean help
 
 all: build man ## Build the helper and the man pages
 
@@ -117,6 +118,9 @@ torture-cluster: build ## Eight workers over etcd (3.4 and 3.5), a node killed e
 	@tests/tools install cluster
 	ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" ABA_LOCK_TORTURE_SECONDS=$(TORTURE_SECONDS) \
 		$(CARGO) test --locked --quiet -p aba-lock-keeper --test cluster -- torture --nocapture
+
+bench-service: need-cargo ## Measure the lock service: how fast it is, and what locks cost, up to 100,000
+	$(CARGO) bench --locked --quiet --profile $(SERVICE_PROFILE) -p aba-lockd --bench service -- $(BENCH_ARGS)
 
 demo: ## Show two scripts that contend for one operation (after `make install`)
 	@PATH="$(PREFIX)/bin:$$PATH" tests/demo "$(PREFIX)/share/aba-lock/aba-lock.bash"

@@ -135,6 +135,8 @@ fn what_it_cannot_start_with_is_named() {
         (&["--store", "sqlite:"], 2, "--store sqlite: is no store"),
         (&["--tls-cert", nonsense, "--tls-key", nonsense], 125, "could not use"),
         (&["--tls-cert", nonsense], 2, "--tls-key"),
+        (&["--store", "etcd://"], 2, "--store etcd:// is no store: it names no endpoint"),
+        (&["--store", "etcd://127.0.0.1:1"], 125, "could not open store etcd://127.0.0.1:1"),
         (&["--listen", "nowhere"], 2, "--listen nowhere is no address"),
     ] {
         let (ended, said) = Start::new().args(args).fails();

@@ -6,6 +6,7 @@ mod access;
 mod contract;
 mod dist;
 mod durable;
+mod etcd;
 mod faults;
 mod grpc;
 mod guide;

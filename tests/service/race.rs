@@ -9,18 +9,23 @@ use std::thread;
 const RACERS: usize = 32;
 
 /// How often. More for a long turn.
-fn rounds() -> usize {
+pub(crate) fn rounds() -> usize {
     std::env::var("ABA_LOCK_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(20)
 }
 
 #[test]
 fn of_64_who_ask_at_once_over_rest_and_grpc_one_has_it() {
-    let service = Service::new();
-    let rounds = rounds();
+    one_has_it(&[&Service::new()], rounds());
+}
+
+/// All ask at once, for another lock in each round: half over REST, half over gRPC, of the services in turn.
+pub(crate) fn one_has_it(services: &[&Service], rounds: usize) {
+    let service = services[0];
     let starts = Arc::new(Barrier::new(2 * RACERS));
     let mut racers = Vec::new();
     for number in 0..RACERS {
-        let (address, barrier) = (service.rest.clone(), Arc::clone(&starts));
+        let one = services[number % services.len()];
+        let (address, barrier) = (one.rest.clone(), Arc::clone(&starts));
         racers.push(thread::spawn(move || {
             let mut connection = Connection::to(&address);
             let mut won = Vec::new();
@@ -36,7 +41,7 @@ fn of_64_who_ask_at_once_over_rest_and_grpc_one_has_it() {
             }
             won
         }));
-        let (address, barrier) = (service.grpc.clone(), Arc::clone(&starts));
+        let (address, barrier) = (one.grpc.clone(), Arc::clone(&starts));
         racers.push(thread::spawn(move || {
             grpc::run(async move {
                 let mut client = grpc::client(&address).await;

@@ -9,7 +9,8 @@ in_project() {
 }
 
 setup_file() {
-    export REAL_HOME=${HOME}
+    # Some of them build.
+    export REAL_HOME=${HOME} BATS_TEST_TIMEOUT=400
 }
 
 @test "everything is installed where each shell and man look for it, and taken away again" {

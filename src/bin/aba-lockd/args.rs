@@ -47,7 +47,10 @@ pub(crate) struct Serve {
     /// Where gRPC is
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8765")]
     pub(crate) grpc_listen: String,
-    /// Where the locks are: sqlite:PATH [default: sqlite:$XDG_STATE_HOME/aba-lock/lockd.db]
+    /// Where the locks are: sqlite:PATH or etcd://HOST:PORT,... [default: sqlite:$XDG_STATE_HOME/aba-lock/lockd.db]
+    ///
+    /// A file of SQLite's is for one service. In an etcd cluster (3.4 or newer) several services share the locks, and any of
+    /// them may fail; times to live are whole seconds there, two at least.
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,
     /// Give fencing tokens greater than this one; for a store that takes over from one whose clock was wrong

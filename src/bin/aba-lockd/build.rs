@@ -14,5 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(out.join("descriptors.bin"), described.encode_to_vec())?;
     // The client is for the tests.
     tonic_prost_build::configure().compile_fds(described)?;
+    let etcd = protox::compile(["etcd/rpc.proto"], ["proto"])?;
+    tonic_prost_build::configure().build_server(false).compile_fds(etcd)?;
     Ok(())
 }

@@ -38,7 +38,7 @@ pub(crate) const TOKEN_FILE: [(&str, &str); 3] = [
     ),
 ];
 
-pub(crate) const GUARANTEES: [(&str, &str); 6] = [
+pub(crate) const GUARANTEES: [(&str, &str); 7] = [
     (
         "one has it",
         "a lock is on disk before it is granted, in one transaction with the check; a key is unique in the store",
@@ -60,6 +60,12 @@ pub(crate) const GUARANTEES: [(&str, &str); 6] = [
          only a resource that refuses smaller tokens does",
     ),
     ("a store that fails", "is 503: nothing was granted, nothing was released, and nothing is said to be free"),
+    (
+        "in an etcd cluster",
+        "all this holds over all services that share it. Times to live are leases of etcd: whole seconds, two at least. When a \
+         service is killed, who waited there has gone, and their places are given up within some seconds; after a change of \
+         etcd's leader each lock has its full time again",
+    ),
     (
         "an answer that is lost",
         "leaves a lock that its owner does not know of. A time to live ends it; an eventId finds it in the list",

@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
 
     let runtime = runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(format!("could not start threads: {error}")))?;
-    let opened = store::open(args.store.as_deref(), args.token_base, Arc::clone(&journal))?;
+    let opened = runtime.block_on(store::open(args.store.as_deref(), args.token_base, Arc::clone(&journal)))?;
     let writer = report::start();
     let done = runtime.block_on(serve(rest_address, grpc_address, tls, access, &opened, journal));
     runtime.shutdown_timeout(Duration::from_secs(1));

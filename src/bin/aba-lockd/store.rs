@@ -11,6 +11,7 @@ pub(crate) mod queue;
 pub(crate) mod sqlite;
 
 mod alone;
+mod etcd;
 
 use crate::journal::Journal;
 use crate::model::{Change, Listing, Lock, Problem, Selection, Wanted};
@@ -53,7 +54,14 @@ pub(crate) struct Opened {
 }
 
 /// Opens the store of that name, or the one that is meant without a name.
-pub(crate) fn open(name: Option<&str>, base: u64, journal: Arc<Journal>) -> Result<Opened, Failure> {
+pub(crate) async fn open(name: Option<&str>, base: u64, journal: Arc<Journal>) -> Result<Opened, Failure> {
+    if let Some(endpoints) = name.and_then(|name| name.strip_prefix("etcd://")) {
+        let store = etcd::Cluster::open(endpoints, base, journal).await.map_err(|problem| match problem {
+            Problem::Invalid(why) => Failure::misused(format!("--store etcd://{endpoints} is no store: {why}")),
+            problem => Failure::new(format!("could not open store etcd://{endpoints}: {problem}")),
+        })?;
+        return Ok(Opened { store: Arc::new(store), name: format!("etcd://{endpoints}"), _alone: None });
+    }
     let path = match name {
         Some(name) => name.strip_prefix("sqlite:").map(|path| Path::new(path).to_owned()),
         None => Some(settings::default_store().ok_or_else(|| {
@@ -62,7 +70,7 @@ pub(crate) fn open(name: Option<&str>, base: u64, journal: Arc<Journal>) -> Resu
     };
     let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
         let sentence = format!("--store {} is no store", name.unwrap_or_default());
-        return Err(Failure::misused(sentence).hint("it is sqlite:PATH"));
+        return Err(Failure::misused(sentence).hint("it is sqlite:PATH, or etcd://HOST:PORT,HOST:PORT"));
     };
     let alone = alone::take(&path)?;
     let store = sqlite::Sqlite::open(&path, base, journal)

@@ -22,7 +22,8 @@ pub(crate) fn play(slot: &mut Slot, turn: usize) {
         86..89 => clean(slot),
         89..93 => status(slot),
         93..96 => odd(slot),
-        _ => at_another_time(slot, turn),
+        _ if slot.stage.clocks => at_another_time(slot, turn),
+        _ => lock(slot),
     }
 }
 

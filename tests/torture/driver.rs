@@ -160,6 +160,11 @@ pub(crate) fn run(place: &Place, mut call: Call, fault: Fault) -> io::Result<End
     Ok(Ended { status, out: place::text(out), err: place::text(err), calls: tree.calls, hit: tree.hit, hung })
 }
 
+/// Whether calls can be counted here at all, which needs a filter with a listener.
+pub(crate) fn is_possible(place: &Place) -> io::Result<()> {
+    run(place, Call::new(["--version"]), Fault::None).map(drop)
+}
+
 /// Whether this call waits for a lock.
 fn blocks(asked: &Asked) -> bool {
     asked.number == libc::SYS_flock

@@ -11,6 +11,8 @@
 //!    renamed, a full disk, a read-only one, other clocks, reused pids, thousands of names. Each writes what it did into a
 //!    history, which `checker.rs` judges, that knows the rules alone. A step is one call of the helper.
 //!
+//! `ABA_TORTURE_ONLY=walk` leaves the steps out; any other value plays the scenes alone that have it in their names.
+//!
 //! A seed makes the same choices again; who is faster is the kernel's choice. Where a rule is broken, the seed is printed,
 //! and the history is kept in `target/tmp`.
 //!

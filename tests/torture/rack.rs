@@ -1,6 +1,7 @@
 //! The turns of the rack, and what it says of them.
 
-use crate::place::ends_with_us;
+use crate::driver;
+use crate::place::{Place, ends_with_us};
 use crate::systematic::{self, Plan};
 use crate::{apart, checker_test, kernel, walk};
 use std::fs;
@@ -54,16 +55,20 @@ pub(crate) fn run() -> i32 {
         "torture: seed {seed}, {}",
         minutes.map_or("a short turn".to_owned(), |minutes| format!("{minutes} minutes"))
     );
+    let filters = driver::is_possible(&Place::new(work_directory().join("trial")));
+    if let Err(why) = &filters {
+        println!("torture: no seccomp filter with a listener here ({why}): nothing step by step, no other clocks");
+    }
     let (mut round, mut scene) = (seed, 0);
     loop {
         // By turns, so that in a few minutes there is some of both.
         let turn = minutes.map_or(SHORT, |minutes| Duration::from_secs_f64(minutes * 60.0 / 8.0).max(SHORT));
         let end = || until.map_or(Instant::now() + turn, |until| until.min(Instant::now() + turn));
-        if only.as_deref() != Some("walk") {
+        if only.as_deref() != Some("walk") && filters.is_ok() {
             scene += steps(&mut tally, (round, scene), minutes.is_none(), end(), only.as_deref().unwrap_or(""));
         }
         if only.as_deref().is_none_or(|only| only == "walk") {
-            walks(&mut tally, &mut round, minutes.is_none(), end());
+            walks(&mut tally, &mut round, (minutes.is_none(), filters.is_ok()), end());
         }
         round += 1;
         if until.is_none_or(|until| Instant::now() > until) || !tally.broken.is_empty() {
@@ -169,7 +174,7 @@ fn work_directory() -> PathBuf {
     }
 }
 
-fn walks(tally: &mut Tally, seed: &mut u64, short: bool, until: Instant) {
+fn walks(tally: &mut Tally, seed: &mut u64, (short, clocks): (bool, bool), until: Instant) {
     let mounts = std::env::var_os(apart::ALLOWED).is_some();
     for _ in 0..if short { 3 } else { 20 } {
         if Instant::now() > until {
@@ -177,7 +182,7 @@ fn walks(tally: &mut Tally, seed: &mut u64, short: bool, until: Instant) {
         }
         let turns = if short { 150 } else { 500 };
         let directory = work_directory().join("walk");
-        let plan = walk::Plan { seed: *seed, slots: SLOTS, turns, until: Some(until), mounts };
+        let plan = walk::Plan { seed: *seed, slots: SLOTS, turns, until: Some(until), mounts, clocks };
         let walked = walk::walk(&directory, &plan);
         let (steps, lines, deeds, broken) = (walked.steps, walked.lines, walked.deeds, walked.broken);
         println!(

@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) until: Option<Instant>,
     /// Whether small file systems may be mounted here.
     pub(crate) mounts: bool,
+    /// Whether a process can be told another time here.
+    pub(crate) clocks: bool,
 }
 
 /// How a walk ended.
@@ -43,6 +45,7 @@ pub(crate) struct Walked {
 pub(crate) struct Stage {
     pub(crate) directory: PathBuf,
     pub(crate) mounts: bool,
+    pub(crate) clocks: bool,
     steps: AtomicUsize,
     kills: AtomicUsize,
     stops: AtomicUsize,
@@ -70,6 +73,7 @@ pub(crate) fn walk(directory: &Path, plan: &Plan) -> Walked {
     let stage = Stage {
         directory: directory.to_owned(),
         mounts: plan.mounts,
+        clocks: plan.clocks,
         steps: AtomicUsize::new(0),
         kills: AtomicUsize::new(0),
         stops: AtomicUsize::new(0),

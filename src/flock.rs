@@ -235,6 +235,8 @@ impl Lockable {
     pub fn hand_down(&self, shared: bool) -> Result<(), Error> {
         match &self.what {
             What::Ours { file: Some(file), path, .. } if shared => {
+                // Only the opening was not to wait.
+                sys::let_wait(file);
                 sys::share(file).map_err(|source| Error::Lock { path: path.clone(), source })
             }
             What::Callers { file } if !shared => {

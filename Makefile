@@ -4,6 +4,9 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 # `yes`: the helper is also installed as `flock`, and takes the place of flock(1) where BINDIR comes first in PATH.
 WITH_FLOCK ?= no
+ifeq (,$(filter || |no| |yes|,|$(WITH_FLOCK)|))
+$(error WITH_FLOCK is yes or no, and not '$(WITH_FLOCK)')
+endif
 
 BINDIR  := $(DESTDIR)$(PREFIX)/bin
 DATADIR := $(DESTDIR)$(PREFIX)/share
@@ -125,14 +128,17 @@ bench-service: need-cargo ## Measure the lock service: how fast it is, and what 
 demo: ## Show two scripts that contend for one operation (after `make install`)
 	@PATH="$(PREFIX)/bin:$$PATH" tests/demo "$(PREFIX)/share/aba-lock/aba-lock.bash"
 
+# The link that we make, or whatever else leads to the helper that is installed.
+FLOCK_IS_OURS = { test "$$(readlink "$(BINDIR)/flock")" = aba-lock || test "$(BINDIR)/flock" -ef "$(BINDIR)/aba-lock"; }
+
 install: all ## Install under PREFIX [/usr/local], for packagers inside DESTDIR; WITH_FLOCK=yes: also as `flock`
 ifeq ($(WITH_FLOCK),yes)
-	@test ! -e $(BINDIR)/flock -a ! -L $(BINDIR)/flock || test "$$(readlink $(BINDIR)/flock)" = aba-lock || \
+	@{ test ! -e "$(BINDIR)/flock" && test ! -L "$(BINDIR)/flock"; } || $(FLOCK_IS_OURS) || \
 		{ echo "$(BINDIR)/flock is there, and not ours: nothing was installed" >&2; exit 1; }
 endif
 	install -Dm755 $(OUT)/aba-lock $(BINDIR)/aba-lock
 ifeq ($(WITH_FLOCK),yes)
-	ln -sf aba-lock $(BINDIR)/flock
+	ln -sf aba-lock "$(BINDIR)/flock"
 endif
 	install -Dm644 shell/aba-lock.bash $(LIBDIR)/aba-lock.bash
 	install -Dm644 shell/run_once.bash $(LIBDIR)/run_once.bash
@@ -151,7 +157,7 @@ ifeq (yes,$(WITH_SERVICE))
 endif
 
 uninstall: ## Remove what `make install` put there
-	@if test "$$(readlink $(BINDIR)/flock)" = aba-lock; then rm -f $(BINDIR)/flock; fi
+	@if $(FLOCK_IS_OURS); then rm -f "$(BINDIR)/flock"; fi
 	rm -f $(BINDIR)/aba-lock $(BASHDIR)/aba-lock $(ZSHDIR)/_aba-lock $(FISHDIR)/aba-lock.fish
 	rm -f $(LIBDIR)/aba-lock.bash $(LIBDIR)/run_once.bash $(MANDIR)/man1/aba-lock.1 $(MANDIR)/man1/aba-lock-*.1
 	rm -f $(MANDIR)/man7/aba-lock.bash.7 $(MANDIR)/man7/run_once.bash.7 $(MANDIR)/man7/aba-lock-reserve.7

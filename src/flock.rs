@@ -1,8 +1,9 @@
 //! A lock as flock(1) takes it: on any file, directory or descriptor; without a record, as the file is the user's; and
 //! without a word.
 //!
-//! What is promised beyond the original: a file that is there is opened without asking to create it, a file that was removed
-//! while we waited is made again and locked instead, and nothing that is only opened (a FIFO, a serial line) makes us wait.
+//! What is promised beyond the original: a file that is there is opened without asking to create it; a file that was removed
+//! while we waited is made again and locked instead, and where that cannot be done or told, we fail, as another may have the
+//! new one; and nothing that is only opened (a FIFO, a serial line) makes us wait.
 //! What is not: that a deadlock is found, or that a nested call is no conflict. Both could end with a failure what the
 //! original would have done in the end, and scripts that were written for the original count on that.
 //!
@@ -83,8 +84,8 @@ pub struct Lockable {
 
 #[derive(Debug)]
 enum What {
-    /// A file that we opened.
-    Ours { path: PathBuf, file: File, writable: bool },
+    /// A file that we opened. `None`: it was removed, and the directory in which it was.
+    Ours { path: PathBuf, file: Option<File>, writable: bool },
     /// A descriptor of our caller's.
     Callers { file: ManuallyDrop<File> },
 }
@@ -94,9 +95,8 @@ impl Lockable {
     pub fn open(path: &Path, way: Way) -> Result<Self, Error> {
         // Of fcntl(2)'s locks, the exclusive ones are only for those who may write.
         let writable = way.range.is_some() && way.mode == Some(Mode::Exclusive);
-        let opened = open(path, writable);
-        let file = opened.map_err(|source| Error::Open { path: path.to_owned(), owner: None, source })?;
-        Ok(Self { what: What::Ours { path: path.to_owned(), file, writable }, way })
+        let file = open(path, writable).map_err(|source| not_opened(path, source))?;
+        Ok(Self { what: What::Ours { path: path.to_owned(), file: Some(file), writable }, way })
     }
 
     /// A descriptor that our caller has open.
@@ -123,10 +123,10 @@ impl Lockable {
         }
     }
 
-    fn file(&self) -> &File {
+    fn file(&self) -> Option<&File> {
         match &self.what {
-            What::Ours { file, .. } => file,
-            What::Callers { file } => file,
+            What::Ours { file, .. } => file.as_ref(),
+            What::Callers { file } => Some(file),
         }
     }
 
@@ -137,55 +137,90 @@ impl Lockable {
             Wait::For(limit) => Instant::now().checked_add(limit),
             _ => None,
         };
-        for _ in 0..MOST_OPENS {
-            match take(self.file(), self.way, deadline, &mut waits) {
-                Ok(true) if self.is_current() => return Ok(()),
-                // Acquired is not yet valid: another may have the file that stands there now.
-                Ok(true) if self.open_again() => {}
-                // There is no file, and none can be made: so nobody else has one either.
-                Ok(true) => return Ok(()),
-                Ok(false) => return Err(self.contended()),
+        let mut waited = false;
+        let mut opened = 1;
+        // There is no file, and none can be made: so nobody else has one either.
+        while let Some(file) = self.file() {
+            match take(file, self.way, deadline, &mut waits) {
+                Ok(Taken::Not) => return Err(self.contended()),
+                Ok(taken) => waited |= taken == Taken::Late,
                 // NFS makes of flock(2) a lock of fcntl(2), of which the exclusive ones are for those who may write.
-                Err(error) if is_read_only(&error) && self.open_for_writing() => {}
-                Err(source) => return Err(Error::Lock { path: PathBuf::from(self.label()), source }),
+                Err(error) if is_read_only(&error) && self.is_to_write() => match self.open_again() {
+                    Ok(()) => continue,
+                    Err(_) => return Err(self.not_locked(error)),
+                },
+                Err(source) => return Err(self.not_locked(source)),
             }
+            match self.is_current() {
+                Ok(true) => return Ok(()),
+                // Its numbers say nothing. But who waited, waited for somebody who may have removed it.
+                Ok(false) if opened == MOST_OPENS && !waited => return Ok(()),
+                Ok(false) if opened == MOST_OPENS => return Err(Error::KeepsChanging { path: self.path() }),
+                // Acquired is not yet valid: another may have the file that stands there now.
+                Ok(false) => self.open_again().map_err(|source| not_opened(&self.path(), source))?,
+                // Nor if that cannot be told.
+                Err(source) => return Err(not_opened(&self.path(), source)),
+            }
+            opened += 1;
         }
         Ok(())
     }
 
     /// Whether it is still what its name leads to.
-    fn is_current(&self) -> bool {
-        let What::Ours { path, file, .. } = &self.what else { return true };
+    fn is_current(&self) -> io::Result<bool> {
+        let What::Ours { path, file: Some(file), .. } = &self.what else { return Ok(true) };
         if self.way.mode.is_none() {
-            return true;
+            return Ok(true);
         }
         match (fs::metadata(path), file.metadata()) {
-            (Ok(there), Ok(open)) => (there.dev(), there.ino()) == (open.dev(), open.ino()),
-            // It cannot be asked for, or opened again; but it is not known to be another.
-            (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
-            (_, Err(_)) => true,
+            (Ok(there), Ok(open)) => Ok((there.dev(), there.ino()) == (open.dev(), open.ino())),
+            (Err(error), _) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            // It is gone; or it is there, but what we have open is not (NFS).
+            _ => Ok(false),
         }
     }
 
-    fn open_again(&mut self) -> bool {
-        match &mut self.what {
-            What::Ours { path, file, writable } => match open(path, *writable) {
+    /// Opens what its name leads to now, and makes it if it is not there. Where nothing is, and nothing can be, there is no
+    /// file afterwards.
+    fn open_again(&mut self) -> io::Result<()> {
+        let What::Ours { path, file, writable } = &mut self.what else { return Ok(()) };
+        // First, as there may be no descriptor left for another: its lock is worth nothing.
+        *file = None;
+        for _ in 0..MOST_OPENS {
+            let missing = match open(path, *writable) {
                 Ok(again) => {
-                    *file = again;
-                    true
+                    *file = Some(again);
+                    return Ok(());
                 }
-                Err(_) => false,
-            },
-            What::Callers { .. } => false,
+                Err(error) => error,
+            };
+            // Any other reason may be ours alone: no right, no descriptor.
+            if missing.kind() != io::ErrorKind::NotFound {
+                return Err(missing);
+            }
+            match fs::metadata(&path) {
+                // Made just now.
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    /// Whether it helps to open it for writing, as is done from now on.
+    fn is_to_write(&mut self) -> bool {
+        match &mut self.what {
+            What::Ours { writable, .. } if !*writable && self.way.mode == Some(Mode::Exclusive) => {
+                *writable = true;
+                true
+            }
+            _ => false,
         }
     }
 
-    fn open_for_writing(&mut self) -> bool {
-        match &mut self.what {
-            What::Ours { writable, .. } if !*writable && self.way.mode == Some(Mode::Exclusive) => *writable = true,
-            _ => return false,
-        }
-        self.open_again()
+    fn not_locked(&self, source: io::Error) -> Error {
+        Error::Lock { path: PathBuf::from(self.label()), source }
     }
 
     fn contended(&self) -> Error {
@@ -199,7 +234,9 @@ impl Lockable {
     /// Gives it to the commands that we start, or keeps it from them.
     pub fn hand_down(&self, shared: bool) -> Result<(), Error> {
         match &self.what {
-            What::Ours { file, path, .. } if shared => {
+            What::Ours { file: Some(file), path, .. } if shared => {
+                // Only the opening was not to wait.
+                sys::let_wait(file);
                 sys::share(file).map_err(|source| Error::Lock { path: path.clone(), source })
             }
             What::Callers { file } if !shared => {
@@ -209,6 +246,10 @@ impl Lockable {
             _ => Ok(()),
         }
     }
+}
+
+fn not_opened(path: &Path, source: io::Error) -> Error {
+    Error::Open { path: path.to_owned(), owner: None, source }
 }
 
 /// `EBADF` as fcntl(2) has it, and `EIO` as some NFS servers do.
@@ -248,36 +289,43 @@ fn open_in_turn(options: &OpenOptions, path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// `false`: another has it, and we were not to wait, or not any longer.
-fn take(file: &File, way: Way, deadline: Option<Instant>, waits: &mut Option<&mut dyn FnMut()>) -> io::Result<bool> {
+/// How a lock was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// At once, or released.
+    AtOnce,
+    /// After another had it.
+    Late,
+    /// Another has it, and we were not to wait, or not any longer.
+    Not,
+}
+
+fn take(file: &File, way: Way, deadline: Option<Instant>, waits: &mut Option<&mut dyn FnMut()>) -> io::Result<Taken> {
     let Some(mode) = way.mode else {
         release(file, way.range)?;
-        return Ok(true);
+        return Ok(Taken::AtOnce);
     };
-    let will_wait = way.wait != Wait::No;
-    // Who waits anyhow, and says nothing of it, asks once.
-    if way.wait != Wait::Forever || waits.is_some() {
-        if try_once(file, mode, way.range)? {
-            return Ok(true);
-        }
-        if !will_wait {
-            return Ok(false);
-        }
-        if let Some(waits) = waits.take() {
-            waits();
-        }
+    // Also who waits anyhow is to know if it was for another.
+    if try_once(file, mode, way.range)? {
+        return Ok(Taken::AtOnce);
+    }
+    if way.wait == Wait::No {
+        return Ok(Taken::Not);
+    }
+    if let Some(waits) = waits.take() {
+        waits();
     }
     let alarm = deadline.map(|_| Alarm::new());
     loop {
         if let (Some(alarm), Some(deadline)) = (&alarm, deadline) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(false);
+                return Ok(Taken::Not);
             }
             alarm.after(Some(left));
         }
         match block(file, mode, way.range) {
-            Ok(()) => return Ok(true),
+            Ok(()) => return Ok(Taken::Late),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -216,6 +216,13 @@ pub fn share(file: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// Has reading and writing of a file wait that was opened with `O_NONBLOCK`, and with none of the flags that can be changed
+/// beside it.
+pub fn let_wait(file: &File) {
+    // SAFETY: F_SETFL sets flags of a descriptor that is open.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, 0) };
+}
+
 /// Keeps descriptor `fd` from the commands that we start.
 pub fn keep_back(fd: RawFd) {
     // SAFETY: F_SETFD sets one flag, or answers -1 for one that is not open.

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 const DATE: &str = "2026-11-21";
 
 /// In what it is another than flock(1), and why.
-const DIFFERENCES: [(&str, &str); 15] = [
+const DIFFERENCES: [(&str, &str); 17] = [
     (
         "Signals",
         "INT, TERM, HUP, QUIT, USR1 and USR2 to it reach the command, and it waits until that has ended. flock(1) dies of \
@@ -36,6 +36,12 @@ const DIFFERENCES: [(&str, &str); 15] = [
          beside the command.",
     ),
     (
+        "A signal to the whole process group",
+        "As timeout(1) of coreutils and `kill -- -PGID` send it: the command gets it twice, from there and from this process, \
+         which passes it on as it cannot know that it was not the only one to get it. (It knows of a Ctrl-C.) So have \
+         the signal sent to it alone (`timeout --foreground`, `kill PID`), or have it become the command (--no-fork).",
+    ),
+    (
         "SIGKILL with -o",
         "Is it killed itself, so is the command (Linux): nobody would hold the lock any more, and a second one could start \
          beside it. Without -o the command has the lock, too, and goes on, as with flock(1).",
@@ -43,7 +49,7 @@ const DIFFERENCES: [(&str, &str); 15] = [
     (
         "A file that is removed",
         "Each time that it gets the lock, it looks if the name still leads to that file; if not, it makes the file again and \
-         locks that. With flock(1), who waited for a file that was removed has the lock of nothing, beside whoever made the \
+         locks that, or fails if it may not. With flock(1), who waited for a file that was removed has the lock of nothing, beside whoever made the \
          file again.",
     ),
     (
@@ -53,7 +59,8 @@ const DIFFERENCES: [(&str, &str); 15] = [
     ),
     (
         "A FIFO, a serial line",
-        "They are opened at once. flock(1) waits until somebody opens the other end, or the line has a carrier, also with -n.",
+        "They are opened at once, also if nobody writes to the FIFO yet; reading from what the command inherits waits as ever. \
+         flock(1) waits until somebody opens the other end, or the line has a carrier, also with -n.",
     ),
     (
         "NFS",
@@ -80,6 +87,11 @@ const DIFFERENCES: [(&str, &str); 15] = [
     ),
     ("--fd N COMMAND", "Locks a descriptor, and runs a command then: with flock(1) it takes two calls."),
     ("Beginnings of long options", "The older options come first: --s is --shared, although there is --start."),
+    (
+        "-w 1e5000, -w 1e-5000",
+        "A number beyond what a long double holds is too long to be waited for (status 71), or 0. For flock(1) it is wrong \
+         usage (64).",
+    ),
     ("-w 0,5", "The decimal sign is a point, whatever the language of the user."),
     ("Messages", "Other words, on the same stream, and beginning with `flock: `, too."),
 ];

@@ -53,6 +53,19 @@ impl Command {
         io::Error::last_os_error()
     }
 
+    /// The same for a command that is to have the statuses of its children: a parent that ignores SIGCHLD hands that on, and
+    /// then they are lost.
+    #[must_use]
+    pub fn exec_as_parent(&self) -> io::Error {
+        // SAFETY: all bytes zero are a valid `sigaction`, and it lives until the call returns.
+        unsafe {
+            let mut standard: libc::sigaction = mem::zeroed();
+            standard.sa_sigaction = libc::SIG_DFL;
+            libc::sigaction(libc::SIGCHLD, &raw const standard, ptr::null_mut());
+        }
+        self.exec()
+    }
+
     /// The words as the system takes them.
     fn pointers(&self) -> Vec<*const libc::c_char> {
         self.words.iter().map(|word| word.as_ptr()).chain([ptr::null()]).collect()

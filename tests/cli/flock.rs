@@ -181,6 +181,69 @@ fn a_file_that_is_removed_between_opening_and_locking_is_made_again() {
 }
 
 #[test]
+fn a_waiter_that_cannot_have_or_see_the_new_file_fails_and_does_not_run_beside_who_has_it() {
+    let scene = Scene::new();
+    let refused = [
+        ("openat:error=EACCES:when=2", true, 66, "Permission denied"),
+        ("openat:error=EMFILE:when=2", true, 71, "Too many open files"),
+        ("statx:error=EACCES:when=1", true, 66, "Permission denied"),
+        // Nothing is there; but another may be able to make it.
+        ("openat:error=EACCES:when=3", false, 66, "Permission denied"),
+        ("openat:error=ENOSPC:when=3", false, 73, "No space left on device"),
+    ];
+    for (inject, made_again, status, reason) in refused {
+        let first = holder(&scene, &[]);
+        let mut command = scene.program("strace");
+        command.args(["-qq", "-o", "/dev/null", "-P", "f", "-e", &format!("inject={inject}")]);
+        command.arg(scene.path("flock")).args(["f", "echo", "ran"]).current_dir(scene.path(""));
+        let waiter =
+            Call::new(command).status(status).err(format!("flock: cannot open lock file f: {reason}\n")).start();
+        until("it waits", || waiters(&scene.path("f")) == 1);
+        fs::remove_file(scene.path("f")).unwrap();
+        let second = made_again.then(|| holder(&scene, &[]));
+        first.let_go();
+        waiter.finish();
+        second.map(Holder::let_go);
+    }
+}
+
+#[test]
+fn a_waiter_without_a_descriptor_to_spare_waits_for_the_new_file() {
+    let scene = Scene::new();
+    let first = holder(&scene, &[]);
+    let mut command = scene.program("sh");
+    command.args(["-c", "ulimit -n 4; exec ./flock -o f echo ran"]).current_dir(scene.path(""));
+    let mut waiter = Call::new(command).out("ran\n").start();
+    until("it waits", || waiters(&scene.path("f")) == 1);
+    fs::remove_file(scene.path("f")).unwrap();
+    let second = holder(&scene, &[]);
+    first.let_go();
+    until("it waits again, or has ended", || waiters(&scene.path("f")) == 1 || waiter.has_ended());
+    assert!(!waiter.has_ended(), "it ran beside the second holder, or gave up");
+    second.let_go();
+    waiter.finish();
+}
+
+#[test]
+fn a_file_that_always_leads_elsewhere_is_locked_all_the_same_unless_another_had_it() {
+    let scene = Scene::new();
+    let (said, _) = {
+        let args = ["f", "sh", "-c", "flock -n f true || echo held"];
+        traced(&scene, &["-P", "f", "-e", "inject=statx:error=ENOENT"], &args)
+    };
+    assert_eq!(said.out, "held\n");
+    let first = holder(&scene, &[]);
+    let mut command = scene.program("strace");
+    command.args(["-qq", "-o", "/dev/null", "-P", "f", "-e", "inject=statx:error=ENOENT"]);
+    command.arg(scene.path("flock")).args(["f", "echo", "ran"]).current_dir(scene.path(""));
+    let waiter =
+        Call::new(command).status(65).err("flock: lock file f was replaced each time that it was opened").start();
+    until("it waits", || waiters(&scene.path("f")) == 1);
+    first.let_go();
+    waiter.finish();
+}
+
+#[test]
 fn a_directory_that_goes_with_its_lock_file_does_not_keep_a_waiter_from_running() {
     let scene = Scene::new();
     fs::create_dir(scene.path("d")).unwrap();

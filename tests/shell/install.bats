@@ -109,6 +109,14 @@ setup_file() {
     run -0 in_project uninstall DESTDIR="${PWD}/root" PREFIX=/opt/aba
     run -0 find root ! -type d
     expect_silence
+    # The same in other words.
+    run -0 in_project install DESTDIR="${PWD}/root" PREFIX=/opt/aba
+    ln -s "${PWD}/root/opt/aba/bin/aba-lock" root/opt/aba/bin/flock
+    run -0 in_project install DESTDIR="${PWD}/root" PREFIX=/opt/aba WITH_FLOCK=yes
+    ln -sf "${PWD}/root/opt/aba/bin/aba-lock" root/opt/aba/bin/flock
+    run -0 in_project uninstall DESTDIR="${PWD}/root" PREFIX=/opt/aba
+    run -0 find root ! -type d
+    expect_silence
     # Another's.
     echo other >root/opt/aba/bin/flock
     run -2 in_project install DESTDIR="${PWD}/root" PREFIX=/opt/aba WITH_FLOCK=yes
@@ -118,6 +126,77 @@ setup_file() {
     expect_text root/opt/aba/bin/flock
     run -0 cat root/opt/aba/bin/flock
     expect_text other
+}
+
+@test "whether the name flock is to be installed is said in one of two words" {
+    for word in Yes 1 true 'yes no'; do
+        run -2 in_project -n install DESTDIR="${PWD}/root" WITH_FLOCK="${word}"
+        expect_text "WITH_FLOCK is yes or no, and not '${word}'"
+    done
+    for word in '' yes no; do
+        run -0 in_project -n uninstall DESTDIR="${PWD}/root" WITH_FLOCK="${word}"
+    done
+}
+
+@test "the helper is linked in order where that can be done, and else as cc is told" {
+    link=${PROJECT}/src/bin/aba-lock/link/ordered-cc
+    mkdir tools
+    for tool in nm mktemp dirname sed paste awk rm head; do
+        ln -s "$(type -P "${tool}")" tools/
+    done
+    # Says its words, and the first line of the order.
+    cat >tools/cc <<'END'
+#!/bin/sh
+for word in "$@"; do
+    case ${word} in
+        -Wl,--symbol-ordering-file=*)
+            head -n 1 "${word#*file=}"
+            [ -z "${FAILS-}" ] || exit 1
+            ;;
+        -Wl,*) ;;
+        *) echo "<${word}>" ;;
+    esac
+done
+END
+    chmod +x tools/cc
+    cp "$(type -P true)" a.rcgu.o
+    first=$(head -n 1 "${PROJECT}/src/bin/aba-lock/link/order")
+    plain=$'<a b>\n<-fuse-ld=lld>\n<a.rcgu.o>'
+    mkdir temporary
+    linked() {
+        run -0 env PATH="${PWD}/tools" TMPDIR="${PWD}/temporary" "$@"
+        [[ -z $(ls temporary) ]]
+    }
+
+    linked "${link}" 'a b' -fuse-ld=lld a.rcgu.o
+    [[ ${output} == "${plain}"$'\n'"${first}" ]]
+    linked "${link}" -fuse-ld=bfd -fuse-ld=lld
+    [[ ${output} == $'<-fuse-ld=bfd>\n<-fuse-ld=lld>\n'"${first}" ]]
+    # The last one decides.
+    linked "${link}" -fuse-ld=lld -fuse-ld=bfd
+    [[ ${output} == $'<-fuse-ld=lld>\n<-fuse-ld=bfd>' ]]
+    linked "${link}" a
+    [[ ${output} == '<a>' ]]
+    # An order that the linker does not take, no directory for it, no room, and an object that nm cannot read.
+    linked FAILS=yes "${link}" 'a b' -fuse-ld=lld a.rcgu.o
+    [[ ${output} == "${plain}" ]]
+    linked TMPDIR=/no/such "${link}" 'a b' -fuse-ld=lld a.rcgu.o
+    [[ ${output} == "${plain}" ]]
+    linked "${BASH}" -c 'ulimit -f 0; exec "$0" "$@"' "${link}" 'a b' -fuse-ld=lld a.rcgu.o
+    [[ ${output} == "${plain}" ]]
+    echo none >a.rcgu.o
+    linked "${link}" 'a b' -fuse-ld=lld a.rcgu.o
+    [[ ${output} == "${plain}" ]]
+    cp "$(type -P true)" a.rcgu.o
+    for tool in nm mktemp dirname sed paste awk; do
+        mv "tools/${tool}" away
+        linked "${link}" 'a b' -fuse-ld=lld a.rcgu.o
+        [[ ${output} == "${plain}" ]]
+        mv away "tools/${tool}"
+    done
+    # What fails without an order fails.
+    printf '#!/bin/sh\nexit 3\n' >tools/cc
+    run -3 env PATH="${PWD}/tools" "${link}" -fuse-ld=lld
 }
 
 @test "the demonstration shows two scripts that contend" {

@@ -105,7 +105,7 @@ fn run_under(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
         Err(error) => return not_run(&error),
     };
     if flock.options.no_fork {
-        return not_run(&command.exec());
+        return not_run(&command.exec_as_parent());
     }
     // Without the lock, a command is not to go on if we are killed: it would be free then.
     let mut child = match command.spawn(flock.options.close) {

@@ -337,7 +337,9 @@ impl Machine {
 
     /// Any program on this machine.
     pub(crate) fn program(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new(program);
+        // A shell has what it starts in the background ignore Ctrl-C, the whole suite too.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=HUP,INT,QUIT,TERM").arg(program.as_ref());
         for name in [
             "ABA_LOCK_FDS",
             "ABA_LOCK_TIMEOUT",

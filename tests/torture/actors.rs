@@ -11,8 +11,9 @@ use std::process::Command;
 /// One thing, as the dice will have it.
 pub(crate) fn play(slot: &mut Slot, turn: usize) {
     match slot.dice.roll(100) {
-        0..26 => lock(slot),
-        26..38 => script(slot),
+        0..18 => lock(slot),
+        18..30 => flock(slot),
+        30..38 => script(slot),
         38..42 => two(slot),
         42..56 => update(slot, turn),
         56..62 => read(slot, turn),
@@ -76,9 +77,14 @@ fn waits(slot: &mut Slot) -> (Vec<String>, bool) {
 
 /// The command that is inside, and says so.
 fn hold(slot: &mut Slot, lock: &Lock, shared: bool) -> Vec<OsString> {
-    let (history, file) = (slot.place.path("history"), lock.file(slot));
+    hold_file(slot, lock, &lock.file(slot), shared)
+}
+
+/// The same, in a lock that is this file.
+fn hold_file(slot: &mut Slot, lock: &Lock, file: &str, shared: bool) -> Vec<OsString> {
+    let history = slot.place.path("history");
     let (mode, micros) = (if shared { "shared" } else { "exclusive" }, slot.dice.roll(1500).to_string());
-    slot.place.act(&["hold", &history.to_string_lossy(), &slot.actor, &lock.id(), mode, &file, &micros])
+    slot.place.act(&["hold", &history.to_string_lossy(), &slot.actor, &lock.id(), mode, file, &micros])
 }
 
 fn lock(slot: &mut Slot) {
@@ -128,6 +134,39 @@ fn script(slot: &mut Slot) {
     command.arg("-c").arg(script).arg("script").args(hold(slot, &lock, false));
     command.env("LIBRARY", crate::LIBRARY).env("NESTED", nested).env("NAME", &lock.name);
     command.env("ABA_LOCK_DIR", slot.place.path(lock.root));
+    contend(slot, command, &[&lock], waits, 1);
+}
+
+/// A script that locks a file of its own as with flock(1): over a command, or on a descriptor.
+fn flock(slot: &mut Slot) {
+    const OF_FCNTL: &str = "flocks/c";
+    let by_descriptor = slot.dice.percent(40);
+    // Who waits on a descriptor gets the file that is open there, also where that was removed.
+    let is_removed = !by_descriptor && slot.dice.percent(65);
+    let name = if is_removed { faults::REMOVED_FILE } else { *slot.dice.pick(&["flocks/a", "flocks/b", OF_FCNTL]) };
+    let lock = Lock { name: name.to_owned(), root: "locks" };
+    let millis = slot.dice.roll(60);
+    let (wait, waits) = match slot.dice.roll(100) {
+        0..40 => ("-n".to_owned(), false),
+        40..80 => (String::new(), true),
+        _ => (format!("-w 0.{millis:03}"), true),
+    };
+    // Those of fcntl(2) and those of flock(2) do not know each other.
+    let fcntl = if lock.name == OF_FCNTL { "--fcntl" } else { "" };
+    let shared = slot.dice.percent(25);
+    let mode = if shared { "-s" } else { "-x" };
+    let function = r#"flock() { "$ABA_LOCK_BIN" flock "$@"; }"#;
+    let script = if by_descriptor {
+        let release = if slot.dice.percent(50) { format!(" && flock {fcntl} -u 9") } else { String::new() };
+        format!(r#"{function}; exec 9<>"$FILE"; flock {fcntl} {mode} {wait} 9 || exit; "$@"{release}"#)
+    } else {
+        let become_it = if slot.dice.percent(30) { "-F" } else { "" };
+        format!(r#"{function}; flock {fcntl} {mode} {wait} {become_it} "$FILE" "$@""#)
+    };
+    let file = slot.place.path(&lock.name);
+    let mut command = slot.place.program("bash");
+    command.arg("-c").arg(script).arg("script").args(hold_file(slot, &lock, &file.to_string_lossy(), shared));
+    command.env("FILE", file);
     contend(slot, command, &[&lock], waits, 1);
 }
 

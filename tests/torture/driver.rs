@@ -167,9 +167,23 @@ pub(crate) fn is_possible(place: &Place) -> io::Result<()> {
 
 /// Whether this call waits for a lock.
 fn blocks(asked: &Asked) -> bool {
-    asked.number == libc::SYS_flock
+    let is_range = asked.number == libc::SYS_fcntl && asked.args[1] == u64::from(libc::F_OFD_SETLKW.cast_unsigned());
+    let is_flock = asked.number == libc::SYS_flock
         && asked.args[1] & u64::from(libc::LOCK_NB.cast_unsigned()) == 0
-        && asked.args[1] & u64::from(libc::LOCK_UN.cast_unsigned()) == 0
+        && asked.args[1] & u64::from(libc::LOCK_UN.cast_unsigned()) == 0;
+    is_flock || is_range
+}
+
+/// Whether a call of this kind has this error: fcntl(2) does many things, and some errors are those of locks.
+fn has(asked: &Asked, errno: i32) -> bool {
+    let is_lock = [libc::F_OFD_SETLK, libc::F_OFD_SETLKW].map(|what| u64::from(what.cast_unsigned()));
+    asked.number != libc::SYS_fcntl
+        || match errno {
+            libc::EINTR => asked.args[1] == is_lock[1],
+            libc::ENOLCK => is_lock.contains(&asked.args[1]),
+            libc::EMFILE => !is_lock.contains(&asked.args[1]),
+            _ => true,
+        }
 }
 
 /// Whether it is none of those that read or write, or does that to a file: pipes and sockets have no such errors.
@@ -215,7 +229,11 @@ impl Tree {
         let is_it = self.calls.len() == self.fault.at();
         let again = matches!(self.fault, Fault::FailOn(..)) && self.hit == Some(asked.number);
         // What is seen of other processes changes from run to run, and with it which call is the Nth.
-        let fits = |errno| errors::of(asked.number).contains(&errno) && (errno == libc::EINTR || is_of_disk(asked));
+        let fits = |errno| {
+            errors::of(asked.number).contains(&errno)
+                && (errno == libc::EINTR || is_of_disk(asked))
+                && has(asked, errno)
+        };
         match self.fault {
             Fault::Kill(_) if is_it => {
                 self.hit = Some(asked.number);

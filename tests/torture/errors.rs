@@ -27,7 +27,8 @@ pub(crate) fn of(call: i64) -> &'static [i32] {
             &[EIO, ENOMEM, EPERM]
         }
         libc::SYS_getdents64 | libc::SYS_lseek => &[EIO, ENOMEM],
-        libc::SYS_fcntl => &[EMFILE, EAGAIN, EACCES, ENOMEM],
+        // Of a lock, and of nothing else, the first two.
+        libc::SYS_fcntl => &[EINTR, ENOLCK, EMFILE, EAGAIN, EACCES, ENOMEM],
         libc::SYS_dup | libc::SYS_dup3 => &[EMFILE, EINTR],
         libc::SYS_execve => &[EIO, EACCES, ENOMEM],
         libc::SYS_mmap | libc::SYS_mremap | libc::SYS_brk | libc::SYS_mprotect => &[ENOMEM],

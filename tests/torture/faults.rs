@@ -16,6 +16,9 @@ use std::time::Duration;
 /// Of these locks the files are removed by hand.
 pub(crate) const REMOVED: [&str; 2] = ["r0", "r1"];
 
+/// And this one of those that scripts lock as with flock(1): a single one, so that somebody waits for it.
+pub(crate) const REMOVED_FILE: &str = "flocks/r";
+
 /// Mounts the small disk that fills up, and the one that becomes read-only.
 pub(crate) fn mount_small(place: &Place) {
     for (name, size) in [("full", "size=128k"), ("ro", "size=1m")] {
@@ -61,9 +64,10 @@ pub(crate) fn direct(stage: &Stage, seed: u64, over: &AtomicUsize) {
 }
 
 fn take_away(place: &Place, journal: &Journal, dice: &mut Dice, turn: usize, stage: &Stage) {
-    let name = *dice.pick(&REMOVED);
+    let of_flock = dice.percent(50);
+    let name = if of_flock { REMOVED_FILE } else { *dice.pick(&REMOVED) };
     let renames = dice.percent(50);
-    let path = place.lock_file(name);
+    let path = if of_flock { place.path(name) } else { place.lock_file(name) };
     let Ok(data) = fs::metadata(&path) else { return };
     journal.note("director", &format!("remove {name} {}", data.ino()));
     let gone = if renames || !stage.mounts {

@@ -393,6 +393,36 @@ pub(crate) fn unflock(file: &std::fs::File) {
     unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) };
 }
 
+/// All of a file, as fcntl(2) has it.
+fn whole(kind: libc::c_int) -> libc::flock {
+    // SAFETY: all bytes zero are valid: from its beginning, to its end.
+    let mut range: libc::flock = unsafe { mem::zeroed() };
+    range.l_type = libc::c_short::try_from(kind).unwrap();
+    range
+}
+
+/// Locks a file that is open for writing (fcntl(2), by open file description) if that can be had at once.
+pub(crate) fn try_lock_range(file: &std::fs::File) -> bool {
+    let range = whole(libc::F_WRLCK);
+    // SAFETY: the descriptor is open, and the range lives until the call returns.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const range) == 0 }
+}
+
+/// Unlocks that, for all copies of the descriptor.
+pub(crate) fn unlock_range(file: &std::fs::File) {
+    let range = whole(libc::F_UNLCK);
+    // SAFETY: as above.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const range) };
+}
+
+/// Whether another has a lock of fcntl(2) on it.
+pub(crate) fn is_range_locked(file: &std::fs::File) -> bool {
+    let mut range = whole(libc::F_WRLCK);
+    // SAFETY: as above; the kernel writes to the range what is in the way.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut range) };
+    libc::c_int::from(range.l_type) != libc::F_UNLCK
+}
+
 /// A file in memory, without a name.
 pub(crate) fn memory_file(name: &CStr) -> io::Result<std::fs::File> {
     // SAFETY: the name ends in NUL; the descriptor is new, or -1.

@@ -68,6 +68,7 @@ impl Place {
         for file in self.kept.borrow_mut().drain(..) {
             // Not by closing alone: a child that was just forked may have a copy.
             kernel::unflock(&file);
+            kernel::unlock_range(&file);
         }
     }
 
@@ -178,14 +179,14 @@ pub(crate) fn wait_for(child: &mut Child, patience: Duration) -> i32 {
     if ended { status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)) } else { -1 }
 }
 
-/// Whether nobody has a lock on this file, or there is none.
+/// Whether nobody has a lock on this file, of flock(2) or of fcntl(2), or there is no file.
 pub(crate) fn is_free(path: &Path) -> bool {
     let Ok(file) = File::open(path) else { return true };
     let free = kernel::try_flock(&file);
     if free {
         kernel::unflock(&file);
     }
-    free
+    free && !kernel::is_range_locked(&file)
 }
 
 /// The same, in a moment: who was killed is said to have ended before its files are closed.

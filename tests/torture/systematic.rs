@@ -25,6 +25,9 @@ pub(crate) struct Scene {
 /// The statuses that the manual pages know, beside those of death by signal.
 pub(crate) const STATUSES: [i32; 9] = [0, 1, 2, 75, 76, 124, 125, 126, 127];
 
+/// Those of the helper as flock(1).
+pub(crate) const STATUSES_OF_FLOCK: [i32; 8] = [0, 1, 64, 65, 66, 69, 71, 73];
+
 /// What is to be played.
 pub(crate) struct Plan {
     /// This share of the steps, of so many: each worker has its own.
@@ -144,19 +147,22 @@ fn judge_words(scene: &Scene, ended: &Ended, fault: Fault) -> Verdict {
     }
     // What a task died of is the status of a wait for it; and of a child that was killed, that of its parent.
     let of_another = ended.status == 137 && (scene.name.starts_with("run-once") || scene.name.contains("--no-inherit"));
-    if !STATUSES.contains(&ended.status) && !of_another {
+    let is_flock = scene.name.contains("flock");
+    let statuses: &[i32] = if is_flock { &STATUSES_OF_FLOCK } else { &STATUSES };
+    if !statuses.contains(&ended.status) && !of_another {
         return Err(format!("{} is no status of the manual", ended.status));
     }
     // bash says itself what was killed.
     let of_bash = |line: &str| scene.name.starts_with("a script") && line.contains("Killed");
-    let sentence = |line: &str| line.starts_with("aba-lock: ") || line.starts_with("hint: ") || of_bash(line);
+    let name = if is_flock { "flock: " } else { "aba-lock: " };
+    let sentence = |line: &str| line.starts_with(name) || line.starts_with("hint: ") || of_bash(line);
     if let Some(line) = ended.err.lines().find(|line| !sentence(line)) {
         return Err(format!("{line:?} is no sentence"));
     }
     let quiet = matches!(ended.status, 0 | 1) || of_another;
     // What cannot be known is data for those who ask for it.
     let answered = scene.name.starts_with("status") && !ended.out.is_empty();
-    if !quiet && !answered && !ended.err.contains("aba-lock: ") && !is_sentence(call) {
+    if !quiet && !answered && !ended.err.contains(name) && !is_sentence(call) {
         return Err("it failed without a word".to_owned());
     }
     Ok(())

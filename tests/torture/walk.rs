@@ -64,7 +64,9 @@ impl Stage {
 /// Walks, in this directory.
 pub(crate) fn walk(directory: &Path, plan: &Plan) -> Walked {
     let place = Place::new(directory.to_owned());
-    for name in ["data", "full", "ro"].iter().map(|name| (*name).to_owned()).chain((0..8).map(|n| format!("d{n}"))) {
+    for name in
+        ["data", "flocks", "full", "ro"].iter().map(|name| (*name).to_owned()).chain((0..8).map(|n| format!("d{n}")))
+    {
         fs::create_dir(place.path(&name)).unwrap();
     }
     if plan.mounts {
@@ -150,11 +152,13 @@ fn finish(place: &Place, stage: &Stage) {
         stage.breaks(format!("at the end, there is litter: {name}"));
     }
     let begin = Instant::now();
-    for name in place.names("locks").iter().filter(|name| name.strip_suffix(".lock").is_some()) {
+    let locks = place.names("locks").into_iter().filter(|name| name.strip_suffix(".lock").is_some());
+    let flocks = place.names("flocks").into_iter().map(|name| place.path("flocks").join(name));
+    for file in locks.map(|name| place.root().join(name)).chain(flocks) {
         // Who was started by one that was killed may still be about to end.
-        while !is_free(&place.root().join(name)) {
+        while !is_free(&file) {
             if begin.elapsed() > place.patience {
-                stage.breaks(format!("at the end, {name} is still held"));
+                stage.breaks(format!("at the end, {} is still held", file.display()));
                 return;
             }
             thread::sleep(Duration::from_millis(5));

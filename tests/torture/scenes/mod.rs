@@ -2,6 +2,7 @@
 //! the rules.
 
 mod file;
+mod flock;
 mod lock;
 mod number;
 mod task;
@@ -12,7 +13,7 @@ use crate::systematic::{Scene, Verdict};
 
 /// All of them.
 pub(crate) fn all() -> Vec<Scene> {
-    [lock::scenes(), file::scenes(), task::scenes(), number::scenes()].into_iter().flatten().collect()
+    [lock::scenes(), flock::scenes(), file::scenes(), task::scenes(), number::scenes()].into_iter().flatten().collect()
 }
 
 /// Fails with this sentence unless that holds.

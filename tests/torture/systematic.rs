@@ -145,6 +145,10 @@ fn judge_words(scene: &Scene, ended: &Ended, fault: Fault) -> Verdict {
         // Before `main`, and where an allocation fails: the C library or the runtime ends the process in its own words.
         return Ok(());
     }
+    // The same of the dynamic loader, where the helper is not linked statically.
+    if ended.status == 127 && ended.err.contains("error while loading shared libraries") {
+        return Ok(());
+    }
     // What a task died of is the status of a wait for it; and of a child that was killed, that of its parent.
     let of_another = ended.status == 137 && (scene.name.starts_with("run-once") || scene.name.contains("--no-inherit"));
     let is_flock = scene.name.contains("flock");

@@ -101,7 +101,7 @@ format: ## Format all sources
 
 # The helper is the one that is shipped. What measures it need not be fast: the time is taken by programs in C.
 bench: build ## Compare the helper with flock(1), plain bash and the kernel [ONLY=startup,... ROUNDS=N ARGS=--help]
-	ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" $(CARGO) run --locked --quiet --features bench --bin aba-lock-bench -- \
+	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" $(CARGO) run --locked --quiet --features bench --bin aba-lock-bench -- \
 		$(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 fuzz: ## Fuzz what reads files: TARGET=all or one of tests/fuzz/targets, for SECONDS=60 each

@@ -56,6 +56,10 @@ const PATIENCE: u32 = 4;
 /// No chain of processes is longer: more than that, and it is not looked at.
 const MAX_DEPTH: usize = 64;
 
+/// Who has nothing looks every 2, 4, 8, 16 and then 32 seconds whether that has changed: that one of those above it has taken
+/// a lock meanwhile.
+const MOST_DOUBLINGS: u32 = 5;
+
 /// How often to look for one circle, until it stood still between one time and the next.
 const LOOKS: u32 = 4;
 
@@ -115,6 +119,8 @@ pub struct Lookout {
     looked: bool,
     seen: Option<Standstill>,
     times: u32,
+    /// How often in a row we had nothing.
+    idle: u32,
 }
 
 /// A circle in which nobody moves.
@@ -130,7 +136,15 @@ impl Lookout {
     /// For a wait for the lock file at `path`.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self { file: kernel::file_id(&holders::wanted(path)), waiters: 0, looked: false, seen: None, times: 0 }
+        Self { file: kernel::file_id(&holders::wanted(path)), waiters: 0, looked: false, seen: None, times: 0, idle: 0 }
+    }
+
+    /// Whether we, or one of the processes above us, have a lock at all. If not, nobody waits for us.
+    #[must_use]
+    pub fn has_something(&mut self) -> bool {
+        let has = above(std::process::id()).any(|pid| is_run_once(pid) || has_a_lock(pid));
+        self.idle = if has { 0 } else { self.idle + 1 };
+        has
     }
 
     /// The circle that is to be broken by us. Exactly one of those in it is to do that:
@@ -176,6 +190,9 @@ impl Lookout {
         if self.seen.is_some() && self.times == 0 {
             return STILL;
         }
+        if self.idle > 0 {
+            return INTERVAL * (1 << self.idle.min(MOST_DOUBLINGS));
+        }
         INTERVAL.max(LATER_FOR_EACH * u32::try_from(self.waiters).unwrap_or(u32::MAX))
     }
 
@@ -211,16 +228,22 @@ impl Lookout {
 /// Whether we have one of these locks, or one of the processes above us has. If not, nobody waits for us, and what costs
 /// more need not be looked at.
 fn may_come_back(us: u32, wanted: &HashSet<FileId>) -> bool {
-    let mut above = Some(us);
-    for _ in 0..MAX_DEPTH {
-        let Some(pid) = above.filter(|pid| *pid > 0) else { return false };
-        // Those who read what a run prints are not in the kernel's list.
-        if has_one_of(pid, wanted) || (pid != us && is_run_once(pid)) {
-            return true;
-        }
-        above = process::parent(pid);
-    }
-    false
+    // Those who read what a run prints are not in the kernel's list.
+    above(us).any(|pid| has_one_of(pid, wanted) || (pid != us && is_run_once(pid)))
+}
+
+/// A process, and those above it.
+fn above(pid: u32) -> impl Iterator<Item = u32> {
+    std::iter::successors(Some(pid), |pid| process::parent(*pid)).take_while(|pid| *pid > 0).take(MAX_DEPTH)
+}
+
+fn has_a_lock(pid: u32) -> bool {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    let is_locked = |path: PathBuf| {
+        fs::metadata(&path).ok().filter(|data| data.is_file() || data.is_dir())?;
+        kernel::lock_of(pid, path.file_name()?.to_str()?)
+    };
+    entries.filter_map(Result::ok).any(|entry| is_locked(entry.path()).is_some())
 }
 
 fn has_one_of(pid: u32, wanted: &HashSet<FileId>) -> bool {

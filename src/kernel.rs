@@ -346,6 +346,14 @@ fn awaited(pid: u32) -> Option<(FileId, bool)> {
     if open.all(|other| other == only) { Some((only, true)) } else { None }
 }
 
+/// Who waits for a file, in their order, by one look: one or two may be missed, and in a pid namespace of its own more.
+#[must_use]
+pub(crate) fn queue(file: FileId) -> Vec<u32> {
+    let text = process::read_whole("/proc/locks").unwrap_or_default();
+    let waits = text.lines().filter(|line| line.contains("->")).filter_map(listed);
+    waits.filter(|one| one.waits && one.file == file).map(|one| one.lock.locker).collect()
+}
+
 fn by_file(text: &str) -> HashMap<FileId, Vec<Listed>> {
     let mut by_file: HashMap<FileId, Vec<Listed>> = HashMap::new();
     let mut seen = HashSet::new();

@@ -9,6 +9,7 @@ use super::{Contention, Mode, Target};
 use crate::deadlock::{Circle, Lookout};
 use crate::holders::{self, State};
 use crate::{kernel, sys, under};
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
@@ -18,6 +19,13 @@ use std::time::{Duration, Instant};
 
 /// How long a wait lasts before anything is made of it.
 const MOMENT: Duration = Duration::from_millis(100);
+
+/// More than so many who wait for one lock are a crowd: each looks at all others only when it is its turn, or a thousand of
+/// them would read a thousand lines a thousand times.
+const CROWD: usize = 16;
+
+/// How much later each of a crowd looks for deadlocks, for each that is in it: 50 of them in a second.
+const LATER_FOR_EACH: Duration = Duration::from_millis(20);
 
 /// How often to interrupt the wait until that is noticed.
 const RING_AGAIN: Duration = Duration::from_millis(20);
@@ -58,13 +66,27 @@ pub struct Waiting<'a> {
     /// The lock.
     pub target: &'a Target,
     over: &'a AtomicBool,
+    /// How many wait: to be asked once, as that is not cheap where it is many.
+    queue: OnceCell<usize>,
 }
 
 impl Waiting<'_> {
     /// Who has it ([`holders::briefly`]). Of no use when the wait comes to its end meanwhile.
     #[must_use]
     pub fn state(&self) -> State {
+        if self.is_one_of_a_crowd() {
+            return holders::at_a_glance(&self.target.path);
+        }
         holders::briefly_until(&self.target.path, self.over)
+    }
+
+    fn number(&self) -> usize {
+        let count = || kernel::queue(kernel::file_id(&holders::wanted(&self.target.path))).len();
+        *self.queue.get_or_init(count)
+    }
+
+    fn is_one_of_a_crowd(&self) -> bool {
+        self.number() > CROWD
     }
 
     /// Whether it has come to its end.
@@ -77,8 +99,11 @@ impl Waiting<'_> {
     #[must_use]
     pub fn place(&self) -> Option<(usize, usize)> {
         let file = kernel::file_id(&holders::wanted(&self.target.path));
-        let queue: Vec<u32> =
-            kernel::list().iter().filter(|one| one.waits && one.file == file).map(|one| one.lock.locker).collect();
+        let queue: Vec<u32> = if self.is_one_of_a_crowd() {
+            kernel::queue(file)
+        } else {
+            kernel::list().iter().filter(|one| one.waits && one.file == file).map(|one| one.lock.locker).collect()
+        };
         let ours = std::process::id();
         let (at, number) = match queue.iter().position(|pid| *pid == ours) {
             Some(at) => (at + 1, queue.len()),
@@ -104,11 +129,19 @@ impl Watcher<'_> {
     fn step(&mut self) -> Result<Duration, Circle> {
         let now = Instant::now();
         if self.next_look <= now {
+            let first = self.lookout.is_none();
             let lookout = self.lookout.get_or_insert_with(|| Lookout::new(&self.waiting.target.path));
-            if let Some(circle) = lookout.look() {
+            // Who has nothing for which another may wait is in no circle, and that is known without a look at all others.
+            let later = if !lookout.has_something() {
+                lookout.interval()
+            } else if first && self.waiting.is_one_of_a_crowd() {
+                LATER_FOR_EACH * u32::try_from(self.waiting.number()).unwrap_or(u32::MAX)
+            } else if let Some(circle) = lookout.look() {
                 return Err(circle);
-            }
-            self.next_look = Instant::now() + lookout.interval();
+            } else {
+                lookout.interval()
+            };
+            self.next_look = Instant::now() + later;
         }
         if !self.told {
             self.told = true;
@@ -150,7 +183,7 @@ pub(super) fn wait(
     let mut watcher = Watcher {
         contention: &mut *contention,
         lookout: None,
-        waiting: Waiting { target, over: &over },
+        waiting: Waiting { target, over: &over, queue: OnceCell::new() },
         told: false,
         next_look: Instant::now(),
         next_tick: None,

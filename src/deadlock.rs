@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How much later for each that waits for the same lock, so that a thousand of them do not keep a machine busy.
-const LATER_FOR_EACH: Duration = Duration::from_millis(20);
+pub(crate) const LATER_FOR_EACH: Duration = Duration::from_millis(20);
 
 /// How long a circle must have stood still until one of those who wait already breaks it: longer than it takes who begins
 /// to wait until he has looked for himself.

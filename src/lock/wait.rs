@@ -6,7 +6,7 @@
 //! does nothing for a moment, as most waits are over by then, and has ended when the wait has.
 
 use super::{Contention, Mode, Target};
-use crate::deadlock::{Circle, Lookout};
+use crate::deadlock::{Circle, LATER_FOR_EACH, Lookout};
 use crate::holders::{self, State};
 use crate::{kernel, sys, under};
 use std::cell::OnceCell;
@@ -23,9 +23,6 @@ const MOMENT: Duration = Duration::from_millis(100);
 /// More than so many who wait for one lock are a crowd: each looks at all others only when it is its turn, or a thousand of
 /// them would read a thousand lines a thousand times.
 const CROWD: usize = 16;
-
-/// How much later each of a crowd looks for deadlocks, for each that is in it: 50 of them in a second.
-const LATER_FOR_EACH: Duration = Duration::from_millis(20);
 
 /// How often to interrupt the wait until that is noticed.
 const RING_AGAIN: Duration = Duration::from_millis(20);

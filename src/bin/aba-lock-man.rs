@@ -162,12 +162,7 @@ fn service(directory: &Path) -> io::Result<()> {
         .version(env!("CARGO_PKG_VERSION"));
     let serve = serve.about(short).long_about(described).after_help(None::<&str>);
     let man = Man::new(serve).manual("aba-lock").date(DATE).section("8");
-    let mut text = Vec::new();
-    man.render_title(&mut text)?;
-    man.render_name_section(&mut text)?;
-    man.render_synopsis_section(&mut text)?;
-    man.render_description_section(&mut text)?;
-    man.render_options_section(&mut text)?;
+    let mut text = beginning(&man)?;
     let mut roff = Roff::new();
     terms(&mut roff, "REST", &lockd_manual::REST);
     terms(&mut roff, "GRPC", &lockd_manual::GRPC);
@@ -183,6 +178,17 @@ fn service(directory: &Path) -> io::Result<()> {
     atomic::replace(&directory.join("aba-lockd.8"), &text)
 }
 
+/// What every page begins with, made from the definitions alone.
+fn beginning(man: &Man) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    man.render_title(&mut text)?;
+    man.render_name_section(&mut text)?;
+    man.render_synopsis_section(&mut text)?;
+    man.render_description_section(&mut text)?;
+    man.render_options_section(&mut text)?;
+    Ok(text)
+}
+
 fn page(command: &Command, subcommand: Option<&str>, directory: &Path) -> io::Result<()> {
     let name: &'static str = match subcommand {
         Some(subcommand) => format!("aba-lock-{subcommand}").leak(),
@@ -195,12 +201,7 @@ fn page(command: &Command, subcommand: Option<&str>, directory: &Path) -> io::Re
     }
     let has_commands = command.has_subcommands();
     let man = Man::new(command).manual("aba-lock").date(DATE);
-    let mut text = Vec::new();
-    man.render_title(&mut text)?;
-    man.render_name_section(&mut text)?;
-    man.render_synopsis_section(&mut text)?;
-    man.render_description_section(&mut text)?;
-    man.render_options_section(&mut text)?;
+    let mut text = beginning(&man)?;
     if has_commands {
         man.render_subcommands_section(&mut text)?;
     }

@@ -33,7 +33,7 @@ impl Scene {
         let directory = std::env::temp_dir().join(format!("aba-lock-bench-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         ending::answer_for(&directory);
-        for program in ["floor", "launch"] {
+        for program in ["floor", "holder", "launch"] {
             build(program, &directory);
         }
         let helper = installed(Path::new(&helper()), &directory.join("aba-lock"));
@@ -92,6 +92,11 @@ impl Root<'_> {
 
     pub(crate) fn floor_with_libc(&self, args: &[&str]) -> Call {
         self.call(&self.scene.directory.join("floor-libc"), args)
+    }
+
+    /// A process that holds a lock, when it is told to.
+    pub(crate) fn holder(&self, file: &Path) -> Call {
+        self.call(&self.scene.directory.join("holder"), &[file.to_str().unwrap()])
     }
 
     /// A script; `$HELPER` is the helper.

@@ -1,6 +1,6 @@
 //! From the release of a lock to the next holder, who waits for it.
 
-use super::held::Held;
+use super::held::{Holder, On200};
 use crate::call::{Call, float};
 use crate::contest::{Turn, in_turns};
 use crate::row::{Row, Side, Unit};
@@ -24,7 +24,7 @@ pub(super) fn rows(scene: &Scene) -> Vec<Row> {
 fn to_command(root: &Root) -> Row {
     let file = root.lock_file("command");
     let (path, clock) = (file.to_str().unwrap(), root.clock());
-    let held = Held::open(&file);
+    let held = Holder::new(root, &file);
     let turn = |call: Call| -> Turn<f64> {
         let held = &held;
         Box::new(move || {
@@ -50,7 +50,7 @@ fn to_command(root: &Root) -> Row {
 /// Until the program has ended that takes the lock for a script.
 fn to_script(root: &Root) -> Row {
     let file = root.lock_file("script");
-    let (held, next) = (Held::open(&file), Held::open_on_200(&file));
+    let (held, next) = (Holder::new(root, &file), On200::open(&file));
     let turn = |call: Call| -> Turn<f64> {
         let (held, next) = (&held, &next);
         Box::new(move || {
@@ -71,7 +71,7 @@ fn to_script(root: &Root) -> Row {
     row("release until the next script goes on", in_turns(root.scene.fewer(), &mut turns))
 }
 
-fn until_it_waits(held: &Held) {
+fn until_it_waits(held: &Holder) {
     pipe::until("it waits", || held.waiters() == 1);
     thread::sleep(WAITED);
 }

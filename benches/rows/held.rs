@@ -1,50 +1,94 @@
-//! Locks that we hold ourselves, and who waits for them.
+//! Locks that others hold, and who waits for them.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use crate::call::float;
+use crate::scene::Root;
+use crate::{ending, pipe};
+use std::cell::RefCell;
 use std::fs::{self, File};
+use std::io::Write;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
-/// An open lock file.
-pub(super) struct Held {
-    file: OwnedFd,
-    inode: u64,
+/// A process of its own that can hold a lock (`c/holder.c`).
+pub(super) struct Holder {
+    pipes: RefCell<(ChildStdin, ChildStdout)>,
+    file: LockFile,
+    child: Child,
 }
 
-impl Held {
-    /// Not locked yet.
-    pub(super) fn open(path: &Path) -> Self {
-        Self { file: File::open(path).unwrap().into(), inode: fs::metadata(path).unwrap().ino() }
-    }
-
-    /// On descriptor 200, which all that we start inherit. Not locked yet.
-    pub(super) fn open_on_200(path: &Path) -> Self {
-        let mut held = Self::open(path);
-        // SAFETY: 200 is not open yet, and is nobody else's afterwards.
-        held.file = unsafe {
-            assert_eq!(libc::dup2(held.file.as_raw_fd(), 200), 200);
-            OwnedFd::from_raw_fd(200)
-        };
-        held
+impl Holder {
+    /// It does not hold it yet.
+    pub(super) fn new(root: &Root, path: &Path) -> Self {
+        let mut command = root.holder(path).command();
+        let mut child = ending::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+        let pipes = RefCell::new((child.stdin.take().unwrap(), child.stdout.take().unwrap()));
+        Self { pipes, file: LockFile::at(path), child }
     }
 
     /// It must be free.
     pub(super) fn lock(&self) {
-        // SAFETY: the descriptor is open as long as we are.
-        let done = unsafe { libc::flock(self.file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
-        assert_eq!(done, 0, "the lock is not free");
+        self.ask(b'l');
     }
 
     /// When it began to.
     pub(super) fn release(&self) -> i64 {
-        let now = now();
+        self.ask(b'u')
+    }
+
+    /// How many are blocked in the kernel for it.
+    pub(super) fn waiters(&self) -> usize {
+        self.file.waiters()
+    }
+
+    fn ask(&self, what: u8) -> i64 {
+        let (stdin, stdout) = &mut *self.pipes.borrow_mut();
+        stdin.write_all(&[what]).unwrap();
+        let mut time = [0; 8];
+        assert_eq!(pipe::read(stdout, &mut time, "the holder"), time.len(), "the lock is not free");
+        i64::from_ne_bytes(time)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A lock file on our descriptor 200, which all that we start inherit.
+pub(super) struct On200(OwnedFd);
+
+impl On200 {
+    /// Not locked yet.
+    pub(super) fn open(path: &Path) -> Self {
+        let file = File::open(path).unwrap();
+        // SAFETY: 200 is not open yet, and is nobody else's afterwards.
+        Self(unsafe {
+            assert_eq!(libc::dup2(file.as_raw_fd(), 200), 200);
+            OwnedFd::from_raw_fd(200)
+        })
+    }
+
+    pub(super) fn release(&self) {
         // SAFETY: the descriptor is open as long as we are.
-        unsafe { libc::flock(self.file.as_raw_fd(), libc::LOCK_UN) };
-        now
+        unsafe { libc::flock(self.0.as_raw_fd(), libc::LOCK_UN) };
+    }
+}
+
+/// A lock file.
+pub(super) struct LockFile {
+    inode: u64,
+}
+
+impl LockFile {
+    pub(super) fn at(path: &Path) -> Self {
+        Self { inode: fs::metadata(path).unwrap().ino() }
     }
 
     /// How many are blocked in the kernel for it.

@@ -3,7 +3,7 @@
 //! Both are called from a bash script, in batches; that script takes the time of each call. So what is measured is what a
 //! script pays: for us a process, for the function whatever it runs.
 
-use super::held::{Held, now};
+use super::held::{LockFile, now};
 use crate::call::{Call, float};
 use crate::contest::{Contest, Turn, in_turns};
 use crate::pipe;
@@ -115,7 +115,7 @@ impl<'a> Tasks<'a> {
                 let id = self.name();
                 let directory = self.start(way, &id);
                 let waiter = self.script(way, "once -w -i \"$1\" 2>/dev/null", &[&id]).start();
-                let lock = Held::open(&directory.join("lock"));
+                let lock = LockFile::at(&directory.join("lock"));
                 pipe::until("somebody waits for a task", || lock.waiters() == 1);
                 let ended = now();
                 self.end();

@@ -1,6 +1,6 @@
 //! A lock that nobody else wants, and one that another has: what the helper is called for most.
 
-use super::held::Held;
+use super::held::{Holder, On200};
 use crate::contest::{Contest, Pinned};
 use crate::row::Row;
 use crate::scene::{Root, Scene};
@@ -15,7 +15,7 @@ pub(super) fn rows(scene: &Scene) -> Vec<Row> {
     let file = root.lock_file("bench");
     let path = file.to_str().unwrap();
     let _pinned = Pinned::new();
-    let mut rows = descriptor(&root, &Held::open_on_200(&file));
+    let mut rows = descriptor(&root, &On200::open(&file));
 
     let nothing = root.nothing();
     let ours = root.helper(&["lock", "bench", "--", &nothing]);
@@ -34,7 +34,7 @@ pub(super) fn rows(scene: &Scene) -> Vec<Row> {
             .run("run a command under a lock", scene.rounds),
     );
 
-    let held = Held::open(&file);
+    let held = Holder::new(&root, &file);
     held.lock();
     let (quiet, ours) = (quiet.status(75), ours.status(75));
     let (theirs, floor) = (theirs.status(1), floor.status(1));
@@ -55,7 +55,7 @@ pub(super) fn rows(scene: &Scene) -> Vec<Row> {
 }
 
 /// By descriptor, as in `exec 200>file`: the shell has it open.
-fn descriptor(root: &Root, held: &Held) -> Vec<Row> {
+fn descriptor(root: &Root, held: &On200) -> Vec<Row> {
     let rounds = root.scene.rounds;
     let theirs = |option| root.flock(&[option, "200"]);
     let utf8 = |option| theirs(option).env("LC_ALL", "C.UTF-8");

@@ -1,6 +1,6 @@
 //! Many who wait for one lock: until all have had it, and what they cost meanwhile.
 
-use super::held::{Held, now, processor_time};
+use super::held::{Holder, now, processor_time};
 use crate::call::{Call, float};
 use crate::contest::{Turn, in_turns};
 use crate::row::{Row, Side, Unit};
@@ -28,7 +28,7 @@ pub(super) fn rows(scene: &Scene) -> Vec<Row> {
         ("flock(1)", root.flock(&[path, &nothing])),
         ("floor", root.floor(&["-w", path, &nothing])),
     ];
-    let held = Held::open(&file);
+    let held = Holder::new(&root, &file);
     let mut rows = Vec::new();
     for waiters in scene.allowed(&WAITERS) {
         let mut turns: Vec<Turn<Cost>> = Vec::new();
@@ -59,7 +59,7 @@ struct Cost {
     memory: f64,
 }
 
-fn cost(call: &Call, held: &Held, waiters: u32) -> Cost {
+fn cost(call: &Call, held: &Holder, waiters: u32) -> Cost {
     held.lock();
     let (mut over, writer) = io::pipe().unwrap();
     let mut children: Vec<Child> =

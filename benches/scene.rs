@@ -94,9 +94,11 @@ impl Root<'_> {
         self.call(&self.scene.directory.join("floor-libc"), args)
     }
 
-    /// A process that holds a lock, when it is told to.
-    pub(crate) fn holder(&self, file: &Path) -> Call {
-        self.call(&self.scene.directory.join("holder"), &[file.to_str().unwrap()])
+    /// A process that holds a lock, when it is told to. It has the helper take it, so all sides find the same.
+    pub(crate) fn holder(&self, name: &str) -> Call {
+        let (file, helper) = (self.lock_file(name), self.scene.helper.to_str().unwrap());
+        let words = [file.to_str().unwrap(), "200", helper, "lock", "--fd", "200", name];
+        self.call(&self.scene.directory.join("holder"), &words)
     }
 
     /// A script; `$HELPER` is the helper.

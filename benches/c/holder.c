@@ -1,32 +1,48 @@
 /*
- * Holds a lock: a process apart, as in life. Who waits for one of its own ancestors is looked at for deadlocks.
+ * Holds a lock as a script does: a process apart, that has a program take the lock on its descriptor.
  *
- *   holder FILE    opens FILE, and does for each byte on stdin what it says: `l` takes the lock, which must be free, and `u`
- *                  releases it; writes the time when it began to (CLOCK_MONOTONIC, nanoseconds, 64 bits) when that is done
+ *   holder FILE FD CMD [ARG...]   opens FILE on descriptor FD, and does for each byte on stdin what it says: `l` runs CMD,
+ *                                 which takes the lock on FD, and `u` releases it; writes the time when it began to
+ *                                 (CLOCK_MONOTONIC, nanoseconds, 64 bits) when that is done
  *
- * Ends with stdin; with 1 if another has the lock.
+ * Ends with stdin, and with 1 when CMD fails.
  */
 #include "bare.h"
 #include <fcntl.h>
 #include <linux/time_types.h>
+#include <signal.h>
 #include <sys/file.h>
+
+static int takes_it(char **argv, char **envp)
+{
+	int status = 0;
+	long pid = call4(SYS_clone, SIGCHLD, 0, 0, 0);
+
+	if (pid == 0) {
+		call3(SYS_execve, (long)argv[0], (long)argv, (long)envp);
+		call3(SYS_exit, 127, 0, 0);
+	}
+	return pid > 0 && call4(SYS_wait4, pid, (long)&status, 0, 0) == pid && status == 0;
+}
 
 static int run(int argc, char **argv, char **envp)
 {
 	struct __kernel_timespec time;
 	char byte;
-	long fd, nanoseconds;
+	long file, fd, nanoseconds;
 
-	(void)envp;
-	fd = argc == 2 ? call4(SYS_openat, AT_FDCWD, (long)argv[1], O_RDONLY, 0) : -1;
-	if (fd < 0)
+	if (argc < 4)
 		return 125;
-	while (call3(SYS_read, 0, &byte, 1) == 1) {
-		call3(SYS_clock_gettime, 1 /* CLOCK_MONOTONIC */, &time, 0);
-		if (call3(SYS_flock, fd, byte == 'l' ? LOCK_EX | LOCK_NB : LOCK_UN, 0) != 0)
+	fd = number_of(argv[2]);
+	file = call4(SYS_openat, AT_FDCWD, (long)argv[1], O_RDWR, 0);
+	if (file < 0 || call3(SYS_dup3, file, fd, 0) != fd || call3(SYS_close, file, 0, 0) != 0)
+		return 125;
+	while (call3(SYS_read, 0, (long)&byte, 1) == 1) {
+		call3(SYS_clock_gettime, 1 /* CLOCK_MONOTONIC */, (long)&time, 0);
+		if (byte == 'l' ? !takes_it(argv + 3, envp) : call3(SYS_flock, fd, LOCK_UN, 0) != 0)
 			return 1;
 		nanoseconds = time.tv_sec * 1000000000L + time.tv_nsec;
-		if (call3(SYS_write, 1, &nanoseconds, sizeof nanoseconds) != sizeof nanoseconds)
+		if (call3(SYS_write, 1, (long)&nanoseconds, sizeof nanoseconds) != sizeof nanoseconds)
 			return 1;
 	}
 	return 0;

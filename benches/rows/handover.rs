@@ -24,7 +24,7 @@ pub(super) fn rows(scene: &Scene) -> Vec<Row> {
 fn to_command(root: &Root) -> Row {
     let file = root.lock_file("command");
     let (path, clock) = (file.to_str().unwrap(), root.clock());
-    let held = Holder::new(root, &file);
+    let held = Holder::new(root, "command");
     let turn = |call: Call| -> Turn<f64> {
         let held = &held;
         Box::new(move || {
@@ -50,7 +50,7 @@ fn to_command(root: &Root) -> Row {
 /// Until the program has ended that takes the lock for a script.
 fn to_script(root: &Root) -> Row {
     let file = root.lock_file("script");
-    let (held, next) = (Holder::new(root, &file), On200::open(&file));
+    let (held, next) = (Holder::new(root, "script"), On200::open(&file));
     let turn = |call: Call| -> Turn<f64> {
         let (held, next) = (&held, &next);
         Box::new(move || {

@@ -23,11 +23,11 @@ pub(super) struct Holder {
 
 impl Holder {
     /// It does not hold it yet.
-    pub(super) fn new(root: &Root, path: &Path) -> Self {
-        let mut command = root.holder(path).command();
+    pub(super) fn new(root: &Root, name: &str) -> Self {
+        let mut command = root.holder(name).command();
         let mut child = ending::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
         let pipes = RefCell::new((child.stdin.take().unwrap(), child.stdout.take().unwrap()));
-        Self { pipes, file: LockFile::at(path), child }
+        Self { pipes, file: LockFile::at(&root.lock_file(name)), child }
     }
 
     /// It must be free.

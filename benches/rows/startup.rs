@@ -34,7 +34,7 @@ pub(super) fn rows(scene: &Scene) -> Vec<Row> {
             .run("run a command under a lock", scene.rounds),
     );
 
-    let held = Holder::new(&root, &file);
+    let held = Holder::new(&root, "bench");
     held.lock();
     let (quiet, ours) = (quiet.status(75), ours.status(75));
     let (theirs, floor) = (theirs.status(1), floor.status(1));

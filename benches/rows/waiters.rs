@@ -28,7 +28,7 @@ pub(super) fn rows(scene: &Scene) -> Vec<Row> {
         ("flock(1)", root.flock(&[path, &nothing])),
         ("floor", root.floor(&["-w", path, &nothing])),
     ];
-    let held = Holder::new(&root, &file);
+    let held = Holder::new(&root, "bench");
     let mut rows = Vec::new();
     for waiters in scene.allowed(&WAITERS) {
         let mut turns: Vec<Turn<Cost>> = Vec::new();

@@ -3,7 +3,7 @@
 //!
 //! Each `unsafe` block is a call into libc with arguments that live long enough; the reason beside it says
 //! what makes it so. Locks are waited for by the first thread alone: another could win the shared description after
-//! failure was reported. The second one that there is meanwhile (`lock/wait.rs`) has ended when a command is started.
+//! failure was reported. The second one that there is meanwhile (`lock/wait.rs`) only waits for its end when a command is started.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 

@@ -3,7 +3,7 @@
 //! The kernel serves those who wait in the order in which they began (`__locks_insert_block` in its `fs/locks.c`), and who is
 //! interrupted goes back to the end of the queue. So the one who waits does nothing else: what is to be done meanwhile, to
 //! tell the user and to look for deadlocks, is for a second thread ([`sys::with_companion`]). That one never takes the lock,
-//! does nothing for a moment, as most waits are over by then, and has ended when the wait has.
+//! does nothing for a moment, as most waits are over by then, and does nothing any more when the wait is over.
 
 use super::{Contention, Mode, Target};
 use crate::deadlock::{Circle, LATER_FOR_EACH, Lookout};
@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a wait lasts before anything is made of it.
@@ -176,7 +176,7 @@ pub(super) fn wait(
     meanwhile: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> io::Result<Waited> {
     let over = AtomicBool::new(false);
-    let (found, bell) = (Mutex::new(None), Condvar::new());
+    let found = Mutex::new(None);
     let mut watcher = Watcher {
         contention: &mut *contention,
         lookout: None,
@@ -185,36 +185,24 @@ pub(super) fn wait(
         next_look: Instant::now(),
         next_tick: None,
     };
-    let watch = |watcher: &mut Watcher| {
-        while !over.load(Ordering::Relaxed) {
-            let (circle, pause) = match watcher.step() {
-                Ok(pause) => (None, pause),
-                Err(circle) => (Some(circle), RING_AGAIN),
-            };
-            if circle.is_some() {
-                *held(&found) = circle;
-                // The first thread may be about to block: until it has seen it.
-                while !over.load(Ordering::Relaxed) {
-                    sys::Alarm::soon();
-                    sleep(&over, &bell, &found, RING_AGAIN);
-                }
+    let watch = || {
+        if held(&found).is_none() {
+            match watcher.step() {
+                Ok(pause) => return pause,
+                Err(circle) => *held(&found) = Some(circle),
             }
-            sleep(&over, &bell, &found, pause);
         }
+        // The first thread may be about to block, and not hear it: again, until it has.
+        sys::Alarm::soon();
+        RING_AGAIN
     };
-    let stop = || {
-        let found = held(&found);
-        over.store(true, Ordering::Relaxed);
-        drop(found);
-        bell.notify_all();
-    };
+    let hurry = || over.store(true, Ordering::Relaxed);
     let mut go_on = || {
         let stop = held(&found).is_some() || meanwhile().is_break();
         if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(None) }
     };
     sys::make_room(file, under::LOWEST_FD);
-    let granted =
-        sys::with_companion(MOMENT, || watch(&mut watcher), stop, || block(alarm, file, mode, deadline, &mut go_on));
+    let granted = sys::with_companion(MOMENT, watch, hurry, || block(alarm, file, mode, deadline, &mut go_on));
     let granted = match granted {
         Ok(granted) => granted,
         // No thread to be had: then we do it ourselves, between one time that we block and the next.
@@ -237,14 +225,6 @@ pub(super) fn wait(
         (false, Some(circle)) => Waited::Circle(circle),
         (false, None) => Waited::GivenUp,
     })
-}
-
-/// Sleeps for a while, or until it is over.
-fn sleep<T>(over: &AtomicBool, bell: &Condvar, mutex: &Mutex<T>, pause: Duration) {
-    let guard = held(mutex);
-    if !over.load(Ordering::Relaxed) {
-        drop(bell.wait_timeout(guard, pause));
-    }
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,4 +1,5 @@
-//! A second thread, for what goes on beside a call that blocks. It never takes a lock, and has ended when the wait has.
+//! A second thread, for what goes on beside a call that blocks. It never takes a lock, and does nothing any more
+//! when the wait is over.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
@@ -48,9 +49,14 @@ const NUDGE_AFTER: Duration = Duration::from_millis(20);
 /// A companion needs little room.
 const STACK: usize = 256 * 1024;
 
-/// What a companion does, and how far it is.
+/// What a companion does next: one step, and how long there is nothing to do then.
+type Step = Box<dyn FnMut() -> Duration + Send>;
+
+/// How far a companion is.
 enum Work {
-    Later(Box<dyn FnOnce() + Send>),
+    /// It sleeps.
+    Later(Step),
+    /// It takes a step.
     Now(ThreadId),
     Ended,
 }
@@ -61,25 +67,26 @@ struct Shared {
     bell: Condvar,
 }
 
-/// Runs `main`, and beside it, if that takes longer than `moment`, `work` in a thread of its own. When `main` has come to its
-/// end, `stop` is called, which is to end `work` soon. `Err`: there is no thread to be had, and nothing was done.
+/// Runs `main`, and beside it, when that has taken `moment`, `step` in a thread of its own, again and again, each time after
+/// the pause that it returns. When `main` has come to its end in the middle of a step, `hurry` is called, which is to end that
+/// soon. `Err`: there is no thread to be had, and nothing was done.
 ///
-/// `work` has ended when this returns. Most often it has not begun; then its thread, which sleeps, is not even waited for: it
+/// No step is taken after this has returned. Most often the companion sleeps then, and its thread is not waited for: that
 /// would take as long as the rest.
-pub fn with_companion<'w, W: FnOnce() + Send + 'w, T>(
+pub fn with_companion<'w, W: FnMut() -> Duration + Send + 'w, T>(
     moment: Duration,
-    work: W,
-    stop: impl Fn(),
+    step: W,
+    hurry: impl Fn(),
     main: impl FnOnce() -> T,
 ) -> io::Result<T> {
-    let work: Box<dyn FnOnce() + Send + 'w> = Box::new(work);
-    // SAFETY: what it borrows lives until this function returns, and it is run or dropped before: `End` sees to that, also
-    // where `main` panics. The thread takes it out of `shared` under the mutex, or finds that it is not there any more.
-    let work: Box<dyn FnOnce() + Send> = unsafe { mem::transmute(work) };
-    let shared = Arc::new(Shared { work: Mutex::new(Work::Later(work)), bell: Condvar::new() });
+    let step: Box<dyn FnMut() -> Duration + Send + 'w> = Box::new(step);
+    // SAFETY: what it borrows lives until this function returns, and it is dropped before: `End` sees to that, also where
+    // `main` panics. The thread takes it out of `shared` under the mutex, or finds that it is not there any more.
+    let step: Step = unsafe { mem::transmute(step) };
+    let shared = Arc::new(Shared { work: Mutex::new(Work::Later(step)), bell: Condvar::new() });
     let theirs = Arc::clone(&shared);
     let begin = || thread::Builder::new().stack_size(STACK).spawn(move || accompany(&theirs, moment));
-    let end = End { shared: &shared, stop };
+    let end = End { shared: &shared, hurry };
     with_signals_left_to_us(begin)?;
     let done = main();
     drop(end);
@@ -87,38 +94,33 @@ pub fn with_companion<'w, W: FnOnce() + Send + 'w, T>(
 }
 
 fn accompany(shared: &Shared, moment: Duration) {
-    let not_yet = |work: &mut Work| matches!(work, Work::Later(_));
-    let (mut work, _) =
-        shared.bell.wait_timeout_while(held(&shared.work), moment, not_yet).unwrap_or_else(PoisonError::into_inner);
-    let Work::Later(run) = mem::replace(&mut *work, Work::Now(ThreadId::current())) else {
-        *work = Work::Ended;
-        return;
-    };
-    drop(work);
-    run();
-    *held(&shared.work) = Work::Ended;
-    shared.bell.notify_all();
+    let mut pause = moment;
+    let mut work = held(&shared.work);
+    loop {
+        let sleeps = |work: &mut Work| matches!(work, Work::Later(_));
+        (work, _) = shared.bell.wait_timeout_while(work, pause, sleeps).unwrap_or_else(PoisonError::into_inner);
+        let Work::Later(mut step) = mem::replace(&mut *work, Work::Now(ThreadId::current())) else {
+            *work = Work::Ended;
+            return;
+        };
+        drop(work);
+        pause = step();
+        work = held(&shared.work);
+        *work = Work::Later(step);
+        shared.bell.notify_all();
+    }
 }
 
 /// Brings the companion to its end.
 struct End<'s, S: Fn()> {
     shared: &'s Shared,
-    stop: S,
+    hurry: S,
 }
 
 impl<S: Fn()> Drop for End<'_, S> {
     fn drop(&mut self) {
+        (self.hurry)();
         let mut work = held(&self.shared.work);
-        if matches!(*work, Work::Later(_)) {
-            *work = Work::Ended;
-            drop(work);
-            // It ends beside what we do next: the end of a process, or its becoming another, waits for all its threads.
-            self.shared.bell.notify_all();
-            return;
-        }
-        drop(work);
-        (self.stop)();
-        work = held(&self.shared.work);
         while let Work::Now(thread) = *work {
             let (again, timeout) =
                 self.shared.bell.wait_timeout(work, NUDGE_AFTER).unwrap_or_else(PoisonError::into_inner);
@@ -128,6 +130,10 @@ impl<S: Fn()> Drop for End<'_, S> {
                 thread.nudge();
             }
         }
+        *work = Work::Ended;
+        drop(work);
+        // It ends beside what we do next: the end of a process, or its becoming another, waits for all its threads.
+        self.shared.bell.notify_all();
     }
 }
 

@@ -160,7 +160,7 @@ uninstall: ## Remove what `make install` put there
 	@if $(FLOCK_IS_OURS); then rm -f "$(BINDIR)/flock"; fi
 	rm -f $(BINDIR)/aba-lock $(BASHDIR)/aba-lock $(ZSHDIR)/_aba-lock $(FISHDIR)/aba-lock.fish
 	rm -f $(LIBDIR)/aba-lock.bash $(LIBDIR)/run_once.bash $(MANDIR)/man1/aba-lock.1 $(MANDIR)/man1/aba-lock-*.1
-	rm -f $(MANDIR)/man7/aba-lock.bash.7 $(MANDIR)/man7/run_once.bash.7 $(MANDIR)/man7/aba-lock-reserve.7
+	rm -f $(MANDIR)/man7/aba-lock.bash.7 $(MANDIR)/man7/run_once.bash.7 $(MANDIR)/man7/aba-lock-reserve.7 $(MANDIR)/man7/aba-lock-machines.7
 	rm -f $(BINDIR)/aba-lock-keeper $(BINDIR)/aba-lockd $(MANDIR)/man8/aba-lockd.8 $(UNITDIR)/aba-lockd.service
 	-rmdir $(LIBDIR) 2>/dev/null
 

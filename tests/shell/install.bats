@@ -40,6 +40,7 @@ setup_file() {
 644 ./opt/aba/share/man/man1/aba-lock-update.1
 644 ./opt/aba/share/man/man1/aba-lock-write.1
 644 ./opt/aba/share/man/man1/aba-lock.1
+644 ./opt/aba/share/man/man7/aba-lock-machines.7
 644 ./opt/aba/share/man/man7/aba-lock-reserve.7
 644 ./opt/aba/share/man/man7/aba-lock.bash.7
 644 ./opt/aba/share/man/man7/run_once.bash.7

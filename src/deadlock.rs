@@ -443,7 +443,7 @@ impl World {
         let taker = taker.filter(|taker| {
             taker.ns == process::pid_namespace()
                 && held.iter().any(|one| one.pid == taker.pid && one.lock.locker == taker.locker)
-                && process::is_alive(taker.pid, taker.start)
+                && process::is_alive(taker.pid, taker.tick)
         });
         match taker {
             Some(taker) if held.iter().all(|one| one.lock.exclusive) => vec![taker.pid],

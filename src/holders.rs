@@ -228,7 +228,7 @@ fn taker(path: &Path) -> Option<Holding> {
     let Content::Record(record) = record::read_path(path) else { return None };
     let here = record.ns == process::pid_namespace() && record.boot == process::boot_id();
     // Of those who share it the record names the last.
-    if !here || record.mode != Mode::Exclusive || process::start_time(record.pid) != Some(record.start) {
+    if !here || record.mode != Mode::Exclusive || !process::is_alive(record.pid, record.tick) {
         return None;
     }
     let lock = kernel::lock_on(record.pid, &file)?;
@@ -533,7 +533,7 @@ fn belief(record: &Record, live: &[&Opener], lock: Option<KernelLock>, sight: Si
     // In a pid namespace of its own the kernel gives no number for a locker that has ended.
     let untold = lockers.contains(&0);
     let is_seen = live.iter().any(|opener| opener.pid == record.pid);
-    match (named, untold, !process::has_ended(record.pid, record.start)) {
+    match (named, untold, !process::has_ended(record.pid, record.tick)) {
         // Whether one that we may not look into has closed it is not known.
         (true, _, true) if unseen || is_seen || !process::may_be_looked_into(record.pid) => Some(Belief::Alive),
         (true, _, true) => Some(Belief::Closed),

@@ -353,24 +353,24 @@ fn may_be_held(content: &Content) -> bool {
 
 /// Whether `process` is the one that took the lock last.
 fn is_taker(content: &Content, process: u32) -> bool {
-    matches!(content, Content::Record(record) if record.pid == process && process::is_alive(process, record.start))
+    matches!(content, Content::Record(record) if record.pid == process && process::is_alive(process, record.tick))
 }
 
 /// Whether the lock of this description was taken by `process` or one above it. If not, whoever it was has ended, or
 /// works beside us: then it is not ours to share, although we inherited it.
 fn held_from_above(file: &File, process: u32) -> bool {
     let locker = kernel::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
-    let (taker, start) = match record::read(file) {
+    let (taker, tick) = match record::read(file) {
         // What is above the top of this namespace cannot be seen.
         Content::Record(record) if record.ns != process::pid_namespace() => return true,
         // (A locker that cannot be seen from here has no number.)
-        Content::Record(record) if locker == 0 || locker == record.locker => (record.pid, record.start),
+        Content::Record(record) if locker == 0 || locker == record.locker => (record.pid, record.tick),
         // Nobody left word who took it: not writable for them, or not meant for records.
         _ => return true,
     };
     let mut above = Some(process);
     while let Some(pid) = above.filter(|pid| *pid != 0) {
-        if pid == locker || (pid == taker && process::is_alive(pid, start)) {
+        if pid == locker || (pid == taker && process::is_alive(pid, tick)) {
             return true;
         }
         above = process::parent(pid);

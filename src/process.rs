@@ -258,16 +258,16 @@ fn stat_field_in(stat: &str, number: usize) -> Option<u64> {
     stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(number - 3)?.parse().ok()
 }
 
-/// Whether the process that started at `start` still runs under `pid`.
+/// Whether the process that ran under `pid` at `tick` still does: who got its number from one that ended later, started later.
 #[must_use]
-pub fn is_alive(pid: u32, start: u64) -> bool {
-    start_time(pid) == Some(start)
+pub fn is_alive(pid: u32, tick: u64) -> bool {
+    start_time(pid).is_some_and(|start| start <= tick)
 }
 
-/// Whether the process that started at `start` runs no more under `pid`. Not if that cannot be read: it may be hidden.
+/// Whether the process that ran under `pid` at `tick` does no more. Not if that cannot be read: it may be hidden.
 #[must_use]
-pub fn has_ended(pid: u32, start: u64) -> bool {
-    start_time(pid).map_or_else(|| !sys::exists(pid), |now| now != start)
+pub fn has_ended(pid: u32, tick: u64) -> bool {
+    start_time(pid).map_or_else(|| !sys::exists(pid), |start| start > tick)
 }
 
 /// Whether there is a `/proc` that shows this process.

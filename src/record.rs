@@ -37,8 +37,9 @@ const MAX_VALUE: usize = 1024;
 pub struct Record {
     /// The process for which it was taken: the script, or the command.
     pub pid: u32,
-    /// When that process started, in clock ticks since boot: a reused pid is not believed.
-    pub start: u64,
+    /// A moment when it ran, in clock ticks since boot: a process of its number that started later is another. (When it
+    /// started would cost a look into `/proc`.)
+    pub tick: u64,
     /// The boot id of the machine.
     pub boot: String,
     /// The name of the machine.
@@ -91,7 +92,7 @@ impl Content {
 #[derive(Debug)]
 pub struct Taker {
     pid: u32,
-    start: u64,
+    tick: u64,
     boot: String,
     host: String,
     ns: u64,
@@ -105,7 +106,7 @@ impl Taker {
     pub fn new(pid: u32, command: Option<&str>) -> Self {
         Self {
             pid,
-            start: process::start_time(pid).unwrap_or(0),
+            tick: sys::ticks_since_boot(),
             boot: process::boot_id(),
             host: sys::host_name(),
             ns: process::pid_namespace(),
@@ -119,10 +120,10 @@ impl Record {
     /// A record for `taker`, for whom this process takes it now.
     #[must_use]
     pub fn new(taker: Taker, mode: Mode, who: Option<&str>, token: u64) -> Self {
-        let Taker { pid, start, boot, host, ns, user, command } = taker;
+        let Taker { pid, tick, boot, host, ns, user, command } = taker;
         Self {
             pid,
-            start,
+            tick,
             boot,
             host,
             ns,
@@ -159,7 +160,7 @@ impl Record {
             text.push('\n');
         };
         put("pid", &self.pid.to_string());
-        put("start", &self.start.to_string());
+        put("tick", &self.tick.to_string());
         put("boot", &self.boot);
         put("host", &self.host);
         put("ns", &self.ns.to_string());
@@ -181,7 +182,7 @@ impl Record {
     fn parse(text: &str) -> Option<Self> {
         let mut record = Self {
             pid: 0,
-            start: 0,
+            tick: 0,
             boot: String::new(),
             host: String::new(),
             ns: 0,
@@ -202,7 +203,7 @@ impl Record {
             let text = || value.clone().into_owned();
             match key {
                 "pid" => record.pid = value.parse().ok()?,
-                "start" => record.start = value.parse().ok()?,
+                "tick" => record.tick = value.parse().ok()?,
                 "boot" => record.boot = text(),
                 "host" => record.host = text(),
                 "ns" => record.ns = value.parse().ok()?,
@@ -358,7 +359,7 @@ mod tests {
     fn sample() -> Record {
         Record {
             pid: 4321,
-            start: 99,
+            tick: 99,
             boot: "b-1".to_owned(),
             host: "h".to_owned(),
             ns: 7,

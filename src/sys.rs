@@ -330,6 +330,21 @@ pub fn ticks_per_second() -> f64 {
     f64::from(i32::try_from(ticks).unwrap_or(100).max(1))
 }
 
+/// How many clock ticks this machine has been on, also asleep: the clock by which `/proc` tells when a process started.
+#[must_use]
+pub fn ticks_since_boot() -> u64 {
+    // SAFETY: all bytes zero are a valid time, which lives until the call returns.
+    let time = unsafe {
+        let mut time: libc::timespec = mem::zeroed();
+        libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time);
+        time
+    };
+    // SAFETY: it takes a number.
+    let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1);
+    let (seconds, nanoseconds) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
+    seconds * ticks + nanoseconds / (1_000_000_000 / ticks)
+}
+
 /// The name of this machine.
 #[must_use]
 pub fn host_name() -> String {

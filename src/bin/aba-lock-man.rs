@@ -142,7 +142,9 @@ fn leases(directory: &Path) -> io::Result<()> {
     terms(&mut roff, "ENVIRONMENT", keeper::ENVIRONMENT);
     terms(&mut roff, "EXAMPLES", keeper::EXAMPLES);
     roff.control("SH", ["SEE ALSO"]);
-    roff.text([roman("aba-lock(1), aba-lock-lock(1), aba-lock-machines(7), aba-lock.bash(7), aba-lockd(8), etcdctl(1)")]);
+    roff.text([roman(
+        "aba-lock(1), aba-lock-lock(1), aba-lock-machines(7), aba-lock.bash(7), aba-lockd(8), etcdctl(1)",
+    )]);
     roff.to_writer(&mut text)?;
     atomic::replace(&directory.join("aba-lock-lease.1"), &text)
 }

@@ -33,7 +33,7 @@ pub fn hold(bytes: &[u8]) {
         since: value().chars().take(8).collect(),
         boot: value().chars().take(9).collect(),
         pid: numbers,
-        start: u64::MAX - u64::from(numbers),
+        tick: u64::MAX - u64::from(numbers),
         ns: u64::from(numbers) << 20,
         mode: if numbers % 2 == 0 { Mode::Exclusive } else { Mode::Shared },
         locker: u32::MAX - numbers,

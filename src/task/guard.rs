@@ -208,11 +208,11 @@ pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), Error> {
     let mut none = 0;
     while none < 2 {
         let (mut found, mut unsure) = (Vec::new(), false);
-        let mut proved = process::is_alive(record.pid, record.start);
+        let mut proved = process::is_alive(record.pid, record.tick);
         let mut near = Vec::new();
         for seen in process::all_seen().into_iter().filter(|seen| seen.pid != ours) {
             // It may not have begun its session yet.
-            let is_leader = seen.pid == record.pid && seen.start == record.start;
+            let is_leader = seen.pid == record.pid && seen.start <= record.tick;
             let given = process::given(seen.pid, store::TASK);
             if given == mark || process::prints_to(seen.pid, &logs) {
                 proved |= seen.session == record.pid;

@@ -225,7 +225,7 @@ fn the_record_names_the_script_and_not_the_helper() {
     assert_eq!(scene.field("a", "mode"), "exclusive");
     let since = scene.field("a", "since");
     assert!(since.len() == 20 && since.ends_with('Z') && since.as_bytes()[10] == b'T', "{since}");
-    for key in ["start", "boot", "host", "ns", "user", "command", "locker", "token"] {
+    for key in ["tick", "boot", "host", "ns", "user", "command", "locker", "token"] {
         assert!(!scene.field("a", key).is_empty());
     }
 }

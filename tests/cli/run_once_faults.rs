@@ -213,8 +213,8 @@ fn a_pid_that_outlived_its_task_is_nobodys() {
         // As a killed supervisor would have left it, if the number had been given to another since.
         let record = scene.task_text("a", "lock");
         let old = record.lines().find(|line| line.starts_with("pid=")).unwrap();
-        let start = record.lines().find(|line| line.starts_with("start=")).unwrap();
-        let forged = record.replace(old, &format!("pid={pid}")).replace(start, "start=1");
+        let tick = record.lines().find(|line| line.starts_with("tick=")).unwrap();
+        let forged = record.replace(old, &format!("pid={pid}")).replace(tick, "tick=1");
         let end = forged.find("outcome=").unwrap();
         fs::write(scene.task_file("a", "lock"), &forged[..end]).unwrap();
         fs::write(scene.task_file("a", "pid"), format!("{pid}\n")).unwrap();

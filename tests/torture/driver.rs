@@ -256,8 +256,8 @@ impl Tree {
     }
 }
 
-/// Runs a call to whose programs the clock says another time: by so many seconds.
-pub(crate) fn run_at_another_time(place: &Place, call: &Call, seconds: i64) -> io::Result<i32> {
+/// Runs a call to whose programs the clock says another time: by so many seconds. Its status, and what it said on stderr.
+pub(crate) fn run_at_another_time(place: &Place, call: &Call, seconds: i64) -> io::Result<(i32, String)> {
     let files = [scratch()?, scratch()?, scratch()?];
     let started = start(place, call, [&files[0], &files[1], &files[2]], Ask::Clock)?;
     let (begin, mut ended) = (Instant::now(), None);
@@ -277,7 +277,8 @@ pub(crate) fn run_at_another_time(place: &Place, call: &Call, seconds: i64) -> i
             break;
         }
     }
-    Ok(ended.unwrap_or_else(|| kernel::wait(started.pid)))
+    let status = ended.unwrap_or_else(|| kernel::wait(started.pid));
+    Ok((status, place::text(&files[2])))
 }
 
 fn tell_time(asked: &Asked, seconds: i64) -> io::Result<()> {

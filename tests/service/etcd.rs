@@ -5,6 +5,7 @@ use crate::race;
 use crate::service::{Connection, LIST, LOCK, PATIENCE, Service, Start, UNLOCK, until, wanted};
 use serde_json::{Value, json};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 use tempfile::TempDir;
@@ -13,7 +14,8 @@ use tempfile::TempDir;
 pub(crate) struct Etcd {
     child: Child,
     pub(crate) address: String,
-    _directory: TempDir,
+    peer: String,
+    directory: TempDir,
 }
 
 impl Etcd {
@@ -22,25 +24,26 @@ impl Etcd {
         for _ in 0..10 {
             let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
             let (address, peer) = (free(), free());
-            let (client_url, peer_url) = (format!("http://{address}"), format!("http://{peer}"));
             let directory = tempfile::tempdir().unwrap();
-            let child = Command::new("etcd")
-                .arg("--data-dir")
-                .arg(directory.path().join("data"))
-                .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
-                .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
-                .args(["--initial-cluster", &format!("default={peer_url}"), "--logger", "zap"])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("etcd: install the package etcd-server");
-            let mut etcd = Self { child, address, _directory: directory };
+            let child = launch(&address, &peer, directory.path());
+            let mut etcd = Self { child, address, peer, directory };
             if etcd.is_up() {
                 return etcd;
             }
         }
         panic!("etcd does not start");
+    }
+
+    /// Stops it, does something to its directory, and starts it again.
+    fn while_it_is_down(&mut self, act: impl Fn(&Path)) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        act(self.directory.path());
+        // Another may have one of the ports for a moment.
+        until("it starts", || {
+            self.child = launch(&self.address, &self.peer, self.directory.path());
+            self.is_up()
+        });
     }
 
     fn is_up(&mut self) -> bool {
@@ -108,6 +111,21 @@ fn base64(text: &str) -> String {
         (0..4).map(letter).collect()
     };
     text.as_bytes().chunks(3).map(four).collect()
+}
+
+fn launch(address: &str, peer: &str, directory: &Path) -> Child {
+    let (client_url, peer_url) = (format!("http://{address}"), format!("http://{peer}"));
+    Command::new("etcd")
+        .arg("--data-dir")
+        .arg(directory.join("data"))
+        .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
+        .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
+        .args(["--initial-cluster", &format!("default={peer_url}"), "--logger", "zap"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("etcd: install the package etcd-server")
 }
 
 impl Drop for Etcd {
@@ -328,6 +346,39 @@ fn tokens_are_not_behind_the_clock_when_etcd_was_set_back() {
     etcd.put("aba-lockd/base", "1");
     let before = u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap();
     assert!(etcd.service().ask("db", "ann", "").lock()["fencingToken"].as_u64().unwrap() > before);
+}
+
+#[test]
+fn tokens_grow_also_for_a_service_under_which_etcd_is_set_back_to_a_copy() {
+    let mut etcd = Etcd::start();
+    let service = etcd.service();
+    let token = || {
+        let mut last = service.ask("db", "ann", "");
+        until("it is granted", || {
+            if last.status != 200 {
+                last = service.ask("db", "ann", "");
+            }
+            last.status == 200
+        });
+        until("it is released", || [200, 404].contains(&service.unlock(&last.id()).status));
+        last.lock()["fencingToken"].as_u64().unwrap()
+    };
+    let copy = |from: &Path, to: &Path| {
+        crate::service::output_of(Command::new("cp").arg("-a").arg(from).arg(to));
+    };
+    token();
+    etcd.while_it_is_down(|directory| copy(&directory.join("data"), &directory.join("copy")));
+    let before = (0..10).map(|_| token()).max().unwrap();
+    etcd.while_it_is_down(|directory| {
+        std::fs::remove_dir_all(directory.join("data")).unwrap();
+        copy(&directory.join("copy"), &directory.join("data"));
+    });
+    let mut last = before;
+    for _ in 0..3 {
+        let next = token();
+        assert!(next > last, "{next} after {last}");
+        last = next;
+    }
 }
 
 #[test]

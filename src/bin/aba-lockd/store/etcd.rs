@@ -33,7 +33,7 @@ use change::delete;
 use jiff::Timestamp;
 use seal::{Seal, Traces};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -64,6 +64,8 @@ pub(crate) struct Cluster {
     journal: Arc<Journal>,
     /// What tokens count from, and when that was written.
     base: Mutex<(u64, i64)>,
+    /// The greatest revision heard of. It only grows, unless somebody sets etcd back to a copy.
+    latest: AtomicI64,
     seal_key: Vec<u8>,
     /// And whether it is to be written anew.
     seal: watch::Sender<(Seal, bool)>,
@@ -86,6 +88,7 @@ impl Cluster {
             etcd,
             journal,
             base: Mutex::default(),
+            latest: AtomicI64::new(0),
             seal_key: keys::seal(&uuid::Uuid::new_v4().to_string()),
             seal: watch::Sender::default(),
             news: broadcast::Sender::new(1024),
@@ -115,6 +118,7 @@ impl Cluster {
                         let _ = self.news.send(ANY.to_owned());
                     }
                     for key in heard.events.into_iter().filter_map(|event| event.kv) {
+                        self.latest.fetch_max(key.mod_revision, Ordering::SeqCst);
                         if let Some((key, _)) = keys::split(&key.key) {
                             let _ = self.news.send(key.to_owned());
                         }

@@ -40,6 +40,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub(super) struct Seal {
     pub(super) lease: i64,
     revision: i64,
+    /// How often it was written: where etcd was set back to a copy, a revision may come again.
+    turn: u64,
 }
 
 /// What somebody who does not get a lock may have left in etcd.
@@ -74,7 +76,7 @@ impl Cluster {
     /// The seal is to be written anew, if nobody has done that.
     fn break_seal(&self, seal: Seal) {
         self.seal.send_if_modified(|(now, broken)| {
-            let breaks = now.revision == seal.revision && !*broken;
+            let breaks = now.turn == seal.turn && !*broken;
             *broken |= breaks;
             breaks
         });
@@ -83,7 +85,7 @@ impl Cluster {
     /// When this returns there is another seal.
     async fn settle(&self, seal: Seal) {
         self.break_seal(seal);
-        let _ = self.seal.subscribe().wait_for(|(now, _)| now.revision != seal.revision).await;
+        let _ = self.seal.subscribe().wait_for(|(now, _)| now.turn != seal.turn).await;
     }
 
     /// The same for who can not wait for ever.
@@ -122,7 +124,8 @@ impl Cluster {
         let success = vec![put, getting(&self.seal_key)];
         let answer = self.etcd.txn(TxnRequest { compare: vec![], success, failure: vec![] }).await?;
         if let Some(written) = found(answer).into_iter().next().flatten() {
-            self.seal.send_replace((Seal { lease, revision: written.mod_revision }, false));
+            let turn = self.seal().turn + 1;
+            self.seal.send_replace((Seal { lease, revision: written.mod_revision, turn }, false));
         }
         Ok(())
     }

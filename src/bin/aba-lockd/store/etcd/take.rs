@@ -43,6 +43,7 @@ impl Cluster {
         request: TxnRequest,
         traces: &mut Traces,
     ) -> Result<Option<Vec<Option<KeyValue>>>, Problem> {
+        let before = self.latest.load(Ordering::SeqCst);
         let (answer, in_doubt) = match self.etcd.txn_or_doubt(request).await {
             Ok(answer) => answer,
             Err(failed) => {
@@ -52,6 +53,15 @@ impl Cluster {
                 return Err(failed.into());
             }
         };
+        let revision = answer.header.as_ref().map_or(0, |header| header.revision);
+        if revision < before {
+            // Whatever was granted has a token that another may have had.
+            traces.granted = true;
+            self.raise_base(0).await?;
+            self.latest.store(revision, Ordering::SeqCst);
+            return Err(Problem::Fault("etcd: it was set back to what it was before; ask again".to_owned()));
+        }
+        self.latest.fetch_max(revision, Ordering::SeqCst);
         let succeeded = answer.succeeded;
         let found = found(answer);
         if in_doubt {

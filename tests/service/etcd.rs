@@ -3,43 +3,47 @@
 use crate::queue::Newcomers;
 use crate::race;
 use crate::service::{Connection, LIST, LOCK, PATIENCE, Service, Start, UNLOCK, until, wanted};
+use serde_json::{Value, json};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 use tempfile::TempDir;
 
 /// An etcd of one member.
-struct Etcd {
+pub(crate) struct Etcd {
     child: Child,
-    address: String,
-    _directory: TempDir,
+    pub(crate) address: String,
+    peer: String,
+    directory: TempDir,
 }
 
 impl Etcd {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         // It does not take any free port by itself, so another may be faster.
         for _ in 0..10 {
             let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
             let (address, peer) = (free(), free());
-            let (client_url, peer_url) = (format!("http://{address}"), format!("http://{peer}"));
             let directory = tempfile::tempdir().unwrap();
-            let child = Command::new("etcd")
-                .arg("--data-dir")
-                .arg(directory.path().join("data"))
-                .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
-                .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
-                .args(["--initial-cluster", &format!("default={peer_url}"), "--logger", "zap"])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("etcd: install the package etcd-server");
-            let mut etcd = Self { child, address, _directory: directory };
+            let child = launch(&address, &peer, directory.path());
+            let mut etcd = Self { child, address, peer, directory };
             if etcd.is_up() {
                 return etcd;
             }
         }
         panic!("etcd does not start");
+    }
+
+    /// Stops it, does something to its directory, and starts it again.
+    fn while_it_is_down(&mut self, act: impl Fn(&Path)) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        act(self.directory.path());
+        // Another may have one of the ports for a moment.
+        until("it starts", || {
+            self.child = launch(&self.address, &self.peer, self.directory.path());
+            self.is_up()
+        });
     }
 
     fn is_up(&mut self) -> bool {
@@ -56,7 +60,7 @@ impl Etcd {
         false
     }
 
-    fn service(&self) -> Service {
+    pub(crate) fn service(&self) -> Service {
         self.service_with(&[])
     }
 
@@ -64,9 +68,64 @@ impl Etcd {
         Start::new().args(&["--store", &format!("etcd://{}", self.address)]).args(args).go()
     }
 
+    /// One that asks there, in that order.
+    pub(crate) fn service_by(addresses: &[&str]) -> Service {
+        Start::new().args(&["--store", &format!("etcd://{}", addresses.join(","))]).go()
+    }
+
+    /// A call of its gateway's, without a service between.
+    pub(crate) fn call(&self, what: &str, request: &Value) -> Value {
+        Connection::to(&self.address).call("POST", &format!("/v3/{what}"), &[], &request.to_string()).ok()
+    }
+
+    pub(crate) fn put(&self, key: &str, value: &str) {
+        self.call("kv/put", &json!({"key": base64(key), "value": base64(value)}));
+    }
+
+    /// The lease that a lock is bound to.
+    pub(crate) fn lease(&self, id: &str) -> String {
+        let found = self.call("kv/range", &json!({"key": base64(&format!("aba-lockd/i/{id}"))}));
+        found["kvs"][0]["lease"].as_str().unwrap().to_owned()
+    }
+
+    /// How often each service has made nothing of what it asked.
+    pub(crate) fn seals(&self) -> Vec<u64> {
+        let (from, to) = (base64("aba-lockd/s/"), base64("aba-lockd/s0"));
+        let found = self.call("kv/range", &json!({"key": from, "range_end": to}));
+        let seals = found["kvs"].as_array().into_iter().flatten();
+        seals.map(|seal| seal["version"].as_str().unwrap().parse().unwrap()).collect()
+    }
+
     fn signal(&self, name: &str) {
         assert!(Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap().success());
     }
+}
+
+fn base64(text: &str) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let four = |three: &[u8]| -> String {
+        let bits = three.iter().fold(0, |bits, byte| bits << 8 | usize::from(*byte)) << (8 * (3 - three.len()));
+        let letter = |at: usize| {
+            if at > three.len() { '=' } else { char::from(LETTERS[bits >> (18 - 6 * at) & 63]) }
+        };
+        (0..4).map(letter).collect()
+    };
+    text.as_bytes().chunks(3).map(four).collect()
+}
+
+fn launch(address: &str, peer: &str, directory: &Path) -> Child {
+    let (client_url, peer_url) = (format!("http://{address}"), format!("http://{peer}"));
+    Command::new("etcd")
+        .arg("--data-dir")
+        .arg(directory.join("data"))
+        .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
+        .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
+        .args(["--initial-cluster", &format!("default={peer_url}"), "--logger", "zap"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("etcd: install the package etcd-server")
 }
 
 impl Drop for Etcd {
@@ -76,7 +135,7 @@ impl Drop for Etcd {
     }
 }
 
-fn waits(service: &Service, who: &str, more: &str) -> Connection {
+pub(crate) fn waits(service: &Service, who: &str, more: &str) -> Connection {
     let mut connection = service.connect();
     connection.send("POST", LOCK, &[], &wanted("db", who, more));
     connection
@@ -175,6 +234,28 @@ fn who_has_waited_long_enough_or_is_told_that_the_service_stops_is_in_the_queue_
 }
 
 #[test]
+fn a_service_that_has_ended_has_left_no_place_behind() {
+    let etcd = Etcd::start();
+    let (mut one, two) = (etcd.service(), etcd.service());
+    let id = two.take("db", "ann");
+    let mut line = Vec::new();
+    for number in 1..=20 {
+        line.push(waits(&one, "bob", r#""wait":"60s""#));
+        two.until_waiting("db", number);
+    }
+    assert_eq!(etcd.seals().len(), 2);
+    one.signal("TERM");
+    assert_eq!(one.ended().code(), Some(0));
+    for mut bob in line {
+        bob.answer("POST").is_refused(503, 14);
+    }
+    assert!(two.found("")[0].get("queue").is_none());
+    assert_eq!(etcd.seals().len(), 1);
+    two.unlock(&id).ok();
+    two.take("db", "carl");
+}
+
+#[test]
 fn a_service_that_is_killed_leaves_its_locks_held_and_its_places_to_those_behind() {
     let etcd = Etcd::start();
     let (mut one, two) = (etcd.service(), etcd.service());
@@ -242,9 +323,13 @@ fn tokens_grow_from_one_store_to_another_and_over_a_base() {
     assert!(second > first);
     let third = token(&two);
     assert!(third > second);
-    // And back.
+    // And back, and once more.
     let fourth = token(&file);
     assert!(fourth > third);
+    let back = etcd.service();
+    assert!(token(&back) > fourth);
+    // Also of a service that was there already.
+    assert!(token(&one) > fourth);
     let ahead = fourth + 1_000_000_000_000;
     let three = etcd.service_with(&["--token-base", &ahead.to_string()]);
     let fifth = token(&three);
@@ -253,4 +338,62 @@ fn tokens_grow_from_one_store_to_another_and_over_a_base() {
     let sixth = token(&one);
     assert!(sixth > fifth);
     assert!(token(&two) > sixth);
+}
+
+#[test]
+fn tokens_are_not_behind_the_clock_when_etcd_was_set_back() {
+    let etcd = Etcd::start();
+    etcd.put("aba-lockd/base", "1");
+    let before = u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap();
+    assert!(etcd.service().ask("db", "ann", "").lock()["fencingToken"].as_u64().unwrap() > before);
+}
+
+#[test]
+fn tokens_grow_also_for_a_service_under_which_etcd_is_set_back_to_a_copy() {
+    let mut etcd = Etcd::start();
+    let service = etcd.service();
+    let token = || {
+        let mut last = service.ask("db", "ann", "");
+        until("it is granted", || {
+            if last.status != 200 {
+                last = service.ask("db", "ann", "");
+            }
+            last.status == 200
+        });
+        until("it is released", || [200, 404].contains(&service.unlock(&last.id()).status));
+        last.lock()["fencingToken"].as_u64().unwrap()
+    };
+    let copy = |from: &Path, to: &Path| {
+        crate::service::output_of(Command::new("cp").arg("-a").arg(from).arg(to));
+    };
+    token();
+    etcd.while_it_is_down(|directory| copy(&directory.join("data"), &directory.join("copy")));
+    let before = (0..10).map(|_| token()).max().unwrap();
+    etcd.while_it_is_down(|directory| {
+        std::fs::remove_dir_all(directory.join("data")).unwrap();
+        copy(&directory.join("copy"), &directory.join("data"));
+    });
+    let mut last = before;
+    for _ in 0..3 {
+        let next = token();
+        assert!(next > last, "{next} after {last}");
+        last = next;
+    }
+}
+
+#[test]
+fn a_base_that_leaves_no_room_for_tokens_is_refused() {
+    for base in [u64::MAX, 1 << 63, (1 << 62) + 1] {
+        let (status, said) = Start::new().args(&["--token-base", &base.to_string()]).fails();
+        assert_eq!(status, Some(2), "{said}");
+        assert!(said.contains("--token-base"), "{said}");
+    }
+    let service = Start::new().args(&["--token-base", &(1_u64 << 62).to_string()]).go();
+    assert!(service.ask("db", "ann", "").lock()["fencingToken"].as_u64() > Some(1 << 62));
+    // One that was written before there was a limit.
+    let etcd = Etcd::start();
+    etcd.put("aba-lockd/base", &u64::MAX.to_string());
+    let (status, said) = Start::new().args(&["--store", &format!("etcd://{}", etcd.address)]).fails();
+    assert_eq!(status, Some(125), "{said}");
+    assert!(said.contains("aba-lockd/base"), "{said}");
 }

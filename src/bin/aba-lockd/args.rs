@@ -3,6 +3,9 @@
 use clap::{Args, Parser, Subcommand, ValueHint};
 use std::path::PathBuf;
 
+/// Room for as many tokens again: some stores count with a sign.
+pub(crate) const LARGEST_TOKEN_BASE: u64 = 1 << 62;
+
 /// What the exit statuses mean.
 pub(crate) const EXIT_STATUS: [(&str, &str); 3] = [
     ("0", "ended by SIGTERM or SIGINT, after all that was asked was answered"),
@@ -54,7 +57,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,
     /// Give fencing tokens greater than this one; for a store that takes over from one whose clock was wrong
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true,
+          value_parser = clap::value_parser!(u64).range(..=LARGEST_TOKEN_BASE))]
     pub(crate) token_base: u64,
     /// Ask for a token: this file has a line NAME SCOPES TOKEN for each
     ///

@@ -56,10 +56,15 @@ pub(crate) const GUARANTEES: [(&str, &str); 7] = [
     (
         "a fencing token",
         "is greater than all before it, over restarts too, and over a move to another store: it is never behind the clock \
-         (microseconds since 1970). If that clock was wrong, --token-base mends it. A lock that expires does not stop who had it: \
+         (microseconds since 1970), in an etcd cluster as it is when a service starts. If that clock was wrong, --token-base mends \
+         it. A lock that expires does not stop who had it: \
          only a resource that refuses smaller tokens does",
     ),
-    ("a store that fails", "is 503: nothing was granted, nothing was released, and nothing is said to be free"),
+    (
+        "a store that fails",
+        "is 503: nothing is known to be granted or released, and nothing is said to be free. What etcd does late, or does \
+         without an answer, comes to nothing, or is taken back as soon as etcd answers",
+    ),
     (
         "in an etcd cluster",
         "all this holds over all services that share it. Times to live are leases of etcd: whole seconds, two at least. When a \

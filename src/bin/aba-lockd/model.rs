@@ -15,6 +15,7 @@ pub(crate) struct Key {
 /// A lock that is held.
 #[derive(Debug, Clone)]
 pub(crate) struct Lock {
+    /// Empty where it is only about to be granted: it is being handed over to who is first in the queue.
     pub(crate) id: String,
     pub(crate) key: Key,
     pub(crate) who: String,
@@ -94,7 +95,7 @@ pub(crate) enum Problem {
     TooMany,
     /// The service is about to end.
     Stopping,
-    /// The store does not work: nothing is known, and nothing was granted.
+    /// The store does not work: nothing is known, and nobody is told to have a lock.
     Fault(String),
 }
 
@@ -120,18 +121,18 @@ impl fmt::Display for Problem {
         match self {
             Self::Held(lock) => {
                 let Key { service, environment, resource } = &lock.key;
-                let (who, id) = (&lock.who, &lock.id);
-                write!(
-                    f,
-                    "service {service} is already locked for {resource} in {environment} by {who} (lock_id: {id})"
-                )
+                write!(f, "service {service} is already locked for {resource} in {environment} by {} ", lock.who)?;
+                match lock.id.as_str() {
+                    "" => f.write_str("(it is being handed over)"),
+                    id => write!(f, "(lock_id: {id})"),
+                }
             }
             Self::Unknown(id) => write!(f, "there is no lock {id}"),
             Self::Invalid(why) | Self::NotAllowed(why) => f.write_str(why),
             Self::NoToken => f.write_str("a token is needed: Authorization: Bearer TOKEN"),
             Self::TooMany => f.write_str("too many wait already"),
             Self::Stopping => f.write_str("the service is stopping; ask again"),
-            Self::Fault(why) => write!(f, "the store does not work, nothing was granted or released: {why}"),
+            Self::Fault(why) => write!(f, "the store does not work, nothing is known to be granted or released: {why}"),
         }
     }
 }

@@ -122,6 +122,7 @@ async fn serve(
         let _ = grpc_side.await;
     };
     let all = tokio::time::timeout(GRACE, sides).await.is_ok();
+    opened.store.end().await;
     say("stopped", &[("answered", if all { "all" } else { "not all" }.to_owned())]);
     Ok(())
 }

@@ -42,6 +42,8 @@ pub(crate) trait Store: Send + Sync {
     fn waiting(&self) -> usize;
     /// Sends those who wait away.
     fn stop(&self);
+    /// Waits until what goes on in the background is done, within some seconds: after this nothing is asked any more.
+    async fn end(&self) {}
 }
 
 /// A store that is open.

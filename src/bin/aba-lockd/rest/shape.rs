@@ -87,14 +87,17 @@ pub(super) fn selection(query: &str) -> Result<Selection, Problem> {
 fn members(lock: &Lock) -> Members {
     let mut members = Members::new();
     let mut put = |name: &str, value: Value| members.insert(name.to_owned(), value);
-    put("id", json!(lock.id));
+    // Who is about to have it has none of these yet.
+    if !lock.id.is_empty() {
+        put("id", json!(lock.id));
+        put("createdAt", json!(lock.created.to_string()));
+        put("fencingToken", json!(lock.token));
+    }
     put("service", json!(lock.key.service));
     put("who", json!(lock.who));
-    put("createdAt", json!(lock.created.to_string()));
     put("environment", json!(lock.key.environment));
     put("resource", json!(lock.key.resource));
     put("eventId", json!(lock.event_id));
-    put("fencingToken", json!(lock.token));
     if let Some(ttl) = lock.ttl {
         put("ttl", json!(span::text(ttl)));
     }

@@ -5,6 +5,7 @@
 //! | `l/KEY/lock` | the lock of that key, as JSON; bound to a lease if it has a time to live |
 //! | `l/KEY/q/ID` | somebody who waits for it; bound to the lease of the service that they asked |
 //! | `i/ID` | KEY, of the lock with that id; bound to the same lease as the lock |
+//! | `s/SERVICE` | the seal of a service that runs: its revision counts; bound to the lease of the service |
 //! | `base` | what tokens count from |
 //! | `check` | written to see whether that works |
 //!
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub(super) const LOCKS: &[u8] = b"aba-lockd/l/";
 pub(super) const IDS: &[u8] = b"aba-lockd/i/";
+pub(super) const SEALS: &[u8] = b"aba-lockd/s/";
 pub(super) const BASE: &[u8] = b"aba-lockd/base";
 pub(super) const CHECK: &[u8] = b"aba-lockd/check";
 
@@ -65,6 +67,10 @@ pub(super) fn id(id: &str) -> Vec<u8> {
     [IDS, id.as_bytes()].concat()
 }
 
+pub(super) fn seal(service: &str) -> Vec<u8> {
+    [SEALS, service.as_bytes()].concat()
+}
+
 /// KEY of a key below `l/`, and whether that is the lock itself.
 pub(super) fn split(key: &[u8]) -> Option<(&str, bool)> {
     let rest = std::str::from_utf8(key.strip_prefix(LOCKS)?).ok()?;
@@ -97,7 +103,7 @@ pub(super) fn read(found: &KeyValue) -> Option<Kept> {
         created: time("created")?,
         ttl: value["ttl"].as_u64().map(Duration::from_micros),
         expires: time("expires"),
-        token: base + found.create_revision.unsigned_abs(),
+        token: base.checked_add(found.create_revision.unsigned_abs())?,
         queue: Vec::new(),
     };
     Some(Kept { lock, base, lease: found.lease, revision: found.mod_revision })

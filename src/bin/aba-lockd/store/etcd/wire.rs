@@ -63,8 +63,12 @@ impl Etcd {
         Ok(Self { endpoints: endpoints.into(), current: Arc::default() })
     }
 
-    /// Asks one endpoint after the other, until one answers. What is asked may be done twice: it must not matter.
-    async fn ask<T, F: Future<Output = Result<T, Status>>>(&self, call: impl Fn(Channel) -> F) -> Result<T, Failed> {
+    /// Asks one endpoint after the other, until one answers. Whether others may do the same still: what is asked may be done
+    /// twice, and as late as they like, and that must not matter.
+    async fn ask<T, F: Future<Output = Result<T, Status>>>(
+        &self,
+        call: impl Fn(Channel) -> F,
+    ) -> Result<(T, bool), Failed> {
         let first = self.current.load(Ordering::Relaxed);
         let mut in_doubt = false;
         let mut last = Status::unavailable("no endpoint answers");
@@ -74,7 +78,7 @@ impl Etcd {
             match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("it does not answer"))) {
                 Ok(answer) => {
                     self.current.store(at, Ordering::Relaxed);
-                    return Ok(answer);
+                    return Ok((answer, in_doubt));
                 }
                 Err(status) if is_theirs(&status) => return Err(Failed { status, in_doubt }),
                 Err(status) => {
@@ -92,15 +96,22 @@ impl Etcd {
             let request = request.clone();
             async move { KvClient::new(channel).max_decoding_message_size(LARGEST).range(request).await }
         };
-        Ok(self.ask(call).await?.into_inner())
+        Ok(self.ask(call).await?.0.into_inner())
     }
 
+    /// For what comes to nothing if it is done late: it compares revisions that it changes.
     pub(super) async fn txn(&self, request: rpc::TxnRequest) -> Result<rpc::TxnResponse, Failed> {
+        Ok(self.txn_or_doubt(request).await?.0)
+    }
+
+    /// For all else. Whether it may be done once more.
+    pub(super) async fn txn_or_doubt(&self, request: rpc::TxnRequest) -> Result<(rpc::TxnResponse, bool), Failed> {
         let call = |channel| {
             let request = request.clone();
             async move { KvClient::new(channel).max_decoding_message_size(LARGEST).txn(request).await }
         };
-        Ok(self.ask(call).await?.into_inner())
+        let (answer, in_doubt) = self.ask(call).await?;
+        Ok((answer.into_inner(), in_doubt))
     }
 
     /// A lease of at least that time: its number, and its time.
@@ -109,7 +120,7 @@ impl Etcd {
         let call = |channel| async move {
             LeaseClient::new(channel).lease_grant(rpc::LeaseGrantRequest { ttl: seconds }).await
         };
-        let lease = self.ask(call).await?.into_inner();
+        let lease = self.ask(call).await?.0.into_inner();
         Ok((lease.id, Duration::from_secs(lease.ttl.unsigned_abs())))
     }
 
@@ -126,7 +137,7 @@ impl Etcd {
             let mut answers = LeaseClient::new(channel).lease_keep_alive(asked).await?.into_inner();
             answers.message().await?.ok_or_else(|| Status::unavailable("it hung up"))
         };
-        Ok(self.ask(call).await?.ttl > 0)
+        Ok(self.ask(call).await?.0.ttl > 0)
     }
 
     /// What happens under a prefix from now on.
@@ -140,7 +151,7 @@ impl Etcd {
             let asked = once(request.clone()).chain(tokio_stream::pending());
             async move { WatchClient::new(channel).watch(asked).await }
         };
-        Ok(self.ask(call).await?.into_inner())
+        Ok(self.ask(call).await?.0.into_inner())
     }
 }
 

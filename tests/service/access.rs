@@ -1,6 +1,7 @@
 //! Who may ask.
 
-use crate::service::{Answer, LIST, LOCK, Service, Start, UNLOCK, output_of, wanted};
+use crate::service::{Answer, Connection, LIST, LOCK, PROGRAM, Service, Start, UNLOCK, output_of, wanted};
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -118,6 +119,42 @@ fn an_address_that_others_reach_is_refused_unless_it_is_guarded_or_said_aloud() 
             Start::new().args(&["--listen", "0.0.0.0:0", "--store", "sqlite:/dev/null/x"]).args(guard).fails();
         assert_eq!(status, Some(125), "{said}");
     }
+}
+
+#[test]
+fn who_connects_and_says_nothing_shuts_nobody_out() {
+    let start = Start::of({
+        let mut command = Command::new("bash");
+        command.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\"", PROGRAM]);
+        command
+    });
+    let tokens = start.path("tokens");
+    put(&tokens, "ci lock:read,lock:write secret\n");
+    let service = start.args(&["--token-file", tokens.to_str().unwrap()]).go();
+    let call = |connection: &mut Connection, method: &str, path: &str, more: &str| {
+        connection.send(method, path, &[("Authorization", "Bearer secret")], &wanted("db", "ann", more));
+    };
+    let mut holder = service.connect();
+    call(&mut holder, "POST", LOCK, "");
+    let id = holder.answer("POST").id();
+    let mut waits = service.connect();
+    call(&mut waits, "POST", LOCK, r#""wait":"60s""#);
+    let silent: Vec<_> = [&service.rest, &service.grpc]
+        .into_iter()
+        .flat_map(|address| (0..40).map(move |_| std::net::TcpStream::connect(address).unwrap()))
+        .collect();
+    let half = |_| {
+        let mut half = std::net::TcpStream::connect(&service.rest).unwrap();
+        half.write_all(format!("POST {LOCK} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{").as_bytes()).unwrap();
+        half
+    };
+    let halves: Vec<_> = (0..10).map(half).collect();
+    // Whoever comes after them is answered, and who waited before them waits.
+    let mut other = service.connect();
+    call(&mut other, "DELETE", &format!("{LOCK}/{id}"), "");
+    other.answer("DELETE").ok();
+    assert_eq!(waits.answer("POST").lock()["who"], "ann");
+    drop((silent, halves));
 }
 
 #[test]

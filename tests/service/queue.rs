@@ -89,6 +89,24 @@ fn who_goes_away_is_not_in_the_queue_any_more() {
 }
 
 #[test]
+fn who_goes_away_is_not_in_the_queue_any_more_whatever_they_sent_before() {
+    let service = Service::new();
+    let id = service.take("db", "ann");
+    // The end of what they send is behind this.
+    let next = format!("POST {LOCK} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n", service.rest);
+    for behind in ["\r\n", &next, &next.repeat(50)] {
+        let mut gone = waits(&service, "gone", r#""wait":"1h""#);
+        service.until_waiting("db", 1);
+        gone.send_more(behind);
+        assert_eq!(service.found("resource=db")[0]["queue"][0]["who"], "gone");
+        drop(gone);
+        service.until_waiting("db", 0);
+    }
+    service.unlock(&id).ok();
+    assert!(service.found("").is_empty());
+}
+
+#[test]
 fn at_whatever_moment_somebody_goes_away_no_lock_is_left_that_was_not_on_its_way_to_them() {
     let service = Service::new();
     for round in 0..60 {

@@ -271,6 +271,14 @@ impl Connection {
         self.stream.get_mut().write_all(format!("{text}\r\n{body}").as_bytes())
     }
 
+    /// Sends it as it is. What does not fit into what the service does not read is not sent.
+    pub(crate) fn send_more(&mut self, text: &str) {
+        let stream = self.stream.get_mut();
+        stream.set_nonblocking(true).unwrap();
+        let _ = stream.write_all(text.as_bytes());
+        stream.set_nonblocking(false).unwrap();
+    }
+
     pub(crate) fn answer(&mut self, method: &str) -> Answer {
         self.try_answer(method).unwrap()
     }

@@ -61,12 +61,14 @@ pub(crate) async fn serve(
 impl Service {
     /// The call that this is, if it may be.
     fn may<T>(&self, request: &Request<T>, operation: &'static str, scope: Scope) -> Result<Call, Status> {
-        let peer = request.extensions().get::<Peer>().copied().unwrap_or_default();
-        let mut call = Call { api: "grpc", operation, from: peer.to_string(), by: None };
+        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
+        let mut call = Call { api: "grpc", operation, from: peer.to_string(), by: None, calling: None };
         let authorization = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        match self.access.bearer(authorization, scope) {
-            Ok(by) => {
+        let bearer = self.access.bearer(authorization, scope);
+        match bearer.and_then(|by| Ok((by, peer.call().map_err(|()| Problem::Stopping)?))) {
+            Ok((by, calling)) => {
                 call.by = by;
+                call.calling = calling;
                 Ok(call)
             }
             Err(problem) => Err(self.noted(&call, problem)),

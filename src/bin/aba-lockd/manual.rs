@@ -45,7 +45,7 @@ pub(crate) const GUARANTEES: [(&str, &str); 7] = [
     ),
     (
         "in turn",
-        "who waits is served in the order of coming. Who closes the connection leaves the queue. When the service stops, they are \
+        "who waits is served in the order of coming. Who closes the connection, or only stops sending, leaves the queue. When the service stops, they are \
          told (503) and ask again",
     ),
     (

@@ -68,7 +68,7 @@ impl<S: Sync> axum::extract::FromRequestParts<S> for Caller {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut axum::http::request::Parts, _: &S) -> Result<Self, Response> {
-        let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| *peer);
+        let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.clone());
         Ok(Self { headers: parts.headers.clone(), peer: peer.unwrap_or_default() })
     }
 }
@@ -84,7 +84,7 @@ impl Caller {
 
     /// The call that this is, if it may be.
     fn may(&self, house: &House, operation: &'static str, scope: Scope) -> Result<Call, Problem> {
-        let mut call = Call { api: "rest", operation, from: self.peer.to_string(), by: None };
+        let mut call = Call { api: "rest", operation, from: self.peer.to_string(), by: None, calling: None };
         let from = access::From {
             host: self.header(&header::HOST),
             origin: self.header(&header::ORIGIN),
@@ -95,9 +95,10 @@ impl Caller {
             .access
             .not_for_another(&from, scope)
             .and_then(|()| house.access.bearer(self.header(&header::AUTHORIZATION), scope));
-        match bearer {
-            Ok(by) => {
+        match bearer.and_then(|by| Ok((by, self.peer.call().map_err(|()| Problem::Stopping)?))) {
+            Ok((by, calling)) => {
                 call.by = by;
+                call.calling = calling;
                 Ok(call)
             }
             Err(problem) => {
@@ -118,7 +119,12 @@ async fn create(State(house): State<Arc<House>>, caller: Caller, body: Body) -> 
     let call = caller.may(&house, "create", Scope::Write)?;
     let wanted =
         shape::object(body).and_then(|members| shape::wanted(&members)).map_err(|p| noted(&house, &call, p))?;
-    Ok(shape::lock(&house.desk.create(&call, wanted).await?))
+    tokio::select! {
+        // First: a lock that is granted in the same moment is taken back.
+        biased;
+        () = caller.peer.gone() => Ok(shape::refusal(StatusCode::BAD_REQUEST, 3, "who asked has gone away")),
+        lock = house.desk.create(&call, wanted) => Ok(shape::lock(&lock?)),
+    }
 }
 
 async fn show(State(house): State<Arc<House>>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {

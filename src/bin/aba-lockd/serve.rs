@@ -4,7 +4,7 @@ use crate::access::{Access, Tokens};
 use crate::args::Serve;
 use crate::desk::Desk;
 use crate::journal::Journal;
-use crate::listen::{self, Incoming, Peer};
+use crate::listen::{self, Crowd, Incoming, Peer};
 use crate::rest::House;
 use crate::store::{self, Opened};
 use crate::{grpc, report, rest, settings, tls};
@@ -90,10 +90,11 @@ async fn serve(
     let acceptor = |protocols: &[&str]| tls.as_ref().map(|config| listen::acceptor(config, protocols));
     let listening =
         |address: SocketAddr, error: &io::Error| Failure::new(format!("could not listen on {address}: {error}"));
-    let rest_in =
-        Incoming::bind(rest_address, acceptor(&["http/1.1"])).await.map_err(|error| listening(rest_address, &error))?;
-    let grpc_in =
-        Incoming::bind(grpc_address, acceptor(&["h2"])).await.map_err(|error| listening(grpc_address, &error))?;
+    let crowd = Crowd::new();
+    let rest_in = Incoming::bind(rest_address, acceptor(&["http/1.1"]), Arc::clone(&crowd)).await;
+    let rest_in = rest_in.map_err(|error| listening(rest_address, &error))?;
+    let grpc_in = Incoming::bind(grpc_address, acceptor(&["h2"]), crowd).await;
+    let grpc_in = grpc_in.map_err(|error| listening(grpc_address, &error))?;
     let (rest_at, grpc_at) = (rest_in.address(), grpc_in.address());
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| Failure::new(error.to_string()))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Failure::new(error.to_string()))?;

@@ -74,8 +74,12 @@ pub(crate) const GUARANTEES: [(&str, &str); 7] = [
 
 pub(crate) const FILES: [(&str, &str); 3] = [
     ("$XDG_STATE_HOME/aba-lock/lockd.db, ~/.local/state/aba-lock/lockd.db", "the store, unless --store says another"),
-    ("lockd.db-wal, lockd.db-shm", "belong to it, and are to be copied with it"),
-    ("lockd.db.lock", "locked while a service has the store"),
+    (
+        "lockd.db-wal, lockd.db-shm",
+        "belong to it, and are to be copied with it. A store that is removed or replaced while a service has it is a fault until it \
+         is put back, or the service is started again",
+    ),
+    ("lockd.db.lock", "locked while a service has the store, as is the store itself"),
 ];
 
 pub(crate) const ENVIRONMENT: [(&str, &str); 2] = [

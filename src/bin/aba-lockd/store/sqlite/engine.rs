@@ -1,7 +1,8 @@
 //! The one who makes changes. A turn takes all that is asked by now, and all leases that end by now, into one transaction,
 //! and answers when that is on disk. What a turn changes in memory it changes after that, or never.
 
-use super::table;
+use super::place::Place;
+use super::table::{self, Unusable};
 use crate::journal::Journal;
 use crate::model::{Change, Key, Lock, Problem, Wanted};
 use crate::store::given::Given;
@@ -51,6 +52,7 @@ pub(super) enum Order {
 
 pub(super) struct Engine {
     connection: Connection,
+    file: Arc<Place>,
     queue: Arc<Queue>,
     /// To ourselves: locks that are taken back.
     orders: Sender<Order>,
@@ -108,7 +110,7 @@ impl Engine {
         queue: Arc<Queue>,
         orders: Sender<Order>,
         journal: Arc<Journal>,
-    ) -> rusqlite::Result<Self> {
+    ) -> Result<Self, Unusable> {
         let mut connection = table::open(path)?;
         let mut ends = Ends::default();
         let (now, instant) = (table::now(), Instant::now());
@@ -129,7 +131,13 @@ impl Engine {
         for lock in &expired {
             journal.expired(lock);
         }
-        Ok(Self { connection, queue, orders, journal, ends })
+        let file = Place::of(path).map_err(|error| Unusable { why: error.to_string(), hint: None })?;
+        Ok(Self { connection, file: Arc::new(file), queue, orders, journal, ends })
+    }
+
+    /// Where it is, for who reads.
+    pub(super) fn file(&self) -> Arc<Place> {
+        Arc::clone(&self.file)
     }
 
     /// Until nobody can ask any more.
@@ -157,10 +165,13 @@ impl Engine {
             self.ends.order.iter().take_while(|(end, _)| *end <= instant).map(|(_, id)| id.clone()).collect();
         // Those who could not be told of anything are told of the fault.
         let mut orders = orders.into_iter();
-        let change = match self.connection.transaction_with_behavior(TransactionBehavior::Immediate) {
+        let begun = self.file.check().and_then(|()| {
+            let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
+            begun.map_err(|error| Problem::Fault(error.to_string()))
+        });
+        let change = match begun {
             Ok(change) => change,
-            Err(error) => {
-                let problem = Problem::Fault(error.to_string());
+            Err(problem) => {
                 orders.for_each(|order| refuse(order, &problem, &self.orders));
                 thread::sleep(PAUSE);
                 return;
@@ -213,13 +224,16 @@ impl Engine {
         for lock in expired {
             self.journal.expired(&lock);
         }
+        // It may have gone to where nobody finds it again.
+        let kept = self.file.check();
         for check in checks {
-            let _ = check.send(Ok(()));
+            let _ = check.send(kept.clone());
         }
         for Answer { reply, result, fresh } in answers {
-            // If nobody is there to take it, it is dropped, and so taken back.
+            // If nobody is there to take it, or nobody may have it, it is dropped, and so taken back.
             let give = |lock| if fresh { given(lock, &self.orders, &self.journal) } else { Given::new(lock, None) };
-            let _ = reply.send(result.map(give));
+            let result = result.map(give);
+            let _ = reply.send(kept.clone().and(result));
         }
     }
 }
@@ -253,33 +267,43 @@ fn refuse(order: Order, problem: &Problem, orders: &Sender<Order>) {
 impl Turn<'_> {
     fn take(&mut self, order: Order) -> rusqlite::Result<()> {
         match order {
-            Order::Create { wanted, number, reply } => return self.create(wanted, number, reply),
+            Order::Create { wanted, number, reply } => self.create(wanted, number, reply),
             Order::Check { reply } => {
                 self.checks.push(reply);
-                return table::touch(&self.change);
+                table::touch(&self.change, self.now)
             }
             Order::Remove { id, reply: Some(reply) } => {
-                let result = self.with(&id, Self::remove)?;
-                self.answer(reply, result);
+                let done = self.with(&id, Self::remove);
+                self.answer(reply, done, false)
             }
             Order::Remove { id, reply: None } => {
                 self.taken_back.push(id.clone());
-                let _ = self.with(&id, Self::remove)?;
+                self.with(&id, Self::remove).map(drop)
             }
             Order::Update { id, change, reply } => {
-                let result = self.with(&id, |turn, lock| turn.update(&lock, &change))?;
-                self.answer(reply, result);
+                let done = self.with(&id, |turn, lock| turn.update(&lock, &change));
+                self.answer(reply, done, false)
             }
             Order::Renew { id, ttl, reply } => {
-                let result = self.with(&id, |turn, lock| turn.renew(lock, ttl))?;
-                self.answer(reply, result);
+                let done = self.with(&id, |turn, lock| turn.renew(lock, ttl));
+                self.answer(reply, done, false)
             }
         }
-        Ok(())
     }
 
-    fn answer(&mut self, reply: Reply, result: Result<Lock, Problem>) {
-        self.answers.push(Answer { reply, result, fresh: false });
+    /// Keeps the answer, also that of whose order the turn fails of: they are told, too.
+    fn answer(
+        &mut self,
+        reply: Reply,
+        done: rusqlite::Result<Result<Lock, Problem>>,
+        fresh: bool,
+    ) -> rusqlite::Result<()> {
+        let (result, done) = match done {
+            Ok(result) => (result, Ok(())),
+            Err(error) => (Err(Problem::Fault(error.to_string())), Err(error)),
+        };
+        self.answers.push(Answer { reply, result, fresh });
+        done
     }
 
     fn with(
@@ -298,21 +322,26 @@ impl Turn<'_> {
         if reply.is_closed() {
             return Ok(());
         }
-        match table::by_key(&self.change, &wanted.key)? {
-            None => self.grant(&wanted, reply),
-            Some(held) if wanted.wait.is_none() => {
-                self.answer(reply, Err(Problem::Held(Box::new(held))));
-                Ok(())
+        match table::by_key(&self.change, &wanted.key) {
+            Ok(None) => self.grant(&wanted, reply),
+            Ok(Some(held)) if wanted.wait.is_none() => {
+                self.answer(reply, Ok(Err(Problem::Held(Box::new(held)))), false)
             }
-            Some(_) => {
+            Ok(Some(_)) => {
                 self.touched.push(wanted.key.clone());
                 self.queue.join(Waiter { number, wanted, reply });
                 Ok(())
             }
+            Err(error) => self.answer(reply, Err(error), false),
         }
     }
 
     fn grant(&mut self, wanted: &Wanted, reply: Reply) -> rusqlite::Result<()> {
+        let done = self.make(wanted).map(Ok);
+        self.answer(reply, done, true)
+    }
+
+    fn make(&mut self, wanted: &Wanted) -> rusqlite::Result<Lock> {
         let lock = Lock {
             id: uuid::Uuid::new_v4().to_string(),
             key: wanted.key.clone(),
@@ -327,8 +356,7 @@ impl Turn<'_> {
         table::insert(&self.change, &lock)?;
         self.ends.push((lock.id.clone(), lock.ttl.map(|ttl| self.instant + ttl)));
         self.touched.push(lock.key.clone());
-        self.answers.push(Answer { reply, result: Ok(lock), fresh: true });
-        Ok(())
+        Ok(lock)
     }
 
     /// The key is free: whoever is next has it, in the same transaction, so that no newcomer comes between.

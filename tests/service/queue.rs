@@ -1,6 +1,6 @@
 //! Who waits.
 
-use crate::service::{Connection, LOCK, Service, UNLOCK, until, wanted};
+use crate::service::{Connection, LOCK, Service, Start, UNLOCK, until, wanted};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -177,4 +177,39 @@ fn who_waits_is_told_when_the_service_stops_and_what_is_held_stays_held() {
     assert_eq!(service.ended().code(), Some(0));
     let service = service.again(&[]);
     assert_eq!(service.found("")[0]["id"], id.as_str());
+}
+
+#[test]
+fn a_second_signal_ends_the_service_before_all_is_answered_and_its_status_tells() {
+    let mut service = Service::new();
+    let mut half = service.connect();
+    half.send_more(&format!(
+        "POST {LOCK} HTTP/1.1\r\nHost: x.localhost\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+    ));
+    // It waits for the rest of the request.
+    assert_eq!(half.line(), "HTTP/1.1 100 Continue\r\n");
+    service.signal("TERM");
+    until("it stops", || service.log().iter().any(|line| line.contains(r#""event":"stopping""#)));
+    service.signal("INT");
+    assert_eq!(service.ended().code(), Some(1));
+    let last = service.log().pop().unwrap();
+    assert!(last.contains(r#""answered":"not all""#) && last.contains(r#""signal":"SIGINT""#), "{last}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_does_not_keep_the_service_from_its_end() {
+    use std::io::Read;
+    let mut service = Start::new().args(&["--log-all"]).unread().go();
+    let mut connection = service.connect();
+    // Far more than a pipe takes.
+    let path = format!("{LOCK}/{}", "x".repeat(1000));
+    for _ in 0..200 {
+        connection.call("GET", &path, &[], "").is_refused(404, 5);
+    }
+    drop(connection);
+    service.signal("TERM");
+    assert_eq!(service.ended().code(), Some(0));
+    let mut rest = String::new();
+    service.unread.take().unwrap().read_to_string(&mut rest).unwrap();
+    assert!(rest.len() >= 4096 && !rest.contains(r#""event":"stopped""#), "{} bytes were not read", rest.len());
 }

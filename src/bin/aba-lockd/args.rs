@@ -4,8 +4,9 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use std::path::PathBuf;
 
 /// What the exit statuses mean.
-pub(crate) const EXIT_STATUS: [(&str, &str); 3] = [
+pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
     ("0", "ended by SIGTERM or SIGINT, after all that was asked was answered"),
+    ("1", "ended so before that: after ten seconds, or at once by a second signal"),
     ("2", "wrong usage; an address that others reach, without a token file, client certificates or --insecure"),
     ("125", "it cannot be started: store, certificates, address"),
 ];

@@ -1,4 +1,5 @@
-//! From the options to a service, and to its end: what was asked is answered, who waits is told, then it stops.
+//! From the options to a service, and to its end: what was asked is answered, who waits is told, then it stops. A second signal
+//! ends it at once.
 
 use crate::access::{Access, Tokens};
 use crate::args::Serve;
@@ -47,8 +48,8 @@ impl Failure {
     }
 }
 
-/// Serves until it is told to end.
-pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
+/// Serves until it is told to end. Whether all that was asked was answered by then.
+pub(crate) fn run(args: &Serve) -> Result<bool, Failure> {
     let (rest_address, grpc_address) =
         (address("--listen", &args.listen)?, address("--grpc-listen", &args.grpc_listen)?);
     for address in [rest_address, grpc_address] {
@@ -75,7 +76,7 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
     let writer = report::start();
     let done = runtime.block_on(serve(rest_address, grpc_address, tls, access, &opened, journal));
     runtime.shutdown_timeout(Duration::from_secs(1));
-    report::finish(writer);
+    report::finish(&writer);
     done
 }
 
@@ -86,7 +87,7 @@ async fn serve(
     access: Access,
     opened: &Opened,
     journal: Arc<Journal>,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let acceptor = |protocols: &[&str]| tls.as_ref().map(|config| listen::acceptor(config, protocols));
     let listening =
         |address: SocketAddr, error: &io::Error| Failure::new(format!("could not listen on {address}: {error}"));
@@ -110,11 +111,14 @@ async fn serve(
 
     say("started", &[("listen", rest_at.to_string()), ("grpc", grpc_at.to_string()), ("store", opened.name.clone())]);
     tell_starter("READY=1");
-    let name = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+    let mut told = async || {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        name.to_owned()
     };
-    say("stopping", &[("signal", name.to_owned())]);
+    say("stopping", &[("signal", told().await)]);
     tell_starter("STOPPING=1");
     desk.stop();
     drop(end);
@@ -122,9 +126,16 @@ async fn serve(
         let _ = rest_side.await;
         let _ = grpc_side.await;
     };
-    let all = tokio::time::timeout(GRACE, sides).await.is_ok();
-    say("stopped", &[("answered", if all { "all" } else { "not all" }.to_owned())]);
-    Ok(())
+    let (answered, why) = tokio::select! {
+        () = sides => ("all", None),
+        () = tokio::time::sleep(GRACE) => ("not all", None),
+        // Who asks twice is in a hurry.
+        signal = told() => ("not all", Some(signal)),
+    };
+    let signal = why.map(|signal| ("signal", signal));
+    let members: Vec<_> = [("answered", answered.to_owned())].into_iter().chain(signal).collect();
+    say("stopped", &members);
+    Ok(answered == "all")
 }
 
 async fn ended(mut ends: watch::Receiver<()>) {

@@ -61,6 +61,32 @@ fn a_name_that_is_said_to_be_ours_is_ours() {
 }
 
 #[test]
+fn a_page_of_ours_may_unlock_behind_a_proxy_that_calls_by_a_name_of_its_own() {
+    let start = Start::new();
+    let tokens = start.path("tokens");
+    put(&tokens, "ci lock:read,lock:write secret\n");
+    for more in [&[][..], &["--token-file", tokens.to_str().unwrap()]] {
+        let service = Start::new().args(&["--allow-host", "locks.example.org"]).args(more).go();
+        let ask = |origin| {
+            let headers = [
+                ("Host", "127.0.0.1"),
+                ("Origin", origin),
+                ("Sec-Fetch-Site", "same-origin"),
+                ("Authorization", "Bearer secret"),
+            ];
+            service.connect().call("POST", LOCK, &headers, &wanted(origin, "ann", ""))
+        };
+        ask("https://locks.example.org").ok();
+        ask("https://LOCKS.example.org:8443").ok();
+        for other in
+            ["https://other.example.org", "https://locks.example.org.evil.example", "locks.example.org", "null"]
+        {
+            ask(other).is_refused(403, 7);
+        }
+    }
+}
+
+#[test]
 fn with_a_token_file_each_call_needs_a_token_of_its_scope() {
     let start = Start::new();
     let file = start.path("tokens");
@@ -93,6 +119,9 @@ fn with_a_token_file_each_call_needs_a_token_of_its_scope() {
         call("w", method, path).is_refused(403, 7);
         assert_eq!(call("test", method, path).status, 200);
     }
+    // What an id is, is none of theirs.
+    call("", "GET", &format!("{LOCK}/%ff")).is_refused(401, 16);
+    call("", "GET", &format!("{UNLOCK}/%ff")).is_refused(401, 16);
     // For who only watches over it.
     for path in ["/healthz", "/", "/openapi.json"] {
         assert_eq!(call("", "GET", path).status, 200);

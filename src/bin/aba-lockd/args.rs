@@ -78,7 +78,8 @@ pub(crate) struct Serve {
     /// Another name by which this service may be called, as behind a proxy; may be repeated
     ///
     /// On loopback without tokens, calls to other names than localhost and addresses are refused: a page elsewhere can
-    /// have its own name lead here.
+    /// have its own name lead here. Changes are refused to pages of another name than the one that is called: behind a proxy
+    /// that calls by a name of its own, give the one that people see.
     #[arg(long, value_name = "NAME")]
     pub(crate) allow_host: Vec<String>,
     /// Log each call, not only what changes locks

@@ -15,14 +15,15 @@ pub(crate) const REST: [(&str, &str); 9] = [
         "GET /api/v1alpha1/locks/list",
         "those held, the oldest first, with who waits: per_page and page, and service, environment, resource, who, eventId to find some",
     ),
-    ("GET /healthz", "200 if locks could be granted now, else 503"),
+    ("GET /healthz", "200 if locks could be granted a second ago or later, else 503; without a token"),
     ("GET /metrics, /openapi.json", "numbers for Prometheus, and all of this for programs"),
     ("GET /", "a page for people: who has what, who waits, and a button to unlock"),
 ];
 
 pub(crate) const GRPC: [(&str, &str); 1] = [(
     "tracker.lock.v1alpha1.LockService",
-    "CreateLock, GetLock, UpdateLock, UnLock, ListLocks, RenewLock; reflection tells the rest (v1 and v1alpha)",
+    "CreateLock, GetLock, UpdateLock, UnLock, ListLocks, RenewLock; reflection tells the rest (v1 and v1alpha). Ask \
+     ListLocks for pages where there are thousands: without, all are on one, and clients take 4 MB unless they are told otherwise",
 )];
 
 pub(crate) const TOKEN_FILE: [(&str, &str); 3] = [

@@ -65,8 +65,8 @@ pub(crate) fn run(args: &Serve) -> Result<bool, Failure> {
     });
     let tokens = tokens.transpose()?;
     // From elsewhere it is called by names that we cannot know, and who may ask is known by other means.
-    let guessable = rest_address.ip().is_loopback() && tokens.is_none();
-    let access = Access { tokens, hosts: guessable.then(|| args.allow_host.clone()) };
+    let only_those = rest_address.ip().is_loopback() && tokens.is_none();
+    let access = Access { tokens, hosts: args.allow_host.clone(), only_those };
     let tls = tls::config(args)?;
     let journal = Arc::new(Journal::new(args.log_all));
 

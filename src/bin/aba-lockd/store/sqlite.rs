@@ -19,6 +19,7 @@
 mod engine;
 mod place;
 mod table;
+mod turn;
 
 use crate::journal::Journal;
 use crate::model::{Change, Listing, Lock, Problem, Selection, Wanted};

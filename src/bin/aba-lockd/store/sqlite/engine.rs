@@ -3,12 +3,12 @@
 
 use super::place::Place;
 use super::table::{self, Unusable};
+use super::turn::{Answer, Turn};
 use crate::journal::Journal;
-use crate::model::{Change, Key, Lock, Problem, Wanted};
+use crate::model::{Change, Lock, Problem, Wanted};
 use crate::store::given::Given;
-use crate::store::queue::{Queue, Reply, Waiter};
-use jiff::Timestamp;
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use crate::store::queue::{Queue, Reply};
+use rusqlite::{Connection, TransactionBehavior};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -79,30 +79,6 @@ impl Ends {
     }
 }
 
-/// An answer, to be given when the turn is on disk.
-struct Answer {
-    reply: Reply,
-    result: Result<Lock, Problem>,
-    /// Whether the lock is new, and is to be taken back if nobody takes the answer.
-    fresh: bool,
-}
-
-/// What a turn has done so far.
-struct Turn<'a> {
-    change: Transaction<'a>,
-    queue: &'a Queue,
-    now: Timestamp,
-    instant: Instant,
-    answers: Vec<Answer>,
-    checks: Vec<oneshot::Sender<Result<(), Problem>>>,
-    ends: Vec<(String, Option<Instant>)>,
-    expired: Vec<Lock>,
-    /// Locks that nobody has: if the turn comes to nothing, that is to be done again.
-    taken_back: Vec<String>,
-    /// Keys that became free or held: if the turn comes to nothing, who waits for them waits for something else.
-    touched: Vec<Key>,
-}
-
 impl Engine {
     pub(super) fn open(
         path: &Path,
@@ -160,7 +136,7 @@ impl Engine {
     }
 
     fn turn(&mut self, orders: Vec<Order>) {
-        let (now, instant) = (table::now(), Instant::now());
+        let instant = Instant::now();
         let due: Vec<String> =
             self.ends.order.iter().take_while(|(end, _)| *end <= instant).map(|(_, id)| id.clone()).collect();
         // Those who could not be told of anything are told of the fault.
@@ -177,18 +153,7 @@ impl Engine {
                 return;
             }
         };
-        let mut turn = Turn {
-            change,
-            queue: &self.queue,
-            now,
-            instant,
-            answers: Vec::new(),
-            checks: Vec::new(),
-            ends: Vec::new(),
-            expired: Vec::new(),
-            taken_back: Vec::new(),
-            touched: Vec::new(),
-        };
+        let mut turn = Turn::new(change, &self.queue, instant);
         let mut result = due.iter().try_for_each(|id| turn.expire(id));
         while result.is_ok()
             && let Some(order) = orders.next()
@@ -261,156 +226,5 @@ fn refuse(order: Order, problem: &Problem, orders: &Sender<Order>) {
         Order::Remove { reply: None, id } => {
             let _ = orders.send(Order::Remove { reply: None, id });
         }
-    }
-}
-
-impl Turn<'_> {
-    fn take(&mut self, order: Order) -> rusqlite::Result<()> {
-        match order {
-            Order::Create { wanted, number, reply } => self.create(wanted, number, reply),
-            Order::Check { reply } => {
-                self.checks.push(reply);
-                table::touch(&self.change, self.now)
-            }
-            Order::Remove { id, reply: Some(reply) } => {
-                let done = self.with(&id, Self::remove);
-                self.answer(reply, done, false)
-            }
-            Order::Remove { id, reply: None } => {
-                self.taken_back.push(id.clone());
-                self.with(&id, Self::remove).map(drop)
-            }
-            Order::Update { id, change, reply } => {
-                let done = self.with(&id, |turn, lock| turn.update(&lock, &change));
-                self.answer(reply, done, false)
-            }
-            Order::Renew { id, ttl, reply } => {
-                let done = self.with(&id, |turn, lock| turn.renew(lock, ttl));
-                self.answer(reply, done, false)
-            }
-        }
-    }
-
-    /// Keeps the answer, also that of whose order the turn fails of: they are told, too.
-    fn answer(
-        &mut self,
-        reply: Reply,
-        done: rusqlite::Result<Result<Lock, Problem>>,
-        fresh: bool,
-    ) -> rusqlite::Result<()> {
-        let (result, done) = match done {
-            Ok(result) => (result, Ok(())),
-            Err(error) => (Err(Problem::Fault(error.to_string())), Err(error)),
-        };
-        self.answers.push(Answer { reply, result, fresh });
-        done
-    }
-
-    fn with(
-        &mut self,
-        id: &str,
-        act: impl FnOnce(&mut Self, Lock) -> rusqlite::Result<Result<Lock, Problem>>,
-    ) -> rusqlite::Result<Result<Lock, Problem>> {
-        match table::by_id(&self.change, id)? {
-            Some(lock) => act(self, lock),
-            None => Ok(Err(Problem::Unknown(id.to_owned()))),
-        }
-    }
-
-    fn create(&mut self, wanted: Wanted, number: u64, reply: Reply) -> rusqlite::Result<()> {
-        // Gone before its turn came.
-        if reply.is_closed() {
-            return Ok(());
-        }
-        match table::by_key(&self.change, &wanted.key) {
-            Ok(None) => self.grant(&wanted, reply),
-            Ok(Some(held)) if wanted.wait.is_none() => {
-                self.answer(reply, Ok(Err(Problem::Held(Box::new(held)))), false)
-            }
-            Ok(Some(_)) => {
-                self.touched.push(wanted.key.clone());
-                self.queue.join(Waiter { number, wanted, reply });
-                Ok(())
-            }
-            Err(error) => self.answer(reply, Err(error), false),
-        }
-    }
-
-    fn grant(&mut self, wanted: &Wanted, reply: Reply) -> rusqlite::Result<()> {
-        let done = self.make(wanted).map(Ok);
-        self.answer(reply, done, true)
-    }
-
-    fn make(&mut self, wanted: &Wanted) -> rusqlite::Result<Lock> {
-        let lock = Lock {
-            id: uuid::Uuid::new_v4().to_string(),
-            key: wanted.key.clone(),
-            who: wanted.who.clone(),
-            event_id: wanted.event_id.clone(),
-            created: self.now,
-            ttl: wanted.ttl,
-            expires: self.after(wanted.ttl),
-            token: table::next_token(&self.change, self.now)?,
-            queue: Vec::new(),
-        };
-        table::insert(&self.change, &lock)?;
-        self.ends.push((lock.id.clone(), lock.ttl.map(|ttl| self.instant + ttl)));
-        self.touched.push(lock.key.clone());
-        Ok(lock)
-    }
-
-    /// The key is free: whoever is next has it, in the same transaction, so that no newcomer comes between.
-    fn pass_on(&mut self, key: &Key) -> rusqlite::Result<()> {
-        self.touched.push(key.clone());
-        match self.queue.next(key) {
-            Some(waiter) => self.grant(&waiter.wanted, waiter.reply),
-            None => Ok(()),
-        }
-    }
-
-    fn remove(&mut self, lock: Lock) -> rusqlite::Result<Result<Lock, Problem>> {
-        table::delete(&self.change, &lock.id)?;
-        self.ends.push((lock.id.clone(), None));
-        self.pass_on(&lock.key)?;
-        Ok(Ok(lock))
-    }
-
-    fn expire(&mut self, id: &str) -> rusqlite::Result<()> {
-        self.ends.push((id.to_owned(), None));
-        if let Some(lock) = table::by_id(&self.change, id)? {
-            let _ = self.remove(lock.clone())?;
-            self.expired.push(lock);
-        }
-        Ok(())
-    }
-
-    fn update(&mut self, lock: &Lock, change: &Change) -> rusqlite::Result<Result<Lock, Problem>> {
-        let mut changed = change.of(lock);
-        let moves = changed.key != lock.key;
-        if moves {
-            if let Some(held) = table::by_key(&self.change, &changed.key)? {
-                return Ok(Err(Problem::Held(Box::new(held))));
-            }
-            // Who had the other key before may have a greater token than this lock had.
-            changed.token = table::next_token(&self.change, self.now)?;
-            self.touched.push(changed.key.clone());
-        }
-        table::replace(&self.change, &changed)?;
-        if moves {
-            self.pass_on(&lock.key)?;
-        }
-        Ok(Ok(changed))
-    }
-
-    fn renew(&mut self, mut lock: Lock, ttl: Option<Duration>) -> rusqlite::Result<Result<Lock, Problem>> {
-        lock.ttl = ttl.or(lock.ttl);
-        lock.expires = self.after(lock.ttl);
-        table::replace(&self.change, &lock)?;
-        self.ends.push((lock.id.clone(), lock.ttl.map(|ttl| self.instant + ttl)));
-        Ok(Ok(lock))
-    }
-
-    fn after(&self, ttl: Option<Duration>) -> Option<Timestamp> {
-        ttl.and_then(|ttl| self.now.checked_add(ttl).ok())
     }
 }

@@ -1,6 +1,6 @@
 //! Who may ask.
 
-use crate::service::{Answer, Connection, LIST, LOCK, PROGRAM, Service, Start, UNLOCK, output_of, wanted};
+use crate::service::{Answer, Connection, LIST, LOCK, PROGRAM, Service, Start, UNLOCK, output_of, until, wanted};
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
@@ -128,7 +128,7 @@ fn with_a_token_file_each_call_needs_a_token_of_its_scope() {
     }
     call("w", "GET", &unlock).ok();
     // The log tells who it was, and never the token.
-    crate::service::until("the log tells", || service.log().iter().any(|line| line.contains(r#""by":"writer""#)));
+    until("the log tells", || service.log().iter().any(|line| line.contains(r#""by":"writer""#)));
     assert!(service.log().iter().all(|line| !line.contains("secret")));
 }
 
@@ -150,13 +150,41 @@ fn an_address_that_others_reach_is_refused_unless_it_is_guarded_or_said_aloud() 
     }
 }
 
+/// A service that may have 64 descriptors: there are 16 connections.
+fn narrow() -> Start {
+    let mut command = Command::new("bash");
+    command.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\"", PROGRAM]);
+    Start::of(command)
+}
+
+#[test]
+fn those_who_wait_leave_room_for_who_has_the_lock() {
+    let service = narrow().go();
+    let id = service.ask("db", "ann", r#""ttl":"10m""#).id();
+    let wait = || {
+        let mut waits = service.connect();
+        waits.send("POST", LOCK, &[], &wanted("db", "bob", r#""wait":"1h""#));
+        waits
+    };
+    let mut line: Vec<Connection> = (0..12).map(|_| wait()).collect();
+    service.until_waiting("db", 12);
+    for _ in 0..8 {
+        wait().answer("POST").is_refused(429, 8);
+    }
+    service.call("PUT", &format!("{LOCK}/{id}/renew"), "").ok();
+    // Who leaves makes room.
+    line.pop();
+    service.until_waiting("db", 11);
+    until("there is room", || {
+        line.push(wait());
+        service.found("resource=db")[0]["queue"].as_array().unwrap().len() == 12
+    });
+    service.unlock(&id).ok();
+}
+
 #[test]
 fn who_connects_and_says_nothing_shuts_nobody_out() {
-    let start = Start::of({
-        let mut command = Command::new("bash");
-        command.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\"", PROGRAM]);
-        command
-    });
+    let start = narrow();
     let tokens = start.path("tokens");
     put(&tokens, "ci lock:read,lock:write secret\n");
     let service = start.args(&["--token-file", tokens.to_str().unwrap()]).go();

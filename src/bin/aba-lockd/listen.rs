@@ -6,8 +6,10 @@ mod line;
 pub(crate) use crowd::Crowd;
 pub(crate) use line::Calling;
 
+use crate::model::Problem;
 use axum::extract::connect_info;
 use axum::serve::IncomingStream;
+use crowd::Waits;
 use line::{Line, Socket};
 use socket2::{SockRef, TcpKeepalive};
 use std::fmt;
@@ -51,6 +53,11 @@ impl Peer {
     /// closed already.
     pub(crate) fn call(&self) -> Result<Option<Calling>, ()> {
         self.0.clone().map(|line| line.call().ok_or(())).transpose()
+    }
+
+    /// They are to wait for a lock, with a connection of their own: who waits over gRPC has none.
+    pub(crate) fn wait(&self) -> Result<Option<Waits>, Problem> {
+        self.0.as_ref().map(|line| line.wait().ok_or(Problem::TooMany)).transpose()
     }
 
     /// Until they have gone away.

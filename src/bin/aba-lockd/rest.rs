@@ -126,6 +126,8 @@ async fn create(State(house): State<Arc<House>>, caller: Caller, body: Body) -> 
     let call = caller.may(&house, "create", Scope::Write)?;
     let wanted =
         shape::object(body).and_then(|members| shape::wanted(&members)).map_err(|p| noted(&house, &call, p))?;
+    let waits = wanted.wait.map(|_| caller.peer.wait()).transpose();
+    let _waits = waits.map_err(|p| noted(&house, &call, p))?;
     tokio::select! {
         // First: a lock that is granted in the same moment is taken back.
         biased;

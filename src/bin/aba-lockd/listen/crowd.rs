@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -18,6 +19,9 @@ const OTHERS: usize = 48;
 
 /// As many connections as there is room for, even if there is too little.
 const FEWEST: usize = 8;
+
+/// Of so many connections, those who wait for a lock may have all but one: who wants to renew or release one comes in, too.
+const WAITING_IN: usize = 4;
 
 /// As many descriptors as there are where nobody says.
 const USUAL: usize = 1024;
@@ -40,7 +44,17 @@ const SAY: Duration = Duration::from_secs(60);
 /// All connections.
 pub(crate) struct Crowd {
     most: usize,
+    waiting: AtomicUsize,
     inner: Mutex<Inner>,
+}
+
+/// Somebody who waits for a lock, until it is dropped.
+pub(crate) struct Waits(Arc<Crowd>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -55,7 +69,7 @@ impl Crowd {
     /// Nobody is there yet. To be made where there is a runtime.
     pub(crate) fn new() -> Arc<Self> {
         let most = descriptors().unwrap_or(USUAL).saturating_sub(OTHERS).max(FEWEST);
-        let crowd = Arc::new(Self { most, inner: Mutex::default() });
+        let crowd = Arc::new(Self { most, waiting: AtomicUsize::new(0), inner: Mutex::default() });
         let looking = Arc::downgrade(&crowd);
         tokio::spawn(async move {
             loop {
@@ -87,6 +101,13 @@ impl Crowd {
             self.make_room();
             time::sleep(AGAIN).await;
         }
+    }
+
+    /// A connection that is to wait for a lock. `None`: too many do.
+    pub(super) fn wait(self: &Arc<Self>) -> Option<Waits> {
+        let waits = Waits(Arc::clone(self));
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        (before < self.most - self.most / WAITING_IN).then_some(waits)
     }
 
     pub(super) fn leave(&self, number: u64) {

@@ -7,7 +7,7 @@
 //! Only a connection of which no call is being answered is closed on our part. Both are told apart under one lock, so that no
 //! lock is granted to a connection that we closed.
 
-use super::crowd::Crowd;
+use super::crowd::{Crowd, Waits};
 use socket2::SockRef;
 use std::fmt;
 use std::io;
@@ -83,6 +83,11 @@ impl Line {
         // It ends with the end of what is sent, and with urgent data, of which this socket is not told. With what can be read
         // it does not end: that may be there for as long as the call lasts.
         let _ = self.stream.ready(Interest::PRIORITY).await;
+    }
+
+    /// It is to wait for a lock, and for nothing else. `None`: too many do.
+    pub(super) fn wait(&self) -> Option<Waits> {
+        self.crowd.wait()
     }
 
     pub(super) fn is_closed(&self) -> bool {

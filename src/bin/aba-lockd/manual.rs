@@ -15,7 +15,7 @@ pub(crate) const REST: [(&str, &str); 9] = [
         "GET /api/v1alpha1/locks/list",
         "those held, the oldest first, with who waits: per_page and page, and service, environment, resource, who, eventId to find some",
     ),
-    ("GET /healthz", "200 if locks could be granted a second ago or later, else 503; without a token"),
+    ("GET /healthz", "200 if a lock could be granted within the last second, else 503; it needs no token"),
     ("GET /metrics, /openapi.json", "numbers for Prometheus, and all of this for programs"),
     ("GET /", "a page for people: who has what, who waits, and a button to unlock"),
 ];

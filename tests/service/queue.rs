@@ -102,6 +102,12 @@ fn who_goes_away_is_not_in_the_queue_any_more_whatever_they_sent_before() {
         drop(gone);
         service.until_waiting("db", 0);
     }
+    // Of so much the service has no room for the end: it does not arrive.
+    let mut gone = waits(&service, "gone", r#""wait":"1h""#);
+    service.until_waiting("db", 1);
+    gone.send_more(&next.repeat(200_000));
+    drop(gone);
+    service.until_waiting("db", 0);
     service.unlock(&id).ok();
     assert!(service.found("").is_empty());
 }

@@ -131,7 +131,7 @@ async fn create(State(house): State<Arc<House>>, caller: Caller, body: Body) -> 
     tokio::select! {
         // First: a lock that is granted in the same moment is taken back.
         biased;
-        () = caller.peer.gone() => Ok(shape::refusal(StatusCode::BAD_REQUEST, 3, "who asked has gone away")),
+        () = caller.peer.gone() => Ok(shape::refusal(StatusCode::BAD_REQUEST, 3, "who asked has gone away, or goes on without the answer")),
         lock = house.desk.create(&call, wanted) => Ok(shape::lock(&lock?)),
     }
 }

@@ -11,13 +11,21 @@ use super::crowd::{Crowd, Waits};
 use socket2::SockRef;
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time;
+
+/// So many bytes behind a request that is being answered are too many. What the kernel has room for is more.
+const MOST_BEHIND: usize = 16 * 1024;
+
+/// How often to look for them.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// A connection.
 pub(crate) struct Line {
@@ -78,11 +86,23 @@ impl Line {
         Some(Calling(self))
     }
 
-    /// Until its client sends no more: has gone away, or never will say that it has.
+    /// Until its client sends no more: has gone away, or never will say that it has. Or sends so much more that the end would
+    /// have no room behind it.
     pub(crate) async fn gone(&self) {
         // It ends with the end of what is sent, and with urgent data, of which this socket is not told. With what can be read
         // it does not end: that may be there for as long as the call lasts.
-        let _ = self.stream.ready(Interest::PRIORITY).await;
+        let mut end = pin!(self.stream.ready(Interest::PRIORITY));
+        loop {
+            tokio::select! {
+                _ = &mut end => return,
+                () = time::sleep(LOOK) => {
+                    let mut unread = [MaybeUninit::uninit(); MOST_BEHIND];
+                    if SockRef::from(&self.stream).peek(&mut unread).is_ok_and(|number| number == MOST_BEHIND) {
+                        return;
+                    }
+                }
+            }
+        }
     }
 
     /// It is to wait for a lock, and for nothing else. `None`: too many do.

@@ -1,6 +1,7 @@
 //! Who may ask.
 
-use crate::service::{Answer, LIST, LOCK, Service, Start, UNLOCK, output_of, wanted};
+use crate::service::{Answer, Connection, LIST, LOCK, PROGRAM, Service, Start, UNLOCK, output_of, until, wanted};
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -60,6 +61,32 @@ fn a_name_that_is_said_to_be_ours_is_ours() {
 }
 
 #[test]
+fn a_page_of_ours_may_unlock_behind_a_proxy_that_calls_by_a_name_of_its_own() {
+    let start = Start::new();
+    let tokens = start.path("tokens");
+    put(&tokens, "ci lock:read,lock:write secret\n");
+    for more in [&[][..], &["--token-file", tokens.to_str().unwrap()]] {
+        let service = Start::new().args(&["--allow-host", "locks.example.org"]).args(more).go();
+        let ask = |origin| {
+            let headers = [
+                ("Host", "127.0.0.1"),
+                ("Origin", origin),
+                ("Sec-Fetch-Site", "same-origin"),
+                ("Authorization", "Bearer secret"),
+            ];
+            service.connect().call("POST", LOCK, &headers, &wanted(origin, "ann", ""))
+        };
+        ask("https://locks.example.org").ok();
+        ask("https://LOCKS.example.org:8443").ok();
+        for other in
+            ["https://other.example.org", "https://locks.example.org.evil.example", "locks.example.org", "null"]
+        {
+            ask(other).is_refused(403, 7);
+        }
+    }
+}
+
+#[test]
 fn with_a_token_file_each_call_needs_a_token_of_its_scope() {
     let start = Start::new();
     let file = start.path("tokens");
@@ -92,13 +119,16 @@ fn with_a_token_file_each_call_needs_a_token_of_its_scope() {
         call("w", method, path).is_refused(403, 7);
         assert_eq!(call("test", method, path).status, 200);
     }
+    // What an id is, is none of theirs.
+    call("", "GET", &format!("{LOCK}/%ff")).is_refused(401, 16);
+    call("", "GET", &format!("{UNLOCK}/%ff")).is_refused(401, 16);
     // For who only watches over it.
     for path in ["/healthz", "/", "/openapi.json"] {
         assert_eq!(call("", "GET", path).status, 200);
     }
     call("w", "GET", &unlock).ok();
     // The log tells who it was, and never the token.
-    crate::service::until("the log tells", || service.log().iter().any(|line| line.contains(r#""by":"writer""#)));
+    until("the log tells", || service.log().iter().any(|line| line.contains(r#""by":"writer""#)));
     assert!(service.log().iter().all(|line| !line.contains("secret")));
 }
 
@@ -118,6 +148,70 @@ fn an_address_that_others_reach_is_refused_unless_it_is_guarded_or_said_aloud() 
             Start::new().args(&["--listen", "0.0.0.0:0", "--store", "sqlite:/dev/null/x"]).args(guard).fails();
         assert_eq!(status, Some(125), "{said}");
     }
+}
+
+/// A service that may have 64 descriptors: there are 16 connections.
+fn narrow() -> Start {
+    let mut command = Command::new("bash");
+    command.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\"", PROGRAM]);
+    Start::of(command)
+}
+
+#[test]
+fn those_who_wait_leave_room_for_who_has_the_lock() {
+    let service = narrow().go();
+    let id = service.ask("db", "ann", r#""ttl":"10m""#).id();
+    let wait = || {
+        let mut waits = service.connect();
+        waits.send("POST", LOCK, &[], &wanted("db", "bob", r#""wait":"1h""#));
+        waits
+    };
+    let mut line: Vec<Connection> = (0..12).map(|_| wait()).collect();
+    service.until_waiting("db", 12);
+    for _ in 0..8 {
+        wait().answer("POST").is_refused(429, 8);
+    }
+    service.call("PUT", &format!("{LOCK}/{id}/renew"), "").ok();
+    // Who leaves makes room.
+    line.pop();
+    service.until_waiting("db", 11);
+    until("there is room", || {
+        line.push(wait());
+        service.found("resource=db")[0]["queue"].as_array().unwrap().len() == 12
+    });
+    service.unlock(&id).ok();
+}
+
+#[test]
+fn who_connects_and_says_nothing_shuts_nobody_out() {
+    let start = narrow();
+    let tokens = start.path("tokens");
+    put(&tokens, "ci lock:read,lock:write secret\n");
+    let service = start.args(&["--token-file", tokens.to_str().unwrap()]).go();
+    let call = |connection: &mut Connection, method: &str, path: &str, more: &str| {
+        connection.send(method, path, &[("Authorization", "Bearer secret")], &wanted("db", "ann", more));
+    };
+    let mut holder = service.connect();
+    call(&mut holder, "POST", LOCK, "");
+    let id = holder.answer("POST").id();
+    let mut waits = service.connect();
+    call(&mut waits, "POST", LOCK, r#""wait":"60s""#);
+    let silent: Vec<_> = [&service.rest, &service.grpc]
+        .into_iter()
+        .flat_map(|address| (0..40).map(move |_| std::net::TcpStream::connect(address).unwrap()))
+        .collect();
+    let half = |_| {
+        let mut half = std::net::TcpStream::connect(&service.rest).unwrap();
+        half.write_all(format!("POST {LOCK} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{").as_bytes()).unwrap();
+        half
+    };
+    let halves: Vec<_> = (0..10).map(half).collect();
+    // Whoever comes after them is answered, and who waited before them waits.
+    let mut other = service.connect();
+    call(&mut other, "DELETE", &format!("{LOCK}/{id}"), "");
+    other.answer("DELETE").ok();
+    assert_eq!(waits.answer("POST").lock()["who"], "ann");
+    drop((silent, halves));
 }
 
 #[test]

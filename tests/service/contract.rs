@@ -33,6 +33,11 @@ fn either_spelling_is_understood_and_unknown_members_are_ignored() {
     assert_eq!(service.ask("a", "ann", r#""event_id":"1","colour":"red""#).lock()["eventId"], "1");
     assert_eq!(service.ask("b", "ann", r#""eventId":"2","x":{"y":[]}"#).lock()["eventId"], "2");
     assert_eq!(service.ask("c", "ann", r#""eventId":null"#).lock()["eventId"], "");
+    for (resource, empty) in [("d", "null"), ("e", r#""""#)] {
+        let both = service.ask(resource, "ann", &format!(r#""eventId":{empty},"event_id":"3""#));
+        assert_eq!(both.lock()["eventId"], "3");
+    }
+    assert_eq!(service.found("event_id=3&eventId=").len(), 2);
     // Only the service and who are needed.
     let lock = service.call("POST", LOCK, r#"{"service":"web","who":"ann"}"#).lock();
     assert_eq!((&lock["environment"], &lock["resource"]), (&json!(""), &json!("")));
@@ -83,6 +88,8 @@ fn what_makes_no_sense_is_refused_and_nothing_is_locked() {
         r#"{"service":"web","who":"ann","ttl":"soon"}"#,
         r#"{"service":"web","who":"ann","wait":-1}"#,
         r#"{"service":"web","who":"ann","ttl":true}"#,
+        r#"{"service":"web","who":"ann","ttl":"0.0000000001"}"#,
+        r#"{"service":"web","who":"ann","ttl":1e-9}"#,
         &format!(r#"{{"service":"web","who":"{}"}}"#, "a".repeat(1025)),
         &format!(r#"{{"service":"web","who":"ann","x":"{}"}}"#, "a".repeat(70_000)),
     ] {
@@ -108,6 +115,53 @@ fn an_unknown_id_is_said_to_be_unknown_by_every_call() {
             service.call(method, &path, r#"{"who":"bob"}"#).is_refused(404, 5);
         }
     }
+}
+
+#[test]
+fn an_id_that_is_none_is_refused_in_json_by_every_call() {
+    let service = Service::new();
+    for id in ["%ff", &"x".repeat(1025)] {
+        for (method, path) in [
+            ("GET", format!("{LOCK}/{id}")),
+            ("PUT", format!("{LOCK}/{id}")),
+            ("PUT", format!("{LOCK}/{id}/renew")),
+            ("DELETE", format!("{LOCK}/{id}")),
+            ("GET", format!("{UNLOCK}/{id}")),
+            ("POST", format!("{UNLOCK}/{id}")),
+        ] {
+            service.call(method, &path, r#"{"who":"bob"}"#).is_refused(400, 3);
+        }
+    }
+}
+
+#[test]
+fn a_method_that_is_refused_is_not_among_those_that_are_allowed() {
+    let service = Service::new();
+    let id = service.take("db", "ann");
+    for method in ["PATCH", "HEAD", "PUT", "DELETE"] {
+        let answer = service.call(method, &format!("{UNLOCK}/{id}"), "");
+        assert_eq!(answer.status, 405);
+        assert!(answer.headers.contains("allow: get, post\r\n"), "{answer:?}");
+        if method != "HEAD" {
+            answer.is_refused(405, 12);
+        }
+    }
+    assert_eq!(service.found("").len(), 1);
+}
+
+#[test]
+fn who_asks_how_it_is_all_the_time_costs_the_store_little() {
+    let service = Service::new();
+    let checks = || {
+        let store = rusqlite::Connection::open(service.store()).unwrap();
+        store.query_row("SELECT checks FROM counter", [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
+    };
+    let (begun, mut connection) = (std::time::Instant::now(), service.connect());
+    for _ in 0..500 {
+        connection.call("GET", "/healthz", &[], "").ok();
+    }
+    assert!((1..=1 + begun.elapsed().as_secs()).contains(&checks()));
+    connection.call("GET", "/healthz", &[("Host", "evil.example")], "").is_refused(403, 7);
 }
 
 #[test]

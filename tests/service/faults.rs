@@ -1,7 +1,7 @@
 //! A store that does not work: nothing is granted, and nothing is said to be free.
 
-use crate::service::{LIST, LOCK, PROGRAM, Service, Start, wanted};
-use std::fs::OpenOptions;
+use crate::service::{LIST, LOCK, PROGRAM, Service, Start, UNLOCK, until, wanted};
+use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::process::Command;
 
@@ -37,6 +37,7 @@ fn a_store_that_cannot_write_grants_nothing_and_releases_nothing() {
     waits.answer("POST").is_refused(503, 14);
     service.get("/healthz").is_refused(503, 14);
     limit(&service, "--fsize=unlimited:");
+    until("it is well again", || service.get("/healthz").status == 200);
     // It is as it was.
     let found = service.found("");
     assert_eq!(found.len(), 1);
@@ -44,7 +45,6 @@ fn a_store_that_cannot_write_grants_nothing_and_releases_nothing() {
     service.ask("held", "bob", "").is_refused(409, 6);
     service.take("free", "ann");
     service.unlock(&held).ok();
-    service.get("/healthz").ok();
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_lease_that_ends_while_the_store_cannot_write_ends_when_it_can() {
     limit(&service, "--fsize=0:");
     service.get("/healthz").is_refused(503, 14);
     limit(&service, "--fsize=unlimited:");
-    crate::service::until("it has ended", || service.get(&format!("{LOCK}/{id}")).status == 404);
+    until("it has ended", || service.get(&format!("{LOCK}/{id}")).status == 404);
     service.take("db", "bob");
 }
 
@@ -103,4 +103,113 @@ fn a_store_is_for_one_service() {
     assert_eq!(status, Some(125), "{said}");
     assert!(said.contains("is held by another") && said.contains(&format!("pid {}", service.pid())), "{said}");
     service.take("db", "ann");
+}
+
+#[test]
+fn a_store_has_one_service_by_whatever_name() {
+    let service = Service::new();
+    let (soft, hard) = (service.path("soft.db"), service.path("hard.db"));
+    std::os::unix::fs::symlink(service.store(), &soft).unwrap();
+    fs::hard_link(service.store(), &hard).unwrap();
+    // Nor if what is beside it was removed.
+    fs::remove_file(format!("{}.lock", service.store().display())).unwrap();
+    for name in [&soft, &hard, &service.store()] {
+        let (status, said) = Start::new().args(&["--store", &format!("sqlite:{}", name.display())]).fails();
+        assert_eq!(status, Some(125), "{said}");
+        assert!(said.contains("is held by another") && said.contains(&format!("pid {}", service.pid())), "{said}");
+    }
+    // What SQLite takes for something else than a file.
+    for name in [":memory:", "file:x", "file::memory:?cache=shared"] {
+        let (status, said) = Start::new().args(&["--store", &format!("sqlite:{name}")]).fails();
+        assert_eq!(status, Some(2), "{said}");
+        assert!(said.contains(&format!("--store sqlite:{name} is no store")) && said.contains("hint: "), "{said}");
+    }
+}
+
+/// Nothing is granted, released or told.
+fn tells_nothing(service: &Service, id: &str) {
+    service.ask("free", "bob", "").is_refused(503, 14);
+    service.ask("held", "bob", "").is_refused(503, 14);
+    service.unlock(id).is_refused(503, 14);
+    service.get(LIST).is_refused(503, 14);
+    service.get(&format!("{LOCK}/{id}")).is_refused(503, 14);
+    until("it says that it is not well", || service.get("/healthz").status == 503);
+}
+
+#[test]
+fn a_store_that_is_removed_or_replaced_while_it_is_in_use_is_a_fault_until_it_is_back() {
+    let service = Service::new();
+    let id = service.take("held", "ann");
+    let (store, aside) = (service.store(), service.path("aside"));
+    for name in ["", "-wal"] {
+        let file = format!("{}{name}", store.display());
+        fs::rename(&file, &aside).unwrap();
+        tells_nothing(&service, &id);
+        fs::copy(&aside, &file).unwrap();
+        tells_nothing(&service, &id);
+        fs::rename(&aside, &file).unwrap();
+        service.ask("held", "bob", "").is_refused(409, 6);
+        until("it is well again", || service.get("/healthz").status == 200);
+    }
+    assert_eq!(service.found("").len(), 1);
+    // With all that belongs to it: another may have a store there then, and this one is silent.
+    for name in ["", "-wal", "-shm", ".lock"] {
+        fs::remove_file(format!("{}{name}", store.display())).unwrap();
+    }
+    let other = Start::new().args(&["--store", &format!("sqlite:{}", store.display())]).go();
+    other.take("held", "bob");
+    tells_nothing(&service, &id);
+}
+
+#[test]
+fn a_store_that_is_emptied_while_it_is_in_use_is_a_fault() {
+    let service = Service::new();
+    let id = service.take("held", "ann");
+    OpenOptions::new().write(true).open(service.store()).unwrap().set_len(0).unwrap();
+    tells_nothing(&service, &id);
+}
+
+#[test]
+fn a_file_of_another_program_stays_as_it_is() {
+    let start = Start::new();
+    let (foreign, newer) = (start.path("foreign.db"), start.path("newer.db"));
+    let other = rusqlite::Connection::open(&foreign).unwrap();
+    other.execute_batch("CREATE TABLE users (name TEXT); INSERT INTO users VALUES ('ann')").unwrap();
+    drop(other);
+    let before = fs::read(&foreign).unwrap();
+    rusqlite::Connection::open(&newer).unwrap().pragma_update(None, "user_version", 7).unwrap();
+    rusqlite::Connection::open(&newer).unwrap().pragma_update(None, "application_id", 0x6162_6c6b).unwrap();
+    for (file, why) in [(&foreign, "it is a database of another program"), (&newer, "it is of version 7")] {
+        let (status, said) = Start::new().args(&["--store", &format!("sqlite:{}", file.display())]).fails();
+        assert_eq!(status, Some(125), "{said}");
+        assert!(said.contains(&format!("could not open store {}: {why}", file.display())), "{said}");
+        assert!(said.contains("\nhint: ") && !said.contains("nothing"), "{said}");
+    }
+    assert_eq!(fs::read(&foreign).unwrap(), before);
+}
+
+#[test]
+fn a_store_that_has_no_token_left_says_so_and_grants_nothing() {
+    let mut service = Service::new();
+    let id = service.take("held", "ann");
+    service.signal("TERM");
+    service.ended();
+    let store = rusqlite::Connection::open(service.store()).unwrap();
+    store.execute("UPDATE counter SET token = ?1", [i64::MAX]).unwrap();
+    drop(store);
+    let service = service.again(&[]);
+    let mut waits = service.connect();
+    waits.send("POST", LOCK, &[], &wanted("held", "bob", r#""wait":"1h""#));
+    service.until_waiting("held", 1);
+    let refused = |answer: crate::service::Answer| {
+        let message = answer.is_refused(503, 14)["message"].to_string();
+        assert!(message.contains("INTEGER") && !message.contains("ended"), "{message}");
+    };
+    refused(service.ask("free", "bob", ""));
+    refused(service.call("PUT", &format!("{LOCK}/{id}"), r#"{"resource":"other"}"#));
+    refused(service.get("/healthz"));
+    // It would be for who waits.
+    refused(service.get(&format!("{UNLOCK}/{id}")));
+    refused(waits.answer("POST"));
+    assert_eq!(service.found("")[0]["who"], "ann");
 }

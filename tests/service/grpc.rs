@@ -96,6 +96,29 @@ fn what_is_refused_has_its_code() {
 }
 
 #[test]
+fn a_refusal_has_its_code_however_long_its_words_are() {
+    let service = Service::new();
+    run(async {
+        let mut client = client(&service.grpc).await;
+        let long = wire::CreateLockRequest {
+            service: "é".repeat(512),
+            who: "\u{7f}".repeat(1024),
+            environment: "%".repeat(1024),
+            resource: "\n".repeat(1024),
+            ..Default::default()
+        };
+        let lock = client.create_lock(long.clone()).await.unwrap().into_inner().lock.unwrap();
+        let status = client.create_lock(long).await.unwrap_err();
+        assert_eq!(status.code(), Code::AlreadyExists, "{status}");
+        assert!(status.message().ends_with(&format!(" (lock_id: {})", lock.id)), "{status}");
+        for (id, code) in [("é".repeat(512), Code::NotFound), ("x".repeat(100_000), Code::InvalidArgument)] {
+            let status = client.get_lock(wire::GetLockRequest { id }).await.unwrap_err();
+            assert_eq!(status.code(), code, "{status}");
+        }
+    });
+}
+
+#[test]
 fn a_list_has_pages_and_all_without() {
     let service = Service::new();
     run(async {

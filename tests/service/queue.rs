@@ -1,6 +1,6 @@
 //! Who waits.
 
-use crate::service::{Connection, LOCK, Service, UNLOCK, until, wanted};
+use crate::service::{Connection, LOCK, Service, Start, UNLOCK, until, wanted};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -89,6 +89,30 @@ fn who_goes_away_is_not_in_the_queue_any_more() {
 }
 
 #[test]
+fn who_goes_away_is_not_in_the_queue_any_more_whatever_they_sent_before() {
+    let service = Service::new();
+    let id = service.take("db", "ann");
+    // The end of what they send is behind this.
+    let next = format!("POST {LOCK} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n", service.rest);
+    for behind in ["\r\n", &next, &next.repeat(50)] {
+        let mut gone = waits(&service, "gone", r#""wait":"1h""#);
+        service.until_waiting("db", 1);
+        gone.send_more(behind);
+        assert_eq!(service.found("resource=db")[0]["queue"][0]["who"], "gone");
+        drop(gone);
+        service.until_waiting("db", 0);
+    }
+    // Of so much the service has no room for the end: it does not arrive.
+    let mut gone = waits(&service, "gone", r#""wait":"1h""#);
+    service.until_waiting("db", 1);
+    gone.send_more(&next.repeat(200_000));
+    drop(gone);
+    service.until_waiting("db", 0);
+    service.unlock(&id).ok();
+    assert!(service.found("").is_empty());
+}
+
+#[test]
 fn at_whatever_moment_somebody_goes_away_no_lock_is_left_that_was_not_on_its_way_to_them() {
     let service = Service::new();
     for round in 0..60 {
@@ -159,4 +183,39 @@ fn who_waits_is_told_when_the_service_stops_and_what_is_held_stays_held() {
     assert_eq!(service.ended().code(), Some(0));
     let service = service.again(&[]);
     assert_eq!(service.found("")[0]["id"], id.as_str());
+}
+
+#[test]
+fn a_second_signal_ends_the_service_before_all_is_answered_and_its_status_tells() {
+    let mut service = Service::new();
+    let mut half = service.connect();
+    half.send_more(&format!(
+        "POST {LOCK} HTTP/1.1\r\nHost: x.localhost\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+    ));
+    // It waits for the rest of the request.
+    assert_eq!(half.line(), "HTTP/1.1 100 Continue\r\n");
+    service.signal("TERM");
+    until("it stops", || service.log().iter().any(|line| line.contains(r#""event":"stopping""#)));
+    service.signal("INT");
+    assert_eq!(service.ended().code(), Some(1));
+    let last = service.log().pop().unwrap();
+    assert!(last.contains(r#""answered":"not all""#) && last.contains(r#""signal":"SIGINT""#), "{last}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_does_not_keep_the_service_from_its_end() {
+    use std::io::Read;
+    let mut service = Start::new().args(&["--log-all"]).unread().go();
+    let mut connection = service.connect();
+    // Far more than a pipe takes.
+    let path = format!("{LOCK}/{}", "x".repeat(1000));
+    for _ in 0..200 {
+        connection.call("GET", &path, &[], "").is_refused(404, 5);
+    }
+    drop(connection);
+    service.signal("TERM");
+    assert_eq!(service.ended().code(), Some(0));
+    let mut rest = String::new();
+    service.unread.take().unwrap().read_to_string(&mut rest).unwrap();
+    assert!(rest.len() >= 4096 && !rest.contains(r#""event":"stopped""#), "{} bytes were not read", rest.len());
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
@@ -27,7 +27,9 @@ pub(crate) struct Service {
     pub(crate) directory: Rc<TempDir>,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
-    reader: Option<JoinHandle<()>>,
+    reader: Option<JoinHandle<ChildStderr>>,
+    /// What it says after it has started, if nobody is to read that.
+    pub(crate) unread: Option<ChildStderr>,
     /// Where REST is: HOST:PORT.
     pub(crate) rest: String,
     pub(crate) grpc: String,
@@ -38,6 +40,7 @@ pub(crate) struct Start {
     directory: Rc<TempDir>,
     command: Command,
     listen: (String, String),
+    unread: bool,
 }
 
 /// What was answered.
@@ -63,7 +66,7 @@ impl Start {
     pub(crate) fn of(mut command: Command) -> Self {
         let directory = Rc::new(tempfile::tempdir().unwrap());
         command.arg("serve").env("HOME", directory.path()).env_remove("XDG_STATE_HOME").env_remove("NOTIFY_SOCKET");
-        Self { directory, command, listen: ("127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned()) }
+        Self { directory, command, listen: ("127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned()), unread: false }
     }
 
     pub(crate) fn args(mut self, args: &[&str]) -> Self {
@@ -74,6 +77,11 @@ impl Start {
     pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
+    }
+
+    /// What it says after it has started is read by nobody.
+    pub(crate) fn unread(self) -> Self {
+        Self { unread: true, ..self }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -90,25 +98,28 @@ impl Start {
         let mut child = self.command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (started, listens) = mpsc::channel();
         let log = Arc::new(Mutex::new(Vec::new()));
-        let (lines, kept) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
+        let (mut lines, kept) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
         let reader = thread::spawn(move || {
-            for line in lines.lines().map_while(Result::ok) {
-                if line.contains("\"event\":\"started\"") {
+            for line in lines.by_ref().lines().map_while(Result::ok) {
+                let has_started = line.contains("\"event\":\"started\"");
+                if has_started {
                     let line: Value = serde_json::from_str(&line).unwrap();
                     let _ = started.send([&line["listen"], &line["grpc"]].map(|at| at.as_str().unwrap().to_owned()));
                 }
                 kept.lock().unwrap().push(line);
+                if has_started && self.unread {
+                    break;
+                }
             }
+            lines.into_inner()
         });
         let listens = listens.recv_timeout(PATIENCE);
-        let mut service = Service {
-            directory: self.directory,
-            child,
-            log,
-            reader: Some(reader),
-            rest: String::new(),
-            grpc: String::new(),
+        let (reader, unread) = match listens {
+            Ok(_) if self.unread => (None, Some(reader.join().unwrap())),
+            _ => (Some(reader), None),
         };
+        let mut service =
+            Service { directory: self.directory, child, log, reader, unread, rest: String::new(), grpc: String::new() };
         let [rest, grpc] = listens.unwrap_or_else(|_| panic!("it did not start: {:?}", service.kill()));
         service.rest = rest;
         service.grpc = grpc;
@@ -269,6 +280,21 @@ impl Connection {
             write!(text, "{name}: {value}\r\n").unwrap();
         }
         self.stream.get_mut().write_all(format!("{text}\r\n{body}").as_bytes())
+    }
+
+    /// Sends it as it is. What does not fit into what the service does not read is not sent.
+    pub(crate) fn send_more(&mut self, text: &str) {
+        let stream = self.stream.get_mut();
+        stream.set_nonblocking(true).unwrap();
+        let _ = stream.write_all(text.as_bytes());
+        stream.set_nonblocking(false).unwrap();
+    }
+
+    /// The next line of what is answered.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        line
     }
 
     pub(crate) fn answer(&mut self, method: &str) -> Answer {

@@ -35,8 +35,10 @@ pub(crate) struct Tokens {
 pub(crate) struct Access {
     /// `None`: everyone who can reach us.
     pub(crate) tokens: Option<Tokens>,
-    /// Other names than loopback's by which browsers may call us. `None`: any.
-    pub(crate) hosts: Option<Vec<String>>,
+    /// Other names than loopback's by which we are called.
+    pub(crate) hosts: Vec<String>,
+    /// Whether we are called by those alone.
+    pub(crate) only_those: bool,
 }
 
 /// What a request says of where it comes from.
@@ -110,9 +112,9 @@ impl Access {
     /// Refuses what a browser sends for somebody else's page: a form, a picture or a link that unlocks, and names that
     /// were made to lead here (DNS rebinding). Programs send none of these headers but `Host`.
     pub(crate) fn not_for_another(&self, from: &From, scope: Scope) -> Result<(), Problem> {
-        if let (Some(hosts), Some(host)) = (&self.hosts, from.host) {
+        if let (true, Some(host)) = (self.only_those, from.host) {
             let name = without_port(host);
-            if !is_local(name) && !hosts.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            if !is_local(name) && !self.knows(name) {
                 let why = format!("{name} is not a name of this service; start it with --allow-host {name} if it is");
                 return Err(Problem::NotAllowed(why));
             }
@@ -128,15 +130,17 @@ impl Access {
             None | Some("none" | "same-origin") => (),
             Some(_) => return refused("it is asked for by a page of another site"),
         }
-        match (from.origin, from.host) {
-            (None, _) => Ok(()),
-            (Some(origin), Some(host))
-                if origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host)) =>
-            {
-                Ok(())
-            }
-            _ => refused("it is asked for by a page of another origin"),
-        }
+        let Some(origin) = from.origin else { return Ok(()) };
+        let authority = origin.split_once("://").map(|(_, authority)| authority);
+        // A proxy may have put its own name for us into `Host`.
+        let ours = |authority: &str| {
+            from.host.is_some_and(|host| authority.eq_ignore_ascii_case(host)) || self.knows(without_port(authority))
+        };
+        if authority.is_some_and(ours) { Ok(()) } else { refused("it is asked for by a page of another origin") }
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 }
 
@@ -164,7 +168,7 @@ mod tests {
     fn a_token_is_told_by_name_and_scope() {
         let digest = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
         let text = format!("# of the team\n\nci lock:read,lock:write secret\nboard lock:read {digest}\n");
-        let access = Access { tokens: Some(Tokens::parse(&text).unwrap()), hosts: None };
+        let access = Access { tokens: Some(Tokens::parse(&text).unwrap()), hosts: Vec::new(), only_those: false };
         let name = |token, scope| access.bearer(token, scope).map(Option::unwrap).map_err(|problem| problem.word());
         assert_eq!(name(Some("Bearer secret"), Scope::Write), Ok("ci".to_owned()));
         assert_eq!(name(Some("bearer test"), Scope::Read), Ok("board".to_owned()));

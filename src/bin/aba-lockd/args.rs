@@ -7,8 +7,9 @@ use std::path::PathBuf;
 pub(crate) const LARGEST_TOKEN_BASE: u64 = 1 << 62;
 
 /// What the exit statuses mean.
-pub(crate) const EXIT_STATUS: [(&str, &str); 3] = [
+pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
     ("0", "ended by SIGTERM or SIGINT, after all that was asked was answered"),
+    ("1", "ended so before that: after ten seconds, or at once by a second signal"),
     ("2", "wrong usage; an address that others reach, without a token file, client certificates or --insecure"),
     ("125", "it cannot be started: store, certificates, address"),
 ];
@@ -81,7 +82,8 @@ pub(crate) struct Serve {
     /// Another name by which this service may be called, as behind a proxy; may be repeated
     ///
     /// On loopback without tokens, calls to other names than localhost and addresses are refused: a page elsewhere can
-    /// have its own name lead here.
+    /// have its own name lead here. Changes are refused to pages of another name than the one that is called: behind a proxy
+    /// that calls by a name of its own, give the one that people see.
     #[arg(long, value_name = "NAME")]
     pub(crate) allow_host: Vec<String>,
     /// Log each call, not only what changes locks

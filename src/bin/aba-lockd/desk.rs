@@ -6,6 +6,7 @@ use crate::store::Store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 
 /// The most bytes of a word.
 const LONGEST: usize = 1024;
@@ -13,16 +14,21 @@ const LONGEST: usize = 1024;
 /// A list has at most so many locks a page.
 const LARGEST_PAGE: u32 = 100_000;
 
+/// How long what a store says of itself holds good.
+const HOLDS_GOOD: Duration = Duration::from_secs(1);
+
 /// The store, and the journal of what is done to it.
 pub(crate) struct Desk {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) journal: Arc<Journal>,
     stopping: AtomicBool,
+    /// When the store was last asked how it is, and what it said.
+    checked: Mutex<Option<(Instant, Result<(), Problem>)>>,
 }
 
 impl Desk {
     pub(crate) fn new(store: Arc<dyn Store>, journal: Arc<Journal>) -> Self {
-        Self { store, journal, stopping: AtomicBool::new(false) }
+        Self { store, journal, stopping: AtomicBool::new(false), checked: Mutex::default() }
     }
 
     /// From now on nothing new is granted, and who waits is sent away. What is held can be released and renewed.
@@ -96,12 +102,20 @@ impl Desk {
         result
     }
 
-    /// Whether locks could be granted.
+    /// Whether locks could be granted. Everyone may ask, as often as they like: the store is asked now and then.
     pub(crate) async fn check(&self) -> Result<(), Problem> {
         if self.stopping.load(Ordering::SeqCst) {
             return Err(Problem::Stopping);
         }
-        self.store.check().await
+        let mut checked = self.checked.lock().await;
+        if let Some((at, result)) = &*checked
+            && at.elapsed() < HOLDS_GOOD
+        {
+            return result.clone();
+        }
+        let result = self.store.check().await;
+        *checked = Some((Instant::now(), result.clone()));
+        result
     }
 
     /// For who only looks: `/metrics`.
@@ -122,7 +136,8 @@ fn needed(name: &str, word: &str) -> Result<(), Problem> {
 }
 
 fn named(id: &str) -> Result<(), Problem> {
-    needed("id", id)
+    needed("id", id)?;
+    if id.len() <= LONGEST { Ok(()) } else { Err(Problem::Invalid(format!("an id is longer than {LONGEST} bytes"))) }
 }
 
 fn short(words: &[&String]) -> Result<(), Problem> {

@@ -24,6 +24,9 @@ mod wire {
 /// How often a client that waits is asked whether it is still there.
 const ASK_EVERY: Duration = Duration::from_secs(10);
 
+/// The most bytes of a message, as they are sent.
+const LONGEST_MESSAGE: usize = 1024;
+
 struct Service {
     desk: Arc<Desk>,
     access: Arc<Access>,
@@ -61,12 +64,14 @@ pub(crate) async fn serve(
 impl Service {
     /// The call that this is, if it may be.
     fn may<T>(&self, request: &Request<T>, operation: &'static str, scope: Scope) -> Result<Call, Status> {
-        let peer = request.extensions().get::<Peer>().copied().unwrap_or_default();
-        let mut call = Call { api: "grpc", operation, from: peer.to_string(), by: None };
+        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
+        let mut call = Call { api: "grpc", operation, from: peer.to_string(), by: None, calling: None };
         let authorization = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        match self.access.bearer(authorization, scope) {
-            Ok(by) => {
+        let bearer = self.access.bearer(authorization, scope);
+        match bearer.and_then(|by| Ok((by, peer.call().map_err(|()| Problem::Stopping)?))) {
+            Ok((by, calling)) => {
                 call.by = by;
+                call.calling = calling;
                 Ok(call)
             }
             Err(problem) => Err(self.noted(&call, problem)),
@@ -192,6 +197,45 @@ impl From<Problem> for Status {
             Problem::TooMany => Code::ResourceExhausted,
             Problem::Stopping | Problem::Fault(_) => Code::Unavailable,
         };
-        Self::new(code, problem.to_string())
+        Self::new(code, fitting(&problem.to_string()))
+    }
+}
+
+/// The message as far as clients take it: it goes in a header, of which they refuse long ones, and the answer with it. What is
+/// cut is in the middle: at the end is the id.
+fn fitting(message: &str) -> String {
+    // What is no plain character is three for each of its bytes there.
+    let size = |one: char| if matches!(one, ' '..='~') && one != '%' { 1 } else { 3 * one.len_utf8() };
+    if message.chars().map(size).sum::<usize>() <= LONGEST_MESSAGE {
+        return message.to_owned();
+    }
+    let fits = |most: usize| {
+        let mut left = most;
+        move |one: &char| {
+            left.checked_sub(size(*one)).is_some_and(|rest| {
+                left = rest;
+                true
+            })
+        }
+    };
+    let head: String = message.chars().take_while(fits(LONGEST_MESSAGE * 3 / 4)).collect();
+    let tail: Vec<char> = message.chars().rev().take_while(fits(LONGEST_MESSAGE / 4 - 5)).collect();
+    format!("{head} ... {}", tail.into_iter().rev().collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fitting;
+
+    #[test]
+    fn a_message_is_cut_in_the_middle_if_it_is_too_long_for_a_header() {
+        for short in ["", "there is no lock 7", &"x".repeat(1024), &"é".repeat(170)] {
+            assert_eq!(fitting(short), short);
+        }
+        for (long, most) in [("é".repeat(2000), 175), ("x".repeat(1025), 1024), ("a%\n".repeat(400), 600)] {
+            let cut = fitting(&format!("<{long}>"));
+            assert!(cut.starts_with('<') && cut.ends_with('>') && cut.contains(" ... "), "{cut}");
+            assert!(cut.chars().count() <= most, "{}", cut.chars().count());
+        }
     }
 }

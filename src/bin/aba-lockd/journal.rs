@@ -1,5 +1,6 @@
 //! What happens: a line of the log each, and numbers for `/metrics`.
 
+use crate::listen::Calling;
 use crate::model::{Lock, Problem};
 use crate::report;
 use serde_json::{Map, Value, json};
@@ -12,7 +13,7 @@ use std::time::Duration;
 const BOUNDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0];
 
 /// Who asked, and what.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Call {
     /// `rest` or `grpc`.
     pub(crate) api: &'static str,
@@ -21,6 +22,8 @@ pub(crate) struct Call {
     pub(crate) from: String,
     /// What the token file calls them.
     pub(crate) by: Option<String>,
+    /// Keeps the connection open while it is answered, if they may ask.
+    pub(crate) calling: Option<Calling>,
 }
 
 #[derive(Debug, Default)]

@@ -1,7 +1,16 @@
 //! Connections: with TLS or without, for REST and gRPC alike.
 
+mod crowd;
+mod line;
+
+pub(crate) use crowd::Crowd;
+pub(crate) use line::Calling;
+
+use crate::model::Problem;
 use axum::extract::connect_info;
 use axum::serve::IncomingStream;
+use crowd::Waits;
+use line::{Line, Socket};
 use socket2::{SockRef, TcpKeepalive};
 use std::fmt;
 use std::io;
@@ -26,15 +35,36 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(15);
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
-/// Where a connection comes from.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Peer(Option<SocketAddr>);
+/// Who is at the other end of a connection.
+#[derive(Clone, Default)]
+pub(crate) struct Peer(Option<Arc<Line>>);
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(address) => address.fmt(f),
+        match &self.0 {
+            Some(line) => line.address().fmt(f),
             None => f.write_str("unknown"),
+        }
+    }
+}
+
+impl Peer {
+    /// A call of somebody who may ask begins: until it is dropped, the connection is not closed on our part. An error: it is
+    /// closed already.
+    pub(crate) fn call(&self) -> Result<Option<Calling>, ()> {
+        self.0.clone().map(|line| line.call().ok_or(())).transpose()
+    }
+
+    /// They are to wait for a lock, with a connection of their own: who waits over gRPC has none.
+    pub(crate) fn wait(&self) -> Result<Option<Waits>, Problem> {
+        self.0.as_ref().map(|line| line.wait().ok_or(Problem::TooMany)).transpose()
+    }
+
+    /// Until they have gone away.
+    pub(crate) async fn gone(&self) {
+        match &self.0 {
+            Some(line) => line.gone().await,
+            None => std::future::pending().await,
         }
     }
 }
@@ -42,12 +72,12 @@ impl fmt::Display for Peer {
 /// A connection.
 pub(crate) struct Stream {
     inner: Inner,
-    peer: SocketAddr,
+    line: Arc<Line>,
 }
 
 enum Inner {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 /// Connections as they come.
@@ -58,7 +88,7 @@ pub(crate) struct Incoming {
 
 impl Incoming {
     /// Listens, until it is dropped.
-    pub(crate) async fn bind(address: SocketAddr, tls: Option<TlsAcceptor>) -> io::Result<Self> {
+    pub(crate) async fn bind(address: SocketAddr, tls: Option<TlsAcceptor>, crowd: Arc<Crowd>) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let (connected, ready) = mpsc::channel(64);
@@ -69,9 +99,19 @@ impl Incoming {
                     () = connected.closed() => return,
                 };
                 match accepted {
-                    Ok((stream, peer)) => hand_on(stream, peer, tls.clone(), connected.clone()),
+                    Ok((stream, address)) => {
+                        prepare(&stream);
+                        let line = tokio::select! {
+                            line = crowd.join(stream, address) => line,
+                            () = connected.closed() => return,
+                        };
+                        hand_on(line, tls.clone(), connected.clone());
+                    }
                     // As when there are no descriptors left: there may be in a moment.
-                    Err(_) => time::sleep(Duration::from_millis(100)).await,
+                    Err(error) => {
+                        crowd.say(&error.to_string());
+                        time::sleep(Duration::from_millis(100)).await;
+                    }
                 }
             }
         });
@@ -87,20 +127,24 @@ impl Incoming {
     }
 }
 
-/// Beside the others: a client that is slow to agree on keys holds up nobody.
-fn hand_on(stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, connected: mpsc::Sender<Stream>) {
+fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keep = TcpKeepalive::new().with_time(SILENCE).with_interval(ASK_EVERY).with_retries(3);
-    let _ = SockRef::from(&stream).set_tcp_keepalive(&keep);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keep);
+}
+
+/// Beside the others: a client that is slow to agree on keys holds up nobody.
+fn hand_on(line: Arc<Line>, tls: Option<TlsAcceptor>, connected: mpsc::Sender<Stream>) {
     tokio::spawn(async move {
+        let socket = Socket(Arc::clone(&line));
         let inner = match tls {
-            None => Inner::Plain(stream),
-            Some(tls) => match time::timeout(HANDSHAKE, tls.accept(stream)).await {
+            None => Inner::Plain(socket),
+            Some(tls) => match time::timeout(HANDSHAKE, tls.accept(socket)).await {
                 Ok(Ok(stream)) => Inner::Tls(Box::new(stream)),
                 _ => return,
             },
         };
-        let _ = connected.send(Stream { inner, peer }).await;
+        let _ = connected.send(Stream { inner, line }).await;
     });
 }
 
@@ -111,8 +155,8 @@ impl axum::serve::Listener for Incoming {
     async fn accept(&mut self) -> (Stream, SocketAddr) {
         match self.next().await {
             Some(stream) => {
-                let peer = stream.peer;
-                (stream, peer)
+                let address = stream.line.address();
+                (stream, address)
             }
             // Only when the runtime ends.
             None => std::future::pending().await,
@@ -126,7 +170,7 @@ impl axum::serve::Listener for Incoming {
 
 impl connect_info::Connected<IncomingStream<'_, Incoming>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Incoming>) -> Self {
-        Self(Some(*stream.remote_addr()))
+        Self(Some(Arc::clone(&stream.io().line)))
     }
 }
 
@@ -134,7 +178,7 @@ impl Connected for Stream {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer(Some(self.peer))
+        Peer(Some(Arc::clone(&self.line)))
     }
 }
 

@@ -21,6 +21,8 @@ mod tls;
 use clap::Parser;
 use std::process::ExitCode;
 
+/// It ended before all that was asked was answered.
+const NOT_ALL: u8 = 1;
 /// It was used in a wrong way.
 const USAGE: u8 = 2;
 /// It cannot be started.
@@ -35,7 +37,8 @@ fn main() -> ExitCode {
         }
     };
     match serve::run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(NOT_ALL),
         Err(failure) => {
             report::failure(&failure.sentence, failure.hint.as_deref());
             ExitCode::from(if failure.misused { USAGE } else { FAILED })

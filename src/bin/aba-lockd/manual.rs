@@ -15,14 +15,15 @@ pub(crate) const REST: [(&str, &str); 9] = [
         "GET /api/v1alpha1/locks/list",
         "those held, the oldest first, with who waits: per_page and page, and service, environment, resource, who, eventId to find some",
     ),
-    ("GET /healthz", "200 if locks could be granted now, else 503"),
+    ("GET /healthz", "200 if a lock could be granted within the last second, else 503; it needs no token"),
     ("GET /metrics, /openapi.json", "numbers for Prometheus, and all of this for programs"),
     ("GET /", "a page for people: who has what, who waits, and a button to unlock"),
 ];
 
 pub(crate) const GRPC: [(&str, &str); 1] = [(
     "tracker.lock.v1alpha1.LockService",
-    "CreateLock, GetLock, UpdateLock, UnLock, ListLocks, RenewLock; reflection tells the rest (v1 and v1alpha)",
+    "CreateLock, GetLock, UpdateLock, UnLock, ListLocks, RenewLock; reflection tells the rest (v1 and v1alpha). Ask \
+     ListLocks for pages where there are thousands: without, all are on one, and clients take 4 MB unless they are told otherwise",
 )];
 
 pub(crate) const TOKEN_FILE: [(&str, &str); 3] = [
@@ -45,7 +46,7 @@ pub(crate) const GUARANTEES: [(&str, &str); 7] = [
     ),
     (
         "in turn",
-        "who waits is served in the order of coming. Who closes the connection leaves the queue. When the service stops, they are \
+        "who waits is served in the order of coming. Who closes the connection, or only stops sending, leaves the queue. When the service stops, they are \
          told (503) and ask again",
     ),
     (
@@ -79,8 +80,12 @@ pub(crate) const GUARANTEES: [(&str, &str); 7] = [
 
 pub(crate) const FILES: [(&str, &str); 3] = [
     ("$XDG_STATE_HOME/aba-lock/lockd.db, ~/.local/state/aba-lock/lockd.db", "the store, unless --store says another"),
-    ("lockd.db-wal, lockd.db-shm", "belong to it, and are to be copied with it"),
-    ("lockd.db.lock", "locked while a service has the store"),
+    (
+        "lockd.db-wal, lockd.db-shm",
+        "belong to it, and are to be copied with it. A store that is removed or replaced while a service has it is a fault until it \
+         is put back, or the service is started again",
+    ),
+    ("lockd.db.lock", "locked while a service has the store, as is the store itself"),
 ];
 
 pub(crate) const ENVIRONMENT: [(&str, &str); 2] = [

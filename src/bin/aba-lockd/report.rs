@@ -4,11 +4,18 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use std::io::{self, Write};
 use std::sync::OnceLock;
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// So many lines wait for whoever reads them. More are lost: who does not read the log does not hold up the locks.
 const MOST: usize = 10_000;
+
+/// So long they are waited for at the end: whoever reads them may have stopped reading.
+const AT_THE_END: Duration = Duration::from_secs(1);
+
+/// How soon to try again to say that it is the end, where there is no room to say so.
+const AGAIN: Duration = Duration::from_millis(5);
 
 static LINES: OnceLock<SyncSender<Option<String>>> = OnceLock::new();
 
@@ -23,11 +30,21 @@ pub(crate) fn usage(error: &clap::Error) {
     let _ = error.print();
 }
 
+/// The thread that writes lines. What ends is dropped by it.
+pub(crate) struct Writer {
+    ended: Receiver<()>,
+}
+
 /// Lines are written from now on, by a thread of their own.
-pub(crate) fn start() -> JoinHandle<()> {
+pub(crate) fn start() -> Writer {
     let (lines, written) = mpsc::sync_channel(MOST);
     let _ = LINES.set(lines);
-    thread::spawn(move || write(&written))
+    let (ends, ended) = mpsc::channel();
+    thread::spawn(move || {
+        write(&written);
+        drop(ends);
+    });
+    Writer { ended }
 }
 
 fn write(lines: &Receiver<Option<String>>) {
@@ -36,13 +53,16 @@ fn write(lines: &Receiver<Option<String>>) {
     }
 }
 
-/// Waits until all lines are written.
-pub(crate) fn finish(writer: JoinHandle<()>) {
-    if let Some(lines) = LINES.get()
-        && lines.send(None).is_ok()
+/// Waits until all lines are written, or nobody seems to read them.
+pub(crate) fn finish(writer: &Writer) {
+    let Some(lines) = LINES.get() else { return };
+    let until = Instant::now() + AT_THE_END;
+    while let Err(TrySendError::Full(_)) = lines.try_send(None)
+        && Instant::now() < until
     {
-        let _ = writer.join();
+        thread::sleep(AGAIN);
     }
+    let _ = writer.ended.recv_timeout(until.saturating_duration_since(Instant::now()));
 }
 
 /// A line of the log.

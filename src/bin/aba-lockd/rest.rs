@@ -9,11 +9,11 @@ use crate::listen::Peer;
 use crate::model::{Change, Problem};
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
+use axum::routing::{any, delete, get, post, put};
 use std::sync::Arc;
 
 /// The most bytes of a body.
@@ -36,10 +36,10 @@ pub(crate) struct House {
 }
 
 type Body = Result<Bytes, BytesRejection>;
+type Id = Result<Path<String>, PathRejection>;
 
 /// Which path leads where.
 pub(crate) fn routes(house: House) -> Router {
-    let unlocking = get(unlock).post(unlock).head(refuse_head);
     Router::new()
         .route("/", get(page))
         .route("/healthz", get(healthz))
@@ -48,12 +48,10 @@ pub(crate) fn routes(house: House) -> Router {
         .route(&format!("{API}/lock"), post(create))
         .route(&format!("{API}/lock/{{id}}"), get(show).merge(put(update)).merge(delete(unlock)))
         .route(&format!("{API}/lock/{{id}}/renew"), put(renew).merge(post(renew)))
-        .route(&format!("{API}/unlock/{{id}}"), unlocking)
+        .route(&format!("{API}/unlock/{{id}}"), any(unlock_by_get_or_post))
         .route(&format!("{API}/locks/list"), get(list))
         .fallback(async || shape::refusal(StatusCode::NOT_FOUND, 5, "there is nothing at this path"))
-        .method_not_allowed_fallback(async || {
-            shape::refusal(StatusCode::METHOD_NOT_ALLOWED, 12, "this path has no such method")
-        })
+        .method_not_allowed_fallback(async || no_such_method())
         .layer(DefaultBodyLimit::max(LARGEST))
         .with_state(Arc::new(house))
 }
@@ -68,7 +66,7 @@ impl<S: Sync> axum::extract::FromRequestParts<S> for Caller {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut axum::http::request::Parts, _: &S) -> Result<Self, Response> {
-        let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| *peer);
+        let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.clone());
         Ok(Self { headers: parts.headers.clone(), peer: peer.unwrap_or_default() })
     }
 }
@@ -82,22 +80,26 @@ impl Caller {
         self.header(&HeaderName::from_static(name))
     }
 
-    /// The call that this is, if it may be.
-    fn may(&self, house: &House, operation: &'static str, scope: Scope) -> Result<Call, Problem> {
-        let mut call = Call { api: "rest", operation, from: self.peer.to_string(), by: None };
+    fn is_not_for_another(&self, house: &House, scope: Scope) -> Result<(), Problem> {
         let from = access::From {
             host: self.header(&header::HOST),
             origin: self.header(&header::ORIGIN),
             fetch_site: self.named("sec-fetch-site"),
             purpose: self.named("sec-purpose").or_else(|| self.named("purpose")),
         };
-        let bearer = house
-            .access
-            .not_for_another(&from, scope)
+        house.access.not_for_another(&from, scope)
+    }
+
+    /// The call that this is, if it may be.
+    fn may(&self, house: &House, operation: &'static str, scope: Scope) -> Result<Call, Problem> {
+        let mut call = Call { api: "rest", operation, from: self.peer.to_string(), by: None, calling: None };
+        let bearer = self
+            .is_not_for_another(house, scope)
             .and_then(|()| house.access.bearer(self.header(&header::AUTHORIZATION), scope));
-        match bearer {
-            Ok(by) => {
+        match bearer.and_then(|by| Ok((by, self.peer.call().map_err(|()| Problem::Stopping)?))) {
+            Ok((by, calling)) => {
                 call.by = by;
+                call.calling = calling;
                 Ok(call)
             }
             Err(problem) => {
@@ -114,50 +116,64 @@ fn noted(house: &House, call: &Call, problem: Problem) -> Problem {
     problem
 }
 
+/// The id in a path.
+fn path(id: Id) -> Result<String, Problem> {
+    let id = id.map_err(|_| Problem::Invalid("the id in the path is no text".to_owned()));
+    id.map(|Path(id)| id)
+}
+
 async fn create(State(house): State<Arc<House>>, caller: Caller, body: Body) -> Result<Response, Problem> {
     let call = caller.may(&house, "create", Scope::Write)?;
     let wanted =
         shape::object(body).and_then(|members| shape::wanted(&members)).map_err(|p| noted(&house, &call, p))?;
-    Ok(shape::lock(&house.desk.create(&call, wanted).await?))
+    let waits = wanted.wait.map(|_| caller.peer.wait()).transpose();
+    let _waits = waits.map_err(|p| noted(&house, &call, p))?;
+    tokio::select! {
+        // First: a lock that is granted in the same moment is taken back.
+        biased;
+        () = caller.peer.gone() => Ok(shape::refusal(StatusCode::BAD_REQUEST, 3, "who asked has gone away, or goes on without the answer")),
+        lock = house.desk.create(&call, wanted) => Ok(shape::lock(&lock?)),
+    }
 }
 
-async fn show(State(house): State<Arc<House>>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
+async fn show(State(house): State<Arc<House>>, caller: Caller, id: Id) -> Result<Response, Problem> {
     let call = caller.may(&house, "get", Scope::Read)?;
+    let id = path(id).map_err(|p| noted(&house, &call, p))?;
     Ok(shape::lock(&house.desk.get(&call, &id).await?))
 }
 
-async fn update(
-    State(house): State<Arc<House>>,
-    caller: Caller,
-    Path(id): Path<String>,
-    body: Body,
-) -> Result<Response, Problem> {
+async fn update(State(house): State<Arc<House>>, caller: Caller, id: Id, body: Body) -> Result<Response, Problem> {
     let call = caller.may(&house, "update", Scope::Write)?;
+    let id = path(id).map_err(|p| noted(&house, &call, p))?;
     let change: Change =
         shape::object(body).and_then(|members| shape::change(&members)).map_err(|p| noted(&house, &call, p))?;
     Ok(shape::lock(&house.desk.update(&call, &id, change).await?))
 }
 
-async fn renew(
-    State(house): State<Arc<House>>,
-    caller: Caller,
-    Path(id): Path<String>,
-    body: Body,
-) -> Result<Response, Problem> {
+async fn renew(State(house): State<Arc<House>>, caller: Caller, id: Id, body: Body) -> Result<Response, Problem> {
     let call = caller.may(&house, "renew", Scope::Write)?;
+    let id = path(id).map_err(|p| noted(&house, &call, p))?;
     let ttl = shape::object_or_nothing(body).and_then(|members| shape::ttl(&members));
     let ttl = ttl.map_err(|p| noted(&house, &call, p))?;
     Ok(shape::lock(&house.desk.renew(&call, &id, ttl).await?))
 }
 
-async fn unlock(State(house): State<Arc<House>>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
+async fn unlock(State(house): State<Arc<House>>, caller: Caller, id: Id) -> Result<Response, Problem> {
     let call = caller.may(&house, "unlock", Scope::Write)?;
+    let id = path(id).map_err(|p| noted(&house, &call, p))?;
     Ok(shape::unlocked(&house.desk.unlock(&call, &id).await?))
 }
 
-/// To look is not to unlock.
-async fn refuse_head() -> Response {
-    ([(header::ALLOW, "GET, POST")], StatusCode::METHOD_NOT_ALLOWED).into_response()
+/// Not by HEAD, which a route for GET would take, too: to look is not to unlock.
+async fn unlock_by_get_or_post(house: State<Arc<House>>, caller: Caller, method: Method, id: Id) -> Response {
+    if method == Method::GET || method == Method::POST {
+        return unlock(house, caller, id).await.into_response();
+    }
+    ([(header::ALLOW, "GET, POST")], no_such_method()).into_response()
+}
+
+fn no_such_method() -> Response {
+    shape::refusal(StatusCode::METHOD_NOT_ALLOWED, 12, "this path has no such method")
 }
 
 async fn list(State(house): State<Arc<House>>, caller: Caller, RawQuery(query): RawQuery) -> Result<Response, Problem> {
@@ -167,8 +183,9 @@ async fn list(State(house): State<Arc<House>>, caller: Caller, RawQuery(query): 
     Ok(shape::listing(&house.desk.list(&call, selection).await?, page, per_page))
 }
 
-/// Whether locks could be granted.
-async fn healthz(State(house): State<Arc<House>>) -> Result<Response, Problem> {
+/// Whether locks could be granted. Who watches over it needs no token.
+async fn healthz(State(house): State<Arc<House>>, caller: Caller) -> Result<Response, Problem> {
+    caller.is_not_for_another(&house, Scope::Read)?;
     house.desk.check().await?;
     Ok(shape::json(StatusCode::OK, &serde_json::json!({"status": "ok"})))
 }

@@ -1,10 +1,11 @@
-//! From the options to a service, and to its end: what was asked is answered, who waits is told, then it stops.
+//! From the options to a service, and to its end: what was asked is answered, who waits is told, then it stops. A second signal
+//! ends it at once.
 
 use crate::access::{Access, Tokens};
 use crate::args::Serve;
 use crate::desk::Desk;
 use crate::journal::Journal;
-use crate::listen::{self, Incoming, Peer};
+use crate::listen::{self, Crowd, Incoming, Peer};
 use crate::rest::House;
 use crate::store::{self, Opened};
 use crate::{grpc, report, rest, settings, tls};
@@ -47,8 +48,8 @@ impl Failure {
     }
 }
 
-/// Serves until it is told to end.
-pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
+/// Serves until it is told to end. Whether all that was asked was answered by then.
+pub(crate) fn run(args: &Serve) -> Result<bool, Failure> {
     let (rest_address, grpc_address) =
         (address("--listen", &args.listen)?, address("--grpc-listen", &args.grpc_listen)?);
     for address in [rest_address, grpc_address] {
@@ -64,8 +65,8 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
     });
     let tokens = tokens.transpose()?;
     // From elsewhere it is called by names that we cannot know, and who may ask is known by other means.
-    let guessable = rest_address.ip().is_loopback() && tokens.is_none();
-    let access = Access { tokens, hosts: guessable.then(|| args.allow_host.clone()) };
+    let only_those = rest_address.ip().is_loopback() && tokens.is_none();
+    let access = Access { tokens, hosts: args.allow_host.clone(), only_those };
     let tls = tls::config(args)?;
     let journal = Arc::new(Journal::new(args.log_all));
 
@@ -75,7 +76,7 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
     let writer = report::start();
     let done = runtime.block_on(serve(rest_address, grpc_address, tls, access, &opened, journal));
     runtime.shutdown_timeout(Duration::from_secs(1));
-    report::finish(writer);
+    report::finish(&writer);
     done
 }
 
@@ -86,14 +87,15 @@ async fn serve(
     access: Access,
     opened: &Opened,
     journal: Arc<Journal>,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let acceptor = |protocols: &[&str]| tls.as_ref().map(|config| listen::acceptor(config, protocols));
     let listening =
         |address: SocketAddr, error: &io::Error| Failure::new(format!("could not listen on {address}: {error}"));
-    let rest_in =
-        Incoming::bind(rest_address, acceptor(&["http/1.1"])).await.map_err(|error| listening(rest_address, &error))?;
-    let grpc_in =
-        Incoming::bind(grpc_address, acceptor(&["h2"])).await.map_err(|error| listening(grpc_address, &error))?;
+    let crowd = Crowd::new();
+    let rest_in = Incoming::bind(rest_address, acceptor(&["http/1.1"]), Arc::clone(&crowd)).await;
+    let rest_in = rest_in.map_err(|error| listening(rest_address, &error))?;
+    let grpc_in = Incoming::bind(grpc_address, acceptor(&["h2"]), crowd).await;
+    let grpc_in = grpc_in.map_err(|error| listening(grpc_address, &error))?;
     let (rest_at, grpc_at) = (rest_in.address(), grpc_in.address());
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| Failure::new(error.to_string()))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Failure::new(error.to_string()))?;
@@ -109,11 +111,14 @@ async fn serve(
 
     say("started", &[("listen", rest_at.to_string()), ("grpc", grpc_at.to_string()), ("store", opened.name.clone())]);
     tell_starter("READY=1");
-    let name = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+    let mut told = async || {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        name.to_owned()
     };
-    say("stopping", &[("signal", name.to_owned())]);
+    say("stopping", &[("signal", told().await)]);
     tell_starter("STOPPING=1");
     desk.stop();
     drop(end);
@@ -121,10 +126,19 @@ async fn serve(
         let _ = rest_side.await;
         let _ = grpc_side.await;
     };
-    let all = tokio::time::timeout(GRACE, sides).await.is_ok();
-    opened.store.end().await;
-    say("stopped", &[("answered", if all { "all" } else { "not all" }.to_owned())]);
-    Ok(())
+    let (answered, why) = tokio::select! {
+        () = sides => ("all", None),
+        () = tokio::time::sleep(GRACE) => ("not all", None),
+        // Who asks twice is in a hurry.
+        signal = told() => ("not all", Some(signal)),
+    };
+    if why.is_none() {
+        opened.store.end().await;
+    }
+    let signal = why.map(|signal| ("signal", signal));
+    let members: Vec<_> = [("answered", answered.to_owned())].into_iter().chain(signal).collect();
+    say("stopped", &members);
+    Ok(answered == "all")
 }
 
 async fn ended(mut ends: watch::Receiver<()>) {

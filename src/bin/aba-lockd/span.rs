@@ -6,26 +6,33 @@ use std::time::Duration;
 /// Nothing here lasts longer: about ten years.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
+/// Nor less long, but for 0. It would have passed before anybody is told; or it is taken for 0, which is without an end.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// The span in a member of a JSON object. Nothing, if it is not there, null, empty or 0.
 pub(crate) fn in_json(value: Option<&Value>) -> Result<Option<Duration>, ()> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.is_empty() => Ok(None),
         Some(Value::String(text)) => parse(text).ok_or(()).and_then(checked),
-        Some(Value::Number(number)) => {
-            let seconds = number.as_f64().ok_or(())?;
-            Duration::try_from_secs_f64(seconds).map_err(drop).and_then(checked)
-        }
+        Some(Value::Number(number)) => exact(number.as_f64().ok_or(())?).ok_or(()).and_then(checked),
         Some(_) => Err(()),
     }
 }
 
-/// Not longer than anything lasts; nothing if it is 0.
+/// Not longer than anything lasts, nor shorter; nothing if it is 0.
 pub(crate) fn checked(span: Duration) -> Result<Option<Duration>, ()> {
-    if span > LONGEST {
-        return Err(());
+    match span {
+        Duration::ZERO => Ok(None),
+        span if (SHORTEST..=LONGEST).contains(&span) => Ok(Some(span)),
+        _ => Err(()),
     }
-    Ok((!span.is_zero()).then_some(span))
+}
+
+/// So many seconds: what is more than nothing does not become nothing.
+fn exact(seconds: f64) -> Option<Duration> {
+    let span = Duration::try_from_secs_f64(seconds).ok()?;
+    (seconds <= 0.0 || !span.is_zero()).then_some(span)
 }
 
 /// `1.5`, `90s`, `500ms`, `30m`, `2h`, `7d`. Seconds if there is no unit.
@@ -37,7 +44,7 @@ fn parse(text: &str) -> Option<Duration> {
     if !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return None;
     }
-    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()
+    exact(number.parse::<f64>().ok()? * seconds)
 }
 
 /// As in the JSON form of Google's `Duration`: `90s`, `0.5s`.
@@ -67,6 +74,15 @@ mod tests {
         {
             assert_eq!(seconds(bad.clone()), Err(()), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_next_to_nothing_is_no_span_and_above_all_not_without_an_end() {
+        for bad in [json!("0.0000000001"), json!(1e-9), json!(1e-300), json!("0.9ms"), json!("0.0009s")] {
+            assert_eq!(in_json(Some(&bad)), Err(()), "{bad}");
+        }
+        assert_eq!(checked(Duration::from_nanos(1)), Err(()));
+        assert_eq!(in_json(Some(&json!("1ms"))), Ok(Some(Duration::from_millis(1))));
     }
 
     #[test]

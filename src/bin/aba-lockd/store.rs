@@ -17,6 +17,7 @@ use crate::journal::Journal;
 use crate::model::{Change, Listing, Lock, Problem, Selection, Wanted};
 use crate::serve::Failure;
 use crate::settings;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +61,7 @@ pub(crate) async fn open(name: Option<&str>, base: u64, journal: Arc<Journal>) -
     if let Some(endpoints) = name.and_then(|name| name.strip_prefix("etcd://")) {
         let store = etcd::Cluster::open(endpoints, base, journal).await.map_err(|problem| match problem {
             Problem::Invalid(why) => Failure::misused(format!("--store etcd://{endpoints} is no store: {why}")),
+            Problem::Fault(why) => Failure::new(format!("could not open store etcd://{endpoints}: {why}")),
             problem => Failure::new(format!("could not open store etcd://{endpoints}: {problem}")),
         })?;
         return Ok(Opened { store: Arc::new(store), name: format!("etcd://{endpoints}"), _alone: None });
@@ -74,8 +76,15 @@ pub(crate) async fn open(name: Option<&str>, base: u64, journal: Arc<Journal>) -
         let sentence = format!("--store {} is no store", name.unwrap_or_default());
         return Err(Failure::misused(sentence).hint("it is sqlite:PATH, or etcd://HOST:PORT,HOST:PORT"));
     };
+    // What SQLite would take for something else than a file of that name.
+    if path.as_os_str() == ":memory:" || path.as_os_str().as_bytes().starts_with(b"file:") {
+        let sentence = format!("--store sqlite:{} is no store: it is no path of a file", path.display());
+        return Err(Failure::misused(sentence).hint("it is sqlite:PATH, or sqlite:./PATH"));
+    }
     let alone = alone::take(&path)?;
-    let store = sqlite::Sqlite::open(&path, base, journal)
-        .map_err(|problem| Failure::new(format!("could not open store {}: {problem}", path.display())))?;
+    let store = sqlite::Sqlite::open(&alone.path, base, journal).map_err(|unusable| Failure {
+        hint: unusable.hint.map(str::to_owned),
+        ..Failure::new(format!("could not open store {}: {}", path.display(), unusable.why))
+    })?;
     Ok(Opened { store: Arc::new(store), name: format!("sqlite:{}", path.display()), _alone: Some(alone) })
 }

@@ -29,18 +29,22 @@ pub(super) fn object_or_nothing(body: Result<Bytes, BytesRejection>) -> Result<M
     }
 }
 
-/// The text of the first of these members that is there; empty if none is.
+/// The text of the first of these members that says something; empty if none does.
 fn text(members: &Members, names: &[&str]) -> Result<String, Problem> {
-    match names.iter().find_map(|name| members.get(*name)) {
-        None | Some(Value::Null) => Ok(String::new()),
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(_) => Err(Problem::Invalid(format!("{} is no text", names[0]))),
+    for name in names {
+        match members.get(*name) {
+            None | Some(Value::Null) => (),
+            Some(Value::String(text)) if text.is_empty() => (),
+            Some(Value::String(text)) => return Ok(text.clone()),
+            Some(_) => return Err(Problem::Invalid(format!("{name} is no text"))),
+        }
     }
+    Ok(String::new())
 }
 
 fn time_span(members: &Members, name: &str) -> Result<Option<Duration>, Problem> {
     span::in_json(members.get(name)).map_err(|()| {
-        Problem::Invalid(format!("{name} is no time span, such as \"90s\", \"30m\", or a number of seconds"))
+        Problem::Invalid(format!("{name} is no time span of 1ms up, such as \"90s\", \"30m\", or a number of seconds"))
     })
 }
 
@@ -77,7 +81,7 @@ pub(super) fn selection(query: &str) -> Result<Selection, Problem> {
             "environment" => selection.with.environment = value.into_owned(),
             "resource" => selection.with.resource = value.into_owned(),
             "who" => selection.with.who = value.into_owned(),
-            "event_id" | "eventId" => selection.with.event_id = value.into_owned(),
+            "event_id" | "eventId" if !value.is_empty() => selection.with.event_id = value.into_owned(),
             _ => (),
         }
     }

@@ -1,18 +1,26 @@
-//! One service a file: the lock for it is one of aba-lock's own, on a file beside the store.
+//! One service a file: there is a lock of aba-lock's own on a file beside the store, which tells who has it, and one on the
+//! store itself, which no other name and no removed file gets around.
 
 use crate::serve::Failure;
 use aba_lock::error::Error;
+use aba_lock::flock::{Lockable, Way};
 use aba_lock::holders;
 use aba_lock::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait, Waiting};
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// No other service has the store while this is there.
 #[derive(Debug)]
 pub(crate) struct Alone {
-    _locks: Acquired,
+    /// Where it is, by whatever name it was called.
+    pub(crate) path: PathBuf,
+    _beside: Acquired,
+    /// Of the file itself: also if it has several names, or what is beside it was removed. SQLite's own locks are fcntl(2)'s,
+    /// which know nothing of this one, but end when we close a descriptor of the file: so this is kept to the end.
+    _file: Lockable,
 }
 
 struct Silent;
@@ -26,11 +34,15 @@ impl Contention for Silent {
     fn ends(&mut self) {}
 }
 
-/// Makes the directory of the store where it is not there, and takes the store for us.
+/// Makes the store, and its directory, where they are not there, and takes it for us.
 pub(crate) fn take(path: &Path) -> Result<Alone, Failure> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
     made.map_err(|error| Failure::new(format!("could not make directory {}: {error}", directory.display())))?;
+    let unusable = |error: io::Error| Failure::new(format!("could not open store {}: {error}", path.display()));
+    // The files beside it get the same rights from SQLite.
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(unusable)?;
+    let path = fs::canonicalize(path).map_err(unusable)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".lock");
     let target = Target { label: format!("store {}", path.display()), path: beside.into(), kind: Kind::Beside };
@@ -41,15 +53,20 @@ pub(crate) fn take(path: &Path) -> Result<Alone, Failure> {
         command: None,
         who: Some("aba-lockd"),
     };
-    match lock::acquire(vec![target.clone()], None, &request, &mut Silent) {
-        Ok(locks) => Ok(Alone { _locks: locks }),
-        Err(error @ Error::Busy { .. }) => {
-            let sentence = match holders::of(&target.path).holding {
-                Some(holding) => format!("{error}: pid {}", holders::numbers(&holding.holders)),
-                None => error.to_string(),
-            };
-            Err(Failure::new(sentence).hint("one service serves one file; give the second its own --store"))
-        }
-        Err(error) => Err(Failure { hint: error.hint(), ..Failure::new(error.to_string()) }),
+    let locks = lock::acquire(vec![target.clone()], None, &request, &mut Silent);
+    let locks = locks.map_err(|error| taken(&path, &target.path, &error))?;
+    let way = Way { mode: Some(Mode::Exclusive), wait: Wait::No, range: None };
+    let file = Lockable::open(&path, way).and_then(|mut file| file.lock(None).map(|()| file));
+    let file = file.map_err(|error| taken(&path, &path, &error))?;
+    Ok(Alone { _beside: locks, _file: file, path })
+}
+
+/// Why it could not be locked.
+fn taken(store: &Path, locked: &Path, error: &Error) -> Failure {
+    if !matches!(error, Error::Busy { .. }) {
+        return Failure { hint: error.hint(), ..Failure::new(error.to_string()) };
     }
+    let holding = holders::of(locked).holding.map(|holding| format!(": pid {}", holders::numbers(&holding.holders)));
+    Failure::new(format!("store {} is held by another{}", store.display(), holding.unwrap_or_default()))
+        .hint("one service serves one file; give the second its own --store")
 }

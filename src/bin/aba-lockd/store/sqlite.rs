@@ -4,7 +4,8 @@
 //! WAL, `synchronous=FULL`): check, token and insert are on disk together, before anybody is told, and a sync is shared by
 //! all who came while the last one went on. A unique constraint is the mutual exclusion. Others only read.
 //!
-//! A service has its file to itself, by an `aba-lock` lock beside it: two services would have two queues.
+//! A service has its file to itself, by an `aba-lock` lock beside it and one on it (`../alone.rs`): two services would have two
+//! queues. A file that is removed or replaced while it is in use is a fault (`place.rs`).
 //!
 //! # Who may be killed where, and what the next one finds
 //!
@@ -16,13 +17,16 @@
 //! | while leases run | their end, by the clock | gives those that have not ended a full time to live: they could not be renewed meanwhile |
 
 mod engine;
+mod place;
 mod table;
+mod turn;
 
 use crate::journal::Journal;
 use crate::model::{Change, Listing, Lock, Problem, Selection, Wanted};
 use crate::store::Store;
 use crate::store::queue::{Place, Queue, Reply};
 use engine::{Engine, Order};
+use place::Place as File;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,8 +34,13 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time;
+
+pub(crate) use table::Unusable;
+
+/// So many read at a time: each has descriptors of its own.
+const READERS: usize = 8;
 
 /// A store in one file.
 pub(crate) struct Sqlite {
@@ -39,27 +48,31 @@ pub(crate) struct Sqlite {
     orders: Sender<Order>,
     queue: Arc<Queue>,
     numbers: AtomicU64,
+    file: Arc<File>,
     /// Connections that only read, and that nobody uses at the moment.
     readers: Mutex<Vec<Connection>>,
+    reading: Semaphore,
 }
 
 impl Sqlite {
-    /// Opens the store, and makes it if it is not there. Tokens will be greater than `base`.
-    pub(crate) fn open(path: &Path, base: u64, journal: Arc<Journal>) -> Result<Arc<Self>, Problem> {
+    /// Opens the store in that file, which may be empty. Tokens will be greater than `base`.
+    pub(crate) fn open(path: &Path, base: u64, journal: Arc<Journal>) -> Result<Arc<Self>, Unusable> {
         let queue = Arc::new(Queue::default());
         let (orders, asked) = mpsc::channel();
-        let engine =
-            Engine::open(path, base, Arc::clone(&queue), orders.clone(), journal).map_err(|error| fault(&error))?;
+        let engine = Engine::open(path, base, Arc::clone(&queue), orders.clone(), journal)?;
+        let file = engine.file();
         thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || engine.run(&asked))
-            .map_err(|error| Problem::Fault(format!("no thread: {error}")))?;
+            .map_err(|error| Unusable { why: format!("no thread: {error}"), hint: None })?;
         Ok(Arc::new(Self {
             path: path.to_owned(),
             orders,
             queue,
             numbers: AtomicU64::new(0),
+            file,
             readers: Mutex::default(),
+            reading: Semaphore::new(READERS),
         }))
     }
 
@@ -75,20 +88,22 @@ impl Sqlite {
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Problem> {
         let store = Arc::clone(self);
+        let _one = self.reading.acquire().await;
         let done = tokio::task::spawn_blocking(move || {
+            store.file.check()?;
             let idle = store.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let connection = match idle {
                 Some(connection) => connection,
-                None => table::open_to_read(&store.path)?,
+                None => table::open_to_read(&store.path).map_err(|error| fault(&error))?,
             };
             let result = read(&connection);
             // After a fault a new one is opened.
             if result.is_ok() {
                 store.readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             }
-            result
+            result.map_err(|error| fault(&error))
         });
-        done.await.map_err(|error| Problem::Fault(error.to_string()))?.map_err(|error| fault(&error))
+        done.await.map_err(|error| Problem::Fault(error.to_string()))?
     }
 }
 

@@ -1,13 +1,14 @@
 //! The one who makes changes. A turn takes all that is asked by now, and all leases that end by now, into one transaction,
 //! and answers when that is on disk. What a turn changes in memory it changes after that, or never.
 
-use super::table;
+use super::place::Place;
+use super::table::{self, Unusable};
+use super::turn::{Answer, Turn};
 use crate::journal::Journal;
-use crate::model::{Change, Key, Lock, Problem, Wanted};
+use crate::model::{Change, Lock, Problem, Wanted};
 use crate::store::given::Given;
-use crate::store::queue::{Queue, Reply, Waiter};
-use jiff::Timestamp;
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use crate::store::queue::{Queue, Reply};
+use rusqlite::{Connection, TransactionBehavior};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub(super) enum Order {
 
 pub(super) struct Engine {
     connection: Connection,
+    file: Arc<Place>,
     queue: Arc<Queue>,
     /// To ourselves: locks that are taken back.
     orders: Sender<Order>,
@@ -77,30 +79,6 @@ impl Ends {
     }
 }
 
-/// An answer, to be given when the turn is on disk.
-struct Answer {
-    reply: Reply,
-    result: Result<Lock, Problem>,
-    /// Whether the lock is new, and is to be taken back if nobody takes the answer.
-    fresh: bool,
-}
-
-/// What a turn has done so far.
-struct Turn<'a> {
-    change: Transaction<'a>,
-    queue: &'a Queue,
-    now: Timestamp,
-    instant: Instant,
-    answers: Vec<Answer>,
-    checks: Vec<oneshot::Sender<Result<(), Problem>>>,
-    ends: Vec<(String, Option<Instant>)>,
-    expired: Vec<Lock>,
-    /// Locks that nobody has: if the turn comes to nothing, that is to be done again.
-    taken_back: Vec<String>,
-    /// Keys that became free or held: if the turn comes to nothing, who waits for them waits for something else.
-    touched: Vec<Key>,
-}
-
 impl Engine {
     pub(super) fn open(
         path: &Path,
@@ -108,7 +86,7 @@ impl Engine {
         queue: Arc<Queue>,
         orders: Sender<Order>,
         journal: Arc<Journal>,
-    ) -> rusqlite::Result<Self> {
+    ) -> Result<Self, Unusable> {
         let mut connection = table::open(path)?;
         let mut ends = Ends::default();
         let (now, instant) = (table::now(), Instant::now());
@@ -129,7 +107,13 @@ impl Engine {
         for lock in &expired {
             journal.expired(lock);
         }
-        Ok(Self { connection, queue, orders, journal, ends })
+        let file = Place::of(path).map_err(|error| Unusable { why: error.to_string(), hint: None })?;
+        Ok(Self { connection, file: Arc::new(file), queue, orders, journal, ends })
+    }
+
+    /// Where it is, for who reads.
+    pub(super) fn file(&self) -> Arc<Place> {
+        Arc::clone(&self.file)
     }
 
     /// Until nobody can ask any more.
@@ -152,32 +136,24 @@ impl Engine {
     }
 
     fn turn(&mut self, orders: Vec<Order>) {
-        let (now, instant) = (table::now(), Instant::now());
+        let instant = Instant::now();
         let due: Vec<String> =
             self.ends.order.iter().take_while(|(end, _)| *end <= instant).map(|(_, id)| id.clone()).collect();
         // Those who could not be told of anything are told of the fault.
         let mut orders = orders.into_iter();
-        let change = match self.connection.transaction_with_behavior(TransactionBehavior::Immediate) {
+        let begun = self.file.check().and_then(|()| {
+            let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
+            begun.map_err(|error| Problem::Fault(error.to_string()))
+        });
+        let change = match begun {
             Ok(change) => change,
-            Err(error) => {
-                let problem = Problem::Fault(error.to_string());
+            Err(problem) => {
                 orders.for_each(|order| refuse(order, &problem, &self.orders));
                 thread::sleep(PAUSE);
                 return;
             }
         };
-        let mut turn = Turn {
-            change,
-            queue: &self.queue,
-            now,
-            instant,
-            answers: Vec::new(),
-            checks: Vec::new(),
-            ends: Vec::new(),
-            expired: Vec::new(),
-            taken_back: Vec::new(),
-            touched: Vec::new(),
-        };
+        let mut turn = Turn::new(change, &self.queue, instant);
         let mut result = due.iter().try_for_each(|id| turn.expire(id));
         while result.is_ok()
             && let Some(order) = orders.next()
@@ -213,13 +189,16 @@ impl Engine {
         for lock in expired {
             self.journal.expired(&lock);
         }
+        // It may have gone to where nobody finds it again.
+        let kept = self.file.check();
         for check in checks {
-            let _ = check.send(Ok(()));
+            let _ = check.send(kept.clone());
         }
         for Answer { reply, result, fresh } in answers {
-            // If nobody is there to take it, it is dropped, and so taken back.
+            // If nobody is there to take it, or nobody may have it, it is dropped, and so taken back.
             let give = |lock| if fresh { given(lock, &self.orders, &self.journal) } else { Given::new(lock, None) };
-            let _ = reply.send(result.map(give));
+            let result = result.map(give);
+            let _ = reply.send(kept.clone().and(result));
         }
     }
 }
@@ -247,142 +226,5 @@ fn refuse(order: Order, problem: &Problem, orders: &Sender<Order>) {
         Order::Remove { reply: None, id } => {
             let _ = orders.send(Order::Remove { reply: None, id });
         }
-    }
-}
-
-impl Turn<'_> {
-    fn take(&mut self, order: Order) -> rusqlite::Result<()> {
-        match order {
-            Order::Create { wanted, number, reply } => return self.create(wanted, number, reply),
-            Order::Check { reply } => {
-                self.checks.push(reply);
-                return table::touch(&self.change);
-            }
-            Order::Remove { id, reply: Some(reply) } => {
-                let result = self.with(&id, Self::remove)?;
-                self.answer(reply, result);
-            }
-            Order::Remove { id, reply: None } => {
-                self.taken_back.push(id.clone());
-                let _ = self.with(&id, Self::remove)?;
-            }
-            Order::Update { id, change, reply } => {
-                let result = self.with(&id, |turn, lock| turn.update(&lock, &change))?;
-                self.answer(reply, result);
-            }
-            Order::Renew { id, ttl, reply } => {
-                let result = self.with(&id, |turn, lock| turn.renew(lock, ttl))?;
-                self.answer(reply, result);
-            }
-        }
-        Ok(())
-    }
-
-    fn answer(&mut self, reply: Reply, result: Result<Lock, Problem>) {
-        self.answers.push(Answer { reply, result, fresh: false });
-    }
-
-    fn with(
-        &mut self,
-        id: &str,
-        act: impl FnOnce(&mut Self, Lock) -> rusqlite::Result<Result<Lock, Problem>>,
-    ) -> rusqlite::Result<Result<Lock, Problem>> {
-        match table::by_id(&self.change, id)? {
-            Some(lock) => act(self, lock),
-            None => Ok(Err(Problem::Unknown(id.to_owned()))),
-        }
-    }
-
-    fn create(&mut self, wanted: Wanted, number: u64, reply: Reply) -> rusqlite::Result<()> {
-        // Gone before its turn came.
-        if reply.is_closed() {
-            return Ok(());
-        }
-        match table::by_key(&self.change, &wanted.key)? {
-            None => self.grant(&wanted, reply),
-            Some(held) if wanted.wait.is_none() => {
-                self.answer(reply, Err(Problem::Held(Box::new(held))));
-                Ok(())
-            }
-            Some(_) => {
-                self.touched.push(wanted.key.clone());
-                self.queue.join(Waiter { number, wanted, reply });
-                Ok(())
-            }
-        }
-    }
-
-    fn grant(&mut self, wanted: &Wanted, reply: Reply) -> rusqlite::Result<()> {
-        let lock = Lock {
-            id: uuid::Uuid::new_v4().to_string(),
-            key: wanted.key.clone(),
-            who: wanted.who.clone(),
-            event_id: wanted.event_id.clone(),
-            created: self.now,
-            ttl: wanted.ttl,
-            expires: self.after(wanted.ttl),
-            token: table::next_token(&self.change, self.now)?,
-            queue: Vec::new(),
-        };
-        table::insert(&self.change, &lock)?;
-        self.ends.push((lock.id.clone(), lock.ttl.map(|ttl| self.instant + ttl)));
-        self.touched.push(lock.key.clone());
-        self.answers.push(Answer { reply, result: Ok(lock), fresh: true });
-        Ok(())
-    }
-
-    /// The key is free: whoever is next has it, in the same transaction, so that no newcomer comes between.
-    fn pass_on(&mut self, key: &Key) -> rusqlite::Result<()> {
-        self.touched.push(key.clone());
-        match self.queue.next(key) {
-            Some(waiter) => self.grant(&waiter.wanted, waiter.reply),
-            None => Ok(()),
-        }
-    }
-
-    fn remove(&mut self, lock: Lock) -> rusqlite::Result<Result<Lock, Problem>> {
-        table::delete(&self.change, &lock.id)?;
-        self.ends.push((lock.id.clone(), None));
-        self.pass_on(&lock.key)?;
-        Ok(Ok(lock))
-    }
-
-    fn expire(&mut self, id: &str) -> rusqlite::Result<()> {
-        self.ends.push((id.to_owned(), None));
-        if let Some(lock) = table::by_id(&self.change, id)? {
-            let _ = self.remove(lock.clone())?;
-            self.expired.push(lock);
-        }
-        Ok(())
-    }
-
-    fn update(&mut self, lock: &Lock, change: &Change) -> rusqlite::Result<Result<Lock, Problem>> {
-        let mut changed = change.of(lock);
-        let moves = changed.key != lock.key;
-        if moves {
-            if let Some(held) = table::by_key(&self.change, &changed.key)? {
-                return Ok(Err(Problem::Held(Box::new(held))));
-            }
-            // Who had the other key before may have a greater token than this lock had.
-            changed.token = table::next_token(&self.change, self.now)?;
-            self.touched.push(changed.key.clone());
-        }
-        table::replace(&self.change, &changed)?;
-        if moves {
-            self.pass_on(&lock.key)?;
-        }
-        Ok(Ok(changed))
-    }
-
-    fn renew(&mut self, mut lock: Lock, ttl: Option<Duration>) -> rusqlite::Result<Result<Lock, Problem>> {
-        lock.ttl = ttl.or(lock.ttl);
-        lock.expires = self.after(lock.ttl);
-        table::replace(&self.change, &lock)?;
-        self.ends.push((lock.id.clone(), lock.ttl.map(|ttl| self.instant + ttl)));
-        Ok(Ok(lock))
-    }
-
-    fn after(&self, ttl: Option<Duration>) -> Option<Timestamp> {
-        ttl.and_then(|ttl| self.now.checked_add(ttl).ok())
     }
 }

@@ -3,14 +3,15 @@
 use crate::model::{Change, Key, Listing, Lock, Selection};
 use jiff::Timestamp;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, ToSql, params};
 use std::path::Path;
 use std::time::Duration;
 
 /// What the table looks like, kept in `user_version`.
 const VERSION: i64 = 1;
+
+/// Whose file it is, kept in `application_id`.
+const OURS: i64 = 0x6162_6c6b;
 
 const TABLES: &str = "
 CREATE TABLE lock (
@@ -36,6 +37,19 @@ INSERT INTO counter VALUES (1, 0, 0);
 PRAGMA user_version = 1;
 ";
 
+/// Why a file cannot be the store.
+#[derive(Debug)]
+pub(crate) struct Unusable {
+    pub(crate) why: String,
+    pub(crate) hint: Option<&'static str>,
+}
+
+impl From<rusqlite::Error> for Unusable {
+    fn from(error: rusqlite::Error) -> Self {
+        Self { why: error.to_string(), hint: None }
+    }
+}
+
 const COLUMNS: &str = "id, service, environment, resource, who, event_id, created, ttl, expires, token";
 
 /// Now, as exact as the table is.
@@ -44,31 +58,55 @@ pub(super) fn now() -> Timestamp {
     Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }
 
-/// Opens it to make changes. Nobody else does: who has the lock beside the file calls this.
-pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
-    // The files beside it get the same rights from SQLite.
-    let _ = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-    let mut connection = Connection::open(path)?;
+/// Opens it to make changes. Nobody else does: who has the lock on the file calls this.
+pub(super) fn open(path: &Path) -> Result<Connection, Unusable> {
+    let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(Duration::from_secs(5))?;
-    connection.pragma_update(None, "journal_mode", "wal")?;
+    // Before anything is changed in what may be somebody else's.
+    let is_new = is_new(&connection)?;
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(Unusable { why: format!("SQLite has no write-ahead log there, but {mode}"), hint: None });
+    }
     connection.pragma_update(None, "synchronous", "full")?;
     let change = connection.transaction()?;
-    let version: i64 = change.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match version {
-        0 => change.execute_batch(TABLES)?,
-        VERSION => (),
-        other => {
-            let why = format!("it is of version {other}, made by a newer aba-lockd");
-            return Err(rusqlite::Error::ToSqlConversionFailure(why.into()));
-        }
+    if is_new {
+        change.execute_batch(TABLES)?;
     }
+    change.pragma_update(None, "application_id", OURS)?;
     change.commit()?;
     Ok(connection)
 }
 
-/// Opens it to read beside the one who makes changes.
+/// Whether there is nothing in it yet. Else it is ours, and not too new.
+fn is_new(connection: &Connection) -> Result<bool, Unusable> {
+    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let count =
+        |which| connection.query_row(&format!("SELECT count(*) FROM sqlite_schema{which}"), [], |row| row.get(0));
+    let (version, owner, tables): (_, _, i64) = (number("user_version")?, number("application_id")?, count("")?);
+    if version == 0 && owner == 0 && tables == 0 {
+        return Ok(true);
+    }
+    // The first ones did not say whose they are.
+    let ours = owner == OURS || owner == 0 && version == VERSION && count(" WHERE name IN ('lock', 'counter')")? == 2;
+    if !ours {
+        let why = "it is a database of another program".to_owned();
+        return Err(Unusable { why, hint: Some("give --store a file of its own") });
+    }
+    if version != VERSION {
+        let why = format!("it is of version {version}, and this aba-lockd knows version {VERSION}");
+        return Err(Unusable {
+            why,
+            hint: Some("start the newer aba-lockd that made it, or give --store another file"),
+        });
+    }
+    Ok(false)
+}
+
+/// Opens it to read beside the one who makes changes. It is never made: an empty one has no locks, and all are free.
 pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
+    // To write, because a reader takes part in the log; and then nothing is written.
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
@@ -153,9 +191,10 @@ pub(super) fn raise_token(connection: &Connection, base: u64) -> rusqlite::Resul
     connection.execute("UPDATE counter SET token = max(token, ?1)", [base]).map(drop)
 }
 
-/// A change that says nothing. It is one: what stays as it was, SQLite does not write.
-pub(super) fn touch(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute("UPDATE counter SET checks = checks + 1", []).map(drop)
+/// A change that says nothing, and needs all that a lock needs: what stays as it was, SQLite does not write.
+pub(super) fn touch(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+    connection.execute("UPDATE counter SET checks = checks + 1", [])?;
+    next_token(connection, now).map(drop)
 }
 
 /// The unique constraint refuses a second lock of a key.

@@ -252,6 +252,49 @@ fn a_guard_or_a_courier_that_is_killed_is_replaced_and_the_lease_lives_on() {
 }
 
 #[test]
+fn signals_that_go_to_all_of_a_control_group_do_not_end_the_keepers() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let mut script = machine.script("aba_lock_operation deploy; echo held; read -r _; aba_lock_check deploy; echo $?");
+    assert_eq!(script.line(), "held");
+    until("both are there", || machine.keepers("deploy").len() == 2);
+    let keepers = machine.keepers("deploy");
+    for name in ["HUP", "INT", "QUIT", "TERM"] {
+        for pid in &keepers {
+            signal(pid, name);
+        }
+    }
+    for pid in &keepers {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap_or("0");
+        // HUP, INT and QUIT are the first three, and TERM is the fifteenth.
+        assert_eq!(u64::from_str_radix(ignored, 16).unwrap() & 0x4007, 0x4007, "{pid}: {status}");
+    }
+    script.go();
+    assert_eq!(script.line(), "0");
+    assert_eq!(script.end(), 0);
+    // And they end with the script, as ever.
+    assert_eq!(etcd.keys(), Vec::<String>::new());
+    until("they have ended", || !keepers.iter().any(|pid| is_alive(*pid)));
+}
+
+#[test]
+fn while_the_guard_is_stopped_the_lease_of_a_script_that_has_ended_is_not_renewed() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let mut holder = machine.holder("deploy");
+    until("both are there", || machine.keepers("deploy").len() == 2);
+    let keepers = machine.keepers("deploy");
+    signal(keepers[0], "STOP");
+    signal(holder.pid(), "KILL");
+    holder.end();
+    until("the lease has ended by itself", || etcd.leases().is_empty());
+    assert!(keepers.iter().all(|pid| is_alive(*pid)));
+    signal(keepers[0], "CONT");
+    until("they have ended", || !keepers.iter().any(|pid| is_alive(*pid)));
+}
+
+#[test]
 fn without_any_keeper_the_check_before_a_step_says_so() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());

@@ -45,6 +45,7 @@ pub(crate) fn run(args: &Hold) -> Result<i32, Fault> {
     let begin = Instant::now();
     let settings = Settings::of(args.at.server.as_deref())?;
     let ttl = settings::ttl(args.ttl)?;
+    let on_lost = settings::on_lost(args.on_lost.as_deref())?;
     let on_busy = args.on_busy.as_deref().map(shell_words::split).and_then(Result::ok);
     let locals: Option<Vec<Local>> = args.locks.iter().map(|text| Local::parse(text)).collect();
     let Some(locals) = locals else {
@@ -84,7 +85,7 @@ pub(crate) fn run(args: &Hold) -> Result<i32, Fault> {
             let tie = Tie::of(local.token);
             let bound = tie.bind(&local.file).map_err(|error| cannot_bind(local, &error));
             let kept = bound.and_then(|()| {
-                let on_lost = settings::on_lost(args.on_lost.as_deref());
+                let on_lost = on_lost.clone();
                 let charge = Charge { settings: settings.clone(), lease: lease.clone(), tie, on_lost, holder };
                 keep::start(&charge, local.fd)
             });

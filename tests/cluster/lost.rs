@@ -239,6 +239,32 @@ fn a_script_whose_stderr_is_a_socket_is_told_there() {
 }
 
 #[test]
+fn who_does_not_wait_is_not_held_up_by_a_lease_that_cannot_be_given_back() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let mut holder = machine.holder("deploy");
+    until("both are there", || machine.keepers("deploy").len() == 2);
+    let keepers = machine.keepers("deploy");
+    // As if the server took its time: nothing is given back.
+    for pid in &keepers {
+        signal(pid, "STOP");
+    }
+    signal(holder.pid(), "KILL");
+    holder.end();
+    let begin = std::time::Instant::now();
+    machine
+        .aba(&["lock", "-n", "deploy", "--", "echo", "ran"])
+        .status(75)
+        .err(&format!("pid {} on host", holder.pid()));
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+    // The courier first, which the guard ends.
+    for pid in keepers.iter().rev() {
+        signal(pid, "CONT");
+    }
+    until("nothing is left", || etcd.keys().is_empty());
+}
+
+#[test]
 fn an_answer_that_is_lost_is_asked_for_again_and_nothing_is_there_twice() {
     let etcd = Etcd::start(1);
     let relay = Relay::to(etcd.port(0));

@@ -21,9 +21,9 @@ fn a_script_shuts_out_those_on_other_machines_until_it_ends() {
     // It has given it back when it has ended, not some time later.
     assert_eq!(etcd.keys(), Vec::<String>::new());
     other
-        .bash("source \"$LIBRARY\"; aba_lock_operation deploy; echo \"$ABA_LOCK_TOKEN $ABA_LOCK_LEASES\"")
+        .bash("source \"$LIBRARY\"; aba_lock_operation deploy; echo \"<$ABA_LOCK_TOKEN>\"; aba_lock_check deploy; echo $?")
         .status(0)
-        .out(" 200\n")
+        .out(">\n0\n")
         .silent();
 }
 
@@ -217,7 +217,7 @@ fn the_trap_of_the_script_runs_before_and_sees_its_status() {
         .silent();
     until("the keeper gives it back", || etcd.keys().is_empty());
     let unlock = "source \"$LIBRARY\"; aba_lock_operation deploy; aba_unlock_operation deploy
-        \"$HELPER\" lease show deploy; echo $?; \"$HELPER\" status --server= -q deploy; echo $?; echo \"<$ABA_LOCK_LEASES>\"";
+        \"$HELPER\" lease show deploy; echo $?; \"$HELPER\" status --server= -q deploy; echo $?; echo \"<${ABA_LOCK_TOKEN-}>\"";
     machine.bash(unlock).status(0).out("free at").out("\n1\n1\n<>\n").silent();
 }
 
@@ -292,6 +292,20 @@ fn while_the_guard_is_stopped_the_lease_of_a_script_that_has_ended_is_not_renewe
     assert!(keepers.iter().all(|pid| is_alive(*pid)));
     signal(keepers[0], "CONT");
     until("they have ended", || !keepers.iter().any(|pid| is_alive(*pid)));
+}
+
+#[test]
+fn a_posix_script_gives_its_lease_back_when_it_ends() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    machine.bash("set -e -o posix; source \"$LIBRARY\"; aba_lock_operation px; exit 0").status(0).silent();
+    assert_eq!(etcd.keys(), Vec::<String>::new());
+    machine
+        .bash("set -e -o posix; trap 'echo mine' EXIT; source \"$LIBRARY\"; aba_lock_operation px; exit 3")
+        .status(3)
+        .out("mine\n")
+        .silent();
+    assert_eq!(etcd.keys(), Vec::<String>::new());
 }
 
 #[test]

@@ -252,6 +252,17 @@ impl HeldBack {
         }
     }
 
+    /// One that has come since, and would go through.
+    pub(crate) fn came(&self) -> Option<i32> {
+        // SAFETY: all bytes zero are a valid set, and it lives until each call returns.
+        unsafe {
+            let mut set: libc::sigset_t = mem::zeroed();
+            libc::sigpending(&raw mut set);
+            let has = |set: &libc::sigset_t, signal| libc::sigismember(&raw const *set, signal) == 1;
+            ENDING.into_iter().find(|signal| has(&set, *signal) && !has(&self.old, *signal))
+        }
+    }
+
     /// Lets them through again.
     pub(crate) fn end(&self) {
         // SAFETY: the set lives until the call returns.

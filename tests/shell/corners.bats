@@ -36,7 +36,7 @@ exec 200<>"$ABA_LOCK_DIR/aba-a.lock" 201<>"$ABA_LOCK_DIR/aba-b.lock"
 hold "${status}"
 END
     mkdir "${ABA_LOCK_DIR}"
-    : >"${ABA_LOCK_DIR}/aba-a.lock" >"${ABA_LOCK_DIR}/aba-b.lock"
+    touch "${ABA_LOCK_DIR}/aba-a.lock" "${ABA_LOCK_DIR}/aba-b.lock"
     start flock "${ABA_LOCK_DIR}/aba-b.lock" sleep 1000
     until_true grep -q "${STARTED_PID} .*:$(stat -c %i "${ABA_LOCK_DIR}/aba-b.lock") " /proc/locks
     start ./tool

@@ -39,9 +39,15 @@ __aba_version=0.1.0
 # 0: it was handed down by the script that started this one.
 __aba_locks=${__aba_locks-}
 
-# The locks of this shell that have a lease for other machines, too: `NAME/FD/PID/TOKEN ` each, with the token of the local
-# lock.
+# The locks of this shell that have a lease for other machines, too: `NAME/FD/PID/LOCAL/TOKEN/CALL ` each, with the tokens of
+# the local lock and of the lease, and the number of the call that asked for it.
 __aba_leases=${__aba_leases-}
+
+# The ABA_LOCK_TOKEN that was handed down to us, before there were leases of our own.
+__aba_token_above=${__aba_token_above-}
+
+# What a call has opened and not yet got, or closed again: `NAME/FD ` each. Ctrl-C at a prompt ends all functions at once.
+__aba_pending=${__aba_pending-}
 
 # Descriptors that are no use, although they are open on lock files: `FD ` each.
 __aba_dropped=${__aba_dropped-}
@@ -53,12 +59,13 @@ __aba_dropped=${__aba_dropped-}
 #     --on-conflict exit|return|ask|warn   what to do when another has it [default: $ABA_LOCK_ON_CONFLICT, else exit]
 #     --subshell                           it is meant that the lock ends with this subshell: do not say so
 #     --server URL --ttl TIME --on-lost HOW   hold a lease for other machines, too [default: $ABA_LOCK_SERVER]
-# With a server ABA_LOCK_TOKEN is the fencing token of the lease, and it is given back when the script ends: behind what the
-# script has for the EXIT trap by then. Ends the script with 1 when another has it, and with 125 when locking failed; an interactive shell stays open and
+# With a server ABA_LOCK_TOKEN is the fencing token of the lease (of several operations the tokens, in the order in which they
+# are named), until that is released, and the lease is given back when the script ends: behind what the script has for the
+# EXIT trap by then. Ends the script with 1 when another has it, and with 125 when locking failed; an interactive shell stays open and
 # gets the status. 3: going on without the lock, as `ask` or `warn` allowed.
 aba_lock_operation() {
     __aba_usable || \return
-    builtin local __aba_names='' __aba_subshell=''
+    builtin local __aba_taking=yes __aba_names='' __aba_subshell=''
     builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}" __aba_server="${ABA_LOCK_SERVER-}"
     # Never empty, for the sake of `nounset` in old shells.
     builtin local -a __aba_options
@@ -150,7 +157,9 @@ aba_unlock_operation() {
     __aba_find_directory
     if [[ ${__aba_taker} == "${__aba_pid}" ]]; then
         __aba_helper || builtin return
-        __aba_find_lease "${__aba_name}/${__aba_fd}"
+        if [[ " ${__aba_leases}" == *" ${__aba_name}/${__aba_fd}/"* ]]; then
+            __aba_lease=yes
+        fi
         # Also for the children that inherited the descriptor. If it is not ours any more, it is not to be closed.
         __aba_run unlock --fd "${__aba_fd}" "${__aba_name}" ${__aba_lease:+--server=its-own} || __aba_status=$?
         # It says itself why it failed, unless it was killed.
@@ -171,20 +180,11 @@ aba_unlock_operation() {
 # it with `flock -u`.
 aba_lock_held() {
     __aba_usable || \return
-    builtin local __aba_fd='' __aba_bin='' __aba_directory=''
     if (($# != 1)); then
         __aba_say 'aba_lock_held needs the name of one operation'
         builtin return 2
     fi
-    __aba_find_directory
-    __aba_find_fd "$1"
-    __aba_helper || builtin return
-    if [[ -z ${__aba_fd} ]]; then
-        # It may be no name at all.
-        __aba_run path "$1" >/dev/null || builtin return 2
-        builtin return 1
-    fi
-    __aba_run status --quiet --fd "${__aba_fd}" "$1"
+    __aba_look "$1"
 }
 
 # Usage: aba_lock_check OPERATION
@@ -193,14 +193,11 @@ aba_lock_held() {
 # confirms that; 1 if not; 125 if that cannot be known. For use before a step that must not be done twice.
 aba_lock_check() {
     __aba_usable || \return
-    builtin local __aba_fd='' __aba_bin='' __aba_directory=''
-    aba_lock_held "$@" || builtin return
-    __aba_find_directory
-    __aba_find_fd "$1"
-    if [[ " ${ABA_LOCK_LEASES-} " == *" ${__aba_fd} "* ]]; then
-        __aba_helper || builtin return
-        __aba_run lease check --fd "${__aba_fd}" "$1"
+    if (($# != 1)); then
+        __aba_say 'aba_lock_check needs the name of one operation'
+        builtin return 2
     fi
+    __aba_look "$1" --lease
 }
 
 # Usage: aba_lock_detach CMD [ARG]...
@@ -336,12 +333,31 @@ __aba_usable() {
         fi
         \return 125
     fi
+    # Ctrl-C has ended the call that left these; or it goes on, and this is in a trap.
+    if [[ -n ${__aba_pending} && -z ${__aba_taking-} ]]; then
+        __aba_close_all "${__aba_pending}"
+        __aba_pending=''
+    fi
+}
+
+# Asks the helper whether the lock $1 is held here, with option $2.
+__aba_look() {
+    builtin local __aba_fd='' __aba_bin='' __aba_directory=''
+    __aba_find_directory
+    __aba_find_fd "$1"
+    __aba_helper || builtin return
+    if [[ -z ${__aba_fd} ]]; then
+        # It may be no name at all.
+        __aba_run path "$1" >/dev/null || builtin return 2
+        builtin return 1
+    fi
+    __aba_run status --quiet ${2+"$2"} --fd "${__aba_fd}" "$1"
 }
 
 # Takes the locks in __aba_names with __aba_options.
 __aba_acquire() {
     builtin local __aba_bin='' __aba_directory='' __aba_list='' __aba_name='' __aba_fd='' __aba_new=''
-    builtin local __aba_held='' __aba_status=0 __aba_tries=0 __aba_pid='' __aba_granted=''
+    builtin local __aba_held='' __aba_all='' __aba_found='' __aba_status=0 __aba_tries=0 __aba_pid='' __aba_granted=''
     builtin local -a __aba_words
     __aba_helper || {
         __aba_end 125
@@ -351,7 +367,7 @@ __aba_acquire() {
     __aba_self
     while ((1)); do
         __aba_words=("${__aba_options[@]}")
-        __aba_list=${__aba_names} __aba_new='' __aba_held=''
+        __aba_list=${__aba_names} __aba_new='' __aba_held='' __aba_all=''
         while [[ -n ${__aba_list} ]]; do
             __aba_name=${__aba_list%% *}
             __aba_list=${__aba_list#* }
@@ -360,12 +376,14 @@ __aba_acquire() {
                 __aba_held+="${__aba_name}/${__aba_fd} "
             elif __aba_open "${__aba_name}"; then
                 __aba_new+="${__aba_name}/${__aba_fd} "
+                __aba_pending=${__aba_new}
             else
                 __aba_status=$?
-                __aba_close_all "${__aba_new}"
+                __aba_close_new
                 __aba_end "${__aba_status}"
                 builtin return
             fi
+            __aba_all+="${__aba_name}/${__aba_fd} "
             __aba_words[${#__aba_words[@]}]=--fd=${__aba_fd}
             __aba_words[${#__aba_words[@]}]=${__aba_name}
         done
@@ -376,7 +394,7 @@ __aba_acquire() {
             break
         fi
         # Whatever the helper had done when it failed or was killed: without the descriptor there is no lock.
-        __aba_close_all "${__aba_new}"
+        __aba_close_new
         __aba_tries=$((__aba_tries + 1))
         if ((__aba_status != 76)); then
             __aba_failed
@@ -391,11 +409,24 @@ __aba_acquire() {
     done
     if [[ -z ${__aba_granted} ]]; then
         # Ctrl-Z while it waited: bash leaves every loop then, as if nothing had happened.
-        __aba_close_all "${__aba_new}"
+        __aba_close_new
         __aba_stopped
         builtin return
     fi
+    if [[ -n ${__aba_server} ]] && ! __aba_find_tokens; then
+        __aba_close_new
+        __aba_say "there is no lease on ${__aba_name}, so nothing is locked"
+        __aba_end 125
+        builtin return
+    fi
+    __aba_pending=''
     __aba_remember
+}
+
+# Closes what was opened for locks that are not to be.
+__aba_close_new() {
+    __aba_close_all "${__aba_new}"
+    __aba_pending=''
 }
 
 # Opens the lock file of operation $1 on the first free descriptor from 200 on: its number is in __aba_fd. Try $2.
@@ -498,9 +529,6 @@ __aba_remember() {
         ABA_LOCK_FDS="${ABA_LOCK_FDS:+${ABA_LOCK_FDS} }${__aba_fd#*/}"
         builtin export ABA_LOCK_FDS
         __aba_new=${__aba_new#* }
-        if [[ -n ${__aba_server} ]]; then
-            __aba_leased "${__aba_fd%%/*}" "${__aba_fd#*/}"
-        fi
         if ((BASH_SUBSHELL > 0)) && [[ -z ${__aba_subshell} ]]; then
             # `x=$(aba_lock_operation …)` and `aba_lock_operation … | …` leave the script without a lock.
             __aba_say "${__aba_fd%%/*} is locked only until this subshell ends" 'if that is meant, say `--subshell`'
@@ -514,42 +542,96 @@ __aba_remember() {
         fi
         __aba_held=${__aba_held#* }
     done
+    if [[ -n ${__aba_found} ]]; then
+        __aba_leased
+    fi
 }
 
-# The lock $1 on descriptor $2 has a lease, too: tells its token, and sees to it that it is given back when the script ends.
-# Without that the keeper does it, a moment later.
+# Finds the tokens of the leases on all locks of this call: `NAME/FD/LOCAL/TOKEN ` each, in __aba_found. 1: there is no lease
+# on __aba_name, whatever the helper had to say.
+__aba_find_tokens() {
+    builtin local __aba_tokens=''
+    __aba_list=${__aba_all}
+    while [[ -n ${__aba_list} ]]; do
+        __aba_fd=${__aba_list%% *}
+        __aba_list=${__aba_list#* }
+        __aba_name=${__aba_fd%%/*}
+        __aba_tokens=$(__aba_run lease tokens --fd "${__aba_fd#*/}" "${__aba_name}" 2>/dev/null) || builtin true
+        case ${__aba_tokens} in
+            *[!0-9\ ]* | *\ *\ * | \ * | *\ ) builtin return 1 ;;
+            *\ *) __aba_found+="${__aba_fd}/${__aba_tokens/ //} " ;;
+            *) builtin return 1 ;;
+        esac
+    done
+}
+
+# The leases in __aba_found are ours, or those of a script above: tells their tokens, and sees to it that ours are given back
+# when the script ends. Without that the keeper does it, a moment later.
 __aba_leased() {
-    builtin local __aba_tokens='' __aba_trap=''
-    __aba_tokens=$(__aba_run lease tokens --fd "$2" "$1" 2>/dev/null) || builtin true
-    if [[ ${__aba_tokens} != *' '?* ]]; then
-        builtin return 0
+    builtin local __aba_entry='' __aba_trap='' __aba_ours='' __aba_call="${__aba_leases##*/}"
+    if [[ -z ${__aba_leases} ]]; then
+        __aba_token_above=${ABA_LOCK_TOKEN-}
     fi
-    # shellcheck disable=SC2034 # for what the script runs
-    builtin export ABA_LOCK_TOKEN="${__aba_tokens#* }" ABA_LOCK_LEASES="${ABA_LOCK_LEASES:+${ABA_LOCK_LEASES} }$2"
+    __aba_call=$((${__aba_call:-0} + 1))
+    while [[ -n ${__aba_found} ]]; do
+        __aba_fd=${__aba_found%% *}
+        __aba_found=${__aba_found#* }
+        __aba_find_entry "${__aba_fd%%/*}"
+        __aba_list=${__aba_fd%/*/*}
+        __aba_forget_lease "${__aba_list}"
+        __aba_leases+="${__aba_list}/${__aba_entry##*/}${__aba_fd#"${__aba_list}"}/${__aba_call} "
+        if [[ ${__aba_entry##*/} == "${__aba_pid}" ]]; then
+            __aba_ours=yes
+        fi
+    done
+    __aba_tell_tokens
     # In a subshell the traps that are shown may be those of the script, which are not in force.
-    if ((BASH_SUBSHELL > 0)); then
+    if [[ -z ${__aba_ours} ]] || ((BASH_SUBSHELL > 0)); then
         builtin return 0
     fi
-    __aba_leases+="$1/$2/${__aba_pid}/${__aba_tokens%% *} "
     __aba_trap=$(builtin trap -p EXIT) || builtin true
     if [[ ${__aba_trap} != *__aba_at_exit* ]]; then
-        # `trap -- 'COMMANDS' EXIT`, quoted as bash reads it.
+        # `trap -- 'COMMANDS' EXIT`, quoted as bash reads it; under `set -o posix` with `-` where there are none.
         builtin eval "builtin set -- ${__aba_trap}"
+        if [[ ${3-} == - ]]; then
+            builtin set --
+        fi
         builtin trap -- "${3-}${3:+
 }__aba_at_exit" EXIT
     fi
 }
 
-# Finds the lease of NAME/FD $1: it is in __aba_lease, which is empty if there is none.
-__aba_find_lease() {
-    builtin local __aba_list="${__aba_leases}"
-    __aba_lease=''
+# Sets ABA_LOCK_TOKEN to the tokens of the last call whose leases are held, else to what was handed down to us.
+__aba_tell_tokens() {
+    builtin local __aba_list="${__aba_leases}" __aba_entry='' __aba_tokens='' __aba_call="${__aba_leases##*/}"
     while [[ -n ${__aba_list} ]]; do
-        if __aba_same "${__aba_list%%"/${__aba_pid}/"*}" "$1"; then
-            __aba_lease=${__aba_list%% *}
+        __aba_entry=${__aba_list%% *}
+        __aba_list=${__aba_list#* }
+        if [[ ${__aba_entry##*/} == "${__aba_call% }" ]]; then
+            __aba_entry=${__aba_entry%/*}
+            __aba_tokens+="${__aba_tokens:+ }${__aba_entry##*/}"
         fi
+    done
+    __aba_tokens=${__aba_tokens:-${__aba_token_above}}
+    if [[ -n ${__aba_tokens} ]]; then
+        # shellcheck disable=SC2034 # for what the script runs
+        builtin export ABA_LOCK_TOKEN="${__aba_tokens}"
+    else
+        builtin unset -v ABA_LOCK_TOKEN
+    fi
+}
+
+# Takes the lease of NAME/FD $1 out of the list.
+__aba_forget_lease() {
+    builtin local __aba_list="${__aba_leases}" __aba_kept=''
+    while [[ -n ${__aba_list} ]]; do
+        case ${__aba_list} in
+            "$1"/*) ;;
+            *) __aba_kept+="${__aba_list%% *} " ;;
+        esac
         __aba_list=${__aba_list#* }
     done
+    __aba_leases=${__aba_kept}
 }
 
 # At the end of the script: lets go of its leases, unless what it has left behind holds them, and waits until they were
@@ -563,10 +645,12 @@ __aba_at_exit() {
     while [[ -n ${__aba_list} ]]; do
         __aba_entry=${__aba_list%% *}
         __aba_list=${__aba_list#* }
-        __aba_fd=${__aba_entry#*/}
-        if [[ ${__aba_entry} == */"${__aba_pid}"/* ]]; then
+        if [[ ${__aba_entry} == */*/"${__aba_pid}"/*/*/* ]]; then
+            __aba_fd=${__aba_entry#*/}
             __aba_close "${__aba_fd%%/*}"
-            __aba_run lease settle "${__aba_entry%%/*}" "${__aba_entry##*/}" 2>/dev/null || builtin true
+            # What is left of it: LOCAL/TOKEN/CALL.
+            __aba_fd=${__aba_fd#*/*/}
+            __aba_run lease settle "${__aba_entry%%/*}" "${__aba_fd%%/*}" 2>/dev/null || builtin true
         fi
     done
 }
@@ -591,11 +675,11 @@ __aba_add_name() {
 # Takes entry $1 out of the list, and its descriptor from what is handed down.
 __aba_forget() {
     builtin local __aba_list="${__aba_leases}" __aba_kept='' __aba_fd="${1#*/}"
-    while [[ -n ${__aba_list} ]]; do
-        __aba_same "${__aba_list%%"/${__aba_pid}/"*}/${__aba_pid}" "$1" || __aba_kept+="${__aba_list%% *} "
-        __aba_list=${__aba_list#* }
-    done
-    __aba_leases=${__aba_kept} __aba_kept='' __aba_list="${__aba_locks}"
+    __aba_forget_lease "${1%/*}"
+    if [[ ${__aba_leases} != "${__aba_list}" ]]; then
+        __aba_tell_tokens
+    fi
+    __aba_list="${__aba_locks}"
     __aba_fd=${__aba_fd%/*}
     while [[ -n ${__aba_list} ]]; do
         __aba_same "${__aba_list%% *}" "$1" || __aba_kept+="${__aba_list%% *} "
@@ -616,12 +700,6 @@ __aba_unlist() {
         builtin export ABA_LOCK_FDS="${__aba_kept}"
     else
         builtin unset -v ABA_LOCK_FDS
-    fi
-    if [[ -n ${ABA_LOCK_LEASES-} ]]; then
-        __aba_list=" ${ABA_LOCK_LEASES} "
-        __aba_list=${__aba_list/" $1 "/ }
-        __aba_list=${__aba_list# }
-        builtin export ABA_LOCK_LEASES="${__aba_list% }"
     fi
 }
 
@@ -739,9 +817,16 @@ __aba_failed() {
     esac
 }
 
-# The helper was stopped, and has a copy of the descriptor: ends it, as nobody waits for it any more.
+# The helper was stopped, and has a copy of the descriptor: ends it, as nobody waits for it any more. It may have a place in
+# the queue of a server to give back; if that takes too long, it ends without.
 __aba_stopped() {
-    builtin kill -KILL %% 2>/dev/null || builtin true
+    builtin local __aba_job=''
+    __aba_job=$(builtin jobs -p %% 2>/dev/null) || builtin true
+    if [[ -n ${__aba_job} ]]; then
+        (\exec sh -c 'kill -TERM "$1"; kill -CONT "$1"; n=0
+            while kill -0 "$1" && [ "$n" -lt 250 ]; do sleep 0.02; n=$((n + 1)); done
+            kill -KILL "$1"' sh "${__aba_job}") 2>/dev/null || builtin true
+    fi
     __aba_say "the wait for ${__aba_names% } was stopped, so nothing is locked"
     __aba_end 125
 }

@@ -2,11 +2,32 @@
 //! we become it, or ask it.
 
 use crate::error::Error;
+use crate::lock::Mode;
+use crate::record::{self, Content};
 use crate::store::surroundings;
 use crate::sys;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+
+/// Far behind the content of a lock file: from here on keepers lock bytes of it, each for its lease.
+pub const BYTES: u64 = 1 << 61;
+
+/// Whether there is a keeper for whoever has the lock that is open as `file`.
+pub fn is_there(file: &File) -> io::Result<bool> {
+    Ok(sys::range_in_the_way(file, Mode::Exclusive, BYTES, 0)?.is_some())
+}
+
+/// Whether the lock that is held on this descriptor of ours has a lease, or had one when it was taken. What is in the file is
+/// enough, and so is a keeper: not what the environment says, which others write and forget.
+#[must_use]
+pub fn goes_with(fd: RawFd) -> bool {
+    let Some(file) = sys::second_descriptor(fd) else { return false };
+    matches!(record::read(&file), Content::Record(record) if record.lease.is_some()) || is_there(&file).unwrap_or(false)
+}
 
 /// The keeper that goes with this program.
 #[derive(Debug)]

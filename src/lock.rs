@@ -11,6 +11,7 @@
 //! | after open | a file without a lock | takes it |
 //! | after the lock, before the record | the record of an earlier holder, and the lock while a descriptor is open | is told who holds it by the kernel; the record is not believed, as the kernel names another locker |
 //! | while the record is written | an incomplete record | the same |
+//! | the helper of a script, by a signal, while it waits for the next of several locks | those that it has taken are released; SIGKILL: they stay until the shell library closes their descriptors, at the latest when it is called again |
 //! | a script whose helper waits | the helper gets a signal, and ends | is not shut out by a waiter without a script |
 //! | the helper after the lock, before it could say so | the script's descriptor holds the lock | the shell library closes the descriptor on every status but 0 |
 //!
@@ -217,7 +218,12 @@ pub fn acquire_descriptors(
     let mut guards: Vec<Guard> = Vec::with_capacity(targets.len());
     for (target, fd) in targets {
         match attempt.by_descriptor(target, fd) {
-            Ok(guard) => guards.push(guard),
+            Ok(guard) => {
+                if guard.fresh {
+                    attempt.taken.push(guard.file.as_raw_fd());
+                }
+                guards.push(guard);
+            }
             Err(error) => {
                 // The script keeps its descriptors, so closing ours would release nothing.
                 for guard in guards.iter().filter(|guard| guard.fresh) {
@@ -406,11 +412,13 @@ struct Attempt<'a> {
     started: Instant,
     /// For the records, if it is known already.
     taker: Option<Taker>,
+    /// What was taken already on descriptors of the script.
+    taken: Vec<RawFd>,
 }
 
 impl<'a> Attempt<'a> {
     fn new(request: &'a Request, contention: &'a mut dyn Contention, script: Script) -> Self {
-        Self { request, contention, script, started: Instant::now(), taker: None }
+        Self { request, contention, script, started: Instant::now(), taker: None, taken: Vec::new() }
     }
 
     fn by_name(&mut self, target: Target, store: Option<&Store>) -> Result<Guard, Error> {
@@ -526,6 +534,8 @@ impl<'a> Attempt<'a> {
         if self.taker.is_none() {
             self.taker = Some(self.look_at_taker());
         }
+        // A shell at its prompt goes on after Ctrl-C, and has the descriptors open.
+        let _unlocks = sys::UnlocksAtEnd::begin(&self.taken);
         let alarm = sys::Alarm::new();
         if let Script::Parent(_) = self.script {
             alarm.when_parent_ends();

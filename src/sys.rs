@@ -22,6 +22,7 @@ mod range;
 mod screen;
 mod thread;
 mod timer;
+mod unlock;
 mod watch;
 
 pub use append::write_once;
@@ -41,6 +42,7 @@ pub use range::{Range, range_in_the_way, try_lock_range, unlock_range, wait_lock
 pub use screen::{Event, Screen};
 pub use thread::with_companion;
 pub use timer::Alarm;
+pub use unlock::UnlocksAtEnd;
 pub use watch::{Watch, can_watch};
 
 use crate::lock::Mode;

@@ -1,7 +1,11 @@
 //! Leases that are lost, and answers: who is told, when, and that nobody else has it before that.
 
 use crate::relay::Relay;
-use crate::scene::{Etcd, Machine, RUNS, Version, is_alive, said, signal, until};
+use crate::scene::{Etcd, Machine, PATIENCE, RUNS, Version, is_alive, said, signal, until};
+use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
@@ -170,6 +174,94 @@ fn what_happens_when_a_lease_is_lost_can_be_chosen() {
     let mut ended = script("term");
     assert!(ended.error().contains(&format!("; ending pid {}", ended.pid())));
     assert_eq!(ended.end(), 143);
+}
+
+#[test]
+fn a_way_to_meet_a_loss_that_cannot_work_is_found_at_once_or_else_the_script_is_ended() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    for how in ["tem", "/nowhere/notify", "./notify", "notify.sh"] {
+        machine
+            .aba(&["lock", "--on-lost", how, "deploy", "--", "echo", "ran"])
+            .status(2)
+            .err(&format!("aba-lock: {how} is no command"))
+            .err("hint: ");
+    }
+    let wrong = machine
+        .program("bash")
+        .env("ABA_LOCK_ON_LOST", "wran")
+        .args(["-c", "source \"$LIBRARY\"; aba_lock_operation a; echo ran"])
+        .output()
+        .unwrap();
+    assert_eq!((wrong.status.code(), wrong.stdout.as_slice()), (Some(2), &b""[..]));
+    assert_eq!(etcd.keys(), Vec::<String>::new());
+    for how in ["TERM", "Term", "exit 3", "no-such-command now", "/bin/false"] {
+        let text = format!("aba_lock_operation --on-lost '{how}' deploy; echo held; read -r _; echo done");
+        let mut script = machine.script(&text);
+        assert_eq!(script.line(), "held");
+        let key = etcd.leases().pop().unwrap();
+        machine.aba(&["lease", "release", &key]).status(0);
+        assert_eq!(script.end(), 143, "{how}");
+    }
+    // A command of one word that works is done with it.
+    let mut spared = machine.script("aba_lock_operation --on-lost /bin/true deploy; echo held; read -r _; echo done");
+    assert_eq!(spared.line(), "held");
+    let key = etcd.leases().pop().unwrap();
+    machine.aba(&["lease", "release", &key]).status(0);
+    assert!(spared.error().contains("; running `/bin/true`"));
+    spared.go();
+    assert_eq!(spared.line(), "done");
+    assert_eq!(spared.end(), 0);
+}
+
+#[test]
+fn a_script_whose_stderr_is_a_socket_is_told_there() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    let script =
+        "exec 2>&0 </dev/null; source \"$LIBRARY\"; aba_lock_operation --on-lost warn deploy; echo held; exec sleep 60";
+    let mut command = machine.program("bash");
+    command.args(["-c", script]).stdin(OwnedFd::from(theirs)).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut held = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut held).unwrap();
+    assert_eq!(held, "held\n");
+    let key = etcd.leases().pop().unwrap();
+    machine.aba(&["lease", "release", &key]).status(0);
+    let mut said = String::new();
+    BufReader::new(ours).read_line(&mut said).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(said.starts_with("aba-lock: the lease on deploy is gone from etcd://"), "{said:?}");
+}
+
+#[test]
+fn who_does_not_wait_is_not_held_up_by_a_lease_that_cannot_be_given_back() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let mut holder = machine.holder("deploy");
+    until("both are there", || machine.keepers("deploy").len() == 2);
+    let keepers = machine.keepers("deploy");
+    // As if the server took its time: nothing is given back.
+    for pid in &keepers {
+        signal(pid, "STOP");
+    }
+    signal(holder.pid(), "KILL");
+    holder.end();
+    let begin = std::time::Instant::now();
+    machine
+        .aba(&["lock", "-n", "deploy", "--", "echo", "ran"])
+        .status(75)
+        .err(&format!("pid {} on host", holder.pid()));
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+    // The courier first, which the guard ends.
+    for pid in keepers.iter().rev() {
+        signal(pid, "CONT");
+    }
+    until("nothing is left", || etcd.keys().is_empty());
 }
 
 #[test]

@@ -5,6 +5,8 @@
 // The torture says what it has done.
 #![allow(clippy::disallowed_macros, clippy::print_stdout)]
 
+mod check;
+mod interrupted;
 mod lease;
 mod lost;
 mod relay;

@@ -68,6 +68,13 @@ pub(crate) fn parent(pid: u32) -> u32 {
     stat.rsplit(") ").next().unwrap_or_default().split(' ').nth(1).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
+/// The children of a process.
+pub(crate) fn children(of: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| parent(*pid) == of).collect()
+}
+
 // ---- servers -------------------------------------------------------------------------------------------
 
 /// Which etcd is to run.
@@ -340,14 +347,7 @@ impl Machine {
         // A shell has what it starts in the background ignore Ctrl-C, the whole suite too.
         let mut command = Command::new("env");
         command.arg("--default-signal=HUP,INT,QUIT,TERM").arg(program.as_ref());
-        for name in [
-            "ABA_LOCK_FDS",
-            "ABA_LOCK_TIMEOUT",
-            "ABA_LOCK_TOKEN",
-            "ABA_LOCK_LEASES",
-            "ABA_LOCK_LOG",
-            "ABA_LOCK_ON_CONFLICT",
-        ] {
+        for name in ["ABA_LOCK_FDS", "ABA_LOCK_TIMEOUT", "ABA_LOCK_TOKEN", "ABA_LOCK_LOG", "ABA_LOCK_ON_CONFLICT"] {
             command.env_remove(name);
         }
         command.env("ABA_LOCK_DIR", self.path("locks")).env("HOME", self.directory.path()).env("HELPER", helper());

@@ -21,9 +21,9 @@ fn a_script_shuts_out_those_on_other_machines_until_it_ends() {
     // It has given it back when it has ended, not some time later.
     assert_eq!(etcd.keys(), Vec::<String>::new());
     other
-        .bash("source \"$LIBRARY\"; aba_lock_operation deploy; echo \"$ABA_LOCK_TOKEN $ABA_LOCK_LEASES\"")
+        .bash("source \"$LIBRARY\"; aba_lock_operation deploy; echo \"<$ABA_LOCK_TOKEN>\"; aba_lock_check deploy; echo $?")
         .status(0)
-        .out(" 200\n")
+        .out(">\n0\n")
         .silent();
 }
 
@@ -217,7 +217,7 @@ fn the_trap_of_the_script_runs_before_and_sees_its_status() {
         .silent();
     until("the keeper gives it back", || etcd.keys().is_empty());
     let unlock = "source \"$LIBRARY\"; aba_lock_operation deploy; aba_unlock_operation deploy
-        \"$HELPER\" lease show deploy; echo $?; \"$HELPER\" status --server= -q deploy; echo $?; echo \"<$ABA_LOCK_LEASES>\"";
+        \"$HELPER\" lease show deploy; echo $?; \"$HELPER\" status --server= -q deploy; echo $?; echo \"<${ABA_LOCK_TOKEN-}>\"";
     machine.bash(unlock).status(0).out("free at").out("\n1\n1\n<>\n").silent();
 }
 
@@ -249,6 +249,63 @@ fn a_guard_or_a_courier_that_is_killed_is_replaced_and_the_lease_lives_on() {
     assert_eq!(holder.line(), "done");
     holder.end();
     until("the lease is given back", || etcd.keys().is_empty());
+}
+
+#[test]
+fn signals_that_go_to_all_of_a_control_group_do_not_end_the_keepers() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let mut script = machine.script("aba_lock_operation deploy; echo held; read -r _; aba_lock_check deploy; echo $?");
+    assert_eq!(script.line(), "held");
+    until("both are there", || machine.keepers("deploy").len() == 2);
+    let keepers = machine.keepers("deploy");
+    for name in ["HUP", "INT", "QUIT", "TERM"] {
+        for pid in &keepers {
+            signal(pid, name);
+        }
+    }
+    for pid in &keepers {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap_or("0");
+        // HUP, INT and QUIT are the first three, and TERM is the fifteenth.
+        assert_eq!(u64::from_str_radix(ignored, 16).unwrap() & 0x4007, 0x4007, "{pid}: {status}");
+    }
+    script.go();
+    assert_eq!(script.line(), "0");
+    assert_eq!(script.end(), 0);
+    // And they end with the script, as ever.
+    assert_eq!(etcd.keys(), Vec::<String>::new());
+    until("they have ended", || !keepers.iter().any(|pid| is_alive(*pid)));
+}
+
+#[test]
+fn while_the_guard_is_stopped_the_lease_of_a_script_that_has_ended_is_not_renewed() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let mut holder = machine.holder("deploy");
+    until("both are there", || machine.keepers("deploy").len() == 2);
+    let keepers = machine.keepers("deploy");
+    signal(keepers[0], "STOP");
+    signal(holder.pid(), "KILL");
+    holder.end();
+    until("the lease has ended by itself", || etcd.leases().is_empty());
+    assert!(keepers.iter().all(|pid| is_alive(*pid)));
+    signal(keepers[0], "CONT");
+    until("they have ended", || !keepers.iter().any(|pid| is_alive(*pid)));
+}
+
+#[test]
+fn a_posix_script_gives_its_lease_back_when_it_ends() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    machine.bash("set -e -o posix; source \"$LIBRARY\"; aba_lock_operation px; exit 0").status(0).silent();
+    assert_eq!(etcd.keys(), Vec::<String>::new());
+    machine
+        .bash("set -e -o posix; trap 'echo mine' EXIT; source \"$LIBRARY\"; aba_lock_operation px; exit 3")
+        .status(3)
+        .out("mine\n")
+        .silent();
+    assert_eq!(etcd.keys(), Vec::<String>::new());
 }
 
 #[test]

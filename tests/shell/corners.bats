@@ -29,6 +29,25 @@ END
     done
 }
 
+@test "a helper that is ended while it waits for the second lock does not leave the first one to the script" {
+    script tool <<'END'
+exec 200<>"$ABA_LOCK_DIR/aba-a.lock" 201<>"$ABA_LOCK_DIR/aba-b.lock"
+"$ABA_LOCK_BIN" lock --quiet --wait --fd 200 --fd 201 a b || status=$?
+hold "${status}"
+END
+    mkdir "${ABA_LOCK_DIR}"
+    touch "${ABA_LOCK_DIR}/aba-a.lock" "${ABA_LOCK_DIR}/aba-b.lock"
+    start flock "${ABA_LOCK_DIR}/aba-b.lock" sleep 1000
+    until_true grep -q "${STARTED_PID} .*:$(stat -c %i "${ABA_LOCK_DIR}/aba-b.lock") " /proc/locks
+    start ./tool
+    until_true is_waited_for b
+    kill -TERM "$(pgrep -P "${STARTED_PID}")"
+    [[ $(until_ready) == 143 ]]
+    run -0 aba-lock lock -n a -- echo free
+    [[ ${output} == free ]]
+    let_go
+}
+
 @test "two workers of a script that has released the lock do not get in together" {
     cat >worker <<'END'
 source "$LIBRARY"

@@ -2,7 +2,8 @@
 //! lease ends.
 //!
 //! A thread waits for the signals that end a process. What is at the server is written down before it is asked for; so
-//! whenever the signal comes, there is nothing that it would not find.
+//! whenever the signal comes, there is nothing that it would not find. What was had before that, here, is let go of too: a
+//! shell at its prompt, which goes on after Ctrl-C, has the descriptors open.
 
 use crate::server;
 use crate::settings::Settings;
@@ -54,14 +55,22 @@ pub(crate) struct Cancel {
 impl Cancel {
     /// From now on a signal that is held back ends us, when what is pending was given back.
     pub(crate) fn begin(settings: &Settings) -> Self {
+        Self::with(settings, |give_back| give_back())
+    }
+
+    /// The same, and `let_go` is called then, with what gives back what is pending.
+    pub(crate) fn with(settings: &Settings, let_go: impl FnOnce(&mut dyn FnMut()) + Send + 'static) -> Self {
         let (pending, settings) = (Pending::default(), settings.clone());
         let theirs = pending.clone();
         let thread = sys::without_signals(|| {
             thread::Builder::new().spawn(move || {
                 let Some(signal) = sys::next_signal() else { return };
-                if let (Some(id), Ok(mut server)) = (theirs.take(), server::connect(&settings)) {
-                    let _ = server.release(&id);
-                }
+                let id = theirs.take();
+                let_go(&mut || {
+                    if let (Some(id), Ok(mut server)) = (&id, server::connect(&settings)) {
+                        let _ = server.release(id);
+                    }
+                });
                 sys::die_of(signal)
             })
         });

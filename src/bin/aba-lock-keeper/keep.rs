@@ -15,6 +15,8 @@
 //! | who acquires, before there is a keeper | the lease ends by itself; the script gets a status that is not 0 |
 //! | who acquires, after that | the script closes its descriptor on that status, and the guard gives the lease back |
 //! | the courier, or it hangs, or is stopped | the guard starts another, at the latest when half of the time is over |
+//! | both, by what ends a process, as all of a control group gets it | nothing: they are deaf to INT, TERM, HUP and QUIT |
+//! | the script, while the guard is stopped | the courier sees that nobody has the script's byte, and renews no more |
 //! | the guard | the courier finds that its parent has changed, becomes the guard, and starts another courier |
 //! | both | nobody renews: the lease ends, and another may have it while the script runs. `aba_lock_check` says so, and the fencing token is what the resource can go by |
 //! | all of the machine, or the pid namespace | the script too; the lease ends by itself |
@@ -32,6 +34,7 @@ use crate::tie::Tie;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::RawFd;
+use std::process::Child;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -77,13 +80,14 @@ pub(crate) fn start(charge: &Charge, fd: RawFd) -> Result<(), Fault> {
     let mut tell = Some(tell);
     let theirs = charge.clone();
     aba_lock::sys::detached(&[], || {
+        sys::be_deaf();
         let opened = sys::open_anew(fd).and_then(|file| sys::keep_only(file, tell.take()));
         let Ok((file, Some(mut tell))) = opened else { return };
         // Not if only others may write to the file.
         if !theirs.tie.keep(&file).unwrap_or(false) {
             return;
         }
-        let keeper = Keeper { charge: theirs, file, shared: Shared { numbers: shared } };
+        let keeper = Keeper { charge: theirs, file, shared: Shared { numbers: shared }, running: None };
         keeper.shared.renewed(&keeper.charge.lease);
         if tell.write_all(&[1]).is_ok() {
             drop(tell);
@@ -136,6 +140,8 @@ struct Keeper {
     charge: Charge,
     file: File,
     shared: Shared,
+    /// The command that is run as the lease is lost.
+    running: Option<Child>,
 }
 
 /// How far it is with ending the script.
@@ -198,6 +204,7 @@ impl Keeper {
     fn next_look(&self, stage: &Stage) -> Duration {
         match stage {
             Stage::Kept => self.told_at().left().min(LOOK),
+            Stage::Told(_) if self.running.is_some() => LOOK,
             Stage::Told(end) if end.is_past() => ENDING,
             Stage::Told(end) => end.left().min(LOOK),
             Stage::Over => LOOK,
@@ -205,7 +212,7 @@ impl Keeper {
     }
 
     /// Tells the script when it has to be told, and ends it when it has to be ended.
-    fn see_to_the_end(&self, stage: Stage) -> Stage {
+    fn see_to_the_end(&mut self, stage: Stage) -> Stage {
         let end = self.shared.good().plus(self.shared.ttl().saturating_sub(MARGIN));
         match stage {
             Stage::Kept if self.told_at().is_past() => {
@@ -214,10 +221,21 @@ impl Keeper {
                 match &self.charge.on_lost {
                     OnLost::Term => holders.terminate(),
                     OnLost::Warn => {}
-                    OnLost::Run(command) => lost::run(&self.charge, command),
+                    OnLost::Run(command) => match lost::run(&self.charge, command) {
+                        Ok(child) => self.running = Some(child),
+                        Err(_) => self.do_without_command(),
+                    },
                 }
                 // Another may have it now: not more than the grace, and not longer than it could have lasted.
                 Stage::Told(if self.shared.is_gone() { end.min(Moment::now().plus(self.grace())) } else { end })
+            }
+            Stage::Told(end) if self.running.is_some() => {
+                match self.running.as_mut().map(Child::try_wait) {
+                    Some(Ok(None)) => {}
+                    Some(Ok(Some(status))) if status.success() => self.running = None,
+                    _ => self.do_without_command(),
+                }
+                Stage::Told(end)
             }
             // It was renewed in the end.
             Stage::Told(_) if !self.shared.is_gone() && !self.told_at().is_past() => Stage::Kept,
@@ -232,6 +250,13 @@ impl Keeper {
         }
     }
 
+    /// The command that was to see to it could not be run, or failed: then those who have the lock are ended after all.
+    fn do_without_command(&mut self) {
+        self.running = None;
+        self.charge.on_lost = OnLost::Term;
+        Holders::of(&self.file).terminate();
+    }
+
     /// Another process that renews the lease. `None`: there is none to be had now.
     fn send_courier(&mut self) -> Option<i32> {
         let guard = std::process::id();
@@ -241,6 +266,7 @@ impl Keeper {
                     charge: self.charge.clone(),
                     file: self.file.try_clone().unwrap_or_else(|_| sys::leave()),
                     shared: self.shared,
+                    running: None,
                 };
                 keeper.carry(guard)
             }
@@ -258,7 +284,8 @@ impl Keeper {
                 drop(server);
                 self.guard();
             }
-            if !next.is_past() || self.shared.is_gone() {
+            // A guard that is stopped does not see that the script has ended: then the lease is to end, too.
+            if !next.is_past() || self.shared.is_gone() || !self.charge.tie.is_bound(&self.file).unwrap_or(true) {
                 thread::sleep(STEP.min(next.left().max(ENDING)));
                 continue;
             }

@@ -7,12 +7,14 @@
 use crate::keep::Charge;
 use crate::report;
 use crate::settings;
+use crate::sys as our_sys;
 use aba_lock::kernel::{self, Wanted};
 use aba_lock::{force, process, sys};
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Child;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -67,15 +69,12 @@ impl Holders {
     }
 }
 
-/// Says on the script's stderr what is about to happen, as nobody could guess it from a signal.
+/// Says on the script's stderr what is about to happen, as nobody could guess it from a signal; where that is a socket
+/// which we may not write to, in the system's log.
 pub(crate) fn tell(charge: &Charge, holders: &Holders, is_gone: bool, left: Duration) {
-    // Opened now, and not kept: whoever reads it is not to wait for the end of the keeper. A terminal must not become ours.
-    let mut options = OpenOptions::new();
-    options.append(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     let pids = holders.found.iter().map(|holder| holder.pid);
     let script = if pids.clone().any(|pid| pid == charge.holder) { Some(charge.holder) } else { pids.clone().next() };
     let Some(script) = script else { return };
-    let Ok(stderr) = options.open(format!("/proc/{script}/fd/2")) else { return };
     let (name, server) = (&charge.lease.name, &charge.settings.label);
     let why = if is_gone {
         format!("the lease on {name} is gone from {server}: it was not renewed in time, or somebody ended it")
@@ -90,16 +89,20 @@ pub(crate) fn tell(charge: &Charge, holders: &Holders, is_gone: bool, left: Dura
         settings::OnLost::Warn => String::new(),
         settings::OnLost::Run(command) => format!("; running `{command}`"),
     };
-    report::tell(&stderr, &format!("{why}{what}"));
+    let text = format!("{why}{what}");
+    // Opened now, and not kept: whoever reads it is not to wait for the end of the keeper. A terminal must not become ours.
+    let mut options = OpenOptions::new();
+    options.append(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    if let Ok(stderr) = options.open(format!("/proc/{script}/fd/2")) {
+        report::tell(&stderr, &text);
+    } else if our_sys::Socket::of(script, 2).and_then(|socket| report::tell_by(&socket, &text)).is_err() {
+        report::log(script, &text);
+    }
 }
 
 /// Runs the command that was given for this, by the shell.
-pub(crate) fn run(charge: &Charge, command: &str) {
-    let mut shell = Command::new(settings::shell());
-    shell
-        .arg("-c")
-        .arg(command)
-        .env("ABA_LOCK_NAME", &charge.lease.name)
-        .env("ABA_LOCK_PID", charge.holder.to_string());
-    let _ = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+pub(crate) fn run(charge: &Charge, command: &str) -> io::Result<Child> {
+    let mut shell = settings::shell();
+    shell.arg("-c").arg(command).env("ABA_LOCK_NAME", &charge.lease.name);
+    our_sys::hearing(shell.env("ABA_LOCK_PID", charge.holder.to_string())).spawn()
 }

@@ -9,17 +9,21 @@ pub(crate) const PROMISES: [(&str, &str); 7] = [
     (
         "as long as the script lives",
         "a keeper, two processes in a session of their own, renews the lease until the script and all that inherited its lock \
-         descriptor have ended, and then gives it back. When one of the two is killed or hangs, the other replaces it",
+         descriptor have ended, and then gives it back. When one of the two is killed or hangs, the other replaces it. What ends \
+         all of a control group at once, as systemctl stop does with SIGTERM, does not end them before the script",
     ),
     (
         "told before another can have it",
         "if the lease cannot be renewed, those who have the lock get SIGTERM when two thirds of its time have passed since the \
-         last good renewal, and SIGKILL before all of it has. With --on-lost warn they are told and go on, and any other word is \
-         run by sh, with ABA_LOCK_NAME and ABA_LOCK_PID",
+         last good renewal, and SIGKILL before all of it has: a shell at its prompt, which does not heed SIGTERM, loses its \
+         window then. They are told why on the script's stderr, or in the system's log where that is a socket that is closed to \
+         us. With --on-lost warn they are told and go on. Any other word is run by sh, in /, with ABA_LOCK_NAME and ABA_LOCK_PID; \
+         if that cannot be run, or ends with another status than 0, they are ended all the same",
     ),
     (
         "the fencing token",
-        "ABA_LOCK_TOKEN, which grows with each acquisition of the name: what the lock guards should refuse a smaller one. It is \
+        "ABA_LOCK_TOKEN, which grows with each acquisition of the name: what the lock guards should refuse a smaller one. Of \
+         several names it has one each, with blanks between, in the order in which they were named. It is \
          what holds when all else fails: when both keepers are killed at once, or a process may not be signalled from here",
     ),
     (

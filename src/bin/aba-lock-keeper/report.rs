@@ -1,12 +1,14 @@
 //! Every sentence that a user can read, and all data. The only file that prints.
 
 use crate::server::{Entry, Fault, Lease, Owner};
+use crate::sys::Socket;
 use aba_lock::error::{shortened, span};
 use aba_lock::sys;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 /// The most characters of a command line that a sentence shows.
@@ -35,6 +37,20 @@ fn lines(text: &str, hint: Option<&str>) -> String {
 /// To somebody else's stderr, if it can be written at once.
 pub(crate) fn tell(mut stderr: &File, text: &str) {
     let _ = stderr.write_all(lines(text, None).as_bytes());
+}
+
+/// The same where that is a socket.
+pub(crate) fn tell_by(stderr: &Socket, text: &str) -> io::Result<()> {
+    stderr.send(lines(text, None).as_bytes())
+}
+
+/// To the system's log, as an error of a program of the user's. Nobody waits for its reader.
+pub(crate) fn log(pid: u32, text: &str) {
+    if let Ok(socket) = UnixDatagram::unbound()
+        && socket.set_nonblocking(true).is_ok()
+    {
+        let _ = socket.send_to(format!("<11>aba-lock[{pid}]: {}", plain(text)).as_bytes(), "/dev/log");
+    }
 }
 
 /// Why it failed.

@@ -8,9 +8,9 @@
 
 use crate::server::Fault;
 use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// The variable with the address of the server.
@@ -90,24 +90,29 @@ fn parse(address: &str) -> Result<Settings, Fault> {
         _ => return Err(wrong()),
     };
     let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let path = path.trim_matches('/');
+    let path = path.trim().trim_matches('/');
+    // A lock's record has the address between blanks.
+    let is_plain = |text: &str| !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    if !is_plain(path) {
+        return Err(wrong());
+    }
     if hosts.contains('@') {
         return Err(Fault::Misused {
             what: "the address of a server is no place for a password: anybody can see it".to_owned(),
             hint: "put USER:PASSWORD into a file of yours, and set ABA_LOCK_SERVER_SECRET_FILE to its path".to_owned(),
         });
     }
-    let is_host = |host: &&str| !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control());
+    let hosts: Vec<&str> = hosts.split(',').map(str::trim).collect();
     let mut endpoints = Vec::new();
-    for host in hosts.split(',') {
-        let host = Some(host.trim()).filter(is_host).ok_or_else(wrong)?;
+    for host in &hosts {
+        let host = Some(host).filter(|host| !host.is_empty() && is_plain(host)).ok_or_else(wrong)?;
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
         let port = if has_port || kind == Kind::Service { "" } else { ":2379" };
         let base = if kind == Kind::Service && !path.is_empty() { format!("/{path}") } else { String::new() };
         endpoints.push(format!("{transport}://{host}{port}{base}"));
     }
     let prefix = if kind == Kind::Etcd && !path.is_empty() { format!("{path}/") } else { String::new() };
-    let label = address.trim_end_matches('/').to_owned();
+    let label = format!("{scheme}://{}{}{path}", hosts.join(","), if path.is_empty() { "" } else { "/" });
     Ok(Settings { label, kind, endpoints, prefix, secret: None, authorities: None, identity: None })
 }
 
@@ -149,19 +154,39 @@ pub(crate) enum OnLost {
     Run(String),
 }
 
-/// As said, else as the environment says.
-pub(crate) fn on_lost(said: Option<&str>) -> OnLost {
-    let word = said.map(str::to_owned).or_else(|| text("ABA_LOCK_ON_LOST"));
-    match word.as_deref() {
-        None | Some("term") => OnLost::Term,
-        Some("warn") => OnLost::Warn,
-        Some(command) => OnLost::Run(command.to_owned()),
+/// As said, else as the environment says. What is one word and no command is a mistake: it would be found when it is too late.
+pub(crate) fn on_lost(said: Option<&str>) -> Result<OnLost, Fault> {
+    let word = said.map(str::to_owned).or_else(|| text("ABA_LOCK_ON_LOST")).unwrap_or_default();
+    match word.trim() {
+        "" => Ok(OnLost::Term),
+        word if word.eq_ignore_ascii_case("term") => Ok(OnLost::Term),
+        word if word.eq_ignore_ascii_case("warn") => Ok(OnLost::Warn),
+        word if is_one_word(word) && !is_command(word) => Err(Fault::Misused {
+            what: format!("{word} is no command that could be run if the lease is lost"),
+            hint: "say term, warn, or a command of the shell: it is run in /, and a program is looked for on PATH"
+                .to_owned(),
+        }),
+        command => Ok(OnLost::Run(command.to_owned())),
     }
 }
 
-/// A command to be run by the environment's path.
-pub(crate) fn shell() -> OsString {
-    "/bin/sh".into()
+/// Nothing that the shell would take apart.
+fn is_one_word(text: &str) -> bool {
+    text.chars().all(|c| c.is_alphanumeric() || "_-./+:@%,".contains(c))
+}
+
+/// Whether the shell knows it: a program, or a word of its own.
+fn is_command(word: &str) -> bool {
+    let known = shell().args(["-c", "command -v -- \"$1\"", "sh", word]).status();
+    // A shell that cannot be run now may be there later.
+    known.is_ok_and(|status| status.success())
+}
+
+/// The shell, where the keeper runs it: with nobody to read what it says.
+pub(crate) fn shell() -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell
 }
 
 fn text(name: &str) -> Option<String> {

@@ -7,7 +7,9 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::os::unix::thread::JoinHandleExt;
+use std::process::Command;
 use std::ptr;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
@@ -18,6 +20,36 @@ use std::time::Duration;
 /// A new open file description of the file behind `fd`, also if that has no name any more.
 pub(crate) fn open_anew(fd: RawFd) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(format!("/proc/self/fd/{fd}"))
+}
+
+/// A socket that another process has open.
+#[derive(Debug)]
+pub(crate) struct Socket(OwnedFd);
+
+impl Socket {
+    /// The one on this descriptor of that process. An error where it may not be had, or before Linux 5.6.
+    pub(crate) fn of(pid: u32, fd: RawFd) -> io::Result<Self> {
+        // SAFETY: it takes numbers, and makes a descriptor or answers -1.
+        let process = owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+        // SAFETY: as above.
+        owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) }).map(Self)
+    }
+
+    /// Sends what can be sent at once. An error if it is none.
+    pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let how = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the bytes live until the call returns.
+        let sent = unsafe { libc::send(self.0.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), how) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
+    match RawFd::try_from(fd) {
+        // SAFETY: the descriptor is new, open, and nobody else's.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Closes every descriptor from 3 on but these two, which get the numbers 3 and 4.
@@ -153,6 +185,38 @@ pub(crate) fn be_interrupted() {
     }
 }
 
+/// What somebody sends to all that he has started, as the end of a control group does, is not for us: we end when the script
+/// has.
+pub(crate) fn be_deaf() {
+    for signal in DEAF_TO {
+        set(signal, libc::SIG_IGN);
+    }
+}
+
+/// A command that is deaf to none of that.
+pub(crate) fn hearing(command: &mut Command) -> &mut Command {
+    let hear = || {
+        for signal in DEAF_TO {
+            set(signal, libc::SIG_DFL);
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes system calls alone.
+    unsafe { command.pre_exec(hear) }
+}
+
+/// With SIGPIPE, as whoever we tell something may be gone.
+const DEAF_TO: [i32; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE];
+
+fn set(signal: i32, to: libc::sighandler_t) {
+    // SAFETY: all bytes zero are a valid `sigaction`, and it lives until the call returns.
+    unsafe {
+        let mut action: libc::sigaction = mem::zeroed();
+        action.sa_sigaction = to;
+        libc::sigaction(signal, &raw const action, ptr::null_mut());
+    }
+}
+
 /// Rings the alarm after `span`, and then soon again, as it may ring just before the call that it is to end.
 pub(crate) fn ring_after(span: Duration) {
     let value = |span: Duration| libc::timeval {
@@ -185,6 +249,17 @@ impl HeldBack {
             let mut old: libc::sigset_t = mem::zeroed();
             libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut old);
             Self { old }
+        }
+    }
+
+    /// One that has come since, and would go through.
+    pub(crate) fn came(&self) -> Option<i32> {
+        // SAFETY: all bytes zero are a valid set, and it lives until each call returns.
+        unsafe {
+            let mut set: libc::sigset_t = mem::zeroed();
+            libc::sigpending(&raw mut set);
+            let has = |set: &libc::sigset_t, signal| libc::sigismember(&raw const *set, signal) == 1;
+            ENDING.into_iter().find(|signal| has(&set, *signal) && !has(&self.old, *signal))
         }
     }
 

@@ -12,6 +12,7 @@
 //! keeper of the last one was told. So where they are follows from the token of the local lock, which no other
 //! acquisition of the file has.
 
+use aba_lock::keeper;
 use aba_lock::lock::Mode;
 use aba_lock::sys;
 use std::fs::File;
@@ -21,7 +22,7 @@ use std::io;
 const SCRIPTS: u64 = 1 << 60;
 
 /// The keepers' bytes begin here. Below are those of the scripts.
-const KEEPERS: u64 = 1 << 61;
+const KEEPERS: u64 = keeper::BYTES;
 
 /// Where the bytes of an acquisition are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,10 +80,7 @@ pub(crate) fn let_go(script: &File) -> io::Result<()> {
     sys::unlock_range(script, SCRIPTS, KEEPERS - SCRIPTS)
 }
 
-/// Whether there is a keeper for whoever has this lock.
-pub(crate) fn has_keeper(file: &File) -> io::Result<bool> {
-    others_have(file, KEEPERS, 0)
-}
+pub(crate) use keeper::is_there as has_keeper;
 
 fn others_have(file: &File, start: u64, len: u64) -> io::Result<bool> {
     Ok(sys::range_in_the_way(file, Mode::Exclusive, start, len)?.is_some())

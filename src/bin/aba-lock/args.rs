@@ -478,6 +478,10 @@ pub(crate) struct Status {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) fd: Option<i32>,
 
+    /// With --fd: and whether the server confirms the lease, if one goes with it
+    #[arg(long, requires_all = ["fd", "name"], hide = true)]
+    pub(crate) lease: bool,
+
     /// Also say who has it at this server; empty for none [default: that of the environment]
     #[arg(long, value_name = "URL", conflicts_with_all = ["file", "fd"])]
     pub(crate) server: Option<String>,

@@ -1,112 +1,136 @@
+//! Called by the helper when the local locks are held: takes the leases, leaves a keeper behind for each, and leaves them to the
+//! script, or runs the command.
+//!
+//! | a signal comes | what is left |
+//! |---|---|
+//! | while we stand in the queue of a server, or wait for an earlier lease to be given back | nothing: the leases that were taken before it in this call, the place in the queue, and the local locks that are new are given back, and then we die of it |
+//! | between that, while a keeper is started | it is held back until the next time that we stand in a queue, or until we are done: then it is looked for once more |
+//! | after that | the script has it all, and we say so |
+
 use super::lease::Progress;
+use super::script::{noted_token, recorded, until_given_back};
 use super::{name, owner, patience};
 use crate::args::Hold;
 use crate::cancel::Cancel;
 use crate::keep::{self, Charge};
-use crate::server::{self, Fault, Lease, Want};
+use crate::server::{self, Fault, Want};
 use crate::settings::{self, Settings};
 use crate::tie::{self, Tie};
 use crate::{exit, report, sys};
-use aba_lock::record::{self, Content};
+use aba_lock::process;
 use aba_lock::store;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// The variable that tells a command on which descriptors there are locks with a lease.
-const LEASES: &str = "ABA_LOCK_LEASES";
-
 /// A local lock, as the helper handed it over.
-struct Local<'a> {
-    name: &'a str,
+#[derive(Debug)]
+struct Local {
+    name: String,
     fd: i32,
     token: u64,
     /// Taken now, and not by a script above.
     fresh: bool,
     file: File,
+    /// It has a lease that was taken now.
+    bound: AtomicBool,
 }
 
-impl<'a> Local<'a> {
-    fn parse(text: &'a str) -> Option<Self> {
+impl Local {
+    fn parse(text: &str) -> Option<Self> {
         let mut words = text.split('/');
-        let (name, fd) = (words.next()?, words.next()?.parse().ok()?);
+        let (name, fd) = (words.next()?.to_owned(), words.next()?.parse().ok()?);
         let token = words.next()?.parse().ok()?;
         let fresh = words.next()? == "fresh";
         let file = aba_lock::sys::second_descriptor(fd)?;
         // What was taken earlier has a token of its own.
-        let token = Some(record::read(&file).token()).filter(|own| !fresh && *own != 0).unwrap_or(token);
-        Some(Self { name, fd, token, fresh, file })
+        let token = recorded(&file).map(|record| record.token).filter(|own| !fresh && *own != 0).unwrap_or(token);
+        Some(Self { name, fd, token, fresh, file, bound: AtomicBool::new(false) })
+    }
+
+    fn tie(&self) -> Tie {
+        Tie::of(self.token)
+    }
+
+    /// A lease may go with it: it was taken now, or by this very script earlier, and not by one above it that ends later.
+    fn may_be_bound(&self, script: Option<u32>) -> Result<(), Fault> {
+        let record = recorded(&self.file);
+        let taker = record.map(|record| (record.pid, record.start));
+        if self.fresh || taker.is_some_and(|(pid, start)| Some(pid) == script && process::is_alive(pid, start)) {
+            return Ok(());
+        }
+        let by = taker.map(|(pid, _)| format!(", by pid {pid}")).unwrap_or_default();
+        Err(Fault::Failed {
+            what: format!("{} is held for this machine alone{by}, and a lease would last as long as that", self.name),
+            hint: Some("have the script that holds it take the lease, or say `--server=` here".to_owned()),
+        })
+    }
+
+    /// Binds the lease that is to be had to the script.
+    fn bind(&self) -> Result<(), Fault> {
+        self.bound.store(true, Ordering::SeqCst);
+        self.tie().bind(&self.file).map_err(|error| Fault::Failed {
+            what: format!(
+                "could not bind the lease on {} to descriptor {}: {}",
+                self.name,
+                self.fd,
+                aba_lock::error::reason(&error)
+            ),
+            hint: Some("set ABA_LOCK_DIR to a directory of yours on a local disk".to_owned()),
+        })
+    }
+}
+
+/// The script is not to have what was taken now: neither the leases nor the locks.
+fn give_up(locals: &[Local], meanwhile: &mut dyn FnMut()) {
+    let is_bound = |local: &&Local| local.bound.load(Ordering::SeqCst);
+    // All at first, as each of the keepers takes its time.
+    for local in locals.iter().filter(is_bound) {
+        let _ = tie::let_go(&local.file);
+    }
+    meanwhile();
+    for local in locals.iter().filter(is_bound) {
+        until_given_back(&local.file, server::Patience::Forever);
+    }
+    for local in locals.iter().filter(|local| local.fresh) {
+        let _ = aba_lock::lock::release(local.fd, None);
     }
 }
 
 pub(crate) fn run(args: &Hold) -> Result<i32, Fault> {
-    let begin = Instant::now();
-    let settings = Settings::of(args.at.server.as_deref())?;
-    let ttl = settings::ttl(args.ttl)?;
-    let on_busy = args.on_busy.as_deref().map(shell_words::split).and_then(Result::ok);
     let locals: Option<Vec<Local>> = args.locks.iter().map(|text| Local::parse(text)).collect();
-    let Some(locals) = locals else {
+    let Some(locals) = locals.map(Arc::<[Local]>::from) else {
         return Err(Fault::Misused {
             what: "a lock that is held here cannot be understood".to_owned(),
             hint: "this command is for `aba-lock lock` alone".to_owned(),
         });
     };
-    let holder = args.script.unwrap_or_else(std::process::id);
-    let command =
-        (!args.command.is_empty()).then(|| shell_words::join(args.command.iter().map(|word| word.to_string_lossy())));
-    let owner = owner(holder, command, args.who.as_deref());
     let held = sys::HeldBack::begin();
     if args.script.is_some_and(|script| !sys::end_with_parent(script)) {
+        give_up(&locals, &mut || {});
         return Ok(exit::FAILED);
     }
-    let patience = patience(&args.wait)?;
-    let mut server = server::connect(&settings)?;
-    let mut tokens = Vec::new();
-    let mut all = || -> Result<(), Fault> {
-        for local in &locals {
-            name(local.name)?;
-            if !local.fresh && tie::has_keeper(&local.file).unwrap_or(false) {
-                tokens.extend(recorded_token(&local.file));
-                continue;
-            }
-            // Of the one before us on this machine, who may have ended a moment ago.
-            if local.fresh {
-                super::script::until_given_back(&local.file);
-            }
-            let cancel = Cancel::begin(&settings);
-            let mut watcher = Progress::new(&settings, local.name, &cancel.pending, args.quiet);
-            let want = Want { name: local.name, ttl, owner: &owner, patience, kept: true };
-            let lease = server.acquire(&want, &mut watcher);
-            cancel.end();
-            let lease = lease?;
-            let tie = Tie::of(local.token);
-            let bound = tie.bind(&local.file).map_err(|error| cannot_bind(local, &error));
-            let kept = bound.and_then(|()| {
-                let on_lost = settings::on_lost(args.on_lost.as_deref());
-                let charge = Charge { settings: settings.clone(), lease: lease.clone(), tie, on_lost, holder };
-                keep::start(&charge, local.fd)
-            });
-            if let Err(fault) = kept {
-                let _ = server.release(&lease.id);
-                return Err(fault);
-            }
-            note(&local.file, &settings.label, &lease);
-            tokens.push(lease.token.to_string());
-            if args.verbose {
-                report::acquired(&settings.label, &lease, begin.elapsed());
-            }
-        }
-        Ok(())
-    };
-    let done = all();
-    drop(server);
-    held.end();
+    let on_busy = args.on_busy.as_deref().map(shell_words::split).and_then(Result::ok);
+    let done = acquire(args, &locals);
+    if let Some(signal) = held.came() {
+        give_up(&locals, &mut || {});
+        sys::die_of(signal);
+    }
     match done {
-        Ok(()) => go_on(args, &locals, &tokens.join(" ")),
+        Ok(tokens) => {
+            // A command is to get them; of a script they would only end us, and leave it the locks.
+            if args.script.is_none() {
+                held.end();
+            }
+            go_on(args, &locals, &tokens.join(" "))
+        }
         Err(fault) => {
-            give_up(&locals);
+            give_up(&locals, &mut || {});
+            held.end();
             match (fault, on_busy) {
                 (fault @ (Fault::Busy { .. } | Fault::TimedOut { .. }), on_busy) => busy(args, &fault, on_busy),
                 (fault, _) => Err(fault),
@@ -115,11 +139,58 @@ pub(crate) fn run(args: &Hold) -> Result<i32, Fault> {
     }
 }
 
-fn cannot_bind(local: &Local, error: &io::Error) -> Fault {
-    let reason = aba_lock::error::reason(error);
+/// Takes the leases, in the order of their names, as all do. Their tokens, in the order in which they were named.
+fn acquire(args: &Hold, locals: &Arc<[Local]>) -> Result<Vec<String>, Fault> {
+    let begin = Instant::now();
+    let settings = Settings::of(args.at.server.as_deref())?;
+    let ttl = settings::ttl(args.ttl)?;
+    let on_lost = settings::on_lost(args.on_lost.as_deref())?;
+    let holder = args.script.unwrap_or_else(std::process::id);
+    let command =
+        (!args.command.is_empty()).then(|| shell_words::join(args.command.iter().map(|word| word.to_string_lossy())));
+    let owner = owner(holder, command, args.who.as_deref());
+    let patience = patience(&args.wait)?;
+    let mut server = server::connect(&settings)?;
+    let mut tokens = vec![0; locals.len()];
+    let mut order: Vec<(usize, &Local)> = locals.iter().enumerate().collect();
+    order.sort_by(|(_, one), (_, other)| one.name.cmp(&other.name));
+    for (at, local) in order {
+        name(&local.name)?;
+        if !local.fresh && local.tie().is_kept(&local.file).unwrap_or(false) {
+            tokens[at] = noted_token(&local.file).ok_or_else(|| no_token(local))?;
+            continue;
+        }
+        local.may_be_bound(args.script)?;
+        let all = Arc::clone(locals);
+        let cancel = Cancel::with(&settings, move |give_back| give_up(&all, give_back));
+        // Of the one before us on this machine, who may have ended a moment ago.
+        until_given_back(&local.file, patience);
+        let mut watcher = Progress::new(&settings, &local.name, &cancel.pending, args.quiet);
+        let want = Want { name: &local.name, ttl, owner: &owner, patience, kept: true };
+        let lease = server.acquire(&want, &mut watcher);
+        cancel.end();
+        let lease = lease?;
+        let kept = local.bind().and_then(|()| {
+            let (settings, lease, on_lost) = (settings.clone(), lease.clone(), on_lost.clone());
+            keep::start(&Charge { settings, lease, tie: local.tie(), on_lost, holder }, local.fd)
+        });
+        if let Err(fault) = kept {
+            let _ = server.release(&lease.id);
+            return Err(fault);
+        }
+        super::script::note(&local.file, &local.name, &settings.label, &lease)?;
+        tokens[at] = lease.token;
+        if args.verbose {
+            report::acquired(&settings.label, &lease, begin.elapsed());
+        }
+    }
+    Ok(tokens.iter().map(u64::to_string).collect())
+}
+
+fn no_token(local: &Local) -> Fault {
     Fault::Failed {
-        what: format!("could not bind the lease on {} to descriptor {}: {reason}", local.name, local.fd),
-        hint: Some("set ABA_LOCK_DIR to a directory of yours on a local disk".to_owned()),
+        what: format!("{} has a lease, and its lock file does not say which", local.name),
+        hint: Some("somebody has written to that file: release the lock, and acquire it again".to_owned()),
     }
 }
 
@@ -127,7 +198,7 @@ fn cannot_bind(local: &Local, error: &io::Error) -> Fault {
 fn go_on(args: &Hold, locals: &[Local], tokens: &str) -> Result<i32, Fault> {
     if args.command.is_empty() {
         if let (Some(path), Some(script)) = (&args.pid_file, args.script) {
-            write_pid(path, script).inspect_err(|_| give_up(locals))?;
+            write_pid(path, script).inspect_err(|_| give_up(locals, &mut || {}))?;
         }
         return Ok(exit::DONE);
     }
@@ -139,10 +210,6 @@ fn go_on(args: &Hold, locals: &[Local], tokens: &str) -> Result<i32, Fault> {
         let kept = |fd: &i32| locals.iter().any(|local| local.fd == *fd);
         let others = store::inherited_descriptors().into_iter().filter(|fd| !kept(fd));
         variables.push((store::FDS, others.map(|fd| fd.to_string()).collect::<Vec<_>>().join(" ")));
-    }
-    if !args.no_inherit {
-        let fds: Vec<String> = locals.iter().map(|local| local.fd.to_string()).collect();
-        variables.push((LEASES, fds.join(" ")));
     }
     let failed = |error: io::Error| not_run(&args.command[0].to_string_lossy(), &error);
     let command = aba_lock::sys::Command::new(&args.command, &variables).map_err(failed)?;
@@ -159,7 +226,7 @@ fn go_on(args: &Hold, locals: &[Local], tokens: &str) -> Result<i32, Fault> {
         let _ = fs::remove_file(path);
     }
     if args.no_inherit {
-        give_up(locals);
+        give_up(locals, &mut || {});
     }
     done.map_err(failed)
 }
@@ -174,14 +241,6 @@ fn write_pid(path: &Path, pid: u32) -> Result<(), Fault> {
         what: format!("could not write {}: {}", path.display(), aba_lock::error::reason(&error)),
         hint: None,
     })
-}
-
-/// The script gets a failure, or the command has ended: neither is to have the leases, nor the locks.
-fn give_up(locals: &[Local]) {
-    for local in locals.iter().filter(|local| local.fresh) {
-        let _ = super::script::let_go(&local.file);
-        let _ = aba_lock::lock::release(local.fd, None);
-    }
 }
 
 fn busy(args: &Hold, fault: &Fault, on_busy: Option<Vec<String>>) -> Result<i32, Fault> {
@@ -200,22 +259,4 @@ fn busy(args: &Hold, fault: &Fault, on_busy: Option<Vec<String>>) -> Result<i32,
         Err(error) => error,
     };
     Err(not_run(instead, &error))
-}
-
-/// Writes the lease into the holder record, for those who look, and for the script to have its token. A courtesy too.
-fn note(file: &File, server: &str, lease: &Lease) {
-    if let content @ Content::Record(_) = record::read(file)
-        && let Content::Record(record) = &content
-    {
-        let mut record = record.clone();
-        record.lease = Some(format!("{server} {} {}", lease.id, lease.token));
-        let path =
-            fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file))).unwrap_or_default();
-        let _ = record::write(file, &path, &content, &record);
-    }
-}
-
-fn recorded_token(file: &File) -> Option<String> {
-    let Content::Record(record) = record::read(file) else { return None };
-    record.lease?.rsplit_once(' ').map(|(_, token)| token.to_owned())
 }

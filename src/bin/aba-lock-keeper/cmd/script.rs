@@ -3,7 +3,7 @@
 use super::name;
 use crate::args::{Script, Settle};
 use crate::clock::Moment;
-use crate::server::{self, Fault};
+use crate::server::{self, Fault, Lease, Patience};
 use crate::settings::Settings;
 use crate::tie::{self, Tie};
 use crate::{exit, report};
@@ -11,15 +11,19 @@ use aba_lock::error::Error;
 use aba_lock::name::LockName;
 use aba_lock::record::{self, Content, Record};
 use aba_lock::store::Store;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 /// How long to wait for a keeper to give a lease back: it goes on without us.
-const PATIENCE: Duration = Duration::from_secs(5);
+const GIVING_BACK: Duration = Duration::from_secs(5);
+
+/// How long who does not wait waits for that: longer than it takes where a server answers.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// How often to look.
 const LOOK: Duration = Duration::from_millis(2);
@@ -28,18 +32,20 @@ const LOOK: Duration = Duration::from_millis(2);
 pub(crate) fn let_go(file: &File) -> io::Result<()> {
     if tie::has_keeper(file)? {
         tie::let_go(file)?;
-        until_given_back(file);
+        until_given_back(file, Patience::Forever);
     }
     Ok(())
 }
 
-/// The local lock is free of others, or ours: what keeper there is gives its lease back just now. Waits for that.
-pub(crate) fn until_given_back(file: &File) {
-    until(|| tie::has_keeper(file));
+/// The local lock is free of others, or ours: what keeper there is gives its lease back just now. Waits for that, but not
+/// for ever: after that the server says whose the lease is.
+pub(crate) fn until_given_back(file: &File, patience: Patience) {
+    let limit = if patience == Patience::None { MOMENT } else { patience.at_most(GIVING_BACK) };
+    until(limit, || tie::has_keeper(file));
 }
 
-fn until(is_kept: impl Fn() -> io::Result<bool>) {
-    let end = Moment::now().plus(PATIENCE);
+fn until(limit: Duration, is_kept: impl Fn() -> io::Result<bool>) {
+    let end = Moment::now().plus(limit);
     while is_kept().unwrap_or(false) && !end.is_past() {
         thread::sleep(LOOK);
     }
@@ -78,7 +84,7 @@ pub(crate) fn settle(args: &Settle) -> Result<i32, Fault> {
         .open(path_of(&args.name)?);
     if let Ok(file) = file {
         let tie = Tie::of(args.token);
-        until(|| Ok(!tie.is_bound(&file)? && tie.is_kept(&file)?));
+        until(GIVING_BACK, || Ok(!tie.is_bound(&file)? && tie.is_kept(&file)?));
     }
     Ok(exit::DONE)
 }
@@ -111,15 +117,42 @@ pub(crate) fn tokens(args: &Script) -> Result<i32, Fault> {
     Ok(exit::DONE)
 }
 
-fn recorded(file: &File) -> Option<Box<Record>> {
+pub(super) fn recorded(file: &File) -> Option<Box<Record>> {
     match record::read(file) {
         Content::Record(record) => Some(record),
         _ => None,
     }
 }
 
+/// Writes the lease into the record of the lock, for those who look, and for the script to have its token and to ask for it.
+pub(super) fn note(file: &File, name: &str, server: &str, lease: &Lease) -> Result<(), Fault> {
+    let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
+    let reason = match record::read(file) {
+        ref content @ Content::Record(ref record) => {
+            let lease = Some(format!("{server} {} {}", lease.id, lease.token));
+            let record = Record { lease, ..record.as_ref().clone() };
+            match record::write(file, &path, content, &record) {
+                Ok(()) if recorded(file).is_some_and(|written| written.lease == record.lease) => return Ok(()),
+                Ok(()) => "it is too long".to_owned(),
+                Err(error) => aba_lock::error::reason(&error),
+            }
+        }
+        _ => "there is something else in it".to_owned(),
+    };
+    Err(Fault::Failed {
+        what: format!("could not write the lease on {name} into {}: {reason}", path.display()),
+        hint: Some("without that it could not be checked; a lock file that nobody holds may be removed".to_owned()),
+    })
+}
+
+/// The token of the lease that was noted.
+pub(super) fn noted_token(file: &File) -> Option<u64> {
+    lease_of(recorded(file)?.as_ref()).map(|(_, _, token)| token)
+}
+
 /// Server, id and token of the lease that goes with a lock.
 fn lease_of(record: &Record) -> Option<(String, String, u64)> {
-    let mut words = record.lease.as_deref()?.split(' ');
-    Some((words.next()?.to_owned(), words.next()?.to_owned(), words.next()?.parse().ok()?))
+    let (server, rest) = record.lease.as_deref()?.split_once(' ')?;
+    let (id, token) = rest.rsplit_once(' ')?;
+    Some((server.to_owned(), id.to_owned(), token.parse().ok()?))
 }

@@ -106,7 +106,10 @@ fn hold_elsewhere(
 ) -> Result<i32, Error> {
     let mut words: Vec<OsString> = vec!["hold".into()];
     let mut fds = store::inherited_descriptors();
-    for guard in &acquired.guards {
+    // The tokens are told in the order in which the locks were named.
+    let mut guards: Vec<_> = acquired.guards.iter().collect();
+    guards.sort_by_key(|guard| args.names.iter().position(|name| *name == guard.target.label));
+    for guard in guards {
         let fd = under::reachable(guard)?;
         if !fds.contains(&fd) {
             fds.push(fd);

@@ -3,8 +3,10 @@ use crate::exit;
 use crate::report::{self, locks};
 use aba_lock::error::Error;
 use aba_lock::holders::{self, Known};
+use aba_lock::keeper::{self, Keeper};
 use aba_lock::lock;
 use aba_lock::store::Store;
+use std::ffi::OsString;
 
 pub(crate) fn run(args: &Status) -> Result<i32, Error> {
     let target = match (&args.name, &args.file) {
@@ -14,6 +16,11 @@ pub(crate) fn run(args: &Status) -> Result<i32, Error> {
     };
     if let Some(fd) = args.fd {
         let held = lock::held_through(fd, &target.path);
+        if args.lease && held.is_some() && keeper::goes_with(fd) {
+            let mut words: Vec<OsString> = vec!["lease".into(), "check".into(), format!("--fd={fd}").into()];
+            words.extend(args.name.as_ref().map(Into::into));
+            return Err(Keeper::find()?.become_it(words, &[]));
+        }
         if !args.quiet {
             report::descriptor_status(&target, fd, held);
         }

@@ -1,0 +1,128 @@
+//! What a script is told of its leases: by `aba_lock_check`, and by `ABA_LOCK_TOKEN`.
+
+use crate::scene::{Etcd, Machine, is_alive, signal, until};
+
+/// Kills the keepers of a name, so that nobody replaces one.
+fn kill_keepers(machine: &Machine, name: &str) {
+    until("both are there", || machine.keepers(name).len() == 2);
+    let keepers = machine.keepers(name);
+    for signal_name in ["STOP", "KILL"] {
+        for pid in &keepers {
+            signal(pid, signal_name);
+        }
+    }
+    until("they are gone", || !keepers.iter().any(|pid| is_alive(*pid)));
+}
+
+#[test]
+fn a_nested_lock_does_not_hide_from_the_check_that_the_outer_lease_is_lost() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let script = "aba_lock_operation outer; echo held; read -r _
+        nested() { source \"$LIBRARY\"; aba_lock_check outer; echo $?; }; export -f nested
+        \"$HELPER\" lock inner -- bash -c 'nested'
+        unset ABA_LOCK_SERVER; nested
+        \"$HELPER\" lock --server= local -- bash -c nested";
+    let mut script = machine.script(script);
+    assert_eq!(script.line(), "held");
+    kill_keepers(&machine, "outer");
+    script.go();
+    for _ in 0..3 {
+        assert_eq!(script.line(), "1");
+    }
+    script.end();
+}
+
+#[test]
+fn blanks_between_the_addresses_of_servers_cost_neither_token_nor_check() {
+    let etcd = Etcd::start(1);
+    let (url, port) = (etcd.url(), etcd.port(0));
+    let machine = Machine::new(&format!("{url}, 127.0.0.1:{port} "));
+    let script = "aba_lock_operation deploy; echo \"held $ABA_LOCK_TOKEN\"; aba_lock_check deploy; echo $?; read -r _
+        aba_lock_check deploy; echo $?";
+    let mut script = machine.script(script);
+    let token = script.line().strip_prefix("held ").unwrap().to_owned();
+    assert!(token.parse::<u64>().is_ok_and(|token| token > 0), "{token:?}");
+    assert_eq!(script.line(), "0");
+    machine.aba(&["lease", "show", "deploy"]).status(0).out(&format!("{url},127.0.0.1:{port}"));
+    kill_keepers(&machine, "deploy");
+    script.go();
+    assert_eq!(script.line(), "1");
+    script.end();
+    // Where nobody means one, it is a mistake.
+    let odd = Machine::new(&format!("{url}/a b"));
+    odd.aba(&["lock", "deploy", "--", "echo", "ran"]).status(2).err("is not the address of a server");
+}
+
+#[test]
+fn a_script_may_take_the_lease_after_the_lock_and_is_told_its_token() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let script = "aba_lock_operation --server= late; aba_lock_check late; echo \"local $? <${ABA_LOCK_TOKEN-}>\"
+        aba_lock_operation late; echo \"held $ABA_LOCK_TOKEN\"; aba_lock_operation late; echo \"held $ABA_LOCK_TOKEN\"
+        read -r _; aba_lock_check late; echo $?";
+    let mut script = machine.script(script);
+    assert_eq!(script.line(), "local 0 <>");
+    let held = script.line();
+    assert!(held.strip_prefix("held ").unwrap().parse::<u64>().is_ok(), "{held}");
+    assert_eq!(script.line(), held);
+    kill_keepers(&machine, "late");
+    script.go();
+    assert_eq!(script.line(), "1");
+    script.end();
+    // And it is given back when the script ends.
+    machine
+        .bash("source \"$LIBRARY\"; aba_lock_operation --server= late; aba_lock_operation -q -t 40 late; exit 0")
+        .status(0)
+        .silent();
+    assert_eq!(etcd.leases(), Vec::<String>::new());
+}
+
+#[test]
+fn a_lock_that_a_script_above_holds_for_this_machine_alone_gets_no_lease_that_would_outlive_us() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let inner = "source \"$LIBRARY\"; aba_lock_operation up; echo went on";
+    let script = "source \"$LIBRARY\"; aba_lock_operation --server= up; bash -c \"$INNER\"; echo \"inner $?\"
+        \"$HELPER\" lock up -- echo went on; echo \"command $?\"; (aba_lock_operation up); echo \"subshell $?\"
+        aba_lock_held up; echo \"held $?\"";
+    let machine = machine.with("INNER", inner);
+    let said = machine.bash(script).status(0);
+    assert_eq!(said.out, "inner 125\ncommand 125\nsubshell 125\nheld 0\n");
+    assert!(said.err.contains("aba-lock: up is held for this machine alone, by pid "), "{said:?}");
+    assert_eq!(etcd.leases(), Vec::<String>::new());
+}
+
+#[test]
+fn a_keeper_that_does_nothing_is_no_lease() {
+    let machine = Machine::new("etcd://127.0.0.1:1").with("ABA_LOCK_KEEPER", "/bin/true");
+    let said = machine.bash("source \"$LIBRARY\"; aba_lock_operation --on-conflict return a b; echo $?").status(0);
+    assert_eq!(said.out, "125\n");
+    assert!(said.err.contains("aba-lock: there is no lease on a, so nothing is locked"), "{said:?}");
+    let said =
+        machine.bash("source \"$LIBRARY\"; aba_lock_operation --on-conflict return a b; aba_lock_held a; echo $?");
+    assert_eq!(said.out, "1\n");
+}
+
+#[test]
+fn the_token_is_that_of_the_last_call_whose_locks_are_held() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let script = "source \"$LIBRARY\"; aba_lock_operation outer; outer=$ABA_LOCK_TOKEN
+        aba_lock_operation inner; [[ $ABA_LOCK_TOKEN -gt $outer ]]; echo $?
+        aba_unlock_operation inner; [[ $ABA_LOCK_TOKEN == $outer ]]; echo $?
+        aba_lock_operation n m; read -r n m <<<$ABA_LOCK_TOKEN; [[ $n -gt $m && $m -gt $outer ]]; echo $?
+        aba_unlock_operation n; [[ $ABA_LOCK_TOKEN == $m ]]; echo $?
+        bash -c \"$INNER\"
+        aba_unlock_operation m; aba_unlock_operation outer; echo \"<${ABA_LOCK_TOKEN-unset}>\"";
+    let inner =
+        "source \"$LIBRARY\"; above=$ABA_LOCK_TOKEN; aba_lock_operation x; [[ $ABA_LOCK_TOKEN -gt $above ]]; echo $?
+        aba_unlock_operation x; [[ $ABA_LOCK_TOKEN == $above ]]; echo $?";
+    let machine = machine.with("INNER", inner);
+    let said = machine.bash(script).status(0).silent();
+    assert_eq!(said.out, "0\n0\n0\n0\n0\n0\n<unset>\n");
+    // A command is told them alike: in the order in which they were named, while they are taken in that of the names.
+    let said = machine.aba(&["lock", "n", "m", "n", "--", "sh", "-c", "echo $ABA_LOCK_TOKEN"]).status(0).silent();
+    let tokens: Vec<u64> = said.out.split_whitespace().map(|token| token.parse().unwrap()).collect();
+    assert!(tokens.len() == 2 && tokens[0] > tokens[1], "{tokens:?}");
+}

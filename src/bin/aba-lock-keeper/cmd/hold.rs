@@ -59,7 +59,7 @@ impl Local {
     /// A lease may go with it: it was taken now, or by this very script earlier, and not by one above it that ends later.
     fn may_be_bound(&self, script: Option<u32>) -> Result<(), Fault> {
         let record = recorded(&self.file);
-        let taker = record.map(|record| (record.pid, record.start));
+        let taker = record.map(|record| (record.pid, record.tick));
         if self.fresh || taker.is_some_and(|(pid, start)| Some(pid) == script && process::is_alive(pid, start)) {
             return Ok(());
         }

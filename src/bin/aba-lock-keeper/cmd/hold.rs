@@ -60,7 +60,7 @@ impl Local {
     fn may_be_bound(&self, script: Option<u32>) -> Result<(), Fault> {
         let record = recorded(&self.file);
         let taker = record.map(|record| (record.pid, record.tick));
-        if self.fresh || taker.is_some_and(|(pid, start)| Some(pid) == script && process::is_alive(pid, start)) {
+        if self.fresh || taker.is_some_and(|(pid, tick)| Some(pid) == script && process::is_alive(pid, tick)) {
             return Ok(());
         }
         let by = taker.map(|(pid, _)| format!(", by pid {pid}")).unwrap_or_default();

@@ -247,7 +247,7 @@ fn entry(lock: &Value) -> Entry {
 fn lease(name: &str, lock: &Value, good: Moment) -> Lease {
     let entry = entry(lock);
     let ttl = lock["ttl"].as_str().and_then(aba_lock::store::parse_span).unwrap_or_default();
-    Lease { name: name.to_owned(), id: entry.id, token: entry.token, ttl, good }
+    Lease { name: name.to_owned(), id: entry.id, token: entry.token, ttl, good, kept: false }
 }
 
 fn text(value: &Value, key: &str) -> String {

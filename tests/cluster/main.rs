@@ -5,6 +5,7 @@
 // The torture says what it has done.
 #![allow(clippy::disallowed_macros, clippy::print_stdout)]
 
+mod foreign;
 mod lease;
 mod lost;
 mod relay;

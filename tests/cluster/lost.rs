@@ -113,6 +113,7 @@ fn the_name_of_one_who_may_not_know_that_its_lease_is_lost_is_not_given_before_i
     let number = key.rsplit_once('/').unwrap().1;
     said(&mut etcd.ctl(&["lease", "revoke", number])).status(0);
     other.aba(&["lock", "deploy", "--", "true"]).status(75).err("whose lease was lost and who may not know it yet");
+    other.aba(&["lease", "show", "deploy"]).status(0).out("whose lease was lost").out("ends in ");
     let begin = std::time::Instant::now();
     other.aba(&["lock", "-q", "-t", "50", "deploy", "--", "true"]).status(0);
     assert!(begin.elapsed() > Duration::from_secs(8), "{:?}", begin.elapsed());

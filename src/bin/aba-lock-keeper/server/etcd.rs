@@ -175,6 +175,12 @@ impl Etcd {
         Ok(())
     }
 
+    /// How long a lease will live without renewal.
+    fn left(&mut self, number: u64) -> Result<Option<Duration>, Fault> {
+        let left = self.gateway.call("/v3/lease/timetolive", &json!({ "ID": number.to_string() }))?;
+        Ok(left.body["TTL"].as_str().and_then(|ttl| ttl.parse().ok()).map(Duration::from_secs))
+    }
+
     fn entry(&self, kv: &Value) -> Option<Entry> {
         let id = decoded(&kv["key"])?;
         let name = id.strip_prefix(&self.prefix)?.rsplit_once('/')?.0.to_owned();
@@ -194,9 +200,7 @@ impl Etcd {
             let mut ahead = place.before.clone();
             match &place.mark {
                 Some(mark) if is_first && mark.holder != place.lease.id => {
-                    let said = format!("{}, whose lease was lost and who may not know it yet", mark.holder);
-                    let (name, said) = (want.name.to_owned(), Some(said));
-                    holder = Some(Entry { name, id: mark.holder.clone(), token: 0, owner: None, said, left: None });
+                    holder = Some(believer(want.name, mark));
                     ahead = Some(mark::key(&mark.holder));
                 }
                 mark if is_first => {
@@ -238,6 +242,12 @@ impl Etcd {
             self.look(&mut place, want.patience, watcher)?;
         }
     }
+}
+
+/// Who has a mark, and no key in the queue any more.
+fn believer(name: &str, mark: &Mark) -> Entry {
+    let said = Some(format!("{}, whose lease was lost and who may not know it yet", mark.holder));
+    Entry { name: name.to_owned(), id: mark.holder.clone(), token: 0, owner: None, said, left: None }
 }
 
 /// The number of a new lease.
@@ -337,10 +347,17 @@ impl Server for Etcd {
                 continue;
             }
             if name.is_some() {
-                let left = self.gateway.call("/v3/lease/timetolive", &json!({ "ID": number.to_string() }))?;
-                entry.left = left.body["TTL"].as_str().and_then(|ttl| ttl.parse().ok()).map(Duration::from_secs);
+                entry.left = self.left(number)?;
             }
             found.push(entry);
+        }
+        // Nobody stands there, and it may not be free all the same.
+        if let Some(name) = name.filter(|_| found.is_empty()) {
+            let nobody = self.key(name, 0);
+            let read = self.gateway.call("/v3/kv/range", &json!({ "key": encoded(&mark::key(&nobody)) }))?;
+            if let Some(mark) = mark::read(&nobody, &read.body["kvs"][0])? {
+                found.push(Entry { left: self.left(mark.lease)?, ..believer(name, &mark) });
+            }
         }
         Ok(found)
     }

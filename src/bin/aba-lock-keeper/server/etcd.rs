@@ -78,6 +78,7 @@ impl Etcd {
         let key = self.key(want.name, number);
         watcher.begun(&key);
         let ask = json!({ "ID": number.to_string(), "TTL": want.ttl.as_secs().to_string() });
+        let prepared = self.prepare(number, want);
         let granted = self.gateway.insist("/v3/lease/grant", &ask, want.patience, watcher)?;
         let mut lease = Lease {
             name: want.name.to_owned(),
@@ -94,37 +95,45 @@ impl Etcd {
             _ => return Err(refused(&granted)),
         }
         let (from, to) = self.span(want.name);
-        let own = encoded(&key);
-        let put = json!({ "request_put": { "key": own, "value": encoded(&want.owner.to_json().to_string()), "lease": number.to_string() } });
-        let first = json!({ "request_range": { "key": encoded(&from), "range_end": encoded(&to), "sort_order": "ASCEND", "sort_target": "CREATE", "limit": "1" } });
-        let read = range(&mark::key(&key));
+        let (from, to, own, mark) = (encoded(&from), encoded(&to), encoded(&key), encoded(&mark::key(&key)));
+        let stand = put(&key, &want.owner.to_json().to_string(), number);
+        let all: Vec<Value> = [stand.clone()].into_iter().chain(Self::prepared(prepared, &lease)).collect();
+        let first = json!({ "request_range": { "key": from, "range_end": to, "sort_order": "ASCEND", "sort_target": "CREATE", "limit": "1" } });
+        let is_new = |key: &str| json!({ "key": key, "target": "CREATE", "create_revision": "0" });
+        let mut nobody = is_new(&from);
+        nobody["range_end"] = json!(to);
+        // All at once, if there is no queue and no mark.
         let ask = json!({
-            "compare": [{ "key": own, "target": "CREATE", "create_revision": "0" }],
-            "success": [put, first, read],
-            "failure": [range(&key), first, read],
+            "compare": [nobody, is_new(&mark)], "success": all,
+            "failure": [
+                { "request_txn": { "compare": [is_new(&own)], "success": [stand], "failure": [range(&key)] } },
+                first, range(&mark::key(&key)),
+            ],
         });
         let stood = self.gateway.insist("/v3/kv/txn", &ask, want.patience, watcher)?;
         match stood.code {
             OK => {}
-            // The lease expired meanwhile.
+            // A lease expired meanwhile.
             NOT_FOUND => return Err(Fault::Gone { name: want.name.to_owned() }),
             _ => return Err(refused(&stood)),
         }
-        lease.token = if stood.body["succeeded"] == json!(true) {
-            stood.revision()
+        let (revision, term) = (stood.revision(), stood.term());
+        if stood.body["succeeded"] == json!(true) {
+            lease.token = revision;
+            let name = lease.name.clone();
+            let first = Some(Entry { name, id: key.clone(), token: revision, owner: None, said: None, left: None });
+            let mark = (all.len() == 2).then(|| Mark { holder: key, term: 0, lease: of_mark(number), revision });
+            return Ok(Place { lease, first, before: None, mark, revision, term, mixed: false });
+        }
+        let inner = &stood.body["responses"][0]["response_txn"];
+        lease.token = if inner["succeeded"] == json!(true) {
+            revision
         } else {
-            count(&stood.found(0)["create_revision"])
+            count(&inner["responses"][0]["response_range"]["kvs"][0]["create_revision"])
         };
-        let mut place = Place {
-            first: self.queued(want.name, stood.found(1)),
-            // Who is right before us is for `look` to find out.
-            before: None,
-            mark: mark::read(&key, stood.found(2))?,
-            revision: stood.revision(),
-            term: stood.term(),
-            mixed: false,
-            lease,
-        };
+        // Who is right before us is for `look` to find out.
+        let (first, mark) = (self.queued(want.name, stood.found(1)), mark::read(&key, stood.found(2))?);
+        let mut place = Place { lease, first, before: None, mark, revision, term, mixed: false };
         if place.first.is_none() {
             place.mixed = true;
             self.look(&mut place, want.patience, watcher)?;
@@ -375,6 +384,11 @@ fn number_of(id: &str) -> Option<u64> {
 /// Who says there that it is its.
 fn owner(kv: &Value) -> Option<Owner> {
     decoded(&kv["value"]).and_then(|text| Owner::from_json(&serde_json::from_str(&text).ok()?))
+}
+
+/// An operation that puts a key under a lease.
+fn put(key: &str, value: &str, lease: u64) -> Value {
+    json!({ "request_put": { "key": encoded(key), "value": encoded(value), "lease": lease.to_string() } })
 }
 
 /// An operation that reads a key.

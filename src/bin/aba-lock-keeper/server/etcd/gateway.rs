@@ -7,10 +7,11 @@ use crate::clock::Moment;
 use crate::server::http::{Answer, Http, TRY};
 use crate::server::{Fault, Patience, Watcher};
 use crate::settings::Settings;
+use crate::sys;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// How long to pause when nobody answers.
@@ -106,6 +107,16 @@ impl Gateway {
             self.http.next_endpoint();
         }
         Err(if strangers == self.http.endpoints() { strange(&what) } else { Fault::Unreachable { what } })
+    }
+
+    /// Asks once, while we ask something else. `None`: that cannot be done now.
+    pub(super) fn beside(&self, path: &'static str, body: Value) -> Option<JoinHandle<Option<Reply>>> {
+        if self.secret.is_some() && self.http.authorization.is_none() {
+            return None;
+        }
+        let http = self.http.clone();
+        let ask = move || http.send("POST", path, Some(&body), TRY).map(reply).ok();
+        sys::without_signals(|| thread::Builder::new().spawn(ask)).ok()
     }
 
     /// The same until an answer comes, or patience is out.

@@ -1,16 +1,34 @@
 //! What a holder does at etcd: it claims, and renews. Its mark is [`super::mark`].
 
-use super::gateway::{EXISTS, NOT_FOUND, OK, count, encoded, refused};
-use super::{Etcd, Place, mark, not_ours, number_of, of_mark, random, range};
+use super::gateway::{EXISTS, NOT_FOUND, OK, Reply, count, encoded, refused};
+use super::{Etcd, Place, mark, not_ours, number_of, of_mark, put, random, range};
 use crate::clock::Moment;
 use crate::server::{Entry, Fault, Lease, Patience, Want, Watcher};
 use serde_json::{Value, json};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How much longer than its lease the mark of a holder lasts.
 const LONGER: u32 = 2;
 
 impl Etcd {
+    /// Makes the lease of the mark that there may be for a lease of this number, while we ask for that.
+    pub(super) fn prepare(&self, number: u64, want: &Want) -> Option<JoinHandle<Option<Reply>>> {
+        let ttl = (want.ttl * LONGER).as_secs().to_string();
+        let ask = json!({ "ID": of_mark(number).to_string(), "TTL": ttl });
+        want.kept.then(|| self.gateway.beside("/v3/lease/grant", ask))?
+    }
+
+    /// The operation that leaves the mark under that lease, if it is there, and outlasts the other.
+    pub(super) fn prepared(prepared: Option<JoinHandle<Option<Reply>>>, lease: &Lease) -> Option<Value> {
+        let granted = prepared?.join().ok()??;
+        let ttl = Duration::from_secs(count(&granted.body["TTL"]));
+        let lasts = granted.code == OK && granted.sent.plus(ttl) >= lease.good.plus(lease.ttl);
+        let number = number_of(&lease.id).filter(|_| lasts)?;
+        // In which term it was made is not known: it is made anew when the lease is renewed first.
+        Some(put(&mark::key(&lease.id), &mark::text(&lease.id, 0), of_mark(number)))
+    }
+
     /// The first of the queue becomes a holder. Whether it has its mark now.
     pub(super) fn claim(&mut self, place: &mut Place, want: &Want, watcher: &mut dyn Watcher) -> Result<bool, Fault> {
         let number = number_of(&place.lease.id).map(of_mark).ok_or_else(|| not_ours(&place.lease.id))?;
@@ -104,13 +122,12 @@ impl Etcd {
             _ => return Err(refused(&granted)),
         }
         let mark = encoded(&mark::key(&lease.id));
-        let text = encoded(&mark::text(&lease.id, term));
         let ask = json!({
             "compare": [
                 { "key": encoded(&lease.id), "target": "CREATE", "create_revision": lease.token.to_string() },
                 { "key": mark, "target": "MOD", "mod_revision": seen.to_string() },
             ],
-            "success": [{ "request_put": { "key": mark, "value": text, "lease": number.to_string() } }],
+            "success": [put(&mark::key(&lease.id), &mark::text(&lease.id, term), number)],
         });
         let left = self.gateway.insist("/v3/kv/txn", &ask, patience, watcher)?;
         match left.code {

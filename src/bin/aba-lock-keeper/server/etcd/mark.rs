@@ -17,6 +17,7 @@
 //! | the same after more than 2 ttl | lives: at the first renewal after the election the courier saw another term than the mark was made in, and moved it to a new lease, of which the old leader knows nothing; hearing of it, it gives it its full time | as above |
 //! | the same, and the courier has renewed nothing since the election | may be ended too | nothing was renewed, so `good + ttl` has passed |
 //! | a deposed leader answers the renewal of the mark | its full time from the election on | the read between the two renewals is confirmed by a majority, so the election came after `good` |
+//! | nothing: it was made before its term was known | moves at the first renewal | a leader that knows of it from the first day must be stopped for 2 ttl to end it |
 //! | we are stopped between becoming first and the mark | is not made | its transaction asks for our key, which goes with the lease |
 //! | the answer to that is lost | is ours | asked again, the comparison fails, and to look shows it |
 //! | somebody deletes it | is made anew at the next renewal | until then as if there were none |
@@ -36,7 +37,7 @@ const BEHIND: &str = "!holder";
 pub(super) struct Mark {
     /// The key of the holder in the queue.
     pub(super) holder: String,
-    /// The term of the leader before its lease was made.
+    /// The term of the leader before its lease was made; 0 if it is not known.
     pub(super) term: u64,
     /// The number of its lease.
     pub(super) lease: u64,

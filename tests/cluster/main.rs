@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_macros, clippy::print_stdout)]
 
 mod check;
+mod foreign;
 mod interrupted;
 mod lease;
 mod lost;

@@ -16,6 +16,8 @@ pub(crate) struct Relay {
 struct Way {
     /// Nothing goes through, and nobody is told.
     cut: AtomicBool,
+    /// How often the connections that there were have been silenced.
+    hushed: AtomicU32,
     /// Whose answers are lost, and how many still.
     path: Mutex<String>,
     losses: AtomicU32,
@@ -28,6 +30,7 @@ impl Relay {
         let listener = TcpListener::bind(("127.0.0.1", own)).unwrap();
         let way = Arc::new(Way {
             cut: AtomicBool::new(false),
+            hushed: AtomicU32::new(0),
             path: Mutex::new(String::new()),
             losses: AtomicU32::new(0),
             closed: AtomicBool::new(false),
@@ -53,7 +56,12 @@ impl Relay {
         self.way.cut.store(true, Ordering::SeqCst);
     }
 
-    /// The next answers to requests for this path are lost: the server gets them, and the connection is closed.
+    /// From now on nothing comes back on the connections that there are, and they stay open.
+    pub(crate) fn hush(&self) {
+        self.way.hushed.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The next answers to requests for paths that begin so are lost: the server gets them, and the connection is closed.
     pub(crate) fn lose(&self, path: &str, number: u32) {
         path.clone_into(&mut self.way.path.lock().unwrap());
         self.way.losses.store(number, Ordering::SeqCst);
@@ -87,7 +95,7 @@ fn carry(way: &Arc<Way>, client: &TcpStream, server: &TcpStream) {
         let path = way.path.lock().unwrap().clone();
         let text = String::from_utf8_lossy(bytes);
         if !path.is_empty()
-            && text.contains(&format!(" {path} "))
+            && text.contains(&format!(" {path}"))
             && way.losses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
         {
             loses.store(true, Ordering::SeqCst);
@@ -99,9 +107,10 @@ fn carry(way: &Arc<Way>, client: &TcpStream, server: &TcpStream) {
 
 /// Carries what comes, as long as it may go through.
 fn pour(way: &Way, (mut from, mut to): (TcpStream, TcpStream), mut may: impl FnMut(&[u8]) -> bool) {
+    let hushed = way.hushed.load(Ordering::SeqCst);
     let mut bytes = [0; 16 * 1024];
     while let Ok(len @ 1..) = from.read(&mut bytes) {
-        if way.cut.load(Ordering::SeqCst) {
+        if way.cut.load(Ordering::SeqCst) || way.hushed.load(Ordering::SeqCst) != hushed {
             continue;
         }
         if !may(&bytes[..len]) || to.write_all(&bytes[..len]).is_err() {

@@ -262,8 +262,13 @@ impl Etcd {
 
     /// The keys that there are.
     pub(crate) fn keys(&self) -> Vec<String> {
-        let output = self.ctl(&["get", "", "--prefix", "--keys-only"]).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
+        let mut text = String::new();
+        // No answer is not that there are none.
+        until("it says which keys there are", || {
+            let output = self.ctl(&["get", "", "--prefix", "--keys-only"]).output().unwrap();
+            text = String::from_utf8(output.stdout).unwrap();
+            output.status.success()
+        });
         text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
     }
 }

@@ -180,6 +180,44 @@ fn a_service_that_is_killed_and_comes_back_costs_nobody_anything_and_an_answer_t
 }
 
 #[test]
+fn who_was_given_the_lock_and_did_not_hear_of_it_is_not_told_that_it_is_held() {
+    let service = Service::start(&[]);
+    let relay = Relay::to(service.port);
+    // Asked again at the next endpoint; and asked again when what it had was asked for in vain.
+    let both = format!("http://127.0.0.1:{},127.0.0.1:{}", relay.port, service.port);
+    let one = format!("http://127.0.0.1:{}", relay.port);
+    for (url, losses) in [(both, 1), (one, 2)] {
+        for how in ["-n", "-w"] {
+            let machine = Machine::new(&url);
+            relay.lose("/api/v1alpha1/lock", losses);
+            let id = lease(&machine, &["acquire", how, "-q", "deploy"]).status(0).silent().out;
+            assert_eq!(relay.to_lose(), 0);
+            lease(&machine, &["renew", id.trim()]).status(0);
+            lease(&machine, &["release", id.trim()]).status(0);
+            assert!(is_free(&machine));
+        }
+    }
+}
+
+#[test]
+fn a_waiter_whose_answer_never_comes_finds_what_it_was_given() {
+    let service = Service::start(&[]);
+    let relay = Relay::to(service.port);
+    let (near, far) = (Machine::new(&service.url()), Machine::new(&format!("http://127.0.0.1:{}", relay.port)));
+    let held = lease(&near, &["acquire", "deploy", "--ttl", "60"]).status(0).out;
+    let mut waiter = far.script("aba_lock_operation -w deploy; echo held; aba_lock_check deploy; echo $?; read -r _");
+    assert!(waiter.error().contains("waiting for deploy"));
+    until("it stands there", || lease(&near, &["show", "deploy"]).out.contains("1. waits: pid "));
+    // What was open says nothing any more; what is opened goes through.
+    relay.hush();
+    lease(&near, &["release", held.trim()]).status(0);
+    assert_eq!((waiter.line(), waiter.line()), ("held".to_owned(), "0".to_owned()));
+    waiter.go();
+    assert_eq!(waiter.end(), 0);
+    until("it is given back", || is_free(&near));
+}
+
+#[test]
 fn a_service_with_tokens_wants_one() {
     let place = tempfile::tempdir().unwrap();
     let tokens = place.path().join("tokens");

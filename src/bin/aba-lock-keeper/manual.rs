@@ -32,10 +32,11 @@ pub(crate) const PROMISES: [(&str, &str); 7] = [
     ),
     (
         "in etcd",
-        "keys as etcdctl lock and Go's concurrency.Mutex make them, NAME/LEASE, in one queue with theirs. A holder with a keeper \
-         also leaves a mark, the key NAME: if its lease ends before it gives that back, the name is free when the time of the \
-         lease has passed once more, because a leader that was stopped and goes on may end leases too early. Users of etcd \
-         that may use a name need the prefix NAME for reading and writing",
+        "keys as etcdctl lock and Go's concurrency.Mutex make them, NAME/LEASE, in one queue with theirs; other keys below NAME/ are \
+         none of it. A holder with a keeper also leaves a mark, the key NAME!holder: if its lease ends before it gives that back, \
+         as after a crash, the name is free when twice the time has passed since the last renewal, because a leader that was \
+         stopped and goes on may end leases too early. Users of etcd that may use a name need the prefix NAME for reading and \
+         writing",
     ),
     (
         "a lease without a keeper",

@@ -156,14 +156,14 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// `lease acquire`.
-pub(crate) fn lease(server: &str, lease: &Lease, as_json: bool) {
-    if !as_json {
-        return print(&format!("{}\n", lease.id));
-    }
+/// `lease acquire`. An error, if nobody can have read it.
+pub(crate) fn lease(server: &str, lease: &Lease, as_json: bool) -> io::Result<()> {
     let Lease { name, id, token, ttl, .. } = lease;
+    if !as_json {
+        return crate::sys::write_all_to_stdout(&format!("{id}\n"));
+    }
     let object = json!({ "lease": id, "name": name, "token": token, "ttl_seconds": ttl.as_secs(), "server": server });
-    print(&format!("{object:#}\n"));
+    crate::sys::write_all_to_stdout(&format!("{object:#}\n"))
 }
 
 /// `lease show`.

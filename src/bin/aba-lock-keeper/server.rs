@@ -26,6 +26,8 @@ pub(crate) struct Lease {
     pub(crate) ttl: Duration,
     /// When the last good renewal was sent.
     pub(crate) good: Moment,
+    /// A keeper sees to it that its holder ends before it does.
+    pub(crate) kept: bool,
 }
 
 /// Who wants a lease: what others are told.

@@ -83,8 +83,9 @@ fn parse(address: &str) -> Result<Settings, Fault> {
         hint: "such as https://locks.example.org:8080 or etcd://10.0.0.1:2379,10.0.0.2:2379".to_owned(),
     };
     let (scheme, rest) = address.split_once("://").ok_or_else(wrong)?;
-    let (kind, transport) = match scheme {
-        "http" | "https" => (Kind::Service, scheme),
+    let scheme = scheme.to_ascii_lowercase();
+    let (kind, transport) = match &*scheme {
+        "http" | "https" => (Kind::Service, &*scheme),
         "etcd" => (Kind::Etcd, "http"),
         "etcds" => (Kind::Etcd, "https"),
         _ => return Err(wrong()),

@@ -4,7 +4,7 @@
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -95,6 +95,23 @@ pub(crate) fn keep_only<P: Into<OwnedFd> + From<OwnedFd>>(
 fn copy_above(fd: RawFd, lowest: RawFd) -> RawFd {
     // SAFETY: it makes a new descriptor, or answers -1.
     unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, lowest) }
+}
+
+/// Writes all of it to stdout. Not having one, and having none who reads it, are errors like others.
+pub(crate) fn write_all_to_stdout(text: &str) -> io::Result<()> {
+    // SAFETY: F_GETFD only asks.
+    let flags = unsafe { libc::fcntl(1, libc::F_GETFD) };
+    // There was none, if it is the one that we have put there ourselves: what is handed down by exec cannot have this flag.
+    if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+        // SAFETY: no handler, and so nothing that could run at a wrong moment. What we do after this is to end.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+    // SAFETY: it is open, and this is not dropped, so it is not closed.
+    let mut stdout = mem::ManuallyDrop::new(unsafe { File::from_raw_fd(1) });
+    stdout.write_all(text.as_bytes())
 }
 
 // ---- the clock -----------------------------------------------------------------------------------------

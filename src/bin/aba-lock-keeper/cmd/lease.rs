@@ -28,11 +28,20 @@ fn acquire(args: &Acquire) -> Result<i32, Fault> {
     let cancel = Cancel::begin(&settings);
     let mut watcher = Progress::new(&settings, name, &cancel.pending, args.quiet);
     let want = Want { name, ttl, owner: &owner, patience: patience(&args.wait)?, kept: false };
-    let lease = server::connect(&settings)?.acquire(&want, &mut watcher)?;
+    let mut server = server::connect(&settings)?;
+    let lease = server.acquire(&want, &mut watcher)?;
+    // Until it is said what it is called, a signal gives it back: nobody else could.
+    let said = report::lease(&settings.label, &lease, args.json);
     cancel.end();
     held.end();
-    report::lease(&settings.label, &lease, args.json);
-    Ok(exit::DONE)
+    let Err(error) = said else { return Ok(exit::DONE) };
+    let given_back = server.release(&lease.id).is_ok();
+    let left = if given_back { "it was given back" } else { "it ends by itself" };
+    let reason = aba_lock::error::reason(&error);
+    Err(Fault::Failed {
+        what: format!("could not write what the lease on {name} is called, so {left}: {reason}"),
+        hint: None,
+    })
 }
 
 fn renew(args: &Renew) -> Result<i32, Fault> {

@@ -31,6 +31,7 @@ pub(crate) struct Answer {
 }
 
 /// The endpoints, and how to talk to them.
+#[derive(Clone)]
 pub(crate) struct Http {
     agent: Agent,
     endpoints: Vec<String>,
@@ -63,6 +64,16 @@ impl Http {
     /// How many endpoints there are.
     pub(crate) fn endpoints(&self) -> usize {
         self.endpoints.len()
+    }
+
+    /// A way to the endpoint whose turn it is alone.
+    pub(crate) fn alone(&self) -> Self {
+        Self { endpoints: vec![self.endpoint().to_owned()], at: 0, ..self.clone() }
+    }
+
+    /// The one whose turn it is.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoints[self.at]
     }
 
     /// Goes on with the next endpoint.
@@ -115,7 +126,7 @@ impl Http {
         body: Option<&Value>,
         limit: Duration,
     ) -> Result<http::Response<Body>, String> {
-        let url = format!("{}{path}", self.endpoints[self.at]);
+        let url = format!("{}{path}", self.endpoint());
         let mut request = http::Request::builder().method(method).uri(&url);
         if let Some(authorization) = &self.authorization {
             request = request.header("Authorization", authorization);
@@ -130,7 +141,7 @@ impl Http {
     }
 
     fn unanswered(&self, error: &ureq::Error) -> String {
-        let endpoint = &self.endpoints[self.at];
+        let endpoint = self.endpoint();
         match error {
             ureq::Error::Timeout(_) => format!("{endpoint} does not answer"),
             ureq::Error::Io(error) => format!("{endpoint}: {}", aba_lock::error::reason(error)),

@@ -3,24 +3,40 @@
 //! NAME is the `service` of a lock without environment and resource. The service keeps the queue: whoever waits is a request
 //! that is open, and its going away leaves the queue. Each acquisition has an `eventId` that nobody else has, so what was
 //! granted can be found when the answer was lost.
+//!
+//! # What may be lost where
+//!
+//! | lost | what happens |
+//! |---|---|
+//! | the answer to a request for it, and it is asked for at the next endpoint or again | the service says that it is held, for our own event: it is ours |
+//! | the answer, and we do not ask again, as we are refused or have waited long enough | what may have been granted for our event is given back |
+//! | the answer to one that waits, on a connection that stays open | while it waits, what was granted for our event is looked for on another connection, three times in the time of a lease |
+//! | the same, and nobody could look in that time | the lease has ended; if nobody has the name when we look again, we ask again |
+//!
+//! An answer is the service's if it has an id or locks in it, or the code of a refusal. What else there is at its address (a
+//! proxy's page, say) has neither granted nor ended anything.
+
+mod answers;
 
 use crate::clock::Moment;
 use crate::server::http::{Answer, Http, TRY};
 use crate::server::{Entry, Fault, Lease, Owner, Patience, Server, Want, Watcher};
 use crate::settings::Settings;
 use crate::sys;
+use answers::{EXISTS, NOT_FOUND, call, checked, code, entry, escaped, lease, refused, strange, text};
 use serde_json::{Value, json};
-use std::fmt::Write as _;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
-
-const API: &str = "/api/v1alpha1";
 
 /// What stands in front of an event id, where a lease is meant whose id is not known.
 const EVENT: &str = "event:";
 
-/// How long one request may wait: a way that was cut says nothing.
+/// How long one request may wait: who asks again stands at the end of the queue.
 const POLL: Duration = Duration::from_secs(300);
+
+/// How often to look meanwhile, at least: as often as nothing is granted and lost again in between.
+const LOOK: Duration = Duration::from_secs(20);
 
 /// How long to pause when nobody answers.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -30,56 +46,129 @@ const TRIES: Duration = Duration::from_secs(8);
 
 pub(crate) struct Service {
     http: Http,
+    /// A request has had no answer that is known: what it asked for may have been done.
+    unanswered: bool,
+}
+
+/// What comes of asking for a lease.
+enum Asked {
+    Granted(Lease),
+    /// For our own event: the answer was lost.
+    Ours(Lease),
+    Held(Option<Box<Entry>>),
+    /// Nobody waits for it at the service, and nobody has it.
+    Forgotten,
 }
 
 impl Service {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Fault> {
         let mut http = Http::new(settings)?;
         http.authorization = settings.secret.as_ref().map(|secret| format!("Bearer {secret}"));
-        Ok(Self { http })
+        Ok(Self { http, unanswered: false })
     }
 
     /// Asks each endpoint once, until one answers.
     fn call(&mut self, method: &str, path: &str, body: Option<&Value>, limit: Duration) -> Result<Answer, Fault> {
-        let mut what = String::new();
-        for _ in 0..self.http.endpoints() {
-            match self.http.send(method, &format!("{API}{path}"), body, limit) {
-                Ok(answer) if answer.status < 500 && answer.status != 429 => {
-                    return match answer.status {
-                        401 | 403 => Err(refused(&answer)),
-                        _ => Ok(answer),
-                    };
-                }
-                Ok(answer) => what = message(&answer),
-                Err(reason) => what = reason,
-            }
-            self.http.next_endpoint();
-        }
-        Err(Fault::Unreachable { what })
+        let (answer, unanswered) = call(&mut self.http, method, path, body, limit);
+        self.unanswered |= unanswered;
+        answer
     }
 
     /// What was granted for an event, if an answer was lost.
     fn granted(&mut self, event: &str) -> Result<Option<Value>, Fault> {
-        let answer = self.call("GET", &format!("/locks/list?event_id={event}"), None, TRY)?;
-        match answer.status {
-            200 => Ok(answer.body["locks"].as_array().and_then(|locks| locks.first().cloned())),
+        let locks = self.list(&format!("?event_id={}", escaped(event)))?;
+        Ok(locks.into_iter().find(|lock| text(lock, "eventId") == event))
+    }
+
+    /// The locks of this query.
+    fn list(&mut self, query: &str) -> Result<Vec<Value>, Fault> {
+        let answer = self.call("GET", &format!("/locks/list{query}"), None, TRY)?;
+        match (answer.status, &answer.body["locks"]) {
+            (200, Value::Array(locks)) => Ok(locks.clone()),
+            (200, _) => Err(strange(self.http.endpoint())),
             _ => Err(refused(&answer)),
         }
     }
 
-    /// One request for it, which may wait at the service. `Ok(Err)`: another has it.
-    fn ask(&mut self, want: &Want, event: &str, pause: Duration) -> Result<Result<Lease, Option<Box<Entry>>>, Fault> {
+    /// The lease that an answer tells of.
+    fn lease(&self, name: &str, lock: &Value, good: Moment) -> Result<Lease, Fault> {
+        lease(name, lock, good).ok_or_else(|| strange(self.http.endpoint()))
+    }
+
+    /// One request for it, which may wait at the service.
+    fn ask(&mut self, want: &Want, event: &str, pause: Duration) -> Result<Asked, Fault> {
         let body = json!({
             "service": want.name, "who": said(want.owner), "environment": "", "resource": "", "eventId": event,
             "ttl": want.ttl.as_secs_f64(), "wait": pause.as_secs_f64(),
         });
-        match self.call("POST", "/lock", Some(&body), pause + TRY)? {
-            answer if answer.status == 200 => Ok(Ok(lease(want.name, &answer.body, answer.sent))),
-            answer if answer.status == 409 => {
-                let holder = Some(entry(&answer.body["existingLock"])).filter(|holder| !holder.id.is_empty());
-                Ok(Err(holder.map(Box::new)))
+        let interval = (want.ttl / 3).min(LOOK);
+        if pause <= interval {
+            let answer = self.call("POST", "/lock", Some(&body), pause + TRY)?;
+            return self.asked(want.name, event, &answer);
+        }
+        // By a thread, so that what is granted is found though that connection says nothing any more. It is left alone then, as
+        // nothing but time can end it; so it does not ask anybody else, and has no locks of the C library's while it waits.
+        let (tell, told) = mpsc::channel();
+        let mut http = self.http.alone();
+        let waits = sys::without_signals(|| {
+            thread::Builder::new().spawn(move || {
+                let _ = tell.send(call(&mut http, "POST", "/lock", Some(&body), pause + TRY));
+            })
+        });
+        let waits = waits.map_err(|error| Fault::Failed {
+            what: format!("could not wait for {}: {}", want.name, aba_lock::error::reason(&error)),
+            hint: None,
+        })?;
+        let mut was_free = false;
+        loop {
+            match told.recv_timeout(interval) {
+                Ok((answer, unanswered)) => {
+                    let _ = waits.join();
+                    self.unanswered |= unanswered;
+                    if matches!(answer, Err(Fault::Unreachable { .. })) {
+                        self.http.next_endpoint();
+                    }
+                    return self.asked(want.name, event, &answer?);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.unanswered = true;
+                    return Err(Fault::Unreachable { what: "a request ended without an answer".to_owned() });
+                }
             }
-            answer => Err(refused(&answer)),
+            // Nobody who answers is no news: then that one may wait still.
+            let Ok(locks) = self.list(&format!("?service={}", escaped(want.name))) else { continue };
+            let mut locks = locks.iter().filter(|lock| entry(lock).name == want.name);
+            match locks.next() {
+                Some(lock) if text(lock, "eventId") == event => {
+                    self.unanswered = true;
+                    // It may be about to be said. Who goes away before that has it taken back.
+                    if let Ok((Ok(answer), _)) = told.recv_timeout(TRY) {
+                        return self.asked(want.name, event, &answer);
+                    }
+                    return Ok(Asked::Ours(self.lease(want.name, lock, Moment::now())?));
+                }
+                Some(_) => was_free = false,
+                // Twice: the first time it may be on its way to the next.
+                None if was_free => {
+                    self.unanswered = true;
+                    return Ok(Asked::Forgotten);
+                }
+                None => was_free = true,
+            }
+        }
+    }
+
+    fn asked(&self, name: &str, event: &str, answer: &Answer) -> Result<Asked, Fault> {
+        let held = &answer.body["existingLock"];
+        match answer.status {
+            200 => Ok(Asked::Granted(self.lease(name, &answer.body, answer.sent)?)),
+            409 if text(held, "eventId") == event => Ok(Asked::Ours(self.lease(name, held, answer.sent)?)),
+            409 if code(answer) == Some(EXISTS) => {
+                let holder = Some(entry(held)).filter(|holder| !holder.name.is_empty());
+                Ok(Asked::Held(holder.map(Box::new)))
+            }
+            _ => Err(refused(answer)),
         }
     }
 
@@ -90,14 +179,13 @@ impl Service {
         let mut pause = Duration::ZERO;
         loop {
             match self.ask(want, event, pause) {
-                Ok(Ok(mut lease)) => {
-                    // It began when the one before ended, and not when we began to wait.
-                    if !pause.is_zero() {
-                        self.renew(&mut lease)?;
-                    }
+                // It began when the one before ended, and not when we began to wait.
+                Ok(Asked::Granted(lease)) if pause.is_zero() => return Ok(lease),
+                Ok(Asked::Granted(mut lease) | Asked::Ours(mut lease)) => {
+                    self.renew(&mut lease)?;
                     return Ok(lease);
                 }
-                Ok(Err(entry)) => {
+                Ok(Asked::Held(entry)) => {
                     holder = entry.or(holder);
                     if want.patience.is_out() {
                         let name = want.name.to_owned();
@@ -111,10 +199,11 @@ impl Service {
                     }
                     pause = want.patience.at_most(POLL);
                 }
+                Ok(Asked::Forgotten) => pause = want.patience.at_most(POLL),
                 Err(Fault::Unreachable { what }) => {
                     // The answer may be lost, and not the question.
                     if let Ok(Some(lock)) = self.granted(event) {
-                        let mut lease = lease(want.name, &lock, Moment::now());
+                        let mut lease = self.lease(want.name, &lock, Moment::now())?;
                         self.renew(&mut lease)?;
                         return Ok(lease);
                     }
@@ -145,25 +234,32 @@ impl Server for Service {
                 // It was granted to us, and ended before we knew.
                 Err(Fault::Gone { .. }) if !want.patience.is_out() => {}
                 Err(fault) => {
-                    if !matches!(fault, Fault::Busy { .. } | Fault::TimedOut { .. }) {
+                    if self.unanswered || !matches!(fault, Fault::Busy { .. } | Fault::TimedOut { .. }) {
                         let _ = self.release(&id);
                     }
                     return Err(fault);
                 }
-                Ok(lease) => return Ok(lease),
+                Ok(lease) => return Ok(Lease { kept: want.kept, ..lease }),
             }
         }
     }
 
     fn renew(&mut self, lease: &mut Lease) -> Result<(), Fault> {
-        let answer = self.call("PUT", &format!("/lock/{}/renew", escaped(&lease.id)), None, TRY)?;
-        match answer.status {
-            200 => {
-                let renewed = self::lease(&lease.name, &answer.body, answer.sent);
+        let answer = self.call("PUT", &format!("/lock/{}/renew", escaped(checked(&lease.id)?)), None, TRY)?;
+        match (answer.status, code(&answer)) {
+            (200, _) => {
+                // One that was made without a time to live has none.
+                if lease.ttl.is_zero() && answer.body["ttl"].is_null() && text(&answer.body, "id") == lease.id {
+                    return Ok(());
+                }
+                let renewed = self.lease(&lease.name, &answer.body, answer.sent)?;
+                if renewed.id != lease.id {
+                    return Err(strange(self.http.endpoint()));
+                }
                 (lease.ttl, lease.good) = (renewed.ttl, renewed.good);
                 Ok(())
             }
-            404 => Err(Fault::Gone { name: lease.name.clone() }),
+            (404, Some(NOT_FOUND)) => Err(Fault::Gone { name: lease.name.clone() }),
             _ => Err(refused(&answer)),
         }
     }
@@ -174,39 +270,40 @@ impl Server for Service {
 
     fn free(&mut self, id: &str) -> Result<(), Fault> {
         let id = match id.strip_prefix(EVENT) {
-            None => id.to_owned(),
+            None => checked(id)?.to_owned(),
             Some(event) => match self.granted(event)? {
                 None => return Ok(()),
                 Some(lock) => text(&lock, "id"),
             },
         };
         let answer = self.call("DELETE", &format!("/lock/{}", escaped(&id)), None, TRY)?;
-        match answer.status {
-            200 | 404 => Ok(()),
+        match (answer.status, code(&answer)) {
+            (200, _) if text(&answer.body, "id") == id => Ok(()),
+            (200, _) => Err(strange(self.http.endpoint())),
+            (404, Some(NOT_FOUND)) => Ok(()),
             _ => Err(refused(&answer)),
         }
     }
 
     fn find(&mut self, id: &str) -> Result<Lease, Fault> {
-        let answer = self.call("GET", &format!("/lock/{}", escaped(id)), None, TRY)?;
-        match answer.status {
-            200 => {
-                let name = entry(&answer.body).name;
-                Ok(lease(&name, &answer.body, answer.sent))
+        let answer = self.call("GET", &format!("/lock/{}", escaped(checked(id)?)), None, TRY)?;
+        match (answer.status, code(&answer)) {
+            (200, _) if text(&answer.body, "id") == id => {
+                let Entry { name, id, token, .. } = entry(&answer.body);
+                let ttl = answer.body["ttl"].as_str().and_then(aba_lock::store::parse_span).unwrap_or_default();
+                Ok(Lease { name, id, token, ttl, good: answer.sent, kept: false })
             }
-            404 => Err(Fault::Gone { name: id.to_owned() }),
+            (200, _) => Err(strange(self.http.endpoint())),
+            (404, Some(NOT_FOUND)) => Err(Fault::Gone { name: id.to_owned() }),
             _ => Err(refused(&answer)),
         }
     }
 
     fn queue(&mut self, name: Option<&str>) -> Result<Vec<Entry>, Fault> {
-        let path = name.map_or("/locks/list".to_owned(), |name| format!("/locks/list?service={}", escaped(name)));
-        let answer = self.call("GET", &path, None, TRY)?;
-        if answer.status != 200 {
-            return Err(refused(&answer));
-        }
+        let query = name.map_or(String::new(), |name| format!("?service={}", escaped(name)));
+        let locks = self.list(&query)?;
         let mut found = Vec::new();
-        for lock in answer.body["locks"].as_array().into_iter().flatten() {
+        for lock in &locks {
             let holder = entry(lock);
             if name.is_some_and(|name| name != holder.name) {
                 continue;
@@ -227,52 +324,4 @@ fn said(owner: &Owner) -> String {
     let who = owner.who.as_ref().map(|who| format!(" ({who})")).unwrap_or_default();
     let command = aba_lock::error::shortened(&owner.command, 200);
     format!("pid {} on host {} ({command}), by {}{who}", owner.pid, owner.host, owner.user)
-}
-
-fn entry(lock: &Value) -> Entry {
-    let mut name = text(lock, "service");
-    for part in ["environment", "resource"] {
-        let part = text(lock, part);
-        if !part.is_empty() {
-            name.push('/');
-            name.push_str(&part);
-        }
-    }
-    let left = lock["expiresAt"].as_str().and_then(|end| end.parse::<jiff::Timestamp>().ok());
-    let left = left.map(|end| Duration::try_from(end.duration_since(jiff::Timestamp::now())).unwrap_or_default());
-    let token = lock["fencingToken"].as_u64().unwrap_or(0);
-    Entry { name, id: text(lock, "id"), token, owner: None, said: Some(text(lock, "who")), left }
-}
-
-fn lease(name: &str, lock: &Value, good: Moment) -> Lease {
-    let entry = entry(lock);
-    let ttl = lock["ttl"].as_str().and_then(aba_lock::store::parse_span).unwrap_or_default();
-    Lease { name: name.to_owned(), id: entry.id, token: entry.token, ttl, good }
-}
-
-fn text(value: &Value, key: &str) -> String {
-    value[key].as_str().unwrap_or_default().to_owned()
-}
-
-/// A word of a path or a query.
-fn escaped(word: &str) -> String {
-    let mut escaped = String::new();
-    for byte in word.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
-    escaped
-}
-
-fn message(answer: &Answer) -> String {
-    answer.body["message"].as_str().map_or_else(|| format!("HTTP status {}", answer.status), str::to_owned)
-}
-
-fn refused(answer: &Answer) -> Fault {
-    let hint = matches!(answer.status, 401 | 403)
-        .then(|| "put a token into a file of yours, and set ABA_LOCK_SERVER_SECRET_FILE to its path".to_owned());
-    Fault::Failed { what: format!("the lock service refused: {}", message(answer)), hint }
 }

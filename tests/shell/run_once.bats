@@ -83,7 +83,10 @@ ends_with() {
 }
 
 is_done() {
-    [[ ! -e /proc/$1 || $(<"/proc/$1/stat") == *') Z '* ]]
+    local stat
+    # It may go between one look and the next.
+    read -r stat 2>/dev/null <"/proc/$1/stat" || return 0
+    [[ ${stat} == *') Z '* ]]
 }
 
 # Usage: expect_file FILE TEXT: that is what is in it.

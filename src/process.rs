@@ -331,9 +331,12 @@ pub fn user_of(pid: u32) -> Option<u32> {
     fs::metadata(format!("/proc/{pid}")).ok().map(|data| data.uid())
 }
 
-/// The name of a user, else the number. From the passwd file: a static binary has no name service.
+/// The name of a user, else the number. From the passwd file: a static binary has no name service. Number 0 is root.
 #[must_use]
 pub fn user_name(uid: u32) -> String {
+    if uid == 0 {
+        return "root".to_owned();
+    }
     passwd_field(uid, 0).unwrap_or_else(|| uid.to_string())
 }
 

@@ -27,8 +27,10 @@ use crate::kernel::{self, FileId, KernelLock, Listed};
 use crate::process::{self, Seen};
 use crate::record::{self, Content};
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
+use std::io::ErrorKind::PermissionDenied;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -239,11 +241,18 @@ fn above(pid: u32) -> impl Iterator<Item = u32> {
 
 fn has_a_lock(pid: u32) -> bool {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    let is_locked = |path: PathBuf| {
-        fs::metadata(&path).ok().filter(|data| data.is_file() || data.is_dir())?;
-        kernel::lock_of(pid, path.file_name()?.to_str()?)
-    };
-    entries.filter_map(Result::ok).any(|entry| is_locked(entry.path()).is_some())
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let data = match fs::metadata(&path) {
+            Err(error) if error.kind() == PermissionDenied && process::is_guarded(pid) => return false,
+            Err(_) => continue,
+            Ok(data) => data,
+        };
+        let number = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        if (data.is_file() || data.is_dir()) && kernel::lock_of(pid, number).is_some() {
+            return true;
+        }
+    }
+    false
 }
 
 fn has_one_of(pid: u32, wanted: &HashSet<FileId>) -> bool {

@@ -185,8 +185,13 @@ fn look_at<T>(pid: u32, find: impl Fn(&Descriptor) -> Option<T>, found: &mut Vec
                         found.extend(find(&descriptor));
                         all &= !descriptor.unread.get();
                     }
-                    // One that may not be looked at alone, as of a guarded first process: the list of locks has it.
-                    Err(error) => all &= has_gone(&error) || error.kind() == PermissionDenied,
+                    // What may not be looked at is in the list of locks.
+                    Err(error) if error.kind() == PermissionDenied => {
+                        if process::is_guarded(pid) {
+                            break;
+                        }
+                    }
+                    Err(error) => all &= has_gone(&error),
                 }
             }
             all

@@ -288,6 +288,14 @@ pub fn may_be_looked_into(pid: u32) -> bool {
     fs::read_dir(format!("/proc/{pid}/fd")).is_ok()
 }
 
+/// Whether its descriptors may be listed, and none of them looked at, as of the first process of some machines. It may have
+/// hundreds.
+#[must_use]
+pub fn is_guarded(pid: u32) -> bool {
+    // The same right is asked for it (`PTRACE_MODE_READ_FSCREDS`, proc(5)), and nothing else.
+    fs::read_link(format!("/proc/{pid}/cwd")).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
 /// The command line of a process, quoted as a shell reads it; its name in brackets for one that has none.
 /// Empty when it is not there.
 #[must_use]

@@ -46,8 +46,10 @@ __aba_leases=${__aba_leases-}
 # The ABA_LOCK_TOKEN that was handed down to us, before there were leases of our own.
 __aba_token_above=${__aba_token_above-}
 
-# What a call has opened and not yet got, or closed again: `NAME/FD ` each. Ctrl-C at a prompt ends all functions at once.
+# What a call has opened and not yet got, or closed again: `NAME/FD ` each, and in which directory. Ctrl-C at a prompt ends all
+# functions at once.
 __aba_pending=${__aba_pending-}
+__aba_pending_directory=${__aba_pending_directory-}
 
 # Descriptors that are no use, although they are open on lock files: `FD ` each.
 __aba_dropped=${__aba_dropped-}
@@ -335,9 +337,21 @@ __aba_usable() {
     fi
     # Ctrl-C has ended the call that left these; or it goes on, and this is in a trap.
     if [[ -n ${__aba_pending} && -z ${__aba_taking-} ]]; then
-        __aba_close_all "${__aba_pending}"
-        __aba_pending=''
+        __aba_close_pending
     fi
+}
+
+# Closes what is pending, but not what the user has there by now.
+__aba_close_pending() {
+    builtin local __aba_entry='' __aba_fd=''
+    while [[ -n ${__aba_pending} ]]; do
+        __aba_entry=${__aba_pending%% *}
+        __aba_fd=${__aba_entry#*/}
+        if [[ /dev/fd/${__aba_fd} -ef ${__aba_pending_directory}/aba-${__aba_entry%%/*}.lock ]]; then
+            __aba_close "${__aba_fd}"
+        fi
+        __aba_pending=${__aba_pending#* }
+    done
 }
 
 # Asks the helper whether the lock $1 is held here, with option $2.
@@ -365,6 +379,7 @@ __aba_acquire() {
     }
     __aba_find_directory
     __aba_self
+    __aba_pending_directory=${__aba_directory}
     while ((1)); do
         __aba_words=("${__aba_options[@]}")
         __aba_list=${__aba_names} __aba_new='' __aba_held='' __aba_all=''
@@ -596,7 +611,9 @@ __aba_leased() {
         if [[ ${3-} == - ]]; then
             builtin set --
         fi
+        # Behind an empty line: what is there may end with a backslash.
         builtin trap -- "${3-}${3:+
+
 }__aba_at_exit" EXIT
     fi
 }

@@ -126,3 +126,30 @@ fn the_token_is_that_of_the_last_call_whose_locks_are_held() {
     let tokens: Vec<u64> = said.out.split_whitespace().map(|token| token.parse().unwrap()).collect();
     assert!(tokens.len() == 2 && tokens[0] > tokens[1], "{tokens:?}");
 }
+
+#[test]
+fn a_lease_that_is_asked_for_at_one_server_is_not_granted_because_there_is_one_at_another() {
+    let (etcd, elsewhere) = (Etcd::start(1), Etcd::start(1));
+    let machine = Machine::new(&etcd.url()).with("ELSEWHERE", elsewhere.url());
+    let inner = "source \"$LIBRARY\"; aba_lock_operation os; echo went on";
+    let script = "source \"$LIBRARY\"; aba_lock_operation --ttl 20 os
+        ABA_LOCK_SERVER=$ELSEWHERE bash -c \"$INNER\"; echo \"inner $?\"
+        aba_lock_operation --on-conflict return --server \"$ELSEWHERE\" before os; echo \"same $?\"
+        aba_lock_held before; echo \"before $?\"; aba_lock_check os; echo \"os $?\"
+        ABA_LOCK_SERVER=$ABA_LOCK_SERVER/prefix bash -c \"$INNER\"; echo \"prefix $?\"";
+    let machine = machine.with("INNER", inner);
+    let said = machine.bash(script).status(0);
+    assert_eq!(said.out, "inner 125\nsame 125\nbefore 1\nos 0\nprefix 125\n");
+    let text = format!("aba-lock: os has a lease at {} already, and not at {}", etcd.url(), elsewhere.url());
+    assert!(said.err.contains(&text), "{said:?}");
+    assert_eq!(elsewhere.keys(), Vec::<String>::new());
+    // The same server by another list of its endpoints is the same.
+    let port = etcd.port(0);
+    let dead = crate::scene::free_ports(1)[0];
+    let script = format!(
+        "source \"$LIBRARY\"; aba_lock_operation --server etcd://127.0.0.1:{port},127.0.0.1:{dead} os
+        aba_lock_operation --server etcd://127.0.0.1:{dead},127.0.0.1:{port} os; echo $?
+        aba_lock_operation --server ETCD://127.0.0.1:{port}/ os; echo $?"
+    );
+    assert_eq!(machine.bash(&script).status(0).silent().out, "0\n0\n");
+}

@@ -107,6 +107,30 @@ fn ctrl_c_leaves_no_lock_of_this_machine_either_when_there_is_no_server() {
 }
 
 #[test]
+fn what_ctrl_c_has_left_is_not_closed_when_the_user_has_something_else_there() {
+    let etcd = Etcd::start(1);
+    let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
+    let mut holder = one.holder("cc");
+    let shell = typed(
+        &other,
+        &[
+            "aba_lock_operation -w cb cc\r",
+            "waiting for cc at ",
+            "\x03",
+            "<4> ",
+            "exec 200>mine; aba_lock_held cc; echo \"data-$?\" >&200\r",
+            "<5> ",
+            "[[ -e /dev/fd/201 ]]; echo \"open-$?\"\r",
+            "open-1",
+        ],
+    );
+    assert_eq!(std::fs::read_to_string(other.path("mine")).unwrap(), "data-1\n");
+    holder.go();
+    holder.end();
+    drop(shell);
+}
+
+#[test]
 fn a_wait_that_is_stopped_gives_back_its_place_in_the_queue() {
     let etcd = Etcd::start(1);
     let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));

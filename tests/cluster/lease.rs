@@ -1,6 +1,6 @@
 //! Leases by themselves, in etcd: the queue, its fairness, and what is lost on the way.
 
-use crate::scene::{Etcd, Machine, Script, Version, said, until};
+use crate::scene::{Etcd, Machine, Script, Version, said, signal, until};
 use std::process::Command;
 
 fn lease(machine: &Machine, args: &[&str]) -> crate::scene::Said {
@@ -52,6 +52,34 @@ fn a_lease_that_nobody_renews_ends_by_itself() {
     let machine = Machine::new(&etcd.url());
     lease(&machine, &["acquire", "deploy"]).status(0);
     lease(&machine, &["acquire", "-t", "40", "deploy"]).status(0).err("waiting for deploy at etcd://");
+}
+
+#[test]
+fn the_list_names_a_lock_whose_lease_was_lost_as_show_does() {
+    let etcd = Etcd::start(1);
+    for server in [etcd.url(), format!("{}/team", etcd.url())] {
+        let machine = Machine::new(&server);
+        let mut script = machine.script("aba_lock_operation deploy; echo held; read -r _");
+        assert_eq!(script.line(), "held");
+        until("both are there", || machine.keepers("deploy").len() == 2);
+        let keepers = machine.keepers("deploy");
+        for pid in &keepers {
+            signal(pid, "STOP");
+        }
+        let key = etcd.leases().pop().unwrap();
+        said(&mut etcd.ctl(&["lease", "revoke", key.rsplit_once('/').unwrap().1])).status(0);
+        lease(&machine, &["show", "deploy"]).status(0).out("whose lease was lost");
+        lease(&machine, &["list"]).status(0).out("\ndeploy ").out("whose lease was lost");
+        let listed = lease(&machine, &["list", "--json"]).status(0).out;
+        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        assert_eq!((&listed[0]["name"], &listed[0]["state"]), (&"deploy".into(), &"held".into()));
+        // The guard last: it ends a courier that is late.
+        for pid in keepers.iter().rev() {
+            signal(pid, "CONT");
+        }
+        assert_eq!(script.end(), 143);
+        until("nothing is left", || etcd.keys().is_empty());
+    }
 }
 
 #[test]

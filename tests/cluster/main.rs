@@ -14,4 +14,5 @@ mod relay;
 mod scene;
 mod script;
 mod service;
+mod told;
 mod torture;

@@ -222,6 +222,18 @@ fn the_trap_of_the_script_runs_before_and_sees_its_status() {
 }
 
 #[test]
+fn a_trap_of_the_script_that_ends_with_a_backslash_or_a_remark_stays_as_it_is() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    for (trap, out) in [("echo b \\", "b\n"), ("echo b # \\", "b\n"), ("echo 'b  '\n", "b  \n"), ("", "")] {
+        let text = "source \"$LIBRARY\"; trap -- \"$TRAP\" EXIT; aba_lock_operation tr; exit 4";
+        let said = crate::scene::said(machine.program("bash").env("TRAP", trap).args(["-c", text])).status(4).silent();
+        assert_eq!(said.out, out, "{trap:?}");
+        assert_eq!(etcd.keys(), Vec::<String>::new(), "{trap:?}");
+    }
+}
+
+#[test]
 fn a_guard_or_a_courier_that_is_killed_is_replaced_and_the_lease_lives_on() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());

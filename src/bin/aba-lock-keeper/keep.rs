@@ -204,7 +204,6 @@ impl Keeper {
     fn next_look(&self, stage: &Stage) -> Duration {
         match stage {
             Stage::Kept => self.told_at().left().min(LOOK),
-            Stage::Told(_) if self.running.is_some() => LOOK,
             Stage::Told(end) if end.is_past() => ENDING,
             Stage::Told(end) => end.left().min(LOOK),
             Stage::Over => LOOK,
@@ -214,13 +213,22 @@ impl Keeper {
     /// Tells the script when it has to be told, and ends it when it has to be ended.
     fn see_to_the_end(&mut self, stage: Stage) -> Stage {
         let end = self.shared.good().plus(self.shared.ttl().saturating_sub(MARGIN));
+        let is_kept = !self.shared.is_gone() && !self.told_at().is_past();
+        let ended = self.running.as_mut().and_then(|child| child.try_wait().transpose());
+        if ended.is_some() {
+            self.running = None;
+        }
         match stage {
-            Stage::Kept if self.told_at().is_past() => {
+            // It was renewed in the end.
+            Stage::Told(_) if is_kept => Stage::Kept,
+            Stage::Kept if !is_kept => {
                 let holders = Holders::of(&self.file);
                 lost::tell(&self.charge, &holders, self.shared.is_gone(), end.left());
                 match &self.charge.on_lost {
                     OnLost::Term => holders.terminate(),
                     OnLost::Warn => {}
+                    // That of an earlier time, when it was renewed in the end.
+                    OnLost::Run(_) if self.running.is_some() => {}
                     OnLost::Run(command) => match lost::run(&self.charge, command) {
                         Ok(child) => self.running = Some(child),
                         Err(_) => self.do_without_command(),
@@ -229,16 +237,14 @@ impl Keeper {
                 // Another may have it now: not more than the grace, and not longer than it could have lasted.
                 Stage::Told(if self.shared.is_gone() { end.min(Moment::now().plus(self.grace())) } else { end })
             }
-            Stage::Told(end) if self.running.is_some() => {
-                match self.running.as_mut().map(Child::try_wait) {
-                    Some(Ok(None)) => {}
-                    Some(Ok(Some(status))) if status.success() => self.running = None,
-                    _ => self.do_without_command(),
-                }
+            Stage::Told(end) if ended.is_some_and(|ended| !ended.is_ok_and(|status| status.success())) => {
+                self.do_without_command();
                 Stage::Told(end)
             }
-            // It was renewed in the end.
-            Stage::Told(_) if !self.shared.is_gone() && !self.told_at().is_past() => Stage::Kept,
+            Stage::Told(end) if end.is_past() && self.running.is_some() => {
+                self.do_without_command();
+                Stage::Told(end)
+            }
             Stage::Told(end) if end.is_past() => {
                 if self.charge.on_lost != OnLost::Term || Holders::of(&self.file).kill() == 0 {
                     return Stage::Over;
@@ -250,9 +256,12 @@ impl Keeper {
         }
     }
 
-    /// The command that was to see to it could not be run, or failed: then those who have the lock are ended after all.
+    /// The command that was to see to it could not be run, failed, or has not ended in time: then those who have the lock are
+    /// ended after all.
     fn do_without_command(&mut self) {
-        self.running = None;
+        if let Some(mut child) = self.running.take() {
+            sys::end_group(&mut child);
+        }
         self.charge.on_lost = OnLost::Term;
         Holders::of(&self.file).terminate();
     }

@@ -13,6 +13,7 @@ use aba_lock::{force, process, sys};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Child;
 use std::sync::atomic::AtomicBool;
@@ -69,8 +70,8 @@ impl Holders {
     }
 }
 
-/// Says on the script's stderr what is about to happen, as nobody could guess it from a signal; where that is a socket
-/// which we may not write to, in the system's log.
+/// Says on the script's stderr what is about to happen, as nobody could guess it from a signal; where that cannot be written
+/// to at once, in the system's log.
 pub(crate) fn tell(charge: &Charge, holders: &Holders, is_gone: bool, left: Duration) {
     let pids = holders.found.iter().map(|holder| holder.pid);
     let script = if pids.clone().any(|pid| pid == charge.holder) { Some(charge.holder) } else { pids.clone().next() };
@@ -90,19 +91,25 @@ pub(crate) fn tell(charge: &Charge, holders: &Holders, is_gone: bool, left: Dura
         settings::OnLost::Run(command) => format!("; running `{command}`"),
     };
     let text = format!("{why}{what}");
-    // Opened now, and not kept: whoever reads it is not to wait for the end of the keeper. A terminal must not become ours.
+    // Had now, and not kept: whoever reads it is not to wait for the end of the keeper. If it is a file, what the script writes
+    // later comes behind it.
+    if our_sys::Theirs::of(script, 2).and_then(|stderr| report::tell(&stderr, &text)).is_ok() {
+        return;
+    }
+    // Not every kernel lets us. A terminal must not become ours.
     let mut options = OpenOptions::new();
     options.append(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-    if let Ok(stderr) = options.open(format!("/proc/{script}/fd/2")) {
-        report::tell(&stderr, &text);
-    } else if our_sys::Socket::of(script, 2).and_then(|socket| report::tell_by(&socket, &text)).is_err() {
+    let opened = options.open(format!("/proc/{script}/fd/2"));
+    if opened.and_then(|stderr| report::tell_by(&stderr, &text)).is_err() {
         report::log(script, &text);
     }
 }
 
-/// Runs the command that was given for this, by the shell.
+/// Runs the command that was given for this, by the shell, in a process group of its own: so it can be ended with what it has
+/// started.
 pub(crate) fn run(charge: &Charge, command: &str) -> io::Result<Child> {
     let mut shell = settings::shell();
     shell.arg("-c").arg(command).env("ABA_LOCK_NAME", &charge.lease.name);
-    our_sys::hearing(shell.env("ABA_LOCK_PID", charge.holder.to_string())).spawn()
+    shell.env("ABA_LOCK_PID", charge.holder.to_string()).process_group(0);
+    our_sys::hearing(&mut shell).spawn()
 }

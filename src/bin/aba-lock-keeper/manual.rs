@@ -10,15 +10,19 @@ pub(crate) const PROMISES: [(&str, &str); 7] = [
         "as long as the script lives",
         "a keeper, two processes in a session of their own, renews the lease until the script and all that inherited its lock \
          descriptor have ended, and then gives it back. When one of the two is killed or hangs, the other replaces it. What ends \
-         all of a control group at once, as systemctl stop does with SIGTERM, does not end them before the script",
+         all of a control group at once, as systemctl stop does with SIGTERM, does not end them before the script. Of a script that \
+         uses the shell library, and of lock --no-inherit, the lease was given back when it has ended. Of lock without that the \
+         keeper does it a moment after the command: who then asks with -n from another machine may be refused, and should wait \
+         with -t",
     ),
     (
         "told before another can have it",
         "if the lease cannot be renewed, those who have the lock get SIGTERM when two thirds of its time have passed since the \
          last good renewal, and SIGKILL before all of it has: a shell at its prompt, which does not heed SIGTERM, loses its \
-         window then. They are told why on the script's stderr, or in the system's log where that is a socket that is closed to \
-         us. With --on-lost warn they are told and go on. Any other word is run by sh, in /, with ABA_LOCK_NAME and ABA_LOCK_PID; \
-         if that cannot be run, or ends with another status than 0, they are ended all the same",
+         window then. They are told why on the script's stderr, or in the system's log where that cannot be written to at once. \
+         With --on-lost warn they are told and go on. Any other word is run by sh, in /, with ABA_LOCK_NAME and ABA_LOCK_PID; \
+         if that cannot be run, or ends with another status than 0, they are ended all the same; and if it runs still when the time \
+         is over, it is killed with what it has started, and they are, too",
     ),
     (
         "the fencing token",

@@ -1,7 +1,7 @@
 //! Every sentence that a user can read, and all data. The only file that prints.
 
 use crate::server::{Entry, Fault, Lease, Owner};
-use crate::sys::Socket;
+use crate::sys::Theirs;
 use aba_lock::error::{shortened, span};
 use aba_lock::sys;
 use serde_json::{Value, json};
@@ -35,13 +35,13 @@ fn lines(text: &str, hint: Option<&str>) -> String {
 }
 
 /// To somebody else's stderr, if it can be written at once.
-pub(crate) fn tell(mut stderr: &File, text: &str) {
-    let _ = stderr.write_all(lines(text, None).as_bytes());
+pub(crate) fn tell(stderr: &Theirs, text: &str) -> io::Result<()> {
+    stderr.write_at_once(lines(text, None).as_bytes())
 }
 
-/// The same where that is a socket.
-pub(crate) fn tell_by(stderr: &Socket, text: &str) -> io::Result<()> {
-    stderr.send(lines(text, None).as_bytes())
+/// The same where that was opened anew.
+pub(crate) fn tell_by(mut stderr: &File, text: &str) -> io::Result<()> {
+    stderr.write_all(lines(text, None).as_bytes())
 }
 
 /// To the system's log, as an error of a program of the user's. Nobody waits for its reader.

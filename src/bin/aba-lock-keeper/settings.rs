@@ -75,6 +75,15 @@ impl Settings {
         };
         Ok(settings)
     }
+
+    /// Whether this address, as [`Self::label`] has one, leads to the same server. An endpoint is of one cluster alone, so one that
+    /// both lists have is enough.
+    pub(crate) fn is_at(&self, address: &str) -> bool {
+        parse(address).is_ok_and(|other| {
+            (other.kind, &other.prefix) == (self.kind, &self.prefix)
+                && other.endpoints.iter().any(|endpoint| self.endpoints.contains(endpoint))
+        })
+    }
 }
 
 fn parse(address: &str) -> Result<Settings, Fault> {

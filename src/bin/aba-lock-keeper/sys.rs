@@ -9,7 +9,7 @@ use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::os::unix::thread::JoinHandleExt;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::ptr;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
@@ -22,12 +22,12 @@ pub(crate) fn open_anew(fd: RawFd) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(format!("/proc/self/fd/{fd}"))
 }
 
-/// A socket that another process has open.
+/// A descriptor that another process has open: with its place in a file, and not that of a description of ours.
 #[derive(Debug)]
-pub(crate) struct Socket(OwnedFd);
+pub(crate) struct Theirs(OwnedFd);
 
-impl Socket {
-    /// The one on this descriptor of that process. An error where it may not be had, or before Linux 5.6.
+impl Theirs {
+    /// The one on this number of that process. An error where it may not be had, or before Linux 5.6.
     pub(crate) fn of(pid: u32, fd: RawFd) -> io::Result<Self> {
         // SAFETY: it takes numbers, and makes a descriptor or answers -1.
         let process = owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
@@ -35,12 +35,22 @@ impl Socket {
         owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) }).map(Self)
     }
 
-    /// Sends what can be sent at once. An error if it is none.
-    pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes what can be written at once. That it does not block is a matter of this call: whether the descriptor does is its
+    /// owner's.
+    pub(crate) fn write_at_once(&self, bytes: &[u8]) -> io::Result<()> {
+        let fd = self.0.as_raw_fd();
         let how = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         // SAFETY: the bytes live until the call returns.
-        let sent = unsafe { libc::send(self.0.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), how) };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        let mut written = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), how) };
+        if written < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOTSOCK) {
+            if !aba_lock::sys::can_be_written(fd, Duration::ZERO) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            // A pipe that has room has it for so much. Should somebody else fill it now, the alarm ends the call.
+            // SAFETY: as above.
+            written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len().min(libc::PIPE_BUF)) };
+        }
+        if written < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
 
@@ -172,6 +182,15 @@ pub(crate) fn end(child: libc::pid_t) {
         libc::kill(child, libc::SIGKILL);
         libc::waitpid(child, ptr::null_mut(), 0);
     }
+}
+
+/// Ends a child that was not waited for yet, and what is in its process group, and waits for it.
+pub(crate) fn end_group(leader: &mut Child) {
+    if let Ok(pid) = libc::pid_t::try_from(leader.id()) {
+        // SAFETY: it takes numbers; the number is the child's until it has been waited for.
+        unsafe { libc::kill(-pid, libc::SIGKILL) };
+    }
+    let _ = leader.wait();
 }
 
 /// Ends this process at once.

@@ -8,7 +8,7 @@
 //! | after that | the script has it all, and we say so |
 
 use super::lease::Progress;
-use super::script::{noted_token, recorded, until_given_back};
+use super::script::{noted, recorded, until_given_back};
 use super::{name, owner, patience};
 use crate::args::Hold;
 use crate::cancel::Cancel;
@@ -67,6 +67,23 @@ impl Local {
         Err(Fault::Failed {
             what: format!("{} is held for this machine alone{by}, and a lease would last as long as that", self.name),
             hint: Some("have the script that holds it take the lease, or say `--server=` here".to_owned()),
+        })
+    }
+
+    /// The token of the lease that goes with it already, if that is of this server: a lease is one of its server alone.
+    fn has_lease_at(&self, settings: &Settings) -> Result<u64, Fault> {
+        let Some((server, token)) = noted(&self.file) else {
+            return Err(Fault::Failed {
+                what: format!("{} has a lease, and its lock file does not say which", self.name),
+                hint: Some("somebody has written to that file: release the lock, and acquire it again".to_owned()),
+            });
+        };
+        if settings.is_at(&server) {
+            return Ok(token);
+        }
+        Err(Fault::Failed {
+            what: format!("{} has a lease at {server} already, and not at {}", self.name, settings.label),
+            hint: Some("ask for it at that server, or under another name here".to_owned()),
         })
     }
 
@@ -157,7 +174,7 @@ fn acquire(args: &Hold, locals: &Arc<[Local]>) -> Result<Vec<String>, Fault> {
     for (at, local) in order {
         name(&local.name)?;
         if !local.fresh && local.tie().is_kept(&local.file).unwrap_or(false) {
-            tokens[at] = noted_token(&local.file).ok_or_else(|| no_token(local))?;
+            tokens[at] = local.has_lease_at(&settings)?;
             continue;
         }
         local.may_be_bound(args.script)?;
@@ -185,13 +202,6 @@ fn acquire(args: &Hold, locals: &Arc<[Local]>) -> Result<Vec<String>, Fault> {
         }
     }
     Ok(tokens.iter().map(u64::to_string).collect())
-}
-
-fn no_token(local: &Local) -> Fault {
-    Fault::Failed {
-        what: format!("{} has a lease, and its lock file does not say which", local.name),
-        hint: Some("somebody has written to that file: release the lock, and acquire it again".to_owned()),
-    }
 }
 
 /// The leases are ours: leaves them to the script, or runs the command.

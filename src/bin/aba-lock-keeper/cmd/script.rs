@@ -145,9 +145,9 @@ pub(super) fn note(file: &File, name: &str, server: &str, lease: &Lease) -> Resu
     })
 }
 
-/// The token of the lease that was noted.
-pub(super) fn noted_token(file: &File) -> Option<u64> {
-    lease_of(recorded(file)?.as_ref()).map(|(_, _, token)| token)
+/// Server and token of the lease that was noted.
+pub(super) fn noted(file: &File) -> Option<(String, u64)> {
+    lease_of(recorded(file)?.as_ref()).map(|(server, _, token)| (server, token))
 }
 
 /// Server, id and token of the lease that goes with a lock.

@@ -347,8 +347,10 @@ impl Server for Etcd {
             return Err(refused(&read));
         }
         let kvs = read.body["kvs"].as_array().cloned().unwrap_or_default();
-        let mut found = Vec::new();
+        let mut found: Vec<Entry> = Vec::new();
+        let mut marks = Vec::new();
         for kv in &kvs {
+            marks.extend(mark::found(kv));
             let Some(mut entry) = self.entry(kv) else { continue };
             // Others keep other things in the same etcd.
             let number = count(&kv["lease"]);
@@ -361,6 +363,12 @@ impl Server for Etcd {
             found.push(entry);
         }
         // Nobody stands there, and it may not be free all the same.
+        for (key, mark) in marks {
+            let name = key.strip_prefix(&self.prefix).unwrap_or(&key);
+            if !found.iter().any(|entry| entry.name == name) {
+                found.push(believer(name, &mark));
+            }
+        }
         if let Some(name) = name.filter(|_| found.is_empty()) {
             let nobody = self.key(name, 0);
             let read = self.gateway.call("/v3/kv/range", &json!({ "key": encoded(&mark::key(&nobody)) }))?;

@@ -63,6 +63,12 @@ pub(super) fn read(holder: &str, kv: &Value) -> Result<Option<Mark>, Fault> {
     })
 }
 
+/// The name of which this is a mark, as it stands in the keys of its queue, and the mark. `None`: it is none of ours.
+pub(super) fn found(kv: &Value) -> Option<(String, Mark)> {
+    let key = decoded(&kv["key"])?;
+    Some((key.strip_suffix(BEHIND)?.to_owned(), Mark::of(&key, kv)?))
+}
+
 impl Mark {
     fn of(key: &str, kv: &Value) -> Option<Self> {
         let value: Value = serde_json::from_str(&decoded(&kv["value"])?).ok()?;

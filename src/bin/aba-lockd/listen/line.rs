@@ -19,6 +19,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time;
 
 /// So many bytes behind a request that is being answered are too many. What the kernel has room for is more.
@@ -32,6 +33,7 @@ pub(crate) struct Line {
     stream: TcpStream,
     address: SocketAddr,
     state: Mutex<State>,
+    closing: Notify,
     crowd: Arc<Crowd>,
     number: u64,
 }
@@ -88,7 +90,7 @@ impl Line {
     pub(super) fn new(stream: TcpStream, address: SocketAddr, crowd: Arc<Crowd>, number: u64) -> Self {
         let now = Instant::now();
         let state = Mutex::new(State { joined: now, known: false, calls: 0, quiet: now, closed: false });
-        Self { stream, address, state, crowd, number }
+        Self { stream, address, state, closing: Notify::new(), crowd, number }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -135,6 +137,11 @@ impl Line {
         self.crowd.wait()
     }
 
+    /// Until it is closed on our part. For one who reads and writes it: what is not answered by then is not to be.
+    pub(super) async fn hung_up(&self) {
+        self.closing.notified().await;
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.state().closed
     }
@@ -162,6 +169,7 @@ impl Line {
         if closes {
             state.closed = true;
             let _ = SockRef::from(&self.stream).shutdown(Shutdown::Both);
+            self.closing.notify_one();
         }
         closes
     }

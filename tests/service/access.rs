@@ -4,6 +4,9 @@ use crate::service::{Answer, Connection, LIST, LOCK, PROGRAM, Service, Start, UN
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 fn put(path: &Path, text: &str) {
     aba_lock::atomic::replace(path, text.as_bytes()).unwrap();
@@ -212,6 +215,54 @@ fn who_connects_and_says_nothing_shuts_nobody_out() {
     other.answer("DELETE").ok();
     assert_eq!(waits.answer("POST").lock()["who"], "ann");
     drop((silent, halves));
+}
+
+#[test]
+fn who_is_refused_again_and_again_shuts_nobody_out() {
+    let start = narrow();
+    let tokens = start.path("tokens");
+    put(&tokens, "ci lock:read,lock:write secret\n");
+    let service = start.args(&["--token-file", tokens.to_str().unwrap()]).go();
+    let token = [("Authorization", "Bearer secret")];
+    let mut holder = service.connect();
+    let id = holder.call("POST", LOCK, &token, &wanted("db", "ann", r#""ttl":"10m""#)).id();
+    let (over, refused) = (AtomicBool::new(false), AtomicUsize::new(0));
+    // Whoever of them has to go comes again.
+    let address = service.rest.as_str();
+    let stranger = |path: &str| {
+        while !over.load(Ordering::SeqCst) {
+            let mut stranger = Connection::to(address);
+            while !over.load(Ordering::SeqCst) && stranger.try_call("GET", path, "").is_ok() {
+                refused.fetch_add(1, Ordering::SeqCst);
+                // There are more of them than processors.
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for path in ["/nosuch", LIST, "/healthz"].into_iter().cycle().take(30) {
+            let stranger = &stranger;
+            scope.spawn(move || stranger(path));
+        }
+        let over = Over(&over);
+        until("they are refused", || refused.load(Ordering::SeqCst) > 60);
+        for _ in 0..3 {
+            service.connect().call("PUT", &format!("{LOCK}/{id}/renew"), &token, "").ok();
+            // The connection of who has a token stays.
+            holder.call("PUT", &format!("{LOCK}/{id}/renew"), &token, "").ok();
+            service.get("/healthz").ok();
+        }
+        drop(over);
+    });
+}
+
+/// Also when the test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 #[test]

@@ -250,6 +250,29 @@ fn a_list_has_pages_of_either_spelling_and_all_without() {
 }
 
 #[test]
+fn who_stops_sending_behind_a_request_is_answered() {
+    let service = Service::new();
+    let call = |method: &str, path: &str, body: &str| {
+        let mut connection = service.connect();
+        connection.send(method, path, &[], body);
+        connection.end();
+        connection.answer(method)
+    };
+    let id = call("POST", LOCK, &wanted("db", "ann", r#""ttl":"10m""#)).id();
+    for path in ["/", "/healthz", "/metrics", "/openapi.json", LIST, &format!("{LOCK}/{id}")] {
+        assert_eq!(call("GET", path, "").status, 200, "{path}");
+    }
+    call("POST", LOCK, &wanted("db", "bob", "")).is_refused(409, 6);
+    call("GET", "/nosuch", "").is_refused(404, 5);
+    // To wait they would have to be there: they are told that they are taken for gone.
+    call("POST", LOCK, &wanted("db", "bob", r#""wait":"1h""#)).is_refused(400, 3);
+    call("PUT", &format!("{LOCK}/{id}/renew"), "").ok();
+    call("PUT", &format!("{LOCK}/{id}"), r#"{"who":"bob"}"#).ok();
+    call("GET", &format!("{UNLOCK}/{id}"), "").ok();
+    assert!(service.found("").is_empty());
+}
+
+#[test]
 fn what_is_not_there_is_refused_in_json() {
     let service = Service::new();
     service.get("/api/v1alpha1/nothing").is_refused(404, 5);

@@ -1,6 +1,6 @@
 //! Several services over one etcd: what one promises, the others keep.
 
-use crate::queue::Newcomers;
+use crate::queue::{Newcomers, nobody_waits_for_what_is_theirs};
 use crate::race;
 use crate::service::{Connection, LIST, LOCK, PATIENCE, Service, Start, UNLOCK, until, wanted};
 use serde_json::{Value, json};
@@ -231,6 +231,12 @@ fn who_has_waited_long_enough_or_is_told_that_the_service_stops_is_in_the_queue_
     assert_eq!(one.ended().code(), Some(0));
     two.unlock(&id).ok();
     assert_eq!(carl.answer("POST").lock()["who"], "carl");
+}
+
+#[test]
+fn who_asks_two_services_for_one_event_does_not_wait_for_what_is_theirs() {
+    let etcd = Etcd::start();
+    nobody_waits_for_what_is_theirs(&etcd.service(), &etcd.service());
 }
 
 #[test]

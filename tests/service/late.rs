@@ -1,7 +1,7 @@
 //! What etcd does late: whatever an endpoint was asked, and did not answer, it may do when it likes.
 
 use crate::etcd::{Etcd, waits};
-use crate::relay::{Relay, of_a_lock, of_a_place};
+use crate::relay::{Relay, of_a_lock, of_a_place, of_a_release};
 use crate::service::{LIST, LOCK, until};
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -90,6 +90,22 @@ fn a_lock_that_was_granted_and_not_answered_is_taken_back_when_etcd_can_be_asked
             let list = service.get(LIST);
             list.status == 200 && list.json()["total"] == 0
         });
+    }
+}
+
+#[test]
+fn who_releases_a_lock_is_told_that_it_is_released_though_the_answer_of_etcd_was_lost() {
+    let etcd = Etcd::start();
+    for more in ["", r#""ttl":"1h""#] {
+        let slow = Relay::to(&etcd.address);
+        let service = Etcd::service_by(&[&slow.address, &etcd.address]);
+        let id = service.ask("db", "ann", more).id();
+        slow.lose_answer(of_a_release);
+        let released = service.unlock(&id).ok();
+        slow.until_seen();
+        assert_eq!((&released["id"], &released["count"]), (&id.as_str().into(), &"1".into()));
+        service.unlock(&id).is_refused(404, 5);
+        assert!(service.found("").is_empty());
     }
 }
 

@@ -143,6 +143,41 @@ fn at_whatever_moment_somebody_goes_away_no_lock_is_left_that_was_not_on_its_way
     assert_eq!(service.unlock(&id).status, 200);
 }
 
+/// Those who asked twice, the same thing of these two services.
+pub(crate) fn nobody_waits_for_what_is_theirs(one: &Service, two: &Service) {
+    const TWICE: &str = r#""wait":"1h","eventId":"7""#;
+    let id = one.ask("db", "ann", TWICE).id();
+    // Once more, because the answer was lost.
+    let held = two.ask("db", "ann", TWICE).is_refused(409, 6);
+    assert_eq!((&held["existingLock"]["id"], &held["existingLock"]["eventId"]), (&id.as_str().into(), &"7".into()));
+    // Others of that event, and those of no event, wait.
+    let mut line = vec![waits(one, "bob", TWICE)];
+    one.until_waiting("db", 1);
+    line.push(waits(two, "bob", r#""wait":"1h""#));
+    one.until_waiting("db", 2);
+    line.push(waits(two, "bob", TWICE));
+    one.until_waiting("db", 3);
+    line.push(waits(one, "ann", TWICE.replace('7', "8").as_str()));
+    one.until_waiting("db", 4);
+    one.unlock(&id).ok();
+    // Of two who asked the same, one has it: the other is told.
+    let first = line[0].answer("POST").id();
+    let told = line[2].answer("POST").is_refused(409, 6);
+    assert_eq!(told["existingLock"]["id"], first.as_str());
+    one.until_waiting("db", 2);
+    one.unlock(&first).ok();
+    let second = line[1].answer("POST").id();
+    one.unlock(&second).ok();
+    one.unlock(&line[3].answer("POST").id()).ok();
+    assert!(two.found("").is_empty());
+}
+
+#[test]
+fn who_asks_twice_for_one_event_does_not_wait_for_what_is_theirs() {
+    let service = Service::new();
+    nobody_waits_for_what_is_theirs(&service, &service);
+}
+
 #[test]
 fn who_has_waited_long_enough_is_told_who_has_it() {
     let service = Service::new();

@@ -22,7 +22,7 @@ type Rule = (fn(&[u8]) -> bool, Act);
 enum Act {
     /// Who sent them finds the connection broken, and they are delivered later.
     Catch,
-    /// They go on; who sent them finds the connection broken, and hears no answer.
+    /// They go on; who sent them finds the connection broken when they were answered, and hears no answer.
     Lose,
     /// Neither they nor those behind them go on.
     HoldThem,
@@ -38,6 +38,8 @@ struct Way {
     /// On which connection, by our end of it; and what the server has answered there.
     followed: Option<SocketAddr>,
     answered: Vec<u8>,
+    /// Whether that goes no further.
+    loses: bool,
     holds: bool,
     streams: Vec<TcpStream>,
 }
@@ -53,6 +55,11 @@ fn contains(bytes: &[u8], word: &[u8]) -> bool {
 /// The value of a lock is in them: somebody is to have it, or to have it changed.
 pub(crate) fn of_a_lock(bytes: &[u8]) -> bool {
     contains(bytes, br#""eventId":"#)
+}
+
+/// A lock and its id are in them, and not the value of one: it is to be released.
+pub(crate) fn of_a_release(bytes: &[u8]) -> bool {
+    contains(bytes, b"aba-lockd/l/") && contains(bytes, b"aba-lockd/i/") && !of_a_lock(bytes)
 }
 
 /// A place in a queue is in them, not the queue.
@@ -145,7 +152,11 @@ fn carry_up(way: &Mutex<Way>, mut client: &TcpStream, mut server: &TcpStream) {
             let act = way.rule.filter(|(looks, _)| looks(bytes)).map(|(_, act)| act);
             if act == Some(Act::Catch) {
                 way.caught = Some((bytes.to_vec(), server.try_clone().unwrap()));
+            }
+            if matches!(act, Some(Act::Catch | Act::Lose)) {
                 way.followed = server.local_addr().ok();
+                way.answered.clear();
+                way.loses = act == Some(Act::Lose);
             }
             way.holds |= matches!(act, Some(Act::HoldThem | Act::HoldTheRest));
             if act.is_some() {
@@ -157,11 +168,6 @@ fn carry_up(way: &Mutex<Way>, mut client: &TcpStream, mut server: &TcpStream) {
         if act == Some(Act::Catch) {
             // The server's side stays.
             let _ = client.shutdown(Shutdown::Both);
-            return;
-        }
-        if act == Some(Act::Lose) {
-            let _ = client.shutdown(Shutdown::Both);
-            let _ = server.write_all(bytes);
             return;
         }
         while act != Some(Act::HoldTheRest) && locked(way).holds && begun.elapsed() < PATIENCE {
@@ -180,6 +186,13 @@ fn carry_down(way: &Mutex<Way>, mut server: &TcpStream, mut client: &TcpStream) 
         let mut way = locked(way);
         if way.followed.is_some() && way.followed == server.local_addr().ok() {
             way.answered.extend_from_slice(&bytes[..len]);
+            if way.loses {
+                // Who watches the keys hears of what was done, too, but not of what is done for others.
+                if contains(&way.answered, b"aba-lockd/") {
+                    break;
+                }
+                continue;
+            }
         }
         drop(way);
         there = there && client.write_all(&bytes[..len]).is_ok();

@@ -290,6 +290,11 @@ impl Connection {
         stream.set_nonblocking(false).unwrap();
     }
 
+    /// Sends no more, and reads on.
+    pub(crate) fn end(&mut self) {
+        self.stream.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
+    }
+
     /// The next line of what is answered.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();

@@ -7,8 +7,6 @@ pub(crate) use crowd::Crowd;
 pub(crate) use line::Calling;
 
 use crate::model::Problem;
-use axum::extract::connect_info;
-use axum::serve::IncomingStream;
 use crowd::Waits;
 use line::{Line, Socket};
 use socket2::{SockRef, TcpKeepalive};
@@ -60,6 +58,14 @@ impl Peer {
         self.0.as_ref().map(|line| line.wait().ok_or(Problem::TooMany)).transpose()
     }
 
+    /// Until the connection is closed on our part.
+    pub(crate) async fn hung_up(&self) {
+        match &self.0 {
+            Some(line) => line.hung_up().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Until they have gone away.
     pub(crate) async fn gone(&self) {
         match &self.0 {
@@ -73,6 +79,12 @@ impl Peer {
 pub(crate) struct Stream {
     inner: Inner,
     line: Arc<Line>,
+}
+
+impl Stream {
+    pub(crate) fn peer(&self) -> Peer {
+        Peer(Some(Arc::clone(&self.line)))
+    }
 }
 
 enum Inner {
@@ -148,37 +160,11 @@ fn hand_on(line: Arc<Line>, tls: Option<TlsAcceptor>, connected: mpsc::Sender<St
     });
 }
 
-impl axum::serve::Listener for Incoming {
-    type Io = Stream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Stream, SocketAddr) {
-        match self.next().await {
-            Some(stream) => {
-                let address = stream.line.address();
-                (stream, address)
-            }
-            // Only when the runtime ends.
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
-    }
-}
-
-impl connect_info::Connected<IncomingStream<'_, Incoming>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Incoming>) -> Self {
-        Self(Some(Arc::clone(&stream.io().line)))
-    }
-}
-
 impl Connected for Stream {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer(Some(Arc::clone(&self.line)))
+        self.peer()
     }
 }
 

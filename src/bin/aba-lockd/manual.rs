@@ -74,7 +74,8 @@ pub(crate) const GUARANTEES: [(&str, &str); 7] = [
     ),
     (
         "an answer that is lost",
-        "leaves a lock that its owner does not know of. A time to live ends it; an eventId finds it in the list",
+        "leaves a lock that its owner does not know of. A time to live ends it; an eventId finds it in the list, and who asks again \
+         with it, also to wait, is told at once (409, existingLock). Renew that lock before you go by it",
     ),
 ];
 

@@ -99,6 +99,14 @@ pub(crate) enum Problem {
     Fault(String),
 }
 
+impl Wanted {
+    /// Whether that lock is what this asks for, granted to another call of the same caller for the same event: to wait for
+    /// its end would be to wait for oneself.
+    pub(crate) fn is(&self, lock: &Lock) -> bool {
+        !self.event_id.is_empty() && self.event_id == lock.event_id && self.who == lock.who && self.key == lock.key
+    }
+}
+
 impl Change {
     /// What `lock` is after it, but for what a store gives.
     pub(crate) fn of(&self, lock: &Lock) -> Lock {

@@ -1,6 +1,9 @@
 //! The REST side. What is asked, by path; the shapes are in `rest/shape.rs`.
 
+mod connect;
 mod shape;
+
+pub(crate) use connect::serve;
 
 use crate::access::{self, Access, Scope};
 use crate::desk::Desk;
@@ -15,9 +18,15 @@ use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{any, delete, get, post, put};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time;
 
 /// The most bytes of a body.
 const LARGEST: usize = 64 * 1024;
+
+/// So long somebody who does not wait may be gone, or only send no more, and still get the lock. It is there in less, and who
+/// goes right then could as well go when the answer is on its way.
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// How clients other than ours begin.
 const API: &str = "/api/v1alpha1";
@@ -128,10 +137,17 @@ async fn create(State(house): State<Arc<House>>, caller: Caller, body: Body) -> 
         shape::object(body).and_then(|members| shape::wanted(&members)).map_err(|p| noted(&house, &call, p))?;
     let waits = wanted.wait.map(|_| caller.peer.wait()).transpose();
     let _waits = waits.map_err(|p| noted(&house, &call, p))?;
+    let does_wait = wanted.wait.is_some();
+    let gone = async {
+        caller.peer.gone().await;
+        if !does_wait {
+            time::sleep(A_MOMENT).await;
+        }
+    };
     tokio::select! {
         // First: a lock that is granted in the same moment is taken back.
         biased;
-        () = caller.peer.gone() => Ok(shape::refusal(StatusCode::BAD_REQUEST, 3, "who asked has gone away, or goes on without the answer")),
+        () = gone => Ok(shape::refusal(StatusCode::BAD_REQUEST, 3, "who asked has gone away, or goes on without the answer")),
         lock = house.desk.create(&call, wanted) => Ok(shape::lock(&lock?)),
     }
 }

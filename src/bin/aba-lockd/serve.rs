@@ -5,7 +5,7 @@ use crate::access::{Access, Tokens};
 use crate::args::Serve;
 use crate::desk::Desk;
 use crate::journal::Journal;
-use crate::listen::{self, Crowd, Incoming, Peer};
+use crate::listen::{self, Crowd, Incoming};
 use crate::rest::House;
 use crate::store::{self, Opened};
 use crate::{grpc, report, rest, settings, tls};
@@ -104,9 +104,7 @@ async fn serve(
     let access = Arc::new(access);
     let (end, ends) = watch::channel(());
     let router = rest::routes(House { desk: Arc::clone(&desk), access: Arc::clone(&access) });
-    let rest_side = axum::serve(rest_in, router.into_make_service_with_connect_info::<Peer>())
-        .with_graceful_shutdown(ended(ends.clone()));
-    let rest_side = tokio::spawn(async move { rest_side.await });
+    let rest_side = tokio::spawn(rest::serve(rest_in, router, ends.clone()));
     let grpc_side = tokio::spawn(grpc::serve(grpc_in, Arc::clone(&desk), access, ended(ends)));
 
     say("started", &[("listen", rest_at.to_string()), ("grpc", grpc_at.to_string()), ("store", opened.name.clone())]);
@@ -141,7 +139,8 @@ async fn serve(
     Ok(answered == "all")
 }
 
-async fn ended(mut ends: watch::Receiver<()>) {
+/// Until the end begins.
+pub(crate) async fn ended(mut ends: watch::Receiver<()>) {
     // It never changes: this is when its sender is dropped.
     let _ = ends.changed().await;
 }

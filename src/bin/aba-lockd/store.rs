@@ -25,7 +25,7 @@ use std::time::Duration;
 /// A store. Its futures may be dropped at any time.
 #[tonic::async_trait]
 pub(crate) trait Store: Send + Sync {
-    /// Takes the lock, after waiting for it if that is wanted.
+    /// Takes the lock, after waiting for it if that is wanted: not for one that is itself what is wanted ([`Wanted::is`]).
     async fn create(&self, wanted: Wanted) -> Result<Lock, Problem>;
     /// The lock of that id, with its queue.
     async fn get(&self, id: &str) -> Result<Lock, Problem>;

@@ -1,6 +1,10 @@
 //! All connections, of REST and gRPC together: no more than there are descriptors for. Who comes when there are as many takes
-//! the place of whoever has been quiet for the longest; so who connects and says nothing shuts nobody out, and who waits for a
-//! lock, or is being answered, is left alone. Who is quiet for long has to connect again.
+//! the place of another; who waits for a lock, or is being answered, is left alone.
+//!
+//! First go those by whom nobody who may ask ever called, the oldest of them: who connects and says nothing, or is refused
+//! again and again, shuts nobody out, and ends no connection of who has a token. Where there are none, it is whoever has been
+//! quiet for the longest. Nobody goes in the first moment, nor in the one after an answer. Who is quiet for long has to
+//! connect again.
 
 use super::line::Line;
 use crate::report;
@@ -26,8 +30,8 @@ const WAITING_IN: usize = 4;
 /// As many descriptors as there are where nobody says.
 const USUAL: usize = 1024;
 
-/// Who has been quiet for so long may have to make room: an answer is on its way by then.
-const A_MOMENT: Duration = Duration::from_secs(1);
+/// Who was of no use for so long may have to make room: who is new has said who they are by then, and an answer is on its way.
+const A_MOMENT: Duration = Duration::from_millis(250);
 
 /// Who has been quiet for so long has to go: who sends half a request too.
 const LONG: Duration = Duration::from_secs(60);
@@ -125,9 +129,11 @@ impl Crowd {
         if lines.iter().any(|line| line.is_closed()) {
             return;
         }
-        match lines.iter().filter_map(|line| Some((line.quiet_for()?, line))).max_by_key(|(quiet, _)| *quiet) {
-            Some((_, line)) => line.hang_up(A_MOMENT),
-            None => self.say(&format!("all {} connections are in use", self.most)),
+        let spare = lines.iter().filter_map(|line| Some((line.spare()?, line)));
+        let made =
+            spare.max_by(|(one, _), (other, _)| one.cmp(other)).is_some_and(|(_, line)| line.make_room(A_MOMENT));
+        if !made {
+            self.say(&format!("all {} connections are in use", self.most));
         }
     }
 
@@ -191,7 +197,7 @@ mod tests {
                 assert!(Arc::clone(&lines[at]).call().is_none());
                 lines[at].gone().await;
             }
-            assert_eq!(lines[1].quiet_for(), None);
+            assert_eq!(lines[1].spare(), None);
             drop(calling);
             crowd.send_away(Duration::ZERO);
             assert!(lines[1].is_closed());

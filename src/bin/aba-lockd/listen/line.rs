@@ -1,5 +1,5 @@
-//! A connection, as it is seen from beside: whether a call of it is being answered, whether its client is still there, and
-//! for how long it has been quiet.
+//! A connection, as it is seen from beside: whether a call of it is being answered, whether its client is still there, for
+//! how long it has been quiet, and whether somebody who may ask ever called by it.
 //!
 //! Who reads and writes it does not always see its client go: what came behind a request is not read before that is answered,
 //! and the end is behind it.
@@ -19,6 +19,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time;
 
 /// So many bytes behind a request that is being answered are too many. What the kernel has room for is more.
@@ -32,16 +33,40 @@ pub(crate) struct Line {
     stream: TcpStream,
     address: SocketAddr,
     state: Mutex<State>,
+    closing: Notify,
     crowd: Arc<Crowd>,
     number: u64,
 }
 
 struct State {
+    joined: Instant,
+    /// Whether somebody who may ask has called by it.
+    known: bool,
     /// How many calls of it are being answered.
     calls: usize,
     /// Since when none is, and nothing was written.
     quiet: Instant,
     closed: bool,
+}
+
+impl State {
+    fn is_idle(&self) -> bool {
+        self.calls == 0 && !self.closed
+    }
+
+    /// For how long it was of no use. What is written to a stranger, such as a refusal, does not count: else they could keep
+    /// their place by being refused.
+    fn useless_for(&self) -> Duration {
+        if self.known { self.quiet.elapsed() } else { self.joined.elapsed() }
+    }
+}
+
+/// How well a connection that is not in use can be missed.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Spare {
+    /// Nobody who may ask ever called by it.
+    pub(super) strange: bool,
+    pub(super) useless_for: Duration,
 }
 
 /// A call that is being answered, until it is dropped.
@@ -63,8 +88,9 @@ impl Drop for Calling {
 
 impl Line {
     pub(super) fn new(stream: TcpStream, address: SocketAddr, crowd: Arc<Crowd>, number: u64) -> Self {
-        let state = Mutex::new(State { calls: 0, quiet: Instant::now(), closed: false });
-        Self { stream, address, state, crowd, number }
+        let now = Instant::now();
+        let state = Mutex::new(State { joined: now, known: false, calls: 0, quiet: now, closed: false });
+        Self { stream, address, state, closing: Notify::new(), crowd, number }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -82,6 +108,7 @@ impl Line {
             return None;
         }
         state.calls += 1;
+        state.known = true;
         drop(state);
         Some(Calling(self))
     }
@@ -110,23 +137,41 @@ impl Line {
         self.crowd.wait()
     }
 
+    /// Until it is closed on our part. For one who reads and writes it: what is not answered by then is not to be.
+    pub(super) async fn hung_up(&self) {
+        self.closing.notified().await;
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.state().closed
     }
 
-    /// For how long. `None`: a call is being answered, or it is closed already.
-    pub(super) fn quiet_for(&self) -> Option<Duration> {
+    /// How well it can be missed. `None`: a call is being answered, or it is closed already.
+    pub(super) fn spare(&self) -> Option<Spare> {
         let state = self.state();
-        (state.calls == 0 && !state.closed).then(|| state.quiet.elapsed())
+        state.is_idle().then(|| Spare { strange: !state.known, useless_for: state.useless_for() })
     }
 
-    /// Closes it if it has been quiet for so long. Who reads and writes it finds its end, and drops it.
+    /// Closes it if it was of no use for so long. Whether it is.
+    pub(super) fn make_room(&self, least: Duration) -> bool {
+        self.close_if(|state| state.useless_for() >= least)
+    }
+
+    /// Closes it if it has been quiet for so long.
     pub(super) fn hang_up(&self, least: Duration) {
+        self.close_if(|state| state.quiet.elapsed() >= least);
+    }
+
+    /// Who reads and writes it finds its end, and drops it.
+    fn close_if(&self, may_be: impl FnOnce(&State) -> bool) -> bool {
         let mut state = self.state();
-        if state.calls == 0 && !state.closed && state.quiet.elapsed() >= least {
+        let closes = state.is_idle() && may_be(&state);
+        if closes {
             state.closed = true;
             let _ = SockRef::from(&self.stream).shutdown(Shutdown::Both);
+            self.closing.notify_one();
         }
+        closes
     }
 }
 

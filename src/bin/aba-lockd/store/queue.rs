@@ -1,6 +1,6 @@
 //! Who waits for which key, in this process.
 
-use crate::model::{Key, Problem, Waiting, Wanted};
+use crate::model::{Key, Lock, Problem, Waiting, Wanted};
 use crate::store::given::Given;
 use jiff::Timestamp;
 use std::collections::{HashMap, VecDeque};
@@ -77,34 +77,43 @@ impl Queue {
 
     /// Whoever is next, and still there.
     pub(crate) fn next(&self, key: &Key) -> Option<Waiter> {
-        let mut inner = self.inner();
-        let line = inner.keys.get_mut(key)?;
-        let before = line.len();
-        let mut next = None;
-        while let Some((waiter, _)) = line.pop_front() {
-            if !waiter.reply.is_closed() {
-                next = Some(waiter);
-                break;
+        self.change(key, |line| {
+            while let Some((waiter, _)) = line.pop_front() {
+                if !waiter.reply.is_closed() {
+                    return Some(waiter);
+                }
             }
-        }
-        let (gone, is_empty) = (before - line.len(), line.is_empty());
-        if is_empty {
-            inner.keys.remove(key);
-        }
-        inner.waiting -= gone;
-        next
+            None
+        })
+        .flatten()
+    }
+
+    /// Takes out those who have that lock already.
+    pub(crate) fn of_the_same(&self, lock: &Lock) -> Vec<Waiter> {
+        let same = |line: &mut VecDeque<(Waiter, Timestamp)>| {
+            let (same, others) = line.drain(..).partition::<VecDeque<_>, _>(|(waiter, _)| waiter.wanted.is(lock));
+            *line = others;
+            same.into_iter().map(|(waiter, _)| waiter).collect()
+        };
+        self.change(&lock.key, same).unwrap_or_default()
     }
 
     fn leave(&self, key: &Key, number: u64) {
+        self.change(key, |line| line.retain(|(waiter, _)| waiter.number != number));
+    }
+
+    /// Takes some out of the line of that key, if there is one.
+    fn change<T>(&self, key: &Key, take: impl FnOnce(&mut VecDeque<(Waiter, Timestamp)>) -> T) -> Option<T> {
         let mut inner = self.inner();
-        let Some(line) = inner.keys.get_mut(key) else { return };
+        let line = inner.keys.get_mut(key)?;
         let before = line.len();
-        line.retain(|(waiter, _)| waiter.number != number);
+        let taken = take(line);
         let (gone, is_empty) = (before - line.len(), line.is_empty());
         if is_empty {
             inner.keys.remove(key);
         }
         inner.waiting -= gone;
+        Some(taken)
     }
 
     /// Who waits for that key, in order.

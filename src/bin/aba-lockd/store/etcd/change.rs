@@ -134,21 +134,34 @@ impl Cluster {
 }
 
 /// Deletes the lock of that id, if it is there. In one transaction with its id: nobody finds a half.
+///
+/// | n1, which answers no more | n2 | told |
+/// |---|---|---|
+/// | deletes it at 7 | finds another revision than 7; then no id | it was deleted: by us, at 7 |
+/// | is to delete it at 7 | it is at 8 by now: deletes it at 8 | it was deleted; the late one comes to nothing |
+/// | is to delete it at 7 | it is at 8 by now; then no id | there is none: another did that |
 pub(super) async fn delete(etcd: &Etcd, id: &str) -> Result<Option<Kept>, Problem> {
     let id_key = keys::id(id);
     let begun = Instant::now();
+    // What may have been deleted, or may be still, by one that did not answer.
+    let mut in_doubt: Option<Kept> = None;
     while begun.elapsed() < CONTENTION {
-        let Some(at) = etcd.range(get(&id_key)).await?.kvs.into_iter().next() else { return Ok(None) };
+        let Some(at) = etcd.range(get(&id_key)).await?.kvs.into_iter().next() else { return Ok(in_doubt) };
         let key = keys::lock(&String::from_utf8_lossy(&at.value));
         let Some(there) = etcd.range(get(&key)).await?.kvs.into_iter().next() else { continue };
         let kept = keys::read(&there).ok_or_else(|| unreadable(&there))?;
         if kept.lock.id != id {
             continue;
         }
+        in_doubt = in_doubt.filter(|before| before.revision == kept.revision);
         let compare = vec![unchanged(&key, kept.revision)];
         let success = vec![deleting(&key), deleting(&id_key)];
-        if etcd.txn(TxnRequest { compare, success, failure: vec![] }).await?.succeeded {
+        let (answer, doubtful) = etcd.txn_or_doubt(TxnRequest { compare, success, failure: vec![] }).await?;
+        if answer.succeeded {
             return Ok(Some(kept));
+        }
+        if doubtful {
+            in_doubt = Some(kept);
         }
     }
     Err(contended())

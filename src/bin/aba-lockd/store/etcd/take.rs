@@ -144,6 +144,7 @@ impl Cluster {
             let tried = self.try_take(wanted, traces, None).await?;
             match (tried, wanted.wait) {
                 (Tried::Granted(lock), _) => return Ok(*lock),
+                (Tried::Held(lock), _) if wanted.is(&lock) => return Err(Problem::Held(lock)),
                 (_, Some(wait)) => break wait,
                 (Tried::Held(lock), None) => return Err(Problem::Held(lock)),
                 (Tried::Contended, None) if begun.elapsed() > CONTENTION => {
@@ -168,6 +169,12 @@ impl Cluster {
                 // This service was not heard of for so long that its places were given up.
                 Problem::Fault("etcd: the place in the queue was lost; ask again".to_owned())
             })?;
+            if !wanted.event_id.is_empty()
+                && let Some(kept) = self.at(&key).await?
+                && wanted.is(&kept.lock)
+            {
+                return Err(Problem::Held(Box::new(kept.lock)));
+            }
             let mut last = match at {
                 Some(0) => match self.try_take(wanted, traces, Some((&place, own))).await? {
                     Tried::Granted(lock) => return Ok(*lock),

@@ -110,7 +110,7 @@ impl<'a> Turn<'a> {
         }
         match table::by_key(&self.change, &wanted.key) {
             Ok(None) => self.grant(&wanted, reply),
-            Ok(Some(held)) if wanted.wait.is_none() => {
+            Ok(Some(held)) if wanted.wait.is_none() || wanted.is(&held) => {
                 self.answer(reply, Ok(Err(Problem::Held(Box::new(held)))), false)
             }
             Ok(Some(_)) => {
@@ -123,8 +123,16 @@ impl<'a> Turn<'a> {
     }
 
     fn grant(&mut self, wanted: &Wanted, reply: Reply) -> rusqlite::Result<()> {
-        let done = self.make(wanted).map(Ok);
-        self.answer(reply, done, true)
+        let done = self.make(wanted);
+        let granted = done.as_ref().ok().cloned();
+        self.answer(reply, done.map(Ok), true)?;
+        // Those who wait for what is theirs would wait for themselves.
+        if let Some(lock) = granted {
+            for waiter in self.queue.of_the_same(&lock) {
+                self.answer(waiter.reply, Ok(Err(Problem::Held(Box::new(lock.clone())))), false)?;
+            }
+        }
+        Ok(())
     }
 
     fn make(&mut self, wanted: &Wanted) -> rusqlite::Result<Lock> {

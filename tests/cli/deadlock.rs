@@ -306,8 +306,11 @@ fn two_who_never_look(scene: &Scene) -> [Running; 2] {
         scene.bash(&text).err("").start()
     };
     let both = [start(0), start(1)];
-    for (running, gate) in both.iter().zip(&gates) {
+    for running in &both {
         running.until_said("has it");
+    }
+    // Not before: who goes on while the other has none yet would get both.
+    for gate in &gates {
         gate.open();
     }
     for name in ["a", "b"] {

@@ -27,10 +27,8 @@ use crate::kernel::{self, FileId, KernelLock, Listed};
 use crate::process::{self, Seen};
 use crate::record::{self, Content};
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
-use std::io::ErrorKind::PermissionDenied;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -240,30 +238,19 @@ fn above(pid: u32) -> impl Iterator<Item = u32> {
 }
 
 fn has_a_lock(pid: u32) -> bool {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        let data = match fs::metadata(&path) {
-            Err(error) if error.kind() == PermissionDenied && process::is_guarded(pid) => return false,
-            Err(_) => continue,
-            Ok(data) => data,
-        };
-        let number = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-        if (data.is_file() || data.is_dir()) && kernel::lock_of(pid, number).is_some() {
-            return true;
-        }
-    }
-    false
+    let may_be = |data: &fs::Metadata| data.is_file() || data.is_dir();
+    process::descriptors(pid).any(|(path, data)| may_be(&data) && lock_through(pid, &path).is_some())
 }
 
 fn has_one_of(pid: u32, wanted: &HashSet<FileId>) -> bool {
-    let is_wanted = |path: PathBuf| {
-        let number = path.file_name()?.to_str()?.to_owned();
-        let ino = fs::metadata(&path).ok()?.ino();
-        let may_be = wanted.iter().any(|file| file.ino == ino);
-        if may_be { kernel::lock_of(pid, &number).filter(|(file, _)| wanted.contains(file)) } else { None }
-    };
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    entries.filter_map(Result::ok).any(|entry| is_wanted(entry.path()).is_some())
+    let may_be = |data: &fs::Metadata| wanted.iter().any(|file| file.ino == data.ino());
+    let is_wanted = |path: &Path| lock_through(pid, path).is_some_and(|(file, _)| wanted.contains(&file));
+    process::descriptors(pid).any(|(path, data)| may_be(&data) && is_wanted(&path))
+}
+
+/// The lock that a process has through this descriptor.
+fn lock_through(pid: u32, descriptor: &Path) -> Option<(FileId, KernelLock)> {
+    kernel::lock_of(pid, descriptor.file_name()?.to_str()?)
 }
 
 /// Whether a process gives up after a while, as its command line says.
@@ -374,8 +361,10 @@ impl World {
         // Of another user's process everyone may know that it has a lock, if it took that itself.
         for one in listed.iter().filter(|one| !one.waits && wanted.contains(&one.file)) {
             let pid = one.lock.locker;
-            let unseen = || fs::read_dir(format!("/proc/{pid}/fd")).is_err();
-            if !self.held.contains_key(&one.file) && self.processes.contains_key(&pid) && unseen() {
+            if !self.held.contains_key(&one.file)
+                && self.processes.contains_key(&pid)
+                && !process::may_be_looked_into(pid)
+            {
                 let held = Held { pid, lock: one.lock, descriptor: PathBuf::new() };
                 self.held.insert(one.file, vec![held]);
             }

@@ -95,7 +95,7 @@ impl Seen {
     pub fn age(&self) -> Option<Duration> {
         let uptime: f64 = read_small("/proc/uptime")?.split_ascii_whitespace().next()?.parse().ok()?;
         #[expect(clippy::cast_precision_loss, reason = "2^52 ticks are more than a million years")]
-        let started = self.start as f64 / sys::ticks_per_second();
+        let started = self.start as f64 / f64::from(sys::ticks_per_second());
         Some(Duration::from_secs_f64((uptime - started).max(0.0)))
     }
 
@@ -294,6 +294,17 @@ pub fn may_be_looked_into(pid: u32) -> bool {
 pub fn is_guarded(pid: u32) -> bool {
     // The same right is asked for it (`PTRACE_MODE_READ_FSCREDS`, proc(5)), and nothing else.
     fs::read_link(format!("/proc/{pid}/cwd")).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+/// The descriptors of a process, as links to what they are open on, with what that is. Those that cannot be looked at are
+/// left out.
+pub fn descriptors(pid: u32) -> impl Iterator<Item = (PathBuf, fs::Metadata)> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let looked_at = entries.map(|entry| entry.path()).map_while(move |path| match fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_guarded(pid) => None,
+        data => Some(data.ok().map(|data| (path, data))),
+    });
+    looked_at.flatten()
 }
 
 /// The command line of a process, quoted as a shell reads it; its name in brackets for one that has none.

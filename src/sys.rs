@@ -3,7 +3,8 @@
 //!
 //! Each `unsafe` block is a call into libc with arguments that live long enough; the reason beside it says
 //! what makes it so. Locks are waited for by the first thread alone: another could win the shared description after
-//! failure was reported. The second one that there is meanwhile (`lock/wait.rs`) only waits for its end when a command is started.
+//! failure was reported. The second one that there is meanwhile (`lock/wait.rs`) only waits for its end when a command is
+//! started.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
@@ -326,10 +327,10 @@ pub fn exists(pid: u32) -> bool {
 
 /// How many clock ticks a second has, where the kernel counts in these (`sysconf(3)`).
 #[must_use]
-pub fn ticks_per_second() -> f64 {
+pub fn ticks_per_second() -> u32 {
     // SAFETY: it takes a number.
     let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    f64::from(i32::try_from(ticks).unwrap_or(100).max(1))
+    u32::try_from(ticks).unwrap_or(100).max(1)
 }
 
 /// How many clock ticks this machine has been on, also asleep: the clock by which `/proc` tells when a process started.
@@ -341,8 +342,7 @@ pub fn ticks_since_boot() -> u64 {
         libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time);
         time
     };
-    // SAFETY: it takes a number.
-    let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1);
+    let ticks = u64::from(ticks_per_second());
     let (seconds, nanoseconds) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
     seconds * ticks + nanoseconds / (1_000_000_000 / ticks)
 }

@@ -98,20 +98,25 @@ fn what_makes_no_sense_is_refused_and_nothing_is_locked() {
     assert_eq!(service.found(""), [] as [Value; 0]);
 }
 
+/// Every call that names a lock.
+fn calls_for(id: &str) -> [(&'static str, String); 6] {
+    [
+        ("GET", format!("{LOCK}/{id}")),
+        ("PUT", format!("{LOCK}/{id}")),
+        ("PUT", format!("{LOCK}/{id}/renew")),
+        ("DELETE", format!("{LOCK}/{id}")),
+        ("GET", format!("{UNLOCK}/{id}")),
+        ("POST", format!("{UNLOCK}/{id}")),
+    ]
+}
+
 #[test]
 fn an_unknown_id_is_said_to_be_unknown_by_every_call() {
     let service = Service::new();
     let id = service.take("db", "ann");
     service.unlock(&id).ok();
     for id in [id.as_str(), "no-such-lock", "%20"] {
-        for (method, path) in [
-            ("GET", format!("{LOCK}/{id}")),
-            ("PUT", format!("{LOCK}/{id}")),
-            ("PUT", format!("{LOCK}/{id}/renew")),
-            ("DELETE", format!("{LOCK}/{id}")),
-            ("GET", format!("{UNLOCK}/{id}")),
-            ("POST", format!("{UNLOCK}/{id}")),
-        ] {
+        for (method, path) in calls_for(id) {
             service.call(method, &path, r#"{"who":"bob"}"#).is_refused(404, 5);
         }
     }
@@ -121,14 +126,7 @@ fn an_unknown_id_is_said_to_be_unknown_by_every_call() {
 fn an_id_that_is_none_is_refused_in_json_by_every_call() {
     let service = Service::new();
     for id in ["%ff", &"x".repeat(1025)] {
-        for (method, path) in [
-            ("GET", format!("{LOCK}/{id}")),
-            ("PUT", format!("{LOCK}/{id}")),
-            ("PUT", format!("{LOCK}/{id}/renew")),
-            ("DELETE", format!("{LOCK}/{id}")),
-            ("GET", format!("{UNLOCK}/{id}")),
-            ("POST", format!("{UNLOCK}/{id}")),
-        ] {
+        for (method, path) in calls_for(id) {
             service.call(method, &path, r#"{"who":"bob"}"#).is_refused(400, 3);
         }
     }

@@ -33,6 +33,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The most bytes of a line: what goes into a FIFO in one piece, too.
@@ -105,12 +106,15 @@ enum Failure {
 
 static FAILURE: Mutex<Failure> = Mutex::new(Failure::None);
 
+/// Whether to look there: each call asks, and most need not write to that page.
+static FAILED: AtomicBool = AtomicBool::new(false);
+
 /// Why the log could not be written to, if it could not, and where it is. Only once.
 pub fn take_failure() -> Option<(PathBuf, io::Error)> {
-    let mut failure = FAILURE.lock().ok()?;
-    if matches!(*failure, Failure::None) {
+    if !FAILED.load(Ordering::Acquire) {
         return None;
     }
+    let mut failure = FAILURE.lock().ok()?;
     match mem::replace(&mut *failure, Failure::Told) {
         Failure::First(log, error) => Some((log, error)),
         Failure::None | Failure::Told => None,
@@ -173,6 +177,7 @@ fn write(log: &Path, event: &Event, label: &str, path: &Path, holder: u32, comma
         && matches!(*failure, Failure::None)
     {
         *failure = Failure::First(log.to_owned(), error);
+        FAILED.store(true, Ordering::Release);
     }
 }
 

@@ -25,11 +25,11 @@ pub use wait::Waiting;
 use crate::error::Error;
 use crate::events::{self, Event};
 use crate::name::LockName;
-use crate::record::{self, Content, Record, Taker};
+use crate::record::{self, Content, Draft, Taker};
 use crate::store::{self, Store};
 use crate::{kernel, process, sys};
 use std::fmt;
-use std::fs::{self, File, FileType, OpenOptions};
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, RawFd};
@@ -141,6 +141,9 @@ pub struct Request<'a> {
     pub command: Option<String>,
     /// What the user says of it, for the record.
     pub who: Option<&'a str>,
+    /// Whether this process ends as soon as the script has its locks, and becomes no other: who waits for that end waits for
+    /// nothing that it leaves undone.
+    pub ends: bool,
 }
 
 /// Is told of contention, so that the user can be; beside the wait, by a second thread.
@@ -341,10 +344,19 @@ pub(crate) fn word_for(kind: FileType) -> &'static str {
 
 /// Whether `path` leads to the file that is open as `file`, and not through a link.
 pub(crate) fn leads_to(path: &Path, file: &File) -> bool {
-    match (fs::symlink_metadata(path), file.metadata()) {
-        (Ok(there), Ok(open)) => (there.dev(), there.ino()) == (open.dev(), open.ino()),
-        _ => false,
-    }
+    file.metadata().is_ok_and(|open| leads_to_file(path, identity(&open)))
+}
+
+/// The same for one who knows what `file` is already.
+fn leads_to_file(path: &Path, file: Identity) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|there| identity(&there) == file)
+}
+
+/// Device and inode of a file.
+type Identity = (u64, u64);
+
+fn identity(data: &Metadata) -> Identity {
+    (data.dev(), data.ino())
 }
 
 /// Whether it is worth the while to ask the kernel if the script's descriptor holds its lock already: if whoever
@@ -410,15 +422,15 @@ struct Attempt<'a> {
     contention: &'a mut dyn Contention,
     script: Script,
     started: Instant,
-    /// For the records, if it is known already.
-    taker: Option<Taker>,
+    /// Of the records, if it is there already.
+    draft: Option<Draft>,
     /// What was taken already on descriptors of the script.
     taken: Vec<RawFd>,
 }
 
 impl<'a> Attempt<'a> {
     fn new(request: &'a Request, contention: &'a mut dyn Contention, script: Script) -> Self {
-        Self { request, contention, script, started: Instant::now(), taker: None, taken: Vec::new() }
+        Self { request, contention, script, started: Instant::now(), draft: None, taken: Vec::new() }
     }
 
     fn by_name(&mut self, target: Target, store: Option<&Store>) -> Result<Guard, Error> {
@@ -455,7 +467,8 @@ impl<'a> Attempt<'a> {
 
     fn by_descriptor(&mut self, target: Target, fd: RawFd) -> Result<Guard, Error> {
         let file = sys::second_descriptor(fd).ok_or(Error::BadDescriptor { fd })?;
-        if !leads_to(&target.path, &file) {
+        let open = file.metadata().map(|data| identity(&data)).map_err(|source| cannot_open(&target.path, source))?;
+        if !leads_to_file(&target.path, open) {
             let kind = fs::symlink_metadata(&target.path).map(|data| data.file_type());
             return Err(match kind {
                 Ok(kind) if target.kind == Kind::Named && !kind.is_file() => {
@@ -486,7 +499,7 @@ impl<'a> Attempt<'a> {
             return Err(Error::Replaced { fd, path: target.path });
         }
         self.lock(&file, &target)?;
-        if leads_to(&target.path, &file) {
+        if leads_to_file(&target.path, open) {
             Ok(Guard { file, target, inherited: Some(fd), fresh: true })
         } else {
             let _ = sys::unlock(&file);
@@ -531,8 +544,8 @@ impl<'a> Attempt<'a> {
 
     fn block(&mut self, file: &File, target: &Target, limit: Option<Duration>) -> Result<(), Error> {
         // While there is time: who comes next waits for what is done after the grant.
-        if self.taker.is_none() {
-            self.taker = Some(self.look_at_taker());
+        if self.draft.is_none() {
+            self.draft = Some(self.draft());
         }
         // A shell at its prompt goes on after Ctrl-C, and has the descriptors open.
         let _unlocks = sys::UnlocksAtEnd::begin(&self.taken);
@@ -544,6 +557,11 @@ impl<'a> Attempt<'a> {
         let deadline = limit.and_then(|limit| self.started.checked_add(limit));
         let go_on = &mut || if has_ended() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let waited = wait::wait(self.contention, (target, file, self.request.mode), &alarm, deadline, go_on);
+        if self.request.ends && matches!(waited, Ok(Waited::Granted)) {
+            alarm.leave();
+        } else {
+            drop(alarm);
+        }
         let (label, path, kind) = (target.label.clone(), target.path.clone(), target.kind);
         match waited.map_err(|source| cannot_lock(&target.path, source))? {
             Waited::Granted => Ok(()),
@@ -561,15 +579,20 @@ impl<'a> Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn look_at_taker(&self) -> Taker {
-        Taker::new(self.request.holder, self.request.command.as_deref())
+    fn draft(&self) -> Draft {
+        let request = self.request;
+        let taker = match self.script {
+            Script::None => Taker::new(request.holder, request.command.as_deref()),
+            Script::Parent(pid) => Taker::parent(pid),
+        };
+        Draft::new(taker, request.mode, request.who)
     }
 
     /// Writes the records. What an ancestor holds keeps its own.
     fn finish(mut self, guards: Vec<Guard>) -> Acquired {
         let request = self.request;
-        let contents: Vec<Content> = guards.iter().map(|guard| record::read(&guard.file)).collect();
-        let last = contents.iter().map(Content::token).max().unwrap_or(0);
+        let lasts: Vec<Option<u64>> = guards.iter().map(|guard| record::last_token(&guard.file)).collect();
+        let last = lasts.iter().flatten().copied().max().unwrap_or(0);
         let mut acquired = Acquired { token: last, unrecorded: None, guards };
         if !acquired.guards.iter().any(|guard| guard.fresh) {
             return acquired;
@@ -577,17 +600,18 @@ impl Attempt<'_> {
         if request.mode == Mode::Exclusive || last == 0 {
             acquired.token = record::next_token(last);
         }
-        let taker = self.taker.take().unwrap_or_else(|| self.look_at_taker());
-        let record = Record::new(taker, request.mode, request.who, acquired.token);
-        // What the user named with `--file` is the user's: an empty file is to stay empty.
-        let ours = |guard: &Guard| guard.fresh && guard.target.kind != Kind::Users;
-        for (guard, old) in acquired.guards.iter().zip(&contents).filter(|(guard, _)| ours(guard)) {
+        let draft = self.draft.take().unwrap_or_else(|| self.draft());
+        let (record, text) = draft.finish(acquired.token);
+        // What the user named with `--file` is the user's: an empty file is to stay empty. So is what another wrote.
+        let ours =
+            |guard: &Guard, last: &Option<u64>| guard.fresh && guard.target.kind != Kind::Users && last.is_some();
+        for (guard, _) in acquired.guards.iter().zip(&lasts).filter(|(guard, last)| ours(guard, last)) {
             // A file of another user's may be closed to us: that is how it is, and no fault.
             let silent = |error: &io::Error| {
                 [libc::EACCES, libc::EPERM, libc::EROFS, libc::EISDIR, libc::EBADF, libc::EINVAL, libc::ETXTBSY]
                     .contains(&error.raw_os_error().unwrap_or(0))
             };
-            match record::write(&guard.file, &guard.target.path, old, &record) {
+            match record::write_text(&guard.file, &guard.target.path, &text) {
                 Err(error) if !silent(&error) => acquired.unrecorded = Some((guard.target.path.clone(), error)),
                 _ => {}
             }

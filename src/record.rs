@@ -23,6 +23,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const FIRST_KEY: &str = "aba_lock_record=";
 const VERSION: &str = "1";
 
+const LAST_KEY: &str = "token=";
+
 /// The most bytes of a record that are read, and a bound that a record keeps.
 const MAX_LEN: usize = 8192;
 
@@ -104,15 +106,68 @@ impl Taker {
     /// Process `pid`, whose command line is, or will be, `command`; `None`: what it is now.
     #[must_use]
     pub fn new(pid: u32, command: Option<&str>) -> Self {
+        let command = command.map_or_else(|| process::command_line(pid), str::to_owned);
+        Self::of(pid, command, process::pid_namespace())
+    }
+
+    /// Our parent, process `pid`. We have no number for one of another namespace, so its is ours; and to look where its command
+    /// line is costs less than to look elsewhere, too.
+    #[must_use]
+    pub fn parent(pid: u32) -> Self {
+        let command = process::command_line(pid);
+        Self::of(pid, command, process::namespace_of(pid).unwrap_or_else(process::pid_namespace))
+    }
+
+    fn of(pid: u32, command: String, ns: u64) -> Self {
         Self {
             pid,
             tick: sys::ticks_since_boot(),
             boot: process::boot_id(),
             host: sys::host_name(),
-            ns: process::pid_namespace(),
+            ns,
             user: process::user_name(sys::user_id()),
-            command: command.map_or_else(|| process::command_line(pid), str::to_owned),
+            command,
         }
+    }
+}
+
+/// A record in the making: all of it but what is known only once the lock is had. Another waits for what is done then.
+#[derive(Debug)]
+pub struct Draft {
+    record: Record,
+    /// The text so far.
+    head: String,
+}
+
+impl Draft {
+    /// A record for `taker`, for whom this process takes the lock.
+    #[must_use]
+    pub fn new(taker: Taker, mode: Mode, who: Option<&str>) -> Self {
+        let Taker { pid, tick, boot, host, ns, user, command } = taker;
+        let record = Record {
+            pid,
+            tick,
+            boot,
+            host,
+            ns,
+            user,
+            since: String::new(),
+            command,
+            who: who.map(str::to_owned),
+            mode,
+            locker: std::process::id(),
+            lease: None,
+            token: 0,
+        };
+        Self { head: record.head(), record }
+    }
+
+    /// The record, and its text: the lock is had since now, with this token.
+    #[must_use]
+    pub fn finish(self, token: u64) -> (Record, String) {
+        let record = Record { since: format!("{:.0}", jiff::Timestamp::now()), token, ..self.record };
+        let text = record.text_after(self.head);
+        (record, text)
     }
 }
 
@@ -120,22 +175,7 @@ impl Record {
     /// A record for `taker`, for whom this process takes it now.
     #[must_use]
     pub fn new(taker: Taker, mode: Mode, who: Option<&str>, token: u64) -> Self {
-        let Taker { pid, tick, boot, host, ns, user, command } = taker;
-        Self {
-            pid,
-            tick,
-            boot,
-            host,
-            ns,
-            user,
-            since: format!("{:.0}", jiff::Timestamp::now()),
-            command,
-            who: who.map(str::to_owned),
-            mode,
-            locker: std::process::id(),
-            lease: None,
-            token,
-        }
+        Draft::new(taker, mode, who).finish(token).0
     }
 
     /// How long ago it was taken. `None` when the clock says that it is yet to come.
@@ -146,36 +186,37 @@ impl Record {
     }
 
     fn to_text(&self) -> String {
+        self.text_after(self.head())
+    }
+
+    /// What is known before the lock is had.
+    fn head(&self) -> String {
         let mut text = String::with_capacity(USUAL_LEN);
         text.push_str(FIRST_KEY);
         text.push_str(VERSION);
         text.push('\n');
-        let mut put = |key: &str, value: &str| {
-            text.push_str(key);
-            text.push('=');
-            match on_one_line(value) {
-                value if is_one_word(&value) => text.push_str(&value),
-                value => text.push_str(&quoted(&value)),
-            }
-            text.push('\n');
-        };
-        put("pid", &self.pid.to_string());
-        put("tick", &self.tick.to_string());
-        put("boot", &self.boot);
-        put("host", &self.host);
-        put("ns", &self.ns.to_string());
-        put("user", &self.user);
-        put("since", &self.since);
-        put("command", &self.command);
+        put_line(&mut text, "pid", &self.pid.to_string());
+        put_line(&mut text, "tick", &self.tick.to_string());
+        put_line(&mut text, "boot", &self.boot);
+        put_line(&mut text, "host", &self.host);
+        put_line(&mut text, "ns", &self.ns.to_string());
+        put_line(&mut text, "user", &self.user);
+        put_line(&mut text, "command", &self.command);
         if let Some(who) = &self.who {
-            put("who", who);
+            put_line(&mut text, "who", who);
         }
-        put("mode", self.mode.as_str());
-        put("locker", &self.locker.to_string());
+        put_line(&mut text, "mode", self.mode.as_str());
+        put_line(&mut text, "locker", &self.locker.to_string());
+        text
+    }
+
+    fn text_after(&self, head: String) -> String {
+        let mut text = head;
+        put_line(&mut text, "since", &self.since);
         if let Some(lease) = &self.lease {
-            put("lease", lease);
+            put_line(&mut text, "lease", lease);
         }
-        put("token", &self.token.to_string());
+        put_line(&mut text, "token", &self.token.to_string());
         text
     }
 
@@ -227,6 +268,16 @@ impl Record {
     }
 }
 
+fn put_line(text: &mut String, key: &str, value: &str) {
+    text.push_str(key);
+    text.push('=');
+    match on_one_line(value) {
+        value if is_one_word(&value) => text.push_str(&value),
+        value => text.push_str(&quoted(&value)),
+    }
+    text.push('\n');
+}
+
 /// What is in the lock file at `path`. [`Content::Empty`] when it cannot be read: it is only a courtesy.
 #[must_use]
 pub fn read_path(path: &Path) -> Content {
@@ -269,14 +320,40 @@ fn content_of(bytes: &[u8]) -> Content {
     Record::parse(&text).map_or(Content::Incomplete, |record| Content::Record(Box::new(record)))
 }
 
-/// Writes `record` over what is in `file`, which is open on `path` and was found to be `old`.
+/// The token of the record in the lock file that is open as `file`; 0 where there is no record (yet), `None` where the file
+/// has somebody's data.
+///
+/// Less than [`read`]: another waits for what is done once the lock is had.
+#[must_use]
+pub fn last_token(file: &File) -> Option<u64> {
+    let mut bytes = [0; USUAL_LEN];
+    let Ok(len) = file.read_at(&mut bytes, 0) else { return Some(0) };
+    if len == bytes.len() {
+        let mut bytes = vec![0; MAX_LEN];
+        return file.read_at(&mut bytes, 0).map_or(Some(0), |len| token_in(&bytes[..len]));
+    }
+    token_in(&bytes[..len])
+}
+
+fn token_in(bytes: &[u8]) -> Option<u64> {
+    if bytes.is_empty() {
+        return Some(0);
+    }
+    let mut lines = bytes.strip_prefix(FIRST_KEY.as_bytes())?.split_inclusive(|byte| *byte == b'\n');
+    let token = lines.find_map(|line| line.strip_prefix(LAST_KEY.as_bytes()));
+    let number = |token: &[u8]| unquoted(str::from_utf8(token.strip_suffix(b"\n")?).ok()?)?.parse().ok();
+    Some(token.and_then(number).unwrap_or(0))
+}
+
+/// Writes `record` over what is in `file`, which is open on `path` and has nobody's data.
 ///
 /// A descriptor that can only be read is enough to hold a lock, so the file is opened again for writing then.
-pub fn write(file: &File, path: &Path, old: &Content, record: &Record) -> io::Result<()> {
-    if *old == Content::Foreign {
-        return Ok(());
-    }
-    let text = record.to_text();
+pub fn write(file: &File, path: &Path, record: &Record) -> io::Result<()> {
+    write_text(file, path, &record.to_text())
+}
+
+/// The same, of a record whose text is there already.
+pub(crate) fn write_text(file: &File, path: &Path, text: &str) -> io::Result<()> {
     match put(file, text.as_bytes()) {
         Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
             let again = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;

@@ -156,6 +156,7 @@ impl Edit {
             holder: std::process::id(),
             command: Some(command),
             who: None,
+            ends: false,
         };
         let acquired = lock::acquire(vec![target], None, &request, contention).map_err(|error| match error {
             Error::Open { path, source, .. } => {

@@ -1,6 +1,6 @@
 //! What holds of holder records, for any bytes.
 
-use super::{Content, FIRST_KEY, MAX_LEN, Record, content_of, on_one_line};
+use super::{Content, FIRST_KEY, MAX_LEN, Record, content_of, on_one_line, token_in};
 use crate::lock::Mode;
 use crate::properties::{somewhere, texts};
 
@@ -21,6 +21,12 @@ pub fn hold(bytes: &[u8]) {
             cannot_steer(record);
             is_read_as_it_was_written(record, bytes);
         }
+    }
+    // What is read in a hurry: the same, or more where nobody would believe the rest.
+    match (token_in(&bytes[..bytes.len().min(MAX_LEN)]), &content) {
+        (None, content) => assert_eq!(*content, Content::Foreign),
+        (Some(token), Content::Incomplete) => assert!(token >= content.token()),
+        (Some(token), content) => assert_eq!((token, *content == Content::Foreign), (content.token(), false)),
     }
     let mut values = texts(bytes).into_iter();
     let mut value = || values.next().unwrap_or_default();
@@ -71,6 +77,7 @@ fn is_read_as_it_was_written(record: &Record, behind: &[u8]) {
     let [boot, host, since] = [&record.boot, &record.host, &record.since].map(|text| on_one_line(text).into_owned());
     let lease = record.lease.as_deref().map(|lease| on_one_line(lease).into_owned());
     assert_eq!(*read, Record { boot, host, user, since, command, who, lease, ..record.clone() });
+    assert_eq!(token_in(text.as_bytes()), Some(record.token));
     // Written once more it is the same: who shares a lock does not wear the record away.
     assert_eq!(read.to_text(), text);
     // A longer one that stood there does not change it; and a part of it is not believed.

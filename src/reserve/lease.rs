@@ -95,6 +95,7 @@ impl Leases {
             holder: std::process::id(),
             command: Some(command),
             who: Some(&who),
+            ends: false,
         };
         let acquired = lock::acquire(vec![target], Some(store), &request, &mut Silent)?;
         for guard in &acquired.guards {

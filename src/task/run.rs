@@ -6,7 +6,7 @@ use crate::atomic;
 use crate::error::Error;
 use crate::lock::{self, Mode};
 use crate::process::{self, Given, Seen};
-use crate::record::{self, Content, Record, Taker};
+use crate::record::{self, Record, Taker};
 use crate::{store, sys};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -254,7 +254,7 @@ impl Supervisor<'_> {
     fn say_who(&self, pid: u32) -> io::Result<File> {
         let taker = Taker::new(pid, Some(&self.saved.line()));
         let record = Record::new(taker, Mode::Exclusive, None, self.token);
-        record::write(self.lock, &self.task.file(files::LOCK), &Content::Empty, &record)?;
+        record::write(self.lock, &self.task.file(files::LOCK), &record)?;
         atomic::replace_locked(&self.task.file(files::PID), format!("{pid}\n").as_bytes(), 0o644)
     }
 

@@ -24,14 +24,15 @@ use std::cell::OnceCell;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The most characters of a command line that a sentence shows.
 const MAX_COMMAND: usize = 120;
 
-/// The first error of standard output.
-static UNPRINTED: OnceLock<io::Error> = OnceLock::new();
+/// The first error of standard output: its `errno`, 0 as long as there is none. (A number, and that number, as each call looks
+/// there: it lies among what is zero, which costs no page of its own.)
+static UNPRINTED: AtomicI32 = AtomicI32::new(0);
 
 /// Data, to stdout.
 pub(crate) fn print(text: &str) {
@@ -39,26 +40,28 @@ pub(crate) fn print(text: &str) {
 }
 
 fn print_bytes(mut rest: &[u8]) {
-    while !rest.is_empty() && UNPRINTED.get().is_none() {
+    while !rest.is_empty() && UNPRINTED.load(Ordering::Relaxed) == 0 {
         match sys::write_some(1, rest) {
             Ok(written) => rest = &rest[written..],
-            Err(error) => not_printed(error),
+            Err(error) => not_printed(&error),
         }
     }
 }
 
-fn not_printed(error: io::Error) {
-    let _ = UNPRINTED.set(error);
+fn not_printed(error: &io::Error) {
+    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+    let _ = UNPRINTED.compare_exchange(0, errno, Ordering::Relaxed, Ordering::Relaxed);
 }
 
 /// Says by this name that not all could be printed, if it could not. A reader that has gone away is no fault.
 pub(crate) fn is_printed(name: &str) -> bool {
-    match UNPRINTED.get() {
-        Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            say(&format!("{name}: could not write to standard output: {}\n", error::reason(error)));
+    match UNPRINTED.load(Ordering::Relaxed) {
+        0 | libc::EPIPE => true,
+        errno => {
+            let reason = error::reason(&io::Error::from_raw_os_error(errno));
+            say(&format!("{name}: could not write to standard output: {reason}\n"));
             false
         }
-        _ => true,
     }
 }
 
@@ -83,7 +86,7 @@ pub(crate) fn usage(error: &clap::Error) {
     // What is wrong goes to stderr: nothing can be said of it there.
     let printed = error.print().and_then(|()| io::stdout().flush());
     if let (Err(reason), false) = (printed, error.use_stderr()) {
-        not_printed(reason);
+        not_printed(&reason);
     }
 }
 

@@ -128,10 +128,10 @@ pub(super) fn recorded(file: &File) -> Option<Box<Record>> {
 pub(super) fn note(file: &File, name: &str, server: &str, lease: &Lease) -> Result<(), Fault> {
     let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
     let reason = match record::read(file) {
-        ref content @ Content::Record(ref record) => {
+        Content::Record(record) => {
             let lease = Some(format!("{server} {} {}", lease.id, lease.token));
-            let record = Record { lease, ..record.as_ref().clone() };
-            match record::write(file, &path, content, &record) {
+            let record = Record { lease, ..*record };
+            match record::write(file, &path, &record) {
                 Ok(()) if recorded(file).is_some_and(|written| written.lease == record.lease) => return Ok(()),
                 Ok(()) => "it is too long".to_owned(),
                 Err(error) => aba_lock::error::reason(&error),

@@ -54,6 +54,7 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
         command: (!args.command.is_empty())
             .then(|| shell_words::join(args.command.iter().map(|word| word.to_string_lossy()))),
         who: args.who.as_deref(),
+        ends: !args.fd.is_empty() && keeper.is_none(),
     };
     let mut progress = Progress::new(args.quiet);
     let done = if args.fd.is_empty() {

@@ -52,6 +52,7 @@ pub(crate) fn take(path: &Path) -> Result<Alone, Failure> {
         holder: std::process::id(),
         command: None,
         who: Some("aba-lockd"),
+        ends: false,
     };
     let locks = lock::acquire(vec![target.clone()], None, &request, &mut Silent);
     let locks = locks.map_err(|error| taken(&path, &target.path, &error))?;

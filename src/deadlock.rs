@@ -56,9 +56,10 @@ const PATIENCE: u32 = 4;
 /// No chain of processes is longer: more than that, and it is not looked at.
 const MAX_DEPTH: usize = 64;
 
-/// Who has nothing looks every 2, 4, 8, 16 and then 32 seconds whether that has changed: that one of those above it has taken
-/// a lock meanwhile.
-const MOST_DOUBLINGS: u32 = 5;
+/// Who has nothing looks after 4, 8, 16 and then every 32 seconds whether that has changed: that one of those above it has
+/// taken a lock meanwhile.
+const SELDOM: Duration = Duration::from_secs(4);
+const MOST_DOUBLINGS: u32 = 3;
 
 /// How often to look for one circle, until it stood still between one time and the next.
 const LOOKS: u32 = 4;
@@ -191,7 +192,7 @@ impl Lookout {
             return STILL;
         }
         if self.idle > 0 {
-            return INTERVAL * (1 << self.idle.min(MOST_DOUBLINGS));
+            return SELDOM * (1 << (self.idle - 1).min(MOST_DOUBLINGS));
         }
         INTERVAL.max(LATER_FOR_EACH * u32::try_from(self.waiters).unwrap_or(u32::MAX))
     }

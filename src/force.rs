@@ -13,7 +13,6 @@ use crate::holders::{self, Known, State};
 use crate::kernel::{self, Listed, Look, Opener, Wanted};
 use crate::{process, record, sys};
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -140,7 +139,7 @@ pub fn release(path: &Path, how: &How) -> Forced {
     let refused = |why| Forced { signalled: Vec::new(), end: End::Refused(why) };
     let begin = Instant::now();
     let file = holders::wanted(path);
-    if !is_our_proc() {
+    if !process::has_our_numbers() {
         return refused(if process::can_be_seen() { Why::OtherProc } else { Why::NoProc });
     }
     let (above, mut tries) = (ancestors(), 0);
@@ -175,11 +174,6 @@ pub fn release(path: &Path, how: &How) -> Forced {
         }
     }
     force.until_released(how, begin)
-}
-
-/// Whether the numbers that `/proc` shows are those that we signal by.
-fn is_our_proc() -> bool {
-    fs::read_link("/proc/self").is_ok_and(|link| link.to_str() == Some(&std::process::id().to_string()))
 }
 
 /// The processes above this one.

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -276,6 +276,12 @@ pub fn can_be_seen() -> bool {
     fs::read_link("/proc/self").is_ok()
 }
 
+/// Whether `/proc` shows the processes by the numbers that they have here: not if it is that of another pid namespace.
+#[must_use]
+pub fn has_our_numbers() -> bool {
+    fs::read_link("/proc/self").is_ok_and(|link| link.to_str() == Some(&std::process::id().to_string()))
+}
+
 /// Whether `/proc` hides those of others (`hidepid=2`, `proc(5)`): there is always a first process.
 #[must_use]
 pub fn are_hidden() -> bool {
@@ -311,7 +317,7 @@ pub fn descriptors(pid: u32) -> impl Iterator<Item = (PathBuf, fs::Metadata)> {
 /// Empty when it is not there.
 #[must_use]
 pub fn command_line(pid: u32) -> String {
-    let text = read_small(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let text = read_short(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
     if text.is_empty() {
         let name = name(pid);
         return if name.is_empty() { name } else { format!("[{name}]") };
@@ -330,7 +336,7 @@ pub fn name(pid: u32) -> String {
 /// Which boot of which machine this is.
 #[must_use]
 pub fn boot_id() -> String {
-    read_small("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_end().to_owned()
+    read_short("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_end().to_owned()
 }
 
 /// The pid namespace of this process. 0 when not known.
@@ -396,6 +402,27 @@ pub(crate) fn try_read_small(path: &str) -> io::Result<String> {
     Ok(text(&bytes[..len]).into_owned())
 }
 
+/// How much of a file [`read_short`] reads at first.
+const SHORT: usize = 512;
+
+/// The same of one that is shorter most often: each call takes such looks, and so pays for the room that they need.
+fn read_short(path: &str) -> Option<String> {
+    let file = fs::File::open(path).ok()?;
+    let mut bytes = [0; SHORT];
+    let len = (&file).read(&mut bytes).ok()?;
+    if len == SHORT {
+        return read_longer(&file);
+    }
+    Some(text(&bytes[..len]).into_owned())
+}
+
+#[inline(never)]
+fn read_longer(file: &fs::File) -> Option<String> {
+    let mut bytes = vec![0; SMALL];
+    let len = file.read_at(&mut bytes, 0).ok()?;
+    Some(text(&bytes[..len]).into_owned())
+}
+
 /// The text that these bytes are; what is none is shown as U+FFFD. Faster than to look for that first.
 pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
     str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
@@ -411,6 +438,8 @@ pub(crate) fn read_whole(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::{Command, Stdio};
+    use std::thread;
 
     #[test]
     fn this_process_has_a_start_time_and_a_command() {
@@ -419,5 +448,21 @@ mod tests {
         assert!(is_alive(pid, start) && is_alive(pid, sys::ticks_since_boot()));
         assert!(!is_alive(pid, start - 1));
         assert!(!command_line(pid).is_empty());
+    }
+
+    #[test]
+    fn a_long_command_line_is_told_up_to_four_kibibytes() {
+        for len in [SHORT - 40, SHORT, 3000, 2 * SMALL] {
+            let word = "x".repeat(len);
+            let mut command = Command::new("cat");
+            let mut child = command.args(["-", &word]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+            // For an instant it is the new program and has no arguments yet.
+            let told = (0..1000).map(|_| thread::sleep(Duration::from_millis(1))).map(|()| command_line(child.id()));
+            let told = told.into_iter().find(|told| told != "[cat]").unwrap_or_default();
+            drop(child.stdin.take());
+            child.wait().unwrap();
+            let whole = format!("cat - {word}");
+            assert_eq!(told, &whole[..whole.len().min(SMALL)], "of {len} bytes");
+        }
     }
 }

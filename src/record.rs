@@ -114,6 +114,9 @@ impl Taker {
     /// line is costs less than to look elsewhere, too.
     #[must_use]
     pub fn parent(pid: u32) -> Self {
+        if !process::has_our_numbers() {
+            return Self::of(pid, String::new(), process::pid_namespace());
+        }
         let command = process::command_line(pid);
         Self::of(pid, command, process::namespace_of(pid).unwrap_or_else(process::pid_namespace))
     }

@@ -234,6 +234,20 @@ fn a_lock_that_was_last_taken_in_a_container_is_free_to_who_sees_all_and_the_ker
 }
 
 #[test]
+fn where_proc_is_of_another_pid_namespace_a_record_names_no_process_of_that_one() {
+    let scene = Scene::new();
+    scene.make_root();
+    let mut inside = scene.program("unshare");
+    inside.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--", "sh", "-c"]);
+    // In a shell of its own: the one that is started has number 1.
+    inside.arg("sh -c 'readlink /proc/self/ns/pid; exec 9<>$1; $HELPER lock --fd 9 a' sh \"$1\"; true").arg("sh");
+    let said = inside.arg(scene.lock_file("a")).output().unwrap();
+    let namespace = String::from_utf8(said.stdout).unwrap();
+    assert_eq!(namespace, format!("pid:[{}]\n", scene.field("a", "ns")), "{}", scene.record("a"));
+    assert_eq!(scene.field("a", "command"), "''", "{}", scene.record("a"));
+}
+
+#[test]
 fn what_is_no_regular_file_is_never_called_free() {
     let scene = Scene::new();
     scene.make_root();

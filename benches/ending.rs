@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -80,8 +81,14 @@ fn end_at_signals() {
     }
 }
 
-/// Starts a process, unless we are ending.
+/// Starts a process in a session of its own, as cron and service managers do, unless we are ending.
 pub(crate) fn start(command: &mut Command) -> Child {
+    let begin_session = || {
+        // SAFETY: it takes nothing.
+        if unsafe { libc::setsid() } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: between fork and exec it makes one system call.
+    unsafe { command.pre_exec(begin_session) };
     let starting = starting();
     let child = command.spawn();
     drop(starting);

@@ -56,10 +56,9 @@ const PATIENCE: u32 = 4;
 /// No chain of processes is longer: more than that, and it is not looked at.
 const MAX_DEPTH: usize = 64;
 
-/// Who has nothing looks after 4, 8, 16 and then every 32 seconds whether that has changed: that one of those above it has
-/// taken a lock meanwhile.
-const SELDOM: Duration = Duration::from_secs(4);
-const MOST_DOUBLINGS: u32 = 3;
+/// Who has nothing looks every 2, 4, 8, 16 and then 32 seconds whether that has changed: that one of those above it has taken
+/// a lock meanwhile.
+const MOST_DOUBLINGS: u32 = 5;
 
 /// How often to look for one circle, until it stood still between one time and the next.
 const LOOKS: u32 = 4;
@@ -148,6 +147,22 @@ impl Lookout {
         has
     }
 
+    /// Whether we need not look any more, having nothing: all above us, up to who began the session, wait for us and for
+    /// nothing else, so none of them takes a lock before we have ours. Who starts sessions (cron, sshd, a service manager, a
+    /// terminal) has no part in them.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let mut next = process::seen(std::process::id());
+        for _ in 0..MAX_DEPTH {
+            match next {
+                Some(seen) if seen.session == seen.pid => return true,
+                Some(seen) if waits_for_nothing_but(seen.parent, seen.pid) => next = process::seen(seen.parent),
+                _ => break,
+            }
+        }
+        false
+    }
+
     /// The circle that is to be broken by us. Exactly one of those in it is to do that:
     ///
     /// - who has closed it, which is the one whose first look finds it; if there are others who may be about to look for
@@ -192,7 +207,7 @@ impl Lookout {
             return STILL;
         }
         if self.idle > 0 {
-            return SELDOM * (1 << (self.idle - 1).min(MOST_DOUBLINGS));
+            return INTERVAL * (1 << self.idle.min(MOST_DOUBLINGS));
         }
         INTERVAL.max(LATER_FOR_EACH * u32::try_from(self.waiters).unwrap_or(u32::MAX))
     }
@@ -236,6 +251,12 @@ fn may_come_back(us: u32, wanted: &HashSet<FileId>) -> bool {
 /// A process, and those above it.
 fn above(pid: u32) -> impl Iterator<Item = u32> {
     std::iter::successors(Some(pid), |pid| process::parent(*pid)).take_while(|pid| *pid > 0).take(MAX_DEPTH)
+}
+
+fn waits_for_nothing_but(pid: u32, child: u32) -> bool {
+    process::sleeps_in(pid).is_some_and(|place| place.contains("do_wait"))
+        && process::threads(pid) == Some(1)
+        && process::children(pid) == [child]
 }
 
 fn has_a_lock(pid: u32) -> bool {

@@ -125,7 +125,7 @@ pub fn take_failure() -> Option<(PathBuf, io::Error)> {
 /// command line is, or will be, `command`.
 pub fn note(event: &Event, target: &Target, holder: u32, command: Option<&str>) {
     if let Some(log) = store::event_log() {
-        let command = command.map_or_else(|| process::command_line(holder), str::to_owned);
+        let command = command.map_or_else(|| process::command_line_of_ours(holder), str::to_owned);
         // A name is enough to know a lock of ours; a file has none but its path.
         let path = target.path.to_string_lossy();
         let label = target.name().unwrap_or(&path);
@@ -166,7 +166,8 @@ pub(crate) fn releases(file: &File) {
         _ => None,
     };
     let holder = record.as_ref().map_or_else(sys::parent_id, |record| record.pid);
-    let command = record.as_ref().map_or_else(|| process::command_line(holder), |record| record.command.clone());
+    let command =
+        record.as_ref().map_or_else(|| process::command_line_of_ours(holder), |record| record.command.clone());
     let held = record.and_then(|record| record.age());
     write(&log, &Event::Released { held }, &label, &path, holder, &command);
 }

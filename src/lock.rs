@@ -29,7 +29,7 @@ use crate::record::{self, Content, Draft, Taker};
 use crate::store::{self, Store};
 use crate::{kernel, process, sys};
 use std::fmt;
-use std::fs::{self, File, FileType, Metadata, OpenOptions};
+use std::fs::{self, File, FileType, OpenOptions};
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, RawFd};
@@ -217,7 +217,7 @@ pub fn acquire_descriptors(
 ) -> Result<Acquired, Error> {
     let mut targets = targets;
     targets.sort();
-    let mut attempt = Attempt::new(request, contention, Script::Parent(sys::parent_id()));
+    let mut attempt = Attempt::new(request, contention, Script::Parent(request.holder));
     let mut guards: Vec<Guard> = Vec::with_capacity(targets.len());
     for (target, fd) in targets {
         match attempt.by_descriptor(target, fd) {
@@ -344,19 +344,10 @@ pub(crate) fn word_for(kind: FileType) -> &'static str {
 
 /// Whether `path` leads to the file that is open as `file`, and not through a link.
 pub(crate) fn leads_to(path: &Path, file: &File) -> bool {
-    file.metadata().is_ok_and(|open| leads_to_file(path, identity(&open)))
-}
-
-/// The same for one who knows what `file` is already.
-fn leads_to_file(path: &Path, file: Identity) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|there| identity(&there) == file)
-}
-
-/// Device and inode of a file.
-type Identity = (u64, u64);
-
-fn identity(data: &Metadata) -> Identity {
-    (data.dev(), data.ino())
+    match (fs::symlink_metadata(path), file.metadata()) {
+        (Ok(there), Ok(open)) => (there.dev(), there.ino()) == (open.dev(), open.ino()),
+        _ => false,
+    }
 }
 
 /// Whether it is worth the while to ask the kernel if the script's descriptor holds its lock already: if whoever
@@ -467,8 +458,7 @@ impl<'a> Attempt<'a> {
 
     fn by_descriptor(&mut self, target: Target, fd: RawFd) -> Result<Guard, Error> {
         let file = sys::second_descriptor(fd).ok_or(Error::BadDescriptor { fd })?;
-        let open = file.metadata().map(|data| identity(&data)).map_err(|source| cannot_open(&target.path, source))?;
-        if !leads_to_file(&target.path, open) {
+        if !leads_to(&target.path, &file) {
             let kind = fs::symlink_metadata(&target.path).map(|data| data.file_type());
             return Err(match kind {
                 Ok(kind) if target.kind == Kind::Named && !kind.is_file() => {
@@ -499,7 +489,7 @@ impl<'a> Attempt<'a> {
             return Err(Error::Replaced { fd, path: target.path });
         }
         self.lock(&file, &target)?;
-        if leads_to_file(&target.path, open) {
+        if leads_to(&target.path, &file) {
             Ok(Guard { file, target, inherited: Some(fd), fresh: true })
         } else {
             let _ = sys::unlock(&file);
@@ -591,7 +581,15 @@ impl Attempt<'_> {
     /// Writes the records. What an ancestor holds keeps its own.
     fn finish(mut self, guards: Vec<Guard>) -> Acquired {
         let request = self.request;
-        let lasts: Vec<Option<u64>> = guards.iter().map(|guard| record::last_token(&guard.file)).collect();
+        // Who shares a lock has the token of the others, which is that of a whole record; else it is a bound.
+        let last_token = |guard: &Guard| match request.mode {
+            Mode::Exclusive => record::last_token(&guard.file),
+            Mode::Shared => match record::read(&guard.file) {
+                Content::Foreign => None,
+                content => Some(content.token()),
+            },
+        };
+        let lasts: Vec<Option<u64>> = guards.iter().map(last_token).collect();
         let last = lasts.iter().flatten().copied().max().unwrap_or(0);
         let mut acquired = Acquired { token: last, unrecorded: None, guards };
         if !acquired.guards.iter().any(|guard| guard.fresh) {

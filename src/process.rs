@@ -125,6 +125,13 @@ pub fn threads(pid: u32) -> Option<u64> {
     stat_field(pid, 20)
 }
 
+/// What the first thread of a process has started and what runs still (`proc_tid_children(5)`). Empty where that is not told.
+#[must_use]
+pub fn children(pid: u32) -> Vec<u32> {
+    let list = read_small(&format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect()
+}
+
 /// How often a process went to sleep, or was put aside: the same number again if it did not run in between (its first
 /// thread, that is).
 #[must_use]
@@ -325,6 +332,13 @@ pub fn command_line(pid: u32) -> String {
     let line = shell_words::join(text.strip_suffix('\0').unwrap_or(&text).split('\0'));
     // Who runs it chose the words: none of them is to steer the reader's terminal.
     line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The same of a process of whose number we know from elsewhere than from `/proc`, which may be of another pid namespace: empty
+/// then.
+#[must_use]
+pub fn command_line_of_ours(pid: u32) -> String {
+    if has_our_numbers() { command_line(pid) } else { String::new() }
 }
 
 /// The name of a process: of its program, at most 15 bytes of it. Empty when it is not there.

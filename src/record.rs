@@ -114,11 +114,10 @@ impl Taker {
     /// line is costs less than to look elsewhere, too.
     #[must_use]
     pub fn parent(pid: u32) -> Self {
-        if !process::has_our_numbers() {
-            return Self::of(pid, String::new(), process::pid_namespace());
-        }
-        let command = process::command_line(pid);
-        Self::of(pid, command, process::namespace_of(pid).unwrap_or_else(process::pid_namespace))
+        let here = process::has_our_numbers();
+        let command = if here { process::command_line(pid) } else { String::new() };
+        let ns = if here { process::namespace_of(pid) } else { None };
+        Self::of(pid, command, ns.unwrap_or_else(process::pid_namespace))
     }
 
     fn of(pid: u32, command: String, ns: u64) -> Self {
@@ -323,8 +322,8 @@ fn content_of(bytes: &[u8]) -> Content {
     Record::parse(&text).map_or(Content::Incomplete, |record| Content::Record(Box::new(record)))
 }
 
-/// The token of the record in the lock file that is open as `file`; 0 where there is no record (yet), `None` where the file
-/// has somebody's data.
+/// The token of the record in the lock file that is open as `file`, also where the rest of it cannot be read; 0 where there is
+/// no record (yet), `None` where the file has somebody's data.
 ///
 /// Less than [`read`]: another waits for what is done once the lock is had.
 #[must_use]
@@ -342,7 +341,10 @@ fn token_in(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() {
         return Some(0);
     }
-    let mut lines = bytes.strip_prefix(FIRST_KEY.as_bytes())?.split_inclusive(|byte| *byte == b'\n');
+    if !bytes.starts_with(FIRST_KEY.as_bytes()) {
+        return None;
+    }
+    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
     let token = lines.find_map(|line| line.strip_prefix(LAST_KEY.as_bytes()));
     let number = |token: &[u8]| unquoted(str::from_utf8(token.strip_suffix(b"\n")?).ok()?)?.parse().ok();
     Some(token.and_then(number).unwrap_or(0))

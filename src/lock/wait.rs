@@ -3,7 +3,8 @@
 //! The kernel serves those who wait in the order in which they began (`__locks_insert_block` in its `fs/locks.c`), and who is
 //! interrupted goes back to the end of the queue. So the one who waits does nothing else: what is to be done meanwhile, to
 //! tell the user and to look for deadlocks, is for a second thread ([`sys::with_companion`]). That one never takes the lock,
-//! does nothing for a moment, as most waits are over by then, and does nothing any more when the wait is over.
+//! does nothing for a moment, as most waits are over by then, does nothing any more when the wait is over, and ends before that
+//! when there is nothing left to do: who has the lock at last does not have to wait for its end.
 
 use super::{Contention, Mode, Target};
 use crate::deadlock::{Circle, LATER_FOR_EACH, Lookout};
@@ -117,28 +118,29 @@ struct Watcher<'a> {
     lookout: Option<Lookout>,
     waiting: Waiting<'a>,
     told: bool,
-    next_look: Instant,
+    next_look: Option<Instant>,
     next_tick: Option<Instant>,
 }
 
 impl Watcher<'_> {
-    /// Tells, and looks, if it is time. How long there is nothing to do then; or the circle that we are to break.
-    fn step(&mut self) -> Result<Duration, Circle> {
+    /// Tells, and looks, if it is time. How long there is nothing to do then, if there will be something; or the circle that we
+    /// are to break.
+    fn step(&mut self) -> Result<Option<Duration>, Circle> {
         let now = Instant::now();
-        if self.next_look <= now {
+        if self.next_look.is_some_and(|next| next <= now) {
             let first = self.lookout.is_none();
             let lookout = self.lookout.get_or_insert_with(|| Lookout::new(&self.waiting.target.path));
             // Who has nothing for which another may wait is in no circle, and that is known without a look at all others.
             let later = if !lookout.has_something() {
-                lookout.interval()
+                (!lookout.is_over()).then(|| lookout.interval())
             } else if first && self.waiting.is_one_of_a_crowd() {
-                LATER_FOR_EACH * u32::try_from(self.waiting.number()).unwrap_or(u32::MAX)
+                Some(LATER_FOR_EACH * u32::try_from(self.waiting.number()).unwrap_or(u32::MAX))
             } else if let Some(circle) = lookout.look() {
                 return Err(circle);
             } else {
-                lookout.interval()
+                Some(lookout.interval())
             };
-            self.next_look = Instant::now() + later;
+            self.next_look = later.map(|later| Instant::now() + later);
         }
         if !self.told {
             self.told = true;
@@ -148,8 +150,8 @@ impl Watcher<'_> {
             self.contention.tick(&self.waiting);
             self.tick_later();
         }
-        let next = self.next_tick.map_or(self.next_look, |next| next.min(self.next_look));
-        Ok(next.saturating_duration_since(Instant::now()))
+        let next = [self.next_tick, self.next_look].into_iter().flatten().min();
+        Ok(next.map(|next| next.saturating_duration_since(Instant::now())))
     }
 
     fn tick_later(&mut self) {
@@ -182,7 +184,7 @@ pub(super) fn wait(
         lookout: None,
         waiting: Waiting { target, over: &over, queue: OnceCell::new() },
         told: false,
-        next_look: Instant::now(),
+        next_look: Some(Instant::now()),
         next_tick: None,
     };
     let watch = || {
@@ -194,7 +196,7 @@ pub(super) fn wait(
         }
         // The first thread may be about to block, and not hear it: again, until it has.
         sys::Alarm::soon();
-        RING_AGAIN
+        Some(RING_AGAIN)
     };
     let hurry = || over.store(true, Ordering::Relaxed);
     let mut go_on = || {
@@ -211,7 +213,7 @@ pub(super) fn wait(
                 return ControlFlow::Break(());
             }
             match watcher.step() {
-                Ok(pause) => ControlFlow::Continue(Some(pause)),
+                Ok(pause) => ControlFlow::Continue(pause),
                 Err(circle) => {
                     *held(&found) = Some(circle);
                     ControlFlow::Break(())

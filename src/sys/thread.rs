@@ -49,8 +49,8 @@ const NUDGE_AFTER: Duration = Duration::from_millis(20);
 /// A companion needs little room.
 const STACK: usize = 256 * 1024;
 
-/// What a companion does next: one step, and how long there is nothing to do then.
-type Step = Box<dyn FnMut() -> Duration + Send>;
+/// What a companion does next: one step, and how long there is nothing to do then. `None`: it was the last.
+type Step = Box<dyn FnMut() -> Option<Duration> + Send>;
 
 /// How far a companion is.
 enum Work {
@@ -68,18 +68,18 @@ struct Shared {
 }
 
 /// Runs `main`, and beside it, when that has taken `moment`, `step` in a thread of its own, again and again, each time after
-/// the pause that it returns. When `main` has come to its end in the middle of a step, `hurry` is called, which is to end that
-/// soon. `Err`: there is no thread to be had, and nothing was done.
+/// the pause that it returns, and until it returns none. When `main` has come to its end in the middle of a step, `hurry` is
+/// called, which is to end that soon. `Err`: there is no thread to be had, and nothing was done.
 ///
 /// No step is taken after this has returned. Most often the companion sleeps then, and its thread is not waited for: that
 /// would take as long as the rest.
-pub fn with_companion<'w, W: FnMut() -> Duration + Send + 'w, T>(
+pub fn with_companion<'w, W: FnMut() -> Option<Duration> + Send + 'w, T>(
     moment: Duration,
     step: W,
     hurry: impl Fn(),
     main: impl FnOnce() -> T,
 ) -> io::Result<T> {
-    let step: Box<dyn FnMut() -> Duration + Send + 'w> = Box::new(step);
+    let step: Box<dyn FnMut() -> Option<Duration> + Send + 'w> = Box::new(step);
     // SAFETY: what it borrows lives until this function returns, and it is dropped before: `End` sees to that, also where
     // `main` panics. The thread takes it out of `shared` under the mutex, or finds that it is not there any more.
     let step: Step = unsafe { mem::transmute(step) };
@@ -104,10 +104,21 @@ fn accompany(shared: &Shared, moment: Duration) {
             return;
         };
         drop(work);
-        pause = step();
-        work = held(&shared.work);
-        *work = Work::Later(step);
+        let next = step();
+        if let Some(next) = next {
+            pause = next;
+            work = held(&shared.work);
+            *work = Work::Later(step);
+        } else {
+            // What it borrows may be gone as soon as that is known.
+            drop(step);
+            work = held(&shared.work);
+            *work = Work::Ended;
+        }
         shared.bell.notify_all();
+        if next.is_none() {
+            return;
+        }
     }
 }
 
@@ -130,10 +141,12 @@ impl<S: Fn()> Drop for End<'_, S> {
                 thread.nudge();
             }
         }
-        *work = Work::Ended;
+        let sleeps = matches!(mem::replace(&mut *work, Work::Ended), Work::Later(_));
         drop(work);
-        // It ends beside what we do next: the end of a process, or its becoming another, waits for all its threads.
-        self.shared.bell.notify_all();
+        if sleeps {
+            // It ends beside what we do next: the end of a process, or its becoming another, waits for all its threads.
+            self.shared.bell.notify_all();
+        }
     }
 }
 

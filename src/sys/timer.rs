@@ -92,6 +92,12 @@ impl Alarm {
         if RUNS.load(Ordering::SeqCst) {
             Self::set(Duration::ZERO, Duration::ZERO);
         }
+        // What is still to be said would be cut short.
+        #[cfg(target_os = "linux")]
+        // SAFETY: it takes numbers.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, 0);
+        }
         mem::forget(self);
     }
 

@@ -319,6 +319,58 @@ fn two_who_never_look(scene: &Scene) -> [Running; 2] {
     both
 }
 
+/// How many threads a process has.
+fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn a_wait_beside_which_nothing_can_change_is_left_to_one_thread() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    // The script began its session, as those of cron do, and has nothing else to do.
+    let mut plain = scene.program("setsid");
+    plain.args(["--wait", "bash", "-c", "\"$HELPER\" lock -w a -- true; exit"]);
+    let plain = Call::new(plain).err("").start();
+    plain.until_said("waiting for a");
+    let waiter = queue(&scene.lock_file("a"))[0];
+    until("it has one thread", || threads(waiter) == 1);
+    // It waits as well as before.
+    holder.let_go();
+    plain.finish();
+}
+
+#[test]
+fn who_waits_beside_a_script_that_goes_on_sees_what_that_takes_later() {
+    let scene = Scene::new();
+    let (mine, its) = (scene.gate("mine"), scene.gate("its"));
+    scene.make_root();
+    let [a, b] = ["a", "b"].map(|name| scene.lock_file(name));
+    // It never looks.
+    let (first, second, gate) = (b.display(), a.display(), its.path.display());
+    let text = format!("exec 9>>'{first}' 8>>'{second}'; flock 9; echo has b >&2; read _ <'{gate}'; flock 8; exit 0");
+    let other = scene.bash(&text).err("").start();
+    other.until_said("has b");
+    // When the job looks for the first time, the script has nothing.
+    let text = format!(
+        "\"$HELPER\" lock -w b -- true & job=$!
+        read _ <'{}'; aba_lock_operation a; say has a; wait $job; say job ended $?",
+        mine.path.display()
+    );
+    let mut command = scene.program("setsid");
+    command.args(["--wait", "bash", "-c", &format!("source '{LIBRARY}'\nsay() {{ echo \"$*\" >&2; }}\n{text}")]);
+    let script = Call::new(command).env("ABA_LOCK_BIN", HELPER).err("").start();
+    script.until_said("waiting for b");
+    mine.open();
+    script.until_said("has a");
+    its.open();
+    scene.until_waited_for("a");
+    let said = script.finish().err;
+    assert!(said.contains("\naba-lock: waiting for b would be a deadlock: "), "{said}");
+    assert!(said.contains("\njob ended 75"), "{said}");
+    other.finish();
+}
+
 #[test]
 fn who_merely_waits_behind_a_deadlock_is_not_refused() {
     let scene = Scene::new();

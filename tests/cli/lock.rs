@@ -1,6 +1,6 @@
 //! Taking, waiting, and letting go.
 
-use crate::scene::{HELPER, PATIENCE, Scene, is_locked, until};
+use crate::scene::{Call, HELPER, PATIENCE, Scene, is_locked, until};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -324,6 +324,35 @@ fn the_token_grows_with_each_exclusive_lock_also_when_the_file_was_removed() {
             fs::write(scene.lock_file("a"), ahead).unwrap();
         }
     }
+}
+
+#[test]
+fn a_shared_lock_never_has_a_token_of_a_record_that_is_not_whole() {
+    let scene = Scene::new();
+    scene.make_root();
+    let exclusive = scene.aba(["lock", "a", "--", "sh", "-c", "echo $ABA_LOCK_TOKEN"]).out("").run().out;
+    let last: u64 = exclusive.trim().parse().unwrap();
+    // As where the file system was full: a new beginning, and the end of an older record.
+    for rest in ["5", "18446744073709551615"] {
+        fs::write(scene.lock_file("a"), format!("aba_lock_record=1\npid=x\ntoken={rest}\n")).unwrap();
+        let shared = scene.aba(["lock", "--shared", "a", "--", "sh", "-c", "echo $ABA_LOCK_TOKEN"]).out("").run().out;
+        let token: u64 = shared.trim().parse().unwrap();
+        assert!(token > last && token < u64::MAX, "{token} after {last}");
+    }
+}
+
+#[test]
+fn a_script_that_ends_while_its_helper_looks_is_the_one_that_the_record_names() {
+    let scene = Scene::new();
+    scene.make_root();
+    // From the second time that it asks, its parent is another.
+    let strace = "strace -D -o /dev/null -e inject=getppid:retval=1:when=2+ -e trace=getppid";
+    let text = format!("exec 9<>\"$1\"; {strace} \"$HELPER\" lock --fd 9 a; grep ^pid= \"$1\"; echo pid=$$");
+    let mut command = scene.program("bash");
+    command.args(["-c", &text, "bash"]).arg(scene.lock_file("a"));
+    let said = Call::new(command).out("").run().out;
+    let (recorded, script) = said.split_once('\n').unwrap();
+    assert_eq!(recorded, script.trim_end());
 }
 
 #[test]

@@ -239,12 +239,16 @@ fn where_proc_is_of_another_pid_namespace_a_record_names_no_process_of_that_one(
     scene.make_root();
     let mut inside = scene.program("unshare");
     inside.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--", "sh", "-c"]);
+    inside.env("ABA_LOCK_LOG", scene.path("log"));
     // In a shell of its own: the one that is started has number 1.
-    inside.arg("sh -c 'readlink /proc/self/ns/pid; exec 9<>$1; $HELPER lock --fd 9 a' sh \"$1\"; true").arg("sh");
+    inside.arg("sh -c 'readlink /proc/self/ns/pid; exec 9<>$1; exec 8<>$1; $HELPER lock --fd 9 a; $HELPER lock -qn --fd 8 a; $HELPER unlock --fd 9 a' sh \"$1\"; true").arg("sh");
     let said = inside.arg(scene.lock_file("a")).output().unwrap();
     let namespace = String::from_utf8(said.stdout).unwrap();
     assert_eq!(namespace, format!("pid:[{}]\n", scene.field("a", "ns")), "{}", scene.record("a"));
     assert_eq!(scene.field("a", "command"), "''", "{}", scene.record("a"));
+    let log = fs::read_to_string(scene.path("log")).unwrap();
+    let events: Vec<Value> = log.lines().map(json).collect();
+    assert!(!events.is_empty() && events.iter().all(|event| event["command"] == ""), "{log}");
 }
 
 #[test]

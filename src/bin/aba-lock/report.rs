@@ -394,6 +394,9 @@ fn people(holders: &[Holder]) -> String {
 
 /// A command line as a sentence shows it: not longer than a line or two.
 fn command(text: &str) -> String {
+    if text.is_empty() {
+        return "command unknown".to_owned();
+    }
     error::shortened(&plain(text), MAX_COMMAND)
 }
 

@@ -43,6 +43,15 @@ fn with_signals_left_to_us<T>(start: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Has the threads take memory from one heap. One of its own would be more to give back at the end, for which somebody waits.
+fn share_one_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it takes numbers.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// How long the companion may take to end before it is nudged.
 const NUDGE_AFTER: Duration = Duration::from_millis(20);
 
@@ -87,6 +96,7 @@ pub fn with_companion<'w, W: FnMut() -> Option<Duration> + Send + 'w, T>(
     let theirs = Arc::clone(&shared);
     let begin = || thread::Builder::new().stack_size(STACK).spawn(move || accompany(&theirs, moment));
     let end = End { shared: &shared, hurry };
+    share_one_heap();
     with_signals_left_to_us(begin)?;
     let done = main();
     drop(end);

@@ -147,22 +147,6 @@ impl Lookout {
         has
     }
 
-    /// Whether we need not look any more, having nothing: all above us, up to who began the session, wait for us and for
-    /// nothing else, so none of them takes a lock before we have ours. Who starts sessions (cron, sshd, a service manager, a
-    /// terminal) has no part in them.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        let mut next = process::seen(std::process::id());
-        for _ in 0..MAX_DEPTH {
-            match next {
-                Some(seen) if seen.session == seen.pid => return true,
-                Some(seen) if waits_for_nothing_but(seen.parent, seen.pid) => next = process::seen(seen.parent),
-                _ => break,
-            }
-        }
-        false
-    }
-
     /// The circle that is to be broken by us. Exactly one of those in it is to do that:
     ///
     /// - who has closed it, which is the one whose first look finds it; if there are others who may be about to look for
@@ -251,6 +235,22 @@ fn may_come_back(us: u32, wanted: &HashSet<FileId>) -> bool {
 /// A process, and those above it.
 fn above(pid: u32) -> impl Iterator<Item = u32> {
     std::iter::successors(Some(pid), |pid| process::parent(*pid)).take_while(|pid| *pid > 0).take(MAX_DEPTH)
+}
+
+/// Whether all above us, up to who began the session, wait for us and for nothing else: who has nothing need not look any more
+/// then, as none of them takes a lock before we have ours. Who starts sessions (cron, sshd, a service manager, a terminal) has
+/// no part in them.
+#[must_use]
+pub(crate) fn all_above_wait_for_us() -> bool {
+    let mut next = process::seen(std::process::id());
+    for _ in 0..MAX_DEPTH {
+        match next {
+            Some(seen) if seen.session == seen.pid => return true,
+            Some(seen) if waits_for_nothing_but(seen.parent, seen.pid) => next = process::seen(seen.parent),
+            _ => break,
+        }
+    }
+    false
 }
 
 fn waits_for_nothing_but(pid: u32, child: u32) -> bool {

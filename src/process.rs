@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -421,20 +421,9 @@ const SHORT: usize = 512;
 
 /// The same of one that is shorter most often: each call takes such looks, and so pays for the room that they need.
 fn read_short(path: &str) -> Option<String> {
-    let file = fs::File::open(path).ok()?;
     let mut bytes = [0; SHORT];
-    let len = (&file).read(&mut bytes).ok()?;
-    if len == SHORT {
-        return read_longer(&file);
-    }
-    Some(text(&bytes[..len]).into_owned())
-}
-
-#[inline(never)]
-fn read_longer(file: &fs::File) -> Option<String> {
-    let mut bytes = vec![0; SMALL];
-    let len = file.read_at(&mut bytes, 0).ok()?;
-    Some(text(&bytes[..len]).into_owned())
+    let len = fs::File::open(path).ok()?.read(&mut bytes).ok()?;
+    if len == SHORT { read_small(path) } else { Some(text(&bytes[..len]).into_owned()) }
 }
 
 /// The text that these bytes are; what is none is shown as U+FFFD. Faster than to look for that first.

@@ -174,12 +174,6 @@ impl Draft {
 }
 
 impl Record {
-    /// A record for `taker`, for whom this process takes it now.
-    #[must_use]
-    pub fn new(taker: Taker, mode: Mode, who: Option<&str>, token: u64) -> Self {
-        Draft::new(taker, mode, who).finish(token).0
-    }
-
     /// How long ago it was taken. `None` when the clock says that it is yet to come.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
@@ -302,13 +296,19 @@ pub(crate) fn read_descriptor(link: &Path) -> Content {
 /// What is in the lock file that is open as `file`.
 #[must_use]
 pub fn read(file: &File) -> Content {
+    bytes_of(file, content_of).unwrap_or(Content::Empty)
+}
+
+/// What `look` makes of the bytes of a lock file, as far as a record goes.
+fn bytes_of<T>(file: &File, look: impl Fn(&[u8]) -> T) -> io::Result<T> {
     let mut bytes = [0; USUAL_LEN];
-    let Ok(len) = file.read_at(&mut bytes, 0) else { return Content::Empty };
+    let len = file.read_at(&mut bytes, 0)?;
     if len == bytes.len() {
         let mut bytes = vec![0; MAX_LEN];
-        return file.read_at(&mut bytes, 0).map_or(Content::Empty, |len| content_of(&bytes[..len]));
+        let len = file.read_at(&mut bytes, 0)?;
+        return Ok(look(&bytes[..len]));
     }
-    content_of(&bytes[..len])
+    Ok(look(&bytes[..len]))
 }
 
 fn content_of(bytes: &[u8]) -> Content {
@@ -328,13 +328,7 @@ fn content_of(bytes: &[u8]) -> Content {
 /// Less than [`read`]: another waits for what is done once the lock is had.
 #[must_use]
 pub fn last_token(file: &File) -> Option<u64> {
-    let mut bytes = [0; USUAL_LEN];
-    let Ok(len) = file.read_at(&mut bytes, 0) else { return Some(0) };
-    if len == bytes.len() {
-        let mut bytes = vec![0; MAX_LEN];
-        return file.read_at(&mut bytes, 0).map_or(Some(0), |len| token_in(&bytes[..len]));
-    }
-    token_in(&bytes[..len])
+    bytes_of(file, token_in).unwrap_or(Some(0))
 }
 
 fn token_in(bytes: &[u8]) -> Option<u64> {

@@ -7,7 +7,7 @@
 //! when there is nothing left to do: who has the lock at last does not have to wait for its end.
 
 use super::{Contention, Mode, Target};
-use crate::deadlock::{Circle, LATER_FOR_EACH, Lookout};
+use crate::deadlock::{self, Circle, LATER_FOR_EACH, Lookout};
 use crate::holders::{self, State};
 use crate::{kernel, sys, under};
 use std::cell::OnceCell;
@@ -132,7 +132,7 @@ impl Watcher<'_> {
             let lookout = self.lookout.get_or_insert_with(|| Lookout::new(&self.waiting.target.path));
             // Who has nothing for which another may wait is in no circle, and that is known without a look at all others.
             let later = if !lookout.has_something() {
-                (!lookout.is_over()).then(|| lookout.interval())
+                (!deadlock::all_above_wait_for_us()).then(|| lookout.interval())
             } else if first && self.waiting.is_one_of_a_crowd() {
                 Some(LATER_FOR_EACH * u32::try_from(self.waiting.number()).unwrap_or(u32::MAX))
             } else if let Some(circle) = lookout.look() {

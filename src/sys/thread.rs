@@ -114,21 +114,17 @@ fn accompany(shared: &Shared, moment: Duration) {
             return;
         };
         drop(work);
-        let next = step();
-        if let Some(next) = next {
-            pause = next;
-            work = held(&shared.work);
-            *work = Work::Later(step);
-        } else {
+        let Some(next) = step() else {
             // What it borrows may be gone as soon as that is known.
             drop(step);
-            work = held(&shared.work);
-            *work = Work::Ended;
-        }
-        shared.bell.notify_all();
-        if next.is_none() {
+            *held(&shared.work) = Work::Ended;
+            shared.bell.notify_all();
             return;
-        }
+        };
+        pause = next;
+        work = held(&shared.work);
+        *work = Work::Later(step);
+        shared.bell.notify_all();
     }
 }
 

@@ -5,7 +5,7 @@
 use super::interrupt;
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -14,9 +14,6 @@ static ALARMS: AtomicUsize = AtomicUsize::new(0);
 
 /// How many handlers and threads are about to make it ring soon.
 static RINGING: AtomicUsize = AtomicUsize::new(0);
-
-/// Whether the timer may run.
-static RUNS: AtomicBool = AtomicBool::new(false);
 
 /// Makes blocking calls end now and then, with [`std::io::ErrorKind::Interrupted`]. Dropping it puts everything
 /// back as it was: handler, mask and timer, so that a command that we become finds its parent's.
@@ -89,9 +86,7 @@ impl Alarm {
     /// The signal does nothing any more.
     pub fn leave(self) {
         ALARMS.fetch_sub(1, Ordering::SeqCst);
-        if RUNS.load(Ordering::SeqCst) {
-            Self::set(Duration::ZERO, Duration::ZERO);
-        }
+        Self::set(Duration::ZERO, Duration::ZERO);
         // What is still to be said would be cut short.
         #[cfg(target_os = "linux")]
         // SAFETY: it takes numbers.
@@ -107,7 +102,6 @@ impl Alarm {
             tv_usec: libc::suseconds_t::from(span.subsec_micros().cast_signed()),
         };
         let timer = libc::itimerval { it_interval: time(again), it_value: time(first) };
-        RUNS.store(first > Duration::ZERO, Ordering::SeqCst);
         // SAFETY: `timer` lives until the call returns.
         unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) };
     }

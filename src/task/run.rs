@@ -6,7 +6,7 @@ use crate::atomic;
 use crate::error::Error;
 use crate::lock::{self, Mode};
 use crate::process::{self, Given, Seen};
-use crate::record::{self, Record, Taker};
+use crate::record::{self, Draft, Taker};
 use crate::{store, sys};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -253,8 +253,8 @@ impl Supervisor<'_> {
     /// Writes down which process is the task's, before that becomes the command.
     fn say_who(&self, pid: u32) -> io::Result<File> {
         let taker = Taker::new(pid, Some(&self.saved.line()));
-        let record = Record::new(taker, Mode::Exclusive, None, self.token);
-        record::write(self.lock, &self.task.file(files::LOCK), &record)?;
+        let (_, text) = Draft::new(taker, Mode::Exclusive, None).finish(self.token);
+        record::write_text(self.lock, &self.task.file(files::LOCK), &text)?;
         atomic::replace_locked(&self.task.file(files::PID), format!("{pid}\n").as_bytes(), 0o644)
     }
 

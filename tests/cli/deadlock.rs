@@ -1,6 +1,6 @@
 //! Circles of those who wait for each other: who closes one is told so at once, and who is not in one is left alone.
 
-use crate::scene::{Call, Gate, HELPER, Running, Scene, kill, queue, until};
+use crate::scene::{Call, Gate, HELPER, Running, Scene, kill, queue, threads, until};
 use std::fs;
 use std::thread;
 
@@ -8,7 +8,11 @@ const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash"
 
 /// A script that has read the library, and says on stderr what it does.
 fn script(scene: &Scene, text: &str) -> Call {
-    scene.bash(&format!("source '{LIBRARY}'\nsay() {{ echo \"$*\" >&2; }}\n{text}")).env("ABA_LOCK_BIN", HELPER)
+    scene.bash(&with_library(text)).env("ABA_LOCK_BIN", HELPER)
+}
+
+fn with_library(text: &str) -> String {
+    format!("source '{LIBRARY}'\nsay() {{ echo \"$*\" >&2; }}\n{text}")
 }
 
 /// A script that takes lock `first`, waits at the gate, and then waits for lock `second`.
@@ -294,21 +298,22 @@ fn a_timeout_is_a_timeout_and_both_have_the_status_that_was_asked_for() {
     drop(holder);
 }
 
+/// One that has the first lock, and when the gate is open waits for the second by flock(1). One process, so that there is one
+/// to end.
+fn one_who_never_looks(scene: &Scene, first: &str, gate: &Gate, second: &str) -> Running {
+    let [mine, its] = [first, second].map(|name| scene.lock_file(name));
+    let (gate, mine, its) = (gate.path.display(), mine.display(), its.display());
+    let text = format!("exec 9>>'{mine}' 8>>'{its}'; flock 9; echo has it >&2; read _ <'{gate}'; flock 8; exit 0");
+    let running = scene.bash(&text).err("").start();
+    running.until_said("has it");
+    running
+}
+
 /// Two that wait for each other for ever, and never look: flock(1). The locks are `a` and `b`.
 fn two_who_never_look(scene: &Scene) -> [Running; 2] {
     scene.make_root();
     let gates = ["one", "other"].map(|name| scene.gate(name));
-    let files = ["a", "b"].map(|name| scene.lock_file(name));
-    let start = |at: usize| {
-        let (gate, mine, its) = (gates[at].path.display(), files[at].display(), files[1 - at].display());
-        // One process each, so that there is one to end.
-        let text = format!("exec 9>>'{mine}' 8>>'{its}'; flock 9; echo has it >&2; read _ <'{gate}'; flock 8; exit 0");
-        scene.bash(&text).err("").start()
-    };
-    let both = [start(0), start(1)];
-    for running in &both {
-        running.until_said("has it");
-    }
+    let both = [one_who_never_looks(scene, "a", &gates[0], "b"), one_who_never_looks(scene, "b", &gates[1], "a")];
     // Not before: who goes on while the other has none yet would get both.
     for gate in &gates {
         gate.open();
@@ -317,11 +322,6 @@ fn two_who_never_look(scene: &Scene) -> [Running; 2] {
         scene.until_waited_for(name);
     }
     both
-}
-
-/// How many threads a process has.
-fn threads(pid: u32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
 #[test]
@@ -345,12 +345,7 @@ fn who_waits_beside_a_script_that_goes_on_sees_what_that_takes_later() {
     let scene = Scene::new();
     let (mine, its) = (scene.gate("mine"), scene.gate("its"));
     scene.make_root();
-    let [a, b] = ["a", "b"].map(|name| scene.lock_file(name));
-    // It never looks.
-    let (first, second, gate) = (b.display(), a.display(), its.path.display());
-    let text = format!("exec 9>>'{first}' 8>>'{second}'; flock 9; echo has b >&2; read _ <'{gate}'; flock 8; exit 0");
-    let other = scene.bash(&text).err("").start();
-    other.until_said("has b");
+    let other = one_who_never_looks(&scene, "b", &its, "a");
     // When the job looks for the first time, the script has nothing.
     let text = format!(
         "\"$HELPER\" lock -w b -- true & job=$!
@@ -358,7 +353,7 @@ fn who_waits_beside_a_script_that_goes_on_sees_what_that_takes_later() {
         mine.path.display()
     );
     let mut command = scene.program("setsid");
-    command.args(["--wait", "bash", "-c", &format!("source '{LIBRARY}'\nsay() {{ echo \"$*\" >&2; }}\n{text}")]);
+    command.args(["--wait", "bash", "-c", &with_library(&text)]);
     let script = Call::new(command).env("ABA_LOCK_BIN", HELPER).err("").start();
     script.until_said("waiting for b");
     mine.open();

@@ -1,6 +1,6 @@
 //! What `status` and `list` say, against what `/proc` says to a reader of our own, in scenes made at random.
 
-use crate::scene::{HELPER, Holder, PATIENCE, Scene, until};
+use crate::scene::{HELPER, Holder, PATIENCE, Scene, threads, until};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -465,7 +465,7 @@ fn is_as_meant(truth: Option<&Truth>, meant: &Meant) -> bool {
 /// Whether one who waits stays where it is in the queue: our helper goes to its end once, before its second thread is there.
 fn stands(waiter: u32) -> bool {
     let ours = fs::read_link(format!("/proc/{waiter}/exe")).is_ok_and(|program| program == Path::new(HELPER));
-    !ours || fs::read_dir(format!("/proc/{waiter}/task")).is_ok_and(|threads| threads.count() > 1)
+    !ours || threads(waiter) > 1
 }
 
 /// Compares what is said of a lock with what is so.

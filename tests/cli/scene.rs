@@ -159,9 +159,8 @@ impl Scene {
     pub(crate) fn until_they_stand(&self, name: &str, number: usize) {
         let file = self.lock_file(name);
         let stands = |pid: &u32| {
-            let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
             let ours = fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program == Path::new(HELPER));
-            threads == if ours { 2 } else { 1 }
+            threads(*pid) == if ours { 2 } else { 1 }
         };
         until("they wait", || {
             let waiting = queue(&file);
@@ -211,6 +210,11 @@ pub(crate) fn watches(pid: u32) -> bool {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
     let leads_to = |path: &Path| fs::read_link(path).is_ok_and(|link| link.to_string_lossy().contains("inotify"));
     descriptors.flatten().any(|descriptor| leads_to(&descriptor.path()))
+}
+
+/// How many threads a process has.
+pub(crate) fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
 /// The parent of a process.

@@ -37,18 +37,19 @@ fn typed(machine: &Machine, rules: &[&str]) -> Script {
     script
 }
 
+/// The same, whose wait for `cc` with `cb` was ended by Ctrl-C, and what is typed then.
+fn interrupted(machine: &Machine, then: &[&str]) -> Script {
+    typed(machine, &[&["aba_lock_operation -w cb cc\r", "waiting for cc at ", "\x03", "<4> "], then].concat())
+}
+
 #[test]
 fn ctrl_c_in_an_interactive_shell_leaves_neither_locks_nor_leases() {
     let etcd = Etcd::start(1);
     let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
     let mut holder = one.holder("cc");
-    let shell = typed(
+    let shell = interrupted(
         &other,
         &[
-            "aba_lock_operation -w cb cc\r",
-            "waiting for cc at ",
-            "\x03",
-            "<4> ",
             "aba_lock_held cb; echo \"held-$?\"\r",
             "held-1",
             "[[ -e /dev/fd/200 || -e /dev/fd/201 ]]; echo \"open-$?\"\r",
@@ -111,13 +112,9 @@ fn what_ctrl_c_has_left_is_not_closed_when_the_user_has_something_else_there() {
     let etcd = Etcd::start(1);
     let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
     let mut holder = one.holder("cc");
-    let shell = typed(
+    let shell = interrupted(
         &other,
         &[
-            "aba_lock_operation -w cb cc\r",
-            "waiting for cc at ",
-            "\x03",
-            "<4> ",
             "exec 200>mine; aba_lock_held cc; echo \"data-$?\" >&200\r",
             "<5> ",
             "[[ -e /dev/fd/201 ]]; echo \"open-$?\"\r",

@@ -45,6 +45,9 @@ SHELL_FILES := shell/aba-lock.bash shell/run_once.bash completions/aba-lock.bash
                tests/fuzz/run src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
                tests/shell/helper.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
 
+# Code that runs in the shell of another script, also in its trap handlers.
+SOURCED_FILES := shell/aba-lock.bash shell/run_once.bash completions/aba-lock.bash tests/shell/helper.bash
+
 FUZZ_TARGETS := --edition 2024 --config-path rustfmt.toml $(wildcard tests/fuzz/targets/*.rs)
 
 .DEFAULT_GOAL := all
@@ -92,6 +95,8 @@ lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pag
 	@# Tests write scripts in quotes, and pass several options in one variable.
 	shellcheck -x -e SC2016,SC2086,SC2097,SC2098,SC2209 $(filter %.bats,$(SHELL_FILES))
 	shfmt -d $(SHELL_FILES)
+	@# In a trap handler, bash gives a bare `return` or `exit` the status from before the trap.
+	! grep -nE '(^|[[:space:];|&({\\])(return|exit)[[:space:]]*($$|#|;|\}|\)|\|\||&&)' $(SOURCED_FILES)
 	mandoc -T lint -W warning $(MAN)/*.1 $(MAN)/*.7 $(MAN)/*.8
 
 format: ## Format all sources

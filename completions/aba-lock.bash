@@ -135,7 +135,7 @@ __aba_ask() {
     ) || builtin return 0
     if [[ ${__aba_lines} == *'<files>' ]]; then
         __aba_complete_file "$2"
-        builtin return
+        builtin return "$?"
     fi
     while IFS= builtin read -r __aba_line; do
         case "$1 ${__aba_line}" in

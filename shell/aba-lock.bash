@@ -66,7 +66,7 @@ __aba_dropped=${__aba_dropped-}
 # EXIT trap by then. Ends the script with 1 when another has it, and with 125 when locking failed; an interactive shell stays open and
 # gets the status. 3: going on without the lock, as `ask` or `warn` allowed.
 aba_lock_operation() {
-    __aba_usable || \return
+    __aba_usable || \return "$?"
     builtin local __aba_taking=yes __aba_names='' __aba_subshell=''
     builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}" __aba_server="${ABA_LOCK_SERVER-}"
     # Never empty, for the sake of `nounset` in old shells.
@@ -83,7 +83,7 @@ aba_lock_operation() {
                 if (($# < 2)); then
                     __aba_say "$1 needs a value"
                     __aba_end 2
-                    builtin return
+                    builtin return "$?"
                 fi
                 # In one word, so that a value may begin with `-`.
                 case $1 in
@@ -110,14 +110,14 @@ aba_lock_operation() {
             -*[!nwsxqv]* | -)
                 __aba_say "aba_lock_operation has no option $1" 'see `aba_lock_operation --help`'
                 __aba_end 2
-                builtin return
+                builtin return "$?"
                 ;;
             # One letter, or several in one word.
             -*) __aba_options[${#__aba_options[@]}]=$1 ;;
             '' | *[[:space:]]*)
                 __aba_say "\"$1\" is not a name for a lock: a name has no blanks in it"
                 __aba_end 125
-                builtin return
+                builtin return "$?"
                 ;;
             *) __aba_add_name "$1" ;;
         esac
@@ -129,13 +129,13 @@ aba_lock_operation() {
             __aba_say "${__aba_on_conflict} is not a way to meet a conflict: exit, return, ask or warn"
             __aba_on_conflict='exit'
             __aba_end 2
-            builtin return
+            builtin return "$?"
             ;;
     esac
     if [[ -z ${__aba_names} ]]; then
         __aba_say 'aba_lock_operation needs the name of an operation' 'such as `aba_lock_operation backup`'
         __aba_end 2
-        builtin return
+        builtin return "$?"
     fi
     __aba_acquire
 }
@@ -145,7 +145,7 @@ aba_lock_operation() {
 # Releases a lock of this script now (the last taken when no name is given), however often it was asked for. A lock
 # that the script which started this one holds stays as it is: only our copy of the descriptor is closed.
 aba_unlock_operation() {
-    __aba_usable || \return
+    __aba_usable || \return "$?"
     builtin local __aba_entry='' __aba_status=0 __aba_bin='' __aba_directory='' __aba_pid='' __aba_lease=''
     __aba_find_entry "${1-}"
     if [[ -z ${__aba_entry} ]]; then
@@ -158,7 +158,7 @@ aba_unlock_operation() {
     __aba_self
     __aba_find_directory
     if [[ ${__aba_taker} == "${__aba_pid}" ]]; then
-        __aba_helper || builtin return
+        __aba_helper || builtin return "$?"
         if [[ " ${__aba_leases}" == *" ${__aba_name}/${__aba_fd}/"* ]]; then
             __aba_lease=yes
         fi
@@ -181,7 +181,7 @@ aba_unlock_operation() {
 # 0 if this script, or the one that started it, holds the lock; 1 if not. It asks the kernel: a child may have released
 # it with `flock -u`.
 aba_lock_held() {
-    __aba_usable || \return
+    __aba_usable || \return "$?"
     if (($# != 1)); then
         __aba_say 'aba_lock_held needs the name of one operation'
         builtin return 2
@@ -194,7 +194,7 @@ aba_lock_held() {
 # 0 if this script, or the one that started it, holds the lock and, if it has a lease for other machines, the server
 # confirms that; 1 if not; 125 if that cannot be known. For use before a step that must not be done twice.
 aba_lock_check() {
-    __aba_usable || \return
+    __aba_usable || \return "$?"
     if (($# != 1)); then
         __aba_say 'aba_lock_check needs the name of one operation'
         builtin return 2
@@ -208,7 +208,7 @@ aba_lock_check() {
 # has ended: for daemons and background jobs. CMD runs in a subshell. To have its pid in `$!`, let it take the place of
 # that subshell: `aba_lock_detach exec CMD &`.
 aba_lock_detach() {
-    __aba_usable || \return
+    __aba_usable || \return "$?"
     builtin local __aba_fds='' __aba_list="${ABA_LOCK_FDS-} " __aba_entry='' __aba_fd='' __aba_pid=''
     if (($# == 0)); then
         __aba_say 'aba_lock_detach needs a command'
@@ -241,7 +241,7 @@ aba_lock_detach() {
             builtin unset -v ABA_LOCK_FDS
             __aba_locks=''
             "$@"
-            builtin return
+            builtin return "$?"
         fi
     fi
     (
@@ -257,14 +257,14 @@ aba_lock_detach() {
 # `aba-lock run-once`, also with variables that the script has set and not exported. Neither the helper nor CMD keeps the
 # lock descriptors.
 aba_run_once() {
-    __aba_usable || \return
+    __aba_usable || \return "$?"
     builtin local __aba_bin=''
-    __aba_helper || builtin return
+    __aba_helper || builtin return "$?"
     (
         # shellcheck disable=SC2034 # for the helper
         builtin export ABA_LOCK_DIR RUN_ONCE_DIR HOME
         builtin exec "${__aba_bin}" run-once "$@"
-    ) || builtin return
+    ) || builtin return "$?"
 }
 
 # Usage: aba_update [OPTIONS] FILE CMD [ARG]...
@@ -272,9 +272,9 @@ aba_run_once() {
 # `aba-lock update`, with a CMD that may be a function: it gets the old content on its input and prints the new one, in a
 # bash of its own, with the functions, options and variables of this one, but for arrays.
 aba_update() {
-    __aba_usable || \return
+    __aba_usable || \return "$?"
     builtin local __aba_bin='' __aba_name=''
-    __aba_helper || builtin return
+    __aba_helper || builtin return "$?"
     (
         for __aba_name; do
             if builtin declare -F -- "${__aba_name}" >/dev/null 2>&1; then
@@ -287,38 +287,38 @@ aba_update() {
         done
         builtin export HOME ABA_LOCK_TIMEOUT ABA_LOCK_LOG
         builtin exec "${__aba_bin}" update --shell "${BASH}" "$@"
-    ) || builtin return
+    ) || builtin return "$?"
 }
 
 # Usage: aba_reserve [OPTIONS] [-- CMD [ARG]...]
 #
 # `aba-lock reserve`: neither the helper nor CMD keeps the lock descriptors.
 aba_reserve() {
-    __aba_usable || \return
+    __aba_usable || \return "$?"
     builtin local __aba_bin=''
-    __aba_helper || builtin return
+    __aba_helper || builtin return "$?"
     (
         __aba_close_all "${ABA_LOCK_FDS-} "
         builtin unset -v ABA_LOCK_FDS
         # shellcheck disable=SC2034 # for the helper
         builtin export ABA_LOCK_DIR HOME ABA_LOCK_TIMEOUT ABA_LOCK_LOG
         builtin exec "${__aba_bin}" reserve "$@"
-    ) || builtin return
+    ) || builtin return "$?"
 }
 
 # Usage: aba_lock_doctor [--json]
 #
 # `aba-lock doctor` for what this script or shell uses: its helper, its variables, and the library that it has sourced.
 aba_lock_doctor() {
-    __aba_usable || \return
+    __aba_usable || \return "$?"
     builtin local __aba_bin=''
-    __aba_helper || builtin return
+    __aba_helper || builtin return "$?"
     (
         # shellcheck disable=SC2034 # for the helper
         builtin export ABA_LOCK_DIR ABA_LOCK_BIN ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT ABA_LOCK_LOG RUN_ONCE_DIR \
             HOME
         builtin exec "${__aba_bin}" doctor --sourced="${__aba_version}" --library="${BASH_SOURCE[0]:--}" "$@"
-    ) || builtin return
+    ) || builtin return "$?"
 }
 
 # ---- what follows is private ---------------------------------------------------------------------------------------
@@ -359,7 +359,7 @@ __aba_look() {
     builtin local __aba_fd='' __aba_bin='' __aba_directory=''
     __aba_find_directory
     __aba_find_fd "$1"
-    __aba_helper || builtin return
+    __aba_helper || builtin return "$?"
     if [[ -z ${__aba_fd} ]]; then
         # It may be no name at all.
         __aba_run path "$1" >/dev/null || builtin return 2
@@ -375,7 +375,7 @@ __aba_acquire() {
     builtin local -a __aba_words
     __aba_helper || {
         __aba_end 125
-        builtin return
+        builtin return "$?"
     }
     __aba_find_directory
     __aba_self
@@ -396,7 +396,7 @@ __aba_acquire() {
                 __aba_status=$?
                 __aba_close_new
                 __aba_end "${__aba_status}"
-                builtin return
+                builtin return "$?"
             fi
             __aba_all+="${__aba_name}/${__aba_fd} "
             __aba_words[${#__aba_words[@]}]=--fd=${__aba_fd}
@@ -413,12 +413,12 @@ __aba_acquire() {
         __aba_tries=$((__aba_tries + 1))
         if ((__aba_status != 76)); then
             __aba_failed
-            builtin return
+            builtin return "$?"
         elif ((__aba_tries == 100)); then
             __aba_say "a lock file in ${__aba_directory} was replaced each time that it was opened" \
                 'find what removes it, and stop that: a lock file is meant to stay'
             __aba_end 125
-            builtin return
+            builtin return "$?"
         fi
         __aba_drop
     done
@@ -426,13 +426,13 @@ __aba_acquire() {
         # Ctrl-Z while it waited: bash leaves every loop then, as if nothing had happened.
         __aba_close_new
         __aba_stopped
-        builtin return
+        builtin return "$?"
     fi
     if [[ -n ${__aba_server} ]] && ! __aba_find_tokens; then
         __aba_close_new
         __aba_say "there is no lease on ${__aba_name}, so nothing is locked"
         __aba_end 125
-        builtin return
+        builtin return "$?"
     fi
     __aba_pending=''
     __aba_remember
@@ -465,15 +465,15 @@ __aba_open() {
         # With `<>` bash would create the file, which `fs.protected_regular` refuses in a sticky directory for a file
         # of another user's. To read it is enough to lock it, but on NFS.
         if [[ -w ${__aba_path} && ! -k ${__aba_directory} ]]; then
-            __aba_redirect "${__aba_fd}<>\"\${__aba_path}\"" && __aba_unlist "${__aba_fd}" && builtin return
+            __aba_redirect "${__aba_fd}<>\"\${__aba_path}\"" && __aba_unlist "${__aba_fd}" && builtin return 0
         fi
-        __aba_redirect "${__aba_fd}<\"\${__aba_path}\"" && __aba_unlist "${__aba_fd}" && builtin return
+        __aba_redirect "${__aba_fd}<\"\${__aba_path}\"" && __aba_unlist "${__aba_fd}" && builtin return 0
         break
     done
     # It may have been removed since we looked, as `aba-lock clean` does: then it is made again.
     if ((${2:-0} < 10)); then
         __aba_open "$1" $((${2:-0} + 1))
-        builtin return
+        builtin return "$?"
     fi
     if \builtin declare -F command >/dev/null && \builtin declare -F exec >/dev/null; then
         __aba_say 'functions named `command` and `exec` are in the way of aba_lock_operation' 'remove one of them'

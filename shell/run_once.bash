@@ -39,7 +39,7 @@ run_once() {
  -w=--wait -s=--start -p=--peek -A=--active -R=--running -o=--stdout -e=--stderr -E=--exit-status -r=--reset
  -G=--reset-all -F=--reset-failed -h=-h '
     builtin local -a __run_once_words
-    __run_once_find || builtin return
+    __run_once_find || builtin return "$?"
     # What the caller says comes later and counts. The message is ours to say.
     __run_once_words=(run-once --validate --message= --failure-note
         "[ABA] If this problem persists, re-run './install' from the ABA directory to clear the task cache.")
@@ -95,7 +95,7 @@ run_once() {
     if [[ -n ${__run_once_wait} && -z ${__run_once_quiet} ]]; then
         __run_once_tell "${__run_once_message-Waiting for task: ${__run_once_id}}"
     fi
-    __run_once_helper "${__run_once_words[@]}" -- "$@" || builtin return
+    __run_once_helper "${__run_once_words[@]}" -- "$@" || builtin return "$?"
 }
 
 # ---- what follows is private ---------------------------------------------------------------------------------------

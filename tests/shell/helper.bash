@@ -19,7 +19,7 @@ setup() {
     export PATH=${ABA_LOCK_BIN%/*}:${PATH}
     unset ABA_LOCK_LOG ABA_LOCK_FDS ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT RUN_ONCE_DIR ABA_LOCK_SERVER
     mkdir -p "${HOME}"
-    cd "${BATS_TEST_TMPDIR}" || return
+    cd "${BATS_TEST_TMPDIR}" || return "$?"
     STARTED=''
 }
 
@@ -85,7 +85,7 @@ until_true() {
 is_waited_for() {
     local file inode
     file=${ABA_LOCK_DIR}/aba-$1.lock
-    inode=$(stat -c %i "${file}") || return
+    inode=$(stat -c %i "${file}") || return "$?"
     grep -q -- "-> FLOCK .*:${inode} " /proc/locks
 }
 

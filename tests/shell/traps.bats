@@ -1,0 +1,93 @@
+#!/usr/bin/env bats
+# The library in a trap handler. There, bash gives a bare `return` the status from before the trap.
+
+load helper
+
+# Usage: in_handlers COMMANDS EXPECTED
+#
+# Runs COMMANDS as the handler of EXIT (after success and after failure), ERR and signals, each in a script of its own. The
+# output of each script must be EXPECTED.
+in_handlers() {
+    local scene expected=$2
+    for scene in 'EXIT 0' 'EXIT 1' 'ERR' TERM INT HUP USR1; do
+        {
+            printf 'source "${LIBRARY}"\nhandler() {\n%s\n}\n' "$1"
+            case ${scene} in
+                EXIT*) printf 'trap handler EXIT\nexit %s\n' "${scene#EXIT }" ;;
+                ERR) printf 'trap handler ERR\nfalse\n' ;;
+                *) printf 'trap handler %s\nkill -s %s "$$"\n' "${scene}" "${scene}" ;;
+            esac
+        } >handler
+        run bash ./handler
+        if [[ ${output} != "${expected}" ]]; then
+            printf 'in a handler of %s\nexpected: %s\ngot:      %s\n' "${scene}" "${expected}" "${output}" >&2
+            return 1
+        fi
+    done
+}
+
+@test "in every trap handler, a lock that another process holds is refused with the status of the manual" {
+    start flock "$(aba-lock path --create save)" sleep 1000
+    until_true grep -q "${STARTED_PID} .*:$(stat -c %i "${ABA_LOCK_DIR}/aba-save.lock") " /proc/locks
+    in_handlers 'status=0
+aba_lock_operation --quiet --on-conflict return save || status=$?
+echo "status $status"' 'status 1'
+    in_handlers 'status=0
+aba_lock_operation --quiet --on-conflict warn save 2>/dev/null || status=$?
+echo "status $status"' 'status 3'
+    in_handlers 'status=0
+aba_lock_operation --quiet --on-conflict return -t 0.01 save || status=$?
+echo "status $status"
+aba_lock_held save || status=$?
+echo "held $status"' $'status 1\nheld 1'
+}
+
+@test "in every trap handler, a free lock is acquired and released" {
+    in_handlers 'status=0
+aba_lock_operation --on-conflict return save || status=$?
+echo "status $status"
+aba_lock_held save || status=$?
+echo "held $status"
+aba_unlock_operation save || status=$?
+echo "unlocked $status"
+[[ ! -e /dev/fd/200 ]] || echo "FD 200 is open"' $'status 0\nheld 0\nunlocked 0'
+}
+
+@test "in every trap handler, wrong usage and a missing helper have their statuses" {
+    in_handlers 'status=0
+aba_lock_operation --on-conflict return --no-such-option save 2>/dev/null || status=$?
+echo "$status"
+aba_lock_operation --on-conflict return 2>/dev/null || status=$?
+echo "$status"
+aba_lock_held 2>/dev/null || status=$?
+echo "$status"
+aba_unlock_operation save 2>/dev/null || status=$?
+echo "$status"' $'2\n2\n2\n1'
+    in_handlers 'ABA_LOCK_BIN=/nowhere/aba-lock
+for call in "aba_lock_operation --on-conflict return save" "aba_lock_held save" "aba_lock_check save" "aba_run_once -i x -- true" \
+    "aba_update f true" aba_reserve aba_lock_doctor; do
+    status=0
+    $call 2>/dev/null || status=$?
+    echo "$status"
+done' $'125\n125\n125\n125\n125\n125\n125'
+}
+
+@test "in every trap handler, the status of a command is passed on" {
+    echo old >file
+    in_handlers 'status=0
+aba_run_once -q -w -i "task.$$" -- sh -c "exit 7" || status=$?
+echo "$status"
+aba_update file sh -c "exit 8" 2>/dev/null || status=$?
+echo "$status"
+aba_reserve -- sh -c "exit 9" || status=$?
+echo "$status"
+aba_lock_detach sh -c "exit 10" || status=$?
+echo "$status"
+(aba_lock_detach sh -c "exit 11") || status=$?
+echo "$status"
+source "$PROJECT/shell/run_once.bash"
+run_once -q -w -S -i "other.$$" -- sh -c "exit 12" >/dev/null || status=$?
+echo "$status"
+ABA_LOCK_BIN=/nowhere/aba-lock run_once -w -i "other.$$" -- true 2>/dev/null || status=$?
+echo "$status"' $'7\n8\n9\n10\n11\n12\n125'
+}

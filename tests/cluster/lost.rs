@@ -127,6 +127,33 @@ fn the_name_of_one_who_may_not_know_that_its_lease_is_lost_is_not_given_before_i
 }
 
 #[test]
+fn a_holder_that_was_frozen_for_longer_than_its_lease_is_killed_before_it_runs_again() {
+    // With a command, too: there is no time left in which it could end the holder.
+    for on_lost in ["term", "touch \"$MARKER\""] {
+        let etcd = Etcd::start(1);
+        let machine = Machine::new(&etcd.url());
+        let marker = machine.path("marker");
+        let machine = machine.with("ABA_LOCK_ON_LOST", on_lost).with("MARKER", marker.to_str().unwrap());
+        let mut script = machine.script(STUBBORN);
+        assert_eq!(script.line(), "held");
+        until("both are there", || machine.keepers("deploy").len() == 2);
+        let keepers = machine.keepers("deploy");
+        for pid in [script.pid()].iter().chain(&keepers) {
+            signal(pid, "STOP");
+        }
+        until("the lease has ended", || etcd.leases().is_empty());
+        // Only the guard is thawed: whatever the script does now, it does because the guard lets it.
+        signal(keepers[0], "CONT");
+        assert_eq!(script.end(), 137);
+        assert_eq!(script.has_said(), None);
+        let said = script.error();
+        assert!(said.contains("ended while its holder was stopped") && said.contains("killed the holder"), "{said}");
+        until("the keeper has ended", || machine.keepers("deploy").is_empty());
+        assert!(!marker.exists());
+    }
+}
+
+#[test]
 fn a_server_that_is_killed_and_comes_back_in_time_costs_nobody_anything() {
     let mut etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());

@@ -21,6 +21,7 @@
 //! | both | nobody renews: the lease ends, and another may have it while the script runs. `aba_lock_check` says so, and the fencing token is what the resource can go by |
 //! | all of the machine, or the pid namespace | the script too; the lease ends by itself |
 //! | the server, or the way to it | renewals fail: the script is told at `good + TTL - grace` (SIGTERM), and ended at `good + TTL` (SIGKILL), before the server can give the lease to another |
+//! | nothing, but the script and its keeper are frozen for longer than the lease | the first thing that the guard does after the thaw is SIGKILL to the script; SIGTERM would let it go on while another may have the lease. Between the thaw and that signal the script can run |
 //! | the lease, by somebody else | the courier is told at its next renewal; SIGTERM, and SIGKILL after the grace |
 //!
 //! `good` is when the last good renewal was sent; all of it on a clock that goes on while the machine sleeps.
@@ -156,12 +157,12 @@ enum Stage {
 impl Keeper {
     /// Guards until the script has ended, or the lease is lost. Does not return.
     fn guard(mut self) -> ! {
-        sys::be_interrupted();
+        let alarm = sys::Alarm::new();
         let mut courier = self.send_courier();
         let mut sent = Moment::now();
         let mut stage = Stage::Kept;
         loop {
-            sys::ring_after(self.next_look(&stage));
+            alarm.ring_after(self.next_look(&stage));
             match self.charge.tie.until_script_ends(&self.file) {
                 Ok(()) => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -183,7 +184,7 @@ impl Keeper {
                 sent = Moment::now();
             }
         }
-        sys::ring_after(Duration::from_secs(3600));
+        alarm.ring_after(Duration::from_secs(3600));
         if let Some(pid) = courier {
             sys::end(pid);
         }
@@ -218,10 +219,21 @@ impl Keeper {
         if ended.is_some() {
             self.running = None;
         }
+        let command_failed = ended.is_some_and(|ended| !ended.is_ok_and(|status| status.success()));
         match stage {
-            // It was renewed in the end.
-            Stage::Told(_) if is_kept => Stage::Kept,
-            Stage::Kept if !is_kept => {
+            // In `Told` it was renewed in the end.
+            Stage::Kept | Stage::Told(_) if is_kept => Stage::Kept,
+            // The whole grace has passed unnoticed: both were frozen. Another process may hold the lock already.
+            Stage::Kept if end.is_past() && self.charge.on_lost != OnLost::Warn => {
+                let script = lost::kill_script(&self.charge, &self.file);
+                self.charge.on_lost = OnLost::Term;
+                let stage = self.kill(end);
+                if script.is_some() || matches!(stage, Stage::Told(_)) {
+                    lost::tell_of_freeze(&self.charge, script);
+                }
+                stage
+            }
+            Stage::Kept => {
                 let holders = Holders::of(&self.file);
                 lost::tell(&self.charge, &holders, self.shared.is_gone(), end.left());
                 match &self.charge.on_lost {
@@ -237,23 +249,27 @@ impl Keeper {
                 // Another may have it now: not more than the grace, and not longer than it could have lasted.
                 Stage::Told(if self.shared.is_gone() { end.min(Moment::now().plus(self.grace())) } else { end })
             }
-            Stage::Told(end) if ended.is_some_and(|ended| !ended.is_ok_and(|status| status.success())) => {
+            Stage::Told(end) if end.is_past() && (command_failed || self.running.is_some()) => {
+                lost::kill_script(&self.charge, &self.file);
                 self.do_without_command();
-                Stage::Told(end)
+                self.kill(end)
             }
-            Stage::Told(end) if end.is_past() && self.running.is_some() => {
+            Stage::Told(end) if end.is_past() && self.charge.on_lost == OnLost::Term => {
+                lost::kill_script(&self.charge, &self.file);
+                self.kill(end)
+            }
+            Stage::Told(end) if end.is_past() => Stage::Over,
+            Stage::Told(end) if command_failed => {
                 self.do_without_command();
-                Stage::Told(end)
-            }
-            Stage::Told(end) if end.is_past() => {
-                if self.charge.on_lost != OnLost::Term || Holders::of(&self.file).kill() == 0 {
-                    return Stage::Over;
-                }
-                // What they started meanwhile has it too: until nobody is left.
                 Stage::Told(end)
             }
             stage => stage,
         }
+    }
+
+    /// Kills all processes that hold the lock. Repeat this until there are none: they may have started others.
+    fn kill(&self, end: Moment) -> Stage {
+        if Holders::of(&self.file).kill() == 0 { Stage::Over } else { Stage::Told(end) }
     }
 
     /// The command that was to see to it could not be run, failed, or has not ended in time: then those who have the lock are

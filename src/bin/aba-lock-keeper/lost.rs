@@ -34,7 +34,8 @@ struct Holder {
 impl Holders {
     /// Those who have a lock on the file that is open as `file`.
     pub(crate) fn of(file: &File) -> Self {
-        let (dev, ino) = file.metadata().map_or((0, 0), |data| (data.dev(), data.ino()));
+        let file = wanted(file);
+        let (dev, ino) = (file.dev, file.ino);
         let look = kernel::look(std::process::id(), &AtomicBool::new(false), |descriptor| {
             let same = (descriptor.data.dev(), descriptor.data.ino()) == (dev, ino);
             (same && descriptor.lock().is_some()).then_some(descriptor.pid)
@@ -45,10 +46,7 @@ impl Holders {
             let (process, seen) = (sys::Process::open(pid)?, process::seen(pid)?);
             Some(Holder { pid, start: seen.start, process })
         };
-        Self {
-            file: Wanted { dev, ino, path: PathBuf::new(), lost: false },
-            found: pids.into_iter().filter_map(holder).collect(),
-        }
+        Self { file, found: pids.into_iter().filter_map(holder).collect() }
     }
 
     fn send(&self, signal: i32) -> usize {
@@ -68,6 +66,12 @@ impl Holders {
     pub(crate) fn kill(&self) -> usize {
         self.send(force::KILL)
     }
+}
+
+/// The lock file, as the kernel knows it.
+fn wanted(file: &File) -> Wanted {
+    let (dev, ino) = file.metadata().map_or((0, 0), |data| (data.dev(), data.ino()));
+    Wanted { dev, ino, path: PathBuf::new(), lost: false }
 }
 
 /// Says on the script's stderr what is about to happen, as nobody could guess it from a signal; where that cannot be written
@@ -102,6 +106,38 @@ pub(crate) fn tell(charge: &Charge, holders: &Holders, is_gone: bool, left: Dura
     let opened = options.open(format!("/proc/{script}/fd/2"));
     if opened.and_then(|stderr| report::tell_by(&stderr, &text)).is_err() {
         report::log(script, &text);
+    }
+}
+
+/// A process that was killed.
+pub(crate) struct Killed {
+    /// Its stderr, for a message: unknown before Linux 5.6, and of a process that may not be looked into.
+    stderr: Option<our_sys::Theirs>,
+}
+
+/// Kills the process for which the lock was taken. `None`: it does not hold the lock any more. This looks at that one process
+/// alone: a search of all processes would give it some milliseconds more.
+pub(crate) fn kill_script(charge: &Charge, file: &File) -> Option<Killed> {
+    // First the descriptor of the process, then the look at what it holds: a process that gets the number in between is
+    // looked at, but gets no signal.
+    let script = sys::Process::open(charge.holder)?;
+    if !kernel::holds(charge.holder, &wanted(file)) {
+        return None;
+    }
+    let stderr = our_sys::Theirs::of(charge.holder, 2).ok();
+    script.signal(force::KILL).is_ok().then_some(Killed { stderr })
+}
+
+/// Reports why the holders of a lock were killed without a warning: on the stderr of the script, or in the system's log.
+pub(crate) fn tell_of_freeze(charge: &Charge, script: Option<Killed>) {
+    let (name, server) = (&charge.lease.name, &charge.settings.label);
+    let text = format!(
+        "the lease on {name} at {server} ended while its holder was stopped or the machine was suspended; killed the \
+         holder, because another process may hold {name} now"
+    );
+    let stderr = script.and_then(|script| script.stderr);
+    if stderr.is_none_or(|stderr| report::tell(&stderr, &text).is_err()) {
+        report::log(charge.holder, &text);
     }
 }
 

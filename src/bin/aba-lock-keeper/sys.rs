@@ -208,19 +208,6 @@ pub(crate) fn end_with_parent(parent: u32) -> bool {
 
 // ---- signals -------------------------------------------------------------------------------------------
 
-/// Has blocking calls end when a child ends, or the alarm rings.
-pub(crate) fn be_interrupted() {
-    extern "C" fn nothing(_: libc::c_int) {}
-    // SAFETY: all bytes zero are a valid `sigaction`, and it lives until each call returns; the handler does nothing.
-    unsafe {
-        let mut action: libc::sigaction = mem::zeroed();
-        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
-        for signal in [libc::SIGALRM, libc::SIGCHLD] {
-            libc::sigaction(signal, &raw const action, ptr::null_mut());
-        }
-    }
-}
-
 /// What somebody sends to all that he has started, as the end of a control group does, is not for us: we end when the script
 /// has.
 pub(crate) fn be_deaf() {
@@ -253,18 +240,54 @@ fn set(signal: i32, to: libc::sighandler_t) {
     }
 }
 
-/// Rings the alarm after `span`, and then soon again, as it may ring just before the call that it is to end.
-pub(crate) fn ring_after(span: Duration) {
-    let value = |span: Duration| libc::timeval {
-        tv_sec: libc::time_t::try_from(span.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_usec: libc::suseconds_t::from(span.subsec_micros()),
-    };
-    let timer = libc::itimerval {
-        it_interval: value(Duration::from_millis(50)),
-        it_value: value(span.max(Duration::from_millis(1))),
-    };
-    // SAFETY: it lives until the call returns.
-    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) };
+/// An alarm that interrupts blocking system calls of this process. The end of a child interrupts them, too.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    /// A timer on the clock that counts suspended time: it rings at once when the machine wakes up. `None`: the kernel has no
+    /// such timer left for this user, and one that sleeps with the machine does the work.
+    timer: Option<libc::timer_t>,
+}
+
+impl Alarm {
+    pub(crate) fn new() -> Self {
+        extern "C" fn nothing(_: libc::c_int) {}
+        // SAFETY: all bytes zero are valid for these types, and they live until each call returns; the handler does nothing.
+        unsafe {
+            let mut action: libc::sigaction = mem::zeroed();
+            action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
+            for signal in [libc::SIGALRM, libc::SIGCHLD] {
+                libc::sigaction(signal, &raw const action, ptr::null_mut());
+            }
+            let (mut event, mut timer): (libc::sigevent, libc::timer_t) = mem::zeroed();
+            event.sigev_notify = libc::SIGEV_SIGNAL;
+            event.sigev_signo = libc::SIGALRM;
+            let made = libc::timer_create(libc::CLOCK_BOOTTIME, &raw mut event, &raw mut timer) == 0;
+            Self { timer: made.then_some(timer) }
+        }
+    }
+
+    /// Rings after `span`, and then every 50 ms: the first ring may come just before the call that it is meant to interrupt.
+    pub(crate) fn ring_after(&self, span: Duration) {
+        let (first, again) = (span.max(Duration::from_millis(1)), Duration::from_millis(50));
+        let seconds = |span: Duration| libc::time_t::try_from(span.as_secs()).unwrap_or(libc::time_t::MAX);
+        if let Some(timer) = self.timer {
+            let value = |span: Duration| libc::timespec {
+                tv_sec: seconds(span),
+                tv_nsec: libc::c_long::from(span.subsec_nanos().cast_signed()),
+            };
+            let value = libc::itimerspec { it_interval: value(again), it_value: value(first) };
+            // SAFETY: the timer is this process's own and is never deleted; the value lives until the call returns.
+            unsafe { libc::timer_settime(timer, 0, &raw const value, ptr::null_mut()) };
+            return;
+        }
+        let value = |span: Duration| libc::timeval {
+            tv_sec: seconds(span),
+            tv_usec: libc::suseconds_t::from(span.subsec_micros()),
+        };
+        let value = libc::itimerval { it_interval: value(again), it_value: value(first) };
+        // SAFETY: it lives until the call returns.
+        unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const value, ptr::null_mut()) };
+    }
 }
 
 /// The signals by which somebody ends what he has started.

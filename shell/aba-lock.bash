@@ -56,7 +56,7 @@ __aba_dropped=${__aba_dropped-}
 
 # Usage: aba_lock_operation [OPTIONS] OPERATION...
 #
-# Takes the locks, all or none, and holds them until the script ends. Options (also after the names): -n -w -t SECONDS
+# Takes the locks, all or none, and holds them until the script ends. Options (also after the names): -n -w -w=SECONDS -t SECONDS
 # -s -x -q -v --who TEXT --pid-file PATH as in `aba-lock lock`, and
 #     --on-conflict exit|return|ask|warn   what to do when another has it [default: $ABA_LOCK_ON_CONFLICT, else exit]
 #     --subshell                           it is meant that the lock ends with this subshell: do not say so
@@ -67,7 +67,7 @@ __aba_dropped=${__aba_dropped-}
 # gets the status. 3: going on without the lock, as `ask` or `warn` allowed.
 aba_lock_operation() {
     __aba_usable || \return "$?"
-    builtin local __aba_taking=yes __aba_names='' __aba_subshell=''
+    builtin local __aba_taking=yes __aba_names='' __aba_subshell='' __aba_waits=''
     builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}" __aba_server="${ABA_LOCK_SERVER-}"
     # Never empty, for the sake of `nounset` in old shells.
     builtin local -a __aba_options
@@ -98,8 +98,12 @@ aba_lock_operation() {
                 builtin shift
                 ;;
             --subshell) __aba_subshell=meant ;;
-            -t* | --timeout=* | --who=* | --pid-file=* | --ttl=* | --on-lost=* | \
-                --nonblock | --wait | --shared | --exclusive | --quiet | --verbose)
+            --nonblock | --wait)
+                __aba_options[${#__aba_options[@]}]=$1
+                __aba_waits=${1#--nonblock}
+                ;;
+            -t* | -w=* | --wait=* | --timeout=* | --who=* | --pid-file=* | --ttl=* | --on-lost=* | \
+                --shared | --exclusive | --quiet | --verbose)
                 __aba_options[${#__aba_options[@]}]=$1
                 ;;
             -h | --help)
@@ -112,8 +116,15 @@ aba_lock_operation() {
                 __aba_end 2
                 builtin return "$?"
                 ;;
-            # One letter, or several in one word.
-            -*) __aba_options[${#__aba_options[@]}]=$1 ;;
+            # One letter, or several in one word. Of -n and -w the last one counts.
+            -*)
+                __aba_options[${#__aba_options[@]}]=$1
+                case ${1//[!nw]/} in
+                    *w) __aba_waits=$1 ;;
+                    *n) __aba_waits='' ;;
+                    *) ;;
+                esac
+                ;;
             '' | *[[:space:]]*)
                 __aba_say "\"$1\" is not a name for a lock: a name has no blanks in it"
                 __aba_end 125
@@ -134,6 +145,13 @@ aba_lock_operation() {
     esac
     if [[ -z ${__aba_names} ]]; then
         __aba_say 'aba_lock_operation needs the name of an operation' 'such as `aba_lock_operation backup`'
+        __aba_end 2
+        builtin return "$?"
+    fi
+    # flock(1) takes the seconds as a word of their own. Refused here, before a file is made for a lock of that name.
+    if [[ -n ${__aba_waits} && ${__aba_names} == *' '*' ' && ${__aba_names%%[!0-9]*} == "${__aba_names%% *}" ]]; then
+        __aba_say "\`${__aba_names%% *}\` would be a lock, not the time to wait: for at most ${__aba_names%% *} seconds, use --wait=${__aba_names%% *}" \
+            'see `aba_lock_operation --help`'
         __aba_end 2
         builtin return "$?"
     fi
@@ -895,8 +913,8 @@ __aba_usage() {
 Takes the locks, all or none, and holds them until this script ends.
 
   -n, --nonblock           fail at once if another has it [default]
-  -w, --wait               wait until it is free
-  -t, --timeout SECONDS    wait so long at most
+  -w, --wait[=SECONDS]     wait until it is free, or at most this many seconds
+  -t, --timeout SECONDS    the same as --wait=SECONDS
   -s, --shared             share it with others who share it
   -x, --exclusive          shut everyone else out [default]
   -q, --quiet              say nothing about contention

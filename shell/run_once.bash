@@ -33,7 +33,7 @@ fi
 #     -m TEXT  is said by `aba_info`, if the script has such a function, else on stdout
 run_once() {
     builtin local __run_once_bin='' __run_once_id='' __run_once_wait='' __run_once_quiet='' __run_once_message
-    builtin local __run_once_option='' __run_once_letters=''
+    builtin local __run_once_option='' __run_once_letters='' __run_once_at=0
     # By the long names: under `nocasematch` a pattern does not tell -w and -W apart.
     builtin local __run_once_table=' -i=--id -m=--message -t=--ttl -W=--timeout -c=--purge -q=--quiet -S=--no-validate
  -w=--wait -s=--start -p=--peek -A=--active -R=--running -o=--stdout -e=--stderr -E=--exit-status -r=--reset
@@ -41,8 +41,8 @@ run_once() {
     builtin local -a __run_once_words
     __run_once_find || builtin return "$?"
     # What the caller says comes later and counts. The message is ours to say.
-    __run_once_words=(run-once --validate --message= --failure-note
-        "[ABA] If this problem persists, re-run './install' from the ABA directory to clear the task cache.")
+    __run_once_words=(run-once --validate --message=
+        "--failure-note=[ABA] If this problem persists, re-run './install' from the ABA directory to clear the task cache.")
     while (($# > 0)); do
         case $1 in
             --)
@@ -82,6 +82,15 @@ run_once() {
             esac
             case ${__run_once_option} in
                 --message=*) __run_once_message=${__run_once_option#*=} ;;
+                --id=* | --ttl=* | --timeout=* | --failure-note=*)
+                    # The helper refuses a second value. Here the last one counts.
+                    __run_once_at=0
+                    while ((__run_once_at < ${#__run_once_words[@]})) &&
+                        [[ ${__run_once_words[__run_once_at]} != "${__run_once_option%%=*}="* ]]; do
+                        __run_once_at=$((__run_once_at + 1))
+                    done
+                    __run_once_words[__run_once_at]=${__run_once_option}
+                    ;;
                 *) __run_once_words[${#__run_once_words[@]}]=${__run_once_option} ;;
             esac
             case ${__run_once_option} in

@@ -204,7 +204,7 @@ pub fn acquire(
     let mut attempt = Attempt::new(request, contention, Script::None);
     let mut guards = Vec::with_capacity(targets.len());
     for target in targets {
-        guards.push(attempt.by_name(target, store)?);
+        guards.extend(attempt.by_name(target, store, &guards)?);
     }
     Ok(attempt.finish(guards))
 }
@@ -350,6 +350,12 @@ pub(crate) fn leads_to(path: &Path, file: &File) -> bool {
     }
 }
 
+/// Whether two descriptors are open on the same file.
+fn is_same(one: &File, other: &File) -> bool {
+    let id = |file: &File| file.metadata().ok().map(|data| (data.dev(), data.ino()));
+    id(one).is_some_and(|file| id(other) == Some(file))
+}
+
 /// Whether it is worth the while to ask the kernel if the script's descriptor holds its lock already: if whoever
 /// took the lock last still runs. Otherwise nobody has anything to lose.
 fn may_be_held(content: &Content) -> bool {
@@ -424,17 +430,22 @@ impl<'a> Attempt<'a> {
         Self { request, contention, script, started: Instant::now(), draft: None, taken: Vec::new() }
     }
 
-    fn by_name(&mut self, target: Target, store: Option<&Store>) -> Result<Guard, Error> {
+    /// Acquires the lock of `target`. `None`: it is a second path to the file of one of `guards`, and held with that.
+    fn by_name(&mut self, target: Target, store: Option<&Store>, guards: &[Guard]) -> Result<Option<Guard>, Error> {
         if let Some(guard) = self.handed_down(&target)? {
-            return Ok(guard);
+            return Ok(Some(guard));
         }
         for _ in 0..MAX_OPENS {
             let file = open(&target, store)?;
+            // The kernel would make the second descriptor wait for the first one, forever.
+            if guards.iter().any(|guard| is_same(&guard.file, &file)) {
+                return Ok(None);
+            }
             self.lock(&file, &target)?;
             // Acquired is not yet valid: it may have been removed since we opened it, and another may hold the
             // file that stands there now.
             if leads_to(&target.path, &file) {
-                return Ok(Guard { file, target, inherited: None, fresh: true });
+                return Ok(Some(Guard { file, target, inherited: None, fresh: true }));
             }
             self.note(&Event::Replaced, &target);
         }

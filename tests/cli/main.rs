@@ -34,6 +34,7 @@ mod names;
 mod oracle;
 mod plain_calls;
 mod queue;
+mod repeated;
 mod reserve;
 mod reserve_faults;
 mod reserve_gone;

@@ -70,6 +70,9 @@ const WORDS: &[&[u8]] = &[
     b"\xff",
     b"a b",
     b"--kill",
+    b"--wait=5",
+    b"-w=5",
+    b"--wait=",
 ];
 
 fn words(line: &[&[u8]]) -> Vec<OsString> {
@@ -105,6 +108,8 @@ fn what_scripts_call_most_is_plain() {
         "-s -o a -- true",
         "--fd 200 --fd 201 a b",
         "--fd 200 backup",
+        "--wait=60 --fd 200 backup",
+        "-w=60 backup -- true",
     ] {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         assert!(plain::lock(words.clone().into_iter()).is_some(), "{line}");

@@ -376,3 +376,35 @@ END
     run -0 aba-lock lock --file "${PWD}/backup.lock" -- flock -n -E 9 other true
     run -1 aba-lock lock -E 1 --file "${PWD}/other" -- flock -n "${PWD}/other" true
 }
+
+@test "the time to wait goes with the option, and is no name" {
+    script waiter <<'END'
+aba_lock_operation "$@"
+END
+    for call in '-w 60 save' '--wait 60 save' '-qw 60 save' 'save' '60 save -w'; do
+        # shellcheck disable=SC2086
+        run ./waiter ${call}
+        if [[ ${call} == save ]]; then
+            [[ ${status} == 0 ]]
+        else
+            [[ ${status} == 2 ]]
+            expect_text '`60` would be a lock'
+            expect_text '--wait=60'
+        fi
+    done
+    [[ ! -e ${ABA_LOCK_DIR}/aba-60.lock ]]
+    run -0 ./waiter -w 60
+    run -0 ./waiter -w -n 60 save
+    run -0 ./waiter -w=60 60 save
+    script holder <<'END'
+aba_lock_operation save
+hold
+END
+    start ./holder
+    until_ready
+    run -1 ./waiter --wait=0.05 save
+    expect_text 'timed out'
+    run -1 ./waiter -w=0.05 save
+    expect_text 'timed out'
+    let_go
+}

@@ -435,6 +435,17 @@ END
     expect_text ' --reset --start --purge --wait --id=one -- true'
 }
 
+@test "of a value that is given twice the last one counts" {
+    tool call <<'END'
+run_once -w -t 1 -i one -W 1 -i two -t 60 --timeout=50 --failure-note one --failure-note two -- sh -c 'exit 3' || echo "ended $?"
+END
+    run -0 ./call
+    expect_text 'ended 3'
+    expect_text 'two'
+    [[ ${output} != *'[ABA]'* ]]
+    [[ -d ${ABA_LOCK_DIR}/runner/two && ! -e ${ABA_LOCK_DIR}/runner/one ]]
+}
+
 @test "the command begins behind two dashes, or where the options end" {
     tool call <<'END'
 run_once -w -i one -- printf '%s|' -w -- -i two

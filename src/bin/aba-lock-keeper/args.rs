@@ -2,6 +2,7 @@
 
 // It is help for people: what stands in brackets there is no link.
 #![allow(rustdoc::broken_intra_doc_links)]
+#![allow(clippy::option_option, reason = "an option with a value that may be left out, as clap reads it")]
 
 use aba_lock::store::{parse_seconds, parse_span};
 use clap::{Args, Parser, Subcommand};
@@ -58,6 +59,7 @@ fn after_help() -> String {
 #[command(name = "aba-lock-keeper", version, disable_help_subcommand = true)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 #[command(mut_subcommand("lease", |lease| lease.after_help(after_help())))]
+#[command(mut_subcommands(allow_repeated_flags))]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -105,7 +107,6 @@ pub(crate) struct Where {
 
 /// Acquire a lease, and print what it is called
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
 pub(crate) struct Acquire {
     /// What to lock: letters, digits and . _ - : @ +
     #[arg(value_name = "NAME")]
@@ -141,11 +142,12 @@ pub(crate) struct Patience {
     #[arg(short = 'n', long, overrides_with_all = ["wait", "timeout"])]
     pub(crate) nonblock: bool,
 
-    /// Wait until it is free
-    #[arg(short, long, overrides_with = "nonblock")]
-    pub(crate) wait: bool,
+    /// Wait until it is free, or at most this many seconds: --wait=60 or -w=60, as --timeout 60
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds, overrides_with = "nonblock")]
+    #[arg(num_args = 0..=1, require_equals = true)]
+    pub(crate) wait: Option<Option<Duration>>,
 
-    /// Wait so long at most; fractions are allowed, and 0 tries once
+    /// Give up after this many seconds; fractions are allowed, and 0 tries once
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds, overrides_with = "nonblock")]
     pub(crate) timeout: Option<Duration>,
 }
@@ -266,6 +268,15 @@ pub(crate) struct Settle {
     /// The token of the local lock
     #[arg(value_name = "TOKEN")]
     pub(crate) token: u64,
+}
+
+/// Lets every flag be repeated, as `aba-lock` does. A second value of an option is refused.
+fn allow_repeated_flags(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| {
+        let itself = arg.get_id().clone();
+        if matches!(arg.get_action(), clap::ArgAction::SetTrue) { arg.overrides_with(itself) } else { arg }
+    });
+    command.mut_subcommands(allow_repeated_flags)
 }
 
 fn span(text: &str) -> Result<Duration, &'static str> {

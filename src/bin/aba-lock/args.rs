@@ -1,5 +1,7 @@
 //! Every option and argument. Help, man pages and completions are made from this.
 
+#![allow(clippy::option_option, reason = "an option with a value that may be left out, as clap reads it")]
+
 // Said where they are, because the program that writes the man pages has this file elsewhere.
 #[path = "args/doctor.rs"]
 pub(crate) mod doctor;
@@ -9,6 +11,8 @@ pub(crate) mod events;
 pub(crate) mod flock;
 #[path = "args/metrics.rs"]
 pub(crate) mod metrics;
+#[path = "args/repeat.rs"]
+pub(crate) mod repeat;
 #[path = "args/reserve.rs"]
 pub(crate) mod reserve;
 
@@ -267,6 +271,7 @@ fn with_tables(command: clap::Command, status: &[(&str, &str)], files: &str) -> 
     let files = table("Files, in RUN_ONCE_DIR/ID", &RUN_ONCE_FILES);
     with_tables(run_once, &RUN_ONCE_STATUS, &format!("{files}\n{}\n", table("With --json, of each task", &RUN_ONCE_JSON)))
 }))]
+#[command(mut_subcommands(repeat::allow_repeated_flags))]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -308,8 +313,8 @@ pub(crate) enum Command {
 /// handed down is granted at once: a nested call is no conflict.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock lock [OPTIONS] NAME... -- CMD [ARG]...\n       \
+                            aba-lock lock [OPTIONS] --file PATH [--file PATH]... -- CMD [ARG]...\n       \
                             aba-lock lock [OPTIONS] NAME --fd N")]
-#[command(args_override_self = true)]
 #[command(group = ArgGroup::new("what").args(["names", "file"]).required(true))]
 #[command(group = ArgGroup::new("how").args(["fd", "command"]).required(true))]
 pub(crate) struct Lock {
@@ -317,11 +322,11 @@ pub(crate) struct Lock {
     #[arg(index = 1, value_name = "NAME")]
     pub(crate) names: Vec<String>,
 
-    /// Lock this file or directory instead of a name; what is in it stays as it is
+    /// Lock this file or directory instead of a name; its content stays as it is. Repeat it to lock several, all or none
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
-    pub(crate) file: Option<PathBuf>,
+    pub(crate) file: Vec<PathBuf>,
 
-    /// Lock the file that the calling script has open on this descriptor (one for each NAME, in their order)
+    /// Lock the file that the calling script has open on this descriptor (one for each NAME or --file, in their order)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) fd: Vec<i32>,
 
@@ -329,11 +334,12 @@ pub(crate) struct Lock {
     #[arg(short = 'n', long, overrides_with_all = ["wait", "timeout"])]
     pub(crate) nonblock: bool,
 
-    /// Wait until it is free
-    #[arg(short, long, overrides_with = "nonblock")]
-    pub(crate) wait: bool,
+    /// Wait until it is free, or at most this many seconds: --wait=60 or -w=60, as --timeout 60
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds, overrides_with = "nonblock")]
+    #[arg(num_args = 0..=1, require_equals = true)]
+    pub(crate) wait: Option<Option<Duration>>,
 
-    /// Wait so long at most; fractions are allowed, and 0 tries once
+    /// Give up after this many seconds; fractions are allowed, and 0 tries once
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds, overrides_with = "nonblock")]
     pub(crate) timeout: Option<Duration>,
 
@@ -533,7 +539,6 @@ const MODES: [&str; 10] =
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock run-once [OPTIONS] -i ID [-- CMD [ARG]...]\n       \
                             aba-lock run-once -G | -F | --list")]
-#[command(args_override_self = true)]
 #[command(group = ArgGroup::new("on").args(["id", "reset_all", "reset_failed", "list", "json"]).required(true).multiple(true))]
 pub(crate) struct RunOnce {
     /// The task: letters, digits and . _ - : @ +
@@ -644,7 +649,6 @@ pub(crate) struct RunOnce {
 #[derive(Debug, Args)]
 #[command(override_usage = "aba-lock update [OPTIONS] FILE [--] CMD [ARG]...\n       \
                             aba-lock update [OPTIONS] --in-place FILE [--] CMD [ARG]... {} [ARG]...")]
-#[command(args_override_self = true)]
 pub(crate) struct Update {
     #[command(flatten)]
     pub(crate) how: Rewrite,
@@ -667,7 +671,6 @@ pub(crate) struct Update {
 ///
 /// The lock, FILE.lock beside FILE, is held while the input is read. Else it is as `update` does it.
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
 pub(crate) struct Write {
     #[command(flatten)]
     pub(crate) how: Rewrite,
@@ -680,9 +683,10 @@ pub(crate) struct Rewrite {
     #[arg(index = 1, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
 
-    /// Refuse the new content unless this command accepts it: it gets it on its input, such as 'jq empty'
+    /// Refuse the new content unless this command accepts it: it gets it on its input, such as 'jq empty'. If repeated, the
+    /// commands run in their order, and each must accept it
     #[arg(long, value_name = "CMD")]
-    pub(crate) check: Option<String>,
+    pub(crate) check: Vec<String>,
 
     /// Make the file if it is not there
     #[arg(long)]

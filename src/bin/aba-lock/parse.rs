@@ -3,6 +3,7 @@
 mod plain;
 
 use crate::args::flock::{COMMAND, Flock};
+use crate::args::repeat::allow_repeated_flags;
 use crate::args::{Cli, Command, Lease};
 use clap::{Args, Parser};
 use std::ffi::OsString;
@@ -55,6 +56,6 @@ fn named(mut words: impl Iterator<Item = OsString>) -> Option<Command> {
 }
 
 fn only<A: Args>(words: impl Iterator<Item = OsString>) -> Option<A> {
-    let definition = A::augment_args(clap::Command::new("aba-lock").no_binary_name(true));
+    let definition = allow_repeated_flags(A::augment_args(clap::Command::new("aba-lock").no_binary_name(true)));
     A::from_arg_matches(&definition.try_get_matches_from(words).ok()?).ok()
 }

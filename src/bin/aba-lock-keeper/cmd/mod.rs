@@ -40,10 +40,16 @@ fn patience(wait: &args::Patience) -> Result<Patience, Fault> {
     if wait.nonblock {
         return Ok(Patience::None);
     }
-    let timeout = match wait.timeout {
-        None if wait.wait => return Ok(Patience::Forever),
-        None => store::default_timeout().map_err(|error| ours(&error))?,
-        timeout => timeout,
+    let timeout = match (wait.timeout, wait.wait) {
+        (Some(_), Some(Some(_))) => {
+            return Err(Fault::Misused {
+                what: "both --wait=SECONDS and --timeout say how long to wait".to_owned(),
+                hint: "use one of them".to_owned(),
+            });
+        }
+        (None, Some(None)) => return Ok(Patience::Forever),
+        (None, None) => store::default_timeout().map_err(|error| ours(&error))?,
+        (timeout, limit) => timeout.or(limit.flatten()),
     };
     Ok(timeout.map_or(Patience::None, |timeout| Patience::Until(Moment::now().plus(timeout))))
 }

@@ -75,7 +75,6 @@ const GIVING: [&str; 11] = [
 #[command(override_usage = "aba-lock reserve [OPTIONS] [-- CMD [ARG]...]\n       \
                             aba-lock reserve --group TAG,TAG... [OPTIONS] [-- CMD [ARG]...]\n       \
                             aba-lock reserve --list | --check | --prune | --expire DAYS | --recover")]
-#[command(args_override_self = true)]
 pub(crate) struct Reserve {
     /// Which of the numbers of the directory: letters, digits and . _ - : @ +
     #[arg(long, value_name = "TAG")]
@@ -186,7 +185,6 @@ pub(crate) enum Format {
 ///
 /// That there is nothing to give back is no failure. A number that a command has is given back when the command ends.
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
 pub(crate) struct Release {
     /// Which of the numbers of the directory [default: the one without a tag]
     #[arg(long, value_name = "TAG")]
@@ -221,7 +219,6 @@ pub(crate) struct Release {
 ///
 /// Who has such a number keeps it, and is told on stderr.
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
 pub(crate) struct Exclude {
     /// The numbers
     #[arg(value_name = "N|A-B", value_parser = range, required_unless_present = "list")]
@@ -249,7 +246,6 @@ pub(crate) struct Exclude {
 /// The numbers of DIR and of the directories below it, in all pools, become those of the same directories in the new
 /// place.
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
 pub(crate) struct Migrate {
     /// Where it was
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]

@@ -3,34 +3,24 @@ use crate::exit;
 use crate::report::{self, Progress};
 use aba_lock::error::Error;
 use aba_lock::keeper::Keeper;
-use aba_lock::lock::{self, Acquired, Mode, Request, Wait};
+use aba_lock::lock::{self, Acquired, Kind, Mode, Request, Target, Wait};
 use aba_lock::store::{self, Store};
 use aba_lock::{atomic, events, sys, under};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Instant;
 
 pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
-    let store = if args.file.is_some() { None } else { Some(Store::from_env()?) };
-    let targets = match (&args.file, &store) {
-        (Some(path), _) => vec![super::file(path)],
-        (None, store) => {
-            let named = |name| store.as_ref().map_or(Err(Error::NoStateRoot), |store| super::named(store, name));
-            args.names.iter().map(|name| named(name)).collect::<Result<_, _>>()?
-        }
+    let store = if args.file.is_empty() { Some(Store::from_env()?) } else { None };
+    let targets: Vec<Target> = match &store {
+        Some(store) => args.names.iter().map(|name| super::named(store, name)).collect::<Result<_, _>>()?,
+        None => args.file.iter().map(|path| super::file(path)).collect(),
     };
-    if !args.fd.is_empty() && args.fd.len() != targets.len() {
-        report::misused(
-            "lock",
-            &format!("{} for {}", count(args.fd.len(), "descriptor"), count(targets.len(), "name")),
-        );
-        return Ok(exit::USAGE);
-    }
-    if !args.fd.is_empty() && args.names.iter().enumerate().any(|(at, name)| args.names[..at].contains(name)) {
-        // It would wait for itself.
-        report::misused("lock", "a name is given twice");
+    if let Some(mistake) = mistake(args, &targets) {
+        report::misused("lock", &mistake);
         return Ok(exit::USAGE);
     }
     let on_busy = match args.on_busy.as_deref().map(shell_words::split) {
@@ -42,7 +32,7 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
         }
     };
     let keeper =
-        if args.file.is_none() && super::is_remote(args.server.as_deref()) { Some(Keeper::find()?) } else { None };
+        if args.file.is_empty() && super::is_remote(args.server.as_deref()) { Some(Keeper::find()?) } else { None };
     if keeper.is_some() && args.shared {
         report::misused("lock", "a lease cannot be shared; for a lock of this machine alone, say `--server=`");
         return Ok(exit::USAGE);
@@ -224,13 +214,43 @@ fn wait(args: &Lock) -> Result<Wait, Error> {
     if args.nonblock {
         return Ok(Wait::No);
     }
-    if let Some(limit) = args.timeout {
+    if let Some(limit) = args.timeout.or(args.wait.flatten()) {
         return Ok(Wait::For(limit));
     }
-    if args.wait {
+    if args.wait.is_some() {
         return Ok(Wait::Forever);
     }
     Ok(store::default_timeout()?.map_or(Wait::No, Wait::For))
+}
+
+/// Returns what is wrong with the options as a whole.
+fn mistake(args: &Lock, targets: &[Target]) -> Option<String> {
+    if let (Some(None), [first, _, ..]) = (args.wait, args.names.as_slice())
+        && first.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        // flock(1) takes the seconds as a word of their own.
+        return Some(format!(
+            "`{first}` would be a lock, not the time to wait: for at most {first} seconds, use --wait={first}"
+        ));
+    }
+    if args.timeout.is_some() && args.wait.flatten().is_some() {
+        return Some("both --wait=SECONDS and --timeout say how long to wait".to_owned());
+    }
+    if args.fd.is_empty() {
+        return None;
+    }
+    let what = if args.file.is_empty() { "name" } else { "file" };
+    if args.fd.len() != targets.len() {
+        return Some(format!("{} for {}", count(args.fd.len(), "descriptor"), count(targets.len(), what)));
+    }
+    // Two descriptors of one file: the second would wait for the first.
+    let is_repeated = |(at, target): (usize, &Target)| targets[..at].iter().any(|other| is_same_file(other, target));
+    targets.iter().enumerate().any(is_repeated).then(|| format!("a {what} is given twice"))
+}
+
+fn is_same_file(one: &Target, other: &Target) -> bool {
+    let id = |target: &Target| fs::metadata(&target.path).ok().map(|data| (data.dev(), data.ino()));
+    one.path == other.path || (one.kind == Kind::Users && id(one).is_some_and(|file| id(other) == Some(file)))
 }
 
 fn write_pid(path: &Path, pid: u32) -> Result<(), Error> {

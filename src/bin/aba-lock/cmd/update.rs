@@ -24,14 +24,16 @@ pub(crate) fn write(args: &Write) -> Result<i32, Error> {
 
 /// Lock, read, make the new content, and put it in the place of the old one.
 fn rewrite(args: &Rewrite, make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Result<i32, Error>) -> Result<i32, Error> {
-    let check = match args.check.as_deref().map(shell_words::split) {
-        None => None,
-        Some(Ok(words)) if !words.is_empty() => Some(words.into_iter().map(OsString::from).collect::<Vec<_>>()),
-        Some(_) => {
-            report::misused("update", "the command of --check is empty, or has a quote that is not closed");
-            return Ok(exit::USAGE);
+    let mut checks = Vec::with_capacity(args.check.len());
+    for check in &args.check {
+        match shell_words::split(check) {
+            Ok(words) if !words.is_empty() => checks.push(words.into_iter().map(OsString::from).collect::<Vec<_>>()),
+            _ => {
+                report::misused("update", "the command of --check is empty, or has a quote that is not closed");
+                return Ok(exit::USAGE);
+            }
         }
-    };
+    }
     if let Some(suffix) = &args.backup
         && (suffix.is_empty() || suffix.contains('/') || suffix == ".lock")
     {
@@ -69,7 +71,7 @@ fn rewrite(args: &Rewrite, make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Res
     if draft.is_empty() && !args.allow_empty {
         return Err(Error::NothingNew { label: edit.label().to_owned() });
     }
-    if let Some(words) = check {
+    for words in checks {
         let status = filter::check(&edit, &words, &draft, &forward)?;
         given_up()?;
         if status != 0 {

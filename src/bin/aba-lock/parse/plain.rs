@@ -7,6 +7,7 @@
 
 use crate::args::{Lock, RunOnce, Unlock, seconds};
 use std::ffi::OsString;
+use std::time::Duration;
 
 /// `aba-lock lock`.
 pub(crate) fn lock(mut words: impl Iterator<Item = OsString>) -> Option<Lock> {
@@ -26,13 +27,14 @@ pub(crate) fn lock(mut words: impl Iterator<Item = OsString>) -> Option<Lock> {
             }
             "--who" if lock.who.is_none() => lock.who = Some(value(&mut words)?),
             "-n" | "--nonblock" => once(&mut lock.nonblock)?,
-            "-w" | "--wait" => once(&mut lock.wait)?,
+            "-w" | "--wait" if lock.wait.is_none() => lock.wait = Some(None),
             "-s" | "--shared" => once(&mut lock.shared)?,
             "-x" | "--exclusive" => once(&mut lock.exclusive)?,
             "-o" | "--no-inherit" => once(&mut lock.no_inherit)?,
             "-q" | "--quiet" => once(&mut lock.quiet)?,
             "-v" | "--verbose" => once(&mut lock.verbose)?,
             "--reopen" => once(&mut lock.reopen)?,
+            option if lock.wait.is_none() && limit_of_wait(option).is_some() => lock.wait = Some(limit_of_wait(option)),
             option if option.starts_with('-') => return None,
             name => lock.names.push(name.to_owned()),
         }
@@ -40,7 +42,7 @@ pub(crate) fn lock(mut words: impl Iterator<Item = OsString>) -> Option<Lock> {
     let on_descriptor = !lock.fd.is_empty();
     let plain = !lock.names.is_empty()
         && on_descriptor == lock.command.is_empty()
-        && u8::from(lock.nonblock) + u8::from(lock.wait) + u8::from(lock.timeout.is_some()) <= 1
+        && u8::from(lock.nonblock) + u8::from(lock.wait.is_some()) + u8::from(lock.timeout.is_some()) <= 1
         && !(lock.shared && lock.exclusive)
         && !(lock.quiet && lock.verbose)
         && !(on_descriptor && lock.no_inherit)
@@ -103,6 +105,12 @@ pub(crate) fn unlock(mut words: impl Iterator<Item = OsString>) -> Option<Unlock
     let name = if let Some(name) = words.next() { Some(text(name)?) } else { None };
     let plain = words.next().is_none();
     plain.then_some(Unlock { name, fd, ..Unlock::default() })
+}
+
+/// The seconds of `--wait=SECONDS` or `-w=SECONDS`.
+fn limit_of_wait(option: &str) -> Option<Duration> {
+    let value = option.strip_prefix("--wait=").or_else(|| option.strip_prefix("-w="))?;
+    seconds(value).ok()
 }
 
 fn descriptor(words: &mut impl Iterator<Item = OsString>) -> Option<i32> {

@@ -1,0 +1,210 @@
+//! What a second time of each option does: of every option of every command, as its definition lists them.
+
+#[allow(dead_code, reason = "the definitions of another program")]
+#[path = "../../src/bin/aba-lock-keeper/args.rs"]
+mod keeper;
+#[allow(dead_code, reason = "the definitions of another program")]
+#[path = "../../src/bin/aba-lockd/args.rs"]
+mod service;
+
+use crate::args::Cli;
+use crate::scene::{HELPER, Scene};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, Command, CommandFactory};
+use std::collections::BTreeSet;
+use std::fs;
+
+/// The options that collect their values. Every other option with a value is refused the second time, with status 2.
+const COLLECT: [&str; 5] = ["lock --fd", "lock --file", "reserve --exclude", "update --check", "write --check"];
+
+/// `flock` keeps the last value, as flock(1) does. `lease` and its options belong to the keeper.
+const WITH_RULES_OF_THEIR_OWN: [&str; 2] = ["flock", "lease"];
+
+/// What clap says of a second value.
+const REFUSED: &str = "cannot be used multiple times";
+
+/// A value that the option takes.
+fn value(arg: &Arg) -> String {
+    if let Some(value) = arg.get_possible_values().first() {
+        return value.get_name().to_owned();
+    }
+    match arg.get_value_names().map(|names| names[0].as_str()) {
+        Some("A-B" | "N|A-B") => "5000-5001".to_owned(),
+        Some("LIST") => "tcp".to_owned(),
+        Some("SIGNAL") => "TERM".to_owned(),
+        _ => "30".to_owned(),
+    }
+}
+
+#[test]
+fn every_option_collects_is_a_harmless_flag_or_is_refused() {
+    let scene = Scene::new();
+    let mut collect = BTreeSet::new();
+    let mut refused = 0;
+    for command in Cli::command().get_subcommands() {
+        if WITH_RULES_OF_THEIR_OWN.contains(&command.get_name()) {
+            continue;
+        }
+        for arg in command.get_arguments().filter(|arg| !arg.is_positional()) {
+            let Some(long) = arg.get_long() else { panic!("{} has an option without a long name", command.get_name()) };
+            let option = format!("{} --{long}", command.get_name());
+            let takes_value = arg.get_action().takes_values();
+            let word = if takes_value { format!("--{long}={}", value(arg)) } else { format!("--{long}") };
+            let output = scene.program(HELPER).args([command.get_name(), &word, &word]).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!said.contains("invalid value"), "{option}: {said}");
+            if matches!(arg.get_action(), ArgAction::Append) {
+                assert!(!said.contains(REFUSED), "{option}: {said}");
+                collect.insert(option);
+            } else if takes_value {
+                assert_eq!(output.status.code(), Some(2), "{option}: {said}");
+                assert!(said.contains(REFUSED), "{option}: {said}");
+                refused += 1;
+            } else {
+                assert!(!said.contains(REFUSED), "{option} is a flag, and was refused: {said}");
+            }
+        }
+    }
+    assert_eq!(collect.iter().map(String::as_str).collect::<Vec<_>>(), COLLECT);
+    assert!(refused > 30, "only {refused} options with a value were tried");
+}
+
+/// The options of `command` and its subcommands that collect; every other one with a value must be refused.
+fn collecting(command: &Command, path: &[&str]) -> Vec<String> {
+    let mut collect = Vec::new();
+    for arg in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
+        let option = format!("{} --{}", path.join(" "), arg.get_long().unwrap());
+        let takes_value = arg.get_action().takes_values();
+        let word = match arg.get_long().unwrap() {
+            long if takes_value => format!("--{long}={}", value(arg)),
+            long => format!("--{long}"),
+        };
+        // The unknown option makes sure that no line is valid as a whole.
+        let line = path.iter().copied().chain([word.as_str(), word.as_str(), "--no-such-option"]);
+        let definition = if path[0] == "aba-lockd" { service::Cli::command() } else { keeper::Cli::command() };
+        let error = definition.try_get_matches_from(line).unwrap_err();
+        let refused = error.kind() == ErrorKind::ArgumentConflict;
+        assert!(refused || error.kind() == ErrorKind::UnknownArgument, "{option}: {error}");
+        if matches!(arg.get_action(), ArgAction::Append) {
+            assert!(!refused, "{option}: {error}");
+            collect.push(option);
+        } else {
+            assert!(refused || !takes_value, "{option} drops its first value");
+        }
+    }
+    for command in command.get_subcommands() {
+        collect.extend(collecting(command, &[path, &[command.get_name()]].concat()));
+    }
+    collect
+}
+
+#[test]
+fn the_keeper_and_the_service_drop_no_value_either() {
+    assert_eq!(collecting(&keeper::Cli::command(), &["aba-lock-keeper"]), ["aba-lock-keeper hold --lock"]);
+    assert_eq!(collecting(&service::Cli::command(), &["aba-lockd"]), ["aba-lockd serve --allow-host"]);
+}
+
+#[test]
+fn a_repeated_file_locks_every_file_or_none() {
+    let scene = Scene::new();
+    let (one, two) = (scene.path("one"), scene.path("two"));
+    let paths = [one.to_str().unwrap(), two.to_str().unwrap()];
+    let both = ["lock", "--file", paths[0], "--file", paths[1]];
+    let holder = scene.holder_with(&both[1..]);
+    for path in paths {
+        scene.aba(["lock", "--file", path, "--", "true"]).status(75).err("held by pid").run();
+    }
+    holder.let_go();
+    let _second = scene.holder_with(&["--file", paths[1]]);
+    let call = [both.as_slice(), &["--", "true"]].concat();
+    scene.aba(call).status(75).err(format!("{} is held by pid", paths[1])).run();
+    scene.aba(["lock", "--file", paths[0], "--", "true"]).run();
+}
+
+#[test]
+fn two_paths_to_one_file_are_one_lock() {
+    let scene = Scene::new();
+    let (one, two, link) = (scene.path("one"), scene.path("two"), scene.path("link"));
+    fs::write(&one, "").unwrap();
+    fs::hard_link(&one, &two).unwrap();
+    std::os::unix::fs::symlink(&one, &link).unwrap();
+    let paths: Vec<&str> = [&one, &two, &link, &one].map(|path| path.to_str().unwrap()).to_vec();
+    let options: Vec<&str> = paths.iter().flat_map(|path| ["--file", path]).collect();
+    let call: Vec<&str> = [&["lock", "-w"], options.as_slice(), &["--", "true"]].concat();
+    scene.aba(call).run();
+    let script = r#"exec 8<>"$1" 9<>"$2"; "$HELPER" lock -w --file "$1" --fd 8 --file "$2" --fd 9"#;
+    let mut command = scene.program("bash");
+    command.args(["-c", script, "bash", paths[0], paths[1]]);
+    crate::scene::Call::new(command).status(2).err("a file is given twice").run();
+}
+
+#[test]
+fn a_repeated_file_takes_a_descriptor_each() {
+    let scene = Scene::new();
+    let script = r#"exec 8<>one 9<>two
+        "$HELPER" lock --file one --fd 8 --file two --fd 9 || exit
+        (exec 8>&- 9>&-; for file in one two; do "$HELPER" lock -q --file "$file" -- true; [[ $? == 75 ]] || exit 91; done) || exit
+        "$HELPER" lock --file one --file two --fd 8; [[ $? == 2 ]]"#;
+    let mut command = scene.program("bash");
+    command.current_dir(scene.path("")).args(["-c", script]);
+    crate::scene::Call::new(command).err("1 descriptor for 2 files").run();
+}
+
+#[test]
+fn every_check_must_accept_the_new_content() {
+    let scene = Scene::new();
+    let file = scene.path("file");
+    let path = file.to_str().unwrap();
+    fs::write(&file, "old\n").unwrap();
+    for checks in [["false", "true"], ["true", "false"]] {
+        let call = ["update", "--check", checks[0], "--check", checks[1], path, "echo", "new"];
+        scene.aba(call).status(1).err("refused").run();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "old\n");
+    }
+    scene.aba(["update", "--check", "true", "--check", "grep -q new", path, "echo", "new"]).run();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "new\n");
+}
+
+#[test]
+fn the_time_to_wait_goes_with_the_option_that_waits() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    for limit in ["--wait=0.05", "-w=0.05", "--timeout=0.05"] {
+        scene.aba(["lock", "-q", limit, "a", "--", "true"]).status(124).run();
+    }
+    scene.aba(["lock", "-q", "--wait=0", "a", "--", "true"]).status(124).run();
+    // A letter may follow: it is no value.
+    let waiter = scene.aba(["lock", "-wq", "a", "--", "true"]).start();
+    scene.until_waited_for("a");
+    holder.let_go();
+    waiter.finish();
+    scene
+        .aba(["lock", "--wait=60", "-t", "5", "a", "--", "true"])
+        .status(2)
+        .err("both --wait=SECONDS and --timeout")
+        .run();
+    scene.aba(["lock", "--wait=soon", "a", "--", "true"]).status(2).err("not a number of seconds").run();
+    scene.aba(["lock", "--wait=", "a", "--", "true"]).status(2).err("error: ").run();
+}
+
+#[test]
+fn seconds_as_a_word_of_their_own_are_refused_and_not_locked() {
+    let scene = Scene::new();
+    for call in [
+        ["lock", "-w", "60", "a", "--", "true"].as_slice(),
+        &["lock", "--wait", "60", "a", "--", "true"],
+        // As clap reads it.
+        &["lock", "-qw", "60", "a", "--", "true"],
+        &["lock", "-w", "60", "a", "--fd", "9"],
+    ] {
+        scene.aba(call).status(2).err("`60` would be a lock").err("use --wait=60").run();
+    }
+    assert!(!scene.lock_file("60").exists() && !scene.lock_file("a").exists());
+    // A name of digits alone is a name, and so is one that is not the first.
+    for names in [["60"].as_slice(), &["a", "60"], &["60a", "a"]] {
+        let call: Vec<&str> = [&["lock", "-w"], names, &["--", "true"]].concat();
+        scene.aba(call).run();
+    }
+    scene.aba(["lock", "--wait=5", "60", "a", "--", "true"]).run();
+    scene.aba(["lock", "60", "a", "--", "true"]).run();
+}

@@ -272,8 +272,8 @@ aba_lock_detach() {
 
 # Usage: aba_run_once [OPTIONS] -i ID [-- CMD [ARG]...]
 #
-# `aba-lock run-once`, also with variables that the script has set and not exported. Neither the helper nor CMD keeps the
-# lock descriptors.
+# `aba-lock run-once`, also with variables that the script has set and not exported. CMD does not get the lock
+# descriptors. The helper has them until it ends, as any other command of the script.
 aba_run_once() {
     __aba_usable || \return "$?"
     builtin local __aba_bin=''

@@ -29,7 +29,8 @@ mod watch;
 pub use append::write_once;
 pub use command::{Child, Command};
 pub use detach::{
-    Process, adopt_orphans, close_inherited, detached, quiet_stdio, redirect_output, write_some, write_until_signal,
+    Process, adopt_orphans, close_inherited_except, detached, quiet_stdio, redirect_output, write_some,
+    write_until_signal,
 };
 pub use examine::{Right, Rival, Room, limit_of_file_size, limit_of_open_files, may, room, undisturbed};
 pub use forward::Forward;

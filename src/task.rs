@@ -19,6 +19,15 @@
 //! The supervisor is this helper, forked twice, with nothing of the caller's open. Only it writes an outcome, and only
 //! who holds the lock (`guard.rs`) can make one, or change anything else here.
 //!
+//! # The descriptors of the caller
+//!
+//! The process in the foreground keeps every descriptor that it inherited. It may be the last process that has the
+//! descriptor of a lock: `aba-lock lock NAME -- aba-lock run-once -w ...` becomes the waiter, and that lock must be held
+//! until the wait ends. So a script's lock is held during a wait as it is held during any other command of the script: if
+//! the script is killed, its lock is released when the wait ends. The supervisor, and with it the command, must not keep
+//! the lock of a script that has gone on or has ended. So it closes everything that it inherited, before its starter
+//! returns.
+//!
 //! # Who may be killed where, and what the next one finds
 //!
 //! | killed | left behind | the next one |

@@ -6,20 +6,36 @@
 use std::fs::File;
 use std::io;
 use std::mem;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
 
-/// Closes every descriptor above stderr: what a caller has open, its locks among it, is none of ours.
-pub fn close_inherited() {
+/// Closes every descriptor above stderr except these. Only a process that leaves its caller may do this: in the
+/// foreground, an inherited descriptor may be the only one that keeps the caller's lock.
+pub fn close_inherited_except(kept: &[RawFd]) {
+    let mut kept: Vec<RawFd> = kept.iter().copied().filter(|fd| *fd > 2).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept {
+        close_range(first, fd - 1);
+        first = fd + 1;
+    }
+    close_range(first, RawFd::MAX);
+}
+
+fn close_range(first: RawFd, last: RawFd) {
+    if first > last {
+        return;
+    }
     #[cfg(target_os = "linux")]
-    // SAFETY: nothing of ours is open yet, so nobody uses what is closed.
-    if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } == 0 {
+    // SAFETY: what is closed is not used by this process any more.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0 {
         return;
     }
     // Before Linux 5.9, and elsewhere.
     // SAFETY: it only asks.
     let limit = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) };
-    for fd in 3..i32::try_from(limit).unwrap_or(1024).min(65_536) {
+    let limit = i32::try_from(limit).unwrap_or(1024).min(65_536);
+    for fd in first..=last.min(limit - 1) {
         // SAFETY: as above.
         unsafe { libc::close(fd) };
     }

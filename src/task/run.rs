@@ -10,6 +10,7 @@ use crate::record::{self, Draft, Taker};
 use crate::{store, sys};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -207,8 +208,10 @@ struct Supervisor<'s> {
 impl Supervisor<'_> {
     fn run(&self, logs: [File; 2]) {
         let started = Instant::now();
-        sys::adopt_orphans();
         let [out, err] = logs;
+        let [lock, out_fd, err_fd] = [self.lock, &out, &err].map(AsRawFd::as_raw_fd);
+        sys::close_inherited_except(&[lock, out_fd, err_fd, self.starter.as_raw_fd()]);
+        sys::adopt_orphans();
         if let Err(error) = std::env::set_current_dir(&self.saved.directory) {
             let what = format!("could not enter {}", self.saved.directory.display());
             self.cannot_start(&err, &what, &error, NO_DIRECTORY, 126);

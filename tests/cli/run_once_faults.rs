@@ -364,6 +364,65 @@ fn a_background_task_does_not_keep_the_lock_of_the_script_that_started_it() {
 }
 
 #[test]
+fn a_wait_in_the_foreground_keeps_every_lock_and_number_that_it_inherited() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    scene.once(with(&["-i", "a"], &gate.task(0))).run();
+    let waits = ["run-once", "-qw", "-i", "a"];
+    let in_bash = "\"$HELPER\" run-once -qw -i a; exit";
+    let file = scene.path("file");
+    let by_file = file.to_str().unwrap();
+    let started = [
+        scene.aba(["lock", "direct", "--", HELPER].into_iter().chain(waits)).start(),
+        scene.aba(["lock", "in_bash", "--", "bash", "-c", in_bash]).start(),
+        scene.aba(["lock", "--file", by_file, "--", HELPER].into_iter().chain(waits)).start(),
+        scene.aba(["lock", "kept_back", "-o", "--", HELPER].into_iter().chain(waits)).start(),
+        scene.aba(["flock", scene.path("compatible").to_str().unwrap(), HELPER].into_iter().chain(waits)).start(),
+        scene.aba(["reserve", "--probe", "none", "--", HELPER].into_iter().chain(waits)).start(),
+    ];
+    until("all wait", || waiters(&scene.task_file("a", "lock")) == started.len());
+    for locked in [
+        scene.lock_file("direct"),
+        scene.lock_file("in_bash"),
+        file,
+        scene.lock_file("kept_back"),
+        scene.path("compatible"),
+    ] {
+        assert!(is_locked(&locked), "{} was released", locked.display());
+    }
+    let numbers = ["reserve", "--probe", "none", "--", "sh", "-c", "echo $ABA_NUMBER"];
+    assert_eq!(scene.aba(numbers).out("").run().out, "5001\n", "5000 is taken");
+    gate.open();
+    for call in started {
+        call.finish();
+    }
+}
+
+#[test]
+fn a_task_that_a_holder_starts_has_none_of_its_descriptors() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    // Low and high numbers, with gaps between them.
+    let script =
+        "exec 3<>three 9<>nine 77<>many 300<>more; for _ in 1; do \"$HELPER\" run-once -i a -- bash -c \"$1\"; done";
+    let task = format!("echo begun; read _ <'{}'", gate.path.display());
+    scene
+        .aba(["lock", "op", "--", "bash", "-c", &format!("cd '{}'; {script}", scene.path("").display()), "bash", &task])
+        .run();
+    until("it runs", || scene.task_text("a", "log.out") == "begun\n");
+    for process in [scene.task_pid("a"), scene.supervisor("a")] {
+        let descriptors = fs::read_dir(format!("/proc/{process}/fd")).unwrap().flatten();
+        for link in descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok()) {
+            let is_its_own = link == gate.path || link.starts_with(scene.task_file("a", "lock").parent().unwrap());
+            assert!(is_its_own || !link.starts_with(scene.path("")), "{} is open", link.display());
+        }
+    }
+    assert!(!is_locked(&scene.lock_file("op")));
+    gate.open();
+    scene.once(["-qw", "-i", "a"]).run();
+}
+
+#[test]
 fn arguments_arrive_byte_by_byte_also_from_the_saved_command() {
     let scene = Scene::new();
     let words: Vec<std::ffi::OsString> = [

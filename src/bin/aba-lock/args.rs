@@ -535,7 +535,8 @@ const MODES: [&str; 10] =
 /// CMD that is given, else with the saved one.
 ///
 /// CMD is for --start and --wait. It gets no input, and its output goes to logs. A variable of its environment tells
-/// which run of which task it belongs to (see below).
+/// which run of which task it belongs to (see below). CMD inherits no lock. The call itself does: a lock of the caller is
+/// held while --wait waits.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock run-once [OPTIONS] -i ID [-- CMD [ARG]...]\n       \
                             aba-lock run-once -G | -F | --list")]

@@ -4,12 +4,9 @@ use crate::report::{self, tasks};
 use aba_lock::error::Error;
 use aba_lock::name::TaskId;
 use aba_lock::store::TaskRoot;
-use aba_lock::sys;
 use aba_lock::task::{self, Ask, Stream, Task};
 
 pub(crate) fn run(args: &RunOnce) -> Result<i32, Error> {
-    // The locks of the calling script, of all things, are not to be held while we wait, nor by the task.
-    sys::close_inherited();
     let root = TaskRoot::from_env()?;
     if args.reset_all {
         let (left, failed) = task::reset_all(&root)?;

@@ -126,6 +126,11 @@ pub enum Error {
         /// The exit status of the check.
         status: i32,
     },
+    /// The check changed the new content that it was to check.
+    CheckWrote {
+        /// The file.
+        label: String,
+    },
     /// Somebody who does not ask for the lock has changed the file since it was read.
     ChangedMeanwhile {
         /// The file.
@@ -398,6 +403,12 @@ impl fmt::Display for Error {
                 reason(source)
             ),
             Self::NothingNew { label } => write!(f, "the new content of {label} is empty; it is unchanged"),
+            Self::NotAccepted { label, status: status @ (126 | 127) } => {
+                write!(f, "the check of {label} could not be run (status {status}); it is unchanged")
+            }
+            Self::CheckWrote { label } => {
+                write!(f, "the check changed the new content of {label}, which it may only read; {label} is unchanged")
+            }
             Self::NotAccepted { label, status } => {
                 write!(f, "the check refused the new content of {label} (status {status}); it is unchanged")
             }

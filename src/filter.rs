@@ -4,8 +4,8 @@
 
 use crate::atomic::transform::{Draft, Edit, pour};
 use crate::error::Error;
-use crate::store;
-use crate::sys::Forward;
+use crate::sys::{self, Forward};
+use crate::{store, under};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -63,7 +63,7 @@ pub fn through(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &For
 pub fn in_place(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Forward) -> Result<i32, Error> {
     let copy = edit.copy()?;
     let words: Vec<OsString> = words.iter().map(|word| with_path(word, copy.path.as_os_str())).collect();
-    start(&mut command(edit, &words), &words, forward)?;
+    start(command(edit, &words).env(store::COPY, &copy.path), &words, forward)?;
     let status = forward.wait(false).unwrap_or(127);
     if status == 0 {
         let content = copy.content().map_err(edit.failed("read the new content of"))?;
@@ -72,13 +72,18 @@ pub fn in_place(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Fo
     Ok(status)
 }
 
-/// Runs a command with the new content as its input; what it prints goes to stderr. Its exit status.
-pub fn check(edit: &Edit, words: &[OsString], draft: &Draft, forward: &Forward) -> Result<i32, Error> {
+/// Runs the text of `--check` as a shell command. It gets the new content as its input, and as a file whose path is `$1`; what
+/// it prints goes to stderr. Its exit status.
+pub fn check(edit: &Edit, text: &str, draft: &Draft, forward: &Forward) -> Result<i32, Error> {
     let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(edit.failed("check"))?;
-    let mut command = command(edit, words);
-    command.stdin(draft.content()?).stdout(stderr);
-    start(&mut command, words, forward)?;
-    Ok(forward.wait(false).unwrap_or(127))
+    let before = draft.seal()?;
+    let words = under::by_shell(text, draft.shown().as_os_str());
+    let mut command = command(edit, &words);
+    command.env(store::COPY, draft.shown()).stdin(draft.content()?).stdout(stderr);
+    start(&mut command, &words, forward)?;
+    let status = forward.wait(false).unwrap_or(127);
+    // What it accepted is what it read.
+    if draft.seal()? == before { Ok(status) } else { Err(Error::CheckWrote { label: edit.label().to_owned() }) }
 }
 
 /// What comes on standard input becomes the new content.
@@ -92,11 +97,17 @@ pub fn from_input(edit: &Edit, draft: &mut Draft, forward: &Forward) -> Result<(
 fn command(edit: &Edit, words: &[OsString]) -> Command {
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).env(store::UPDATING, format!("{} {}", store::updates(), edit.mark()).trim());
+    command.env(store::FILE, edit.path()).env_remove(store::COPY);
     command
 }
 
 fn start(command: &mut Command, words: &[OsString], forward: &Forward) -> Result<Child, Error> {
-    let child = command.spawn().map_err(|why| Error::cannot_run(&words[0].to_string_lossy(), why))?;
+    let child = match command.spawn() {
+        // A script without `#!`, which execvp(3) runs with sh, and posix_spawn(3) does not.
+        Err(why) if why.raw_os_error() == Some(libc::ENOEXEC) => sys::by_execvp(command).spawn(),
+        spawned => spawned,
+    }
+    .map_err(|why| Error::cannot_run(&words[0].to_string_lossy(), why))?;
     forward.to(child.id());
     Ok(child)
 }

@@ -36,6 +36,15 @@ pub const TASK: &str = "ABA_LOCK_TASK";
 /// The variable that tells a command of which updates it is part: the lock file of each, as `DEVICE:INODE:PID`.
 pub const UPDATING: &str = "ABA_LOCK_UPDATING";
 
+/// The variable that tells a command of `--on-busy` or `--on-lost` the name of the lock, or its file.
+pub const NAME: &str = "ABA_LOCK_NAME";
+
+/// The variable that tells the commands of an update which file is updated.
+pub const FILE: &str = "ABA_FILE";
+
+/// The variable that tells the commands of an update where the copy or the new content is.
+pub const COPY: &str = "ABA_COPY";
+
 /// The variable that tells a command its number.
 pub const NUMBER: &str = "ABA_NUMBER";
 

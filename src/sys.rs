@@ -27,7 +27,7 @@ mod unlock;
 mod watch;
 
 pub use append::write_once;
-pub use command::{Child, Command};
+pub use command::{Child, Command, by_execvp};
 pub use detach::{
     Process, adopt_orphans, close_inherited_except, detached, quiet_stdio, redirect_output, write_some,
     write_until_signal,

@@ -1,9 +1,10 @@
-//! Commands that run while a lock is held: what they are handed, and which of them cannot be.
+//! Commands that run while a lock is held: what they are handed, and which of them cannot be. Commands that are one text.
 
 use crate::error::Error;
 use crate::lock::Guard;
 use crate::{store, sys};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::fd::RawFd;
 use std::path::Path;
 
@@ -20,6 +21,21 @@ const CLOSE_DESCRIPTORS: [&str; 3] = ["doas", "ssh", "sudo"];
 pub fn closes_descriptors(program: &OsStr) -> bool {
     let name = Path::new(program).file_name();
     name.is_some_and(|name| CLOSE_DESCRIPTORS.iter().any(|known| name == *known))
+}
+
+/// The words that run the text of an option (`--check`, `--on-busy`, `--on-lost`) as a shell command.
+///
+/// `argument` is `$1` for the text. It is never pasted into the text, where the shell would interpret it.
+#[must_use]
+pub fn by_shell(text: &str, argument: &OsStr) -> Vec<OsString> {
+    ["/bin/sh", "-c", "--", text, "sh"].into_iter().map(OsString::from).chain([argument.to_owned()]).collect()
+}
+
+/// Becomes the command of `--on-busy`, which is told the name of the lock. Returns only when that fails, with the reason.
+#[must_use]
+pub fn become_shell(text: &str, name: &str) -> io::Error {
+    let command = sys::Command::new(&by_shell(text, OsStr::new(name)), &[(store::NAME, name.to_owned())]);
+    command.map_or_else(|error| error, |command| command.exec())
 }
 
 /// Hands locks down to the command that we are to become. What to say of it in [`store::FDS`].

@@ -116,10 +116,12 @@ impl Drop for Scratch {
 }
 
 /// What changes when a file is written to, or replaced.
-type State = (u64, u64, u64, i64, i64);
+type State = ((u64, u64, u64), (i64, i64), (i64, i64));
 
 fn state(data: &fs::Metadata) -> State {
-    (data.dev(), data.ino(), data.len(), data.mtime(), data.mtime_nsec())
+    let file = (data.dev(), data.ino(), data.len());
+    // A writer can put the time of the last write back, but not that of the last change of the inode.
+    (file, (data.mtime(), data.mtime_nsec()), (data.ctime(), data.ctime_nsec()))
 }
 
 /// The new content, until it has the name. Else it is removed with the [`Edit`].
@@ -128,6 +130,8 @@ fn state(data: &fs::Metadata) -> State {
 pub struct Draft {
     file: File,
     path: PathBuf,
+    /// The path by which other processes reach it.
+    shown: PathBuf,
     label: String,
 }
 
@@ -244,18 +248,19 @@ impl Edit {
 
     /// A place for the new content, beside the file. Nobody else may read it yet.
     pub fn draft(&self) -> Result<Draft, Error> {
-        let path = if self.missing == Missing::CreatePrivate {
+        let (path, shown) = if self.missing == Missing::CreatePrivate {
             let path = name_beside(&self.path);
             self.scratch.get_or_init(|| Scratch { path: path.clone(), inside: path.clone(), _open: None });
-            path
+            (path.clone(), path)
         } else {
-            self.scratch()?.inside.join("new")
+            let scratch = self.scratch()?;
+            (scratch.inside.join("new"), scratch.path.join("new"))
         };
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         let file = options.open(&path).map_err(self.failed("make a temporary file beside"))?;
         make_private(&file).map_err(self.failed("make a temporary file beside"))?;
-        Ok(Draft { file, path, label: self.label.clone() })
+        Ok(Draft { file, path, shown, label: self.label.clone() })
     }
 
     /// A copy of the old content in a directory of its own, for a command that edits a file. Nobody else may look
@@ -373,6 +378,18 @@ impl Draft {
         let failed = |source| Error::Update { what: "read the new content of", label: self.label.clone(), source };
         // Opened anew: who reads it is not to move where we write, nor to write.
         File::open(&self.path).map_err(failed)
+    }
+
+    /// The path by which other processes reach the new content.
+    #[must_use]
+    pub fn shown(&self) -> &Path {
+        &self.shown
+    }
+
+    /// A value that changes when the file at the path is written to or replaced.
+    pub fn seal(&self) -> Result<impl Eq + use<>, Error> {
+        let failed = |source| Error::Update { what: "read the new content of", label: self.label.clone(), source };
+        fs::symlink_metadata(&self.path).map(|data| state(&data)).map_err(failed)
     }
 
     /// Whether there is nothing in it.
@@ -579,6 +596,12 @@ impl Edit {
     #[must_use]
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// The absolute path of the file, where all links lead.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// What tells the commands of this update that it goes on: the lock, as its device and inode, and who has it.

@@ -291,6 +291,14 @@ impl Drop for Child {
     }
 }
 
+/// Has the standard library start this command through execvp(3), as [`Command`] does, which runs a script without `#!` with
+/// sh.
+pub fn by_execvp(command: &mut std::process::Command) -> &mut std::process::Command {
+    // It calls posix_spawn(3), which does not, unless there is something to do first.
+    // SAFETY: this does nothing.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, || Ok(())) }
+}
+
 /// Waits until `child` has ended, or with WNOHANG only looks. Its exit status, 128 + n when signal n ended it.
 fn reap(child: libc::pid_t, flags: libc::c_int) -> Option<i32> {
     let mut status = 0;

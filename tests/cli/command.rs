@@ -1,6 +1,6 @@
 //! A command under the lock: whose status, whose signals, whose descriptors.
 
-use crate::scene::{HELPER, Holder, Scene, is_alive, is_locked, kill, until};
+use crate::scene::{Call, HELPER, Holder, Scene, is_alive, is_locked, kill, until};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -182,8 +182,25 @@ fn another_command_can_run_when_it_is_busy() {
     scene
         .aba(["lock", "-q", "--on-busy", "no-such", "a", "--", "true"])
         .status(127)
-        .err("command not found: no-such")
+        .err("no-such: not found")
         .run();
+    // One text for a shell, which is told the name and does not find it in its words.
+    let file = scene.path("it's a $(touch pasted)");
+    let other = scene.flock(&file);
+    let text = "echo $(basename \"$1\") >>log && test \"$1\" = \"$ABA_LOCK_NAME\"";
+    for what in [&["a"][..], &["--file", file.to_str().unwrap()]] {
+        let mut command = scene.program(HELPER);
+        command.args(["lock", "-q", "--on-busy", text]).args(what).args(["--", "true"]).current_dir(scene.path("."));
+        Call::new(command).run();
+    }
+    assert_eq!(fs::read_to_string(scene.path("log")).unwrap(), "a\nit's a $(touch pasted)\n");
+    assert!(!scene.path("pasted").exists());
+    scene
+        .aba(["lock", "--on-busy", " ", "a", "--", "true"])
+        .status(2)
+        .err("the command of --on-busy is empty")
+        .run();
+    other.let_go();
     holder.let_go();
     scene.aba(["lock", "--on-busy", "false", "a", "--", "true"]).run();
 }

@@ -49,7 +49,7 @@ fn wrong_usage_is_status_2_and_locks_nothing() {
         let said = scene.aba(args).status(2).err("").run();
         assert!(!said.err.is_empty(), "{args:?} is refused without a word");
     }
-    scene.aba(["lock", "--on-busy", "'open", "a", "--", "true"]).status(2).err("a quote that is not closed").run();
+    scene.aba(["lock", "--on-busy", "", "a", "--", "true"]).status(2).err("the command of --on-busy is empty").run();
     assert!(!scene.root().exists());
 }
 

@@ -192,8 +192,16 @@ fn a_check_a_backup_a_diff_and_a_rehearsal() {
         .err("no\n")
         .err("(status 3)")
         .run();
-    call(&scene, ["update", "--check", "no-such-check", "f", "--", "tr", "a", "x"]).status(127).err("not found").run();
-    call(&scene, ["update", "--check", "'", "f", "--", "cat"]).status(2).err("a quote that is not closed").run();
+    call(&scene, ["update", "--check", "no-such-check", "f", "--", "tr", "a", "x"])
+        .status(127)
+        .err("not found")
+        .err("the check of f could not be run (status 127); it is unchanged")
+        .run();
+    call(&scene, ["update", "--check", "'", "f", "--", "tr", "a", "x"]).status(1).err("the check refused").run();
+    call(&scene, ["update", "--check", " ", "f", "--", "cat"])
+        .status(2)
+        .err("the command of --check is empty")
+        .run();
     assert_eq!(text(&scene, "f"), "a\nb\n");
     assert_eq!(names(&scene), ["f"]);
     call(&scene, ["update", "--check", "grep -q c", "--backup", "f", "--", "tr", "b", "c"]).run();
@@ -203,6 +211,70 @@ fn a_check_a_backup_a_diff_and_a_rehearsal() {
     call(&scene, ["update", "--backup", "f", "--", "tr", "d", "e"]).run();
     assert_eq!(text(&scene, "f~"), "a\nd\n");
     assert_eq!(names(&scene), ["f", "f.bak", "f~"]);
+}
+
+#[test]
+fn a_check_is_a_shell_command_that_gets_the_new_content_as_a_file_too() {
+    let scene = scene_with("a\n");
+    fs::create_dir(scene.path("it's a \"$(touch pasted)\"")).unwrap();
+    let file = "it's a \"$(touch pasted)\"/f";
+    fs::write(scene.path(file), "a\n").unwrap();
+    let check = "test \"$(cat)\" = b && grep -q b \"$1\" && cmp \"$1\" \"$ABA_COPY\" && echo $(cat \"$ABA_FILE\") >>log";
+    for subcommand in ["update", "write"] {
+        fs::write(scene.path(file), "a\n").unwrap();
+        let script = match subcommand {
+            "update" => "\"$HELPER\" update --check \"$0\" \"$1\" -- tr a b",
+            _ => "echo b | \"$HELPER\" write --check \"$0\" \"$1\"",
+        };
+        let mut command = scene.program("bash");
+        command.args(["-c", script, check, file]).current_dir(scene.path("."));
+        Call::new(command).run();
+        assert_eq!(text(&scene, file), "b\n");
+    }
+    assert_eq!(text(&scene, "log"), "a\na\n");
+    assert!(!scene.path("pasted").exists());
+    for check in ["echo c >\"$1\"", "echo c >c; mv c \"$1\"", "echo c >/proc/self/fd/0"] {
+        call(&scene, ["update", "--check", check, "f", "--", "tr", "a", "b"])
+            .status(1)
+            .err("the check changed the new content of f")
+            .run();
+        assert_eq!(text(&scene, "f"), "a\n", "{check}");
+    }
+}
+
+#[test]
+fn a_script_without_an_interpreter_line_is_run_by_each_option_and_command() {
+    let scene = scene_with("a\n");
+    fs::write(scene.path("bare"), "echo \"$0\" >>ran\ntr a b\n").unwrap();
+    fs::set_permissions(scene.path("bare"), fs::Permissions::from_mode(0o755)).unwrap();
+    call(&scene, ["update", "f", "--", "./bare"]).run();
+    assert_eq!(text(&scene, "f"), "b\n");
+    fs::write(scene.path("f"), "a\n").unwrap();
+    call(&scene, ["update", "--in-place", "f", "--", "./bare", "{}"]).run();
+    // Found on PATH, too.
+    let path = format!("{}:{}", scene.path(".").display(), std::env::var("PATH").unwrap());
+    call(&scene, ["update", "f", "--", "bare"]).env("PATH", &path).run();
+    assert_eq!(text(&scene, "f"), "b\n");
+    let mut write = scene.program("bash");
+    write.args(["-c", "echo c | \"$HELPER\" write --check ./bare f"]).current_dir(scene.path("."));
+    Call::new(write).err("c\n").run();
+    let holder = scene.holder("a");
+    let said = call(&scene, ["lock", "-q", "--on-busy", "./bare", "a", "--", "true"]).run();
+    assert_eq!(said.out, "");
+    holder.let_go();
+    assert_eq!(text(&scene, "ran").lines().count(), 5);
+}
+
+#[test]
+fn a_command_that_edits_a_copy_finds_it_in_a_variable() {
+    let scene = scene_with("a\n");
+    let script = "test \"$0\" = \"$ABA_COPY\" && cp \"$ABA_FILE\" \"$ABA_COPY\" && echo b >>\"$ABA_COPY\"";
+    call(&scene, ["update", "-i", "f", "--", "sh", "-c", script, "{}"]).run();
+    assert_eq!(text(&scene, "f"), "a\nb\n");
+    // The copy of another update is not that of this one.
+    let script = "\"$HELPER\" update --create g -- sh -c 'echo \"[$ABA_COPY]\"'; : {}";
+    call(&scene, ["update", "-i", "f", "--", "sh", "-c", script]).run();
+    assert_eq!(text(&scene, "g"), "[]\n");
 }
 
 #[test]

@@ -53,10 +53,10 @@ fn the_command_of_a_lock_has_the_lease_and_its_token() {
     machine.aba(&["lock", "-q", "a", "--", "true"]).status(75).silent();
     machine.aba(&["lock", "-t", "0.2", "a", "--", "true"]).status(124).err("timed out waiting for a");
     machine
-        .aba(&["lock", "--on-busy", "echo instead", "a", "--", "true"])
+        .aba(&["lock", "--on-busy", "echo $(echo instead) of \"$1\"", "a", "--", "true"])
         .status(0)
-        .out("instead\n")
-        .err("; running `echo instead`");
+        .out("instead of a\n")
+        .err("; running `echo $(echo instead)");
     // All or none.
     machine.aba(&["lock", "0", "a", "--", "true"]).status(75);
     assert_eq!(etcd.keys(), [lease.trim()]);

@@ -9,7 +9,8 @@ use crate::report;
 use crate::settings;
 use crate::sys as our_sys;
 use aba_lock::kernel::{self, Wanted};
-use aba_lock::{force, process, sys};
+use aba_lock::{force, process, store, sys, under};
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -145,7 +146,8 @@ pub(crate) fn tell_of_freeze(charge: &Charge, script: Option<Killed>) {
 /// started.
 pub(crate) fn run(charge: &Charge, command: &str) -> io::Result<Child> {
     let mut shell = settings::shell();
-    shell.arg("-c").arg(command).env("ABA_LOCK_NAME", &charge.lease.name);
+    let words = under::by_shell(command, OsStr::new(&charge.lease.name));
+    shell.args(&words[1..]).env(store::NAME, &charge.lease.name);
     shell.env("ABA_LOCK_PID", charge.holder.to_string()).process_group(0);
     our_sys::hearing(&mut shell).spawn()
 }

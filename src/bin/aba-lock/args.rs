@@ -145,6 +145,9 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("ABA_LOCK_FDS", "set for commands: the descriptors on which locks are handed down"),
     ("RUN_ONCE_DIR", "where the tasks are, an absolute path [default: runner in the directory of the locks]"),
     ("ABA_NUMBER", "set for the commands of `reserve`: the number that they have"),
+    ("ABA_FILE", "set for the commands of `update` and `write`: the absolute path of FILE, with links resolved"),
+    ("ABA_COPY", "set for the command of --in-place: the path of the copy; for that of --check: the new content, as $1"),
+    ("ABA_LOCK_NAME", "set for the commands of --on-busy and --on-lost: the lock, as $1"),
     ("ABA_LOCK_UPDATING", "set for the commands of updates: of which they are part"),
     ("ABA_LOCK_TASK", "set for the commands of tasks: the task, and which run of it"),
     ("ABA_LOCK_TOKEN", "set for commands: the fencing token, a number that grows with each exclusive lock"),
@@ -367,7 +370,7 @@ pub(crate) struct Lock {
     #[arg(long, value_name = "TEXT")]
     pub(crate) who: Option<String>,
 
-    /// Run this instead if another has it, such as 'tmux attach -t build'
+    /// Run this with sh if another process holds it, such as 'tmux attach -t build'; $1 and $ABA_LOCK_NAME are the lock
     #[arg(long, value_name = "CMD", requires = "command", conflicts_with = "fd")]
     pub(crate) on_busy: Option<String>,
 
@@ -384,7 +387,8 @@ pub(crate) struct Lock {
     #[arg(long, value_name = "TIME", value_parser = span)]
     pub(crate) ttl: Option<Duration>,
 
-    /// If the lease is lost: term ends who has the lock, warn says so, anything else is run by sh [default: term]
+    /// If the lease is lost: term ends the holders of the lock, warn says so, anything else is run with sh; $1 and
+    /// $ABA_LOCK_NAME are the lock [default: term]
     #[arg(long, value_name = "HOW")]
     pub(crate) on_lost: Option<String>,
 
@@ -654,7 +658,7 @@ pub(crate) struct Update {
     #[command(flatten)]
     pub(crate) how: Rewrite,
 
-    /// CMD edits a private copy, whose path takes the place of {} in its words
+    /// CMD edits a private copy, whose path takes the place of {} in its words (in text for a shell, use "$ABA_COPY")
     #[arg(short, long)]
     pub(crate) in_place: bool,
 
@@ -684,8 +688,8 @@ pub(crate) struct Rewrite {
     #[arg(index = 1, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
 
-    /// Refuse the new content unless this command accepts it: it gets it on its input, such as 'jq empty'. If repeated, the
-    /// commands run in their order, and each must accept it
+    /// Refuse the new content unless this accepts it, such as 'jq empty': sh runs it with the new content on its input, and in
+    /// the file $1. If repeated, the commands run in their order, and each must accept it
     #[arg(long, value_name = "CMD")]
     pub(crate) check: Vec<String>,
 

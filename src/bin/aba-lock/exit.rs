@@ -38,9 +38,11 @@ pub(crate) fn of(error: &Error) -> i32 {
         Error::Name { .. } | Error::TaskId { .. } | Error::Variable { .. } => USAGE,
         Error::Interrupted { .. } => INTERRUPTED,
         Error::GivenUp { signal } => 128 + signal,
+        Error::NotAccepted { status: status @ (CANNOT_RUN | NOT_FOUND), .. } => *status,
         Error::NothingToRun { .. }
         | Error::NothingNew { .. }
         | Error::NotAccepted { .. }
+        | Error::CheckWrote { .. }
         | Error::ChangedMeanwhile { .. } => NO,
         Error::Busy { .. }
         | Error::Upgrade { .. }

@@ -19,7 +19,6 @@ use crate::tie::{self, Tie};
 use crate::{exit, report, sys};
 use aba_lock::process;
 use aba_lock::store;
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -131,7 +130,6 @@ pub(crate) fn run(args: &Hold) -> Result<i32, Fault> {
         give_up(&locals, &mut || {});
         return Ok(exit::FAILED);
     }
-    let on_busy = args.on_busy.as_deref().map(shell_words::split).and_then(Result::ok);
     let done = acquire(args, &locals);
     if let Some(signal) = held.came() {
         give_up(&locals, &mut || {});
@@ -148,9 +146,9 @@ pub(crate) fn run(args: &Hold) -> Result<i32, Fault> {
         Err(fault) => {
             give_up(&locals, &mut || {});
             held.end();
-            match (fault, on_busy) {
-                (fault @ (Fault::Busy { .. } | Fault::TimedOut { .. }), on_busy) => busy(args, &fault, on_busy),
-                (fault, _) => Err(fault),
+            match fault {
+                fault @ (Fault::Busy { .. } | Fault::TimedOut { .. }) => busy(args, &fault),
+                fault => Err(fault),
             }
         }
     }
@@ -253,9 +251,8 @@ fn write_pid(path: &Path, pid: u32) -> Result<(), Fault> {
     })
 }
 
-fn busy(args: &Hold, fault: &Fault, on_busy: Option<Vec<String>>) -> Result<i32, Fault> {
-    let words: Vec<OsString> = on_busy.unwrap_or_default().into_iter().map(OsString::from).collect();
-    let Some(instead) = args.on_busy.as_deref().filter(|_| !words.is_empty()) else {
+fn busy(args: &Hold, fault: &Fault) -> Result<i32, Fault> {
+    let Some(instead) = args.on_busy.as_deref() else {
         if !args.quiet {
             report::failure(fault);
         }
@@ -264,9 +261,9 @@ fn busy(args: &Hold, fault: &Fault, on_busy: Option<Vec<String>>) -> Result<i32,
     if !args.quiet {
         report::busy_instead(fault, instead);
     }
-    let error = match aba_lock::sys::Command::new(&words, &[]) {
-        Ok(command) => command.exec(),
-        Err(error) => error,
+    let name = match fault {
+        Fault::Busy { name, .. } | Fault::TimedOut { name, .. } => name.as_str(),
+        _ => "",
     };
-    Err(not_run(instead, &error))
+    Err(not_run(instead, &aba_lock::under::become_shell(instead, name)))
 }

@@ -23,14 +23,10 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
         report::misused("lock", &mistake);
         return Ok(exit::USAGE);
     }
-    let on_busy = match args.on_busy.as_deref().map(shell_words::split) {
-        None => None,
-        Some(Ok(words)) if !words.is_empty() => Some(words),
-        Some(_) => {
-            report::misused("lock", "the command of --on-busy is empty, or has a quote that is not closed");
-            return Ok(exit::USAGE);
-        }
-    };
+    if args.on_busy.as_deref().is_some_and(|text| text.trim().is_empty()) {
+        report::misused("lock", "the command of --on-busy is empty");
+        return Ok(exit::USAGE);
+    }
     let keeper =
         if args.file.is_empty() && super::is_remote(args.server.as_deref()) { Some(Keeper::find()?) } else { None };
     if keeper.is_some() && args.shared {
@@ -61,7 +57,7 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
             }
         }
         Err(error @ (Error::Busy { .. } | Error::TimedOut { .. } | Error::Deadlock { .. })) => {
-            contended(args, &error, on_busy)
+            contended(args, &error)
         }
         Err(Error::Replaced { .. }) if args.reopen => Ok(exit::REPLACED),
         Err(error) => Err(error),
@@ -194,20 +190,19 @@ fn failed(args: &Lock, source: io::Error) -> Error {
 }
 
 /// Another has the lock: say who, and run the other command if there is one.
-fn contended(args: &Lock, error: &Error, on_busy: Option<Vec<String>>) -> Result<i32, Error> {
+fn contended(args: &Lock, error: &Error) -> Result<i32, Error> {
     report::unlogged(args.quiet);
     if !args.quiet {
         report::contended(error, args.on_busy.as_deref());
     }
-    let Some(words) = on_busy else {
+    let Some(text) = &args.on_busy else {
         return Ok(args.conflict_exit_code.map_or_else(|| exit::of(error), i32::from));
     };
-    let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
-    let failed = match sys::Command::new(&words, &[]) {
-        Ok(command) => command.exec(),
-        Err(error) => error,
+    let name = match error {
+        Error::Busy { label, .. } | Error::TimedOut { label, .. } | Error::Deadlock { label, .. } => label.as_str(),
+        _ => "",
     };
-    Err(Error::cannot_run(args.on_busy.as_deref().unwrap_or_default(), failed))
+    Err(Error::cannot_run(text, under::become_shell(text, name)))
 }
 
 fn wait(args: &Lock) -> Result<Wait, Error> {

@@ -6,7 +6,7 @@ use aba_lock::error::Error;
 use aba_lock::lock::Wait;
 use aba_lock::sys::Forward;
 use aba_lock::{filter, process};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 
 pub(crate) fn run(args: &Update) -> Result<i32, Error> {
     if args.in_place && !args.command.iter().any(|word| word.to_string_lossy().contains(filter::PLACE)) {
@@ -24,15 +24,9 @@ pub(crate) fn write(args: &Write) -> Result<i32, Error> {
 
 /// Lock, read, make the new content, and put it in the place of the old one.
 fn rewrite(args: &Rewrite, make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Result<i32, Error>) -> Result<i32, Error> {
-    let mut checks = Vec::with_capacity(args.check.len());
-    for check in &args.check {
-        match shell_words::split(check) {
-            Ok(words) if !words.is_empty() => checks.push(words.into_iter().map(OsString::from).collect::<Vec<_>>()),
-            _ => {
-                report::misused("update", "the command of --check is empty, or has a quote that is not closed");
-                return Ok(exit::USAGE);
-            }
-        }
+    if args.check.iter().any(|text| text.trim().is_empty()) {
+        report::misused("update", "the command of --check is empty");
+        return Ok(exit::USAGE);
     }
     if let Some(suffix) = &args.backup
         && (suffix.is_empty() || suffix.contains('/') || suffix == ".lock")
@@ -71,8 +65,8 @@ fn rewrite(args: &Rewrite, make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Res
     if draft.is_empty() && !args.allow_empty {
         return Err(Error::NothingNew { label: edit.label().to_owned() });
     }
-    for words in checks {
-        let status = filter::check(&edit, &words, &draft, &forward)?;
+    for text in &args.check {
+        let status = filter::check(&edit, text, &draft, &forward)?;
         given_up()?;
         if status != 0 {
             return Err(Error::NotAccepted { label: edit.label().to_owned(), status });

@@ -131,10 +131,27 @@ pub enum Error {
         /// The file.
         label: String,
     },
-    /// Somebody who does not ask for the lock has changed the file since it was read.
+    /// The file was changed since it was read, by the command that makes its new content or by a process that does not use
+    /// its lock.
     ChangedMeanwhile {
         /// The file.
         label: String,
+        /// Where its old content is, if that would have been lost.
+        saved: Option<PathBuf>,
+        /// Whether a command makes the new content.
+        by_command: bool,
+    },
+    /// The path of the file leads to another file than when it was read.
+    LeadsElsewhere {
+        /// The file.
+        label: String,
+    },
+    /// The lock file of an update was removed or replaced meanwhile.
+    LockRemoved {
+        /// The file.
+        label: String,
+        /// The lock file.
+        path: PathBuf,
     },
     /// The command of an update updates the same file.
     UpdatesItself {
@@ -392,32 +409,17 @@ impl fmt::Display for Error {
             Self::TaskNotEnded { id, pid: None } => {
                 write!(f, "could not end task {id}: who runs it cannot be reached from here")
             }
-            Self::NoFile { label, source } => write!(f, "could not open {label}: {}", reason(source)),
-            Self::NotAFile { label, kind } => write!(f, "{label} is a {kind}, not a regular file"),
-            Self::Update { what, label, source } => {
-                write!(f, "could not {what} {label}: {}; it is unchanged", reason(source))
-            }
-            Self::NotOnDisk { label, source } => write!(
-                f,
-                "{label} is changed, but the system did not say that it is on the disk: {}; it may be lost",
-                reason(source)
-            ),
-            Self::NothingNew { label } => write!(f, "the new content of {label} is empty; it is unchanged"),
-            Self::NotAccepted { label, status: status @ (126 | 127) } => {
-                write!(f, "the check of {label} could not be run (status {status}); it is unchanged")
-            }
-            Self::CheckWrote { label } => {
-                write!(f, "the check changed the new content of {label}, which it may only read; {label} is unchanged")
-            }
-            Self::NotAccepted { label, status } => {
-                write!(f, "the check refused the new content of {label} (status {status}); it is unchanged")
-            }
-            Self::ChangedMeanwhile { label } => {
-                write!(f, "{label} was changed meanwhile by somebody who does not use its lock; it is as they left it")
-            }
-            Self::UpdatesItself { label } => {
-                write!(f, "{label} is being updated by the command that this one is part of")
-            }
+            Self::NoFile { .. }
+            | Self::NotAFile { .. }
+            | Self::Update { .. }
+            | Self::NotOnDisk { .. }
+            | Self::NothingNew { .. }
+            | Self::NotAccepted { .. }
+            | Self::CheckWrote { .. }
+            | Self::ChangedMeanwhile { .. }
+            | Self::LeadsElsewhere { .. }
+            | Self::LockRemoved { .. }
+            | Self::UpdatesItself { .. } => self.fmt_update(f),
             Self::GivenUp { signal } => write!(f, "given up after signal {signal}"),
             Self::Interrupted { id, pid: Some(pid) } => write!(f, "task {id} goes on in the background (pid {pid})"),
             Self::Interrupted { id, pid: None } => write!(f, "task {id} goes on in the background"),
@@ -476,6 +478,54 @@ impl fmt::Display for Error {
     }
 }
 
+impl Error {
+    /// Writes the sentence of an error that concerns the update of a file.
+    fn fmt_update(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoFile { label, source } => write!(f, "could not open {label}: {}", reason(source)),
+            Self::NotAFile { label, kind } => write!(f, "{label} is a {kind}, not a regular file"),
+            Self::Update { what, label, source } => {
+                write!(f, "could not {what} {label}: {}; it is unchanged", reason(source))
+            }
+            Self::NotOnDisk { label, source } => write!(
+                f,
+                "{label} is changed, but the system did not say that it is on the disk: {}; it may be lost",
+                reason(source)
+            ),
+            Self::NothingNew { label } => write!(f, "the new content of {label} is empty; it is unchanged"),
+            Self::NotAccepted { label, status: status @ (126 | 127) } => {
+                write!(f, "the check of {label} could not be run (status {status}); it is unchanged")
+            }
+            Self::CheckWrote { label } => {
+                write!(f, "the check changed the new content of {label}, which it may only read; {label} is unchanged")
+            }
+            Self::NotAccepted { label, status } => {
+                write!(f, "the check refused the new content of {label} (status {status}); it is unchanged")
+            }
+            Self::ChangedMeanwhile { label, saved, by_command } => {
+                let who = if *by_command { "its own command or by another" } else { "a" };
+                write!(f, "{label} was changed meanwhile, by {who} process that does not use its lock; ")?;
+                match saved {
+                    Some(saved) => write!(f, "its old content is in {}", saved.display()),
+                    None => f.write_str("it is as that process left it"),
+                }
+            }
+            Self::LeadsElsewhere { label } => {
+                write!(f, "{label} leads to another file than when it was read; neither was changed")
+            }
+            Self::LockRemoved { label, path } => write!(
+                f,
+                "lock file {} was removed meanwhile, so another process may update {label}, too; it is unchanged",
+                path.display()
+            ),
+            Self::UpdatesItself { label } => {
+                write!(f, "{label} is being updated by the command that this one is part of")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl std::error::Error for Error {}
 
 impl Error {
@@ -503,7 +553,14 @@ impl Error {
                 "if it is to be made, say `--create`".to_owned()
             }
             Self::NothingNew { .. } => "if that is meant, say `--allow-empty`".to_owned(),
-            Self::ChangedMeanwhile { .. } => "do it again".to_owned(),
+            Self::ChangedMeanwhile { label, by_command: true, .. } => format!(
+                "do it again; if the command changed it, have that print the new content, or edit a copy: \
+                 `aba-lock update --in-place {label} -- CMD {{}}`"
+            ),
+            Self::ChangedMeanwhile { .. } | Self::LeadsElsewhere { .. } => "do it again".to_owned(),
+            Self::LockRemoved { .. } => {
+                "do it again, and find what removes it: a lock file is meant to stay".to_owned()
+            }
             Self::TaskRoot { .. } => "set RUN_ONCE_DIR to a directory of yours on a local disk".to_owned(),
             Self::NotOurCommand { .. } | Self::NotUnderstood { .. } => "give the command again, behind `--`".to_owned(),
             Self::Deadlock { circle, .. } if circle.steps.len() == 1 => {

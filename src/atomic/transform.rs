@@ -6,7 +6,10 @@
 //! - The lock is held from the read to the rename, so of those who write this way none loses what another wrote. It is
 //!   flock(2) on a file, so flock(1) on that path is shut out, too.
 //! - Who reads, without any lock, sees the old content or the new.
-//! - What is not held by the lock is looked for: a file that was changed meanwhile is not replaced.
+//! - A process that does not use the lock can change the file, also the command that makes the new content. The file is
+//!   replaced only if its path leads to the inode that was read, and if that has its old content: byte by byte where the
+//!   old content was kept in memory ([`Edit::keep_old`]), otherwise by size and times. If such a process truncated the file,
+//!   the kept content is saved next to it.
 //! - A link stays, and what it leads to is replaced. Mode, owner, access control list and other extended attributes are
 //!   those of the old file; if they cannot be, it is not replaced. Other hard links keep the old content.
 //!
@@ -36,6 +39,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+/// The most bytes of old content that are kept in memory while the new content is made.
+const MOST_KEPT: u64 = 1 << 20;
+
+/// How many names are tried for old content that would be lost otherwise.
+const MOST_SAVED: u32 = 100;
+
 /// How many links may lead from one to the next: what the kernel allows.
 const MAX_LINKS: u32 = 40;
 
@@ -57,11 +66,17 @@ pub enum Missing {
 pub struct Edit {
     /// What the user called it.
     label: String,
-    /// Where it is, behind all links.
+    /// The path that the user gave.
+    asked: PathBuf,
+    /// The absolute path, with links resolved.
     path: PathBuf,
     old: Option<File>,
-    /// As it was when it was opened.
+    /// The state of the file when it was opened.
     then: Option<State>,
+    /// The old content, if it was kept.
+    kept: Option<Vec<u8>>,
+    /// Whether a command makes the new content.
+    by_command: bool,
     missing: Missing,
     /// Made when there is something to put into it: who only reads under the lock writes nothing.
     scratch: OnceCell<Scratch>,
@@ -116,12 +131,15 @@ impl Drop for Scratch {
 }
 
 /// What changes when a file is written to, or replaced.
-type State = ((u64, u64, u64), (i64, i64), (i64, i64));
+type State = ((u64, u64), u64, (i64, i64), (i64, i64));
 
 fn state(data: &fs::Metadata) -> State {
-    let file = (data.dev(), data.ino(), data.len());
     // A writer can put the time of the last write back, but not that of the last change of the inode.
-    (file, (data.mtime(), data.mtime_nsec()), (data.ctime(), data.ctime_nsec()))
+    (file_id(data), data.len(), (data.mtime(), data.mtime_nsec()), (data.ctime(), data.ctime_nsec()))
+}
+
+fn file_id(data: &fs::Metadata) -> (u64, u64) {
+    (data.dev(), data.ino())
 }
 
 /// The new content, until it has the name. Else it is removed with the [`Edit`].
@@ -181,12 +199,13 @@ impl Edit {
                 give_to_owner(guard.file(), path.parent().unwrap_or(Path::new("/")));
             }
         }
+        // Left by an update that was killed. There may be a second name of the file, and its removal changes the inode.
+        clear(&name_beside(&path));
         let old = look(&label, &path, missing)?;
         let data = old.as_ref().and_then(|old| old.metadata().ok());
-        // What one left who was killed.
-        clear(&name_beside(&path));
         let then = data.as_ref().map(state);
-        let edit = Self { label, path, old, then, missing, scratch: OnceCell::new(), lock };
+        let (asked, scratch) = (file.to_owned(), OnceCell::new());
+        let edit = Self { label, asked, path, old, then, kept: None, by_command: false, missing, scratch, lock };
         if let Some(data) = data {
             edit.open_lock_to(&data);
         }
@@ -227,6 +246,16 @@ impl Edit {
         }
     }
 
+    /// Keeps the old content in memory, unless it is large, to find each change of it and to save it if it is lost.
+    pub fn keep_old(&mut self, by_command: bool) -> Result<(), Error> {
+        self.by_command = by_command;
+        let Some(old) = self.old()? else { return Ok(()) };
+        let mut bytes = Vec::new();
+        old.take(MOST_KEPT + 1).read_to_end(&mut bytes).map_err(self.failed("read"))?;
+        self.kept = Some(bytes).filter(|bytes| bytes.len() as u64 <= MOST_KEPT);
+        Ok(())
+    }
+
     /// The old content, from its beginning; `None` where there was no file. Each has a place of its own in it.
     pub fn old(&self) -> Result<Option<File>, Error> {
         let Some(old) = &self.old else { return Ok(None) };
@@ -236,7 +265,7 @@ impl Edit {
         let again = File::open(&self.path).map_err(self.failed("read"))?;
         match sys::same_file(old, &again) {
             Ok(true) => Ok(Some(again)),
-            _ => Err(Error::ChangedMeanwhile { label: self.label.clone() }),
+            _ => Err(self.changed(None)),
         }
     }
 
@@ -288,13 +317,13 @@ impl Edit {
         if len(&old).map_err(self.failed("read"))? != len(&draft.file).map_err(self.failed("read"))? {
             return Ok(false);
         }
-        same_bytes(old, draft.content()?).map_err(self.failed("read"))
+        same_bytes(&old, &draft.content()?).map_err(self.failed("read"))
     }
 
     /// Puts the new content in the place of the old one, which stays under its name with `backup` behind it, if that is
     /// given.
     ///
-    /// [`Error::ChangedMeanwhile`] if somebody who does not ask for the lock was faster; [`Error::NotOnDisk`] if it was done
+    /// The errors of [`Edit::verify`], and then nothing was replaced; [`Error::NotOnDisk`] if it was done
     /// and may not outlive a loss of power.
     pub fn commit(self, draft: &Draft, backup: Option<&OsStr>) -> Result<(), Error> {
         if let Some(old) = &self.old {
@@ -309,7 +338,7 @@ impl Edit {
         let late = self.missing == Missing::CreatePrivate;
         let written = if late { sys::order(&draft.file) } else { draft.file.sync_all() };
         written.map_err(self.failed("write"))?;
-        self.is_unchanged()?;
+        self.verify()?;
         let aside = match (backup, &self.old) {
             (Some(suffix), Some(_)) => Some(self.set_old_aside(suffix)?),
             _ => None,
@@ -357,13 +386,74 @@ impl Edit {
         Ok((name, had.then_some(before)))
     }
 
-    /// Whether the path still leads to what we read, as it was, and our lock is still the one that others ask for.
-    fn is_unchanged(&self) -> Result<(), Error> {
-        let locked = self.lock.acquired.guards.iter().all(|guard| lock::leads_to(&guard.target.path, guard.file()));
-        if locked && fs::symlink_metadata(&self.path).ok().as_ref().map(state) == self.then {
-            return Ok(());
+    /// Checks that the path still leads to the file that was read, that this has its old content, and that our lock is the one
+    /// that others ask for.
+    ///
+    /// [`Error::LeadsElsewhere`], [`Error::ChangedMeanwhile`] or [`Error::LockRemoved`] otherwise.
+    pub fn verify(&self) -> Result<(), Error> {
+        let label = || self.label.clone();
+        // A file of our own is in a directory of our own.
+        let ours = self.missing == Missing::CreatePrivate;
+        if !ours && behind_links(&self.asked).ok().as_ref() != Some(&self.path) {
+            return Err(Error::LeadsElsewhere { label: label() });
         }
-        Err(Error::ChangedMeanwhile { label: self.label.clone() })
+        let now = fs::symlink_metadata(&self.path).ok();
+        if !self.is_as_it_was(now.as_ref()) {
+            return Err(self.changed(now.as_ref()));
+        }
+        let mut guards = self.lock.acquired.guards.iter();
+        match guards.find(|guard| !lock::leads_to(&guard.target.path, guard.file())) {
+            Some(guard) => Err(Error::LockRemoved { label: label(), path: guard.target.path.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn is_as_it_was(&self, now: Option<&fs::Metadata>) -> bool {
+        match (&self.then, now, &self.kept) {
+            (None, None, _) => true,
+            // A new mode or a second name changes the times and not the content; and a clock may be coarse.
+            (Some(then), Some(now), Some(kept)) => file_id(now) == then.0 && self.has_content(kept).unwrap_or(false),
+            (Some(then), Some(now), None) => state(now) == *then,
+            _ => false,
+        }
+    }
+
+    fn has_content(&self, bytes: &[u8]) -> Result<bool, Error> {
+        let Some(now) = self.old()? else { return Ok(false) };
+        same_bytes(now, bytes).map_err(self.failed("read"))
+    }
+
+    /// The error that the file is now another one, or has other content.
+    fn changed(&self, now: Option<&fs::Metadata>) -> Error {
+        let saved = now.and_then(|now| self.save_lost(now));
+        Error::ChangedMeanwhile { label: self.label.clone(), saved, by_command: self.by_command }
+    }
+
+    /// Saves the old content next to the file, if that was truncated: `sed s/a/b/ f >f` does so before sed reads it. Returns
+    /// the path.
+    fn save_lost(&self, now: &fs::Metadata) -> Option<PathBuf> {
+        let (then, kept, old) = (self.then.as_ref()?, self.kept.as_ref()?, self.old.as_ref()?);
+        if file_id(now) != then.0 || now.len() >= kept.len() as u64 {
+            return None;
+        }
+        for number in 0..MOST_SAVED {
+            let mut name = self.path.clone().into_os_string();
+            name.push(if number == 0 { ".saved".to_owned() } else { format!(".saved.{number}") });
+            let mut options = OpenOptions::new();
+            let mut copy = match options.write(true).create_new(true).mode(0o600).open(&name) {
+                Ok(copy) => copy,
+                Err(why) if why.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(_) => return None,
+            };
+            if sys::without_size_signal(|| copy.write_all(kept)).and_then(|()| copy.sync_all()).is_err() {
+                let _ = fs::remove_file(&name);
+                return None;
+            }
+            // Otherwise it stays private.
+            let _ = like(old, &copy);
+            return Some(PathBuf::from(name));
+        }
+        None
     }
 }
 
@@ -537,7 +627,7 @@ fn is_of_system(attribute: &OsStr) -> bool {
     [&b"security."[..], b"trusted."].iter().any(|kind| attribute.as_encoded_bytes().starts_with(kind))
 }
 
-fn same_bytes(one: File, other: File) -> io::Result<bool> {
+fn same_bytes(one: impl Read, other: impl Read) -> io::Result<bool> {
     let (mut one, mut other) =
         (io::BufReader::with_capacity(1 << 16, one), io::BufReader::with_capacity(1 << 16, other));
     loop {
@@ -598,7 +688,13 @@ impl Edit {
         &self.label
     }
 
-    /// The absolute path of the file, where all links lead.
+    /// The file to which the user's path leads, if that path is a link.
+    #[must_use]
+    pub fn linked(&self) -> Option<&Path> {
+        self.asked.is_symlink().then_some(&self.path)
+    }
+
+    /// The absolute path of the file, with links resolved.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

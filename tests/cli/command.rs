@@ -179,11 +179,7 @@ fn another_command_can_run_when_it_is_busy() {
         .err("; running `sh -c ")
         .run();
     assert_eq!(said.err.lines().count(), 1);
-    scene
-        .aba(["lock", "-q", "--on-busy", "no-such", "a", "--", "true"])
-        .status(127)
-        .err("no-such: not found")
-        .run();
+    scene.aba(["lock", "-q", "--on-busy", "no-such", "a", "--", "true"]).status(127).err("no-such: not found").run();
     // One text for a shell, which is told the name and does not find it in its words.
     let file = scene.path("it's a $(touch pasted)");
     let other = scene.flock(&file);
@@ -195,11 +191,7 @@ fn another_command_can_run_when_it_is_busy() {
     }
     assert_eq!(fs::read_to_string(scene.path("log")).unwrap(), "a\nit's a $(touch pasted)\n");
     assert!(!scene.path("pasted").exists());
-    scene
-        .aba(["lock", "--on-busy", " ", "a", "--", "true"])
-        .status(2)
-        .err("the command of --on-busy is empty")
-        .run();
+    scene.aba(["lock", "--on-busy", " ", "a", "--", "true"]).status(2).err("the command of --on-busy is empty").run();
     other.let_go();
     holder.let_go();
     scene.aba(["lock", "--on-busy", "false", "a", "--", "true"]).run();

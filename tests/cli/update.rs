@@ -198,10 +198,7 @@ fn a_check_a_backup_a_diff_and_a_rehearsal() {
         .err("the check of f could not be run (status 127); it is unchanged")
         .run();
     call(&scene, ["update", "--check", "'", "f", "--", "tr", "a", "x"]).status(1).err("the check refused").run();
-    call(&scene, ["update", "--check", " ", "f", "--", "cat"])
-        .status(2)
-        .err("the command of --check is empty")
-        .run();
+    call(&scene, ["update", "--check", " ", "f", "--", "cat"]).status(2).err("the command of --check is empty").run();
     assert_eq!(text(&scene, "f"), "a\nb\n");
     assert_eq!(names(&scene), ["f"]);
     call(&scene, ["update", "--check", "grep -q c", "--backup", "f", "--", "tr", "b", "c"]).run();
@@ -219,7 +216,8 @@ fn a_check_is_a_shell_command_that_gets_the_new_content_as_a_file_too() {
     fs::create_dir(scene.path("it's a \"$(touch pasted)\"")).unwrap();
     let file = "it's a \"$(touch pasted)\"/f";
     fs::write(scene.path(file), "a\n").unwrap();
-    let check = "test \"$(cat)\" = b && grep -q b \"$1\" && cmp \"$1\" \"$ABA_COPY\" && echo $(cat \"$ABA_FILE\") >>log";
+    let check =
+        "test \"$(cat)\" = b && grep -q b \"$1\" && cmp \"$1\" \"$ABA_COPY\" && echo $(cat \"$ABA_FILE\") >>log";
     for subcommand in ["update", "write"] {
         fs::write(scene.path(file), "a\n").unwrap();
         let script = match subcommand {
@@ -331,6 +329,133 @@ fn what_others_changed_meanwhile_without_the_lock_is_not_lost() {
     assert_eq!(text(&scene, "f"), "theirs\n");
     call_it("cat; echo x; rm f");
     assert_eq!(names(&scene), [] as [&str; 0]);
+}
+
+/// Writes two characters in place, and puts the time of the last write back.
+const WRITE_UNSEEN: &str = "touch -r f then; printf 'b\\n' 1<>f; touch -r then f; rm then";
+
+#[test]
+fn a_change_in_place_whose_time_was_put_back_is_not_lost() {
+    let scene = scene_with("a\n");
+    let script = format!("cat; echo x; {WRITE_UNSEEN}");
+    let update = ["update", "f", "--", "sh", "-c", &script];
+    call(&scene, update).status(1).err("f was changed meanwhile").run();
+    assert_eq!(text(&scene, "f"), "b\n");
+    // Too large to be kept in memory.
+    let large = "a".repeat(1 << 21);
+    fs::write(scene.path("f"), &large).unwrap();
+    call(&scene, update).status(1).err("f was changed meanwhile").run();
+    assert!(text(&scene, "f").starts_with("b\na"));
+    assert_eq!(names(&scene), ["f"]);
+    fs::write(scene.path("f"), "a\n").unwrap();
+    let gate = scene.gate("gate");
+    let mut write = scene.program("bash");
+    let script = format!("{{ read _ <'{}'; echo x; }} | \"$HELPER\" write f", gate.path.display());
+    write.args(["-c", &script]).current_dir(scene.path("."));
+    let write = Call::new(write).status(1).err("f was changed meanwhile, by a process that does not").start();
+    until("it reads", || names(&scene).contains(&".f.aba-lock.d".to_owned()));
+    let mut change = scene.program("sh");
+    change.args(["-c", WRITE_UNSEEN]).current_dir(scene.path("."));
+    Call::new(change).run();
+    gate.open();
+    write.finish();
+    assert_eq!((text(&scene, "f"), names(&scene)), ("b\n".to_owned(), vec!["f".to_owned(), "gate".to_owned()]));
+}
+
+#[test]
+fn a_new_mode_a_second_name_or_a_read_meanwhile_is_no_change_of_the_content() {
+    let scene = scene_with("a\n");
+    for (meanwhile, mode) in
+        [("chmod 600 f", 0o600), ("ln f g", 0o600), ("touch f", 0o600), ("cat f >/dev/null", 0o600)]
+    {
+        let before = text(&scene, "f");
+        call(&scene, ["update", "--backup", "f", "--", "sh", "-c", &format!("cat; echo x; {meanwhile}")]).run();
+        assert_eq!(text(&scene, "f"), before + "x\n", "{meanwhile}");
+        assert_eq!(fs::metadata(scene.path("f")).unwrap().permissions().mode() & 0o777, mode);
+    }
+    assert_eq!(names(&scene), ["f", "f~", "g"]);
+}
+
+#[test]
+fn a_link_that_is_made_to_lead_elsewhere_while_the_command_runs_changes_neither_file() {
+    let scene = Scene::new();
+    for directory in ["v1", "v2"] {
+        fs::create_dir(scene.path(directory)).unwrap();
+        fs::write(scene.path(directory).join("f"), "a\n").unwrap();
+    }
+    for (path, script) in [
+        ("link", "cat; echo x; ln -sfn v2/f link"),
+        ("cur/f", "cat; echo x; ln -sfn v2 cur"),
+        ("link", "cat; echo x; rm link"),
+        // There is nothing to change; but the content that was looked at is that of another file.
+        ("link", "cat; ln -sfn v2/f link"),
+    ] {
+        for (link, to) in [("link", "v1/f"), ("cur", "v1")] {
+            let _ = fs::remove_file(scene.path(link));
+            symlink(to, scene.path(link)).unwrap();
+        }
+        call(&scene, ["update", path, "--", "sh", "-c", script])
+            .status(1)
+            .err(format!("{path} leads to another file than when it was read; neither was changed"))
+            .run();
+        assert_eq!((text(&scene, "v1/f"), text(&scene, "v2/f")), ("a\n".to_owned(), "a\n".to_owned()), "{script}");
+    }
+}
+
+#[test]
+fn a_command_that_writes_the_file_itself_is_told_and_its_change_is_not_called_none() {
+    let scene = scene_with("a\n");
+    let told = |args: &[&str], status| {
+        let said =
+            call(&scene, [&["update"], args].concat()).status(status).err("f was changed meanwhile, by its own").run();
+        assert!(said.err.contains("`aba-lock update --in-place f -- CMD {}`"), "{}", said.err);
+        assert!(!said.err.contains("unchanged"), "{}", said.err);
+    };
+    // GNU sed makes another file.
+    told(&["f", "--", "sed", "-i", "s/a/b/", "f"], 1);
+    assert_eq!(text(&scene, "f"), "b\n");
+    told(&["-v", "f", "--", "sh", "-c", "echo c >>f; cat f"], 1);
+    told(&["--dry-run", "f", "--", "sh", "-c", "cat; echo d >>f"], 1);
+    told(&["-i", "f", "--", "sh", "-c", "echo e >>f; : {}"], 1);
+    told(&["--check", "echo f >>f; false", "f", "--", "sh", "-c", "cat; echo x"], 1);
+    assert_eq!(text(&scene, "f"), "b\nc\nd\ne\nf\n");
+    // The status of a command that fails stays its own.
+    told(&["f", "--", "sh", "-c", "echo g >>f; exit 7"], 7);
+    assert_eq!(text(&scene, "f"), "b\nc\nd\ne\nf\ng\n");
+    assert_eq!(names(&scene), ["f"]);
+}
+
+#[test]
+fn old_content_that_a_command_truncated_is_saved() {
+    let scene = scene_with("precious\n");
+    fs::set_permissions(scene.path("f"), fs::Permissions::from_mode(0o640)).unwrap();
+    let said = call(&scene, ["update", "f", "--", "sh", "-c", "sed s/a/b/ f >f"]).status(1).err("f was changed").run();
+    let saved = scene.path("f.saved");
+    assert!(said.err.contains(&format!("its old content is in {}", fs::canonicalize(&saved).unwrap().display())));
+    assert_eq!((text(&scene, "f"), text(&scene, "f.saved")), (String::new(), "precious\n".to_owned()));
+    assert_eq!(fs::metadata(&saved).unwrap().permissions().mode() & 0o777, 0o640);
+    // What was saved before stays.
+    fs::write(scene.path("f"), "second\n").unwrap();
+    call(&scene, ["update", "f", "--", "sh", "-c", "(echo; cat f) 2>/dev/null >f"]).status(1).err("f.saved.1").run();
+    assert_eq!((text(&scene, "f.saved"), text(&scene, "f.saved.1")), ("precious\n".to_owned(), "second\n".to_owned()));
+    assert_eq!(names(&scene), ["f", "f.saved", "f.saved.1"]);
+}
+
+#[test]
+fn who_updates_through_a_link_is_told_which_lock_that_is() {
+    let scene = scene_with("a\n");
+    symlink("f", scene.path("link")).unwrap();
+    let file = fs::canonicalize(scene.path("f")).unwrap();
+    call(&scene, ["update", "-v", "link", "--", "tr", "a", "b"])
+        .err(format!("link was changed, a link to {0}; the lock is {0}.lock", file.display()))
+        .run();
+    let holder = scene.flock(scene.path("f.lock"));
+    call(&scene, ["update", "-n", "link", "--", "cat"])
+        .status(75)
+        .err(format!("`aba-lock status --file {}.lock`", file.display()))
+        .err("(link is a link; the lock is next to the file)")
+        .run();
+    holder.let_go();
 }
 
 #[test]
@@ -666,8 +791,14 @@ fn what_a_directory_gives_to_new_files_is_not_given_to_an_old_one() {
 #[test]
 fn who_lost_the_lock_file_publishes_nothing() {
     let scene = scene_with("a\n");
-    let script = "cat; echo x; rm f.lock";
-    call(&scene, ["update", "f", "--", "sh", "-c", script]).status(1).err("f was changed meanwhile").run();
+    let path = fs::canonicalize(scene.path(".")).unwrap().join("f.lock");
+    for script in ["cat; echo x; rm f.lock", "rm f.lock; cat", "cat; echo x; rm f.lock; : >f.lock"] {
+        let said = call(&scene, ["update", "f", "--", "sh", "-c", script])
+            .status(1)
+            .err(format!("lock file {} was removed meanwhile", path.display()))
+            .run();
+        assert!(!said.err.contains("was changed"), "{}", said.err);
+    }
     let script = "cat; echo y; rm f.lock; \"$HELPER\" update f -- tr a b";
     call(&scene, ["update", "f", "--", "sh", "-c", script]).status(1).err("f was changed meanwhile").run();
     assert_eq!(text(&scene, "f"), "b\n");

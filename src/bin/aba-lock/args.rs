@@ -78,14 +78,14 @@ pub(crate) const RUN_ONCE_STATUS: [(&str, &str); 9] = [
 /// What the exit statuses of `update` and `write` mean.
 pub(crate) const UPDATE_STATUS: [(&str, &str); 9] = [
     ("0", "changed, or there was nothing to change"),
-    ("1", "refused: an empty content, one that --check refuses, or a file that was changed meanwhile"),
+    ("1", "refused: an empty content, one that --check refuses, or a file, link or lock that was changed meanwhile"),
     ("2", "wrong usage"),
     ("75", "another updates it (-n)"),
     ("124", "timed out waiting (-t)"),
     ("125", "it cannot be read or written; it is unchanged"),
-    ("126, 127", "the command cannot be run, was not found"),
-    ("128+n", "the command, or aba-lock, got signal n; it is unchanged"),
-    ("other", "the command's own; it is unchanged"),
+    ("126, 127", "the command, or that of --check, cannot be run, was not found"),
+    ("128+n", "the command, or aba-lock, got signal n; aba-lock did not change the file"),
+    ("other", "the command's own; aba-lock did not change the file"),
 ];
 
 /// The files of a task.
@@ -146,7 +146,10 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("RUN_ONCE_DIR", "where the tasks are, an absolute path [default: runner in the directory of the locks]"),
     ("ABA_NUMBER", "set for the commands of `reserve`: the number that they have"),
     ("ABA_FILE", "set for the commands of `update` and `write`: the absolute path of FILE, with links resolved"),
-    ("ABA_COPY", "set for the command of --in-place: the path of the copy; for that of --check: the new content, as $1"),
+    (
+        "ABA_COPY",
+        "set for the command of --in-place: the path of the copy; for that of --check: the new content, as $1",
+    ),
     ("ABA_LOCK_NAME", "set for the commands of --on-busy and --on-lost: the lock, as $1"),
     ("ABA_LOCK_UPDATING", "set for the commands of updates: of which they are part"),
     ("ABA_LOCK_TASK", "set for the commands of tasks: the task, and which run of it"),
@@ -370,7 +373,7 @@ pub(crate) struct Lock {
     #[arg(long, value_name = "TEXT")]
     pub(crate) who: Option<String>,
 
-    /// Run this with sh if another process holds it, such as 'tmux attach -t build'; $1 and $ABA_LOCK_NAME are the lock
+    /// Run this with sh if another process holds it, such as 'tmux attach -t build'; `$1` and `$ABA_LOCK_NAME` are the lock
     #[arg(long, value_name = "CMD", requires = "command", conflicts_with = "fd")]
     pub(crate) on_busy: Option<String>,
 
@@ -387,8 +390,8 @@ pub(crate) struct Lock {
     #[arg(long, value_name = "TIME", value_parser = span)]
     pub(crate) ttl: Option<Duration>,
 
-    /// If the lease is lost: term ends the holders of the lock, warn says so, anything else is run with sh; $1 and
-    /// $ABA_LOCK_NAME are the lock [default: term]
+    /// If the lease is lost: term ends the holders of the lock, warn says so, anything else is run with sh; `$1` and
+    /// `$ABA_LOCK_NAME` are the lock [default: term]
     #[arg(long, value_name = "HOW")]
     pub(crate) on_lost: Option<String>,
 
@@ -646,11 +649,15 @@ pub(crate) struct RunOnce {
 /// Change a file through a command, so that no writer loses what another wrote
 ///
 /// CMD gets the old content on its input and prints the new one; with --in-place it edits a private copy. The lock,
-/// FILE.lock beside FILE, is held from the read to the rename; readers need none, and never see half of it. If CMD fails, FILE is untouched, and CMD's status is the
-/// exit status.
+/// FILE.lock next to FILE, is held from the read to the rename; readers need none, and never see half of it. If CMD fails, FILE
+/// is not replaced, and CMD's status is the exit status.
 ///
-/// Links are followed, mode, owner, access control list and extended attributes are kept; other hard links keep the
-/// old content. If the new content is the old one, nothing is written.
+/// Links are followed, and the lock is next to the file to which they lead. Mode, owner, access control list and extended
+/// attributes are kept; other hard links keep the old content. If the new content is the old one, nothing is written.
+///
+/// CMD must not write to FILE itself. If it does, or if another process that does not use the lock does, FILE stays as that
+/// process left it (status 1). If FILE was truncated (`sed s/a/b/ f >f`), its old content, up to 1 MiB, is saved as
+/// FILE.saved.
 #[derive(Debug, Args)]
 #[command(override_usage = "aba-lock update [OPTIONS] FILE [--] CMD [ARG]...\n       \
                             aba-lock update [OPTIONS] --in-place FILE [--] CMD [ARG]... {} [ARG]...")]
@@ -658,7 +665,7 @@ pub(crate) struct Update {
     #[command(flatten)]
     pub(crate) how: Rewrite,
 
-    /// CMD edits a private copy, whose path takes the place of {} in its words (in text for a shell, use "$ABA_COPY")
+    /// CMD edits a private copy, whose path takes the place of {} in its words (in text for a shell, use `"$ABA_COPY"`)
     #[arg(short, long)]
     pub(crate) in_place: bool,
 
@@ -689,7 +696,7 @@ pub(crate) struct Rewrite {
     pub(crate) file: PathBuf,
 
     /// Refuse the new content unless this accepts it, such as 'jq empty': sh runs it with the new content on its input, and in
-    /// the file $1. If repeated, the commands run in their order, and each must accept it
+    /// the file `$1`. If repeated, the commands run in their order, and each must accept it
     #[arg(long, value_name = "CMD")]
     pub(crate) check: Vec<String>,
 

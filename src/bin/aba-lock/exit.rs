@@ -43,7 +43,9 @@ pub(crate) fn of(error: &Error) -> i32 {
         | Error::NothingNew { .. }
         | Error::NotAccepted { .. }
         | Error::CheckWrote { .. }
-        | Error::ChangedMeanwhile { .. } => NO,
+        | Error::ChangedMeanwhile { .. }
+        | Error::LeadsElsewhere { .. }
+        | Error::LockRemoved { .. } => NO,
         Error::Busy { .. }
         | Error::Upgrade { .. }
         | Error::TaskBusy { .. }

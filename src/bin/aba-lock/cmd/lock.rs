@@ -56,9 +56,7 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
                 Some(keeper) => hold_elsewhere(args, &keeper, &acquired, &request, &progress),
             }
         }
-        Err(error @ (Error::Busy { .. } | Error::TimedOut { .. } | Error::Deadlock { .. })) => {
-            contended(args, &error)
-        }
+        Err(error @ (Error::Busy { .. } | Error::TimedOut { .. } | Error::Deadlock { .. })) => contended(args, &error),
         Err(Error::Replaced { .. }) if args.reopen => Ok(exit::REPLACED),
         Err(error) => Err(error),
     }

@@ -15,15 +15,19 @@ pub(crate) fn run(args: &Update) -> Result<i32, Error> {
     }
     let make = if args.in_place { filter::in_place } else { filter::through };
     let words = filter::by_shell(&args.command, args.shell.as_deref());
-    rewrite(&args.how, |edit, draft, forward| make(edit, &words, draft, forward))
+    rewrite(&args.how, true, |edit, draft, forward| make(edit, &words, draft, forward))
 }
 
 pub(crate) fn write(args: &Write) -> Result<i32, Error> {
-    rewrite(&args.how, |edit, draft, forward| filter::from_input(edit, draft, forward).map(|()| 0))
+    rewrite(&args.how, false, |edit, draft, forward| filter::from_input(edit, draft, forward).map(|()| 0))
 }
 
 /// Lock, read, make the new content, and put it in the place of the old one.
-fn rewrite(args: &Rewrite, make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Result<i32, Error>) -> Result<i32, Error> {
+fn rewrite(
+    args: &Rewrite,
+    by_command: bool,
+    make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Result<i32, Error>,
+) -> Result<i32, Error> {
     if args.check.iter().any(|text| text.trim().is_empty()) {
         report::misused("update", "the command of --check is empty");
         return Ok(exit::USAGE);
@@ -40,10 +44,10 @@ fn rewrite(args: &Rewrite, make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Res
     let missing = if args.create { Missing::Create } else { Missing::Refuse };
     let mut progress = updates::Progress::new(args.quiet);
     let command = process::command_line(std::process::id());
-    let edit = match Edit::begin(&args.file, missing, wait(args)?, command, &mut progress) {
+    let mut edit = match Edit::begin(&args.file, missing, wait(args)?, command, &mut progress) {
         Err(error @ (Error::Busy { .. } | Error::TimedOut { .. })) => {
             if !args.quiet {
-                updates::contended(&error);
+                updates::contended(&error, &args.file);
             }
             return Ok(exit::of(&error));
         }
@@ -51,8 +55,17 @@ fn rewrite(args: &Rewrite, make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Res
     };
     // From here on a signal is noted, so that nothing is left lying about.
     let forward = Forward::begin();
+    edit.keep_old(by_command)?;
     let mut draft = edit.draft()?;
-    let status = make(&edit, &mut draft, &forward)?;
+    let outcome = make(&edit, &mut draft, &forward);
+    // What follows says that the file is unchanged. The command may have written to the file itself.
+    if let Err(changed) = edit.verify() {
+        match outcome {
+            Ok(status) if status != 0 || forward.came().is_some() => report::failure(&changed),
+            _ => return Err(changed),
+        }
+    }
+    let status = outcome?;
     let given_up = || forward.came().map_or(Ok(()), |signal| Err(Error::GivenUp { signal }));
     given_up()?;
     if status != 0 {
@@ -68,6 +81,7 @@ fn rewrite(args: &Rewrite, make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Res
     for text in &args.check {
         let status = filter::check(&edit, text, &draft, &forward)?;
         given_up()?;
+        edit.verify()?;
         if status != 0 {
             return Err(Error::NotAccepted { label: edit.label().to_owned(), status });
         }
@@ -79,8 +93,9 @@ fn rewrite(args: &Rewrite, make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Res
         return Ok(exit::DONE);
     }
     given_up()?;
+    let linked = edit.linked().map(ToOwned::to_owned);
     edit.commit(&draft, args.backup.as_deref().map(OsStr::new))?;
-    updates::changed(args);
+    updates::changed(args, linked.as_deref());
     // It is done, but the script is to hear of it.
     given_up().map(|()| exit::DONE)
 }

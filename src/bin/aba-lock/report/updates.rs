@@ -9,6 +9,7 @@ use aba_lock::lock::{Contention, Waiting};
 use similar::TextDiff;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long to wait in silence: most updates are over by then.
@@ -18,7 +19,7 @@ const SILENT: Duration = Duration::from_secs(1);
 const MAX_DIFF: u64 = 64 * 1024 * 1024;
 
 /// Another updates it, and we do not wait, or not any longer.
-pub(crate) fn contended(error: &Error) {
+pub(crate) fn contended(error: &Error, file: &Path) {
     let (Error::Busy { label, path, .. } | Error::TimedOut { label, path, .. }) = error else { return };
     let state = holders::briefly(path);
     let who = state.holding.as_ref().map_or_else(|| unseen(&state), holder);
@@ -27,6 +28,9 @@ pub(crate) fn contended(error: &Error) {
         _ => format!("{label} is being updated by {who}"),
     };
     let hint = format!("see its lock with `aba-lock status --file {}`", quoted(path));
+    let link =
+        if file.is_symlink() { format!(" ({label} is a link; the lock is next to the file)") } else { String::new() };
+    let hint = hint + &link;
     sentence(&text, Some(&hint));
 }
 
@@ -36,9 +40,12 @@ pub(crate) fn unchanged(args: &Rewrite) {
     }
 }
 
-pub(crate) fn changed(args: &Rewrite) {
+/// Says that the file was changed, and which one if the path is a link.
+pub(crate) fn changed(args: &Rewrite, linked: Option<&Path>) {
     if args.verbose {
-        sentence(&format!("{} was changed", args.file.display()), None);
+        let to =
+            linked.map(|path| format!(", a link to {0}; the lock is {0}.lock", path.display())).unwrap_or_default();
+        sentence(&format!("{} was changed{to}", args.file.display()), None);
     }
 }
 

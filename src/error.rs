@@ -84,6 +84,13 @@ pub enum Error {
         /// Which, if that is known.
         pid: Option<u32>,
     },
+    /// `/proc` does not show whether a process of an interrupted run is left.
+    TaskNotSeen {
+        /// The task.
+        id: String,
+        /// Its file `pid`, which says that the run was interrupted.
+        path: PathBuf,
+    },
     /// There is no such file, or it cannot be read.
     NoFile {
         /// The file, as the user calls it.
@@ -383,6 +390,9 @@ pub fn quoted(path: &Path) -> String {
     }
 }
 
+/// The reason of [`Error::TaskNotSeen`].
+const NOT_SEEN: &str = "it was interrupted, and /proc does not show whether a process of that run is left";
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -409,6 +419,7 @@ impl fmt::Display for Error {
             Self::TaskNotEnded { id, pid: None } => {
                 write!(f, "could not end task {id}: who runs it cannot be reached from here")
             }
+            Self::TaskNotSeen { id, .. } => write!(f, "task {id} is not run again: {NOT_SEEN}"),
             Self::NoFile { .. }
             | Self::NotAFile { .. }
             | Self::Update { .. }
@@ -572,6 +583,10 @@ impl Error {
             Self::TaskTimedOut { id, .. } | Self::Interrupted { id, .. } => {
                 format!("end it with `aba-lock run-once -r -i {id}`")
             }
+            Self::TaskNotSeen { path, .. } => format!(
+                "mount the /proc of this PID namespace (`mount -t proc proc /proc`), or, if no process is left, remove {}",
+                quoted(path)
+            ),
             Self::TaskBusy { path, .. } => {
                 format!("see who has it with `aba-lock status --file {}`", quoted(path))
             }

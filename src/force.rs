@@ -248,7 +248,7 @@ impl<'a> Force<'a> {
     /// Adds one that was found to have the lock.
     fn add(&mut self, opener: &Opener) {
         let Some(seen) = process::seen(opener.pid) else { return };
-        let Some(process) = sys::Process::open(opener.pid) else { return };
+        let Some(process) = sys::Process::open(opener.pid, seen.start) else { return };
         let (command, user) = (process::command_line(opener.pid), process::user_name(opener.uid));
         let (asked, killed) = (false, false);
         self.victims.push(Victim { pid: opener.pid, start: seen.start, process, command, user, asked, killed });

@@ -289,6 +289,49 @@ pub fn has_our_numbers() -> bool {
     fs::read_link("/proc/self").is_ok_and(|link| link.to_str() == Some(&std::process::id().to_string()))
 }
 
+/// The number under which `/proc` shows this process. `None`: it does not show it.
+#[must_use]
+pub fn own_number() -> Option<u32> {
+    fs::read_link("/proc/self").ok()?.to_str()?.parse().ok()
+}
+
+/// The number under which `/proc` shows the process that has this number in our PID namespace. `None`: it does not show
+/// it.
+#[must_use]
+pub fn number_of(pid: u32) -> Option<u32> {
+    if has_our_numbers() {
+        return Some(pid);
+    }
+    all_pids().into_iter().find(|number| numbers_here(*number).is_some_and(|here| here.pid == pid))
+}
+
+/// The numbers that a process has in our PID namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Here {
+    /// Its own.
+    pub pid: u32,
+    /// Its session's.
+    pub session: u32,
+}
+
+/// The numbers in our PID namespace of the process that a `/proc` of another namespace shows under this number. `None`: it
+/// is not in our namespace.
+#[must_use]
+pub fn numbers_here(number: u32) -> Option<Here> {
+    if namespace_of(number)? != pid_namespace() {
+        return None;
+    }
+    here_in(&read_small(&format!("/proc/{number}/status"))?)
+}
+
+fn here_in(status: &str) -> Option<Here> {
+    // The innermost namespace comes last (`proc_pid_status(5)`).
+    let last = |key: &str| {
+        status.lines().find_map(|line| line.strip_prefix(key))?.split_ascii_whitespace().last()?.parse().ok()
+    };
+    Some(Here { pid: last("NSpid:")?, session: last("NSsid:")? })
+}
+
 /// Whether `/proc` hides those of others (`hidepid=2`, `proc(5)`): there is always a first process.
 #[must_use]
 pub fn are_hidden() -> bool {

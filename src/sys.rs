@@ -21,6 +21,7 @@ mod poll;
 mod probe;
 mod range;
 mod screen;
+mod signal;
 mod thread;
 mod timer;
 mod unlock;
@@ -29,8 +30,7 @@ mod watch;
 pub use append::write_once;
 pub use command::{Child, Command, by_execvp};
 pub use detach::{
-    Process, adopt_orphans, close_inherited_except, detached, quiet_stdio, redirect_output, write_some,
-    write_until_signal,
+    adopt_orphans, close_inherited_except, detached, quiet_stdio, redirect_output, write_some, write_until_signal,
 };
 pub use examine::{Right, Rival, Room, limit_of_file_size, limit_of_open_files, may, room, undisturbed};
 pub use forward::Forward;
@@ -42,6 +42,7 @@ pub use poll::{can_be_written, wait_for_any};
 pub use probe::{Transport, Trial, try_bind};
 pub use range::{Range, range_in_the_way, try_lock_range, unlock_range, wait_lock_range};
 pub use screen::{Event, Screen};
+pub use signal::{Process, exists, signal_child, signal_group};
 pub use thread::with_companion;
 pub use timer::Alarm;
 pub use unlock::UnlocksAtEnd;
@@ -316,14 +317,6 @@ pub fn user_id() -> u32 {
 #[must_use]
 pub fn parent_id() -> u32 {
     std::os::unix::process::parent_id()
-}
-
-/// Whether there is a process of this number, whoever it is.
-#[must_use]
-pub fn exists(pid: u32) -> bool {
-    let Ok(pid) = libc::pid_t::try_from(pid) else { return false };
-    // SAFETY: signal 0 only asks. A number that is not positive would mean a group.
-    pid > 0 && (unsafe { libc::kill(pid, 0) } == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM))
 }
 
 /// How many clock ticks a second has, where the kernel counts in these (`sysconf(3)`).

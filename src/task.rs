@@ -42,6 +42,12 @@
 //! | who waits | nothing | – |
 //! | who resets, between two removals | a part of the files, and the lock is free | sees what follows from the rest; `lock` goes last |
 //!
+//! Processes are looked for in `/proc`, which may be that of another PID namespace (`unshare --pid` without
+//! `--mount-proc`). Its numbers are then translated, and each process is signalled through a descriptor of its own
+//! ([`crate::sys::Process`]). Where `/proc` does not show us at all, the supervisor still knows when it has no descendant
+//! any more, as it adopts orphans; the rest of a killed supervisor cannot be found then, and the task is not run again
+//! until it can.
+//!
 //! A lock file that was removed (reset, purge) may still be granted to who waited for it: after every grant it is
 //! compared with the path. Who waited so through the whole run reads from the removed file how that ended.
 

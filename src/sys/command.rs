@@ -2,12 +2,15 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
+use super::{signal_child, signal_group};
 use std::cell::Cell;
 use std::ffi::{CString, OsString};
 use std::io::{self, Read};
 use std::mem;
 use std::os::unix::ffi::OsStringExt;
 use std::ptr;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// A command and what is changed in its environment.
 #[derive(Debug)]
@@ -280,6 +283,27 @@ impl Child {
     }
 }
 
+impl Child {
+    /// Ends the group of a command that leads a session and has ended, without the help of `/proc`. Returns whether no
+    /// descendant of ours is left: for a process that adopts orphans, each of them is a child in the end.
+    pub fn end_group(&mut self, grace: Duration) -> bool {
+        signal_group(self.pid, libc::SIGTERM);
+        thread::sleep(grace);
+        signal_group(self.pid, libc::SIGKILL);
+        self.reaped = reap(self.pid, 0).is_some();
+        let begin = Instant::now();
+        while begin.elapsed() < grace {
+            // SAFETY: it takes numbers; no status is asked for.
+            match unsafe { libc::waitpid(-1, ptr::null_mut(), libc::WNOHANG) } {
+                0 => thread::sleep(Duration::from_millis(5)),
+                -1 => return io::Error::last_os_error().raw_os_error() == Some(libc::ECHILD),
+                _ => {}
+            }
+        }
+        false
+    }
+}
+
 impl Drop for Child {
     fn drop(&mut self) {
         // At the end of the pipe it ends by itself.
@@ -407,16 +431,14 @@ impl Signals {
         if group == Group::Own {
             if signal > 0 && signal != libc::SIGCHLD {
                 let signal = if signal == libc::SIGUSR1 { libc::SIGKILL } else { signal };
-                // SAFETY: the child leads the group and is not yet reaped, so the number is still its own.
-                unsafe { libc::kill(-child, signal) };
+                signal_group(child, signal);
             }
             return None;
         }
         // A hang-up goes to the leader of the session alone; two of them do no harm.
         let given = by_kernel && signal != libc::SIGHUP && same_group(child);
         if signal > 0 && signal != libc::SIGCHLD && !given {
-            // SAFETY: the child is ours and not yet reaped, so the number is still its own.
-            unsafe { libc::kill(child, signal) };
+            signal_child(child, signal);
         }
         None
     }

@@ -1,5 +1,4 @@
-//! Leaving the caller behind: a process that is nobody's child and holds nothing of the caller's; and signals to a
-//! process that cannot have become another one meanwhile.
+//! Leaving the caller: a process that is no longer a child of the caller, and has nothing of the caller's open.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
@@ -22,6 +21,7 @@ pub fn close_inherited_except(kept: &[RawFd]) {
     close_range(first, RawFd::MAX);
 }
 
+#[expect(clippy::disallowed_methods, reason = "close_range(2)")]
 fn close_range(first: RawFd, last: RawFd) {
     if first > last {
         return;
@@ -176,65 +176,4 @@ pub fn redirect_output(out: &File, err: &File) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// A process that is looked at and signalled as that one process: its number may be given to another, but this never
-/// leads there (`pidfd_open(2)`; before Linux 5.3 and elsewhere, the number has to do).
-#[derive(Debug)]
-pub struct Process {
-    pid: libc::pid_t,
-    #[cfg(target_os = "linux")]
-    descriptor: Option<std::os::fd::OwnedFd>,
-}
-
-impl Process {
-    /// The process that has this number now. `None`: there is none.
-    #[must_use]
-    pub fn open(pid: u32) -> Option<Self> {
-        let pid = libc::pid_t::try_from(pid).ok().filter(|pid| *pid > 0)?;
-        #[cfg(target_os = "linux")]
-        {
-            // SAFETY: it takes numbers, and makes a descriptor or answers -1.
-            let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-            if let Ok(fd) = i32::try_from(fd)
-                && fd >= 0
-            {
-                use std::os::fd::FromRawFd;
-                // SAFETY: the descriptor is new, open, and nobody else's.
-                return Some(Self { pid, descriptor: Some(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) }) });
-            }
-            if io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH) {
-                return None;
-            }
-            Some(Self { pid, descriptor: None })
-        }
-        #[cfg(not(target_os = "linux"))]
-        Some(Self { pid })
-    }
-
-    /// Sends a signal. Nothing happens if it has ended.
-    pub fn send(&self, signal: i32) {
-        let _ = self.signal(signal);
-    }
-
-    /// The same, and says why it could not be sent. Signal 0 only asks.
-    pub fn signal(&self, signal: i32) -> io::Result<()> {
-        #[cfg(target_os = "linux")]
-        if let Some(fd) = &self.descriptor {
-            // SAFETY: the descriptor is open; no further information goes with the signal.
-            let sent =
-                unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal, ptr::null::<u8>(), 0) };
-            return if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
-        }
-        // SAFETY: the number is positive, so it is no group.
-        if unsafe { libc::kill(self.pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    }
-
-    /// What becomes readable when it ends; -1 where there is no such thing.
-    pub(super) fn descriptor(&self) -> i32 {
-        #[cfg(target_os = "linux")]
-        return self.descriptor.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        #[cfg(not(target_os = "linux"))]
-        -1
-    }
 }

@@ -145,10 +145,9 @@ impl Rival {
 
 impl Drop for Rival {
     fn drop(&mut self) {
-        // SAFETY: it is our child and not yet reaped, so the number is still its own; no status is asked for. Where
-        // SIGCHLD is ignored, the wait ends when it has ended, too.
+        super::signal_child(self.pid, libc::SIGKILL);
+        // SAFETY: it takes numbers; no status is asked for. Where SIGCHLD is ignored, the wait ends when it has ended, too.
         unsafe {
-            libc::kill(self.pid, libc::SIGKILL);
             while libc::waitpid(self.pid, ptr::null_mut(), 0) < 0
                 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
             {}

@@ -3,7 +3,7 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use super::Alarm;
+use super::{Alarm, signal_child};
 use std::cell::Cell;
 use std::io;
 use std::mem;
@@ -105,11 +105,10 @@ impl Forward {
 /// A terminal sends to the whole group: a second one would be "now, without cleaning up" to many programs.
 fn pass_on(signal: libc::c_int, by_kernel: bool) {
     let child = CHILD.load(Ordering::Relaxed);
-    // SAFETY: the first two only ask; the child is ours and not yet reaped, so the number is still its own.
-    unsafe {
-        if child > 0 && !(by_kernel && libc::getpgid(child) == libc::getpgrp()) {
-            libc::kill(child, signal);
-        }
+    // SAFETY: both only ask.
+    let is_sent_already = || by_kernel && unsafe { libc::getpgid(child) == libc::getpgrp() };
+    if child > 0 && !is_sent_already() {
+        signal_child(child, signal);
     }
 }
 

@@ -5,7 +5,7 @@ use crate::deadlock::{Circle, Lookout};
 use crate::error::Error;
 use crate::lock::wait::{self, Meanwhile};
 use crate::lock::{self, Kind, Mode, Target};
-use crate::process::{self, Given, Seen};
+use crate::process::{self, Given, Here, Seen};
 use crate::record::{self, Content, Record};
 use crate::{store, sys};
 use std::fs::{self, File};
@@ -193,9 +193,19 @@ pub(super) fn mark(task: &Task, token: u64) -> String {
 /// session that its command began. That it is this session must be proved, by its leader or by one of those: a number
 /// alone may have been given to another since. (As long as one is left in a session, its number is not given away.)
 pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), Error> {
+    if !process::can_be_seen() && cfg!(target_os = "linux") {
+        return Err(Error::TaskNotSeen { id: task.id.to_string(), path: task.file(files::PID) });
+    }
     if record.boot != process::boot_id() || record.ns != process::pid_namespace() {
         return Ok(());
     }
+    // `/proc` may show other numbers than those in the record, which are of our PID namespace.
+    let has_our_numbers = process::has_our_numbers();
+    let here = |seen: &Seen| {
+        let same = Some(Here { pid: seen.pid, session: seen.session });
+        if has_our_numbers { same } else { process::numbers_here(seen.pid) }
+    };
+    let ours = process::own_number().unwrap_or(0);
     let mark = Given::Value(mark(task, record.token));
     // Its logs: nobody else was given them to print to.
     let logs: Vec<(u64, u64)> = Stream::BOTH
@@ -203,23 +213,26 @@ pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), Error> {
         .filter_map(|stream| task.log(stream)?.metadata().ok())
         .map(|data| (data.dev(), data.ino()))
         .collect();
-    let (ours, started) = (std::process::id(), Instant::now());
+    let started = Instant::now();
     // Until none was found twice: one whose number is lower than its parent's may appear behind us as we go through them.
     let mut none = 0;
     while none < 2 {
         let (mut found, mut unsure) = (Vec::new(), false);
-        let mut proved = process::is_alive(record.pid, record.tick);
+        let leader = process::number_of(record.pid);
+        let mut proved = leader.is_some_and(|number| process::is_alive(number, record.tick));
         let mut near = Vec::new();
         for seen in process::all_seen().into_iter().filter(|seen| seen.pid != ours) {
             // It may not have begun its session yet.
-            let is_leader = seen.pid == record.pid && seen.start <= record.tick;
+            let here = here(&seen);
+            let is_leader = here.is_some_and(|here| here.pid == record.pid) && seen.start <= record.tick;
+            let is_in_session = here.is_some_and(|here| here.session == record.pid);
             let given = process::given(seen.pid, store::TASK);
             if given == mark || process::prints_to(seen.pid, &logs) {
-                proved |= seen.session == record.pid;
+                proved |= is_in_session;
                 found.push(seen);
             } else if is_leader {
                 found.push(seen);
-            } else if seen.session == record.pid {
+            } else if is_in_session {
                 unsure |= given == Given::Unknown;
                 near.push(seen);
             }
@@ -244,9 +257,7 @@ pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), Error> {
 
 /// Sends a signal to a process that was seen, and to no other that has its number by now.
 pub(super) fn send(seen: &Seen, signal: i32) {
-    if let Some(process) = sys::Process::open(seen.pid)
-        && process::is_alive(seen.pid, seen.start)
-    {
+    if let Some(process) = sys::Process::open(seen.pid, seen.start) {
         process.send(signal);
     }
 }

@@ -185,7 +185,8 @@ fn supervisor(record: &Record, path: &std::path::Path) -> Option<sys::Process> {
     if record.boot != process::boot_id() || record.ns != process::pid_namespace() {
         return None;
     }
-    let process = sys::Process::open(record.locker)?;
+    let number = process::number_of(record.locker)?;
+    let process = sys::Process::open(number, process::start_time(number)?)?;
     // Looked at after it was opened: it is this one that has the lock.
-    kernel::holds(record.locker, &holders::wanted(path)).then_some(process)
+    kernel::holds(number, &holders::wanted(path)).then_some(process)
 }

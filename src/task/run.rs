@@ -150,14 +150,19 @@ impl Guard<'_> {
 /// How long what is left of an interrupted run has to end after SIGTERM, before SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// The same where `/proc` does not show what is left.
+const BLIND_GRACE: Duration = Duration::from_millis(200);
+
 /// Ends what a command left in its session. Its own process must not be reaped yet: so the number is still the session's.
-fn end_session(leader: u32, mark: &str) {
+/// `None`: `/proc` does not show us and the command.
+fn end_session(leader: u32, mark: &str) -> Option<bool> {
     let started = Instant::now();
     let mut asked: Vec<Seen> = Vec::new();
+    let (ours, leader) = (process::own_number()?, process::number_of(leader)?);
     loop {
-        let left = left_of(leader, mark, &process::all_seen());
+        let left = left_of((ours, leader), mark, &process::all_seen());
         if left.is_empty() || started.elapsed() > GRACE * 2 {
-            return;
+            return Some(true);
         }
         let force = started.elapsed() > GRACE;
         for seen in left {
@@ -172,11 +177,11 @@ fn end_session(leader: u32, mark: &str) {
     }
 }
 
-/// The session of the command, and who else came from it: those whose parents have ended are our children. But not the
+/// The session of the command, and who else came from it: those whose parents have ended are our children. All numbers are
+/// those of `/proc`. But not the
 /// tasks that it started, which are for themselves: their supervisors have blanked the mark, and their commands have
 /// another.
-fn left_of(leader: u32, mark: &str, all: &[Seen]) -> Vec<Seen> {
-    let ours = std::process::id();
+fn left_of((ours, leader): (u32, u32), mark: &str, all: &[Seen]) -> Vec<Seen> {
     let is_task = |seen: &Seen| matches!(process::given(seen.pid, store::TASK), Given::Value(other) if other != mark);
     let mut left: Vec<Seen> = all.iter().filter(|seen| seen.session == leader && seen.pid != leader).copied().collect();
     let mut parents: Vec<u32> = left.iter().map(|seen| seen.pid).chain([ours, leader]).collect();
@@ -243,10 +248,13 @@ impl Supervisor<'_> {
             begun.err().map(|why| not_run(&err, &Error::cannot_run(&self.saved.words[0].to_string_lossy(), why)));
         drop((out, err));
         let status = not_begun.unwrap_or_else(|| u8::try_from(child.wait()).unwrap_or(u8::MAX));
-        let complete = self.write_end(status, started.elapsed());
+        let mut complete = self.write_end(status, started.elapsed());
         if State::of(status) == State::Interrupted {
             // It will be run again: not beside what is left of it.
-            end_session(child.pid(), &guard::mark(self.task, self.token));
+            let mark = guard::mark(self.task, self.token);
+            let is_alone = end_session(child.pid(), &mark).unwrap_or_else(|| child.end_group(BLIND_GRACE));
+            // Otherwise the next starter looks for what is left, or refuses to run it again.
+            complete &= is_alone;
         }
         self.let_go(complete);
         drop(pid);

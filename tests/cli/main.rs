@@ -44,6 +44,7 @@ mod run_once;
 mod run_once_attacks;
 mod run_once_faults;
 mod run_once_fire;
+mod run_once_namespace;
 mod scene;
 mod sight;
 mod status;

@@ -44,8 +44,8 @@ impl Holders {
         let mut pids = look.found;
         pids.dedup();
         let holder = |pid: u32| {
-            let (process, seen) = (sys::Process::open(pid)?, process::seen(pid)?);
-            Some(Holder { pid, start: seen.start, process })
+            let start = process::seen(pid)?.start;
+            Some(Holder { pid, start, process: sys::Process::open(pid, start)? })
         };
         Self { file, found: pids.into_iter().filter_map(holder).collect() }
     }
@@ -121,8 +121,9 @@ pub(crate) struct Killed {
 pub(crate) fn kill_script(charge: &Charge, file: &File) -> Option<Killed> {
     // First the descriptor of the process, then the look at what it holds: a process that gets the number in between is
     // looked at, but gets no signal.
-    let script = sys::Process::open(charge.holder)?;
-    if !kernel::holds(charge.holder, &wanted(file)) {
+    let number = process::number_of(charge.holder)?;
+    let script = sys::Process::open(number, process::start_time(number)?)?;
+    if !kernel::holds(number, &wanted(file)) {
         return None;
     }
     let stderr = our_sys::Theirs::of(charge.holder, 2).ok();

@@ -28,7 +28,12 @@ pub(crate) struct Theirs(OwnedFd);
 
 impl Theirs {
     /// The one on this number of that process. An error where it may not be had, or before Linux 5.6.
+    #[expect(clippy::disallowed_methods, reason = "pidfd_open(2) and pidfd_getfd(2)")]
     pub(crate) fn of(pid: u32, fd: RawFd) -> io::Result<Self> {
+        // `pid` is a number of `/proc`. In another PID namespace it would lead to a stranger.
+        if !aba_lock::process::has_our_numbers() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         // SAFETY: it takes numbers, and makes a descriptor or answers -1.
         let process = owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
         // SAFETY: as above.
@@ -63,6 +68,7 @@ fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
 }
 
 /// Closes every descriptor from 3 on but these two, which get the numbers 3 and 4.
+#[expect(clippy::disallowed_methods, reason = "close_range(2)")]
 pub(crate) fn keep_only<P: Into<OwnedFd> + From<OwnedFd>>(
     file: File,
     pipe: Option<P>,
@@ -177,18 +183,15 @@ pub(crate) fn has_ended(child: libc::pid_t) -> bool {
 
 /// Ends a child that was not waited for yet, and waits for it.
 pub(crate) fn end(child: libc::pid_t) {
-    // SAFETY: it takes numbers; the number is the child's until it has been waited for.
-    unsafe {
-        libc::kill(child, libc::SIGKILL);
-        libc::waitpid(child, ptr::null_mut(), 0);
-    }
+    aba_lock::sys::signal_child(child, libc::SIGKILL);
+    // SAFETY: it takes numbers; no status is asked for.
+    unsafe { libc::waitpid(child, ptr::null_mut(), 0) };
 }
 
 /// Ends a child that was not waited for yet, and what is in its process group, and waits for it.
 pub(crate) fn end_group(leader: &mut Child) {
     if let Ok(pid) = libc::pid_t::try_from(leader.id()) {
-        // SAFETY: it takes numbers; the number is the child's until it has been waited for.
-        unsafe { libc::kill(-pid, libc::SIGKILL) };
+        aba_lock::sys::signal_group(pid, libc::SIGKILL);
     }
     let _ = leader.wait();
 }
@@ -388,7 +391,7 @@ pub(crate) fn die_of(signal: i32) -> ! {
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, signal);
         libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut());
-        libc::kill(libc::getpid(), signal);
+        libc::raise(signal);
         libc::_exit(128 + signal)
     }
 }

@@ -78,6 +78,7 @@ pub(crate) fn of(error: &Error) -> i32 {
         | Error::NoDirectory { .. }
         | Error::NotOurCommand { .. }
         | Error::TaskNotEnded { .. }
+        | Error::TaskNotSeen { .. }
         | Error::Supervisor { .. }
         | Error::Terminal { .. }
         | Error::NoKeeper

@@ -1,0 +1,193 @@
+//! Tasks where `/proc` does not show the processes by the numbers that they have here.
+
+use crate::scene::{Call, Scene};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+/// Strangers: a chain of processes, each of which leads a session and is the parent of the next. They note each SIGTERM, and
+/// answer SIGUSR1.
+const STRANGER: &str = r"#!/bin/bash
+trap 'echo $$ >>hits' TERM
+trap 'echo $$ >>alive' USR1
+if (($1 > 1)); then
+    setsid ./stranger $(($1 - 1)) </dev/null &
+fi
+echo $$ >>strangers
+echo $$ >here
+while :; do
+    read -r _
+done <>never
+";
+
+/// `strangers N`: starts so many. `expect_unharmed`: all of them live, and none was signalled.
+const PRELUDE: &str = r#"
+set -u
+cd "$1"
+mkfifo here never ready gate
+exec 7<>here 8<>ready 9<>gate
+total=0
+strangers() {
+    setsid ./stranger "$1" </dev/null 7>&- 8>&- 9>&- &
+    for ((i = 0; i < $1; i++)); do
+        read -r -t 60 _ <&7 || exit 90
+    done
+    ((total += $1))
+}
+expect_unharmed() {
+    : >alive
+    local pid i
+    for pid in $(<strangers); do
+        kill -USR1 "$pid" || { echo "stranger $pid is gone"; exit 91; }
+    done
+    for ((i = 0; i < 600; i++)); do
+        [[ $(sort -u alive | wc -l) == "$total" ]] && break
+        sleep 0.1
+    done
+    [[ $(sort -u alive | wc -l) == "$total" ]] || { echo "only $(sort -u alive | wc -l) strangers live"; exit 92; }
+    [[ ! -e hits ]] || { echo "strangers were signalled: $(<hits)"; exit 93; }
+}
+# Usage: until_gone PID
+until_gone() {
+    local i
+    for ((i = 0; i < 600; i++)); do
+        kill -0 "$1" 2>/dev/null || return 0
+        sleep 0.1
+    done
+    echo "pid $1 lives"
+    exit 94
+}
+"#;
+
+/// Runs a bash script in a PID namespace whose `/proc` is that of the namespace around it, with small numbers.
+fn with_foreign_proc(scene: &Scene, script: &str) -> Call {
+    let stranger = scene.path("stranger");
+    fs::write(&stranger, STRANGER).unwrap();
+    fs::set_permissions(&stranger, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = scene.program("timeout");
+    command.args([
+        "60",
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "--",
+    ]);
+    command.args([
+        "unshare",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--",
+        "bash",
+        "-c",
+        &format!("{PRELUDE}{script}"),
+        "bash",
+    ]);
+    command.arg(scene.path(""));
+    Call::new(command)
+}
+
+#[test]
+fn an_interrupted_task_ends_what_it_left_and_no_stranger_where_proc_is_of_another_namespace() {
+    let scene = Scene::new();
+    let script = r#"
+strangers 40
+for round in 1 2 3; do
+    "$HELPER" run-once -i a -- bash -c 'sleep 600 & echo $! >left; setsid sleep 600 & echo $! >>left; echo >ready
+        read -r _ <gate; exit 130' || exit 80
+    read -r -t 60 _ <&8 || exit 81
+    strangers 20
+    echo >gate
+    "$HELPER" run-once -qw -i a -- true || { echo "status $?"; exit 82; }
+    for pid in $(<left); do
+        until_gone "$pid"
+    done
+    expect_unharmed
+    "$HELPER" run-once -r -i a || exit 83
+done
+"#;
+    with_foreign_proc(&scene, script).run();
+}
+
+#[test]
+fn the_rest_of_a_killed_supervisor_is_found_where_proc_is_of_another_namespace() {
+    let scene = Scene::new();
+    let script = r#"
+strangers 40
+"$HELPER" run-once -i a -- bash -c '(trap "" TERM; echo $BASHPID >left; echo $PPID >supervisor; echo >ready; read -r _ <>never)
+    exit' || exit 80
+read -r -t 60 _ <&8 || exit 81
+strangers 40
+kill -KILL "$(<supervisor)"
+until_gone "$(<supervisor)"
+kill -0 "$(<left)" || { echo 'nothing is left'; exit 82; }
+"$HELPER" run-once -qw -i a -- echo again || { echo "status $?"; exit 83; }
+until_gone "$(<left)"
+expect_unharmed
+"#;
+    with_foreign_proc(&scene, script).out("again\n").run();
+}
+
+#[test]
+fn a_reset_ends_a_task_where_proc_is_of_another_namespace() {
+    let scene = Scene::new();
+    let script = r#"
+strangers 20
+"$HELPER" run-once -i a -- bash -c 'echo $$ >left; echo >ready; read -r _ <>never' || exit 80
+read -r -t 60 _ <&8 || exit 81
+strangers 20
+"$HELPER" run-once -R -i a || exit 82
+"$HELPER" run-once -r -i a || { echo "status $?"; exit 83; }
+until_gone "$(<left)"
+"$HELPER" run-once -p -i a && exit 84
+expect_unharmed
+"#;
+    with_foreign_proc(&scene, script).run();
+}
+
+/// Runs a bash script where an empty directory covers `/proc`.
+fn without_proc(scene: &Scene, script: &str) -> Call {
+    let mut command = scene.program("timeout");
+    command.args(["60", "unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--"]);
+    let script = format!("mount -t tmpfs none /proc || exit 70\n{PRELUDE}{script}");
+    command.args(["bash", "-c", &script, "bash"]).arg(scene.path(""));
+    Call::new(command)
+}
+
+#[test]
+fn an_interrupted_task_is_run_again_without_proc_once_nothing_is_left_of_it() {
+    let scene = Scene::new();
+    let script = r#"
+"$HELPER" run-once -i a -- bash -c 'sleep 600 & echo $! >left; echo >ready; read -r _ <gate; exit 130' || exit 80
+read -r -t 60 _ <&8 || exit 81
+echo >gate
+"$HELPER" run-once -qw -i a -- echo again || { echo "status $?"; exit 82; }
+until_gone "$(<left)"
+"#;
+    without_proc(&scene, script).out("again\n").run();
+}
+
+#[test]
+fn a_task_whose_rest_cannot_be_seen_is_not_run_beside_it() {
+    let scene = Scene::new();
+    let script = r#"
+"$HELPER" run-once -i a -- bash -c 'setsid sleep 600 & echo $! >left; echo $PPID >supervisor; echo >ready; wait' || exit 80
+read -r -t 60 _ <&8 || exit 81
+kill -KILL "$(<supervisor)"
+until_gone "$(<supervisor)"
+"$HELPER" run-once -qw -i a -- echo again
+[[ $? == 125 ]] || exit 82
+kill -0 "$(<left)" || exit 83
+kill -KILL "$(<left)"
+rm "$ABA_LOCK_DIR/runner/a/pid"
+"$HELPER" run-once -qw -i a -- echo again || exit 84
+"#;
+    without_proc(&scene, script)
+        .err("task a is not run again: it was interrupted, and /proc does not show whether a process of that run is left")
+        .err("mount -t proc proc /proc")
+        .out("again\n")
+        .run();
+}

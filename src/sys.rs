@@ -32,7 +32,9 @@ pub use command::{Child, Command, by_execvp};
 pub use detach::{
     adopt_orphans, close_inherited_except, detached, quiet_stdio, redirect_output, write_some, write_until_signal,
 };
-pub use examine::{Right, Rival, Room, limit_of_file_size, limit_of_open_files, may, room, undisturbed};
+pub use examine::{
+    Right, Rival, Room, limit_of_file_size, limit_of_open_files, may, raise_limit_of_open_files, room, undisturbed,
+};
 pub use forward::Forward;
 pub use identity::{Identity, identity};
 pub use interrupt::{Interrupts, die_of};

@@ -169,6 +169,8 @@ fn service(directory: &Path) -> io::Result<()> {
     terms(&mut roff, "REST", &lockd_manual::REST);
     terms(&mut roff, "GRPC", &lockd_manual::GRPC);
     terms(&mut roff, "TOKEN FILE", &lockd_manual::TOKEN_FILE);
+    terms(&mut roff, "SIGNALS", &lockd_manual::SIGNALS);
+    terms(&mut roff, "CONNECTIONS", &lockd_manual::CONNECTIONS);
     terms(&mut roff, "WHAT IS PROMISED", &lockd_manual::GUARANTEES);
     terms(&mut roff, "EXIT STATUS", &lockd::EXIT_STATUS);
     terms(&mut roff, "FILES", &lockd_manual::FILES);

@@ -72,6 +72,16 @@ pub fn limit_of_open_files() -> (u64, u64) {
     (limit.rlim_cur, limit.rlim_max)
 }
 
+/// Raises the number of files that this process may have open to its hard limit, and returns it.
+#[must_use]
+pub fn raise_limit_of_open_files() -> u64 {
+    let mut limit = limit(libc::RLIMIT_NOFILE);
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: it lives until the call returns. A call that fails changes nothing.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    limit_of_open_files().0
+}
+
 /// How long a file may become, in bytes (`ulimit -f`).
 #[must_use]
 pub fn limit_of_file_size() -> u64 {

@@ -1,7 +1,9 @@
 //! Who may ask.
 
-use crate::service::{Answer, Connection, LIST, LOCK, PROGRAM, Service, Start, UNLOCK, output_of, until, wanted};
-use std::io::Write;
+use crate::service::{
+    Answer, Connection, LIST, LOCK, PATIENCE, PROGRAM, Service, Start, UNLOCK, output_of, until, wanted,
+};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -135,6 +137,77 @@ fn with_a_token_file_each_call_needs_a_token_of_its_scope() {
     assert!(service.log().iter().all(|line| !line.contains("secret")));
 }
 
+/// Waits until a line of the log has all these words.
+fn until_logged(service: &Service, words: &[&str]) {
+    until(&words.join(" "), || service.log().iter().any(|line| words.iter().all(|word| line.contains(word))));
+}
+
+#[test]
+fn at_sighup_the_token_file_is_read_again_and_one_that_cannot_be_used_changes_nothing() {
+    let start = Start::new();
+    let file = start.path("tokens");
+    put(&file, "old lock:read first\n");
+    let service = start.args(&["--token-file", file.to_str().unwrap()]).go();
+    let mut connection = service.connect();
+    let mut status =
+        |token: &str| connection.call("GET", LIST, &[("Authorization", &format!("Bearer {token}"))], "").status;
+    assert_eq!((status("first"), service.get("/healthz").status), (200, 200));
+    put(&file, "new lock:read second\n");
+    service.signal("HUP");
+    until_logged(&service, &["\"event\":\"reloaded\"", "tokens"]);
+    // Also by a connection that was there before.
+    assert_eq!((status("first"), status("second")), (401, 200));
+    for (broken, why) in
+        [(Some("new lock:all third\n"), "lock:all is neither"), (Some(""), "no token"), (None, "No such file")]
+    {
+        match broken {
+            Some(text) => put(&file, text),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        service.signal("HUP");
+        until_logged(&service, &["\"event\":\"not_reloaded\"", why, "the old one stays in force"]);
+        assert_eq!(status("second"), 200);
+    }
+}
+
+#[test]
+fn without_files_sighup_changes_nothing() {
+    let service = Service::new();
+    let id = service.take("db", "ann");
+    service.signal("HUP");
+    until_logged(&service, &["\"event\":\"reloaded\""]);
+    service.unlock(&id).ok();
+}
+
+#[test]
+fn what_gives_tokens_away_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let start = Start::new();
+    let file = start.path("tokens");
+    let path = file.to_str().unwrap();
+    let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let said = |text: &str, mode: u32, listen: &str| {
+        put(&file, text);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        // It gets as far as its store, which is none.
+        let args = ["--listen", listen, "--token-file", path, "--store", "sqlite:/dev/null/x"];
+        let (status, said) = Start::new().args(&args).fails();
+        assert_eq!(status, Some(125), "{said}");
+        said
+    };
+    let secret = "ci lock:read secret\n";
+    let readable = said(secret, 0o644, "127.0.0.1:0");
+    assert!(readable.contains("\"level\":\"warning\"") && readable.contains("can read the tokens in "), "{readable}");
+    let writable = said(&format!("ci lock:read sha256:{digest}\n"), 0o622, "127.0.0.1:0");
+    assert!(writable.contains("may add tokens to "), "{writable}");
+    let plain = said(secret, 0o600, "0.0.0.0:0");
+    assert!(plain.contains("tokens are sent to 0.0.0.0:0 in clear text"), "{plain}");
+    for (text, mode) in [(secret, 0o640), (&format!("ci lock:read sha256:{digest}\n"), 0o644)] {
+        let quiet = said(text, mode, "127.0.0.1:0");
+        assert!(!quiet.contains("warning"), "{quiet}");
+    }
+}
+
 #[test]
 fn an_address_that_others_reach_is_refused_unless_it_is_guarded_or_said_aloud() {
     for args in [&["--listen", "0.0.0.0:0"][..], &["--listen", "[::]:0"], &["--grpc-listen", "0.0.0.0:0"]] {
@@ -186,7 +259,7 @@ fn those_who_wait_leave_room_for_who_has_the_lock() {
 }
 
 #[test]
-fn who_connects_and_says_nothing_shuts_nobody_out() {
+fn clients_that_connect_and_send_nothing_keep_others_out_for_a_moment_only() {
     let start = narrow();
     let tokens = start.path("tokens");
     put(&tokens, "ci lock:read,lock:write secret\n");
@@ -199,22 +272,45 @@ fn who_connects_and_says_nothing_shuts_nobody_out() {
     let id = holder.answer("POST").id();
     let mut waits = service.connect();
     call(&mut waits, "POST", LOCK, r#""wait":"60s""#);
-    let silent: Vec<_> = [&service.rest, &service.grpc]
-        .into_iter()
-        .flat_map(|address| (0..40).map(move |_| std::net::TcpStream::connect(address).unwrap()))
-        .collect();
-    let half = |_| {
-        let mut half = std::net::TcpStream::connect(&service.rest).unwrap();
-        half.write_all(format!("POST {LOCK} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{").as_bytes()).unwrap();
-        half
+    let open = |address: &str, text: &str| {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
     };
-    let halves: Vec<_> = (0..10).map(half).collect();
+    let half_a_body = format!("POST {LOCK} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{");
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        for text in ["", "GET / HTTP/1.1\r\nHo", &half_a_body] {
+            silent.push(open(&service.rest, text));
+        }
+        for text in ["", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+            silent.push(open(&service.grpc, text));
+        }
+    }
     // Whoever comes after them is answered, and who waited before them waits.
     let mut other = service.connect();
     call(&mut other, "DELETE", &format!("{LOCK}/{id}"), "");
     other.answer("DELETE").ok();
     assert_eq!(waits.answer("POST").lock()["who"], "ann");
-    drop((silent, halves));
+    // All of them are sent away, however they stand there.
+    for mut stream in silent {
+        let _ = stream.read_to_end(&mut Vec::new()).map_err(|error| assert_ne!(error.kind(), ErrorKind::WouldBlock));
+    }
+}
+
+#[test]
+fn the_service_takes_as_many_connections_as_it_may_raise_its_limit_to() {
+    let mut command = Command::new("bash");
+    command.args(["-c", "ulimit -Sn 64; exec \"$0\" \"$@\"", PROGRAM]);
+    let service = Start::of(command).go();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", service.pid())).unwrap();
+    let files: Vec<&str> =
+        limits.lines().find(|line| line.contains("open files")).unwrap().split_whitespace().collect();
+    assert_eq!(files[3], files[4], "{limits}");
+    let silent: Vec<_> = (0..300).map(|_| std::net::TcpStream::connect(&service.rest).unwrap()).collect();
+    service.take("db", "ann");
+    drop(silent);
 }
 
 #[test]
@@ -322,9 +418,11 @@ fn certificates(directory: &Path) {
         new server -out server.csr
         new client -out client.csr
         new stranger -out stranger.csr
+        new next -out next.csr
         sign() { openssl x509 -req -in "$1.csr" -CA "$2.pem" -CAkey "$2.key" -CAcreateserial -days 2 -out "$1.pem" -extfile <(printf '%s' "$3"); }
         sign server ca 'subjectAltName=IP:127.0.0.1' 2>/dev/null
         sign client ca 'extendedKeyUsage=clientAuth' 2>/dev/null
+        sign next other 'subjectAltName=IP:127.0.0.1' 2>/dev/null
         sign stranger other 'extendedKeyUsage=clientAuth' 2>/dev/null
     "#;
     // Older ones have no -quiet.
@@ -346,14 +444,16 @@ fn over_tls_only_who_has_a_certificate_comes_in() {
             &file("server.key"),
             "--tls-client-ca",
             &file("ca.pem"),
+            "--log-all",
         ])
         .go();
-    let curl = |args: &[&str]| {
+    let by = |authority: &str, args: &[&str]| {
         let mut command = Command::new("curl");
-        command.args(["-sS", "--max-time", "60", "--cacert", &file("ca.pem")]).args(args).env_remove("https_proxy");
+        command.args(["-sS", "--max-time", "60", "--cacert", &file(authority)]).args(args).env_remove("https_proxy");
         command.arg(format!("https://{}/api/v1alpha1/locks/list", service.rest));
         command.output().unwrap()
     };
+    let curl = |args: &[&str]| by("ca.pem", args);
     let known = curl(&["--cert", &file("client.pem"), "--key", &file("client.key")]);
     assert!(known.status.success(), "{known:?}");
     assert!(String::from_utf8(known.stdout).unwrap().contains("\"locks\":[]"));
@@ -370,4 +470,19 @@ fn over_tls_only_who_has_a_certificate_comes_in() {
     );
     let _silent = std::net::TcpStream::connect(&service.rest).unwrap();
     assert!(curl(&["--cert", &file("client.pem"), "--key", &file("client.key")]).status.success());
+    until_logged(&service, &["\"event\":\"list\"", "\"certificate\":\"client\""]);
+    // What cannot be used changes nothing.
+    let replace = |name: &str, by: &str| put(&at.join(name), &std::fs::read_to_string(at.join(by)).unwrap());
+    replace("server.key", "client.key");
+    service.signal("HUP");
+    until_logged(&service, &["\"event\":\"not_reloaded\"", "could not use "]);
+    assert!(curl(&["--cert", &file("client.pem"), "--key", &file("client.key")]).status.success());
+    // Another authority, for both sides.
+    replace("server.key", "next.key");
+    replace("server.pem", "next.pem");
+    replace("ca.pem", "other.pem");
+    service.signal("HUP");
+    until_logged(&service, &["\"event\":\"reloaded\"", "certificates"]);
+    assert!(by("other.pem", &["--cert", &file("stranger.pem"), "--key", &file("stranger.key")]).status.success());
+    assert!(!by("other.pem", &["--cert", &file("client.pem"), "--key", &file("client.key")]).status.success());
 }

@@ -91,11 +91,83 @@ fn what_makes_no_sense_is_refused_and_nothing_is_locked() {
         r#"{"service":"web","who":"ann","ttl":"0.0000000001"}"#,
         r#"{"service":"web","who":"ann","ttl":1e-9}"#,
         &format!(r#"{{"service":"web","who":"{}"}}"#, "a".repeat(1025)),
-        &format!(r#"{{"service":"web","who":"ann","x":"{}"}}"#, "a".repeat(70_000)),
     ] {
         service.call("POST", LOCK, body).is_refused(400, 3);
     }
     assert_eq!(service.found(""), [] as [Value; 0]);
+}
+
+#[test]
+fn a_body_over_64_kib_is_refused_as_too_large_by_every_call_that_takes_one() {
+    let service = Service::new();
+    let id = service.take("db", "ann");
+    for size in [70_000, 3_000_000] {
+        let body = wanted("other", "bob", &format!(r#""x":"{}""#, "a".repeat(size)));
+        for (method, path) in
+            [("POST", LOCK.to_owned()), ("PUT", format!("{LOCK}/{id}")), ("PUT", format!("{LOCK}/{id}/renew"))]
+        {
+            service.call(method, &path, &body).is_refused(413, 8);
+        }
+    }
+    let body = wanted("other", "bob", &format!(r#""x":"{}""#, "a".repeat(60_000)));
+    service.call("POST", LOCK, &body).ok();
+    assert_eq!(service.found("").len(), 2);
+}
+
+#[test]
+fn a_known_name_in_another_spelling_is_refused_and_nothing_is_locked() {
+    let service = Service::new();
+    let id = service.ask("db", "ann", r#""ttl":"1h""#).id();
+    for wrong in
+        ["TTL", "Ttl", "ttlSeconds", "ttl_seconds", "Wait", "wait_for", "eventID", "EventId", "event-id", "Resource"]
+    {
+        let member = format!(r#""{wrong}":"1h""#);
+        let refusal = service.ask("other", "ann", &member).is_refused(400, 3);
+        assert!(refusal["message"].as_str().unwrap().starts_with(&format!("{wrong} is not known here; it is spelt ")));
+        for path in [format!("{LOCK}/{id}"), format!("{LOCK}/{id}/renew")] {
+            service.call("PUT", &path, &format!("{{{member}}}")).is_refused(400, 3);
+        }
+    }
+    for query in ["perpage=2", "PER_PAGE=2", "per-page=2", "Page=1", "Service=web", "eventID=x"] {
+        service.get(&format!("{LIST}?{query}")).is_refused(400, 3);
+    }
+    // What the call would not do.
+    for body in [r#"{"ttl":"2h"}"#, r#"{"who":"bob","wait":5}"#] {
+        service.call("PUT", &format!("{LOCK}/{id}"), body).is_refused(400, 3);
+    }
+    assert_eq!(service.found("tty=1&colour=red")[0]["ttl"], "3600s");
+    assert_eq!(service.found("").len(), 1);
+}
+
+#[test]
+fn a_request_of_http_1_1_without_one_host_is_refused() {
+    let service = Service::new();
+    for (hosts, version, status) in
+        [("", "1.1", 400), ("Host: localhost\r\nHost: localhost\r\n", "1.1", 400), ("", "1.0", 200)]
+    {
+        let mut connection = service.connect();
+        connection.send_more(&format!("GET {LIST} HTTP/{version}\r\n{hosts}\r\n"));
+        let answer = connection.answer("GET");
+        assert_eq!(answer.status, status, "{hosts:?} {answer:?}");
+        if status == 400 {
+            answer.is_refused(400, 3);
+        }
+    }
+}
+
+#[test]
+fn a_refusal_does_not_name_what_the_lock_does_not_have() {
+    let service = Service::new();
+    for (key, words) in [
+        ("", "service web is already locked by ann (lock_id: "),
+        (r#","resource":"db""#, "service web is already locked for db by ann (lock_id: "),
+        (r#","environment":"prod""#, "service web is already locked in prod by ann (lock_id: "),
+    ] {
+        let body = format!(r#"{{"service":"web","who":"ann"{key}}}"#);
+        service.call("POST", LOCK, &body).ok();
+        let refusal = service.call("POST", LOCK, &body).is_refused(409, 6);
+        assert!(refusal["message"].as_str().unwrap().starts_with(words), "{refusal}");
+    }
 }
 
 /// Every call that names a lock.
@@ -242,7 +314,7 @@ fn a_list_has_pages_of_either_spelling_and_all_without() {
     assert_eq!(ids_of(&ask("?per_page=2&page=9")), [] as [String; 0]);
     assert_eq!(ids_of(&ask("?resource=r3&who=ann&service=web&environment=prod")), ids[2..3]);
     assert_eq!(ids_of(&ask("?resource=r3&who=bob")), [] as [String; 0]);
-    for query in ["?page=0", "?per_page=0", "?page=x", "?per_page=-1", "?per_page=99999999"] {
+    for query in ["?page=0", "?per_page=0", "?page=x", "?per_page=-1", "?per_page=99999999", "?page=2"] {
         service.get(&format!("{LIST}{query}")).is_refused(400, 3);
     }
 }
@@ -330,8 +402,13 @@ fn the_description_knows_each_path_and_method_and_the_service_knows_each_of_the_
                 "{method} {path}: {} is not in {said}",
                 answer.status
             );
+            assert!(said.get("400").is_some() && said.get("405").is_some(), "{method} {path}: {said}");
+            assert_eq!(methods[method].get("requestBody").is_some(), said.get("413").is_some(), "{method} {path}");
             known.push(format!("{method} {path}"));
         }
+        let answer = service.call("PATCH", &path.replace("{id}", "no-such-lock"), "");
+        answer.is_refused(405, 12);
+        assert!(answer.headers.contains("allow: "), "{path}: {answer:?}");
     }
     for expected in [
         "post /api/v1alpha1/lock",
@@ -351,5 +428,55 @@ fn the_description_knows_each_path_and_method_and_the_service_knows_each_of_the_
     let text = description.to_string();
     for reference in text.split("\"$ref\":\"#").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         assert!(description.pointer(reference).is_some(), "{reference}");
+    }
+}
+
+/// Each schema in a part of the description, with its place.
+fn schemas<'a>(place: &str, part: &'a Value, found: &mut Vec<(String, &'a Value)>) {
+    match part {
+        Value::Object(members) => {
+            if members.contains_key("type") {
+                found.push((place.to_owned(), part));
+            }
+            members.iter().for_each(|(name, part)| schemas(&format!("{place}/{name}"), part, found));
+        }
+        Value::Array(parts) => parts.iter().for_each(|part| schemas(place, part, found)),
+        _ => (),
+    }
+}
+
+#[test]
+fn the_description_has_the_bounds_that_the_service_has() {
+    let service = Service::new();
+    let description = service.get("/openapi.json").ok();
+    let mut found = Vec::new();
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().values() {
+            for part in ["parameters", "requestBody"] {
+                schemas(path, &method[part], &mut found);
+            }
+        }
+    }
+    schemas("/components", &description["components"]["schemas"]["Lock"], &mut found);
+    assert!(found.len() > 20);
+    for (place, schema) in found {
+        let is = |name| schema["type"] == name || schema["type"][0] == name;
+        if is("integer") || is("number") {
+            assert!(schema.get("minimum").is_some() && schema.get("maximum").is_some(), "{place}: {schema}");
+        }
+        if is("string") && schema.get("format").is_none() && !place.starts_with("/components/properties/ttl") {
+            assert!(schema.get("maxLength").is_some(), "{place}: {schema}");
+        }
+    }
+    // They are those of the service.
+    let create = &description["paths"][LOCK]["post"]["requestBody"]["content"]["application/json"]["schema"];
+    let most = create["properties"]["ttl"]["oneOf"][1]["maximum"].as_u64().unwrap();
+    assert_eq!(service.ask("most", "ann", &format!(r#""ttl":{most}"#)).status, 200);
+    service.ask("more", "ann", &format!(r#""ttl":{}"#, most + 1)).is_refused(400, 3);
+    for (name, schema) in create["properties"].as_object().unwrap() {
+        let may_be_null = schema["type"][1] == "null" || schema["oneOf"][2]["type"] == "null";
+        let mut body = json!({"service": "null", "who": "ann", "resource": name});
+        body[name] = Value::Null;
+        assert_eq!(service.call("POST", LOCK, &body.to_string()).status == 200, may_be_null, "{name}");
     }
 }

@@ -3,6 +3,7 @@
 use crate::service::{LIST, LOCK, PROGRAM, Service, Start, UNLOCK, until, wanted};
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 /// A limit of the process: `prlimit --fsize=0:`.
@@ -36,8 +37,12 @@ fn a_store_that_cannot_write_grants_nothing_and_releases_nothing() {
     service.unlock(&held).is_refused(503, 14);
     waits.answer("POST").is_refused(503, 14);
     service.get("/healthz").is_refused(503, 14);
+    // Locks can be read still, but that is not enough.
+    let metrics = service.get("/metrics").text;
+    assert!(metrics.contains("\naba_lockd_up 0\n") && metrics.contains("\naba_lockd_locks 1\n"), "{metrics}");
     limit(&service, "--fsize=unlimited:");
     until("it is well again", || service.get("/healthz").status == 200);
+    assert!(service.get("/metrics").text.contains("\naba_lockd_up 1\n"));
     // It is as it was.
     let found = service.found("");
     assert_eq!(found.len(), 1);
@@ -93,6 +98,35 @@ fn a_store_that_is_damaged_is_not_served() {
     let (status, said) = Start::new().args(&["--store", &store]).fails();
     assert_eq!(status, Some(125), "{said}");
     assert!(said.contains("could not open store"), "{said}");
+}
+
+#[test]
+fn a_store_that_its_user_may_not_write_to_is_refused_with_a_hint_about_the_store() {
+    // In a user namespace without capabilities, so that rights count for root, too.
+    let start = || {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-current-user", "setpriv", "--bounding-set=-all", "--inh-caps=-all", PROGRAM]);
+        Start::of(command)
+    };
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().join("read-only");
+    fs::create_dir(&directory).unwrap();
+    let rights = |mode| fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
+    for files in [&[][..], &["x.db"], &["x.db", "x.db.lock"]] {
+        rights(0o755);
+        for file in files {
+            fs::OpenOptions::new().create(true).append(true).open(directory.join(file)).unwrap();
+        }
+        rights(0o555);
+        for name in ["x.db", "new/x.db"] {
+            let store = format!("sqlite:{}/{name}", directory.display());
+            let (status, said) = start().args(&["--store", &store]).fails();
+            assert_eq!(status, Some(125), "{files:?} {said}");
+            assert!(said.contains("\nhint: the user of the service must be able to write"), "{files:?} {said}");
+            assert!(!said.contains("ABA_LOCK_DIR"), "{said}");
+        }
+    }
+    rights(0o755);
 }
 
 #[test]

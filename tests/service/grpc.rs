@@ -140,6 +140,8 @@ fn a_list_has_pages_and_all_without() {
         }
         let minus = wire::ListLocksRequest { per_page: None, page: Some(-1) };
         assert_eq!(client.list_locks(minus).await.unwrap_err().code(), Code::InvalidArgument);
+        let second = wire::ListLocksRequest { per_page: None, page: Some(2) };
+        assert_eq!(client.list_locks(second).await.unwrap_err().code(), Code::InvalidArgument);
     });
 }
 

@@ -8,6 +8,7 @@ use crate::model::Problem;
 use ring::digest::{SHA256, digest};
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// What a call needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,13 +29,15 @@ struct Bearer {
 #[derive(Debug)]
 pub(crate) struct Tokens {
     by_digest: HashMap<Vec<u8>, Bearer>,
+    /// The file has a token in clear text, and not digests alone.
+    pub(crate) has_secrets: bool,
 }
 
 /// Who may.
 #[derive(Debug)]
 pub(crate) struct Access {
-    /// `None`: everyone who can reach us.
-    pub(crate) tokens: Option<Tokens>,
+    /// `None`: each client that reaches the service is permitted. They change when the file is read again.
+    pub(crate) tokens: Option<RwLock<Arc<Tokens>>>,
     /// Other names than loopback's by which we are called.
     pub(crate) hosts: Vec<String>,
     /// Whether we are called by those alone.
@@ -53,7 +56,7 @@ pub(crate) struct From<'a> {
 impl Tokens {
     /// From the text of a token file. The error names the line.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let mut by_digest = HashMap::new();
+        let (mut by_digest, mut has_secrets) = (HashMap::new(), false);
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
@@ -69,11 +72,11 @@ impl Tokens {
                 _ => Err(format!("line {number}: {scope} is neither lock:read nor lock:write")),
             });
             let scopes = scopes.collect::<Result<_, _>>()?;
-            let key = match token.strip_prefix("sha256:") {
-                Some(hex) => {
-                    from_hex(hex).ok_or(format!("line {number}: sha256: is followed by 64 hexadecimal digits"))?
-                }
-                None => digest(&SHA256, token.as_bytes()).as_ref().to_vec(),
+            let key = if let Some(hex) = token.strip_prefix("sha256:") {
+                from_hex(hex).ok_or(format!("line {number}: sha256: is followed by 64 hexadecimal digits"))?
+            } else {
+                has_secrets = true;
+                digest(&SHA256, token.as_bytes()).as_ref().to_vec()
             };
             if by_digest.insert(key, Bearer { name: name.to_owned(), scopes }).is_some() {
                 return Err(format!("line {number} has a token that is there already"));
@@ -82,7 +85,7 @@ impl Tokens {
         if by_digest.is_empty() {
             return Err("there is no token in it".to_owned());
         }
-        Ok(Self { by_digest })
+        Ok(Self { by_digest, has_secrets })
     }
 }
 
@@ -94,9 +97,17 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 }
 
 impl Access {
+    /// From now on these tokens are good, and no others.
+    pub(crate) fn replace_tokens(&self, new: Arc<Tokens>) {
+        if let Some(tokens) = &self.tokens {
+            *tokens.write().unwrap_or_else(PoisonError::into_inner) = new;
+        }
+    }
+
     /// Who asks, as the token file calls them, if they may.
     pub(crate) fn bearer(&self, authorization: Option<&str>, scope: Scope) -> Result<Option<String>, Problem> {
         let Some(tokens) = &self.tokens else { return Ok(None) };
+        let tokens = Arc::clone(&tokens.read().unwrap_or_else(PoisonError::into_inner));
         let (scheme, token) = authorization.and_then(|value| value.split_once(' ')).ok_or(Problem::NoToken)?;
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Problem::NoToken);
@@ -168,7 +179,11 @@ mod tests {
     fn a_token_is_told_by_name_and_scope() {
         let digest = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
         let text = format!("# of the team\n\nci lock:read,lock:write secret\nboard lock:read {digest}\n");
-        let access = Access { tokens: Some(Tokens::parse(&text).unwrap()), hosts: Vec::new(), only_those: false };
+        let access = Access {
+            tokens: Some(RwLock::new(Arc::new(Tokens::parse(&text).unwrap()))),
+            hosts: Vec::new(),
+            only_those: false,
+        };
         let name = |token, scope| access.bearer(token, scope).map(Option::unwrap).map_err(|problem| problem.word());
         assert_eq!(name(Some("Bearer secret"), Scope::Write), Ok("ci".to_owned()));
         assert_eq!(name(Some("bearer test"), Scope::Read), Ok("board".to_owned()));

@@ -36,6 +36,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve locks until SIGTERM or SIGINT
     ///
+    /// SIGHUP makes it read the token file and the certificates again: what cannot be used changes nothing, and the log says why.
     /// On loopback everyone on this machine may ask. Any other address needs a token file, or client certificates. Only one
     /// service can have a file as its store.
     Serve(Serve),
@@ -64,10 +65,12 @@ pub(crate) struct Serve {
     /// Ask for a token: this file has a line NAME SCOPES TOKEN for each
     ///
     /// SCOPES are lock:read (to look), lock:write (all else), or both with a comma between. TOKEN is the token, or sha256:
-    /// and its digest. Callers send `Authorization: Bearer TOKEN`.
+    /// and its digest. Callers send `Authorization: Bearer TOKEN`. SIGHUP makes the service read the file again.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) token_file: Option<PathBuf>,
     /// Speak TLS, with this certificate and those that it rests on (PEM)
+    ///
+    /// SIGHUP makes the service read the certificates and the key again, for new connections.
     #[arg(long, value_name = "FILE", requires = "tls_key", value_hint = ValueHint::FilePath)]
     pub(crate) tls_cert: Option<PathBuf>,
     /// The key of the certificate (PEM)

@@ -96,6 +96,9 @@ impl Desk {
             Selection { per_page: Some(number), .. } if number > LARGEST_PAGE => {
                 Err(Problem::Invalid(format!("per_page is at most {LARGEST_PAGE}")))
             }
+            Selection { page: 2.., per_page: None, .. } => {
+                Err(Problem::Invalid("page needs per_page: without it, all locks are on page 1".to_owned()))
+            }
             selection => self.store.list(selection).await,
         };
         self.journal.answered(call, result.as_ref().map(|_| None), Some(begun.elapsed()));
@@ -122,7 +125,7 @@ impl Desk {
     pub(crate) async fn metrics(&self) -> String {
         let one = Selection { page: 1, per_page: Some(1), with: Change::default() };
         let held = self.store.list(one).await.ok().map(|listing| listing.total);
-        self.journal.metrics(held, self.store.waiting())
+        self.journal.metrics(self.check().await.is_ok(), held, self.store.waiting())
     }
 
     fn note(&self, call: &Call, result: Result<Lock, Problem>, begun: Option<Instant>) -> Result<Lock, Problem> {

@@ -65,13 +65,13 @@ impl Service {
     /// The call that this is, if it may be.
     fn may<T>(&self, request: &Request<T>, operation: &'static str, scope: Scope) -> Result<Call, Status> {
         let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
-        let mut call = Call { api: "grpc", operation, from: peer.to_string(), by: None, calling: None };
+        let mut call =
+            Call { api: "grpc", operation, from: peer.to_string(), by: None, certificate: peer.certificate() };
         let authorization = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        let bearer = self.access.bearer(authorization, scope);
-        match bearer.and_then(|by| Ok((by, peer.call().map_err(|()| Problem::Stopping)?))) {
-            Ok((by, calling)) => {
+        match self.access.bearer(authorization, scope) {
+            Ok(by) => {
+                peer.is_permitted();
                 call.by = by;
-                call.calling = calling;
                 Ok(call)
             }
             Err(problem) => Err(self.noted(&call, problem)),
@@ -194,7 +194,7 @@ impl From<Problem> for Status {
             Problem::Invalid(_) => Code::InvalidArgument,
             Problem::NotAllowed(_) => Code::PermissionDenied,
             Problem::NoToken => Code::Unauthenticated,
-            Problem::TooMany => Code::ResourceExhausted,
+            Problem::TooMany | Problem::TooLarge => Code::ResourceExhausted,
             Problem::Stopping | Problem::Fault(_) => Code::Unavailable,
         };
         Self::new(code, fitting(&problem.to_string()))

@@ -1,6 +1,5 @@
 //! What happens: a line of the log each, and numbers for `/metrics`.
 
-use crate::listen::Calling;
 use crate::model::{Lock, Problem};
 use crate::report;
 use serde_json::{Map, Value, json};
@@ -22,8 +21,8 @@ pub(crate) struct Call {
     pub(crate) from: String,
     /// What the token file calls them.
     pub(crate) by: Option<String>,
-    /// Keeps the connection open while it is answered, if they may ask.
-    pub(crate) calling: Option<Calling>,
+    /// The name in their certificate.
+    pub(crate) certificate: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +82,9 @@ impl Journal {
         if let Some(by) = &call.by {
             line.insert("by".into(), by.clone().into());
         }
+        if let Some(certificate) = &call.certificate {
+            line.insert("certificate".into(), certificate.clone().into());
+        }
         match result {
             Ok(Some(lock)) => about(&mut line, lock),
             Ok(None) => (),
@@ -113,8 +115,8 @@ impl Journal {
         report::log("info", line);
     }
 
-    /// The numbers, for Prometheus. `held`: `None` if the store does not say.
-    pub(crate) fn metrics(&self, held: Option<u64>, waiting: usize) -> String {
+    /// The numbers, for Prometheus. `up`: whether a lock could be granted; `held`: `None` if the store does not say.
+    pub(crate) fn metrics(&self, up: bool, held: Option<u64>, waiting: usize) -> String {
         let numbers = self.numbers();
         let mut text = String::new();
         let mut family = |name: &str, kind: &str, help: &str, rows: &[(String, String)]| {
@@ -124,7 +126,12 @@ impl Journal {
             }
         };
         let one = |number: u64| vec![(String::new(), number.to_string())];
-        family("up", "gauge", "Whether the store answers.", &one(u64::from(held.is_some())));
+        family(
+            "up",
+            "gauge",
+            "1 if the store works: locks can be read and granted.",
+            &one(u64::from(up && held.is_some())),
+        );
         if let Some(held) = held {
             family("locks", "gauge", "Locks that are held.", &one(held));
         }

@@ -1,75 +1,93 @@
 //! Connections: with TLS or without, for REST and gRPC alike.
+//!
+//! A connection by which no permitted call has come is closed ten seconds after it was accepted: clients that connect and send
+//! nothing, half a request, or nothing but calls that are refused, cannot keep others out for longer.
 
-mod crowd;
-mod line;
+mod limits;
+mod socket;
 
-pub(crate) use crowd::Crowd;
-pub(crate) use line::Calling;
+pub(crate) use limits::Limits;
 
 use crate::model::Problem;
-use crowd::Waits;
-use line::{Line, Socket};
+use crate::tls::{self, Certificates};
+use socket::Socket;
 use socket2::{SockRef, TcpKeepalive};
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
-use tokio::time;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{self, Sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-/// How long a client may take to agree on keys.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a connection may take until it has made a permitted call.
+const FIRST_CALL: Duration = Duration::from_secs(10);
 
-/// How soon a client that went silent is asked whether it is still there, and how often. Else one whose machine is gone
-/// would keep its place in a queue.
+/// How soon a silent client is probed (TCP keepalive), and how often. Otherwise a client whose machine is gone would keep its
+/// place in a queue.
 const SILENCE: Duration = Duration::from_secs(15);
-const ASK_EVERY: Duration = Duration::from_secs(5);
+const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// Who is at the other end of a connection.
+/// The client of a connection.
 #[derive(Clone, Default)]
-pub(crate) struct Peer(Option<Arc<Line>>);
+pub(crate) struct Peer(Option<Arc<Remote>>);
+
+struct Remote {
+    stream: Arc<TcpStream>,
+    address: SocketAddr,
+    /// The name in the client's certificate.
+    certificate: Option<String>,
+    has_called: AtomicBool,
+    limits: Arc<Limits>,
+    /// Released when the descriptor is closed.
+    _permit: OwnedSemaphorePermit,
+}
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Some(line) => line.address().fmt(f),
+            Some(remote) => remote.address.fmt(f),
             None => f.write_str("unknown"),
         }
     }
 }
 
 impl Peer {
-    /// A call of somebody who may ask begins: until it is dropped, the connection is not closed on our part. An error: it is
-    /// closed already.
-    pub(crate) fn call(&self) -> Result<Option<Calling>, ()> {
-        self.0.clone().map(|line| line.call().ok_or(())).transpose()
+    /// The name in the client's certificate.
+    pub(crate) fn certificate(&self) -> Option<String> {
+        self.0.as_ref().and_then(|remote| remote.certificate.clone())
     }
 
-    /// They are to wait for a lock, with a connection of their own: who waits over gRPC has none.
-    pub(crate) fn wait(&self) -> Result<Option<Waits>, Problem> {
-        self.0.as_ref().map(|line| line.wait().ok_or(Problem::TooMany)).transpose()
-    }
-
-    /// Until the connection is closed on our part.
-    pub(crate) async fn hung_up(&self) {
-        match &self.0 {
-            Some(line) => line.hung_up().await,
-            None => std::future::pending().await,
+    /// Notes that this client has made a permitted call: the connection may stay.
+    pub(crate) fn is_permitted(&self) {
+        if let Some(remote) = &self.0 {
+            remote.has_called.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Until they have gone away.
-    pub(crate) async fn gone(&self) {
+    /// Returns true if the client has made a permitted call.
+    pub(crate) fn has_called(&self) -> bool {
+        self.0.as_ref().is_none_or(|remote| remote.has_called.load(Ordering::Relaxed))
+    }
+
+    /// Room for this client to wait for a lock, with a connection of its own. A client that waits over gRPC has none.
+    pub(crate) fn wait(&self) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+        self.0.as_ref().map(|remote| remote.limits.wait()).transpose()
+    }
+
+    /// Returns when the client has gone.
+    pub(crate) async fn until_gone(&self) {
         match &self.0 {
-            Some(line) => line.gone().await,
+            Some(remote) => socket::until_gone(&remote.stream).await,
             None => std::future::pending().await,
         }
     }
@@ -78,12 +96,14 @@ impl Peer {
 /// A connection.
 pub(crate) struct Stream {
     inner: Inner,
-    line: Arc<Line>,
+    remote: Arc<Remote>,
+    /// When it ends without a permitted call. `None`: there was one.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stream {
     pub(crate) fn peer(&self) -> Peer {
-        Peer(Some(Arc::clone(&self.line)))
+        Peer(Some(Arc::clone(&self.remote)))
     }
 }
 
@@ -99,32 +119,38 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    /// Listens, until it is dropped.
-    pub(crate) async fn bind(address: SocketAddr, tls: Option<TlsAcceptor>, crowd: Arc<Crowd>) -> io::Result<Self> {
+    /// Listens, until it is dropped. With certificates, connections speak TLS and one of `protocols`.
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        certificates: Option<Certificates>,
+        protocols: &'static [&'static str],
+        limits: Arc<Limits>,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let (connected, ready) = mpsc::channel(64);
         tokio::spawn(async move {
-            loop {
-                let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted,
-                    () = connected.closed() => return,
-                };
-                match accepted {
-                    Ok((stream, address)) => {
-                        prepare(&stream);
-                        let line = tokio::select! {
-                            line = crowd.join(stream, address) => line,
-                            () = connected.closed() => return,
-                        };
-                        hand_on(line, tls.clone(), connected.clone());
-                    }
-                    // As when there are no descriptors left: there may be in a moment.
-                    Err(error) => {
-                        crowd.say(&error.to_string());
-                        time::sleep(Duration::from_millis(100)).await;
+            let accept = async {
+                loop {
+                    let permit = limits.admit().await;
+                    match listener.accept().await {
+                        Ok((stream, address)) => {
+                            prepare(&stream);
+                            let tls = certificates.as_ref().map(|current| tls::acceptor(&current.borrow(), protocols));
+                            let new = New { stream, address, limits: Arc::clone(&limits), permit };
+                            tokio::spawn(hand_on(new, tls, connected.clone()));
+                        }
+                        // As when there are no descriptors left: there may be in a moment.
+                        Err(error) => {
+                            limits.report(&error.to_string());
+                            time::sleep(Duration::from_millis(100)).await;
+                        }
                     }
                 }
+            };
+            tokio::select! {
+                () = accept => (),
+                () = connected.closed() => (),
             }
         });
         Ok(Self { ready, address })
@@ -141,23 +167,43 @@ impl Incoming {
 
 fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
-    let keep = TcpKeepalive::new().with_time(SILENCE).with_interval(ASK_EVERY).with_retries(3);
+    let keep = TcpKeepalive::new().with_time(SILENCE).with_interval(PROBE_EVERY).with_retries(3);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keep);
 }
 
-/// Beside the others: a client that is slow to agree on keys holds up nobody.
-fn hand_on(line: Arc<Line>, tls: Option<TlsAcceptor>, connected: mpsc::Sender<Stream>) {
-    tokio::spawn(async move {
-        let socket = Socket(Arc::clone(&line));
-        let inner = match tls {
-            None => Inner::Plain(socket),
-            Some(tls) => match time::timeout(HANDSHAKE, tls.accept(socket)).await {
-                Ok(Ok(stream)) => Inner::Tls(Box::new(stream)),
-                _ => return,
+/// A connection that was accepted just now.
+struct New {
+    stream: TcpStream,
+    address: SocketAddr,
+    limits: Arc<Limits>,
+    permit: OwnedSemaphorePermit,
+}
+
+/// Makes it ready to be read. A client with a slow TLS handshake holds up no other.
+async fn hand_on(new: New, tls: Option<TlsAcceptor>, connected: mpsc::Sender<Stream>) {
+    let New { stream, address, limits, permit } = new;
+    let stream = Arc::new(stream);
+    let mut deadline = Box::pin(time::sleep(FIRST_CALL));
+    let socket = Socket(Arc::clone(&stream));
+    let inner = match tls {
+        None => Inner::Plain(socket),
+        Some(tls) => tokio::select! {
+            () = &mut deadline => return,
+            done = tls.accept(socket) => match done {
+                Ok(stream) => Inner::Tls(Box::new(stream)),
+                Err(_) => return,
             },
-        };
-        let _ = connected.send(Stream { inner, line }).await;
-    });
+        },
+    };
+    let certificate = match &inner {
+        Inner::Plain(_) => None,
+        Inner::Tls(stream) => {
+            stream.get_ref().1.peer_certificates().and_then(|all| all.first()).map(|one| tls::name(one))
+        }
+    };
+    let has_called = AtomicBool::new(false);
+    let remote = Arc::new(Remote { stream, address, certificate, has_called, limits, _permit: permit });
+    let _ = connected.send(Stream { inner, remote, deadline: Some(deadline) }).await;
 }
 
 impl Connected for Stream {
@@ -170,6 +216,14 @@ impl Connected for Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context, buffer: &mut ReadBuf) -> Poll<io::Result<()>> {
+        if self.deadline.is_some() && self.remote.has_called.load(Ordering::Relaxed) {
+            self.deadline = None;
+        }
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         match &mut self.inner {
             Inner::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Inner::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
@@ -198,11 +252,4 @@ impl AsyncWrite for Stream {
             Inner::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
-}
-
-/// What speaks TLS with these protocols, first choice first.
-pub(crate) fn acceptor(config: &rustls::ServerConfig, protocols: &[&str]) -> TlsAcceptor {
-    let mut config = config.clone();
-    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-    TlsAcceptor::from(Arc::new(config))
 }

@@ -10,6 +10,7 @@ mod grpc;
 mod journal;
 mod listen;
 mod model;
+mod reload;
 mod report;
 mod rest;
 mod serve;
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
         }
     };
-    match serve::run(&args) {
+    match serve::run(args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(NOT_ALL),
         Err(failure) => {

@@ -5,7 +5,8 @@ pub(crate) const REST: [(&str, &str); 9] = [
         "POST /api/v1alpha1/lock",
         "take a lock: a JSON object of service, who (these two are needed), environment, resource, eventId, ttl and wait, the last \
          two as \"90s\", \"30m\" or a number of seconds. 200 with the lock, once under lock and once flat; 409 without an id, and \
-         with existingLock, if another has it",
+         with existingLock, if another has it. Unknown members are ignored, but one that differs from these by case or separators \
+         alone, such as TTL, is refused (400); a body over 64 KiB is refused with 413",
     ),
     ("GET /api/v1alpha1/lock/ID", "look at it"),
     ("PUT /api/v1alpha1/lock/ID", "change what is not empty; never onto a lock that another has"),
@@ -13,7 +14,7 @@ pub(crate) const REST: [(&str, &str); 9] = [
     ("GET or POST /api/v1alpha1/unlock/ID, DELETE /api/v1alpha1/lock/ID", "release it"),
     (
         "GET /api/v1alpha1/locks/list",
-        "those held, the oldest first, with who waits: per_page and page, and service, environment, resource, who, eventId to find some",
+        "those held, the oldest first, with who waits: per_page, page (from 2 on it needs per_page), and service, environment, resource, who, eventId to find some",
     ),
     ("GET /healthz", "200 if a lock could be granted within the last second, else 503; it needs no token"),
     ("GET /metrics, /openapi.json", "numbers for Prometheus, and all of this for programs"),
@@ -29,13 +30,41 @@ pub(crate) const GRPC: [(&str, &str); 1] = [(
 pub(crate) const TOKEN_FILE: [(&str, &str); 3] = [
     (
         "NAME SCOPES TOKEN",
-        "a line for each token; empty lines and those that begin with # do not count. The service reads it when it starts",
+        "a line for each token; empty lines and those that begin with # do not count. The service reads it when it starts, and again at SIGHUP: \
+         from then on a token that is not in it any more is refused. A file that cannot be used changes nothing. It warns of a file \
+         that every user may read (unless it has digests alone) or change, and of tokens that other machines send without TLS",
     ),
     ("NAME", "what the log calls who has it"),
     (
         "SCOPES",
         "lock:read (to look: get, list, metrics), lock:write (create, update, renew, unlock), or lock:read,lock:write. TOKEN is \
          the token, or sha256: and the SHA-256 digest of it in hexadecimal (printf %s TOKEN | sha256sum)",
+    ),
+];
+
+pub(crate) const SIGNALS: [(&str, &str); 2] = [
+    (
+        "SIGTERM, SIGINT",
+        "end the service after all that was asked is answered, within ten seconds. A second one ends it at once",
+    ),
+    (
+        "SIGHUP",
+        "reads the token file, the certificate, its key and the authority of the clients again. Each takes effect as a whole; if it \
+         cannot be used, the old one stays in force, and the log says why (not_reloaded). New certificates are for new connections: \
+         those that are open stay",
+    ),
+];
+
+pub(crate) const CONNECTIONS: [(&str, &str); 2] = [
+    (
+        "how many",
+        "as many as the service may have files open, less 48 and at most 65,536. It raises its limit (ulimit -n) to the hard limit. \
+         Over REST three of four may wait for a lock; others that would are refused (429). When all are in use, new ones wait in the \
+         order in which they came",
+    ),
+    (
+        "how long",
+        "a connection by which no permitted call came is closed after ten seconds, and over REST one that is not used after a minute",
     ),
 ];
 

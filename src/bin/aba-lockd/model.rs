@@ -91,6 +91,8 @@ pub(crate) enum Problem {
     NotAllowed(String),
     /// Who asks did not say who it is.
     NoToken,
+    /// The body of the request is too large.
+    TooLarge,
     /// Too many wait already.
     TooMany,
     /// The service is about to end.
@@ -129,7 +131,14 @@ impl fmt::Display for Problem {
         match self {
             Self::Held(lock) => {
                 let Key { service, environment, resource } = &lock.key;
-                write!(f, "service {service} is already locked for {resource} in {environment} by {} ", lock.who)?;
+                write!(f, "service {service} is already locked")?;
+                if !resource.is_empty() {
+                    write!(f, " for {resource}")?;
+                }
+                if !environment.is_empty() {
+                    write!(f, " in {environment}")?;
+                }
+                write!(f, " by {} ", lock.who)?;
                 match lock.id.as_str() {
                     "" => f.write_str("(it is being handed over)"),
                     id => write!(f, "(lock_id: {id})"),
@@ -138,6 +147,7 @@ impl fmt::Display for Problem {
             Self::Unknown(id) => write!(f, "there is no lock {id}"),
             Self::Invalid(why) | Self::NotAllowed(why) => f.write_str(why),
             Self::NoToken => f.write_str("a token is needed: Authorization: Bearer TOKEN"),
+            Self::TooLarge => f.write_str("the body is longer than 64 KiB"),
             Self::TooMany => f.write_str("too many wait already"),
             Self::Stopping => f.write_str("the service is stopping; ask again"),
             Self::Fault(why) => write!(f, "the store does not work, nothing is known to be granted or released: {why}"),
@@ -154,6 +164,7 @@ impl Problem {
             Self::Invalid(_) => "invalid",
             Self::NotAllowed(_) => "not_allowed",
             Self::NoToken => "no_token",
+            Self::TooLarge => "too_large",
             Self::TooMany => "too_many",
             Self::Stopping => "stopping",
             Self::Fault(_) => "fault",

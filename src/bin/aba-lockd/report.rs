@@ -65,6 +65,14 @@ pub(crate) fn finish(writer: &Writer) {
     let _ = writer.ended.recv_timeout(until.saturating_duration_since(Instant::now()));
 }
 
+/// A line of the log for what works, and should not be so.
+pub(crate) fn warn(message: &str) {
+    let mut line = Map::new();
+    line.insert("event".into(), "warning".into());
+    line.insert("message".into(), message.into());
+    log("warning", line);
+}
+
 /// A line of the log.
 pub(crate) fn log(level: &str, event: Map<String, Value>) {
     let mut line = Map::new();

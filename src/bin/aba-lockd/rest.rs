@@ -1,5 +1,6 @@
 //! The REST side. What is asked, by path; the shapes are in `rest/shape.rs`.
 
+mod body;
 mod connect;
 mod shape;
 
@@ -11,18 +12,15 @@ use crate::journal::Call;
 use crate::listen::Peer;
 use crate::model::{Change, Problem};
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, RawQuery, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{ConnectInfo, Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{any, delete, get, post, put};
+use body::Body;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time;
-
-/// The most bytes of a body.
-const LARGEST: usize = 64 * 1024;
 
 /// So long somebody who does not wait may be gone, or only send no more, and still get the lock. It is there in less, and who
 /// goes right then could as well go when the answer is on its way.
@@ -44,7 +42,6 @@ pub(crate) struct House {
     pub(crate) access: Arc<Access>,
 }
 
-type Body = Result<Bytes, BytesRejection>;
 type Id = Result<Path<String>, PathRejection>;
 
 /// Which path leads where.
@@ -61,7 +58,6 @@ pub(crate) fn routes(house: House) -> Router {
         .route(&format!("{API}/locks/list"), get(list))
         .fallback(async || shape::refusal(StatusCode::NOT_FOUND, 5, "there is nothing at this path"))
         .method_not_allowed_fallback(async || no_such_method())
-        .layer(DefaultBodyLimit::max(LARGEST))
         .with_state(Arc::new(house))
 }
 
@@ -101,14 +97,20 @@ impl Caller {
 
     /// The call that this is, if it may be.
     fn may(&self, house: &House, operation: &'static str, scope: Scope) -> Result<Call, Problem> {
-        let mut call = Call { api: "rest", operation, from: self.peer.to_string(), by: None, calling: None };
+        let mut call = Call {
+            api: "rest",
+            operation,
+            from: self.peer.to_string(),
+            by: None,
+            certificate: self.peer.certificate(),
+        };
         let bearer = self
             .is_not_for_another(house, scope)
             .and_then(|()| house.access.bearer(self.header(&header::AUTHORIZATION), scope));
-        match bearer.and_then(|by| Ok((by, self.peer.call().map_err(|()| Problem::Stopping)?))) {
-            Ok((by, calling)) => {
+        match bearer {
+            Ok(by) => {
+                self.peer.is_permitted();
                 call.by = by;
-                call.calling = calling;
                 Ok(call)
             }
             Err(problem) => {
@@ -139,7 +141,7 @@ async fn create(State(house): State<Arc<House>>, caller: Caller, body: Body) -> 
     let _waits = waits.map_err(|p| noted(&house, &call, p))?;
     let does_wait = wanted.wait.is_some();
     let gone = async {
-        caller.peer.gone().await;
+        caller.peer.until_gone().await;
         if !does_wait {
             time::sleep(A_MOMENT).await;
         }
@@ -169,7 +171,7 @@ async fn update(State(house): State<Arc<House>>, caller: Caller, id: Id, body: B
 async fn renew(State(house): State<Arc<House>>, caller: Caller, id: Id, body: Body) -> Result<Response, Problem> {
     let call = caller.may(&house, "renew", Scope::Write)?;
     let id = path(id).map_err(|p| noted(&house, &call, p))?;
-    let ttl = shape::object_or_nothing(body).and_then(|members| shape::ttl(&members));
+    let ttl = shape::object_or_nothing(body).and_then(|members| shape::renewal(&members));
     let ttl = ttl.map_err(|p| noted(&house, &call, p))?;
     Ok(shape::lock(&house.desk.renew(&call, &id, ttl).await?))
 }

@@ -1,25 +1,26 @@
 //! From the options to a service, and to its end: what was asked is answered, who waits is told, then it stops. A second signal
 //! ends it at once.
 
-use crate::access::{Access, Tokens};
+use crate::access::Access;
 use crate::args::Serve;
 use crate::desk::Desk;
 use crate::journal::Journal;
-use crate::listen::{self, Crowd, Incoming};
+use crate::listen::{Incoming, Limits};
+use crate::reload::{self, Reloader};
 use crate::rest::House;
 use crate::store::{self, Opened};
 use crate::{grpc, report, rest, settings, tls};
+use rustls::ServerConfig;
 use serde_json::{Map, json};
-use std::fs;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// How long what was asked may take to be answered after the signal to end.
@@ -49,7 +50,14 @@ impl Failure {
 }
 
 /// Serves until it is told to end. Whether all that was asked was answered by then.
-pub(crate) fn run(args: &Serve) -> Result<bool, Failure> {
+pub(crate) fn run(args: Serve) -> Result<bool, Failure> {
+    let writer = report::start();
+    let done = start(args);
+    report::finish(&writer);
+    done
+}
+
+fn start(args: Serve) -> Result<bool, Failure> {
     let (rest_address, grpc_address) =
         (address("--listen", &args.listen)?, address("--grpc-listen", &args.grpc_listen)?);
     for address in [rest_address, grpc_address] {
@@ -58,54 +66,69 @@ pub(crate) fn run(args: &Serve) -> Result<bool, Failure> {
             return Err(Failure::misused(sentence).hint("give --token-file or --tls-client-ca, or say --insecure"));
         }
     }
-    let tokens = args.token_file.as_deref().map(|file| {
-        let text = fs::read_to_string(file).map_err(|error| error.to_string());
-        let parsed = text.and_then(|text| Tokens::parse(&text));
-        parsed.map_err(|why| Failure::new(format!("could not use token file {}: {why}", file.display())))
-    });
-    let tokens = tokens.transpose()?;
-    // From elsewhere it is called by names that we cannot know, and who may ask is known by other means.
-    let only_those = rest_address.ip().is_loopback() && tokens.is_none();
-    let access = Access { tokens, hosts: args.allow_host.clone(), only_those };
-    let tls = tls::config(args)?;
-    let journal = Arc::new(Journal::new(args.log_all));
-
     let runtime = runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(format!("could not start threads: {error}")))?;
+    // First of all: until then SIGHUP ends the process.
+    let reloads = runtime.block_on(async { signal(SignalKind::hangup()) });
+    let reloads = reloads.map_err(|error| Failure::new(error.to_string()))?;
+    let tokens = args.token_file.as_deref().map(reload::tokens).transpose()?;
+    // From elsewhere it is called by names that we cannot know, and who may ask is known by other means.
+    let only_those = rest_address.ip().is_loopback() && tokens.is_none();
+    let access = Access { tokens: tokens.map(RwLock::new), hosts: args.allow_host.clone(), only_those };
+    let tls = tls::config(&args)?.map(watch::Sender::new);
+    if access.tokens.is_some() && tls.is_none() {
+        for address in [rest_address, grpc_address].iter().filter(|address| !address.ip().is_loopback()) {
+            report::warn(&format!(
+                "tokens are sent to {address} in clear text: give --tls-cert and --tls-key, or have a proxy speak TLS"
+            ));
+        }
+    }
+    let journal = Arc::new(Journal::new(args.log_all));
     let opened = runtime.block_on(store::open(args.store.as_deref(), args.token_base, Arc::clone(&journal)))?;
-    let writer = report::start();
-    let done = runtime.block_on(serve(rest_address, grpc_address, tls, access, &opened, journal));
+    let service = Service { rest_address, grpc_address, args: Arc::new(args), tls, access: Arc::new(access), reloads };
+    let done = runtime.block_on(serve(service, &opened, journal));
     runtime.shutdown_timeout(Duration::from_secs(1));
-    report::finish(&writer);
     done
 }
 
-async fn serve(
+/// A service that does not listen yet.
+struct Service {
     rest_address: SocketAddr,
     grpc_address: SocketAddr,
-    tls: Option<rustls::ServerConfig>,
-    access: Access,
-    opened: &Opened,
-    journal: Arc<Journal>,
-) -> Result<bool, Failure> {
-    let acceptor = |protocols: &[&str]| tls.as_ref().map(|config| listen::acceptor(config, protocols));
+    args: Arc<Serve>,
+    tls: Option<watch::Sender<Arc<ServerConfig>>>,
+    access: Arc<Access>,
+    reloads: Signal,
+}
+
+async fn serve(service: Service, opened: &Opened, journal: Arc<Journal>) -> Result<bool, Failure> {
+    let Service { rest_address, grpc_address, args, tls, access, mut reloads } = service;
+    let certificates = || tls.as_ref().map(watch::Sender::subscribe);
     let listening =
         |address: SocketAddr, error: &io::Error| Failure::new(format!("could not listen on {address}: {error}"));
-    let crowd = Crowd::new();
-    let rest_in = Incoming::bind(rest_address, acceptor(&["http/1.1"]), Arc::clone(&crowd)).await;
+    let limits = Limits::new();
+    let rest_in = Incoming::bind(rest_address, certificates(), &["http/1.1"], Arc::clone(&limits)).await;
     let rest_in = rest_in.map_err(|error| listening(rest_address, &error))?;
-    let grpc_in = Incoming::bind(grpc_address, acceptor(&["h2"]), crowd).await;
+    let grpc_in = Incoming::bind(grpc_address, certificates(), &["h2"], limits).await;
     let grpc_in = grpc_in.map_err(|error| listening(grpc_address, &error))?;
     let (rest_at, grpc_at) = (rest_in.address(), grpc_in.address());
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| Failure::new(error.to_string()))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Failure::new(error.to_string()))?;
 
     let desk = Arc::new(Desk::new(Arc::clone(&opened.store), journal));
-    let access = Arc::new(access);
     let (end, ends) = watch::channel(());
     let router = rest::routes(House { desk: Arc::clone(&desk), access: Arc::clone(&access) });
-    let rest_side = tokio::spawn(rest::serve(rest_in, router, ends.clone()));
-    let grpc_side = tokio::spawn(grpc::serve(grpc_in, Arc::clone(&desk), access, ended(ends)));
+    let rest_side = tokio::spawn(rest::serve(rest_in, router, access.tokens.is_none(), ends.clone()));
+    let grpc_side = tokio::spawn(grpc::serve(grpc_in, Arc::clone(&desk), Arc::clone(&access), ended(ends)));
+    let reloader = Arc::new(Reloader::new(args, access, tls));
+    let reload = tokio::spawn(async move {
+        while reloads.recv().await.is_some() {
+            tell_starter("RELOADING=1");
+            let reloader = Arc::clone(&reloader);
+            let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+            tell_starter("READY=1");
+        }
+    });
 
     say("started", &[("listen", rest_at.to_string()), ("grpc", grpc_at.to_string()), ("store", opened.name.clone())]);
     tell_starter("READY=1");
@@ -117,6 +140,7 @@ async fn serve(
         name.to_owned()
     };
     say("stopping", &[("signal", told().await)]);
+    reload.abort();
     tell_starter("STOPPING=1");
     desk.stop();
     drop(end);

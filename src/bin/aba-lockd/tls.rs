@@ -1,5 +1,9 @@
 //! Certificates and keys, from files.
 
+mod subject;
+
+pub(crate) use subject::name;
+
 use crate::args::Serve;
 use crate::serve::Failure;
 use rustls::pki_types::pem::PemObject;
@@ -8,9 +12,14 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use std::path::Path;
 use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
-/// What the files say. `None`: without TLS.
-pub(crate) fn config(args: &Serve) -> Result<Option<ServerConfig>, Failure> {
+/// The certificates for new connections. They change when the files are read again.
+pub(crate) type Certificates = watch::Receiver<Arc<ServerConfig>>;
+
+/// Reads the files. `None`: the service does not use TLS.
+pub(crate) fn config(args: &Serve) -> Result<Option<Arc<ServerConfig>>, Failure> {
     let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) else { return Ok(None) };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -29,7 +38,7 @@ pub(crate) fn config(args: &Serve) -> Result<Option<ServerConfig>, Failure> {
     };
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
     let config = builder.with_single_cert(certificates(cert)?, private).map_err(|error| unusable(cert, &error))?;
-    Ok(Some(config))
+    Ok(Some(Arc::new(config)))
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
@@ -40,4 +49,11 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
 
 fn unusable(file: &Path, why: &dyn std::fmt::Display) -> Failure {
     Failure::new(format!("could not use {}: {why}", file.display()))
+}
+
+/// Accepts TLS connections with these protocols, first choice first.
+pub(crate) fn acceptor(config: &ServerConfig, protocols: &[&str]) -> TlsAcceptor {
+    let mut config = config.clone();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    TlsAcceptor::from(Arc::new(config))
 }

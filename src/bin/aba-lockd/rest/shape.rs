@@ -1,9 +1,9 @@
-//! What goes over the wire in JSON: camelCase out; camelCase and `snake_case` in; members that nobody knows are ignored.
+//! Requests and answers in JSON: camelCase out; camelCase and `snake_case` in. Unknown members are ignored, but not those that
+//! are a known one in another spelling: a `TTL` that is ignored would be a lock without an end.
 
+use super::body::Body;
 use crate::model::{Change, Key, Listing, Lock, Problem, Selection, Wanted};
 use crate::span;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
@@ -12,9 +12,8 @@ use std::time::Duration;
 type Members = Map<String, Value>;
 
 /// The object in a body. What says that it is JSON is not asked for: `curl -d` says something else.
-pub(super) fn object(body: Result<Bytes, BytesRejection>) -> Result<Members, Problem> {
-    let body = body.map_err(|error| Problem::Invalid(error.body_text()))?;
-    match serde_json::from_slice(&body) {
+pub(super) fn object(Body(body): Body) -> Result<Members, Problem> {
+    match serde_json::from_slice(&body?) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(_) => Err(Problem::Invalid("the body is JSON, but no object".to_owned())),
         Err(error) => Err(Problem::Invalid(format!("the body is not JSON: {error}"))),
@@ -22,9 +21,9 @@ pub(super) fn object(body: Result<Bytes, BytesRejection>) -> Result<Members, Pro
 }
 
 /// The same, or nothing at all.
-pub(super) fn object_or_nothing(body: Result<Bytes, BytesRejection>) -> Result<Members, Problem> {
+pub(super) fn object_or_nothing(body: Body) -> Result<Members, Problem> {
     match body {
-        Ok(body) if body.trim_ascii().is_empty() => Ok(Members::new()),
+        Body(Ok(body)) if body.trim_ascii().is_empty() => Ok(Members::new()),
         body => object(body),
     }
 }
@@ -48,17 +47,57 @@ fn time_span(members: &Members, name: &str) -> Result<Option<Duration>, Problem>
     })
 }
 
-pub(super) fn ttl(members: &Members) -> Result<Option<Duration>, Problem> {
+/// The members of a request.
+const MEMBERS: [&str; 8] = ["service", "environment", "resource", "who", "eventId", "event_id", "ttl", "wait"];
+
+/// The parameters of a list.
+const PARAMETERS: [&str; 9] =
+    ["page", "per_page", "perPage", "service", "environment", "resource", "who", "event_id", "eventId"];
+
+/// Refuses a name that differs from a known one by case or separators alone, or that says in which unit a time span is.
+fn is_spelt_right(name: &str, known: &[&'static str]) -> Result<(), Problem> {
+    let plain = |name: &str| name.replace(['_', '-', ' '], "").to_lowercase();
+    let (given, is_known) = (plain(name), known.contains(&name));
+    let is_meant =
+        |known: &&&str| given == plain(known) || ["ttl", "wait"].contains(*known) && given.starts_with(**known);
+    match known.iter().find(is_meant) {
+        Some(meant) if !is_known => Err(Problem::Invalid(format!("{name} is not known here; it is spelt {meant}"))),
+        _ => Ok(()),
+    }
+}
+
+fn are_spelt_right(members: &Members) -> Result<(), Problem> {
+    members.keys().try_for_each(|name| is_spelt_right(name, &MEMBERS))
+}
+
+/// The time to live in the body of a renewal.
+pub(super) fn renewal(members: &Members) -> Result<Option<Duration>, Problem> {
+    are_spelt_right(members)?;
+    ttl(members)
+}
+
+fn ttl(members: &Members) -> Result<Option<Duration>, Problem> {
     time_span(members, "ttl")
 }
 
 pub(super) fn wanted(members: &Members) -> Result<Wanted, Problem> {
-    let Change { service, environment, resource, who, event_id } = change(members)?;
+    let Change { service, environment, resource, who, event_id } = words(members)?;
     let key = Key { service, environment, resource };
     Ok(Wanted { key, who, event_id, ttl: ttl(members)?, wait: time_span(members, "wait")? })
 }
 
 pub(super) fn change(members: &Members) -> Result<Change, Problem> {
+    let change = words(members)?;
+    for name in ["ttl", "wait"] {
+        if time_span(members, name)?.is_some() {
+            return Err(Problem::Invalid(format!("{name} cannot be changed here: to renew a lock is another call")));
+        }
+    }
+    Ok(change)
+}
+
+fn words(members: &Members) -> Result<Change, Problem> {
+    are_spelt_right(members)?;
     Ok(Change {
         service: text(members, &["service"])?,
         environment: text(members, &["environment"])?,
@@ -82,7 +121,7 @@ pub(super) fn selection(query: &str) -> Result<Selection, Problem> {
             "resource" => selection.with.resource = value.into_owned(),
             "who" => selection.with.who = value.into_owned(),
             "event_id" | "eventId" if !value.is_empty() => selection.with.event_id = value.into_owned(),
-            _ => (),
+            _ => is_spelt_right(&name, &PARAMETERS)?,
         }
     }
     Ok(selection)
@@ -164,6 +203,7 @@ impl IntoResponse for Problem {
                 let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"aba-lockd\"")];
                 (challenge, refusal(StatusCode::UNAUTHORIZED, 16, &message)).into_response()
             }
+            Self::TooLarge => refusal(StatusCode::PAYLOAD_TOO_LARGE, 8, &message),
             Self::TooMany => refusal(StatusCode::TOO_MANY_REQUESTS, 8, &message),
             Self::Stopping | Self::Fault(_) => {
                 ([(header::RETRY_AFTER, "1")], refusal(StatusCode::SERVICE_UNAVAILABLE, 14, &message)).into_response()

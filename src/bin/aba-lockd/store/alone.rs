@@ -23,6 +23,10 @@ pub(crate) struct Alone {
     _file: Lockable,
 }
 
+/// The hint for a store that cannot be made or changed.
+pub(super) const PLACE: &str =
+    "the user of the service must be able to write to the store and to its directory; or give --store another path";
+
 struct Silent;
 
 impl Contention for Silent {
@@ -38,8 +42,11 @@ impl Contention for Silent {
 pub(crate) fn take(path: &Path) -> Result<Alone, Failure> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    made.map_err(|error| Failure::new(format!("could not make directory {}: {error}", directory.display())))?;
-    let unusable = |error: io::Error| Failure::new(format!("could not open store {}: {error}", path.display()));
+    made.map_err(|error| {
+        Failure::new(format!("could not make directory {}: {error}", directory.display())).hint(PLACE)
+    })?;
+    let unusable =
+        |error: io::Error| Failure::new(format!("could not open store {}: {error}", path.display())).hint(PLACE);
     // The files beside it get the same rights from SQLite.
     OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(unusable)?;
     let path = fs::canonicalize(path).map_err(unusable)?;
@@ -65,7 +72,8 @@ pub(crate) fn take(path: &Path) -> Result<Alone, Failure> {
 /// Why it could not be locked.
 fn taken(store: &Path, locked: &Path, error: &Error) -> Failure {
     if !matches!(error, Error::Busy { .. }) {
-        return Failure { hint: error.hint(), ..Failure::new(error.to_string()) };
+        // Not the hint of the error: that is about the directory of locks, which this is not.
+        return Failure::new(error.to_string()).hint(PLACE);
     }
     let holding = holders::of(locked).holding.map(|holding| format!(": pid {}", holders::numbers(&holding.holders)));
     Failure::new(format!("store {} is held by another{}", store.display(), holding.unwrap_or_default()))

@@ -42,6 +42,29 @@ fn the_unit_says_what_the_program_understands() {
     assert!(line.contains("sqlite:/var/lib/aba-lockd/"));
 }
 
+/// The example for other machines, in the comment of the unit.
+fn example() -> Vec<String> {
+    let unit = fs::read_to_string(dist("aba-lockd.service")).unwrap();
+    let lines: Vec<String> = unit.lines().filter_map(|line| line.strip_prefix("#   ")).map(str::to_owned).collect();
+    assert_eq!(lines[0], "[Service]");
+    lines
+}
+
+#[test]
+fn the_example_of_the_unit_hands_over_each_file_that_it_uses() {
+    let example = example();
+    let command = example.iter().rev().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let handed_over: Vec<String> = example
+        .iter()
+        .filter_map(|line| line.strip_prefix("LoadCredential="))
+        .map(|line| format!("${{CREDENTIALS_DIRECTORY}}/{}", line.split(':').next().unwrap()))
+        .collect();
+    let words: Vec<&str> = command.split(' ').collect();
+    let used: Vec<&str> = words.iter().copied().filter(|word| word.starts_with("${")).collect();
+    assert_eq!(used, handed_over);
+    is_understood(&words[1..]);
+}
+
 #[test]
 fn systemd_finds_nothing_to_complain_about_in_the_unit() {
     // Without systemd there is nothing that could read it.
@@ -49,13 +72,16 @@ fn systemd_finds_nothing_to_complain_about_in_the_unit() {
     assert!(version.status.success());
     let directory = tempfile::tempdir().unwrap();
     let unit = fs::read_to_string(dist("aba-lockd.service")).unwrap().replace("/usr/local/bin/aba-lockd", PROGRAM);
-    let file = directory.path().join("aba-lockd.service");
-    aba_lock::atomic::replace(&file, unit.as_bytes()).unwrap();
-    let output =
-        Command::new("timeout").args(["60", "systemd-analyze", "verify", "--man=no"]).arg(&file).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    let ours: Vec<&str> = said.lines().filter(|line| line.contains("aba-lockd")).collect();
-    assert!(ours.is_empty(), "{said}");
+    let with_example = unit.replace("[Install]", &format!("{}\n[Install]", example().join("\n")));
+    for unit in [&unit, &with_example.replace("/usr/local/bin/aba-lockd", PROGRAM)] {
+        let file = directory.path().join("aba-lockd.service");
+        aba_lock::atomic::replace(&file, unit.as_bytes()).unwrap();
+        let output =
+            Command::new("timeout").args(["60", "systemd-analyze", "verify", "--man=no"]).arg(&file).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let ours: Vec<&str> = said.lines().filter(|line| line.contains("aba-lockd")).collect();
+        assert!(ours.is_empty(), "{said}");
+    }
 }
 
 #[test]
@@ -86,7 +112,7 @@ fn the_container_file_says_what_the_program_understands() {
 }
 
 #[test]
-fn who_started_it_is_told_when_it_is_ready_and_when_it_stops() {
+fn systemd_is_told_when_the_service_is_ready_reloads_and_stops() {
     let start = Start::new();
     let path = start.path("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -98,6 +124,8 @@ fn who_started_it_is_told_when_it_is_ready_and_when_it_stops() {
         String::from_utf8(bytes[..length].to_vec()).unwrap()
     };
     assert_eq!(hears(), "READY=1");
+    service.signal("HUP");
+    assert_eq!((hears(), hears()), ("RELOADING=1".to_owned(), "READY=1".to_owned()));
     service.signal("TERM");
     assert_eq!(hears(), "STOPPING=1");
     assert_eq!(service.ended().code(), Some(0));

@@ -288,23 +288,26 @@ aba_run_once() {
 # Usage: aba_update [OPTIONS] FILE CMD [ARG]...
 #
 # `aba-lock update`, with a CMD that may be a function: it gets the old content on its input and prints the new one, in a
-# bash of its own, with the functions, options and variables of this one, but for arrays.
+# bash of its own, with the functions, options and variables of this one.
 aba_update() {
     __aba_usable || \return "$?"
-    builtin local __aba_bin='' __aba_name=''
+    builtin local __aba_bin='' __aba_name='' __aba_fd='' __aba_set="${SHELLOPTS}"
     __aba_helper || builtin return "$?"
     (
+        builtin export HOME ABA_LOCK_TIMEOUT ABA_LOCK_LOG
         for __aba_name; do
             if builtin declare -F -- "${__aba_name}" >/dev/null 2>&1; then
-                builtin eval "$(builtin compgen -P 'builtin export -f -- ' -S ' 2>/dev/null || builtin true' -A function || builtin true)"
-                builtin eval "$(builtin compgen -P 'builtin export -- ' -A variable || builtin true)"
                 # What it prints would be in the file.
                 builtin export -n BASH_ENV
-                break
+                for ((__aba_fd = 20; __aba_fd < 255; __aba_fd++)); do
+                    { builtin true <&"${__aba_fd}"; } 2>/dev/null || break
+                done
+                # Not through the environment: one variable that is large would be too large for every command.
+                builtin eval 'builtin exec "${__aba_bin}" update --shell "${BASH}" --state "${__aba_fd}" "$@"' \
+                    "${__aba_fd}"'<<<"$(__aba_describe_shell)"'
             fi
         done
-        builtin export HOME ABA_LOCK_TIMEOUT ABA_LOCK_LOG
-        builtin exec "${__aba_bin}" update --shell "${BASH}" "$@"
+        builtin exec "${__aba_bin}" update "$@"
     ) || builtin return "$?"
 }
 
@@ -370,6 +373,29 @@ __aba_close_pending() {
         fi
         __aba_pending=${__aba_pending#* }
     done
+}
+
+# Prints what makes another bash like this one. It is for a command substitution, which does not have all options: they are
+# in __aba_set.
+__aba_describe_shell() {
+    builtin local __aba_letter='' __aba_name=''
+    builtin shopt -p || builtin true
+    builtin shopt -u nocasematch 2>/dev/null || builtin true
+    builtin declare -f
+    # Each name by itself: bash has variables of its own that cannot be set.
+    for __aba_letter in _ a b c d e f g h i j k l m n o p q r s t u v w x y z \
+        A B C D E F G H I J K L M N O P Q R S T U V W X Y Z; do
+        builtin eval "builtin set -- \"\${!${__aba_letter}@}\""
+        for __aba_name; do
+            case ${__aba_name} in
+                BASHOPTS | BASHPID | BASH_VERSINFO | EUID | PPID | SHELLOPTS | UID) ;;
+                *) builtin declare -p -- "${__aba_name}" 2>/dev/null || builtin true ;;
+            esac
+        done
+    done
+    # At the end, so that nothing above is read or run under them.
+    builtin echo "builtin set -o ${__aba_set//:/ -o }"
+    builtin echo 'builtin set +m'
 }
 
 # Asks the helper whether the lock $1 is held here, with option $2.

@@ -17,20 +17,38 @@ use std::process::{Child, Command, Stdio};
 /// What stands for the copy in the words of a command.
 pub const PLACE: &str = "{}";
 
-/// The words of a command, with `shell` in front of them if the command is a function that was exported to that.
+/// The words of a command, with `shell` in front of them if the command is a function that was exported to it, or that it
+/// finds in a description of another shell: the descriptor `state`.
 #[must_use]
-pub fn by_shell(words: &[OsString], shell: Option<&OsStr>) -> Vec<OsString> {
+pub fn by_shell(words: &[OsString], shell: Option<&OsStr>, state: Option<i32>) -> Vec<OsString> {
     let mut all = Vec::new();
-    if let (Some(shell), Some(true)) = (shell, words.first().map(|name| store::is_exported_function(name))) {
+    let is_function = state.is_some() || words.first().is_some_and(|name| store::is_exported_function(name));
+    if let Some(shell) = shell.filter(|_| is_function) {
         // Called `sh` it would not know what was exported.
         let is_bash = Path::new(shell).file_name().is_some_and(|name| name == "bash");
         let shell = if is_bash { shell } else { OsStr::new("bash") };
         // `+m`: an interactive bash hands job control down, and Ctrl-Z would stop a part of the function alone.
-        let words = [shell, OsStr::new("+m"), OsStr::new("-c"), OsStr::new("\"$@\""), OsStr::new("bash")];
+        let script = state.map_or_else(|| "\"$@\"".to_owned(), like_the_shell_described_on);
+        let words = [shell, OsStr::new("+m"), OsStr::new("-c"), OsStr::new(&script), OsStr::new("bash")];
         all.extend(words.map(OsStr::to_owned));
     }
     all.extend_from_slice(words);
     all
+}
+
+/// A script for bash that sets what the text on this descriptor describes, and then runs its arguments as a command.
+///
+/// Not in posix mode, where a name that cannot be set would end it; the text ends with the options of the other shell. There
+/// may be no `/dev/fd`, and `read` is slow on a pipe.
+fn like_the_shell_described_on(descriptor: i32) -> String {
+    format!(
+        "builtin set +o posix
+        __aba_state=$(</dev/fd/{descriptor}) || IFS= builtin read -r -d '' __aba_state <&{descriptor}
+        exec {descriptor}<&-
+        builtin eval \"$__aba_state\" 2>/dev/null
+        builtin unset -v __aba_state
+        if builtin declare -F -- \"$1\" >/dev/null; then \"$@\"; else builtin exec \"$@\"; fi"
+    )
 }
 
 /// Runs a command with the old content as its input; what it prints becomes the new content. Its exit status.

@@ -114,3 +114,41 @@ END
     run -0 ./tool
     [[ $(<f) == $'a\nmore' ]]
 }
+
+@test "a function sees variables of any size and kind, and programs that it runs see those that are exported" {
+    script tool <<'SCRIPT'
+set -euf
+shopt -s extglob nocasematch
+large=$(head -c 300000 /dev/zero | tr '\0' x)
+for n in {1..60}; do
+    eval "much${n}=\${large:0:60000}"
+done
+export told=yes
+bash_like=kept
+array=('a b' '*' '')
+readonly fixed=$'two\nlines "and $more" \\'
+pattern() { [[ $1 == @(one|two) ]]; }
+caller() {
+    local near='lo cal'
+    aba_update -v f change
+}
+change() {
+    cat
+    printf '%s\n' "${#large} ${#much60} ${bash_like} ${near} ${#array[@]} ${array[0]} ${array[1]} ${fixed}" "$-"
+    pattern TWO && echo matched
+    sh -c 'echo "${told-no} ${bash_like-no}"'
+}
+caller
+aba_update f sh -c 'cat; [ -z "${bash_like-}" ] && echo plain'
+# The name of a function as a word that is no command.
+f() { :; }
+aba_update f sh -c 'cat; echo as it was'
+SCRIPT
+    echo old >f
+    run -0 ./tool
+    [[ ${output} == 'aba-lock: f was changed' ]]
+    mapfile -t lines <f
+    [[ ${lines[1]} == '300000 60000 kept lo cal 3 a b * two' && ${lines[2]} == $'lines "and $more" \\' ]]
+    [[ ${lines[3]} == *e*f*u* ]]
+    [[ ${lines[*]:4} == 'matched yes no plain as it was' ]]
+}

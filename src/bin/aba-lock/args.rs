@@ -673,6 +673,10 @@ pub(crate) struct Update {
     #[arg(long, value_name = "BASH", value_hint = ValueHint::ExecutablePath)]
     pub(crate) shell: Option<OsString>,
 
+    /// With --shell: BASH sets first what the text on this descriptor says; CMD may be a function of that
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..), requires = "shell", hide = true)]
+    pub(crate) state: Option<i32>,
+
     /// The command that makes the new content
     #[arg(index = 2, trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     #[arg(value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]

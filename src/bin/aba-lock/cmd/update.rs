@@ -14,7 +14,7 @@ pub(crate) fn run(args: &Update) -> Result<i32, Error> {
         return Ok(exit::USAGE);
     }
     let make = if args.in_place { filter::in_place } else { filter::through };
-    let words = filter::by_shell(&args.command, args.shell.as_deref());
+    let words = filter::by_shell(&args.command, args.shell.as_deref(), args.state);
     rewrite(&args.how, true, |edit, draft, forward| make(edit, &words, draft, forward))
 }
 

@@ -8,7 +8,7 @@
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
-use crate::process;
+use crate::{process, sys};
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
@@ -158,18 +158,15 @@ pub fn look<T: Send>(but: u32, stop: &AtomicBool, find: impl Fn(&Descriptor) -> 
     if pids.len() < MANY {
         return some(&pids);
     }
-    // Nearly all of it is time in the kernel, which can answer several at once.
+    // Most of the time is spent in the kernel, which can answer several threads at once.
     let threads = thread::available_parallelism().map_or(1, |number| number.get().min(8));
-    let parts = pids.chunks(pids.len().div_ceil(threads));
-    thread::scope(|scope| {
-        let running: Vec<_> = parts.map(|part| scope.spawn(|| some(part))).collect();
-        let mut all = Look { found: Vec::new(), hidden: false };
-        for mut part in running.into_iter().filter_map(|running| running.join().ok()) {
-            all.found.append(&mut part.found);
-            all.hidden |= part.hidden;
-        }
-        all
-    })
+    let parts = pids.chunks(pids.len().div_ceil(threads)).collect();
+    let mut all = Look { found: Vec::new(), hidden: false };
+    for mut part in sys::map_in_threads(parts, some) {
+        all.found.append(&mut part.found);
+        all.hidden |= part.hidden;
+    }
+    all
 }
 
 /// `false`: we may not see them.

@@ -45,7 +45,7 @@ pub use probe::{Transport, Trial, try_bind};
 pub use range::{Range, range_in_the_way, try_lock_range, unlock_range, wait_lock_range};
 pub use screen::{Event, Screen};
 pub use signal::{Process, exists, signal_child, signal_group};
-pub use thread::with_companion;
+pub use thread::{map_in_threads, with_companion};
 pub use timer::Alarm;
 pub use unlock::UnlocksAtEnd;
 pub use watch::{Watch, can_watch};

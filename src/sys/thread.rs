@@ -52,6 +52,25 @@ fn share_one_heap() {
     }
 }
 
+/// Applies `work` to each part, in threads where they can be created, and returns the results in the order of the parts.
+///
+/// The calling thread does the first part, and each part for which no thread can be created: a limit on processes or memory
+/// must not change the result. Signals are left to the calling thread.
+pub fn map_in_threads<P: Copy + Send, T: Send>(parts: Vec<P>, work: impl Fn(P) -> T + Sync) -> Vec<T> {
+    let Some((first, rest)) = parts.split_first() else { return Vec::new() };
+    let work = &work;
+    thread::scope(|scope| {
+        let start = |part: P| (part, thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || work(part)));
+        let started: Vec<_> = with_signals_left_to_us(|| rest.iter().copied().map(start).collect());
+        let mut results = vec![work(*first)];
+        results.extend(started.into_iter().map(|(part, thread)| {
+            let result = thread.ok().and_then(|thread| thread.join().ok());
+            result.unwrap_or_else(|| work(part))
+        }));
+        results
+    })
+}
+
 /// How long the companion may take to end before it is nudged.
 const NUDGE_AFTER: Duration = Duration::from_millis(20);
 
@@ -95,9 +114,10 @@ pub fn with_companion<'w, W: FnMut() -> Option<Duration> + Send + 'w, T>(
     let shared = Arc::new(Shared { work: Mutex::new(Work::Later(step)), bell: Condvar::new() });
     let theirs = Arc::clone(&shared);
     let begin = || thread::Builder::new().stack_size(STACK).spawn(move || accompany(&theirs, moment));
-    let end = End { shared: &shared, hurry };
     share_one_heap();
     with_signals_left_to_us(begin)?;
+    // Only now: if there is no thread, `main` has not run, and `hurry` would cut short what the caller does instead.
+    let end = End { shared: &shared, hurry };
     let done = main();
     drop(end);
     Ok(done)

@@ -322,3 +322,46 @@ fn a_lock_is_not_called_free_where_a_look_failed() {
     }
     holder.let_go();
 }
+
+/// So many processes that a look at all of them is divided among threads.
+fn crowd(scene: &Scene) -> Holder {
+    let program = "import os, sys
+ours, theirs = os.pipe()
+for _ in range(520):
+    if os.fork() == 0:
+        os.close(theirs)
+        os.read(ours, 1)
+        os._exit(0)
+print('held', flush=True)
+sys.stdin.readline()";
+    let mut command = scene.program("python3");
+    command.args(["-c", program]);
+    Holder::start(command)
+}
+
+#[test]
+fn where_no_thread_can_be_created_every_command_answers_as_usual() {
+    let scene = Scene::new();
+    let crowd = crowd(&scene);
+    // A lock without a record, so that the holder must be looked for.
+    scene.make_root();
+    let holder = scene.flock(scene.lock_file("a"));
+    let (pid, held_by) = (holder.pid(), format!(" held by pid {} (flock ", holder.pid()));
+    let threadless = |args: &[&str]| failing(&scene, ("clone,clone3", "EAGAIN"), &[], args);
+    threadless(&["status", "a"]).out(format!("\n  pid {pid}, ")).run();
+    threadless(&["list"]).out(format!(" {pid} ")).run();
+    threadless(&["metrics"]).out("aba_lock_held{lock=\"a\"} 1").run();
+    threadless(&["lock", "a", "--", "true"]).status(75).err(&held_by).run();
+    threadless(&["unlock", "a"]).status(75).err(&held_by).run();
+    let waiter =
+        threadless(&["lock", "-w", "a", "--", "echo", "mine"]).out("mine\n").err(format!(",{held_by}")).start();
+    waiter.until_said("waiting for a");
+    scene.until_waited_for("a");
+    threadless(&["unlock", "a", "--kill"]).out("").err(format!("pid {pid}")).run();
+    waiter.finish();
+    // A deadlock is looked for between one time that the waiter blocks and the next. (A shell forks by clone.)
+    let inner = "\"$HELPER\" lock -w a -- true; exit $?";
+    let outer = failing(&scene, ("clone3", "EAGAIN"), &[], &["lock", "-o", "a", "--", "sh", "-c", inner]);
+    outer.status(75).err("waiting for a would be a deadlock: ").run();
+    crowd.let_go();
+}

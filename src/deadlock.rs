@@ -10,7 +10,21 @@
 //!
 //! - that is the command that it supervises;
 //! - that is not in the background (which ignores Ctrl-C), if it is a shell and sleeps in wait(2);
-//! - if all its children are in the circle, while it sleeps in wait(2) or reads a pipe to which nobody else can write.
+//! - if all its children are in the circle, while it sleeps in wait(2).
+//!
+//! It waits for the processes at the other end of a pipe without a name, if all of them are in the circle, while it reads that
+//! pipe or writes to it. So `lock -w p -- A | lock -w p -- B` is a circle once A has filled the pipe: B does not read before it
+//! has the lock. This counts only if every process that may have the pipe open can be examined.
+//!
+//! A process that can go on without the others is in no circle:
+//!
+//! - one with several threads, as another thread may release the lock;
+//! - one that handles a signal by which programs wake themselves or each other (`ALRM`, `USR1`, real-time signals), or that has
+//!   a timer of timer_create(2);
+//! - a shell in `wait` that has set a trap, as the trap runs at once.
+//!
+//! A timer of alarm(2) under which the signal ends the process cannot be seen from outside. So a circle with a program that is
+//! neither ours nor flock(1), and that waits for a lock itself, is broken only when it has stood still for some seconds.
 //!
 //! While we look they go on, and a shell that runs one short command after the other looks, in pieces, like one that waits
 //! for what it has in the background. So a circle is looked for twice, and counts if nobody in it has moved meanwhile.
@@ -78,8 +92,39 @@ pub struct Step {
     pub command: String,
     /// The lock that it has: the name, or the file.
     pub has: String,
-    /// The lock that it waits for.
-    pub wants: String,
+    /// What it waits for.
+    pub wants: Wants,
+}
+
+/// What one of those in a circle waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wants {
+    /// A lock: the name, or the file.
+    Lock(String),
+    /// That the process `reader` reads what `writer` wrote into a pipe. One of the two has the lock, or is a child of it.
+    Reader {
+        /// The process that waits.
+        writer: u32,
+        /// The process that does not read.
+        reader: u32,
+    },
+    /// That the process `writer` writes into the pipe that `reader` reads, or closes it.
+    Writer {
+        /// The process that waits.
+        reader: u32,
+        /// The process that does not write.
+        writer: u32,
+    },
+}
+
+impl fmt::Display for Wants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lock(label) => f.write_str(label),
+            Self::Reader { writer, reader } => write!(f, "pid {reader} to read the output of pid {writer}"),
+            Self::Writer { reader, writer } => write!(f, "pid {writer} to write or close the input of pid {reader}"),
+        }
+    }
 }
 
 /// A circle: each waits for what the next one has, and the last for what the first one has.
@@ -97,11 +142,22 @@ pub struct Circle {
     limited: bool,
 }
 
+impl Circle {
+    /// Whether one of those in it waits for the other end of a pipe.
+    #[must_use]
+    pub fn has_pipe(&self) -> bool {
+        self.steps.iter().any(|step| !matches!(step.wants, Wants::Lock(_)))
+    }
+}
+
 impl fmt::Display for Circle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, Step { pid, command, has, wants }) in self.steps.iter().enumerate() {
             let and = if at == 0 { "" } else { ", " };
-            let wants = if self.steps.len() == 1 { "it" } else { wants };
+            let wants = match wants {
+                Wants::Lock(_) if self.steps.len() == 1 => "it".to_owned(),
+                wants => wants.to_string(),
+            };
             write!(f, "{and}pid {pid} ({}) has {has} and waits for {wants}", shortened(command, MAX_COMMAND))?;
         }
         Ok(())
@@ -121,6 +177,10 @@ pub struct Lookout {
     times: u32,
     /// How often in a row we had nothing.
     idle: u32,
+    /// Whether we are part of a pipeline.
+    piped: bool,
+    /// When to look for that again, and how long to wait after that.
+    next_look_for_pipes: Option<(Instant, Duration)>,
 }
 
 /// A circle in which nobody moves.
@@ -136,15 +196,37 @@ impl Lookout {
     /// For a wait for the lock file at `path`.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self { file: kernel::file_id(&holders::wanted(path)), waiters: 0, looked: false, seen: None, times: 0, idle: 0 }
+        Self {
+            file: kernel::file_id(&holders::wanted(path)),
+            waiters: 0,
+            looked: false,
+            seen: None,
+            times: 0,
+            idle: 0,
+            piped: false,
+            next_look_for_pipes: None,
+        }
     }
 
-    /// Whether we, or one of the processes above us, have a lock at all. If not, nobody waits for us.
+    /// Whether another process may wait for us: we, or one of the processes above us, have a lock, or one end of a pipe in a
+    /// pipeline.
     #[must_use]
     pub fn has_something(&mut self) -> bool {
         let has = above(std::process::id()).any(|pid| is_run_once(pid) || has_a_lock(pid));
         self.idle = if has { 0 } else { self.idle + 1 };
-        has
+        has || self.is_piped()
+    }
+
+    /// Whether we are part of a pipeline. It is looked for again and again, in longer and longer intervals, as the other part may
+    /// start later.
+    fn is_piped(&mut self) -> bool {
+        let (next, pause) = self.next_look_for_pipes.unwrap_or((Instant::now(), INTERVAL));
+        if !self.piped && next <= Instant::now() {
+            self.piped = is_in_pipeline(std::process::id());
+            self.next_look_for_pipes =
+                Some((Instant::now() + pause, (pause * 2).min(INTERVAL * (1 << MOST_DOUBLINGS))));
+        }
+        self.piped
     }
 
     /// The circle that is to be broken by us. Exactly one of those in it is to do that:
@@ -218,7 +300,7 @@ impl Lookout {
         // What others wait for, and we: a circle comes back to us over one of these.
         let mut wanted: HashSet<FileId> = waits.map(|one| one.file).collect();
         wanted.insert(self.file);
-        if !may_come_back(us, &wanted) {
+        if !may_come_back(us, &wanted) && !self.is_piped() {
             return None;
         }
         World::new(&listed, Some((us, self.file))).circle(us)
@@ -230,6 +312,17 @@ impl Lookout {
 fn may_come_back(us: u32, wanted: &HashSet<FileId>) -> bool {
     // Those who read what a run prints are not in the kernel's list.
     above(us).any(|pid| has_one_of(pid, wanted) || (pid != us && is_run_once(pid)))
+}
+
+/// Whether a process that is not above `pid` has the other end of a pipe that `pid`, or a process above it, has open, as the
+/// parts of a pipeline have. Others of the same session alone are looked at: that is much less than all.
+fn is_in_pipeline(pid: u32) -> bool {
+    let above: Vec<u32> = above(pid).collect();
+    let ends = |pid: u32| process::descriptors(pid).filter(|(path, data)| !data.is_file() && process::is_pipe(path));
+    let ours: HashSet<u64> = above.iter().flat_map(|pid| ends(*pid)).map(|(_, data)| data.ino()).collect();
+    let Some(session) = process::seen(pid).map(|seen| seen.session).filter(|_| !ours.is_empty()) else { return false };
+    let others = process::all_seen().into_iter().filter(|seen| seen.session == session && !above.contains(&seen.pid));
+    others.flat_map(|seen| ends(seen.pid)).any(|(_, data)| ours.contains(&data.ino()))
 }
 
 /// A process, and those above it.
@@ -275,24 +368,42 @@ fn lock_through(pid: u32, descriptor: &Path) -> Option<(FileId, KernelLock)> {
     kernel::lock_of(pid, descriptor.file_name()?.to_str()?)
 }
 
-/// Whether a process gives up after a while, as its command line says.
+/// Whether a process gives up after a while: as its command line says, or because a `timeout` that is not above us ends it. Of
+/// a program that waits for a lock and is neither ours nor flock(1), that is not known.
 fn is_limited(pid: u32, waits_for_lock: bool) -> bool {
-    match process::name(pid).as_str() {
-        "timeout" => return true,
-        "aba-lock" | "flock" if waits_for_lock => {}
-        _ => return false,
+    let us: Vec<u32> = above(std::process::id()).collect();
+    if above(pid).any(|pid| !us.contains(&pid) && process::name(pid) == "timeout") {
+        return true;
     }
     if let Some(flock) = flock::of_process(pid) {
-        return flock.options.timeout.is_some();
+        return waits_for_lock && flock.options.timeout.is_some();
     }
-    let words = process::words(pid);
-    let mut options = words.iter().skip(1).take_while(|word| *word != "--");
-    let limits = options.any(|word| {
-        let cluster = word.strip_prefix('-').filter(|letters| !letters.starts_with('-'));
-        word.starts_with("--timeout")
-            || cluster.is_some_and(|letters| letters.chars().take_while(char::is_ascii_alphabetic).any(|c| c == 't'))
-    });
-    limits || matches!(process::given(pid, "ABA_LOCK_TIMEOUT"), process::Given::Value(_))
+    if process::name(pid) == "aba-lock" {
+        return waits_for_lock && has_timeout(&process::words(pid))
+            || matches!(process::given(pid, "ABA_LOCK_TIMEOUT"), process::Given::Value(_));
+    }
+    waits_for_lock
+}
+
+/// Whether the words of a call of our helper give it a limited time to wait.
+fn has_timeout(words: &[String]) -> bool {
+    // The letter of the option, and the letters of all options that have a value, which may follow in the same word.
+    let (limit, valued) = match words.get(1).map(String::as_str) {
+        Some("run-once") => ('W', "itWm"),
+        _ => ('t', "tE"),
+    };
+    let mut options = words.iter().skip(2).take_while(|word| *word != "--");
+    options.any(|word| match word.strip_prefix("--") {
+        Some(long) => ["timeout", "wait="].iter().any(|name| long.starts_with(name)),
+        None => word.strip_prefix('-').is_some_and(|letters| {
+            let last = letters.find(|letter: char| valued.contains(letter)).map_or(letters, |at| &letters[..=at]);
+            last.ends_with(limit) || last.contains("w=")
+        }),
+    })
+}
+
+fn is_shell(pid: u32) -> bool {
+    SHELLS.contains(&process::name(pid).as_str())
 }
 
 fn is_run_once(pid: u32) -> bool {
@@ -329,6 +440,128 @@ enum Next {
 struct Hop {
     pid: u32,
     lock: Option<FileId>,
+    pipe: Option<PipeEnd>,
+}
+
+/// What a process does with a pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PipeEnd {
+    Reads,
+    Writes,
+}
+
+/// In which kind of call a process sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sleep {
+    /// For a lock.
+    Lock,
+    /// For the end of a child, in the foreground of a shell or in another program.
+    Child,
+    /// In a shell's `wait`, which a trap interrupts.
+    Job,
+    /// For the other end of a pipe.
+    Pipe,
+}
+
+/// Where those who wait for a lock wait for the next one over a pipe: for each lock on the way, the pipe between its owner and
+/// the next lock, if there is one.
+fn pipes_after_locks(way: &[Hop], us: u32) -> Vec<Option<Wants>> {
+    let mut pipes = Vec::new();
+    for (at, hop) in way.iter().enumerate() {
+        let next = way.get(at + 1).map_or(us, |next| next.pid);
+        match (hop.lock, hop.pipe) {
+            (Some(_), _) => pipes.push(None),
+            (None, Some(PipeEnd::Writes)) => {
+                pipes.pop();
+                pipes.push(Some(Wants::Reader { writer: hop.pid, reader: next }));
+            }
+            // That a shell reads what its child prints needs no words.
+            (None, Some(PipeEnd::Reads)) if process::parent(next) != Some(hop.pid) => {
+                pipes.pop();
+                pipes.push(Some(Wants::Writer { reader: hop.pid, writer: next }));
+            }
+            _ => {}
+        }
+    }
+    pipes
+}
+
+/// Whether a process sleeps until the other end of a pipe does something.
+fn pipe_end(pid: u32) -> Option<PipeEnd> {
+    let place = process::sleeps_in(pid)?;
+    let does = |call: &str, end: PipeEnd| place.contains(call).then_some(end);
+    does("pipe_read", PipeEnd::Reads).or_else(|| does("pipe_write", PipeEnd::Writes))
+}
+
+/// Whether a helper was called by the shell library.
+fn is_call_of_library(helper: u32) -> bool {
+    process::words(helper).iter().take_while(|word| *word != "--").any(|word| word == "--reopen")
+}
+
+/// Signals by which programs wake themselves, or each other.
+const WAKING: [i32; 7] =
+    [libc::SIGALRM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGURG, libc::SIGIO, libc::SIGPWR, libc::SIGCHLD];
+
+/// Signals that bash handles once there is a trap for EXIT: which other traps there are cannot be seen then.
+const ENDING: [i32; 17] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGABRT,
+    libc::SIGFPE,
+    libc::SIGBUS,
+    libc::SIGSEGV,
+    libc::SIGSYS,
+    libc::SIGPIPE,
+    libc::SIGALRM,
+    libc::SIGTERM,
+    libc::SIGXCPU,
+    libc::SIGXFSZ,
+    libc::SIGVTALRM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+];
+
+/// The number of the first signal that programs may use as they please: those below belong to the C library.
+const FIRST_REAL_TIME: i32 = 35;
+
+const fn mask(signals: &[i32]) -> u64 {
+    let (mut mask, mut at) = (0, 0);
+    while at < signals.len() {
+        mask |= 1 << (signals[at] - 1);
+        at += 1;
+    }
+    mask
+}
+
+/// Whether a process that sleeps may go on though none of the others does anything: by a signal that it handles, a timer, or
+/// another thread. Also if that is not known.
+fn may_go_on(pid: u32, sleep: Sleep) -> bool {
+    const REAL_TIME: u64 = !0 << (FIRST_REAL_TIME - 1);
+    // Ours has a second thread that releases nothing; how long either waits, the command line says.
+    let name = process::name(pid);
+    if name == "aba-lock" || flock::of_process(pid).is_some() {
+        return false;
+    }
+    if process::threads(pid) != Some(1) || process::has_timers(pid) {
+        return true;
+    }
+    let Some(caught) = process::caught_signals(pid) else { return true };
+    let shell = SHELLS.contains(&name.as_str());
+    let children = mask(&[libc::SIGCHLD]);
+    let waking = mask(&WAKING) | REAL_TIME;
+    // bash for its own ends, and what a trap for EXIT adds.
+    let all_ending = caught & mask(&ENDING) == mask(&ENDING);
+    let disturbing = match sleep {
+        Sleep::Lock => waking,
+        Sleep::Job => !(children | mask(&[libc::SIGINT, libc::SIGWINCH])),
+        // It runs its traps when the command has ended.
+        Sleep::Child if shell => 0,
+        Sleep::Pipe if shell && all_ending => waking & !mask(&ENDING) & !children,
+        Sleep::Child | Sleep::Pipe => waking & !children,
+    };
+    caught & disturbing != 0
 }
 
 impl World {
@@ -405,15 +638,16 @@ impl World {
         // In whose hands each lock is stands behind the one who waits for it; of the last one that may be `us`.
         let owners = way.iter().enumerate().filter(|(_, hop)| hop.lock.is_some());
         let owners = owners.map(|(at, _)| way.get(at + 1).map_or(us, |next| next.pid));
+        let pipes = pipes_after_locks(&way, us);
         let steps = owners.enumerate().map(|(at, pid)| Step {
             pid,
             command: process::command_line(pid),
             has: self.label(locks[at]),
-            wants: self.label(locks[(at + 1) % locks.len()]),
+            wants: pipes[at].clone().unwrap_or_else(|| Wants::Lock(self.label(locks[(at + 1) % locks.len()]))),
         });
         let members = way.iter().map(|hop| hop.pid).collect();
         let files = locks.iter().filter_map(|file| self.path(*file)).collect();
-        let limited = way.iter().skip(1).any(|hop| is_limited(hop.pid, hop.lock.is_some()));
+        let limited = way.iter().filter(|hop| hop.pid != us).any(|hop| is_limited(hop.pid, hop.lock.is_some()));
         Some(Circle { steps: steps.collect(), files, waiters, members, limited })
     }
 
@@ -423,10 +657,18 @@ impl World {
             return false;
         }
         let lock = self.waits.get(&pid).copied();
-        way.push(Hop { pid, lock });
-        let next = match lock {
-            Some(file) => Next::Any(self.owners(file)),
-            None => self.awaited_children(pid),
+        let pipe = if lock.is_some() { None } else { pipe_end(pid) };
+        way.push(Hop { pid, lock, pipe });
+        let next = match (lock, pipe) {
+            (Some(file), _) if pid == std::process::id() || !may_go_on(pid, Sleep::Lock) => {
+                Next::Any(self.owners(file))
+            }
+            (Some(_), _) => Next::Any(Vec::new()),
+            // Ours that has a command waits for the end of that.
+            (None, Some(end)) if process::name(pid) != "aba-lock" || !self.children.contains_key(&pid) => {
+                self.other_ends(pid, end)
+            }
+            _ => self.awaited_children(pid),
         };
         let found = match next {
             Next::Any(next) => next.into_iter().any(|next| next == us || self.leads_back(next, us, way, visited)),
@@ -486,41 +728,71 @@ impl World {
         if does(&["sigtimedwait"]) && process::name(pid) == "flock" {
             return Next::Any(children);
         }
-        if does(&["pipe_read"]) {
-            return Next::All(self.printing_children(pid, &children));
-        }
         if does(&["poll"]) {
             let only = children.len() == 1 && FOR_ONE_COMMAND.contains(&process::name(pid).as_str());
             return Next::Any(if only { children } else { Vec::new() });
         }
-        let shell = SHELLS.contains(&process::name(pid).as_str());
-        // (dash has its `wait` in sigsuspend(2).) Of several threads another may do what this one does not.
+        let shell = is_shell(pid);
+        // (dash has its `wait` in sigsuspend(2).)
         let waits = does(&["do_wait"]) || shell && does(&["sigsuspend"]);
-        if !waits || process::threads(pid) != Some(1) {
+        if !waits {
             return Next::Any(Vec::new());
+        }
+        // The shell library waits for its own helper, and for nothing else.
+        let helps = |child: &&u32| holders::script_of(**child) == Some(pid) && is_call_of_library(**child);
+        if let Some(helper) = children.iter().find(helps) {
+            return Next::Any(if may_go_on(pid, Sleep::Child) { Vec::new() } else { vec![*helper] });
         }
         let in_front = |child: &&u32| self.is_in_front(pid, **child) == Some(true);
         let in_front: Vec<u32> = children.iter().filter(in_front).copied().collect();
         // It may be for any of them, and there is no end to it only if there is none to all. But the other parts of a pipeline
         // end with the first, and are waited for as a whole.
         let in_pipe = |child: &u32| process::sleeps_in(*child).is_some_and(|place| place.contains("pipe"));
-        let jobs: Vec<u32> = in_front.into_iter().filter(|child| !in_pipe(child)).collect();
+        let jobs: Vec<u32> = in_front.iter().copied().filter(|child| !in_pipe(child)).collect();
+        if may_go_on(pid, if shell && in_front.is_empty() { Sleep::Job } else { Sleep::Child }) {
+            return Next::Any(Vec::new());
+        }
         Next::All(if shell && !jobs.is_empty() { jobs } else { children })
     }
 
-    /// The children that alone, with what they started, can write to the pipe that a process reads.
-    fn printing_children(&self, pid: u32, children: &[u32]) -> Vec<u32> {
-        let pipes: HashSet<u64> = process::pipes_it_reads(pid).into_iter().collect();
+    /// The processes at the other end of the pipe that a process reads or writes: without one of them it does not go on. None,
+    /// if not all of them may have been found.
+    fn other_ends(&self, pid: u32, end: PipeEnd) -> Next {
+        if may_go_on(pid, Sleep::Pipe) {
+            return Next::Any(Vec::new());
+        }
+        let pipes: HashSet<u64> = match end {
+            PipeEnd::Reads => process::pipes_it_reads(pid),
+            PipeEnd::Writes => process::pipes_it_writes(pid),
+        }
+        .into_iter()
+        .collect();
         let find = |descriptor: &kernel::Descriptor| {
             let theirs = pipes.contains(&descriptor.data.ino()) && process::is_pipe(descriptor.path);
-            (theirs && process::may_write(descriptor.path)).then_some(descriptor.pid)
+            let is_other_end = || match end {
+                PipeEnd::Reads => process::may_write(descriptor.path),
+                PipeEnd::Writes => process::may_read(descriptor.path),
+            };
+            (theirs && is_other_end()).then_some(descriptor.pid)
         };
-        let writers = kernel::look(0, &AtomicBool::new(false), find).found;
-        let children: Option<HashSet<u32>> = writers
-            .iter()
-            .map(|writer| children.iter().copied().find(|child| self.is_below(*writer, *child)))
-            .collect();
-        children.unwrap_or_default().into_iter().collect()
+        let found: HashSet<u32> = kernel::look(0, &AtomicBool::new(false), find).found.into_iter().collect();
+        // Its own copy of the other end wakes no process.
+        let others: Vec<u32> = found.into_iter().filter(|other| *other != pid).collect();
+        if others.iter().all(|other| self.is_below(*other, pid)) || !self.hides_relatives(pid) {
+            return Next::All(others);
+        }
+        Next::Any(Vec::new())
+    }
+
+    /// Whether a process that we may not look into is of the same session as `pid`, or was started by one of its session: it may
+    /// have inherited what `pid` has open.
+    fn hides_relatives(&self, pid: u32) -> bool {
+        let Some(session) = self.processes.get(&pid).map(|seen| seen.session) else { return true };
+        self.processes.values().any(|seen| {
+            (seen.session == session || self.is_below(seen.pid, session))
+                && (!process::may_be_looked_into(seen.pid) || process::is_guarded(seen.pid))
+                && !process::name(seen.pid).is_empty()
+        })
     }
 
     /// Whether a process is another, or was started by it, perhaps over others.
@@ -544,10 +816,15 @@ impl World {
             return Some(below.foreground == i64::from(below.group));
         }
         // In a script they have all one group, and those in the background ignore Ctrl-C; where not all do.
-        if process::ignores_interrupt(shell)? {
+        if process::ignored_signals(shell)? & mask(&[libc::SIGINT]) != 0 {
             None
         } else {
-            process::ignores_interrupt(child).map(|ignores| !ignores)
+            let ignores = process::ignored_signals(child)?;
+            let handles = process::caught_signals(child)? & mask(&[libc::SIGINT]) != 0;
+            // A subshell of bash in the background handles Ctrl-C itself while it waits for a command, but ignores SIGQUIT.
+            let sign =
+                if handles && process::words(child) == process::words(shell) { libc::SIGQUIT } else { libc::SIGINT };
+            Some(ignores & mask(&[sign]) == 0)
         }
     }
 
@@ -574,4 +851,37 @@ pub fn all() -> Vec<Circle> {
         }
     }
     circles
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_to_live_is_no_timeout_and_a_value_is_no_option() {
+        let limited = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            has_timeout(&words)
+        };
+        for line in [
+            "lock -t 5 a",
+            "lock -qt5 a",
+            "lock --timeout=5 a",
+            "lock a --wait=5",
+            "lock -w=5 a",
+            "run-once -wW 5 -i a",
+        ] {
+            assert!(limited(&format!("aba-lock {line}")), "{line}");
+        }
+        for line in [
+            "lock -w a",
+            "lock -w a -- x -t 5",
+            "run-once -w -t 5 -i a",
+            "run-once -wt5 -i a",
+            "run-once -iW -w",
+            "lock -Et a",
+        ] {
+            assert!(!limited(&format!("aba-lock {line}")), "{line}");
+        }
+    }
 }

@@ -574,6 +574,10 @@ impl Error {
             }
             Self::TaskRoot { .. } => "set RUN_ONCE_DIR to a directory of yours on a local disk".to_owned(),
             Self::NotOurCommand { .. } | Self::NotUnderstood { .. } => "give the command again, behind `--`".to_owned(),
+            Self::Deadlock { circle, .. } if circle.has_pipe() => {
+                "run one part after the other, or take the lock once for all: `aba-lock lock NAME -- sh -c 'CMD | CMD'`"
+                    .to_owned()
+            }
             Self::Deadlock { circle, .. } if circle.steps.len() == 1 => {
                 "it is held by what asks for it, in a way that cannot be seen from inside: release it first".to_owned()
             }

@@ -145,11 +145,21 @@ pub fn times_it_slept(pid: u32) -> Option<u64> {
 /// descriptor it reads, all that it may read.
 #[must_use]
 pub fn pipes_it_reads(pid: u32) -> Vec<u64> {
+    pipes_it_uses(pid, may_read)
+}
+
+/// The pipes (by inode) of which a process writes to one just now, in the same way.
+#[must_use]
+pub fn pipes_it_writes(pid: u32) -> Vec<u64> {
+    pipes_it_uses(pid, may_write)
+}
+
+fn pipes_it_uses(pid: u32, may_use: fn(&Path) -> bool) -> Vec<u64> {
     let descriptors: Vec<PathBuf> = if let Some(number) = call_arguments(pid).first() {
         vec![PathBuf::from(format!("/proc/{pid}/fd/{number}"))]
     } else {
         let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).filter(|path| access(path) == Some(libc::O_RDONLY)).collect()
+        entries.map(|entry| entry.path()).filter(|path| may_use(path)).collect()
     };
     let pipe = |path: &PathBuf| if is_pipe(path) { Some(fs::metadata(path).ok()?.ino()) } else { None };
     descriptors.iter().filter_map(pipe).collect()
@@ -178,6 +188,12 @@ pub fn may_write(descriptor: &Path) -> bool {
     access(descriptor) != Some(libc::O_RDONLY)
 }
 
+/// Whether a descriptor, given as a link in `/proc/PID/fd`, may be read from. Also if that is not known.
+#[must_use]
+pub fn may_read(descriptor: &Path) -> bool {
+    access(descriptor) != Some(libc::O_WRONLY)
+}
+
 fn access(descriptor: &Path) -> Option<i32> {
     let (process, number) = (descriptor.parent()?.parent()?, descriptor.file_name()?);
     let info = read_small(process.join("fdinfo").join(number).to_str()?)?;
@@ -185,12 +201,28 @@ fn access(descriptor: &Path) -> Option<i32> {
     Some(i32::from_str_radix(flags.trim(), 8).ok()? & libc::O_ACCMODE)
 }
 
-/// Whether a process ignores Ctrl-C, as shells have their background jobs do. `None`: not known.
+/// The signals that a process ignores, signal 1 as the lowest bit. `None`: not known.
 #[must_use]
-pub fn ignores_interrupt(pid: u32) -> Option<bool> {
+pub fn ignored_signals(pid: u32) -> Option<u64> {
+    signals_in_status(pid, "SigIgn:")
+}
+
+/// The signals that a process handles, signal 1 as the lowest bit. `None`: not known.
+#[must_use]
+pub fn caught_signals(pid: u32) -> Option<u64> {
+    signals_in_status(pid, "SigCgt:")
+}
+
+fn signals_in_status(pid: u32, key: &str) -> Option<u64> {
     let status = read_small(&format!("/proc/{pid}/status"))?;
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
-    Some(u64::from_str_radix(mask.trim(), 16).ok()? & 1 << (libc::SIGINT - 1) != 0)
+    let mask = status.lines().find_map(|line| line.strip_prefix(key))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+/// Whether a process has timers of timer_create(2). Not if the kernel does not show them.
+#[must_use]
+pub fn has_timers(pid: u32) -> bool {
+    read_small(&format!("/proc/{pid}/timers")).is_some_and(|timers| !timers.is_empty())
 }
 
 /// The words of its command line. Empty where they cannot be seen.

@@ -1,7 +1,8 @@
 //! Circles of those who wait for each other: who closes one is told so at once, and who is not in one is left alone.
 
-use crate::scene::{Call, Gate, HELPER, Running, Scene, kill, queue, threads, until};
+use crate::scene::{Call, Gate, HELPER, Running, Scene, is_locked, kill, queue, threads, until};
 use std::fs;
+use std::process::Command;
 use std::thread;
 
 const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
@@ -611,6 +612,153 @@ fn a_program_that_does_not_wait_for_the_helper_it_started_is_not_held_up_by_it()
     end.open();
     other.finish();
     one.finish();
+}
+
+/// A Python program that takes the lock of file `a` and waits for that of file `b`, after it ran `setup`. `release` is defined,
+/// and releases `a`. It ends with 0 in the end.
+fn python_between(scene: &Scene, setup: &str) -> Running {
+    let program = format!(
+        "import fcntl, os, signal, subprocess, sys, threading
+a, b = (os.open(path, os.O_RDWR | os.O_CREAT) for path in sys.argv[1:3])
+def release(*_):
+    fcntl.flock(a, fcntl.LOCK_UN)
+fcntl.flock(a, fcntl.LOCK_EX)
+{setup}
+print('has a', file=sys.stderr, flush=True)
+fcntl.flock(b, fcntl.LOCK_EX)
+os.close(b)
+release()
+"
+    );
+    let mut command = scene.program("python3");
+    command.args(["-c", &program]).arg(scene.lock_file("a")).arg(scene.lock_file("b"));
+    let running = Call::new(command).err("has a").start();
+    running.until_said("has a");
+    running
+}
+
+/// A helper that holds `b`, and when the gate is open waits for `a` and gets it, although the holder of `a` waits for `b`.
+fn gets_a(scene: &Scene, gate: &Gate) -> Running {
+    let text = format!("echo has b >&2; read _ <'{}'; \"$HELPER\" lock -w a -- echo mine", gate.path.display());
+    let other =
+        scene.aba(["lock", "b", "--", "bash", "-c", &text]).out("mine\n").err("waiting for a, held by pid ").start();
+    other.until_said("has b");
+    other
+}
+
+#[test]
+fn a_program_with_a_second_thread_or_a_handler_that_may_release_is_in_no_circle() {
+    let thread = "def later():
+    open(sys.argv[1] + '.gate').readline()
+    release()
+threading.Thread(target=later, daemon=True).start()";
+    let setups = [
+        (thread, false),
+        ("signal.signal(signal.SIGALRM, release)", true),
+        ("signal.signal(signal.SIGUSR1, release)", false),
+        ("signal.signal(signal.SIGRTMIN, release)", false),
+    ];
+    for (setup, alarm) in setups {
+        let scene = Scene::new();
+        scene.make_root();
+        let gate = scene.gate("gate");
+        let release = Command::new("mkfifo").arg(scene.root().join("aba-a.lock.gate")).status();
+        assert!(release.unwrap().success());
+        let other = gets_a(&scene, &gate);
+        let program = python_between(&scene, setup);
+        scene.until_waited_for("b");
+        gate.open();
+        other.until_said("waiting for a, held by pid ");
+        scene.until_waited_for("a");
+        until_looked(queue(&scene.lock_file("a"))[0]);
+        match setup {
+            _ if setup == thread => fs::write(scene.root().join("aba-a.lock.gate"), "\n").unwrap(),
+            _ if alarm => kill(program.pid(), 14),
+            _ if setup.contains("USR1") => kill(program.pid(), 10),
+            _ => kill(program.pid(), 34),
+        }
+        other.finish();
+        program.finish();
+    }
+}
+
+#[test]
+fn a_shell_in_wait_with_a_trap_may_still_release() {
+    for (signal, number) in [("TERM", 15), ("USR1", 10)] {
+        let scene = Scene::new();
+        let gate = scene.gate("gate");
+        let other = gets_a(&scene, &gate);
+        let text = format!(
+            "aba_lock_operation a; say has a; trap 'aba_unlock_operation a' {signal}
+            aba_lock_detach \"$HELPER\" lock -qw b -- true & job=$!
+            while ! wait $job; do :; done"
+        );
+        let one = script(&scene, &text).err("has a").start();
+        one.until_said("has a");
+        scene.until_waited_for("b");
+        gate.open();
+        other.until_said("waiting for a, held by pid ");
+        scene.until_waited_for("a");
+        until_looked(queue(&scene.lock_file("a"))[0]);
+        kill(one.pid(), number);
+        other.finish();
+        one.finish();
+    }
+}
+
+#[test]
+fn a_pipeline_that_waits_for_itself_is_reported() {
+    let scene = Scene::new();
+    // The first part holds the lock, and fills the pipe, which the second reads when it holds the lock.
+    let first = "\"$HELPER\" lock p -- bash -c 'echo >\"$HOME/begin\"; read _ <\"$HOME/gate\"; exec seq 100000'";
+    let text = format!("{first} | {{ read _ <\"$HOME/begin\"; \"$HELPER\" lock -w p -- wc -l; echo $? >&2; }}");
+    let (gate, _begin) = (scene.gate("gate"), scene.gate("begin"));
+    let pipeline = scene.bash(&text).err("75\n").err("waiting for p would be a deadlock: pid ").start();
+    pipeline.until_said("waiting for p, held by pid ");
+    scene.until_waited_for("p");
+    gate.open();
+    let said = pipeline.finish().err;
+    assert!(
+        said.contains(" (seq 100000) has p and waits for pid ") && said.contains(" to read the output of pid "),
+        "{said}"
+    );
+    assert!(
+        said.contains(
+            "hint: run one part after the other, or take the lock once for all: `aba-lock lock NAME -- sh -c "
+        ),
+        "{said}"
+    );
+    // The other way round: the second part holds the lock, and reads until the first ends.
+    fs::write(scene.path("f"), "b\na\n").unwrap();
+    let text = "cd; { read _ <gate; \"$HELPER\" update f -- sort; echo $? >&2; } | \"$HELPER\" write f; exit 0";
+    let pipeline = scene.bash(text).err("75\n").err("waiting for f would be a deadlock: pid ").start();
+    let lock = scene.path("f.lock");
+    until("the second holds the lock", || lock.exists() && is_locked(&lock));
+    gate.open();
+    let said = pipeline.finish().err;
+    assert!(
+        said.contains("/f.lock and waits for pid ") && said.contains(" to write or close the input of pid "),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(scene.path("f")).unwrap(), "b\na\n");
+}
+
+#[test]
+fn a_pipeline_of_which_another_part_still_reads_is_not_refused() {
+    let scene = Scene::new();
+    let (gate, _begin, end) = (scene.gate("gate"), scene.gate("begin"), scene.gate("end"));
+    // A process in the background has the pipe open as well, and reads it in the end.
+    let first = "\"$HELPER\" lock p -- bash -c 'echo >\"$HOME/begin\"; read _ <\"$HOME/gate\"; exec seq 100000'";
+    let job = "{ read _ <\"$HOME/end\"; exec cat >/dev/null; } <&0 &";
+    let text = format!("{first} | {{ {job} read _ <\"$HOME/begin\"; \"$HELPER\" lock -w p -- echo mine; wait; }}");
+    let pipeline = scene.bash(&text).err("").out("mine\n").start();
+    pipeline.until_said("waiting for p, held by pid ");
+    scene.until_waited_for("p");
+    gate.open();
+    let waiter = queue(&scene.lock_file("p"))[0];
+    until_looked(waiter);
+    end.open();
+    pipeline.finish();
 }
 
 #[test]

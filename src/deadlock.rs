@@ -20,7 +20,7 @@
 //!
 //! - one with several threads, as another thread may release the lock;
 //! - one that handles a signal by which programs wake themselves or each other (`ALRM`, `USR1`, real-time signals), or that has
-//!   a timer of timer_create(2);
+//!   a timer of `timer_create(2)`;
 //! - a shell in `wait` that has set a trap, as the trap runs at once.
 //!
 //! A timer of alarm(2) under which the signal ends the process cannot be seen from outside. So a circle with a program that is

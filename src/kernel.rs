@@ -160,9 +160,9 @@ pub fn look<T: Send>(but: u32, stop: &AtomicBool, find: impl Fn(&Descriptor) -> 
     }
     // Most of the time is spent in the kernel, which can answer several threads at once.
     let threads = thread::available_parallelism().map_or(1, |number| number.get().min(8));
-    let parts = pids.chunks(pids.len().div_ceil(threads)).collect();
+    let parts: Vec<&[u32]> = pids.chunks(pids.len().div_ceil(threads)).collect();
     let mut all = Look { found: Vec::new(), hidden: false };
-    for mut part in sys::map_in_threads(parts, some) {
+    for mut part in sys::map_in_threads(&parts, some) {
         all.found.append(&mut part.found);
         all.hidden |= part.hidden;
     }

@@ -219,7 +219,7 @@ fn signals_in_status(pid: u32, key: &str) -> Option<u64> {
     u64::from_str_radix(mask.trim(), 16).ok()
 }
 
-/// Whether a process has timers of timer_create(2). Not if the kernel does not show them.
+/// Whether a process has timers of `timer_create(2)`. Not if the kernel does not show them.
 #[must_use]
 pub fn has_timers(pid: u32) -> bool {
     read_small(&format!("/proc/{pid}/timers")).is_some_and(|timers| !timers.is_empty())

@@ -56,7 +56,7 @@ fn share_one_heap() {
 ///
 /// The calling thread does the first part, and each part for which no thread can be created: a limit on processes or memory
 /// must not change the result. Signals are left to the calling thread.
-pub fn map_in_threads<P: Copy + Send, T: Send>(parts: Vec<P>, work: impl Fn(P) -> T + Sync) -> Vec<T> {
+pub fn map_in_threads<P: Copy + Send, T: Send>(parts: &[P], work: impl Fn(P) -> T + Sync) -> Vec<T> {
     let Some((first, rest)) = parts.split_first() else { return Vec::new() };
     let work = &work;
     thread::scope(|scope| {

@@ -82,8 +82,9 @@ const DIFFERENCES: [(&str, &str); 17] = [
     ),
     (
         "--fcntl, --start, --length",
-        "They are there, as in newer ones of util-linux, with Linux. So are ranges of a file. An exclusive one opens the file \
-         for writing, so that a directory, a file that may only be read, and the script itself cannot be locked so.",
+        "They work as in util-linux 2.42, on Linux only: --start and --length imply --fcntl, and sizes are read in the same \
+         way, with the same rounding of fractions (1.7K is 2048). An exclusive lock opens the file for writing, so a \
+         directory, a read-only file and the running script cannot be locked exclusively.",
     ),
     ("--fd N COMMAND", "Locks a descriptor, and runs a command then: with flock(1) it takes two calls."),
     ("Beginnings of long options", "The older options come first: --s is --shared, although there is --start."),

@@ -119,8 +119,6 @@ pub enum Misused {
     Shell,
     /// Become the command, and keep the lock from it: nobody would hold it.
     Contrary,
-    /// A range, without the locks that know ranges.
-    RangeOfFlock,
 }
 
 impl fmt::Display for Misused {
@@ -140,7 +138,6 @@ impl fmt::Display for Misused {
             Self::Status => write!(f, "the exit status is to be from 0 to 255"),
             Self::Shell => write!(f, "-c needs exactly one argument, the command"),
             Self::Contrary => write!(f, "--no-fork and --close do not go together: nobody would hold the lock"),
-            Self::RangeOfFlock => write!(f, "--start and --length are for --fcntl: flock(2) locks whole files"),
         }
     }
 }
@@ -343,9 +340,9 @@ fn finish(
         return Err(Misused::Contrary);
     }
     let range = match (options.fcntl, options.start, options.length) {
-        (true, start, len) => Some(Part { start: start.unwrap_or(0), len: len.unwrap_or(0) }),
         (false, None, None) => None,
-        (false, _, _) => return Err(Misused::RangeOfFlock),
+        // Each of the three means locks of fcntl(2).
+        (_, start, len) => Some(Part { start: start.unwrap_or(0), len: len.unwrap_or(0) }),
     };
     let (on, command) = if let Some(fd) = options.fd {
         let command: Vec<OsString> = first.into_iter().chain(words).collect();
@@ -441,24 +438,78 @@ fn hexadecimal(text: &str) -> Option<f64> {
     Some(value * 2.0_f64.powi(exponent.checked_sub(below)?))
 }
 
-/// A number of bytes: `4096`, `4K` and `4KiB` (times 1024), `4KB` (times 1000), and so on with M, G, T, P and E.
+/// Reads a number of bytes as `strtosize` of util-linux does: `4096`, `0x1000`, `010000` (octal), `4K`, `4KiB` (times 1024),
+/// `4KB` (times 1000), `1.5M`, and so on with G, T, P and E. A fraction without a unit is refused.
+///
+/// A number of up to 64 bits is returned, because flock(1) leaves it to the kernel to refuse an offset that no file can have
+/// (status 65). Only more than 64 bits are no number (status 64).
 fn size(value: &OsStr) -> Option<u64> {
-    let text = value.to_str()?;
-    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
-    let number: u64 = text[..end].parse().ok()?;
-    let factor = match text[end..].to_ascii_uppercase().as_bytes() {
-        [] => 1,
-        [letter, rest @ ..] => {
-            let power = u32::try_from(b"KMGTPE".iter().position(|known| known == letter)?).ok()? + 1;
-            match rest {
-                [] | b"IB" => 1024_u64.checked_pow(power)?,
-                b"B" => 1000_u64.checked_pow(power)?,
-                _ => return None,
-            }
+    let text = without_blanks(value)?;
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let (whole, rest) = match text.as_bytes() {
+        [b'0', b'x' | b'X', digit, ..] if digit.is_ascii_hexdigit() => leading_number(&text[2..], 16)?,
+        [b'0', ..] => leading_number(text, 8)?,
+        _ => leading_number(text, 10)?,
+    };
+    if rest.is_empty() {
+        return Some(whole);
+    }
+    let (zeros, fraction, suffix) = match rest.strip_prefix('.') {
+        None => (0, 0, rest),
+        Some(decimals) => {
+            let digits = decimals.trim_start_matches('0');
+            let (fraction, suffix) = match digits.as_bytes() {
+                [b'1'..=b'9', ..] => leading_number(digits, 10)?,
+                _ => (0, digits),
+            };
+            (decimals.len() - digits.len(), fraction, suffix)
         }
     };
-    // What the system counts bytes of a file with has a sign.
-    number.checked_mul(factor).filter(|bytes| i64::try_from(*bytes).is_ok())
+    let (letter, base) = match suffix.as_bytes() {
+        [letter] | [letter, b'i', b'B' | b'b'] => (letter, 1024_u64),
+        [letter, b'B' | b'b'] => (letter, 1000),
+        _ => return None,
+    };
+    // Every number of zettabytes is too large.
+    let power = b"KMGTPE".iter().position(|known| *known == letter.to_ascii_uppercase())?;
+    let unit = base.checked_pow(u32::try_from(power).ok()? + 1)?;
+    whole.checked_mul(unit)?.checked_add(part_of_unit(unit, zeros, fraction)?)
+}
+
+/// The number at the beginning of a text, and the rest. `None`: there is none, or it has more than 64 bits.
+fn leading_number(text: &str, radix: u32) -> Option<(u64, &str)> {
+    let end = text.find(|c: char| !c.is_digit(radix)).unwrap_or(text.len());
+    Some((u64::from_str_radix(&text[..end], radix).ok()?, &text[end..]))
+}
+
+/// The bytes of a decimal fraction of a unit, computed with the same integer divisions as in util-linux.
+///
+/// They are inexact (`1.7K` is 2048, not 1740). But two processes exclude each other only if both lock the same bytes, so
+/// what matters is that a script with flock(1) and one with this command read one text as one number.
+fn part_of_unit(unit: u64, zeros: usize, mut fraction: u64) -> Option<u64> {
+    let mut divisor: u64 = 10;
+    while divisor < fraction {
+        lengthen(&mut divisor, &mut fraction);
+    }
+    for _ in 0..zeros {
+        lengthen(&mut divisor, &mut fraction);
+    }
+    let mut bytes: u64 = 0;
+    while fraction > 0 {
+        let parts = divisor.checked_div(fraction % 10).unwrap_or(0);
+        bytes = bytes.checked_add(unit.checked_div(parts).unwrap_or(0))?;
+        fraction /= 10;
+        divisor /= 10;
+    }
+    Some(bytes)
+}
+
+/// Makes the divisor of the last decimal place ten times as large, or drops that place where the divisor cannot grow.
+fn lengthen(divisor: &mut u64, fraction: &mut u64) {
+    match divisor.checked_mul(10) {
+        Some(longer) => *divisor = longer,
+        None => *fraction /= 10,
+    }
 }
 
 #[cfg(test)]
@@ -507,13 +558,72 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_in_powers_of_1024_or_with_a_b_alone_of_1000() {
+    fn sizes_are_read_as_util_linux_reads_them() {
         let size = |text: &str| size(OsStr::new(text));
-        for (text, value) in [("0", 0), ("4096", 4096), ("4K", 4096), ("4KiB", 4096), ("4kb", 4000), ("2M", 2 << 20)] {
+        // Each value is what `ul_parse_size` of util-linux 2.42 returned.
+        for (text, value) in [
+            ("0", 0),
+            ("4096", 4096),
+            (" +4096", 4096),
+            ("0x10", 16),
+            ("0XfF", 255),
+            ("0x10K", 16384),
+            ("0x1e", 30),
+            ("010", 8),
+            ("00", 0),
+            ("4K", 4096),
+            ("4k", 4096),
+            ("4KiB", 4096),
+            ("4Kib", 4096),
+            ("4KB", 4000),
+            ("4kb", 4000),
+            ("2M", 2 << 20),
+            ("1.5K", 1536),
+            ("1.5KB", 1500),
+            ("1.5KiB", 1536),
+            ("1.K", 1024),
+            ("1.0K", 1024),
+            ("0.5M", 524_288),
+            ("0.25G", 268_435_455),
+            ("0.05KB", 50),
+            ("1.7K", 2048),
+            ("1.123456K", 1149),
+            ("0x1.5K", 1536),
+            ("7E", 7 << 60),
+            ("8E", 1 << 63),
+            ("18446744073709551615", u64::MAX),
+        ] {
             assert_eq!(size(text), Some(value), "{text}");
         }
-        assert_eq!(size("7E"), Some(7 << 60));
-        for text in ["", "K", "-1", "1.5K", "4KB4", "4Ki", "8E", "9223372036854775808", "20000000T", "1Z"] {
+        for text in [
+            "",
+            " ",
+            "K",
+            "-1",
+            "-0",
+            "+-1",
+            "+ 1",
+            ".5K",
+            "1.5",
+            "1.",
+            "1.KK",
+            "1.5KB4",
+            "4KIB",
+            "4Ki",
+            "4B",
+            "4 K",
+            "08",
+            "0x",
+            "0xg",
+            "1,5K",
+            "1.5.5K",
+            "16E",
+            "15.99E",
+            "18446744073709551616",
+            "20000000T",
+            "1Z",
+            "\u{661}K",
+        ] {
             assert_eq!(size(text), None, "{text}");
         }
     }

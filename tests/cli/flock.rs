@@ -446,6 +446,30 @@ fn ranges_of_a_file_are_locked_where_they_overlap_and_apart_from_the_whole() {
 }
 
 #[test]
+fn a_start_or_a_length_alone_locks_a_range_and_sizes_are_those_of_util_linux() {
+    let scene = Scene::new();
+    // The size of a lock, and the range that the kernel then has: first and last byte.
+    for (options, range) in [
+        (&["--start", "0x10"][..], "16 EOF"),
+        (&["--start=010", "--length", "1"], "8 8"),
+        (&["--length", "1.5K"], "0 1535"),
+        (&["--length", "1.5KB"], "0 1499"),
+        (&["--length", "0.5MiB"], "0 524287"),
+        (&["--start", "2G", "--length", "1GB"], "2147483648 3147483647"),
+        (&["--start", "0", "--length", "0"], "0 EOF"),
+    ] {
+        let holder = holder(&scene, options);
+        let end = format!(":{} {range}", fs::metadata(scene.path("f")).unwrap().ino());
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        assert!(locks.lines().any(|line| line.contains(": OFDLCK ") && line.ends_with(&end)), "{options:?} {locks}");
+        holder.let_go();
+    }
+    let said = call(&scene, &["--start", "1K", "--length", "20000000T", "f", "true"]).status(64).err("flock: ").run();
+    assert!(said.err.contains("invalid length: '20000000T'"), "{}", said.err);
+    call(&scene, &["--length", "8E", "f", "true"]).status(65).err("flock: f: Invalid argument").run();
+}
+
+#[test]
 fn names_and_commands_are_bytes() {
     let scene = Scene::new();
     let name = OsStr::from_bytes(b"\xff\xfe \n");

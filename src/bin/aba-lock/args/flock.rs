@@ -106,8 +106,16 @@ impl Args for Flock {
                     .action(ArgAction::SetTrue)
                     .help("Lock a range with fcntl(2), of the open file, instead of the file with flock(2) (Linux)"),
             )
-            .arg(value("start", "BYTES", "With --fcntl: from there; K, KiB, KB, M and so on may follow [default: 0]"))
-            .arg(value("length", "BYTES", "With --fcntl: so many bytes; 0 is to the end [default: 0]"))
+            .arg(value(
+                "start",
+                "BYTES",
+                "Lock from this offset, such as 4096, 0x1000, 4K or 4KiB, 4KB or 1.5M; implies --fcntl [default: 0]",
+            ))
+            .arg(value(
+                "length",
+                "BYTES",
+                "Lock this number of bytes, 0 to the end of the file; implies --fcntl [default: 0]",
+            ))
             .arg(
                 Arg::new("verbose")
                     .long("verbose")

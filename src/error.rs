@@ -160,7 +160,7 @@ pub enum Error {
         /// The lock file.
         path: PathBuf,
     },
-    /// The command of an update updates the same file.
+    /// The command of an update waits for an update of the same file.
     UpdatesItself {
         /// The file.
         label: String,
@@ -530,7 +530,10 @@ impl Error {
                 path.display()
             ),
             Self::UpdatesItself { label } => {
-                write!(f, "{label} is being updated by the command that this one is part of")
+                write!(
+                    f,
+                    "waiting for {label} would be a deadlock: it is being updated by a command that waits for this one"
+                )
             }
             _ => Ok(()),
         }

@@ -9,8 +9,9 @@ use crate::{store, under};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -55,10 +56,14 @@ fn like_the_shell_described_on(descriptor: i32) -> String {
 ///
 /// The end is that of its output, as in a pipeline: also of what it left in the background.
 pub fn through(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Forward) -> Result<i32, Error> {
-    let mut command = command(edit, words);
-    command.stdin(edit.old()?.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped());
+    let (output, end) = io::pipe().map_err(edit.failed("read the new content of"))?;
+    let output = File::from(OwnedFd::from(output));
+    let inode = output.metadata().map_err(edit.failed("read the new content of"))?.ino();
+    let mut command = command(edit, words, Some(inode));
+    command.stdin(edit.old()?.map_or_else(Stdio::null, Stdio::from)).stdout(end);
     let mut child = start(&mut command, words, forward)?;
-    let Some(output) = child.stdout.take() else { return Ok(127) };
+    // It has the end for writing. Without this, there would be no end of the output.
+    drop(command);
     let mut status = None;
     let go_on = || {
         if forward.came().is_some() && status.is_none() {
@@ -81,7 +86,7 @@ pub fn through(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &For
 pub fn in_place(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Forward) -> Result<i32, Error> {
     let copy = edit.copy()?;
     let words: Vec<OsString> = words.iter().map(|word| with_path(word, copy.path.as_os_str())).collect();
-    start(command(edit, &words).env(store::COPY, &copy.path), &words, forward)?;
+    start(command(edit, &words, None).env(store::COPY, &copy.path), &words, forward)?;
     let status = forward.wait(false).unwrap_or(127);
     if status == 0 {
         let content = copy.content().map_err(edit.failed("read the new content of"))?;
@@ -96,7 +101,7 @@ pub fn check(edit: &Edit, text: &str, draft: &Draft, forward: &Forward) -> Resul
     let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(edit.failed("check"))?;
     let before = draft.seal()?;
     let words = under::by_shell(text, draft.shown().as_os_str());
-    let mut command = command(edit, &words);
+    let mut command = command(edit, &words, None);
     command.env(store::COPY, draft.shown()).stdin(draft.content()?).stdout(stderr);
     start(&mut command, &words, forward)?;
     let status = forward.wait(false).unwrap_or(127);
@@ -112,9 +117,10 @@ pub fn from_input(edit: &Edit, draft: &mut Draft, forward: &Forward) -> Result<(
     Ok(())
 }
 
-fn command(edit: &Edit, words: &[OsString]) -> Command {
+/// A command of an update, which reads its output from the pipe with the inode `output`.
+fn command(edit: &Edit, words: &[OsString], output: Option<u64>) -> Command {
     let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).env(store::UPDATING, format!("{} {}", store::updates(), edit.mark()).trim());
+    command.args(&words[1..]).env(store::UPDATING, format!("{} {}", store::updates(), edit.mark(output)).trim());
     command.env(store::FILE, edit.path()).env_remove(store::COPY);
     command
 }

@@ -194,6 +194,13 @@ pub fn may_read(descriptor: &Path) -> bool {
     access(descriptor) != Some(libc::O_WRONLY)
 }
 
+/// Whether this process can write to the pipe with this inode.
+#[must_use]
+pub fn writes_to_pipe(inode: u64) -> bool {
+    descriptors(std::process::id())
+        .any(|(descriptor, data)| data.ino() == inode && is_pipe(&descriptor) && may_write(&descriptor))
+}
+
 fn access(descriptor: &Path) -> Option<i32> {
     let (process, number) = (descriptor.parent()?.parent()?, descriptor.file_name()?);
     let info = read_small(process.join("fdinfo").join(number).to_str()?)?;

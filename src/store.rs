@@ -33,7 +33,8 @@ pub const TOKEN: &str = "ABA_LOCK_TOKEN";
 /// The variable that tells a command which run of which task it belongs to (`ID/TOKEN`).
 pub const TASK: &str = "ABA_LOCK_TASK";
 
-/// The variable that tells a command of which updates it is part: the lock file of each, as `DEVICE:INODE:PID`.
+/// The variable that tells a command by which updates it was started: the lock file of each, its process, and the pipe that it
+/// reads, as `DEVICE:INODE:PID:INODE`.
 pub const UPDATING: &str = "ABA_LOCK_UPDATING";
 
 /// The variable that tells a command of `--on-busy` or `--on-lost` the name of the lock, or its file.
@@ -203,12 +204,19 @@ pub fn updates() -> String {
     set(UPDATING).map(|list| list.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Whether the lock file of this device and inode is held for an update that this process is part of, and that goes on.
+/// An update whose command started this process.
+#[derive(Debug)]
+pub struct UpdateAbove {
+    /// The inode of the pipe that it reads to the end.
+    pub output: Option<u64>,
+}
+
+/// The update that holds the lock file of this device and inode, if its command started this process and it still runs.
 #[must_use]
-pub fn is_being_updated(dev: u64, ino: u64) -> bool {
-    updates().split_ascii_whitespace().any(|update| {
-        let pid = update.strip_prefix(&format!("{dev}:{ino}:")).and_then(|pid| pid.parse().ok());
-        pid.is_some_and(sys::exists)
+pub fn update_above(dev: u64, ino: u64) -> Option<UpdateAbove> {
+    updates().split_ascii_whitespace().find_map(|update| {
+        let (pid, output) = update.strip_prefix(&format!("{dev}:{ino}:"))?.split_once(':')?;
+        sys::exists(pid.parse().ok()?).then(|| UpdateAbove { output: output.parse().ok() })
     })
 }
 

@@ -29,7 +29,7 @@ use super::{give_to_owner, make_private, name_beside, rename};
 use crate::error::Error;
 use crate::events::{self, Event};
 use crate::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait};
-use crate::{store, sys};
+use crate::{process, store, sys};
 use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -170,11 +170,13 @@ impl Edit {
         // Before there is a lock file beside it.
         look(&label, &path, missing)?;
         let target = lock_of(&label, &path, missing);
-        // The command of an update that updates the same file: to wait would be for ever.
-        let within = fs::metadata(&target.path).is_ok_and(|lock| store::is_being_updated(lock.dev(), lock.ino()));
+        // The command of an update started this process. That update waits for the command, which may wait for us: whether it
+        // does is looked for while we wait. But if the pipe that it reads to the end is ours, too, it waits for us.
+        let above = fs::metadata(&target.path).ok().and_then(|lock| store::update_above(lock.dev(), lock.ino()));
+        let is_awaited = above.as_ref().and_then(|update| update.output).is_some_and(process::writes_to_pipe);
         let request = Request {
             mode: Mode::Exclusive,
-            wait: if within { Wait::No } else { wait },
+            wait: if is_awaited { Wait::No } else { wait },
             holder: std::process::id(),
             command: Some(command),
             who: None,
@@ -184,7 +186,8 @@ impl Edit {
             Error::Open { path, source, .. } => {
                 Error::Update { what: "open the lock file", label: path.display().to_string(), source }
             }
-            Error::Busy { label, .. } if within => Error::UpdatesItself { label },
+            Error::Busy { label, .. } if is_awaited => Error::UpdatesItself { label },
+            Error::Deadlock { label, .. } if above.is_some() => Error::UpdatesItself { label },
             other => other,
         })?;
         let lock = Lock { acquired, command: request.command, since: Instant::now() };
@@ -700,10 +703,11 @@ impl Edit {
         &self.path
     }
 
-    /// What tells the commands of this update that it goes on: the lock, as its device and inode, and who has it.
+    /// The mark of this update for [`store::UPDATING`], which reads the output of its command from the pipe with this inode.
     #[must_use]
-    pub fn mark(&self) -> String {
+    pub fn mark(&self, output: Option<u64>) -> String {
         let lock = self.lock.acquired.guards.first().and_then(|guard| guard.file().metadata().ok());
-        lock.map(|lock| format!("{}:{}:{}", lock.dev(), lock.ino(), std::process::id())).unwrap_or_default()
+        let (pid, output) = (std::process::id(), output.map(|inode| inode.to_string()).unwrap_or_default());
+        lock.map(|lock| format!("{}:{}:{pid}:{output}", lock.dev(), lock.ino())).unwrap_or_default()
     }
 }

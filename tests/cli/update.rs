@@ -292,7 +292,7 @@ fn who_locks_the_path_shuts_us_out_and_we_them() {
     // And the other way round: within the command it is locked, for itself too.
     let script = "flock -n f.lock true; echo $?; \"$HELPER\" update f -- cat; echo $?";
     call(&scene, ["update", "f", "--", "sh", "-c", script])
-        .err("f is being updated by the command that this one")
+        .err("waiting for f would be a deadlock: it is being updated by a command that waits for this one")
         .run();
     assert_eq!(text(&scene, "f"), "1\n75\n");
     // A lock that was handed down is the same lock.
@@ -850,6 +850,57 @@ fn the_lock_is_open_to_all_who_may_write_the_file() {
     let mode = |name: &str| fs::metadata(scene.path(name)).unwrap().permissions().mode() & 0o7777;
     assert_eq!((mode("f"), mode("f.lock")), (0o666, 0o666));
     call(&scene, ["update", "f", "--", "tr", "b", "c"]).run();
+}
+
+#[test]
+fn what_a_command_started_and_does_not_wait_for_waits_for_its_turn() {
+    for how in ["(JOB) >/dev/null &", "(JOB) >/dev/null 2>&1 </dev/null & cat >/dev/null", "task"] {
+        for in_place in [false, true] {
+            let scene = scene_with("a\n");
+            let gate = scene.gate("gate");
+            fs::write(scene.path("job"), "\"$HELPER\" update f -- sh -c 'cat; echo job'; echo $? >status\n").unwrap();
+            let start = match how {
+                "task" => "\"$HELPER\" run-once -i t -- sh job >/dev/null".to_owned(),
+                job => job.replace("JOB", "sh job"),
+            };
+            let script =
+                format!("{start}\nread _ <'{}'; echo b | tee -a \"${{ABA_COPY-/dev/null}}\"", gate.path.display());
+            let mut update = scene.program(HELPER);
+            update.arg("update").args(in_place.then_some("-i")).args(["f", "--", "bash", "-c", &script, "{}"]);
+            update.current_dir(scene.path("."));
+            let running = Call::new(update).out("").start();
+            until("it waits", || scene.path("f.lock").exists() && waiters(&scene.path("f.lock")) > 0);
+            gate.open();
+            running.finish();
+            until("it has come to its turn", || {
+                fs::read_to_string(scene.path("status")).is_ok_and(|it| !it.is_empty())
+            });
+            assert_eq!(text(&scene, "status"), "0\n", "{how} {in_place}");
+            assert_eq!(text(&scene, "f"), if in_place { "a\nb\njob\n" } else { "b\njob\n" }, "{how}");
+        }
+    }
+}
+
+#[test]
+fn an_update_for_which_the_updating_command_waits_is_refused() {
+    let scene = scene_with("a\n");
+    let refused = |args: &[&str]| {
+        let sentence = "waiting for f would be a deadlock: it is being updated by a command that waits for this one";
+        call(&scene, args).err(sentence).run();
+        assert_eq!(text(&scene, "status"), "75\n", "{args:?}");
+        fs::remove_file(scene.path("status")).unwrap();
+    };
+    let job = "\"$HELPER\" update f -- cat";
+    let through = |script: &str| refused(&["update", "f", "--", "bash", "-c", &script.replace("JOB", job)]);
+    // Its output is read to the end.
+    through("cat; JOB; echo $? >status");
+    through("cat; { JOB; echo $? >status; } &");
+    through("exec 3>&1; cat; { JOB >/dev/null; echo $? >status; } >&2 &");
+    // The command waits for it.
+    through("cat; JOB >/dev/null; echo $? >status");
+    through("cat; x=$(JOB); echo $? >status");
+    refused(&["update", "-i", "f", "--", "sh", "-c", &format!("{job}; echo $? >status; : {{}}")]);
+    refused(&["update", "--check", &format!("{job}; echo $? >status"), "f", "--", "tr", "a", "b"]);
 }
 
 #[test]

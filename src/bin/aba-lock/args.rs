@@ -151,7 +151,7 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
         "set for the command of --in-place: the path of the copy; for that of --check: the new content, as $1",
     ),
     ("ABA_LOCK_NAME", "set for the commands of --on-busy and --on-lost: the lock, as $1"),
-    ("ABA_LOCK_UPDATING", "set for the commands of updates: of which they are part"),
+    ("ABA_LOCK_UPDATING", "set for the commands of updates: by which they were started"),
     ("ABA_LOCK_TASK", "set for the commands of tasks: the task, and which run of it"),
     ("ABA_LOCK_TOKEN", "set for commands: the fencing token, a number that grows with each exclusive lock"),
 ];

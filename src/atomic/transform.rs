@@ -11,7 +11,8 @@
 //!   old content was kept in memory ([`Edit::keep_old`]), otherwise by size and times. If such a process truncated the file,
 //!   the kept content is saved next to it.
 //! - A link stays, and what it leads to is replaced. Mode, owner, access control list and other extended attributes are
-//!   those of the old file; if they cannot be, it is not replaced. Other hard links keep the old content.
+//!   those of the old file; if they cannot be, it is not replaced. But a user who may write to it and not give it away becomes
+//!   its owner, as with an editor. Other hard links keep the old content.
 //!
 //! # Who may be killed where, and what the next one finds
 //!
@@ -240,9 +241,11 @@ impl Edit {
     fn open_lock_to(&self, data: &fs::Metadata) {
         let writers = data.mode() & 0o022;
         for lock in self.lock.acquired.guards.iter().map(lock::Guard::file) {
-            if let Ok(has) = lock.metadata()
-                && has.mode() & (writers << 1) != writers << 1
-            {
+            let Ok(has) = lock.metadata() else { continue };
+            if has.gid() != data.gid() && writers & 0o020 != 0 {
+                let _ = fchown(lock, None, Some(data.gid()));
+            }
+            if has.mode() & (writers << 1) != writers << 1 {
                 let _ =
                     lock.set_permissions(Permissions::from_mode(has.mode() & 0o7777 | 0o600 | writers << 1 | writers));
             }
@@ -330,7 +333,7 @@ impl Edit {
     /// and may not outlive a loss of power.
     pub fn commit(self, draft: &Draft, backup: Option<&OsStr>) -> Result<(), Error> {
         if let Some(old) = &self.old {
-            like(old, &draft.file).map_err(|(what, source)| self.failed(what)(source))?;
+            like(&self.path, old, &draft.file).map_err(|(what, source)| self.failed(what)(source))?;
         } else {
             let mode = if self.missing == Missing::CreatePrivate { 0o600 } else { 0o666 & !sys::umask() };
             draft.file.set_permissions(Permissions::from_mode(mode)).map_err(self.failed("set the mode of"))?;
@@ -381,7 +384,7 @@ impl Edit {
             let mut options = OpenOptions::new();
             let mut copy = options.write(true).create_new(true).mode(0o600).open(&new).map_err(failed())?;
             sys::without_size_signal(|| io::copy(&mut content, &mut copy)).map_err(failed())?;
-            like(old, &copy).map_err(|(_, why)| failed()(why))?;
+            like(&self.path, old, &copy).map_err(|(_, why)| failed()(why))?;
             copy.sync_all().map_err(failed())?;
         }
         let had = fs::hard_link(&name, &before).is_ok();
@@ -453,7 +456,7 @@ impl Edit {
                 return None;
             }
             // Otherwise it stays private.
-            let _ = like(old, &copy);
+            let _ = like(&self.path, old, &copy);
             return Some(PathBuf::from(name));
         }
         None
@@ -590,12 +593,10 @@ fn look(label: &str, path: &Path, missing: Missing) -> Result<Option<File>, Erro
     }
 }
 
-/// Gives a new file the mode, owner and extended attributes of the old one.
-fn like(old: &File, new: &File) -> Result<(), (&'static str, io::Error)> {
-    let (then, now) = (old.metadata().map_err(|why| ("read", why))?, new.metadata().map_err(|why| ("read", why))?);
-    if (then.uid(), then.gid()) != (now.uid(), now.gid()) {
-        fchown(new, Some(then.uid()), Some(then.gid())).map_err(|why| ("keep the owner of", why))?;
-    }
+/// Gives a new file the mode, owner and extended attributes of the old one, which is at `path`.
+fn like(path: &Path, old: &File, new: &File) -> Result<(), (&'static str, io::Error)> {
+    let then = old.metadata().map_err(|why| ("read", why))?;
+    keep_owner(path, &then, old, new).map_err(|why| ("keep the owner of", why))?;
     // What the directory gives to all new files in it, the old one need not have.
     let names = |file: &File| xattr::FileExt::list_xattr(file).map(Iterator::collect::<Vec<_>>).unwrap_or_default();
     let kept = names(old);
@@ -609,6 +610,30 @@ fn like(old: &File, new: &File) -> Result<(), (&'static str, io::Error)> {
     copy_attributes(old, new, of_users)?;
     new.set_permissions(then.permissions()).map_err(|why| ("keep the mode of", why))?;
     copy_attributes(old, new, others)
+}
+
+/// Gives a new file the owner and the group of the old one.
+///
+/// A user who may write to the file, but may not give files away, becomes the owner of the new one, as with an editor that
+/// writes a new file. The error is returned where that would give more access to anyone else: a set-user-ID program would run
+/// as that user, and where the group cannot be kept either, the rights of the old one would be those of another.
+fn keep_owner(path: &Path, then: &fs::Metadata, old: &File, new: &File) -> io::Result<()> {
+    let now = new.metadata()?;
+    if (then.uid(), then.gid()) == (now.uid(), now.gid()) {
+        return Ok(());
+    }
+    let Err(why) = fchown(new, Some(then.uid()), Some(then.gid())) else { return Ok(()) };
+    // EINVAL: the owner has no number in this user namespace.
+    let may_not = matches!(why.raw_os_error(), Some(libc::EPERM | libc::EINVAL));
+    if !may_not || sys::may(sys::Right::Write, path).is_err() {
+        return Err(why);
+    }
+    let is_set_user = then.uid() != now.uid() && then.mode() & libc::S_ISUID != 0;
+    let keeps_group = then.gid() == now.gid() || fchown(new, None, Some(then.gid())).is_ok();
+    let has_list = || xattr::FileExt::get_xattr(old, "system.posix_acl_access").is_ok_and(|list| list.is_some());
+    let is_same_for_all =
+        then.mode() >> 3 & 0o7 == then.mode() & 0o7 && then.mode() & libc::S_ISGID == 0 && !has_list();
+    if is_set_user || !keeps_group && !is_same_for_all { Err(why) } else { Ok(()) }
 }
 
 fn copy_attributes(old: &File, new: &File, names: Vec<OsString>) -> Result<(), (&'static str, io::Error)> {

@@ -18,6 +18,8 @@ use std::ptr;
 pub enum Right {
     /// Read it.
     Read,
+    /// Write to it.
+    Write,
     /// Make files in a directory.
     MakeIn,
 }
@@ -27,6 +29,7 @@ pub fn may(right: Right, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mode = match right {
         Right::Read => libc::R_OK,
+        Right::Write => libc::W_OK,
         Right::MakeIn => libc::W_OK | libc::X_OK,
     };
     // SAFETY: the path ends in NUL and lives until the call returns, which only asks.

@@ -1,9 +1,9 @@
 //! `update` and `write`, as their contract has it.
 
-use crate::scene::{Call, HELPER, Scene, is_alive, kill, until, waiters};
+use crate::scene::{Call, HELPER, Scene, is_alive, is_root, kill, until, waiters};
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -838,6 +838,71 @@ fn ctrl_c_ends_the_script_too() {
     running.finish();
     assert_eq!(text(&scene, "f"), "a\n");
     assert_eq!(names(&scene), ["begun", "f", "gate"]);
+}
+
+/// Runs `update` as a user with these groups, the first of which is the user's own.
+fn update_as(scene: &Scene, user: &str, groups: &[&str], script: &str) -> Call {
+    let mut command = scene.program("setpriv");
+    command.args(["--reuid", user, "--regid", groups[0]]);
+    match &groups[1..] {
+        [] => command.arg("--clear-groups"),
+        more => command.args(["--groups", &more.join(",")]),
+    };
+    command.args(["--", "bash", "-c", script]).env("HELPER", scene.path("helper")).current_dir(scene.path("d"));
+    Call::new(command)
+}
+
+#[test]
+fn a_member_of_the_group_may_update_and_nobody_gets_more_access() {
+    // Only root can make files of other users.
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    fs::copy(HELPER, scene.path("helper")).unwrap();
+    fs::create_dir(scene.path("d")).unwrap();
+    fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let (file, lock) = (scene.path("d/f"), scene.path("d/f.lock"));
+    let make = |mode: u32| {
+        fs::set_permissions(scene.path("d"), fs::Permissions::from_mode(0o777)).unwrap();
+        let _ = fs::remove_file(&lock);
+        let _ = fs::remove_file(&file);
+        fs::write(&file, "a\n").unwrap();
+        chown(&file, Some(60_001), Some(60_000)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let is = |uid: u32, gid: u32, mode: u32, content: &str| {
+        let data = fs::metadata(&file).unwrap();
+        assert_eq!((data.uid(), data.gid(), data.mode() & 0o7777), (uid, gid, mode), "{mode:o}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), content, "{mode:o}");
+    };
+    let update = "umask 077; exec \"$HELPER\" update --backup f -- tr ab bc";
+    for mode in [0o664, 0o660, 0o2664] {
+        make(mode);
+        update_as(&scene, "60002", &["60002", "60000"], update).run();
+        is(60_002, 60_000, mode, "b\n");
+        // The lock is open to the whole group, too.
+        update_as(&scene, "60001", &["60001", "60000"], update).run();
+        is(60_001, 60_000, mode, "c\n");
+    }
+    // Write access by the rights of all others: the group is lost, but has no other rights than these.
+    make(0o666);
+    update_as(&scene, "60002", &["60002"], update).run();
+    is(60_002, 60_002, 0o666, "b\n");
+    let refused = "could not keep the owner of f: Operation not permitted; it is unchanged";
+    for (mode, groups) in [
+        // Another group would get the rights of this one, or this one those of all others.
+        (0o676, &["60002"][..]),
+        (0o646, &["60002"]),
+        (0o2666, &["60002"]),
+        (0o4664, &["60002", "60000"]),
+        // The directory alone is open.
+        (0o644, &["60002", "60000"]),
+    ] {
+        make(mode);
+        update_as(&scene, "60002", groups, update).status(125).err(refused).run();
+        is(60_001, 60_000, mode, "a\n");
+    }
 }
 
 #[test]

@@ -653,7 +653,8 @@ pub(crate) struct RunOnce {
 /// is not replaced, and CMD's status is the exit status.
 ///
 /// Links are followed, and the lock is next to the file to which they lead. Mode, owner, access control list and extended
-/// attributes are kept; other hard links keep the old content. If the new content is the old one, nothing is written.
+/// attributes are kept; but if you may write to FILE and not give it away, as a member of its group, it is yours afterwards,
+/// as with an editor. Other hard links keep the old content. If the new content is the old one, nothing is written.
 ///
 /// CMD must not write to FILE itself. If it does, or if another process that does not use the lock does, FILE stays as that
 /// process left it (status 1). If FILE was truncated (`sed s/a/b/ f >f`), its old content, up to 1 MiB, is saved as

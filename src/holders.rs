@@ -3,6 +3,8 @@
 //!
 //! Looking takes no lock, so it never makes another's try fail.
 
+pub mod ranges;
+
 use crate::error::Error;
 use crate::flock::words::On;
 use crate::kernel::{self, FileId, KernelLock, Listed, Opener, Wanted};
@@ -11,6 +13,7 @@ use crate::name::LockName;
 use crate::record::{self, Content, Record};
 use crate::store::{self, Store};
 use crate::{flock, process, sys};
+use ranges::RangeHolding;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -40,6 +43,8 @@ pub struct State {
     pub blind: Option<Blind>,
     /// What stands in the place of the lock file, if that is no regular file.
     pub odd: Option<&'static str>,
+    /// An fcntl(2) lock on it, which does not conflict with the others. Only asked for where the user named the file.
+    pub range: Option<RangeHolding>,
 }
 
 /// Whether somebody has a lock.
@@ -76,7 +81,7 @@ impl State {
     #[must_use]
     pub fn known(&self) -> Known {
         match self {
-            Self { holding: Some(_), .. } => Known::Held,
+            Self { holding: Some(_), .. } | Self { range: Some(_), .. } => Known::Held,
             Self { beyond: None, blind: None, odd: None, .. } => Known::Free,
             _ => Known::Unknown,
         }
@@ -417,7 +422,7 @@ fn state(file: &Wanted, found: &[Opener], listed: &[Listed], sight: Sight) -> St
     };
     // Where there is no file, nobody has a lock on it.
     let blind = if file.lost { Some(Blind::File) } else { sight.blind.filter(|_| file.ino != 0) };
-    State { holding, beyond, removed, queue, record, hidden: sight.hidden, blind, odd: None }
+    State { holding, beyond, removed, queue, record, hidden: sight.hidden, blind, odd: None, range: None }
 }
 
 fn waiter(lock: KernelLock) -> Waiter {
@@ -492,17 +497,22 @@ fn holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Record, B
 
 /// `None`: it has gone meanwhile.
 fn holder(opener: &Opener) -> Option<Holder> {
-    let command = process::command_line(opener.pid);
+    person(opener.pid, opener.uid, None)
+}
+
+/// What is known of a process that has a lock. `None`: it has ended.
+fn person(pid: u32, uid: u32, inherited: Option<bool>) -> Option<Holder> {
+    let command = process::command_line(pid);
     // Last, so that the rest is of this process.
-    let seen = process::seen(opener.pid);
+    let seen = process::seen(pid);
     (seen.is_some() && !command.is_empty()).then(|| Holder {
-        pid: opener.pid,
+        pid,
         command,
-        user: process::user_name(opener.uid),
-        inherited: None,
+        user: process::user_name(uid),
+        inherited,
         terminal: seen.and_then(|seen| seen.terminal_name()),
         age: seen.and_then(|seen| seen.age()),
-        namespace: process::namespace_of(opener.pid).filter(|namespace| *namespace != process::pid_namespace()),
+        namespace: process::namespace_of(pid).filter(|namespace| *namespace != process::pid_namespace()),
     })
 }
 

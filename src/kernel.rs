@@ -8,6 +8,8 @@
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
+use crate::lock::Mode;
+use crate::sys::Range;
 use crate::{process, sys};
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -121,6 +123,16 @@ impl Descriptor<'_> {
             self.unread.set(!has_gone(&error));
             None
         })
+    }
+
+    /// Whether it has this fcntl(2) lock.
+    #[must_use]
+    pub fn has_range_lock(&self, range: &Range) -> bool {
+        let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let info = process::read_small(&format!("/proc/{}/fdinfo/{name}", self.pid)).unwrap_or_default();
+        info.lines()
+            .filter_map(|line| line.strip_prefix("lock:"))
+            .any(|line| listed_range(line).is_some_and(|(_, found)| found == *range))
     }
 
     /// The path of a file that was removed from there since.
@@ -403,11 +415,37 @@ fn listed(line: &str) -> Option<Listed> {
     }
     let exclusive = words.nth(1)? == "WRITE";
     let locker = words.next()?.parse().unwrap_or(0);
-    let mut file = words.next()?.split(':');
-    let mut number = || u32::from_str_radix(file.next()?, 16).ok();
-    let (major, minor) = (number()?, number()?);
-    let file = FileId { major, minor, ino: file.next()?.parse().ok()? };
+    let file = listed_file(words.next()?)?;
     Some(Listed { file, lock: KernelLock { locker, exclusive }, waits })
+}
+
+/// The first fcntl(2) lock on a file that the kernel lists.
+#[must_use]
+pub(crate) fn range_lock(file: FileId) -> Option<Range> {
+    let text = process::read_whole("/proc/locks")?;
+    text.lines().filter_map(listed_range).find_map(|(of, range)| (of == file).then_some(range))
+}
+
+/// Reads a line such as `1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`, or `OFDLCK` with the process -1.
+fn listed_range(line: &str) -> Option<(FileId, Range)> {
+    let [_, "POSIX" | "OFDLCK", _, kind, pid, file, start, end, ..] =
+        line.split_ascii_whitespace().collect::<Vec<_>>()[..]
+    else {
+        return None;
+    };
+    let start = start.parse().ok()?;
+    // The last byte, which is in the range.
+    let len = if end == "EOF" { 0 } else { end.parse::<u64>().ok()?.checked_sub(start)? + 1 };
+    let mode = if kind == "WRITE" { Mode::Exclusive } else { Mode::Shared };
+    Some((listed_file(file)?, Range { mode, start, len, pid: pid.parse().ok().filter(|pid| *pid > 0) }))
+}
+
+/// Reads a file's device and inode, such as `fe:00:1234`.
+fn listed_file(text: &str) -> Option<FileId> {
+    let mut parts = text.split(':');
+    let mut number = || u32::from_str_radix(parts.next()?, 16).ok();
+    let (major, minor) = (number()?, number()?);
+    Some(FileId { major, minor, ino: parts.next()?.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -428,5 +466,11 @@ mod tests {
         assert_eq!(listed("1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), None);
         assert_eq!(listed("1: FLOCK  ADVISORY  WRITE 4321 <none>:0 0 EOF"), None);
         assert_eq!(listed(""), None);
+        let range = Range { mode: Mode::Exclusive, start: 0, len: 0, pid: Some(4321) };
+        assert_eq!(listed_range("1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), Some((file, range)));
+        let range = Range { mode: Mode::Shared, start: 10, len: 10, pid: None };
+        assert_eq!(listed_range("1: OFDLCK ADVISORY  READ -1 fe:00:1234 10 19"), Some((file, range)));
+        assert_eq!(listed_range("1: -> POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), None);
+        assert_eq!(listed_range("1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), None);
     }
 }

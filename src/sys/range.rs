@@ -22,6 +22,9 @@ pub struct Range {
     pub start: u64,
     /// Of how many bytes it is; 0: to the end.
     pub len: u64,
+    /// The process that has it. `None`: it belongs to an open file description, or the process cannot be seen from this pid
+    /// namespace.
+    pub pid: Option<u32>,
 }
 
 #[cfg(target_os = "linux")]
@@ -62,7 +65,8 @@ mod linux {
             return Ok(None);
         }
         let mode = if libc::c_int::from(lock.l_type) == libc::F_RDLCK { Mode::Shared } else { Mode::Exclusive };
-        Ok(Some(Range { mode, start: lock.l_start.cast_unsigned(), len: lock.l_len.cast_unsigned() }))
+        let pid = u32::try_from(lock.l_pid).ok().filter(|pid| *pid > 0);
+        Ok(Some(Range { mode, start: lock.l_start.cast_unsigned(), len: lock.l_len.cast_unsigned(), pid }))
     }
 
     fn kind(mode: Mode) -> libc::c_int {
@@ -140,7 +144,7 @@ mod tests {
         assert!(try_lock_range(&other, Mode::Shared, 0, 10).unwrap());
         assert!(try_lock_range(&one, Mode::Shared, 0, 10).unwrap());
         let found = range_in_the_way(&other, Mode::Exclusive, 12, 1).unwrap();
-        assert_eq!(found, Some(Range { mode: Mode::Exclusive, start: 10, len: 10 }));
+        assert_eq!(found, Some(Range { mode: Mode::Exclusive, start: 10, len: 10, pid: None }));
         unlock_range(&one, 0, 0).unwrap();
         assert_eq!(range_in_the_way(&other, Mode::Exclusive, 12, 1).unwrap(), None);
         wait_lock_range(&other, Mode::Exclusive, 0, 0).unwrap();

@@ -565,3 +565,22 @@ fn of_the_name_by_which_it_is_called_only_the_last_part_counts() {
         assert_eq!(command.status().unwrap().code(), Some(status), "{name}");
     }
 }
+
+#[test]
+fn with_fcntl_a_conflict_names_the_process_that_has_the_range() {
+    let scene = Scene::new();
+    let mut command = scene.program("python3");
+    let program = "import fcntl, sys\nf = open('f', 'w')\nfcntl.lockf(f, fcntl.LOCK_EX, 10)\nprint('held', flush=True)\nsys.stdin.readline()";
+    command.args(["-c", program]).current_dir(scene.path(""));
+    let posix = Holder::start(command);
+    let conflict = |pid: u32, options: &[&str]| {
+        let held = format!("flock: f is held by pid {pid} (");
+        call(&scene, &[&["--fcntl", "-n", "--verbose"], options, &["f", "true"]].concat()).status(1).err(held).run();
+    };
+    conflict(posix.pid(), &[]);
+    let open_file = holder(&scene, &["--fcntl", "--start", "10"]);
+    conflict(posix.pid(), &["--length", "10"]);
+    conflict(open_file.pid(), &["--start", "12"]);
+    posix.let_go();
+    open_file.let_go();
+}

@@ -1,6 +1,6 @@
 //! Who has it: what is said, and that it is no more than is known.
 
-use crate::scene::{Call, Holder, Scene};
+use crate::scene::{Call, HELPER, Holder, Scene};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -247,4 +247,78 @@ fn what_cannot_be_printed_is_a_failure_and_a_reader_that_has_gone_is_none() {
     }
     scene.bash("\"$HELPER\" status -q a >/dev/full").run();
     holder.let_go();
+}
+
+/// A process that holds file `f` by fcntl(2), as apt and dpkg do.
+fn posix_holder(scene: &Scene, part: &str) -> Holder {
+    let mut command = scene.program("python3");
+    let program = format!(
+        "import fcntl, sys\nf = open('f', 'r+')\nfcntl.lockf(f, fcntl.LOCK_EX{part})\nprint('held', flush=True)\nsys.stdin.readline()"
+    );
+    command.args(["-c", &program]).current_dir(scene.path(""));
+    fs::write(scene.path("f"), "").unwrap();
+    Holder::start(command)
+}
+
+#[test]
+fn a_file_that_is_locked_by_fcntl_is_not_called_free() {
+    let scene = Scene::new();
+    let file = scene.path("f").display().to_string();
+    let holder = posix_holder(&scene, "");
+    let person = format!("\n  pid {}, ", holder.pid());
+    let kind = format!("{file}: free for flock(2), held by fcntl(2)\n  fcntl(2) lock, exclusive:\n");
+    scene.aba(["status", "--file", &file]).out(kind).out(&person).out("`aba-lock flock --fcntl` waits").run();
+    scene.aba(["status", "-q", "--file", &file]).run();
+    let said = scene.aba(["status", "--json", "--file", &file]).out("").run().out;
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&said["state"], &said["fcntl"]["length"]), (&"held".into(), &0.into()), "{said}");
+    assert_eq!(said["fcntl"]["holders"][0]["pid"], holder.pid(), "{said}");
+    // One sentence, and the lock is taken all the same.
+    let warning = format!("aba-lock: {file} is also locked by fcntl(2): pid {} (", holder.pid());
+    let said = scene.aba(["lock", "--file", &file, "--", "echo", "ran"]).out("ran\n").err(warning).run().err;
+    assert!(said.ends_with(", which this lock does not exclude\n") && said.lines().count() == 1, "{said}");
+    scene.aba(["lock", "-q", "--file", &file, "--", "true"]).run();
+    // A user who may not read it is answered by the kernel's list.
+    let mut closed = scene.program("strace");
+    closed.args([
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-P",
+        &file,
+        "-e",
+        "inject=openat:error=EACCES",
+        HELPER,
+        "status",
+        "--file",
+    ]);
+    Call::new({
+        closed.arg(&file);
+        closed
+    })
+    .out("held by fcntl(2)\n")
+    .out(&person)
+    .run();
+    holder.let_go();
+    scene.aba(["status", "--file", &file]).status(1).out(format!("{file}: free\n")).run();
+}
+
+#[test]
+fn an_fcntl_lock_of_an_open_file_and_one_of_a_part_are_shown_next_to_the_other_kind() {
+    let scene = Scene::new();
+    let file = scene.path("f").display().to_string();
+    let mut command = scene.program(HELPER);
+    command.args(["flock", "--fcntl", &file, "sh", "-c", "echo held; read _"]);
+    let range = Holder::start(command);
+    let said = scene.aba(["status", "--file", &file]).out("\n  fcntl(2) lock, exclusive:\n").run().out;
+    assert!(said.contains(&format!("\n  pid {}, ", range.pid())), "{said}");
+    let both = scene.flock(&file);
+    let said = scene.aba(["status", "--file", &file]).out(format!("{file}: held, exclusive\n")).run().out;
+    let at = |pid: u32| said.find(&format!("\n  pid {pid}, ")).unwrap_or_else(|| panic!("{pid} in {said}"));
+    assert!(at(both.pid()) < at(range.pid()), "{said}");
+    both.let_go();
+    range.let_go();
+    let part = posix_holder(&scene, ", 10, 5");
+    scene.aba(["status", "--file", &file]).out("\n  fcntl(2) lock, exclusive at bytes 5 to 14:\n").run();
+    part.let_go();
 }

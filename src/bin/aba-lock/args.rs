@@ -115,7 +115,7 @@ pub(crate) const RUN_ONCE_JSON: [(&str, &str); 10] = [
 ];
 
 /// What `status --json` says of a lock, and `list --json` of each; null where that is not known or does not apply.
-pub(crate) const STATUS_JSON: [(&str, &str); 14] = [
+pub(crate) const STATUS_JSON: [(&str, &str); 15] = [
     ("name, path", "the lock, and its file"),
     ("state", "held, free, or unknown: somebody may have it of whom nothing can be seen from here"),
     ("mode", "exclusive or shared"),
@@ -131,6 +131,7 @@ pub(crate) const STATUS_JSON: [(&str, &str); 14] = [
         "alive, ended, closed, perhaps, other-namespace, other-host, unchecked, or stale: of an earlier lock",
     ),
     ("hidden", "whether there are processes that may not be looked into"),
+    ("fcntl", "with --file: an fcntl(2) lock: mode, start, length (0: to the end), and its holders, as above"),
     ("remedy", "what can be done"),
     ("remote", "with a server: name, server, state, holder, waiters (of `list`: of all names, beside locks and tasks)"),
 ];
@@ -483,7 +484,7 @@ pub(crate) struct Status {
     #[arg(value_name = "NAME", required_unless_present = "file")]
     pub(crate) name: Option<String>,
 
-    /// Look at this file instead of a name
+    /// Look at this file instead of a name; locks of fcntl(2) on it are shown as well
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, conflicts_with = "name")]
     pub(crate) file: Option<PathBuf>,
 

@@ -16,10 +16,11 @@ pub(crate) mod watch;
 
 use aba_lock::error::{self, Error, quoted, span};
 use aba_lock::events;
+use aba_lock::holders::ranges::{self, RangeHolding};
 use aba_lock::holders::{self, Belief, Blind, Holder, Holding, State};
 use aba_lock::lock::{Acquired, Contention, Kind, Mode, Target, Waiting};
 use aba_lock::record::Record;
-use aba_lock::sys;
+use aba_lock::sys::{self, Range};
 use std::cell::OnceCell;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -115,10 +116,36 @@ pub(crate) fn acquired(acquired: &Acquired, progress: &Progress, quiet: bool, ve
         );
     }
     unlogged(quiet);
+    // Between the grant and the command: only where the user named a file, which others may lock in the other way.
+    for guard in acquired.guards.iter().filter(|guard| !quiet && guard.target.kind == Kind::Users) {
+        if let Some(other) = ranges::of_file(guard.file(), &guard.target.path, Mode::Exclusive, 0, 0) {
+            let label = &guard.target.label;
+            sentence(&format!("{label} is also locked {}, which this lock does not exclude", other_kind(&other)), None);
+        }
+    }
     if verbose {
         let labels: Vec<&str> = acquired.guards.iter().map(|guard| guard.target.label.as_str()).collect();
         let took = progress.started.elapsed().as_secs_f64();
         sentence(&format!("acquired {} after {took:.3} s", labels.join(", ")), None);
+    }
+}
+
+/// An fcntl(2) lock, to follow "locked".
+fn other_kind(other: &RangeHolding) -> String {
+    let by = if other.holders.is_empty() {
+        "a process that cannot be seen from here".to_owned()
+    } else {
+        people(&other.holders)
+    };
+    format!("by fcntl(2){}: {by}", bytes(&other.range))
+}
+
+/// The part of a file that a lock covers, if that is not all of it.
+fn bytes(range: &Range) -> String {
+    match (range.start, range.len) {
+        (0, 0) => String::new(),
+        (start, 0) => format!(" from byte {start}"),
+        (start, len) => format!(" at bytes {start} to {}", start.saturating_add(len - 1)),
     }
 }
 

@@ -55,7 +55,7 @@ fn lock(flock: Flock) -> Result<i32, Error> {
     };
     let target = flock.options.verbose.then(|| Target { label: lockable.label(), ..super::file(&lockable.path()) });
     let started = Instant::now();
-    let mut waits = target.as_ref().map(|target| || report::waits(target));
+    let mut waits = target.as_ref().map(|target| || report::waits(target, way));
     let done = lockable.lock(waits.as_mut().map(|waits| waits as &mut dyn FnMut()));
     match (done, &target) {
         (Ok(()), target) => {
@@ -66,7 +66,7 @@ fn lock(flock: Flock) -> Result<i32, Error> {
         }
         (Err(error @ (Error::Busy { .. } | Error::TimedOut { .. })), target) => {
             if let Some(target) = target {
-                report::contended(&error, target);
+                report::contended(&error, target, way);
             }
             Ok(i32::from(flock.options.conflict))
         }

@@ -2,7 +2,7 @@ use crate::args::Status;
 use crate::exit;
 use crate::report::{self, locks};
 use aba_lock::error::Error;
-use aba_lock::holders::{self, Known};
+use aba_lock::holders::{self, Known, ranges};
 use aba_lock::keeper::{self, Keeper};
 use aba_lock::lock;
 use aba_lock::store::Store;
@@ -27,7 +27,10 @@ pub(crate) fn run(args: &Status) -> Result<i32, Error> {
         return Ok(if held.is_some() { exit::DONE } else { exit::NO });
     }
     holders::can_be_known(&target)?;
-    let state = holders::of(&target.path);
+    let mut state = holders::of(&target.path);
+    if args.file.is_some() {
+        state.range = ranges::of(&target.path);
+    }
     let known = match state.known() {
         Known::Held => exit::DONE,
         Known::Free => exit::NO,

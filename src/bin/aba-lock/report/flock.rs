@@ -1,11 +1,12 @@
 //! What the helper says as `flock`: little, and by that name. With `--verbose` it is what scripts may read of flock(1), word
 //! for word.
 
-use super::{holder, plain, print, say, unseen, usage};
+use super::{holder, people, plain, print, say, unseen, usage};
 use aba_lock::error::{self, Error};
+use aba_lock::flock::Way;
 use aba_lock::flock::words::Misused;
-use aba_lock::holders::{self, State};
-use aba_lock::lock::Target;
+use aba_lock::holders::{self, State, ranges};
+use aba_lock::lock::{Mode, Target};
 use std::ffi::OsStr;
 use std::io;
 use std::time::Duration;
@@ -71,21 +72,30 @@ pub(crate) fn executing(command: &OsStr) {
 }
 
 /// `--verbose`: another has it, and we wait.
-pub(crate) fn waits(target: &Target) {
-    sentence(&format!("waiting for {}, held by {}", target.label, who(target)), None);
+pub(crate) fn waits(target: &Target, way: Way) {
+    sentence(&format!("waiting for {}, held by {}", target.label, who(target, way)), None);
 }
 
 /// `--verbose`: another has it, and we do not wait, or not any longer.
-pub(crate) fn contended(error: &Error, target: &Target) {
+pub(crate) fn contended(error: &Error, target: &Target, way: Way) {
     let what = match error {
         Error::TimedOut { .. } => "timeout while waiting to get lock",
         _ => "failed to get lock",
     };
     sentence(what, None);
-    sentence(&format!("{} is held by {}", target.label, who(target)), None);
+    sentence(&format!("{} is held by {}", target.label, who(target, way)), None);
 }
 
-fn who(target: &Target) -> String {
+fn who(target: &Target, way: Way) -> String {
+    if let Some(part) = way.range {
+        let mode = way.mode.unwrap_or(Mode::Exclusive);
+        let holding = ranges::in_the_way(&target.path, mode, part.start, part.len);
+        return match holding {
+            Some(holding) if !holding.holders.is_empty() => people(&holding.holders),
+            Some(_) => "a process that cannot be seen from here".to_owned(),
+            None => "a process that has let go since".to_owned(),
+        };
+    }
     let state: State = holders::of(&target.path);
     state.holding.as_ref().map_or_else(|| unseen(&state), holder)
 }

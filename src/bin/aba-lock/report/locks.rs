@@ -1,6 +1,6 @@
 //! What `status` and `list` print.
 
-use super::{command, elsewhere, last_taken, plain, print, span, tasks, why};
+use super::{bytes, command, elsewhere, last_taken, plain, print, span, tasks, why};
 use aba_lock::holders::{self, Belief, Blind, Holder, Holding, Known, State, Waiter};
 use aba_lock::lock::{Mode, Target};
 use aba_lock::name::LockName;
@@ -17,12 +17,22 @@ pub(crate) fn status(target: &Target, state: &State, elsewhere: Option<&str>) {
     let label = &plain(&target.label);
     let mut text = match (&state.holding, state.known(), state.blind) {
         (Some(holding), _, _) => held(label, holding),
+        (None, Known::Held, _) => format!("{label}: free for flock(2), held by fcntl(2)\n"),
         (None, Known::Free, _) => format!("{label}: free\n"),
         (None, _, Some(blind)) => format!("{label}: whether it is held cannot be known from here: {}\n", why(blind)),
         (None, _, None) => format!("{label}: held by nobody that can be seen from here\n"),
     };
     if let Some((record, belief)) = &state.beyond {
         let _ = writeln!(text, "  {}, which may have it still", last_taken(record, *belief));
+    }
+    if let Some(range) = &state.range {
+        let _ = writeln!(text, "  fcntl(2) lock, {}{}:", range.range.mode, bytes(&range.range));
+        for holder in &range.holders {
+            let _ = writeln!(text, "  {}", person(holder));
+        }
+        if range.holders.is_empty() {
+            text.push_str("  by a process that cannot be seen from here\n");
+        }
     }
     for holder in &state.removed {
         let _ = writeln!(text, "  removed file: still locked by {}: it does not shut others out", person(holder));
@@ -155,6 +165,10 @@ pub(super) fn remedy(target: &Target, state: &State) -> Option<String> {
         (None, _) if state.blind == Some(Blind::List) => "ask as root, or where /proc/locks can be read".to_owned(),
         (None, _) if state.blind.is_some() => "ask again".to_owned(),
         (None, Some(_)) => "ask outside of this container, or in that of the holder".to_owned(),
+        (None, None) if state.range.is_some() => {
+            "the two kinds do not exclude each other: `aba-lock lock` gets it at once, `aba-lock flock --fcntl` waits"
+                .to_owned()
+        }
         (None, None) if !state.removed.is_empty() => {
             "somebody removed the file under its holder: a second one can have the lock before that one ends".to_owned()
         }
@@ -187,6 +201,12 @@ fn object(target: &Target, state: &State) -> Value {
         "removed": state.removed.iter().map(holder_object).collect::<Vec<_>>(),
         "record": state.record.as_ref().map(|record| record_object(record, believed.map(|(_, belief)| *belief))),
         "hidden": state.hidden,
+        "fcntl": state.range.as_ref().map(|range| json!({
+            "mode": range.range.mode.as_str(),
+            "start": range.range.start,
+            "length": range.range.len,
+            "holders": range.holders.iter().map(holder_object).collect::<Vec<_>>(),
+        })),
         "remedy": remedy(target, state),
     })
 }

@@ -17,6 +17,17 @@
 //!
 //! Several locks are taken in the order of their names, whoever asks in which order, so that two who want the
 //! same ones never wait for each other; all or none.
+//!
+//! # Several locks, one of whose files is replaced
+//!
+//! 1. A acquires the first lock, checks its file, and waits for the second one.
+//! 2. The first file is removed. B makes a new one, locks that, and runs.
+//! 3. A is granted the second lock. To run now would be a second holder of the first name.
+//!
+//! So A checks every earlier file again after the last grant. If one was replaced, A releases all of them and starts over,
+//! at most [`MAX_OPENS`] times; on descriptors of a script it releases those that it has just locked and fails with
+//! [`Error::Replaced`], and the script opens the files again. If A is killed between the grant and the check, its locks end
+//! with its descriptors, or with those of the script, which got no success.
 
 pub(crate) mod wait;
 
@@ -202,11 +213,22 @@ pub fn acquire(
     targets.sort();
     targets.dedup();
     let mut attempt = Attempt::new(request, contention, Script::None);
-    let mut guards = Vec::with_capacity(targets.len());
-    for target in targets {
-        guards.extend(attempt.by_name(target, store, &guards)?);
+    let mut replaced = None;
+    for _ in 0..MAX_OPENS {
+        let mut guards = Vec::with_capacity(targets.len());
+        for target in &targets {
+            guards.extend(attempt.by_name(target, store, &guards)?);
+        }
+        match first_replaced(&guards) {
+            None => return Ok(attempt.finish(guards)),
+            Some(guard) => {
+                attempt.note(&Event::Replaced, &guard.target);
+                replaced = Some(guard.target.path.clone());
+            }
+        }
+        // All are released here: to wait for the one that stands there now with the others held could be a deadlock.
     }
-    Ok(attempt.finish(guards))
+    Err(Error::KeepsChanging { path: replaced.unwrap_or_default() })
 }
 
 /// Takes the locks, all or none, on descriptors that a script has open. They stay when this process ends.
@@ -219,6 +241,12 @@ pub fn acquire_descriptors(
     targets.sort();
     let mut attempt = Attempt::new(request, contention, Script::Parent(request.holder));
     let mut guards: Vec<Guard> = Vec::with_capacity(targets.len());
+    // The script keeps its descriptors, so closing ours would release nothing.
+    let release = |guards: &[Guard]| {
+        for guard in guards.iter().filter(|guard| guard.fresh) {
+            let _ = sys::unlock(&guard.file);
+        }
+    };
     for (target, fd) in targets {
         match attempt.by_descriptor(target, fd) {
             Ok(guard) => {
@@ -228,15 +256,25 @@ pub fn acquire_descriptors(
                 guards.push(guard);
             }
             Err(error) => {
-                // The script keeps its descriptors, so closing ours would release nothing.
-                for guard in guards.iter().filter(|guard| guard.fresh) {
-                    let _ = sys::unlock(&guard.file);
-                }
+                release(&guards);
                 return Err(error);
             }
         }
     }
+    if let Some(guard) = first_replaced(&guards) {
+        attempt.note(&Event::Replaced, &guard.target);
+        let error = Error::Replaced { fd: guard.inherited.unwrap_or(-1), path: guard.target.path.clone() };
+        release(&guards);
+        return Err(error);
+    }
     Ok(attempt.finish(guards))
+}
+
+/// Returns the first guard whose file was replaced while the locks after it were acquired. The last one was checked
+/// when it was granted.
+fn first_replaced(guards: &[Guard]) -> Option<&Guard> {
+    let (_, earlier) = guards.split_last()?;
+    earlier.iter().find(|guard| !leads_to(&guard.target.path, &guard.file))
 }
 
 /// Releases the lock on the script's descriptor `fd`, for every copy of it at once.
@@ -350,12 +388,6 @@ pub(crate) fn leads_to(path: &Path, file: &File) -> bool {
     }
 }
 
-/// Whether two descriptors are open on the same file.
-fn is_same(one: &File, other: &File) -> bool {
-    let id = |file: &File| file.metadata().ok().map(|data| (data.dev(), data.ino()));
-    id(one).is_some_and(|file| id(other) == Some(file))
-}
-
 /// Whether it is worth the while to ask the kernel if the script's descriptor holds its lock already: if whoever
 /// took the lock last still runs. Otherwise nobody has anything to lose.
 fn may_be_held(content: &Content) -> bool {
@@ -431,25 +463,25 @@ impl<'a> Attempt<'a> {
     }
 
     /// Acquires the lock of `target`. `None`: it is a second path to the file of one of `guards`, and held with that.
-    fn by_name(&mut self, target: Target, store: Option<&Store>, guards: &[Guard]) -> Result<Option<Guard>, Error> {
-        if let Some(guard) = self.handed_down(&target)? {
+    fn by_name(&mut self, target: &Target, store: Option<&Store>, guards: &[Guard]) -> Result<Option<Guard>, Error> {
+        if let Some(guard) = self.handed_down(target)? {
             return Ok(Some(guard));
         }
         for _ in 0..MAX_OPENS {
-            let file = open(&target, store)?;
+            let file = open(target, store)?;
             // The kernel would make the second descriptor wait for the first one, forever.
-            if guards.iter().any(|guard| is_same(&guard.file, &file)) {
+            if guards.iter().any(|guard| sys::same_file(&guard.file, &file).unwrap_or(false)) {
                 return Ok(None);
             }
-            self.lock(&file, &target)?;
+            self.lock(&file, target)?;
             // Acquired is not yet valid: it may have been removed since we opened it, and another may hold the
             // file that stands there now.
             if leads_to(&target.path, &file) {
-                return Ok(Some(Guard { file, target, inherited: None, fresh: true }));
+                return Ok(Some(Guard { file, target: target.clone(), inherited: None, fresh: true }));
             }
-            self.note(&Event::Replaced, &target);
+            self.note(&Event::Replaced, target);
         }
-        Err(Error::KeepsChanging { path: target.path })
+        Err(Error::KeepsChanging { path: target.path.clone() })
     }
 
     /// A lock that an ancestor holds and handed down to us is no conflict: it is the same lock.

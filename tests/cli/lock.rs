@@ -382,6 +382,59 @@ fn a_waiter_is_not_let_in_on_a_file_that_was_replaced() {
 }
 
 #[test]
+fn a_file_that_was_replaced_while_the_next_one_was_waited_for_is_not_believed() {
+    let scene = Scene::new();
+    let second = scene.holder("b");
+    let mut waiter = scene.aba(["lock", "-qw", "a", "b", "--", "echo", "mine"]).out("mine\n").start();
+    scene.until_waited_for("b");
+    fs::remove_file(scene.lock_file("a")).unwrap();
+    let first = scene.holder("a");
+    second.let_go();
+    // It was granted b, and holds the removed file of a: it must go back and wait for the new one, without b.
+    scene.until_waited_for("a");
+    scene.aba(["lock", "b", "--", "true"]).run();
+    assert!(!waiter.has_ended());
+    first.let_go();
+    waiter.finish();
+}
+
+#[test]
+fn of_several_files_the_first_is_checked_again_too() {
+    let scene = Scene::new();
+    let (one, two) = (scene.path("1"), scene.path("2"));
+    let (one, two) = (one.to_str().unwrap(), two.to_str().unwrap());
+    let second = scene.holder_with(&["--file", two]);
+    let call = ["lock", "-qw", "--file", one, "--file", two, "--", "echo", "mine"];
+    let mut waiter = scene.aba(call).out("mine\n").start();
+    until("it waits for the second", || crate::scene::waiters(two.as_ref()) == 1);
+    fs::rename(one, scene.path("moved")).unwrap();
+    let first = scene.holder_with(&["--file", one]);
+    second.let_go();
+    until("it waits for the first", || crate::scene::waiters(one.as_ref()) == 1);
+    assert!(!waiter.has_ended());
+    first.let_go();
+    waiter.finish();
+}
+
+#[test]
+fn a_descriptor_that_is_replaced_while_the_next_is_waited_for_is_76_and_neither_is_locked() {
+    let scene = Scene::new();
+    let holder = scene.holder("b");
+    let script = r#"
+        exec 200<>"$("$HELPER" path --create a)" 201<>"$ABA_LOCK_DIR/aba-b.lock"
+        "$HELPER" lock -qw --fd 200 --fd 201 a b; status=$?
+        flock -n -E 7 "/proc/$$/fd/200" true || exit 91
+        flock -n -E 7 "/proc/$$/fd/201" true || exit 92
+        exit $status
+    "#;
+    let waiter = scene.bash(script).status(76).err("file descriptor 200 is not, or no longer, open on").start();
+    scene.until_waited_for("b");
+    fs::rename(scene.lock_file("a"), scene.path("moved")).unwrap();
+    holder.let_go();
+    waiter.finish();
+}
+
+#[test]
 fn a_descriptor_whose_file_was_replaced_is_76() {
     let scene = Scene::new();
     let script = r#"

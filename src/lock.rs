@@ -28,6 +28,21 @@
 //! at most [`MAX_OPENS`] times; on descriptors of a script it releases those that it has just locked and fails with
 //! [`Error::Replaced`], and the script opens the files again. If A is killed between the grant and the check, its locks end
 //! with its descriptors, or with those of the script, which got no success.
+//!
+//! # Whether an inherited lock is handed down
+//!
+//! A process that inherited the descriptor of a held lock may share it if the holder is one of its ancestors, and lives. If
+//! the holder has ended, two of its orphans have the descriptor, and both would be let in:
+//!
+//! 1. Holder H acquires the lock, starts A and B, and ends. A and B keep the descriptor, and so the lock, alive.
+//! 2. A asks for the lock. It must be refused, because B may ask as well, at the same time.
+//!
+//! The holder is the one in the record, if the kernel names the locker of that record. Without a record of its own (`--file`,
+//! a shared lock, a full file system, a file that is closed to us) it is the owner of the open file description (`F_SETOWN`): the kernel keeps that
+//! for all copies of the descriptor, and clears it when the process ends, so its number is never that of a stranger. If H is
+//! killed between lock and owner, there is no holder, and the next one is refused as long as the descriptor is open
+//! elsewhere. From within another pid namespace than the holder's it cannot be known whether that lives: there its record is
+//! believed.
 
 pub(crate) mod wait;
 
@@ -42,6 +57,7 @@ use crate::{kernel, process, sys};
 use std::fmt;
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io;
+use std::iter;
 use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -388,14 +404,15 @@ pub(crate) fn leads_to(path: &Path, file: &File) -> bool {
     }
 }
 
-/// Whether it is worth the while to ask the kernel if the script's descriptor holds its lock already: if whoever
-/// took the lock last still runs. Otherwise nobody has anything to lose.
-fn may_be_held(content: &Content) -> bool {
-    match content {
+/// Whether it is worth asking the kernel if the script's descriptor already holds its lock: if the process that took it
+/// last still runs, or the description has an owner. Otherwise there is nothing to lose.
+fn may_be_held(content: &Content, file: &File) -> bool {
+    let by_record = match content {
         Content::Record(record) => sys::exists(record.pid),
         Content::Incomplete => true,
         Content::Empty | Content::Foreign => false,
-    }
+    };
+    by_record || sys::owner(file).is_some()
 }
 
 /// Whether `process` is the one that took the lock last.
@@ -403,26 +420,60 @@ fn is_taker(content: &Content, process: u32) -> bool {
     matches!(content, Content::Record(record) if record.pid == process && process::is_alive(process, record.tick))
 }
 
-/// Whether the lock of this description was taken by `process` or one above it. If not, whoever it was has ended, or
-/// works beside us: then it is not ours to share, although we inherited it.
+/// The process for which the lock of an open file description was acquired.
+enum Holder {
+    /// This process, which ran at that tick.
+    Process(u32, Option<u64>),
+    /// It is above the top of this pid namespace and cannot be seen, whether it lives or not.
+    OtherNamespace,
+    /// None that lives, or the lock was not acquired by us.
+    Unknown,
+}
+
+/// Returns the holder, if the kernel says that `locker` acquired the lock.
+fn holder(file: &File, locker: u32) -> Holder {
+    match record::read(file) {
+        Content::Record(record) if locker == 0 && record.ns != process::pid_namespace() => Holder::OtherNamespace,
+        // A locker that cannot be seen from here has no number.
+        Content::Record(record) if locker == record.locker || (locker == 0 && record.mode == Mode::Exclusive) => {
+            Holder::Process(record.pid, Some(record.tick))
+        }
+        // There is no record of this acquisition.
+        _ => sys::owner(file).map_or(Holder::Unknown, |pid| Holder::Process(pid, None)),
+    }
+}
+
+/// Whether the lock of this open file description was acquired for `process` or for a living ancestor of it. Otherwise
+/// its holder has ended or is a sibling, and the lock is not ours to share, although we inherited it.
 fn held_from_above(file: &File, process: u32) -> bool {
     let locker = kernel::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
-    let (taker, tick) = match record::read(file) {
-        // What is above the top of this namespace cannot be seen.
-        Content::Record(record) if record.ns != process::pid_namespace() => return true,
-        // (A locker that cannot be seen from here has no number.)
-        Content::Record(record) if locker == 0 || locker == record.locker => (record.pid, record.tick),
-        // Nobody left word who took it: not writable for them, or not meant for records.
-        _ => return true,
-    };
-    let mut above = Some(process);
-    while let Some(pid) = above.filter(|pid| *pid != 0) {
-        if pid == locker || (pid == taker && process::is_alive(pid, tick)) {
-            return true;
-        }
-        above = process::parent(pid);
+    match holder(file, locker) {
+        Holder::OtherNamespace => true,
+        Holder::Process(pid, tick) => ancestors(process).contains(&locker) || is_ancestor(pid, tick, process),
+        Holder::Unknown => ancestors(process).contains(&locker),
     }
-    false
+}
+
+/// Whether it was acquired by us, on a descriptor of `process` or of a living ancestor.
+fn held_for_ancestor(file: &File, process: u32) -> bool {
+    let locker = kernel::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
+    matches!(holder(file, locker), Holder::Process(pid, tick) if is_ancestor(pid, tick, process))
+}
+
+fn is_ancestor(pid: u32, tick: Option<u64>, process: u32) -> bool {
+    // Where `/proc` cannot tell, the ancestors are this process and its parent, which live.
+    ancestors(process).contains(&pid)
+        && tick.is_none_or(|tick| process::is_alive(pid, tick) || !process::has_our_numbers())
+}
+
+/// `process` and the processes above it, as far as they can be known.
+fn ancestors(process: u32) -> Vec<u32> {
+    if process::has_our_numbers() {
+        return iter::successors(Some(process), |pid| process::parent(*pid)).take_while(|pid| *pid != 0).collect();
+    }
+    // `/proc` is of another pid namespace: its numbers would be those of strangers.
+    let parent = (process == std::process::id()).then(sys::parent_id).filter(|pid| *pid != 0);
+    iter::once(process).chain(parent).collect()
 }
 
 /// The mode in which this very open file description holds its lock already.
@@ -473,7 +524,12 @@ impl<'a> Attempt<'a> {
             if guards.iter().any(|guard| sys::same_file(&guard.file, &file).unwrap_or(false)) {
                 return Ok(None);
             }
-            self.lock(&file, target)?;
+            if !self.try_lock(&file, target)? {
+                if let Some(guard) = self.inherited(target)? {
+                    return Ok(Some(guard));
+                }
+                self.wait(&file, target)?;
+            }
             // Acquired is not yet valid: it may have been removed since we opened it, and another may hold the
             // file that stands there now.
             if leads_to(&target.path, &file) {
@@ -486,11 +542,27 @@ impl<'a> Attempt<'a> {
 
     /// A lock that an ancestor holds and handed down to us is no conflict: it is the same lock.
     fn handed_down(&self, target: &Target) -> Result<Option<Guard>, Error> {
-        for fd in store::inherited_descriptors() {
+        self.held_through_one_of(store::inherited_descriptors(), target, held_from_above)
+    }
+
+    /// The same for a lock that is not listed in the environment: a script that ran `aba-lock lock --fd` cannot be made to
+    /// list it. It takes a look at every descriptor, so it is only for a lock that is not free. A lock that another program
+    /// acquired, such as flock(1), is not one that we hand down.
+    fn inherited(&self, target: &Target) -> Result<Option<Guard>, Error> {
+        self.held_through_one_of(sys::inherited_descriptors(), target, held_for_ancestor)
+    }
+
+    fn held_through_one_of(
+        &self,
+        fds: Vec<RawFd>,
+        target: &Target,
+        is_handed_down: fn(&File, u32) -> bool,
+    ) -> Result<Option<Guard>, Error> {
+        for fd in fds {
             let Some(file) = sys::second_descriptor(fd) else { continue };
             if leads_to(&target.path, &file)
                 && let Some(held) = held_mode(&file)
-                && held_from_above(&file, std::process::id())
+                && is_handed_down(&file, std::process::id())
             {
                 self.allows(held, target)?;
                 return Ok(Some(Guard { file, target: target.clone(), inherited: Some(fd), fresh: false }));
@@ -515,9 +587,10 @@ impl<'a> Attempt<'a> {
         }
         let handed_down = store::inherited_descriptors().contains(&fd);
         let content = record::read(&file);
-        // To lock again what this description holds would be harmless, were it not for the mode: asking for
-        // shared would weaken the script's exclusive lock, and exclusive would let go before it waits.
-        if (handed_down || may_be_held(&content))
+        // To lock again what this description holds would be harmless, were it not for the mode: asking for shared would
+        // weaken the script's exclusive lock, and asking for exclusive would release the shared one, also where it fails
+        // then. In a file of the user's there is no record that tells.
+        if (handed_down || target.kind == Kind::Users || may_be_held(&content, &file))
             && let Some(held) = held_mode(&file)
         {
             if handed_down && !held_from_above(&file, self.request.holder) {
@@ -531,7 +604,9 @@ impl<'a> Attempt<'a> {
         if handed_down && !is_taker(&content, self.request.holder) {
             return Err(Error::Replaced { fd, path: target.path });
         }
-        self.lock(&file, &target)?;
+        if !self.try_lock(&file, &target)? {
+            self.wait(&file, &target)?;
+        }
         if leads_to(&target.path, &file) {
             Ok(Guard { file, target, inherited: Some(fd), fresh: true })
         } else {
@@ -552,12 +627,12 @@ impl<'a> Attempt<'a> {
         events::note(event, target, self.request.holder, self.request.command.as_deref());
     }
 
-    /// Try, tell, then block.
-    fn lock(&mut self, file: &File, target: &Target) -> Result<(), Error> {
-        let mode = self.request.mode;
-        if sys::try_lock(file, mode).map_err(|source| cannot_lock(&target.path, source))? {
-            return Ok(());
-        }
+    fn try_lock(&self, file: &File, target: &Target) -> Result<bool, Error> {
+        sys::try_lock(file, self.request.mode).map_err(|source| cannot_lock(&target.path, source))
+    }
+
+    /// Reports the contention, and then blocks for as long as the request allows.
+    fn wait(&mut self, file: &File, target: &Target) -> Result<(), Error> {
         let waits = !matches!(self.request.wait, Wait::No | Wait::For(Duration::ZERO));
         self.note(&Event::Contended { waits }, target);
         let limit = match self.request.wait {
@@ -644,18 +719,24 @@ impl Attempt<'_> {
         let draft = self.draft.take().unwrap_or_else(|| self.draft());
         let (record, text) = draft.finish(acquired.token);
         // What the user named with `--file` is the user's: an empty file is to stay empty. So is what another wrote.
-        let ours =
-            |guard: &Guard, last: &Option<u64>| guard.fresh && guard.target.kind != Kind::Users && last.is_some();
-        for (guard, _) in acquired.guards.iter().zip(&lasts).filter(|(guard, last)| ours(guard, last)) {
+        let is_ours = |guard: &Guard, last: &Option<u64>| guard.target.kind != Kind::Users && last.is_some();
+        for (guard, last) in acquired.guards.iter().zip(&lasts).filter(|(guard, _)| guard.fresh) {
+            if !is_ours(guard, last) {
+                sys::set_owner(&guard.file, request.holder);
+                continue;
+            }
             // A file of another user's may be closed to us: that is how it is, and no fault.
             let silent = |error: &io::Error| {
                 [libc::EACCES, libc::EPERM, libc::EROFS, libc::EISDIR, libc::EBADF, libc::EINVAL, libc::ETXTBSY]
                     .contains(&error.raw_os_error().unwrap_or(0))
             };
             match record::write_text(&guard.file, &guard.target.path, &text) {
+                // The record of a shared lock is replaced by that of the next sharer.
+                Ok(()) if request.mode == Mode::Exclusive => continue,
                 Err(error) if !silent(&error) => acquired.unrecorded = Some((guard.target.path.clone(), error)),
                 _ => {}
             }
+            sys::set_owner(&guard.file, request.holder);
         }
         events::acquired(&acquired, request, &record.command, self.started);
         acquired

@@ -52,7 +52,7 @@ pub use watch::{Watch, can_watch};
 
 use crate::lock::Mode;
 use std::ffi::{CStr, CString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::mem::{self, ManuallyDrop};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -199,6 +199,31 @@ pub fn make_room(file: &File, highest: RawFd) {
         // SAFETY: the descriptor is new, open, and nobody else's.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
     }
+}
+
+/// The descriptors above 2 that this process inherited: our own are closed when we become another program.
+#[must_use]
+pub fn inherited_descriptors() -> Vec<RawFd> {
+    let entries = fs::read_dir("/dev/fd").into_iter().flatten().flatten();
+    let fds = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    // SAFETY: F_GETFD only asks.
+    fds.filter(|fd| *fd > 2 && unsafe { libc::fcntl(*fd, libc::F_GETFD) } == 0).collect()
+}
+
+/// Makes process `pid` the owner of the open file description (`F_SETOWN`), for all copies of the descriptor.
+pub fn set_owner(file: &File, pid: u32) {
+    if let Ok(pid) = libc::pid_t::try_from(pid) {
+        // SAFETY: it takes numbers. No signal is sent to the owner unless somebody asks for that (`O_ASYNC`).
+        unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETOWN, pid) };
+    }
+}
+
+/// The owner of the open file description. `None`: it has none, that has ended, or it is of another pid namespace.
+#[must_use]
+pub fn owner(file: &File) -> Option<u32> {
+    // SAFETY: it only asks.
+    let owner = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETOWN) };
+    u32::try_from(owner).ok().filter(|pid| *pid != 0)
 }
 
 /// The descriptor `fd` that our caller has open, without a copy of it. `None`: it is not open.

@@ -41,9 +41,11 @@ pub fn become_shell(text: &str, name: &str) -> io::Error {
 /// Hands locks down to the command that we are to become. What to say of it in [`store::FDS`].
 pub fn hand_down<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> Result<String, Error> {
     let mut fds = store::inherited_descriptors();
-    for guard in guards.into_iter().filter(|guard| guard.fresh) {
-        let fd = sys::hand_down(guard.file(), LOWEST_FD);
-        fds.push(fd.map_err(|source| Error::Lock { path: guard.target.path.clone(), source })?);
+    for guard in guards {
+        let fd = reachable(guard)?;
+        if !fds.contains(&fd) {
+            fds.push(fd);
+        }
     }
     Ok(listed(&fds))
 }

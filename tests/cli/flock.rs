@@ -532,9 +532,11 @@ fn a_circle_over_a_command_that_flock_waits_for_is_found() {
     let link = scene.path("flock");
     flock(&scene);
     let script = format!("'{}' '{}' \"$HELPER\" lock -w a -- true", link.display(), scene.path("f").display());
-    // The one that has `a` is another process than the one that waits for it, and `flock` stands between them.
+    // The one that has `a` is another process than the one that waits for it, and `flock` stands between them. The lock is
+    // not handed down.
+    let script = format!("(exec 500>&-; unset ABA_LOCK_FDS; {script}; exit $?); exit $?");
     let mut command = scene.program(HELPER);
-    command.args(["lock", "a", "--", "env", "-u", "ABA_LOCK_FDS", "sh", "-c", &format!("{script}; exit $?")]);
+    command.args(["lock", "a", "--", "bash", "-c", &script]);
     Call::new(command).status(75).err("waiting for a would be a deadlock: ").run();
 }
 

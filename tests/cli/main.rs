@@ -26,6 +26,7 @@ mod fault;
 mod fire;
 mod flock;
 mod flock_same;
+mod handed_down;
 mod kill;
 mod list;
 mod lock;

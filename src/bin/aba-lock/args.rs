@@ -143,7 +143,7 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("ABA_LOCK_LOG", "append a line of JSON for each event to this file, send it to this socket, syslog or journald"),
     ("ABA_LOCK_SERVER", "lock for all machines that use this server, too: see aba-lock-lease(1)"),
     ("ABA_LOCK_KEEPER", "where aba-lock-keeper is [default: beside aba-lock, else on PATH]"),
-    ("ABA_LOCK_FDS", "set for commands: the descriptors on which locks are handed down"),
+    ("ABA_LOCK_FDS", "set for commands, and by scripts: the descriptors on which locks are handed down"),
     ("RUN_ONCE_DIR", "where the tasks are, an absolute path [default: runner in the directory of the locks]"),
     ("ABA_NUMBER", "set for the commands of `reserve`: the number that they have"),
     ("ABA_FILE", "set for the commands of `update` and `write`: the absolute path of FILE, with links resolved"),
@@ -316,8 +316,10 @@ pub(crate) enum Command {
 /// drop the lock: for ssh, sudo and doas, which are known to, --no-inherit is in force by itself. Say it yourself
 /// for others, and where such a command stands behind env, nice or nohup.
 ///
-/// Several names are taken in the order of their names, all or none. A lock that the calling script holds and
-/// handed down is granted at once: a nested call is no conflict.
+/// Several names are taken in the order of their names, all or none. A lock that a calling script holds and the command
+/// inherited is granted at once: a nested call is no conflict. With --fd, a nested call on another descriptor is one, unless
+/// the script lists its own for it: `export ABA_LOCK_FDS=9`. A shared lock is never made exclusive in place, also with
+/// --file: release it first.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock lock [OPTIONS] NAME... -- CMD [ARG]...\n       \
                             aba-lock lock [OPTIONS] --file PATH [--file PATH]... -- CMD [ARG]...\n       \

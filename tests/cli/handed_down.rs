@@ -1,0 +1,135 @@
+//! Locks that are inherited: shared with the descendants of a living holder, and with nobody else.
+
+use crate::scene::{Call, Scene, is_locked, until};
+use std::fs;
+
+/// A holder that ends, and two orphans of it that ask for its lock when it has. They print the statuses that they got.
+///
+/// `lock` starts the holder, whose script is its last argument; `ask` is what the orphans run.
+fn orphans_ask(scene: &Scene, lock: &str, ask: &str) -> String {
+    let (gate, output) = (scene.gate("holder-has-ended"), scene.path("statuses"));
+    let orphans = format!(
+        r#"ulimit -S -f unlimited
+        for _ in 1 2; do {{ read -r _ <'{}'; {ask}; echo "$?" >>'{}'; }} >'{}' 2>&1 & done"#,
+        gate.path.display(),
+        output.display(),
+        scene.path("noise").display(),
+    );
+    let mut command = scene.program("bash");
+    command.args(["-c", &format!("{lock} \"$1\""), "bash", &orphans]);
+    let ended = command.current_dir(scene.path("")).output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    // Both hold the descriptor, and so the lock, until they have been let through and have answered.
+    gate.open();
+    gate.open();
+    let answers = || fs::read_to_string(&output).unwrap_or_default();
+    until("both have asked", || answers().lines().count() == 2);
+    answers()
+}
+
+#[test]
+fn orphans_of_an_ended_holder_of_a_file_are_refused() {
+    let scene = Scene::new();
+    let answers =
+        orphans_ask(&scene, r#""$HELPER" lock --file data -- bash -c"#, r#""$HELPER" lock --file data -- true"#);
+    assert_eq!(answers, "75\n75\n");
+}
+
+#[test]
+fn orphans_of_an_ended_holder_without_a_record_are_refused() {
+    let scene = Scene::new();
+    // The limit keeps the record from being written, as a full file system does.
+    let lock = r#"ulimit -S -f 0; exec "$HELPER" lock -q a -- bash -c"#;
+    assert_eq!(orphans_ask(&scene, lock, r#""$HELPER" lock a -- true"#), "75\n75\n");
+    assert_eq!(scene.record("a"), "");
+}
+
+#[test]
+fn orphans_of_a_script_that_took_its_lock_on_a_descriptor_are_refused() {
+    let scene = Scene::new();
+    let lock = r#"exec 9<>data; "$HELPER" lock --file data --fd 9 || exit; bash -c"#;
+    assert_eq!(orphans_ask(&scene, lock, r#""$HELPER" lock --file data -- true"#), "75\n75\n");
+    let lock = r#"exec 9<>"$("$HELPER" path --create a)"; "$HELPER" lock --fd 9 a || exit; bash -c"#;
+    let scene = Scene::new();
+    assert_eq!(orphans_ask(&scene, lock, r#""$HELPER" lock a -- true"#), "75\n75\n");
+}
+
+#[test]
+fn a_nested_call_is_no_conflict_where_no_record_could_be_written() {
+    let scene = Scene::new();
+    let script = r#"ulimit -S -f 0
+        "$HELPER" lock -q a -- "$HELPER" lock -n a -- "$HELPER" lock -n a -- true || exit
+        exec 9<>"$("$HELPER" path --create b)"
+        "$HELPER" lock -q --fd 9 b && "$HELPER" lock -q --fd 9 b || exit
+        export ABA_LOCK_FDS=9
+        "$HELPER" lock --fd 9 b && bash -c '"$HELPER" lock --fd 9 b && "$HELPER" lock b -- true'"#;
+    scene.bash(script).run();
+}
+
+#[test]
+fn a_command_under_a_descriptor_of_its_script_is_no_conflict() {
+    let scene = Scene::new();
+    let script = r#"exec 9<>"$("$HELPER" path --create a)"
+        "$HELPER" lock --fd 9 a || exit
+        "$HELPER" lock -n a -- bash -c 'echo "fds $ABA_LOCK_FDS"' || exit
+        # Where something between it and its script hides that they wait for each other.
+        timeout 60 "$HELPER" lock -w a -- "$HELPER" lock -n a -- true || exit
+        "$HELPER" lock -n -o a -- bash -c '[[ -z $ABA_LOCK_FDS && ! -e /dev/fd/9 ]]' || exit
+        "$HELPER" status -q --fd 9 a"#;
+    scene.bash(script).out("fds 9\n").run();
+    assert!(!is_locked(&scene.lock_file("a")));
+    let script = r#"exec 9<>data; "$HELPER" lock --file data --fd 9 || exit
+        "$HELPER" lock --file data -- true"#;
+    let mut command = scene.program("bash");
+    command.current_dir(scene.path("")).args(["-c", script]);
+    Call::new(command).run();
+}
+
+#[test]
+fn a_descriptor_that_is_open_but_not_locked_grants_nothing() {
+    let scene = Scene::new();
+    let _holder = scene.holder("a");
+    scene.bash(r#"exec 9<>"$ABA_LOCK_DIR/aba-a.lock"; "$HELPER" lock -q a -- true"#).status(75).run();
+}
+
+#[test]
+fn a_shared_lock_of_a_file_is_not_lost_when_it_cannot_be_made_exclusive() {
+    let scene = Scene::new();
+    let file = scene.path("data");
+    let script = r#"exec 9<>"$1"; "$HELPER" lock -s --file "$1" --fd 9 || exit
+        "$HELPER" lock -s --file "$1" -- "$HELPER" lock --file "$1" --fd 9; [[ $? == 75 ]] || exit 91
+        "$HELPER" lock -t 0.05 --file "$1" --fd 9; [[ $? == 75 ]] || exit 92
+        "$HELPER" status --file "$1" --fd 9 || exit
+        (exec 9>&-; flock -n -E 7 "$1" true); [[ $? == 7 ]] || exit 93
+        "$HELPER" unlock --fd 9 && "$HELPER" lock --file "$1" --fd 9 || exit
+        # Asking for it shared does not weaken it.
+        "$HELPER" lock -s --file "$1" --fd 9 && "$HELPER" status --file "$1" --fd 9"#;
+    let mut command = scene.program("bash");
+    command.args(["-c", script, "bash"]).arg(&file);
+    Call::new(command)
+        .out("held, shared, through descriptor 9\n")
+        .out("held, exclusive, through descriptor 9\n")
+        .err("is already held shared by this script")
+        .err("hint: release it first")
+        .run();
+}
+
+#[test]
+fn a_shared_lock_is_not_lost_either_where_the_record_is_of_another_sharer() {
+    let scene = Scene::new();
+    let script = r#"exec 9<>"$("$HELPER" path --create a)"; "$HELPER" lock -s --fd 9 a || exit
+        # The last record is that of a sharer that has ended, and another one shares still.
+        (exec 9>&-; exec "$HELPER" lock -s a -- bash -c 'echo >in; read -r _ <out') &
+        read -r _ <in
+        (exec 9>&-; "$HELPER" lock -s a -- true) || exit
+        "$HELPER" lock --fd 9 a; [[ $? == 75 ]] || exit 91
+        ABA_LOCK_FDS=9 "$HELPER" lock --fd 9 a; [[ $? == 75 ]] || exit 92
+        ABA_LOCK_FDS=9 "$HELPER" lock -s --fd 9 a || exit 93
+        "$HELPER" status --fd 9 a; echo >out; wait"#;
+    assert!(
+        std::process::Command::new("mkfifo").args([scene.path("in"), scene.path("out")]).status().unwrap().success()
+    );
+    let mut command = scene.program("bash");
+    command.current_dir(scene.path("")).args(["-c", script]);
+    Call::new(command).out("a: held, shared, through descriptor 9\n").err("a is already held shared").run();
+}

@@ -115,7 +115,11 @@ fn with_a_token_file_each_call_needs_a_token_of_its_scope() {
         let answer = call("", method, path);
         answer.is_refused(401, 16);
         assert!(answer.headers.contains("www-authenticate: bearer"), "{answer:?}");
-        call("wrong", method, path).is_refused(401, 16);
+        assert!(answer.text.contains("a token is needed") && !answer.headers.contains("invalid_token"), "{answer:?}");
+        let answer = call("wrong", method, path);
+        answer.is_refused(401, 16);
+        assert!(answer.text.contains("this token is not known"), "{answer:?}");
+        assert!(answer.headers.contains("error=\"invalid_token\""), "{answer:?}");
     }
     for (method, path) in writes {
         call("test", method, path).is_refused(403, 7);

@@ -319,6 +319,40 @@ fn a_list_has_pages_of_either_spelling_and_all_without() {
     }
 }
 
+/// Which of some locks are found by words, in the order in which they are listed.
+pub(crate) fn words_find_locks_and_waiters(service: &Service) {
+    for (resource, who, more) in
+        [("log", "Ann", r#""eventId":"Release 7""#), ("disk", "bob", ""), ("über", "ann", ""), ("logs", "eve", "")]
+    {
+        service.ask(resource, who, more).ok();
+    }
+    let mut waits = service.connect();
+    waits.send("POST", LOCK, &[], &wanted("disk", "Carl", r#""wait":"60s""#));
+    service.until_waiting("disk", 1);
+    for (query, found, total) in [
+        ("q=ann", &["log", "über"][..], 2),
+        ("q=LOG", &["log", "logs"], 2),
+        ("q=carl", &["disk"], 1),
+        ("q=7+release", &["log"], 1),
+        ("q=%C3%9CB", &["über"], 1),
+        ("q=web+nobody", &[], 0),
+        ("q=+", &["log", "disk", "über", "logs"], 4),
+        ("q=d&per_page=1&page=2", &["disk"], 4),
+        ("q=d&who=eve", &["logs"], 1),
+    ] {
+        let list = service.get(&format!("{LIST}?{query}")).ok();
+        let names: Vec<&str> =
+            list["locks"].as_array().unwrap().iter().map(|lock| lock["resource"].as_str().unwrap()).collect();
+        assert_eq!((names.as_slice(), list["total"].as_u64()), (found, Some(total)), "{query}");
+    }
+    assert_eq!(service.found("q=carl")[0]["queue"][0]["who"], "Carl");
+}
+
+#[test]
+fn a_list_is_searched_for_words() {
+    words_find_locks_and_waiters(&Service::new());
+}
+
 #[test]
 fn who_stops_sending_behind_a_request_is_answered() {
     let service = Service::new();

@@ -1,5 +1,6 @@
 //! Several services over one etcd: what one promises, the others keep.
 
+use crate::contract::words_find_locks_and_waiters;
 use crate::queue::{Newcomers, nobody_waits_for_what_is_theirs};
 use crate::race;
 use crate::service::{Connection, LIST, LOCK, PATIENCE, Service, Start, UNLOCK, until, wanted};
@@ -180,6 +181,11 @@ fn what_one_service_grants_the_others_know() {
     let page = two.get(&format!("{LIST}?per_page=1&page=2")).ok();
     assert_eq!((page["total"].as_u64(), page["locks"].as_array().unwrap().len()), (Some(1), 0));
     two.get("/healthz").ok();
+}
+
+#[test]
+fn a_list_is_searched_for_words_in_etcd_too() {
+    words_find_locks_and_waiters(&Etcd::start().service());
 }
 
 #[test]

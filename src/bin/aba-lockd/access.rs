@@ -112,7 +112,8 @@ impl Access {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Problem::NoToken);
         }
-        let bearer = tokens.by_digest.get(digest(&SHA256, token.trim().as_bytes()).as_ref()).ok_or(Problem::NoToken)?;
+        let bearer =
+            tokens.by_digest.get(digest(&SHA256, token.trim().as_bytes()).as_ref()).ok_or(Problem::WrongToken)?;
         if bearer.scopes.contains(&scope) {
             return Ok(Some(bearer.name.clone()));
         }
@@ -188,9 +189,10 @@ mod tests {
         assert_eq!(name(Some("Bearer secret"), Scope::Write), Ok("ci".to_owned()));
         assert_eq!(name(Some("bearer test"), Scope::Read), Ok("board".to_owned()));
         assert_eq!(name(Some("Bearer test"), Scope::Write), Err("not_allowed"));
-        for wrong in [None, Some("Bearer"), Some("Bearer other"), Some("Basic secret"), Some("secret")] {
-            assert_eq!(name(wrong, Scope::Read), Err("no_token"), "{wrong:?}");
+        for none in [None, Some("Bearer"), Some("Basic secret"), Some("secret")] {
+            assert_eq!(name(none, Scope::Read), Err("no_token"), "{none:?}");
         }
+        assert_eq!(name(Some("Bearer other"), Scope::Read), Err("wrong_token"));
     }
 
     #[test]

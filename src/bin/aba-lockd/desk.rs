@@ -123,7 +123,7 @@ impl Desk {
 
     /// For who only looks: `/metrics`.
     pub(crate) async fn metrics(&self) -> String {
-        let one = Selection { page: 1, per_page: Some(1), with: Change::default() };
+        let one = Selection { page: 1, per_page: Some(1), ..Selection::default() };
         let held = self.store.list(one).await.ok().map(|listing| listing.total);
         self.journal.metrics(self.check().await.is_ok(), held, self.store.waiting())
     }

@@ -133,8 +133,8 @@ impl LockService for Service {
         // A page of 0, and none of this size, is what a client sends that does not care.
         let page = u32::try_from(page.unwrap_or(1))
             .map_err(|_| self.noted(&call, Problem::Invalid("page counts from 1".to_owned())))?;
-        let selection =
-            Selection { page: page.max(1), per_page: per_page.filter(|number| *number > 0), with: Change::default() };
+        let per_page = per_page.filter(|number| *number > 0);
+        let selection = Selection { page: page.max(1), per_page, ..Selection::default() };
         let listing = self.desk.list(&call, selection).await?;
         let locks = listing.locks.into_iter().map(wire::Lock::from).collect();
         let total_count = u32::try_from(listing.total).unwrap_or(u32::MAX);
@@ -193,7 +193,7 @@ impl From<Problem> for Status {
             Problem::Unknown(_) => Code::NotFound,
             Problem::Invalid(_) => Code::InvalidArgument,
             Problem::NotAllowed(_) => Code::PermissionDenied,
-            Problem::NoToken => Code::Unauthenticated,
+            Problem::NoToken | Problem::WrongToken => Code::Unauthenticated,
             Problem::TooMany | Problem::TooLarge => Code::ResourceExhausted,
             Problem::Stopping | Problem::Fault(_) => Code::Unavailable,
         };

@@ -70,7 +70,8 @@ impl Journal {
         }
         drop(numbers);
         let changes = matches!(call.operation, "create" | "update" | "unlock");
-        let grave = matches!(result, Err(Problem::Fault(_) | Problem::NotAllowed(_) | Problem::NoToken));
+        let grave =
+            matches!(result, Err(Problem::Fault(_) | Problem::NotAllowed(_) | Problem::NoToken | Problem::WrongToken));
         if !(self.all || grave || changes && result.is_ok()) {
             return;
         }

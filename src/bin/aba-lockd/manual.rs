@@ -14,7 +14,8 @@ pub(crate) const REST: [(&str, &str); 9] = [
     ("GET or POST /api/v1alpha1/unlock/ID, DELETE /api/v1alpha1/lock/ID", "release it"),
     (
         "GET /api/v1alpha1/locks/list",
-        "those held, the oldest first, with who waits: per_page, page (from 2 on it needs per_page), and service, environment, resource, who, eventId to find some",
+        "those held, the oldest first, with who waits: per_page, page (from 2 on it needs per_page), and service, environment, resource, who, eventId to find those with exactly these, and q to find \
+         those in which all of its words occur",
     ),
     ("GET /healthz", "200 if a lock could be granted within the last second, else 503; it needs no token"),
     ("GET /metrics, /openapi.json", "numbers for Prometheus, and all of this for programs"),

@@ -31,6 +31,17 @@ pub(crate) struct Lock {
     pub(crate) queue: Vec<Waiting>,
 }
 
+impl Lock {
+    /// Returns true if each of these words in lower case occurs in a text of the lock, in its id, or in the name of a waiter.
+    pub(crate) fn has_all(&self, words: &[String]) -> bool {
+        let Key { service, environment, resource } = &self.key;
+        let texts = [service, environment, resource, &self.who, &self.event_id, &self.id];
+        let waiting = self.queue.iter().map(|waiting| &waiting.who);
+        let texts: Vec<String> = texts.into_iter().chain(waiting).map(|text| text.to_lowercase()).collect();
+        words.iter().all(|word| texts.iter().any(|text| text.contains(word)))
+    }
+}
+
 /// Somebody who waits.
 #[derive(Debug, Clone)]
 pub(crate) struct Waiting {
@@ -68,6 +79,8 @@ pub(crate) struct Selection {
     pub(crate) per_page: Option<u32>,
     /// Only those with these words; an empty one does not count.
     pub(crate) with: Change,
+    /// Only those in which each of these occurs, in lower case: [`Lock::has_all`].
+    pub(crate) words: Vec<String>,
 }
 
 /// A page of locks.
@@ -89,8 +102,10 @@ pub(crate) enum Problem {
     Invalid(String),
     /// Who asks may not.
     NotAllowed(String),
-    /// Who asks did not say who it is.
+    /// The caller sent no token.
     NoToken,
+    /// The caller sent a token that is not in the token file.
+    WrongToken,
     /// The body of the request is too large.
     TooLarge,
     /// Too many wait already.
@@ -147,6 +162,7 @@ impl fmt::Display for Problem {
             Self::Unknown(id) => write!(f, "there is no lock {id}"),
             Self::Invalid(why) | Self::NotAllowed(why) => f.write_str(why),
             Self::NoToken => f.write_str("a token is needed: Authorization: Bearer TOKEN"),
+            Self::WrongToken => f.write_str("this token is not known to the service"),
             Self::TooLarge => f.write_str("the body is longer than 64 KiB"),
             Self::TooMany => f.write_str("too many wait already"),
             Self::Stopping => f.write_str("the service is stopping; ask again"),
@@ -164,6 +180,7 @@ impl Problem {
             Self::Invalid(_) => "invalid",
             Self::NotAllowed(_) => "not_allowed",
             Self::NoToken => "no_token",
+            Self::WrongToken => "wrong_token",
             Self::TooLarge => "too_large",
             Self::TooMany => "too_many",
             Self::Stopping => "stopping",

@@ -51,8 +51,8 @@ fn time_span(members: &Members, name: &str) -> Result<Option<Duration>, Problem>
 const MEMBERS: [&str; 8] = ["service", "environment", "resource", "who", "eventId", "event_id", "ttl", "wait"];
 
 /// The parameters of a list.
-const PARAMETERS: [&str; 9] =
-    ["page", "per_page", "perPage", "service", "environment", "resource", "who", "event_id", "eventId"];
+const PARAMETERS: [&str; 10] =
+    ["q", "page", "per_page", "perPage", "service", "environment", "resource", "who", "event_id", "eventId"];
 
 /// Refuses a name that differs from a known one by case or separators alone, or that says in which unit a time span is.
 fn is_spelt_right(name: &str, known: &[&'static str]) -> Result<(), Problem> {
@@ -114,6 +114,7 @@ pub(super) fn selection(query: &str) -> Result<Selection, Problem> {
         let number =
             || value.parse::<u32>().map_err(|_| Problem::Invalid(format!("{name} is no number from 1 up: {value}")));
         match &*name {
+            "q" => selection.words = value.split_whitespace().map(str::to_lowercase).collect(),
             "page" => selection.page = number()?,
             "per_page" | "perPage" => selection.per_page = Some(number()?),
             "service" => selection.with.service = value.into_owned(),
@@ -199,8 +200,9 @@ impl IntoResponse for Problem {
             Self::Unknown(_) => refusal(StatusCode::NOT_FOUND, 5, &message),
             Self::Invalid(_) => refusal(StatusCode::BAD_REQUEST, 3, &message),
             Self::NotAllowed(_) => refusal(StatusCode::FORBIDDEN, 7, &message),
-            Self::NoToken => {
-                let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"aba-lockd\"")];
+            Self::NoToken | Self::WrongToken => {
+                let error = if matches!(self, Self::WrongToken) { ", error=\"invalid_token\"" } else { "" };
+                let challenge = [(header::WWW_AUTHENTICATE, format!("Bearer realm=\"aba-lockd\"{error}"))];
                 (challenge, refusal(StatusCode::UNAUTHORIZED, 16, &message)).into_response()
             }
             Self::TooLarge => refusal(StatusCode::PAYLOAD_TOO_LARGE, 8, &message),

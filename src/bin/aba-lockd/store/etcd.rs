@@ -232,6 +232,17 @@ impl Store for Arc<Cluster> {
             }
         }
         locks.sort_by_key(|(_, lock)| (lock.created, lock.token));
+        let mut locks: Vec<Lock> = locks
+            .into_iter()
+            .map(|(key, lock)| {
+                let mut queue = queues.remove(&key).unwrap_or_default();
+                queue.sort_by_key(|(revision, _)| *revision);
+                Lock { queue: queue.into_iter().map(|(_, waiting)| waiting).collect(), ..lock }
+            })
+            .collect();
+        if !selection.words.is_empty() {
+            locks.retain(|lock| lock.has_all(&selection.words));
+        }
         let total = locks.len() as u64;
         let (skip, most) = match selection.per_page {
             Some(number) => {
@@ -239,12 +250,7 @@ impl Store for Arc<Cluster> {
             }
             None => (0, usize::MAX),
         };
-        let page = locks.into_iter().skip(skip).take(most).map(|(key, lock)| {
-            let mut queue = queues.remove(&key).unwrap_or_default();
-            queue.sort_by_key(|(revision, _)| *revision);
-            Lock { queue: queue.into_iter().map(|(_, waiting)| waiting).collect(), ..lock }
-        });
-        Ok(Listing { locks: page.collect(), total })
+        Ok(Listing { locks: locks.into_iter().skip(skip).take(most).collect(), total })
     }
 
     async fn check(&self) -> Result<(), Problem> {

@@ -153,11 +153,8 @@ impl Store for Arc<Sqlite> {
     }
 
     async fn list(&self, selection: Selection) -> Result<Listing, Problem> {
-        let mut listing = self.read(move |connection| table::list(connection, &selection)).await?;
-        for lock in &mut listing.locks {
-            lock.queue = self.queue.of(&lock.key);
-        }
-        Ok(listing)
+        let queue = Arc::clone(&self.queue);
+        self.read(move |connection| table::list(connection, &selection, |key| queue.of(key))).await
     }
 
     async fn check(&self) -> Result<(), Problem> {

@@ -1,6 +1,6 @@
 //! The table of locks, and the last token. Times are microseconds since the epoch.
 
-use crate::model::{Change, Key, Listing, Lock, Selection};
+use crate::model::{Change, Key, Listing, Lock, Selection, Waiting};
 use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, ToSql, params};
@@ -151,7 +151,16 @@ pub(super) fn leases(connection: &Connection) -> rusqlite::Result<Vec<Lock>> {
     found.query_map([], lock)?.collect()
 }
 
-pub(super) fn list(connection: &Connection, selection: &Selection) -> rusqlite::Result<Listing> {
+/// The locks that are selected, each with its queue.
+pub(super) fn list(
+    connection: &Connection,
+    selection: &Selection,
+    queue: impl Fn(&Key) -> Vec<Waiting>,
+) -> rusqlite::Result<Listing> {
+    let with_queue = |row: &Row| {
+        let lock = lock(row)?;
+        Ok(Lock { queue: queue(&lock.key), ..lock })
+    };
     // Both of one moment.
     let moment = connection.unchecked_transaction()?;
     let Change { service, environment, resource, who, event_id } = &selection.with;
@@ -166,17 +175,31 @@ pub(super) fn list(connection: &Connection, selection: &Selection) -> rusqlite::
     let conditions: Vec<String> = words.iter().map(|(column, _)| format!("{column} = ?")).collect();
     let which = if words.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
     let mut values: Vec<&dyn ToSql> = words.iter().map(|(_, word)| word as &dyn ToSql).collect();
+    let (most, skipped) = match selection.per_page {
+        Some(per_page) => (i64::from(per_page), i64::from(per_page) * i64::from(selection.page.saturating_sub(1))),
+        None => (i64::MAX, 0),
+    };
+    if !selection.words.is_empty() {
+        let (mut locks, mut total) = (Vec::new(), 0);
+        let mut all = moment.prepare_cached(&format!("SELECT {COLUMNS} FROM lock{which} ORDER BY seq"))?;
+        for lock in all.query_map(&values[..], with_queue)? {
+            let lock = lock?;
+            if lock.has_all(&selection.words) {
+                if (skipped..skipped.saturating_add(most)).contains(&total) {
+                    locks.push(lock);
+                }
+                total += 1;
+            }
+        }
+        return Ok(Listing { locks, total: total.unsigned_abs() });
+    }
     let total: i64 = moment
         .prepare_cached(&format!("SELECT count(*) FROM lock{which}"))?
         .query_row(&values[..], |row| row.get(0))?;
-    let (most, skipped) = match selection.per_page {
-        Some(per_page) => (i64::from(per_page), i64::from(per_page) * i64::from(selection.page.saturating_sub(1))),
-        None => (-1, 0),
-    };
     values.push(&most);
     values.push(&skipped);
     let text = format!("SELECT {COLUMNS} FROM lock{which} ORDER BY seq LIMIT ? OFFSET ?");
-    let locks = moment.prepare_cached(&text)?.query_map(&values[..], lock)?.collect::<Result<_, _>>()?;
+    let locks = moment.prepare_cached(&text)?.query_map(&values[..], with_queue)?.collect::<Result<_, _>>()?;
     Ok(Listing { locks, total: total.unsigned_abs() })
 }
 

@@ -87,7 +87,25 @@ impl Browser {
     }
 
     fn goes_to(&self, service: &Service) {
-        self.call("POST", &self.at("/url"), &json!({"url": format!("http://{}/", service.rest)}));
+        self.goes_to_page(service, "");
+    }
+
+    /// The same with a query in the address.
+    fn goes_to_page(&self, service: &Service, query: &str) {
+        self.call("POST", &self.at("/url"), &json!({"url": format!("http://{}/{query}", service.rest)}));
+    }
+
+    /// Waits until the page has read the list twice more: the first time, it may have begun before what was done here.
+    fn until_refreshed(&self) {
+        let reads = "performance.getEntriesByType('resource').filter((one) => one.name.includes('/locks/list')).length";
+        let before = self.says(&format!("return {reads}")).as_u64().unwrap();
+        self.until(&format!("{reads} >= {}", before + 2));
+    }
+
+    /// Which locks are shown, in this order.
+    fn places(&self) -> Vec<String> {
+        let places = self.says("return [...document.querySelectorAll('tbody .where')].map((one) => one.innerText)");
+        places.as_array().unwrap().iter().map(|place| place.as_str().unwrap().to_owned()).collect()
     }
 
     /// What a script returns.
@@ -203,7 +221,7 @@ fn the_page_shows_who_has_what_and_unlocks_after_asking() {
     browser.until("!document.querySelector('dialog[open]')");
     assert_eq!(service.found("").len(), 2);
     // Said again, it is unlocked, and goes to who waited.
-    browser.clicks(&format!("tr[data-id='{db}'] button"));
+    browser.clicks(&format!("tr[data-id='{db}'] button.danger"));
     browser.until("document.querySelector('dialog[open]')");
     browser.clicks("#go");
     assert_eq!(waits.answer("POST").lock()["who"], "carl");
@@ -243,6 +261,7 @@ fn the_page_says_that_nothing_is_locked_and_when_the_service_is_gone() {
     browser.until("document.body.innerText.includes('Nothing is locked.')");
     service.kill();
     browser.until("document.body.innerText.includes('The service does not answer.')");
+    assert!(browser.text().contains("0 locks, as of "));
     let service = service.again(&[]);
     service.take("db", "ann");
     browser.until("document.querySelectorAll('tbody tr').length === 1 && document.getElementById('problem').hidden");
@@ -257,6 +276,12 @@ fn the_page_asks_for_a_token_where_one_is_needed() {
     let browser = Browser::start(800, 600, false);
     browser.goes_to(&service);
     browser.until("document.getElementById('who').open");
+    assert!(browser.text().contains("A token is needed"));
+    // A wrong one is not as if there were none.
+    browser.types("wrong");
+    browser.types(ENTER);
+    browser.until("document.body.innerText.includes('This token is not known')");
+    browser.pictures("token");
     browser.types("look");
     browser.types(ENTER);
     browser.until("document.body.innerText.includes('Nothing is locked.') && !document.querySelector('dialog[open]')");
@@ -278,4 +303,160 @@ fn the_page_lets_nothing_in_from_elsewhere() {
     assert!(
         !answer.text.contains("http://") && !answer.text.contains("https://") && !answer.text.contains("innerHTML")
     );
+}
+
+#[test]
+fn a_lock_that_is_not_among_the_oldest_thousand_is_found_by_the_filter() {
+    let service = Service::new();
+    let mut connection = service.connect();
+    for number in 0..1005 {
+        connection.call("POST", LOCK, &[], &wanted(&format!("r{number}"), "ann", "")).ok();
+    }
+    service.take("newest", "bob");
+    let browser = Browser::start(1024, 700, false);
+    browser.goes_to(&service);
+    browser.until("document.body.innerText.includes('1006 locks, the oldest 1000 here')");
+    browser.types("/NEWEST bob");
+    browser.until("document.querySelectorAll('tbody tr').length === 1");
+    assert_eq!(browser.places(), ["web / prod / newest"]);
+    assert!(browser.text().contains("1 of 1006 locks") && !browser.text().contains("here"));
+    // From the address, too, and what nothing has is said when it is known.
+    browser.goes_to_page(&service, "?q=newest");
+    browser.until("document.querySelectorAll('tbody tr').length === 1");
+    browser.types("/ nobody");
+    browser.until("document.body.innerText.includes('No lock has all these words.')");
+    assert!(browser.text().contains("0 of 1006 locks"));
+    browser.is_content();
+}
+
+#[test]
+fn an_unlock_that_is_refused_stays_on_the_page_until_it_is_dismissed() {
+    let start = Start::new();
+    let file = start.path("tokens");
+    aba_lock::atomic::replace(&file, b"board lock:read look\nci lock:write,lock:read all\n").unwrap();
+    let service = start.args(&["--token-file", file.to_str().unwrap()]).go();
+    let token = [("Authorization", "Bearer all")];
+    service.connect().call("POST", LOCK, &token, &wanted("db", "ann", "")).ok();
+    let browser = Browser::start(1024, 700, false);
+    browser.goes_to(&service);
+    browser.until("document.getElementById('who').open");
+    browser.types("look");
+    browser.types(ENTER);
+    browser.until("document.querySelector('tbody button.danger')");
+    browser.clicks("tbody button.danger");
+    browser.clicks("#go");
+    browser.until("!document.getElementById('refusal').hidden");
+    browser.until_refreshed();
+    let text = browser.text();
+    assert!(text.contains("web / prod / db was not unlocked: the token of board is not for lock:write."), "{text}");
+    browser.pictures("refused");
+    browser.clicks("#dismiss");
+    browser.until("document.getElementById('refusal').hidden");
+    // With another token it works.
+    browser.clicks("#other-token");
+    browser.types("all");
+    browser.types(ENTER);
+    browser.until("!document.querySelector('dialog[open]')");
+    browser.clicks("tbody button.danger");
+    browser.clicks("#go");
+    browser.until("document.body.innerText.includes('Nothing is locked.')");
+}
+
+#[test]
+fn an_id_can_be_selected_and_copied_while_the_page_refreshes() {
+    let service = Service::new();
+    let id = service.ask("db", "ann", r#""ttl":"1h""#).id();
+    let browser = Browser::start(1024, 700, false);
+    browser.goes_to(&service);
+    browser.until("document.querySelector('tbody .id')");
+    browser.says("getSelection().selectAllChildren(document.querySelector('tbody .id'))");
+    // Also while other rows come and go.
+    let other = service.take("cache", "bob");
+    browser.until("document.querySelectorAll('tbody tr').length === 2");
+    service.unlock(&other).ok();
+    browser.until("document.querySelectorAll('tbody tr').length === 1");
+    browser.until_refreshed();
+    assert_eq!(browser.says("return getSelection().toString()"), id.as_str());
+    browser.clicks("tbody .copy");
+    browser.until("['Copied', 'Selected'].includes(document.querySelector('tbody .copy').innerText)");
+}
+
+#[test]
+fn while_the_service_is_down_nothing_can_be_unlocked_and_the_page_says_how_old_it_is() {
+    let mut service = Service::new();
+    service.take("db", "ann");
+    let browser = Browser::start(1024, 700, false);
+    browser.goes_to(&service);
+    browser.until("document.querySelector('tbody button.danger')");
+    browser.types(DOWN);
+    service.kill();
+    browser.until("document.querySelector('tbody button.danger').getAttribute('aria-disabled') === 'true'");
+    browser.types(ENTER);
+    assert_eq!(browser.says("return !!document.querySelector('dialog[open]')"), false);
+    let text = browser.text();
+    assert!(text.contains("The service does not answer.") && text.contains("1 lock, as of "), "{text}");
+    browser.pictures("down");
+    let service = service.again(&[]);
+    browser.until("document.querySelector('tbody button.danger').getAttribute('aria-disabled') === 'false'");
+    // The button has kept the focus.
+    browser.types(ENTER);
+    browser.until("document.querySelector('dialog[open]')");
+    browser.clicks("#go");
+    browser.until("document.body.innerText.includes('Nothing is locked.')");
+    assert!(service.found("").is_empty());
+}
+
+#[test]
+fn the_order_and_the_filter_are_in_the_address() {
+    let service = Service::new();
+    for (resource, who, more) in [("b", "carl", r#""ttl":"2h""#), ("a", "bob", ""), ("c", "ann", r#""ttl":"1h""#)] {
+        service.ask(resource, who, more).ok();
+    }
+    let browser = Browser::start(1024, 700, false);
+    browser.goes_to(&service);
+    browser.until("document.querySelectorAll('tbody tr').length === 3");
+    let shown =
+        || browser.places().iter().map(|place| place.rsplit(' ').next().unwrap().to_owned()).collect::<String>();
+    let address = || browser.says("return location.search").as_str().unwrap().to_owned();
+    assert_eq!((shown(), address()), ("bac".to_owned(), String::new()));
+    for (column, order, query) in [
+        ("lock", "abc", "?sort=lock"),
+        ("lock", "cba", "?sort=-lock"),
+        ("lock", "bac", ""),
+        ("owner", "cab", "?sort=owner"),
+        ("age", "cab", "?sort=age"),
+        ("end", "cba", "?sort=end"),
+        ("end", "abc", "?sort=-end"),
+    ] {
+        browser.clicks(&format!("th[data-key={column}] button"));
+        assert_eq!((shown(), address()), (order.to_owned(), query.to_owned()), "{column}");
+    }
+    browser.types("/web c");
+    browser.until("location.search === '?q=web+c&sort=-end'");
+    browser.pictures("sorted");
+    browser.goes_to_page(&service, &address());
+    browser.until("document.querySelectorAll('tbody tr').length > 0");
+    assert_eq!(browser.says("return document.getElementById('filter').value"), "web c");
+    assert_eq!(browser.says("return document.querySelector('th[data-key=end]').ariaSort"), "descending");
+    browser.is_content();
+}
+
+#[test]
+fn the_words_of_a_button_stay_in_one_line_at_1024_pixels() {
+    let service = Service::new();
+    let long = "a-resource-with-a-name-that-is-rather-long-and-has-no-place-to-break".repeat(2);
+    service.ask(&long, &long, r#""ttl":"1h","eventId":"a-rather-long-event-without-any-place-to-break-it""#).ok();
+    let mut waits = service.connect();
+    waits.send("POST", LOCK, &[], &wanted(&long, &long, r#""wait":"60s""#));
+    service.until_waiting(&long, 1);
+    for width in [1024, 900, 750] {
+        let browser = Browser::start(width, 700, false);
+        browser.goes_to(&service);
+        browser.until("document.querySelector('tbody button.danger')");
+        let lines = "[...document.querySelectorAll('button')].filter((one) => one.offsetHeight > 48).map((one) => one.innerText)";
+        assert_eq!(browser.says(&format!("return {lines}")), json!([]), "{width}");
+        let too_wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth";
+        assert_eq!(browser.says(&format!("return {too_wide}")), false, "{width}");
+        browser.pictures(&format!("long-{width}"));
+    }
 }

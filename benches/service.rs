@@ -2,7 +2,13 @@
 //! held locks cost in memory and in time. `make bench-service`; `-- --json` for a program. The client is this program, on the
 //! same machine.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_macros, reason = "a bench fails and prints")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "a bench fails and prints"
+)]
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};

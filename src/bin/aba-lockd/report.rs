@@ -36,15 +36,15 @@ pub(crate) struct Writer {
 }
 
 /// Lines are written from now on, by a thread of their own.
-pub(crate) fn start() -> Writer {
+pub(crate) fn start() -> io::Result<Writer> {
     let (lines, written) = mpsc::sync_channel(MOST);
     let _ = LINES.set(lines);
     let (ends, ended) = mpsc::channel();
-    thread::spawn(move || {
+    thread::Builder::new().name("log".to_owned()).spawn(move || {
         write(&written);
         drop(ends);
-    });
-    Writer { ended }
+    })?;
+    Ok(Writer { ended })
 }
 
 fn write(lines: &Receiver<Option<String>>) {

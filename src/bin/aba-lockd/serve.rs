@@ -52,6 +52,7 @@ impl Failure {
 /// Serves until it is told to end. Whether all that was asked was answered by then.
 pub(crate) fn run(args: Serve) -> Result<bool, Failure> {
     let writer = report::start();
+    let writer = writer.map_err(|error| Failure::new(format!("could not start threads: {error}")))?;
     let done = start(args);
     report::finish(&writer);
     done

@@ -139,7 +139,8 @@ __aba_ask() {
     fi
     while IFS= builtin read -r __aba_line; do
         case "$1 ${__aba_line}" in
-            'lock '-[oE] | 'lock '--fd | 'lock '--file | 'lock '--no-inherit | 'lock '--reopen) ;;
+            'lock '-[oE] | 'lock '--fd | 'lock '--file | 'lock '--no-inherit | 'lock '--reopen | 'lock '--try-first | \
+                'lock '--waited | 'lock '--heed-keyboard) ;;
             'lock '--conflict-exit-code | 'lock '--on-busy | 'status '-*) ;;
             *) __aba_offer "${__aba_line}" ;;
         esac

@@ -71,7 +71,7 @@ aba_lock_operation() {
     builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}" __aba_server="${ABA_LOCK_SERVER-}"
     # Never empty, for the sake of `nounset` in old shells.
     builtin local -a __aba_options
-    __aba_options=(lock --reopen)
+    __aba_options=(--reopen)
     while (($# > 0)); do
         case $1 in
             --on-conflict=*) __aba_on_conflict=${1#*=} ;;
@@ -416,6 +416,7 @@ __aba_look() {
 __aba_acquire() {
     builtin local __aba_bin='' __aba_directory='' __aba_list='' __aba_name='' __aba_fd='' __aba_new=''
     builtin local __aba_held='' __aba_all='' __aba_found='' __aba_status=0 __aba_tries=0 __aba_pid='' __aba_granted=''
+    builtin local __aba_began='' __aba_heed='' __aba_signals=''
     builtin local -a __aba_words
     __aba_helper || {
         __aba_end 125
@@ -423,8 +424,8 @@ __aba_acquire() {
     }
     __aba_find_directory
     __aba_self
-    __aba_pending_directory=${__aba_directory}
     while ((1)); do
+        __aba_pending_directory=${__aba_directory}
         __aba_words=("${__aba_options[@]}")
         __aba_list=${__aba_names} __aba_new='' __aba_held='' __aba_all=''
         while [[ -n ${__aba_list} ]]; do
@@ -443,17 +444,24 @@ __aba_acquire() {
                 builtin return "$?"
             fi
             __aba_all+="${__aba_name}/${__aba_fd} "
-            __aba_words[${#__aba_words[@]}]=--fd=${__aba_fd}
+            __aba_words[${#__aba_words[@]}]=--fd
+            __aba_words[${#__aba_words[@]}]=${__aba_fd}
             __aba_words[${#__aba_words[@]}]=${__aba_name}
         done
-        __aba_status=0
-        __aba_run "${__aba_words[@]}" || __aba_status=$?
+        __aba_ask
         if ((__aba_status == 0)); then
             __aba_granted=yes
             break
         fi
         # Whatever the helper had done when it failed or was killed: without the descriptor there is no lock.
         __aba_close_new
+        if [[ -n ${__aba_signals} ]]; then
+            __aba_handle_signals
+            # The helper was killed for the handlers. (Ctrl-C, which ends a wait, has reached it before that.)
+            if ((__aba_status > 128 && __aba_status != 130 && __aba_status != 131)); then
+                continue
+            fi
+        fi
         __aba_tries=$((__aba_tries + 1))
         if ((__aba_status != 76)); then
             __aba_failed
@@ -474,12 +482,180 @@ __aba_acquire() {
     fi
     if [[ -n ${__aba_server} ]] && ! __aba_find_tokens; then
         __aba_close_new
+        __aba_handle_signals
         __aba_say "there is no lease on ${__aba_name}, so nothing is locked"
         __aba_end 125
         builtin return "$?"
     fi
     __aba_pending=''
     __aba_remember
+    __aba_handle_signals
+}
+
+# Asks the helper for the locks, with __aba_words: its status is in __aba_status. If it has to wait, the handlers of the script
+# for signals run at once, or rather: their signals are in __aba_signals, and the helper does not wait any more.
+#
+# Bash runs no handler while a command runs in the foreground, but interrupts its `wait` for a background job:
+#
+#  1. The helper tries, in the foreground. If it would have to wait, it says so with 77 or 78 and holds nothing.
+#  2. If the script has handlers, each is replaced by one that only notes its signal.
+#  3. The helper waits as a background job, and the script with `wait`. If a signal comes before the job has started, its
+#     note is seen in time. If one comes when `wait` begins, bash itself may lose the interruption: it runs the handler after
+#     the wait, as it does for a command in the foreground.
+#  4. The signal is noted, and interrupts `wait`.
+#  5. The helper is killed and reaped. If it was granted the locks in that instant, its status is 0: then the script holds
+#     them, as if the signal had come a moment later.
+#  6. The handlers of the script are put back.
+#  7. The descriptors are closed, unless the locks are held. So nothing waits or is held on behalf of the script that the
+#     script does not know of, whatever its handlers do: wait for all jobs, ask for the same lock, or exit.
+#  8. The script gets its signals once more. If its handlers return, it goes on waiting.
+#
+# If the script is killed, the helper ends too, as its parent has: the lock is free whether it was granted or not. That is the
+# same between any two steps. If the helper is killed by another process, 5 to 7 apply.
+__aba_ask() {
+    __aba_status=0
+    if [[ $- == *i* ]]; then
+        # Ctrl-Z stops the helper, and there must be no message about a job.
+        __aba_run lock "${__aba_words[@]}" || __aba_status=$?
+        builtin return 0
+    fi
+    if [[ -z ${__aba_began} ]]; then
+        __aba_run lock --try-first "${__aba_words[@]}" || __aba_status=$?
+        case ${__aba_status} in
+            77) __aba_heed=--heed-keyboard ;;
+            78) ;;
+            *) builtin return 0 ;;
+        esac
+        __aba_status=0
+        __aba_clock __aba_began
+        __aba_run_apart lock ${__aba_heed:+"${__aba_heed}"} "${__aba_words[@]}"
+    else
+        builtin local __aba_now=''
+        __aba_clock __aba_now
+        __aba_now=$((__aba_now > __aba_began ? __aba_now - __aba_began : 0))
+        # In hundredths of a second.
+        __aba_now=$((__aba_now / 100)).$((__aba_now % 100 / 10))$((__aba_now % 10))
+        __aba_run_apart lock "--waited=${__aba_now}" ${__aba_heed:+"${__aba_heed}"} "${__aba_words[@]}"
+    fi
+}
+
+# Runs the helper with these arguments, in the background if the script has handlers for signals: see __aba_ask.
+__aba_run_apart() {
+    builtin local __aba_job='' __aba_at=0 __aba_name='' __aba_listed='' __aba_ended='' __aba_trapped=''
+    builtin local -a __aba_traps
+    __aba_signals=''
+    # A subshell shows the handlers of the script until it sets one of its own, even one that cannot be set.
+    builtin trap -- - NO_SIGNAL 2>/dev/null || builtin true
+    __aba_listed=$(builtin trap -p) || builtin true
+    # Lines such as `trap -- 'COMMANDS' SIGTERM`, quoted as bash reads it. (The first word keeps the array from being empty.)
+    builtin eval "__aba_traps=(- ${__aba_listed})"
+    for ((__aba_at = 4; __aba_at < ${#__aba_traps[@]}; __aba_at += 4)); do
+        __aba_name=${__aba_traps[__aba_at]#SIG}
+        case ${__aba_name} in
+            # A handler for CHLD would be interrupted by the end of the helper.
+            EXIT | DEBUG | ERR | RETURN | CHLD) continue ;;
+            *) ;;
+        esac
+        case ${__aba_traps[__aba_at - 1]} in
+            # Ignored, and the default as `set -o posix` shows it.
+            '' | -) ;;
+            *)
+                builtin trap -- "__aba_signals+='${__aba_name} '" "${__aba_name}"
+                __aba_trapped+="${__aba_at} "
+                ;;
+        esac
+    done
+    if [[ -z ${__aba_trapped} ]]; then
+        __aba_run "$@" || __aba_status=$?
+        builtin return 0
+    fi
+    # A background job would get /dev/null as its input.
+    if { builtin true <&0; } 2>/dev/null; then
+        (__aba_become "$@") <&0 &
+    else
+        (__aba_become "$@") &
+    fi
+    __aba_job=$!
+    while [[ -z ${__aba_ended}${__aba_signals} ]]; do
+        __aba_wait
+    done
+    if [[ -z ${__aba_ended} ]]; then
+        if [[ -n ${__aba_server} ]]; then
+            __aba_end_helper
+        else
+            # Also where the script ignores SIGTERM, and so does the helper.
+            builtin kill -s KILL "${__aba_job}" 2>/dev/null || builtin true
+        fi
+    fi
+    while [[ -z ${__aba_ended} ]]; do
+        __aba_wait 2>/dev/null
+    done
+    while [[ -n ${__aba_trapped} ]]; do
+        __aba_at=${__aba_trapped%% *}
+        __aba_trapped=${__aba_trapped#* }
+        builtin trap -- "${__aba_traps[__aba_at - 1]}" "${__aba_traps[__aba_at]#SIG}"
+    done
+}
+
+# Waits for __aba_job until a signal comes: its status is in __aba_status, and `yes` in __aba_ended once it has ended.
+__aba_wait() {
+    builtin local __aba_again=0
+    __aba_status=0
+    # Before bash 5.0, a signal does not interrupt `builtin wait`.
+    if builtin declare -F wait >/dev/null; then
+        builtin wait "${__aba_job}" || __aba_status=$?
+    else
+        wait "${__aba_job}" || __aba_status=$?
+    fi
+    if ((__aba_status > 128)); then
+        if builtin kill -0 "${__aba_job}" 2>/dev/null; then
+            builtin return 0
+        fi
+        # This may be the status of the interruption. 127: it was not, and `set -o posix` has bash forget the other one.
+        builtin wait "${__aba_job}" 2>/dev/null || __aba_again=$?
+        ((__aba_again == 127)) || __aba_status=${__aba_again}
+    fi
+    __aba_ended=yes
+}
+
+# Becomes the helper, in a subshell.
+__aba_become() {
+    if [[ -z ${ABA_LOCK_DIR:-} ]]; then
+        builtin export ABA_LOCK_DIR="${__aba_directory}"
+    fi
+    builtin exec "${__aba_bin}" "$@"
+}
+
+# Has the script handle the signals in __aba_signals.
+__aba_handle_signals() {
+    builtin local __aba_list="${__aba_signals}" __aba_done=' '
+    __aba_signals=''
+    while [[ -n ${__aba_list} ]]; do
+        if [[ ${__aba_done} != *" ${__aba_list%% *} "* ]]; then
+            __aba_done+="${__aba_list%% *} "
+            __aba_raise "${__aba_list%% *}" || builtin true
+        fi
+        __aba_list=${__aba_list#* }
+    done
+}
+
+# Sends signal $1 to this shell. A handler may `return`, from here. It finds the status that an interrupted `wait` has: that
+# of a subshell, during which the signal comes.
+__aba_raise() {
+    (
+        builtin kill -s "$1" "${__aba_pid}"
+        builtin exit "$((128 + $(builtin kill -l "$1")))"
+    ) || builtin true
+}
+
+# Sets variable $1 to the time in hundredths of a second, from any beginning.
+__aba_clock() {
+    builtin local __aba_uptime=''
+    if { IFS=' ' builtin read -r __aba_uptime _ </proc/uptime; } 2>/dev/null && [[ ${__aba_uptime} == *[0-9].[0-9][0-9] ]]; then
+        builtin eval "$1=\$((10#\${__aba_uptime/./}))"
+    else
+        builtin eval "$1=\$((\${SECONDS:-0} * 100))"
+    fi
 }
 
 # Closes what was opened for locks that are not to be.
@@ -878,15 +1054,20 @@ __aba_failed() {
     esac
 }
 
-# The helper was stopped, and has a copy of the descriptor: ends it, as nobody waits for it any more. It may have a place in
-# the queue of a server to give back; if that takes too long, it ends without.
+# Ends the helper, which is process __aba_job. It may have a place in the queue of a server to give back; if that takes too
+# long, it is killed.
+__aba_end_helper() {
+    (\exec sh -c 'kill -TERM "$1"; kill -CONT "$1"; n=0
+        while kill -0 "$1" && [ "$n" -lt 250 ]; do sleep 0.02; n=$((n + 1)); done
+        kill -KILL "$1"' sh "${__aba_job}") 2>/dev/null || builtin true
+}
+
+# The helper was stopped, and has a copy of the descriptor: ends it, as the script does not wait for it any more.
 __aba_stopped() {
     builtin local __aba_job=''
     __aba_job=$(builtin jobs -p %% 2>/dev/null) || builtin true
     if [[ -n ${__aba_job} ]]; then
-        (\exec sh -c 'kill -TERM "$1"; kill -CONT "$1"; n=0
-            while kill -0 "$1" && [ "$n" -lt 250 ]; do sleep 0.02; n=$((n + 1)); done
-            kill -KILL "$1"' sh "${__aba_job}") 2>/dev/null || builtin true
+        __aba_end_helper
     fi
     __aba_say "the wait for ${__aba_names% } was stopped, so nothing is locked"
     __aba_end 125

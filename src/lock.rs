@@ -119,6 +119,14 @@ pub enum Wait {
     For(Duration),
 }
 
+impl Wait {
+    /// Returns true if the caller waits for a lock that another process holds.
+    #[must_use]
+    pub fn blocks(self) -> bool {
+        !matches!(self, Self::No | Self::For(Duration::ZERO))
+    }
+}
+
 /// A lock to take: what to call it, and where its file is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
@@ -171,6 +179,10 @@ pub struct Request<'a> {
     /// Whether this process ends as soon as the script has its locks, and becomes no other: who waits for that end waits for
     /// nothing that it leaves undone.
     pub ends: bool,
+    /// How long an earlier process has waited for the same locks on behalf of the caller. A limit counts from there.
+    pub waited: Duration,
+    /// True if contention goes to the event log; otherwise another process of the same call writes it there.
+    pub logs_contention: bool,
 }
 
 /// Is told of contention, so that the user can be; beside the wait, by a second thread.
@@ -510,7 +522,9 @@ struct Attempt<'a> {
 
 impl<'a> Attempt<'a> {
     fn new(request: &'a Request, contention: &'a mut dyn Contention, script: Script) -> Self {
-        Self { request, contention, script, started: Instant::now(), draft: None, taken: Vec::new() }
+        let now = Instant::now();
+        let started = now.checked_sub(request.waited).unwrap_or(now);
+        Self { request, contention, script, started, draft: None, taken: Vec::new() }
     }
 
     /// Acquires the lock of `target`. `None`: it is a second path to the file of one of `guards`, and held with that.
@@ -633,8 +647,9 @@ impl<'a> Attempt<'a> {
 
     /// Reports the contention, and then blocks for as long as the request allows.
     fn wait(&mut self, file: &File, target: &Target) -> Result<(), Error> {
-        let waits = !matches!(self.request.wait, Wait::No | Wait::For(Duration::ZERO));
-        self.note(&Event::Contended { waits }, target);
+        if self.request.logs_contention {
+            self.note(&Event::Contended { waits: self.request.wait.blocks() }, target);
+        }
         let limit = match self.request.wait {
             Wait::No | Wait::For(Duration::ZERO) => None,
             Wait::Forever => Some(None),

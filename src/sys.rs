@@ -37,7 +37,7 @@ pub use examine::{
 };
 pub use forward::Forward;
 pub use identity::{Identity, identity};
-pub use interrupt::{Interrupts, die_of};
+pub use interrupt::{Interrupts, die_of, heed_keyboard, ignores_keyboard};
 pub use lease::be_alone;
 pub use listening::listens;
 pub use poll::{can_be_written, wait_for_any};

@@ -38,7 +38,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The most bytes of old content that are kept in memory while the new content is made.
 const MOST_KEPT: u64 = 1 << 20;
@@ -182,6 +182,8 @@ impl Edit {
             command: Some(command),
             who: None,
             ends: false,
+            waited: Duration::ZERO,
+            logs_contention: true,
         };
         let acquired = lock::acquire(vec![target], None, &request, contention).map_err(|error| match error {
             Error::Open { path, source, .. } => {

@@ -96,6 +96,8 @@ impl Leases {
             command: Some(command),
             who: Some(&who),
             ends: false,
+            waited: Duration::ZERO,
+            logs_contention: true,
         };
         let acquired = lock::acquire(vec![target], Some(store), &request, &mut Silent)?;
         for guard in &acquired.guards {

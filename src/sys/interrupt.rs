@@ -66,6 +66,32 @@ impl Drop for Interrupts {
     }
 }
 
+const KEYBOARD: [libc::c_int; 2] = [libc::SIGINT, libc::SIGQUIT];
+
+/// Whether this process ignores SIGINT or SIGQUIT.
+#[must_use]
+pub fn ignores_keyboard() -> bool {
+    KEYBOARD.iter().any(|signal| {
+        // SAFETY: all bytes zero are valid for this type, and it lives until the call returns.
+        unsafe {
+            let mut action: libc::sigaction = mem::zeroed();
+            libc::sigaction(*signal, ptr::null(), &raw mut action);
+            action.sa_sigaction == libc::SIG_IGN
+        }
+    })
+}
+
+/// Has SIGINT and SIGQUIT end this process, also if its parent had it ignore them.
+pub fn heed_keyboard() {
+    for signal in KEYBOARD {
+        // SAFETY: all bytes zero are valid for this type (SIG_DFL is zero), and it lives until the call returns.
+        unsafe {
+            let standard: libc::sigaction = mem::zeroed();
+            libc::sigaction(signal, &raw const standard, ptr::null_mut());
+        }
+    }
+}
+
 /// Dies of a signal, as if it had never been noticed. A shell whose command merely ends with 130 takes it that the command has dealt with the Ctrl-C, and
 /// goes on with the script.
 pub fn die_of(signal: i32) {

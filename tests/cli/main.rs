@@ -47,6 +47,7 @@ mod run_once_faults;
 mod run_once_fire;
 mod run_once_namespace;
 mod scene;
+mod script_waits;
 mod sight;
 mod status;
 mod terminal;

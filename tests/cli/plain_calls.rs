@@ -39,6 +39,9 @@ const WORDS: &[&[u8]] = &[
     b"-v",
     b"--verbose",
     b"--reopen",
+    b"--try-first",
+    b"--waited",
+    b"--heed-keyboard",
     b"--who",
     b"me",
     b"-E",
@@ -102,6 +105,7 @@ fn is_plain(words: &[OsString]) -> bool {
 fn what_scripts_call_most_is_plain() {
     for line in [
         "--reopen --fd 200 backup",
+        "--reopen --try-first -t 60 --fd 200 backup",
         "--reopen -w -q --who me --fd 200 backup",
         "-t 60 backup -- ./backup.sh -x -- --fd",
         "-n db cache -- true",

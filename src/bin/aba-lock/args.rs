@@ -24,12 +24,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// What the exit statuses mean.
-pub(crate) const EXIT_STATUS: [(&str, &str); 11] = [
+pub(crate) const EXIT_STATUS: [(&str, &str); 12] = [
     ("0", "acquired, done, yes"),
     ("1", "no: `status` says that it is free"),
     ("2", "wrong usage"),
     ("75", "not acquired: held by another, or waiting would be a deadlock (-E changes it)"),
     ("76", "the lock file was replaced while it was opened: open it again"),
+    ("77, 78", "with --try-first: not acquired yet, because that would mean to wait"),
     ("124", "timed out waiting (-E changes it)"),
     ("125", "aba-lock itself failed: cannot open, no space, locking not supported here"),
     ("126", "the command cannot be run"),
@@ -363,6 +364,18 @@ pub(crate) struct Lock {
     /// Say nothing if the lock file was replaced (status 76): the caller opens it again
     #[arg(long, requires = "fd")]
     pub(crate) reopen: bool,
+
+    /// Exit with status 77 instead of waiting, or with 78 if SIGINT or SIGQUIT is ignored: the caller starts the wait
+    #[arg(long, requires = "fd")]
+    pub(crate) try_first: bool,
+
+    /// Continue a wait that began this long ago: contention is in the event log already
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, requires = "fd")]
+    pub(crate) waited: Option<Duration>,
+
+    /// Let SIGINT and SIGQUIT end the wait, although a shell has its background jobs ignore them
+    #[arg(long, requires = "fd")]
+    pub(crate) heed_keyboard: bool,
 
     /// Keep the lock from CMD and its children: it is released when CMD ends, whatever CMD left behind
     #[arg(short = 'o', long, requires = "command", conflicts_with = "fd")]

@@ -15,6 +15,10 @@ pub(crate) const USAGE: i32 = 2;
 pub(crate) const BUSY: i32 = 75;
 /// The lock file was replaced while it was opened: open it again.
 pub(crate) const REPLACED: i32 = 76;
+/// With `--try-first`: the lock is held, and the caller wanted to know before this process waits.
+pub(crate) const WOULD_WAIT: i32 = 77;
+/// The same, and this process ignores SIGINT or SIGQUIT.
+pub(crate) const WOULD_WAIT_IGNORING: i32 = 78;
 /// The wait timed out; `-E` changes it.
 pub(crate) const TIMED_OUT: i32 = 124;
 /// aba-lock itself failed.

@@ -252,12 +252,24 @@ pub(crate) struct Progress {
     /// Whether a line on a terminal is kept up to date. Not asked before it matters.
     live: OnceCell<bool>,
     shown: bool,
+    /// Whether an earlier process has said that this call waits.
+    resumes: bool,
     started: Instant,
 }
 
+/// After this time, a process that waits has said so.
+const SAID_BY_THEN: Duration = Duration::from_millis(150);
+
 impl Progress {
     pub(crate) fn new(quiet: bool) -> Self {
-        Self { quiet, live: OnceCell::new(), shown: false, started: Instant::now() }
+        Self::resume(quiet, Duration::ZERO)
+    }
+
+    /// For a call whose earlier process has waited this long, and has said so.
+    pub(crate) fn resume(quiet: bool, waited: Duration) -> Self {
+        let now = Instant::now();
+        let started = now.checked_sub(waited).unwrap_or(now);
+        Self { quiet, live: OnceCell::new(), shown: false, resumes: waited >= SAID_BY_THEN, started }
     }
 
     fn live(&self) -> bool {
@@ -297,7 +309,7 @@ impl Contention for Progress {
     }
 
     fn begins(&mut self, waiting: &Waiting) {
-        if !self.quiet {
+        if !self.quiet && (!self.resumes || self.live()) {
             self.show(waiting);
         }
     }

@@ -33,16 +33,27 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
         report::misused("lock", "a lease cannot be shared; for a lock of this machine alone, say `--server=`");
         return Ok(exit::USAGE);
     }
+    let wait = wait(args)?;
+    let try_first = args.try_first && wait.blocks();
+    if try_first && keeper.is_some() {
+        // The keeper may have to wait for the lease, even if the lock is free here.
+        return Ok(would_wait());
+    }
+    if args.heed_keyboard {
+        sys::heed_keyboard();
+    }
     let request = Request {
         mode: if args.shared { Mode::Shared } else { Mode::Exclusive },
-        wait: wait(args)?,
+        wait: if try_first { Wait::No } else { wait },
         holder: if args.fd.is_empty() { std::process::id() } else { sys::parent_id() },
         command: (!args.command.is_empty())
             .then(|| shell_words::join(args.command.iter().map(|word| word.to_string_lossy()))),
         who: args.who.as_deref(),
         ends: !args.fd.is_empty() && keeper.is_none(),
+        waited: args.waited.unwrap_or_default(),
+        logs_contention: !try_first && args.waited.is_none(),
     };
-    let mut progress = Progress::new(args.quiet);
+    let mut progress = Progress::resume(args.quiet, request.waited);
     let done = if args.fd.is_empty() {
         lock::acquire(targets, store.as_ref(), &request, &mut progress)
     } else {
@@ -56,6 +67,7 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
                 Some(keeper) => hold_elsewhere(args, &keeper, &acquired, &request, &progress),
             }
         }
+        Err(Error::Busy { .. }) if try_first => Ok(would_wait()),
         Err(error @ (Error::Busy { .. } | Error::TimedOut { .. } | Error::Deadlock { .. })) => contended(args, &error),
         Err(Error::Replaced { .. }) if args.reopen => Ok(exit::REPLACED),
         Err(error) => Err(error),
@@ -201,6 +213,10 @@ fn contended(args: &Lock, error: &Error) -> Result<i32, Error> {
         _ => "",
     };
     Err(Error::cannot_run(text, under::become_shell(text, name)))
+}
+
+fn would_wait() -> i32 {
+    if sys::ignores_keyboard() { exit::WOULD_WAIT_IGNORING } else { exit::WOULD_WAIT }
 }
 
 fn wait(args: &Lock) -> Result<Wait, Error> {

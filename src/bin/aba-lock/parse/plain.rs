@@ -34,6 +34,7 @@ pub(crate) fn lock(mut words: impl Iterator<Item = OsString>) -> Option<Lock> {
             "-q" | "--quiet" => once(&mut lock.quiet)?,
             "-v" | "--verbose" => once(&mut lock.verbose)?,
             "--reopen" => once(&mut lock.reopen)?,
+            "--try-first" => once(&mut lock.try_first)?,
             option if lock.wait.is_none() && limit_of_wait(option).is_some() => lock.wait = Some(limit_of_wait(option)),
             option if option.starts_with('-') => return None,
             name => lock.names.push(name.to_owned()),
@@ -46,7 +47,7 @@ pub(crate) fn lock(mut words: impl Iterator<Item = OsString>) -> Option<Lock> {
         && !(lock.shared && lock.exclusive)
         && !(lock.quiet && lock.verbose)
         && !(on_descriptor && lock.no_inherit)
-        && (on_descriptor || !lock.reopen);
+        && (on_descriptor || !(lock.reopen || lock.try_first));
     plain.then_some(lock)
 }
 

@@ -60,6 +60,8 @@ pub(crate) fn take(path: &Path) -> Result<Alone, Failure> {
         command: None,
         who: Some("aba-lockd"),
         ends: false,
+        waited: Duration::ZERO,
+        logs_contention: true,
     };
     let locks = lock::acquire(vec![target.clone()], None, &request, &mut Silent);
     let locks = locks.map_err(|error| taken(&path, &target.path, &error))?;

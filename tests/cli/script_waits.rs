@@ -1,0 +1,90 @@
+//! The options with which the shell library waits in the background: `--try-first`, `--waited` and `--heed-keyboard`.
+
+use crate::scene::{Scene, until};
+use std::fs;
+
+/// A script that opens the lock file of `a` and calls the helper with these words.
+fn on_descriptor(words: &str) -> String {
+    format!("exec 200<>\"$(\"$HELPER\" path --create a)\" && \"$HELPER\" lock {words} --fd 200 a; exit $?")
+}
+
+#[test]
+fn a_first_try_of_a_wait_ends_with_77_and_leaves_no_trace() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let log = scene.path("log");
+    for wait in ["-w", "-t 60", "-t60"] {
+        let script = on_descriptor(&format!("--reopen --try-first {wait}"));
+        scene.bash(&script).env("ABA_LOCK_LOG", &log).status(77).run();
+        let script = format!("trap '' INT; {script}");
+        scene.bash(&script).env("ABA_LOCK_LOG", &log).status(78).run();
+    }
+    scene.bash(&on_descriptor("--try-first")).env("ABA_LOCK_TIMEOUT", "60").status(77).run();
+    assert!(!log.exists());
+    holder.let_go();
+}
+
+#[test]
+fn a_first_try_that_may_not_wait_is_an_ordinary_call() {
+    let scene = Scene::new();
+    scene.bash(&on_descriptor("--try-first -w")).run();
+    let holder = scene.holder("a");
+    for (wait, status, text) in [("-n", 75, "a is already running"), ("-t 0", 124, "timed out after 0 s waiting for a")] {
+        scene.bash(&on_descriptor(&format!("--try-first {wait}"))).status(status).err(text).run();
+    }
+    holder.let_go();
+}
+
+#[test]
+fn a_first_try_for_several_locks_keeps_none_of_them() {
+    let scene = Scene::new();
+    let holder = scene.holder("b");
+    let script = "exec 200<>\"$(\"$HELPER\" path --create a)\" 201<>\"$(\"$HELPER\" path --create b)\"
+        \"$HELPER\" lock --try-first -w --fd 200 --fd 201 a b; echo $?
+        \"$HELPER\" lock a -- echo free";
+    scene.bash(script).out("77\nfree\n").run();
+    holder.let_go();
+}
+
+#[test]
+fn a_wait_that_continues_counts_the_time_before_and_reports_nothing_twice() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let log = scene.path("log");
+    let script = on_descriptor("--waited 100 -t 50");
+    let said = scene.bash(&script).env("ABA_LOCK_LOG", &log).status(124).err("timed out after 50 s").run();
+    assert!(!said.err.contains("aba-lock: waiting"), "{}", said.err);
+    let events = fs::read_to_string(&log).unwrap();
+    assert!(events.contains("timed_out") && !events.contains("contended"), "{events}");
+
+    let waiter = scene.bash(&on_descriptor("--waited 100 -v -w")).err("acquired a").start();
+    scene.until_waited_for("a");
+    // Once this one has reported that it waits, the first one would have, too.
+    let control = scene.bash(&on_descriptor("-w")).err("waiting for a").start();
+    control.until_said("waiting for a");
+    holder.let_go();
+    let said = waiter.finish();
+    control.finish();
+    assert!(said.err.contains("acquired a after 100."), "{}", said.err);
+    assert!(!said.err.contains("waiting for"), "{}", said.err);
+}
+
+#[test]
+fn ctrl_c_ends_a_background_wait_that_heeds_the_keyboard() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    // Without job control, bash has background jobs ignore SIGINT and SIGQUIT.
+    let script = "exec 200<>\"$(\"$HELPER\" path --create a)\"
+        \"$HELPER\" lock -q -w --heed-keyboard --fd 200 a & echo $! >pid; wait $! 2>/dev/null; echo \"ended with $?\"";
+    for (signal, status) in [(libc::SIGINT, 130), (libc::SIGQUIT, 131)] {
+        let _ = fs::remove_file(scene.path("pid"));
+        let script = format!("cd \"$SCENE\" && ulimit -c 0 && {script}");
+        let waiter = scene.bash(&script).env("SCENE", scene.path("")).out(format!("ended with {status}\n")).start();
+        scene.until_waited_for("a");
+        let pid = || fs::read_to_string(scene.path("pid")).ok()?.trim().parse().ok();
+        until("the pid is known", || pid().is_some());
+        crate::scene::kill(pid().unwrap(), signal);
+        waiter.finish();
+    }
+    holder.let_go();
+}

@@ -1,0 +1,317 @@
+#!/usr/bin/env bats
+# Signals that come while the library waits for a lock: their handlers run at once, and see a script that holds nothing.
+
+load helper
+
+# Usage: waiter NAME <<'END' ... END: a script whose handlers are run while `save` is held by another.
+#
+# Starts a holder of `save` and then the script, and returns once the script waits. `let_go` ends the holder.
+waiter() {
+    script holder <<'END'
+aba_lock_operation save
+hold
+END
+    start ./holder
+    until_ready >/dev/null
+    script "$1"
+    # A shell has its background jobs ignore SIGINT and SIGQUIT.
+    start env --default-signal=INT,QUIT "./$1"
+    until_true is_waited_for save
+}
+
+is_not_waited_for() {
+    ! is_waited_for "$1"
+}
+
+# Waits for the script that was started last: its status is in STATUS.
+reap() {
+    STATUS=0
+    until_true is_gone "${STARTED_PID}"
+    wait "${STARTED_PID}" || STATUS=$?
+}
+
+@test "a handler runs while the script waits, and the wait continues when it returns" {
+    local options signal
+    for options in '' '-eu' '-o posix' '-m' '-eE -o pipefail'; do
+        for signal in TERM HUP USR1 INT QUIT; do
+            waiter wait <<END
+set ${options}
+export ABA_LOCK_LOG=\${BATS_TEST_TMPDIR}/log
+trap 'ready "${signal} \$?"' ${signal}
+aba_lock_operation --wait save
+aba_lock_held save
+echo "acquired"
+END
+            kill -s "${signal}" "${STARTED_PID}"
+            [[ $(until_ready) == "${signal} $((128 + $(kill -l "${signal}")))" ]]
+            until_true is_waited_for save
+            let_go
+            reap
+            cat output log
+            ((STATUS == 0))
+            [[ $(<output) == *acquired && $(<output) != *[Kk]illed* && $(<output) != *line* ]]
+            (($(grep -c contended log) == 1 && $(grep -c acquired log) == 1))
+            rm output log
+        done
+    done
+}
+
+@test "a handler that exits ends the wait at once, and nothing is left that waits" {
+    local handler status
+    while read -r status handler; do
+        waiter wait <<END
+trap '${handler}' TERM
+trap 'echo "end of \$?"' EXIT
+aba_lock_operation --wait save
+echo 'not reached'
+END
+        kill -TERM "${STARTED_PID}"
+        reap
+        cat output
+        ((STATUS == status))
+        until_true is_not_waited_for save
+        [[ $(<output) == *"end of ${status}" ]]
+        let_go
+        until_true is_free save
+        rm output
+    done <<'END'
+143 exit
+7 exit 7
+143 jobs -p; wait; exit 143
+143 aba_lock_held save || exit 143
+143 aba_unlock_operation save 2>/dev/null || exit 143
+END
+}
+
+@test "a handler that asks for the lock for which the script waits meets the holder, and not its own script" {
+    waiter wait <<'END'
+handler() {
+    local status=0
+    aba_lock_operation --quiet --on-conflict return save || status=$?
+    aba_lock_operation other || status=not-free
+    ready "status ${status}"
+}
+trap handler TERM
+aba_lock_operation --wait save
+aba_lock_held save && aba_lock_held other && echo acquired
+END
+    kill -TERM "${STARTED_PID}"
+    [[ $(until_ready) == 'status 1' ]]
+    until_true is_waited_for save
+    let_go
+    reap
+    ((STATUS == 0))
+    [[ $(<output) == *acquired ]]
+}
+
+@test "a handler that takes over the lock while the script waits leaves it to the script" {
+    waiter wait <<'END'
+trap 'aba_unlock_operation first; ready; aba_lock_operation --wait save' TERM
+aba_lock_operation first
+aba_lock_operation --wait save
+aba_lock_held save && ! aba_lock_held first && echo acquired
+END
+    kill -TERM "${STARTED_PID}"
+    until_ready
+    until_true is_waited_for save
+    let_go
+    reap
+    cat output
+    ((STATUS == 0))
+    [[ $(<output) == *acquired ]]
+}
+
+@test "of several locks, none is held while a handler runs" {
+    waiter wait <<'END'
+trap 'ready "$("${ABA_LOCK_BIN}" status --quiet early; echo "$?")"' TERM
+aba_lock_operation --wait early save
+echo acquired
+END
+    until_true eval '! is_free early'
+    kill -TERM "${STARTED_PID}"
+    [[ $(until_ready) == 1 ]]
+    let_go
+    reap
+    ((STATUS == 0))
+    [[ $(<output) == *acquired ]]
+}
+
+@test "Ctrl-C runs the handler and ends the wait with 130" {
+    waiter wait <<'END'
+trap 'echo handled' INT
+aba_lock_operation --wait --on-conflict return save || echo "status $?"
+END
+    # To the whole process group, as a terminal sends it.
+    kill -INT -- "-${STARTED_PID}"
+    reap
+    cat output
+    [[ $(<output) == *$'handled\nstatus 130' ]]
+    until_true is_not_waited_for save
+    let_go
+}
+
+@test "a signal without a handler ends a script that has handlers for others" {
+    local signal
+    for signal in TERM INT HUP; do
+        waiter wait <<'END'
+trap 'echo wrong' USR1
+trap 'echo "end"' EXIT
+aba_lock_operation --wait save
+END
+        kill -s "${signal}" "${STARTED_PID}"
+        reap
+        ((STATUS == 128 + $(kill -l "${signal}")))
+        [[ $(<output) != *wrong* ]]
+        until_true is_not_waited_for save
+        let_go
+        until_true is_free save
+        rm output
+    done
+}
+
+@test "an ignored signal stays ignored while the script waits" {
+    waiter wait <<'END'
+trap '' TERM INT
+trap 'ready' USR1
+aba_lock_operation --wait save
+trap -p TERM INT USR1
+END
+    kill -TERM -- "-${STARTED_PID}"
+    kill -INT -- "-${STARTED_PID}"
+    kill -USR1 "${STARTED_PID}"
+    until_ready
+    until_true is_waited_for save
+    let_go
+    reap
+    cat output
+    ((STATUS == 0))
+    [[ $(<output) == *"trap -- '' SIGTERM"*"trap -- '' SIGINT"*"trap -- 'ready' SIGUSR1"* ]]
+}
+
+@test "the handlers of the script are its own again after a wait, whatever is in them" {
+    waiter wait <<'END'
+trap $'echo \'one\'\ntrap -- \'two\' SIGUSR1; : "$x" `y` \\' TERM
+trap 'echo "quit" # [0]=x *' QUIT
+trap -p >before
+aba_lock_operation --wait save
+trap -p >after
+END
+    let_go
+    reap
+    ((STATUS == 0))
+    diff before after
+    (($(grep -c . before) == 3))
+}
+
+@test "a subshell that has not set the handlers of its script dies of the signal" {
+    waiter wait <<'END'
+trap 'echo wrong' TERM
+(
+    sh -c 'echo "$PPID"' >pid
+    aba_lock_operation --wait --subshell save
+    echo 'not reached'
+) &
+wait "$!"
+echo "status $?"
+END
+    kill -TERM "$(<pid)"
+    reap
+    cat output
+    [[ $(<output) == *'status 143'* && $(<output) != *wrong* && $(<output) != *reached* ]]
+    until_true is_not_waited_for save
+    let_go
+}
+
+@test "a background job runs its own handlers while it waits" {
+    waiter wait <<'END'
+(
+    trap 'echo handled; exit 9' TERM
+    sh -c 'echo "$PPID"' >pid
+    aba_lock_operation --wait --subshell save
+) &
+wait "$!"
+echo "status $?"
+END
+    kill -TERM "$(<pid)"
+    reap
+    [[ $(<output) == *$'handled\nstatus 9' ]]
+    until_true is_not_waited_for save
+    let_go
+}
+
+@test "functions named wait, kill and trap, and a closed standard input, do not stop handlers" {
+    waiter wait <<'END'
+exec 0<&-
+builtin trap 'ready handled' TERM
+wait() { echo wrong; }
+kill() { echo wrong; }
+trap() { echo wrong; }
+read() { echo wrong; }
+aba_lock_operation --wait save
+echo acquired
+END
+    kill -TERM "${STARTED_PID}"
+    [[ $(until_ready) == handled ]]
+    until_true is_waited_for save
+    let_go
+    reap
+    cat output
+    ((STATUS == 0))
+    [[ $(<output) == *acquired && $(<output) != *wrong* ]]
+}
+
+@test "a script that is killed while it waits leaves nothing that waits" {
+    waiter wait <<'END'
+trap 'echo wrong' TERM
+aba_lock_operation --wait save
+END
+    kill -KILL "${STARTED_PID}"
+    until_true is_not_waited_for save
+    let_go
+    until_true is_free save
+}
+
+@test "two scripts with handlers that wait for each other are a deadlock" {
+    script one <<'END'
+trap 'echo handled' TERM
+aba_lock_operation "$1"
+ready
+for ((n = 0; n < PATIENCE * 50; n++)); do
+    [[ ! -e begin ]] || break
+    sleep 0.02
+done
+aba_lock_operation --wait --on-conflict return "$2"
+echo "status $?"
+END
+    start ./one a b
+    until_ready
+    first=${STARTED_PID}
+    start ./one b a
+    until_ready
+    touch begin
+    reap
+    ((STATUS == 0))
+    wait "${first}"
+    cat output
+    [[ $(<output) == *deadlock* ]]
+    (($(grep -c 'status 1' output) == 1 && $(grep -c 'status 0' output) == 1))
+}
+
+@test "in a storm of signals, each is handled and the lock is acquired" {
+    waiter wait <<'END'
+trap 'ready again' USR1
+aba_lock_operation --wait save
+trap '' USR1
+aba_lock_held save && echo acquired
+END
+    for _ in {1..20}; do
+        kill -USR1 "${STARTED_PID}"
+        until_ready
+    done
+    until_true is_waited_for save
+    let_go
+    reap
+    ((STATUS == 0))
+    [[ $(<output) == *acquired ]]
+    (($(grep -c 'waiting for save' output) <= 2))
+}

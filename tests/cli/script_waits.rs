@@ -29,7 +29,8 @@ fn a_first_try_that_may_not_wait_is_an_ordinary_call() {
     let scene = Scene::new();
     scene.bash(&on_descriptor("--try-first -w")).run();
     let holder = scene.holder("a");
-    for (wait, status, text) in [("-n", 75, "a is already running"), ("-t 0", 124, "timed out after 0 s waiting for a")] {
+    for (wait, status, text) in [("-n", 75, "a is already running"), ("-t 0", 124, "timed out after 0 s waiting for a")]
+    {
         scene.bash(&on_descriptor(&format!("--try-first {wait}"))).status(status).err(text).run();
     }
     holder.let_go();

@@ -184,10 +184,10 @@ END
 
 @test "options stand before and after the names, alone, together, and with their values" {
     script tool <<'END'
-aba_lock_operation -qx a -t5 b --who 'me and you' c --timeout=3 -wq
+aba_lock_operation -qx a -t5 b --who 'me and you' c -w
 for name in a b c; do aba_lock_held "$name" || exit 91; done
 grep -q "who='me and you'" "$ABA_LOCK_DIR/aba-b.lock"
-aba_lock_operation d --pid-file "$PWD/pid file" && [[ $(<'pid file') == "$$" ]]
+aba_lock_operation d --timeout=3 -wq --pid-file "$PWD/pid file" && [[ $(<'pid file') == "$$" ]]
 END
     run -0 bash -eu ./tool
     expect_silence

@@ -220,7 +220,8 @@ impl Lookout {
     /// Whether we are part of a pipeline. It is looked for again and again, in longer and longer intervals, as the other part may
     /// start later.
     fn is_piped(&mut self) -> bool {
-        let (next, pause) = self.next_look_for_pipes.unwrap_or((Instant::now(), INTERVAL));
+        // Most waits are over by then, and a pipe takes a while to fill.
+        let (next, pause) = *self.next_look_for_pipes.get_or_insert_with(|| (Instant::now() + INTERVAL, INTERVAL));
         if !self.piped && next <= Instant::now() {
             self.piped = is_in_pipeline(std::process::id());
             self.next_look_for_pipes =

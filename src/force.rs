@@ -142,7 +142,7 @@ pub fn release(path: &Path, how: &How) -> Forced {
     if !process::has_our_numbers() {
         return refused(if process::can_be_seen() { Why::OtherProc } else { Why::NoProc });
     }
-    let (above, mut tries) = (ancestors(), 0);
+    let (above, mut tries): (BTreeSet<u32>, u32) = (process::ancestors(std::process::id()).collect(), 0);
     let look = loop {
         let look = look(&file);
         if kernel::holds(std::process::id(), &file) || live(&look).any(|opener| above.contains(&opener.pid)) {
@@ -174,17 +174,6 @@ pub fn release(path: &Path, how: &How) -> Forced {
         }
     }
     force.until_released(how, begin)
-}
-
-/// The processes above this one.
-fn ancestors() -> BTreeSet<u32> {
-    let mut found = BTreeSet::new();
-    let mut above = process::parent(std::process::id());
-    while let Some(pid) = above.filter(|pid| *pid != 0 && !found.contains(pid)) {
-        found.insert(pid);
-        above = process::parent(pid);
-    }
-    found
 }
 
 /// Who has a lock on the file, or on one that was removed from there.

@@ -116,11 +116,37 @@ impl Holding {
         (*belief == Belief::Alive && !seen).then_some(record)
     }
 
+    /// Whether this process, or one that started it, has the lock: waiting for it may never end then.
+    #[must_use]
+    pub fn kin(&self) -> Option<Kin> {
+        if !process::has_our_numbers() {
+            return None;
+        }
+        let has_it = |pid: u32| {
+            self.holders.iter().any(|holder| holder.pid == pid)
+                || self.unseen_taker().is_some_and(|record| record.pid == pid)
+        };
+        let us = std::process::id();
+        if has_it(us) {
+            return Some(Kin::Itself);
+        }
+        process::ancestors(us).find(|pid| has_it(*pid)).map(Kin::Ancestor)
+    }
+
     /// Whether who has it was seen, and is there still.
     fn is_settled(&self) -> bool {
         let named = matches!(self.record, Some((_, Belief::Alive)));
         !self.holders.is_empty() || (named && !self.went)
     }
+}
+
+/// How a holder is related to this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kin {
+    /// It is this process.
+    Itself,
+    /// It started this process, perhaps through others.
+    Ancestor(u32),
 }
 
 /// A process that has a lock.

@@ -225,8 +225,7 @@ pub fn openers(wanted: &mut Vec<Wanted>, directory: Option<&Path>, stop: &Atomic
         wanted.iter().enumerate().map(|(index, file)| ((file.dev, file.ino), index)).collect();
     let mut by_path: HashMap<PathBuf, usize> =
         wanted.iter().enumerate().map(|(index, file)| (file.path.clone(), index)).collect();
-    // The one who asks may have inherited the descriptor from a script, but is gone when the answer is read.
-    let look = look(std::process::id(), stop, |descriptor| {
+    let find = |descriptor: &Descriptor| {
         let removed = descriptor.data.nlink() == 0;
         let from = if removed { Some(descriptor.removed_from()?) } else { None };
         let index = match &from {
@@ -237,7 +236,17 @@ pub fn openers(wanted: &mut Vec<Wanted>, directory: Option<&Path>, stop: &Atomic
         let (_, lock) = descriptor.lock()?;
         let opener = Opener { index: index.unwrap_or(0), pid: descriptor.pid, uid: descriptor.user(), lock, removed };
         Some((opener, from.filter(|_| index.is_none())))
+    };
+    let us = std::process::id();
+    let mut look = look(us, stop, find);
+    // This process may have inherited the descriptor from a script, but is gone when the answer is read. So it counts only where
+    // no other process has the lock, as after `exec`.
+    let mut own = Vec::new();
+    look_at(us, find, &mut own);
+    own.retain(|(one, _)| {
+        !look.found.iter().any(|(other, _)| (other.index, other.removed) == (one.index, one.removed))
     });
+    look.found.append(&mut own);
     let mut found = Vec::new();
     for (mut opener, from) in look.found {
         if let Some(path) = from {

@@ -24,6 +24,14 @@ pub fn parent(pid: u32) -> Option<u32> {
     u32::try_from(stat_field(pid, 4)?).ok()
 }
 
+/// Maximum number of processes above another that are considered: the list changes while it is read.
+const MAX_ANCESTORS: usize = 256;
+
+/// The processes above another, its parent first.
+pub fn ancestors(pid: u32) -> impl Iterator<Item = u32> {
+    std::iter::successors(parent(pid), |pid| parent(*pid)).take_while(|pid| *pid > 0).take(MAX_ANCESTORS)
+}
+
 /// A process among the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
@@ -237,6 +245,13 @@ pub fn has_timers(pid: u32) -> bool {
 pub fn words(pid: u32) -> Vec<String> {
     let text = read_small(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
     text.split_terminator('\0').map(str::to_owned).collect()
+}
+
+/// The same of a process of whose number we know from elsewhere than from `/proc`, which may be of another pid namespace: empty
+/// then.
+#[must_use]
+pub fn words_of_ours(pid: u32) -> Vec<String> {
+    if has_our_numbers() { words(pid) } else { Vec::new() }
 }
 
 /// The pid namespace of a process. `None`: not known, or not ours to see.

@@ -20,6 +20,8 @@ pub enum Right {
     Read,
     /// Write to it.
     Write,
+    /// Run it.
+    Execute,
     /// Make files in a directory.
     MakeIn,
 }
@@ -30,6 +32,7 @@ pub fn may(right: Right, path: &Path) -> io::Result<()> {
     let mode = match right {
         Right::Read => libc::R_OK,
         Right::Write => libc::W_OK,
+        Right::Execute => libc::X_OK,
         Right::MakeIn => libc::W_OK | libc::X_OK,
     };
     // SAFETY: the path ends in NUL and lives until the call returns, which only asks.

@@ -80,7 +80,7 @@ fn what_a_program_reads_is_what_the_help_says() {
     };
     let (a, b, list) =
         (json(&["status", "--json", "a"], 0), json(&["status", "--json", "b"], 1), json(&["list", "--json"], 0));
-    let all = "age_seconds hidden holders mode name path record remedy removed since state waiters";
+    let all = "age_seconds fcntl hidden holders mode name path record remedy removed since state waiters";
     for one in [&a, &b, &list["locks"][0], &list["locks"][1]] {
         assert_eq!(keys(one), all);
     }

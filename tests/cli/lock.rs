@@ -2,6 +2,7 @@
 
 use crate::scene::{Call, HELPER, PATIENCE, Scene, is_locked, until};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -507,4 +508,61 @@ fn two_descriptors_of_one_lock_are_refused_and_not_waited_for() {
         "$HELPER" lock -w --fd 200 --fd 201 a a
     "#;
     scene.bash(script).status(2).err("a name is given twice").run();
+}
+
+#[test]
+fn the_hint_of_a_script_names_what_its_user_can_do() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let text = "exec 9<>\"$ABA_LOCK_DIR/aba-a.lock\"; \"$HELPER\" lock --reopen --fd 9 $OPTIONS a; exit $?\n";
+    let script = scene.path("my script");
+    fs::write(&script, format!("#!/usr/bin/env bash\n{text}")).unwrap();
+    let call = |words: &[&str], options: &str| {
+        let mut command = scene.program(words[0]);
+        command.args(&words[1..]).env("OPTIONS", options).current_dir(scene.path(""));
+        let said = Call::new(command).status(75).err("a is already running: ").run().err;
+        said.split_once("hint: ").unwrap().1.to_owned()
+    };
+    let see = "see it with `aba-lock status a`\n";
+    let name = script.display().to_string();
+    // Not executable: it is called by its interpreter.
+    let waits = format!("wait for it with `ABA_LOCK_TIMEOUT=60 bash '{name}' deploy`, or {see}");
+    assert_eq!(call(&["bash", &name, "deploy"], ""), waits);
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let waits = format!("wait for it with `ABA_LOCK_TIMEOUT=60 '{name}' deploy`, or {see}");
+    assert_eq!(call(&[&name, "deploy"], ""), waits);
+    let long = "x".repeat(200);
+    for words in [&["bash", "-c", text][..], &[&name, &long], &[&name, "\x1b[31m"]] {
+        assert_eq!(call(words, ""), format!("wait for it with ABA_LOCK_TIMEOUT=60, or {see}"));
+    }
+    // It does not wait, whatever the variable is set to.
+    assert_eq!(call(&[&name, "deploy"], "--nonblock"), see);
+    holder.let_go();
+}
+
+#[test]
+fn a_lock_that_the_caller_has_itself_is_not_to_be_waited_for_or_ended() {
+    let scene = Scene::new();
+    let ask = "unset ABA_LOCK_FDS; \"$HELPER\" lock a -- true; \"$HELPER\" lock -t 0.05 a -- true; \"$HELPER\" unlock a; \"$HELPER\" status a; exit 0";
+    for options in [&["-o"][..], &[]] {
+        let ask = format!("exec 2>&1; {ask}");
+        let words = [&["lock"], options, &["a", "--", "sh", "-c", &ask]].concat();
+        let said = scene.aba(words).out("hint: pid ").run().out;
+        assert_eq!(said.matches(" started this command and has the lock already").count(), 3, "{said}");
+        assert!(said.contains("  remedy: pid ") && said.contains(" started this command: it is free when"), "{said}");
+        assert!(!said.contains("--wait") && !said.contains("kill"), "{said}");
+    }
+    // The descriptor is not handed down any more, but open in the process that asks, and in no other.
+    let own = |args: &str, status: i32| {
+        let text = format!("unset ABA_LOCK_FDS; exec \"$HELPER\" {args}");
+        scene.aba(["lock", "a", "--", "sh", "-c", &text]).status(status)
+    };
+    let said = own("lock a -- true", 75).err("hint: this process has the lock already").run().err;
+    assert!(!said.contains("--wait"), "{said}");
+    own("unlock a", 75).err("hint: this process has the lock already").run();
+    let said = own("status a", 0).out("a: held, exclusive").out("this command has it itself").run().out;
+    assert!(said.contains("\n  pid ") && !said.contains("root:") && !said.contains("ask"), "{said}");
+    let said = own("status --json a", 0).out("").run().out;
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["holders"].as_array().unwrap().len(), 1, "{said}");
 }

@@ -17,8 +17,9 @@ pub(crate) mod watch;
 use aba_lock::error::{self, Error, quoted, span};
 use aba_lock::events;
 use aba_lock::holders::ranges::{self, RangeHolding};
-use aba_lock::holders::{self, Belief, Blind, Holder, Holding, State};
+use aba_lock::holders::{self, Belief, Blind, Holder, Holding, Kin, State};
 use aba_lock::lock::{Acquired, Contention, Kind, Mode, Target, Waiting};
+use aba_lock::process;
 use aba_lock::record::Record;
 use aba_lock::sys::{self, Range};
 use std::cell::OnceCell;
@@ -158,8 +159,21 @@ pub(crate) fn unlogged(quiet: bool) {
     }
 }
 
+/// The reader of a hint: what to do about a lock that is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// The user of the helper.
+    User,
+    /// The user of a script, who cannot give options to the helper.
+    Script,
+    /// The same of a script that does not wait, whatever its user says.
+    ImpatientScript,
+}
+
 /// Another has it, and we do not wait, or not any longer.
-pub(crate) fn contended(error: &Error, instead: Option<&str>) {
+///
+/// `caller` is who reads the hint.
+pub(crate) fn contended(error: &Error, instead: Option<&str>, caller: Caller) {
     let (Error::Busy { label, path, kind } | Error::TimedOut { label, path, kind, .. }) = error else {
         let Some(instead) = instead else { return failure(error) };
         return sentence(&format!("{error}; running `{}`", plain(instead)), None);
@@ -168,6 +182,8 @@ pub(crate) fn contended(error: &Error, instead: Option<&str>) {
     let see = format!("see it with `aba-lock status {}`", argument(*kind, label, path));
     let mut hint = match error {
         Error::TimedOut { .. } => see,
+        _ if caller == Caller::ImpatientScript => see,
+        _ if caller == Caller::Script => format!("wait for it with {}, or {see}", script_that_waits()),
         _ => format!("wait for it with `--wait`, or {see}"),
     };
     let mut text = match (&state.holding, error) {
@@ -182,11 +198,46 @@ pub(crate) fn contended(error: &Error, instead: Option<&str>) {
         (None, _) if state.blind.is_some() => format!("{label} is held by {}", unseen(&state)),
         (None, _) => format!("{label} was held a moment ago by {}", unseen(&state)),
     };
+    if let Some(kin) = state.holding.as_ref().and_then(Holding::kin) {
+        hint = kinship(kin, true);
+    }
     if let Some(instead) = instead {
         let _ = write!(text, "; running `{}`", plain(instead));
         return sentence(&text, None);
     }
     sentence(&text, Some(&hint));
+}
+
+/// The advice where the lock is held by the process that asks, or by one that started it.
+fn kinship(kin: Kin, waits: bool) -> String {
+    let instead = if waits { " instead of waiting for it" } else { "" };
+    match kin {
+        Kin::Itself => format!("this process has the lock already, through another descriptor: release that{instead}"),
+        Kin::Ancestor(pid) => format!(
+            "pid {pid} started this command and has the lock already: do without it here, or release it there{instead}"
+        ),
+    }
+}
+
+/// The most characters of a script's command line that a hint shows.
+const MAX_SCRIPT: usize = 120;
+
+/// How the user of the calling script makes it wait for its locks.
+fn script_that_waits() -> String {
+    let words = process::words_of_ours(sys::parent_id());
+    let called = match words.as_slice() {
+        // An interactive shell: the user typed the call.
+        [] | [_] => return "`--wait`".to_owned(),
+        [_, option, ..] if option.starts_with('-') => None,
+        // A script that can be executed was called by its own name.
+        [_, script, ..] if script.contains('/') && sys::may(sys::Right::Execute, Path::new(script)).is_ok() => {
+            Some(&words[1..])
+        }
+        words => Some(words),
+    };
+    let called =
+        called.map(shell_words::join).filter(|line| line.chars().count() <= MAX_SCRIPT && plain(line) == *line);
+    called.map_or_else(|| "ABA_LOCK_TIMEOUT=60".to_owned(), |line| format!("`ABA_LOCK_TIMEOUT=60 {line}`"))
 }
 
 /// Who held it, when nobody can be seen that does.
@@ -203,9 +254,10 @@ fn unseen(state: &State) -> String {
 
 /// `unlock NAME`: it is not ours to release.
 pub(crate) fn not_ours(target: &Target, holding: &Holding) {
-    let hint = match holding.holders.as_slice() {
-        [] => "it is released when its holder ends".to_owned(),
-        holders => locks::ending(target, holders),
+    let hint = match (holding.kin(), holding.holders.as_slice()) {
+        (Some(kin), _) => kinship(kin, false),
+        (None, []) => "it is released when its holder ends".to_owned(),
+        (None, holders) => locks::ending(target, holders),
     };
     sentence(&format!("{} cannot be released from here: held by {}", target.label, holder(holding)), Some(&hint));
 }

@@ -1,6 +1,6 @@
 use crate::args::Lock;
 use crate::exit;
-use crate::report::{self, Progress};
+use crate::report::{self, Caller, Progress};
 use aba_lock::error::Error;
 use aba_lock::keeper::Keeper;
 use aba_lock::lock::{self, Acquired, Kind, Mode, Request, Target, Wait};
@@ -203,7 +203,12 @@ fn failed(args: &Lock, source: io::Error) -> Error {
 fn contended(args: &Lock, error: &Error) -> Result<i32, Error> {
     report::unlogged(args.quiet);
     if !args.quiet {
-        report::contended(error, args.on_busy.as_deref());
+        let caller = match (args.fd.is_empty(), args.nonblock) {
+            (true, _) => Caller::User,
+            (false, false) => Caller::Script,
+            (false, true) => Caller::ImpatientScript,
+        };
+        report::contended(error, args.on_busy.as_deref(), caller);
     }
     let Some(text) = &args.on_busy else {
         return Ok(args.conflict_exit_code.map_or_else(|| exit::of(error), i32::from));

@@ -1,7 +1,7 @@
 //! What `status` and `list` print.
 
 use super::{bytes, command, elsewhere, last_taken, plain, print, span, tasks, why};
-use aba_lock::holders::{self, Belief, Blind, Holder, Holding, Known, State, Waiter};
+use aba_lock::holders::{self, Belief, Blind, Holder, Holding, Kin, Known, State, Waiter};
 use aba_lock::lock::{Mode, Target};
 use aba_lock::name::LockName;
 use aba_lock::record::Record;
@@ -149,6 +149,12 @@ pub(super) fn remedy(target: &Target, state: &State) -> Option<String> {
     }
     Some(match (&state.holding, &state.beyond) {
         (Some(holding), _) if holding.passing => "it goes from one process to the next: look again".to_owned(),
+        (Some(holding), _) if holding.kin().is_some() => match holding.kin() {
+            Some(Kin::Ancestor(pid)) => {
+                format!("pid {pid} started this command: it is free when that releases it, or ends")
+            }
+            _ => "this command has it itself: it is free when it ends".to_owned(),
+        },
         (Some(holding), _) if holding.holders.is_empty() => match holding.unseen_taker() {
             Some(record) => {
                 let user = if record.user == "root" { String::new() } else { format!("{}, or ", plain(&record.user)) };

@@ -49,6 +49,7 @@ mod run_once_namespace;
 mod scene;
 mod script_waits;
 mod sight;
+mod snippets;
 mod status;
 mod terminal;
 mod update;

@@ -33,7 +33,7 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
 /// Examples: what to type, and what it does.
 pub(crate) const EXAMPLES: &[(&str, &str)] = &[
     (
-        "LEASE=$(aba-lock lease acquire --server etcd://10.0.0.1:2379 --ttl 10m deploy)",
+        "LEASE=$(aba-lock lease acquire --server etcd://10.0.0.1:2379 --ttl 10m deploy) || exit",
         "in the first step of a CI job: the lease lasts ten minutes",
     ),
     ("aba-lock lease renew \"$LEASE\"", "in a later step, with ABA_LOCK_SERVER set: ten minutes more"),

@@ -213,8 +213,8 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     ("update", "aba-lock update --dry-run --diff f.conf -- sed s/a/b/", "see what would change"),
     ("write", "./generate | aba-lock write --create out.conf", "nothing is written if it prints nothing"),
-    ("reserve", "PORT=$(aba-lock reserve)", "this directory's port; the same one the next time"),
-    ("reserve", "PORT=$(aba-lock reserve --tag web --prefer 6080)", "a second one, 6080 if that can be had"),
+    ("reserve", "PORT=$(aba-lock reserve) || exit", "this directory's port; the same one the next time"),
+    ("reserve", "PORT=$(aba-lock reserve --tag web --prefer 6080) || exit", "a second one, 6080 if that can be had"),
     ("reserve", "aba-lock reserve --group web,db --dotenv .env", "WEB_PORT and DB_PORT, both or none, into .env"),
     ("reserve", "aba-lock reserve --tag test -- ./run-tests", "$ABA_NUMBER is its own as long as it runs"),
     (

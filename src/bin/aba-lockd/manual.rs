@@ -124,7 +124,7 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 2] = [
     ("NOTIFY_SOCKET", "is told when the service is ready, and when it stops (systemd, Type=notify)"),
 ];
 
-pub(crate) const EXAMPLES: [(&str, &str); 3] = [
+pub(crate) const EXAMPLES: [(&str, &str); 4] = [
     ("aba-lockd serve", "serve this machine, with the page at http://127.0.0.1:8080/"),
     (
         "aba-lockd serve --listen 0.0.0.0:8080 --token-file /etc/aba-lockd/tokens --tls-cert /etc/aba-lockd/cert.pem --tls-key /etc/aba-lockd/key.pem",
@@ -133,5 +133,11 @@ pub(crate) const EXAMPLES: [(&str, &str); 3] = [
     (
         "curl -d '{\"service\":\"shop\",\"who\":\"me\",\"environment\":\"production\",\"resource\":\"deploy\",\"ttl\":\"10m\",\"wait\":\"1m\"}' localhost:8080/api/v1alpha1/lock",
         "take a lock for ten minutes; wait for a minute if another has it",
+    ),
+    (
+        "id=$(curl -s localhost:8080/api/v1alpha1/lock -d '{\"service\":\"shop\",\"who\":\"me\"}' | jq -er .id) && [ -n \"$id\" ] || exit",
+        "in a script: it ends if there is no id, because another has the lock (null), or the service does not answer (empty, which \
+         jq -e of jq 1.6 accepts). Scripts that are written as in the guide of the original API only compare the id with null, and \
+         go on without a lock when the service is down",
     ),
 ];

@@ -35,6 +35,17 @@ fi
 # Of this library: what aba_lock_doctor compares with the helper, and with what is installed.
 __aba_version=0.1.0
 
+# The helper that was installed with this file, which is in PREFIX/share/aba-lock. Scripts run by cron, for one, have a PATH
+# that does not lead to it.
+__aba_installed=${BASH_SOURCE[0]-}
+[[ ${__aba_installed} == /* ]] || __aba_installed=${PWD-}/${__aba_installed#./}
+__aba_installed=${__aba_installed%/*}
+if [[ ${__aba_installed} == */share/aba-lock ]]; then
+    __aba_installed=${__aba_installed%/share/aba-lock}/bin/aba-lock
+else
+    __aba_installed=''
+fi
+
 # The locks of this shell: `NAME/FD/PID ` each, the last taken at the end. PID is the shell process that took it;
 # 0: it was handed down by the script that started this one.
 __aba_locks=${__aba_locks-}
@@ -1013,6 +1024,11 @@ __aba_run() {
 # the script when a program that is run so fails, also in `builtin command PROGRAM || ...`.
 __aba_helper() {
     builtin local __aba_list="${PATH-}:" __aba_name="${ABA_LOCK_BIN:-aba-lock}"
+    # Before PATH, which may lead to another version.
+    if [[ -z ${ABA_LOCK_BIN:-} && -n ${__aba_installed} && -f ${__aba_installed} && -x ${__aba_installed} ]]; then
+        __aba_bin=${__aba_installed}
+        builtin return 0
+    fi
     while [[ -n ${__aba_list} ]]; do
         __aba_bin=${__aba_name}
         if [[ ${__aba_bin} != */* ]]; then

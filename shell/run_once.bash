@@ -25,6 +25,16 @@ else
     __run_once_aliases=-u
 fi
 
+# The helper that was installed with this file, which is in PREFIX/share/aba-lock.
+__run_once_installed=${BASH_SOURCE[0]-}
+[[ ${__run_once_installed} == /* ]] || __run_once_installed=${PWD-}/${__run_once_installed#./}
+__run_once_installed=${__run_once_installed%/*}
+if [[ ${__run_once_installed} == */share/aba-lock ]]; then
+    __run_once_installed=${__run_once_installed%/share/aba-lock}/bin/aba-lock
+else
+    __run_once_installed=''
+fi
+
 # Usage: run_once [OPTIONS] -i ID [[--] CMD [ARG]...]
 #        run_once -G | -F
 #
@@ -145,6 +155,11 @@ __run_once_helper() {
 # Which helper to run: in __run_once_bin, with its directory, so that no function can stand in its way.
 __run_once_find() {
     builtin local __run_once_list="${PATH-}:" __run_once_name="${ABA_LOCK_BIN:-aba-lock}"
+    # Before PATH, which may lead to another version.
+    if [[ -z ${ABA_LOCK_BIN:-} && -n ${__run_once_installed} && -f ${__run_once_installed} && -x ${__run_once_installed} ]]; then
+        __run_once_bin=${__run_once_installed}
+        builtin return 0
+    fi
     while [[ -n ${__run_once_list} ]]; do
         __run_once_bin=${__run_once_name}
         if [[ ${__run_once_bin} != */* ]]; then

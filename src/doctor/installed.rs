@@ -59,7 +59,7 @@ pub(super) fn helper(ours: &Ours, tell: Tell) {
     }
     if seen.is_empty() && chosen.is_none() {
         let hint = here.map_or_else(String::new, |here| format!(": `export ABA_LOCK_BIN={}`", quoted(&here)));
-        let found = "aba-lock is not on PATH, where scripts that source the shell library look for it";
+        let found = "aba-lock is not on PATH: only a shell library that was installed with it finds it";
         tell(Finding::note(HELPER, found).hint(format!("add its directory to PATH, or set ABA_LOCK_BIN{hint}")));
     }
 }

@@ -228,3 +228,33 @@ END
         done < <(aba-lock "${command}" --help | grep -oE -- '--[a-z-]+')
     done < <(aba-lock --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p')
 }
+
+@test "an installed library finds the helper that was installed with it, whatever PATH is" {
+    mkdir -p prefix/bin prefix/share/aba-lock other
+    cp "${PROJECT}"/shell/{aba-lock,run_once}.bash prefix/share/aba-lock/
+    ln -s "${ABA_LOCK_BIN}" prefix/bin/aba-lock
+    # Another version.
+    printf '#!/bin/sh\nexit 99\n' >other/aba-lock
+    chmod +x other/aba-lock
+    local path from library
+    script='source "$1" || exit 90
+source "${1%/*}/run_once.bash" || exit 90
+cd / && aba_lock_operation save && aba_lock_held save && aba_run_once -w -i a -- true && run_once -w -i b -- true'
+    for path in /usr/bin:/bin "${PWD}/other:/usr/bin:/bin"; do
+        for from in "${PWD} ./prefix/share/aba-lock/aba-lock.bash" "${PWD} prefix/share/aba-lock/aba-lock.bash" \
+            "${PWD}/prefix/share/aba-lock ./aba-lock.bash" "${PWD}/prefix/bin ../share/aba-lock/aba-lock.bash" \
+            "/ ${PWD}/prefix/share/aba-lock/aba-lock.bash"; do
+            library=${from#* }
+            run -0 env -i -C "${from% *}" HOME="${HOME}" PATH="${path}" bash -euc "${script}" bash "${library}"
+        done
+    done
+    # A choice that was made counts more.
+    run -125 env -i HOME="${HOME}" PATH=/usr/bin:/bin ABA_LOCK_BIN=/nowhere/aba-lock bash -c "${script}" bash \
+        "${PWD}/prefix/share/aba-lock/aba-lock.bash"
+    expect_text 'the helper /nowhere/aba-lock was not found'
+    # A copy elsewhere uses PATH.
+    cp prefix/share/aba-lock/*.bash other/
+    run -125 env -i HOME="${HOME}" PATH=/usr/bin:/bin bash -c "${script}" bash "${PWD}/other/aba-lock.bash"
+    expect_text 'the helper aba-lock was not found'
+    run -0 env -i HOME="${HOME}" PATH="${PWD}/prefix/bin:/usr/bin:/bin" bash -c "${script}" bash "${PWD}/other/aba-lock.bash"
+}

@@ -176,6 +176,8 @@ pub struct Request<'a> {
     pub command: Option<String>,
     /// What the user says of it, for the record.
     pub who: Option<&'a str>,
+    /// The absolute path of the file that gets the pid of the holder, for the record.
+    pub pid_file: Option<&'a Path>,
     /// Whether this process ends as soon as the script has its locks, and becomes no other: who waits for that end waits for
     /// nothing that it leaves undone.
     pub ends: bool,
@@ -708,7 +710,7 @@ impl Attempt<'_> {
             Script::None => Taker::new(request.holder, request.command.as_deref()),
             Script::Parent(pid) => Taker::parent(pid),
         };
-        Draft::new(taker, request.mode, request.who)
+        Draft::new(taker, request.mode, request.who, request.pid_file)
     }
 
     /// Writes the records. What an ancestor holds keeps its own.

@@ -56,6 +56,8 @@ pub struct Record {
     pub command: String,
     /// What the user said of it (`--who`).
     pub who: Option<String>,
+    /// The absolute path of the file in which the pid of the holder is (`--pid-file`).
+    pub pid_file: Option<String>,
     /// Exclusive, or the last of those who share it.
     pub mode: Mode,
     /// The process that called flock(2), which is the pid that the kernel keeps.
@@ -144,7 +146,7 @@ pub struct Draft {
 impl Draft {
     /// A record for `taker`, for whom this process takes the lock.
     #[must_use]
-    pub fn new(taker: Taker, mode: Mode, who: Option<&str>) -> Self {
+    pub fn new(taker: Taker, mode: Mode, who: Option<&str>, pid_file: Option<&Path>) -> Self {
         let Taker { pid, tick, boot, host, ns, user, command } = taker;
         let record = Record {
             pid,
@@ -156,6 +158,8 @@ impl Draft {
             since: String::new(),
             command,
             who: who.map(str::to_owned),
+            // Part of a path would be another path.
+            pid_file: pid_file.and_then(Path::to_str).filter(|path| is_kept_whole(path)).map(str::to_owned),
             mode,
             locker: std::process::id(),
             lease: None,
@@ -201,6 +205,9 @@ impl Record {
         if let Some(who) = &self.who {
             put_line(&mut text, "who", who);
         }
+        if let Some(path) = &self.pid_file {
+            put_line(&mut text, "pid_file", path);
+        }
         put_line(&mut text, "mode", self.mode.as_str());
         put_line(&mut text, "locker", &self.locker.to_string());
         text
@@ -227,6 +234,7 @@ impl Record {
             since: String::new(),
             command: String::new(),
             who: None,
+            pid_file: None,
             mode: Mode::Exclusive,
             locker: 0,
             lease: None,
@@ -248,6 +256,7 @@ impl Record {
                 "since" => record.since = text(),
                 "command" => record.command = text(),
                 "who" => record.who = Some(text()),
+                "pid_file" => record.pid_file = Some(text()),
                 "mode" => record.mode = Mode::parse(&value)?,
                 "locker" => record.locker = value.parse().ok()?,
                 "lease" => record.lease = Some(value.into_owned()),
@@ -392,6 +401,11 @@ fn quoted(value: &str) -> Cow<'_, str> {
     quoted
 }
 
+/// Whether a record shows this value without a change, and does not become too long because of it.
+fn is_kept_whole(value: &str) -> bool {
+    value.len() <= MAX_VALUE && on_one_line(value) == value && shell_words::quote(value).len() <= MAX_VALUE
+}
+
 /// A value that keeps the form of a line a key: no control characters, and of a bounded length.
 fn on_one_line(value: &str) -> Cow<'_, str> {
     // Each call reads and writes a record, so what nearly all values are is told by one look at their bytes.
@@ -443,6 +457,7 @@ mod tests {
             since: "2026-01-02T03:04:05Z".to_owned(),
             command: "sh -c 'echo \"it'\\''s\"' $HOME `id`".to_owned(),
             who: Some("nightly = job".to_owned()),
+            pid_file: Some("/run/a job.pid".to_owned()),
             mode: Mode::Shared,
             locker: 4322,
             lease: Some("etcd://h:2379 db/1f 42".to_owned()),

@@ -181,6 +181,7 @@ impl Edit {
             holder: std::process::id(),
             command: Some(command),
             who: None,
+            pid_file: None,
             ends: false,
             waited: Duration::ZERO,
             logs_contention: true,

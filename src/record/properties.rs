@@ -34,6 +34,7 @@ pub fn hold(bytes: &[u8]) {
     let record = Record {
         command: value(),
         who: Some(value()).filter(|who| !who.is_empty()),
+        pid_file: Some(value().chars().take(200).collect()).filter(|path: &String| super::is_kept_whole(path)),
         user: value(),
         host: value().chars().take(16).collect(),
         since: value().chars().take(8).collect(),
@@ -51,8 +52,8 @@ pub fn hold(bytes: &[u8]) {
 
 /// No value has a character in it that a terminal takes for a command, nor more of them than is kept.
 fn cannot_steer(record: &Record) {
-    let Record { boot, host, user, since, command, who, lease, .. } = record;
-    for text in [boot, host, user, since, command].into_iter().chain(who).chain(lease) {
+    let Record { boot, host, user, since, command, who, pid_file, lease, .. } = record;
+    for text in [boot, host, user, since, command].into_iter().chain(who).chain(pid_file).chain(lease) {
         assert!(!text.chars().any(char::is_control), "{text:?}");
         assert!(text.len() <= super::MAX_VALUE + '…'.len_utf8(), "{} bytes", text.len());
     }
@@ -62,7 +63,8 @@ fn is_read_as_it_was_written(record: &Record, behind: &[u8]) {
     let text = record.to_text();
     // What is longer would not be read as a whole, and so not at all.
     assert!(text.len() <= MAX_LEN, "{} bytes", text.len());
-    assert_eq!(text.lines().count(), 12 + usize::from(record.who.is_some()) + usize::from(record.lease.is_some()));
+    let optional = [&record.who, &record.pid_file, &record.lease].into_iter().flatten().count();
+    assert_eq!(text.lines().count(), 12 + optional);
     let Content::Record(read) = content_of(text.as_bytes()) else { panic!("not read: {text}") };
     cannot_steer(&read);
     // As it was, but that long values are cut.

@@ -95,6 +95,7 @@ impl Leases {
             holder: std::process::id(),
             command: Some(command),
             who: Some(&who),
+            pid_file: None,
             ends: false,
             waited: Duration::ZERO,
             logs_contention: true,

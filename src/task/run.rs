@@ -264,7 +264,7 @@ impl Supervisor<'_> {
     /// Writes down which process is the task's, before that becomes the command.
     fn say_who(&self, pid: u32) -> io::Result<File> {
         let taker = Taker::new(pid, Some(&self.saved.line()));
-        let (_, text) = Draft::new(taker, Mode::Exclusive, None).finish(self.token);
+        let (_, text) = Draft::new(taker, Mode::Exclusive, None, None).finish(self.token);
         record::write_text(self.lock, &self.task.file(files::LOCK), &text)?;
         atomic::replace_locked(&self.task.file(files::PID), format!("{pid}\n").as_bytes(), 0o644)
     }

@@ -80,7 +80,7 @@ fn what_a_program_reads_is_what_the_help_says() {
     };
     let (a, b, list) =
         (json(&["status", "--json", "a"], 0), json(&["status", "--json", "b"], 1), json(&["list", "--json"], 0));
-    let all = "age_seconds fcntl hidden holders mode name path record remedy removed since state waiters";
+    let all = "age_seconds fcntl hidden holders mode name path pid_file record remedy removed since state waiters";
     for one in [&a, &b, &list["locks"][0], &list["locks"][1]] {
         assert_eq!(keys(one), all);
     }
@@ -88,7 +88,7 @@ fn what_a_program_reads_is_what_the_help_says() {
     let person = "command inherited namespace pid running_seconds terminal user";
     assert_eq!((keys(&a["holders"][0]), keys(&b["removed"][0])), (person.to_owned(), person.to_owned()));
     assert_eq!(keys(&a["waiters"][0]), "command mode pid script terminal user waiting_seconds");
-    assert_eq!(keys(&a["record"]), "command holder host mode namespace pid since token user who");
+    assert_eq!(keys(&a["record"]), "command holder host mode namespace pid pid_file since token user who");
     // And in the help there is a line for each.
     let help = scene.aba(["status", "--help"]).out("With --json:").run().out;
     let help = help.split_once("With --json:\n").unwrap().1;

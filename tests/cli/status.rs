@@ -1,8 +1,9 @@
 //! Who has it: what is said, and that it is no more than is known.
 
 use crate::scene::{Call, HELPER, Holder, Scene};
+use serde_json::Value;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 #[test]
 fn a_free_lock_is_free() {
@@ -321,4 +322,107 @@ fn an_fcntl_lock_of_an_open_file_and_one_of_a_part_are_shown_next_to_the_other_k
     let part = posix_holder(&scene, ", 10, 5");
     scene.aba(["status", "--file", &file]).out("\n  fcntl(2) lock, exclusive at bytes 5 to 14:\n").run();
     part.let_go();
+}
+
+#[test]
+fn a_command_that_holds_the_lock_itself_sees_itself_as_the_holder() {
+    let scene = Scene::new();
+    for options in [&["x"][..], &["-s", "x"]] {
+        let call = |args: &[&str]| scene.aba([&["lock"], options, &["--", HELPER], args].concat());
+        let said = call(&["status", "x"]).out("x: held, ").run().out;
+        assert!(said.contains("status x\n  remedy: this command has it itself: it is free when it ends"), "{said}");
+        let said = call(&["status", "--json", "x"]).out("").run().out;
+        let json: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(
+            (&json["holders"][0]["pid"], json["holders"].as_array().unwrap().len()),
+            (&json["record"]["pid"], 1)
+        );
+        assert!(!said.contains("ask root"), "{said}");
+        call(&["list"]).out(format!("{HELPER} list")).run();
+        call(&["list", "--json"]).out("\"holders\": [\n        {").run();
+    }
+    // An asker that only inherited the lock is not shown: it has ended when the answer is read.
+    let said = scene
+        .bash("exec 9<>\"$(\"$HELPER\" path --create y)\"; \"$HELPER\" lock --fd 9 y; \"$HELPER\" status --json y; :");
+    let json: Value = serde_json::from_str(&said.out("").run().out).unwrap();
+    assert_eq!((&json["holders"][0]["pid"], json["holders"].as_array().unwrap().len()), (&json["record"]["pid"], 1));
+}
+
+#[test]
+fn the_pid_file_of_a_lock_is_shown_with_its_absolute_path() {
+    let scene = Scene::new();
+    let pid_file = scene.path("a 'job'.pid");
+    let mut command = scene.program(HELPER);
+    command.args(["lock", "--pid-file", "a 'job'.pid", "a", "--", "sh", "-c", "echo held; read _"]);
+    command.current_dir(scene.path(""));
+    let holder = Holder::start(command);
+    let shown = pid_file.display().to_string();
+    scene.aba(["status", "a"]).out(format!("\n  pid file: {shown}\n")).run();
+    for args in [&["status", "--json", "a"][..], &["list", "--json"]] {
+        let json: Value = serde_json::from_str(&scene.aba(args).out("").run().out).unwrap();
+        let lock = if json["locks"].is_array() { &json["locks"][0] } else { &json };
+        assert_eq!((&lock["pid_file"], &lock["record"]["pid_file"]), (&shown.clone().into(), &shown.clone().into()));
+    }
+    holder.let_go();
+    let json: Value = serde_json::from_str(&scene.aba(["status", "--json", "a"]).status(1).out("").run().out).unwrap();
+    assert_eq!((&json["pid_file"], &json["record"]["pid_file"]), (&Value::Null, &shown.into()));
+    // A path that the record cannot show without a change is not in it.
+    let wild = scene.path("new\nline").display().to_string();
+    scene.aba(["lock", "--pid-file", &wild, "b", "--", "true"]).run();
+    let json: Value = serde_json::from_str(&scene.aba(["status", "--json", "b"]).status(1).out("").run().out).unwrap();
+    assert_eq!((&json["record"]["pid_file"], &json["record"]["command"]), (&Value::Null, &"true".into()));
+}
+
+/// A keeper that answers each question with this text and this status.
+fn keeper(scene: &Scene, text: &str, json: &str, status: i32) -> String {
+    let path = scene.path("keeper");
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *--json*) cat <<'.'\n{json}\n.\n;; *) cat <<'.'\n{text}\n.\n;; esac\nexit {status}\n"
+    );
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn a_lock_whose_lease_is_held_at_the_server_is_not_called_free() {
+    let scene = Scene::new();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    scene.aba(["lock", "b", "--", "true"]).run();
+    let ask = |args: &[&str], keeper: &str| {
+        scene.aba(args).env("ABA_LOCK_KEEPER", keeper).env("ABA_LOCK_SERVER", "http://server")
+    };
+    let state = |call: Call| -> String {
+        let json: Value = serde_json::from_str(&call.out("").run().out).unwrap();
+        json["state"].as_str().unwrap().to_owned()
+    };
+    let held = keeper(&scene, "a: held at server\n  pid 1 on host other", r#"{"name": "a", "state": "held"}"#, 0);
+    let said = ask(&["status", "a"], &held).out("a: held elsewhere, free on this machine\n").run().out;
+    assert!(said.ends_with("\na: held at server\n  pid 1 on host other\n"), "{said}");
+    assert_eq!(state(ask(&["status", "--json", "a"], &held)), "held-elsewhere");
+    ask(&["status", "-q", "a"], &held).run();
+    // Held here, too: as on the machine of the holder.
+    let holder = scene.holder("a");
+    ask(&["status", "a"], &held).out("a: held, exclusive, for ").run();
+    assert_eq!(state(ask(&["status", "--json", "a"], &held)), "held");
+    holder.let_go();
+    let free = keeper(&scene, "a: free at server", r#"{"name": "a", "state": "free"}"#, 1);
+    ask(&["status", "a"], &free).status(1).out("a: free\n").out("\na: free at server\n").run();
+    assert_eq!(state(ask(&["status", "--json", "a"], &free).status(1)), "free");
+    let broken = keeper(&scene, "", "", 125);
+    let said = "a: free on this machine; whether its lease is held is unknown\n";
+    ask(&["status", "a"], &broken).status(125).out(said).run();
+    assert_eq!(state(ask(&["status", "--json", "a"], &broken).status(125)), "unknown");
+
+    let states = |call: Call| -> Vec<String> {
+        let json: Value = serde_json::from_str(&call.out("").run().out).unwrap();
+        json["locks"].as_array().unwrap().iter().map(|lock| lock["state"].as_str().unwrap().to_owned()).collect()
+    };
+    let table = "LEASE  FOR  WAITING  HOST\na       1s        -  other";
+    let listed = keeper(&scene, table, r#"[{"name": "a", "state": "held"}]"#, 0);
+    assert_eq!(states(ask(&["list", "--json"], &listed)), ["held-elsewhere", "free"]);
+    let said = ask(&["list"], &listed).out("\nLEASE ").run().out;
+    assert!(said.contains("\na     leased  ") && said.contains("\nb     free  "), "{said}");
+    let broken = keeper(&scene, "", "", 125);
+    assert_eq!(states(ask(&["list", "--json"], &broken).status(125)), ["unknown", "unknown"]);
 }

@@ -362,12 +362,13 @@ fn status_and_list_show_what_is_held_elsewhere() {
     let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
     other.aba(&["status", "deploy"]).status(1).out("deploy: free\n").out("deploy: free at etcd://");
     let holder = one.holder("deploy");
-    let said = other.aba(&["status", "deploy"]).status(0).out("deploy: free\n").out("deploy: held at etcd://").silent();
+    let said = other.aba(&["status", "deploy"]).status(0).out("deploy: held elsewhere, free on this machine\n");
+    let said = said.out("deploy: held at etcd://").silent();
     assert!(said.out.contains(&format!("  pid {} on host ", holder.pid())), "{said:?}");
     other.aba(&["status", "-q", "deploy"]).status(0).silent();
     let json: serde_json::Value =
         serde_json::from_str(&other.aba(&["status", "--json", "deploy"]).status(0).out).unwrap();
-    assert_eq!((&json["state"], &json["remote"]["state"]), (&"free".into(), &"held".into()));
+    assert_eq!((&json["state"], &json["remote"]["state"]), (&"held-elsewhere".into(), &"held".into()));
     assert_eq!(json["remote"]["holder"]["owner"]["pid"], holder.pid());
     other.aba(&["list"]).status(0).out("LEASE ").out("\ndeploy ");
     let json: serde_json::Value = serde_json::from_str(&other.aba(&["list", "--json"]).status(0).out).unwrap();

@@ -116,17 +116,22 @@ pub(crate) const RUN_ONCE_JSON: [(&str, &str); 10] = [
 ];
 
 /// What `status --json` says of a lock, and `list --json` of each; null where that is not known or does not apply.
-pub(crate) const STATUS_JSON: [(&str, &str); 15] = [
+pub(crate) const STATUS_JSON: [(&str, &str); 16] = [
     ("name, path", "the lock, and its file"),
-    ("state", "held, free, or unknown: somebody may have it of whom nothing can be seen from here"),
+    (
+        "state",
+        "held; free; held-elsewhere: not held on this machine, but its lease is held at the server; or unknown: a process \
+         that cannot be seen from here may hold it, or the server could not be asked. `status` exits with 0, 1, 0 and 125",
+    ),
     ("mode", "exclusive or shared"),
+    ("pid_file", "the absolute path of the file with the pid of the holder (--pid-file)"),
     ("since", "since when it is held: RFC 3339, UTC"),
     ("age_seconds", "for how long"),
     ("holders", "each process that has it: pid, user, command, inherited, terminal, running_seconds, namespace"),
     ("waiters", "in their order: pid, user, command, script (pid, command), mode, terminal, waiting_seconds"),
     ("waiting_seconds", "since its program was started, which may have waited for another lock before"),
     ("removed", "who has a lock on a file that was removed from the path, as holders"),
-    ("record", "what the lock file says: pid, user, host, namespace, since, command, who, mode, token, and"),
+    ("record", "what the lock file says: pid, user, host, namespace, since, command, who, pid_file, mode, token, and"),
     (
         "record.holder",
         "alive, ended, closed, perhaps, other-namespace, other-host, unchecked, or stale: of an earlier lock",

@@ -42,6 +42,8 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
     if args.heed_keyboard {
         sys::heed_keyboard();
     }
+    // Others read it in another directory. (It is left out of the record where that of this process is unknown.)
+    let pid_file = args.pid_file.as_ref().and_then(|path| std::path::absolute(path).ok());
     let request = Request {
         mode: if args.shared { Mode::Shared } else { Mode::Exclusive },
         wait: if try_first { Wait::No } else { wait },
@@ -49,6 +51,7 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
         command: (!args.command.is_empty())
             .then(|| shell_words::join(args.command.iter().map(|word| word.to_string_lossy()))),
         who: args.who.as_deref(),
+        pid_file: pid_file.as_deref(),
         ends: !args.fd.is_empty() && keeper.is_none(),
         waited: args.waited.unwrap_or_default(),
         logs_contention: !try_first && args.waited.is_none(),

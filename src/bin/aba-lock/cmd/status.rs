@@ -1,6 +1,6 @@
 use crate::args::Status;
 use crate::exit;
-use crate::report::{self, locks};
+use crate::report::{self, locks, locks::Overall};
 use aba_lock::error::Error;
 use aba_lock::holders::{self, Known, ranges};
 use aba_lock::keeper::{self, Keeper};
@@ -31,24 +31,26 @@ pub(crate) fn run(args: &Status) -> Result<i32, Error> {
     if args.file.is_some() {
         state.range = ranges::of(&target.path);
     }
-    let known = match state.known() {
-        Known::Held => exit::DONE,
-        Known::Free => exit::NO,
-        Known::Unknown => exit::FAILED,
-    };
     let mut elsewhere = None;
     if args.file.is_none() && super::is_remote(args.server.as_deref()) {
         elsewhere = Some(super::ask("show", args.name.as_deref(), args.server.as_deref(), args.json)?);
     }
+    let at_server = elsewhere.as_ref().map_or(exit::NO, |answer| answer.status);
+    let overall = match (state.known(), at_server) {
+        (Known::Held, _) => Overall::Held,
+        (_, exit::DONE) => Overall::HeldElsewhere,
+        (Known::Free, exit::NO) => Overall::Free,
+        _ => Overall::Unknown,
+    };
     if !args.quiet {
         let say = if args.json { locks::status_json } else { locks::status };
-        say(&target, &state, elsewhere.as_ref().map(|answer| answer.text.as_str()));
+        say(&target, &state, overall, elsewhere.as_ref().map(|answer| answer.text.as_str()));
     }
-    Ok(match elsewhere.map_or(exit::NO, |answer| answer.status) {
-        exit::NO => known,
-        exit::DONE => exit::DONE,
-        // What is not known there may be held.
-        failed if known == exit::NO => failed,
-        _ => known,
+    Ok(match overall {
+        Overall::Held | Overall::HeldElsewhere => exit::DONE,
+        Overall::Free => exit::NO,
+        // The server could not be asked.
+        Overall::Unknown if state.known() == Known::Free => at_server,
+        Overall::Unknown => exit::FAILED,
     })
 }

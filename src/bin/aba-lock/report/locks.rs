@@ -12,12 +12,42 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// `status NAME`, and what is known of it at a server of leases.
-pub(crate) fn status(target: &Target, state: &State, elsewhere: Option<&str>) {
+/// The state of a lock on this machine and at the lease server together, on which the exit status of `status` depends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Overall {
+    /// Held on this machine.
+    Held,
+    /// Its lease is held at the server, and no holder is known on this machine.
+    HeldElsewhere,
+    /// Held neither here nor there.
+    Free,
+    /// It may be held, here or there.
+    Unknown,
+}
+
+impl Overall {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::HeldElsewhere => "held-elsewhere",
+            Self::Free => "free",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Prints `status NAME`, and the answer of the lease server.
+pub(crate) fn status(target: &Target, state: &State, overall: Overall, elsewhere: Option<&str>) {
     let label = &plain(&target.label);
     let mut text = match (&state.holding, state.known(), state.blind) {
         (Some(holding), _, _) => held(label, holding),
         (None, Known::Held, _) => format!("{label}: free for flock(2), held by fcntl(2)\n"),
+        (None, Known::Free, _) if overall == Overall::HeldElsewhere => {
+            format!("{label}: held elsewhere, free on this machine\n")
+        }
+        (None, Known::Free, _) if overall == Overall::Unknown => {
+            format!("{label}: free on this machine; whether its lease is held is unknown\n")
+        }
         (None, Known::Free, _) => format!("{label}: free\n"),
         (None, _, Some(blind)) => format!("{label}: whether it is held cannot be known from here: {}\n", why(blind)),
         (None, _, None) => format!("{label}: held by nobody that can be seen from here\n"),
@@ -48,9 +78,10 @@ pub(crate) fn status(target: &Target, state: &State, elsewhere: Option<&str>) {
     print(&text);
 }
 
-/// `status --json`.
-pub(crate) fn status_json(target: &Target, state: &State, elsewhere: Option<&str>) {
+/// Prints `status --json`.
+pub(crate) fn status_json(target: &Target, state: &State, overall: Overall, elsewhere: Option<&str>) {
     let mut object = object(target, state);
+    object["state"] = overall.as_str().into();
     if let Some(text) = elsewhere {
         object["remote"] = as_json(text);
     }
@@ -74,6 +105,9 @@ fn held(label: &str, holding: &Holding) -> String {
     if let Some((record, belief)) = &holding.record {
         if let Some(who) = &record.who {
             let _ = writeln!(text, "  who: {}", plain(who));
+        }
+        if let Some(path) = &record.pid_file {
+            let _ = writeln!(text, "  pid file: {}", plain(path));
         }
         let what = command(&record.command);
         let taken = format!("taken by pid {}, {}, {what}", record.pid, plain(&record.user));
@@ -200,6 +234,7 @@ fn object(target: &Target, state: &State) -> Value {
         "path": target.path.to_string_lossy(),
         "state": word(state),
         "mode": holding.map(|holding| holding.mode.as_str()),
+        "pid_file": believed.and_then(|(record, _)| record.pid_file.as_ref()),
         "since": believed.filter(|(_, belief)| *belief != Belief::Perhaps).map(|(record, _)| &record.since),
         "age_seconds": holding.and_then(age).map(|age| age.as_secs()),
         "holders": holding.map_or(&[][..], |holding| &holding.holders).iter().map(holder_object).collect::<Vec<_>>(),
@@ -269,6 +304,7 @@ fn record_object(record: &Record, belief: Option<Belief>) -> Value {
         "since": record.since,
         "command": record.command,
         "who": record.who,
+        "pid_file": record.pid_file,
         "mode": record.mode.as_str(),
         "token": record.token,
     })
@@ -283,11 +319,29 @@ pub(crate) struct Listing<'a> {
 
 /// `list --json`.
 pub(crate) fn list_json(listing: &Listing, elsewhere: Option<&str>) {
-    let locks: Vec<Value> =
-        listing.locks.iter().map(|(name, state)| object(&Target::named(listing.store, name), state)).collect();
+    let remote = elsewhere.map(as_json);
+    let leased: Vec<&str> = remote
+        .iter()
+        .filter_map(Value::as_array)
+        .flatten()
+        .filter(|lease| lease["state"] == "held")
+        .filter_map(|lease| lease["name"].as_str())
+        .collect();
+    let lock = |(name, state): &(LockName, State)| {
+        let mut object = object(&Target::named(listing.store, name), state);
+        let overall = match state.known() {
+            Known::Held => return object,
+            _ if leased.contains(&name.as_str()) => Overall::HeldElsewhere,
+            Known::Free if remote.as_ref().is_some_and(Value::is_null) => Overall::Unknown,
+            _ => return object,
+        };
+        object["state"] = overall.as_str().into();
+        object
+    };
+    let locks: Vec<Value> = listing.locks.iter().map(lock).collect();
     let mut all = json!({ "locks": locks, "tasks": tasks::objects(&listing.tasks) });
-    if let Some(text) = elsewhere {
-        all["remote"] = as_json(text);
+    if let Some(remote) = remote {
+        all["remote"] = remote;
     }
     print(&format!("{all:#}\n"));
 }
@@ -297,7 +351,10 @@ pub(crate) fn list(listing: &Listing, colours: bool, elsewhere: Option<&str>) {
     let terminal = sys::is_terminal(1);
     let (width, colours) = (terminal.then(|| sys::terminal_width(1)), terminal && colours);
     let mut text = String::new();
-    for line in lines(listing, Detail::Locks) {
+    // The keeper prints a title, and then a line that begins with the name for each lease.
+    let leased: Vec<&str> =
+        elsewhere.unwrap_or_default().lines().skip(1).filter_map(|line| line.split(' ').next()).collect();
+    for line in lines(listing, Detail::Locks, &leased) {
         let _ = writeln!(text, "{}", line.shown(width, colours));
     }
     if let Some(elsewhere) = elsewhere.filter(|elsewhere| !elsewhere.is_empty()) {
@@ -353,8 +410,8 @@ pub(crate) enum Detail {
     People,
 }
 
-/// The table: locks, those that are held first, and tasks.
-pub(crate) fn lines(listing: &Listing, detail: Detail) -> Vec<Line> {
+/// The table: locks, those that are held first, and tasks. `leased` are the names whose lease is held at a server.
+pub(crate) fn lines(listing: &Listing, detail: Detail, leased: &[&str]) -> Vec<Line> {
     let mut lines = Vec::new();
     let rank = |state: &State| match word(state) {
         "held" => 0,
@@ -374,7 +431,8 @@ pub(crate) fn lines(listing: &Listing, detail: Detail) -> Vec<Line> {
         put(Tone::Title, &row);
     }
     for (name, state) in locks {
-        put(tone(state), &format!("{:width$}  {}", name.as_str(), columns(state)));
+        let columns = columns(state, leased.contains(&name.as_str()));
+        put(tone(state), &format!("{:width$}  {columns}", name.as_str()));
         if detail == Detail::People {
             for holder in state.holding.iter().flat_map(|holding| holding.holders.iter().skip(1)) {
                 put(Tone::Busy, &format!("    and {}", person(holder)));
@@ -412,11 +470,12 @@ fn odd(kind: &str) -> String {
     format!("it is a {kind}, not a regular file")
 }
 
-/// The columns behind the name.
-fn columns(state: &State) -> String {
+/// The columns after the name.
+fn columns(state: &State, is_leased: bool) -> String {
     let holder = state.holding.as_ref().and_then(|holding| holding.holders.first()).or(state.removed.first());
     let record = state.holding.as_ref().and_then(|holding| holding.record.as_ref()).or(state.beyond.as_ref());
     let shown = match word(state) {
+        "free" | "unknown" if is_leased => "leased",
         "free" if !state.removed.is_empty() => "removed",
         "held" if state.holding.as_ref().is_some_and(|holding| holding.mode == Mode::Shared) => "shared",
         word => word,

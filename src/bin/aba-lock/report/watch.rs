@@ -22,7 +22,7 @@ pub(crate) fn run<'a>(look: impl Fn() -> Result<Listing<'a>, Error>) -> Result<i
     let (mut from, mut looked, mut pause) = (0, Instant::now(), INTERVAL);
     loop {
         let (columns, rows) = screen.size();
-        let table = lines(&listing, Detail::People);
+        let table = lines(&listing, Detail::People, &[]);
         // The last page stays full.
         from = from.min(table.len().saturating_sub(rows.saturating_sub(2)));
         screen.draw(&page(&listing, &table, from, (columns, rows), colours));

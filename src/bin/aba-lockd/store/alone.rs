@@ -59,6 +59,7 @@ pub(crate) fn take(path: &Path) -> Result<Alone, Failure> {
         holder: std::process::id(),
         command: None,
         who: Some("aba-lockd"),
+        pid_file: None,
         ends: false,
         waited: Duration::ZERO,
         logs_contention: true,

@@ -34,17 +34,27 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// The same for a file that only the holder of a lock writes. The temporary file has a name of its own (`NAME.tmp`), so
-/// that the one of a writer that was killed is used up by the next. The file gets exactly this mode.
+/// that the one of a writer that was killed is used up by the next. The file gets exactly this mode, and belongs to the
+/// owner of the directory where root writes it.
 ///
 /// The temporary file is returned, open: it is `path` now.
 pub fn replace_alone(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
+    sys::as_owner(directory_of(path), || replace_with(path, bytes, mode, |_| Ok(())))
+}
+
+/// As [`replace_alone`], but the file belongs to the user who writes it: who that was is to be known from it.
+pub fn replace_by_us(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
     replace_with(path, bytes, mode, |_| Ok(()))
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// As [`replace_alone`], but the file is locked (flock(2), exclusive) when it appears at `path`.
 pub fn replace_locked(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
     // Nobody knows it yet, so this does not wait.
-    replace_with(path, bytes, mode, |file| sys::wait_lock(file, Mode::Exclusive))
+    sys::as_owner(directory_of(path), || replace_with(path, bytes, mode, |file| sys::wait_lock(file, Mode::Exclusive)))
 }
 
 fn replace_with(
@@ -72,11 +82,11 @@ pub(crate) fn make_private(file: &File) -> io::Result<()> {
     if sys::umask() & 0o600 == 0 { Ok(()) } else { file.set_permissions(fs::Permissions::from_mode(0o600)) }
 }
 
-/// As root, gives a file or directory that we made in the directory of another to that one: he would be locked out of what
-/// is his, and one call with sudo is soon made. What has another name, too, was not made by us.
+/// As root, gives a file that we made to the owner of the directory that it is going to be in, as [`sys::as_owner`] does.
+/// It must have been made where no other user can put something in its place.
 pub(crate) fn give_to_owner(made: &File, directory: &Path) {
     let (Ok(above), Ok(data)) = (fs::metadata(directory), made.metadata()) else { return };
-    let is_ours = data.uid() == 0 && (data.is_dir() || data.nlink() == 1);
+    let is_ours = data.uid() == 0 && data.nlink() == 1;
     if sys::user_id() == 0 && is_ours && above.uid() != 0 {
         let _ = fchown(made, Some(above.uid()), Some(above.gid()));
     }

@@ -298,7 +298,8 @@ fn open(log: &Path, missing: Missing) -> io::Result<File> {
     let opened = match options.open(log) {
         // Only now with O_CREAT, which `fs.protected_regular` refuses for another's file in a sticky directory.
         Err(error) if error.kind() == io::ErrorKind::NotFound && missing == Missing::Make => {
-            options.create(true).open(log)
+            options.create(true);
+            sys::as_owner(log.parent().unwrap_or(log), || options.open(log))
         }
         opened => opened,
     };

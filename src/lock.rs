@@ -339,26 +339,26 @@ pub fn open(target: &Target, store: Option<&Store>) -> Result<File, Error> {
     // O_NOFOLLOW: a link here was planted. O_NONBLOCK: opening a FIFO would hang. O_NOCTTY: so could a terminal.
     options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
     let mut opened = open_in_turn(&options, path);
-    if is(&opened, libc::ENOENT) {
-        // Only now with O_CREAT: in a sticky directory `fs.protected_regular` refuses it for an existing file of
-        // somebody else's, even to root.
-        options.mode(if target.kind == Kind::Named { 0o600 } else { 0o666 });
+    for _ in 0..MAX_OPENS {
+        if !is(&opened, libc::ENOENT) {
+            break;
+        }
         if let (Kind::Named, Some(store)) = (target.kind, store) {
             store.make()?;
         }
-        opened = open_in_turn(options.create(true), path).inspect(|file| {
-            // Whatever the umask: a file that its user cannot open locks nobody out, but everybody up.
-            if let (Kind::Named, Ok(data)) = (target.kind, file.metadata())
-                && data.mode() & 0o600 != 0o600
-                && data.uid() == sys::user_id()
-            {
-                let _ = file.set_permissions(fs::Permissions::from_mode(0o600));
+        opened = match create(options.clone(), target) {
+            // Another process made it in this instant, or it is a link that leads nowhere.
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => open_in_turn(&options, path),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                opened = Err(error);
+                break;
             }
-        });
+            created => created,
+        };
     }
     if [libc::EACCES, libc::EROFS, libc::EISDIR, libc::EPERM, libc::ETXTBSY].iter().any(|errno| is(&opened, *errno)) {
         // A descriptor that can only be read is enough to lock.
-        opened = match open_in_turn(options.write(false).create(false), path) {
+        opened = match open_in_turn(options.write(false), path) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => opened,
             again => again,
         };
@@ -370,6 +370,24 @@ pub fn open(target: &Target, store: Option<&Store>) -> Result<File, Error> {
     } else {
         Err(Error::NotRegular { path: path.clone(), kind: word_for(kind) })
     }
+}
+
+/// Creates the lock file. `EEXIST`: it is there by now.
+///
+/// Only after it was not found: in a sticky directory `fs.protected_regular` refuses `O_CREAT` for an existing file of another
+/// user, even to root. And with `O_EXCL`, so that a file that is given to the owner of the directory is certainly new.
+fn create(mut options: OpenOptions, target: &Target) -> io::Result<File> {
+    let path = &target.path;
+    options.create_new(true).mode(if target.kind == Kind::Named { 0o600 } else { 0o666 });
+    if target.kind == Kind::Users {
+        return open_in_turn(&options, path);
+    }
+    let file = sys::as_owner(path.parent().unwrap_or(path), || open_in_turn(&options, path))?;
+    // Whatever the umask: a file that its user cannot open would make every later attempt to lock it fail.
+    if target.kind == Kind::Named && file.metadata().is_ok_and(|data| data.mode() & 0o600 != 0o600) {
+        let _ = file.set_permissions(fs::Permissions::from_mode(0o600));
+    }
+    Ok(file)
 }
 
 /// Opens it, if need be after `clean`, which for an instant has a file that nobody had open to itself.

@@ -87,10 +87,7 @@ impl Store {
 
     /// Makes the directory, for its user alone. Fine when it is there.
     pub fn make(&self) -> Result<(), Error> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.root)
+        sys::as_owner(&self.root, || fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root))
             .map_err(|source| Error::StateRoot { path: self.root.clone(), source })
     }
 
@@ -159,10 +156,7 @@ impl TaskRoot {
         if let Some(store) = &self.within {
             store.make()?;
         }
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o711)
-            .create(&self.path)
+        sys::as_owner(&self.path, || fs::DirBuilder::new().recursive(true).mode(0o711).create(&self.path))
             .map_err(|source| Error::TaskRoot { path: self.path.clone(), source })
     }
 

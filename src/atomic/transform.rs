@@ -201,11 +201,6 @@ impl Edit {
             drop(lock);
             return Self::begin(file, missing, wait, command, contention);
         }
-        if missing == Missing::CreatePrivate {
-            for guard in &lock.acquired.guards {
-                give_to_owner(guard.file(), path.parent().unwrap_or(Path::new("/")));
-            }
-        }
         // Left by an update that was killed. There may be a second name of the file, and its removal changes the inode.
         clear(&name_beside(&path));
         let old = look(&label, &path, missing)?;

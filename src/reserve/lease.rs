@@ -3,7 +3,6 @@
 
 use super::problem::Problem;
 use super::{Pool, Tag, book};
-use crate::atomic;
 use crate::error::Error;
 use crate::holders;
 use crate::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait, Waiting};
@@ -100,11 +99,7 @@ impl Leases {
             waited: Duration::ZERO,
             logs_contention: true,
         };
-        let acquired = lock::acquire(vec![target], Some(store), &request, &mut Silent)?;
-        for guard in &acquired.guards {
-            atomic::give_to_owner(guard.file(), &self.directory);
-        }
-        Ok(acquired)
+        lock::acquire(vec![target], Some(store), &request, &mut Silent)
     }
 
     /// All that are held now, in the order of their numbers. Looking takes no lock.

@@ -255,16 +255,11 @@ fn whose(error: Error, path: &Path) -> Error {
 /// Makes a directory in the state root, for its user alone whatever the umask. Fine when it is there.
 pub(super) fn make_directory(store: &Store, path: &Path) -> Result<(), Error> {
     let failed = |source| Error::StateRoot { path: path.to_owned(), source };
-    let try_it = || fs::DirBuilder::new().mode(0o700).create(path);
+    let try_it = || sys::as_owner(path, || fs::DirBuilder::new().mode(0o700).create(path));
     let made = match try_it() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => store.make().map(|()| try_it())?,
         made => made,
     };
-    if made.is_ok()
-        && let (Some(above), Ok(directory)) = (path.parent(), open_directory(path))
-    {
-        atomic::give_to_owner(&directory, above);
-    }
     match made {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Ok(()) if sys::umask() & 0o700 != 0 => {
@@ -272,10 +267,6 @@ pub(super) fn make_directory(store: &Store, path: &Path) -> Result<(), Error> {
         }
         made => made.map_err(failed),
     }
-}
-
-fn open_directory(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)
 }
 
 fn write(edit: Edit, book: &Book, backup: Option<&OsStr>) -> Result<(), Error> {
@@ -319,8 +310,7 @@ fn keep_aside(path: &Path) -> Option<PathBuf> {
         if before.is_some() {
             atomic::set_aside(&kept, &unused(path, 1)).ok()?;
         }
-        let file = atomic::replace_alone(&kept, &bytes, 0o600).ok()?;
-        atomic::give_to_owner(&file, path.parent()?);
+        atomic::replace_alone(&kept, &bytes, 0o600).ok()?;
     }
     Some(kept)
 }

@@ -3,6 +3,7 @@
 use super::{Stream, Task};
 use crate::atomic;
 use crate::error::Error;
+use crate::sys;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
@@ -66,8 +67,10 @@ impl Task<'_> {
     pub(super) fn make_directory(&self) -> Result<(), Error> {
         // A directory of another mode would depend on the umask.
         let make = |path: &Path| {
-            fs::DirBuilder::new().mode(0o711).create(path)?;
-            fs::set_permissions(path, Permissions::from_mode(0o711))
+            sys::as_owner(path, || {
+                fs::DirBuilder::new().mode(0o711).create(path)?;
+                fs::set_permissions(path, Permissions::from_mode(0o711))
+            })
         };
         match make(&self.directory) {
             Ok(()) => return Ok(()),
@@ -94,7 +97,9 @@ impl Task<'_> {
     }
 
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        atomic::replace_alone(&self.file(name), bytes, 0o600).map(drop).map_err(self.failed(name))
+        // Whoever starts the saved command anew checks whose it is.
+        let replace = if name == COMMAND { atomic::replace_by_us } else { atomic::replace_alone };
+        replace(&self.file(name), bytes, 0o600).map(drop).map_err(self.failed(name))
     }
 
     /// Removes a file. Fine when it is not there.
@@ -120,13 +125,14 @@ impl Task<'_> {
         let make = |stream: Stream| {
             let mut options = OpenOptions::new();
             options.append(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-            let log = options.open(self.file(stream.file())).map_err(self.failed(stream.file()))?;
+            let log = sys::as_owner(&self.directory, || options.open(self.file(stream.file())));
+            let log = log.map_err(self.failed(stream.file()))?;
             // With such a umask nobody could read it.
             atomic::make_private(&log).map_err(self.failed(stream.file()))?;
             Ok(log)
         };
         let logs = [make(Stream::Out)?, make(Stream::Err)?];
-        match symlink(Stream::Out.file(), self.file(LOG)) {
+        match sys::as_owner(&self.directory, || symlink(Stream::Out.file(), self.file(LOG))) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(self.failed(LOG)(error)),
             _ => Ok(logs),
         }
@@ -147,12 +153,17 @@ impl Task<'_> {
     fn add_to_history(&self, event: &str) -> io::Result<()> {
         let path = self.file(HISTORY);
         let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-        let mut file = options.open(&path)?;
+        options.read(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        let mut file = match options.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                options.create(true);
+                sys::as_owner(&self.directory, || options.open(&path))?
+            }
+            opened => opened?,
+        };
         atomic::make_private(&file)?;
         let line = format!("{:.3} {event}\n", jiff::Timestamp::now());
-        let len =
-            crate::sys::without_size_signal(|| file.write_all(line.as_bytes())).and_then(|()| file.metadata())?.len();
+        let len = sys::without_size_signal(|| file.write_all(line.as_bytes())).and_then(|()| file.metadata())?.len();
         if len > MAX_HISTORY {
             let mut kept = Vec::new();
             file.seek(SeekFrom::Start(len - MAX_HISTORY / 2))?;

@@ -53,3 +53,4 @@ mod snippets;
 mod status;
 mod terminal;
 mod update;
+mod with_sudo;

@@ -1,0 +1,139 @@
+//! Calls as root with the `HOME` of another user, as sudo(8) without -H makes them.
+
+use crate::scene::{HELPER, Scene, is_root};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Whose home it is, if the tests run as root. Otherwise all calls are of one user.
+const USER: u32 = 65534;
+
+/// A call of each command that makes files.
+const CALLS: [&[&str]; 6] = [
+    &["lock", "a", "--", "true"],
+    &["path", "--create", "a"],
+    &["run-once", "-w", "-i", "task", "--", "echo", "done"],
+    &["reserve"],
+    &["reserve", "--pool", "slots", "--range", "1-9", "--", "true"],
+    &["update", "--create", "file", "echo", "new"],
+];
+
+struct House {
+    scene: Scene,
+    home: PathBuf,
+}
+
+impl House {
+    fn new() -> Self {
+        let scene = Scene::new();
+        let home = scene.path("home");
+        fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::copy(HELPER, scene.path("helper")).unwrap();
+        fs::create_dir(&home).unwrap();
+        if is_root() {
+            std::os::unix::fs::chown(&home, Some(USER), Some(USER)).unwrap();
+        }
+        Self { scene, home }
+    }
+
+    fn call(&self, user: u32, words: &[&str]) -> Output {
+        let mut command = if user == 0 || !is_root() { self.scene.program("env") } else { self.setpriv(user) };
+        command.arg(self.scene.path("helper")).args(words);
+        self.at_home(&mut command).output().unwrap()
+    }
+
+    fn setpriv(&self, user: u32) -> Command {
+        let mut command = self.scene.program("setpriv");
+        let user = user.to_string();
+        command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"]);
+        command
+    }
+
+    fn at_home<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command.env_remove("ABA_LOCK_DIR").env("HOME", &self.home).env("ABA_LOCK_LOG", self.home.join("log"));
+        command.current_dir(&self.home)
+    }
+
+    /// The files below `directory` that do not belong to the owner of the home.
+    fn of_others(&self, directory: &Path, found: &mut Vec<PathBuf>) {
+        let user = fs::metadata(&self.home).unwrap().uid();
+        for entry in fs::read_dir(directory).unwrap().flatten() {
+            let data = entry.metadata().unwrap();
+            if data.uid() != user {
+                found.push(entry.path());
+            }
+            if data.is_dir() {
+                self.of_others(&entry.path(), found);
+            }
+        }
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        let _ = self.call(0, &["run-once", "-G"]);
+    }
+}
+
+#[test]
+fn whoever_calls_first_locks_nobody_out() {
+    for (first, second) in [(0, USER), (USER, 0)] {
+        for begun in CALLS {
+            let house = House::new();
+            let output = house.call(first, begun);
+            assert!(output.status.success(), "{begun:?} of {first}: {output:?}");
+            let more: [&[&str]; 4] = [
+                &["run-once", "-o", "-i", "task"],
+                &["status", "-q", "a"],
+                &["list"],
+                &["run-once", "-r", "-i", "task"],
+            ];
+            for next in CALLS.iter().chain(&more) {
+                let output = house.call(second, next);
+                let expected = i32::from(next[0] == "status");
+                let status = output.status.code();
+                assert_eq!(status, Some(expected), "{next:?} of {second} after {begun:?} of {first}: {output:?}");
+                if next[0] == "run-once" && next[1] == "-o" {
+                    assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n");
+                }
+            }
+            // And the first one is not locked out of what the second one made.
+            for next in CALLS {
+                let output = house.call(first, next);
+                assert!(output.status.success(), "{next:?} of {first} after {second}: {output:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_root_makes_in_the_home_of_a_user_is_that_users() {
+    let house = House::new();
+    for call in CALLS.iter().chain(&[["run-once", "-w", "-i", "other", "--", "false"].as_slice()]) {
+        house.call(0, call);
+    }
+    let mut found = Vec::new();
+    house.of_others(&house.home, &mut found);
+    // The content of a file of the user's is whose content it is. A saved command is run only by the one who saved it.
+    found.retain(|path| !path.ends_with("file") && !path.ends_with("cmd.sh"));
+    assert_eq!(found, [] as [PathBuf; 0]);
+    assert!(house.home.join("log").exists() && house.home.join(".aba/aba-a.lock").exists());
+}
+
+#[test]
+fn what_root_makes_in_its_own_directory_stays_its_own() {
+    if !is_root() {
+        return;
+    }
+    let house = House::new();
+    // A link that the user planted leads to a directory of root's.
+    let target = house.scene.path("target");
+    fs::create_dir(&target).unwrap();
+    std::os::unix::fs::symlink(&target, house.home.join(".aba")).unwrap();
+    std::os::unix::fs::lchown(house.home.join(".aba"), Some(USER), Some(USER)).unwrap();
+    house.call(0, &["lock", "a", "--", "true"]);
+    house.call(0, &["run-once", "-w", "-i", "task", "--", "true"]);
+    let owner = |name: &str| fs::symlink_metadata(target.join(name)).unwrap().uid();
+    assert_eq!([owner("aba-a.lock"), owner("runner"), owner("runner/task"), owner("runner/task/exit")], [0; 4]);
+}

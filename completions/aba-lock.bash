@@ -79,6 +79,8 @@ __aba_complete_function() {
         __aba_complete_as run-once "$2"
     elif [[ $1 == aba_update ]]; then
         __aba_complete_as update "$2"
+    elif [[ $1 == aba_reserve ]]; then
+        __aba_complete_as reserve "$2"
     elif [[ $1 == aba_lock_doctor ]]; then
         __aba_complete_as doctor "$2"
     elif [[ $1 == aba_lock_detach ]]; then
@@ -106,7 +108,7 @@ __aba_complete_function() {
 
 # What is typed after the function is what could be typed after `aba-lock $1`.
 __aba_complete_as() {
-    builtin local __aba_bin="${ABA_LOCK_BIN:-aba-lock}" __aba_line="${COMP_LINE#"${COMP_LINE%%[![:space:]]*}"}"
+    builtin local __aba_bin="${__aba_bin:-${__run_once_bin:-${ABA_LOCK_BIN:-aba-lock}}}" __aba_line="${COMP_LINE#"${COMP_LINE%%[![:space:]]*}"}"
     __aba_line="aba-lock $1${__aba_line#"${COMP_WORDS[0]}"}"
     builtin local COMP_POINT=$((COMP_POINT + ${#__aba_line} - ${#COMP_LINE})) COMP_CWORD=$((COMP_CWORD + 1))
     builtin local -a __aba_words
@@ -119,7 +121,7 @@ __aba_complete_as() {
 
 # Offers what the helper answers for its command $1, of which our functions have not all options.
 __aba_ask() {
-    builtin local __aba_bin="${ABA_LOCK_BIN:-aba-lock}" __aba_line='' __aba_lines='' __aba_index=1
+    builtin local __aba_bin="${__aba_bin:-${__run_once_bin:-${ABA_LOCK_BIN:-aba-lock}}}" __aba_line='' __aba_lines='' __aba_index=1
     builtin local -a __aba_words
     __aba_words=(aba-lock "$1")
     while [[ $1 == lock ]] && ((__aba_index < COMP_CWORD)); do
@@ -139,8 +141,7 @@ __aba_ask() {
     fi
     while IFS= builtin read -r __aba_line; do
         case "$1 ${__aba_line}" in
-            'lock '-[oE] | 'lock '--fd | 'lock '--file | 'lock '--no-inherit | 'lock '--reopen | 'lock '--try-first | \
-                'lock '--waited | 'lock '--heed-keyboard) ;;
+            'lock '-[oE] | 'lock '--fd | 'lock '--file | 'lock '--no-inherit | 'lock '--reopen) ;;
             'lock '--conflict-exit-code | 'lock '--on-busy | 'status '-*) ;;
             *) __aba_offer "${__aba_line}" ;;
         esac

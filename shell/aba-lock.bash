@@ -459,7 +459,7 @@ __aba_acquire() {
             __aba_words[${#__aba_words[@]}]=${__aba_fd}
             __aba_words[${#__aba_words[@]}]=${__aba_name}
         done
-        __aba_ask
+        __aba_request
         if ((__aba_status == 0)); then
             __aba_granted=yes
             break
@@ -523,7 +523,7 @@ __aba_acquire() {
 #
 # If the script is killed, the helper ends too, as its parent has: the lock is free whether it was granted or not. That is the
 # same between any two steps. If the helper is killed by another process, 5 to 7 apply.
-__aba_ask() {
+__aba_request() {
     __aba_status=0
     if [[ $- == *i* ]]; then
         # Ctrl-Z stops the helper, and there must be no message about a job.
@@ -550,7 +550,7 @@ __aba_ask() {
     fi
 }
 
-# Runs the helper with these arguments, in the background if the script has handlers for signals: see __aba_ask.
+# Runs the helper with these arguments, in the background if the script has handlers for signals: see __aba_request.
 __aba_run_apart() {
     builtin local __aba_job='' __aba_at=0 __aba_name='' __aba_listed='' __aba_ended='' __aba_trapped=''
     builtin local -a __aba_traps
@@ -1156,15 +1156,17 @@ Takes the locks, all or none, and holds them until this script ends.
 # How to ask the helper what to offer is read from it at the first TAB, so that a script does not pay for it.
 __aba_complete() {
     builtin local __aba_bin='' __aba_script=''
-    if \builtin declare -F __aba_complete_function >/dev/null || { __aba_helper 2>/dev/null &&
-        __aba_script=$(ABA_LOCK_COMPLETE=bash "${__aba_bin}" 2>/dev/null) && builtin eval "${__aba_script}"; }; then
+    __aba_helper 2>/dev/null || builtin return 0
+    if \builtin declare -F __aba_complete_function >/dev/null || {
+        __aba_script=$(ABA_LOCK_COMPLETE=bash "${__aba_bin}" 2>/dev/null) && builtin eval "${__aba_script}"
+    }; then
         __aba_complete_function "$@"
     fi
 }
 
 if [[ $- == *i* ]]; then
     builtin complete -F __aba_complete aba_lock_operation aba_unlock_operation aba_lock_held aba_lock_check aba_lock_detach aba_run_once aba_update \
-        aba_lock_doctor
+        aba_reserve aba_lock_doctor
 fi
 
 # One command, which is read as a whole before aliases are in force again.

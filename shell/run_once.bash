@@ -179,9 +179,11 @@ __run_once_find() {
 # How to ask the helper what to offer is read from it at the first TAB.
 __run_once_complete() {
     builtin local __run_once_bin='' __run_once_script=''
-    if builtin declare -F __aba_complete_function >/dev/null || { __run_once_find 2>/dev/null &&
+    __run_once_find 2>/dev/null || builtin return 0
+    if builtin declare -F __aba_complete_function >/dev/null || {
         __run_once_script=$(ABA_LOCK_COMPLETE=bash "${__run_once_bin}" 2>/dev/null) &&
-        builtin eval "${__run_once_script}"; }; then
+            builtin eval "${__run_once_script}"
+    }; then
         __aba_complete_function "$@"
     fi
 }

@@ -159,6 +159,7 @@ offers_commands_and_options() {
     screen_has lock unlock status path init --help --version
     list 'aba-lock lock --'
     screen_has --wait --timeout --pid-file --help
+    screen_lacks --try-first --waited --heed-keyboard
     completes 'aba-lock sta' 'aba-lock status '
     completes 'aba-lock lock --ti' 'aba-lock lock --timeout '
 }
@@ -439,4 +440,67 @@ make_tasks() {
     completes "aba_update --dry" "aba_update --dry-run "
     completes "aba_update host" "aba_update hosts.txt "
     completes "aba_update hosts.txt -- mkfif" "aba_update hosts.txt -- mkfifo "
+}
+
+@test "aba_reserve is completed with its options, and the command after --" {
+    local SHELL_KIND=bash
+    open_shell bash 'source "${LIBRARY}"' 'unset -f _command_offset'
+    list 'aba_reserve --'
+    screen_has --pool --tag --list
+    completes 'aba_reserve --he' 'aba_reserve --help '
+    completes 'aba_reserve -- mkfif' 'aba_reserve -- mkfifo '
+}
+
+offers_leases() {
+    local SHELL_KIND=$1
+    make_locks backup
+    open_shell "$1"
+    list 'aba-lock lease '
+    screen_has acquire renew release show list
+    screen_lacks settle tokens hold
+    completes 'aba-lock lease acq' 'aba-lock lease acquire '
+    list 'aba-lock lease acquire --'
+    screen_has --server --ttl --wait --json
+    completes 'aba-lock lease show back' 'aba-lock lease show backup '
+}
+
+@test "bash offers the commands of lease, and their options" {
+    offers_leases bash
+}
+
+@test "zsh offers the commands of lease, and their options" {
+    offers_leases zsh
+}
+
+@test "fish offers the commands of lease, and their options" {
+    offers_leases fish
+}
+
+@test "every function of the library is completed, also where PATH does not lead to the helper" {
+    make_locks backup
+    mkdir -p prefix/bin prefix/share/aba-lock
+    cp "${PROJECT}"/shell/*.bash prefix/share/aba-lock/
+    ln -s "${ABA_LOCK_BIN}" prefix/bin/aba-lock
+    PATH=/usr/bin:/bin ABA_LOCK_BIN='' open_shell bash 'source prefix/share/aba-lock/aba-lock.bash' \
+        'source prefix/share/aba-lock/run_once.bash'
+    local function
+    for function in $(sed -n 's/^\(aba_[a-z_]*\)() {$/\1/p' "${LIBRARY}") run_once; do
+        case ${function} in
+            aba_lock_operation | aba_lock_held | aba_lock_check | aba_unlock_operation)
+                completes "${function} back" "${function} backup "
+                ;;
+            aba_lock_detach) completes "${function} mkfif" "${function} mkfifo " ;;
+            *) completes "${function} --hel" "${function} --help " ;;
+        esac
+    done
+}
+
+@test "the library and the completion, which one shell reads, define different functions" {
+    names() {
+        sed -n 's/^\([_a-z]*\)() {$/\1/p' "$@"
+    }
+    names "${LIBRARY}" "${PROJECT}/shell/run_once.bash" "${PROJECT}/completions/aba-lock.bash" | sort >all
+    (($(grep -c . all) > 50))
+    run -0 uniq -d all
+    expect_silence
 }

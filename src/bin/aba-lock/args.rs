@@ -24,13 +24,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// What the exit statuses mean.
-pub(crate) const EXIT_STATUS: [(&str, &str); 12] = [
+pub(crate) const EXIT_STATUS: [(&str, &str); 11] = [
     ("0", "acquired, done, yes"),
     ("1", "no: `status` says that it is free"),
     ("2", "wrong usage"),
     ("75", "not acquired: held by another, or waiting would be a deadlock (-E changes it)"),
     ("76", "the lock file was replaced while it was opened: open it again"),
-    ("77, 78", "with --try-first: not acquired yet, because that would mean to wait"),
     ("124", "timed out waiting (-E changes it)"),
     ("125", "aba-lock itself failed: cannot open, no space, locking not supported here"),
     ("126", "the command cannot be run"),
@@ -371,15 +370,15 @@ pub(crate) struct Lock {
     pub(crate) reopen: bool,
 
     /// Exit with status 77 instead of waiting, or with 78 if SIGINT or SIGQUIT is ignored: the caller starts the wait
-    #[arg(long, requires = "fd")]
+    #[arg(long, requires = "fd", hide = true)]
     pub(crate) try_first: bool,
 
     /// Continue a wait that began this long ago: contention is in the event log already
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, requires = "fd")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, requires = "fd", hide = true)]
     pub(crate) waited: Option<Duration>,
 
     /// Let SIGINT and SIGQUIT end the wait, although a shell has its background jobs ignore them
-    #[arg(long, requires = "fd")]
+    #[arg(long, requires = "fd", hide = true)]
     pub(crate) heed_keyboard: bool,
 
     /// Keep the lock from CMD and its children: it is released when CMD ends, whatever CMD left behind

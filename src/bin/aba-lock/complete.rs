@@ -7,6 +7,10 @@
 //! still the engine's to say. Only files and commands are left to the shell, which knows `~`, quoting and aliases:
 //! for these the answer is [`FILES`] or [`COMMAND`].
 
+#[path = "../aba-lock-keeper/args.rs"]
+#[allow(dead_code, reason = "the keeper reads the values; only the definitions are needed here")]
+mod keeper_args;
+
 use crate::args::Cli;
 use crate::{exit, report};
 use aba_lock::holders::{self, Belief, State};
@@ -25,6 +29,9 @@ const FILES: &str = "<files>";
 
 /// The answer that leaves it to the shell to complete the command line after `--`.
 const COMMAND: &str = "<command>";
+
+/// Options of `lock` for the shell library alone.
+const PRIVATE: [&str; 3] = ["--try-first", "--waited", "--heed-keyboard"];
 
 /// Answers if a shell asks (in the variable `ABA_LOCK_COMPLETE`). Its exit status then; else `None`.
 pub(crate) fn answer_shell() -> Option<i32> {
@@ -90,16 +97,28 @@ impl EnvCompleter for Shell {
         if escaped && asked.is_some_and(|asked| asked.get_positionals().any(Arg::is_last_set)) {
             return to.write_all(COMMAND.as_bytes());
         }
-        self.engine.write_complete(command, words, directory, to)
+        let mut answer = Vec::new();
+        self.engine.write_complete(command, words, directory, &mut answer)?;
+        // The engine offers hidden options. It shows all of ours only because they all are hidden (see `completed`).
+        let is_private = |line: &[u8]| PRIVATE.iter().any(|option| line.starts_with(option.as_bytes()));
+        answer
+            .split_inclusive(|byte| *byte == b'\n')
+            .filter(|line| !is_private(line))
+            .try_for_each(|line| to.write_all(line))
     }
 }
 
 /// The command line with what only completion needs to know, so that no other call pays for it.
 fn command() -> Command {
     let mut command = Cli::command();
+    // The keeper parses the words after `lease`, and has its own definitions of them.
+    if let Some(lease) = keeper_args::Cli::command().find_subcommand("lease") {
+        command = command.mut_subcommand("lease", |_| lease.clone());
+    }
     // Now, so that each command has its --help when its arguments are gone through.
     command.build();
-    command.mut_subcommands(|command| command.mut_args(completed))
+    command
+        .mut_subcommands(|command| command.mut_args(completed).mut_subcommands(|command| command.mut_args(completed)))
 }
 
 /// What to offer for an argument is seen from what its help calls it, so that a new command needs nothing here.

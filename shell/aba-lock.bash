@@ -136,7 +136,12 @@ aba_lock_operation() {
                     *) ;;
                 esac
                 ;;
-            '' | *[[:space:]]*)
+            '')
+                __aba_say 'the name of a lock must not be empty'
+                __aba_end 125
+                builtin return "$?"
+                ;;
+            *[[:space:]]*)
                 __aba_say "\"$1\" is not a name for a lock: a name has no blanks in it"
                 __aba_end 125
                 builtin return "$?"
@@ -175,6 +180,10 @@ aba_lock_operation() {
 # that the script which started this one holds stays as it is: only our copy of the descriptor is closed.
 aba_unlock_operation() {
     __aba_usable || \return "$?"
+    if (($# > 0)) && [[ -z $1 ]]; then
+        __aba_say 'the name of a lock must not be empty' 'without a name, aba_unlock_operation releases the last lock'
+        builtin return 2
+    fi
     builtin local __aba_entry='' __aba_status=0 __aba_bin='' __aba_directory='' __aba_pid='' __aba_lease=''
     __aba_find_entry "${1-}"
     if [[ -z ${__aba_entry} ]]; then
@@ -362,6 +371,14 @@ __aba_usable() {
     if \declare -F builtin >/dev/null; then
         \printf '%s\n' 'aba-lock: a function named `builtin` is in the way of aba-lock.bash' \
             'hint: remove it: `unset -f builtin`' >&2
+        if [[ $- != *i* ]]; then
+            \exit 125
+        fi
+        \return 125
+    fi
+    if [[ $- == *k* ]]; then
+        \printf '%s\n' 'aba-lock: under `set -k` bash takes NAME=VALUE from the arguments of every command, so aba-lock.bash cannot work' \
+            'hint: turn it off: `set +k`' >&2
         if [[ $- != *i* ]]; then
             \exit 125
         fi
@@ -1155,6 +1172,7 @@ Takes the locks, all or none, and holds them until this script ends.
 
 # How to ask the helper what to offer is read from it at the first TAB, so that a script does not pay for it.
 __aba_complete() {
+    [[ $- != *k* ]] || \return 0
     builtin local __aba_bin='' __aba_script=''
     __aba_helper 2>/dev/null || builtin return 0
     if \builtin declare -F __aba_complete_function >/dev/null || {

@@ -42,6 +42,11 @@ fi
 #     -w       validates, unless -S: what succeeded before is run again, and that is the outcome
 #     -m TEXT  is said by `aba_info`, if the script has such a function, else on stdout
 run_once() {
+    if [[ $- == *k* ]]; then
+        \printf '%s\n' 'aba-lock: under `set -k` bash takes NAME=VALUE from the arguments of every command, so run_once.bash cannot work' \
+            'hint: turn it off: `set +k`' >&2
+        \return 125
+    fi
     builtin local __run_once_bin='' __run_once_id='' __run_once_wait='' __run_once_quiet='' __run_once_message
     builtin local __run_once_option='' __run_once_letters='' __run_once_at=0
     # By the long names: under `nocasematch` a pattern does not tell -w and -W apart.
@@ -178,6 +183,7 @@ __run_once_find() {
 
 # How to ask the helper what to offer is read from it at the first TAB.
 __run_once_complete() {
+    [[ $- != *k* ]] || \return 0
     builtin local __run_once_bin='' __run_once_script=''
     __run_once_find 2>/dev/null || builtin return 0
     if builtin declare -F __aba_complete_function >/dev/null || {

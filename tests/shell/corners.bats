@@ -306,3 +306,38 @@ END
     ABA_LOCK_FDS='200 99999999999999999999 x -1 2' run -0 ./tool
     [[ ${output} == ran && $(<mine) == text ]]
 }
+
+@test "under set -k, which takes arguments away, every function says so and changes nothing" {
+    local call
+    for call in 'aba_lock_operation save' 'aba_unlock_operation save' 'aba_lock_held save' 'aba_lock_check save' \
+        'aba_lock_detach true' 'aba_run_once -i a -- true' 'aba_update f true' aba_reserve aba_lock_doctor 'run_once -i a -- true'; do
+        script tool <<END
+source "\${PROJECT}/shell/run_once.bash"
+set -k
+${call}
+exit "\$?"
+END
+        run -125 bash ./tool
+        [[ ${output} == 'aba-lock: under `set -k` bash takes '*'hint: turn it off: `set +k`' ]]
+        [[ ! -e ${ABA_LOCK_DIR} ]]
+    done
+}
+
+@test "an empty name is said to be empty, and releases nothing" {
+    script tool <<'END'
+aba_lock_operation save
+for call in aba_lock_operation aba_lock_held aba_lock_check aba_unlock_operation; do
+    status=0
+    (ABA_LOCK_ON_CONFLICT=return "$call" '') || status=$?
+    echo "$call: $status"
+done
+aba_lock_held save
+END
+    run -0 bash ./tool
+    cat <<<"${output}"
+    [[ ${output} != *blank* ]]
+    expect_text $'the name of a lock must not be empty\naba_lock_operation: 125'
+    expect_text 'aba_lock_held: 2'
+    expect_text 'aba_lock_check: 2'
+    expect_text $'hint: without a name, aba_unlock_operation releases the last lock\naba_unlock_operation: 2'
+}

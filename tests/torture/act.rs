@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +14,10 @@ use std::time::Duration;
 pub(crate) fn act(words: &[&str]) -> i32 {
     match *words {
         ["probe", file, log] => probe(Path::new(file), Path::new(log)),
+        ["probe-all", log, ref files @ ..] => {
+            files.iter().map(|file| probe(Path::new(file), Path::new(log))).max().unwrap_or(2)
+        }
+        ["among-strangers", log, ref call @ ..] => among_strangers(Path::new(log), call),
         ["alone", log, ref rest @ ..] => alone(Path::new(log), rest),
         ["note", history, actor, ref rest @ ..] => {
             Journal::open(Path::new(history)).note(actor, &rest.join(" "));
@@ -20,6 +25,9 @@ pub(crate) fn act(words: &[&str]) -> i32 {
         }
         ["hold", history, actor, name, mode, file, micros, ..] => {
             hold(&Journal::open(Path::new(history)), actor, name, mode, Path::new(file), micros)
+        }
+        ["hold-both", history, actor, micros, ref locks @ ..] => {
+            hold_both(&Journal::open(Path::new(history)), actor, micros, locks)
         }
         ["lease", history, actor, pool, micros] => {
             let number = std::env::var("ABA_NUMBER").unwrap_or_default();
@@ -74,6 +82,44 @@ fn hold(journal: &Journal, actor: &str, name: &str, mode: &str, file: &Path, mic
     pause(micros);
     journal.note(actor, &format!("leave {name}"));
     0
+}
+
+/// Holds two locks, given as NAME FILE NAME FILE, and notes which files they are.
+fn hold_both(journal: &Journal, actor: &str, micros: &str, locks: &[&str]) -> i32 {
+    let [one, one_file, other, other_file] = *locks else { return 2 };
+    let (one_inode, other_inode) = (inode_held(Path::new(one_file)), inode_held(Path::new(other_file)));
+    journal.note(actor, &format!("enter {one} exclusive {one_inode}"));
+    journal.note(actor, &format!("enter {other} exclusive {other_inode}"));
+    journal.note(actor, &format!("together {one} {one_inode} {other} {other_inode}"));
+    pause(micros);
+    journal.note(actor, &format!("leave {other}"));
+    journal.note(actor, &format!("leave {one}"));
+    0
+}
+
+/// The number of processes that a call must leave alone.
+const STRANGERS: usize = 16;
+
+/// Runs a call as one of many processes of a PID namespace, and notes how many of the others it signalled. The namespace is
+/// new, and `/proc` is that of another one.
+fn among_strangers(log: &Path, call: &[&str]) -> i32 {
+    let start = || {
+        let mut command = Command::new("sleep");
+        crate::place::ends_with_us(&mut command);
+        command.arg("100").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut strangers: Vec<Child> = (0..STRANGERS).map(|_| start()).collect();
+    let mut child = Command::new(call[0]).args(&call[1..]).spawn().unwrap();
+    let status = crate::place::wait_for(&mut child, Duration::from_secs(15));
+    let signalled = strangers.iter_mut().filter_map(|stranger| stranger.try_wait().unwrap()).count();
+    if signalled > 0 {
+        append(log, &format!("{signalled} of {STRANGERS} strangers were signalled"));
+    }
+    for mut stranger in strangers {
+        let _ = stranger.kill();
+        let _ = stranger.wait();
+    }
+    status
 }
 
 fn run(journal: &Journal, actor: &str, task: &str, fate: &str, micros: &str) -> i32 {

@@ -42,7 +42,7 @@ impl Lock {
             0..50 => in_root(format!("h{}", number % 3)),
             // As long as a name may be.
             50..60 => in_root("l".repeat(128)),
-            60..70 => in_root(faults::REMOVED[usize::try_from(number % 2).unwrap()].to_owned()),
+            60..70 => in_root(faults::REMOVED[usize::try_from(number % 3).unwrap()].to_owned()),
             70..76 if slot.stage.mounts => Self { name: format!("f{}", number % 8), root: "full/locks" },
             76..82 if slot.stage.mounts => Self { name: format!("w{}", number % 2), root: "ro/locks" },
             _ => in_root(format!("n{number}")),
@@ -103,16 +103,16 @@ fn lock(slot: &mut Slot) {
     }
     let mut command = helper(slot, all);
     command.env("ABA_LOCK_DIR", slot.place.path(lock.root));
-    contend(slot, command, &[&lock], waits, 75);
+    contend(slot, command, &[&lock], waits, 75, &[]);
 }
 
 /// A call that wants locks: it is written down who wanted which, and who was refused.
-fn contend(slot: &mut Slot, command: Command, locks: &[&Lock], waits: bool, refused: i32) {
+fn contend(slot: &mut Slot, command: Command, locks: &[&Lock], waits: bool, refused: i32, others: &[i32]) {
     slot.note("ask lock");
     for lock in locks {
         slot.note(&format!("tries {}", lock.id()));
     }
-    let said = slot.call(command, &[]);
+    let said = slot.call(command, others);
     if let (Some(said), [lock], false) = (&said, locks, waits)
         && said.status == refused
     {
@@ -125,17 +125,30 @@ fn contend(slot: &mut Slot, command: Command, locks: &[&Lock], waits: bool, refu
 fn script(slot: &mut Slot) {
     let (lock, (words, waits)) = (Lock::pick(slot), waits(slot));
     let nested = r#"source "$LIBRARY"; aba_lock_operation "$NAME"; aba_unlock_operation "$NAME""#;
-    let script = format!(
-        "source \"$LIBRARY\"; aba_lock_operation {} \"$NAME\"; {}\"$@\"",
+    let work = format!(
+        "aba_lock_operation {} \"$NAME\"; {}\"$@\"",
         words.join(" "),
         if slot.dice.percent(30) { "bash -c \"$NESTED\"; " } else { "" },
     );
+    let in_trap = work.replacen("aba_lock_operation", "aba_lock_operation --on-conflict return", 1);
+    let in_trap = in_trap.replacen(';', " || exit 1;", 1);
+    let work = match slot.dice.roll(100) {
+        0..15 => format!("trap '{in_trap}' EXIT; exit {OF_TRAP}"),
+        15..25 => format!("trap '{in_trap}' USR1; kill -s USR1 $$; exit {OF_TRAP}"),
+        25..32 => format!("trap '{in_trap}; exit {OF_TRAP}' ERR; false"),
+        32..50 => format!("trap 'exit 143' TERM; {work}"),
+        _ => work,
+    };
+    let script = format!("source \"$LIBRARY\"; {work}");
     let mut command = slot.place.program("bash");
     command.arg("-c").arg(script).arg("script").args(hold(slot, &lock, false));
     command.env("LIBRARY", crate::LIBRARY).env("NESTED", nested).env("NAME", &lock.name);
     command.env("ABA_LOCK_DIR", slot.place.path(lock.root));
-    contend(slot, command, &[&lock], waits, 1);
+    contend(slot, command, &[&lock], waits, 1, &[OF_TRAP]);
 }
+
+/// The status of a script after its work in a trap.
+const OF_TRAP: i32 = 3;
 
 /// A script that locks a file of its own as with flock(1): over a command, or on a descriptor.
 fn flock(slot: &mut Slot) {
@@ -167,22 +180,36 @@ fn flock(slot: &mut Slot) {
     let mut command = slot.place.program("bash");
     command.arg("-c").arg(script).arg("script").args(hold_file(slot, &lock, &file.to_string_lossy(), shared));
     command.env("FILE", file);
-    contend(slot, command, &[&lock], waits, 1);
+    contend(slot, command, &[&lock], waits, 1, &[]);
 }
 
-/// Two locks at once, all or none, inside one of them.
+/// Two locks at once, all or none, inside both of them. Often the file of one is removed during the wait for the other.
 fn two(slot: &mut Slot) {
-    let (one, other) = (Lock::pick(slot), Lock { name: format!("h{}", slot.dice.roll(3)), root: "locks" });
+    let removed = Lock { name: (*slot.dice.pick(&faults::REMOVED)).to_owned(), root: "locks" };
+    let one = if slot.dice.percent(60) { removed } else { Lock::pick(slot) };
+    let other = Lock { name: format!("h{}", slot.dice.roll(3)), root: "locks" };
     if one.root != other.root || one.name == other.name {
         return lock(slot);
     }
     let (words, _) = waits(slot);
+    let (history, micros) = (slot.place.path("history"), slot.dice.roll(1500).to_string());
+    let locks = [one.id(), one.file(slot), other.id(), other.file(slot)];
+    let mut inside = vec!["hold-both", history.to_str().unwrap(), &slot.actor, &micros];
+    inside.extend(locks.iter().map(String::as_str));
+    let inside = slot.place.act(&inside);
+    if slot.dice.percent(40) {
+        let script = format!("source \"$LIBRARY\"; aba_lock_operation {} \"$ONE\" \"$OTHER\"; \"$@\"", words.join(" "));
+        let mut command = slot.place.program("bash");
+        command.arg("-c").arg(script).arg("script").args(inside);
+        command.env("LIBRARY", crate::LIBRARY).env("ONE", &one.name).env("OTHER", &other.name);
+        return contend(slot, command, &[&one, &other], true, 1, &[]);
+    }
     let mut all: Vec<OsString> = vec!["lock".into()];
     all.extend(words.into_iter().map(OsString::from));
     all.extend([OsString::from(&one.name), OsString::from(&other.name), "--".into()]);
-    all.extend(hold(slot, &other, false));
+    all.extend(inside);
     let command = helper(slot, all);
-    contend(slot, command, &[&one, &other], true, 75);
+    contend(slot, command, &[&one, &other], true, 75, &[]);
 }
 
 /// A file that many add to: another one from time to time, so that none grows long.

@@ -7,6 +7,7 @@
 //! | `A ask WHAT` / `A done STATUS` | A is about to be started / has ended |
 //! | `A doom` | A is about to be killed: what it has may be free from here on |
 //! | `A enter LOCK MODE INODE` / `A leave LOCK` | written by A itself, under the lock; INODE of the lock file that it was given, 0: unknown |
+//! | `A together LOCK INODE LOCK INODE` | written by A itself, under both locks of one call |
 //! | `A tries LOCK` / `A busy LOCK` | before a call that does not wait / it was refused |
 //! | `A free LOCK` | it was told that nobody has the lock |
 //! | `A remove LOCK INODE` / `A removed LOCK INODE` | somebody takes the lock file away, by hand |
@@ -126,6 +127,12 @@ impl Judge {
             ("doom", _) => drop(self.doomed.insert(actor.to_owned())),
             ("done", _) => self.done(actor),
             ("enter", [lock, mode, inode]) => self.enter(actor, lock, *mode == "shared", inode.parse().unwrap_or(0)),
+            ("together", [one, one_inode, other, other_inode]) => {
+                let lock = |name: &str, inode: &str| (name.to_owned(), inode.parse().unwrap_or(0));
+                let (one, other) = (lock(one, one_inode), lock(other, other_inode));
+                self.together(actor, &one, &other);
+                self.together(actor, &other, &one);
+            }
             ("leave", [lock]) => self.leave(actor, lock),
             ("tries", [lock]) => {
                 let tries = self.tries.entry((*lock).to_owned()).or_default();
@@ -216,6 +223,17 @@ impl Judge {
         }
         holds.push(Hold { actor: actor.to_owned(), shared, inode, since: self.line });
         self.holds.insert(lock.to_owned(), holds);
+    }
+
+    /// Two locks of one call are granted one after the other, and all files are checked after the last grant: the file of
+    /// `one` must not have been taken away before the previous holder of `other` left.
+    fn together(&mut self, actor: &str, one: &(String, u64), other: &(String, u64)) {
+        if let (Some((_, Some(removed))), Some(left)) = (self.removed.get(one), self.left.get(other))
+            && left > removed
+        {
+            let why = format!("{actor} holds {} through a file that was taken away before its last grant", one.0);
+            self.breaks(why, &[&one.0, &other.0]);
+        }
     }
 
     fn leave(&mut self, actor: &str, lock: &str) {

@@ -17,6 +17,16 @@ const HISTORIES: &[(&str, &str, &str)] = &[
         "1 enter a exclusive 7;d remove a 7;d removed a 7;1 leave a;2 enter a exclusive 7",
         "taken away before",
     ),
+    (
+        "two locks, one file removed before the other was granted",
+        "1 enter h exclusive 5;d remove c 7;d removed c 7;1 leave h;2 enter c exclusive 7;2 enter h exclusive 5;2 together c 7 h 5",
+        "before its last grant",
+    ),
+    (
+        "two locks, one file removed after both were granted",
+        "1 enter h exclusive 5;1 leave h;2 enter c exclusive 7;2 enter h exclusive 5;2 together c 7 h 5;d remove c 7;d removed c 7",
+        "",
+    ),
     ("out without in", "1 leave a", "without having entered"),
     ("ended inside", "1 enter a exclusive 7;1 done 0", "without a word"),
     ("refused for another", "1 tries a;2 tries a;2 busy a", ""),

@@ -105,6 +105,35 @@ fn filter(ask: Ask) -> Vec<libc::sock_filter> {
     }
 }
 
+/// This process, and all that it starts, can create no thread: clone(2) of one fails with `EAGAIN`, as at the limit of
+/// processes. It allocates nothing.
+pub(crate) fn forbid_threads() -> io::Result<()> {
+    const LOAD: u16 = 0x20;
+    const IF_EQUAL: u16 = 0x15;
+    const IF_BITS: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let fails = |errno: i32| libc::SECCOMP_RET_ERRNO | errno.cast_unsigned();
+    let number = |call: i64| u32::try_from(call).unwrap_or(u32::MAX);
+    let mut filter = [
+        step(LOAD, 0, 0, 0),
+        // The flags of clone3(2) are in memory, which a filter cannot read: without it the C library calls clone(2).
+        step(IF_EQUAL, 0, 1, number(libc::SYS_clone3)),
+        step(RETURN, 0, 0, fails(libc::ENOSYS)),
+        step(IF_EQUAL, 0, 3, number(libc::SYS_clone)),
+        step(LOAD, 0, 0, 16),
+        step(IF_BITS, 0, 1, libc::CLONE_THREAD.cast_unsigned()),
+        step(RETURN, 0, 0, fails(libc::EAGAIN)),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 8, filter: filter.as_mut_ptr() };
+    // SAFETY: the kernel copies the filter before the call returns.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        check(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)).map(drop)
+    }
+}
+
 /// Starts it. With [`Ask::Clock`] it also finds no vDSO, through which it would ask for the time without a system call.
 pub(crate) fn start(start: &Start) -> io::Result<Filtered> {
     let pointers =

@@ -169,6 +169,13 @@ pub(crate) fn ends_with_us(command: &mut Command) {
     };
 }
 
+/// It can create processes, but no threads.
+#[expect(unsafe_code, reason = "a step between fork and exec")]
+pub(crate) fn runs_without_threads(command: &mut Command) {
+    // SAFETY: system calls that take numbers and a filter on the stack.
+    unsafe { command.pre_exec(kernel::forbid_threads) };
+}
+
 /// Waits until it has ended: its status, 128 + n for signal n; -1 if it had to be killed because it took too long.
 pub(crate) fn wait_for(child: &mut Child, patience: Duration) -> i32 {
     let ended = kernel::ends_within_time(child.id(), patience);

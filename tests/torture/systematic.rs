@@ -95,7 +95,9 @@ fn faults(calls: &[i64], plan: &Plan, dice: &mut Dice) -> Vec<Fault> {
                 faults.push(Fault::Fail(at, *errno));
             }
             // What lasts in the world is tried lasting, too.
-            if [libc::ENOSPC, libc::EMFILE, libc::EIO].contains(errno) && is_due(plan.thin * 2) {
+            let no_threads = [libc::SYS_clone, libc::SYS_clone3].contains(call) && *errno == libc::EAGAIN;
+            let lasts = no_threads || [libc::ENOSPC, libc::EMFILE, libc::EIO].contains(errno);
+            if lasts && is_due(plan.thin * 2) {
                 faults.push(Fault::FailOn(at, *errno));
             }
         }
@@ -156,8 +158,9 @@ fn judge_words(scene: &Scene, ended: &Ended, fault: Fault) -> Verdict {
     if !statuses.contains(&ended.status) && !of_another {
         return Err(format!("{} is no status of the manual", ended.status));
     }
-    // bash says itself what was killed.
-    let of_bash = |line: &str| scene.name.starts_with("a script") && line.contains("Killed");
+    // A shell itself reports a child that was killed.
+    let has_shell = scene.name.starts_with("a script") || scene.name.contains("among strangers");
+    let of_bash = |line: &str| has_shell && line.contains("Killed");
     let name = if is_flock { "flock: " } else { "aba-lock: " };
     let sentence = |line: &str| line.starts_with(name) || line.starts_with("hint: ") || of_bash(line);
     if let Some(line) = ended.err.lines().find(|line| !sentence(line)) {

@@ -49,6 +49,7 @@ pub(crate) struct Stage {
     steps: AtomicUsize,
     kills: AtomicUsize,
     stops: AtomicUsize,
+    threadless: AtomicUsize,
     pub(crate) removals: AtomicUsize,
     pub(crate) full: AtomicUsize,
     pub(crate) remounts: AtomicUsize,
@@ -79,6 +80,7 @@ pub(crate) fn walk(directory: &Path, plan: &Plan) -> Walked {
         steps: AtomicUsize::new(0),
         kills: AtomicUsize::new(0),
         stops: AtomicUsize::new(0),
+        threadless: AtomicUsize::new(0),
         removals: AtomicUsize::new(0),
         full: AtomicUsize::new(0),
         remounts: AtomicUsize::new(0),
@@ -118,9 +120,10 @@ pub(crate) fn walk(directory: &Path, plan: &Plan) -> Walked {
     broken.extend(checker::check(&history).iter().map(|found| excerpt(&history, found)));
     let count = |number: &AtomicUsize| number.load(Ordering::SeqCst);
     let deeds = format!(
-        "{} kills, {} stops, {} lock files taken away, {} times no space, {} times read-only",
+        "{} kills, {} stops, {} without threads, {} lock files taken away, {} times no space, {} times read-only",
         count(&stage.kills),
         count(&stage.stops),
+        count(&stage.threadless),
         count(&stage.removals),
         count(&stage.full),
         count(&stage.remounts)
@@ -189,6 +192,8 @@ pub(crate) struct Slot<'a> {
 enum Fate {
     Nothing,
     Kill(Duration),
+    /// SIGTERM, which a script may trap.
+    Terminate(Duration),
     Stop(Duration, Duration),
 }
 
@@ -220,6 +225,7 @@ impl<'a> Slot<'a> {
         match self.dice.roll(100) {
             0..15 => Fate::Kill(first),
             15..23 => Fate::Stop(first, second),
+            23..29 => Fate::Terminate(first),
             _ => Fate::Nothing,
         }
     }
@@ -245,18 +251,23 @@ impl<'a> Slot<'a> {
     fn run(&mut self, mut command: Command) -> Option<place::Said> {
         let fate = self.fate();
         self.count();
+        if self.dice.percent(8) {
+            self.stage.threadless.fetch_add(1, Ordering::Relaxed);
+            place::runs_without_threads(&mut command);
+        }
         let scratch = || kernel::memory_file(c"said").unwrap();
         let (out, err) = (scratch(), scratch());
         command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap());
         let mut child = command.spawn().unwrap();
         let mut killed = false;
         match fate {
-            Fate::Kill(after) => {
+            Fate::Kill(after) | Fate::Terminate(after) => {
                 killed = !kernel::ends_within_time(child.id(), after);
                 if killed {
                     self.note("doom");
                     self.stage.kills.fetch_add(1, Ordering::Relaxed);
-                    kernel::kill(child.id(), libc::SIGKILL);
+                    let signal = if matches!(fate, Fate::Kill(_)) { libc::SIGKILL } else { libc::SIGTERM };
+                    kernel::kill(child.id(), signal);
                 }
             }
             Fate::Stop(after, long) => {
@@ -272,6 +283,9 @@ impl<'a> Slot<'a> {
         let status = place::wait_for(&mut child, self.place.patience * 3);
         let said = place::Said { status, out: place::text(&out), err: place::text(&err) };
         if killed {
+            if status < 0 {
+                self.stage.breaks(format!("{} did not end after a signal: {command:?}: {said:?}", self.actor));
+            }
             return None;
         }
         Some(said)

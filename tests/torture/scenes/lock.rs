@@ -20,6 +20,10 @@ pub(super) fn scenes() -> Vec<Scene> {
         scene("lock, waited for", |place| lock(place, &["-w", "a"]).when_it_waits(freed(place, "a")), judge),
         scene("lock, two names", |place| lock(used(place), &["a", "b"]), judge),
         scene("lock, two names, one held", |place| lock(held(place), &["a", "0"]), judge_refused),
+        scene("lock, two names, one file removed during the wait", two_one_removed, judge_both),
+        scene("a script, two names, one file removed during the wait", script_two_one_removed, judge_both),
+        scene("a script, in a trap, free", |place| script_in_trap(used(place)), judge_trap),
+        scene("a script, in a trap, held", |place| script_in_trap(held(place)), judge_trap_held),
         scene("lock --no-inherit", |place| lock(used(place), &["-o", "a"]), judge_parted),
         scene("lock, nested", nested, judge),
         scene("lock --fd", by_descriptor, judge_descriptor),
@@ -193,6 +197,67 @@ fn judge_script(place: &Place, ended: &Ended) -> Verdict {
     must(!place.read("log").contains("without"), "the script went on without the lock")?;
     let inside = place.read("log").lines().count();
     must(ended.status != 0 || inside == 2, format!("status 0, and {inside} of 2 were inside"))?;
+    judge_next(place)
+}
+
+/// A command under two locks that looks whether both are held through the files that have their names.
+fn probe_both(place: &Place) -> Vec<OsString> {
+    let (log, one, other) = (place.path("log"), place.lock_file("a"), place.lock_file("b"));
+    place.act(&["probe-all", &log.to_string_lossy(), &one.to_string_lossy(), &other.to_string_lossy()])
+}
+
+/// Removes the file of the first lock, which is granted by then, and releases the second.
+fn remove_first(place: &Place) -> impl FnOnce() + 'static {
+    let (file, free) = (place.lock_file("a"), freed(place, "b"));
+    move || {
+        let _ = fs::remove_file(file);
+        free();
+    }
+}
+
+fn two_one_removed(place: &Place) -> Call {
+    used(place);
+    let mut words: Vec<OsString> = ["lock", "-w", "a", "b", "--"].map(OsString::from).into();
+    words.extend(probe_both(place));
+    Call::new(words).when_it_waits(remove_first(place))
+}
+
+fn script_two_one_removed(place: &Place) -> Call {
+    used(place);
+    let script = r#"source "$LIBRARY"; aba_lock_operation -w a b; "$RACK" act probe-all "$LOG" "$ONE" "$OTHER""#;
+    Call::bash(script)
+        .variable("LOG", place.path("log").to_string_lossy())
+        .variable("ONE", place.lock_file("a").to_string_lossy())
+        .variable("OTHER", place.lock_file("b").to_string_lossy())
+        .when_it_waits(remove_first(place))
+}
+
+fn judge_both(place: &Place, ended: &Ended) -> Verdict {
+    judge_inside(place, ended, 2)?;
+    must(is_free_soon(&place.lock_file("b")), "the second lock outlived its holder")?;
+    judge_next(place)
+}
+
+/// A script that locks in a trap handler, where bash gives a bare `return` the status from before the trap.
+fn script_in_trap(place: &Place) -> Call {
+    let script = r#"source "$LIBRARY"
+trap 'aba_lock_operation --on-conflict return a || exit; "$RACK" act probe "$FILE" "$LOG"' EXIT
+exit 1"#;
+    Call::bash(script)
+        .variable("FILE", place.lock_file("a").to_string_lossy())
+        .variable("LOG", place.path("log").to_string_lossy())
+}
+
+fn judge_trap(place: &Place, ended: &Ended) -> Verdict {
+    let log = place.read("log");
+    must(!log.contains("without"), "the handler went on without the lock")?;
+    must(ended.hit.is_some() || log.lines().count() == 1, "the lock was free, and refused")?;
+    judge_next(place)
+}
+
+fn judge_trap_held(place: &Place, _: &Ended) -> Verdict {
+    must(place.read("log").is_empty(), "the handler went on while another held the lock")?;
+    place.let_go();
     judge_next(place)
 }
 

@@ -12,7 +12,9 @@ const FILES: [&str; 11] =
 
 pub(super) fn scenes() -> Vec<Scene> {
     let scene = |name, call, judge| Scene { name, call, judge };
-    vec![
+    let mut scenes = vec![
+        scene("run-once -w, among strangers", |place| among_strangers(place, INTERRUPTED), judge_strangers),
+        scene("run-once -w, among strangers, after a killed supervisor", killed_among_strangers, judge_strangers),
         scene("run-once -w, new", |place| once(place, "-qw", "0"), judge),
         scene("run-once -s, new", |place| once(place, "-s", "0"), judge),
         scene("run-once -w, finished", |place| once(finished(place), "-qw", "0"), judge_finished),
@@ -27,7 +29,35 @@ pub(super) fn scenes() -> Vec<Scene> {
         scene("run-once -G, failed", |place| Call::new(["run-once", "-G"]).on(failed(place)), judge_reset),
         scene("run-once --list", |place| Call::new(["run-once", "--list"]).on(finished(place)), judge_finished),
         scene("clean --tasks", |place| Call::new(["clean", "-q", "--tasks"]).on(over(place)), judge_reset),
-    ]
+    ];
+    if std::env::var_os(crate::apart::ALLOWED).is_none() {
+        scenes.retain(|scene| !scene.name.contains("among strangers"));
+    }
+    scenes
+}
+
+/// A command that ends as after Ctrl-C.
+const INTERRUPTED: &str = "exit 130";
+
+/// A wait for a task, as one of many processes of a PID namespace to which `/proc` does not belong.
+fn among_strangers(place: &Place, command: &str) -> Call {
+    let script = r#""$ABA_LOCK_BIN" run-once -qw -i t -- sh -c "$COMMAND" || true
+        exec "$ABA_LOCK_BIN" run-once -qw -i t -- "$RACK" act alone "$LOG""#;
+    let mut words: Vec<OsString> = ["--pid", "--fork"].map(OsString::from).into();
+    words.extend(place.act(&["among-strangers", &place.path("strangers").to_string_lossy(), "sh", "-c", script]));
+    let call = Call::new(words).variable("COMMAND", command).variable("LOG", place.path("log").to_string_lossy());
+    Call { program: Some("/usr/bin/unshare"), ..call }
+}
+
+fn killed_among_strangers(place: &Place) -> Call {
+    among_strangers(place, "kill -9 $PPID; exec sleep 9")
+}
+
+fn judge_strangers(place: &Place, ended: &Ended) -> Verdict {
+    must(place.read("strangers").is_empty(), place.read("strangers"))?;
+    must(ended.hit.is_some() || ended.status == 0, "the interrupted task could not be run again")?;
+    judge_next(place, "0")?;
+    must(runs(place) <= 2, format!("it ran {} times", runs(place)))
 }
 
 impl Call {

@@ -36,7 +36,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -253,11 +253,27 @@ impl Edit {
     /// Keeps the old content in memory, unless it is large, to find each change of it and to save it if it is lost.
     pub fn keep_old(&mut self, by_command: bool) -> Result<(), Error> {
         self.by_command = by_command;
-        let Some(old) = self.old()? else { return Ok(()) };
-        let mut bytes = Vec::new();
-        old.take(MOST_KEPT + 1).read_to_end(&mut bytes).map_err(self.failed("read"))?;
-        self.kept = Some(bytes).filter(|bytes| bytes.len() as u64 <= MOST_KEPT);
+        self.kept = self.small_content().map_err(self.failed("read"))?;
         Ok(())
+    }
+
+    /// The content that the file has now, unless it is large.
+    fn small_content(&self) -> io::Result<Option<Vec<u8>>> {
+        let Some(old) = &self.old else { return Ok(None) };
+        let len = old.metadata()?.len();
+        // With room for one more byte, because it may grow.
+        let Some(room) = usize::try_from(len + 1).ok().filter(|_| len <= MOST_KEPT) else { return Ok(None) };
+        let (mut bytes, mut at) = (vec![0; room], 0);
+        while at < room {
+            match old.read_at(&mut bytes[at..], at as u64) {
+                Ok(0) => break,
+                Ok(len) => at += len,
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                Err(why) => return Err(why),
+            }
+        }
+        bytes.truncate(at);
+        Ok(Some(bytes))
     }
 
     /// The old content, from its beginning; `None` where there was no file. Each has a place of its own in it.
@@ -321,7 +337,7 @@ impl Edit {
         if len(&old).map_err(self.failed("read"))? != len(&draft.file).map_err(self.failed("read"))? {
             return Ok(false);
         }
-        same_bytes(&old, &draft.content()?).map_err(self.failed("read"))
+        same_bytes(old, draft.content()?).map_err(self.failed("read"))
     }
 
     /// Puts the new content in the place of the old one, which stays under its name with `backup` behind it, if that is
@@ -416,15 +432,12 @@ impl Edit {
         match (&self.then, now, &self.kept) {
             (None, None, _) => true,
             // A new mode or a second name changes the times and not the content; and a clock may be coarse.
-            (Some(then), Some(now), Some(kept)) => file_id(now) == then.0 && self.has_content(kept).unwrap_or(false),
+            (Some(then), Some(now), Some(kept)) => {
+                file_id(now) == then.0 && self.small_content().is_ok_and(|content| content.as_ref() == Some(kept))
+            }
             (Some(then), Some(now), None) => state(now) == *then,
             _ => false,
         }
-    }
-
-    fn has_content(&self, bytes: &[u8]) -> Result<bool, Error> {
-        let Some(now) = self.old()? else { return Ok(false) };
-        same_bytes(now, bytes).map_err(self.failed("read"))
     }
 
     /// The error that the file is now another one, or has other content.
@@ -653,7 +666,7 @@ fn is_of_system(attribute: &OsStr) -> bool {
     [&b"security."[..], b"trusted."].iter().any(|kind| attribute.as_encoded_bytes().starts_with(kind))
 }
 
-fn same_bytes(one: impl Read, other: impl Read) -> io::Result<bool> {
+fn same_bytes(one: File, other: File) -> io::Result<bool> {
     let (mut one, mut other) =
         (io::BufReader::with_capacity(1 << 16, one), io::BufReader::with_capacity(1 << 16, other));
     loop {

@@ -14,7 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// What is known of a snippet.
+/// The rule for a snippet.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     /// It is not run, for this reason.
@@ -218,7 +218,7 @@ fn literal(text: &str) -> Vec<String> {
     content.map(|block| block.replace("\\(dq", "\"").replace("\\e", "\\").replace("\\-", "-")).collect()
 }
 
-/// What is typed in the examples of a source text: the first text of each pair.
+/// Returns the commands in the examples of a source text: the first text of each pair.
 fn examples(source: &str) -> Vec<String> {
     let table = source.split_once("const EXAMPLES").unwrap().1.split_once("= ").unwrap().1;
     let mut texts = Vec::new();
@@ -338,11 +338,11 @@ impl Place {
             File => self.scene.path("files/backup.lock"),
             Update(file) => self.work(&format!("{file}.lock")),
             Task(id) => self.scene.task_file(id, "lock"),
-            Number(_) | Service => unreachable!("nobody waits for it"),
+            Number(_) | Service => unreachable!("there is no file to wait for"),
         }
     }
 
-    /// Makes the lock of an update unusable. Of the others, the environment does so.
+    /// Makes the lock of an update unusable. The environment does so for the other locks.
     fn break_lock(&self, lock: Lock) {
         if let Update(_) = lock {
             fs::create_dir(self.lock_file(lock)).unwrap();

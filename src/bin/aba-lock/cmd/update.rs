@@ -57,47 +57,86 @@ fn rewrite(
     let forward = Forward::begin();
     edit.keep_old(by_command)?;
     let mut draft = edit.draft()?;
-    let outcome = make(&edit, &mut draft, &forward);
-    // What follows says that the file is unchanged. The command may have written to the file itself.
-    if let Err(changed) = edit.verify() {
-        match outcome {
-            Ok(status) if status != 0 || forward.came().is_some() => report::failure(&changed),
-            _ => return Err(changed),
-        }
+    let outcome = prepare(args, &edit, &mut draft, &forward, make);
+    if !matches!(outcome, Ok(Prepared::New)) {
+        return unchanged(args, &edit, outcome);
     }
-    let status = outcome?;
-    let given_up = || forward.came().map_or(Ok(()), |signal| Err(Error::GivenUp { signal }));
-    given_up()?;
+    let linked = edit.linked().map(ToOwned::to_owned);
+    edit.commit(&draft, args.backup.as_deref().map(OsStr::new))?;
+    updates::changed(args, linked.as_deref());
+    // It is done, but the script is to hear of it.
+    give_up(&forward).map(|()| exit::DONE)
+}
+
+/// What becomes of the draft.
+enum Prepared {
+    /// It is the new content.
+    New,
+    /// It is the old content.
+    Same,
+    /// It is left: the command failed with this status, or the content is not to be written (0).
+    Left(i32),
+}
+
+/// Makes the new content, and checks and shows it.
+fn prepare(
+    args: &Rewrite,
+    edit: &Edit,
+    draft: &mut Draft,
+    forward: &Forward,
+    make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Result<i32, Error>,
+) -> Result<Prepared, Error> {
+    let status = make(edit, draft, forward)?;
+    give_up(forward)?;
     if status != 0 {
-        return Ok(status);
+        return Ok(Prepared::Left(status));
     }
-    if edit.is_same(&draft)? {
-        updates::unchanged(args);
-        return Ok(exit::DONE);
+    if edit.is_same(draft)? {
+        return Ok(Prepared::Same);
     }
     if draft.is_empty() && !args.allow_empty {
         return Err(Error::NothingNew { label: edit.label().to_owned() });
     }
     for text in &args.check {
-        let status = filter::check(&edit, text, &draft, &forward)?;
-        given_up()?;
-        edit.verify()?;
+        let status = filter::check(edit, text, draft, forward)?;
+        give_up(forward)?;
         if status != 0 {
             return Err(Error::NotAccepted { label: edit.label().to_owned(), status });
         }
     }
     if args.diff {
-        updates::diff(&edit, &draft)?;
+        updates::diff(edit, draft)?;
     }
-    if args.dry_run {
-        return Ok(exit::DONE);
+    give_up(forward)?;
+    Ok(if args.dry_run { Prepared::Left(exit::DONE) } else { Prepared::New })
+}
+
+/// Ends an update that does not change the file. The command may have written to the file itself, so this is checked before
+/// anything says that it is unchanged.
+fn unchanged(args: &Rewrite, edit: &Edit, outcome: Result<Prepared, Error>) -> Result<i32, Error> {
+    match (edit.verify(), outcome) {
+        (Ok(()), Ok(Prepared::Left(status))) => Ok(status),
+        (Ok(()), Ok(_)) => {
+            updates::unchanged(args);
+            Ok(exit::DONE)
+        }
+        (Ok(()), Err(error)) => Err(error),
+        // The status of the command, or the signal, is still that of the call.
+        (Err(changed), Ok(Prepared::Left(status))) if status != 0 => {
+            report::failure(&changed);
+            Ok(status)
+        }
+        (Err(changed), Err(error @ Error::GivenUp { .. })) => {
+            report::failure(&changed);
+            Err(error)
+        }
+        (Err(changed), _) => Err(changed),
     }
-    given_up()?;
-    let linked = edit.linked().map(ToOwned::to_owned);
-    edit.commit(&draft, args.backup.as_deref().map(OsStr::new))?;
-    updates::changed(args, linked.as_deref());
-    // It is done, but the script is to hear of it.
-    given_up().map(|()| exit::DONE)
+}
+
+/// Fails if a signal came.
+fn give_up(forward: &Forward) -> Result<(), Error> {
+    forward.came().map_or(Ok(()), |signal| Err(Error::GivenUp { signal }))
 }
 
 fn wait(args: &Rewrite) -> Result<Wait, Error> {

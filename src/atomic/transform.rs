@@ -30,6 +30,7 @@ use super::{give_to_owner, make_private, name_beside, rename};
 use crate::error::Error;
 use crate::events::{self, Event};
 use crate::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait};
+use crate::record::{self, Content};
 use crate::{process, store, sys};
 use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
@@ -240,7 +241,11 @@ impl Edit {
         let writers = data.mode() & 0o022;
         for lock in self.lock.acquired.guards.iter().map(lock::Guard::file) {
             let Ok(has) = lock.metadata() else { continue };
-            if has.gid() != data.gid() && writers & 0o020 != 0 {
+            // Made by root just now: not if it is a file of root's that has got this name.
+            let is_ours = || has.nlink() == 1 && matches!(record::read(lock), Content::Record(_));
+            if sys::user_id() == 0 && has.uid() == 0 && data.uid() != 0 && is_ours() {
+                let _ = fchown(lock, Some(data.uid()), Some(data.gid()));
+            } else if has.gid() != data.gid() && writers & 0o020 != 0 {
                 let _ = fchown(lock, None, Some(data.gid()));
             }
             if has.mode() & (writers << 1) != writers << 1 {

@@ -906,6 +906,35 @@ fn a_member_of_the_group_may_update_and_nobody_gets_more_access() {
 }
 
 #[test]
+fn an_update_by_root_does_not_shut_the_owner_of_the_file_out() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    fs::copy(HELPER, scene.path("helper")).unwrap();
+    fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(scene.path("d")).unwrap();
+    fs::write(scene.path("d/f"), "a\n").unwrap();
+    for path in ["d", "d/f"] {
+        chown(scene.path(path), Some(60_001), Some(60_001)).unwrap();
+    }
+    let mut root = scene.program("bash");
+    root.args(["-c", "umask 077; exec \"$HELPER\" update f -- tr a b"]).current_dir(scene.path("d"));
+    Call::new(root).run();
+    update_as(&scene, "60001", &["60001"], "exec \"$HELPER\" update f -- tr b c").run();
+    assert_eq!(text(&scene, "d/f"), "c\n");
+    // A file of root's that was given this name is not given away.
+    fs::remove_file(scene.path("d/f.lock")).unwrap();
+    fs::write(scene.path("d/f.lock"), "secret\n").unwrap();
+    fs::set_permissions(scene.path("d/f.lock"), fs::Permissions::from_mode(0o600)).unwrap();
+    let mut root = scene.program(HELPER);
+    root.args(["update", "f", "--", "tr", "c", "d"]).current_dir(scene.path("d"));
+    Call::new(root).run();
+    let lock = fs::metadata(scene.path("d/f.lock")).unwrap();
+    assert_eq!((lock.uid(), lock.mode() & 0o7777, text(&scene, "d/f.lock")), (0, 0o600, "secret\n".to_owned()));
+}
+
+#[test]
 fn the_lock_is_open_to_all_who_may_write_the_file() {
     let scene = scene_with("a\n");
     fs::set_permissions(scene.path("f"), fs::Permissions::from_mode(0o666)).unwrap();

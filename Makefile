@@ -55,7 +55,7 @@ ifeq (yes,$(WITH_SERVICE))
 install: service keeper
 endif
 
-.PHONY: all build service keeper man test lint format fuzz bench bench-cluster bench-service torture torture-cluster order demo \
+.PHONY: all build service keeper man test test-shell lint format fuzz bench bench-cluster bench-service torture torture-cluster order demo \
         install uninstall clean help
 
 all: build man ## Build the helper and the man pages
@@ -82,6 +82,10 @@ man: need-cargo ## Write the man pages into target/man
 test: build man ## Run all tests; fetches the tools that they need, or says which are missing
 	@tests/tools install test
 	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" tests/run
+
+test-shell: build ## Run the tests of the shell library, all but those that install it, with BASH_BIN=/path/to/bash [the first on PATH]
+	@tests/tools install test
+	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" BASH_BIN="$(abspath $(BASH_BIN))" tests/run shell
 
 lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pages
 	@tests/tools install lint

@@ -213,7 +213,7 @@ is_silent_when_nothing_is_there() {
     completes 'aba-lock status zz' 'aba-lock status zz'
     [[ ! -e ${ABA_LOCK_DIR} ]]
     terminal kill-server
-    PATH=/usr/bin:/bin ABA_LOCK_BIN=aba-lock open_shell "$@"
+    PATH=${SYSTEM_PATH} ABA_LOCK_BIN=aba-lock open_shell "$@"
     completes 'aba-lock lock zz' 'aba-lock lock zz'
     completes 'aba-lock sta' 'aba-lock sta'
 }
@@ -410,7 +410,7 @@ make_tasks() {
     open_shell bash 'source "${PROJECT}/shell/run_once.bash"'
     completes 'run_once --mess' 'run_once --message '
     terminal kill-server
-    PATH=/usr/bin:/bin ABA_LOCK_BIN=aba-lock open_shell bash 'source "${PROJECT}/shell/run_once.bash"'
+    PATH=${SYSTEM_PATH} ABA_LOCK_BIN=aba-lock open_shell bash 'source "${PROJECT}/shell/run_once.bash"'
     completes 'run_once --mess' 'run_once --mess'
 }
 

@@ -7,6 +7,10 @@
 
 bats_require_minimum_version 1.5.0
 
+# The bash that runs the scripts of the tests: it is the first `bash` on PATH in each test. Bats runs in the bash of the system.
+BASH_BIN=${BASH_BIN:-$(type -P bash)}
+BASH_DIR=${BATS_RUN_TMPDIR}/bash
+SYSTEM_PATH=${BASH_DIR}:/usr/bin:/bin
 PATIENCE=30
 PROJECT=$(cd "${BATS_TEST_DIRNAME}/../.." && pwd)
 LIBRARY=${PROJECT}/shell/aba-lock.bash
@@ -16,7 +20,17 @@ setup() {
     export ABA_LOCK_BIN PROJECT LIBRARY PATIENCE
     export HOME=${BATS_TEST_TMPDIR}/home
     export ABA_LOCK_DIR=${BATS_TEST_TMPDIR}/locks
-    export PATH=${ABA_LOCK_BIN%/*}:${PATH}
+    if [[ ! -e ${BASH_DIR}/bash ]]; then
+        [[ ${BASH_BIN} == /* && -x ${BASH_BIN} ]] || {
+            echo "BASH_BIN is ${BASH_BIN}, which is not the absolute path of a program" >&2
+            return 1
+        }
+        mkdir -p "${BASH_DIR}"
+        ln -sf "${BASH_BIN}" "${BASH_DIR}/bash"
+    fi
+    export PATH=${ABA_LOCK_BIN%/*}:${BASH_DIR}:${PATH}
+    # Bats exports this function in a way that stops bash 4.0 to 4.2 in posix mode.
+    export -n -f bats_readlinkf 2>/dev/null || true
     unset ABA_LOCK_LOG ABA_LOCK_FDS ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT RUN_ONCE_DIR ABA_LOCK_SERVER
     mkdir -p "${HOME}"
     cd "${BATS_TEST_TMPDIR}" || return "$?"

@@ -59,7 +59,7 @@ aba_lock_operation save && aba_lock_held save && echo held
 END
     unset ABA_LOCK_BIN
     helper=$(type -P aba-lock)
-    PATH=/usr/bin:/bin run -0 bash -eu ./tool "${helper}"
+    PATH=${SYSTEM_PATH} run -0 bash -eu ./tool "${helper}"
     [[ ${output} == held ]]
 }
 
@@ -84,7 +84,7 @@ END
         [[ ${output} != *'not reached'* ]]
     done
     unset ABA_LOCK_BIN
-    PATH=/usr/bin:/bin run -125 bash ./tool
+    PATH=${SYSTEM_PATH} run -125 bash ./tool
     expect_text 'the helper aba-lock was not found'
     printf 'not a program' >broken
     chmod +x broken

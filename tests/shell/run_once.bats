@@ -380,7 +380,7 @@ run_once -w -i task -- touch ran || status=$?
 echo "status $status"
 if run_once -p -i task; then echo yes; else echo "probe $?"; fi
 END
-    ABA_LOCK_BIN='' PATH=/usr/bin:/bin run -0 --separate-stderr ./lost
+    ABA_LOCK_BIN='' PATH=${SYSTEM_PATH} run -0 --separate-stderr ./lost
     [[ ${output} == $'status 125\nprobe 125' ]]
     [[ ${stderr_lines[0]} == 'aba-lock: the helper aba-lock was not found, so no task can be run' ]]
     [[ ${stderr_lines[1]} == 'hint: install it on PATH, or set ABA_LOCK_BIN to where it is' ]]
@@ -846,7 +846,7 @@ END
 source "${LIBRARY}"
 aba_run_once -i task -- touch ran || echo "status $?"
 END
-    ABA_LOCK_BIN='' PATH=/usr/bin:/bin run -0 ./lost
+    ABA_LOCK_BIN='' PATH=${SYSTEM_PATH} run -0 ./lost
     expect_text 'aba-lock: the helper aba-lock was not found'
     expect_text 'status 125'
 }

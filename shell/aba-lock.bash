@@ -206,9 +206,9 @@ aba_unlock_operation() {
         ((__aba_status <= 128)) ||
             __aba_say "the helper ${__aba_bin} ended with status ${__aba_status}, so ${__aba_name} may still be held"
         ((__aba_status == 0)) || __aba_status=125
-        ((__aba_status != 0)) || __aba_redirect "${__aba_fd}>&-"
+        ((__aba_status != 0)) || __aba_redirect "${__aba_fd}" '>&-'
     elif [[ /dev/fd/${__aba_fd} -ef ${__aba_directory}/aba-${__aba_name}.lock ]]; then
-        __aba_redirect "${__aba_fd}>&-"
+        __aba_redirect "${__aba_fd}" '>&-'
     fi
     __aba_forget "${__aba_entry}"
     builtin return "${__aba_status}"
@@ -713,9 +713,9 @@ __aba_open() {
         # With `<>` bash would create the file, which `fs.protected_regular` refuses in a sticky directory for a file
         # of another user's. To read it is enough to lock it, but on NFS.
         if [[ -w ${__aba_path} && ! -k ${__aba_directory} ]]; then
-            __aba_redirect "${__aba_fd}<>\"\${__aba_path}\"" && __aba_unlist "${__aba_fd}" && builtin return 0
+            __aba_redirect "${__aba_fd}" '<>' && __aba_unlist "${__aba_fd}" && builtin return 0
         fi
-        __aba_redirect "${__aba_fd}<\"\${__aba_path}\"" && __aba_unlist "${__aba_fd}" && builtin return 0
+        __aba_redirect "${__aba_fd}" '<' && __aba_unlist "${__aba_fd}" && builtin return 0
         break
     done
     # It may have been removed since we looked, as `aba-lock clean` does: then it is made again.
@@ -723,8 +723,8 @@ __aba_open() {
         __aba_open "$1" $((${2:-0} + 1))
         builtin return "$?"
     fi
-    if \builtin declare -F command >/dev/null && \builtin declare -F exec >/dev/null; then
-        __aba_say 'functions named `command` and `exec` are in the way of aba_lock_operation' 'remove one of them'
+    if \builtin declare -F exec >/dev/null; then
+        __aba_say 'a readonly function named `exec` is in the way of aba_lock_operation' 'give it another name'
         builtin return 125
     fi
     __aba_limit=$(builtin ulimit -n) || __aba_limit=unknown
@@ -739,18 +739,29 @@ __aba_open() {
     builtin return 125
 }
 
-# Makes redirection $1 last, as `exec` does, without a word from bash when it fails.
+# Opens __aba_path on descriptor $1, with `<` or `<>` in $2, or closes the descriptor, with `>&-`. Bash prints nothing if that fails.
 #
-# `exec` alone would end the script under `set -o posix`, `command exec` does not; `builtin exec` would not last.
+# Only `exec` makes a redirection last. `command exec` is no way around it: bash before 5.1 keeps a hidden copy of what is closed
+# that way, and bash before 4.2 crashes. But an `exec` that fails ends a script under `set -o posix`. So the file is opened as the
+# input of a group of commands, where a failure is only a status, and `exec` copies that descriptor when a trial has shown that it can.
 __aba_redirect() {
-    builtin local __aba_done=''
-    # The condition is part of what is evaluated: under `set -e`, a redirection that fails in `eval` ends the script also
-    # where the failure of `eval` is expected.
-    if ! \builtin declare -F command >/dev/null; then
-        { builtin eval "if \\command \\exec $1; then __aba_done=yes; fi"; } 2>/dev/null
-    elif ! \builtin declare -F exec >/dev/null; then
-        # A function stands in the way of `command`: `exec`, but only once it is known that it will not fail.
-        { builtin eval "if builtin true $1; then \\exec $1; __aba_done=yes; fi"; } 2>/dev/null
+    builtin local __aba_done='' __aba_copy="if builtin true $1<&0; then \\exec $1<&0; __aba_done=yes; fi"
+    builtin local __aba_function='' __aba_declare=''
+    if \builtin declare -F exec >/dev/null; then
+        # A function of the script: it is set aside, and then restored with its attributes, as in `declare -fx exec`.
+        __aba_function=$(builtin declare -f exec)
+        __aba_declare=$(builtin declare -F)$'\n'
+        __aba_declare=${__aba_declare%%' exec'$'\n'*}
+        builtin unset -f exec 2>/dev/null || builtin return 1
+    fi
+    # In a condition, because `set -e` is not to end the script.
+    case $2 in
+        '<') if { builtin eval "${__aba_copy}"; } 2>/dev/null <"${__aba_path}"; then builtin true; fi ;;
+        '<>') if { builtin eval "${__aba_copy}"; } 2>/dev/null <>"${__aba_path}"; then builtin true; fi ;;
+        *) if { builtin eval "\\exec $1>&-"; } 2>/dev/null; then __aba_done=yes; fi ;;
+    esac
+    if [[ -n ${__aba_function} ]]; then
+        builtin eval "${__aba_function}"$'\n'"builtin ${__aba_declare##*$'\n'} exec >/dev/null"
     fi
     [[ -n ${__aba_done} ]]
 }
@@ -760,7 +771,7 @@ __aba_close() {
     case $1 in
         # Longer numbers are none of descriptors.
         '' | *[!0-9]* | [0-2] | ??????*) ;;
-        *) __aba_redirect "$1>&-" || builtin true ;;
+        *) __aba_redirect "$1" '>&-' || builtin true ;;
     esac
 }
 
@@ -1067,7 +1078,7 @@ __aba_self() {
     __aba_pid=${BASHPID:-}
     if [[ -z ${__aba_pid} ]]; then
         # Bash before 4.0 does not tell, but a child sees it.
-        __aba_pid=$(\exec sh -c 'echo "$PPID"')
+        __aba_pid=$(builtin exec sh -c 'echo "$PPID"')
     fi
 }
 
@@ -1090,7 +1101,7 @@ __aba_failed() {
 # Ends the helper, which is process __aba_job. It may have a place in the queue of a server to give back; if that takes too
 # long, it is killed.
 __aba_end_helper() {
-    (\exec sh -c 'kill -TERM "$1"; kill -CONT "$1"; n=0
+    (builtin exec sh -c 'kill -TERM "$1"; kill -CONT "$1"; n=0
         while kill -0 "$1" && [ "$n" -lt 250 ]; do sleep 0.02; n=$((n + 1)); done
         kill -KILL "$1"' sh "${__aba_job}") 2>/dev/null || builtin true
 }

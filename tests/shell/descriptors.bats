@@ -1,0 +1,98 @@
+#!/usr/bin/env bats
+# What the library does with descriptors, which bash before 5.1 got wrong in several ways.
+
+load helper
+
+@test "a lock that is acquired and released a thousand times leaves no open file, and does not run out of descriptors" {
+    script tool <<'END'
+aba_lock_operation save
+aba_unlock_operation save
+ls "/proc/$$/fd" >before
+# Without the helper, which would take most of the time.
+__aba_directory=$ABA_LOCK_DIR
+for ((i = 0; i < 1000; i++)); do
+    __aba_open save && ((__aba_fd == 200)) || exit 91
+    __aba_close 200
+done
+aba_lock_operation save
+aba_unlock_operation save
+ls "/proc/$$/fd" >after
+diff before after
+END
+    for options in '' -e '--posix -eu'; do
+        run -0 bash ${options} ./tool
+        expect_silence
+    done
+}
+
+@test "what is detached has no copy of a lock descriptor, and does not keep the lock" {
+    script tool <<'END'
+aba_lock_operation save load
+aba_lock_detach bash -c 'readlink /proc/$$/fd/* | grep -c "aba-.*\.lock"'
+aba_lock_detach bash -c 'echo >up; exec sleep 1000' &
+until [[ -e up ]]; do sleep 0.01; done
+END
+    start ./tool
+    wait "${STARTED_PID}" || true
+    [[ $(<output) == 0 ]]
+    is_free save
+    is_free load
+}
+
+@test "a helper that is killed leaves the script with none of several locks" {
+    printf '#!/bin/sh\n"%s" "$@" || exit\ncase $1 in lock) kill -KILL $$ ;; esac\n' "${ABA_LOCK_BIN}" >helper
+    chmod +x helper
+    script tool <<'END'
+ABA_LOCK_BIN=${PWD}/helper
+aba_lock_operation --on-conflict return save load || echo "status $?"
+readlink /proc/$$/fd/* | grep 'aba-.*\.lock'
+hold
+END
+    start ./tool
+    until_ready
+    is_free save
+    is_free load
+    [[ $(<output) == *'ended with status 137, so nothing is locked'*'status 125' ]]
+    let_go
+}
+
+@test "a lock file that cannot be opened is a sentence and 125, and does not end a posix shell" {
+    script tool <<'END'
+aba_lock_operation --quiet save
+aba_unlock_operation save
+# The library looks, and then the file is gone each time that it opens it.
+__aba_directory=$ABA_LOCK_DIR
+__aba_path=$ABA_LOCK_DIR/not-there/aba-save.lock
+for mode in '<' '<>'; do
+    __aba_redirect 200 "$mode" || echo "failed: $?"
+done
+ulimit -n 200
+__aba_path=$ABA_LOCK_DIR/aba-save.lock
+for mode in '<' '<>'; do
+    __aba_redirect 200 "$mode" || echo "failed: $?"
+done
+read -r line
+echo "$line"
+END
+    for options in '' -e -eEu --posix '--posix -eu' '-o errtrace'; do
+        run -0 bash ${options} ./tool <<<'stdin is as it was'
+        [[ ${output} == $'failed: 1\nfailed: 1\nfailed: 1\nfailed: 1\nstdin is as it was' ]] || {
+            printf 'with %s: %s\n' "${options}" "${output}"
+            return 1
+        }
+    done
+}
+
+@test "a function of the script that is named exec is as it was, also when it calls the library itself" {
+    script tool <<'END'
+exec() {
+    aba_lock_operation save && aba_unlock_operation save && builtin exec "$@"
+}
+before=$(declare -f exec)
+aba_lock_operation load && aba_lock_detach true && aba_unlock_operation load || builtin exit 91
+[[ $(declare -f exec) == "$before" && $(declare -F) != *'declare -fx exec'* ]] || builtin exit 92
+exec echo done
+END
+    run -0 ./tool
+    [[ ${output} == 'done' ]]
+}

@@ -428,10 +428,27 @@ __aba_describe_shell() {
 
 # Asks the helper whether the lock $1 is held here, with option $2.
 __aba_look() {
-    builtin local __aba_fd='' __aba_bin='' __aba_directory=''
+    builtin local __aba_fd='' __aba_bin='' __aba_directory='' __aba_entry='' __aba_list='' __aba_status=1
     __aba_find_directory
     __aba_find_fd "$1"
     __aba_helper || builtin return "$?"
+    if [[ -z ${__aba_fd} && ! -e /dev/fd ]]; then
+        # Without /proc bash cannot compare a descriptor with a file. The helper can, and reports what it cannot know.
+        __aba_find_entry "$1"
+        __aba_entry=${__aba_entry#*/}
+        __aba_list="${__aba_entry%/*} ${ABA_LOCK_FDS-} "
+        while [[ ${__aba_list} == *[0-9]* && ${__aba_status} == 1 ]]; do
+            __aba_fd=${__aba_list%% *}
+            __aba_list=${__aba_list#* }
+            if [[ -n ${__aba_fd} && ${__aba_fd} != *[!0-9]* ]]; then
+                __aba_status=0
+                __aba_run status --quiet ${2+"$2"} --fd "${__aba_fd}" "$1" || __aba_status=$?
+            fi
+        done
+        if [[ -n ${__aba_fd} ]]; then
+            builtin return "${__aba_status}"
+        fi
+    fi
     if [[ -z ${__aba_fd} ]]; then
         # It may be no name at all.
         __aba_run path "$1" >/dev/null || builtin return 2

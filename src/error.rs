@@ -268,6 +268,15 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// The kernel does not say whether a descriptor holds its lock.
+    Unknown {
+        /// The descriptor.
+        fd: i32,
+        /// The lock file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The kernel would not lock, for another reason.
     Lock {
         /// The lock file.
@@ -470,6 +479,12 @@ impl fmt::Display for Error {
             Self::Unsupported { path, file_system, source } => {
                 write!(f, "{file_system} does not lock files: {}: {}", path.display(), reason(source))
             }
+            Self::Unknown { fd, path, source } => write!(
+                f,
+                "whether file descriptor {fd} holds the lock on {} cannot be known from here: /proc/self/fdinfo: {}",
+                path.display(),
+                reason(source)
+            ),
             Self::Lock { path, source } => write!(f, "could not lock {}: {}", path.display(), reason(source)),
             Self::Busy { label, .. } => write!(f, "{label} is held by another"),
             Self::Terminal { source } => write!(f, "could not use the terminal: {}", reason(source)),

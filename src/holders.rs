@@ -506,6 +506,14 @@ fn mode(lock: KernelLock) -> Mode {
 }
 
 fn holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Record, Belief)>) -> Holding {
+    let mut record = record;
+    if let Some((record, Belief::Alive)) = &mut record
+        && let Some(holder) = holders.iter().find(|holder| holder.pid == record.pid)
+        && process::user_of(holder.pid).is_some_and(process::is_known_user)
+    {
+        // In the user namespace in which the record was written the user may have another name.
+        record.user.clone_from(&holder.user);
+    }
     let taker = match &record {
         Some((record, Belief::Alive | Belief::Ended | Belief::Closed)) => Some(record.pid),
         _ => None,

@@ -13,11 +13,13 @@ use crate::sys::Range;
 use crate::{process, sys};
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io::{
     self,
     ErrorKind::{NotFound, PermissionDenied},
 };
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,8 +120,7 @@ impl Descriptor<'_> {
     /// Its lock, and which file the kernel says that it is of.
     #[must_use]
     pub fn lock(&self) -> Option<(FileId, KernelLock)> {
-        let path = format!("/proc/{}/fdinfo/{}", self.pid, self.path.file_name()?.to_str()?);
-        lock_in_fdinfo(&path).unwrap_or_else(|error| {
+        lock_in_fdinfo(process::info_of(self.path)?.to_str()?).unwrap_or_else(|error| {
             self.unread.set(!has_gone(&error));
             None
         })
@@ -128,8 +129,8 @@ impl Descriptor<'_> {
     /// Whether it has this fcntl(2) lock.
     #[must_use]
     pub fn has_range_lock(&self, range: &Range) -> bool {
-        let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let info = process::read_small(&format!("/proc/{}/fdinfo/{name}", self.pid)).unwrap_or_default();
+        let path = process::info_of(self.path).unwrap_or_default();
+        let info = path.to_str().and_then(process::read_small).unwrap_or_default();
         info.lines()
             .filter_map(|line| line.strip_prefix("lock:"))
             .any(|line| listed_range(line).is_some_and(|(_, found)| found == *range))
@@ -141,14 +142,14 @@ impl Descriptor<'_> {
         if self.data.nlink() > 0 {
             return None;
         }
-        let link = fs::read_link(self.path).ok()?;
-        Some(PathBuf::from(link.to_str()?.strip_suffix(" (deleted)")?))
+        let link = fs::read_link(self.path).ok()?.into_os_string().into_vec();
+        Some(PathBuf::from(OsString::from_vec(link.strip_suffix(b" (deleted)")?.to_vec())))
     }
 
     /// The user of the process.
     #[must_use]
     pub fn user(&self) -> u32 {
-        process::user_of(self.pid).unwrap_or(0)
+        process::user_of(self.pid).unwrap_or(process::UNKNOWN_USER)
     }
 }
 
@@ -183,10 +184,25 @@ pub fn look<T: Send>(but: u32, stop: &AtomicBool, find: impl Fn(&Descriptor) -> 
 
 /// `false`: we may not see them.
 fn look_at<T>(pid: u32, find: impl Fn(&Descriptor) -> Option<T>, found: &mut Vec<T>) -> bool {
-    match fs::read_dir(format!("/proc/{pid}/fd")) {
+    let (seen, number) = look_in(pid, Path::new(&format!("/proc/{pid}/fd")), &find, found);
+    if !seen || number > 0 {
+        return seen;
+    }
+    process::other_thread(pid).is_none_or(|thread| look_in(pid, &thread.join("fd"), &find, found).0)
+}
+
+/// The same of the descriptors in this directory, and how many there are.
+fn look_in<T>(
+    pid: u32,
+    directory: &Path,
+    find: impl Fn(&Descriptor) -> Option<T>,
+    found: &mut Vec<T>,
+) -> (bool, usize) {
+    match fs::read_dir(directory) {
         Ok(entries) => {
-            let mut all = true;
+            let (mut all, mut number) = (true, 0);
             for entry in entries {
+                number += 1;
                 let at = entry.map(|entry| entry.path()).and_then(|path| Ok((fs::metadata(&path)?, path)));
                 match at {
                     Ok((data, path)) => {
@@ -203,9 +219,9 @@ fn look_at<T>(pid: u32, find: impl Fn(&Descriptor) -> Option<T>, found: &mut Vec
                     Err(error) => all &= has_gone(&error),
                 }
             }
-            all
+            (all, number)
         }
-        Err(error) => has_gone(&error),
+        Err(error) => (has_gone(&error), 0),
     }
 }
 
@@ -283,10 +299,15 @@ pub fn lock_on(pid: u32, file: &Wanted) -> Option<KernelLock> {
     found.first().map(|(_, lock)| *lock)
 }
 
-/// The lock that this process has through its descriptor `fd`.
+/// The lock that this process has through its descriptor `fd`. None, if the kernel cannot be asked.
 #[must_use]
 pub fn lock_of_descriptor(fd: i32) -> Option<KernelLock> {
-    lock_in_fdinfo(&format!("/proc/self/fdinfo/{fd}")).ok().flatten().map(|(_, lock)| lock)
+    try_lock_of_descriptor(fd).ok().flatten()
+}
+
+/// The same, with the reason where the kernel cannot be asked.
+pub fn try_lock_of_descriptor(fd: i32) -> io::Result<Option<KernelLock>> {
+    Ok(lock_in_fdinfo(&format!("/proc/self/fdinfo/{fd}"))?.map(|(_, lock)| lock))
 }
 
 /// All locks that are held or waited for, as far as they can be seen from this pid namespace. Those that wait for a file

@@ -325,11 +325,15 @@ pub fn release(fd: RawFd, path: Option<&Path>) -> Result<(), Error> {
 }
 
 /// How the lock at `path` is held through descriptor `fd` of this process; `None` when it is not, or when that
-/// is not the file that `path` leads to.
-#[must_use]
-pub fn held_through(fd: RawFd, path: &Path) -> Option<Mode> {
-    let file = sys::second_descriptor(fd)?;
-    if leads_to(path, &file) { held_mode(&file) } else { None }
+/// is not the file that `path` leads to. [`Error::Unknown`] where the kernel cannot be asked.
+pub fn held_through(fd: RawFd, path: &Path) -> Result<Option<Mode>, Error> {
+    let Some(file) = sys::second_descriptor(fd) else { return Ok(None) };
+    if !leads_to(path, &file) {
+        return Ok(None);
+    }
+    let lock = kernel::try_lock_of_descriptor(file.as_raw_fd());
+    let lock = lock.map_err(|source| Error::Unknown { fd, path: path.to_owned(), source })?;
+    Ok(lock.map(|lock| if lock.exclusive { Mode::Exclusive } else { Mode::Shared }))
 }
 
 /// Opens the lock file, and makes it and its directory where they are not there yet.

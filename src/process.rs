@@ -59,10 +59,11 @@ pub fn seen(pid: u32) -> Option<Seen> {
 
 fn seen_in(pid: u32, stat: &str) -> Option<Seen> {
     let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().collect();
-    // The first of them is the third; `Z` and `X` have ended, and only wait for their parent to notice.
+    // The first of them is the third; `Z` and `X` have ended, and only wait for their parent to notice; or their first thread has,
+    // and others go on.
     let field = |number: usize| fields.get(number - 3)?.parse().ok();
     let number = |at: usize| field(at).and_then(|value: u64| u32::try_from(value).ok());
-    if matches!(fields.first(), None | Some(&"Z" | &"X")) {
+    if matches!(fields.first(), None | Some(&"Z" | &"X")) && number(20).is_none_or(|threads| threads < 2) {
         return None;
     }
     Some(Seen {
@@ -209,9 +210,26 @@ pub fn writes_to_pipe(inode: u64) -> bool {
         .any(|(descriptor, data)| data.ino() == inode && is_pipe(&descriptor) && may_write(&descriptor))
 }
 
+/// The file in `/proc/PID/fdinfo` that belongs to a descriptor, given as a link in `/proc/PID/fd`.
+pub(crate) fn info_of(descriptor: &Path) -> Option<PathBuf> {
+    Some(descriptor.parent()?.parent()?.join("fdinfo").join(descriptor.file_name()?))
+}
+
+/// The directory in `/proc` of a thread that is not the first one, of a process that has several. Where the first thread has
+/// ended, descriptors and words can be seen there alone.
+pub(crate) fn other_thread(pid: u32) -> Option<PathBuf> {
+    let threads = format!("/proc/{pid}/task");
+    // Most processes have one thread; to see that takes one call.
+    if fs::metadata(&threads).ok()?.nlink() < 4 {
+        return None;
+    }
+    let first = pid.to_string();
+    let mut others = fs::read_dir(threads).ok()?.flatten().filter(|thread| thread.file_name().to_str() != Some(&first));
+    others.next().map(|thread| thread.path())
+}
+
 fn access(descriptor: &Path) -> Option<i32> {
-    let (process, number) = (descriptor.parent()?.parent()?, descriptor.file_name()?);
-    let info = read_small(process.join("fdinfo").join(number).to_str()?)?;
+    let info = read_small(info_of(descriptor)?.to_str()?)?;
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
     Some(i32::from_str_radix(flags.trim(), 8).ok()? & libc::O_ACCMODE)
 }
@@ -243,7 +261,7 @@ pub fn has_timers(pid: u32) -> bool {
 /// The words of its command line. Empty where they cannot be seen.
 #[must_use]
 pub fn words(pid: u32) -> Vec<String> {
-    let text = read_small(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let text = command_text(pid, read_small);
     text.split_terminator('\0').map(str::to_owned).collect()
 }
 
@@ -322,13 +340,34 @@ fn stat_field_in(stat: &str, number: usize) -> Option<u64> {
 /// Whether the process that ran under `pid` at `tick` still does: who got its number from one that ended later, started later.
 #[must_use]
 pub fn is_alive(pid: u32, tick: u64) -> bool {
-    start_time(pid).is_some_and(|start| start <= tick)
+    start_time(pid).is_some_and(|start| is_not_later(pid, start, tick))
+}
+
+/// Whether a process that started at `start`, by our clock, was there at `tick`, by the clock of those who wrote that down. Both
+/// clocks are the same, unless the process runs in another time namespace (`time_namespaces(7)`).
+fn is_not_later(pid: u32, start: u64, tick: u64) -> bool {
+    if start <= tick {
+        return true;
+    }
+    let (ours, theirs) = (clock_offset("self"), clock_offset(&pid.to_string()));
+    let shift = |ours: i64, theirs: i64| start.saturating_add_signed(theirs.saturating_sub(ours)) <= tick;
+    matches!((ours, theirs), (Some(ours), Some(theirs)) if ours != theirs && shift(ours, theirs))
+}
+
+/// By how many clock ticks the clock of a process that counts since boot is ahead of the system's.
+fn clock_offset(process: &str) -> Option<i64> {
+    let text = read_small(&format!("/proc/{process}/timens_offsets"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("boottime"))?;
+    let mut numbers = line.split_ascii_whitespace().map(str::parse::<i64>);
+    let (seconds, nanoseconds) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    let ticks = i64::from(sys::ticks_per_second());
+    Some(seconds.checked_mul(ticks)? + nanoseconds / (1_000_000_000 / ticks))
 }
 
 /// Whether the process that ran under `pid` at `tick` does no more. Not if that cannot be read: it may be hidden.
 #[must_use]
 pub fn has_ended(pid: u32, tick: u64) -> bool {
-    start_time(pid).map_or_else(|| !sys::exists(pid), |start| start > tick)
+    start_time(pid).map_or_else(|| !sys::exists(pid), |start| !is_not_later(pid, start, tick))
 }
 
 /// Whether there is a `/proc` that shows this process.
@@ -421,7 +460,7 @@ pub fn descriptors(pid: u32) -> impl Iterator<Item = (PathBuf, fs::Metadata)> {
 /// Empty when it is not there.
 #[must_use]
 pub fn command_line(pid: u32) -> String {
-    let text = read_short(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let text = command_text(pid, read_short);
     if text.is_empty() {
         let name = name(pid);
         return if name.is_empty() { name } else { format!("[{name}]") };
@@ -429,6 +468,15 @@ pub fn command_line(pid: u32) -> String {
     let line = shell_words::join(text.strip_suffix('\0').unwrap_or(&text).split('\0'));
     // Who runs it chose the words: none of them is to steer the reader's terminal.
     line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The words of a process as the kernel gives them; of a kernel thread, and of a process that has ended, there are none.
+fn command_text(pid: u32, read: fn(&str) -> Option<String>) -> String {
+    let text = read(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    if !text.is_empty() {
+        return text;
+    }
+    other_thread(pid).and_then(|thread| read(thread.join("cmdline").to_str()?)).unwrap_or_default()
 }
 
 /// The same of a process of whose number we know from elsewhere than from `/proc`, which may be of another pid namespace: empty
@@ -467,13 +515,39 @@ pub fn user_of(pid: u32) -> Option<u32> {
     fs::metadata(format!("/proc/{pid}")).ok().map(|data| data.uid())
 }
 
+/// The number of a user of whom nothing is known.
+pub const UNKNOWN_USER: u32 = u32::MAX;
+
+/// The number that the kernel gives for each user who has none in our user namespace (`user_namespaces(7)`).
+const UNMAPPED_USER: u32 = 65534;
+
 /// The name of a user, else the number. From the passwd file: a static binary has no name service. Number 0 is root.
 #[must_use]
 pub fn user_name(uid: u32) -> String {
     if uid == 0 {
         return "root".to_owned();
     }
+    if !is_known_user(uid) {
+        return "an unknown user".to_owned();
+    }
     passwd_field(uid, 0).unwrap_or_else(|| uid.to_string())
+}
+
+/// Whether a number says which user it is: not if the user has no number in our user namespace.
+#[must_use]
+pub fn is_known_user(uid: u32) -> bool {
+    uid != UNKNOWN_USER && (uid != UNMAPPED_USER || is_mapped(UNMAPPED_USER))
+}
+
+/// Whether a user's number exists in our user namespace: a line of the map is the first number here, the one outside, and how
+/// many there are.
+fn is_mapped(uid: u32) -> bool {
+    let Some(map) = read_small("/proc/self/uid_map") else { return true };
+    map.lines().any(|line| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+        let (first, count) = (numbers.next(), numbers.nth(1));
+        matches!((first, count), (Some(Ok(first)), Some(Ok(count))) if uid.checked_sub(first).is_some_and(|at| at < count))
+    })
 }
 
 /// The home directory of a user, from the passwd file.

@@ -366,3 +366,120 @@ fn where_no_thread_can_be_created_every_command_answers_as_usual() {
     outer.status(75).err("waiting for a would be a deadlock: ").run();
     crowd.let_go();
 }
+
+/// A command in namespaces of its own, as options of unshare(1) say.
+fn unshared(scene: &Scene, options: &[&str], words: &[&str]) -> Command {
+    let mut command = scene.program("unshare");
+    command.arg("--user").args(options).arg("--").args(words);
+    command
+}
+
+#[test]
+fn a_holder_in_another_time_namespace_is_not_said_to_have_ended() {
+    let scene = Scene::new();
+    let hold = [HELPER, "lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"];
+    for boot in ["100000", "-1"] {
+        let options = ["--map-root-user", "--time", "--boottime", boot];
+        let inside = Holder::start(unshared(&scene, &options, &hold));
+        scene.aba(["status", "a"]).out("a: held, exclusive").out("`aba-lock unlock a --kill` ends it").run();
+        scene.aba(["lock", "a", "--", "true"]).status(75).err("a is already running: pid ").run();
+        inside.let_go();
+        let outside = scene.holder("a");
+        let ask = |words: &[&str]| Call::new(unshared(&scene, &options, &[&[HELPER], words].concat()));
+        let said = ask(&["status", "a"]).out(format!("\n  pid {}, ", outside.pid())).run().out;
+        assert!(!said.contains("ended") && !said.contains("inherited"), "{said}");
+        ask(&["lock", "a", "--", "true"]).status(75).err("a is already running: pid ").run();
+        outside.let_go();
+    }
+}
+
+#[test]
+fn a_holder_whose_first_thread_has_ended_is_seen_and_can_be_ended() {
+    let scene = Scene::new();
+    scene.make_root();
+    let program = "import ctypes, fcntl, sys, threading
+file = open(sys.argv[1], 'a')
+fcntl.flock(file, fcntl.LOCK_EX)
+def work():
+    print('held', flush=True)
+    sys.stdin.readline()
+threading.Thread(target=work).start()
+ctypes.CDLL(None).pthread_exit(None)";
+    let mut command = scene.program("python3");
+    command.args(["-c", program]).arg(scene.lock_file("a"));
+    let mut holder = Holder::start(command);
+    let pid = holder.pid();
+    until("the first thread has ended", || {
+        fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+    });
+    let said = scene.aba(["status", "a"]).out(format!("\n  pid {pid}, ")).run().out;
+    assert!(said.contains("ctypes"), "its command: {said}");
+    scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("a is held by pid {pid} (")).run();
+    scene.aba(["unlock", "a", "--kill"]).err(format!("ended pid {pid} (")).run();
+    holder.wait();
+}
+
+#[test]
+fn without_proc_no_descriptor_is_said_to_hold_nothing() {
+    let scene = Scene::new();
+    let library = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
+    let script = "source \"$LIBRARY\"; mount -t tmpfs none /proc; aba_lock_operation a || exit
+        aba_lock_held a; echo $?; aba_lock_held b; echo $?; aba_unlock_operation a; echo $?";
+    let mut command = unshared(&scene, &["--map-root-user", "--mount"], &["bash", "-c", script]);
+    command.env("LIBRARY", library).env("ABA_LOCK_BIN", HELPER);
+    let said = Call::new(command).out("").err("cannot be known from here: /proc/self/fdinfo: ").run();
+    assert_eq!(said.out, "125\n1\n0\n", "{}", said.err);
+}
+
+#[test]
+fn a_user_is_named_as_in_the_user_namespace_of_the_reader() {
+    let scene = Scene::new();
+    let ours = scene.holder("b");
+    let user = scene.field("b", "user");
+    ours.let_go();
+    // Inside it is user 5, of whom the record tells.
+    let hold = [HELPER, "lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"];
+    let holder = Holder::start(unshared(&scene, &["--map-user=5"], &hold));
+    assert_ne!(scene.field("a", "user"), user);
+    scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("), by {user}, for ")).run();
+    scene.aba(["status", "a"]).out(format!("\n  pid {}, {user}, ", holder.pid())).run();
+    holder.let_go();
+    // There, users that have no number are all number 65534, which is not one of them.
+    let plain = scene.flock(scene.lock_file("a"));
+    let reader = unshared(&scene, &["--map-user=5"], &[HELPER, "status", "--json", "a"]);
+    let said = json(&Call::new(reader).out("").run().out);
+    assert!(said["holders"].as_array().unwrap().iter().all(|one| one["user"] != "nobody"), "{said}");
+    plain.let_go();
+}
+
+#[test]
+fn a_directory_whose_name_is_no_text_is_seen_as_any_other() {
+    use std::os::unix::ffi::OsStrExt;
+    let scene = Scene::new();
+    let root = scene.path("").join(std::ffi::OsStr::from_bytes(b"\xff\xfe root"));
+    let call = |args: &[&str]| scene.aba(args).env("ABA_LOCK_DIR", &root);
+    let mut hold = scene.program(HELPER);
+    hold.args(["lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"]).env("ABA_LOCK_DIR", &root);
+    let holder = Holder::start(hold);
+    let person = format!("\n  pid {}, ", holder.pid());
+    call(&["status", "a"]).out("a: held, exclusive").out(&person).run();
+    call(&["lock", "a", "--", "true"]).status(75).err(format!("a is already running: pid {} ", holder.pid())).run();
+    let file = root.join("aba-a.lock");
+    fs::rename(&file, root.join("kept")).unwrap();
+    fs::remove_file(root.join("kept")).unwrap();
+    call(&["status", "a"]).status(1).out("a: free\n").run();
+    holder.let_go();
+    let mut hold = scene.program(HELPER);
+    hold.args(["lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"]).env("ABA_LOCK_DIR", &root);
+    let holder = Holder::start(hold);
+    fs::remove_file(&file).unwrap();
+    let removed = format!("  removed file: still locked by pid {}, ", holder.pid());
+    call(&["status", "a"]).status(1).out(removed).run();
+    call(&["list"]).out("a ").run();
+    holder.let_go();
+    let mut hold = scene.program(HELPER);
+    hold.args(["lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"]).env("ABA_LOCK_DIR", &root);
+    let mut holder = Holder::start(hold);
+    call(&["unlock", "a", "--kill"]).err(format!("ended pid {}", holder.pid())).run();
+    holder.wait();
+}

@@ -67,6 +67,7 @@ pub(crate) fn of(error: &Error) -> i32 {
         | Error::Look { .. }
         | Error::NotRegular { .. }
         | Error::Blind
+        | Error::Unknown { .. }
         | Error::BadDescriptor { .. }
         | Error::KeepsChanging { .. }
         | Error::Unsupported { .. }

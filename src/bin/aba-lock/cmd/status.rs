@@ -15,7 +15,7 @@ pub(crate) fn run(args: &Status) -> Result<i32, Error> {
         (None, None) => return Ok(exit::USAGE),
     };
     if let Some(fd) = args.fd {
-        let held = lock::held_through(fd, &target.path);
+        let held = lock::held_through(fd, &target.path)?;
         if args.lease && held.is_some() && keeper::goes_with(fd) {
             let mut words: Vec<OsString> = vec!["lease".into(), "check".into(), format!("--fd={fd}").into()];
             words.extend(args.name.as_ref().map(Into::into));

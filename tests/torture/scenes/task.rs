@@ -56,7 +56,7 @@ fn killed_among_strangers(place: &Place) -> Call {
 fn judge_strangers(place: &Place, ended: &Ended) -> Verdict {
     must(place.read("strangers").is_empty(), place.read("strangers"))?;
     must(ended.hit.is_some() || ended.status == 0, "the interrupted task could not be run again")?;
-    judge_next(place, "0")?;
+    judge_next(place, expected(outcome(place).as_deref()))?;
     must(runs(place) <= 2, format!("it ran {} times", runs(place)))
 }
 
@@ -112,11 +112,14 @@ fn outcome(place: &Place) -> Option<String> {
     (!text.is_empty()).then(|| text.trim().to_owned())
 }
 
+/// The status of the next wait. If the command could not be run, that is an outcome, and stands.
+fn expected(outcome: Option<&str>) -> &str {
+    outcome.filter(|outcome| ["125", "126", "127"].contains(outcome)).unwrap_or("0")
+}
+
 fn judge(place: &Place, ended: &Ended) -> Verdict {
     let (before, outcome) = (runs(place), outcome(place));
-    // That the command could not be run is an outcome, and stands.
-    let cannot = outcome.clone().filter(|outcome| ["125", "126", "127"].contains(&outcome.as_str()));
-    judge_next(place, cannot.as_deref().unwrap_or("0"))?;
+    judge_next(place, expected(outcome.as_deref()))?;
     let all = runs(place);
     // Who was told that it succeeded, or a file that says so: then once means once.
     let told = ended.status == 0 && before > 0 && outcome.as_deref() == Some("0");

@@ -114,7 +114,7 @@ struct Scratch {
 
 impl Scratch {
     fn make(path: PathBuf) -> io::Result<Self> {
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        make_private_directory(&path)?;
         let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
         let open = OpenOptions::new().read(true).custom_flags(flags).open(&path)?;
         if open.metadata()?.uid() != sys::user_id() {
@@ -130,6 +130,18 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         clear(&self.path);
     }
+}
+
+/// Makes a directory for its user alone, whatever the umask.
+fn make_private_directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(path)?;
+    if sys::umask() & 0o700 != 0 {
+        // By a descriptor, because another directory may be there by now.
+        let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_PATH;
+        let made = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        fs::set_permissions(format!("/proc/self/fd/{}", made.as_raw_fd()), Permissions::from_mode(0o700))?;
+    }
+    Ok(())
 }
 
 /// What changes when a file is written to, or replaced.
@@ -324,11 +336,12 @@ impl Edit {
         let (directory, name) = (unique(), self.path.file_name().unwrap_or(OsStr::new("file")));
         let scratch = self.scratch()?;
         let inside = scratch.inside.join(&directory);
-        fs::DirBuilder::new().mode(0o700).create(&inside).map_err(self.failed("make a temporary directory beside"))?;
+        make_private_directory(&inside).map_err(self.failed("make a temporary directory beside"))?;
         let copy = PrivateCopy { path: scratch.path.join(directory).join(name), inside: inside.join(name) };
         let mut options = OpenOptions::new();
         let mut file =
             options.write(true).create_new(true).mode(0o600).open(&copy.inside).map_err(self.failed("copy"))?;
+        make_private(&file).map_err(self.failed("copy"))?;
         if let Some(mut old) = self.old()? {
             sys::without_size_signal(|| io::copy(&mut old, &mut file)).map_err(self.failed("copy"))?;
         }

@@ -179,7 +179,7 @@ fn another_command_can_run_when_it_is_busy() {
         .err("; running `sh -c ")
         .run();
     assert_eq!(said.err.lines().count(), 1);
-    scene.aba(["lock", "-q", "--on-busy", "no-such", "a", "--", "true"]).status(127).err("no-such: not found").run();
+    scene.aba(["lock", "-q", "--on-busy", "no-such", "a", "--", "true"]).status(127).err("no-such: ").run();
     // One text for a shell, which is told the name and does not find it in its words.
     let file = scene.path("it's a $(touch pasted)");
     let other = scene.flock(&file);

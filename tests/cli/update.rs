@@ -194,7 +194,7 @@ fn a_check_a_backup_a_diff_and_a_rehearsal() {
         .run();
     call(&scene, ["update", "--check", "no-such-check", "f", "--", "tr", "a", "x"])
         .status(127)
-        .err("not found")
+        .err("no-such-check: ")
         .err("the check of f could not be run (status 127); it is unchanged")
         .run();
     call(&scene, ["update", "--check", "'", "f", "--", "tr", "a", "x"]).status(1).err("the check refused").run();
@@ -943,6 +943,12 @@ fn the_lock_is_open_to_all_who_may_write_the_file() {
     Call::new(command).run();
     let mode = |name: &str| fs::metadata(scene.path(name)).unwrap().permissions().mode() & 0o7777;
     assert_eq!((mode("f"), mode("f.lock")), (0o666, 0o666));
+    let mut command = scene.program("bash");
+    let script = "umask 0777; exec \"$HELPER\" update -i f -- sh -c 'echo a >{}'";
+    command.args(["-c", script]).current_dir(scene.path("."));
+    Call::new(command).run();
+    assert_eq!((text(&scene, "f").as_str(), mode("f")), ("a\n", 0o666));
+    call(&scene, ["update", "f", "--", "tr", "a", "b"]).run();
     call(&scene, ["update", "f", "--", "tr", "b", "c"]).run();
 }
 

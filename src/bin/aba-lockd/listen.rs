@@ -1,7 +1,8 @@
 //! Connections: with TLS or without, for REST and gRPC alike.
 //!
-//! A connection by which no permitted call has come is closed ten seconds after it was accepted: clients that connect and send
-//! nothing, half a request, or nothing but calls that are refused, cannot keep others out for longer.
+//! A connection by which no permitted call has come is closed ten seconds after it was accepted, or two where most of the
+//! connections were in use already: clients that connect and send nothing, half a request, or nothing but calls that are
+//! refused, cannot keep others out for longer.
 
 mod limits;
 mod socket;
@@ -29,8 +30,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-/// How long a connection may take until it has made a permitted call.
+/// How long a connection may take until it has made a permitted call, and how long where most connections are in use.
 const FIRST_CALL: Duration = Duration::from_secs(10);
+const FIRST_CALL_IN_A_CROWD: Duration = Duration::from_secs(2);
 
 /// How soon a silent client is probed (TCP keepalive), and how often. Otherwise a client whose machine is gone would keep its
 /// place in a queue.
@@ -183,7 +185,8 @@ struct New {
 async fn hand_on(new: New, tls: Option<TlsAcceptor>, connected: mpsc::Sender<Stream>) {
     let New { stream, address, limits, permit } = new;
     let stream = Arc::new(stream);
-    let mut deadline = Box::pin(time::sleep(FIRST_CALL));
+    let first_call = if limits.is_crowded() { FIRST_CALL_IN_A_CROWD } else { FIRST_CALL };
+    let mut deadline = Box::pin(time::sleep(first_call));
     let socket = Socket(Arc::clone(&stream));
     let inner = match tls {
         None => Inner::Plain(socket),

@@ -65,7 +65,7 @@ pub(crate) const CONNECTIONS: [(&str, &str); 2] = [
     ),
     (
         "how long",
-        "a connection by which no permitted call came is closed after ten seconds, and over REST one that is not used after a minute",
+        "a connection by which no permitted call came is closed after ten seconds, or two where most are in use, and over REST one that is not used after a minute",
     ),
 ];
 

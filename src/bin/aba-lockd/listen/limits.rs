@@ -20,6 +20,9 @@ const MOST: usize = 65_536;
 /// One connection of so many is kept free of callers that wait for a lock, for those that renew or release one.
 const NOT_WAITING: usize = 4;
 
+/// With fewer than one free connection of so many, there is a crowd.
+const FREE: usize = 4;
+
 /// Minimum time between two log lines that say that no connection can be accepted.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
@@ -52,6 +55,11 @@ impl Limits {
         }
         self.report(&format!("all {} connections are in use", self.most));
         Arc::clone(&self.connections).acquire_owned().await.expect("nothing closes the semaphore")
+    }
+
+    /// Returns true if most of the connections are in use.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.connections.available_permits() < self.most / FREE
     }
 
     /// Room for a connection that waits for a lock, until it is dropped.

@@ -247,3 +247,48 @@ fn a_store_that_has_no_token_left_says_so_and_grants_nothing() {
     refused(waits.answer("POST"));
     assert_eq!(service.found("")[0]["who"], "ann");
 }
+
+#[test]
+fn where_threads_cannot_be_created_the_service_says_so_or_answers_all_calls() {
+    let traced = |args: &[&str]| {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-e", "trace=clone,clone3"]).args(args).arg(PROGRAM);
+        Start::of(command)
+    };
+    // The service is a child of the tracer, which would leave it behind.
+    let end = |mut service: Service| {
+        let parent = service.pid();
+        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+        assert!(Command::new("kill").args(children.split_whitespace()).status().unwrap().success());
+        assert_eq!(service.ended().code(), Some(0));
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let trace = directory.path().join("trace");
+    let all = traced(&["-o", trace.to_str().unwrap()]).go();
+    // The first thread creates all that there are at the start.
+    let trace = fs::read_to_string(&trace).unwrap();
+    let first = trace.split(' ').next().unwrap();
+    let number = trace.lines().filter(|line| line.starts_with(first)).count();
+    end(all);
+    assert!(number > 3, "{trace}");
+    let without = |from: usize| {
+        let inject = format!("inject=clone,clone3:error=EAGAIN:when={from}+");
+        traced(&["-o", "/dev/null", "-e", &inject])
+    };
+    for from in 1..=number {
+        let (status, said) = without(from).fails();
+        assert_eq!(status, Some(125), "{from} of {number}: {said}");
+        assert!(said.starts_with("aba-lockd: ") && said.contains("thread") && !said.contains("panicked"), "{said}");
+    }
+    let service = without(number + 1).go();
+    let id = service.take("db", "ann");
+    let mut lists: Vec<_> = (0..20).map(|_| service.connect()).collect();
+    for list in &mut lists {
+        list.send("GET", LIST, &[], "");
+    }
+    for mut list in lists {
+        assert_eq!(list.answer("GET").ok()["total"], 1);
+    }
+    service.unlock(&id).ok();
+    end(service);
+}

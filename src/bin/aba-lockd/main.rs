@@ -46,3 +46,10 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// Ends the process where nothing can be returned.
+#[expect(clippy::exit, clippy::disallowed_methods, reason = "this file alone ends the process")]
+pub(crate) fn end(failure: &serve::Failure) -> ! {
+    report::failure(&failure.sentence, failure.hint.as_deref());
+    std::process::exit(FAILED.into())
+}

@@ -17,14 +17,19 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
+use std::panic;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
-use tokio::runtime;
+use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time;
 
 /// How long what was asked may take to be answered after the signal to end.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long the creation of a thread may take.
+const THREAD: Duration = Duration::from_secs(5);
 
 /// Why it could not be started.
 #[derive(Debug)]
@@ -67,8 +72,7 @@ fn start(args: Serve) -> Result<bool, Failure> {
             return Err(Failure::misused(sentence).hint("give --token-file or --tls-client-ca, or say --insecure"));
         }
     }
-    let runtime = runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(format!("could not start threads: {error}")))?;
+    let runtime = start_threads()?;
     // First of all: until then SIGHUP ends the process.
     let reloads = runtime.block_on(async { signal(SignalKind::hangup()) });
     let reloads = reloads.map_err(|error| Failure::new(error.to_string()))?;
@@ -90,6 +94,28 @@ fn start(args: Serve) -> Result<bool, Failure> {
     let done = runtime.block_on(serve(service, &opened, journal));
     runtime.shutdown_timeout(Duration::from_secs(1));
     done
+}
+
+/// Starts all threads that a call needs: later there may be none to be created.
+fn start_threads() -> Result<Runtime, Failure> {
+    fn failed(why: &str) -> Failure {
+        Failure::new(format!("could not start threads: {why}")).hint("see `ulimit -u`, and TasksMax= of a unit")
+    }
+    // Tokio panics where it cannot create a worker, and to unwind would be to wait for those that it has created.
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| crate::end(&failed("there cannot be so many"))));
+    let mut runtime = runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().thread_keep_alive(Duration::from_secs(u32::MAX.into())).build();
+    let runtime = runtime.map_err(|error| failed(&error.to_string()))?;
+    // The store is read on threads that may block. One stays forever; where there can be no other, reads take turns.
+    let blocking = async { time::timeout(THREAD, tokio::task::spawn_blocking(|| ())).await };
+    let is_there = runtime.block_on(blocking);
+    panic::set_hook(hook);
+    if !matches!(is_there, Ok(Ok(()))) {
+        runtime.shutdown_background();
+        return Err(failed("there cannot be so many"));
+    }
+    Ok(runtime)
 }
 
 /// A service that does not listen yet.
@@ -151,7 +177,7 @@ async fn serve(service: Service, opened: &Opened, journal: Arc<Journal>) -> Resu
     };
     let (answered, why) = tokio::select! {
         () = sides => ("all", None),
-        () = tokio::time::sleep(GRACE) => ("not all", None),
+        () = time::sleep(GRACE) => ("not all", None),
         // Who asks twice is in a hurry.
         signal = told() => ("not all", Some(signal)),
     };

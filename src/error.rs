@@ -6,6 +6,7 @@
 use crate::deadlock::Circle;
 use crate::lock::{Kind, Mode};
 use crate::reserve::problem::Problem;
+use crate::store::surroundings;
 use crate::{name, store};
 use std::fmt;
 use std::io;
@@ -572,9 +573,26 @@ impl Error {
         }
     }
 
+    /// The path that could not be used, if it can be in the directory of locks or of tasks.
+    fn path_in_a_root(&self) -> Option<&Path> {
+        match self {
+            Self::Open { path, .. }
+            | Self::Look { path, .. }
+            | Self::StateRoot { path, .. }
+            | Self::TaskRoot { path, .. }
+            | Self::Task { path, .. } => Some(path),
+            Self::NoFile { label, .. } => Some(Path::new(label)),
+            Self::Reserve(problem) => problem.unreadable(),
+            _ => None,
+        }
+    }
+
     /// What the user can do about it, where that is known.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
+        if let Some(hint) = self.path_in_a_root().and_then(surroundings::hint_about) {
+            return Some(hint);
+        }
         Some(match self {
             Self::Reserve(problem) => return problem.hint(),
             Self::NothingToRun { .. } => "say what to run: `aba-lock run-once -i ID -- CMD`".to_owned(),

@@ -7,6 +7,7 @@
 //!   included: what several write does not mix. Long texts in it are cut, and end in `…`.
 //! - The file is opened for each line, so it may be renamed at any time; whoever comes next makes a new one, for its
 //!   user alone (0600). One that is there is used as it is, behind links, too: the user named it.
+//! - No file is made in `/dev`, nor in the place of the socket of `syslog` or `journald`.
 //! - Nothing waits for a reader: a FIFO without one, or a full socket, loses the line.
 //! - That a line cannot be written never changes what becomes of a lock: [`take_failure`] tells of it, once.
 //!
@@ -20,6 +21,7 @@ pub mod properties;
 
 use crate::lock::{Acquired, Mode, Request, Target};
 use crate::record::{self, Content};
+use crate::store::EventLog;
 use crate::{holders, kernel, process, store, sys};
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -172,12 +174,12 @@ pub(crate) fn releases(file: &File) {
     write(&log, &Event::Released { held }, &label, &path, holder, &command);
 }
 
-fn write(log: &Path, event: &Event, label: &str, path: &Path, holder: u32, command: &str) {
+fn write(log: &EventLog, event: &Event, label: &str, path: &Path, holder: u32, command: &str) {
     if let Err(error) = put(log, &line_that_fits(event, label, path, holder, command))
         && let Ok(mut failure) = FAILURE.lock()
         && matches!(*failure, Failure::None)
     {
-        *failure = Failure::First(log.to_owned(), error);
+        *failure = Failure::First(log.path.clone(), error);
         FAILED.store(true, Ordering::Release);
     }
 }
@@ -261,7 +263,7 @@ fn cut(text: &str, most: usize) -> String {
     format!("{}…", &text[..end])
 }
 
-fn put(log: &Path, line: &str) -> io::Result<()> {
+fn put(log: &EventLog, line: &str) -> io::Result<()> {
     match open(log, Missing::Make) {
         Ok(file) => {
             let line = format!("{line}\n");
@@ -270,11 +272,11 @@ fn put(log: &Path, line: &str) -> io::Result<()> {
                 _ => Err(io::Error::from_raw_os_error(libc::ENOSPC)),
             }
         }
-        Err(error) if error.raw_os_error() == Some(libc::ENXIO) && is_socket(log) => {
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) && is_socket(&log.path) => {
             let socket = UnixDatagram::unbound()?;
             socket.set_nonblocking(true)?;
             let text = format!("<{PRIORITY}>aba-lock[{}]: {line}", std::process::id());
-            socket.send_to(text.as_bytes(), log).map(drop)
+            socket.send_to(text.as_bytes(), &log.path).map(drop)
         }
         Err(error) => Err(error),
     }
@@ -287,19 +289,32 @@ enum Missing {
     Refuse,
 }
 
-fn open(log: &Path, missing: Missing) -> io::Result<File> {
-    if log.is_relative() {
+fn open(log: &EventLog, missing: Missing) -> io::Result<File> {
+    let path = &log.path;
+    if path.is_relative() {
         // From two working directories it would be two files.
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not an absolute path"));
     }
     let mut options = OpenOptions::new();
     // O_NONBLOCK: nothing here waits for a reader. O_NOCTTY: a terminal is not to become ours.
     options.append(true).mode(0o600).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-    let opened = match options.open(log) {
+    let opened = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && log.is_socket => {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "there is no socket"));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_in_dev(path) => {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "there is no such device, and no file is made in /dev",
+            ));
+        }
         // Only now with O_CREAT, which `fs.protected_regular` refuses for another's file in a sticky directory.
         Err(error) if error.kind() == io::ErrorKind::NotFound && missing == Missing::Make => {
             options.create(true);
-            sys::as_owner(log.parent().unwrap_or(log), || options.open(log))
+            sys::as_owner(path.parent().unwrap_or(path), || options.open(path))
+        }
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) && is_fifo(path) => {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "no process reads this FIFO"));
         }
         opened => opened,
     };
@@ -307,7 +322,27 @@ fn open(log: &Path, missing: Missing) -> io::Result<File> {
     if file.metadata()?.file_type().is_block_device() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a block device is no log"));
     }
+    if log.is_socket {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a socket"));
+    }
     Ok(file)
+}
+
+/// Whether a file made at `path` would be in `/dev`, where a program would take it for a device or a socket. `/dev/shm` is for
+/// files.
+fn is_in_dev(path: &Path) -> bool {
+    let mut path = path.to_owned();
+    // As many links as the kernel follows.
+    for _ in 0..40 {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new("/")).join(target);
+    }
+    let directory = path.parent().and_then(|directory| fs::canonicalize(directory).ok()).unwrap_or(path);
+    directory.starts_with("/dev") && !directory.starts_with("/dev/shm")
+}
+
+fn is_fifo(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|data| data.file_type().is_fifo())
 }
 
 fn is_socket(path: &Path) -> bool {
@@ -315,14 +350,15 @@ fn is_socket(path: &Path) -> bool {
 }
 
 /// Whether lines could be written to `log` now. Nothing is written or made.
-pub fn can_write(log: &Path) -> io::Result<()> {
+pub fn can_write(log: &EventLog) -> io::Result<()> {
+    let path = &log.path;
     match open(log, Missing::Refuse) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            sys::may(sys::Right::MakeIn, log.parent().unwrap_or(Path::new("/")))
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            sys::may(sys::Right::MakeIn, path.parent().unwrap_or(Path::new("/")))
         }
-        Err(error) if error.raw_os_error() == Some(libc::ENXIO) && is_socket(log) => {
-            UnixDatagram::unbound()?.connect(log)
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) && is_socket(path) => {
+            UnixDatagram::unbound()?.connect(path)
         }
         Err(error) => Err(error),
     }
@@ -338,7 +374,8 @@ mod tests {
         for wild in ["\"", "\u{1}", "é", "x"] {
             let long = wild.repeat(5000);
             let file = tempfile::NamedTempFile::new().unwrap();
-            write(file.path(), &Event::Contended { waits: true }, &long, Path::new(&long), 1, &long);
+            let event_log = EventLog { path: file.path().to_owned(), is_socket: false };
+            write(&event_log, &Event::Contended { waits: true }, &long, Path::new(&long), 1, &long);
             let text = fs::read_to_string(file.path()).unwrap();
             assert!(text.len() <= MAX_LINE && text.ends_with("}\n"), "{}", text.len());
             let read: Value = serde_json::from_str(&text).unwrap();

@@ -53,6 +53,8 @@ pub const NUMBER: &str = "ABA_NUMBER";
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
+    /// Whether it is `.aba` in the home directory, which is never made.
+    is_in_home: bool,
 }
 
 impl Store {
@@ -64,7 +66,8 @@ impl Store {
             None => ("HOME", home().ok_or(Error::NoStateRoot)?),
         };
         absolute(name, &directory)?;
-        Ok(Self { root: if name == "HOME" { directory.join(".aba") } else { directory } })
+        let is_in_home = name == "HOME";
+        Ok(Self { root: if is_in_home { directory.join(".aba") } else { directory }, is_in_home })
     }
 
     /// The directory.
@@ -86,9 +89,28 @@ impl Store {
     }
 
     /// Makes the directory, for its user alone. Fine when it is there.
+    ///
+    /// The directories above one that the user has named (`ABA_LOCK_DIR`) are made, too. A home directory is not: root could
+    /// make one for a service user that must not have any, and nothing else would ever look there.
     pub fn make(&self) -> Result<(), Error> {
-        sys::as_owner(&self.root, || fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root))
+        sys::as_owner(&self.root, || make_directory(&self.root, 0o700, !self.is_in_home))
             .map_err(|source| Error::StateRoot { path: self.root.clone(), source })
+    }
+
+    /// The home directory in which the root would be, if that does not exist.
+    #[must_use]
+    pub fn missing_home(&self) -> Option<&Path> {
+        let home = self.root.parent().filter(|_| self.is_in_home)?;
+        let is_missing = fs::symlink_metadata(home).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        is_missing.then_some(home)
+    }
+
+    /// Why the root cannot be a directory, as a clause that names the place.
+    fn problem(&self) -> Option<String> {
+        match self.missing_home() {
+            Some(home) => Some(format!("the home directory {} does not exist", home.display())),
+            None => obstacle(&self.root),
+        }
     }
 
     /// Whether its directory can be read, or is not there. If not, that there seem to be no locks means nothing.
@@ -115,6 +137,29 @@ impl Store {
         }
         names.sort();
         Ok(names)
+    }
+}
+
+/// Makes a directory. Fine when it is there.
+pub fn make_directory(path: &Path, mode: u32, recursive: bool) -> io::Result<()> {
+    match fs::DirBuilder::new().recursive(recursive).mode(mode).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        // "File exists" does not say that a link leads nowhere.
+        Err(error) => Err(obstacle(path).map_or(error, |what| io::Error::new(io::ErrorKind::NotADirectory, what))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// What at `path`, or above it, is in the way of a directory there.
+fn obstacle(path: &Path) -> Option<String> {
+    let found = path.ancestors().find(|place| fs::symlink_metadata(place).is_ok())?;
+    match fs::metadata(found) {
+        Ok(data) if data.is_dir() => None,
+        Ok(_) => Some(format!("{} is not a directory", found.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Some(format!("{} is a link that leads nowhere", found.display()))
+        }
+        Err(_) => None,
     }
 }
 
@@ -156,7 +201,7 @@ impl TaskRoot {
         if let Some(store) = &self.within {
             store.make()?;
         }
-        sys::as_owner(&self.path, || fs::DirBuilder::new().recursive(true).mode(0o711).create(&self.path))
+        sys::as_owner(&self.path, || make_directory(&self.path, 0o711, self.within.is_none()))
             .map_err(|source| Error::TaskRoot { path: self.path.clone(), source })
     }
 
@@ -277,14 +322,24 @@ pub fn default_timeout() -> Result<Option<Duration>, Error> {
     }
 }
 
+/// Where events are logged.
+#[derive(Debug)]
+pub struct EventLog {
+    /// The file, or the socket.
+    pub path: PathBuf,
+    /// Whether only a socket will do, so that no file may be made in its place.
+    pub is_socket: bool,
+}
+
 /// Where events are logged (`ABA_LOCK_LOG`), if anywhere: a file or a socket. `syslog` and `journald` are the sockets where
 /// these listen.
 #[must_use]
-pub fn event_log() -> Option<PathBuf> {
+pub fn event_log() -> Option<EventLog> {
+    let socket = |path| EventLog { path: PathBuf::from(path), is_socket: true };
     set("ABA_LOCK_LOG").map(|log| match log.to_str() {
-        Some("syslog") => PathBuf::from("/dev/log"),
-        Some("journald") => PathBuf::from("/run/systemd/journal/dev-log"),
-        _ => PathBuf::from(log),
+        Some("syslog") => socket("/dev/log"),
+        Some("journald") => socket("/run/systemd/journal/dev-log"),
+        _ => EventLog { path: PathBuf::from(log), is_socket: false },
     })
 }
 

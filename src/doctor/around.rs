@@ -41,9 +41,10 @@ pub(super) fn environment(tell: Tell) {
     }
     if let Some(log) = store::event_log() {
         tell(match events::can_write(&log) {
-            Ok(()) => Finding::fine(EVENT_LOG, format!("{} can be written to", log.display())),
+            Ok(()) => Finding::fine(EVENT_LOG, format!("{} can be written to", log.path.display())),
             Err(error) => {
-                let found = format!("{} cannot be written to: {}: no event is kept", log.display(), reason(&error));
+                let found =
+                    format!("{} cannot be written to: {}: no event is kept", log.path.display(), reason(&error));
                 Finding::wrong(EVENT_LOG, found).hint("set ABA_LOCK_LOG to a file that you may write to, or unset it")
             }
         });

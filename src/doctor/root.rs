@@ -34,7 +34,15 @@ pub(super) fn examine(tell: Tell) {
         Err(error) => return tell(around::variable(ROOT, &error)),
     };
     let from = surroundings::root_variable();
-    let there = directory(ROOT, store.root(), &format!(", from {from}"), tell);
+    let there = match store.missing_home() {
+        Some(home) => {
+            let found =
+                format!("the home directory {}, from {from}, does not exist: no lock can be made", home.display());
+            tell(Finding::wrong(ROOT, found).hint(ELSEWHERE));
+            None
+        }
+        None => directory(ROOT, store.root(), &format!(", from {from}"), tell),
+    };
     let place = there.as_ref().map(|_| store.root().to_owned()).or_else(|| nearest(store.root()));
     if let Some(place) = place.and_then(|place| fs::canonicalize(place).ok()) {
         file_system(&place, tell);

@@ -206,6 +206,14 @@ impl Problem {
         }
     }
 
+    /// The path that could not be read.
+    pub(crate) fn unreadable(&self) -> Option<&Path> {
+        match self {
+            Self::Read { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
     /// What the user can do about it, where that is known.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

@@ -1,6 +1,6 @@
 //! What the environment says beside where the locks are: for those who ask what scripts get here.
 
-use super::{home, set};
+use super::{Store, TaskRoot, home, obstacle, set};
 use std::env;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -33,6 +33,20 @@ pub fn on_conflict() -> Option<String> {
 #[must_use]
 pub fn root_variable() -> &'static str {
     ["ABA_LOCK_DIR", "HOME"].into_iter().find(|name| set(name).is_some()).unwrap_or("the passwd file")
+}
+
+/// Why `path` cannot be used, and the variable to set, if the cause is that the directory of locks or tasks in which it is
+/// cannot be a directory.
+#[must_use]
+pub fn hint_about(path: &Path) -> Option<String> {
+    let (problem, variable) = match TaskRoot::from_env() {
+        Ok(TaskRoot { path: root, within: None }) if path.starts_with(&root) => (obstacle(&root), "RUN_ONCE_DIR"),
+        _ => {
+            let store = Store::from_env().ok().filter(|store| path.starts_with(store.root()))?;
+            (store.problem(), "ABA_LOCK_DIR")
+        }
+    };
+    Some(format!("{}: set {variable} to a directory of yours on a local disk", problem?))
 }
 
 /// The variables of ours that are set, with their values.

@@ -235,7 +235,12 @@ fn a_log_that_cannot_be_written_is_told_of_once_and_nothing_else_changes() {
             let said = scene.aba(args).env(LOG, &value).out("ran\n").err(&says).run();
             assert_eq!(said.err.lines().count(), 2, "{}", said.err);
         }
-        scene.aba(["lock", "-q", "a", "--", "true"]).env(LOG, &value).run();
+        // `-q` is about contention.
+        scene.aba(["lock", "-q", "a", "--", "true"]).env(LOG, &value).err(&says).run();
+        let file = scene.path("f");
+        fs::write(&file, "x\n").unwrap();
+        let update = ["update", "-q", file.to_str().unwrap(), "--", "tr", "x", "y"];
+        scene.aba(update).env(LOG, &value).err(&says).run();
         let holder = scene.holder("a");
         let call = scene.aba(["lock", "a", "--", "true"]).env(LOG, &value).status(75);
         call.err(&says).err("a is already running").run();
@@ -253,7 +258,9 @@ fn a_fifo_holds_nobody_up_whether_it_is_read_or_not() {
     let scene = Scene::new();
     assert!(Command::new("mkfifo").arg(log(&scene)).status().unwrap().success());
     // Nobody reads.
-    logged(&scene, &["lock", "a", "--", "true"]).err("could not write to the event log ").run();
+    logged(&scene, &["lock", "a", "--", "true"])
+        .err(": no process reads this FIFO; nothing else depends on it\n")
+        .run();
     // Somebody has it open and does not read: it fills up.
     let mut reader = fs::OpenOptions::new().read(true).write(true).open(log(&scene)).unwrap();
     logged(&scene, &["lock", "a", "--", "true"]).run();
@@ -262,8 +269,10 @@ fn a_fifo_holds_nobody_up_whether_it_is_read_or_not() {
     let event: Value = serde_json::from_slice(&text[..length]).unwrap();
     assert_eq!(event["event"], "acquired");
     let long = "x".repeat(3000);
-    let script = format!("for i in {{1..60}}; do \"$HELPER\" lock -q a -- true {long} || exit; done");
-    scene.bash(&script).env(LOG, log(&scene)).run();
+    let script = format!("for i in {{1..60}}; do \"$HELPER\" lock a -- true {long} 2>>said || exit; done");
+    let mut fill = scene.program("bash");
+    fill.args(["-c", &script]).current_dir(scene.path("")).env(LOG, log(&scene));
+    Call::new(fill).run();
     logged(&scene, &["lock", "a", "--", "true", &long]).err("Resource temporarily unavailable").run();
 }
 
@@ -298,8 +307,10 @@ fn standard_error_and_a_socket_can_be_the_log() {
     let event: Value = serde_json::from_str(line).unwrap();
     assert_eq!(event["lock"], "a");
     // One that is full holds nobody up.
-    let script = "for i in {1..1000}; do \"$HELPER\" lock -q a -- true || exit; done";
-    scene.bash(script).env(LOG, scene.path("socket")).run();
+    let script = "for i in {1..1000}; do \"$HELPER\" lock a -- true 2>>said || exit; done";
+    let mut fill = scene.program("bash");
+    fill.args(["-c", script]).current_dir(scene.path("")).env(LOG, scene.path("socket"));
+    Call::new(fill).run();
     drop(socket);
     scene.aba(["lock", "a", "--", "true"]).env(LOG, scene.path("socket")).err("Connection refused").run();
 }
@@ -386,4 +397,57 @@ fn who_is_ended_to_release_a_lock_is_told_of() {
     let events = events(&scene);
     assert_eq!(story(&scene), ["released a"]);
     assert_eq!(events[0]["pid"], holder.pid());
+}
+
+#[test]
+fn no_file_is_made_in_dev_nor_in_the_place_of_a_socket() {
+    let scene = Scene::new();
+    let (dev, run) = (scene.path("dev"), scene.path("run"));
+    fs::create_dir_all(&dev).unwrap();
+    fs::create_dir_all(run.join("systemd/journal")).unwrap();
+    // Directories of the test stand in the place of the system's, whose sockets are none of its business.
+    let inside = |setup: &str, value: &str| {
+        let script = format!(
+            "mount --bind {0} /run && {setup} mount --bind {1} /dev && exec \"$HELPER\" lock -q a -- true",
+            run.display(),
+            dev.display()
+        );
+        let mut command = scene.program("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "--", "sh", "-c", &script]).env(LOG, value);
+        Call::new(command)
+    };
+    let files = |directory: &Path| -> Vec<PathBuf> {
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect()
+    };
+    for (value, path, why) in [
+        ("syslog", "/dev/log", "there is no socket"),
+        ("journald", "/run/systemd/journal/dev-log", "there is no socket"),
+        ("/dev/log", "/dev/log", "there is no such device, and no file is made in /dev"),
+        ("/dev/no/log", "/dev/no/log", "there is no such device, and no file is made in /dev"),
+    ] {
+        inside("", value).err(format!("could not write to the event log {path}: {why}; nothing else")).run();
+        assert!(files(&dev).is_empty() && files(&run.join("systemd/journal")).is_empty(), "{value}");
+        let doctor = scene.path("doctor");
+        let mut command = scene.program("unshare");
+        let script = format!("mount --bind {} /dev && \"$HELPER\" doctor >{}; :", dev.display(), doctor.display());
+        command.args(["--user", "--map-root-user", "--mount", "--", "sh", "-c", &script]).env(LOG, value);
+        if value != "journald" {
+            Call::new(command).run();
+            let said = fs::read_to_string(doctor).unwrap();
+            assert!(said.contains(&format!("{path} cannot be written to: {why}: no event is kept")), "{said}");
+        }
+    }
+    // Links into /dev, as /dev/log itself is one to the socket of journald.
+    symlink("/dev/log", scene.path("link")).unwrap();
+    symlink("link", scene.path("second")).unwrap();
+    let second = scene.path("second").display().to_string();
+    inside("", &second).err("there is no such device, and no file is made in /dev").run();
+    symlink("/run/systemd/journal/dev-log", dev.join("log")).unwrap();
+    inside("", "syslog").err("there is no socket").run();
+    assert!(files(&run.join("systemd/journal")).is_empty());
+    // A file that something else made there is not a socket either.
+    fs::remove_file(dev.join("log")).unwrap();
+    fs::write(dev.join("log"), "").unwrap();
+    inside("", "syslog").err("could not write to the event log /dev/log: it is not a socket").run();
+    assert_eq!(fs::read_to_string(dev.join("log")).unwrap(), "");
 }

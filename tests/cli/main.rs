@@ -41,6 +41,7 @@ mod reserve_faults;
 mod reserve_gone;
 mod reserve_odd;
 mod reserve_room;
+mod roots;
 mod run_once;
 mod run_once_attacks;
 mod run_once_faults;

@@ -41,10 +41,14 @@ use clap::Parser;
 extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
     aba_lock::sys::fill_standard_descriptors();
     match args::Cli::try_parse() {
-        Ok(cli) => cmd::run(cli.command).unwrap_or_else(|fault| {
-            report::failure(&fault);
-            exit::of(&fault)
-        }),
+        Ok(cli) => {
+            let done = cmd::run(cli.command);
+            report::unlogged();
+            done.unwrap_or_else(|fault| {
+                report::failure(&fault);
+                exit::of(&fault)
+            })
+        }
         Err(error) => {
             let _ = error.print();
             error.exit_code()

@@ -53,6 +53,15 @@ pub(crate) fn log(pid: u32, text: &str) {
     }
 }
 
+/// Reports once that the event log could not be written to.
+pub(crate) fn unlogged() {
+    if let Some((log, reason)) = aba_lock::events::take_failure() {
+        let (log, reason) = (log.display(), aba_lock::error::reason(&reason));
+        let text = format!("could not write to the event log {log}: {reason}; nothing else depends on it");
+        sentence(&text, Some("set ABA_LOCK_LOG to a file that you may write to, or unset it"));
+    }
+}
+
 /// Why it failed.
 pub(crate) fn failure(fault: &Fault) {
     let (text, hint) = match fault {

@@ -143,9 +143,17 @@ pub(crate) const STATUS_JSON: [(&str, &str); 16] = [
 
 /// What the variables of the environment do.
 pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
-    ("ABA_LOCK_DIR", "where the lock files are, an absolute path [default: ~/.aba]"),
+    (
+        "ABA_LOCK_DIR",
+        "where the lock files are: an absolute path, which is made if it is missing [default: ~/.aba; the home directory \
+         itself is never made]",
+    ),
     ("ABA_LOCK_TIMEOUT", "wait so many seconds when no option says how long"),
-    ("ABA_LOCK_LOG", "append a line of JSON for each event to this file, send it to this socket, syslog or journald"),
+    (
+        "ABA_LOCK_LOG",
+        "append a line of JSON for each event to this file, or send it to this socket, syslog or journald; if that fails, \
+         it is reported on standard error, also with --quiet, and changes nothing else",
+    ),
     ("ABA_LOCK_SERVER", "lock for all machines that use this server, too: see aba-lock-lease(1)"),
     ("ABA_LOCK_KEEPER", "where aba-lock-keeper is [default: beside aba-lock, else on PATH]"),
     ("ABA_LOCK_FDS", "set for commands, and by scripts: the descriptors on which locks are handed down"),

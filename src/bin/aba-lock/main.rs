@@ -48,7 +48,7 @@ extern "C" fn main(_argc: i32, argv: *const *const libc::c_char) -> i32 {
     let status = match asked {
         Ok(command) => {
             let done = cmd::run(command);
-            report::unlogged(false);
+            report::unlogged();
             done.unwrap_or_else(|error| {
                 let status = exit::of(&error);
                 match error {

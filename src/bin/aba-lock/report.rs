@@ -116,7 +116,7 @@ pub(crate) fn acquired(acquired: &Acquired, progress: &Progress, quiet: bool, ve
             None,
         );
     }
-    unlogged(quiet);
+    unlogged();
     // Between the grant and the command: only where the user named a file, which others may lock in the other way.
     for guard in acquired.guards.iter().filter(|guard| !quiet && guard.target.kind == Kind::Users) {
         if let Some(other) = ranges::of_file(guard.file(), &guard.target.path, Mode::Exclusive, 0, 0) {
@@ -150,9 +150,9 @@ fn bytes(range: &Range) -> String {
     }
 }
 
-/// The event log could not be written to, if it could not: at most once.
-pub(crate) fn unlogged(quiet: bool) {
-    if let (Some((log, reason)), false) = (events::take_failure(), quiet) {
+/// Reports once that the event log could not be written to. `--quiet` is about contention and does not suppress this.
+pub(crate) fn unlogged() {
+    if let Some((log, reason)) = events::take_failure() {
         let reason = error::reason(&reason);
         let text = format!("could not write to the event log {}: {reason}; nothing else depends on it", log.display());
         sentence(&text, Some("set ABA_LOCK_LOG to a file that you may write to, or unset it"));

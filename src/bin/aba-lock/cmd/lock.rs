@@ -204,7 +204,7 @@ fn failed(args: &Lock, source: io::Error) -> Error {
 
 /// Another has the lock: say who, and run the other command if there is one.
 fn contended(args: &Lock, error: &Error) -> Result<i32, Error> {
-    report::unlogged(args.quiet);
+    report::unlogged();
     if !args.quiet {
         let caller = match (args.fd.is_empty(), args.nonblock) {
             (true, _) => Caller::User,

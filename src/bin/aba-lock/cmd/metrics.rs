@@ -10,7 +10,8 @@ use std::fs;
 pub(crate) fn run(args: &Metrics) -> Result<i32, Error> {
     let locks = now(&Store::from_env()?)?;
     // A socket, or a terminal, keeps nothing that could be counted.
-    let own = || store::event_log().filter(|log| fs::metadata(log).map_or(true, |data| data.is_file()));
+    let own =
+        || store::event_log().map(|log| log.path).filter(|log| fs::metadata(log).map_or(true, |data| data.is_file()));
     let events = args.log.clone().or_else(own).map(|log| counts(&log)).transpose()?;
     let root = TaskRoot::from_env()?;
     metrics::print(&locks, events.as_ref(), &Task::all(&root)?);

@@ -1,14 +1,15 @@
 //! One service a file: there is a lock of aba-lock's own on a file beside the store, which tells who has it, and one on the
 //! store itself, which no other name and no removed file gets around.
 
+use crate::report;
 use crate::serve::Failure;
 use aba_lock::error::Error;
 use aba_lock::flock::{Lockable, Way};
-use aba_lock::holders;
 use aba_lock::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait, Waiting};
-use std::fs::{self, DirBuilder, OpenOptions};
+use aba_lock::{events, holders, store};
+use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,8 +42,7 @@ impl Contention for Silent {
 /// Makes the store, and its directory, where they are not there, and takes it for us.
 pub(crate) fn take(path: &Path) -> Result<Alone, Failure> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    made.map_err(|error| {
+    store::make_directory(directory, 0o700, true).map_err(|error| {
         Failure::new(format!("could not make directory {}: {error}", directory.display())).hint(PLACE)
     })?;
     let unusable =
@@ -65,6 +65,9 @@ pub(crate) fn take(path: &Path) -> Result<Alone, Failure> {
         logs_contention: true,
     };
     let locks = lock::acquire(vec![target.clone()], None, &request, &mut Silent);
+    if let Some((log, error)) = events::take_failure() {
+        report::warn(&format!("could not write to the event log {}: {error}", log.display()));
+    }
     let locks = locks.map_err(|error| taken(&path, &target.path, &error))?;
     let way = Way { mode: Some(Mode::Exclusive), wait: Wait::No, range: None };
     let file = Lockable::open(&path, way).and_then(|mut file| file.lock(None).map(|()| file));

@@ -1,0 +1,115 @@
+//! A directory for locks or tasks that cannot be made, or must not be.
+
+use crate::scene::{Call, HELPER, Scene};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+/// A call of the helper with these variables and none of the others that lead to a directory.
+fn call(scene: &Scene, variables: &[(&str, &Path)], args: &[&str]) -> Call {
+    let mut command = scene.program(HELPER);
+    command.env_remove("ABA_LOCK_DIR").args(args);
+    for (name, value) in variables {
+        command.env(name, value);
+    }
+    Call::new(command)
+}
+
+/// The commands that make a directory for locks.
+const MAKERS: [&[&str]; 4] = [
+    &["lock", "a", "--", "echo", "ran"],
+    &["path", "--create", "a"],
+    &["reserve", "--probe", "none"],
+    &["run-once", "-i", "a", "--", "true"],
+];
+
+#[test]
+fn a_home_directory_is_never_made() {
+    let scene = Scene::new();
+    let home = scene.path("nobody/home");
+    let variables = [("HOME", home.as_path())];
+    let hint = format!(
+        "hint: the home directory {} does not exist: set ABA_LOCK_DIR to a directory of yours on a local disk\n",
+        home.display()
+    );
+    for args in MAKERS {
+        call(&scene, &variables, args).status(125).err("could not make the directory for locks ").err(&hint).run();
+        assert!(!scene.path("nobody").exists(), "{args:?}");
+    }
+    let mut doctor = scene.program(HELPER);
+    doctor.env_remove("ABA_LOCK_DIR").env("HOME", &home).arg("doctor");
+    let said = String::from_utf8(doctor.output().unwrap().stdout).unwrap();
+    let found = format!("the home directory {}, from HOME, does not exist: no lock can be made", home.display());
+    assert!(said.contains(&found) && !scene.path("nobody").exists(), "{said}");
+    // In one that exists, the directory is made.
+    fs::create_dir_all(&home).unwrap();
+    for args in MAKERS {
+        call(&scene, &variables, args).out("").run();
+    }
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!([home.join(".aba"), home.join(".aba/runner")].map(|path| mode(&path)), [0o700, 0o711]);
+}
+
+#[test]
+fn the_directories_above_one_that_the_user_has_named_are_made() {
+    let scene = Scene::new();
+    let (locks, tasks) = (scene.path("a/b/locks"), scene.path("c/d/tasks"));
+    let variables = [("ABA_LOCK_DIR", locks.as_path()), ("RUN_ONCE_DIR", tasks.as_path())];
+    for args in MAKERS {
+        call(&scene, &variables, args).out("").run();
+    }
+    let mode = |name: &str| fs::metadata(scene.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(
+        ["a", "a/b", "a/b/locks", "c", "c/d", "c/d/tasks"].map(mode),
+        [0o700, 0o700, 0o700, 0o711, 0o711, 0o711]
+    );
+}
+
+#[test]
+fn what_is_in_the_place_of_a_directory_is_named() {
+    let scene = Scene::new();
+    let (file, link) = (scene.path("file"), scene.path("link"));
+    fs::write(&file, "").unwrap();
+    symlink(scene.path("nowhere"), &link).unwrap();
+    let below = |path: &Path| path.join("sub/locks");
+    let (file_says, link_says) =
+        (format!("{} is not a directory", file.display()), format!("{} is a link that leads nowhere", link.display()));
+    let null = ("/dev/null is not a directory".to_owned(), Path::new("/dev/null").to_owned());
+    let places = [
+        null,
+        (file_says.clone(), file.clone()),
+        (file_says, below(&file)),
+        (link_says.clone(), link.clone()),
+        (link_says, below(&link)),
+    ];
+    for (what, place) in &places {
+        for variable in ["HOME", "ABA_LOCK_DIR"] {
+            let variables = [(variable, place.as_path())];
+            let hint = format!("hint: {what}: set ABA_LOCK_DIR to a directory of yours on a local disk\n");
+            let missing_home = variable == "HOME" && place.ends_with("sub/locks") && place.starts_with(&link);
+            for args in MAKERS {
+                let call = call(&scene, &variables, args).status(125);
+                let said = if missing_home { call.err("does not exist").run() } else { call.err(&hint).run() };
+                assert!(!said.err.contains("File exists"), "{}", said.err);
+            }
+        }
+        // Those that look say so, too, where there is something that is not a directory.
+        if what.ends_with("not a directory") {
+            for args in
+                [&["status", "a"][..], &["list"], &["unlock", "a"], &["clean"], &["reserve", "--list"], &["metrics"]]
+            {
+                let call = call(&scene, &[("ABA_LOCK_DIR", place.as_path())], args).status(125);
+                call.err(format!("hint: {what}: set ABA_LOCK_DIR to ")).run();
+            }
+        }
+        let variables = [("ABA_LOCK_DIR", scene.root()), ("RUN_ONCE_DIR", place.clone())];
+        let variables = variables.each_ref().map(|(name, path)| (*name, path.as_path()));
+        let call = call(&scene, &variables, MAKERS[3]).status(125);
+        call.err(format!("hint: {what}: set RUN_ONCE_DIR to a directory of yours on a local disk\n")).run();
+    }
+    assert!(!scene.path("nowhere").exists());
+    // The hint is about these directories only.
+    let inside = file.join("f").display().to_string();
+    let said = scene.aba(["lock", "--file", &inside, "--", "true"]).status(125).err("Not a directory").run();
+    assert!(!said.err.contains("ABA_LOCK_DIR"), "{}", said.err);
+}

@@ -652,13 +652,19 @@ __aba_wait() {
     else
         wait "${__aba_job}" || __aba_status=$?
     fi
-    if ((__aba_status > 128)); then
+    if ((__aba_status > 128 || __aba_status < 0)); then
         if builtin kill -0 "${__aba_job}" 2>/dev/null; then
             builtin return 0
         fi
         # This may be the status of the interruption. 127: it was not, and `set -o posix` has bash forget the other one.
         builtin wait "${__aba_job}" 2>/dev/null || __aba_again=$?
-        ((__aba_again == 127)) || __aba_status=${__aba_again}
+        if ((__aba_again < 0)); then
+            # The signal came while bash reaped the job, and bash has lost its status. It does not know that the job has ended.
+            builtin disown "${__aba_job}" 2>/dev/null || builtin true
+            __aba_status=137
+        elif ((__aba_again != 127)); then
+            __aba_status=${__aba_again}
+        fi
     fi
     __aba_ended=yes
 }

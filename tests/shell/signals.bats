@@ -315,3 +315,33 @@ END
     [[ $(<output) == *acquired ]]
     (($(grep -c 'waiting for save' output) <= 2))
 }
+
+@test "a script that gets a signal in the instant of the grant handles it, and holds the lock" {
+    script wait <<'END'
+trap 'handled=yes' TERM
+aba_lock_operation --quiet --wait save
+aba_lock_held save || exit 91
+jobs -p >jobs
+[[ ! -s jobs ]] || exit 92
+echo "${handled-}" >handled
+END
+    "${ABA_LOCK_BIN}" path --create save
+    local round holder
+    for round in {1..40}; do
+        start flock --no-fork "${ABA_LOCK_DIR}/aba-save.lock" sleep 1000
+        holder=${STARTED_PID}
+        until_true eval '! is_free save'
+        start ./wait
+        until_true is_waited_for save
+        if ((round % 2)); then
+            kill -TERM "${holder}" "${STARTED_PID}"
+        else
+            kill -TERM "${STARTED_PID}" "${holder}"
+        fi
+        reap
+        cat output
+        ((STATUS == 0))
+        [[ $(<handled) == yes ]]
+        is_free save
+    done
+}

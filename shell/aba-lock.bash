@@ -17,9 +17,27 @@
 # shellcheck disable=SC2310 # functions called in conditions say so by their return status
 # shellcheck disable=SC2030,SC2031 # aba_lock_detach changes its copies in a subshell, on purpose
 
-# shellcheck disable=SC2292 # other shells read this line
-if [ -z "${BASH_VERSION:-}" ]; then
+# Other shells read this. There, a script that goes on must not work without its locks, so each function ends it. (An array is never
+# in the environment, as BASH_VERSION may be. In quotes, because aliases may be in force.)
+# shellcheck disable=SC2128,SC2292
+if [ -z "${BASH_VERSINFO:-}" ]; then
     printf '%s\n' 'aba-lock: aba-lock.bash is for bash' 'hint: in other shells, use `aba-lock lock NAME -- CMD`' >&2
+    eval '__aba_not_bash() {
+            printf "%s\n" "aba-lock: $1 works only in bash" >&2
+            if [ "${-#*i}" = "$-" ]; then
+                \exit 125
+            fi
+            \return 125
+        }
+        aba_lock_operation() { __aba_not_bash aba_lock_operation; }
+        aba_unlock_operation() { __aba_not_bash aba_unlock_operation; }
+        aba_lock_held() { __aba_not_bash aba_lock_held; }
+        aba_lock_check() { __aba_not_bash aba_lock_check; }
+        aba_lock_detach() { __aba_not_bash aba_lock_detach; }
+        aba_run_once() { __aba_not_bash aba_run_once; }
+        aba_update() { __aba_not_bash aba_update; }
+        aba_reserve() { __aba_not_bash aba_reserve; }
+        aba_lock_doctor() { __aba_not_bash aba_lock_doctor; }'
     return 125
 fi
 

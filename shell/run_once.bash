@@ -11,9 +11,18 @@
 # shellcheck disable=SC2016 # messages show commands in backquotes
 # shellcheck disable=SC2310 # functions called in conditions say so by their return status
 
-# shellcheck disable=SC2292 # other shells read this line
-if [ -z "${BASH_VERSION:-}" ]; then
+# Other shells read this. There, a script that goes on must not take a task for done: the function ends it. (An array is never in
+# the environment, as BASH_VERSION may be. In quotes, because aliases may be in force.)
+# shellcheck disable=SC2128,SC2292
+if [ -z "${BASH_VERSINFO:-}" ]; then
     printf '%s\n' 'aba-lock: run_once.bash is for bash' 'hint: in other shells, use `aba-lock run-once`' >&2
+    eval 'run_once() {
+            printf "%s\n" "aba-lock: run_once works only in bash" >&2
+            if [ "${-#*i}" = "$-" ]; then
+                \exit 125
+            fi
+            \return 125
+        }'
     return 125
 fi
 

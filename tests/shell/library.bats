@@ -63,15 +63,6 @@ END
     [[ ${output} == held ]]
 }
 
-@test "another shell that sources it is told so, and goes on" {
-    for shell in dash zsh; do
-        type -P "${shell}" >/dev/null || continue
-        run -0 "${shell}" -c '. "$LIBRARY"; echo "status $?"'
-        expect_text 'aba-lock: aba-lock.bash is for bash'
-        expect_text 'status 125'
-    done
-}
-
 @test "without a helper there is a sentence and 125, and never an unprotected run" {
     script tool <<'END'
 aba_lock_operation save

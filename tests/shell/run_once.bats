@@ -810,15 +810,6 @@ END
     [[ ${output} == 'the new one' ]]
 }
 
-@test "another shell that sources run_once.bash is told so, and goes on" {
-    for shell in dash zsh; do
-        type -P "${shell}" >/dev/null || continue
-        run -0 "${shell}" -c '. "$RUN_ONCE"; echo "status $?"'
-        expect_text 'aba-lock: run_once.bash is for bash'
-        expect_text 'status 125'
-    done
-}
-
 # ---- aba_run_once ----------------------------------------------------------------------------------------------------
 
 @test "aba_run_once is the command: its message on stderr, and no validation unless asked for" {

@@ -110,7 +110,7 @@ __aba_complete_function() {
 __aba_complete_as() {
     builtin local __aba_bin="${__aba_bin:-${__run_once_bin:-${ABA_LOCK_BIN:-aba-lock}}}" __aba_line="${COMP_LINE#"${COMP_LINE%%[![:space:]]*}"}"
     __aba_line="aba-lock $1${__aba_line#"${COMP_WORDS[0]}"}"
-    builtin local COMP_POINT=$((COMP_POINT + ${#__aba_line} - ${#COMP_LINE})) COMP_CWORD=$((COMP_CWORD + 1))
+    builtin local COMP_POINT="$((COMP_POINT + ${#__aba_line} - ${#COMP_LINE}))" COMP_CWORD="$((COMP_CWORD + 1))"
     builtin local -a __aba_words
     __aba_words=(aba-lock "$1" "${COMP_WORDS[@]:1}")
     builtin local -a COMP_WORDS

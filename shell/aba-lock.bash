@@ -219,7 +219,7 @@ aba_unlock_operation() {
             __aba_lease=yes
         fi
         # Also for the children that inherited the descriptor. If it is not ours any more, it is not to be closed.
-        __aba_run unlock --fd "${__aba_fd}" "${__aba_name}" ${__aba_lease:+--server=its-own} || __aba_status=$?
+        __aba_run unlock --fd "${__aba_fd}" "${__aba_name}" ${__aba_lease:+"--server=its-own"} || __aba_status=$?
         # It says itself why it failed, unless it was killed.
         ((__aba_status <= 128)) ||
             __aba_say "the helper ${__aba_bin} ended with status ${__aba_status}, so ${__aba_name} may still be held"
@@ -761,7 +761,7 @@ __aba_open() {
     done
     # It may have been removed since we looked, as `aba-lock clean` does: then it is made again.
     if ((${2:-0} < 10)); then
-        __aba_open "$1" $((${2:-0} + 1))
+        __aba_open "$1" "$((${2:-0} + 1))"
         builtin return "$?"
     fi
     if \builtin declare -F exec >/dev/null; then
@@ -1173,10 +1173,10 @@ __aba_conflict() {
     if [[ ${__aba_on_conflict} == ask && -t 0 && -t 2 ]]; then
         # What was typed before the question is no answer to it. (Bash before 4.0 cannot look.)
         while ((BASH_VERSINFO[0] >= 4)) && builtin read -r -t 0; do
-            builtin read -r __aba_answer || break
+            IFS= builtin read -r __aba_answer || break
         done
         builtin printf 'aba-lock: press Enter to go on without the lock on %s, Ctrl-C to stop: ' "${__aba_missing% }" >&2
-        if builtin read -r __aba_answer && [[ -z ${__aba_answer} ]]; then
+        if IFS= builtin read -r __aba_answer && [[ -z ${__aba_answer} ]]; then
             builtin return 3
         fi
         builtin printf '\n' >&2

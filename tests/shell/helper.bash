@@ -70,7 +70,7 @@ script() {
 start() {
     setsid "$@" >>output 2>&1 </dev/null 3>&- 4>&- &
     STARTED_PID=$!
-    STARTED+=" $!"
+    STARTED+=" ${STARTED_PID}"
 }
 
 # Waits until a script says `ready`, and prints what it said.

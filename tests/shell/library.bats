@@ -130,6 +130,7 @@ END
 @test "ask goes on only after Enter on a terminal, and never without one" {
     holder
     script tool <<'END'
+IFS=x
 aba_lock_operation --on-conflict ask save || echo "status $?"
 END
     run -1 bash ./tool <<<''
@@ -157,6 +158,9 @@ END
     expect_text "save is already running: pid ${STARTED_PID} ("
     expect_text 'aba-lock: press Enter to go on without the lock on save, Ctrl-C to stop: '
     expect_text 'status 3'
+    # A word is no Enter, even if bash would take it for a separator.
+    run -1 python3 terminal.py $'x\n'
+    [[ ${output} != *'status 3'* ]]
     # The end of the input is no Enter.
     run -1 python3 terminal.py $'\x04'
     [[ ${output} != *'status 3'* ]]

@@ -76,7 +76,9 @@ pub(crate) struct Serve {
     /// The key of the certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Let in only who has a certificate of this authority (PEM)
+    /// Accept only clients that have a certificate of this authority (PEM)
+    ///
+    /// The log names the certificate of each call: its common name, or its SHA-256 digest if it has none.
     #[arg(long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
     pub(crate) tls_client_ca: Option<PathBuf>,
     /// Listen on an address that others reach, and let everyone in

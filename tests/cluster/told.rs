@@ -24,9 +24,9 @@ fn what_happens_when_a_lease_is_lost_can_be_chosen() {
     warned.go();
     assert_eq!(warned.line(), "done");
     assert_eq!(warned.end(), 0);
-    let mut ran = script("echo $ABA_LOCK_NAME $ABA_LOCK_PID >$HOME/ran");
-    assert!(ran.error().contains("; running `echo $ABA_LOCK_NAME $ABA_LOCK_PID >$HOME/ran`"));
-    let text = format!("deploy {}\n", ran.pid());
+    let mut ran = script("echo $1 $ABA_LOCK_NAME $ABA_LOCK_PID >$HOME/ran");
+    assert!(ran.error().contains("; running `echo $1 $ABA_LOCK_NAME $ABA_LOCK_PID >$HOME/ran`"));
+    let text = format!("deploy deploy {}\n", ran.pid());
     until("the command has run", || std::fs::read_to_string(machine.path("ran")).is_ok_and(|ran| ran == text));
     ran.go();
     assert_eq!(ran.line(), "done");

@@ -80,7 +80,7 @@ pub(crate) const UPDATE_STATUS: [(&str, &str); 9] = [
     ("0", "changed, or there was nothing to change"),
     ("1", "refused: an empty content, one that --check refuses, or a file, link or lock that was changed meanwhile"),
     ("2", "wrong usage"),
-    ("75", "another updates it (-n)"),
+    ("75", "another updates it (-n), or CMD waits for this update of the same file"),
     ("124", "timed out waiting (-t)"),
     ("125", "it cannot be read or written; it is unchanged"),
     ("126, 127", "the command, or that of --check, cannot be run, was not found"),

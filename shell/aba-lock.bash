@@ -80,6 +80,10 @@ __aba_token_above=${__aba_token_above-}
 __aba_pending=${__aba_pending-}
 __aba_pending_directory=${__aba_pending_directory-}
 
+# How many pid files calls of this shell have written. For each, __aba_pid_paths has the path, which is empty when the file was
+# removed, and __aba_pid_locks the locks: `NAME/FD ` each.
+__aba_pid_files=${__aba_pid_files-0}
+
 # Descriptors that are no use, although they are open on lock files: `FD ` each.
 __aba_dropped=${__aba_dropped-}
 
@@ -96,7 +100,7 @@ __aba_dropped=${__aba_dropped-}
 # gets the status. 3: going on without the lock, as `ask` or `warn` allowed.
 aba_lock_operation() {
     __aba_usable || \return "$?"
-    builtin local __aba_taking=yes __aba_names='' __aba_subshell='' __aba_waits=''
+    builtin local __aba_taking=yes __aba_names='' __aba_subshell='' __aba_waits='' __aba_pid_file=''
     builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}" __aba_server="${ABA_LOCK_SERVER-}"
     # Never empty, for the sake of `nounset` in old shells.
     builtin local -a __aba_options
@@ -117,6 +121,10 @@ aba_lock_operation() {
                 # In one word, so that a value may begin with `-`.
                 case $1 in
                     --on-conflict) __aba_on_conflict=$2 ;;
+                    --pid-file)
+                        __aba_pid_file=$2
+                        __aba_options[${#__aba_options[@]}]=$1=$2
+                        ;;
                     -t) __aba_options[${#__aba_options[@]}]=-t$2 ;;
                     --server)
                         __aba_server=$2
@@ -127,11 +135,15 @@ aba_lock_operation() {
                 builtin shift
                 ;;
             --subshell) __aba_subshell=meant ;;
+            --pid-file=*)
+                __aba_pid_file=${1#*=}
+                __aba_options[${#__aba_options[@]}]=$1
+                ;;
             --nonblock | --wait)
                 __aba_options[${#__aba_options[@]}]=$1
                 __aba_waits=${1#--nonblock}
                 ;;
-            -t* | -w=* | --wait=* | --timeout=* | --who=* | --pid-file=* | --ttl=* | --on-lost=* | \
+            -t* | -w=* | --wait=* | --timeout=* | --who=* | --ttl=* | --on-lost=* | \
                 --shared | --exclusive | --quiet | --verbose)
                 __aba_options[${#__aba_options[@]}]=$1
                 ;;
@@ -218,6 +230,8 @@ aba_unlock_operation() {
         if [[ " ${__aba_leases}" == *" ${__aba_name}/${__aba_fd}/"* ]]; then
             __aba_lease=yes
         fi
+        # Now: when the lock is free, it may be the file of the next holder.
+        __aba_remove_pid_files "${__aba_name}/${__aba_fd}"
         # Also for the children that inherited the descriptor. If it is not ours any more, it is not to be closed.
         __aba_run unlock --fd "${__aba_fd}" "${__aba_name}" ${__aba_lease:+"--server=its-own"} || __aba_status=$?
         # It says itself why it failed, unless it was killed.
@@ -838,6 +852,14 @@ __aba_drop() {
 
 # Writes down what was taken (__aba_new) or found to be handed down (__aba_held), and hands it down in turn.
 __aba_remember() {
+    if [[ -n ${__aba_pid_file} ]]; then
+        # The script may change its directory.
+        [[ ${__aba_pid_file} == /* ]] || __aba_pid_file=${PWD}/${__aba_pid_file}
+        __aba_pid_locks[__aba_pid_files]=${__aba_new}${__aba_held}
+        __aba_pid_paths[__aba_pid_files]=${__aba_pid_file}
+        __aba_pid_files=$((__aba_pid_files + 1))
+        __aba_add_exit_trap
+    fi
     while [[ -n ${__aba_new} ]]; do
         __aba_locks+="${__aba_new%% *}/${__aba_pid} "
         __aba_fd=${__aba_new%% *}
@@ -900,8 +922,16 @@ __aba_leased() {
         fi
     done
     __aba_tell_tokens
+    if [[ -n ${__aba_ours} ]]; then
+        __aba_add_exit_trap
+    fi
+}
+
+# Calls __aba_at_exit when the script ends: after what the script has for the EXIT trap by now.
+__aba_add_exit_trap() {
+    builtin local __aba_trap=''
     # In a subshell the traps that are shown may be those of the script, which are not in force.
-    if [[ -z ${__aba_ours} ]] || ((BASH_SUBSHELL > 0)); then
+    if ((BASH_SUBSHELL > 0)); then
         builtin return 0
     fi
     __aba_trap=$(builtin trap -p EXIT) || builtin true
@@ -957,6 +987,10 @@ __aba_at_exit() {
     builtin local __aba_list="${__aba_leases}" __aba_entry='' __aba_bin='' __aba_directory='' __aba_pid='' __aba_fd=''
     __aba_leases=''
     __aba_self
+    __aba_remove_pid_files
+    if [[ -z ${__aba_list} ]]; then
+        builtin return 0
+    fi
     __aba_find_directory
     __aba_helper 2>/dev/null || builtin return 0
     while [[ -n ${__aba_list} ]]; do
@@ -987,6 +1021,31 @@ __aba_add_name() {
         __aba_list=${__aba_list#* }
     done
     __aba_names+="$1 "
+}
+
+# Takes lock NAME/FD $1 out of those that have a pid file, or all of them, and removes each pid file that has no lock any
+# more, if it names this shell.
+__aba_remove_pid_files() {
+    builtin local __aba_at=0 __aba_word='' __aba_path='' __aba_left=''
+    while ((__aba_at < __aba_pid_files)); do
+        __aba_path=${__aba_pid_paths[__aba_at]}
+        __aba_left=" ${__aba_pid_locks[__aba_at]}"
+        if (($# > 0)); then
+            __aba_left=${__aba_left/" $1 "/ }
+        else
+            __aba_left=' '
+        fi
+        __aba_pid_locks[__aba_at]=${__aba_left# }
+        if [[ ${__aba_left} == ' ' && -n ${__aba_path} ]]; then
+            __aba_pid_paths[__aba_at]=''
+            __aba_word=''
+            { IFS= builtin read -r __aba_word <"${__aba_path}"; } 2>/dev/null || builtin true
+            if [[ ${__aba_word} == "${__aba_pid}" ]]; then
+                (\exec rm -f -- "${__aba_path}") 2>/dev/null || builtin true
+            fi
+        fi
+        __aba_at=$((__aba_at + 1))
+    done
 }
 
 # Takes entry $1 out of the list, and its descriptor from what is handed down.
@@ -1212,7 +1271,7 @@ Takes the locks, all or none, and holds them until this script ends.
   -q, --quiet              say nothing about contention
   -v, --verbose            say how long it took to get the lock
       --who TEXT           say this of the holder, to those who wait
-      --pid-file PATH      write the pid of this script into this file
+      --pid-file PATH      write the pid of this script into this file, until the lock or the script ends
       --server URL         hold a lease for other machines, too: https://host:port or etcd://host:port,...
       --ttl TIME           how long the lease lasts if it cannot be renewed [default: 30s]
       --on-lost HOW        if the lease is lost: term, warn, or a command [default: term]

@@ -90,8 +90,10 @@ pub enum Why {
     Changed,
     /// It cannot be known whether another process has it open.
     Unsure(io::Error),
-    /// The task runs.
+    /// The task, or the process of the pid file, runs.
     Running(u32),
+    /// The pid file may be of a process that cannot be seen: `/proc` is not there, or of another pid namespace.
+    NotSeen,
     /// The task was interrupted: who waits for it runs it again.
     Interrupted,
     /// The task has no outcome.

@@ -20,6 +20,7 @@
 //! | [`process`] | what `/proc` tells of a process |
 //! | [`task`] | run-once: tasks, whose state follows from their lock and their outcome |
 //! | [`atomic`] | replace a file as a whole; read-modify-write of the user's files |
+//! | [`pid_file`] | pid files of holders |
 //! | [`clean`] | remove lock files that nobody needs, beside those who want them |
 //! | [`force`] | release a lock of others by ending who has it |
 //! | [`reserve`] | numbers out of a range that are never given twice |
@@ -48,6 +49,7 @@ pub mod listeners;
 pub mod lock;
 pub mod metrics;
 pub mod name;
+pub mod pid_file;
 pub mod process;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

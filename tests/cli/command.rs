@@ -198,7 +198,7 @@ fn another_command_can_run_when_it_is_busy() {
 }
 
 #[test]
-fn a_pid_file_names_the_command_and_goes_with_it_where_the_helper_can_see_to_that() {
+fn a_pid_file_names_the_command_and_goes_with_it() {
     let scene = Scene::new();
     let file = scene.path("pid");
     let path = file.to_str().unwrap();
@@ -206,7 +206,7 @@ fn a_pid_file_names_the_command_and_goes_with_it_where_the_helper_can_see_to_tha
     let said = scene.aba(["lock", "--pid-file", path, "a", "--", "sh", "-c", print, path]).out("").run();
     let lines: Vec<&str> = said.out.lines().collect();
     assert_eq!(lines[0], lines[1]);
-    fs::remove_file(&file).unwrap();
+    assert!(!file.exists());
     let wait = "while ! [ -s \"$0\" ]; do :; done; cat \"$0\"; echo $$";
     let said = scene.aba(["lock", "-o", "--pid-file", path, "a", "--", "sh", "-c", wait, path]).out("").run();
     let lines: Vec<&str> = said.out.lines().collect();
@@ -225,6 +225,88 @@ fn a_pid_file_names_the_command_and_goes_with_it_where_the_helper_can_see_to_tha
         nowhere.display()
     );
     scene.bash(&script).status(1).out("125\n").err("could not write ").run();
+}
+
+#[test]
+fn a_command_with_a_pid_file_ends_and_inherits_as_without() {
+    let scene = Scene::new();
+    let file = scene.path("pid");
+    let path = file.to_str().unwrap();
+    for (script, status) in [("exit 7", 7), ("kill -9 $$", 137), ("kill -15 $$", 143)] {
+        scene.aba(["lock", "--pid-file", path, "a", "--", "sh", "-c", script]).status(status).run();
+        assert!(!file.exists(), "{script}");
+    }
+    // A signal to the helper goes to the command.
+    let mut holder = scene.holder_with(&["--pid-file", path, "a"]);
+    holder.signal(15);
+    assert_eq!(holder.wait(), 143);
+    assert!(!file.exists() && !is_locked(&scene.lock_file("a")));
+    // A nested call is no conflict, and what the command left behind keeps the lock.
+    let gate = scene.gate("gate");
+    let script = format!("\"$HELPER\" lock a -- true || exit; read _ <'{}' >/dev/null 2>&1 &", gate.path.display());
+    scene.aba(["lock", "--pid-file", path, "a", "--", "bash", "-c", &script]).run();
+    assert!(!file.exists() && is_locked(&scene.lock_file("a")));
+    gate.open();
+    until("the lock is free", || !is_locked(&scene.lock_file("a")));
+    // What another wrote there stays.
+    scene.aba(["lock", "--pid-file", path, "a", "--", "sh", "-c", &format!("echo 1 >'{path}'")]).run();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "1\n");
+}
+
+#[test]
+fn a_link_is_not_replaced_by_a_pid_file() {
+    let scene = Scene::new();
+    let (link, target) = (scene.path("link"), scene.path("target"));
+    fs::write(&target, "precious").unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let path = link.to_str().unwrap();
+    for option in ["-n", "-o"] {
+        let call = ["lock", option, "--pid-file", path, "a", "--", "echo", "not reached"];
+        scene.aba(call).status(125).err("could not write ").err("it is a symbolic link, not a regular file").run();
+    }
+    let script = format!("exec 9<>\"$(\"$HELPER\" path --create a)\"; \"$HELPER\" lock --fd 9 --pid-file '{path}' a");
+    scene.bash(&script).status(125).err("it is a symbolic link").run();
+    assert!(!is_locked(&scene.lock_file("a")));
+    assert_eq!((fs::read_link(&link).unwrap(), fs::read_to_string(&target).unwrap()), (target, "precious".to_owned()));
+}
+
+#[test]
+fn clean_removes_a_pid_file_whose_process_has_ended() {
+    let scene = Scene::new();
+    let file = scene.path("pid");
+    let path = file.to_str().unwrap();
+    let clean = |said: &str| scene.aba(["clean", "--pid-file", path]).out(said).run();
+    let mut holder = scene.holder_with(&["--pid-file", path, "a"]);
+    let command = fs::read_to_string(&file).unwrap();
+    clean(&format!("left pid file {path}: it runs, pid {command}"));
+    holder.signal(9);
+    holder.wait();
+    let pid: u32 = command.trim().parse().unwrap();
+    until("the command has ended, too", || !crate::scene::is_alive(pid) && !crate::scene::exists(pid));
+    scene
+        .aba(["clean", "--dry-run", "--pid-file", path])
+        .out(format!("would remove pid file {path}\n1 to remove"))
+        .run();
+    assert!(file.exists());
+    clean(&format!("removed pid file {path}\n1 removed"));
+    assert!(!file.exists());
+    clean("there is none");
+    // No lock file is touched.
+    assert!(scene.lock_file("a").exists());
+    // The number is that of a process which was started long after the file was written.
+    let stranger = scene.holder("b");
+    fs::write(&file, format!("{}\n", stranger.pid())).unwrap();
+    clean(&format!("it runs, pid {}", stranger.pid()));
+    let hour = std::time::Duration::from_secs(3600);
+    fs::File::options().write(true).open(&file).unwrap().set_modified(std::time::SystemTime::now() - hour).unwrap();
+    clean("removed pid file");
+    for content in ["", "12 34", "nobody"] {
+        fs::write(&file, content).unwrap();
+        clean("there is something in it that aba-lock did not write");
+    }
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("/nowhere", &file).unwrap();
+    clean("it is a symbolic link, not a regular file");
 }
 
 #[test]

@@ -405,7 +405,9 @@ pub(crate) struct Lock {
     #[arg(long, value_name = "CMD", requires = "command", conflicts_with = "fd")]
     pub(crate) on_busy: Option<String>,
 
-    /// Write the holder's pid into this file, for tools that read such files
+    /// Write the holder's pid into this file, which must not be a link. CMD then runs as a child, as with --no-inherit, but
+    /// inherits the lock, and the file is removed when CMD ends. With --fd, the script must remove it. SIGKILL leaves it
+    /// behind, and its number may become that of another process: see `aba-lock clean --pid-file`
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(crate) pid_file: Option<PathBuf>,
 
@@ -491,6 +493,11 @@ pub(crate) struct Clean {
     /// Only what was last taken, or has ended, before so long: 30, 30s, 10m, 2h, 7d, 2w
     #[arg(long, value_name = "TIME", value_parser = span)]
     pub(crate) older_than: Option<Duration>,
+
+    /// Instead of lock files, remove this pid file if the process that it names has ended; may be repeated
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    #[arg(conflicts_with_all = ["names", "tasks", "older_than"])]
+    pub(crate) pid_file: Vec<PathBuf>,
 
     /// Say what would be removed, and change nothing; no lock is taken
     #[arg(long)]

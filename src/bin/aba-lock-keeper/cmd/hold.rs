@@ -19,7 +19,7 @@ use crate::tie::{self, Tie};
 use crate::{exit, report, sys};
 use aba_lock::process;
 use aba_lock::store;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -222,17 +222,18 @@ fn go_on(args: &Hold, locals: &[Local], tokens: &str) -> Result<i32, Fault> {
     let failed = |error: io::Error| not_run(&args.command[0].to_string_lossy(), &error);
     let command = aba_lock::sys::Command::new(&args.command, &variables).map_err(failed)?;
     let pid_file = args.pid_file.as_deref();
-    let done = if args.no_inherit {
+    // To remove the pid file at the end, we must see the end.
+    let done = if args.no_inherit || pid_file.is_some() {
         let mut child = command.fork().map_err(failed)?;
         pid_file.map_or(Ok(()), |path| write_pid(path, child.pid()))?;
-        child.run()
+        let done = child.run();
+        if let Some(path) = pid_file {
+            aba_lock::pid_file::remove(path, child.pid());
+        }
+        done
     } else {
-        pid_file.map_or(Ok(()), |path| write_pid(path, std::process::id()))?;
         Err(command.exec())
     };
-    if let Some(path) = pid_file {
-        let _ = fs::remove_file(path);
-    }
     if args.no_inherit {
         give_up(locals, &mut || {});
     }
@@ -245,7 +246,7 @@ fn not_run(command: &str, error: &io::Error) -> Fault {
 }
 
 fn write_pid(path: &Path, pid: u32) -> Result<(), Fault> {
-    aba_lock::atomic::replace(path, format!("{pid}\n").as_bytes()).map_err(|error| Fault::Failed {
+    aba_lock::pid_file::write(path, pid).map_err(|error| Fault::Failed {
         what: format!("could not write {}: {}", path.display(), aba_lock::error::reason(&error)),
         hint: None,
     })

@@ -5,11 +5,15 @@ use aba_lock::clean::{self, Rule};
 use aba_lock::error::Error;
 use aba_lock::holders;
 use aba_lock::name::LockName;
+use aba_lock::pid_file;
 use aba_lock::store::{Store, TaskRoot};
 use aba_lock::task::Task;
 use std::path::PathBuf;
 
 pub(crate) fn run(args: &Clean) -> Result<i32, Error> {
+    if !args.pid_file.is_empty() {
+        return Ok(pid_files(args));
+    }
     let store = Store::from_env()?;
     let names = match args.names.as_slice() {
         [] => store.try_names()?,
@@ -28,4 +32,12 @@ pub(crate) fn run(args: &Clean) -> Result<i32, Error> {
         }
     }
     Ok(if told.all() { exit::DONE } else { exit::FAILED })
+}
+
+fn pid_files(args: &Clean) -> i32 {
+    let mut told = Told::new(args.dry_run, args.quiet);
+    for path in &args.pid_file {
+        told.one("pid file", &path.display().to_string(), &pid_file::clean(path, args.dry_run));
+    }
+    if told.all() { exit::DONE } else { exit::FAILED }
 }

@@ -5,7 +5,7 @@ use aba_lock::error::Error;
 use aba_lock::keeper::Keeper;
 use aba_lock::lock::{self, Acquired, Kind, Mode, Request, Target, Wait};
 use aba_lock::store::{self, Store};
-use aba_lock::{atomic, events, sys, under};
+use aba_lock::{events, pid_file, sys, under};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -86,10 +86,12 @@ fn hold(args: &Lock, acquired: &Acquired, request: &Request) -> Result<i32, Erro
         return Ok(exit::DONE);
     }
     let since = Instant::now();
-    let done = if args.no_inherit || under::closes_descriptors(&args.command[0]) {
-        run_under(args, acquired)
+    let keeps_back = args.no_inherit || under::closes_descriptors(&args.command[0]);
+    // To remove the pid file at the end, we must see the end.
+    let done = if keeps_back || args.pid_file.is_some() {
+        run_under(args, acquired, keeps_back)
     } else {
-        become_under(args, acquired, request)
+        become_under(args, acquired)
     };
     // Become another, we would not come here: the lock is ours, and we are about to end.
     events::released(acquired, request, since.elapsed());
@@ -167,28 +169,21 @@ fn release(fds: &[i32], acquired: &Acquired) {
     }
 }
 
-fn become_under(args: &Lock, acquired: &Acquired, request: &Request) -> Result<i32, Error> {
-    let command = command(args, under::hand_down(&acquired.guards)?, acquired.token)?;
-    if let Some(path) = &args.pid_file {
-        write_pid(path, request.holder)?;
-    }
-    let error = command.exec();
-    if let Some(path) = &args.pid_file {
-        let _ = fs::remove_file(path);
-    }
+fn become_under(args: &Lock, acquired: &Acquired) -> Result<i32, Error> {
+    let error = command(args, under::hand_down(&acquired.guards)?, acquired.token)?.exec();
     Err(failed(args, error))
 }
 
-fn run_under(args: &Lock, acquired: &Acquired) -> Result<i32, Error> {
-    let mut child = command(args, under::keep_back(&acquired.guards), acquired.token)?
-        .fork()
-        .map_err(|error| failed(args, error))?;
+fn run_under(args: &Lock, acquired: &Acquired, keeps_back: bool) -> Result<i32, Error> {
+    let guards = &acquired.guards;
+    let fds = if keeps_back { under::keep_back(guards) } else { under::hand_down(guards)? };
+    let mut child = command(args, fds, acquired.token)?.fork().map_err(|error| failed(args, error))?;
     if let Some(path) = &args.pid_file {
         write_pid(path, child.pid())?;
     }
     let status = child.run();
     if let Some(path) = &args.pid_file {
-        let _ = fs::remove_file(path);
+        pid_file::remove(path, child.pid());
     }
     status.map_err(|error| failed(args, error))
 }
@@ -271,8 +266,7 @@ fn is_same_file(one: &Target, other: &Target) -> bool {
 }
 
 fn write_pid(path: &Path, pid: u32) -> Result<(), Error> {
-    let written = atomic::replace(path, format!("{pid}\n").as_bytes());
-    written.map_err(|source| Error::Write { path: path.to_owned(), source })
+    pid_file::write(path, pid).map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
 fn count(number: usize, what: &str) -> String {

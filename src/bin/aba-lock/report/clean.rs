@@ -69,6 +69,7 @@ fn reason(why: &Why) -> String {
         Why::NotRegular(kind) => format!("it is a {kind}, not a regular file"),
         Why::Changed => "it was replaced meanwhile".to_owned(),
         Why::Unsure(error) => format!("whether another process has it open cannot be known: {}", error::reason(error)),
+        Why::NotSeen => "/proc does not show the processes of this pid namespace".to_owned(),
         Why::Running(pid) => format!("it runs, pid {pid}"),
         Why::Interrupted => "it was interrupted: the next start or wait runs it again".to_owned(),
         Why::Unfinished => "it has no outcome".to_owned(),

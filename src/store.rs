@@ -298,10 +298,25 @@ pub fn find_program(program: &OsStr, directory: &Path) -> io::Result<()> {
     Err(why)
 }
 
-/// Whether colours are welcome on a terminal (`NO_COLOR`, <https://no-color.org>).
+/// Returns whether output has colours: the rule that clap applies to its own, so that all commands do the same.
+///
+/// `NO_COLOR` turns them off (<https://no-color.org>), `CLICOLOR_FORCE` on, also in a pipe, and `CLICOLOR=0` off
+/// (<https://bixense.com/clicolors>). Otherwise a terminal has them, unless `TERM` is unset or `dumb`.
 #[must_use]
-pub fn wants_colours() -> bool {
-    set("NO_COLOR").is_none() && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
+pub fn wants_colours(is_terminal: bool) -> bool {
+    let wanted = env::var_os("CLICOLOR");
+    let is_capable = || {
+        wanted.is_some()
+            || env::var_os("CI").is_some()
+            || env::var_os("TERM").is_some_and(|terminal| terminal != "dumb")
+    };
+    if set("NO_COLOR").is_some() {
+        false
+    } else if set("CLICOLOR_FORCE").is_some() {
+        true
+    } else {
+        wanted.as_ref().is_none_or(|value| value != "0") && is_terminal && is_capable()
+    }
 }
 
 /// The user's shell, which runs what is one string.

@@ -90,9 +90,3 @@ pub fn data_directories() -> Vec<PathBuf> {
     let shared = set("XDG_DATA_DIRS").unwrap_or_else(|| "/usr/local/share:/usr/share".into());
     own.into_iter().chain(env::split_paths(&shared)).filter(|path| path.is_absolute()).collect()
 }
-
-/// Whether colours are wanted on a terminal: not with `NO_COLOR`, nor on one that is called dumb.
-#[must_use]
-pub fn allows_colour() -> bool {
-    set("NO_COLOR").is_none() && set("TERM").is_some_and(|terminal| terminal != "dumb")
-}

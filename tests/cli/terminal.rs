@@ -196,3 +196,41 @@ fn a_key_that_comes_in_pieces_is_one() {
     let said = watch(&scene, &rules).run().out;
     assert!(said.contains("\u{2026} 12 more"), "{said:?}");
 }
+
+#[test]
+fn all_commands_follow_one_rule_about_colours() {
+    let scene = Scene::new();
+    let _holder = scene.holder("a");
+    // Whether there are colours on a terminal, and in a pipe.
+    let rules = [
+        ("TERM=xterm", true, false),
+        ("TERM=", true, false),
+        ("-u TERM", false, false),
+        ("TERM=dumb", false, false),
+        ("TERM=xterm NO_COLOR=1", false, false),
+        ("TERM=xterm NO_COLOR=", true, false),
+        ("TERM=xterm CLICOLOR=0", false, false),
+        ("TERM=dumb CLICOLOR=1", true, false),
+        ("-u TERM CI=1", true, false),
+        ("-u TERM CLICOLOR_FORCE=1", true, true),
+        ("TERM=xterm CLICOLOR_FORCE=", true, false),
+        ("TERM=xterm CLICOLOR_FORCE=1 NO_COLOR=1", false, false),
+    ];
+    let shown = |on_terminal: bool, set: &str, command: &str| {
+        let line = format!("env -u NO_COLOR -u CLICOLOR -u CLICOLOR_FORCE -u CI {set} \"$HELPER\" {command} 2>&1; :");
+        let mut call = scene.program(if on_terminal { "python3" } else { "sh" });
+        if on_terminal {
+            call.args(["-c", TERMINAL, "never=/dev/null", "sh"]);
+        }
+        call.args(["-c", &line]);
+        Call::new(call).out("").run().out
+    };
+    for command in ["list", "doctor", "--help", "flock --help", "list --wrong"] {
+        for (set, on_terminal, in_pipe) in rules {
+            for (is_terminal, wanted) in [(true, on_terminal), (false, in_pipe)] {
+                let text = shown(is_terminal, set, command);
+                assert_eq!(text.contains("\x1b["), wanted, "{command} with {set}, terminal: {is_terminal}: {text:?}");
+            }
+        }
+    }
+}

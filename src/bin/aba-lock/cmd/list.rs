@@ -5,7 +5,7 @@ use crate::report::locks::{self, Listing};
 use crate::report::watch;
 use aba_lock::error::Error;
 use aba_lock::holders::{self, Known};
-use aba_lock::store::{self, Store, TaskRoot};
+use aba_lock::store::{Store, TaskRoot};
 use aba_lock::sys;
 use aba_lock::task::Task;
 
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &List) -> Result<i32, Error> {
     if args.json {
         locks::list_json(&listing, text);
     } else {
-        locks::list(&listing, store::wants_colours(), text);
+        locks::list(&listing, text);
     }
     Ok(elsewhere.map_or(exit::DONE, |answer| answer.status))
 }

@@ -2,7 +2,7 @@
 
 use super::{plain, print};
 use aba_lock::doctor::{Finding, Level};
-use aba_lock::store::surroundings;
+use aba_lock::store;
 use aba_lock::sys;
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ pub(crate) struct Findings {
 
 impl Findings {
     pub(crate) fn new(as_json: bool) -> Self {
-        Self { json: as_json.then(Vec::new), colour: sys::is_terminal(1) && surroundings::allows_colour(), wrong: 0 }
+        Self { json: as_json.then(Vec::new), colour: store::wants_colours(sys::is_terminal(1)), wrong: 0 }
     }
 
     pub(crate) fn tell(&mut self, finding: &Finding) {

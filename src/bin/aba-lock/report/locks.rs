@@ -5,7 +5,7 @@ use aba_lock::holders::{self, Belief, Blind, Holder, Holding, Kin, Known, State,
 use aba_lock::lock::{Mode, Target};
 use aba_lock::name::LockName;
 use aba_lock::record::Record;
-use aba_lock::store::Store;
+use aba_lock::store::{self, Store};
 use aba_lock::sys;
 use aba_lock::task::Task;
 use serde_json::{Value, json};
@@ -347,9 +347,9 @@ pub(crate) fn list_json(listing: &Listing, elsewhere: Option<&str>) {
 }
 
 /// `list`.
-pub(crate) fn list(listing: &Listing, colours: bool, elsewhere: Option<&str>) {
+pub(crate) fn list(listing: &Listing, elsewhere: Option<&str>) {
     let terminal = sys::is_terminal(1);
-    let (width, colours) = (terminal.then(|| sys::terminal_width(1)), terminal && colours);
+    let (width, colours) = (terminal.then(|| sys::terminal_width(1)), store::wants_colours(terminal));
     let mut text = String::new();
     // The keeper prints a title, and then a line that begins with the name for each lease.
     let leased: Vec<&str> =

@@ -18,7 +18,7 @@ const SHARE: u32 = 10;
 pub(crate) fn run<'a>(look: impl Fn() -> Result<Listing<'a>, Error>) -> Result<i32, Error> {
     let mut listing = look()?;
     let mut screen = Screen::open().map_err(|source| Error::Terminal { source })?;
-    let colours = store::wants_colours();
+    let colours = store::wants_colours(true);
     let (mut from, mut looked, mut pause) = (0, Instant::now(), INTERVAL);
     loop {
         let (columns, rows) = screen.size();

@@ -1,7 +1,6 @@
 //! What a pool has given, for people and programs to look at. Looking takes no lock, and binds to nothing.
 
 use super::gone::is_gone;
-use super::lease::Leases;
 use super::plan::now;
 use super::problem::Problem;
 use super::registry;
@@ -60,7 +59,8 @@ pub struct Entry {
 /// Those of a pool, in the order of their numbers; only those of `directory` and `tag`, where these are given.
 pub fn entries(store: &Store, pool: &Pool, directory: Option<&Path>, tag: Option<&Tag>) -> Result<Vec<Entry>, Error> {
     let mut entries = Vec::new();
-    if let Some(book) = registry::read(store, pool)? {
+    let (book, leases, is_one_state) = registry::read_with_leases(store, pool)?;
+    if let Some(book) = book {
         let damaged = || Problem::Damaged { path: registry::path(store, pool), kept: None }.error();
         let now = now();
         let since = |then: u64| Some(Duration::from_secs(now.saturating_sub(then)));
@@ -79,7 +79,11 @@ pub fn entries(store: &Store, pool: &Pool, directory: Option<&Path>, tag: Option
             });
         }
     }
-    for lease in Leases::of(store, pool).held() {
+    if !is_one_state {
+        // The registry changes all the time, and the leases are what was read last.
+        entries.retain(|entry| leases.iter().all(|lease| lease.number != entry.number));
+    }
+    for lease in leases {
         entries.push(Entry {
             pool: pool.clone(),
             number: lease.number,

@@ -2,7 +2,7 @@
 
 use super::Pool;
 use super::book::{Book, Unreadable};
-use super::lease::{Leases, Silent};
+use super::lease::{Lease, Leases, Silent};
 use super::problem::Problem;
 use crate::atomic::{
     self,
@@ -16,7 +16,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// What to do where a pool has no registry yet.
@@ -54,6 +54,9 @@ pub struct Recovered {
     /// An earlier one that was kept, if the rows are out of that: there were none in the damaged one.
     pub earlier: Option<PathBuf>,
 }
+
+/// How often a registry is read again that changes while its leases are looked at.
+const MOST_READS: u32 = 10;
 
 /// The most that a registry may have: in bytes. More than a million rows have.
 const MAX_FILE: u64 = 1 << 28;
@@ -120,6 +123,35 @@ pub fn read(store: &Store, pool: &Pool) -> Result<Option<Book>, Error> {
         Ok(registry) => Ok(Some(registry.book)),
         Err(damaged @ Error::Reserve(Problem::Damaged { .. })) => Err(damaged),
         Err(_) => read,
+    }
+}
+
+/// What is in the registry of a pool, the leases of its numbers, and whether both were read from one state.
+///
+/// A number passes from a row to a command, or back, in two steps, and each holds the lock of the pool:
+///
+/// 1. This process reads the rows, among them one for the number.
+/// 2. Another process drops the row.
+/// 3. A command leases the number.
+/// 4. This process looks at the leases: the number would be kept and leased at once.
+///
+/// So both are read again where the registry was replaced meanwhile. A number that stays leased, or stays free, changes no row.
+pub(super) fn read_with_leases(store: &Store, pool: &Pool) -> Result<(Option<Book>, Vec<Lease>, bool), Error> {
+    let path = path(store, pool);
+    let version = || {
+        let data = fs::metadata(&path).ok()?;
+        Some((data.dev(), data.ino(), data.size(), data.ctime(), data.ctime_nsec()))
+    };
+    let leases = Leases::of(store, pool);
+    let mut attempt = 0;
+    loop {
+        let before = version();
+        let (book, held) = (read(store, pool)?, leases.held());
+        let is_one_state = version() == before;
+        attempt += 1;
+        if is_one_state || attempt == MOST_READS {
+            return Ok((book, held, is_one_state));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! system that refuses.
 
 use crate::reserve::{call, number, registry, reserve, rows, set_registry};
-use crate::scene::{Call, HELPER, Scene, until, waiters};
+use crate::scene::{Call, HELPER, Holder, Scene, kill, until, waiters};
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -456,4 +456,50 @@ fn a_directory_that_is_read_in_part_does_not_pass_for_all_of_it() {
     }
     scene.aba(words[0]).run();
     scene.aba(["reserve", "--check", "--path", new]).out("").run();
+}
+
+#[test]
+fn a_number_that_passes_from_a_directory_to_a_command_or_back_is_in_the_list_once() {
+    let scene = Scene::new();
+    let lease = || {
+        fs::create_dir_all(scene.path("b")).unwrap();
+        let mut command = scene.program(HELPER);
+        command
+            .args(["reserve", "--probe", "none", "--", "sh", "-c", "echo held; read _"])
+            .current_dir(scene.path("b"));
+        Holder::start(command)
+    };
+    // So that there is a directory for leases.
+    lease().let_go();
+    let trace = scene.path("trace");
+    // The list is stopped after it has read the rows, when it begins to look at the leases.
+    let list_while = |change: &mut dyn FnMut()| -> Vec<(u64, String)> {
+        let _ = fs::remove_file(&trace);
+        let mut command = scene.program("strace");
+        command.arg("-o").arg(&trace).arg("-P").arg(scene.root().join("reserve/ports.d"));
+        command.args(["-e", "inject=openat:signal=STOP:when=1", HELPER, "reserve", "--list", "--format", "json"]);
+        let list = Call::new(command).out("").start();
+        until("the list is stopped", || {
+            fs::read_to_string(&trace).is_ok_and(|text| text.contains("stopped by SIGSTOP"))
+        });
+        change();
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", list.pid())).unwrap();
+        kill(children.trim().parse().unwrap(), 18);
+        let said: serde_json::Value = serde_json::from_str(&list.finish().out).unwrap();
+        let entry =
+            |entry: &serde_json::Value| (entry["number"].as_u64().unwrap(), entry["kind"].as_str().unwrap().to_owned());
+        said.as_array().unwrap().iter().map(entry).collect()
+    };
+    assert_eq!(number(reserve(&scene, "a", &[])), 5000);
+    let mut holder = None;
+    let seen = list_while(&mut || {
+        call(&scene, "a", ["release"]).run();
+        holder = Some(lease());
+    });
+    assert_eq!(seen, [(5000, "leased".to_owned())]);
+    let seen = list_while(&mut || {
+        holder.take().unwrap().let_go();
+        assert_eq!(number(reserve(&scene, "a", &[])), 5000);
+    });
+    assert_eq!(seen, [(5000, "kept".to_owned())]);
 }

@@ -156,7 +156,10 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ),
     ("ABA_LOCK_SERVER", "lock for all machines that use this server, too: see aba-lock-lease(1)"),
     ("ABA_LOCK_KEEPER", "where aba-lock-keeper is [default: beside aba-lock, else on PATH]"),
-    ("NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM", "whether output has colours, as <https://bixense.com/clicolors> has it"),
+    (
+        "NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM",
+        "whether output has colours, as <https://bixense.com/clicolors> has it",
+    ),
     ("ABA_LOCK_FDS", "set for commands, and by scripts: the descriptors on which locks are handed down"),
     ("RUN_ONCE_DIR", "where the tasks are, an absolute path [default: runner in the directory of the locks]"),
     ("ABA_NUMBER", "set for the commands of `reserve`: the number that they have"),

@@ -16,11 +16,14 @@ fn injected(scene: &Scene, inject: &str, args: &[&str]) -> Call {
 #[test]
 fn a_full_disk_costs_the_record_and_not_the_lock() {
     let scene = Scene::new();
-    injected(&scene, "pwrite64:error=ENOSPC", &["lock", "a", "--", "echo", "runs"])
-        .out("runs\n")
-        .err("could not write who holds the lock into ")
-        .err("No space left on device; it is held all the same")
-        .run();
+    // `-q` is about contention.
+    for args in [&["lock", "a", "--", "echo", "runs"][..], &["lock", "-q", "a", "--", "echo", "runs"]] {
+        injected(&scene, "pwrite64:error=ENOSPC", args)
+            .out("runs\n")
+            .err("could not write who holds the lock into ")
+            .err("No space left on device; it is held all the same")
+            .run();
+    }
 }
 
 #[test]

@@ -109,7 +109,7 @@ pub(crate) fn failure(error: &Error) {
 
 /// The lock is held. Silence, unless there is something to say.
 pub(crate) fn acquired(acquired: &Acquired, progress: &Progress, quiet: bool, verbose: bool) {
-    if let (Some((path, reason)), false) = (&acquired.unrecorded, quiet) {
+    if let Some((path, reason)) = &acquired.unrecorded {
         let reason = error::reason(reason);
         sentence(
             &format!("could not write who holds the lock into {}: {reason}; it is held all the same", path.display()),

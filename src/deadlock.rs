@@ -14,7 +14,7 @@
 //!
 //! It waits for the processes at the other end of a pipe without a name, if all of them are in the circle, while it reads that
 //! pipe or writes to it. So `lock -w p -- A | lock -w p -- B` is a circle once A has filled the pipe: B does not read before it
-//! has the lock. This counts only if every process that may have the pipe open can be examined.
+//! holds the lock. This counts only if every process that may have the pipe open can be examined.
 //!
 //! A process that can go on without the others is in no circle:
 //!
@@ -92,16 +92,16 @@ pub struct Step {
     pub command: String,
     /// The lock that it has: the name, or the file.
     pub has: String,
-    /// What it waits for.
+    /// The lock, or the process at the other end of a pipe, that it waits for.
     pub wants: Wants,
 }
 
-/// What one of those in a circle waits for.
+/// The reason why a process in a circle does not go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wants {
     /// A lock: the name, or the file.
     Lock(String),
-    /// That the process `reader` reads what `writer` wrote into a pipe. One of the two has the lock, or is a child of it.
+    /// That the process `reader` reads what `writer` wrote into a pipe. The holder of the lock is the writer, or waits for it.
     Reader {
         /// The process that waits.
         writer: u32,
@@ -143,7 +143,7 @@ pub struct Circle {
 }
 
 impl Circle {
-    /// Whether one of those in it waits for the other end of a pipe.
+    /// Returns whether a process in it waits for the other end of a pipe.
     #[must_use]
     pub fn has_pipe(&self) -> bool {
         self.steps.iter().any(|step| !matches!(step.wants, Wants::Lock(_)))
@@ -177,7 +177,7 @@ pub struct Lookout {
     times: u32,
     /// How often in a row we had nothing.
     idle: u32,
-    /// Whether we are part of a pipeline.
+    /// Set if this process is part of a pipeline.
     piped: bool,
     /// When to look for that again, and how long to wait after that.
     next_look_for_pipes: Option<(Instant, Duration)>,
@@ -208,7 +208,7 @@ impl Lookout {
         }
     }
 
-    /// Whether another process may wait for us: we, or one of the processes above us, have a lock, or one end of a pipe in a
+    /// Returns whether another process may wait for us: we, or one of the processes above us, have a lock, or one end of a pipe in a
     /// pipeline.
     #[must_use]
     pub fn has_something(&mut self) -> bool {
@@ -217,7 +217,7 @@ impl Lookout {
         has || self.is_piped()
     }
 
-    /// Whether we are part of a pipeline. It is looked for again and again, in longer and longer intervals, as the other part may
+    /// Returns whether we are part of a pipeline. It is looked for again and again, in longer and longer intervals, as the other part may
     /// start later.
     fn is_piped(&mut self) -> bool {
         // Most waits are over by then, and a pipe takes a while to fill.
@@ -315,7 +315,7 @@ fn may_come_back(us: u32, wanted: &HashSet<FileId>) -> bool {
     above(us).any(|pid| has_one_of(pid, wanted) || (pid != us && is_run_once(pid)))
 }
 
-/// Whether a process that is not above `pid` has the other end of a pipe that `pid`, or a process above it, has open, as the
+/// Returns whether a process that is not above `pid` has the other end of a pipe that `pid`, or a process above it, has open, as the
 /// parts of a pipeline have. Others of the same session alone are looked at: that is much less than all.
 fn is_in_pipeline(pid: u32) -> bool {
     let above: Vec<u32> = above(pid).collect();
@@ -369,7 +369,7 @@ fn lock_through(pid: u32, descriptor: &Path) -> Option<(FileId, KernelLock)> {
     kernel::lock_of(pid, descriptor.file_name()?.to_str()?)
 }
 
-/// Whether a process gives up after a while: as its command line says, or because a `timeout` that is not above us ends it. Of
+/// Returns whether a process gives up after a while: as its command line says, or because a `timeout` that is not above us ends it. Of
 /// a program that waits for a lock and is neither ours nor flock(1), that is not known.
 fn is_limited(pid: u32, waits_for_lock: bool) -> bool {
     let us: Vec<u32> = above(std::process::id()).collect();
@@ -386,7 +386,7 @@ fn is_limited(pid: u32, waits_for_lock: bool) -> bool {
     waits_for_lock
 }
 
-/// Whether the words of a call of our helper give it a limited time to wait.
+/// Returns whether the words of a call of our helper give it a limited time to wait.
 fn has_timeout(words: &[String]) -> bool {
     // The letter of the option, and the letters of all options that have a value, which may follow in the same word.
     let (limit, valued) = match words.get(1).map(String::as_str) {
@@ -444,7 +444,7 @@ struct Hop {
     pipe: Option<PipeEnd>,
 }
 
-/// What a process does with a pipe.
+/// The end of a pipe that a process uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PipeEnd {
     Reads,
@@ -487,14 +487,14 @@ fn pipes_after_locks(way: &[Hop], us: u32) -> Vec<Option<Wants>> {
     pipes
 }
 
-/// Whether a process sleeps until the other end of a pipe does something.
+/// Returns the end of a pipe at which a process sleeps, until the other end of a pipe does something.
 fn pipe_end(pid: u32) -> Option<PipeEnd> {
     let place = process::sleeps_in(pid)?;
     let does = |call: &str, end: PipeEnd| place.contains(call).then_some(end);
     does("pipe_read", PipeEnd::Reads).or_else(|| does("pipe_write", PipeEnd::Writes))
 }
 
-/// Whether a helper was called by the shell library.
+/// Returns whether a helper was called by the shell library.
 fn is_call_of_library(helper: u32) -> bool {
     process::words(helper).iter().take_while(|word| *word != "--").any(|word| word == "--reopen")
 }
@@ -536,7 +536,7 @@ const fn mask(signals: &[i32]) -> u64 {
     mask
 }
 
-/// Whether a process that sleeps may go on though none of the others does anything: by a signal that it handles, a timer, or
+/// Returns whether a process that sleeps may go on though none of the others does anything: by a signal that it handles, a timer, or
 /// another thread. Also if that is not known.
 fn may_go_on(pid: u32, sleep: Sleep) -> bool {
     const REAL_TIME: u64 = !0 << (FIRST_REAL_TIME - 1);
@@ -785,7 +785,7 @@ impl World {
         Next::Any(Vec::new())
     }
 
-    /// Whether a process that we may not look into is of the same session as `pid`, or was started by one of its session: it may
+    /// Returns whether a process that we may not look into is of the same session as `pid`, or was started by one of its session: it may
     /// have inherited what `pid` has open.
     fn hides_relatives(&self, pid: u32) -> bool {
         let Some(session) = self.processes.get(&pid).map(|seen| seen.session) else { return true };

@@ -126,7 +126,7 @@ impl Descriptor<'_> {
         })
     }
 
-    /// Whether it has this fcntl(2) lock.
+    /// Returns whether it holds this fcntl(2) lock.
     #[must_use]
     pub fn has_range_lock(&self, range: &Range) -> bool {
         let path = process::info_of(self.path).unwrap_or_default();
@@ -256,7 +256,7 @@ pub fn openers(wanted: &mut Vec<Wanted>, directory: Option<&Path>, stop: &Atomic
     let us = std::process::id();
     let mut look = look(us, stop, find);
     // This process may have inherited the descriptor from a script, but is gone when the answer is read. So it counts only where
-    // no other process has the lock, as after `exec`.
+    // no other process holds the lock, as after `exec`.
     let mut own = Vec::new();
     look_at(us, find, &mut own);
     own.retain(|(one, _)| {

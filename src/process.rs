@@ -197,7 +197,7 @@ pub fn may_write(descriptor: &Path) -> bool {
     access(descriptor) != Some(libc::O_RDONLY)
 }
 
-/// Whether a descriptor, given as a link in `/proc/PID/fd`, may be read from. Also if that is not known.
+/// Returns whether a descriptor, given as a link in `/proc/PID/fd`, may be read from. Also if that is not known.
 #[must_use]
 pub fn may_read(descriptor: &Path) -> bool {
     access(descriptor) != Some(libc::O_WRONLY)
@@ -252,7 +252,7 @@ fn signals_in_status(pid: u32, key: &str) -> Option<u64> {
     u64::from_str_radix(mask.trim(), 16).ok()
 }
 
-/// Whether a process has timers of `timer_create(2)`. Not if the kernel does not show them.
+/// Returns whether a process has timers of `timer_create(2)`. Not if the kernel does not show them.
 #[must_use]
 pub fn has_timers(pid: u32) -> bool {
     read_small(&format!("/proc/{pid}/timers")).is_some_and(|timers| !timers.is_empty())
@@ -343,7 +343,7 @@ pub fn is_alive(pid: u32, tick: u64) -> bool {
     start_time(pid).is_some_and(|start| is_not_later(pid, start, tick))
 }
 
-/// Whether a process that started at `start`, by our clock, was there at `tick`, by the clock of those who wrote that down. Both
+/// Returns whether a process that started at `start`, by our clock, was there at `tick`, by the clock of those who wrote that down. Both
 /// clocks are the same, unless the process runs in another time namespace (`time_namespaces(7)`).
 fn is_not_later(pid: u32, start: u64, tick: u64) -> bool {
     if start <= tick {
@@ -533,13 +533,13 @@ pub fn user_name(uid: u32) -> String {
     passwd_field(uid, 0).unwrap_or_else(|| uid.to_string())
 }
 
-/// Whether a number says which user it is: not if the user has no number in our user namespace.
+/// Returns whether a number says which user it is: not if the user has no number in our user namespace.
 #[must_use]
 pub fn is_known_user(uid: u32) -> bool {
     uid != UNKNOWN_USER && (uid != UNMAPPED_USER || is_mapped(UNMAPPED_USER))
 }
 
-/// Whether a user's number exists in our user namespace: a line of the map is the first number here, the one outside, and how
+/// Returns whether a user's number exists in our user namespace: a line of the map is the first number here, the one outside, and how
 /// many there are.
 fn is_mapped(uid: u32) -> bool {
     let Some(map) = read_small("/proc/self/uid_map") else { return true };

@@ -550,7 +550,7 @@ fn a_lock_that_the_caller_has_itself_is_not_to_be_waited_for_or_ended() {
         let ask = format!("exec 2>&1; {ask}");
         let words = [&["lock"], options, &["a", "--", "bash", "-c", &ask]].concat();
         let said = scene.aba(words).out("hint: pid ").run().out;
-        assert_eq!(said.matches(" started this command and has the lock already").count(), 3, "{said}");
+        assert_eq!(said.matches(" started this command and holds the lock already").count(), 3, "{said}");
         assert!(said.contains("  remedy: pid ") && said.contains(" started this command: it is free when"), "{said}");
         assert!(!said.contains("--wait") && !said.contains("kill"), "{said}");
     }
@@ -559,9 +559,9 @@ fn a_lock_that_the_caller_has_itself_is_not_to_be_waited_for_or_ended() {
         let text = format!("exec 9>>\"$ABA_LOCK_DIR/aba-a.lock\"; flock 9; exec \"$HELPER\" {args}");
         scene.bash(&text).status(status)
     };
-    let said = own("lock a -- true", 75).err("hint: this process has the lock already").run().err;
+    let said = own("lock a -- true", 75).err("hint: this process holds the lock already").run().err;
     assert!(!said.contains("--wait"), "{said}");
-    own("unlock a", 75).err("hint: this process has the lock already").run();
+    own("unlock a", 75).err("hint: this process holds the lock already").run();
     let said = own("status a", 0).out("a: held, exclusive").out("this command has it itself").run().out;
     assert!(said.contains("\n  pid ") && !said.contains("root:") && !said.contains("ask"), "{said}");
     let said = own("status --json a", 0).out("").run().out;

@@ -437,7 +437,7 @@ fn a_user_is_named_as_in_the_user_namespace_of_the_reader() {
     let ours = scene.holder("b");
     let user = scene.field("b", "user");
     ours.let_go();
-    // Inside it is user 5, of whom the record tells.
+    // Inside, the holder is user 5, whose name is in the record.
     let hold = [HELPER, "lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"];
     let holder = Holder::start(unshared(&scene, &["--map-user=5"], &hold));
     assert_ne!(scene.field("a", "user"), user);

@@ -164,7 +164,7 @@ pub(crate) fn unlogged() {
 pub(crate) enum Caller {
     /// The user of the helper.
     User,
-    /// The user of a script, who cannot give options to the helper.
+    /// The user of a script. Such a user cannot give options to the helper.
     Script,
     /// The same of a script that does not wait, whatever its user says.
     ImpatientScript,
@@ -212,9 +212,11 @@ pub(crate) fn contended(error: &Error, instead: Option<&str>, caller: Caller) {
 fn kinship(kin: Kin, waits: bool) -> String {
     let instead = if waits { " instead of waiting for it" } else { "" };
     match kin {
-        Kin::Itself => format!("this process has the lock already, through another descriptor: release that{instead}"),
+        Kin::Itself => {
+            format!("this process holds the lock already, through another descriptor: release that{instead}")
+        }
         Kin::Ancestor(pid) => format!(
-            "pid {pid} started this command and has the lock already: do without it here, or release it there{instead}"
+            "pid {pid} started this command and holds the lock already: do without it here, or release it there{instead}"
         ),
     }
 }

@@ -144,15 +144,17 @@ __run_once_tell() {
             __run_once_file=$(builtin unset -v HOME && builtin printf '%s' ~)/.aba
         fi
     fi
-    __run_once_file=${RUN_ONCE_DIR:-${__run_once_file}/runner}/${__run_once_id}/pid
-    # The file alone says nothing: a supervisor that was killed leaves it behind. Without it there is nothing to ask.
-    if [[ -n $1 && -f ${__run_once_file} ]] &&
-        __run_once_helper run-once --running "--id=${__run_once_id}" >/dev/null 2>&1 &&
-        { IFS= builtin read -r __run_once_pid <"${__run_once_file}"; } 2>/dev/null; then
+    __run_once_file=${RUN_ONCE_DIR:-${__run_once_file}/runner}/${__run_once_id}
+    # The file alone says nothing: a supervisor that was killed leaves it. An older function has none in the foreground, but
+    # then there is a lock and no outcome. Otherwise there is nothing to ask.
+    if [[ -n $1 && (-f ${__run_once_file}/pid || (-f ${__run_once_file}/lock && ! -f ${__run_once_file}/exit)) ]] &&
+        __run_once_helper run-once --running "--id=${__run_once_id}" >/dev/null 2>&1; then
+        { IFS= builtin read -r __run_once_pid <"${__run_once_file}/pid"; } 2>/dev/null || builtin true
+        __run_once_pid=${__run_once_pid:+ (PID: ${__run_once_pid})}
         if builtin declare -F aba_info >/dev/null; then
-            aba_info "$1 (PID: ${__run_once_pid})" || builtin true
+            aba_info "$1${__run_once_pid}" || builtin true
         else
-            builtin printf '%s\n' "$1 (PID: ${__run_once_pid})" || builtin true
+            builtin printf '%s\n' "$1${__run_once_pid}" || builtin true
         fi
     fi
 }

@@ -50,7 +50,7 @@ pub use signal::{Process, exists, signal_child, signal_group};
 pub use thread::{map_in_threads, with_companion};
 pub use timer::Alarm;
 pub use unlock::UnlocksAtEnd;
-pub use watch::{Watch, can_watch};
+pub use watch::{Bell, Watch, can_watch};
 
 use crate::lock::Mode;
 use std::ffi::{CStr, CString};

@@ -16,6 +16,9 @@
 //! Looking takes no lock that a starter could need: it asks for `pid`, which only a supervisor locks, before it gives
 //! the file its name. (Were it `lock`, a starter beside would take the one who looks for one who runs.)
 //!
+//! A task also runs if a program other than this helper holds `lock` (`foreign.rs`). That takes a look at all processes, so
+//! it is asked only by callers that find `lock` held, and by those that show what runs.
+//!
 //! The supervisor is this helper, forked twice, with nothing of the caller's open. Only it writes an outcome, and only
 //! who holds the lock (`guard.rs`) can make one, or change anything else here.
 //!
@@ -53,6 +56,7 @@
 
 mod clean;
 mod files;
+mod foreign;
 mod guard;
 mod reset;
 mod run;
@@ -79,6 +83,9 @@ use std::time::{Duration, SystemTime};
 
 /// The most that a failure is kept for where a TTL is given.
 pub const FAILURE_TTL: Duration = Duration::from_secs(30);
+
+/// The most that the clock of a file server may be ahead of ours.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 
 /// What became of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +159,8 @@ pub struct Running {
     pub pid: u32,
     /// Since when.
     pub since: SystemTime,
+    /// Of a run that is not ours ([`Task::foreign_run`]): a process that holds `lock`.
+    holder: Option<u32>,
 }
 
 /// What can be seen of a task.
@@ -193,6 +202,18 @@ pub struct Task<'a> {
     directory: PathBuf,
     /// And the moment from which back it is counted: what comes later is not too old.
     ttl: Option<(Duration, SystemTime)>,
+}
+
+/// What can be seen of these tasks, also of runs that are not ours ([`Task::foreign_run`]).
+#[must_use]
+pub fn looks(tasks: &[&Task]) -> Vec<Look> {
+    let mut looks: Vec<Look> = tasks.iter().map(|task| task.look()).collect();
+    let (at, rest): (Vec<usize>, Vec<&Task>) =
+        (0..tasks.len()).filter(|at| looks[*at].running.is_none()).map(|at| (at, tasks[at])).unzip();
+    for (at, run) in at.into_iter().zip(foreign::runs(&rest)) {
+        looks[at].running = run;
+    }
+    looks
 }
 
 impl<'a> Task<'a> {
@@ -247,7 +268,7 @@ impl<'a> Task<'a> {
         let is_locked = !sys::try_lock(&file, lock::Mode::Shared)?;
         if is_locked && self.is_there(pid) {
             let since = file.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-            return Ok((Some(Running { pid, since }), false));
+            return Ok((Some(Running { pid, since, holder: None }), false));
         }
         // Removed while we looked: by a supervisor that came to its end.
         Ok((None, file.metadata()?.nlink() > 0))
@@ -268,9 +289,13 @@ impl<'a> Task<'a> {
     }
 
     fn is_too_old(&self, outcome: &Outcome) -> bool {
-        self.ttl.is_some_and(|(ttl, now)| {
+        self.ttl.is_some_and(|(ttl, began)| {
             let ttl = if outcome.status == 0 { ttl } else { ttl.min(FAILURE_TTL) };
-            now.duration_since(outcome.at).is_ok_and(|age| age > ttl)
+            match began.duration_since(outcome.at) {
+                Ok(age) => age > ttl,
+                // It came after we began, unless the clock was set back since: then it would stand until that time comes.
+                Err(_) => outcome.at.duration_since(SystemTime::now()).is_ok_and(|ahead| ahead > CLOCK_TOLERANCE),
+            }
         })
     }
 

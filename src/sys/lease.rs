@@ -31,7 +31,7 @@ pub fn be_alone(file: &File) -> io::Result<bool> {
 
 /// Of fcntl(2); libc does not define it for every system.
 #[cfg(target_os = "linux")]
-const F_SETSIG: libc::c_int = 10;
+pub(super) const F_SETSIG: libc::c_int = 10;
 
 /// Elsewhere there is no such thing.
 #[cfg(not(target_os = "linux"))]

@@ -2,10 +2,10 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use super::interrupt;
+use super::{interrupt, watch};
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +14,14 @@ static ALARMS: AtomicUsize = AtomicUsize::new(0);
 
 /// How many handlers and threads are about to make it ring soon.
 static RINGING: AtomicUsize = AtomicUsize::new(0);
+
+/// How many signals came.
+static RINGS: AtomicIsize = AtomicIsize::new(0);
+
+/// How many signals came so far.
+pub(super) fn rings() -> isize {
+    RINGS.load(Ordering::SeqCst)
+}
 
 /// Makes blocking calls end now and then, with [`std::io::ErrorKind::Interrupted`]. Dropping it puts everything
 /// back as it was: handler, mask and timer, so that a command that we become finds its parent's.
@@ -32,6 +40,7 @@ impl Alarm {
     pub fn new() -> Self {
         // The signal may land just before the call that it is to interrupt: it comes again until it is put off.
         extern "C" fn again(_: libc::c_int) {
+            RINGS.fetch_add(1, Ordering::SeqCst);
             Alarm::soon();
         }
         // SAFETY: all bytes zero are valid for these types, and they are ours to be written to.
@@ -57,7 +66,7 @@ impl Alarm {
         // A value of zero would switch it off.
         Self::set(span.map_or(Duration::ZERO, |span| span.max(Duration::from_micros(1))), AGAIN);
         // One that came just before is not to be put off.
-        if interrupt::came() {
+        if interrupt::came() || watch::rings() {
             Self::soon();
         }
     }

@@ -2,9 +2,11 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
+use super::{Alarm, timer};
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::Duration;
 
 /// How often to look where the system does not tell: elsewhere than on Linux, or when its limit of watches is reached.
@@ -20,7 +22,7 @@ impl Watch {
     /// Begins to watch. What changes from now on ends the next [`Watch::wait`], also if that is called later.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
-        Self { events: watch(directory).ok() }
+        Self { events: watch(directory, CHANGES).ok() }
     }
 
     /// Waits until something changes, but at most so long, and not if a signal comes. Whether something did, as far as
@@ -53,13 +55,89 @@ impl Watch {
     }
 }
 
+/// The changes that end the wait of a [`Watch`].
+#[cfg(target_os = "linux")]
+const CHANGES: u32 = libc::IN_MODIFY
+    | libc::IN_CLOSE_WRITE
+    | libc::IN_MOVED_TO
+    | libc::IN_CREATE
+    | libc::IN_DELETE
+    | libc::IN_DELETE_SELF;
+
+#[cfg(not(target_os = "linux"))]
+const CHANGES: u32 = 0;
+
+/// How many signals there were when the caller of a [`Bell`] looked last; -1 if there is no bell.
+static LOOKED: AtomicIsize = AtomicIsize::new(-1);
+
+/// Makes an [`Alarm`] ring when a file in a directory is made, renamed or removed: so a call that blocks, such as flock(2),
+/// ends then, too. There is one bell at a time.
+///
+/// This is `F_NOTIFY` of fcntl(2), which was made for signals. To close an inotify descriptor takes the kernel some
+/// milliseconds, which would be added to each wait.
+#[derive(Debug)]
+#[must_use = "it is silent when it is dropped"]
+pub struct Bell<'a> {
+    directory: Option<File>,
+    /// Its signal would end us.
+    _alarm: &'a Alarm,
+}
+
+impl<'a> Bell<'a> {
+    /// Begins to watch.
+    pub fn new(directory: &Path, alarm: &'a Alarm) -> Self {
+        Self { directory: ringing(directory).ok(), _alarm: alarm }
+    }
+
+    /// Forgets the changes so far: the caller looks now. Returns how soon to look again where the system reports no changes.
+    pub fn silence(&mut self) -> Option<Duration> {
+        LOOKED.store(timer::rings(), Ordering::SeqCst);
+        if self.directory.is_some() { None } else { Some(LOOK_AGAIN) }
+    }
+}
+
+impl Drop for Bell<'_> {
+    fn drop(&mut self) {
+        LOOKED.store(-1, Ordering::SeqCst);
+    }
+}
+
+/// Whether there is a bell, and perhaps a change since its caller looked.
+pub(super) fn rings() -> bool {
+    let looked = LOOKED.load(Ordering::SeqCst);
+    looked >= 0 && looked != timer::rings()
+}
+
+/// The directory, whose changes send SIGALRM as long as it is open.
+#[cfg(target_os = "linux")]
+fn ringing(path: &Path) -> io::Result<File> {
+    use std::os::fd::AsRawFd;
+    let directory = File::open(path)?;
+    let fd = directory.as_raw_fd();
+    // SAFETY: they set numbers of a descriptor that is open.
+    let is_set = unsafe {
+        libc::fcntl(fd, super::lease::F_SETSIG, libc::SIGALRM) >= 0
+            && libc::fcntl(fd, libc::F_NOTIFY, RINGING_CHANGES) >= 0
+    };
+    if is_set { Ok(directory) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `DN_CREATE`, `DN_DELETE`, `DN_RENAME` and `DN_MULTISHOT` of fcntl(2).
+#[cfg(target_os = "linux")]
+const RINGING_CHANGES: libc::c_uint = 0x4 | 0x8 | 0x10 | 0x8000_0000;
+
+#[cfg(not(target_os = "linux"))]
+fn ringing(_: &Path) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Whether a directory can be watched; if not, why: [`Watch::wait`] looks again and again then.
 pub fn can_watch(directory: &Path) -> io::Result<()> {
-    watch(directory).map(drop)
+    watch(directory, CHANGES).map(drop)
 }
 
 #[cfg(target_os = "linux")]
-fn watch(directory: &Path) -> io::Result<File> {
+fn watch(directory: &Path, changes: u32) -> io::Result<File> {
     use std::os::fd::FromRawFd;
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(directory.as_os_str().as_bytes())?;
@@ -70,18 +148,12 @@ fn watch(directory: &Path) -> io::Result<File> {
     }
     // SAFETY: the descriptor is new, open, and nobody else's.
     let events = unsafe { File::from_raw_fd(fd) };
-    let changes = libc::IN_MODIFY
-        | libc::IN_CLOSE_WRITE
-        | libc::IN_MOVED_TO
-        | libc::IN_CREATE
-        | libc::IN_DELETE
-        | libc::IN_DELETE_SELF;
     // SAFETY: the path ends in NUL and lives until the call returns.
     let watched = unsafe { libc::inotify_add_watch(fd, path.as_ptr(), changes) };
     if watched < 0 { Err(io::Error::last_os_error()) } else { Ok(events) }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn watch(_: &Path) -> io::Result<File> {
+fn watch(_: &Path, _: u32) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -24,8 +24,8 @@ impl Task<'_> {
             return Ok(stays);
         }
         // One who starts it meanwhile waits for us, and then finds it new.
-        let Some(guard) = Guard::take(self, None, &mut || ControlFlow::Break(()))? else {
-            let running = self.look().running.map(|running| Why::Running(running.pid));
+        let Some(guard) = Guard::take(self, None, &mut || ControlFlow::Break(()))?.guard() else {
+            let running = self.any_run().map(|running| Why::Running(running.pid));
             return Ok(Some(running.unwrap_or(Why::TaskBusy)));
         };
         // It may have been run again between the look and the lock.

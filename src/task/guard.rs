@@ -43,14 +43,32 @@ pub(super) struct End {
     pub(super) took: Duration,
 }
 
+/// What became of an attempt to take the lock.
+pub(super) enum Taken<'a> {
+    /// We hold it.
+    Granted(Guard<'a>),
+    /// The deadline passed, or the caller would not wait any longer. The lock file, which another process has locked.
+    GivenUp(File),
+}
+
+impl<'a> Taken<'a> {
+    pub(super) fn guard(self) -> Option<Guard<'a>> {
+        match self {
+            Self::Granted(guard) => Some(guard),
+            Self::GivenUp(_) => None,
+        }
+    }
+}
+
 impl<'a> Guard<'a> {
-    /// Takes the lock, and brings to its end what a killed supervisor left. `None`: the deadline passed, or
-    /// `meanwhile` would not wait any longer.
+    /// Takes the lock, and ends what a killed supervisor left. While another process holds the lock, `meanwhile` is called
+    /// before each time that we block: at first, after a change in the directory of the task, and after the time that it
+    /// returned.
     pub(super) fn take(
         task: &'a Task<'a>,
         deadline: Option<Instant>,
         meanwhile: Meanwhile,
-    ) -> Result<Option<Self>, Error> {
+    ) -> Result<Taken<'a>, Error> {
         let path = task.file(files::LOCK);
         let target = Target { label: task.id.to_string(), path, kind: Kind::Named };
         let mut missed = None;
@@ -69,12 +87,20 @@ impl<'a> Guard<'a> {
             let cannot = |source| lock::cannot_lock(&target.path, source);
             let at_once = sys::try_lock(&lock, Mode::Exclusive).map_err(cannot)?;
             if !at_once {
+                let alarm = sys::Alarm::new();
+                let mut bell = sys::Bell::new(task.directory(), &alarm);
                 let mut watch = Watch::new(&target.path);
-                let mut or_circle =
-                    || if watch.sees_circle() { ControlFlow::Break(()) } else { watch.limit(meanwhile()) };
-                let granted = wait::block(&sys::Alarm::new(), &lock, Mode::Exclusive, deadline, &mut or_circle);
+                let mut or_circle = || {
+                    // First, so that a change after the look is heard.
+                    let look_again = bell.silence();
+                    if watch.sees_circle() {
+                        return ControlFlow::Break(());
+                    }
+                    watch.limit(meanwhile(), look_again)
+                };
+                let granted = wait::block(&alarm, &lock, Mode::Exclusive, deadline, &mut or_circle);
                 if !granted.map_err(cannot)? {
-                    let Some(circle) = watch.circle else { return Ok(None) };
+                    let Some(circle) = watch.circle else { return Ok(Taken::GivenUp(lock)) };
                     return Err(Error::Deadlock { label: format!("task {}", task.id), circle: Box::new(circle) });
                 }
             }
@@ -82,7 +108,7 @@ impl<'a> Guard<'a> {
             if lock::leads_to(&target.path, &lock) {
                 let mut guard = Self { task, lock, missed };
                 guard.settle()?;
-                return Ok(Some(guard));
+                return Ok(Taken::Granted(guard));
             }
             // An older note is of a run that was forgotten since.
             missed = end_in(&lock).filter(|end| !at_once && Some(*end) != before).or(missed);
@@ -99,11 +125,18 @@ impl<'a> Guard<'a> {
             return Ok(());
         }
         let outcome = task.outcome();
-        let (end, content) = (end_in(&self.lock), record::read(&self.lock));
-        if let Content::Record(record) = content
+        // Of a run that is not ours there is no record, or an older one.
+        let record = match record::read(&self.lock) {
+            Content::Record(record) if task.pid_in_file() == Some(record.pid) => Some(record),
+            _ => None,
+        };
+        let end = record.as_ref().and_then(|_| end_in(&self.lock));
+        if let Some(record) = &record
             && end.is_none_or(|end| State::of(end.status) == State::Interrupted)
         {
-            end_rest(task, &record)?;
+            end_rest(task, record)?;
+        } else if record.is_none() && matches!(outcome, Ok(None)) {
+            end_foreign_rest(task)?;
         }
         match end {
             // It came as far as this: what is left is to say so.
@@ -177,10 +210,15 @@ impl Watch {
         self.circle.is_some()
     }
 
-    /// Not to wait longer than until the next look.
-    fn limit(&self, next: ControlFlow<(), Option<Duration>>) -> ControlFlow<(), Option<Duration>> {
+    /// Limits a pause to the time until the next look.
+    fn limit(
+        &self,
+        next: ControlFlow<(), Option<Duration>>,
+        look_again: Option<Duration>,
+    ) -> ControlFlow<(), Option<Duration>> {
         let ControlFlow::Continue(pause) = next else { return next };
-        ControlFlow::Continue(Some(pause.unwrap_or(Duration::MAX).min(self.lookout.interval())))
+        let pauses = [pause, look_again, Some(self.lookout.interval())];
+        ControlFlow::Continue(pauses.into_iter().flatten().min())
     }
 }
 
@@ -245,9 +283,7 @@ pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), Error> {
         if let (Some(first), true) = (found.first(), spent > KILLED_WITHIN) {
             return Err(Error::TaskNotEnded { id: task.id.to_string(), pid: Some(first.pid) });
         }
-        for seen in &found {
-            send(seen, libc::SIGKILL);
-        }
+        send_all(&found, libc::SIGKILL);
         if none == 0 {
             thread::sleep(Duration::from_millis(1));
         }
@@ -255,10 +291,31 @@ pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), Error> {
     Ok(())
 }
 
+/// Ends what is left of a run that was not ours and was killed.
+pub(super) fn end_foreign_rest(task: &Task) -> Result<(), Error> {
+    let started = Instant::now();
+    loop {
+        let left = task.foreign_processes();
+        let Some(first) = left.first() else { return Ok(()) };
+        if started.elapsed() > KILLED_WITHIN {
+            return Err(Error::TaskNotEnded { id: task.id.to_string(), pid: Some(first.pid) });
+        }
+        send_all(&left, libc::SIGKILL);
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Sends a signal to a process that was seen, and to no other that has its number by now.
 pub(super) fn send(seen: &Seen, signal: i32) {
     if let Some(process) = sys::Process::open(seen.pid, seen.start) {
         process.send(signal);
+    }
+}
+
+/// Sends a signal to each of these processes.
+pub(super) fn send_all(processes: &[Seen], signal: i32) {
+    for seen in processes {
+        send(seen, signal);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Forgetting: an outcome that is too old, a task, all of them.
 
-use super::guard::{self, Guard};
+use super::foreign::{self, Lookout};
+use super::guard::{self, Guard, Taken};
 use super::{State, Task, files};
 use crate::error::Error;
 use crate::record::{self, Content, Record};
@@ -19,9 +20,6 @@ const SUPERVISOR_GRACE: Duration = Duration::from_secs(2);
 /// How long the lock may be held by somebody who does not run the task.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often to look meanwhile.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
-
 impl Task<'_> {
     /// Forgets an outcome that is older than the TTL, for everyone. Nothing happens while it runs: then there will be
     /// another.
@@ -31,17 +29,29 @@ impl Task<'_> {
         if !has_expired() {
             return Ok(());
         }
-        let Some(guard) = self.take_unless_running()? else { return Ok(()) };
+        let Unless::Granted(guard) = self.take_unless_running()? else { return Ok(()) };
         // Not what was seen before, but what is there under the lock.
         if has_expired() { guard.expire() } else { guard.leave() }
     }
 
-    /// Takes the lock, if need be after one who has it for an instant. `None`: the task runs.
-    fn take_unless_running(&self) -> Result<Option<Guard<'_>>, Error> {
-        let begin = Instant::now();
-        Guard::take(self, None, &mut || {
-            let wait = self.look().running.is_none() && begin.elapsed() < PATIENCE;
-            if wait { ControlFlow::Continue(Some(LOOK_AGAIN)) } else { ControlFlow::Break(()) }
+    /// Takes the lock, after a process that holds it for an instant if need be.
+    fn take_unless_running(&self) -> Result<Unless<'_>, Error> {
+        let (begin, mut runs) = (Instant::now(), false);
+        let mut lookout = Lookout::new(self);
+        let taken = Guard::take(self, None, &mut || {
+            runs = lookout.run().is_some();
+            let left = PATIENCE.saturating_sub(begin.elapsed());
+            if runs || left.is_zero() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(lookout.limit(Some(left)))
+            }
+        })?;
+        // What was seen then counts: by now the run may have ended.
+        Ok(match taken {
+            Taken::Granted(guard) => Unless::Granted(guard),
+            Taken::GivenUp(_) if runs => Unless::Runs,
+            Taken::GivenUp(_) => Unless::Busy,
         })
     }
 
@@ -64,10 +74,8 @@ impl Task<'_> {
             return Ok(());
         }
         match self.take_unless_running()? {
-            Some(guard) if is_wanted() => guard.reset(),
-            None if self.look().running.is_none() => {
-                Err(Error::TaskBusy { id: self.id.to_string(), path: self.file(files::LOCK) })
-            }
+            Unless::Granted(guard) if is_wanted() => guard.reset(),
+            Unless::Busy => Err(Error::TaskBusy { id: self.id.to_string(), path: self.file(files::LOCK) }),
             _ => Ok(()),
         }
     }
@@ -79,13 +87,16 @@ impl Task<'_> {
     /// Ends the run, if there is one, and takes the lock.
     fn end(&self, mut ending: Ending) -> Result<Guard<'_>, Error> {
         let taken = Guard::take(self, None, &mut || ending.go_on())?;
-        let Some(guard) = taken else {
+        let Some(guard) = taken.guard() else {
             let path = self.file(files::LOCK);
             return Err(ending.failed.unwrap_or(Error::TaskBusy { id: self.id.to_string(), path }));
         };
         // The command has ended; others of its group may have ignored the signal.
         for record in &ending.ended {
             guard::end_rest(self, record)?;
+        }
+        if ending.asked_foreign.is_some() {
+            guard::end_foreign_rest(self)?;
         }
         Ok(guard)
     }
@@ -97,8 +108,11 @@ pub fn reset_all(root: &TaskRoot) -> Result<(Vec<PathBuf>, Vec<Error>), Error> {
     let tasks = Task::all(root)?;
     let mut endings: Vec<Ending> = tasks.iter().map(Ending::new).collect();
     // All at once, so that the time that they take to end is not added up.
-    for ending in endings.iter_mut().filter(|ending| ending.task.look().running.is_some()) {
-        let _ = ending.go_on();
+    let foreign = foreign::runs(&tasks.iter().collect::<Vec<_>>());
+    for (ending, foreign) in endings.iter_mut().zip(foreign) {
+        if foreign.is_some() || ending.task.look().running.is_some() {
+            let _ = ending.go_on();
+        }
     }
     let (mut left, mut failed) = (Vec::new(), Vec::new());
     for (task, ending) in tasks.iter().zip(endings) {
@@ -113,54 +127,73 @@ pub fn reset_all(root: &TaskRoot) -> Result<(Vec<PathBuf>, Vec<Error>), Error> {
 
 /// Forgets those tasks that failed or were interrupted. Returns why some could not be.
 pub fn reset_failed(root: &TaskRoot) -> Result<Vec<Error>, Error> {
-    Ok(Task::all(root)?.iter().filter_map(|task| task.reset_failed().err()).collect())
+    let tasks = Task::all(root)?;
+    let foreign = foreign::runs(&tasks.iter().collect::<Vec<_>>());
+    let not_running = tasks.iter().zip(foreign).filter(|(_, run)| run.is_none());
+    Ok(not_running.filter_map(|(task, _)| task.reset_failed().err()).collect())
+}
+
+/// What became of an attempt to take the lock of a task that is not to be disturbed.
+enum Unless<'a> {
+    Granted(Guard<'a>),
+    /// The task runs.
+    Runs,
+    /// Another process holds the lock, and does not run the task.
+    Busy,
 }
 
 /// What was asked of a supervisor.
 struct Asked {
     token: u64,
     at: Instant,
-    step: u8,
+    step: usize,
 }
 
-/// Ends the run of a task, while one waits for its lock.
+/// Ends the run of a task, while we wait for its lock.
 struct Ending<'a> {
     task: &'a Task<'a>,
     asked: Option<Asked>,
     /// The runs that were ended.
     ended: Vec<Record>,
-    /// Since when there was nobody to ask.
-    since: Instant,
+    lookout: Lookout<'a>,
+    /// When the processes of a run that is not ours were asked to end.
+    asked_foreign: Option<Instant>,
+    /// Since when there was no process that could be asked.
+    since: Option<Instant>,
     failed: Option<Error>,
 }
 
 impl<'a> Ending<'a> {
     fn new(task: &'a Task<'a>) -> Self {
-        Self { task, asked: None, ended: Vec::new(), since: Instant::now(), failed: None }
+        let (asked, asked_foreign, since, failed) = (None, None, None, None);
+        Self { task, asked, ended: Vec::new(), lookout: Lookout::new(task), asked_foreign, since, failed }
     }
 
-    /// Asks the supervisor to end its command; not the command itself, whose number may be another's by now. Who waits
-    /// for the task may start it again as soon as it has ended: then that is ended, too.
+    /// Takes the next step. A waiter may start the task again as soon as it has ended: that run is ended, too.
     fn go_on(&mut self) -> ControlFlow<(), Option<Duration>> {
+        if self.task.look().running.is_some() {
+            self.end_ours()
+        } else if self.lookout.foreign_run().is_some() {
+            self.end_foreign()
+        } else {
+            let error = Error::TaskBusy { id: self.task.id.to_string(), path: self.task.file(files::LOCK) };
+            self.give_up_after(PATIENCE, error)
+        }
+    }
+
+    /// Asks the supervisor to end its command; not the command itself, whose number may be another's by now.
+    fn end_ours(&mut self) -> ControlFlow<(), Option<Duration>> {
         let path = self.task.file(files::LOCK);
-        let running = self.task.look().running.is_some();
-        let content = if running { record::read_path(&path) } else { Content::Empty };
+        let content = record::read_path(&path);
         let supervisor = match &content {
             Content::Record(record) => supervisor(record, &path),
             _ => None,
         };
         let (Content::Record(record), Some(supervisor)) = (content, supervisor) else {
-            let patience = if running { SUPERVISOR_GRACE } else { PATIENCE };
-            if self.since.elapsed() < patience {
-                return ControlFlow::Continue(Some(LOOK_AGAIN));
-            }
-            let id = self.task.id.to_string();
-            self.failed =
-                Some(if running { Error::TaskNotEnded { id, pid: None } } else { Error::TaskBusy { id, path } });
-            return ControlFlow::Break(());
+            return self.give_up_after(SUPERVISOR_GRACE, self.not_ended());
         };
-        self.since = Instant::now();
-        match &mut self.asked {
+        self.since = None;
+        let due = match &mut self.asked {
             Some(asked) if asked.token == record.token => {
                 if asked.step == 0 && asked.at.elapsed() >= GRACE {
                     asked.step = 1;
@@ -169,14 +202,55 @@ impl<'a> Ending<'a> {
                     asked.step = 2;
                     supervisor.send(libc::SIGKILL);
                 }
+                [Some(GRACE), Some(GRACE + SUPERVISOR_GRACE), None][asked.step]
+                    .map(|due| due.saturating_sub(asked.at.elapsed()))
             }
             asked => {
                 *asked = Some(Asked { token: record.token, at: Instant::now(), step: 0 });
                 supervisor.send(libc::SIGTERM);
                 self.ended.push(*record);
+                Some(GRACE)
             }
+        };
+        ControlFlow::Continue(due)
+    }
+
+    /// Asks the processes of a run that is not ours. The shell that runs it then writes its outcome, and releases the lock.
+    fn end_foreign(&mut self) -> ControlFlow<(), Option<Duration>> {
+        let processes = self.task.foreign_processes();
+        let asked = match self.asked_foreign {
+            None if processes.is_empty() => {
+                // It may have begun just now. But another program may hold the lock for reasons of its own.
+                let error = Error::TaskBusy { id: self.task.id.to_string(), path: self.task.file(files::LOCK) };
+                return self.give_up_after(SUPERVISOR_GRACE, error);
+            }
+            None => {
+                self.since = None;
+                guard::send_all(&processes, libc::SIGTERM);
+                *self.asked_foreign.insert(Instant::now())
+            }
+            Some(asked) => asked,
+        };
+        let left = GRACE.saturating_sub(asked.elapsed());
+        if !left.is_zero() {
+            return ControlFlow::Continue(Some(left));
         }
-        ControlFlow::Continue(Some(LOOK_AGAIN))
+        guard::send_all(&processes, libc::SIGKILL);
+        self.give_up_after(SUPERVISOR_GRACE, self.not_ended())
+    }
+
+    fn not_ended(&self) -> Error {
+        Error::TaskNotEnded { id: self.task.id.to_string(), pid: None }
+    }
+
+    /// Waits so long for something to change.
+    fn give_up_after(&mut self, patience: Duration, error: Error) -> ControlFlow<(), Option<Duration>> {
+        let left = patience.saturating_sub(self.since.get_or_insert_with(Instant::now).elapsed());
+        if left.is_zero() {
+            self.failed = Some(error);
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(self.lookout.limit(Some(left)))
     }
 }
 

@@ -1,10 +1,12 @@
 //! Starting a task, and waiting for it.
 
-use super::guard::{self, Guard};
+use super::foreign::Lookout;
+use super::guard::{self, Guard, Taken};
 use super::run::{Purpose, Run};
 use super::{Look, Outcome, Running, Saved, State, Task, files, saved};
 use crate::error::Error;
-use crate::{record, store, sys};
+use crate::record::{self, Content};
+use crate::{store, sys};
 use std::ffi::OsString;
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -14,9 +16,9 @@ use std::time::{Duration, Instant};
 /// How long a start waits for another that has the lock and does not run the task yet.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How soon to look whether it does; each time, twice that, up to the longest.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// How long a start waits for a lock that a program other than a helper holds, before it takes it for a run. The bash function
+/// takes the lock for an instant, too, to see whether the task runs.
+const INSTANT: Duration = Duration::from_millis(50);
 
 /// When to look again where nothing more is told: not so often that it would be polling.
 const LOOKS: [Duration; 3] = [Duration::from_millis(10), Duration::from_millis(100), Duration::from_secs(1)];
@@ -54,7 +56,8 @@ pub struct Ask<'q> {
     pub command: &'q [OsString],
     /// How long to wait.
     pub timeout: Option<Duration>,
-    /// Whether to run the saved command again where a success is found that was there before.
+    /// Whether to run the saved command again if the wait finds a success that it did not bring about: not if a run that began
+    /// during the wait, or a validation, has found it.
     pub validate: bool,
     /// Whether to tell what a run prints that another started.
     pub follow: bool,
@@ -124,24 +127,6 @@ enum Followed {
     Interrupted,
 }
 
-/// How soon to look again while another has the lock and does not run the task, as for an instant before each run.
-struct Patience {
-    begin: Instant,
-    pause: Duration,
-}
-
-impl Patience {
-    fn new() -> Self {
-        Self { begin: Instant::now(), pause: SHORTEST_PAUSE }
-    }
-
-    fn next(&mut self) -> Duration {
-        let pause = self.pause;
-        self.pause = (pause * 2).min(LONGEST_PAUSE);
-        pause
-    }
-}
-
 impl Task<'_> {
     /// Starts it, unless it runs or has finished. Returns when it has been started, in the background.
     ///
@@ -154,13 +139,23 @@ impl Task<'_> {
         if self.to_run(command)?.is_none() {
             return Err(self.nothing_to_run());
         }
-        let (mut patience, mut seen) = (Patience::new(), None);
-        let guard = Guard::take(self, None, &mut || {
+        let (begin, mut seen) = (Instant::now(), None);
+        let mut lookout = Lookout::new(self);
+        let taken = Guard::take(self, None, &mut || {
             seen = already(&self.look());
-            let wait = seen.is_none() && patience.begin.elapsed() < PATIENCE;
-            if wait { ControlFlow::Continue(Some(patience.next())) } else { ControlFlow::Break(()) }
+            if seen.is_some() {
+                return ControlFlow::Break(());
+            }
+            let is_foreign = lookout.foreign_run().is_some();
+            let limit = if is_foreign { INSTANT } else { PATIENCE };
+            let left = limit.saturating_sub(begin.elapsed());
+            if left == Duration::ZERO {
+                seen = is_foreign.then_some(Started::Running);
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(lookout.limit(Some(left)))
         })?;
-        let Some(guard) = guard else {
+        let Some(guard) = taken.guard() else {
             return seen.ok_or(Error::TaskBusy { id: self.id.to_string(), path: self.file(files::LOCK) });
         };
         // Once more, under the lock: it may have been run between the look and the lock.
@@ -179,6 +174,8 @@ impl Task<'_> {
     /// Waits until it has finished; runs it if it was never run, or was interrupted.
     pub fn wait(&self, ask: &Ask, teller: &mut dyn Teller) -> Result<Ended, Error> {
         let deadline = ask.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        // A run that begins from now on has another token.
+        let before = record::read_path(&self.file(files::LOCK)).token();
         let first = self.look();
         if let Some(outcome) = first.finished()
             && first.running.is_none()
@@ -189,17 +186,22 @@ impl Task<'_> {
             self.purge_if(outcome, ask, deadline)?;
             return Ok(ended);
         }
+        // An outcome stands while it is validated. Its result is also ours.
+        let is_validated =
+            ask.validate && first.outcome.is_some() && (first.running.is_some() || self.foreign_run().is_some());
         if first.running.is_some() {
             self.is_not_ours()?;
-        } else if first.outcome.is_none() && self.to_run(ask.command)?.is_none() {
+        } else if first.outcome.is_none() && self.to_run(ask.command)?.is_none() && self.foreign_run().is_none() {
             return Err(self.nothing_to_run());
         }
         let (guard, told) = self.join(ask, deadline, teller)?;
         let ended = match guard.outcome()? {
-            Some(0) if ask.validate && self.look().outcome == first.outcome => match saved::to_run(self)? {
-                Some(saved) => return self.validate(guard, &saved, ask, deadline, teller),
-                None => self.ended(0, told),
-            },
+            Some(0) if ask.validate && !is_validated && record::read(&guard.lock).token() == before => {
+                match saved::to_run(self)? {
+                    Some(saved) => return self.validate(guard, &saved, ask, deadline, teller),
+                    None => self.ended(0, told),
+                }
+            }
             Some(status) if State::of(status).has_finished() => self.ended(status, told),
             interrupted => match (self.to_run(ask.command)?, interrupted) {
                 (Some((saved, save)), _) => {
@@ -224,22 +226,26 @@ impl Task<'_> {
         Ok(ended)
     }
 
-    /// Waits until nobody else has the lock. Whether what the run printed was told meanwhile.
+    /// Waits until no other process holds the lock. Returns also whether what the run printed was shown in the meantime.
     fn join(&self, ask: &Ask, deadline: Option<Instant>, teller: &mut dyn Teller) -> Result<(Guard<'_>, bool), Error> {
         let interrupts = sys::Interrupts::notice();
         let (mut told, mut begun, mut last) = (None, false, None::<Running>);
+        // The end of the run that we followed last.
+        let mut missed = None;
+        let mut lookout = Lookout::new(self);
         loop {
-            let mut patience = Patience::new();
-            let guard = Guard::take(self, deadline, &mut || {
+            let started = Instant::now();
+            let taken = Guard::take(self, deadline, &mut || {
                 if interrupts.came() {
                     return ControlFlow::Break(());
                 }
-                let Some(running) = self.look().running else {
-                    if patience.begin.elapsed() > SILENT && !begun {
+                let Some(running) = lookout.run() else {
+                    let left = SILENT.saturating_sub(started.elapsed());
+                    if left == Duration::ZERO && !begun {
                         begun = true;
                         teller.is_blocked(self);
                     }
-                    return ControlFlow::Continue(Some(patience.next()));
+                    return ControlFlow::Continue(lookout.limit(Some(left).filter(|left| !left.is_zero())));
                 };
                 last = Some(running);
                 // Each run as a whole: also one that another starts when this one was killed.
@@ -257,14 +263,27 @@ impl Task<'_> {
             if begun {
                 teller.ends();
             }
-            if let Some(guard) = guard? {
-                return Ok((guard, told.is_some() && told == last.map(|running| running.pid)));
-            }
-            let logs = Stream::BOTH.map(|stream| self.log(stream));
+            let lock = match taken? {
+                Taken::Granted(guard) => {
+                    let missed = guard.missed.or(missed);
+                    let told = told.is_some() && told == last.map(|running| running.pid);
+                    return Ok((Guard { missed, ..guard }, told));
+                }
+                Taken::GivenUp(lock) => lock,
+            };
             let followed = match last {
                 _ if interrupts.came() => Followed::Interrupted,
                 Some(running) if ask.follow && told != Some(running.pid) => {
-                    self.follow(running.pid, logs, deadline, teller, &interrupts)
+                    // The supervisor notes the end in this file, which we have open also when the task is removed then.
+                    let is_of_run = matches!(record::read(&lock), Content::Record(record) if record.pid == running.pid);
+                    if !is_of_run && running.holder.is_none() {
+                        // The task was removed and started again: its lock is another file.
+                        continue;
+                    }
+                    let logs = Stream::BOTH.map(|stream| self.log(stream));
+                    let followed = self.follow(running, logs, deadline, teller, &interrupts);
+                    missed = guard::end_in(&lock).filter(|_| is_of_run);
+                    followed
                 }
                 _ => Followed::TimedOut,
             };
@@ -286,7 +305,8 @@ impl Task<'_> {
     ) -> Result<Ended, Error> {
         let interrupts = sys::Interrupts::notice();
         let logs = std::mem::take(&mut run.logs);
-        match self.follow(run.pid, logs, deadline, teller, &interrupts) {
+        let running = Running { pid: run.pid, since: std::time::SystemTime::now(), holder: None };
+        match self.follow(running, logs, deadline, teller, &interrupts) {
             Followed::Over => {}
             Followed::TimedOut => return Err(self.timed_out(ask)),
             Followed::Interrupted => return Err(self.interrupted(Some(run.pid))),
@@ -305,7 +325,7 @@ impl Task<'_> {
         teller: &mut dyn Teller,
     ) -> Result<Ended, Error> {
         let mut run = guard.run(saved, false, Purpose::Validate)?;
-        let running = Running { pid: run.pid, since: std::time::SystemTime::now() };
+        let running = Running { pid: run.pid, since: std::time::SystemTime::now(), holder: None };
         let mut silent = Some(SILENT);
         let interrupts = sys::Interrupts::notice();
         let status = loop {
@@ -333,8 +353,8 @@ impl Task<'_> {
             Some(status) => status,
             // With the lock, what it left is brought to its end. The outcome may be of another run by then.
             None => match Guard::take(self, deadline, &mut || ControlFlow::Continue(None))? {
-                Some(_) => 137,
-                None => return Err(self.timed_out(ask)),
+                Taken::Granted(_) => 137,
+                Taken::GivenUp(_) => return Err(self.timed_out(ask)),
             },
         };
         let ended = self.ended(status, told);
@@ -368,12 +388,12 @@ impl Task<'_> {
         if !ask.purge {
             return Ok(());
         }
-        let mut patience = Patience::new();
-        let guard = Guard::take(self, deadline, &mut || match self.look().running {
+        let mut lookout = Lookout::new(self);
+        let taken = Guard::take(self, deadline, &mut || match lookout.run() {
             Some(_) => ControlFlow::Break(()),
-            None => ControlFlow::Continue(Some(patience.next())),
+            None => ControlFlow::Continue(lookout.limit(None)),
         })?;
-        match guard {
+        match taken.guard() {
             Some(guard) if self.outcome_of_any_age().is_ok_and(|now| now == Some(outcome)) => guard.purge().map(drop),
             Some(guard) => guard.leave(),
             None => Ok(()),
@@ -383,7 +403,7 @@ impl Task<'_> {
     /// Tells what a run prints, from its beginning to its end.
     fn follow(
         &self,
-        pid: u32,
+        run: Running,
         logs: [Option<File>; 2],
         deadline: Option<Instant>,
         teller: &mut dyn Teller,
@@ -395,9 +415,13 @@ impl Task<'_> {
         // Also a write to a reader who does not read must come to an end.
         interrupts.or_after(left());
         let mut looks = LOOKS.iter();
+        let mut lookout = Lookout::with(self, run);
         loop {
             // In this order: what is printed last is there when it runs no more.
-            let runs = self.look().running.is_some_and(|running| running.pid == pid);
+            let runs = match run.holder {
+                Some(_) => lookout.foreign_run().is_some(),
+                None => self.look().running.is_some_and(|running| running.pid == run.pid),
+            };
             // One buffer of each, so that neither a log that grows fast nor its reader keeps us from the time.
             let more = readers.each_mut().map(|reader| reader.tell(teller)).contains(&true);
             if interrupts.came() {

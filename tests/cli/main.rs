@@ -46,6 +46,7 @@ mod run_once;
 mod run_once_attacks;
 mod run_once_faults;
 mod run_once_fire;
+mod run_once_foreign;
 mod run_once_namespace;
 mod scene;
 mod script_waits;

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-/// A holder of the task's lock that does not run it.
+/// A holder of the task's lock that does not run it: a helper, as one that starts or forgets a task for an instant.
 fn hold_lock(scene: &Scene, id: &str) -> crate::scene::Holder {
-    scene.flock(scene.task_file(id, "lock"))
+    scene.holder_with(&["-o", "--file", scene.task_file(id, "lock").to_str().unwrap()])
 }
 
 #[test]
@@ -279,6 +279,39 @@ fn reset_failed_says_what_it_could_not_have() {
     let holder = hold_lock(&scene, "a");
     scene.once(["-F"]).status(75).err("task a is held by a process that does not run it").run();
     holder.let_go();
+}
+
+#[test]
+fn reset_failed_leaves_a_task_alone_that_was_restarted_and_has_ended_since() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let interrupted = ["-qwi", "a", "--", "sh", "-c", "kill -TERM $$"];
+    scene.once(interrupted).status(143).run();
+    let log = scene.path("trace");
+    let stops = |number: usize| {
+        fs::read_to_string(&log).unwrap_or_default().matches("--- stopped by SIGSTOP").count() >= number
+    };
+    let mut command = scene.program("strace");
+    command.arg("-o").arg(&log);
+    for name in ["pid", "lock"] {
+        command.arg("-P").arg(scene.task_file("a", name));
+    }
+    // It opens `pid`, `lock`, `pid` again when it has found the lock held, and once more if it does not go by what it saw then.
+    command.args(["-e", "trace=openat", "-e", "inject=openat:signal=SIGSTOP:when=2+2", HELPER, "run-once", "-F"]);
+    let mut call = Call::new(command).start();
+    until("it is about to take the lock", || stops(1));
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", call.pid())).unwrap();
+    let helper: u32 = children.trim().parse().unwrap();
+    scene.once(with(&["-i", "a"], &gate.task(0))).run();
+    kill(helper, 18);
+    until("it has seen that the task runs", || stops(2) || call.has_ended());
+    gate.open();
+    scene.once(["-qwi", "a"]).run();
+    if !call.has_ended() {
+        kill(helper, 18);
+    }
+    call.finish();
+    assert_eq!(scene.task_text("a", "exit"), "0\n");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The faults that the contract names: those that were mended in the function that `run-once` takes the place of, and
 //! those that were still there.
 
-use crate::scene::{HELPER, Scene, is_alive, is_locked, kill, until, waiters, with};
+use crate::scene::{HELPER, Scene, is_alive, is_locked, kill, until, waiters, watches, with};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -27,6 +27,10 @@ impl Drop for Bystander {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+fn make_newer(path: &Path, by: Duration) {
+    fs::File::options().write(true).open(path).unwrap().set_modified(SystemTime::now() + by).unwrap();
 }
 
 fn make_older(path: &Path, by: Duration) {
@@ -75,6 +79,52 @@ fn the_lock_is_held_from_the_probe_to_the_end_of_a_validation() {
     waiter.finish();
     validator.finish();
     assert_eq!(scene.task_text("a", "history").lines().count(), 3);
+}
+
+#[test]
+fn a_wait_validates_what_was_running_when_it_began_and_several_waits_do_so_once() {
+    for validators in [1, 4] {
+        let scene = Scene::new();
+        let gate = scene.gate("gate");
+        let counted = scene.path("counted");
+        let script = format!("echo x >>'{}'; echo begun; read _ <'{}'", counted.display(), gate.path.display());
+        scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
+        until("it runs", || scene.task_text("a", "log.out") == "begun\n");
+        let calls: Vec<_> = (0..validators).map(|_| scene.once(["-qwi", "a", "--validate"]).start()).collect();
+        let plain = scene.once(["-qwi", "a"]).start();
+        until("all wait", || waiters(&scene.task_file("a", "lock")) == validators + 1);
+        // More often than needed.
+        for _ in 0..=validators {
+            gate.open();
+        }
+        for call in calls {
+            call.finish();
+        }
+        plain.finish();
+        assert_eq!(fs::read_to_string(&counted).unwrap(), "x\nx\n", "{validators} waits with --validate");
+    }
+}
+
+#[test]
+fn followers_that_remove_the_task_get_the_outcome_of_the_run_that_they_followed() {
+    for status in [0, 3] {
+        let scene = Scene::new();
+        let gate = scene.gate("gate");
+        let counted = scene.path("counted");
+        let script =
+            format!("echo x >>'{}'; echo begun; read _ <'{}'; exit {status}", counted.display(), gate.path.display());
+        let call = || scene.once(["-qwci", "a", "--follow", "--", "bash", "-c", &script]).status(status).out("begun\n");
+        let calls: Vec<_> = (0..5).map(|_| call().start()).collect();
+        until("all follow", || calls.iter().all(|call| watches(call.pid())));
+        for _ in &calls {
+            gate.open();
+        }
+        for call in calls {
+            call.finish();
+        }
+        assert_eq!(fs::read_to_string(&counted).unwrap(), "x\n");
+        assert!(!scene.task_file("a", "").exists());
+    }
 }
 
 #[test]
@@ -177,6 +227,12 @@ fn a_ttl_counts_from_the_outcome_and_failures_are_kept_for_half_a_minute() {
     peek(20, "3600", 1, 0);
     peek(40, "3600", 1, 1);
     peek(20, "10", 1, 1);
+    // The clock was set back since: that moment may be far away.
+    for (ahead, status, answer) in [(100_000, 0, 1), (100_000, 1, 1), (0, 0, 0)] {
+        fs::write(scene.task_file("a", "exit"), format!("{status}\n")).unwrap();
+        make_newer(&scene.task_file("a", "exit"), Duration::from_secs(ahead));
+        scene.once(["-p", "-t", "3600", "-i", "a"]).status(answer).run();
+    }
     // Without a TTL nothing is ever too old.
     fs::write(scene.task_file("a", "exit"), "0\n").unwrap();
     make_older(&scene.task_file("a", "exit"), Duration::from_secs(1_000_000));

@@ -17,9 +17,13 @@ setup() {
     mkfifo ready go
     # Open all the time, so that nothing that is said is lost between two who read it.
     exec {READY}<>ready
-    # A task: notes that it ran, says so, and goes on at a word.
+    # A task: notes that it ran, says so, and goes on at a word. A second run, as of a validation, is quick.
     cat >work <<'END'
 #!/usr/bin/env bash
+if grep -qsxF -e "$1" journal; then
+    echo "$1" >>journal
+    exit
+fi
 echo "$1" >>journal
 echo "$1" >ready
 read -r -t "${PATIENCE}" _ <>go
@@ -71,11 +75,11 @@ task_is_waited_for() {
     grep -q -- "-> FLOCK .*:${inode} " /proc/locks
 }
 
-# Usage: ends_with STATUS: what `start` started last ends so.
+# Usage: ends_with STATUS [PID]: the process that `start` started ends so, by default the last one.
 ends_with() {
-    local status=0
-    until_true is_done "${STARTED_PID}"
-    wait "${STARTED_PID}" || status=$?
+    local status=0 pid=${2:-${STARTED_PID}}
+    until_true is_done "${pid}"
+    wait "${pid}" || status=$?
     if [[ ${status} != "$1" ]]; then
         echo "expected status $1, got ${status}" >&2
         return 1
@@ -109,7 +113,7 @@ END
 
 # ---- as scripts call it ----------------------------------------------------------------------------------------------
 
-@test "what is started early is waited for late, and runs once" {
+@test "what is started early is waited for late, and then validated" {
     tool early <<'END'
 run_once -i fetch -- ./work fetch
 END
@@ -127,7 +131,7 @@ END
     let_go
     ends_with 0
     expect_file output "Waiting for the download (PID: ${pid})"$'\nstatus 0'
-    expect_file journal fetch
+    expect_file journal $'fetch\nfetch'
 }
 
 @test "a pair of tasks is ensured: the first waited for in silence, the second with a message" {
@@ -144,9 +148,8 @@ END
     let_go
     ends_with 0
     expect_file output "Installing oc (PID: ${pid})"
-    # The first is validated, if it had finished by then.
-    run -0 uniq journal
-    [[ ${output} == $'download\ninstall' ]]
+    # Both are validated, as their runs began before the wait.
+    expect_file journal $'download\ndownload\ninstall\ninstall'
 }
 
 @test "a wait with a command runs it if nobody has, and shows what it prints" {
@@ -410,6 +413,76 @@ END
     run -1 ./waiter -q -w
     run -0 "${ABA_LOCK_BIN}" run-once -E -i built
     [[ ${output} == 1 ]]
+}
+
+@test "a wait validates a run that began before it, unless -S says no" {
+    tool early <<'END'
+run_once -i one -- ./work one
+run_once -i two -- ./work two
+END
+    tool waiter <<'END'
+run_once -qw "$@"
+END
+    run -0 ./early
+    until_ready
+    until_ready
+    start ./waiter -i one
+    one=${STARTED_PID}
+    start ./waiter -S -i two
+    until_true task_is_waited_for one
+    until_true task_is_waited_for two
+    let_go
+    let_go
+    ends_with 0
+    ends_with 0 "${one}"
+    # One of them by a validation.
+    run -0 sort journal
+    [[ ${output} == $'one\none\ntwo' ]]
+}
+
+@test "a task that an older function runs is waited for, with its pid if there is one" {
+    # As it holds the lock, in the background and in the foreground.
+    cat >older <<'END'
+#!/usr/bin/env bash
+mkdir -p "$1" || exit
+exec 9>>"$1/lock"
+flock -n 9 || exit
+(
+    setsid ./work "$2" >>"$1/log.out" 2>&1 9>&- &
+    [[ $2 == foreground ]] || echo $! >"$1/pid"
+    wait $!
+    echo $? >"$1/exit"
+) &
+exec 9>&-
+wait
+END
+    chmod +x older
+    tool waiter <<'END'
+run_once -A -i task
+run_once -F
+run_once -i task -- ./note again
+run_once -w -S -i task
+END
+    for kind in background foreground; do
+        start ./older "${TASKS}/task" "${kind}"
+        older=${STARTED_PID}
+        until_ready
+        expected='Waiting for task: task'
+        if [[ ${kind} == background ]]; then
+            until_true test -s "${TASKS}/task/pid"
+            expected+=" (PID: $(<"${TASKS}/task/pid"))"
+        fi
+        : >output
+        start ./waiter
+        until_true task_is_waited_for task
+        until_true grep Waiting output
+        let_go
+        ends_with 0
+        expect_file output "${expected}"
+        ends_with 0 "${older}"
+        run -0 "${ABA_LOCK_BIN}" run-once -r -i task
+    done
+    expect_file journal $'background\nforeground'
 }
 
 @test "letters share a word, values may stand in it, and the last mode counts" {
@@ -693,6 +766,7 @@ END
     [[ ! -e ${TASKS} && ! -e ${HOME}/.aba ]]
     # And it is the same task that the message is about.
     TASKS=${HOME}/.aba/runner
+    rm journal
     start env -u HOME ./waiter "${HOME}"
     until_ready
     until_true task_is_waited_for task

@@ -608,7 +608,7 @@ pub(crate) struct RunOnce {
     #[arg(short = 'A', long, overrides_with_all = MODES)]
     pub(crate) active: bool,
 
-    /// Exit with 0 if it runs, else with 1
+    /// Exit with 0 if it runs, else with 1. While another program holds its lock, it runs
     #[arg(short = 'R', long, overrides_with_all = MODES)]
     pub(crate) running: bool,
 
@@ -632,7 +632,7 @@ pub(crate) struct RunOnce {
     #[arg(short = 'G', long)]
     pub(crate) reset_all: bool,
 
-    /// Forget those tasks that failed or were interrupted
+    /// Forget those tasks that failed or were interrupted, and do not run
     #[arg(short = 'F', long)]
     pub(crate) reset_failed: bool,
 
@@ -648,7 +648,7 @@ pub(crate) struct RunOnce {
     #[arg(short = 'c', long)]
     pub(crate) purge: bool,
 
-    /// First forget an outcome that is older than this; a failure after 30 s, if that is less
+    /// First forget an outcome that is older than this, or dated in the future; a failure after 30 s, if that is less
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) ttl: Option<Duration>,
 
@@ -668,7 +668,8 @@ pub(crate) struct RunOnce {
     #[arg(long)]
     pub(crate) follow: bool,
 
-    /// With --wait: if it succeeded before, run the saved command again, and take that for the outcome
+    /// With --wait: if the wait finds a success, run the saved command again, and take that for the outcome. Not if this call, or
+    /// another one since this call began, has run it
     #[arg(long, overrides_with = "no_validate")]
     pub(crate) validate: bool,
 

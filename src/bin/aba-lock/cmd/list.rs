@@ -7,7 +7,7 @@ use aba_lock::error::Error;
 use aba_lock::holders::{self, Known};
 use aba_lock::store::{Store, TaskRoot};
 use aba_lock::sys;
-use aba_lock::task::Task;
+use aba_lock::task::{self, Task};
 
 pub(crate) fn run(args: &List) -> Result<i32, Error> {
     let (store, root) = (Store::from_env()?, TaskRoot::from_env()?);
@@ -17,7 +17,9 @@ pub(crate) fn run(args: &List) -> Result<i32, Error> {
         if args.held {
             // What cannot be known may be held.
             listing.locks.retain(|(_, state)| state.known() != Known::Free && state.odd.is_none());
-            listing.tasks.retain(|task| task.look().running.is_some());
+            let looks = task::looks(&listing.tasks.iter().collect::<Vec<_>>());
+            let mut looks = looks.iter();
+            listing.tasks.retain(|_| looks.next().is_some_and(|look| look.running.is_some()));
         }
         Ok::<_, Error>(listing)
     };

@@ -52,9 +52,10 @@ fn one(args: &RunOnce, task: Task) -> Result<i32, Error> {
     } else if args.active {
         // Another user's outcome is closed to us, but not whether it runs.
         let runs = task.look().running.is_some();
-        Ok(answer(runs || task.look_closely()?.finished().is_some()))
+        Ok(answer(runs || task.look_closely()?.finished().is_some() || task.foreign_run().is_some()))
     } else if args.running {
-        Ok(answer(task.look().running.is_some() || task.look_closely()?.running.is_some()))
+        let runs = task.look().running.is_some() || task.look_closely()?.running.is_some();
+        Ok(answer(runs || task.foreign_run().is_some()))
     } else if args.wait {
         wait(args, task)
     } else {

@@ -4,7 +4,7 @@ use super::{command, holder, plain, print, print_bytes, say, sentence, span};
 use aba_lock::error::quoted;
 use aba_lock::holders;
 use aba_lock::sys;
-use aba_lock::task::{Ended, Running, State, Stream, Task, Teller};
+use aba_lock::task::{self, Ended, Look, Running, State, Stream, Task, Teller};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -80,7 +80,7 @@ pub(crate) fn list(tasks: &[Task], as_json: bool) {
 
 /// The tasks as a program reads them.
 pub(crate) fn objects(tasks: &[Task]) -> Vec<Value> {
-    tasks.iter().filter(|task| task.is_known()).map(|task| Row::new(task).to_json()).collect()
+    rows(tasks).iter().map(Row::to_json).collect()
 }
 
 /// A line of the table, and whether it is of a task that runs.
@@ -91,7 +91,7 @@ pub(crate) struct Line {
 
 /// The table, its title first; nothing if there are no tasks.
 pub(crate) fn lines(tasks: &[Task]) -> Vec<Line> {
-    let rows: Vec<Row> = tasks.iter().filter(|task| task.is_known()).map(Row::new).collect();
+    let rows = rows(tasks);
     if rows.is_empty() {
         return Vec::new();
     }
@@ -100,6 +100,11 @@ pub(crate) fn lines(tasks: &[Task]) -> Vec<Line> {
     let title = Line { text: title, runs: false };
     let line = |row: &Row| Line { text: row.to_line(width), runs: row.running.is_some() };
     [title].into_iter().chain(rows.iter().map(line)).collect()
+}
+
+fn rows<'a>(tasks: &'a [Task]) -> Vec<Row<'a>> {
+    let known: Vec<&Task> = tasks.iter().filter(|task| task.is_known()).collect();
+    known.iter().zip(task::looks(&known)).map(|(task, look)| Row::new(task, look)).collect()
 }
 
 struct Row<'a> {
@@ -112,8 +117,7 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new(task: &'a Task<'a>) -> Self {
-        let look = task.look();
+    fn new(task: &'a Task<'a>, look: Look) -> Self {
         let outcome = look.outcome.filter(|_| look.running.is_none());
         Self {
             task,

@@ -1,0 +1,204 @@
+//! Tasks that the bash function runs which `run-once` takes the place of: it holds `lock`, writes no record, and locks no
+//! `pid`. For it, "lock held" means running.
+
+use crate::scene::{Call, Gate, Scene, is_alive, is_locked, kill, parent, queue, until, watches, with};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+/// What the function does with the files of a task. Usage: `function background|foreground ID CMD...`
+const FUNCTION: &str = r#"#!/bin/bash
+mode=$1 dir=$ABA_LOCK_DIR/runner/$2
+shift 2
+mkdir -p "$dir" && cd "$dir" || exit 90
+exec 9>>lock
+flock -n 9 || exit 91
+: >log.out
+: >log.err
+rm -f exit
+command=("$@")
+declare -p command >cmd.sh
+pwd >cwd
+if [[ $mode == background ]]; then
+    (
+        exec >/dev/null 2>&1
+        setsid "$@" 9>&- 2> >(tee -a log.err >>log.out) >>log.out &
+        echo $! >pid
+        wait $!
+        echo $? >exit
+    ) &
+    exec 9>&-
+else
+    (
+        setsid "$@" 9>&- 2> >(tee -a log.err >&2) | tee -a log.out
+        echo "${PIPESTATUS[0]}" >exit
+    ) &
+    exec 9>&-
+    wait
+fi
+"#;
+
+/// Lets the function run a task, which waits at the gate, and then says so and ends.
+fn function(scene: &Scene, mode: &str, id: &str, task: &[String]) -> Call {
+    let path = scene.path("function");
+    if !path.exists() {
+        fs::write(&path, FUNCTION).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = scene.program(path.to_str().unwrap());
+    command.args([mode, id]).args(task);
+    Call::new(command)
+}
+
+/// A command that notes that it runs, says a line on each stream, waits at the gate, and ends so.
+fn counted(scene: &Scene, gate: &Gate, status: i32) -> [String; 3] {
+    let script = format!(
+        "echo x >>'{}'; echo begun; echo moaned >&2; read _ <'{}'; echo over; exit {status}",
+        scene.path("count").display(),
+        gate.path.display()
+    );
+    ["bash".to_owned(), "-c".to_owned(), script]
+}
+
+fn count(scene: &Scene) -> usize {
+    fs::read_to_string(scene.path("count")).unwrap_or_default().lines().count()
+}
+
+fn until_begun(scene: &Scene, id: &str) {
+    until("the task of the function runs", || scene.task_text(id, "log.out").contains("begun\n"));
+}
+
+/// Less than the time after which a call used to give up.
+const AT_ONCE: Duration = Duration::from_secs(8);
+
+#[test]
+fn a_task_that_the_function_runs_in_the_background_runs() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let task = counted(&scene, &gate, 0);
+    function(&scene, "background", "a", &task).run();
+    until_begun(&scene, "a");
+    let begin = Instant::now();
+    scene.once(["-R", "-i", "a"]).run();
+    scene.once(["-A", "-i", "a"]).run();
+    scene.once(["-p", "-i", "a"]).status(1).run();
+    scene.once(["-E", "-i", "a"]).status(1).run();
+    scene.once(with(&["-i", "a"], &task)).run();
+    scene.once(["-F"]).run();
+    let listed = scene.once(["--list"]).out("running").run().out;
+    assert!(listed.contains(&format!(" {} ", scene.task_pid("a"))), "{listed}");
+    scene.aba(["list", "--held"]).out("running").run();
+    scene.aba(["clean", "--tasks"]).status(0).out("").run();
+    assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
+    let said = format!("Waiting for task: a (PID: {})\n", scene.task_pid("a"));
+    let waiter = scene.once(["-wi", "a"]).err(&said).start();
+    waiter.until_said(&said);
+    gate.open();
+    waiter.finish();
+    assert_eq!(count(&scene), 1);
+    // It has finished, and its `pid` says nothing.
+    scene.once(["-R", "-i", "a"]).status(1).run();
+    scene.once(with(&["-i", "a"], &task)).run();
+    assert_eq!(count(&scene), 1);
+}
+
+#[test]
+fn a_task_that_the_function_runs_in_the_foreground_runs() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let call = function(&scene, "foreground", "a", &counted(&scene, &gate, 3)).out("over").err("moaned").start();
+    until_begun(&scene, "a");
+    let begin = Instant::now();
+    scene.once(["-R", "-i", "a"]).run();
+    scene.once(["-i", "a", "--", "false"]).run();
+    scene.once(["-F"]).run();
+    assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
+    let waiter = scene.once(["-qwi", "a", "--follow"]).status(3).out("begun\nover\n").err("moaned").start();
+    until("the waiter follows", || watches(waiter.pid()));
+    gate.open();
+    call.finish();
+    waiter.finish();
+    assert_eq!(count(&scene), 1);
+}
+
+#[test]
+fn a_wait_with_validation_runs_again_what_the_function_ran() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    function(&scene, "background", "a", &counted(&scene, &gate, 0)).run();
+    until_begun(&scene, "a");
+    let waiter = scene.once(["-qwi", "a", "--validate"]).start();
+    until("the waiter waits", || queue(&scene.task_file("a", "lock")) == [waiter.pid()]);
+    gate.open();
+    gate.open();
+    waiter.finish();
+    assert_eq!(count(&scene), 2);
+}
+
+#[test]
+fn a_reset_ends_a_task_that_the_function_runs() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    for (mode, reset) in [("background", "-r"), ("foreground", "-r"), ("background", "-G"), ("foreground", "-G")] {
+        let task = counted(&scene, &gate, 0);
+        let call = function(&scene, mode, "a", &task);
+        let call = if mode == "foreground" { call.out("begun").err("moaned") } else { call }.start();
+        until_begun(&scene, "a");
+        let begin = Instant::now();
+        let pid = task_of(&scene);
+        scene.once(if reset == "-r" { vec!["-r", "-i", "a"] } else { vec!["-G"] }).run();
+        assert!(!is_alive(pid), "{mode} {reset}");
+        assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
+        assert!(!scene.task_file("a", "exit").exists());
+        call.finish();
+    }
+}
+
+/// The process of the command that the function runs: the one that has opened the gate.
+fn task_of(scene: &Scene) -> u32 {
+    let reads = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        line.starts_with("bash\0-c\0") && line.contains(&scene.path("count").display().to_string())
+    };
+    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(reads).max().expect("the task runs")
+}
+
+#[test]
+fn what_is_left_of_a_killed_function_is_ended_before_the_task_is_run_again() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    function(&scene, "background", "a", &counted(&scene, &gate, 0)).run();
+    until_begun(&scene, "a");
+    let command = scene.task_pid("a");
+    kill(parent(command), 9);
+    until("the lock is free", || !is_locked(&scene.task_file("a", "lock")));
+    assert!(is_alive(command));
+    scene.once(["-qwi", "a", "--", "echo", "again"]).out("again\n").run();
+    assert!(!is_alive(command));
+}
+
+#[test]
+fn a_lock_that_any_program_holds_means_that_the_task_runs() {
+    let scene = Scene::new();
+    for id in ["zombie", "failed"] {
+        scene.once(["-qwi", id, "--", "false"]).status(1).run();
+    }
+    fs::remove_file(scene.task_file("zombie", "exit")).unwrap();
+    let held = ["zombie", "failed"].map(|id| scene.flock(scene.task_file(id, "lock")));
+    let begin = Instant::now();
+    scene.once(["-F"]).run();
+    assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
+    for id in ["zombie", "failed"] {
+        assert!(scene.task_file(id, "cmd.sh").exists(), "{id} was removed");
+    }
+    scene.once(["-A", "-i", "zombie"]).run();
+    // There is no process of the task that could be ended.
+    scene.once(["-r", "-i", "zombie"]).status(75).err("task zombie is held by a process that does not run it").run();
+    for holder in held {
+        assert_eq!(holder.let_go(), 0, "it was not signalled");
+    }
+    scene.once(["-F"]).run();
+    assert!(!scene.task_file("failed", "exit").exists());
+}

@@ -432,11 +432,18 @@ impl Edit {
         let label = || self.label.clone();
         // A file of our own is in a directory of our own.
         let ours = self.missing == Missing::CreatePrivate;
-        if !ours && behind_links(&self.asked).ok().as_ref() != Some(&self.path) {
-            return Err(Error::LeadsElsewhere { label: label() });
+        if !ours {
+            match behind_links(&self.asked) {
+                Ok(path) if path == self.path => {}
+                Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(self.failed("find")(why)),
+                _ => return Err(Error::LeadsElsewhere { label: label() }),
+            }
         }
-        let now = fs::symlink_metadata(&self.path).ok();
-        if !self.is_as_it_was(now.as_ref()) {
+        let now = match fs::symlink_metadata(&self.path) {
+            Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(self.failed("find")(why)),
+            now => now.ok(),
+        };
+        if !self.is_as_it_was(now.as_ref()).map_err(self.failed("read"))? {
             return Err(self.changed(now.as_ref()));
         }
         let mut guards = self.lock.acquired.guards.iter();
@@ -446,16 +453,16 @@ impl Edit {
         }
     }
 
-    fn is_as_it_was(&self, now: Option<&fs::Metadata>) -> bool {
-        match (&self.then, now, &self.kept) {
+    fn is_as_it_was(&self, now: Option<&fs::Metadata>) -> io::Result<bool> {
+        Ok(match (&self.then, now, &self.kept) {
             (None, None, _) => true,
             // A new mode or a second name changes the times and not the content; and a clock may be coarse.
             (Some(then), Some(now), Some(kept)) => {
-                file_id(now) == then.0 && self.small_content().is_ok_and(|content| content.as_ref() == Some(kept))
+                file_id(now) == then.0 && self.small_content()?.as_ref() == Some(kept)
             }
             (Some(then), Some(now), None) => state(now) == *then,
             _ => false,
-        }
+        })
     }
 
     /// The error that the file is now another one, or has other content.

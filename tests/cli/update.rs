@@ -680,6 +680,18 @@ fn an_error_at_any_step_leaves_the_old_content_and_says_why() {
 }
 
 #[test]
+fn a_file_that_cannot_be_verified_is_not_said_to_have_changed() {
+    let scene = scene_with("old\n");
+    let path = fs::canonicalize(scene.path("f")).unwrap();
+    // It is read twice by this call before the command runs.
+    let options = ["-P", path.to_str().unwrap(), "-e", "inject=pread64:error=EIO:when=3+"];
+    let (status, said) = traced(&scene, &options, &["update", "f", "--", "sed", "s/old/new/"]);
+    assert_eq!(status, Some(125), "{said}");
+    assert!(said.contains("could not read f: Input/output error; it is unchanged"), "{said}");
+    assert_eq!((text(&scene, "f"), names(&scene)), ("old\n".to_owned(), vec!["f".to_owned(), "trace".to_owned()]));
+}
+
+#[test]
 fn the_content_is_on_disk_before_the_name_and_that_before_we_say_so() {
     let scene = scene_with("old\n");
     let trace = ["-y", "-e", "trace=write,fsync,rename,renameat,renameat2,fchmod,exit_group"];

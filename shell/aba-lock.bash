@@ -534,7 +534,7 @@ __aba_acquire() {
         __aba_close_new
         if [[ -n ${__aba_signals} ]]; then
             __aba_handle_signals
-            # The helper was killed for the handlers. (Ctrl-C, which ends a wait, has reached it before that.)
+            # The helper was ended for the handlers.
             if ((__aba_status > 128 && __aba_status != 130 && __aba_status != 131)); then
                 continue
             fi
@@ -559,14 +559,12 @@ __aba_acquire() {
     fi
     if [[ -n ${__aba_server} ]] && ! __aba_find_tokens; then
         __aba_close_new
-        __aba_handle_signals
         __aba_say "there is no lease on ${__aba_name}, so nothing is locked"
         __aba_end 125
         builtin return "$?"
     fi
     __aba_pending=''
     __aba_remember
-    __aba_handle_signals
 }
 
 # Asks the helper for the locks, with __aba_words: its status is in __aba_status. If it has to wait, the handlers of the script
@@ -580,12 +578,12 @@ __aba_acquire() {
 #     note is seen in time. If one comes when `wait` begins, bash itself may lose the interruption: it runs the handler after
 #     the wait, as it does for a command in the foreground.
 #  4. The signal is noted, and interrupts `wait`.
-#  5. The helper is killed and reaped. If it was granted the locks in that instant, its status is 0: then the script holds
-#     them, as if the signal had come a moment later.
+#  5. The helper is killed and reaped. If the signal comes while bash reaps it, bash loses its status, and says -1 or, before
+#     5.0, 0. So the helper is taken not to have been granted the locks, even if it was in that instant.
 #  6. The handlers of the script are put back.
-#  7. The descriptors are closed, unless the locks are held. So nothing waits or is held on behalf of the script that the
+#  7. The descriptors are closed, which releases the locks. So nothing waits or is held on behalf of the script that the
 #     script does not know of, whatever its handlers do: wait for all jobs, ask for the same lock, or exit.
-#  8. The script gets its signals once more. If its handlers return, it goes on waiting.
+#  8. The script gets its signals once more. If its handlers return, it goes on waiting, or ends the call after Ctrl-C.
 #
 # If the script is killed, the helper ends too, as its parent has: the lock is free whether it was granted or not. That is the
 # same between any two steps. If the helper is killed by another process, 5 to 7 apply.
@@ -618,7 +616,7 @@ __aba_request() {
 
 # Runs the helper with these arguments, in the background if the script has handlers for signals: see __aba_request.
 __aba_run_apart() {
-    builtin local __aba_job='' __aba_at=0 __aba_name='' __aba_listed='' __aba_ended='' __aba_trapped=''
+    builtin local __aba_job='' __aba_at=0 __aba_name='' __aba_list='' __aba_listed='' __aba_ended='' __aba_trapped=''
     builtin local -a __aba_traps
     __aba_signals=''
     # A subshell shows the handlers of the script until it sets one of its own, even one that cannot be set.
@@ -627,25 +625,33 @@ __aba_run_apart() {
     # Lines such as `trap -- 'COMMANDS' SIGTERM`, quoted as bash reads it. (The first word keeps the array from being empty.)
     builtin eval "__aba_traps=(- ${__aba_listed})"
     for ((__aba_at = 4; __aba_at < ${#__aba_traps[@]}; __aba_at += 4)); do
-        __aba_name=${__aba_traps[__aba_at]#SIG}
-        case ${__aba_name} in
-            # A handler for CHLD would be interrupted by the end of the helper.
-            EXIT | DEBUG | ERR | RETURN | CHLD) continue ;;
-            *) ;;
-        esac
         case ${__aba_traps[__aba_at - 1]} in
             # Ignored, and the default as `set -o posix` shows it.
-            '' | -) ;;
-            *)
-                builtin trap -- "__aba_signals+='${__aba_name} '" "${__aba_name}"
-                __aba_trapped+="${__aba_at} "
+            '' | -) continue ;;
+            *) ;;
+        esac
+        case ${__aba_traps[__aba_at]#SIG} in
+            EXIT | DEBUG | ERR | RETURN) ;;
+            CHLD)
+                # The end of the helper would interrupt `wait`.
+                if [[ -o posix ]]; then
+                    __aba_trapped=''
+                    break
+                fi
                 ;;
+            *) __aba_trapped+="${__aba_at} " ;;
         esac
     done
     if [[ -z ${__aba_trapped} ]]; then
         __aba_run "$@" || __aba_status=$?
         builtin return 0
     fi
+    __aba_list=${__aba_trapped}
+    while [[ -n ${__aba_list} ]]; do
+        __aba_name=${__aba_traps[${__aba_list%% *}]#SIG}
+        __aba_list=${__aba_list#* }
+        builtin trap -- "__aba_signals+='${__aba_name} '" "${__aba_name}"
+    done
     # A background job would get /dev/null as its input.
     if { builtin true <&0; } 2>/dev/null; then
         (__aba_become "$@") <&0 &
@@ -672,6 +678,12 @@ __aba_run_apart() {
         __aba_trapped=${__aba_trapped#* }
         builtin trap -- "${__aba_traps[__aba_at - 1]}" "${__aba_traps[__aba_at]#SIG}"
     done
+    case " ${__aba_signals}" in
+        ' ') ;;
+        *' INT '*) __aba_status=130 ;;
+        *' QUIT '*) __aba_status=131 ;;
+        *) ((__aba_status > 0)) || __aba_status=137 ;;
+    esac
 }
 
 # Waits for __aba_job until a signal comes: its status is in __aba_status, and `yes` in __aba_ended once it has ended.
@@ -684,19 +696,15 @@ __aba_wait() {
     else
         wait "${__aba_job}" || __aba_status=$?
     fi
-    if ((__aba_status > 128 || __aba_status < 0)); then
+    if [[ -n ${__aba_signals} ]] || ((__aba_status > 128 || __aba_status < 0)); then
         if builtin kill -0 "${__aba_job}" 2>/dev/null; then
             builtin return 0
         fi
         # This may be the status of the interruption. 127: it was not, and `set -o posix` has bash forget the other one.
         builtin wait "${__aba_job}" 2>/dev/null || __aba_again=$?
-        if ((__aba_again < 0)); then
-            # The signal came while bash reaped the job, and bash has lost its status. It does not know that the job has ended.
-            builtin disown "${__aba_job}" 2>/dev/null || builtin true
-            __aba_status=137
-        elif ((__aba_again != 127)); then
-            __aba_status=${__aba_again}
-        fi
+        ((__aba_again == 127)) || __aba_status=${__aba_again}
+        # It may still be a job, if bash has lost its status.
+        builtin disown "${__aba_job}" 2>/dev/null || builtin true
     fi
     __aba_ended=yes
 }

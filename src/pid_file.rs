@@ -1,8 +1,8 @@
 //! Pid files: the number of the process that holds a lock, for tools that read such a file.
 //!
-//! A pid file says only which process it was written for. It is removed at the end of that process by whoever sees the end:
-//! the helper that waits for its command, the shell library when it releases the lock or when its script ends. SIGKILL of
-//! that one leaves the file behind, and its number may become that of a stranger; [`clean`] removes such a file.
+//! A pid file says only which process it was written for. It is removed at the end by the process that sees the end: by the
+//! helper that waits for its command, or by the shell library when it releases the lock or its script ends. If that process
+//! is killed with SIGKILL, the file stays, and its number may become that of another process; [`clean`] removes such a file.
 
 use crate::clean::{Fate, Why};
 use crate::error::Error;
@@ -63,7 +63,7 @@ pub fn clean(path: &Path, dry_run: bool) -> Fate {
     if dry_run {
         return Fate::Removed;
     }
-    // It may have been written anew meanwhile.
+    // It may have been replaced in between.
     match fs::symlink_metadata(path) {
         Ok(now) if (now.dev(), now.ino()) == (data.dev(), data.ino()) => {}
         _ => return Fate::Left(Why::Changed),
@@ -72,7 +72,7 @@ pub fn clean(path: &Path, dry_run: bool) -> Fate {
         .map_or_else(|source| Fate::Failed(Error::Remove { path: path.to_owned(), source }), |()| Fate::Removed)
 }
 
-/// Whether process `pid` was started after its file was written, and so got the number of one that has ended.
+/// Returns true if process `pid` was started after the file was written, and so got the number of one that has ended.
 fn is_stranger(pid: u32, written: Option<SystemTime>) -> bool {
     let age = process::seen(pid).and_then(|seen| seen.age());
     let since = written.and_then(|written| written.elapsed().ok());

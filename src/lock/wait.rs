@@ -1,10 +1,17 @@
-//! Blocking until a lock is had.
+//! Blocking until a lock is granted.
 //!
-//! The kernel serves those who wait in the order in which they began (`__locks_insert_block` in its `fs/locks.c`), and who is
-//! interrupted goes back to the end of the queue. So the one who waits does nothing else: what is to be done meanwhile, to
-//! tell the user and to look for deadlocks, is for a second thread ([`sys::with_companion`]). That one never takes the lock,
-//! does nothing for a moment, as most waits are over by then, does nothing any more when the wait is over, and ends before that
-//! when there is nothing left to do: who has the lock at last does not have to wait for its end.
+//! The kernel keeps exclusive waiters in the order in which they began to wait (`__locks_insert_block` in its `fs/locks.c`).
+//! It does not hand the lock over: a release wakes the first waiter, which then tries again.
+//!
+//! 1. A holds the lock. B and C wait, in this order.
+//! 2. A releases it. The kernel wakes B.
+//! 3. N, which does not wait yet, tries the lock before B runs, and gets it. B waits again, still before C.
+//!
+//! A shared request is granted while only shared locks are held, also where an exclusive request waits. A waiter that is
+//! interrupted goes back to the end of the queue. So the first thread only waits: the reports to the user and the search for
+//! deadlocks are for a second thread ([`sys::with_companion`]). That one never takes the lock, does nothing for a moment, as
+//! most waits are over by then, does nothing any more when the wait is over, and ends before that when there is nothing left
+//! to do: a process that was granted the lock does not have to wait for its end.
 
 use super::{Contention, Mode, Target};
 use crate::deadlock::{self, Circle, LATER_FOR_EACH, Lookout};

@@ -37,12 +37,12 @@ impl Rights {
         (owner.uid() != 0).then(|| Self::of(owner.uid(), owner.gid())).flatten()
     }
 
-    /// `None`: they cannot be had, as without `CAP_SETUID` or for a user who is not in this user namespace.
+    /// `None`: the kernel refused, as it does without `CAP_SETUID` or for a user that this user namespace does not have.
     #[cfg(target_os = "linux")]
     fn of(user: u32, group: u32) -> Option<Self> {
         let ours = file_system_group(group);
         let rights = Self { group: ours };
-        // A number that is no user's changes nothing, and tells which it is.
+        // An invalid number changes nothing, and the call returns the user that is in force.
         file_system_user(user);
         (file_system_user(u32::MAX) == user && file_system_group(u32::MAX) == group).then_some(rights)
     }

@@ -1,4 +1,4 @@
-//! Locks that are inherited: shared with the descendants of a living holder, and with nobody else.
+//! Inherited locks: a process shares the lock of a living ancestor, and of no other holder.
 
 use crate::scene::{Call, Scene, is_locked, until};
 use std::fs;

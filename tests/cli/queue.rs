@@ -1,4 +1,4 @@
-//! Who waits is served in the order in which he came, and is told his place.
+//! Waiters get a lock in the order in which they began to wait, and are told their place.
 
 use crate::scene::{Call, HELPER, Running, Scene, parent, queue, until};
 use crate::terminal::TERMINAL;
@@ -49,6 +49,18 @@ fn those_who_wait_are_served_in_the_order_in_which_they_came() {
     let served = fs::read_to_string(order).unwrap();
     let served: Vec<usize> = served.lines().map(|line| line.parse().unwrap()).collect();
     assert_eq!(served, (0..12).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_shared_lock_is_granted_while_an_exclusive_one_is_waited_for() {
+    // The manual says so: it is what flock(2) does.
+    let scene = Scene::new();
+    let holder = scene.holder_with(&["-s", "a"]);
+    let waiter = scene.aba(["lock", "-qw", "a", "--", "true"]).start();
+    scene.until_waited_for("a");
+    scene.aba(["lock", "-n", "-s", "a", "--", "true"]).run();
+    holder.let_go();
+    waiter.finish();
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a second time of each option does: of every option of every command, as its definition lists them.
+//! Repeated options: every option of every command, as its definition lists them.
 
 #[allow(dead_code, reason = "the definitions of another program")]
 #[path = "../../src/bin/aba-lock-keeper/args.rs"]
@@ -21,7 +21,7 @@ const COLLECT: [&str; 6] =
 /// `flock` keeps the last value, as flock(1) does. `lease` and its options belong to the keeper.
 const WITH_RULES_OF_THEIR_OWN: [&str; 2] = ["flock", "lease"];
 
-/// What clap says of a second value.
+/// The message of clap about a second value.
 const REFUSED: &str = "cannot be used multiple times";
 
 /// A value that the option takes.

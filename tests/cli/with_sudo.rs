@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Whose home it is, if the tests run as root. Otherwise all calls are of one user.
+/// The user that the home belongs to, if the tests run as root. Otherwise all calls are of one user.
 const USER: u32 = 65534;
 
 /// A call of each command that makes files.

@@ -337,6 +337,12 @@ pub(crate) enum Command {
 /// inherited is granted at once: a nested call is no conflict. With --fd, a nested call on another descriptor is one, unless
 /// the script lists its own for it: `export ABA_LOCK_FDS=9`. A shared lock is never made exclusive in place, also with
 /// --file: release it first.
+///
+/// Processes that wait for an exclusive lock get it in the order in which they began to wait, those of flock(1) included. A
+/// call that comes in the instant of a release can get it before them. A shared lock is granted whenever no exclusive one is
+/// held, also while a process waits for an exclusive one, which may then wait without end. A wait that is interrupted, as by
+/// a signal that a script handles, goes on at the end of the queue. A call for several locks begins to wait for the second
+/// when it holds the first.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock lock [OPTIONS] NAME... -- CMD [ARG]...\n       \
                             aba-lock lock [OPTIONS] --file PATH [--file PATH]... -- CMD [ARG]...\n       \
@@ -410,8 +416,8 @@ pub(crate) struct Lock {
     pub(crate) on_busy: Option<String>,
 
     /// Write the holder's pid into this file, which must not be a link. CMD then runs as a child, as with --no-inherit, but
-    /// inherits the lock, and the file is removed when CMD ends. With --fd, the script must remove it. SIGKILL leaves it
-    /// behind, and its number may become that of another process: see `aba-lock clean --pid-file`
+    /// inherits the lock, and the file is removed when CMD ends. With --fd, the script must remove it. After SIGKILL the file
+    /// stays, and its number may become that of another process: see `aba-lock clean --pid-file`
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(crate) pid_file: Option<PathBuf>,
 

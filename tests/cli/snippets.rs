@@ -8,7 +8,7 @@
 //! row for each. Programs and services are stubs that note their call.
 
 use crate::args;
-use crate::scene::{HELPER, Scene, until, waiters};
+use crate::scene::{Gate, HELPER, Holder, Scene, until, waiters};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -350,35 +350,54 @@ impl Place {
     }
 
     /// Lets another process hold it, for as long as what is returned lives.
-    fn hold(&self, lock: Lock) -> Option<Box<dyn FnOnce()>> {
+    fn hold(&self, lock: Lock) -> Held {
         match lock {
-            Name(name) => {
-                let holder = self.scene.holder(name);
-                Some(Box::new(move || assert_eq!(holder.let_go(), 0)))
-            }
-            File | Update(_) => {
-                let holder = self.scene.flock(self.lock_file(lock));
-                Some(Box::new(move || assert_eq!(holder.let_go(), 0)))
-            }
+            Name(name) => Held::By(self.scene.holder(name)),
+            File | Update(_) => Held::By(self.scene.flock(self.lock_file(lock))),
             Task(id) => {
                 let gate = self.scene.gate("gate");
                 let script = format!("read _ <'{}'; echo '{{}}'", gate.path.display());
                 self.scene.once(["-i", id, "--", "bash", "-c", &script]).run();
-                Some(Box::new(move || gate.open()))
+                Held::ByTask(gate)
             }
             Number(pool) => {
                 let range = [("gpu", "0-7"), ("display", "90-99")].iter().find(|(name, _)| *name == pool);
                 let range = range.map_or("1-65535", |(_, range)| range);
                 self.scene.aba(["exclude", "--pool", pool, range]).run();
+                Held::ForGood
+            }
+            Service => Held::ForGood,
+        }
+    }
+}
+
+/// What holds the lock of a snippet.
+enum Held {
+    By(Holder),
+    /// A task that waits at a gate.
+    ByTask(Gate),
+    ForGood,
+}
+
+impl Held {
+    /// Ends the holder. A gate must live on, because the task may not have reached it yet.
+    fn let_go(self) -> Option<Gate> {
+        match self {
+            Self::By(holder) => {
+                assert_eq!(holder.let_go(), 0);
                 None
             }
-            Service => None,
+            Self::ByTask(gate) => {
+                gate.open();
+                Some(gate)
+            }
+            Self::ForGood => None,
         }
     }
 }
 
 /// A snippet that runs.
-struct Running(Child);
+struct Running(Child, String);
 
 impl Running {
     fn has_ended(&mut self) -> bool {
@@ -387,7 +406,8 @@ impl Running {
 
     /// Waits until it has ended. Its exit status.
     fn finish(&mut self) -> i32 {
-        until("the snippet ends", || self.has_ended());
+        let what = format!("this snippet ends: {}", self.1);
+        until(&what, || self.has_ended());
         self.0.wait().unwrap().code().unwrap_or(128)
     }
 }
@@ -402,7 +422,7 @@ impl Drop for Running {
 /// Runs a snippet in a state, and checks what it guards.
 fn check(snippet: &str, kind: Kind, state: State) {
     let place = Place::new(state);
-    let start = || Running(place.bash(&place.script(snippet)).spawn().unwrap());
+    let start = || Running(place.bash(&place.script(snippet)).spawn().unwrap(), snippet.to_owned());
     let is_run = |work: &str, times: usize| {
         let said = fs::read_to_string(place.scene.path("err")).unwrap_or_default();
         assert_eq!(place.count(work), times, "{work} while {state:?}: {snippet}\nstderr: {said}");
@@ -424,7 +444,7 @@ fn check(snippet: &str, kind: Kind, state: State) {
         (Waits(lock, work), _) => (lock, work, true),
     };
     if state == State::Held {
-        let let_go = place.hold(lock);
+        let held = place.hold(lock);
         let mut running = start();
         if waits {
             until("it waits", || {
@@ -435,9 +455,7 @@ fn check(snippet: &str, kind: Kind, state: State) {
             running.finish();
         }
         is_run(work, 0);
-        if let Some(let_go) = let_go {
-            let_go();
-        }
+        let _gate = held.let_go();
         running.finish();
         // A task that has run is not run again.
         return is_run(work, usize::from(waits && !matches!(lock, Task(_))));

@@ -102,8 +102,10 @@ lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pag
 	@# In a trap handler, bash gives a bare `return` or `exit` the status from before the trap.
 	! grep -nE '(^|[[:space:];|&({\\])(return|exit)[[:space:]]*($$|#|;|\}|\)|\|\||&&)' $(SOURCED_FILES)
 	@# Whatever the script has in IFS: `shellcheck` does not ask for quotes around numbers, and IFS may be a digit.
+	@# Bash before 4.3 also splits a subscript in which a variable is expanded.
 	! grep -nE '(^|[[:space:]])(\$$\(\(|\$$[?#!]|\$$\{[a-zA-Z0-9_#]+:?\+[^"}])' $(SOURCED_FILES)
 	! grep -nE 'builtin (local|export|declare|readonly) [^#]*=\$$' $(SOURCED_FILES)
+	! grep -nE '[a-zA-Z_]\[\$$' $(SOURCED_FILES)
 	! grep -n 'builtin read ' $(SOURCED_FILES) | grep -vE 'IFS=[^;]* builtin read|read -r -t 0'
 	mandoc -T lint -W warning $(MAN)/*.1 $(MAN)/*.7 $(MAN)/*.8
 

@@ -3,7 +3,7 @@
 # shellcheck shell=bash
 
 _aba_lock() {
-    local rest=${COMP_LINE:0:COMP_POINT} i word answer cut
+    local rest=${COMP_LINE:0:COMP_POINT} i last=0 word answer cut
     local -a words=()
     COMPREPLY=()
     # Bash takes words apart at COMP_WORDBREAKS, among them `:`, `@` and `=`: put together what no blank is between.
@@ -11,16 +11,17 @@ _aba_lock() {
         word=${COMP_WORDS[i]}
         if ((i > 0)) && [[ ${rest} != [[:space:]]* ]]; then
             ((i < COMP_CWORD)) || word=${rest}
-            words[${#words[@]} - 1]+=${word}
+            words[last]+=${word}
         else
             rest=${rest#"${rest%%[![:space:]]*}"}
             ((i < COMP_CWORD)) || word=${rest}
+            last=${#words[@]}
             words+=("${word}")
         fi
         rest=${rest#"${word}"}
     done
-    word=${words[${#words[@]} - 1]#[\"\']}
-    words[${#words[@]} - 1]=${word}
+    word=${words[last]#[\"\']}
+    words[last]=${word}
     # What is in front of the part of the word that readline will replace.
     cut=${word%"$2"}
 
@@ -126,11 +127,11 @@ __aba_ask() {
     __aba_words=(aba-lock "$1")
     while [[ $1 == lock ]] && ((__aba_index < COMP_CWORD)); do
         if [[ ${COMP_WORDS[__aba_index]} != -- ]]; then
-            __aba_words[${#__aba_words[@]}]=${COMP_WORDS[__aba_index]}
+            __aba_words+=("${COMP_WORDS[__aba_index]}")
         fi
         __aba_index=$((__aba_index + 1))
     done
-    __aba_words[${#__aba_words[@]}]=${__aba_word}
+    __aba_words+=("${__aba_word}")
     __aba_lines=$(
         _CLAP_IFS=$'\n' _CLAP_COMPLETE_INDEX=$((${#__aba_words[@]} - 1)) ABA_LOCK_COMPLETE=bash \
             builtin command "${__aba_bin}" -- "${__aba_words[@]}" 2>/dev/null
@@ -153,7 +154,7 @@ __aba_offer() {
     builtin local __aba_line=''
     while IFS= builtin read -r __aba_line; do
         if [[ -n ${__aba_line} && ${__aba_line} == "${__aba_word}"* ]]; then
-            COMPREPLY[${#COMPREPLY[@]}]=${__aba_line#"${__aba_cut}"}
+            COMPREPLY+=("${__aba_line#"${__aba_cut}"}")
         fi
     done 2>/dev/null <<<"$1"
 }

@@ -84,9 +84,6 @@ __aba_pending_directory=${__aba_pending_directory-}
 # removed, and __aba_pid_locks the locks: `NAME/FD ` each.
 __aba_pid_files=${__aba_pid_files-0}
 
-# Descriptors that are no use, although they are open on lock files: `FD ` each.
-__aba_dropped=${__aba_dropped-}
-
 # Usage: aba_lock_operation [OPTIONS] OPERATION...
 #
 # Takes the locks, all or none, and holds them until the script ends. Options (also after the names): -n -w -w=SECONDS -t SECONDS
@@ -110,7 +107,7 @@ aba_lock_operation() {
             --on-conflict=*) __aba_on_conflict=${1#*=} ;;
             --server=*)
                 __aba_server=${1#*=}
-                __aba_options[${#__aba_options[@]}]=$1
+                __aba_options+=("$1")
                 ;;
             --on-conflict | -t | --timeout | --who | --pid-file | --server | --ttl | --on-lost)
                 if (($# < 2)); then
@@ -123,29 +120,29 @@ aba_lock_operation() {
                     --on-conflict) __aba_on_conflict=$2 ;;
                     --pid-file)
                         __aba_pid_file=$2
-                        __aba_options[${#__aba_options[@]}]=$1=$2
+                        __aba_options+=("$1=$2")
                         ;;
-                    -t) __aba_options[${#__aba_options[@]}]=-t$2 ;;
+                    -t) __aba_options+=("-t$2") ;;
                     --server)
                         __aba_server=$2
-                        __aba_options[${#__aba_options[@]}]=$1=$2
+                        __aba_options+=("$1=$2")
                         ;;
-                    *) __aba_options[${#__aba_options[@]}]=$1=$2 ;;
+                    *) __aba_options+=("$1=$2") ;;
                 esac
                 builtin shift
                 ;;
             --subshell) __aba_subshell=meant ;;
             --pid-file=*)
                 __aba_pid_file=${1#*=}
-                __aba_options[${#__aba_options[@]}]=$1
+                __aba_options+=("$1")
                 ;;
             --nonblock | --wait)
-                __aba_options[${#__aba_options[@]}]=$1
+                __aba_options+=("$1")
                 __aba_waits=${1#--nonblock}
                 ;;
             -t* | -w=* | --wait=* | --timeout=* | --who=* | --ttl=* | --on-lost=* | \
                 --shared | --exclusive | --quiet | --verbose)
-                __aba_options[${#__aba_options[@]}]=$1
+                __aba_options+=("$1")
                 ;;
             -h | --help)
                 __aba_usage
@@ -159,7 +156,7 @@ aba_lock_operation() {
                 ;;
             # One letter, or several in one word. Of -n and -w the last one counts.
             -*)
-                __aba_options[${#__aba_options[@]}]=$1
+                __aba_options+=("$1")
                 case ${1//[!nw]/} in
                     *w) __aba_waits=$1 ;;
                     *n) __aba_waits='' ;;
@@ -208,6 +205,7 @@ aba_lock_operation() {
 #
 # Releases a lock of this script now (the last taken when no name is given), however often it was asked for. A lock
 # that the script which started this one holds stays as it is: only our copy of the descriptor is closed.
+# A script that took the place of the holder with `exec` is the holder.
 aba_unlock_operation() {
     __aba_usable || \return "$?"
     if (($# > 0)) && [[ -z $1 ]]; then
@@ -215,7 +213,9 @@ aba_unlock_operation() {
         builtin return 2
     fi
     builtin local __aba_entry='' __aba_status=0 __aba_bin='' __aba_directory='' __aba_pid='' __aba_lease=''
+    __aba_find_directory
     __aba_find_entry "${1-}"
+    [[ -n ${__aba_entry} ]] || __aba_find_handed_down "${1-}"
     if [[ -z ${__aba_entry} ]]; then
         __aba_say "this script does not hold ${1:-a lock}"
         builtin return 1
@@ -224,8 +224,7 @@ aba_unlock_operation() {
     builtin local __aba_taker="${__aba_fd#*/}"
     __aba_fd=${__aba_fd%/*}
     __aba_self
-    __aba_find_directory
-    if [[ ${__aba_taker} == "${__aba_pid}" ]]; then
+    if [[ ${__aba_taker} == "${__aba_pid}" ]] || { [[ ${__aba_taker} == 0 ]] && __aba_is_taker; }; then
         __aba_helper || builtin return "$?"
         if [[ " ${__aba_leases}" == *" ${__aba_name}/${__aba_fd}/"* ]]; then
             __aba_lease=yes
@@ -460,40 +459,33 @@ __aba_describe_shell() {
 
 # Asks the helper whether the lock $1 is held here, with option $2.
 __aba_look() {
-    builtin local __aba_fd='' __aba_bin='' __aba_directory='' __aba_entry='' __aba_list='' __aba_status=1
+    builtin local __aba_fd='' __aba_bin='' __aba_directory='' __aba_dropped='' __aba_status=0
     __aba_find_directory
     __aba_find_fd "$1"
     __aba_helper || builtin return "$?"
-    if [[ -z ${__aba_fd} && ! -e /dev/fd ]]; then
-        # Without /proc bash cannot compare a descriptor with a file. The helper can, and reports what it cannot know.
-        __aba_find_entry "$1"
-        __aba_entry=${__aba_entry#*/}
-        __aba_list="${__aba_entry%/*} ${ABA_LOCK_FDS-} "
-        while [[ ${__aba_list} == *[0-9]* && ${__aba_status} == 1 ]]; do
-            __aba_fd=${__aba_list%% *}
-            __aba_list=${__aba_list#* }
-            if [[ -n ${__aba_fd} && ${__aba_fd} != *[!0-9]* ]]; then
-                __aba_status=0
-                __aba_run status --quiet ${2+"$2"} --fd "${__aba_fd}" "$1" || __aba_status=$?
-            fi
-        done
-        if [[ -n ${__aba_fd} ]]; then
-            builtin return "${__aba_status}"
-        fi
-    fi
     if [[ -z ${__aba_fd} ]]; then
         # It may be no name at all.
         __aba_run path "$1" >/dev/null || builtin return 2
         builtin return 1
     fi
-    __aba_run status --quiet ${2+"$2"} --fd "${__aba_fd}" "$1"
+    # Several descriptors may be open on the file, such as one that is left from a script that has ended.
+    while [[ -n ${__aba_fd} ]]; do
+        __aba_status=0
+        __aba_run status --quiet ${2+"$2"} --fd "${__aba_fd}" "$1" || __aba_status=$?
+        if ((__aba_status != 1)); then
+            break
+        fi
+        __aba_dropped+="${__aba_fd} "
+        __aba_find_fd "$1"
+    done
+    builtin return "${__aba_status}"
 }
 
 # Takes the locks in __aba_names with __aba_options.
 __aba_acquire() {
     builtin local __aba_bin='' __aba_directory='' __aba_list='' __aba_name='' __aba_fd='' __aba_new=''
     builtin local __aba_held='' __aba_all='' __aba_found='' __aba_status=0 __aba_tries=0 __aba_pid='' __aba_granted=''
-    builtin local __aba_began='' __aba_heed='' __aba_signals=''
+    builtin local __aba_began='' __aba_heed='' __aba_signals='' __aba_dropped=''
     builtin local -a __aba_words
     __aba_helper || {
         __aba_end 125
@@ -521,9 +513,7 @@ __aba_acquire() {
                 builtin return "$?"
             fi
             __aba_all+="${__aba_name}/${__aba_fd} "
-            __aba_words[${#__aba_words[@]}]=--fd
-            __aba_words[${#__aba_words[@]}]=${__aba_fd}
-            __aba_words[${#__aba_words[@]}]=${__aba_name}
+            __aba_words+=(--fd "${__aba_fd}" "${__aba_name}")
         done
         __aba_request
         if ((__aba_status == 0)); then
@@ -648,8 +638,9 @@ __aba_run_apart() {
     fi
     __aba_list=${__aba_trapped}
     while [[ -n ${__aba_list} ]]; do
-        __aba_name=${__aba_traps[${__aba_list%% *}]#SIG}
+        __aba_at=${__aba_list%% *}
         __aba_list=${__aba_list#* }
+        __aba_name=${__aba_traps[__aba_at]#SIG}
         builtin trap -- "__aba_signals+='${__aba_name} '" "${__aba_name}"
     done
     # A background job would get /dev/null as its input.
@@ -848,8 +839,9 @@ __aba_close_all() {
     done
 }
 
-# The descriptors that were open already (__aba_held) and could not be used are no candidates any more: what they lead to
-# is not locked by this script or one above it, but by one that has ended, or that works beside us.
+# Adds the descriptors that were open already (__aba_held) and could not be used to __aba_dropped: what they lead to is not locked
+# by this script or one above it, but by one that has ended, or that works at the same time. That holds for this call only: by the
+# next one, the number may be of another file, or the script above may hold the lock again.
 __aba_drop() {
     while [[ -n ${__aba_held} ]]; do
         __aba_fd=${__aba_held%% *}
@@ -1097,6 +1089,68 @@ __aba_find_entry() {
         fi
         __aba_list=${__aba_list#* }
     done
+}
+
+# Finds operation $1, or the last one, among what was handed down to this script: it is in __aba_entry, or that is empty.
+__aba_find_handed_down() {
+    builtin local __aba_fd='' __aba_dropped=''
+    if [[ -n $1 ]]; then
+        __aba_find_fd "$1"
+        [[ -z ${__aba_fd} ]] || __aba_entry=$1/${__aba_fd}/0
+        builtin return 0
+    fi
+    # In a subshell, because of the options.
+    __aba_entry=$(__aba_last_handed_down) || builtin true
+}
+
+# Prints the entry of the last descriptor that was handed down and is open on a lock file. The name is that of the file.
+__aba_last_handed_down() {
+    builtin local __aba_list="${ABA_LOCK_FDS-} " __aba_path=''
+    builtin set +f
+    builtin shopt -u failglob
+    while [[ ${__aba_list} == *[0-9]* ]]; do
+        __aba_fd=${__aba_list%% *}
+        __aba_list=${__aba_list#* }
+        for __aba_path in "${__aba_directory}"/aba-*.lock; do
+            if [[ ${__aba_fd} != *[!0-9]* && /dev/fd/${__aba_fd} -ef ${__aba_path} ]]; then
+                __aba_path=${__aba_path##*/aba-}
+                __aba_entry=${__aba_path%.lock}/${__aba_fd}/0
+            fi
+        done
+    done
+    builtin printf '%s' "${__aba_entry}"
+}
+
+# Whether this process has taken the lock __aba_name itself, before `exec` made it another script. The record in the lock file has
+# the number of the process, its pid namespace, and the time: a process that got the same number later had not started by then.
+__aba_is_taker() {
+    builtin local __aba_line='' __aba_record='' __aba_tick='' __aba_namespace='' __aba_at=0
+    builtin local __aba_path="${__aba_directory}/aba-${__aba_name}.lock"
+    [[ /dev/fd/${__aba_fd} -ef ${__aba_path} ]] || builtin return 1
+    while IFS= builtin read -r __aba_line; do
+        case ${__aba_line} in
+            pid=*) __aba_record=${__aba_record:-${__aba_line#pid=}} ;;
+            tick=*) __aba_tick=${__aba_tick:-${__aba_line#tick=}} ;;
+            ns=*) __aba_namespace=${__aba_namespace:-${__aba_line#ns=}} ;;
+            *) ;;
+        esac
+    done 2>/dev/null <"${__aba_path}" || builtin true
+    [[ ${__aba_record} == "${__aba_pid}" ]] || builtin return 1
+    if [[ -n ${__aba_namespace} ]]; then
+        __aba_line=$(builtin exec readlink "/proc/${__aba_pid}/ns/pid" 2>/dev/null) || builtin return 1
+        [[ ${__aba_line} == "pid:[${__aba_namespace}]" ]] || builtin return 1
+    fi
+    if [[ -n ${__aba_tick} ]]; then
+        __aba_line=''
+        { IFS= builtin read -r __aba_line <"/proc/${__aba_pid}/stat"; } 2>/dev/null || builtin true
+        # The command, in parentheses, may have blanks in it. The start time is the 20th field after that.
+        __aba_line=${__aba_line##*') '}
+        for ((__aba_at = 1; __aba_at < 20; __aba_at++)); do
+            __aba_line=${__aba_line#* }
+        done
+        # Not in an arithmetic expression: what is in the file would be evaluated.
+        builtin test "${__aba_line%% *}" -le "${__aba_tick}" 2>/dev/null || builtin return 1
+    fi
 }
 
 # Finds the descriptor on which operation $1 is open already, in this script or handed down to it: it is in __aba_fd,

@@ -115,7 +115,7 @@ run_once() {
                     done
                     __run_once_words[__run_once_at]=${__run_once_option}
                     ;;
-                *) __run_once_words[${#__run_once_words[@]}]=${__run_once_option} ;;
+                *) __run_once_words+=("${__run_once_option}") ;;
             esac
             case ${__run_once_option} in
                 --id=*) __run_once_id=${__run_once_option#*=} ;;

@@ -35,7 +35,7 @@ reap() {
     for options in '' '-eu' '-o posix' '-m' '-eE -o pipefail'; do
         for signal in TERM HUP USR1; do
             waiter wait <<END
-set ${options}
+set ${options} --
 export ABA_LOCK_LOG=\${BATS_TEST_TMPDIR}/log
 trap 'ready "${signal} \$?"' ${signal}
 aba_lock_operation --wait save

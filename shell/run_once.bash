@@ -49,6 +49,7 @@ fi
 #
 # Runs CMD once for ID; everyone else waits for it, or reads its outcome. Options as in `aba-lock run-once`, but:
 #     -w       validates, unless -S: what succeeded before is run again, and that is the outcome
+#     -o       prints stderr, too, of a run in the background
 #     -m TEXT  is said by `aba_info`, if the script has such a function, else on stdout
 run_once() {
     if [[ $- == *k* ]]; then
@@ -65,7 +66,7 @@ run_once() {
     builtin local -a __run_once_words
     __run_once_find || builtin return "$?"
     # What the caller says comes later and counts. The message is ours to say.
-    __run_once_words=(run-once --validate --message=
+    __run_once_words=(run-once --validate --combined-log --message=
         "--failure-note=[ABA] If this problem persists, re-run './install' from the ABA directory to clear the task cache.")
     while (($# > 0)); do
         case $1 in

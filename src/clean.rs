@@ -149,9 +149,15 @@ pub(crate) fn other_owner(data: &Metadata) -> Option<String> {
     (us != 0 && data.uid() != us).then(|| process::user_name(data.uid()))
 }
 
-/// How long ago that was; not at all, if the clock says that it is yet to come.
+/// The most that the clock of a file server may be ahead of ours.
+pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
+
+/// How long ago that was. A time in the future is one from before the clock was set back: so it counts as old, and not as new
+/// until that time comes.
 pub(crate) fn age(since: SystemTime) -> Duration {
-    since.elapsed().unwrap_or_default()
+    since
+        .elapsed()
+        .unwrap_or_else(|error| if error.duration() > CLOCK_TOLERANCE { Duration::MAX } else { Duration::ZERO })
 }
 
 /// Why a free lock file stays.

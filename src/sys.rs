@@ -10,6 +10,7 @@
 
 mod append;
 mod command;
+mod copier;
 mod detach;
 mod examine;
 mod forward;
@@ -30,6 +31,7 @@ mod watch;
 
 pub use append::write_once;
 pub use command::{Child, Command, by_execvp};
+pub use copier::Copier;
 pub use detach::{
     adopt_orphans, close_inherited_except, detached, quiet_stdio, redirect_output, write_some, write_until_signal,
 };

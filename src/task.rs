@@ -70,6 +70,7 @@ pub use saved::Saved;
 pub use saved::properties as saved_properties;
 pub use wait::{Ask, Ended, Started, Stream, Teller};
 
+use crate::clean::CLOCK_TOLERANCE;
 use crate::error::Error;
 use crate::name::TaskId;
 use crate::record::{self, Content};
@@ -83,9 +84,6 @@ use std::time::{Duration, SystemTime};
 
 /// The most that a failure is kept for where a TTL is given.
 pub const FAILURE_TTL: Duration = Duration::from_secs(30);
-
-/// The most that the clock of a file server may be ahead of ours.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 
 /// What became of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

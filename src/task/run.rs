@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 pub(super) enum Purpose {
     /// To have an outcome.
     Run,
+    /// The same, with both streams in the log of stdout.
+    RunCombined,
     /// To see whether the outcome, which stands meanwhile, still holds.
     Validate,
 }
@@ -29,8 +31,8 @@ impl Purpose {
     fn event(self, status: u8) -> &'static str {
         match self {
             Self::Validate => "VALIDATE",
-            Self::Run if State::of(status) == State::Interrupted => "SIGNAL",
-            Self::Run => "COMPLETE",
+            _ if State::of(status) == State::Interrupted => "SIGNAL",
+            _ => "COMPLETE",
         }
     }
 }
@@ -87,7 +89,7 @@ impl Guard<'_> {
     /// Runs the command. The lock goes to the supervisor, and is let go when that ends.
     pub(super) fn run(self, saved: &Saved, save: bool, purpose: Purpose) -> Result<Run, Error> {
         let task = self.task;
-        if purpose == Purpose::Run {
+        if purpose != Purpose::Validate {
             task.remove(files::EXIT)?;
         }
         let logs = task.new_logs()?;
@@ -99,6 +101,9 @@ impl Guard<'_> {
         if let Err(why) = store::find_program(&saved.words[0], &saved.directory) {
             let error = Error::cannot_run(&saved.words[0].to_string_lossy(), why);
             let status = not_run(&logs[1], &error);
+            if purpose == Purpose::RunCombined {
+                not_run(&logs[0], &error);
+            }
             task.write(files::EXIT, format!("{status}\n").as_bytes())?;
             task.note(&format!("{} rc={status}", purpose.event(status)));
             return Err(error);
@@ -146,6 +151,9 @@ impl Guard<'_> {
         }
     }
 }
+
+/// How long the process that copies stderr may take for what is in its pipe when the command has ended.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long what is left of an interrupted run has to end after SIGTERM, before SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
@@ -222,6 +230,10 @@ impl Supervisor<'_> {
             self.cannot_start(&err, &what, &error, NO_DIRECTORY, 126);
             return;
         }
+        let (copier, err) = match self.copier(&out, err) {
+            Ok(started) => started,
+            Err(error) => return self.tell(NO_STATE, error.raw_os_error().unwrap_or(0)),
+        };
         let child = sys::redirect_output(&out, &err).and_then(|()| self.command.fork_session());
         sys::quiet_stdio();
         let _ = std::env::set_current_dir("/");
@@ -237,7 +249,7 @@ impl Supervisor<'_> {
         let _ = child.go();
         self.tell(STARTED, child.pid().cast_signed());
         // For people: who starts it does not wait until it is on disk.
-        if self.purpose == Purpose::Run {
+        if self.purpose != Purpose::Validate {
             self.task.note(&format!("STARTED pid={}", child.pid()));
         }
         if self.save {
@@ -248,6 +260,9 @@ impl Supervisor<'_> {
             begun.err().map(|why| not_run(&err, &Error::cannot_run(&self.saved.words[0].to_string_lossy(), why)));
         drop((out, err));
         let status = not_begun.unwrap_or_else(|| u8::try_from(child.wait()).unwrap_or(u8::MAX));
+        if let Some(copier) = copier {
+            copier.catch_up(CAUGHT_UP_WITHIN);
+        }
         let mut complete = self.write_end(status, started.elapsed());
         if State::of(status) == State::Interrupted {
             // It will be run again: not beside what is left of it.
@@ -259,6 +274,14 @@ impl Supervisor<'_> {
         self.let_go(complete);
         drop(pid);
         let _ = (&mut &*self.starter).write_all(&[status]);
+    }
+
+    /// The descriptor that gets stderr: the log, or a pipe to a process that writes to both logs.
+    fn copier(&self, out: &File, err: File) -> io::Result<(Option<sys::Copier>, File)> {
+        if self.purpose != Purpose::RunCombined {
+            return Ok((None, err));
+        }
+        sys::Copier::start([&err, out]).map(|(copier, pipe)| (Some(copier), pipe))
     }
 
     /// Writes down which process is the task's, before that becomes the command.

@@ -128,10 +128,11 @@ enum Followed {
 }
 
 impl Task<'_> {
-    /// Starts it, unless it runs or has finished. Returns when it has been started, in the background.
+    /// Starts it, unless it runs or has finished. Returns when it has been started, in the background. With `combined`, stderr
+    /// also goes to the log of stdout.
     ///
     /// [`Error::CommandNotFound`] and the like are outcomes, too: the task has failed then.
-    pub fn start(&self, command: &[OsString]) -> Result<Started, Error> {
+    pub fn start(&self, command: &[OsString], combined: bool) -> Result<Started, Error> {
         if let Some(already) = already(&self.look()) {
             return Ok(already);
         }
@@ -167,7 +168,7 @@ impl Task<'_> {
             guard.leave()?;
             return Err(self.nothing_to_run());
         };
-        guard.run(&saved, save, Purpose::Run)?;
+        guard.run(&saved, save, if combined { Purpose::RunCombined } else { Purpose::Run })?;
         Ok(Started::Now)
     }
 

@@ -438,3 +438,31 @@ fn a_signal_to_the_supervisor_goes_to_the_whole_group() {
     assert!(scene.task_text("a", "log.out").contains("child"));
     assert_eq!(scene.task_text("a", "exit"), "143\n");
 }
+
+#[test]
+fn a_combined_log_has_all_of_stderr_when_the_run_has_ended_and_outlives_the_supervisor() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    // More than a pipe holds. What the task leaves still writes to the logs when the run has ended.
+    let script = format!(
+        "seq 20000 >&2; (trap '' TERM HUP; exec >/dev/null; read _ <'{}'; echo late >&2) & echo end",
+        gate.path.display()
+    );
+    scene.once(["-i", "a", "--combined-log", "--", "bash", "-c", &script]).run();
+    scene.once(["-qwi", "a"]).run();
+    let numbers = (1..=20_000).map(|number| number.to_string()).collect::<Vec<_>>().join("\n") + "\n";
+    assert!(scene.task_text("a", "log.err") == numbers);
+    let both = scene.task_text("a", "log.out");
+    assert_eq!(both.len(), numbers.len() + "end\n".len());
+    assert!(both.contains("end\n"));
+    assert!(!is_locked(&scene.task_file("a", "lock")));
+    gate.open();
+    until("it is in both logs", || {
+        ["log.out", "log.err"].iter().all(|name| scene.task_text("a", name).ends_with("late\n"))
+    });
+    // One that is interrupted leaves nothing.
+    scene.once(["-i", "b", "--combined-log", "--", "sh", "-c", "echo moan >&2; kill -TERM $$"]).run();
+    scene.once(["-qw", "-S", "-i", "b", "--", "true"]).run();
+    assert_eq!(scene.task_text("b", "log.err.1"), "moan\n");
+    assert_eq!(scene.task_text("b", "log.out.1"), "moan\n");
+}

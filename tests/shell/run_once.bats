@@ -485,6 +485,22 @@ END
     expect_file journal $'background\nforeground'
 }
 
+@test "-o of a background run shows both streams, -e stderr, and a run of -w keeps them apart" {
+    tool both <<'END'
+run_once -i bg -- sh -c 'echo out; echo err >&2; sh -c "echo child >&2"; echo end'
+run_once -qw -S -i bg
+echo "out: $(run_once -o -i bg | sort | tr '\n' ' ')"
+echo "err: $(run_once -e -i bg | tr '\n' ' ')"
+run_once -qw -S -i fg -- sh -c 'echo out; echo err >&2' >/dev/null 2>&1
+echo "out: $(run_once -o -i fg)"
+run_once -i missing -- no-such-command || echo "status $?"
+echo "out: $(run_once -o -i missing)"
+END
+    run -0 timeout "${PATIENCE}" ./both
+    expected=$'out: child end err out \nerr: err child \nout: out\n'
+    [[ ${output} == "${expected}"*$'status 127\nout: aba-lock: '*'no-such-command'* ]]
+}
+
 @test "letters share a word, values may stand in it, and the last mode counts" {
     noting_helper
     tool call <<'END'

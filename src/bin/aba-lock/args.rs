@@ -683,6 +683,10 @@ pub(crate) struct RunOnce {
     #[arg(short = 'S', long, overrides_with = "validate")]
     pub(crate) no_validate: bool,
 
+    /// With --start: write stderr to the log of stdout, too. --follow then shows it twice
+    #[arg(long)]
+    pub(crate) combined_log: bool,
+
     /// With --wait: say this behind the end of the log after a failure
     #[arg(long, value_name = "TEXT")]
     pub(crate) failure_note: Option<String>,

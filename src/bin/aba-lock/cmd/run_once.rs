@@ -59,7 +59,7 @@ fn one(args: &RunOnce, task: Task) -> Result<i32, Error> {
     } else if args.wait {
         wait(args, task)
     } else {
-        task.start(&args.command)?;
+        task.start(&args.command, args.combined_log)?;
         Ok(exit::DONE)
     }
 }

@@ -90,6 +90,11 @@ fn what_was_used_lately_stays_if_that_is_asked_for() {
     age(&scene.lock_file("young"), 8);
     used(&scene, &["young"]);
     scene.aba(["clean", "--older-than", "1d"]).out("left lock young: used ").run();
+    // The clock was set back since: it would stay until that moment comes.
+    used(&scene, &["ahead"]);
+    let ahead = SystemTime::now() + Duration::from_secs(100_000);
+    fs::File::options().write(true).open(scene.lock_file("ahead")).unwrap().set_modified(ahead).unwrap();
+    scene.aba(["clean", "--older-than", "7d"]).out("removed lock ahead\n").run();
     for bad in ["soon", "1y", "-1d", ""] {
         let bad = format!("--older-than={bad}");
         scene.aba(["clean", &bad]).status(2).err("--older-than").run();

@@ -97,12 +97,22 @@ __aba_pid_files=${__aba_pid_files-0}
 # gets the status. 3: going on without the lock, as `ask` or `warn` allowed.
 aba_lock_operation() {
     __aba_usable || \return "$?"
-    builtin local __aba_taking=yes __aba_names='' __aba_subshell='' __aba_waits='' __aba_pid_file=''
+    builtin local __aba_taking=yes __aba_names='' __aba_subshell='' __aba_waits='' __aba_pid_file='' __aba_asked=''
     builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}" __aba_server="${ABA_LOCK_SERVER-}"
     # Never empty, for the sake of `nounset` in old shells.
     builtin local -a __aba_options
     __aba_options=(--reopen)
     while (($# > 0)); do
+        # The helper refuses a second value of the other options.
+        case ${__aba_asked}$1 in
+            --on-conflict | --on-conflict=*) __aba_asked='asked ' ;;
+            'asked --on-conflict' | 'asked --on-conflict='*)
+                __aba_say '--on-conflict is given twice' 'see `aba_lock_operation --help`'
+                __aba_end 2
+                builtin return "$?"
+                ;;
+            *) ;;
+        esac
         case $1 in
             --on-conflict=*) __aba_on_conflict=${1#*=} ;;
             --server=*)

@@ -460,3 +460,22 @@ END
     expect_text $'status 125\nfree'
     [[ -L pid && $(<target) == precious ]]
 }
+
+@test "a second value of an option is refused, and nothing is locked" {
+    script tool <<'END'
+aba_lock_operation "$@" a
+END
+    for option in --timeout --who --pid-file --server --ttl --on-lost --on-conflict; do
+        value=30
+        [[ ${option} != --on-conflict ]] || value=return
+        # shellcheck disable=SC2043 # both forms
+        for call in "${option} ${value} ${option} ${value}" "${option}=${value} ${option}=${value}"; do
+            # shellcheck disable=SC2086
+            run -2 ./tool ${call}
+            expect_text "${option}"
+        done
+    done
+    [[ ! -e 30 ]]
+    run -1 "${ABA_LOCK_BIN}" status -q a
+    run -0 ./tool -q -q -x -x -n
+}

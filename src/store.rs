@@ -49,12 +49,13 @@ pub const COPY: &str = "ABA_COPY";
 /// The variable that tells a command its number.
 pub const NUMBER: &str = "ABA_NUMBER";
 
+/// The name of the directory of locks in a home directory.
+const IN_HOME: &str = ".aba";
+
 /// The directory in which the locks of a user are.
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    /// Whether it is `.aba` in the home directory, which is never made.
-    is_in_home: bool,
 }
 
 impl Store {
@@ -66,8 +67,7 @@ impl Store {
             None => ("HOME", home().ok_or(Error::NoStateRoot)?),
         };
         absolute(name, &directory)?;
-        let is_in_home = name == "HOME";
-        Ok(Self { root: if is_in_home { directory.join(".aba") } else { directory }, is_in_home })
+        Ok(Self { root: if name == "HOME" { directory.join(IN_HOME) } else { directory } })
     }
 
     /// The directory.
@@ -93,14 +93,20 @@ impl Store {
     /// The directories above one that the user has named (`ABA_LOCK_DIR`) are made, too. A home directory is not: root could
     /// make one for a service user that must not have any, and nothing else would ever look there.
     pub fn make(&self) -> Result<(), Error> {
-        sys::as_owner(&self.root, || make_directory(&self.root, 0o700, !self.is_in_home))
+        sys::as_owner(&self.root, || make_directory(&self.root, 0o700, self.home().is_none()))
             .map_err(|source| Error::StateRoot { path: self.root.clone(), source })
+    }
+
+    /// The directory that has the root as its `.aba`: a home directory. The shell library passes the root on in `ABA_LOCK_DIR`,
+    /// also if the script has not exported its `HOME`.
+    fn home(&self) -> Option<&Path> {
+        self.root.parent().filter(|_| self.root.ends_with(IN_HOME))
     }
 
     /// The home directory in which the root would be, if that does not exist.
     #[must_use]
     pub fn missing_home(&self) -> Option<&Path> {
-        let home = self.root.parent().filter(|_| self.is_in_home)?;
+        let home = self.home()?;
         let is_missing = fs::symlink_metadata(home).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         is_missing.then_some(home)
     }

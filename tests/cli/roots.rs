@@ -36,6 +36,11 @@ fn a_home_directory_is_never_made() {
         call(&scene, &variables, args).status(125).err("could not make the directory for locks ").err(&hint).run();
         assert!(!scene.path("nobody").exists(), "{args:?}");
     }
+    // As the shell library passes it on.
+    let passed_on = home.join(".aba");
+    let both = [("HOME", home.as_path()), ("ABA_LOCK_DIR", passed_on.as_path())];
+    call(&scene, &both, MAKERS[0]).status(125).err(&hint).run();
+    assert!(!scene.path("nobody").exists());
     let mut doctor = scene.program(HELPER);
     doctor.env_remove("ABA_LOCK_DIR").env("HOME", &home).arg("doctor");
     let said = String::from_utf8(doctor.output().unwrap().stdout).unwrap();

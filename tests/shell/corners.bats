@@ -226,7 +226,12 @@ END
         fi
         [[ ${output} == "${home}/.aba" ]]
     done
+    # A home directory is never made.
+    run -125 env -u HOME bash -euc 'HOME=$PWD/elsewhere; source ./tool'
+    expect_text "the home directory ${PWD}/elsewhere does not exist"
+    [[ ! -e elsewhere ]]
     # Set, and not exported.
+    mkdir elsewhere
     run -0 env -u HOME bash -euc 'HOME=$PWD/elsewhere; source ./tool'
     [[ ${output} == held && -e elsewhere/.aba/aba-save.lock ]]
     [[ -n ${there} || ! -e ${home}/.aba ]]

@@ -764,6 +764,7 @@ HOME=$1
 run_once -i task -- ./work task
 run_once -w -i task
 END
+    mkdir other
     for KEEP in not readonly; do
         export KEEP
         for function in run_once aba_run_once; do

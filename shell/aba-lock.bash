@@ -712,6 +712,8 @@ __aba_wait() {
 
 # Becomes the helper, in a subshell.
 __aba_become() {
+    # Under `set -m`, a background job that writes to the terminal would be stopped after `stty tostop`.
+    builtin trap '' TTOU
     if [[ -z ${ABA_LOCK_DIR:-} ]]; then
         builtin export ABA_LOCK_DIR="${__aba_directory}"
     fi

@@ -160,7 +160,11 @@ echo 'went on'
 END
     for name in 'a b' '' $'a\nb'; do
         run -125 ./tool "${name}"
-        expect_text 'is not a name for a lock'
+        if [[ -n ${name} ]]; then
+            expect_text 'is not a name for a lock'
+        else
+            expect_text 'the name of a lock must not be empty'
+        fi
         [[ ${output} != *'went on'* && ! -e ${ABA_LOCK_DIR} ]]
     done
     run -2 bash -c 'source "$LIBRARY"; aba_lock_held a/b'

@@ -174,7 +174,7 @@ aba_lock_operation() {
                 esac
                 ;;
             '')
-                __aba_say 'the name of a lock must not be empty'
+                __aba_say '"" is not a name for a lock: it is empty'
                 __aba_end 125
                 builtin return "$?"
                 ;;
@@ -219,7 +219,7 @@ aba_lock_operation() {
 aba_unlock_operation() {
     __aba_usable || \return "$?"
     if (($# > 0)) && [[ -z $1 ]]; then
-        __aba_say 'the name of a lock must not be empty' 'without a name, aba_unlock_operation releases the last lock'
+        __aba_say '"" is not a name for a lock: it is empty' 'without a name, aba_unlock_operation releases the last lock'
         builtin return 2
     fi
     builtin local __aba_entry='' __aba_status=0 __aba_bin='' __aba_directory='' __aba_pid='' __aba_lease=''

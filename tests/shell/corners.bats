@@ -345,7 +345,7 @@ END
     run -0 bash ./tool
     cat <<<"${output}"
     [[ ${output} != *blank* ]]
-    expect_text $'the name of a lock must not be empty\naba_lock_operation: 125'
+    expect_text $'"" is not a name for a lock: it is empty\naba_lock_operation: 125'
     expect_text 'aba_lock_held: 2'
     expect_text 'aba_lock_check: 2'
     expect_text $'hint: without a name, aba_unlock_operation releases the last lock\naba_unlock_operation: 2'

@@ -72,6 +72,10 @@ fn lease(machine: &Machine, args: &[&str]) -> Said {
     machine.aba(&words)
 }
 
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+}
+
 fn is_free(machine: &Machine) -> bool {
     lease(machine, &["show", "deploy"]).status == 1
 }
@@ -223,8 +227,7 @@ fn a_service_with_tokens_wants_one() {
     let tokens = place.path().join("tokens");
     std::fs::write(&tokens, "reader lock:read only-to-look-at-it-1\nmaker lock:read,lock:write all-that-there-is-2\n")
         .unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(&tokens, mode).unwrap();
+    set_mode(&tokens, 0o600);
     let service = Service::start(&["--token-file", tokens.to_str().unwrap()]);
     lease(&Machine::new(&service.url()), &["acquire", "deploy"])
         .status(125)
@@ -234,8 +237,32 @@ fn a_service_with_tokens_wants_one() {
     let secret = machine.path("secret");
     let machine = machine.with("ABA_LOCK_SERVER_SECRET_FILE", secret.to_str().unwrap());
     std::fs::write(&secret, "only-to-look-at-it-1\n").unwrap();
+    set_mode(&secret, 0o600);
     lease(&machine, &["show", "deploy"]).status(1);
     lease(&machine, &["acquire", "deploy"]).status(125).err("the lock service refused: ");
     std::fs::write(&secret, "all-that-there-is-2\n").unwrap();
     machine.aba(&["lock", "deploy", "--", "true"]).status(0).silent();
+}
+
+#[test]
+fn a_secret_that_others_can_learn_is_warned_of_when_a_lease_is_acquired() {
+    let service = Service::start(&[]);
+    let machine = Machine::new(&service.url());
+    let secret = machine.path("secret");
+    std::fs::write(&secret, "a-secret\n").unwrap();
+    let machine = machine.with("ABA_LOCK_SERVER_SECRET_FILE", secret.to_str().unwrap());
+    set_mode(&secret, 0o600);
+    let release = |said: Said| lease(&machine, &["release", said.status(0).out.trim()]).status(0).silent();
+    release(lease(&machine, &["acquire", "deploy"]).silent());
+    // The first endpoint answers, so nothing is sent to the other one.
+    let far = format!("{},locks.example.org:8080", service.url());
+    let in_clear_text =
+        "the secret in ABA_LOCK_SERVER_SECRET_FILE is sent to http://locks.example.org:8080 in clear text";
+    release(lease(&machine, &["acquire", "--server", &far, "deploy"]).err(in_clear_text).err("hint: "));
+    release(lease(&machine, &["acquire", "-q", "--server", &far, "deploy"]).silent());
+    let readable = format!("every user of this machine can read the secret in {}", secret.display());
+    set_mode(&secret, 0o644);
+    release(lease(&machine, &["acquire", "deploy"]).err(&readable).err("chmod o-r"));
+    machine.aba(&["lock", "deploy", "--", "true"]).status(0).err(&readable);
+    machine.aba(&["lock", "-q", "deploy", "--", "true"]).status(0).silent();
 }

@@ -23,7 +23,11 @@ pub(crate) const LEASE_STATUS: [(&str, &str); 6] = [
 /// What the variables of the environment do.
 pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("ABA_LOCK_SERVER", "the address of the server: https://host:port of a lock service, or etcd://h1:2379,h2:2379"),
-    ("ABA_LOCK_SERVER_SECRET_FILE", "a file with the bearer token for a lock service, or with USER:PASSWORD for etcd"),
+    (
+        "ABA_LOCK_SERVER_SECRET_FILE",
+        "a file with the bearer token for a lock service, or with USER:PASSWORD for etcd. A command that acquires a lease warns, \
+         unless it is quiet, if every user of this machine can read the file, or if the secret leaves the machine without TLS",
+    ),
     ("ABA_LOCK_SERVER_CACERT", "a file with the certificates of whom to trust, in PEM form"),
     ("ABA_LOCK_SERVER_CERT, ABA_LOCK_SERVER_KEY", "files with a client certificate and its key, in PEM form"),
     ("ABA_LOCK_TTL", "how long a lease lasts that is not renewed, such as 30s or 2m [default: 30s]"),

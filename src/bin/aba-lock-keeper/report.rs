@@ -1,6 +1,7 @@
 //! Every sentence that a user can read, and all data. The only file that prints.
 
 use crate::server::{Entry, Fault, Lease, Owner};
+use crate::settings::Settings;
 use crate::sys::Theirs;
 use aba_lock::error::{shortened, span};
 use aba_lock::sys;
@@ -59,6 +60,13 @@ pub(crate) fn unlogged() {
         let (log, reason) = (log.display(), aba_lock::error::reason(&reason));
         let text = format!("could not write to the event log {log}: {reason}; nothing else depends on it");
         sentence(&text, Some("set ABA_LOCK_LOG to a file that you may write to, or unset it"));
+    }
+}
+
+/// Warns that others can learn a secret.
+pub(crate) fn exposed(settings: &Settings) {
+    for (text, hint) in settings.exposures() {
+        sentence(&text, Some(hint));
     }
 }
 

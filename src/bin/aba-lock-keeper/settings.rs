@@ -9,12 +9,18 @@
 use crate::server::Fault;
 use std::env;
 use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// The variable with the address of the server.
 pub(crate) const SERVER: &str = "ABA_LOCK_SERVER";
+
+/// The variables with the files that only their owner should be able to read.
+const SECRET_FILE: &str = "ABA_LOCK_SERVER_SECRET_FILE";
+const KEY: &str = "ABA_LOCK_SERVER_KEY";
 
 /// The shortest lease: what is shorter is lost when a leader is elected.
 pub(crate) const SHORTEST: Duration = Duration::from_secs(10);
@@ -59,11 +65,11 @@ impl Settings {
                 hint: "say `--server URL`, or set ABA_LOCK_SERVER, such as etcd://127.0.0.1:2379".to_owned(),
             });
         };
-        let secret = file("ABA_LOCK_SERVER_SECRET_FILE")?
+        let secret = file(SECRET_FILE)?
             .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
             .filter(|secret| !secret.is_empty());
         let mut settings = Self { secret, authorities: file("ABA_LOCK_SERVER_CACERT")?, ..parse(&address)? };
-        settings.identity = match (file("ABA_LOCK_SERVER_CERT")?, file("ABA_LOCK_SERVER_KEY")?) {
+        settings.identity = match (file("ABA_LOCK_SERVER_CERT")?, file(KEY)?) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             _ => {
@@ -74,6 +80,27 @@ impl Settings {
             }
         };
         Ok(settings)
+    }
+
+    /// A sentence and a hint for each way in which others can learn a secret: from the network, or from its file.
+    pub(crate) fn exposures(&self) -> Vec<(String, &'static str)> {
+        let mut found = Vec::new();
+        let plain = self.endpoints.iter().find(|endpoint| is_plain_and_remote(endpoint));
+        if let Some(endpoint) = plain.filter(|_| self.secret.is_some()) {
+            let hint = match self.kind {
+                Kind::Service => "give the server an address with https://",
+                Kind::Etcd => "give the server an address with etcds://",
+            };
+            found.push((format!("the secret in {SECRET_FILE} is sent to {endpoint} in clear text"), hint));
+        }
+        for name in [SECRET_FILE, KEY] {
+            let Some(path) = text(name) else { continue };
+            if fs::metadata(&path).is_ok_and(|data| data.mode() & 0o004 != 0) {
+                let sentence = format!("every user of this machine can read the secret in {path} ({name})");
+                found.push((sentence, "take the right away with `chmod o-r`, and replace the secret"));
+            }
+        }
+        found
     }
 
     /// Whether this address, as [`Self::label`] has one, leads to the same server. An endpoint is of one cluster alone, so one that
@@ -124,6 +151,19 @@ fn parse(address: &str) -> Result<Settings, Fault> {
     let prefix = if kind == Kind::Etcd && !path.is_empty() { format!("{path}/") } else { String::new() };
     let label = format!("{scheme}://{}{}{path}", hosts.join(","), if path.is_empty() { "" } else { "/" });
     Ok(Settings { label, kind, endpoints, prefix, secret: None, authorities: None, identity: None })
+}
+
+/// Returns true if requests to this endpoint leave the machine without TLS.
+fn is_plain_and_remote(endpoint: &str) -> bool {
+    let Some(rest) = endpoint.strip_prefix("http://") else { return false };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_ascii_lowercase();
+    let is_loopback_address = host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
+    !(is_loopback_address || host == "localhost" || host.ends_with(".localhost"))
 }
 
 /// An address as a sentence may show it.
@@ -212,5 +252,37 @@ fn file(name: &'static str) -> Result<Option<Vec<u8>>, Fault> {
             what: format!("could not read {} ({name}): {}", path.display(), aba_lock::error::reason(&error)),
             hint: None,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_plain_and_remote;
+
+    #[test]
+    fn only_an_endpoint_on_loopback_or_with_tls_keeps_a_secret_on_the_machine_or_encrypted() {
+        for safe in [
+            "https://locks.example.org:8080",
+            "http://127.0.0.1:8080",
+            "http://127.9.9.9",
+            "http://localhost:2379",
+            "http://LOCALHOST./locks",
+            "http://db.localhost:1/locks",
+            "http://[::1]:8080",
+            "http://[::1]",
+            "http://[::ffff:127.0.0.1]:8080",
+        ] {
+            assert!(!is_plain_and_remote(safe), "{safe}");
+        }
+        for open in [
+            "http://locks.example.org:8080",
+            "http://10.0.0.1:2379",
+            "http://localhost.example.org",
+            "http://127.0.0.1.example.org/localhost",
+            "http://[2001:db8::1]:8080",
+            "http://[::]:8080",
+        ] {
+            assert!(is_plain_and_remote(open), "{open}");
+        }
     }
 }

@@ -158,6 +158,9 @@ pub(crate) fn run(args: &Hold) -> Result<i32, Fault> {
 fn acquire(args: &Hold, locals: &Arc<[Local]>) -> Result<Vec<String>, Fault> {
     let begin = Instant::now();
     let settings = Settings::of(args.at.server.as_deref())?;
+    if !args.quiet {
+        report::exposed(&settings);
+    }
     let ttl = settings::ttl(args.ttl)?;
     let on_lost = settings::on_lost(args.on_lost.as_deref())?;
     let holder = args.script.unwrap_or_else(std::process::id);

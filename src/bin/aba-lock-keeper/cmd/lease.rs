@@ -21,6 +21,9 @@ pub(crate) fn run(command: &Lease) -> Result<i32, Fault> {
 fn acquire(args: &Acquire) -> Result<i32, Fault> {
     let name = name(&args.name)?;
     let settings = Settings::of(args.at.server.as_deref())?;
+    if !args.quiet {
+        report::exposed(&settings);
+    }
     let ttl = settings::ttl(args.ttl)?;
     // Of a step of a job, the one that started us is what a person knows.
     let owner = owner(aba_lock::sys::parent_id(), None, args.who.as_deref());

@@ -292,3 +292,35 @@ fn where_threads_cannot_be_created_the_service_says_so_or_answers_all_calls() {
     service.unlock(&id).ok();
     end(service);
 }
+
+#[test]
+fn a_home_directory_is_not_made_for_the_store_and_what_is_in_its_place_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = |name: &str, value: &str, args: &[&str]| {
+        let mut command = Command::new("timeout");
+        command.args(["10", PROGRAM, "serve"]).args(args).args([
+            "--listen",
+            "127.0.0.1:0",
+            "--grpc-listen",
+            "127.0.0.1:0",
+        ]);
+        command.env_remove("XDG_STATE_HOME").env_remove("NOTIFY_SOCKET").env(name, value);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let home = directory.path().join("nobody/home");
+    let (status, said) = start("HOME", home.to_str().unwrap(), &[]);
+    assert!(
+        status == Some(125) && said.contains("no place for the store: HOME is not set, or is not a directory"),
+        "{said}"
+    );
+    assert!(!directory.path().join("nobody").exists());
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink("nowhere", &link).unwrap();
+    let store = format!("sqlite:{}/lockd.db", link.display());
+    let (status, said) = start("HOME", directory.path().to_str().unwrap(), &["--store", &store]);
+    assert!(
+        status == Some(125) && said.contains(&format!("{} is a link that leads nowhere", link.display())),
+        "{said}"
+    );
+}

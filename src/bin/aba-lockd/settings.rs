@@ -9,10 +9,11 @@ fn set(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Where the store is if nobody says.
+/// The store without `--store`: in a home directory that exists, because the service must not make one.
 pub(crate) fn default_store() -> Option<PathBuf> {
     let state = set("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = state.or_else(|| Some(PathBuf::from(set("HOME")?).join(".local/state")))?;
+    let home = || set("HOME").map(PathBuf::from).filter(|home| home.is_dir());
+    let state = state.or_else(|| Some(home()?.join(".local/state")))?;
     Some(state.join("aba-lock/lockd.db"))
 }
 

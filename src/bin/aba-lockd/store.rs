@@ -69,7 +69,8 @@ pub(crate) async fn open(name: Option<&str>, base: u64, journal: Arc<Journal>) -
     let path = match name {
         Some(name) => name.strip_prefix("sqlite:").map(|path| Path::new(path).to_owned()),
         None => Some(settings::default_store().ok_or_else(|| {
-            Failure::new("no place for the store: HOME is not set".to_owned()).hint("give --store sqlite:PATH")
+            Failure::new("no place for the store: HOME is not set, or is not a directory".to_owned())
+                .hint("give --store sqlite:PATH")
         })?),
     };
     let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {

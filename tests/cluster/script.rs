@@ -378,3 +378,17 @@ fn status_and_list_show_what_is_held_elsewhere() {
     let one = one.aba(&["status", "--server=", "deploy"]).status(0).out;
     assert!(!one.contains("etcd://"), "{one}");
 }
+
+#[test]
+fn an_event_log_that_cannot_be_written_is_reported_by_the_keeper_too() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url()).with("ABA_LOCK_LOG", "/nowhere/log");
+    let said = machine
+        .bash(
+            "exec 200<>\"$(\"$HELPER\" path --create a)\"; \"$HELPER\" lock -q --fd 200 a 2>/dev/null
+            \"$HELPER\" unlock --fd 200 a; echo $?",
+        )
+        .status(0)
+        .out("0\n");
+    assert_eq!(said.err.matches("could not write to the event log /nowhere/log: No such file or directory").count(), 1);
+}

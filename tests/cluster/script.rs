@@ -46,6 +46,14 @@ fn the_command_of_a_lock_has_the_lease_and_its_token() {
     machine
         .aba(&["lock", "-w", "a", "b", "--", "sh", "-c", "test \"$(\"$HELPER\" lease list | wc -l)\" = 3"])
         .status(0);
+    // With a pid file the helper waits for the command, and removes the file.
+    let file = machine.path("pid");
+    let with_file = ["lock", "-w", "--pid-file", file.to_str().unwrap(), "a"];
+    let script = format!("test \"$(cat '{}')\" = $$ && \"$HELPER\" lock a -- true && exit 9", file.display());
+    machine.aba(&[&with_file[..], &["--", "bash", "-c", &script]].concat()).status(9).silent();
+    assert!(!file.exists());
+    std::os::unix::fs::symlink("/nowhere", &file).unwrap();
+    machine.aba(&[&with_file[..], &["--", "true"]].concat()).status(125).err("it is a symbolic link");
     until("all is given back", || etcd.keys().is_empty());
     let lease = machine.aba(&["lease", "acquire", "a"]).status(0).out;
     machine.aba(&["lock", "a", "--", "true"]).status(75).err("a is already running: pid ");

@@ -145,3 +145,28 @@ fn a_wait_that_is_stopped_gives_back_its_place_in_the_queue() {
     holder.go();
     holder.end();
 }
+
+#[test]
+fn a_handler_runs_while_a_script_waits_for_a_lease_and_nothing_is_left_at_the_server() {
+    let etcd = Etcd::start(1);
+    let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
+    let mut holder = one.holder("cc");
+    let keys = etcd.keys();
+    for (handler, status) in [("echo handled; exit 9", Some(9)), ("echo handled", None)] {
+        let mut script = other.script(&format!("trap '{handler}' TERM; aba_lock_operation -w cb cc; echo held"));
+        until("it waits at the server", || etcd.keys().len() > keys.len());
+        signal(script.pid(), "TERM");
+        assert_eq!(script.line(), "handled");
+        if let Some(status) = status {
+            assert_eq!(script.end(), status);
+            assert_eq!(etcd.keys(), keys);
+            other.aba(&["lock", "--server=", "-n", "cb", "--", "echo", "ran"]).status(0).out("ran\n").silent();
+        } else {
+            until("it waits again", || etcd.keys().len() > keys.len());
+            holder.go();
+            holder.end();
+            assert_eq!(script.line(), "held");
+            assert_eq!(script.end(), 0);
+        }
+    }
+}

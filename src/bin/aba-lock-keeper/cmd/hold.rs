@@ -258,7 +258,7 @@ fn write_pid(path: &Path, pid: u32) -> Result<(), Fault> {
 fn busy(args: &Hold, fault: &Fault) -> Result<i32, Fault> {
     let Some(instead) = args.on_busy.as_deref() else {
         if !args.quiet {
-            report::failure(fault);
+            report::failure(fault, args.script.is_some());
         }
         return Ok(args.conflict_exit_code.map_or_else(|| exit::of(fault), i32::from));
     };

@@ -67,6 +67,9 @@ const CHANGES: u32 = libc::IN_MODIFY
 #[cfg(not(target_os = "linux"))]
 const CHANGES: u32 = 0;
 
+/// How often to look where the system does not signal changes. The release of a lock ends the wait without it.
+const LOOK_AGAIN_WITHOUT_BELL: Duration = Duration::from_millis(250);
+
 /// How many signals there were when the caller of a [`Bell`] looked last; -1 if there is no bell.
 static LOOKED: AtomicIsize = AtomicIsize::new(-1);
 
@@ -92,7 +95,7 @@ impl<'a> Bell<'a> {
     /// Forgets the changes so far: the caller looks now. Returns how soon to look again where the system reports no changes.
     pub fn silence(&mut self) -> Option<Duration> {
         LOOKED.store(timer::rings(), Ordering::SeqCst);
-        if self.directory.is_some() { None } else { Some(LOOK_AGAIN) }
+        if self.directory.is_some() { None } else { Some(LOOK_AGAIN_WITHOUT_BELL) }
     }
 }
 

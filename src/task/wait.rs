@@ -176,7 +176,7 @@ impl Task<'_> {
     pub fn wait(&self, ask: &Ask, teller: &mut dyn Teller) -> Result<Ended, Error> {
         let deadline = ask.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         // A run that begins from now on has another token.
-        let before = record::read_path(&self.file(files::LOCK)).token();
+        let before = ask.validate.then(|| record::read_path(&self.file(files::LOCK)).token());
         let first = self.look();
         if let Some(outcome) = first.finished()
             && first.running.is_none()
@@ -197,7 +197,7 @@ impl Task<'_> {
         }
         let (guard, told) = self.join(ask, deadline, teller)?;
         let ended = match guard.outcome()? {
-            Some(0) if ask.validate && !is_validated && record::read(&guard.lock).token() == before => {
+            Some(0) if !is_validated && before == Some(record::read(&guard.lock).token()) => {
                 match saved::to_run(self)? {
                     Some(saved) => return self.validate(guard, &saved, ask, deadline, teller),
                     None => self.ended(0, told),

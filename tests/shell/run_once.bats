@@ -865,7 +865,7 @@ look() {
     shopt
     set -o
     trap -p
-    compgen -v | grep -vE '^(_|BASH_.*|PIPESTATUS|LINENO|RANDOM|SRANDOM|SECONDS|EPOCH.*|FUNCNAME)$' | sort
+    compgen -v | grep -vE '^(_|__run_once_.*|BASH_.*|PIPESTATUS|LINENO|RANDOM|SRANDOM|SECONDS|EPOCH.*|FUNCNAME)$' | sort
     compgen -A function | grep -vE '^(__)?run_once' | sort
     alias -p
 }

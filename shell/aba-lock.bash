@@ -9,8 +9,9 @@
 #
 # For bash 3.2 (the one that macOS ships) and newer, whatever options the script has set. So, on purpose, none of
 # these, which look as if they belonged here: `{fd}<>` and `BASHPID` without a fallback (4.0 and 4.1), `declare -A`
-# and `mapfile` (4.0), `[[ -v ]]` (4.2), an array that may be empty (an error under `nounset` until 4.4). Lists are
-# strings that are taken apart with ${x%% *}, because the script may have set IFS.
+# and `mapfile` (4.0), `[[ -v ]]` (4.2), an array that may be empty (an error under `nounset` until 4.4), a
+# pattern with a range, a class or a negation in brackets, but in `${x//[0-9]/}` (wrong until 4.4 if `-`, `:` or `!` is
+# in IFS). Lists are strings that are taken apart with ${x%% *}, because the script may have set IFS.
 #
 # shellcheck shell=bash
 # shellcheck disable=SC2016 # messages show commands in backquotes
@@ -159,13 +160,13 @@ aba_lock_operation() {
                 builtin return 0
                 ;;
             --) ;;
-            -*[!nwsxqv]* | -)
-                __aba_say "aba_lock_operation has no option $1" 'see `aba_lock_operation --help`'
-                __aba_end 2
-                builtin return "$?"
-                ;;
             # One letter, or several in one word. Of -n and -w the last one counts.
             -*)
+                if [[ ${1//[nwsxqv]/} != - || $1 == - ]]; then
+                    __aba_say "aba_lock_operation has no option $1" 'see `aba_lock_operation --help`'
+                    __aba_end 2
+                    builtin return "$?"
+                fi
                 __aba_options+=("$1")
                 case ${1//[!nw]/} in
                     *w) __aba_waits=$1 ;;
@@ -178,7 +179,7 @@ aba_lock_operation() {
                 __aba_end 125
                 builtin return "$?"
                 ;;
-            *[[:space:]]*)
+            *[$' \t\n\v\f\r']*)
                 __aba_say "\"$1\" is not a name for a lock: a name has no blanks in it"
                 __aba_end 125
                 builtin return "$?"
@@ -308,7 +309,7 @@ aba_lock_detach() {
             fi
         done
         __aba_list="${ABA_LOCK_FDS-} "
-        while [[ ${__aba_list} == *[0-9]* ]]; do
+        while [[ ${__aba_list} == *[0123456789]* ]]; do
             __aba_fd=${__aba_list%% *}
             __aba_list=${__aba_list#* }
             case " ${__aba_own}" in
@@ -745,7 +746,7 @@ __aba_raise() {
 # Sets variable $1 to the time in hundredths of a second, from any beginning.
 __aba_clock() {
     builtin local __aba_uptime=''
-    if { IFS=' ' builtin read -r __aba_uptime _ </proc/uptime; } 2>/dev/null && [[ ${__aba_uptime} == *[0-9].[0-9][0-9] ]]; then
+    if { IFS=' ' builtin read -r __aba_uptime _ </proc/uptime; } 2>/dev/null && [[ -z ${__aba_uptime//[0-9.]/} && ${__aba_uptime} == ?*.?? ]]; then
         builtin eval "$1=\$((10#\${__aba_uptime/./}))"
     else
         builtin eval "$1=\$((\${SECONDS:-0} * 100))"
@@ -834,11 +835,10 @@ __aba_redirect() {
 
 # Closes descriptor $1, if that is a number.
 __aba_close() {
-    case $1 in
-        # Longer numbers are none of descriptors.
-        '' | *[!0-9]* | [0-2] | ??????*) ;;
-        *) __aba_redirect "$1" '>&-' || builtin true ;;
-    esac
+    # Longer numbers are none of descriptors.
+    if [[ -n $1 && -z ${1//[0-9]/} && $1 != [012] ]] && ((${#1} < 6)); then
+        __aba_redirect "$1" '>&-' || builtin true
+    fi
 }
 
 # Closes the descriptors of a list of FD or NAME/FD.
@@ -906,11 +906,11 @@ __aba_find_tokens() {
         __aba_list=${__aba_list#* }
         __aba_name=${__aba_fd%%/*}
         __aba_tokens=$(__aba_run lease tokens --fd "${__aba_fd#*/}" "${__aba_name}" 2>/dev/null) || builtin true
-        case ${__aba_tokens} in
-            *[!0-9\ ]* | *\ *\ * | \ * | *\ ) builtin return 1 ;;
-            *\ *) __aba_found+="${__aba_fd}/${__aba_tokens/ //} " ;;
-            *) builtin return 1 ;;
-        esac
+        # Two numbers.
+        if [[ ${__aba_tokens//[0-9]/} != ' ' || ${__aba_tokens} == ' '* || ${__aba_tokens} == *' ' ]]; then
+            builtin return 1
+        fi
+        __aba_found+="${__aba_fd}/${__aba_tokens/ //} "
     done
 }
 
@@ -1080,7 +1080,7 @@ __aba_forget() {
 # Takes descriptor $1 out of what is handed down.
 __aba_unlist() {
     builtin local __aba_list="${ABA_LOCK_FDS-} " __aba_kept=''
-    while [[ ${__aba_list} == *[0-9]* ]]; do
+    while [[ ${__aba_list} == *[0123456789]* ]]; do
         [[ ${__aba_list%% *} == "$1" ]] || __aba_kept+="${__aba_kept:+ }${__aba_list%% *}"
         __aba_list=${__aba_list#* }
     done
@@ -1120,11 +1120,11 @@ __aba_last_handed_down() {
     builtin local __aba_list="${ABA_LOCK_FDS-} " __aba_path=''
     builtin set +f
     builtin shopt -u failglob
-    while [[ ${__aba_list} == *[0-9]* ]]; do
+    while [[ ${__aba_list} == *[0123456789]* ]]; do
         __aba_fd=${__aba_list%% *}
         __aba_list=${__aba_list#* }
         for __aba_path in "${__aba_directory}"/aba-*.lock; do
-            if [[ ${__aba_fd} != *[!0-9]* && /dev/fd/${__aba_fd} -ef ${__aba_path} ]]; then
+            if [[ -z ${__aba_fd//[0-9]/} && /dev/fd/${__aba_fd} -ef ${__aba_path} ]]; then
                 __aba_path=${__aba_path##*/aba-}
                 __aba_entry=${__aba_path%.lock}/${__aba_fd}/0
             fi
@@ -1180,10 +1180,10 @@ __aba_find_fd() {
         # now: then it is still locked, and still to be kept from what is detached.
     fi
     __aba_list="${ABA_LOCK_FDS-} "
-    while [[ ${__aba_list} == *[0-9]* ]]; do
+    while [[ ${__aba_list} == *[0123456789]* ]]; do
         __aba_fd=${__aba_list%% *}
         __aba_list=${__aba_list#* }
-        if [[ ${__aba_fd} != *[!0-9]* && " ${__aba_dropped}" != *" ${__aba_fd} "* && /dev/fd/${__aba_fd} -ef ${__aba_path} ]]; then
+        if [[ -z ${__aba_fd//[0-9]/} && " ${__aba_dropped}" != *" ${__aba_fd} "* && /dev/fd/${__aba_fd} -ef ${__aba_path} ]]; then
             builtin return 0
         fi
     done

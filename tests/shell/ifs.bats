@@ -7,7 +7,7 @@ load helper
 with_each_ifs() {
     local ifs expected=$1 options
     shift
-    for ifs in unset "IFS=''" 'IFS=0123456789' 'IFS=2' "IFS='/ '" 'IFS=a' 'IFS=abcdefghijklmnopqrstuvwxyz' "IFS='-_=.:,'"; do
+    for ifs in unset "IFS=''" 'IFS=0123456789' 'IFS=2' "IFS='/ '" 'IFS=a' 'IFS=abcdefghijklmnopqrstuvwxyz' "IFS='-_=.:,!'"; do
         for options in '' '--posix -eu'; do
             run -0 env WITH_IFS="${ifs}" timeout "${PATIENCE}" bash ${options} "$@"
             if [[ ${output} != "${expected}" ]]; then
@@ -44,9 +44,12 @@ for name in save-22 load_a other; do
     if aba_lock_held "$name"; then echo "held"; fi
 done
 aba_unlock_operation save-22 2>/dev/null || echo "status $?"
+ABA_LOCK_ON_CONFLICT=return
+aba_lock_operation -z save-22 2>/dev/null || echo "status $?"
+aba_lock_operation 'a b' 2>/dev/null || echo "status $?"
 [[ ! -e /dev/fd/200 && ! -e /dev/fd/201 && ! -e /dev/fd/202 ]] || echo "still open"
 END
-    with_each_ifs 'status 1' ./tool
+    with_each_ifs $'status 1\nstatus 2\nstatus 125' ./tool
 }
 
 @test "whatever IFS is, a lock that another script holds is refused, or waited for until the time is over" {

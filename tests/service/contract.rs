@@ -101,7 +101,7 @@ fn what_makes_no_sense_is_refused_and_nothing_is_locked() {
 fn a_body_over_64_kib_is_refused_as_too_large_by_every_call_that_takes_one() {
     let service = Service::new();
     let id = service.take("db", "ann");
-    for size in [70_000, 3_000_000] {
+    for size in [70_000, 3_000_000, 30_000_000] {
         let body = wanted("other", "bob", &format!(r#""x":"{}""#, "a".repeat(size)));
         for (method, path) in
             [("POST", LOCK.to_owned()), ("PUT", format!("{LOCK}/{id}")), ("PUT", format!("{LOCK}/{id}/renew"))]
@@ -123,7 +123,7 @@ fn a_known_name_in_another_spelling_is_refused_and_nothing_is_locked() {
     {
         let member = format!(r#""{wrong}":"1h""#);
         let refusal = service.ask("other", "ann", &member).is_refused(400, 3);
-        assert!(refusal["message"].as_str().unwrap().starts_with(&format!("{wrong} is not known here; it is spelt ")));
+        assert!(refusal["message"].as_str().unwrap().starts_with(&format!("{wrong} is not known here: did you mean ")));
         for path in [format!("{LOCK}/{id}"), format!("{LOCK}/{id}/renew")] {
             service.call("PUT", &path, &format!("{{{member}}}")).is_refused(400, 3);
         }

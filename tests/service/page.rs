@@ -407,6 +407,20 @@ fn while_the_service_is_down_nothing_can_be_unlocked_and_the_page_says_how_old_i
 }
 
 #[test]
+fn a_service_that_hangs_is_as_good_as_down() {
+    let service = Service::new();
+    service.take("db", "ann");
+    let browser = Browser::start(1024, 700, false);
+    browser.goes_to(&service);
+    browser.until("document.querySelector('tbody button.danger')");
+    service.signal("STOP");
+    browser.until("document.querySelector('tbody button.danger').getAttribute('aria-disabled') === 'true'");
+    assert!(browser.text().contains("The service does not answer."), "{}", browser.text());
+    service.signal("CONT");
+    browser.until("document.querySelector('tbody button.danger').getAttribute('aria-disabled') === 'false'");
+}
+
+#[test]
 fn the_order_and_the_filter_are_in_the_address() {
     let service = Service::new();
     for (resource, who, more) in [("b", "carl", r#""ttl":"2h""#), ("a", "bob", ""), ("c", "ann", r#""ttl":"1h""#)] {

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// How long a connection stays without the complete head of a request. Longer than clients keep idle connections: a client
+/// How long a connection stays without the complete head of a request. Longer than most clients keep idle connections: a client
 /// that used one in the instant in which it is closed would get no answer.
 const IDLE: Duration = Duration::from_secs(60);
 

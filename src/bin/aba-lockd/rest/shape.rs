@@ -61,7 +61,7 @@ fn is_spelt_right(name: &str, known: &[&'static str]) -> Result<(), Problem> {
     let is_meant =
         |known: &&&str| given == plain(known) || ["ttl", "wait"].contains(*known) && given.starts_with(**known);
     match known.iter().find(is_meant) {
-        Some(meant) if !is_known => Err(Problem::Invalid(format!("{name} is not known here; it is spelt {meant}"))),
+        Some(meant) if !is_known => Err(Problem::Invalid(format!("{name} is not known here: did you mean {meant}?"))),
         _ => Ok(()),
     }
 }

@@ -130,6 +130,21 @@ fn a_store_that_its_user_may_not_write_to_is_refused_with_a_hint_about_the_store
 }
 
 #[test]
+fn a_store_that_is_not_a_regular_file_is_refused_without_a_hint_about_rights() {
+    let place = tempfile::tempdir().unwrap();
+    let (directory, fifo) = (place.path().join("directory"), place.path().join("fifo"));
+    fs::create_dir(&directory).unwrap();
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for path in [&directory, &fifo, &place.path().join("x".repeat(300))] {
+        let (status, said) = Start::new().args(&["--store", &format!("sqlite:{}", path.display())]).fails();
+        assert_eq!(status, Some(125), "{said}");
+        assert!(said.contains("could not open store ") && !said.contains("must be able to write"), "{said}");
+    }
+    // Nothing was made next to them.
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2);
+}
+
+#[test]
 fn a_store_is_for_one_service() {
     let service = Service::new();
     let store = format!("sqlite:{}", service.store().display());

@@ -24,7 +24,7 @@ pub(crate) struct Alone {
     _file: Lockable,
 }
 
-/// The hint for a store that cannot be made or changed.
+/// The hint for a store that the user of the service may not make or change.
 pub(super) const PLACE: &str =
     "the user of the service must be able to write to the store and to its directory; or give --store another path";
 
@@ -42,11 +42,14 @@ impl Contention for Silent {
 /// Makes the store, and its directory, where they are not there, and takes it for us.
 pub(crate) fn take(path: &Path) -> Result<Alone, Failure> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    store::make_directory(directory, 0o700, true).map_err(|error| {
-        Failure::new(format!("could not make directory {}: {error}", directory.display())).hint(PLACE)
-    })?;
-    let unusable =
-        |error: io::Error| Failure::new(format!("could not open store {}: {error}", path.display())).hint(PLACE);
+    store::make_directory(directory, 0o700, true)
+        .map_err(|error| with_hint(format!("could not make directory {}: {error}", directory.display()), &error))?;
+    // SQLite would make files next to a device, and to open a FIFO would block.
+    if fs::metadata(path).is_ok_and(|data| !data.is_file()) {
+        let sentence = format!("could not open store {}: it is not a regular file", path.display());
+        return Err(Failure::new(sentence).hint("give --store the path of a file"));
+    }
+    let unusable = |error: io::Error| with_hint(format!("could not open store {}: {error}", path.display()), &error);
     // The files beside it get the same rights from SQLite.
     OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(unusable)?;
     let path = fs::canonicalize(path).map_err(unusable)?;
@@ -77,11 +80,22 @@ pub(crate) fn take(path: &Path) -> Result<Alone, Failure> {
 
 /// Why it could not be locked.
 fn taken(store: &Path, locked: &Path, error: &Error) -> Failure {
-    if !matches!(error, Error::Busy { .. }) {
-        // Not the hint of the error: that is about the directory of locks, which this is not.
-        return Failure::new(error.to_string()).hint(PLACE);
+    match error {
+        Error::Busy { .. } => (),
+        // Not the hints of these errors: they are about the directory of locks, which this is not.
+        Error::Open { source, .. } => return with_hint(error.to_string(), source),
+        error => return Failure::new(error.to_string()),
     }
     let holding = holders::of(locked).holding.map(|holding| format!(": pid {}", holders::numbers(&holding.holders)));
     Failure::new(format!("store {} is held by another{}", store.display(), holding.unwrap_or_default()))
         .hint("one service serves one file; give the second its own --store")
+}
+
+/// A failure with the hint about rights if it is about rights.
+fn with_hint(sentence: String, error: &io::Error) -> Failure {
+    let failure = Failure::new(sentence);
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => failure.hint(PLACE),
+        _ => failure,
+    }
 }

@@ -172,6 +172,16 @@ fn at_sighup_the_token_file_is_read_again_and_one_that_cannot_be_used_changes_no
         until_logged(&service, &["\"event\":\"not_reloaded\"", why, "the old one stays in force"]);
         assert_eq!(status("second"), 200);
     }
+    // What came of the last signal is logged by now.
+    service.signal("HUP");
+    until("all signals were handled", || logged(&service, "not_reloaded") >= 4);
+    assert_eq!(logged(&service, "reloaded"), 1, "a file that was not read is not said to be reloaded");
+}
+
+/// The number of log lines of this event.
+fn logged(service: &Service, event: &str) -> usize {
+    let event = format!("\"event\":\"{event}\"");
+    service.log().iter().filter(|line| line.contains(&event)).count()
 }
 
 #[test]
@@ -193,7 +203,7 @@ fn what_gives_tokens_away_is_warned_of() {
     let said = |text: &str, mode: u32, listen: &str| {
         put(&file, text);
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
-        // It gets as far as its store, which is none.
+        // Its store cannot be used, so that it ends.
         let args = ["--listen", listen, "--token-file", path, "--store", "sqlite:/dev/null/x"];
         let (status, said) = Start::new().args(&args).fails();
         assert_eq!(status, Some(125), "{said}");
@@ -213,6 +223,23 @@ fn what_gives_tokens_away_is_warned_of() {
 }
 
 #[test]
+fn a_key_that_every_user_can_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let start = Start::new();
+    certificates(start.directory());
+    let path = |name| start.path(name).to_str().unwrap().to_owned();
+    let (certificate, key) = (path("server.pem"), path("server.key"));
+    for (mode, warns) in [(0o644, true), (0o640, false)] {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+        // Its store cannot be used, so that it ends.
+        let args = ["--tls-cert", &certificate, "--tls-key", &key, "--store", "sqlite:/dev/null/x"];
+        let (status, said) = Start::new().args(&args).fails();
+        assert_eq!(status, Some(125), "{said}");
+        assert_eq!(said.contains("every user of this machine can read the key in "), warns, "{mode:o}: {said}");
+    }
+}
+
+#[test]
 fn an_address_that_others_reach_is_refused_unless_it_is_guarded_or_said_aloud() {
     for args in [&["--listen", "0.0.0.0:0"][..], &["--listen", "[::]:0"], &["--grpc-listen", "0.0.0.0:0"]] {
         let (status, said) = Start::new().args(args).fails();
@@ -222,7 +249,7 @@ fn an_address_that_others_reach_is_refused_unless_it_is_guarded_or_said_aloud() 
     let start = Start::new();
     let file = start.path("tokens");
     put(&file, "ci lock:read secret\n");
-    // It gets as far as its store, which is none.
+    // Its store cannot be used, so that it ends.
     for guard in [&["--insecure"][..], &["--token-file", file.to_str().unwrap()]] {
         let (status, said) =
             Start::new().args(&["--listen", "0.0.0.0:0", "--store", "sqlite:/dev/null/x"]).args(guard).fails();

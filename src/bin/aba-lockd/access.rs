@@ -36,7 +36,7 @@ pub(crate) struct Tokens {
 /// Who may.
 #[derive(Debug)]
 pub(crate) struct Access {
-    /// `None`: each client that reaches the service is permitted. They change when the file is read again.
+    /// `None`: each client that reaches the service is permitted. The tokens change when the file is read again.
     pub(crate) tokens: Option<RwLock<Arc<Tokens>>>,
     /// Other names than loopback's by which we are called.
     pub(crate) hosts: Vec<String>,
@@ -97,7 +97,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 }
 
 impl Access {
-    /// From now on these tokens are good, and no others.
+    /// Replaces the tokens: from now on the service refuses the old ones.
     pub(crate) fn replace_tokens(&self, new: Arc<Tokens>) {
         if let Some(tokens) = &self.tokens {
             *tokens.write().unwrap_or_else(PoisonError::into_inner) = new;

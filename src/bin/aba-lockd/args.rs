@@ -36,7 +36,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve locks until SIGTERM or SIGINT
     ///
-    /// SIGHUP makes it read the token file and the certificates again: what cannot be used changes nothing, and the log says why.
+    /// SIGHUP makes it read the token file and the certificates again: a file that cannot be used changes nothing, and the log says why.
     /// On loopback everyone on this machine may ask. Any other address needs a token file, or client certificates. Only one
     /// service can have a file as its store.
     Serve(Serve),
@@ -74,6 +74,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE", requires = "tls_key", value_hint = ValueHint::FilePath)]
     pub(crate) tls_cert: Option<PathBuf>,
     /// The key of the certificate (PEM)
+    ///
+    /// The service warns if every user of this machine can read it.
     #[arg(long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
     pub(crate) tls_key: Option<PathBuf>,
     /// Accept only clients that have a certificate of this authority (PEM)

@@ -14,7 +14,7 @@ pub(crate) const REST: [(&str, &str); 9] = [
     ("GET or POST /api/v1alpha1/unlock/ID, DELETE /api/v1alpha1/lock/ID", "release it"),
     (
         "GET /api/v1alpha1/locks/list",
-        "those held, the oldest first, with who waits: per_page, page (from 2 on it needs per_page), and service, environment, resource, who, eventId to find those with exactly these, and q to find \
+        "the locks that are held, the oldest first, each with its waiters: per_page, page (from 2 on it needs per_page), and service, environment, resource, who, eventId to find those with exactly these, and q to find \
          those in which all of its words occur",
     ),
     ("GET /healthz", "200 if a lock could be granted within the last second, else 503; it needs no token"),
@@ -32,7 +32,7 @@ pub(crate) const TOKEN_FILE: [(&str, &str); 3] = [
     (
         "NAME SCOPES TOKEN",
         "a line for each token; empty lines and those that begin with # do not count. The service reads it when it starts, and again at SIGHUP: \
-         from then on a token that is not in it any more is refused. A file that cannot be used changes nothing. It warns of a file \
+         from then on it refuses a token that is not in the file any more. A file that cannot be used changes nothing. It warns of a file \
          that every user may read (unless it has digests alone) or change, and of tokens that other machines send without TLS",
     ),
     ("NAME", "what the log calls who has it"),
@@ -46,13 +46,13 @@ pub(crate) const TOKEN_FILE: [(&str, &str); 3] = [
 pub(crate) const SIGNALS: [(&str, &str); 2] = [
     (
         "SIGTERM, SIGINT",
-        "end the service after all that was asked is answered, within ten seconds. A second one ends it at once",
+        "end the service when all requests are answered, or after ten seconds. A second signal ends it at once",
     ),
     (
         "SIGHUP",
-        "reads the token file, the certificate, its key and the authority of the clients again. Each takes effect as a whole; if it \
-         cannot be used, the old one stays in force, and the log says why (not_reloaded). New certificates are for new connections: \
-         those that are open stay",
+        "makes the service read the token file, the certificate, its key and the authority of the clients again. The tokens take \
+         effect as a whole, and so do the certificates; if they cannot be used, the old ones stay in force, and the log says why \
+         (not_reloaded). New certificates are for new connections: those that are open stay",
     ),
 ];
 
@@ -60,12 +60,13 @@ pub(crate) const CONNECTIONS: [(&str, &str); 2] = [
     (
         "how many",
         "as many as the service may have files open, less 48 and at most 65,536. It raises its limit (ulimit -n) to the hard limit. \
-         Over REST three of four may wait for a lock; others that would are refused (429). When all are in use, new ones wait in the \
-         order in which they came",
+         Over REST three of four connections may wait for a lock; a further call that would wait is refused (429). When all \
+         connections are in use, new ones wait in the order in which they came",
     ),
     (
         "how long",
-        "a connection by which no permitted call came is closed after ten seconds, or two where most are in use, and over REST one that is not used after a minute",
+        "a connection is closed if no permitted call has come over it within ten seconds, or within two while most connections are \
+         in use. Over REST, it is also closed if it has not been used for a minute",
     ),
 ];
 
@@ -110,7 +111,10 @@ pub(crate) const GUARANTEES: [(&str, &str); 7] = [
 ];
 
 pub(crate) const FILES: [(&str, &str); 3] = [
-    ("$XDG_STATE_HOME/aba-lock/lockd.db, ~/.local/state/aba-lock/lockd.db", "the store, unless --store says another"),
+    (
+        "$XDG_STATE_HOME/aba-lock/lockd.db, ~/.local/state/aba-lock/lockd.db",
+        "the store, unless --store says another. A home directory that does not exist is not made",
+    ),
     (
         "lockd.db-wal, lockd.db-shm",
         "belong to it, and are to be copied with it. A store that is removed or replaced while a service has it is a fault until it \

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// What may change while the service runs.
+/// The state that may change while the service runs.
 pub(crate) struct Reloader {
     args: Arc<Serve>,
     access: Arc<Access>,
@@ -34,12 +34,10 @@ impl Reloader {
 
     /// Reads the files again, and logs what came of it. It may block.
     pub(crate) fn reload(&self) {
-        let mut done = Vec::new();
-        let failed = |failure: &Failure| {
-            let mut line = Map::new();
-            line.insert("event".to_owned(), Value::from("not_reloaded"));
-            line.insert("message".to_owned(), Value::from(format!("{}; the old one stays in force", failure.sentence)));
-            report::log("error", line);
+        let (mut done, mut has_failed) = (Vec::new(), false);
+        let mut failed = |failure: &Failure| {
+            has_failed = true;
+            report::message("error", "not_reloaded", &format!("{}; the old one stays in force", failure.sentence));
         };
         if let Some(file) = &self.args.token_file {
             match tokens(file) {
@@ -60,6 +58,9 @@ impl Reloader {
                 Err(failure) => failed(&failure),
             }
         }
+        if has_failed && done.is_empty() {
+            return;
+        }
         let mut line = Map::new();
         line.insert("event".to_owned(), Value::from("reloaded"));
         line.insert("files".to_owned(), Value::from(done));
@@ -72,15 +73,19 @@ pub(crate) fn tokens(file: &Path) -> Result<Arc<Tokens>, Failure> {
     let text = fs::read_to_string(file).map_err(|error| error.to_string());
     let tokens = text.and_then(|text| Tokens::parse(&text));
     let tokens = tokens.map_err(|why| Failure::new(format!("could not use token file {}: {why}", file.display())))?;
-    let mode = fs::metadata(file).map_or(0, |data| data.permissions().mode());
-    if mode & 0o002 != 0 {
+    if all_users_may(0o2, file) {
         report::warn(&format!("every user of this machine may add tokens to {}: chmod o-w it", file.display()));
     }
-    if mode & 0o004 != 0 && tokens.has_secrets {
+    if all_users_may(0o4, file) && tokens.has_secrets {
         let file = file.display();
         report::warn(&format!(
             "every user of this machine can read the tokens in {file}: chmod o-r it, or write digests"
         ));
     }
     Ok(Arc::new(tokens))
+}
+
+/// Returns true if all users of this machine may read (4) or change (2) the file.
+pub(crate) fn all_users_may(right: u32, file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|data| data.permissions().mode() & right != 0)
 }

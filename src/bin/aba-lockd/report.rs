@@ -66,11 +66,16 @@ pub(crate) fn finish(writer: &Writer) {
 }
 
 /// A line of the log for what works, and should not be so.
-pub(crate) fn warn(message: &str) {
+pub(crate) fn warn(sentence: &str) {
+    message("warning", "warning", sentence);
+}
+
+/// A line of the log with a sentence.
+pub(crate) fn message(level: &str, event: &str, sentence: &str) {
     let mut line = Map::new();
-    line.insert("event".into(), "warning".into());
-    line.insert("message".into(), message.into());
-    log("warning", line);
+    line.insert("event".into(), event.into());
+    line.insert("message".into(), sentence.into());
+    log(level, line);
 }
 
 /// A line of the log.

@@ -6,6 +6,7 @@ pub(crate) use subject::name;
 
 use crate::args::Serve;
 use crate::serve::Failure;
+use crate::{reload, report};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -37,6 +38,9 @@ pub(crate) fn config(args: &Serve) -> Result<Option<Arc<ServerConfig>>, Failure>
         }
     };
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
+    if reload::all_users_may(0o4, key) {
+        report::warn(&format!("every user of this machine can read the key in {}: chmod o-r it", key.display()));
+    }
     let config = builder.with_single_cert(certificates(cert)?, private).map_err(|error| unusable(cert, &error))?;
     Ok(Some(Arc::new(config)))
 }

@@ -3,7 +3,6 @@
 
 use crate::model::Problem;
 use crate::report;
-use serde_json::{Map, Value};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -74,9 +73,6 @@ impl Limits {
             return;
         }
         *reported = Some(Instant::now());
-        let mut line = Map::new();
-        line.insert("event".to_owned(), Value::from("no_connection"));
-        line.insert("message".to_owned(), Value::from(why));
-        report::log("error", line);
+        report::message("error", "no_connection", why);
     }
 }

@@ -44,7 +44,7 @@ fn common_name(certificate: &[u8]) -> Option<String> {
             let mut attribute = Reader(attributes.content(SEQUENCE)?);
             let is_common_name = attribute.content(OBJECT_ID)? == COMMON_NAME;
             let (tag, text) = attribute.element()?;
-            // Of several, the last is the most specific one.
+            // If there are several, the last one is the most specific one.
             if is_common_name && TEXTS.contains(&tag) && !text.is_empty() {
                 found = Some(String::from_utf8_lossy(text).into_owned());
             }
@@ -53,7 +53,7 @@ fn common_name(certificate: &[u8]) -> Option<String> {
     found
 }
 
-/// What is left to be read.
+/// The bytes that are left to read.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

@@ -575,9 +575,9 @@ __aba_acquire() {
 #
 #  1. The helper tries, in the foreground. If it would have to wait, it says so with 77 or 78 and holds nothing.
 #  2. If the script has handlers, each is replaced by one that only notes its signal.
-#  3. The helper waits as a background job, and the script with `wait`. If a signal comes before the job has started, its
-#     note is seen in time. If one comes when `wait` begins, bash itself may lose the interruption: it runs the handler after
-#     the wait, as it does for a command in the foreground.
+#  3. The helper waits as a background job, and the script with `wait`. If a signal comes before `wait` has begun, its note
+#     is seen in time, or the helper is ended. Only in the instant in which bash calls waitpid(2) it may lose the
+#     interruption: then the handler runs after the wait, as it does for a command in the foreground.
 #  4. The signal is noted, and interrupts `wait`.
 #  5. The helper is killed and reaped. If the signal comes while bash reaps it, bash loses its status, and says -1 or, before
 #     5.0, 0. So the helper is taken not to have been granted the locks, even if it was in that instant.
@@ -652,7 +652,7 @@ __aba_run_apart() {
         __aba_at=${__aba_list%% *}
         __aba_list=${__aba_list#* }
         __aba_name=${__aba_traps[__aba_at]#SIG}
-        builtin trap -- "__aba_signals+='${__aba_name} '" "${__aba_name}"
+        builtin trap -- "__aba_note ${__aba_name}" "${__aba_name}"
     done
     # A background job would get /dev/null as its input.
     if { builtin true <&0; } 2>/dev/null; then
@@ -664,13 +664,11 @@ __aba_run_apart() {
     while [[ -z ${__aba_ended}${__aba_signals} ]]; do
         __aba_wait
     done
-    if [[ -z ${__aba_ended} ]]; then
-        if [[ -n ${__aba_server} ]]; then
-            __aba_end_helper
-        else
-            # Also where the script ignores SIGTERM, and so does the helper.
-            builtin kill -s KILL "${__aba_job}" 2>/dev/null || builtin true
-        fi
+    if [[ -z ${__aba_ended} && -n ${__aba_server} ]]; then
+        __aba_end_helper
+    elif [[ -z ${__aba_ended} ]]; then
+        # It had not been started yet when the signal came.
+        builtin kill -s KILL "${__aba_job}" 2>/dev/null || builtin true
     fi
     while [[ -z ${__aba_ended} ]]; do
         __aba_wait 2>/dev/null
@@ -686,6 +684,19 @@ __aba_run_apart() {
         *' QUIT '*) __aba_status=131 ;;
         *) ((__aba_status > 0)) || __aba_status=137 ;;
     esac
+}
+
+# Notes signal $1, and ends the helper: `wait` may be about to begin.
+__aba_note() {
+    __aba_signals+="$1 "
+    if [[ -z ${__aba_job} || -n ${__aba_ended} ]]; then
+        builtin return 0
+    elif [[ -n ${__aba_server} ]]; then
+        builtin kill -s TERM "${__aba_job}" 2>/dev/null || builtin true
+    else
+        # Also where the script ignores SIGTERM, and so does the helper.
+        builtin kill -s KILL "${__aba_job}" 2>/dev/null || builtin true
+    fi
 }
 
 # Waits for __aba_job until a signal comes: its status is in __aba_status, and `yes` in __aba_ended once it has ended.

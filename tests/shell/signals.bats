@@ -316,6 +316,7 @@ trap '' USR1
 aba_lock_held save && echo acquired
 END
     for _ in {1..20}; do
+        until_true is_waited_for save
         kill -USR1 "${STARTED_PID}"
         until_ready
     done

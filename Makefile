@@ -107,7 +107,7 @@ lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pag
 	! grep -nE 'builtin (local|export|declare|readonly) [^#]*=\$$' $(SOURCED_FILES)
 	! grep -nE '[a-zA-Z_]\[\$$' $(SOURCED_FILES)
 	@# Before 4.4 it takes the characters of IFS in the brackets of a pattern for themselves, but not in `$${x//[0-9]/}`.
-	! grep -nE "^[[:space:]]*['*?-][^$$(]*\[(!|\[:|.-)[^$$(]*\)" $(SOURCED_FILES)
+	! grep -nE '^[[:space:]]*([*?-]|'"''"')[^$$(]*\[(!|\[:|.-)[^$$(]*\)' $(SOURCED_FILES)
 	! grep -nE '(==|!=) [^ ]*\[(!|\[:|.-)' shell/aba-lock.bash shell/run_once.bash
 	! grep -n 'builtin read ' $(SOURCED_FILES) | grep -vE 'IFS=[^;]* builtin read|read -r -t 0'
 	mandoc -T lint -W warning $(MAN)/*.1 $(MAN)/*.7 $(MAN)/*.8

@@ -538,7 +538,7 @@ impl Error {
                 }
             }
             Self::LeadsElsewhere { label } => {
-                write!(f, "{label} leads to another file than when it was read; neither was changed")
+                write!(f, "{label} no longer leads to the file that was read; no file was changed")
             }
             Self::LockRemoved { label, path } => write!(
                 f,
@@ -602,7 +602,8 @@ impl Error {
             Self::NothingNew { .. } => "if that is meant, say `--allow-empty`".to_owned(),
             Self::ChangedMeanwhile { label, by_command: true, .. } => format!(
                 "do it again; if the command changed it, have that print the new content, or edit a copy: \
-                 `aba-lock update --in-place {label} -- CMD {{}}`"
+                 `aba-lock update --in-place {} -- CMD {{}}`",
+                quoted(Path::new(label))
             ),
             Self::ChangedMeanwhile { .. } | Self::LeadsElsewhere { .. } => "do it again".to_owned(),
             Self::LockRemoved { .. } => {

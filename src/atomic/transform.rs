@@ -26,7 +26,7 @@
 //! too; but before the rename its draft is only put in order before that ([`sys::order`]), and the next one gets the lock
 //! while we wait for the disk.
 
-use super::{give_to_owner, make_private, name_beside, rename};
+use super::{directory_of, give_to_owner, make_private, name_beside, rename};
 use crate::error::Error;
 use crate::events::{self, Event};
 use crate::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait};
@@ -72,6 +72,8 @@ pub struct Edit {
     asked: PathBuf,
     /// The absolute path, with links resolved.
     path: PathBuf,
+    /// The path for our own calls, in the directory that was open when the file was read.
+    place: PathBuf,
     old: Option<File>,
     /// The state of the file when it was opened.
     then: Option<State>,
@@ -83,6 +85,8 @@ pub struct Edit {
     /// Made when there is something to put into it: who only reads under the lock writes nothing.
     scratch: OnceCell<Scratch>,
     lock: Lock,
+    /// The directory of the file, for `place`.
+    _directory: Option<File>,
 }
 
 /// The lock, and since when we have it.
@@ -102,46 +106,61 @@ impl Drop for Lock {
     }
 }
 
-/// A directory of ours beside the file; or only the name of one, for a draft, where nobody else may write beside it.
+/// A directory of ours next to the file; or only the name of one, for a draft, where no other user may write next to it.
 #[derive(Debug)]
 struct Scratch {
-    path: PathBuf,
-    /// Another way to it, on which nobody can put another directory in its place: whose the directory above is may do
-    /// so, and is not to choose where we write.
+    /// The path by which other processes reach it.
+    shown: PathBuf,
+    /// The same in the directory that we have open.
+    place: PathBuf,
+    /// The path for the files in it. No other directory can take its place on this path.
     inside: PathBuf,
     _open: Option<File>,
 }
 
 impl Scratch {
-    fn make(path: PathBuf) -> io::Result<Self> {
-        make_private_directory(&path)?;
-        let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
-        let open = OpenOptions::new().read(true).custom_flags(flags).open(&path)?;
+    fn make(shown: PathBuf, place: PathBuf) -> io::Result<Self> {
+        make_private_directory(&place)?;
+        let open = open_directory(&place)?;
         if open.metadata()?.uid() != sys::user_id() {
             return Err(io::Error::from_raw_os_error(libc::EPERM));
         }
-        let inside = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
-        let inside = if inside.is_dir() { inside } else { path.clone() };
-        Ok(Self { path, inside, _open: Some(open) })
+        let inside = path_through(&open).unwrap_or_else(|| place.clone());
+        Ok(Self { shown, place, inside, _open: Some(open) })
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        clear(&self.path);
+        clear(&self.place);
     }
+}
+
+/// Opens a directory, not through a link, to make files in it. It does not have to be readable.
+fn open_directory(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_PATH).open(path)
+}
+
+/// Returns a path to an open directory that leads to it wherever it is moved, if there is a `/proc`.
+///
+/// The user who owns the directory above can put another one, or a link, in its place at any time. That user must not
+/// choose where we write.
+fn path_through(directory: &File) -> Option<PathBuf> {
+    Some(PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()))).filter(|path| path.is_dir())
 }
 
 /// Makes a directory for its user alone, whatever the umask.
 fn make_private_directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(path)?;
-    if sys::umask() & 0o700 != 0 {
-        // By a descriptor, because another directory may be there by now.
-        let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_PATH;
-        let made = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-        fs::set_permissions(format!("/proc/self/fd/{}", made.as_raw_fd()), Permissions::from_mode(0o700))?;
-    }
-    Ok(())
+    if sys::umask() & 0o700 != 0 { make_private_again(path).map(drop) } else { Ok(()) }
+}
+
+/// Gives a directory the mode of one for its user alone. Returns a path to it and what keeps that path valid.
+fn make_private_again(path: &Path) -> io::Result<(PathBuf, File)> {
+    let open = open_directory(path)?;
+    let inside = path_through(&open).ok_or(io::ErrorKind::Unsupported)?;
+    fs::set_permissions(&inside, Permissions::from_mode(0o700))?;
+    Ok((inside, open))
 }
 
 /// What changes when a file is written to, or replaced.
@@ -208,19 +227,37 @@ impl Edit {
             other => other,
         })?;
         let lock = Lock { acquired, command: request.command, since: Instant::now() };
-        // While we waited, a link may have been made to lead elsewhere: what it leads to now is to be locked.
-        if behind_links(file).ok().as_ref() != Some(&path) {
+        // From here on, all is done in this very directory.
+        let directory = if missing == Missing::CreatePrivate { None } else { open_directory(directory_of(&path)).ok() };
+        let place = place_in(directory.as_ref(), &path);
+        // While we waited, the path may have been made to lead elsewhere. Then the file to which it leads now is locked.
+        let locks_place = |guard: &lock::Guard| lock::leads_to(&with_suffix(&place, ".lock"), guard.file());
+        let leads_here = behind_links(file).ok().as_ref() == Some(&path);
+        if !leads_here || (place != path && !lock.acquired.guards.iter().all(locks_place)) {
             let command = lock.command.clone().unwrap_or_default();
             drop(lock);
             return Self::begin(file, missing, wait, command, contention);
         }
         // Left by an update that was killed. There may be a second name of the file, and its removal changes the inode.
-        clear(&name_beside(&path));
-        let old = look(&label, &path, missing)?;
+        clear(&name_beside(&place));
+        let old = look(&label, &place, missing)?;
         let data = old.as_ref().and_then(|old| old.metadata().ok());
         let then = data.as_ref().map(state);
         let (asked, scratch) = (file.to_owned(), OnceCell::new());
-        let edit = Self { label, asked, path, old, then, kept: None, by_command: false, missing, scratch, lock };
+        let edit = Self {
+            label,
+            asked,
+            path,
+            place,
+            old,
+            then,
+            kept: None,
+            by_command: false,
+            missing,
+            scratch,
+            lock,
+            _directory: directory,
+        };
         if let Some(data) = data {
             edit.open_lock_to(&data);
         }
@@ -232,8 +269,7 @@ impl Edit {
         let label = file.display().to_string();
         let path = behind_links(file).map_err(|source| no_file(&label, source))?;
         look(&label, &path, missing)?;
-        let directory = path.parent().unwrap_or(Path::new("/"));
-        sys::may(sys::Right::MakeIn, directory).map_err(|source| Error::Update {
+        sys::may(sys::Right::MakeIn, directory_of(&path)).map_err(|source| Error::Update {
             what: "make a temporary directory beside",
             label,
             source,
@@ -244,23 +280,30 @@ impl Edit {
         if let Some(scratch) = self.scratch.get() {
             return Ok(scratch);
         }
-        let made = Scratch::make(name_beside(&self.path)).map_err(self.failed("make a temporary directory beside"))?;
+        let made = Scratch::make(name_beside(&self.path), name_beside(&self.place))
+            .map_err(self.failed("make a temporary directory beside"))?;
         Ok(self.scratch.get_or_init(|| made))
     }
 
-    /// Who may write the file may lock it, too, whatever the umask of who made the lock file.
+    /// Every user who may write to the file may lock it, too, whatever the umask of the user who made the lock file. A file
+    /// that only has the name of the lock, such as one of root's that the owner of the directory renamed, stays as it is.
     fn open_lock_to(&self, data: &fs::Metadata) {
         let writers = data.mode() & 0o022;
         for lock in self.lock.acquired.guards.iter().map(lock::Guard::file) {
             let Ok(has) = lock.metadata() else { continue };
-            // Made by root just now: not if it is a file of root's that has got this name.
+            let is_given = sys::user_id() == 0 && has.uid() == 0 && data.uid() != 0;
+            let changes_group = has.gid() != data.gid() && writers & 0o020 != 0;
+            let lacks_rights = has.mode() & (writers << 1) != writers << 1;
             let is_ours = || has.nlink() == 1 && matches!(record::read(lock), Content::Record(_));
-            if sys::user_id() == 0 && has.uid() == 0 && data.uid() != 0 && is_ours() {
+            if !(is_given || changes_group || lacks_rights) || !is_ours() {
+                continue;
+            }
+            if is_given {
                 let _ = fchown(lock, Some(data.uid()), Some(data.gid()));
-            } else if has.gid() != data.gid() && writers & 0o020 != 0 {
+            } else if changes_group {
                 let _ = fchown(lock, None, Some(data.gid()));
             }
-            if has.mode() & (writers << 1) != writers << 1 {
+            if lacks_rights {
                 let _ =
                     lock.set_permissions(Permissions::from_mode(has.mode() & 0o7777 | 0o600 | writers << 1 | writers));
             }
@@ -316,11 +359,12 @@ impl Edit {
     pub fn draft(&self) -> Result<Draft, Error> {
         let (path, shown) = if self.missing == Missing::CreatePrivate {
             let path = name_beside(&self.path);
-            self.scratch.get_or_init(|| Scratch { path: path.clone(), inside: path.clone(), _open: None });
+            let again = || path.clone();
+            self.scratch.get_or_init(|| Scratch { shown: again(), place: again(), inside: again(), _open: None });
             (path.clone(), path)
         } else {
             let scratch = self.scratch()?;
-            (scratch.inside.join("new"), scratch.path.join("new"))
+            (scratch.inside.join("new"), scratch.shown.join("new"))
         };
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
@@ -337,7 +381,7 @@ impl Edit {
         let scratch = self.scratch()?;
         let inside = scratch.inside.join(&directory);
         make_private_directory(&inside).map_err(self.failed("make a temporary directory beside"))?;
-        let copy = PrivateCopy { path: scratch.path.join(directory).join(name), inside: inside.join(name) };
+        let copy = PrivateCopy { path: scratch.shown.join(directory).join(name), inside: inside.join(name) };
         let mut options = OpenOptions::new();
         let mut file =
             options.write(true).create_new(true).mode(0o600).open(&copy.inside).map_err(self.failed("copy"))?;
@@ -365,12 +409,12 @@ impl Edit {
     /// and may not outlive a loss of power.
     pub fn commit(self, draft: &Draft, backup: Option<&OsStr>) -> Result<(), Error> {
         if let Some(old) = &self.old {
-            like(&self.path, old, &draft.file).map_err(|(what, source)| self.failed(what)(source))?;
+            like(&self.place, old, &draft.file).map_err(|(what, source)| self.failed(what)(source))?;
         } else {
             let mode = if self.missing == Missing::CreatePrivate { 0o600 } else { 0o666 & !sys::umask() };
             draft.file.set_permissions(Permissions::from_mode(mode)).map_err(self.failed("set the mode of"))?;
             if self.missing == Missing::CreatePrivate {
-                give_to_owner(&draft.file, self.path.parent().unwrap_or(Path::new("/")));
+                give_to_owner(&draft.file, directory_of(&self.path));
             }
         }
         let late = self.missing == Missing::CreatePrivate;
@@ -381,7 +425,7 @@ impl Edit {
             (Some(suffix), Some(_)) => Some(self.set_old_aside(suffix)?),
             _ => None,
         };
-        if let Err(why) = rename(&draft.path, &self.path) {
+        if let Err(why) = rename(&draft.path, &self.place) {
             if let Some((name, before)) = aside {
                 // The backup is again what it was.
                 let _ = before.map_or_else(|| fs::remove_file(&name), |before| rename(&before, &name));
@@ -389,7 +433,7 @@ impl Edit {
             return Err(self.failed("replace")(why));
         }
         let label = self.label.clone();
-        let directory = File::open(self.path.parent().unwrap_or(Path::new("/")));
+        let directory = File::open(directory_of(&self.place));
         // The next one need not wait until it is on disk: what it writes comes after this there, too.
         drop(self);
         if late && let Err(source) = draft.file.sync_all() {
@@ -405,18 +449,17 @@ impl Edit {
     /// Keeps the old content as the backup. Returns the name of that, and where the backup that was there is now.
     fn set_old_aside(&self, suffix: &OsStr) -> Result<(PathBuf, Option<PathBuf>), Error> {
         let scratch = self.scratch()?;
-        let mut name = self.path.clone().into_os_string();
-        name.push(suffix);
-        let (name, new, before) = (PathBuf::from(name), scratch.inside.join("old"), scratch.inside.join("before"));
+        let name = with_suffix(&self.place, suffix);
+        let (new, before) = (scratch.inside.join("old"), scratch.inside.join("before"));
         let failed = || self.failed("keep the old content of");
         // A second name for it; or a copy, where there can be only one.
-        if fs::hard_link(&self.path, &new).is_err()
+        if fs::hard_link(&self.place, &new).is_err()
             && let (Some(old), Some(mut content)) = (&self.old, self.old()?)
         {
             let mut options = OpenOptions::new();
             let mut copy = options.write(true).create_new(true).mode(0o600).open(&new).map_err(failed())?;
             sys::without_size_signal(|| io::copy(&mut content, &mut copy)).map_err(failed())?;
-            like(&self.path, old, &copy).map_err(|(_, why)| failed()(why))?;
+            like(&self.place, old, &copy).map_err(|(_, why)| failed()(why))?;
             copy.sync_all().map_err(failed())?;
         }
         let had = fs::hard_link(&name, &before).is_ok();
@@ -479,8 +522,8 @@ impl Edit {
             return None;
         }
         for number in 0..MOST_SAVED {
-            let mut name = self.path.clone().into_os_string();
-            name.push(if number == 0 { ".saved".to_owned() } else { format!(".saved.{number}") });
+            let suffix = if number == 0 { ".saved".to_owned() } else { format!(".saved.{number}") };
+            let name = with_suffix(&self.place, &suffix);
             let mut options = OpenOptions::new();
             let mut copy = match options.write(true).create_new(true).mode(0o600).open(&name) {
                 Ok(copy) => copy,
@@ -492,8 +535,8 @@ impl Edit {
                 return None;
             }
             // Otherwise it stays private.
-            let _ = like(&self.path, old, &copy);
-            return Some(PathBuf::from(name));
+            let _ = like(&self.place, old, &copy);
+            return Some(with_suffix(&self.path, &suffix));
         }
         None
     }
@@ -531,16 +574,19 @@ impl Draft {
     }
 }
 
-/// Removes a directory of ours with all that is in it, also what a command made unreadable.
-fn clear(directory: &Path) {
-    fn open_up(directory: &Path) {
-        let _ = fs::set_permissions(directory, Permissions::from_mode(0o700));
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                open_up(&entry.path());
-            }
+/// Makes a directory and all directories in it accessible for their user. It follows no links, also not one that takes the
+/// place of the directory meanwhile.
+fn open_up(directory: &Path) {
+    let Ok((inside, _open)) = make_private_again(directory) else { return };
+    for entry in fs::read_dir(inside).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path());
         }
     }
+}
+
+/// Removes a directory of ours with all that is in it, also what a command made unreadable.
+fn clear(directory: &Path) {
     match fs::symlink_metadata(directory) {
         Ok(data) if data.is_dir() => {
             if fs::remove_dir_all(directory).is_err() {
@@ -580,10 +626,22 @@ impl PrivateCopy {
 
 /// The lock beside a file: as private as that.
 fn lock_of(label: &str, path: &Path, missing: Missing) -> Target {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
     let kind = if missing == Missing::CreatePrivate { Kind::Named } else { Kind::Beside };
-    Target { label: label.to_owned(), path: PathBuf::from(name), kind }
+    Target { label: label.to_owned(), path: with_suffix(path, ".lock"), kind }
+}
+
+/// Returns the path of a file in a directory that is open.
+fn place_in(directory: Option<&File>, path: &Path) -> PathBuf {
+    match (directory.and_then(path_through), path.file_name()) {
+        (Some(inside), Some(name)) => inside.join(name),
+        _ => path.to_owned(),
+    }
+}
+
+fn with_suffix(path: &Path, suffix: impl AsRef<OsStr>) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 /// Follows links to their end, also where there is nothing.
@@ -594,11 +652,11 @@ fn behind_links(file: &Path) -> io::Result<PathBuf> {
         return fs::canonicalize(file);
     }
     for _ in 0..MAX_LINKS {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = directory_of(&path);
         let Some(name) = path.file_name() else { return fs::canonicalize(&path) };
         path = fs::canonicalize(parent)?.join(name);
         match fs::read_link(&path) {
-            Ok(target) => path = path.parent().unwrap_or(Path::new("/")).join(target),
+            Ok(target) => path = directory_of(&path).join(target),
             Err(_) => return Ok(path),
         }
     }
@@ -770,5 +828,33 @@ impl Edit {
         let lock = self.lock.acquired.guards.first().and_then(|guard| guard.file().metadata().ok());
         let (pid, output) = (std::process::id(), output.map(|inode| inode.to_string()).unwrap_or_default());
         lock.map(|lock| format!("{}:{}:{pid}:{output}", lock.dev(), lock.ino())).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn litter_is_made_accessible_but_not_through_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let mode = |name: &str| fs::metadata(path(name)).unwrap().mode() & 0o777;
+        for name in ["theirs", "theirs/deep", "ours", "ours/deep"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        for name in ["theirs/deep", "theirs"] {
+            fs::set_permissions(path(name), Permissions::from_mode(0o755)).unwrap();
+        }
+        symlink(path("theirs"), path("link")).unwrap();
+        symlink(path("theirs"), path("ours/link")).unwrap();
+        fs::set_permissions(path("ours/deep"), Permissions::from_mode(0o000)).unwrap();
+        open_up(&path("link"));
+        open_up(&path("ours"));
+        assert_eq!((mode("theirs"), mode("theirs/deep"), mode("ours/deep")), (0o755, 0o755, 0o700));
+        fs::set_permissions(path("ours/deep"), Permissions::from_mode(0o000)).unwrap();
+        clear(&path("ours"));
+        assert!(!path("ours").exists() && path("theirs").exists());
     }
 }

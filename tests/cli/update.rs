@@ -396,7 +396,7 @@ fn a_link_that_is_made_to_lead_elsewhere_while_the_command_runs_changes_neither_
         }
         call(&scene, ["update", path, "--", "sh", "-c", script])
             .status(1)
-            .err(format!("{path} leads to another file than when it was read; neither was changed"))
+            .err(format!("{path} no longer leads to the file that was read; no file was changed"))
             .run();
         assert_eq!((text(&scene, "v1/f"), text(&scene, "v2/f")), ("a\n".to_owned(), "a\n".to_owned()), "{script}");
     }
@@ -408,7 +408,7 @@ fn a_command_that_writes_the_file_itself_is_told_and_its_change_is_not_called_no
     let told = |args: &[&str], status| {
         let said =
             call(&scene, [&["update"], args].concat()).status(status).err("f was changed meanwhile, by its own").run();
-        assert!(said.err.contains("`aba-lock update --in-place f -- CMD {}`"), "{}", said.err);
+        assert!(said.err.contains("`aba-lock update --in-place ./f -- CMD {}`"), "{}", said.err);
         assert!(!said.err.contains("unchanged"), "{}", said.err);
     };
     // GNU sed makes another file.
@@ -419,6 +419,15 @@ fn a_command_that_writes_the_file_itself_is_told_and_its_change_is_not_called_no
     told(&["-i", "f", "--", "sh", "-c", "echo e >>f; : {}"], 1);
     told(&["--check", "echo f >>f; false", "f", "--", "sh", "-c", "cat; echo x"], 1);
     assert_eq!(text(&scene, "f"), "b\nc\nd\ne\nf\n");
+    // The hint can be typed as it is.
+    fs::write(scene.path("-a b"), "a\n").unwrap();
+    call(&scene, ["update", "--", "-a b", "sh", "-c", "echo h >>'-a b'; cat"])
+        .status(1)
+        .err("`aba-lock update --in-place './-a b' -- CMD {}`")
+        .run();
+    for name in ["-a b", "-a b.lock"] {
+        fs::remove_file(scene.path(name)).unwrap();
+    }
     // The status of a command that fails stays its own.
     told(&["f", "--", "sh", "-c", "echo g >>f; exit 7"], 7);
     assert_eq!(text(&scene, "f"), "b\nc\nd\ne\nf\ng\n");
@@ -944,6 +953,75 @@ fn an_update_by_root_does_not_shut_the_owner_of_the_file_out() {
     Call::new(root).run();
     let lock = fs::metadata(scene.path("d/f.lock")).unwrap();
     assert_eq!((lock.uid(), lock.mode() & 0o7777, text(&scene, "d/f.lock")), (0, 0o600, "secret\n".to_owned()));
+}
+
+#[test]
+fn a_file_that_only_has_the_name_of_the_lock_keeps_its_rights() {
+    // As root, this is a file of root's that the owner of the directory renamed.
+    for content in ["secret\n", ""] {
+        let scene = scene_with("a\n");
+        fs::set_permissions(scene.path("f"), fs::Permissions::from_mode(0o666)).unwrap();
+        fs::write(scene.path("f.lock"), content).unwrap();
+        if content.is_empty() {
+            fs::hard_link(scene.path("f.lock"), scene.path("g")).unwrap();
+        }
+        fs::set_permissions(scene.path("f.lock"), fs::Permissions::from_mode(0o600)).unwrap();
+        if is_root() {
+            chown(scene.path("f"), Some(60_001), Some(60_001)).unwrap();
+        }
+        let before = fs::metadata(scene.path("f.lock")).unwrap();
+        call(&scene, ["update", "f", "--", "tr", "a", "b"]).run();
+        let after = fs::metadata(scene.path("f.lock")).unwrap();
+        let rights = |data: &fs::Metadata| (data.uid(), data.gid(), data.mode() & 0o7777);
+        assert_eq!((rights(&after), text(&scene, "f")), (rights(&before), "b\n".to_owned()), "{content:?}");
+    }
+}
+
+#[test]
+fn a_directory_that_is_moved_or_removed_while_the_command_runs_keeps_no_litter() {
+    let scene = Scene::new();
+    for how in ["mv d e", "mv d e; mkdir d; echo other >d/f", "mv d e; ln -s e d", "mv d e; ln -s ../tmp d"] {
+        for args in [&["d/f"][..], &["-i", "d/f"], &["--backup", "d/f"], &["--dry-run", "d/f"]] {
+            for path in ["d", "e"] {
+                let _ = fs::remove_file(scene.path(path));
+                let _ = fs::remove_dir_all(scene.path(path));
+            }
+            fs::create_dir(scene.path("d")).unwrap();
+            fs::write(scene.path("d/f"), "a\n").unwrap();
+            let script = format!("cat; echo x; {how}; : {{}}");
+            let update = [&["update"], args, &["--", "sh", "-c", &script]].concat();
+            call(&scene, update).status(1).out("").err("d/f ").run();
+            assert_eq!(text(&scene, "e/f"), "a\n", "{how} {args:?}");
+            let mut left: Vec<_> =
+                fs::read_dir(scene.path("e")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            left.sort();
+            assert_eq!(left, ["f", "f.lock"], "{how} {args:?}");
+        }
+    }
+    fs::remove_dir_all(scene.path("e")).unwrap();
+    fs::remove_file(scene.path("d")).unwrap();
+    fs::create_dir(scene.path("d")).unwrap();
+    fs::write(scene.path("d/f"), "a\n").unwrap();
+    call(&scene, ["update", "d/f", "--", "sh", "-c", "cat; echo x; rm -r d"])
+        .status(1)
+        .err("d/f no longer leads to the file that was read; no file was changed")
+        .run();
+    assert_eq!(names(&scene), [] as [&str; 0]);
+}
+
+#[test]
+fn another_directory_that_takes_the_place_of_the_one_of_the_file_is_not_written_to() {
+    let scene = Scene::new();
+    fs::create_dir(scene.path("d")).unwrap();
+    fs::write(scene.path("d/f"), "a\n").unwrap();
+    let trace = ["-e", "trace=mkdir,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir,chmod,fchmodat,chown"];
+    let (status, said) =
+        traced(&scene, &trace, &["update", "--backup", "-i", "d/f", "--", "sed", "-i", "s/a/b/", "{}"]);
+    assert_eq!((status, text(&scene, "d/f")), (Some(0), "b\n".to_owned()), "{said}");
+    let trace = text(&scene, "trace");
+    // Every path goes through the directory that was open when the file was read.
+    let others: Vec<&str> = trace.lines().filter(|line| line.replace("\"/proc/self/fd/", "").contains("\"/")).collect();
+    assert!(trace.contains("rename(\"/proc/self/fd/") && others.is_empty(), "{others:?}: {trace}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Removing what nobody needs: never what is held, and never at the cost of another's try.
 
-use crate::scene::{Call, HELPER, PATIENCE, Running, Scene, is_locked, is_root, kill, until, with};
+use crate::scene::{Call, HELPER, PATIENCE, Running, Scene, copy_program, is_locked, is_root, kill, until, with};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -175,7 +175,7 @@ fn what_may_not_be_removed_is_a_failure_and_another_users_file_is_left() {
     used(&scene, &["mine"]);
     let root = is_root();
     let copy = scene.path("helper");
-    fs::copy(HELPER, &copy).unwrap();
+    copy_program(HELPER, &copy);
     fs::set_permissions(scene.path(""), Permissions::from_mode(0o755)).unwrap();
     if root {
         used(&scene, &["theirs"]);

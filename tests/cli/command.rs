@@ -1,8 +1,7 @@
 //! A command under the lock: whose status, whose signals, whose descriptors.
 
-use crate::scene::{Call, HELPER, Holder, Scene, is_alive, is_locked, kill, until};
+use crate::scene::{Call, HELPER, Holder, Scene, is_alive, is_locked, kill, until, write_program};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 #[test]
@@ -126,8 +125,10 @@ fn a_child_status_is_not_lost_when_the_caller_ignores_child_signals() {
 
 /// A program of that name that does as ssh and sudo do: it closes what it was given before it works.
 fn closer(path: &Path) {
-    fs::write(path, "#!/bin/bash\nfor fd in /proc/$$/fd/*; do fd=${fd##*/}; ((fd > 2 && fd < 255)) && eval \"exec $fd>&-\"; done\necho up; read _\n").unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(
+        path,
+        "#!/bin/bash\nfor fd in /proc/$$/fd/*; do fd=${fd##*/}; ((fd > 2 && fd < 255)) && eval \"exec $fd>&-\"; done\necho up; read _\n",
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `doctor`: what it looks at, what it finds wrong, and that it leaves everything as it was.
 
-use crate::scene::{Call, HELPER, Holder, Scene, is_locked, until};
+use crate::scene::{Call, HELPER, Holder, Scene, copy_program, is_locked, until, write_program};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ fn install(scene: &Scene) -> PathBuf {
     fs::create_dir_all(prefix.join("bin")).unwrap();
     let helper = prefix.join("bin/aba-lock");
     if fs::hard_link(HELPER, &helper).is_err() {
-        fs::copy(HELPER, &helper).unwrap();
+        copy_program(HELPER, &helper);
     }
     for (from, to) in INSTALLED {
         let to = prefix.join(to);
@@ -307,8 +307,7 @@ fn another_helper_that_scripts_get_is_wrong() {
     fs::create_dir(&other).unwrap();
     let program = |text: &str| {
         let _ = fs::remove_file(other.join("aba-lock"));
-        fs::write(other.join("aba-lock"), format!("#!/bin/sh\n{text}\n")).unwrap();
-        fs::set_permissions(other.join("aba-lock"), fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&other.join("aba-lock"), &format!("#!/bin/sh\n{text}\n"));
     };
     let path = other.display();
     program("echo aba-lock 0.0.9");

@@ -1,6 +1,6 @@
 //! What the system may refuse, and a kill between any two steps.
 
-use crate::scene::{Call, HELPER, Scene, is_locked, is_root};
+use crate::scene::{Call, HELPER, Scene, copy_program, is_locked, is_root};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
@@ -113,7 +113,7 @@ fn a_directory_or_file_that_cannot_be_used_is_named_with_the_reason() {
 fn a_file_of_another_user_that_cannot_be_opened_is_said_to_be_theirs() {
     let scene = Scene::new();
     let copy = scene.path("helper");
-    fs::copy(HELPER, &copy).unwrap();
+    copy_program(HELPER, &copy);
     fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     scene.make_root();
     fs::set_permissions(scene.root(), fs::Permissions::from_mode(0o777)).unwrap();
@@ -135,7 +135,7 @@ fn a_file_of_another_user_that_cannot_be_opened_is_said_to_be_theirs() {
 fn a_lock_file_that_another_user_may_read_can_be_locked_by_them() {
     let scene = Scene::new();
     let copy = scene.path("helper");
-    fs::copy(HELPER, &copy).unwrap();
+    copy_program(HELPER, &copy);
     fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     scene.make_root();
     fs::set_permissions(scene.root(), fs::Permissions::from_mode(0o1777)).unwrap();

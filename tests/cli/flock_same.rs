@@ -1,10 +1,10 @@
 //! The helper as `flock` beside the machine's flock(1): the same command lines, the same status, the same effect.
 
-use crate::scene::{HELPER, Scene, until};
+use crate::scene::{HELPER, Scene, until, write_program};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -51,9 +51,7 @@ impl Rack {
                 "#!/bin/sh\nif {0} -n \"$1\" true; then echo free; elif {0} -ns \"$1\" true; then echo shared; else echo held; fi\n",
                 real.display()
             );
-            let path = scene.path(side).join("probe");
-            fs::write(&path, probe).unwrap();
-            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+            write_program(&scene.path(side).join("probe"), &probe);
         }
         Self { scene, real, number: 0 }
     }

@@ -1,6 +1,6 @@
 //! Ending who has a lock: only what is proved to have it, and nobody who waits for it.
 
-use crate::scene::{Call, HELPER, Holder, Scene, is_alive, is_locked, is_root, until};
+use crate::scene::{Call, HELPER, Holder, Scene, copy_program, is_alive, is_locked, is_root, until};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -241,7 +241,7 @@ fn what_cannot_be_seen_is_refused_and_what_is_known_is_said() {
     }
     // Another user's.
     let copy = scene.path("helper");
-    fs::copy(HELPER, &copy).unwrap();
+    copy_program(HELPER, &copy);
     fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(scene.root(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(scene.lock_file("a"), own).unwrap();

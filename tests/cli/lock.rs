@@ -1,6 +1,6 @@
 //! Taking, waiting, and letting go.
 
-use crate::scene::{Call, HELPER, PATIENCE, Scene, is_locked, until};
+use crate::scene::{Call, HELPER, PATIENCE, Scene, is_locked, until, write_program};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
@@ -516,7 +516,8 @@ fn the_hint_of_a_script_names_what_its_user_can_do() {
     let holder = scene.holder("a");
     let text = "exec 9<>\"$ABA_LOCK_DIR/aba-a.lock\"; \"$HELPER\" lock --reopen --fd 9 $OPTIONS a; exit $?\n";
     let script = scene.path("my script");
-    fs::write(&script, format!("#!/usr/bin/env bash\n{text}")).unwrap();
+    write_program(&script, &format!("#!/usr/bin/env bash\n{text}"));
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o644)).unwrap();
     let call = |words: &[&str], options: &str| {
         let mut command = scene.program(words[0]);
         command.args(&words[1..]).env("OPTIONS", options).current_dir(scene.path(""));

@@ -1,6 +1,8 @@
 //! What an attack on `run-once` found.
 
-use crate::scene::{Call, HELPER, Scene, is_alive, is_locked, kill, parent, until, waiters, watches, with};
+use crate::scene::{
+    Call, HELPER, Scene, copy_program, is_alive, is_locked, kill, parent, until, waiters, watches, with,
+};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -378,7 +380,7 @@ fn a_helper_that_is_no_supervisor_is_ended_and_a_supervisor_of_another_name_is_n
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let other = scene.path("helper-1.2");
-    fs::copy(HELPER, &other).unwrap();
+    copy_program(HELPER, &other);
     let script = format!(
         "setsid '{HELPER}' lock -o nn -- sleep 600 & '{}' run-once -i inner -- sleep 600; echo begun; read _ <'{}'",
         other.display(),

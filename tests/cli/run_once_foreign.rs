@@ -1,9 +1,8 @@
 //! Tasks that the bash function runs which `run-once` takes the place of: it holds `lock`, writes no record, and locks no
 //! `pid`. For it, "lock held" means running.
 
-use crate::scene::{Call, Gate, Scene, is_alive, is_locked, kill, parent, queue, until, watches, with};
+use crate::scene::{Call, Gate, Scene, is_alive, is_locked, kill, parent, queue, until, watches, with, write_program};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 /// What the function does with the files of a task. Usage: `function background|foreground ID CMD...`
@@ -42,8 +41,7 @@ fi
 fn function(scene: &Scene, mode: &str, id: &str, task: &[String]) -> Call {
     let path = scene.path("function");
     if !path.exists() {
-        fs::write(&path, FUNCTION).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&path, FUNCTION);
     }
     let mut command = scene.program(path.to_str().unwrap());
     command.args([mode, id]).args(task);

@@ -1,8 +1,6 @@
 //! Tasks where `/proc` does not show the processes by the numbers that they have here.
 
-use crate::scene::{Call, Scene};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use crate::scene::{Call, Scene, write_program};
 
 /// Strangers: a chain of processes, each of which leads a session and is the parent of the next. They note each SIGTERM, and
 /// answer SIGUSR1.
@@ -61,8 +59,7 @@ until_gone() {
 /// Runs a bash script in a PID namespace whose `/proc` is that of the namespace around it, with small numbers.
 fn with_foreign_proc(scene: &Scene, script: &str) -> Call {
     let stranger = scene.path("stranger");
-    fs::write(&stranger, STRANGER).unwrap();
-    fs::set_permissions(&stranger, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&stranger, STRANGER);
     let mut command = scene.program("timeout");
     command.args([
         "60",

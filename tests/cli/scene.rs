@@ -17,6 +17,23 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The helper under test.
 pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_aba-lock");
 
+/// Copies a program that the test runs then.
+///
+/// A child process writes the copy. If this process wrote it, a child that another test forks at the same time would inherit
+/// the descriptor that is open for writing, and nothing could run the copy until that child has called execve(2) (`ETXTBSY`).
+pub(crate) fn copy_program(from: impl AsRef<Path>, to: &Path) {
+    assert!(Command::new("cp").arg("-T").arg(from.as_ref()).arg(to).status().unwrap().success());
+}
+
+/// Writes a script that the test runs then, by a child process for the same reason.
+pub(crate) fn write_program(path: &Path, text: &str) {
+    let mut command = Command::new("sh");
+    command.args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"]).arg(path).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
 /// A directory with a state root in it.
 pub(crate) struct Scene {
     directory: TempDir,

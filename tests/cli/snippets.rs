@@ -8,9 +8,8 @@
 //! row for each. Programs and services are stubs that note their call.
 
 use crate::args;
-use crate::scene::{Gate, HELPER, Holder, Scene, until, waiters};
+use crate::scene::{Gate, HELPER, Holder, Scene, until, waiters, write_program};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -271,8 +270,7 @@ impl Place {
         let programs = "bin/Xvfb bin/curl bin/docker bin/make bin/prepare bin/registry bin/rest bin/rsync bin/sed bin/tmux bin/yq \
                         work/backup.sh work/build.sh work/deploy.sh work/generate work/look-up work/migrate work/migrate.sh \
                         work/publish work/run-tests work/tests work/train";
-        fs::write(place.scene.path("stub"), stub).unwrap();
-        fs::set_permissions(place.scene.path("stub"), fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&place.scene.path("stub"), stub);
         for program in programs.split_whitespace() {
             std::os::unix::fs::symlink(place.scene.path("stub"), place.scene.path(program)).unwrap();
         }

@@ -1,9 +1,9 @@
 //! Who has it: what is said, and that it is no more than is known.
 
-use crate::scene::{Call, HELPER, Holder, Scene};
+use crate::scene::{Call, HELPER, Holder, Scene, write_program};
 use serde_json::Value;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 
 #[test]
 fn a_free_lock_is_free() {
@@ -379,8 +379,7 @@ fn keeper(scene: &Scene, text: &str, json: &str, status: i32) -> String {
     let script = format!(
         "#!/bin/sh\ncase \"$*\" in *--json*) cat <<'.'\n{json}\n.\n;; *) cat <<'.'\n{text}\n.\n;; esac\nexit {status}\n"
     );
-    fs::write(&path, script).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&path, &script);
     path.display().to_string()
 }
 

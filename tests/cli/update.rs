@@ -1,6 +1,6 @@
 //! `update` and `write`, as their contract has it.
 
-use crate::scene::{Call, HELPER, Scene, is_alive, is_root, kill, until, waiters};
+use crate::scene::{Call, HELPER, Scene, copy_program, is_alive, is_root, kill, until, waiters};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -880,7 +880,7 @@ fn a_member_of_the_group_may_update_and_nobody_gets_more_access() {
         return;
     }
     let scene = Scene::new();
-    fs::copy(HELPER, scene.path("helper")).unwrap();
+    copy_program(HELPER, &scene.path("helper"));
     fs::create_dir(scene.path("d")).unwrap();
     fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     let (file, lock) = (scene.path("d/f"), scene.path("d/f.lock"));
@@ -932,7 +932,7 @@ fn an_update_by_root_does_not_shut_the_owner_of_the_file_out() {
         return;
     }
     let scene = Scene::new();
-    fs::copy(HELPER, scene.path("helper")).unwrap();
+    copy_program(HELPER, &scene.path("helper"));
     fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     fs::create_dir(scene.path("d")).unwrap();
     fs::write(scene.path("d/f"), "a\n").unwrap();

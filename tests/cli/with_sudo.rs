@@ -1,6 +1,6 @@
 //! Calls as root with the `HOME` of another user, as sudo(8) without -H makes them.
 
-use crate::scene::{HELPER, Scene, is_root};
+use crate::scene::{HELPER, Scene, copy_program, is_root};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ impl House {
         let scene = Scene::new();
         let home = scene.path("home");
         fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::copy(HELPER, scene.path("helper")).unwrap();
+        copy_program(HELPER, &scene.path("helper"));
         fs::create_dir(&home).unwrap();
         if is_root() {
             std::os::unix::fs::chown(&home, Some(USER), Some(USER)).unwrap();

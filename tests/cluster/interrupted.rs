@@ -170,3 +170,21 @@ fn a_handler_runs_while_a_script_waits_for_a_lease_and_nothing_is_left_at_the_se
         }
     }
 }
+
+#[test]
+fn a_signal_ends_a_wait_that_has_no_second_thread_and_nothing_is_left_at_the_server() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let mut holder = machine.holder("save");
+    let keys = etcd.keys();
+    for name in ["INT", "TERM"] {
+        let mut waiter = machine.keeper_without_threads(&["lease", "acquire", "-w", "save"]);
+        let said = waiter.error();
+        assert!(said.starts_with("aba-lock: waiting for save at "), "{said}");
+        signal(waiter.pid(), name);
+        assert_eq!(waiter.end(), if name == "INT" { 130 } else { 143 });
+        assert_eq!(etcd.keys(), keys);
+    }
+    holder.go();
+    holder.end();
+}

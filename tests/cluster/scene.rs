@@ -399,6 +399,14 @@ impl Machine {
         Script::start(command)
     }
 
+    /// Runs the keeper where no thread can be created.
+    pub(crate) fn keeper_without_threads(&self, args: &[&str]) -> Script {
+        let mut command = self.program("strace");
+        // `-D`: the keeper is the child, and strace its grandchild.
+        command.args(["-D", "-qqq", "-o", "/dev/null", "-e", "inject=clone,clone3:error=EAGAIN", KEEPER]).args(args);
+        Script::start(command)
+    }
+
     /// A script that holds a lock until it is told to end.
     pub(crate) fn holder(&self, name: &str) -> Script {
         let script =

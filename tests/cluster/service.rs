@@ -266,3 +266,24 @@ fn a_secret_that_others_can_learn_is_warned_of_when_a_lease_is_acquired() {
     machine.aba(&["lock", "deploy", "--", "true"]).status(0).err(&readable);
     machine.aba(&["lock", "-q", "deploy", "--", "true"]).status(0).silent();
 }
+
+#[test]
+fn without_a_second_thread_a_lease_is_waited_for_and_a_signal_ends_the_wait() {
+    let service = Service::start(&[]);
+    let machine = Machine::new(&service.url());
+    let mut holder = machine.holder("save");
+    let wait = || machine.keeper_without_threads(&["lease", "acquire", "-w", "save"]);
+    let mut waiter = wait();
+    let said = waiter.error();
+    assert!(said.starts_with("aba-lock: waiting for save at "), "{said}");
+    signal(waiter.pid(), "INT");
+    assert_eq!(waiter.end(), 130);
+    let mut waiter = wait();
+    let said = waiter.error();
+    assert!(said.starts_with("aba-lock: waiting for save at "), "{said}");
+    holder.go();
+    holder.end();
+    let id = waiter.line();
+    assert_eq!(waiter.end(), 0);
+    lease(&machine, &["release", &id]).status(0);
+}

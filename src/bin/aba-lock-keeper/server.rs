@@ -6,6 +6,7 @@
 
 pub(crate) mod etcd;
 pub(crate) mod http;
+mod resolver;
 pub(crate) mod service;
 
 use crate::clock::Moment;

@@ -375,6 +375,14 @@ pub(crate) fn next_signal() -> Option<i32> {
     (signal != WAKE).then_some(signal)
 }
 
+/// Returns one of the signals that are held back, if one has come.
+pub(crate) fn signal_that_came() -> Option<i32> {
+    let (set, none) = (ending(), libc::timespec { tv_sec: 0, tv_nsec: 0 });
+    // SAFETY: both live until the call returns; no further information is asked for.
+    let signal = unsafe { libc::sigtimedwait(&raw const set, ptr::null_mut(), &raw const none) };
+    (signal > 0).then_some(signal)
+}
+
 /// Has a thread return from [`next_signal`].
 pub(crate) fn wake(thread: &JoinHandle<()>) {
     // SAFETY: it was not joined yet, so its number is its own.

@@ -93,6 +93,7 @@ impl<'a> Progress<'a> {
 impl Watcher for Progress<'_> {
     fn begun(&mut self, id: &str) {
         self.pending.set(Some(id));
+        self.pending.heed_signals();
     }
 
     fn waits(&mut self, holder: &Entry) {
@@ -100,6 +101,7 @@ impl Watcher for Progress<'_> {
             report::waiting(&self.settings.label, holder);
         }
         self.told = true;
+        self.pending.heed_signals();
     }
 
     fn unanswered(&mut self, what: &str) {
@@ -107,5 +109,6 @@ impl Watcher for Progress<'_> {
             report::unanswered(self.name, what);
         }
         self.complained = true;
+        self.pending.heed_signals();
     }
 }

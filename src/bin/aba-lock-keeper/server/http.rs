@@ -6,12 +6,14 @@
 
 use crate::clock::Moment;
 use crate::server::Fault;
+use crate::server::resolver::Lookup;
 use crate::settings::Settings;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::sync::Arc;
 use std::time::Duration;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, http};
 
 /// How long an endpoint may take to answer.
@@ -58,7 +60,8 @@ impl Http {
             .user_agent(concat!("aba-lock/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls.build())
             .build();
-        Ok(Self { agent: config.new_agent(), endpoints: settings.endpoints.clone(), at: 0, authorization: None })
+        let agent = Agent::with_parts(config, DefaultConnector::default(), Lookup);
+        Ok(Self { agent, endpoints: settings.endpoints.clone(), at: 0, authorization: None })
     }
 
     /// How many endpoints there are.

@@ -115,10 +115,8 @@ impl Service {
                 let _ = tell.send(call(&mut http, "POST", "/lock", Some(&body), pause + TRY));
             })
         });
-        let waits = waits.map_err(|error| Fault::Failed {
-            what: format!("could not wait for {}: {}", want.name, aba_lock::error::reason(&error)),
-            hint: None,
-        })?;
+        // Without a thread it waits for as long as the connection needs no look from outside.
+        let Ok(waits) = waits else { return self.ask(want, event, interval) };
         let mut was_free = false;
         loop {
             match told.recv_timeout(interval) {

@@ -13,6 +13,10 @@ fn a_script_shuts_out_those_on_other_machines_until_it_ends() {
         .status(1)
         .err(&format!("aba-lock: deploy is already running: pid {} on host ", holder.pid()))
         .err("hint: wait for it with ABA_LOCK_TIMEOUT=60 in the environment, or see it with `aba-lock lease show deploy`");
+    other
+        .bash("source \"$LIBRARY\"; aba_lock_operation -n deploy; echo went on")
+        .status(1)
+        .err("hint: see it with `aba-lock lease show deploy`");
     // And nothing is locked there, either.
     other.aba(&["status", "--server=", "deploy"]).status(1);
     one.aba(&["lock", "deploy", "--", "echo", "went on"]).status(75).err("deploy is already running: pid ");

@@ -42,11 +42,10 @@ extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
     aba_lock::sys::fill_standard_descriptors();
     match args::Cli::try_parse() {
         Ok(cli) => {
-            let for_script = matches!(&cli.command, args::Command::Hold(hold) if hold.script.is_some());
             let done = cmd::run(cli.command);
             report::unlogged();
             done.unwrap_or_else(|fault| {
-                report::failure(&fault, for_script);
+                report::failure(&fault, Some("`--wait`"));
                 exit::of(&fault)
             })
         }

@@ -70,12 +70,12 @@ pub(crate) fn exposed(settings: &Settings) {
     }
 }
 
-/// Reports why it failed. The user of a script cannot give it our options.
-pub(crate) fn failure(fault: &Fault, for_script: bool) {
+/// Reports why it failed. `wait` is what makes the caller wait, as a hint says it; `None`: nothing does.
+pub(crate) fn failure(fault: &Fault, wait: Option<&str>) {
     let (text, hint) = match fault {
         Fault::Busy { name, holder } => {
-            let wait = if for_script { "ABA_LOCK_TIMEOUT=60 in the environment" } else { "`--wait`" };
-            let see = format!("wait for it with {wait}, or see it with `aba-lock lease show {name}`");
+            let wait = wait.map(|wait| format!("wait for it with {wait}, or ")).unwrap_or_default();
+            let see = format!("{wait}see it with `aba-lock lease show {name}`");
             match holder {
                 Some(holder) => (refusal(holder), Some(see)),
                 None => (format!("{name} was held a moment ago by a holder that has let go since"), Some(see)),
@@ -105,7 +105,7 @@ pub(crate) fn busy_instead(fault: &Fault, instead: &str) {
     let text = match fault {
         Fault::Busy { holder: Some(holder), .. } => refusal(holder),
         Fault::Busy { name, .. } | Fault::TimedOut { name, .. } => format!("{name} is held"),
-        _ => return failure(fault, false),
+        _ => return failure(fault, None),
     };
     sentence(&format!("{text}; running `{instead}`"), None);
 }

@@ -255,10 +255,20 @@ fn write_pid(path: &Path, pid: u32) -> Result<(), Fault> {
     })
 }
 
+/// How the caller can wait, as a hint says it. The user of a script cannot give options to the helper.
+fn way_to_wait(args: &Hold) -> Option<&'static str> {
+    match (args.script, args.wait.nonblock) {
+        (None, _) => Some("`--wait`"),
+        (Some(_), false) => Some("ABA_LOCK_TIMEOUT=60 in the environment"),
+        // The script does not wait, whatever its user says.
+        (Some(_), true) => None,
+    }
+}
+
 fn busy(args: &Hold, fault: &Fault) -> Result<i32, Fault> {
     let Some(instead) = args.on_busy.as_deref() else {
         if !args.quiet {
-            report::failure(fault, args.script.is_some());
+            report::failure(fault, way_to_wait(args));
         }
         return Ok(args.conflict_exit_code.map_or_else(|| exit::of(fault), i32::from));
     };

@@ -68,7 +68,7 @@ pub(crate) fn release(args: &Script) -> Result<i32, Fault> {
     let _ = let_go(&file);
     match aba_lock::lock::release(args.fd, path.as_deref()) {
         Err(error @ Error::Replaced { .. }) => {
-            report::failure(&super::ours(&error), true);
+            report::failure(&super::ours(&error), None);
             Ok(exit::REPLACED)
         }
         done => done.map(|()| exit::DONE).map_err(|error| super::ours(&error)),

@@ -119,11 +119,16 @@ fn hold_elsewhere(
         let age = if guard.fresh { "fresh" } else { "held" };
         words.push(format!("--lock={}/{fd}/{}/{age}", guard.target.label, acquired.token).into());
     }
-    words.push(match request.wait {
-        Wait::No => "--nonblock".into(),
-        Wait::Forever => "--wait".into(),
-        Wait::For(limit) => format!("--timeout={:.3}", limit.saturating_sub(progress.waited()).as_secs_f64()).into(),
-    });
+    match request.wait {
+        // The keeper does not wait either, and must know whether the user of a script can change that.
+        Wait::No if !args.nonblock => {}
+        Wait::No => words.push("--nonblock".into()),
+        Wait::Forever => words.push("--wait".into()),
+        Wait::For(limit) => {
+            let left = limit.saturating_sub(progress.waited()).as_secs_f64();
+            words.push(format!("--timeout={left:.3}").into());
+        }
+    }
     if !args.fd.is_empty() {
         words.push(format!("--script={}", request.holder).into());
     }

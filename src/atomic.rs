@@ -111,10 +111,11 @@ fn name_beside(path: &Path) -> PathBuf {
     let mut new = b".".to_vec();
     // A name may have 255 bytes. Of long ones that begin alike, none is to take the other's for litter: a sum tells them
     // apart. (A later compiler may make another sum. Then litter stays, at worst.)
-    if bytes.len() > 240 {
+    // With room for the number of a user.
+    if bytes.len() > 229 {
         let mut sum = DefaultHasher::new();
         sum.write(bytes);
-        new.extend_from_slice(&bytes[..223]);
+        new.extend_from_slice(&bytes[..212]);
         new.extend_from_slice(format!("-{:016x}", sum.finish()).as_bytes());
     } else {
         new.extend_from_slice(bytes);

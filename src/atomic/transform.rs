@@ -18,7 +18,7 @@
 //!
 //! | killed | left behind | the next one |
 //! |---|---|---|
-//! | before the rename | the old content; `.FILE.aba-lock.d`, a directory with the draft and what else there was, or the draft | has the lock, and takes that away |
+//! | before the rename | the old content; `.FILE.aba-lock.d`, a directory with the draft and what else there was, or the draft | acquires the lock, and removes that; another user, who may not, uses `.FILE.aba-lock.d-UID` |
 //! | between the rename and the end | the new content | finds nothing to do |
 //! | by a loss of power | the old content or the new: the draft is on disk (fsync) before it gets the name, and the directory before we say so | – |
 //!
@@ -270,7 +270,7 @@ impl Edit {
         let path = behind_links(file).map_err(|source| no_file(&label, source))?;
         look(&label, &path, missing)?;
         sys::may(sys::Right::MakeIn, directory_of(&path)).map_err(|source| Error::Update {
-            what: "make a temporary directory beside",
+            what: "make a temporary directory next to",
             label,
             source,
         })
@@ -280,8 +280,18 @@ impl Edit {
         if let Some(scratch) = self.scratch.get() {
             return Ok(scratch);
         }
-        let made = Scratch::make(name_beside(&self.path), name_beside(&self.place))
-            .map_err(self.failed("make a temporary directory beside"))?;
+        let (shown, place) = (name_beside(&self.path), name_beside(&self.place));
+        let made = match Scratch::make(shown.clone(), place.clone()) {
+            // Left by an update of another user that was killed. Only that user can remove it.
+            Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {
+                let suffix = format!("-{}", sys::user_id());
+                let place = with_suffix(&place, &suffix);
+                clear(&place);
+                Scratch::make(with_suffix(&shown, &suffix), place)
+            }
+            made => made,
+        };
+        let made = made.map_err(self.failed("make a temporary directory next to"))?;
         Ok(self.scratch.get_or_init(|| made))
     }
 
@@ -368,8 +378,8 @@ impl Edit {
         };
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let file = options.open(&path).map_err(self.failed("make a temporary file beside"))?;
-        make_private(&file).map_err(self.failed("make a temporary file beside"))?;
+        let file = options.open(&path).map_err(self.failed("make a temporary file next to"))?;
+        make_private(&file).map_err(self.failed("make a temporary file next to"))?;
         Ok(Draft { file, path, shown, label: self.label.clone() })
     }
 
@@ -380,7 +390,7 @@ impl Edit {
         let (directory, name) = (unique(), self.path.file_name().unwrap_or(OsStr::new("file")));
         let scratch = self.scratch()?;
         let inside = scratch.inside.join(&directory);
-        make_private_directory(&inside).map_err(self.failed("make a temporary directory beside"))?;
+        make_private_directory(&inside).map_err(self.failed("make a temporary directory next to"))?;
         let copy = PrivateCopy { path: scratch.shown.join(directory).join(name), inside: inside.join(name) };
         let mut options = OpenOptions::new();
         let mut file =

@@ -927,6 +927,41 @@ fn a_member_of_the_group_may_update_and_nobody_gets_more_access() {
 }
 
 #[test]
+fn what_a_killed_update_of_another_user_left_does_not_stop_an_update() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    fs::copy(HELPER, scene.path("helper")).unwrap();
+    fs::create_dir(scene.path("d")).unwrap();
+    for (path, mode) in [("", 0o755), ("d", 0o777)] {
+        fs::set_permissions(scene.path(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    for name in ["f".to_owned(), "x".repeat(250)] {
+        fs::write(scene.path("d").join(&name), "a\n").unwrap();
+        chown(scene.path("d").join(&name), Some(60_002), Some(60_000)).unwrap();
+        fs::set_permissions(scene.path("d").join(&name), fs::Permissions::from_mode(0o664)).unwrap();
+        let killed = format!("exec \"$HELPER\" update {name} -- sh -c 'echo half; kill -9 $PPID'");
+        let update = format!("exec \"$HELPER\" update -i --backup {name} -- sh -c 'tr ab bc <{name} >{{}}'");
+        let left = || fs::read_dir(scene.path("d")).unwrap().count();
+        update_as(&scene, "60001", &["60001", "60000"], &killed).status(137).run();
+        assert_eq!(left(), 3);
+        // The second one finds what the first one left, and removes it.
+        for _ in 0..2 {
+            update_as(&scene, "60002", &["60002", "60000"], &killed).status(137).run();
+        }
+        assert_eq!(left(), 4);
+        update_as(&scene, "60002", &["60002", "60000"], &update).run();
+        assert_eq!((text(&scene, &format!("d/{name}")).as_str(), left()), ("b\n", 4));
+        update_as(&scene, "60001", &["60001", "60000"], &update).run();
+        assert_eq!((text(&scene, &format!("d/{name}")).as_str(), left()), ("c\n", 3));
+        fs::remove_dir_all(scene.path("d")).unwrap();
+        fs::create_dir(scene.path("d")).unwrap();
+        fs::set_permissions(scene.path("d"), fs::Permissions::from_mode(0o777)).unwrap();
+    }
+}
+
+#[test]
 fn an_update_by_root_does_not_shut_the_owner_of_the_file_out() {
     if !is_root() {
         return;
@@ -1048,7 +1083,8 @@ fn what_a_command_started_and_does_not_wait_for_waits_for_its_turn() {
         for in_place in [false, true] {
             let scene = scene_with("a\n");
             let gate = scene.gate("gate");
-            fs::write(scene.path("job"), "\"$HELPER\" update f -- sh -c 'cat; echo job'; echo $? >status\n").unwrap();
+            fs::write(scene.path("job"), "\"$HELPER\" update -q f -- sh -c 'cat; echo job'; echo $? >status\n")
+                .unwrap();
             let start = match how {
                 "task" => "\"$HELPER\" run-once -i t -- sh job >/dev/null".to_owned(),
                 job => job.replace("JOB", "sh job"),

@@ -24,7 +24,9 @@ pub fn hold(bytes: &[u8]) {
     assert_eq!((seen.pid, seen.parent, seen.group, seen.session, seen.start), (7, 3, 4, 5, 4321));
     assert_eq!((seen.terminal_name().as_deref(), seen.foreground), (Some("pts/0"), 6));
     assert_eq!(stat_field_in(&stat, 20), Some(9));
-    assert_eq!(seen_in(7, &format!("7 ({name}) Z 3 4 5 34816 6 0 1 2 3 4 5 6 7 8 20 0 9 0 4321 1 2")), None);
+    // A process has ended with its last thread, and not with its first.
+    let ended = |threads: u32| format!("7 ({name}) Z 3 4 5 34816 6 0 1 2 3 4 5 6 7 8 20 0 {threads} 0 4321 1 2");
+    assert!(seen_in(7, &ended(1)).is_none() && seen_in(7, &ended(9)).is_some());
 
     // A variable has the value that the first of its name has, whatever stands in the others.
     let entries = [bytes, b"\0WANTED=", bytes].concat();

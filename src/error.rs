@@ -597,9 +597,9 @@ impl Error {
             Self::Reserve(problem) => return problem.hint(),
             Self::NothingToRun { .. } => "say what to run: `aba-lock run-once -i ID -- CMD`".to_owned(),
             Self::NoFile { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                "if it is to be made, say `--create`".to_owned()
+                "to create it, use `--create`".to_owned()
             }
-            Self::NothingNew { .. } => "if that is meant, say `--allow-empty`".to_owned(),
+            Self::NothingNew { .. } => "if that is intended, use `--allow-empty`".to_owned(),
             Self::ChangedMeanwhile { label, by_command: true, .. } => format!(
                 "do it again; if the command changed it, have that print the new content, or edit a copy: \
                  `aba-lock update --in-place {} -- CMD {{}}`",

@@ -1,6 +1,6 @@
 //! Commands that make new content out of old: as a filter, or in place on a copy; and commands that check it.
 //!
-//! A signal to us goes to the command, and whatever becomes of that, the content is given up.
+//! A signal to this process is passed on to the command. However that ends, the new content is discarded.
 
 use crate::atomic::transform::{Draft, Edit, pour};
 use crate::error::Error;
@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// What stands for the copy in the words of a command.
+/// The placeholder for the path of the copy in the words of a command.
 pub const PLACE: &str = "{}";
 
 /// The words of a command, with `shell` in front of them if the command is a function that was exported to it, or that it
@@ -52,9 +52,10 @@ fn like_the_shell_described_on(descriptor: i32) -> String {
     )
 }
 
-/// Runs a command with the old content as its input; what it prints becomes the new content. Its exit status.
+/// Runs a command with the old content as its input; its output becomes the new content. Returns its exit
+/// status.
 ///
-/// The end is that of its output, as in a pipeline: also of what it left in the background.
+/// The new content ends with the output, as in a pipeline: processes that the command left in the background belong to it.
 pub fn through(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Forward) -> Result<i32, Error> {
     let (output, end) = io::pipe().map_err(edit.failed("read the new content of"))?;
     let output = File::from(OwnedFd::from(output));
@@ -62,7 +63,7 @@ pub fn through(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &For
     let mut command = command(edit, words, Some(inode));
     command.stdin(edit.old()?.map_or_else(Stdio::null, Stdio::from)).stdout(end);
     let mut child = start(&mut command, words, forward)?;
-    // It has the end for writing. Without this, there would be no end of the output.
+    // Closes our end for writing: while it is open, the output does not end.
     drop(command);
     let mut status = None;
     let go_on = || {
@@ -72,7 +73,7 @@ pub fn through(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &For
         status.is_none()
     };
     let poured = pour(output, draft.writer(), go_on);
-    // With its output closed, one that still writes ends by SIGPIPE; one that does not is asked to.
+    // The output is closed, so a command that still writes ends by SIGPIPE. This ends one that does not write.
     if poured.is_err() {
         let _ = child.kill();
     }
@@ -81,8 +82,8 @@ pub fn through(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &For
     Ok(status)
 }
 
-/// Runs a command on a copy of the file, whose path takes the place of each `{}`; what that holds afterwards becomes the
-/// new content. Its exit status.
+/// Runs a command on a copy of the file, whose path takes the place of each `{}`; the content of the copy afterwards becomes
+/// the new content. Returns its exit status.
 pub fn in_place(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Forward) -> Result<i32, Error> {
     let copy = edit.copy()?;
     let words: Vec<OsString> = words.iter().map(|word| with_path(word, copy.path.as_os_str())).collect();
@@ -95,8 +96,8 @@ pub fn in_place(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Fo
     Ok(status)
 }
 
-/// Runs the text of `--check` as a shell command. It gets the new content as its input, and as a file whose path is `$1`; what
-/// it prints goes to stderr. Its exit status.
+/// Runs the text of `--check` as a shell command. It gets the new content as its input, and as a file whose path is `$1`; its
+/// output goes to stderr. Returns its exit status.
 pub fn check(edit: &Edit, text: &str, draft: &Draft, forward: &Forward) -> Result<i32, Error> {
     let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(edit.failed("check"))?;
     let before = draft.seal()?;
@@ -105,11 +106,11 @@ pub fn check(edit: &Edit, text: &str, draft: &Draft, forward: &Forward) -> Resul
     command.env(store::COPY, draft.shown()).stdin(draft.content()?).stdout(stderr);
     start(&mut command, &words, forward)?;
     let status = forward.wait(false).unwrap_or(127);
-    // What it accepted is what it read.
+    // The content that it accepted must be the content that it read.
     if draft.seal()? == before { Ok(status) } else { Err(Error::CheckWrote { label: edit.label().to_owned() }) }
 }
 
-/// What comes on standard input becomes the new content.
+/// Makes the content of standard input the new content.
 pub fn from_input(edit: &Edit, draft: &mut Draft, forward: &Forward) -> Result<(), Error> {
     let input = io::stdin().as_fd().try_clone_to_owned().map_err(edit.failed("read the new content of"))?;
     let input = File::from(input);

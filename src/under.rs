@@ -1,4 +1,5 @@
-//! Commands that run while a lock is held: what they are handed, and which of them cannot be. Commands that are one text.
+//! Commands that run while a lock is held: the descriptors that they inherit, and the programs that close these. Commands that
+//! are given as one text.
 
 use crate::error::Error;
 use crate::lock::Guard;
@@ -31,7 +32,7 @@ pub fn by_shell(text: &str, argument: &OsStr) -> Vec<OsString> {
     ["/bin/sh", "-c", "--", text, "sh"].into_iter().map(OsString::from).chain([argument.to_owned()]).collect()
 }
 
-/// Becomes the command of `--on-busy`, which is told the name of the lock. Returns only when that fails, with the reason.
+/// Becomes the command of `--on-busy`, which gets the name of the lock. Returns only if that fails, with the reason.
 #[must_use]
 pub fn become_shell(text: &str, name: &str) -> io::Error {
     let command = sys::Command::new(&by_shell(text, OsStr::new(name)), &[(store::NAME, name.to_owned())]);

@@ -96,7 +96,7 @@ fn input_becomes_a_file_as_a_whole_or_not_at_all() {
     pipe("\"$HELPER\" write --allow-empty f </dev/null").run();
     assert_eq!(text(&scene, "f"), "");
     pipe("\"$HELPER\" write f <&-").run();
-    pipe("echo x | \"$HELPER\" write new").status(125).err("hint: if it is to be made, say `--create`").run();
+    pipe("echo x | \"$HELPER\" write new").status(125).err("hint: to create it, use `--create`").run();
     pipe("umask 027; echo x | \"$HELPER\" write --create new").run();
     assert_eq!(fs::metadata(scene.path("new")).unwrap().permissions().mode() & 0o7777, 0o640);
     assert_eq!(names(&scene), ["f", "new", "new.lock"]);
@@ -110,7 +110,7 @@ fn a_command_that_fails_or_prints_nothing_changes_nothing() {
     call(&scene, ["update", "f", "--", "sh", "-c", "echo half; kill -9 $$"]).status(137).run();
     call(&scene, ["update", "f", "--", "no-such-command"]).status(127).err("command not found").run();
     call(&scene, ["update", "f", "--", "/"]).status(126).err("could not run /").run();
-    call(&scene, ["update", "f", "--", "true"]).status(1).err("hint: if that is meant, say `--allow-empty`").run();
+    call(&scene, ["update", "f", "--", "true"]).status(1).err("hint: if that is intended, use `--allow-empty`").run();
     let after = fs::metadata(scene.path("f")).unwrap();
     assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()));
     call(&scene, ["update", "--allow-empty", "f", "--", "true"]).run();
@@ -122,7 +122,7 @@ fn a_command_that_fails_or_prints_nothing_changes_nothing() {
 fn where_nothing_changes_nothing_is_written() {
     let scene = scene_with("old\n");
     let before = fs::metadata(scene.path("f")).unwrap();
-    call(&scene, ["update", "-v", "f", "--", "cat"]).err("f is as it is to be: nothing was written").run();
+    call(&scene, ["update", "-v", "f", "--", "cat"]).err("f already has this content: nothing was written").run();
     call(&scene, ["update", "f", "--", "cat"]).run();
     let after = fs::metadata(scene.path("f")).unwrap();
     assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()));

@@ -80,11 +80,14 @@ pub(crate) const UPDATE_STATUS: [(&str, &str); 9] = [
     ("0", "changed, or there was nothing to change"),
     ("1", "refused: an empty content, one that --check refuses, or a file, link or lock that was changed meanwhile"),
     ("2", "wrong usage"),
-    ("75", "another updates it (-n), or CMD waits for this update of the same file"),
+    ("75", "another process updates it (-n), or CMD waits for this update of the same file"),
     ("124", "timed out waiting (-t)"),
     ("125", "it cannot be read or written; it is unchanged"),
-    ("126, 127", "the command, or that of --check, cannot be run, was not found"),
-    ("128+n", "the command, or aba-lock, got signal n; aba-lock did not change the file"),
+    ("126, 127", "the command, or that of --check, cannot be run (126) or was not found (127)"),
+    (
+        "128+n",
+        "the command, or aba-lock, got signal n; the file is unchanged, unless the signal came while it was replaced",
+    ),
     ("other", "the command's own; aba-lock did not change the file"),
 ];
 
@@ -219,13 +222,13 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     (
         "update",
         "aba-lock update hosts.yaml -- yq '.web.ip = \"10.0.0.7\"'",
-        "set one value, beside others who do the same",
+        "set one value, while other processes may set others",
     ),
     ("update", "aba-lock update --in-place hosts.txt -- sed -i s/a/b/ {}", "with a command that edits a file"),
     (
         "update",
         "aba-lock update --check 'jq empty' --backup f.json -- ./migrate",
-        "refuse what is no JSON, keep f.json~",
+        "refuse content that is not JSON, and keep the old one in f.json~",
     ),
     ("update", "aba-lock update --dry-run --diff f.conf -- sed s/a/b/", "see what would change"),
     ("write", "./generate | aba-lock write --create out.conf", "nothing is written if it prints nothing"),
@@ -734,9 +737,10 @@ pub(crate) struct Update {
     pub(crate) command: Vec<OsString>,
 }
 
-/// Make standard input the content of a file, as a whole or not at all
+/// Replace the content of a file by standard input, all of it or nothing
 ///
-/// The lock, FILE.lock beside FILE, is held while the input is read. Else it is as `update` does it.
+/// The lock, FILE.lock next to FILE, is held while the input is read. Links, attributes and changes by other processes are
+/// handled as by `aba-lock update`.
 #[derive(Debug, Args)]
 pub(crate) struct Write {
     #[command(flatten)]
@@ -755,39 +759,39 @@ pub(crate) struct Rewrite {
     #[arg(long, value_name = "CMD")]
     pub(crate) check: Vec<String>,
 
-    /// Make the file if it is not there
+    /// Create FILE if it does not exist
     #[arg(long)]
     pub(crate) create: bool,
 
-    /// Keep the old content, under the name of the file with this behind it [default: ~]
+    /// Keep the old content in FILE followed by SUFFIX [default: ~]
     #[arg(long, value_name = "SUFFIX", num_args = 0..=1, require_equals = true, default_missing_value = "~")]
     pub(crate) backup: Option<String>,
 
-    /// Print what changes
+    /// Print the changes, as `diff -u` does
     #[arg(long)]
     pub(crate) diff: bool,
 
-    /// Do everything but write
+    /// Do everything except the replacement of FILE
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Also take an empty content
+    /// Accept empty new content
     #[arg(long)]
     pub(crate) allow_empty: bool,
 
-    /// Fail at once if another updates it
+    /// Fail at once if another process updates FILE
     #[arg(short = 'n', long, overrides_with = "timeout")]
     pub(crate) nonblock: bool,
 
-    /// Wait so long at most; fractions are allowed [default: until it is free]
+    /// Wait for at most SECONDS (fractions are allowed) [default: until it is free]
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds, overrides_with = "nonblock")]
     pub(crate) timeout: Option<Duration>,
 
-    /// Say nothing about contention
+    /// Print no messages about contention
     #[arg(short, long)]
     pub(crate) quiet: bool,
 
-    /// Say whether it was changed
+    /// Print whether FILE was changed
     #[arg(short, long, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
 }

@@ -35,10 +35,7 @@ fn rewrite(
     if let Some(suffix) = &args.backup
         && (suffix.is_empty() || suffix.contains('/') || suffix == ".lock")
     {
-        report::misused(
-            "update",
-            "what --backup puts behind the name is empty, has a slash in it, or is that of the lock",
-        );
+        report::misused("update", "the suffix of --backup is empty, contains a slash, or is that of the lock");
         return Ok(exit::USAGE);
     }
     let missing = if args.create { Missing::Create } else { Missing::Refuse };
@@ -53,7 +50,7 @@ fn rewrite(
         }
         begun => begun?,
     };
-    // From here on a signal is noted, so that nothing is left lying about.
+    // From here on a signal is noted, so that no temporary files remain.
     let forward = Forward::begin();
     edit.keep_old(by_command)?;
     let mut draft = edit.draft()?;
@@ -64,17 +61,17 @@ fn rewrite(
     let linked = edit.linked().map(ToOwned::to_owned);
     edit.commit(&draft, args.backup.as_deref().map(OsStr::new))?;
     updates::changed(args, linked.as_deref());
-    // It is done, but the script is to hear of it.
+    // The file is changed, but the script must learn of the signal.
     give_up(&forward).map(|()| exit::DONE)
 }
 
-/// What becomes of the draft.
+/// The fate of the draft.
 enum Prepared {
     /// It is the new content.
     New,
     /// It is the old content.
     Same,
-    /// It is left: the command failed with this status, or the content is not to be written (0).
+    /// It is discarded: the command failed with this status, or the content is not to be written (0).
     Left(i32),
 }
 

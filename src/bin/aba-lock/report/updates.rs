@@ -12,13 +12,13 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long to wait in silence: most updates are over by then.
+/// The time to wait in silence: most updates are over by then.
 const SILENT: Duration = Duration::from_secs(1);
 
 /// More than this is not compared line by line: in bytes.
 const MAX_DIFF: u64 = 64 * 1024 * 1024;
 
-/// Another updates it, and we do not wait, or not any longer.
+/// Reports that another process updates the file, and that we do not wait, or not any longer.
 pub(crate) fn contended(error: &Error, file: &Path) {
     let (Error::Busy { label, path, .. } | Error::TimedOut { label, path, .. }) = error else { return };
     let state = holders::briefly(path);
@@ -36,7 +36,7 @@ pub(crate) fn contended(error: &Error, file: &Path) {
 
 pub(crate) fn unchanged(args: &Rewrite) {
     if args.verbose {
-        sentence(&format!("{} is as it is to be: nothing was written", args.file.display()), None);
+        sentence(&format!("{} already has this content: nothing was written", args.file.display()), None);
     }
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn changed(args: &Rewrite, linked: Option<&Path>) {
     }
 }
 
-/// What changes, as `diff -u` prints it.
+/// Prints the changes as `diff -u` does.
 pub(crate) fn diff(edit: &Edit, draft: &Draft) -> Result<(), Error> {
     let old = match edit.old()? {
         Some(old) => content(old).map_err(edit.failed("compare"))?,
@@ -80,7 +80,7 @@ fn content(mut file: File) -> io::Result<Option<Vec<u8>>> {
     Ok((!bytes.contains(&0)).then_some(bytes))
 }
 
-/// Tells of a wait that is not over at once, as for a lock.
+/// Reports a wait that is not over at once, as for a lock.
 #[derive(Debug)]
 pub(crate) struct Progress {
     later: super::Progress,

@@ -99,6 +99,7 @@ __aba_pid_files=${__aba_pid_files-0}
 aba_lock_operation() {
     __aba_usable || \return "$?"
     builtin local __aba_taking=yes __aba_names='' __aba_subshell='' __aba_waits='' __aba_pid_file='' __aba_asked=''
+    builtin local __aba_number='' __aba_before=''
     builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}" __aba_server="${ABA_LOCK_SERVER-}"
     # Never empty, for the sake of `nounset` in old shells.
     builtin local -a __aba_options
@@ -184,8 +185,15 @@ aba_lock_operation() {
                 __aba_end 125
                 builtin return "$?"
                 ;;
-            *) __aba_add_name "$1" ;;
+            *)
+                __aba_add_name "$1"
+                case ${__aba_before} in
+                    --wait | -w | -[!-]*w) [[ $1 == *[!0-9]* ]] || __aba_number=$1 ;;
+                    *) ;;
+                esac
+                ;;
         esac
+        __aba_before=$1
         builtin shift
     done
     case ${__aba_on_conflict} in
@@ -203,8 +211,9 @@ aba_lock_operation() {
         builtin return "$?"
     fi
     # flock(1) takes the seconds as a word of their own. Refused here, before a file is made for a lock of that name.
-    if [[ -n ${__aba_waits} && ${__aba_names} == *' '*' ' && ${__aba_names%%[!0-9]*} == "${__aba_names%% *}" ]]; then
-        __aba_say "\`${__aba_names%% *}\` would be a lock, not the time to wait: for at most ${__aba_names%% *} seconds, use --wait=${__aba_names%% *}" \
+    [[ ${__aba_names%% *} == *[!0-9]* ]] || __aba_number=${__aba_names%% *}
+    if [[ -n ${__aba_waits} && -n ${__aba_number} && ${__aba_names} == *' '*' ' ]]; then
+        __aba_say "\`${__aba_number}\` would be a lock, not the time to wait: for at most ${__aba_number} seconds, use --wait=${__aba_number}" \
             'see `aba_lock_operation --help`'
         __aba_end 2
         builtin return "$?"

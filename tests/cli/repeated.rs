@@ -197,15 +197,19 @@ fn seconds_as_a_word_of_their_own_are_refused_and_not_locked() {
         // As clap reads it.
         &["lock", "-qw", "60", "a", "--", "true"],
         &["lock", "-w", "60", "a", "--fd", "9"],
+        &["lock", "a", "-w", "60", "--", "true"],
+        &["lock", "a", "--wait", "60", "b", "--", "true"],
+        &["lock", "a", "-qw", "60", "--", "true"],
     ] {
         scene.aba(call).status(2).err("`60` would be a lock").err("use --wait=60").run();
     }
     assert!(!scene.lock_file("60").exists() && !scene.lock_file("a").exists());
-    // A name of digits alone is a name, and so is one that is not the first.
+    // A name of digits alone is a name, and so is one that does not follow the option.
     for names in [["60"].as_slice(), &["a", "60"], &["60a", "a"]] {
         let call: Vec<&str> = [&["lock", "-w"], names, &["--", "true"]].concat();
         scene.aba(call).run();
     }
     scene.aba(["lock", "--wait=5", "60", "a", "--", "true"]).run();
     scene.aba(["lock", "60", "a", "--", "true"]).run();
+    scene.aba(["lock", "a", "-w", "b", "60", "--", "true", "-w", "60"]).run();
 }

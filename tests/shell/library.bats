@@ -376,7 +376,7 @@ END
     script waiter <<'END'
 aba_lock_operation "$@"
 END
-    for call in '-w 60 save' '--wait 60 save' '-qw 60 save' 'save' '60 save -w'; do
+    for call in '-w 60 save' '--wait 60 save' '-qw 60 save' 'save' '60 save -w' 'save --wait 60' 'save -qw 60 other'; do
         # shellcheck disable=SC2086
         run ./waiter ${call}
         if [[ ${call} == save ]]; then
@@ -391,6 +391,7 @@ END
     run -0 ./waiter -w 60
     run -0 ./waiter -w -n 60 save
     run -0 ./waiter -w=60 60 save
+    run -0 ./waiter save -w other 60
     script holder <<'END'
 aba_lock_operation save
 hold

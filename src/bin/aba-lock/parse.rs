@@ -59,3 +59,12 @@ fn only<A: Args>(words: impl Iterator<Item = OsString>) -> Option<A> {
     let definition = allow_repeated_flags(A::augment_args(clap::Command::new("aba-lock").no_binary_name(true)));
     A::from_arg_matches(&definition.try_get_matches_from(words).ok()?).ok()
 }
+
+/// The word after a bare `--wait` or `-w`, also at the end of several letters.
+pub(crate) fn word_after_wait() -> Option<String> {
+    let mut words = std::env::args_os().skip(1).take_while(|word| word != "--").skip_while(|word| {
+        let word = word.to_string_lossy();
+        word != "--wait" && (word.starts_with("--") || !word.starts_with('-') || !word.ends_with('w'))
+    });
+    words.nth(1)?.into_string().ok()
+}

@@ -1,5 +1,6 @@
 use crate::args::Lock;
 use crate::exit;
+use crate::parse;
 use crate::report::{self, Caller, Progress};
 use aba_lock::error::Error;
 use aba_lock::keeper::Keeper;
@@ -242,13 +243,14 @@ fn wait(args: &Lock) -> Result<Wait, Error> {
 
 /// Returns what is wrong with the options as a whole.
 fn mistake(args: &Lock, targets: &[Target]) -> Option<String> {
-    if let (Some(None), [first, _, ..]) = (args.wait, args.names.as_slice())
-        && first.bytes().all(|byte| byte.is_ascii_digit())
-    {
+    if let (Some(None), [first, _, ..]) = (args.wait, args.names.as_slice()) {
         // flock(1) takes the seconds as a word of their own.
-        return Some(format!(
-            "`{first}` would be a lock, not the time to wait: for at most {first} seconds, use --wait={first}"
-        ));
+        let number = |word: &String| word.bytes().all(|byte| byte.is_ascii_digit());
+        if let Some(seconds) = [Some(first.clone()), parse::word_after_wait()].into_iter().flatten().find(number) {
+            return Some(format!(
+                "`{seconds}` would be a lock, not the time to wait: for at most {seconds} seconds, use --wait={seconds}"
+            ));
+        }
     }
     if args.timeout.is_some() && args.wait.flatten().is_some() {
         return Some("both --wait=SECONDS and --timeout say how long to wait".to_owned());

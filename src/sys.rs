@@ -337,6 +337,18 @@ pub fn umask() -> u32 {
     }
 }
 
+/// Runs `make` without a umask, so that a directory gets exactly the mode that it is made with. To change the mode afterwards by
+/// the path would not be safe: another user could put a link there between the two steps.
+pub fn without_umask<T>(make: impl FnOnce() -> T) -> T {
+    // SAFETY: it cannot fail, and there is no other thread that could make a file in between.
+    unsafe {
+        let mask = libc::umask(0);
+        let made = make();
+        libc::umask(mask);
+        made
+    }
+}
+
 /// The effective user of this process.
 #[must_use]
 pub fn user_id() -> u32 {

@@ -16,7 +16,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// What to do where a pool has no registry yet.
@@ -287,16 +287,13 @@ fn whose(error: Error, path: &Path) -> Error {
 /// Makes a directory in the state root, for its user alone whatever the umask. Fine when it is there.
 pub(super) fn make_directory(store: &Store, path: &Path) -> Result<(), Error> {
     let failed = |source| Error::StateRoot { path: path.to_owned(), source };
-    let try_it = || sys::as_owner(path, || fs::DirBuilder::new().mode(0o700).create(path));
+    let try_it = || sys::as_owner(path, || sys::without_umask(|| fs::DirBuilder::new().mode(0o700).create(path)));
     let made = match try_it() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => store.make().map(|()| try_it())?,
         made => made,
     };
     match made {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        Ok(()) if sys::umask() & 0o700 != 0 => {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)
-        }
         made => made.map_err(failed),
     }
 }

@@ -4,9 +4,9 @@ use super::{Stream, Task};
 use crate::atomic;
 use crate::error::Error;
 use crate::sys;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
 
 pub(super) const LOCK: &str = "lock";
@@ -67,10 +67,7 @@ impl Task<'_> {
     pub(super) fn make_directory(&self) -> Result<(), Error> {
         // A directory of another mode would depend on the umask.
         let make = |path: &Path| {
-            sys::as_owner(path, || {
-                fs::DirBuilder::new().mode(0o711).create(path)?;
-                fs::set_permissions(path, Permissions::from_mode(0o711))
-            })
+            sys::as_owner(path, || sys::without_umask(|| fs::DirBuilder::new().mode(0o711).create(path)))
         };
         match make(&self.directory) {
             Ok(()) => return Ok(()),

@@ -137,3 +137,17 @@ fn what_root_makes_in_its_own_directory_stays_its_own() {
     let owner = |name: &str| fs::symlink_metadata(target.join(name)).unwrap().uid();
     assert_eq!([owner("aba-a.lock"), owner("runner"), owner("runner/task"), owner("runner/task/exit")], [0; 4]);
 }
+
+#[test]
+fn no_mode_is_changed_by_the_path_of_a_directory() {
+    // Its owner could put a link there between the two steps, and root would change the mode of another directory.
+    let scene = Scene::new();
+    for call in [["run-once", "-w", "-i", "task", "--", "true"].as_slice(), &["reserve"]] {
+        let (status, said) = scene.traced(&["-f", "-e", "trace=chmod,fchmodat"], call, ".");
+        assert_eq!(status, Some(0), "{said}");
+        let trace = fs::read_to_string(scene.path("trace")).unwrap();
+        assert!(!trace.contains("chmod"), "{call:?}: {trace}");
+    }
+    let mode = |path: &str| fs::metadata(scene.root().join(path)).unwrap().mode() & 0o7777;
+    assert_eq!((mode("runner/task"), mode("reserve")), (0o711, 0o700));
+}

@@ -57,7 +57,7 @@ pub fn clean(path: &Path, dry_run: bool) -> Fate {
     if !process::has_our_numbers() {
         return Fate::Left(Why::NotSeen);
     }
-    if sys::exists(pid) && !is_stranger(pid, data.modified().ok()) {
+    if runs(pid, data.modified().ok()) {
         return Fate::Left(Why::Running(pid));
     }
     if dry_run {
@@ -72,11 +72,18 @@ pub fn clean(path: &Path, dry_run: bool) -> Fate {
         .map_or_else(|source| Fate::Failed(Error::Remove { path: path.to_owned(), source }), |()| Fate::Removed)
 }
 
-/// Returns true if process `pid` was started after the file was written, and so got the number of one that has ended.
-fn is_stranger(pid: u32, written: Option<SystemTime>) -> bool {
-    let age = process::seen(pid).and_then(|seen| seen.age());
+/// Returns true if process `pid`, for which the file was written, runs. If it cannot be seen, it may.
+fn runs(pid: u32, written: Option<SystemTime>) -> bool {
+    if !sys::exists(pid) {
+        return false;
+    }
+    let Some(seen) = process::seen(pid) else {
+        // A zombie has a start time. Its parent may never wait for it.
+        return process::start_time(pid).is_none();
+    };
+    // A process that was started after the file was written got the number of one that has ended.
     let since = written.and_then(|written| written.elapsed().ok());
-    matches!((age, since), (Some(age), Some(since)) if age + MARGIN < since)
+    !matches!((seen.age(), since), (Some(age), Some(since)) if age + MARGIN < since)
 }
 
 fn open(path: &Path) -> io::Result<File> {

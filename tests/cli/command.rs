@@ -301,6 +301,12 @@ fn clean_removes_a_pid_file_whose_process_has_ended() {
     let hour = std::time::Duration::from_secs(3600);
     fs::File::options().write(true).open(&file).unwrap().set_modified(std::time::SystemTime::now() - hour).unwrap();
     clean("removed pid file");
+    // A zombie runs no more, although its parent has not waited for it.
+    let mut zombie = std::process::Command::new("true").spawn().unwrap();
+    until("it is a zombie", || !crate::scene::is_alive(zombie.id()));
+    fs::write(&file, format!("{}\n", zombie.id())).unwrap();
+    clean("removed pid file");
+    zombie.wait().unwrap();
     for content in ["", "12 34", "nobody"] {
         fs::write(&file, content).unwrap();
         clean("there is something in it that aba-lock did not write");

@@ -168,7 +168,7 @@ pub enum Error {
     },
     /// A number could not be reserved, or a registry of numbers not be used.
     Reserve(Problem),
-    /// A signal came while a command made new content.
+    /// A signal came while a command made new content, or ended our command.
     GivenUp {
         /// Which.
         signal: i32,

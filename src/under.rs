@@ -71,6 +71,12 @@ pub fn keep_back<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> String {
     listed(&fds)
 }
 
+/// Returns the status with which we end after our child, which ended with `status`. [`Error::GivenUp`]: it died of a signal that
+/// we got, too, and of which we must die.
+pub fn status_after(child: &sys::Child, status: i32) -> Result<i32, Error> {
+    child.died_with_us(status).map_or(Ok(status), |signal| Err(Error::GivenUp { signal }))
+}
+
 /// Descriptors as [`store::FDS`] lists them.
 #[must_use]
 pub fn listed(fds: &[RawFd]) -> String {

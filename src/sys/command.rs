@@ -276,10 +276,11 @@ impl Child {
 }
 
 impl Child {
-    /// The last signal that we got and passed on, if one came.
+    /// The signal that we got and of which the command, which ended with `status`, died. We must die of it, too: to end with a
+    /// status would tell a shell that the Ctrl-C was dealt with, and the shell would go on with its script.
     #[must_use]
-    pub fn signalled(&self) -> Option<i32> {
-        Some(self.signals.came.get()).filter(|signal| *signal != 0)
+    pub fn died_with_us(&self, status: i32) -> Option<i32> {
+        Some(self.signals.came.get()).filter(|signal| *signal != 0 && status == 128 + *signal)
     }
 }
 

@@ -225,6 +225,7 @@ fn go_on(args: &Hold, locals: &[Local], tokens: &str) -> Result<i32, Fault> {
     let failed = |error: io::Error| not_run(&args.command[0].to_string_lossy(), &error);
     let command = aba_lock::sys::Command::new(&args.command, &variables).map_err(failed)?;
     let pid_file = args.pid_file.as_deref();
+    let mut signal = None;
     // To remove the pid file at the end, we must see the end.
     let done = if args.no_inherit || pid_file.is_some() {
         let mut child = command.fork().map_err(failed)?;
@@ -233,6 +234,7 @@ fn go_on(args: &Hold, locals: &[Local], tokens: &str) -> Result<i32, Fault> {
         if let Some(path) = pid_file {
             aba_lock::pid_file::remove(path, child.pid());
         }
+        signal = done.as_ref().ok().and_then(|status| child.died_with_us(*status));
         done
     } else {
         Err(command.exec())
@@ -240,7 +242,10 @@ fn go_on(args: &Hold, locals: &[Local], tokens: &str) -> Result<i32, Fault> {
     if args.no_inherit {
         give_up(locals, &mut || {});
     }
-    done.map_err(failed)
+    match signal {
+        Some(signal) => sys::die_of(signal),
+        None => done.map_err(failed),
+    }
 }
 
 fn not_run(command: &str, error: &io::Error) -> Fault {

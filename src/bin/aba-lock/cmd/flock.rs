@@ -13,7 +13,7 @@ use aba_lock::error::Error;
 use aba_lock::flock::words::{self, Asked, Command, Flock, On, Timeout};
 use aba_lock::flock::{Lockable, Way};
 use aba_lock::lock::{Target, Wait};
-use aba_lock::{store, sys};
+use aba_lock::{store, sys, under};
 use clap::CommandFactory;
 use std::io;
 use std::path::Path;
@@ -113,11 +113,7 @@ fn run_under(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
         Err(error) => return not_run(&error),
     };
     let status = child.wait();
-    match child.signalled() {
-        // As the shell sees it: a script ends with the Ctrl-C of which its command died.
-        Some(signal) if status == 128 + signal => Err(Error::GivenUp { signal }),
-        _ => Ok(status),
-    }
+    under::status_after(&child, status)
 }
 
 fn no_timer() -> i32 {

@@ -191,7 +191,7 @@ fn run_under(args: &Lock, acquired: &Acquired, keeps_back: bool) -> Result<i32, 
     if let Some(path) = &args.pid_file {
         pid_file::remove(path, child.pid());
     }
-    status.map_err(|error| failed(args, error))
+    under::status_after(&child, status.map_err(|error| failed(args, error))?)
 }
 
 fn command(args: &Lock, fds: String, token: u64) -> Result<sys::Command, Error> {

@@ -155,7 +155,9 @@ fn become_under(args: &Reserve, held: &[Acquired], numbers: &[u32], names: &[Str
     let words: &[OsString] = &args.command;
     let command = sys::Command::new(words, &variables).map_err(failed)?;
     if keeps_back {
-        command.fork().and_then(|mut child| child.run()).map_err(failed)
+        let mut child = command.fork().map_err(failed)?;
+        let status = child.run().map_err(failed)?;
+        under::status_after(&child, status)
     } else {
         Err(failed(command.exec()))
     }

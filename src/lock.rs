@@ -38,11 +38,12 @@
 //! 2. A asks for the lock. It must be refused, because B may ask as well, at the same time.
 //!
 //! The holder is the one in the record, if the kernel names the locker of that record. Without a record of its own (`--file`,
-//! a shared lock, a full file system, a file that is closed to us) it is the owner of the open file description (`F_SETOWN`): the kernel keeps that
-//! for all copies of the descriptor, and clears it when the process ends, so its number is never that of a stranger. If H is
-//! killed between lock and owner, there is no holder, and the next one is refused as long as the descriptor is open
-//! elsewhere. From within another pid namespace than the holder's it cannot be known whether that lives: there its record is
-//! believed.
+//! a shared lock, a full file system, a file that is closed to us), or where the kernel does not name a locker that has ended
+//! (in every pid namespace but the first), it is the owner of the open file description (`F_SETOWN`): the kernel keeps that for
+//! all copies of the descriptor, and clears it when the process ends, so its number is never that of a stranger. A release
+//! clears it, too. If H is killed between lock and owner, there is no holder, and the next one is refused as long as the
+//! descriptor is open elsewhere. From within another pid namespace than the holder's it cannot be known whether that lives:
+//! there its record is believed.
 
 pub(crate) mod wait;
 
@@ -247,7 +248,7 @@ pub fn acquire(
     for _ in 0..MAX_OPENS {
         let mut guards = Vec::with_capacity(targets.len());
         for target in &targets {
-            guards.extend(attempt.by_name(target, store, &guards)?);
+            guards.push(attempt.by_name(target, store, &guards)?);
         }
         match first_replaced(&guards) {
             None => return Ok(attempt.finish(guards)),
@@ -321,6 +322,8 @@ pub fn release(fd: RawFd, path: Option<&Path>) -> Result<(), Error> {
     }
     // Before it: in the log, the next one is to come after us.
     events::releases(&file);
+    // If another program locks this description next, as flock(1) does, the lock is not that of the old owner.
+    sys::set_owner(&file, 0);
     sys::unlock(&file).map_err(|source| Error::Lock { path: path.unwrap_or(Path::new("")).to_owned(), source })
 }
 
@@ -470,11 +473,8 @@ enum Holder {
 fn holder(file: &File, locker: u32) -> Holder {
     match record::read(file) {
         Content::Record(record) if locker == 0 && record.ns != process::pid_namespace() => Holder::OtherNamespace,
-        // A locker that cannot be seen from here has no number.
-        Content::Record(record) if locker == record.locker || (locker == 0 && record.mode == Mode::Exclusive) => {
-            Holder::Process(record.pid, Some(record.tick))
-        }
-        // There is no record of this acquisition.
+        Content::Record(record) if locker == record.locker => Holder::Process(record.pid, Some(record.tick)),
+        // There is no record of this acquisition, or the kernel does not say whose it is.
         _ => sys::owner(file).map_or(Holder::Unknown, |pid| Holder::Process(pid, None)),
     }
 }
@@ -485,7 +485,7 @@ fn held_from_above(file: &File, process: u32) -> bool {
     let locker = kernel::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
     match holder(file, locker) {
         Holder::OtherNamespace => true,
-        Holder::Process(pid, tick) => ancestors(process).contains(&locker) || is_ancestor(pid, tick, process),
+        Holder::Process(pid, tick) => is_ancestor(pid, tick, process),
         Holder::Unknown => ancestors(process).contains(&locker),
     }
 }
@@ -551,27 +551,29 @@ impl<'a> Attempt<'a> {
         Self { request, contention, script, started, draft: None, taken: Vec::new() }
     }
 
-    /// Acquires the lock of `target`. `None`: it is a second path to the file of one of `guards`, and held with that.
-    fn by_name(&mut self, target: &Target, store: Option<&Store>, guards: &[Guard]) -> Result<Option<Guard>, Error> {
+    /// Acquires the lock of `target`, or returns another guard of one of `guards` if it is a second path to the same file.
+    fn by_name(&mut self, target: &Target, store: Option<&Store>, guards: &[Guard]) -> Result<Guard, Error> {
         if let Some(guard) = self.handed_down(target)? {
-            return Ok(Some(guard));
+            return Ok(guard);
         }
         for _ in 0..MAX_OPENS {
             let file = open(target, store)?;
             // The kernel would make the second descriptor wait for the first one, forever.
-            if guards.iter().any(|guard| sys::same_file(&guard.file, &file).unwrap_or(false)) {
-                return Ok(None);
+            if let Some(first) = guards.iter().find(|guard| sys::same_file(&guard.file, &file).unwrap_or(false)) {
+                // With a guard of its own, because one of the two paths may lead to another file before the last grant.
+                let file = first.file.try_clone().map_err(|source| cannot_open(&target.path, source))?;
+                return Ok(Guard { file, target: target.clone(), inherited: first.inherited, fresh: false });
             }
             if !self.try_lock(&file, target)? {
                 if let Some(guard) = self.inherited(target)? {
-                    return Ok(Some(guard));
+                    return Ok(guard);
                 }
                 self.wait(&file, target)?;
             }
             // Acquired is not yet valid: it may have been removed since we opened it, and another may hold the
             // file that stands there now.
             if leads_to(&target.path, &file) {
-                return Ok(Some(Guard { file, target: target.clone(), inherited: None, fresh: true }));
+                return Ok(Guard { file, target: target.clone(), inherited: None, fresh: true });
             }
             self.note(&Event::Replaced, target);
         }
@@ -770,8 +772,9 @@ impl Attempt<'_> {
                     .contains(&error.raw_os_error().unwrap_or(0))
             };
             match record::write_text(&guard.file, &guard.target.path, &text) {
-                // The record of a shared lock is replaced by that of the next sharer.
-                Ok(()) if request.mode == Mode::Exclusive => continue,
+                // The record of a shared lock is replaced by that of the next sharer. In another pid namespace than the first
+                // one, the kernel does not name a locker that has ended, and so does not say whether this record still counts.
+                Ok(()) if request.mode == Mode::Exclusive && record.ns == kernel::FIRST_NAMESPACE => continue,
                 Err(error) if !silent(&error) => acquired.unrecorded = Some((guard.target.path.clone(), error)),
                 _ => {}
             }

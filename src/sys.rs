@@ -214,7 +214,7 @@ pub fn inherited_descriptors() -> Vec<RawFd> {
     fds.filter(|fd| *fd > 2 && unsafe { libc::fcntl(*fd, libc::F_GETFD) } == 0).collect()
 }
 
-/// Makes process `pid` the owner of the open file description (`F_SETOWN`), for all copies of the descriptor.
+/// Makes process `pid` the owner of the open file description (`F_SETOWN`), for all copies of the descriptor. 0: none.
 pub fn set_owner(file: &File, pid: u32) {
     if let Ok(pid) = libc::pid_t::try_from(pid) {
         // SAFETY: it takes numbers. No signal is sent to the owner unless somebody asks for that (`O_ASYNC`).
@@ -337,15 +337,15 @@ pub fn umask() -> u32 {
     }
 }
 
-/// Runs `make` without a umask, so that a directory gets exactly the mode that it is made with. To change the mode afterwards by
+/// Runs `action` without a umask, so that a directory gets exactly the mode that it is made with. To change the mode afterwards by
 /// the path would not be safe: another user could put a link there between the two steps.
-pub fn without_umask<T>(make: impl FnOnce() -> T) -> T {
+pub fn without_umask<T>(action: impl FnOnce() -> T) -> T {
     // SAFETY: it cannot fail, and there is no other thread that could make a file in between.
     unsafe {
         let mask = libc::umask(0);
-        let made = make();
+        let done = action();
         libc::umask(mask);
-        made
+        done
     }
 }
 

@@ -66,9 +66,8 @@ impl Task<'_> {
     /// Makes the directory, and those above it. Fine when it is there.
     pub(super) fn make_directory(&self) -> Result<(), Error> {
         // A directory of another mode would depend on the umask.
-        let make = |path: &Path| {
-            sys::as_owner(path, || sys::without_umask(|| fs::DirBuilder::new().mode(0o711).create(path)))
-        };
+        let make =
+            |path: &Path| sys::as_owner(path, || sys::without_umask(|| fs::DirBuilder::new().mode(0o711).create(path)));
         match make(&self.directory) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.directory.is_dir() => return Ok(()),

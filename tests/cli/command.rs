@@ -2,6 +2,7 @@
 
 use crate::scene::{Call, HELPER, Holder, Scene, is_alive, is_locked, kill, until, write_program};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 #[test]
@@ -269,6 +270,53 @@ fn a_link_is_not_replaced_by_a_pid_file() {
     scene.bash(&script).status(125).err("it is a symbolic link").run();
     assert!(!is_locked(&scene.lock_file("a")));
     assert_eq!((fs::read_link(&link).unwrap(), fs::read_to_string(&target).unwrap()), (target, "precious".to_owned()));
+}
+
+#[test]
+fn a_pid_file_in_the_place_of_the_lock_file_is_refused() {
+    let scene = Scene::new();
+    let data = scene.path("data");
+    fs::write(&data, "").unwrap();
+    let hard = scene.path("hard");
+    fs::hard_link(&data, &hard).unwrap();
+    let (data, hard, named) = (data.to_str().unwrap(), hard.to_str().unwrap(), scene.lock_file("a"));
+    let named = named.to_str().unwrap();
+    let inode = || fs::metadata(data).unwrap().ino();
+    let before = inode();
+    for (lock, path) in [(["--file", data].as_slice(), data), (&["--file", data], hard), (&["a"], named)] {
+        let call = [&["lock", "--pid-file", path], lock, &["--", "echo", "not reached"]].concat();
+        let said = format!("the pid file {path} would replace the lock file");
+        scene.aba(call).status(2).err(said.clone()).run();
+        let script = r#"touch "$1"; exec 9<>"$1"; path=$2; shift 2; "$HELPER" lock --fd 9 --pid-file "$path" "$@"; echo "$?"
+            "$HELPER" status -q --fd 9 "$@""#;
+        let mut command = scene.program("bash");
+        command.args(["-c", script, "bash", if lock.len() == 1 { named } else { data }, path]).args(lock);
+        Call::new(command).status(1).out("2\n").err(said).run();
+    }
+    assert_eq!(inode(), before);
+}
+
+#[test]
+fn a_script_ends_with_the_ctrl_c_of_which_its_command_died() {
+    let scene = Scene::new();
+    let file = scene.path("pid");
+    let pid_file = file.to_str().unwrap();
+    for call in [["lock", "a", "-o"].as_slice(), &["lock", "a", "--pid-file", pid_file], &["reserve", "-o"]] {
+        // A terminal sends SIGINT to the whole group, too.
+        let script = r#""$HELPER" "$@" -- sh -c 'kill -INT 0; sleep 60' >/dev/null; echo went on"#;
+        let mut command = scene.program("bash");
+        command.args(["-c", script, "bash"]).args(call);
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        Call::new(command).status(130).out("").run();
+        assert!(!file.exists());
+        // A command that deals with it ends as it likes, and the script goes on.
+        let script =
+            r#""$HELPER" "$@" -- bash -c 'trap "exit 5" INT; kill -INT 0; sleep 60 & wait' >/dev/null; echo "$?""#;
+        let mut command = scene.program("bash");
+        command.args(["-c", script, "bash"]).args(call);
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        Call::new(command).out("5\n").run();
+    }
 }
 
 #[test]

@@ -418,6 +418,26 @@ fn of_several_files_the_first_is_checked_again_too() {
 }
 
 #[test]
+fn of_two_paths_to_one_file_the_second_is_checked_again_too() {
+    let scene = Scene::new();
+    let (one, two, three) = (scene.path("1"), scene.path("2"), scene.path("3"));
+    fs::write(&one, "").unwrap();
+    fs::hard_link(&one, &two).unwrap();
+    let [one, two, three] = [&one, &two, &three].map(|path| path.to_str().unwrap());
+    let last = scene.holder_with(&["--file", three]);
+    let call = ["lock", "-qw", "--file", one, "--file", two, "--file", three, "--", "echo", "mine"];
+    let mut waiter = scene.aba(call).out("mine\n").start();
+    until("it waits for the last", || crate::scene::waiters(three.as_ref()) == 1);
+    fs::remove_file(two).unwrap();
+    let second = scene.holder_with(&["--file", two]);
+    last.let_go();
+    until("it waits for the second", || crate::scene::waiters(two.as_ref()) == 1);
+    assert!(!waiter.has_ended());
+    second.let_go();
+    waiter.finish();
+}
+
+#[test]
 fn a_descriptor_that_is_replaced_while_the_next_is_waited_for_is_76_and_neither_is_locked() {
     let scene = Scene::new();
     let holder = scene.holder("b");

@@ -65,6 +65,11 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
     };
     match done {
         Ok(acquired) => {
+            if let Some(path) = args.pid_file.as_deref().filter(|path| is_lock_file(path, &acquired)) {
+                release(&args.fd, &acquired);
+                report::misused("lock", &format!("the pid file {} would replace the lock file", path.display()));
+                return Ok(exit::USAGE);
+            }
             report::acquired(&acquired, &progress, args.quiet, args.verbose);
             match keeper {
                 None => hold(args, &acquired, &request),
@@ -270,6 +275,13 @@ fn mistake(args: &Lock, targets: &[Target]) -> Option<String> {
 fn is_same_file(one: &Target, other: &Target) -> bool {
     let id = |target: &Target| fs::metadata(&target.path).ok().map(|data| (data.dev(), data.ino()));
     one.path == other.path || (one.kind == Kind::Users && id(one).is_some_and(|file| id(other) == Some(file)))
+}
+
+/// Whether one of the locked files is at `path`. A pid file there would be a new file without a lock.
+fn is_lock_file(path: &Path, acquired: &Acquired) -> bool {
+    let id = |data: fs::Metadata| (data.dev(), data.ino());
+    let there = fs::metadata(path).map(id).ok();
+    there.is_some() && acquired.guards.iter().any(|guard| guard.file().metadata().map(id).ok() == there)
 }
 
 fn write_pid(path: &Path, pid: u32) -> Result<(), Error> {

@@ -391,8 +391,8 @@ fn create(mut options: OpenOptions, target: &Target) -> io::Result<File> {
     }
     let file = sys::as_owner(path.parent().unwrap_or(path), || open_in_turn(&options, path))?;
     // Whatever the umask: a file that its user cannot open would make every later attempt to lock it fail.
-    if target.kind == Kind::Named && file.metadata().is_ok_and(|data| data.mode() & 0o600 != 0o600) {
-        let _ = file.set_permissions(fs::Permissions::from_mode(0o600));
+    if let Some(mode) = file.metadata().ok().map(|data| data.mode() & 0o777).filter(|mode| mode & 0o600 != 0o600) {
+        let _ = file.set_permissions(fs::Permissions::from_mode(mode | 0o600));
     }
     Ok(file)
 }

@@ -14,17 +14,18 @@ use std::time::{Duration, Instant};
 /// How long a command has to end after a signal, before SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
-const SIGNALS: [libc::c_int; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+/// SIGPIPE is one of them because our own output may be closed. The command gets the default action for it back.
+const SIGNALS: [libc::c_int; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE];
 
 static CAME: AtomicI32 = AtomicI32::new(0);
 static CHILD: AtomicI32 = AtomicI32::new(0);
 
-/// Passes INT, TERM, HUP and QUIT on. While this lives they do not end us, but make blocking calls end with
+/// Passes INT, TERM, HUP, QUIT and PIPE on. While this lives, they do not end us, but make blocking calls end with
 /// [`io::ErrorKind::Interrupted`].
 #[derive(Debug)]
 #[must_use = "it ends when it is dropped"]
 pub struct Forward {
-    old: [libc::sigaction; 4],
+    old: [libc::sigaction; 5],
     old_child: libc::sigaction,
     since: Cell<Option<Instant>>,
     _alarm: Alarm,
@@ -44,7 +45,7 @@ impl Forward {
         // SAFETY: all bytes zero are valid for these types, and they live until each call returns; the handler stores
         // into atomics and makes system calls that are safe in a signal.
         unsafe {
-            let (mut old, mut action): ([libc::sigaction; 4], libc::sigaction) = mem::zeroed();
+            let (mut old, mut action): ([libc::sigaction; 5], libc::sigaction) = mem::zeroed();
             let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = seen;
             action.sa_sigaction = handler as libc::sighandler_t;
             action.sa_flags = libc::SA_SIGINFO;

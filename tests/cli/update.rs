@@ -1060,6 +1060,37 @@ fn another_directory_that_takes_the_place_of_the_one_of_the_file_is_not_written_
 }
 
 #[test]
+fn a_reader_of_the_changes_that_ends_early_leaves_the_file_and_no_litter() {
+    let scene = Scene::new();
+    let old = "1\n".repeat(100_000);
+    fs::write(scene.path("f"), &old).unwrap();
+    for call in ["update --diff f -- tr 1 2", "write --diff f < <(tr 1 2 <f)", "update --diff --dry-run f -- tr 1 2"] {
+        let mut command = scene.program("bash");
+        let script = format!("\"$HELPER\" {call} | true; echo ${{PIPESTATUS[0]}}");
+        command.args(["-c", &script]).current_dir(scene.path("."));
+        Call::new(command).out("141\n").run();
+        assert!(text(&scene, "f") == old, "{call}");
+        assert_eq!(names(&scene), ["f"], "{call}");
+    }
+    // The command itself is ended by it, as anywhere else.
+    call(&scene, ["update", "f", "--", "bash", "-c", "yes | head -n 1; echo ${PIPESTATUS[0]}"]).run();
+    assert_eq!(text(&scene, "f"), "y\n141\n");
+    call(&scene, ["update", "f", "--", "sh", "-c", "kill -PIPE $PPID; cat; echo x"]).status(141).run();
+    assert_eq!((text(&scene, "f").as_str(), names(&scene)), ("y\n141\n", vec!["f".to_owned()]));
+}
+
+#[test]
+fn a_lock_file_can_be_opened_by_its_user_whatever_the_umask() {
+    let scene = scene_with("a\n");
+    let mut command = scene.program("bash");
+    command.args(["-c", "umask 0777; exec \"$HELPER\" update f -- tr a b"]).current_dir(scene.path("."));
+    Call::new(command).run();
+    assert_eq!(fs::metadata(scene.path("f.lock")).unwrap().permissions().mode() & 0o7777, 0o600);
+    call(&scene, ["update", "f", "--", "tr", "b", "c"]).run();
+    assert_eq!(text(&scene, "f"), "c\n");
+}
+
+#[test]
 fn the_lock_is_open_to_all_who_may_write_the_file() {
     let scene = scene_with("a\n");
     fs::set_permissions(scene.path("f"), fs::Permissions::from_mode(0o666)).unwrap();

@@ -102,7 +102,10 @@ fn prepare(
         }
     }
     if args.diff {
-        updates::diff(edit, draft)?;
+        let printed = updates::diff(edit, draft);
+        // If the reader of our output has ended, this ends by SIGPIPE, as any other command does.
+        give_up(forward)?;
+        printed?;
     }
     give_up(forward)?;
     Ok(if args.dry_run { Prepared::Left(exit::DONE) } else { Prepared::New })

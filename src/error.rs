@@ -134,7 +134,7 @@ pub enum Error {
         /// The exit status of the check.
         status: i32,
     },
-    /// The check changed the new content that it was to check.
+    /// The check changed the new content, which it may only read.
     CheckWrote {
         /// The file.
         label: String,
@@ -146,7 +146,7 @@ pub enum Error {
         label: String,
         /// Where its old content is, if that would have been lost.
         saved: Option<PathBuf>,
-        /// Whether a command makes the new content.
+        /// True if a command makes the new content.
         by_command: bool,
     },
     /// The path of the file leads to another file than when it was read.
@@ -154,7 +154,7 @@ pub enum Error {
         /// The file.
         label: String,
     },
-    /// The lock file of an update was removed or replaced meanwhile.
+    /// The lock file of an update was removed or replaced during the update.
     LockRemoved {
         /// The file.
         label: String,
@@ -530,11 +530,11 @@ impl Error {
                 write!(f, "the check refused the new content of {label} (status {status}); it is unchanged")
             }
             Self::ChangedMeanwhile { label, saved, by_command } => {
-                let who = if *by_command { "its own command or by another" } else { "a" };
-                write!(f, "{label} was changed meanwhile, by {who} process that does not use its lock; ")?;
+                let who = if *by_command { "the command or another" } else { "a" };
+                write!(f, "{label} was changed during the update, by {who} process that does not use its lock; ")?;
                 match saved {
                     Some(saved) => write!(f, "its old content is in {}", saved.display()),
-                    None => f.write_str("it is as that process left it"),
+                    None => f.write_str("it stays as that process left it"),
                 }
             }
             Self::LeadsElsewhere { label } => {
@@ -542,7 +542,7 @@ impl Error {
             }
             Self::LockRemoved { label, path } => write!(
                 f,
-                "lock file {} was removed meanwhile, so another process may update {label}, too; it is unchanged",
+                "lock file {} was removed during the update, so another process may update {label}, too; it is unchanged",
                 path.display()
             ),
             Self::UpdatesItself { label } => {
@@ -601,13 +601,13 @@ impl Error {
             }
             Self::NothingNew { .. } => "if that is intended, use `--allow-empty`".to_owned(),
             Self::ChangedMeanwhile { label, by_command: true, .. } => format!(
-                "do it again; if the command changed it, have that print the new content, or edit a copy: \
+                "try again; if the command wrote to the file, have the command print the new content, or edit a copy: \
                  `aba-lock update --in-place {} -- CMD {{}}`",
                 quoted(Path::new(label))
             ),
-            Self::ChangedMeanwhile { .. } | Self::LeadsElsewhere { .. } => "do it again".to_owned(),
+            Self::ChangedMeanwhile { .. } | Self::LeadsElsewhere { .. } => "try again".to_owned(),
             Self::LockRemoved { .. } => {
-                "do it again, and find what removes it: a lock file is meant to stay".to_owned()
+                "try again, and find out what removes the lock file: it is meant to stay".to_owned()
             }
             Self::TaskRoot { .. } => "set RUN_ONCE_DIR to a directory of yours on a local disk".to_owned(),
             Self::NotOurCommand { .. } | Self::NotUnderstood { .. } => "give the command again, behind `--`".to_owned(),

@@ -97,6 +97,29 @@ const DIFFERENCES: [(&str, &str); 17] = [
     ("Messages", "Other words, on the same stream, and beginning with `flock: `, too."),
 ];
 
+/// The options that are for the shell library alone, with their exit statuses. Help and completions do not show them.
+const PLUMBING: [(&str, &str); 5] = [
+    (
+        "lock --try-first",
+        "with --fd: if the call would have to wait, acquire nothing and exit with 77 at once, or with 78 if this process ignores \
+         SIGINT or SIGQUIT",
+    ),
+    (
+        "lock --waited SECONDS",
+        "with --fd: continue a wait that began this long ago: the timeout counts from there, and the event log gets no second \
+         line about the contention",
+    ),
+    (
+        "lock --heed-keyboard",
+        "with --fd: let SIGINT and SIGQUIT end the wait, although a shell has its background jobs ignore them",
+    ),
+    ("status --lease", "with --fd and NAME: also ask the server whether the lease of the lock is still held"),
+    (
+        "update --state N",
+        "with --shell: run the script on this descriptor first, which describes the calling shell; CMD may be a function of it",
+    ),
+];
+
 fn main() -> io::Result<()> {
     let directory = PathBuf::from(std::env::args_os().nth(1).unwrap_or_else(|| OsString::from(".")));
     let mut command = args::Cli::command();
@@ -243,6 +266,14 @@ fn page(command: &Command, subcommand: Option<&str>, directory: &Path) -> io::Re
         }
     } else {
         terms(&mut roff, "EXIT STATUS", &args::EXIT_STATUS);
+    }
+    if subcommand.is_none() {
+        // In one place, because help and the other pages leave them out.
+        terms(&mut roff, "OPTIONS FOR THE SHELL LIBRARY", &PLUMBING);
+        roff.control("PP", []);
+        roff.text([roman(
+            "Only aba-lock.bash(7) of the same version uses these options. They may change with any version.",
+        )]);
     }
     let environment = if subcommand == Some("flock") { &args::flock::ENVIRONMENT[..] } else { args::ENVIRONMENT };
     terms(&mut roff, "ENVIRONMENT", environment);

@@ -572,7 +572,10 @@ fn a_lock_that_the_caller_has_itself_is_not_to_be_waited_for_or_ended() {
         let words = [&["lock"], options, &["a", "--", "bash", "-c", &ask]].concat();
         let said = scene.aba(words).out("hint: pid ").run().out;
         assert_eq!(said.matches(" started this command and holds the lock already").count(), 3, "{said}");
-        assert!(said.contains("  remedy: pid ") && said.contains(" started this command: it is free when"), "{said}");
+        assert!(
+            said.contains("  remedy: pid ") && said.contains(" started this command: the lock is free when"),
+            "{said}"
+        );
         assert!(!said.contains("--wait") && !said.contains("kill"), "{said}");
     }
     // Locked by flock(1), through a descriptor that is open in the process that asks, and in no other.
@@ -583,7 +586,7 @@ fn a_lock_that_the_caller_has_itself_is_not_to_be_waited_for_or_ended() {
     let said = own("lock a -- true", 75).err("hint: this process holds the lock already").run().err;
     assert!(!said.contains("--wait"), "{said}");
     own("unlock a", 75).err("hint: this process holds the lock already").run();
-    let said = own("status a", 0).out("a: held, exclusive").out("this command has it itself").run().out;
+    let said = own("status a", 0).out("a: held, exclusive").out("this command holds the lock itself").run().out;
     assert!(said.contains("\n  pid ") && !said.contains("root:") && !said.contains("ask"), "{said}");
     let said = own("status --json a", 0).out("").run().out;
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();

@@ -330,7 +330,10 @@ fn a_command_that_holds_the_lock_itself_sees_itself_as_the_holder() {
     for options in [&["x"][..], &["-s", "x"]] {
         let call = |args: &[&str]| scene.aba([&["lock"], options, &["--", HELPER], args].concat());
         let said = call(&["status", "x"]).out("x: held, ").run().out;
-        assert!(said.contains("status x\n  remedy: this command has it itself: it is free when it ends"), "{said}");
+        assert!(
+            said.contains("status x\n  remedy: this command holds the lock itself: it is free when this command ends"),
+            "{said}"
+        );
         let said = call(&["status", "--json", "x"]).out("").run().out;
         let json: Value = serde_json::from_str(&said).unwrap();
         assert_eq!(

@@ -321,7 +321,7 @@ fn a_wait_names_the_holder_and_its_command() {
 fn what_others_changed_meanwhile_without_the_lock_is_not_lost() {
     let scene = scene_with("a\n");
     let call_it = |script: &str| {
-        call(&scene, ["update", "f", "--", "sh", "-c", script]).status(1).err("f was changed meanwhile").run()
+        call(&scene, ["update", "f", "--", "sh", "-c", script]).status(1).err("f was changed during the update").run()
     };
     call_it("cat; echo x; echo theirs >>f");
     assert_eq!(text(&scene, "f"), "a\ntheirs\n");
@@ -339,12 +339,12 @@ fn a_change_in_place_whose_time_was_put_back_is_not_lost() {
     let scene = scene_with("a\n");
     let script = format!("cat; echo x; {WRITE_UNSEEN}");
     let update = ["update", "f", "--", "sh", "-c", &script];
-    call(&scene, update).status(1).err("f was changed meanwhile").run();
+    call(&scene, update).status(1).err("f was changed during the update").run();
     assert_eq!(text(&scene, "f"), "b\n");
     // Too large to be kept in memory.
     let large = "a".repeat(1 << 21);
     fs::write(scene.path("f"), &large).unwrap();
-    call(&scene, update).status(1).err("f was changed meanwhile").run();
+    call(&scene, update).status(1).err("f was changed during the update").run();
     assert!(text(&scene, "f").starts_with("b\na"));
     assert_eq!(names(&scene), ["f"]);
     fs::write(scene.path("f"), "a\n").unwrap();
@@ -352,7 +352,7 @@ fn a_change_in_place_whose_time_was_put_back_is_not_lost() {
     let mut write = scene.program("bash");
     let script = format!("{{ read _ <'{}'; echo x; }} | \"$HELPER\" write f", gate.path.display());
     write.args(["-c", &script]).current_dir(scene.path("."));
-    let write = Call::new(write).status(1).err("f was changed meanwhile, by a process that does not").start();
+    let write = Call::new(write).status(1).err("f was changed during the update, by a process that does not").start();
     until("it reads", || names(&scene).contains(&".f.aba-lock.d".to_owned()));
     let mut change = scene.program("sh");
     change.args(["-c", WRITE_UNSEEN]).current_dir(scene.path("."));
@@ -406,8 +406,10 @@ fn a_link_that_is_made_to_lead_elsewhere_while_the_command_runs_changes_neither_
 fn a_command_that_writes_the_file_itself_is_told_and_its_change_is_not_called_none() {
     let scene = scene_with("a\n");
     let told = |args: &[&str], status| {
-        let said =
-            call(&scene, [&["update"], args].concat()).status(status).err("f was changed meanwhile, by its own").run();
+        let said = call(&scene, [&["update"], args].concat())
+            .status(status)
+            .err("f was changed during the update, by the command")
+            .run();
         assert!(said.err.contains("`aba-lock update --in-place ./f -- CMD {}`"), "{}", said.err);
         assert!(!said.err.contains("unchanged"), "{}", said.err);
     };
@@ -462,7 +464,7 @@ fn who_updates_through_a_link_is_told_which_lock_that_is() {
     call(&scene, ["update", "-n", "link", "--", "cat"])
         .status(75)
         .err(format!("`aba-lock status --file {}.lock`", file.display()))
-        .err("(link is a link; the lock is next to the file)")
+        .err("(link is a link; the lock is next to its target)")
         .run();
     holder.let_go();
 }
@@ -816,12 +818,12 @@ fn who_lost_the_lock_file_publishes_nothing() {
     for script in ["cat; echo x; rm f.lock", "rm f.lock; cat", "cat; echo x; rm f.lock; : >f.lock"] {
         let said = call(&scene, ["update", "f", "--", "sh", "-c", script])
             .status(1)
-            .err(format!("lock file {} was removed meanwhile", path.display()))
+            .err(format!("lock file {} was removed during the update", path.display()))
             .run();
         assert!(!said.err.contains("was changed"), "{}", said.err);
     }
     let script = "cat; echo y; rm f.lock; \"$HELPER\" update f -- tr a b";
-    call(&scene, ["update", "f", "--", "sh", "-c", script]).status(1).err("f was changed meanwhile").run();
+    call(&scene, ["update", "f", "--", "sh", "-c", script]).status(1).err("f was changed during the update").run();
     assert_eq!(text(&scene, "f"), "b\n");
     assert_eq!(names(&scene), ["f"]);
 }

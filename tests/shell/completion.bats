@@ -160,6 +160,12 @@ offers_commands_and_options() {
     list 'aba-lock lock --'
     screen_has --wait --timeout --pid-file --help
     screen_lacks --try-first --waited --heed-keyboard
+    list 'aba-lock status --'
+    screen_has --file --json --help
+    screen_lacks --lease
+    list 'aba-lock update --'
+    screen_has --check --backup --help
+    screen_lacks --state
     completes 'aba-lock sta' 'aba-lock status '
     completes 'aba-lock lock --ti' 'aba-lock lock --timeout '
 }

@@ -20,7 +20,7 @@ pub(crate) const PROMISES: [(&str, &str); 7] = [
         "if the lease cannot be renewed, those who have the lock get SIGTERM when two thirds of its time have passed since the \
          last good renewal, and SIGKILL before all of it has: a shell at its prompt, which does not heed SIGTERM, loses its \
          window then. They are told why on the script's stderr, or in the system's log where that cannot be written to at once. \
-         With --on-lost warn they are told and go on. Any other text is run with `sh -c`, in /, with the lock as $1 and in ABA_LOCK_NAME, and with ABA_LOCK_PID; \
+         With --on-lost warn they are told and go on. Any other text is run with `sh -c`, in /, with the name of the lock as $1 and in ABA_LOCK_NAME, and the pid of the holder in ABA_LOCK_PID; \
          if that cannot be run, or ends with another status than 0, they are ended all the same; and if it runs still when the time \
          is over, it is killed with what it has started, and they are, too",
     ),

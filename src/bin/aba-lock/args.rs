@@ -34,13 +34,13 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 11] = [
     ("125", "aba-lock itself failed: cannot open, no space, locking not supported here"),
     ("126", "the command cannot be run"),
     ("127", "the command was not found"),
-    ("128+n", "the command died of signal n"),
+    ("128+n", "signal n ended the command, or the wait for the lock"),
     ("other", "the command's own"),
 ];
 
 /// What the exit statuses of `status` mean.
 pub(crate) const STATUS_STATUS: [(&str, &str); 4] =
-    [("0", "held"), ("1", "free"), ("2", "wrong usage"), ("125", "it cannot be known from here")];
+    [("0", "held, here or elsewhere"), ("1", "free"), ("2", "wrong usage"), ("125", "it cannot be known from here")];
 
 /// What the exit statuses of `list` mean.
 pub(crate) const LIST_STATUS: [(&str, &str); 3] =
@@ -67,7 +67,7 @@ pub(crate) const RUN_ONCE_STATUS: [(&str, &str); 9] = [
     ("0", "started, running or finished; yes"),
     ("1", "no; nothing to run"),
     ("2", "wrong usage"),
-    ("75", "a task would wait for itself, or another has its lock and does not run it"),
+    ("75", "a task would wait for itself, or another program holds its lock without running it"),
     ("124", "timed out waiting; the task goes on"),
     ("125", "aba-lock itself failed"),
     ("126", "the command cannot be run"),
@@ -78,9 +78,13 @@ pub(crate) const RUN_ONCE_STATUS: [(&str, &str); 9] = [
 /// What the exit statuses of `update` and `write` mean.
 pub(crate) const UPDATE_STATUS: [(&str, &str); 9] = [
     ("0", "changed, or there was nothing to change"),
-    ("1", "refused: an empty content, one that --check refuses, or a file, link or lock that was changed meanwhile"),
+    (
+        "1",
+        "refused: the new content is empty, or --check did not accept it, or the file, its path or its lock was changed \
+         during the update",
+    ),
     ("2", "wrong usage"),
-    ("75", "another process updates it (-n), or CMD waits for this update of the same file"),
+    ("75", "another process updates it (-n), or that update waits for this one (a deadlock)"),
     ("124", "timed out waiting (-t)"),
     ("125", "it cannot be read or written; it is unchanged"),
     ("126, 127", "the command, or that of --check, cannot be run (126) or was not found (127)"),
@@ -122,8 +126,8 @@ pub(crate) const STATUS_JSON: [(&str, &str); 16] = [
     ("name, path", "the lock, and its file"),
     (
         "state",
-        "held; free; held-elsewhere: not held on this machine, but its lease is held at the server; or unknown: a process \
-         that cannot be seen from here may hold it, or the server could not be asked. `status` exits with 0, 1, 0 and 125",
+        "held (`status` exits with 0); free (1); held-elsewhere (0): not held on this machine, but its lease is held at the \
+         server; unknown (125): a process that cannot be seen from here may hold it, or the server could not be asked",
     ),
     ("mode", "exclusive or shared"),
     ("pid_file", "the absolute path of the file with the pid of the holder (--pid-file)"),
@@ -154,14 +158,14 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("ABA_LOCK_TIMEOUT", "wait so many seconds when no option says how long"),
     (
         "ABA_LOCK_LOG",
-        "append a line of JSON for each event to this file, or send it to this socket, syslog or journald; if that fails, \
-         it is reported on standard error, also with --quiet, and changes nothing else",
+        "append a line of JSON for each event to this file, or send it to this socket, syslog or journald; a failure of that \
+         is reported on standard error, also with --quiet, and changes nothing else",
     ),
     ("ABA_LOCK_SERVER", "lock for all machines that use this server, too: see aba-lock-lease(1)"),
     ("ABA_LOCK_KEEPER", "where aba-lock-keeper is [default: beside aba-lock, else on PATH]"),
     (
         "NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM",
-        "whether output has colours, as <https://bixense.com/clicolors> has it",
+        "whether output has colours: see https://no-color.org and https://bixense.com/clicolors",
     ),
     ("ABA_LOCK_FDS", "set for commands, and by scripts: the descriptors on which locks are handed down"),
     ("RUN_ONCE_DIR", "where the tasks are, an absolute path [default: runner in the directory of the locks]"),
@@ -169,10 +173,10 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("ABA_FILE", "set for the commands of `update` and `write`: the absolute path of FILE, with links resolved"),
     (
         "ABA_COPY",
-        "set for the command of --in-place: the path of the copy; for that of --check: the new content, as $1",
+        "set for the command of --in-place: the path of the copy; for that of --check: the path of the new content, as in $1",
     ),
-    ("ABA_LOCK_NAME", "set for the commands of --on-busy and --on-lost: the lock, as $1"),
-    ("ABA_LOCK_UPDATING", "set for the commands of updates: by which they were started"),
+    ("ABA_LOCK_NAME", "set for the commands of --on-busy and --on-lost: the name of the lock, or its file, as in $1"),
+    ("ABA_LOCK_UPDATING", "set for the commands of updates: the updates that started them"),
     ("ABA_LOCK_TASK", "set for the commands of tasks: the task, and which run of it"),
     ("ABA_LOCK_TOKEN", "set for commands: the fencing token, a number that grows with each exclusive lock"),
 ];
@@ -233,7 +237,7 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     ("update", "aba-lock update --dry-run --diff f.conf -- sed s/a/b/", "see what would change"),
     ("write", "./generate | aba-lock write --create out.conf", "nothing is written if it prints nothing"),
     ("reserve", "PORT=$(aba-lock reserve) || exit", "this directory's port; the same one the next time"),
-    ("reserve", "PORT=$(aba-lock reserve --tag web --prefer 6080) || exit", "a second one, 6080 if that can be had"),
+    ("reserve", "PORT=$(aba-lock reserve --tag web --prefer 6080) || exit", "a second one, 6080 if that is free"),
     ("reserve", "aba-lock reserve --group web,db --dotenv .env", "WEB_PORT and DB_PORT, both or none, into .env"),
     ("reserve", "aba-lock reserve --tag test -- ./run-tests", "$ABA_NUMBER is its own as long as it runs"),
     (
@@ -336,16 +340,16 @@ pub(crate) enum Command {
 /// drop the lock: for ssh, sudo and doas, which are known to, --no-inherit is in force by itself. Say it yourself
 /// for others, and where such a command stands behind env, nice or nohup.
 ///
-/// Several names are taken in the order of their names, all or none. A lock that a calling script holds and the command
-/// inherited is granted at once: a nested call is no conflict. With --fd, a nested call on another descriptor is one, unless
-/// the script lists its own for it: `export ABA_LOCK_FDS=9`. A shared lock is never made exclusive in place, also with
-/// --file: release it first.
+/// Several locks are acquired in the order of their names, all or none. A lock is granted at once if a calling script holds it
+/// and this command inherited its descriptor: a nested call is no conflict. With --fd, a nested call on another descriptor is
+/// a conflict, unless the script lists its own descriptor in the environment, as with `export ABA_LOCK_FDS=9`. A shared lock
+/// is never made exclusive in place, not even with --file: release it first.
 ///
-/// Processes that wait for an exclusive lock get it in the order in which they began to wait, those of flock(1) included. A
-/// call that comes in the instant of a release can get it before them. A shared lock is granted whenever no exclusive one is
-/// held, also while a process waits for an exclusive one, which may then wait without end. A wait that is interrupted, as by
-/// a signal that a script handles, goes on at the end of the queue. A call for several locks begins to wait for the second
-/// when it holds the first.
+/// Processes that wait for an exclusive lock, also with flock(1), get it in the order in which they began to wait. A call that
+/// comes in the instant of a release can get the lock before them. A shared lock is granted whenever no process holds an
+/// exclusive one, even while a process waits for that: the waiter may then wait forever. A wait that is interrupted, such as
+/// by a signal that a script handles, continues at the end of the queue. A call for several locks begins to wait for the
+/// second one when it holds the first.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock lock [OPTIONS] NAME... -- CMD [ARG]...\n       \
                             aba-lock lock [OPTIONS] --file PATH [--file PATH]... -- CMD [ARG]...\n       \
@@ -433,7 +437,7 @@ pub(crate) struct Lock {
     #[arg(long, value_name = "TIME", value_parser = span)]
     pub(crate) ttl: Option<Duration>,
 
-    /// If the lease is lost: term ends the holders of the lock, warn says so, anything else is run with sh; `$1` and
+    /// If the lease is lost: term ends the holders of the lock, warn only reports it, anything else is run with sh; `$1` and
     /// `$ABA_LOCK_NAME` are the lock [default: term]
     #[arg(long, value_name = "HOW")]
     pub(crate) on_lost: Option<String>,
@@ -590,8 +594,8 @@ const MODES: [&str; 10] =
 /// CMD that is given, else with the saved one.
 ///
 /// CMD is for --start and --wait. It gets no input, and its output goes to logs. A variable of its environment tells
-/// which run of which task it belongs to (see below). CMD inherits no lock. The call itself does: a lock of the caller is
-/// held while --wait waits.
+/// which run of which task it belongs to (see below). CMD inherits no lock. The call itself inherits the locks of the caller,
+/// and so they are held while --wait waits.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock run-once [OPTIONS] -i ID [-- CMD [ARG]...]\n       \
                             aba-lock run-once -G | -F | --list")]
@@ -617,7 +621,7 @@ pub(crate) struct RunOnce {
     #[arg(short = 'A', long, overrides_with_all = MODES)]
     pub(crate) active: bool,
 
-    /// Exit with 0 if it runs, else with 1. While another program holds its lock, it runs
+    /// Exit with 0 if it runs, otherwise with 1. A task whose lock another program holds counts as running
     #[arg(short = 'R', long, overrides_with_all = MODES)]
     pub(crate) running: bool,
 
@@ -641,7 +645,7 @@ pub(crate) struct RunOnce {
     #[arg(short = 'G', long)]
     pub(crate) reset_all: bool,
 
-    /// Forget those tasks that failed or were interrupted, and do not run
+    /// Forget the tasks that failed or were interrupted, unless they run again
     #[arg(short = 'F', long)]
     pub(crate) reset_failed: bool,
 
@@ -677,8 +681,8 @@ pub(crate) struct RunOnce {
     #[arg(long)]
     pub(crate) follow: bool,
 
-    /// With --wait: if the wait finds a success, run the saved command again, and take that for the outcome. Not if this call, or
-    /// another one since this call began, has run it
+    /// With --wait: if the wait finds that the task has succeeded, run the saved command again, and take its result for the
+    /// outcome. Not if this call has run the task, or another call has since this one began
     #[arg(long, overrides_with = "no_validate")]
     pub(crate) validate: bool,
 
@@ -686,7 +690,7 @@ pub(crate) struct RunOnce {
     #[arg(short = 'S', long, overrides_with = "validate")]
     pub(crate) no_validate: bool,
 
-    /// With --start: write stderr to the log of stdout, too. --follow then shows it twice
+    /// With --start: also write stderr to the log of stdout; --follow then shows it twice
     #[arg(long)]
     pub(crate) combined_log: bool,
 
@@ -706,8 +710,8 @@ pub(crate) struct RunOnce {
 /// is not replaced, and CMD's status is the exit status.
 ///
 /// Links are followed, and the lock is next to the file to which they lead. Mode, owner, access control list and extended
-/// attributes are kept; but if you may write to FILE and not give it away, as a member of its group, it is yours afterwards,
-/// as with an editor. Other hard links keep the old content. If the new content is the old one, nothing is written.
+/// attributes are kept. But if you may write to FILE and may not change its owner, such as a member of its group, you own FILE
+/// afterwards, as with an editor. Other hard links keep the old content. If the new content is the old one, nothing is written.
 ///
 /// CMD must not write to FILE itself. If it does, or if another process that does not use the lock does, FILE stays as that
 /// process left it (status 1). If FILE was truncated (`sed s/a/b/ f >f`), its old content, up to 1 MiB, is saved as
@@ -727,7 +731,7 @@ pub(crate) struct Update {
     #[arg(long, value_name = "BASH", value_hint = ValueHint::ExecutablePath)]
     pub(crate) shell: Option<OsString>,
 
-    /// With --shell: BASH sets first what the text on this descriptor says; CMD may be a function of that
+    /// With --shell: BASH first runs the script on this descriptor, which describes another shell; CMD may be a function of it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..), requires = "shell", hide = true)]
     pub(crate) state: Option<i32>,
 
@@ -754,8 +758,8 @@ pub(crate) struct Rewrite {
     #[arg(index = 1, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
 
-    /// Refuse the new content unless this accepts it, such as 'jq empty': sh runs it with the new content on its input, and in
-    /// the file `$1`. If repeated, the commands run in their order, and each must accept it
+    /// Refuse the new content unless this command accepts it, such as 'jq empty': sh runs it, with the new content on its input
+    /// and in the file `$1`. If repeated, the commands run in their order, and each must accept it
     #[arg(long, value_name = "CMD")]
     pub(crate) check: Vec<String>,
 

@@ -30,8 +30,8 @@ const FILES: &str = "<files>";
 /// The answer that leaves it to the shell to complete the command line after `--`.
 const COMMAND: &str = "<command>";
 
-/// Options of `lock` for the shell library alone.
-const PRIVATE: [&str; 3] = ["--try-first", "--waited", "--heed-keyboard"];
+/// The hidden options, which are for the shell library alone. aba-lock(1) documents them.
+const PRIVATE: [&str; 5] = ["--try-first", "--waited", "--heed-keyboard", "--lease", "--state"];
 
 /// Answers if a shell asks (in the variable `ABA_LOCK_COMPLETE`). Its exit status then; else `None`.
 pub(crate) fn answer_shell() -> Option<i32> {
@@ -99,7 +99,7 @@ impl EnvCompleter for Shell {
         }
         let mut answer = Vec::new();
         self.engine.write_complete(command, words, directory, &mut answer)?;
-        // The engine offers hidden options. It shows all of ours only because they all are hidden (see `completed`).
+        // The engine does not omit hidden options: `completed` hides all options, and they are offered only because of that.
         let is_private = |line: &[u8]| PRIVATE.iter().any(|option| line.starts_with(option.as_bytes()));
         answer
             .split_inclusive(|byte| *byte == b'\n')

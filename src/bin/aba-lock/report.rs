@@ -159,20 +159,20 @@ pub(crate) fn unlogged() {
     }
 }
 
-/// The reader of a hint: what to do about a lock that is held.
+/// The reader of a hint about a lock that is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Caller {
     /// The user of the helper.
     User,
     /// The user of a script. Such a user cannot give options to the helper.
     Script,
-    /// The same of a script that does not wait, whatever its user says.
+    /// The user of a script that never waits (`--nonblock`), whatever its environment says.
     ImpatientScript,
 }
 
 /// Another has it, and we do not wait, or not any longer.
 ///
-/// `caller` is who reads the hint.
+/// `caller` is the reader of the hint.
 pub(crate) fn contended(error: &Error, instead: Option<&str>, caller: Caller) {
     let (Error::Busy { label, path, kind } | Error::TimedOut { label, path, kind, .. }) = error else {
         let Some(instead) = instead else { return failure(error) };
@@ -208,15 +208,15 @@ pub(crate) fn contended(error: &Error, instead: Option<&str>, caller: Caller) {
     sentence(&text, Some(&hint));
 }
 
-/// The advice where the lock is held by the process that asks, or by one that started it.
+/// The advice if the lock is held by the process that asks, or by one that started it.
 fn kinship(kin: Kin, waits: bool) -> String {
     let instead = if waits { " instead of waiting for it" } else { "" };
     match kin {
         Kin::Itself => {
-            format!("this process holds the lock already, through another descriptor: release that{instead}")
+            format!("this process holds the lock already, through another descriptor: release that one{instead}")
         }
         Kin::Ancestor(pid) => format!(
-            "pid {pid} started this command and holds the lock already: do without it here, or release it there{instead}"
+            "pid {pid} started this command and holds the lock already: run this without the lock, or release it there{instead}"
         ),
     }
 }
@@ -224,7 +224,7 @@ fn kinship(kin: Kin, waits: bool) -> String {
 /// The most characters of a script's command line that a hint shows.
 const MAX_SCRIPT: usize = 120;
 
-/// How the user of the calling script makes it wait for its locks.
+/// The text that a user types to make the calling script wait for its locks.
 fn script_that_waits() -> String {
     let words = process::words_of_ours(sys::parent_id());
     let called = match words.as_slice() {
@@ -306,12 +306,12 @@ pub(crate) struct Progress {
     /// Whether a line on a terminal is kept up to date. Not asked before it matters.
     live: OnceCell<bool>,
     shown: bool,
-    /// Whether an earlier process has said that this call waits.
+    /// True if an earlier process has reported that this call waits.
     resumes: bool,
     started: Instant,
 }
 
-/// After this time, a process that waits has said so.
+/// After this time, a waiting process has reported its wait.
 const SAID_BY_THEN: Duration = Duration::from_millis(150);
 
 impl Progress {
@@ -319,7 +319,7 @@ impl Progress {
         Self::resume(quiet, Duration::ZERO)
     }
 
-    /// For a call whose earlier process has waited this long, and has said so.
+    /// For a call that continues the wait of an earlier process, which lasted this long.
     pub(crate) fn resume(quiet: bool, waited: Duration) -> Self {
         let now = Instant::now();
         let started = now.checked_sub(waited).unwrap_or(now);

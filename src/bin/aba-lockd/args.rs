@@ -36,7 +36,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve locks until SIGTERM or SIGINT
     ///
-    /// SIGHUP makes it read the token file and the certificates again: a file that cannot be used changes nothing, and the log says why.
+    /// SIGHUP makes it read the token file and the certificates again. If one cannot be used, the old one stays in force, and
+    /// the log says why.
+    ///
     /// On loopback everyone on this machine may ask. Any other address needs a token file, or client certificates. Only one
     /// service can have a file as its store.
     Serve(Serve),

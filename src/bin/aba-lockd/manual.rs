@@ -6,7 +6,7 @@ pub(crate) const REST: [(&str, &str); 9] = [
         "take a lock: a JSON object of service, who (these two are needed), environment, resource, eventId, ttl and wait, the last \
          two as \"90s\", \"30m\" or a number of seconds. 200 with the lock, once under lock and once flat; 409 without an id, and \
          with existingLock, if another has it. Unknown members are ignored, but one that differs from these by case or separators \
-         alone, such as TTL, is refused (400); a body over 64 KiB is refused with 413",
+         alone, such as TTL, is refused with 400; a body over 64 KiB is refused with 413",
     ),
     ("GET /api/v1alpha1/lock/ID", "look at it"),
     ("PUT /api/v1alpha1/lock/ID", "change what is not empty; never onto a lock that another has"),
@@ -32,8 +32,9 @@ pub(crate) const TOKEN_FILE: [(&str, &str); 3] = [
     (
         "NAME SCOPES TOKEN",
         "a line for each token; empty lines and those that begin with # do not count. The service reads it when it starts, and again at SIGHUP: \
-         from then on it refuses a token that is not in the file any more. A file that cannot be used changes nothing. It warns of a file \
-         that every user may read (unless it has digests alone) or change, and of tokens that other machines send without TLS",
+         from then on it refuses a token that is not in the file any more. A file that cannot be used changes nothing. The service warns if \
+         every user of the machine may change the file, or may read it (unless all tokens are digests), and if other machines must send \
+         their tokens without TLS",
     ),
     ("NAME", "what the log calls who has it"),
     (
@@ -59,9 +60,9 @@ pub(crate) const SIGNALS: [(&str, &str); 2] = [
 pub(crate) const CONNECTIONS: [(&str, &str); 2] = [
     (
         "how many",
-        "as many as the service may have files open, less 48 and at most 65,536. It raises its limit (ulimit -n) to the hard limit. \
-         Over REST three of four connections may wait for a lock; a further call that would wait is refused (429). When all \
-         connections are in use, new ones wait in the order in which they came",
+        "the limit of open files (ulimit -n) less 48, and at most 65,536. The service raises its limit to the hard limit. \
+         Over REST, three of four connections may wait for a lock; a further call that would wait is refused with 429. When all \
+         connections are in use, new ones wait, and are accepted in the order in which they came",
     ),
     (
         "how long",
@@ -113,7 +114,7 @@ pub(crate) const GUARANTEES: [(&str, &str); 7] = [
 pub(crate) const FILES: [(&str, &str); 3] = [
     (
         "$XDG_STATE_HOME/aba-lock/lockd.db, ~/.local/state/aba-lock/lockd.db",
-        "the store, unless --store says another. A home directory that does not exist is not made",
+        "the store, unless --store names another one. A home directory that does not exist is not made",
     ),
     (
         "lockd.db-wal, lockd.db-shm",
@@ -140,8 +141,8 @@ pub(crate) const EXAMPLES: [(&str, &str); 4] = [
     ),
     (
         "id=$(curl -s localhost:8080/api/v1alpha1/lock -d '{\"service\":\"shop\",\"who\":\"me\"}' | jq -er .id) && [ -n \"$id\" ] || exit",
-        "in a script: it ends if there is no id, because another has the lock (null), or the service does not answer (empty, which \
-         jq -e of jq 1.6 accepts). Scripts that are written as in the guide of the original API only compare the id with null, and \
-         go on without a lock when the service is down",
+        "in a script: it ends if there is no id, because another client holds the lock (null), or because the service does not \
+         answer (empty, which jq -e of jq 1.6 accepts). A script that follows the guide of the original API only compares the id \
+         with null, and goes on without a lock when the service is down",
     ),
 ];

@@ -44,7 +44,7 @@ fn patience(wait: &args::Patience) -> Result<Patience, Fault> {
         (Some(_), Some(Some(_))) => {
             return Err(Fault::Misused {
                 what: "both --wait=SECONDS and --timeout say how long to wait".to_owned(),
-                hint: "use one of them".to_owned(),
+                hint: "give only one of them".to_owned(),
             });
         }
         (None, Some(None)) => return Ok(Patience::Forever),

@@ -185,9 +185,9 @@ pub(super) fn remedy(target: &Target, state: &State) -> Option<String> {
         (Some(holding), _) if holding.passing => "it goes from one process to the next: look again".to_owned(),
         (Some(holding), _) if holding.kin().is_some() => match holding.kin() {
             Some(Kin::Ancestor(pid)) => {
-                format!("pid {pid} started this command: it is free when that releases it, or ends")
+                format!("pid {pid} started this command: the lock is free when that process releases it, or ends")
             }
-            _ => "this command has it itself: it is free when it ends".to_owned(),
+            _ => "this command holds the lock itself: it is free when this command ends".to_owned(),
         },
         (Some(holding), _) if holding.holders.is_empty() => match holding.unseen_taker() {
             Some(record) => {

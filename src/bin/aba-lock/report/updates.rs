@@ -29,7 +29,7 @@ pub(crate) fn contended(error: &Error, file: &Path) {
     };
     let hint = format!("see its lock with `aba-lock status --file {}`", quoted(path));
     let link =
-        if file.is_symlink() { format!(" ({label} is a link; the lock is next to the file)") } else { String::new() };
+        if file.is_symlink() { format!(" ({label} is a link; the lock is next to its target)") } else { String::new() };
     let hint = hint + &link;
     sentence(&text, Some(&hint));
 }
@@ -40,7 +40,7 @@ pub(crate) fn unchanged(args: &Rewrite) {
     }
 }
 
-/// Says that the file was changed, and which one if the path is a link.
+/// Reports that the file was changed, and names it if the path is a link.
 pub(crate) fn changed(args: &Rewrite, linked: Option<&Path>) {
     if args.verbose {
         let to =

@@ -663,6 +663,9 @@ __aba_run_apart() {
         __aba_name=${__aba_traps[__aba_at]#SIG}
         builtin trap -- "__aba_note ${__aba_name}" "${__aba_name}"
     done
+    # Bash prints nothing about a job that was killed by a signal for which the script has a handler. (It is never run.)
+    # shellcheck disable=SC2173
+    builtin trap -- : KILL
     # A background job would get /dev/null as its input.
     if { builtin true <&0; } 2>/dev/null; then
         (__aba_become "$@") <&0 &
@@ -682,6 +685,8 @@ __aba_run_apart() {
     while [[ -z ${__aba_ended} ]]; do
         __aba_wait 2>/dev/null
     done
+    # shellcheck disable=SC2173
+    builtin trap -- - KILL
     while [[ -n ${__aba_trapped} ]]; do
         __aba_at=${__aba_trapped%% *}
         __aba_trapped=${__aba_trapped#* }

@@ -380,3 +380,39 @@ END
     ((STATUS == 0))
     grep -q 'acquired save after' output
 }
+
+@test "a signal that comes right before the wait begins is handled at once, and nothing is printed about the helper" {
+    local signal
+    for signal in TERM HUP USR1; do
+        script holder <<'END'
+aba_lock_operation save
+hold
+END
+        start ./holder
+        until_ready >/dev/null
+        script wait <<'END'
+trap 'ready handled' "$1"
+# Sends the signal between the last look for signals and `wait`.
+interrupt() {
+    if [[ -z ${sent-} && ${BASH_COMMAND} == 'wait "${__aba_job}"' ]]; then
+        sent=yes
+        kill -s "$1" "$$"
+    fi
+}
+set -T
+trap 'interrupt "'"$1"'"' DEBUG
+aba_lock_operation --quiet --wait save
+trap - DEBUG
+aba_lock_held save && echo "sent ${sent}"
+END
+        start ./wait "${signal}"
+        [[ $(until_ready) == handled ]]
+        until_true is_waited_for save
+        let_go
+        reap
+        cat output
+        ((STATUS == 0))
+        [[ $(<output) == 'sent yes' ]]
+        rm output
+    done
+}

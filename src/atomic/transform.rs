@@ -227,10 +227,11 @@ impl Edit {
             other => other,
         })?;
         let lock = Lock { acquired, command: request.command, since: Instant::now() };
-        // From here on, all is done in this very directory.
-        let directory = if missing == Missing::CreatePrivate { None } else { open_directory(directory_of(&path)).ok() };
-        let place = place_in(directory.as_ref(), &path);
-        // While we waited, the path may have been made to lead elsewhere. Then the file to which it leads now is locked.
+        // From here on, all is done in this very directory. While we waited, the path may have been made to lead elsewhere. Then
+        // the file to which it leads now is locked.
+        let directory =
+            if missing == Missing::CreatePrivate { None } else { Some(open_directory(directory_of(&path))) };
+        let place = place_in(directory.as_ref().and_then(|open| open.as_ref().ok()), &path);
         let locks_place = |guard: &lock::Guard| lock::leads_to(&with_suffix(&place, ".lock"), guard.file());
         let leads_here = behind_links(file).ok().as_ref() == Some(&path);
         if !leads_here || (place != path && !lock.acquired.guards.iter().all(locks_place)) {
@@ -238,6 +239,7 @@ impl Edit {
             drop(lock);
             return Self::begin(file, missing, wait, command, contention);
         }
+        let directory = directory.transpose().map_err(|source| no_file(&label, source))?;
         // Left by an update that was killed. There may be a second name of the file, and its removal changes the inode.
         clear(&name_beside(&place));
         let old = look(&label, &place, missing)?;

@@ -1059,6 +1059,12 @@ fn another_directory_that_takes_the_place_of_the_one_of_the_file_is_not_written_
     // Every path goes through the directory that was open when the file was read.
     let others: Vec<&str> = trace.lines().filter(|line| line.replace("\"/proc/self/fd/", "").contains("\"/")).collect();
     assert!(trace.contains("rename(\"/proc/self/fd/") && others.is_empty(), "{others:?}: {trace}");
+    // A link that has its place cannot be opened as a directory.
+    let path = fs::canonicalize(scene.path("d")).unwrap();
+    let options = ["-P", path.to_str().unwrap(), "-e", "inject=openat:error=ELOOP"];
+    let (status, said) = traced(&scene, &options, &["update", "d/f", "--", "tr", "b", "c"]);
+    assert_eq!((status, text(&scene, "d/f")), (Some(125), "b\n".to_owned()), "{said}");
+    assert!(said.contains("could not open d/f: Too many levels of symbolic links"), "{said}");
 }
 
 #[test]

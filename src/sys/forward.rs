@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::io;
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a command has to end after a signal, before SIGKILL.
@@ -17,10 +17,22 @@ const GRACE: Duration = Duration::from_secs(5);
 /// SIGPIPE is one of them because our own output may be closed. The command gets the default action for it back.
 const SIGNALS: [libc::c_int; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE];
 
+static BEGUN: AtomicBool = AtomicBool::new(false);
 static CAME: AtomicI32 = AtomicI32::new(0);
 static CHILD: AtomicI32 = AtomicI32::new(0);
 
-/// Passes INT, TERM, HUP, QUIT and PIPE on. While this lives, they do not end us, but make blocking calls end with
+/// Treats a signal that is not one of these as if it was, where there is a [`Forward`]. For signal handlers.
+pub(super) fn note(signal: libc::c_int) -> bool {
+    let begun = BEGUN.load(Ordering::SeqCst);
+    if begun {
+        CAME.store(signal, Ordering::Relaxed);
+        pass_on(signal, false);
+    }
+    begun
+}
+
+/// Passes INT, TERM, HUP, QUIT and PIPE on, and the end of an inherited timer. While this lives, they do not end us, but make
+/// blocking calls end with
 /// [`io::ErrorKind::Interrupted`].
 #[derive(Debug)]
 #[must_use = "it ends when it is dropped"]
@@ -41,6 +53,7 @@ impl Forward {
             pass_on(signal, by_kernel);
             Alarm::soon();
         }
+        BEGUN.store(true, Ordering::SeqCst);
         let alarm = Alarm::new();
         // SAFETY: all bytes zero are valid for these types, and they live until each call returns; the handler stores
         // into atomics and makes system calls that are safe in a signal.
@@ -115,6 +128,7 @@ fn pass_on(signal: libc::c_int, by_kernel: bool) {
 
 impl Drop for Forward {
     fn drop(&mut self) {
+        BEGUN.store(false, Ordering::SeqCst);
         // SAFETY: they were filled by the calls in `begin`.
         unsafe {
             for (signal, old) in SIGNALS.iter().zip(&self.old) {

@@ -592,3 +592,25 @@ fn a_lock_that_the_caller_has_itself_is_not_to_be_waited_for_or_ended() {
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(said["holders"].as_array().unwrap().len(), 1, "{said}");
 }
+
+/// A program that calls alarm(2) and then becomes the helper.
+fn after_alarm(scene: &Scene, seconds: &str, words: &[&str]) -> Call {
+    let text = "import os, signal, sys; signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])";
+    let mut command = scene.program("python3");
+    command.args(["-c", text, seconds, HELPER]).args(words);
+    Call::new(command)
+}
+
+#[test]
+fn an_alarm_that_was_set_before_ends_a_wait_and_the_command_inherits_what_is_left_of_it() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    after_alarm(&scene, "0.5", &["lock", "-q", "-w", "a", "--", "true"]).status(142).run();
+    after_alarm(&scene, "0.5", &["lock", "-q", "-t", "600", "a", "--", "true"]).status(142).run();
+    let ask = "import signal; left = signal.getitimer(signal.ITIMER_REAL); print(0 < left[0] < 3600, left[1])";
+    let waiter =
+        after_alarm(&scene, "3600", &["lock", "-q", "-w", "a", "--", "python3", "-c", ask]).out("True 0.0\n").start();
+    scene.until_waited_for("a");
+    holder.let_go();
+    waiter.finish();
+}

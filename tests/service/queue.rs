@@ -1,9 +1,12 @@
 //! Who waits.
 
 use crate::service::{Connection, LOCK, Service, Start, UNLOCK, until, wanted};
+use std::io::Write;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 fn waits(service: &Service, who: &str, more: &str) -> Connection {
     let mut connection = service.connect();
@@ -253,4 +256,21 @@ fn a_log_that_nobody_reads_does_not_keep_the_service_from_its_end() {
     let mut rest = String::new();
     service.unread.take().unwrap().read_to_string(&mut rest).unwrap();
     assert!(rest.len() >= 4096 && !rest.contains(r#""event":"stopped""#), "{} bytes were not read", rest.len());
+}
+
+#[test]
+fn a_client_that_has_not_sent_a_whole_request_does_not_delay_the_end() {
+    for (over_grpc, sent) in [(false, "GET /heal"), (true, "")] {
+        let mut service = Service::new();
+        let address = if over_grpc { &service.grpc } else { &service.rest };
+        let begun = Instant::now();
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(sent.as_bytes()).unwrap();
+        // By now the service has accepted it.
+        assert_eq!(service.get("/healthz").status, 200);
+        service.signal("TERM");
+        assert_eq!(service.ended().code(), Some(0));
+        // While it runs, it would give such a client ten seconds.
+        assert!(begun.elapsed() < Duration::from_secs(8), "{sent:?}: {:?}", begun.elapsed());
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A connection by which no permitted call has come is closed ten seconds after it was accepted, or two where most of the
 //! connections were in use already: clients that connect and send nothing, half a request, or nothing but calls that are
-//! refused, cannot keep others out for longer.
+//! refused, cannot keep others out for longer. When the service stops, it waits for them for one second.
 
 mod limits;
 mod socket;
@@ -10,6 +10,7 @@ mod socket;
 pub(crate) use limits::Limits;
 
 use crate::model::Problem;
+use crate::serve::ended;
 use crate::tls::{self, Certificates};
 use socket::Socket;
 use socket2::{SockRef, TcpKeepalive};
@@ -24,8 +25,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::{self, Sleep};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -33,6 +34,9 @@ use tonic::transport::server::Connected;
 /// How long a connection may take until it has made a permitted call, and how long where most connections are in use.
 const FIRST_CALL: Duration = Duration::from_secs(10);
 const FIRST_CALL_IN_A_CROWD: Duration = Duration::from_secs(2);
+
+/// How long it may still take once the service stops. A client that has sent nothing, or half a request, must not delay the end.
+const FIRST_CALL_AT_THE_END: Duration = Duration::from_secs(1);
 
 /// How soon a silent client is probed (TCP keepalive), and how often. Otherwise a client whose machine is gone would keep its
 /// place in a queue.
@@ -95,12 +99,14 @@ impl Peer {
     }
 }
 
+type Deadline = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A connection.
 pub(crate) struct Stream {
     inner: Inner,
     remote: Arc<Remote>,
-    /// When it ends without a permitted call. `None`: there was one.
-    deadline: Option<Pin<Box<Sleep>>>,
+    /// Completes when the connection ends without a permitted call. `None`: there was one.
+    deadline: Option<Deadline>,
 }
 
 impl Stream {
@@ -121,12 +127,14 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    /// Listens, until it is dropped. With certificates, connections speak TLS and one of `protocols`.
+    /// Listens, until it is dropped. With certificates, connections speak TLS and one of `protocols`. `ends` is about the end of
+    /// the service.
     pub(crate) async fn bind(
         address: SocketAddr,
         certificates: Option<Certificates>,
         protocols: &'static [&'static str],
         limits: Arc<Limits>,
+        ends: watch::Receiver<()>,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -139,7 +147,9 @@ impl Incoming {
                         Ok((stream, address)) => {
                             prepare(&stream);
                             let tls = certificates.as_ref().map(|current| tls::acceptor(&current.borrow(), protocols));
-                            let new = New { stream, address, limits: Arc::clone(&limits), permit };
+                            let first_call = if limits.is_crowded() { FIRST_CALL_IN_A_CROWD } else { FIRST_CALL };
+                            let deadline = Box::pin(deadline(first_call, ends.clone()));
+                            let new = New { stream, address, limits: Arc::clone(&limits), permit, deadline };
                             tokio::spawn(hand_on(new, tls, connected.clone()));
                         }
                         // As when there are no descriptors left: there may be in a moment.
@@ -179,14 +189,20 @@ struct New {
     address: SocketAddr,
     limits: Arc<Limits>,
     permit: OwnedSemaphorePermit,
+    deadline: Deadline,
+}
+
+async fn deadline(first_call: Duration, ends: watch::Receiver<()>) {
+    tokio::select! {
+        () = time::sleep(first_call) => (),
+        () = ended(ends) => time::sleep(FIRST_CALL_AT_THE_END).await,
+    }
 }
 
 /// Makes it ready to be read. A client with a slow TLS handshake holds up no other.
 async fn hand_on(new: New, tls: Option<TlsAcceptor>, connected: mpsc::Sender<Stream>) {
-    let New { stream, address, limits, permit } = new;
+    let New { stream, address, limits, permit, mut deadline } = new;
     let stream = Arc::new(stream);
-    let first_call = if limits.is_crowded() { FIRST_CALL_IN_A_CROWD } else { FIRST_CALL };
-    let mut deadline = Box::pin(time::sleep(first_call));
     let socket = Socket(Arc::clone(&stream));
     let inner = match tls {
         None => Inner::Plain(socket),

@@ -47,7 +47,8 @@ pub(crate) const TOKEN_FILE: [(&str, &str); 3] = [
 pub(crate) const SIGNALS: [(&str, &str); 2] = [
     (
         "SIGTERM, SIGINT",
-        "end the service when all requests are answered, or after ten seconds. A second signal ends it at once",
+        "end the service when all requests are answered, or after ten seconds. A second signal ends it at once. It waits for one \
+         second for a client that has not made a permitted call yet",
     ),
     (
         "SIGHUP",

@@ -134,16 +134,16 @@ async fn serve(service: Service, opened: &Opened, journal: Arc<Journal>) -> Resu
     let listening =
         |address: SocketAddr, error: &io::Error| Failure::new(format!("could not listen on {address}: {error}"));
     let limits = Limits::new();
-    let rest_in = Incoming::bind(rest_address, certificates(), &["http/1.1"], Arc::clone(&limits)).await;
+    let (end, ends) = watch::channel(());
+    let rest_in = Incoming::bind(rest_address, certificates(), &["http/1.1"], Arc::clone(&limits), ends.clone()).await;
     let rest_in = rest_in.map_err(|error| listening(rest_address, &error))?;
-    let grpc_in = Incoming::bind(grpc_address, certificates(), &["h2"], limits).await;
+    let grpc_in = Incoming::bind(grpc_address, certificates(), &["h2"], limits, ends.clone()).await;
     let grpc_in = grpc_in.map_err(|error| listening(grpc_address, &error))?;
     let (rest_at, grpc_at) = (rest_in.address(), grpc_in.address());
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| Failure::new(error.to_string()))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Failure::new(error.to_string()))?;
 
     let desk = Arc::new(Desk::new(Arc::clone(&opened.store), journal));
-    let (end, ends) = watch::channel(());
     let router = rest::routes(House { desk: Arc::clone(&desk), access: Arc::clone(&access) });
     let rest_side = tokio::spawn(rest::serve(rest_in, router, access.tokens.is_none(), ends.clone()));
     let grpc_side = tokio::spawn(grpc::serve(grpc_in, Arc::clone(&desk), Arc::clone(&access), ended(ends)));

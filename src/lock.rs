@@ -15,8 +15,8 @@
 //! | a script whose helper waits | the helper gets a signal, and ends | is not shut out by a waiter without a script |
 //! | the helper after the lock, before it could say so | the script's descriptor holds the lock | the shell library closes the descriptor on every status but 0 |
 //!
-//! Several locks are taken in the order of their names, whoever asks in which order, so that two who want the
-//! same ones never wait for each other; all or none.
+//! Several locks are taken in the order of their names, or of the real paths of their files, whatever order they are asked for
+//! in, so that two callers that want the same ones never wait for each other; all or none.
 //!
 //! # Several locks, one of whose files is replaced
 //!
@@ -55,8 +55,10 @@ use crate::name::LockName;
 use crate::record::{self, Content, Draft, Taker};
 use crate::store::{self, Store};
 use crate::{kernel, process, sys};
+use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, File, FileType, OpenOptions};
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io;
 use std::iter;
 use std::ops::ControlFlow;
@@ -129,7 +131,7 @@ impl Wait {
 }
 
 /// A lock to take: what to call it, and where its file is.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// What messages call it.
     pub label: String,
@@ -137,13 +139,45 @@ pub struct Target {
     pub path: PathBuf,
     /// Whose file that is.
     pub kind: Kind,
+    /// The path that the user gave, if that leads to `path` through a link.
+    pub link: Option<PathBuf>,
 }
 
 impl Target {
     /// The lock of that name.
     #[must_use]
     pub fn named(store: &Store, name: &LockName) -> Self {
-        Self { path: store.lock_path(name), label: name.to_string(), kind: Kind::Named }
+        Self { path: store.lock_path(name), label: name.to_string(), kind: Kind::Named, link: None }
+    }
+
+    /// The lock of a file of the user's.
+    #[must_use]
+    pub fn file(path: &Path) -> Self {
+        let label = path.display().to_string();
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let in_real_directory = || Some(fs::canonicalize(absolute.parent()?).ok()?.join(absolute.file_name()?));
+        // A link that the user names is meant; one that is put in the place of its target afterwards is not.
+        let target = fs::canonicalize(&absolute).ok().or_else(in_real_directory).unwrap_or_else(|| absolute.clone());
+        let link = (target != absolute).then_some(absolute);
+        Self { path: target, label, kind: Kind::Users, link }
+    }
+
+    /// The same target, where the link leads now.
+    fn resolved(&self) -> Cow<'_, Self> {
+        match &self.link {
+            Some(link) => Cow::Owned(Self { label: self.label.clone(), ..Self::file(link) }),
+            None => Cow::Borrowed(self),
+        }
+    }
+
+    /// Whether this is the file that is open as `file`, also by the link.
+    fn is_open_as(&self, file: &File) -> bool {
+        leads_to(&self.path, file) && self.link.as_ref().is_none_or(|link| is_same(fs::metadata(link), file))
+    }
+
+    /// By what locks are ordered that are taken together. Not by what the user called a file: that depends on the directory.
+    fn rank(&self) -> &OsStr {
+        if self.kind == Kind::Named { OsStr::new(&self.label) } else { self.path.as_os_str() }
     }
 
     /// The name of the lock. `None`: it is called by its path.
@@ -154,7 +188,7 @@ impl Target {
 }
 
 /// Whose a lock file is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Ours, in the state root: private, and never reached through a link.
     Named,
@@ -241,8 +275,8 @@ pub fn acquire(
     contention: &mut dyn Contention,
 ) -> Result<Acquired, Error> {
     let mut targets = targets;
-    targets.sort();
-    targets.dedup();
+    targets.sort_by(|one, other| one.rank().cmp(other.rank()));
+    targets.dedup_by(|one, other| one.path == other.path);
     let mut attempt = Attempt::new(request, contention, Script::None);
     let mut replaced = None;
     for _ in 0..MAX_OPENS {
@@ -269,7 +303,7 @@ pub fn acquire_descriptors(
     contention: &mut dyn Contention,
 ) -> Result<Acquired, Error> {
     let mut targets = targets;
-    targets.sort();
+    targets.sort_by(|(one, _), (other, _)| one.rank().cmp(other.rank()));
     let mut attempt = Attempt::new(request, contention, Script::Parent(request.holder));
     let mut guards: Vec<Guard> = Vec::with_capacity(targets.len());
     // The script keeps its descriptors, so closing ours would release nothing.
@@ -305,7 +339,7 @@ pub fn acquire_descriptors(
 /// when it was granted.
 fn first_replaced(guards: &[Guard]) -> Option<&Guard> {
     let (_, earlier) = guards.split_last()?;
-    earlier.iter().find(|guard| !leads_to(&guard.target.path, &guard.file))
+    earlier.iter().find(|guard| !guard.target.is_open_as(&guard.file))
 }
 
 /// Releases the lock on the script's descriptor `fd`, for every copy of it at once.
@@ -437,7 +471,11 @@ pub(crate) fn word_for(kind: FileType) -> &'static str {
 
 /// Whether `path` leads to the file that is open as `file`, and not through a link.
 pub(crate) fn leads_to(path: &Path, file: &File) -> bool {
-    match (fs::symlink_metadata(path), file.metadata()) {
+    is_same(fs::symlink_metadata(path), file)
+}
+
+fn is_same(there: io::Result<Metadata>, file: &File) -> bool {
+    match (there, file.metadata()) {
         (Ok(there), Ok(open)) => (there.dev(), there.ino()) == (open.dev(), open.ino()),
         _ => false,
     }
@@ -557,6 +595,7 @@ impl<'a> Attempt<'a> {
             return Ok(guard);
         }
         for _ in 0..MAX_OPENS {
+            let target = &*target.resolved();
             let file = open(target, store)?;
             // The kernel would make the second descriptor wait for the first one, forever.
             if let Some(first) = guards.iter().find(|guard| sys::same_file(&guard.file, &file).unwrap_or(false)) {
@@ -572,7 +611,7 @@ impl<'a> Attempt<'a> {
             }
             // Acquired is not yet valid: it may have been removed since we opened it, and another may hold the
             // file that stands there now.
-            if leads_to(&target.path, &file) {
+            if target.is_open_as(&file) {
                 return Ok(Guard { file, target: target.clone(), inherited: None, fresh: true });
             }
             self.note(&Event::Replaced, target);
@@ -600,7 +639,7 @@ impl<'a> Attempt<'a> {
     ) -> Result<Option<Guard>, Error> {
         for fd in fds {
             let Some(file) = sys::second_descriptor(fd) else { continue };
-            if leads_to(&target.path, &file)
+            if target.is_open_as(&file)
                 && let Some(held) = held_mode(&file)
                 && is_handed_down(&file, std::process::id())
             {
@@ -613,7 +652,7 @@ impl<'a> Attempt<'a> {
 
     fn by_descriptor(&mut self, target: Target, fd: RawFd) -> Result<Guard, Error> {
         let file = sys::second_descriptor(fd).ok_or(Error::BadDescriptor { fd })?;
-        if !leads_to(&target.path, &file) {
+        if !target.is_open_as(&file) {
             let kind = fs::symlink_metadata(&target.path).map(|data| data.file_type());
             return Err(match kind {
                 Ok(kind) if target.kind == Kind::Named && !kind.is_file() => {
@@ -647,7 +686,7 @@ impl<'a> Attempt<'a> {
         if !self.try_lock(&file, &target)? {
             self.wait(&file, &target)?;
         }
-        if leads_to(&target.path, &file) {
+        if target.is_open_as(&file) {
             Ok(Guard { file, target, inherited: Some(fd), fresh: true })
         } else {
             let _ = sys::unlock(&file);

@@ -639,7 +639,7 @@ impl PrivateCopy {
 /// The lock beside a file: as private as that.
 fn lock_of(label: &str, path: &Path, missing: Missing) -> Target {
     let kind = if missing == Missing::CreatePrivate { Kind::Named } else { Kind::Beside };
-    Target { label: label.to_owned(), path: with_suffix(path, ".lock"), kind }
+    Target { label: label.to_owned(), path: with_suffix(path, ".lock"), kind, link: None }
 }
 
 /// Returns the path of a file in a directory that is open.

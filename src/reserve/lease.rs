@@ -86,7 +86,7 @@ impl Leases {
     pub fn take(&self, store: &Store, number: u32, tag: &Tag, from: &Path, command: String) -> Result<Acquired, Error> {
         super::registry::make_directory(store, &self.directory)?;
         let label = format!("{number} of {}", self.pool);
-        let target = Target { label, path: self.path(number), kind: Kind::Named };
+        let target = Target { label, path: self.path(number), kind: Kind::Named, link: None };
         let who = format!("{tag} in {}", book::in_a_line(from));
         let request = Request {
             mode: Mode::Exclusive,

@@ -70,7 +70,7 @@ impl<'a> Guard<'a> {
         meanwhile: Meanwhile,
     ) -> Result<Taken<'a>, Error> {
         let path = task.file(files::LOCK);
-        let target = Target { label: task.id.to_string(), path, kind: Kind::Named };
+        let target = Target { label: task.id.to_string(), path, kind: Kind::Named, link: None };
         let mut missed = None;
         task.is_no_link()?;
         for _ in 0..MAX_OPENS {

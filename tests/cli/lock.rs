@@ -438,6 +438,77 @@ fn of_two_paths_to_one_file_the_second_is_checked_again_too() {
 }
 
 #[test]
+fn a_waiter_for_a_link_waits_for_the_file_to_which_it_leads_in_the_end() {
+    for link_of_directory in [false, true] {
+        let scene = Scene::new();
+        for release in ["1", "2"] {
+            fs::create_dir(scene.path(release)).unwrap();
+            fs::write(scene.path(release).join("data"), "").unwrap();
+        }
+        let (link, inside) = (scene.path("current"), if link_of_directory { "" } else { "data" });
+        let point_to = |release: &str| std::os::unix::fs::symlink(scene.path(release).join(inside), &link).unwrap();
+        point_to("1");
+        let named = if link_of_directory { link.join("data") } else { link.clone() };
+        let named = named.to_str().unwrap();
+        let first = scene.holder_with(&["--file", named]);
+        let mut waiter = scene.aba(["lock", "-qw", "--file", named, "--", "echo", "mine"]).out("mine\n").start();
+        let waiters = |release: &str| crate::scene::waiters(&scene.path(release).join("data"));
+        until("it waits", || waiters("1") == 1);
+        fs::remove_file(&link).unwrap();
+        point_to("2");
+        let second = scene.holder_with(&["--file", named]);
+        first.let_go();
+        until("it waits for the new target", || waiters("2") == 1);
+        assert!(!waiter.has_ended());
+        second.let_go();
+        waiter.finish();
+    }
+}
+
+#[test]
+fn a_descriptor_of_a_link_that_leads_elsewhere_after_the_wait_is_76() {
+    let scene = Scene::new();
+    let (one, two, link) = (scene.path("1"), scene.path("2"), scene.path("current"));
+    for path in [&one, &two] {
+        fs::write(path, "").unwrap();
+    }
+    std::os::unix::fs::symlink(&one, &link).unwrap();
+    let holder = scene.holder_with(&["--file", one.to_str().unwrap()]);
+    let script = r#"exec 9<>"$1"; "$HELPER" lock -qw --file "$1" --fd 9; status=$?
+        flock -n -E 7 "/proc/$$/fd/9" true || exit 91
+        exit $status"#;
+    let mut command = scene.program("bash");
+    command.args(["-c", script, "bash"]).arg(&link);
+    let waiter = Call::new(command).status(76).err("is not, or no longer, open on").start();
+    until("it waits", || crate::scene::waiters(&one) == 1);
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&two, &link).unwrap();
+    holder.let_go();
+    waiter.finish();
+}
+
+#[test]
+fn files_are_locked_in_one_order_whatever_their_paths_look_like() {
+    let scene = Scene::new();
+    let (one, two) = (scene.path("1"), scene.path("2"));
+    for exists in [false, true] {
+        if exists {
+            fs::write(&two, "").unwrap();
+        }
+        let holder = scene.holder_with(&["--file", one.to_str().unwrap()]);
+        let mut command = scene.program(HELPER);
+        let call = ["lock", "-qw", "--file", "./2", "--file", one.to_str().unwrap(), "--file", "1", "--", "true"];
+        command.current_dir(scene.path("")).args(call);
+        let waiter = Call::new(command).start();
+        until("it waits for the first", || crate::scene::waiters(&one) == 1);
+        assert!(!two.exists() || !is_locked(&two));
+        holder.let_go();
+        waiter.finish();
+        fs::remove_file(&two).unwrap();
+    }
+}
+
+#[test]
 fn a_descriptor_that_is_replaced_while_the_next_is_waited_for_is_76_and_neither_is_locked() {
     let scene = Scene::new();
     let holder = scene.holder("b");

@@ -53,7 +53,7 @@ fn lock(flock: Flock) -> Result<i32, Error> {
         Ok(lockable) => lockable,
         Err(error) => return Ok(failed(&error)),
     };
-    let target = flock.options.verbose.then(|| Target { label: lockable.label(), ..super::file(&lockable.path()) });
+    let target = flock.options.verbose.then(|| Target { label: lockable.label(), ..Target::file(&lockable.path()) });
     let started = Instant::now();
     let mut waits = target.as_ref().map(|target| || report::waits(target, way));
     let done = lockable.lock(waits.as_mut().map(|waits| waits as &mut dyn FnMut()));

@@ -18,7 +18,7 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
     let store = if args.file.is_empty() { Some(Store::from_env()?) } else { None };
     let targets: Vec<Target> = match &store {
         Some(store) => args.names.iter().map(|name| super::named(store, name)).collect::<Result<_, _>>()?,
-        None => args.file.iter().map(|path| super::file(path)).collect(),
+        None => args.file.iter().map(|path| Target::file(path)).collect(),
     };
     if let Some(mistake) = mistake(args, &targets) {
         report::misused("lock", &mistake);

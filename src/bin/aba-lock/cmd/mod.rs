@@ -22,12 +22,10 @@ mod update;
 use crate::args::Command;
 use aba_lock::error::Error;
 use aba_lock::keeper::{Answer, Keeper};
-use aba_lock::lock::{Kind, Target, Wait};
+use aba_lock::lock::{Target, Wait};
 use aba_lock::name::LockName;
 use aba_lock::reserve::{PORTS, Pool};
 use aba_lock::store::{self, Store};
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 /// Runs a command. Its exit status.
@@ -81,10 +79,4 @@ fn pool(name: Option<&str>) -> Result<Pool, Error> {
 /// To change a file is short: it is waited for, unless something says how long.
 fn short_wait(timeout: Option<Duration>) -> Result<Wait, Error> {
     Ok(timeout.or(store::default_timeout()?).map_or(Wait::Forever, Wait::For))
-}
-
-fn file(path: &Path) -> Target {
-    let label = path.display().to_string();
-    // A link that the user names is meant; one that is put in its place afterwards is not.
-    Target { path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()), label, kind: Kind::Users }
 }

@@ -4,14 +4,14 @@ use crate::report::{self, locks, locks::Overall};
 use aba_lock::error::Error;
 use aba_lock::holders::{self, Known, ranges};
 use aba_lock::keeper::{self, Keeper};
-use aba_lock::lock;
+use aba_lock::lock::{self, Target};
 use aba_lock::store::Store;
 use std::ffi::OsString;
 
 pub(crate) fn run(args: &Status) -> Result<i32, Error> {
     let target = match (&args.name, &args.file) {
         (Some(name), _) => super::named(&Store::from_env()?, name)?,
-        (None, Some(path)) => super::file(path),
+        (None, Some(path)) => Target::file(path),
         (None, None) => return Ok(exit::USAGE),
     };
     if let Some(fd) = args.fd {

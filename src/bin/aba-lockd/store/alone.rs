@@ -55,7 +55,8 @@ pub(crate) fn take(path: &Path) -> Result<Alone, Failure> {
     let path = fs::canonicalize(path).map_err(unusable)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".lock");
-    let target = Target { label: format!("store {}", path.display()), path: beside.into(), kind: Kind::Beside };
+    let target =
+        Target { label: format!("store {}", path.display()), path: beside.into(), kind: Kind::Beside, link: None };
     let request = Request {
         mode: Mode::Exclusive,
         wait: Wait::No,

@@ -18,8 +18,8 @@
 # shellcheck disable=SC2310 # functions called in conditions say so by their return status
 # shellcheck disable=SC2030,SC2031 # aba_lock_detach changes its copies in a subshell, on purpose
 
-# Other shells read this. There, a script that goes on must not work without its locks, so each function ends it. (An array is never
-# in the environment, as BASH_VERSION may be. In quotes, because aliases may be in force.)
+# Other shells may source this file. A script must not run there without its locks, so each function ends the script. (An array
+# is never in the environment, but BASH_VERSION may be. The functions are in quotes, because aliases may be in force.)
 # shellcheck disable=SC2128,SC2292
 if [ -z "${BASH_VERSINFO:-}" ]; then
     printf '%s\n' 'aba-lock: aba-lock.bash is for bash' 'hint: in other shells, use `aba-lock lock NAME -- CMD`' >&2
@@ -54,8 +54,8 @@ fi
 # Of this library: what aba_lock_doctor compares with the helper, and with what is installed.
 __aba_version=0.1.0
 
-# The helper that was installed with this file, which is in PREFIX/share/aba-lock. Scripts run by cron, for one, have a PATH
-# that does not lead to it.
+# The helper that was installed with this file, which is in PREFIX/share/aba-lock. The PATH of a script may not lead to it, as under
+# cron.
 __aba_installed=${BASH_SOURCE[0]-}
 [[ ${__aba_installed} == /* ]] || __aba_installed=${PWD-}/${__aba_installed#./}
 __aba_installed=${__aba_installed%/*}
@@ -578,14 +578,14 @@ __aba_acquire() {
 }
 
 # Asks the helper for the locks, with __aba_words: its status is in __aba_status. If it has to wait, the handlers of the script
-# for signals run at once, or rather: their signals are in __aba_signals, and the helper does not wait any more.
+# can run at once: this returns when a signal came, with the signals in __aba_signals, and the helper does not wait any more.
 #
 # Bash runs no handler while a command runs in the foreground, but interrupts its `wait` for a background job:
 #
-#  1. The helper tries, in the foreground. If it would have to wait, it says so with 77 or 78 and holds nothing.
+#  1. The helper tries, in the foreground. If it would have to wait, it exits with 77 or 78 and holds nothing.
 #  2. If the script has handlers, each is replaced by one that only notes its signal.
 #  3. The helper waits as a background job, and the script with `wait`. If a signal comes before `wait` has begun, its note
-#     is seen in time, or the helper is ended. Only in the instant in which bash calls waitpid(2) it may lose the
+#     is seen in time, or the helper is ended. Only in the instant in which bash calls waitpid(2), bash may lose the
 #     interruption: then the handler runs after the wait, as it does for a command in the foreground.
 #  4. The signal is noted, and interrupts `wait`.
 #  5. The helper is killed and reaped. If the signal comes while bash reaps it, bash loses its status, and says -1 or, before
@@ -746,7 +746,7 @@ __aba_become() {
     builtin exec "${__aba_bin}" "$@"
 }
 
-# Has the script handle the signals in __aba_signals.
+# Makes the script handle the signals in __aba_signals.
 __aba_handle_signals() {
     builtin local __aba_list="${__aba_signals}" __aba_done=' '
     __aba_signals=''
@@ -759,8 +759,8 @@ __aba_handle_signals() {
     done
 }
 
-# Sends signal $1 to this shell. A handler may `return`, from here. It finds the status that an interrupted `wait` has: that
-# of a subshell, during which the signal comes.
+# Sends signal $1 to this shell. If the handler calls `return`, that returns from this function. The handler finds the status in
+# $? that an interrupted `wait` has: the signal comes while a subshell runs that exits with it.
 __aba_raise() {
     (
         builtin kill -s "$1" "${__aba_pid}"
@@ -846,7 +846,7 @@ __aba_redirect() {
         __aba_declare=${__aba_declare%%' exec'$'\n'*}
         builtin unset -f exec 2>/dev/null || builtin return 1
     fi
-    # In a condition, because `set -e` is not to end the script.
+    # In a condition, because `set -e` must not end the script.
     case $2 in
         '<') if { builtin eval "${__aba_copy}"; } 2>/dev/null <"${__aba_path}"; then builtin true; fi ;;
         '<>') if { builtin eval "${__aba_copy}"; } 2>/dev/null <>"${__aba_path}"; then builtin true; fi ;;
@@ -860,7 +860,7 @@ __aba_redirect() {
 
 # Closes descriptor $1, if that is a number.
 __aba_close() {
-    # Longer numbers are none of descriptors.
+    # A longer number is not that of a descriptor.
     if [[ -n $1 && -z ${1//[0-9]/} && $1 != [012] ]] && ((${#1} < 6)); then
         __aba_redirect "$1" '>&-' || builtin true
     fi
@@ -876,9 +876,9 @@ __aba_close_all() {
     done
 }
 
-# Adds the descriptors that were open already (__aba_held) and could not be used to __aba_dropped: what they lead to is not locked
-# by this script or one above it, but by one that has ended, or that works at the same time. That holds for this call only: by the
-# next one, the number may be of another file, or the script above may hold the lock again.
+# Adds the descriptors that were open already (__aba_held) and could not be used to __aba_dropped: their files are not locked by
+# this script or one above it, but by a script that has ended, or that works at the same time. That is true for this call only: at
+# the next one, the number may belong to another file, or the script above may hold the lock again.
 __aba_drop() {
     while [[ -n ${__aba_held} ]]; do
         __aba_fd=${__aba_held%% *}
@@ -1158,8 +1158,8 @@ __aba_last_handed_down() {
     builtin printf '%s' "${__aba_entry}"
 }
 
-# Whether this process has taken the lock __aba_name itself, before `exec` made it another script. The record in the lock file has
-# the number of the process, its pid namespace, and the time: a process that got the same number later had not started by then.
+# Returns 0 if this process acquired the lock __aba_name itself, before `exec` made it another script. The record in the lock file
+# has the pid of the process, its pid namespace, and the time: a process that got the same pid later had not started by then.
 __aba_is_taker() {
     builtin local __aba_line='' __aba_record='' __aba_tick='' __aba_namespace='' __aba_at=0
     builtin local __aba_path="${__aba_directory}/aba-${__aba_name}.lock"
@@ -1251,7 +1251,7 @@ __aba_run() {
 # the script when a program that is run so fails, also in `builtin command PROGRAM || ...`.
 __aba_helper() {
     builtin local __aba_list="${PATH-}:" __aba_name="${ABA_LOCK_BIN:-aba-lock}"
-    # Before PATH, which may lead to another version.
+    # This one comes before PATH, which may lead to another version.
     if [[ -z ${ABA_LOCK_BIN:-} && -n ${__aba_installed} && -f ${__aba_installed} && -x ${__aba_installed} ]]; then
         __aba_bin=${__aba_installed}
         builtin return 0

@@ -11,8 +11,8 @@
 # shellcheck disable=SC2016 # messages show commands in backquotes
 # shellcheck disable=SC2310 # functions called in conditions say so by their return status
 
-# Other shells read this. There, a script that goes on must not take a task for done: the function ends it. (An array is never in
-# the environment, as BASH_VERSION may be. In quotes, because aliases may be in force.)
+# Other shells may source this file. A script must not take a task for done there, so the function ends the script. (An array is
+# never in the environment, but BASH_VERSION may be. The function is in quotes, because aliases may be in force.)
 # shellcheck disable=SC2128,SC2292
 if [ -z "${BASH_VERSINFO:-}" ]; then
     printf '%s\n' 'aba-lock: run_once.bash is for bash' 'hint: in other shells, use `aba-lock run-once`' >&2
@@ -146,8 +146,8 @@ __run_once_tell() {
         fi
     fi
     __run_once_file=${RUN_ONCE_DIR:-${__run_once_file}/runner}/${__run_once_id}
-    # The file alone says nothing: a supervisor that was killed leaves it. An older function has none in the foreground, but
-    # then there is a lock and no outcome. Otherwise there is nothing to ask.
+    # The file `pid` alone proves nothing: a supervisor that was killed leaves it. An older function writes none in the
+    # foreground, but then there is a lock and no outcome. In all other cases the task does not run.
     if [[ -n $1 && (-f ${__run_once_file}/pid || (-f ${__run_once_file}/lock && ! -f ${__run_once_file}/exit)) ]] &&
         __run_once_helper run-once --running "--id=${__run_once_id}" >/dev/null 2>&1; then
         { IFS= builtin read -r __run_once_pid <"${__run_once_file}/pid"; } 2>/dev/null || builtin true
@@ -172,7 +172,7 @@ __run_once_helper() {
 # Which helper to run: in __run_once_bin, with its directory, so that no function can stand in its way.
 __run_once_find() {
     builtin local __run_once_list="${PATH-}:" __run_once_name="${ABA_LOCK_BIN:-aba-lock}"
-    # Before PATH, which may lead to another version.
+    # This one comes before PATH, which may lead to another version.
     if [[ -z ${ABA_LOCK_BIN:-} && -n ${__run_once_installed} && -f ${__run_once_installed} && -x ${__run_once_installed} ]]; then
         __run_once_bin=${__run_once_installed}
         builtin return 0

@@ -42,7 +42,7 @@ pub fn replace_alone(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
     sys::as_owner(directory_of(path), || replace_with(path, bytes, mode, |_| Ok(())))
 }
 
-/// As [`replace_alone`], but the file belongs to the user who writes it: who that was is to be known from it.
+/// As [`replace_alone`], but the file belongs to the user who writes it, so that its owner shows who wrote it.
 pub fn replace_by_us(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
     replace_with(path, bytes, mode, |_| Ok(()))
 }

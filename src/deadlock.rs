@@ -464,8 +464,7 @@ enum Sleep {
     Pipe,
 }
 
-/// Where those who wait for a lock wait for the next one over a pipe: for each lock on the way, the pipe between its owner and
-/// the next lock, if there is one.
+/// The pipes on the way of a circle: for each lock, the pipe between its owner and the next lock, if there is one.
 fn pipes_after_locks(way: &[Hop], us: u32) -> Vec<Option<Wants>> {
     let mut pipes = Vec::new();
     for (at, hop) in way.iter().enumerate() {
@@ -476,7 +475,7 @@ fn pipes_after_locks(way: &[Hop], us: u32) -> Vec<Option<Wants>> {
                 pipes.pop();
                 pipes.push(Some(Wants::Reader { writer: hop.pid, reader: next }));
             }
-            // That a shell reads what its child prints needs no words.
+            // A shell that reads what its child prints is not mentioned.
             (None, Some(PipeEnd::Reads)) if process::parent(next) != Some(hop.pid) => {
                 pipes.pop();
                 pipes.push(Some(Wants::Writer { reader: hop.pid, writer: next }));
@@ -540,7 +539,7 @@ const fn mask(signals: &[i32]) -> u64 {
 /// another thread. Also if that is not known.
 fn may_go_on(pid: u32, sleep: Sleep) -> bool {
     const REAL_TIME: u64 = !0 << (FIRST_REAL_TIME - 1);
-    // Ours has a second thread that releases nothing; how long either waits, the command line says.
+    // Our helper has a second thread, which releases nothing. Its command line shows how long it waits, as that of flock(1) does.
     let name = process::name(pid);
     if name == "aba-lock" || flock::of_process(pid).is_some() {
         return false;

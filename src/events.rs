@@ -328,8 +328,8 @@ fn open(log: &EventLog, missing: Missing) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether a file made at `path` would be in `/dev`, where a program would take it for a device or a socket. `/dev/shm` is for
-/// files.
+/// Returns true if a file made at `path` would be in `/dev`, where a program would take it for a device or a socket. `/dev/shm`
+/// is meant for files.
 fn is_in_dev(path: &Path) -> bool {
     let mut path = path.to_owned();
     // As many links as the kernel follows.

@@ -116,7 +116,8 @@ impl Holding {
         (*belief == Belief::Alive && !seen).then_some(record)
     }
 
-    /// Whether this process, or one that started it, has the lock: waiting for it may never end then.
+    /// Returns how the holder is related to this process, if this process or one that started it holds the lock. Waiting for
+    /// the lock may then never end.
     #[must_use]
     pub fn kin(&self) -> Option<Kin> {
         if !process::has_our_numbers() {
@@ -534,7 +535,7 @@ fn holder(opener: &Opener) -> Option<Holder> {
     person(opener.pid, opener.uid, None)
 }
 
-/// What is known of a process that has a lock. `None`: it has ended.
+/// Returns the facts about a process that holds a lock. `None`: it has ended.
 fn person(pid: u32, uid: u32, inherited: Option<bool>) -> Option<Holder> {
     let command = process::command_line(pid);
     // Last, so that the rest is of this process.

@@ -29,10 +29,10 @@
 //! [`Error::Replaced`], and the script opens the files again. If A is killed between the grant and the check, its locks end
 //! with its descriptors, or with those of the script, which got no success.
 //!
-//! # Whether an inherited lock is handed down
+//! # When an inherited lock is handed down
 //!
 //! A process that inherited the descriptor of a held lock may share it if the holder is one of its ancestors, and lives. If
-//! the holder has ended, two of its orphans have the descriptor, and both would be let in:
+//! the holder has ended, two of its orphans may have the descriptor, and both would be granted the lock:
 //!
 //! 1. Holder H acquires the lock, starts A and B, and ends. A and B keep the descriptor, and so the lock, alive.
 //! 2. A asks for the lock. It must be refused, because B may ask as well, at the same time.
@@ -41,9 +41,9 @@
 //! a shared lock, a full file system, a file that is closed to us), or where the kernel does not name a locker that has ended
 //! (in every pid namespace but the first), it is the owner of the open file description (`F_SETOWN`): the kernel keeps that for
 //! all copies of the descriptor, and clears it when the process ends, so its number is never that of a stranger. A release
-//! clears it, too. If H is killed between lock and owner, there is no holder, and the next one is refused as long as the
-//! descriptor is open elsewhere. From within another pid namespace than the holder's it cannot be known whether that lives:
-//! there its record is believed.
+//! clears it, too. If H is killed after it acquired the lock and before it set the owner, there is no holder, and the next
+//! process is refused as long as the descriptor is open elsewhere. A process in another pid namespace cannot know whether the
+//! holder lives: it believes the record.
 
 pub(crate) mod wait;
 
@@ -481,8 +481,8 @@ fn is_same(there: io::Result<Metadata>, file: &File) -> bool {
     }
 }
 
-/// Whether it is worth asking the kernel if the script's descriptor already holds its lock: if the process that took it
-/// last still runs, or the description has an owner. Otherwise there is nothing to lose.
+/// Returns true if it is worth asking the kernel whether the script's descriptor already holds its lock: if the process that
+/// took it last still runs, or if the description has an owner. Otherwise there is no lock that could be lost.
 fn may_be_held(content: &Content, file: &File) -> bool {
     let by_record = match content {
         Content::Record(record) => sys::exists(record.pid),
@@ -503,7 +503,7 @@ enum Holder {
     Process(u32, Option<u64>),
     /// It is above the top of this pid namespace and cannot be seen, whether it lives or not.
     OtherNamespace,
-    /// None that lives, or the lock was not acquired by us.
+    /// No living process, or another program acquired the lock.
     Unknown,
 }
 
@@ -517,7 +517,7 @@ fn holder(file: &File, locker: u32) -> Holder {
     }
 }
 
-/// Whether the lock of this open file description was acquired for `process` or for a living ancestor of it. Otherwise
+/// Returns true if the lock of this open file description was acquired for `process` or for a living ancestor of it. Otherwise
 /// its holder has ended or is a sibling, and the lock is not ours to share, although we inherited it.
 fn held_from_above(file: &File, process: u32) -> bool {
     let locker = kernel::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
@@ -528,19 +528,19 @@ fn held_from_above(file: &File, process: u32) -> bool {
     }
 }
 
-/// Whether it was acquired by us, on a descriptor of `process` or of a living ancestor.
+/// Returns true if this program acquired it, on a descriptor of `process` or of a living ancestor.
 fn held_for_ancestor(file: &File, process: u32) -> bool {
     let locker = kernel::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
     matches!(holder(file, locker), Holder::Process(pid, tick) if is_ancestor(pid, tick, process))
 }
 
 fn is_ancestor(pid: u32, tick: Option<u64>, process: u32) -> bool {
-    // Where `/proc` cannot tell, the ancestors are this process and its parent, which live.
+    // If `/proc` does not show them, the ancestors are this process and its parent, which live.
     ancestors(process).contains(&pid)
         && tick.is_none_or(|tick| process::is_alive(pid, tick) || !process::has_our_numbers())
 }
 
-/// `process` and the processes above it, as far as they can be known.
+/// Returns `process` and those processes above it that can be known.
 fn ancestors(process: u32) -> Vec<u32> {
     if process::has_our_numbers() {
         return iter::successors(Some(process), |pid| process::parent(*pid)).take_while(|pid| *pid != 0).collect();
@@ -625,8 +625,8 @@ impl<'a> Attempt<'a> {
     }
 
     /// The same for a lock that is not listed in the environment: a script that ran `aba-lock lock --fd` cannot be made to
-    /// list it. It takes a look at every descriptor, so it is only for a lock that is not free. A lock that another program
-    /// acquired, such as flock(1), is not one that we hand down.
+    /// list it. This examines every descriptor, so it is only for a lock that is not free. A lock that another program
+    /// acquired, such as flock(1), is not handed down.
     fn inherited(&self, target: &Target) -> Result<Option<Guard>, Error> {
         self.held_through_one_of(sys::inherited_descriptors(), target, held_for_ancestor)
     }
@@ -666,9 +666,9 @@ impl<'a> Attempt<'a> {
         }
         let handed_down = store::inherited_descriptors().contains(&fd);
         let content = record::read(&file);
-        // To lock again what this description holds would be harmless, were it not for the mode: asking for shared would
-        // weaken the script's exclusive lock, and asking for exclusive would release the shared one, also where it fails
-        // then. In a file of the user's there is no record that tells.
+        // It would be harmless to lock again what this description holds, were it not for the mode: a request for a shared
+        // lock would weaken the script's exclusive lock, and a request for an exclusive lock would release the shared one,
+        // even if it then fails. A file of the user has no record that shows the mode.
         if (handed_down || target.kind == Kind::Users || may_be_held(&content, &file))
             && let Some(held) = held_mode(&file)
         {

@@ -157,7 +157,7 @@ pub fn pipes_it_reads(pid: u32) -> Vec<u64> {
     pipes_it_uses(pid, may_read)
 }
 
-/// The pipes (by inode) of which a process writes to one just now, in the same way.
+/// The pipes (by inode) to one of which a process is writing now, found in the same way.
 #[must_use]
 pub fn pipes_it_writes(pid: u32) -> Vec<u64> {
     pipes_it_uses(pid, may_write)
@@ -203,7 +203,7 @@ pub fn may_read(descriptor: &Path) -> bool {
     access(descriptor) != Some(libc::O_WRONLY)
 }
 
-/// Whether this process can write to the pipe with this inode.
+/// Returns true if this process can write to the pipe with this inode.
 #[must_use]
 pub fn writes_to_pipe(inode: u64) -> bool {
     descriptors(std::process::id())
@@ -470,7 +470,7 @@ pub fn command_line(pid: u32) -> String {
     line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// The words of a process as the kernel gives them; of a kernel thread, and of a process that has ended, there are none.
+/// The command line of a process as the kernel gives it: empty for a kernel thread, and for a process that has ended.
 fn command_text(pid: u32, read: fn(&str) -> Option<String>) -> String {
     let text = read(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
     if !text.is_empty() {

@@ -401,7 +401,7 @@ fn quoted(value: &str) -> Cow<'_, str> {
     quoted
 }
 
-/// Whether a record shows this value without a change, and does not become too long because of it.
+/// Returns true if a record shows this value without a change, and does not become too long because of it.
 fn is_kept_whole(value: &str) -> bool {
     value.len() <= MAX_VALUE && on_one_line(value) == value && shell_words::quote(value).len() <= MAX_VALUE
 }

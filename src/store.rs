@@ -33,17 +33,17 @@ pub const TOKEN: &str = "ABA_LOCK_TOKEN";
 /// The variable that tells a command which run of which task it belongs to (`ID/TOKEN`).
 pub const TASK: &str = "ABA_LOCK_TASK";
 
-/// The variable that tells a command by which updates it was started: the lock file of each, its process, and the pipe that it
+/// The variable in which a command finds the updates that started it: the lock file of each, its process, and the pipe that it
 /// reads, as `DEVICE:INODE:PID:INODE`.
 pub const UPDATING: &str = "ABA_LOCK_UPDATING";
 
-/// The variable that tells a command of `--on-busy` or `--on-lost` the name of the lock, or its file.
+/// The variable in which a command of `--on-busy` or `--on-lost` finds the name of the lock, or its file.
 pub const NAME: &str = "ABA_LOCK_NAME";
 
-/// The variable that tells the commands of an update which file is updated.
+/// The variable in which the commands of an update find the path of the file.
 pub const FILE: &str = "ABA_FILE";
 
-/// The variable that tells the commands of an update where the copy or the new content is.
+/// The variable in which the commands of an update find the path of the copy or of the new content.
 pub const COPY: &str = "ABA_COPY";
 
 /// The variable that tells a command its number.
@@ -156,7 +156,7 @@ pub fn make_directory(path: &Path, mode: u32, recursive: bool) -> io::Result<()>
     }
 }
 
-/// What at `path`, or above it, is in the way of a directory there.
+/// Returns the obstacle at `path`, or above it, to a directory there.
 fn obstacle(path: &Path) -> Option<String> {
     let found = path.ancestors().find(|place| fs::symlink_metadata(place).is_ok())?;
     match fs::metadata(found) {
@@ -348,7 +348,7 @@ pub fn default_timeout() -> Result<Option<Duration>, Error> {
 pub struct EventLog {
     /// The file, or the socket.
     pub path: PathBuf,
-    /// Whether only a socket will do, so that no file may be made in its place.
+    /// True if it must be a socket, so that no file may be made in its place.
     pub is_socket: bool,
 }
 

@@ -217,7 +217,7 @@ pub fn inherited_descriptors() -> Vec<RawFd> {
 /// Makes process `pid` the owner of the open file description (`F_SETOWN`), for all copies of the descriptor. 0: none.
 pub fn set_owner(file: &File, pid: u32) {
     if let Ok(pid) = libc::pid_t::try_from(pid) {
-        // SAFETY: it takes numbers. No signal is sent to the owner unless somebody asks for that (`O_ASYNC`).
+        // SAFETY: it takes numbers. No signal is sent to the owner unless a process asks for that (`O_ASYNC`).
         unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETOWN, pid) };
     }
 }

@@ -157,7 +157,7 @@ pub struct Running {
     pub pid: u32,
     /// Since when.
     pub since: SystemTime,
-    /// Of a run that is not ours ([`Task::foreign_run`]): a process that holds `lock`.
+    /// A process that holds `lock`, if the run is not ours ([`Task::foreign_run`]).
     holder: Option<u32>,
 }
 
@@ -202,7 +202,7 @@ pub struct Task<'a> {
     ttl: Option<(Duration, SystemTime)>,
 }
 
-/// What can be seen of these tasks, also of runs that are not ours ([`Task::foreign_run`]).
+/// Looks at these tasks, also for runs that are not ours ([`Task::foreign_run`]).
 #[must_use]
 pub fn looks(tasks: &[&Task]) -> Vec<Look> {
     let mut looks: Vec<Look> = tasks.iter().map(|task| task.look()).collect();

@@ -79,7 +79,7 @@ pub struct Edit {
     then: Option<State>,
     /// The old content, if it was kept.
     kept: Option<Vec<u8>>,
-    /// Whether a command makes the new content.
+    /// True if a command makes the new content.
     by_command: bool,
     missing: Missing,
     /// Made when there is something to put into it: who only reads under the lock writes nothing.
@@ -141,7 +141,7 @@ fn open_directory(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_PATH).open(path)
 }
 
-/// Returns a path to an open directory that leads to it wherever it is moved, if there is a `/proc`.
+/// Returns a path to an open directory that is valid wherever the directory is moved, if there is a `/proc`.
 ///
 /// The user who owns the directory above can put another one, or a link, in its place at any time. That user must not
 /// choose where we write.

@@ -1,7 +1,7 @@
-//! Holders of fcntl(2) locks on a file: of a process (POSIX), or of an open file description.
+//! Holders of fcntl(2) locks on a file. Such a lock belongs to a process (POSIX), or to an open file description.
 //!
-//! `apt`, `dpkg`, `certbot` and many daemons take this kind. It does not conflict with flock(2), which our own locks are of.
-//! Only files that the user names are asked about it: each answer takes a system call or more.
+//! `apt`, `dpkg`, `certbot` and many daemons take locks of this kind. They do not conflict with those of flock(2), which are the
+//! kind of our own locks. Only files that the user names are examined for them: that takes a system call or more.
 
 use super::{Holder, person, wanted};
 use crate::kernel;
@@ -18,7 +18,7 @@ use std::sync::atomic::AtomicBool;
 pub struct RangeHolding {
     /// The lock.
     pub range: Range,
-    /// The processes that have it, if they can be seen.
+    /// The processes that hold it, if they can be seen.
     pub holders: Vec<Holder>,
 }
 
@@ -56,7 +56,7 @@ fn holding(range: Range, path: &Path) -> RangeHolding {
     RangeHolding { range, holders }
 }
 
-/// The processes that have a lock of an open file description, for which the kernel gives no process.
+/// The processes that hold a lock of an open file description, for which the kernel gives no process.
 fn sharers(path: &Path, range: &Range) -> Vec<u32> {
     let file = wanted(path);
     let find = |descriptor: &kernel::Descriptor| {

@@ -126,7 +126,7 @@ pub fn read(store: &Store, pool: &Pool) -> Result<Option<Book>, Error> {
     }
 }
 
-/// What is in the registry of a pool, the leases of its numbers, and whether both were read from one state.
+/// Returns the rows of the registry of a pool, the leases of its numbers, and whether both were read from one state.
 ///
 /// A number passes from a row to a command, or back, in two steps, and each holds the lock of the pool:
 ///
@@ -135,7 +135,7 @@ pub fn read(store: &Store, pool: &Pool) -> Result<Option<Book>, Error> {
 /// 3. A command leases the number.
 /// 4. This process looks at the leases: the number would be kept and leased at once.
 ///
-/// So both are read again where the registry was replaced meanwhile. A number that stays leased, or stays free, changes no row.
+/// So both are read again if the registry was replaced in between. A number that stays leased, or stays free, changes no row.
 pub(super) fn read_with_leases(store: &Store, pool: &Pool) -> Result<(Option<Book>, Vec<Lease>, bool), Error> {
     let path = path(store, pool);
     let version = || {

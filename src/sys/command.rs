@@ -316,8 +316,8 @@ impl Drop for Child {
     }
 }
 
-/// Has the standard library start this command through execvp(3), as [`Command`] does, which runs a script without `#!` with
-/// sh.
+/// Makes the standard library start this command through execvp(3), as [`Command`] does: execvp(3) runs a script without `#!`
+/// with sh.
 pub fn by_execvp(command: &mut std::process::Command) -> &mut std::process::Command {
     // It calls posix_spawn(3), which does not, unless there is something to do first.
     // SAFETY: this does nothing.

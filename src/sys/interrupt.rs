@@ -68,7 +68,7 @@ impl Drop for Interrupts {
 
 const KEYBOARD: [libc::c_int; 2] = [libc::SIGINT, libc::SIGQUIT];
 
-/// Whether this process ignores SIGINT or SIGQUIT.
+/// Returns true if this process ignores SIGINT or SIGQUIT.
 #[must_use]
 pub fn ignores_keyboard() -> bool {
     KEYBOARD.iter().any(|signal| {
@@ -81,7 +81,7 @@ pub fn ignores_keyboard() -> bool {
     })
 }
 
-/// Has SIGINT and SIGQUIT end this process, also if its parent had it ignore them.
+/// Makes SIGINT and SIGQUIT end this process, even if its parent made it ignore them.
 pub fn heed_keyboard() {
     for signal in KEYBOARD {
         // SAFETY: all bytes zero are valid for this type (SIG_DFL is zero), and it lives until the call returns.

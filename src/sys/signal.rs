@@ -27,7 +27,7 @@ pub struct Process {
     descriptor: Descriptor,
 }
 
-/// What keeps a process apart from a later one with the same number.
+/// The means to distinguish a process from a later one with the same number.
 #[derive(Debug)]
 enum Descriptor {
     /// `pidfd_open(2)`: it becomes readable when the process ends.
@@ -58,7 +58,7 @@ impl Process {
         opened.is_proved().then_some(opened)
     }
 
-    /// Whether the number still leads to the process that was seen.
+    /// Returns true if the number still belongs to the process that was seen.
     fn is_proved(&self) -> bool {
         process::start_time(self.number) == Some(self.start)
     }
@@ -134,7 +134,7 @@ pub fn signal_group(leader: i32, signal: i32) {
     }
 }
 
-/// Whether this is the number of a child that was not waited for yet: that number is not given to another process.
+/// Returns true if this is the number of a child that was not waited for yet: that number is not given to another process.
 fn is_our_child(pid: i32) -> bool {
     let Ok(id) = libc::id_t::try_from(pid) else { return false };
     // SAFETY: all bytes zero are a valid `siginfo_t`, and it lives until the call returns. The call only asks.
@@ -145,7 +145,7 @@ fn is_our_child(pid: i32) -> bool {
     }
 }
 
-/// Whether there is a process of this number in our PID namespace, whoever it belongs to.
+/// Returns true if there is a process with this number in our PID namespace, whichever user it belongs to.
 #[must_use]
 pub fn exists(pid: u32) -> bool {
     let Ok(pid) = libc::pid_t::try_from(pid) else { return false };

@@ -105,7 +105,7 @@ impl Drop for Bell<'_> {
     }
 }
 
-/// Whether there is a bell, and perhaps a change since its caller looked.
+/// Returns true if there is a bell, and perhaps a change since its caller looked.
 pub(super) fn rings() -> bool {
     let looked = LOOKED.load(Ordering::SeqCst);
     looked >= 0 && looked != timer::rings()

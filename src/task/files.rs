@@ -93,7 +93,7 @@ impl Task<'_> {
     }
 
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        // Whoever starts the saved command anew checks whose it is.
+        // A process that starts the saved command again checks its owner.
         let replace = if name == COMMAND { atomic::replace_by_us } else { atomic::replace_alone };
         replace(&self.file(name), bytes, 0o600).map(drop).map_err(self.failed(name))
     }

@@ -22,10 +22,10 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime};
 
-/// How long a run is not looked for again, after none was found: a look goes through all processes.
+/// Pause between two searches for a run: each goes through all processes.
 const NOT_AGAIN_FOR: Duration = Duration::from_millis(50);
 
-/// How long a helper may hold the lock before it is looked for another holder: most are done by then.
+/// Time that a helper may hold the lock before another holder is searched for: most helpers are done by then.
 const HEAD_START: Duration = Duration::from_millis(25);
 
 /// Looks for a run of a task, again and again.
@@ -88,7 +88,7 @@ pub(super) fn runs(tasks: &[&Task]) -> Vec<Option<Running>> {
     tasks.iter().zip(holders).map(|(task, holder)| Some(task.run_of(holder?))).collect()
 }
 
-/// Whether a process may hold one of these locks: not if the kernel's list, which is quicker to read, says that none does.
+/// Returns false if the kernel's list, which is quicker to read, shows that no process holds one of these locks.
 fn may_be_held(locks: &[Wanted]) -> bool {
     let mut locks = locks.iter().filter(|lock| lock.ino != 0).peekable();
     if locks.peek().is_none() {
@@ -128,7 +128,7 @@ impl Task<'_> {
         process::read_small(self.file(files::PID).to_str()?)?.trim().parse().ok()
     }
 
-    /// Whether the process that was seen to hold `lock` holds it still.
+    /// Returns true if the process that was seen to hold `lock` still holds it.
     fn is_held_by(&self, run: Running) -> bool {
         run.holder.is_some_and(|holder| kernel::holds(holder, &holders::wanted(&self.file(files::LOCK))))
     }

@@ -43,7 +43,7 @@ pub(super) struct End {
     pub(super) took: Duration,
 }
 
-/// What became of an attempt to take the lock.
+/// The outcome of an attempt to acquire the lock.
 pub(super) enum Taken<'a> {
     /// We hold it.
     Granted(Guard<'a>),
@@ -125,7 +125,7 @@ impl<'a> Guard<'a> {
             return Ok(());
         }
         let outcome = task.outcome();
-        // Of a run that is not ours there is no record, or an older one.
+        // A run that is not ours has no record, or only an older one.
         let record = match record::read(&self.lock) {
             Content::Record(record) if task.pid_in_file() == Some(record.pid) => Some(record),
             _ => None,

@@ -47,7 +47,7 @@ impl Task<'_> {
                 ControlFlow::Continue(lookout.limit(Some(left)))
             }
         })?;
-        // What was seen then counts: by now the run may have ended.
+        // The state that was seen then counts: by now the run may have ended.
         Ok(match taken {
             Taken::Granted(guard) => Unless::Granted(guard),
             Taken::GivenUp(_) if runs => Unless::Runs,
@@ -133,7 +133,7 @@ pub fn reset_failed(root: &TaskRoot) -> Result<Vec<Error>, Error> {
     Ok(not_running.filter_map(|(task, _)| task.reset_failed().err()).collect())
 }
 
-/// What became of an attempt to take the lock of a task that is not to be disturbed.
+/// The outcome of an attempt to acquire the lock of a task that must not be disturbed.
 enum Unless<'a> {
     Granted(Guard<'a>),
     /// The task runs.

@@ -185,8 +185,8 @@ fn end_session(leader: u32, mark: &str) -> Option<bool> {
     }
 }
 
-/// The session of the command, and who else came from it: those whose parents have ended are our children. All numbers are
-/// those of `/proc`. But not the
+/// The session of the command, and the other processes that came from it: those whose parents have ended are our children. All
+/// numbers are those of `/proc`. But not the
 /// tasks that it started, which are for themselves: their supervisors have blanked the mark, and their commands have
 /// another.
 fn left_of((ours, leader): (u32, u32), mark: &str, all: &[Seen]) -> Vec<Seen> {

@@ -56,8 +56,8 @@ pub struct Ask<'q> {
     pub command: &'q [OsString],
     /// How long to wait.
     pub timeout: Option<Duration>,
-    /// Whether to run the saved command again if the wait finds a success that it did not bring about: not if a run that began
-    /// during the wait, or a validation, has found it.
+    /// True if the saved command is run again when the wait finds a success that it did not bring about. False once a run that
+    /// began during the wait, or a validation, has found it.
     pub validate: bool,
     /// Whether to tell what a run prints that another started.
     pub follow: bool,

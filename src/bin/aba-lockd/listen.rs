@@ -1,8 +1,8 @@
 //! Connections: with TLS or without, for REST and gRPC alike.
 //!
-//! A connection by which no permitted call has come is closed ten seconds after it was accepted, or two where most of the
-//! connections were in use already: clients that connect and send nothing, half a request, or nothing but calls that are
-//! refused, cannot keep others out for longer. When the service stops, it waits for them for one second.
+//! A connection over which no permitted call has come is closed ten seconds after it was accepted, or two seconds if most
+//! connections were in use already. So clients that connect and send nothing, half a request, or only calls that are refused
+//! cannot keep others out for longer. When the service stops, it waits for them for one second.
 
 mod limits;
 mod socket;
@@ -152,7 +152,7 @@ impl Incoming {
                             let new = New { stream, address, limits: Arc::clone(&limits), permit, deadline };
                             tokio::spawn(hand_on(new, tls, connected.clone()));
                         }
-                        // As when there are no descriptors left: there may be in a moment.
+                        // As if no descriptors were left: there may be some in a moment.
                         Err(error) => {
                             limits.report(&error.to_string());
                             time::sleep(Duration::from_millis(100)).await;

@@ -65,7 +65,7 @@ pub(crate) fn finish(writer: &Writer) {
     let _ = writer.ended.recv_timeout(until.saturating_duration_since(Instant::now()));
 }
 
-/// A line of the log for what works, and should not be so.
+/// Logs a state that works but should be changed.
 pub(crate) fn warn(sentence: &str) {
     message("warning", "warning", sentence);
 }

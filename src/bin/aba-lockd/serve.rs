@@ -101,9 +101,9 @@ fn start_threads() -> Result<Runtime, Failure> {
     fn failed(why: &str) -> Failure {
         Failure::new(format!("could not start threads: {why}")).hint("see `ulimit -u`, and TasksMax= of a unit")
     }
-    // Tokio panics where it cannot create a worker, and to unwind would be to wait for those that it has created.
+    // Tokio panics if it cannot create a worker, and unwinding would wait for those that it has created.
     let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| crate::end(&failed("there cannot be so many"))));
+    panic::set_hook(Box::new(|_| crate::end(&failed("the system refuses to create more"))));
     let mut runtime = runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().thread_keep_alive(Duration::from_secs(u32::MAX.into())).build();
     let runtime = runtime.map_err(|error| failed(&error.to_string()))?;
@@ -113,7 +113,7 @@ fn start_threads() -> Result<Runtime, Failure> {
     panic::set_hook(hook);
     if !matches!(is_there, Ok(Ok(()))) {
         runtime.shutdown_background();
-        return Err(failed("there cannot be so many"));
+        return Err(failed("the system refuses to create more"));
     }
     Ok(runtime)
 }

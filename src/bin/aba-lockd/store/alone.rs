@@ -83,7 +83,7 @@ pub(crate) fn take(path: &Path) -> Result<Alone, Failure> {
 fn taken(store: &Path, locked: &Path, error: &Error) -> Failure {
     match error {
         Error::Busy { .. } => (),
-        // Not the hints of these errors: they are about the directory of locks, which this is not.
+        // The hints of these errors do not apply: they are about the directory of locks.
         Error::Open { source, .. } => return with_hint(error.to_string(), source),
         error => return Failure::new(error.to_string()),
     }

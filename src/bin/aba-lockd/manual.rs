@@ -6,7 +6,7 @@ pub(crate) const REST: [(&str, &str); 9] = [
         "take a lock: a JSON object of service, who (these two are needed), environment, resource, eventId, ttl and wait, the last \
          two as \"90s\", \"30m\" or a number of seconds. 200 with the lock, once under lock and once flat; 409 without an id, and \
          with existingLock, if another has it. Unknown members are ignored, but one that differs from these by case or separators \
-         alone, such as TTL, is refused with 400; a body over 64 KiB is refused with 413",
+         alone, such as TTL, or that begins with ttl or wait, such as ttlSeconds, is refused with 400; a body over 64 KiB is refused with 413",
     ),
     ("GET /api/v1alpha1/lock/ID", "look at it"),
     ("PUT /api/v1alpha1/lock/ID", "change what is not empty; never onto a lock that another has"),
@@ -47,8 +47,8 @@ pub(crate) const TOKEN_FILE: [(&str, &str); 3] = [
 pub(crate) const SIGNALS: [(&str, &str); 2] = [
     (
         "SIGTERM, SIGINT",
-        "end the service when all requests are answered, or after ten seconds. A second signal ends it at once. It waits for one \
-         second for a client that has not made a permitted call yet",
+        "ends the service when all requests are answered, or after ten seconds; a second signal ends it at once. For a client that \
+         has not made a permitted call yet, the service waits one second at most",
     ),
     (
         "SIGHUP",
@@ -127,7 +127,10 @@ pub(crate) const FILES: [(&str, &str); 3] = [
 
 pub(crate) const ENVIRONMENT: [(&str, &str); 2] = [
     ("XDG_STATE_HOME, HOME", "where the store is"),
-    ("NOTIFY_SOCKET", "is told when the service is ready, and when it stops (systemd, Type=notify)"),
+    (
+        "NOTIFY_SOCKET",
+        "the service reports here when it is ready, when it reloads its files, and when it stops (systemd, Type=notify)",
+    ),
 ];
 
 pub(crate) const EXAMPLES: [(&str, &str); 4] = [

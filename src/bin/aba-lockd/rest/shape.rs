@@ -54,7 +54,8 @@ const MEMBERS: [&str; 8] = ["service", "environment", "resource", "who", "eventI
 const PARAMETERS: [&str; 10] =
     ["q", "page", "per_page", "perPage", "service", "environment", "resource", "who", "event_id", "eventId"];
 
-/// Refuses a name that differs from a known one by case or separators alone, or that says in which unit a time span is.
+/// Refuses a name that differs from a known one by case or separators alone, or that begins with the name of a time span: it is
+/// likely to name the unit, too.
 fn is_spelt_right(name: &str, known: &[&'static str]) -> Result<(), Problem> {
     let plain = |name: &str| name.replace(['_', '-', ' '], "").to_lowercase();
     let (given, is_known) = (plain(name), known.contains(&name));

@@ -54,6 +54,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How much later for each that waits for the same lock, so that a thousand of them do not keep a machine busy.
 pub(crate) const LATER_FOR_EACH: Duration = Duration::from_millis(20);
 
+/// The same for a look at the pipes of all processes.
+const PIPES_LATER_FOR_EACH: Duration = Duration::from_millis(100);
+
 /// How long a circle must have stood still until one of those who wait already breaks it: longer than it takes who begins
 /// to wait until he has looked for himself.
 const STILL: Duration = Duration::from_millis(500);
@@ -179,8 +182,10 @@ pub struct Lookout {
     idle: u32,
     /// Set if this process is part of a pipeline.
     piped: bool,
-    /// When to look for that again, and how long to wait after that.
+    /// When to look for pipes again, and how long to wait after that.
     next_look_for_pipes: Option<(Instant, Duration)>,
+    /// Whether the next look is also for a circle over pipes.
+    through_pipes: bool,
 }
 
 /// A circle in which nobody moves.
@@ -205,6 +210,7 @@ impl Lookout {
             idle: 0,
             piped: false,
             next_look_for_pipes: None,
+            through_pipes: false,
         }
     }
 
@@ -212,22 +218,30 @@ impl Lookout {
     /// pipeline.
     #[must_use]
     pub fn has_something(&mut self) -> bool {
-        let has = above(std::process::id()).any(|pid| is_run_once(pid) || has_a_lock(pid));
+        let us = std::process::id();
+        let has = above(us).any(|pid| (pid != us && is_run_once(pid)) || has_a_lock(pid));
         self.idle = if has { 0 } else { self.idle + 1 };
-        has || self.is_piped()
+        self.look_for_pipes();
+        has || self.piped
     }
 
-    /// Returns whether we are part of a pipeline. It is looked for again and again, in longer and longer intervals, as the other part may
-    /// start later.
-    fn is_piped(&mut self) -> bool {
-        // Most waits are over by then, and a pipe takes a while to fill.
-        let (next, pause) = *self.next_look_for_pipes.get_or_insert_with(|| (Instant::now() + INTERVAL, INTERVAL));
-        if !self.piped && next <= Instant::now() {
-            self.piped = is_in_pipeline(std::process::id());
+    /// Looks whether we are part of a pipeline, and has the next look examine its pipes. The other part may start later, so this
+    /// is done again and again. Each time examines all processes, and every command of a session whose output goes through a
+    /// pipe is part of a pipeline. So the intervals get longer and longer, and waiters for the same lock take turns.
+    fn look_for_pipes(&mut self) {
+        let now = Instant::now();
+        let (next, pause) = *self.next_look_for_pipes.get_or_insert_with(|| {
+            let before = u32::try_from(kernel::queue(self.file).len()).unwrap_or(u32::MAX);
+            // Most waits are over by then, and a pipe takes a while to fill.
+            let pause = INTERVAL.saturating_add(PIPES_LATER_FOR_EACH.saturating_mul(before));
+            (now + pause, pause)
+        });
+        if next <= now {
+            self.piped = self.piped || is_in_pipeline(std::process::id());
+            self.through_pipes = self.piped;
             self.next_look_for_pipes =
-                Some((Instant::now() + pause, (pause * 2).min(INTERVAL * (1 << MOST_DOUBLINGS))));
+                Some((now + pause, (pause * 2).min(pause.max(INTERVAL * (1 << MOST_DOUBLINGS)))));
         }
-        self.piped
     }
 
     /// The circle that is to be broken by us. Exactly one of those in it is to do that:
@@ -281,9 +295,10 @@ impl Lookout {
 
     fn find(&mut self) -> Option<Standstill> {
         let us = std::process::id();
+        let through_pipes = std::mem::take(&mut self.through_pipes) || self.seen.is_some();
         let mut last = None;
         for _ in 0..LOOKS {
-            let circle = self.find_once(us)?;
+            let circle = self.find_once(us, through_pipes)?;
             let moves: Vec<_> =
                 circle.members.iter().filter(|pid| **pid != us).map(|pid| process::times_it_slept(*pid)).collect();
             if last.as_ref() == Some(&(circle.clone(), moves.clone())) {
@@ -294,14 +309,14 @@ impl Lookout {
         None
     }
 
-    fn find_once(&mut self, us: u32) -> Option<Circle> {
+    fn find_once(&mut self, us: u32, through_pipes: bool) -> Option<Circle> {
         let listed = kernel::list();
         let waits = listed.iter().filter(|one| one.waits && one.lock.locker != us);
         self.waiters = waits.clone().filter(|one| one.file == self.file).count();
         // What others wait for, and we: a circle comes back to us over one of these.
         let mut wanted: HashSet<FileId> = waits.map(|one| one.file).collect();
         wanted.insert(self.file);
-        if !may_come_back(us, &wanted) && !self.is_piped() {
+        if !through_pipes && !may_come_back(us, &wanted) {
             return None;
         }
         World::new(&listed, Some((us, self.file))).circle(us)

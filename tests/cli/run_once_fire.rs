@@ -1,6 +1,6 @@
 //! `run-once` under fire: many starters, kills at any moment, waiters beside validation.
 
-use crate::scene::{HELPER, PATIENCE, Scene, is_alive, parent, until};
+use crate::scene::{HELPER, PATIENCE, Scene, is_alive, parent_if_there, until};
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -83,7 +83,7 @@ fn whoever_is_killed_the_next_wait_is_right_and_nothing_is_left() {
         let most = [1, 4, 40][usize::try_from(dice.roll(3)).unwrap()];
         dice.pause(Duration::from_millis(most));
         let pid: Option<u32> = scene.task_text("a", "pid").trim().parse().ok();
-        let supervisor = pid.filter(|pid| is_alive(*pid)).map(parent).filter(|pid| is_supervisor(*pid));
+        let supervisor = pid.and_then(parent_if_there).filter(|pid| is_supervisor(*pid));
         let victim = ["starter", "supervisor", "command", "group"][usize::try_from(dice.roll(4)).unwrap()];
         match (victim, pid, supervisor) {
             ("starter", _, _) => kill(&starter.id().to_string()),

@@ -236,8 +236,13 @@ pub(crate) fn threads(pid: u32) -> usize {
 
 /// The parent of a process.
 pub(crate) fn parent(pid: u32) -> u32 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap()
+    parent_if_there(pid).expect("the process has not ended")
+}
+
+/// The parent of a process. `None`: the process has ended.
+pub(crate) fn parent_if_there(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(") ").next()?.split(' ').nth(1)?.parse().ok()
 }
 
 /// How many processes are blocked in the kernel for a lock file.

@@ -50,9 +50,7 @@ pub(super) fn open(path: &Path) -> Option<File> {
 pub(super) fn open_if_there(path: &Path) -> io::Result<Option<File>> {
     match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
         Ok(file) => Ok(Some(file)),
-        Err(error) if [libc::ENOENT, libc::ENOTDIR, libc::ELOOP].contains(&error.raw_os_error().unwrap_or(0)) => {
-            Ok(None)
-        }
+        Err(error) if [libc::ENOENT, libc::ELOOP].contains(&error.raw_os_error().unwrap_or(0)) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -3,7 +3,7 @@
 use super::{State, Stream, Task, files};
 use crate::deadlock::{Circle, Lookout};
 use crate::error::Error;
-use crate::lock::wait::{self, Meanwhile};
+use crate::lock::wait;
 use crate::lock::{self, Kind, Mode, Target};
 use crate::process::{self, Given, Here, Seen};
 use crate::record::{self, Content, Record};
@@ -43,6 +43,28 @@ pub(super) struct End {
     pub(super) took: Duration,
 }
 
+/// What a caller of [`Guard::take`] waits for, in addition to the lock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pause {
+    /// The time after which it looks again.
+    limit: Option<Duration>,
+    /// Whether it also looks again after a change in the directory of the task.
+    for_change: bool,
+}
+
+impl Pause {
+    /// Looks again after a change in the directory of the task, and after this time.
+    pub(super) fn for_change(limit: Option<Duration>) -> ControlFlow<(), Self> {
+        ControlFlow::Continue(Self { limit, for_change: true })
+    }
+
+    /// Looks again only after this time. The end of a run changes files in its directory, so a waiter that needs only the
+    /// lock must not look then: many waiters would read the list of all locks at once, and delay each other.
+    pub(super) fn for_lock(limit: Option<Duration>) -> ControlFlow<(), Self> {
+        ControlFlow::Continue(Self { limit, for_change: false })
+    }
+}
+
 /// The outcome of an attempt to acquire the lock.
 pub(super) enum Taken<'a> {
     /// We hold it.
@@ -62,12 +84,11 @@ impl<'a> Taken<'a> {
 
 impl<'a> Guard<'a> {
     /// Takes the lock, and ends what a killed supervisor left. While another process holds the lock, `meanwhile` is called
-    /// before each time that we block: at first, after a change in the directory of the task, and after the time that it
-    /// returned.
+    /// before each time that we block, and decides when it is called again ([`Pause`]).
     pub(super) fn take(
         task: &'a Task<'a>,
         deadline: Option<Instant>,
-        meanwhile: Meanwhile,
+        meanwhile: &mut dyn FnMut() -> ControlFlow<(), Pause>,
     ) -> Result<Taken<'a>, Error> {
         let path = task.file(files::LOCK);
         let target = Target { label: task.id.to_string(), path, kind: Kind::Named, link: None };
@@ -88,15 +109,24 @@ impl<'a> Guard<'a> {
             let at_once = sys::try_lock(&lock, Mode::Exclusive).map_err(cannot)?;
             if !at_once {
                 let alarm = sys::Alarm::new();
-                let mut bell = sys::Bell::new(task.directory(), &alarm);
+                let mut bell: Option<sys::Bell> = None;
                 let mut watch = Watch::new(&target.path);
                 let mut or_circle = || {
-                    // First, so that a change after the look is heard.
-                    let look_again = bell.silence();
                     if watch.sees_circle() {
                         return ControlFlow::Break(());
                     }
-                    watch.limit(meanwhile(), look_again)
+                    loop {
+                        // Before the look, so that a change after the look ends the pause.
+                        let look_again = bell.as_mut().and_then(sys::Bell::silence);
+                        let ControlFlow::Continue(pause) = meanwhile() else { return ControlFlow::Break(()) };
+                        if !pause.for_change {
+                            bell = None;
+                        } else if bell.is_none() {
+                            bell = Some(sys::Bell::new(task.directory(), &alarm));
+                            continue;
+                        }
+                        return ControlFlow::Continue(watch.limit([pause.limit, look_again]));
+                    }
                 };
                 let granted = wait::block(&alarm, &lock, Mode::Exclusive, deadline, &mut or_circle);
                 if !granted.map_err(cannot)? {
@@ -204,21 +234,16 @@ impl Watch {
     fn sees_circle(&mut self) -> bool {
         let due = self.looked.is_none_or(|looked| looked.elapsed() >= self.lookout.interval());
         if due {
-            self.circle = self.lookout.look();
+            // No circle comes back to a process for which no other waits, which is known without a look at all locks.
+            self.circle = if self.lookout.has_something() { self.lookout.look() } else { None };
             self.looked = Some(Instant::now());
         }
         self.circle.is_some()
     }
 
-    /// Limits a pause to the time until the next look.
-    fn limit(
-        &self,
-        next: ControlFlow<(), Option<Duration>>,
-        look_again: Option<Duration>,
-    ) -> ControlFlow<(), Option<Duration>> {
-        let ControlFlow::Continue(pause) = next else { return next };
-        let pauses = [pause, look_again, Some(self.lookout.interval())];
-        ControlFlow::Continue(pauses.into_iter().flatten().min())
+    /// The shortest of these pauses and the time until the next look.
+    fn limit(&self, pauses: [Option<Duration>; 2]) -> Option<Duration> {
+        pauses.into_iter().flatten().chain([self.lookout.interval()]).min()
     }
 }
 

@@ -1,12 +1,14 @@
 //! Forgetting: an outcome that is too old, a task, all of them.
 
 use super::foreign::{self, Lookout};
-use super::guard::{self, Guard, Taken};
+use super::guard::{self, Guard, Pause, Taken};
 use super::{State, Task, files};
 use crate::error::Error;
 use crate::record::{self, Content, Record};
 use crate::store::TaskRoot;
 use crate::{holders, kernel, process, sys};
+use std::fs;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -41,11 +43,7 @@ impl Task<'_> {
         let taken = Guard::take(self, None, &mut || {
             runs = lookout.run().is_some();
             let left = PATIENCE.saturating_sub(begin.elapsed());
-            if runs || left.is_zero() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(lookout.limit(Some(left)))
-            }
+            if runs || left.is_zero() { ControlFlow::Break(()) } else { Pause::for_change(lookout.limit(Some(left))) }
         })?;
         // The state that was seen then counts: by now the run may have ended.
         Ok(match taken {
@@ -57,7 +55,7 @@ impl Task<'_> {
 
     /// Ends the task if it runs, and forgets it. The logs are set aside, and the history stays.
     pub fn reset(&self) -> Result<(), Error> {
-        if self.is_nowhere() {
+        if !self.has_directory()? {
             return Ok(());
         }
         self.end(Ending::new(self))?.reset()
@@ -70,7 +68,7 @@ impl Task<'_> {
             State::New => !self.is_known(),
             State::Running | State::Succeeded => false,
         };
-        if self.is_nowhere() || !is_wanted() {
+        if !self.has_directory()? || !is_wanted() {
             return Ok(());
         }
         match self.take_unless_running()? {
@@ -80,8 +78,12 @@ impl Task<'_> {
         }
     }
 
-    fn is_nowhere(&self) -> bool {
-        std::fs::symlink_metadata(self.directory()).is_err()
+    fn has_directory(&self) -> Result<bool, Error> {
+        match fs::symlink_metadata(self.directory()) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(Error::Task { path: self.directory().to_owned(), source }),
+        }
     }
 
     /// Ends the run, if there is one, and takes the lock.
@@ -170,7 +172,7 @@ impl<'a> Ending<'a> {
     }
 
     /// Takes the next step. A waiter may start the task again as soon as it has ended: that run is ended, too.
-    fn go_on(&mut self) -> ControlFlow<(), Option<Duration>> {
+    fn go_on(&mut self) -> ControlFlow<(), Pause> {
         if self.task.look().running.is_some() {
             self.end_ours()
         } else if self.lookout.foreign_run().is_some() {
@@ -182,7 +184,7 @@ impl<'a> Ending<'a> {
     }
 
     /// Asks the supervisor to end its command; not the command itself, whose number may be another's by now.
-    fn end_ours(&mut self) -> ControlFlow<(), Option<Duration>> {
+    fn end_ours(&mut self) -> ControlFlow<(), Pause> {
         let path = self.task.file(files::LOCK);
         let content = record::read_path(&path);
         let supervisor = match &content {
@@ -212,11 +214,11 @@ impl<'a> Ending<'a> {
                 Some(GRACE)
             }
         };
-        ControlFlow::Continue(due)
+        Pause::for_change(due)
     }
 
     /// Asks the processes of a run that is not ours. The shell that runs it then writes its outcome, and releases the lock.
-    fn end_foreign(&mut self) -> ControlFlow<(), Option<Duration>> {
+    fn end_foreign(&mut self) -> ControlFlow<(), Pause> {
         let processes = self.task.foreign_processes();
         let asked = match self.asked_foreign {
             None if processes.is_empty() => {
@@ -233,7 +235,7 @@ impl<'a> Ending<'a> {
         };
         let left = GRACE.saturating_sub(asked.elapsed());
         if !left.is_zero() {
-            return ControlFlow::Continue(Some(left));
+            return Pause::for_change(Some(left));
         }
         guard::send_all(&processes, libc::SIGKILL);
         self.give_up_after(SUPERVISOR_GRACE, self.not_ended())
@@ -244,13 +246,13 @@ impl<'a> Ending<'a> {
     }
 
     /// Waits so long for something to change.
-    fn give_up_after(&mut self, patience: Duration, error: Error) -> ControlFlow<(), Option<Duration>> {
+    fn give_up_after(&mut self, patience: Duration, error: Error) -> ControlFlow<(), Pause> {
         let left = patience.saturating_sub(self.since.get_or_insert_with(Instant::now).elapsed());
         if left.is_zero() {
             self.failed = Some(error);
             return ControlFlow::Break(());
         }
-        ControlFlow::Continue(self.lookout.limit(Some(left)))
+        Pause::for_change(self.lookout.limit(Some(left)))
     }
 }
 

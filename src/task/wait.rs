@@ -1,7 +1,7 @@
 //! Starting a task, and waiting for it.
 
 use super::foreign::Lookout;
-use super::guard::{self, Guard, Taken};
+use super::guard::{self, Guard, Pause, Taken};
 use super::run::{Purpose, Run};
 use super::{Look, Outcome, Running, Saved, State, Task, files, saved};
 use crate::error::Error;
@@ -154,7 +154,7 @@ impl Task<'_> {
                 seen = is_foreign.then_some(Started::Running);
                 return ControlFlow::Break(());
             }
-            ControlFlow::Continue(lookout.limit(Some(left)))
+            Pause::for_change(lookout.limit(Some(left)))
         })?;
         let Some(guard) = taken.guard() else {
             return seen.ok_or(Error::TaskBusy { id: self.id.to_string(), path: self.file(files::LOCK) });
@@ -246,7 +246,7 @@ impl Task<'_> {
                         begun = true;
                         teller.is_blocked(self);
                     }
-                    return ControlFlow::Continue(lookout.limit(Some(left).filter(|left| !left.is_zero())));
+                    return Pause::for_change(lookout.limit(Some(left).filter(|left| !left.is_zero())));
                 };
                 last = Some(running);
                 // Each run as a whole: also one that another starts when this one was killed.
@@ -259,7 +259,12 @@ impl Task<'_> {
                     teller.begins(self, running);
                 }
                 begun = true;
-                ControlFlow::Continue(teller.interval())
+                if ask.follow {
+                    // Another waiter may start it again when this run is killed.
+                    Pause::for_change(teller.interval())
+                } else {
+                    Pause::for_lock(teller.interval())
+                }
             });
             if begun {
                 teller.ends();
@@ -289,7 +294,11 @@ impl Task<'_> {
                 _ => Followed::TimedOut,
             };
             match followed {
-                Followed::Over => told = last.map(|running| running.pid),
+                Followed::Over => {
+                    told = last.map(|running| running.pid);
+                    // Its supervisor may hold the lock for another moment.
+                    lookout = Lookout::new(self);
+                }
                 Followed::TimedOut => return Err(self.timed_out(ask)),
                 Followed::Interrupted => return Err(self.interrupted(last.map(|running| running.pid))),
             }
@@ -353,7 +362,7 @@ impl Task<'_> {
         let status = match status {
             Some(status) => status,
             // With the lock, what it left is brought to its end. The outcome may be of another run by then.
-            None => match Guard::take(self, deadline, &mut || ControlFlow::Continue(None))? {
+            None => match Guard::take(self, deadline, &mut || Pause::for_lock(None))? {
                 Taken::Granted(_) => 137,
                 Taken::GivenUp(_) => return Err(self.timed_out(ask)),
             },
@@ -392,7 +401,7 @@ impl Task<'_> {
         let mut lookout = Lookout::new(self);
         let taken = Guard::take(self, deadline, &mut || match lookout.run() {
             Some(_) => ControlFlow::Break(()),
-            None => ControlFlow::Continue(lookout.limit(None)),
+            None => Pause::for_change(lookout.limit(None)),
         })?;
         match taken.guard() {
             Some(guard) if self.outcome_of_any_age().is_ok_and(|now| now == Some(outcome)) => guard.purge().map(drop),
@@ -454,7 +463,8 @@ impl Task<'_> {
     }
 
     fn nothing_to_run(&self) -> Error {
-        Error::NothingToRun { id: self.id.to_string() }
+        let unreadable = self.look_closely().err();
+        unreadable.unwrap_or_else(|| Error::NothingToRun { id: self.id.to_string() })
     }
 
     /// What to run: the command that was given, to be saved, or the saved one.

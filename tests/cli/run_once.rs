@@ -183,6 +183,42 @@ fn a_wait_says_for_what_unless_it_is_to_be_quiet() {
 }
 
 #[test]
+fn the_end_of_a_run_wakes_a_waiter_once() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    scene.once(with(&["-i", "a"], &gate.task(0))).run();
+    let waiter = scene.once(["-qwi", "a"]).start();
+    until("it waits", || waiters(&scene.task_file("a", "lock")) == 1);
+    // A directory that is open is watched, and each file that the supervisor writes or removes there would wake all waiters.
+    let open = fs::read_dir(format!("/proc/{}/fd", waiter.pid())).unwrap().flatten();
+    let open: Vec<_> = open.filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
+    assert!(!open.contains(&scene.task_file("a", "").canonicalize().unwrap()), "{open:?}");
+    gate.open();
+    waiter.finish();
+}
+
+#[test]
+fn a_directory_for_tasks_that_is_none_is_an_error_for_each_question() {
+    let scene = Scene::new();
+    fs::write(scene.path("file"), "").unwrap();
+    let calls: [&[&str]; 9] = [
+        &["--list"],
+        &["-p", "-i", "a"],
+        &["-A", "-i", "a"],
+        &["-R", "-i", "a"],
+        &["-E", "-i", "a"],
+        &["-o", "-i", "a"],
+        &["-e", "-i", "a"],
+        &["-r", "-i", "a"],
+        &["-w", "-i", "a"],
+    ];
+    for call in calls {
+        scene.once(call).env("RUN_ONCE_DIR", scene.path("file")).status(125).err("Not a directory").run();
+    }
+    assert!(fs::read(scene.path("file")).unwrap().is_empty());
+}
+
+#[test]
 fn a_failure_that_a_wait_finds_is_explained_by_the_end_of_its_log() {
     let scene = Scene::new();
     scene.once(["-i", "a", "--", "sh", "-c", "for n in $(seq 20); do echo line $n >&2; done; exit 9"]).run();

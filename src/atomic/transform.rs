@@ -587,7 +587,7 @@ impl Draft {
 }
 
 /// Makes a directory and all directories in it accessible for their user. It follows no links, also not one that takes the
-/// place of the directory meanwhile.
+/// place of the directory in the meantime.
 fn open_up(directory: &Path) {
     let Ok((inside, _open)) = make_private_again(directory) else { return };
     for entry in fs::read_dir(inside).into_iter().flatten().flatten() {

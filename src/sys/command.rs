@@ -276,8 +276,8 @@ impl Child {
 }
 
 impl Child {
-    /// The signal that we got and of which the command, which ended with `status`, died. We must die of it, too: to end with a
-    /// status would tell a shell that the Ctrl-C was dealt with, and the shell would go on with its script.
+    /// The signal that we got and of which the command, which ended with `status`, died. We must die of it, too: an exit
+    /// status would show a shell that the Ctrl-C was handled, and the shell would go on with its script.
     #[must_use]
     pub fn died_with_us(&self, status: i32) -> Option<i32> {
         Some(self.signals.came.get()).filter(|signal| *signal != 0 && status == 128 + *signal)

@@ -34,7 +34,7 @@ static INHERITED: AtomicU64 = AtomicU64::new(0);
 /// After how many microseconds the inherited timer ends again.
 static INHERITED_INTERVAL: AtomicU64 = AtomicU64::new(0);
 
-/// Whether the inherited timer ends this process: its signal is neither ignored nor blocked.
+/// Returns true if the inherited timer ends this process: its signal is neither ignored nor blocked.
 static INHERITED_ENDS_US: AtomicBool = AtomicBool::new(false);
 
 /// Makes blocking calls end now and then, with [`std::io::ErrorKind::Interrupted`]. Dropping it puts everything

@@ -182,7 +182,7 @@ fn another_command_can_run_when_it_is_busy() {
         .run();
     assert_eq!(said.err.lines().count(), 1);
     scene.aba(["lock", "-q", "--on-busy", "no-such", "a", "--", "true"]).status(127).err("no-such: ").run();
-    // One text for a shell, which is told the name and does not find it in its words.
+    // One text for a shell, which gets the name as $1 and not pasted into the text.
     let file = scene.path("it's a $(touch pasted)");
     let other = scene.flock(&file);
     let text = "echo $(basename \"$1\") >>log && test \"$1\" = \"$ABA_LOCK_NAME\"";
@@ -250,7 +250,7 @@ fn a_command_with_a_pid_file_ends_and_inherits_as_without() {
     assert!(!file.exists() && is_locked(&scene.lock_file("a")));
     gate.open();
     until("the lock is free", || !is_locked(&scene.lock_file("a")));
-    // What another wrote there stays.
+    // The file stays if another process wrote to it.
     scene.aba(["lock", "--pid-file", path, "a", "--", "sh", "-c", &format!("echo 1 >'{path}'")]).run();
     assert_eq!(fs::read_to_string(&file).unwrap(), "1\n");
 }

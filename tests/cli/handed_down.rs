@@ -157,7 +157,7 @@ fn a_lock_that_another_program_took_on_a_released_descriptor_is_not_that_of_the_
 }
 
 #[test]
-fn nor_is_it_where_the_kernel_does_not_name_who_took_it() {
+fn a_lock_of_another_program_is_not_that_of_the_script_where_the_kernel_does_not_name_its_taker_either() {
     let scene = Scene::new();
     scene.make_root();
     let namespace = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
@@ -168,6 +168,6 @@ fn nor_is_it_where_the_kernel_does_not_name_who_took_it() {
         Call::new(command)
     };
     inside(RELEASED).out("75\n").run();
-    // What the script itself holds there is handed down as elsewhere.
+    // A lock that the script itself holds there is handed down as usual.
     inside(r#"exec 9<>"$1"; "$HELPER" lock --fd 9 a && timeout 60 "$HELPER" lock a -- "$HELPER" lock a -- true"#).run();
 }

@@ -1,4 +1,4 @@
-//! Waiters get a lock in the order in which they began to wait, and are told their place.
+//! Waiters get a lock in the order in which they began to wait, and their place is reported.
 
 use crate::scene::{Call, HELPER, Running, Scene, parent, queue, until};
 use crate::terminal::TERMINAL;

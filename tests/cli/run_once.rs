@@ -479,7 +479,7 @@ fn a_signal_to_the_supervisor_goes_to_the_whole_group() {
 fn a_combined_log_has_all_of_stderr_when_the_run_has_ended_and_outlives_the_supervisor() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    // More than a pipe holds. What the task leaves still writes to the logs when the run has ended.
+    // More than a pipe holds. A process that the task leaves behind still writes to the logs when the run has ended.
     let script = format!(
         "seq 20000 >&2; (trap '' TERM HUP; exec >/dev/null; read _ <'{}'; echo late >&2) & echo end",
         gate.path.display()

@@ -1,11 +1,11 @@
-//! Tasks that the bash function runs which `run-once` takes the place of: it holds `lock`, writes no record, and locks no
-//! `pid`. For it, "lock held" means running.
+//! Tasks that are run by the bash function that `run-once` replaces. The function holds `lock`, writes no record, and does not
+//! lock `pid`. For it, a task runs while its `lock` is held.
 
 use crate::scene::{Call, Gate, Scene, is_alive, is_locked, kill, parent, queue, until, watches, with, write_program};
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// What the function does with the files of a task. Usage: `function background|foreground ID CMD...`
+/// A stand-in for the function, which does the same with the files of a task. Usage: `function background|foreground ID CMD...`
 const FUNCTION: &str = r#"#!/bin/bash
 mode=$1 dir=$ABA_LOCK_DIR/runner/$2
 shift 2

@@ -293,7 +293,7 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
-/// Whether a process is there, if only to be reaped.
+/// Returns true if a process exists, even one that has ended and was not reaped.
 pub(crate) fn exists(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }

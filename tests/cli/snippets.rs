@@ -1,8 +1,8 @@
 //! Every shell snippet of the README and the manual pages, in three states.
 //!
-//! - Free: what it guards runs once.
-//! - Held: what it guards does not run, or waits until the other process has ended.
-//! - Broken (the state directory cannot be used, the lock service does not answer): what it guards does not run.
+//! - Free: the program that it guards runs once.
+//! - Held: the program does not run, or waits until the other process has ended.
+//! - Broken (the state directory cannot be used, or the lock service does not answer): the program does not run.
 //!
 //! A snippet is a code block, or a line of one that lists calls that have nothing to do with each other. The table below has a
 //! row for each. Programs and services are stubs that note their call.
@@ -28,7 +28,7 @@ enum Kind {
     Lease(&'static str),
 }
 
-/// By what a snippet guards something.
+/// The means by which a snippet guards a program.
 #[derive(Debug, Clone, Copy)]
 enum Lock {
     /// The lock of this name.
@@ -320,7 +320,7 @@ impl Place {
         format!("{sources}\nadd_host() {{ echo add_host >>\"$CALLS\"; cat; echo \"$@\"; }}\n{text}\n{REST}\nwait\n")
     }
 
-    /// How often something ran.
+    /// The number of times that a program ran.
     fn count(&self, what: &str) -> usize {
         if let Some(file) = what.strip_prefix("changed ") {
             return usize::from(fs::read_to_string(self.work(file)).is_ok_and(|content| content != "a\n"));
@@ -369,7 +369,7 @@ impl Place {
     }
 }
 
-/// What holds the lock of a snippet.
+/// The holder of the lock of a snippet.
 enum Held {
     By(Holder),
     /// A task that waits at a gate.
@@ -483,21 +483,21 @@ fn each_snippet_is_in_the_table_and_each_row_is_of_a_snippet() {
 }
 
 #[test]
-fn what_a_snippet_guards_runs_once_if_it_is_free() {
+fn the_program_that_a_snippet_guards_runs_once_if_the_lock_is_free() {
     for snippet in snippets() {
         check(&snippet, row(&snippet).unwrap().1, State::Free);
     }
 }
 
 #[test]
-fn what_a_snippet_guards_does_not_run_while_it_is_held() {
+fn the_program_that_a_snippet_guards_does_not_run_while_the_lock_is_held() {
     for snippet in snippets() {
         check(&snippet, row(&snippet).unwrap().1, State::Held);
     }
 }
 
 #[test]
-fn what_a_snippet_guards_does_not_run_if_locking_is_broken() {
+fn the_program_that_a_snippet_guards_does_not_run_if_locking_is_broken() {
     for snippet in snippets() {
         check(&snippet, row(&snippet).unwrap().1, State::Broken);
     }

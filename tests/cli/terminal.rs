@@ -201,7 +201,7 @@ fn a_key_that_comes_in_pieces_is_one() {
 fn all_commands_follow_one_rule_about_colours() {
     let scene = Scene::new();
     let _holder = scene.holder("a");
-    // Whether there are colours on a terminal, and in a pipe.
+    // True if output has colours: on a terminal, and in a pipe.
     let rules = [
         ("TERM=xterm", true, false),
         ("TERM=", true, false),

@@ -403,7 +403,7 @@ fn a_link_that_is_made_to_lead_elsewhere_while_the_command_runs_changes_neither_
 }
 
 #[test]
-fn a_command_that_writes_the_file_itself_is_told_and_its_change_is_not_called_none() {
+fn a_command_that_writes_the_file_itself_is_reported_and_the_file_is_not_called_unchanged() {
     let scene = scene_with("a\n");
     let told = |args: &[&str], status| {
         let said = call(&scene, [&["update"], args].concat())
@@ -445,7 +445,7 @@ fn old_content_that_a_command_truncated_is_saved() {
     assert!(said.err.contains(&format!("its old content is in {}", fs::canonicalize(&saved).unwrap().display())));
     assert_eq!((text(&scene, "f"), text(&scene, "f.saved")), (String::new(), "precious\n".to_owned()));
     assert_eq!(fs::metadata(&saved).unwrap().permissions().mode() & 0o777, 0o640);
-    // What was saved before stays.
+    // Content that was saved before stays.
     fs::write(scene.path("f"), "second\n").unwrap();
     call(&scene, ["update", "f", "--", "sh", "-c", "(echo; cat f) 2>/dev/null >f"]).status(1).err("f.saved.1").run();
     assert_eq!((text(&scene, "f.saved"), text(&scene, "f.saved.1")), ("precious\n".to_owned(), "second\n".to_owned()));
@@ -453,7 +453,7 @@ fn old_content_that_a_command_truncated_is_saved() {
 }
 
 #[test]
-fn who_updates_through_a_link_is_told_which_lock_that_is() {
+fn an_update_through_a_link_names_the_lock_of_its_target() {
     let scene = scene_with("a\n");
     symlink("f", scene.path("link")).unwrap();
     let file = fs::canonicalize(scene.path("f")).unwrap();
@@ -1117,7 +1117,7 @@ fn the_lock_is_open_to_all_who_may_write_the_file() {
 }
 
 #[test]
-fn what_a_command_started_and_does_not_wait_for_waits_for_its_turn() {
+fn an_update_that_a_command_starts_in_the_background_waits_for_its_turn() {
     for how in ["(JOB) >/dev/null &", "(JOB) >/dev/null 2>&1 </dev/null & cat >/dev/null", "task"] {
         for in_place in [false, true] {
             let scene = scene_with("a\n");

@@ -77,7 +77,7 @@ impl Drop for House {
 }
 
 #[test]
-fn whoever_calls_first_locks_nobody_out() {
+fn the_first_caller_locks_no_other_user_out() {
     for (first, second) in [(0, USER), (USER, 0)] {
         for begun in CALLS {
             let house = House::new();
@@ -98,7 +98,7 @@ fn whoever_calls_first_locks_nobody_out() {
                     assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n");
                 }
             }
-            // And the first one is not locked out of what the second one made.
+            // And the first caller is not locked out of the files that the second one made.
             for next in CALLS {
                 let output = house.call(first, next);
                 assert!(output.status.success(), "{next:?} of {first} after {second}: {output:?}");
@@ -115,7 +115,7 @@ fn what_root_makes_in_the_home_of_a_user_is_that_users() {
     }
     let mut found = Vec::new();
     house.of_others(&house.home, &mut found);
-    // The content of a file of the user's is whose content it is. A saved command is run only by the one who saved it.
+    // The content that an update makes, and a saved command, belong to the caller: a saved command is run only for its owner.
     found.retain(|path| !path.ends_with("file") && !path.ends_with("cmd.sh"));
     assert_eq!(found, [] as [PathBuf; 0]);
     assert!(house.home.join("log").exists() && house.home.join(".aba/aba-a.lock").exists());

@@ -172,7 +172,7 @@ fn at_sighup_the_token_file_is_read_again_and_one_that_cannot_be_used_changes_no
         until_logged(&service, &["\"event\":\"not_reloaded\"", why, "the old one stays in force"]);
         assert_eq!(status("second"), 200);
     }
-    // What came of the last signal is logged by now.
+    // The outcome of the last signal is logged by now.
     service.signal("HUP");
     until("all signals were handled", || logged(&service, "not_reloaded") >= 4);
     assert_eq!(logged(&service, "reloaded"), 1, "a file that was not read is not said to be reloaded");
@@ -194,7 +194,7 @@ fn without_files_sighup_changes_nothing() {
 }
 
 #[test]
-fn what_gives_tokens_away_is_warned_of() {
+fn a_setting_that_exposes_tokens_is_warned_of() {
     use std::os::unix::fs::PermissionsExt;
     let start = Start::new();
     let file = start.path("tokens");
@@ -502,7 +502,7 @@ fn over_tls_only_who_has_a_certificate_comes_in() {
     let _silent = std::net::TcpStream::connect(&service.rest).unwrap();
     assert!(curl(&["--cert", &file("client.pem"), "--key", &file("client.key")]).status.success());
     until_logged(&service, &["\"event\":\"list\"", "\"certificate\":\"client\""]);
-    // What cannot be used changes nothing.
+    // A file that cannot be used changes nothing.
     let replace = |name: &str, by: &str| put(&at.join(name), &std::fs::read_to_string(at.join(by)).unwrap());
     replace("server.key", "client.key");
     service.signal("HUP");

@@ -131,7 +131,7 @@ fn a_known_name_in_another_spelling_is_refused_and_nothing_is_locked() {
     for query in ["perpage=2", "PER_PAGE=2", "per-page=2", "Page=1", "Service=web", "eventID=x"] {
         service.get(&format!("{LIST}?{query}")).is_refused(400, 3);
     }
-    // What the call would not do.
+    // Members that this call would ignore.
     for body in [r#"{"ttl":"2h"}"#, r#"{"who":"bob","wait":5}"#] {
         service.call("PUT", &format!("{LOCK}/{id}"), body).is_refused(400, 3);
     }

@@ -270,7 +270,7 @@ fn where_threads_cannot_be_created_the_service_says_so_or_answers_all_calls() {
         command.args(["-f", "-qq", "-e", "trace=clone,clone3"]).args(args).arg(PROGRAM);
         Start::of(command)
     };
-    // The service is a child of the tracer, which would leave it behind.
+    // The service is a child of the tracer, and would outlive it.
     let end = |mut service: Service| {
         let parent = service.pid();
         let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What the library does with descriptors, which bash before 5.1 got wrong in several ways.
+# The descriptors of the library. Bash before 5.1 has several faults with descriptors.
 
 load helper
 

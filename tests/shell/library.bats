@@ -431,7 +431,7 @@ aba_lock_operation --pid-file one c
 aba_lock_operation --pid-file two d
 aba_unlock_operation c
 [[ ! -e one && -e two ]] || exit 93
-# What another process wrote there stays, and so does that of a lock whose helper failed.
+# A pid file that another process wrote to stays, and so does that of a lock whose helper failed.
 echo 1 >two
 END
     run -0 ./releasing

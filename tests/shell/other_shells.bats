@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# Shells that are not bash, and source what is for bash.
+# Other shells than bash that source a file that is for bash.
 
 load helper
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// Of these locks the files are removed by hand. The first is granted before others of one call, the rest after them.
+/// Locks whose files are removed by hand. The first is granted before the others of one call, the rest after them.
 pub(crate) const REMOVED: [&str; 3] = ["c0", "r0", "r1"];
 
 /// And this one of those that scripts lock as with flock(1): a single one, so that somebody waits for it.

@@ -1,8 +1,9 @@
-//! Gives back what an acquisition has begun when a signal ends the wait. Otherwise those behind it in the queue would wait for a
+//! Gives back what an acquisition has begun when a signal ends the wait. Otherwise those after it in the queue would wait for a
 //! process that has ended, until its lease ends.
 //!
-//! A thread waits for the signals that end a process. What is at the server is noted before it is asked for, so the signal may
-//! come at any time. What was acquired on this machine before that is released, too: a shell at its prompt, which goes on
+//! A thread waits for the signals that end a process. A lease or a place in a queue is noted before the server is asked for it,
+//! so the signal may come at any time. Locks that were acquired on this machine are released, too: a shell at its prompt,
+//! which goes on
 //! after Ctrl-C, has the descriptors open.
 //!
 //! Where no thread can be created, the acquisition looks for such a signal each time that it reports how the wait goes.
@@ -20,7 +21,7 @@ type LetGo = Box<dyn FnOnce(&mut dyn FnMut()) + Send>;
 #[derive(Clone)]
 pub(crate) struct Pending {
     state: Arc<Mutex<State>>,
-    /// Whether a thread waits for signals.
+    /// True if a thread waits for signals.
     has_thread: bool,
 }
 

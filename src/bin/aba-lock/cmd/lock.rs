@@ -277,7 +277,7 @@ fn is_same_file(one: &Target, other: &Target) -> bool {
     one.path == other.path || (one.kind == Kind::Users && id(one).is_some_and(|file| id(other) == Some(file)))
 }
 
-/// Whether one of the locked files is at `path`. A pid file there would be a new file without a lock.
+/// Returns true if one of the locked files is at `path`. A pid file there would be a new file without a lock.
 fn is_lock_file(path: &Path, acquired: &Acquired) -> bool {
     let id = |data: fs::Metadata| (data.dev(), data.ino());
     let there = fs::metadata(path).map(id).ok();

@@ -513,6 +513,8 @@ __aba_acquire() {
     }
     __aba_find_directory
     __aba_self
+    # The script may change its directory.
+    [[ -z ${__aba_pid_file} || ${__aba_pid_file} == /* ]] || __aba_pid_file=${PWD}/${__aba_pid_file}
     while ((1)); do
         __aba_pending_directory=${__aba_directory}
         __aba_words=("${__aba_options[@]}")
@@ -780,6 +782,10 @@ __aba_clock() {
 
 # Closes what was opened for locks that are not to be.
 __aba_close_new() {
+    # The helper may have written it before it failed or was ended.
+    if [[ -n ${__aba_pid_file} ]]; then
+        __aba_remove_pid_file "${__aba_pid_file}"
+    fi
     __aba_close_all "${__aba_new}"
     __aba_pending=''
 }
@@ -890,8 +896,6 @@ __aba_drop() {
 # Writes down what was taken (__aba_new) or found to be handed down (__aba_held), and hands it down in turn.
 __aba_remember() {
     if [[ -n ${__aba_pid_file} ]]; then
-        # The script may change its directory.
-        [[ ${__aba_pid_file} == /* ]] || __aba_pid_file=${PWD}/${__aba_pid_file}
         __aba_pid_locks[__aba_pid_files]=${__aba_new}${__aba_held}
         __aba_pid_paths[__aba_pid_files]=${__aba_pid_file}
         __aba_pid_files=$((__aba_pid_files + 1))
@@ -1063,7 +1067,7 @@ __aba_add_name() {
 # Takes lock NAME/FD $1 out of those that have a pid file, or all of them, and removes each pid file that has no lock any
 # more, if it names this shell.
 __aba_remove_pid_files() {
-    builtin local __aba_at=0 __aba_word='' __aba_path='' __aba_left=''
+    builtin local __aba_at=0 __aba_path='' __aba_left=''
     while ((__aba_at < __aba_pid_files)); do
         __aba_path=${__aba_pid_paths[__aba_at]}
         __aba_left=" ${__aba_pid_locks[__aba_at]}"
@@ -1075,14 +1079,28 @@ __aba_remove_pid_files() {
         __aba_pid_locks[__aba_at]=${__aba_left# }
         if [[ ${__aba_left} == ' ' && -n ${__aba_path} ]]; then
             __aba_pid_paths[__aba_at]=''
-            __aba_word=''
-            { IFS= builtin read -r __aba_word <"${__aba_path}"; } 2>/dev/null || builtin true
-            if [[ ${__aba_word} == "${__aba_pid}" ]]; then
-                (\exec rm -f -- "${__aba_path}") 2>/dev/null || builtin true
-            fi
+            __aba_remove_pid_file "${__aba_path}"
         fi
         __aba_at=$((__aba_at + 1))
     done
+}
+
+# Removes pid file $1 if it names this shell and belongs to no lock that the script holds.
+__aba_remove_pid_file() {
+    builtin local __aba_at=0 __aba_word=''
+    while ((__aba_at < __aba_pid_files)); do
+        if __aba_same "${__aba_pid_paths[__aba_at]}" "$1"; then
+            builtin return 0
+        fi
+        __aba_at=$((__aba_at + 1))
+    done
+    # To read a FIFO would block.
+    if [[ -f $1 && ! -L $1 ]]; then
+        { IFS= builtin read -r __aba_word <"$1"; } 2>/dev/null || builtin true
+        if [[ ${__aba_word} == "${__aba_pid}" ]]; then
+            (\exec rm -f -- "$1") 2>/dev/null || builtin true
+        fi
+    fi
 }
 
 # Takes entry $1 out of the list, and its descriptor from what is handed down.

@@ -405,6 +405,29 @@ END
     let_go
 }
 
+@test "the pid file of a helper that failed after it had written it is removed" {
+    printf '%s\n' '#!/bin/sh' 'if [ "$1" = lock ]; then echo "$PPID" >"$FILE"; exit 75; fi' "exec '${ABA_LOCK_BIN}' \"\$@\"" >helper
+    chmod +x helper
+    script failing <<'END'
+# Another lock has this one, too.
+aba_lock_operation --pid-file both a
+aba_lock_operation --pid-file both b
+ABA_LOCK_BIN=${PWD}/helper
+export FILE=both
+aba_lock_operation --on-conflict return --pid-file both c && exit 91
+[[ $(<both) == "$$" ]] || exit 92
+FILE=one
+aba_lock_operation --on-conflict return --pid-file one c && exit 93
+[[ -e one ]] && exit 94
+ABA_LOCK_BIN=$1
+aba_unlock_operation a
+[[ $(<both) == "$$" ]] || exit 95
+aba_unlock_operation b
+[[ ! -e both ]]
+END
+    run -0 ./failing "${ABA_LOCK_BIN}"
+}
+
 @test "a pid file is removed with the lock, and at the end of the script" {
     script tool <<'END'
 trap 'echo "theirs $? $(<"${BATS_TEST_TMPDIR}/pid file")"' EXIT

@@ -57,6 +57,9 @@ fn the_command_of_a_lock_has_the_lease_and_its_token() {
     let script = format!("test \"$(cat '{}')\" = $$ && \"$HELPER\" lock a -- true && exit 9", file.display());
     machine.aba(&[&with_file[..], &["--", "bash", "-c", &script]].concat()).status(9).silent();
     assert!(!file.exists());
+    // A script ends with the Ctrl-C of which its command died.
+    let script = r#"setsid -w bash -c '"$HELPER" lock -w -o a -- sh -c "kill -INT 0; sleep 60"; echo went on'"#;
+    machine.bash(script).status(130).silent();
     std::os::unix::fs::symlink("/nowhere", &file).unwrap();
     machine.aba(&[&with_file[..], &["--", "true"]].concat()).status(125).err("it is a symbolic link");
     until("all is given back", || etcd.keys().is_empty());

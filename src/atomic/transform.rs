@@ -533,22 +533,22 @@ impl Edit {
         if file_id(now) != then.0 || now.len() >= kept.len() as u64 {
             return None;
         }
+        // It gets its name when it is complete.
+        let new = self.scratch().ok()?.inside.join("saved");
+        let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).ok()?;
+        sys::without_size_signal(|| copy.write_all(kept)).and_then(|()| copy.sync_all()).ok()?;
+        // Otherwise it stays private.
+        let _ = like(&self.place, old, &copy);
         for number in 0..MOST_SAVED {
             let suffix = if number == 0 { ".saved".to_owned() } else { format!(".saved.{number}") };
             let name = with_suffix(&self.place, &suffix);
-            let mut options = OpenOptions::new();
-            let mut copy = match options.write(true).create_new(true).mode(0o600).open(&name) {
-                Ok(copy) => copy,
+            let named = match fs::hard_link(&new, &name) {
                 Err(why) if why.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(_) => return None,
+                // A file can have only one name here.
+                Err(_) if fs::symlink_metadata(&name).is_err() => rename(&new, &name),
+                named => named,
             };
-            if sys::without_size_signal(|| copy.write_all(kept)).and_then(|()| copy.sync_all()).is_err() {
-                let _ = fs::remove_file(&name);
-                return None;
-            }
-            // Otherwise it stays private.
-            let _ = like(&self.place, old, &copy);
-            return Some(with_suffix(&self.path, &suffix));
+            return named.ok().map(|()| with_suffix(&self.path, &suffix));
         }
         None
     }

@@ -453,6 +453,33 @@ fn old_content_that_a_command_truncated_is_saved() {
 }
 
 #[test]
+fn saved_content_has_its_name_only_when_it_is_complete() {
+    let update = ["update", "f", "--", "sh", "-c", "sed s/a/b/ f >f"];
+    for (inject, saved) in [
+        ("write:signal=KILL:when=1", None),
+        ("fsync:signal=KILL:when=1", None),
+        ("write:error=ENOSPC:when=1", None),
+        // Where a file can have only one name.
+        ("link,linkat:error=EPERM", Some("precious\n")),
+        ("fchmod:error=EPERM", Some("precious\n")),
+    ] {
+        let scene = scene_with("precious\n");
+        let (status, said) = traced(&scene, &["-e", &format!("inject={inject}")], &update);
+        assert!(status != Some(0), "{inject}: {said}");
+        assert_eq!(fs::read_to_string(scene.path("f.saved")).ok().as_deref(), saved, "{inject}: {said}");
+        assert_eq!(said.contains("its old content is in "), saved.is_some(), "{inject}: {said}");
+        // A name that is in use stays as it is, whatever has it.
+        let _ = fs::remove_file(scene.path("f.saved"));
+        symlink("nowhere", scene.path("f.saved")).unwrap();
+        fs::create_dir(scene.path("f.saved.1")).unwrap();
+        fs::write(scene.path("f"), "second\n").unwrap();
+        call(&scene, update).status(1).err("f.saved.2\n").run();
+        assert_eq!(text(&scene, "f.saved.2"), "second\n", "{inject}");
+        assert_eq!(names(&scene), ["f", "f.saved", "f.saved.1", "f.saved.2", "trace"], "{inject}");
+    }
+}
+
+#[test]
 fn an_update_through_a_link_names_the_lock_of_its_target() {
     let scene = scene_with("a\n");
     symlink("f", scene.path("link")).unwrap();

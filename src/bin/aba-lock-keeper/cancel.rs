@@ -3,8 +3,7 @@
 //!
 //! A thread waits for the signals that end a process. A lease or a place in a queue is noted before the server is asked for it,
 //! so the signal may come at any time. Locks that were acquired on this machine are released, too: a shell at its prompt,
-//! which goes on
-//! after Ctrl-C, has the descriptors open.
+//! which goes on after Ctrl-C, has the descriptors open.
 //!
 //! Where no thread can be created, the acquisition looks for such a signal each time that it reports how the wait goes.
 

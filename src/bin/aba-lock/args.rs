@@ -72,7 +72,7 @@ pub(crate) const RUN_ONCE_STATUS: [(&str, &str); 9] = [
     ("125", "aba-lock itself failed"),
     ("126", "the command cannot be run"),
     ("127", "the command was not found"),
-    ("other", "of --wait: the task's own, 128+n if it died of signal n"),
+    ("other", "of --wait: the task's own; 128+n if signal n ended the task, or the wait"),
 ];
 
 /// What the exit statuses of `update` and `write` mean.

@@ -17,7 +17,7 @@ pub(crate) const STATUS: [(&str, &str); 9] = [
     ("124", "timed out waiting for the registry (-t)"),
     ("125", "aba-lock itself failed; no number is given out of a registry that is damaged"),
     ("126, 127", "the command cannot be run, was not found"),
-    ("128+n", "the command died of signal n"),
+    ("128+n", "signal n ended the command"),
     ("other", "the command's own"),
 ];
 

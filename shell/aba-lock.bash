@@ -479,7 +479,9 @@ __aba_describe_shell() {
 
 # Asks the helper whether the lock $1 is held here, with option $2.
 __aba_look() {
-    builtin local __aba_fd='' __aba_bin='' __aba_directory='' __aba_dropped='' __aba_status=0
+    builtin local __aba_fd='' __aba_bin='' __aba_directory='' __aba_dropped='' __aba_status=0 __aba_blind=''
+    # Without /proc bash cannot compare a descriptor with a file. The helper can, and reports what it cannot know.
+    [[ -e /dev/fd ]] || __aba_blind=yes
     __aba_find_directory
     __aba_find_fd "$1"
     __aba_helper || builtin return "$?"
@@ -1216,7 +1218,7 @@ __aba_find_fd() {
     if [[ -n ${__aba_entry} ]]; then
         __aba_fd=${__aba_entry#*/}
         __aba_fd=${__aba_fd%/*}
-        if [[ " ${__aba_dropped}" != *" ${__aba_fd} "* && /dev/fd/${__aba_fd} -ef ${__aba_path} ]]; then
+        if [[ " ${__aba_dropped}" != *" ${__aba_fd} "* && (-n ${__aba_blind-} || /dev/fd/${__aba_fd} -ef ${__aba_path}) ]]; then
             builtin return 0
         fi
         # The script uses the descriptor for something else, or somebody removed the file, or the directory is another
@@ -1226,7 +1228,7 @@ __aba_find_fd() {
     while [[ ${__aba_list} == *[0123456789]* ]]; do
         __aba_fd=${__aba_list%% *}
         __aba_list=${__aba_list#* }
-        if [[ -z ${__aba_fd//[0-9]/} && " ${__aba_dropped}" != *" ${__aba_fd} "* && /dev/fd/${__aba_fd} -ef ${__aba_path} ]]; then
+        if [[ -z ${__aba_fd//[0-9]/} && " ${__aba_dropped}" != *" ${__aba_fd} "* && (-n ${__aba_blind-} || /dev/fd/${__aba_fd} -ef ${__aba_path}) ]]; then
             builtin return 0
         fi
     done

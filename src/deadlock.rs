@@ -29,8 +29,8 @@
 //! While we look they go on, and a shell that runs one short command after the other looks, in pieces, like one that waits
 //! for what it has in the background. So a circle is looked for twice, and counts if nobody in it has moved meanwhile.
 //!
-//! A lock is in the hands of the process that took it, as long as that has it open; else of any that inherited it. One
-//! that goes on working may release the lock. So a circle of such steps would never end, while what is not a circle, or
+//! A lock is in the hands of the process that took it, as long as that has it open. Where that is not known, it is in the hands of
+//! every process that has it open and was not started by another such process. One that goes on working may release the lock. So a circle of such steps would never end, while what is not a circle, or
 //! is not known to be one, is left alone: a wait too many ends some time, a lock that is refused for no reason does harm.
 //! Where one of the others waits for a limited time, it is broken when it has lasted some seconds: it may end by itself.
 
@@ -449,6 +449,8 @@ enum Next {
     Any(Vec<u32>),
     /// For one of these: it does not go on if none of them ends.
     All(Vec<u32>),
+    /// For one of each group: it does not go on if no process of one group does.
+    Owners(Vec<Vec<u32>>),
 }
 
 /// A step on the way: a process, and by what it waits for the next one.
@@ -676,7 +678,7 @@ impl World {
         way.push(Hop { pid, lock, pipe });
         let next = match (lock, pipe) {
             (Some(file), _) if pid == std::process::id() || !may_go_on(pid, Sleep::Lock) => {
-                Next::Any(self.owners(file))
+                Next::Owners(self.owners(file))
             }
             (Some(_), _) => Next::Any(Vec::new()),
             // Ours that has a command waits for the end of that.
@@ -687,19 +689,26 @@ impl World {
         };
         let found = match next {
             Next::Any(next) => next.into_iter().any(|next| next == us || self.leads_back(next, us, way, visited)),
-            Next::All(next) => {
-                let ways: Option<Vec<_>> = next.iter().map(|next| self.way_back(*next, us, way, visited)).collect();
-                let shortest = ways.and_then(|ways| ways.into_iter().min_by_key(Vec::len));
-                shortest.is_some_and(|shortest| {
-                    *way = shortest;
-                    true
-                })
-            }
+            Next::All(next) => self.all_lead_back(&next, us, way, visited),
+            Next::Owners(groups) => groups.iter().any(|group| match group.as_slice() {
+                [next] => *next == us || self.leads_back(*next, us, way, visited),
+                group => self.all_lead_back(group, us, way, visited),
+            }),
         };
         if !found {
             way.pop();
         }
         found
+    }
+
+    /// Whether all of these wait, over others, for `us`. The shortest way, if so, is put behind `way`.
+    fn all_lead_back(&self, next: &[u32], us: u32, way: &mut Vec<Hop>, visited: &HashSet<u32>) -> bool {
+        let ways: Option<Vec<_>> = next.iter().map(|next| self.way_back(*next, us, way, visited)).collect();
+        let shortest = ways.and_then(|ways| ways.into_iter().min_by_key(Vec::len));
+        shortest.is_some_and(|shortest| {
+            *way = shortest;
+            true
+        })
     }
 
     /// The whole way over `next`, which may go where another way has been already.
@@ -710,8 +719,9 @@ impl World {
         (next == us || self.leads_back(next, us, &mut way, &mut visited)).then_some(way)
     }
 
-    /// In whose hands a lock is.
-    fn owners(&self, file: FileId) -> Vec<u32> {
+    /// In whose hands a lock is: for each open file description through which it is held, the processes of which one can
+    /// release it. The wait for the lock never ends if all processes of one description wait for it.
+    fn owners(&self, file: FileId) -> Vec<Vec<u32>> {
         let Some(held) = self.held.get(&file) else { return Vec::new() };
         let taker = held.iter().find_map(|one| match record::read_descriptor(&one.descriptor) {
             Content::Record(record) => Some(record),
@@ -722,10 +732,21 @@ impl World {
                 && held.iter().any(|one| one.pid == taker.pid && one.lock.locker == taker.locker)
                 && process::is_alive(taker.pid, taker.tick)
         });
-        match taker {
-            Some(taker) if held.iter().all(|one| one.lock.exclusive) => vec![taker.pid],
-            _ => held.iter().map(|one| one.pid).collect(),
+        if let Some(taker) = taker
+            && held.iter().all(|one| one.lock.exclusive)
+        {
+            return vec![vec![taker.pid]];
         }
+        let mut groups: HashMap<u32, Vec<u32>> = HashMap::new();
+        for one in held {
+            groups.entry(one.lock.locker).or_default().push(one.pid);
+        }
+        // Without a record the process that took it is not known. One that a holder started has only inherited it.
+        let inherited = |pid: u32, group: &[u32]| group.iter().any(|other| *other != pid && self.is_below(pid, *other));
+        groups
+            .into_values()
+            .map(|group| group.iter().copied().filter(|pid| !inherited(*pid, &group)).collect())
+            .collect()
     }
 
     /// The children for which a process waits.

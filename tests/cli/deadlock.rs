@@ -787,3 +787,21 @@ fn in_a_pid_namespace_of_its_own_scripts_are_seen_waiting_and_in_a_circle() {
     let said = Call::new(command).out("the second ended 1\n").out("got b\n").err(" would be a deadlock: pid ").run();
     assert_eq!(said.out.lines().count(), 2, "{}", said.out);
 }
+
+#[test]
+fn a_lock_without_a_record_is_not_in_the_hands_of_a_process_that_inherited_it() {
+    let scene = Scene::new();
+    scene.make_root();
+    let (gate, file) = (scene.gate("gate"), scene.lock_file("a"));
+    // The subshell has the lock, too, and waits for the helper. The script can release it for both.
+    let text = format!(
+        "exec 9>>'{}'; flock 9; (\"$HELPER\" lock -qw a -- true 9>&-; echo ended $?) & read _ <'{}'; flock -u 9; wait",
+        file.display(),
+        gate.path.display()
+    );
+    let script = scene.bash(&text).out("ended 0\n").start();
+    scene.until_waited_for("a");
+    until_looked(queue(&file)[0]);
+    gate.open();
+    script.finish();
+}

@@ -92,7 +92,7 @@ pub enum Why {
     Unsure(io::Error),
     /// The task, or the process of the pid file, runs.
     Running(u32),
-    /// The pid file may be of a process that cannot be seen: `/proc` is not there, or of another pid namespace.
+    /// The process of the pid file may be one that cannot be seen: `/proc` is not mounted, or shows another pid namespace.
     NotSeen,
     /// The task was interrupted: who waits for it runs it again.
     Interrupted,
@@ -152,8 +152,8 @@ pub(crate) fn other_owner(data: &Metadata) -> Option<String> {
 /// The most that the clock of a file server may be ahead of ours.
 pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 
-/// How long ago that was. A time in the future is one from before the clock was set back: so it counts as old, and not as new
-/// until that time comes.
+/// Returns the age of a time. A time in the future is from before the clock was set back, so it counts as old. Otherwise it
+/// would count as new until that time comes.
 pub(crate) fn age(since: SystemTime) -> Duration {
     since
         .elapsed()

@@ -384,8 +384,8 @@ fn lock_through(pid: u32, descriptor: &Path) -> Option<(FileId, KernelLock)> {
     kernel::lock_of(pid, descriptor.file_name()?.to_str()?)
 }
 
-/// Returns whether a process gives up after a while: as its command line says, or because a `timeout` that is not above us ends it. Of
-/// a program that waits for a lock and is neither ours nor flock(1), that is not known.
+/// Returns whether a process gives up after a while: as its command line shows, or because a `timeout` that is not above us ends
+/// it. This is not known for a program that waits for a lock and is neither ours nor flock(1).
 fn is_limited(pid: u32, waits_for_lock: bool) -> bool {
     let us: Vec<u32> = above(std::process::id()).collect();
     if above(pid).any(|pid| !us.contains(&pid) && process::name(pid) == "timeout") {
@@ -468,7 +468,7 @@ enum PipeEnd {
     Writes,
 }
 
-/// In which kind of call a process sleeps.
+/// The kind of call in which a process sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sleep {
     /// For a lock.
@@ -573,7 +573,7 @@ fn may_go_on(pid: u32, sleep: Sleep) -> bool {
     let disturbing = match sleep {
         Sleep::Lock => waking,
         Sleep::Job => !(children | mask(&[libc::SIGINT, libc::SIGWINCH])),
-        // It runs its traps when the command has ended.
+        // A shell runs its traps when the command has ended.
         Sleep::Child if shell => 0,
         Sleep::Pipe if shell && all_ending => waking & !mask(&ENDING) & !children,
         Sleep::Child | Sleep::Pipe => waking & !children,
@@ -681,7 +681,7 @@ impl World {
                 Next::Owners(self.owners(file))
             }
             (Some(_), _) => Next::Any(Vec::new()),
-            // Ours that has a command waits for the end of that.
+            // A helper that has a command waits for its end.
             (None, Some(end)) if process::name(pid) != "aba-lock" || !self.children.contains_key(&pid) => {
                 self.other_ends(pid, end)
             }

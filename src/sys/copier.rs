@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// The copier. It goes on when this is dropped, until the last writer has closed the pipe.
+/// The copier. Its process continues when this value is dropped, until the last writer has closed the pipe.
 #[derive(Debug)]
 pub struct Copier {
     control: UnixStream,
@@ -31,7 +31,7 @@ impl Copier {
                 // SAFETY: no handler, and so nothing that could run at a wrong moment.
                 unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
                 copy(&File::from(OwnedFd::from(reader)), &theirs, files);
-                // SAFETY: it does not return; nothing of the parent's is to be run twice.
+                // SAFETY: it does not return; nothing of the parent may be run twice.
                 unsafe { libc::_exit(0) }
             }
             _ => Ok((Self { control }, File::from(OwnedFd::from(writer)))),
@@ -68,7 +68,7 @@ fn copy(mut pipe: &File, control: &UnixStream, files: [&File; 2]) {
             }
         }
         if polled[1].revents != 0 {
-            // The pipe is empty now. At the end of the other process there is none to answer.
+            // The pipe is empty now. Once the other process has ended, no process answers.
             let mut control = control;
             if control.read_exact(&mut [0]).and_then(|()| control.write_all(&[1])).is_err() {
                 polled[1].fd = -1;

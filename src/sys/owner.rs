@@ -23,7 +23,7 @@ pub fn as_owner<T>(directory: &Path, mut make: impl FnMut() -> io::Result<T>) ->
     }
 }
 
-/// The rights of another user, for access to files, until it is dropped.
+/// Gives this thread the rights of another user for access to files, until it is dropped.
 struct Rights {
     group: u32,
 }

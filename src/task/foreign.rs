@@ -148,7 +148,7 @@ impl Task<'_> {
         let ours = process::own_number();
         let named = self.pid_in_file().and_then(process::number_of);
         let all = process::all_seen();
-        // `tee` writes to its file by a number of its own.
+        // `tee` has its file open on a descriptor other than stdout.
         let has_open = |pid| process::descriptors(pid).any(|(_, data)| logs.contains(&(data.dev(), data.ino())));
         let (copiers, others): (Vec<&Seen>, Vec<&Seen>) =
             all.iter().filter(|seen| Some(seen.pid) != ours).partition(|seen| process::name(seen.pid) == "tee");

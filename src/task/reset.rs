@@ -183,7 +183,7 @@ impl<'a> Ending<'a> {
         }
     }
 
-    /// Asks the supervisor to end its command; not the command itself, whose number may be another's by now.
+    /// Asks the supervisor to end its command. The command gets no signal from here: its pid may belong to another process by now.
     fn end_ours(&mut self) -> ControlFlow<(), Pause> {
         let path = self.task.file(files::LOCK);
         let content = record::read_path(&path);
@@ -245,7 +245,7 @@ impl<'a> Ending<'a> {
         Error::TaskNotEnded { id: self.task.id.to_string(), pid: None }
     }
 
-    /// Waits so long for something to change.
+    /// Waits for a change, for at most this time.
     fn give_up_after(&mut self, patience: Duration, error: Error) -> ControlFlow<(), Pause> {
         let left = patience.saturating_sub(self.since.get_or_insert_with(Instant::now).elapsed());
         if left.is_zero() {

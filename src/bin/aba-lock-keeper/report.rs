@@ -63,14 +63,14 @@ pub(crate) fn unlogged() {
     }
 }
 
-/// Warns that others can learn a secret.
+/// Warns if other users can learn a secret.
 pub(crate) fn exposed(settings: &Settings) {
     for (text, hint) in settings.exposures() {
         sentence(&text, Some(hint));
     }
 }
 
-/// Reports why it failed. `wait` is what makes the caller wait, as a hint says it; `None`: nothing does.
+/// Reports the failure. `wait` is the text of the hint on how to make the caller wait; `None`: the caller never waits.
 pub(crate) fn failure(fault: &Fault, wait: Option<&str>) {
     let (text, hint) = match fault {
         Fault::Busy { name, holder } => {

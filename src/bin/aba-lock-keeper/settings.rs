@@ -97,7 +97,7 @@ impl Settings {
             let Some(path) = text(name) else { continue };
             if fs::metadata(&path).is_ok_and(|data| data.mode() & 0o004 != 0) {
                 let sentence = format!("every user of this machine can read the secret in {path} ({name})");
-                found.push((sentence, "take the right away with `chmod o-r`, and replace the secret"));
+                found.push((sentence, "run `chmod o-r` on the file, and replace the secret"));
             }
         }
         found

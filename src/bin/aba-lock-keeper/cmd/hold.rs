@@ -265,7 +265,7 @@ fn way_to_wait(args: &Hold) -> Option<&'static str> {
     match (args.script, args.wait.nonblock) {
         (None, _) => Some("`--wait`"),
         (Some(_), false) => Some("ABA_LOCK_TIMEOUT=60 in the environment"),
-        // The script does not wait, whatever its user says.
+        // The script never waits, whatever its environment says.
         (Some(_), true) => None,
     }
 }

@@ -1,7 +1,7 @@
 //! Options that are given twice.
 //!
-//! An option with a value either collects all its values (a `Vec`) or is refused the second time: to use the last value
-//! alone would drop the first without a word. A flag may be repeated, because that changes nothing.
+//! An option with a value either collects all its values (a `Vec`) or is refused the second time, because using only the last
+//! value would silently drop the first. A flag may be repeated, because that changes nothing.
 
 use clap::{ArgAction, Command};
 

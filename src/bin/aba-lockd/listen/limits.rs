@@ -16,10 +16,10 @@ const FEWEST: usize = 8;
 /// Maximum number of connections, however many descriptors there may be: each costs memory.
 const MOST: usize = 65_536;
 
-/// One connection of so many is kept free of callers that wait for a lock, for those that renew or release one.
+/// One of this number of connections is kept free of callers that wait for a lock, for those that renew or release one.
 const NOT_WAITING: usize = 4;
 
-/// With fewer than one free connection of so many, there is a crowd.
+/// There is a crowd if fewer than one of this number of connections is free.
 const FREE: usize = 4;
 
 /// Minimum time between two log lines that say that no connection can be accepted.

@@ -302,11 +302,12 @@ impl Supervisor<'_> {
     /// The end: first noted where there is room also on a full disk, then for all to see. `false`: it was only noted.
     fn write_end(&self, status: u8, took: Duration) -> bool {
         let task = self.task;
+        // Also in a lock file that was removed: waiters that have it open read the status from it.
+        let noted = guard::note_end(self.lock, End { status, took });
         if !lock::leads_to(&task.file(files::LOCK), self.lock) {
-            // Somebody removed the directory: what is there now is of another run.
+            // The directory was removed: the files that are there now belong to another run.
             return false;
         }
-        let noted = guard::note_end(self.lock, End { status, took });
         let written = task.write(files::EXIT, format!("{status}\n").as_bytes());
         task.note(&format!("{} rc={status}", self.purpose.event(status)));
         written.is_ok() || noted.is_err()

@@ -40,6 +40,19 @@ fn make_older(path: &Path, by: Duration) {
 // ---- mended upstream -----------------------------------------------------------------------------------------------
 
 #[test]
+fn a_waiter_reads_the_status_of_a_run_whose_directory_was_removed() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    scene.once(with(&["-i", "a"], &gate.task(4))).run();
+    let waiter = scene.once(["-qwi", "a"]).status(4).start();
+    until("it waits", || waiters(&scene.task_file("a", "lock")) == 1);
+    fs::remove_dir_all(scene.task_file("a", "")).unwrap();
+    gate.open();
+    waiter.finish();
+    assert!(!scene.task_file("a", "").exists());
+}
+
+#[test]
 fn an_outcome_stands_while_it_is_validated() {
     let scene = Scene::new();
     let gate = scene.gate("gate");

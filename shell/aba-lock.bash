@@ -911,7 +911,7 @@ __aba_remember() {
         __aba_new=${__aba_new#* }
         if ((BASH_SUBSHELL > 0)) && [[ -z ${__aba_subshell} ]]; then
             # `x=$(aba_lock_operation …)` and `aba_lock_operation … | …` leave the script without a lock.
-            __aba_say "${__aba_fd%%/*} is locked only until this subshell ends" 'if that is meant, say `--subshell`'
+            __aba_say "${__aba_fd%%/*} is locked only until this subshell ends" 'if that is intended, use `--subshell`'
         fi
     done
     while [[ -n ${__aba_held} ]]; do

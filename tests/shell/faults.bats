@@ -521,7 +521,7 @@ x=$(aba_lock_operation bundle; echo done) || exit
 END
     run -0 ./tool
     expect_text 'aba-lock: save is locked only until this subshell ends'
-    expect_text 'hint: if that is meant, say `--subshell`'
+    expect_text 'hint: if that is intended, use `--subshell`'
     expect_text 'aba-lock: bundle is locked only until this subshell ends'
     [[ ${output} != *'load is locked'* ]]
 }

@@ -16,7 +16,12 @@ END
     script "$1"
     # A shell has its background jobs ignore SIGINT and SIGQUIT.
     start env --default-signal=INT,QUIT "./$1"
-    until_true is_waited_for save
+    until_true script_waits save
+}
+
+# Whether the script that was started last waits for operation $1: its helper is blocked in the kernel, and so is bash, in `wait`.
+script_waits() {
+    is_waited_for "$1" && grep -q '^State:[[:space:]]*S' "/proc/${STARTED_PID}/status"
 }
 
 is_not_waited_for() {
@@ -44,7 +49,7 @@ echo "acquired"
 END
             kill -s "${signal}" "${STARTED_PID}"
             [[ $(until_ready) == "${signal} $((128 + $(kill -l "${signal}")))" ]]
-            until_true is_waited_for save
+            until_true script_waits save
             let_go
             reap
             cat output log
@@ -97,7 +102,7 @@ aba_lock_held save && aba_lock_held other && echo acquired
 END
     kill -TERM "${STARTED_PID}"
     [[ $(until_ready) == 'status 1' ]]
-    until_true is_waited_for save
+    until_true script_waits save
     let_go
     reap
     ((STATUS == 0))
@@ -113,7 +118,7 @@ aba_lock_held save && ! aba_lock_held first && echo acquired
 END
     kill -TERM "${STARTED_PID}"
     until_ready
-    until_true is_waited_for save
+    until_true script_waits save
     let_go
     reap
     cat output
@@ -188,7 +193,7 @@ END
     kill -INT -- "-${STARTED_PID}"
     kill -USR1 "${STARTED_PID}"
     until_ready
-    until_true is_waited_for save
+    until_true script_waits save
     let_go
     reap
     cat output
@@ -263,7 +268,7 @@ echo acquired
 END
     kill -TERM "${STARTED_PID}"
     [[ $(until_ready) == handled ]]
-    until_true is_waited_for save
+    until_true script_waits save
     let_go
     reap
     cat output
@@ -316,11 +321,11 @@ trap '' USR1
 aba_lock_held save && echo acquired
 END
     for _ in {1..20}; do
-        until_true is_waited_for save
+        until_true script_waits save
         kill -USR1 "${STARTED_PID}"
         until_ready
     done
-    until_true is_waited_for save
+    until_true script_waits save
     let_go
     reap
     ((STATUS == 0))
@@ -345,7 +350,7 @@ END
         holder=${STARTED_PID}
         until_true eval '! is_free save'
         start ./wait
-        until_true is_waited_for save
+        until_true script_waits save
         if ((round % 2)); then
             kill -TERM "${holder}" "${STARTED_PID}"
         else
@@ -407,7 +412,7 @@ aba_lock_held save && echo "sent ${sent}"
 END
         start ./wait "${signal}"
         [[ $(until_ready) == handled ]]
-        until_true is_waited_for save
+        until_true script_waits save
         let_go
         reap
         cat output

@@ -37,7 +37,7 @@ echo 'went on'
 END
     echo a >f
     run -7 ./tool
-    [[ ${output} == $'7\n1\naba-lock: the new content of f is empty; it is unchanged\nhint: if that is meant, say `--allow-empty`\n1\ntrap: 7' ]]
+    [[ ${output} == $'7\n1\naba-lock: the new content of f is empty; it is unchanged\nhint: if that is intended, use `--allow-empty`\n1\ntrap: 7' ]]
     [[ $(<f) == a ]]
 }
 

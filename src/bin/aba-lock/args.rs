@@ -333,7 +333,8 @@ pub(crate) enum Command {
 /// Take a lock, and hold it for a script (--fd) or while a command runs (-- CMD)
 ///
 /// With --fd the lock is taken on a descriptor that the calling script has open on the lock file, and stays
-/// until the script and everything that inherited the descriptor have closed it, by ending or otherwise.
+/// until the script and everything that inherited the descriptor have closed it, by ending or otherwise. They share
+/// it: a call with --fd on a descriptor that another process of them has locked is granted at once, as by flock(1).
 ///
 /// With -- CMD the process becomes CMD: pid, signals, terminal and exit status are CMD's own, and the lock
 /// lives as long as CMD or a child that inherited it. A CMD that closes the descriptors it was given would
@@ -424,7 +425,8 @@ pub(crate) struct Lock {
 
     /// Write the holder's pid into this file, which must not be a link. CMD then runs as a child, as with --no-inherit, but
     /// inherits the lock, and the file is removed when CMD ends. With --fd, the script must remove it. After SIGKILL the file
-    /// stays, and its number may become that of another process: see `aba-lock clean --pid-file`
+    /// stays, and its number may become that of another process: see `aba-lock clean --pid-file`. It must not be the lock file,
+    /// and holders of a shared lock need a file each
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(crate) pid_file: Option<PathBuf>,
 

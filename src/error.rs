@@ -641,7 +641,10 @@ impl Error {
                 ),
                 None => "set ABA_LOCK_DIR to a directory that you may write to".to_owned(),
             },
-            Self::NotRegular { .. } => "somebody put it there: see whose it is with `ls -l`".to_owned(),
+            Self::NotRegular { path, .. } if store::name_of(path).is_some() => {
+                "another program put it there: see whose it is with `ls -l`".to_owned()
+            }
+            Self::NotRegular { .. } => "name a regular file, or a directory".to_owned(),
             Self::BadDescriptor { fd } => format!("open it first: `exec {fd}<>\"$(aba-lock path --create NAME)\"`"),
             Self::NoKeeper => {
                 "install it with `make install WITH_SERVICE=yes`, or set ABA_LOCK_KEEPER to where it is".to_owned()

@@ -168,8 +168,11 @@ fn what_is_not_a_regular_file_is_refused_and_never_hangs() {
                 "refused to use lock file {}: it is a {kind}, not a regular file",
                 scene.lock_file(name).display()
             ))
+            .err("hint: another program put it there: ")
             .run();
     }
+    let named = ["lock", "--file", "/dev/null", "--", "true"];
+    scene.aba(named).status(125).err("it is a device").err("hint: name a regular file, or a directory\n").run();
     assert_eq!(fs::read_to_string(scene.path("target")).unwrap(), "precious");
     assert!(!scene.path("nowhere").exists());
     // Through a descriptor that a script opened by following the link, too.

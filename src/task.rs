@@ -42,6 +42,7 @@
 //! | the supervisor, after the end was noted in `lock` | `pid`, not locked | completes `exit` from that note |
 //! | the supervisor, after `exit` | `pid`, not locked | removes it |
 //! | the command, or its group | nothing: the supervisor writes 128 + n | runs it again |
+//! | the process that copies stderr (`--combined-log`) | nothing: the command gets SIGPIPE when it writes to stderr | runs it again if the command ended by that |
 //! | who waits | nothing | – |
 //! | who resets, between two removals | a part of the files, and the lock is free | sees what follows from the rest; `lock` goes last |
 //!

@@ -78,6 +78,14 @@ static LOOKED: AtomicIsize = AtomicIsize::new(-1);
 ///
 /// This is `F_NOTIFY` of fcntl(2), which was made for signals. To close an inotify descriptor takes the kernel some
 /// milliseconds, which would be added to each wait.
+///
+/// No change is missed:
+///
+/// 1. The waiter creates the bell. Each change from now on counts one signal.
+/// 2. [`Bell::silence`] notes the count.
+/// 3. The waiter looks at the directory.
+/// 4. [`Alarm::after`] sets the timer, and compares the count: after a change since step 2, it rings at once.
+/// 5. The waiter blocks. A signal since step 4 has made the timer ring again and again, until a blocking call ends by it.
 #[derive(Debug)]
 #[must_use = "it is silent when it is dropped"]
 pub struct Bell<'a> {

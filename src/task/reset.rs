@@ -258,11 +258,9 @@ impl<'a> Ending<'a> {
 
 /// The process that the record names as the one that took the lock, if it is proved that this has it.
 fn supervisor(record: &Record, path: &std::path::Path) -> Option<sys::Process> {
-    if record.boot != process::boot_id() || record.ns != process::pid_namespace() {
-        return None;
-    }
     let number = process::number_of(record.locker)?;
     let process = sys::Process::open(number, process::start_time(number)?)?;
-    // Looked at after it was opened: it is this one that has the lock.
+    // Examined after it was opened, so the process that holds the lock is the one that is signalled. That is proof enough: a record
+    // that was written without `/proc` names neither the boot nor the PID namespace.
     kernel::holds(number, &holders::wanted(path)).then_some(process)
 }

@@ -168,6 +168,19 @@ until_gone "$(<left)"
 }
 
 #[test]
+fn a_task_that_was_started_without_proc_can_be_reset_where_proc_shows_it() {
+    let scene = Scene::new();
+    let script = r#"
+"$HELPER" run-once -i a -- bash -c 'echo $$ >left; echo >ready; exec sleep 600' || exit 80
+read -r -t 60 _ <&8 || exit 81
+umount /proc || exit 71
+"$HELPER" run-once -r -i a || exit 82
+until_gone "$(<left)"
+"#;
+    without_proc(&scene, script).run();
+}
+
+#[test]
 fn a_task_whose_rest_cannot_be_seen_is_not_run_beside_it() {
     let scene = Scene::new();
     let script = r#"

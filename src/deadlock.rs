@@ -73,8 +73,8 @@ const PATIENCE: u32 = 4;
 /// No chain of processes is longer: more than that, and it is not looked at.
 const MAX_DEPTH: usize = 64;
 
-/// Who has nothing looks every 2, 4, 8, 16 and then 32 seconds whether that has changed: that one of those above it has taken
-/// a lock meanwhile.
+/// A waiter that holds no lock looks again with exponential backoff (2 s to 32 s), because a process above it may have acquired
+/// a lock since.
 const MOST_DOUBLINGS: u32 = 5;
 
 /// How often to look for one circle, until it stood still between one time and the next.

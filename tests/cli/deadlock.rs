@@ -793,7 +793,9 @@ fn a_lock_without_a_record_is_not_in_the_hands_of_a_process_that_inherited_it() 
     let scene = Scene::new();
     scene.make_root();
     let (gate, file) = (scene.gate("gate"), scene.lock_file("a"));
-    // The subshell has the lock, too, and waits for the helper. The script can release it for both.
+    // It must exist before this test looks for waiters.
+    fs::write(&file, "").unwrap();
+    // The subshell inherited the lock, and waits for the helper. The script can release it for both.
     let text = format!(
         "exec 9>>'{}'; flock 9; (\"$HELPER\" lock -qw a -- true 9>&-; echo ended $?) & read _ <'{}'; flock -u 9; wait",
         file.display(),

@@ -43,7 +43,7 @@ if [ -z "${BASH_VERSINFO:-}" ]; then
 fi
 
 # Aliases are replaced when a function is read: read ours without them. A script's functions are in force when ours
-# run, so builtins are called through `builtin`, which nobody defines.
+# run, so builtins are called through `builtin`, which no script should define (see __aba_usable).
 if \builtin shopt -q expand_aliases; then
     \builtin shopt -u expand_aliases
     __aba_aliases=-s
@@ -51,7 +51,7 @@ else
     __aba_aliases=-u
 fi
 
-# Of this library: what aba_lock_doctor compares with the helper, and with what is installed.
+# The version of this library: aba_lock_doctor compares it with the helper, and with the library that is installed.
 __aba_version=0.1.0
 
 # The helper that was installed with this file, which is in PREFIX/share/aba-lock. The PATH of a script may not lead to it, as under
@@ -76,8 +76,8 @@ __aba_leases=${__aba_leases-}
 # The ABA_LOCK_TOKEN that was handed down to us, before there were leases of our own.
 __aba_token_above=${__aba_token_above-}
 
-# What a call has opened and not yet got, or closed again: `NAME/FD ` each, and in which directory. Ctrl-C at a prompt ends all
-# functions at once.
+# The lock files that a call has opened, until it holds the locks or closes them again: `NAME/FD ` each, and their directory. Ctrl-C
+# at a prompt ends all functions at once.
 __aba_pending=${__aba_pending-}
 __aba_pending_directory=${__aba_pending_directory-}
 
@@ -89,12 +89,12 @@ __aba_pid_files=${__aba_pid_files-0}
 #
 # Takes the locks, all or none, and holds them until the script ends. Options (also after the names): -n -w -w=SECONDS -t SECONDS
 # -s -x -q -v --who TEXT --pid-file PATH as in `aba-lock lock`, and
-#     --on-conflict exit|return|ask|warn   what to do when another has it [default: $ABA_LOCK_ON_CONFLICT, else exit]
+#     --on-conflict exit|return|ask|warn   what to do if another process holds a lock [default: $ABA_LOCK_ON_CONFLICT, or exit]
 #     --subshell                           it is meant that the lock ends with this subshell: do not say so
 #     --server URL --ttl TIME --on-lost HOW   hold a lease for other machines, too [default: $ABA_LOCK_SERVER]
 # With a server ABA_LOCK_TOKEN is the fencing token of the lease (of several operations the tokens, in the order in which they
-# are named), until that is released, and the lease is given back when the script ends: behind what the script has for the
-# EXIT trap by then. Ends the script with 1 when another has it, and with 125 when locking failed; an interactive shell stays open and
+# are named), until that is released. The lease is given back when the script ends, after the commands that its EXIT trap has by
+# then. Ends the script with 1 if another process holds a lock, and with 125 when locking failed; an interactive shell stays open and
 # gets the status. 3: going on without the lock, as `ask` or `warn` allowed.
 aba_lock_operation() {
     __aba_usable || \return "$?"
@@ -368,7 +368,7 @@ aba_update() {
         builtin export HOME ABA_LOCK_TIMEOUT ABA_LOCK_LOG
         for __aba_name; do
             if builtin declare -F -- "${__aba_name}" >/dev/null 2>&1; then
-                # What it prints would be in the file.
+                # The output of that file would be in FILE.
                 builtin export -n BASH_ENV
                 for ((__aba_fd = 20; __aba_fd < 255; __aba_fd++)); do
                     { builtin true <&"${__aba_fd}"; } 2>/dev/null || break
@@ -945,7 +945,7 @@ __aba_find_tokens() {
     done
 }
 
-# The leases in __aba_found are ours, or those of a script above: tells their tokens, and sees to it that ours are given back
+# Exports the tokens of the leases in __aba_found, which are ours or those of a script above, and has ours given back
 # when the script ends. Without that the keeper does it, a moment later.
 __aba_leased() {
     builtin local __aba_entry='' __aba_trap='' __aba_ours='' __aba_call="${__aba_leases##*/}"
@@ -991,7 +991,7 @@ __aba_add_exit_trap() {
     fi
 }
 
-# Sets ABA_LOCK_TOKEN to the tokens of the last call whose leases are held, else to what was handed down to us.
+# Sets ABA_LOCK_TOKEN to the tokens of the last call whose leases are held, or to what was handed down to us.
 __aba_tell_tokens() {
     builtin local __aba_list="${__aba_leases}" __aba_entry='' __aba_tokens='' __aba_call="${__aba_leases##*/}"
     while [[ -n ${__aba_list} ]]; do
@@ -1042,14 +1042,14 @@ __aba_at_exit() {
         if [[ ${__aba_entry} == */*/"${__aba_pid}"/*/*/* ]]; then
             __aba_fd=${__aba_entry#*/}
             __aba_close "${__aba_fd%%/*}"
-            # What is left of it: LOCAL/TOKEN/CALL.
+            # The rest of the entry: LOCAL/TOKEN/CALL.
             __aba_fd=${__aba_fd#*/*/}
             __aba_run lease settle "${__aba_entry%%/*}" "${__aba_fd%%/*}" 2>/dev/null || builtin true
         fi
     done
 }
 
-# Whether two texts are one: `[[ == ]]` would not tell cases apart under `shopt -s nocasematch`.
+# Returns 0 if two texts are equal: `[[ == ]]` would ignore case under `shopt -s nocasematch`.
 __aba_same() {
     builtin test "$1" = "$2"
 }
@@ -1211,7 +1211,7 @@ __aba_is_taker() {
 }
 
 # Finds the descriptor on which operation $1 is open already, in this script or handed down to it: it is in __aba_fd,
-# which is empty if there is none. Whether it is locked is for the helper to say.
+# which is empty if there is none. The helper knows whether it is locked.
 __aba_find_fd() {
     builtin local __aba_list='' __aba_entry='' __aba_path="${__aba_directory}/aba-$1.lock"
     __aba_find_entry "$1"
@@ -1221,8 +1221,8 @@ __aba_find_fd() {
         if [[ " ${__aba_dropped}" != *" ${__aba_fd} "* && (-n ${__aba_blind-} || /dev/fd/${__aba_fd} -ef ${__aba_path}) ]]; then
             builtin return 0
         fi
-        # The script uses the descriptor for something else, or somebody removed the file, or the directory is another
-        # now: then it is still locked, and still to be kept from what is detached.
+        # The script uses the descriptor for something else, or the file was removed, or the directory is another now: then
+        # it is still locked, and must still be closed for a command that is detached.
     fi
     __aba_list="${ABA_LOCK_FDS-} "
     while [[ ${__aba_list} == *[0123456789]* ]]; do
@@ -1235,7 +1235,7 @@ __aba_find_fd() {
     __aba_fd=''
 }
 
-# Where the lock files are: in __aba_directory. The helper is to look there too, also if the variable was only set.
+# Sets __aba_directory to the directory of the lock files. The helper must look there too, even if the variable is not exported.
 __aba_find_directory() {
     if [[ -n ${ABA_LOCK_DIR:-} ]]; then
         builtin export ABA_LOCK_DIR
@@ -1296,7 +1296,7 @@ __aba_helper() {
 __aba_self() {
     __aba_pid=${BASHPID:-}
     if [[ -z ${__aba_pid} ]]; then
-        # Bash before 4.0 does not tell, but a child sees it.
+        # Bash before 4.0 has no such variable, but a child sees the number.
         __aba_pid=$(builtin exec sh -c 'echo "$PPID"')
     fi
 }
@@ -1336,7 +1336,7 @@ __aba_stopped() {
     __aba_end 125
 }
 
-# Another has the lock, and the helper has said who.
+# Another process holds the lock, and the helper has named it.
 __aba_conflict() {
     builtin local __aba_answer='' __aba_missing='' __aba_list="${__aba_names}"
     while [[ -n ${__aba_list} ]]; do
@@ -1349,7 +1349,7 @@ __aba_conflict() {
     # Nothing is missing where a shared lock was to become exclusive.
     __aba_missing=${__aba_missing:-an exclusive ${__aba_names}}
     if [[ ${__aba_on_conflict} == ask && -t 0 && -t 2 ]]; then
-        # What was typed before the question is no answer to it. (Bash before 4.0 cannot look.)
+        # Discards what was typed before the question. (Bash before 4.0 cannot look.)
         while ((BASH_VERSINFO[0] >= 4)) && builtin read -r -t 0; do
             IFS= builtin read -r __aba_answer || break
         done
@@ -1365,7 +1365,7 @@ __aba_conflict() {
     __aba_end 1
 }
 
-# Ends the script with status $1, or returns it where ending would close somebody's shell or is not wanted.
+# Ends the script with status $1, or returns $1 in an interactive shell and with `--on-conflict return`.
 __aba_end() {
     if [[ $- != *i* && ${__aba_on_conflict} != return ]]; then
         builtin exit "$1"
@@ -1413,8 +1413,9 @@ __aba_complete() {
 }
 
 if [[ $- == *i* ]]; then
+    # Bash may have been built without completion.
     builtin complete -F __aba_complete aba_lock_operation aba_unlock_operation aba_lock_held aba_lock_check aba_lock_detach aba_run_once aba_update \
-        aba_reserve aba_lock_doctor
+        aba_reserve aba_lock_doctor 2>/dev/null || builtin true
 fi
 
 # One command, which is read as a whole before aliases are in force again.

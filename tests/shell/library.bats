@@ -42,6 +42,10 @@ END
     [[ $(grep -c . <<<"${output}") == 1 ]]
 }
 
+@test "sourcing prints nothing in an interactive bash without completion" {
+    run -0 setsid --wait bash --norc -ic 'enable -n complete 2>/dev/null; source "$LIBRARY" >said 2>&1 && [[ ! -s said ]]' </dev/null
+}
+
 @test "sourcing twice keeps what is held" {
     script tool <<'END'
 aba_lock_operation save

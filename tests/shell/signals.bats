@@ -341,11 +341,16 @@ aba_lock_held save || exit 91
 flock --nonblock "${ABA_LOCK_DIR}/aba-save.lock" true && exit 93
 jobs -p >jobs
 [[ ! -s jobs ]] || exit 92
+# The holder may have ended long before the signal is sent.
+for ((n = 0; n < PATIENCE * 50; n++)); do
+    [[ -z ${handled-} ]] || break
+    sleep 0.02
+done
 echo "${handled-}" >handled
 END
     "${ABA_LOCK_BIN}" path --create save
     local round holder
-    for round in {1..40}; do
+    for round in {1..20}; do
         start flock --no-fork "${ABA_LOCK_DIR}/aba-save.lock" sleep 1000
         holder=${STARTED_PID}
         until_true eval '! is_free save'

@@ -184,7 +184,7 @@ pub struct Lookout {
     piped: bool,
     /// When to look for pipes again, and how long to wait after that.
     next_look_for_pipes: Option<(Instant, Duration)>,
-    /// Whether the next look is also for a circle over pipes.
+    /// True if the next look is also for a circle over pipes.
     through_pipes: bool,
 }
 
@@ -701,7 +701,7 @@ impl World {
         found
     }
 
-    /// Whether all of these wait, over others, for `us`. The shortest way, if so, is put behind `way`.
+    /// Returns true if all of these wait, over others, for `us`. The shortest way is then appended to `way`.
     fn all_lead_back(&self, next: &[u32], us: u32, way: &mut Vec<Hop>, visited: &HashSet<u32>) -> bool {
         let ways: Option<Vec<_>> = next.iter().map(|next| self.way_back(*next, us, way, visited)).collect();
         let shortest = ways.and_then(|ways| ways.into_iter().min_by_key(Vec::len));

@@ -170,7 +170,7 @@ impl Target {
         }
     }
 
-    /// Whether this is the file that is open as `file`, also by the link.
+    /// Returns true if this is the file that is open as `file`, also by the link.
     fn is_open_as(&self, file: &File) -> bool {
         leads_to(&self.path, file) && self.link.as_ref().is_none_or(|link| is_same(fs::metadata(link), file))
     }

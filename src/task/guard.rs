@@ -43,12 +43,12 @@ pub(super) struct End {
     pub(super) took: Duration,
 }
 
-/// What a caller of [`Guard::take`] waits for, in addition to the lock.
+/// The events that a caller of [`Guard::take`] waits for, in addition to the lock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pause {
     /// The time after which it looks again.
     limit: Option<Duration>,
-    /// Whether it also looks again after a change in the directory of the task.
+    /// True if it also looks again after a change in the directory of the task.
     for_change: bool,
 }
 

@@ -19,7 +19,7 @@ END
     until_true script_waits save
 }
 
-# Whether the script that was started last waits for operation $1: its helper is blocked in the kernel, and so is bash, in `wait`.
+# Returns 0 if the script that was started last waits for operation $1: its helper is blocked in the kernel, and so is bash, in `wait`.
 script_waits() {
     is_waited_for "$1" && grep -q '^State:[[:space:]]*S' "/proc/${STARTED_PID}/status"
 }

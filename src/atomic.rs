@@ -104,6 +104,13 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
 
+/// The name of this user next to a file, for where another user has left [`name_beside`].
+fn own_name_beside(path: &Path) -> PathBuf {
+    let mut name = name_beside(path).into_os_string();
+    name.push(format!("-{}", sys::user_id()));
+    name.into()
+}
+
 /// A name of our own beside a file: the same for all who have its lock, so that what one left is found by the next.
 fn name_beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default();

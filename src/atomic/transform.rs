@@ -26,7 +26,7 @@
 //! too; but before the rename its draft is only put in order before that ([`sys::order`]), and the next one gets the lock
 //! while we wait for the disk.
 
-use super::{directory_of, give_to_owner, make_private, name_beside, rename};
+use super::{directory_of, give_to_owner, make_private, name_beside, own_name_beside, rename};
 use crate::error::Error;
 use crate::events::{self, Event};
 use crate::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait};
@@ -241,7 +241,9 @@ impl Edit {
         }
         let directory = directory.transpose().map_err(|source| no_file(&label, source))?;
         // Left by an update that was killed. There may be a second name of the file, and its removal changes the inode.
-        clear(&name_beside(&place));
+        for name in [name_beside(&place), own_name_beside(&place)] {
+            clear(&name);
+        }
         let old = look(&label, &place, missing)?;
         let data = old.as_ref().and_then(|old| old.metadata().ok());
         let then = data.as_ref().map(state);
@@ -286,10 +288,7 @@ impl Edit {
         let made = match Scratch::make(shown.clone(), place.clone()) {
             // Left by an update of another user that was killed. Only that user can remove it.
             Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {
-                let suffix = format!("-{}", sys::user_id());
-                let place = with_suffix(&place, &suffix);
-                clear(&place);
-                Scratch::make(with_suffix(&shown, &suffix), place)
+                Scratch::make(own_name_beside(&self.path), own_name_beside(&self.place))
             }
             made => made,
         };

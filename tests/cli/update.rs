@@ -961,7 +961,7 @@ fn what_a_killed_update_of_another_user_left_does_not_stop_an_update() {
         return;
     }
     let scene = Scene::new();
-    fs::copy(HELPER, scene.path("helper")).unwrap();
+    copy_program(HELPER, &scene.path("helper"));
     fs::create_dir(scene.path("d")).unwrap();
     for (path, mode) in [("", 0o755), ("d", 0o777)] {
         fs::set_permissions(scene.path(path), fs::Permissions::from_mode(mode)).unwrap();
@@ -984,6 +984,14 @@ fn what_a_killed_update_of_another_user_left_does_not_stop_an_update() {
         assert_eq!((text(&scene, &format!("d/{name}")).as_str(), left()), ("b\n", 4));
         update_as(&scene, "60001", &["60001", "60000"], &update).run();
         assert_eq!((text(&scene, &format!("d/{name}")).as_str(), left()), ("c\n", 3));
+        // The second one removes what it left itself, also if the first one has removed its own by then.
+        for (user, script, files) in
+            [("60001", &killed, 4), ("60002", &killed, 5), ("60001", &update, 4), ("60002", &update, 3)]
+        {
+            let status = if *script == killed { 137 } else { 0 };
+            update_as(&scene, user, &[user, "60000"], script).status(status).run();
+            assert_eq!(left(), files, "after a call of user {user}");
+        }
         fs::remove_dir_all(scene.path("d")).unwrap();
         fs::create_dir(scene.path("d")).unwrap();
         fs::set_permissions(scene.path("d"), fs::Permissions::from_mode(0o777)).unwrap();

@@ -60,6 +60,15 @@ struct File {
     reads: Vec<(usize, usize, usize, u64)>,
 }
 
+/// A killed reset may already have asked a supervisor that has not yet begun its command.
+#[derive(Default, PartialEq)]
+enum LateVictim {
+    #[default]
+    None,
+    Next,
+    Run(String),
+}
+
 #[derive(Default)]
 struct Task {
     /// The run that goes on, and since when.
@@ -69,6 +78,8 @@ struct Task {
     succeeded: bool,
     /// Until when each reset went on; `None`: it still does.
     resets: HashMap<String, Option<usize>>,
+    /// The run that a reset may have ended which was itself killed: the first one to begin after it.
+    late_victim: LateVictim,
 }
 
 #[derive(Default)]
@@ -160,7 +171,14 @@ impl Judge {
             ("begin", [task]) => self.begin(actor, task),
             ("end", [task, status]) => self.end(actor, task, *status == "0"),
             ("forgets", [task]) => drop(self.task(task).resets.insert(actor.to_owned(), None)),
-            ("forgot", [task]) => drop(self.task(task).resets.insert(actor.to_owned(), Some(line))),
+            ("forgot", [task]) => {
+                let killed = self.doomed.contains(actor);
+                let task = self.task(task);
+                task.resets.insert(actor.to_owned(), Some(line));
+                if killed {
+                    task.late_victim = LateVictim::Next;
+                }
+            }
             ("finished", [task]) => {
                 if !self.task(task).succeeded {
                     self.breaks(format!("{actor} was told that {task} succeeded, which never did"), &[task]);
@@ -340,7 +358,13 @@ impl Judge {
         let (other, good) = (task.run.replace((run.to_owned(), line)), task.good.take());
         let was_reset = |since: usize| task.resets.values().any(|until| until.is_none_or(|until| until > since));
         let again = good.is_some_and(|good| !was_reset(good));
-        let other = other.map(|(other, since)| (other, was_reset(since)));
+        let other = other.map(|(other, since)| {
+            let reset = was_reset(since) || task.late_victim == LateVictim::Run(other.clone());
+            (other, reset)
+        });
+        if task.late_victim == LateVictim::Next {
+            task.late_victim = LateVictim::Run(run.to_owned());
+        }
         if again {
             self.breaks(format!("{name} was run twice: {run} began after a good end"), &[name]);
         }

@@ -50,6 +50,12 @@ const HISTORIES: &[(&str, &str, &str)] = &[
     ("beside one that was to be dead", "1 begin t;1 doom;2 begin t;1 end t 0", "lived on"),
     ("ended by a reset", "1 begin t;3 forgets t;2 begin t;2 end t 0", ""),
     ("not ended by a reset", "1 begin t;3 forgets t;2 begin t;1 end t 0", "lived on"),
+    ("ended by a reset that was killed", "3 forgets t;3 doom;3 forgot t;1 begin t;2 begin t;2 end t 0", ""),
+    (
+        "a later run than that of a killed reset",
+        "3 forgets t;3 doom;3 forgot t;1 begin t;1 end t 3;2 begin t;4 begin t",
+        "twice at once",
+    ),
     ("a success that never was", "1 begin t;1 end t 3;2 finished t", "never did"),
     ("two numbers", "1 wants p k;1 keeps p k 1;2 wants p l;2 keeps p l 2;3 wants p k;3 keeps p k 1", ""),
     ("a number twice", "1 wants p k;1 keeps p k 1;2 wants p l;2 keeps p l 1", "keeps it"),

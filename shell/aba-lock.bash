@@ -99,7 +99,7 @@ __aba_pid_files=${__aba_pid_files-0}
 aba_lock_operation() {
     __aba_usable || \return "$?"
     builtin local __aba_taking=yes __aba_names='' __aba_subshell='' __aba_waits='' __aba_pid_file='' __aba_asked=''
-    builtin local __aba_number='' __aba_before=''
+    builtin local __aba_number='' __aba_before='' __aba_name=''
     builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}" __aba_server="${ABA_LOCK_SERVER-}"
     # Never empty, for the sake of `nounset` in old shells.
     builtin local -a __aba_options
@@ -187,10 +187,9 @@ aba_lock_operation() {
                 ;;
             *)
                 __aba_add_name "$1"
-                case ${__aba_before} in
-                    --wait | -w | -[!-]*w) [[ $1 == *[!0-9]* ]] || __aba_number=$1 ;;
-                    *) ;;
-                esac
+                if [[ ${__aba_before} == --wait || (${__aba_before} == -*w && ${__aba_before} != --*) ]] && [[ -z ${1//[0-9]/} ]]; then
+                    __aba_number=$1
+                fi
                 ;;
         esac
         __aba_before=$1
@@ -211,7 +210,8 @@ aba_lock_operation() {
         builtin return "$?"
     fi
     # flock(1) takes the seconds as a word of their own. Refused here, before a file is made for a lock of that name.
-    [[ ${__aba_names%% *} == *[!0-9]* ]] || __aba_number=${__aba_names%% *}
+    __aba_name=${__aba_names%% *}
+    [[ -n ${__aba_name//[0-9]/} ]] || __aba_number=${__aba_name}
     if [[ -n ${__aba_waits} && -n ${__aba_number} && ${__aba_names} == *' '*' ' ]]; then
         __aba_say "\`${__aba_number}\` would be a lock, not the time to wait: for at most ${__aba_number} seconds, use --wait=${__aba_number}" \
             'see `aba_lock_operation --help`'
@@ -763,8 +763,8 @@ __aba_handle_signals() {
     done
 }
 
-# Sends signal $1 to this shell. If the handler calls `return`, that returns from this function. The handler finds the status in
-# $? that an interrupted `wait` has: the signal comes while a subshell runs that exits with it.
+# Sends signal $1 to this shell. If the handler calls `return`, that returns from this function. The status that
+# the handler finds is that of an interrupted `wait`: the signal comes while a subshell runs that exits with it.
 __aba_raise() {
     (
         builtin kill -s "$1" "${__aba_pid}"

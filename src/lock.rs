@@ -25,7 +25,7 @@
 //! 3. A is granted the second lock. To run now would be a second holder of the first name.
 //!
 //! So A checks every earlier file again after the last grant. If one was replaced, A releases all of them and starts over,
-//! at most [`MAX_OPENS`] times; on descriptors of a script it releases those that it has just locked and fails with
+//! at most `MAX_OPENS` times; on descriptors of a script it releases those that it has just locked and fails with
 //! [`Error::Replaced`], and the script opens the files again. If A is killed between the grant and the check, its locks end
 //! with its descriptors, or with those of the script, which got no success.
 //!

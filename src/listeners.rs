@@ -91,8 +91,12 @@ mod tests {
     fn a_listener_of_our_own_is_found() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = u32::from(listener.local_addr().unwrap().port());
-        assert_eq!(of(&[port]).unwrap()[&port], [std::process::id()]);
+        // Another test may start a process, which has a copy of each descriptor until it runs its program.
+        assert!(of(&[port]).unwrap()[&port].contains(&std::process::id()));
         drop(listener);
-        assert!(of(&[port]).unwrap().is_empty());
+        let begin = std::time::Instant::now();
+        while !of(&[port]).unwrap().is_empty() {
+            assert!(begin.elapsed().as_secs() < 30, "the listener was closed, and is still found");
+        }
     }
 }

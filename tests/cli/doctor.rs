@@ -518,7 +518,8 @@ fn as_json_it_is_one_object_of_the_documented_shape() {
 fn colours_are_for_terminals_that_are_not_asked_to_do_without() {
     let scene = Scene::new();
     for (set, coloured) in [("", true), ("NO_COLOR=1", false), ("TERM=dumb", false)] {
-        let script = format!("export TERM=xterm {set}; set -- script -qec \"$*\" /dev/null");
+        let script =
+            format!("unset CI CLICOLOR CLICOLOR_FORCE; export TERM=xterm {set}; set -- script -qec \"$*\" /dev/null");
         let said = doctor_after(&scene, &script, &[]).run().out;
         assert!(said.contains("nothing is wrong"), "{said}");
         assert_eq!(said.contains("\x1b[32mfine\x1b[0m   helper: "), coloured, "{set}: {said:?}");

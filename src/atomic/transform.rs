@@ -18,7 +18,7 @@
 //!
 //! | killed | left behind | the next one |
 //! |---|---|---|
-//! | before the rename | the old content; `.FILE.aba-lock.d`, a directory with the draft and what else there was, or the draft | acquires the lock, and removes that; another user, who may not, uses `.FILE.aba-lock.d-UID` |
+//! | before the rename | the old content; `.FILE.aba-lock.d`, a directory with the draft and the copy, or the draft alone | acquires the lock, and removes that; another user, who may not, uses `.FILE.aba-lock.d-UID`, which the next call of that user removes |
 //! | between the rename and the end | the new content | finds nothing to do |
 //! | by a loss of power | the old content or the new: the draft is on disk (fsync) before it gets the name, and the directory before we say so | – |
 //!

@@ -1,5 +1,5 @@
 //! The helper as `flock`, where it is better than the original, and what it is beside the other commands. (What both do stands
-//! in `flock_same.rs`.)
+//! in `flock_comparison.rs`.)
 
 use crate::scene::{Call, HELPER, Holder, PATIENCE, Said, Scene, is_alive, is_locked, kill, queue, until, waiters};
 use crate::terminal::TERMINAL;

@@ -3,7 +3,7 @@
 //! To define the options of one command takes clap several times as long as to lock. So the forms that are plain are read
 //! here: each option a word of its own, its value the next, at most once, and none that changes or excludes another. All
 //! else is `None`, and clap's to answer: what is wrong, what is abbreviated, what is rare. That both read alike what is
-//! read here is held by a test (`tests/cli/plain_calls.rs`).
+//! read here is held by a test (`tests/cli/plain_parser.rs`).
 
 use crate::args::{Lock, RunOnce, Unlock, seconds};
 use std::ffi::OsString;

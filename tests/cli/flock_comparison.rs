@@ -122,7 +122,7 @@ type Row = (String, Option<[(i32, String); 2]>);
 fn table(state: State) -> Vec<Row> {
     let mut now = State::Free;
     let mut lines = Vec::new();
-    let text = include_str!("flock.table");
+    let text = include_str!("flock_comparison.table");
     // A word of a line may go on in the next.
     let text = text.replace("'\n'", "'\u{1}'");
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {

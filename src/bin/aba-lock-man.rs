@@ -1,7 +1,7 @@
 //! Writes the man pages into the directory that is its argument: `aba-lock.1`, and one for each command; `aba-lock-lease.1` of the keeper; `aba-lockd.8`.
 //! They are made from the definitions that also make the help.
 
-#[path = "aba-lock/args.rs"]
+#[path = "aba-lock/args/mod.rs"]
 mod args;
 #[path = "aba-lock-keeper/args.rs"]
 mod keeper;

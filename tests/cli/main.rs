@@ -10,7 +10,7 @@
 
 // The definitions and the reader of the binary, which has no harness of its own.
 #[allow(dead_code, reason = "the tests use little of it")]
-#[path = "../../src/bin/aba-lock/args.rs"]
+#[path = "../../src/bin/aba-lock/args/mod.rs"]
 mod args;
 #[path = "../../src/bin/aba-lock/parse/plain.rs"]
 mod plain;

@@ -12,7 +12,7 @@
 mod keeper_args;
 
 use crate::args::Cli;
-use crate::{exit, report};
+use crate::{exit, output};
 use aba_lock::holders::{self, Belief, State};
 use aba_lock::reserve::{self, registry};
 use aba_lock::store::{Store, TaskRoot};
@@ -55,11 +55,11 @@ fn answer() -> Option<i32> {
     match engine.try_complete(std::env::args_os(), None) {
         Ok(false) => None,
         Ok(true) => {
-            report::flush();
+            output::flush();
             Some(exit::DONE)
         }
         Err(error) => {
-            report::usage(&error);
+            output::usage(&error);
             Some(exit::FAILED)
         }
     }

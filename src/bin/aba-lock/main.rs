@@ -8,8 +8,8 @@ mod args;
 mod cmd;
 mod complete;
 mod exit;
+mod output;
 mod parse;
-mod report;
 
 use aba_lock::error::Error;
 use aba_lock::sys;
@@ -48,24 +48,24 @@ extern "C" fn main(_argc: i32, argv: *const *const libc::c_char) -> i32 {
     let status = match asked {
         Ok(command) => {
             let done = cmd::run(command);
-            report::unlogged();
+            output::unlogged();
             done.unwrap_or_else(|error| {
                 let status = exit::of(&error);
                 match error {
                     Error::GivenUp { signal } => sys::die_of(signal),
                     Error::Interrupted { .. } => {
-                        report::failure(&error);
+                        output::failure(&error);
                         sys::die_of(status - 128);
                     }
-                    _ => report::failure(&error),
+                    _ => output::failure(&error),
                 }
                 status
             })
         }
         Err(error) => {
-            report::usage(&error);
+            output::usage(&error);
             error.exit_code()
         }
     };
-    if report::is_printed(name) { status } else { not_printed }
+    if output::is_printed(name) { status } else { not_printed }
 }

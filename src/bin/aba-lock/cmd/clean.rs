@@ -1,6 +1,6 @@
 use crate::args::Clean;
 use crate::exit;
-use crate::report::clean::Told;
+use crate::output::clean::Told;
 use aba_lock::clean::{self, Rule};
 use aba_lock::error::Error;
 use aba_lock::holders;

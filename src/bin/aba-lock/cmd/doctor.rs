@@ -1,5 +1,5 @@
 use crate::args::doctor::Doctor;
-use crate::report::findings::Findings;
+use crate::output::findings::Findings;
 use crate::{complete, exit};
 use aba_lock::doctor::{self, Library, Ours};
 

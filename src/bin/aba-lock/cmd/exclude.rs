@@ -1,6 +1,6 @@
 use crate::args::reserve::Exclude;
 use crate::exit;
-use crate::report::{self, numbers, updates};
+use crate::output::{self, numbers, updates};
 use aba_lock::error::Error;
 use aba_lock::reserve::registry::{self, Absent, Registry};
 use aba_lock::store::Store;
@@ -12,7 +12,7 @@ pub(crate) fn run(args: &Exclude) -> Result<i32, Error> {
         let mut excluded = registry::read(&store, &pool)?.map(|book| book.exclusions()).unwrap_or_default();
         excluded.sort_by_key(|range| range.first);
         let lines: Vec<String> = excluded.iter().map(|range| format!("{range}\n")).collect();
-        report::print(&lines.concat());
+        output::print(&lines.concat());
         return Ok(exit::DONE);
     }
     let absent = if args.remove { Absent::Leave } else { Absent::Make };

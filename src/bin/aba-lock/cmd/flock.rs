@@ -8,7 +8,7 @@
 use crate::args::Cli;
 use crate::args::flock::usage;
 use crate::exit::flock as exit;
-use crate::report::flock as report;
+use crate::output::flock as output;
 use aba_lock::error::Error;
 use aba_lock::flock::words::{self, Asked, Command, Flock, On, Timeout};
 use aba_lock::flock::{Lockable, Way};
@@ -21,11 +21,11 @@ use std::time::{Duration, Instant};
 
 pub(crate) fn run(args: crate::args::flock::Flock) -> Result<i32, Error> {
     match words::parse(args.words) {
-        Ok(Asked::Help) => report::help(definition(args.called)),
-        Ok(Asked::Version) => report::version(),
+        Ok(Asked::Help) => output::help(definition(args.called)),
+        Ok(Asked::Version) => output::version(),
         Ok(Asked::Lock(flock)) => return lock(*flock),
         Err(misused) => {
-            report::misused(&misused, args.called);
+            output::misused(&misused, args.called);
             return Ok(exit::USAGE);
         }
     }
@@ -55,18 +55,18 @@ fn lock(flock: Flock) -> Result<i32, Error> {
     };
     let target = flock.options.verbose.then(|| Target { label: lockable.label(), ..Target::file(&lockable.path()) });
     let started = Instant::now();
-    let mut waits = target.as_ref().map(|target| || report::waits(target, way));
+    let mut waits = target.as_ref().map(|target| || output::waits(target, way));
     let done = lockable.lock(waits.as_mut().map(|waits| waits as &mut dyn FnMut()));
     match (done, &target) {
         (Ok(()), target) => {
             if target.is_some() {
-                report::locked(started.elapsed());
+                output::locked(started.elapsed());
             }
             run_under(flock, &lockable)
         }
         (Err(error @ (Error::Busy { .. } | Error::TimedOut { .. })), target) => {
             if let Some(target) = target {
-                report::contended(&error, target, way);
+                output::contended(&error, target, way);
             }
             Ok(i32::from(flock.options.conflict))
         }
@@ -91,10 +91,10 @@ fn run_under(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
         Some(Command::Shell(text)) => vec![store::shell(), "-c".into(), text],
     };
     if flock.options.verbose {
-        report::executing(&words[0]);
+        output::executing(&words[0]);
     }
     let not_run = |error: &io::Error| {
-        report::not_run(&words[0], error);
+        output::not_run(&words[0], error);
         Ok(exit::of_command(error))
     };
     if let Err(error) = lockable.hand_down(!flock.options.close) {
@@ -117,11 +117,11 @@ fn run_under(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
 }
 
 fn no_timer() -> i32 {
-    report::no_timer();
+    output::no_timer();
     exit::SYSTEM
 }
 
 fn failed(error: &Error) -> i32 {
-    report::failure(error);
+    output::failure(error);
     exit::of(error)
 }

@@ -1,5 +1,5 @@
 use crate::args::{Init, Shell};
-use crate::{exit, report};
+use crate::{exit, output};
 
 /// The shell library.
 pub(super) const BASH: &str = include_str!("../../../../shell/aba-lock.bash");
@@ -7,11 +7,11 @@ pub(super) const BASH: &str = include_str!("../../../../shell/aba-lock.bash");
 pub(crate) fn run(args: &Init) -> i32 {
     match args.shell {
         Shell::Bash => {
-            report::print(BASH);
+            output::print(BASH);
             // The library that came from this helper uses this helper, also where PATH leads to another.
             if let Ok(helper) = std::env::current_exe() {
                 let helper = helper.to_string_lossy();
-                report::print(&format!(": \"${{ABA_LOCK_BIN:={}}}\"\n", shell_words::quote(&helper)));
+                output::print(&format!(": \"${{ABA_LOCK_BIN:={}}}\"\n", shell_words::quote(&helper)));
             }
         }
     }

@@ -1,8 +1,8 @@
 use crate::args::List;
 use crate::exit;
-use crate::report;
-use crate::report::locks::{self, Listing};
-use crate::report::watch;
+use crate::output;
+use crate::output::locks::{self, Listing};
+use crate::output::watch;
 use aba_lock::error::Error;
 use aba_lock::holders::{self, Known};
 use aba_lock::store::{Store, TaskRoot};
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &List) -> Result<i32, Error> {
     };
     if args.watch {
         if !sys::is_terminal(1) {
-            report::misused("list", "--watch draws on a terminal, and standard output is none");
+            output::misused("list", "--watch draws on a terminal, and standard output is none");
             return Ok(exit::USAGE);
         }
         return watch::run(look);

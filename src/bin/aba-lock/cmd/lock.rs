@@ -1,7 +1,7 @@
 use crate::args::Lock;
 use crate::exit;
+use crate::output::{self, Caller, Progress};
 use crate::parse;
-use crate::report::{self, Caller, Progress};
 use aba_lock::error::Error;
 use aba_lock::keeper::Keeper;
 use aba_lock::lock::{self, Acquired, Kind, Mode, Request, Target, Wait};
@@ -21,17 +21,17 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
         None => args.file.iter().map(|path| Target::file(path)).collect(),
     };
     if let Some(mistake) = mistake(args, &targets) {
-        report::misused("lock", &mistake);
+        output::misused("lock", &mistake);
         return Ok(exit::USAGE);
     }
     if args.on_busy.as_deref().is_some_and(|text| text.trim().is_empty()) {
-        report::misused("lock", "the command of --on-busy is empty");
+        output::misused("lock", "the command of --on-busy is empty");
         return Ok(exit::USAGE);
     }
     let keeper =
         if args.file.is_empty() && super::is_remote(args.server.as_deref()) { Some(Keeper::find()?) } else { None };
     if keeper.is_some() && args.shared {
-        report::misused("lock", "a lease cannot be shared; for a lock of this machine alone, say `--server=`");
+        output::misused("lock", "a lease cannot be shared; for a lock of this machine alone, say `--server=`");
         return Ok(exit::USAGE);
     }
     let wait = wait(args)?;
@@ -67,10 +67,10 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
         Ok(acquired) => {
             if let Some(path) = args.pid_file.as_deref().filter(|path| is_lock_file(path, &acquired)) {
                 release(&args.fd, &acquired);
-                report::misused("lock", &format!("the pid file {} would replace the lock file", path.display()));
+                output::misused("lock", &format!("the pid file {} would replace the lock file", path.display()));
                 return Ok(exit::USAGE);
             }
-            report::acquired(&acquired, &progress, args.quiet, args.verbose);
+            output::acquired(&acquired, &progress, args.quiet, args.verbose);
             match keeper {
                 None => hold(args, &acquired, &request),
                 Some(keeper) => hold_elsewhere(args, &keeper, &acquired, &request, &progress),
@@ -210,14 +210,14 @@ fn failed(args: &Lock, source: io::Error) -> Error {
 
 /// Another has the lock: say who, and run the other command if there is one.
 fn contended(args: &Lock, error: &Error) -> Result<i32, Error> {
-    report::unlogged();
+    output::unlogged();
     if !args.quiet {
         let caller = match (args.fd.is_empty(), args.nonblock) {
             (true, _) => Caller::User,
             (false, false) => Caller::Script,
             (false, true) => Caller::ImpatientScript,
         };
-        report::contended(error, args.on_busy.as_deref(), caller);
+        output::contended(error, args.on_busy.as_deref(), caller);
     }
     let Some(text) = &args.on_busy else {
         return Ok(args.conflict_exit_code.map_or_else(|| exit::of(error), i32::from));

@@ -1,6 +1,6 @@
 use crate::args::metrics::Metrics;
 use crate::exit;
-use crate::report::metrics;
+use crate::output::metrics;
 use aba_lock::error::Error;
 use aba_lock::metrics::{counts, now};
 use aba_lock::store::{self, Store, TaskRoot};

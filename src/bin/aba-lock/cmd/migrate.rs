@@ -1,6 +1,6 @@
 use crate::args::reserve::Migrate;
 use crate::exit;
-use crate::report::{numbers, updates};
+use crate::output::{numbers, updates};
 use aba_lock::error::Error;
 use aba_lock::reserve::registry::{self, Absent, Registry};
 use aba_lock::reserve::{self, plan};

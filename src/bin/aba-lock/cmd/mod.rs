@@ -1,4 +1,4 @@
-//! The commands: one file each, arguments in, library call, report out.
+//! The commands: one file each, arguments in, library call, output.
 
 mod clean;
 mod doctor;

@@ -1,5 +1,5 @@
 use crate::args::Path;
-use crate::{exit, report};
+use crate::{exit, output};
 use aba_lock::error::Error;
 use aba_lock::lock;
 use aba_lock::store::Store;
@@ -10,6 +10,6 @@ pub(crate) fn run(args: &Path) -> Result<i32, Error> {
     if args.create {
         lock::open(&target, Some(&store))?;
     }
-    report::print(&format!("{}\n", target.path.display()));
+    output::print(&format!("{}\n", target.path.display()));
     Ok(exit::DONE)
 }

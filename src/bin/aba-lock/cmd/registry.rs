@@ -1,6 +1,6 @@
 use crate::args::reserve::{Format, Reserve};
 use crate::exit;
-use crate::report::{self, numbers, updates};
+use crate::output::{self, numbers, updates};
 use aba_lock::error::Error;
 use aba_lock::reserve::plan::{self, Probe};
 use aba_lock::reserve::registry::{self, Absent, Registry};
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Reserve) -> Result<i32, Error> {
 fn list(args: &Reserve, store: &Store) -> Result<i32, Error> {
     let format = args.format.unwrap_or(Format::Table);
     if !matches!(format, Format::Table | Format::Json | Format::Tsv) {
-        report::misused("reserve", "the formats of --list are table, json and tsv");
+        output::misused("reserve", "the formats of --list are table, json and tsv");
         return Ok(exit::USAGE);
     }
     let pools = match &args.pool {
@@ -54,7 +54,7 @@ fn check(args: &Reserve, store: &Store, pool: &Pool) -> Result<i32, Error> {
     let directory = reserve::directory_or_gone(args.path.as_deref())?;
     let book = registry::read(store, pool)?;
     let Some(row) = book.and_then(|book| book.find(&tag, &directory)) else { return Ok(exit::NO) };
-    report::print(&format!("{}\n", row.number));
+    output::print(&format!("{}\n", row.number));
     Ok(exit::DONE)
 }
 

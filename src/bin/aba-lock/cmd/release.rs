@@ -1,6 +1,6 @@
 use crate::args::reserve::Release;
 use crate::exit;
-use crate::report::{numbers, updates};
+use crate::output::{numbers, updates};
 use aba_lock::error::Error;
 use aba_lock::reserve::registry::{Absent, Registry};
 use aba_lock::reserve::{self, Tag, plan};

@@ -1,6 +1,6 @@
 use crate::args::reserve::{Format, Reserve};
 use crate::exit;
-use crate::report::{self, numbers, updates};
+use crate::output::{self, numbers, updates};
 use aba_lock::atomic::transform::{Edit, Missing};
 use aba_lock::error::Error;
 use aba_lock::lock::Acquired;
@@ -18,7 +18,7 @@ use std::path::Path;
 
 pub(crate) fn run(args: &Reserve) -> Result<i32, Error> {
     if matches!(args.format, Some(Format::Table | Format::Tsv)) {
-        report::misused("reserve", "the formats table and tsv are for --list");
+        output::misused("reserve", "the formats table and tsv are for --list");
         return Ok(exit::USAGE);
     }
     let store = Store::from_env()?;
@@ -132,9 +132,9 @@ fn lease(args: &Reserve, store: &Store, group: &Group, ask: &Ask, directory: &Pa
     let held: Vec<Acquired> = plan.given.iter().map(take).collect::<Result<_, _>>()?;
     // The lock of the pool goes with it: the numbers are held by their own.
     registry.commit()?;
-    let lock_progress = report::Progress::new(args.quiet);
+    let lock_progress = output::Progress::new(args.quiet);
     for acquired in &held {
-        report::acquired(acquired, &lock_progress, args.quiet, false);
+        output::acquired(acquired, &lock_progress, args.quiet, false);
     }
     if !args.quiet {
         numbers::told(&plan, directory, ask.probe);

@@ -1,6 +1,6 @@
 use crate::args::RunOnce;
 use crate::exit;
-use crate::report::{self, tasks};
+use crate::output::{self, tasks};
 use aba_lock::error::Error;
 use aba_lock::name::TaskId;
 use aba_lock::store::TaskRoot;
@@ -38,7 +38,7 @@ fn one(args: &RunOnce, task: Task) -> Result<i32, Error> {
     }
     if args.exit_status {
         let Some(outcome) = task.look_closely()?.outcome else { return Ok(exit::NO) };
-        report::print(&format!("{}\n", outcome.status));
+        output::print(&format!("{}\n", outcome.status));
         return Ok(exit::DONE);
     }
     let task = &task.with_ttl(args.ttl);
@@ -83,7 +83,7 @@ fn wait(args: &RunOnce, task: &Task) -> Result<i32, Error> {
 /// Says why some could not be done. The status for all.
 fn all_of(failed: &[Error]) -> i32 {
     for error in failed {
-        report::failure(error);
+        output::failure(error);
     }
     failed.first().map_or(exit::DONE, exit::of)
 }

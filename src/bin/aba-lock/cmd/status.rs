@@ -1,6 +1,6 @@
 use crate::args::Status;
 use crate::exit;
-use crate::report::{self, locks, locks::Overall};
+use crate::output::{self, locks, locks::Overall};
 use aba_lock::error::Error;
 use aba_lock::holders::{self, Known, ranges};
 use aba_lock::keeper::{self, Keeper};
@@ -22,7 +22,7 @@ pub(crate) fn run(args: &Status) -> Result<i32, Error> {
             return Err(Keeper::find()?.become_it(words, &[]));
         }
         if !args.quiet {
-            report::descriptor_status(&target, fd, held);
+            output::descriptor_status(&target, fd, held);
         }
         return Ok(if held.is_some() { exit::DONE } else { exit::NO });
     }

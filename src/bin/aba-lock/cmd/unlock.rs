@@ -1,6 +1,6 @@
 use crate::args::Unlock;
 use crate::exit;
-use crate::report;
+use crate::output;
 use aba_lock::error::Error;
 use aba_lock::events::{self, Event};
 use aba_lock::force::{self, End, How};
@@ -36,11 +36,11 @@ pub(crate) fn run(args: &Unlock) -> Result<i32, Error> {
             Ok(match (state.known(), &state.holding) {
                 (Known::Free, _) => exit::DONE,
                 (_, Some(holding)) => {
-                    report::not_ours(&target, holding);
+                    output::not_ours(&target, holding);
                     exit::BUSY
                 }
                 (_, None) => {
-                    report::not_known(&target, &state);
+                    output::not_known(&target, &state);
                     exit::FAILED
                 }
             })
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Unlock) -> Result<i32, Error> {
 fn kill(args: &Unlock, target: &Target) -> Result<i32, Error> {
     let signal = args.kill.unwrap_or(force::TERM);
     if signal == force::KILL && args.grace.is_some() {
-        report::misused("unlock", "there is no --grace after --kill=KILL");
+        output::misused("unlock", "there is no --grace after --kill=KILL");
         return Ok(exit::USAGE);
     }
     holders::can_be_known(target)?;
@@ -62,5 +62,5 @@ fn kill(args: &Unlock, target: &Target) -> Result<i32, Error> {
             events::note(&Event::Released { held: None }, target, process.pid, Some(&process.command));
         }
     }
-    Ok(report::force::told(target, &forced))
+    Ok(output::force::told(target, &forced))
 }

@@ -1,6 +1,6 @@
 use crate::args::{Rewrite, Update, Write};
 use crate::exit;
-use crate::report::{self, updates};
+use crate::output::{self, updates};
 use aba_lock::atomic::transform::{Draft, Edit, Missing};
 use aba_lock::error::Error;
 use aba_lock::lock::Wait;
@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 
 pub(crate) fn run(args: &Update) -> Result<i32, Error> {
     if args.in_place && !args.command.iter().any(|word| word.to_string_lossy().contains(filter::PLACE)) {
-        report::misused("update", "the command of --in-place has no {}, where the path of the copy would stand");
+        output::misused("update", "the command of --in-place has no {}, where the path of the copy would stand");
         return Ok(exit::USAGE);
     }
     let make = if args.in_place { filter::in_place } else { filter::through };
@@ -29,13 +29,13 @@ fn rewrite(
     make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Result<i32, Error>,
 ) -> Result<i32, Error> {
     if args.check.iter().any(|text| text.trim().is_empty()) {
-        report::misused("update", "the command of --check is empty");
+        output::misused("update", "the command of --check is empty");
         return Ok(exit::USAGE);
     }
     if let Some(suffix) = &args.backup
         && (suffix.is_empty() || suffix.contains('/') || suffix == ".lock")
     {
-        report::misused("update", "the suffix of --backup is empty, contains a slash, or is that of the lock");
+        output::misused("update", "the suffix of --backup is empty, contains a slash, or is that of the lock");
         return Ok(exit::USAGE);
     }
     let missing = if args.create { Missing::Create } else { Missing::Refuse };
@@ -123,11 +123,11 @@ fn unchanged(args: &Rewrite, edit: &Edit, outcome: Result<Prepared, Error>) -> R
         (Ok(()), Err(error)) => Err(error),
         // The status of the command, or the signal, is still that of the call.
         (Err(changed), Ok(Prepared::Left(status))) if status != 0 => {
-            report::failure(&changed);
+            output::failure(&changed);
             Ok(status)
         }
         (Err(changed), Err(error @ Error::GivenUp { .. })) => {
-            report::failure(&changed);
+            output::failure(&changed);
             Err(error)
         }
         (Err(changed), _) => Err(changed),

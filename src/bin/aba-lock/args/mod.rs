@@ -2,18 +2,11 @@
 
 #![allow(clippy::option_option, reason = "an option with a value that may be left out, as clap reads it")]
 
-// Said where they are, because the program that writes the man pages has this file elsewhere.
-#[path = "args/doctor.rs"]
 pub(crate) mod doctor;
-#[path = "args/events.rs"]
 pub(crate) mod events;
-#[path = "args/flock.rs"]
 pub(crate) mod flock;
-#[path = "args/metrics.rs"]
 pub(crate) mod metrics;
-#[path = "args/repeat.rs"]
 pub(crate) mod repeat;
-#[path = "args/reserve.rs"]
 pub(crate) mod reserve;
 
 use aba_lock::force::parse_signal;

@@ -1,5 +1,7 @@
-//! Writes the man pages into the directory that is its argument: `aba-lock.1`, and one for each command; `aba-lock-lease.1` of the keeper; `aba-lockd.8`.
-//! They are made from the definitions that also make the help.
+//! Writes the manual pages into the directory that is its argument.
+//!
+//! The pages are `aba-lock.1` and one for each command of the helper, `aba-lock-lease.1` for the keeper, and `aba-lockd.8` for
+//! the service. They are made from the definitions and tables that also make the help.
 
 #[path = "aba-lock/args/mod.rs"]
 mod args;
@@ -13,6 +15,7 @@ mod lockd;
 mod lockd_manual;
 
 use aba_lock::atomic;
+use args::{lock, page};
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
@@ -20,10 +23,10 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Of this version. A date of the build would make each build another.
+/// The date of this version. The date of the build would make builds of the same source differ.
 const DATE: &str = "2026-11-21";
 
-/// In what it is another than flock(1), and why.
+/// The differences between `aba-lock flock` and flock(1), and their reasons.
 const DIFFERENCES: [(&str, &str); 17] = [
     (
         "Signals",
@@ -97,7 +100,7 @@ const DIFFERENCES: [(&str, &str); 17] = [
     ("Messages", "Other words, on the same stream, and beginning with `flock: `, too."),
 ];
 
-/// The options that are for the shell library alone, with their exit statuses. Help and completions do not show them.
+/// The options that only the shell library uses. They are hidden in the definitions: help and completions do not show them.
 const PLUMBING: [(&str, &str); 5] = [
     (
         "lock --try-first",
@@ -124,16 +127,16 @@ fn main() -> io::Result<()> {
     let directory = PathBuf::from(std::env::args_os().nth(1).unwrap_or_else(|| OsString::from(".")));
     let mut command = args::Cli::command();
     command.build();
-    page(&command, None, &directory)?;
+    write_page(&command, None, &directory)?;
     for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "lease") {
-        page(subcommand, Some(subcommand.get_name()), &directory)?;
+        write_page(subcommand, Some(subcommand.get_name()), &directory)?;
     }
-    leases(&directory)?;
-    service(&directory)
+    write_lease_page(&directory)?;
+    write_service_page(&directory)
 }
 
-/// `aba-lock lease`, which is the keeper's: its commands are described in one page.
-fn leases(directory: &Path) -> io::Result<()> {
+/// Writes the page of `aba-lock lease`, whose commands the keeper defines: one page describes them all.
+fn write_lease_page(directory: &Path) -> io::Result<()> {
     let mut command = keeper::Cli::command();
     command.build();
     let command = command.find_subcommand("lease").ok_or(io::ErrorKind::NotFound)?.clone();
@@ -161,10 +164,10 @@ fn leases(directory: &Path) -> io::Result<()> {
             roff.text([roman(argument.get_help().cloned().unwrap_or_default().to_string())]);
         }
     }
-    terms(&mut roff, "WHAT IS PROMISED", &keeper_manual::PROMISES);
-    terms(&mut roff, "EXIT STATUS", &keeper::LEASE_STATUS);
-    terms(&mut roff, "ENVIRONMENT", keeper::ENVIRONMENT);
-    terms(&mut roff, "EXAMPLES", keeper::EXAMPLES);
+    add_terms(&mut roff, "WHAT IS PROMISED", &keeper_manual::PROMISES);
+    add_terms(&mut roff, "EXIT STATUS", &keeper::LEASE_STATUS);
+    add_terms(&mut roff, "ENVIRONMENT", keeper::ENVIRONMENT);
+    add_terms(&mut roff, "EXAMPLES", keeper::EXAMPLES);
     roff.control("SH", ["SEE ALSO"]);
     roff.text([roman(
         "aba-lock(1), aba-lock-lock(1), aba-lock-machines(7), aba-lock.bash(7), aba-lockd(8), etcdctl(1)",
@@ -173,8 +176,8 @@ fn leases(directory: &Path) -> io::Result<()> {
     atomic::replace(&directory.join("aba-lock-lease.1"), &text)
 }
 
-/// The service: its one command is described in the page of the program.
-fn service(directory: &Path) -> io::Result<()> {
+/// Writes the page of the service. It also describes the only command of that program.
+fn write_service_page(directory: &Path) -> io::Result<()> {
     let mut command = lockd::Cli::command();
     command.build();
     let serve = command.find_subcommand("serve").ok_or(io::ErrorKind::NotFound)?.clone();
@@ -188,26 +191,26 @@ fn service(directory: &Path) -> io::Result<()> {
         .version(env!("CARGO_PKG_VERSION"));
     let serve = serve.about(short).long_about(described).after_help(None::<&str>);
     let man = Man::new(serve).manual("aba-lock").date(DATE).section("8");
-    let mut text = beginning(&man)?;
+    let mut text = render_beginning(&man)?;
     let mut roff = Roff::new();
-    terms(&mut roff, "REST", &lockd_manual::REST);
-    terms(&mut roff, "GRPC", &lockd_manual::GRPC);
-    terms(&mut roff, "TOKEN FILE", &lockd_manual::TOKEN_FILE);
-    terms(&mut roff, "SIGNALS", &lockd_manual::SIGNALS);
-    terms(&mut roff, "CONNECTIONS", &lockd_manual::CONNECTIONS);
-    terms(&mut roff, "WHAT IS PROMISED", &lockd_manual::GUARANTEES);
-    terms(&mut roff, "EXIT STATUS", &lockd::EXIT_STATUS);
-    terms(&mut roff, "FILES", &lockd_manual::FILES);
-    terms(&mut roff, "ENVIRONMENT", &lockd_manual::ENVIRONMENT);
-    terms(&mut roff, "EXAMPLES", &lockd_manual::EXAMPLES);
+    add_terms(&mut roff, "REST", &lockd_manual::REST);
+    add_terms(&mut roff, "GRPC", &lockd_manual::GRPC);
+    add_terms(&mut roff, "TOKEN FILE", &lockd_manual::TOKEN_FILE);
+    add_terms(&mut roff, "SIGNALS", &lockd_manual::SIGNALS);
+    add_terms(&mut roff, "CONNECTIONS", &lockd_manual::CONNECTIONS);
+    add_terms(&mut roff, "WHAT IS PROMISED", &lockd_manual::GUARANTEES);
+    add_terms(&mut roff, "EXIT STATUS", &lockd::EXIT_STATUS);
+    add_terms(&mut roff, "FILES", &lockd_manual::FILES);
+    add_terms(&mut roff, "ENVIRONMENT", &lockd_manual::ENVIRONMENT);
+    add_terms(&mut roff, "EXAMPLES", &lockd_manual::EXAMPLES);
     roff.control("SH", ["SEE ALSO"]);
     roff.text([roman("aba-lock(1), aba-lock-lease(1), aba-lock-machines(7), systemctl(1), curl(1)")]);
     roff.to_writer(&mut text)?;
     atomic::replace(&directory.join("aba-lockd.8"), &text)
 }
 
-/// What every page begins with, made from the definitions alone.
-fn beginning(man: &Man) -> io::Result<Vec<u8>> {
+/// Renders the sections that every page begins with, from the definitions alone.
+fn render_beginning(man: &Man) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     man.render_title(&mut text)?;
     man.render_name_section(&mut text)?;
@@ -217,73 +220,51 @@ fn beginning(man: &Man) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn page(command: &Command, subcommand: Option<&str>, directory: &Path) -> io::Result<()> {
+/// Writes the page of `aba-lock` (`subcommand` is `None`) or of one of its commands.
+fn write_page(command: &Command, subcommand: Option<&str>, directory: &Path) -> io::Result<()> {
     let name: &'static str = match subcommand {
         Some(subcommand) => format!("aba-lock-{subcommand}").leak(),
         None => "aba-lock",
     };
-    // What clap prints behind the options is told in sections of their own here.
+    let page = page::find(subcommand.unwrap_or(name));
+    // The tables that clap prints after the options are sections here.
     let mut command = command.clone().name(name).after_help(None::<&str>).after_long_help(None::<&str>);
     if let Some(subcommand) = subcommand {
         command = command.bin_name(format!("aba-lock {subcommand}"));
     }
     let has_commands = command.has_subcommands();
     let man = Man::new(command).manual("aba-lock").date(DATE);
-    let mut text = beginning(&man)?;
+    let mut text = render_beginning(&man)?;
     if has_commands {
         man.render_subcommands_section(&mut text)?;
     }
     let mut roff = Roff::new();
-    if subcommand == Some("run-once") {
-        terms(&mut roff, "EXIT STATUS", &args::RUN_ONCE_STATUS);
-        terms(&mut roff, "FILES", &args::RUN_ONCE_FILES);
-        terms(&mut roff, "JSON", &args::RUN_ONCE_JSON);
-    } else if matches!(subcommand, Some("status" | "list")) {
-        let status: &[(&str, &str)] =
-            if subcommand == Some("list") { &args::LIST_STATUS } else { &args::STATUS_STATUS };
-        terms(&mut roff, "EXIT STATUS", status);
-        terms(&mut roff, "JSON", &args::STATUS_JSON);
-    } else if subcommand == Some("doctor") {
-        terms(&mut roff, "EXIT STATUS", &args::doctor::DOCTOR_STATUS);
-        terms(&mut roff, "JSON", &args::doctor::DOCTOR_JSON);
-    } else if subcommand == Some("metrics") {
-        terms(&mut roff, "EXIT STATUS", &args::metrics::METRICS_STATUS);
-        terms(&mut roff, "METRICS", &args::metrics::METRICS.map(|(name, _, help)| (name, help)));
-    } else if subcommand == Some("flock") {
-        terms(&mut roff, "EXIT STATUS", &args::flock::STATUS);
-        terms(&mut roff, "DIFFERENCES FROM FLOCK(1)", &DIFFERENCES);
-    } else if matches!(subcommand, Some("update" | "write")) {
-        terms(&mut roff, "EXIT STATUS", &args::UPDATE_STATUS);
-    } else if subcommand == Some("unlock") {
-        terms(&mut roff, "EXIT STATUS", &args::UNLOCK_STATUS);
-    } else if subcommand == Some("clean") {
-        terms(&mut roff, "EXIT STATUS", &args::CLEAN_STATUS);
-    } else if matches!(subcommand, Some("reserve" | "release" | "exclude" | "migrate")) {
-        terms(&mut roff, "EXIT STATUS", &args::reserve::STATUS);
-        terms(&mut roff, "FILES", &args::reserve::FILES);
-        if subcommand == Some("reserve") {
-            terms(&mut roff, "JSON", &args::reserve::JSON);
-        }
-    } else {
-        terms(&mut roff, "EXIT STATUS", &args::EXIT_STATUS);
+    add_terms(&mut roff, "EXIT STATUS", page.map_or(&lock::EXIT_STATUS, |page| page.exit_status));
+    if subcommand == Some("flock") {
+        add_terms(&mut roff, "DIFFERENCES FROM FLOCK(1)", &DIFFERENCES);
     }
     if subcommand.is_none() {
-        // In one place, because help and the other pages leave them out.
-        terms(&mut roff, "OPTIONS FOR THE SHELL LIBRARY", &PLUMBING);
+        add_terms(&mut roff, "OPTIONS FOR THE SHELL LIBRARY", &PLUMBING);
         roff.control("PP", []);
         roff.text([roman(
             "Only aba-lock.bash(7) of the same version uses these options. They may change with any version.",
         )]);
     }
-    let environment = if subcommand == Some("flock") { &args::flock::ENVIRONMENT[..] } else { args::ENVIRONMENT };
-    terms(&mut roff, "ENVIRONMENT", environment);
-    if matches!(subcommand, None | Some("lock" | "metrics")) {
-        terms(&mut roff, "EVENT LOG", &args::events::EVENT_LOG);
+    let sections = page.map_or(&[][..], |page| page.sections);
+    let (last, own): (Vec<_>, Vec<_>) = sections.iter().partition(|section| section.heading == "EVENT LOG");
+    for section in &own {
+        add_terms(&mut roff, section.heading, section.rows);
     }
-    let own = args::EXAMPLES.iter().filter(|(of, _, _)| subcommand.is_none_or(|subcommand| subcommand == *of));
-    let examples: Vec<(&str, &str)> = own.map(|(_, typed, does)| (*typed, *does)).collect();
+    if !own.iter().any(|section| section.heading == "ENVIRONMENT") {
+        add_terms(&mut roff, "ENVIRONMENT", page::ENVIRONMENT);
+    }
+    for section in last {
+        add_terms(&mut roff, section.heading, section.rows);
+    }
+    let own = page::EXAMPLES.iter().filter(|(of, ..)| subcommand.is_none_or(|subcommand| subcommand == *of));
+    let examples: Vec<(&str, &str)> = own.map(|(_, typed, effect)| (*typed, *effect)).collect();
     if !examples.is_empty() {
-        terms(&mut roff, "EXAMPLES", &examples);
+        add_terms(&mut roff, "EXAMPLES", &examples);
     }
     roff.control("SH", ["SEE ALSO"]);
     roff.text([roman("aba-lock(1), aba-lock.bash(7), flock(1), flock(2)")]);
@@ -291,7 +272,7 @@ fn page(command: &Command, subcommand: Option<&str>, directory: &Path) -> io::Re
     atomic::replace(&directory.join(format!("{name}.1")), &text)
 }
 
-fn terms(roff: &mut Roff, title: &str, rows: &[(&str, &str)]) {
+fn add_terms(roff: &mut Roff, title: &str, rows: &[(&str, &str)]) {
     roff.control("SH", [title]);
     for (term, text) in rows {
         roff.control("TP", []);

@@ -1,6 +1,6 @@
 //! What is read without clap is read as clap reads it.
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Invocation};
 use crate::plain;
 use clap::Parser;
 use std::ffi::{OsStr, OsString};
@@ -82,16 +82,16 @@ fn words(line: &[&[u8]]) -> Vec<OsString> {
     line.iter().map(|word| OsStr::from_bytes(word).to_owned()).collect()
 }
 
-fn by_clap(command: &str, words: &[OsString]) -> Option<Command> {
+fn by_clap(command: &str, words: &[OsString]) -> Option<Invocation> {
     let line = ["aba-lock", command].into_iter().map(OsString::from).chain(words.iter().cloned());
     Cli::try_parse_from(line).ok().map(|cli| cli.command)
 }
 
 /// Whether the line is a plain one. If so, clap reads the same.
 fn is_plain(words: &[OsString]) -> bool {
-    let lock = plain::lock(words.iter().cloned()).map(Command::Lock);
-    let unlock = plain::unlock(words.iter().cloned()).map(Command::Unlock);
-    let task = plain::run_once(words.iter().cloned()).map(Command::RunOnce);
+    let lock = plain::lock(words.iter().cloned()).map(Invocation::Lock);
+    let unlock = plain::unlock(words.iter().cloned()).map(Invocation::Unlock);
+    let task = plain::run_once(words.iter().cloned()).map(Invocation::RunOnce);
     for (name, plain) in [("lock", &lock), ("unlock", &unlock), ("run-once", &task)] {
         if let Some(plain) = plain {
             let clap = by_clap(name, words).map(|command| format!("{command:?}"));

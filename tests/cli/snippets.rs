@@ -196,7 +196,7 @@ fn snippets() -> Vec<String> {
     let (lists, mut snippets): (Vec<String>, Vec<String>) = blocks.into_iter().partition(is_list);
     assert_eq!(lists.len(), LISTS.len(), "{lists:#?}");
     snippets.extend(lists.iter().flat_map(|list| list.lines()).map(str::to_owned));
-    snippets.extend(args::EXAMPLES.iter().map(|(_, typed, _)| (*typed).to_owned()));
+    snippets.extend(args::page::EXAMPLES.iter().map(|(_, typed, _)| (*typed).to_owned()));
     for source in ["src/bin/aba-lockd/manual.rs", "src/bin/aba-lock-keeper/args.rs"] {
         snippets.extend(examples(&read(source)));
     }

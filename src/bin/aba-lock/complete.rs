@@ -30,9 +30,6 @@ const FILES: &str = "<files>";
 /// The answer that leaves it to the shell to complete the command line after `--`.
 const COMMAND: &str = "<command>";
 
-/// The hidden options, which are for the shell library alone. aba-lock(1) documents them.
-const PRIVATE: [&str; 5] = ["--try-first", "--waited", "--heed-keyboard", "--lease", "--state"];
-
 /// Answers if a shell asks (in the variable `ABA_LOCK_COMPLETE`). Its exit status then; else `None`.
 pub(crate) fn answer_shell() -> Option<i32> {
     // A variable that was left in the environment must not turn a `lock` into an answer, with status 0.
@@ -99,8 +96,11 @@ impl EnvCompleter for Shell {
         }
         let mut answer = Vec::new();
         self.engine.write_complete(command, words, directory, &mut answer)?;
-        // The engine does not omit hidden options: `completed` hides all options, and they are offered only because of that.
-        let is_private = |line: &[u8]| PRIVATE.iter().any(|option| line.starts_with(option.as_bytes()));
+        // The engine also offers hidden options. `command` cannot say which these are: all its options are hidden (`completed`).
+        let definition = Cli::command();
+        let hidden = definition.get_subcommands().flat_map(Command::get_arguments).filter(|arg| arg.is_hide_set());
+        let hidden: Vec<String> = hidden.filter_map(|arg| Some(format!("--{}", arg.get_long()?))).collect();
+        let is_private = |line: &[u8]| hidden.iter().any(|option| line.starts_with(option.as_bytes()));
         answer
             .split_inclusive(|byte| *byte == b'\n')
             .filter(|line| !is_private(line))

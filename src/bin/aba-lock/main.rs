@@ -13,7 +13,7 @@ mod parse;
 
 use aba_lock::error::Error;
 use aba_lock::sys;
-use args::Command;
+use args::Invocation;
 
 /// Where the program lies, for the C library, which asks at each start of a static program, and needs it only to load
 /// libraries from beside it. -1 is its own word for "not known", and spares us a look into /proc: 3 % of a call.
@@ -40,7 +40,7 @@ extern "C" fn main(_argc: i32, argv: *const *const libc::c_char) -> i32 {
         }
         parse::command()
     };
-    let (name, not_printed) = if matches!(asked, Ok(Command::Flock(_))) {
+    let (name, not_printed) = if matches!(asked, Ok(Invocation::Flock(_))) {
         ("flock", exit::flock::NOT_PRINTED)
     } else {
         ("aba-lock", exit::FAILED)

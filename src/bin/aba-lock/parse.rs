@@ -2,15 +2,15 @@
 
 mod plain;
 
-use crate::args::flock::{COMMAND, Flock};
+use crate::args::flock::{COMMAND, FlockArgs};
 use crate::args::repeat::allow_repeated_flags;
-use crate::args::{Cli, Command, Lease};
+use crate::args::{Cli, Invocation, LeaseArgs};
 use clap::{Args, Parser};
 use std::ffi::OsString;
 
 /// The command that is asked for when we are called `flock`.
-pub(crate) fn as_flock() -> Command {
-    Command::Flock(Flock { called: "flock", words: std::env::args_os().skip(1).collect() })
+pub(crate) fn as_flock() -> Invocation {
+    Invocation::Flock(FlockArgs { called: "flock", words: std::env::args_os().skip(1).collect() })
 }
 
 /// The command that is asked for; or what clap has to say, which is also the answer to `--help` and `--version`.
@@ -18,39 +18,39 @@ pub(crate) fn as_flock() -> Command {
 /// To define all commands takes longer than all else that most calls do. So what scripts call most is read without clap
 /// where it is plain, and else only the command that is named is defined at first; what is not right by that is for the whole
 /// definition to answer.
-pub(crate) fn command() -> Result<Command, clap::Error> {
+pub(crate) fn command() -> Result<Invocation, clap::Error> {
     let words = || std::env::args_os().skip(1);
     plain(words()).or_else(|| named(words())).map_or_else(|| Cli::try_parse().map(|cli| cli.command), Ok)
 }
 
-fn plain(mut words: impl Iterator<Item = OsString>) -> Option<Command> {
+fn plain(mut words: impl Iterator<Item = OsString>) -> Option<Invocation> {
     match words.next()?.to_str()? {
-        "lock" => plain::lock(words).map(Command::Lock),
-        "unlock" => plain::unlock(words).map(Command::Unlock),
-        "run-once" => plain::run_once(words).map(Command::RunOnce),
+        "lock" => plain::lock(words).map(Invocation::Lock),
+        "unlock" => plain::unlock(words).map(Invocation::Unlock),
+        "run-once" => plain::run_once(words).map(Invocation::RunOnce),
         _ => None,
     }
 }
 
-fn named(mut words: impl Iterator<Item = OsString>) -> Option<Command> {
+fn named(mut words: impl Iterator<Item = OsString>) -> Option<Invocation> {
     Some(match words.next()?.to_str()? {
-        "lock" => Command::Lock(only(words)?),
-        "flock" => Command::Flock(Flock { called: COMMAND, words: words.collect() }),
-        "unlock" => Command::Unlock(only(words)?),
-        "status" => Command::Status(only(words)?),
-        "list" => Command::List(only(words)?),
-        "clean" => Command::Clean(only(words)?),
-        "path" => Command::Path(only(words)?),
-        "update" => Command::Update(only(words)?),
-        "write" => Command::Write(only(words)?),
-        "doctor" => Command::Doctor(only(words)?),
-        "metrics" => Command::Metrics(only(words)?),
-        "reserve" => Command::Reserve(only(words)?),
-        "release" => Command::Release(only(words)?),
-        "exclude" => Command::Exclude(only(words)?),
-        "migrate" => Command::Migrate(only(words)?),
-        "run-once" => Command::RunOnce(only(words)?),
-        "lease" => Command::Lease(Lease { words: words.collect() }),
+        "lock" => Invocation::Lock(only(words)?),
+        "flock" => Invocation::Flock(FlockArgs { called: COMMAND, words: words.collect() }),
+        "unlock" => Invocation::Unlock(only(words)?),
+        "status" => Invocation::Status(only(words)?),
+        "list" => Invocation::List(only(words)?),
+        "clean" => Invocation::Clean(only(words)?),
+        "path" => Invocation::Path(only(words)?),
+        "update" => Invocation::Update(only(words)?),
+        "write" => Invocation::Write(only(words)?),
+        "doctor" => Invocation::Doctor(only(words)?),
+        "metrics" => Invocation::Metrics(only(words)?),
+        "reserve" => Invocation::Reserve(only(words)?),
+        "release" => Invocation::Release(only(words)?),
+        "exclude" => Invocation::Exclude(only(words)?),
+        "migrate" => Invocation::Migrate(only(words)?),
+        "run-once" => Invocation::RunOnce(only(words)?),
+        "lease" => Invocation::Lease(LeaseArgs { words: words.collect() }),
         _ => return None,
     })
 }

@@ -4,11 +4,11 @@ use clap::{Args, ValueHint};
 use std::path::PathBuf;
 
 /// What the exit statuses of `doctor` mean.
-pub(crate) const DOCTOR_STATUS: [(&str, &str); 3] =
+pub(crate) const EXIT_STATUS: [(&str, &str); 3] =
     [("0", "nothing is wrong"), ("1", "something is wrong"), ("2", "wrong usage")];
 
 /// What `doctor --json` prints: an object, with a list of findings.
-pub(crate) const DOCTOR_JSON: [(&str, &str); 7] = [
+pub(crate) const JSON: [(&str, &str); 7] = [
     ("version", "of this helper"),
     ("wrong", "how many findings are wrong"),
     ("findings", "a list, each with:"),
@@ -26,7 +26,7 @@ pub(crate) const DOCTOR_JSON: [(&str, &str); 7] = [
 /// changed, no lock that another could want is taken, and no file is left. In a script or a shell that has the shell
 /// library, `aba_lock_doctor` asks with what that uses.
 #[derive(Debug, Args)]
-pub(crate) struct Doctor {
+pub(crate) struct DoctorArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

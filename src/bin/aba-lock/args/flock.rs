@@ -4,7 +4,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Error, FromArgMatches, ValueHint};
 use std::ffi::OsString;
 
 /// What the exit statuses mean.
-pub(crate) const STATUS: [(&str, &str); 9] = [
+pub(crate) const EXIT_STATUS: [(&str, &str); 9] = [
     ("0", "locked, or released"),
     ("1", "another has it (-n), or the wait timed out (-w); -E changes it; or standard output could not be written to"),
     ("64", "wrong usage"),
@@ -35,13 +35,13 @@ pub(crate) fn usage(name: &str) -> String {
 
 /// The words behind `flock`, as they are, and how it was called.
 #[derive(Debug)]
-pub(crate) struct Flock {
+pub(crate) struct FlockArgs {
     pub(crate) called: &'static str,
     pub(crate) words: Vec<OsString>,
 }
 
 /// Nothing comes this way: clap is asked only for what it has to say of the arguments.
-impl FromArgMatches for Flock {
+impl FromArgMatches for FlockArgs {
     fn from_arg_matches(_: &ArgMatches) -> Result<Self, Error> {
         Ok(Self { called: COMMAND, words: Vec::new() })
     }
@@ -53,7 +53,7 @@ impl FromArgMatches for Flock {
     }
 }
 
-impl Args for Flock {
+impl Args for FlockArgs {
     fn augment_args(command: clap::Command) -> clap::Command {
         let flag = |id, letter, help| Arg::new(id).short(letter).long(id).help(help).action(ArgAction::SetTrue);
         let value = |id, name, help| Arg::new(id).long(id).value_name(name).help(help);

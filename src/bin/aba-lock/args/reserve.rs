@@ -1,6 +1,6 @@
 //! The options of `reserve`, `release`, `exclude` and `migrate`.
 
-use super::seconds;
+use super::value::parse_seconds;
 use aba_lock::reserve::Range;
 use aba_lock::reserve::plan::Probe;
 use clap::{Args, ValueEnum, ValueHint};
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// What the exit statuses of these commands mean.
-pub(crate) const STATUS: [(&str, &str); 9] = [
+pub(crate) const EXIT_STATUS: [(&str, &str); 9] = [
     ("0", "reserved, released, done, yes"),
     ("1", "no: none is reserved (--check) or excluded (--remove); two numbers for one key (`migrate`)"),
     ("2", "wrong usage, also of a group file"),
@@ -75,7 +75,7 @@ const GIVING: [&str; 11] = [
 #[command(override_usage = "aba-lock reserve [OPTIONS] [-- CMD [ARG]...]\n       \
                             aba-lock reserve --group TAG,TAG... [OPTIONS] [-- CMD [ARG]...]\n       \
                             aba-lock reserve --list | --check | --prune | --expire DAYS | --recover")]
-pub(crate) struct Reserve {
+pub(crate) struct ReserveArgs {
     /// Which of the numbers of the directory: letters, digits and . _ - : @ +
     #[arg(long, value_name = "TAG")]
     pub(crate) tag: Option<String>,
@@ -156,7 +156,7 @@ pub(crate) struct Reserve {
     pub(crate) no_inherit: bool,
 
     /// Wait so long at most for the registry; fractions are allowed [default: until it is free]
-    #[arg(short, long, value_name = "SECONDS", value_parser = seconds, conflicts_with_all = ["list", "check"])]
+    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds, conflicts_with_all = ["list", "check"])]
     pub(crate) timeout: Option<Duration>,
 
     /// Say nothing of preferences that are not met, numbers that are in use, and waits
@@ -185,7 +185,7 @@ pub(crate) enum Format {
 ///
 /// That there is nothing to give back is no failure. A number that a command has is given back when the command ends.
 #[derive(Debug, Args)]
-pub(crate) struct Release {
+pub(crate) struct ReleaseArgs {
     /// Which of the numbers of the directory [default: the one without a tag]
     #[arg(long, value_name = "TAG")]
     pub(crate) tag: Option<String>,
@@ -211,7 +211,7 @@ pub(crate) struct Release {
     pub(crate) dry_run: bool,
 
     /// Wait so long at most for the registry; fractions are allowed [default: until it is free]
-    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -219,7 +219,7 @@ pub(crate) struct Release {
 ///
 /// Who has such a number keeps it, and is told on stderr.
 #[derive(Debug, Args)]
-pub(crate) struct Exclude {
+pub(crate) struct ExcludeArgs {
     /// The numbers
     #[arg(value_name = "N|A-B", value_parser = range, required_unless_present = "list")]
     pub(crate) ranges: Vec<Range>,
@@ -237,7 +237,7 @@ pub(crate) struct Exclude {
     pub(crate) pool: Option<String>,
 
     /// Wait so long at most for the registry; fractions are allowed [default: until it is free]
-    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -246,7 +246,7 @@ pub(crate) struct Exclude {
 /// The numbers of DIR and of the directories below it, in all pools, become those of the same directories in the new
 /// place.
 #[derive(Debug, Args)]
-pub(crate) struct Migrate {
+pub(crate) struct MigrateArgs {
     /// Where it was
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) from: PathBuf,
@@ -260,7 +260,7 @@ pub(crate) struct Migrate {
     pub(crate) dry_run: bool,
 
     /// Wait so long at most for each registry; fractions are allowed [default: until it is free]
-    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) timeout: Option<Duration>,
 }
 

@@ -1,4 +1,4 @@
-use crate::args::Clean;
+use crate::args::clean::CleanArgs;
 use crate::exit;
 use crate::output::clean::Told;
 use aba_lock::clean::{self, Rule};
@@ -10,7 +10,7 @@ use aba_lock::store::{Store, TaskRoot};
 use aba_lock::task::Task;
 use std::path::PathBuf;
 
-pub(crate) fn run(args: &Clean) -> Result<i32, Error> {
+pub(crate) fn run(args: &CleanArgs) -> Result<i32, Error> {
     if !args.pid_file.is_empty() {
         return Ok(pid_files(args));
     }
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Clean) -> Result<i32, Error> {
     Ok(if told.all() { exit::DONE } else { exit::FAILED })
 }
 
-fn pid_files(args: &Clean) -> i32 {
+fn pid_files(args: &CleanArgs) -> i32 {
     let mut told = Told::new(args.dry_run, args.quiet);
     for path in &args.pid_file {
         told.one("pid file", &path.display().to_string(), &pid_file::clean(path, args.dry_run));

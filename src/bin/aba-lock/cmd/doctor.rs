@@ -1,9 +1,9 @@
-use crate::args::doctor::Doctor;
+use crate::args::doctor::DoctorArgs;
 use crate::output::findings::Findings;
 use crate::{complete, exit};
 use aba_lock::doctor::{self, Library, Ours};
 
-pub(crate) fn run(args: &Doctor) -> i32 {
+pub(crate) fn run(args: &DoctorArgs) -> i32 {
     let ours =
         Ours { version: env!("CARGO_PKG_VERSION"), library: super::init::BASH, completions: complete::INSTALLED };
     let library = Library { path: args.library.as_deref(), sourced: args.sourced.as_deref() };

@@ -1,11 +1,11 @@
-use crate::args::reserve::Exclude;
+use crate::args::reserve::ExcludeArgs;
 use crate::exit;
 use crate::output::{self, numbers, updates};
 use aba_lock::error::Error;
 use aba_lock::reserve::registry::{self, Absent, Registry};
 use aba_lock::store::Store;
 
-pub(crate) fn run(args: &Exclude) -> Result<i32, Error> {
+pub(crate) fn run(args: &ExcludeArgs) -> Result<i32, Error> {
     let store = Store::from_env()?;
     let pool = super::pool(args.pool.as_deref())?;
     if args.list {

@@ -19,7 +19,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-pub(crate) fn run(args: crate::args::flock::Flock) -> Result<i32, Error> {
+pub(crate) fn run(args: crate::args::flock::FlockArgs) -> Result<i32, Error> {
     match words::parse(args.words) {
         Ok(Asked::Help) => output::help(definition(args.called)),
         Ok(Asked::Version) => output::version(),

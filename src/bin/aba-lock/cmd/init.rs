@@ -1,12 +1,12 @@
-use crate::args::{Init, Shell};
+use crate::args::{InitArgs, ShellName};
 use crate::{exit, output};
 
 /// The shell library.
 pub(super) const BASH: &str = include_str!("../../../../shell/aba-lock.bash");
 
-pub(crate) fn run(args: &Init) -> i32 {
+pub(crate) fn run(args: &InitArgs) -> i32 {
     match args.shell {
-        Shell::Bash => {
+        ShellName::Bash => {
             output::print(BASH);
             // The library that came from this helper uses this helper, also where PATH leads to another.
             if let Ok(helper) = std::env::current_exe() {

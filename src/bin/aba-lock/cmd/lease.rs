@@ -1,8 +1,8 @@
-use crate::args::Lease;
+use crate::args::LeaseArgs;
 use aba_lock::error::Error;
 use aba_lock::keeper::Keeper;
 
-pub(crate) fn run(args: Lease) -> Result<i32, Error> {
+pub(crate) fn run(args: LeaseArgs) -> Result<i32, Error> {
     let mut words = vec!["lease".into()];
     words.extend(args.words);
     Err(Keeper::find()?.become_it(words, &[]))

@@ -1,4 +1,4 @@
-use crate::args::List;
+use crate::args::status::ListArgs;
 use crate::exit;
 use crate::output;
 use crate::output::locks::{self, Listing};
@@ -9,7 +9,7 @@ use aba_lock::store::{Store, TaskRoot};
 use aba_lock::sys;
 use aba_lock::task::{self, Task};
 
-pub(crate) fn run(args: &List) -> Result<i32, Error> {
+pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
     let (store, root) = (Store::from_env()?, TaskRoot::from_env()?);
     store.can_be_listed()?;
     let look = || {

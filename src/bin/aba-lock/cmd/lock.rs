@@ -1,4 +1,4 @@
-use crate::args::Lock;
+use crate::args::lock::LockArgs;
 use crate::exit;
 use crate::output::{self, Caller, Progress};
 use crate::parse;
@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Instant;
 
-pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
+pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     let store = if args.file.is_empty() { Some(Store::from_env()?) } else { None };
     let targets: Vec<Target> = match &store {
         Some(store) => args.names.iter().map(|name| super::named(store, name)).collect::<Result<_, _>>()?,
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &Lock) -> Result<i32, Error> {
 }
 
 /// Leaves the lock to the script, or runs the command under it.
-fn hold(args: &Lock, acquired: &Acquired, request: &Request) -> Result<i32, Error> {
+fn hold(args: &LockArgs, acquired: &Acquired, request: &Request) -> Result<i32, Error> {
     if args.command.is_empty() {
         if let Some(path) = &args.pid_file {
             write_pid(path, request.holder).inspect_err(|_| release(&args.fd, acquired))?;
@@ -106,7 +106,7 @@ fn hold(args: &Lock, acquired: &Acquired, request: &Request) -> Result<i32, Erro
 
 /// Has the keeper lock it for the other machines, too, and then leave it to the script or run the command.
 fn hold_elsewhere(
-    args: &Lock,
+    args: &LockArgs,
     keeper: &Keeper,
     acquired: &Acquired,
     request: &Request,
@@ -180,12 +180,12 @@ fn release(fds: &[i32], acquired: &Acquired) {
     }
 }
 
-fn become_under(args: &Lock, acquired: &Acquired) -> Result<i32, Error> {
+fn become_under(args: &LockArgs, acquired: &Acquired) -> Result<i32, Error> {
     let error = command(args, under::hand_down(&acquired.guards)?, acquired.token)?.exec();
     Err(failed(args, error))
 }
 
-fn run_under(args: &Lock, acquired: &Acquired, keeps_back: bool) -> Result<i32, Error> {
+fn run_under(args: &LockArgs, acquired: &Acquired, keeps_back: bool) -> Result<i32, Error> {
     let guards = &acquired.guards;
     let fds = if keeps_back { under::keep_back(guards) } else { under::hand_down(guards)? };
     let mut child = command(args, fds, acquired.token)?.fork().map_err(|error| failed(args, error))?;
@@ -199,17 +199,17 @@ fn run_under(args: &Lock, acquired: &Acquired, keeps_back: bool) -> Result<i32, 
     under::status_after(&child, status.map_err(|error| failed(args, error))?)
 }
 
-fn command(args: &Lock, fds: String, token: u64) -> Result<sys::Command, Error> {
+fn command(args: &LockArgs, fds: String, token: u64) -> Result<sys::Command, Error> {
     let variables = [(store::FDS, fds), (store::TOKEN, token.to_string())];
     sys::Command::new(&args.command, &variables).map_err(|error| failed(args, error))
 }
 
-fn failed(args: &Lock, source: io::Error) -> Error {
+fn failed(args: &LockArgs, source: io::Error) -> Error {
     Error::cannot_run(&args.command[0].to_string_lossy(), source)
 }
 
 /// Another has the lock: say who, and run the other command if there is one.
-fn contended(args: &Lock, error: &Error) -> Result<i32, Error> {
+fn contended(args: &LockArgs, error: &Error) -> Result<i32, Error> {
     output::unlogged();
     if !args.quiet {
         let caller = match (args.fd.is_empty(), args.nonblock) {
@@ -233,7 +233,7 @@ fn would_wait() -> i32 {
     if sys::ignores_keyboard() { exit::WOULD_WAIT_IGNORING } else { exit::WOULD_WAIT }
 }
 
-fn wait(args: &Lock) -> Result<Wait, Error> {
+fn wait(args: &LockArgs) -> Result<Wait, Error> {
     if args.nonblock {
         return Ok(Wait::No);
     }
@@ -247,7 +247,7 @@ fn wait(args: &Lock) -> Result<Wait, Error> {
 }
 
 /// Returns what is wrong with the options as a whole.
-fn mistake(args: &Lock, targets: &[Target]) -> Option<String> {
+fn mistake(args: &LockArgs, targets: &[Target]) -> Option<String> {
     if let (Some(None), [first, _, ..]) = (args.wait, args.names.as_slice()) {
         // flock(1) takes the seconds as a word of their own.
         let number = |word: &String| word.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,4 +1,4 @@
-use crate::args::metrics::Metrics;
+use crate::args::metrics::MetricsArgs;
 use crate::exit;
 use crate::output::metrics;
 use aba_lock::error::Error;
@@ -7,7 +7,7 @@ use aba_lock::store::{self, Store, TaskRoot};
 use aba_lock::task::Task;
 use std::fs;
 
-pub(crate) fn run(args: &Metrics) -> Result<i32, Error> {
+pub(crate) fn run(args: &MetricsArgs) -> Result<i32, Error> {
     let locks = now(&Store::from_env()?)?;
     // A socket, or a terminal, keeps nothing that could be counted.
     let own =

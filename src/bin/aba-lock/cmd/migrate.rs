@@ -1,4 +1,4 @@
-use crate::args::reserve::Migrate;
+use crate::args::reserve::MigrateArgs;
 use crate::exit;
 use crate::output::{numbers, updates};
 use aba_lock::error::Error;
@@ -6,7 +6,7 @@ use aba_lock::reserve::registry::{self, Absent, Registry};
 use aba_lock::reserve::{self, plan};
 use aba_lock::store::Store;
 
-pub(crate) fn run(args: &Migrate) -> Result<i32, Error> {
+pub(crate) fn run(args: &MigrateArgs) -> Result<i32, Error> {
     let store = Store::from_env()?;
     let from = reserve::directory_or_gone(Some(&args.from))?;
     let to = reserve::directory(Some(&args.to))?;

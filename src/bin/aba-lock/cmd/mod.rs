@@ -19,7 +19,7 @@ mod status;
 mod unlock;
 mod update;
 
-use crate::args::Command;
+use crate::args::Invocation;
 use aba_lock::error::Error;
 use aba_lock::keeper::{Answer, Keeper};
 use aba_lock::lock::{Target, Wait};
@@ -29,27 +29,27 @@ use aba_lock::store::{self, Store};
 use std::time::Duration;
 
 /// Runs a command. Its exit status.
-pub(crate) fn run(command: Command) -> Result<i32, Error> {
+pub(crate) fn run(command: Invocation) -> Result<i32, Error> {
     match command {
-        Command::Lock(args) => lock::run(&args),
-        Command::Flock(args) => flock::run(args),
-        Command::Unlock(args) => unlock::run(&args),
-        Command::Status(args) => status::run(&args),
-        Command::List(args) => list::run(&args),
-        Command::Clean(args) => clean::run(&args),
-        Command::Path(args) => path::run(&args),
-        Command::RunOnce(args) => run_once::run(&args),
-        Command::Update(args) => update::run(&args),
-        Command::Write(args) => update::write(&args),
-        Command::Doctor(args) => Ok(doctor::run(&args)),
-        Command::Metrics(args) => metrics::run(&args),
-        Command::Reserve(args) if registry::is_meant(&args) => registry::run(&args),
-        Command::Reserve(args) => reserve::run(&args),
-        Command::Release(args) => release::run(&args),
-        Command::Exclude(args) => exclude::run(&args),
-        Command::Migrate(args) => migrate::run(&args),
-        Command::Lease(args) => lease::run(args),
-        Command::Init(args) => Ok(init::run(&args)),
+        Invocation::Lock(args) => lock::run(&args),
+        Invocation::Flock(args) => flock::run(args),
+        Invocation::Unlock(args) => unlock::run(&args),
+        Invocation::Status(args) => status::run(&args),
+        Invocation::List(args) => list::run(&args),
+        Invocation::Clean(args) => clean::run(&args),
+        Invocation::Path(args) => path::run(&args),
+        Invocation::RunOnce(args) => run_once::run(&args),
+        Invocation::Update(args) => update::run(&args),
+        Invocation::Write(args) => update::write(&args),
+        Invocation::Doctor(args) => Ok(doctor::run(&args)),
+        Invocation::Metrics(args) => metrics::run(&args),
+        Invocation::Reserve(args) if registry::is_meant(&args) => registry::run(&args),
+        Invocation::Reserve(args) => reserve::run(&args),
+        Invocation::Release(args) => release::run(&args),
+        Invocation::Exclude(args) => exclude::run(&args),
+        Invocation::Migrate(args) => migrate::run(&args),
+        Invocation::Lease(args) => lease::run(args),
+        Invocation::Init(args) => Ok(init::run(&args)),
     }
 }
 

@@ -1,10 +1,10 @@
-use crate::args::Path;
+use crate::args::PathArgs;
 use crate::{exit, output};
 use aba_lock::error::Error;
 use aba_lock::lock;
 use aba_lock::store::Store;
 
-pub(crate) fn run(args: &Path) -> Result<i32, Error> {
+pub(crate) fn run(args: &PathArgs) -> Result<i32, Error> {
     let store = Store::from_env()?;
     let target = super::named(&store, &args.name)?;
     if args.create {

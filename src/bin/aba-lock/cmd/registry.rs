@@ -1,4 +1,4 @@
-use crate::args::reserve::{Format, Reserve};
+use crate::args::reserve::{Format, ReserveArgs};
 use crate::exit;
 use crate::output::{self, numbers, updates};
 use aba_lock::error::Error;
@@ -8,11 +8,11 @@ use aba_lock::reserve::{self, Pool, Tag, list};
 use aba_lock::store::Store;
 
 /// Whether it is about what is reserved, and nothing is to be given.
-pub(crate) fn is_meant(args: &Reserve) -> bool {
+pub(crate) fn is_meant(args: &ReserveArgs) -> bool {
     args.list || args.check || args.prune || args.expire.is_some() || args.recover
 }
 
-pub(crate) fn run(args: &Reserve) -> Result<i32, Error> {
+pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
     let store = Store::from_env()?;
     if args.list {
         return list(args, &store);
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &Reserve) -> Result<i32, Error> {
     if args.recover { recover(args, &store, &pool) } else { clear_out(args, &store, &pool) }
 }
 
-fn list(args: &Reserve, store: &Store) -> Result<i32, Error> {
+fn list(args: &ReserveArgs, store: &Store) -> Result<i32, Error> {
     let format = args.format.unwrap_or(Format::Table);
     if !matches!(format, Format::Table | Format::Json | Format::Tsv) {
         output::misused("reserve", "the formats of --list are table, json and tsv");
@@ -49,7 +49,7 @@ fn list(args: &Reserve, store: &Store) -> Result<i32, Error> {
     failed.map_or(Ok(exit::DONE), Err)
 }
 
-fn check(args: &Reserve, store: &Store, pool: &Pool) -> Result<i32, Error> {
+fn check(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
     let tag = args.tag.as_deref().map_or(Ok(Tag::default()), Tag::parse)?;
     let directory = reserve::directory_or_gone(args.path.as_deref())?;
     let book = registry::read(store, pool)?;
@@ -58,7 +58,7 @@ fn check(args: &Reserve, store: &Store, pool: &Pool) -> Result<i32, Error> {
     Ok(exit::DONE)
 }
 
-fn clear_out(args: &Reserve, store: &Store, pool: &Pool) -> Result<i32, Error> {
+fn clear_out(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
     let mut progress = updates::Progress::new(args.quiet);
     let gone = if args.prune { registry::read(store, pool)?.map(|book| plan::gone(&book)) } else { None };
     let mut registry = Registry::begin(store, pool, Absent::Leave, super::short_wait(args.timeout)?, &mut progress)?;
@@ -77,7 +77,7 @@ fn clear_out(args: &Reserve, store: &Store, pool: &Pool) -> Result<i32, Error> {
     Ok(exit::DONE)
 }
 
-fn recover(args: &Reserve, store: &Store, pool: &Pool) -> Result<i32, Error> {
+fn recover(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
     let mut progress = updates::Progress::new(args.quiet);
     let recovered = registry::recover(store, pool, super::short_wait(args.timeout)?, &mut progress)?;
     if !args.quiet {

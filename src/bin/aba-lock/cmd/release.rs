@@ -1,4 +1,4 @@
-use crate::args::reserve::Release;
+use crate::args::reserve::ReleaseArgs;
 use crate::exit;
 use crate::output::{numbers, updates};
 use aba_lock::error::Error;
@@ -6,7 +6,7 @@ use aba_lock::reserve::registry::{Absent, Registry};
 use aba_lock::reserve::{self, Tag, plan};
 use aba_lock::store::Store;
 
-pub(crate) fn run(args: &Release) -> Result<i32, Error> {
+pub(crate) fn run(args: &ReleaseArgs) -> Result<i32, Error> {
     let store = Store::from_env()?;
     let pool = super::pool(args.pool.as_deref())?;
     let tag = args.tag.as_deref().map_or(Ok(Tag::default()), Tag::parse)?;

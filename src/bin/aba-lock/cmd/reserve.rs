@@ -1,4 +1,4 @@
-use crate::args::reserve::{Format, Reserve};
+use crate::args::reserve::{Format, ReserveArgs};
 use crate::exit;
 use crate::output::{self, numbers, updates};
 use aba_lock::atomic::transform::{Edit, Missing};
@@ -16,7 +16,7 @@ use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::Path;
 
-pub(crate) fn run(args: &Reserve) -> Result<i32, Error> {
+pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
     if matches!(args.format, Some(Format::Table | Format::Tsv)) {
         output::misused("reserve", "the formats table and tsv are for --list");
         return Ok(exit::USAGE);
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Reserve) -> Result<i32, Error> {
 }
 
 /// What is wanted: one number, or several.
-fn group(args: &Reserve, pool: &Pool) -> Result<Group, Error> {
+fn group(args: &ReserveArgs, pool: &Pool) -> Result<Group, Error> {
     if let Some(tags) = &args.group {
         return Group::of_tags(pool, tags);
     }
@@ -46,7 +46,7 @@ fn group(args: &Reserve, pool: &Pool) -> Result<Group, Error> {
     Ok(Group { pool: pool.clone(), base: None, wants: vec![want], require: args.require.is_some() })
 }
 
-fn ask(args: &Reserve, pool: &Pool) -> Result<Ask, Error> {
+fn ask(args: &ReserveArgs, pool: &Pool) -> Result<Ask, Error> {
     let range = match args.range {
         Some(range) => range,
         None if pool.is_ports() => PORT_RANGE,
@@ -60,7 +60,7 @@ fn ask(args: &Reserve, pool: &Pool) -> Result<Ask, Error> {
     Ok(Ask { range, exclude: args.exclude.clone(), probe })
 }
 
-fn keep(args: &Reserve, store: &Store, group: &Group, ask: &Ask, directory: &Path) -> Result<i32, Error> {
+fn keep(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory: &Path) -> Result<i32, Error> {
     let format = args.format.unwrap_or(Format::Plain);
     let named = format != Format::Plain || args.dotenv.is_some();
     let variables = if named { group.variables()? } else { Vec::new() };
@@ -119,7 +119,7 @@ fn draft(edit: Edit, values: &[(String, u32)]) -> Result<(Edit, aba_lock::atomic
     Ok((edit, draft))
 }
 
-fn lease(args: &Reserve, store: &Store, group: &Group, ask: &Ask, directory: &Path) -> Result<i32, Error> {
+fn lease(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory: &Path) -> Result<i32, Error> {
     let is_group = args.group.is_some() || args.group_file.is_some();
     let variables = if is_group { group.variables()? } else { Vec::new() };
     let mut progress = updates::Progress::new(args.quiet);
@@ -143,7 +143,7 @@ fn lease(args: &Reserve, store: &Store, group: &Group, ask: &Ask, directory: &Pa
     become_under(args, &held, &numbers, &variables)
 }
 
-fn become_under(args: &Reserve, held: &[Acquired], numbers: &[u32], names: &[String]) -> Result<i32, Error> {
+fn become_under(args: &ReserveArgs, held: &[Acquired], numbers: &[u32], names: &[String]) -> Result<i32, Error> {
     let guards = held.iter().flat_map(|acquired| &acquired.guards);
     let keeps_back = args.no_inherit || under::closes_descriptors(&args.command[0]);
     let fds = if keeps_back { under::keep_back(guards) } else { under::hand_down(guards)? };

@@ -1,4 +1,4 @@
-use crate::args::RunOnce;
+use crate::args::run_once::RunOnceArgs;
 use crate::exit;
 use crate::output::{self, tasks};
 use aba_lock::error::Error;
@@ -6,7 +6,7 @@ use aba_lock::name::TaskId;
 use aba_lock::store::TaskRoot;
 use aba_lock::task::{self, Ask, Stream, Task};
 
-pub(crate) fn run(args: &RunOnce) -> Result<i32, Error> {
+pub(crate) fn run(args: &RunOnceArgs) -> Result<i32, Error> {
     let root = TaskRoot::from_env()?;
     if args.reset_all {
         let (left, failed) = task::reset_all(&root)?;
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &RunOnce) -> Result<i32, Error> {
     one(args, task)
 }
 
-fn one(args: &RunOnce, task: Task) -> Result<i32, Error> {
+fn one(args: &RunOnceArgs, task: Task) -> Result<i32, Error> {
     if args.stdout || args.stderr {
         task.look_closely()?;
         tasks::log(&task, if args.stdout { Stream::Out } else { Stream::Err });
@@ -64,7 +64,7 @@ fn one(args: &RunOnce, task: Task) -> Result<i32, Error> {
     }
 }
 
-fn wait(args: &RunOnce, task: &Task) -> Result<i32, Error> {
+fn wait(args: &RunOnceArgs, task: &Task) -> Result<i32, Error> {
     let ask = Ask {
         command: &args.command,
         timeout: args.timeout,

@@ -1,4 +1,4 @@
-use crate::args::Status;
+use crate::args::status::StatusArgs;
 use crate::exit;
 use crate::output::{self, locks, locks::Overall};
 use aba_lock::error::Error;
@@ -8,7 +8,7 @@ use aba_lock::lock::{self, Target};
 use aba_lock::store::Store;
 use std::ffi::OsString;
 
-pub(crate) fn run(args: &Status) -> Result<i32, Error> {
+pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
     let target = match (&args.name, &args.file) {
         (Some(name), _) => super::named(&Store::from_env()?, name)?,
         (None, Some(path)) => Target::file(path),

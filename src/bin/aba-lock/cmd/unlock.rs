@@ -1,4 +1,4 @@
-use crate::args::Unlock;
+use crate::args::lock::UnlockArgs;
 use crate::exit;
 use crate::output;
 use aba_lock::error::Error;
@@ -14,7 +14,7 @@ use std::time::Duration;
 /// How long the holders have after the first signal, before SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
-pub(crate) fn run(args: &Unlock) -> Result<i32, Error> {
+pub(crate) fn run(args: &UnlockArgs) -> Result<i32, Error> {
     let target = match &args.name {
         Some(name) => Some(super::named(&Store::from_env()?, name)?),
         None => None,
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Unlock) -> Result<i32, Error> {
     }
 }
 
-fn kill(args: &Unlock, target: &Target) -> Result<i32, Error> {
+fn kill(args: &UnlockArgs, target: &Target) -> Result<i32, Error> {
     let signal = args.kill.unwrap_or(force::TERM);
     if signal == force::KILL && args.grace.is_some() {
         output::misused("unlock", "there is no --grace after --kill=KILL");

@@ -1,4 +1,4 @@
-use crate::args::{Rewrite, Update, Write};
+use crate::args::update::{Rewrite, UpdateArgs, WriteArgs};
 use crate::exit;
 use crate::output::{self, updates};
 use aba_lock::atomic::transform::{Draft, Edit, Missing};
@@ -8,7 +8,7 @@ use aba_lock::sys::Forward;
 use aba_lock::{filter, process};
 use std::ffi::OsStr;
 
-pub(crate) fn run(args: &Update) -> Result<i32, Error> {
+pub(crate) fn run(args: &UpdateArgs) -> Result<i32, Error> {
     if args.in_place && !args.command.iter().any(|word| word.to_string_lossy().contains(filter::PLACE)) {
         output::misused("update", "the command of --in-place has no {}, where the path of the copy would stand");
         return Ok(exit::USAGE);
@@ -18,7 +18,7 @@ pub(crate) fn run(args: &Update) -> Result<i32, Error> {
     rewrite(&args.how, true, |edit, draft, forward| make(edit, &words, draft, forward))
 }
 
-pub(crate) fn write(args: &Write) -> Result<i32, Error> {
+pub(crate) fn write(args: &WriteArgs) -> Result<i32, Error> {
     rewrite(&args.how, false, |edit, draft, forward| filter::from_input(edit, draft, forward).map(|()| 0))
 }
 

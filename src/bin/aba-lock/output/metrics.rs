@@ -21,7 +21,8 @@ pub(crate) fn print(locks: &[Now], events: Option<&BTreeMap<String, Counts>>, ta
         events.iter().flatten().map(|(lock, counts)| (label("lock", lock), value(counts))).collect()
     };
     let mut text = String::new();
-    for (name, kind, help) in METRICS {
+    for (name, help) in METRICS {
+        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
         let samples = match name {
             "aba_lock_info" => vec![(label("version", env!("CARGO_PKG_VERSION")), "1".to_owned())],
             "aba_lock_held" => of_locks(&|lock| lock.held.map(|held| u8::from(held).to_string())),

@@ -1,7 +1,7 @@
 //! What `update` and `write` print.
 
 use super::{holder, plain, sentence, unseen};
-use crate::args::Rewrite;
+use crate::args::update::Rewrite;
 use aba_lock::atomic::transform::{Draft, Edit};
 use aba_lock::error::{Error, quoted};
 use aba_lock::holders;

@@ -5,13 +5,15 @@
 //! else is `None`, and clap's to answer: what is wrong, what is abbreviated, what is rare. That both read alike what is
 //! read here is held by a test (`tests/cli/plain_parser.rs`).
 
-use crate::args::{Lock, RunOnce, Unlock, seconds};
+use crate::args::lock::{LockArgs, UnlockArgs};
+use crate::args::run_once::RunOnceArgs;
+use crate::args::value::parse_seconds;
 use std::ffi::OsString;
 use std::time::Duration;
 
 /// `aba-lock lock`.
-pub(crate) fn lock(mut words: impl Iterator<Item = OsString>) -> Option<Lock> {
-    let mut lock = Lock::default();
+pub(crate) fn lock(mut words: impl Iterator<Item = OsString>) -> Option<LockArgs> {
+    let mut lock = LockArgs::default();
     while let Some(word) = words.next() {
         match word.to_str()? {
             "--" => {
@@ -23,7 +25,7 @@ pub(crate) fn lock(mut words: impl Iterator<Item = OsString>) -> Option<Lock> {
             }
             "--fd" => lock.fd.push(descriptor(&mut words)?),
             "-t" | "--timeout" if lock.timeout.is_none() => {
-                lock.timeout = Some(seconds(&value(&mut words)?).ok()?);
+                lock.timeout = Some(parse_seconds(&value(&mut words)?).ok()?);
             }
             "--who" if lock.who.is_none() => lock.who = Some(value(&mut words)?),
             "-n" | "--nonblock" => once(&mut lock.nonblock)?,
@@ -52,8 +54,8 @@ pub(crate) fn lock(mut words: impl Iterator<Item = OsString>) -> Option<Lock> {
 }
 
 /// `aba-lock run-once`, of one task.
-pub(crate) fn run_once(mut words: impl Iterator<Item = OsString>) -> Option<RunOnce> {
-    let mut task = RunOnce::default();
+pub(crate) fn run_once(mut words: impl Iterator<Item = OsString>) -> Option<RunOnceArgs> {
+    let mut task = RunOnceArgs::default();
     let mut modes = 0;
     while let Some(word) = words.next() {
         let mode = match word.to_str()? {
@@ -69,11 +71,11 @@ pub(crate) fn run_once(mut words: impl Iterator<Item = OsString>) -> Option<RunO
                 continue;
             }
             "-t" | "--ttl" if task.ttl.is_none() => {
-                task.ttl = Some(seconds(&value(&mut words)?).ok()?);
+                task.ttl = Some(parse_seconds(&value(&mut words)?).ok()?);
                 continue;
             }
             "-W" | "--timeout" if task.timeout.is_none() => {
-                task.timeout = Some(seconds(&value(&mut words)?).ok()?);
+                task.timeout = Some(parse_seconds(&value(&mut words)?).ok()?);
                 continue;
             }
             "-q" | "--quiet" => {
@@ -98,20 +100,20 @@ pub(crate) fn run_once(mut words: impl Iterator<Item = OsString>) -> Option<RunO
 }
 
 /// `aba-lock unlock`, as scripts release.
-pub(crate) fn unlock(mut words: impl Iterator<Item = OsString>) -> Option<Unlock> {
+pub(crate) fn unlock(mut words: impl Iterator<Item = OsString>) -> Option<UnlockArgs> {
     if words.next()? != "--fd" {
         return None;
     }
     let fd = Some(descriptor(&mut words)?);
     let name = if let Some(name) = words.next() { Some(text(name)?) } else { None };
     let plain = words.next().is_none();
-    plain.then_some(Unlock { name, fd, ..Unlock::default() })
+    plain.then_some(UnlockArgs { name, fd, ..UnlockArgs::default() })
 }
 
 /// The seconds of `--wait=SECONDS` or `-w=SECONDS`.
 fn limit_of_wait(option: &str) -> Option<Duration> {
     let value = option.strip_prefix("--wait=").or_else(|| option.strip_prefix("-w="))?;
-    seconds(value).ok()
+    parse_seconds(value).ok()
 }
 
 fn descriptor(words: &mut impl Iterator<Item = OsString>) -> Option<i32> {

@@ -1,0 +1,16 @@
+//! Parsers of the values of options.
+
+use aba_lock::{force, store};
+use std::time::Duration;
+
+pub(crate) fn parse_signal(text: &str) -> Result<i32, &'static str> {
+    force::parse_signal(text).ok_or("not a signal that ends a process")
+}
+
+pub(crate) fn parse_span(text: &str) -> Result<Duration, &'static str> {
+    store::parse_span(text).ok_or("not a time span such as 30s, 10m, 2h, 7d or 2w")
+}
+
+pub(crate) fn parse_seconds(text: &str) -> Result<Duration, &'static str> {
+    store::parse_seconds(text).ok_or("not a number of seconds")
+}

@@ -5,7 +5,7 @@ use crate::desk::Desk;
 use crate::journal::Call;
 use crate::listen::{Incoming, Peer};
 use crate::model::{Change, Key, Lock, Problem, Selection, Wanted};
-use crate::span;
+use aba_lock_protocol::span;
 use jiff::Timestamp;
 use std::future::Future;
 use std::sync::Arc;
@@ -155,8 +155,8 @@ impl LockService for Service {
 
 fn time_span(name: &str, value: Option<prost_types::Duration>) -> Result<Option<Duration>, Problem> {
     let Some(value) = value else { return Ok(None) };
-    let span = Duration::try_from(value).map_err(drop).and_then(span::checked);
-    span.map_err(|()| Problem::Invalid(format!("{name} is no time span")))
+    let span = Duration::try_from(value).ok().and_then(|span| span::check(span).ok());
+    span.ok_or_else(|| Problem::Invalid(format!("{name} is no time span")))
 }
 
 fn timestamp(time: Timestamp) -> prost_types::Timestamp {

@@ -15,7 +15,6 @@ mod report;
 mod rest;
 mod serve;
 mod settings;
-mod span;
 mod store;
 mod tls;
 

@@ -11,6 +11,7 @@ use crate::desk::Desk;
 use crate::journal::Call;
 use crate::listen::Peer;
 use crate::model::{Change, Problem};
+use aba_lock_protocol::{code, path as paths};
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{ConnectInfo, Path, RawQuery, State};
@@ -25,9 +26,6 @@ use tokio::time;
 /// So long somebody who does not wait may be gone, or only send no more, and still get the lock. It is there in less, and who
 /// goes right then could as well go when the answer is on its way.
 const A_MOMENT: Duration = Duration::from_secs(1);
-
-/// How clients other than ours begin.
-const API: &str = "/api/v1alpha1";
 
 const DESCRIPTION: &str = include_str!("rest/openapi.json");
 const PAGE: &str = include_str!("rest/page.html");
@@ -51,12 +49,12 @@ pub(crate) fn routes(house: House) -> Router {
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(description))
-        .route(&format!("{API}/lock"), post(create))
-        .route(&format!("{API}/lock/{{id}}"), get(show).merge(put(update)).merge(delete(unlock)))
-        .route(&format!("{API}/lock/{{id}}/renew"), put(renew).merge(post(renew)))
-        .route(&format!("{API}/unlock/{{id}}"), any(unlock_by_get_or_post))
-        .route(&format!("{API}/locks/list"), get(list))
-        .fallback(async || shape::refusal(StatusCode::NOT_FOUND, 5, "there is nothing at this path"))
+        .route(paths::LOCK, post(create))
+        .route(&paths::lock("{id}"), get(show).merge(put(update)).merge(delete(unlock)))
+        .route(&paths::renewal("{id}"), put(renew).merge(post(renew)))
+        .route(&paths::release("{id}"), any(unlock_by_get_or_post))
+        .route(paths::LOCK_LIST, get(list))
+        .fallback(async || shape::refusal(StatusCode::NOT_FOUND, code::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || no_such_method())
         .with_state(Arc::new(house))
 }
@@ -149,7 +147,7 @@ async fn create(State(house): State<Arc<House>>, caller: Caller, body: Body) -> 
     tokio::select! {
         // First: a lock that is granted in the same moment is taken back.
         biased;
-        () = gone => Ok(shape::refusal(StatusCode::BAD_REQUEST, 3, "who asked has gone away, or goes on without the answer")),
+        () = gone => Ok(shape::refusal(StatusCode::BAD_REQUEST, code::INVALID_ARGUMENT, "who asked has gone away, or goes on without the answer")),
         lock = house.desk.create(&call, wanted) => Ok(shape::lock(&lock?)),
     }
 }
@@ -191,7 +189,7 @@ async fn unlock_by_get_or_post(house: State<Arc<House>>, caller: Caller, method:
 }
 
 fn no_such_method() -> Response {
-    shape::refusal(StatusCode::METHOD_NOT_ALLOWED, 12, "this path has no such method")
+    shape::refusal(StatusCode::METHOD_NOT_ALLOWED, code::UNIMPLEMENTED, "this path has no such method")
 }
 
 async fn list(State(house): State<Arc<House>>, caller: Caller, RawQuery(query): RawQuery) -> Result<Response, Problem> {

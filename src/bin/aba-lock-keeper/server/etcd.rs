@@ -31,7 +31,8 @@ use crate::clock::Moment;
 use crate::server::{Entry, Fault, Lease, Owner, Patience, Server, Want, Watcher};
 use crate::settings::Settings;
 use crate::sys;
-use gateway::{EXISTS, Gateway, NOT_FOUND, OK, PAUSE, count, decoded, encoded, refused};
+use aba_lock_protocol::code::{FAILED_PRECONDITION, NOT_FOUND, OK};
+use gateway::{Gateway, PAUSE, count, decoded, encoded, refused};
 use mark::Mark;
 use serde_json::{Value, json};
 use std::thread;
@@ -91,7 +92,7 @@ impl Etcd {
         match granted.code {
             OK if count(&granted.body["ID"]) == number && !lease.ttl.is_zero() => {}
             OK => return Err(self.gateway.strange()),
-            EXISTS => self.keep_alive(&mut lease)?,
+            FAILED_PRECONDITION => self.keep_alive(&mut lease)?,
             _ => return Err(refused(&granted)),
         }
         let (from, to) = self.span(want.name);

@@ -23,7 +23,9 @@ use crate::server::http::{Answer, Http, TRY};
 use crate::server::{Entry, Fault, Lease, Owner, Patience, Server, Want, Watcher};
 use crate::settings::Settings;
 use crate::sys;
-use answers::{EXISTS, NOT_FOUND, call, checked, code, entry, escaped, lease, refused, strange, text};
+use aba_lock_protocol::code::{ALREADY_EXISTS, NOT_FOUND};
+use aba_lock_protocol::{member, path};
+use answers::{call, checked, code, entry, escaped, lease, refused, strange, text, ttl};
 use serde_json::{Value, json};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -76,14 +78,14 @@ impl Service {
 
     /// What was granted for an event, if an answer was lost.
     fn granted(&mut self, event: &str) -> Result<Option<Value>, Fault> {
-        let locks = self.list(&format!("?event_id={}", escaped(event)))?;
-        Ok(locks.into_iter().find(|lock| text(lock, "eventId") == event))
+        let locks = self.list(&format!("?{}={}", member::EVENT_ID_PARAMETER, escaped(event)))?;
+        Ok(locks.into_iter().find(|lock| text(lock, member::EVENT_ID) == event))
     }
 
     /// The locks of this query.
     fn list(&mut self, query: &str) -> Result<Vec<Value>, Fault> {
-        let answer = self.call("GET", &format!("/locks/list{query}"), None, TRY)?;
-        match (answer.status, &answer.body["locks"]) {
+        let answer = self.call("GET", &format!("{}{query}", path::LOCK_LIST), None, TRY)?;
+        match (answer.status, &answer.body[member::LOCKS]) {
             (200, Value::Array(locks)) => Ok(locks.clone()),
             (200, _) => Err(strange(self.http.endpoint())),
             _ => Err(refused(&answer)),
@@ -98,12 +100,13 @@ impl Service {
     /// One request for it, which may wait at the service.
     fn ask(&mut self, want: &Want, event: &str, pause: Duration) -> Result<Asked, Fault> {
         let body = json!({
-            "service": want.name, "who": said(want.owner), "environment": "", "resource": "", "eventId": event,
-            "ttl": want.ttl.as_secs_f64(), "wait": pause.as_secs_f64(),
+            (member::SERVICE): want.name, (member::WHO): said(want.owner), (member::ENVIRONMENT): "",
+            (member::RESOURCE): "", (member::EVENT_ID): event, (member::TTL): want.ttl.as_secs_f64(),
+            (member::WAIT): pause.as_secs_f64(),
         });
         let interval = (want.ttl / 3).min(LOOK);
         if pause <= interval {
-            let answer = self.call("POST", "/lock", Some(&body), pause + TRY)?;
+            let answer = self.call("POST", path::LOCK, Some(&body), pause + TRY)?;
             return self.asked(want.name, event, &answer);
         }
         // By a thread, so that what is granted is found though that connection says nothing any more. It is left alone then, as
@@ -112,7 +115,7 @@ impl Service {
         let mut http = self.http.alone();
         let waits = sys::without_signals(|| {
             thread::Builder::new().spawn(move || {
-                let _ = tell.send(call(&mut http, "POST", "/lock", Some(&body), pause + TRY));
+                let _ = tell.send(call(&mut http, "POST", path::LOCK, Some(&body), pause + TRY));
             })
         });
         // Without a thread it waits for as long as the connection needs no look from outside.
@@ -135,10 +138,10 @@ impl Service {
                 }
             }
             // Nobody who answers is no news: then that one may wait still.
-            let Ok(locks) = self.list(&format!("?service={}", escaped(want.name))) else { continue };
+            let Ok(locks) = self.list(&format!("?{}={}", member::SERVICE, escaped(want.name))) else { continue };
             let mut locks = locks.iter().filter(|lock| entry(lock).name == want.name);
             match locks.next() {
-                Some(lock) if text(lock, "eventId") == event => {
+                Some(lock) if text(lock, member::EVENT_ID) == event => {
                     self.unanswered = true;
                     // It may be about to be said. Who goes away before that has it taken back.
                     if let Ok((Ok(answer), _)) = told.recv_timeout(TRY) {
@@ -158,11 +161,11 @@ impl Service {
     }
 
     fn asked(&self, name: &str, event: &str, answer: &Answer) -> Result<Asked, Fault> {
-        let held = &answer.body["existingLock"];
+        let held = &answer.body[member::EXISTING_LOCK];
         match answer.status {
             200 => Ok(Asked::Granted(self.lease(name, &answer.body, answer.sent)?)),
-            409 if text(held, "eventId") == event => Ok(Asked::Ours(self.lease(name, held, answer.sent)?)),
-            409 if code(answer) == Some(EXISTS) => {
+            409 if text(held, member::EVENT_ID) == event => Ok(Asked::Ours(self.lease(name, held, answer.sent)?)),
+            409 if code(answer) == Some(ALREADY_EXISTS) => {
                 let holder = Some(entry(held)).filter(|holder| !holder.name.is_empty());
                 Ok(Asked::Held(holder.map(Box::new)))
             }
@@ -243,11 +246,14 @@ impl Server for Service {
     }
 
     fn renew(&mut self, lease: &mut Lease) -> Result<(), Fault> {
-        let answer = self.call("PUT", &format!("/lock/{}/renew", escaped(checked(&lease.id)?)), None, TRY)?;
+        let answer = self.call("PUT", &path::renewal(&escaped(checked(&lease.id)?)), None, TRY)?;
         match (answer.status, code(&answer)) {
             (200, _) => {
                 // One that was made without a time to live has none.
-                if lease.ttl.is_zero() && answer.body["ttl"].is_null() && text(&answer.body, "id") == lease.id {
+                if lease.ttl.is_zero()
+                    && answer.body[member::TTL].is_null()
+                    && text(&answer.body, member::ID) == lease.id
+                {
                     return Ok(());
                 }
                 let renewed = self.lease(&lease.name, &answer.body, answer.sent)?;
@@ -271,12 +277,12 @@ impl Server for Service {
             None => checked(id)?.to_owned(),
             Some(event) => match self.granted(event)? {
                 None => return Ok(()),
-                Some(lock) => text(&lock, "id"),
+                Some(lock) => text(&lock, member::ID),
             },
         };
-        let answer = self.call("DELETE", &format!("/lock/{}", escaped(&id)), None, TRY)?;
+        let answer = self.call("DELETE", &path::lock(&escaped(&id)), None, TRY)?;
         match (answer.status, code(&answer)) {
-            (200, _) if text(&answer.body, "id") == id => Ok(()),
+            (200, _) if text(&answer.body, member::ID) == id => Ok(()),
             (200, _) => Err(strange(self.http.endpoint())),
             (404, Some(NOT_FOUND)) => Ok(()),
             _ => Err(refused(&answer)),
@@ -284,11 +290,11 @@ impl Server for Service {
     }
 
     fn find(&mut self, id: &str) -> Result<Lease, Fault> {
-        let answer = self.call("GET", &format!("/lock/{}", escaped(checked(id)?)), None, TRY)?;
+        let answer = self.call("GET", &path::lock(&escaped(checked(id)?)), None, TRY)?;
         match (answer.status, code(&answer)) {
-            (200, _) if text(&answer.body, "id") == id => {
+            (200, _) if text(&answer.body, member::ID) == id => {
                 let Entry { name, id, token, .. } = entry(&answer.body);
-                let ttl = answer.body["ttl"].as_str().and_then(aba_lock::store::parse_span).unwrap_or_default();
+                let ttl = ttl(&answer.body).unwrap_or_default();
                 Ok(Lease { name, id, token, ttl, good: answer.sent, kept: false })
             }
             (200, _) => Err(strange(self.http.endpoint())),
@@ -298,7 +304,7 @@ impl Server for Service {
     }
 
     fn queue(&mut self, name: Option<&str>) -> Result<Vec<Entry>, Fault> {
-        let query = name.map_or(String::new(), |name| format!("?service={}", escaped(name)));
+        let query = name.map_or(String::new(), |name| format!("?{}={}", member::SERVICE, escaped(name)));
         let locks = self.list(&query)?;
         let mut found = Vec::new();
         for lock in &locks {
@@ -308,8 +314,8 @@ impl Server for Service {
             }
             let name = holder.name.clone();
             found.push(holder);
-            for waiter in lock["queue"].as_array().into_iter().flatten() {
-                let said = Some(text(waiter, "who"));
+            for waiter in lock[member::QUEUE].as_array().into_iter().flatten() {
+                let said = Some(text(waiter, member::WHO));
                 found.push(Entry { name: name.clone(), id: String::new(), token: 0, owner: None, said, left: None });
             }
         }

@@ -7,6 +7,7 @@
 use super::shape;
 use crate::listen::{Incoming, Stream};
 use crate::serve::ended;
+use aba_lock_protocol::code;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderValue, StatusCode, Version, header};
@@ -50,7 +51,11 @@ async fn answer(stream: Stream, router: Router, is_open: bool, ends: watch::Rece
         let (peer, router) = (peer.clone(), router.clone());
         async move {
             let mut response = if lacks_host(&request) {
-                shape::refusal(StatusCode::BAD_REQUEST, 3, "a request of HTTP/1.1 has one header Host")
+                shape::refusal(
+                    StatusCode::BAD_REQUEST,
+                    code::INVALID_ARGUMENT,
+                    "a request of HTTP/1.1 has one header Host",
+                )
             } else {
                 if is_open {
                     peer.is_permitted();

@@ -3,7 +3,7 @@
 
 use super::body::Body;
 use crate::model::{Change, Key, Listing, Lock, Problem, Selection, Wanted};
-use crate::span;
+use aba_lock_protocol::{code, member, span};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
@@ -42,13 +42,22 @@ fn text(members: &Members, names: &[&str]) -> Result<String, Problem> {
 }
 
 fn time_span(members: &Members, name: &str) -> Result<Option<Duration>, Problem> {
-    span::in_json(members.get(name)).map_err(|()| {
+    span::read_json(members.get(name)).map_err(|_| {
         Problem::Invalid(format!("{name} is no time span of 1ms up, such as \"90s\", \"30m\", or a number of seconds"))
     })
 }
 
 /// The members of a request.
-const MEMBERS: [&str; 8] = ["service", "environment", "resource", "who", "eventId", "event_id", "ttl", "wait"];
+const MEMBERS: [&str; 8] = [
+    member::SERVICE,
+    member::ENVIRONMENT,
+    member::RESOURCE,
+    member::WHO,
+    member::EVENT_ID,
+    "event_id",
+    member::TTL,
+    member::WAIT,
+];
 
 /// The parameters of a list.
 const PARAMETERS: [&str; 10] =
@@ -59,8 +68,9 @@ const PARAMETERS: [&str; 10] =
 fn is_spelt_right(name: &str, known: &[&'static str]) -> Result<(), Problem> {
     let plain = |name: &str| name.replace(['_', '-', ' '], "").to_lowercase();
     let (given, is_known) = (plain(name), known.contains(&name));
-    let is_meant =
-        |known: &&&str| given == plain(known) || ["ttl", "wait"].contains(*known) && given.starts_with(**known);
+    let is_meant = |known: &&&str| {
+        given == plain(known) || [member::TTL, member::WAIT].contains(*known) && given.starts_with(**known)
+    };
     match known.iter().find(is_meant) {
         Some(meant) if !is_known => Err(Problem::Invalid(format!("{name} is not known here: did you mean {meant}?"))),
         _ => Ok(()),
@@ -78,18 +88,18 @@ pub(super) fn renewal(members: &Members) -> Result<Option<Duration>, Problem> {
 }
 
 fn ttl(members: &Members) -> Result<Option<Duration>, Problem> {
-    time_span(members, "ttl")
+    time_span(members, member::TTL)
 }
 
 pub(super) fn wanted(members: &Members) -> Result<Wanted, Problem> {
     let Change { service, environment, resource, who, event_id } = words(members)?;
     let key = Key { service, environment, resource };
-    Ok(Wanted { key, who, event_id, ttl: ttl(members)?, wait: time_span(members, "wait")? })
+    Ok(Wanted { key, who, event_id, ttl: ttl(members)?, wait: time_span(members, member::WAIT)? })
 }
 
 pub(super) fn change(members: &Members) -> Result<Change, Problem> {
     let change = words(members)?;
-    for name in ["ttl", "wait"] {
+    for name in [member::TTL, member::WAIT] {
         if time_span(members, name)?.is_some() {
             return Err(Problem::Invalid(format!("{name} cannot be changed here: to renew a lock is another call")));
         }
@@ -100,11 +110,11 @@ pub(super) fn change(members: &Members) -> Result<Change, Problem> {
 fn words(members: &Members) -> Result<Change, Problem> {
     are_spelt_right(members)?;
     Ok(Change {
-        service: text(members, &["service"])?,
-        environment: text(members, &["environment"])?,
-        resource: text(members, &["resource"])?,
-        who: text(members, &["who"])?,
-        event_id: text(members, &["eventId", "event_id"])?,
+        service: text(members, &[member::SERVICE])?,
+        environment: text(members, &[member::ENVIRONMENT])?,
+        resource: text(members, &[member::RESOURCE])?,
+        who: text(members, &[member::WHO])?,
+        event_id: text(members, &[member::EVENT_ID, "event_id"])?,
     })
 }
 
@@ -134,26 +144,26 @@ fn members(lock: &Lock) -> Members {
     let mut put = |name: &str, value: Value| members.insert(name.to_owned(), value);
     // Who is about to have it has none of these yet.
     if !lock.id.is_empty() {
-        put("id", json!(lock.id));
-        put("createdAt", json!(lock.created.to_string()));
-        put("fencingToken", json!(lock.token));
+        put(member::ID, json!(lock.id));
+        put(member::CREATED_AT, json!(lock.created.to_string()));
+        put(member::FENCING_TOKEN, json!(lock.token));
     }
-    put("service", json!(lock.key.service));
-    put("who", json!(lock.who));
-    put("environment", json!(lock.key.environment));
-    put("resource", json!(lock.key.resource));
-    put("eventId", json!(lock.event_id));
+    put(member::SERVICE, json!(lock.key.service));
+    put(member::WHO, json!(lock.who));
+    put(member::ENVIRONMENT, json!(lock.key.environment));
+    put(member::RESOURCE, json!(lock.key.resource));
+    put(member::EVENT_ID, json!(lock.event_id));
     if let Some(ttl) = lock.ttl {
-        put("ttl", json!(span::text(ttl)));
+        put(member::TTL, json!(span::format(ttl)));
     }
     if let Some(expires) = lock.expires {
-        put("expiresAt", json!(expires.to_string()));
+        put(member::EXPIRES_AT, json!(expires.to_string()));
     }
     if !lock.queue.is_empty() {
         let queue = (1..).zip(&lock.queue).map(|(position, waiting)| {
-            json!({"who": waiting.who, "since": waiting.since.to_string(), "queuePosition": position})
+            json!({(member::WHO): waiting.who, "since": waiting.since.to_string(), "queuePosition": position})
         });
-        put("queue", queue.collect());
+        put(member::QUEUE, queue.collect());
     }
     members
 }
@@ -172,20 +182,20 @@ pub(super) fn lock(lock: &Lock) -> Response {
 }
 
 pub(super) fn unlocked(lock: &Lock) -> Response {
-    json(StatusCode::OK, &json!({"message": "lock deleted", "success": true, "id": lock.id, "count": "1"}))
+    json(StatusCode::OK, &json!({"message": "lock deleted", "success": true, (member::ID): lock.id, "count": "1"}))
 }
 
 pub(super) fn listing(listing: &Listing, page: u32, per_page: Option<u32>) -> Response {
     let locks: Vec<Value> = listing.locks.iter().map(|lock| Value::Object(members(lock))).collect();
     let per_page = per_page.map_or(listing.total, u64::from);
     let total = listing.total;
-    let body = json!({"locks": locks, "totalCount": total, "total": total, "page": page, "perPage": per_page});
+    let body = json!({(member::LOCKS): locks, "totalCount": total, "total": total, "page": page, "perPage": per_page});
     json(StatusCode::OK, &body)
 }
 
 /// A refusal without a top-level `id`: scripts take one for the sign that they have the lock.
-pub(super) fn refusal(status: StatusCode, code: u8, message: &str) -> Response {
-    json(status, &json!({"code": code, "message": message, "details": [], "error": message}))
+pub(super) fn refusal(status: StatusCode, code: u64, message: &str) -> Response {
+    json(status, &json!({(member::CODE): code, (member::MESSAGE): message, "details": [], "error": message}))
 }
 
 impl IntoResponse for Problem {
@@ -195,21 +205,25 @@ impl IntoResponse for Problem {
             Self::Held(lock) => {
                 let lock = members(&lock);
                 let error = "lock already exists";
-                let body = json!({"code": 6, "message": message, "details": [], "error": error, "existingLock": lock});
+                let body = json!({
+                    (member::CODE): code::ALREADY_EXISTS, (member::MESSAGE): message, "details": [], "error": error,
+                    (member::EXISTING_LOCK): lock,
+                });
                 json(StatusCode::CONFLICT, &body)
             }
-            Self::Unknown(_) => refusal(StatusCode::NOT_FOUND, 5, &message),
-            Self::Invalid(_) => refusal(StatusCode::BAD_REQUEST, 3, &message),
-            Self::NotAllowed(_) => refusal(StatusCode::FORBIDDEN, 7, &message),
+            Self::Unknown(_) => refusal(StatusCode::NOT_FOUND, code::NOT_FOUND, &message),
+            Self::Invalid(_) => refusal(StatusCode::BAD_REQUEST, code::INVALID_ARGUMENT, &message),
+            Self::NotAllowed(_) => refusal(StatusCode::FORBIDDEN, code::PERMISSION_DENIED, &message),
             Self::NoToken | Self::WrongToken => {
                 let error = if matches!(self, Self::WrongToken) { ", error=\"invalid_token\"" } else { "" };
                 let challenge = [(header::WWW_AUTHENTICATE, format!("Bearer realm=\"aba-lockd\"{error}"))];
-                (challenge, refusal(StatusCode::UNAUTHORIZED, 16, &message)).into_response()
+                (challenge, refusal(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, &message)).into_response()
             }
-            Self::TooLarge => refusal(StatusCode::PAYLOAD_TOO_LARGE, 8, &message),
-            Self::TooMany => refusal(StatusCode::TOO_MANY_REQUESTS, 8, &message),
+            Self::TooLarge => refusal(StatusCode::PAYLOAD_TOO_LARGE, code::RESOURCE_EXHAUSTED, &message),
+            Self::TooMany => refusal(StatusCode::TOO_MANY_REQUESTS, code::RESOURCE_EXHAUSTED, &message),
             Self::Stopping | Self::Fault(_) => {
-                ([(header::RETRY_AFTER, "1")], refusal(StatusCode::SERVICE_UNAVAILABLE, 14, &message)).into_response()
+                ([(header::RETRY_AFTER, "1")], refusal(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, &message))
+                    .into_response()
             }
         }
     }

@@ -8,6 +8,10 @@ use crate::server::http::{Answer, Http, TRY};
 use crate::server::{Fault, Patience, Watcher};
 use crate::settings::Settings;
 use crate::sys;
+use aba_lock_protocol::code::{
+    CANCELLED, DEADLINE_EXCEEDED, FAILED_PRECONDITION, INTERNAL, INVALID_ARGUMENT, OK, PERMISSION_DENIED,
+    RESOURCE_EXHAUSTED, UNAUTHENTICATED, UNAVAILABLE, UNKNOWN,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -20,16 +24,9 @@ pub(super) const PAUSE: Duration = Duration::from_millis(250);
 /// How long to go on trying, for one who does not wait, when nobody answers.
 const TRIES: Duration = Duration::from_secs(8);
 
-// The codes of gRPC (google.rpc.Code) that we act on.
-pub(super) const OK: u64 = 0;
-const INVALID: u64 = 3;
-pub(super) const NOT_FOUND: u64 = 5;
-const DENIED: u64 = 7;
-pub(super) const EXISTS: u64 = 9;
-const UNAUTHENTICATED: u64 = 16;
-/// Cancelled, unknown, deadline exceeded, resource exhausted, internal, unavailable: another endpoint may do better.
-const ELSEWHERE: [u64; 6] = [1, 2, 4, 8, 13, 14];
-/// None of them: it is not etcd that answered.
+/// The codes with which another endpoint may answer better.
+const ELSEWHERE: [u64; 6] = [CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE];
+/// Not a code of gRPC: the answer is not from etcd.
 const STRANGE: u64 = 1000;
 
 pub(super) struct Gateway {
@@ -86,7 +83,7 @@ impl Gateway {
         match reply.code {
             OK => self.http.authorization = reply.body["token"].as_str().map(str::to_owned),
             // It asks for no authentication.
-            EXISTS => self.secret = None,
+            FAILED_PRECONDITION => self.secret = None,
             _ => return Err(refused(&reply)),
         }
         Ok(())
@@ -190,7 +187,7 @@ fn reply(answer: Answer) -> Reply {
         (200, None) if count(&header(&body)["revision"]) > 0 => OK,
         (_, Some(code)) => code,
         (401, None) => UNAUTHENTICATED,
-        (500.., None) => ELSEWHERE[5],
+        (500.., None) => UNAVAILABLE,
         (_, None) => STRANGE,
     };
     let message = error["message"].as_str().map_or_else(|| format!("HTTP status {status}"), str::to_owned);
@@ -204,15 +201,15 @@ fn known(reply: Reply) -> Result<Reply, Fault> {
 
 /// A token from before the users were changed.
 fn is_old(reply: &Reply) -> bool {
-    reply.code == INVALID && reply.message.contains("auth: revision in header is old")
+    reply.code == INVALID_ARGUMENT && reply.message.contains("auth: revision in header is old")
 }
 
 pub(super) fn refused(reply: &Reply) -> Fault {
     let message = reply.message.trim_start_matches("etcdserver: ");
     let wants_user = match reply.code {
-        DENIED | UNAUTHENTICATED => true,
+        PERMISSION_DENIED | UNAUTHENTICATED => true,
         // So it says that there is no user, or another password.
-        INVALID => message.contains("user") || message.contains("auth"),
+        INVALID_ARGUMENT => message.contains("user") || message.contains("auth"),
         _ => false,
     };
     let hint = wants_user

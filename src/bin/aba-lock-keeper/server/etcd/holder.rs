@@ -1,9 +1,10 @@
 //! What a holder does at etcd: it claims, and renews. Its mark is [`super::mark`].
 
-use super::gateway::{EXISTS, NOT_FOUND, OK, Reply, count, encoded, refused};
+use super::gateway::{Reply, count, encoded, refused};
 use super::{Etcd, Place, mark, not_ours, number_of, of_mark, put, random, range};
 use crate::clock::Moment;
 use crate::server::{Entry, Fault, Lease, Patience, Want, Watcher};
+use aba_lock_protocol::code::{FAILED_PRECONDITION, NOT_FOUND, OK};
 use serde_json::{Value, json};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -113,7 +114,7 @@ impl Etcd {
         let granted = self.gateway.insist("/v3/lease/grant", &ask, patience, watcher)?;
         match granted.code {
             OK => {}
-            EXISTS => {
+            FAILED_PRECONDITION => {
                 let renewed = self.gateway.call("/v3/lease/keepalive", &json!({ "ID": number.to_string() }))?;
                 if renewed.code != OK || count(&renewed.body["result"]["TTL"]) == 0 {
                     return Ok(false);

@@ -3,37 +3,37 @@
 use crate::clock::Moment;
 use crate::server::http::{Answer, Http};
 use crate::server::{Entry, Fault, Lease};
+use aba_lock_protocol::{member, span};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-const API: &str = "/api/v1alpha1";
-
-// What a refusal is called: google.rpc.Code.
-pub(super) const NOT_FOUND: u64 = 5;
-pub(super) const EXISTS: u64 = 6;
-
 pub(super) fn entry(lock: &Value) -> Entry {
-    let mut name = text(lock, "service");
-    for part in ["environment", "resource"] {
+    let mut name = text(lock, member::SERVICE);
+    for part in [member::ENVIRONMENT, member::RESOURCE] {
         let part = text(lock, part);
         if !part.is_empty() {
             name.push('/');
             name.push_str(&part);
         }
     }
-    let left = lock["expiresAt"].as_str().and_then(|end| end.parse::<jiff::Timestamp>().ok());
+    let left = lock[member::EXPIRES_AT].as_str().and_then(|end| end.parse::<jiff::Timestamp>().ok());
     let left = left.map(|end| Duration::try_from(end.duration_since(jiff::Timestamp::now())).unwrap_or_default());
-    let token = lock["fencingToken"].as_u64().unwrap_or(0);
-    Entry { name, id: text(lock, "id"), token, owner: None, said: Some(text(lock, "who")), left }
+    let token = lock[member::FENCING_TOKEN].as_u64().unwrap_or(0);
+    Entry { name, id: text(lock, member::ID), token, owner: None, said: Some(text(lock, member::WHO)), left }
 }
 
 /// `None`: the service does not speak so of a lease on that name.
 pub(super) fn lease(name: &str, lock: &Value, good: Moment) -> Option<Lease> {
     let Entry { name: locked, id, token, .. } = entry(lock);
-    let ttl = lock["ttl"].as_str().and_then(aba_lock::store::parse_span)?;
+    let ttl = ttl(lock)?;
     let is_one = !id.is_empty() && token > 0 && locked == name && ttl >= Duration::from_secs(1);
     is_one.then_some(Lease { name: locked, id, token, ttl, good, kept: false })
+}
+
+/// The time to live that an answer gives a lock.
+pub(super) fn ttl(lock: &Value) -> Option<Duration> {
+    lock[member::TTL].as_str().and_then(span::parse)
 }
 
 pub(super) fn text(value: &Value, key: &str) -> String {
@@ -72,7 +72,7 @@ pub(super) fn call(
 ) -> (Result<Answer, Fault>, bool) {
     let (mut what, mut unanswered, mut strangers) = (String::new(), false, 0);
     for _ in 0..http.endpoints() {
-        match http.send(method, &format!("{API}{path}"), body, limit) {
+        match http.send(method, path, body, limit) {
             Ok(answer) if matches!(answer.status, 401 | 403) => return (Err(refused(&answer)), unanswered),
             Ok(answer) if answer.status >= 500 || answer.status == 429 => {
                 what = message(&answer);
@@ -95,7 +95,7 @@ pub(super) fn call(
 }
 
 fn is_of_a_service(answer: &Answer) -> bool {
-    let has_lock = !text(&answer.body, "id").is_empty() || answer.body["locks"].is_array();
+    let has_lock = !text(&answer.body, member::ID).is_empty() || answer.body[member::LOCKS].is_array();
     if answer.status == 200 { has_lock } else { code(answer).is_some() }
 }
 
@@ -111,11 +111,11 @@ pub(super) fn strange(endpoint: &str) -> Fault {
 
 /// Why it was refused.
 pub(super) fn code(answer: &Answer) -> Option<u64> {
-    answer.body["code"].as_u64()
+    answer.body[member::CODE].as_u64()
 }
 
 fn message(answer: &Answer) -> String {
-    answer.body["message"].as_str().map_or_else(|| format!("HTTP status {}", answer.status), str::to_owned)
+    answer.body[member::MESSAGE].as_str().map_or_else(|| format!("HTTP status {}", answer.status), str::to_owned)
 }
 
 pub(super) fn refused(answer: &Answer) -> Fault {

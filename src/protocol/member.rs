@@ -1,0 +1,32 @@
+//! Names of JSON members in requests and answers.
+
+#![allow(missing_docs, reason = "most names say what they hold")]
+
+pub const ID: &str = "id";
+pub const SERVICE: &str = "service";
+pub const ENVIRONMENT: &str = "environment";
+pub const RESOURCE: &str = "resource";
+/// The text that describes the holder, or in a queue the waiter.
+pub const WHO: &str = "who";
+/// An id that the client chooses: it finds its lock by this id if an answer is lost.
+pub const EVENT_ID: &str = "eventId";
+/// The time to live, a span: see [`crate::span`].
+pub const TTL: &str = "ttl";
+/// The longest time that a request waits for the lock, a span.
+pub const WAIT: &str = "wait";
+pub const CREATED_AT: &str = "createdAt";
+pub const EXPIRES_AT: &str = "expiresAt";
+pub const FENCING_TOKEN: &str = "fencingToken";
+/// The waiters of a lock, in their order.
+pub const QUEUE: &str = "queue";
+/// The locks of a list.
+pub const LOCKS: &str = "locks";
+/// The reason for a refusal: see [`crate::code`].
+pub const CODE: &str = "code";
+/// The sentence of a refusal.
+pub const MESSAGE: &str = "message";
+/// In a refusal: the lock that is held instead.
+pub const EXISTING_LOCK: &str = "existingLock";
+
+/// The parameter of [`crate::path::LOCK_LIST`] that selects locks by their event id.
+pub const EVENT_ID_PARAMETER: &str = "event_id";

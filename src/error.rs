@@ -3,11 +3,11 @@
 //! `Display` is the sentence without prefix and full stop; [`Error::hint`] is the remedy, where there is one.
 //! Neither advises to remove a lock file: that is how two holders come to be.
 
-use crate::deadlock::Circle;
-use crate::lock::{Kind, Mode};
-use crate::reserve::problem::Problem;
-use crate::store::surroundings;
-use crate::{name, store};
+use crate::base::names;
+use crate::lock::acquire::{Kind, Mode};
+use crate::lock::deadlock::Circle;
+use crate::number::problem::Problem;
+use crate::store::{self, surroundings};
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
@@ -407,8 +407,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reserve(problem) => write!(f, "{problem}"),
-            Self::Name { name } => write!(f, "{name:?} is not a name for a lock: a name is {}", name::RULE),
-            Self::TaskId { id } => write!(f, "{id:?} is not an id for a task: an id is {}", name::RULE),
+            Self::Name { name } => write!(f, "{name:?} is not a name for a lock: a name is {}", names::RULE),
+            Self::TaskId { id } => write!(f, "{id:?} is not an id for a task: an id is {}", names::RULE),
             Self::Task { path, source } => write!(f, "could not use {}: {}", path.display(), reason(source)),
             Self::NothingToRun { id } => write!(f, "nothing to run for {id}: it was not started, or was reset"),
             Self::NotUnderstood { path } => write!(f, "the saved command in {} is not understood", path.display()),

@@ -6,57 +6,32 @@
 //! without closing it. It cannot outlive them, whatever kills them. The holder record inside the file is a
 //! courtesy to people; nothing here decides by it.
 //!
-//! | module | knows |
-//! |---|---|
-//! | [`name`] | which names are allowed |
-//! | [`store`] | the state root, and the environment |
-//! | [`lock`] | open, lock, check that it is still the file, write the record |
-//! | [`flock`] | locks as flock(1) takes them: on any file, without a record, without a word |
-//! | [`record`] | the holder record and its text form |
-//! | [`holders`] | who has it: the kernel's word beside the record |
-//! | [`keeper`] | where the program is that keeps leases for more than one machine |
-//! | [`deadlock`] | circles of processes that wait for each other |
-//! | [`kernel`] | what the kernel says of locks: who has which, and who waits |
-//! | [`process`] | what `/proc` tells of a process |
-//! | [`task`] | run-once: tasks, whose state follows from their lock and their outcome |
-//! | [`atomic`] | replace a file as a whole; read-modify-write of the user's files |
-//! | [`pid_file`] | pid files of holders |
-//! | [`clean`] | remove lock files that nobody needs, beside those who want them |
-//! | [`force`] | release a lock of others by ending who has it |
-//! | [`reserve`] | numbers out of a range that are never given twice |
-//! | [`listeners`] | which process has a port |
-//! | [`under`] | commands that run while a lock is held |
-//! | [`filter`] | commands that make new content out of old |
-//! | [`doctor`] | whether all that locks depend on is as it should be here |
-//! | [`error`] | everything that a caller can act on |
-//! | [`events`] | the log of what became of locks |
-//! | [`metrics`] | numbers of what is held, waited for, and in the event log |
-//! | [`sys`] | the only system calls |
+//! There are four nouns, each with a folder: the [`lock`], the [`task`] (one run of a command for many callers), the
+//! [`file`](mod@file) of the user (updated under a lock) and the [`number`] (reserved from a range). The folders lie in layers, and
+//! imports only point down:
+//!
+//! | layer | module | holds |
+//! |---|---|---|
+//! | 7 | [`admin`] | checks of the machine (`doctor`) and metrics |
+//! | 6 | [`number`] | numbers from a range that are never given to two callers |
+//! | 5 | [`task`] | `run-once`: tasks, whose state follows from their lock and their outcome |
+//! | 5 | [`file`](mod@file) | `update` and `write`: read, change and replace a file under a lock |
+//! | 4 | [`lock`] | acquire, wait for, inherit, observe and release locks |
+//! | 3 | [`store`] | the state root: the paths of lock files and of task directories |
+//! | 2 | [`base`] | plain data and text: names, durations, quoting, the environment |
+//! | 1 | [`os`] | system calls and `/proc`; knows nothing of locks by name |
+//!
+//! To read the code, start with [`lock::acquire`].
 
-pub mod atomic;
-pub mod clean;
-pub mod deadlock;
-pub mod doctor;
+pub mod admin;
+pub mod base;
 pub mod error;
-pub mod events;
-pub mod filter;
-pub mod flock;
-pub mod force;
-pub mod holders;
-pub mod keeper;
-pub mod kernel;
-pub mod listeners;
+pub mod file;
 pub mod lock;
-pub mod metrics;
-pub mod name;
-pub mod pid_file;
-pub mod process;
+pub mod number;
+pub mod os;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod properties;
-pub mod record;
-pub mod reserve;
 pub mod store;
-pub mod sys;
 pub mod task;
-pub mod under;

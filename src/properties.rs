@@ -4,13 +4,13 @@
 //! and panics where a promise is broken. The fuzz targets (`tests/fuzz`) and the tests below call the same ones; nothing
 //! of it is in the library that the helper is made of. A function stands beside the reader it is about.
 
-pub use crate::flock::words::properties::hold as flock;
-pub use crate::metrics::properties::hold as metrics;
-pub use crate::name::properties::hold as name;
-pub use crate::record::properties::hold as record;
-pub use crate::reserve::book::properties::hold as registry;
-pub use crate::reserve::dotenv::properties::hold as dotenv;
-pub use crate::reserve::group::properties::hold as group;
+pub use crate::admin::metrics::properties::hold as metrics;
+pub use crate::base::names::properties::hold as name;
+pub use crate::lock::flock::arguments::properties::hold as flock;
+pub use crate::lock::record::properties::hold as record;
+pub use crate::number::book::properties::hold as registry;
+pub use crate::number::dotenv::properties::hold as dotenv;
+pub use crate::number::group::properties::hold as group;
 pub use crate::store::properties::hold as span;
 pub use crate::task::saved_properties::hold as saved;
 
@@ -20,10 +20,10 @@ pub use crate::task::saved_properties::hold as saved;
 ///
 /// As the others.
 pub fn proc(bytes: &[u8]) {
-    crate::kernel::properties::hold(bytes);
-    crate::process::properties::hold(bytes);
-    crate::listeners::properties::hold(bytes);
-    crate::doctor::mounts_properties::hold(bytes);
+    crate::os::proc::lock_table::properties::hold(bytes);
+    crate::os::proc::process::properties::hold(bytes);
+    crate::os::proc::port_owners::properties::hold(bytes);
+    crate::admin::doctor::mounts_properties::hold(bytes);
 }
 
 /// Values made of bytes: what stands between the bytes 0xfe. They hold no NUL, as no word of a command does, and no path.
@@ -49,7 +49,7 @@ mod tests {
     //! `PROPTEST_CASES` makes them more, `PROPTEST_RNG_SEED` others. What breaks a promise is made as small as it goes, and
     //! printed.
 
-    use crate::reserve::group::properties::only_read;
+    use crate::number::group::properties::only_read;
     use proptest::collection::vec;
     use proptest::prelude::*;
     use proptest::sample::{Index, select};

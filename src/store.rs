@@ -12,9 +12,10 @@
 pub mod properties;
 pub mod surroundings;
 
+use crate::base::names::{LockName, TaskId};
 use crate::error::Error;
-use crate::name::{LockName, TaskId};
-use crate::{process, sys};
+use crate::os;
+use crate::os::proc::process;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -93,7 +94,7 @@ impl Store {
     /// The directories above one that the user has named (`ABA_LOCK_DIR`) are made, too. A home directory is not: root could
     /// make one for a service user that must not have any, and nothing else would ever look there.
     pub fn make(&self) -> Result<(), Error> {
-        sys::as_owner(&self.root, || make_directory(&self.root, 0o700, self.home().is_none()))
+        os::as_owner(&self.root, || make_directory(&self.root, 0o700, self.home().is_none()))
             .map_err(|source| Error::StateRoot { path: self.root.clone(), source })
     }
 
@@ -207,7 +208,7 @@ impl TaskRoot {
         if let Some(store) = &self.within {
             store.make()?;
         }
-        sys::as_owner(&self.path, || make_directory(&self.path, 0o711, self.within.is_none()))
+        os::as_owner(&self.path, || make_directory(&self.path, 0o711, self.within.is_none()))
             .map_err(|source| Error::TaskRoot { path: self.path.clone(), source })
     }
 
@@ -261,7 +262,7 @@ pub struct UpdateAbove {
 pub fn update_above(dev: u64, ino: u64) -> Option<UpdateAbove> {
     updates().split_ascii_whitespace().find_map(|update| {
         let (pid, output) = update.strip_prefix(&format!("{dev}:{ino}:"))?.split_once(':')?;
-        sys::exists(pid.parse().ok()?).then(|| UpdateAbove { output: output.parse().ok() })
+        os::exists(pid.parse().ok()?).then(|| UpdateAbove { output: output.parse().ok() })
     })
 }
 
@@ -401,7 +402,7 @@ fn set(name: &str) -> Option<OsString> {
 
 /// `HOME`, else what the passwd file says, as a shell's `~` does.
 fn home() -> Option<PathBuf> {
-    set("HOME").map(PathBuf::from).or_else(|| process::home_of(sys::user_id()))
+    set("HOME").map(PathBuf::from).or_else(|| process::home_of(os::user_id()))
 }
 
 #[cfg(test)]

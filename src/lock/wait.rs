@@ -9,14 +9,16 @@
 //!
 //! A shared request is granted while only shared locks are held, also where an exclusive request waits. A waiter that is
 //! interrupted goes back to the end of the queue. So the first thread only waits: the reports to the user and the search for
-//! deadlocks are for a second thread ([`sys::with_companion`]). That one never takes the lock, does nothing for a moment, as
+//! deadlocks are for a second thread ([`os::with_companion`]). That one never takes the lock, does nothing for a moment, as
 //! most waits are over by then, does nothing any more when the wait is over, and ends before that when there is nothing left
 //! to do: a process that was granted the lock does not have to wait for its end.
 
-use super::{Contention, Mode, Target};
-use crate::deadlock::{self, Circle, LATER_FOR_EACH, Lookout};
-use crate::holders::{self, State};
-use crate::{kernel, sys, under};
+use super::acquire::{Contention, Mode, Target};
+use crate::lock::deadlock::{self, Circle, LATER_FOR_EACH, Lookout};
+use crate::lock::holders::{self, State};
+use crate::lock::inherit;
+use crate::os;
+use crate::os::proc::lock_table;
 use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
@@ -41,7 +43,7 @@ pub(crate) type Meanwhile<'m> = &'m mut dyn FnMut() -> ControlFlow<(), Option<Du
 /// Blocks in flock(2) under a timer that repeats. No polling. `false`: the deadline passed, or `meanwhile` would not wait
 /// any longer.
 pub(crate) fn block(
-    alarm: &sys::Alarm,
+    alarm: &os::Alarm,
     lock: &File,
     mode: Mode,
     deadline: Option<Instant>,
@@ -57,7 +59,7 @@ pub(crate) fn block(
             return Ok(false);
         }
         alarm.after([left, interval].into_iter().flatten().min());
-        match sys::wait_lock(lock, mode) {
+        match os::wait_lock(lock, mode) {
             Ok(()) => return Ok(true),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -86,7 +88,7 @@ impl Waiting<'_> {
     }
 
     fn number(&self) -> usize {
-        let count = || kernel::queue(kernel::file_id(&holders::wanted(&self.target.path))).len();
+        let count = || lock_table::queue(lock_table::file_id(&holders::wanted(&self.target.path))).len();
         *self.queue.get_or_init(count)
     }
 
@@ -103,11 +105,11 @@ impl Waiting<'_> {
     /// Which place in the queue we have, from 1, and how many wait. `None`: we are the only one, or it cannot be known.
     #[must_use]
     pub fn place(&self) -> Option<(usize, usize)> {
-        let file = kernel::file_id(&holders::wanted(&self.target.path));
+        let file = lock_table::file_id(&holders::wanted(&self.target.path));
         let queue: Vec<u32> = if self.is_one_of_a_crowd() {
-            kernel::queue(file)
+            lock_table::queue(file)
         } else {
-            kernel::list().iter().filter(|one| one.waits && one.file == file).map(|one| one.lock.locker).collect()
+            lock_table::list().iter().filter(|one| one.waits && one.file == file).map(|one| one.lock.locker).collect()
         };
         let ours = std::process::id();
         let (at, number) = match queue.iter().position(|pid| *pid == ours) {
@@ -180,7 +182,7 @@ pub(super) enum Waited {
 pub(super) fn wait(
     contention: &mut dyn Contention,
     (target, file, mode): (&Target, &File, Mode),
-    alarm: &sys::Alarm,
+    alarm: &os::Alarm,
     deadline: Option<Instant>,
     meanwhile: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> io::Result<Waited> {
@@ -202,7 +204,7 @@ pub(super) fn wait(
             }
         }
         // The first thread may be about to block, and not hear it: again, until it has.
-        sys::Alarm::soon();
+        os::Alarm::soon();
         Some(RING_AGAIN)
     };
     let hurry = || over.store(true, Ordering::Relaxed);
@@ -210,8 +212,8 @@ pub(super) fn wait(
         let stop = held(&found).is_some() || meanwhile().is_break();
         if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(None) }
     };
-    sys::make_room(file, under::LOWEST_FD);
-    let granted = sys::with_companion(MOMENT, watch, hurry, || block(alarm, file, mode, deadline, &mut go_on));
+    os::make_room(file, inherit::LOWEST_FD);
+    let granted = os::with_companion(MOMENT, watch, hurry, || block(alarm, file, mode, deadline, &mut go_on));
     let granted = match granted {
         Ok(granted) => granted,
         // No thread to be had: then we do it ourselves, between one time that we block and the next.

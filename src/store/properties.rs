@@ -1,10 +1,10 @@
 //! What holds of spans of time, signals, ranges and other words of the command line, for any bytes.
 
 use super::{parse_seconds, parse_span};
-use crate::force::parse_signal;
-use crate::reserve::gone::Place;
-use crate::reserve::plan::Probe;
-use crate::reserve::{MAX_NUMBERS, Range, number};
+use crate::lock::kill::parse_signal;
+use crate::number::gone::Place;
+use crate::number::plan::Probe;
+use crate::number::pool::{MAX_NUMBERS, Range, number};
 use std::time::Duration;
 
 /// Checks that it does.

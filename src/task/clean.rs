@@ -1,9 +1,9 @@
 //! Removing tasks that have finished: under their own lock, and never waiting for it.
 
 use super::guard::Guard;
-use super::{State, Task};
-use crate::clean::{self, Fate, Rule, Why};
+use super::state::{State, Task};
 use crate::error::Error;
+use crate::lock::clean::{self, Fate, Rule, Why};
 use std::fs;
 use std::ops::ControlFlow;
 

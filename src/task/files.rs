@@ -1,9 +1,9 @@
 //! The files of a task, and how they are read and written. Those that write are for who holds the lock.
 
-use super::{Stream, Task};
-use crate::atomic;
+use super::state::Task;
+use super::wait::Stream;
 use crate::error::Error;
-use crate::sys;
+use crate::os::{self, replace};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
@@ -65,7 +65,7 @@ impl Task<'_> {
     pub(super) fn make_directory(&self) -> Result<(), Error> {
         // A directory of another mode would depend on the umask.
         let make =
-            |path: &Path| sys::as_owner(path, || sys::without_umask(|| fs::DirBuilder::new().mode(0o711).create(path)));
+            |path: &Path| os::as_owner(path, || os::without_umask(|| fs::DirBuilder::new().mode(0o711).create(path)));
         match make(&self.directory) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.directory.is_dir() => return Ok(()),
@@ -92,7 +92,7 @@ impl Task<'_> {
 
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         // A process that starts the saved command again checks its owner.
-        let replace = if name == COMMAND { atomic::replace_by_us } else { atomic::replace_alone };
+        let replace = if name == COMMAND { replace::replace_by_us } else { replace::replace_alone };
         replace(&self.file(name), bytes, 0o600).map(drop).map_err(self.failed(name))
     }
 
@@ -108,7 +108,7 @@ impl Task<'_> {
     pub(super) fn set_logs_aside(&self, ending: &str) -> Result<(), Error> {
         for name in Stream::BOTH.map(Stream::file) {
             let aside = self.file(&format!("{name}.{ending}"));
-            atomic::set_aside(&self.file(name), &aside).map_err(self.failed(name))?;
+            replace::set_aside(&self.file(name), &aside).map_err(self.failed(name))?;
         }
         Ok(())
     }
@@ -119,14 +119,14 @@ impl Task<'_> {
         let make = |stream: Stream| {
             let mut options = OpenOptions::new();
             options.append(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-            let log = sys::as_owner(&self.directory, || options.open(self.file(stream.file())));
+            let log = os::as_owner(&self.directory, || options.open(self.file(stream.file())));
             let log = log.map_err(self.failed(stream.file()))?;
             // With such a umask nobody could read it.
-            atomic::make_private(&log).map_err(self.failed(stream.file()))?;
+            replace::make_private(&log).map_err(self.failed(stream.file()))?;
             Ok(log)
         };
         let logs = [make(Stream::Out)?, make(Stream::Err)?];
-        match sys::as_owner(&self.directory, || symlink(Stream::Out.file(), self.file(LOG))) {
+        match os::as_owner(&self.directory, || symlink(Stream::Out.file(), self.file(LOG))) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(self.failed(LOG)(error)),
             _ => Ok(logs),
         }
@@ -135,7 +135,7 @@ impl Task<'_> {
     /// Takes the logs of the last run back, in the place of those of one that could not be started.
     pub(super) fn take_logs_back(&self) {
         for name in Stream::BOTH.map(Stream::file) {
-            let _ = atomic::set_aside(&self.file(&format!("{name}.1")), &self.file(name));
+            let _ = replace::set_aside(&self.file(&format!("{name}.1")), &self.file(name));
         }
     }
 
@@ -151,19 +151,19 @@ impl Task<'_> {
         let mut file = match options.open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 options.create(true);
-                sys::as_owner(&self.directory, || options.open(&path))?
+                os::as_owner(&self.directory, || options.open(&path))?
             }
             opened => opened?,
         };
-        atomic::make_private(&file)?;
+        replace::make_private(&file)?;
         let line = format!("{:.3} {event}\n", jiff::Timestamp::now());
-        let len = sys::without_size_signal(|| file.write_all(line.as_bytes())).and_then(|()| file.metadata())?.len();
+        let len = os::without_size_signal(|| file.write_all(line.as_bytes())).and_then(|()| file.metadata())?.len();
         if len > MAX_HISTORY {
             let mut kept = Vec::new();
             file.seek(SeekFrom::Start(len - MAX_HISTORY / 2))?;
             file.read_to_end(&mut kept)?;
             let begin = kept.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            atomic::replace_alone(&path, &kept[begin..], 0o600)?;
+            replace::replace_alone(&path, &kept[begin..], 0o600)?;
         }
         Ok(())
     }

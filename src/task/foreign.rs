@@ -11,10 +11,13 @@
 //! A helper holds `lock` without running the task only for the instant in which it starts, expires or forgets it. So a task
 //! whose `lock` is held by any other program runs.
 
-use super::{Running, Stream, Task, files};
-use crate::kernel::{self, FileId, Wanted};
-use crate::process::{self, Seen};
-use crate::{holders, sys};
+use super::files;
+use super::state::{Running, Task};
+use super::wait::Stream;
+use crate::lock::holders;
+use crate::os;
+use crate::os::proc::lock_table::{self, FileId, Wanted};
+use crate::os::proc::process::{self, Seen};
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -78,7 +81,7 @@ pub(super) fn runs(tasks: &[&Task]) -> Vec<Option<Running>> {
     let mut holders = vec![None; tasks.len()];
     if may_be_held(&wanted) {
         let helper = process::own_number().map(process::name);
-        let look = kernel::openers(&mut wanted, None, &AtomicBool::new(false));
+        let look = lock_table::openers(&mut wanted, None, &AtomicBool::new(false));
         for opener in look.found.into_iter().filter(|opener| !opener.removed) {
             if Some(process::name(opener.pid)) != helper {
                 holders[opener.index].get_or_insert(opener.pid);
@@ -95,12 +98,12 @@ fn may_be_held(locks: &[Wanted]) -> bool {
         return false;
     }
     // In another PID namespace the list leaves out each lock whose taker has ended.
-    if process::pid_namespace() != kernel::FIRST_NAMESPACE {
+    if process::pid_namespace() != lock_table::FIRST_NAMESPACE {
         return true;
     }
-    let Some(list) = kernel::try_list() else { return true };
+    let Some(list) = lock_table::try_list() else { return true };
     let held: HashSet<FileId> = list.into_iter().map(|listed| listed.file).collect();
-    locks.any(|lock| held.contains(&kernel::file_id(lock)))
+    locks.any(|lock| held.contains(&lock_table::file_id(lock)))
 }
 
 impl Task<'_> {
@@ -118,7 +121,7 @@ impl Task<'_> {
 
     fn run_of(&self, holder: u32) -> Running {
         let modified = |name| fs::symlink_metadata(self.file(name)).and_then(|data| data.modified()).ok();
-        let pid = self.pid_in_file().filter(|pid| sys::exists(*pid));
+        let pid = self.pid_in_file().filter(|pid| os::exists(*pid));
         let since = pid.and(modified(files::PID)).or_else(|| modified(files::LOCK));
         Running { pid: pid.unwrap_or(holder), since: since.unwrap_or(SystemTime::UNIX_EPOCH), holder: Some(holder) }
     }
@@ -130,7 +133,7 @@ impl Task<'_> {
 
     /// Returns true if the process that was seen to hold `lock` still holds it.
     fn is_held_by(&self, run: Running) -> bool {
-        run.holder.is_some_and(|holder| kernel::holds(holder, &holders::wanted(&self.file(files::LOCK))))
+        run.holder.is_some_and(|holder| lock_table::holds(holder, &holders::wanted(&self.file(files::LOCK))))
     }
 
     /// The processes of a run that is not ours. That a process belongs to it must be proved:
@@ -156,7 +159,7 @@ impl Task<'_> {
         let outputs: Vec<(u64, u64)> = copied.chain(logs.iter().copied()).collect();
         let prints = |seen: &&&Seen| process::prints_to(seen.pid, &outputs);
         let direct: BTreeSet<u32> = others.iter().filter(prints).map(|seen| seen.pid).collect();
-        let is_named = |seen: &Seen| Some(seen.pid) == named && kernel::holds(seen.parent, &lock);
+        let is_named = |seen: &Seen| Some(seen.pid) == named && lock_table::holds(seen.parent, &lock);
         let leaders: BTreeSet<u32> = all
             .iter()
             .filter(|seen| seen.session == seen.pid && (direct.contains(&seen.pid) || is_named(seen)))

@@ -1,13 +1,15 @@
 //! The lock of a task: taking it, and what only its holder may do.
 
-use super::{State, Stream, Task, files};
-use crate::deadlock::{Circle, Lookout};
+use super::files;
+use super::state::{State, Task};
+use super::wait::Stream;
 use crate::error::Error;
+use crate::lock::acquire::{self, Kind, Mode, Target};
+use crate::lock::deadlock::{Circle, Lookout};
+use crate::lock::record::{self, Content, Record};
 use crate::lock::wait;
-use crate::lock::{self, Kind, Mode, Target};
-use crate::process::{self, Given, Here, Seen};
-use crate::record::{self, Content, Record};
-use crate::{store, sys};
+use crate::os::proc::process::{self, Given, Here, Seen};
+use crate::{os, store};
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
@@ -95,7 +97,7 @@ impl<'a> Guard<'a> {
         let mut missed = None;
         task.is_no_link()?;
         for _ in 0..MAX_OPENS {
-            let lock = match lock::open(&target, None) {
+            let lock = match acquire::open(&target, None) {
                 // Not made yet, or a reset took it away again.
                 Err(Error::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                     task.make_directory()?;
@@ -105,11 +107,11 @@ impl<'a> Guard<'a> {
                 opened => opened?,
             };
             let before = end_in(&lock);
-            let cannot = |source| lock::cannot_lock(&target.path, source);
-            let at_once = sys::try_lock(&lock, Mode::Exclusive).map_err(cannot)?;
+            let cannot = |source| acquire::cannot_lock(&target.path, source);
+            let at_once = os::try_lock(&lock, Mode::Exclusive).map_err(cannot)?;
             if !at_once {
-                let alarm = sys::Alarm::new();
-                let mut bell: Option<sys::Bell> = None;
+                let alarm = os::Alarm::new();
+                let mut bell: Option<os::Bell> = None;
                 let mut watch = Watch::new(&target.path);
                 let mut or_circle = || {
                     if watch.sees_circle() {
@@ -117,12 +119,12 @@ impl<'a> Guard<'a> {
                     }
                     loop {
                         // Before the look, so that a change after the look ends the pause.
-                        let look_again = bell.as_mut().and_then(sys::Bell::silence);
+                        let look_again = bell.as_mut().and_then(os::Bell::silence);
                         let ControlFlow::Continue(pause) = meanwhile() else { return ControlFlow::Break(()) };
                         if !pause.for_change {
                             bell = None;
                         } else if bell.is_none() {
-                            bell = Some(sys::Bell::new(task.directory(), &alarm));
+                            bell = Some(os::Bell::new(task.directory(), &alarm));
                             continue;
                         }
                         return ControlFlow::Continue(watch.limit([pause.limit, look_again]));
@@ -135,7 +137,7 @@ impl<'a> Guard<'a> {
                 }
             }
             // Acquired is not yet valid: a reset may have removed the file since we opened it.
-            if lock::leads_to(&target.path, &lock) {
+            if acquire::leads_to(&target.path, &lock) {
                 let mut guard = Self { task, lock, missed };
                 guard.settle()?;
                 return Ok(Taken::Granted(guard));
@@ -332,7 +334,7 @@ pub(super) fn end_foreign_rest(task: &Task) -> Result<(), Error> {
 
 /// Sends a signal to a process that was seen, and to no other that has its number by now.
 pub(super) fn send(seen: &Seen, signal: i32) {
-    if let Some(process) = sys::Process::open(seen.pid, seen.start) {
+    if let Some(process) = os::Process::open(seen.pid, seen.start) {
         process.send(signal);
     }
 }
@@ -349,7 +351,7 @@ pub(super) fn note_end(lock: &File, end: End) -> io::Result<()> {
     let mut lock = lock;
     lock.seek(SeekFrom::End(0))?;
     let text = format!("outcome={}\nseconds={:.3}\n", end.status, end.took.as_secs_f64());
-    sys::without_size_signal(|| lock.write_all(text.as_bytes()))
+    os::without_size_signal(|| lock.write_all(text.as_bytes()))
 }
 
 /// What [`note_end`] wrote into this lock file.

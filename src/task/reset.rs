@@ -1,12 +1,15 @@
 //! Forgetting: an outcome that is too old, a task, all of them.
 
+use super::files;
 use super::foreign::{self, Lookout};
 use super::guard::{self, Guard, Pause, Taken};
-use super::{State, Task, files};
+use super::state::{State, Task};
 use crate::error::Error;
-use crate::record::{self, Content, Record};
+use crate::lock::holders;
+use crate::lock::record::{self, Content, Record};
+use crate::os;
+use crate::os::proc::{lock_table, process};
 use crate::store::TaskRoot;
-use crate::{holders, kernel, process, sys};
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
@@ -257,10 +260,10 @@ impl<'a> Ending<'a> {
 }
 
 /// The process that the record names as the one that took the lock, if it is proved that this has it.
-fn supervisor(record: &Record, path: &std::path::Path) -> Option<sys::Process> {
+fn supervisor(record: &Record, path: &std::path::Path) -> Option<os::Process> {
     let number = process::number_of(record.locker)?;
-    let process = sys::Process::open(number, process::start_time(number)?)?;
+    let process = os::Process::open(number, process::start_time(number)?)?;
     // Examined after it was opened, so the process that holds the lock is the one that is signalled. That is proof enough: a record
     // that was written without `/proc` names neither the boot nor the PID namespace.
-    kernel::holds(number, &holders::wanted(path)).then_some(process)
+    lock_table::holds(number, &holders::wanted(path)).then_some(process)
 }

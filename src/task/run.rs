@@ -1,13 +1,16 @@
 //! Running a task: the supervisor, which has the lock, is the parent of the command, and writes its outcome.
 
 use super::guard::{self, End, Guard};
-use super::{Saved, State, Stream, Task, files, saved};
-use crate::atomic;
+use super::saved::Saved;
+use super::state::{State, Task};
+use super::wait::Stream;
+use super::{files, saved};
 use crate::error::Error;
-use crate::lock::{self, Mode};
-use crate::process::{self, Given, Seen};
-use crate::record::{self, Draft, Taker};
-use crate::{store, sys};
+use crate::lock::acquire::{self, Mode};
+use crate::lock::record::{self, Draft, Taker};
+use crate::os::proc::process::{self, Given, Seen};
+use crate::os::{self, replace};
+use crate::store;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -59,10 +62,10 @@ impl Run {
     pub(super) fn status(
         &mut self,
         deadline: Option<Instant>,
-        interrupts: Option<&sys::Interrupts>,
+        interrupts: Option<&os::Interrupts>,
     ) -> Result<Option<u8>, ()> {
         loop {
-            if interrupts.is_some_and(sys::Interrupts::came) {
+            if interrupts.is_some_and(os::Interrupts::came) {
                 return Err(());
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -128,11 +131,11 @@ impl Guard<'_> {
         let token = record::next_token(record::read(&self.lock).token());
         let variables = [(store::TASK, guard::mark(task, token))];
         let failed = |source| Error::Supervisor { id: task.id.to_string(), source: Some(source) };
-        let command = sys::Command::new(&saved.words, &variables).map_err(failed)?.without(&[store::FDS, store::TOKEN]);
+        let command = os::Command::new(&saved.words, &variables).map_err(failed)?.without(&[store::FDS, store::TOKEN]);
         let (mut here, there) = UnixStream::pair().map_err(failed)?;
         let supervisor = Supervisor { task, lock: &self.lock, token, saved, save, purpose, command, starter: &there };
         // It does not belong to the run of which our caller may be a part.
-        sys::detached(&[store::TASK], || supervisor.run(logs)).map_err(failed)?;
+        os::detached(&[store::TASK], || supervisor.run(logs)).map_err(failed)?;
         drop(there);
         drop(self.lock);
 
@@ -214,7 +217,7 @@ struct Supervisor<'s> {
     /// Whether it is to be saved.
     save: bool,
     purpose: Purpose,
-    command: sys::Command,
+    command: os::Command,
     starter: &'s UnixStream,
 }
 
@@ -223,8 +226,8 @@ impl Supervisor<'_> {
         let started = Instant::now();
         let [out, err] = logs;
         let [lock, out_fd, err_fd] = [self.lock, &out, &err].map(AsRawFd::as_raw_fd);
-        sys::close_inherited_except(&[lock, out_fd, err_fd, self.starter.as_raw_fd()]);
-        sys::adopt_orphans();
+        os::close_inherited_except(&[lock, out_fd, err_fd, self.starter.as_raw_fd()]);
+        os::adopt_orphans();
         if let Err(error) = std::env::set_current_dir(&self.saved.directory) {
             let what = format!("could not enter {}", self.saved.directory.display());
             self.cannot_start(&err, &what, &error, NO_DIRECTORY, 126);
@@ -234,8 +237,8 @@ impl Supervisor<'_> {
             Ok(started) => started,
             Err(error) => return self.tell(NO_STATE, error.raw_os_error().unwrap_or(0)),
         };
-        let child = sys::redirect_output(&out, &err).and_then(|()| self.command.fork_session());
-        sys::quiet_stdio();
+        let child = os::redirect_output(&out, &err).and_then(|()| self.command.fork_session());
+        os::quiet_stdio();
         let _ = std::env::set_current_dir("/");
         let mut child = match child {
             Ok(child) => child,
@@ -277,11 +280,11 @@ impl Supervisor<'_> {
     }
 
     /// The descriptor that gets stderr: the log, or a pipe to a process that writes to both logs.
-    fn copier(&self, out: &File, err: File) -> io::Result<(Option<sys::Copier>, File)> {
+    fn copier(&self, out: &File, err: File) -> io::Result<(Option<os::Copier>, File)> {
         if self.purpose != Purpose::RunCombined {
             return Ok((None, err));
         }
-        sys::Copier::start([&err, out]).map(|(copier, pipe)| (Some(copier), pipe))
+        os::Copier::start([&err, out]).map(|(copier, pipe)| (Some(copier), pipe))
     }
 
     /// Writes down which process is the task's, before that becomes the command.
@@ -289,7 +292,7 @@ impl Supervisor<'_> {
         let taker = Taker::new(pid, Some(&self.saved.line()));
         let (_, text) = Draft::new(taker, Mode::Exclusive, None, None).finish(self.token);
         record::write_text(self.lock, &self.task.file(files::LOCK), &text)?;
-        atomic::replace_locked(&self.task.file(files::PID), format!("{pid}\n").as_bytes(), 0o644)
+        replace::replace_locked(&self.task.file(files::PID), format!("{pid}\n").as_bytes(), 0o644)
     }
 
     fn cannot_start(&self, err: &File, what: &str, error: &io::Error, tag: u8, status: u8) {
@@ -304,7 +307,7 @@ impl Supervisor<'_> {
         let task = self.task;
         // Also in a lock file that was removed: waiters that have it open read the status from it.
         let noted = guard::note_end(self.lock, End { status, took });
-        if !lock::leads_to(&task.file(files::LOCK), self.lock) {
+        if !acquire::leads_to(&task.file(files::LOCK), self.lock) {
             // The directory was removed: the files that are there now belong to another run.
             return false;
         }

@@ -6,9 +6,11 @@
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
-use super::{Task, files};
+use super::files;
+use super::state::Task;
 use crate::error::Error;
-use crate::{process, sys};
+use crate::os;
+use crate::os::proc::process;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::fs::File;
@@ -134,7 +136,7 @@ pub(super) fn read(task: &Task) -> Result<Option<(Saved, u32)>, Error> {
 /// The saved command, to be run. Not one of another user's: root, of all, would run what they wrote.
 pub(super) fn to_run(task: &Task) -> Result<Option<Saved>, Error> {
     match read(task)? {
-        Some((_, uid)) if uid != sys::user_id() => {
+        Some((_, uid)) if uid != os::user_id() => {
             Err(Error::NotOurCommand { id: task.id.to_string(), owner: process::user_name(uid) })
         }
         saved => Ok(saved.map(|(saved, _)| saved)),

@@ -3,10 +3,12 @@
 use super::foreign::Lookout;
 use super::guard::{self, Guard, Pause, Taken};
 use super::run::{Purpose, Run};
-use super::{Look, Outcome, Running, Saved, State, Task, files, saved};
+use super::saved::Saved;
+use super::state::{Look, Outcome, Running, State, Task};
+use super::{files, saved};
 use crate::error::Error;
-use crate::record::{self, Content};
-use crate::{store, sys};
+use crate::lock::record::{self, Content};
+use crate::{os, store};
 use std::ffi::OsString;
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -229,7 +231,7 @@ impl Task<'_> {
 
     /// Waits until no other process holds the lock. Returns also whether what the run printed was shown in the meantime.
     fn join(&self, ask: &Ask, deadline: Option<Instant>, teller: &mut dyn Teller) -> Result<(Guard<'_>, bool), Error> {
-        let interrupts = sys::Interrupts::notice();
+        let interrupts = os::Interrupts::notice();
         let (mut told, mut begun, mut last) = (None, false, None::<Running>);
         // The end of the run that we followed last.
         let mut missed = None;
@@ -313,7 +315,7 @@ impl Task<'_> {
         deadline: Option<Instant>,
         teller: &mut dyn Teller,
     ) -> Result<Ended, Error> {
-        let interrupts = sys::Interrupts::notice();
+        let interrupts = os::Interrupts::notice();
         let logs = std::mem::take(&mut run.logs);
         let running = Running { pid: run.pid, since: std::time::SystemTime::now(), holder: None };
         match self.follow(running, logs, deadline, teller, &interrupts) {
@@ -337,7 +339,7 @@ impl Task<'_> {
         let mut run = guard.run(saved, false, Purpose::Validate)?;
         let running = Running { pid: run.pid, since: std::time::SystemTime::now(), holder: None };
         let mut silent = Some(SILENT);
-        let interrupts = sys::Interrupts::notice();
+        let interrupts = os::Interrupts::notice();
         let status = loop {
             let interval = silent.or(teller.interval()).and_then(|interval| Instant::now().checked_add(interval));
             match run.status([deadline, interval].into_iter().flatten().min(), Some(&interrupts)) {
@@ -417,10 +419,10 @@ impl Task<'_> {
         logs: [Option<File>; 2],
         deadline: Option<Instant>,
         teller: &mut dyn Teller,
-        interrupts: &sys::Interrupts,
+        interrupts: &os::Interrupts,
     ) -> Followed {
         let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let mut watch = sys::Watch::new(self.directory());
+        let mut watch = os::Watch::new(self.directory());
         let mut readers = Reader::all(logs);
         // Also a write to a reader who does not read must come to an end.
         interrupts.or_after(left());

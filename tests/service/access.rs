@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 fn put(path: &Path, text: &str) {
-    aba_lock::atomic::replace(path, text.as_bytes()).unwrap();
+    aba_lock::os::replace::replace(path, text.as_bytes()).unwrap();
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn systemd_finds_nothing_to_complain_about_in_the_unit() {
     let with_example = unit.replace("[Install]", &format!("{}\n[Install]", example().join("\n")));
     for unit in [&unit, &with_example.replace("/usr/local/bin/aba-lockd", PROGRAM)] {
         let file = directory.path().join("aba-lockd.service");
-        aba_lock::atomic::replace(&file, unit.as_bytes()).unwrap();
+        aba_lock::os::replace::replace(&file, unit.as_bytes()).unwrap();
         let output =
             Command::new("timeout").args(["60", "systemd-analyze", "verify", "--man=no"]).arg(&file).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);

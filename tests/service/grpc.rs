@@ -182,7 +182,7 @@ fn a_token_is_asked_for_over_grpc_too() {
     let start = Start::new();
     let file = start.path("tokens");
     std::fs::OpenOptions::new().create_new(true).write(true).open(&file).unwrap();
-    aba_lock::atomic::replace(&file, b"ci lock:read,lock:write secret\nboard lock:read look\n").unwrap();
+    aba_lock::os::replace::replace(&file, b"ci lock:read,lock:write secret\nboard lock:read look\n").unwrap();
     let service = start.args(&["--token-file", file.to_str().unwrap()]).go();
     run(async {
         let mut client = client(&service.grpc).await;

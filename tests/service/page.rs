@@ -141,8 +141,11 @@ impl Browser {
     /// Kept under `target/`, to be looked at.
     fn pictures(&self, name: &str) {
         let picture = self.call("GET", &self.at("/screenshot"), &json!({}));
-        aba_lock::atomic::replace(&kept().join(format!("{name}.png.base64")), picture.as_str().unwrap().as_bytes())
-            .unwrap();
+        aba_lock::os::replace::replace(
+            &kept().join(format!("{name}.png.base64")),
+            picture.as_str().unwrap().as_bytes(),
+        )
+        .unwrap();
     }
 
     /// Nothing was refused by the policy, nothing was fetched from elsewhere, no script failed.
@@ -271,7 +274,7 @@ fn the_page_says_that_nothing_is_locked_and_when_the_service_is_gone() {
 fn the_page_asks_for_a_token_where_one_is_needed() {
     let start = Start::new();
     let file = start.path("tokens");
-    aba_lock::atomic::replace(&file, b"board lock:read look\n").unwrap();
+    aba_lock::os::replace::replace(&file, b"board lock:read look\n").unwrap();
     let service = start.args(&["--token-file", file.to_str().unwrap()]).go();
     let browser = Browser::start(800, 600, false);
     browser.goes_to(&service);
@@ -333,7 +336,7 @@ fn a_lock_that_is_not_among_the_oldest_thousand_is_found_by_the_filter() {
 fn an_unlock_that_is_refused_stays_on_the_page_until_it_is_dismissed() {
     let start = Start::new();
     let file = start.path("tokens");
-    aba_lock::atomic::replace(&file, b"board lock:read look\nci lock:write,lock:read all\n").unwrap();
+    aba_lock::os::replace::replace(&file, b"board lock:read look\nci lock:write,lock:read all\n").unwrap();
     let service = start.args(&["--token-file", file.to_str().unwrap()]).go();
     let token = [("Authorization", "Bearer all")];
     service.connect().call("POST", LOCK, &token, &wanted("db", "ann", "")).ok();

@@ -80,7 +80,7 @@ pub(crate) fn start(charge: &Charge, fd: RawFd) -> Result<(), Fault> {
     let shared = sys::shared_numbers().map_err(|error| failed(&error))?;
     let mut tell = Some(tell);
     let theirs = charge.clone();
-    aba_lock::sys::detached(&[], || {
+    aba_lock::os::detached(&[], || {
         sys::be_deaf();
         let opened = sys::open_anew(fd).and_then(|file| sys::keep_only(file, tell.take()));
         let Ok((file, Some(mut tell))) = opened else { return };
@@ -305,7 +305,7 @@ impl Keeper {
         let mut server: Option<Box<dyn Server>> = None;
         let mut next = self.shared.good().plus(self.shared.ttl() / 3);
         loop {
-            if aba_lock::sys::parent_id() != guard {
+            if aba_lock::os::parent_id() != guard {
                 drop(server);
                 self.guard();
             }

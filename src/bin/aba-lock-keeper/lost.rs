@@ -8,8 +8,10 @@ use crate::keep::Charge;
 use crate::report;
 use crate::settings;
 use crate::sys as our_sys;
-use aba_lock::kernel::{self, Wanted};
-use aba_lock::{force, process, store, sys, under};
+use aba_lock::lock::{inherit, kill};
+use aba_lock::os::proc::lock_table::{self, Wanted};
+use aba_lock::os::proc::process;
+use aba_lock::{os, store};
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -29,7 +31,7 @@ pub(crate) struct Holders {
 struct Holder {
     pid: u32,
     start: u64,
-    process: sys::Process,
+    process: os::Process,
 }
 
 impl Holders {
@@ -37,7 +39,7 @@ impl Holders {
     pub(crate) fn of(file: &File) -> Self {
         let file = wanted(file);
         let (dev, ino) = (file.dev, file.ino);
-        let look = kernel::look(std::process::id(), &AtomicBool::new(false), |descriptor| {
+        let look = lock_table::look(std::process::id(), &AtomicBool::new(false), |descriptor| {
             let same = (descriptor.data.dev(), descriptor.data.ino()) == (dev, ino);
             (same && descriptor.lock().is_some()).then_some(descriptor.pid)
         });
@@ -45,27 +47,27 @@ impl Holders {
         pids.dedup();
         let holder = |pid: u32| {
             let start = process::seen(pid)?.start;
-            Some(Holder { pid, start, process: sys::Process::open(pid, start)? })
+            Some(Holder { pid, start, process: os::Process::open(pid, start)? })
         };
         Self { file, found: pids.into_iter().filter_map(holder).collect() }
     }
 
     fn send(&self, signal: i32) -> usize {
         let proved =
-            |holder: &&Holder| process::is_alive(holder.pid, holder.start) && kernel::holds(holder.pid, &self.file);
+            |holder: &&Holder| process::is_alive(holder.pid, holder.start) && lock_table::holds(holder.pid, &self.file);
         self.found.iter().filter(proved).filter(|holder| holder.process.signal(signal).is_ok()).count()
     }
 
     /// Asks them to end.
     pub(crate) fn terminate(&self) {
-        self.send(force::TERM);
+        self.send(kill::TERM);
         // One that is stopped acts on it only when it goes on.
         self.send(libc::SIGCONT);
     }
 
     /// Ends them. How many there were.
     pub(crate) fn kill(&self) -> usize {
-        self.send(force::KILL)
+        self.send(kill::KILL)
     }
 }
 
@@ -122,12 +124,12 @@ pub(crate) fn kill_script(charge: &Charge, file: &File) -> Option<Killed> {
     // First the descriptor of the process, then the look at what it holds: a process that gets the number in between is
     // looked at, but gets no signal.
     let number = process::number_of(charge.holder)?;
-    let script = sys::Process::open(number, process::start_time(number)?)?;
-    if !kernel::holds(number, &wanted(file)) {
+    let script = os::Process::open(number, process::start_time(number)?)?;
+    if !lock_table::holds(number, &wanted(file)) {
         return None;
     }
     let stderr = our_sys::Theirs::of(charge.holder, 2).ok();
-    script.signal(force::KILL).is_ok().then_some(Killed { stderr })
+    script.signal(kill::KILL).is_ok().then_some(Killed { stderr })
 }
 
 /// Reports why the holders of a lock were killed without a warning: on the stderr of the script, or in the system's log.
@@ -147,7 +149,7 @@ pub(crate) fn tell_of_freeze(charge: &Charge, script: Option<Killed>) {
 /// started.
 pub(crate) fn run(charge: &Charge, command: &str) -> io::Result<Child> {
     let mut shell = settings::shell();
-    let words = under::by_shell(command, OsStr::new(&charge.lease.name));
+    let words = inherit::by_shell(command, OsStr::new(&charge.lease.name));
     shell.args(&words[1..]).env(store::NAME, &charge.lease.name);
     shell.env("ABA_LOCK_PID", charge.holder.to_string()).process_group(0);
     our_sys::hearing(&mut shell).spawn()

@@ -39,7 +39,7 @@ use clap::Parser;
 // SAFETY: no other function of this name is linked in: there is no `fn main`.
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
-    aba_lock::sys::fill_standard_descriptors();
+    aba_lock::os::fill_standard_descriptors();
     match args::Cli::try_parse() {
         Ok(cli) => {
             let done = cmd::run(cli.command);

@@ -4,7 +4,7 @@ use crate::server::{Entry, Fault, Lease, Owner};
 use crate::settings::Settings;
 use crate::sys::Theirs;
 use aba_lock::error::{shortened, span};
-use aba_lock::sys;
+use aba_lock::os;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -17,7 +17,7 @@ const MAX_COMMAND: usize = 120;
 
 /// Data, to stdout.
 pub(crate) fn print(text: &str) {
-    sys::write_until_signal(1, text.as_bytes());
+    os::write_until_signal(1, text.as_bytes());
 }
 
 /// How long a reader of sentences may take until he has read what came before.
@@ -25,8 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 fn sentence(text: &str, hint: Option<&str>) {
     // In one call, so that the sentences of several processes do not mix; and not for ever to one who does not read.
-    if sys::can_be_written(2, PATIENCE) {
-        sys::write_until_signal(2, lines(text, hint).as_bytes());
+    if os::can_be_written(2, PATIENCE) {
+        os::write_until_signal(2, lines(text, hint).as_bytes());
     }
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn log(pid: u32, text: &str) {
 
 /// Reports once that the event log could not be written to.
 pub(crate) fn unlogged() {
-    if let Some((log, reason)) = aba_lock::events::take_failure() {
+    if let Some((log, reason)) = aba_lock::lock::events::take_failure() {
         let (log, reason) = (log.display(), aba_lock::error::reason(&reason));
         let text = format!("could not write to the event log {log}: {reason}; nothing else depends on it");
         sentence(&text, Some("set ABA_LOCK_LOG to a file that you may write to, or unset it"));

@@ -31,7 +31,7 @@ impl Theirs {
     #[expect(clippy::disallowed_methods, reason = "pidfd_open(2) and pidfd_getfd(2)")]
     pub(crate) fn of(pid: u32, fd: RawFd) -> io::Result<Self> {
         // `pid` is a number of `/proc`. In another PID namespace it would lead to a stranger.
-        if !aba_lock::process::has_our_numbers() {
+        if !aba_lock::os::proc::process::has_our_numbers() {
             return Err(io::ErrorKind::Unsupported.into());
         }
         // SAFETY: it takes numbers, and makes a descriptor or answers -1.
@@ -48,7 +48,7 @@ impl Theirs {
         // SAFETY: the bytes live until the call returns.
         let mut written = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), how) };
         if written < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOTSOCK) {
-            if !aba_lock::sys::can_be_written(fd, Duration::ZERO) {
+            if !aba_lock::os::can_be_written(fd, Duration::ZERO) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             // A pipe that has room has it for so much. Should somebody else fill it now, the alarm ends the call.
@@ -183,7 +183,7 @@ pub(crate) fn has_ended(child: libc::pid_t) -> bool {
 
 /// Ends a child that was not waited for yet, and waits for it.
 pub(crate) fn end(child: libc::pid_t) {
-    aba_lock::sys::signal_child(child, libc::SIGKILL);
+    aba_lock::os::signal_child(child, libc::SIGKILL);
     // SAFETY: it takes numbers; no status is asked for.
     unsafe { libc::waitpid(child, ptr::null_mut(), 0) };
 }
@@ -191,7 +191,7 @@ pub(crate) fn end(child: libc::pid_t) {
 /// Ends a child that was not waited for yet, and what is in its process group, and waits for it.
 pub(crate) fn end_group(leader: &mut Child) {
     if let Ok(pid) = libc::pid_t::try_from(leader.id()) {
-        aba_lock::sys::signal_group(pid, libc::SIGKILL);
+        aba_lock::os::signal_group(pid, libc::SIGKILL);
     }
     let _ = leader.wait();
 }
@@ -206,7 +206,7 @@ pub(crate) fn leave() -> ! {
 pub(crate) fn end_with_parent(parent: u32) -> bool {
     // SAFETY: it takes numbers.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
-    aba_lock::sys::parent_id() == parent
+    aba_lock::os::parent_id() == parent
 }
 
 // ---- signals -------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@
 //! keeper of the last one was told. So where they are follows from the token of the local lock, which no other
 //! acquisition of the file has.
 
-use aba_lock::keeper;
-use aba_lock::lock::Mode;
-use aba_lock::sys;
+use aba_lock::lock::acquire::Mode;
+use aba_lock::lock::keeper;
+use aba_lock::os;
 use std::fs::File;
 use std::io;
 
@@ -39,10 +39,10 @@ impl Tie {
 
     /// Locks the script's bytes on its own description.
     pub(crate) fn bind(self, script: &File) -> io::Result<()> {
-        let bound = match sys::try_lock_range(script, Mode::Exclusive, self.at, 2) {
+        let bound = match os::try_lock_range(script, Mode::Exclusive, self.at, 2) {
             // It can only be read, which is enough to lock.
             Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
-                sys::try_lock_range(script, Mode::Shared, self.at, 2)?
+                os::try_lock_range(script, Mode::Shared, self.at, 2)?
             }
             done => done?,
         };
@@ -51,7 +51,7 @@ impl Tie {
 
     /// Blocks until the script has ended or let go, or a signal comes.
     pub(crate) fn until_script_ends(self, keeper: &File) -> io::Result<()> {
-        sys::wait_lock_range(keeper, Mode::Exclusive, self.at, 1)
+        os::wait_lock_range(keeper, Mode::Exclusive, self.at, 1)
     }
 
     /// Whether the script has it still.
@@ -61,12 +61,12 @@ impl Tie {
 
     /// Locks the keeper's byte on a description of its own.
     pub(crate) fn keep(self, keeper: &File) -> io::Result<bool> {
-        sys::try_lock_range(keeper, Mode::Exclusive, KEEPERS + self.at, 1)
+        os::try_lock_range(keeper, Mode::Exclusive, KEEPERS + self.at, 1)
     }
 
     /// Unlocks it: what was kept was given back.
     pub(crate) fn given_back(self, keeper: &File) -> io::Result<()> {
-        sys::unlock_range(keeper, KEEPERS + self.at, 1)
+        os::unlock_range(keeper, KEEPERS + self.at, 1)
     }
 
     /// Whether there is a keeper for it.
@@ -77,11 +77,11 @@ impl Tie {
 
 /// Unlocks the script's bytes, whatever its tie.
 pub(crate) fn let_go(script: &File) -> io::Result<()> {
-    sys::unlock_range(script, SCRIPTS, KEEPERS - SCRIPTS)
+    os::unlock_range(script, SCRIPTS, KEEPERS - SCRIPTS)
 }
 
 pub(crate) use keeper::is_there as has_keeper;
 
 fn others_have(file: &File, start: u64, len: u64) -> io::Result<bool> {
-    Ok(sys::range_in_the_way(file, Mode::Exclusive, start, len)?.is_some())
+    Ok(os::range_in_the_way(file, Mode::Exclusive, start, len)?.is_some())
 }

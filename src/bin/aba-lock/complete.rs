@@ -13,10 +13,10 @@ mod keeper_args;
 
 use crate::args::Cli;
 use crate::{exit, output};
-use aba_lock::holders::{self, Belief, State};
-use aba_lock::reserve::{self, registry};
+use aba_lock::lock::holders::{self, Belief, State};
+use aba_lock::number::{self, registry};
 use aba_lock::store::{Store, TaskRoot};
-use aba_lock::task::Task;
+use aba_lock::task::state::Task;
 use clap::{Arg, Command, CommandFactory, ValueHint};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Shells, Zsh};
@@ -166,7 +166,8 @@ fn task_ids(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// The tags of this directory, with their numbers; in which pool is not known here.
 fn tags(current: &OsStr) -> Vec<CompletionCandidate> {
-    let (Some(current), Ok(store), Ok(directory)) = (current.to_str(), Store::from_env(), reserve::directory(None))
+    let (Some(current), Ok(store), Ok(directory)) =
+        (current.to_str(), Store::from_env(), number::pool::directory(None))
     else {
         return Vec::new();
     };

@@ -3,7 +3,7 @@
 pub(crate) mod flock;
 
 use aba_lock::error::Error;
-use aba_lock::reserve::problem::Kind;
+use aba_lock::number::problem::Kind;
 
 /// Acquired, done, yes.
 pub(crate) const DONE: i32 = 0;

@@ -12,7 +12,7 @@ mod output;
 mod parse;
 
 use aba_lock::error::Error;
-use aba_lock::sys;
+use aba_lock::os;
 use args::Invocation;
 
 /// Where the program lies, for the C library, which asks at each start of a static program, and needs it only to load
@@ -30,9 +30,9 @@ extern "C" fn _dl_get_origin() -> *const libc::c_char {
 // SAFETY: no other function of this name is linked in: there is no `fn main`.
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: i32, argv: *const *const libc::c_char) -> i32 {
-    sys::fill_standard_descriptors();
+    os::fill_standard_descriptors();
     // SAFETY: the C library gives us the words.
-    let asked = if unsafe { sys::is_called(argv, c"flock") } {
+    let asked = if unsafe { os::is_called(argv, c"flock") } {
         Ok(parse::as_flock())
     } else {
         if let Some(status) = complete::answer_shell() {
@@ -52,10 +52,10 @@ extern "C" fn main(_argc: i32, argv: *const *const libc::c_char) -> i32 {
             done.unwrap_or_else(|error| {
                 let status = exit::of(&error);
                 match error {
-                    Error::GivenUp { signal } => sys::die_of(signal),
+                    Error::GivenUp { signal } => os::die_of(signal),
                     Error::Interrupted { .. } => {
                         output::failure(&error);
-                        sys::die_of(status - 128);
+                        os::die_of(status - 128);
                     }
                     _ => output::failure(&error),
                 }

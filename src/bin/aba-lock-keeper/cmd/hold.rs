@@ -17,7 +17,7 @@ use crate::server::{self, Fault, Want};
 use crate::settings::{self, Settings};
 use crate::tie::{self, Tie};
 use crate::{exit, report, sys};
-use aba_lock::process;
+use aba_lock::os::proc::process;
 use aba_lock::store;
 use std::fs::File;
 use std::io;
@@ -45,7 +45,7 @@ impl Local {
         let (name, fd) = (words.next()?.to_owned(), words.next()?.parse().ok()?);
         let token = words.next()?.parse().ok()?;
         let fresh = words.next()? == "fresh";
-        let file = aba_lock::sys::second_descriptor(fd)?;
+        let file = aba_lock::os::second_descriptor(fd)?;
         // What was taken earlier has a token of its own.
         let token = recorded(&file).map(|record| record.token).filter(|own| !fresh && *own != 0).unwrap_or(token);
         Some(Self { name, fd, token, fresh, file, bound: AtomicBool::new(false) })
@@ -113,7 +113,7 @@ fn give_up(locals: &[Local], meanwhile: &mut dyn FnMut()) {
         until_given_back(&local.file, server::Patience::Forever);
     }
     for local in locals.iter().filter(|local| local.fresh) {
-        let _ = aba_lock::lock::release(local.fd, None);
+        let _ = aba_lock::lock::acquire::release(local.fd, None);
     }
 }
 
@@ -216,14 +216,14 @@ fn go_on(args: &Hold, locals: &[Local], tokens: &str) -> Result<i32, Fault> {
     let mut variables = vec![(store::TOKEN, tokens.to_owned())];
     if args.no_inherit {
         for local in locals {
-            aba_lock::sys::keep_back(local.fd);
+            aba_lock::os::keep_back(local.fd);
         }
         let kept = |fd: &i32| locals.iter().any(|local| local.fd == *fd);
         let others = store::inherited_descriptors().into_iter().filter(|fd| !kept(fd));
         variables.push((store::FDS, others.map(|fd| fd.to_string()).collect::<Vec<_>>().join(" ")));
     }
     let failed = |error: io::Error| not_run(&args.command[0].to_string_lossy(), &error);
-    let command = aba_lock::sys::Command::new(&args.command, &variables).map_err(failed)?;
+    let command = aba_lock::os::Command::new(&args.command, &variables).map_err(failed)?;
     let pid_file = args.pid_file.as_deref();
     let mut signal = None;
     // To remove the pid file at the end, we must see the end.
@@ -232,7 +232,7 @@ fn go_on(args: &Hold, locals: &[Local], tokens: &str) -> Result<i32, Fault> {
         pid_file.map_or(Ok(()), |path| write_pid(path, child.pid()))?;
         let done = child.run();
         if let Some(path) = pid_file {
-            aba_lock::pid_file::remove(path, child.pid());
+            aba_lock::lock::pid_file::remove(path, child.pid());
         }
         signal = done.as_ref().ok().and_then(|status| child.died_with_us(*status));
         done
@@ -254,7 +254,7 @@ fn not_run(command: &str, error: &io::Error) -> Fault {
 }
 
 fn write_pid(path: &Path, pid: u32) -> Result<(), Fault> {
-    aba_lock::pid_file::write(path, pid).map_err(|error| Fault::Failed {
+    aba_lock::lock::pid_file::write(path, pid).map_err(|error| Fault::Failed {
         what: format!("could not write {}: {}", path.display(), aba_lock::error::reason(&error)),
         hint: None,
     })
@@ -284,5 +284,5 @@ fn busy(args: &Hold, fault: &Fault) -> Result<i32, Fault> {
         Fault::Busy { name, .. } | Fault::TimedOut { name, .. } => name.as_str(),
         _ => "",
     };
-    Err(not_run(instead, &aba_lock::under::become_shell(instead, name)))
+    Err(not_run(instead, &aba_lock::lock::inherit::become_shell(instead, name)))
 }

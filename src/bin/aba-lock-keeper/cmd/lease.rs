@@ -26,7 +26,7 @@ fn acquire(args: &Acquire) -> Result<i32, Fault> {
     }
     let ttl = settings::ttl(args.ttl)?;
     // Of a step of a job, the one that started us is what a person knows.
-    let owner = owner(aba_lock::sys::parent_id(), None, args.who.as_deref());
+    let owner = owner(aba_lock::os::parent_id(), None, args.who.as_deref());
     let held = sys::HeldBack::begin();
     let cancel = Cancel::begin(&settings);
     let mut watcher = Progress::new(&settings, name, &cancel.pending, args.quiet);

@@ -7,8 +7,9 @@ mod script;
 use crate::args::{self, Command};
 use crate::clock::Moment;
 use crate::server::{Fault, Owner, Patience};
-use aba_lock::name::LockName;
-use aba_lock::{process, store, sys};
+use aba_lock::base::names::LockName;
+use aba_lock::os::proc::process;
+use aba_lock::{os, store};
 
 /// Runs a command. Its exit status.
 pub(crate) fn run(command: Command) -> Result<i32, Fault> {
@@ -57,9 +58,9 @@ fn patience(wait: &args::Patience) -> Result<Patience, Fault> {
 /// What others are told of the process that is to have the lease.
 fn owner(pid: u32, command: Option<String>, who: Option<&str>) -> Owner {
     Owner {
-        host: sys::host_name(),
+        host: os::host_name(),
         pid,
-        user: process::user_name(sys::user_id()),
+        user: process::user_name(os::user_id()),
         command: command.unwrap_or_else(|| process::command_line(pid)),
         who: who.map(str::to_owned),
         since: format!("{:.0}", jiff::Timestamp::now()),

@@ -7,9 +7,9 @@ use crate::server::{self, Fault, Lease, Patience};
 use crate::settings::Settings;
 use crate::tie::{self, Tie};
 use crate::{exit, report};
+use aba_lock::base::names::LockName;
 use aba_lock::error::Error;
-use aba_lock::name::LockName;
-use aba_lock::record::{self, Content, Record};
+use aba_lock::lock::record::{self, Content, Record};
 use aba_lock::store::Store;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -52,7 +52,7 @@ fn until(limit: Duration, is_kept: impl Fn() -> io::Result<bool>) {
 }
 
 fn descriptor(fd: i32) -> Result<File, Fault> {
-    aba_lock::sys::second_descriptor(fd).ok_or_else(|| super::ours(&Error::BadDescriptor { fd }))
+    aba_lock::os::second_descriptor(fd).ok_or_else(|| super::ours(&Error::BadDescriptor { fd }))
 }
 
 /// The lock file of a name.
@@ -66,7 +66,7 @@ pub(crate) fn release(args: &Script) -> Result<i32, Fault> {
     let file = descriptor(args.fd)?;
     let path = args.name.as_deref().map(path_of).transpose()?;
     let _ = let_go(&file);
-    match aba_lock::lock::release(args.fd, path.as_deref()) {
+    match aba_lock::lock::acquire::release(args.fd, path.as_deref()) {
         Err(error @ Error::Replaced { .. }) => {
             report::failure(&super::ours(&error), None);
             Ok(exit::REPLACED)

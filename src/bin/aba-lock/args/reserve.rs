@@ -1,8 +1,8 @@
 //! The options of `reserve`, `release`, `exclude` and `migrate`.
 
 use super::value::parse_seconds;
-use aba_lock::reserve::Range;
-use aba_lock::reserve::plan::Probe;
+use aba_lock::number::plan::Probe;
+use aba_lock::number::pool::Range;
 use clap::{Args, ValueEnum, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -269,7 +269,7 @@ fn range(text: &str) -> Result<Range, &'static str> {
 }
 
 fn number(text: &str) -> Result<u32, &'static str> {
-    aba_lock::reserve::number(text).ok_or("not a number")
+    aba_lock::number::pool::number(text).ok_or("not a number")
 }
 
 fn probe(text: &str) -> Result<Probe, &'static str> {

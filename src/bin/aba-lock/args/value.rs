@@ -1,10 +1,11 @@
 //! Parsers of the values of options.
 
-use aba_lock::{force, store};
+use aba_lock::lock::kill;
+use aba_lock::store;
 use std::time::Duration;
 
 pub(crate) fn parse_signal(text: &str) -> Result<i32, &'static str> {
-    force::parse_signal(text).ok_or("not a signal that ends a process")
+    kill::parse_signal(text).ok_or("not a signal that ends a process")
 }
 
 pub(crate) fn parse_span(text: &str) -> Result<Duration, &'static str> {

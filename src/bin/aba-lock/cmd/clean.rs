@@ -1,13 +1,12 @@
 use crate::args::clean::CleanArgs;
 use crate::exit;
 use crate::output::clean::Told;
-use aba_lock::clean::{self, Rule};
+use aba_lock::base::names::LockName;
 use aba_lock::error::Error;
-use aba_lock::holders;
-use aba_lock::name::LockName;
-use aba_lock::pid_file;
+use aba_lock::lock::clean::{self, Rule};
+use aba_lock::lock::{holders, pid_file};
 use aba_lock::store::{Store, TaskRoot};
-use aba_lock::task::Task;
+use aba_lock::task::state::Task;
 use std::path::PathBuf;
 
 pub(crate) fn run(args: &CleanArgs) -> Result<i32, Error> {

@@ -1,7 +1,7 @@
 use crate::args::doctor::DoctorArgs;
 use crate::output::findings::Findings;
 use crate::{complete, exit};
-use aba_lock::doctor::{self, Library, Ours};
+use aba_lock::admin::doctor::{self, Library, Ours};
 
 pub(crate) fn run(args: &DoctorArgs) -> i32 {
     let ours =

@@ -2,7 +2,7 @@ use crate::args::reserve::ExcludeArgs;
 use crate::exit;
 use crate::output::{self, numbers, updates};
 use aba_lock::error::Error;
-use aba_lock::reserve::registry::{self, Absent, Registry};
+use aba_lock::number::registry::{self, Absent, Registry};
 use aba_lock::store::Store;
 
 pub(crate) fn run(args: &ExcludeArgs) -> Result<i32, Error> {

@@ -10,17 +10,18 @@ use crate::args::flock::usage;
 use crate::exit::flock as exit;
 use crate::output::flock as output;
 use aba_lock::error::Error;
-use aba_lock::flock::words::{self, Asked, Command, Flock, On, Timeout};
-use aba_lock::flock::{Lockable, Way};
-use aba_lock::lock::{Target, Wait};
-use aba_lock::{store, sys, under};
+use aba_lock::lock::acquire::{Target, Wait};
+use aba_lock::lock::flock::arguments::{self, Asked, Command, Flock, On, Timeout};
+use aba_lock::lock::flock::lockable::{Lockable, Way};
+use aba_lock::lock::inherit;
+use aba_lock::{os, store};
 use clap::CommandFactory;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub(crate) fn run(args: crate::args::flock::FlockArgs) -> Result<i32, Error> {
-    match words::parse(args.words) {
+    match arguments::parse(args.words) {
         Ok(Asked::Help) => output::help(definition(args.called)),
         Ok(Asked::Version) => output::version(),
         Ok(Asked::Lock(flock)) => return lock(*flock),
@@ -100,7 +101,7 @@ fn run_under(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
     if let Err(error) = lockable.hand_down(!flock.options.close) {
         return Ok(failed(&error));
     }
-    let command = match sys::Command::new(&words, &[]) {
+    let command = match os::Command::new(&words, &[]) {
         Ok(command) => command,
         Err(error) => return not_run(&error),
     };
@@ -113,7 +114,7 @@ fn run_under(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
         Err(error) => return not_run(&error),
     };
     let status = child.wait();
-    under::status_after(&child, status)
+    inherit::status_after(&child, status)
 }
 
 fn no_timer() -> i32 {

@@ -1,6 +1,6 @@
 use crate::args::LeaseArgs;
 use aba_lock::error::Error;
-use aba_lock::keeper::Keeper;
+use aba_lock::lock::keeper::Keeper;
 
 pub(crate) fn run(args: LeaseArgs) -> Result<i32, Error> {
     let mut words = vec!["lease".into()];

@@ -4,10 +4,10 @@ use crate::output;
 use crate::output::locks::{self, Listing};
 use crate::output::watch;
 use aba_lock::error::Error;
-use aba_lock::holders::{self, Known};
+use aba_lock::lock::holders::{self, Known};
 use aba_lock::store::{Store, TaskRoot};
-use aba_lock::sys;
-use aba_lock::task::{self, Task};
+use aba_lock::task::state::Task;
+use aba_lock::{os, task};
 
 pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
     let (store, root) = (Store::from_env()?, TaskRoot::from_env()?);
@@ -17,14 +17,14 @@ pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
         if args.held {
             // What cannot be known may be held.
             listing.locks.retain(|(_, state)| state.known() != Known::Free && state.odd.is_none());
-            let looks = task::looks(&listing.tasks.iter().collect::<Vec<_>>());
+            let looks = task::state::looks(&listing.tasks.iter().collect::<Vec<_>>());
             let mut looks = looks.iter();
             listing.tasks.retain(|_| looks.next().is_some_and(|look| look.running.is_some()));
         }
         Ok::<_, Error>(listing)
     };
     if args.watch {
-        if !sys::is_terminal(1) {
+        if !os::is_terminal(1) {
             output::misused("list", "--watch draws on a terminal, and standard output is none");
             return Ok(exit::USAGE);
         }

@@ -3,10 +3,11 @@ use crate::exit;
 use crate::output::{self, Caller, Progress};
 use crate::parse;
 use aba_lock::error::Error;
-use aba_lock::keeper::Keeper;
-use aba_lock::lock::{self, Acquired, Kind, Mode, Request, Target, Wait};
+use aba_lock::lock::acquire::{self, Acquired, Kind, Mode, Request, Target, Wait};
+use aba_lock::lock::keeper::Keeper;
+use aba_lock::lock::{events, inherit, pid_file};
+use aba_lock::os;
 use aba_lock::store::{self, Store};
-use aba_lock::{events, pid_file, sys, under};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -41,14 +42,14 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
         return Ok(would_wait());
     }
     if args.heed_keyboard {
-        sys::heed_keyboard();
+        os::heed_keyboard();
     }
     // Others read it in another directory. (It is left out of the record where that of this process is unknown.)
     let pid_file = args.pid_file.as_ref().and_then(|path| std::path::absolute(path).ok());
     let request = Request {
         mode: if args.shared { Mode::Shared } else { Mode::Exclusive },
         wait: if try_first { Wait::No } else { wait },
-        holder: if args.fd.is_empty() { std::process::id() } else { sys::parent_id() },
+        holder: if args.fd.is_empty() { std::process::id() } else { os::parent_id() },
         command: (!args.command.is_empty())
             .then(|| shell_words::join(args.command.iter().map(|word| word.to_string_lossy()))),
         who: args.who.as_deref(),
@@ -59,9 +60,13 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     };
     let mut progress = Progress::resume(args.quiet, request.waited);
     let done = if args.fd.is_empty() {
-        lock::acquire(targets, store.as_ref(), &request, &mut progress)
+        acquire::acquire(targets, store.as_ref(), &request, &mut progress)
     } else {
-        lock::acquire_descriptors(targets.into_iter().zip(args.fd.iter().copied()).collect(), &request, &mut progress)
+        acquire::acquire_descriptors(
+            targets.into_iter().zip(args.fd.iter().copied()).collect(),
+            &request,
+            &mut progress,
+        )
     };
     match done {
         Ok(acquired) => {
@@ -92,7 +97,7 @@ fn hold(args: &LockArgs, acquired: &Acquired, request: &Request) -> Result<i32, 
         return Ok(exit::DONE);
     }
     let since = Instant::now();
-    let keeps_back = args.no_inherit || under::closes_descriptors(&args.command[0]);
+    let keeps_back = args.no_inherit || inherit::closes_descriptors(&args.command[0]);
     // To remove the pid file at the end, we must see the end.
     let done = if keeps_back || args.pid_file.is_some() {
         run_under(args, acquired, keeps_back)
@@ -118,7 +123,7 @@ fn hold_elsewhere(
     let mut guards: Vec<_> = acquired.guards.iter().collect();
     guards.sort_by_key(|guard| args.names.iter().position(|name| *name == guard.target.label));
     for guard in guards {
-        let fd = under::reachable(guard)?;
+        let fd = inherit::reachable(guard)?;
         if !fds.contains(&fd) {
             fds.push(fd);
         }
@@ -154,7 +159,8 @@ fn hold_elsewhere(
             words.push(word);
         }
     }
-    let no_inherit = args.command.first().is_some_and(|program| args.no_inherit || under::closes_descriptors(program));
+    let no_inherit =
+        args.command.first().is_some_and(|program| args.no_inherit || inherit::closes_descriptors(program));
     for (option, said) in [("--quiet", args.quiet), ("--verbose", args.verbose), ("--no-inherit", no_inherit)] {
         if said {
             words.push(option.into());
@@ -164,7 +170,7 @@ fn hold_elsewhere(
     if !args.command.is_empty() {
         words.push("--".into());
         words.extend_from_slice(&args.command);
-        variables.push((store::FDS, under::listed(&fds)));
+        variables.push((store::FDS, inherit::listed(&fds)));
     }
     let error = keeper.become_it(words, &variables);
     release(&args.fd, acquired);
@@ -175,19 +181,19 @@ fn hold_elsewhere(
 fn release(fds: &[i32], acquired: &Acquired) {
     for guard in acquired.guards.iter().filter(|guard| guard.fresh) {
         if let Some(fd) = guard.inherited.filter(|fd| fds.contains(fd)) {
-            let _ = lock::release(fd, None);
+            let _ = acquire::release(fd, None);
         }
     }
 }
 
 fn become_under(args: &LockArgs, acquired: &Acquired) -> Result<i32, Error> {
-    let error = command(args, under::hand_down(&acquired.guards)?, acquired.token)?.exec();
+    let error = command(args, inherit::hand_down(&acquired.guards)?, acquired.token)?.exec();
     Err(failed(args, error))
 }
 
 fn run_under(args: &LockArgs, acquired: &Acquired, keeps_back: bool) -> Result<i32, Error> {
     let guards = &acquired.guards;
-    let fds = if keeps_back { under::keep_back(guards) } else { under::hand_down(guards)? };
+    let fds = if keeps_back { inherit::keep_back(guards) } else { inherit::hand_down(guards)? };
     let mut child = command(args, fds, acquired.token)?.fork().map_err(|error| failed(args, error))?;
     if let Some(path) = &args.pid_file {
         write_pid(path, child.pid())?;
@@ -196,12 +202,12 @@ fn run_under(args: &LockArgs, acquired: &Acquired, keeps_back: bool) -> Result<i
     if let Some(path) = &args.pid_file {
         pid_file::remove(path, child.pid());
     }
-    under::status_after(&child, status.map_err(|error| failed(args, error))?)
+    inherit::status_after(&child, status.map_err(|error| failed(args, error))?)
 }
 
-fn command(args: &LockArgs, fds: String, token: u64) -> Result<sys::Command, Error> {
+fn command(args: &LockArgs, fds: String, token: u64) -> Result<os::Command, Error> {
     let variables = [(store::FDS, fds), (store::TOKEN, token.to_string())];
-    sys::Command::new(&args.command, &variables).map_err(|error| failed(args, error))
+    os::Command::new(&args.command, &variables).map_err(|error| failed(args, error))
 }
 
 fn failed(args: &LockArgs, source: io::Error) -> Error {
@@ -226,11 +232,11 @@ fn contended(args: &LockArgs, error: &Error) -> Result<i32, Error> {
         Error::Busy { label, .. } | Error::TimedOut { label, .. } | Error::Deadlock { label, .. } => label.as_str(),
         _ => "",
     };
-    Err(Error::cannot_run(text, under::become_shell(text, name)))
+    Err(Error::cannot_run(text, inherit::become_shell(text, name)))
 }
 
 fn would_wait() -> i32 {
-    if sys::ignores_keyboard() { exit::WOULD_WAIT_IGNORING } else { exit::WOULD_WAIT }
+    if os::ignores_keyboard() { exit::WOULD_WAIT_IGNORING } else { exit::WOULD_WAIT }
 }
 
 fn wait(args: &LockArgs) -> Result<Wait, Error> {

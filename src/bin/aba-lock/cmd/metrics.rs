@@ -1,10 +1,10 @@
 use crate::args::metrics::MetricsArgs;
 use crate::exit;
 use crate::output::metrics;
+use aba_lock::admin::metrics::{counts, now};
 use aba_lock::error::Error;
-use aba_lock::metrics::{counts, now};
 use aba_lock::store::{self, Store, TaskRoot};
-use aba_lock::task::Task;
+use aba_lock::task::state::Task;
 use std::fs;
 
 pub(crate) fn run(args: &MetricsArgs) -> Result<i32, Error> {

@@ -2,14 +2,14 @@ use crate::args::reserve::MigrateArgs;
 use crate::exit;
 use crate::output::{numbers, updates};
 use aba_lock::error::Error;
-use aba_lock::reserve::registry::{self, Absent, Registry};
-use aba_lock::reserve::{self, plan};
+use aba_lock::number::registry::{self, Absent, Registry};
+use aba_lock::number::{self, plan};
 use aba_lock::store::Store;
 
 pub(crate) fn run(args: &MigrateArgs) -> Result<i32, Error> {
     let store = Store::from_env()?;
-    let from = reserve::directory_or_gone(Some(&args.from))?;
-    let to = reserve::directory(Some(&args.to))?;
+    let from = number::pool::directory_or_gone(Some(&args.from))?;
+    let to = number::pool::directory(Some(&args.to))?;
     let mut progress = updates::Progress::new(false);
     let wait = super::short_wait(args.timeout)?;
     // All that are changed are locked before one is written: in the order of their names, as by everyone.

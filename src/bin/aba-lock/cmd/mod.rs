@@ -20,11 +20,11 @@ mod unlock;
 mod update;
 
 use crate::args::Invocation;
+use aba_lock::base::names::LockName;
 use aba_lock::error::Error;
-use aba_lock::keeper::{Answer, Keeper};
-use aba_lock::lock::{Target, Wait};
-use aba_lock::name::LockName;
-use aba_lock::reserve::{PORTS, Pool};
+use aba_lock::lock::acquire::{Target, Wait};
+use aba_lock::lock::keeper::{Answer, Keeper};
+use aba_lock::number::pool::{PORTS, Pool};
 use aba_lock::store::{self, Store};
 use std::time::Duration;
 

@@ -1,14 +1,14 @@
 use crate::args::PathArgs;
 use crate::{exit, output};
 use aba_lock::error::Error;
-use aba_lock::lock;
+use aba_lock::lock::acquire;
 use aba_lock::store::Store;
 
 pub(crate) fn run(args: &PathArgs) -> Result<i32, Error> {
     let store = Store::from_env()?;
     let target = super::named(&store, &args.name)?;
     if args.create {
-        lock::open(&target, Some(&store))?;
+        acquire::open(&target, Some(&store))?;
     }
     output::print(&format!("{}\n", target.path.display()));
     Ok(exit::DONE)

@@ -2,9 +2,10 @@ use crate::args::reserve::{Format, ReserveArgs};
 use crate::exit;
 use crate::output::{self, numbers, updates};
 use aba_lock::error::Error;
-use aba_lock::reserve::plan::{self, Probe};
-use aba_lock::reserve::registry::{self, Absent, Registry};
-use aba_lock::reserve::{self, Pool, Tag, list};
+use aba_lock::number::plan::{self, Probe};
+use aba_lock::number::pool::{Pool, Tag};
+use aba_lock::number::registry::{self, Absent, Registry};
+use aba_lock::number::{self, list};
 use aba_lock::store::Store;
 
 /// Whether it is about what is reserved, and nothing is to be given.
@@ -35,7 +36,7 @@ fn list(args: &ReserveArgs, store: &Store) -> Result<i32, Error> {
         None => registry::pools(store)?,
     };
     let tag = args.tag.as_deref().map(Tag::parse).transpose()?;
-    let directory = args.path.as_deref().map(|path| reserve::directory_or_gone(Some(path))).transpose()?;
+    let directory = args.path.as_deref().map(|path| number::pool::directory_or_gone(Some(path))).transpose()?;
     let (mut entries, mut failed) = (Vec::new(), None);
     for pool in &pools {
         // One that cannot be read is no reason not to show the others.
@@ -51,7 +52,7 @@ fn list(args: &ReserveArgs, store: &Store) -> Result<i32, Error> {
 
 fn check(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
     let tag = args.tag.as_deref().map_or(Ok(Tag::default()), Tag::parse)?;
-    let directory = reserve::directory_or_gone(args.path.as_deref())?;
+    let directory = number::pool::directory_or_gone(args.path.as_deref())?;
     let book = registry::read(store, pool)?;
     let Some(row) = book.and_then(|book| book.find(&tag, &directory)) else { return Ok(exit::NO) };
     output::print(&format!("{}\n", row.number));

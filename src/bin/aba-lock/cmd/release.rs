@@ -2,15 +2,16 @@ use crate::args::reserve::ReleaseArgs;
 use crate::exit;
 use crate::output::{numbers, updates};
 use aba_lock::error::Error;
-use aba_lock::reserve::registry::{Absent, Registry};
-use aba_lock::reserve::{self, Tag, plan};
+use aba_lock::number::pool::Tag;
+use aba_lock::number::registry::{Absent, Registry};
+use aba_lock::number::{self, plan};
 use aba_lock::store::Store;
 
 pub(crate) fn run(args: &ReleaseArgs) -> Result<i32, Error> {
     let store = Store::from_env()?;
     let pool = super::pool(args.pool.as_deref())?;
     let tag = args.tag.as_deref().map_or(Ok(Tag::default()), Tag::parse)?;
-    let directory = reserve::directory_or_gone(args.path.as_deref())?;
+    let directory = number::pool::directory_or_gone(args.path.as_deref())?;
     let mut progress = updates::Progress::new(false);
     let mut registry = Registry::begin(&store, &pool, Absent::Leave, super::short_wait(args.timeout)?, &mut progress)?;
     let wanted = if args.all_tags { None } else { Some(&tag) };

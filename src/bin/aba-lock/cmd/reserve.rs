@@ -1,17 +1,20 @@
 use crate::args::reserve::{Format, ReserveArgs};
 use crate::exit;
 use crate::output::{self, numbers, updates};
-use aba_lock::atomic::transform::{Edit, Missing};
 use aba_lock::error::Error;
-use aba_lock::lock::Acquired;
-use aba_lock::reserve::book::Book;
-use aba_lock::reserve::group::{Group, Want};
-use aba_lock::reserve::plan::{self, Ask, Plan, Probe, Why};
-use aba_lock::reserve::problem::Problem;
-use aba_lock::reserve::registry::{self, Absent, Registry};
-use aba_lock::reserve::{self, PORT_RANGE, Pool, Range, Tag, dotenv};
+use aba_lock::file::edit::{Edit, Missing};
+use aba_lock::lock::acquire::Acquired;
+use aba_lock::lock::inherit;
+use aba_lock::number::book::Book;
+use aba_lock::number::group::{Group, Want};
+use aba_lock::number::plan::{self, Ask, Plan, Probe, Why};
+use aba_lock::number::pool::{PORT_RANGE, Pool, Range, Tag};
+use aba_lock::number::problem::Problem;
+use aba_lock::number::registry::{self, Absent, Registry};
+use aba_lock::number::{self, dotenv};
+use aba_lock::os;
+use aba_lock::os::proc::process;
 use aba_lock::store::{self, Store};
-use aba_lock::{process, sys, under};
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -25,7 +28,7 @@ pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
     let pool = super::pool(args.pool.as_deref())?;
     let group = group(args, &pool)?;
     let ask = ask(args, &pool)?;
-    let directory = reserve::directory(args.path.as_deref())?;
+    let directory = number::pool::directory(args.path.as_deref())?;
     if args.command.is_empty() {
         keep(args, &store, &group, &ask, &directory)
     } else {
@@ -108,14 +111,14 @@ fn keep(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory: 
 }
 
 /// The new content of the file of `--dotenv`.
-fn draft(edit: Edit, values: &[(String, u32)]) -> Result<(Edit, aba_lock::atomic::transform::Draft), Error> {
+fn draft(edit: Edit, values: &[(String, u32)]) -> Result<(Edit, aba_lock::file::edit::Draft), Error> {
     let mut old = Vec::new();
     if let Some(mut file) = edit.old()? {
         file.read_to_end(&mut old).map_err(edit.failed("read"))?;
     }
     let mut draft = edit.draft()?;
     let new = dotenv::with(&old, values);
-    sys::without_size_signal(|| draft.writer().write_all(&new)).map_err(edit.failed("write"))?;
+    os::without_size_signal(|| draft.writer().write_all(&new)).map_err(edit.failed("write"))?;
     Ok((edit, draft))
 }
 
@@ -145,19 +148,19 @@ fn lease(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory:
 
 fn become_under(args: &ReserveArgs, held: &[Acquired], numbers: &[u32], names: &[String]) -> Result<i32, Error> {
     let guards = held.iter().flat_map(|acquired| &acquired.guards);
-    let keeps_back = args.no_inherit || under::closes_descriptors(&args.command[0]);
-    let fds = if keeps_back { under::keep_back(guards) } else { under::hand_down(guards)? };
+    let keeps_back = args.no_inherit || inherit::closes_descriptors(&args.command[0]);
+    let fds = if keeps_back { inherit::keep_back(guards) } else { inherit::hand_down(guards)? };
     let token = held.iter().map(|acquired| acquired.token).max().unwrap_or_default();
     let mut variables = vec![(store::FDS, fds), (store::TOKEN, token.to_string())];
     variables.extend(numbers.first().map(|number| (store::NUMBER, number.to_string())));
     variables.extend(names.iter().map(String::as_str).zip(numbers.iter().map(u32::to_string)));
     let failed = |source| Error::cannot_run(&args.command[0].to_string_lossy(), source);
     let words: &[OsString] = &args.command;
-    let command = sys::Command::new(words, &variables).map_err(failed)?;
+    let command = os::Command::new(words, &variables).map_err(failed)?;
     if keeps_back {
         let mut child = command.fork().map_err(failed)?;
         let status = child.run().map_err(failed)?;
-        under::status_after(&child, status)
+        inherit::status_after(&child, status)
     } else {
         Err(failed(command.exec()))
     }

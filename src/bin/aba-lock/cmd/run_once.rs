@@ -1,10 +1,11 @@
 use crate::args::run_once::RunOnceArgs;
 use crate::exit;
 use crate::output::{self, tasks};
+use aba_lock::base::names::TaskId;
 use aba_lock::error::Error;
-use aba_lock::name::TaskId;
 use aba_lock::store::TaskRoot;
-use aba_lock::task::{self, Ask, Stream, Task};
+use aba_lock::task::state::Task;
+use aba_lock::task::{self, Ask, Stream};
 
 pub(crate) fn run(args: &RunOnceArgs) -> Result<i32, Error> {
     let root = TaskRoot::from_env()?;

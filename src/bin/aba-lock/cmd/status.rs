@@ -2,9 +2,9 @@ use crate::args::status::StatusArgs;
 use crate::exit;
 use crate::output::{self, locks, locks::Overall};
 use aba_lock::error::Error;
-use aba_lock::holders::{self, Known, ranges};
-use aba_lock::keeper::{self, Keeper};
-use aba_lock::lock::{self, Target};
+use aba_lock::lock::acquire::{self, Target};
+use aba_lock::lock::holders::{self, Known, ranges};
+use aba_lock::lock::keeper::{self, Keeper};
 use aba_lock::store::Store;
 use std::ffi::OsString;
 
@@ -15,7 +15,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
         (None, None) => return Ok(exit::USAGE),
     };
     if let Some(fd) = args.fd {
-        let held = lock::held_through(fd, &target.path)?;
+        let held = acquire::held_through(fd, &target.path)?;
         if args.lease && held.is_some() && keeper::goes_with(fd) {
             let mut words: Vec<OsString> = vec!["lease".into(), "check".into(), format!("--fd={fd}").into()];
             words.extend(args.name.as_ref().map(Into::into));

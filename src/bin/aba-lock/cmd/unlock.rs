@@ -2,11 +2,11 @@ use crate::args::lock::UnlockArgs;
 use crate::exit;
 use crate::output;
 use aba_lock::error::Error;
-use aba_lock::events::{self, Event};
-use aba_lock::force::{self, End, How};
-use aba_lock::holders::{self, Known};
-use aba_lock::keeper::Keeper;
-use aba_lock::lock::{self, Target};
+use aba_lock::lock::acquire::{self, Target};
+use aba_lock::lock::events::{self, Event};
+use aba_lock::lock::holders::{self, Known};
+use aba_lock::lock::keeper::Keeper;
+use aba_lock::lock::kill::{self, End, How};
 use aba_lock::store::Store;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &UnlockArgs) -> Result<i32, Error> {
             Err(Keeper::find()?.become_it(words, &[]))
         }
         (Some(fd), target) => {
-            lock::release(fd, target.as_ref().map(|target| target.path.as_path()))?;
+            acquire::release(fd, target.as_ref().map(|target| target.path.as_path()))?;
             Ok(exit::DONE)
         }
         (None, Some(target)) if args.kill.is_some() => kill(args, &target),
@@ -50,13 +50,13 @@ pub(crate) fn run(args: &UnlockArgs) -> Result<i32, Error> {
 }
 
 fn kill(args: &UnlockArgs, target: &Target) -> Result<i32, Error> {
-    let signal = args.kill.unwrap_or(force::TERM);
-    if signal == force::KILL && args.grace.is_some() {
+    let signal = args.kill.unwrap_or(kill::TERM);
+    if signal == kill::KILL && args.grace.is_some() {
         output::misused("unlock", "there is no --grace after --kill=KILL");
         return Ok(exit::USAGE);
     }
     holders::can_be_known(target)?;
-    let forced = force::release(&target.path, &How { signal, grace: args.grace.unwrap_or(GRACE) });
+    let forced = kill::release(&target.path, &How { signal, grace: args.grace.unwrap_or(GRACE) });
     if matches!(forced.end, End::Released) {
         for process in &forced.signalled {
             events::note(&Event::Released { held: None }, target, process.pid, Some(&process.command));

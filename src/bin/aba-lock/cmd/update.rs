@@ -1,11 +1,12 @@
 use crate::args::update::{Rewrite, UpdateArgs, WriteArgs};
 use crate::exit;
 use crate::output::{self, updates};
-use aba_lock::atomic::transform::{Draft, Edit, Missing};
 use aba_lock::error::Error;
-use aba_lock::lock::Wait;
-use aba_lock::sys::Forward;
-use aba_lock::{filter, process};
+use aba_lock::file::edit::{Draft, Edit, Missing};
+use aba_lock::file::filter;
+use aba_lock::lock::acquire::Wait;
+use aba_lock::os::Forward;
+use aba_lock::os::proc::process;
 use std::ffi::OsStr;
 
 pub(crate) fn run(args: &UpdateArgs) -> Result<i32, Error> {

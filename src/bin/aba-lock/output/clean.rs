@@ -1,8 +1,8 @@
 //! What `clean` prints.
 
 use super::{failure, holder, last_taken, plain, print, span};
-use aba_lock::clean::{Fate, Why};
 use aba_lock::error;
+use aba_lock::lock::clean::{Fate, Why};
 
 /// Tells of one after the other, and counts.
 #[derive(Debug)]

@@ -1,9 +1,8 @@
 //! What `doctor` prints.
 
 use super::{plain, print};
-use aba_lock::doctor::{Finding, Level};
-use aba_lock::store;
-use aba_lock::sys;
+use aba_lock::admin::doctor::{Finding, Level};
+use aba_lock::{os, store};
 use serde_json::{Value, json};
 
 /// Tells of findings: each at once, or as JSON all together.
@@ -16,7 +15,7 @@ pub(crate) struct Findings {
 
 impl Findings {
     pub(crate) fn new(as_json: bool) -> Self {
-        Self { json: as_json.then(Vec::new), colour: store::wants_colours(sys::is_terminal(1)), wrong: 0 }
+        Self { json: as_json.then(Vec::new), colour: store::wants_colours(os::is_terminal(1)), wrong: 0 }
     }
 
     pub(crate) fn tell(&mut self, finding: &Finding) {

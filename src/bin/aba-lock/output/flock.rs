@@ -3,10 +3,10 @@
 
 use super::{holder, people, plain, print, say, unseen, usage};
 use aba_lock::error::{self, Error};
-use aba_lock::flock::Way;
-use aba_lock::flock::words::Misused;
-use aba_lock::holders::{self, State, ranges};
-use aba_lock::lock::{Mode, Target};
+use aba_lock::lock::acquire::{Mode, Target};
+use aba_lock::lock::flock::arguments::Misused;
+use aba_lock::lock::flock::lockable::Way;
+use aba_lock::lock::holders::{self, State, ranges};
 use std::ffi::OsStr;
 use std::io;
 use std::time::Duration;

@@ -3,9 +3,9 @@
 use super::{command, holder, last_taken, plain, recorded, sentence};
 use crate::exit;
 use aba_lock::error;
-use aba_lock::force::{End, Forced, Signalled, Why};
-use aba_lock::holders::{self, Holding, State};
-use aba_lock::lock::Target;
+use aba_lock::lock::acquire::Target;
+use aba_lock::lock::holders::{self, Holding, State};
+use aba_lock::lock::kill::{End, Forced, Signalled, Why};
 
 /// Says who was ended, and what came of it. The exit status.
 pub(crate) fn told(target: &Target, forced: &Forced) -> i32 {

@@ -1,13 +1,13 @@
 //! What `status` and `list` print.
 
 use super::{bytes, command, elsewhere, last_taken, plain, print, span, tasks, why};
-use aba_lock::holders::{self, Belief, Blind, Holder, Holding, Kin, Known, State, Waiter};
-use aba_lock::lock::{Mode, Target};
-use aba_lock::name::LockName;
-use aba_lock::record::Record;
+use aba_lock::base::names::LockName;
+use aba_lock::lock::acquire::{Mode, Target};
+use aba_lock::lock::holders::{self, Belief, Blind, Holder, Holding, Kin, Known, State, Waiter};
+use aba_lock::lock::record::Record;
+use aba_lock::os;
 use aba_lock::store::{self, Store};
-use aba_lock::sys;
-use aba_lock::task::Task;
+use aba_lock::task::state::Task;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -348,8 +348,8 @@ pub(crate) fn list_json(listing: &Listing, elsewhere: Option<&str>) {
 
 /// `list`.
 pub(crate) fn list(listing: &Listing, elsewhere: Option<&str>) {
-    let terminal = sys::is_terminal(1);
-    let (width, colours) = (terminal.then(|| sys::terminal_width(1)), store::wants_colours(terminal));
+    let terminal = os::is_terminal(1);
+    let (width, colours) = (terminal.then(|| os::terminal_width(1)), store::wants_colours(terminal));
     let mut text = String::new();
     // The keeper prints a title, and then a line that begins with the name for each lease.
     let leased: Vec<&str> =

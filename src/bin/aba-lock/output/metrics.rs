@@ -1,8 +1,8 @@
 //! What `metrics` prints: the text format of Prometheus, version 0.0.4.
 
 use crate::args::metrics::METRICS;
-use aba_lock::metrics::{Counts, Now};
-use aba_lock::task::{State, Task};
+use aba_lock::admin::metrics::{Counts, Now};
+use aba_lock::task::state::{State, Task};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 

@@ -15,13 +15,14 @@ pub(crate) mod updates;
 pub(crate) mod watch;
 
 use aba_lock::error::{self, Error, quoted, span};
-use aba_lock::events;
-use aba_lock::holders::ranges::{self, RangeHolding};
-use aba_lock::holders::{self, Belief, Blind, Holder, Holding, Kin, State};
-use aba_lock::lock::{Acquired, Contention, Kind, Mode, Target, Waiting};
-use aba_lock::process;
-use aba_lock::record::Record;
-use aba_lock::sys::{self, Range};
+use aba_lock::lock::acquire::{Acquired, Contention, Kind, Mode, Target};
+use aba_lock::lock::events;
+use aba_lock::lock::holders::ranges::{self, RangeHolding};
+use aba_lock::lock::holders::{self, Belief, Blind, Holder, Holding, Kin, State};
+use aba_lock::lock::record::Record;
+use aba_lock::lock::wait::Waiting;
+use aba_lock::os::proc::process;
+use aba_lock::os::{self, Range};
 use std::cell::OnceCell;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -43,7 +44,7 @@ pub(crate) fn print(text: &str) {
 
 fn print_bytes(mut rest: &[u8]) {
     while !rest.is_empty() && UNPRINTED.load(Ordering::Relaxed) == 0 {
-        match sys::write_some(1, rest) {
+        match os::write_some(1, rest) {
             Ok(written) => rest = &rest[written..],
             Err(error) => not_printed(&error),
         }
@@ -73,8 +74,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// In one call, so that the sentences of several processes do not mix.
 fn say(text: &str) {
     // Not for ever to one who does not read: a wait that is over is to end, and so does a signal.
-    if sys::can_be_written(2, PATIENCE) {
-        sys::write_until_signal(2, text.as_bytes());
+    if os::can_be_written(2, PATIENCE) {
+        os::write_until_signal(2, text.as_bytes());
     }
 }
 
@@ -226,13 +227,13 @@ const MAX_SCRIPT: usize = 120;
 
 /// The text that a user types to make the calling script wait for its locks.
 fn script_that_waits() -> String {
-    let words = process::words_of_ours(sys::parent_id());
+    let words = process::words_of_ours(os::parent_id());
     let called = match words.as_slice() {
         // An interactive shell: the user typed the call.
         [] | [_] => return "`--wait`".to_owned(),
         [_, option, ..] if option.starts_with('-') => None,
         // A script that can be executed was called by its own name.
-        [_, script, ..] if script.contains('/') && sys::may(sys::Right::Execute, Path::new(script)).is_ok() => {
+        [_, script, ..] if script.contains('/') && os::may(os::Right::Execute, Path::new(script)).is_ok() => {
             Some(&words[1..])
         }
         words => Some(words),
@@ -327,7 +328,7 @@ impl Progress {
     }
 
     fn live(&self) -> bool {
-        *self.live.get_or_init(|| !self.quiet && sys::is_terminal(2))
+        *self.live.get_or_init(|| !self.quiet && os::is_terminal(2))
     }
 
     /// How long it is since the command began.
@@ -348,7 +349,7 @@ impl Progress {
             // What changes stands in front: the end may be cut, as a line that wraps could not be drawn over.
             let waited = span(self.started.elapsed());
             let text = format!("aba-lock: waiting {waited} for {label}{place}{held}");
-            let text: String = text.chars().take(sys::terminal_width(2).saturating_sub(1)).collect();
+            let text: String = text.chars().take(os::terminal_width(2).saturating_sub(1)).collect();
             say(&format!("\r{text}\x1b[K"));
             self.shown = true;
         } else {

@@ -3,13 +3,13 @@
 use super::{command, plain, print, sentence, span};
 use crate::args::reserve::Format;
 use aba_lock::error::Error;
-use aba_lock::reserve::book::Row;
-use aba_lock::reserve::lease::Lease;
-use aba_lock::reserve::list::Entry;
-use aba_lock::reserve::plan::{Because, Dropped, Plan, Probe, Why};
-use aba_lock::reserve::registry::Recovered;
-use aba_lock::reserve::{Pool, Range, Tag};
-use aba_lock::{listeners, process};
+use aba_lock::number::book::Row;
+use aba_lock::number::lease::Lease;
+use aba_lock::number::list::Entry;
+use aba_lock::number::plan::{Because, Dropped, Plan, Probe, Why};
+use aba_lock::number::pool::{Pool, Range, Tag};
+use aba_lock::number::registry::Recovered;
+use aba_lock::os::proc::{port_owners, process};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -87,7 +87,7 @@ fn clause(number: u32, why: &Why) -> String {
 }
 
 fn by(number: u32) -> String {
-    let found = listeners::of(&[number]).and_then(|mut found| found.remove(&number)).unwrap_or_default();
+    let found = port_owners::of(&[number]).and_then(|mut found| found.remove(&number)).unwrap_or_default();
     let who = |pid: &u32| format!(" by pid {pid} ({})", command(&process::command_line(*pid)));
     found.first().map(who).unwrap_or_default()
 }

@@ -2,9 +2,10 @@
 
 use super::{command, holder, plain, print, print_bytes, say, sentence, span};
 use aba_lock::error::quoted;
-use aba_lock::holders;
-use aba_lock::sys;
-use aba_lock::task::{self, Ended, Look, Running, State, Stream, Task, Teller};
+use aba_lock::lock::holders;
+use aba_lock::os;
+use aba_lock::task::state::{Look, Running, State, Task};
+use aba_lock::task::{self, Ended, Stream, Teller};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -104,7 +105,7 @@ pub(crate) fn lines(tasks: &[Task]) -> Vec<Line> {
 
 fn rows<'a>(tasks: &'a [Task]) -> Vec<Row<'a>> {
     let known: Vec<&Task> = tasks.iter().filter(|task| task.is_known()).collect();
-    known.iter().zip(task::looks(&known)).map(|(task, look)| Row::new(task, look)).collect()
+    known.iter().zip(task::state::looks(&known)).map(|(task, look)| Row::new(task, look)).collect()
 }
 
 struct Row<'a> {
@@ -193,7 +194,7 @@ pub(crate) struct Progress<'a> {
 impl<'a> Progress<'a> {
     pub(crate) fn new(message: Option<&'a str>, quiet: bool) -> Self {
         let quiet = quiet || message == Some("");
-        Self { message, quiet, live: !quiet && sys::is_terminal(2), shown: false, turn: 0 }
+        Self { message, quiet, live: !quiet && os::is_terminal(2), shown: false, turn: 0 }
     }
 
     fn text(&self, task: &Task, running: Running) -> String {
@@ -211,7 +212,7 @@ impl<'a> Progress<'a> {
             let _ = write!(text, ": {}", last.trim());
         }
         // One that wraps could not be drawn over.
-        let text: String = plain(&text).chars().take(sys::terminal_width(2).saturating_sub(1)).collect();
+        let text: String = plain(&text).chars().take(os::terminal_width(2).saturating_sub(1)).collect();
         say(&format!("\r{text}\x1b[K"));
         self.shown = true;
     }
@@ -255,6 +256,6 @@ impl Teller for Progress<'_> {
 
     fn output(&mut self, stream: Stream, bytes: &[u8]) -> usize {
         // A reader that has gone away is no fault of the task's, which goes on.
-        sys::write_some(if stream == Stream::Out { 1 } else { 2 }, bytes).unwrap_or(bytes.len())
+        os::write_some(if stream == Stream::Out { 1 } else { 2 }, bytes).unwrap_or(bytes.len())
     }
 }

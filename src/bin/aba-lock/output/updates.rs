@@ -2,10 +2,11 @@
 
 use super::{holder, plain, sentence, unseen};
 use crate::args::update::Rewrite;
-use aba_lock::atomic::transform::{Draft, Edit};
 use aba_lock::error::{Error, quoted};
-use aba_lock::holders;
-use aba_lock::lock::{Contention, Waiting};
+use aba_lock::file::edit::{Draft, Edit};
+use aba_lock::lock::acquire::Contention;
+use aba_lock::lock::holders;
+use aba_lock::lock::wait::Waiting;
 use similar::TextDiff;
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -3,8 +3,8 @@
 use super::locks::{Detail, Line, Listing, lines, word};
 use crate::exit;
 use aba_lock::error::Error;
+use aba_lock::os::{self, Event, Screen};
 use aba_lock::store;
-use aba_lock::sys::{self, Event, Screen};
 use jiff::Zoned;
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ pub(crate) fn run<'a>(look: impl Fn() -> Result<Listing<'a>, Error>) -> Result<i
             Event::Key(_) | Event::Draw => {}
             Event::End(signal) => {
                 drop(screen);
-                sys::die_of(signal);
+                os::die_of(signal);
                 return Ok(128 + signal);
             }
         }

@@ -36,7 +36,7 @@ pub(crate) struct Limits {
 impl Limits {
     /// Raises the limit of open files of this process to its hard limit, and derives the others from it.
     pub(crate) fn new() -> Arc<Self> {
-        let files = usize::try_from(aba_lock::sys::raise_limit_of_open_files()).unwrap_or(usize::MAX);
+        let files = usize::try_from(aba_lock::os::raise_limit_of_open_files()).unwrap_or(usize::MAX);
         let most = files.saturating_sub(RESERVED).clamp(FEWEST, MOST);
         let (connections, waiting) = (Semaphore::new(most), Semaphore::new(most - most / NOT_WAITING));
         Arc::new(Self {

@@ -4,9 +4,11 @@
 use crate::report;
 use crate::serve::Failure;
 use aba_lock::error::Error;
-use aba_lock::flock::{Lockable, Way};
-use aba_lock::lock::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait, Waiting};
-use aba_lock::{events, holders, store};
+use aba_lock::lock::acquire::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait};
+use aba_lock::lock::flock::lockable::{Lockable, Way};
+use aba_lock::lock::wait::Waiting;
+use aba_lock::lock::{events, holders};
+use aba_lock::store;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -68,7 +70,7 @@ pub(crate) fn take(path: &Path) -> Result<Alone, Failure> {
         waited: Duration::ZERO,
         logs_contention: true,
     };
-    let locks = lock::acquire(vec![target.clone()], None, &request, &mut Silent);
+    let locks = acquire::acquire(vec![target.clone()], None, &request, &mut Silent);
     if let Some((log, error)) = events::take_failure() {
         report::warn(&format!("could not write to the event log {}: {error}", log.display()));
     }

@@ -1,0 +1,4 @@
+//! Commands for administrators: checks of the machine, and metrics.
+
+pub mod doctor;
+pub mod metrics;

@@ -1,0 +1,164 @@
+//! What is in the directories of locks and tasks.
+
+use super::{Finding, Tell};
+use crate::error;
+use crate::lock::holders::{self, Belief, Known, State};
+use crate::lock::{acquire, deadlock};
+use crate::os::proc::process;
+use crate::os::{self, Right};
+use crate::store::{Store, TaskRoot};
+use crate::task::state::{self, Task};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+const LOCKS: &str = "locks";
+const DEADLOCKS: &str = "deadlocks";
+const TASKS: &str = "tasks";
+
+/// More free lock files than people make by hand.
+const MANY: usize = 500;
+
+/// The most findings of one kind that are told of.
+const MOST: usize = 20;
+
+/// The lock files: what stands in the way of using one, and what those who hold one are to know.
+pub(super) fn locks(store: &Store, tell: Tell) {
+    if let Err(error) = os::may(Right::Read, store.root()) {
+        return tell(Finding::note(LOCKS, format!("which there are is not known: {}", error::reason(&error))));
+    }
+    let states = match holders::of_store(store) {
+        Ok(states) => states,
+        Err(error) => return tell(Finding::note(LOCKS, format!("which there are is not known: {error}"))),
+    };
+    let paths: Vec<PathBuf> = states.iter().map(|(name, _)| store.lock_path(name)).collect();
+    let held = states.iter().filter(|(_, state)| state.holding.is_some()).count();
+    let free = |state: &State| state.known() == Known::Free;
+    let left = states.iter().filter(|(_, state)| free(state) && state.record.is_some()).count();
+    let free = states.iter().filter(|(_, state)| free(state)).count();
+    let unknown = match paths.len() - held - free {
+        0 => String::new(),
+        unknown => format!(", {unknown} of which that cannot be known from here"),
+    };
+    let found = format!(
+        "{} files, {held} held, {free} free{unknown}; of the free ones {left} tell of an earlier holder, which is as it should be",
+        paths.len(),
+    );
+    tell(if paths.is_empty() {
+        Finding::fine(LOCKS, "no files yet")
+    } else if free > MANY {
+        Finding::note(LOCKS, found).hint("they harm nobody; `aba-lock clean` takes the free ones away")
+    } else {
+        Finding::fine(LOCKS, found)
+    });
+    let mut findings: Vec<Finding> = Vec::new();
+    for ((name, state), path) in states.iter().zip(&paths) {
+        findings.extend(unusable(path));
+        findings.extend(worth_knowing(name.as_str(), state));
+    }
+    let more = findings.len().saturating_sub(MOST);
+    // What is wrong first, should there be too many.
+    findings.sort_by_key(|finding| finding.level != super::Level::Wrong);
+    findings.into_iter().take(MOST).for_each(&mut *tell);
+    if more > 0 {
+        tell(Finding::note(LOCKS, format!("and {more} more of these")));
+    }
+}
+
+/// A lock file that this user cannot use.
+fn unusable(path: &Path) -> Option<Finding> {
+    let data = fs::symlink_metadata(path).ok()?;
+    let name = path.display();
+    if !data.is_file() {
+        let kind = acquire::word_for(data.file_type());
+        return Some(
+            Finding::wrong(LOCKS, format!("{name} is a {kind}, not a regular file: it is refused"))
+                .hint("somebody put it there: see whose it is with `ls -l`"),
+        );
+    }
+    let error = os::may(Right::Read, path).err()?;
+    let owner = process::user_name(data.uid());
+    let me = process::user_name(os::user_id());
+    let who = if data.uid() == 0 { owner.clone() } else { format!("{owner} or root") };
+    let file = shell_words::quote(&path.to_string_lossy()).into_owned();
+    Some(
+        Finding::wrong(LOCKS, format!("{name} belongs to {owner} and cannot be opened: {}", error::reason(&error)))
+            .hint(format!("{who} can open it to you: `chmod a+r {file}`, or `chown {me} {file}`")),
+    )
+}
+
+/// What those who wait for a lock may not expect.
+fn worth_knowing(name: &str, state: &State) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for holder in &state.removed {
+        let found = format!(
+            "{name}: its file was removed while pid {} ({}) held it: it shuts nobody out any more",
+            holder.pid, holder.command
+        );
+        findings.push(Finding::wrong(LOCKS, found).hint(format!(
+            "let that come to its end, or end it with `kill {}`; find what removes lock files, and stop that",
+            holder.pid
+        )));
+    }
+    if let Some((record, Belief::OtherHost | Belief::OtherNamespace)) = &state.beyond {
+        let found = format!(
+            "{name}: last taken by pid {} on {} in another pid namespace or on another machine, which may have it still",
+            record.pid, record.host
+        );
+        findings.push(Finding::note(LOCKS, found).hint(format!("ask there: `aba-lock status {name}`")));
+    }
+    if let Some(holding) = &state.holding
+        && let Some((record, Belief::Ended | Belief::Closed)) = &holding.record
+        && let Some(holder) = holding.holders.first()
+    {
+        let found = format!(
+            "{name}: taken by pid {}, which has ended or let go; still held by pid {} ({}), which has inherited it",
+            record.pid, holder.pid, holder.command
+        );
+        findings.push(Finding::note(LOCKS, found).hint(format!(
+            "start it with `aba_lock_detach` so that it does not keep the lock, or end it: `kill {}`",
+            holders::numbers(&holding.holders)
+        )));
+    }
+    findings
+}
+
+/// Those who wait for each other over a lock of this directory: scripts with flock(1), too, which do not look for
+/// themselves.
+pub(super) fn deadlocks(store: &Store, tell: Tell) {
+    let root = fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_owned());
+    let mut circles = deadlock::all();
+    circles.retain(|circle| circle.files.iter().any(|file| file.starts_with(&root)));
+    if circles.is_empty() {
+        return tell(Finding::fine(DEADLOCKS, "nobody waits in a circle, as far as can be seen"));
+    }
+    for circle in circles {
+        let last = circle.steps.last().map_or(0, |step| step.pid);
+        let hint = format!("end one of them: `kill {last}`; and have all take these locks in the same order");
+        tell(Finding::wrong(DEADLOCKS, circle.to_string()).hint(hint));
+    }
+}
+
+/// The tasks, by their states.
+pub(super) fn tasks(root: &TaskRoot, tell: Tell) {
+    let tasks = match Task::all(root) {
+        Ok(tasks) => tasks,
+        Err(error) => return tell(Finding::wrong(TASKS, error.to_string())),
+    };
+    let states: Vec<state::State> =
+        tasks.iter().filter(|task| task.is_known()).map(|task| task.look().state()).collect();
+    let count = |state| states.iter().filter(|other| **other == state).count();
+    let (failed, interrupted) = (count(state::State::Failed), count(state::State::Interrupted));
+    let found = format!(
+        "{} known: {} running, {} succeeded, {failed} failed, {interrupted} interrupted",
+        states.len(),
+        count(state::State::Running),
+        count(state::State::Succeeded)
+    );
+    tell(if failed + interrupted > 0 {
+        Finding::note(TASKS, found)
+            .hint("see them with `aba-lock run-once --list`; a failure stands until `run-once -F` or a TTL forgets it")
+    } else {
+        Finding::fine(TASKS, found)
+    });
+}

@@ -1,0 +1,138 @@
+//! Which file system a path is on, and what that means for locks.
+
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
+use super::Level;
+use crate::os;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// A mounted file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mount {
+    /// Its name, as mount(8) has it.
+    pub(super) kind: String,
+    /// Where it is mounted.
+    pub(super) point: PathBuf,
+    /// How.
+    pub(super) options: Vec<String>,
+}
+
+/// The file system of an absolute path that is there, without links in it. `None` where the system does not tell.
+pub(super) fn of(path: &Path) -> Option<Mount> {
+    let list = fs::read("/proc/self/mountinfo").ok()?;
+    let mounts = list.split(|byte| *byte == b'\n').filter_map(mount);
+    // What is mounted later is over what was there.
+    mounts.filter(|mount| path.starts_with(&mount.point)).max_by_key(|mount| mount.point.as_os_str().len())
+}
+
+/// Reads a line of `proc_pid_mountinfo(5)`.
+fn mount(line: &[u8]) -> Option<Mount> {
+    let mut words = line.split(|byte| *byte == b' ');
+    let point = words.nth(4)?;
+    let options = words.next()?;
+    let mut rest = words.skip_while(|word| *word != b"-").skip(1);
+    let kind = String::from_utf8_lossy(rest.next()?).into_owned();
+    let more = rest.nth(1).unwrap_or_default();
+    let options = [options, more].map(String::from_utf8_lossy);
+    let options = options.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect();
+    Some(Mount { kind, point: PathBuf::from(OsStr::from_bytes(&unescaped(point))), options })
+}
+
+/// Blanks, tabs, line ends and backslashes stand as three octal digits behind a backslash.
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, more @ ..] = rest {
+        let code = (*first == b'\\').then(|| more.get(..3)).flatten();
+        let code = code.and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 8).ok());
+        plain.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &more[3..] } else { more };
+    }
+    plain
+}
+
+/// What is to be known of locks on the file system of `path`: how good that is, a sentence, and a remedy.
+pub(super) fn meaning(path: &Path) -> (Level, String, Option<&'static str>) {
+    match of(path) {
+        Some(mount) => {
+            let (level, means, hint) = of_kind(&mount);
+            (level, format!("{}, mounted at {}{means}", mount.kind, mount.point.display()), hint)
+        }
+        None => (Level::Fine, os::file_system(path), None),
+    }
+}
+
+const LOCAL: Option<&str> = Some("if others are to be shut out, set ABA_LOCK_DIR to a directory that shares locks");
+const DISK: Option<&str> = Some("for locks of this machine alone, set ABA_LOCK_DIR to a directory on a local disk");
+
+fn of_kind(mount: &Mount) -> (Level, &'static str, Option<&'static str>) {
+    let has = |names: &[&str]| mount.options.iter().any(|option| names.contains(&option.as_str()));
+    let note = |means, hint| (Level::Note, means, hint);
+    match mount.kind.as_str() {
+        "nfs" | "nfs4" if has(&["nolock", "local_lock=flock", "local_lock=all"]) => {
+            note(": its options keep locks on this machine, and other machines are not shut out", LOCAL)
+        }
+        "nfs" | "nfs4" => {
+            note(": locks go through the server, and holders on other machines are known by their record alone", DISK)
+        }
+        "cifs" | "smb3" | "smbfs" if has(&["nobrl"]) => {
+            note(": nobrl keeps locks on this machine, and other machines are not shut out", LOCAL)
+        }
+        "cifs" | "smb3" | "smbfs" => {
+            note(": locks go through the server, where they also keep others from reading the file", DISK)
+        }
+        "lustre" if has(&["localflock"]) => {
+            note(": localflock keeps locks on this machine, and other machines are not shut out", LOCAL)
+        }
+        "ceph" | "lustre" | "gfs2" | "ocfs2" | "afs" => {
+            note(": locks reach other machines, and holders there are known by their record alone", DISK)
+        }
+        "9p" | "virtiofs" | "vboxsf" | "prl_fs" | "fuse.vmhgfs-fuse" => {
+            note(": whether locks in here shut out those on the host depends on how it is shared", LOCAL)
+        }
+        // The file system is a local one.
+        "fuseblk" => (Level::Fine, "", None),
+        kind if kind == "fuse" || kind.starts_with("fuse.") => {
+            note(": whether locks reach beyond this machine depends on the program that serves it", DISK)
+        }
+        "overlay" => note(": the layer of a container, and other containers and the host are not shut out", LOCAL),
+        _ => (Level::Fine, "", None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_list_of_mounts_is_read() {
+        let line = b"36 35 98:0 /exported /mnt/a\\040b rw,noatime master:1 - nfs4 srv:/x rw,vers=4.2,local_lock=flock";
+        let read = mount(line).expect("it is one");
+        assert_eq!((read.kind.as_str(), read.point.as_path()), ("nfs4", Path::new("/mnt/a b")));
+        assert!(read.options.contains(&"noatime".to_owned()));
+        assert_eq!(of_kind(&read).0, Level::Note);
+        assert!(of_kind(&read).1.contains("not shut out"));
+        assert_eq!(mount(b""), None);
+        assert_eq!(mount(b"36 35 98:0 / /"), None);
+    }
+
+    #[test]
+    fn a_backslash_that_begins_no_code_stays() {
+        assert_eq!(unescaped(b"a\\134b\\0x\\"), b"a\\b\\0x\\");
+    }
+
+    #[test]
+    fn only_file_systems_that_reach_beyond_this_machine_are_worth_a_word() {
+        let of = |kind: &str| of_kind(&Mount { kind: kind.to_owned(), point: "/".into(), options: Vec::new() }).0;
+        for kind in ["nfs", "cifs", "9p", "virtiofs", "fuse.sshfs", "overlay", "vboxsf"] {
+            assert_eq!(of(kind), Level::Note, "{kind}");
+        }
+        for kind in ["ext4", "xfs", "btrfs", "tmpfs", "zfs", "fuseblk"] {
+            assert_eq!(of(kind), Level::Fine, "{kind}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Numbers for those who watch this in production: what is held and waited for now, and, from the event log, what
+//! happened.
+
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
+use crate::base::names::LockName;
+use crate::error::Error;
+use crate::lock::acquire;
+use crate::lock::holders::{self, Belief, Blind, Known, State};
+use crate::store::Store;
+use memchr::memmem;
+use serde_json::{Deserializer, Value};
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// So long nobody has waited, in seconds: it is none of our lines that says so.
+const CENTURY: f64 = 100.0 * 366.0 * 24.0 * 3600.0;
+
+/// A lock of the state root, now.
+#[derive(Debug)]
+pub struct Now {
+    /// Its name.
+    pub name: String,
+    /// Whether it is held, if that can be known.
+    pub held: Option<bool>,
+    /// Since when, if the record tells.
+    pub age: Option<Duration>,
+    /// How many wait for it, if that can be known.
+    pub waiting: Option<usize>,
+}
+
+/// How often something happened to a lock, as its event log says.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub struct Counts {
+    /// It was acquired.
+    pub acquired: u64,
+    /// Another had it.
+    pub contended: u64,
+    /// Another still had it when the time was up.
+    pub timed_out: u64,
+    /// To wait for it would have closed a circle.
+    pub deadlocks: u64,
+    /// Its file was replaced while it was opened.
+    pub replaced: u64,
+    /// How long those waited who acquired it or timed out, in seconds.
+    pub waited: f64,
+}
+
+/// The locks of the state root. [`Error::NoFile`] where it is there and cannot be read, and [`Error::Blind`] where there is
+/// no `/proc`.
+pub fn now(store: &Store) -> Result<Vec<Now>, Error> {
+    store.can_be_listed()?;
+    let one = |(name, state): (LockName, State)| Now {
+        name: name.to_string(),
+        held: match state.known() {
+            Known::Held => Some(true),
+            Known::Free => Some(false),
+            Known::Unknown => None,
+        },
+        age: state.holding.as_ref().and_then(|holding| match &holding.record {
+            Some((record, belief)) if *belief != Belief::Perhaps => record.age(),
+            _ => None,
+        }),
+        waiting: state.blind.is_none().then_some(state.queue.len()),
+    };
+    let states = holders::of_store(store)?;
+    if states.iter().any(|(_, state)| state.blind == Some(Blind::Proc)) {
+        return Err(Error::Blind);
+    }
+    Ok(states.into_iter().map(one).collect())
+}
+
+/// What the event log says, by the names of locks, or the paths of those that have no name. Nothing where there is no
+/// log yet.
+pub fn counts(log: &Path) -> Result<BTreeMap<String, Counts>, Error> {
+    let cannot = |source| Error::NoFile { label: log.display().to_string(), source };
+    // O_NONBLOCK: to open a FIFO would wait.
+    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(log) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        opened => opened.map_err(cannot)?,
+    };
+    let kind = file.metadata().map_err(cannot)?.file_type();
+    if !kind.is_file() {
+        return Err(Error::NotAFile { label: log.display().to_string(), kind: acquire::word_for(kind) });
+    }
+    counts_in(BufReader::new(file)).map_err(cannot)
+}
+
+fn counts_in(log: impl BufRead) -> io::Result<BTreeMap<String, Counts>> {
+    let mut counts = BTreeMap::new();
+    for line in log.split(b'\n') {
+        for event in events_in(&line?) {
+            count(&mut counts, &event);
+        }
+    }
+    Ok(counts)
+}
+
+/// The events of a line: one, but that one that a full disk cut, if only of its newline, has the next one behind it.
+fn events_in(line: &[u8]) -> Vec<Value> {
+    let mut whole = Deserializer::from_slice(line).into_iter();
+    let mut events: Vec<Value> = whole.by_ref().map_while(Result::ok).collect();
+    let rest = line.get(whole.byte_offset() + 1..).unwrap_or_default();
+    let last = memmem::rfind(rest, br#"{"time":"#);
+    events.extend(last.and_then(|at| serde_json::from_slice(&rest[at..]).ok()));
+    events
+}
+
+fn count(counts: &mut BTreeMap<String, Counts>, event: &Value) {
+    let Some(lock) = event["lock"].as_str() else { return };
+    if !counts.contains_key(lock) {
+        counts.insert(lock.to_owned(), Counts::default());
+    }
+    let Some(of) = counts.get_mut(lock) else { return };
+    match event["event"].as_str() {
+        Some("acquired") => of.acquired += 1,
+        Some("contended") => of.contended += 1,
+        Some("timed_out") => of.timed_out += 1,
+        Some("deadlock") => of.deadlocks += 1,
+        Some("replaced") => of.replaced += 1,
+        _ => {}
+    }
+    let waited = event["waited_seconds"].as_f64().filter(|waited| (0.0..CENTURY).contains(waited));
+    of.waited += waited.unwrap_or(0.0);
+}

@@ -1,0 +1,54 @@
+//! What holds of event logs, for any bytes.
+
+use super::{Counts, counts_in, events_in};
+use crate::lock::events;
+use crate::properties::{somewhere, texts};
+use std::collections::BTreeMap;
+
+/// Checks that it does.
+///
+/// # Panics
+///
+/// Where it does not.
+pub fn hold(bytes: &[u8]) {
+    are_counts(&count(bytes), bytes.len());
+
+    let mut values = texts(bytes).into_iter();
+    let mut value = || values.next().unwrap_or_default();
+    let (label, path, command) = (value(), value(), value());
+    let line = events::properties::acquired(&label, &path, &command);
+    // One line, of which each part comes back, whatever is in it; long ones are cut.
+    assert!(line.len() < events::MAX_LINE && !line.contains('\n'), "{line}");
+    let [event] = &events_in(line.as_bytes())[..] else { panic!("not one event: {line}") };
+    for (key, text) in [("lock", &label), ("path", &path), ("command", &command)] {
+        let read = event[key].as_str().expect("a text");
+        assert!(read == text || read.strip_suffix('…').is_some_and(|begin| text.starts_with(begin)), "{read:?}");
+    }
+    let read = event["lock"].as_str().expect("a text").to_owned();
+    // What a full disk cut, at whatever byte, takes no other line with it.
+    let cut = &line.as_bytes()[..somewhere(bytes, line.len() + 1)];
+    let log = [cut, line.as_bytes(), b"\n", line.as_bytes(), b"\n", cut].concat();
+    let counts = count(&log);
+    let acquired = 2 + 2 * u64::from(cut.len() == line.len());
+    assert_eq!(counts.len(), 1);
+    assert_eq!(counts[&read].acquired, acquired, "cut to {}", cut.escape_ascii());
+    assert!((counts[&read].waited - 1.5 * f64::from(u32::try_from(acquired).unwrap_or(0))).abs() < 0.001);
+    // And what is between the lines changes nothing of them.
+    let among = [line.as_bytes(), b"\n", bytes, b"\n", line.as_bytes(), b"\n"].concat();
+    let (alone, among) = (count(bytes), count(&among));
+    assert_eq!(among[&read].acquired, 2 + alone.get(&read).map_or(0, |counts| counts.acquired));
+}
+
+fn count(log: &[u8]) -> BTreeMap<String, Counts> {
+    counts_in(log).expect("it is in memory")
+}
+
+/// A counter that goes down, or is not a number, is none.
+fn are_counts(counts: &BTreeMap<String, Counts>, bytes: usize) {
+    let mut sum = 0;
+    for of in counts.values() {
+        sum += of.acquired + of.contended + of.timed_out + of.deadlocks + of.replaced;
+        assert!(of.waited.is_finite() && of.waited >= 0.0, "{}", of.waited);
+    }
+    assert!(sum <= bytes as u64 && (bytes > 0 || counts.is_empty()));
+}

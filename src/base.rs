@@ -1,0 +1,3 @@
+//! Plain data and text that all layers above use.
+
+pub mod names;

@@ -1,0 +1,4 @@
+//! Files of the user: read, change and replace them under a lock.
+
+pub mod edit;
+pub mod filter;

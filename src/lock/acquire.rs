@@ -1,0 +1,832 @@
+//! Acquire: open, lock, check that it is still the file, write the record.
+//!
+//! What is promised: when [`acquire`] returns guards, this process (or the script whose descriptor it was
+//! given) holds each lock on the very file that its name leads to. What is not: that nobody removes the file
+//! afterwards. Who removes it under a living holder splits the world, and no lock on a file can prevent that.
+//!
+//! # Who may be killed where, and what the next one finds
+//!
+//! | killed | left behind | the next one |
+//! |---|---|---|
+//! | after open | a file without a lock | takes it |
+//! | after the lock, before the record | the record of an earlier holder, and the lock while a descriptor is open | is told who holds it by the kernel; the record is not believed, as the kernel names another locker |
+//! | while the record is written | an incomplete record | the same |
+//! | the helper of a script, by a signal, while it waits for the next of several locks | those that it has taken are released; SIGKILL: they stay until the shell library closes their descriptors, at the latest when it is called again |
+//! | a script whose helper waits | the helper gets a signal, and ends | is not shut out by a waiter without a script |
+//! | the helper after the lock, before it could say so | the script's descriptor holds the lock | the shell library closes the descriptor on every status but 0 |
+//!
+//! Several locks are taken in the order of their names, or of the real paths of their files, whatever order they are asked for
+//! in, so that two callers that want the same ones never wait for each other; all or none.
+//!
+//! # Several locks, one of whose files is replaced
+//!
+//! 1. A acquires the first lock, checks its file, and waits for the second one.
+//! 2. The first file is removed. B makes a new one, locks that, and runs.
+//! 3. A is granted the second lock. To run now would be a second holder of the first name.
+//!
+//! So A checks every earlier file again after the last grant. If one was replaced, A releases all of them and starts over,
+//! at most `MAX_OPENS` times; on descriptors of a script it releases those that it has just locked and fails with
+//! [`Error::Replaced`], and the script opens the files again. If A is killed between the grant and the check, its locks end
+//! with its descriptors, or with those of the script, which got no success.
+//!
+//! # When an inherited lock is handed down
+//!
+//! A process that inherited the descriptor of a held lock may share it if the holder is one of its ancestors, and lives. If
+//! the holder has ended, two of its orphans may have the descriptor, and both would be granted the lock:
+//!
+//! 1. Holder H acquires the lock, starts A and B, and ends. A and B keep the descriptor, and so the lock, alive.
+//! 2. A asks for the lock. It must be refused, because B may ask as well, at the same time.
+//!
+//! The holder is the one in the record, if the kernel names the locker of that record. Without a record of its own (`--file`,
+//! a shared lock, a full file system, a file that is closed to us), or where the kernel does not name a locker that has ended
+//! (in every pid namespace but the first), it is the owner of the open file description (`F_SETOWN`): the kernel keeps that for
+//! all copies of the descriptor, and clears it when the process ends, so its number is never that of a stranger. A release
+//! clears it, too. If H is killed after it acquired the lock and before it set the owner, there is no holder, and the next
+//! process is refused as long as the descriptor is open elsewhere. A process in another pid namespace cannot know whether the
+//! holder lives: it believes the record.
+
+use super::wait::{self, Waited, Waiting};
+use crate::base::names::LockName;
+use crate::error::Error;
+use crate::lock::events::{self, Event};
+use crate::lock::record::{self, Content, Draft, Taker};
+use crate::os;
+use crate::os::proc::{lock_table, process};
+use crate::store::{self, Store};
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
+use std::io;
+use std::iter;
+use std::ops::ControlFlow;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often a lock file may be replaced between opening and locking before we give up. It takes somebody who
+/// removes it in a loop.
+const MAX_OPENS: u32 = 1000;
+
+/// How often to pause, when a lock file cannot be opened because another process has it to itself: for some seconds.
+const MAX_PAUSES: u32 = 5000;
+
+/// How soon to open it again while another process has it to itself.
+const OPEN_AGAIN: Duration = Duration::from_millis(1);
+
+/// Whom a lock shuts out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Everyone else.
+    Exclusive,
+    /// Those who want it exclusive.
+    Shared,
+}
+
+impl Mode {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exclusive => "exclusive",
+            Self::Shared => "shared",
+        }
+    }
+
+    /// The mode with that word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Exclusive, Self::Shared].into_iter().find(|mode| mode.as_str() == word)
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What to do when another has the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Fail at once.
+    No,
+    /// Block until it is free.
+    Forever,
+    /// Block until it is free, at most so long.
+    For(Duration),
+}
+
+impl Wait {
+    /// Returns true if the caller waits for a lock that another process holds.
+    #[must_use]
+    pub fn blocks(self) -> bool {
+        !matches!(self, Self::No | Self::For(Duration::ZERO))
+    }
+}
+
+/// A lock to take: what to call it, and where its file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// What messages call it.
+    pub label: String,
+    /// The lock file.
+    pub path: PathBuf,
+    /// Whose file that is.
+    pub kind: Kind,
+    /// The path that the user gave, if that leads to `path` through a link.
+    pub link: Option<PathBuf>,
+}
+
+impl Target {
+    /// The lock of that name.
+    #[must_use]
+    pub fn named(store: &Store, name: &LockName) -> Self {
+        Self { path: store.lock_path(name), label: name.to_string(), kind: Kind::Named, link: None }
+    }
+
+    /// The lock of a file of the user's.
+    #[must_use]
+    pub fn file(path: &Path) -> Self {
+        let label = path.display().to_string();
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let in_real_directory = || Some(fs::canonicalize(absolute.parent()?).ok()?.join(absolute.file_name()?));
+        // A link that the user names is meant; one that is put in the place of its target afterwards is not.
+        let target = fs::canonicalize(&absolute).ok().or_else(in_real_directory).unwrap_or_else(|| absolute.clone());
+        let link = (target != absolute).then_some(absolute);
+        Self { path: target, label, kind: Kind::Users, link }
+    }
+
+    /// The same target, where the link leads now.
+    fn resolved(&self) -> Cow<'_, Self> {
+        match &self.link {
+            Some(link) => Cow::Owned(Self { label: self.label.clone(), ..Self::file(link) }),
+            None => Cow::Borrowed(self),
+        }
+    }
+
+    /// Returns true if this is the file that is open as `file`, also by the link.
+    fn is_open_as(&self, file: &File) -> bool {
+        leads_to(&self.path, file) && self.link.as_ref().is_none_or(|link| is_same(fs::metadata(link), file))
+    }
+
+    /// By what locks are ordered that are taken together. Not by what the user called a file: that depends on the directory.
+    fn rank(&self) -> &OsStr {
+        if self.kind == Kind::Named { OsStr::new(&self.label) } else { self.path.as_os_str() }
+    }
+
+    /// The name of the lock. `None`: it is called by its path.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        (self.kind == Kind::Named).then_some(self.label.as_str())
+    }
+}
+
+/// Whose a lock file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Ours, in the state root: private, and never reached through a link.
+    Named,
+    /// The user's (`--file`): what is in it stays as it is.
+    Users,
+    /// Ours, beside a file of the user's: open to all who may open that directory's files.
+    Beside,
+}
+
+/// How locks are to be taken.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Exclusive or shared.
+    pub mode: Mode,
+    /// What to do when another has it.
+    pub wait: Wait,
+    /// The process that will have it, for the record.
+    pub holder: u32,
+    /// The command line of that process, if it is not what it is now: of the command that we become.
+    pub command: Option<String>,
+    /// What the user says of it, for the record.
+    pub who: Option<&'a str>,
+    /// The absolute path of the file that gets the pid of the holder, for the record.
+    pub pid_file: Option<&'a Path>,
+    /// Whether this process ends as soon as the script has its locks, and becomes no other: who waits for that end waits for
+    /// nothing that it leaves undone.
+    pub ends: bool,
+    /// How long an earlier process has waited for the same locks on behalf of the caller. A limit counts from there.
+    pub waited: Duration,
+    /// True if contention goes to the event log; otherwise another process of the same call writes it there.
+    pub logs_contention: bool,
+}
+
+/// Is told of contention, so that the user can be; beside the wait, by a second thread.
+pub trait Contention: Send {
+    /// How often to call [`Contention::tick`], if at all.
+    fn interval(&self) -> Option<Duration>;
+    /// Another has this lock; we wait.
+    fn begins(&mut self, waiting: &Waiting);
+    /// We still wait.
+    fn tick(&mut self, waiting: &Waiting);
+    /// We do not wait any more.
+    fn ends(&mut self);
+}
+
+/// A lock that is held. Dropping it closes our descriptor, which releases the lock unless another has a copy.
+#[derive(Debug)]
+#[must_use = "the lock is released when the guard is dropped"]
+pub struct Guard {
+    file: File,
+    /// The lock.
+    pub target: Target,
+    /// The descriptor of the script's, when it came through one.
+    pub inherited: Option<RawFd>,
+    /// Whether we took it now; else the script had it already.
+    pub fresh: bool,
+}
+
+impl Guard {
+    /// The open lock file.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+/// The locks that were asked for.
+#[derive(Debug)]
+#[must_use = "the locks are released when it is dropped"]
+pub struct Acquired {
+    /// One guard a lock, in the order of their names.
+    pub guards: Vec<Guard>,
+    /// The fencing token: greater than that of every earlier exclusive acquisition of each of the locks.
+    pub token: u64,
+    /// Why a record could not be written. The lock is held all the same.
+    pub unrecorded: Option<(PathBuf, io::Error)>,
+}
+
+/// Takes the locks, all or none, on descriptors of our own.
+pub fn acquire(
+    targets: Vec<Target>,
+    store: Option<&Store>,
+    request: &Request,
+    contention: &mut dyn Contention,
+) -> Result<Acquired, Error> {
+    let mut targets = targets;
+    targets.sort_by(|one, other| one.rank().cmp(other.rank()));
+    targets.dedup_by(|one, other| one.path == other.path);
+    let mut attempt = Attempt::new(request, contention, Script::None);
+    let mut replaced = None;
+    for _ in 0..MAX_OPENS {
+        let mut guards = Vec::with_capacity(targets.len());
+        for target in &targets {
+            guards.push(attempt.by_name(target, store, &guards)?);
+        }
+        match first_replaced(&guards) {
+            None => return Ok(attempt.finish(guards)),
+            Some(guard) => {
+                attempt.note(&Event::Replaced, &guard.target);
+                replaced = Some(guard.target.path.clone());
+            }
+        }
+        // All are released here: to wait for the one that stands there now with the others held could be a deadlock.
+    }
+    Err(Error::KeepsChanging { path: replaced.unwrap_or_default() })
+}
+
+/// Takes the locks, all or none, on descriptors that a script has open. They stay when this process ends.
+pub fn acquire_descriptors(
+    targets: Vec<(Target, RawFd)>,
+    request: &Request,
+    contention: &mut dyn Contention,
+) -> Result<Acquired, Error> {
+    let mut targets = targets;
+    targets.sort_by(|(one, _), (other, _)| one.rank().cmp(other.rank()));
+    let mut attempt = Attempt::new(request, contention, Script::Parent(request.holder));
+    let mut guards: Vec<Guard> = Vec::with_capacity(targets.len());
+    // The script keeps its descriptors, so closing ours would release nothing.
+    let release = |guards: &[Guard]| {
+        for guard in guards.iter().filter(|guard| guard.fresh) {
+            let _ = os::unlock(&guard.file);
+        }
+    };
+    for (target, fd) in targets {
+        match attempt.by_descriptor(target, fd) {
+            Ok(guard) => {
+                if guard.fresh {
+                    attempt.taken.push(guard.file.as_raw_fd());
+                }
+                guards.push(guard);
+            }
+            Err(error) => {
+                release(&guards);
+                return Err(error);
+            }
+        }
+    }
+    if let Some(guard) = first_replaced(&guards) {
+        attempt.note(&Event::Replaced, &guard.target);
+        let error = Error::Replaced { fd: guard.inherited.unwrap_or(-1), path: guard.target.path.clone() };
+        release(&guards);
+        return Err(error);
+    }
+    Ok(attempt.finish(guards))
+}
+
+/// Returns the first guard whose file was replaced while the locks after it were acquired. The last one was checked
+/// when it was granted.
+fn first_replaced(guards: &[Guard]) -> Option<&Guard> {
+    let (_, earlier) = guards.split_last()?;
+    earlier.iter().find(|guard| !guard.target.is_open_as(&guard.file))
+}
+
+/// Releases the lock on the script's descriptor `fd`, for every copy of it at once.
+///
+/// [`Error::Replaced`] when `path` is given and `fd` is open on some other file than the one that is or was there.
+pub fn release(fd: RawFd, path: Option<&Path>) -> Result<(), Error> {
+    let file = os::second_descriptor(fd).ok_or(Error::BadDescriptor { fd })?;
+    if let Some(path) = path {
+        // A file that was removed has no name any more, and is to be released like the others.
+        let removed = file.metadata().is_ok_and(|data| data.nlink() == 0);
+        if !removed && !leads_to(path, &file) {
+            return Err(Error::Replaced { fd, path: path.to_owned() });
+        }
+    }
+    // Before it: in the log, the next one is to come after us.
+    events::releases(&file);
+    // If another program locks this description next, as flock(1) does, the lock is not that of the old owner.
+    os::set_owner(&file, 0);
+    os::unlock(&file).map_err(|source| Error::Lock { path: path.unwrap_or(Path::new("")).to_owned(), source })
+}
+
+/// How the lock at `path` is held through descriptor `fd` of this process; `None` when it is not, or when that
+/// is not the file that `path` leads to. [`Error::Unknown`] where the kernel cannot be asked.
+pub fn held_through(fd: RawFd, path: &Path) -> Result<Option<Mode>, Error> {
+    let Some(file) = os::second_descriptor(fd) else { return Ok(None) };
+    if !leads_to(path, &file) {
+        return Ok(None);
+    }
+    let lock = lock_table::try_lock_of_descriptor(file.as_raw_fd());
+    let lock = lock.map_err(|source| Error::Unknown { fd, path: path.to_owned(), source })?;
+    Ok(lock.map(|lock| if lock.exclusive { Mode::Exclusive } else { Mode::Shared }))
+}
+
+/// Opens the lock file, and makes it and its directory where they are not there yet.
+pub fn open(target: &Target, store: Option<&Store>) -> Result<File, Error> {
+    let path = &target.path;
+    let mut options = OpenOptions::new();
+    // O_NOFOLLOW: a link here was planted. O_NONBLOCK: opening a FIFO would hang. O_NOCTTY: so could a terminal.
+    options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+    let mut opened = open_in_turn(&options, path);
+    for _ in 0..MAX_OPENS {
+        if !is(&opened, libc::ENOENT) {
+            break;
+        }
+        if let (Kind::Named, Some(store)) = (target.kind, store) {
+            store.make()?;
+        }
+        opened = match create(options.clone(), target) {
+            // Another process made it in this instant, or it is a link that leads nowhere.
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => open_in_turn(&options, path),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                opened = Err(error);
+                break;
+            }
+            created => created,
+        };
+    }
+    if [libc::EACCES, libc::EROFS, libc::EISDIR, libc::EPERM, libc::ETXTBSY].iter().any(|errno| is(&opened, *errno)) {
+        // A descriptor that can only be read is enough to lock.
+        opened = match open_in_turn(options.write(false), path) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => opened,
+            again => again,
+        };
+    }
+    let file = opened.map_err(|source| cannot_open(path, source))?;
+    let kind = file.metadata().map_err(|source| cannot_open(path, source))?.file_type();
+    if kind.is_file() || (kind.is_dir() && target.kind == Kind::Users) {
+        Ok(file)
+    } else {
+        Err(Error::NotRegular { path: path.clone(), kind: word_for(kind) })
+    }
+}
+
+/// Creates the lock file. `EEXIST`: it is there by now.
+///
+/// Only after it was not found: in a sticky directory `fs.protected_regular` refuses `O_CREAT` for an existing file of another
+/// user, even to root. And with `O_EXCL`, so that a file that is given to the owner of the directory is certainly new.
+fn create(mut options: OpenOptions, target: &Target) -> io::Result<File> {
+    let path = &target.path;
+    options.create_new(true).mode(if target.kind == Kind::Named { 0o600 } else { 0o666 });
+    if target.kind == Kind::Users {
+        return open_in_turn(&options, path);
+    }
+    let file = os::as_owner(path.parent().unwrap_or(path), || open_in_turn(&options, path))?;
+    // Whatever the umask: a file that its user cannot open would make every later attempt to lock it fail.
+    if let Some(mode) = file.metadata().ok().map(|data| data.mode() & 0o777).filter(|mode| mode & 0o600 != 0o600) {
+        let _ = file.set_permissions(fs::Permissions::from_mode(mode | 0o600));
+    }
+    Ok(file)
+}
+
+/// Opens it, if need be after `clean`, which for an instant has a file that nobody had open to itself.
+fn open_in_turn(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    for _ in 0..MAX_PAUSES {
+        match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(OPEN_AGAIN),
+            opened => return opened,
+        }
+    }
+    options.open(path)
+}
+
+fn is(opened: &io::Result<File>, errno: i32) -> bool {
+    matches!(opened, Err(error) if error.raw_os_error() == Some(errno))
+}
+
+fn cannot_open(path: &Path, source: io::Error) -> Error {
+    let there = fs::symlink_metadata(path).ok();
+    match &there {
+        Some(data) if !data.is_file() && !data.is_dir() => {
+            Error::NotRegular { path: path.to_owned(), kind: word_for(data.file_type()) }
+        }
+        _ => {
+            let foreign = there.filter(|data| data.uid() != os::user_id());
+            Error::Open { path: path.to_owned(), owner: foreign.map(|data| process::user_name(data.uid())), source }
+        }
+    }
+}
+
+pub(crate) fn word_for(kind: FileType) -> &'static str {
+    match kind {
+        kind if kind.is_symlink() => "symbolic link",
+        kind if kind.is_dir() => "directory",
+        kind if kind.is_fifo() => "FIFO",
+        kind if kind.is_socket() => "socket",
+        _ => "device",
+    }
+}
+
+/// Whether `path` leads to the file that is open as `file`, and not through a link.
+pub(crate) fn leads_to(path: &Path, file: &File) -> bool {
+    is_same(fs::symlink_metadata(path), file)
+}
+
+fn is_same(there: io::Result<Metadata>, file: &File) -> bool {
+    match (there, file.metadata()) {
+        (Ok(there), Ok(open)) => (there.dev(), there.ino()) == (open.dev(), open.ino()),
+        _ => false,
+    }
+}
+
+/// Returns true if it is worth asking the kernel whether the script's descriptor already holds its lock: if the process that
+/// took it last still runs, or if the description has an owner. Otherwise there is no lock that could be lost.
+fn may_be_held(content: &Content, file: &File) -> bool {
+    let by_record = match content {
+        Content::Record(record) => os::exists(record.pid),
+        Content::Incomplete => true,
+        Content::Empty | Content::Foreign => false,
+    };
+    by_record || os::owner(file).is_some()
+}
+
+/// Whether `process` is the one that took the lock last.
+fn is_taker(content: &Content, process: u32) -> bool {
+    matches!(content, Content::Record(record) if record.pid == process && process::is_alive(process, record.tick))
+}
+
+/// The process for which the lock of an open file description was acquired.
+enum Holder {
+    /// This process, which ran at that tick.
+    Process(u32, Option<u64>),
+    /// It is above the top of this pid namespace and cannot be seen, whether it lives or not.
+    OtherNamespace,
+    /// No living process, or another program acquired the lock.
+    Unknown,
+}
+
+/// Returns the holder, if the kernel says that `locker` acquired the lock.
+fn holder(file: &File, locker: u32) -> Holder {
+    match record::read(file) {
+        Content::Record(record) if locker == 0 && record.ns != process::pid_namespace() => Holder::OtherNamespace,
+        Content::Record(record) if locker == record.locker => Holder::Process(record.pid, Some(record.tick)),
+        // There is no record of this acquisition, or the kernel does not say whose it is.
+        _ => os::owner(file).map_or(Holder::Unknown, |pid| Holder::Process(pid, None)),
+    }
+}
+
+/// Returns true if the lock of this open file description was acquired for `process` or for a living ancestor of it. Otherwise
+/// its holder has ended or is a sibling, and the lock is not ours to share, although we inherited it.
+fn held_from_above(file: &File, process: u32) -> bool {
+    let locker = lock_table::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
+    match holder(file, locker) {
+        Holder::OtherNamespace => true,
+        Holder::Process(pid, tick) => is_ancestor(pid, tick, process),
+        Holder::Unknown => ancestors(process).contains(&locker),
+    }
+}
+
+/// Returns true if this program acquired it, on a descriptor of `process` or of a living ancestor.
+fn held_for_ancestor(file: &File, process: u32) -> bool {
+    let locker = lock_table::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
+    matches!(holder(file, locker), Holder::Process(pid, tick) if is_ancestor(pid, tick, process))
+}
+
+fn is_ancestor(pid: u32, tick: Option<u64>, process: u32) -> bool {
+    // If `/proc` does not show them, the ancestors are this process and its parent, which live.
+    ancestors(process).contains(&pid)
+        && tick.is_none_or(|tick| process::is_alive(pid, tick) || !process::has_our_numbers())
+}
+
+/// Returns `process` and those processes above it that can be known.
+fn ancestors(process: u32) -> Vec<u32> {
+    if process::has_our_numbers() {
+        return iter::successors(Some(process), |pid| process::parent(*pid)).take_while(|pid| *pid != 0).collect();
+    }
+    // `/proc` is of another pid namespace: its numbers would be those of strangers.
+    let parent = (process == std::process::id()).then(os::parent_id).filter(|pid| *pid != 0);
+    iter::once(process).chain(parent).collect()
+}
+
+/// The mode in which this very open file description holds its lock already.
+#[cfg(target_os = "linux")]
+fn held_mode(file: &File) -> Option<Mode> {
+    let lock = lock_table::lock_of_descriptor(file.as_raw_fd())?;
+    Some(if lock.exclusive { Mode::Exclusive } else { Mode::Shared })
+}
+
+/// Elsewhere the kernel does not say; the script that handed the descriptor down does.
+#[cfg(not(target_os = "linux"))]
+fn held_mode(_: &File) -> Option<Mode> {
+    None
+}
+
+/// For whom we wait: if it is a script that gave us its descriptor, then not longer than that lives.
+#[derive(Clone, Copy)]
+enum Script {
+    None,
+    Parent(u32),
+}
+
+/// One call to acquire: what is shared between its locks.
+struct Attempt<'a> {
+    request: &'a Request<'a>,
+    contention: &'a mut dyn Contention,
+    script: Script,
+    started: Instant,
+    /// Of the records, if it is there already.
+    draft: Option<Draft>,
+    /// What was taken already on descriptors of the script.
+    taken: Vec<RawFd>,
+}
+
+impl<'a> Attempt<'a> {
+    fn new(request: &'a Request, contention: &'a mut dyn Contention, script: Script) -> Self {
+        let now = Instant::now();
+        let started = now.checked_sub(request.waited).unwrap_or(now);
+        Self { request, contention, script, started, draft: None, taken: Vec::new() }
+    }
+
+    /// Acquires the lock of `target`, or returns another guard of one of `guards` if it is a second path to the same file.
+    fn by_name(&mut self, target: &Target, store: Option<&Store>, guards: &[Guard]) -> Result<Guard, Error> {
+        if let Some(guard) = self.handed_down(target)? {
+            return Ok(guard);
+        }
+        for _ in 0..MAX_OPENS {
+            let target = &*target.resolved();
+            let file = open(target, store)?;
+            // The kernel would make the second descriptor wait for the first one, forever.
+            if let Some(first) = guards.iter().find(|guard| os::same_file(&guard.file, &file).unwrap_or(false)) {
+                // With a guard of its own, because one of the two paths may lead to another file before the last grant.
+                let file = first.file.try_clone().map_err(|source| cannot_open(&target.path, source))?;
+                return Ok(Guard { file, target: target.clone(), inherited: first.inherited, fresh: false });
+            }
+            if !self.try_lock(&file, target)? {
+                if let Some(guard) = self.inherited(target)? {
+                    return Ok(guard);
+                }
+                self.wait(&file, target)?;
+            }
+            // Acquired is not yet valid: it may have been removed since we opened it, and another may hold the
+            // file that stands there now.
+            if target.is_open_as(&file) {
+                return Ok(Guard { file, target: target.clone(), inherited: None, fresh: true });
+            }
+            self.note(&Event::Replaced, target);
+        }
+        Err(Error::KeepsChanging { path: target.path.clone() })
+    }
+
+    /// A lock that an ancestor holds and handed down to us is no conflict: it is the same lock.
+    fn handed_down(&self, target: &Target) -> Result<Option<Guard>, Error> {
+        self.held_through_one_of(store::inherited_descriptors(), target, held_from_above)
+    }
+
+    /// The same for a lock that is not listed in the environment: a script that ran `aba-lock lock --fd` cannot be made to
+    /// list it. This examines every descriptor, so it is only for a lock that is not free. A lock that another program
+    /// acquired, such as flock(1), is not handed down.
+    fn inherited(&self, target: &Target) -> Result<Option<Guard>, Error> {
+        self.held_through_one_of(os::inherited_descriptors(), target, held_for_ancestor)
+    }
+
+    fn held_through_one_of(
+        &self,
+        fds: Vec<RawFd>,
+        target: &Target,
+        is_handed_down: fn(&File, u32) -> bool,
+    ) -> Result<Option<Guard>, Error> {
+        for fd in fds {
+            let Some(file) = os::second_descriptor(fd) else { continue };
+            if target.is_open_as(&file)
+                && let Some(held) = held_mode(&file)
+                && is_handed_down(&file, std::process::id())
+            {
+                self.allows(held, target)?;
+                return Ok(Some(Guard { file, target: target.clone(), inherited: Some(fd), fresh: false }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn by_descriptor(&mut self, target: Target, fd: RawFd) -> Result<Guard, Error> {
+        let file = os::second_descriptor(fd).ok_or(Error::BadDescriptor { fd })?;
+        if !target.is_open_as(&file) {
+            let kind = fs::symlink_metadata(&target.path).map(|data| data.file_type());
+            return Err(match kind {
+                Ok(kind) if target.kind == Kind::Named && !kind.is_file() => {
+                    Error::NotRegular { path: target.path, kind: word_for(kind) }
+                }
+                _ => {
+                    self.note(&Event::Replaced, &target);
+                    Error::Replaced { fd, path: target.path }
+                }
+            });
+        }
+        let handed_down = store::inherited_descriptors().contains(&fd);
+        let content = record::read(&file);
+        // It would be harmless to lock again what this description holds, were it not for the mode: a request for a shared
+        // lock would weaken the script's exclusive lock, and a request for an exclusive lock would release the shared one,
+        // even if it then fails. A file of the user has no record that shows the mode.
+        if (handed_down || target.kind == Kind::Users || may_be_held(&content, &file))
+            && let Some(held) = held_mode(&file)
+        {
+            if handed_down && !held_from_above(&file, self.request.holder) {
+                return Err(Error::Replaced { fd, path: target.path });
+            }
+            self.allows(held, &target)?;
+            return Ok(Guard { file, target, inherited: Some(fd), fresh: false });
+        }
+        // A description that was handed down is shared with others who may ask for the same, and to lock it would
+        // let all of them in: only who took it himself may take it again.
+        if handed_down && !is_taker(&content, self.request.holder) {
+            return Err(Error::Replaced { fd, path: target.path });
+        }
+        if !self.try_lock(&file, &target)? {
+            self.wait(&file, &target)?;
+        }
+        if target.is_open_as(&file) {
+            Ok(Guard { file, target, inherited: Some(fd), fresh: true })
+        } else {
+            let _ = os::unlock(&file);
+            self.note(&Event::Replaced, &target);
+            Err(Error::Replaced { fd, path: target.path })
+        }
+    }
+
+    fn allows(&self, held: Mode, target: &Target) -> Result<(), Error> {
+        if held == Mode::Shared && self.request.mode == Mode::Exclusive {
+            return Err(Error::Upgrade { label: target.label.clone(), held });
+        }
+        Ok(())
+    }
+
+    fn note(&self, event: &Event, target: &Target) {
+        events::note(event, target, self.request.holder, self.request.command.as_deref());
+    }
+
+    fn try_lock(&self, file: &File, target: &Target) -> Result<bool, Error> {
+        os::try_lock(file, self.request.mode).map_err(|source| cannot_lock(&target.path, source))
+    }
+
+    /// Reports the contention, and then blocks for as long as the request allows.
+    fn wait(&mut self, file: &File, target: &Target) -> Result<(), Error> {
+        if self.request.logs_contention {
+            self.note(&Event::Contended { waits: self.request.wait.blocks() }, target);
+        }
+        let limit = match self.request.wait {
+            Wait::No | Wait::For(Duration::ZERO) => None,
+            Wait::Forever => Some(None),
+            Wait::For(limit) => Some(Some(limit)),
+        };
+        let (label, path, kind) = (target.label.clone(), target.path.clone(), target.kind);
+        let Some(limit) = limit else {
+            return Err(match self.request.wait {
+                Wait::For(after) => Error::TimedOut { label, path, kind, after },
+                _ => Error::Busy { label, path, kind },
+            });
+        };
+        self.block(file, target, limit)
+    }
+
+    fn block(&mut self, file: &File, target: &Target, limit: Option<Duration>) -> Result<(), Error> {
+        // While there is time: who comes next waits for what is done after the grant.
+        if self.draft.is_none() {
+            self.draft = Some(self.draft());
+        }
+        // A shell at its prompt goes on after Ctrl-C, and has the descriptors open.
+        let _unlocks = os::UnlocksAtEnd::begin(&self.taken);
+        let alarm = os::Alarm::new();
+        if let Script::Parent(_) = self.script {
+            alarm.when_parent_ends();
+        }
+        let has_ended = || matches!(self.script, Script::Parent(pid) if os::parent_id() != pid);
+        let deadline = limit.and_then(|limit| self.started.checked_add(limit));
+        let go_on = &mut || if has_ended() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let waited = wait::wait(self.contention, (target, file, self.request.mode), &alarm, deadline, go_on);
+        if self.request.ends && matches!(waited, Ok(Waited::Granted)) {
+            alarm.leave();
+        } else {
+            drop(alarm);
+        }
+        let (label, path, kind) = (target.label.clone(), target.path.clone(), target.kind);
+        match waited.map_err(|source| cannot_lock(&target.path, source))? {
+            Waited::Granted => Ok(()),
+            Waited::Circle(circle) => {
+                self.note(&Event::Deadlock { circle: &circle.to_string() }, target);
+                Err(Error::Deadlock { label, circle: Box::new(circle) })
+            }
+            Waited::GivenUp if has_ended() => Err(Error::ScriptEnded { label }),
+            Waited::GivenUp => {
+                self.note(&Event::TimedOut { waited: self.started.elapsed() }, target);
+                Err(Error::TimedOut { label, path, kind, after: limit.unwrap_or_default() })
+            }
+        }
+    }
+}
+
+impl Attempt<'_> {
+    fn draft(&self) -> Draft {
+        let request = self.request;
+        let taker = match self.script {
+            Script::None => Taker::new(request.holder, request.command.as_deref()),
+            Script::Parent(pid) => Taker::parent(pid),
+        };
+        Draft::new(taker, request.mode, request.who, request.pid_file)
+    }
+
+    /// Writes the records. What an ancestor holds keeps its own.
+    fn finish(mut self, guards: Vec<Guard>) -> Acquired {
+        let request = self.request;
+        // Who shares a lock has the token of the others, which is that of a whole record; else it is a bound.
+        let last_token = |guard: &Guard| match request.mode {
+            Mode::Exclusive => record::last_token(&guard.file),
+            Mode::Shared => match record::read(&guard.file) {
+                Content::Foreign => None,
+                content => Some(content.token()),
+            },
+        };
+        let lasts: Vec<Option<u64>> = guards.iter().map(last_token).collect();
+        let last = lasts.iter().flatten().copied().max().unwrap_or(0);
+        let mut acquired = Acquired { token: last, unrecorded: None, guards };
+        if !acquired.guards.iter().any(|guard| guard.fresh) {
+            return acquired;
+        }
+        if request.mode == Mode::Exclusive || last == 0 {
+            acquired.token = record::next_token(last);
+        }
+        let draft = self.draft.take().unwrap_or_else(|| self.draft());
+        let (record, text) = draft.finish(acquired.token);
+        // What the user named with `--file` is the user's: an empty file is to stay empty. So is what another wrote.
+        let is_ours = |guard: &Guard, last: &Option<u64>| guard.target.kind != Kind::Users && last.is_some();
+        for (guard, last) in acquired.guards.iter().zip(&lasts).filter(|(guard, _)| guard.fresh) {
+            if !is_ours(guard, last) {
+                os::set_owner(&guard.file, request.holder);
+                continue;
+            }
+            // A file of another user's may be closed to us: that is how it is, and no fault.
+            let silent = |error: &io::Error| {
+                [libc::EACCES, libc::EPERM, libc::EROFS, libc::EISDIR, libc::EBADF, libc::EINVAL, libc::ETXTBSY]
+                    .contains(&error.raw_os_error().unwrap_or(0))
+            };
+            match record::write_text(&guard.file, &guard.target.path, &text) {
+                // The record of a shared lock is replaced by that of the next sharer. In another pid namespace than the first
+                // one, the kernel does not name a locker that has ended, and so does not say whether this record still counts.
+                Ok(()) if request.mode == Mode::Exclusive && record.ns == lock_table::FIRST_NAMESPACE => continue,
+                Err(error) if !silent(&error) => acquired.unrecorded = Some((guard.target.path.clone(), error)),
+                _ => {}
+            }
+            os::set_owner(&guard.file, request.holder);
+        }
+        events::acquired(&acquired, request, &record.command, self.started);
+        acquired
+    }
+}
+
+pub(crate) fn cannot_lock(path: &Path, source: io::Error) -> Error {
+    let path = path.to_owned();
+    match source.raw_os_error() {
+        Some(libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP) => {
+            Error::Unsupported { file_system: os::file_system(&path), path, source }
+        }
+        _ => Error::Lock { path, source },
+    }
+}

@@ -1,0 +1,4 @@
+//! Locks as flock(1) takes them.
+
+pub mod arguments;
+pub mod lockable;

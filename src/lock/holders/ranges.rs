@@ -1,0 +1,69 @@
+//! Holders of fcntl(2) locks on a file. Such a lock belongs to a process (POSIX), or to an open file description.
+//!
+//! `apt`, `dpkg`, `certbot` and many daemons take locks of this kind. They do not conflict with those of flock(2), which are the
+//! kind of our own locks. Only files that the user names are examined for them: that takes a system call or more.
+
+use super::{Holder, person, wanted};
+use crate::lock::acquire::Mode;
+use crate::os::proc::{lock_table, process};
+use crate::os::{self, Range};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+/// An fcntl(2) lock on a file.
+#[derive(Debug)]
+pub struct RangeHolding {
+    /// The lock.
+    pub range: Range,
+    /// The processes that hold it, if they can be seen.
+    pub holders: Vec<Holder>,
+}
+
+/// The first fcntl(2) lock on the file at `path`. `None`: there is none.
+#[must_use]
+pub fn of(path: &Path) -> Option<RangeHolding> {
+    in_the_way(path, Mode::Exclusive, 0, 0)
+}
+
+/// The first fcntl(2) lock that keeps others from this part of the file at `path`; a `len` of 0 means "to the end".
+#[must_use]
+pub fn in_the_way(path: &Path, mode: Mode, start: u64, len: u64) -> Option<RangeHolding> {
+    // Closing a descriptor would release the POSIX locks of this process, but it has none.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => of_file(&file, path, mode, start, len),
+        // All users may read the kernel's list.
+        Err(_) => lock_table::range_lock(lock_table::file_id(&wanted(path))).map(|range| holding(range, path)),
+    }
+}
+
+/// The same of a file that is open.
+#[must_use]
+pub fn of_file(file: &File, path: &Path, mode: Mode, start: u64, len: u64) -> Option<RangeHolding> {
+    let range = os::range_in_the_way(file, mode, start, len).ok().flatten()?;
+    Some(holding(range, path))
+}
+
+fn holding(range: Range, path: &Path) -> RangeHolding {
+    let pids = match range.pid {
+        Some(pid) => vec![pid],
+        None => sharers(path, &range),
+    };
+    let holders = pids.into_iter().filter_map(|pid| person(pid, process::user_of(pid)?, None)).collect();
+    RangeHolding { range, holders }
+}
+
+/// The processes that hold a lock of an open file description, for which the kernel gives no process.
+fn sharers(path: &Path, range: &Range) -> Vec<u32> {
+    let file = wanted(path);
+    let find = |descriptor: &lock_table::Descriptor| {
+        let same = (descriptor.data.dev(), descriptor.data.ino()) == (file.dev, file.ino);
+        (same && descriptor.has_range_lock(range)).then_some(descriptor.pid)
+    };
+    let mut pids = lock_table::look(std::process::id(), &AtomicBool::new(false), find).found;
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}

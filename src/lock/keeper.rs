@@ -1,0 +1,73 @@
+//! The keeper, `aba-lock-keeper`: a program of its own for locks of more than one machine. Nothing of it is linked in here:
+//! we become it, or ask it.
+
+use crate::error::Error;
+use crate::lock::acquire::Mode;
+use crate::lock::record::{self, Content};
+use crate::os;
+use crate::store::surroundings;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// Far behind the content of a lock file: from here on keepers lock bytes of it, each for its lease.
+pub const BYTES: u64 = 1 << 61;
+
+/// Whether there is a keeper for whoever has the lock that is open as `file`.
+pub fn is_there(file: &File) -> io::Result<bool> {
+    Ok(os::range_in_the_way(file, Mode::Exclusive, BYTES, 0)?.is_some())
+}
+
+/// Whether the lock that is held on this descriptor of ours has a lease, or had one when it was taken. What is in the file is
+/// enough, and so is a keeper: not what the environment says, which others write and forget.
+#[must_use]
+pub fn goes_with(fd: RawFd) -> bool {
+    let Some(file) = os::second_descriptor(fd) else { return false };
+    matches!(record::read(&file), Content::Record(record) if record.lease.is_some()) || is_there(&file).unwrap_or(false)
+}
+
+/// The keeper that goes with this program.
+#[derive(Debug)]
+pub struct Keeper {
+    program: PathBuf,
+}
+
+/// What it answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its exit status.
+    pub status: i32,
+    /// What it printed.
+    pub text: String,
+}
+
+impl Keeper {
+    /// [`Error::NoKeeper`] if it is not installed.
+    pub fn find() -> Result<Self, Error> {
+        surroundings::keeper().map(|program| Self { program }).ok_or(Error::NoKeeper)
+    }
+
+    /// Becomes it. Returns only when that fails, with the reason.
+    #[must_use]
+    pub fn become_it(&self, words: Vec<OsString>, variables: &[(&str, String)]) -> Error {
+        let mut all = vec![self.program.clone().into_os_string()];
+        all.extend(words);
+        let error = match os::Command::new(&all, variables) {
+            Ok(command) => command.exec(),
+            Err(error) => error,
+        };
+        Error::cannot_run(&self.program.to_string_lossy(), error)
+    }
+
+    /// Runs it, and takes what it prints.
+    pub fn ask(&self, words: &[&str]) -> Result<Answer, Error> {
+        let output = Command::new(&self.program).args(words).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+        let output = output.map_err(|error| Error::cannot_run(&self.program.to_string_lossy(), error))?;
+        // Ended by a signal, it has said nothing that counts.
+        let status = output.status.code().unwrap_or(125);
+        Ok(Answer { status, text: String::from_utf8_lossy(&output.stdout).into_owned() })
+    }
+}

@@ -1,0 +1,12 @@
+//! Numbers from a range that are never given to two callers.
+
+pub mod book;
+pub mod dotenv;
+pub mod gone;
+pub mod group;
+pub mod lease;
+pub mod list;
+pub mod plan;
+pub mod pool;
+pub mod problem;
+pub mod registry;

@@ -1,0 +1,445 @@
+//! What is in a registry, and its text form.
+//!
+//! ```text
+//! aba-lock-registry 2
+//! # number created used place tag directory
+//! exclude 6000-6010
+//! 5000 1763740000 1763741000 5be01c2f.90d11a7e.07c4ff21 web /home/steve/my\040tree
+//! end 1 6f0c2b1e9d7a4853
+//! ```
+//!
+//! The first line has the version: of another one, no more is read. A row has its times in seconds since 1970; what
+//! [`gone`](super::gone) needs to know, or `-`; `-` where there is no tag; and last the directory, in which blanks, control
+//! characters, `\` and what is not UTF-8 stand as `\` and three octal digits, as in `/proc/mounts`. The last line has the
+//! number of rows and a sum over everything before it: what was cut, or changed by others, is seen.
+//!
+//! To find a row is to look for the end of its line, without taking others apart: ten thousand rows cost little more than
+//! ten. (The sum is there against accidents and not against malice: whoever can write the file may do as he likes.)
+
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
+use super::gone::Place;
+use super::pool::{Range, Tag, number};
+use memchr::{memchr_iter, memmem, memrchr};
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+const MAGIC: &[u8] = b"aba-lock-registry ";
+const VERSION: &[u8] = b"2";
+const HEAD: &[u8] = b"aba-lock-registry 2\n# number created used place tag directory\n";
+const EXCLUDE: &[u8] = b"exclude ";
+
+/// A number that is kept for a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The number.
+    pub number: u32,
+    /// When it was given, in seconds since 1970.
+    pub created: u64,
+    /// When it was last asked for, in seconds since 1970.
+    pub used: u64,
+    /// Where the directory was then.
+    pub place: Place,
+    /// The tag.
+    pub tag: Tag,
+    /// The directory.
+    pub directory: PathBuf,
+}
+
+/// Why a file is not a registry that can be used.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It is of this version.
+    Version(String),
+    /// It is cut, or something else has written to it.
+    Damaged,
+}
+
+/// The rows and exclusions of a pool.
+#[derive(Debug)]
+pub struct Book {
+    /// All lines but the last.
+    text: Vec<u8>,
+    changed: bool,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Self { text: HEAD.to_vec(), changed: false }
+    }
+}
+
+impl Book {
+    /// Takes the content of a file for a registry.
+    pub fn parse(mut text: Vec<u8>) -> Result<Self, Unreadable> {
+        let rest = text.strip_prefix(MAGIC).ok_or(Unreadable::Damaged)?;
+        let end = rest.iter().position(|byte| *byte == b'\n').ok_or(Unreadable::Damaged)?;
+        if &rest[..end] != VERSION {
+            // Of another version more may stand in the line.
+            let version = rest[..end].split(|byte| *byte == b' ').next().unwrap_or_default();
+            let is_number = (1..=9).contains(&version.len()) && version.iter().all(u8::is_ascii_digit);
+            let text = String::from_utf8_lossy(version).into_owned();
+            return Err(if is_number && version != VERSION { Unreadable::Version(text) } else { Unreadable::Damaged });
+        }
+        let lines = text.strip_suffix(b"\n").ok_or(Unreadable::Damaged)?;
+        let last = memrchr(b'\n', lines).ok_or(Unreadable::Damaged)? + 1;
+        let sum = sum(&text[..last]);
+        let is_end =
+            text[last..].strip_prefix(b"end ").is_some_and(|end| end.ends_with(format!(" {sum:016x}\n").as_bytes()));
+        if !is_end {
+            return Err(Unreadable::Damaged);
+        }
+        text.truncate(last);
+        Ok(Self { text, changed: false })
+    }
+
+    /// What can be read of a registry that is damaged, and how many lines cannot. Of two rows with one number or one key
+    /// the first counts.
+    #[must_use]
+    pub fn recover(text: &[u8]) -> (Self, usize) {
+        let (mut excluded, mut rows, mut lost) = (Vec::new(), Vec::new(), 0);
+        let (mut ranges, mut numbers, mut keys) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let whole = memrchr(b'\n', text).map_or(0, |end| end + 1);
+        for line in text[..whole].split(|byte| *byte == b'\n') {
+            // An editor may have put carriage returns at the ends; no directory of ours ends with one.
+            let line = [line.strip_suffix(b"\r").unwrap_or(line), b"\n"].concat();
+            let line = line.as_slice();
+            let known = line.starts_with(MAGIC) || line.starts_with(b"#") || line.starts_with(b"end ") || line == b"\n";
+            if let Some(range) = exclusion(line) {
+                if ranges.insert((range.first, range.last)) {
+                    excluded.extend_from_slice(&exclude_line(range));
+                }
+            } else if let Some(Row { number, tag, directory, .. }) = row(line) {
+                // Byte by byte, as it is looked for: to a path, `/a//b` is `/a/b`.
+                let key = (tag, directory.into_os_string());
+                if numbers.contains(&number) || keys.contains(&key) {
+                    lost += 1;
+                } else {
+                    rows.extend_from_slice(line);
+                    numbers.insert(number);
+                    keys.insert(key);
+                }
+            } else if !known {
+                lost += 1;
+            }
+        }
+        lost += usize::from(whole < text.len());
+        (Self { text: [HEAD, &excluded, &rows].concat(), changed: true }, lost)
+    }
+
+    /// Whether it is another than the one that was read.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    fn set(&mut self, text: Vec<u8>) {
+        self.changed |= text != self.text;
+        self.text = text;
+    }
+
+    /// The content of the file.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let rows = self.lines().filter(|line| is_row(line)).count();
+        let mut bytes = Vec::with_capacity(self.text.len() + 64);
+        bytes.extend_from_slice(&self.text);
+        bytes.extend_from_slice(format!("end {rows} {:016x}\n", sum(&self.text)).as_bytes());
+        bytes
+    }
+
+    /// The lines, each with its end.
+    fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        let mut begin = 0;
+        memchr_iter(b'\n', &self.text).map(move |end| {
+            let line = &self.text[begin..=end];
+            begin = end + 1;
+            line
+        })
+    }
+
+    /// The row of a key.
+    #[must_use]
+    pub fn find(&self, tag: &Tag, directory: &Path) -> Option<Row> {
+        self.line_of(tag, directory).and_then(|(begin, end)| row(&self.text[begin..end]))
+    }
+
+    /// Where the line of a key begins and ends.
+    fn line_of(&self, tag: &Tag, directory: &Path) -> Option<(usize, usize)> {
+        let mut key = format!(" {} ", tag.word()).into_bytes();
+        key.extend_from_slice(&escaped(directory));
+        key.push(b'\n');
+        let mut lines = memmem::find_iter(&self.text, &key).map(|at| {
+            let begin = memrchr(b'\n', &self.text[..at]).map_or(0, |end| end + 1);
+            (begin, at + key.len())
+        });
+        // A comment may end as a row does.
+        lines.find(|(begin, _)| is_row(&self.text[*begin..]))
+    }
+
+    /// All numbers that are kept; `None` if a line is none that we would write.
+    #[must_use]
+    pub fn numbers(&self) -> Option<Vec<u32>> {
+        self.lines().filter(|line| is_row(line)).map(number_of).collect()
+    }
+
+    /// All rows, in the order in which they were given; `None` as for [`Book::numbers`].
+    #[must_use]
+    pub fn rows(&self) -> Option<Vec<Row>> {
+        self.lines().filter(|line| is_row(line)).map(row).collect()
+    }
+
+    /// The numbers that are never to be given.
+    #[must_use]
+    pub fn exclusions(&self) -> Vec<Range> {
+        self.lines().filter_map(exclusion).collect()
+    }
+
+    /// Adds a row, or puts it in the place of the one that its key has.
+    pub fn insert(&mut self, row: &Row) {
+        let (begin, end) = self.line_of(&row.tag, &row.directory).unwrap_or((self.text.len(), self.text.len()));
+        self.text.splice(begin..end, line(row));
+        self.changed = true;
+    }
+
+    /// Keeps only those rows of which `keep` says so.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Row) -> bool) {
+        let kept = self.lines().filter(|line| row(line).is_none_or(|row| keep(&row)));
+        let kept = kept.flatten().copied().collect();
+        self.set(kept);
+    }
+
+    /// Adds an exclusion. Whether it was not there already.
+    pub fn exclude(&mut self, range: Range) -> bool {
+        if self.exclusions().contains(&range) {
+            return false;
+        }
+        // In front of the rows, where a person sees it.
+        let before: usize = self.lines().take_while(|line| !is_row(line)).map(<[u8]>::len).sum();
+        self.text.splice(before..before, exclude_line(range));
+        self.changed = true;
+        true
+    }
+
+    /// Takes an exclusion away. Whether it was there.
+    pub fn include(&mut self, range: Range) -> bool {
+        let there = self.exclusions().contains(&range);
+        let kept = self.lines().filter(|line| exclusion(line) != Some(range));
+        let kept = kept.flatten().copied().collect();
+        self.set(kept);
+        there
+    }
+}
+
+fn exclude_line(range: Range) -> Vec<u8> {
+    format!("exclude {range}\n").into_bytes()
+}
+
+fn line(row: &Row) -> Vec<u8> {
+    let Row { number, created, used, place, tag, .. } = row;
+    let mut line = format!("{number} {created} {used} {place} {} ", tag.word()).into_bytes();
+    line.extend_from_slice(&escaped(&row.directory));
+    line.push(b'\n');
+    line
+}
+
+/// The row in a line, if it is one as we write it: what was changed may still look like one, of another directory.
+fn row(text: &[u8]) -> Option<Row> {
+    let row = row_like(text)?;
+    (line(&row) == text).then_some(row)
+}
+
+fn row_like(line: &[u8]) -> Option<Row> {
+    let mut words = line.strip_suffix(b"\n")?.split(|byte| *byte == b' ');
+    let mut word = || words.next();
+    let text = |word: Option<&'_ [u8]>| word.and_then(|word| std::str::from_utf8(word).ok().map(str::to_owned));
+    let number = number(&text(word())?)?;
+    let created = text(word())?.parse().ok()?;
+    let used = text(word())?.parse().ok()?;
+    let place = Place::parse(&text(word())?)?;
+    let tag = Tag::of_word(&text(word())?)?;
+    let directory = unescaped(word()?)?;
+    (words.next().is_none() && directory.is_absolute()).then_some(Row { number, created, used, place, tag, directory })
+}
+
+/// Whether a line is a row, by how it begins.
+fn is_row(line: &[u8]) -> bool {
+    !(line.starts_with(EXCLUDE) || line.starts_with(b"#") || line.starts_with(MAGIC))
+}
+
+/// The number of a row. `None` for a line that we would not write.
+fn number_of(line: &[u8]) -> Option<u32> {
+    let end = line.iter().position(|byte| *byte == b' ')?;
+    let digits = |number: u32, byte: &u8| {
+        let digit = byte.is_ascii_digit().then(|| u32::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    };
+    if end == 0 { None } else { line[..end].iter().try_fold(0, digits) }
+}
+
+fn exclusion(line: &[u8]) -> Option<Range> {
+    let range = line.strip_prefix(EXCLUDE)?.strip_suffix(b"\n")?;
+    Range::parse(std::str::from_utf8(range).ok()?)
+}
+
+/// A path in one word.
+fn escaped(path: &Path) -> Cow<'_, [u8]> {
+    escaped_from(b'!', path)
+}
+
+/// A path as text in one line: blanks stay.
+pub(super) fn in_a_line(path: &Path) -> String {
+    String::from_utf8_lossy(&escaped_from(b' ', path)).into_owned()
+}
+
+/// The path that such a text says.
+pub(super) fn of_a_line(text: &str) -> Option<PathBuf> {
+    unescaped(text.as_bytes())
+}
+
+fn escaped_from(lowest: u8, path: &Path) -> Cow<'_, [u8]> {
+    let bytes = path.as_os_str().as_bytes();
+    let is_text = std::str::from_utf8(bytes).is_ok();
+    let plain = |byte: u8| byte >= lowest && byte != b'\\' && byte != 0x7f && (is_text || byte < 0x80);
+    if bytes.iter().all(|byte| plain(*byte)) {
+        return Cow::Borrowed(bytes);
+    }
+    let mut word = Vec::with_capacity(bytes.len() + 16);
+    for byte in bytes {
+        if plain(*byte) {
+            word.push(*byte);
+        } else {
+            let mut octal = String::new();
+            let _ = write!(octal, "\\{byte:03o}");
+            word.extend_from_slice(octal.as_bytes());
+        }
+    }
+    Cow::Owned(word)
+}
+
+fn unescaped(word: &[u8]) -> Option<PathBuf> {
+    let mut bytes = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let Some((byte, more)) = rest.split_first() {
+        rest = more;
+        if *byte == b'\\' {
+            let octal = std::str::from_utf8(rest.get(..3)?).ok()?;
+            bytes.push(u8::from_str_radix(octal, 8).ok()?);
+            rest = &rest[3..];
+        } else {
+            bytes.push(*byte);
+        }
+    }
+    Some(PathBuf::from(OsString::from_vec(bytes)))
+}
+
+/// A sum that any change of a few bytes, or of their number, is seen by. Four lanes of eight bytes each, because a large
+/// registry is read by each call.
+fn sum(bytes: &[u8]) -> u64 {
+    const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mix = |lane: u64, word: &[u8]| {
+        let mut padded = [0; 8];
+        padded[..word.len()].copy_from_slice(word);
+        (lane.rotate_left(23) ^ u64::from_le_bytes(padded)).wrapping_mul(PRIME)
+    };
+    let mut lanes = [1, 2, 3, 4_u64];
+    let mut chunks = bytes.chunks_exact(32);
+    for chunk in &mut chunks {
+        for (lane, word) in lanes.iter_mut().zip(chunk.chunks_exact(8)) {
+            *lane = mix(*lane, word);
+        }
+    }
+    for (lane, word) in lanes.iter_mut().zip(chunks.remainder().chunks(8)) {
+        *lane = mix(*lane, word);
+    }
+    let total = lanes.iter().fold(bytes.len() as u64, |total, lane| mix(total ^ (total >> 29), &lane.to_le_bytes()));
+    total ^ (total >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row_of(number: u32, tag: &str, directory: &[u8]) -> Row {
+        let tag = if tag.is_empty() { Tag::default() } else { Tag::parse(tag).unwrap() };
+        let directory = PathBuf::from(OsString::from_vec(directory.to_vec()));
+        Row { number, created: 1, used: 2, place: Place::parse("0000000a.ffffffff").unwrap(), tag, directory }
+    }
+
+    #[test]
+    fn any_directory_survives() {
+        let mut book = Book::default();
+        let all: Vec<u8> = std::iter::once(b'/').chain(1..=255).collect();
+        let odd: [&[u8]; 7] = [b"/", b"/a b", b"/a\nb\tc", b"/\xff\xfe", "/ä ö".as_bytes(), b"/a\\040b", &all];
+        for (at, directory) in (0_u32..).zip(odd) {
+            book.insert(&row_of(at, "", directory));
+            book.insert(&row_of(100 + at, "web", directory));
+        }
+        let again = Book::parse(book.to_bytes()).unwrap();
+        assert_eq!(again.to_bytes(), book.to_bytes());
+        for (at, directory) in (0_u32..).zip(odd) {
+            assert_eq!(
+                again.find(&Tag::default(), &row_of(0, "", directory).directory),
+                Some(row_of(at, "", directory))
+            );
+        }
+        assert_eq!(again.rows().unwrap().len(), 14);
+        assert_eq!(again.find(&Tag::default(), Path::new("/b")), None);
+    }
+
+    #[test]
+    fn a_cut_or_changed_registry_is_seen_at_every_byte() {
+        let mut book = Book::default();
+        for number in 0..5 {
+            book.insert(&row_of(number, "t", format!("/home/{number}").as_bytes()));
+        }
+        book.exclude(Range { first: 6, last: 9 });
+        let whole = book.to_bytes();
+        assert!(Book::parse(whole.clone()).is_ok());
+        for end in 0..whole.len() {
+            assert!(Book::parse(whole[..end].to_vec()).is_err(), "cut at {end}");
+        }
+        for at in 0..whole.len() {
+            for change in [1, 0x20, 0x80] {
+                let mut other = whole.clone();
+                other[at] ^= change;
+                // The count of rows at the end is for people.
+                let count = whole.len() - 19;
+                assert!(Book::parse(other).is_err() || at == count, "changed at {at} of {}", whole.len());
+            }
+        }
+    }
+
+    #[test]
+    fn what_can_be_read_of_a_damaged_registry_is_taken_and_nothing_twice() {
+        let mut book = Book::default();
+        book.exclude(Range { first: 6, last: 9 });
+        for number in 0..5 {
+            book.insert(&row_of(number, "t", format!("/home/{number}").as_bytes()));
+        }
+        let mut text = book.to_bytes();
+        text.truncate(text.len() - 35);
+        text.extend_from_slice(b"\n2 1 2 - t /other\n9 1 2 - t /home/1\n\0\0\0\n7 1 2 - t /cut");
+        let (found, lost) = Book::recover(&text);
+        assert_eq!(found.numbers().unwrap(), [0, 1, 2, 3]);
+        assert_eq!(found.exclusions(), [Range { first: 6, last: 9 }]);
+        assert_eq!(lost, 5);
+    }
+
+    #[test]
+    fn another_version_is_told_from_damage() {
+        let why = |text: &[u8]| Book::parse(text.to_vec()).err();
+        assert_eq!(why(b"aba-lock-registry 1 x\n"), Some(Unreadable::Version("1".into())));
+        assert_eq!(why(b"aba-lock-registry 12\nnew\n"), Some(Unreadable::Version("12".into())));
+        for damaged in
+            [&b""[..], b"\0\0\0", b"aba-lock-registry x\n", b"aba-lock-registry 2 \n", b"aba-lock-registry 2\n"]
+        {
+            assert_eq!(why(damaged), Some(Unreadable::Damaged));
+        }
+    }
+}

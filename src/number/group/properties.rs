@@ -1,0 +1,110 @@
+//! What holds of group files, for any bytes.
+
+use super::{Group, Want, is_taken, is_variable, read_shape};
+use crate::base::names;
+use crate::number::pool::Pool;
+use std::collections::HashSet;
+use std::fmt::Write as _;
+
+/// Checks that it does.
+///
+/// # Panics
+///
+/// Where it does not.
+pub fn hold(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match read_shape(text) {
+        Ok((base, wants)) => {
+            says_all_that_is_there(text, base, &wants);
+            is_read_as_it_would_be_written(text, base, &wants);
+            is_safe_to_evaluate(&Group { pool: ports(), base, wants, require: false });
+        }
+        Err((line, what)) => {
+            assert!((1..=text.lines().count().max(1)).contains(&line), "line {line}: {what}");
+            // It is printed, and the file may be anybody's.
+            assert!(!what.chars().any(char::is_control), "{what:?}");
+        }
+    }
+    if let Ok(group) = Group::of_tags(&ports(), text) {
+        let tags: Vec<&str> = group.wants.iter().map(|want| want.tag.as_str()).collect();
+        assert_eq!(tags.join(","), text);
+        assert!(group.wants.iter().zip(0..).all(|(want, at)| want.offset == at));
+        assert_eq!(tags.iter().collect::<HashSet<_>>().len(), tags.len());
+        is_safe_to_evaluate(&group);
+    }
+}
+
+/// Reads a group that is right, and nothing else: to see how long that takes.
+#[cfg(test)]
+pub(crate) fn only_read(bytes: &[u8]) {
+    let text = std::str::from_utf8(bytes).expect("a text");
+    let group = match read_shape(text) {
+        Ok((base, wants)) => Group { pool: ports(), base, wants, require: false },
+        Err(_) => Group::of_tags(&ports(), text).expect("a file, or tags"),
+    };
+    assert_eq!(group.variables().expect("none is taken").len(), group.wants.len());
+}
+
+fn ports() -> Pool {
+    Pool::parse("ports").expect("a pool")
+}
+
+/// Each word of the file, but for comments, is one that was understood.
+fn says_all_that_is_there(text: &str, base: Option<u32>, wants: &[Want]) {
+    let mut known: HashSet<String> =
+        ["reservations", "services", "base", "offset", "preferred", "env", "---"].map(str::to_owned).into();
+    let mut numbers: HashSet<u32> = base.into_iter().collect();
+    for want in wants {
+        known.insert(want.tag.to_string());
+        known.extend(want.variable.clone());
+        numbers.extend(want.preferred);
+        numbers.insert(want.offset);
+    }
+    known.extend(numbers.iter().map(u32::to_string));
+    for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        let line = line.split(" #").next().unwrap_or_default();
+        for word in line.split([' ', ':', '{', '}', ',', '"', '\'', '\r']).filter(|word| !word.is_empty()) {
+            assert!(known.contains(word), "{word:?} was passed over");
+        }
+    }
+}
+
+/// The same, written in another way.
+fn is_read_as_it_would_be_written(text: &str, base: Option<u32>, wants: &[Want]) {
+    let mut block = "reservations:\n  services:\n".to_owned();
+    for want in wants {
+        let Want { tag, offset, .. } = want;
+        let _ = write!(block, "    {tag}:\n      offset: {offset}\n");
+        if let Some(number) = want.preferred {
+            let _ = writeln!(block, "      preferred: {number}");
+        }
+        if let Some(name) = &want.variable {
+            let _ = writeln!(block, "      env: {name}");
+        }
+    }
+    if let Some(base) = base {
+        let _ = writeln!(block, "  base: {base}");
+    }
+    let read = read_shape(&block);
+    assert_eq!(read.as_ref().map(|(base, wants)| (*base, &wants[..])), Ok((base, wants)), "{block}");
+    let windows = text.replace("\r\n", "\n").replace('\n', "\r\n");
+    assert_eq!(read_shape(&windows).map(|(base, wants)| (base, wants == *read.expect("as above").1)), Ok((base, true)));
+}
+
+fn is_safe_to_evaluate(group: &Group) {
+    assert!(!group.wants.is_empty());
+    let (mut tags, mut offsets) = (HashSet::new(), HashSet::new());
+    for want in &group.wants {
+        assert!(names::keeps_rule(want.tag.as_str()), "{:?}", want.tag);
+        assert!(tags.insert(&want.tag), "{} twice", want.tag);
+        assert!(offsets.insert(want.offset), "offset {} twice", want.offset);
+    }
+    let Ok(names) = group.variables() else { return };
+    assert_eq!(names.len(), group.wants.len());
+    assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
+    for name in names {
+        let bytes = name.as_bytes();
+        assert!(bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_'), "{name:?}");
+        assert!(!bytes[0].is_ascii_digit() && is_variable(&name) && !is_taken(&name), "{name:?}");
+    }
+}

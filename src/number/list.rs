@@ -1,0 +1,119 @@
+//! What a pool has given, for people and programs to look at. Looking takes no lock, and binds to nothing.
+
+use super::gone::is_gone;
+use super::plan::now;
+use super::pool::{Pool, Tag};
+use super::problem::Problem;
+use super::registry;
+use crate::error::Error;
+use crate::os::proc::{port_owners, process};
+use crate::store::Store;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How a number is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// By a row.
+    Kept,
+    /// By a command.
+    Leased,
+}
+
+impl Hold {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Leased => "leased",
+        }
+    }
+}
+
+/// A number that somebody has.
+#[derive(Debug)]
+pub struct Entry {
+    /// Out of which pool.
+    pub pool: Pool,
+    /// The number.
+    pub number: u32,
+    /// How it is held.
+    pub hold: Hold,
+    /// The tag.
+    pub tag: Tag,
+    /// The directory, if that is known.
+    pub directory: Option<PathBuf>,
+    /// Whether that is certainly gone.
+    pub gone: bool,
+    /// Since when.
+    pub age: Option<Duration>,
+    /// How long it was not asked for.
+    pub unused: Option<Duration>,
+    /// Whether somebody uses it; `None` where that cannot be told.
+    pub in_use: Option<bool>,
+    /// The processes that do, with their commands, as far as they can be seen.
+    pub by: Vec<(u32, String)>,
+}
+
+/// Those of a pool, in the order of their numbers; only those of `directory` and `tag`, where these are given.
+pub fn entries(store: &Store, pool: &Pool, directory: Option<&Path>, tag: Option<&Tag>) -> Result<Vec<Entry>, Error> {
+    let mut entries = Vec::new();
+    let (book, leases, is_one_state) = registry::read_with_leases(store, pool)?;
+    if let Some(book) = book {
+        let damaged = || Problem::Damaged { path: registry::path(store, pool), kept: None }.error();
+        let now = now();
+        let since = |then: u64| Some(Duration::from_secs(now.saturating_sub(then)));
+        for row in book.rows().ok_or_else(damaged)? {
+            entries.push(Entry {
+                pool: pool.clone(),
+                number: row.number,
+                hold: Hold::Kept,
+                gone: is_gone(&row.directory, &row.place),
+                tag: row.tag,
+                directory: Some(row.directory),
+                age: since(row.created),
+                unused: since(row.used),
+                in_use: None,
+                by: Vec::new(),
+            });
+        }
+    }
+    if !is_one_state {
+        // The registry changes all the time, and the leases are what was read last.
+        entries.retain(|entry| leases.iter().all(|lease| lease.number != entry.number));
+    }
+    for lease in leases {
+        entries.push(Entry {
+            pool: pool.clone(),
+            number: lease.number,
+            hold: Hold::Leased,
+            tag: lease.tag,
+            directory: lease.directory,
+            gone: false,
+            age: lease.age,
+            unused: None,
+            in_use: Some(true),
+            by: lease.holders,
+        });
+    }
+    entries.retain(|entry| tag.is_none_or(|tag| entry.tag == *tag));
+    entries.retain(|entry| directory.is_none_or(|directory| entry.directory.as_deref() == Some(directory)));
+    entries.sort_by_key(|entry| entry.number);
+    if pool.is_ports() {
+        tell_listeners(&mut entries);
+    }
+    Ok(entries)
+}
+
+fn tell_listeners(entries: &mut [Entry]) {
+    let kept = entries.iter_mut().filter(|entry| entry.hold == Hold::Kept);
+    let mut kept: Vec<&mut Entry> = kept.collect();
+    let numbers: Vec<u32> = kept.iter().map(|entry| entry.number).collect();
+    let Some(found) = port_owners::of(&numbers) else { return };
+    for entry in &mut kept {
+        let pids = found.get(&entry.number);
+        entry.in_use = Some(pids.is_some());
+        entry.by = pids.into_iter().flatten().map(|pid| (*pid, process::command_line(*pid))).collect();
+    }
+}

@@ -1,0 +1,323 @@
+//! Why a number could not be reserved, or a registry not be used.
+
+use super::plan::{Tally, Why};
+use super::pool::{Pool, Range};
+use crate::base::names;
+use crate::error::{self, Error};
+use crate::os;
+use crate::os::proc::process;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Why.
+#[derive(Debug)]
+pub enum Problem {
+    /// Not a tag.
+    Tag {
+        /// What was given.
+        tag: String,
+    },
+    /// Not a name for a pool.
+    Pool {
+        /// What was given.
+        pool: String,
+    },
+    /// A pool whose range is not known.
+    NoRange {
+        /// The pool.
+        pool: Pool,
+    },
+    /// A range with numbers that are no ports, which therefore cannot be probed.
+    NoPorts {
+        /// The range.
+        range: Range,
+    },
+    /// Not a name for a variable.
+    Variable {
+        /// What it would be.
+        name: String,
+        /// The tag that it comes from.
+        tag: String,
+    },
+    /// Two tags of a group have one variable.
+    SameVariable {
+        /// The variable.
+        name: String,
+    },
+    /// A tag is in a group twice.
+    SameTag {
+        /// The tag.
+        tag: String,
+    },
+    /// A group file that is not understood.
+    GroupFile {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1 on.
+        line: usize,
+        /// What is wrong there.
+        what: String,
+    },
+    /// A file or directory that cannot be read.
+    Read {
+        /// The path.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The directory of a key cannot be found.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Nothing is free.
+    Exhausted {
+        /// The pool.
+        pool: Pool,
+        /// The numbers that might be taken.
+        range: Range,
+        /// How many numbers were wanted at once.
+        wanted: usize,
+        /// Why not.
+        tally: Tally,
+    },
+    /// A number that is required cannot be had.
+    Required {
+        /// The number.
+        number: u32,
+        /// Why not.
+        why: Why,
+    },
+    /// A number cannot be probed.
+    Probe {
+        /// The number.
+        number: u32,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A registry is damaged: cut, or changed by something else than us.
+    Damaged {
+        /// The registry.
+        path: PathBuf,
+        /// Where else it is kept, if it is.
+        kept: Option<PathBuf>,
+    },
+    /// A registry of another version.
+    Version {
+        /// The registry.
+        path: PathBuf,
+        /// Its version.
+        version: String,
+    },
+    /// A file that is another user's.
+    Denied {
+        /// The path.
+        path: PathBuf,
+        /// Whose it is, or the directory that it is in.
+        owner: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The file of `--dotenv` cannot be written.
+    Dotenv {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A variable that means something to shells, to programs, or to us.
+    TakenVariable {
+        /// The variable.
+        name: String,
+    },
+    /// A directory cannot have been moved into itself.
+    IntoItself {
+        /// Where to.
+        path: PathBuf,
+    },
+    /// Two keys would be one after a move.
+    Occupied {
+        /// The directory that has it already.
+        path: PathBuf,
+        /// The tag.
+        tag: String,
+        /// The pool.
+        pool: Pool,
+    },
+}
+
+/// What a problem means to a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Wrong usage.
+    Misused,
+    /// It is not done, and would not be next time.
+    Refused,
+    /// Others have what is wanted.
+    Taken,
+    /// The system failed us.
+    Failed,
+}
+
+impl Problem {
+    /// That there is no permission to open `path`, and whose it is: the file, or the first directory on the way that is
+    /// not ours.
+    #[must_use]
+    pub fn denied(path: &Path, source: io::Error) -> Self {
+        let us = os::user_id();
+        let found = path.ancestors().take(3).filter_map(|path| Some((path, fs::symlink_metadata(path).ok()?)));
+        let mut foreign = found.filter(|(_, data)| data.uid() != us);
+        let (path, owner) = foreign.next().map_or((path, us), |(path, data)| (path, data.uid()));
+        Self::Denied { path: path.to_owned(), owner: process::user_name(owner), source }
+    }
+
+    /// As an error like the others.
+    #[must_use]
+    pub fn error(self) -> Error {
+        Error::Reserve(self)
+    }
+
+    /// What it means to a script.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Tag { .. }
+            | Self::Pool { .. }
+            | Self::NoRange { .. }
+            | Self::NoPorts { .. }
+            | Self::Variable { .. }
+            | Self::SameVariable { .. }
+            | Self::TakenVariable { .. }
+            | Self::IntoItself { .. }
+            | Self::SameTag { .. }
+            | Self::GroupFile { .. } => Kind::Misused,
+            Self::Occupied { .. } => Kind::Refused,
+            Self::Exhausted { .. } | Self::Required { .. } => Kind::Taken,
+            Self::Read { .. }
+            | Self::Denied { .. }
+            | Self::Dotenv { .. }
+            | Self::Directory { .. }
+            | Self::Probe { .. }
+            | Self::Damaged { .. }
+            | Self::Version { .. } => Kind::Failed,
+        }
+    }
+
+    /// The path that could not be read.
+    pub(crate) fn unreadable(&self) -> Option<&Path> {
+        match self {
+            Self::Read { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
+    /// What the user can do about it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoRange { pool } => format!("say which numbers it has: `--pool {pool} --range 0-7`"),
+            Self::NoPorts { .. } => "ports end at 65535; for other numbers say `--probe none`".to_owned(),
+            Self::Variable { .. } | Self::TakenVariable { .. } => {
+                "give it a variable of its own: `env:` in a group file, see aba-lock-reserve(7)".to_owned()
+            }
+            Self::Exhausted { pool, .. } => format!(
+                "see who has them with `aba-lock reserve --list --pool {pool}`; give some back with `aba-lock release`, \
+                 or take a wider `--range`"
+            ),
+            Self::Required { why: Why::OutOfRange(_), .. } => "take a wider `--range`".to_owned(),
+            Self::Required { why: Why::Other(_), .. } => {
+                "give that back first with `aba-lock release`, or ask for another with `--tag`".to_owned()
+            }
+            Self::Required { .. } => "if another number will do, say `--prefer`".to_owned(),
+            Self::Probe { .. } => "if nothing can be probed here, say `--probe none`".to_owned(),
+            Self::Damaged { path, .. } => {
+                let pool = path.file_name().unwrap_or_default().to_string_lossy();
+                format!("take what can be read of it with `aba-lock reserve --recover --pool {pool}`")
+            }
+            // Not ABA_LOCK_DIR: in another directory, the same numbers would be given again.
+            Self::Denied { .. } => "if it was made by mistake, such as with sudo, have it given back to you: \
+                 `sudo chown -R \"$(id -u)\" DIR`; numbers are kept apart only where all use one registry"
+                .to_owned(),
+            Self::Dotenv { path, source } if source.kind() == io::ErrorKind::NotFound => {
+                let above = path.parent().unwrap_or(path);
+                format!("make its directory first: `mkdir -p {}`", above.display())
+            }
+            Self::IntoItself { .. } => {
+                "what is below it moved by itself: say that with --from and --to, one call each".to_owned()
+            }
+            Self::Version { .. } => "use the aba-lock that wrote it".to_owned(),
+            Self::Occupied { .. } => "release one of them first: `aba-lock release --path DIR --tag TAG`".to_owned(),
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag { tag } => write!(f, "{tag:?} is not a tag: a tag is {}", names::RULE),
+            Self::Pool { pool } => write!(
+                f,
+                "{pool:?} is not a name for a pool: that is 1 to 64 of the letters A-Z and a-z, digits and _ -, not \
+                 starting with -"
+            ),
+            Self::NoRange { pool } => write!(f, "which numbers the pool {pool} has is not known"),
+            Self::NoPorts { range } => write!(f, "not all of {range} are ports, so they cannot be probed"),
+            Self::Variable { name, tag } => {
+                write!(
+                    f,
+                    "{name:?}, for the tag {tag:?}, is not a name for a variable: letters, digits and _, not \
+                           starting with a digit"
+                )
+            }
+            Self::SameVariable { name } => write!(f, "two numbers would be in the variable {name}"),
+            Self::TakenVariable { name } => {
+                write!(f, "the variable {name} has a meaning of its own for shells, for programs, or for aba-lock")
+            }
+            Self::Denied { path, owner, source } => {
+                write!(f, "could not open {}: {} (it belongs to {owner})", path.display(), error::reason(source))
+            }
+            Self::Dotenv { path, source } => {
+                write!(f, "could not write {}: {}", path.display(), error::reason(source))
+            }
+            Self::IntoItself { path } => {
+                write!(f, "a directory cannot have been moved into itself, to {}", path.display())
+            }
+            Self::SameTag { tag } => write!(f, "the tag {tag:?} is given twice"),
+            Self::GroupFile { path, line, what } => write!(f, "{}, line {line}: {what}", path.display()),
+            Self::Read { path, source } => write!(f, "could not read {}: {}", path.display(), error::reason(source)),
+            Self::Directory { path, source } => {
+                write!(f, "could not find the directory {}: {}", path.display(), error::reason(source))
+            }
+            Self::Exhausted { pool, range, wanted: 1, tally } => {
+                write!(f, "no number of {pool} is free in {range}: {tally}")
+            }
+            Self::Exhausted { pool, range, wanted, tally } => {
+                write!(f, "there is no place in {range} of {pool} for a group of {wanted}: {tally}")
+            }
+            Self::Required { number, why } => write!(f, "{number} cannot be had: it {why}"),
+            Self::Probe { number, source } => {
+                write!(f, "could not find out whether {number} is in use: {}", error::reason(source))
+            }
+            Self::Damaged { path, kept } => {
+                write!(f, "the registry {} is damaged, and nothing is given out of it", path.display())?;
+                match kept {
+                    Some(kept) => write!(f, "; it is also kept as {}", kept.display()),
+                    None => Ok(()),
+                }
+            }
+            Self::Version { path, version } => {
+                write!(f, "the registry {} is of version {version}, which this aba-lock does not know", path.display())
+            }
+            Self::Occupied { path, tag, pool } => {
+                let tag = if tag.is_empty() { String::new() } else { format!(" ({tag})") };
+                write!(f, "{}{tag} has a number of {pool} already", path.display())
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Looking at what the system gives us: limits, room, rights, and whether a lock holds against another process.
+
+#![expect(unsafe_code, reason = "calls into libc, each with its reason")]
+
+use super::try_lock;
+use crate::lock::acquire::Mode;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::mem;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr;
+
+/// What one may do with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// Read it.
+    Read,
+    /// Write to it.
+    Write,
+    /// Run it.
+    Execute,
+    /// Make files in a directory.
+    MakeIn,
+}
+
+/// Whether this process, as the user that it acts for, may do that with what is at `path`.
+pub fn may(right: Right, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mode = match right {
+        Right::Read => libc::R_OK,
+        Right::Write => libc::W_OK,
+        Right::Execute => libc::X_OK,
+        Right::MakeIn => libc::W_OK | libc::X_OK,
+    };
+    // SAFETY: the path ends in NUL and lives until the call returns, which only asks.
+    match unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), mode, libc::AT_EACCESS) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// What is left of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that this user may still use.
+    pub bytes: u64,
+    /// Files that can still be made. `None`: there is no such limit.
+    pub files: Option<u64>,
+}
+
+/// What is left of the file system of `path`.
+pub fn room(path: &Path) -> io::Result<Room> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: all bytes zero are a valid `statvfs`, and it is ours to be written to.
+    let mut data: libc::statvfs = unsafe { mem::zeroed() };
+    // SAFETY: the path ends in NUL, and both live until the call returns.
+    if unsafe { libc::statvfs(path.as_ptr(), &raw mut data) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    #[allow(clippy::unnecessary_cast, clippy::useless_conversion, reason = "the types differ between systems")]
+    {
+        let root = super::user_id() == 0;
+        // Some is kept for root.
+        let blocks = if root { data.f_bfree } else { data.f_bavail } as u64;
+        let files = if root { data.f_ffree } else { data.f_favail } as u64;
+        let bytes = blocks.saturating_mul(data.f_frsize as u64);
+        Ok(Room { bytes, files: (data.f_files != 0).then_some(files) })
+    }
+}
+
+/// How many files this process may have open, and how far it may raise that (`ulimit -n`).
+#[must_use]
+pub fn limit_of_open_files() -> (u64, u64) {
+    let limit = limit(libc::RLIMIT_NOFILE);
+    (limit.rlim_cur, limit.rlim_max)
+}
+
+/// Raises the number of files that this process may have open to its hard limit, and returns it.
+#[must_use]
+pub fn raise_limit_of_open_files() -> u64 {
+    let mut limit = limit(libc::RLIMIT_NOFILE);
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: it lives until the call returns. A call that fails changes nothing.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    limit_of_open_files().0
+}
+
+/// How long a file may become, in bytes (`ulimit -f`).
+#[must_use]
+pub fn limit_of_file_size() -> u64 {
+    limit(libc::RLIMIT_FSIZE).rlim_cur
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+type Resource = libc::c_int;
+
+fn limit(resource: Resource) -> libc::rlimit {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: it lives until the call returns. One that fails leaves it as it is.
+    unsafe { libc::getrlimit(resource, &raw mut limit) };
+    limit
+}
+
+/// Does `work` while no signal can come, but for those that nothing holds back.
+pub fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: all bytes zero are valid for these types, and they live until each call returns.
+    unsafe {
+        let (mut all, mut old): (libc::sigset_t, libc::sigset_t) = mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const all, &raw mut old);
+        let done = work();
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const old, ptr::null_mut());
+        done
+    }
+}
+
+/// Another process, which has a lock.
+#[derive(Debug)]
+#[must_use = "it is ended when it is dropped"]
+pub struct Rival {
+    pid: libc::pid_t,
+    // It ends when this is closed.
+    _stay: io::PipeWriter,
+}
+
+impl Rival {
+    /// Starts a process that takes the exclusive lock on `file`, and has none of the `others` open. The lock is its alone:
+    /// `file` is closed here. `None`: it could not have it at once.
+    pub fn with_lock(file: File, others: &[&File]) -> io::Result<Option<Self>> {
+        let (mut answer, reply) = io::pipe()?;
+        let (mut until, stay) = io::pipe()?;
+        // SAFETY: there is one thread, so the child may go on as we would.
+        let pid = unsafe { libc::fork() };
+        if pid < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if pid > 0 {
+            drop((file, reply, until));
+            let rival = Self { pid, _stay: stay };
+            let mut has = [0];
+            answer.read_exact(&mut has)?;
+            return Ok((has == [1]).then_some(rival));
+        }
+        for other in others {
+            // SAFETY: the child does not use it, and ends without dropping it.
+            unsafe { libc::close(other.as_raw_fd()) };
+        }
+        drop((answer, stay));
+        let has = matches!(try_lock(&file, Mode::Exclusive), Ok(true));
+        let _ = io::Write::write_all(&mut &reply, &[u8::from(has)]);
+        let _ = until.read(&mut [0]);
+        // SAFETY: it does not return; nothing of the parent's is to be run twice.
+        unsafe { libc::_exit(0) }
+    }
+}
+
+impl Drop for Rival {
+    fn drop(&mut self) {
+        super::signal_child(self.pid, libc::SIGKILL);
+        // SAFETY: it takes numbers; no status is asked for. Where SIGCHLD is ignored, the wait ends when it has ended, too.
+        unsafe {
+            while libc::waitpid(self.pid, ptr::null_mut(), 0) < 0
+                && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+            {}
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Locks of a part of a file (fcntl(2), open file description locks).
+//!
+//! Like flock(2)'s they belong to the open file description, so whoever inherits the descriptor has them, too, and they end
+//! with its last copy; unlike flock(2)'s they are of bytes. Neither kind knows of the other. An exclusive one wants a
+//! descriptor that can be written to, a shared one a descriptor that can be read.
+//!
+//! A range is given as `start` and `len`, both in bytes; a `len` of 0 means "to the end, wherever that will be".
+
+#[cfg(target_os = "linux")]
+pub use linux::{range_in_the_way, try_lock_range, unlock_range, wait_lock_range};
+#[cfg(not(target_os = "linux"))]
+pub use none::{range_in_the_way, try_lock_range, unlock_range, wait_lock_range};
+
+use crate::lock::acquire::Mode;
+
+/// A lock of another open file description.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// How it is held.
+    pub mode: Mode,
+    /// Its first byte.
+    pub start: u64,
+    /// Of how many bytes it is; 0: to the end.
+    pub len: u64,
+    /// The process that has it. `None`: it belongs to an open file description, or the process cannot be seen from this pid
+    /// namespace.
+    pub pid: Option<u32>,
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
+
+    use super::{Mode, Range};
+    use std::fs::File;
+    use std::io;
+    use std::mem;
+    use std::os::fd::AsRawFd;
+
+    /// Takes the range if it can be had at once. `false`: another has some of it.
+    pub fn try_lock_range(file: &File, mode: Mode, start: u64, len: u64) -> io::Result<bool> {
+        match call(file, libc::F_OFD_SETLK, &mut asked(kind(mode), start, len)?) {
+            Ok(()) => Ok(true),
+            // POSIX allows both, and NFS uses both.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Blocks until the range is had, or until a signal comes ([`io::ErrorKind::Interrupted`]).
+    pub fn wait_lock_range(file: &File, mode: Mode, start: u64, len: u64) -> io::Result<()> {
+        call(file, libc::F_OFD_SETLKW, &mut asked(kind(mode), start, len)?)
+    }
+
+    /// Releases the range for every duplicate of the descriptor at once.
+    pub fn unlock_range(file: &File, start: u64, len: u64) -> io::Result<()> {
+        call(file, libc::F_OFD_SETLK, &mut asked(libc::F_UNLCK, start, len)?)
+    }
+
+    /// A lock that keeps us from this range. `None`: it could be had.
+    pub fn range_in_the_way(file: &File, mode: Mode, start: u64, len: u64) -> io::Result<Option<Range>> {
+        let mut lock = asked(kind(mode), start, len)?;
+        call(file, libc::F_OFD_GETLK, &mut lock)?;
+        if libc::c_int::from(lock.l_type) == libc::F_UNLCK {
+            return Ok(None);
+        }
+        let mode = if libc::c_int::from(lock.l_type) == libc::F_RDLCK { Mode::Shared } else { Mode::Exclusive };
+        let pid = u32::try_from(lock.l_pid).ok().filter(|pid| *pid > 0);
+        Ok(Some(Range { mode, start: lock.l_start.cast_unsigned(), len: lock.l_len.cast_unsigned(), pid }))
+    }
+
+    fn kind(mode: Mode) -> libc::c_int {
+        match mode {
+            Mode::Exclusive => libc::F_WRLCK,
+            Mode::Shared => libc::F_RDLCK,
+        }
+    }
+
+    /// [`io::ErrorKind::InvalidInput`] for a range that no file can have.
+    fn asked(kind: libc::c_int, start: u64, len: u64) -> io::Result<libc::flock> {
+        let number = |value: u64| libc::off_t::try_from(value).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL));
+        // SAFETY: all bytes zero are a valid `flock`. Its `l_pid` has to be zero.
+        let mut lock: libc::flock = unsafe { mem::zeroed() };
+        lock.l_type = libc::c_short::try_from(kind).unwrap_or_default();
+        lock.l_whence = libc::c_short::try_from(libc::SEEK_SET).unwrap_or_default();
+        lock.l_start = number(start)?;
+        lock.l_len = number(len)?;
+        Ok(lock)
+    }
+
+    fn call(file: &File, what: libc::c_int, lock: &mut libc::flock) -> io::Result<()> {
+        // SAFETY: the descriptor is open, and `lock` lives until the call returns.
+        if unsafe { libc::fcntl(file.as_raw_fd(), what, &raw mut *lock) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+}
+
+/// Elsewhere there are none that belong to an open file description: those of a process are released by whoever closes any
+/// other descriptor of the file.
+#[cfg(not(target_os = "linux"))]
+mod none {
+    use super::{Mode, Range};
+    use std::fs::File;
+    use std::io;
+
+    pub fn try_lock_range(_: &File, _: Mode, _: u64, _: u64) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub fn wait_lock_range(_: &File, _: Mode, _: u64, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub fn unlock_range(_: &File, _: u64, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub fn range_in_the_way(_: &File, _: Mode, _: u64, _: u64) -> io::Result<Option<Range>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::fs::{File, OpenOptions};
+    use std::path::Path;
+
+    fn open(path: &Path) -> File {
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).expect("it can be opened")
+    }
+
+    #[test]
+    fn two_descriptions_shut_each_other_out_where_they_overlap_and_nowhere_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let (one, other) = (open(&path), open(&path));
+        assert!(try_lock_range(&one, Mode::Exclusive, 10, 10).unwrap());
+        assert!(!try_lock_range(&other, Mode::Exclusive, 19, 1).unwrap());
+        assert!(!try_lock_range(&other, Mode::Shared, 0, 0).unwrap());
+        assert!(try_lock_range(&other, Mode::Exclusive, 20, 0).unwrap());
+        assert!(try_lock_range(&other, Mode::Shared, 0, 10).unwrap());
+        assert!(try_lock_range(&one, Mode::Shared, 0, 10).unwrap());
+        let found = range_in_the_way(&other, Mode::Exclusive, 12, 1).unwrap();
+        assert_eq!(found, Some(Range { mode: Mode::Exclusive, start: 10, len: 10, pid: None }));
+        unlock_range(&one, 0, 0).unwrap();
+        assert_eq!(range_in_the_way(&other, Mode::Exclusive, 12, 1).unwrap(), None);
+        wait_lock_range(&other, Mode::Exclusive, 0, 0).unwrap();
+        assert!(try_lock_range(&one, Mode::Shared, u64::MAX, 0).is_err());
+    }
+
+    #[test]
+    fn a_copy_of_the_descriptor_has_the_lock_too_and_keeps_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let (one, other) = (open(&path), open(&path));
+        assert!(try_lock_range(&one, Mode::Exclusive, 0, 0).unwrap());
+        let copy = one.try_clone().unwrap();
+        // Of a lock that belongs to the process, this would be the end.
+        drop(one);
+        assert!(!try_lock_range(&other, Mode::Shared, 0, 1).unwrap());
+        drop(copy);
+        assert!(try_lock_range(&other, Mode::Exclusive, 0, 0).unwrap());
+    }
+}

@@ -95,6 +95,8 @@ lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pag
 	$(CARGO) clippy --locked --quiet --all-targets -p aba-lockd -p aba-lock-keeper -p aba-lock-protocol -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items --lib
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items -p aba-lockd -p aba-lock-keeper -p aba-lock-protocol
+	@# Layers, import cycles, names, lengths of files, and the language of comments.
+	$(CARGO) test --locked --quiet -p aba-lock-source
 	shellcheck -o all -x $(filter-out %.bats,$(SHELL_FILES))
 	@# Tests write scripts in quotes, and pass several options in one variable.
 	shellcheck -x -e SC2016,SC2086,SC2097,SC2098,SC2209 $(filter %.bats,$(SHELL_FILES))

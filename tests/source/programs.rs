@@ -1,0 +1,64 @@
+//! The programs of this repository, each with its layers. [`crate::layers`] has the rule.
+
+use crate::layers::Layers;
+
+/// A crate: the library, or a program.
+pub(crate) struct Entry {
+    pub(crate) name: &'static str,
+    /// The file that it begins with.
+    pub(crate) root: &'static str,
+    /// From the ground up. Without layers, the program must only be free of cycles.
+    pub(crate) layers: Layers,
+}
+
+pub(crate) const PROGRAMS: &[Entry] = &[
+    Entry {
+        name: "library",
+        root: "src/lib.rs",
+        layers: &[&["os"], &["base"], &["store"], &["lock"], &["file", "task"], &["number"], &["admin"], &["error"]],
+    },
+    Entry {
+        name: "helper",
+        root: "src/bin/aba-lock/main.rs",
+        layers: &[&["args"], &["parse"], &["exit"], &["output"], &["complete"], &["cmd"]],
+    },
+    Entry { name: "protocol", root: "src/protocol/lib.rs", layers: &[] },
+    Entry { name: "manual", root: "src/bin/aba-lock-man.rs", layers: &[] },
+    Entry { name: "keeper", root: "src/bin/aba-lock-keeper/main.rs", layers: &[] },
+    Entry { name: "service", root: "src/bin/aba-lockd/main.rs", layers: &[] },
+    Entry { name: "benchmarks", root: "benches/main.rs", layers: &[] },
+    Entry { name: "benchmarks of the service", root: "benches/service.rs", layers: &[] },
+    Entry { name: "benchmarks of the keeper", root: "benches/cluster.rs", layers: &[] },
+    Entry { name: "tests of the helper", root: "tests/cli/main.rs", layers: &[] },
+    Entry { name: "tests of the keeper", root: "tests/cluster/main.rs", layers: &[] },
+    Entry { name: "tests of the service", root: "tests/service/main.rs", layers: &[] },
+    Entry { name: "torture", root: "tests/torture/main.rs", layers: &[] },
+    Entry { name: "checks of the source", root: "tests/source/main.rs", layers: &[] },
+];
+
+/// For a Rust file that is a program of its own, or a module that only tests have.
+pub(crate) fn is_alone(file: &str) -> bool {
+    file.starts_with("tests/fuzz/targets/") || file.ends_with("/build.rs") || file.ends_with("/properties.rs")
+}
+
+/// The name of the program that a file belongs to: its root is in the same folder, or in the nearest one above.
+pub(crate) fn owner(file: &str) -> Option<&'static str> {
+    let folder_of = |entry: &Entry| entry.root.rsplit_once('/').map_or("", |(folder, _)| folder).len();
+    let is_above = |entry: &&Entry| file.get(..=folder_of(entry)) == entry.root.get(..=folder_of(entry));
+    let above: Vec<&Entry> = PROGRAMS.iter().filter(is_above).collect();
+    let exact = above.iter().find(|entry| entry.root == file);
+    // If a folder holds several programs, the first one owns all files that are not the root of another.
+    let first = above.iter().rev().max_by_key(|entry| folder_of(entry));
+    exact.or(first).map(|entry| entry.name)
+}
+
+#[test]
+fn a_file_belongs_to_the_program_in_the_nearest_folder() {
+    assert_eq!(owner("src/bin/aba-lock-keeper/args.rs"), Some("keeper"));
+    assert_eq!(owner("src/bin/aba-lock/args.rs"), Some("helper"));
+    assert_eq!(owner("src/bin/aba-lock-man.rs"), Some("manual"));
+    assert_eq!(owner("src/lock/wait.rs"), Some("library"));
+    assert_eq!(owner("benches/rows/list.rs"), Some("benchmarks"));
+    assert_eq!(owner("benches/cluster.rs"), Some("benchmarks of the keeper"));
+    assert_eq!(owner("shell/aba-lock.bash"), None);
+}

@@ -1,3 +1,4 @@
 //! Plain data and text that all layers above use.
 
 pub mod names;
+pub mod target;

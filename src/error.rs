@@ -4,9 +4,10 @@
 //! Neither advises to remove a lock file: that is how two holders come to be.
 
 use crate::base::names;
-use crate::lock::acquire::{Kind, Mode};
+use crate::base::target::Kind;
 use crate::lock::deadlock::Circle;
 use crate::number::problem::Problem;
+use crate::os::Mode;
 use crate::store::{self, surroundings};
 use std::fmt;
 use std::io;

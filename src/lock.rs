@@ -11,4 +11,5 @@ pub mod keeper;
 pub mod kill;
 pub mod pid_file;
 pub mod record;
+pub mod request;
 pub mod wait;

@@ -13,6 +13,7 @@ pub mod properties;
 pub mod surroundings;
 
 use crate::base::names::{LockName, TaskId};
+use crate::base::target::{Kind, Target};
 use crate::error::Error;
 use crate::os;
 use crate::os::proc::process;
@@ -81,6 +82,12 @@ impl Store {
     #[must_use]
     pub fn lock_path(&self, name: &LockName) -> PathBuf {
         self.root.join(format!("aba-{name}.lock"))
+    }
+
+    /// The lock of that name.
+    #[must_use]
+    pub fn target(&self, name: &LockName) -> Target {
+        Target { path: self.lock_path(name), label: name.to_string(), kind: Kind::Named, link: None }
     }
 
     /// The directory of the registries of numbers, whether it is there or not.

@@ -6,8 +6,8 @@ pub mod properties;
 
 use crate::base::names::LockName;
 use crate::error::Error;
-use crate::lock::acquire;
 use crate::lock::holders::{self, Belief, Blind, Known, State};
+use crate::os::word_for;
 use crate::store::Store;
 use memchr::memmem;
 use serde_json::{Deserializer, Value};
@@ -86,7 +86,7 @@ pub fn counts(log: &Path) -> Result<BTreeMap<String, Counts>, Error> {
     };
     let kind = file.metadata().map_err(cannot)?.file_type();
     if !kind.is_file() {
-        return Err(Error::NotAFile { label: log.display().to_string(), kind: acquire::word_for(kind) });
+        return Err(Error::NotAFile { label: log.display().to_string(), kind: word_for(kind) });
     }
     counts_in(BufReader::new(file)).map_err(cannot)
 }

@@ -26,13 +26,17 @@
 //! too; but before the rename its draft is only put in order before that ([`os::order`]), and the next one gets the lock
 //! while we wait for the disk.
 
+use crate::base::target::{Kind, Target, Wait};
 use crate::error::Error;
-use crate::lock::acquire::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait};
+use crate::lock::acquire;
 use crate::lock::events::{self, Event};
 use crate::lock::record::{self, Content};
+use crate::lock::request::{Acquired, Guard, Request};
+use crate::lock::wait::Contention;
 use crate::os::proc::process;
 use crate::os::replace::{directory_of, give_to_owner, make_private, name_beside, own_name_beside, rename};
-use crate::{os, store};
+use crate::os::{self, Mode, leads_to, word_for};
+use crate::store;
 use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -233,7 +237,7 @@ impl Edit {
         let directory =
             if missing == Missing::CreatePrivate { None } else { Some(open_directory(directory_of(&path))) };
         let place = place_in(directory.as_ref().and_then(|open| open.as_ref().ok()), &path);
-        let locks_place = |guard: &acquire::Guard| acquire::leads_to(&with_suffix(&place, ".lock"), guard.file());
+        let locks_place = |guard: &Guard| leads_to(&with_suffix(&place, ".lock"), guard.file());
         let leads_here = behind_links(file).ok().as_ref() == Some(&path);
         if !leads_here || (place != path && !lock.acquired.guards.iter().all(locks_place)) {
             let command = lock.command.clone().unwrap_or_default();
@@ -301,7 +305,7 @@ impl Edit {
     /// that only has the name of the lock, such as one of root's that the owner of the directory renamed, stays as it is.
     fn open_lock_to(&self, data: &fs::Metadata) {
         let writers = data.mode() & 0o022;
-        for lock in self.lock.acquired.guards.iter().map(acquire::Guard::file) {
+        for lock in self.lock.acquired.guards.iter().map(Guard::file) {
             let Ok(has) = lock.metadata() else { continue };
             let is_given = os::user_id() == 0 && has.uid() == 0 && data.uid() != 0;
             let changes_group = has.gid() != data.gid() && writers & 0o020 != 0;
@@ -502,7 +506,7 @@ impl Edit {
             return Err(self.changed(now.as_ref()));
         }
         let mut guards = self.lock.acquired.guards.iter();
-        match guards.find(|guard| !acquire::leads_to(&guard.target.path, guard.file())) {
+        match guards.find(|guard| !leads_to(&guard.target.path, guard.file())) {
             Some(guard) => Err(Error::LockRemoved { label: label(), path: guard.target.path.clone() }),
             None => Ok(()),
         }
@@ -689,7 +693,7 @@ fn look(label: &str, path: &Path, missing: Missing) -> Result<Option<File>, Erro
             if kind.is_file() {
                 return Ok(Some(file));
             }
-            Err(Error::NotAFile { label: label.to_owned(), kind: acquire::word_for(kind) })
+            Err(Error::NotAFile { label: label.to_owned(), kind: word_for(kind) })
         }
         Err(source) if source.kind() == io::ErrorKind::NotFound && missing != Missing::Refuse => Ok(None),
         Err(source) if source.raw_os_error() == Some(libc::ENXIO) => {

@@ -45,24 +45,22 @@
 //! process is refused as long as the descriptor is open elsewhere. A process in another pid namespace cannot know whether the
 //! holder lives: it believes the record.
 
-use super::wait::{self, Waited, Waiting};
-use crate::base::names::LockName;
+use super::request::{Acquired, Guard, Request};
+use super::wait::{self, Contention, Waited};
+use crate::base::target::{Kind, Target, Wait};
 use crate::error::Error;
 use crate::lock::events::{self, Event};
 use crate::lock::record::{self, Content, Draft, Taker};
-use crate::os;
 use crate::os::proc::{lock_table, process};
+use crate::os::{self, Mode, leads_to, word_for};
 use crate::store::{self, Store};
-use std::borrow::Cow;
-use std::ffi::OsStr;
-use std::fmt;
-use std::fs::{self, File, FileType, Metadata, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::iter;
 use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -75,194 +73,6 @@ const MAX_PAUSES: u32 = 5000;
 
 /// How soon to open it again while another process has it to itself.
 const OPEN_AGAIN: Duration = Duration::from_millis(1);
-
-/// Whom a lock shuts out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Everyone else.
-    Exclusive,
-    /// Those who want it exclusive.
-    Shared,
-}
-
-impl Mode {
-    /// The word for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Exclusive => "exclusive",
-            Self::Shared => "shared",
-        }
-    }
-
-    /// The mode with that word.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Exclusive, Self::Shared].into_iter().find(|mode| mode.as_str() == word)
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// What to do when another has the lock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
-    /// Fail at once.
-    No,
-    /// Block until it is free.
-    Forever,
-    /// Block until it is free, at most so long.
-    For(Duration),
-}
-
-impl Wait {
-    /// Returns true if the caller waits for a lock that another process holds.
-    #[must_use]
-    pub fn blocks(self) -> bool {
-        !matches!(self, Self::No | Self::For(Duration::ZERO))
-    }
-}
-
-/// A lock to take: what to call it, and where its file is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// What messages call it.
-    pub label: String,
-    /// The lock file.
-    pub path: PathBuf,
-    /// Whose file that is.
-    pub kind: Kind,
-    /// The path that the user gave, if that leads to `path` through a link.
-    pub link: Option<PathBuf>,
-}
-
-impl Target {
-    /// The lock of that name.
-    #[must_use]
-    pub fn named(store: &Store, name: &LockName) -> Self {
-        Self { path: store.lock_path(name), label: name.to_string(), kind: Kind::Named, link: None }
-    }
-
-    /// The lock of a file of the user's.
-    #[must_use]
-    pub fn file(path: &Path) -> Self {
-        let label = path.display().to_string();
-        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let in_real_directory = || Some(fs::canonicalize(absolute.parent()?).ok()?.join(absolute.file_name()?));
-        // A link that the user names is meant; one that is put in the place of its target afterwards is not.
-        let target = fs::canonicalize(&absolute).ok().or_else(in_real_directory).unwrap_or_else(|| absolute.clone());
-        let link = (target != absolute).then_some(absolute);
-        Self { path: target, label, kind: Kind::Users, link }
-    }
-
-    /// The same target, where the link leads now.
-    fn resolved(&self) -> Cow<'_, Self> {
-        match &self.link {
-            Some(link) => Cow::Owned(Self { label: self.label.clone(), ..Self::file(link) }),
-            None => Cow::Borrowed(self),
-        }
-    }
-
-    /// Returns true if this is the file that is open as `file`, also by the link.
-    fn is_open_as(&self, file: &File) -> bool {
-        leads_to(&self.path, file) && self.link.as_ref().is_none_or(|link| is_same(fs::metadata(link), file))
-    }
-
-    /// By what locks are ordered that are taken together. Not by what the user called a file: that depends on the directory.
-    fn rank(&self) -> &OsStr {
-        if self.kind == Kind::Named { OsStr::new(&self.label) } else { self.path.as_os_str() }
-    }
-
-    /// The name of the lock. `None`: it is called by its path.
-    #[must_use]
-    pub fn name(&self) -> Option<&str> {
-        (self.kind == Kind::Named).then_some(self.label.as_str())
-    }
-}
-
-/// Whose a lock file is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Ours, in the state root: private, and never reached through a link.
-    Named,
-    /// The user's (`--file`): what is in it stays as it is.
-    Users,
-    /// Ours, beside a file of the user's: open to all who may open that directory's files.
-    Beside,
-}
-
-/// How locks are to be taken.
-#[derive(Debug)]
-pub struct Request<'a> {
-    /// Exclusive or shared.
-    pub mode: Mode,
-    /// What to do when another has it.
-    pub wait: Wait,
-    /// The process that will have it, for the record.
-    pub holder: u32,
-    /// The command line of that process, if it is not what it is now: of the command that we become.
-    pub command: Option<String>,
-    /// What the user says of it, for the record.
-    pub who: Option<&'a str>,
-    /// The absolute path of the file that gets the pid of the holder, for the record.
-    pub pid_file: Option<&'a Path>,
-    /// Whether this process ends as soon as the script has its locks, and becomes no other: who waits for that end waits for
-    /// nothing that it leaves undone.
-    pub ends: bool,
-    /// How long an earlier process has waited for the same locks on behalf of the caller. A limit counts from there.
-    pub waited: Duration,
-    /// True if contention goes to the event log; otherwise another process of the same call writes it there.
-    pub logs_contention: bool,
-}
-
-/// Is told of contention, so that the user can be; beside the wait, by a second thread.
-pub trait Contention: Send {
-    /// How often to call [`Contention::tick`], if at all.
-    fn interval(&self) -> Option<Duration>;
-    /// Another has this lock; we wait.
-    fn begins(&mut self, waiting: &Waiting);
-    /// We still wait.
-    fn tick(&mut self, waiting: &Waiting);
-    /// We do not wait any more.
-    fn ends(&mut self);
-}
-
-/// A lock that is held. Dropping it closes our descriptor, which releases the lock unless another has a copy.
-#[derive(Debug)]
-#[must_use = "the lock is released when the guard is dropped"]
-pub struct Guard {
-    file: File,
-    /// The lock.
-    pub target: Target,
-    /// The descriptor of the script's, when it came through one.
-    pub inherited: Option<RawFd>,
-    /// Whether we took it now; else the script had it already.
-    pub fresh: bool,
-}
-
-impl Guard {
-    /// The open lock file.
-    #[must_use]
-    pub fn file(&self) -> &File {
-        &self.file
-    }
-}
-
-/// The locks that were asked for.
-#[derive(Debug)]
-#[must_use = "the locks are released when it is dropped"]
-pub struct Acquired {
-    /// One guard a lock, in the order of their names.
-    pub guards: Vec<Guard>,
-    /// The fencing token: greater than that of every earlier exclusive acquisition of each of the locks.
-    pub token: u64,
-    /// Why a record could not be written. The lock is held all the same.
-    pub unrecorded: Option<(PathBuf, io::Error)>,
-}
 
 /// Takes the locks, all or none, on descriptors of our own.
 pub fn acquire(
@@ -453,28 +263,6 @@ fn cannot_open(path: &Path, source: io::Error) -> Error {
             let foreign = there.filter(|data| data.uid() != os::user_id());
             Error::Open { path: path.to_owned(), owner: foreign.map(|data| process::user_name(data.uid())), source }
         }
-    }
-}
-
-pub(crate) fn word_for(kind: FileType) -> &'static str {
-    match kind {
-        kind if kind.is_symlink() => "symbolic link",
-        kind if kind.is_dir() => "directory",
-        kind if kind.is_fifo() => "FIFO",
-        kind if kind.is_socket() => "socket",
-        _ => "device",
-    }
-}
-
-/// Whether `path` leads to the file that is open as `file`, and not through a link.
-pub(crate) fn leads_to(path: &Path, file: &File) -> bool {
-    is_same(fs::symlink_metadata(path), file)
-}
-
-fn is_same(there: io::Result<Metadata>, file: &File) -> bool {
-    match (there, file.metadata()) {
-        (Ok(there), Ok(open)) => (there.dev(), there.ino()) == (open.dev(), open.ino()),
-        _ => false,
     }
 }
 

@@ -35,11 +35,11 @@
 //! Where a file system cannot tell who has a file open, as NFS, nothing is removed.
 
 use crate::error::Error;
-use crate::lock::acquire::{self, Mode};
+use crate::lock::acquire;
 use crate::lock::holders::{self, Belief, Holding, Known, State};
 use crate::lock::record::{self, Content, Record};
-use crate::os;
 use crate::os::proc::process;
+use crate::os::{self, Mode, leads_to, word_for};
 use std::fs::{self, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -114,7 +114,7 @@ pub fn lock_file(path: &Path, state: State, rule: &Rule) -> Fate {
         Err(source) => return Fate::Failed(Error::Look { path: path.to_owned(), source }),
     };
     if !data.is_file() {
-        return Fate::Left(Why::NotRegular(acquire::word_for(data.file_type())));
+        return Fate::Left(Why::NotRegular(word_for(data.file_type())));
     }
     if let Some(holding) = state.holding {
         return Fate::Left(Why::Held(Box::new(holding)));
@@ -197,7 +197,7 @@ fn remove(path: &Path, rule: &Rule) -> Result<Option<Why>, Error> {
     }
     // Not what was seen before, but what is there under the lock.
     let data = file.metadata().map_err(cannot)?;
-    if !data.is_file() || !acquire::leads_to(path, &file) {
+    if !data.is_file() || !leads_to(path, &file) {
         return Ok(Some(Why::Changed));
     }
     if let Some(why) = stays(&data, &record::read(&file), rule) {

@@ -19,11 +19,12 @@
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
-use crate::lock::acquire::{Acquired, Mode, Request, Target};
+use crate::base::target::Target;
 use crate::lock::holders;
 use crate::lock::record::{self, Content};
-use crate::os;
+use crate::lock::request::{Acquired, Request};
 use crate::os::proc::{lock_table, process};
+use crate::os::{self, Mode};
 use crate::store::{self, EventLog};
 use serde_json::Value;
 use std::ffi::OsStr;

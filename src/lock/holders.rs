@@ -6,14 +6,14 @@
 pub mod ranges;
 
 use crate::base::names::LockName;
+use crate::base::target::{Kind, Target};
 use crate::error::Error;
-use crate::lock::acquire::{self, Kind, Mode, Target};
 use crate::lock::flock::arguments::On;
 use crate::lock::flock::lockable;
 use crate::lock::record::{self, Content, Record};
-use crate::os;
 use crate::os::proc::lock_table::{self, FileId, KernelLock, Listed, Opener, Wanted};
 use crate::os::proc::process;
+use crate::os::{self, Mode, word_for};
 use crate::store::{self, Store};
 use ranges::RangeHolding;
 use std::collections::HashMap;
@@ -222,7 +222,7 @@ pub fn can_be_known(target: &Target) -> Result<(), Error> {
     match fs::symlink_metadata(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Look { path: path.clone(), source }),
         Ok(data) if !(data.is_file() || data.is_dir() && target.kind == Kind::Users) => {
-            Err(Error::NotRegular { path: path.clone(), kind: acquire::word_for(data.file_type()) })
+            Err(Error::NotRegular { path: path.clone(), kind: word_for(data.file_type()) })
         }
         _ => Ok(()),
     }
@@ -301,7 +301,7 @@ pub fn of_store(store: &Store) -> Result<Vec<(LockName, State)>, Error> {
     let wanted = store.try_names()?.iter().map(|name| in_directory(&root, &store.lock_path(name))).collect();
     let named = |(file, state): (Wanted, State)| {
         let there = fs::symlink_metadata(&file.path).ok().filter(|data| !data.is_file());
-        let odd = there.map(|data| acquire::word_for(data.file_type()));
+        let odd = there.map(|data| word_for(data.file_type()));
         Some((store::name_of(&file.path)?, State { odd, ..state }))
     };
     let found = settled(wanted, Some(&root), &AtomicBool::new(false));

@@ -2,7 +2,7 @@
 //! are given as one text.
 
 use crate::error::Error;
-use crate::lock::acquire::Guard;
+use crate::lock::request::Guard;
 use crate::{os, store};
 use std::ffi::{OsStr, OsString};
 use std::io;

@@ -2,9 +2,8 @@
 //! we become it, or ask it.
 
 use crate::error::Error;
-use crate::lock::acquire::Mode;
 use crate::lock::record::{self, Content};
-use crate::os;
+use crate::os::{self, Mode};
 use crate::store::surroundings;
 use std::ffi::OsString;
 use std::fs::File;

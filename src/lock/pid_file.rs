@@ -5,10 +5,9 @@
 //! is killed with SIGKILL, the file stays, and its number may become that of another process; [`clean`] removes such a file.
 
 use crate::error::Error;
-use crate::lock::acquire;
 use crate::lock::clean::{Fate, Why};
 use crate::os::proc::process;
-use crate::os::{self, replace};
+use crate::os::{self, replace, word_for};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -26,7 +25,7 @@ const MARGIN: Duration = Duration::from_secs(2);
 pub fn write(path: &Path, pid: u32) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(data) if !data.is_file() => {
-            let kind = acquire::word_for(data.file_type());
+            let kind = word_for(data.file_type());
             return Err(io::Error::other(format!("it is a {kind}, not a regular file")));
         }
         _ => {}
@@ -50,7 +49,7 @@ pub fn clean(path: &Path, dry_run: bool) -> Fate {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Fate::Left(Why::Missing),
         Err(source) => {
             return match fs::symlink_metadata(path) {
-                Ok(data) if !data.is_file() => Fate::Left(Why::NotRegular(acquire::word_for(data.file_type()))),
+                Ok(data) if !data.is_file() => Fate::Left(Why::NotRegular(word_for(data.file_type()))),
                 _ => Fate::Failed(Error::Look { path: path.to_owned(), source }),
             };
         }

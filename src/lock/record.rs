@@ -11,9 +11,8 @@
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
-use crate::lock::acquire::Mode;
-use crate::os;
 use crate::os::proc::process;
+use crate::os::{self, Mode};
 use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::io;

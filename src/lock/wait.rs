@@ -13,12 +13,12 @@
 //! most waits are over by then, does nothing any more when the wait is over, and ends before that when there is nothing left
 //! to do: a process that was granted the lock does not have to wait for its end.
 
-use super::acquire::{Contention, Mode, Target};
+use crate::base::target::Target;
 use crate::lock::deadlock::{self, Circle, LATER_FOR_EACH, Lookout};
 use crate::lock::holders::{self, State};
 use crate::lock::inherit;
-use crate::os;
 use crate::os::proc::lock_table;
+use crate::os::{self, Mode};
 use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
@@ -119,6 +119,18 @@ impl Waiting<'_> {
         };
         (number > 1).then_some((at, number))
     }
+}
+
+/// Is told of contention, so that the user can be; beside the wait, by a second thread.
+pub trait Contention: Send {
+    /// How often to call [`Contention::tick`], if at all.
+    fn interval(&self) -> Option<Duration>;
+    /// Another has this lock; we wait.
+    fn begins(&mut self, waiting: &Waiting);
+    /// We still wait.
+    fn tick(&mut self, waiting: &Waiting);
+    /// We do not wait any more.
+    fn ends(&mut self);
 }
 
 /// What goes on beside a wait.

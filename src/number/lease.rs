@@ -4,11 +4,12 @@
 use super::book;
 use super::pool::{Pool, Tag};
 use super::problem::Problem;
+use crate::base::target::{Kind, Target, Wait};
 use crate::error::Error;
-use crate::lock::acquire::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait};
-use crate::lock::holders;
-use crate::lock::wait::Waiting;
-use crate::os;
+use crate::lock::request::{Acquired, Request};
+use crate::lock::wait::{Contention, Waiting};
+use crate::lock::{acquire, holders};
+use crate::os::{self, Mode, word_for};
 use crate::store::Store;
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -51,7 +52,7 @@ impl Contention for Silent {
 }
 
 fn odd(path: &Path) -> Error {
-    let kind = fs::symlink_metadata(path).map_or("directory", |data| acquire::word_for(data.file_type()));
+    let kind = fs::symlink_metadata(path).map_or("directory", |data| word_for(data.file_type()));
     Error::NotRegular { path: path.to_owned(), kind }
 }
 

@@ -1,6 +1,6 @@
 //! Appends to files to which other processes append, too.
 
-use super::{without_signal, without_size_signal};
+use super::signal_mask::{without_signal, without_size_signal};
 use std::fs::File;
 use std::io::{self, Write};
 

@@ -2,7 +2,9 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use super::{signal_child, signal_group};
+use super::signal::{signal_child, signal_group};
+use super::signal_mask::without_signal;
+use super::this_process::parent_id;
 use std::cell::Cell;
 use std::ffi::{CString, OsString};
 use std::io::{self, Read};
@@ -170,7 +172,7 @@ impl Command {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         }
         // Asked for before this: a parent that was killed earlier is not our parent any more, also if it had told us to go.
-        if may_go.read_exact(&mut [0]).is_ok() && super::parent_id() == parent {
+        if may_go.read_exact(&mut [0]).is_ok() && parent_id() == parent {
             let number = self.exec().raw_os_error().unwrap_or(libc::EINVAL).to_ne_bytes();
             let _ = io::Write::write_all(&mut &failed, &number);
         }
@@ -199,7 +201,7 @@ extern "C" fn become_planned(plan: *mut libc::c_void) -> libc::c_int {
         let plan = &mut *plan.cast::<Plan>();
         if plan.tied {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            if super::parent_id() != plan.parent {
+            if parent_id() != plan.parent {
                 return 127;
             }
         }
@@ -246,7 +248,7 @@ impl Child {
     /// Lets it become the command.
     pub fn go(&mut self) -> io::Result<()> {
         let Some(mut go) = self.go.take() else { return Ok(()) };
-        match super::without_signal(libc::SIGPIPE, || io::Write::write_all(&mut go, &[1])) {
+        match without_signal(libc::SIGPIPE, || io::Write::write_all(&mut go, &[1])) {
             // It was killed. So it has ended, and of what, the wait tells.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             written => written,

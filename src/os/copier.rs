@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use super::{close_inherited_except, quiet_stdio};
+use super::detach::{close_inherited_except, quiet_stdio};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -2,8 +2,9 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use super::try_lock;
-use crate::lock::acquire::Mode;
+use super::flock::{Mode, try_lock};
+use super::signal::signal_child;
+use super::this_process::user_id;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -62,7 +63,7 @@ pub fn room(path: &Path) -> io::Result<Room> {
     }
     #[allow(clippy::unnecessary_cast, clippy::useless_conversion, reason = "the types differ between systems")]
     {
-        let root = super::user_id() == 0;
+        let root = user_id() == 0;
         // Some is kept for root.
         let blocks = if root { data.f_bfree } else { data.f_bavail } as u64;
         let files = if root { data.f_ffree } else { data.f_favail } as u64;
@@ -161,7 +162,7 @@ impl Rival {
 
 impl Drop for Rival {
     fn drop(&mut self) {
-        super::signal_child(self.pid, libc::SIGKILL);
+        signal_child(self.pid, libc::SIGKILL);
         // SAFETY: it takes numbers; no status is asked for. Where SIGCHLD is ignored, the wait ends when it has ended, too.
         unsafe {
             while libc::waitpid(self.pid, ptr::null_mut(), 0) < 0

@@ -3,12 +3,13 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use super::{Alarm, signal_child};
+use super::passed_signal::{BEGUN, CAME, CHILD, pass_on};
+use super::timer::Alarm;
 use std::cell::Cell;
 use std::io;
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a command has to end after a signal, before SIGKILL.
@@ -16,20 +17,6 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// SIGPIPE is one of them because our own output may be closed. The command gets the default action for it back.
 const SIGNALS: [libc::c_int; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE];
-
-static BEGUN: AtomicBool = AtomicBool::new(false);
-static CAME: AtomicI32 = AtomicI32::new(0);
-static CHILD: AtomicI32 = AtomicI32::new(0);
-
-/// Treats a signal that is not one of these as if it was, where there is a [`Forward`]. For signal handlers.
-pub(super) fn note(signal: libc::c_int) -> bool {
-    let begun = BEGUN.load(Ordering::SeqCst);
-    if begun {
-        CAME.store(signal, Ordering::Relaxed);
-        pass_on(signal, false);
-    }
-    begun
-}
 
 /// Passes INT, TERM, HUP, QUIT and PIPE on, and the end of an inherited timer. While this lives, they do not end us, but make
 /// blocking calls end with
@@ -113,16 +100,6 @@ impl Forward {
             let by_signal = libc::WIFSIGNALED(status);
             return Some(if by_signal { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) });
         }
-    }
-}
-
-/// A terminal sends to the whole group: a second one would be "now, without cleaning up" to many programs.
-fn pass_on(signal: libc::c_int, by_kernel: bool) {
-    let child = CHILD.load(Ordering::Relaxed);
-    // SAFETY: both only ask.
-    let is_sent_already = || by_kernel && unsafe { libc::getpgid(child) == libc::getpgrp() };
-    if child > 0 && !is_sent_already() {
-        signal_child(child, signal);
     }
 }
 

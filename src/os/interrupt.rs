@@ -2,17 +2,11 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use super::Alarm;
+use super::signal_counts;
+use super::timer::Alarm;
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-static CAME: AtomicBool = AtomicBool::new(false);
-
-pub(super) fn came() -> bool {
-    CAME.load(Ordering::Relaxed)
-}
 
 /// Notices SIGINT, which then only makes blocking calls end, with [`std::io::ErrorKind::Interrupted`]. Dropping it puts
 /// back what was in force.
@@ -27,7 +21,7 @@ impl Interrupts {
     /// Begins to notice. It stays ignored where our parent ignores it, as for a background job.
     pub fn notice() -> Self {
         extern "C" fn seen(_: libc::c_int) {
-            CAME.store(true, Ordering::Relaxed);
+            signal_counts::note_interrupt();
             // It may have come just before the call that it is to end.
             Alarm::soon();
         }
@@ -48,7 +42,7 @@ impl Interrupts {
     /// Whether one came.
     #[must_use]
     pub fn came(&self) -> bool {
-        came()
+        signal_counts::was_interrupted()
     }
 
     /// Makes blocking calls end also when this time has passed.
@@ -89,16 +83,5 @@ pub fn heed_keyboard() {
             let standard: libc::sigaction = mem::zeroed();
             libc::sigaction(signal, &raw const standard, ptr::null_mut());
         }
-    }
-}
-
-/// Dies of a signal, as if it had never been noticed. A shell whose command merely ends with 130 takes it that the command has dealt with the Ctrl-C, and
-/// goes on with the script.
-pub fn die_of(signal: i32) {
-    // SAFETY: all bytes zero are valid for these types (SIG_DFL is zero), and they live until each call returns.
-    unsafe {
-        let standard: libc::sigaction = mem::zeroed();
-        libc::sigaction(signal, &raw const standard, ptr::null_mut());
-        libc::raise(signal);
     }
 }

@@ -1,5 +1,8 @@
 //! Making files for the owner of the directory that they are in.
 
+#![expect(unsafe_code, reason = "calls into libc, each with its reason")]
+
+use super::this_process::user_id;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -30,7 +33,7 @@ struct Rights {
 
 impl Rights {
     fn of_owner(directory: &Path) -> Option<Self> {
-        if super::user_id() != 0 {
+        if user_id() != 0 {
             return None;
         }
         let owner = directory.ancestors().find_map(|directory| fs::metadata(directory).ok())?;

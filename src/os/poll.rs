@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use super::Process;
+use super::process_handle::Process;
 use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;

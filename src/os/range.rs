@@ -11,7 +11,7 @@ pub use linux::{range_in_the_way, try_lock_range, unlock_range, wait_lock_range}
 #[cfg(not(target_os = "linux"))]
 pub use none::{range_in_the_way, try_lock_range, unlock_range, wait_lock_range};
 
-use crate::lock::acquire::Mode;
+use super::flock::Mode;
 
 /// A lock of another open file description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

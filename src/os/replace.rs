@@ -3,8 +3,10 @@
 
 #![expect(clippy::disallowed_methods, reason = "the one place that renames")]
 
-use crate::lock::acquire::Mode;
-use crate::os;
+use super::flock::{Mode, wait_lock};
+use super::owner::as_owner;
+use super::signal_mask::without_size_signal;
+use super::this_process::{umask, user_id};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hasher};
@@ -37,7 +39,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// The temporary file is returned, open: it is `path` now.
 pub fn replace_alone(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
-    os::as_owner(directory_of(path), || replace_with(path, bytes, mode, |_| Ok(())))
+    as_owner(directory_of(path), || replace_with(path, bytes, mode, |_| Ok(())))
 }
 
 /// As [`replace_alone`], but the file belongs to the user who writes it, so that its owner shows who wrote it.
@@ -52,7 +54,7 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
 /// As [`replace_alone`], but the file is locked (flock(2), exclusive) when it appears at `path`.
 pub fn replace_locked(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
     // Nobody knows it yet, so this does not wait.
-    os::as_owner(directory_of(path), || replace_with(path, bytes, mode, |file| os::wait_lock(file, Mode::Exclusive)))
+    as_owner(directory_of(path), || replace_with(path, bytes, mode, |file| wait_lock(file, Mode::Exclusive)))
 }
 
 fn replace_with(
@@ -77,15 +79,15 @@ fn replace_with(
 
 /// Gives a new file that is for its user alone its mode, where the umask took that from it.
 pub(crate) fn make_private(file: &File) -> io::Result<()> {
-    if os::umask() & 0o600 == 0 { Ok(()) } else { file.set_permissions(fs::Permissions::from_mode(0o600)) }
+    if umask() & 0o600 == 0 { Ok(()) } else { file.set_permissions(fs::Permissions::from_mode(0o600)) }
 }
 
-/// As root, gives a file that we made to the owner of the directory that it is going to be in, as [`os::as_owner`] does.
+/// As root, gives a file that we made to the owner of the directory that it is going to be in, as [`as_owner`] does.
 /// It must have been made where no other user can put something in its place.
 pub(crate) fn give_to_owner(made: &File, directory: &Path) {
     let (Ok(above), Ok(data)) = (fs::metadata(directory), made.metadata()) else { return };
     let is_ours = data.uid() == 0 && data.nlink() == 1;
-    if os::user_id() == 0 && is_ours && above.uid() != 0 {
+    if user_id() == 0 && is_ours && above.uid() != 0 {
         let _ = fchown(made, Some(above.uid()), Some(above.gid()));
     }
 }
@@ -105,7 +107,7 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// The name of this user next to a file, for where another user has left [`name_beside`].
 pub(crate) fn own_name_beside(path: &Path) -> PathBuf {
     let mut name = name_beside(path).into_os_string();
-    name.push(format!("-{}", os::user_id()));
+    name.push(format!("-{}", user_id()));
     name.into()
 }
 
@@ -135,6 +137,6 @@ fn prepare(temporary: &OsString, bytes: &[u8], mode: u32) -> io::Result<File> {
     if file.metadata()?.mode() & 0o7777 != mode {
         file.set_permissions(fs::Permissions::from_mode(mode))?;
     }
-    os::without_size_signal(|| file.write_all(bytes))?;
+    without_size_signal(|| file.write_all(bytes))?;
     Ok(file)
 }

@@ -2,7 +2,8 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use super::{terminal_size, write_until_signal};
+use super::detach::write_until_signal;
+use super::terminal::terminal_size;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::mem;

@@ -21,7 +21,7 @@ impl ThreadId {
         Self(unsafe { libc::pthread_self() })
     }
 
-    /// Makes a system call in which it blocks end, under [`super::Alarm`]. It must not have ended.
+    /// Makes a system call in which it blocks end, under [`Alarm`](super::timer::Alarm). It must not have ended.
     fn nudge(self) {
         // SAFETY: it has not ended, so its number is its own.
         unsafe { libc::pthread_kill(self.0, libc::SIGALRM) };

@@ -7,10 +7,10 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use super::{forward, interrupt, watch};
+use super::{passed_signal, signal, signal_counts};
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -19,14 +19,6 @@ static ALARMS: AtomicUsize = AtomicUsize::new(0);
 
 /// How many handlers and threads are about to make it ring soon.
 static RINGING: AtomicUsize = AtomicUsize::new(0);
-
-/// How many signals came.
-static RINGS: AtomicIsize = AtomicIsize::new(0);
-
-/// How many signals came so far.
-pub(super) fn rings() -> isize {
-    RINGS.load(Ordering::SeqCst)
-}
 
 /// When the inherited timer ends, in microseconds of the monotonic clock; 0: there is none.
 static INHERITED: AtomicU64 = AtomicU64::new(0);
@@ -54,11 +46,11 @@ impl Alarm {
     pub fn new() -> Self {
         // The signal may land just before the call that it is to interrupt: it comes again until it is put off.
         extern "C" fn again(_: libc::c_int) {
-            RINGS.fetch_add(1, Ordering::SeqCst);
+            signal_counts::count_alarm();
             if INHERITED_ENDS_US.load(Ordering::SeqCst) && left_of_inherited() == Some(Duration::ZERO) {
                 INHERITED.store(0, Ordering::SeqCst);
-                if !forward::note(libc::SIGALRM) {
-                    interrupt::die_of(libc::SIGALRM);
+                if !passed_signal::note(libc::SIGALRM) {
+                    signal::die_of(libc::SIGALRM);
                 }
             }
             Alarm::soon();
@@ -94,7 +86,7 @@ impl Alarm {
         // A value of zero would switch it off.
         Self::set(span.map_or(Duration::ZERO, |span| span.max(Duration::from_micros(1))), AGAIN);
         // One that came just before is not to be put off.
-        if interrupt::came() || watch::rings() {
+        if signal_counts::was_interrupted() || signal_counts::bell_rang() {
             Self::soon();
         }
     }
@@ -110,7 +102,7 @@ impl Alarm {
     }
 
     /// Rings when the parent has ended (Linux), so that we do not wait for a script that is gone. May ring
-    /// when only a thread of it has: the caller compares [`super::parent_id`].
+    /// when only a thread of it has: the caller compares [`parent_id`](super::this_process::parent_id).
     pub fn when_parent_ends(&self) {
         #[cfg(target_os = "linux")]
         // SAFETY: it takes a number.

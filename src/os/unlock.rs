@@ -3,6 +3,7 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
+use super::signal::die_of;
 use std::mem;
 use std::os::fd::RawFd;
 use std::ptr;
@@ -30,7 +31,7 @@ impl UnlocksAtEnd {
                 // SAFETY: it takes numbers, and may be called in a signal.
                 unsafe { libc::flock(fd, libc::LOCK_UN) };
             }
-            super::die_of(signal);
+            die_of(signal);
         }
         if taken.is_empty() {
             return Self { old: None };

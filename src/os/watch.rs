@@ -2,11 +2,11 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use super::{Alarm, timer};
+use super::signal_counts;
+use super::timer::Alarm;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::Duration;
 
 /// How often to look where the system does not tell: elsewhere than on Linux, or when its limit of watches is reached.
@@ -70,9 +70,6 @@ const CHANGES: u32 = 0;
 /// How often to look where the system does not signal changes. The release of a lock ends the wait without it.
 const LOOK_AGAIN_WITHOUT_BELL: Duration = Duration::from_millis(250);
 
-/// How many signals there were when the caller of a [`Bell`] looked last; -1 if there is no bell.
-static LOOKED: AtomicIsize = AtomicIsize::new(-1);
-
 /// Makes an [`Alarm`] ring when a file in a directory is made, renamed or removed: so a call that blocks, such as flock(2),
 /// ends then, too. There is one bell at a time.
 ///
@@ -102,21 +99,15 @@ impl<'a> Bell<'a> {
 
     /// Forgets the changes so far: the caller looks now. Returns how soon to look again where the system reports no changes.
     pub fn silence(&mut self) -> Option<Duration> {
-        LOOKED.store(timer::rings(), Ordering::SeqCst);
+        signal_counts::note_look();
         if self.directory.is_some() { None } else { Some(LOOK_AGAIN_WITHOUT_BELL) }
     }
 }
 
 impl Drop for Bell<'_> {
     fn drop(&mut self) {
-        LOOKED.store(-1, Ordering::SeqCst);
+        signal_counts::forget_bell();
     }
-}
-
-/// Returns true if there is a bell, and perhaps a change since its caller looked.
-pub(super) fn rings() -> bool {
-    let looked = LOOKED.load(Ordering::SeqCst);
-    looked >= 0 && looked != timer::rings()
 }
 
 /// The directory, whose changes send SIGALRM as long as it is open.

@@ -3,13 +3,14 @@
 use super::files;
 use super::state::{State, Task};
 use super::wait::Stream;
+use crate::base::target::{Kind, Target};
 use crate::error::Error;
-use crate::lock::acquire::{self, Kind, Mode, Target};
 use crate::lock::deadlock::{Circle, Lookout};
 use crate::lock::record::{self, Content, Record};
-use crate::lock::wait;
+use crate::lock::{acquire, wait};
 use crate::os::proc::process::{self, Given, Here, Seen};
-use crate::{os, store};
+use crate::os::{self, Mode, leads_to};
+use crate::store;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
@@ -137,7 +138,7 @@ impl<'a> Guard<'a> {
                 }
             }
             // Acquired is not yet valid: a reset may have removed the file since we opened it.
-            if acquire::leads_to(&target.path, &lock) {
+            if leads_to(&target.path, &lock) {
                 let mut guard = Self { task, lock, missed };
                 guard.settle()?;
                 return Ok(Taken::Granted(guard));

@@ -6,10 +6,9 @@ use super::state::{State, Task};
 use super::wait::Stream;
 use super::{files, saved};
 use crate::error::Error;
-use crate::lock::acquire::{self, Mode};
 use crate::lock::record::{self, Draft, Taker};
 use crate::os::proc::process::{self, Given, Seen};
-use crate::os::{self, replace};
+use crate::os::{self, Mode, leads_to, replace};
 use crate::store;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -307,7 +306,7 @@ impl Supervisor<'_> {
         let task = self.task;
         // Also in a lock file that was removed: waiters that have it open read the status from it.
         let noted = guard::note_end(self.lock, End { status, took });
-        if !acquire::leads_to(&task.file(files::LOCK), self.lock) {
+        if !leads_to(&task.file(files::LOCK), self.lock) {
             // The directory was removed: the files that are there now belong to another run.
             return false;
         }

@@ -60,11 +60,10 @@ use super::wait::Stream;
 use super::{files, foreign, guard, saved};
 use crate::base::names::TaskId;
 use crate::error::Error;
-use crate::lock::acquire;
 use crate::lock::clean::CLOCK_TOLERANCE;
 use crate::lock::record::{self, Content};
-use crate::os;
 use crate::os::proc::process;
+use crate::os::{self, Mode};
 use crate::store::TaskRoot;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -253,7 +252,7 @@ impl<'a> Task<'a> {
         let mut text = String::new();
         file.by_ref().take(64).read_to_string(&mut text)?;
         let pid = text.trim().parse().unwrap_or(0);
-        let is_locked = !os::try_lock(&file, acquire::Mode::Shared)?;
+        let is_locked = !os::try_lock(&file, Mode::Shared)?;
         if is_locked && self.is_there(pid) {
             let since = file.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
             return Ok((Some(Running { pid, since, holder: None }), false));

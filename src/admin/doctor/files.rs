@@ -2,10 +2,10 @@
 
 use super::{Finding, Tell};
 use crate::error;
+use crate::lock::deadlock;
 use crate::lock::holders::{self, Belief, Known, State};
-use crate::lock::{acquire, deadlock};
 use crate::os::proc::process;
-use crate::os::{self, Right};
+use crate::os::{self, Right, word_for};
 use crate::store::{Store, TaskRoot};
 use crate::task::state::{self, Task};
 use std::fs;
@@ -70,7 +70,7 @@ fn unusable(path: &Path) -> Option<Finding> {
     let data = fs::symlink_metadata(path).ok()?;
     let name = path.display();
     if !data.is_file() {
-        let kind = acquire::word_for(data.file_type());
+        let kind = word_for(data.file_type());
         return Some(
             Finding::wrong(LOCKS, format!("{name} is a {kind}, not a regular file: it is refused"))
                 .hint("somebody put it there: see whose it is with `ls -l`"),

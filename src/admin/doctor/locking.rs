@@ -1,9 +1,8 @@
 //! Whether locks really shut out: tried on a file that nobody else can have locked, because it has no name.
 
 use crate::error::reason;
-use crate::lock::acquire::Mode;
 use crate::os::proc::lock_table;
-use crate::os::{self, Rival};
+use crate::os::{self, Mode, Rival};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;

@@ -3,9 +3,8 @@
 use super::locking::{self, Naming, Shown, Tried};
 use super::{Finding, Level, Tell, around, files, mounts};
 use crate::error::reason;
-use crate::lock::acquire;
 use crate::os::proc::process;
-use crate::os::{self, Right};
+use crate::os::{self, Right, word_for};
 use crate::store::{Store, TaskRoot, surroundings};
 use std::fs::{self, Metadata};
 use std::io;
@@ -83,7 +82,7 @@ fn directory(check: &'static str, path: &Path, from: &str, tell: Tell) -> Option
         }
     };
     if !data.is_dir() {
-        let kind = if data.is_file() { "file" } else { acquire::word_for(data.file_type()) };
+        let kind = if data.is_file() { "file" } else { word_for(data.file_type()) };
         tell(Finding::wrong(check, format!("{name}{from}, is a {kind}, not a directory")).hint(ELSEWHERE));
         return None;
     }

@@ -12,9 +12,8 @@
 //! keeper of the last one was told. So where they are follows from the token of the local lock, which no other
 //! acquisition of the file has.
 
-use aba_lock::lock::acquire::Mode;
 use aba_lock::lock::keeper;
-use aba_lock::os;
+use aba_lock::os::{self, Mode};
 use std::fs::File;
 use std::io;
 

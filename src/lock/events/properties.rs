@@ -1,7 +1,7 @@
 //! A line of the event log, for those who check how it is read.
 
 use super::{Event, line_that_fits};
-use crate::lock::acquire::Mode;
+use crate::os::Mode;
 use std::path::Path;
 use std::time::Duration;
 

@@ -14,7 +14,7 @@
 pub mod properties;
 
 use super::lockable::Part;
-use crate::lock::acquire::Mode;
+use crate::os::Mode;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;

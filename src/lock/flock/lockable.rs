@@ -11,10 +11,10 @@
 //! be executed), and a directory. Only where the system wants it is it opened for writing.
 
 use super::arguments::{Asked, Flock};
+use crate::base::target::{Kind, Wait};
 use crate::error::Error;
-use crate::lock::acquire::{Kind, Mode, Wait};
 use crate::os::proc::process;
-use crate::os::{self, Alarm};
+use crate::os::{self, Alarm, Mode};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::mem::ManuallyDrop;

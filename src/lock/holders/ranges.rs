@@ -4,9 +4,8 @@
 //! kind of our own locks. Only files that the user names are examined for them: that takes a system call or more.
 
 use super::{Holder, person, wanted};
-use crate::lock::acquire::Mode;
 use crate::os::proc::{lock_table, process};
-use crate::os::{self, Range};
+use crate::os::{self, Mode, Range};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;

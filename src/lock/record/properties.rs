@@ -1,7 +1,7 @@
 //! What holds of holder records, for any bytes.
 
 use super::{Content, FIRST_KEY, MAX_LEN, Record, content_of, on_one_line, token_in};
-use crate::lock::acquire::Mode;
+use crate::os::Mode;
 use crate::properties::{somewhere, texts};
 
 /// Checks that it does.

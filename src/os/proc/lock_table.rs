@@ -8,9 +8,10 @@
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
-use crate::lock::acquire::Mode;
+use crate::os::flock::Mode;
 use crate::os::proc::process;
-use crate::os::{self, Range};
+use crate::os::range::Range;
+use crate::os::thread::map_in_threads;
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -175,7 +176,7 @@ pub fn look<T: Send>(but: u32, stop: &AtomicBool, find: impl Fn(&Descriptor) -> 
     let threads = thread::available_parallelism().map_or(1, |number| number.get().min(8));
     let parts: Vec<&[u32]> = pids.chunks(pids.len().div_ceil(threads)).collect();
     let mut all = Look { found: Vec::new(), hidden: false };
-    for mut part in os::map_in_threads(&parts, some) {
+    for mut part in map_in_threads(&parts, some) {
         all.found.append(&mut part.found);
         all.hidden |= part.hidden;
     }

@@ -3,7 +3,7 @@
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
-use crate::os;
+use crate::os::listening::listens;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 
@@ -50,7 +50,7 @@ pub fn of(ports: &[u32]) -> Option<BTreeMap<u32, Vec<u32>>> {
 #[must_use]
 pub fn is_used(port: u32, tcp: bool, udp: bool) -> Option<bool> {
     let Ok(number) = u16::try_from(port) else { return Some(false) };
-    if tcp && os::listens(number)? {
+    if tcp && listens(number)? {
         return Some(true);
     }
     let mut told = !udp;

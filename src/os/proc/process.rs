@@ -3,7 +3,8 @@
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
-use crate::os;
+use crate::os::clock::ticks_per_second;
+use crate::os::signal::exists;
 use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Read};
@@ -104,7 +105,7 @@ impl Seen {
     pub fn age(&self) -> Option<Duration> {
         let uptime: f64 = read_small("/proc/uptime")?.split_ascii_whitespace().next()?.parse().ok()?;
         #[expect(clippy::cast_precision_loss, reason = "2^52 ticks are more than a million years")]
-        let started = self.start as f64 / f64::from(os::ticks_per_second());
+        let started = self.start as f64 / f64::from(ticks_per_second());
         Some(Duration::from_secs_f64((uptime - started).max(0.0)))
     }
 
@@ -360,14 +361,14 @@ fn clock_offset(process: &str) -> Option<i64> {
     let line = text.lines().find_map(|line| line.strip_prefix("boottime"))?;
     let mut numbers = line.split_ascii_whitespace().map(str::parse::<i64>);
     let (seconds, nanoseconds) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
-    let ticks = i64::from(os::ticks_per_second());
+    let ticks = i64::from(ticks_per_second());
     Some(seconds.checked_mul(ticks)? + nanoseconds / (1_000_000_000 / ticks))
 }
 
 /// Whether the process that ran under `pid` at `tick` does no more. Not if that cannot be read: it may be hidden.
 #[must_use]
 pub fn has_ended(pid: u32, tick: u64) -> bool {
-    start_time(pid).map_or_else(|| !os::exists(pid), |start| !is_not_later(pid, start, tick))
+    start_time(pid).map_or_else(|| !exists(pid), |start| !is_not_later(pid, start, tick))
 }
 
 /// Whether there is a `/proc` that shows this process.
@@ -619,7 +620,7 @@ mod tests {
     fn this_process_has_a_start_time_and_a_command() {
         let pid = std::process::id();
         let start = start_time(pid).expect("/proc is there");
-        assert!(is_alive(pid, start) && is_alive(pid, os::ticks_since_boot()));
+        assert!(is_alive(pid, start) && is_alive(pid, crate::os::clock::ticks_since_boot()));
         assert!(!is_alive(pid, start - 1));
         assert!(!command_line(pid).is_empty());
     }

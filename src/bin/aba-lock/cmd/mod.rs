@@ -21,8 +21,8 @@ mod update;
 
 use crate::args::Invocation;
 use aba_lock::base::names::LockName;
+use aba_lock::base::target::{Target, Wait};
 use aba_lock::error::Error;
-use aba_lock::lock::acquire::{Target, Wait};
 use aba_lock::lock::keeper::{Answer, Keeper};
 use aba_lock::number::pool::{PORTS, Pool};
 use aba_lock::store::{self, Store};
@@ -54,7 +54,7 @@ pub(crate) fn run(command: Invocation) -> Result<i32, Error> {
 }
 
 fn named(store: &Store, name: &str) -> Result<Target, Error> {
-    Ok(Target::named(store, &LockName::parse(name)?))
+    Ok(store.target(&LockName::parse(name)?))
 }
 
 /// Whether a server of leases is meant: by the option, where an empty one means none, else by the environment.

@@ -1,8 +1,9 @@
 use crate::args::status::StatusArgs;
 use crate::exit;
 use crate::output::{self, locks, locks::Overall};
+use aba_lock::base::target::Target;
 use aba_lock::error::Error;
-use aba_lock::lock::acquire::{self, Target};
+use aba_lock::lock::acquire;
 use aba_lock::lock::holders::{self, Known, ranges};
 use aba_lock::lock::keeper::{self, Keeper};
 use aba_lock::store::Store;

@@ -1,8 +1,9 @@
 use crate::args::lock::UnlockArgs;
 use crate::exit;
 use crate::output;
+use aba_lock::base::target::Target;
 use aba_lock::error::Error;
-use aba_lock::lock::acquire::{self, Target};
+use aba_lock::lock::acquire;
 use aba_lock::lock::events::{self, Event};
 use aba_lock::lock::holders::{self, Known};
 use aba_lock::lock::keeper::Keeper;

@@ -1,10 +1,10 @@
 use crate::args::update::{Rewrite, UpdateArgs, WriteArgs};
 use crate::exit;
 use crate::output::{self, updates};
+use aba_lock::base::target::Wait;
 use aba_lock::error::Error;
 use aba_lock::file::edit::{Draft, Edit, Missing};
 use aba_lock::file::filter;
-use aba_lock::lock::acquire::Wait;
 use aba_lock::os::Forward;
 use aba_lock::os::proc::process;
 use std::ffi::OsStr;

@@ -2,11 +2,12 @@
 //! for word.
 
 use super::{holder, people, plain, print, say, unseen, usage};
+use aba_lock::base::target::Target;
 use aba_lock::error::{self, Error};
-use aba_lock::lock::acquire::{Mode, Target};
 use aba_lock::lock::flock::arguments::Misused;
 use aba_lock::lock::flock::lockable::Way;
 use aba_lock::lock::holders::{self, State, ranges};
+use aba_lock::os::Mode;
 use std::ffi::OsStr;
 use std::io;
 use std::time::Duration;

@@ -2,8 +2,8 @@
 
 use super::{command, holder, last_taken, plain, recorded, sentence};
 use crate::exit;
+use aba_lock::base::target::Target;
 use aba_lock::error;
-use aba_lock::lock::acquire::Target;
 use aba_lock::lock::holders::{self, Holding, State};
 use aba_lock::lock::kill::{End, Forced, Signalled, Why};
 

@@ -2,10 +2,10 @@
 
 use super::{bytes, command, elsewhere, last_taken, plain, print, span, tasks, why};
 use aba_lock::base::names::LockName;
-use aba_lock::lock::acquire::{Mode, Target};
+use aba_lock::base::target::Target;
 use aba_lock::lock::holders::{self, Belief, Blind, Holder, Holding, Kin, Known, State, Waiter};
 use aba_lock::lock::record::Record;
-use aba_lock::os;
+use aba_lock::os::{self, Mode};
 use aba_lock::store::{self, Store};
 use aba_lock::task::state::Task;
 use serde_json::{Value, json};
@@ -328,7 +328,7 @@ pub(crate) fn list_json(listing: &Listing, elsewhere: Option<&str>) {
         .filter_map(|lease| lease["name"].as_str())
         .collect();
     let lock = |(name, state): &(LockName, State)| {
-        let mut object = object(&Target::named(listing.store, name), state);
+        let mut object = object(&listing.store.target(name), state);
         let overall = match state.known() {
             Known::Held => return object,
             _ if leased.contains(&name.as_str()) => Overall::HeldElsewhere,

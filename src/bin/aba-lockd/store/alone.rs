@@ -3,11 +3,13 @@
 
 use crate::report;
 use crate::serve::Failure;
+use aba_lock::base::target::{Kind, Target, Wait};
 use aba_lock::error::Error;
-use aba_lock::lock::acquire::{self, Acquired, Contention, Kind, Mode, Request, Target, Wait};
 use aba_lock::lock::flock::lockable::{Lockable, Way};
-use aba_lock::lock::wait::Waiting;
-use aba_lock::lock::{events, holders};
+use aba_lock::lock::request::{Acquired, Request};
+use aba_lock::lock::wait::{Contention, Waiting};
+use aba_lock::lock::{acquire, events, holders};
+use aba_lock::os::Mode;
 use aba_lock::store;
 use std::fs::{self, OpenOptions};
 use std::io;

@@ -1,7 +1,7 @@
 //! What holds of the words of a `flock` command line, for any bytes.
 
 use super::{Asked, Command, Flock, Misused, On, Options, Timeout, parse};
-use crate::lock::acquire::Mode;
+use crate::os::Mode;
 use crate::properties::values;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

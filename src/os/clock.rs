@@ -1,0 +1,27 @@
+//! The clock in which `/proc` gives start times: ticks since boot.
+
+#![expect(unsafe_code, reason = "calls into libc, each with its reason")]
+
+use std::mem;
+
+/// How many clock ticks a second has, where the kernel counts in these (`sysconf(3)`).
+#[must_use]
+pub fn ticks_per_second() -> u32 {
+    // SAFETY: it takes a number.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    u32::try_from(ticks).unwrap_or(100).max(1)
+}
+
+/// How many clock ticks this machine has been on, also asleep: the clock by which `/proc` tells when a process started.
+#[must_use]
+pub fn ticks_since_boot() -> u64 {
+    // SAFETY: all bytes zero are a valid time, which lives until the call returns.
+    let time = unsafe {
+        let mut time: libc::timespec = mem::zeroed();
+        libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time);
+        time
+    };
+    let ticks = u64::from(ticks_per_second());
+    let (seconds, nanoseconds) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
+    seconds * ticks + nanoseconds / (1_000_000_000 / ticks)
+}

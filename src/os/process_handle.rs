@@ -1,0 +1,115 @@
+//! A handle on a process that was verified, so that a signal never reaches another process that got its number.
+//!
+//! The numbers in `/proc` are those of the PID namespace in which it was mounted, which need not be ours (`unshare --pid`
+//! without `--mount-proc`). So the process is opened first, and compared with what `/proc` showed after that: the process that
+//! is signalled is the one that was compared.
+
+#![expect(unsafe_code, reason = "calls into libc, each with its reason")]
+#![expect(clippy::disallowed_methods, reason = "sends a signal through the descriptor of a process")]
+
+use super::proc::process;
+use super::signal::kill;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+/// A process whose identity was proved. It is never another one that got its number.
+#[derive(Debug)]
+pub struct Process {
+    number: u32,
+    start: u64,
+    descriptor: Descriptor,
+}
+
+/// The means to distinguish a process from a later one with the same number.
+#[derive(Debug)]
+enum Descriptor {
+    /// `pidfd_open(2)`: it becomes readable when the process ends.
+    Process(OwnedFd),
+    /// The directory of the process in a `/proc` whose numbers are not ours. It can be signalled, too
+    /// (`pidfd_send_signal(2)`).
+    Directory(OwnedFd),
+    /// Before Linux 5.3: the number has to do. It is compared again before each signal.
+    None,
+}
+
+impl Process {
+    /// Opens the process that `/proc` shows under this number, and that started at `start`
+    /// ([`process::Seen::start`]). `None`: it has ended, or it cannot be proved that it is this one.
+    #[must_use]
+    pub fn open(number: u32, start: u64) -> Option<Self> {
+        let pid = libc::pid_t::try_from(number).ok().filter(|pid| *pid > 0)?;
+        let descriptor = if process::has_our_numbers() {
+            match pidfd_open(pid) {
+                Ok(descriptor) => Descriptor::Process(descriptor),
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return None,
+                Err(_) => Descriptor::None,
+            }
+        } else {
+            Descriptor::Directory(File::open(format!("/proc/{number}")).ok()?.into())
+        };
+        let opened = Self { number, start, descriptor };
+        opened.is_proved().then_some(opened)
+    }
+
+    /// Returns true if the number still belongs to the process that was seen.
+    fn is_proved(&self) -> bool {
+        process::start_time(self.number) == Some(self.start)
+    }
+
+    /// Sends a signal. Nothing happens if the process has ended.
+    pub fn send(&self, signal: i32) {
+        let _ = self.signal(signal);
+    }
+
+    /// Sends a signal, and returns why it could not be sent. Signal 0 only asks.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        let descriptor = match &self.descriptor {
+            Descriptor::Process(descriptor) | Descriptor::Directory(descriptor) => descriptor,
+            Descriptor::None => {
+                if !process::has_our_numbers() || !self.is_proved() {
+                    return Err(io::Error::from_raw_os_error(libc::ESRCH));
+                }
+                return kill(self.number.cast_signed(), signal);
+            }
+        };
+        pidfd_send_signal(descriptor, signal)
+    }
+
+    /// The descriptor that becomes readable when the process ends; -1 where there is none.
+    pub(super) fn descriptor(&self) -> i32 {
+        match &self.descriptor {
+            Descriptor::Process(descriptor) => descriptor.as_raw_fd(),
+            _ => -1,
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
+    // SAFETY: it takes numbers, and makes a descriptor or answers -1.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    match i32::try_from(fd) {
+        // SAFETY: the descriptor is new, open, and has no other owner.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn pidfd_open(_: libc::pid_t) -> io::Result<OwnedFd> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(target_os = "linux")]
+fn pidfd_send_signal(process: &OwnedFd, signal: i32) -> io::Result<()> {
+    // SAFETY: the descriptor is open; no further information goes with the signal.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, ptr::null::<u8>(), 0) };
+    if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn pidfd_send_signal(_: &OwnedFd, _: i32) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}

@@ -12,7 +12,8 @@
 mod keeper_args;
 
 use crate::args::Cli;
-use crate::{exit, output};
+use crate::exit;
+use crate::output::stream;
 use aba_lock::lock::holders::{self, Belief, State};
 use aba_lock::number::{self, registry};
 use aba_lock::store::{Store, TaskRoot};
@@ -52,11 +53,11 @@ fn answer() -> Option<i32> {
     match engine.try_complete(std::env::args_os(), None) {
         Ok(false) => None,
         Ok(true) => {
-            output::flush();
+            stream::flush_stdout();
             Some(exit::DONE)
         }
         Err(error) => {
-            output::usage(&error);
+            stream::print_clap_answer(&error);
             Some(exit::FAILED)
         }
     }

@@ -14,6 +14,7 @@ mod parse;
 use aba_lock::error::Error;
 use aba_lock::os;
 use args::Invocation;
+use output::stream;
 
 /// Where the program lies, for the C library, which asks at each start of a static program, and needs it only to load
 /// libraries from beside it. -1 is its own word for "not known", and spares us a look into /proc: 3 % of a call.
@@ -48,24 +49,24 @@ extern "C" fn main(_argc: i32, argv: *const *const libc::c_char) -> i32 {
     let status = match asked {
         Ok(command) => {
             let done = cmd::run(command);
-            output::unlogged();
+            stream::report_log_failure();
             done.unwrap_or_else(|error| {
                 let status = exit::of(&error);
                 match error {
                     Error::GivenUp { signal } => os::die_of(signal),
                     Error::Interrupted { .. } => {
-                        output::failure(&error);
+                        stream::print_error(&error);
                         os::die_of(status - 128);
                     }
-                    _ => output::failure(&error),
+                    _ => stream::print_error(&error),
                 }
                 status
             })
         }
         Err(error) => {
-            output::usage(&error);
+            stream::print_clap_answer(&error);
             error.exit_code()
         }
     };
-    if output::is_printed(name) { status } else { not_printed }
+    if stream::check_stdout(name) { status } else { not_printed }
 }

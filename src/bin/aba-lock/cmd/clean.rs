@@ -1,10 +1,11 @@
 use crate::args::clean::CleanArgs;
 use crate::exit;
-use crate::output::clean::Told;
+use crate::output::clean::CleanReport;
 use aba_lock::base::names::LockName;
 use aba_lock::error::Error;
 use aba_lock::lock::clean::{self, Rule};
-use aba_lock::lock::{holders, pid_file};
+use aba_lock::lock::holders;
+use aba_lock::lock::pid_file;
 use aba_lock::store::{Store, TaskRoot};
 use aba_lock::task::state::Task;
 use std::path::PathBuf;
@@ -19,24 +20,24 @@ pub(crate) fn run(args: &CleanArgs) -> Result<i32, Error> {
         names => names.iter().map(|name| LockName::parse(name)).collect::<Result<_, _>>()?,
     };
     let rule = Rule { older_than: args.older_than, dry_run: args.dry_run };
-    let mut told = Told::new(args.dry_run, args.quiet);
+    let mut report = CleanReport::new(args.dry_run, args.quiet);
     let paths: Vec<PathBuf> = names.iter().map(|name| store.lock_path(name)).collect();
     for ((name, path), state) in names.iter().zip(&paths).zip(holders::of_all(&paths)) {
-        told.one("lock", name.as_str(), &clean::lock_file(path, state, &rule));
+        report.report_item("lock", name.as_str(), &clean::lock_file(path, state, &rule));
     }
     if args.tasks {
         let root = TaskRoot::from_env()?;
         for task in Task::all(&root)? {
-            told.one("task", task.id.as_str(), &task.clean(&rule));
+            report.report_item("task", task.id.as_str(), &task.clean(&rule));
         }
     }
-    Ok(if told.all() { exit::DONE } else { exit::FAILED })
+    Ok(if report.print_summary() { exit::DONE } else { exit::FAILED })
 }
 
 fn pid_files(args: &CleanArgs) -> i32 {
-    let mut told = Told::new(args.dry_run, args.quiet);
+    let mut report = CleanReport::new(args.dry_run, args.quiet);
     for path in &args.pid_file {
-        told.one("pid file", &path.display().to_string(), &pid_file::clean(path, args.dry_run));
+        report.report_item("pid file", &path.display().to_string(), &pid_file::clean(path, args.dry_run));
     }
-    if told.all() { exit::DONE } else { exit::FAILED }
+    if report.print_summary() { exit::DONE } else { exit::FAILED }
 }

@@ -8,6 +8,6 @@ pub(crate) fn run(args: &DoctorArgs) -> i32 {
         Ours { version: env!("CARGO_PKG_VERSION"), library: super::init::BASH, completions: complete::INSTALLED };
     let library = Library { path: args.library.as_deref(), sourced: args.sourced.as_deref() };
     let mut findings = Findings::new(args.json);
-    doctor::examine(&ours, library, &mut |finding| findings.tell(&finding));
-    if findings.end() { exit::DONE } else { exit::NO }
+    doctor::examine(&ours, library, &mut |finding| findings.report(&finding));
+    if findings.print_summary() { exit::DONE } else { exit::NO }
 }

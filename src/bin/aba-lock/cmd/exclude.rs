@@ -1,6 +1,7 @@
 use crate::args::reserve::ExcludeArgs;
 use crate::exit;
-use crate::output::{self, numbers, updates};
+use crate::output::progress::DelayedProgress;
+use crate::output::{numbers, stream};
 use aba_lock::error::Error;
 use aba_lock::number::registry::{self, Absent, Registry};
 use aba_lock::store::Store;
@@ -12,11 +13,11 @@ pub(crate) fn run(args: &ExcludeArgs) -> Result<i32, Error> {
         let mut excluded = registry::read(&store, &pool)?.map(|book| book.exclusions()).unwrap_or_default();
         excluded.sort_by_key(|range| range.first);
         let lines: Vec<String> = excluded.iter().map(|range| format!("{range}\n")).collect();
-        output::print(&lines.concat());
+        stream::print(&lines.concat());
         return Ok(exit::DONE);
     }
     let absent = if args.remove { Absent::Leave } else { Absent::Make };
-    let mut progress = updates::Progress::new(false);
+    let mut progress = DelayedProgress::new(false);
     let mut registry = Registry::begin(&store, &pool, absent, super::short_wait(args.timeout)?, &mut progress)?;
     let rows = registry.book.rows().ok_or_else(|| registry.damaged())?;
     let mut missing = Vec::new();
@@ -31,12 +32,10 @@ pub(crate) fn run(args: &ExcludeArgs) -> Result<i32, Error> {
     }
     let leases = if args.remove { Vec::new() } else { registry.leases.held() };
     registry.commit()?;
-    numbers::not_excluded(&missing);
+    numbers::report_not_excluded(&missing);
     if !args.remove {
-        numbers::leased_though_excluded(&args.ranges, &leases);
-        numbers::kept_though_excluded(
-            rows.iter().filter(|row| args.ranges.iter().any(|range| range.contains(row.number))),
-        );
+        numbers::report_leased(&args.ranges, &leases);
+        numbers::report_kept(rows.iter().filter(|row| args.ranges.iter().any(|range| range.contains(row.number))));
     }
     Ok(if missing.is_empty() { exit::DONE } else { exit::NO })
 }

@@ -22,11 +22,11 @@ use std::time::{Duration, Instant};
 
 pub(crate) fn run(args: crate::args::flock::FlockArgs) -> Result<i32, Error> {
     match arguments::parse(args.words) {
-        Ok(Asked::Help) => output::help(definition(args.called)),
-        Ok(Asked::Version) => output::version(),
+        Ok(Asked::Help) => output::print_help(definition(args.called)),
+        Ok(Asked::Version) => output::print_version(),
         Ok(Asked::Lock(flock)) => return lock(*flock),
         Err(misused) => {
-            output::misused(&misused, args.called);
+            output::print_misuse(&misused, args.called);
             return Ok(exit::USAGE);
         }
     }
@@ -56,18 +56,18 @@ fn lock(flock: Flock) -> Result<i32, Error> {
     };
     let target = flock.options.verbose.then(|| Target { label: lockable.label(), ..Target::file(&lockable.path()) });
     let started = Instant::now();
-    let mut waits = target.as_ref().map(|target| || output::waits(target, way));
+    let mut waits = target.as_ref().map(|target| || output::report_wait(target, way));
     let done = lockable.lock(waits.as_mut().map(|waits| waits as &mut dyn FnMut()));
     match (done, &target) {
         (Ok(()), target) => {
             if target.is_some() {
-                output::locked(started.elapsed());
+                output::print_locked(started.elapsed());
             }
             run_under(flock, &lockable)
         }
         (Err(error @ (Error::Busy { .. } | Error::TimedOut { .. })), target) => {
             if let Some(target) = target {
-                output::contended(&error, target, way);
+                output::report_contention(&error, target, way);
             }
             Ok(i32::from(flock.options.conflict))
         }
@@ -92,10 +92,10 @@ fn run_under(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
         Some(Command::Shell(text)) => vec![store::shell(), "-c".into(), text],
     };
     if flock.options.verbose {
-        output::executing(&words[0]);
+        output::print_executing(&words[0]);
     }
     let not_run = |error: &io::Error| {
-        output::not_run(&words[0], error);
+        output::report_not_run(&words[0], error);
         Ok(exit::of_command(error))
     };
     if let Err(error) = lockable.hand_down(!flock.options.close) {
@@ -118,11 +118,11 @@ fn run_under(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
 }
 
 fn no_timer() -> i32 {
-    output::no_timer();
+    output::report_no_timer();
     exit::SYSTEM
 }
 
 fn failed(error: &Error) -> i32 {
-    output::failure(error);
+    output::print_error(error);
     exit::of(error)
 }

@@ -1,5 +1,6 @@
 use crate::args::{InitArgs, ShellName};
-use crate::{exit, output};
+use crate::exit;
+use crate::output::stream;
 
 /// The shell library.
 pub(super) const BASH: &str = include_str!("../../../../shell/aba-lock.bash");
@@ -7,11 +8,11 @@ pub(super) const BASH: &str = include_str!("../../../../shell/aba-lock.bash");
 pub(crate) fn run(args: &InitArgs) -> i32 {
     match args.shell {
         ShellName::Bash => {
-            output::print(BASH);
+            stream::print(BASH);
             // The library that came from this helper uses this helper, also where PATH leads to another.
             if let Ok(helper) = std::env::current_exe() {
                 let helper = helper.to_string_lossy();
-                output::print(&format!(": \"${{ABA_LOCK_BIN:={}}}\"\n", shell_words::quote(&helper)));
+                stream::print(&format!(": \"${{ABA_LOCK_BIN:={}}}\"\n", shell_words::quote(&helper)));
             }
         }
     }

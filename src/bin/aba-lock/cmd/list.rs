@@ -1,13 +1,13 @@
 use crate::args::status::ListArgs;
 use crate::exit;
-use crate::output;
-use crate::output::locks::{self, Listing};
-use crate::output::watch;
+use crate::output::list::{Listing, print_list, print_list_json};
+use crate::output::{stream, watch};
 use aba_lock::error::Error;
 use aba_lock::lock::holders::{self, Known};
+use aba_lock::os;
 use aba_lock::store::{Store, TaskRoot};
+use aba_lock::task;
 use aba_lock::task::state::Task;
-use aba_lock::{os, task};
 
 pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
     let (store, root) = (Store::from_env()?, TaskRoot::from_env()?);
@@ -25,10 +25,10 @@ pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
     };
     if args.watch {
         if !os::is_terminal(1) {
-            output::misused("list", "--watch draws on a terminal, and standard output is none");
+            stream::print_misuse("list", "--watch draws on a terminal, and standard output is none");
             return Ok(exit::USAGE);
         }
-        return watch::run(look);
+        return watch::run_screen(look);
     }
     let listing = look()?;
     let mut elsewhere = None;
@@ -37,9 +37,9 @@ pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
     }
     let text = elsewhere.as_ref().map(|answer| answer.text.as_str());
     if args.json {
-        locks::list_json(&listing, text);
+        print_list_json(&listing, text);
     } else {
-        locks::list(&listing, text);
+        print_list(&listing, text);
     }
     Ok(elsewhere.map_or(exit::DONE, |answer| answer.status))
 }

@@ -1,6 +1,8 @@
 use crate::args::lock::LockArgs;
 use crate::exit;
-use crate::output::{self, Caller, Progress};
+use crate::output::contention::{Reader, report_acquired, report_contention};
+use crate::output::progress::LockProgress;
+use crate::output::stream;
 use crate::parse;
 use aba_lock::base::target::{Kind, Target, Wait};
 use aba_lock::error::Error;
@@ -23,17 +25,17 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
         None => args.file.iter().map(|path| Target::file(path)).collect(),
     };
     if let Some(mistake) = mistake(args, &targets) {
-        output::misused("lock", &mistake);
+        stream::print_misuse("lock", &mistake);
         return Ok(exit::USAGE);
     }
     if args.on_busy.as_deref().is_some_and(|text| text.trim().is_empty()) {
-        output::misused("lock", "the command of --on-busy is empty");
+        stream::print_misuse("lock", "the command of --on-busy is empty");
         return Ok(exit::USAGE);
     }
     let keeper =
         if args.file.is_empty() && super::is_remote(args.server.as_deref()) { Some(Keeper::find()?) } else { None };
     if keeper.is_some() && args.shared {
-        output::misused("lock", "a lease cannot be shared; for a lock of this machine alone, say `--server=`");
+        stream::print_misuse("lock", "a lease cannot be shared; for a lock of this machine alone, say `--server=`");
         return Ok(exit::USAGE);
     }
     let wait = wait(args)?;
@@ -59,7 +61,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
         waited: args.waited.unwrap_or_default(),
         logs_contention: !try_first && args.waited.is_none(),
     };
-    let mut progress = Progress::resume(args.quiet, request.waited);
+    let mut progress = LockProgress::resume(args.quiet, request.waited);
     let done = if args.fd.is_empty() {
         acquire::acquire(targets, store.as_ref(), &request, &mut progress)
     } else {
@@ -73,10 +75,10 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
         Ok(acquired) => {
             if let Some(path) = args.pid_file.as_deref().filter(|path| is_lock_file(path, &acquired)) {
                 release(&args.fd, &acquired);
-                output::misused("lock", &format!("the pid file {} would replace the lock file", path.display()));
+                stream::print_misuse("lock", &format!("the pid file {} would replace the lock file", path.display()));
                 return Ok(exit::USAGE);
             }
-            output::acquired(&acquired, &progress, args.quiet, args.verbose);
+            report_acquired(&acquired, &progress, args.quiet, args.verbose);
             match keeper {
                 None => hold(args, &acquired, &request),
                 Some(keeper) => hold_elsewhere(args, &keeper, &acquired, &request, &progress),
@@ -116,7 +118,7 @@ fn hold_elsewhere(
     keeper: &Keeper,
     acquired: &Acquired,
     request: &Request,
-    progress: &Progress,
+    progress: &LockProgress,
 ) -> Result<i32, Error> {
     let mut words: Vec<OsString> = vec!["hold".into()];
     let mut fds = store::inherited_descriptors();
@@ -137,7 +139,7 @@ fn hold_elsewhere(
         Wait::No => words.push("--nonblock".into()),
         Wait::Forever => words.push("--wait".into()),
         Wait::For(limit) => {
-            let left = limit.saturating_sub(progress.waited()).as_secs_f64();
+            let left = limit.saturating_sub(progress.elapsed()).as_secs_f64();
             words.push(format!("--timeout={left:.3}").into());
         }
     }
@@ -217,14 +219,14 @@ fn failed(args: &LockArgs, source: io::Error) -> Error {
 
 /// Another has the lock: say who, and run the other command if there is one.
 fn contended(args: &LockArgs, error: &Error) -> Result<i32, Error> {
-    output::unlogged();
+    stream::report_log_failure();
     if !args.quiet {
-        let caller = match (args.fd.is_empty(), args.nonblock) {
-            (true, _) => Caller::User,
-            (false, false) => Caller::Script,
-            (false, true) => Caller::ImpatientScript,
+        let reader = match (args.fd.is_empty(), args.nonblock) {
+            (true, _) => Reader::User,
+            (false, false) => Reader::Script,
+            (false, true) => Reader::ImpatientScript,
         };
-        output::contended(error, args.on_busy.as_deref(), caller);
+        report_contention(error, args.on_busy.as_deref(), reader);
     }
     let Some(text) = &args.on_busy else {
         return Ok(args.conflict_exit_code.map_or_else(|| exit::of(error), i32::from));

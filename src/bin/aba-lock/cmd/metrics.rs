@@ -1,6 +1,6 @@
 use crate::args::metrics::MetricsArgs;
 use crate::exit;
-use crate::output::metrics;
+use crate::output::metrics::print_metrics;
 use aba_lock::admin::metrics::{counts, now};
 use aba_lock::error::Error;
 use aba_lock::store::{self, Store, TaskRoot};
@@ -14,6 +14,6 @@ pub(crate) fn run(args: &MetricsArgs) -> Result<i32, Error> {
         || store::event_log().map(|log| log.path).filter(|log| fs::metadata(log).map_or(true, |data| data.is_file()));
     let events = args.log.clone().or_else(own).map(|log| counts(&log)).transpose()?;
     let root = TaskRoot::from_env()?;
-    metrics::print(&locks, events.as_ref(), &Task::all(&root)?);
+    print_metrics(&locks, events.as_ref(), &Task::all(&root)?);
     Ok(exit::DONE)
 }

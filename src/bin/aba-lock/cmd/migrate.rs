@@ -1,6 +1,7 @@
 use crate::args::reserve::MigrateArgs;
 use crate::exit;
-use crate::output::{numbers, updates};
+use crate::output::numbers;
+use crate::output::progress::DelayedProgress;
 use aba_lock::error::Error;
 use aba_lock::number::registry::{self, Absent, Registry};
 use aba_lock::number::{self, plan};
@@ -10,7 +11,7 @@ pub(crate) fn run(args: &MigrateArgs) -> Result<i32, Error> {
     let store = Store::from_env()?;
     let from = number::pool::directory_or_gone(Some(&args.from))?;
     let to = number::pool::directory(Some(&args.to))?;
-    let mut progress = updates::Progress::new(false);
+    let mut progress = DelayedProgress::new(false);
     let wait = super::short_wait(args.timeout)?;
     // All that are changed are locked before one is written: in the order of their names, as by everyone.
     let (mut registries, mut failed) = (Vec::new(), None);
@@ -29,7 +30,7 @@ pub(crate) fn run(args: &MigrateArgs) -> Result<i32, Error> {
     }
     for (registry, moved) in registries {
         if args.dry_run {
-            numbers::moved(&moved);
+            numbers::print_moved(&moved);
         } else {
             registry.commit()?;
         }

@@ -1,5 +1,6 @@
 use crate::args::PathArgs;
-use crate::{exit, output};
+use crate::exit;
+use crate::output::stream;
 use aba_lock::error::Error;
 use aba_lock::lock::acquire;
 use aba_lock::store::Store;
@@ -10,6 +11,6 @@ pub(crate) fn run(args: &PathArgs) -> Result<i32, Error> {
     if args.create {
         acquire::open(&target, Some(&store))?;
     }
-    output::print(&format!("{}\n", target.path.display()));
+    stream::print(&format!("{}\n", target.path.display()));
     Ok(exit::DONE)
 }

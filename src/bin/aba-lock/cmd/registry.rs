@@ -1,6 +1,7 @@
 use crate::args::reserve::{Format, ReserveArgs};
 use crate::exit;
-use crate::output::{self, numbers, updates};
+use crate::output::progress::DelayedProgress;
+use crate::output::{numbers, stream};
 use aba_lock::error::Error;
 use aba_lock::number::plan::{self, Probe};
 use aba_lock::number::pool::{Pool, Tag};
@@ -28,7 +29,7 @@ pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
 fn list(args: &ReserveArgs, store: &Store) -> Result<i32, Error> {
     let format = args.format.unwrap_or(Format::Table);
     if !matches!(format, Format::Table | Format::Json | Format::Tsv) {
-        output::misused("reserve", "the formats of --list are table, json and tsv");
+        stream::print_misuse("reserve", "the formats of --list are table, json and tsv");
         return Ok(exit::USAGE);
     }
     let pools = match &args.pool {
@@ -46,7 +47,7 @@ fn list(args: &ReserveArgs, store: &Store) -> Result<i32, Error> {
             Err(error) => failed = failed.or(Some(error)),
         }
     }
-    numbers::list(&entries, format);
+    numbers::print_list(&entries, format);
     failed.map_or(Ok(exit::DONE), Err)
 }
 
@@ -55,12 +56,12 @@ fn check(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
     let directory = number::pool::directory_or_gone(args.path.as_deref())?;
     let book = registry::read(store, pool)?;
     let Some(row) = book.and_then(|book| book.find(&tag, &directory)) else { return Ok(exit::NO) };
-    output::print(&format!("{}\n", row.number));
+    stream::print(&format!("{}\n", row.number));
     Ok(exit::DONE)
 }
 
 fn clear_out(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
-    let mut progress = updates::Progress::new(args.quiet);
+    let mut progress = DelayedProgress::new(args.quiet);
     let gone = if args.prune { registry::read(store, pool)?.map(|book| plan::gone(&book)) } else { None };
     let mut registry = Registry::begin(store, pool, Absent::Leave, super::short_wait(args.timeout)?, &mut progress)?;
     let mut dropped = Vec::new();
@@ -74,15 +75,15 @@ fn clear_out(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Erro
     if !args.dry_run {
         registry.commit()?;
     }
-    numbers::dropped(&dropped);
+    numbers::print_dropped(&dropped);
     Ok(exit::DONE)
 }
 
 fn recover(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
-    let mut progress = updates::Progress::new(args.quiet);
+    let mut progress = DelayedProgress::new(args.quiet);
     let recovered = registry::recover(store, pool, super::short_wait(args.timeout)?, &mut progress)?;
     if !args.quiet {
-        numbers::recovered(pool, recovered.as_ref());
+        numbers::report_recovered(pool, recovered.as_ref());
     }
     Ok(exit::DONE)
 }

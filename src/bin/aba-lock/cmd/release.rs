@@ -1,6 +1,7 @@
 use crate::args::reserve::ReleaseArgs;
 use crate::exit;
-use crate::output::{numbers, updates};
+use crate::output::numbers;
+use crate::output::progress::DelayedProgress;
 use aba_lock::error::Error;
 use aba_lock::number::pool::Tag;
 use aba_lock::number::registry::{Absent, Registry};
@@ -12,12 +13,12 @@ pub(crate) fn run(args: &ReleaseArgs) -> Result<i32, Error> {
     let pool = super::pool(args.pool.as_deref())?;
     let tag = args.tag.as_deref().map_or(Ok(Tag::default()), Tag::parse)?;
     let directory = number::pool::directory_or_gone(args.path.as_deref())?;
-    let mut progress = updates::Progress::new(false);
+    let mut progress = DelayedProgress::new(false);
     let mut registry = Registry::begin(&store, &pool, Absent::Leave, super::short_wait(args.timeout)?, &mut progress)?;
     let wanted = if args.all_tags { None } else { Some(&tag) };
     let released = plan::release(&mut registry, &directory, wanted, args.recursive)?;
     if args.dry_run {
-        numbers::dropped(&released);
+        numbers::print_dropped(&released);
         return Ok(exit::DONE);
     }
     registry.commit()?;

@@ -1,6 +1,8 @@
 use crate::args::reserve::{Format, ReserveArgs};
 use crate::exit;
-use crate::output::{self, numbers, updates};
+use crate::output::contention::report_acquired;
+use crate::output::progress::{DelayedProgress, LockProgress};
+use crate::output::{numbers, stream};
 use aba_lock::error::Error;
 use aba_lock::file::edit::{Edit, Missing};
 use aba_lock::lock::inherit;
@@ -21,7 +23,7 @@ use std::path::Path;
 
 pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
     if matches!(args.format, Some(Format::Table | Format::Tsv)) {
-        output::misused("reserve", "the formats table and tsv are for --list");
+        stream::print_misuse("reserve", "the formats table and tsv are for --list");
         return Ok(exit::USAGE);
     }
     let store = Store::from_env()?;
@@ -67,7 +69,7 @@ fn keep(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory: 
     let format = args.format.unwrap_or(Format::Plain);
     let named = format != Format::Plain || args.dotenv.is_some();
     let variables = if named { group.variables()? } else { Vec::new() };
-    let mut progress = updates::Progress::new(args.quiet);
+    let mut progress = DelayedProgress::new(args.quiet);
     let wait = super::short_wait(args.timeout)?;
     // First, because it may be waited for: see the module of the library.
     let file = match &args.dotenv {
@@ -94,7 +96,7 @@ fn keep(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory: 
     if !args.dry_run {
         match registry.commit() {
             // All are reserved already: only that they are used could not be noted.
-            Err(error) if !plan.is_new => numbers::not_noted(&error, args.quiet),
+            Err(error) if !plan.is_new => numbers::report_not_noted(&error, args.quiet),
             done => done?,
         }
     }
@@ -104,9 +106,9 @@ fn keep(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory: 
         edit.commit(&draft, None)?;
     }
     if !args.quiet {
-        numbers::told(&plan, directory, ask.probe);
+        numbers::report_plan(&plan, directory, ask.probe);
     }
-    numbers::given(&plan, &values, format);
+    numbers::print_numbers(&plan, &values, format);
     Ok(exit::DONE)
 }
 
@@ -125,7 +127,7 @@ fn draft(edit: Edit, values: &[(String, u32)]) -> Result<(Edit, aba_lock::file::
 fn lease(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory: &Path) -> Result<i32, Error> {
     let is_group = args.group.is_some() || args.group_file.is_some();
     let variables = if is_group { group.variables()? } else { Vec::new() };
-    let mut progress = updates::Progress::new(args.quiet);
+    let mut progress = DelayedProgress::new(args.quiet);
     let wait = super::short_wait(args.timeout)?;
     let mut begin = || Registry::begin(store, &group.pool, Absent::Make, wait, &mut progress);
     let (registry, mut plan) = planned(&mut begin, |registry, gone| plan::lease(registry, ask, group, gone))?;
@@ -135,12 +137,12 @@ fn lease(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory:
     let held: Vec<Acquired> = plan.given.iter().map(take).collect::<Result<_, _>>()?;
     // The lock of the pool goes with it: the numbers are held by their own.
     registry.commit()?;
-    let lock_progress = output::Progress::new(args.quiet);
+    let lock_progress = LockProgress::new(args.quiet);
     for acquired in &held {
-        output::acquired(acquired, &lock_progress, args.quiet, false);
+        report_acquired(acquired, &lock_progress, args.quiet, false);
     }
     if !args.quiet {
-        numbers::told(&plan, directory, ask.probe);
+        numbers::report_plan(&plan, directory, ask.probe);
     }
     let numbers: Vec<u32> = plan.given.iter().map(|given| given.number).collect();
     become_under(args, &held, &numbers, &variables)

@@ -1,6 +1,6 @@
 use crate::args::run_once::RunOnceArgs;
 use crate::exit;
-use crate::output::{self, tasks};
+use crate::output::{stream, tasks};
 use aba_lock::base::names::TaskId;
 use aba_lock::error::Error;
 use aba_lock::store::TaskRoot;
@@ -12,7 +12,7 @@ pub(crate) fn run(args: &RunOnceArgs) -> Result<i32, Error> {
     if args.reset_all {
         let (left, failed) = task::reset_all(&root)?;
         for directory in &left {
-            tasks::left_alone(directory);
+            tasks::report_left_directory(directory);
         }
         return Ok(all_of(&failed));
     }
@@ -20,12 +20,12 @@ pub(crate) fn run(args: &RunOnceArgs) -> Result<i32, Error> {
         return Ok(all_of(&task::reset_failed(&root)?));
     }
     let Some(id) = &args.id else {
-        tasks::list(&Task::all(&root)?, args.json);
+        tasks::print_list(&Task::all(&root)?, args.json);
         return Ok(exit::DONE);
     };
     let task = Task::new(&root, TaskId::parse(id)?);
     if args.list || args.json {
-        tasks::list(&[task], args.json);
+        tasks::print_list(&[task], args.json);
         return Ok(exit::DONE);
     }
     one(args, task)
@@ -34,12 +34,12 @@ pub(crate) fn run(args: &RunOnceArgs) -> Result<i32, Error> {
 fn one(args: &RunOnceArgs, task: Task) -> Result<i32, Error> {
     if args.stdout || args.stderr {
         task.look_closely()?;
-        tasks::log(&task, if args.stdout { Stream::Out } else { Stream::Err });
+        tasks::print_log(&task, if args.stdout { Stream::Out } else { Stream::Err });
         return Ok(exit::DONE);
     }
     if args.exit_status {
         let Some(outcome) = task.look_closely()?.outcome else { return Ok(exit::NO) };
-        output::print(&format!("{}\n", outcome.status));
+        stream::print(&format!("{}\n", outcome.status));
         return Ok(exit::DONE);
     }
     let task = &task.with_ttl(args.ttl);
@@ -73,10 +73,10 @@ fn wait(args: &RunOnceArgs, task: &Task) -> Result<i32, Error> {
         follow: args.follow,
         purge: args.purge,
     };
-    let mut progress = tasks::Progress::new(args.message.as_deref(), args.quiet);
+    let mut progress = tasks::TaskProgress::new(args.message.as_deref(), args.quiet);
     let ended = task.wait(&ask, &mut progress)?;
     if ended.status != 0 && !args.quiet {
-        tasks::failed(task, &ended, args.failure_note.as_deref());
+        tasks::report_failure(task, &ended, args.failure_note.as_deref());
     }
     Ok(i32::from(ended.status))
 }
@@ -84,7 +84,7 @@ fn wait(args: &RunOnceArgs, task: &Task) -> Result<i32, Error> {
 /// Says why some could not be done. The status for all.
 fn all_of(failed: &[Error]) -> i32 {
     for error in failed {
-        output::failure(error);
+        stream::print_error(error);
     }
     failed.first().map_or(exit::DONE, exit::of)
 }

@@ -1,6 +1,7 @@
 use crate::args::status::StatusArgs;
 use crate::exit;
-use crate::output::{self, locks, locks::Overall};
+use crate::output::lock_json::OverallState;
+use crate::output::status::{print_descriptor_status, print_status, print_status_json};
 use aba_lock::base::target::Target;
 use aba_lock::error::Error;
 use aba_lock::lock::acquire;
@@ -23,7 +24,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
             return Err(Keeper::find()?.become_it(words, &[]));
         }
         if !args.quiet {
-            output::descriptor_status(&target, fd, held);
+            print_descriptor_status(&target, fd, held);
         }
         return Ok(if held.is_some() { exit::DONE } else { exit::NO });
     }
@@ -38,20 +39,20 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
     }
     let at_server = elsewhere.as_ref().map_or(exit::NO, |answer| answer.status);
     let overall = match (state.known(), at_server) {
-        (Known::Held, _) => Overall::Held,
-        (_, exit::DONE) => Overall::HeldElsewhere,
-        (Known::Free, exit::NO) => Overall::Free,
-        _ => Overall::Unknown,
+        (Known::Held, _) => OverallState::Held,
+        (_, exit::DONE) => OverallState::HeldElsewhere,
+        (Known::Free, exit::NO) => OverallState::Free,
+        _ => OverallState::Unknown,
     };
     if !args.quiet {
-        let say = if args.json { locks::status_json } else { locks::status };
-        say(&target, &state, overall, elsewhere.as_ref().map(|answer| answer.text.as_str()));
+        let print = if args.json { print_status_json } else { print_status };
+        print(&target, &state, overall, elsewhere.as_ref().map(|answer| answer.text.as_str()));
     }
     Ok(match overall {
-        Overall::Held | Overall::HeldElsewhere => exit::DONE,
-        Overall::Free => exit::NO,
+        OverallState::Held | OverallState::HeldElsewhere => exit::DONE,
+        OverallState::Free => exit::NO,
         // The server could not be asked.
-        Overall::Unknown if state.known() == Known::Free => at_server,
-        Overall::Unknown => exit::FAILED,
+        OverallState::Unknown if state.known() == Known::Free => at_server,
+        OverallState::Unknown => exit::FAILED,
     })
 }

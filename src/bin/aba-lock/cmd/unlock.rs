@@ -1,6 +1,8 @@
 use crate::args::lock::UnlockArgs;
 use crate::exit;
-use crate::output;
+use crate::output::contention::{report_foreign_lock, report_unknown_state};
+use crate::output::force::report_forced_release;
+use crate::output::stream;
 use aba_lock::base::target::Target;
 use aba_lock::error::Error;
 use aba_lock::lock::acquire;
@@ -37,11 +39,11 @@ pub(crate) fn run(args: &UnlockArgs) -> Result<i32, Error> {
             Ok(match (state.known(), &state.holding) {
                 (Known::Free, _) => exit::DONE,
                 (_, Some(holding)) => {
-                    output::not_ours(&target, holding);
+                    report_foreign_lock(&target, holding);
                     exit::BUSY
                 }
                 (_, None) => {
-                    output::not_known(&target, &state);
+                    report_unknown_state(&target, &state);
                     exit::FAILED
                 }
             })
@@ -53,7 +55,7 @@ pub(crate) fn run(args: &UnlockArgs) -> Result<i32, Error> {
 fn kill(args: &UnlockArgs, target: &Target) -> Result<i32, Error> {
     let signal = args.kill.unwrap_or(kill::TERM);
     if signal == kill::KILL && args.grace.is_some() {
-        output::misused("unlock", "there is no --grace after --kill=KILL");
+        stream::print_misuse("unlock", "there is no --grace after --kill=KILL");
         return Ok(exit::USAGE);
     }
     holders::can_be_known(target)?;
@@ -63,5 +65,5 @@ fn kill(args: &UnlockArgs, target: &Target) -> Result<i32, Error> {
             events::note(&Event::Released { held: None }, target, process.pid, Some(&process.command));
         }
     }
-    Ok(output::force::told(target, &forced))
+    Ok(report_forced_release(target, &forced))
 }

@@ -1,6 +1,7 @@
 use crate::args::update::{Rewrite, UpdateArgs, WriteArgs};
 use crate::exit;
-use crate::output::{self, updates};
+use crate::output::progress::DelayedProgress;
+use crate::output::{stream, updates};
 use aba_lock::base::target::Wait;
 use aba_lock::error::Error;
 use aba_lock::file::edit::{Draft, Edit, Missing};
@@ -11,7 +12,7 @@ use std::ffi::OsStr;
 
 pub(crate) fn run(args: &UpdateArgs) -> Result<i32, Error> {
     if args.in_place && !args.command.iter().any(|word| word.to_string_lossy().contains(filter::PLACE)) {
-        output::misused("update", "the command of --in-place has no {}, where the path of the copy would stand");
+        stream::print_misuse("update", "the command of --in-place has no {}, where the path of the copy would stand");
         return Ok(exit::USAGE);
     }
     let make = if args.in_place { filter::in_place } else { filter::through };
@@ -30,22 +31,22 @@ fn rewrite(
     make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Result<i32, Error>,
 ) -> Result<i32, Error> {
     if args.check.iter().any(|text| text.trim().is_empty()) {
-        output::misused("update", "the command of --check is empty");
+        stream::print_misuse("update", "the command of --check is empty");
         return Ok(exit::USAGE);
     }
     if let Some(suffix) = &args.backup
         && (suffix.is_empty() || suffix.contains('/') || suffix == ".lock")
     {
-        output::misused("update", "the suffix of --backup is empty, contains a slash, or is that of the lock");
+        stream::print_misuse("update", "the suffix of --backup is empty, contains a slash, or is that of the lock");
         return Ok(exit::USAGE);
     }
     let missing = if args.create { Missing::Create } else { Missing::Refuse };
-    let mut progress = updates::Progress::new(args.quiet);
+    let mut progress = DelayedProgress::new(args.quiet);
     let command = process::command_line(std::process::id());
     let mut edit = match Edit::begin(&args.file, missing, wait(args)?, command, &mut progress) {
         Err(error @ (Error::Busy { .. } | Error::TimedOut { .. })) => {
             if !args.quiet {
-                updates::contended(&error, &args.file);
+                updates::report_contention(&error, &args.file);
             }
             return Ok(exit::of(&error));
         }
@@ -61,7 +62,7 @@ fn rewrite(
     }
     let linked = edit.linked().map(ToOwned::to_owned);
     edit.commit(&draft, args.backup.as_deref().map(OsStr::new))?;
-    updates::changed(args, linked.as_deref());
+    updates::report_changed(args, linked.as_deref());
     // The file is changed, but the script must learn of the signal.
     give_up(&forward).map(|()| exit::DONE)
 }
@@ -103,7 +104,7 @@ fn prepare(
         }
     }
     if args.diff {
-        let printed = updates::diff(edit, draft);
+        let printed = updates::print_diff(edit, draft);
         // If the reader of our output has ended, this ends by SIGPIPE, as any other command does.
         give_up(forward)?;
         printed?;
@@ -118,17 +119,17 @@ fn unchanged(args: &Rewrite, edit: &Edit, outcome: Result<Prepared, Error>) -> R
     match (edit.verify(), outcome) {
         (Ok(()), Ok(Prepared::Left(status))) => Ok(status),
         (Ok(()), Ok(_)) => {
-            updates::unchanged(args);
+            updates::report_unchanged(args);
             Ok(exit::DONE)
         }
         (Ok(()), Err(error)) => Err(error),
         // The status of the command, or the signal, is still that of the call.
         (Err(changed), Ok(Prepared::Left(status))) if status != 0 => {
-            output::failure(&changed);
+            stream::print_error(&changed);
             Ok(status)
         }
         (Err(changed), Err(error @ Error::GivenUp { .. })) => {
-            output::failure(&changed);
+            stream::print_error(&changed);
             Err(error)
         }
         (Err(changed), _) => Err(changed),

@@ -1,12 +1,14 @@
-//! What `clean` prints.
+//! The output of `clean`.
 
-use super::{failure, holder, last_taken, plain, print, span};
-use aba_lock::error;
+use super::holder::{describe_holder, describe_last_taker};
+use super::stream::{print, print_error};
+use super::text::{describe_file_type, escape_controls};
+use aba_lock::error::{self, span};
 use aba_lock::lock::clean::{Fate, Why};
 
-/// Tells of one after the other, and counts.
+/// Prints the fate of each lock file, task or pid file, and counts them.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct CleanReport {
     dry_run: bool,
     quiet: bool,
     removed: u32,
@@ -14,13 +16,13 @@ pub(crate) struct Told {
     failed: u32,
 }
 
-impl Told {
+impl CleanReport {
     pub(crate) fn new(dry_run: bool, quiet: bool) -> Self {
         Self { dry_run, quiet, removed: 0, left: 0, failed: 0 }
     }
 
-    /// A lock file or a task.
-    pub(crate) fn one(&mut self, what: &str, name: &str, fate: &Fate) {
+    /// Prints the fate of one item. `what` is its kind.
+    pub(crate) fn report_item(&mut self, what: &str, name: &str, fate: &Fate) {
         let line = match fate {
             Fate::Removed => {
                 self.removed += 1;
@@ -34,11 +36,11 @@ impl Told {
             Fate::Left(why) => {
                 self.left += 1;
                 let would = if self.dry_run { "would leave" } else { "left" };
-                format!("{would} {what} {name}: {}\n", reason(why))
+                format!("{would} {what} {name}: {}\n", describe_reason(why))
             }
             Fate::Failed(error) => {
                 self.failed += 1;
-                return failure(error);
+                return print_error(error);
             }
         };
         if !self.quiet {
@@ -46,8 +48,8 @@ impl Told {
         }
     }
 
-    /// Says how many they were. Whether none failed.
-    pub(crate) fn all(&self) -> bool {
+    /// Prints the counts. Returns true if nothing failed.
+    pub(crate) fn print_summary(&self) -> bool {
         if !self.quiet {
             let failed = if self.failed > 0 { format!(", {} failed", self.failed) } else { String::new() };
             let (removed, left) = if self.dry_run { ("to remove", "to leave") } else { ("removed", "left") };
@@ -57,16 +59,16 @@ impl Told {
     }
 }
 
-fn reason(why: &Why) -> String {
+fn describe_reason(why: &Why) -> String {
     match why {
         Why::Missing => "there is none".to_owned(),
-        Why::Held(holding) => format!("held by {}", holder(holding)),
-        Why::Beyond(record, belief) => format!("{}, which may have it still", last_taken(record, *belief)),
+        Why::Held(holding) => format!("held by {}", describe_holder(holding)),
+        Why::Beyond(record, belief) => format!("{}, which may have it still", describe_last_taker(record, *belief)),
         Why::Open => "another process has it open".to_owned(),
         Why::Young(age) => format!("used {} ago", span(*age)),
         Why::Foreign => "there is something in it that aba-lock did not write".to_owned(),
-        Why::Theirs(owner) => format!("it belongs to {}", plain(owner)),
-        Why::NotRegular(kind) => format!("it is a {kind}, not a regular file"),
+        Why::Theirs(owner) => format!("it belongs to {}", escape_controls(owner)),
+        Why::NotRegular(kind) => describe_file_type(kind),
         Why::Changed => "it was replaced meanwhile".to_owned(),
         Why::Unsure(error) => format!("whether another process has it open cannot be known: {}", error::reason(error)),
         Why::NotSeen => "/proc does not show the processes of this pid namespace".to_owned(),

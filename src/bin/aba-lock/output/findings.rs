@@ -1,11 +1,13 @@
-//! What `doctor` prints.
+//! The output of `doctor`.
 
-use super::{plain, print};
+use super::stream::print;
+use super::text::escape_controls;
 use aba_lock::admin::doctor::{Finding, Level};
-use aba_lock::{os, store};
+use aba_lock::os;
+use aba_lock::store;
 use serde_json::{Value, json};
 
-/// Tells of findings: each at once, or as JSON all together.
+/// Prints findings: each one immediately, or as JSON all of them at the end.
 #[derive(Debug)]
 pub(crate) struct Findings {
     json: Option<Vec<Value>>,
@@ -18,7 +20,7 @@ impl Findings {
         Self { json: as_json.then(Vec::new), colour: store::wants_colours(os::is_terminal(1)), wrong: 0 }
     }
 
-    pub(crate) fn tell(&mut self, finding: &Finding) {
+    pub(crate) fn report(&mut self, finding: &Finding) {
         self.wrong += usize::from(finding.level == Level::Wrong);
         match &mut self.json {
             Some(list) => list.push(json!({
@@ -27,12 +29,12 @@ impl Findings {
                 "found": finding.found,
                 "hint": finding.hint,
             })),
-            None => print(&self.lines(finding)),
+            None => print(&self.format(finding)),
         }
     }
 
-    /// Whether nothing is wrong.
-    pub(crate) fn end(self) -> bool {
+    /// Prints the summary, or the JSON. Returns true if nothing is wrong.
+    pub(crate) fn print_summary(self) -> bool {
         match self.json {
             Some(list) => {
                 let all = json!({ "version": env!("CARGO_PKG_VERSION"), "wrong": self.wrong, "findings": list });
@@ -47,7 +49,7 @@ impl Findings {
         self.wrong == 0
     }
 
-    fn lines(&self, finding: &Finding) -> String {
+    fn format(&self, finding: &Finding) -> String {
         let colour = match finding.level {
             Level::Fine => "32",
             Level::Note => "33",
@@ -56,7 +58,8 @@ impl Findings {
         let word = finding.level.as_str();
         let gap = " ".repeat(7 - word.len());
         let word = if self.colour { format!("\x1b[{colour}m{word}\x1b[0m") } else { word.to_owned() };
-        let hint = finding.hint.as_ref().map(|hint| format!("       hint: {}\n", plain(hint))).unwrap_or_default();
-        format!("{word}{gap}{}: {}\n{hint}", finding.check, plain(&finding.found))
+        let hint =
+            finding.hint.as_ref().map(|hint| format!("       hint: {}\n", escape_controls(hint))).unwrap_or_default();
+        format!("{word}{gap}{}: {}\n{hint}", finding.check, escape_controls(&finding.found))
     }
 }

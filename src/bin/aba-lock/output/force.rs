@@ -1,17 +1,19 @@
-//! What `unlock --kill` prints.
+//! The output of `unlock --kill`.
 
-use super::{command, holder, last_taken, plain, recorded, sentence};
+use super::holder::{describe_holder, describe_last_taker, describe_record};
+use super::stream::print_message;
+use super::text::{escape_controls, format_command};
 use crate::exit;
 use aba_lock::base::target::Target;
 use aba_lock::error;
 use aba_lock::lock::holders::{self, Holding, State};
 use aba_lock::lock::kill::{End, Forced, Signalled, Why};
 
-/// Says who was ended, and what came of it. The exit status.
-pub(crate) fn told(target: &Target, forced: &Forced) -> i32 {
+/// Reports the processes that were ended, and the result. Returns the exit status.
+pub(crate) fn report_forced_release(target: &Target, forced: &Forced) -> i32 {
     for process in &forced.signalled {
-        let who = process_of(process);
-        sentence(
+        let who = describe_signalled(process);
+        print_message(
             &match (process.ended, process.killed, &forced.end) {
                 (true, false, _) => format!("ended {who}"),
                 (true, true, _) => format!("ended {who}, with SIGKILL"),
@@ -23,21 +25,21 @@ pub(crate) fn told(target: &Target, forced: &Forced) -> i32 {
     }
     let label = &target.label;
     let refused = |why: &str, hint: &str| {
-        sentence(&format!("refused to release {label}: {why}"), Some(hint));
+        print_message(&format!("refused to release {label}: {why}"), Some(hint));
         exit::BUSY
     };
     match &forced.end {
         End::Released => {
             let next = holders::of(&target.path).holding.filter(|_| !forced.signalled.is_empty());
             if let Some(holding) = next {
-                sentence(&format!("{label} is released; now held by {}", holder(&holding)), None);
+                print_message(&format!("{label} is released; now held by {}", describe_holder(&holding)), None);
             }
             exit::DONE
         }
         End::StillHeld => {
             let state = holders::of(&target.path);
-            let by = state.holding.as_ref().map_or_else(|| "somebody".to_owned(), holder);
-            sentence(
+            let by = state.holding.as_ref().map_or_else(|| "somebody".to_owned(), describe_holder);
+            print_message(
                 &format!("{label} is still held by {by}"),
                 Some(&format!("see it with `aba-lock status {label}`")),
             );
@@ -53,10 +55,10 @@ pub(crate) fn told(target: &Target, forced: &Forced) -> i32 {
                 (_, Some(record)) => format!(
                     "the descriptors of its holder may not be looked into: pid {} {}",
                     record.pid,
-                    recorded(record)
+                    describe_record(record)
                 ),
                 (Some(holding), _) if holding.passing => "it goes from one process to the next".to_owned(),
-                _ => format!("who has it cannot be seen from here: {}", known(state)),
+                _ => format!("who has it cannot be seen from here: {}", describe_obstacle(state)),
             };
             refused(&why, "end it where it runs, as its user or as root")
         }
@@ -64,8 +66,8 @@ pub(crate) fn told(target: &Target, forced: &Forced) -> i32 {
             refused("/proc cannot be read, so that nobody can be seen who has it", "do it where /proc is mounted")
         }
         End::Refused(Why::NotAllowed(process, reason)) => refused(
-            &format!("may not signal {}: {}", process_of(process), error::reason(reason)),
-            &format!("ask {}, or do it as root", plain(&process.user)),
+            &format!("may not signal {}: {}", describe_signalled(process), error::reason(reason)),
+            &format!("ask {}, or do it as root", escape_controls(&process.user)),
         ),
         End::Refused(Why::OtherProc) => refused(
             "/proc is of another pid namespace, so that no process can be told from another",
@@ -74,17 +76,17 @@ pub(crate) fn told(target: &Target, forced: &Forced) -> i32 {
     }
 }
 
-fn process_of(process: &Signalled) -> String {
-    format!("pid {} ({}), by {}", process.pid, command(&process.command), plain(&process.user))
+fn describe_signalled(process: &Signalled) -> String {
+    format!("pid {} ({}), by {}", process.pid, format_command(&process.command), escape_controls(&process.user))
 }
 
-fn known(state: &State) -> String {
+fn describe_obstacle(state: &State) -> String {
     match (&state.holding, &state.beyond) {
         (Some(Holding { record: None, holders, .. }), _) if holders.is_empty() => {
             "it is another user's, or in another pid namespace".to_owned()
         }
-        (Some(holding), _) => format!("held by {}", holder(holding)),
-        (None, Some((record, belief))) => format!("{}, which may have it still", last_taken(record, *belief)),
+        (Some(holding), _) => format!("held by {}", describe_holder(holding)),
+        (None, Some((record, belief))) => format!("{}, which may have it still", describe_last_taker(record, *belief)),
         (None, None) => "it was held a moment ago".to_owned(),
     }
 }

@@ -1,40 +1,41 @@
-//! What `metrics` prints: the text format of Prometheus, version 0.0.4.
+//! The output of `metrics`, in the text format of Prometheus, version 0.0.4.
 
+use super::stream::print;
 use crate::args::metrics::METRICS;
 use aba_lock::admin::metrics::{Counts, Now};
 use aba_lock::task::state::{State, Task};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-pub(crate) fn print(locks: &[Now], events: Option<&BTreeMap<String, Counts>>, tasks: &[Task]) {
-    // A lock that nobody has asked for yet has counters, too: from nothing to one is a rise only if there was a nothing.
+pub(crate) fn print_metrics(locks: &[Now], events: Option<&BTreeMap<String, Counts>>, tasks: &[Task]) {
+    // A lock without events has counters, too: Prometheus sees the first event as an increase only if it has seen a zero.
     let events = events.map(|events| {
         let mut all: BTreeMap<&str, Counts> =
             locks.iter().map(|lock| (lock.name.as_str(), Counts::default())).collect();
         all.extend(events.iter().map(|(lock, counts)| (lock.as_str(), *counts)));
         all
     });
-    let of_locks = |value: &dyn Fn(&Now) -> Option<String>| -> Vec<(String, String)> {
-        locks.iter().filter_map(|lock| Some((label("lock", &lock.name), value(lock)?))).collect()
+    let sample_locks = |value: &dyn Fn(&Now) -> Option<String>| -> Vec<(String, String)> {
+        locks.iter().filter_map(|lock| Some((format_label("lock", &lock.name), value(lock)?))).collect()
     };
-    let of_events = |value: &dyn Fn(&Counts) -> String| -> Vec<(String, String)> {
-        events.iter().flatten().map(|(lock, counts)| (label("lock", lock), value(counts))).collect()
+    let sample_events = |value: &dyn Fn(&Counts) -> String| -> Vec<(String, String)> {
+        events.iter().flatten().map(|(lock, counts)| (format_label("lock", lock), value(counts))).collect()
     };
     let mut text = String::new();
     for (name, help) in METRICS {
         let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
         let samples = match name {
-            "aba_lock_info" => vec![(label("version", env!("CARGO_PKG_VERSION")), "1".to_owned())],
-            "aba_lock_held" => of_locks(&|lock| lock.held.map(|held| u8::from(held).to_string())),
-            "aba_lock_held_seconds" => of_locks(&|lock| lock.age.map(|age| age.as_secs().to_string())),
-            "aba_lock_waiting" => of_locks(&|lock| lock.waiting.map(|number| number.to_string())),
-            "aba_lock_tasks" => of_tasks(tasks),
-            "aba_lock_acquisitions_total" => of_events(&|counts| counts.acquired.to_string()),
-            "aba_lock_contentions_total" => of_events(&|counts| counts.contended.to_string()),
-            "aba_lock_timeouts_total" => of_events(&|counts| counts.timed_out.to_string()),
-            "aba_lock_deadlocks_total" => of_events(&|counts| counts.deadlocks.to_string()),
-            "aba_lock_replacements_total" => of_events(&|counts| counts.replaced.to_string()),
-            "aba_lock_wait_seconds_total" => of_events(&|counts| format!("{:.3}", counts.waited)),
+            "aba_lock_info" => vec![(format_label("version", env!("CARGO_PKG_VERSION")), "1".to_owned())],
+            "aba_lock_held" => sample_locks(&|lock| lock.held.map(|held| u8::from(held).to_string())),
+            "aba_lock_held_seconds" => sample_locks(&|lock| lock.age.map(|age| age.as_secs().to_string())),
+            "aba_lock_waiting" => sample_locks(&|lock| lock.waiting.map(|number| number.to_string())),
+            "aba_lock_tasks" => count_tasks(tasks),
+            "aba_lock_acquisitions_total" => sample_events(&|counts| counts.acquired.to_string()),
+            "aba_lock_contentions_total" => sample_events(&|counts| counts.contended.to_string()),
+            "aba_lock_timeouts_total" => sample_events(&|counts| counts.timed_out.to_string()),
+            "aba_lock_deadlocks_total" => sample_events(&|counts| counts.deadlocks.to_string()),
+            "aba_lock_replacements_total" => sample_events(&|counts| counts.replaced.to_string()),
+            "aba_lock_wait_seconds_total" => sample_events(&|counts| format!("{:.3}", counts.waited)),
             _ => Vec::new(),
         };
         if samples.is_empty() {
@@ -45,17 +46,17 @@ pub(crate) fn print(locks: &[Now], events: Option<&BTreeMap<String, Counts>>, ta
             let _ = writeln!(text, "{name}{{{labels}}} {value}");
         }
     }
-    super::print(&text);
+    print(&text);
 }
 
-fn of_tasks(tasks: &[Task]) -> Vec<(String, String)> {
+fn count_tasks(tasks: &[Task]) -> Vec<(String, String)> {
     let states: Vec<State> = tasks.iter().filter(|task| task.is_known()).map(|task| task.look().state()).collect();
     let all = [State::New, State::Running, State::Succeeded, State::Failed, State::Interrupted];
     let count = |state: State| states.iter().filter(|other| **other == state).count().to_string();
-    all.into_iter().map(|state| (label("state", state.as_str()), count(state))).collect()
+    all.into_iter().map(|state| (format_label("state", state.as_str()), count(state))).collect()
 }
 
-fn label(name: &str, value: &str) -> String {
+fn format_label(name: &str, value: &str) -> String {
     let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     format!("{name}=\"{value}\"")
 }

@@ -1,8 +1,10 @@
-//! What `reserve` and its kin print.
+//! The output of `reserve`, `release`, `exclude` and `migrate`.
 
-use super::{command, plain, print, sentence, span};
+use super::stream::{print, print_message};
+use super::table::{Column, format_table};
+use super::text::{escape_controls, format_command};
 use crate::args::reserve::Format;
-use aba_lock::error::Error;
+use aba_lock::error::{Error, span};
 use aba_lock::number::book::Row;
 use aba_lock::number::lease::Lease;
 use aba_lock::number::list::Entry;
@@ -14,8 +16,8 @@ use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// The numbers, as a program reads them. `values` has the variables, where the format needs them.
-pub(crate) fn given(plan: &Plan, values: &[(String, u32)], format: Format) {
+/// Prints the numbers. `values` are the variables, if the format shows them.
+pub(crate) fn print_numbers(plan: &Plan, values: &[(String, u32)], format: Format) {
     let mut text = String::new();
     if format == Format::Json {
         let values: Map<String, Value> = values.iter().map(|(name, number)| (name.clone(), json!(number))).collect();
@@ -36,43 +38,43 @@ pub(crate) fn given(plan: &Plan, values: &[(String, u32)], format: Format) {
     print(&text);
 }
 
-/// What else is to be said of them: of preferences that are not met, of numbers that others use, of rows that had to go.
-pub(crate) fn told(plan: &Plan, directory: &Path, probe: Probe) {
+/// Reports preferences that are not met, numbers that other processes use, and rows that were removed.
+pub(crate) fn report_plan(plan: &Plan, directory: &Path, probe: Probe) {
     for dropped in &plan.dropped {
-        sentence(&format!("gave {} back: {}", of(&dropped.row), because(dropped)), None);
+        print_message(&format!("gave {} back: {}", format_row(&dropped.row), describe_cause(dropped)), None);
     }
     for path in &plan.odd {
         let text = format!("a number is passed over: its lock file {} is none", path.display());
-        sentence(&text, Some("see whose it is with `ls -l`"));
+        print_message(&text, Some("see whose it is with `ls -l`"));
     }
     if let Some((base, number, why)) = &plan.unmet_base {
         let instead = plan.given.first().map_or(0, |given| given.number);
-        sentence(
-            &format!("the group cannot begin at {base}: {}; {instead} is given instead", clause(*number, why)),
+        print_message(
+            &format!("the group cannot begin at {base}: {}; {instead} is given instead", describe_unmet(*number, why)),
             None,
         );
     }
     for given in &plan.given {
         match &given.unmet {
             Some((number, Why::Other(has))) => {
-                let tag = labelled(&given.tag);
+                let tag = format_tag(&given.tag);
                 let text = format!("{number} is not given: {}{tag} has {has} already", directory.display());
-                sentence(&text, Some("to have another, release that one first: `aba-lock release`"));
+                print_message(&text, Some("to have another, release that one first: `aba-lock release`"));
             }
             Some((number, why)) => {
                 let hint = matches!(why, Why::OutOfRange(_)).then_some("take a wider `--range`");
-                sentence(&format!("{}; {} is given instead", clause(*number, why), given.number), hint);
+                print_message(&format!("{}; {} is given instead", describe_unmet(*number, why), given.number), hint);
             }
             None => {}
         }
         if given.in_use && probe != Probe::NONE {
-            sentence(
+            print_message(
                 &format!(
                     "{} of {}{} is in use{}",
                     given.number,
                     directory.display(),
-                    labelled(&given.tag),
-                    by(given.number)
+                    format_tag(&given.tag),
+                    describe_user(given.number)
                 ),
                 None,
             );
@@ -80,27 +82,27 @@ pub(crate) fn told(plan: &Plan, directory: &Path, probe: Probe) {
     }
 }
 
-/// Why a number cannot be had.
-fn clause(number: u32, why: &Why) -> String {
-    let by = if *why == Why::InUse { by(number) } else { String::new() };
+/// Describes why a number is not available.
+fn describe_unmet(number: u32, why: &Why) -> String {
+    let by = if *why == Why::InUse { describe_user(number) } else { String::new() };
     format!("{number} {why}{by}")
 }
 
-fn by(number: u32) -> String {
+fn describe_user(number: u32) -> String {
     let found = port_owners::of(&[number]).and_then(|mut found| found.remove(&number)).unwrap_or_default();
-    let who = |pid: &u32| format!(" by pid {pid} ({})", command(&process::command_line(*pid)));
+    let who = |pid: &u32| format!(" by pid {pid} ({})", format_command(&process::command_line(*pid)));
     found.first().map(who).unwrap_or_default()
 }
 
-fn labelled(tag: &Tag) -> String {
+fn format_tag(tag: &Tag) -> String {
     if tag.as_str().is_empty() { String::new() } else { format!(" ({tag})") }
 }
 
-fn of(row: &Row) -> String {
-    format!("{} of {}{}", row.number, row.directory.display(), labelled(&row.tag))
+fn format_row(row: &Row) -> String {
+    format!("{} of {}{}", row.number, row.directory.display(), format_tag(&row.tag))
 }
 
-fn because(dropped: &Dropped) -> String {
+fn describe_cause(dropped: &Dropped) -> String {
     match dropped.because {
         Because::Gone => "its directory is gone".to_owned(),
         Because::Unused(days) => format!("it was not asked for in {days} days"),
@@ -108,31 +110,31 @@ fn because(dropped: &Dropped) -> String {
     }
 }
 
-/// That a number is used again could not be written down.
-pub(crate) fn not_noted(error: &Error, quiet: bool) {
+/// Reports that the registry could not be updated with the last use of a number.
+pub(crate) fn report_not_noted(error: &Error, quiet: bool) {
     if !quiet {
-        sentence(&format!("could not note that it is used: {error}"), None);
+        print_message(&format!("could not note that it is used: {error}"), None);
     }
 }
 
-/// What is given back: number, tag and directory, a line each.
-pub(crate) fn dropped(rows: &[Dropped]) {
-    let line = |dropped: &Dropped| line(&dropped.row, &dropped.row.directory);
+/// Prints the numbers that are given back: number, tag and directory on a line each.
+pub(crate) fn print_dropped(rows: &[Dropped]) {
+    let line = |dropped: &Dropped| format_line(&dropped.row, &dropped.row.directory);
     print(&rows.iter().map(line).collect::<String>());
 }
 
-/// What is moved, and where to.
-pub(crate) fn moved(rows: &[(Row, PathBuf)]) {
-    print(&rows.iter().map(|(row, to)| line(row, to)).collect::<String>());
+/// Prints the numbers that are moved, with their new directories.
+pub(crate) fn print_moved(rows: &[(Row, PathBuf)]) {
+    print(&rows.iter().map(|(row, to)| format_line(row, to)).collect::<String>());
 }
 
-fn line(row: &Row, directory: &Path) -> String {
-    format!("{}\t{}\t{}\n", row.number, row.tag, field(directory))
+fn format_line(row: &Row, directory: &Path) -> String {
+    format!("{}\t{}\t{}\n", row.number, row.tag, escape_field(directory))
 }
 
-pub(crate) fn recovered(pool: &Pool, recovered: Option<&Recovered>) {
+pub(crate) fn report_recovered(pool: &Pool, recovered: Option<&Recovered>) {
     match recovered {
-        None => sentence(&format!("the registry of {pool} is not damaged: nothing was changed"), None),
+        None => print_message(&format!("the registry of {pool} is not damaged: nothing was changed"), None),
         Some(Recovered { rows, lost, kept, earlier }) => {
             let from = earlier.as_ref().map_or_else(String::new, |earlier| {
                 format!(" out of an earlier one, which is now {}", earlier.display())
@@ -145,48 +147,48 @@ pub(crate) fn recovered(pool: &Pool, recovered: Option<&Recovered>) {
                        given, exclude those that you know to be in use: `aba-lock exclude`";
             let some = "before others are given, exclude those that you know to be in use: `aba-lock exclude`";
             let hint = if *rows == 0 { Some(all) } else { (*lost > 0).then_some(some) };
-            sentence(&text, hint);
+            print_message(&text, hint);
         }
     }
 }
 
-pub(crate) fn not_excluded(ranges: &[Range]) {
+pub(crate) fn report_not_excluded(ranges: &[Range]) {
     for range in ranges {
-        sentence(&format!("{range} is not excluded"), Some("see what is with `aba-lock exclude --list`"));
+        print_message(&format!("{range} is not excluded"), Some("see what is with `aba-lock exclude --list`"));
     }
 }
 
-pub(crate) fn kept_though_excluded<'a>(rows: impl Iterator<Item = &'a Row>) {
+pub(crate) fn report_kept<'a>(rows: impl Iterator<Item = &'a Row>) {
     for row in rows {
-        sentence(&format!("{} stays reserved until it is released", of(row)), None);
+        print_message(&format!("{} stays reserved until it is released", format_row(row)), None);
     }
 }
 
-pub(crate) fn leased_though_excluded(ranges: &[Range], leases: &[Lease]) {
+pub(crate) fn report_leased(ranges: &[Range], leases: &[Lease]) {
     for lease in leases.iter().filter(|lease| ranges.iter().any(|range| range.contains(lease.number))) {
-        let who = |(pid, line): &(u32, String)| format!(" by pid {pid} ({})", command(line));
+        let who = |(pid, line): &(u32, String)| format!(" by pid {pid} ({})", format_command(line));
         let by = lease.holders.first().map(who).unwrap_or_default();
-        sentence(&format!("{} stays leased{by} until that ends", lease.number), None);
+        print_message(&format!("{} stays leased{by} until that ends", lease.number), None);
     }
 }
 
-/// `reserve --list`.
-pub(crate) fn list(entries: &[Entry], format: Format) {
+/// Prints `reserve --list`.
+pub(crate) fn print_list(entries: &[Entry], format: Format) {
     match format {
         Format::Json => {
-            let values: Vec<Value> = entries.iter().map(value).collect();
+            let values: Vec<Value> = entries.iter().map(build_entry).collect();
             let text = serde_json::to_string_pretty(&values).unwrap_or_default();
             print(&format!("{text}\n"));
         }
         Format::Tsv => {
-            let text = entries.iter().map(cells).map(|cells| cells.join("\t") + "\n");
+            let text = entries.iter().map(format_cells).map(|cells| cells.join("\t") + "\n");
             print(&text.collect::<String>());
         }
-        _ => table(entries),
+        _ => print_table(entries),
     }
 }
 
-fn value(entry: &Entry) -> Value {
+fn build_entry(entry: &Entry) -> Value {
     let seconds = |span: Option<std::time::Duration>| span.map(|span| span.as_secs());
     json!({
         "pool": entry.pool.as_str(),
@@ -202,16 +204,16 @@ fn value(entry: &Entry) -> Value {
     })
 }
 
-/// Pool, number, kind, tag, age, unused, in use, by whom, directory. What is not known is `-`.
-fn cells(entry: &Entry) -> [String; 9] {
+/// Returns the cells of a row. An unknown value is `-`.
+fn format_cells(entry: &Entry) -> [String; 9] {
     let time = |time: Option<std::time::Duration>| time.map_or("-".to_owned(), span);
     let in_use = match entry.in_use {
         Some(true) => "yes",
         Some(false) => "no",
         None => "-",
     };
-    let by: Vec<String> = entry.by.iter().map(|(pid, line)| format!("{pid} ({})", command(line))).collect();
-    let directory = entry.directory.as_deref().map_or("-".to_owned(), field);
+    let by: Vec<String> = entry.by.iter().map(|(pid, line)| format!("{pid} ({})", format_command(line))).collect();
+    let directory = entry.directory.as_deref().map_or("-".to_owned(), escape_field);
     [
         entry.pool.to_string(),
         entry.number.to_string(),
@@ -225,15 +227,13 @@ fn cells(entry: &Entry) -> [String; 9] {
     ]
 }
 
-fn table(entries: &[Entry]) {
-    if entries.is_empty() {
-        return;
-    }
-    let heads = ["POOL", "NUMBER", "KIND", "TAG", "AGE", "UNUSED", "IN USE", "BY", "DIRECTORY"].map(str::to_owned);
-    let mut rows = vec![heads];
-    rows.extend(entries.iter().map(|entry| {
-        let mut cells = cells(entry);
-        // One is enough for a table, and is cut like everywhere.
+fn print_table(entries: &[Entry]) {
+    let columns = ["POOL", "NUMBER", "KIND", "TAG", "AGE", "UNUSED", "IN USE", "BY", "DIRECTORY"].map(Column::Fit);
+    // The pool is left out if there is only one.
+    let first = usize::from(entries.iter().all(|entry| entry.pool == entries[0].pool));
+    let rows = entries.iter().map(|entry| {
+        let mut cells = format_cells(entry);
+        // The table has room for one process only.
         if let Some((pid, _)) = entry.by.first() {
             let more = if entry.by.len() > 1 { format!(" and {} more", entry.by.len() - 1) } else { String::new() };
             cells[7] = format!("{pid} ({}){more}", process::name(*pid));
@@ -241,27 +241,13 @@ fn table(entries: &[Entry]) {
         if entry.gone {
             cells[8].push_str(" (gone)");
         }
-        cells
-    }));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..9).map(width).collect();
-    // One pool goes without saying.
-    let first = usize::from(entries.iter().all(|entry| entry.pool == entries[0].pool));
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths).skip(first) {
-            let cell = plain(cell);
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    print(&text);
+        cells.iter().skip(first).map(|cell| escape_controls(cell)).collect()
+    });
+    print(&format_table(&columns[first..], rows).into_iter().map(|line| line + "\n").collect::<String>());
 }
 
-/// A directory as one field of a line.
-fn field(directory: &Path) -> String {
+/// Escapes a directory, so that it is one field of a line.
+fn escape_field(directory: &Path) -> String {
     let mut text = String::new();
     for c in directory.to_string_lossy().chars() {
         if c.is_control() || c == '\\' {

@@ -1,7 +1,10 @@
-//! What `run-once` prints.
+//! The output of `run-once`: logs, the list of tasks, the end of a failed task, and the progress of a wait.
 
-use super::{command, holder, plain, print, print_bytes, say, sentence, span};
-use aba_lock::error::quoted;
+use super::holder::describe_holder;
+use super::stream::{clear_line, print, print_bytes, print_message, redraw_line, write_stderr};
+use super::table::{Column, format_table};
+use super::text::{escape_controls, format_command};
+use aba_lock::error::{quoted, span};
 use aba_lock::lock::holders;
 use aba_lock::os;
 use aba_lock::task::state::{Look, Running, State, Task};
@@ -13,43 +16,40 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// How often the line on a terminal is drawn.
-const REDRAW: Duration = Duration::from_millis(125);
-
-const SPINNER: [char; 4] = ['|', '/', '-', '\\'];
-
-/// What a task wrote, as it is.
-pub(crate) fn log(task: &Task, stream: Stream) {
+/// Prints a log as the task wrote it.
+pub(crate) fn print_log(task: &Task, stream: Stream) {
     if let Some(mut log) = task.log(stream) {
-        let mut some = vec![0; 64 * 1024];
-        while let Ok(len @ 1..) = log.read(&mut some) {
-            print_bytes(&some[..len]);
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(len @ 1..) = log.read(&mut buffer) {
+            print_bytes(&buffer[..len]);
         }
     }
 }
 
-/// A wait has found a failure.
-pub(crate) fn failed(task: &Task, ended: &Ended, note: Option<&str>) {
+/// Reports the failure of a task, with the end of its log.
+pub(crate) fn report_failure(task: &Task, ended: &Ended, note: Option<&str>) {
     let id = &task.id;
-    let how = match ended.status {
-        status if State::of(status) == State::Interrupted => format!("was interrupted (status {status})"),
-        status => format!("failed with status {status}"),
+    let is_interrupted = State::of(ended.status) == State::Interrupted;
+    let how = if is_interrupted {
+        format!("was interrupted (status {})", ended.status)
+    } else {
+        format!("failed with status {}", ended.status)
     };
     let mut text = format!("aba-lock: task {id} {how}");
     if let Some(saved) = task.saved() {
-        let _ = write!(text, ": {}", command(&saved.line()));
+        let _ = write!(text, ": {}", format_command(&saved.line()));
     }
     text.push('\n');
     if !ended.told {
         for line in ended.last_lines.lines() {
-            let _ = writeln!(text, "  | {}", plain(line));
+            let _ = writeln!(text, "  | {}", escape_controls(line));
         }
     }
     let letter = if ended.last_stream == Stream::Out { 'o' } else { 'e' };
     if !task.is_known() {
-        // Purged, or reset: there is nothing to see or to forget any more.
-    } else if State::of(ended.status) == State::Interrupted {
-        let _ = writeln!(text, "hint: the next `--start` or `--wait` runs it again");
+        // The task was purged or reset: no log is left.
+    } else if is_interrupted {
+        text.push_str("hint: the next `--start` or `--wait` runs it again\n");
     } else {
         let _ = writeln!(
             text,
@@ -59,56 +59,49 @@ pub(crate) fn failed(task: &Task, ended: &Ended, note: Option<&str>) {
     if let Some(note) = note {
         let _ = writeln!(text, "{note}");
     }
-    say(&text);
+    write_stderr(&text);
 }
 
-/// `run-once -G` leaves what is not a task's.
-pub(crate) fn left_alone(directory: &Path) {
-    sentence(&format!("left {}: there is something in it that is not of a task", directory.display()), None);
+/// Reports a directory that `run-once -G` did not remove.
+pub(crate) fn report_left_directory(directory: &Path) {
+    print_message(&format!("left {}: there is something in it that is not of a task", directory.display()), None);
 }
 
-/// `run-once --list`.
-pub(crate) fn list(tasks: &[Task], as_json: bool) {
+/// Prints `run-once --list`.
+pub(crate) fn print_list(tasks: &[Task], as_json: bool) {
     if as_json {
-        return print(&format!("{:#}\n", Value::Array(objects(tasks))));
+        return print(&format!("{:#}\n", Value::Array(build_tasks(tasks))));
     }
-    let mut text = String::new();
-    for line in lines(tasks) {
-        let _ = writeln!(text, "{}", line.text);
-    }
-    print(&text);
+    print(&format_lines(tasks).into_iter().map(|(line, _)| line + "\n").collect::<String>());
 }
 
-/// The tasks as a program reads them.
-pub(crate) fn objects(tasks: &[Task]) -> Vec<Value> {
-    rows(tasks).iter().map(Row::to_json).collect()
+/// Builds the JSON objects of the tasks.
+pub(crate) fn build_tasks(tasks: &[Task]) -> Vec<Value> {
+    read_rows(tasks).iter().map(TaskRow::to_json).collect()
 }
 
-/// A line of the table, and whether it is of a task that runs.
-pub(crate) struct Line {
-    pub(crate) text: String,
-    pub(crate) runs: bool,
+const COLUMNS: [Column; 6] = [
+    Column::Fit("ID"),
+    Column::Left("STATE", 15),
+    Column::Right("AGE", 6),
+    Column::Right("DURATION", 8),
+    Column::Right("PID", 7),
+    Column::Left("COMMAND", 0),
+];
+
+/// Returns the lines of the list, the titles first. A line is marked with true if its task is running.
+pub(crate) fn format_lines(tasks: &[Task]) -> Vec<(String, bool)> {
+    let rows = read_rows(tasks);
+    let runs = std::iter::once(false).chain(rows.iter().map(|row| row.running.is_some()));
+    format_table(&COLUMNS, rows.iter().map(TaskRow::to_cells)).into_iter().zip(runs).collect()
 }
 
-/// The table, its title first; nothing if there are no tasks.
-pub(crate) fn lines(tasks: &[Task]) -> Vec<Line> {
-    let rows = rows(tasks);
-    if rows.is_empty() {
-        return Vec::new();
-    }
-    let width = rows.iter().map(|row| row.task.id.as_str().len()).max().unwrap_or(0).max(2);
-    let title = format!("{:width$}  {:<15}  {:>6}  {:>8}  {:>7}  COMMAND", "ID", "STATE", "AGE", "DURATION", "PID");
-    let title = Line { text: title, runs: false };
-    let line = |row: &Row| Line { text: row.to_line(width), runs: row.running.is_some() };
-    [title].into_iter().chain(rows.iter().map(line)).collect()
-}
-
-fn rows<'a>(tasks: &'a [Task]) -> Vec<Row<'a>> {
+fn read_rows<'a>(tasks: &'a [Task]) -> Vec<TaskRow<'a>> {
     let known: Vec<&Task> = tasks.iter().filter(|task| task.is_known()).collect();
-    known.iter().zip(task::state::looks(&known)).map(|(task, look)| Row::new(task, look)).collect()
+    known.iter().zip(task::state::looks(&known)).map(|(task, look)| TaskRow::new(task, look)).collect()
 }
 
-struct Row<'a> {
+struct TaskRow<'a> {
     task: &'a Task<'a>,
     state: State,
     running: Option<Running>,
@@ -117,7 +110,7 @@ struct Row<'a> {
     took: Option<Duration>,
 }
 
-impl<'a> Row<'a> {
+impl<'a> TaskRow<'a> {
     fn new(task: &'a Task<'a>, look: Look) -> Self {
         let outcome = look.outcome.filter(|_| look.running.is_none());
         Self {
@@ -130,31 +123,26 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Since it ended, or since it began if it has not.
+    /// The time since the task ended, or since it began if it has not ended.
     fn age(&self) -> Option<Duration> {
         let since = self.running.map(|running| running.since).or(self.finished)?;
         Some(since.elapsed().unwrap_or_default())
     }
 
-    fn command(&self) -> String {
-        self.task.saved().map(|saved| command(&saved.line())).unwrap_or_default()
-    }
-
-    fn to_line(&self, width: usize) -> String {
+    fn to_cells(&self) -> Vec<String> {
         let state = match self.status {
             Some(status) if status != 0 => format!("{} ({status})", self.state.as_str()),
             _ => self.state.as_str().to_owned(),
         };
         let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
-        let line = format!(
-            "{:width$}  {state:<15}  {:>6}  {:>8}  {:>7}  {}",
-            self.task.id.as_str(),
+        vec![
+            self.task.id.as_str().to_owned(),
+            state,
             or_dash(self.age().map(span)),
-            or_dash(self.took.map(short)),
+            or_dash(self.took.map(format_duration)),
             or_dash(self.running.map(|running| running.pid.to_string())),
-            self.command()
-        );
-        line.trim_end().to_owned()
+            self.task.saved().map(|saved| format_command(&saved.line())).unwrap_or_default(),
+        ]
     }
 
     fn to_json(&self) -> Value {
@@ -176,14 +164,19 @@ impl<'a> Row<'a> {
     }
 }
 
-/// A duration: with tenths where it is short.
-fn short(took: Duration) -> String {
+/// Formats a duration. One below a minute has tenths of seconds.
+fn format_duration(took: Duration) -> String {
     if took < Duration::from_secs(60) { format!("{:.1}s", took.as_secs_f64()) } else { span(took) }
 }
 
-/// Tells of a wait for a task: a message at its beginning, or on a terminal a line that is kept up to date.
+/// The interval at which the line on a terminal is redrawn.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(125);
+
+const SPINNER: [char; 4] = ['|', '/', '-', '\\'];
+
+/// Reports a wait for a task: with one message at its beginning, or on a terminal with a line that is redrawn.
 #[derive(Debug)]
-pub(crate) struct Progress<'a> {
+pub(crate) struct TaskProgress<'a> {
     message: Option<&'a str>,
     quiet: bool,
     live: bool,
@@ -191,55 +184,53 @@ pub(crate) struct Progress<'a> {
     turn: usize,
 }
 
-impl<'a> Progress<'a> {
+impl<'a> TaskProgress<'a> {
     pub(crate) fn new(message: Option<&'a str>, quiet: bool) -> Self {
         let quiet = quiet || message == Some("");
         Self { message, quiet, live: !quiet && os::is_terminal(2), shown: false, turn: 0 }
     }
 
-    fn text(&self, task: &Task, running: Running) -> String {
+    fn format_message(&self, task: &Task, running: Running) -> String {
         let message = self.message.map_or_else(|| format!("Waiting for task: {}", task.id), str::to_owned);
         format!("{message} (PID: {})", running.pid)
     }
 
-    fn draw(&mut self, task: &Task, running: Running) {
+    fn redraw(&mut self, task: &Task, running: Running) {
         let spinner = SPINNER[self.turn % SPINNER.len()];
         self.turn += 1;
         let waited = span(running.since.elapsed().unwrap_or_default());
-        let mut text = format!("{spinner} {} {waited}", self.text(task, running));
+        let mut text = format!("{spinner} {} {waited}", self.format_message(task, running));
         let last = task.last_line();
         if !last.is_empty() {
             let _ = write!(text, ": {}", last.trim());
         }
-        // One that wraps could not be drawn over.
-        let text: String = plain(&text).chars().take(os::terminal_width(2).saturating_sub(1)).collect();
-        say(&format!("\r{text}\x1b[K"));
+        redraw_line(&text);
         self.shown = true;
     }
 }
 
-impl Teller for Progress<'_> {
+impl Teller for TaskProgress<'_> {
     fn interval(&self) -> Option<Duration> {
-        self.live.then_some(REDRAW)
+        self.live.then_some(REDRAW_INTERVAL)
     }
 
     fn begins(&mut self, task: &Task, running: Running) {
         if self.live {
-            self.draw(task, running);
+            self.redraw(task, running);
         } else if !self.quiet {
-            say(&format!("{}\n", self.text(task, running)));
+            write_stderr(&format!("{}\n", self.format_message(task, running)));
         }
     }
 
     fn tick(&mut self, task: &Task, running: Running) {
         if self.live {
-            self.draw(task, running);
+            self.redraw(task, running);
         }
     }
 
     fn ends(&mut self) {
         if self.shown {
-            say("\r\x1b[K");
+            clear_line();
             self.shown = false;
         }
     }
@@ -247,15 +238,15 @@ impl Teller for Progress<'_> {
     fn is_blocked(&mut self, task: &Task) {
         if !self.quiet {
             let path = task.directory().join("lock");
-            let who = holders::briefly(&path).holding.map(|holding| format!(", held by {}", holder(&holding)));
-            let hint = format!("see it with `aba-lock status --file {}`", quoted(&path));
+            let who = holders::briefly(&path).holding.map(|holding| format!(", held by {}", describe_holder(&holding)));
             let who = who.unwrap_or_default();
-            sentence(&format!("waiting for the lock of task {}{who}, which does not run it", task.id), Some(&hint));
+            let text = format!("waiting for the lock of task {}{who}, which does not run it", task.id);
+            print_message(&text, Some(&format!("see it with `aba-lock status --file {}`", quoted(&path))));
         }
     }
 
     fn output(&mut self, stream: Stream, bytes: &[u8]) -> usize {
-        // A reader that has gone away is no fault of the task's, which goes on.
+        // If the reader of the output has ended, the task continues nevertheless.
         os::write_some(if stream == Stream::Out { 1 } else { 2 }, bytes).unwrap_or(bytes.len())
     }
 }

@@ -1,32 +1,33 @@
-//! `list --watch`: the table on the whole screen, as it changes.
+//! The screen of `list --watch`: the list as it changes.
 
-use super::locks::{Detail, Line, Listing, lines, word};
+use super::list::{Detail, ListLine, Listing, format_lines};
 use crate::exit;
 use aba_lock::error::Error;
+use aba_lock::lock::holders::Known;
 use aba_lock::os::{self, Event, Screen};
 use aba_lock::store;
 use jiff::Zoned;
 use std::time::{Duration, Instant};
 
-/// How often it is drawn.
+/// The interval at which the list is read.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where looking takes long, it is drawn less often: it is to be a tenth of the time at most.
-const SHARE: u32 = 10;
+/// If reading the list takes long, the interval is this many times as long, so that reading takes at most a tenth of the time.
+const READ_SHARE: u32 = 10;
 
-/// Shows what `look` finds until the user quits. The exit status.
-pub(crate) fn run<'a>(look: impl Fn() -> Result<Listing<'a>, Error>) -> Result<i32, Error> {
-    let mut listing = look()?;
+/// Shows the list that `read` returns until the user quits. Returns the exit status.
+pub(crate) fn run_screen<'a>(read: impl Fn() -> Result<Listing<'a>, Error>) -> Result<i32, Error> {
+    let mut listing = read()?;
     let mut screen = Screen::open().map_err(|source| Error::Terminal { source })?;
     let colours = store::wants_colours(true);
-    let (mut from, mut looked, mut pause) = (0, Instant::now(), INTERVAL);
+    let (mut from, mut last_read, mut pause) = (0, Instant::now(), INTERVAL);
     loop {
         let (columns, rows) = screen.size();
-        let table = lines(&listing, Detail::People, &[]);
-        // The last page stays full.
+        let table = format_lines(&listing, Detail::Processes, &[]);
+        // At the end of the list the screen stays full.
         from = from.min(table.len().saturating_sub(rows.saturating_sub(2)));
-        screen.draw(&page(&listing, &table, from, (columns, rows), colours));
-        match screen.wait(pause.saturating_sub(looked.elapsed())) {
+        screen.draw(&format_page(&listing, &table, from, (columns, rows), colours));
+        match screen.wait(pause.saturating_sub(last_read.elapsed())) {
             Event::Key([b'q' | b'Q', ..]) => return Ok(exit::DONE),
             Event::Key([b'j', ..] | [0x1b, b'[' | b'O', b'B', _]) => from += 1,
             Event::Key([b'k', ..] | [0x1b, b'[' | b'O', b'A', _]) => from = from.saturating_sub(1),
@@ -39,16 +40,22 @@ pub(crate) fn run<'a>(look: impl Fn() -> Result<Listing<'a>, Error>) -> Result<i
                 return Ok(128 + signal);
             }
         }
-        if looked.elapsed() >= pause {
-            looked = Instant::now();
-            listing = look()?;
-            pause = INTERVAL.max(looked.elapsed() * SHARE);
+        if last_read.elapsed() >= pause {
+            last_read = Instant::now();
+            listing = read()?;
+            pause = INTERVAL.max(last_read.elapsed() * READ_SHARE);
         }
     }
 }
 
-fn page(listing: &Listing, table: &[Line], from: usize, (columns, rows): (usize, usize), colours: bool) -> Vec<String> {
-    let held = listing.locks.iter().filter(|(_, state)| word(state) == "held").count();
+fn format_page(
+    listing: &Listing,
+    table: &[ListLine],
+    from: usize,
+    (columns, rows): (usize, usize),
+    colours: bool,
+) -> Vec<String> {
+    let held = listing.locks.iter().filter(|(_, state)| state.known() == Known::Held).count();
     let waiting: usize = listing.locks.iter().map(|(_, state)| state.queue.len()).sum();
     let running = listing.tasks.iter().filter(|task| task.look().running.is_some()).count();
     let title = format!(
@@ -64,7 +71,7 @@ fn page(listing: &Listing, table: &[Line], from: usize, (columns, rows): (usize,
         page.push(cut("no locks"));
     }
     let fits = if shown > room { room.saturating_sub(1) } else { shown };
-    page.extend(table.iter().skip(from).take(fits).map(|line| line.shown(Some(columns), colours)));
+    page.extend(table.iter().skip(from).take(fits).map(|line| line.render(Some(columns), colours)));
     if shown > fits {
         page.push(cut(&format!("… {} more", shown - fits)));
     }

@@ -1,0 +1,120 @@
+//! Messages of `lock` and `unlock`: the lock is acquired, or another process holds it.
+
+use super::hint::{hint_for_inherited, hint_for_kin, hint_for_state, hint_to_end, hint_to_wait_in_script};
+use super::holder::{
+    describe_holder, describe_processes, describe_range_holders, describe_unknown, describe_unseen_holder,
+};
+use super::progress::LockProgress;
+use super::stream::{print_error, print_message, report_log_failure};
+use super::text::{escape_controls, format_command, format_target};
+use aba_lock::base::target::{Kind, Target};
+use aba_lock::error::{self, Error};
+use aba_lock::lock::holders::{self, Belief, Holding, State, ranges};
+use aba_lock::lock::request::Acquired;
+use aba_lock::os::Mode;
+use std::fmt::Write as _;
+
+/// Reports problems of a lock that was acquired, and with `verbose` the time that it took.
+pub(crate) fn report_acquired(acquired: &Acquired, progress: &LockProgress, quiet: bool, verbose: bool) {
+    if let Some((path, reason)) = &acquired.unrecorded {
+        let (path, reason) = (path.display(), error::reason(reason));
+        let text = format!("could not write who holds the lock into {path}: {reason}; it is held all the same");
+        print_message(&text, None);
+    }
+    report_log_failure();
+    // Only files of the user: other programs may lock them with fcntl(2). The check delays the command.
+    for guard in acquired.guards.iter().filter(|guard| !quiet && guard.target.kind == Kind::Users) {
+        if let Some(other) = ranges::of_file(guard.file(), &guard.target.path, Mode::Exclusive, 0, 0) {
+            let (label, other) = (&guard.target.label, describe_range_holders(&other));
+            print_message(&format!("{label} is also locked {other}, which this lock does not exclude"), None);
+        }
+    }
+    if verbose {
+        let labels: Vec<&str> = acquired.guards.iter().map(|guard| guard.target.label.as_str()).collect();
+        let took = progress.elapsed().as_secs_f64();
+        print_message(&format!("acquired {} after {took:.3} s", labels.join(", ")), None);
+    }
+}
+
+/// The reader of a hint about a lock that is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// The user of the helper.
+    User,
+    /// The user of a script. Such a user cannot give options to the helper.
+    Script,
+    /// The user of a script that never waits (`--nonblock`), whatever its environment says.
+    ImpatientScript,
+}
+
+/// Reports that another process holds the lock, and that this one does not wait, or no longer. `instead` is the command of
+/// `--on-busy`.
+pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: Reader) {
+    let (Error::Busy { label, path, kind } | Error::TimedOut { label, path, kind, .. }) = error else {
+        let Some(instead) = instead else { return print_error(error) };
+        return print_message(&format!("{error}; running `{}`", escape_controls(instead)), None);
+    };
+    let state = holders::briefly(path);
+    let see = format!("see it with `aba-lock status {}`", format_target(*kind, label, path));
+    let mut hint = match error {
+        Error::TimedOut { .. } => see,
+        _ if reader == Reader::ImpatientScript => see,
+        _ if reader == Reader::Script => format!("wait for it with {}, or {see}", hint_to_wait_in_script()),
+        _ => format!("wait for it with `--wait`, or {see}"),
+    };
+    let mut text = match (&state.holding, error) {
+        (Some(holding), Error::TimedOut { .. }) => format!("{error}, held by {}", describe_holder(holding)),
+        (Some(holding), _) => {
+            hint = hint_for_inherited(holding).unwrap_or(hint);
+            describe_refusal(label, holding)
+        }
+        (None, Error::TimedOut { .. }) => format!("{error}, held by {}", describe_unseen_holder(&state)),
+        (None, _) if state.blind.is_some() => format!("{label} is held by {}", describe_unseen_holder(&state)),
+        (None, _) => format!("{label} was held a moment ago by {}", describe_unseen_holder(&state)),
+    };
+    if let Some(kin) = state.holding.as_ref().and_then(Holding::kin) {
+        hint = hint_for_kin(kin, true);
+    }
+    if let Some(instead) = instead {
+        let _ = write!(text, "; running `{}`", escape_controls(instead));
+        return print_message(&text, None);
+    }
+    print_message(&text, Some(&hint));
+}
+
+fn describe_refusal(label: &str, holding: &Holding) -> String {
+    match &holding.record {
+        _ if holding.passing => format!("{label} was held a moment ago by {}", describe_holder(holding)),
+        Some((_, Belief::Alive)) if holding.mode == Mode::Exclusive => {
+            format!("{label} is already running: {}", describe_holder(holding))
+        }
+        Some((record, belief @ (Belief::Ended | Belief::Closed))) if !holding.holders.is_empty() => {
+            let end = if *belief == Belief::Ended { "ended" } else { "closed it" };
+            let verb = if holding.mode == Mode::Exclusive { "which inherited it" } else { "which shares it" };
+            format!(
+                "{label} was taken by pid {} ({}), which has {end}; still held by {}, {verb}",
+                record.pid,
+                format_command(&record.command),
+                describe_processes(&holding.holders)
+            )
+        }
+        _ => format!("{label} is held by {}", describe_holder(holding)),
+    }
+}
+
+/// Reports that `unlock NAME` cannot release the lock of another process.
+pub(crate) fn report_foreign_lock(target: &Target, holding: &Holding) {
+    let hint = match (holding.kin(), holding.holders.as_slice()) {
+        (Some(kin), _) => hint_for_kin(kin, false),
+        (None, []) => "it is released when its holder ends".to_owned(),
+        (None, holders) => hint_to_end(target, holders),
+    };
+    let text = format!("{} cannot be released from here: held by {}", target.label, describe_holder(holding));
+    print_message(&text, Some(&hint));
+}
+
+/// Reports that `unlock NAME` cannot determine whether the lock is held.
+pub(crate) fn report_unknown_state(target: &Target, state: &State) {
+    let text = format!("{}: {}", target.label, describe_unknown(state));
+    print_message(&text, hint_for_state(target, state).as_deref());
+}

@@ -1,0 +1,103 @@
+//! Hints: what the user can do about a lock that is held, or whose state is unknown.
+
+use super::text::{describe_file_type, escape_controls};
+use aba_lock::base::target::Target;
+use aba_lock::lock::holders::{self, Belief, Blind, Holder, Holding, Kin, State};
+use aba_lock::os::proc::process;
+use aba_lock::os::{self, Mode};
+use std::path::Path;
+
+/// Returns the hint for a lock that is held by the calling process, or by a process that started it.
+pub(crate) fn hint_for_kin(kin: Kin, waits: bool) -> String {
+    let instead = if waits { " instead of waiting for it" } else { "" };
+    match kin {
+        Kin::Itself => {
+            format!("this process holds the lock already, through another descriptor: release that one{instead}")
+        }
+        Kin::Ancestor(pid) => format!(
+            "pid {pid} started this command and holds the lock already: run this without the lock, or release it there{instead}"
+        ),
+    }
+}
+
+/// Returns the hint for a lock that processes have inherited from a holder that ended. Waiting may not help here.
+pub(crate) fn hint_for_inherited(holding: &Holding) -> Option<String> {
+    match (&holding.record, holding.holders.as_slice()) {
+        (Some((_, Belief::Ended | Belief::Closed)), [_, ..]) if holding.mode == Mode::Exclusive => Some(format!(
+            "start it with `aba_lock_detach` so that it does not keep the lock, or end it: `kill {}`",
+            holders::numbers(&holding.holders)
+        )),
+        _ => None,
+    }
+}
+
+/// Returns the hint that a lock becomes free when its holders end, and how to end them.
+pub(crate) fn hint_to_end(target: &Target, holders: &[Holder]) -> String {
+    let (who, them, verb) = if holders.len() == 1 { ("it", "it", "ends") } else { ("they", "them", "end") };
+    if let Some(name) = target.name() {
+        return format!("it is free when {who} {verb}; `aba-lock unlock {name} --kill` ends {them}");
+    }
+    format!("it is free when {who} {verb}; `kill {}` asks {them} to", holders::numbers(holders))
+}
+
+/// Returns the hint for the state of a lock: how to get it free, or how to learn more. A lock that is just free has none.
+pub(crate) fn hint_for_state(target: &Target, state: &State) -> Option<String> {
+    if let Some(kind) = state.odd {
+        return Some(format!("{}: see whose it is with `ls -l`", describe_file_type(kind)));
+    }
+    Some(match (&state.holding, &state.beyond) {
+        (Some(holding), _) if holding.passing => "it goes from one process to the next: look again".to_owned(),
+        (Some(holding), _) if holding.kin().is_some() => match holding.kin() {
+            Some(Kin::Ancestor(pid)) => {
+                format!("pid {pid} started this command: the lock is free when that process releases it, or ends")
+            }
+            _ => "this command holds the lock itself: it is free when this command ends".to_owned(),
+        },
+        (Some(holding), _) if holding.holders.is_empty() => match holding.unseen_taker() {
+            Some(record) => {
+                let user = match escape_controls(&record.user).as_str() {
+                    "root" => String::new(),
+                    user => format!("{user}, or "),
+                };
+                format!("it is free when it ends; its descriptors may not be looked into from here: ask {user}root")
+            }
+            None => "it cannot be seen from here who has it: ask as root, or outside of this container".to_owned(),
+        },
+        (Some(holding), _) => hint_for_inherited(holding).unwrap_or_else(|| hint_to_end(target, &holding.holders)),
+        (None, Some((record, Belief::OtherHost))) => format!("ask on host {}", escape_controls(&record.host)),
+        (None, _) if state.blind == Some(Blind::Proc) => "ask where /proc is mounted".to_owned(),
+        (None, _) if state.blind == Some(Blind::List) => "ask as root, or where /proc/locks can be read".to_owned(),
+        (None, _) if state.blind.is_some() => "ask again".to_owned(),
+        (None, Some(_)) => "ask outside of this container, or in that of the holder".to_owned(),
+        (None, None) if state.range.is_some() => {
+            "the two kinds do not exclude each other: `aba-lock lock` gets it at once, `aba-lock flock --fcntl` waits"
+                .to_owned()
+        }
+        (None, None) if !state.removed.is_empty() => {
+            "somebody removed the file under its holder: a second one can have the lock before that one ends".to_owned()
+        }
+        (None, None) => return None,
+    })
+}
+
+/// The maximum number of characters of a script's command line in a hint.
+const MAX_SCRIPT: usize = 120;
+
+/// Returns the command line that makes the calling script wait for its locks.
+pub(crate) fn hint_to_wait_in_script() -> String {
+    let words = process::words_of_ours(os::parent_id());
+    let called = match words.as_slice() {
+        // An interactive shell: the user typed the call.
+        [] | [_] => return "`--wait`".to_owned(),
+        [_, option, ..] if option.starts_with('-') => None,
+        // An executable script was called by its own name. The first word is its interpreter.
+        [_, script, ..] if script.contains('/') && os::may(os::Right::Execute, Path::new(script)).is_ok() => {
+            Some(&words[1..])
+        }
+        words => Some(words),
+    };
+    let called = called
+        .map(shell_words::join)
+        .filter(|line| line.chars().count() <= MAX_SCRIPT && escape_controls(line) == *line);
+    called.map_or_else(|| "ABA_LOCK_TIMEOUT=60".to_owned(), |line| format!("`ABA_LOCK_TIMEOUT=60 {line}`"))
+}

@@ -1,0 +1,163 @@
+//! Phrases about the processes that hold a lock or wait for it.
+//!
+//! The phrases about a holder follow "held by". They name the process that the record names only if it still holds the lock,
+//! as far as that can be verified from here.
+
+use super::text::{escape_controls, format_command, format_range};
+use aba_lock::error::span;
+use aba_lock::lock::holders::ranges::RangeHolding;
+use aba_lock::lock::holders::{Belief, Blind, Holder, Holding, State, Waiter};
+use aba_lock::lock::record::Record;
+use aba_lock::os::Mode;
+use std::fmt::Write as _;
+
+/// Describes the holder.
+pub(crate) fn describe_holder(holding: &Holding) -> String {
+    if holding.passing {
+        return "a process that has let go since".to_owned();
+    }
+    let Some((record, belief)) = &holding.record else {
+        return if holding.holders.is_empty() {
+            "a process that cannot be seen from here (another user's, or in another pid namespace)".to_owned()
+        } else {
+            describe_processes(&holding.holders)
+        };
+    };
+    let rest = holding.holders.len().saturating_sub(1);
+    let others = if holding.mode == Mode::Shared && rest > 0 { format!(", and {rest} more") } else { String::new() };
+    match belief {
+        Belief::Alive => format!("pid {} {}{others}", record.pid, describe_record(record)),
+        Belief::OtherHost | Belief::OtherNamespace | Belief::Unchecked => describe_remote_holder(record, *belief),
+        Belief::Ended if holding.holders.is_empty() => {
+            let age = record.age().map(|age| format!(" {} ago", span(age))).unwrap_or_default();
+            format!(
+                "a process that cannot be seen from here: pid {} {}, took it{age} and has ended",
+                record.pid,
+                describe_taker(record)
+            )
+        }
+        Belief::Perhaps if holding.holders.is_empty() => "a process that cannot be seen from here".to_owned(),
+        Belief::Ended | Belief::Closed | Belief::Perhaps => describe_processes(&holding.holders),
+    }
+}
+
+/// Describes a holder of which only the record is known: its pid belongs to another host or pid namespace, or was not checked.
+pub(crate) fn describe_remote_holder(record: &Record, belief: Belief) -> String {
+    format!("pid {}{} {}", record.pid, describe_place(record, belief), describe_record(record))
+}
+
+fn describe_place(record: &Record, belief: Belief) -> String {
+    match belief {
+        Belief::OtherHost => format!(" on host {}", escape_controls(&record.host)),
+        Belief::OtherNamespace => " of another pid namespace".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// Describes the process that took a lock last, which may have released it since.
+pub(crate) fn describe_last_taker(record: &Record, belief: Belief) -> String {
+    let place = describe_place(record, belief);
+    let age = record.age().map(|age| format!(", {} ago", span(age))).unwrap_or_default();
+    format!("last taken by pid {}{place} {}{age}, as the record says", record.pid, describe_taker(record))
+}
+
+/// Describes what a record says in addition to the pid.
+pub(crate) fn describe_record(record: &Record) -> String {
+    let age = record.age().map(|age| format!(", for {}", span(age))).unwrap_or_default();
+    describe_taker(record) + &age
+}
+
+fn describe_taker(record: &Record) -> String {
+    let who = record.who.as_ref().map(|who| format!(" ({})", escape_controls(who))).unwrap_or_default();
+    format!("({}), by {}{who}", format_command(&record.command), escape_controls(&record.user))
+}
+
+/// Describes the first of several processes, and counts the others.
+pub(crate) fn describe_processes(holders: &[Holder]) -> String {
+    let Some(first) = holders.first() else { return "nobody".to_owned() };
+    let more = match holders.len() {
+        1 => String::new(),
+        number => format!(", and {} more", number - 1),
+    };
+    // The time since which the process holds the lock is unknown. It is at most the age of the process.
+    let age = first.age.map(|age| format!(", running for {}", span(age))).unwrap_or_default();
+    format!("pid {} ({}), by {}{age}{more}", first.pid, format_command(&first.command), escape_controls(&first.user))
+}
+
+/// Describes the holder of a lock that is or was held by a process that cannot be identified.
+pub(crate) fn describe_unseen_holder(state: &State) -> String {
+    match (&state.beyond, state.blind) {
+        (record, Some(blind)) => {
+            let record = record.as_ref().map(|(record, belief)| format!("; {}", describe_last_taker(record, *belief)));
+            format!("a process that cannot be known from here: {}{}", describe_blind(blind), record.unwrap_or_default())
+        }
+        (Some((record, belief)), None) => describe_remote_holder(record, *belief) + ", as the record says",
+        (None, None) => "a process that has let go since, or cannot be seen from here".to_owned(),
+    }
+}
+
+/// Says that the state of a lock is unknown, and why.
+pub(crate) fn describe_unknown(state: &State) -> String {
+    let last = state.beyond.as_ref().map(|(record, belief)| describe_last_taker(record, *belief));
+    match (state.blind, last) {
+        (Some(blind), None) => format!("whether it is held cannot be known from here: {}", describe_blind(blind)),
+        (Some(blind), Some(last)) => {
+            format!("whether it is held cannot be known from here: {}; {last}", describe_blind(blind))
+        }
+        (None, Some(last)) => format!("held by nobody that can be seen from here; {last}, which may have it still"),
+        (None, None) => "whether it is held cannot be known".to_owned(),
+    }
+}
+
+/// Says why the holders of a lock cannot be determined.
+pub(crate) fn describe_blind(blind: Blind) -> &'static str {
+    match blind {
+        Blind::Proc if cfg!(target_os = "linux") => "/proc cannot be read",
+        Blind::Proc => "this system does not tell, and a record alone proves nothing",
+        Blind::List => "/proc/locks cannot be read, nor may all processes be looked into",
+        Blind::File => "its lock file could not be looked at",
+    }
+}
+
+/// Describes the holders of an fcntl(2) lock. The phrase follows "locked".
+pub(crate) fn describe_range_holders(other: &RangeHolding) -> String {
+    let by = if other.holders.is_empty() {
+        "a process that cannot be seen from here".to_owned()
+    } else {
+        describe_processes(&other.holders)
+    };
+    format!("by fcntl(2){}: {by}", format_range(&other.range))
+}
+
+/// Describes one holder on a line of its own.
+pub(crate) fn describe_process(holder: &Holder) -> String {
+    let mut text = format!("pid {}, {}, {}", holder.pid, holder.user, format_command(&holder.command));
+    if let Some(terminal) = &holder.terminal {
+        let _ = write!(text, ", on {terminal}");
+    }
+    if let Some(namespace) = holder.namespace {
+        let _ = write!(text, ", in pid namespace {namespace}");
+    }
+    text
+}
+
+/// Describes a waiter on a line of its own. If a script waits through its helper, the line names the script first.
+pub(crate) fn describe_waiter(waiter: &Waiter) -> String {
+    let mut text = match (&waiter.script, waiter.pid) {
+        (None, 0) => "a process that cannot be seen from here".to_owned(),
+        (None, pid) => format!("pid {pid}, {}, {}", waiter.user, format_command(&waiter.command)),
+        (Some((script, what)), pid) => {
+            format!("pid {script}, {}, {}, by its helper {pid}", waiter.user, format_command(what))
+        }
+    };
+    if let Some(terminal) = &waiter.terminal {
+        let _ = write!(text, ", on {terminal}");
+    }
+    if waiter.mode == Mode::Shared {
+        text.push_str(", to share it");
+    }
+    if let Some(age) = waiter.age {
+        let _ = write!(text, ", for {}", span(age));
+    }
+    text
+}

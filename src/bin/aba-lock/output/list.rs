@@ -1,0 +1,212 @@
+//! The output of `list`: the locks, then the tasks, then the leases of a server.
+
+use super::hint::hint_for_inherited;
+use super::holder::{describe_blind, describe_holder, describe_last_taker, describe_process, describe_waiter};
+use super::lock_json::{OverallState, build_lock, find_age, parse_answer};
+use super::stream::print;
+use super::table::{Column, format_table};
+use super::tasks;
+use super::text::{describe_file_type, escape_controls, format_command};
+use aba_lock::base::names::LockName;
+use aba_lock::error::span;
+use aba_lock::lock::holders::{Belief, Known, State};
+use aba_lock::os::{self, Mode};
+use aba_lock::store::{self, Store};
+use aba_lock::task::state::Task;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+
+/// The locks and tasks to list.
+pub(crate) struct Listing<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) locks: Vec<(LockName, State)>,
+    pub(crate) tasks: Vec<Task<'a>>,
+}
+
+/// Prints `list --json`, and the answer of the lease server.
+pub(crate) fn print_list_json(listing: &Listing, elsewhere: Option<&str>) {
+    let remote = elsewhere.map(parse_answer);
+    let leased: Vec<&str> = remote
+        .iter()
+        .filter_map(Value::as_array)
+        .flatten()
+        .filter(|lease| lease["state"] == "held")
+        .filter_map(|lease| lease["name"].as_str())
+        .collect();
+    let build = |(name, state): &(LockName, State)| {
+        let overall = match state.known() {
+            Known::Held => OverallState::Held,
+            _ if leased.contains(&name.as_str()) => OverallState::HeldElsewhere,
+            Known::Free if remote.as_ref().is_some_and(Value::is_null) => OverallState::Unknown,
+            known => known.into(),
+        };
+        build_lock(&listing.store.target(name), state, overall)
+    };
+    let locks: Vec<Value> = listing.locks.iter().map(build).collect();
+    let mut all = json!({ "locks": locks, "tasks": tasks::build_tasks(&listing.tasks) });
+    if let Some(remote) = remote {
+        all["remote"] = remote;
+    }
+    print(&format!("{all:#}\n"));
+}
+
+/// Prints `list`, and the answer of the lease server.
+pub(crate) fn print_list(listing: &Listing, elsewhere: Option<&str>) {
+    let terminal = os::is_terminal(1);
+    let (width, colours) = (terminal.then(|| os::terminal_width(1)), store::wants_colours(terminal));
+    let mut text = String::new();
+    // The keeper prints a title, and then a line that begins with the name for each lease.
+    let leased: Vec<&str> =
+        elsewhere.unwrap_or_default().lines().skip(1).filter_map(|line| line.split(' ').next()).collect();
+    for line in format_lines(listing, Detail::Locks, &leased) {
+        let _ = writeln!(text, "{}", line.render(width, colours));
+    }
+    if let Some(elsewhere) = elsewhere.filter(|elsewhere| !elsewhere.is_empty()) {
+        let gap = if text.is_empty() { "" } else { "\n" };
+        let _ = write!(text, "{gap}{elsewhere}");
+    }
+    print(&text);
+}
+
+/// The appearance of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tone {
+    Title,
+    /// Held, or running.
+    Busy,
+    /// In need of attention.
+    Warning,
+    /// Free, or ended.
+    Quiet,
+}
+
+/// A line of the list.
+pub(crate) struct ListLine {
+    tone: Tone,
+    text: String,
+}
+
+impl ListLine {
+    /// Cuts the line to a width in columns, and colours it.
+    pub(crate) fn render(&self, width: Option<usize>, colours: bool) -> String {
+        let text = match width {
+            Some(width) => self.text.chars().take(width).collect(),
+            None => self.text.clone(),
+        };
+        let colour = match self.tone {
+            _ if !colours => return text,
+            Tone::Title => "1",
+            Tone::Busy => "33",
+            Tone::Warning => "31",
+            Tone::Quiet => return text,
+        };
+        format!("\x1b[{colour}m{text}\x1b[0m")
+    }
+}
+
+/// The detail of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// One line for each lock.
+    Locks,
+    /// In addition, one line for each further holder and for each waiter.
+    Processes,
+}
+
+const COLUMNS: [Column; 7] = [
+    Column::Fit("LOCK"),
+    Column::Left("STATE", 8),
+    Column::Right("FOR", 6),
+    Column::Right("WAITING", 7),
+    Column::Right("PID", 7),
+    Column::Left("USER", 8),
+    Column::Left("COMMAND", 0),
+];
+
+/// Returns the lines of the list. The held locks come first. `leased` are the names whose leases are held at a server.
+pub(crate) fn format_lines(listing: &Listing, detail: Detail, leased: &[&str]) -> Vec<ListLine> {
+    let rank = |state: &State| match state.known() {
+        Known::Held => 0,
+        Known::Unknown => 1,
+        Known::Free if !state.removed.is_empty() => 2,
+        Known::Free => 3,
+    };
+    let mut locks: Vec<&(LockName, State)> = listing.locks.iter().collect();
+    locks.sort_by_key(|(_, state)| rank(state));
+    let rows = locks.iter().map(|(name, state)| format_row(name, state, leased.contains(&name.as_str())));
+    let mut table = format_table(&COLUMNS, rows).into_iter();
+    let mut lines = Vec::new();
+    let mut put = |tone, text: String| lines.push(ListLine { tone, text: text.trim_end().to_owned() });
+    if let Some(titles) = table.next() {
+        put(Tone::Title, titles);
+    }
+    for ((_, state), text) in locks.into_iter().zip(table) {
+        put(choose_tone(state), text);
+        if detail == Detail::Processes {
+            for holder in state.holding.iter().flat_map(|holding| holding.holders.iter().skip(1)) {
+                put(Tone::Busy, format!("    and {}", describe_process(holder)));
+            }
+            for (at, waiter) in state.waiters().iter().enumerate() {
+                put(Tone::Quiet, format!("    {}. waits: {}", at + 1, describe_waiter(waiter)));
+            }
+        }
+    }
+    let tasks = tasks::format_lines(&listing.tasks);
+    if !tasks.is_empty() && !listing.locks.is_empty() {
+        put(Tone::Quiet, String::new());
+    }
+    for (at, (text, runs)) in tasks.into_iter().enumerate() {
+        let tone = match (at, runs) {
+            (0, _) => Tone::Title,
+            (_, true) => Tone::Busy,
+            (_, false) => Tone::Quiet,
+        };
+        put(tone, text);
+    }
+    lines
+}
+
+fn choose_tone(state: &State) -> Tone {
+    match state.known() {
+        Known::Held if state.holding.as_ref().is_some_and(|holding| hint_for_inherited(holding).is_some()) => {
+            Tone::Warning
+        }
+        Known::Held => Tone::Busy,
+        Known::Free if state.removed.is_empty() => Tone::Quiet,
+        _ => Tone::Warning,
+    }
+}
+
+fn format_row(name: &LockName, state: &State, is_leased: bool) -> Vec<String> {
+    let holding = state.holding.as_ref();
+    let holder = holding.and_then(|holding| holding.holders.first()).or(state.removed.first());
+    let record = holding.and_then(|holding| holding.record.as_ref()).or(state.beyond.as_ref());
+    let shown = match state.known() {
+        Known::Free | Known::Unknown if is_leased => "leased",
+        Known::Free if !state.removed.is_empty() => "removed",
+        Known::Held if holding.is_some_and(|holding| holding.mode == Mode::Shared) => "shared",
+        known => OverallState::from(known).as_str(),
+    };
+    let dash = || "-".to_owned();
+    let age = holding.and_then(find_age).map_or_else(dash, span);
+    let waiting = if state.queue.is_empty() { dash() } else { state.queue.len().to_string() };
+    let without_process = |what: String| (dash(), dash(), what);
+    let (pid, user, what) = match (holder, record) {
+        (None, _) if state.odd.is_some() => without_process(state.odd.map(describe_file_type).unwrap_or_default()),
+        (None, Some((record, Belief::Alive))) => {
+            (record.pid.to_string(), escape_controls(&record.user), format_command(&record.command))
+        }
+        (Some(holder), _) => {
+            let more = holding.map_or(0, |holding| holding.holders.len().saturating_sub(1));
+            let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+            (holder.pid.to_string(), holder.user.clone(), format!("{}{more}", format_command(&holder.command)))
+        }
+        (None, _) => without_process(match (holding, &state.beyond, state.blind) {
+            (Some(holding), _, _) => describe_holder(holding),
+            (None, _, Some(blind)) => format!("cannot be known from here: {}", describe_blind(blind)),
+            (None, Some((record, belief)), None) => describe_last_taker(record, *belief),
+            (None, None, None) => String::new(),
+        }),
+    };
+    vec![name.as_str().to_owned(), shown.to_owned(), age, waiting, pid, user, what]
+}

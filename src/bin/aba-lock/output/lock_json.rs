@@ -1,0 +1,134 @@
+//! The JSON objects of locks, for `status --json` and `list --json`. `args::status::STATUS_JSON` documents their members.
+
+use super::hint::hint_for_state;
+use aba_lock::base::target::Target;
+use aba_lock::lock::holders::{Belief, Holder, Holding, Known, State, Waiter};
+use aba_lock::lock::record::Record;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The state of a lock on this machine and at the lease server together. The exit status of `status` depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OverallState {
+    /// Held on this machine.
+    Held,
+    /// Its lease is held at the server, and no holder is known on this machine.
+    HeldElsewhere,
+    /// Held neither here nor there.
+    Free,
+    /// It may be held, here or there.
+    Unknown,
+}
+
+impl OverallState {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::HeldElsewhere => "held-elsewhere",
+            Self::Free => "free",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl From<Known> for OverallState {
+    fn from(known: Known) -> Self {
+        match known {
+            Known::Held => Self::Held,
+            Known::Free => Self::Free,
+            Known::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// Returns the time for which a lock is held, if it is known.
+pub(crate) fn find_age(holding: &Holding) -> Option<Duration> {
+    let (record, belief) = holding.record.as_ref()?;
+    // The record of a shared lock is that of the last holder, which may have ended.
+    if *belief == Belief::Perhaps { None } else { record.age() }
+}
+
+/// Parses the JSON that the keeper printed. The value is null if the keeper failed.
+pub(crate) fn parse_answer(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or(Value::Null)
+}
+
+/// Builds the object of a lock.
+pub(crate) fn build_lock(target: &Target, state: &State, overall: OverallState) -> Value {
+    let holding = state.holding.as_ref();
+    let believed = holding.and_then(|holding| holding.record.as_ref()).or(state.beyond.as_ref());
+    json!({
+        "name": target.label,
+        "path": target.path.to_string_lossy(),
+        "state": overall.as_str(),
+        "mode": holding.map(|holding| holding.mode.as_str()),
+        "pid_file": believed.and_then(|(record, _)| record.pid_file.as_ref()),
+        "since": believed.filter(|(_, belief)| *belief != Belief::Perhaps).map(|(record, _)| &record.since),
+        "age_seconds": holding.and_then(find_age).map(|age| age.as_secs()),
+        "holders": build_holders(holding.map_or(&[], |holding| &holding.holders)),
+        "waiters": state.waiters().iter().map(build_waiter).collect::<Vec<_>>(),
+        "removed": build_holders(&state.removed),
+        "record": state.record.as_ref().map(|record| build_record(record, believed.map(|(_, belief)| *belief))),
+        "hidden": state.hidden,
+        "fcntl": state.range.as_ref().map(|range| json!({
+            "mode": range.range.mode.as_str(),
+            "start": range.range.start,
+            "length": range.range.len,
+            "holders": build_holders(&range.holders),
+        })),
+        "remedy": hint_for_state(target, state),
+    })
+}
+
+fn build_holders(holders: &[Holder]) -> Value {
+    let build_holder = |holder: &Holder| {
+        json!({
+            "pid": holder.pid,
+            "user": holder.user,
+            "command": holder.command,
+            "inherited": holder.inherited,
+            "terminal": holder.terminal,
+            "running_seconds": holder.age.map(|age| age.as_secs()),
+            "namespace": holder.namespace,
+        })
+    };
+    holders.iter().map(build_holder).collect()
+}
+
+fn build_waiter(waiter: &Waiter) -> Value {
+    let script = waiter.script.as_ref().map(|(pid, command)| json!({ "pid": pid, "command": command }));
+    json!({
+        "pid": if waiter.pid == 0 { None } else { Some(waiter.pid) },
+        "user": waiter.user,
+        "command": waiter.command,
+        "script": script,
+        "mode": waiter.mode.as_str(),
+        "terminal": waiter.terminal,
+        "waiting_seconds": waiter.age.map(|age| (age.as_secs_f64() * 100.0).round() / 100.0),
+    })
+}
+
+fn build_record(record: &Record, belief: Option<Belief>) -> Value {
+    json!({
+        "holder": match belief {
+            Some(Belief::Alive) => "alive",
+            Some(Belief::Ended) => "ended",
+            Some(Belief::Closed) => "closed",
+            Some(Belief::Perhaps) => "perhaps",
+            Some(Belief::OtherNamespace) => "other-namespace",
+            Some(Belief::OtherHost) => "other-host",
+            Some(Belief::Unchecked) => "unchecked",
+            None => "stale",
+        },
+        "pid": record.pid,
+        "user": record.user,
+        "host": record.host,
+        "namespace": record.ns,
+        "since": record.since,
+        "command": record.command,
+        "who": record.who,
+        "pid_file": record.pid_file,
+        "mode": record.mode.as_str(),
+        "token": record.token,
+    })
+}

@@ -1,0 +1,128 @@
+//! Progress messages of a call that waits for a lock.
+
+use super::holder::describe_holder;
+use super::stream::{clear_line, print_message, redraw_line};
+use super::text::{spell_number, spell_ordinal};
+use aba_lock::error::span;
+use aba_lock::lock::wait::{Contention, Waiting};
+use aba_lock::os;
+use std::cell::OnceCell;
+use std::time::{Duration, Instant};
+
+/// Reports a wait: with one message at its beginning, or on a terminal with a line that is redrawn each second.
+#[derive(Debug)]
+pub(crate) struct LockProgress {
+    quiet: bool,
+    /// True if the line on a terminal is redrawn. It is determined when it is first needed: most calls do not wait.
+    live: OnceCell<bool>,
+    shown: bool,
+    /// True if an earlier process has reported that this call waits.
+    resumes: bool,
+    started: Instant,
+}
+
+/// After this time, a waiting process has reported its wait.
+const REPORT_DELAY: Duration = Duration::from_millis(150);
+
+impl LockProgress {
+    pub(crate) fn new(quiet: bool) -> Self {
+        Self::resume(quiet, Duration::ZERO)
+    }
+
+    /// Continues the wait of an earlier process, which has lasted this long.
+    pub(crate) fn resume(quiet: bool, waited: Duration) -> Self {
+        let now = Instant::now();
+        let started = now.checked_sub(waited).unwrap_or(now);
+        Self { quiet, live: OnceCell::new(), shown: false, resumes: waited >= REPORT_DELAY, started }
+    }
+
+    fn is_live(&self) -> bool {
+        *self.live.get_or_init(|| !self.quiet && os::is_terminal(2))
+    }
+
+    /// The time since the command began.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn show(&mut self, waiting: &Waiting) {
+        let label = &waiting.target.label;
+        let who = waiting.state().holding.map(|holding| describe_holder(&holding));
+        let held = who.map(|who| format!(", held by {who}")).unwrap_or_default();
+        let place = waiting.place();
+        let place = place.map(|(at, of)| format!(" ({} of {})", spell_ordinal(at), spell_number(of)));
+        let place = place.unwrap_or_default();
+        // The wait may have ended while the state was read.
+        if waiting.is_over() {
+            return;
+        }
+        if self.is_live() {
+            // The part that changes comes first, because the end of the line may be cut.
+            redraw_line(&format!("aba-lock: waiting {} for {label}{place}{held}", span(self.elapsed())));
+            self.shown = true;
+        } else {
+            print_message(&format!("waiting for {label}{place}{held}"), None);
+        }
+    }
+}
+
+impl Contention for LockProgress {
+    fn interval(&self) -> Option<Duration> {
+        self.is_live().then_some(Duration::from_secs(1))
+    }
+
+    fn begins(&mut self, waiting: &Waiting) {
+        if !self.quiet && (!self.resumes || self.is_live()) {
+            self.show(waiting);
+        }
+    }
+
+    fn tick(&mut self, waiting: &Waiting) {
+        if self.is_live() {
+            self.show(waiting);
+        }
+    }
+
+    fn ends(&mut self) {
+        if self.shown {
+            clear_line();
+        }
+    }
+}
+
+/// The time for which [`DelayedProgress`] stays silent. Most updates of files end earlier.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Reports a wait like [`LockProgress`], but only if it lasts: for the locks that `update` and `reserve` hold for a moment.
+#[derive(Debug)]
+pub(crate) struct DelayedProgress {
+    progress: LockProgress,
+    begun: bool,
+}
+
+impl DelayedProgress {
+    pub(crate) fn new(quiet: bool) -> Self {
+        Self { progress: LockProgress::new(quiet), begun: false }
+    }
+}
+
+impl Contention for DelayedProgress {
+    fn interval(&self) -> Option<Duration> {
+        if self.begun { self.progress.interval() } else { Some(SILENCE) }
+    }
+
+    fn begins(&mut self, _: &Waiting) {}
+
+    fn tick(&mut self, waiting: &Waiting) {
+        if self.begun {
+            self.progress.tick(waiting);
+        } else if self.progress.elapsed() >= SILENCE {
+            self.begun = true;
+            self.progress.begins(waiting);
+        }
+    }
+
+    fn ends(&mut self) {
+        self.progress.ends();
+    }
+}

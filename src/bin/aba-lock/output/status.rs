@@ -1,0 +1,115 @@
+//! The output of `status`.
+
+use super::hint::hint_for_state;
+use super::holder::{describe_blind, describe_last_taker, describe_process, describe_remote_holder, describe_waiter};
+use super::lock_json::{OverallState, build_lock, find_age, parse_answer};
+use super::stream::print;
+use super::text::{escape_controls, format_command, format_range};
+use aba_lock::base::target::Target;
+use aba_lock::error::span;
+use aba_lock::lock::holders::{Belief, Holding, Known, State};
+use aba_lock::os::Mode;
+use std::fmt::Write as _;
+
+/// Prints `status --fd N NAME`.
+pub(crate) fn print_descriptor_status(target: &Target, fd: i32, held: Option<Mode>) {
+    let label = escape_controls(&target.label);
+    print(&match held {
+        Some(mode) => format!("{label}: held, {mode}, through descriptor {fd}\n"),
+        None => format!("{label}: not held through descriptor {fd}\n"),
+    });
+}
+
+/// Prints `status NAME`, and the answer of the lease server.
+pub(crate) fn print_status(target: &Target, state: &State, overall: OverallState, elsewhere: Option<&str>) {
+    let label = &escape_controls(&target.label);
+    let mut text = match (&state.holding, state.known(), state.blind) {
+        (Some(holding), _, _) => format_holding(label, holding),
+        (None, Known::Held, _) => format!("{label}: free for flock(2), held by fcntl(2)\n"),
+        (None, Known::Free, _) if overall == OverallState::HeldElsewhere => {
+            format!("{label}: held elsewhere, free on this machine\n")
+        }
+        (None, Known::Free, _) if overall == OverallState::Unknown => {
+            format!("{label}: free on this machine; whether its lease is held is unknown\n")
+        }
+        (None, Known::Free, _) => format!("{label}: free\n"),
+        (None, _, Some(blind)) => {
+            format!("{label}: whether it is held cannot be known from here: {}\n", describe_blind(blind))
+        }
+        (None, _, None) => format!("{label}: held by nobody that can be seen from here\n"),
+    };
+    if let Some((record, belief)) = &state.beyond {
+        let _ = writeln!(text, "  {}, which may have it still", describe_last_taker(record, *belief));
+    }
+    if let Some(range) = &state.range {
+        let _ = writeln!(text, "  fcntl(2) lock, {}{}:", range.range.mode, format_range(&range.range));
+        for holder in &range.holders {
+            let _ = writeln!(text, "  {}", describe_process(holder));
+        }
+        if range.holders.is_empty() {
+            text.push_str("  by a process that cannot be seen from here\n");
+        }
+    }
+    for holder in &state.removed {
+        let holder = describe_process(holder);
+        let _ = writeln!(text, "  removed file: still locked by {holder}: it does not shut others out");
+    }
+    for (at, waiter) in state.waiters().iter().enumerate() {
+        let _ = writeln!(text, "  {}. waits: {}", at + 1, describe_waiter(waiter));
+    }
+    if let Some(hint) = hint_for_state(target, state) {
+        let _ = writeln!(text, "  remedy: {hint}");
+    }
+    let _ = writeln!(text, "  file: {}", escape_controls(&target.path.to_string_lossy()));
+    text.push_str(elsewhere.unwrap_or_default());
+    print(&text);
+}
+
+/// Prints `status --json`.
+pub(crate) fn print_status_json(target: &Target, state: &State, overall: OverallState, elsewhere: Option<&str>) {
+    let mut object = build_lock(target, state, overall);
+    if let Some(text) = elsewhere {
+        object["remote"] = parse_answer(text);
+    }
+    print(&format!("{object:#}\n"));
+}
+
+fn format_holding(label: &str, holding: &Holding) -> String {
+    let mut text = format!("{label}: held, {}", holding.mode);
+    if holding.passing {
+        return text + "\n  a moment ago, by a process that has let go since\n";
+    }
+    if let Some(age) = find_age(holding) {
+        let _ = write!(text, ", for {}", span(age));
+    }
+    text.push('\n');
+    if let Some((record, belief)) = &holding.record {
+        if let Some(who) = &record.who {
+            let _ = writeln!(text, "  who: {}", escape_controls(who));
+        }
+        if let Some(path) = &record.pid_file {
+            let _ = writeln!(text, "  pid file: {}", escape_controls(path));
+        }
+        let (pid, user, what) = (record.pid, escape_controls(&record.user), format_command(&record.command));
+        let _ = match belief {
+            Belief::Alive if holding.unseen_taker().is_some() => writeln!(text, "  pid {pid}, {user}, {what}"),
+            Belief::Alive => Ok(()),
+            Belief::Closed => writeln!(text, "  taken by pid {pid}, {user}, {what}, which has closed it"),
+            Belief::Ended => writeln!(text, "  taken by pid {pid}, {user}, {what}, which has ended"),
+            Belief::Perhaps => {
+                writeln!(text, "  last taken, as the record says, by pid {pid}, {what}, which has ended")
+            }
+            Belief::OtherNamespace | Belief::OtherHost | Belief::Unchecked => {
+                writeln!(text, "  {}", describe_remote_holder(record, *belief))
+            }
+        };
+    }
+    for holder in &holding.holders {
+        let inherited = if holder.inherited == Some(true) { " (inherited)" } else { "" };
+        let _ = writeln!(text, "  {}{inherited}", describe_process(holder));
+    }
+    if holding.holders.is_empty() && holding.record.is_none() {
+        text.push_str("  by a process that cannot be seen from here\n");
+    }
+    text
+}

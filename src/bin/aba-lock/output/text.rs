@@ -1,0 +1,70 @@
+//! Words and values as messages show them.
+
+use aba_lock::base::target::Kind;
+use aba_lock::error::{quoted, shortened};
+use aba_lock::os::Range;
+use std::path::Path;
+
+/// The maximum number of characters of a command line in a message.
+const MAX_COMMAND: usize = 120;
+
+/// Formats a command line, cut to about one line of a terminal.
+pub(crate) fn format_command(text: &str) -> String {
+    if text.is_empty() {
+        return "command unknown".to_owned();
+    }
+    shortened(&escape_controls(text), MAX_COMMAND)
+}
+
+/// Replaces control characters in text from other processes or files, which could otherwise control the terminal of the reader.
+pub(crate) fn escape_controls(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Describes a file that should be a regular file. `kind` is its type.
+pub(crate) fn describe_file_type(kind: &str) -> String {
+    format!("it is a {kind}, not a regular file")
+}
+
+/// Formats the part of a file that a lock covers. The text is empty for the whole file.
+pub(crate) fn format_range(range: &Range) -> String {
+    match (range.start, range.len) {
+        (0, 0) => String::new(),
+        (start, 0) => format!(" from byte {start}"),
+        (start, len) => format!(" at bytes {start} to {}", start.saturating_add(len - 1)),
+    }
+}
+
+pub(crate) fn spell_number(number: usize) -> String {
+    const WORDS: [&str; 10] = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+    let word = number.checked_sub(1).and_then(|at| WORDS.get(at));
+    word.map_or_else(|| number.to_string(), |word| (*word).to_owned())
+}
+
+pub(crate) fn spell_ordinal(place: usize) -> String {
+    const WORDS: [&str; 10] =
+        ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"];
+    if let Some(word) = place.checked_sub(1).and_then(|at| WORDS.get(at)) {
+        return (*word).to_owned();
+    }
+    let end = match (place % 10, place % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    format!("{place}{end}")
+}
+
+/// Formats the arguments of `aba-lock status` that name this lock. A file may have the same label as a named lock.
+pub(crate) fn format_target(kind: Kind, label: &str, path: &Path) -> String {
+    match kind {
+        Kind::Named => label.to_owned(),
+        // The label is the path as the user wrote it.
+        Kind::Users if !label.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER) => {
+            format!("--file {}", quoted(Path::new(label)))
+        }
+        Kind::Users | Kind::Beside => format!("--file {}", quoted(path)),
+    }
+}

@@ -1,10 +1,10 @@
 //! The gRPC side: the same desk, other shapes.
 
 use crate::access::{Access, Scope};
-use crate::desk::Desk;
-use crate::journal::Call;
-use crate::listen::{Incoming, Peer};
+use crate::connection::{Incoming, Peer};
+use crate::lock_manager::Desk;
 use crate::model::{Change, Key, Lock, Problem, Selection, Wanted};
+use crate::telemetry::Call;
 use aba_lock_protocol::span;
 use jiff::Timestamp;
 use std::future::Future;

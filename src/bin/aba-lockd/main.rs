@@ -5,17 +5,17 @@
 
 mod access;
 mod args;
-mod desk;
+mod connection;
+mod environment;
 mod grpc;
-mod journal;
-mod listen;
+mod lifecycle;
+mod lock_manager;
 mod model;
 mod reload;
 mod report;
 mod rest;
-mod serve;
-mod settings;
 mod store;
+mod telemetry;
 mod tls;
 
 use clap::Parser;
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
         }
     };
-    match serve::run(args) {
+    match lifecycle::run(args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(NOT_ALL),
         Err(failure) => {
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 
 /// Ends the process where nothing can be returned.
 #[expect(clippy::exit, clippy::disallowed_methods, reason = "this file alone ends the process")]
-pub(crate) fn end(failure: &serve::Failure) -> ! {
+pub(crate) fn end(failure: &lifecycle::Failure) -> ! {
     report::failure(&failure.sentence, failure.hint.as_deref());
     std::process::exit(FAILED.into())
 }

@@ -6,7 +6,7 @@
 
 use crate::access::{Access, Tokens};
 use crate::args::Serve;
-use crate::serve::Failure;
+use crate::lifecycle::Failure;
 use crate::{report, tls};
 use rustls::ServerConfig;
 use serde_json::{Map, Value};

@@ -1,16 +1,16 @@
 //! The REST side. What is asked, by path; the shapes are in `rest/shape.rs`.
 
 mod body;
-mod connect;
-mod shape;
+mod json;
+mod server;
 
-pub(crate) use connect::serve;
+pub(crate) use server::serve;
 
 use crate::access::{self, Access, Scope};
-use crate::desk::Desk;
-use crate::journal::Call;
-use crate::listen::Peer;
+use crate::connection::Peer;
+use crate::lock_manager::Desk;
 use crate::model::{Change, Problem};
+use crate::telemetry::Call;
 use aba_lock_protocol::{code, path as paths};
 use axum::Router;
 use axum::extract::rejection::PathRejection;
@@ -54,7 +54,7 @@ pub(crate) fn routes(house: House) -> Router {
         .route(&paths::renewal("{id}"), put(renew).merge(post(renew)))
         .route(&paths::release("{id}"), any(unlock_by_get_or_post))
         .route(paths::LOCK_LIST, get(list))
-        .fallback(async || shape::refusal(StatusCode::NOT_FOUND, code::NOT_FOUND, "there is nothing at this path"))
+        .fallback(async || json::refusal(StatusCode::NOT_FOUND, code::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || no_such_method())
         .with_state(Arc::new(house))
 }
@@ -133,8 +133,7 @@ fn path(id: Id) -> Result<String, Problem> {
 
 async fn create(State(house): State<Arc<House>>, caller: Caller, body: Body) -> Result<Response, Problem> {
     let call = caller.may(&house, "create", Scope::Write)?;
-    let wanted =
-        shape::object(body).and_then(|members| shape::wanted(&members)).map_err(|p| noted(&house, &call, p))?;
+    let wanted = json::object(body).and_then(|members| json::wanted(&members)).map_err(|p| noted(&house, &call, p))?;
     let waits = wanted.wait.map(|_| caller.peer.wait()).transpose();
     let _waits = waits.map_err(|p| noted(&house, &call, p))?;
     let does_wait = wanted.wait.is_some();
@@ -147,37 +146,37 @@ async fn create(State(house): State<Arc<House>>, caller: Caller, body: Body) -> 
     tokio::select! {
         // First: a lock that is granted in the same moment is taken back.
         biased;
-        () = gone => Ok(shape::refusal(StatusCode::BAD_REQUEST, code::INVALID_ARGUMENT, "who asked has gone away, or goes on without the answer")),
-        lock = house.desk.create(&call, wanted) => Ok(shape::lock(&lock?)),
+        () = gone => Ok(json::refusal(StatusCode::BAD_REQUEST, code::INVALID_ARGUMENT, "who asked has gone away, or goes on without the answer")),
+        lock = house.desk.create(&call, wanted) => Ok(json::lock(&lock?)),
     }
 }
 
 async fn show(State(house): State<Arc<House>>, caller: Caller, id: Id) -> Result<Response, Problem> {
     let call = caller.may(&house, "get", Scope::Read)?;
     let id = path(id).map_err(|p| noted(&house, &call, p))?;
-    Ok(shape::lock(&house.desk.get(&call, &id).await?))
+    Ok(json::lock(&house.desk.get(&call, &id).await?))
 }
 
 async fn update(State(house): State<Arc<House>>, caller: Caller, id: Id, body: Body) -> Result<Response, Problem> {
     let call = caller.may(&house, "update", Scope::Write)?;
     let id = path(id).map_err(|p| noted(&house, &call, p))?;
     let change: Change =
-        shape::object(body).and_then(|members| shape::change(&members)).map_err(|p| noted(&house, &call, p))?;
-    Ok(shape::lock(&house.desk.update(&call, &id, change).await?))
+        json::object(body).and_then(|members| json::change(&members)).map_err(|p| noted(&house, &call, p))?;
+    Ok(json::lock(&house.desk.update(&call, &id, change).await?))
 }
 
 async fn renew(State(house): State<Arc<House>>, caller: Caller, id: Id, body: Body) -> Result<Response, Problem> {
     let call = caller.may(&house, "renew", Scope::Write)?;
     let id = path(id).map_err(|p| noted(&house, &call, p))?;
-    let ttl = shape::object_or_nothing(body).and_then(|members| shape::renewal(&members));
+    let ttl = json::object_or_nothing(body).and_then(|members| json::renewal(&members));
     let ttl = ttl.map_err(|p| noted(&house, &call, p))?;
-    Ok(shape::lock(&house.desk.renew(&call, &id, ttl).await?))
+    Ok(json::lock(&house.desk.renew(&call, &id, ttl).await?))
 }
 
 async fn unlock(State(house): State<Arc<House>>, caller: Caller, id: Id) -> Result<Response, Problem> {
     let call = caller.may(&house, "unlock", Scope::Write)?;
     let id = path(id).map_err(|p| noted(&house, &call, p))?;
-    Ok(shape::unlocked(&house.desk.unlock(&call, &id).await?))
+    Ok(json::unlocked(&house.desk.unlock(&call, &id).await?))
 }
 
 /// Not by HEAD, which a route for GET would take, too: to look is not to unlock.
@@ -189,21 +188,21 @@ async fn unlock_by_get_or_post(house: State<Arc<House>>, caller: Caller, method:
 }
 
 fn no_such_method() -> Response {
-    shape::refusal(StatusCode::METHOD_NOT_ALLOWED, code::UNIMPLEMENTED, "this path has no such method")
+    json::refusal(StatusCode::METHOD_NOT_ALLOWED, code::UNIMPLEMENTED, "this path has no such method")
 }
 
 async fn list(State(house): State<Arc<House>>, caller: Caller, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let call = caller.may(&house, "list", Scope::Read)?;
-    let selection = shape::selection(query.as_deref().unwrap_or_default()).map_err(|p| noted(&house, &call, p))?;
+    let selection = json::selection(query.as_deref().unwrap_or_default()).map_err(|p| noted(&house, &call, p))?;
     let (page, per_page) = (selection.page, selection.per_page);
-    Ok(shape::listing(&house.desk.list(&call, selection).await?, page, per_page))
+    Ok(json::listing(&house.desk.list(&call, selection).await?, page, per_page))
 }
 
 /// Whether locks could be granted. Who watches over it needs no token.
 async fn healthz(State(house): State<Arc<House>>, caller: Caller) -> Result<Response, Problem> {
     caller.is_not_for_another(&house, Scope::Read)?;
     house.desk.check().await?;
-    Ok(shape::json(StatusCode::OK, &serde_json::json!({"status": "ok"})))
+    Ok(json::json(StatusCode::OK, &serde_json::json!({"status": "ok"})))
 }
 
 async fn metrics(State(house): State<Arc<House>>, caller: Caller) -> Result<Response, Problem> {

@@ -6,17 +6,15 @@
 //!   to leave the queue, and a lock that was granted to nobody any more is taken back.
 //! - A store that cannot answer says [`Problem::Fault`], and never that something is free.
 
-pub(crate) mod given;
-pub(crate) mod queue;
+pub(crate) mod grant;
 pub(crate) mod sqlite;
 
-mod alone;
 mod etcd;
 
-use crate::journal::Journal;
+use crate::environment;
+use crate::lifecycle::Failure;
 use crate::model::{Change, Listing, Lock, Problem, Selection, Wanted};
-use crate::serve::Failure;
-use crate::settings;
+use crate::telemetry::Journal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -53,7 +51,7 @@ pub(crate) struct Opened {
     /// As `--store` takes it.
     pub(crate) name: String,
     /// Keeps other services out, for a store that is for one.
-    _alone: Option<alone::Alone>,
+    _alone: Option<sqlite::file_lock::Alone>,
 }
 
 /// Opens the store of that name, or the one that is meant without a name.
@@ -68,7 +66,7 @@ pub(crate) async fn open(name: Option<&str>, base: u64, journal: Arc<Journal>) -
     }
     let path = match name {
         Some(name) => name.strip_prefix("sqlite:").map(|path| Path::new(path).to_owned()),
-        None => Some(settings::default_store().ok_or_else(|| {
+        None => Some(environment::default_store().ok_or_else(|| {
             Failure::new("no place for the store: HOME is not set, or is not a directory".to_owned())
                 .hint("give --store sqlite:PATH")
         })?),
@@ -82,7 +80,7 @@ pub(crate) async fn open(name: Option<&str>, base: u64, journal: Arc<Journal>) -
         let sentence = format!("--store sqlite:{} is no store: it is no path of a file", path.display());
         return Err(Failure::misused(sentence).hint("it is sqlite:PATH, or sqlite:./PATH"));
     }
-    let alone = alone::take(&path)?;
+    let alone = sqlite::file_lock::take(&path)?;
     let store = sqlite::Sqlite::open(&alone.path, base, journal).map_err(|unusable| Failure {
         hint: unusable.hint.map(str::to_owned),
         ..Failure::new(format!("could not open store {}: {}", path.display(), unusable.why))

@@ -5,7 +5,7 @@ mod subject;
 pub(crate) use subject::name;
 
 use crate::args::Serve;
-use crate::serve::Failure;
+use crate::lifecycle::Failure;
 use crate::{reload, report};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

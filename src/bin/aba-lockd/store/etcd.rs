@@ -25,10 +25,10 @@ mod seal;
 mod take;
 mod wire;
 
-use crate::journal::Journal;
 use crate::model::{Change, Listing, Lock, Problem, Selection, Waiting, Wanted};
 use crate::store::Store;
-use crate::store::given::Given;
+use crate::store::grant::Given;
+use crate::telemetry::Journal;
 use change::delete;
 use jiff::Timestamp;
 use seal::{Seal, Traces};

@@ -16,17 +16,17 @@
 //! | while others wait | their connections end with us | they ask again |
 //! | while leases run | their end, by the clock | gives those that have not ended a full time to live: they could not be renewed meanwhile |
 
-mod engine;
-mod place;
+mod batch;
+pub(crate) mod file_lock;
+pub(crate) mod queue;
+mod store_files;
 mod table;
-mod turn;
+mod writer;
 
-use crate::journal::Journal;
 use crate::model::{Change, Listing, Lock, Problem, Selection, Wanted};
 use crate::store::Store;
-use crate::store::queue::{Place, Queue, Reply};
-use engine::{Engine, Order};
-use place::Place as File;
+use crate::store::sqlite::queue::{Place, Queue, Reply};
+use crate::telemetry::Journal;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,8 +34,10 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+use store_files::Place as File;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time;
+use writer::{Engine, Order};
 
 pub(crate) use table::Unusable;
 
@@ -79,7 +81,7 @@ impl Sqlite {
     async fn ask(&self, order: impl FnOnce(Reply) -> Order) -> Result<Lock, Problem> {
         let (reply, answer) = oneshot::channel();
         self.orders.send(order(reply)).map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?.map(super::given::Given::accept)
+        answer.await.map_err(|_| stopped())?.map(super::grant::Given::accept)
     }
 
     /// Reads, on a thread that may block.
@@ -118,15 +120,15 @@ impl Store for Arc<Sqlite> {
         let (reply, mut answer) = oneshot::channel();
         self.orders.send(Order::Create { wanted, number, reply }).map_err(|_| stopped())?;
         let Some(until) = until else {
-            return answer.await.map_err(|_| stopped())?.map(super::given::Given::accept);
+            return answer.await.map_err(|_| stopped())?.map(super::grant::Given::accept);
         };
         if let Ok(answer) = time::timeout_at(until.into(), &mut answer).await {
-            return answer.map_err(|_| stopped())?.map(super::given::Given::accept);
+            return answer.map_err(|_| stopped())?.map(super::grant::Given::accept);
         }
         answer.close();
         // It may have come at the last moment.
         if let Ok(answer) = answer.try_recv() {
-            return answer.map(super::given::Given::accept);
+            return answer.map(super::grant::Given::accept);
         }
         drop(place);
         self.ask(|reply| Order::Create { wanted: last_try, number, reply }).await

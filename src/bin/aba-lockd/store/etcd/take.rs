@@ -5,7 +5,7 @@ use super::wire::rpc::{KeyValue, RangeRequest, TxnRequest};
 use super::wire::{absent, after, deleting, empty, found, getting, putting, since, unchanged};
 use super::{CONTENTION, Cluster, end, keys, now, unreadable};
 use crate::model::{Key, Lock, Problem, Waiting, Wanted};
-use crate::store::queue::Reply;
+use crate::store::sqlite::queue::Reply;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time;

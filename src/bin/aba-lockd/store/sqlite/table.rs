@@ -48,7 +48,7 @@ impl From<rusqlite::Error> for Unusable {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode::{CannotOpen, PermissionDenied, ReadOnly};
         let is_about_place = matches!(error.sqlite_error_code(), Some(CannotOpen | PermissionDenied | ReadOnly));
-        Self { why: error.to_string(), hint: is_about_place.then_some(crate::store::alone::PLACE) }
+        Self { why: error.to_string(), hint: is_about_place.then_some(crate::store::sqlite::file_lock::PLACE) }
     }
 }
 

@@ -3,13 +3,13 @@
 
 use crate::access::Access;
 use crate::args::Serve;
-use crate::desk::Desk;
-use crate::journal::Journal;
-use crate::listen::{Incoming, Limits};
+use crate::connection::{Incoming, Limits};
+use crate::lock_manager::Desk;
 use crate::reload::{self, Reloader};
 use crate::rest::House;
 use crate::store::{self, Opened};
-use crate::{grpc, report, rest, settings, tls};
+use crate::telemetry::Journal;
+use crate::{environment, grpc, report, rest, tls};
 use rustls::ServerConfig;
 use serde_json::{Map, json};
 use std::io;
@@ -214,7 +214,7 @@ fn say(event: &str, members: &[(&str, String)]) {
 
 /// Who started us may want to know when we are ready; if it cannot be told, that is its own concern.
 fn tell_starter(word: &str) {
-    let Some(path) = settings::notify_socket() else { return };
+    let Some(path) = environment::notify_socket() else { return };
     let address = match path.as_bytes().strip_prefix(b"@") {
         Some(name) => UnixAddr::from_abstract_name(name),
         None => UnixAddr::from_pathname(&path),

@@ -1,8 +1,8 @@
 //! One service a file: there is a lock of aba-lock's own on a file beside the store, which tells who has it, and one on the
 //! store itself, which no other name and no removed file gets around.
 
+use crate::lifecycle::Failure;
 use crate::report;
-use crate::serve::Failure;
 use aba_lock::base::target::{Kind, Target, Wait};
 use aba_lock::error::Error;
 use aba_lock::lock::flock::lockable::{Lockable, Way};

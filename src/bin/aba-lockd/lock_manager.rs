@@ -1,8 +1,8 @@
 //! Where REST and gRPC come together: what is asked is looked at, brought to the store, and noted.
 
-use crate::journal::{Call, Journal};
 use crate::model::{Change, Key, Listing, Lock, Problem, Selection, Wanted};
 use crate::store::Store;
+use crate::telemetry::{Call, Journal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -4,9 +4,9 @@
 //! do that. It looks like the end of a client that is gone, of which the call is then answered in vain; only who is to get a
 //! lock is treated as gone (`create`).
 
-use super::shape;
-use crate::listen::{Incoming, Stream};
-use crate::serve::ended;
+use super::json;
+use crate::connection::{Incoming, Stream};
+use crate::lifecycle::ended;
 use aba_lock_protocol::code;
 use axum::Router;
 use axum::extract::ConnectInfo;
@@ -51,7 +51,7 @@ async fn answer(stream: Stream, router: Router, is_open: bool, ends: watch::Rece
         let (peer, router) = (peer.clone(), router.clone());
         async move {
             let mut response = if lacks_host(&request) {
-                shape::refusal(
+                json::refusal(
                     StatusCode::BAD_REQUEST,
                     code::INVALID_ARGUMENT,
                     "a request of HTTP/1.1 has one header Host",

@@ -1,7 +1,7 @@
 //! Who waits for which key, in this process.
 
 use crate::model::{Key, Lock, Problem, Waiting, Wanted};
-use crate::store::given::Given;
+use crate::store::grant::Given;
 use jiff::Timestamp;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

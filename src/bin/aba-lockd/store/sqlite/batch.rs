@@ -1,10 +1,10 @@
 //! What a turn of the engine does, order by order, within its transaction. Nothing here is said to anybody, nor done in memory:
 //! it is kept for when the transaction is on disk.
 
-use super::engine::Order;
 use super::table;
+use super::writer::Order;
 use crate::model::{Change, Key, Lock, Problem, Wanted};
-use crate::store::queue::{Queue, Reply, Waiter};
+use crate::store::sqlite::queue::{Queue, Reply, Waiter};
 use jiff::Timestamp;
 use rusqlite::Transaction;
 use std::time::{Duration, Instant};

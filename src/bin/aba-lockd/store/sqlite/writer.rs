@@ -1,13 +1,13 @@
 //! The one who makes changes. A turn takes all that is asked by now, and all leases that end by now, into one transaction,
 //! and answers when that is on disk. What a turn changes in memory it changes after that, or never.
 
-use super::place::Place;
+use super::batch::{Answer, Turn};
+use super::store_files::Place;
 use super::table::{self, Unusable};
-use super::turn::{Answer, Turn};
-use crate::journal::Journal;
 use crate::model::{Change, Lock, Problem, Wanted};
-use crate::store::given::Given;
-use crate::store::queue::{Queue, Reply};
+use crate::store::grant::Given;
+use crate::store::sqlite::queue::{Queue, Reply};
+use crate::telemetry::Journal;
 use rusqlite::{Connection, TransactionBehavior};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;

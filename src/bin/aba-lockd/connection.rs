@@ -9,8 +9,8 @@ mod socket;
 
 pub(crate) use limits::Limits;
 
+use crate::lifecycle::ended;
 use crate::model::Problem;
-use crate::serve::ended;
 use crate::tls::{self, Certificates};
 use socket::Socket;
 use socket2::{SockRef, TcpKeepalive};

@@ -1,6 +1,6 @@
 //! Who may ask.
 
-use crate::service::{
+use crate::harness::{
     Answer, Connection, LIST, LOCK, PATIENCE, PROGRAM, Service, Start, UNLOCK, output_of, until, wanted,
 };
 use std::io::{ErrorKind, Read, Write};

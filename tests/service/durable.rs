@@ -1,6 +1,6 @@
 //! What a service promised holds when it is killed.
 
-use crate::service::{Connection, LIST, LOCK, PATIENCE, Service, wanted};
+use crate::harness::{Connection, LIST, LOCK, PATIENCE, Service, wanted};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,7 +35,7 @@ impl Ledger {
 }
 
 /// Calls until it is answered: by the service, or by the next one. Says whether it had to ask again.
-fn insist(address: &str, method: &str, path: &str, body: &str) -> Option<crate::service::Answer> {
+fn insist(address: &str, method: &str, path: &str, body: &str) -> Option<crate::harness::Answer> {
     let stream = std::net::TcpStream::connect(address).ok()?;
     drop(stream);
     let connection = std::panic::catch_unwind(|| Connection::to(address)).ok();

@@ -1,9 +1,9 @@
 //! Several services over one etcd: what one promises, the others keep.
 
-use crate::contract::words_find_locks_and_waiters;
+use crate::harness::{Connection, LIST, LOCK, PATIENCE, Service, Start, UNLOCK, until, wanted};
 use crate::queue::{Newcomers, nobody_waits_for_what_is_theirs};
 use crate::race;
-use crate::service::{Connection, LIST, LOCK, PATIENCE, Service, Start, UNLOCK, until, wanted};
+use crate::rest::words_find_locks_and_waiters;
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::path::Path;
@@ -376,7 +376,7 @@ fn tokens_grow_also_for_a_service_under_which_etcd_is_set_back_to_a_copy() {
         last.lock()["fencingToken"].as_u64().unwrap()
     };
     let copy = |from: &Path, to: &Path| {
-        crate::service::output_of(Command::new("cp").arg("-a").arg(from).arg(to));
+        crate::harness::output_of(Command::new("cp").arg("-a").arg(from).arg(to));
     };
     token();
     etcd.while_it_is_down(|directory| copy(&directory.join("data"), &directory.join("copy")));

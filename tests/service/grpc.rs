@@ -1,6 +1,6 @@
 //! The gRPC side, call by call.
 
-use crate::service::{PATIENCE, Service, Start};
+use crate::harness::{PATIENCE, Service, Start};
 use tokio::runtime;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};

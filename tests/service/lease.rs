@@ -1,6 +1,6 @@
 //! Locks with a time to live.
 
-use crate::service::{LOCK, Service, until};
+use crate::harness::{LOCK, Service, until};
 use jiff::Timestamp;
 use serde_json::Value;
 

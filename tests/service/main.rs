@@ -3,18 +3,18 @@
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking, and look at the machine")]
 
 mod access;
-mod contract;
-mod dist;
+mod delayed_etcd;
 mod durable;
 mod etcd;
-mod faults;
 mod grpc;
-mod guide;
-mod late;
+mod harness;
 mod lease;
+mod packaging;
 mod page;
 mod queue;
 mod race;
 mod reflection;
 mod relay;
-mod service;
+mod rest;
+mod scripts;
+mod store_faults;

@@ -1,6 +1,6 @@
 //! The page, in a browser: Chromium, driven by `chromedriver` (WebDriver).
 
-use crate::service::{Answer, Connection, LOCK, PATIENCE, Service, Start, kept, until, wanted};
+use crate::harness::{Answer, Connection, LOCK, PATIENCE, Service, Start, kept, until, wanted};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};

@@ -1,6 +1,6 @@
 //! Who waits.
 
-use crate::service::{Connection, LOCK, Service, Start, UNLOCK, until, wanted};
+use crate::harness::{Connection, LOCK, Service, Start, UNLOCK, until, wanted};
 use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Arc;

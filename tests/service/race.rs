@@ -1,7 +1,7 @@
 //! Many at once, over both ways.
 
 use crate::grpc::{self, wire};
-use crate::service::{Connection, LOCK, Service, wanted};
+use crate::harness::{Connection, LOCK, Service, wanted};
 use std::sync::{Arc, Barrier};
 use std::thread;
 

@@ -1,6 +1,6 @@
 //! A client that knows nothing of us but what reflection tells.
 
-use crate::service::{Service, kept, output_of};
+use crate::harness::{Service, kept, output_of};
 use std::process::Command;
 
 /// By v1 and by v1alpha of reflection: what there is, and a lock by messages that are made from that alone.

@@ -1,6 +1,6 @@
 //! A way to etcd on which what is asked can be late: it is kept back, and delivered when the test says so.
 
-use crate::service::{PATIENCE, until};
+use crate::harness::{PATIENCE, until};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};

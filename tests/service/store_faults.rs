@@ -1,6 +1,6 @@
 //! A store that does not work: nothing is granted, and nothing is said to be free.
 
-use crate::service::{LIST, LOCK, PROGRAM, Service, Start, UNLOCK, until, wanted};
+use crate::harness::{LIST, LOCK, PROGRAM, Service, Start, UNLOCK, until, wanted};
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -250,7 +250,7 @@ fn a_store_that_has_no_token_left_says_so_and_grants_nothing() {
     let mut waits = service.connect();
     waits.send("POST", LOCK, &[], &wanted("held", "bob", r#""wait":"1h""#));
     service.until_waiting("held", 1);
-    let refused = |answer: crate::service::Answer| {
+    let refused = |answer: crate::harness::Answer| {
         let message = answer.is_refused(503, 14)["message"].to_string();
         assert!(message.contains("INTEGER") && !message.contains("ended"), "{message}");
     };

@@ -1,7 +1,7 @@
 //! Scripts as people write them for this API: `curl`, `jq -r .id`, a comparison with `null`, and a GET that unlocks. Each is
 //! run while another has the lock, and while nobody has; and it leaves nothing held, however its work ends.
 
-use crate::service::Service;
+use crate::harness::Service;
 use std::process::{Command, Stdio};
 
 /// A script that deploys: it stops if somebody else does, and unlocks at its end, whatever that is.
@@ -100,7 +100,7 @@ fn keeps_to_the_lock(script: &str) {
     assert_eq!(runs(&service, script, &other), (Some(0), "deploying\nnull\n".to_owned()));
     // Held: it does not work, and the other's lock is as it was.
     let wanted = r#"{"service":"shop","who":"ann","environment":"production","resource":"deployment"}"#;
-    let id = service.call("POST", crate::service::LOCK, wanted).id();
+    let id = service.call("POST", crate::harness::LOCK, wanted).id();
     let (status, said) = runs(&service, script, "true");
     assert_eq!(status, Some(1), "{said}");
     assert!(!said.contains("deploying"), "{said}");

@@ -1,8 +1,8 @@
 //! What etcd does late: whatever an endpoint was asked, and did not answer, it may do when it likes.
 
 use crate::etcd::{Etcd, waits};
+use crate::harness::{LIST, LOCK, until};
 use crate::relay::{Relay, of_a_lock, of_a_place, of_a_release};
-use crate::service::{LIST, LOCK, until};
 use serde_json::{Value, json};
 use std::time::Instant;
 

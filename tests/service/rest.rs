@@ -1,6 +1,6 @@
 //! The REST side, call by call.
 
-use crate::service::{LIST, LOCK, Service, UNLOCK, wanted};
+use crate::harness::{LIST, LOCK, Service, UNLOCK, wanted};
 use serde_json::{Value, json};
 
 #[test]

@@ -1,6 +1,6 @@
 //! What else is shipped: the unit of systemd, the container file. What they say is what the program understands.
 
-use crate::service::{PROGRAM, Service, Start};
+use crate::harness::{PROGRAM, Service, Start};
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -116,7 +116,7 @@ fn systemd_is_told_when_the_service_is_ready_reloads_and_stops() {
     let start = Start::new();
     let path = start.path("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(crate::service::PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
     let mut service: Service = start.environment("NOTIFY_SOCKET", path.to_str().unwrap()).go();
     let hears = || {
         let mut bytes = [0; 64];

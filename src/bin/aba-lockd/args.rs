@@ -41,13 +41,13 @@ pub(crate) enum Command {
     ///
     /// On loopback everyone on this machine may ask. Any other address needs a token file, or client certificates. Only one
     /// service can have a file as its store.
-    Serve(Serve),
+    Serve(ServeOptions),
 }
 
 /// The options of the only command.
 #[derive(Debug, Args)]
 #[command(after_help = exit_status())]
-pub(crate) struct Serve {
+pub(crate) struct ServeOptions {
     /// Where REST and the page are; port 0 takes a free one, which the log tells
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     pub(crate) listen: String,

@@ -1,10 +1,13 @@
-//! The gRPC side: the same desk, other shapes.
+//! The gRPC API: translates its messages into calls of the lock manager, and the results into messages.
 
-use crate::access::{Access, Scope};
-use crate::connection::{Incoming, Peer};
-use crate::lock_manager::Desk;
-use crate::model::{Change, Key, Lock, Problem, Selection, Wanted};
-use crate::telemetry::Call;
+use crate::access::AccessPolicy;
+use crate::connection::listener::Listener;
+use crate::connection::peer::Peer;
+use crate::error::CallError;
+use crate::lock_manager::LockManager;
+use crate::model::{Lock, LockFields, LockKey, LockQuery, LockRequest};
+use crate::telemetry::CallInfo;
+use crate::token_file::Scope;
 use aba_lock_protocol::span;
 use jiff::Timestamp;
 use std::future::Future;
@@ -14,88 +17,84 @@ use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status};
 use wire::lock_service_server::{LockService, LockServiceServer};
 
-/// What the definitions say.
+/// The messages and the service that `proto/tracker` defines.
 #[expect(clippy::pedantic, unreachable_pub, reason = "generated")]
 mod wire {
     tonic::include_proto!("tracker.lock.v1alpha1");
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 }
 
-/// How often a client that waits is asked whether it is still there.
-const ASK_EVERY: Duration = Duration::from_secs(10);
+/// Interval of the HTTP/2 keepalive, which notices clients that have gone while they wait.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The most bytes of a message, as they are sent.
-const LONGEST_MESSAGE: usize = 1024;
+/// Maximum number of bytes of an error message in its header.
+const MAX_MESSAGE: usize = 1024;
 
-struct Service {
-    desk: Arc<Desk>,
-    access: Arc<Access>,
+struct GrpcService {
+    manager: Arc<LockManager>,
+    access: Arc<AccessPolicy>,
 }
 
-/// Serves until `end`.
+/// Serves until `shutdown` completes.
 pub(crate) async fn serve(
-    mut incoming: Incoming,
-    desk: Arc<Desk>,
-    access: Arc<Access>,
-    end: impl Future<Output = ()>,
+    mut listener: Listener,
+    manager: Arc<LockManager>,
+    access: Arc<AccessPolicy>,
+    shutdown: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let reflection =
         || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(wire::DESCRIPTORS);
-    let v1 = reflection().build_v1().expect("the description is what the build made");
-    let v1alpha = reflection().build_v1alpha().expect("the description is what the build made");
+    let v1 = reflection().build_v1().expect("the build wrote the descriptors");
+    let v1alpha = reflection().build_v1alpha().expect("the build wrote the descriptors");
     let (connected, connections) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
-        while let Some(stream) = incoming.next().await {
+        while let Some(stream) = listener.next().await {
             if connected.send(Ok::<_, std::io::Error>(stream)).await.is_err() {
                 return;
             }
         }
     });
     Server::builder()
-        .http2_keepalive_interval(Some(ASK_EVERY))
-        .http2_keepalive_timeout(Some(ASK_EVERY))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_INTERVAL))
         .add_service(v1)
         .add_service(v1alpha)
-        .add_service(LockServiceServer::new(Service { desk, access }))
-        .serve_with_incoming_shutdown(tokio_stream::wrappers::ReceiverStream::new(connections), end)
+        .add_service(LockServiceServer::new(GrpcService { manager, access }))
+        .serve_with_incoming_shutdown(tokio_stream::wrappers::ReceiverStream::new(connections), shutdown)
         .await
 }
 
-impl Service {
-    /// The call that this is, if it may be.
-    fn may<T>(&self, request: &Request<T>, operation: &'static str, scope: Scope) -> Result<Call, Status> {
+impl GrpcService {
+    /// Returns the call if it is permitted. Records the refusal otherwise.
+    fn authorize<T>(&self, request: &Request<T>, operation: &'static str, scope: Scope) -> Result<CallInfo, Status> {
         let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
-        let mut call =
-            Call { api: "grpc", operation, from: peer.to_string(), by: None, certificate: peer.certificate() };
+        let mut call = peer.describe_call("grpc", operation);
         let authorization = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        match self.access.bearer(authorization, scope) {
-            Ok(by) => {
-                peer.is_permitted();
-                call.by = by;
-                Ok(call)
-            }
-            Err(problem) => Err(self.noted(&call, problem)),
-        }
+        call.by = self.record_refusal(&call, self.access.check_token(authorization, scope))?;
+        peer.mark_permitted();
+        Ok(call)
     }
 
-    fn noted(&self, call: &Call, problem: Problem) -> Status {
-        self.desk.journal.answered(call, Err(&problem), None);
-        problem.into()
+    fn record_refusal<T>(&self, call: &CallInfo, checked: Result<T, CallError>) -> Result<T, Status> {
+        checked.map_err(|error| {
+            self.manager.telemetry.record_call(call, Err(&error), None);
+            error.into()
+        })
     }
 }
 
 #[tonic::async_trait]
-impl LockService for Service {
+impl LockService for GrpcService {
     async fn create_lock(
         &self,
         request: Request<wire::CreateLockRequest>,
     ) -> Result<Response<wire::CreateLockResponse>, Status> {
-        let call = self.may(&request, "create", Scope::Write)?;
+        let call = self.authorize(&request, "create", Scope::Write)?;
         let wire::CreateLockRequest { service, who, environment, resource, event_id, ttl, wait } = request.into_inner();
-        let ttl = time_span("ttl", ttl).map_err(|problem| self.noted(&call, problem))?;
-        let wait = time_span("wait", wait).map_err(|problem| self.noted(&call, problem))?;
-        let wanted = Wanted { key: Key { service, environment, resource }, who, event_id, ttl, wait };
-        let lock = self.desk.create(&call, wanted).await?;
+        let ttl = self.record_refusal(&call, parse_time_span("ttl", ttl))?;
+        let wait = self.record_refusal(&call, parse_time_span("wait", wait))?;
+        let request = LockRequest { key: LockKey { service, environment, resource }, who, event_id, ttl, wait };
+        let lock = self.manager.create(&call, request).await?;
         Ok(Response::new(wire::CreateLockResponse { lock: Some(lock.into()) }))
     }
 
@@ -103,8 +102,8 @@ impl LockService for Service {
         &self,
         request: Request<wire::GetLockRequest>,
     ) -> Result<Response<wire::GetLockResponse>, Status> {
-        let call = self.may(&request, "get", Scope::Read)?;
-        let lock = self.desk.get(&call, &request.into_inner().id).await?;
+        let call = self.authorize(&request, "get", Scope::Read)?;
+        let lock = self.manager.get(&call, &request.into_inner().id).await?;
         Ok(Response::new(wire::GetLockResponse { lock: Some(lock.into()) }))
     }
 
@@ -112,15 +111,16 @@ impl LockService for Service {
         &self,
         request: Request<wire::UpdateLockRequest>,
     ) -> Result<Response<wire::UpdateLockResponse>, Status> {
-        let call = self.may(&request, "update", Scope::Write)?;
+        let call = self.authorize(&request, "update", Scope::Write)?;
         let wire::UpdateLockRequest { id, service, who, environment, resource, event_id } = request.into_inner();
-        let lock = self.desk.update(&call, &id, Change { service, environment, resource, who, event_id }).await?;
+        let changes = LockFields { service, environment, resource, who, event_id };
+        let lock = self.manager.update(&call, &id, changes).await?;
         Ok(Response::new(wire::UpdateLockResponse { lock: Some(lock.into()) }))
     }
 
     async fn un_lock(&self, request: Request<wire::UnLockRequest>) -> Result<Response<wire::UnLockResponse>, Status> {
-        let call = self.may(&request, "unlock", Scope::Write)?;
-        let lock = self.desk.unlock(&call, &request.into_inner().id).await?;
+        let call = self.authorize(&request, "unlock", Scope::Write)?;
+        let lock = self.manager.unlock(&call, &request.into_inner().id).await?;
         Ok(Response::new(wire::UnLockResponse { message: "lock deleted".to_owned(), id: lock.id, count: 1 }))
     }
 
@@ -128,16 +128,16 @@ impl LockService for Service {
         &self,
         request: Request<wire::ListLocksRequest>,
     ) -> Result<Response<wire::ListLocksResponse>, Status> {
-        let call = self.may(&request, "list", Scope::Read)?;
+        let call = self.authorize(&request, "list", Scope::Read)?;
         let wire::ListLocksRequest { per_page, page } = request.into_inner();
-        // A page of 0, and none of this size, is what a client sends that does not care.
-        let page = u32::try_from(page.unwrap_or(1))
-            .map_err(|_| self.noted(&call, Problem::Invalid("page counts from 1".to_owned())))?;
+        let page = u32::try_from(page.unwrap_or(1)).map_err(|_| CallError::Invalid("page counts from 1".to_owned()));
+        let page = self.record_refusal(&call, page)?;
+        // Clients that do not set these fields send 0.
         let per_page = per_page.filter(|number| *number > 0);
-        let selection = Selection { page: page.max(1), per_page, ..Selection::default() };
-        let listing = self.desk.list(&call, selection).await?;
-        let locks = listing.locks.into_iter().map(wire::Lock::from).collect();
-        let total_count = u32::try_from(listing.total).unwrap_or(u32::MAX);
+        let query = LockQuery { page: page.max(1), per_page, ..LockQuery::default() };
+        let page = self.manager.list(&call, query).await?;
+        let locks = page.locks.into_iter().map(wire::Lock::from).collect();
+        let total_count = u32::try_from(page.total).unwrap_or(u32::MAX);
         Ok(Response::new(wire::ListLocksResponse { locks, total_count }))
     }
 
@@ -145,68 +145,68 @@ impl LockService for Service {
         &self,
         request: Request<wire::RenewLockRequest>,
     ) -> Result<Response<wire::RenewLockResponse>, Status> {
-        let call = self.may(&request, "renew", Scope::Write)?;
+        let call = self.authorize(&request, "renew", Scope::Write)?;
         let wire::RenewLockRequest { id, ttl } = request.into_inner();
-        let ttl = time_span("ttl", ttl).map_err(|problem| self.noted(&call, problem))?;
-        let lock = self.desk.renew(&call, &id, ttl).await?;
+        let ttl = self.record_refusal(&call, parse_time_span("ttl", ttl))?;
+        let lock = self.manager.renew(&call, &id, ttl).await?;
         Ok(Response::new(wire::RenewLockResponse { lock: Some(lock.into()) }))
     }
 }
 
-fn time_span(name: &str, value: Option<prost_types::Duration>) -> Result<Option<Duration>, Problem> {
+fn parse_time_span(name: &str, value: Option<prost_types::Duration>) -> Result<Option<Duration>, CallError> {
     let Some(value) = value else { return Ok(None) };
     let span = Duration::try_from(value).ok().and_then(|span| span::check(span).ok());
-    span.ok_or_else(|| Problem::Invalid(format!("{name} is no time span")))
+    span.ok_or_else(|| CallError::Invalid(format!("{name} is no time span")))
 }
 
-fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+fn to_timestamp(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
 }
 
 impl From<Lock> for wire::Lock {
     fn from(lock: Lock) -> Self {
-        let queue = (1..).zip(lock.queue).map(|(queue_position, waiting)| wire::Waiter {
-            who: waiting.who,
-            since: Some(timestamp(waiting.since)),
+        let queue = (1..).zip(lock.queue).map(|(queue_position, waiter)| wire::Waiter {
+            who: waiter.who,
+            since: Some(to_timestamp(waiter.since)),
             queue_position,
         });
         Self {
             id: lock.id,
             service: lock.key.service,
             who: lock.who,
-            created_at: Some(timestamp(lock.created)),
+            created_at: Some(to_timestamp(lock.created)),
             environment: lock.key.environment,
             resource: lock.key.resource,
             event_id: lock.event_id,
             ttl: lock.ttl.and_then(|ttl| prost_types::Duration::try_from(ttl).ok()),
-            expires_at: lock.expires.map(timestamp),
+            expires_at: lock.expires.map(to_timestamp),
             fencing_token: lock.token,
             queue: queue.collect(),
         }
     }
 }
 
-impl From<Problem> for Status {
-    fn from(problem: Problem) -> Self {
-        let code = match &problem {
-            Problem::Held(_) => Code::AlreadyExists,
-            Problem::Unknown(_) => Code::NotFound,
-            Problem::Invalid(_) => Code::InvalidArgument,
-            Problem::NotAllowed(_) => Code::PermissionDenied,
-            Problem::NoToken | Problem::WrongToken => Code::Unauthenticated,
-            Problem::TooMany | Problem::TooLarge => Code::ResourceExhausted,
-            Problem::Stopping | Problem::Fault(_) => Code::Unavailable,
+impl From<CallError> for Status {
+    fn from(error: CallError) -> Self {
+        let code = match &error {
+            CallError::Held(_) => Code::AlreadyExists,
+            CallError::Unknown(_) => Code::NotFound,
+            CallError::Invalid(_) => Code::InvalidArgument,
+            CallError::NotAllowed(_) => Code::PermissionDenied,
+            CallError::NoToken | CallError::WrongToken => Code::Unauthenticated,
+            CallError::TooMany | CallError::TooLarge => Code::ResourceExhausted,
+            CallError::Stopping | CallError::Fault(_) => Code::Unavailable,
         };
-        Self::new(code, fitting(&problem.to_string()))
+        Self::new(code, shorten_message(&error.to_string()))
     }
 }
 
-/// The message as far as clients take it: it goes in a header, of which they refuse long ones, and the answer with it. What is
-/// cut is in the middle: at the end is the id.
-fn fitting(message: &str) -> String {
-    // What is no plain character is three for each of its bytes there.
+/// Shortens a message so that clients accept it: they refuse an answer with a long header, and the message is sent in one. The
+/// middle is cut out, because the id is at the end.
+fn shorten_message(message: &str) -> String {
+    // Percent-encoding takes three bytes for each byte of any other character.
     let size = |one: char| if matches!(one, ' '..='~') && one != '%' { 1 } else { 3 * one.len_utf8() };
-    if message.chars().map(size).sum::<usize>() <= LONGEST_MESSAGE {
+    if message.chars().map(size).sum::<usize>() <= MAX_MESSAGE {
         return message.to_owned();
     }
     let fits = |most: usize| {
@@ -218,22 +218,22 @@ fn fitting(message: &str) -> String {
             })
         }
     };
-    let head: String = message.chars().take_while(fits(LONGEST_MESSAGE * 3 / 4)).collect();
-    let tail: Vec<char> = message.chars().rev().take_while(fits(LONGEST_MESSAGE / 4 - 5)).collect();
+    let head: String = message.chars().take_while(fits(MAX_MESSAGE * 3 / 4)).collect();
+    let tail: Vec<char> = message.chars().rev().take_while(fits(MAX_MESSAGE / 4 - 5)).collect();
     format!("{head} ... {}", tail.into_iter().rev().collect::<String>())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::fitting;
+    use super::shorten_message;
 
     #[test]
-    fn a_message_is_cut_in_the_middle_if_it_is_too_long_for_a_header() {
+    fn a_message_that_is_too_long_for_a_header_is_cut_in_the_middle() {
         for short in ["", "there is no lock 7", &"x".repeat(1024), &"é".repeat(170)] {
-            assert_eq!(fitting(short), short);
+            assert_eq!(shorten_message(short), short);
         }
         for (long, most) in [("é".repeat(2000), 175), ("x".repeat(1025), 1024), ("a%\n".repeat(400), 600)] {
-            let cut = fitting(&format!("<{long}>"));
+            let cut = shorten_message(&format!("<{long}>"));
             assert!(cut.starts_with('<') && cut.ends_with('>') && cut.contains(" ... "), "{cut}");
             assert!(cut.chars().count() <= most, "{}", cut.chars().count());
         }

@@ -1,225 +1,157 @@
-//! From the options to a service, and to its end: what was asked is answered, who waits is told, then it stops. A second signal
-//! ends it at once.
+//! The life of the service: check the options, open the store, listen, serve until a signal, and stop.
+//!
+//! `main` calls [`run`]. After the first SIGTERM or SIGINT the service accepts no new calls, refuses the waiters with an error
+//! that makes them ask again, and answers the calls that it has received. A second signal ends it at once.
 
-use crate::access::Access;
-use crate::args::Serve;
-use crate::connection::{Incoming, Limits};
-use crate::lock_manager::Desk;
-use crate::reload::{self, Reloader};
-use crate::rest::House;
-use crate::store::{self, Opened};
-use crate::telemetry::Journal;
-use crate::{environment, grpc, report, rest, tls};
-use rustls::ServerConfig;
-use serde_json::{Map, json};
+use crate::access::AccessPolicy;
+use crate::args::ServeOptions;
+use crate::connection::limits::ConnectionLimits;
+use crate::connection::listener::Listener;
+use crate::error::StartError;
+use crate::lock_manager::LockManager;
+use crate::reload::Reloader;
+use crate::rest::handlers::RestState;
+use crate::store::open::{OpenStore, open_store};
+use crate::telemetry::Telemetry;
+use crate::{grpc, report, rest, runtime, shutdown, systemd, tls, token_file};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
-use std::panic;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
-use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time;
 
-/// How long what was asked may take to be answered after the signal to end.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long the service answers the calls that it has received before the signal.
+const GRACE_PERIOD: Duration = Duration::from_secs(10);
 
-/// How long the creation of a thread may take.
-const THREAD: Duration = Duration::from_secs(5);
-
-/// Why it could not be started.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) sentence: String,
-    pub(crate) hint: Option<String>,
-    /// Whether that is for the options to mend.
-    pub(crate) misused: bool,
+/// Serves until SIGTERM or SIGINT. Returns true if all calls were answered.
+pub(crate) fn run(options: ServeOptions) -> Result<bool, StartError> {
+    let log = report::LogWriter::start();
+    let log = log.map_err(|error| StartError::new(format!("could not start threads: {error}")))?;
+    let result = prepare_and_serve(options);
+    log.finish();
+    result
 }
 
-impl Failure {
-    pub(crate) fn new(sentence: String) -> Self {
-        Self { sentence, hint: None, misused: false }
-    }
-
-    pub(crate) fn misused(sentence: String) -> Self {
-        Self { sentence, hint: None, misused: true }
-    }
-
-    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
-    }
-}
-
-/// Serves until it is told to end. Whether all that was asked was answered by then.
-pub(crate) fn run(args: Serve) -> Result<bool, Failure> {
-    let writer = report::start();
-    let writer = writer.map_err(|error| Failure::new(format!("could not start threads: {error}")))?;
-    let done = start(args);
-    report::finish(&writer);
-    done
-}
-
-fn start(args: Serve) -> Result<bool, Failure> {
-    let (rest_address, grpc_address) =
-        (address("--listen", &args.listen)?, address("--grpc-listen", &args.grpc_listen)?);
+fn prepare_and_serve(options: ServeOptions) -> Result<bool, StartError> {
+    let rest_address = resolve_address("--listen", &options.listen)?;
+    let grpc_address = resolve_address("--grpc-listen", &options.grpc_listen)?;
+    let is_guarded = options.token_file.is_some() || options.tls_client_ca.is_some() || options.insecure;
     for address in [rest_address, grpc_address] {
-        if !address.ip().is_loopback() && args.token_file.is_none() && args.tls_client_ca.is_none() && !args.insecure {
-            let sentence = format!("{address} can be reached from other machines, and everyone there could unlock");
-            return Err(Failure::misused(sentence).hint("give --token-file or --tls-client-ca, or say --insecure"));
+        if !address.ip().is_loopback() && !is_guarded {
+            let message = format!("{address} can be reached from other machines, and everyone there could unlock");
+            return Err(StartError::usage(message).with_hint("give --token-file or --tls-client-ca, or say --insecure"));
         }
     }
-    let runtime = start_threads()?;
-    // First of all: until then SIGHUP ends the process.
-    let reloads = runtime.block_on(async { signal(SignalKind::hangup()) });
-    let reloads = reloads.map_err(|error| Failure::new(error.to_string()))?;
-    let tokens = args.token_file.as_deref().map(reload::tokens).transpose()?;
-    // From elsewhere it is called by names that we cannot know, and who may ask is known by other means.
-    let only_those = rest_address.ip().is_loopback() && tokens.is_none();
-    let access = Access { tokens: tokens.map(RwLock::new), hosts: args.allow_host.clone(), only_those };
-    let tls = tls::config(&args)?.map(watch::Sender::new);
+    let runtime = runtime::start_runtime()?;
+    // Before anything else: SIGHUP would end the process until it is handled.
+    let reloads = runtime.block_on(async { handle_signal(SignalKind::hangup()) })?;
+    let tokens = options.token_file.as_deref().map(token_file::read).transpose()?;
+    // Other machines may call the service by names that it does not know; there, tokens or certificates protect it.
+    let checks_host = rest_address.ip().is_loopback() && tokens.is_none();
+    let access =
+        AccessPolicy { tokens: tokens.map(RwLock::new), allowed_hosts: options.allow_host.clone(), checks_host };
+    let tls = tls::load_config(&options)?.map(watch::Sender::new);
     if access.tokens.is_some() && tls.is_none() {
         for address in [rest_address, grpc_address].iter().filter(|address| !address.ip().is_loopback()) {
-            report::warn(&format!(
+            report::log_warning(&format!(
                 "tokens are sent to {address} in clear text: give --tls-cert and --tls-key, or have a proxy speak TLS"
             ));
         }
     }
-    let journal = Arc::new(Journal::new(args.log_all));
-    let opened = runtime.block_on(store::open(args.store.as_deref(), args.token_base, Arc::clone(&journal)))?;
-    let service = Service { rest_address, grpc_address, args: Arc::new(args), tls, access: Arc::new(access), reloads };
-    let done = runtime.block_on(serve(service, &opened, journal));
+    let telemetry = Arc::new(Telemetry::new(options.log_all));
+    let store = runtime.block_on(open_store(options.store.as_deref(), options.token_base, Arc::clone(&telemetry)))?;
+    let reloader = Reloader { options: Arc::new(options), access: Arc::new(access), tls };
+    let service = PreparedService { rest_address, grpc_address, reloader, reloads };
+    let result = runtime.block_on(serve(service, &store, telemetry));
     runtime.shutdown_timeout(Duration::from_secs(1));
-    done
-}
-
-/// Starts all threads that a call needs: later there may be none to be created.
-fn start_threads() -> Result<Runtime, Failure> {
-    fn failed(why: &str) -> Failure {
-        Failure::new(format!("could not start threads: {why}")).hint("see `ulimit -u`, and TasksMax= of a unit")
-    }
-    // Tokio panics if it cannot create a worker, and unwinding would wait for those that it has created.
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| crate::end(&failed("the system refuses to create more"))));
-    let mut runtime = runtime::Builder::new_multi_thread();
-    let runtime = runtime.enable_all().thread_keep_alive(Duration::from_secs(u32::MAX.into())).build();
-    let runtime = runtime.map_err(|error| failed(&error.to_string()))?;
-    // The store is read on threads that may block. One stays forever; where there can be no other, reads take turns.
-    let blocking = async { time::timeout(THREAD, tokio::task::spawn_blocking(|| ())).await };
-    let is_there = runtime.block_on(blocking);
-    panic::set_hook(hook);
-    if !matches!(is_there, Ok(Ok(()))) {
-        runtime.shutdown_background();
-        return Err(failed("the system refuses to create more"));
-    }
-    Ok(runtime)
+    result
 }
 
 /// A service that does not listen yet.
-struct Service {
+struct PreparedService {
     rest_address: SocketAddr,
     grpc_address: SocketAddr,
-    args: Arc<Serve>,
-    tls: Option<watch::Sender<Arc<ServerConfig>>>,
-    access: Arc<Access>,
+    reloader: Reloader,
     reloads: Signal,
 }
 
-async fn serve(service: Service, opened: &Opened, journal: Arc<Journal>) -> Result<bool, Failure> {
-    let Service { rest_address, grpc_address, args, tls, access, mut reloads } = service;
-    let certificates = || tls.as_ref().map(watch::Sender::subscribe);
-    let listening =
-        |address: SocketAddr, error: &io::Error| Failure::new(format!("could not listen on {address}: {error}"));
-    let limits = Limits::new();
-    let (end, ends) = watch::channel(());
-    let rest_in = Incoming::bind(rest_address, certificates(), &["http/1.1"], Arc::clone(&limits), ends.clone()).await;
-    let rest_in = rest_in.map_err(|error| listening(rest_address, &error))?;
-    let grpc_in = Incoming::bind(grpc_address, certificates(), &["h2"], limits, ends.clone()).await;
-    let grpc_in = grpc_in.map_err(|error| listening(grpc_address, &error))?;
+async fn serve(service: PreparedService, store: &OpenStore, telemetry: Arc<Telemetry>) -> Result<bool, StartError> {
+    let PreparedService { rest_address, grpc_address, reloader, reloads } = service;
+    let access = Arc::clone(&reloader.access);
+    let tls = || reloader.tls.as_ref().map(watch::Sender::subscribe);
+    let cannot_listen =
+        |address: SocketAddr, error: &io::Error| StartError::new(format!("could not listen on {address}: {error}"));
+    let limits = ConnectionLimits::new();
+    let (stop, shutdown) = shutdown::channel();
+    let rest_in = Listener::bind(rest_address, tls(), &["http/1.1"], Arc::clone(&limits), shutdown.clone()).await;
+    let rest_in = rest_in.map_err(|error| cannot_listen(rest_address, &error))?;
+    let grpc_in = Listener::bind(grpc_address, tls(), &["h2"], limits, shutdown.clone()).await;
+    let grpc_in = grpc_in.map_err(|error| cannot_listen(grpc_address, &error))?;
     let (rest_at, grpc_at) = (rest_in.address(), grpc_in.address());
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| Failure::new(error.to_string()))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Failure::new(error.to_string()))?;
+    let mut terminate = handle_signal(SignalKind::terminate())?;
+    let mut interrupt = handle_signal(SignalKind::interrupt())?;
 
-    let desk = Arc::new(Desk::new(Arc::clone(&opened.store), journal));
-    let router = rest::routes(House { desk: Arc::clone(&desk), access: Arc::clone(&access) });
-    let rest_side = tokio::spawn(rest::serve(rest_in, router, access.tokens.is_none(), ends.clone()));
-    let grpc_side = tokio::spawn(grpc::serve(grpc_in, Arc::clone(&desk), Arc::clone(&access), ended(ends)));
-    let reloader = Arc::new(Reloader::new(args, access, tls));
-    let reload = tokio::spawn(async move {
-        while reloads.recv().await.is_some() {
-            tell_starter("RELOADING=1");
-            let reloader = Arc::clone(&reloader);
-            let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
-            tell_starter("READY=1");
-        }
-    });
+    let manager = Arc::new(LockManager::new(Arc::clone(&store.backend), telemetry));
+    let router = rest::handlers::build_router(RestState { manager: Arc::clone(&manager), access: Arc::clone(&access) });
+    let rest_side = tokio::spawn(rest::server::serve(rest_in, router, access.tokens.is_none(), shutdown.clone()));
+    let grpc_side = tokio::spawn(grpc::serve(grpc_in, Arc::clone(&manager), access, shutdown.wait()));
+    let reload = tokio::spawn(reload_at_each_signal(reloader, reloads));
 
-    say("started", &[("listen", rest_at.to_string()), ("grpc", grpc_at.to_string()), ("store", opened.name.clone())]);
-    tell_starter("READY=1");
-    let mut told = async || {
-        let name = tokio::select! {
+    let (rest_at, grpc_at) = (rest_at.to_string(), grpc_at.to_string());
+    log_state("started", [("listen", &*rest_at), ("grpc", &grpc_at), ("store", &store.name)]);
+    systemd::notify("READY=1");
+    let mut next_signal = async || {
+        tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
-        };
-        name.to_owned()
+        }
     };
-    say("stopping", &[("signal", told().await)]);
+    log_state("stopping", [("signal", next_signal().await)]);
     reload.abort();
-    tell_starter("STOPPING=1");
-    desk.stop();
-    drop(end);
+    systemd::notify("STOPPING=1");
+    manager.stop();
+    drop(stop);
     let sides = async {
         let _ = rest_side.await;
         let _ = grpc_side.await;
     };
-    let (answered, why) = tokio::select! {
+    let (answered, signal) = tokio::select! {
         () = sides => ("all", None),
-        () = time::sleep(GRACE) => ("not all", None),
-        // Who asks twice is in a hurry.
-        signal = told() => ("not all", Some(signal)),
+        () = time::sleep(GRACE_PERIOD) => ("not all", None),
+        signal = next_signal() => ("not all", Some(signal)),
     };
-    if why.is_none() {
-        opened.store.end().await;
+    if signal.is_none() {
+        store.backend.close().await;
     }
-    let signal = why.map(|signal| ("signal", signal));
-    let members: Vec<_> = [("answered", answered.to_owned())].into_iter().chain(signal).collect();
-    say("stopped", &members);
+    log_state("stopped", [("answered", answered)].into_iter().chain(signal.map(|signal| ("signal", signal))));
     Ok(answered == "all")
 }
 
-/// Until the end begins.
-pub(crate) async fn ended(mut ends: watch::Receiver<()>) {
-    // It never changes: this is when its sender is dropped.
-    let _ = ends.changed().await;
+async fn reload_at_each_signal(reloader: Reloader, mut reloads: Signal) {
+    let reloader = Arc::new(reloader);
+    while reloads.recv().await.is_some() {
+        systemd::notify("RELOADING=1");
+        let reloader = Arc::clone(&reloader);
+        let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+        systemd::notify("READY=1");
+    }
 }
 
-fn address(option: &str, text: &str) -> Result<SocketAddr, Failure> {
+fn handle_signal(kind: SignalKind) -> Result<Signal, StartError> {
+    signal(kind).map_err(|error| StartError::new(error.to_string()))
+}
+
+fn resolve_address(option: &str, text: &str) -> Result<SocketAddr, StartError> {
     let found = text.to_socket_addrs().map_err(|error| error.to_string());
     let found = found.and_then(|mut found| found.next().ok_or_else(|| "it leads nowhere".to_owned()));
     found.map_err(|why| {
-        Failure::misused(format!("{option} {text} is no address: {why}"))
-            .hint("it is HOST:PORT, such as 127.0.0.1:8080")
+        StartError::usage(format!("{option} {text} is no address: {why}"))
+            .with_hint("it is HOST:PORT, such as 127.0.0.1:8080")
     })
 }
 
-fn say(event: &str, members: &[(&str, String)]) {
-    let mut line = Map::new();
-    line.insert("event".to_owned(), json!(event));
-    line.extend(members.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
-    report::log("info", line);
-}
-
-/// Who started us may want to know when we are ready; if it cannot be told, that is its own concern.
-fn tell_starter(word: &str) {
-    let Some(path) = environment::notify_socket() else { return };
-    let address = match path.as_bytes().strip_prefix(b"@") {
-        Some(name) => UnixAddr::from_abstract_name(name),
-        None => UnixAddr::from_pathname(&path),
-    };
-    if let (Ok(address), Ok(socket)) = (address, UnixDatagram::unbound()) {
-        let _ = socket.send_to_addr(word.as_bytes(), &address);
-    }
+fn log_state<'a>(event: &str, members: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    report::log_event("info", event, members.into_iter().map(|(name, value)| (name, value.into())));
 }

@@ -1,151 +1,155 @@
-//! Where REST and gRPC come together: what is asked is looked at, brought to the store, and noted.
+//! The operations of the service. REST and gRPC translate their requests into calls of [`LockManager`], which checks the
+//! arguments, passes the call to the store, and records the answer.
 
-use crate::model::{Change, Key, Listing, Lock, Problem, Selection, Wanted};
-use crate::store::Store;
-use crate::telemetry::{Call, Journal};
+use crate::error::CallError;
+use crate::model::{Lock, LockFields, LockKey, LockPage, LockQuery, LockRequest};
+use crate::store::lock_store::LockStore;
+use crate::telemetry::{CallInfo, Telemetry};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
-/// The most bytes of a word.
-const LONGEST: usize = 1024;
+/// Maximum number of bytes of an id or a field.
+const MAX_LENGTH: usize = 1024;
 
-/// A list has at most so many locks a page.
-const LARGEST_PAGE: u32 = 100_000;
+/// Maximum number of locks on a page of a list.
+const MAX_PAGE: u32 = 100_000;
 
-/// How long what a store says of itself holds good.
-const HOLDS_GOOD: Duration = Duration::from_secs(1);
+/// How long the result of a health check is reused.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The store, and the journal of what is done to it.
-pub(crate) struct Desk {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) journal: Arc<Journal>,
-    stopping: AtomicBool,
-    /// When the store was last asked how it is, and what it said.
-    checked: Mutex<Option<(Instant, Result<(), Problem>)>>,
+pub(crate) struct LockManager {
+    store: Arc<dyn LockStore>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    is_stopping: AtomicBool,
+    /// The time and the result of the last health check.
+    last_check: Mutex<Option<(Instant, Result<(), CallError>)>>,
 }
 
-impl Desk {
-    pub(crate) fn new(store: Arc<dyn Store>, journal: Arc<Journal>) -> Self {
-        Self { store, journal, stopping: AtomicBool::new(false), checked: Mutex::default() }
+impl LockManager {
+    pub(crate) fn new(store: Arc<dyn LockStore>, telemetry: Arc<Telemetry>) -> Self {
+        Self { store, telemetry, is_stopping: AtomicBool::new(false), last_check: Mutex::default() }
     }
 
-    /// From now on nothing new is granted, and who waits is sent away. What is held can be released and renewed.
+    /// Refuses new requests for locks and all waiters from now on. Locks can still be released and renewed.
     pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
+        self.is_stopping.store(true, Ordering::SeqCst);
         self.store.stop();
     }
 
-    pub(crate) async fn create(&self, call: &Call, wanted: Wanted) -> Result<Lock, Problem> {
-        let (begun, waits) = (Instant::now(), wanted.wait.is_some());
-        let Key { service, environment, resource } = &wanted.key;
-        let checked = needed("service", service)
-            .and_then(|()| needed("who", &wanted.who))
-            .and_then(|()| short(&[service, environment, resource, &wanted.who, &wanted.event_id]));
-        let result = match checked {
-            Ok(()) if self.stopping.load(Ordering::SeqCst) => Err(Problem::Stopping),
-            Ok(()) => self.store.create(wanted).await,
-            Err(problem) => Err(problem),
-        };
-        self.note(call, result, (!waits).then_some(begun))
-    }
-
-    pub(crate) async fn get(&self, call: &Call, id: &str) -> Result<Lock, Problem> {
-        let begun = Instant::now();
-        let result = match named(id) {
-            Ok(()) => self.store.get(id).await,
-            Err(problem) => Err(problem),
-        };
-        self.note(call, result, Some(begun))
-    }
-
-    pub(crate) async fn update(&self, call: &Call, id: &str, change: Change) -> Result<Lock, Problem> {
-        let begun = Instant::now();
-        let Change { service, environment, resource, who, event_id } = &change;
-        let result = match named(id).and_then(|()| short(&[service, environment, resource, who, event_id])) {
-            Ok(()) => self.store.update(id, change).await,
-            Err(problem) => Err(problem),
-        };
-        self.note(call, result, Some(begun))
-    }
-
-    pub(crate) async fn unlock(&self, call: &Call, id: &str) -> Result<Lock, Problem> {
-        let begun = Instant::now();
-        let result = match named(id) {
-            Ok(()) => self.store.remove(id).await,
-            Err(problem) => Err(problem),
-        };
-        self.note(call, result, Some(begun))
-    }
-
-    pub(crate) async fn renew(&self, call: &Call, id: &str, ttl: Option<Duration>) -> Result<Lock, Problem> {
-        let begun = Instant::now();
-        let result = match named(id) {
-            Ok(()) => self.store.renew(id, ttl).await,
-            Err(problem) => Err(problem),
-        };
-        self.note(call, result, Some(begun))
-    }
-
-    pub(crate) async fn list(&self, call: &Call, selection: Selection) -> Result<Listing, Problem> {
-        let begun = Instant::now();
-        let result = match selection {
-            Selection { page: 0, .. } => Err(Problem::Invalid("page counts from 1".to_owned())),
-            Selection { per_page: Some(0), .. } => Err(Problem::Invalid("per_page is at least 1".to_owned())),
-            Selection { per_page: Some(number), .. } if number > LARGEST_PAGE => {
-                Err(Problem::Invalid(format!("per_page is at most {LARGEST_PAGE}")))
+    pub(crate) async fn create(&self, call: &CallInfo, request: LockRequest) -> Result<Lock, CallError> {
+        let waits = request.wait.is_some();
+        let work = async {
+            let LockKey { service, environment, resource } = &request.key;
+            check_not_empty("service", service)?;
+            check_not_empty("who", &request.who)?;
+            check_lengths(&[service, environment, resource, &request.who, &request.event_id])?;
+            if self.is_stopping.load(Ordering::SeqCst) {
+                return Err(CallError::Stopping);
             }
-            Selection { page: 2.., per_page: None, .. } => {
-                Err(Problem::Invalid("page needs per_page: without it, all locks are on page 1".to_owned()))
-            }
-            selection => self.store.list(selection).await,
+            self.store.create(request).await
         };
-        self.journal.answered(call, result.as_ref().map(|_| None), Some(begun.elapsed()));
+        let begun = Instant::now();
+        let result = work.await;
+        let duration = (!waits).then(|| begun.elapsed());
+        self.telemetry.record_call(call, result.as_ref().map(Some), duration);
         result
     }
 
-    /// Whether locks could be granted. Everyone may ask, as often as they like: the store is asked now and then.
-    pub(crate) async fn check(&self) -> Result<(), Problem> {
-        if self.stopping.load(Ordering::SeqCst) {
-            return Err(Problem::Stopping);
+    pub(crate) async fn get(&self, call: &CallInfo, id: &str) -> Result<Lock, CallError> {
+        self.record(call, id, self.store.get(id)).await
+    }
+
+    pub(crate) async fn update(&self, call: &CallInfo, id: &str, changes: LockFields) -> Result<Lock, CallError> {
+        let work = async {
+            let LockFields { service, environment, resource, who, event_id } = &changes;
+            check_lengths(&[service, environment, resource, who, event_id])?;
+            self.store.update(id, changes).await
+        };
+        self.record(call, id, work).await
+    }
+
+    pub(crate) async fn unlock(&self, call: &CallInfo, id: &str) -> Result<Lock, CallError> {
+        self.record(call, id, self.store.remove(id)).await
+    }
+
+    pub(crate) async fn renew(&self, call: &CallInfo, id: &str, ttl: Option<Duration>) -> Result<Lock, CallError> {
+        self.record(call, id, self.store.renew(id, ttl)).await
+    }
+
+    pub(crate) async fn list(&self, call: &CallInfo, query: LockQuery) -> Result<LockPage, CallError> {
+        let begun = Instant::now();
+        let result = match query {
+            LockQuery { page: 0, .. } => Err(CallError::Invalid("page counts from 1".to_owned())),
+            LockQuery { per_page: Some(0), .. } => Err(CallError::Invalid("per_page is at least 1".to_owned())),
+            LockQuery { per_page: Some(number), .. } if number > MAX_PAGE => {
+                Err(CallError::Invalid(format!("per_page is at most {MAX_PAGE}")))
+            }
+            LockQuery { page: 2.., per_page: None, .. } => {
+                Err(CallError::Invalid("page needs per_page: without it, all locks are on page 1".to_owned()))
+            }
+            query => self.store.list(query).await,
+        };
+        self.telemetry.record_call(call, result.as_ref().map(|_| None), Some(begun.elapsed()));
+        result
+    }
+
+    /// Returns an error if no lock could be granted now. Any client may call this as often as it likes, so the store is asked
+    /// at most once a second.
+    pub(crate) async fn check(&self) -> Result<(), CallError> {
+        if self.is_stopping.load(Ordering::SeqCst) {
+            return Err(CallError::Stopping);
         }
-        let mut checked = self.checked.lock().await;
-        if let Some((at, result)) = &*checked
-            && at.elapsed() < HOLDS_GOOD
+        let mut last_check = self.last_check.lock().await;
+        if let Some((at, result)) = &*last_check
+            && at.elapsed() < CHECK_INTERVAL
         {
             return result.clone();
         }
         let result = self.store.check().await;
-        *checked = Some((Instant::now(), result.clone()));
+        *last_check = Some((Instant::now(), result.clone()));
         result
     }
 
-    /// For who only looks: `/metrics`.
     pub(crate) async fn metrics(&self) -> String {
-        let one = Selection { page: 1, per_page: Some(1), ..Selection::default() };
-        let held = self.store.list(one).await.ok().map(|listing| listing.total);
-        self.journal.metrics(self.check().await.is_ok(), held, self.store.waiting())
+        let one = LockQuery { page: 1, per_page: Some(1), ..LockQuery::default() };
+        let held = self.store.list(one).await.ok().map(|page| page.total);
+        self.telemetry.format_metrics(self.check().await.is_ok(), held, self.store.count_waiters())
     }
 
-    fn note(&self, call: &Call, result: Result<Lock, Problem>, begun: Option<Instant>) -> Result<Lock, Problem> {
-        self.journal.answered(call, result.as_ref().map(Some), begun.map(|begun| begun.elapsed()));
+    /// Runs an operation on the lock of this id, if the id is valid, and records the answer.
+    async fn record(
+        &self,
+        call: &CallInfo,
+        id: &str,
+        operation: impl Future<Output = Result<Lock, CallError>>,
+    ) -> Result<Lock, CallError> {
+        let begun = Instant::now();
+        let result = match check_id(id) {
+            Ok(()) => operation.await,
+            Err(error) => Err(error),
+        };
+        self.telemetry.record_call(call, result.as_ref().map(Some), Some(begun.elapsed()));
         result
     }
 }
 
-fn needed(name: &str, word: &str) -> Result<(), Problem> {
-    if word.is_empty() { Err(Problem::Invalid(format!("{name} is needed"))) } else { Ok(()) }
+fn check_not_empty(name: &str, field: &str) -> Result<(), CallError> {
+    if field.is_empty() { Err(CallError::Invalid(format!("{name} is needed"))) } else { Ok(()) }
 }
 
-fn named(id: &str) -> Result<(), Problem> {
-    needed("id", id)?;
-    if id.len() <= LONGEST { Ok(()) } else { Err(Problem::Invalid(format!("an id is longer than {LONGEST} bytes"))) }
-}
-
-fn short(words: &[&String]) -> Result<(), Problem> {
-    if words.iter().all(|word| word.len() <= LONGEST) {
+fn check_id(id: &str) -> Result<(), CallError> {
+    check_not_empty("id", id)?;
+    if id.len() <= MAX_LENGTH {
         return Ok(());
     }
-    Err(Problem::Invalid(format!("a word is longer than {LONGEST} bytes")))
+    Err(CallError::Invalid(format!("an id is longer than {MAX_LENGTH} bytes")))
+}
+
+fn check_lengths(fields: &[&String]) -> Result<(), CallError> {
+    if fields.iter().all(|field| field.len() <= MAX_LENGTH) {
+        return Ok(());
+    }
+    Err(CallError::Invalid(format!("a word is longer than {MAX_LENGTH} bytes")))
 }

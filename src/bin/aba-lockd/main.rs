@@ -1,12 +1,29 @@
-//! The `aba-lockd` command: parse, run, exit.
+//! The `aba-lockd` command, a lock service for scripts on more than one machine: parse the options, run, exit.
 //!
-//! Who knows whom: `main` -> `serve` -> `rest`, `grpc` -> `desk` -> `store`, `journal`. Only `report` prints, only `settings`
-//! reads the environment, only `args` knows clap, and only what is under `store/` knows a database.
+//! A call passes through these layers from top to bottom. A module imports only modules of lower layers, or modules that
+//! stand to its right in the same layer:
+//!
+//! | layer | modules |
+//! |---|---|
+//! | 8 | `main` |
+//! | 7 | `lifecycle`: start, run, reload and stop the service |
+//! | 6 | `reload`; `rest`, `grpc`: the two APIs |
+//! | 5 | `lock_manager`: validates the calls, passes them to the store and records them |
+//! | 4 | `connection`: accepts TCP and TLS connections, within limits; `store`: SQLite, etcd, and the trait of both |
+//! | 3 | `telemetry`: log and metrics of calls; `access`, `token_file`, `tls`: who may call |
+//! | 2 | `runtime`, `systemd`, `exit`, `report`: threads, service manager, exit statuses, output |
+//! | 1 | `error`, `model`, `shutdown`, `file_mode`, `environment`, `args`: plain data |
+//!
+//! Only `report` prints, only `environment` reads the environment, only `args` knows clap, and only the modules below `store/`
+//! know a database. Start reading at `model`, then `store/lock_store` and `lock_manager`.
 
 mod access;
 mod args;
 mod connection;
 mod environment;
+mod error;
+mod exit;
+mod file_mode;
 mod grpc;
 mod lifecycle;
 mod lock_manager;
@@ -14,41 +31,31 @@ mod model;
 mod reload;
 mod report;
 mod rest;
+mod runtime;
+mod shutdown;
 mod store;
+mod systemd;
 mod telemetry;
 mod tls;
+mod token_file;
 
 use clap::Parser;
 use std::process::ExitCode;
 
-/// It ended before all that was asked was answered.
-const NOT_ALL: u8 = 1;
-/// It was used in a wrong way.
-const USAGE: u8 = 2;
-/// It cannot be started.
-const FAILED: u8 = 125;
-
 fn main() -> ExitCode {
-    let args::Cli { command: args::Command::Serve(args) } = match args::Cli::try_parse() {
+    let args::Cli { command: args::Command::Serve(options) } = match args::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            report::usage(&error);
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
+            report::print_clap_error(&error);
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE));
         }
     };
-    match lifecycle::run(args) {
+    match lifecycle::run(options) {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(NOT_ALL),
-        Err(failure) => {
-            report::failure(&failure.sentence, failure.hint.as_deref());
-            ExitCode::from(if failure.misused { USAGE } else { FAILED })
+        Ok(false) => ExitCode::from(exit::UNANSWERED),
+        Err(error) => {
+            report::print_start_error(&error);
+            ExitCode::from(if error.is_usage { exit::USAGE } else { exit::FAILED })
         }
     }
-}
-
-/// Ends the process where nothing can be returned.
-#[expect(clippy::exit, clippy::disallowed_methods, reason = "this file alone ends the process")]
-pub(crate) fn end(failure: &lifecycle::Failure) -> ! {
-    report::failure(&failure.sentence, failure.hint.as_deref());
-    std::process::exit(FAILED.into())
 }

@@ -1,12 +1,14 @@
-//! What a lock is here, and what can be asked of it.
+//! The data that all parts of the service share: a lock, its key, the requests for it, and the pages of a list.
+//!
+//! This module holds plain data and the rules that follow from it alone. It knows neither HTTP nor a database; the APIs
+//! (`rest`, `grpc`) create these values from requests, and the stores keep them.
 
 use jiff::Timestamp;
-use std::fmt;
 use std::time::Duration;
 
-/// What a lock shuts others out of. There is at most one lock of a key.
+/// The name of a lock. At most one lock exists for a key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
+pub(crate) struct LockKey {
     pub(crate) service: String,
     pub(crate) environment: String,
     pub(crate) resource: String,
@@ -15,54 +17,43 @@ pub(crate) struct Key {
 /// A lock that is held.
 #[derive(Debug, Clone)]
 pub(crate) struct Lock {
-    /// Empty where it is only about to be granted: it is being handed over to who is first in the queue.
+    /// Empty while the lock is being handed over to the first waiter, which does not hold it yet.
     pub(crate) id: String,
-    pub(crate) key: Key,
+    pub(crate) key: LockKey,
     pub(crate) who: String,
-    /// Of an event elsewhere that goes with it; whatever the caller likes.
+    /// Identifies an event outside the service, such as a CI run. Only the caller interprets it.
     pub(crate) event_id: String,
     pub(crate) created: Timestamp,
-    /// How long it lives without being renewed. `None`: until it is released.
+    /// `None`: the lock is held until it is released.
     pub(crate) ttl: Option<Duration>,
     pub(crate) expires: Option<Timestamp>,
-    /// Grows with each lock that is granted, for ever.
+    /// The fencing token: greater than that of every lock that was granted before.
     pub(crate) token: u64,
-    /// Who waits for it, first come first; only where it was asked for.
-    pub(crate) queue: Vec<Waiting>,
+    /// The waiters in the order in which they will be served. Filled only by the calls that return it.
+    pub(crate) queue: Vec<Waiter>,
 }
 
-impl Lock {
-    /// Returns true if each of these words in lower case occurs in a text of the lock, in its id, or in the name of a waiter.
-    pub(crate) fn has_all(&self, words: &[String]) -> bool {
-        let Key { service, environment, resource } = &self.key;
-        let texts = [service, environment, resource, &self.who, &self.event_id, &self.id];
-        let waiting = self.queue.iter().map(|waiting| &waiting.who);
-        let texts: Vec<String> = texts.into_iter().chain(waiting).map(|text| text.to_lowercase()).collect();
-        words.iter().all(|word| texts.iter().any(|text| text.contains(word)))
-    }
-}
-
-/// Somebody who waits.
+/// A caller that waits for a lock.
 #[derive(Debug, Clone)]
-pub(crate) struct Waiting {
+pub(crate) struct Waiter {
     pub(crate) who: String,
     pub(crate) since: Timestamp,
 }
 
-/// A lock that somebody wants.
+/// A request to acquire a lock.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanted {
-    pub(crate) key: Key,
+pub(crate) struct LockRequest {
+    pub(crate) key: LockKey,
     pub(crate) who: String,
     pub(crate) event_id: String,
     pub(crate) ttl: Option<Duration>,
-    /// How long to wait while another has it. `None`: not at all.
+    /// How long the caller waits while the lock is held. `None`: it does not wait.
     pub(crate) wait: Option<Duration>,
 }
 
-/// What is to become different in a lock: what is empty stays.
+/// The fields of a lock that a caller can change or search for. An empty field changes nothing and matches every lock.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Change {
+pub(crate) struct LockFields {
     pub(crate) service: String,
     pub(crate) environment: String,
     pub(crate) resource: String,
@@ -70,66 +61,78 @@ pub(crate) struct Change {
     pub(crate) event_id: String,
 }
 
-/// Which locks to list.
+/// The selection of locks for a list.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Selection {
-    /// From 1.
+pub(crate) struct LockQuery {
+    /// Pages are counted from 1.
     pub(crate) page: u32,
-    /// `None`: all, on one page.
+    /// `None`: all locks are on one page.
     pub(crate) per_page: Option<u32>,
-    /// Only those with these words; an empty one does not count.
-    pub(crate) with: Change,
-    /// Only those in which each of these occurs, in lower case: [`Lock::has_all`].
+    pub(crate) fields: LockFields,
+    /// Lower-case words, all of which a lock must contain ([`Lock::contains_words`]).
     pub(crate) words: Vec<String>,
 }
 
-/// A page of locks.
 #[derive(Debug)]
-pub(crate) struct Listing {
+pub(crate) struct LockPage {
     pub(crate) locks: Vec<Lock>,
-    /// How many there are on all pages.
+    /// The number of selected locks on all pages.
     pub(crate) total: u64,
 }
 
-/// What can go wrong, one variant for each thing that a caller can act on.
-#[derive(Debug, Clone)]
-pub(crate) enum Problem {
-    /// Another has it.
-    Held(Box<Lock>),
-    /// It was released, has expired, or never was.
-    Unknown(String),
-    /// What was asked makes no sense.
-    Invalid(String),
-    /// Who asks may not.
-    NotAllowed(String),
-    /// The caller sent no token.
-    NoToken,
-    /// The caller sent a token that is not in the token file.
-    WrongToken,
-    /// The body of the request is too large.
-    TooLarge,
-    /// Too many wait already.
-    TooMany,
-    /// The service is about to end.
-    Stopping,
-    /// The store does not work: nothing is known, and nobody is told to have a lock.
-    Fault(String),
+/// Returns the current time in microseconds, the precision of the stores.
+pub(crate) fn current_time() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }
 
-impl Wanted {
-    /// Whether that lock is what this asks for, granted to another call of the same caller for the same event: to wait for
-    /// its end would be to wait for oneself.
-    pub(crate) fn is(&self, lock: &Lock) -> bool {
-        !self.event_id.is_empty() && self.event_id == lock.event_id && self.who == lock.who && self.key == lock.key
+impl Lock {
+    /// Gives the lock its full time to live from `now` on.
+    pub(crate) fn restart_ttl(&mut self, now: Timestamp) {
+        self.expires = self.ttl.and_then(|ttl| now.checked_add(ttl).ok());
+    }
+
+    /// Returns true if each of these lower-case words occurs in a field of the lock, in its id, or in the name of a waiter.
+    pub(crate) fn contains_words(&self, words: &[String]) -> bool {
+        let LockKey { service, environment, resource } = &self.key;
+        let texts = [service, environment, resource, &self.who, &self.event_id, &self.id];
+        let waiters = self.queue.iter().map(|waiter| &waiter.who);
+        let texts: Vec<String> = texts.into_iter().chain(waiters).map(|text| text.to_lowercase()).collect();
+        words.iter().all(|word| texts.iter().any(|text| text.contains(word)))
     }
 }
 
-impl Change {
-    /// What `lock` is after it, but for what a store gives.
-    pub(crate) fn of(&self, lock: &Lock) -> Lock {
+impl LockRequest {
+    /// Returns true if `lock` was granted to an earlier request of the same caller for the same event: a caller that repeats
+    /// a request because the answer was lost must not wait for its own lock.
+    pub(crate) fn is_repeat_of(&self, lock: &Lock) -> bool {
+        !self.event_id.is_empty() && self.event_id == lock.event_id && self.who == lock.who && self.key == lock.key
+    }
+
+    /// Returns the lock that this request asks for, still without a fencing token.
+    pub(crate) fn to_lock(&self, id: String, now: Timestamp) -> Lock {
+        let mut lock = Lock {
+            id,
+            key: self.key.clone(),
+            who: self.who.clone(),
+            event_id: self.event_id.clone(),
+            created: now,
+            ttl: self.ttl,
+            expires: None,
+            token: 0,
+            queue: Vec::new(),
+        };
+        lock.restart_ttl(now);
+        lock
+    }
+}
+
+impl LockFields {
+    /// Returns `lock` with these fields. The store decides about its token.
+    pub(crate) fn apply_to(&self, lock: &Lock) -> Lock {
         let pick = |new: &String, old: &String| if new.is_empty() { old.clone() } else { new.clone() };
         Lock {
-            key: Key {
+            key: LockKey {
                 service: pick(&self.service, &lock.key.service),
                 environment: pick(&self.environment, &lock.key.environment),
                 resource: pick(&self.resource, &lock.key.resource),
@@ -139,52 +142,14 @@ impl Change {
             ..lock.clone()
         }
     }
-}
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Held(lock) => {
-                let Key { service, environment, resource } = &lock.key;
-                write!(f, "service {service} is already locked")?;
-                if !resource.is_empty() {
-                    write!(f, " for {resource}")?;
-                }
-                if !environment.is_empty() {
-                    write!(f, " in {environment}")?;
-                }
-                write!(f, " by {} ", lock.who)?;
-                match lock.id.as_str() {
-                    "" => f.write_str("(it is being handed over)"),
-                    id => write!(f, "(lock_id: {id})"),
-                }
-            }
-            Self::Unknown(id) => write!(f, "there is no lock {id}"),
-            Self::Invalid(why) | Self::NotAllowed(why) => f.write_str(why),
-            Self::NoToken => f.write_str("a token is needed: Authorization: Bearer TOKEN"),
-            Self::WrongToken => f.write_str("this token is not known to the service"),
-            Self::TooLarge => f.write_str("the body is longer than 64 KiB"),
-            Self::TooMany => f.write_str("too many wait already"),
-            Self::Stopping => f.write_str("the service is stopping; ask again"),
-            Self::Fault(why) => write!(f, "the store does not work, nothing is known to be granted or released: {why}"),
-        }
-    }
-}
-
-impl Problem {
-    /// A word for it: in the log, and in the metrics.
-    pub(crate) fn word(&self) -> &'static str {
-        match self {
-            Self::Held(_) => "held",
-            Self::Unknown(_) => "unknown",
-            Self::Invalid(_) => "invalid",
-            Self::NotAllowed(_) => "not_allowed",
-            Self::NoToken => "no_token",
-            Self::WrongToken => "wrong_token",
-            Self::TooLarge => "too_large",
-            Self::TooMany => "too_many",
-            Self::Stopping => "stopping",
-            Self::Fault(_) => "fault",
-        }
+    /// Returns true if the lock has exactly these fields.
+    pub(crate) fn match_lock(&self, lock: &Lock) -> bool {
+        let matches = |wanted: &str, actual: &str| wanted.is_empty() || wanted == actual;
+        matches(&self.service, &lock.key.service)
+            && matches(&self.environment, &lock.key.environment)
+            && matches(&self.resource, &lock.key.resource)
+            && matches(&self.who, &lock.who)
+            && matches(&self.event_id, &lock.event_id)
     }
 }

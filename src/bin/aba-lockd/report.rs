@@ -1,5 +1,8 @@
-//! The only prints: sentences for who starts the service, and the log, a line of JSON for each event. Both to stderr.
+//! All output of the service, on standard error: messages of a failed start, and the log, one line of JSON for each event.
+//!
+//! A thread of its own writes the log, so that a reader which stops reading delays no call. No other module prints.
 
+use crate::error::StartError;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use std::io::{self, Write};
@@ -8,83 +11,82 @@ use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// So many lines wait for whoever reads them. More are lost: who does not read the log does not hold up the locks.
-const MOST: usize = 10_000;
+/// Maximum number of log lines that wait to be written. Further lines are dropped.
+const MAX_PENDING: usize = 10_000;
 
-/// So long they are waited for at the end: whoever reads them may have stopped reading.
-const AT_THE_END: Duration = Duration::from_secs(1);
+/// How long the end of the service waits for pending lines to be written.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How soon to try again to say that it is the end, where there is no room to say so.
-const AGAIN: Duration = Duration::from_millis(5);
+/// Interval between attempts to queue the end of the log while the queue is full.
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
 static LINES: OnceLock<SyncSender<Option<String>>> = OnceLock::new();
 
-/// A sentence, and its remedy.
-pub(crate) fn failure(sentence: &str, hint: Option<&str>) {
-    let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-    let _ = io::stderr().write_all(format!("aba-lockd: {sentence}\n{hint}").as_bytes());
+pub(crate) fn print_start_error(error: &StartError) {
+    let hint = error.hint.as_ref().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+    let _ = io::stderr().write_all(format!("aba-lockd: {}\n{hint}", error.message).as_bytes());
 }
 
-/// What clap says.
-pub(crate) fn usage(error: &clap::Error) {
+/// Prints a usage error, or the help that was asked for.
+pub(crate) fn print_clap_error(error: &clap::Error) {
     let _ = error.print();
 }
 
-/// The thread that writes lines. What ends is dropped by it.
-pub(crate) struct Writer {
+/// The thread that writes the log.
+pub(crate) struct LogWriter {
+    /// Disconnected when the thread has ended.
     ended: Receiver<()>,
 }
 
-/// Lines are written from now on, by a thread of their own.
-pub(crate) fn start() -> io::Result<Writer> {
-    let (lines, written) = mpsc::sync_channel(MOST);
-    let _ = LINES.set(lines);
-    let (ends, ended) = mpsc::channel();
-    thread::Builder::new().name("log".to_owned()).spawn(move || {
-        write(&written);
-        drop(ends);
-    })?;
-    Ok(Writer { ended })
+impl LogWriter {
+    /// Starts the thread. Log lines before this call are dropped.
+    pub(crate) fn start() -> io::Result<Self> {
+        let (lines, pending) = mpsc::sync_channel(MAX_PENDING);
+        let _ = LINES.set(lines);
+        let (ends, ended) = mpsc::channel();
+        thread::Builder::new().name("log".to_owned()).spawn(move || {
+            write_lines(&pending);
+            drop(ends);
+        })?;
+        Ok(Self { ended })
+    }
+
+    /// Waits until all lines are written, for at most a second.
+    pub(crate) fn finish(self) {
+        let Some(lines) = LINES.get() else { return };
+        let deadline = Instant::now() + FLUSH_TIMEOUT;
+        while let Err(TrySendError::Full(_)) = lines.try_send(None)
+            && Instant::now() < deadline
+        {
+            thread::sleep(RETRY_INTERVAL);
+        }
+        let _ = self.ended.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    }
 }
 
-fn write(lines: &Receiver<Option<String>>) {
-    while let Ok(Some(line)) = lines.recv() {
+fn write_lines(pending: &Receiver<Option<String>>) {
+    while let Ok(Some(line)) = pending.recv() {
         let _ = io::stderr().write_all(line.as_bytes());
     }
 }
 
-/// Waits until all lines are written, or nobody seems to read them.
-pub(crate) fn finish(writer: &Writer) {
+/// Logs a setting that works but should be changed.
+pub(crate) fn log_warning(message: &str) {
+    log_message("warning", "warning", message);
+}
+
+/// Logs an event that a sentence describes.
+pub(crate) fn log_message(level: &str, event: &str, message: &str) {
+    log_event(level, event, [("message", message.into())]);
+}
+
+/// Logs an event with these members.
+pub(crate) fn log_event<'a>(level: &str, event: &str, members: impl IntoIterator<Item = (&'a str, Value)>) {
     let Some(lines) = LINES.get() else { return };
-    let until = Instant::now() + AT_THE_END;
-    while let Err(TrySendError::Full(_)) = lines.try_send(None)
-        && Instant::now() < until
-    {
-        thread::sleep(AGAIN);
-    }
-    let _ = writer.ended.recv_timeout(until.saturating_duration_since(Instant::now()));
-}
-
-/// Logs a state that works but should be changed.
-pub(crate) fn warn(sentence: &str) {
-    message("warning", "warning", sentence);
-}
-
-/// A line of the log with a sentence.
-pub(crate) fn message(level: &str, event: &str, sentence: &str) {
-    let mut line = Map::new();
-    line.insert("event".into(), event.into());
-    line.insert("message".into(), sentence.into());
-    log(level, line);
-}
-
-/// A line of the log.
-pub(crate) fn log(level: &str, event: Map<String, Value>) {
     let mut line = Map::new();
     line.insert("time".into(), Timestamp::now().to_string().into());
     line.insert("level".into(), level.into());
-    line.extend(event);
-    if let Some(lines) = LINES.get() {
-        let _ = lines.try_send(Some(format!("{}\n", Value::Object(line))));
-    }
+    line.insert("event".into(), event.into());
+    line.extend(members.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    let _ = lines.try_send(Some(format!("{}\n", Value::Object(line))));
 }

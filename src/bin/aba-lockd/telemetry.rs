@@ -1,146 +1,146 @@
-//! What happens: a line of the log each, and numbers for `/metrics`.
+//! The log lines and the metrics of calls and locks. `lock_manager` and the two APIs record calls, the stores record the locks
+//! that end without a call.
 
-use crate::model::{Lock, Problem};
+use crate::error::CallError;
+use crate::model::Lock;
 use crate::report;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The bounds of the histogram, in seconds.
+/// The upper bounds of the histogram buckets, in seconds.
 const BOUNDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0];
 
-/// Who asked, and what.
+/// The operation of a call, and its caller.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub(crate) struct CallInfo {
     /// `rest` or `grpc`.
     pub(crate) api: &'static str,
     pub(crate) operation: &'static str,
-    /// Where from.
+    /// The address of the client.
     pub(crate) from: String,
-    /// What the token file calls them.
+    /// The name of the caller's token in the token file.
     pub(crate) by: Option<String>,
-    /// The name in their certificate.
+    /// The name in the caller's certificate.
     pub(crate) certificate: Option<String>,
 }
 
 #[derive(Debug, Default)]
-struct Numbers {
-    /// By api, operation and result.
+struct Histogram {
+    /// For each bound, the number of calls that took at most as long.
+    buckets: [u64; BOUNDS.len()],
+    count: u64,
+    sum: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    /// By API, operation and result.
     calls: BTreeMap<(&'static str, &'static str, &'static str), u64>,
-    /// By operation: how many took up to each bound, how many in all, and how long together. Waiting is not in it.
-    times: BTreeMap<&'static str, ([u64; BOUNDS.len()], u64, Duration)>,
+    /// By operation. Calls that wait for a lock are not included.
+    durations: BTreeMap<&'static str, Histogram>,
     expired: u64,
     taken_back: u64,
 }
 
-/// The log and the numbers.
 #[derive(Debug)]
-pub(crate) struct Journal {
-    numbers: Mutex<Numbers>,
-    /// Whether to log also what changes nothing.
-    all: bool,
+pub(crate) struct Telemetry {
+    counters: Mutex<Counters>,
+    /// True if calls that change nothing are logged as well.
+    logs_all: bool,
 }
 
-impl Journal {
-    pub(crate) fn new(all: bool) -> Self {
-        Self { numbers: Mutex::default(), all }
+impl Telemetry {
+    pub(crate) fn new(logs_all: bool) -> Self {
+        Self { counters: Mutex::default(), logs_all }
     }
 
-    fn numbers(&self) -> MutexGuard<'_, Numbers> {
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counters(&self) -> MutexGuard<'_, Counters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A call has been answered. `lock`: what it was about; `took`: how long, if it did not wait for anybody.
-    pub(crate) fn answered(&self, call: &Call, result: Result<Option<&Lock>, &Problem>, took: Option<Duration>) {
-        let word = match result {
+    /// Records the answer to a call, with the lock that it is about. `duration` is `None` if the call waited for a lock, or was
+    /// refused before it reached the store.
+    pub(crate) fn record_call(
+        &self,
+        call: &CallInfo,
+        result: Result<Option<&Lock>, &CallError>,
+        duration: Option<Duration>,
+    ) {
+        let label = match result {
             Ok(_) => "ok",
-            Err(problem) => problem.word(),
+            Err(error) => error.label(),
         };
-        let mut numbers = self.numbers();
-        *numbers.calls.entry((call.api, call.operation, word)).or_default() += 1;
-        if let Some(took) = took {
-            let (counts, number, sum) = numbers.times.entry(call.operation).or_default();
-            for (bound, count) in BOUNDS.iter().zip(counts) {
-                *count += u64::from(took.as_secs_f64() <= *bound);
+        let mut counters = self.counters();
+        *counters.calls.entry((call.api, call.operation, label)).or_default() += 1;
+        if let Some(duration) = duration {
+            let histogram = counters.durations.entry(call.operation).or_default();
+            for (bound, count) in BOUNDS.iter().zip(&mut histogram.buckets) {
+                *count += u64::from(duration.as_secs_f64() <= *bound);
             }
-            *number += 1;
-            *sum += took;
+            histogram.count += 1;
+            histogram.sum += duration;
         }
-        drop(numbers);
-        let changes = matches!(call.operation, "create" | "update" | "unlock");
-        let grave =
-            matches!(result, Err(Problem::Fault(_) | Problem::NotAllowed(_) | Problem::NoToken | Problem::WrongToken));
-        if !(self.all || grave || changes && result.is_ok()) {
+        drop(counters);
+        let changes_locks = matches!(call.operation, "create" | "update" | "unlock");
+        let is_error = matches!(
+            result,
+            Err(CallError::Fault(_) | CallError::NotAllowed(_) | CallError::NoToken | CallError::WrongToken)
+        );
+        if !(self.logs_all || is_error || changes_locks && result.is_ok()) {
             return;
         }
-        let mut line = Map::new();
-        line.insert("event".into(), call.operation.into());
-        line.insert("result".into(), word.into());
-        line.insert("api".into(), call.api.into());
-        line.insert("from".into(), call.from.clone().into());
-        if let Some(by) = &call.by {
-            line.insert("by".into(), by.clone().into());
-        }
-        if let Some(certificate) = &call.certificate {
-            line.insert("certificate".into(), certificate.clone().into());
-        }
+        let mut members: Vec<(&str, Value)> =
+            vec![("result", label.into()), ("api", call.api.into()), ("from", call.from.clone().into())];
+        members.extend(call.by.as_ref().map(|by| ("by", by.clone().into())));
+        members.extend(call.certificate.as_ref().map(|name| ("certificate", name.clone().into())));
         match result {
-            Ok(Some(lock)) => about(&mut line, lock),
+            Ok(Some(lock)) => members.extend(describe_lock(lock)),
             Ok(None) => (),
-            Err(problem) => drop(line.insert("message".into(), problem.to_string().into())),
+            Err(error) => members.push(("message", error.to_string().into())),
         }
-        if let Some(took) = took {
-            line.insert("seconds".into(), took.as_secs_f64().into());
-        }
-        report::log(if grave { "error" } else { "info" }, line);
+        members.extend(duration.map(|duration| ("seconds", duration.as_secs_f64().into())));
+        report::log_event(if is_error { "error" } else { "info" }, call.operation, members);
     }
 
-    /// A lock has come to its end by itself.
-    pub(crate) fn expired(&self, lock: &Lock) {
-        self.numbers().expired += 1;
-        Self::of_itself("expired", lock);
+    pub(crate) fn record_expiry(&self, lock: &Lock) {
+        self.counters().expired += 1;
+        report::log_event("info", "expired", describe_lock(lock));
     }
 
-    /// A lock was granted to somebody who had gone away.
-    pub(crate) fn taken_back(&self, lock: &Lock) {
-        self.numbers().taken_back += 1;
-        Self::of_itself("taken_back", lock);
+    /// Records that a lock was granted to a caller that had gone away, and is being taken back.
+    pub(crate) fn record_take_back(&self, lock: &Lock) {
+        self.counters().taken_back += 1;
+        report::log_event("info", "taken_back", describe_lock(lock));
     }
 
-    fn of_itself(event: &str, lock: &Lock) {
-        let mut line = Map::new();
-        line.insert("event".into(), event.into());
-        about(&mut line, lock);
-        report::log("info", line);
-    }
-
-    /// The numbers, for Prometheus. `up`: whether a lock could be granted; `held`: `None` if the store does not say.
-    pub(crate) fn metrics(&self, up: bool, held: Option<u64>, waiting: usize) -> String {
-        let numbers = self.numbers();
+    /// Formats the metrics for Prometheus. `held`, the number of locks, is `None` if the store could not be read.
+    pub(crate) fn format_metrics(&self, is_up: bool, held: Option<u64>, waiting: usize) -> String {
+        let counters = self.counters();
         let mut text = String::new();
-        let mut family = |name: &str, kind: &str, help: &str, rows: &[(String, String)]| {
+        let mut add_family = |name: &str, kind: &str, help: &str, rows: &[(String, String)]| {
             let _ = writeln!(text, "# HELP aba_lockd_{name} {help}\n# TYPE aba_lockd_{name} {kind}");
             for (labels, value) in rows {
                 let _ = writeln!(text, "aba_lockd_{name}{labels} {value}");
             }
         };
         let one = |number: u64| vec![(String::new(), number.to_string())];
-        family(
+        add_family(
             "up",
             "gauge",
             "1 if the store works: locks can be read and granted.",
-            &one(u64::from(up && held.is_some())),
+            &one(u64::from(is_up && held.is_some())),
         );
         if let Some(held) = held {
-            family("locks", "gauge", "Locks that are held.", &one(held));
+            add_family("locks", "gauge", "Locks that are held.", &one(held));
         }
-        family("waiting", "gauge", "Callers who wait for a lock.", &one(waiting as u64));
-        family("expired_total", "counter", "Locks that came to their end by themselves.", &one(numbers.expired));
-        let told = "Locks that were granted to somebody who had gone away, and taken back.";
-        family("taken_back_total", "counter", told, &one(numbers.taken_back));
-        let calls: Vec<_> = numbers
+        add_family("waiting", "gauge", "Callers who wait for a lock.", &one(waiting as u64));
+        add_family("expired_total", "counter", "Locks that came to their end by themselves.", &one(counters.expired));
+        let about = "Locks that were granted to somebody who had gone away, and taken back.";
+        add_family("taken_back_total", "counter", about, &one(counters.taken_back));
+        let calls: Vec<_> = counters
             .calls
             .iter()
             .map(|((api, operation, result), number)| {
@@ -148,29 +148,32 @@ impl Journal {
                 (labels, number.to_string())
             })
             .collect();
-        family("calls_total", "counter", "Calls that were answered.", &calls);
-        let told = "How long calls took that did not wait for a lock.";
-        let _ = writeln!(text, "# HELP aba_lockd_seconds {told}\n# TYPE aba_lockd_seconds histogram");
-        for (operation, (counts, number, sum)) in &numbers.times {
-            for (bound, count) in BOUNDS.iter().zip(counts) {
-                let _ = writeln!(text, "aba_lockd_seconds_bucket{{operation=\"{operation}\",le=\"{bound}\"}} {count}");
+        add_family("calls_total", "counter", "Calls that were answered.", &calls);
+        let about = "How long calls took that did not wait for a lock.";
+        let _ = writeln!(text, "# HELP aba_lockd_seconds {about}\n# TYPE aba_lockd_seconds histogram");
+        for (operation, Histogram { buckets, count, sum }) in &counters.durations {
+            for (bound, bucket) in BOUNDS.iter().zip(buckets) {
+                let _ = writeln!(text, "aba_lockd_seconds_bucket{{operation=\"{operation}\",le=\"{bound}\"}} {bucket}");
             }
-            let _ = writeln!(text, "aba_lockd_seconds_bucket{{operation=\"{operation}\",le=\"+Inf\"}} {number}");
+            let _ = writeln!(text, "aba_lockd_seconds_bucket{{operation=\"{operation}\",le=\"+Inf\"}} {count}");
             let _ = writeln!(text, "aba_lockd_seconds_sum{{operation=\"{operation}\"}} {}", sum.as_secs_f64());
-            let _ = writeln!(text, "aba_lockd_seconds_count{{operation=\"{operation}\"}} {number}");
+            let _ = writeln!(text, "aba_lockd_seconds_count{{operation=\"{operation}\"}} {count}");
         }
         text
     }
 }
 
-fn about(line: &mut Map<String, Value>, lock: &Lock) {
-    line.insert("id".into(), json!(lock.id));
-    line.insert("service".into(), json!(lock.key.service));
-    line.insert("environment".into(), json!(lock.key.environment));
-    line.insert("resource".into(), json!(lock.key.resource));
-    line.insert("who".into(), json!(lock.who));
-    line.insert("token".into(), json!(lock.token));
+fn describe_lock(lock: &Lock) -> Vec<(&'static str, Value)> {
+    let mut members = vec![
+        ("id", json!(lock.id)),
+        ("service", json!(lock.key.service)),
+        ("environment", json!(lock.key.environment)),
+        ("resource", json!(lock.key.resource)),
+        ("who", json!(lock.who)),
+        ("token", json!(lock.token)),
+    ];
     if !lock.event_id.is_empty() {
-        line.insert("event_id".into(), json!(lock.event_id));
+        members.push(("event_id", json!(lock.event_id)));
     }
+    members
 }

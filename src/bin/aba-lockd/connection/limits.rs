@@ -1,78 +1,77 @@
-//! The number of connections, of REST and gRPC together: no more than there are descriptors for. Others stay in the backlog
-//! of the kernel, and are accepted in the order in which they came.
+//! The limit of connections of REST and gRPC together, so that the service never runs out of descriptors. Further clients stay
+//! in the kernel's backlog and are accepted in the order in which they connected.
 
-use crate::model::Problem;
+use crate::error::CallError;
 use crate::report;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Descriptors that are left to the store, the log and the listening sockets.
+/// Descriptors that are reserved for the store, the log and the listening sockets.
 const RESERVED: usize = 48;
 
-/// The number of connections where there are too few descriptors even for this.
-const FEWEST: usize = 8;
+/// Number of connections if there are not even enough descriptors for this number.
+const MIN_CONNECTIONS: usize = 8;
 
-/// Maximum number of connections, however many descriptors there may be: each costs memory.
-const MOST: usize = 65_536;
+/// Maximum number of connections, because each one uses memory.
+const MAX_CONNECTIONS: usize = 65_536;
 
-/// One of this number of connections is kept free of callers that wait for a lock, for those that renew or release one.
-const NOT_WAITING: usize = 4;
+/// One in this number of connections is closed to calls that wait for a lock, so that holders can renew and release locks.
+const NON_WAITING_SHARE: usize = 4;
 
-/// There is a crowd if fewer than one of this number of connections is free.
-const FREE: usize = 4;
+/// Connections are scarce if fewer than one in this number is free.
+const FREE_SHARE: usize = 4;
 
-/// Minimum time between two log lines that say that no connection can be accepted.
-const REPORT_EVERY: Duration = Duration::from_secs(60);
+/// Minimum interval between two log lines that report that no connection can be accepted.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How many connections there may be, and how many of them may wait for a lock.
-pub(crate) struct Limits {
-    most: usize,
+pub(crate) struct ConnectionLimits {
+    max: usize,
     connections: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
-    reported: Mutex<Option<Instant>>,
+    last_report: Mutex<Option<Instant>>,
 }
 
-impl Limits {
-    /// Raises the limit of open files of this process to its hard limit, and derives the others from it.
+impl ConnectionLimits {
+    /// Raises the limit of open files of this process to its hard limit, and derives the other limits from it.
     pub(crate) fn new() -> Arc<Self> {
         let files = usize::try_from(aba_lock::os::raise_limit_of_open_files()).unwrap_or(usize::MAX);
-        let most = files.saturating_sub(RESERVED).clamp(FEWEST, MOST);
-        let (connections, waiting) = (Semaphore::new(most), Semaphore::new(most - most / NOT_WAITING));
+        let max = files.saturating_sub(RESERVED).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS);
+        let (connections, waiting) = (Semaphore::new(max), Semaphore::new(max - max / NON_WAITING_SHARE));
         Arc::new(Self {
-            most,
+            max,
             connections: Arc::new(connections),
             waiting: Arc::new(waiting),
-            reported: Mutex::default(),
+            last_report: Mutex::default(),
         })
     }
 
-    /// Waits until there is room for another connection.
+    /// Waits until another connection is allowed.
     pub(super) async fn admit(&self) -> OwnedSemaphorePermit {
         if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
             return permit;
         }
-        self.report(&format!("all {} connections are in use", self.most));
+        self.report(&format!("all {} connections are in use", self.max));
         Arc::clone(&self.connections).acquire_owned().await.expect("nothing closes the semaphore")
     }
 
-    /// Returns true if most of the connections are in use.
-    pub(super) fn is_crowded(&self) -> bool {
-        self.connections.available_permits() < self.most / FREE
+    /// Returns true if few connections are free.
+    pub(super) fn are_scarce(&self) -> bool {
+        self.connections.available_permits() < self.max / FREE_SHARE
     }
 
-    /// Room for a connection that waits for a lock, until it is dropped.
-    pub(super) fn wait(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| Problem::TooMany)
+    /// Permits one more call to wait for a lock, until the permit is dropped.
+    pub(super) fn permit_wait(&self) -> Result<OwnedSemaphorePermit, CallError> {
+        Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| CallError::TooMany)
     }
 
     /// Logs why no connection can be accepted, at most once a minute.
     pub(super) fn report(&self, why: &str) {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        if reported.is_some_and(|reported| reported.elapsed() < REPORT_EVERY) {
+        let mut last_report = self.last_report.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_report.is_some_and(|at| at.elapsed() < REPORT_INTERVAL) {
             return;
         }
-        *reported = Some(Instant::now());
-        report::message("error", "no_connection", why);
+        *last_report = Some(Instant::now());
+        report::log_message("error", "no_connection", why);
     }
 }

@@ -1,6 +1,8 @@
-//! The socket of a connection, which the HTTP library reads and writes, and of which a request handler learns that its
-//! client has gone. The library alone does not see this in time: what the client sent after a request is read only when
-//! that request has been answered, and the end of the stream comes after it.
+//! The socket of a connection. The HTTP library reads and writes it, and a request handler watches it for the end of its
+//! client.
+//!
+//! The library alone notices that end too late: it reads the bytes that a client sent after a request, and the end of the stream
+//! that follows them, only after it has answered the request.
 
 use socket2::SockRef;
 use std::io;
@@ -17,19 +19,18 @@ use tokio::time;
 /// Maximum number of unread bytes after a request that is being answered. The kernel has room for more.
 const MAX_UNREAD: usize = 16 * 1024;
 
-/// How often to look for unread bytes.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Returns when the client sends no more, because it has gone or will never say so, or when it has sent so much that the end
-/// of the stream would have no room in the socket's buffer.
-pub(super) async fn until_gone(stream: &TcpStream) {
-    // This ends with the end of the stream, and with urgent data, of which this socket is not told. It does not wait for
-    // readable data: there may be some for as long as the call lasts.
+/// Waits until the client has closed its sending side, or has sent so many bytes that the end of the stream may not fit into
+/// the socket's buffer.
+pub(super) async fn wait_until_gone(stream: &TcpStream) {
+    // PRIORITY is reported at the end of the stream, and for urgent data, which this socket does not receive. READABLE would be
+    // reported for unread bytes as well, which may be there during the whole call.
     let mut end = pin!(stream.ready(Interest::PRIORITY));
     loop {
         tokio::select! {
             _ = &mut end => return,
-            () = time::sleep(LOOK_EVERY) => {
+            () = time::sleep(POLL_INTERVAL) => {
                 let mut unread = [MaybeUninit::uninit(); MAX_UNREAD];
                 if SockRef::from(stream).peek(&mut unread).is_ok_and(|number| number == MAX_UNREAD) {
                     return;
@@ -39,10 +40,10 @@ pub(super) async fn until_gone(stream: &TcpStream) {
     }
 }
 
-/// The reading and writing end of a socket that others look at.
-pub(super) struct Socket(pub(super) Arc<TcpStream>);
+/// A socket that can be watched while it is read and written.
+pub(super) struct SharedSocket(pub(super) Arc<TcpStream>);
 
-impl AsyncRead for Socket {
+impl AsyncRead for SharedSocket {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context, buffer: &mut ReadBuf) -> Poll<io::Result<()>> {
         loop {
             ready!(self.0.poll_read_ready(context))?;
@@ -58,7 +59,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for SharedSocket {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.0.poll_write_ready(context))?;
@@ -75,7 +76,7 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context) -> Poll<io::Result<()>> {
         match SockRef::from(&*self.0).shutdown(Shutdown::Write) {
-            // The other side was faster.
+            // The client has already closed the connection.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
             done => Poll::Ready(done),
         }

@@ -1,43 +1,44 @@
-//! The body of a request.
+//! Reads the body of a request, within limits of size and time.
 
-use crate::model::Problem;
-use axum::body;
+use crate::error::CallError;
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
+use std::convert::Infallible;
 use std::time::Duration;
 use tokio::time::{self, Instant};
 use tokio_stream::StreamExt;
 
 /// Maximum number of bytes.
-const LARGEST: usize = 64 * 1024;
+const MAX_SIZE: usize = 64 * 1024;
 
-/// How long a client may take to send it.
-const SLOWEST: Duration = Duration::from_secs(30);
+/// How long a client may take to send the body.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The body, or why there is none.
-pub(super) struct Body(pub(super) Result<Vec<u8>, Problem>);
+pub(super) struct RequestBody(pub(super) Result<Vec<u8>, CallError>);
 
-impl<S: Sync> FromRequest<S> for Body {
-    type Rejection = std::convert::Infallible;
+impl<S: Sync> FromRequest<S> for RequestBody {
+    type Rejection = Infallible;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self(read(request.into_body()).await))
+    async fn from_request(request: Request, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(read_body(request.into_body()).await))
     }
 }
 
-async fn read(body: body::Body) -> Result<Vec<u8>, Problem> {
-    let deadline = Instant::now() + SLOWEST;
+async fn read_body(body: Body) -> Result<Vec<u8>, CallError> {
+    let deadline = Instant::now() + TIMEOUT;
     let (mut chunks, mut bytes, mut is_too_large) = (body.into_data_stream(), Vec::new(), false);
     loop {
         match time::timeout_at(deadline, chunks.next()).await {
-            Ok(Some(Ok(chunk))) if !is_too_large && bytes.len() + chunk.len() <= LARGEST => {
+            Ok(Some(Ok(chunk))) if !is_too_large && bytes.len() + chunk.len() <= MAX_SIZE => {
                 bytes.extend_from_slice(&chunk);
             }
-            // The rest is read, too: a connection that is closed with bytes unread is reset, and the client then sees no answer.
+            // The rest is read and dropped: closing a connection with unread bytes resets it, and the client may lose the
+            // answer.
             Ok(Some(Ok(_))) => is_too_large = true,
-            _ if is_too_large => return Err(Problem::TooLarge),
+            _ if is_too_large => return Err(CallError::TooLarge),
             Ok(None) => return Ok(bytes),
-            Ok(Some(Err(error))) => return Err(Problem::Invalid(format!("the body could not be read: {error}"))),
-            Err(_) => return Err(Problem::Invalid("the body did not arrive in time".to_owned())),
+            Ok(Some(Err(error))) => return Err(CallError::Invalid(format!("the body could not be read: {error}"))),
+            Err(_) => return Err(CallError::Invalid("the body did not arrive in time".to_owned())),
         }
     }
 }

@@ -1,8 +1,10 @@
-//! Requests and answers in JSON: camelCase out; camelCase and `snake_case` in. Unknown members are ignored, but not those that
-//! are a known one in another spelling: a `TTL` that is ignored would be a lock without an end.
+//! The JSON of requests and answers. Answers are in camelCase; requests may be in camelCase or `snake_case`.
+//!
+//! Unknown members are ignored, except other spellings of a known member: if `TTL` were ignored, the lock would never expire.
 
-use super::body::Body;
-use crate::model::{Change, Key, Listing, Lock, Problem, Selection, Wanted};
+use super::body::RequestBody;
+use crate::error::CallError;
+use crate::model::{Lock, LockFields, LockKey, LockPage, LockQuery, LockRequest};
 use aba_lock_protocol::{code, member, span};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -11,43 +13,45 @@ use std::time::Duration;
 
 type Members = Map<String, Value>;
 
-/// The object in a body. What says that it is JSON is not asked for: `curl -d` says something else.
-pub(super) fn object(Body(body): Body) -> Result<Members, Problem> {
+/// Parses the body, whatever its `Content-Type`: `curl -d` sends that of a form.
+pub(super) fn parse_object(RequestBody(body): RequestBody) -> Result<Members, CallError> {
     match serde_json::from_slice(&body?) {
         Ok(Value::Object(members)) => Ok(members),
-        Ok(_) => Err(Problem::Invalid("the body is JSON, but no object".to_owned())),
-        Err(error) => Err(Problem::Invalid(format!("the body is not JSON: {error}"))),
+        Ok(_) => Err(CallError::Invalid("the body is JSON, but no object".to_owned())),
+        Err(error) => Err(CallError::Invalid(format!("the body is not JSON: {error}"))),
     }
 }
 
-/// The same, or nothing at all.
-pub(super) fn object_or_nothing(body: Body) -> Result<Members, Problem> {
+/// Parses the body, which may be empty.
+pub(super) fn parse_optional_object(body: RequestBody) -> Result<Members, CallError> {
     match body {
-        Body(Ok(body)) if body.trim_ascii().is_empty() => Ok(Members::new()),
-        body => object(body),
+        RequestBody(Ok(body)) if body.trim_ascii().is_empty() => Ok(Members::new()),
+        body => parse_object(body),
     }
 }
 
-/// The text of the first of these members that says something; empty if none does.
-fn text(members: &Members, names: &[&str]) -> Result<String, Problem> {
+/// Returns the text of the first of these members that is neither missing nor empty.
+fn read_text(members: &Members, names: &[&str]) -> Result<String, CallError> {
     for name in names {
         match members.get(*name) {
             None | Some(Value::Null) => (),
             Some(Value::String(text)) if text.is_empty() => (),
             Some(Value::String(text)) => return Ok(text.clone()),
-            Some(_) => return Err(Problem::Invalid(format!("{name} is no text"))),
+            Some(_) => return Err(CallError::Invalid(format!("{name} is no text"))),
         }
     }
     Ok(String::new())
 }
 
-fn time_span(members: &Members, name: &str) -> Result<Option<Duration>, Problem> {
+fn read_time_span(members: &Members, name: &str) -> Result<Option<Duration>, CallError> {
     span::read_json(members.get(name)).map_err(|_| {
-        Problem::Invalid(format!("{name} is no time span of 1ms up, such as \"90s\", \"30m\", or a number of seconds"))
+        CallError::Invalid(format!(
+            "{name} is no time span of 1ms up, such as \"90s\", \"30m\", or a number of seconds"
+        ))
     })
 }
 
-/// The members of a request.
+/// The known members of a request.
 const MEMBERS: [&str; 8] = [
     member::SERVICE,
     member::ENVIRONMENT,
@@ -59,90 +63,87 @@ const MEMBERS: [&str; 8] = [
     member::WAIT,
 ];
 
-/// The parameters of a list.
+/// The known parameters of a list.
 const PARAMETERS: [&str; 10] =
     ["q", "page", "per_page", "perPage", "service", "environment", "resource", "who", "event_id", "eventId"];
 
-/// Refuses a name that differs from a known one by case or separators alone, or that begins with the name of a time span: it is
-/// likely to name the unit, too.
-fn is_spelt_right(name: &str, known: &[&'static str]) -> Result<(), Problem> {
+/// Refuses a name that differs from a known one only by case or separators, or that begins with the name of a time span, such as
+/// `ttlSeconds`.
+fn check_spelling(name: &str, known: &[&'static str]) -> Result<(), CallError> {
     let plain = |name: &str| name.replace(['_', '-', ' '], "").to_lowercase();
-    let (given, is_known) = (plain(name), known.contains(&name));
-    let is_meant = |known: &&&str| {
-        given == plain(known) || [member::TTL, member::WAIT].contains(*known) && given.starts_with(**known)
+    let (plain_name, is_known) = (plain(name), known.contains(&name));
+    let is_similar = |known: &&&str| {
+        plain_name == plain(known) || [member::TTL, member::WAIT].contains(*known) && plain_name.starts_with(**known)
     };
-    match known.iter().find(is_meant) {
-        Some(meant) if !is_known => Err(Problem::Invalid(format!("{name} is not known here: did you mean {meant}?"))),
+    match known.iter().find(is_similar) {
+        Some(meant) if !is_known => Err(CallError::Invalid(format!("{name} is not known here: did you mean {meant}?"))),
         _ => Ok(()),
     }
 }
 
-fn are_spelt_right(members: &Members) -> Result<(), Problem> {
-    members.keys().try_for_each(|name| is_spelt_right(name, &MEMBERS))
+fn check_members(members: &Members) -> Result<(), CallError> {
+    members.keys().try_for_each(|name| check_spelling(name, &MEMBERS))
 }
 
-/// The time to live in the body of a renewal.
-pub(super) fn renewal(members: &Members) -> Result<Option<Duration>, Problem> {
-    are_spelt_right(members)?;
-    ttl(members)
+/// Returns the time to live in the body of a renewal.
+pub(super) fn read_renewal(members: &Members) -> Result<Option<Duration>, CallError> {
+    check_members(members)?;
+    read_time_span(members, member::TTL)
 }
 
-fn ttl(members: &Members) -> Result<Option<Duration>, Problem> {
-    time_span(members, member::TTL)
+pub(super) fn read_request(members: &Members) -> Result<LockRequest, CallError> {
+    let LockFields { service, environment, resource, who, event_id } = read_fields(members)?;
+    let key = LockKey { service, environment, resource };
+    let (ttl, wait) = (read_time_span(members, member::TTL)?, read_time_span(members, member::WAIT)?);
+    Ok(LockRequest { key, who, event_id, ttl, wait })
 }
 
-pub(super) fn wanted(members: &Members) -> Result<Wanted, Problem> {
-    let Change { service, environment, resource, who, event_id } = words(members)?;
-    let key = Key { service, environment, resource };
-    Ok(Wanted { key, who, event_id, ttl: ttl(members)?, wait: time_span(members, member::WAIT)? })
-}
-
-pub(super) fn change(members: &Members) -> Result<Change, Problem> {
-    let change = words(members)?;
+pub(super) fn read_changes(members: &Members) -> Result<LockFields, CallError> {
+    let changes = read_fields(members)?;
     for name in [member::TTL, member::WAIT] {
-        if time_span(members, name)?.is_some() {
-            return Err(Problem::Invalid(format!("{name} cannot be changed here: to renew a lock is another call")));
+        if read_time_span(members, name)?.is_some() {
+            return Err(CallError::Invalid(format!("{name} cannot be changed here: to renew a lock is another call")));
         }
     }
-    Ok(change)
+    Ok(changes)
 }
 
-fn words(members: &Members) -> Result<Change, Problem> {
-    are_spelt_right(members)?;
-    Ok(Change {
-        service: text(members, &[member::SERVICE])?,
-        environment: text(members, &[member::ENVIRONMENT])?,
-        resource: text(members, &[member::RESOURCE])?,
-        who: text(members, &[member::WHO])?,
-        event_id: text(members, &[member::EVENT_ID, "event_id"])?,
+fn read_fields(members: &Members) -> Result<LockFields, CallError> {
+    check_members(members)?;
+    Ok(LockFields {
+        service: read_text(members, &[member::SERVICE])?,
+        environment: read_text(members, &[member::ENVIRONMENT])?,
+        resource: read_text(members, &[member::RESOURCE])?,
+        who: read_text(members, &[member::WHO])?,
+        event_id: read_text(members, &[member::EVENT_ID, "event_id"])?,
     })
 }
 
-/// What a query asks for.
-pub(super) fn selection(query: &str) -> Result<Selection, Problem> {
-    let mut selection = Selection { page: 1, ..Selection::default() };
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+/// Parses the query of a list.
+pub(super) fn parse_query(text: &str) -> Result<LockQuery, CallError> {
+    let mut query = LockQuery { page: 1, ..LockQuery::default() };
+    for (name, value) in form_urlencoded::parse(text.as_bytes()) {
         let number =
-            || value.parse::<u32>().map_err(|_| Problem::Invalid(format!("{name} is no number from 1 up: {value}")));
+            || value.parse::<u32>().map_err(|_| CallError::Invalid(format!("{name} is no number from 1 up: {value}")));
         match &*name {
-            "q" => selection.words = value.split_whitespace().map(str::to_lowercase).collect(),
-            "page" => selection.page = number()?,
-            "per_page" | "perPage" => selection.per_page = Some(number()?),
-            "service" => selection.with.service = value.into_owned(),
-            "environment" => selection.with.environment = value.into_owned(),
-            "resource" => selection.with.resource = value.into_owned(),
-            "who" => selection.with.who = value.into_owned(),
-            "event_id" | "eventId" if !value.is_empty() => selection.with.event_id = value.into_owned(),
-            _ => is_spelt_right(&name, &PARAMETERS)?,
+            "q" => query.words = value.split_whitespace().map(str::to_lowercase).collect(),
+            "page" => query.page = number()?,
+            "per_page" | "perPage" => query.per_page = Some(number()?),
+            "service" => query.fields.service = value.into_owned(),
+            "environment" => query.fields.environment = value.into_owned(),
+            "resource" => query.fields.resource = value.into_owned(),
+            "who" => query.fields.who = value.into_owned(),
+            "event_id" | "eventId" if !value.is_empty() => query.fields.event_id = value.into_owned(),
+            _ => check_spelling(&name, &PARAMETERS)?,
         }
     }
-    Ok(selection)
+    Ok(query)
 }
 
-fn members(lock: &Lock) -> Members {
+fn to_members(lock: &Lock) -> Members {
     let mut members = Members::new();
     let mut put = |name: &str, value: Value| members.insert(name.to_owned(), value);
-    // Who is about to have it has none of these yet.
+    // A lock that is being handed over has none of these yet.
     if !lock.id.is_empty() {
         put(member::ID, json!(lock.id));
         put(member::CREATED_AT, json!(lock.created.to_string()));
@@ -160,56 +161,57 @@ fn members(lock: &Lock) -> Members {
         put(member::EXPIRES_AT, json!(expires.to_string()));
     }
     if !lock.queue.is_empty() {
-        let queue = (1..).zip(&lock.queue).map(|(position, waiting)| {
-            json!({(member::WHO): waiting.who, "since": waiting.since.to_string(), "queuePosition": position})
+        let queue = (1..).zip(&lock.queue).map(|(position, waiter)| {
+            json!({(member::WHO): waiter.who, "since": waiter.since.to_string(), "queuePosition": position})
         });
         put(member::QUEUE, queue.collect());
     }
     members
 }
 
-pub(super) fn json(status: StatusCode, value: &Value) -> Response {
+pub(super) fn respond(status: StatusCode, value: &Value) -> Response {
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     (status, headers, format!("{value}\n")).into_response()
 }
 
-/// Nested, as clients of the API read it, and flat, as scripts do.
+/// The answer with a lock: nested, for clients of the API, and flat, for scripts.
 pub(super) fn lock(lock: &Lock) -> Response {
-    let members = members(lock);
+    let members = to_members(lock);
     let mut body = members.clone();
     body.insert("lock".to_owned(), Value::Object(members));
-    json(StatusCode::OK, &Value::Object(body))
+    respond(StatusCode::OK, &Value::Object(body))
 }
 
 pub(super) fn unlocked(lock: &Lock) -> Response {
-    json(StatusCode::OK, &json!({"message": "lock deleted", "success": true, (member::ID): lock.id, "count": "1"}))
+    respond(StatusCode::OK, &json!({"message": "lock deleted", "success": true, (member::ID): lock.id, "count": "1"}))
 }
 
-pub(super) fn listing(listing: &Listing, page: u32, per_page: Option<u32>) -> Response {
-    let locks: Vec<Value> = listing.locks.iter().map(|lock| Value::Object(members(lock))).collect();
-    let per_page = per_page.map_or(listing.total, u64::from);
-    let total = listing.total;
-    let body = json!({(member::LOCKS): locks, "totalCount": total, "total": total, "page": page, "perPage": per_page});
-    json(StatusCode::OK, &body)
+pub(super) fn page(page: &LockPage, number: u32, per_page: Option<u32>) -> Response {
+    let locks: Vec<Value> = page.locks.iter().map(|lock| Value::Object(to_members(lock))).collect();
+    let per_page = per_page.map_or(page.total, u64::from);
+    let total = page.total;
+    let body =
+        json!({(member::LOCKS): locks, "totalCount": total, "total": total, "page": number, "perPage": per_page});
+    respond(StatusCode::OK, &body)
 }
 
-/// A refusal without a top-level `id`: scripts take one for the sign that they have the lock.
+/// A refusal. It has no top-level `id`, which scripts take for the sign that they hold the lock.
 pub(super) fn refusal(status: StatusCode, code: u64, message: &str) -> Response {
-    json(status, &json!({(member::CODE): code, (member::MESSAGE): message, "details": [], "error": message}))
+    respond(status, &json!({(member::CODE): code, (member::MESSAGE): message, "details": [], "error": message}))
 }
 
-impl IntoResponse for Problem {
+impl IntoResponse for CallError {
     fn into_response(self) -> Response {
         let message = self.to_string();
         match self {
             Self::Held(lock) => {
-                let lock = members(&lock);
+                let lock = to_members(&lock);
                 let error = "lock already exists";
                 let body = json!({
                     (member::CODE): code::ALREADY_EXISTS, (member::MESSAGE): message, "details": [], "error": error,
                     (member::EXISTING_LOCK): lock,
                 });
-                json(StatusCode::CONFLICT, &body)
+                respond(StatusCode::CONFLICT, &body)
             }
             Self::Unknown(_) => refusal(StatusCode::NOT_FOUND, code::NOT_FOUND, &message),
             Self::Invalid(_) => refusal(StatusCode::BAD_REQUEST, code::INVALID_ARGUMENT, &message),

@@ -1,53 +1,56 @@
-//! The connections of the REST side, each to its end.
+//! Serves the connections of the REST API until the service stops, and then until all received calls are answered.
 //!
-//! Who only stops sending behind a complete request is answered: programs that send a text and then its end (`nc -N`, socat)
-//! do that. It looks like the end of a client that is gone, of which the call is then answered in vain; only who is to get a
-//! lock is treated as gone (`create`).
+//! A client that closes its sending side after a complete request is answered, because programs such as `nc -N` and socat do
+//! that. The service cannot distinguish it from a client that has gone, for which the answer is written in vain. Only a request
+//! for a lock is treated as that of a client that has gone (`create_lock`).
 
 use super::json;
-use crate::connection::{Incoming, Stream};
-use crate::lifecycle::ended;
+use crate::connection::listener::Listener;
+use crate::connection::stream::ClientStream;
+use crate::shutdown::ShutdownReceiver;
 use aba_lock_protocol::code;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderValue, StatusCode, Version, header};
 use hyper::Request;
-use hyper::body::Incoming as Body;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// How long a connection stays without the complete head of a request. Longer than most clients keep idle connections: a client
-/// that used one in the instant in which it is closed would get no answer.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long a connection may stay without the complete head of a request. Most clients close idle connections sooner; if the
+/// service were first, a client that sends a request at that moment would get no answer.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Serves until the end, and then until all that was asked is answered. `is_open`: any client may call.
-pub(crate) async fn serve(mut incoming: Incoming, router: Router, is_open: bool, ends: watch::Receiver<()>) {
-    let mut all = JoinSet::new();
-    let mut end = pin!(ended(ends.clone()));
+/// `is_open`: the service permits the calls of all clients.
+pub(crate) async fn serve(mut listener: Listener, router: Router, is_open: bool, shutdown: ShutdownReceiver) {
+    let mut connections = JoinSet::new();
+    let mut stopping = pin!(shutdown.clone().wait());
     loop {
         tokio::select! {
-            stream = incoming.next() => match stream {
-                Some(stream) => drop(all.spawn(answer(stream, router.clone(), is_open, ends.clone()))),
+            stream = listener.next() => match stream {
+                Some(stream) => {
+                    connections.spawn(serve_connection(stream, router.clone(), is_open, shutdown.clone()));
+                }
                 None => break,
             },
-            Some(_) = all.join_next() => (),
-            () = &mut end => break,
+            Some(_) = connections.join_next() => (),
+            () = &mut stopping => break,
         }
     }
-    drop(incoming);
-    while all.join_next().await.is_some() {}
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }
 
-async fn answer(stream: Stream, router: Router, is_open: bool, ends: watch::Receiver<()>) {
+async fn serve_connection(stream: ClientStream, router: Router, is_open: bool, shutdown: ShutdownReceiver) {
     let peer = stream.peer();
     let router = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: Request<Body>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let (peer, router) = (peer.clone(), router.clone());
         async move {
             let mut response = if lacks_host(&request) {
@@ -58,29 +61,29 @@ async fn answer(stream: Stream, router: Router, is_open: bool, ends: watch::Rece
                 )
             } else {
                 if is_open {
-                    peer.is_permitted();
+                    peer.mark_permitted();
                 }
                 request.extensions_mut().insert(ConnectInfo(peer.clone()));
                 router.call(request).await?
             };
-            // Only a client that has made a permitted call may keep its place among the connections.
-            if !peer.has_called() {
+            // Only a client that has made a permitted call may keep its connection.
+            if !peer.is_permitted() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, std::convert::Infallible>(response)
+            Ok::<_, Infallible>(response)
         }
     });
     let mut http = http1::Builder::new();
-    http.half_close(true).timer(TokioTimer::new()).header_read_timeout(IDLE);
+    http.half_close(true).timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         _ = connection.as_mut() => return,
-        () = ended(ends) => connection.as_mut().graceful_shutdown(),
+        () = shutdown.wait() => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;
 }
 
-/// RFC 9112, 3.2: such a request is answered with 400.
-fn lacks_host(request: &Request<Body>) -> bool {
+/// Such a request must be answered with 400 (RFC 9112, section 3.2).
+fn lacks_host(request: &Request<Incoming>) -> bool {
     request.version() == Version::HTTP_11 && request.headers().get_all(header::HOST).iter().count() != 1
 }

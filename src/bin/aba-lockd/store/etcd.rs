@@ -25,12 +25,12 @@ mod seal;
 mod take;
 mod wire;
 
-use crate::model::{Change, Listing, Lock, Problem, Selection, Waiting, Wanted};
-use crate::store::Store;
-use crate::store::grant::Given;
-use crate::telemetry::Journal;
+use crate::error::CallError;
+use crate::model::{self, Lock, LockFields, LockPage, LockQuery, LockRequest, Waiter};
+use crate::store::grant::PendingGrant;
+use crate::store::lock_store::LockStore;
+use crate::telemetry::Telemetry;
 use change::delete;
-use jiff::Timestamp;
 use seal::{Seal, Traces};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -61,7 +61,7 @@ const LAST: Duration = Duration::from_secs(3);
 /// A cluster, seen from one service.
 pub(crate) struct Cluster {
     etcd: Etcd,
-    journal: Arc<Journal>,
+    telemetry: Arc<Telemetry>,
     /// What tokens count from, and when that was written.
     base: Mutex<(u64, i64)>,
     /// The greatest revision heard of. It only grows, unless somebody sets etcd back to a copy.
@@ -82,11 +82,11 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Opens the store of `h1:2379,h2:2379`. Tokens will be greater than `base`.
-    pub(crate) async fn open(endpoints: &str, base: u64, journal: Arc<Journal>) -> Result<Arc<Self>, Problem> {
-        let etcd = Etcd::new(endpoints).map_err(Problem::Invalid)?;
+    pub(crate) async fn open(endpoints: &str, base: u64, telemetry: Arc<Telemetry>) -> Result<Arc<Self>, CallError> {
+        let etcd = Etcd::new(endpoints).map_err(CallError::Invalid)?;
         let cluster = Arc::new(Self {
             etcd,
-            journal,
+            telemetry,
             base: Mutex::default(),
             latest: AtomicI64::new(0),
             seal_key: keys::seal(&uuid::Uuid::new_v4().to_string()),
@@ -148,7 +148,7 @@ impl Cluster {
     }
 
     /// All that is kept below a prefix, of one moment.
-    async fn all(&self, prefix: &[u8]) -> Result<Vec<KeyValue>, Problem> {
+    async fn all(&self, prefix: &[u8]) -> Result<Vec<KeyValue>, CallError> {
         let mut request =
             RangeRequest { key: prefix.to_vec(), range_end: after(prefix), limit: PAGE, ..Default::default() };
         let mut all = Vec::new();
@@ -168,8 +168,8 @@ impl Cluster {
 }
 
 #[tonic::async_trait]
-impl Store for Arc<Cluster> {
-    async fn create(&self, wanted: Wanted) -> Result<Lock, Problem> {
+impl LockStore for Arc<Cluster> {
+    async fn create(&self, wanted: LockRequest) -> Result<Lock, CallError> {
         let (mut reply, answer) = oneshot::channel();
         let cluster = Arc::clone(self);
         // By itself, so that it is not left half done when who asked goes away.
@@ -177,7 +177,7 @@ impl Store for Arc<Cluster> {
             let mut traces = Traces { id: uuid::Uuid::new_v4().to_string(), ..Traces::default() };
             let back = Arc::clone(&cluster);
             let take_back = move |lock: Lock| {
-                back.journal.taken_back(&lock);
+                back.telemetry.record_take_back(&lock);
                 let cluster = Arc::clone(&back);
                 let traces = Traces { id: lock.id, granted: true, ..Traces::default() };
                 back.begin(async move { cluster.erase(traces).await });
@@ -185,42 +185,42 @@ impl Store for Arc<Cluster> {
             let result = cluster.take(&wanted, &mut traces, &mut reply).await;
             let refused = result.is_err();
             // If nobody is there to take it, it is dropped, and so taken back.
-            let _ = reply.send(result.map(|lock| Given::new(lock, Some(Box::new(take_back)))));
+            let _ = reply.send(result.map(|lock| PendingGrant::new(lock, Some(Box::new(take_back)))));
             if refused {
                 cluster.erase(traces).await;
             }
         });
-        answer.await.map_err(|_| Problem::Fault("its task has ended".to_owned()))?.map(Given::accept)
+        answer.await.map_err(|_| CallError::Fault("its task has ended".to_owned()))?.map(PendingGrant::accept)
     }
 
-    async fn get(&self, id: &str) -> Result<Lock, Problem> {
+    async fn get(&self, id: &str) -> Result<Lock, CallError> {
         let (kept, key) = self.by_id(id).await?;
         let queue = self.line(&key).await?.iter().filter_map(keys::read_waiting).collect();
         Ok(Lock { queue, ..kept.lock })
     }
 
-    async fn update(&self, id: &str, change: Change) -> Result<Lock, Problem> {
+    async fn update(&self, id: &str, change: LockFields) -> Result<Lock, CallError> {
         self.change_lock(id, &change).await
     }
 
-    async fn remove(&self, id: &str) -> Result<Lock, Problem> {
-        let kept = delete(&self.etcd, id).await?.ok_or_else(|| Problem::Unknown(id.to_owned()))?;
+    async fn remove(&self, id: &str) -> Result<Lock, CallError> {
+        let kept = delete(&self.etcd, id).await?.ok_or_else(|| CallError::Unknown(id.to_owned()))?;
         self.drop_lease(kept.lease);
         Ok(kept.lock)
     }
 
-    async fn renew(&self, id: &str, ttl: Option<Duration>) -> Result<Lock, Problem> {
+    async fn renew(&self, id: &str, ttl: Option<Duration>) -> Result<Lock, CallError> {
         self.renew_lock(id, ttl).await
     }
 
-    async fn list(&self, selection: Selection) -> Result<Listing, Problem> {
+    async fn list(&self, selection: LockQuery) -> Result<LockPage, CallError> {
         let mut locks = Vec::new();
-        let mut queues: HashMap<String, Vec<(i64, Waiting)>> = HashMap::new();
+        let mut queues: HashMap<String, Vec<(i64, Waiter)>> = HashMap::new();
         for found in self.all(keys::LOCKS).await? {
             match keys::split(&found.key) {
                 Some((key, true)) => {
                     let kept = keys::read(&found).ok_or_else(|| unreadable(&found))?;
-                    if change_fits(&selection.with, &kept.lock) {
+                    if selection.fields.match_lock(&kept.lock) {
                         locks.push((key.to_owned(), kept.lock));
                     }
                 }
@@ -241,7 +241,7 @@ impl Store for Arc<Cluster> {
             })
             .collect();
         if !selection.words.is_empty() {
-            locks.retain(|lock| lock.has_all(&selection.words));
+            locks.retain(|lock| lock.contains_words(&selection.words));
         }
         let total = locks.len() as u64;
         let (skip, most) = match selection.per_page {
@@ -250,16 +250,16 @@ impl Store for Arc<Cluster> {
             }
             None => (0, usize::MAX),
         };
-        Ok(Listing { locks: locks.into_iter().skip(skip).take(most).collect(), total })
+        Ok(LockPage { locks: locks.into_iter().skip(skip).take(most).collect(), total })
     }
 
-    async fn check(&self) -> Result<(), Problem> {
-        let put = vec![putting(keys::CHECK, now().to_string().into_bytes(), 0)];
+    async fn check(&self) -> Result<(), CallError> {
+        let put = vec![putting(keys::CHECK, model::current_time().to_string().into_bytes(), 0)];
         self.etcd.txn(TxnRequest { compare: vec![], success: put, failure: vec![] }).await?;
         Ok(())
     }
 
-    fn waiting(&self) -> usize {
+    fn count_waiters(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
@@ -267,7 +267,7 @@ impl Store for Arc<Cluster> {
         self.stopped.send_replace(true);
     }
 
-    async fn end(&self) {
+    async fn close(&self) {
         let all_done = async {
             // What is done may begin something else.
             loop {
@@ -286,26 +286,6 @@ impl Store for Arc<Cluster> {
     }
 }
 
-fn change_fits(with: &Change, lock: &Lock) -> bool {
-    let fits = |wanted: &str, is: &str| wanted.is_empty() || wanted == is;
-    fits(&with.service, &lock.key.service)
-        && fits(&with.environment, &lock.key.environment)
-        && fits(&with.resource, &lock.key.resource)
-        && fits(&with.who, &lock.who)
-        && fits(&with.event_id, &lock.event_id)
-}
-
-/// Now, as exact as it is kept.
-fn now() -> Timestamp {
-    let now = Timestamp::now();
-    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
-}
-
-/// When it ends if it is not renewed from now on.
-fn end(lock: &Lock) -> Option<Timestamp> {
-    lock.ttl.and_then(|ttl| now().checked_add(ttl).ok())
-}
-
-fn unreadable(kept: &KeyValue) -> Problem {
-    Problem::Fault(format!("etcd: {} is not understood", String::from_utf8_lossy(&kept.key)))
+fn unreadable(kept: &KeyValue) -> CallError {
+    CallError::Fault(format!("etcd: {} is not understood", String::from_utf8_lossy(&kept.key)))
 }

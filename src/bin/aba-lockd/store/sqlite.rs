@@ -1,32 +1,38 @@
-//! The locks in one file of SQLite's: for one service on one machine.
+//! The store in one SQLite file, for one service on one machine.
 //!
-//! One thread (`engine.rs`) makes all changes. It takes all that is asked at a time into one transaction (`BEGIN IMMEDIATE`,
-//! WAL, `synchronous=FULL`): check, token and insert are on disk together, before anybody is told, and a sync is shared by
-//! all who came while the last one went on. A unique constraint is the mutual exclusion. Others only read.
+//! The writer thread (`writer`) makes all changes. It takes all commands that are pending into one transaction (`BEGIN
+//! IMMEDIATE`, WAL, `synchronous=FULL`), so that the check, the token and the lock are on disk together before a caller gets an
+//! answer, and all commands that arrived during the last sync share the next one. A unique constraint guarantees mutual
+//! exclusion. Other threads only read.
 //!
-//! A service has its file to itself, by an `aba-lock` lock beside it and one on it (`../alone.rs`): two services would have two
-//! queues. A file that is removed or replaced while it is in use is a fault (`place.rs`).
+//! Two services on one file would have two queues, so `file_lock` excludes a second one. A file that is removed or replaced while
+//! it is in use is a fault (`store_files`).
 //!
-//! # Who may be killed where, and what the next one finds
+//! # If the service is killed
 //!
-//! | killed | left behind | the next one |
+//! | moment | consequence | recovery |
 //! |---|---|---|
-//! | before the commit | nothing | the key is free, nobody was told otherwise |
-//! | after the commit, before the answer | a lock that nobody knows to have | it expires, if it has a time to live; else `list` shows it, with its `eventId` |
-//! | while others wait | their connections end with us | they ask again |
-//! | while leases run | their end, by the clock | gives those that have not ended a full time to live: they could not be renewed meanwhile |
+//! | before the commit | the lock is free, and no caller was told otherwise | none is needed |
+//! | after the commit, before the answer | the caller does not know that it holds the lock | the lock expires if it has a time to live; otherwise `list` shows it with its `eventId` |
+//! | while callers wait | their connections are closed | they ask again |
+//! | while locks with a time to live are held | their expiry is on disk, in the time of day | the next service gives the unexpired ones their full time to live, because they could not be renewed in between |
+
+pub(crate) mod file_lock;
 
 mod batch;
-pub(crate) mod file_lock;
-pub(crate) mod queue;
+mod command;
+mod queue;
 mod store_files;
 mod table;
 mod writer;
 
-use crate::model::{Change, Listing, Lock, Problem, Selection, Wanted};
-use crate::store::Store;
-use crate::store::sqlite::queue::{Place, Queue, Reply};
-use crate::telemetry::Journal;
+use crate::error::CallError;
+use crate::model::{Lock, LockFields, LockPage, LockQuery, LockRequest};
+use crate::store::grant::{GrantSender, PendingGrant};
+use crate::store::lock_store::LockStore;
+use crate::telemetry::Telemetry;
+use command::WriterCommand;
+use queue::{QueueGuard, WaitQueues};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,150 +40,153 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use store_files::Place as File;
+use store_files::StoreFiles;
+use table::StoreFileError;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time;
-use writer::{Engine, Order};
+use writer::StoreWriter;
 
-pub(crate) use table::Unusable;
+/// Maximum number of concurrent readers, because each one opens descriptors.
+const MAX_READERS: usize = 8;
 
-/// So many read at a time: each has descriptors of its own.
-const READERS: usize = 8;
-
-/// A store in one file.
-pub(crate) struct Sqlite {
+pub(crate) struct SqliteStore {
     path: PathBuf,
-    orders: Sender<Order>,
-    queue: Arc<Queue>,
-    numbers: AtomicU64,
-    file: Arc<File>,
-    /// Connections that only read, and that nobody uses at the moment.
-    readers: Mutex<Vec<Connection>>,
-    reading: Semaphore,
+    commands: Sender<WriterCommand>,
+    queues: Arc<WaitQueues>,
+    next_number: AtomicU64,
+    files: Arc<StoreFiles>,
+    /// Connections for reading that are not in use.
+    idle_readers: Mutex<Vec<Connection>>,
+    reader_permits: Semaphore,
 }
 
-impl Sqlite {
-    /// Opens the store in that file, which may be empty. Tokens will be greater than `base`.
-    pub(crate) fn open(path: &Path, base: u64, journal: Arc<Journal>) -> Result<Arc<Self>, Unusable> {
-        let queue = Arc::new(Queue::default());
-        let (orders, asked) = mpsc::channel();
-        let engine = Engine::open(path, base, Arc::clone(&queue), orders.clone(), journal)?;
-        let file = engine.file();
+impl SqliteStore {
+    /// Opens the store in this file, which may be empty. Tokens will be greater than `token_base`.
+    pub(crate) fn open(path: &Path, token_base: u64, telemetry: Arc<Telemetry>) -> Result<Arc<Self>, StoreFileError> {
+        let queues = Arc::new(WaitQueues::default());
+        let (commands, pending) = mpsc::channel();
+        let writer = StoreWriter::open(path, token_base, Arc::clone(&queues), commands.clone(), telemetry)?;
+        let files = writer.files();
         thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || engine.run(&asked))
-            .map_err(|error| Unusable { why: format!("no thread: {error}"), hint: None })?;
+            .spawn(move || writer.run(&pending))
+            .map_err(|error| StoreFileError { why: format!("no thread: {error}"), hint: None })?;
         Ok(Arc::new(Self {
             path: path.to_owned(),
-            orders,
-            queue,
-            numbers: AtomicU64::new(0),
-            file,
-            readers: Mutex::default(),
-            reading: Semaphore::new(READERS),
+            commands,
+            queues,
+            next_number: AtomicU64::new(0),
+            files,
+            idle_readers: Mutex::default(),
+            reader_permits: Semaphore::new(MAX_READERS),
         }))
     }
 
-    async fn ask(&self, order: impl FnOnce(Reply) -> Order) -> Result<Lock, Problem> {
-        let (reply, answer) = oneshot::channel();
-        self.orders.send(order(reply)).map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?.map(super::grant::Given::accept)
+    fn send(&self, command: WriterCommand) -> Result<(), CallError> {
+        self.commands.send(command).map_err(|_| writer_ended())
     }
 
-    /// Reads, on a thread that may block.
+    async fn run_command(&self, new_command: impl FnOnce(GrantSender) -> WriterCommand) -> Result<Lock, CallError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(new_command(reply))?;
+        answer.await.map_err(|_| writer_ended())?.map(PendingGrant::accept)
+    }
+
+    /// Reads on a thread that may block.
     async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Problem> {
+    ) -> Result<T, CallError> {
         let store = Arc::clone(self);
-        let _one = self.reading.acquire().await;
+        let _permit = self.reader_permits.acquire().await;
         let done = tokio::task::spawn_blocking(move || {
-            store.file.check()?;
-            let idle = store.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let idle_readers = || store.idle_readers.lock().unwrap_or_else(PoisonError::into_inner);
+            store.files.check()?;
+            let idle = idle_readers().pop();
             let connection = match idle {
                 Some(connection) => connection,
-                None => table::open_to_read(&store.path).map_err(|error| fault(&error))?,
+                None => table::open_to_read(&store.path).map_err(|error| to_fault(&error))?,
             };
             let result = read(&connection);
-            // After a fault a new one is opened.
+            // A connection that has failed is not used again.
             if result.is_ok() {
-                store.readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+                idle_readers().push(connection);
             }
-            result.map_err(|error| fault(&error))
+            result.map_err(|error| to_fault(&error))
         });
-        done.await.map_err(|error| Problem::Fault(error.to_string()))?
+        done.await.map_err(|error| CallError::Fault(error.to_string()))?
     }
 }
 
 #[tonic::async_trait]
-impl Store for Arc<Sqlite> {
-    async fn create(&self, wanted: Wanted) -> Result<Lock, Problem> {
-        let until = wanted.wait.map(|wait| Instant::now() + wait);
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let place = until.map(|_| Place { queue: Arc::clone(&self.queue), key: wanted.key.clone(), number });
-        let last_try = Wanted { wait: None, ..wanted.clone() };
-        // After the place, so that it is dropped before it.
-        let (reply, mut answer) = oneshot::channel();
-        self.orders.send(Order::Create { wanted, number, reply }).map_err(|_| stopped())?;
-        let Some(until) = until else {
-            return answer.await.map_err(|_| stopped())?.map(super::grant::Given::accept);
+impl LockStore for Arc<SqliteStore> {
+    async fn create(&self, request: LockRequest) -> Result<Lock, CallError> {
+        let deadline = request.wait.map(|wait| Instant::now() + wait);
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let Some(deadline) = deadline else {
+            return self.run_command(|reply| WriterCommand::Create { request, number, reply }).await;
         };
-        if let Ok(answer) = time::timeout_at(until.into(), &mut answer).await {
-            return answer.map_err(|_| stopped())?.map(super::grant::Given::accept);
+        let guard = QueueGuard { queues: Arc::clone(&self.queues), key: request.key.clone(), number };
+        let last_try = LockRequest { wait: None, ..request.clone() };
+        // Declared after the guard, and so dropped before it.
+        let (reply, mut answer) = oneshot::channel();
+        self.send(WriterCommand::Create { request, number, reply })?;
+        if let Ok(answer) = time::timeout_at(deadline.into(), &mut answer).await {
+            return answer.map_err(|_| writer_ended())?.map(PendingGrant::accept);
         }
         answer.close();
-        // It may have come at the last moment.
+        // The answer may have been sent between the timeout and the close.
         if let Ok(answer) = answer.try_recv() {
-            return answer.map(super::grant::Given::accept);
+            return answer.map(PendingGrant::accept);
         }
-        drop(place);
-        self.ask(|reply| Order::Create { wanted: last_try, number, reply }).await
+        drop(guard);
+        self.run_command(|reply| WriterCommand::Create { request: last_try, number, reply }).await
     }
 
-    async fn get(&self, id: &str) -> Result<Lock, Problem> {
+    async fn get(&self, id: &str) -> Result<Lock, CallError> {
         let wanted = id.to_owned();
-        let found = self.read(move |connection| table::by_id(connection, &wanted)).await?;
-        let mut lock = found.ok_or_else(|| Problem::Unknown(id.to_owned()))?;
-        lock.queue = self.queue.of(&lock.key);
+        let found = self.read(move |connection| table::find_by_id(connection, &wanted)).await?;
+        let mut lock = found.ok_or_else(|| CallError::Unknown(id.to_owned()))?;
+        lock.queue = self.queues.list(&lock.key);
         Ok(lock)
     }
 
-    async fn update(&self, id: &str, change: Change) -> Result<Lock, Problem> {
-        self.ask(|reply| Order::Update { id: id.to_owned(), change, reply }).await
+    async fn update(&self, id: &str, changes: LockFields) -> Result<Lock, CallError> {
+        self.run_command(|reply| WriterCommand::Update { id: id.to_owned(), changes, reply }).await
     }
 
-    async fn remove(&self, id: &str) -> Result<Lock, Problem> {
-        self.ask(|reply| Order::Remove { id: id.to_owned(), reply: Some(reply) }).await
+    async fn remove(&self, id: &str) -> Result<Lock, CallError> {
+        self.run_command(|reply| WriterCommand::Remove { id: id.to_owned(), reply: Some(reply) }).await
     }
 
-    async fn renew(&self, id: &str, ttl: Option<Duration>) -> Result<Lock, Problem> {
-        self.ask(|reply| Order::Renew { id: id.to_owned(), ttl, reply }).await
+    async fn renew(&self, id: &str, ttl: Option<Duration>) -> Result<Lock, CallError> {
+        self.run_command(|reply| WriterCommand::Renew { id: id.to_owned(), ttl, reply }).await
     }
 
-    async fn list(&self, selection: Selection) -> Result<Listing, Problem> {
-        let queue = Arc::clone(&self.queue);
-        self.read(move |connection| table::list(connection, &selection, |key| queue.of(key))).await
+    async fn list(&self, query: LockQuery) -> Result<LockPage, CallError> {
+        let queues = Arc::clone(&self.queues);
+        self.read(move |connection| table::list_page(connection, &query, |key| queues.list(key))).await
     }
 
-    async fn check(&self) -> Result<(), Problem> {
+    async fn check(&self) -> Result<(), CallError> {
         let (reply, answer) = oneshot::channel();
-        self.orders.send(Order::Check { reply }).map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        self.send(WriterCommand::Check { reply })?;
+        answer.await.map_err(|_| writer_ended())?
     }
 
-    fn waiting(&self) -> usize {
-        self.queue.waiting()
+    fn count_waiters(&self) -> usize {
+        self.queues.count()
     }
 
     fn stop(&self) {
-        self.queue.stop();
+        self.queues.close();
     }
 }
 
-fn fault(error: &rusqlite::Error) -> Problem {
-    Problem::Fault(error.to_string())
+fn to_fault(error: &rusqlite::Error) -> CallError {
+    CallError::Fault(error.to_string())
 }
 
-fn stopped() -> Problem {
-    Problem::Fault("its thread has ended".to_owned())
+fn writer_ended() -> CallError {
+    CallError::Fault("its thread has ended".to_owned())
 }

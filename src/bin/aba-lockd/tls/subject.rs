@@ -1,5 +1,5 @@
-//! The name in a certificate, for the log. The certificate has been verified: this reads just enough of its structure (DER,
-//! RFC 5280) to find the common name of its subject.
+//! The name of a client in its certificate, for the log. TLS has verified the certificate: this module parses only as much of
+//! its structure (DER, RFC 5280) as is needed to find the common name of the subject.
 
 use ring::digest::{SHA256, digest};
 use std::fmt::Write;
@@ -10,15 +10,15 @@ const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const VERSION: u8 = 0xa0;
 
-/// `UTF8String`, `PrintableString`, `TeletexString` and `IA5String`: texts of which each byte is a character or a part of one.
-const TEXTS: [u8; 4] = [0x0c, 0x13, 0x14, 0x16];
+/// `UTF8String`, `PrintableString`, `TeletexString` and `IA5String`: the texts that can be read as UTF-8.
+const TEXT_TAGS: [u8; 4] = [0x0c, 0x13, 0x14, 0x16];
 
 /// 2.5.4.3.
 const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
 
-/// The common name of its subject; if it has none, its SHA-256 digest.
-pub(crate) fn name(certificate: &[u8]) -> String {
-    common_name(certificate).unwrap_or_else(|| {
+/// Returns the common name of the subject; if there is none, the SHA-256 digest of the certificate.
+pub(crate) fn read_name(certificate: &[u8]) -> String {
+    find_common_name(certificate).unwrap_or_else(|| {
         digest(&SHA256, certificate).as_ref().iter().fold("sha256:".to_owned(), |mut text, byte| {
             let _ = write!(text, "{byte:02x}");
             text
@@ -26,26 +26,26 @@ pub(crate) fn name(certificate: &[u8]) -> String {
     })
 }
 
-fn common_name(certificate: &[u8]) -> Option<String> {
-    let mut body = Reader(Reader(Reader(certificate).content(SEQUENCE)?).content(SEQUENCE)?);
+fn find_common_name(certificate: &[u8]) -> Option<String> {
+    let mut body = DerReader(DerReader(DerReader(certificate).read_content(SEQUENCE)?).read_content(SEQUENCE)?);
     if body.0.first() == Some(&VERSION) {
-        body.content(VERSION)?;
+        body.read_content(VERSION)?;
     }
-    body.content(INTEGER)?;
-    // The algorithm of the signature, the issuer, and the validity.
+    body.read_content(INTEGER)?;
+    // The signature algorithm, the issuer, and the validity.
     for _ in 0..3 {
-        body.content(SEQUENCE)?;
+        body.read_content(SEQUENCE)?;
     }
-    let mut subject = Reader(body.content(SEQUENCE)?);
+    let mut subject = DerReader(body.read_content(SEQUENCE)?);
     let mut found = None;
     while !subject.0.is_empty() {
-        let mut attributes = Reader(subject.content(SET)?);
+        let mut attributes = DerReader(subject.read_content(SET)?);
         while !attributes.0.is_empty() {
-            let mut attribute = Reader(attributes.content(SEQUENCE)?);
-            let is_common_name = attribute.content(OBJECT_ID)? == COMMON_NAME;
-            let (tag, text) = attribute.element()?;
-            // If there are several, the last one is the most specific one.
-            if is_common_name && TEXTS.contains(&tag) && !text.is_empty() {
+            let mut attribute = DerReader(attributes.read_content(SEQUENCE)?);
+            let is_common_name = attribute.read_content(OBJECT_ID)? == COMMON_NAME;
+            let (tag, text) = attribute.read_element()?;
+            // The last common name is the most specific one.
+            if is_common_name && TEXT_TAGS.contains(&tag) && !text.is_empty() {
                 found = Some(String::from_utf8_lossy(text).into_owned());
             }
         }
@@ -53,17 +53,17 @@ fn common_name(certificate: &[u8]) -> Option<String> {
     found
 }
 
-/// The bytes that are left to read.
-struct Reader<'a>(&'a [u8]);
+/// The unread rest of a DER structure.
+struct DerReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
-    /// The content of the next element, which has this tag.
-    fn content(&mut self, tag: u8) -> Option<&'a [u8]> {
-        self.element().filter(|(found, _)| *found == tag).map(|(_, content)| content)
+impl<'a> DerReader<'a> {
+    /// Reads the next element, which must have this tag, and returns its content.
+    fn read_content(&mut self, tag: u8) -> Option<&'a [u8]> {
+        self.read_element().filter(|(found, _)| *found == tag).map(|(_, content)| content)
     }
 
-    /// The tag and the content of the next element.
-    fn element(&mut self) -> Option<(u8, &'a [u8])> {
+    /// Reads the next element, and returns its tag and its content.
+    fn read_element(&mut self) -> Option<(u8, &'a [u8])> {
         let (&[tag, length], rest) = self.0.split_first_chunk()?;
         let (length, rest) = match length {
             0..=0x7f => (usize::from(length), rest),
@@ -81,37 +81,47 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::name;
+    use super::read_name;
 
-    fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    fn new_element(tag: u8, content: &[u8]) -> Vec<u8> {
         [&[tag, u8::try_from(content.len()).unwrap()], content].concat()
     }
 
-    fn certificate(subject: &[u8]) -> Vec<u8> {
-        let nothing = element(0x30, &[]);
-        let parts = [&element(0xa0, &[]), &element(0x02, &[1]), &nothing, &nothing, &nothing, &element(0x30, subject)];
-        element(0x30, &element(0x30, &parts.map(Vec::as_slice).concat()))
+    fn new_certificate(subject: &[u8]) -> Vec<u8> {
+        let nothing = new_element(0x30, &[]);
+        let parts = [
+            &new_element(0xa0, &[]),
+            &new_element(0x02, &[1]),
+            &nothing,
+            &nothing,
+            &nothing,
+            &new_element(0x30, subject),
+        ];
+        new_element(0x30, &new_element(0x30, &parts.map(Vec::as_slice).concat()))
     }
 
-    fn attribute(id: &[u8], text: &str) -> Vec<u8> {
-        element(0x31, &element(0x30, &[element(0x06, id), element(0x0c, text.as_bytes())].concat()))
+    fn new_attribute(id: &[u8], text: &str) -> Vec<u8> {
+        new_element(0x31, &new_element(0x30, &[new_element(0x06, id), new_element(0x0c, text.as_bytes())].concat()))
     }
 
     #[test]
     fn the_name_is_the_last_common_name_of_the_subject() {
-        let organisation = attribute(&[0x55, 0x04, 0x0a], "Example");
-        let names =
-            [attribute(&[0x55, 0x04, 0x03], "team"), attribute(&[0x55, 0x04, 0x03], "ci"), organisation.clone()];
-        assert_eq!(name(&certificate(&names.concat())), "ci");
-        assert!(name(&certificate(&organisation)).starts_with("sha256:"));
+        let organisation = new_attribute(&[0x55, 0x04, 0x0a], "Example");
+        let names = [
+            new_attribute(&[0x55, 0x04, 0x03], "team"),
+            new_attribute(&[0x55, 0x04, 0x03], "ci"),
+            organisation.clone(),
+        ];
+        assert_eq!(read_name(&new_certificate(&names.concat())), "ci");
+        assert!(read_name(&new_certificate(&organisation)).starts_with("sha256:"));
     }
 
     #[test]
-    fn a_certificate_that_cannot_be_read_is_named_by_its_digest() {
-        let whole = certificate(&attribute(&[0x55, 0x04, 0x03], "ci"));
+    fn a_certificate_that_cannot_be_parsed_is_named_by_its_digest() {
+        let whole = new_certificate(&new_attribute(&[0x55, 0x04, 0x03], "ci"));
         for length in 0..whole.len() {
-            assert_eq!(name(&whole[..length]).len(), "sha256:".len() + 64);
+            assert_eq!(read_name(&whole[..length]).len(), "sha256:".len() + 64);
         }
-        assert!(name(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]).starts_with("sha256:"));
+        assert!(read_name(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]).starts_with("sha256:"));
     }
 }

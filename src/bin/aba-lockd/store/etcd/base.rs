@@ -5,7 +5,7 @@ use super::wire::rpc::TxnRequest;
 use super::wire::{absent, get, putting, unchanged};
 use super::{Cluster, KeyValue, keys, unreadable};
 use crate::args::LARGEST_TOKEN_BASE;
-use crate::model::Problem;
+use crate::error::CallError;
 use jiff::Timestamp;
 use std::sync::PoisonError;
 
@@ -17,12 +17,12 @@ impl Cluster {
 
     /// Raises it for a service that starts: tokens are to be greater than `least`, and than the clock. That is for what etcd
     /// does not know: locks that were granted by another store meanwhile, or before this one was set back to a copy.
-    pub(super) async fn raise_base(&self, least: u64) -> Result<(), Problem> {
+    pub(super) async fn raise_base(&self, least: u64) -> Result<(), CallError> {
         self.find_base(least.max(clock())).await
     }
 
     /// Finds it where another service has raised it.
-    pub(super) async fn find_base(&self, least: u64) -> Result<(), Problem> {
+    pub(super) async fn find_base(&self, least: u64) -> Result<(), CallError> {
         loop {
             let answer = self.etcd.range(get(keys::BASE)).await?;
             let revision = answer.header.map_or(0, |header| header.revision).unsigned_abs();
@@ -47,7 +47,7 @@ fn clock() -> u64 {
     Timestamp::now().as_microsecond().unsigned_abs()
 }
 
-fn number(kept: &KeyValue) -> Result<u64, Problem> {
+fn number(kept: &KeyValue) -> Result<u64, CallError> {
     let number = std::str::from_utf8(&kept.value).ok().and_then(|text| text.parse().ok());
     // An aba-lockd that took any --token-base may have written one that leaves no room for tokens.
     number.filter(|number| *number <= LARGEST_TOKEN_BASE).ok_or_else(|| unreadable(kept))

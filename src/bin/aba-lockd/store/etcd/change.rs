@@ -14,24 +14,25 @@
 use super::keys::Kept;
 use super::wire::rpc::TxnRequest;
 use super::wire::{Etcd, absent, deleting, empty, found, get, getting, putting, unchanged};
-use super::{CONTENTION, Cluster, end, keys, unreadable};
-use crate::model::{Change, Lock, Problem};
+use super::{CONTENTION, Cluster, keys, unreadable};
+use crate::error::CallError;
+use crate::model::{Lock, LockFields, current_time};
 use std::time::{Duration, Instant};
 use tokio::time;
 
-fn contended() -> Problem {
-    Problem::Fault("etcd: others change it at the same time".to_owned())
+fn contended() -> CallError {
+    CallError::Fault("etcd: others change it at the same time".to_owned())
 }
 
 impl Cluster {
-    pub(super) async fn at(&self, key: &str) -> Result<Option<Kept>, Problem> {
+    pub(super) async fn at(&self, key: &str) -> Result<Option<Kept>, CallError> {
         let answer = self.etcd.range(get(&keys::lock(key))).await?;
         answer.kvs.first().map(|kept| keys::read(kept).ok_or_else(|| unreadable(kept))).transpose()
     }
 
     /// The lock of that id, and KEY of where it is.
-    pub(super) async fn by_id(&self, id: &str) -> Result<(Kept, String), Problem> {
-        let unknown = || Problem::Unknown(id.to_owned());
+    pub(super) async fn by_id(&self, id: &str) -> Result<(Kept, String), CallError> {
+        let unknown = || CallError::Unknown(id.to_owned());
         let answer = self.etcd.range(get(&keys::id(id))).await?;
         let key =
             answer.kvs.into_iter().next().and_then(|kept| String::from_utf8(kept.value).ok()).ok_or_else(unknown)?;
@@ -41,18 +42,18 @@ impl Cluster {
         }
     }
 
-    pub(super) async fn change_lock(&self, id: &str, change: &Change) -> Result<Lock, Problem> {
+    pub(super) async fn change_lock(&self, id: &str, change: &LockFields) -> Result<Lock, CallError> {
         let begun = Instant::now();
         while begun.elapsed() < CONTENTION {
             let (kept, key) = self.by_id(id).await?;
-            if let Some(changed) = self.exchange(&kept, &key, &change.of(&kept.lock), kept.lease).await? {
+            if let Some(changed) = self.exchange(&kept, &key, &change.apply_to(&kept.lock), kept.lease).await? {
                 return Ok(changed);
             }
         }
         Err(contended())
     }
 
-    pub(super) async fn renew_lock(&self, id: &str, ttl: Option<Duration>) -> Result<Lock, Problem> {
+    pub(super) async fn renew_lock(&self, id: &str, ttl: Option<Duration>) -> Result<Lock, CallError> {
         let begun = Instant::now();
         // The lease that was made for the turn before.
         let mut made = None;
@@ -63,7 +64,7 @@ impl Cluster {
                     // It was done, and the answer was lost.
                     Ok((kept, _)) if kept.lease == lease => return there.map(|(kept, _)| kept.lock),
                     // It was not, and never will be: what it compared is not so any more.
-                    Ok(_) | Err(Problem::Unknown(_)) => self.drop_lease(lease),
+                    Ok(_) | Err(CallError::Unknown(_)) => self.drop_lease(lease),
                     Err(_) => (),
                 }
             }
@@ -83,7 +84,7 @@ impl Cluster {
                 }
             };
             let mut lock = Lock { ttl, ..kept.lock.clone() };
-            lock.expires = end(&lock);
+            lock.restart_ttl(current_time());
             if let Some(renewed) = self.exchange(&kept, &key, &lock, lease).await? {
                 if lease != kept.lease {
                     self.drop_lease(kept.lease);
@@ -95,7 +96,7 @@ impl Cluster {
     }
 
     /// Puts `new`, bound to that lease, in the place of the lock that was kept at `key`. Nothing if that has changed.
-    async fn exchange(&self, kept: &Kept, key: &str, new: &Lock, lease: i64) -> Result<Option<Lock>, Problem> {
+    async fn exchange(&self, kept: &Kept, key: &str, new: &Lock, lease: i64) -> Result<Option<Lock>, CallError> {
         let to = keys::of(&new.key);
         let (from_key, to_key) = (keys::lock(key), keys::lock(&to));
         let moves = to != key;
@@ -123,7 +124,7 @@ impl Cluster {
             Some(there) if succeeded => return Ok(Some(there.lock)),
             _ if !moves => (),
             _ if in_doubt || !Self::is_under(seal, found.next().flatten().as_ref()) => self.settle_soon(seal).await?,
-            Some(there) if there.lock.id != new.id => return Err(Problem::Held(Box::new(there.lock))),
+            Some(there) if there.lock.id != new.id => return Err(CallError::Held(Box::new(there.lock))),
             _ => {
                 self.find_base(0).await?;
                 time::sleep(Duration::from_millis(20)).await;
@@ -140,7 +141,7 @@ impl Cluster {
 /// | deletes it at 7 | finds another revision than 7; then no id | it was deleted: by us, at 7 |
 /// | is to delete it at 7 | it is at 8 by now: deletes it at 8 | it was deleted; the late one comes to nothing |
 /// | is to delete it at 7 | it is at 8 by now; then no id | there is none: another did that |
-pub(super) async fn delete(etcd: &Etcd, id: &str) -> Result<Option<Kept>, Problem> {
+pub(super) async fn delete(etcd: &Etcd, id: &str) -> Result<Option<Kept>, CallError> {
     let id_key = keys::id(id);
     let begun = Instant::now();
     // What may have been deleted, or may be still, by one that did not answer.

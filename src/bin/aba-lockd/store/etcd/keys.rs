@@ -13,7 +13,7 @@
 //! `,` between them.
 
 use super::wire::rpc::KeyValue;
-use crate::model::{Key, Lock, Waiting};
+use crate::model::{Lock, LockKey, Waiter};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -34,7 +34,7 @@ pub(super) struct Kept {
     pub(super) revision: i64,
 }
 
-pub(super) fn of(key: &Key) -> String {
+pub(super) fn of(key: &LockKey) -> String {
     let mut text = String::new();
     for (at, part) in [&key.service, &key.environment, &key.resource].into_iter().enumerate() {
         if at > 0 {
@@ -79,7 +79,7 @@ pub(super) fn split(key: &[u8]) -> Option<(&str, bool)> {
 }
 
 pub(super) fn write(lock: &Lock, base: u64) -> Vec<u8> {
-    let Key { service, environment, resource } = &lock.key;
+    let LockKey { service, environment, resource } = &lock.key;
     let value = json!({
         "id": lock.id, "service": service, "environment": environment, "resource": resource, "who": lock.who,
         "eventId": lock.event_id, "created": lock.created.as_microsecond(),
@@ -97,7 +97,7 @@ pub(super) fn read(found: &KeyValue) -> Option<Kept> {
     let base = value["base"].as_u64()?;
     let lock = Lock {
         id: text("id")?,
-        key: Key { service: text("service")?, environment: text("environment")?, resource: text("resource")? },
+        key: LockKey { service: text("service")?, environment: text("environment")?, resource: text("resource")? },
         who: text("who")?,
         event_id: text("eventId")?,
         created: time("created")?,
@@ -109,14 +109,14 @@ pub(super) fn read(found: &KeyValue) -> Option<Kept> {
     Some(Kept { lock, base, lease: found.lease, revision: found.mod_revision })
 }
 
-pub(super) fn write_waiting(waiting: &Waiting) -> Vec<u8> {
+pub(super) fn write_waiting(waiting: &Waiter) -> Vec<u8> {
     json!({"who": waiting.who, "since": waiting.since.as_microsecond()}).to_string().into_bytes()
 }
 
-pub(super) fn read_waiting(found: &KeyValue) -> Option<Waiting> {
+pub(super) fn read_waiting(found: &KeyValue) -> Option<Waiter> {
     let value: Value = serde_json::from_slice(&found.value).ok()?;
     let since = Timestamp::from_microsecond(value["since"].as_i64()?).ok()?;
-    Some(Waiting { who: value["who"].as_str()?.to_owned(), since })
+    Some(Waiter { who: value["who"].as_str()?.to_owned(), since })
 }
 
 #[cfg(test)]
@@ -126,7 +126,11 @@ mod tests {
     #[test]
     fn different_keys_are_kept_in_different_places() {
         let key = |service: &str, environment: &str, resource: &str| {
-            of(&Key { service: service.to_owned(), environment: environment.to_owned(), resource: resource.to_owned() })
+            of(&LockKey {
+                service: service.to_owned(),
+                environment: environment.to_owned(),
+                resource: resource.to_owned(),
+            })
         };
         let keys =
             [key("a", "b", "c"), key("a,b", "", "c"), key("a", "b,c", ""), key("a/b", "", "c"), key("a%2fb", "", "c")];

@@ -20,8 +20,9 @@
 
 use super::wire::rpc::{Compare, TxnRequest};
 use super::wire::{Failed, deleting, found, getting, putting, unchanged};
-use super::{Cluster, SERVICE_TTL, delete, now};
-use crate::model::Problem;
+use super::{Cluster, SERVICE_TTL, delete};
+use crate::error::CallError;
+use crate::model::current_time;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time;
@@ -89,9 +90,9 @@ impl Cluster {
     }
 
     /// The same for who can not wait for ever.
-    pub(super) async fn settle_soon(&self, seal: Seal) -> Result<(), Problem> {
+    pub(super) async fn settle_soon(&self, seal: Seal) -> Result<(), CallError> {
         let settled = time::timeout(SETTLING, self.settle(seal)).await;
-        settled.map_err(|_| Problem::Fault("etcd: it did not answer, and may have done it".to_owned()))
+        settled.map_err(|_| CallError::Fault("etcd: it did not answer, and may have done it".to_owned()))
     }
 
     /// Keeps the lease of this service. If it was lost, so is the seal.
@@ -120,7 +121,7 @@ impl Cluster {
     pub(super) async fn write_seal(&self, lease: i64) -> Result<(), Failed> {
         let lives = lease != 0 && self.etcd.keep_alive(lease).await?;
         let lease = if lives { lease } else { self.etcd.grant(SERVICE_TTL).await?.0 };
-        let put = putting(&self.seal_key, now().to_string().into_bytes(), lease);
+        let put = putting(&self.seal_key, current_time().to_string().into_bytes(), lease);
         let success = vec![put, getting(&self.seal_key)];
         let answer = self.etcd.txn(TxnRequest { compare: vec![], success, failure: vec![] }).await?;
         if let Some(written) = found(answer).into_iter().next().flatten() {

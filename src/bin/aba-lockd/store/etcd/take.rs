@@ -3,9 +3,10 @@
 use super::seal::{Seal, Traces};
 use super::wire::rpc::{KeyValue, RangeRequest, TxnRequest};
 use super::wire::{absent, after, deleting, empty, found, getting, putting, since, unchanged};
-use super::{CONTENTION, Cluster, end, keys, now, unreadable};
-use crate::model::{Key, Lock, Problem, Waiting, Wanted};
-use crate::store::sqlite::queue::Reply;
+use super::{CONTENTION, Cluster, keys, unreadable};
+use crate::error::CallError;
+use crate::model::{Lock, LockKey, LockRequest, Waiter, current_time};
+use crate::store::grant::GrantSender;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time;
@@ -30,8 +31,8 @@ impl Drop for Counted<'_> {
     }
 }
 
-fn not_taken() -> Problem {
-    Problem::Fault("etcd: the lock is free, and cannot be taken".to_owned())
+fn not_taken() -> CallError {
+    CallError::Fault("etcd: the lock is free, and cannot be taken".to_owned())
 }
 
 impl Cluster {
@@ -42,7 +43,7 @@ impl Cluster {
         seal: Seal,
         request: TxnRequest,
         traces: &mut Traces,
-    ) -> Result<Option<Vec<Option<KeyValue>>>, Problem> {
+    ) -> Result<Option<Vec<Option<KeyValue>>>, CallError> {
         let before = self.latest.load(Ordering::SeqCst);
         let (answer, in_doubt) = match self.etcd.txn_or_doubt(request).await {
             Ok(answer) => answer,
@@ -59,7 +60,7 @@ impl Cluster {
             traces.granted = true;
             self.raise_base(0).await?;
             self.latest.store(revision, Ordering::SeqCst);
-            return Err(Problem::Fault("etcd: it was set back to what it was before; ask again".to_owned()));
+            return Err(CallError::Fault("etcd: it was set back to what it was before; ask again".to_owned()));
         }
         self.latest.fetch_max(revision, Ordering::SeqCst);
         let succeeded = answer.succeeded;
@@ -77,28 +78,20 @@ impl Cluster {
     /// Takes the lock if nobody has it and nobody waits for it; or, with a place, if that is the first.
     async fn try_take(
         &self,
-        wanted: &Wanted,
+        wanted: &LockRequest,
         traces: &mut Traces,
         place: Option<(&[u8], i64)>,
-    ) -> Result<Tried, Problem> {
+    ) -> Result<Tried, CallError> {
         let key = keys::of(&wanted.key);
         let (lock_key, id_key) = (keys::lock(&key), keys::id(&traces.id));
         let lease = match wanted.ttl {
             Some(ttl) => Some(self.etcd.grant(ttl).await?),
             None => None,
         };
-        let mut lock = Lock {
-            id: traces.id.clone(),
-            key: wanted.key.clone(),
-            who: wanted.who.clone(),
-            event_id: wanted.event_id.clone(),
-            created: now(),
-            ttl: lease.map(|(_, ttl)| ttl),
-            expires: None,
-            token: 0,
-            queue: Vec::new(),
-        };
-        lock.expires = end(&lock);
+        let now = current_time();
+        let mut lock = wanted.to_lock(traces.id.clone(), now);
+        lock.ttl = lease.map(|(_, ttl)| ttl);
+        lock.restart_ttl(now);
         traces.lease = lease.map_or(0, |(number, _)| number);
         let begun = Instant::now();
         while begun.elapsed() < CONTENTION {
@@ -138,18 +131,23 @@ impl Cluster {
 
     /// Until it is granted, refused, or whoever waits for the reply is gone: then it does not matter how it ends. What was
     /// begun is always brought to its end: by `create`, which erases the traces.
-    pub(super) async fn take(&self, wanted: &Wanted, traces: &mut Traces, reply: &mut Reply) -> Result<Lock, Problem> {
+    pub(super) async fn take(
+        &self,
+        wanted: &LockRequest,
+        traces: &mut Traces,
+        reply: &mut GrantSender,
+    ) -> Result<Lock, CallError> {
         let begun = Instant::now();
         let wait = loop {
             let tried = self.try_take(wanted, traces, None).await?;
             match (tried, wanted.wait) {
                 (Tried::Granted(lock), _) => return Ok(*lock),
-                (Tried::Held(lock), _) if wanted.is(&lock) => return Err(Problem::Held(lock)),
+                (Tried::Held(lock), _) if wanted.is_repeat_of(&lock) => return Err(CallError::Held(lock)),
                 (_, Some(wait)) => break wait,
-                (Tried::Held(lock), None) => return Err(Problem::Held(lock)),
+                (Tried::Held(lock), None) => return Err(CallError::Held(lock)),
                 (Tried::Contended, None) if begun.elapsed() > CONTENTION => {
                     let first = self.holder_to_be(&wanted.key, None).await?;
-                    return Err(first.map_or_else(not_taken, Problem::Held));
+                    return Err(first.map_or_else(not_taken, CallError::Held));
                 }
                 (Tried::Contended, None) => time::sleep(Duration::from_millis(20)).await,
             }
@@ -167,13 +165,13 @@ impl Cluster {
             let at = line.iter().position(|one| one.key == place);
             let own = at.map(|at| line.swap_remove(at).create_revision).ok_or_else(|| {
                 // This service was not heard of for so long that its places were given up.
-                Problem::Fault("etcd: the place in the queue was lost; ask again".to_owned())
+                CallError::Fault("etcd: the place in the queue was lost; ask again".to_owned())
             })?;
             if !wanted.event_id.is_empty()
                 && let Some(kept) = self.at(&key).await?
-                && wanted.is(&kept.lock)
+                && wanted.is_repeat_of(&kept.lock)
             {
-                return Err(Problem::Held(Box::new(kept.lock)));
+                return Err(CallError::Held(Box::new(kept.lock)));
             }
             let mut last = match at {
                 Some(0) => match self.try_take(wanted, traces, Some((&place, own))).await? {
@@ -186,7 +184,7 @@ impl Cluster {
             let look_again = Instant::now() + LOOK_AGAIN;
             loop {
                 if *stopped.borrow() {
-                    return Err(Problem::Stopping);
+                    return Err(CallError::Stopping);
                 }
                 if Instant::now() >= until {
                     if last.is_none() {
@@ -194,13 +192,13 @@ impl Cluster {
                     }
                     // If nobody has it, and nobody is before us, it is ours.
                     let Some(last) = last else { break };
-                    return Err(Problem::Held(last));
+                    return Err(CallError::Held(last));
                 }
                 let heard = tokio::select! {
                     heard = news.recv() => !heard.is_ok_and(|heard| heard != key && heard != super::ANY),
                     () = time::sleep_until(look_again.min(until).into()) => Instant::now() >= look_again,
                     _ = stopped.changed() => false,
-                    () = reply.closed() => return Err(Problem::Stopping),
+                    () = reply.closed() => return Err(CallError::Stopping),
                 };
                 if heard {
                     break;
@@ -210,8 +208,8 @@ impl Cluster {
     }
 
     /// Takes a place in the queue.
-    async fn join(&self, place: &[u8], who: &str, traces: &mut Traces) -> Result<(), Problem> {
-        let value = keys::write_waiting(&Waiting { who: who.to_owned(), since: now() });
+    async fn join(&self, place: &[u8], who: &str, traces: &mut Traces) -> Result<(), CallError> {
+        let value = keys::write_waiting(&Waiter { who: who.to_owned(), since: current_time() });
         let begun = Instant::now();
         while begun.elapsed() < CONTENTION {
             let seal = self.seal();
@@ -226,11 +224,11 @@ impl Cluster {
                 return Ok(());
             }
         }
-        Err(Problem::Fault("etcd: no place in the queue can be taken".to_owned()))
+        Err(CallError::Fault("etcd: no place in the queue can be taken".to_owned()))
     }
 
     /// Who waits for that key, in order.
-    pub(super) async fn line(&self, key: &str) -> Result<Vec<KeyValue>, Problem> {
+    pub(super) async fn line(&self, key: &str) -> Result<Vec<KeyValue>, CallError> {
         let prefix = keys::queue(key);
         let request = RangeRequest { range_end: after(&prefix), key: prefix, ..Default::default() };
         let mut line = self.etcd.range(request).await?.kvs;
@@ -239,7 +237,7 @@ impl Cluster {
     }
 
     /// Who has it; or, if it is just handed over, whoever else is first: then it has no id yet.
-    async fn holder_to_be(&self, key: &Key, own: Option<&[u8]>) -> Result<Option<Box<Lock>>, Problem> {
+    async fn holder_to_be(&self, key: &LockKey, own: Option<&[u8]>) -> Result<Option<Box<Lock>>, CallError> {
         let name = keys::of(key);
         if let Some(kept) = self.at(&name).await? {
             return Ok(Some(Box::new(kept.lock)));
@@ -247,8 +245,9 @@ impl Cluster {
         let line = self.line(&name).await?;
         let first = line.first().filter(|first| own != Some(&first.key));
         Ok(first.map(|first| {
-            let waiting = keys::read_waiting(first).unwrap_or_else(|| Waiting { who: String::new(), since: now() });
-            let Waiting { who, since } = waiting;
+            let waiting =
+                keys::read_waiting(first).unwrap_or_else(|| Waiter { who: String::new(), since: current_time() });
+            let Waiter { who, since } = waiting;
             let (id, event_id) = (String::new(), String::new());
             let (ttl, expires, queue) = (None, None, Vec::new());
             Box::new(Lock { id, key: key.clone(), who, event_id, created: since, ttl, expires, token: 0, queue })

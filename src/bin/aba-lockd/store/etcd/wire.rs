@@ -1,6 +1,6 @@
 //! Calls to etcd: of several endpoints the one that answered last, and the next one if it does not.
 
-use crate::model::Problem;
+use crate::error::CallError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub(super) struct Failed {
     pub(super) in_doubt: bool,
 }
 
-impl From<Failed> for Problem {
+impl From<Failed> for CallError {
     fn from(failed: Failed) -> Self {
         Self::Fault(format!("etcd: {}", failed.status.message()))
     }

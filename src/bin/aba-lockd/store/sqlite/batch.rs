@@ -1,211 +1,201 @@
-//! What a turn of the engine does, order by order, within its transaction. Nothing here is said to anybody, nor done in memory:
-//! it is kept for when the transaction is on disk.
+//! A batch: the commands that the writer thread executes in one transaction.
+//!
+//! Nothing leaves the batch before the transaction is on disk. Answers and changes of the state in memory are collected, and the
+//! writer thread applies them after the commit. Only the queues are changed at once: if the batch fails, the waiters of the keys
+//! that it touched get an error.
 
+use super::command::WriterCommand;
+use super::queue::{QueueEntry, WaitQueues};
 use super::table;
-use super::writer::Order;
-use crate::model::{Change, Key, Lock, Problem, Wanted};
-use crate::store::sqlite::queue::{Queue, Reply, Waiter};
+use crate::error::CallError;
+use crate::model::{self, Lock, LockFields, LockKey, LockRequest};
+use crate::store::grant::GrantSender;
 use jiff::Timestamp;
 use rusqlite::Transaction;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// An answer, to be given when the turn is on disk.
-pub(super) struct Answer {
-    pub(super) reply: Reply,
-    pub(super) result: Result<Lock, Problem>,
-    /// Whether the lock is new, and is to be taken back if nobody takes the answer.
-    pub(super) fresh: bool,
+/// The result of a command. The outer error is that of SQLite, after which the batch fails.
+type CommandResult = rusqlite::Result<Result<Lock, CallError>>;
+
+/// An answer that is sent after the commit.
+pub(super) struct BatchAnswer {
+    pub(super) reply: GrantSender,
+    pub(super) result: Result<Lock, CallError>,
+    /// True if the lock was granted by this batch: it is taken back if the caller does not receive the answer.
+    pub(super) is_granted: bool,
 }
 
-/// What a turn has done so far.
-pub(super) struct Turn<'a> {
-    pub(super) change: Transaction<'a>,
-    pub(super) queue: &'a Queue,
-    pub(super) now: Timestamp,
-    pub(super) instant: Instant,
-    pub(super) answers: Vec<Answer>,
-    pub(super) checks: Vec<oneshot::Sender<Result<(), Problem>>>,
-    pub(super) ends: Vec<(String, Option<Instant>)>,
+pub(super) struct Batch<'a> {
+    pub(super) transaction: Transaction<'a>,
+    queues: &'a WaitQueues,
+    now: Timestamp,
+    instant: Instant,
+    pub(super) answers: Vec<BatchAnswer>,
+    pub(super) checks: Vec<oneshot::Sender<Result<(), CallError>>>,
+    /// The new expiry of each lock that got another one. `None`: it does not expire any more.
+    pub(super) deadlines: Vec<(String, Option<Instant>)>,
     pub(super) expired: Vec<Lock>,
-    /// Locks that nobody has: if the turn comes to nothing, that is to be done again.
+    /// Locks to take back. If the batch fails, they must be taken back later.
     pub(super) taken_back: Vec<String>,
-    /// Keys that became free or held: if the turn comes to nothing, who waits for them waits for something else.
-    pub(super) touched: Vec<Key>,
+    /// Keys whose queue may have changed, or whose lock was granted or released.
+    pub(super) touched: Vec<LockKey>,
 }
 
-impl<'a> Turn<'a> {
-    pub(super) fn new(change: Transaction<'a>, queue: &'a Queue, instant: Instant) -> Self {
+impl<'a> Batch<'a> {
+    pub(super) fn new(transaction: Transaction<'a>, queues: &'a WaitQueues, instant: Instant) -> Self {
         Self {
-            change,
-            queue,
-            now: table::now(),
+            transaction,
+            queues,
+            now: model::current_time(),
             instant,
             answers: Vec::new(),
             checks: Vec::new(),
-            ends: Vec::new(),
+            deadlines: Vec::new(),
             expired: Vec::new(),
             taken_back: Vec::new(),
             touched: Vec::new(),
         }
     }
 
-    /// Does what is asked. After an error nothing more is asked: the turn comes to nothing.
-    pub(super) fn take(&mut self, order: Order) -> rusqlite::Result<()> {
-        match order {
-            Order::Create { wanted, number, reply } => self.create(wanted, number, reply),
-            Order::Check { reply } => {
+    /// Executes a command. After an error, the batch fails, and no further command may be executed.
+    pub(super) fn execute(&mut self, command: WriterCommand) -> rusqlite::Result<()> {
+        match command {
+            WriterCommand::Create { request, number, reply } => self.create(request, number, reply),
+            WriterCommand::Check { reply } => {
                 self.checks.push(reply);
-                table::touch(&self.change, self.now)
+                table::write_probe(&self.transaction, self.now)
             }
-            Order::Remove { id, reply: Some(reply) } => {
-                let done = self.with(&id, Self::remove);
-                self.answer(reply, done, false)
+            WriterCommand::Remove { id, reply: Some(reply) } => {
+                let result = self.with_lock(&id, Self::remove);
+                self.answer(reply, result, false)
             }
-            Order::Remove { id, reply: None } => {
+            WriterCommand::Remove { id, reply: None } => {
                 self.taken_back.push(id.clone());
-                self.with(&id, Self::remove).map(drop)
+                self.with_lock(&id, Self::remove).map(drop)
             }
-            Order::Update { id, change, reply } => {
-                let done = self.with(&id, |turn, lock| turn.update(&lock, &change));
-                self.answer(reply, done, false)
+            WriterCommand::Update { id, changes, reply } => {
+                let result = self.with_lock(&id, |batch, lock| batch.update(&lock, &changes));
+                self.answer(reply, result, false)
             }
-            Order::Renew { id, ttl, reply } => {
-                let done = self.with(&id, |turn, lock| turn.renew(lock, ttl));
-                self.answer(reply, done, false)
+            WriterCommand::Renew { id, ttl, reply } => {
+                let result = self.with_lock(&id, |batch, lock| batch.renew(lock, ttl));
+                self.answer(reply, result, false)
             }
         }
     }
 
-    /// Keeps the answer, also that of whose order the turn fails of: they are told, too.
-    fn answer(
-        &mut self,
-        reply: Reply,
-        done: rusqlite::Result<Result<Lock, Problem>>,
-        fresh: bool,
-    ) -> rusqlite::Result<()> {
-        let (result, done) = match done {
+    /// Adds an answer, also for the command at which the batch fails.
+    fn answer(&mut self, reply: GrantSender, result: CommandResult, is_granted: bool) -> rusqlite::Result<()> {
+        let (result, outcome) = match result {
             Ok(result) => (result, Ok(())),
-            Err(error) => (Err(Problem::Fault(error.to_string())), Err(error)),
+            Err(error) => (Err(CallError::Fault(error.to_string())), Err(error)),
         };
-        self.answers.push(Answer { reply, result, fresh });
-        done
+        self.answers.push(BatchAnswer { reply, result, is_granted });
+        outcome
     }
 
-    fn with(
-        &mut self,
-        id: &str,
-        act: impl FnOnce(&mut Self, Lock) -> rusqlite::Result<Result<Lock, Problem>>,
-    ) -> rusqlite::Result<Result<Lock, Problem>> {
-        match table::by_id(&self.change, id)? {
-            Some(lock) => act(self, lock),
-            None => Ok(Err(Problem::Unknown(id.to_owned()))),
+    fn with_lock(&mut self, id: &str, change: impl FnOnce(&mut Self, Lock) -> CommandResult) -> CommandResult {
+        match table::find_by_id(&self.transaction, id)? {
+            Some(lock) => change(self, lock),
+            None => Ok(Err(CallError::Unknown(id.to_owned()))),
         }
     }
 
-    fn create(&mut self, wanted: Wanted, number: u64, reply: Reply) -> rusqlite::Result<()> {
-        // Gone before its turn came.
+    fn create(&mut self, request: LockRequest, number: u64, reply: GrantSender) -> rusqlite::Result<()> {
+        // The caller has gone before its request was executed.
         if reply.is_closed() {
             return Ok(());
         }
-        match table::by_key(&self.change, &wanted.key) {
-            Ok(None) => self.grant(&wanted, reply),
-            Ok(Some(held)) if wanted.wait.is_none() || wanted.is(&held) => {
-                self.answer(reply, Ok(Err(Problem::Held(Box::new(held)))), false)
+        match table::find_by_key(&self.transaction, &request.key) {
+            Ok(None) => self.grant(&request, reply),
+            Ok(Some(held)) if request.wait.is_none() || request.is_repeat_of(&held) => {
+                self.answer(reply, Ok(Err(CallError::Held(Box::new(held)))), false)
             }
             Ok(Some(_)) => {
-                self.touched.push(wanted.key.clone());
-                self.queue.join(Waiter { number, wanted, reply });
+                self.touched.push(request.key.clone());
+                self.queues.join(QueueEntry { number, request, reply });
                 Ok(())
             }
             Err(error) => self.answer(reply, Err(error), false),
         }
     }
 
-    fn grant(&mut self, wanted: &Wanted, reply: Reply) -> rusqlite::Result<()> {
-        let done = self.make(wanted);
-        let granted = done.as_ref().ok().cloned();
-        self.answer(reply, done.map(Ok), true)?;
-        // Those who wait for what is theirs would wait for themselves.
+    fn grant(&mut self, request: &LockRequest, reply: GrantSender) -> rusqlite::Result<()> {
+        let result = self.insert_lock(request);
+        let granted = result.as_ref().ok().cloned();
+        self.answer(reply, result.map(Ok), true)?;
+        // A caller that repeated its request must not wait for its own lock.
         if let Some(lock) = granted {
-            for waiter in self.queue.of_the_same(&lock) {
-                self.answer(waiter.reply, Ok(Err(Problem::Held(Box::new(lock.clone())))), false)?;
+            for repeat in self.queues.remove_repeats_of(&lock) {
+                self.answer(repeat.reply, Ok(Err(CallError::Held(Box::new(lock.clone())))), false)?;
             }
         }
         Ok(())
     }
 
-    fn make(&mut self, wanted: &Wanted) -> rusqlite::Result<Lock> {
-        let lock = Lock {
-            id: uuid::Uuid::new_v4().to_string(),
-            key: wanted.key.clone(),
-            who: wanted.who.clone(),
-            event_id: wanted.event_id.clone(),
-            created: self.now,
-            ttl: wanted.ttl,
-            expires: self.after(wanted.ttl),
-            token: table::next_token(&self.change, self.now)?,
-            queue: Vec::new(),
-        };
-        table::insert(&self.change, &lock)?;
-        self.ends.push((lock.id.clone(), lock.ttl.map(|ttl| self.instant + ttl)));
+    fn insert_lock(&mut self, request: &LockRequest) -> rusqlite::Result<Lock> {
+        let mut lock = request.to_lock(uuid::Uuid::new_v4().to_string(), self.now);
+        lock.token = table::take_token(&self.transaction, self.now)?;
+        table::insert(&self.transaction, &lock)?;
+        self.set_deadline(&lock);
         self.touched.push(lock.key.clone());
         Ok(lock)
     }
 
-    /// The key is free: whoever is next has it, in the same transaction, so that no newcomer comes between.
-    fn pass_on(&mut self, key: &Key) -> rusqlite::Result<()> {
+    fn set_deadline(&mut self, lock: &Lock) {
+        self.deadlines.push((lock.id.clone(), lock.ttl.map(|ttl| self.instant + ttl)));
+    }
+
+    /// Grants a free key to the first waiter in the same transaction, so that no later request can be served before it.
+    fn grant_to_next(&mut self, key: &LockKey) -> rusqlite::Result<()> {
         self.touched.push(key.clone());
-        match self.queue.next(key) {
-            Some(waiter) => self.grant(&waiter.wanted, waiter.reply),
+        match self.queues.pop(key) {
+            Some(entry) => self.grant(&entry.request, entry.reply),
             None => Ok(()),
         }
     }
 
-    fn remove(&mut self, lock: Lock) -> rusqlite::Result<Result<Lock, Problem>> {
-        table::delete(&self.change, &lock.id)?;
-        self.ends.push((lock.id.clone(), None));
-        self.pass_on(&lock.key)?;
+    fn remove(&mut self, lock: Lock) -> CommandResult {
+        table::delete(&self.transaction, &lock.id)?;
+        self.deadlines.push((lock.id.clone(), None));
+        self.grant_to_next(&lock.key)?;
         Ok(Ok(lock))
     }
 
-    /// Its time to live has passed.
+    /// Removes a lock whose time to live has passed.
     pub(super) fn expire(&mut self, id: &str) -> rusqlite::Result<()> {
-        self.ends.push((id.to_owned(), None));
-        if let Some(lock) = table::by_id(&self.change, id)? {
+        self.deadlines.push((id.to_owned(), None));
+        if let Some(lock) = table::find_by_id(&self.transaction, id)? {
             let _ = self.remove(lock.clone())?;
             self.expired.push(lock);
         }
         Ok(())
     }
 
-    fn update(&mut self, lock: &Lock, change: &Change) -> rusqlite::Result<Result<Lock, Problem>> {
-        let mut changed = change.of(lock);
-        let moves = changed.key != lock.key;
+    fn update(&mut self, lock: &Lock, changes: &LockFields) -> CommandResult {
+        let mut new = changes.apply_to(lock);
+        let moves = new.key != lock.key;
         if moves {
-            if let Some(held) = table::by_key(&self.change, &changed.key)? {
-                return Ok(Err(Problem::Held(Box::new(held))));
+            if let Some(held) = table::find_by_key(&self.transaction, &new.key)? {
+                return Ok(Err(CallError::Held(Box::new(held))));
             }
-            // Who had the other key before may have a greater token than this lock had.
-            changed.token = table::next_token(&self.change, self.now)?;
-            self.touched.push(changed.key.clone());
+            // An earlier lock of the new key may have a greater token than this lock.
+            new.token = table::take_token(&self.transaction, self.now)?;
+            self.touched.push(new.key.clone());
         }
-        table::replace(&self.change, &changed)?;
+        table::replace(&self.transaction, &new)?;
         if moves {
-            self.pass_on(&lock.key)?;
+            self.grant_to_next(&lock.key)?;
         }
-        Ok(Ok(changed))
+        Ok(Ok(new))
     }
 
-    fn renew(&mut self, mut lock: Lock, ttl: Option<Duration>) -> rusqlite::Result<Result<Lock, Problem>> {
+    fn renew(&mut self, mut lock: Lock, ttl: Option<Duration>) -> CommandResult {
         lock.ttl = ttl.or(lock.ttl);
-        lock.expires = self.after(lock.ttl);
-        table::replace(&self.change, &lock)?;
-        self.ends.push((lock.id.clone(), lock.ttl.map(|ttl| self.instant + ttl)));
+        lock.restart_ttl(self.now);
+        table::replace(&self.transaction, &lock)?;
+        self.set_deadline(&lock);
         Ok(Ok(lock))
-    }
-
-    fn after(&self, ttl: Option<Duration>) -> Option<Timestamp> {
-        ttl.and_then(|ttl| self.now.checked_add(ttl).ok())
     }
 }

@@ -1,7 +1,10 @@
-//! One service a file: there is a lock of aba-lock's own on a file beside the store, which tells who has it, and one on the
-//! store itself, which no other name and no removed file gets around.
+//! Ensures that only one service uses a file as its store, with two locks.
+//!
+//! A lock of aba-lock's own is on a separate file next to the store. It records its holder, so that a second service can name the
+//! first one. A lock on the store itself excludes services that reach the store by another name, or after the separate file was
+//! removed.
 
-use crate::lifecycle::Failure;
+use crate::error::StartError;
 use crate::report;
 use aba_lock::base::target::{Kind, Target, Wait};
 use aba_lock::error::Error;
@@ -17,24 +20,25 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// No other service has the store while this is there.
+/// Excludes other services from the store until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Alone {
-    /// Where it is, by whatever name it was called.
+pub(crate) struct StoreFileLock {
+    /// The canonical path of the store.
     pub(crate) path: PathBuf,
-    _beside: Acquired,
-    /// Of the file itself: also if it has several names, or what is beside it was removed. SQLite's own locks are fcntl(2)'s,
-    /// which know nothing of this one, but end when we close a descriptor of the file: so this is kept to the end.
-    _file: Lockable,
+    _separate_lock: Acquired,
+    /// Must not be closed while SQLite uses the store: SQLite's own locks are those of fcntl(2), which do not conflict with this
+    /// one, but which the process loses when it closes any descriptor of the file.
+    _store_lock: Lockable,
 }
 
-/// The hint for a store that the user of the service may not make or change.
-pub(super) const PLACE: &str =
+/// The hint for a store that the user of the service may not create or change.
+pub(super) const PERMISSION_HINT: &str =
     "the user of the service must be able to write to the store and to its directory; or give --store another path";
 
-struct Silent;
+/// Does not report contention: the service does not wait for the lock.
+struct NoReport;
 
-impl Contention for Silent {
+impl Contention for NoReport {
     fn interval(&self) -> Option<Duration> {
         None
     }
@@ -43,24 +47,24 @@ impl Contention for Silent {
     fn ends(&mut self) {}
 }
 
-/// Makes the store, and its directory, where they are not there, and takes it for us.
-pub(crate) fn take(path: &Path) -> Result<Alone, Failure> {
+/// Creates the store and its directory if they do not exist, and locks the store.
+pub(crate) fn acquire(path: &Path) -> Result<StoreFileLock, StartError> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     store::make_directory(directory, 0o700, true)
         .map_err(|error| with_hint(format!("could not make directory {}: {error}", directory.display()), &error))?;
-    // SQLite would make files next to a device, and to open a FIFO would block.
+    // SQLite would create files next to a device, and opening a FIFO would block.
     if fs::metadata(path).is_ok_and(|data| !data.is_file()) {
-        let sentence = format!("could not open store {}: it is not a regular file", path.display());
-        return Err(Failure::new(sentence).hint("give --store the path of a file"));
+        let message = format!("could not open store {}: it is not a regular file", path.display());
+        return Err(StartError::new(message).with_hint("give --store the path of a file"));
     }
     let unusable = |error: io::Error| with_hint(format!("could not open store {}: {error}", path.display()), &error);
-    // The files beside it get the same rights from SQLite.
+    // SQLite creates its other files with the same permissions.
     OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(unusable)?;
     let path = fs::canonicalize(path).map_err(unusable)?;
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".lock");
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
     let target =
-        Target { label: format!("store {}", path.display()), path: beside.into(), kind: Kind::Beside, link: None };
+        Target { label: format!("store {}", path.display()), path: lock_path.into(), kind: Kind::Beside, link: None };
     let request = Request {
         mode: Mode::Exclusive,
         wait: Wait::No,
@@ -72,35 +76,35 @@ pub(crate) fn take(path: &Path) -> Result<Alone, Failure> {
         waited: Duration::ZERO,
         logs_contention: true,
     };
-    let locks = acquire::acquire(vec![target.clone()], None, &request, &mut Silent);
+    let locks = acquire::acquire(vec![target.clone()], None, &request, &mut NoReport);
     if let Some((log, error)) = events::take_failure() {
-        report::warn(&format!("could not write to the event log {}: {error}", log.display()));
+        report::log_warning(&format!("could not write to the event log {}: {error}", log.display()));
     }
-    let locks = locks.map_err(|error| taken(&path, &target.path, &error))?;
+    let locks = locks.map_err(|error| describe_lock_error(&path, &target.path, &error))?;
     let way = Way { mode: Some(Mode::Exclusive), wait: Wait::No, range: None };
     let file = Lockable::open(&path, way).and_then(|mut file| file.lock(None).map(|()| file));
-    let file = file.map_err(|error| taken(&path, &path, &error))?;
-    Ok(Alone { _beside: locks, _file: file, path })
+    let file = file.map_err(|error| describe_lock_error(&path, &path, &error))?;
+    Ok(StoreFileLock { _separate_lock: locks, _store_lock: file, path })
 }
 
-/// Why it could not be locked.
-fn taken(store: &Path, locked: &Path, error: &Error) -> Failure {
+/// Translates the error of a lock on `locked`, one of the two files.
+fn describe_lock_error(store: &Path, locked: &Path, error: &Error) -> StartError {
     match error {
         Error::Busy { .. } => (),
-        // The hints of these errors do not apply: they are about the directory of locks.
+        // The hint of this error is about the directory of locks, and does not apply here.
         Error::Open { source, .. } => return with_hint(error.to_string(), source),
-        error => return Failure::new(error.to_string()),
+        error => return StartError::new(error.to_string()),
     }
     let holding = holders::of(locked).holding.map(|holding| format!(": pid {}", holders::numbers(&holding.holders)));
-    Failure::new(format!("store {} is held by another{}", store.display(), holding.unwrap_or_default()))
-        .hint("one service serves one file; give the second its own --store")
+    StartError::new(format!("store {} is held by another{}", store.display(), holding.unwrap_or_default()))
+        .with_hint("one service serves one file; give the second its own --store")
 }
 
-/// A failure with the hint about rights if it is about rights.
-fn with_hint(sentence: String, error: &io::Error) -> Failure {
-    let failure = Failure::new(sentence);
+/// Adds the hint about permissions if the error is about them.
+fn with_hint(message: String, error: &io::Error) -> StartError {
+    let failure = StartError::new(message);
     match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => failure.hint(PLACE),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => failure.with_hint(PERMISSION_HINT),
         _ => failure,
     }
 }

@@ -1,86 +1,87 @@
-//! Who waits for which key, in this process.
+//! The queues of callers that wait for a lock of this service. The writer thread adds and serves them; a request whose caller
+//! has gone removes itself.
 
-use crate::model::{Key, Lock, Problem, Waiting, Wanted};
-use crate::store::grant::Given;
+use crate::error::CallError;
+use crate::model::{Lock, LockKey, LockRequest, Waiter};
+use crate::store::grant::GrantSender;
 use jiff::Timestamp;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::oneshot;
 
-/// At most so many wait, over all keys: each costs a connection.
-const MOST: usize = 10_000;
+/// Maximum number of waiters over all keys, because each uses a connection.
+const MAX_WAITERS: usize = 10_000;
 
-/// Where the answer goes.
-pub(crate) type Reply = oneshot::Sender<Result<Given, Problem>>;
-
-/// Somebody who waits.
+/// A request that waits for a lock.
 #[derive(Debug)]
-pub(crate) struct Waiter {
-    /// Its place gives it this.
-    pub(crate) number: u64,
-    pub(crate) wanted: Wanted,
-    pub(crate) reply: Reply,
+pub(super) struct QueueEntry {
+    pub(super) number: u64,
+    pub(super) request: LockRequest,
+    pub(super) reply: GrantSender,
 }
 
+type Queue = VecDeque<(QueueEntry, Timestamp)>;
+
 #[derive(Debug, Default)]
-struct Inner {
-    keys: HashMap<Key, VecDeque<(Waiter, Timestamp)>>,
-    waiting: usize,
-    stopped: bool,
+struct QueueState {
+    by_key: HashMap<LockKey, Queue>,
+    count: usize,
+    is_closed: bool,
 }
 
 /// The queues of all keys.
 #[derive(Debug, Default)]
-pub(crate) struct Queue {
-    inner: Mutex<Inner>,
+pub(super) struct WaitQueues {
+    state: Mutex<QueueState>,
 }
 
-/// A place in a queue, taken or to be taken. Who drops it leaves. It is to be dropped after the receiver of the reply:
-/// then whoever is to be queued is either seen to be gone, or is taken out again.
+/// Removes a request from its queue when it is dropped.
+///
+/// Drop it after the receiver of the reply. Then the writer thread, which may add the request at that moment, either sees that
+/// the caller has gone, or has added the request before this removes it.
 #[derive(Debug)]
-pub(crate) struct Place {
-    pub(crate) queue: Arc<Queue>,
-    pub(crate) key: Key,
-    pub(crate) number: u64,
+pub(super) struct QueueGuard {
+    pub(super) queues: Arc<WaitQueues>,
+    pub(super) key: LockKey,
+    pub(super) number: u64,
 }
 
-impl Drop for Place {
+impl Drop for QueueGuard {
     fn drop(&mut self) {
-        self.queue.leave(&self.key, self.number);
+        self.queues.edit(&self.key, |queue| queue.retain(|(entry, _)| entry.number != self.number));
     }
 }
 
-impl Queue {
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        // Each change is done in one step: a panic elsewhere leaves nothing half done.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+impl WaitQueues {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
+        // Every change is complete when the mutex is released, so a panic elsewhere leaves a valid state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// At the end. Who has gone away already is not taken in, and who cannot be is told so.
-    pub(crate) fn join(&self, waiter: Waiter) {
-        let mut inner = self.inner();
-        if waiter.reply.is_closed() {
+    /// Appends a request to the queue of its key, unless its caller has gone. If that is not possible, the caller gets an error.
+    pub(super) fn join(&self, entry: QueueEntry) {
+        let mut state = self.state();
+        if entry.reply.is_closed() {
             return;
         }
         let refusal = match () {
-            () if inner.stopped => Problem::Stopping,
-            () if inner.waiting >= MOST => Problem::TooMany,
+            () if state.is_closed => CallError::Stopping,
+            () if state.count >= MAX_WAITERS => CallError::TooMany,
             () => {
-                inner.waiting += 1;
-                inner.keys.entry(waiter.wanted.key.clone()).or_default().push_back((waiter, Timestamp::now()));
+                state.count += 1;
+                state.by_key.entry(entry.request.key.clone()).or_default().push_back((entry, Timestamp::now()));
                 return;
             }
         };
-        drop(inner);
-        let _ = waiter.reply.send(Err(refusal));
+        drop(state);
+        let _ = entry.reply.send(Err(refusal));
     }
 
-    /// Whoever is next, and still there.
-    pub(crate) fn next(&self, key: &Key) -> Option<Waiter> {
-        self.change(key, |line| {
-            while let Some((waiter, _)) = line.pop_front() {
-                if !waiter.reply.is_closed() {
-                    return Some(waiter);
+    /// Removes the first request whose caller has not gone.
+    pub(super) fn pop(&self, key: &LockKey) -> Option<QueueEntry> {
+        self.edit(key, |queue| {
+            while let Some((entry, _)) = queue.pop_front() {
+                if !entry.reply.is_closed() {
+                    return Some(entry);
                 }
             }
             None
@@ -88,54 +89,51 @@ impl Queue {
         .flatten()
     }
 
-    /// Takes out those who have that lock already.
-    pub(crate) fn of_the_same(&self, lock: &Lock) -> Vec<Waiter> {
-        let same = |line: &mut VecDeque<(Waiter, Timestamp)>| {
-            let (same, others) = line.drain(..).partition::<VecDeque<_>, _>(|(waiter, _)| waiter.wanted.is(lock));
-            *line = others;
-            same.into_iter().map(|(waiter, _)| waiter).collect()
+    /// Removes the requests that `lock` was already granted to ([`LockRequest::is_repeat_of`]).
+    pub(super) fn remove_repeats_of(&self, lock: &Lock) -> Vec<QueueEntry> {
+        let remove = |queue: &mut Queue| {
+            let (repeats, others) =
+                queue.drain(..).partition::<VecDeque<_>, _>(|(entry, _)| entry.request.is_repeat_of(lock));
+            *queue = others;
+            repeats.into_iter().map(|(entry, _)| entry).collect()
         };
-        self.change(&lock.key, same).unwrap_or_default()
+        self.edit(&lock.key, remove).unwrap_or_default()
     }
 
-    fn leave(&self, key: &Key, number: u64) {
-        self.change(key, |line| line.retain(|(waiter, _)| waiter.number != number));
-    }
-
-    /// Takes some out of the line of that key, if there is one.
-    fn change<T>(&self, key: &Key, take: impl FnOnce(&mut VecDeque<(Waiter, Timestamp)>) -> T) -> Option<T> {
-        let mut inner = self.inner();
-        let line = inner.keys.get_mut(key)?;
-        let before = line.len();
-        let taken = take(line);
-        let (gone, is_empty) = (before - line.len(), line.is_empty());
+    /// Lets `remove` take requests out of the queue of a key, if there is one.
+    fn edit<T>(&self, key: &LockKey, remove: impl FnOnce(&mut Queue) -> T) -> Option<T> {
+        let mut state = self.state();
+        let queue = state.by_key.get_mut(key)?;
+        let before = queue.len();
+        let result = remove(queue);
+        let (removed, is_empty) = (before - queue.len(), queue.is_empty());
         if is_empty {
-            inner.keys.remove(key);
+            state.by_key.remove(key);
         }
-        inner.waiting -= gone;
-        Some(taken)
+        state.count -= removed;
+        Some(result)
     }
 
-    /// Who waits for that key, in order.
-    pub(crate) fn of(&self, key: &Key) -> Vec<Waiting> {
-        let inner = self.inner();
-        let line = inner.keys.get(key).into_iter().flatten();
-        line.map(|(waiter, since)| Waiting { who: waiter.wanted.who.clone(), since: *since }).collect()
+    /// Returns the waiters for a key in the order in which they will be served.
+    pub(super) fn list(&self, key: &LockKey) -> Vec<Waiter> {
+        let state = self.state();
+        let queue = state.by_key.get(key).into_iter().flatten();
+        queue.map(|(entry, since)| Waiter { who: entry.request.who.clone(), since: *since }).collect()
     }
 
-    pub(crate) fn waiting(&self) -> usize {
-        self.inner().waiting
+    pub(super) fn count(&self) -> usize {
+        self.state().count
     }
 
-    /// Sends all away, and takes nobody in any more.
-    pub(crate) fn stop(&self) {
-        let mut inner = self.inner();
-        inner.stopped = true;
-        inner.waiting = 0;
-        let all = std::mem::take(&mut inner.keys);
-        drop(inner);
-        for (waiter, _) in all.into_values().flatten() {
-            let _ = waiter.reply.send(Err(Problem::Stopping));
+    /// Refuses all waiters, now and later.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.is_closed = true;
+        state.count = 0;
+        let queues = std::mem::take(&mut state.by_key);
+        drop(state);
+        for (entry, _) in queues.into_values().flatten() {
+            let _ = entry.reply.send(Err(CallError::Stopping));
         }
     }
 }

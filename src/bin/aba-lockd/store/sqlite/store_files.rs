@@ -1,33 +1,34 @@
-//! Where the store is. A file that was removed, replaced or emptied while we have it open takes what is written, and loses it:
-//! the next service would find another, and grant again what is held. So each turn looks whether the path still leads to what
-//! was opened, before it begins and before anybody is told.
+//! A check that the files of the open store are still the ones that its path names.
+//!
+//! SQLite keeps writing to a file that was removed, replaced or emptied, and these writes are lost: the next service would find
+//! another file, and grant locks that are held. The writer thread therefore checks the files before each batch, and again before
+//! it answers.
 
-use crate::model::Problem;
+use crate::error::CallError;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Device and number.
-type Identity = (u64, u64);
+/// Device and inode.
+type FileIdentity = (u64, u64);
 
-/// The files of a store that is open: the table, and what was written last.
-pub(super) struct Place {
-    files: [(PathBuf, Identity); 2],
+/// The database and its write-ahead log.
+pub(super) struct StoreFiles {
+    files: [(PathBuf, FileIdentity); 2],
 }
 
-impl Place {
-    /// To be called when the store is open: SQLite has made both then, and leaves them as they are while we have it.
-    pub(super) fn of(path: &Path) -> io::Result<Self> {
+impl StoreFiles {
+    /// Records the files of a store that is open: from then on, SQLite keeps both.
+    pub(super) fn record(path: &Path) -> io::Result<Self> {
         let mut log = OsString::from(path);
         log.push("-wal");
-        let file = |path: PathBuf| fs::metadata(&path).map(|data| (path, (data.dev(), data.ino())));
-        Ok(Self { files: [file(path.to_owned())?, file(log.into())?] })
+        let identify = |path: PathBuf| fs::metadata(&path).map(|data| (path, (data.dev(), data.ino())));
+        Ok(Self { files: [identify(path.to_owned())?, identify(log.into())?] })
     }
 
-    /// Whether it is still there.
-    pub(super) fn check(&self) -> Result<(), Problem> {
+    pub(super) fn check(&self) -> Result<(), CallError> {
         let data = self.files.each_ref().map(|(path, _)| fs::metadata(path));
         let why = self.files.iter().zip(&data).find_map(|((path, opened), data)| {
             let why = match data {
@@ -38,10 +39,10 @@ impl Place {
             };
             Some(format!("{} {why} while it is in use", path.display()))
         });
-        // The other one is empty now and then.
-        let emptied = data[0].as_ref().is_ok_and(|data| data.len() == 0);
+        // SQLite itself empties the write-ahead log, but never the database.
+        let is_emptied = data[0].as_ref().is_ok_and(|data| data.len() == 0);
         let why =
-            why.or_else(|| emptied.then(|| format!("{} was emptied while it is in use", self.files[0].0.display())));
-        why.map_or(Ok(()), |why| Err(Problem::Fault(why)))
+            why.or_else(|| is_emptied.then(|| format!("{} was emptied while it is in use", self.files[0].0.display())));
+        why.map_or(Ok(()), |why| Err(CallError::Fault(why)))
     }
 }

@@ -1,13 +1,17 @@
-//! The one who makes changes. A turn takes all that is asked by now, and all leases that end by now, into one transaction,
-//! and answers when that is on disk. What a turn changes in memory it changes after that, or never.
+//! The writer thread, the only one that changes the store.
+//!
+//! It collects all pending commands and all locks that have expired into one batch, and answers the callers when the batch is on
+//! disk. If the batch fails, it changes nothing in memory, and the callers get an error.
 
-use super::batch::{Answer, Turn};
-use super::store_files::Place;
-use super::table::{self, Unusable};
-use crate::model::{Change, Lock, Problem, Wanted};
-use crate::store::grant::Given;
-use crate::store::sqlite::queue::{Queue, Reply};
-use crate::telemetry::Journal;
+use super::batch::{Batch, BatchAnswer};
+use super::command::WriterCommand;
+use super::queue::WaitQueues;
+use super::store_files::StoreFiles;
+use super::table::{self, StoreFileError};
+use crate::error::CallError;
+use crate::model::{self, Lock};
+use crate::store::grant::PendingGrant;
+use crate::telemetry::Telemetry;
 use rusqlite::{Connection, TransactionBehavior};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -15,216 +19,198 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
 
-/// At most so many in one transaction, so that the first of them does not wait for long.
-const MOST_IN_A_TURN: usize = 256;
+/// Maximum number of commands in a batch, so that the first caller does not wait long.
+const MAX_BATCH: usize = 256;
 
-/// After a fault, what is to be done without being asked is tried again so late.
-const PAUSE: Duration = Duration::from_millis(200);
+/// How long the thread waits after a fault. Without it, commands that it repeats by itself would keep it busy during the fault.
+const FAULT_PAUSE: Duration = Duration::from_millis(200);
 
-/// What can be asked.
-pub(super) enum Order {
-    Create {
-        wanted: Wanted,
-        number: u64,
-        reply: Reply,
-    },
-    Update {
-        id: String,
-        change: Change,
-        reply: Reply,
-    },
-    /// Without a reply: who had it is gone.
-    Remove {
-        id: String,
-        reply: Option<Reply>,
-    },
-    Renew {
-        id: String,
-        ttl: Option<Duration>,
-        reply: Reply,
-    },
-    Check {
-        reply: oneshot::Sender<Result<(), Problem>>,
-    },
-}
-
-pub(super) struct Engine {
+pub(super) struct StoreWriter {
     connection: Connection,
-    file: Arc<Place>,
-    queue: Arc<Queue>,
-    /// To ourselves: locks that are taken back.
-    orders: Sender<Order>,
-    journal: Arc<Journal>,
-    /// When leases end, by a clock that nobody sets.
-    ends: Ends,
+    files: Arc<StoreFiles>,
+    queues: Arc<WaitQueues>,
+    /// Sends commands to this thread itself, to take locks back.
+    commands: Sender<WriterCommand>,
+    telemetry: Arc<Telemetry>,
+    deadlines: LeaseDeadlines,
 }
 
+/// The expiry of each lock with a time to live, by the monotonic clock.
 #[derive(Default)]
-struct Ends {
-    order: BTreeSet<(Instant, String)>,
+struct LeaseDeadlines {
+    ordered: BTreeSet<(Instant, String)>,
     by_id: HashMap<String, Instant>,
 }
 
-impl Ends {
-    fn set(&mut self, id: String, end: Option<Instant>) {
+impl LeaseDeadlines {
+    fn set(&mut self, id: String, deadline: Option<Instant>) {
         if let Some(old) = self.by_id.remove(&id) {
-            self.order.remove(&(old, id.clone()));
+            self.ordered.remove(&(old, id.clone()));
         }
-        if let Some(end) = end {
-            self.by_id.insert(id.clone(), end);
-            self.order.insert((end, id));
+        if let Some(deadline) = deadline {
+            self.by_id.insert(id.clone(), deadline);
+            self.ordered.insert((deadline, id));
         }
+    }
+
+    fn first(&self) -> Option<Instant> {
+        self.ordered.first().map(|(deadline, _)| *deadline)
+    }
+
+    fn list_due(&self, now: Instant) -> Vec<String> {
+        self.ordered.iter().take_while(|(deadline, _)| *deadline <= now).map(|(_, id)| id.clone()).collect()
     }
 }
 
-impl Engine {
+impl StoreWriter {
     pub(super) fn open(
         path: &Path,
-        base: u64,
-        queue: Arc<Queue>,
-        orders: Sender<Order>,
-        journal: Arc<Journal>,
-    ) -> Result<Self, Unusable> {
+        token_base: u64,
+        queues: Arc<WaitQueues>,
+        commands: Sender<WriterCommand>,
+        telemetry: Arc<Telemetry>,
+    ) -> Result<Self, StoreFileError> {
         let mut connection = table::open(path)?;
-        let mut ends = Ends::default();
-        let (now, instant) = (table::now(), Instant::now());
-        let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        table::raise_token(&change, base)?;
+        let mut deadlines = LeaseDeadlines::default();
+        let (now, instant) = (model::current_time(), Instant::now());
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        table::raise_token(&transaction, token_base)?;
         let mut expired = Vec::new();
-        for mut lock in table::leases(&change)? {
+        for mut lock in table::list_leases(&transaction)? {
             if lock.expires.is_none_or(|expires| expires > now) {
-                lock.expires = lock.ttl.and_then(|ttl| now.checked_add(ttl).ok());
-                table::replace(&change, &lock)?;
-                ends.set(lock.id, lock.ttl.map(|ttl| instant + ttl));
+                lock.restart_ttl(now);
+                table::replace(&transaction, &lock)?;
+                deadlines.set(lock.id, lock.ttl.map(|ttl| instant + ttl));
             } else {
-                table::delete(&change, &lock.id)?;
+                table::delete(&transaction, &lock.id)?;
                 expired.push(lock);
             }
         }
-        change.commit()?;
+        transaction.commit()?;
         for lock in &expired {
-            journal.expired(lock);
+            telemetry.record_expiry(lock);
         }
-        let file = Place::of(path).map_err(|error| Unusable { why: error.to_string(), hint: None })?;
-        Ok(Self { connection, file: Arc::new(file), queue, orders, journal, ends })
+        let files = StoreFiles::record(path).map_err(|error| StoreFileError { why: error.to_string(), hint: None })?;
+        Ok(Self { connection, files: Arc::new(files), queues, commands, telemetry, deadlines })
     }
 
-    /// Where it is, for who reads.
-    pub(super) fn file(&self) -> Arc<Place> {
-        Arc::clone(&self.file)
+    /// Returns the files of the store, for the readers to check.
+    pub(super) fn files(&self) -> Arc<StoreFiles> {
+        Arc::clone(&self.files)
     }
 
-    /// Until nobody can ask any more.
-    pub(super) fn run(mut self, asked: &Receiver<Order>) {
+    /// Executes commands until all senders are dropped.
+    pub(super) fn run(mut self, pending: &Receiver<WriterCommand>) {
         loop {
-            let next = self.ends.order.first().map(|(end, _)| end.saturating_duration_since(Instant::now()));
-            let mut orders = Vec::new();
-            match next.map_or_else(|| asked.recv().map_err(RecvTimeoutError::from), |next| asked.recv_timeout(next)) {
-                Ok(order) => orders.push(order),
-                Err(RecvTimeoutError::Timeout) => (),
+            let received = match self.deadlines.first() {
+                Some(deadline) => pending.recv_timeout(deadline.saturating_duration_since(Instant::now())),
+                None => pending.recv().map_err(RecvTimeoutError::from),
+            };
+            let mut commands = match received {
+                Ok(command) => vec![command],
+                Err(RecvTimeoutError::Timeout) => Vec::new(),
                 Err(RecvTimeoutError::Disconnected) => return,
-            }
-            while orders.len() < MOST_IN_A_TURN
-                && let Ok(order) = asked.try_recv()
+            };
+            while commands.len() < MAX_BATCH
+                && let Ok(command) = pending.try_recv()
             {
-                orders.push(order);
+                commands.push(command);
             }
-            self.turn(orders);
+            self.run_batch(commands);
         }
     }
 
-    fn turn(&mut self, orders: Vec<Order>) {
+    fn run_batch(&mut self, commands: Vec<WriterCommand>) {
         let instant = Instant::now();
-        let due: Vec<String> =
-            self.ends.order.iter().take_while(|(end, _)| *end <= instant).map(|(_, id)| id.clone()).collect();
-        // Those who could not be told of anything are told of the fault.
-        let mut orders = orders.into_iter();
-        let begun = self.file.check().and_then(|()| {
+        let due = self.deadlines.list_due(instant);
+        let mut commands = commands.into_iter();
+        let begun = self.files.check().and_then(|()| {
             let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
-            begun.map_err(|error| Problem::Fault(error.to_string()))
+            begun.map_err(|error| CallError::Fault(error.to_string()))
         });
-        let change = match begun {
-            Ok(change) => change,
-            Err(problem) => {
-                orders.for_each(|order| refuse(order, &problem, &self.orders));
-                thread::sleep(PAUSE);
+        let transaction = match begun {
+            Ok(transaction) => transaction,
+            Err(error) => {
+                commands.for_each(|command| refuse(command, &error, &self.commands));
+                thread::sleep(FAULT_PAUSE);
                 return;
             }
         };
-        let mut turn = Turn::new(change, &self.queue, instant);
-        let mut result = due.iter().try_for_each(|id| turn.expire(id));
+        let mut batch = Batch::new(transaction, &self.queues, instant);
+        let mut result = due.iter().try_for_each(|id| batch.expire(id));
         while result.is_ok()
-            && let Some(order) = orders.next()
+            && let Some(command) = commands.next()
         {
-            result = turn.take(order);
+            result = batch.execute(command);
         }
-        let Turn { change, answers, checks, ends, expired, taken_back, touched, .. } = turn;
-        // A transaction that is dropped is rolled back.
-        if let Err(error) = result.and_then(|()| change.commit()) {
-            let problem = Problem::Fault(error.to_string());
+        let Batch { transaction, answers, checks, deadlines, expired, taken_back, touched, .. } = batch;
+        // After an error, dropping the transaction rolls it back.
+        if let Err(error) = result.and_then(|()| transaction.commit()) {
+            let error = CallError::Fault(error.to_string());
             for answer in answers {
-                let _ = answer.reply.send(Err(problem.clone()));
+                let _ = answer.reply.send(Err(error.clone()));
             }
             for check in checks {
-                let _ = check.send(Err(problem.clone()));
+                let _ = check.send(Err(error.clone()));
             }
             for key in touched {
-                while let Some(waiter) = self.queue.next(&key) {
-                    let _ = waiter.reply.send(Err(problem.clone()));
+                while let Some(entry) = self.queues.pop(&key) {
+                    let _ = entry.reply.send(Err(error.clone()));
                 }
             }
-            orders.for_each(|order| refuse(order, &problem, &self.orders));
+            commands.for_each(|command| refuse(command, &error, &self.commands));
             for id in taken_back {
-                let _ = self.orders.send(Order::Remove { id, reply: None });
+                let _ = self.commands.send(WriterCommand::Remove { id, reply: None });
             }
-            // It is asked again at once otherwise, and so for as long as the fault lasts.
-            thread::sleep(PAUSE);
+            thread::sleep(FAULT_PAUSE);
             return;
         }
-        for (id, end) in ends {
-            self.ends.set(id, end);
+        for (id, deadline) in deadlines {
+            self.deadlines.set(id, deadline);
         }
         for lock in expired {
-            self.journal.expired(&lock);
+            self.telemetry.record_expiry(&lock);
         }
-        // It may have gone to where nobody finds it again.
-        let kept = self.file.check();
+        // The batch may have been written to a file that was removed or replaced after the first check.
+        let files_checked = self.files.check();
         for check in checks {
-            let _ = check.send(kept.clone());
+            let _ = check.send(files_checked.clone());
         }
-        for Answer { reply, result, fresh } in answers {
-            // If nobody is there to take it, or nobody may have it, it is dropped, and so taken back.
-            let give = |lock| if fresh { given(lock, &self.orders, &self.journal) } else { Given::new(lock, None) };
-            let result = result.map(give);
-            let _ = reply.send(kept.clone().and(result));
+        for BatchAnswer { reply, result, is_granted } in answers {
+            // If the answer is not sent or not received, the grant is dropped, which takes the lock back.
+            let result = result.map(|lock| {
+                if is_granted {
+                    new_grant(lock, &self.commands, &self.telemetry)
+                } else {
+                    PendingGrant::new(lock, None)
+                }
+            });
+            let _ = reply.send(files_checked.clone().and(result));
         }
     }
 }
 
-/// A lock that is taken back if nobody takes it.
-fn given(lock: Lock, orders: &Sender<Order>, journal: &Arc<Journal>) -> Given {
-    let (orders, journal) = (orders.clone(), Arc::clone(journal));
-    Given::new(
-        lock,
-        Some(Box::new(move |lock: Lock| {
-            journal.taken_back(&lock);
-            let _ = orders.send(Order::Remove { id: lock.id, reply: None });
-        })),
-    )
+/// Returns a grant that is taken back if the caller does not receive it.
+fn new_grant(lock: Lock, commands: &Sender<WriterCommand>, telemetry: &Arc<Telemetry>) -> PendingGrant {
+    let (commands, telemetry) = (commands.clone(), Arc::clone(telemetry));
+    let take_back = move |lock: Lock| {
+        telemetry.record_take_back(&lock);
+        let _ = commands.send(WriterCommand::Remove { id: lock.id, reply: None });
+    };
+    PendingGrant::new(lock, Some(Box::new(take_back)))
 }
 
-/// Answers what could not be done. A lock that nobody has is taken back later.
-fn refuse(order: Order, problem: &Problem, orders: &Sender<Order>) {
-    match order {
-        Order::Create { reply, .. }
-        | Order::Update { reply, .. }
-        | Order::Remove { reply: Some(reply), .. }
-        | Order::Renew { reply, .. } => drop(reply.send(Err(problem.clone()))),
-        Order::Check { reply } => drop(reply.send(Err(problem.clone()))),
-        Order::Remove { reply: None, id } => {
-            let _ = orders.send(Order::Remove { reply: None, id });
+/// Answers a command that could not be executed. A lock that must be taken back is taken back later.
+fn refuse(command: WriterCommand, error: &CallError, commands: &Sender<WriterCommand>) {
+    match command {
+        WriterCommand::Create { reply, .. }
+        | WriterCommand::Update { reply, .. }
+        | WriterCommand::Remove { reply: Some(reply), .. }
+        | WriterCommand::Renew { reply, .. } => drop(reply.send(Err(error.clone()))),
+        WriterCommand::Check { reply } => drop(reply.send(Err(error.clone()))),
+        WriterCommand::Remove { reply: None, id } => {
+            let _ = commands.send(WriterCommand::Remove { reply: None, id });
         }
     }
 }

@@ -1,0 +1,97 @@
+//! The two kinds of errors: of a call, for its caller, and of the start, for the user who starts the service.
+
+use crate::model::{Lock, LockKey};
+use std::fmt;
+
+/// An error of a call, with one variant for each cause that a caller can act on. The REST and gRPC sides translate it into
+/// their status codes.
+#[derive(Debug, Clone)]
+pub(crate) enum CallError {
+    /// Another caller holds the lock.
+    Held(Box<Lock>),
+    /// No lock has this id: it was released, has expired, or never existed.
+    Unknown(String),
+    Invalid(String),
+    NotAllowed(String),
+    /// The caller sent no token.
+    NoToken,
+    /// The caller sent a token that is not in the token file.
+    WrongToken,
+    TooLarge,
+    /// The maximum number of waiters is reached.
+    TooMany,
+    Stopping,
+    /// The store does not work: the state of the lock is unknown, and the caller does not hold it.
+    Fault(String),
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held(lock) => {
+                let LockKey { service, environment, resource } = &lock.key;
+                write!(f, "service {service} is already locked")?;
+                if !resource.is_empty() {
+                    write!(f, " for {resource}")?;
+                }
+                if !environment.is_empty() {
+                    write!(f, " in {environment}")?;
+                }
+                write!(f, " by {} ", lock.who)?;
+                match lock.id.as_str() {
+                    "" => f.write_str("(it is being handed over)"),
+                    id => write!(f, "(lock_id: {id})"),
+                }
+            }
+            Self::Unknown(id) => write!(f, "there is no lock {id}"),
+            Self::Invalid(why) | Self::NotAllowed(why) => f.write_str(why),
+            Self::NoToken => f.write_str("a token is needed: Authorization: Bearer TOKEN"),
+            Self::WrongToken => f.write_str("this token is not known to the service"),
+            Self::TooLarge => f.write_str("the body is longer than 64 KiB"),
+            Self::TooMany => f.write_str("too many wait already"),
+            Self::Stopping => f.write_str("the service is stopping; ask again"),
+            Self::Fault(why) => write!(f, "the store does not work, nothing is known to be granted or released: {why}"),
+        }
+    }
+}
+
+impl CallError {
+    /// Returns the name of the variant in the log and in the metrics.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Held(_) => "held",
+            Self::Unknown(_) => "unknown",
+            Self::Invalid(_) => "invalid",
+            Self::NotAllowed(_) => "not_allowed",
+            Self::NoToken => "no_token",
+            Self::WrongToken => "wrong_token",
+            Self::TooLarge => "too_large",
+            Self::TooMany => "too_many",
+            Self::Stopping => "stopping",
+            Self::Fault(_) => "fault",
+        }
+    }
+}
+
+/// The reason why the service could not be started.
+#[derive(Debug)]
+pub(crate) struct StartError {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+    /// True if other options would fix it: the exit status is that of wrong usage.
+    pub(crate) is_usage: bool,
+}
+
+impl StartError {
+    pub(crate) fn new(message: String) -> Self {
+        Self { message, hint: None, is_usage: false }
+    }
+
+    pub(crate) fn usage(message: String) -> Self {
+        Self { message, hint: None, is_usage: true }
+    }
+
+    pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}

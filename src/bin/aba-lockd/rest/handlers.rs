@@ -1,0 +1,181 @@
+//! The paths of the REST API and their handlers.
+
+use super::body::RequestBody;
+use super::json;
+use super::request::RestCaller;
+use crate::access::AccessPolicy;
+use crate::error::CallError;
+use crate::lock_manager::LockManager;
+use crate::telemetry::CallInfo;
+use crate::token_file::Scope;
+use aba_lock_protocol::{code, path};
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{Method, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{any, delete, get, post, put};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time;
+
+/// How long a caller that does not wait may have stopped sending before it is treated as gone. It usually has its answer much
+/// sooner, also if it only closes its sending side.
+const GONE_DELAY: Duration = Duration::from_secs(1);
+
+const DESCRIPTION: &str = include_str!("openapi.json");
+const PAGE: &str = include_str!("page.html");
+
+/// The page may load nothing but itself, and may connect to nothing but this service.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
+                      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+pub(crate) struct RestState {
+    pub(crate) manager: Arc<LockManager>,
+    pub(crate) access: Arc<AccessPolicy>,
+}
+
+type SharedState = State<Arc<RestState>>;
+
+type IdPath = Result<Path<String>, PathRejection>;
+
+pub(crate) fn build_router(state: RestState) -> Router {
+    Router::new()
+        .route("/", get(show_page))
+        .route("/healthz", get(check_health))
+        .route("/metrics", get(show_metrics))
+        .route("/openapi.json", get(show_description))
+        .route(path::LOCK, post(create_lock))
+        .route(&path::lock("{id}"), get(get_lock).merge(put(update_lock)).merge(delete(unlock)))
+        .route(&path::renewal("{id}"), put(renew_lock).merge(post(renew_lock)))
+        .route(&path::release("{id}"), any(unlock_by_get_or_post))
+        .route(path::LOCK_LIST, get(list_locks))
+        .fallback(async || json::refusal(StatusCode::NOT_FOUND, code::NOT_FOUND, "there is nothing at this path"))
+        .method_not_allowed_fallback(async || refuse_method())
+        .with_state(Arc::new(state))
+}
+
+impl RestState {
+    fn authorize(&self, caller: &RestCaller, operation: &'static str, scope: Scope) -> Result<CallInfo, CallError> {
+        caller.authorize(&self.access, &self.manager.telemetry, operation, scope)
+    }
+
+    /// Records a call that is refused because of what it asks for.
+    fn record_invalid<T>(&self, call: &CallInfo, parsed: Result<T, CallError>) -> Result<T, CallError> {
+        parsed.inspect_err(|error| self.manager.telemetry.record_call(call, Err(error), None))
+    }
+
+    fn parse_id(&self, call: &CallInfo, id: IdPath) -> Result<String, CallError> {
+        let id = id.map_err(|_| CallError::Invalid("the id in the path is no text".to_owned()));
+        self.record_invalid(call, id.map(|Path(id)| id))
+    }
+}
+
+async fn create_lock(State(state): SharedState, caller: RestCaller, body: RequestBody) -> Result<Response, CallError> {
+    let call = state.authorize(&caller, "create", Scope::Write)?;
+    let request = json::parse_object(body).and_then(|members| json::read_request(&members));
+    let request = state.record_invalid(&call, request)?;
+    let permit = request.wait.map(|_| caller.peer.permit_wait()).transpose();
+    let _permit = state.record_invalid(&call, permit)?;
+    let waits = request.wait.is_some();
+    let gone = async {
+        caller.peer.wait_until_gone().await;
+        if !waits {
+            time::sleep(GONE_DELAY).await;
+        }
+    };
+    tokio::select! {
+        // In this order, a lock that is granted at the moment when the client goes is taken back.
+        biased;
+        () = gone => Ok(json::refusal(StatusCode::BAD_REQUEST, code::INVALID_ARGUMENT, "who asked has gone away, or goes on without the answer")),
+        lock = state.manager.create(&call, request) => Ok(json::lock(&lock?)),
+    }
+}
+
+async fn get_lock(State(state): SharedState, caller: RestCaller, id: IdPath) -> Result<Response, CallError> {
+    let call = state.authorize(&caller, "get", Scope::Read)?;
+    let id = state.parse_id(&call, id)?;
+    Ok(json::lock(&state.manager.get(&call, &id).await?))
+}
+
+async fn update_lock(
+    State(state): SharedState,
+    caller: RestCaller,
+    id: IdPath,
+    body: RequestBody,
+) -> Result<Response, CallError> {
+    let call = state.authorize(&caller, "update", Scope::Write)?;
+    let id = state.parse_id(&call, id)?;
+    let changes = json::parse_object(body).and_then(|members| json::read_changes(&members));
+    let changes = state.record_invalid(&call, changes)?;
+    Ok(json::lock(&state.manager.update(&call, &id, changes).await?))
+}
+
+async fn renew_lock(
+    State(state): SharedState,
+    caller: RestCaller,
+    id: IdPath,
+    body: RequestBody,
+) -> Result<Response, CallError> {
+    let call = state.authorize(&caller, "renew", Scope::Write)?;
+    let id = state.parse_id(&call, id)?;
+    let ttl = json::parse_optional_object(body).and_then(|members| json::read_renewal(&members));
+    let ttl = state.record_invalid(&call, ttl)?;
+    Ok(json::lock(&state.manager.renew(&call, &id, ttl).await?))
+}
+
+async fn unlock(State(state): SharedState, caller: RestCaller, id: IdPath) -> Result<Response, CallError> {
+    let call = state.authorize(&caller, "unlock", Scope::Write)?;
+    let id = state.parse_id(&call, id)?;
+    Ok(json::unlocked(&state.manager.unlock(&call, &id).await?))
+}
+
+/// Refuses HEAD, which axum would route to a handler of GET: a HEAD request must change nothing.
+async fn unlock_by_get_or_post(state: SharedState, caller: RestCaller, method: Method, id: IdPath) -> Response {
+    if method == Method::GET || method == Method::POST {
+        return unlock(state, caller, id).await.into_response();
+    }
+    ([(header::ALLOW, "GET, POST")], refuse_method()).into_response()
+}
+
+fn refuse_method() -> Response {
+    json::refusal(StatusCode::METHOD_NOT_ALLOWED, code::UNIMPLEMENTED, "this path has no such method")
+}
+
+async fn list_locks(
+    State(state): SharedState,
+    caller: RestCaller,
+    RawQuery(query): RawQuery,
+) -> Result<Response, CallError> {
+    let call = state.authorize(&caller, "list", Scope::Read)?;
+    let query = state.record_invalid(&call, json::parse_query(query.as_deref().unwrap_or_default()))?;
+    let (page, per_page) = (query.page, query.per_page);
+    Ok(json::page(&state.manager.list(&call, query).await?, page, per_page))
+}
+
+/// Needs no token, so that monitoring does not need one.
+async fn check_health(State(state): SharedState, caller: RestCaller) -> Result<Response, CallError> {
+    caller.check_origin(&state.access, Scope::Read)?;
+    state.manager.check().await?;
+    Ok(json::respond(StatusCode::OK, &serde_json::json!({"status": "ok"})))
+}
+
+async fn show_metrics(State(state): SharedState, caller: RestCaller) -> Result<Response, CallError> {
+    state.authorize(&caller, "metrics", Scope::Read)?;
+    let text = state.manager.metrics().await;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+async fn show_description() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], DESCRIPTION).into_response()
+}
+
+async fn show_page() -> Response {
+    let headers = [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, Html(PAGE)).into_response()
+}

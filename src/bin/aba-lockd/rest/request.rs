@@ -1,0 +1,68 @@
+//! The caller of a REST request, and the check whether the call is permitted.
+
+use crate::access::{AccessPolicy, RequestOrigin};
+use crate::connection::peer::Peer;
+use crate::error::CallError;
+use crate::telemetry::{CallInfo, Telemetry};
+use crate::token_file::Scope;
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, header};
+use std::convert::Infallible;
+
+pub(super) struct RestCaller {
+    headers: HeaderMap,
+    pub(super) peer: Peer,
+}
+
+impl<S: Sync> FromRequestParts<S> for RestCaller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.clone());
+        Ok(Self { headers: parts.headers.clone(), peer: peer.unwrap_or_default() })
+    }
+}
+
+impl RestCaller {
+    fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Refuses a request that a browser sends for a page of another site.
+    pub(super) fn check_origin(&self, access: &AccessPolicy, scope: Scope) -> Result<(), CallError> {
+        let named = |name| self.header(&HeaderName::from_static(name));
+        let origin = RequestOrigin {
+            host: self.header(&header::HOST),
+            origin: self.header(&header::ORIGIN),
+            fetch_site: named("sec-fetch-site"),
+            purpose: named("sec-purpose").or_else(|| named("purpose")),
+        };
+        access.check_origin(&origin, scope)
+    }
+
+    /// Returns the call if it is permitted. Records the refusal otherwise.
+    pub(super) fn authorize(
+        &self,
+        access: &AccessPolicy,
+        telemetry: &Telemetry,
+        operation: &'static str,
+        scope: Scope,
+    ) -> Result<CallInfo, CallError> {
+        let mut call = self.peer.describe_call("rest", operation);
+        let token = self
+            .check_origin(access, scope)
+            .and_then(|()| access.check_token(self.header(&header::AUTHORIZATION), scope));
+        match token {
+            Ok(by) => {
+                self.peer.mark_permitted();
+                call.by = by;
+                Ok(call)
+            }
+            Err(error) => {
+                telemetry.record_call(&call, Err(&error), None);
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The interface of a store. Every store guarantees:
+//!
+//! - A lock is granted only if no other lock of its key is held, and that is durable (or agreed upon) before the caller gets
+//!   the answer.
+//! - Tokens only grow: with each lock, over restarts, and from one store to the next. A token is never smaller than the clock.
+//! - Waiters are served in the order of their requests, before any later request. Dropping the future of
+//!   [`LockStore::create`] leaves the queue, and a lock that was granted to it is taken back.
+//! - A store that cannot answer returns [`CallError::Fault`], and never reports a lock as free.
+
+use crate::error::CallError;
+use crate::model::{Lock, LockFields, LockPage, LockQuery, LockRequest};
+use std::time::Duration;
+
+/// A store. The futures of its methods may be dropped at any time.
+#[tonic::async_trait]
+pub(crate) trait LockStore: Send + Sync {
+    /// Acquires the lock, and waits for it if the request says so. Does not wait for a lock that an earlier request of the same
+    /// caller holds ([`LockRequest::is_repeat_of`]).
+    async fn create(&self, request: LockRequest) -> Result<Lock, CallError>;
+    /// Returns the lock with its queue.
+    async fn get(&self, id: &str) -> Result<Lock, CallError>;
+    /// Changes the lock, but never to a key that is held. A lock with a new key gets a new token.
+    async fn update(&self, id: &str, changes: LockFields) -> Result<Lock, CallError>;
+    /// Releases the lock, and returns it.
+    async fn remove(&self, id: &str) -> Result<Lock, CallError>;
+    /// Restarts the time to live of the lock, or gives it another one.
+    async fn renew(&self, id: &str, ttl: Option<Duration>) -> Result<Lock, CallError>;
+    /// Returns the selected locks with their queues, the oldest lock first.
+    async fn list(&self, query: LockQuery) -> Result<LockPage, CallError>;
+    /// Returns an error if no lock could be granted now.
+    async fn check(&self) -> Result<(), CallError>;
+    fn count_waiters(&self) -> usize;
+    /// Refuses all waiters, now and later.
+    fn stop(&self);
+    /// Waits some seconds for background tasks. No other method is called after this.
+    async fn close(&self) {}
+}

@@ -1,0 +1,58 @@
+//! Opens the store that the option `--store` names.
+
+use crate::environment;
+use crate::error::{CallError, StartError};
+use crate::store::etcd;
+use crate::store::lock_store::LockStore;
+use crate::store::sqlite::{SqliteStore, file_lock};
+use crate::telemetry::Telemetry;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+pub(crate) struct OpenStore {
+    pub(crate) backend: Arc<dyn LockStore>,
+    /// The value of `--store`.
+    pub(crate) name: String,
+    /// Excludes other services from a store that is for one service.
+    _file_lock: Option<file_lock::StoreFileLock>,
+}
+
+/// Opens the store of this name, or the default store.
+pub(crate) async fn open_store(
+    name: Option<&str>,
+    token_base: u64,
+    telemetry: Arc<Telemetry>,
+) -> Result<OpenStore, StartError> {
+    if let Some(endpoints) = name.and_then(|name| name.strip_prefix("etcd://")) {
+        let store = etcd::Cluster::open(endpoints, token_base, telemetry).await.map_err(|error| match error {
+            CallError::Invalid(why) => StartError::usage(format!("--store etcd://{endpoints} is no store: {why}")),
+            CallError::Fault(why) => StartError::new(format!("could not open store etcd://{endpoints}: {why}")),
+            error => StartError::new(format!("could not open store etcd://{endpoints}: {error}")),
+        })?;
+        return Ok(OpenStore { backend: Arc::new(store), name: format!("etcd://{endpoints}"), _file_lock: None });
+    }
+    let path = match name {
+        Some(name) => name.strip_prefix("sqlite:").map(|path| Path::new(path).to_owned()),
+        None => Some(environment::default_store_path().ok_or_else(|| {
+            StartError::new("no place for the store: HOME is not set, or is not a directory".to_owned())
+                .with_hint("give --store sqlite:PATH")
+        })?),
+    };
+    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
+        let message = format!("--store {} is no store", name.unwrap_or_default());
+        return Err(StartError::usage(message).with_hint("it is sqlite:PATH, or etcd://HOST:PORT,HOST:PORT"));
+    };
+    // SQLite does not take these for the path of a file.
+    if path.as_os_str() == ":memory:" || path.as_os_str().as_bytes().starts_with(b"file:") {
+        let message = format!("--store sqlite:{} is no store: it is no path of a file", path.display());
+        return Err(StartError::usage(message).with_hint("it is sqlite:PATH, or sqlite:./PATH"));
+    }
+    let file_lock = file_lock::acquire(&path)?;
+    let store = SqliteStore::open(&file_lock.path, token_base, telemetry).map_err(|error| StartError {
+        hint: error.hint.map(str::to_owned),
+        ..StartError::new(format!("could not open store {}: {}", path.display(), error.why))
+    })?;
+    let name = format!("sqlite:{}", path.display());
+    Ok(OpenStore { backend: Arc::new(store), name, _file_lock: Some(file_lock) })
+}

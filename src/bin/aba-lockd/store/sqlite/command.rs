@@ -1,0 +1,34 @@
+//! The commands that the store sends to its writer thread.
+
+use crate::error::CallError;
+use crate::model::{LockFields, LockRequest};
+use crate::store::grant::GrantSender;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+pub(super) enum WriterCommand {
+    Create {
+        request: LockRequest,
+        /// Identifies the request in the queue.
+        number: u64,
+        reply: GrantSender,
+    },
+    Update {
+        id: String,
+        changes: LockFields,
+        reply: GrantSender,
+    },
+    Remove {
+        id: String,
+        /// `None`: the lock is taken back, because its caller has gone.
+        reply: Option<GrantSender>,
+    },
+    Renew {
+        id: String,
+        ttl: Option<Duration>,
+        reply: GrantSender,
+    },
+    Check {
+        reply: oneshot::Sender<Result<(), CallError>>,
+    },
+}

@@ -10,7 +10,7 @@
 //! | 6 | `reload`; `rest`, `grpc`: the two APIs |
 //! | 5 | `lock_manager`: validates the calls, passes them to the store and records them |
 //! | 4 | `connection`: accepts TCP and TLS connections, within limits; `store`: SQLite, etcd, and the trait of both |
-//! | 3 | `telemetry`: log and metrics of calls; `access`, `token_file`, `tls`: who may call |
+//! | 3 | `telemetry`: log and metrics of calls; `access`, `token_file`, `tls`: the checks of callers |
 //! | 2 | `runtime`, `systemd`, `exit`, `report`: threads, service manager, exit statuses, output |
 //! | 1 | `error`, `model`, `shutdown`, `file_mode`, `environment`, `args`: plain data |
 //!

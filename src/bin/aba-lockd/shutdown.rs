@@ -1,4 +1,4 @@
-//! The signal that tells the connections and the two servers that the service stops.
+//! The notification of the connections and the two servers that the service stops.
 
 use tokio::sync::watch;
 

@@ -2,7 +2,7 @@
 
 use crate::environment;
 use crate::error::{CallError, StartError};
-use crate::store::etcd;
+use crate::store::etcd::store::EtcdStore;
 use crate::store::lock_store::LockStore;
 use crate::store::sqlite::{SqliteStore, file_lock};
 use crate::telemetry::Telemetry;
@@ -25,7 +25,7 @@ pub(crate) async fn open_store(
     telemetry: Arc<Telemetry>,
 ) -> Result<OpenStore, StartError> {
     if let Some(endpoints) = name.and_then(|name| name.strip_prefix("etcd://")) {
-        let store = etcd::Cluster::open(endpoints, token_base, telemetry).await.map_err(|error| match error {
+        let store = EtcdStore::open(endpoints, token_base, telemetry).await.map_err(|error| match error {
             CallError::Invalid(why) => StartError::usage(format!("--store etcd://{endpoints} is no store: {why}")),
             CallError::Fault(why) => StartError::new(format!("could not open store etcd://{endpoints}: {why}")),
             error => StartError::new(format!("could not open store etcd://{endpoints}: {error}")),

@@ -12,7 +12,7 @@
 //!
 //! | moment | consequence | recovery |
 //! |---|---|---|
-//! | before the commit | the lock is free, and no caller was told otherwise | none is needed |
+//! | before the commit | the lock is free, and no caller got an answer | none is needed |
 //! | after the commit, before the answer | the caller does not know that it holds the lock | the lock expires if it has a time to live; otherwise `list` shows it with its `eventId` |
 //! | while callers wait | their connections are closed | they ask again |
 //! | while locks with a time to live are held | their expiry is on disk, in the time of day | the next service gives the unexpired ones their full time to live, because they could not be renewed in between |

@@ -1,20 +1,23 @@
-//! What is done to locks that are held. Each transaction compares the revision of the lock, and changes it: done late, or
-//! again, it comes to nothing.
+//! Finds, changes, renews and deletes locks that are held.
 //!
-//! A lease that a lock was taken away from is revoked, and with it all that it is bound to. So a lock is bound to the lease
-//! that it has at the revision compared, or to one that was made for this very transaction, and never to another:
+//! Each transaction compares the revision of the lock and changes it. If etcd executes it late or twice, it fails.
 //!
-//! | plain renewal | renewal with another time | lock bound to |
-//! |---|---|---|
-//! | finds lease 0, keeps it alive | | 0 |
-//! | | makes 2, binds it, is to revoke 0 | 2 |
-//! | cannot write: another revision | | 2 |
-//! | begins anew: finds 2, keeps it alive | revokes 0 | 2 |
+//! A service revokes the lease that a lock no longer uses, and etcd then deletes all keys that are bound to it. A transaction
+//! therefore binds a lock only to the lease that the lock had at the compared revision, or to a lease that was granted for this
+//! transaction. For example, two callers renew a lock at the same time:
+//!
+//! 1. Renewal A reads the lock, which has lease 1, and keeps lease 1 alive.
+//! 2. Renewal B, with another time to live, gets lease 2 and binds the lock to it. It will revoke lease 1.
+//! 3. The transaction of A fails, because the lock has a new revision.
+//! 4. A reads the lock again, keeps lease 2 alive, and succeeds.
+//! 5. B revokes lease 1, to which no key is bound any more.
 
-use super::keys::Kept;
-use super::wire::rpc::TxnRequest;
-use super::wire::{Etcd, absent, deleting, empty, found, get, getting, putting, unchanged};
-use super::{CONTENTION, Cluster, keys, unreadable};
+use super::client::EtcdClient;
+use super::cluster::{CONTENTION_PAUSE, CONTENTION_TIMEOUT, Cluster};
+use super::keys;
+use super::record::{StoredLock, format_lock, parse_lock};
+use super::request::{delete, is_absent, is_modified_at, is_prefix_empty, put, range_of_key, read, read_results};
+use super::rpc::TxnRequest;
 use crate::error::CallError;
 use crate::model::{Lock, LockFields, current_time};
 use std::time::{Duration, Instant};
@@ -25,28 +28,29 @@ fn contended() -> CallError {
 }
 
 impl Cluster {
-    pub(super) async fn at(&self, key: &str) -> Result<Option<Kept>, CallError> {
-        let answer = self.etcd.range(get(&keys::lock(key))).await?;
-        answer.kvs.first().map(|kept| keys::read(kept).ok_or_else(|| unreadable(kept))).transpose()
+    pub(super) async fn find_by_name(&self, name: &str) -> Result<Option<StoredLock>, CallError> {
+        let answer = self.etcd.read_range(range_of_key(&keys::lock_key(name))).await?;
+        answer.kvs.first().map(parse_lock).transpose()
     }
 
-    /// The lock of that id, and KEY of where it is.
-    pub(super) async fn by_id(&self, id: &str) -> Result<(Kept, String), CallError> {
+    /// Returns the lock with this id, and its name in the keys of etcd.
+    pub(super) async fn find_by_id(&self, id: &str) -> Result<(StoredLock, String), CallError> {
         let unknown = || CallError::Unknown(id.to_owned());
-        let answer = self.etcd.range(get(&keys::id(id))).await?;
-        let key =
-            answer.kvs.into_iter().next().and_then(|kept| String::from_utf8(kept.value).ok()).ok_or_else(unknown)?;
-        match self.at(&key).await? {
-            Some(kept) if kept.lock.id == id => Ok((kept, key)),
+        let answer = self.etcd.read_range(range_of_key(&keys::id_key(id))).await?;
+        let name = answer.kvs.into_iter().next().and_then(|found| String::from_utf8(found.value).ok());
+        let name = name.ok_or_else(unknown)?;
+        match self.find_by_name(&name).await? {
+            Some(stored) if stored.lock.id == id => Ok((stored, name)),
             _ => Err(unknown()),
         }
     }
 
-    pub(super) async fn change_lock(&self, id: &str, change: &LockFields) -> Result<Lock, CallError> {
+    pub(super) async fn change_lock(&self, id: &str, changes: &LockFields) -> Result<Lock, CallError> {
         let begun = Instant::now();
-        while begun.elapsed() < CONTENTION {
-            let (kept, key) = self.by_id(id).await?;
-            if let Some(changed) = self.exchange(&kept, &key, &change.apply_to(&kept.lock), kept.lease).await? {
+        while begun.elapsed() < CONTENTION_TIMEOUT {
+            let (stored, name) = self.find_by_id(id).await?;
+            let new = changes.apply_to(&stored.lock);
+            if let Some(changed) = self.replace_lock(&stored, &name, &new, stored.lease).await? {
                 return Ok(changed);
             }
         }
@@ -55,39 +59,39 @@ impl Cluster {
 
     pub(super) async fn renew_lock(&self, id: &str, ttl: Option<Duration>) -> Result<Lock, CallError> {
         let begun = Instant::now();
-        // The lease that was made for the turn before.
-        let mut made = None;
-        while begun.elapsed() < CONTENTION {
-            let there = self.by_id(id).await;
-            if let Some(lease) = made.take() {
-                match &there {
-                    // It was done, and the answer was lost.
-                    Ok((kept, _)) if kept.lease == lease => return there.map(|(kept, _)| kept.lock),
-                    // It was not, and never will be: what it compared is not so any more.
+        // The lease that the previous attempt granted.
+        let mut granted = None;
+        while begun.elapsed() < CONTENTION_TIMEOUT {
+            let found = self.find_by_id(id).await;
+            if let Some(lease) = granted.take() {
+                match &found {
+                    // The previous attempt succeeded, and its answer was lost.
+                    Ok((stored, _)) if stored.lease == lease => return found.map(|(stored, _)| stored.lock),
+                    // It failed, and it cannot be executed late: the revision that it compares has passed.
                     Ok(_) | Err(CallError::Unknown(_)) => self.drop_lease(lease),
                     Err(_) => (),
                 }
             }
-            let (kept, key) = there?;
+            let (stored, name) = found?;
             let (lease, ttl) = match ttl {
-                Some(ttl) if Some(ttl) != kept.lock.ttl => {
-                    let (lease, ttl) = self.etcd.grant(ttl).await?;
-                    made = Some(lease);
+                Some(ttl) if Some(ttl) != stored.lock.ttl => {
+                    let (lease, ttl) = self.etcd.grant_lease(ttl).await?;
+                    granted = Some(lease);
                     (lease, Some(ttl))
                 }
-                _ if kept.lease == 0 => return Ok(kept.lock),
-                _ if self.etcd.keep_alive(kept.lease).await? => (kept.lease, kept.lock.ttl),
-                // It has ended, and the lock with it; or the lock has another by now.
+                _ if stored.lease == 0 => return Ok(stored.lock),
+                _ if self.etcd.keep_lease_alive(stored.lease).await? => (stored.lease, stored.lock.ttl),
+                // The lease has ended, and the lock with it, unless it has another lease by now.
                 _ => {
-                    time::sleep(Duration::from_millis(20)).await;
+                    time::sleep(CONTENTION_PAUSE).await;
                     continue;
                 }
             };
-            let mut lock = Lock { ttl, ..kept.lock.clone() };
+            let mut lock = Lock { ttl, ..stored.lock.clone() };
             lock.restart_ttl(current_time());
-            if let Some(renewed) = self.exchange(&kept, &key, &lock, lease).await? {
-                if lease != kept.lease {
-                    self.drop_lease(kept.lease);
+            if let Some(renewed) = self.replace_lock(&stored, &name, &lock, lease).await? {
+                if lease != stored.lease {
+                    self.drop_lease(stored.lease);
                 }
                 return Ok(renewed);
             }
@@ -95,74 +99,85 @@ impl Cluster {
         Err(contended())
     }
 
-    /// Puts `new`, bound to that lease, in the place of the lock that was kept at `key`. Nothing if that has changed.
-    async fn exchange(&self, kept: &Kept, key: &str, new: &Lock, lease: i64) -> Result<Option<Lock>, CallError> {
-        let to = keys::of(&new.key);
-        let (from_key, to_key) = (keys::lock(key), keys::lock(&to));
-        let moves = to != key;
-        let (base, base_revision) = if moves { self.base() } else { (kept.base, 0) };
-        let seal = self.seal();
-        let mut compare = vec![unchanged(&from_key, kept.revision)];
+    /// Replaces the lock `stored` at `name` by `new`, bound to this lease. `None`: the lock has changed, so try again.
+    async fn replace_lock(
+        &self,
+        stored: &StoredLock,
+        name: &str,
+        new: &Lock,
+        lease: i64,
+    ) -> Result<Option<Lock>, CallError> {
+        let new_name = keys::encode_name(&new.key);
+        let (old_key, new_key) = (keys::lock_key(name), keys::lock_key(&new_name));
+        let moves = new_name != name;
+        let (epoch, base) = (self.epochs.current(), self.token_base.current());
+        let mut compare = vec![is_modified_at(&old_key, stored.revision)];
         let mut success = Vec::new();
         if moves {
-            compare.extend([absent(&to_key), empty(&keys::queue(&to)), unchanged(keys::BASE, base_revision)]);
-            // It may be refused because the other key is held, and that is not to be done when it is not.
-            compare.push(self.under(seal));
-            success.push(deleting(&from_key));
+            compare.extend([is_absent(&new_key), is_prefix_empty(&keys::queue_prefix(&new_name)), base.compare()]);
+            // If the caller gets an error because the new key is held, a late execution must not move the lock.
+            compare.push(self.epochs.compare(epoch));
+            success.push(delete(&old_key));
         }
-        if moves || lease != kept.lease {
-            success.push(putting(&keys::id(&new.id), to.clone().into_bytes(), lease));
+        if moves || lease != stored.lease {
+            success.push(put(&keys::id_key(&new.id), new_name.clone().into_bytes(), lease));
         }
-        success.extend([putting(&to_key, keys::write(new, base), lease), getting(&to_key)]);
-        let failure = vec![getting(&to_key), getting(&self.seal_key)];
-        let (answer, in_doubt) = self.etcd.txn_or_doubt(TxnRequest { compare, success, failure }).await?;
+        let token_base = if moves { base.value } else { stored.token_base };
+        success.extend([put(&new_key, format_lock(new, token_base), lease), read(&new_key)]);
+        let failure = vec![read(&new_key), read(self.epochs.key())];
+        let (answer, is_in_doubt) = self.etcd.run_with_doubt(TxnRequest { compare, success, failure }).await?;
         let succeeded = answer.succeeded;
-        let mut found = found(answer).into_iter();
-        let there = found.next().flatten();
-        let there = there.map(|there| keys::read(&there).ok_or_else(|| unreadable(&there))).transpose()?;
-        match there {
-            Some(there) if succeeded => return Ok(Some(there.lock)),
+        let mut results = read_results(answer).into_iter();
+        let found = results.next().flatten().as_ref().map(parse_lock).transpose()?;
+        match found {
+            Some(found) if succeeded => return Ok(Some(found.lock)),
             _ if !moves => (),
-            _ if in_doubt || !Self::is_under(seal, found.next().flatten().as_ref()) => self.settle_soon(seal).await?,
-            Some(there) if there.lock.id != new.id => return Err(CallError::Held(Box::new(there.lock))),
+            _ if is_in_doubt || !epoch.is_current_in(results.next().flatten().as_ref()) => {
+                self.epochs.try_end(epoch).await?;
+            }
+            Some(found) if found.lock.id != new.id => return Err(CallError::Held(Box::new(found.lock))),
             _ => {
-                self.find_base(0).await?;
-                time::sleep(Duration::from_millis(20)).await;
+                self.token_base.refresh().await?;
+                time::sleep(CONTENTION_PAUSE).await;
             }
         }
         Ok(None)
     }
 }
 
-/// Deletes the lock of that id, if it is there. In one transaction with its id: nobody finds a half.
+/// Deletes the lock with this id and its id key in one transaction. `None`: there is no such lock.
 ///
-/// | n1, which answers no more | n2 | told |
+/// If the endpoint n1 does not answer, the endpoint n2 shows what has happened:
+///
+/// | n1 | n2 | result |
 /// |---|---|---|
-/// | deletes it at 7 | finds another revision than 7; then no id | it was deleted: by us, at 7 |
-/// | is to delete it at 7 | it is at 8 by now: deletes it at 8 | it was deleted; the late one comes to nothing |
-/// | is to delete it at 7 | it is at 8 by now; then no id | there is none: another did that |
-pub(super) async fn delete(etcd: &Etcd, id: &str) -> Result<Option<Kept>, CallError> {
-    let id_key = keys::id(id);
+/// | has deleted revision 7 of the lock | finds another revision, then no id key | this call has deleted the lock |
+/// | will try to delete revision 7 | finds revision 8, and deletes it | this call has deleted the lock; n1 will fail |
+/// | will try to delete revision 7 | finds revision 8, then no id key | another call has deleted the lock; n1 will fail |
+pub(super) async fn delete_lock(etcd: &EtcdClient, id: &str) -> Result<Option<StoredLock>, CallError> {
+    let id_key = keys::id_key(id);
     let begun = Instant::now();
-    // What may have been deleted, or may be still, by one that did not answer.
-    let mut in_doubt: Option<Kept> = None;
-    while begun.elapsed() < CONTENTION {
-        let Some(at) = etcd.range(get(&id_key)).await?.kvs.into_iter().next() else { return Ok(in_doubt) };
-        let key = keys::lock(&String::from_utf8_lossy(&at.value));
-        let Some(there) = etcd.range(get(&key)).await?.kvs.into_iter().next() else { continue };
-        let kept = keys::read(&there).ok_or_else(|| unreadable(&there))?;
-        if kept.lock.id != id {
+    // The lock that an unanswered transaction has deleted, or may still delete.
+    let mut in_doubt: Option<StoredLock> = None;
+    while begun.elapsed() < CONTENTION_TIMEOUT {
+        let Some(name) = etcd.read_range(range_of_key(&id_key)).await?.kvs.into_iter().next() else {
+            return Ok(in_doubt);
+        };
+        let key = keys::lock_key(&String::from_utf8_lossy(&name.value));
+        let Some(found) = etcd.read_range(range_of_key(&key)).await?.kvs.into_iter().next() else { continue };
+        let stored = parse_lock(&found)?;
+        if stored.lock.id != id {
             continue;
         }
-        in_doubt = in_doubt.filter(|before| before.revision == kept.revision);
-        let compare = vec![unchanged(&key, kept.revision)];
-        let success = vec![deleting(&key), deleting(&id_key)];
-        let (answer, doubtful) = etcd.txn_or_doubt(TxnRequest { compare, success, failure: vec![] }).await?;
+        in_doubt = in_doubt.filter(|before| before.revision == stored.revision);
+        let compare = vec![is_modified_at(&key, stored.revision)];
+        let success = vec![delete(&key), delete(&id_key)];
+        let (answer, is_in_doubt) = etcd.run_with_doubt(TxnRequest { compare, success, failure: vec![] }).await?;
         if answer.succeeded {
-            return Ok(Some(kept));
+            return Ok(Some(stored));
         }
-        if doubtful {
-            in_doubt = Some(kept);
+        if is_in_doubt {
+            in_doubt = Some(stored);
         }
     }
     Err(contended())

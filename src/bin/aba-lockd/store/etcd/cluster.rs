@@ -1,0 +1,119 @@
+//! The state of the store in this service, and the operations that the other modules share.
+
+use super::client::EtcdClient;
+use super::epoch::EpochKeeper;
+use super::keys;
+use super::request::range_of_prefix;
+use super::rpc::KeyValue;
+use super::tasks::BackgroundTasks;
+use super::token_base::CachedTokenBase;
+use crate::error::CallError;
+use crate::telemetry::Telemetry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::{broadcast, watch};
+use tokio::time;
+
+/// How long an operation is repeated while other services change the same keys, or while the first waiter is about to acquire
+/// the lock.
+pub(super) const CONTENTION_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Interval between two attempts of an operation under contention.
+pub(super) const CONTENTION_PAUSE: Duration = Duration::from_millis(20);
+
+/// The name in a notification that any lock may have changed.
+pub(super) const ANY_NAME: &str = "";
+
+/// Interval between two attempts to watch etcd.
+const WATCH_PAUSE: Duration = Duration::from_millis(200);
+
+/// Maximum number of keys in an answer.
+const MAX_RANGE: i64 = 2000;
+
+pub(super) struct Cluster {
+    pub(super) etcd: EtcdClient,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) token_base: CachedTokenBase,
+    pub(super) epochs: Arc<EpochKeeper>,
+    pub(super) tasks: BackgroundTasks,
+    /// The greatest revision that etcd has reported. A smaller one means that etcd was restored from a copy.
+    pub(super) latest_revision: AtomicI64,
+    /// The names of locks that have changed.
+    pub(super) changes: broadcast::Sender<String>,
+    pub(super) waiters: AtomicUsize,
+    pub(super) is_stopped: watch::Sender<bool>,
+}
+
+impl Cluster {
+    pub(super) fn new(etcd: EtcdClient, telemetry: Arc<Telemetry>) -> Self {
+        Self {
+            telemetry,
+            token_base: CachedTokenBase::new(etcd.clone()),
+            epochs: Arc::new(EpochKeeper::new(etcd.clone())),
+            etcd,
+            tasks: BackgroundTasks::new(),
+            latest_revision: AtomicI64::new(0),
+            changes: broadcast::Sender::new(1024),
+            waiters: AtomicUsize::new(0),
+            is_stopped: watch::Sender::default(),
+        }
+    }
+
+    /// Notifies the waiters of this service of the changes of locks, forever.
+    pub(super) async fn watch_changes(self: Arc<Self>) {
+        loop {
+            if let Ok(mut answers) = self.etcd.watch(keys::LOCKS).await {
+                while let Ok(Some(answer)) = answers.message().await {
+                    // The first answer has no events: the watch begins now, and earlier changes were missed.
+                    if answer.events.is_empty() {
+                        let _ = self.changes.send(ANY_NAME.to_owned());
+                    }
+                    for changed in answer.events.into_iter().filter_map(|event| event.kv) {
+                        self.latest_revision.fetch_max(changed.mod_revision, Ordering::SeqCst);
+                        if let Some((name, _)) = keys::parse_lock_key(&changed.key) {
+                            let _ = self.changes.send(name.to_owned());
+                        }
+                    }
+                    if answer.canceled {
+                        break;
+                    }
+                }
+            }
+            time::sleep(WATCH_PAUSE).await;
+        }
+    }
+
+    /// Revokes a lease in the background. If that fails, the lease expires.
+    pub(super) fn drop_lease(&self, lease: i64) {
+        if lease != 0 {
+            let etcd = self.etcd.clone();
+            self.tasks.spawn(async move { drop(etcd.revoke_lease(lease).await) });
+        }
+    }
+
+    /// Returns all keys with a prefix, as they were at one moment.
+    pub(super) async fn read_all(&self, prefix: &[u8]) -> Result<Vec<KeyValue>, CallError> {
+        let mut request = range_of_prefix(prefix);
+        request.limit = MAX_RANGE;
+        let mut all = Vec::new();
+        loop {
+            let answer = self.etcd.read_range(request.clone()).await?;
+            if request.revision == 0 {
+                request.revision = answer.header.map_or(0, |header| header.revision);
+            }
+            all.extend(answer.kvs);
+            match all.last() {
+                Some(last) if answer.more => request.key = [&*last.key, &[0]].concat(),
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    /// Returns the queue entries of a lock in their order.
+    pub(super) async fn read_queue(&self, name: &str) -> Result<Vec<KeyValue>, CallError> {
+        let mut queue = self.etcd.read_range(range_of_prefix(&keys::queue_prefix(name))).await?.kvs;
+        queue.sort_by_key(|entry| entry.create_revision);
+        Ok(queue)
+    }
+}

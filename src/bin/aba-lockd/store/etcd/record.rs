@@ -1,0 +1,69 @@
+//! The values of locks and waiters in etcd, as JSON. Times are microseconds since the Unix epoch.
+
+use super::rpc::KeyValue;
+use crate::error::CallError;
+use crate::model::{Lock, LockKey, Waiter};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// A lock as it is stored.
+#[derive(Debug, Clone)]
+pub(super) struct StoredLock {
+    pub(super) lock: Lock,
+    pub(super) token_base: u64,
+    /// 0 if the lock has no lease.
+    pub(super) lease: i64,
+    /// The revision of the last change.
+    pub(super) revision: i64,
+}
+
+pub(super) fn format_lock(lock: &Lock, token_base: u64) -> Vec<u8> {
+    let LockKey { service, environment, resource } = &lock.key;
+    let value = json!({
+        "id": lock.id, "service": service, "environment": environment, "resource": resource, "who": lock.who,
+        "eventId": lock.event_id, "created": lock.created.as_microsecond(),
+        "ttl": lock.ttl.map(|ttl| u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX)),
+        "expires": lock.expires.map(Timestamp::as_microsecond), "base": token_base,
+    });
+    value.to_string().into_bytes()
+}
+
+/// Parses a lock. Its token is the token base plus the revision at which its key was created.
+pub(super) fn parse_lock(found: &KeyValue) -> Result<StoredLock, CallError> {
+    try_parse_lock(found).ok_or_else(|| unreadable_key(found))
+}
+
+fn try_parse_lock(found: &KeyValue) -> Option<StoredLock> {
+    let value: Value = serde_json::from_slice(&found.value).ok()?;
+    let text = |name: &str| value[name].as_str().map(str::to_owned);
+    let time = |name: &str| value[name].as_i64().and_then(|micros| Timestamp::from_microsecond(micros).ok());
+    let token_base = value["base"].as_u64()?;
+    let lock = Lock {
+        id: text("id")?,
+        key: LockKey { service: text("service")?, environment: text("environment")?, resource: text("resource")? },
+        who: text("who")?,
+        event_id: text("eventId")?,
+        created: time("created")?,
+        ttl: value["ttl"].as_u64().map(Duration::from_micros),
+        expires: time("expires"),
+        token: token_base.checked_add(found.create_revision.unsigned_abs())?,
+        queue: Vec::new(),
+    };
+    Some(StoredLock { lock, token_base, lease: found.lease, revision: found.mod_revision })
+}
+
+pub(super) fn format_waiter(waiter: &Waiter) -> Vec<u8> {
+    json!({"who": waiter.who, "since": waiter.since.as_microsecond()}).to_string().into_bytes()
+}
+
+pub(super) fn parse_waiter(found: &KeyValue) -> Option<Waiter> {
+    let value: Value = serde_json::from_slice(&found.value).ok()?;
+    let since = Timestamp::from_microsecond(value["since"].as_i64()?).ok()?;
+    Some(Waiter { who: value["who"].as_str()?.to_owned(), since })
+}
+
+/// The error for a value that this version does not understand.
+pub(super) fn unreadable_key(found: &KeyValue) -> CallError {
+    CallError::Fault(format!("etcd: {} is not understood", String::from_utf8_lossy(&found.key)))
+}

@@ -1,0 +1,75 @@
+//! Builds the requests and the parts of transactions that the store sends to etcd, and reads their results.
+
+use super::rpc::compare::{CompareResult, CompareTarget, TargetUnion};
+use super::rpc::request_op::Request;
+use super::rpc::response_op::Response;
+use super::rpc::{Compare, DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, RequestOp, TxnResponse};
+
+/// Returns the first key after all keys with this prefix.
+pub(super) fn end_of_prefix(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end
+}
+
+pub(super) fn range_of_key(key: &[u8]) -> RangeRequest {
+    RangeRequest { key: key.to_vec(), ..Default::default() }
+}
+
+pub(super) fn range_of_prefix(prefix: &[u8]) -> RangeRequest {
+    RangeRequest { key: prefix.to_vec(), range_end: end_of_prefix(prefix), ..Default::default() }
+}
+
+pub(super) fn read(key: &[u8]) -> RequestOp {
+    RequestOp { request: Some(Request::RequestRange(range_of_key(key))) }
+}
+
+/// `lease` is 0 for a key without a lease.
+pub(super) fn put(key: &[u8], value: Vec<u8>, lease: i64) -> RequestOp {
+    RequestOp { request: Some(Request::RequestPut(PutRequest { key: key.to_vec(), value, lease })) }
+}
+
+pub(super) fn delete(key: &[u8]) -> RequestOp {
+    RequestOp { request: Some(Request::RequestDeleteRange(DeleteRangeRequest { key: key.to_vec() })) }
+}
+
+/// The key does not exist.
+pub(super) fn is_absent(key: &[u8]) -> Compare {
+    is_created_at(key, 0)
+}
+
+/// No key with this prefix exists.
+pub(super) fn is_prefix_empty(prefix: &[u8]) -> Compare {
+    Compare { range_end: end_of_prefix(prefix), ..is_absent(prefix) }
+}
+
+/// The key was created at this revision, and not deleted since.
+pub(super) fn is_created_at(key: &[u8], revision: i64) -> Compare {
+    is_equal(key, CompareTarget::Create, TargetUnion::CreateRevision(revision))
+}
+
+/// The key was last modified at this revision.
+pub(super) fn is_modified_at(key: &[u8], revision: i64) -> Compare {
+    is_equal(key, CompareTarget::Mod, TargetUnion::ModRevision(revision))
+}
+
+fn is_equal(key: &[u8], target: CompareTarget, value: TargetUnion) -> Compare {
+    Compare {
+        result: CompareResult::Equal.into(),
+        target: target.into(),
+        key: key.to_vec(),
+        target_union: Some(value),
+        range_end: Vec::new(),
+    }
+}
+
+/// Returns the results of the reads in a transaction, in the order of the reads.
+pub(super) fn read_results(response: TxnResponse) -> Vec<Option<KeyValue>> {
+    let reads = response.responses.into_iter().filter_map(|op| match op.response {
+        Some(Response::ResponseRange(range)) => Some(range.kvs.into_iter().next()),
+        _ => None,
+    });
+    reads.collect()
+}

@@ -1,12 +1,12 @@
-//! Every option. Help and the man page are made from this.
+//! The options. The help and the manual page are generated from them.
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use std::path::PathBuf;
 
-/// Room for as many tokens again: some stores count with a sign.
+/// The greatest token base. Stores count with 63 bits, so as many tokens again are left above it.
 pub(crate) const LARGEST_TOKEN_BASE: u64 = 1 << 62;
 
-/// What the exit statuses mean.
+/// The exit statuses and their meanings, for the help and the manual page.
 pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
     ("0", "ended by SIGTERM or SIGINT, after all that was asked was answered"),
     ("1", "ended so before that: after ten seconds, or at once by a second signal"),
@@ -14,7 +14,7 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
     ("125", "it cannot be started: store, certificates, address"),
 ];
 
-/// The same for the end of the help.
+/// Formats the exit statuses for the end of the help.
 fn exit_status() -> String {
     let rows = EXIT_STATUS.map(|(status, meaning)| format!("  {status:<5} {meaning}"));
     format!("Exit status:\n{}", rows.join("\n"))

@@ -1,21 +1,21 @@
 //! The `aba-lockd` command, a lock service for scripts on more than one machine: parse the options, run, exit.
 //!
-//! A call passes through these layers from top to bottom. A module imports only modules of lower layers, or modules that
-//! stand to its right in the same layer:
+//! A module imports only from modules of lower layers:
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 8 | `main` |
-//! | 7 | `lifecycle`: start, run, reload and stop the service |
-//! | 6 | `reload`; `rest`, `grpc`: the two APIs |
-//! | 5 | `lock_manager`: validates the calls, passes them to the store and records them |
-//! | 4 | `connection`: accepts TCP and TLS connections, within limits; `store`: SQLite, etcd, and the trait of both |
-//! | 3 | `telemetry`: log and metrics of calls; `access`, `token_file`, `tls`: the checks of callers |
-//! | 2 | `runtime`, `systemd`, `exit`, `report`: threads, service manager, exit statuses, output |
-//! | 1 | `error`, `model`, `shutdown`, `file_mode`, `environment`, `args`: plain data |
+//! | 8 | `lifecycle`: starts, runs and stops the service |
+//! | 7 | `rest`, `grpc`: the two APIs |
+//! | 6 | `lock_manager`: validates the calls, passes them to the store and records them; `reload`: reads files again at SIGHUP |
+//! | 5 | `connection`: accepts connections, within limits; `store`: SQLite and etcd; `access`: permits or refuses calls; `runtime`: threads |
+//! | 4 | `telemetry`: log and metrics of calls; `token_file`, `tls`: the files of tokens and certificates; `exit`: exit statuses |
+//! | 3 | `report`: all output |
+//! | 2 | `error`; `systemd`: notifications |
+//! | 1 | `model`: locks and requests; `args`, `environment`, `file_mode`, `shutdown` |
 //!
-//! Only `report` prints, only `environment` reads the environment, only `args` knows clap, and only the modules below `store/`
-//! know a database. Start reading at `model`, then `store/lock_store` and `lock_manager`.
+//! Only `report` prints, only `environment` reads the environment, only `args` knows clap, and only the modules below `store`
+//! know a database. A call passes through `connection`, `rest` or `grpc`, `lock_manager`, and a store. Start reading at `model`,
+//! `store/lock_store.rs` and `lock_manager`.
 
 mod access;
 mod args;

@@ -1,4 +1,4 @@
-//! What the manual page says beyond the options. Only the program that writes the pages has it.
+//! The sections of the manual page other than the options. Only `aba-lock-man`, which writes the pages, includes this file.
 
 pub(crate) const REST: [(&str, &str); 9] = [
     (

@@ -77,38 +77,38 @@ __aba_complete_function() {
     __aba_word=${__aba_word#[\"\']}
     __aba_cut=${__aba_word%"$2"}
     if [[ $1 == aba_run_once || $1 == run_once ]]; then
-        __aba_complete_as run-once "$2"
+        __aba_complete_as_command run-once "$2"
     elif [[ $1 == aba_update ]]; then
-        __aba_complete_as update "$2"
+        __aba_complete_as_command update "$2"
     elif [[ $1 == aba_reserve ]]; then
-        __aba_complete_as reserve "$2"
+        __aba_complete_as_command reserve "$2"
     elif [[ $1 == aba_lock_doctor ]]; then
-        __aba_complete_as doctor "$2"
+        __aba_complete_as_command doctor "$2"
     elif [[ $1 == aba_lock_detach ]]; then
-        __aba_complete_command "$2"
+        __aba_offer_commands "$2"
     elif [[ $1 == aba_unlock_operation && -n ${__aba_locks} ]]; then
         __aba_list=${__aba_locks}
         while [[ -n ${__aba_list} ]]; do
-            __aba_offer "${__aba_list%%/*}"
+            __aba_offer_lines "${__aba_list%%/*}"
             __aba_list=${__aba_list#* }
         done
     elif [[ $1 != aba_lock_operation ]]; then
-        __aba_ask status
+        __aba_offer_answer status
     elif [[ $3 == --on-conflict && ${__aba_word} != *= ]]; then
-        __aba_offer $'exit\nreturn\nask\nwarn'
+        __aba_offer_lines $'exit\nreturn\nask\nwarn'
     else
         if [[ ${__aba_word} == -* ]]; then
-            __aba_offer $'--on-conflict\n--subshell'
+            __aba_offer_lines $'--on-conflict\n--subshell'
         fi
         if [[ ${__aba_word} == *=* ]]; then
-            __aba_offer $'--on-conflict=exit\n--on-conflict=return\n--on-conflict=ask\n--on-conflict=warn'
+            __aba_offer_lines $'--on-conflict=exit\n--on-conflict=return\n--on-conflict=ask\n--on-conflict=warn'
         fi
-        __aba_ask lock "$2"
+        __aba_offer_answer lock "$2"
     fi
 }
 
 # What is typed after the function is what could be typed after `aba-lock $1`.
-__aba_complete_as() {
+__aba_complete_as_command() {
     builtin local __aba_bin="${__aba_bin:-${__run_once_bin:-${ABA_LOCK_BIN:-aba-lock}}}" __aba_line="${COMP_LINE#"${COMP_LINE%%[![:space:]]*}"}"
     __aba_line="aba-lock $1${__aba_line#"${COMP_WORDS[0]}"}"
     builtin local COMP_POINT="$((COMP_POINT + ${#__aba_line} - ${#COMP_LINE}))" COMP_CWORD="$((COMP_CWORD + 1))"
@@ -121,7 +121,7 @@ __aba_complete_as() {
 }
 
 # Offers what the helper answers for its command $1, of which our functions have not all options.
-__aba_ask() {
+__aba_offer_answer() {
     builtin local __aba_bin="${__aba_bin:-${__run_once_bin:-${ABA_LOCK_BIN:-aba-lock}}}" __aba_line='' __aba_lines='' __aba_index=1
     builtin local -a __aba_words
     __aba_words=(aba-lock "$1")
@@ -137,20 +137,20 @@ __aba_ask() {
             builtin command "${__aba_bin}" -- "${__aba_words[@]}" 2>/dev/null
     ) || builtin return 0
     if [[ ${__aba_lines} == *'<files>' ]]; then
-        __aba_complete_file "$2"
+        __aba_offer_files "$2"
         builtin return "$?"
     fi
     while IFS= builtin read -r __aba_line; do
         case "$1 ${__aba_line}" in
             'lock '-[oE] | 'lock '--fd | 'lock '--file | 'lock '--no-inherit | 'lock '--reopen) ;;
             'lock '--conflict-exit-code | 'lock '--on-busy | 'status '-*) ;;
-            *) __aba_offer "${__aba_line}" ;;
+            *) __aba_offer_lines "${__aba_line}" ;;
         esac
     done 2>/dev/null <<<"${__aba_lines}"
 }
 
 # Offers those lines of $1 that begin with the word.
-__aba_offer() {
+__aba_offer_lines() {
     builtin local __aba_line=''
     while IFS= builtin read -r __aba_line; do
         if [[ -n ${__aba_line} && ${__aba_line} == "${__aba_word}"* ]]; then
@@ -160,23 +160,23 @@ __aba_offer() {
 }
 
 # The files that begin with $1: as bash completes them by itself, if it is 4.0 or newer and can be asked for that.
-__aba_complete_file() {
+__aba_offer_files() {
     if ! builtin compopt -o bashdefault -o default 2>/dev/null; then
         __aba_word=$1 __aba_cut=''
         __aba_list=$(builtin compgen -f -- "$1") || builtin return 0
-        __aba_offer "${__aba_list}"
+        __aba_offer_lines "${__aba_list}"
     fi
 }
 
 # The command of aba_lock_detach and its arguments: as bash-completion does it, if that is there.
-__aba_complete_command() {
+__aba_offer_commands() {
     if \builtin declare -F _command_offset >/dev/null; then
         _command_offset 1
     elif ((COMP_CWORD > 1)) || [[ $1 == */* ]]; then
-        __aba_complete_file "$1"
+        __aba_offer_files "$1"
     else
         __aba_list=$(builtin compgen -c -- "$1") || builtin return 0
-        __aba_offer "${__aba_list}"
+        __aba_offer_lines "${__aba_list}"
     fi
 }
 

@@ -11,8 +11,8 @@ ls "/proc/$$/fd" >before
 # Without the helper, which would take most of the time.
 __aba_directory=$ABA_LOCK_DIR
 for ((i = 0; i < 1000; i++)); do
-    __aba_open save && ((__aba_fd == 200)) || exit 91
-    __aba_close 200
+    __aba_open_lock_file save && ((__aba_fd == 200)) || exit 91
+    __aba_close_fd 200
 done
 aba_lock_operation save
 aba_unlock_operation save
@@ -64,12 +64,12 @@ aba_unlock_operation save
 __aba_directory=$ABA_LOCK_DIR
 __aba_path=$ABA_LOCK_DIR/not-there/aba-save.lock
 for mode in '<' '<>'; do
-    __aba_redirect 200 "$mode" || echo "failed: $?"
+    __aba_redirect_fd 200 "$mode" || echo "failed: $?"
 done
 ulimit -n 200
 __aba_path=$ABA_LOCK_DIR/aba-save.lock
 for mode in '<' '<>'; do
-    __aba_redirect 200 "$mode" || echo "failed: $?"
+    __aba_redirect_fd 200 "$mode" || echo "failed: $?"
 done
 read -r line
 echo "$line"

@@ -157,6 +157,7 @@ END
             [[ $(<output) == *$'handled\nstatus 130\nfree' ]]
             is_not_waited_for save
             let_go
+            until_true is_free save
             rm output
         done
     done

@@ -89,9 +89,9 @@ fn by_clap(command: &str, words: &[OsString]) -> Option<Invocation> {
 
 /// Whether the line is a plain one. If so, clap reads the same.
 fn is_plain(words: &[OsString]) -> bool {
-    let lock = plain::lock(words.iter().cloned()).map(Invocation::Lock);
-    let unlock = plain::unlock(words.iter().cloned()).map(Invocation::Unlock);
-    let task = plain::run_once(words.iter().cloned()).map(Invocation::RunOnce);
+    let lock = plain::parse_lock(words.iter().cloned()).map(Invocation::Lock);
+    let unlock = plain::parse_unlock(words.iter().cloned()).map(Invocation::Unlock);
+    let task = plain::parse_run_once(words.iter().cloned()).map(Invocation::RunOnce);
     for (name, plain) in [("lock", &lock), ("unlock", &unlock), ("run-once", &task)] {
         if let Some(plain) = plain {
             let clap = by_clap(name, words).map(|command| format!("{command:?}"));
@@ -116,17 +116,17 @@ fn what_scripts_call_most_is_plain() {
         "-w=60 backup -- true",
     ] {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        assert!(plain::lock(words.clone().into_iter()).is_some(), "{line}");
+        assert!(plain::parse_lock(words.clone().into_iter()).is_some(), "{line}");
         assert!(is_plain(&words), "{line}");
     }
     for line in
         ["-i fetch -- make download", "-w -i fetch", "-w -t 3600 -i latest -- ./look-up", "-q -p -i a", "-o -i a"]
     {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        assert!(plain::run_once(words.clone().into_iter()).is_some(), "{line}");
+        assert!(plain::parse_run_once(words.clone().into_iter()).is_some(), "{line}");
         assert!(is_plain(&words), "{line}");
     }
-    assert!(plain::unlock(["--fd", "200", "a"].map(OsString::from).into_iter()).is_some());
+    assert!(plain::parse_unlock(["--fd", "200", "a"].map(OsString::from).into_iter()).is_some());
 }
 
 #[test]

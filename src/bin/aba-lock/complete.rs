@@ -1,11 +1,10 @@
-//! Tab completion: answers the shells when they ask, through clap's engine. What they are given to ask with
-//! (`ABA_LOCK_COMPLETE=bash aba-lock`) stands in `completions/`.
+//! Tab completion: answers the completion scripts of the shells, through the engine of clap.
 //!
-//! These scripts are our own, because clap's fall short of what a lock name can be and of where they are installed:
-//! its bash script loses names with `:` or `@`, at which bash takes words apart, its zsh script answers only from
-//! the second TAB on when zsh loads it by itself, and none of them completes the command after `--`. What to offer is
-//! still the engine's to say. Only files and commands are left to the shell, which knows `~`, quoting and aliases:
-//! for these the answer is [`FILES`] or [`COMMAND`].
+//! A script asks with the variable `ABA_LOCK_COMPLETE` (`ABA_LOCK_COMPLETE=bash aba-lock`). The scripts are those in
+//! `completions/` and not those of clap, which have these faults: the bash script loses lock names with `:` or `@`, at which bash
+//! splits words; the zsh script only answers from the second TAB on if zsh loads it from `fpath`; and no script completes the
+//! command after `--`. The engine chooses the candidates. Only files and commands are completed by the shell, which knows `~`,
+//! quoting and aliases: for these the answer is [`FILES`] or [`COMMAND`].
 
 #[path = "../aba-lock-keeper/args.rs"]
 #[allow(dead_code, reason = "the keeper reads the values; only the definitions are needed here")]
@@ -25,31 +24,31 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 
-/// The answer that leaves it to the shell to offer files. No name, option or command is like it.
+/// The answer that makes the shell offer files. It cannot be a name, an option or a command.
 const FILES: &str = "<files>";
 
-/// The answer that leaves it to the shell to complete the command line after `--`.
+/// The answer that makes the shell complete the command line after `--`.
 const COMMAND: &str = "<command>";
 
-/// Answers if a shell asks (in the variable `ABA_LOCK_COMPLETE`). Its exit status then; else `None`.
+/// Answers a completion script, and returns the exit status. Returns `None` if this is no such call.
 pub(crate) fn answer_shell() -> Option<i32> {
-    // A variable that was left in the environment must not turn a `lock` into an answer, with status 0.
+    // A leftover variable in the environment must not turn `aba-lock lock` into an answer with status 0.
     if std::env::args_os().nth(1).is_some_and(|word| word != "--") {
         return None;
     }
-    answer()
+    answer_engine()
 }
 
-// By itself: what it needs of the stack would be brought in by each call.
+// Not inlined, because every call would pay for its large stack frame.
 #[inline(never)]
-fn answer() -> Option<i32> {
+fn answer_engine() -> Option<i32> {
     let shells: [&dyn EnvCompleter; 3] = [
         &Shell { engine: &Bash, script: BASH },
         &Shell { engine: &Zsh, script: ZSH },
         &Shell { engine: &Fish, script: FISH },
     ];
-    // Without a directory, which only the engine's own completion of files would need.
-    let engine = CompleteEnv::with_factory(command).var("ABA_LOCK_COMPLETE").shells(Shells(&shells));
+    // Without a directory, which only the engine needs, to complete files.
+    let engine = CompleteEnv::with_factory(build_command).var("ABA_LOCK_COMPLETE").shells(Shells(&shells));
     match engine.try_complete(std::env::args_os(), None) {
         Ok(false) => None,
         Ok(true) => {
@@ -63,7 +62,7 @@ fn answer() -> Option<i32> {
     }
 }
 
-/// A shell as clap answers it, with a script of our own to ask with.
+/// A shell for the engine of clap, with the script from `completions/`.
 struct Shell {
     engine: &'static dyn EnvCompleter,
     script: &'static str,
@@ -91,13 +90,14 @@ impl EnvCompleter for Shell {
     ) -> io::Result<()> {
         // The engine does not know that `--` ends the names: it would offer more of them.
         let escaped = words.iter().rev().skip(1).any(|word| word == "--");
-        let asked = words.get(1).and_then(|name| command.find_subcommand(name));
-        if escaped && asked.is_some_and(|asked| asked.get_positionals().any(Arg::is_last_set)) {
+        let subcommand = words.get(1).and_then(|name| command.find_subcommand(name));
+        if escaped && subcommand.is_some_and(|command| command.get_positionals().any(Arg::is_last_set)) {
             return to.write_all(COMMAND.as_bytes());
         }
         let mut answer = Vec::new();
         self.engine.write_complete(command, words, directory, &mut answer)?;
-        // The engine also offers hidden options. `command` cannot say which these are: all its options are hidden (`completed`).
+        // The engine also offers hidden options. In `command` all options are hidden (`add_completion`), so they are read from
+        // the definition.
         let definition = Cli::command();
         let hidden = definition.get_subcommands().flat_map(Command::get_arguments).filter(|arg| arg.is_hide_set());
         let hidden: Vec<String> = hidden.filter_map(|arg| Some(format!("--{}", arg.get_long()?))).collect();
@@ -109,64 +109,67 @@ impl EnvCompleter for Shell {
     }
 }
 
-/// The command line with what only completion needs to know, so that no other call pays for it.
-fn command() -> Command {
+/// Builds the definition with the additions for completion, for which other calls do not pay.
+fn build_command() -> Command {
     let mut command = Cli::command();
     // The keeper parses the words after `lease`, and has its own definitions of them.
     if let Some(lease) = keeper_args::Cli::command().find_subcommand("lease") {
         command = command.mut_subcommand("lease", |_| lease.clone());
     }
-    // Now, so that each command has its --help when its arguments are gone through.
+    // Adds `--help` to each command before the arguments are visited.
     command.build();
-    command
-        .mut_subcommands(|command| command.mut_args(completed).mut_subcommands(|command| command.mut_args(completed)))
+    command.mut_subcommands(|command| {
+        command.mut_args(add_completion).mut_subcommands(|command| command.mut_args(add_completion))
+    })
 }
 
-/// What to offer for an argument is seen from what its help calls it, so that a new command needs nothing here.
-fn completed(arg: Arg) -> Arg {
-    // A command that may also stand without `--`: the engine would take every option for its first word.
+/// Adds the candidates of an argument. They follow from the name of its value in the help, so that a new command needs no code
+/// here.
+fn add_completion(arg: Arg) -> Arg {
+    // A command may also follow without `--`. The engine would then take every option for its first word.
     let is_command = arg.is_trailing_var_arg_set();
     let arg = if is_command { arg.trailing_var_arg(false).allow_hyphen_values(false).last(true) } else { arg };
     let named = |name: &str| arg.get_value_names().is_some_and(|names| names == [name]);
-    // Nor are options files: the engine asks for both.
+    // The engine also asks for files when an option is typed.
     let files = |word: &OsStr| {
         let is_option = word.as_encoded_bytes().starts_with(b"-");
         if is_option { Vec::new() } else { vec![CompletionCandidate::new(FILES)] }
     };
     let arg = match arg.get_value_hint() {
-        _ if named("NAME") => arg.add(ArgValueCompleter::new(lock_names)),
-        _ if named("ID") => arg.add(ArgValueCompleter::new(task_ids)),
-        _ if named("TAG") => arg.add(ArgValueCompleter::new(tags)),
-        _ if named("POOL") => arg.add(ArgValueCompleter::new(pools)),
+        _ if named("NAME") => arg.add(ArgValueCompleter::new(complete_lock_names)),
+        _ if named("ID") => arg.add(ArgValueCompleter::new(complete_task_ids)),
+        _ if named("TAG") => arg.add(ArgValueCompleter::new(complete_tags)),
+        _ if named("POOL") => arg.add(ArgValueCompleter::new(complete_pools)),
         ValueHint::AnyPath | ValueHint::FilePath | ValueHint::DirPath => arg.add(ArgValueCompleter::new(files)),
         _ => arg,
     };
-    // The engine offers what is hidden when there is nothing else: here, options where there is no name to offer.
+    // The engine offers hidden candidates only if there are no others: options are offered if there are no names.
     let is_option = !arg.is_positional();
     arg.hide(is_option)
 }
 
-/// The names that there are, the held ones described.
-fn lock_names(current: &OsStr) -> Vec<CompletionCandidate> {
+/// Completes names of locks, with the holders of held ones.
+fn complete_lock_names(current: &OsStr) -> Vec<CompletionCandidate> {
     let (Some(current), Ok(store)) = (current.to_str(), Store::from_env()) else { return Vec::new() };
     let names: Vec<_> = store.names().into_iter().filter(|name| name.as_str().starts_with(current)).collect();
     let paths: Vec<_> = names.iter().map(|name| store.lock_path(name)).collect();
     let states = holders::of_all(&paths);
-    let candidate =
-        |(name, state): (_, &State)| CompletionCandidate::new(format!("{name}")).help(said(state).map(Into::into));
+    let candidate = |(name, state): (_, &State)| {
+        CompletionCandidate::new(format!("{name}")).help(describe_lock(state).map(Into::into))
+    };
     names.iter().zip(&states).map(candidate).collect()
 }
 
-/// The tasks that there are, with their state.
-fn task_ids(current: &OsStr) -> Vec<CompletionCandidate> {
+/// Completes ids of tasks, with their states.
+fn complete_task_ids(current: &OsStr) -> Vec<CompletionCandidate> {
     let (Some(current), Ok(root)) = (current.to_str(), TaskRoot::from_env()) else { return Vec::new() };
     let tasks = Task::all(&root).unwrap_or_default().into_iter();
     let wanted = tasks.filter(|task| task.id.as_str().starts_with(current) && task.is_known());
-    wanted.map(|task| CompletionCandidate::new(task.id.as_str()).help(Some(described(&task).into()))).collect()
+    wanted.map(|task| CompletionCandidate::new(task.id.as_str()).help(Some(describe_task(&task).into()))).collect()
 }
 
-/// The tags of this directory, with their numbers; in which pool is not known here.
-fn tags(current: &OsStr) -> Vec<CompletionCandidate> {
+/// Completes tags of the current directory, with their numbers. The tags of all pools are offered, as the pool is unknown here.
+fn complete_tags(current: &OsStr) -> Vec<CompletionCandidate> {
     let (Some(current), Ok(store), Ok(directory)) =
         (current.to_str(), Store::from_env(), number::pool::directory(None))
     else {
@@ -184,8 +187,8 @@ fn tags(current: &OsStr) -> Vec<CompletionCandidate> {
     .collect()
 }
 
-/// The pools that there are.
-fn pools(current: &OsStr) -> Vec<CompletionCandidate> {
+/// Completes names of pools.
+fn complete_pools(current: &OsStr) -> Vec<CompletionCandidate> {
     let (Some(current), Ok(store)) = (current.to_str(), Store::from_env()) else { return Vec::new() };
     let pools = registry::pools(&store).unwrap_or_default().into_iter();
     pools
@@ -194,7 +197,7 @@ fn pools(current: &OsStr) -> Vec<CompletionCandidate> {
         .collect()
 }
 
-fn described(task: &Task) -> String {
+fn describe_task(task: &Task) -> String {
     let look = task.look();
     match look.running {
         Some(running) => format!("running, pid {}", running.pid),
@@ -202,7 +205,7 @@ fn described(task: &Task) -> String {
     }
 }
 
-fn said(state: &State) -> Option<String> {
+fn describe_lock(state: &State) -> Option<String> {
     let holding = state.holding.as_ref()?;
     Some(match (&holding.record, holding.holders.first()) {
         (Some((record, Belief::Alive)), _) => format!("held by pid {} ({})", record.pid, record.command),
@@ -211,18 +214,18 @@ fn said(state: &State) -> Option<String> {
     })
 }
 
-/// The shell, where its script is installed below a directory for data (see the Makefile), and the script.
+/// The shells, with the path of the installed script below the data directory (see the Makefile), and the script.
 pub(crate) const INSTALLED: [(&str, &str, &str); 3] = [
     ("bash", "bash-completion/completions/aba-lock", BASH),
     ("zsh", "zsh/site-functions/_aba-lock", ZSH),
     ("fish", "fish/vendor_completions.d/aba-lock.fish", FISH),
 ];
 
-/// Installed where bash-completion looks, which reads it at the first TAB; or sourced.
+/// Loaded by bash-completion at the first TAB, or sourced.
 const BASH: &str = include_str!("../../../completions/aba-lock.bash");
 
-/// Installed in a directory of `fpath`, or sourced.
+/// Loaded from a directory of `fpath`, or sourced.
 const ZSH: &str = include_str!("../../../completions/_aba-lock");
 
-/// Installed in a directory of `fish_complete_path`, or sourced.
+/// Loaded from a directory of `fish_complete_path`, or sourced.
 const FISH: &str = include_str!("../../../completions/aba-lock.fish");

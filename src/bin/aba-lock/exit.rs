@@ -1,37 +1,31 @@
-//! The exit statuses, and which error has which.
+//! The exit statuses, and the status of each error. `args::page` documents them for users.
 
 pub(crate) mod flock;
 
 use aba_lock::error::Error;
 use aba_lock::number::problem::Kind;
 
-/// Acquired, done, yes.
 pub(crate) const DONE: i32 = 0;
-/// No: `status` says that it is free.
+/// The negative answer of `status` and other queries.
 pub(crate) const NO: i32 = 1;
-/// Wrong usage.
 pub(crate) const USAGE: i32 = 2;
-/// Held by another; `-E` changes it.
+/// Another process holds the lock. `-E` replaces this status.
 pub(crate) const BUSY: i32 = 75;
-/// The lock file was replaced while it was opened: open it again.
+/// The lock file was replaced while it was opened: the caller must open it again.
 pub(crate) const REPLACED: i32 = 76;
-/// With `--try-first`: the lock is held, and the caller wanted to know before this process waits.
+/// With `--try-first`: the lock is held, and the caller must start the wait.
 pub(crate) const WOULD_WAIT: i32 = 77;
-/// The same, and this process ignores SIGINT or SIGQUIT.
+/// The same status if this process ignores SIGINT or SIGQUIT.
 pub(crate) const WOULD_WAIT_IGNORING: i32 = 78;
-/// The wait timed out; `-E` changes it.
+/// The wait timed out. `-E` replaces this status.
 pub(crate) const TIMED_OUT: i32 = 124;
-/// aba-lock itself failed.
 pub(crate) const FAILED: i32 = 125;
-/// The command cannot be run.
 pub(crate) const CANNOT_RUN: i32 = 126;
-/// The command was not found.
 pub(crate) const NOT_FOUND: i32 = 127;
-/// Ended by Ctrl-C.
 pub(crate) const INTERRUPTED: i32 = 130;
 
-/// The status for `error`.
-pub(crate) fn of(error: &Error) -> i32 {
+/// Returns the status for an error.
+pub(crate) fn status_for_error(error: &Error) -> i32 {
     match error {
         Error::Reserve(problem) => match problem.kind() {
             Kind::Misused => USAGE,

@@ -1,7 +1,18 @@
-//! The `aba-lock` command: parse, run, exit.
+//! The `aba-lock` command: parses the command line, runs the command, and exits with its status.
+//!
+//! Order of the modules; each imports only from those before it:
+//!
+//! 1. `args`: the definitions of all options, and the tables below them
+//! 2. `parse`: reads the command line
+//! 3. `exit`: the exit statuses
+//! 4. `output`: all text that is printed
+//! 5. `complete`: answers the completion scripts of the shells
+//! 6. `cmd`: the commands
+//!
+//! `main` is above all of them.
 
-// The runtime that `fn main` starts with costs a tenth of the helper's start-up (it reads /proc/self/maps and
-// sets up a signal stack), and it ignores SIGPIPE, which a command that we become would inherit.
+// The Rust runtime that calls `fn main` takes a tenth of the start-up time: it reads /proc/self/maps and sets up a signal stack.
+// It also ignores SIGPIPE, and a command that this process becomes would inherit that.
 #![no_main]
 
 mod args;
@@ -16,42 +27,42 @@ use aba_lock::os;
 use args::Invocation;
 use output::stream;
 
-/// Where the program lies, for the C library, which asks at each start of a static program, and needs it only to load
-/// libraries from beside it. -1 is its own word for "not known", and spares us a look into /proc: 3 % of a call.
+/// Returns the directory of the program to the C library, which calls this at the start of each static program and needs it only
+/// to load libraries. -1 means unknown. It saves reading a link in /proc, which takes 3 % of a call.
 #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
 #[expect(unsafe_code, reason = "the name that the C library calls")]
-// SAFETY: ours stands for the one in libc.a, of the same form, whose object has nothing else in it.
+// SAFETY: this replaces the function of the same type in libc.a. The object there has no other contents.
 #[unsafe(no_mangle)]
 extern "C" fn _dl_get_origin() -> *const libc::c_char {
     std::ptr::without_provenance(usize::MAX)
 }
 
-/// Where the C library starts us.
+/// The entry point, which the C library calls.
 #[expect(unsafe_code, reason = "the name that the C library calls")]
-// SAFETY: no other function of this name is linked in: there is no `fn main`.
+// SAFETY: there is no `fn main`, so no other function of this name is linked.
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: i32, argv: *const *const libc::c_char) -> i32 {
     os::fill_standard_descriptors();
-    // SAFETY: the C library gives us the words.
-    let asked = if unsafe { os::is_called(argv, c"flock") } {
-        Ok(parse::as_flock())
+    // SAFETY: the C library passes a valid argument vector.
+    let invocation = if unsafe { os::is_called(argv, c"flock") } {
+        Ok(parse::parse_as_flock())
     } else {
         if let Some(status) = complete::answer_shell() {
             return status;
         }
-        parse::command()
+        parse::parse_command()
     };
-    let (name, not_printed) = if matches!(asked, Ok(Invocation::Flock(_))) {
+    let (program, not_printed) = if matches!(invocation, Ok(Invocation::Flock(_))) {
         ("flock", exit::flock::NOT_PRINTED)
     } else {
         ("aba-lock", exit::FAILED)
     };
-    let status = match asked {
+    let status = match invocation {
         Ok(command) => {
             let done = cmd::run(command);
             stream::report_log_failure();
             done.unwrap_or_else(|error| {
-                let status = exit::of(&error);
+                let status = exit::status_for_error(&error);
                 match error {
                     Error::GivenUp { signal } => os::die_of(signal),
                     Error::Interrupted { .. } => {
@@ -68,5 +79,5 @@ extern "C" fn main(_argc: i32, argv: *const *const libc::c_char) -> i32 {
             error.exit_code()
         }
     };
-    if stream::check_stdout(name) { status } else { not_printed }
+    if stream::check_stdout(program) { status } else { not_printed }
 }

@@ -1,4 +1,4 @@
-//! From the words of the command line to the command.
+//! Parses the command line.
 
 mod plain;
 
@@ -8,60 +8,63 @@ use crate::args::{Cli, Invocation, LeaseArgs};
 use clap::{Args, Parser};
 use std::ffi::OsString;
 
-/// The command that is asked for when we are called `flock`.
-pub(crate) fn as_flock() -> Invocation {
+/// Returns the invocation of a process that was called as `flock`.
+pub(crate) fn parse_as_flock() -> Invocation {
     Invocation::Flock(FlockArgs { called: "flock", words: std::env::args_os().skip(1).collect() })
 }
 
-/// The command that is asked for; or what clap has to say, which is also the answer to `--help` and `--version`.
+/// Parses the command line. The error of clap is also the answer to `--help` and `--version`.
 ///
-/// To define all commands takes longer than all else that most calls do. So what scripts call most is read without clap
-/// where it is plain, and else only the command that is named is defined at first; what is not right by that is for the whole
-/// definition to answer.
-pub(crate) fn command() -> Result<Invocation, clap::Error> {
+/// Defining the options of all commands takes longer than the rest of most calls. So the command line is parsed in up to three
+/// steps, until one succeeds:
+///
+/// 1. Common calls of scripts are parsed without clap (`plain`).
+/// 2. Only the options of the named command are defined.
+/// 3. All commands are defined. This step reports the errors.
+pub(crate) fn parse_command() -> Result<Invocation, clap::Error> {
     let words = || std::env::args_os().skip(1);
-    plain(words()).or_else(|| named(words())).map_or_else(|| Cli::try_parse().map(|cli| cli.command), Ok)
+    parse_plain(words()).or_else(|| parse_named(words())).map_or_else(|| Cli::try_parse().map(|cli| cli.command), Ok)
 }
 
-fn plain(mut words: impl Iterator<Item = OsString>) -> Option<Invocation> {
+fn parse_plain(mut words: impl Iterator<Item = OsString>) -> Option<Invocation> {
     match words.next()?.to_str()? {
-        "lock" => plain::lock(words).map(Invocation::Lock),
-        "unlock" => plain::unlock(words).map(Invocation::Unlock),
-        "run-once" => plain::run_once(words).map(Invocation::RunOnce),
+        "lock" => plain::parse_lock(words).map(Invocation::Lock),
+        "unlock" => plain::parse_unlock(words).map(Invocation::Unlock),
+        "run-once" => plain::parse_run_once(words).map(Invocation::RunOnce),
         _ => None,
     }
 }
 
-fn named(mut words: impl Iterator<Item = OsString>) -> Option<Invocation> {
+fn parse_named(mut words: impl Iterator<Item = OsString>) -> Option<Invocation> {
     Some(match words.next()?.to_str()? {
-        "lock" => Invocation::Lock(only(words)?),
+        "lock" => Invocation::Lock(parse_only(words)?),
         "flock" => Invocation::Flock(FlockArgs { called: COMMAND, words: words.collect() }),
-        "unlock" => Invocation::Unlock(only(words)?),
-        "status" => Invocation::Status(only(words)?),
-        "list" => Invocation::List(only(words)?),
-        "clean" => Invocation::Clean(only(words)?),
-        "path" => Invocation::Path(only(words)?),
-        "update" => Invocation::Update(only(words)?),
-        "write" => Invocation::Write(only(words)?),
-        "doctor" => Invocation::Doctor(only(words)?),
-        "metrics" => Invocation::Metrics(only(words)?),
-        "reserve" => Invocation::Reserve(only(words)?),
-        "release" => Invocation::Release(only(words)?),
-        "exclude" => Invocation::Exclude(only(words)?),
-        "migrate" => Invocation::Migrate(only(words)?),
-        "run-once" => Invocation::RunOnce(only(words)?),
+        "unlock" => Invocation::Unlock(parse_only(words)?),
+        "status" => Invocation::Status(parse_only(words)?),
+        "list" => Invocation::List(parse_only(words)?),
+        "clean" => Invocation::Clean(parse_only(words)?),
+        "path" => Invocation::Path(parse_only(words)?),
+        "update" => Invocation::Update(parse_only(words)?),
+        "write" => Invocation::Write(parse_only(words)?),
+        "doctor" => Invocation::Doctor(parse_only(words)?),
+        "metrics" => Invocation::Metrics(parse_only(words)?),
+        "reserve" => Invocation::Reserve(parse_only(words)?),
+        "release" => Invocation::Release(parse_only(words)?),
+        "exclude" => Invocation::Exclude(parse_only(words)?),
+        "migrate" => Invocation::Migrate(parse_only(words)?),
+        "run-once" => Invocation::RunOnce(parse_only(words)?),
         "lease" => Invocation::Lease(LeaseArgs { words: words.collect() }),
         _ => return None,
     })
 }
 
-fn only<A: Args>(words: impl Iterator<Item = OsString>) -> Option<A> {
+fn parse_only<A: Args>(words: impl Iterator<Item = OsString>) -> Option<A> {
     let definition = allow_repeated_flags(A::augment_args(clap::Command::new("aba-lock").no_binary_name(true)));
     A::from_arg_matches(&definition.try_get_matches_from(words).ok()?).ok()
 }
 
-/// The word after a bare `--wait` or `-w`, also at the end of several letters.
-pub(crate) fn word_after_wait() -> Option<String> {
+/// Returns the word after `--wait` or `-w` without a value. Other letters may precede the `w`.
+pub(crate) fn find_word_after_wait() -> Option<String> {
     let mut words = std::env::args_os().skip(1).take_while(|word| word != "--").skip_while(|word| {
         let word = word.to_string_lossy();
         word != "--wait" && (word.starts_with("--") || !word.starts_with('-') || !word.ends_with('w'))

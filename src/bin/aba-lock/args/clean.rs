@@ -5,7 +5,6 @@ use clap::{Args, ValueHint};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What the exit statuses of `clean` mean.
 pub(crate) const EXIT_STATUS: [(&str, &str); 3] = [
     ("0", "done, also if something was left"),
     ("2", "wrong usage"),

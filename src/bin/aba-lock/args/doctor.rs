@@ -1,13 +1,12 @@
-//! The options of `doctor`.
+//! The options of `doctor`, the meaning of its exit statuses, and the members of its JSON.
 
 use clap::{Args, ValueHint};
 use std::path::PathBuf;
 
-/// What the exit statuses of `doctor` mean.
 pub(crate) const EXIT_STATUS: [(&str, &str); 3] =
     [("0", "nothing is wrong"), ("1", "something is wrong"), ("2", "wrong usage")];
 
-/// What `doctor --json` prints: an object, with a list of findings.
+/// The members of the object that `doctor --json` prints.
 pub(crate) const JSON: [(&str, &str); 7] = [
     ("version", "of this helper"),
     ("wrong", "how many findings are wrong"),

@@ -1,6 +1,5 @@
-//! What is told of the event log.
+//! The members of a line of the event log (`ABA_LOCK_LOG`), which is a JSON object.
 
-/// What stands in a line of the event log (`ABA_LOCK_LOG`): a JSON object an event.
 pub(crate) const EVENT_LOG: [(&str, &str); 12] = [
     ("time", "RFC 3339, UTC, with milliseconds"),
     ("event", "acquired, contended, timed_out, deadlock, replaced or released"),

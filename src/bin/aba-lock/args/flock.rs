@@ -1,9 +1,8 @@
-//! What flock(1) takes, as help, manual page and completion tell it. `flock/words.rs` of the library reads it.
+//! The options of `flock` for its help, manual page and completion. The library parses them (`lock::flock::arguments`).
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Error, FromArgMatches, ValueHint};
 use std::ffi::OsString;
 
-/// What the exit statuses mean.
 pub(crate) const EXIT_STATUS: [(&str, &str); 9] = [
     ("0", "locked, or released"),
     ("1", "another has it (-n), or the wait timed out (-w); -E changes it; or standard output could not be written to"),
@@ -16,14 +15,13 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 9] = [
     ("other", "the command's own, 128+n if it died of signal n"),
 ];
 
-/// What the variables of the environment do.
 pub(crate) const ENVIRONMENT: [(&str, &str); 1] = [("SHELL", "runs the command of -c; else /bin/sh does")];
 
-/// How it is called as a command of ours.
+/// The words that call it as a command of the helper.
 pub(crate) const COMMAND: &str = "aba-lock flock";
 
-/// The forms of it, by that name.
-pub(crate) fn usage(name: &str) -> String {
+/// Returns the usage under this name.
+pub(crate) fn format_usage(name: &str) -> String {
     let forms = [
         "[OPTIONS] FILE COMMAND [ARGUMENT]...",
         "[OPTIONS] FILE -c 'SHELL COMMAND'",
@@ -33,14 +31,14 @@ pub(crate) fn usage(name: &str) -> String {
     forms.map(|form| format!("{name} {form}")).join("\n       ")
 }
 
-/// The words behind `flock`, as they are, and how it was called.
+/// The unparsed words after `flock`, and the words by which it was called.
 #[derive(Debug)]
 pub(crate) struct FlockArgs {
     pub(crate) called: &'static str,
     pub(crate) words: Vec<OsString>,
 }
 
-/// Nothing comes this way: clap is asked only for what it has to say of the arguments.
+/// Not used to parse: clap only needs the definition, for the help.
 impl FromArgMatches for FlockArgs {
     fn from_arg_matches(_: &ArgMatches) -> Result<Self, Error> {
         Ok(Self { called: COMMAND, words: Vec::new() })
@@ -72,7 +70,7 @@ impl Args for FlockArgs {
                  the command; with --no-fork it becomes the command. A nested call for the same file waits for ever, as \
                  with flock(1); `aba-lock lock --file` does not.",
             )
-            .override_usage(usage(COMMAND))
+            .override_usage(format_usage(COMMAND))
             .disable_help_flag(true)
             .disable_version_flag(true)
             .arg(flag("shared", 's', "Share the lock with others who share it"))

@@ -6,7 +6,6 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What the exit statuses mean.
 pub(crate) const EXIT_STATUS: [(&str, &str); 11] = [
     ("0", "acquired, done, yes"),
     ("1", "no: `status` says that it is free"),
@@ -21,7 +20,6 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 11] = [
     ("other", "the command's own"),
 ];
 
-/// What the exit statuses of `unlock` mean.
 pub(crate) const UNLOCK_EXIT_STATUS: [(&str, &str); 5] = [
     ("0", "released; with a name: free, or who had it has it no more"),
     ("2", "wrong usage"),

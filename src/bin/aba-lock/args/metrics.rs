@@ -1,9 +1,8 @@
-//! The options of `metrics`, and what it prints.
+//! The options of `metrics`, and the metrics.
 
 use clap::{Args, ValueHint};
 use std::path::PathBuf;
 
-/// What the exit statuses of `metrics` mean.
 pub(crate) const EXIT_STATUS: [(&str, &str); 3] =
     [("0", "printed"), ("2", "wrong usage"), ("125", "the state root, the tasks or the event log cannot be read")];
 

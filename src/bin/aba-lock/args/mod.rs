@@ -1,6 +1,8 @@
-//! Every option and argument. Help, man pages and completions are made from this.
+//! The definition of every option and argument. Help, manual pages and completions are made from it.
+//!
+//! The programs `aba-lock-man` and `tests/cli` include this folder, too.
 
-#![allow(clippy::option_option, reason = "an option with a value that may be left out, as clap reads it")]
+#![allow(clippy::option_option, reason = "clap reads an option with an optional value as this")]
 
 pub(crate) mod clean;
 pub(crate) mod doctor;

@@ -1,4 +1,4 @@
-//! The options of `reserve`, `release`, `exclude` and `migrate`.
+//! The options of `reserve`, `release`, `exclude` and `migrate`, and the tables below them.
 
 use super::value::parse_seconds;
 use aba_lock::number::plan::Probe;
@@ -8,7 +8,6 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What the exit statuses of these commands mean.
 pub(crate) const EXIT_STATUS: [(&str, &str); 9] = [
     ("0", "reserved, released, done, yes"),
     ("1", "no: none is reserved (--check) or excluded (--remove); two numbers for one key (`migrate`)"),
@@ -29,7 +28,7 @@ pub(crate) const FILES: [(&str, &str); 4] = [
     ("reserve/POOL.damaged*", "a registry that was found to be damaged"),
 ];
 
-/// What `reserve --list --format json` says of a number; null where that is not known or does not apply.
+/// The members of each number in `reserve --list --format json`. Unknown values are null.
 pub(crate) const JSON: [(&str, &str); 9] = [
     ("pool", "its pool"),
     ("number", "the number"),
@@ -42,10 +41,10 @@ pub(crate) const JSON: [(&str, &str); 9] = [
     ("by", "who: a list of pid and command"),
 ];
 
-/// What shall be done that is not to give a number.
+/// The options that make the call a query instead of a reservation.
 const OTHERS: [&str; 5] = ["list", "check", "prune", "expire", "recover"];
 
-/// What says which number is given, and how it is told.
+/// The options that choose a number and the form of the output.
 const GIVING: [&str; 11] = [
     "range",
     "prefer",
@@ -89,24 +88,24 @@ pub(crate) struct ReserveArgs {
     pub(crate) pool: Option<String>,
 
     /// Out of these numbers [default, of ports: 5000-7000]
-    #[arg(long, value_name = "A-B", value_parser = range)]
+    #[arg(long, value_name = "A-B", value_parser = parse_range)]
     pub(crate) range: Option<Range>,
 
     /// This one, if it can be had; if not, say why on stderr, and give another
-    #[arg(long, value_name = "N", value_parser = number, overrides_with = "require")]
+    #[arg(long, value_name = "N", value_parser = parse_number, overrides_with = "require")]
     pub(crate) prefer: Option<u32>,
 
     /// This one, or fail
-    #[arg(long, value_name = "N", value_parser = number, overrides_with = "prefer")]
+    #[arg(long, value_name = "N", value_parser = parse_number, overrides_with = "prefer")]
     pub(crate) require: Option<u32>,
 
     /// What is in use: a bind fails with tcp or udp, on the loopback addresses, and on all addresses with wildcard; or none
     /// [default, of ports: tcp,udp]
-    #[arg(long, value_name = "LIST", value_parser = probe)]
+    #[arg(long, value_name = "LIST", value_parser = parse_probe)]
     pub(crate) probe: Option<Probe>,
 
     /// None of these numbers, this time
-    #[arg(long, value_name = "N|A-B", value_parser = range, value_delimiter = ',')]
+    #[arg(long, value_name = "N|A-B", value_parser = parse_range, value_delimiter = ',')]
     pub(crate) exclude: Vec<Range>,
 
     /// Several numbers one after the other, one a tag: all of them, or none
@@ -169,7 +168,7 @@ pub(crate) struct ReserveArgs {
     pub(crate) command: Vec<OsString>,
 }
 
-/// How numbers are printed.
+/// The format of printed numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Plain,
@@ -221,7 +220,7 @@ pub(crate) struct ReleaseArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ExcludeArgs {
     /// The numbers
-    #[arg(value_name = "N|A-B", value_parser = range, required_unless_present = "list")]
+    #[arg(value_name = "N|A-B", value_parser = parse_range, required_unless_present = "list")]
     pub(crate) ranges: Vec<Range>,
 
     /// Give them again; each as it was excluded
@@ -264,14 +263,14 @@ pub(crate) struct MigrateArgs {
     pub(crate) timeout: Option<Duration>,
 }
 
-fn range(text: &str) -> Result<Range, &'static str> {
+fn parse_range(text: &str) -> Result<Range, &'static str> {
     Range::parse(text).ok_or("not a number, or a range such as 5000-7000 of at most a million")
 }
 
-fn number(text: &str) -> Result<u32, &'static str> {
+fn parse_number(text: &str) -> Result<u32, &'static str> {
     aba_lock::number::pool::number(text).ok_or("not a number")
 }
 
-fn probe(text: &str) -> Result<Probe, &'static str> {
+fn parse_probe(text: &str) -> Result<Probe, &'static str> {
     Probe::parse(text).ok_or("not a list of tcp, udp and wildcard, nor none")
 }

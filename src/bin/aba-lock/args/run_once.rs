@@ -5,7 +5,6 @@ use clap::{ArgGroup, Args, ValueHint};
 use std::ffi::OsString;
 use std::time::Duration;
 
-/// What the exit statuses of `run-once` mean.
 pub(crate) const EXIT_STATUS: [(&str, &str); 9] = [
     ("0", "started, running or finished; yes"),
     ("1", "no; nothing to run"),
@@ -30,7 +29,7 @@ pub(crate) const FILES: [(&str, &str); 8] = [
     ("history", "a line an event: STARTED, COMPLETE, SIGNAL, VALIDATE, RESET, TTL_EXPIRED"),
 ];
 
-/// What `run-once --json` says of a task; null where that is not known or does not apply.
+/// The members of each task in `run-once --json`. Unknown values are null.
 pub(crate) const JSON: [(&str, &str); 10] = [
     ("id", "the task"),
     ("state", "new, running, succeeded, failed or interrupted"),
@@ -44,7 +43,7 @@ pub(crate) const JSON: [(&str, &str); 10] = [
     ("directory", "where that runs"),
 ];
 
-/// The letters that say what is to be done: the last one wins.
+/// The options of which the last one on the command line is used.
 const MODES: [&str; 10] =
     ["start", "wait", "peek", "active", "running", "stdout", "stderr", "exit_status", "reset", "list"];
 

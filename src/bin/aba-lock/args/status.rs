@@ -3,15 +3,13 @@
 use clap::{Args, ValueHint};
 use std::path::PathBuf;
 
-/// What the exit statuses of `status` mean.
 pub(crate) const EXIT_STATUS: [(&str, &str); 4] =
     [("0", "held, here or elsewhere"), ("1", "free"), ("2", "wrong usage"), ("125", "it cannot be known from here")];
 
-/// What the exit statuses of `list` mean.
 pub(crate) const LIST_EXIT_STATUS: [(&str, &str); 3] =
     [("0", "done"), ("2", "wrong usage"), ("125", "the state root cannot be read")];
 
-/// What `status --json` says of a lock, and `list --json` of each; null where that is not known or does not apply.
+/// The members of a lock in `status --json` and `list --json`. Unknown values are null.
 pub(crate) const STATUS_JSON: [(&str, &str); 16] = [
     ("name, path", "the lock, and its file"),
     (

@@ -6,7 +6,6 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What the exit statuses of `update` and `write` mean.
 pub(crate) const EXIT_STATUS: [(&str, &str); 9] = [
     ("0", "changed, or there was nothing to change"),
     (
@@ -74,7 +73,7 @@ pub(crate) struct WriteArgs {
     pub(crate) how: Rewrite,
 }
 
-/// What `update` and `write` have in common.
+/// The common options of `update` and `write`.
 #[derive(Debug, Args)]
 pub(crate) struct Rewrite {
     /// The file

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 pub(crate) fn run(args: &CleanArgs) -> Result<i32, Error> {
     if !args.pid_file.is_empty() {
-        return Ok(pid_files(args));
+        return Ok(clean_pid_files(args));
     }
     let store = Store::from_env()?;
     let names = match args.names.as_slice() {
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &CleanArgs) -> Result<i32, Error> {
     Ok(if report.print_summary() { exit::DONE } else { exit::FAILED })
 }
 
-fn pid_files(args: &CleanArgs) -> i32 {
+fn clean_pid_files(args: &CleanArgs) -> i32 {
     let mut report = CleanReport::new(args.dry_run, args.quiet);
     for path in &args.pid_file {
         report.report_item("pid file", &path.display().to_string(), &pid_file::clean(path, args.dry_run));

@@ -1,14 +1,16 @@
+use super::wait::choose_short_wait;
 use crate::args::reserve::ExcludeArgs;
 use crate::exit;
 use crate::output::progress::DelayedProgress;
 use crate::output::{numbers, stream};
 use aba_lock::error::Error;
+use aba_lock::number::pool::{PORTS, Pool};
 use aba_lock::number::registry::{self, Absent, Registry};
 use aba_lock::store::Store;
 
 pub(crate) fn run(args: &ExcludeArgs) -> Result<i32, Error> {
     let store = Store::from_env()?;
-    let pool = super::pool(args.pool.as_deref())?;
+    let pool = Pool::parse(args.pool.as_deref().unwrap_or(PORTS))?;
     if args.list {
         let mut excluded = registry::read(&store, &pool)?.map(|book| book.exclusions()).unwrap_or_default();
         excluded.sort_by_key(|range| range.first);
@@ -18,7 +20,7 @@ pub(crate) fn run(args: &ExcludeArgs) -> Result<i32, Error> {
     }
     let absent = if args.remove { Absent::Leave } else { Absent::Make };
     let mut progress = DelayedProgress::new(false);
-    let mut registry = Registry::begin(&store, &pool, absent, super::short_wait(args.timeout)?, &mut progress)?;
+    let mut registry = Registry::begin(&store, &pool, absent, choose_short_wait(args.timeout)?, &mut progress)?;
     let rows = registry.book.rows().ok_or_else(|| registry.damaged())?;
     let mut missing = Vec::new();
     for range in &args.ranges {

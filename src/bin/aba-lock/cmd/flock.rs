@@ -1,12 +1,11 @@
 //! `aba-lock flock`, and the helper when it is called `flock`.
 //!
-//! The command runs as a child that inherits the lock, as with flock(1), and this process waits for it. To become the command
-//! would be cheaper, but can be seen: a command that closes what it inherits (`ssh`, `sudo`, a script with `exec 3>log`, as
-//! the lock is on descriptor 3 there) would drop the lock while it works, which nobody can tell beforehand. So only
-//! `--no-fork` does it.
+//! The command runs as a child that inherits the lock, as with flock(1), and this process waits for it. Becoming the command would
+//! be cheaper, but a command that closes its descriptors (`ssh`, `sudo`, a script with `exec 3>log` if the lock is on descriptor
+//! 3) would release the lock while it works, and which commands do so is not known in advance. So only `--no-fork` does that.
 
 use crate::args::Cli;
-use crate::args::flock::usage;
+use crate::args::flock::format_usage;
 use crate::exit::flock as exit;
 use crate::output::flock as output;
 use aba_lock::base::target::{Target, Wait};
@@ -22,7 +21,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) fn run(args: crate::args::flock::FlockArgs) -> Result<i32, Error> {
     match arguments::parse(args.words) {
-        Ok(Asked::Help) => output::print_help(definition(args.called)),
+        Ok(Asked::Help) => output::print_help(build_definition(args.called)),
         Ok(Asked::Version) => output::print_version(),
         Ok(Asked::Lock(flock)) => return lock(*flock),
         Err(misused) => {
@@ -33,26 +32,26 @@ pub(crate) fn run(args: crate::args::flock::FlockArgs) -> Result<i32, Error> {
     Ok(exit::DONE)
 }
 
-/// What clap says of it, by the name that the user knows.
-fn definition(called: &'static str) -> clap::Command {
+/// Returns the definition of clap, with the name by which the user called it.
+fn build_definition(called: &'static str) -> clap::Command {
     let all = Cli::command();
     let own = all.find_subcommand("flock").cloned().unwrap_or_default();
-    own.bin_name(called).override_usage(usage(called))
+    own.bin_name(called).override_usage(format_usage(called))
 }
 
 fn lock(flock: Flock) -> Result<i32, Error> {
-    let way = Way { mode: flock.options.mode, wait: wait(&flock), range: flock.range };
+    let way = Way { mode: flock.options.mode, wait: choose_wait(&flock), range: flock.range };
     let impossible = flock.options.timeout == Some(Timeout::Impossible);
     let opened = match &flock.on {
-        On::Descriptor(_) if impossible => return Ok(no_timer()),
+        On::Descriptor(_) if impossible => return Ok(fail_without_timer()),
         On::File(name) => Lockable::open(Path::new(name), way),
         On::Descriptor(fd) => Lockable::descriptor(*fd, way),
     };
     let mut lockable = match opened {
-        // A file is made before that comes out, as by the original.
-        Ok(_) if impossible => return Ok(no_timer()),
+        // As with flock(1), the file has been created by now.
+        Ok(_) if impossible => return Ok(fail_without_timer()),
         Ok(lockable) => lockable,
-        Err(error) => return Ok(failed(&error)),
+        Err(error) => return Ok(report_error(&error)),
     };
     let target = flock.options.verbose.then(|| Target { label: lockable.label(), ..Target::file(&lockable.path()) });
     let started = Instant::now();
@@ -63,7 +62,7 @@ fn lock(flock: Flock) -> Result<i32, Error> {
             if target.is_some() {
                 output::print_locked(started.elapsed());
             }
-            run_under(flock, &lockable)
+            run_command(flock, &lockable)
         }
         (Err(error @ (Error::Busy { .. } | Error::TimedOut { .. })), target) => {
             if let Some(target) = target {
@@ -71,11 +70,11 @@ fn lock(flock: Flock) -> Result<i32, Error> {
             }
             Ok(i32::from(flock.options.conflict))
         }
-        (Err(error), _) => Ok(failed(&error)),
+        (Err(error), _) => Ok(report_error(&error)),
     }
 }
 
-fn wait(flock: &Flock) -> Wait {
+fn choose_wait(flock: &Flock) -> Wait {
     match flock.options.timeout {
         _ if flock.options.nonblock => Wait::No,
         Some(Timeout::After(Duration::ZERO)) => Wait::No,
@@ -84,8 +83,8 @@ fn wait(flock: &Flock) -> Wait {
     }
 }
 
-/// Runs the command, if there is one. A lock on a descriptor of the caller's stays there.
-fn run_under(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
+/// Runs the command, if there is one. Otherwise the lock stays on the descriptor of the caller.
+fn run_command(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
     let words = match flock.command {
         None => return Ok(exit::DONE),
         Some(Command::Words(words)) => words,
@@ -96,10 +95,10 @@ fn run_under(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
     }
     let not_run = |error: &io::Error| {
         output::report_not_run(&words[0], error);
-        Ok(exit::of_command(error))
+        Ok(exit::status_for_command(error))
     };
     if let Err(error) = lockable.hand_down(!flock.options.close) {
-        return Ok(failed(&error));
+        return Ok(report_error(&error));
     }
     let command = match os::Command::new(&words, &[]) {
         Ok(command) => command,
@@ -108,7 +107,7 @@ fn run_under(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
     if flock.options.no_fork {
         return not_run(&command.exec_as_parent());
     }
-    // Without the lock, a command is not to go on if we are killed: it would be free then.
+    // A child without the lock is killed when this process is killed, because that releases the lock.
     let mut child = match command.spawn(flock.options.close) {
         Ok(child) => child,
         Err(error) => return not_run(&error),
@@ -117,12 +116,12 @@ fn run_under(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
     inherit::status_after(&child, status)
 }
 
-fn no_timer() -> i32 {
+fn fail_without_timer() -> i32 {
     output::report_no_timer();
     exit::SYSTEM
 }
 
-fn failed(error: &Error) -> i32 {
+fn report_error(error: &Error) -> i32 {
     output::print_error(error);
-    exit::of(error)
+    exit::status_for_error(error)
 }

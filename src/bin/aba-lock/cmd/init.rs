@@ -3,13 +3,13 @@ use crate::exit;
 use crate::output::stream;
 
 /// The shell library.
-pub(super) const BASH: &str = include_str!("../../../../shell/aba-lock.bash");
+pub(super) const LIBRARY: &str = include_str!("../../../../shell/aba-lock.bash");
 
 pub(crate) fn run(args: &InitArgs) -> i32 {
     match args.shell {
         ShellName::Bash => {
-            stream::print(BASH);
-            // The library that came from this helper uses this helper, also where PATH leads to another.
+            stream::print(LIBRARY);
+            // The library then uses this helper, even if PATH has another.
             if let Ok(helper) = std::env::current_exe() {
                 let helper = helper.to_string_lossy();
                 stream::print(&format!(": \"${{ABA_LOCK_BIN:={}}}\"\n", shell_words::quote(&helper)));

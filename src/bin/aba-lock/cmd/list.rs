@@ -1,3 +1,4 @@
+use super::keeper::{ask, has_server};
 use crate::args::status::ListArgs;
 use crate::exit;
 use crate::output::list::{Listing, print_list, print_list_json};
@@ -12,10 +13,10 @@ use aba_lock::task::state::Task;
 pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
     let (store, root) = (Store::from_env()?, TaskRoot::from_env()?);
     store.can_be_listed()?;
-    let look = || {
+    let read = || {
         let mut listing = Listing { store: &store, locks: holders::of_store(&store)?, tasks: Task::all(&root)? };
         if args.held {
-            // What cannot be known may be held.
+            // A lock whose state is unknown may be held.
             listing.locks.retain(|(_, state)| state.known() != Known::Free && state.odd.is_none());
             let looks = task::state::looks(&listing.tasks.iter().collect::<Vec<_>>());
             let mut looks = looks.iter();
@@ -28,12 +29,12 @@ pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
             stream::print_misuse("list", "--watch draws on a terminal, and standard output is none");
             return Ok(exit::USAGE);
         }
-        return watch::run_screen(look);
+        return watch::run_screen(read);
     }
-    let listing = look()?;
+    let listing = read()?;
     let mut elsewhere = None;
-    if super::is_remote(args.server.as_deref()) {
-        elsewhere = Some(super::ask("list", None, args.server.as_deref(), args.json)?);
+    if has_server(args.server.as_deref()) {
+        elsewhere = Some(ask("list", None, args.server.as_deref(), args.json)?);
     }
     let text = elsewhere.as_ref().map(|answer| answer.text.as_str());
     if args.json {

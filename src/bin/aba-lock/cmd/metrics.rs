@@ -9,7 +9,7 @@ use std::fs;
 
 pub(crate) fn run(args: &MetricsArgs) -> Result<i32, Error> {
     let locks = now(&Store::from_env()?)?;
-    // A socket, or a terminal, keeps nothing that could be counted.
+    // Only a file keeps the events: a socket or a terminal has none to count.
     let own =
         || store::event_log().map(|log| log.path).filter(|log| fs::metadata(log).map_or(true, |data| data.is_file()));
     let events = args.log.clone().or_else(own).map(|log| counts(&log)).transpose()?;

@@ -1,3 +1,4 @@
+use super::wait::choose_short_wait;
 use crate::args::reserve::MigrateArgs;
 use crate::exit;
 use crate::output::numbers;
@@ -12,14 +13,15 @@ pub(crate) fn run(args: &MigrateArgs) -> Result<i32, Error> {
     let from = number::pool::directory_or_gone(Some(&args.from))?;
     let to = number::pool::directory(Some(&args.to))?;
     let mut progress = DelayedProgress::new(false);
-    let wait = super::short_wait(args.timeout)?;
-    // All that are changed are locked before one is written: in the order of their names, as by everyone.
+    let wait = choose_short_wait(args.timeout)?;
+    // All registries are locked before the first one is written, in the order of their names: all programs lock several
+    // registries in this order, which prevents deadlocks.
     let (mut registries, mut failed) = (Vec::new(), None);
     for pool in registry::pools(&store)? {
         let mut registry = match Registry::begin(&store, &pool, Absent::Leave, wait, &mut progress) {
             Ok(registry) => registry,
             Err(error @ (Error::TimedOut { .. } | Error::Busy { .. })) => return Err(error),
-            // One that cannot be read is no reason to leave the others as they were.
+            // The other registries are changed even if one cannot be read.
             Err(error) => {
                 failed = failed.or(Some(error));
                 continue;

@@ -1,13 +1,14 @@
 use crate::args::PathArgs;
 use crate::exit;
 use crate::output::stream;
+use aba_lock::base::names::LockName;
 use aba_lock::error::Error;
 use aba_lock::lock::acquire;
 use aba_lock::store::Store;
 
 pub(crate) fn run(args: &PathArgs) -> Result<i32, Error> {
     let store = Store::from_env()?;
-    let target = super::named(&store, &args.name)?;
+    let target = store.target(&LockName::parse(&args.name)?);
     if args.create {
         acquire::open(&target, Some(&store))?;
     }

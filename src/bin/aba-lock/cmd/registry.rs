@@ -1,16 +1,17 @@
+use super::wait::choose_short_wait;
 use crate::args::reserve::{Format, ReserveArgs};
 use crate::exit;
 use crate::output::progress::DelayedProgress;
 use crate::output::{numbers, stream};
 use aba_lock::error::Error;
 use aba_lock::number::plan::{self, Probe};
-use aba_lock::number::pool::{Pool, Tag};
+use aba_lock::number::pool::{PORTS, Pool, Tag};
 use aba_lock::number::registry::{self, Absent, Registry};
 use aba_lock::number::{self, list};
 use aba_lock::store::Store;
 
-/// Whether it is about what is reserved, and nothing is to be given.
-pub(crate) fn is_meant(args: &ReserveArgs) -> bool {
+/// Returns true if the call lists or removes reservations instead of making one.
+pub(crate) fn is_query(args: &ReserveArgs) -> bool {
     args.list || args.check || args.prune || args.expire.is_some() || args.recover
 }
 
@@ -19,11 +20,11 @@ pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
     if args.list {
         return list(args, &store);
     }
-    let pool = super::pool(args.pool.as_deref())?;
+    let pool = Pool::parse(args.pool.as_deref().unwrap_or(PORTS))?;
     if args.check {
         return check(args, &store, &pool);
     }
-    if args.recover { recover(args, &store, &pool) } else { clear_out(args, &store, &pool) }
+    if args.recover { recover(args, &store, &pool) } else { remove_unused(args, &store, &pool) }
 }
 
 fn list(args: &ReserveArgs, store: &Store) -> Result<i32, Error> {
@@ -40,7 +41,7 @@ fn list(args: &ReserveArgs, store: &Store) -> Result<i32, Error> {
     let directory = args.path.as_deref().map(|path| number::pool::directory_or_gone(Some(path))).transpose()?;
     let (mut entries, mut failed) = (Vec::new(), None);
     for pool in &pools {
-        // One that cannot be read is no reason not to show the others.
+        // The other registries are shown even if one cannot be read.
         match list::entries(store, pool, directory.as_deref(), tag.as_ref()) {
             Ok(more) => entries.extend(more),
             Err(error) if pools.len() == 1 => return Err(error),
@@ -60,10 +61,10 @@ fn check(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
     Ok(exit::DONE)
 }
 
-fn clear_out(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
+fn remove_unused(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
     let mut progress = DelayedProgress::new(args.quiet);
     let gone = if args.prune { registry::read(store, pool)?.map(|book| plan::gone(&book)) } else { None };
-    let mut registry = Registry::begin(store, pool, Absent::Leave, super::short_wait(args.timeout)?, &mut progress)?;
+    let mut registry = Registry::begin(store, pool, Absent::Leave, choose_short_wait(args.timeout)?, &mut progress)?;
     let mut dropped = Vec::new();
     if let Some(gone) = gone {
         dropped.extend(plan::drop_gone(&mut registry, &gone)?);
@@ -81,7 +82,7 @@ fn clear_out(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Erro
 
 fn recover(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
     let mut progress = DelayedProgress::new(args.quiet);
-    let recovered = registry::recover(store, pool, super::short_wait(args.timeout)?, &mut progress)?;
+    let recovered = registry::recover(store, pool, choose_short_wait(args.timeout)?, &mut progress)?;
     if !args.quiet {
         numbers::report_recovered(pool, recovered.as_ref());
     }

@@ -1,3 +1,5 @@
+use super::command::run_with_locks;
+use super::wait::choose_short_wait;
 use crate::args::reserve::{Format, ReserveArgs};
 use crate::exit;
 use crate::output::contention::report_acquired;
@@ -5,19 +7,17 @@ use crate::output::progress::{DelayedProgress, LockProgress};
 use crate::output::{numbers, stream};
 use aba_lock::error::Error;
 use aba_lock::file::edit::{Edit, Missing};
-use aba_lock::lock::inherit;
 use aba_lock::lock::request::Acquired;
 use aba_lock::number::book::Book;
 use aba_lock::number::group::{Group, Want};
 use aba_lock::number::plan::{self, Ask, Plan, Probe, Why};
-use aba_lock::number::pool::{PORT_RANGE, Pool, Range, Tag};
+use aba_lock::number::pool::{PORT_RANGE, PORTS, Pool, Range, Tag};
 use aba_lock::number::problem::Problem;
 use aba_lock::number::registry::{self, Absent, Registry};
 use aba_lock::number::{self, dotenv};
 use aba_lock::os;
 use aba_lock::os::proc::process;
 use aba_lock::store::{self, Store};
-use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -27,9 +27,9 @@ pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
         return Ok(exit::USAGE);
     }
     let store = Store::from_env()?;
-    let pool = super::pool(args.pool.as_deref())?;
-    let group = group(args, &pool)?;
-    let ask = ask(args, &pool)?;
+    let pool = Pool::parse(args.pool.as_deref().unwrap_or(PORTS))?;
+    let group = read_group(args, &pool)?;
+    let ask = read_ask(args, &pool)?;
     let directory = number::pool::directory(args.path.as_deref())?;
     if args.command.is_empty() {
         keep(args, &store, &group, &ask, &directory)
@@ -38,8 +38,8 @@ pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
     }
 }
 
-/// What is wanted: one number, or several.
-fn group(args: &ReserveArgs, pool: &Pool) -> Result<Group, Error> {
+/// Returns the numbers that are requested, as a group, which may be of one.
+fn read_group(args: &ReserveArgs, pool: &Pool) -> Result<Group, Error> {
     if let Some(tags) = &args.group {
         return Group::of_tags(pool, tags);
     }
@@ -51,7 +51,7 @@ fn group(args: &ReserveArgs, pool: &Pool) -> Result<Group, Error> {
     Ok(Group { pool: pool.clone(), base: None, wants: vec![want], require: args.require.is_some() })
 }
 
-fn ask(args: &ReserveArgs, pool: &Pool) -> Result<Ask, Error> {
+fn read_ask(args: &ReserveArgs, pool: &Pool) -> Result<Ask, Error> {
     let range = match args.range {
         Some(range) => range,
         None if pool.is_ports() => PORT_RANGE,
@@ -70,32 +70,33 @@ fn keep(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory: 
     let named = format != Format::Plain || args.dotenv.is_some();
     let variables = if named { group.variables()? } else { Vec::new() };
     let mut progress = DelayedProgress::new(args.quiet);
-    let wait = super::short_wait(args.timeout)?;
-    // First, because it may be waited for: see the module of the library.
+    let wait = choose_short_wait(args.timeout)?;
+    // The file is locked before the registry, because it may be locked for long: see the library module.
     let file = match &args.dotenv {
         Some(path) if args.dry_run => {
-            Edit::rehearse(path, Missing::Create).map_err(|error| dotenv_failed(path, error))?;
+            Edit::rehearse(path, Missing::Create).map_err(|error| describe_dotenv_error(path, error))?;
             None
         }
         Some(path) => {
             let command = process::command_line(std::process::id());
             let edit = Edit::begin(path, Missing::Create, wait, command, &mut progress);
-            Some(edit.map_err(|error| dotenv_failed(path, error))?)
+            Some(edit.map_err(|error| describe_dotenv_error(path, error))?)
         }
         None => None,
     };
-    // A rehearsal makes nothing. But where there is a lock it takes that: whether a number is leased is found out by
-    // trying, which who takes a lease is not to see.
-    let begins_anew = !registry::lock_path(store, &group.pool).exists();
-    let absent = if args.dry_run && begins_anew { Absent::Leave } else { Absent::Make };
+    // A dry run creates no file. But it takes an existing lock: it tries the lock of each number to see whether it is leased, and
+    // a process that takes a lease at this moment must not see these attempts.
+    let is_new = !registry::lock_path(store, &group.pool).exists();
+    let absent = if args.dry_run && is_new { Absent::Leave } else { Absent::Make };
     let mut begin = || Registry::begin(store, &group.pool, absent, wait, &mut progress);
-    let (registry, mut plan) = planned(&mut begin, |registry, gone| plan::keep(registry, ask, directory, group, gone))?;
+    let (registry, mut plan) =
+        make_plan(&mut begin, |registry, gone| plan::keep(registry, ask, directory, group, gone))?;
     name_owners(&mut plan, &registry);
     let values: Vec<(String, u32)> = variables.into_iter().zip(plan.given.iter().map(|given| given.number)).collect();
-    let file = file.map(|edit| draft(edit, &values)).transpose()?;
+    let file = file.map(|edit| write_draft(edit, &values)).transpose()?;
     if !args.dry_run {
         match registry.commit() {
-            // All are reserved already: only that they are used could not be noted.
+            // All numbers were reserved before. Only the time of their last use could not be written.
             Err(error) if !plan.is_new => numbers::report_not_noted(&error, args.quiet),
             done => done?,
         }
@@ -112,8 +113,8 @@ fn keep(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory: 
     Ok(exit::DONE)
 }
 
-/// The new content of the file of `--dotenv`.
-fn draft(edit: Edit, values: &[(String, u32)]) -> Result<(Edit, aba_lock::file::edit::Draft), Error> {
+/// Writes the new content of the file of `--dotenv`.
+fn write_draft(edit: Edit, values: &[(String, u32)]) -> Result<(Edit, aba_lock::file::edit::Draft), Error> {
     let mut old = Vec::new();
     if let Some(mut file) = edit.old()? {
         file.read_to_end(&mut old).map_err(edit.failed("read"))?;
@@ -128,14 +129,14 @@ fn lease(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory:
     let is_group = args.group.is_some() || args.group_file.is_some();
     let variables = if is_group { group.variables()? } else { Vec::new() };
     let mut progress = DelayedProgress::new(args.quiet);
-    let wait = super::short_wait(args.timeout)?;
+    let wait = choose_short_wait(args.timeout)?;
     let mut begin = || Registry::begin(store, &group.pool, Absent::Make, wait, &mut progress);
-    let (registry, mut plan) = planned(&mut begin, |registry, gone| plan::lease(registry, ask, group, gone))?;
+    let (registry, mut plan) = make_plan(&mut begin, |registry, gone| plan::lease(registry, ask, group, gone))?;
     name_owners(&mut plan, &registry);
     let line = shell_words::join(args.command.iter().map(|word| word.to_string_lossy()));
     let take = |given: &plan::Given| registry.leases.take(store, given.number, &given.tag, directory, line.clone());
     let held: Vec<Acquired> = plan.given.iter().map(take).collect::<Result<_, _>>()?;
-    // The lock of the pool goes with it: the numbers are held by their own.
+    // This releases the lock of the registry. From now on each number is protected by its own lock.
     registry.commit()?;
     let lock_progress = LockProgress::new(args.quiet);
     for acquired in &held {
@@ -144,32 +145,17 @@ fn lease(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory:
     if !args.quiet {
         numbers::report_plan(&plan, directory, ask.probe);
     }
-    let numbers: Vec<u32> = plan.given.iter().map(|given| given.number).collect();
-    become_under(args, &held, &numbers, &variables)
-}
-
-fn become_under(args: &ReserveArgs, held: &[Acquired], numbers: &[u32], names: &[String]) -> Result<i32, Error> {
-    let guards = held.iter().flat_map(|acquired| &acquired.guards);
-    let keeps_back = args.no_inherit || inherit::closes_descriptors(&args.command[0]);
-    let fds = if keeps_back { inherit::keep_back(guards) } else { inherit::hand_down(guards)? };
+    let numbers: Vec<String> = plan.given.iter().map(|given| given.number.to_string()).collect();
     let token = held.iter().map(|acquired| acquired.token).max().unwrap_or_default();
-    let mut variables = vec![(store::FDS, fds), (store::TOKEN, token.to_string())];
-    variables.extend(numbers.first().map(|number| (store::NUMBER, number.to_string())));
-    variables.extend(names.iter().map(String::as_str).zip(numbers.iter().map(u32::to_string)));
-    let failed = |source| Error::cannot_run(&args.command[0].to_string_lossy(), source);
-    let words: &[OsString] = &args.command;
-    let command = os::Command::new(words, &variables).map_err(failed)?;
-    if keeps_back {
-        let mut child = command.fork().map_err(failed)?;
-        let status = child.run().map_err(failed)?;
-        inherit::status_after(&child, status)
-    } else {
-        Err(failed(command.exec()))
-    }
+    let mut environment = vec![(store::TOKEN, token.to_string())];
+    environment.extend(numbers.first().map(|number| (store::NUMBER, number.clone())));
+    environment.extend(variables.iter().map(String::as_str).zip(numbers));
+    let guards = held.iter().flat_map(|acquired| &acquired.guards);
+    run_with_locks(&args.command, args.no_inherit, guards, environment, None)
 }
 
-/// Plans; where there is no room, once more without the rows that nobody needs.
-fn planned(
+/// Plans. If there is no room for the numbers, plans again without the rows that are no longer needed.
+fn make_plan(
     begin: &mut dyn FnMut() -> Result<Registry, Error>,
     mut plan: impl FnMut(&mut Registry, Option<&[u32]>) -> Result<Plan, Error>,
 ) -> Result<(Registry, Plan), Error> {
@@ -181,17 +167,18 @@ fn planned(
             let book = registry.let_go();
             let gone = if lacks_room { plan::gone(&book) } else { Vec::new() };
             if !lacks_room || (gone.is_empty() && !plan::has_unused(&book)) {
-                return Err(owned(error, &book));
+                return Err(add_owner(error, &book));
             }
             registry = begin()?;
-            let planned = plan(&mut registry, Some(&gone));
-            planned.map_err(|error| owned(error, &registry.book)).map(|plan| (registry, plan))
+            plan(&mut registry, Some(&gone))
+                .map_err(|error| add_owner(error, &registry.book))
+                .map(|plan| (registry, plan))
         }
     }
 }
 
-/// The error that the file of `--dotenv` cannot be written.
-fn dotenv_failed(path: &Path, error: Error) -> Error {
+/// Returns the error that the file of `--dotenv` cannot be written.
+fn describe_dotenv_error(path: &Path, error: Error) -> Error {
     match error {
         Error::NoFile { source, .. } => Problem::Dotenv { path: path.to_owned(), source }.error(),
         other => other,
@@ -203,8 +190,8 @@ fn name_owners(plan: &mut Plan, registry: &Registry) {
     plan::name_owners(&registry.book, &mut unmet);
 }
 
-/// With the name of who has the number that is required.
-fn owned(error: Error, book: &Book) -> Error {
+/// Adds the owner of the number that is required to the error.
+fn add_owner(error: Error, book: &Book) -> Error {
     let Error::Reserve(Problem::Required { number, why }) = error else { return error };
     let mut unmet: (u32, Why) = (number, why);
     plan::name_owners(book, &mut [&mut unmet]);

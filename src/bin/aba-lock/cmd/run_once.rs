@@ -14,10 +14,10 @@ pub(crate) fn run(args: &RunOnceArgs) -> Result<i32, Error> {
         for directory in &left {
             tasks::report_left_directory(directory);
         }
-        return Ok(all_of(&failed));
+        return Ok(report_errors(&failed));
     }
     if args.reset_failed {
-        return Ok(all_of(&task::reset_failed(&root)?));
+        return Ok(report_errors(&task::reset_failed(&root)?));
     }
     let Some(id) = &args.id else {
         tasks::print_list(&Task::all(&root)?, args.json);
@@ -28,10 +28,10 @@ pub(crate) fn run(args: &RunOnceArgs) -> Result<i32, Error> {
         tasks::print_list(&[task], args.json);
         return Ok(exit::DONE);
     }
-    one(args, task)
+    run_for_task(args, task)
 }
 
-fn one(args: &RunOnceArgs, task: Task) -> Result<i32, Error> {
+fn run_for_task(args: &RunOnceArgs, task: Task) -> Result<i32, Error> {
     if args.stdout || args.stderr {
         task.look_closely()?;
         tasks::print_log(&task, if args.stdout { Stream::Out } else { Stream::Err });
@@ -51,21 +51,21 @@ fn one(args: &RunOnceArgs, task: Task) -> Result<i32, Error> {
     } else if args.peek {
         Ok(answer(task.look_closely()?.finished().is_some()))
     } else if args.active {
-        // Another user's outcome is closed to us, but not whether it runs.
+        // The outcome of another user's task cannot be read. Its lock shows whether it is running.
         let runs = task.look().running.is_some();
         Ok(answer(runs || task.look_closely()?.finished().is_some() || task.foreign_run().is_some()))
     } else if args.running {
         let runs = task.look().running.is_some() || task.look_closely()?.running.is_some();
         Ok(answer(runs || task.foreign_run().is_some()))
     } else if args.wait {
-        wait(args, task)
+        wait_for_task(args, task)
     } else {
         task.start(&args.command, args.combined_log)?;
         Ok(exit::DONE)
     }
 }
 
-fn wait(args: &RunOnceArgs, task: &Task) -> Result<i32, Error> {
+fn wait_for_task(args: &RunOnceArgs, task: &Task) -> Result<i32, Error> {
     let ask = Ask {
         command: &args.command,
         timeout: args.timeout,
@@ -81,10 +81,10 @@ fn wait(args: &RunOnceArgs, task: &Task) -> Result<i32, Error> {
     Ok(i32::from(ended.status))
 }
 
-/// Says why some could not be done. The status for all.
-fn all_of(failed: &[Error]) -> i32 {
+/// Reports the errors of several tasks. Returns the exit status.
+fn report_errors(failed: &[Error]) -> i32 {
     for error in failed {
         stream::print_error(error);
     }
-    failed.first().map_or(exit::DONE, exit::of)
+    failed.first().map_or(exit::DONE, exit::status_for_error)
 }

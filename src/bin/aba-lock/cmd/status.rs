@@ -1,27 +1,26 @@
+use super::keeper::{ask, become_keeper, has_server};
 use crate::args::status::StatusArgs;
 use crate::exit;
 use crate::output::lock_json::OverallState;
 use crate::output::status::{print_descriptor_status, print_status, print_status_json};
+use aba_lock::base::names::LockName;
 use aba_lock::base::target::Target;
 use aba_lock::error::Error;
 use aba_lock::lock::acquire;
 use aba_lock::lock::holders::{self, Known, ranges};
-use aba_lock::lock::keeper::{self, Keeper};
+use aba_lock::lock::keeper;
 use aba_lock::store::Store;
-use std::ffi::OsString;
 
 pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
     let target = match (&args.name, &args.file) {
-        (Some(name), _) => super::named(&Store::from_env()?, name)?,
+        (Some(name), _) => Store::from_env()?.target(&LockName::parse(name)?),
         (None, Some(path)) => Target::file(path),
         (None, None) => return Ok(exit::USAGE),
     };
     if let Some(fd) = args.fd {
         let held = acquire::held_through(fd, &target.path)?;
         if args.lease && held.is_some() && keeper::goes_with(fd) {
-            let mut words: Vec<OsString> = vec!["lease".into(), "check".into(), format!("--fd={fd}").into()];
-            words.extend(args.name.as_ref().map(Into::into));
-            return Err(Keeper::find()?.become_it(words, &[]));
+            return become_keeper(&["lease", "check"], fd, args.name.as_deref());
         }
         if !args.quiet {
             print_descriptor_status(&target, fd, held);
@@ -34,8 +33,8 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
         state.range = ranges::of(&target.path);
     }
     let mut elsewhere = None;
-    if args.file.is_none() && super::is_remote(args.server.as_deref()) {
-        elsewhere = Some(super::ask("show", args.name.as_deref(), args.server.as_deref(), args.json)?);
+    if args.file.is_none() && has_server(args.server.as_deref()) {
+        elsewhere = Some(ask("show", args.name.as_deref(), args.server.as_deref(), args.json)?);
     }
     let at_server = elsewhere.as_ref().map_or(exit::NO, |answer| answer.status);
     let overall = match (state.known(), at_server) {
@@ -51,7 +50,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
     Ok(match overall {
         OverallState::Held | OverallState::HeldElsewhere => exit::DONE,
         OverallState::Free => exit::NO,
-        // The server could not be asked.
+        // The server did not answer.
         OverallState::Unknown if state.known() == Known::Free => at_server,
         OverallState::Unknown => exit::FAILED,
     })

@@ -1,33 +1,29 @@
+use super::keeper::{become_keeper, has_server};
 use crate::args::lock::UnlockArgs;
 use crate::exit;
 use crate::output::contention::{report_foreign_lock, report_unknown_state};
 use crate::output::force::report_forced_release;
 use crate::output::stream;
+use aba_lock::base::names::LockName;
 use aba_lock::base::target::Target;
 use aba_lock::error::Error;
 use aba_lock::lock::acquire;
 use aba_lock::lock::events::{self, Event};
 use aba_lock::lock::holders::{self, Known};
-use aba_lock::lock::keeper::Keeper;
 use aba_lock::lock::kill::{self, End, How};
 use aba_lock::store::Store;
-use std::ffi::OsString;
 use std::time::Duration;
 
-/// How long the holders have after the first signal, before SIGKILL.
+/// The time between the first signal and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(args: &UnlockArgs) -> Result<i32, Error> {
     let target = match &args.name {
-        Some(name) => Some(super::named(&Store::from_env()?, name)?),
+        Some(name) => Some(Store::from_env()?.target(&LockName::parse(name)?)),
         None => None,
     };
     match (args.fd, target) {
-        (Some(fd), _) if super::is_remote(args.server.as_deref()) => {
-            let mut words: Vec<OsString> = vec!["release".into(), format!("--fd={fd}").into()];
-            words.extend(args.name.as_ref().map(Into::into));
-            Err(Keeper::find()?.become_it(words, &[]))
-        }
+        (Some(fd), _) if has_server(args.server.as_deref()) => become_keeper(&["release"], fd, args.name.as_deref()),
         (Some(fd), target) => {
             acquire::release(fd, target.as_ref().map(|target| target.path.as_path()))?;
             Ok(exit::DONE)

@@ -1,3 +1,4 @@
+use super::wait::choose_short_wait;
 use crate::args::update::{Rewrite, UpdateArgs, WriteArgs};
 use crate::exit;
 use crate::output::progress::DelayedProgress;
@@ -24,7 +25,7 @@ pub(crate) fn write(args: &WriteArgs) -> Result<i32, Error> {
     rewrite(&args.how, false, |edit, draft, forward| filter::from_input(edit, draft, forward).map(|()| 0))
 }
 
-/// Lock, read, make the new content, and put it in the place of the old one.
+/// Locks the file, reads it, makes the new content, and replaces the old one.
 fn rewrite(
     args: &Rewrite,
     by_command: bool,
@@ -43,42 +44,42 @@ fn rewrite(
     let missing = if args.create { Missing::Create } else { Missing::Refuse };
     let mut progress = DelayedProgress::new(args.quiet);
     let command = process::command_line(std::process::id());
-    let mut edit = match Edit::begin(&args.file, missing, wait(args)?, command, &mut progress) {
+    let mut edit = match Edit::begin(&args.file, missing, choose_wait(args)?, command, &mut progress) {
         Err(error @ (Error::Busy { .. } | Error::TimedOut { .. })) => {
             if !args.quiet {
                 updates::report_contention(&error, &args.file);
             }
-            return Ok(exit::of(&error));
+            return Ok(exit::status_for_error(&error));
         }
         begun => begun?,
     };
-    // From here on a signal is noted, so that no temporary files remain.
+    // From here on a signal does not end this process immediately, so that no temporary files remain.
     let forward = Forward::begin();
     edit.keep_old(by_command)?;
     let mut draft = edit.draft()?;
-    let outcome = prepare(args, &edit, &mut draft, &forward, make);
+    let outcome = prepare_draft(args, &edit, &mut draft, &forward, make);
     if !matches!(outcome, Ok(Prepared::New)) {
-        return unchanged(args, &edit, outcome);
+        return end_unchanged(args, &edit, outcome);
     }
     let linked = edit.linked().map(ToOwned::to_owned);
     edit.commit(&draft, args.backup.as_deref().map(OsStr::new))?;
     updates::report_changed(args, linked.as_deref());
-    // The file is changed, but the script must learn of the signal.
-    give_up(&forward).map(|()| exit::DONE)
+    // The file is changed, but the calling script must still see that a signal arrived.
+    check_signals(&forward).map(|()| exit::DONE)
 }
 
-/// The fate of the draft.
+/// The result of making the draft.
 enum Prepared {
-    /// It is the new content.
+    /// The file must be replaced.
     New,
-    /// It is the old content.
+    /// The content is the old one.
     Same,
-    /// It is discarded: the command failed with this status, or the content is not to be written (0).
-    Left(i32),
+    /// The draft is discarded: the command failed with this status, or this is a dry run (0).
+    Discarded(i32),
 }
 
-/// Makes the new content, and checks and shows it.
-fn prepare(
+/// Makes the new content, checks it, and prints the difference.
+fn prepare_draft(
     args: &Rewrite,
     edit: &Edit,
     draft: &mut Draft,
@@ -86,9 +87,9 @@ fn prepare(
     make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Result<i32, Error>,
 ) -> Result<Prepared, Error> {
     let status = make(edit, draft, forward)?;
-    give_up(forward)?;
+    check_signals(forward)?;
     if status != 0 {
-        return Ok(Prepared::Left(status));
+        return Ok(Prepared::Discarded(status));
     }
     if edit.is_same(draft)? {
         return Ok(Prepared::Same);
@@ -98,33 +99,33 @@ fn prepare(
     }
     for text in &args.check {
         let status = filter::check(edit, text, draft, forward)?;
-        give_up(forward)?;
+        check_signals(forward)?;
         if status != 0 {
             return Err(Error::NotAccepted { label: edit.label().to_owned(), status });
         }
     }
     if args.diff {
         let printed = updates::print_diff(edit, draft);
-        // If the reader of our output has ended, this ends by SIGPIPE, as any other command does.
-        give_up(forward)?;
+        // If the reader of the output has ended, this process ends by SIGPIPE, as other commands do.
+        check_signals(forward)?;
         printed?;
     }
-    give_up(forward)?;
-    Ok(if args.dry_run { Prepared::Left(exit::DONE) } else { Prepared::New })
+    check_signals(forward)?;
+    Ok(if args.dry_run { Prepared::Discarded(exit::DONE) } else { Prepared::New })
 }
 
 /// Ends an update that does not change the file. The command may have written to the file itself, so this is checked before
 /// anything says that it is unchanged.
-fn unchanged(args: &Rewrite, edit: &Edit, outcome: Result<Prepared, Error>) -> Result<i32, Error> {
+fn end_unchanged(args: &Rewrite, edit: &Edit, outcome: Result<Prepared, Error>) -> Result<i32, Error> {
     match (edit.verify(), outcome) {
-        (Ok(()), Ok(Prepared::Left(status))) => Ok(status),
+        (Ok(()), Ok(Prepared::Discarded(status))) => Ok(status),
         (Ok(()), Ok(_)) => {
             updates::report_unchanged(args);
             Ok(exit::DONE)
         }
         (Ok(()), Err(error)) => Err(error),
-        // The status of the command, or the signal, is still that of the call.
-        (Err(changed), Ok(Prepared::Left(status))) if status != 0 => {
+        // The call still ends with the status of the command, or by the signal.
+        (Err(changed), Ok(Prepared::Discarded(status))) if status != 0 => {
             stream::print_error(&changed);
             Ok(status)
         }
@@ -136,14 +137,14 @@ fn unchanged(args: &Rewrite, edit: &Edit, outcome: Result<Prepared, Error>) -> R
     }
 }
 
-/// Fails if a signal came.
-fn give_up(forward: &Forward) -> Result<(), Error> {
+/// Returns an error if a signal has arrived.
+fn check_signals(forward: &Forward) -> Result<(), Error> {
     forward.came().map_or(Ok(()), |signal| Err(Error::GivenUp { signal }))
 }
 
-fn wait(args: &Rewrite) -> Result<Wait, Error> {
+fn choose_wait(args: &Rewrite) -> Result<Wait, Error> {
     if args.nonblock {
         return Ok(Wait::No);
     }
-    super::short_wait(args.timeout)
+    choose_short_wait(args.timeout)
 }

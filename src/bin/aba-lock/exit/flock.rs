@@ -3,25 +3,23 @@
 use aba_lock::error::Error;
 use std::io;
 
-/// Locked, or released.
 pub(crate) const DONE: i32 = 0;
-/// What was to be printed was not.
+/// Standard output could not be written to.
 pub(crate) const NOT_PRINTED: i32 = 1;
-/// Wrong usage.
 pub(crate) const USAGE: i32 = 64;
-/// It cannot be locked.
+/// The file cannot be locked.
 const DATA: i32 = 65;
-/// It cannot be opened.
+/// The file cannot be opened.
 const NO_INPUT: i32 = 66;
 /// The command cannot be run.
 const UNAVAILABLE: i32 = 69;
-/// The system could not.
+/// The system lacks memory, processes or locks.
 pub(crate) const SYSTEM: i32 = 71;
-/// It cannot be made.
+/// The file cannot be created.
 const CANNOT_CREATE: i32 = 73;
 
-/// The status for a lock that could not be tried.
-pub(crate) fn of(error: &Error) -> i32 {
+/// Returns the status for a file that could not be opened or locked.
+pub(crate) fn status_for_error(error: &Error) -> i32 {
     match error {
         Error::Open { source, .. } => match source.raw_os_error() {
             Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE) => SYSTEM,
@@ -33,8 +31,8 @@ pub(crate) fn of(error: &Error) -> i32 {
     }
 }
 
-/// The status for a command that did not run.
-pub(crate) fn of_command(error: &io::Error) -> i32 {
-    // Of no room for another process, or for the program in it.
+/// Returns the status for a command that could not be run.
+pub(crate) fn status_for_command(error: &io::Error) -> i32 {
+    // No room for another process, or for the program.
     if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM)) { SYSTEM } else { UNAVAILABLE }
 }

@@ -1,9 +1,9 @@
-//! The plain forms of what scripts call most: read word by word, as clap would read them.
+//! A parser for the common calls of scripts, which is faster than clap: clap takes several times as long to define the options of
+//! one command as the lock takes.
 //!
-//! To define the options of one command takes clap several times as long as to lock. So the forms that are plain are read
-//! here: each option a word of its own, its value the next, at most once, and none that changes or excludes another. All
-//! else is `None`, and clap's to answer: what is wrong, what is abbreviated, what is rare. That both read alike what is
-//! read here is held by a test (`tests/cli/plain_parser.rs`).
+//! It only accepts plain command lines: each option is one word, its value is the next word, no option is repeated, and none
+//! changes or excludes another. For all other command lines, with errors, abbreviations or rare options, it returns `None`, and
+//! clap parses them. A test (`tests/cli/plain_parser.rs`) checks that clap parses each accepted command line to the same result.
 
 use crate::args::lock::{LockArgs, UnlockArgs};
 use crate::args::run_once::RunOnceArgs;
@@ -11,8 +11,8 @@ use crate::args::value::parse_seconds;
 use std::ffi::OsString;
 use std::time::Duration;
 
-/// `aba-lock lock`.
-pub(crate) fn lock(mut words: impl Iterator<Item = OsString>) -> Option<LockArgs> {
+/// Parses the arguments of `aba-lock lock`.
+pub(crate) fn parse_lock(mut words: impl Iterator<Item = OsString>) -> Option<LockArgs> {
     let mut lock = LockArgs::default();
     while let Some(word) = words.next() {
         match word.to_str()? {
@@ -23,21 +23,21 @@ pub(crate) fn lock(mut words: impl Iterator<Item = OsString>) -> Option<LockArgs
                 }
                 break;
             }
-            "--fd" => lock.fd.push(descriptor(&mut words)?),
+            "--fd" => lock.fd.push(read_descriptor(&mut words)?),
             "-t" | "--timeout" if lock.timeout.is_none() => {
-                lock.timeout = Some(parse_seconds(&value(&mut words)?).ok()?);
+                lock.timeout = Some(parse_seconds(&read_value(&mut words)?).ok()?);
             }
-            "--who" if lock.who.is_none() => lock.who = Some(value(&mut words)?),
-            "-n" | "--nonblock" => once(&mut lock.nonblock)?,
+            "--who" if lock.who.is_none() => lock.who = Some(read_value(&mut words)?),
+            "-n" | "--nonblock" => set_once(&mut lock.nonblock)?,
             "-w" | "--wait" if lock.wait.is_none() => lock.wait = Some(None),
-            "-s" | "--shared" => once(&mut lock.shared)?,
-            "-x" | "--exclusive" => once(&mut lock.exclusive)?,
-            "-o" | "--no-inherit" => once(&mut lock.no_inherit)?,
-            "-q" | "--quiet" => once(&mut lock.quiet)?,
-            "-v" | "--verbose" => once(&mut lock.verbose)?,
-            "--reopen" => once(&mut lock.reopen)?,
-            "--try-first" => once(&mut lock.try_first)?,
-            option if lock.wait.is_none() && limit_of_wait(option).is_some() => lock.wait = Some(limit_of_wait(option)),
+            "-s" | "--shared" => set_once(&mut lock.shared)?,
+            "-x" | "--exclusive" => set_once(&mut lock.exclusive)?,
+            "-o" | "--no-inherit" => set_once(&mut lock.no_inherit)?,
+            "-q" | "--quiet" => set_once(&mut lock.quiet)?,
+            "-v" | "--verbose" => set_once(&mut lock.verbose)?,
+            "--reopen" => set_once(&mut lock.reopen)?,
+            "--try-first" => set_once(&mut lock.try_first)?,
+            option if lock.wait.is_none() && parse_wait(option).is_some() => lock.wait = Some(parse_wait(option)),
             option if option.starts_with('-') => return None,
             name => lock.names.push(name.to_owned()),
         }
@@ -53,8 +53,8 @@ pub(crate) fn lock(mut words: impl Iterator<Item = OsString>) -> Option<LockArgs
     plain.then_some(lock)
 }
 
-/// `aba-lock run-once`, of one task.
-pub(crate) fn run_once(mut words: impl Iterator<Item = OsString>) -> Option<RunOnceArgs> {
+/// Parses the arguments of `aba-lock run-once` for one task.
+pub(crate) fn parse_run_once(mut words: impl Iterator<Item = OsString>) -> Option<RunOnceArgs> {
     let mut task = RunOnceArgs::default();
     let mut modes = 0;
     while let Some(word) = words.next() {
@@ -67,19 +67,19 @@ pub(crate) fn run_once(mut words: impl Iterator<Item = OsString>) -> Option<RunO
                 break;
             }
             "-i" | "--id" if task.id.is_none() => {
-                task.id = Some(value(&mut words)?);
+                task.id = Some(read_value(&mut words)?);
                 continue;
             }
             "-t" | "--ttl" if task.ttl.is_none() => {
-                task.ttl = Some(parse_seconds(&value(&mut words)?).ok()?);
+                task.ttl = Some(parse_seconds(&read_value(&mut words)?).ok()?);
                 continue;
             }
             "-W" | "--timeout" if task.timeout.is_none() => {
-                task.timeout = Some(parse_seconds(&value(&mut words)?).ok()?);
+                task.timeout = Some(parse_seconds(&read_value(&mut words)?).ok()?);
                 continue;
             }
             "-q" | "--quiet" => {
-                once(&mut task.quiet)?;
+                set_once(&mut task.quiet)?;
                 continue;
             }
             "-s" | "--start" => &mut task.start,
@@ -99,35 +99,35 @@ pub(crate) fn run_once(mut words: impl Iterator<Item = OsString>) -> Option<RunO
     (task.id.is_some() && modes <= 1).then_some(task)
 }
 
-/// `aba-lock unlock`, as scripts release.
-pub(crate) fn unlock(mut words: impl Iterator<Item = OsString>) -> Option<UnlockArgs> {
+/// Parses the arguments of `aba-lock unlock --fd`.
+pub(crate) fn parse_unlock(mut words: impl Iterator<Item = OsString>) -> Option<UnlockArgs> {
     if words.next()? != "--fd" {
         return None;
     }
-    let fd = Some(descriptor(&mut words)?);
-    let name = if let Some(name) = words.next() { Some(text(name)?) } else { None };
+    let fd = Some(read_descriptor(&mut words)?);
+    let name = if let Some(name) = words.next() { Some(check_value(name)?) } else { None };
     let plain = words.next().is_none();
     plain.then_some(UnlockArgs { name, fd, ..UnlockArgs::default() })
 }
 
-/// The seconds of `--wait=SECONDS` or `-w=SECONDS`.
-fn limit_of_wait(option: &str) -> Option<Duration> {
+/// Parses `--wait=SECONDS` or `-w=SECONDS`.
+fn parse_wait(option: &str) -> Option<Duration> {
     let value = option.strip_prefix("--wait=").or_else(|| option.strip_prefix("-w="))?;
     parse_seconds(value).ok()
 }
 
-fn descriptor(words: &mut impl Iterator<Item = OsString>) -> Option<i32> {
-    value(words)?.parse().ok().filter(|fd| *fd >= 0)
+fn read_descriptor(words: &mut impl Iterator<Item = OsString>) -> Option<i32> {
+    read_value(words)?.parse().ok().filter(|fd| *fd >= 0)
 }
 
-fn value(words: &mut impl Iterator<Item = OsString>) -> Option<String> {
-    text(words.next()?)
+fn read_value(words: &mut impl Iterator<Item = OsString>) -> Option<String> {
+    check_value(words.next()?)
 }
 
-fn text(word: OsString) -> Option<String> {
+fn check_value(word: OsString) -> Option<String> {
     word.into_string().ok().filter(|word| !word.starts_with('-'))
 }
 
-fn once(flag: &mut bool) -> Option<()> {
+fn set_once(flag: &mut bool) -> Option<()> {
     (!std::mem::replace(flag, true)).then_some(())
 }

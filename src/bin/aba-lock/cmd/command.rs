@@ -1,0 +1,42 @@
+//! Commands that run while locks are held, for `lock` and `reserve`.
+
+use aba_lock::error::Error;
+use aba_lock::lock::request::Guard;
+use aba_lock::lock::{inherit, pid_file};
+use aba_lock::{os, store};
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Runs a command while the locks are held, and returns its exit status.
+///
+/// The process becomes the command, which inherits the locks. It waits for the command as a child if the command must not inherit
+/// the locks, or would close them, and if a pid file must be removed when the command ends.
+pub(super) fn run_with_locks<'a>(
+    words: &[OsString],
+    no_inherit: bool,
+    guards: impl Iterator<Item = &'a Guard>,
+    variables: Vec<(&str, String)>,
+    pid_file: Option<&Path>,
+) -> Result<i32, Error> {
+    let failed = |source| Error::cannot_run(&words[0].to_string_lossy(), source);
+    let keeps_back = no_inherit || inherit::closes_descriptors(&words[0]);
+    let fds = if keeps_back { inherit::keep_back(guards) } else { inherit::hand_down(guards)? };
+    let variables: Vec<_> = [(store::FDS, fds)].into_iter().chain(variables).collect();
+    let command = os::Command::new(words, &variables).map_err(failed)?;
+    if !keeps_back && pid_file.is_none() {
+        return Err(failed(command.exec()));
+    }
+    let mut child = command.fork().map_err(failed)?;
+    if let Some(path) = pid_file {
+        write_pid(path, child.pid())?;
+    }
+    let status = child.run();
+    if let Some(path) = pid_file {
+        pid_file::remove(path, child.pid());
+    }
+    inherit::status_after(&child, status.map_err(failed)?)
+}
+
+pub(super) fn write_pid(path: &Path, pid: u32) -> Result<(), Error> {
+    pid_file::write(path, pid).map_err(|source| Error::Write { path: path.to_owned(), source })
+}

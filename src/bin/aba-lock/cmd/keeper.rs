@@ -1,0 +1,104 @@
+//! Calls of `aba-lock-keeper`, which holds the leases of locks at a server.
+
+use crate::args::lock::LockArgs;
+use aba_lock::base::target::Wait;
+use aba_lock::error::Error;
+use aba_lock::lock::inherit;
+use aba_lock::lock::keeper::{Answer, Keeper};
+use aba_lock::lock::request::{Acquired, Request};
+use aba_lock::store;
+use std::ffi::OsString;
+use std::time::Duration;
+
+/// Returns true if a lease server is named: by the option, whose empty value means no server, or else by the environment.
+pub(super) fn has_server(option: Option<&str>) -> bool {
+    option.map_or_else(store::has_server, |server| !server.is_empty())
+}
+
+/// Asks the keeper for the leases at the server: `what` is its command.
+pub(super) fn ask(what: &str, name: Option<&str>, server: Option<&str>, json: bool) -> Result<Answer, Error> {
+    let server = server.map(|server| format!("--server={server}"));
+    let mut words = vec!["lease", what];
+    words.extend(server.as_deref());
+    words.extend(json.then_some("--json"));
+    words.extend(name);
+    Keeper::find()?.ask(&words)
+}
+
+/// Becomes the keeper, which acts on the lease of a lock that the calling script holds on this descriptor.
+pub(super) fn become_keeper(command: &[&str], fd: i32, name: Option<&str>) -> Result<i32, Error> {
+    let mut words: Vec<OsString> = command.iter().map(Into::into).collect();
+    words.push(format!("--fd={fd}").into());
+    words.extend(name.map(Into::into));
+    Err(Keeper::find()?.become_it(words, &[]))
+}
+
+/// Becomes the keeper, which acquires the leases of the locks, and then leaves them to the script or runs the command. Returns the
+/// error if that fails. `elapsed` is the time for which the call has waited for the locks.
+pub(super) fn hold_with_lease(
+    args: &LockArgs,
+    keeper: &Keeper,
+    acquired: &Acquired,
+    request: &Request,
+    elapsed: Duration,
+) -> Error {
+    let mut words: Vec<OsString> = vec!["hold".into()];
+    let mut fds = store::inherited_descriptors();
+    // The keeper prints the tokens in the order of its arguments, which must be that of the names on the command line.
+    let mut guards: Vec<_> = acquired.guards.iter().collect();
+    guards.sort_by_key(|guard| args.names.iter().position(|name| *name == guard.target.label));
+    for guard in guards {
+        let fd = match inherit::reachable(guard) {
+            Ok(fd) => fd,
+            Err(error) => return error,
+        };
+        if !fds.contains(&fd) {
+            fds.push(fd);
+        }
+        let age = if guard.fresh { "fresh" } else { "held" };
+        words.push(format!("--lock={}/{fd}/{}/{age}", guard.target.label, acquired.token).into());
+    }
+    match request.wait {
+        // `--nonblock` tells the keeper that the user of the script cannot make it wait with `ABA_LOCK_TIMEOUT`.
+        Wait::No if !args.nonblock => {}
+        Wait::No => words.push("--nonblock".into()),
+        Wait::Forever => words.push("--wait".into()),
+        Wait::For(limit) => {
+            let left = limit.saturating_sub(elapsed).as_secs_f64();
+            words.push(format!("--timeout={left:.3}").into());
+        }
+    }
+    if !args.fd.is_empty() {
+        words.push(format!("--script={}", request.holder).into());
+    }
+    let options: [(&str, Option<OsString>); 7] = [
+        ("--server=", args.server.as_ref().map(Into::into)),
+        ("--ttl=", args.ttl.map(|ttl| ttl.as_secs_f64().to_string().into())),
+        ("--on-lost=", args.on_lost.as_ref().map(Into::into)),
+        ("--who=", args.who.as_ref().map(Into::into)),
+        ("--conflict-exit-code=", args.conflict_exit_code.map(|code| code.to_string().into())),
+        ("--on-busy=", args.on_busy.as_ref().map(Into::into)),
+        ("--pid-file=", args.pid_file.as_ref().map(Into::into)),
+    ];
+    for (option, value) in options {
+        if let Some(value) = value {
+            let mut word = OsString::from(option);
+            word.push(value);
+            words.push(word);
+        }
+    }
+    let no_inherit =
+        args.command.first().is_some_and(|program| args.no_inherit || inherit::closes_descriptors(program));
+    for (option, is_set) in [("--quiet", args.quiet), ("--verbose", args.verbose), ("--no-inherit", no_inherit)] {
+        if is_set {
+            words.push(option.into());
+        }
+    }
+    let mut variables = Vec::new();
+    if !args.command.is_empty() {
+        words.push("--".into());
+        words.extend_from_slice(&args.command);
+        variables.push((store::FDS, inherit::listed(&fds)));
+    }
+    keeper.become_it(words, &variables)
+}

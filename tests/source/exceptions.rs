@@ -14,13 +14,11 @@ const UNFINISHED: &[(Rule, &str)] = &[
     (Rule::Cycle, "helper"),
     (Rule::Cycle, "keeper"),
     (Rule::Cycle, "library"),
-    (Rule::Cycle, "torture"),
     (Rule::Layer, "library"),
     (Rule::TypeName, "helper"),
     (Rule::TypeName, "keeper"),
     (Rule::TypeName, "library"),
     (Rule::TypeName, "tests of the helper"),
-    (Rule::TypeName, "torture"),
     (Rule::Word, "benchmarks"),
     (Rule::Word, "helper"),
     (Rule::Word, "keeper"),
@@ -28,7 +26,6 @@ const UNFINISHED: &[(Rule, &str)] = &[
     (Rule::Word, "tests of the helper"),
     (Rule::Word, "tests of the keeper"),
     (Rule::Word, "tests of the service"),
-    (Rule::Word, "torture"),
     (Rule::Length, "helper"),
     (Rule::Length, "library"),
     (Rule::Length, "shell/aba-lock.bash"),
@@ -36,7 +33,6 @@ const UNFINISHED: &[(Rule, &str)] = &[
     (Rule::Length, "tests of the keeper"),
     (Rule::Length, "tests of the service"),
     (Rule::Length, "tests/shell/"),
-    (Rule::Length, "torture"),
     (Rule::Phrase, ".ci/run"),
     (Rule::Phrase, "benchmarks"),
     (Rule::Phrase, "benchmarks of the keeper"),
@@ -53,7 +49,6 @@ const UNFINISHED: &[(Rule, &str)] = &[
     (Rule::Phrase, "tests/demo"),
     (Rule::Phrase, "tests/fuzz/run"),
     (Rule::Phrase, "tests/shell/"),
-    (Rule::Phrase, "torture"),
 ];
 
 pub(crate) struct Exceptions {

@@ -1,38 +1,38 @@
-//! The judge of a history. It knows the rules and nothing else: neither the helper, nor how a walk is made.
+//! The checker of a history. It knows the rules and nothing else: neither the helper nor how a walk is made. `walk` calls [`check`].
 //!
-//! `checker_test.rs` has a wrong history for each rule.
+//! `sample_histories` has a wrong history for each rule.
 //!
-//! | line | says |
+//! | line | meaning |
 //! |---|---|
-//! | `A ask WHAT` / `A done STATUS` | A is about to be started / has ended |
-//! | `A doom` | A is about to be killed: what it has may be free from here on |
-//! | `A enter LOCK MODE INODE` / `A leave LOCK` | written by A itself, under the lock; INODE of the lock file that it was given, 0: unknown |
+//! | `A ask WHAT` / `A done STATUS` | a call of actor A is about to start / has ended |
+//! | `A doom` | A is about to be killed: from here on, another actor may hold the locks of A |
+//! | `A enter LOCK MODE INODE` / `A leave LOCK` | written by A itself, under the lock; INODE is that of the inherited lock file, or 0 if unknown |
 //! | `A together LOCK INODE LOCK INODE` | written by A itself, under both locks of one call |
-//! | `A tries LOCK` / `A busy LOCK` | before a call that does not wait / it was refused |
-//! | `A free LOCK` | it was told that nobody has the lock |
-//! | `A remove LOCK INODE` / `A removed LOCK INODE` | somebody takes the lock file away, by hand |
-//! | `A adds FILE TOKEN` / `A added FILE TOKEN` / `A refused FILE TOKEN` | an update is about to be made / was made / failed |
-//! | `A reads FILE` / `A read FILE COUNT HASH` | a reader is about to look / saw so many lines |
-//! | `A content FILE TOKEN...` | what is in the file at the end |
+//! | `A tries LOCK` / `A busy LOCK` | A is about to ask for the lock / A did not wait, and was refused |
+//! | `A free LOCK` | the helper reported to A that the lock is free |
+//! | `A remove LOCK INODE` / `A removed LOCK INODE` | a disturbance is about to remove or rename the lock file / has done so |
+//! | `A adds FILE TOKEN` / `A added FILE TOKEN` / `A refused FILE TOKEN` | an update is about to start / succeeded / failed |
+//! | `A reads FILE` / `A read FILE COUNT HASH` | A is about to read / read COUNT lines |
+//! | `A content FILE TOKEN...` | the content of the file at the end |
 //! | `R begin TASK` / `R end TASK STATUS` | written by a run of a task |
-//! | `A forgets TASK` / `A forgot TASK` | a reset |
-//! | `A finished TASK` | A was told that it succeeded |
-//! | `A wants POOL KEY` / `A keeps POOL KEY N` | a number is asked for / was given |
-//! | `A releases POOL KEY` / `A released POOL KEY` | it is given back |
+//! | `A forgets TASK` / `A forgot TASK` | a reset of the task is about to start / has ended |
+//! | `A finished TASK` | the helper reported to A that the task succeeded |
+//! | `A wants POOL KEY` / `A keeps POOL KEY N` | A is about to reserve a number / reserved N |
+//! | `A releases POOL KEY` / `A released POOL KEY` | A is about to release the number / released it |
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// What a reader saw of a file, in one number.
-pub(crate) fn hash_of<'a>(lines: impl Iterator<Item = &'a str>) -> u64 {
+/// Returns a hash of the lines that a reader saw.
+pub(crate) fn hash_lines<'a>(lines: impl Iterator<Item = &'a str>) -> u64 {
     let mut hasher = DefaultHasher::new();
     lines.for_each(|line| line.hash(&mut hasher));
     hasher.finish()
 }
 
-/// A broken rule, and where: the line, and the words that lead to others that belong to it.
+/// A broken rule: its line, and the words by which other lines that belong to it can be found.
 #[derive(Debug)]
-pub(crate) struct Broken {
+pub(crate) struct Violation {
     pub(crate) line: usize,
     pub(crate) why: String,
     pub(crate) about: Vec<String>,
@@ -45,22 +45,26 @@ struct Hold {
     since: usize,
 }
 
-struct Try {
+struct Attempt {
     actor: String,
     from: usize,
     to: Option<usize>,
 }
 
 #[derive(Default)]
-struct File {
+struct UpdatedFile {
     adds: HashMap<String, usize>,
     added: HashMap<String, usize>,
     refused: HashSet<String>,
-    /// From when to when a reader looked, how many lines it saw, and what they were.
+    /// For each read: the lines of the history at its begin and its end, the number of lines that it saw, and their hash.
     reads: Vec<(usize, usize, usize, u64)>,
 }
 
-/// A killed reset may already have asked a supervisor that has not yet begun its command.
+/// The run that a killed reset may have ended, in these steps:
+///
+/// 1. The reset asks a supervisor to end its run. The supervisor has not started the command yet.
+/// 2. The reset is killed.
+/// 3. The supervisor starts the command, and ends it.
 #[derive(Default, PartialEq)]
 enum LateVictim {
     #[default]
@@ -70,21 +74,20 @@ enum LateVictim {
 }
 
 #[derive(Default)]
-struct Task {
-    /// The run that goes on, and since when.
+struct TaskState {
+    /// The present run, and the line of its begin.
     run: Option<(String, usize)>,
-    /// The last good end that nobody forgot.
+    /// The line of the last successful end that was not reset.
     good: Option<usize>,
     succeeded: bool,
-    /// Until when each reset went on; `None`: it still does.
+    /// The line at which the reset of each actor ended, or `None` if it still runs.
     resets: HashMap<String, Option<usize>>,
-    /// The run that a reset may have ended which was itself killed: the first one to begin after it.
     late_victim: LateVictim,
 }
 
 #[derive(Default)]
 struct Numbers {
-    /// Who has which.
+    /// From key to number.
     kept: HashMap<String, String>,
     releases: HashMap<String, Vec<(String, Option<usize>)>>,
 }
@@ -92,26 +95,26 @@ struct Numbers {
 #[derive(Default)]
 struct Judge {
     line: usize,
-    broken: Vec<Broken>,
+    broken: Vec<Violation>,
     asked: HashMap<String, usize>,
     doomed: HashSet<String>,
     holds: HashMap<String, Vec<Hold>>,
-    /// Those after whose doom another came in: they must not be there any more.
+    /// Pairs of a killed actor and a lock that another actor entered after the kill: the killed one must not be there any more.
     followed: HashSet<(String, String)>,
-    tries: HashMap<String, Vec<Try>>,
-    /// Since when a lock file is away: from the beginning of that, and from its end.
+    tries: HashMap<String, Vec<Attempt>>,
+    /// The lines at which the removal of a lock file began and ended.
     removed: HashMap<(String, u64), (usize, Option<usize>)>,
-    /// When the last one who had it alone left.
+    /// The line at which the last exclusive holder left.
     left: HashMap<(String, u64), usize>,
-    files: HashMap<String, File>,
-    tasks: HashMap<String, Task>,
+    files: HashMap<String, UpdatedFile>,
+    tasks: HashMap<String, TaskState>,
     numbers: HashMap<String, Numbers>,
     reading: HashMap<String, usize>,
     wanting: HashMap<String, usize>,
 }
 
-/// All rules that this history breaks.
-pub(crate) fn check(history: &str) -> Vec<Broken> {
+/// Returns the broken rules of a history.
+pub(crate) fn check(history: &str) -> Vec<Violation> {
     let mut judge = Judge::default();
     for (number, line) in history.lines().enumerate() {
         judge.line = number;
@@ -128,7 +131,7 @@ pub(crate) fn check(history: &str) -> Vec<Broken> {
 impl Judge {
     fn breaks(&mut self, why: String, about: &[&str]) {
         let about = about.iter().map(|word| (*word).to_owned()).collect();
-        self.broken.push(Broken { line: self.line, why, about });
+        self.broken.push(Violation { line: self.line, why, about });
     }
 
     fn judge(&mut self, actor: &str, verb: &str, words: &[&str]) {
@@ -147,7 +150,7 @@ impl Judge {
             ("leave", [lock]) => self.leave(actor, lock),
             ("tries", [lock]) => {
                 let tries = self.tries.entry((*lock).to_owned()).or_default();
-                tries.push(Try { actor: actor.to_owned(), from: self.line, to: None });
+                tries.push(Attempt { actor: actor.to_owned(), from: self.line, to: None });
             }
             ("busy", [lock]) => self.busy(actor, lock),
             ("free", [lock]) => self.free(actor, lock),
@@ -203,18 +206,18 @@ impl Judge {
         }
     }
 
-    fn file(&mut self, file: &str) -> &mut File {
+    fn file(&mut self, file: &str) -> &mut UpdatedFile {
         self.files.entry(file.to_owned()).or_default()
     }
 
-    fn task(&mut self, task: &str) -> &mut Task {
+    fn task(&mut self, task: &str) -> &mut TaskState {
         self.tasks.entry(task.to_owned()).or_default()
     }
 
     fn enter(&mut self, actor: &str, lock: &str, shared: bool, inode: u64) {
         let away = |inode| self.removed.get(&(lock.to_owned(), inode));
-        // Who removes the file under a living holder splits the world: that pair is excused. But nobody may be let in
-        // on a file after that: who had it before left it later than it was taken away.
+        // If the file of a held lock is removed, another actor can lock a new file at the same time: those two are excused.
+        // But after the removal, no actor may acquire the lock on the removed file, not even one that waited for its holder.
         if let (Some((_, Some(removed))), Some(left)) = (away(inode), self.left.get(&(lock.to_owned(), inode)))
             && left > removed
         {
@@ -243,8 +246,8 @@ impl Judge {
         self.holds.insert(lock.to_owned(), holds);
     }
 
-    /// Two locks of one call are granted one after the other, and all files are checked after the last grant: the file of
-    /// `one` must not have been taken away before the previous holder of `other` left.
+    /// A call acquires two locks one after the other, and checks both files after the second. So the file of `one` must not have
+    /// been removed before the previous holder of `other` left.
     fn together(&mut self, actor: &str, one: &(String, u64), other: &(String, u64)) {
         if let (Some((_, Some(removed))), Some(left)) = (self.removed.get(one), self.left.get(other))
             && left > removed
@@ -276,7 +279,7 @@ impl Judge {
             tried.to = Some(self.line);
         }
         for tries in self.tries.values_mut().filter(|tries| tries.len() > 200) {
-            // Of those who had ended before the first that goes on began, nobody asks any more.
+            // An attempt that ended before the oldest unfinished one began cannot overlap with a later attempt.
             let oldest = tries.iter().filter(|tried| tried.to.is_none()).map(|tried| tried.from).min();
             tries.retain(|tried| tried.to.is_none_or(|to| oldest.is_some_and(|oldest| to > oldest)));
         }
@@ -287,11 +290,12 @@ impl Judge {
         }
     }
 
-    /// A refusal needs somebody who may have had the lock meanwhile. Who was killed may have left somebody.
+    /// A refusal is right if another actor may have held the lock during the attempt. A killed actor may have left a child that
+    /// holds it.
     fn busy(&mut self, actor: &str, lock: &str) {
         let Some(tries) = self.tries.get(lock) else { return };
         let Some(from) = tries.iter().find(|tried| tried.actor == actor).map(|tried| tried.from) else { return };
-        let other = |tried: &Try| {
+        let other = |tried: &Attempt| {
             tried.actor != actor && (tried.to.is_none_or(|to| to > from) || self.doomed.contains(&tried.actor))
         };
         if !tries.iter().any(other) {
@@ -337,7 +341,7 @@ impl Judge {
         }
         for (from, to, count, hash) in file.reads {
             let seen = tokens.iter().take(count);
-            if count > tokens.len() || hash_of(seen.clone().copied()) != hash {
+            if count > tokens.len() || hash_lines(seen.clone().copied()) != hash {
                 self.breaks(format!("the reader of line {to} saw what was never in {name}"), &[name]);
             }
             let missing = |(token, added): &(&String, &usize)| {
@@ -369,7 +373,7 @@ impl Judge {
             self.breaks(format!("{name} was run twice: {run} began after a good end"), &[name]);
         }
         match other {
-            // A reset ends who runs.
+            // A reset ends the run.
             Some((other, reset)) if reset || self.doomed.contains(&other) => {
                 self.followed.insert((other, name.to_owned()));
             }
@@ -387,7 +391,7 @@ impl Judge {
         let task = self.task(name);
         task.run = None;
         task.succeeded |= good;
-        // Who is doomed may not have been able to say so.
+        // The supervisor of a killed run may not have recorded the success.
         task.good = (good && !doomed).then_some(line);
     }
 
@@ -402,7 +406,7 @@ impl Judge {
             .any(|hold| hold.since < from && !self.doomed.contains(&hold.actor));
         let numbers = self.numbers.entry(pool.to_owned()).or_default();
         let about = format!("{pool} {key}");
-        // A release that went on meanwhile may have come before this, or after.
+        // A release at the same time may have come before the reservation or after it.
         let unsure = |key: &str, numbers: &Numbers| {
             let releases = numbers.releases.get(key).into_iter().flatten();
             releases.into_iter().any(|(_, until)| until.is_none_or(|until| until > from))

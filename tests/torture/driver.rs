@@ -1,8 +1,10 @@
-//! Runs a call of the helper, counts its system calls, and at one of them kills it or makes the call fail.
+//! Runs a call of the helper under a seccomp filter, counts the system calls, and at one of them kills the helper or makes the
+//! system call fail. The scenes describe their calls with [`Call`], and `steps` runs them with each [`Fault`].
 
-use crate::errors;
-use crate::kernel::{self, Answer, Ask, Asked, Filtered, Heard, Start};
+use crate::environment;
+use crate::kernel::{self, Answer, Event, Filtered, Launch, SystemCall, Watched};
 use crate::place::{self, Place};
+use crate::syscalls;
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
@@ -12,16 +14,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// What is done to a call.
+/// A disturbance of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Nothing: it is only counted.
+    /// The call runs undisturbed, and its system calls are counted.
     None,
-    /// SIGKILL before system call N of the helper and of what it forks.
+    /// SIGKILL before system call N, counted over the helper and its forks.
     Kill(usize),
-    /// System call N fails with this errno, and is not made.
+    /// System call N fails with this errno, without running.
     Fail(usize, i32),
-    /// It, and from then on each call of the same name: a disk stays full, a table of files stays.
+    /// System call N and each later call with the same number fails: a full disk, for example, stays full.
     FailOn(usize, i32),
 }
 
@@ -39,10 +41,10 @@ pub(crate) struct Call {
     pub(crate) program: Option<&'static str>,
     pub(crate) words: Vec<OsString>,
     pub(crate) input: Vec<u8>,
-    /// Descriptors that it gets, and on which numbers.
+    /// Pairs of a descriptor of this process and its number in the called one.
     pub(crate) descriptors: Vec<(RawFd, RawFd)>,
     pub(crate) variables: Vec<(&'static str, String)>,
-    /// Done when it is about to block for a lock, or would if that were not free by then.
+    /// Runs when the helper makes a system call that waits for a lock.
     pub(crate) when_it_waits: Option<Box<dyn FnOnce()>>,
 }
 
@@ -59,9 +61,9 @@ impl Call {
         }
     }
 
-    /// A bash script, in which `$LIBRARY` is the shell library.
+    /// A call of a bash script, in which `$LIBRARY` is the path of the shell library.
     pub(crate) fn bash(script: &str) -> Self {
-        let call = Self::new(["-c", script]).variable("LIBRARY", crate::LIBRARY);
+        let call = Self::new(["-c", script]).variable("LIBRARY", environment::LIBRARY);
         Self { program: Some("/bin/bash"), ..call }
     }
 
@@ -86,56 +88,56 @@ impl Call {
     }
 }
 
-/// How a call ended, and what it did on the way.
+/// The result of a call.
 #[derive(Debug)]
-pub(crate) struct Ended {
-    /// Its exit status, 128 + n for signal n.
+pub(crate) struct Outcome {
+    /// The exit status, 128 + n after signal n.
     pub(crate) status: i32,
     pub(crate) out: String,
     pub(crate) err: String,
-    /// The numbers of the system calls of the helper, in their order.
+    /// The numbers of the system calls of the helper, in order.
     pub(crate) calls: Vec<i64>,
-    /// The call to which the fault was done, if it came as far as that.
+    /// The number of the disturbed system call, if the helper reached it.
     pub(crate) hit: Option<i64>,
-    /// Whether it had to be ended because it took too long.
+    /// `true` if the call was killed because it took too long.
     pub(crate) hung: bool,
 }
 
-/// A file without a name, for what a process reads or prints: nobody has to stand at the end of a pipe.
-fn scratch() -> io::Result<File> {
-    let name = CString::new("torture").unwrap();
-    kernel::memory_file(&name)
-}
-
-/// Starts it under a filter.
-pub(crate) fn start(place: &Place, call: &Call, files: [&File; 3], ask: Ask) -> io::Result<Filtered> {
+/// Starts a call under a filter.
+fn start(place: &Place, call: &Call, files: [&File; 3], watched: Watched) -> io::Result<Filtered> {
     let c_string = |bytes: &[u8]| CString::new(bytes).expect("no NUL");
     let program = call.program.map_or(place.helper.as_path(), Path::new);
     let mut argv = vec![c_string(program.as_os_str().as_bytes())];
     argv.extend(call.words.iter().map(|word| c_string(word.as_bytes())));
     let mut variables = place.variables();
     variables.extend(call.variables.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))));
-    let line = |(name, value): &(String, OsString)| c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat());
-    let environment = variables.iter().map(line).collect();
+    let assign = |(name, value): &(String, OsString)| c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat());
+    let environment = variables.iter().map(assign).collect();
     let mut descriptors: Vec<(RawFd, RawFd)> = files.iter().map(|file| file.as_raw_fd()).zip(0..).collect();
     descriptors.extend(&call.descriptors);
     let directory = c_string(place.directory.as_os_str().as_bytes());
-    kernel::start(&Start { argv, environment, directory, descriptors, ask })
+    kernel::start_filtered(&Launch { argv, environment, directory, descriptors, watched })
 }
 
-/// Runs it.
-pub(crate) fn run(place: &Place, mut call: Call, fault: Fault) -> io::Result<Ended> {
-    let files = [scratch()?, scratch()?, scratch()?];
+/// Files for stdin, stdout and stderr of a call.
+fn create_files() -> io::Result<[File; 3]> {
+    Ok([kernel::create_memory_file()?, kernel::create_memory_file()?, kernel::create_memory_file()?])
+}
+
+/// Runs a call with a fault.
+pub(crate) fn run(place: &Place, mut call: Call, fault: Fault) -> io::Result<Outcome> {
+    let files = create_files()?;
     (&files[0]).write_all(&call.input)?;
     (&files[0]).seek(SeekFrom::Start(0))?;
-    let started = start(place, &call, [&files[0], &files[1], &files[2]], Ask::Every)?;
-    let mut tree = Tree { fault, helper: place.helper.clone(), ours: HashMap::new(), calls: Vec::new(), hit: None };
+    let started = start(place, &call, [&files[0], &files[1], &files[2]], Watched::Every)?;
+    let mut tree =
+        ProcessTree { fault, helper: place.helper.clone(), is_helper: HashMap::new(), calls: Vec::new(), hit: None };
     let (begin, mut hung, mut ended) = (Instant::now(), false, None);
     loop {
-        match started.listener.hear(Duration::from_millis(20)) {
-            Heard::Call(asked) => {
+        match started.listener.receive(Duration::from_millis(20)) {
+            Event::Call(asked) => {
                 let answer = tree.answer(&asked);
-                if blocks(&asked)
+                if waits_for_lock(&asked)
                     && let Some(action) = call.when_it_waits.take()
                 {
                     action();
@@ -144,29 +146,35 @@ pub(crate) fn run(place: &Place, mut call: Call, fault: Fault) -> io::Result<End
                     started.listener.answer(&asked, answer);
                 }
             }
-            // Before Linux 6.11 one that has ended counts until it is reaped.
-            Heard::Nothing => ended = ended.or_else(|| kernel::try_wait(started.pid)),
-            Heard::HungUp => break,
+            // Before Linux 6.11, a listener does not hang up before the last process is reaped.
+            Event::Nothing => ended = ended.or_else(|| kernel::try_wait(started.pid)),
+            Event::HungUp => break,
         }
         if begin.elapsed() > place.patience && !hung {
             hung = true;
-            tree.end();
+            tree.kill_all();
         } else if begin.elapsed() > place.patience * 2 {
             break;
         }
     }
     let status = ended.unwrap_or_else(|| kernel::wait(started.pid));
     let [_, out, err] = &files;
-    Ok(Ended { status, out: place::text(out), err: place::text(err), calls: tree.calls, hit: tree.hit, hung })
+    Ok(Outcome {
+        status,
+        out: place::read_text(out),
+        err: place::read_text(err),
+        calls: tree.calls,
+        hit: tree.hit,
+        hung,
+    })
 }
 
-/// Whether calls can be counted here at all, which needs a filter with a listener.
-pub(crate) fn is_possible(place: &Place) -> io::Result<()> {
+/// Returns an error if this machine does not allow filters with a listener.
+pub(crate) fn check_support(place: &Place) -> io::Result<()> {
     run(place, Call::new(["--version"]), Fault::None).map(drop)
 }
 
-/// Whether this call waits for a lock.
-fn blocks(asked: &Asked) -> bool {
+fn waits_for_lock(asked: &SystemCall) -> bool {
     let is_range = asked.number == libc::SYS_fcntl && asked.args[1] == u64::from(libc::F_OFD_SETLKW.cast_unsigned());
     let is_flock = asked.number == libc::SYS_flock
         && asked.args[1] & u64::from(libc::LOCK_NB.cast_unsigned()) == 0
@@ -174,8 +182,8 @@ fn blocks(asked: &Asked) -> bool {
     is_flock || is_range
 }
 
-/// Whether a call of this kind has this error: fcntl(2) does many things, and some errors are those of locks.
-fn has(asked: &Asked, errno: i32) -> bool {
+/// Returns whether the operation of an fcntl(2) call can fail with this error: some errors belong to lock operations only.
+fn allows_error(asked: &SystemCall, errno: i32) -> bool {
     let is_lock = [libc::F_OFD_SETLK, libc::F_OFD_SETLKW].map(|what| u64::from(what.cast_unsigned()));
     asked.number != libc::SYS_fcntl
         || match errno {
@@ -186,8 +194,8 @@ fn has(asked: &Asked, errno: i32) -> bool {
         }
 }
 
-/// Whether it is none of those that read or write, or does that to a file: pipes and sockets have no such errors.
-fn is_of_disk(asked: &Asked) -> bool {
+/// Returns `false` for reads and writes of pipes and sockets, which do not fail with errors of disks.
+fn is_on_disk(asked: &SystemCall) -> bool {
     let reads_or_writes = [
         libc::SYS_read,
         libc::SYS_pread64,
@@ -202,45 +210,45 @@ fn is_of_disk(asked: &Asked) -> bool {
 }
 
 /// The processes of one call.
-struct Tree {
+struct ProcessTree {
     fault: Fault,
     helper: PathBuf,
-    /// Which of them are the helper; the others are commands, whose calls are not counted.
-    ours: HashMap<u32, bool>,
+    /// For each process, whether it runs the helper. Calls of other programs are not counted.
+    is_helper: HashMap<u32, bool>,
     calls: Vec<i64>,
-    /// The number of the call that was made to fail.
     hit: Option<i64>,
 }
 
-impl Tree {
-    /// What to answer; `None`: nobody waits for an answer any more.
-    fn answer(&mut self, asked: &Asked) -> Option<Answer> {
+impl ProcessTree {
+    /// Returns the answer to a system call, or `None` if the process was killed.
+    fn answer(&mut self, asked: &SystemCall) -> Option<Answer> {
         let helper = &self.helper;
-        let is_helper =
+        let runs_helper =
             |pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program: PathBuf| program == *helper);
-        let ours = *self.ours.entry(asked.pid).or_insert_with(|| is_helper(asked.pid));
+        let is_helper = *self.is_helper.entry(asked.pid).or_insert_with(|| runs_helper(asked.pid));
         if asked.number == libc::SYS_execve {
-            self.ours.remove(&asked.pid);
+            self.is_helper.remove(&asked.pid);
         }
-        if !ours {
+        if !is_helper {
             return Some(Answer::GoOn);
         }
         self.calls.push(asked.number);
-        let is_it = self.calls.len() == self.fault.at();
+        let is_nth = self.calls.len() == self.fault.at();
         let again = matches!(self.fault, Fault::FailOn(..)) && self.hit == Some(asked.number);
-        // What is seen of other processes changes from run to run, and with it which call is the Nth.
+        // The number of other processes on the machine changes from run to run. So call N may be another one than in the run
+        // that counted the calls, with other errors.
         let fits = |errno| {
-            errors::of(asked.number).contains(&errno)
-                && (errno == libc::EINTR || is_of_disk(asked))
-                && has(asked, errno)
+            syscalls::list_errors(asked.number).contains(&errno)
+                && (errno == libc::EINTR || is_on_disk(asked))
+                && allows_error(asked, errno)
         };
         match self.fault {
-            Fault::Kill(_) if is_it => {
+            Fault::Kill(_) if is_nth => {
                 self.hit = Some(asked.number);
                 kernel::kill(asked.pid, libc::SIGKILL);
                 None
             }
-            Fault::Fail(_, errno) | Fault::FailOn(_, errno) if (is_it || again) && fits(errno) => {
+            Fault::Fail(_, errno) | Fault::FailOn(_, errno) if (is_nth || again) && fits(errno) => {
                 self.hit = Some(asked.number);
                 Some(Answer::Fail(errno))
             }
@@ -248,29 +256,28 @@ impl Tree {
         }
     }
 
-    /// Ends all that were seen.
-    fn end(&self) {
-        for pid in self.ours.keys() {
+    fn kill_all(&self) {
+        for pid in self.is_helper.keys() {
             kernel::kill(*pid, libc::SIGKILL);
         }
     }
 }
 
-/// Runs a call to whose programs the clock says another time: by so many seconds. Its status, and what it said on stderr.
+/// Runs a call whose programs see a clock that is `seconds` ahead. Returns its exit status and what it wrote to stderr.
 pub(crate) fn run_at_another_time(place: &Place, call: &Call, seconds: i64) -> io::Result<(i32, String)> {
-    let files = [scratch()?, scratch()?, scratch()?];
-    let started = start(place, call, [&files[0], &files[1], &files[2]], Ask::Clock)?;
+    let files = create_files()?;
+    let started = start(place, call, [&files[0], &files[1], &files[2]], Watched::Clock)?;
     let (begin, mut ended) = (Instant::now(), None);
     loop {
-        match started.listener.hear(Duration::from_millis(20)) {
-            Heard::Call(asked) => {
+        match started.listener.receive(Duration::from_millis(20)) {
+            Event::Call(asked) => {
                 let done = asked.number == libc::SYS_clock_gettime
                     && asked.args[0] == u64::from(libc::CLOCK_REALTIME.cast_unsigned())
-                    && tell_time(&asked, seconds).is_ok();
+                    && write_time(&asked, seconds).is_ok();
                 started.listener.answer(&asked, if done { Answer::Done } else { Answer::GoOn });
             }
-            Heard::Nothing => ended = ended.or_else(|| kernel::try_wait(started.pid)),
-            Heard::HungUp => break,
+            Event::Nothing => ended = ended.or_else(|| kernel::try_wait(started.pid)),
+            Event::HungUp => break,
         }
         if begin.elapsed() > place.patience {
             kernel::kill(started.pid.cast_unsigned(), libc::SIGKILL);
@@ -278,10 +285,11 @@ pub(crate) fn run_at_another_time(place: &Place, call: &Call, seconds: i64) -> i
         }
     }
     let status = ended.unwrap_or_else(|| kernel::wait(started.pid));
-    Ok((status, place::text(&files[2])))
+    Ok((status, place::read_text(&files[2])))
 }
 
-fn tell_time(asked: &Asked, seconds: i64) -> io::Result<()> {
+/// Writes the shifted time to where the process expects the result of `clock_gettime(2)`.
+fn write_time(asked: &SystemCall, seconds: i64) -> io::Result<()> {
     use std::os::unix::fs::FileExt;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let mut time = (i64::try_from(now.as_secs()).unwrap() + seconds).to_ne_bytes().to_vec();

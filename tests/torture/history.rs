@@ -1,15 +1,15 @@
-//! The history of a walk: a file to which each actor appends what it did, one write a line, so that lines never mix and
-//! their order is that in which they were written.
+//! The history of a walk: a file to which each actor appends what it did.
 //!
-//! A line is `NANOSECONDS ACTOR VERB WORDS...`; the time is of the monotonic clock, for people: the order counts. The
-//! verbs are those that [`crate::checker`] knows.
+//! A line is `NANOSECONDS ACTOR VERB WORDS...`, with the verbs that [`crate::checker`] documents. Each line is one write(2)
+//! in append mode, so lines never mix, and their order is the order in which they were written. The checker uses the order
+//! alone; the time, of the monotonic clock, is for people.
 
 use crate::kernel;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-/// The history, open for one more line.
+/// A history that is open for appending.
 pub(crate) struct Journal(File);
 
 impl Journal {

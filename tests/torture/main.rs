@@ -1,24 +1,28 @@
-//! The torture rack: whether the helper keeps its word when it is killed, refused and hindered at every step.
+//! Torture tests of the helper: is every promise kept if the helper is killed, stopped, or refused a system call at any step?
 //!
-//! `make torture MINUTES=60 SEED=7`, or as a part of `make test` for half a minute. It drives the helper in
-//! `ABA_LOCK_BIN` (else the one that cargo built) from outside, as scripts do. Three turns:
+//! `make torture MINUTES=60 SEED=7` runs them; `make test` runs them for half a minute. They call the helper in `ABA_LOCK_BIN`
+//! (by default the one that cargo built) from outside, as scripts do. There are three parts:
 //!
-//! 1. The checker is given histories that are wrong (`checker_test.rs`): it must be able to fail.
-//! 2. Step by step (`systematic.rs`, `scenes/`): for each primitive, free, contended, nested and beside the litter of
-//!    another, SIGKILL before each system call, and each error that fits it. A *step* is one such call of the helper, with
-//!    what must hold after it, the next ordinary call among that.
-//! 3. Random walks (`walk.rs`, `actors.rs`, `faults.rs`): many actors at once, with kills, stops, lock files removed and
-//!    renamed, a full disk, a read-only one, other clocks, reused pids, thousands of names. Each writes what it did into a
-//!    history, which `checker.rs` judges, that knows the rules alone. A step is one call of the helper.
+//! 1. Wrong histories (`sample_histories`) are given to the checker, to show that it can fail.
+//! 2. Step by step (`steps`, `scenes`): each command is called when the lock is free, held and nested, and among the remains of a
+//!    killed process. For each system call of the helper, one step kills the helper before that call, and one more step for
+//!    each error that fits the call makes it fail. After each step, the rules of the scene must hold, and an ordinary call must
+//!    succeed.
+//! 3. Random walks (`walk`, `slot`, `actions`, `disturbances`): many actors call the helper at the same time. They are killed and
+//!    stopped; lock files are removed and renamed; a disk is full or read-only; clocks differ; pids are reused; there are
+//!    thousands of names. Each actor writes what it does into a history. The checker (`checker`), which only knows the
+//!    rules, judges the history. A step is one call of the helper.
 //!
-//! `ABA_TORTURE_ONLY=walk` leaves the steps out; any other value plays the scenes alone that have it in their names.
+//! `ABA_TORTURE_ONLY=walk` runs the walks alone; any other value runs the scenes whose names contain it.
 //!
-//! A seed makes the same choices again; who is faster is the kernel's choice. Where a rule is broken, the seed is printed,
+//! The same seed makes the same choices, but the kernel decides which process is faster. If a rule is broken, the seed is printed
 //! and the history is kept in `target/tmp`.
 //!
-//! All of it happens in namespaces of its own (pid, mount; of an ordinary user also user), where that is allowed: there
-//! the kernel ends every process and every mount with the rack, even where that is killed. Elsewhere another process sees
-//! to that. What a machine does not allow is said.
+//! The run takes place in new namespaces (pid and mount; for an ordinary user also user), in which the kernel ends all
+//! processes and mounts with the run, even if the run is killed. Where namespaces are not allowed, another process cleans
+//! up (`isolation`). The run prints what the machine does not allow.
+//!
+//! The program calls itself with a role as its first argument; see `main`.
 
 #![allow(
     clippy::disallowed_methods,
@@ -28,53 +32,43 @@
     clippy::exit,
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "the walls are those of the program; a rack breaks things"
+    reason = "the lints hold for the helper, and not for programs that test it"
 )]
 
-mod act;
-mod actors;
-mod apart;
-mod calls;
+mod actions;
 mod checker;
-mod checker_test;
-mod dice;
+mod disturbances;
 mod driver;
-mod errors;
-mod faults;
+mod environment;
 mod history;
+mod isolation;
 mod kernel;
+mod payload;
 mod place;
-mod rack;
+mod random;
+mod sample_histories;
+mod scene;
 mod scenes;
-mod systematic;
+mod slot;
+mod stage;
+mod steps;
+mod suite;
+mod syscalls;
 mod walk;
 
-use std::path::PathBuf;
 use std::process::exit;
-
-/// In the environment of all that the rack starts; its value is that of this rack.
-const MARK: &str = "ABA_TORTURE_MARK";
-
-/// The shell library under test.
-const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
-
-/// The helper under test.
-fn helper() -> PathBuf {
-    let given = std::env::var_os("ABA_LOCK_BIN").map(PathBuf::from);
-    std::fs::canonicalize(given.unwrap_or_else(|| env!("CARGO_BIN_EXE_aba-lock").into())).expect("the helper is built")
-}
 
 fn main() {
     let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     exit(match words[..] {
-        ["act", ref what @ ..] => act::act(what),
-        ["apart", ..] => apart::first_process(),
-        ["rack", ..] => rack::run(),
-        ["worker", ref what @ ..] => rack::work(what),
-        ["undertaker", directory] => apart::bury(directory),
-        // Of `cargo test`: options of the harness that this is not, and names of tests.
-        _ if words.iter().any(|word| !word.starts_with('-') && !"torture".contains(word)) => rack::nothing(),
-        _ => apart::enter(),
+        ["payload", ref what @ ..] => payload::run(what),
+        ["init", ..] => isolation::run_init(),
+        ["suite", ..] => suite::run(),
+        ["worker", ref what @ ..] => suite::run_worker(what),
+        ["cleaner", directory] => isolation::kill_marked_processes(directory),
+        // `cargo test` passes the options of its own harness, and names of tests, to every test program.
+        _ if words.iter().any(|word| !word.starts_with('-') && !"torture".contains(word)) => suite::report_nothing(),
+        _ => isolation::run_isolated(),
     })
 }

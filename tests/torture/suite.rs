@@ -1,22 +1,22 @@
-//! The turns of the rack, and what it says of them.
+//! The suite: runs the three parts of the torture tests, and prints the results. Steps are divided among worker processes.
 
 use crate::driver;
-use crate::place::{Place, ends_with_us};
-use crate::systematic::{self, Plan};
-use crate::{apart, checker_test, kernel, walk};
+use crate::place::{Place, tie_to_parent};
+use crate::steps::{self, StepPlan};
+use crate::{environment, isolation, kernel, sample_histories, scenes, walk};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How many actors there are at a time.
+/// The number of actors of a walk at the same time.
 const SLOTS: usize = 8;
 
-/// How long the steps of a short turn may take, and its walks.
-const SHORT: Duration = Duration::from_secs(18);
+/// The time limit for the steps of a short run, and for its walks.
+const SHORT_TURN: Duration = Duration::from_secs(18);
 
-/// What was done, and what was broken by it.
+/// The results so far.
 #[derive(Default)]
 struct Tally {
     passed: usize,
@@ -35,41 +35,41 @@ impl Tally {
     }
 }
 
-fn number(variable: &str) -> Option<f64> {
+fn read_number(variable: &str) -> Option<f64> {
     std::env::var(variable).ok().and_then(|text| text.parse().ok())
 }
 
-/// All turns. The exit status.
+/// Runs the suite, and returns the exit status.
 pub(crate) fn run() -> i32 {
     kernel::end_with_parent();
     let begin = Instant::now();
-    let minutes = number("ABA_TORTURE_MINUTES").filter(|minutes| *minutes > 0.0);
+    let minutes = read_number("ABA_TORTURE_MINUTES").filter(|minutes| *minutes > 0.0);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a seed is a small number")]
-    let seed = number("ABA_TORTURE_SEED").map_or_else(|| kernel::monotonic() % 1_000_000, |seed| seed as u64);
+    let seed = read_number("ABA_TORTURE_SEED").map_or_else(|| kernel::monotonic() % 1_000_000, |seed| seed as u64);
     let only = std::env::var("ABA_TORTURE_ONLY").ok();
     let mut tally = Tally::default();
-    let (tried, wrong) = checker_test::test();
+    let (tried, wrong) = sample_histories::check_samples();
     tally.add(tried - wrong.len(), 0, wrong);
     let until = minutes.map(|minutes| begin + Duration::from_secs_f64(minutes * 60.0));
     println!(
         "torture: seed {seed}, {}",
         minutes.map_or("a short turn".to_owned(), |minutes| format!("{minutes} minutes"))
     );
-    let filters = driver::is_possible(&Place::new(work_directory().join("trial")));
+    let filters = driver::check_support(&Place::new(work_directory().join("trial")));
     if let Err(why) = &filters {
         println!("torture: no seccomp filter with a listener here ({why}): nothing step by step, no other clocks");
     }
-    // A short turn may not reach all scenes: each seed begins with another one.
+    // A short run may not reach all scenes, so each seed begins with another one.
     let (mut round, mut scene) = (seed, if minutes.is_none() { usize::try_from(seed).unwrap_or(0) } else { 0 });
     loop {
-        // By turns, so that in a few minutes there is some of both.
-        let turn = minutes.map_or(SHORT, |minutes| Duration::from_secs_f64(minutes * 60.0 / 8.0).max(SHORT));
+        // Steps and walks alternate, so that a run of a few minutes has both.
+        let turn = minutes.map_or(SHORT_TURN, |minutes| Duration::from_secs_f64(minutes * 60.0 / 8.0).max(SHORT_TURN));
         let end = || until.map_or(Instant::now() + turn, |until| until.min(Instant::now() + turn));
         if only.as_deref() != Some("walk") && filters.is_ok() {
-            scene += steps(&mut tally, (round, scene), minutes.is_none(), end(), only.as_deref().unwrap_or(""));
+            scene += run_steps(&mut tally, (round, scene), minutes.is_none(), end(), only.as_deref().unwrap_or(""));
         }
         if only.as_deref().is_none_or(|only| only == "walk") {
-            walks(&mut tally, &mut round, (minutes.is_none(), filters.is_ok()), end());
+            run_walks(&mut tally, &mut round, (minutes.is_none(), filters.is_ok()), end());
         }
         round += 1;
         if until.is_none_or(|until| Instant::now() > until) || !tally.broken.is_empty() {
@@ -93,15 +93,15 @@ fn report(tally: &Tally, seed: u64, begin: Instant) -> i32 {
     i32::from(failed > 0)
 }
 
-/// Nothing of it was asked for.
-pub(crate) fn nothing() -> i32 {
+/// Reports that the caller chose other tests.
+pub(crate) fn report_nothing() -> i32 {
     println!("\ntest result: ok. 0 passed; 0 failed; finished in 0.00s\n");
     0
 }
 
-/// Every step of every primitive, by as many workers as there are processors: each a process, as forks among threads would
-/// take copies of each other's locks along. Returns how many scenes were played to their end.
-fn steps(tally: &mut Tally, (seed, from): (u64, usize), short: bool, until: Instant, only: &str) -> usize {
+/// Runs the steps in as many worker processes as there are processors, and returns how many scenes all workers finished. The
+/// workers are not threads, because a fork of one thread would inherit the locks of the other ones.
+fn run_steps(tally: &mut Tally, (seed, from): (u64, usize), short: bool, until: Instant, only: &str) -> usize {
     let workers = std::thread::available_parallelism().map_or(2, usize::from).min(16);
     let left = until.saturating_duration_since(Instant::now()).as_millis().to_string();
     let thin = if short { "40" } else { "1" };
@@ -109,7 +109,7 @@ fn steps(tally: &mut Tally, (seed, from): (u64, usize), short: bool, until: Inst
         let mut command = Command::new(fs::read_link("/proc/self/exe").unwrap());
         let (share, workers, seed) = (share.to_string(), workers.to_string(), seed.to_string());
         command.arg("worker").args([&share, &workers, &seed, thin, &left, &from.to_string(), only]);
-        ends_with_us(&mut command);
+        tie_to_parent(&mut command);
         command.stdout(Stdio::piped()).spawn().unwrap()
     };
     let started: Vec<_> = (0..workers).map(start).collect();
@@ -129,7 +129,7 @@ fn steps(tally: &mut Tally, (seed, from): (u64, usize), short: bool, until: Inst
             broken.push("a worker of the rack itself failed".to_owned());
         }
     }
-    let all = crate::scenes::all().len();
+    let all = scenes::list_scenes().len();
     println!(
         "torture: step by step, seed {seed}: {played} steps, {scenes} of {all} scenes to their end, {} broken",
         broken.len()
@@ -138,11 +138,11 @@ fn steps(tally: &mut Tally, (seed, from): (u64, usize), short: bool, until: Inst
     scenes
 }
 
-/// What a worker does.
-pub(crate) fn work(words: &[&str]) -> i32 {
+/// Plays the share of one worker, and reports to the suite on stdout.
+pub(crate) fn run_worker(words: &[&str]) -> i32 {
     let number = |at: usize| words[at].parse::<u64>().unwrap();
     let small = |at: usize| usize::try_from(number(at)).unwrap();
-    let plan = Plan {
+    let plan = StepPlan {
         share: (small(0), small(1)),
         seed: number(2),
         thin: number(3),
@@ -154,7 +154,7 @@ pub(crate) fn work(words: &[&str]) -> i32 {
     let said = |line: String| {
         let _ = writeln!(std::io::stdout(), "{line}");
     };
-    let steps = systematic::play(
+    let steps = steps::play(
         directory,
         &plan,
         |scene| said(format!("scene\t{scene}")),
@@ -167,31 +167,31 @@ pub(crate) fn work(words: &[&str]) -> i32 {
 }
 
 fn work_directory() -> PathBuf {
-    // A file system of its own, or a directory that the undertaker removes.
-    if std::env::var_os(apart::ALLOWED).is_some() {
-        apart::directory()
+    // Without namespaces, the cleaner removes the directory.
+    if environment::may_mount() {
+        isolation::work_root()
     } else {
-        apart::directory().join(std::env::var(crate::MARK).unwrap())
+        isolation::work_root().join(std::env::var(environment::MARK).unwrap())
     }
 }
 
-fn walks(tally: &mut Tally, seed: &mut u64, (short, clocks): (bool, bool), until: Instant) {
-    let mounts = std::env::var_os(apart::ALLOWED).is_some();
+fn run_walks(tally: &mut Tally, seed: &mut u64, (short, clocks): (bool, bool), until: Instant) {
+    let mounts = environment::may_mount();
     for _ in 0..if short { 3 } else { 20 } {
         if Instant::now() > until {
             break;
         }
         let turns = if short { 150 } else { 500 };
         let directory = work_directory().join("walk");
-        let plan = walk::Plan { seed: *seed, slots: SLOTS, turns, until: Some(until), mounts, clocks };
+        let plan = walk::WalkPlan { seed: *seed, slots: SLOTS, turns, until: Some(until), mounts, clocks };
         let walked = walk::walk(&directory, &plan);
-        let (steps, lines, deeds, broken) = (walked.steps, walked.lines, walked.deeds, walked.broken);
+        let (steps, lines, deeds, broken) = (walked.steps, walked.lines, walked.disturbances, walked.broken);
         println!(
             "torture: walk, seed {seed}: {steps} steps, {deeds}; {lines} lines of history, {} broken",
             broken.len()
         );
         if !broken.is_empty() {
-            keep(&directory, *seed);
+            keep_directory(&directory, *seed);
         }
         tally.add(usize::from(broken.is_empty()), steps, broken);
         let _ = fs::remove_dir_all(&directory);
@@ -199,8 +199,8 @@ fn walks(tally: &mut Tally, seed: &mut u64, (short, clocks): (bool, bool), until
     }
 }
 
-/// Keeps what is left of a walk that broke a rule, where it outlives the rack.
-fn keep(directory: &Path, seed: u64) {
+/// Copies the directory of a walk that broke a rule to where it outlives the run.
+fn keep_directory(directory: &Path, seed: u64) {
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("torture-seed-{seed}"));
     let _ = fs::remove_dir_all(&kept);
     let copied = Command::new("cp").arg("-a").arg(directory).arg(&kept).status();

@@ -1,8 +1,9 @@
-//! Histories that are right, and one that is wrong for each rule: a checker that cannot fail proves nothing.
+//! Sample histories for the checker: right ones, and a wrong one for each rule, because a checker that cannot fail proves nothing.
 
-use crate::checker::{check, hash_of};
+use crate::checker::{check, hash_lines};
 
-/// What a history is, its lines without time, and what is to be said of it; nothing: it is right.
+/// Each sample: its description, its lines without the time, and a part of the expected message, which is empty if the history
+/// is right.
 const HISTORIES: &[(&str, &str, &str)] = &[
     ("one after the other", "1 enter a exclusive 7;1 leave a;2 enter a exclusive 7;2 leave a", ""),
     ("two at once", "1 enter a exclusive 7;2 enter a exclusive 7", "two holders"),
@@ -66,9 +67,9 @@ const HISTORIES: &[(&str, &str, &str)] = &[
     ("no line", "1", "not a line"),
 ];
 
-/// Tries them all; returns how many that were, and which were judged wrongly.
-pub(crate) fn test() -> (usize, Vec<String>) {
-    let empty = hash_of(std::iter::empty()).to_string();
+/// Checks all samples, and returns their number and the ones with an unexpected result.
+pub(crate) fn check_samples() -> (usize, Vec<String>) {
+    let empty = hash_lines(std::iter::empty()).to_string();
     let mut wrong = Vec::new();
     for (what, lines, expected) in HISTORIES {
         let lines = lines.replace("EMPTY", &empty);

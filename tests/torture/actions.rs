@@ -1,55 +1,57 @@
-//! What an actor may do, and what it writes down of that.
+//! The actions of actors in a walk: each calls the helper in one way, and notes in the history what it asks for and what it gets.
+//! `walk` calls [`play`].
 
 use crate::checker;
+use crate::disturbances;
 use crate::driver::{self, Call};
-use crate::faults;
-use crate::walk::Slot;
+use crate::environment;
+use crate::slot::Slot;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
-/// One thing, as the dice will have it.
+/// Performs a random action.
 pub(crate) fn play(slot: &mut Slot, turn: usize) {
-    match slot.dice.roll(100) {
+    match slot.random.below(100) {
         0..18 => lock(slot),
         18..30 => flock(slot),
-        30..38 => script(slot),
-        38..42 => two(slot),
-        42..56 => update(slot, turn),
-        56..62 => read(slot, turn),
-        62..72 => task(slot),
-        72..74 => reset(slot),
-        74..86 => number(slot),
+        30..38 => lock_in_script(slot),
+        38..42 => lock_two(slot),
+        42..56 => update_file(slot, turn),
+        56..62 => read_file(slot, turn),
+        62..72 => run_task(slot),
+        72..74 => reset_task(slot),
+        74..86 => use_number(slot),
         86..89 => clean(slot),
-        89..93 => status(slot),
-        93..96 => odd(slot),
-        _ if slot.stage.clocks => at_another_time(slot, turn),
+        89..93 => ask_status(slot),
+        93..96 => refuse_bad_name(slot),
+        _ if slot.stage.clocks => call_at_other_time(slot, turn),
         _ => lock(slot),
     }
 }
 
-/// A lock's name; it is known by another in the history where it is in another state root.
-struct Lock {
+/// A lock: its name, and its state root relative to the place.
+struct ChosenLock {
     name: String,
     root: &'static str,
 }
 
-impl Lock {
-    fn pick(slot: &mut Slot) -> Self {
-        let (roll, number) = (slot.dice.roll(100), slot.dice.roll(4096));
+impl ChosenLock {
+    fn choose(slot: &mut Slot) -> Self {
+        let (roll, number) = (slot.random.below(100), slot.random.below(4096));
         let in_root = |name: String| Self { name, root: "locks" };
         match roll {
             0..50 => in_root(format!("h{}", number % 3)),
-            // As long as a name may be.
+            // The longest name that is allowed.
             50..60 => in_root("l".repeat(128)),
-            60..70 => in_root(faults::REMOVED[usize::try_from(number % 3).unwrap()].to_owned()),
+            60..70 => in_root(disturbances::REMOVED[usize::try_from(number % 3).unwrap()].to_owned()),
             70..76 if slot.stage.mounts => Self { name: format!("f{}", number % 8), root: "full/locks" },
             76..82 if slot.stage.mounts => Self { name: format!("w{}", number % 2), root: "ro/locks" },
             _ => in_root(format!("n{number}")),
         }
     }
 
-    /// In the history.
+    /// The name in the history. It contains the state root if that is another one than usual.
     fn id(&self) -> String {
         if self.root == "locks" { self.name.clone() } else { format!("{}:{}", self.root, self.name) }
     }
@@ -59,37 +61,37 @@ impl Lock {
     }
 }
 
-/// A call of the helper.
 fn helper<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(slot: &Slot, words: I) -> Command {
     let mut command = slot.place.program(&slot.place.helper);
     command.args(words);
     command
 }
 
-fn waits(slot: &mut Slot) -> (Vec<String>, bool) {
-    let millis = slot.dice.roll(60);
-    match slot.dice.roll(100) {
+/// Chooses the options for a wait, and returns whether the call waits at all.
+fn choose_wait(slot: &mut Slot) -> (Vec<String>, bool) {
+    let millis = slot.random.below(60);
+    match slot.random.below(100) {
         0..35 => (Vec::new(), false),
         35..70 => (vec!["-w".to_owned()], true),
         _ => (vec!["-t".to_owned(), format!("0.{millis:03}")], true),
     }
 }
 
-/// The command that is inside, and says so.
-fn hold(slot: &mut Slot, lock: &Lock, shared: bool) -> Vec<OsString> {
+/// The command that runs under the lock, and notes it.
+fn hold(slot: &mut Slot, lock: &ChosenLock, shared: bool) -> Vec<OsString> {
     hold_file(slot, lock, &lock.file(slot), shared)
 }
 
-/// The same, in a lock that is this file.
-fn hold_file(slot: &mut Slot, lock: &Lock, file: &str, shared: bool) -> Vec<OsString> {
+/// The same for the lock on another file than that of its name.
+fn hold_file(slot: &mut Slot, lock: &ChosenLock, file: &str, shared: bool) -> Vec<OsString> {
     let history = slot.place.path("history");
-    let (mode, micros) = (if shared { "shared" } else { "exclusive" }, slot.dice.roll(1500).to_string());
-    slot.place.act(&["hold", &history.to_string_lossy(), &slot.actor, &lock.id(), mode, file, &micros])
+    let (mode, micros) = (if shared { "shared" } else { "exclusive" }, slot.random.below(1500).to_string());
+    slot.place.payload(&["hold", &history.to_string_lossy(), &slot.actor, &lock.id(), mode, file, &micros])
 }
 
 fn lock(slot: &mut Slot) {
-    let (lock, (mut words, waits)) = (Lock::pick(slot), waits(slot));
-    let shared = slot.dice.percent(25);
+    let (lock, (mut words, waits)) = (ChosenLock::choose(slot), choose_wait(slot));
+    let shared = slot.random.chance(25);
     if shared {
         words.push("-s".to_owned());
     }
@@ -97,8 +99,8 @@ fn lock(slot: &mut Slot) {
     all.extend(words.into_iter().map(OsString::from));
     all.extend([OsString::from(&lock.name), "--".into()]);
     all.extend(hold(slot, &lock, shared));
-    // Bytes that are no text.
-    if slot.dice.percent(10) {
+    // Arguments may be invalid UTF-8.
+    if slot.random.chance(10) {
         all.push(OsStr::from_bytes(b"\xff\xfe \n'").to_owned());
     }
     let mut command = helper(slot, all);
@@ -106,8 +108,8 @@ fn lock(slot: &mut Slot) {
     contend(slot, command, &[&lock], waits, 75, &[]);
 }
 
-/// A call that wants locks: it is written down who wanted which, and who was refused.
-fn contend(slot: &mut Slot, command: Command, locks: &[&Lock], waits: bool, refused: i32, others: &[i32]) {
+/// Runs a call that asks for locks, and notes the request and the refusal.
+fn contend(slot: &mut Slot, command: Command, locks: &[&ChosenLock], waits: bool, refused: i32, others: &[i32]) {
     slot.note("ask lock");
     for lock in locks {
         slot.note(&format!("tries {}", lock.id()));
@@ -121,59 +123,63 @@ fn contend(slot: &mut Slot, command: Command, locks: &[&Lock], waits: bool, refu
     slot.note(&format!("done {}", said.map_or(137, |said| said.status)));
 }
 
-/// A script with the library, and another in it that takes the same lock.
-fn script(slot: &mut Slot) {
-    let (lock, (words, waits)) = (Lock::pick(slot), waits(slot));
+/// Runs a script with the library. Sometimes it locks in a trap handler, or runs another script that asks for the same lock.
+fn lock_in_script(slot: &mut Slot) {
+    let (lock, (words, waits)) = (ChosenLock::choose(slot), choose_wait(slot));
     let nested = r#"source "$LIBRARY"; aba_lock_operation "$NAME"; aba_unlock_operation "$NAME""#;
     let work = format!(
         "aba_lock_operation {} \"$NAME\"; {}\"$@\"",
         words.join(" "),
-        if slot.dice.percent(30) { "bash -c \"$NESTED\"; " } else { "" },
+        if slot.random.chance(30) { "bash -c \"$NESTED\"; " } else { "" },
     );
     let in_trap = work.replacen("aba_lock_operation", "aba_lock_operation --on-conflict return", 1);
     let in_trap = in_trap.replacen(';', " || exit 1;", 1);
-    let work = match slot.dice.roll(100) {
-        0..15 => format!("trap '{in_trap}' EXIT; exit {OF_TRAP}"),
-        15..25 => format!("trap '{in_trap}' USR1; kill -s USR1 $$; exit {OF_TRAP}"),
-        25..32 => format!("trap '{in_trap}; exit {OF_TRAP}' ERR; false"),
+    let work = match slot.random.below(100) {
+        0..15 => format!("trap '{in_trap}' EXIT; exit {STATUS_OF_TRAP}"),
+        15..25 => format!("trap '{in_trap}' USR1; kill -s USR1 $$; exit {STATUS_OF_TRAP}"),
+        25..32 => format!("trap '{in_trap}; exit {STATUS_OF_TRAP}' ERR; false"),
         32..50 => format!("trap 'exit 143' TERM; {work}"),
         _ => work,
     };
     let script = format!("source \"$LIBRARY\"; {work}");
     let mut command = slot.place.program("bash");
     command.arg("-c").arg(script).arg("script").args(hold(slot, &lock, false));
-    command.env("LIBRARY", crate::LIBRARY).env("NESTED", nested).env("NAME", &lock.name);
+    command.env("LIBRARY", environment::LIBRARY).env("NESTED", nested).env("NAME", &lock.name);
     command.env("ABA_LOCK_DIR", slot.place.path(lock.root));
-    contend(slot, command, &[&lock], waits, 1, &[OF_TRAP]);
+    contend(slot, command, &[&lock], waits, 1, &[STATUS_OF_TRAP]);
 }
 
-/// The status of a script after its work in a trap.
-const OF_TRAP: i32 = 3;
+/// The exit status of a script that locks in a trap handler.
+const STATUS_OF_TRAP: i32 = 3;
 
-/// A script that locks a file of its own as with flock(1): over a command, or on a descriptor.
+/// Runs a script that calls the helper as flock(1), on a file of its own: with a command, or on a descriptor.
 fn flock(slot: &mut Slot) {
-    const OF_FCNTL: &str = "flocks/c";
-    let by_descriptor = slot.dice.percent(40);
-    // Who waits on a descriptor gets the file that is open there, also where that was removed.
-    let is_removed = !by_descriptor && slot.dice.percent(65);
-    let name = if is_removed { faults::REMOVED_FILE } else { *slot.dice.pick(&["flocks/a", "flocks/b", OF_FCNTL]) };
-    let lock = Lock { name: name.to_owned(), root: "locks" };
-    let millis = slot.dice.roll(60);
-    let (wait, waits) = match slot.dice.roll(100) {
+    const FCNTL_FILE: &str = "flocks/c";
+    let by_descriptor = slot.random.chance(40);
+    // A call with a descriptor locks the open file, even if it was removed.
+    let is_removed = !by_descriptor && slot.random.chance(65);
+    let name = if is_removed {
+        disturbances::REMOVED_FILE
+    } else {
+        *slot.random.choose(&["flocks/a", "flocks/b", FCNTL_FILE])
+    };
+    let lock = ChosenLock { name: name.to_owned(), root: "locks" };
+    let millis = slot.random.below(60);
+    let (wait, waits) = match slot.random.below(100) {
         0..40 => ("-n".to_owned(), false),
         40..80 => (String::new(), true),
         _ => (format!("-w 0.{millis:03}"), true),
     };
-    // Those of fcntl(2) and those of flock(2) do not know each other.
-    let fcntl = if lock.name == OF_FCNTL { "--fcntl" } else { "" };
-    let shared = slot.dice.percent(25);
+    // Locks of fcntl(2) and of flock(2) do not exclude each other, so one file is only locked with fcntl(2).
+    let fcntl = if lock.name == FCNTL_FILE { "--fcntl" } else { "" };
+    let shared = slot.random.chance(25);
     let mode = if shared { "-s" } else { "-x" };
     let function = r#"flock() { "$ABA_LOCK_BIN" flock "$@"; }"#;
     let script = if by_descriptor {
-        let release = if slot.dice.percent(50) { format!(" && flock {fcntl} -u 9") } else { String::new() };
+        let release = if slot.random.chance(50) { format!(" && flock {fcntl} -u 9") } else { String::new() };
         format!(r#"{function}; exec 9<>"$FILE"; flock {fcntl} {mode} {wait} 9 || exit; "$@"{release}"#)
     } else {
-        let become_it = if slot.dice.percent(30) { "-F" } else { "" };
+        let become_it = if slot.random.chance(30) { "-F" } else { "" };
         format!(r#"{function}; flock {fcntl} {mode} {wait} {become_it} "$FILE" "$@""#)
     };
     let file = slot.place.path(&lock.name);
@@ -183,25 +189,25 @@ fn flock(slot: &mut Slot) {
     contend(slot, command, &[&lock], waits, 1, &[]);
 }
 
-/// Two locks at once, all or none, inside both of them. Often the file of one is removed during the wait for the other.
-fn two(slot: &mut Slot) {
-    let removed = Lock { name: (*slot.dice.pick(&faults::REMOVED)).to_owned(), root: "locks" };
-    let one = if slot.dice.percent(60) { removed } else { Lock::pick(slot) };
-    let other = Lock { name: format!("h{}", slot.dice.roll(3)), root: "locks" };
+/// Acquires two locks in one call, which gets both or neither. Often the file of one is removed during the wait for the other.
+fn lock_two(slot: &mut Slot) {
+    let removed = ChosenLock { name: (*slot.random.choose(&disturbances::REMOVED)).to_owned(), root: "locks" };
+    let one = if slot.random.chance(60) { removed } else { ChosenLock::choose(slot) };
+    let other = ChosenLock { name: format!("h{}", slot.random.below(3)), root: "locks" };
     if one.root != other.root || one.name == other.name {
         return lock(slot);
     }
-    let (words, _) = waits(slot);
-    let (history, micros) = (slot.place.path("history"), slot.dice.roll(1500).to_string());
+    let (words, _) = choose_wait(slot);
+    let (history, micros) = (slot.place.path("history"), slot.random.below(1500).to_string());
     let locks = [one.id(), one.file(slot), other.id(), other.file(slot)];
     let mut inside = vec!["hold-both", history.to_str().unwrap(), &slot.actor, &micros];
     inside.extend(locks.iter().map(String::as_str));
-    let inside = slot.place.act(&inside);
-    if slot.dice.percent(40) {
+    let inside = slot.place.payload(&inside);
+    if slot.random.chance(40) {
         let script = format!("source \"$LIBRARY\"; aba_lock_operation {} \"$ONE\" \"$OTHER\"; \"$@\"", words.join(" "));
         let mut command = slot.place.program("bash");
         command.arg("-c").arg(script).arg("script").args(inside);
-        command.env("LIBRARY", crate::LIBRARY).env("ONE", &one.name).env("OTHER", &other.name);
+        command.env("LIBRARY", environment::LIBRARY).env("ONE", &one.name).env("OTHER", &other.name);
         return contend(slot, command, &[&one, &other], true, 1, &[]);
     }
     let mut all: Vec<OsString> = vec!["lock".into()];
@@ -212,15 +218,15 @@ fn two(slot: &mut Slot) {
     contend(slot, command, &[&one, &other], true, 75, &[]);
 }
 
-/// A file that many add to: another one from time to time, so that none grows long.
-fn file(turn: usize) -> String {
+/// The file that actors update: another one every 40 turns, so that no file grows long.
+fn name_file(turn: usize) -> String {
     format!("data/f{}", turn / 40)
 }
 
-fn update(slot: &mut Slot, turn: usize) {
-    let (file, token) = (file(turn), slot.actor.clone());
+fn update_file(slot: &mut Slot, turn: usize) {
+    let (file, token) = (name_file(turn), slot.actor.clone());
     let mut words = vec!["update", "--create"];
-    let in_place = slot.dice.percent(25);
+    let in_place = slot.random.chance(25);
     let add = format!("echo {token}");
     let (cat, append) = (format!("cat; {add}"), format!("{add} >>\"$1\""));
     if in_place {
@@ -240,30 +246,30 @@ fn update(slot: &mut Slot, turn: usize) {
     slot.note(&format!("done {}", said.map_or(137, |said| said.status)));
 }
 
-/// Looks into the file, without any lock.
-fn read(slot: &mut Slot, turn: usize) {
-    let file = file(turn);
+/// Reads the file without a lock.
+fn read_file(slot: &mut Slot, turn: usize) {
+    let file = name_file(turn);
     slot.note(&format!("reads {file}"));
     let content = slot.place.read(&file);
     if !content.is_empty() && !content.ends_with('\n') {
-        slot.stage.breaks(format!("{} read half a line of {file}", slot.actor));
+        slot.stage.report(format!("{} read half a line of {file}", slot.actor));
     }
-    slot.note(&format!("read {file} {} {}", content.lines().count(), checker::hash_of(content.lines())));
+    slot.note(&format!("read {file} {} {}", content.lines().count(), checker::hash_lines(content.lines())));
 }
 
-fn task(slot: &mut Slot) {
-    let (task, how) = (format!("t{}", slot.dice.roll(3)), *slot.dice.pick(&["-qw", "-qw", "-s", "-p"]));
-    let fate = *slot.dice.pick(&["0", "0", "0", "0", "0", "3", "die", "orphan"]);
-    let micros = slot.dice.roll(3000).to_string();
+fn run_task(slot: &mut Slot) {
+    let (task, how) = (format!("t{}", slot.random.below(3)), *slot.random.choose(&["-qw", "-qw", "-s", "-p"]));
+    let fate = *slot.random.choose(&["0", "0", "0", "0", "0", "3", "die", "orphan"]);
+    let micros = slot.random.below(3000).to_string();
     let history = slot.place.path("history");
     let mut words: Vec<OsString> = ["run-once", how, "-i", &task].map(OsString::from).into();
     if how != "-p" {
         words.push("--".into());
-        words.extend(slot.place.act(&["task", &history.to_string_lossy(), &slot.actor, &task, fate, &micros]));
+        words.extend(slot.place.payload(&["task", &history.to_string_lossy(), &slot.actor, &task, fate, &micros]));
     }
     let command = helper(slot, words);
     slot.note("ask task");
-    // 143: ended by a reset meanwhile.
+    // 143: a reset ended the task.
     let said = slot.call(command, &[3, 137, 143]);
     if said.as_ref().is_some_and(|said| said.status == 0 && how == "-qw") {
         slot.note(&format!("finished {task}"));
@@ -271,21 +277,21 @@ fn task(slot: &mut Slot) {
     slot.note(&format!("done {}", said.map_or(137, |said| said.status)));
 }
 
-fn reset(slot: &mut Slot) {
-    let task = format!("t{}", slot.dice.roll(3));
+fn reset_task(slot: &mut Slot) {
+    let task = format!("t{}", slot.random.below(3));
     let command = helper(slot, ["run-once", "-r", "-i", &task]);
     slot.note(&format!("forgets {task}"));
     slot.call(command, &[]);
     slot.note(&format!("forgot {task}"));
 }
 
-fn number(slot: &mut Slot) {
-    let key = format!("d{}", slot.dice.roll(8));
-    let of_pool = ["--pool", "p", "--path", &key];
+fn use_number(slot: &mut Slot) {
+    let key = format!("d{}", slot.random.below(8));
+    let pool_options = ["--pool", "p", "--path", &key];
     let range = ["--range", "1-12", "--probe", "none"];
-    match slot.dice.roll(10) {
+    match slot.random.below(10) {
         0..5 => {
-            let command = helper(slot, ["reserve"].iter().chain(&of_pool).chain(&range));
+            let command = helper(slot, ["reserve"].iter().chain(&pool_options).chain(&range));
             slot.note(&format!("wants p {key}"));
             if let Some(said) = slot.call(command, &[])
                 && said.status == 0
@@ -294,16 +300,16 @@ fn number(slot: &mut Slot) {
             }
         }
         5..7 => {
-            let command = helper(slot, ["release"].iter().chain(&of_pool));
+            let command = helper(slot, ["release"].iter().chain(&pool_options));
             slot.note(&format!("releases p {key}"));
             slot.call(command, &[]);
             slot.note(&format!("released p {key}"));
         }
         _ => {
-            let (history, micros) = (slot.place.path("history"), slot.dice.roll(1500).to_string());
-            let inside = slot.place.act(&["lease", &history.to_string_lossy(), &slot.actor, "p", &micros]);
+            let (history, micros) = (slot.place.path("history"), slot.random.below(1500).to_string());
+            let inside = slot.place.payload(&["lease", &history.to_string_lossy(), &slot.actor, "p", &micros]);
             let mut words: Vec<OsString> =
-                ["reserve"].iter().chain(&of_pool).chain(&range).map(OsString::from).collect();
+                ["reserve"].iter().chain(&pool_options).chain(&range).map(OsString::from).collect();
             words.push("--".into());
             words.extend(inside);
             let command = helper(slot, words);
@@ -319,8 +325,8 @@ fn clean(slot: &mut Slot) {
     slot.call(command, &[]);
 }
 
-fn status(slot: &mut Slot) {
-    let lock = Lock::pick(slot);
+fn ask_status(slot: &mut Slot) {
+    let lock = ChosenLock::choose(slot);
     let mut command = helper(slot, ["status", "-q", &lock.name]);
     command.env("ABA_LOCK_DIR", slot.place.path(lock.root));
     slot.note("ask status");
@@ -329,37 +335,39 @@ fn status(slot: &mut Slot) {
     }
 }
 
-/// What is no name is refused, whatever its bytes are.
-fn odd(slot: &mut Slot) {
+/// Calls the helper with an invalid name, which it must refuse.
+fn refuse_bad_name(slot: &mut Slot) {
     let names = [OsStr::from_bytes(b"\xff\xfe").to_owned(), "n".repeat(129).into(), "../x".into(), "a\nb".into()];
-    let name = slot.dice.pick(&names).clone();
-    let words: Vec<OsString> = match slot.dice.roll(3) {
+    let name = slot.random.choose(&names).clone();
+    let words: Vec<OsString> = match slot.random.below(3) {
         0 => vec!["lock".into(), name.clone(), "--".into(), "true".into()],
         1 => vec!["run-once".into(), "-i".into(), name.clone(), "--".into(), "true".into()],
         _ => vec!["status".into(), name.clone()],
     };
     let command = helper(slot, words);
-    // clap's words on bytes that are no text are its own.
-    if let Some(said) = slot.call_odd(command)
+    // clap has its own message for invalid UTF-8.
+    if let Some(said) = slot.call_without_judging(command)
         && said.status != 2
     {
-        slot.stage.breaks(format!("{}: {} was not refused: {said:?}", slot.actor, name.display()));
+        slot.stage.report(format!("{}: {} was not refused: {said:?}", slot.actor, name.display()));
     }
 }
 
-/// A lock or an update by one to whom the clock says another time.
-fn at_another_time(slot: &mut Slot, turn: usize) {
-    let away = *slot.dice.pick(&[-86_400, 86_400, -1_700_000_000, 3600, -1]);
-    let (lock, (file, token)) =
-        (Lock { name: format!("h{}", slot.dice.roll(3)), root: "locks" }, (file(turn), slot.actor.clone()));
+/// Locks or updates in a process that sees another time than the others.
+fn call_at_other_time(slot: &mut Slot, turn: usize) {
+    let away = *slot.random.choose(&[-86_400, 86_400, -1_700_000_000, 3600, -1]);
+    let (lock, (file, token)) = (
+        ChosenLock { name: format!("h{}", slot.random.below(3)), root: "locks" },
+        (name_file(turn), slot.actor.clone()),
+    );
     slot.count();
-    if slot.dice.percent(60) {
+    if slot.random.chance(60) {
         let mut words: Vec<OsString> = ["lock", "-w", &lock.name, "--"].map(OsString::from).into();
         words.extend(hold(slot, &lock, false));
         slot.note("ask lock");
         slot.note(&format!("tries {}", lock.id()));
         let ended = driver::run_at_another_time(&slot.place, &Call::new(words), away);
-        finish(slot, ended);
+        note_end(slot, ended);
     } else {
         let add = format!("cat; echo {token}");
         slot.note(&format!("adds {file} {token}"));
@@ -368,16 +376,16 @@ fn at_another_time(slot: &mut Slot, turn: usize) {
         if matches!(ended, Ok((0, _))) {
             slot.note(&format!("added {file} {token}"));
         }
-        finish(slot, ended);
+        note_end(slot, ended);
     }
 }
 
-fn finish(slot: &Slot, ended: std::io::Result<(i32, String)>) {
+fn note_end(slot: &Slot, ended: std::io::Result<(i32, String)>) {
     match ended {
         Ok((0, _)) => slot.note("done 0"),
-        // Where a signal comes before the rack has heard of it, the question for the time fails with EINTR, as it never does
-        // elsewhere, and to the standard library a clock that does not work is the end.
+        // A signal that arrives before the listener receives the call makes clock_gettime(2) fail with EINTR. That never
+        // happens without a filter, and the standard library panics.
         Ok((134, err)) if err.contains("kind: Interrupted") => slot.note("doom"),
-        other => slot.stage.breaks(format!("{}, at another time, ended so: {other:?}", slot.actor)),
+        other => slot.stage.report(format!("{}, at another time, ended so: {other:?}", slot.actor)),
     }
 }

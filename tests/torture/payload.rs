@@ -1,4 +1,5 @@
-//! What this program does as the command under a lock, of a task, or with a number: `RACK act WHAT ...`.
+//! The commands that the helper runs in these tests, under a lock, as a task or with a number: `TORTURE payload WHAT ...`,
+//! where `$TORTURE` is this program. They report to a log (of a scene) or to the history (of a walk).
 
 use crate::history::Journal;
 use crate::kernel;
@@ -10,15 +11,15 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-/// Does it, and returns the exit status.
-pub(crate) fn act(words: &[&str]) -> i32 {
+/// Runs the payload, and returns the exit status.
+pub(crate) fn run(words: &[&str]) -> i32 {
     match *words {
         ["probe", file, log] => probe(Path::new(file), Path::new(log)),
         ["probe-all", log, ref files @ ..] => {
             files.iter().map(|file| probe(Path::new(file), Path::new(log))).max().unwrap_or(2)
         }
-        ["among-strangers", log, ref call @ ..] => among_strangers(Path::new(log), call),
-        ["alone", log, ref rest @ ..] => alone(Path::new(log), rest),
+        ["among-strangers", log, ref call @ ..] => run_among_strangers(Path::new(log), call),
+        ["alone", log, ref rest @ ..] => run_alone(Path::new(log), rest),
         ["note", history, actor, ref rest @ ..] => {
             Journal::open(Path::new(history)).note(actor, &rest.join(" "));
             0
@@ -35,7 +36,7 @@ pub(crate) fn act(words: &[&str]) -> i32 {
             hold(&Journal::open(Path::new(history)), actor, &name, "exclusive", Path::new(""), micros)
         }
         ["task", history, actor, task, fate, micros] => {
-            run(&Journal::open(Path::new(history)), actor, task, fate, micros)
+            run_task(&Journal::open(Path::new(history)), actor, task, fate, micros)
         }
         _ => 2,
     }
@@ -46,17 +47,17 @@ fn append(log: &Path, line: &str) {
     file.write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
-/// Says whether the lock on this file is really held, as long as we run.
+/// Logs whether the lock on the file is really held while the payload runs.
 fn probe(file: &Path, log: &Path) -> i32 {
     let held = !crate::place::is_free(file);
     append(log, if held { "inside" } else { "inside without the lock" });
     0
 }
 
-/// Runs, and says so; and says so if another does the same at that time.
-fn alone(log: &Path, fate: &[&str]) -> i32 {
+/// Logs its begin and its end, and whether another payload with the same log runs at the same time.
+fn run_alone(log: &Path, fate: &[&str]) -> i32 {
     let guard = File::options().append(true).create(true).open(log.with_extension("guard")).unwrap();
-    append(log, if kernel::try_flock(&guard) { "begun" } else { "begun beside another" });
+    append(log, if kernel::try_flock(&guard) { "begun" } else { "begun during another run" });
     append(log, "ended");
     fate.first().and_then(|status| status.parse().ok()).unwrap_or(0)
 }
@@ -65,29 +66,31 @@ fn pause(micros: &str) {
     thread::sleep(Duration::from_micros(micros.parse().unwrap_or(0)));
 }
 
-/// The inode that we were given with the lock on this file; 0 if none was.
-fn inode_held(file: &Path) -> u64 {
-    let is_it = |link: &Path| {
+/// Returns the inode of the file with this name that the payload inherited with the lock, or 0 if there is none.
+fn find_inherited_inode(file: &Path) -> u64 {
+    let has_name = |link: &Path| {
         let link = link.to_string_lossy().into_owned();
-        // One that was removed is called so by now; and one that was taken away is elsewhere, by the same name.
+        // The kernel adds this to the name of a removed file. A renamed file is in another directory, with the same name.
         Path::new(link.trim_end_matches(" (deleted)")).file_name() == file.file_name()
     };
     let descriptors = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    let mut held = descriptors.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|link| is_it(&link)));
+    let mut held = descriptors.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|link| has_name(&link)));
     held.next().and_then(|entry| std::fs::metadata(entry.path()).ok()).map_or(0, |data| data.ino())
 }
 
+/// Notes that it holds a lock, for some time.
 fn hold(journal: &Journal, actor: &str, name: &str, mode: &str, file: &Path, micros: &str) -> i32 {
-    journal.note(actor, &format!("enter {name} {mode} {}", inode_held(file)));
+    journal.note(actor, &format!("enter {name} {mode} {}", find_inherited_inode(file)));
     pause(micros);
     journal.note(actor, &format!("leave {name}"));
     0
 }
 
-/// Holds two locks, given as NAME FILE NAME FILE, and notes which files they are.
+/// Notes two locks, given as NAME FILE NAME FILE, with the inodes of their files.
 fn hold_both(journal: &Journal, actor: &str, micros: &str, locks: &[&str]) -> i32 {
     let [one, one_file, other, other_file] = *locks else { return 2 };
-    let (one_inode, other_inode) = (inode_held(Path::new(one_file)), inode_held(Path::new(other_file)));
+    let (one_inode, other_inode) =
+        (find_inherited_inode(Path::new(one_file)), find_inherited_inode(Path::new(other_file)));
     journal.note(actor, &format!("enter {one} exclusive {one_inode}"));
     journal.note(actor, &format!("enter {other} exclusive {other_inode}"));
     journal.note(actor, &format!("together {one} {one_inode} {other} {other_inode}"));
@@ -97,15 +100,15 @@ fn hold_both(journal: &Journal, actor: &str, micros: &str, locks: &[&str]) -> i3
     0
 }
 
-/// The number of processes that a call must leave alone.
+/// The number of processes that a call must not signal.
 const STRANGERS: usize = 16;
 
-/// Runs a call as one of many processes of a PID namespace, and notes how many of the others it signalled. The namespace is
-/// new, and `/proc` is that of another one.
-fn among_strangers(log: &Path, call: &[&str]) -> i32 {
+/// Runs a call as one of many processes of a new PID namespace, whose `/proc` belongs to another namespace. Logs how many of the
+/// other processes the call signalled.
+fn run_among_strangers(log: &Path, call: &[&str]) -> i32 {
     let start = || {
         let mut command = Command::new("sleep");
-        crate::place::ends_with_us(&mut command);
+        crate::place::tie_to_parent(&mut command);
         command.arg("100").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
     let mut strangers: Vec<Child> = (0..STRANGERS).map(|_| start()).collect();
@@ -122,7 +125,8 @@ fn among_strangers(log: &Path, call: &[&str]) -> i32 {
     status
 }
 
-fn run(journal: &Journal, actor: &str, task: &str, fate: &str, micros: &str) -> i32 {
+/// Notes the run of a task. `fate` is the exit status, or `die` or `orphan`, which kill the payload or its supervisor.
+fn run_task(journal: &Journal, actor: &str, task: &str, fate: &str, micros: &str) -> i32 {
     let run = format!("{actor}.{}", std::process::id());
     journal.note(&run, &format!("begin {task}"));
     pause(micros);
@@ -131,7 +135,7 @@ fn run(journal: &Journal, actor: &str, task: &str, fate: &str, micros: &str) -> 
             journal.note(&run, "doom");
             kernel::kill(std::process::id(), libc::SIGKILL);
         }
-        // The supervisor.
+        // The parent of the payload is the supervisor.
         "orphan" => {
             journal.note(&run, "doom");
             kernel::kill(std::os::unix::process::parent_id(), libc::SIGKILL);

@@ -1,16 +1,14 @@
-//! Every option.
+//! The command line of the benchmarks.
 
 use clap::{Parser, ValueEnum};
 use std::path::PathBuf;
 
-/// The form of the output.
 pub(crate) enum Form {
     Table,
     Json,
     Markdown,
 }
 
-/// A part of the suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
     /// A lock that nobody else has: by descriptor, by command, and what a refusal takes

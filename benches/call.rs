@@ -1,11 +1,11 @@
-//! A call of a program, and what one took.
+//! Calls of programs, and the measurement of one.
 
-use crate::{ending, pipe};
+use crate::{cleanup, pipe};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// What is to be run. It gets nothing of our environment but `PATH`.
+/// A program to run. It inherits `PATH` and no other variable.
 #[derive(Clone)]
 pub(crate) struct Call {
     words: Vec<String>,
@@ -15,14 +15,14 @@ pub(crate) struct Call {
     status: i32,
 }
 
-/// What a call took.
+/// The time and memory of a call.
 #[derive(Clone, Copy)]
-pub(crate) struct Took {
-    /// From before it was started until it had ended.
+pub(crate) struct Measurement {
+    /// From before the start until after the end.
     pub(crate) microseconds: f64,
-    /// When it had ended: `CLOCK_MONOTONIC`, in nanoseconds.
+    /// The time of the end: `CLOCK_MONOTONIC` in nanoseconds.
     pub(crate) ended: i64,
-    /// In user and system mode. The kernel counts their sum exactly, and estimates the parts.
+    /// Processor time in user and system mode. The kernel counts the sum exactly and only estimates the parts.
     pub(crate) cpu: f64,
     pub(crate) peak_kib: u64,
 }
@@ -48,48 +48,48 @@ impl Call {
         self
     }
 
-    /// How it is to end.
+    /// Sets the expected exit status.
     pub(crate) fn status(mut self, status: i32) -> Self {
         self.status = status;
         self
     }
 
-    /// The program itself, without a terminal and in silence.
+    /// Returns the program itself, with no terminal and no output.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.words[0]);
         command.args(&self.words[1..]);
-        self.set(command)
+        self.set_up(command)
     }
 
-    /// So many of them, one after the other, when its stdin has come to its end.
+    /// Returns a command that waits until its stdin is closed, and then runs the program several times, one after the other.
     pub(crate) fn repeated(&self, times: u32) -> Command {
         let mut command = Command::new(&self.launch);
         command.arg(format!("-{times}")).args(&self.words);
-        self.set(command)
+        self.set_up(command)
     }
 
-    /// Runs it, and takes its time: see [`Running::ended`].
+    /// Starts a measured run: [`Running::wait`] returns the measurement.
     pub(crate) fn start(&self) -> Running {
         let mut command = Command::new(&self.launch);
         command.args(&self.words);
-        let child = ending::start(self.set(command).stdout(Stdio::piped()));
+        let child = cleanup::start_child(self.set_up(command).stdout(Stdio::piped()));
         Running { child, call: self.clone() }
     }
 
-    pub(crate) fn time(&self) -> Took {
-        self.start().ended()
+    pub(crate) fn time(&self) -> Measurement {
+        self.start().wait()
     }
 
-    /// Runs it; what it wrote to stdout.
+    /// Runs the program, and returns what it wrote to stdout.
     pub(crate) fn output(&self) -> String {
         let mut command = self.command();
         command.stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let output = ending::start(&mut command).wait_with_output().unwrap();
+        let output = cleanup::start_child(&mut command).wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(self.status), "the status of {}", self.words.join(" "));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn set(&self, mut command: Command) -> Command {
+    fn set_up(&self, mut command: Command) -> Command {
         command.env_clear().env("LC_ALL", "C").env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(self.variables.iter().map(|(key, value)| (key, value))).current_dir(&self.directory);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -97,15 +97,17 @@ impl Call {
     }
 }
 
-/// A call that runs.
 pub(crate) struct Running {
     child: Child,
     call: Call,
 }
 
 impl Running {
-    /// Waits until it has ended, as it was to end.
-    pub(crate) fn ended(mut self) -> Took {
+    /// Waits until the program has ended.
+    ///
+    /// # Panics
+    /// If its exit status is not the expected one.
+    pub(crate) fn wait(mut self) -> Measurement {
         let words = self.call.words.join(" ");
         let mut report = [0; 48];
         let len = pipe::read(self.child.stdout.as_mut().unwrap(), &mut report, &words);
@@ -115,7 +117,7 @@ impl Running {
         let status = i32::try_from(number(5)).unwrap();
         let status = if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) };
         assert_eq!(status, self.call.status, "the status of {words}");
-        Took {
+        Measurement {
             microseconds: float(number(1) - number(0)) / 1e3,
             ended: number(1),
             cpu: float(number(2) + number(3)),
@@ -124,8 +126,8 @@ impl Running {
     }
 }
 
-/// A count of nanoseconds or microseconds: exact up to a hundred days.
-#[allow(clippy::cast_precision_loss, reason = "as said")]
+/// Converts a count of nanoseconds or microseconds, which is exact up to a hundred days.
+#[allow(clippy::cast_precision_loss, reason = "see above")]
 pub(crate) fn float(count: i64) -> f64 {
     count as f64
 }

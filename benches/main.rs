@@ -1,22 +1,22 @@
-//! The helper side by side with flock(1), with plain bash, and with the least that the kernel does for it, in one run on one
-//! machine: `make bench`.
+//! Benchmarks: compares the helper with flock(1), with plain bash, and with the minimal system calls for the same work, in one run
+//! on one machine. `make bench` runs it.
 //!
-//! How it measures:
+//! The method:
 //!
-//! - Whole processes, from before they are started until they have ended, by a small program without a C library
-//!   (`c/launch.c`), which also has their processor time and their peak memory from the kernel. What a script does in
-//!   bash is timed by bash.
-//! - All sides of a row take turns, in an order that changes from round to round: what else the machine does is in all of
-//!   them. The first rounds are not counted.
-//! - All sides get the same environment, and no terminal. What is one process after another stays on one processor;
-//!   what runs beside other things has all of them.
+//! - The time of a whole process counts, from before its start until after its end. A small program without a C library
+//!   (`c/launch.c`) takes it, and gets the processor time and the peak memory from the kernel. Commands of a bash script
+//!   are timed by bash.
+//! - All sides of a row take turns, in an order that changes from round to round, so that other load on the machine affects all of
+//!   them. The first rounds do not count.
+//! - All sides get the same environment, and no terminal. Processes that run one after the other stay on one processor;
+//!   processes that run at the same time may use all of them.
 //! - A figure is the median of the rounds. Sides are compared round by round: the ratio is the median of the ratios, with
-//!   the interval in which that lies with 95 % (of few rounds: all of them).
-//! - The floor is a static program without a C library that makes the system calls that the work is (`c/floor.c`).
-//! - Each call must end as it is to end: what fails fast is not taken for fast.
+//!   its 95 % confidence interval, or with all ratios if there are only a few rounds.
+//! - The floor is a static program without a C library that only makes the system calls of the work (`c/floor.c`).
+//! - Each call must end with the expected status, so that a fast failure does not count as fast.
 //!
-//! `rows/` is what is measured, a file a part. `report/` is how it is said. Everything that is started is in the temporary
-//! directory of [`scene`], and [`ending`] sees to it that none of it is left, whatever ends us.
+//! `rows/` has the measurements, one file for each part; `report/` writes the results. All files are in the temporary directory of
+//! [`scene`]. [`cleanup`] removes that directory and kills all processes, however the program ends.
 
 #![allow(
     clippy::disallowed_macros,
@@ -25,14 +25,15 @@
     clippy::print_stderr,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a program of its own, outside the walls"
+    reason = "the lints hold for the helper, and not for programs that measure it"
 )]
 
 mod args;
 mod call;
-mod contest;
-mod ending;
+mod cleanup;
+mod comparison;
 mod machine;
+mod pinned;
 mod pipe;
 mod report;
 mod row;
@@ -42,21 +43,22 @@ mod stats;
 
 use args::{Args, Form};
 use clap::Parser;
+use machine::Machine;
 use row::{Results, Row};
 use scene::Scene;
 
 fn main() {
     let args = Args::parse();
     let scene = Scene::new(args.rounds, args.up_to);
-    let machine = machine::look();
-    if let Some(warning) = machine.busy() {
+    let machine = Machine::inspect();
+    if let Some(warning) = machine.warn_if_busy() {
         eprintln!("aba-lock-bench: {warning}");
     }
     let mut rows: Vec<Row> = Vec::new();
     for part in args.parts() {
         eprintln!("aba-lock-bench: {}", part.name());
         rows.extend(rows::measure(part, &scene));
-        ending::reap();
+        cleanup::reap_orphans();
     }
     let results = Results { machine, rounds: args.rounds, rows };
     if let Some(file) = &args.svg {
@@ -70,5 +72,5 @@ fn main() {
         Form::Markdown => report::markdown::write(&results),
     };
     print!("{text}");
-    ending::clean_up();
+    cleanup::clean_up();
 }

@@ -1,4 +1,4 @@
-//! Reading a pipe, with an end to all patience.
+//! Waits with a time limit, for pipes and for conditions.
 
 #![expect(unsafe_code, reason = "poll(2)")]
 
@@ -6,17 +6,17 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-/// The most that anything may take that is measured.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// The time limit for each wait.
+const LIMIT: Duration = Duration::from_secs(120);
 
-/// Reads until `bytes` is full, or the pipe has come to its end. How many there were.
+/// Reads until `bytes` is full or the pipe is closed, and returns the number of bytes. `what` names the writer in messages.
 pub(crate) fn read(pipe: &mut (impl Read + AsRawFd), bytes: &mut [u8], what: &str) -> usize {
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + LIMIT;
     let mut len = 0;
     while len < bytes.len() {
         let left = give_up.saturating_duration_since(Instant::now()).as_millis();
         let mut poll = libc::pollfd { fd: pipe.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one `pollfd`, that lives until the call returns.
+        // SAFETY: `poll` lives until the call returns.
         let ready = unsafe { libc::poll(&raw mut poll, 1, i32::try_from(left).unwrap_or(i32::MAX)) };
         assert!(ready != 0, "gave up waiting for {what}");
         match pipe.read(&mut bytes[len..]) {
@@ -29,16 +29,16 @@ pub(crate) fn read(pipe: &mut (impl Read + AsRawFd), bytes: &mut [u8], what: &st
     len
 }
 
-/// Waits until all have closed the other end.
-pub(crate) fn until_closed(pipe: &mut (impl Read + AsRawFd), what: &str) {
+/// Waits until all processes have closed the other end.
+pub(crate) fn wait_until_closed(pipe: &mut (impl Read + AsRawFd), what: &str) {
     assert_eq!(read(pipe, &mut [0], what), 0, "{what} said something");
 }
 
-/// Waits until `done` says yes.
-pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
+/// Waits until `done` returns `true`.
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < PATIENCE, "gave up waiting until {what}");
+        assert!(start.elapsed() < LIMIT, "gave up waiting until {what}");
         std::thread::sleep(Duration::from_micros(200));
     }
 }

@@ -1,9 +1,10 @@
-# What benches/rows/run_once.rs compares with: a command that runs once for an id, as a script does that by itself.
+# A plain implementation of a command that runs once for an ID, as scripts have it. benches/rows/run_once.rs compares the helper with
+# it.
 #
 #   plain_once [-s|-p|-w] -i ID [-- CMD [ARG]...]
 #
-# -s starts it in the background (default), -p asks whether it has finished, -w waits and has its status. The state of
-# an id is in $PLAIN_DIR/ID: lock, pid, exit, cmd, log.out and log.err.
+# -s starts the command in the background (default), -p asks whether it has finished, -w waits and returns its status. The state of
+# an ID is in $PLAIN_DIR/ID: lock, pid, exit, cmd, log.out and log.err.
 # shellcheck shell=bash
 
 plain_once() {
@@ -33,7 +34,7 @@ plain_once() {
     return "${status}"
 }
 
-# Running is whoever has the lock.
+# The running command holds the lock.
 plain_peek() {
     flock -n 9 || return 1
     [[ -f $1/exit ]]
@@ -42,12 +43,12 @@ plain_peek() {
 plain_start() {
     local dir=$1
     shift
-    # It runs.
+    # The command already runs if the lock is held.
     flock -n 9 || return 0
     [[ ! -f ${dir}/exit ]] || return 0
     (($#)) || return 1
     printf '%q ' "$@" >"${dir}/cmd"
-    # It inherits the lock, and has it until it ends.
+    # The background process inherits the lock and holds it until it ends.
     # shellcheck disable=SC2016
     setsid bash -c '
         dir=$1
@@ -68,7 +69,7 @@ plain_wait() {
     if [[ ! -f ${dir}/exit ]]; then
         (($#)) || return 1
         plain_start "${dir}" "$@"
-        # Another description, as that one is the task's by now.
+        # The old open file description now belongs to the background process.
         exec 9>"${dir}/lock"
         flock 9
     fi

@@ -1,27 +1,27 @@
-//! What was measured.
+//! The results: rows, each with several sides.
 
 use crate::machine::Machine;
 use crate::stats::{self, Ratio, Spread};
 
-/// One run of the suite.
+/// The results of one run.
 pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) rounds: u32,
     pub(crate) rows: Vec<Row>,
 }
 
-/// Several sides, that did the same in turn.
+/// Several sides that did the same work in turns.
 pub(crate) struct Row {
     pub(crate) part: &'static str,
     pub(crate) name: String,
-    /// How many, of what.
+    /// A number, and what it counts.
     pub(crate) size: Option<(u32, &'static str)>,
     pub(crate) unit: Unit,
-    /// Ours first.
+    /// The side of the helper is the first.
     pub(crate) sides: Vec<Side>,
 }
 
-/// Of the values of a row.
+/// The unit of the values of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     Microseconds,
@@ -29,7 +29,7 @@ pub(crate) enum Unit {
     Kibibytes,
 }
 
-/// What one side took, each time.
+/// The values of one side, one for each round.
 pub(crate) struct Side {
     pub(crate) name: &'static str,
     pub(crate) values: Vec<f64>,
@@ -44,11 +44,11 @@ impl Side {
     }
 
     pub(crate) fn spread(&self) -> Spread {
-        stats::spread(&self.values)
+        stats::describe_spread(&self.values)
     }
 
     pub(crate) fn cpu(&self) -> Option<f64> {
-        (!self.cpu.is_empty()).then(|| stats::spread(&self.cpu).median)
+        (!self.cpu.is_empty()).then(|| stats::describe_spread(&self.cpu).median)
     }
 }
 
@@ -57,14 +57,14 @@ impl Row {
         Self { part, name: name.to_owned(), size: None, unit, sides }
     }
 
-    pub(crate) fn sized(mut self, size: u32, of: &'static str) -> Self {
+    pub(crate) fn with_size(mut self, size: u32, of: &'static str) -> Self {
         self.size = Some((size, of));
         self
     }
 
-    /// Of our side to another. `None`: of ours to itself, or where there is nothing to compare.
+    /// Returns the ratio of the helper to another side, or `None` for the helper itself and if the other side has a value of 0.
     pub(crate) fn ratio(&self, side: usize) -> Option<Ratio> {
         let theirs = &self.sides[side].values;
-        (side > 0 && theirs.iter().all(|value| *value > 0.0)).then(|| stats::ratio(&self.sides[0].values, theirs))
+        (side > 0 && theirs.iter().all(|value| *value > 0.0)).then(|| stats::compare(&self.sides[0].values, theirs))
     }
 }

@@ -1,30 +1,28 @@
-//! A directory with all that is needed: state roots, and the small programs in C.
+//! The directory of a run: state roots, a copy of the helper, and the small programs in C that it compiles.
 
 use crate::call::Call;
-use crate::ending;
+use crate::cleanup;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/c");
 
-/// The shell library.
 pub(crate) const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
 
-/// The helper that is measured. It must be said which: one that was built for debugging is several times slower.
-pub(crate) fn helper() -> String {
+/// Returns the path of the helper. The caller must set it, because a debug build is several times slower.
+pub(crate) fn find_helper() -> String {
     std::env::var("ABA_LOCK_BIN").unwrap_or_else(|_| panic!("ABA_LOCK_BIN is not set: start this with `make bench`"))
 }
 
-/// The directory, and where programs are.
 pub(crate) struct Scene {
     pub(crate) directory: PathBuf,
     pub(crate) helper: PathBuf,
     flock: PathBuf,
     bash: PathBuf,
-    /// How often a call is measured that takes about a millisecond.
+    /// The number of rounds for calls that take about a millisecond.
     pub(crate) rounds: u32,
-    /// How many may want one lock at once.
+    /// The largest number of processes that may ask for one lock at the same time.
     up_to: u32,
 }
 
@@ -32,30 +30,30 @@ impl Scene {
     pub(crate) fn new(rounds: u32, up_to: u32) -> Self {
         let directory = std::env::temp_dir().join(format!("aba-lock-bench-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        ending::answer_for(&directory);
+        cleanup::take_charge(&directory);
         for program in ["floor", "holder", "launch"] {
             build(program, &directory);
         }
-        let helper = installed(Path::new(&helper()), &directory.join("aba-lock"));
-        Self { directory, helper, flock: found("flock"), bash: found("bash"), rounds, up_to }
+        let helper = install(Path::new(&find_helper()), &directory.join("aba-lock"));
+        Self { directory, helper, flock: find_program("flock"), bash: find_program("bash"), rounds, up_to }
     }
 
-    /// How often what takes ten milliseconds or more.
-    pub(crate) fn fewer(&self) -> u32 {
+    /// The number of rounds for calls that take ten milliseconds or more.
+    pub(crate) fn rounds_of_slow(&self) -> u32 {
         (self.rounds / 10).max(1)
     }
 
-    /// How often what takes a second or so.
-    pub(crate) fn few(&self) -> u32 {
+    /// The number of rounds for calls that take about a second.
+    pub(crate) fn rounds_of_slowest(&self) -> u32 {
         (self.rounds / 100).max(1)
     }
 
-    /// Those of these sizes that may be.
+    /// Returns the sizes that are allowed.
     pub(crate) fn allowed(&self, sizes: &[u32]) -> Vec<u32> {
         sizes.iter().copied().filter(|size| *size <= self.up_to).collect()
     }
 
-    /// A new state root.
+    /// Creates a state root.
     pub(crate) fn root(&self, name: &str) -> Root<'_> {
         let path = self.directory.join(name);
         fs::create_dir_all(&path).unwrap();
@@ -63,7 +61,7 @@ impl Scene {
     }
 }
 
-/// A state root, in which all sides work.
+/// A state root that all sides use.
 #[derive(Clone)]
 pub(crate) struct Root<'a> {
     pub(crate) scene: &'a Scene,
@@ -71,7 +69,7 @@ pub(crate) struct Root<'a> {
 }
 
 impl Root<'_> {
-    /// The lock file of `name`, which is there.
+    /// Returns the path of the lock file of `name`, and creates it if it is missing.
     pub(crate) fn lock_file(&self, name: &str) -> PathBuf {
         let path = self.path.join(format!("aba-{name}.lock"));
         let _ = File::options().create(true).append(true).open(&path).unwrap();
@@ -94,23 +92,24 @@ impl Root<'_> {
         self.call(&self.scene.directory.join("floor-libc"), args)
     }
 
-    /// A process that holds a lock, when it is told to. It has the helper take it, so all sides find the same.
+    /// A process that holds a lock on demand. It acquires the lock with the helper, so that all sides find the same file.
     pub(crate) fn holder(&self, name: &str) -> Call {
         let (file, helper) = (self.lock_file(name), self.scene.helper.to_str().unwrap());
         let words = [file.to_str().unwrap(), "200", helper, "lock", "--fd", "200", name];
         self.call(&self.scene.directory.join("holder"), &words)
     }
 
-    /// A script; `$HELPER` is the helper.
+    /// A bash script, in which `$HELPER` is the path of the helper.
     pub(crate) fn bash(&self, script: &str, args: &[&str]) -> Call {
         self.call(&self.scene.bash, &["-c", script, "bash"]).args(args)
     }
 
-    /// The path of the command that does nothing, and of the one that writes the time.
-    pub(crate) fn nothing(&self) -> String {
+    /// The path of a command that does nothing.
+    pub(crate) fn no_op(&self) -> String {
         self.scene.directory.join("floor").to_string_lossy().into_owned()
     }
 
+    /// The path of a command that writes the time.
     pub(crate) fn clock(&self) -> String {
         self.scene.directory.join("launch").to_string_lossy().into_owned()
     }
@@ -125,8 +124,8 @@ impl Root<'_> {
     }
 }
 
-/// Without a C library, or with it where that is not known how to do. And once with it in any case (`floor-libc`): that is
-/// what a static program in C usually is.
+/// Compiles a program twice: with the C library (`PROGRAM-libc`), as a usual static program in C, and without it. On processors for
+/// which the sources have no assembly, the second is a copy of the first.
 fn build(program: &str, directory: &Path) {
     let compile = |output: &Path, flags: &[&str]| {
         let linked = directory.join("linked");
@@ -134,7 +133,7 @@ fn build(program: &str, directory: &Path) {
         command.args(["-O2", "-static"]).args(flags).arg("-o").arg(&linked).arg(format!("{SOURCES}/{program}.c"));
         let said = command.output().unwrap_or_else(|error| panic!("could not run cc, the C compiler: {error}"));
         if said.status.success() {
-            installed(&linked, output);
+            install(&linked, output);
         }
         (said.status.success(), String::from_utf8_lossy(&said.stderr).into_owned())
     };
@@ -146,14 +145,15 @@ fn build(program: &str, directory: &Path) {
     }
 }
 
-/// Copies a program, as to install it does. What a linker has just written lies in memory in other pieces, and starts slower.
-fn installed(program: &Path, to: &Path) -> PathBuf {
+/// Copies a program, as an installation does. The pages of a file that a linker has just written lie in the page cache in smaller
+/// pieces, so that the program starts more slowly.
+fn install(program: &Path, to: &Path) -> PathBuf {
     fs::copy(program, to).unwrap_or_else(|error| panic!("{}: {error}", program.display()));
     to.to_owned()
 }
 
-/// Where a program is: it is not to be looked for while it is measured.
-fn found(program: &str) -> PathBuf {
+/// Searches PATH for a program, so that no measurement contains the search.
+fn find_program(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut all = std::env::split_paths(&path).map(|directory| directory.join(program));
     all.find(|path| path.is_file()).unwrap_or_else(|| panic!("{program} is missing"))

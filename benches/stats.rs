@@ -1,6 +1,6 @@
-//! Medians, and how far they can be trusted.
+//! Medians, and their confidence intervals.
 
-/// How values are spread.
+/// The distribution of some values.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spread {
     pub(crate) minimum: f64,
@@ -10,7 +10,7 @@ pub(crate) struct Spread {
     pub(crate) maximum: f64,
 }
 
-/// A median, and between what it lies with 95 %.
+/// The median of some ratios, and its 95 % confidence interval.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ratio {
     pub(crate) median: f64,
@@ -18,40 +18,40 @@ pub(crate) struct Ratio {
     pub(crate) high: f64,
 }
 
-/// Of values, of which there is one at least.
-pub(crate) fn spread(values: &[f64]) -> Spread {
-    let sorted = sorted(values);
+/// Returns the distribution of at least one value.
+pub(crate) fn describe_spread(values: &[f64]) -> Spread {
+    let sorted = sort(values);
     Spread {
         minimum: sorted[0],
-        p10: at(&sorted, 0.1),
-        median: at(&sorted, 0.5),
-        p90: at(&sorted, 0.9),
+        p10: find_quantile(&sorted, 0.1),
+        median: find_quantile(&sorted, 0.5),
+        p90: find_quantile(&sorted, 0.9),
         maximum: sorted[sorted.len() - 1],
     }
 }
 
-/// Of one side to another, round by round.
+/// Compares two sides round by round.
 ///
-/// The interval is that of the ranks between which a median lies: it takes nothing for granted of how the values are
-/// spread. Of fewer than six no interval is as sure as that, so it is all of them.
+/// The confidence interval consists of ranks, so it makes no assumption on the distribution of the values. Fewer than six values
+/// have no 95 % interval, and the result has the smallest and the largest of them.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small counts")]
-pub(crate) fn ratio(ours: &[f64], theirs: &[f64]) -> Ratio {
-    let sorted = sorted(&ours.iter().zip(theirs).map(|(one, other)| one / other).collect::<Vec<_>>());
+pub(crate) fn compare(ours: &[f64], theirs: &[f64]) -> Ratio {
+    let sorted = sort(&ours.iter().zip(theirs).map(|(one, other)| one / other).collect::<Vec<_>>());
     let count = sorted.len() as f64;
-    // The ranks of the binomial distribution, by its normal approximation.
+    // The ranks follow from the normal approximation of the binomial distribution.
     let below = (count / 2.0 - 1.96 / 2.0 * count.sqrt()).floor().max(1.0) as usize - 1;
-    Ratio { median: at(&sorted, 0.5), low: sorted[below], high: sorted[sorted.len() - 1 - below] }
+    Ratio { median: find_quantile(&sorted, 0.5), low: sorted[below], high: sorted[sorted.len() - 1 - below] }
 }
 
-fn sorted(values: &[f64]) -> Vec<f64> {
+fn sort(values: &[f64]) -> Vec<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted
 }
 
-/// The value below which this part of them is; between two of them by its place.
+/// Returns the quantile of sorted values, interpolated between the two nearest ones.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small counts")]
-fn at(sorted: &[f64], part: f64) -> f64 {
+fn find_quantile(sorted: &[f64], part: f64) -> f64 {
     let place = part * (sorted.len() - 1) as f64;
     let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
     low + (high - low) * place.fract()

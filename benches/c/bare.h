@@ -1,8 +1,8 @@
 /*
- * For programs that are nothing but their system calls: no C library is linked, so there is no start-up but the kernel's,
- * and their memory is a page or two. Where that is not known how to do, -DLIBC makes the same of the C library.
+ * The start of programs without a C library, which have no start-up cost but that of the kernel, and a page or two of memory. With
+ * -DLIBC, the same programs use the C library; other processors than those below need it.
  *
- * Including file defines: static int run(int argc, char **argv, char **envp), whose result is the exit status.
+ * The including file defines static int run(int argc, char **argv, char **envp), which returns the exit status.
  */
 #include <sys/syscall.h>
 
@@ -70,8 +70,8 @@ __attribute__((noreturn, used)) void begin(long *stack)
 
 #define call3(number, a, b, c) call4((number), (long)(a), (long)(b), (long)(c), 0)
 
-/* The number that a text is. */
-static inline long number_of(const char *text)
+/* Parses a decimal number. */
+static inline long parse_number(const char *text)
 {
 	long number = 0;
 

@@ -1,12 +1,12 @@
 /*
- * What no program can be faster than: it makes the system calls that the work is, and no other.
+ * The lower limit for every program: makes the system calls of the work, and no other.
  *
- *   floor                        does nothing, and is the command that runs under locks
- *   floor [-w] FD                takes the lock on a descriptor if it is free (-w: waits for it)
- *   floor -u FD                  releases it
- *   floor [-w] FILE CMD [ARG...] opens FILE, takes its lock if it is free (or waits), and becomes CMD
+ *   floor                        does nothing; it is the command that runs under locks
+ *   floor [-w] FD                acquires the lock on a descriptor if it is free (-w: waits for it)
+ *   floor -u FD                  releases the lock
+ *   floor [-w] FILE CMD [ARG...] opens FILE, acquires its lock if it is free (-w: waits for it), and becomes CMD
  *
- * Ends with 1 if another has the lock.
+ * Exits with 1 if another process holds the lock.
  */
 #include "bare.h"
 #include <fcntl.h>
@@ -20,14 +20,14 @@ static int run(int argc, char **argv, char **envp)
 	if (argc == 1)
 		return 0;
 	if (argc == 3 && argv[1][0] == '-' && argv[1][1] == 'u')
-		return call3(SYS_flock, number_of(argv[2]), LOCK_UN, 0) != 0;
+		return call3(SYS_flock, parse_number(argv[2]), LOCK_UN, 0) != 0;
 	if (argv[1][0] == '-' && argv[1][1] == 'w') {
 		how = LOCK_EX;
 		argv++;
 		argc--;
 	}
 	if (argc == 2)
-		return call3(SYS_flock, number_of(argv[1]), how, 0) != 0;
+		return call3(SYS_flock, parse_number(argv[1]), how, 0) != 0;
 	fd = call4(SYS_openat, AT_FDCWD, (long)argv[1], O_RDONLY, 0);
 	if (fd < 0)
 		return 125;

@@ -1,16 +1,16 @@
 /*
- * Starts what is measured, and takes its time and its memory.
+ * Starts a program, and measures its time and its memory.
  *
- * A program of its own, because it is small: to start a program from a large one takes longer, and the kernel counts the
- * memory of who starts a program to that program's peak, so that nothing smaller than the starter could be seen.
+ * This program is small, because a start from a large program takes longer, and because the kernel counts the memory of the
+ * starting program to the peak of the started one, so that a large starter would hide a smaller program.
  *
- *   launch CMD [ARG...]       runs CMD, with its output going where stderr goes; writes a report to stdout
- *   launch -N CMD [ARG...]    when stdin has come to its end, runs CMD N times, one after the other
+ *   launch CMD [ARG...]       runs CMD, with its output going to stderr, and writes a report to stdout
+ *   launch -N CMD [ARG...]    waits for the end of stdin, and then runs CMD N times, one after the other
  *   launch                    writes the time to stdout
  *
- * A report is six numbers of 64 bits: when CMD was started and when it had ended (CLOCK_MONOTONIC, nanoseconds), its
- * processor time in user and system mode (microseconds), its peak memory (KiB), its status as wait(2) has it. CMD is killed
- * when we are.
+ * A report is six numbers of 64 bits: the times of the start and the end of CMD (CLOCK_MONOTONIC, nanoseconds), its processor
+ * time in user and system mode (microseconds), its peak memory (KiB), and its status in the form of wait(2). If this program is
+ * killed, the kernel also kills CMD.
  */
 #include "bare.h"
 #include <fcntl.h>
@@ -29,8 +29,8 @@ static long now(void)
 }
 
 /*
- * vfork, prctl, execve. In one piece of assembly, as the child borrows our stack until it is another program, and a
- * compiler that does not know may have it overwrite what we need afterwards.
+ * vfork, prctl and execve, in one piece of assembly: the child uses the stack of this process until its execve, and a compiler that
+ * does not know that may let the child overwrite values that this process still needs.
  */
 static long start(char **argv, char **envp)
 {
@@ -154,6 +154,6 @@ static int run(int argc, char **argv, char **envp)
 	}
 	call3(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0);
 	if (argv[1][0] == '-')
-		return repeat(number_of(argv[1] + 1), argv + 2, envp);
+		return repeat(parse_number(argv[1] + 1), argv + 2, envp);
 	return report(argv + 1, envp);
 }

@@ -1,4 +1,4 @@
-//! One JSON object: the fields are those that `--help` tells of.
+//! The report as one JSON object, whose fields `--help` documents.
 
 use crate::row::{Results, Row, Unit};
 use serde_json::{Value, json};

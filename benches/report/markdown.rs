@@ -1,6 +1,6 @@
-//! The table of the README: a line for each that ours is beside.
+//! The report as the table of the README: one line for each other side.
 
-use super::{title, value};
+use super::{format_title, format_value};
 use crate::row::{Results, Row};
 use std::fmt::Write as _;
 
@@ -9,14 +9,14 @@ pub(crate) fn write(results: &Results) -> String {
     for row in &results.rows {
         lines(&mut text, row);
     }
-    let [machine, programs] = results.machine.lines();
+    let [machine, programs] = results.machine.describe();
     write!(text, "\n{machine}; {programs}; medians, rounds: {}.\n", results.rounds).unwrap();
     text
 }
 
 fn lines(text: &mut String, row: &Row) {
-    let median = |at: usize| value(row.sides[at].spread().median, row.unit);
-    let (title, ours) = (title(row), median(0));
+    let median = |at: usize| format_value(row.sides[at].spread().median, row.unit);
+    let (title, ours) = (format_title(row), median(0));
     if row.sides.len() == 1 {
         writeln!(text, "| {title} | {ours} | | |").unwrap();
     }

@@ -1,4 +1,4 @@
-//! How it is said what was measured.
+//! The reports, and the forms of values and titles that they share.
 
 pub(crate) mod json;
 pub(crate) mod markdown;
@@ -7,8 +7,8 @@ pub(crate) mod table;
 
 use crate::row::{Row, Unit};
 
-/// A value with its unit, three digits of it.
-pub(crate) fn value(value: f64, unit: Unit) -> String {
+/// Formats a value with its unit and three digits.
+pub(crate) fn format_value(value: f64, unit: Unit) -> String {
     let (value, unit) = match unit {
         Unit::Microseconds if value >= 1e6 => (value / 1e6, "s"),
         Unit::Microseconds if value >= 1e3 => (value / 1e3, "ms"),
@@ -25,15 +25,15 @@ pub(crate) fn value(value: f64, unit: Unit) -> String {
     format!("{value:.digits$} {unit}")
 }
 
-/// What was measured, with its size.
-pub(crate) fn title(row: &Row) -> String {
+/// Formats the name of a row, with its size.
+pub(crate) fn format_title(row: &Row) -> String {
     match row.size {
         Some((1, of)) => format!("{}: 1 {}", row.name, of.trim_end_matches('s')),
-        Some((size, of)) => format!("{}: {} {of}", row.name, thousands(size)),
+        Some((size, of)) => format!("{}: {} {of}", row.name, format_thousands(size)),
         None => row.name.clone(),
     }
 }
 
-fn thousands(number: u32) -> String {
+fn format_thousands(number: u32) -> String {
     if number < 1000 { number.to_string() } else { format!("{},{:03}", number / 1000, number % 1000) }
 }

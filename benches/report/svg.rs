@@ -1,22 +1,22 @@
-//! Cost against size: a drawing that can be read on a light page and on a dark one. Both axes go by powers of ten, so what
-//! grows in proportion is a line as steep as the dotted one.
+//! The report as a drawing of cost against size, for light and dark pages. Both axes are logarithmic, so that a cost that grows in
+//! proportion to the size is a line with the slope of the dotted one.
 
-use super::value;
+use super::{format_thousands, format_value};
 use crate::row::{Results, Row, Unit};
-use crate::stats::{Spread, spread};
+use crate::stats::{Spread, describe_spread};
 use std::fmt::Write as _;
 
-/// Of the drawing, in pixels.
+/// The size of the drawing and of its head, in pixels.
 const WIDTH: f64 = 1120.0;
 const HEAD: f64 = 64.0;
 
-/// Of a panel: what is between it and the next, and the field of its curves in it.
+/// The distance between panels, the size of the field with curves in a panel, and the position of that field.
 const PANEL: (f64, f64) = (560.0, 270.0);
 const FIELD: (f64, f64) = (270.0, 180.0);
 const CORNER: (f64, f64) = (76.0, 38.0);
 
-/// The least that two labels are apart.
-const LINE: f64 = 15.0;
+/// The smallest distance between two labels.
+const LABEL_HEIGHT: f64 = 15.0;
 
 const STYLE: &str = "
 text { font: 12px system-ui, 'DejaVu Sans', sans-serif; fill: #1f2328 }
@@ -33,8 +33,8 @@ text { fill: #f0f6fc } .page { fill: #0d1117 } .small { fill: #9198a1 }
 }
 ";
 
-/// A panel: its title, the part, the row of that which is in it (none: all that have a size), and whether what it shows is
-/// to grow in proportion.
+/// The panels: title, part, row (empty: all rows that have a size), and whether the cost is expected to grow in proportion to the
+/// size.
 const PANELS: [(&str, &str, &str, bool); 6] = [
     ("Commands under one lock, a second", "throughput", "", false),
     ("Release until all have had it", "waiters", "release until all have had it", true),
@@ -44,7 +44,7 @@ const PANELS: [(&str, &str, &str, bool); 6] = [
     ("Looking at tasks", "run-once", "", true),
 ];
 
-/// A curve: its points are a size and the values there.
+/// A curve: pairs of a size and the values there.
 struct Curve {
     name: String,
     points: Vec<(f64, Spread)>,
@@ -53,20 +53,20 @@ struct Curve {
 struct Panel {
     title: &'static str,
     unit: Unit,
-    of: &'static str,
+    size_of: &'static str,
     in_proportion: bool,
     curves: Vec<Curve>,
 }
 
 pub(crate) fn draw(results: &Results) -> String {
-    let panels: Vec<Panel> = PANELS.iter().filter_map(|panel| measured(results, *panel)).collect();
+    let panels: Vec<Panel> = PANELS.iter().filter_map(|panel| find_panel(results, *panel)).collect();
     #[allow(clippy::cast_precision_loss, reason = "a handful")]
     let height = HEAD + panels.len().div_ceil(2) as f64 * PANEL.1;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\">\n\
          <style>{STYLE}</style>\n<rect class=\"page\" width=\"{WIDTH}\" height=\"{height}\"/>\n"
     );
-    let [machine, programs] = results.machine.lines();
+    let [machine, programs] = results.machine.describe();
     text(&mut svg, (16.0, 24.0), "small", "start", &machine);
     text(
         &mut svg,
@@ -86,17 +86,21 @@ pub(crate) fn draw(results: &Results) -> String {
     svg
 }
 
-/// A curve a side, or, where ours is alone, a curve a row. `None`: it was not measured at two sizes.
-fn measured(results: &Results, (title, part, name, in_proportion): (&'static str, &str, &str, bool)) -> Option<Panel> {
+/// Returns a panel with a curve for each side, or, if the helper is the only side, for each row. Returns `None` if there are fewer
+/// than two sizes.
+fn find_panel(
+    results: &Results,
+    (title, part, name, in_proportion): (&'static str, &str, &str, bool),
+) -> Option<Panel> {
     let is_wanted = |row: &&Row| row.part == part && row.size.is_some() && (name.is_empty() || row.name == name);
     let mut curves: Vec<Curve> = Vec::new();
-    let (mut unit, mut of) = (Unit::Microseconds, "");
+    let (mut unit, mut size_of) = (Unit::Microseconds, "");
     for row in results.rows.iter().filter(is_wanted) {
-        let (size, size_of) = row.size?;
-        (unit, of) = (row.unit, size_of);
+        let (size, counted) = row.size?;
+        (unit, size_of) = (row.unit, counted);
         for side in &row.sides {
             let name = if row.sides.len() == 1 { row.name.as_str() } else { side.name };
-            let point = (f64::from(size), spread(&side.values));
+            let point = (f64::from(size), describe_spread(&side.values));
             match curves.iter_mut().find(|curve| curve.name == name) {
                 Some(curve) => curve.points.push(point),
                 None => curves.push(Curve { name: name.to_owned(), points: vec![point] }),
@@ -106,13 +110,13 @@ fn measured(results: &Results, (title, part, name, in_proportion): (&'static str
     curves.first().is_some_and(|curve| curve.points.len() > 1).then_some(Panel {
         title,
         unit,
-        of,
+        size_of,
         in_proportion,
         curves,
     })
 }
 
-/// An axis by powers of ten.
+/// A logarithmic axis.
 struct Axis {
     low: f64,
     high: f64,
@@ -131,7 +135,7 @@ impl Panel {
         let sizes = || points().map(|(size, _)| *size);
         let x = Axis { low: sizes().fold(f64::MAX, f64::min), high: sizes().fold(0.0, f64::max), length: FIELD.0 };
         let values = || points().flat_map(|(_, spread)| [spread.p10, spread.p90]).filter(|value| *value > 0.0);
-        // Whole powers of ten, so that lines of the grid are at both ends.
+        // The limits are powers of ten, so that there are grid lines at both ends.
         let low = 10_f64.powf(values().fold(f64::MAX, f64::min).log10().floor());
         let high = 10_f64.powf(values().fold(0.0, f64::max).log10().ceil()).max(low * 10.0);
         let y = Axis { low, high, length: FIELD.1 };
@@ -140,26 +144,26 @@ impl Panel {
         while power <= high * 1.01 {
             let at = FIELD.1 - y.at(power);
             writeln!(svg, "<path class=\"grid\" d=\"M0 {at:.1}H{}\"/>", FIELD.0).unwrap();
-            text(svg, (-8.0, at + 4.0), "small", "end", &power_of_ten(power, self.unit));
+            text(svg, (-8.0, at + 4.0), "small", "end", &format_power(power, self.unit));
             power *= 10.0;
         }
         for (size, _) in &self.curves[0].points {
             let at = x.at(*size);
             writeln!(svg, "<path class=\"grid\" d=\"M{at:.1} {0}v4\"/>", FIELD.1).unwrap();
-            text(svg, (at, FIELD.1 + 17.0), "small", "middle", &thousands(*size));
+            text(svg, (at, FIELD.1 + 17.0), "small", "middle", &format_rounded(*size));
         }
-        text(svg, (FIELD.0 / 2.0, FIELD.1 + 34.0), "small", "middle", self.of);
+        text(svg, (FIELD.0 / 2.0, FIELD.1 + 34.0), "small", "middle", self.size_of);
         if self.in_proportion {
-            self.guide(svg, &x, &y);
+            self.draw_guide(svg, &x, &y);
         }
         for (number, curve) in self.curves.iter().enumerate() {
             curve.draw(svg, number, &x, &y);
         }
-        self.labels(svg, &y);
+        self.draw_labels(svg, &y);
     }
 
-    /// From where our curve begins, as steep as what grows in proportion.
-    fn guide(&self, svg: &mut String, x: &Axis, y: &Axis) {
+    /// Draws a dotted line from the first point of the first curve, with the slope of a cost that grows in proportion.
+    fn draw_guide(&self, svg: &mut String, x: &Axis, y: &Axis) {
         let (size, spread) = self.curves[0].points[0];
         let begin = spread.median.max(y.low);
         let factor = (x.high / size).min(y.high / begin);
@@ -168,23 +172,23 @@ impl Panel {
         writeln!(svg, "<path class=\"guide\" d=\"M{left:.1} {low:.1}L{right:.1} {high:.1}\"/>").unwrap();
     }
 
-    /// Behind the last point of each, pushed apart where they would lie on each other.
-    fn labels(&self, svg: &mut String, y: &Axis) {
+    /// Draws a label next to the last point of each curve, with enough distance between labels.
+    fn draw_labels(&self, svg: &mut String, y: &Axis) {
         let last = |curve: &Curve| curve.points.last().map_or(0.0, |(_, spread)| spread.median);
         let mut labels: Vec<(f64, usize)> =
             self.curves.iter().enumerate().map(|(at, curve)| (FIELD.1 - y.at(last(curve)), at)).collect();
         labels.sort_by(|one, other| one.0.total_cmp(&other.0));
         for at in 1..labels.len() {
-            labels[at].0 = labels[at].0.max(labels[at - 1].0 + LINE);
+            labels[at].0 = labels[at].0.max(labels[at - 1].0 + LABEL_HEIGHT);
         }
         let mut lowest = FIELD.1 - 2.0;
         for (place, _) in labels.iter_mut().rev() {
             *place = place.min(lowest);
-            lowest = *place - LINE;
+            lowest = *place - LABEL_HEIGHT;
         }
         for (place, number) in labels {
             let curve = &self.curves[number];
-            let end = round(last(curve), self.unit);
+            let end = format_short(last(curve), self.unit);
             text(
                 svg,
                 (FIELD.0 + 10.0, place + 4.0),
@@ -197,7 +201,7 @@ impl Panel {
 }
 
 impl Curve {
-    /// The same one wherever it is: of those in the style.
+    /// The index of the colour in the style. The floor has the same colour in all panels.
     fn colour(&self, number: usize) -> usize {
         if self.name == "floor" { 3 } else { number % 4 }
     }
@@ -216,23 +220,23 @@ impl Curve {
     }
 }
 
-fn power_of_ten(number: f64, unit: Unit) -> String {
+fn format_power(number: f64, unit: Unit) -> String {
     match unit {
-        // In MiB it would be none.
-        Unit::Kibibytes => format!("{} KiB", thousands(number)),
-        Unit::PerSecond => format!("{} /s", thousands(number)),
-        Unit::Microseconds => round(number, unit),
+        // A power of ten in KiB is not one in MiB.
+        Unit::Kibibytes => format!("{} KiB", format_rounded(number)),
+        Unit::PerSecond => format!("{} /s", format_rounded(number)),
+        Unit::Microseconds => format_short(number, unit),
     }
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole numbers")]
-fn thousands(number: f64) -> String {
-    super::thousands(number.round() as u32)
+fn format_rounded(number: f64) -> String {
+    format_thousands(number.round() as u32)
 }
 
-/// A value in few letters.
-fn round(number: f64, unit: Unit) -> String {
-    if number <= 0.0 { "none".to_owned() } else { value(number, unit).replace(".00", "").replace(".0 ", " ") }
+/// Formats a value without zeros at its end.
+fn format_short(number: f64, unit: Unit) -> String {
+    if number <= 0.0 { "none".to_owned() } else { format_value(number, unit).replace(".00", "").replace(".0 ", " ") }
 }
 
 fn text(svg: &mut String, (x, y): (f64, f64), class: &str, anchor: &str, words: &str) {

@@ -1,13 +1,13 @@
-//! An aligned table, a line a side.
+//! The report as an aligned table: one line for each side.
 
-use super::{title, value};
+use super::{format_title, format_value};
 use crate::row::{Results, Row, Unit};
 use std::fmt::Write as _;
 
 const SIDE: usize = 22;
 
 pub(crate) fn write(results: &Results) -> String {
-    let mut text = results.machine.lines().join("\n");
+    let mut text = results.machine.describe().join("\n");
     let rounds = results.rounds;
     write!(
         text,
@@ -26,7 +26,7 @@ pub(crate) fn write(results: &Results) -> String {
             )
             .unwrap();
         }
-        writeln!(text, "{}", title(row)).unwrap();
+        writeln!(text, "{}", format_title(row)).unwrap();
         for side in 0..row.sides.len() {
             writeln!(text, "{}", line(row, side).trim_end()).unwrap();
         }
@@ -37,13 +37,13 @@ pub(crate) fn write(results: &Results) -> String {
 fn line(row: &Row, at: usize) -> String {
     let side = &row.sides[at];
     let spread = side.spread();
-    let one = |number: f64| value(number, row.unit);
-    let cpu = side.cpu().map_or(String::new(), |cpu| value(cpu, Unit::Microseconds));
+    let one = |number: f64| format_value(number, row.unit);
+    let cpu = side.cpu().map_or(String::new(), |cpu| format_value(cpu, Unit::Microseconds));
     #[allow(clippy::cast_precision_loss, reason = "small numbers")]
     let peak = side.peak_kib.map_or(String::new(), |peak| match peak {
-        // The kernel counts the pages of a process in lots.
+        // The kernel counts the pages of a process in batches, and may count none.
         0 => "a few KiB".to_owned(),
-        peak => value(peak as f64, Unit::Kibibytes),
+        peak => format_value(peak as f64, Unit::Kibibytes),
     });
     let ratio = row
         .ratio(at)

@@ -1,8 +1,9 @@
-//! Looking at few locks, and at many. Nobody else does that, so it is beside itself: it is to grow no faster than they do.
+//! Part `list`: `status` and `list` with few and many locks. No other program does this, so the helper is the only side, and its
+//! cost should grow no faster than the number of locks.
 
 use crate::call::Call;
-use crate::contest::Contest;
-use crate::ending;
+use crate::cleanup;
+use crate::comparison::Comparison;
 use crate::pipe;
 use crate::row::Row;
 use crate::scene::{Root, Scene};
@@ -14,19 +15,19 @@ const PART: &str = "list";
 
 const LOCKS: [u32; 3] = [10, 1000, 10_000];
 
-pub(super) fn rows(scene: &Scene) -> Vec<Row> {
+pub(super) fn measure(scene: &Scene) -> Vec<Row> {
     let mut rows = Vec::new();
     for count in LOCKS {
-        let root = many(scene, count);
-        let (mut holder, hold) = holder(&root);
+        let root = create_locks(scene, count);
+        let (mut holder, hold) = start_holder(&root);
         let mut row = |name: &str, call: Call, rounds| {
-            let row = Contest::new(PART).side("aba-lock", || call.time()).run(name, rounds);
-            rows.push(row.sized(count, "locks"));
+            let row = Comparison::new(PART).side("aba-lock", || call.time()).run(name, rounds);
+            rows.push(row.with_size(count, "locks"));
         };
         row("status of a held lock", root.helper(&["status", "held"]), scene.rounds);
         row("status of a free lock", root.helper(&["status", "lock-7"]).status(1), scene.rounds);
-        row("list", root.helper(&["list"]), scene.fewer());
-        row("list --json", root.helper(&["list", "--json"]), scene.fewer());
+        row("list", root.helper(&["list"]), scene.rounds_of_slow());
+        row("list --json", root.helper(&["list", "--json"]), scene.rounds_of_slow());
         drop(hold);
         assert!(holder.wait().unwrap().success());
     }
@@ -34,10 +35,10 @@ pub(super) fn rows(scene: &Scene) -> Vec<Row> {
     rows
 }
 
-/// So many lock files, all with a record, as holders leave it that have ended.
-fn many(scene: &Scene, count: u32) -> Root<'_> {
+/// Creates lock files with the records of holders that have ended.
+fn create_locks(scene: &Scene, count: u32) -> Root<'_> {
     let root = scene.root(&format!("locks-{count}"));
-    root.helper(&["lock", "held", "--", &root.nothing()]).time();
+    root.helper(&["lock", "held", "--", &root.no_op()]).time();
     let record = fs::read(root.lock_file("held")).unwrap();
     for number in 1..count {
         fs::write(root.lock_file(&format!("lock-{number}")), &record).unwrap();
@@ -45,12 +46,12 @@ fn many(scene: &Scene, count: u32) -> Root<'_> {
     root
 }
 
-/// Who holds one of them until the pipe is closed.
-fn holder(root: &Root) -> (Child, io::PipeWriter) {
+/// Starts a holder of one of the locks, which ends when the pipe is closed.
+fn start_holder(root: &Root) -> (Child, io::PipeWriter) {
     let (gate, hold) = io::pipe().unwrap();
     let mut command = root.helper(&["lock", "held", "--", &root.clock(), "-0"]).command();
-    let child = ending::start(command.stdin(gate));
+    let child = cleanup::start_child(command.stdin(gate));
     let status = root.helper(&["status", "-q", "held"]);
-    pipe::until("the lock is held", || status.command().status().unwrap().success());
+    pipe::wait_until("the lock is held", || status.command().status().unwrap().success());
     (child, hold)
 }

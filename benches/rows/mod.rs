@@ -1,7 +1,8 @@
-//! What is measured, a file a part.
+//! The measurements, one file for each part.
 
+mod clock;
 mod handover;
-mod held;
+mod holder;
 mod list;
 mod reserve;
 mod run_once;
@@ -17,14 +18,14 @@ use crate::scene::Scene;
 
 pub(crate) fn measure(part: Part, scene: &Scene) -> Vec<Row> {
     match part {
-        Part::Startup => startup::rows(scene),
-        Part::Source => source::rows(scene),
-        Part::Handover => handover::rows(scene),
-        Part::Throughput => throughput::rows(scene),
-        Part::Waiters => waiters::rows(scene),
-        Part::RunOnce => run_once::rows(scene),
-        Part::Update => update::rows(scene),
-        Part::Reserve => reserve::rows(scene),
-        Part::List => list::rows(scene),
+        Part::Startup => startup::measure(scene),
+        Part::Source => source::measure(scene),
+        Part::Handover => handover::measure(scene),
+        Part::Throughput => throughput::measure(scene),
+        Part::Waiters => waiters::measure(scene),
+        Part::RunOnce => run_once::measure(scene),
+        Part::Update => update::measure(scene),
+        Part::Reserve => reserve::measure(scene),
+        Part::List => list::measure(scene),
     }
 }

@@ -1,10 +1,11 @@
-//! `reserve`, beside a bare lock, with ten rows in the registry and with ten thousand, and a hundred at once.
+//! Part `reserve`: `reserve` compared with a bare lock, with ten and with ten thousand rows in the registry, and a hundred
+//! reservations at the same time.
 
-use crate::call::Took;
-use crate::contest::{Contest, Turn, in_turns};
+use crate::call::Measurement;
+use crate::comparison::{Comparison, Turn, run_in_turns};
 use crate::row::{Row, Side, Unit};
 use crate::scene::{Root, Scene};
-use crate::{ending, pipe};
+use crate::{cleanup, pipe};
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::fs;
@@ -15,18 +16,18 @@ const PART: &str = "reserve";
 
 const ROWS: [u32; 2] = [10, 10_000];
 
-pub(super) fn rows(scene: &Scene) -> Vec<Row> {
+pub(super) fn measure(scene: &Scene) -> Vec<Row> {
     let mut rows = Vec::new();
     for count in ROWS {
-        let root = registry(scene, count);
-        let nothing = root.nothing();
+        let root = create_registry(scene, count);
+        let no_op = root.no_op();
         let reserve = |args: &[&str]| root.helper(&["reserve", "--range", "20000-49999"]).args(args);
-        let (hit, lease) = (reserve(&[]), reserve(&["--", &nothing]));
+        let (hit, lease) = (reserve(&[]), reserve(&["--", &no_op]));
         hit.time();
-        let lock = root.helper(&["lock", "a", "--", &nothing]);
+        let lock = root.helper(&["lock", "a", "--", &no_op]);
         let tag = Cell::new(0);
-        // The registry is to have as many rows afterwards.
-        let new = || -> Took {
+        // The release keeps the number of rows constant.
+        let new = || -> Measurement {
             tag.set(tag.get() + 1);
             let tag = format!("--tag=t{}", tag.get());
             let took = reserve(&[&tag]).time();
@@ -34,9 +35,9 @@ pub(super) fn rows(scene: &Scene) -> Vec<Row> {
             took
         };
         let rounds = (scene.rounds / 2).max(1);
-        let mut row = |name: &str, mut turn: Turn<Took>| {
-            let contest = Contest::new(PART).side("aba-lock", &mut turn).side("lock -- CMD", || lock.time());
-            rows.push(contest.run(name, rounds).sized(count, "rows"));
+        let mut row = |name: &str, mut turn: Turn<Measurement>| {
+            let contest = Comparison::new(PART).side("aba-lock", &mut turn).side("lock -- CMD", || lock.time());
+            rows.push(contest.run(name, rounds).with_size(count, "rows"));
         };
         row("reserve, the same key", Box::new(|| hit.time()));
         row("reserve, a new key", Box::new(new));
@@ -45,16 +46,16 @@ pub(super) fn rows(scene: &Scene) -> Vec<Row> {
     let round = Cell::new(0);
     let mut turns: [Turn<f64>; 1] = [Box::new(|| {
         round.set(round.get() + 1);
-        hundred(&scene.root(&format!("hundred-{}", round.get())))
+        reserve_hundred(&scene.root(&format!("hundred-{}", round.get())))
     })];
-    let took = in_turns(scene.fewer(), &mut turns).remove(0);
+    let took = run_in_turns(scene.rounds_of_slow(), &mut turns).remove(0);
     rows.push(Row::new(PART, "a hundred new keys at once", Unit::Microseconds, vec![Side::new("aba-lock", took)]));
     rows.sort_by(|one, other| one.name.cmp(&other.name));
     rows
 }
 
-/// A state root whose registry has so many rows.
-fn registry(scene: &Scene, rows: u32) -> Root<'_> {
+/// Creates a state root with a registry of this many rows.
+fn create_registry(scene: &Scene, rows: u32) -> Root<'_> {
     let root = scene.root(&format!("registry-{rows}"));
     fs::create_dir_all(root.path.join("reserve")).unwrap();
     let mut text = "aba-lock-registry 2\n".to_owned();
@@ -68,20 +69,20 @@ fn registry(scene: &Scene, rows: u32) -> Root<'_> {
     root
 }
 
-/// All begin when a pipe is closed; when all have ended, another is.
-fn hundred(root: &Root) -> f64 {
+/// Measures a hundred reservations. All begin when one pipe is closed, and their end closes another one.
+fn reserve_hundred(root: &Root) -> f64 {
     let (gate, hold) = io::pipe().unwrap();
     let (mut over, writer) = io::pipe().unwrap();
     let mut children: Vec<_> = (0..100)
         .map(|key| {
             let mut command = root.helper(&["reserve", "--quiet", &format!("--tag=t{key}")]).repeated(1);
-            ending::start(command.stdin(gate.try_clone().unwrap()).stderr(writer.try_clone().unwrap()))
+            cleanup::start_child(command.stdin(gate.try_clone().unwrap()).stderr(writer.try_clone().unwrap()))
         })
         .collect();
     drop(writer);
     let start = Instant::now();
     drop(hold);
-    pipe::until_closed(&mut over, "a hundred that reserve");
+    pipe::wait_until_closed(&mut over, "a hundred that reserve");
     let took = start.elapsed();
     for child in &mut children {
         assert!(child.wait().unwrap().success(), "one could not reserve");

@@ -1,31 +1,33 @@
-//! A lock that nobody else wants, and one that another has: what the helper is called for most.
+//! Part `startup`: the most frequent calls, which acquire a free lock or are refused a held one.
 
-use super::held::{Holder, On200};
-use crate::contest::{Contest, Pinned};
+use super::holder::{Holder, SharedDescriptor};
+use crate::comparison::Comparison;
+use crate::pinned::Pinned;
 use crate::row::Row;
 use crate::scene::{Root, Scene};
 
 const PART: &str = "startup";
 
-/// In another locale than `C`: it loads that, from a dozen files on some systems. The helper has none.
+/// The name of the side in another locale than `C`. flock(1) then loads the locale, on some systems from a dozen files, while the
+/// helper uses none.
 const UTF8: &str = "flock(1) in C.UTF-8";
 
-pub(super) fn rows(scene: &Scene) -> Vec<Row> {
+pub(super) fn measure(scene: &Scene) -> Vec<Row> {
     let root = scene.root(PART);
     let file = root.lock_file("bench");
     let path = file.to_str().unwrap();
     let _pinned = Pinned::new();
-    let mut rows = descriptor(&root, &On200::open(&file));
+    let mut rows = measure_descriptor(&root, &SharedDescriptor::open(&file));
 
-    let nothing = root.nothing();
-    let ours = root.helper(&["lock", "bench", "--", &nothing]);
-    let quiet = root.helper(&["lock", "-q", "bench", "--", &nothing]);
-    let theirs = root.flock(&["-n", path, &nothing]);
+    let no_op = root.no_op();
+    let ours = root.helper(&["lock", "bench", "--", &no_op]);
+    let quiet = root.helper(&["lock", "-q", "bench", "--", &no_op]);
+    let theirs = root.flock(&["-n", path, &no_op]);
     let theirs_utf8 = theirs.clone().env("LC_ALL", "C.UTF-8");
-    let become_it = root.flock(&["-nF", path, &nothing]);
-    let floor = root.floor(&[path, &nothing]);
+    let become_it = root.flock(&["-nF", path, &no_op]);
+    let floor = root.floor(&[path, &no_op]);
     rows.push(
-        Contest::new(PART)
+        Comparison::new(PART)
             .side("aba-lock", || ours.time())
             .side("flock(1)", || theirs.time())
             .side(UTF8, || theirs_utf8.time())
@@ -39,14 +41,14 @@ pub(super) fn rows(scene: &Scene) -> Vec<Row> {
     let (quiet, ours) = (quiet.status(75), ours.status(75));
     let (theirs, floor) = (theirs.status(1), floor.status(1));
     rows.push(
-        Contest::new(PART)
+        Comparison::new(PART)
             .side("aba-lock", || quiet.time())
             .side("flock(1)", || theirs.time())
             .side("floor", || floor.time())
             .run("refuse, in silence", scene.rounds),
     );
     rows.push(
-        Contest::new(PART)
+        Comparison::new(PART)
             .side("aba-lock", || ours.time())
             .side("flock(1)", || theirs.time())
             .run("refuse, and say who has it (flock(1): in silence)", scene.rounds),
@@ -54,8 +56,8 @@ pub(super) fn rows(scene: &Scene) -> Vec<Row> {
     rows
 }
 
-/// By descriptor, as in `exec 200>file`: the shell has it open.
-fn descriptor(root: &Root, held: &On200) -> Vec<Row> {
+/// Measures locks on a descriptor that the shell has open, as in `exec 200>file`.
+fn measure_descriptor(root: &Root, held: &SharedDescriptor) -> Vec<Row> {
     let rounds = root.scene.rounds;
     let theirs = |option| root.flock(&[option, "200"]);
     let utf8 = |option| theirs(option).env("LC_ALL", "C.UTF-8");
@@ -66,8 +68,8 @@ fn descriptor(root: &Root, held: &On200) -> Vec<Row> {
         ("static C, with libc", root.floor_with_libc(&["200"]), root.floor_with_libc(&["-u", "200"])),
         ("floor", root.floor(&["200"]), root.floor(&["-u", "200"])),
     ];
-    let mut lock = Contest::new(PART);
-    let mut both = Contest::new(PART);
+    let mut lock = Comparison::new(PART);
+    let mut both = Comparison::new(PART);
     for (name, locks, unlocks) in &sides {
         lock = lock.side(name, || {
             let took = locks.time();

@@ -1,6 +1,7 @@
-//! What is left when we end: nothing, whether we come to our end, fail, or are ended by a signal.
+//! Cleanup: kills all processes that the benchmarks started and removes their directory, whether the program ends normally, with a
+//! panic or by a signal.
 //!
-//! Orphans come to us, so everything that was started, by whomever, is found among our children in the end.
+//! The program is a subreaper: orphaned descendants become its children, so that it finds all of them at the end.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
@@ -17,23 +18,23 @@ use std::time::{Duration, Instant};
 
 static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
 
-/// Who has it may start something, or end everything.
+/// Its holder may start a process or begin the cleanup.
 static STARTING: Mutex<()> = Mutex::new(());
 
-/// The pipe by which a signal tells the thread that deals with it.
-static BELL: AtomicI32 = AtomicI32::new(-1);
+/// The pipe through which the signal handler wakes the thread that cleans up.
+static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
 
-fn starting() -> MutexGuard<'static, ()> {
+fn lock_starting() -> MutexGuard<'static, ()> {
     STARTING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From now on, nothing is left of this directory and of what we start.
-pub(crate) fn answer_for(directory: &Path) {
+/// From now on, every end of the program removes this directory and kills all processes.
+pub(crate) fn take_charge(directory: &Path) {
     DIRECTORY.set(directory.to_owned()).unwrap();
     // SAFETY: it takes numbers.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
     std::panic::set_hook(Box::new(|panic| {
-        // First: if a signal ended what we waited for, that is no failure to be told of.
+        // The cleanup comes first: a signal may have ended the processes, and then this failure must not be reported.
         clean_up();
         let text = panic.payload().downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.payload().downcast_ref::<&str>().copied()).unwrap_or("failed");
@@ -46,22 +47,22 @@ pub(crate) fn answer_for(directory: &Path) {
     end_at_signals();
 }
 
-/// Signals are noticed by a handler, not by a mask: a mask would be inherited by what we start.
+/// Handles signals with a handler and a thread. A signal mask would be inherited by the processes that are measured.
 fn end_at_signals() {
-    extern "C" fn ring(signal: libc::c_int) {
+    extern "C" fn wake_thread(signal: libc::c_int) {
         let byte = u8::try_from(signal).unwrap_or(0);
-        // SAFETY: write(2) may be called in a handler; the byte lives until it returns.
-        unsafe { libc::write(BELL.load(Ordering::Relaxed), (&raw const byte).cast(), 1) };
+        // SAFETY: write(2) is safe in a signal handler; the byte lives until it returns.
+        unsafe { libc::write(SIGNAL_PIPE.load(Ordering::Relaxed), (&raw const byte).cast(), 1) };
     }
     let (mut reader, writer) = io::pipe().unwrap();
-    BELL.store(writer.as_raw_fd(), Ordering::Relaxed);
+    SIGNAL_PIPE.store(writer.as_raw_fd(), Ordering::Relaxed);
     thread::spawn(move || {
-        // Kept: the handler has its number.
+        // The handler has the number of the descriptor, so it must stay open.
         let _writer = writer;
         let mut signal = [0];
         reader.read_exact(&mut signal).unwrap();
-        // Whoever would start something waits for ever.
-        let _nobody = end_everything();
+        // The guard stays locked, so that no other thread starts a process.
+        let _starting = kill_all();
         let signal = i32::from(signal[0]);
         // SAFETY: SIG_DFL is a valid action, and the numbers are those of a signal.
         unsafe {
@@ -70,10 +71,10 @@ fn end_at_signals() {
         }
     });
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-        let handler = ring as extern "C" fn(libc::c_int) as libc::sighandler_t;
-        // SAFETY: the handler makes one system call. Calls that it interrupts are started again.
+        let handler = wake_thread as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        // SAFETY: the handler makes one system call. The kernel restarts the calls that it interrupts.
         unsafe {
-            // What our parent ignores, as for a background job, stays ignored.
+            // A signal that the parent ignores, as for a background job, stays ignored.
             if libc::signal(signal, handler) == libc::SIG_IGN {
                 libc::signal(signal, libc::SIG_IGN);
             }
@@ -81,41 +82,41 @@ fn end_at_signals() {
     }
 }
 
-/// Starts a process in a session of its own, as cron and service managers do, unless we are ending.
-pub(crate) fn start(command: &mut Command) -> Child {
+/// Starts a process in a new session, as cron and service managers do. Blocks forever during the cleanup.
+pub(crate) fn start_child(command: &mut Command) -> Child {
     let begin_session = || {
         // SAFETY: it takes nothing.
         if unsafe { libc::setsid() } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
     };
-    // SAFETY: between fork and exec it makes one system call.
+    // SAFETY: the function makes one system call between fork and exec.
     unsafe { command.pre_exec(begin_session) };
-    let starting = starting();
+    let starting = lock_starting();
     let child = command.spawn();
     drop(starting);
     child.unwrap_or_else(|error| panic!("could not start {}: {error}", command.get_program().display()))
 }
 
-/// Reaps the orphans that have come to us. Nothing that we wait for ourselves may run.
-pub(crate) fn reap() {
-    // SAFETY: it takes numbers, and a null pointer for what is of no interest.
+/// Reaps orphaned descendants. It would also reap children that another function waits for, so none may be running.
+pub(crate) fn reap_orphans() {
+    // SAFETY: it takes numbers, and a null pointer for the status.
     while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
 }
 
-/// Ends what runs, and removes the directory.
+/// Kills all processes and removes the directory.
 pub(crate) fn clean_up() {
-    drop(end_everything());
+    drop(kill_all());
 }
 
-fn end_everything() -> MutexGuard<'static, ()> {
-    let starting = starting();
+fn kill_all() -> MutexGuard<'static, ()> {
+    let starting = lock_starting();
     let give_up = Instant::now() + Duration::from_secs(10);
     loop {
-        for pid in children() {
-            // SAFETY: it takes numbers; a child that nobody has reaped is no other process.
+        for pid in list_children() {
+            // SAFETY: it takes numbers. The pid of a child that was not reaped cannot belong to another process.
             unsafe { libc::kill(pid, libc::SIGKILL) };
         }
-        reap();
-        // SAFETY: as in `reap`.
+        reap_orphans();
+        // SAFETY: as in `reap_orphans`.
         let none = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } < 0;
         if none || Instant::now() > give_up {
             break;
@@ -129,7 +130,7 @@ fn end_everything() -> MutexGuard<'static, ()> {
     starting
 }
 
-fn children() -> Vec<libc::pid_t> {
+fn list_children() -> Vec<libc::pid_t> {
     let ours = std::process::id().to_string();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());

@@ -40,10 +40,11 @@ use crate::lock::holders;
 use crate::lock::record::{self, Content};
 use crate::os::proc::lock_table::{self, FileId, KernelLock, Listed};
 use crate::os::proc::process::{self, Seen};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -54,8 +55,18 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How much later for each that waits for the same lock, so that a thousand of them do not keep a machine busy.
 pub(crate) const LATER_FOR_EACH: Duration = Duration::from_millis(20);
 
-/// The same for a look at the pipes of all processes.
+/// The same for a search for circles over pipes.
 const PIPES_LATER_FOR_EACH: Duration = Duration::from_millis(100);
+
+/// The longest pause between two searches for circles over pipes, except on a busy machine or in a long queue.
+const PIPES_INTERVAL: Duration = Duration::from_secs(8);
+
+/// The pause after a search for circles over pipes is at least this many times as long as the search took. Without this limit,
+/// many waiters on a busy machine would slow down each other's searches, so that none of them finds a circle.
+const PAUSE_FACTOR: u32 = 20;
+
+/// The longest pause that [`PAUSE_FACTOR`] can cause.
+const BUSY_INTERVAL: Duration = Duration::from_secs(16);
 
 /// How long a circle must have stood still until one of those who wait already breaks it: longer than it takes who begins
 /// to wait until he has looked for himself.
@@ -180,12 +191,14 @@ pub struct Lookout {
     times: u32,
     /// How often in a row we had nothing.
     idle: u32,
-    /// Set if this process is part of a pipeline.
+    /// Set if this process, or one above it that waits for it, has a pipe open. Also before that is known.
     piped: bool,
-    /// When to look for pipes again, and how long to wait after that.
+    /// The time of the next search for circles over pipes, and the pause after it.
     next_look_for_pipes: Option<(Instant, Duration)>,
     /// True if the next look is also for a circle over pipes.
     through_pipes: bool,
+    /// True if a process moved in the circle of the last look, or of the one before.
+    moved: bool,
 }
 
 /// A circle in which nobody moves.
@@ -208,39 +221,52 @@ impl Lookout {
             seen: None,
             times: 0,
             idle: 0,
-            piped: false,
+            piped: true,
             next_look_for_pipes: None,
             through_pipes: false,
+            moved: false,
         }
     }
 
-    /// Returns whether another process may wait for us: we, or one of the processes above us, have a lock, or one end of a pipe in a
-    /// pipeline.
+    /// Returns whether another process may wait for us: this process, or one above it, holds a lock, or another process sleeps
+    /// at the other end of a pipe that one of them has open. A circle that was found is looked at again in any case.
     #[must_use]
     pub fn has_something(&mut self) -> bool {
         let us = std::process::id();
         let has = above(us).any(|pid| (pid != us && is_run_once(pid)) || has_a_lock(pid));
         self.idle = if has { 0 } else { self.idle + 1 };
         self.look_for_pipes();
-        has || self.piped
+        has || self.through_pipes || self.seen.is_some()
     }
 
-    /// Looks whether we are part of a pipeline, and has the next look examine its pipes. The other part may start later, so this
-    /// is done again and again. Each time examines all processes, and every command of a session whose output goes through a
-    /// pipe is part of a pipeline. So the intervals get longer and longer, and waiters for the same lock take turns.
+    /// Has the next look include circles over pipes, if it is time and a process sleeps at a pipe of ours. The other parts of a
+    /// pipeline may start later, and a pipe takes a while to fill, so this is repeated at growing intervals. Waiters for the
+    /// same lock take turns.
     fn look_for_pipes(&mut self) {
         let now = Instant::now();
         let (next, pause) = *self.next_look_for_pipes.get_or_insert_with(|| {
             let before = u32::try_from(lock_table::queue(self.file).len()).unwrap_or(u32::MAX);
-            // Most waits are over by then, and a pipe takes a while to fill.
+            // Most waits are over by then.
             let pause = INTERVAL.saturating_add(PIPES_LATER_FOR_EACH.saturating_mul(before));
             (now + pause, pause)
         });
-        if next <= now {
-            self.piped = self.piped || is_in_pipeline(std::process::id());
-            self.through_pipes = self.piped;
-            self.next_look_for_pipes =
-                Some((now + pause, (pause * 2).min(pause.max(INTERVAL * (1 << MOST_DOUBLINGS)))));
+        if next > now {
+            return;
+        }
+        let pipes = pipes_above(std::process::id());
+        self.piped = !pipes.is_empty();
+        self.through_pipes = self.piped && is_pipe_awaited(&pipes);
+        // It does not close a circle any more: the other processes may have looked, too.
+        self.looked = true;
+        self.next_look_for_pipes = Some((now + pause, (pause * 2).min(pause.max(PIPES_INTERVAL))));
+        self.pause_after_search(now);
+    }
+
+    /// Delays the next search for circles over pipes after one that began at `start`.
+    fn pause_after_search(&mut self, start: Instant) {
+        if let Some((next, _)) = &mut self.next_look_for_pipes {
+            let pause = (start.elapsed() * PAUSE_FACTOR).min(BUSY_INTERVAL);
+            *next = (*next).max(Instant::now() + pause);
         }
     }
 
@@ -254,8 +280,17 @@ impl Lookout {
     pub fn look(&mut self) -> Option<Circle> {
         let first = !self.looked;
         self.looked = true;
-        let Some(found) = self.find() else {
-            (self.seen, self.times) = (None, 0);
+        let (start, moved) = (Instant::now(), std::mem::take(&mut self.moved));
+        let through_pipes = std::mem::take(&mut self.through_pipes) || self.seen.is_some();
+        let Some(found) = self.find(through_pipes) else {
+            self.moved |= self.seen.take().is_some();
+            self.times = 0;
+            if self.moved && !moved {
+                // On a busy machine, a process of a circle may move a moment after the circle was closed.
+                self.next_look_for_pipes = Some((Instant::now() + INTERVAL, INTERVAL * 2));
+            } else if through_pipes {
+                self.pause_after_search(start);
+            }
             return None;
         };
         let since = match &self.seen {
@@ -287,15 +322,18 @@ impl Lookout {
         if self.seen.is_some() && self.times == 0 {
             return STILL;
         }
-        if self.idle > 0 {
-            return INTERVAL * (1 << self.idle.min(MOST_DOUBLINGS));
+        if self.idle == 0 || self.seen.is_some() {
+            return INTERVAL.max(LATER_FOR_EACH * u32::try_from(self.waiters).unwrap_or(u32::MAX));
         }
-        INTERVAL.max(LATER_FOR_EACH * u32::try_from(self.waiters).unwrap_or(u32::MAX))
+        let interval = INTERVAL * (1 << self.idle.min(MOST_DOUBLINGS));
+        match self.next_look_for_pipes {
+            Some((next, _)) if self.piped => interval.min(next.saturating_duration_since(Instant::now())),
+            _ => interval,
+        }
     }
 
-    fn find(&mut self) -> Option<Standstill> {
+    fn find(&mut self, through_pipes: bool) -> Option<Standstill> {
         let us = std::process::id();
-        let through_pipes = std::mem::take(&mut self.through_pipes) || self.seen.is_some();
         let mut last = None;
         for _ in 0..LOOKS {
             let circle = self.find_once(us, through_pipes)?;
@@ -306,6 +344,7 @@ impl Lookout {
             }
             last = Some((circle, moves));
         }
+        self.moved = true;
         None
     }
 
@@ -330,15 +369,49 @@ fn may_come_back(us: u32, wanted: &HashSet<FileId>) -> bool {
     above(us).any(|pid| has_one_of(pid, wanted) || (pid != us && is_run_once(pid)))
 }
 
-/// Returns whether a process that is not above `pid` has the other end of a pipe that `pid`, or a process above it, has open, as the
-/// parts of a pipeline have. Others of the same session alone are looked at: that is much less than all.
-fn is_in_pipeline(pid: u32) -> bool {
-    let above: Vec<u32> = above(pid).collect();
-    let ends = |pid: u32| process::descriptors(pid).filter(|(path, data)| !data.is_file() && process::is_pipe(path));
-    let ours: HashSet<u64> = above.iter().flat_map(|pid| ends(*pid)).map(|(_, data)| data.ino()).collect();
-    let Some(session) = process::seen(pid).map(|seen| seen.session).filter(|_| !ours.is_empty()) else { return false };
-    let others = process::all_seen().into_iter().filter(|seen| seen.session == session && !above.contains(&seen.pid));
-    others.flat_map(|seen| ends(seen.pid)).any(|(_, data)| ours.contains(&data.ino()))
+/// Returns the pipes (by inode) that a process has open, or one above it that waits for it.
+fn pipes_above(pid: u32) -> HashSet<u64> {
+    let pipes = |pid: u32| {
+        process::descriptors(pid).filter(|(path, data)| data.file_type().is_fifo() && process::is_pipe(path))
+    };
+    let waiting = std::iter::once(pid).chain(above(pid).skip(1).take_while(|pid| may_wait_for_child(*pid)));
+    waiting.flat_map(pipes).map(|(_, data)| data.ino()).collect()
+}
+
+/// Returns false if a process does not wait for a child, as [`World::awaited_children`] and [`World::other_ends`] decide.
+/// Programs that start many others, such as test harnesses, have pipes to all of them.
+fn may_wait_for_child(pid: u32) -> bool {
+    let waits = |place: String| {
+        ["do_wait", "sigsuspend", "sigtimedwait", "poll", "pipe"].iter().any(|call| place.contains(call))
+    };
+    process::name(pid) == "aba-lock"
+        || lockable::of_process(pid).is_some()
+        || process::threads(pid) == Some(1) && process::sleeps_in(pid).is_some_and(waits)
+}
+
+/// Returns whether a process of our session sleeps until the other end of one of these pipes does something: without one, no
+/// circle comes back to us over a pipe. The processes above us are left out, because they also wait for us if they do not read.
+///
+/// Every waiter in a session with pipes does this, so it must be cheap: where a process sleeps is read first, because that costs
+/// a fraction of a look at its descriptors. A more expensive test leads to a deadlock that is found late or never:
+///
+/// 1. Some hundred waiters of other locks, all with a pipe open, look at the descriptors of all processes.
+/// 2. The processor is busy with that. Each look takes longer, waits last longer, and there are more waiters.
+/// 3. A deadlock over pipes is closed. The look that would find it takes half a minute.
+/// 4. It is in vain, for instance because the writer has not filled the pipe yet. The next look is half a minute later.
+fn is_pipe_awaited(pipes: &HashSet<u64>) -> bool {
+    let us = std::process::id();
+    let Some(session) = process::seen(us).map(|seen| seen.session) else { return false };
+    let above: Vec<u32> = above(us).collect();
+    process::all_pids().into_iter().any(|pid| {
+        let used = match pipe_end(pid) {
+            Some(_) if above.contains(&pid) => return false,
+            Some(PipeEnd::Reads) => process::pipes_it_reads(pid),
+            Some(PipeEnd::Writes) => process::pipes_it_writes(pid),
+            None => return false,
+        };
+        used.iter().any(|pipe| pipes.contains(pipe)) && process::seen(pid).is_some_and(|seen| seen.session == session)
+    })
 }
 
 /// A process, and those above it.
@@ -441,6 +514,16 @@ struct World {
     held: HashMap<FileId, Vec<Held>>,
     processes: HashMap<u32, Seen>,
     children: HashMap<u32, Vec<u32>>,
+    /// The descriptors of each pipe, by its inode.
+    pipes: HashMap<u64, Vec<(u32, PathBuf)>>,
+    /// The answers of [`World::hides_relatives`], by session.
+    hiding: RefCell<HashMap<u32, bool>>,
+}
+
+/// A descriptor that [`World`] knows.
+enum Known {
+    Lock(FileId, Held),
+    Pipe(u64, u32, PathBuf),
 }
 
 /// For which others a process waits.
@@ -592,9 +675,16 @@ impl World {
         for seen in processes.values() {
             children.entry(seen.parent).or_default().push(seen.pid);
         }
-        let mut world = Self { waits, held: HashMap::new(), processes, children };
+        let mut world = Self {
+            waits,
+            held: HashMap::new(),
+            processes,
+            children,
+            pipes: HashMap::new(),
+            hiding: RefCell::default(),
+        };
         world.add_waits_for_runs();
-        world.add_holders(listed);
+        world.add_descriptors(listed);
         world
     }
 
@@ -617,18 +707,26 @@ impl World {
         }
     }
 
-    fn add_holders(&mut self, listed: &[Listed]) {
+    /// Looks at the descriptors of all processes once, as this is most of the cost of a look.
+    fn add_descriptors(&mut self, listed: &[Listed]) {
         let wanted: HashSet<FileId> = self.waits.values().copied().collect();
         let inodes: HashSet<u64> = wanted.iter().map(|file| file.ino).collect();
         let look = lock_table::look(0, &AtomicBool::new(false), |descriptor| {
+            let path = || descriptor.path.to_owned();
+            if descriptor.data.file_type().is_fifo() {
+                return Some(Known::Pipe(descriptor.data.ino(), descriptor.pid, path()));
+            }
             if !inodes.contains(&descriptor.data.ino()) {
                 return None;
             }
             let (file, lock) = descriptor.lock().filter(|(file, _)| wanted.contains(file))?;
-            Some((file, Held { pid: descriptor.pid, lock, descriptor: descriptor.path.to_owned() }))
+            Some(Known::Lock(file, Held { pid: descriptor.pid, lock, descriptor: path() }))
         });
-        for (file, held) in look.found {
-            self.held.entry(file).or_default().push(held);
+        for known in look.found {
+            match known {
+                Known::Lock(file, held) => self.held.entry(file).or_default().push(held),
+                Known::Pipe(inode, pid, path) => self.pipes.entry(inode).or_default().push((pid, path)),
+            }
         }
         // Of another user's process everyone may know that it has a lock, if it took that itself.
         for one in listed.iter().filter(|one| !one.waits && wanted.contains(&one.file)) {
@@ -797,23 +895,15 @@ impl World {
         if may_go_on(pid, Sleep::Pipe) {
             return Next::Any(Vec::new());
         }
-        let pipes: HashSet<u64> = match end {
-            PipeEnd::Reads => process::pipes_it_reads(pid),
-            PipeEnd::Writes => process::pipes_it_writes(pid),
-        }
-        .into_iter()
-        .collect();
-        let find = |descriptor: &lock_table::Descriptor| {
-            let theirs = pipes.contains(&descriptor.data.ino()) && process::is_pipe(descriptor.path);
-            let is_other_end = || match end {
-                PipeEnd::Reads => process::may_write(descriptor.path),
-                PipeEnd::Writes => process::may_read(descriptor.path),
-            };
-            (theirs && is_other_end()).then_some(descriptor.pid)
+        let (pipes, is_other_end): (_, fn(&Path) -> bool) = match end {
+            PipeEnd::Reads => (process::pipes_it_reads(pid), process::may_write),
+            PipeEnd::Writes => (process::pipes_it_writes(pid), process::may_read),
         };
-        let found: HashSet<u32> = lock_table::look(0, &AtomicBool::new(false), find).found.into_iter().collect();
+        let all = pipes.iter().filter_map(|pipe| self.pipes.get(pipe)).flatten();
         // Its own copy of the other end wakes no process.
-        let others: Vec<u32> = found.into_iter().filter(|other| *other != pid).collect();
+        let others = all.filter(|(other, path)| *other != pid && process::is_pipe(path) && is_other_end(path));
+        let others: HashSet<u32> = others.map(|(other, _)| *other).collect();
+        let others: Vec<u32> = others.into_iter().collect();
         if others.iter().all(|other| self.is_below(*other, pid)) || !self.hides_relatives(pid) {
             return Next::All(others);
         }
@@ -824,11 +914,14 @@ impl World {
     /// have inherited what `pid` has open.
     fn hides_relatives(&self, pid: u32) -> bool {
         let Some(session) = self.processes.get(&pid).map(|seen| seen.session) else { return true };
-        self.processes.values().any(|seen| {
-            (seen.session == session || self.is_below(seen.pid, session))
-                && (!process::may_be_looked_into(seen.pid) || process::is_guarded(seen.pid))
-                && !process::name(seen.pid).is_empty()
-        })
+        let hides = || {
+            self.processes.values().any(|seen| {
+                (seen.session == session || self.is_below(seen.pid, session))
+                    && (!process::may_be_looked_into(seen.pid) || process::is_guarded(seen.pid))
+                    && !process::name(seen.pid).is_empty()
+            })
+        };
+        *self.hiding.borrow_mut().entry(session).or_insert_with(hides)
     }
 
     /// Whether a process is another, or was started by it, perhaps over others.

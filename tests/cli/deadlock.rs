@@ -743,6 +743,52 @@ fn a_pipeline_that_waits_for_itself_is_reported() {
     assert_eq!(fs::read_to_string(scene.path("f")).unwrap(), "b\na\n");
 }
 
+/// Counts how often the helper listed the descriptors of a process, in what strace wrote to `trace`.
+fn looks_at(scene: &Scene, pid: &str) -> usize {
+    let trace = fs::read_to_string(scene.path("trace")).unwrap();
+    trace.matches(&format!("\"/proc/{pid}/fd\"")).count()
+}
+
+/// A script under strace, so that [`looks_at`] can be asked.
+fn traced(scene: &Scene, text: &str) -> Call {
+    let mut command = scene.program("strace");
+    command.args(["-qq", "-f", "-e", "trace=openat", "-o"]).arg(scene.path("trace")).args(["bash", "-c", text]);
+    Call::new(command)
+}
+
+#[test]
+fn a_waiter_in_a_pipeline_looks_at_the_descriptors_of_no_process_while_none_waits_for_it() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    // Many waiters do this at the same time, in a session in which most processes have a pipe open.
+    let text = "\"$HELPER\" lock -q -t 3 a -- true | sh -c 'echo $$ >\"$HOME/pid\"; exec sleep 4'";
+    traced(&scene, text).run();
+    let pid = fs::read_to_string(scene.path("pid")).unwrap();
+    assert_eq!(looks_at(&scene, pid.trim()), 0);
+    let trace = fs::read_to_string(scene.path("trace")).unwrap();
+    assert!(trace.contains(&format!("\"/proc/{}/wchan\"", pid.trim())), "it was looked at");
+    holder.let_go();
+}
+
+#[test]
+fn a_look_for_a_circle_over_several_pipes_lists_the_descriptors_of_each_process_once() {
+    let scene = Scene::new();
+    let first = "\"$HELPER\" lock p -- bash -c 'echo >\"$HOME/begin\"; read _ <\"$HOME/gate\"; seq 1000000 | cat | cat; exit 0'";
+    let text = format!(
+        "sleep 600 >/dev/null 2>&1 & echo $! >\"$HOME/pid\"
+        {first} | {{ read _ <\"$HOME/begin\"; \"$HELPER\" lock -qw p -- wc -l; echo $? >&2; }}; kill $!; exit 0"
+    );
+    let (gate, _begin) = (scene.gate("gate"), scene.gate("begin"));
+    let pipeline = traced(&scene, &text).err("75\n").start();
+    until("the first part holds the lock", || scene.lock_file("p").exists());
+    scene.until_waited_for("p");
+    gate.open();
+    pipeline.finish();
+    // Each verdict takes two looks of at least two parts each.
+    let looks = looks_at(&scene, fs::read_to_string(scene.path("pid")).unwrap().trim());
+    assert!((4..=16).contains(&looks), "{looks}");
+}
+
 #[test]
 fn a_pipeline_of_which_another_part_still_reads_is_not_refused() {
     let scene = Scene::new();

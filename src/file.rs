@@ -1,4 +1,5 @@
 //! Files of the user: read, change and replace them under a lock.
 
 pub mod edit;
+pub mod error;
 pub mod filter;

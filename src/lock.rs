@@ -3,6 +3,7 @@
 pub mod acquire;
 pub mod clean;
 pub mod deadlock;
+pub mod error;
 pub mod events;
 pub mod flock;
 pub mod holders;

@@ -2,11 +2,11 @@
 
 pub mod book;
 pub mod dotenv;
+pub mod error;
 pub mod gone;
 pub mod group;
 pub mod lease;
 pub mod list;
 pub mod plan;
 pub mod pool;
-pub mod problem;
 pub mod registry;

@@ -5,13 +5,13 @@
 //! of it is in the library that the helper is made of. A function stands beside the reader it is about.
 
 pub use crate::admin::metrics::properties::hold as metrics;
+pub use crate::base::duration::properties::hold as span;
 pub use crate::base::names::properties::hold as name;
 pub use crate::lock::flock::arguments::properties::hold as flock;
 pub use crate::lock::record::properties::hold as record;
 pub use crate::number::book::properties::hold as registry;
 pub use crate::number::dotenv::properties::hold as dotenv;
 pub use crate::number::group::properties::hold as group;
-pub use crate::store::properties::hold as span;
 pub use crate::task::saved_properties::hold as saved;
 
 /// What the kernel says in `/proc`.

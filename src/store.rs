@@ -1,55 +1,17 @@
-//! The state root: which file a name leads to, and which names there are.
-//!
-//! This is the only reader of the environment. `ABA_LOCK_DIR` is the state root, else `~/.aba`; an empty
-//! variable counts as unset, as in the shell's `${ABA_LOCK_DIR:-…}`. `ABA_LOCK_FDS` lists the descriptors on
-//! which this process's ancestors passed locks on. `ABA_LOCK_TIMEOUT` is how long to wait, in seconds. `RUN_ONCE_DIR`
-//! is where the tasks are, else `runner` in the state root. `ABA_LOCK_LOG` is where events are logged. `ABA_LOCK_TASK` is the task that this process belongs to.
-//! `ABA_LOCK_SERVER` names a server of leases, and `ABA_LOCK_KEEPER` the program that keeps them.
+//! The state root: the paths of lock files, registries and task directories, and the names that exist.
 
-#![expect(clippy::disallowed_methods, reason = "the only reader of the environment")]
+pub mod error;
 
-#[cfg(any(test, fuzzing))]
-pub mod properties;
-pub mod surroundings;
-
+use crate::base::environment::{self, value};
+use crate::base::error::ContextError;
 use crate::base::names::{LockName, TaskId};
 use crate::base::target::{Kind, Target};
-use crate::error::Error;
 use crate::os;
-use crate::os::proc::process;
-use std::env;
-use std::ffi::{OsStr, OsString};
+use error::StoreError;
 use std::fs;
 use std::io;
-use std::os::fd::RawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// The variable that hands on which descriptors hold locks.
-pub const FDS: &str = "ABA_LOCK_FDS";
-
-/// The variable that hands on the fencing token to a command.
-pub const TOKEN: &str = "ABA_LOCK_TOKEN";
-
-/// The variable that tells a command which run of which task it belongs to (`ID/TOKEN`).
-pub const TASK: &str = "ABA_LOCK_TASK";
-
-/// The variable in which a command finds the updates that started it: the lock file of each, its process, and the pipe that it
-/// reads, as `DEVICE:INODE:PID:INODE`.
-pub const UPDATING: &str = "ABA_LOCK_UPDATING";
-
-/// The variable in which a command of `--on-busy` or `--on-lost` finds the name of the lock, or its file.
-pub const NAME: &str = "ABA_LOCK_NAME";
-
-/// The variable in which the commands of an update find the path of the file.
-pub const FILE: &str = "ABA_FILE";
-
-/// The variable in which the commands of an update find the path of the copy or of the new content.
-pub const COPY: &str = "ABA_COPY";
-
-/// The variable that tells a command its number.
-pub const NUMBER: &str = "ABA_NUMBER";
 
 /// The name of the directory of locks in a home directory.
 const IN_HOME: &str = ".aba";
@@ -61,12 +23,12 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store that the environment leads to. [`Error::NoStateRoot`] when it leads to none, and
-    /// [`Error::Variable`] when it is not an absolute path.
-    pub fn from_env() -> Result<Self, Error> {
-        let (name, directory) = match set("ABA_LOCK_DIR") {
+    /// The store that the environment leads to. [`StoreError::NoStateRoot`] when it leads to none, and
+    /// [`ContextError::Variable`] when it is not an absolute path.
+    pub fn from_env() -> Result<Self, StoreError> {
+        let (name, directory) = match value("ABA_LOCK_DIR") {
             Some(directory) => ("ABA_LOCK_DIR", PathBuf::from(directory)),
-            None => ("HOME", home().ok_or(Error::NoStateRoot)?),
+            None => ("HOME", environment::home().ok_or(StoreError::NoStateRoot)?),
         };
         absolute(name, &directory)?;
         Ok(Self { root: if name == "HOME" { directory.join(IN_HOME) } else { directory } })
@@ -100,9 +62,9 @@ impl Store {
     ///
     /// The directories above one that the user has named (`ABA_LOCK_DIR`) are made, too. A home directory is not: root could
     /// make one for a service user that must not have any, and nothing else would ever look there.
-    pub fn make(&self) -> Result<(), Error> {
+    pub fn make(&self) -> Result<(), StoreError> {
         os::as_owner(&self.root, || make_directory(&self.root, 0o700, self.home().is_none()))
-            .map_err(|source| Error::StateRoot { path: self.root.clone(), source })
+            .map_err(|source| StoreError::StateRoot { path: self.root.clone(), source })
     }
 
     /// The directory that has the root as its `.aba`: a home directory. The shell library passes the root on in `ABA_LOCK_DIR`,
@@ -128,7 +90,7 @@ impl Store {
     }
 
     /// Whether its directory can be read, or is not there. If not, that there seem to be no locks means nothing.
-    pub fn can_be_listed(&self) -> Result<(), Error> {
+    pub fn can_be_listed(&self) -> Result<(), StoreError> {
         self.try_names().map(drop)
     }
 
@@ -139,8 +101,8 @@ impl Store {
     }
 
     /// The same, with the reason where the directory cannot be read.
-    pub fn try_names(&self) -> Result<Vec<LockName>, Error> {
-        let failed = |source| Error::NoFile { label: self.root.display().to_string(), source };
+    pub fn try_names(&self) -> Result<Vec<LockName>, StoreError> {
+        let failed = |source| StoreError::Unreadable { path: self.root.clone(), source };
         let entries = match fs::read_dir(&self.root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(failed)?,
@@ -178,9 +140,9 @@ fn obstacle(path: &Path) -> Option<String> {
 }
 
 /// From two working directories a relative path would be two places, and nobody would be kept out.
-fn absolute(name: &'static str, path: &Path) -> Result<(), Error> {
+fn absolute(name: &'static str, path: &Path) -> Result<(), ContextError> {
     if path.is_relative() {
-        return Err(Error::Variable { name, value: path.display().to_string(), wanted: "an absolute path" });
+        return Err(ContextError::Variable { name, value: path.display().to_string(), wanted: "an absolute path" });
     }
     Ok(())
 }
@@ -195,8 +157,8 @@ pub struct TaskRoot {
 
 impl TaskRoot {
     /// The one that the environment leads to; the errors are those of [`Store::from_env`].
-    pub fn from_env() -> Result<Self, Error> {
-        if let Some(path) = set("RUN_ONCE_DIR").map(PathBuf::from) {
+    pub fn from_env() -> Result<Self, StoreError> {
+        if let Some(path) = value("RUN_ONCE_DIR").map(PathBuf::from) {
             absolute("RUN_ONCE_DIR", &path)?;
             return Ok(Self { path, within: None });
         }
@@ -211,21 +173,21 @@ impl TaskRoot {
     }
 
     /// Makes the directory. Fine when it is there.
-    pub fn make(&self) -> Result<(), Error> {
+    pub fn make(&self) -> Result<(), StoreError> {
         if let Some(store) = &self.within {
             store.make()?;
         }
         os::as_owner(&self.path, || make_directory(&self.path, 0o711, self.within.is_none()))
-            .map_err(|source| Error::TaskRoot { path: self.path.clone(), source })
+            .map_err(|source| StoreError::TaskRoot { path: self.path.clone(), source })
     }
 
     /// The ids that have a directory, in order. None when there is no root.
-    pub fn ids(&self) -> Result<Vec<TaskId>, Error> {
+    pub fn ids(&self) -> Result<Vec<TaskId>, StoreError> {
         // All of them: half a list would pass for the whole.
         let entries: Vec<fs::DirEntry> = match fs::read_dir(&self.path).and_then(Iterator::collect) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(Error::TaskRoot { path: self.path.clone(), source }),
+            Err(source) => return Err(StoreError::TaskRoot { path: self.path.clone(), source }),
         };
         let mut ids: Vec<TaskId> = entries
             .into_iter()
@@ -237,206 +199,22 @@ impl TaskRoot {
     }
 }
 
-/// The run of a task that this process belongs to, as `ID/TOKEN`.
-#[must_use]
-pub fn task_of_this_process() -> Option<String> {
-    set(TASK).map(|task| task.to_string_lossy().into_owned())
-}
-
-/// The descriptors on which an ancestor says that it passed locks on. Only a claim: the caller looks what is
-/// open there.
-#[must_use]
-pub fn inherited_descriptors() -> Vec<RawFd> {
-    let Some(list) = set(FDS) else { return Vec::new() };
-    list.to_string_lossy().split_ascii_whitespace().filter_map(|fd| fd.parse().ok()).filter(|fd| *fd > 2).collect()
-}
-
-/// The updates that this process is part of, a word each.
-#[must_use]
-pub fn updates() -> String {
-    set(UPDATING).map(|list| list.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// An update whose command started this process.
-#[derive(Debug)]
-pub struct UpdateAbove {
-    /// The inode of the pipe that it reads to the end.
-    pub output: Option<u64>,
-}
-
-/// The update that holds the lock file of this device and inode, if its command started this process and it still runs.
-#[must_use]
-pub fn update_above(dev: u64, ino: u64) -> Option<UpdateAbove> {
-    updates().split_ascii_whitespace().find_map(|update| {
-        let (pid, output) = update.strip_prefix(&format!("{dev}:{ino}:"))?.split_once(':')?;
-        os::exists(pid.parse().ok()?).then(|| UpdateAbove { output: output.parse().ok() })
-    })
-}
-
-/// Whether bash would find a function of this name in the environment.
-#[must_use]
-pub fn is_exported_function(name: &OsStr) -> bool {
-    let mut variable = OsString::from("BASH_FUNC_");
-    variable.push(name);
-    variable.push("%%");
-    env::var_os(variable).is_some()
-}
-
-/// Whether there is a file of this name in a directory of `PATH` that can be looked into.
-#[must_use]
-pub fn is_on_path(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|directory| directory.join(program).exists())
-}
-
-/// Whether there is a program of this name that a command in `directory` can run: found as execvp(3) does it. If not,
-/// why.
-pub fn find_program(program: &OsStr, directory: &Path) -> io::Result<()> {
-    let runnable = |path: PathBuf| match fs::metadata(path) {
-        Ok(data) if data.is_file() && data.mode() & 0o111 != 0 => Ok(()),
-        Ok(_) => Err(io::Error::from_raw_os_error(libc::EACCES)),
-        Err(error) => Err(error),
-    };
-    if program.as_encoded_bytes().contains(&b'/') {
-        return runnable(directory.join(program));
-    }
-    let path = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
-    let mut why = io::Error::from_raw_os_error(libc::ENOENT);
-    for place in env::split_paths(&path) {
-        match runnable(directory.join(place).join(program)) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => why = error,
-            Err(_) => {}
-        }
-    }
-    Err(why)
-}
-
-/// Returns whether output has colours: the rule that clap applies to its own, so that all commands do the same.
-///
-/// `NO_COLOR` turns them off (<https://no-color.org>), `CLICOLOR_FORCE` on, also in a pipe, and `CLICOLOR=0` off
-/// (<https://bixense.com/clicolors>). Otherwise a terminal has them, unless `TERM` is unset or `dumb`.
-#[must_use]
-pub fn wants_colours(is_terminal: bool) -> bool {
-    let wanted = env::var_os("CLICOLOR");
-    let is_capable = || {
-        wanted.is_some()
-            || env::var_os("CI").is_some()
-            || env::var_os("TERM").is_some_and(|terminal| terminal != "dumb")
-    };
-    if set("NO_COLOR").is_some() {
-        false
-    } else if set("CLICOLOR_FORCE").is_some() {
-        true
-    } else {
-        wanted.as_ref().is_none_or(|value| value != "0") && is_terminal && is_capable()
-    }
-}
-
-/// The user's shell, which runs what is one string.
-#[must_use]
-pub fn shell() -> OsString {
-    set("SHELL").unwrap_or_else(|| "/bin/sh".into())
-}
-
-/// How long to wait when no option says so. `None`: not at all.
-pub fn default_timeout() -> Result<Option<Duration>, Error> {
-    let Some(value) = set("ABA_LOCK_TIMEOUT") else { return Ok(None) };
-    let value = value.to_string_lossy();
-    match parse_seconds(&value) {
-        Some(timeout) => Ok(Some(timeout)),
-        None => {
-            Err(Error::Variable { name: "ABA_LOCK_TIMEOUT", value: value.into_owned(), wanted: "a number of seconds" })
-        }
-    }
-}
-
-/// Where events are logged.
-#[derive(Debug)]
-pub struct EventLog {
-    /// The file, or the socket.
-    pub path: PathBuf,
-    /// True if it must be a socket, so that no file may be made in its place.
-    pub is_socket: bool,
-}
-
-/// Where events are logged (`ABA_LOCK_LOG`), if anywhere: a file or a socket. `syslog` and `journald` are the sockets where
-/// these listen.
-#[must_use]
-pub fn event_log() -> Option<EventLog> {
-    let socket = |path| EventLog { path: PathBuf::from(path), is_socket: true };
-    set("ABA_LOCK_LOG").map(|log| match log.to_str() {
-        Some("syslog") => socket("/dev/log"),
-        Some("journald") => socket("/run/systemd/journal/dev-log"),
-        _ => EventLog { path: PathBuf::from(log), is_socket: false },
-    })
-}
-
-/// Whether a server of leases is named (`ABA_LOCK_SERVER`). What it is called is for the keeper to read.
-#[must_use]
-pub fn has_server() -> bool {
-    set("ABA_LOCK_SERVER").is_some()
-}
-
 /// The name of the lock whose file this is, if it is called as one of ours is.
 #[must_use]
 pub fn name_of(file: &Path) -> Option<LockName> {
     LockName::parse(file.file_name()?.to_str()?.strip_prefix("aba-")?.strip_suffix(".lock")?).ok()
 }
 
-/// Seconds as people write them: `5`, `0.25`. `None` for anything that is not a time span.
+/// Why `path` cannot be used, and the variable to set, if the cause is that the directory of locks or tasks in which it is
+/// cannot be a directory.
 #[must_use]
-pub fn parse_seconds(text: &str) -> Option<Duration> {
-    // `f64` also reads `inf`, `nan` and `1e9`: digits and a point are what a person means.
-    if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
-        return None;
-    }
-    Duration::try_from_secs_f64(text.parse().ok()?).ok()
-}
-
-/// A time span with its unit, seconds if there is none: `30`, `30s`, `10m`, `2h`, `7d`, `2w`.
-#[must_use]
-pub fn parse_span(text: &str) -> Option<Duration> {
-    const UNITS: [(char, u32); 5] = [('s', 1), ('m', 60), ('h', 3600), ('d', 24 * 3600), ('w', 7 * 24 * 3600)];
-    let unit = UNITS.iter().find_map(|(letter, seconds)| Some((text.strip_suffix(*letter)?, *seconds)));
-    let (number, seconds) = unit.unwrap_or((text, 1));
-    parse_seconds(number)?.checked_mul(seconds)
-}
-
-fn set(name: &str) -> Option<OsString> {
-    env::var_os(name).filter(|value| !value.is_empty())
-}
-
-/// `HOME`, else what the passwd file says, as a shell's `~` does.
-fn home() -> Option<PathBuf> {
-    set("HOME").map(PathBuf::from).or_else(|| process::home_of(os::user_id()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn seconds_are_digits_and_a_point() {
-        assert_eq!(parse_seconds("5"), Some(Duration::from_secs(5)));
-        assert_eq!(parse_seconds(".25"), Some(Duration::from_millis(250)));
-        for bad in ["", ".", "-1", "1e9", "inf", "nan", "abc", "1s", "1.2.3", "99999999999999999999999"] {
-            assert_eq!(parse_seconds(bad), None, "{bad}");
+pub fn hint_about(path: &Path) -> Option<String> {
+    let (problem, variable) = match TaskRoot::from_env() {
+        Ok(TaskRoot { path: root, within: None }) if path.starts_with(&root) => (obstacle(&root), "RUN_ONCE_DIR"),
+        _ => {
+            let store = Store::from_env().ok().filter(|store| path.starts_with(store.root()))?;
+            (store.problem(), "ABA_LOCK_DIR")
         }
-    }
-
-    #[test]
-    fn a_span_is_a_number_and_perhaps_its_unit() {
-        let seconds = |text| parse_span(text).map(|span| span.as_secs());
-        assert_eq!(seconds("30"), Some(30));
-        assert_eq!(seconds("30s"), Some(30));
-        assert_eq!(seconds("10m"), Some(600));
-        assert_eq!(seconds("2h"), Some(7200));
-        assert_eq!(seconds("7d"), Some(604_800));
-        assert_eq!(seconds("2w"), Some(1_209_600));
-        assert_eq!(seconds("1.5h"), Some(5400));
-        for bad in ["", "d", "-1d", "1y", "1 d", "1dd", "d1", "1D", "inf", "18446744073709551615w"] {
-            assert_eq!(parse_span(bad), None, "{bad}");
-        }
-    }
+    };
+    Some(format!("{}: set {variable} to a directory of yours on a local disk", problem?))
 }

@@ -1,6 +1,7 @@
 //! Tasks: one run of a command by id.
 
 mod clean;
+pub mod error;
 mod files;
 mod foreign;
 mod guard;

@@ -5,7 +5,8 @@
 pub mod properties;
 
 use crate::base::names::LockName;
-use crate::error::Error;
+use crate::file::error::FileError;
+use crate::lock::error::LockError;
 use crate::lock::holders::{self, Belief, Blind, Known, State};
 use crate::os::word_for;
 use crate::store::Store;
@@ -51,9 +52,9 @@ pub struct Counts {
     pub waited: f64,
 }
 
-/// The locks of the state root. [`Error::NoFile`] where it is there and cannot be read, and [`Error::Blind`] where there is
+/// The locks of the state root. [`FileError::NoFile`] where it is there and cannot be read, and [`LockError::Blind`] where there is
 /// no `/proc`.
-pub fn now(store: &Store) -> Result<Vec<Now>, Error> {
+pub fn now(store: &Store) -> Result<Vec<Now>, LockError> {
     store.can_be_listed()?;
     let one = |(name, state): (LockName, State)| Now {
         name: name.to_string(),
@@ -70,15 +71,15 @@ pub fn now(store: &Store) -> Result<Vec<Now>, Error> {
     };
     let states = holders::of_store(store)?;
     if states.iter().any(|(_, state)| state.blind == Some(Blind::Proc)) {
-        return Err(Error::Blind);
+        return Err(LockError::Blind);
     }
     Ok(states.into_iter().map(one).collect())
 }
 
 /// What the event log says, by the names of locks, or the paths of those that have no name. Nothing where there is no
 /// log yet.
-pub fn counts(log: &Path) -> Result<BTreeMap<String, Counts>, Error> {
-    let cannot = |source| Error::NoFile { label: log.display().to_string(), source };
+pub fn counts(log: &Path) -> Result<BTreeMap<String, Counts>, FileError> {
+    let cannot = |source| FileError::NoFile { label: log.display().to_string(), source };
     // O_NONBLOCK: to open a FIFO would wait.
     let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(log) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
@@ -86,7 +87,7 @@ pub fn counts(log: &Path) -> Result<BTreeMap<String, Counts>, Error> {
     };
     let kind = file.metadata().map_err(cannot)?.file_type();
     if !kind.is_file() {
-        return Err(Error::NotAFile { label: log.display().to_string(), kind: word_for(kind) });
+        return Err(FileError::NotAFile { label: log.display().to_string(), kind: word_for(kind) });
     }
     counts_in(BufReader::new(file)).map_err(cannot)
 }

@@ -6,7 +6,7 @@
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
-use crate::error::Error;
+use super::error::ContextError;
 use std::fmt;
 
 /// The most bytes that a name may have.
@@ -26,9 +26,9 @@ pub(crate) fn keeps_rule(text: &str) -> bool {
 pub struct LockName(String);
 
 impl LockName {
-    /// Takes `text` as a name. [`Error::Name`] when it breaks the [`RULE`].
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        if keeps_rule(text) { Ok(Self(text.to_owned())) } else { Err(Error::Name { name: text.to_owned() }) }
+    /// Takes `text` as a name. [`ContextError::LockName`] when it breaks the [`RULE`].
+    pub fn parse(text: &str) -> Result<Self, ContextError> {
+        if keeps_rule(text) { Ok(Self(text.to_owned())) } else { Err(ContextError::LockName { name: text.to_owned() }) }
     }
 
     /// The name as text.
@@ -49,9 +49,9 @@ impl fmt::Display for LockName {
 pub struct TaskId(String);
 
 impl TaskId {
-    /// Takes `text` as an id. [`Error::TaskId`] when it breaks the [`RULE`].
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        if keeps_rule(text) { Ok(Self(text.to_owned())) } else { Err(Error::TaskId { id: text.to_owned() }) }
+    /// Takes `text` as an id. [`ContextError::TaskId`] when it breaks the [`RULE`].
+    pub fn parse(text: &str) -> Result<Self, ContextError> {
+        if keeps_rule(text) { Ok(Self(text.to_owned())) } else { Err(ContextError::TaskId { id: text.to_owned() }) }
     }
 
     /// The id as text.

@@ -26,9 +26,11 @@
 //! too; but before the rename its draft is only put in order before that ([`os::order`]), and the next one gets the lock
 //! while we wait for the disk.
 
+use crate::base::environment::update_above;
 use crate::base::target::{Kind, Target, Wait};
-use crate::error::Error;
+use crate::file::error::FileError;
 use crate::lock::acquire;
+use crate::lock::error::LockError;
 use crate::lock::events::{self, Event};
 use crate::lock::record::{self, Content};
 use crate::lock::request::{Acquired, Guard, Request};
@@ -36,7 +38,6 @@ use crate::lock::wait::Contention;
 use crate::os::proc::process;
 use crate::os::replace::{directory_of, give_to_owner, make_private, name_beside, own_name_beside, rename};
 use crate::os::{self, Mode, leads_to, word_for};
-use crate::store;
 use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -194,7 +195,7 @@ pub struct Draft {
 impl Edit {
     /// Takes the lock and opens the file.
     ///
-    /// [`Error::NoFile`] where there is none (and then nothing is made, no lock file either), [`Error::NotAFile`] for
+    /// [`FileError::NoFile`] where there is none (and then nothing is made, no lock file either), [`FileError::NotAFile`] for
     /// what is not a regular file, and the errors of [`acquire::acquire`].
     pub fn begin(
         file: &Path,
@@ -202,7 +203,7 @@ impl Edit {
         wait: Wait,
         command: String,
         contention: &mut dyn Contention,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, FileError> {
         let label = file.display().to_string();
         let path = behind_links(file).map_err(|source| no_file(&label, source))?;
         // Before there is a lock file beside it.
@@ -210,7 +211,7 @@ impl Edit {
         let target = lock_of(&label, &path, missing);
         // The command of an update started this process. That update waits for the command, which may wait for us: whether it
         // does is looked for while we wait. But if the pipe that it reads to the end is ours, too, it waits for us.
-        let above = fs::metadata(&target.path).ok().and_then(|lock| store::update_above(lock.dev(), lock.ino()));
+        let above = fs::metadata(&target.path).ok().and_then(|lock| update_above(lock.dev(), lock.ino()));
         let is_awaited = above.as_ref().and_then(|update| update.output).is_some_and(process::writes_to_pipe);
         let request = Request {
             mode: Mode::Exclusive,
@@ -224,12 +225,12 @@ impl Edit {
             logs_contention: true,
         };
         let acquired = acquire::acquire(vec![target], None, &request, contention).map_err(|error| match error {
-            Error::Open { path, source, .. } => {
-                Error::Update { what: "open the lock file", label: path.display().to_string(), source }
+            LockError::Open { path, source, .. } => {
+                FileError::Update { what: "open the lock file", label: path.display().to_string(), source }
             }
-            Error::Busy { label, .. } if is_awaited => Error::UpdatesItself { label },
-            Error::Deadlock { label, .. } if above.is_some() => Error::UpdatesItself { label },
-            other => other,
+            LockError::Busy { label, .. } if is_awaited => FileError::UpdatesItself { label },
+            LockError::Deadlock { label, .. } if above.is_some() => FileError::UpdatesItself { label },
+            other => other.into(),
         })?;
         let lock = Lock { acquired, command: request.command, since: Instant::now() };
         // From here on, all is done in this very directory. While we waited, the path may have been made to lead elsewhere. Then
@@ -274,18 +275,18 @@ impl Edit {
     }
 
     /// Looks whether the file could be edited, as far as that can be told without a lock and without making anything.
-    pub fn rehearse(file: &Path, missing: Missing) -> Result<(), Error> {
+    pub fn rehearse(file: &Path, missing: Missing) -> Result<(), FileError> {
         let label = file.display().to_string();
         let path = behind_links(file).map_err(|source| no_file(&label, source))?;
         look(&label, &path, missing)?;
-        os::may(os::Right::MakeIn, directory_of(&path)).map_err(|source| Error::Update {
+        os::may(os::Right::MakeIn, directory_of(&path)).map_err(|source| FileError::Update {
             what: "make a temporary directory next to",
             label,
             source,
         })
     }
 
-    fn scratch(&self) -> Result<&Scratch, Error> {
+    fn scratch(&self) -> Result<&Scratch, FileError> {
         if let Some(scratch) = self.scratch.get() {
             return Ok(scratch);
         }
@@ -327,7 +328,7 @@ impl Edit {
     }
 
     /// Keeps the old content in memory, unless it is large, to find each change of it and to save it if it is lost.
-    pub fn keep_old(&mut self, by_command: bool) -> Result<(), Error> {
+    pub fn keep_old(&mut self, by_command: bool) -> Result<(), FileError> {
         self.by_command = by_command;
         self.kept = self.small_content().map_err(self.failed("read"))?;
         Ok(())
@@ -353,7 +354,7 @@ impl Edit {
     }
 
     /// The old content, from its beginning; `None` where there was no file. Each has a place of its own in it.
-    pub fn old(&self) -> Result<Option<File>, Error> {
+    pub fn old(&self) -> Result<Option<File>, FileError> {
         let Some(old) = &self.old else { return Ok(None) };
         if let Ok(again) = File::open(format!("/proc/self/fd/{}", old.as_raw_fd())) {
             return Ok(Some(again));
@@ -366,13 +367,13 @@ impl Edit {
     }
 
     /// The error that `what` (to stand between "could not" and the file) failed.
-    pub fn failed(&self, what: &'static str) -> impl FnOnce(io::Error) -> Error {
+    pub fn failed(&self, what: &'static str) -> impl FnOnce(io::Error) -> FileError {
         let label = self.label.clone();
-        move |source| Error::Update { what, label, source }
+        move |source| FileError::Update { what, label, source }
     }
 
     /// A place for the new content, beside the file. Nobody else may read it yet.
-    pub fn draft(&self) -> Result<Draft, Error> {
+    pub fn draft(&self) -> Result<Draft, FileError> {
         let (path, shown) = if self.missing == Missing::CreatePrivate {
             let path = name_beside(&self.path);
             let again = || path.clone();
@@ -391,7 +392,7 @@ impl Edit {
 
     /// A copy of the old content in a directory of its own, for a command that edits a file. Nobody else may look
     /// there.
-    pub fn copy(&self) -> Result<PrivateCopy, Error> {
+    pub fn copy(&self) -> Result<PrivateCopy, FileError> {
         // Of another name each time: a command of an update that is over may still know the last one.
         let (directory, name) = (unique(), self.path.file_name().unwrap_or(OsStr::new("file")));
         let scratch = self.scratch()?;
@@ -409,7 +410,7 @@ impl Edit {
     }
 
     /// Whether the new content is the old one.
-    pub fn is_same(&self, draft: &Draft) -> Result<bool, Error> {
+    pub fn is_same(&self, draft: &Draft) -> Result<bool, FileError> {
         let Some(old) = self.old()? else { return Ok(false) };
         let len = |file: &File| file.metadata().map(|data| data.len());
         if len(&old).map_err(self.failed("read"))? != len(&draft.file).map_err(self.failed("read"))? {
@@ -421,9 +422,9 @@ impl Edit {
     /// Puts the new content in the place of the old one, which stays under its name with `backup` behind it, if that is
     /// given.
     ///
-    /// The errors of [`Edit::verify`], and then nothing was replaced; [`Error::NotOnDisk`] if it was done
+    /// The errors of [`Edit::verify`], and then nothing was replaced; [`FileError::NotOnDisk`] if it was done
     /// and may not outlive a loss of power.
-    pub fn commit(self, draft: &Draft, backup: Option<&OsStr>) -> Result<(), Error> {
+    pub fn commit(self, draft: &Draft, backup: Option<&OsStr>) -> Result<(), FileError> {
         if let Some(old) = &self.old {
             like(&self.place, old, &draft.file).map_err(|(what, source)| self.failed(what)(source))?;
         } else {
@@ -453,17 +454,17 @@ impl Edit {
         // The next one need not wait until it is on disk: what it writes comes after this there, too.
         drop(self);
         if late && let Err(source) = draft.file.sync_all() {
-            return Err(Error::NotOnDisk { label, source });
+            return Err(FileError::NotOnDisk { label, source });
         }
         // Some file systems have no way to do this, and no need.
         match directory.and_then(|directory| directory.sync_all()) {
-            Err(source) if source.raw_os_error() == Some(libc::EIO) => Err(Error::NotOnDisk { label, source }),
+            Err(source) if source.raw_os_error() == Some(libc::EIO) => Err(FileError::NotOnDisk { label, source }),
             _ => Ok(()),
         }
     }
 
     /// Keeps the old content as the backup. Returns the name of that, and where the backup that was there is now.
-    fn set_old_aside(&self, suffix: &OsStr) -> Result<(PathBuf, Option<PathBuf>), Error> {
+    fn set_old_aside(&self, suffix: &OsStr) -> Result<(PathBuf, Option<PathBuf>), FileError> {
         let scratch = self.scratch()?;
         let name = with_suffix(&self.place, suffix);
         let (new, before) = (scratch.inside.join("old"), scratch.inside.join("before"));
@@ -486,8 +487,8 @@ impl Edit {
     /// Checks that the path still leads to the file that was read, that this has its old content, and that our lock is the one
     /// that others ask for.
     ///
-    /// [`Error::LeadsElsewhere`], [`Error::ChangedMeanwhile`] or [`Error::LockRemoved`] otherwise.
-    pub fn verify(&self) -> Result<(), Error> {
+    /// [`FileError::LeadsElsewhere`], [`FileError::ChangedMeanwhile`] or [`FileError::LockRemoved`] otherwise.
+    pub fn verify(&self) -> Result<(), FileError> {
         let label = || self.label.clone();
         // A file of our own is in a directory of our own.
         let ours = self.missing == Missing::CreatePrivate;
@@ -495,7 +496,7 @@ impl Edit {
             match behind_links(&self.asked) {
                 Ok(path) if path == self.path => {}
                 Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(self.failed("find")(why)),
-                _ => return Err(Error::LeadsElsewhere { label: label() }),
+                _ => return Err(FileError::LeadsElsewhere { label: label() }),
             }
         }
         let now = match fs::symlink_metadata(&self.path) {
@@ -507,7 +508,7 @@ impl Edit {
         }
         let mut guards = self.lock.acquired.guards.iter();
         match guards.find(|guard| !leads_to(&guard.target.path, guard.file())) {
-            Some(guard) => Err(Error::LockRemoved { label: label(), path: guard.target.path.clone() }),
+            Some(guard) => Err(FileError::LockRemoved { label: label(), path: guard.target.path.clone() }),
             None => Ok(()),
         }
     }
@@ -525,9 +526,9 @@ impl Edit {
     }
 
     /// The error that the file is now another one, or has other content.
-    fn changed(&self, now: Option<&fs::Metadata>) -> Error {
+    fn changed(&self, now: Option<&fs::Metadata>) -> FileError {
         let saved = now.and_then(|now| self.save_lost(now));
-        Error::ChangedMeanwhile { label: self.label.clone(), saved, by_command: self.by_command }
+        FileError::ChangedMeanwhile { label: self.label.clone(), saved, by_command: self.by_command }
     }
 
     /// Saves the old content next to the file, if that was truncated: `sed s/a/b/ f >f` does so before sed reads it. Returns
@@ -565,8 +566,8 @@ impl Draft {
     }
 
     /// The new content, from its beginning.
-    pub fn content(&self) -> Result<File, Error> {
-        let failed = |source| Error::Update { what: "read the new content of", label: self.label.clone(), source };
+    pub fn content(&self) -> Result<File, FileError> {
+        let failed = |source| FileError::Update { what: "read the new content of", label: self.label.clone(), source };
         // Opened anew: who reads it is not to move where we write, nor to write.
         File::open(&self.path).map_err(failed)
     }
@@ -578,8 +579,8 @@ impl Draft {
     }
 
     /// A value that changes when the file at the path is written to or replaced.
-    pub fn seal(&self) -> Result<impl Eq + use<>, Error> {
-        let failed = |source| Error::Update { what: "read the new content of", label: self.label.clone(), source };
+    pub fn seal(&self) -> Result<impl Eq + use<>, FileError> {
+        let failed = |source| FileError::Update { what: "read the new content of", label: self.label.clone(), source };
         fs::symlink_metadata(&self.path).map(|data| state(&data)).map_err(failed)
     }
 
@@ -679,12 +680,12 @@ fn behind_links(file: &Path) -> io::Result<PathBuf> {
     Err(io::Error::from_raw_os_error(libc::ELOOP))
 }
 
-fn no_file(label: &str, source: io::Error) -> Error {
-    Error::NoFile { label: label.to_owned(), source }
+fn no_file(label: &str, source: io::Error) -> FileError {
+    FileError::NoFile { label: label.to_owned(), source }
 }
 
 /// Opens the file, if it is one.
-fn look(label: &str, path: &Path, missing: Missing) -> Result<Option<File>, Error> {
+fn look(label: &str, path: &Path, missing: Missing) -> Result<Option<File>, FileError> {
     // O_NONBLOCK: opening a FIFO would hang.
     let mut options = OpenOptions::new();
     match options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY).open(path) {
@@ -693,11 +694,11 @@ fn look(label: &str, path: &Path, missing: Missing) -> Result<Option<File>, Erro
             if kind.is_file() {
                 return Ok(Some(file));
             }
-            Err(Error::NotAFile { label: label.to_owned(), kind: word_for(kind) })
+            Err(FileError::NotAFile { label: label.to_owned(), kind: word_for(kind) })
         }
         Err(source) if source.kind() == io::ErrorKind::NotFound && missing != Missing::Refuse => Ok(None),
         Err(source) if source.raw_os_error() == Some(libc::ENXIO) => {
-            Err(Error::NotAFile { label: label.to_owned(), kind: "socket" })
+            Err(FileError::NotAFile { label: label.to_owned(), kind: "socket" })
         }
         Err(source) => Err(no_file(label, source)),
     }
@@ -810,12 +811,12 @@ pub enum Poured {
 impl Poured {
     /// The error that this is of the file `label`.
     #[must_use]
-    pub fn of(self, label: &str) -> Error {
+    pub fn of(self, label: &str) -> FileError {
         let (what, source) = match self {
             Self::Reading(source) => ("read the new content of", source),
             Self::Writing(source) => ("write", source),
         };
-        Error::Update { what, label: label.to_owned(), source }
+        FileError::Update { what, label: label.to_owned(), source }
     }
 }
 
@@ -838,7 +839,7 @@ impl Edit {
         &self.path
     }
 
-    /// The mark of this update for [`store::UPDATING`], which reads the output of its command from the pipe with this inode.
+    /// The mark of this update for `ABA_LOCK_UPDATING`, which reads the output of its command from the pipe with this inode.
     #[must_use]
     pub fn mark(&self, output: Option<u64>) -> String {
         let lock = self.lock.acquired.guards.first().and_then(|guard| guard.file().metadata().ok());

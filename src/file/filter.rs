@@ -2,11 +2,12 @@
 //!
 //! A signal to this process is passed on to the command. However that ends, the new content is discarded.
 
-use crate::error::Error;
+use crate::base::environment::{COPY, FILE, UPDATING, is_exported_function, updates};
+use crate::base::error::CommandError;
 use crate::file::edit::{Draft, Edit, pour};
+use crate::file::error::FileError;
 use crate::lock::inherit;
 use crate::os::{self, Forward};
-use crate::store;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -24,7 +25,7 @@ pub const PLACE: &str = "{}";
 #[must_use]
 pub fn by_shell(words: &[OsString], shell: Option<&OsStr>, state: Option<i32>) -> Vec<OsString> {
     let mut all = Vec::new();
-    let is_function = state.is_some() || words.first().is_some_and(|name| store::is_exported_function(name));
+    let is_function = state.is_some() || words.first().is_some_and(|name| is_exported_function(name));
     if let Some(shell) = shell.filter(|_| is_function) {
         // Called `sh` it would not know what was exported.
         let is_bash = Path::new(shell).file_name().is_some_and(|name| name == "bash");
@@ -57,7 +58,7 @@ fn like_the_shell_described_on(descriptor: i32) -> String {
 /// status.
 ///
 /// The new content ends with the output, as in a pipeline: processes that the command left in the background belong to it.
-pub fn through(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Forward) -> Result<i32, Error> {
+pub fn through(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Forward) -> Result<i32, FileError> {
     let (output, end) = io::pipe().map_err(edit.failed("read the new content of"))?;
     let output = File::from(OwnedFd::from(output));
     let inode = output.metadata().map_err(edit.failed("read the new content of"))?.ino();
@@ -85,10 +86,10 @@ pub fn through(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &For
 
 /// Runs a command on a copy of the file, whose path takes the place of each `{}`; the content of the copy afterwards becomes
 /// the new content. Returns its exit status.
-pub fn in_place(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Forward) -> Result<i32, Error> {
+pub fn in_place(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Forward) -> Result<i32, FileError> {
     let copy = edit.copy()?;
     let words: Vec<OsString> = words.iter().map(|word| with_path(word, copy.path.as_os_str())).collect();
-    start(command(edit, &words, None).env(store::COPY, &copy.path), &words, forward)?;
+    start(command(edit, &words, None).env(COPY, &copy.path), &words, forward)?;
     let status = forward.wait(false).unwrap_or(127);
     if status == 0 {
         let content = copy.content().map_err(edit.failed("read the new content of"))?;
@@ -99,20 +100,20 @@ pub fn in_place(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Fo
 
 /// Runs the text of `--check` as a shell command. It gets the new content as its input, and as a file whose path is `$1`; its
 /// output goes to stderr. Returns its exit status.
-pub fn check(edit: &Edit, text: &str, draft: &Draft, forward: &Forward) -> Result<i32, Error> {
+pub fn check(edit: &Edit, text: &str, draft: &Draft, forward: &Forward) -> Result<i32, FileError> {
     let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(edit.failed("check"))?;
     let before = draft.seal()?;
     let words = inherit::by_shell(text, draft.shown().as_os_str());
     let mut command = command(edit, &words, None);
-    command.env(store::COPY, draft.shown()).stdin(draft.content()?).stdout(stderr);
+    command.env(COPY, draft.shown()).stdin(draft.content()?).stdout(stderr);
     start(&mut command, &words, forward)?;
     let status = forward.wait(false).unwrap_or(127);
     // The content that it accepted must be the content that it read.
-    if draft.seal()? == before { Ok(status) } else { Err(Error::CheckWrote { label: edit.label().to_owned() }) }
+    if draft.seal()? == before { Ok(status) } else { Err(FileError::CheckWrote { label: edit.label().to_owned() }) }
 }
 
 /// Makes the content of standard input the new content.
-pub fn from_input(edit: &Edit, draft: &mut Draft, forward: &Forward) -> Result<(), Error> {
+pub fn from_input(edit: &Edit, draft: &mut Draft, forward: &Forward) -> Result<(), FileError> {
     let input = io::stdin().as_fd().try_clone_to_owned().map_err(edit.failed("read the new content of"))?;
     let input = File::from(input);
     pour(input, draft.writer(), || forward.came().is_none()).map_err(|failed| failed.of(edit.label()))?;
@@ -122,18 +123,18 @@ pub fn from_input(edit: &Edit, draft: &mut Draft, forward: &Forward) -> Result<(
 /// A command of an update, which reads its output from the pipe with the inode `output`.
 fn command(edit: &Edit, words: &[OsString], output: Option<u64>) -> Command {
     let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).env(store::UPDATING, format!("{} {}", store::updates(), edit.mark(output)).trim());
-    command.env(store::FILE, edit.path()).env_remove(store::COPY);
+    command.args(&words[1..]).env(UPDATING, format!("{} {}", updates(), edit.mark(output)).trim());
+    command.env(FILE, edit.path()).env_remove(COPY);
     command
 }
 
-fn start(command: &mut Command, words: &[OsString], forward: &Forward) -> Result<Child, Error> {
+fn start(command: &mut Command, words: &[OsString], forward: &Forward) -> Result<Child, FileError> {
     let child = match command.spawn() {
         // A script without `#!`, which execvp(3) runs with sh, and posix_spawn(3) does not.
         Err(why) if why.raw_os_error() == Some(libc::ENOEXEC) => os::by_execvp(command).spawn(),
         spawned => spawned,
     }
-    .map_err(|why| Error::cannot_run(&words[0].to_string_lossy(), why))?;
+    .map_err(|why| CommandError::new(&words[0].to_string_lossy(), why))?;
     forward.to(child.id());
     Ok(child)
 }

@@ -26,7 +26,7 @@
 //!
 //! So A checks every earlier file again after the last grant. If one was replaced, A releases all of them and starts over,
 //! at most `MAX_OPENS` times; on descriptors of a script it releases those that it has just locked and fails with
-//! [`Error::Replaced`], and the script opens the files again. If A is killed between the grant and the check, its locks end
+//! [`LockError::Replaced`], and the script opens the files again. If A is killed between the grant and the check, its locks end
 //! with its descriptors, or with those of the script, which got no success.
 //!
 //! # When an inherited lock is handed down
@@ -47,13 +47,14 @@
 
 use super::request::{Acquired, Guard, Request};
 use super::wait::{self, Contention, Waited};
+use crate::base::environment::inherited_descriptors;
 use crate::base::target::{Kind, Target, Wait};
-use crate::error::Error;
+use crate::lock::error::LockError;
 use crate::lock::events::{self, Event};
 use crate::lock::record::{self, Content, Draft, Taker};
 use crate::os::proc::{lock_table, process};
 use crate::os::{self, Mode, leads_to, word_for};
-use crate::store::{self, Store};
+use crate::store::Store;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::iter;
@@ -80,7 +81,7 @@ pub fn acquire(
     store: Option<&Store>,
     request: &Request,
     contention: &mut dyn Contention,
-) -> Result<Acquired, Error> {
+) -> Result<Acquired, LockError> {
     let mut targets = targets;
     targets.sort_by(|one, other| one.rank().cmp(other.rank()));
     targets.dedup_by(|one, other| one.path == other.path);
@@ -100,7 +101,7 @@ pub fn acquire(
         }
         // All are released here: to wait for the one that stands there now with the others held could be a deadlock.
     }
-    Err(Error::KeepsChanging { path: replaced.unwrap_or_default() })
+    Err(LockError::KeepsChanging { path: replaced.unwrap_or_default() })
 }
 
 /// Takes the locks, all or none, on descriptors that a script has open. They stay when this process ends.
@@ -108,7 +109,7 @@ pub fn acquire_descriptors(
     targets: Vec<(Target, RawFd)>,
     request: &Request,
     contention: &mut dyn Contention,
-) -> Result<Acquired, Error> {
+) -> Result<Acquired, LockError> {
     let mut targets = targets;
     targets.sort_by(|(one, _), (other, _)| one.rank().cmp(other.rank()));
     let mut attempt = Attempt::new(request, contention, Script::Parent(request.holder));
@@ -135,7 +136,7 @@ pub fn acquire_descriptors(
     }
     if let Some(guard) = first_replaced(&guards) {
         attempt.note(&Event::Replaced, &guard.target);
-        let error = Error::Replaced { fd: guard.inherited.unwrap_or(-1), path: guard.target.path.clone() };
+        let error = LockError::Replaced { fd: guard.inherited.unwrap_or(-1), path: guard.target.path.clone() };
         release(&guards);
         return Err(error);
     }
@@ -151,37 +152,37 @@ fn first_replaced(guards: &[Guard]) -> Option<&Guard> {
 
 /// Releases the lock on the script's descriptor `fd`, for every copy of it at once.
 ///
-/// [`Error::Replaced`] when `path` is given and `fd` is open on some other file than the one that is or was there.
-pub fn release(fd: RawFd, path: Option<&Path>) -> Result<(), Error> {
-    let file = os::second_descriptor(fd).ok_or(Error::BadDescriptor { fd })?;
+/// [`LockError::Replaced`] when `path` is given and `fd` is open on some other file than the one that is or was there.
+pub fn release(fd: RawFd, path: Option<&Path>) -> Result<(), LockError> {
+    let file = os::second_descriptor(fd).ok_or(LockError::BadDescriptor { fd })?;
     if let Some(path) = path {
         // A file that was removed has no name any more, and is to be released like the others.
         let removed = file.metadata().is_ok_and(|data| data.nlink() == 0);
         if !removed && !leads_to(path, &file) {
-            return Err(Error::Replaced { fd, path: path.to_owned() });
+            return Err(LockError::Replaced { fd, path: path.to_owned() });
         }
     }
     // Before it: in the log, the next one is to come after us.
     events::releases(&file);
     // If another program locks this description next, as flock(1) does, the lock is not that of the old owner.
     os::set_owner(&file, 0);
-    os::unlock(&file).map_err(|source| Error::Lock { path: path.unwrap_or(Path::new("")).to_owned(), source })
+    os::unlock(&file).map_err(|source| LockError::Lock { path: path.unwrap_or(Path::new("")).to_owned(), source })
 }
 
 /// How the lock at `path` is held through descriptor `fd` of this process; `None` when it is not, or when that
-/// is not the file that `path` leads to. [`Error::Unknown`] where the kernel cannot be asked.
-pub fn held_through(fd: RawFd, path: &Path) -> Result<Option<Mode>, Error> {
+/// is not the file that `path` leads to. [`LockError::Unknown`] where the kernel cannot be asked.
+pub fn held_through(fd: RawFd, path: &Path) -> Result<Option<Mode>, LockError> {
     let Some(file) = os::second_descriptor(fd) else { return Ok(None) };
     if !leads_to(path, &file) {
         return Ok(None);
     }
     let lock = lock_table::try_lock_of_descriptor(file.as_raw_fd());
-    let lock = lock.map_err(|source| Error::Unknown { fd, path: path.to_owned(), source })?;
+    let lock = lock.map_err(|source| LockError::Unknown { fd, path: path.to_owned(), source })?;
     Ok(lock.map(|lock| if lock.exclusive { Mode::Exclusive } else { Mode::Shared }))
 }
 
 /// Opens the lock file, and makes it and its directory where they are not there yet.
-pub fn open(target: &Target, store: Option<&Store>) -> Result<File, Error> {
+pub fn open(target: &Target, store: Option<&Store>) -> Result<File, LockError> {
     let path = &target.path;
     let mut options = OpenOptions::new();
     // O_NOFOLLOW: a link here was planted. O_NONBLOCK: opening a FIFO would hang. O_NOCTTY: so could a terminal.
@@ -216,7 +217,7 @@ pub fn open(target: &Target, store: Option<&Store>) -> Result<File, Error> {
     if kind.is_file() || (kind.is_dir() && target.kind == Kind::Users) {
         Ok(file)
     } else {
-        Err(Error::NotRegular { path: path.clone(), kind: word_for(kind) })
+        Err(LockError::NotRegular { path: path.clone(), kind: word_for(kind) })
     }
 }
 
@@ -253,15 +254,15 @@ fn is(opened: &io::Result<File>, errno: i32) -> bool {
     matches!(opened, Err(error) if error.raw_os_error() == Some(errno))
 }
 
-fn cannot_open(path: &Path, source: io::Error) -> Error {
+fn cannot_open(path: &Path, source: io::Error) -> LockError {
     let there = fs::symlink_metadata(path).ok();
     match &there {
         Some(data) if !data.is_file() && !data.is_dir() => {
-            Error::NotRegular { path: path.to_owned(), kind: word_for(data.file_type()) }
+            LockError::NotRegular { path: path.to_owned(), kind: word_for(data.file_type()) }
         }
         _ => {
             let foreign = there.filter(|data| data.uid() != os::user_id());
-            Error::Open { path: path.to_owned(), owner: foreign.map(|data| process::user_name(data.uid())), source }
+            LockError::Open { path: path.to_owned(), owner: foreign.map(|data| process::user_name(data.uid())), source }
         }
     }
 }
@@ -375,7 +376,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Acquires the lock of `target`, or returns another guard of one of `guards` if it is a second path to the same file.
-    fn by_name(&mut self, target: &Target, store: Option<&Store>, guards: &[Guard]) -> Result<Guard, Error> {
+    fn by_name(&mut self, target: &Target, store: Option<&Store>, guards: &[Guard]) -> Result<Guard, LockError> {
         if let Some(guard) = self.handed_down(target)? {
             return Ok(guard);
         }
@@ -401,18 +402,18 @@ impl<'a> Attempt<'a> {
             }
             self.note(&Event::Replaced, target);
         }
-        Err(Error::KeepsChanging { path: target.path.clone() })
+        Err(LockError::KeepsChanging { path: target.path.clone() })
     }
 
     /// A lock that an ancestor holds and handed down to us is no conflict: it is the same lock.
-    fn handed_down(&self, target: &Target) -> Result<Option<Guard>, Error> {
-        self.held_through_one_of(store::inherited_descriptors(), target, held_from_above)
+    fn handed_down(&self, target: &Target) -> Result<Option<Guard>, LockError> {
+        self.held_through_one_of(inherited_descriptors(), target, held_from_above)
     }
 
     /// The same for a lock that is not listed in the environment: a script that ran `aba-lock lock --fd` cannot be made to
     /// list it. This examines every descriptor, so it is only for a lock that is not free. A lock that another program
     /// acquired, such as flock(1), is not handed down.
-    fn inherited(&self, target: &Target) -> Result<Option<Guard>, Error> {
+    fn inherited(&self, target: &Target) -> Result<Option<Guard>, LockError> {
         self.held_through_one_of(os::inherited_descriptors(), target, held_for_ancestor)
     }
 
@@ -421,7 +422,7 @@ impl<'a> Attempt<'a> {
         fds: Vec<RawFd>,
         target: &Target,
         is_handed_down: fn(&File, u32) -> bool,
-    ) -> Result<Option<Guard>, Error> {
+    ) -> Result<Option<Guard>, LockError> {
         for fd in fds {
             let Some(file) = os::second_descriptor(fd) else { continue };
             if target.is_open_as(&file)
@@ -435,21 +436,21 @@ impl<'a> Attempt<'a> {
         Ok(None)
     }
 
-    fn by_descriptor(&mut self, target: Target, fd: RawFd) -> Result<Guard, Error> {
-        let file = os::second_descriptor(fd).ok_or(Error::BadDescriptor { fd })?;
+    fn by_descriptor(&mut self, target: Target, fd: RawFd) -> Result<Guard, LockError> {
+        let file = os::second_descriptor(fd).ok_or(LockError::BadDescriptor { fd })?;
         if !target.is_open_as(&file) {
             let kind = fs::symlink_metadata(&target.path).map(|data| data.file_type());
             return Err(match kind {
                 Ok(kind) if target.kind == Kind::Named && !kind.is_file() => {
-                    Error::NotRegular { path: target.path, kind: word_for(kind) }
+                    LockError::NotRegular { path: target.path, kind: word_for(kind) }
                 }
                 _ => {
                     self.note(&Event::Replaced, &target);
-                    Error::Replaced { fd, path: target.path }
+                    LockError::Replaced { fd, path: target.path }
                 }
             });
         }
-        let handed_down = store::inherited_descriptors().contains(&fd);
+        let handed_down = inherited_descriptors().contains(&fd);
         let content = record::read(&file);
         // It would be harmless to lock again what this description holds, were it not for the mode: a request for a shared
         // lock would weaken the script's exclusive lock, and a request for an exclusive lock would release the shared one,
@@ -458,7 +459,7 @@ impl<'a> Attempt<'a> {
             && let Some(held) = held_mode(&file)
         {
             if handed_down && !held_from_above(&file, self.request.holder) {
-                return Err(Error::Replaced { fd, path: target.path });
+                return Err(LockError::Replaced { fd, path: target.path });
             }
             self.allows(held, &target)?;
             return Ok(Guard { file, target, inherited: Some(fd), fresh: false });
@@ -466,7 +467,7 @@ impl<'a> Attempt<'a> {
         // A description that was handed down is shared with others who may ask for the same, and to lock it would
         // let all of them in: only who took it himself may take it again.
         if handed_down && !is_taker(&content, self.request.holder) {
-            return Err(Error::Replaced { fd, path: target.path });
+            return Err(LockError::Replaced { fd, path: target.path });
         }
         if !self.try_lock(&file, &target)? {
             self.wait(&file, &target)?;
@@ -476,13 +477,13 @@ impl<'a> Attempt<'a> {
         } else {
             let _ = os::unlock(&file);
             self.note(&Event::Replaced, &target);
-            Err(Error::Replaced { fd, path: target.path })
+            Err(LockError::Replaced { fd, path: target.path })
         }
     }
 
-    fn allows(&self, held: Mode, target: &Target) -> Result<(), Error> {
+    fn allows(&self, held: Mode, target: &Target) -> Result<(), LockError> {
         if held == Mode::Shared && self.request.mode == Mode::Exclusive {
-            return Err(Error::Upgrade { label: target.label.clone(), held });
+            return Err(LockError::Upgrade { label: target.label.clone(), held });
         }
         Ok(())
     }
@@ -491,12 +492,12 @@ impl<'a> Attempt<'a> {
         events::note(event, target, self.request.holder, self.request.command.as_deref());
     }
 
-    fn try_lock(&self, file: &File, target: &Target) -> Result<bool, Error> {
-        os::try_lock(file, self.request.mode).map_err(|source| cannot_lock(&target.path, source))
+    fn try_lock(&self, file: &File, target: &Target) -> Result<bool, LockError> {
+        os::try_lock(file, self.request.mode).map_err(|source| LockError::cannot_lock(&target.path, source))
     }
 
     /// Reports the contention, and then blocks for as long as the request allows.
-    fn wait(&mut self, file: &File, target: &Target) -> Result<(), Error> {
+    fn wait(&mut self, file: &File, target: &Target) -> Result<(), LockError> {
         if self.request.logs_contention {
             self.note(&Event::Contended { waits: self.request.wait.blocks() }, target);
         }
@@ -508,14 +509,14 @@ impl<'a> Attempt<'a> {
         let (label, path, kind) = (target.label.clone(), target.path.clone(), target.kind);
         let Some(limit) = limit else {
             return Err(match self.request.wait {
-                Wait::For(after) => Error::TimedOut { label, path, kind, after },
-                _ => Error::Busy { label, path, kind },
+                Wait::For(after) => LockError::TimedOut { label, path, kind, after },
+                _ => LockError::Busy { label, path, kind },
             });
         };
         self.block(file, target, limit)
     }
 
-    fn block(&mut self, file: &File, target: &Target, limit: Option<Duration>) -> Result<(), Error> {
+    fn block(&mut self, file: &File, target: &Target, limit: Option<Duration>) -> Result<(), LockError> {
         // While there is time: who comes next waits for what is done after the grant.
         if self.draft.is_none() {
             self.draft = Some(self.draft());
@@ -536,16 +537,16 @@ impl<'a> Attempt<'a> {
             drop(alarm);
         }
         let (label, path, kind) = (target.label.clone(), target.path.clone(), target.kind);
-        match waited.map_err(|source| cannot_lock(&target.path, source))? {
+        match waited.map_err(|source| LockError::cannot_lock(&target.path, source))? {
             Waited::Granted => Ok(()),
             Waited::Circle(circle) => {
                 self.note(&Event::Deadlock { circle: &circle.to_string() }, target);
-                Err(Error::Deadlock { label, circle: Box::new(circle) })
+                Err(LockError::Deadlock { label, circle: Box::new(circle) })
             }
-            Waited::GivenUp if has_ended() => Err(Error::ScriptEnded { label }),
+            Waited::GivenUp if has_ended() => Err(LockError::ScriptEnded { label }),
             Waited::GivenUp => {
                 self.note(&Event::TimedOut { waited: self.started.elapsed() }, target);
-                Err(Error::TimedOut { label, path, kind, after: limit.unwrap_or_default() })
+                Err(LockError::TimedOut { label, path, kind, after: limit.unwrap_or_default() })
             }
         }
     }
@@ -606,15 +607,5 @@ impl Attempt<'_> {
         }
         events::acquired(&acquired, request, &record.command, self.started);
         acquired
-    }
-}
-
-pub(crate) fn cannot_lock(path: &Path, source: io::Error) -> Error {
-    let path = path.to_owned();
-    match source.raw_os_error() {
-        Some(libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP) => {
-            Error::Unsupported { file_system: os::file_system(&path), path, source }
-        }
-        _ => Error::Lock { path, source },
     }
 }

@@ -5,11 +5,11 @@
 //!
 //! - **The file to ourselves** ([`os::be_alone`]). It is given only if no other process has the file open, in whatever
 //!   namespace and of whatever user: so nobody holds the lock, waits for it, or is between opening and locking. Who opens
-//!   the file from then on waits for us: the kernel makes a shell's `exec 200<>` wait, and [`acquire::open`] tries again.
+//!   the file from then on waits for us: the kernel makes a shell's `exec 200<>` wait, and [`open`](super::acquire::open) tries again.
 //! - **The lock**, which is what the others go by. It is free, as nobody has the file open; were we stopped for so long
 //!   that the kernel let others in (45 s), it keeps them out, or we find it taken.
 //! - **The same inode?** The path must still lead to the file that we locked. Everyone else asks the same after each grant
-//!   (see [`acquire`]): who waited for us finds that the file has gone, and opens again.
+//!   (see [`acquire`](super::acquire)): who waited for us finds that the file has gone, and opens again.
 //!
 //! # Who may be killed where, and what the next one finds
 //!
@@ -34,8 +34,7 @@
 //!
 //! Where a file system cannot tell who has a file open, as NFS, nothing is removed.
 
-use crate::error::Error;
-use crate::lock::acquire;
+use crate::lock::error::LockError;
 use crate::lock::holders::{self, Belief, Holding, Known, State};
 use crate::lock::record::{self, Content, Record};
 use crate::os::proc::process;
@@ -57,7 +56,7 @@ pub struct Rule {
 
 /// What became of a lock file, or a task.
 #[derive(Debug)]
-pub enum Fate {
+pub enum Fate<E = LockError> {
     /// It is gone; with [`Rule::dry_run`], it would be.
     Removed,
     /// With [`Rule::dry_run`]: it would be gone, unless somebody has it of whom nothing can be seen from here.
@@ -65,7 +64,7 @@ pub enum Fate {
     /// It stays.
     Left(Why),
     /// It was to go, but could not be removed.
-    Failed(Error),
+    Failed(E),
 }
 
 /// Why something stays.
@@ -111,7 +110,7 @@ pub fn lock_file(path: &Path, state: State, rule: &Rule) -> Fate {
     let data = match fs::symlink_metadata(path) {
         Ok(data) => data,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Fate::Left(Why::Missing),
-        Err(source) => return Fate::Failed(Error::Look { path: path.to_owned(), source }),
+        Err(source) => return Fate::Failed(LockError::Look { path: path.to_owned(), source }),
     };
     if !data.is_file() {
         return Fate::Left(Why::NotRegular(word_for(data.file_type())));
@@ -172,11 +171,11 @@ fn stays(data: &Metadata, content: &Content, rule: &Rule) -> Option<Why> {
 }
 
 /// Removes a lock file that nobody has open. `Some`: it stays.
-fn remove(path: &Path, rule: &Rule) -> Result<Option<Why>, Error> {
+fn remove(path: &Path, rule: &Rule) -> Result<Option<Why>, LockError> {
     let mut options = OpenOptions::new();
     // To read it is enough to lock it. Neither a link nor a FIFO may have come in its place.
     options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
-    let cannot = |source| Error::Remove { path: path.to_owned(), source };
+    let cannot = |source| LockError::Remove { path: path.to_owned(), source };
     let file = match options.open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Why::Missing)),
@@ -192,7 +191,7 @@ fn remove(path: &Path, rule: &Rule) -> Result<Option<Why>, Error> {
         Ok(false) => return Ok(Some(Why::Open)),
         Err(error) => return Ok(Some(Why::Unsure(error))),
     }
-    if !os::try_lock(&file, Mode::Exclusive).map_err(|source| acquire::cannot_lock(path, source))? {
+    if !os::try_lock(&file, Mode::Exclusive).map_err(|source| LockError::cannot_lock(path, source))? {
         return Ok(Some(Why::Open));
     }
     // Not what was seen before, but what is there under the lock.

@@ -34,7 +34,7 @@
 //! is not known to be one, is left alone: a wait too many ends some time, a lock that is refused for no reason does harm.
 //! Where one of the others waits for a limited time, it is broken when it has lasted some seconds: it may end by itself.
 
-use crate::error::shortened;
+use crate::base::text::shorten;
 use crate::lock::flock::lockable;
 use crate::lock::holders;
 use crate::lock::record::{self, Content};
@@ -172,7 +172,7 @@ impl fmt::Display for Circle {
                 Wants::Lock(_) if self.steps.len() == 1 => "it".to_owned(),
                 wants => wants.to_string(),
             };
-            write!(f, "{and}pid {pid} ({}) has {has} and waits for {wants}", shortened(command, MAX_COMMAND))?;
+            write!(f, "{and}pid {pid} ({}) has {has} and waits for {wants}", shorten(command, MAX_COMMAND))?;
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
 //! The event log: what became of each lock that was asked for, a line of JSON an event, for those who run this in
-//! production. Off unless `ABA_LOCK_LOG` names a file or a socket ([`crate::store::event_log`]), and free then.
+//! production. Off unless `ABA_LOCK_LOG` names a file or a socket ([`crate::base::environment::event_log`]), and free then.
 //!
 //! What is promised:
 //!
@@ -19,13 +19,14 @@
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
+use crate::base::environment::{EventLog, event_log};
 use crate::base::target::Target;
 use crate::lock::holders;
 use crate::lock::record::{self, Content};
 use crate::lock::request::{Acquired, Request};
 use crate::os::proc::{lock_table, process};
 use crate::os::{self, Mode};
-use crate::store::{self, EventLog};
+use crate::store;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -129,7 +130,7 @@ pub fn take_failure() -> Option<(PathBuf, io::Error)> {
 /// Writes the line of an event, if that is wanted: of the lock `target`, which `holder` has or asks for, a process whose
 /// command line is, or will be, `command`.
 pub fn note(event: &Event, target: &Target, holder: u32, command: Option<&str>) {
-    if let Some(log) = store::event_log() {
+    if let Some(log) = event_log() {
         let command = command.map_or_else(|| process::command_line_of_ours(holder), str::to_owned);
         // A name is enough to know a lock of ours; a file has none but its path.
         let path = target.path.to_string_lossy();
@@ -140,7 +141,7 @@ pub fn note(event: &Event, target: &Target, holder: u32, command: Option<&str>) 
 
 /// The same for the locks of `acquired` that were taken now, asked for at `started`.
 pub(crate) fn acquired(acquired: &Acquired, request: &Request, command: &str, started: Instant) {
-    if store::event_log().is_none() {
+    if event_log().is_none() {
         return;
     }
     let event = Event::Acquired { waited: started.elapsed(), mode: request.mode, token: acquired.token };
@@ -158,7 +159,7 @@ pub fn released(acquired: &Acquired, request: &Request, held: Duration) {
 
 /// The same for the lock that `file` has, which is about to be released for its script.
 pub(crate) fn releases(file: &File) {
-    let Some(log) = store::event_log() else { return };
+    let Some(log) = event_log() else { return };
     let Some(lock) = lock_table::lock_of_descriptor(file.as_raw_fd()) else { return };
     let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
     // The kernel says so of a file that was removed.

@@ -7,7 +7,7 @@ pub mod ranges;
 
 use crate::base::names::LockName;
 use crate::base::target::{Kind, Target};
-use crate::error::Error;
+use crate::lock::error::LockError;
 use crate::lock::flock::arguments::On;
 use crate::lock::flock::lockable;
 use crate::lock::record::{self, Content, Record};
@@ -217,12 +217,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(3);
 
 /// Whether anything can be known of a lock: not if its directory may not be searched, or if its file is none that can be
 /// locked.
-pub fn can_be_known(target: &Target) -> Result<(), Error> {
+pub fn can_be_known(target: &Target) -> Result<(), LockError> {
     let path = &target.path;
     match fs::symlink_metadata(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Look { path: path.clone(), source }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(LockError::Look { path: path.clone(), source }),
         Ok(data) if !(data.is_file() || data.is_dir() && target.kind == Kind::Users) => {
-            Err(Error::NotRegular { path: path.clone(), kind: word_for(data.file_type()) })
+            Err(LockError::NotRegular { path: path.clone(), kind: word_for(data.file_type()) })
         }
         _ => Ok(()),
     }
@@ -296,7 +296,7 @@ pub fn of_all(paths: &[PathBuf]) -> Vec<State> {
 }
 
 /// The same for all locks of a state root, in the order of their names; also for those whose file was removed.
-pub fn of_store(store: &Store) -> Result<Vec<(LockName, State)>, Error> {
+pub fn of_store(store: &Store) -> Result<Vec<(LockName, State)>, LockError> {
     let root = fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_owned());
     let wanted = store.try_names()?.iter().map(|name| in_directory(&root, &store.lock_path(name))).collect();
     let named = |(file, state): (Wanted, State)| {

@@ -1,9 +1,11 @@
 //! Commands that run while a lock is held: the descriptors that they inherit, and the programs that close these. Commands that
 //! are given as one text.
 
-use crate::error::Error;
+use crate::base::environment::{NAME, inherited_descriptors};
+use crate::base::error::CommandError;
+use crate::lock::error::LockError;
 use crate::lock::request::Guard;
-use crate::{os, store};
+use crate::os;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::RawFd;
@@ -35,13 +37,13 @@ pub fn by_shell(text: &str, argument: &OsStr) -> Vec<OsString> {
 /// Becomes the command of `--on-busy`, which gets the name of the lock. Returns only if that fails, with the reason.
 #[must_use]
 pub fn become_shell(text: &str, name: &str) -> io::Error {
-    let command = os::Command::new(&by_shell(text, OsStr::new(name)), &[(store::NAME, name.to_owned())]);
+    let command = os::Command::new(&by_shell(text, OsStr::new(name)), &[(NAME, name.to_owned())]);
     command.map_or_else(|error| error, |command| command.exec())
 }
 
-/// Hands locks down to the command that we are to become. What to say of it in [`store::FDS`].
-pub fn hand_down<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> Result<String, Error> {
-    let mut fds = store::inherited_descriptors();
+/// Hands locks down to the command that we are to become. What to say of it in `ABA_LOCK_FDS`.
+pub fn hand_down<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> Result<String, LockError> {
+    let mut fds = inherited_descriptors();
     for guard in guards {
         let fd = reachable(guard)?;
         if !fds.contains(&fd) {
@@ -52,32 +54,32 @@ pub fn hand_down<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> Result<Stri
 }
 
 /// The descriptor on which each lock can be reached by a program that we become.
-pub fn reachable(guard: &Guard) -> Result<RawFd, Error> {
+pub fn reachable(guard: &Guard) -> Result<RawFd, LockError> {
     match guard.inherited {
         Some(fd) => Ok(fd),
         None => os::hand_down(guard.file(), LOWEST_FD)
-            .map_err(|source| Error::Lock { path: guard.target.path.clone(), source }),
+            .map_err(|source| LockError::Lock { path: guard.target.path.clone(), source }),
     }
 }
 
 /// Keeps locks from a command that we start, also those that an ancestor handed down. What to say of the others in
-/// [`store::FDS`].
+/// `ABA_LOCK_FDS`.
 pub fn keep_back<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> String {
     let kept: Vec<RawFd> = guards.into_iter().filter_map(|guard| guard.inherited).collect();
     for fd in &kept {
         os::keep_back(*fd);
     }
-    let fds: Vec<RawFd> = store::inherited_descriptors().into_iter().filter(|fd| !kept.contains(fd)).collect();
+    let fds: Vec<RawFd> = inherited_descriptors().into_iter().filter(|fd| !kept.contains(fd)).collect();
     listed(&fds)
 }
 
-/// Returns the status with which we end after our child, which ended with `status`. [`Error::GivenUp`]: it died of a signal that
+/// Returns the status with which we end after our child, which ended with `status`. [`CommandError::Signalled`]: it died of a signal that
 /// we got, too, and of which we must die.
-pub fn status_after(child: &os::Child, status: i32) -> Result<i32, Error> {
-    child.died_with_us(status).map_or(Ok(status), |signal| Err(Error::GivenUp { signal }))
+pub fn status_after(child: &os::Child, status: i32) -> Result<i32, CommandError> {
+    child.died_with_us(status).map_or(Ok(status), |signal| Err(CommandError::Signalled { signal }))
 }
 
-/// Descriptors as [`store::FDS`] lists them.
+/// Descriptors as `ABA_LOCK_FDS` lists them.
 #[must_use]
 pub fn listed(fds: &[RawFd]) -> String {
     let list: Vec<String> = fds.iter().map(RawFd::to_string).collect();

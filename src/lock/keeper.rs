@@ -1,10 +1,11 @@
 //! The keeper, `aba-lock-keeper`: a program of its own for locks of more than one machine. Nothing of it is linked in here:
 //! we become it, or ask it.
 
-use crate::error::Error;
+use crate::base::error::CommandError;
+use crate::base::programs::keeper;
+use crate::lock::error::LockError;
 use crate::lock::record::{self, Content};
 use crate::os::{self, Mode};
-use crate::store::surroundings;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -44,27 +45,27 @@ pub struct Answer {
 }
 
 impl Keeper {
-    /// [`Error::NoKeeper`] if it is not installed.
-    pub fn find() -> Result<Self, Error> {
-        surroundings::keeper().map(|program| Self { program }).ok_or(Error::NoKeeper)
+    /// [`LockError::NoKeeper`] if it is not installed.
+    pub fn find() -> Result<Self, LockError> {
+        keeper().map(|program| Self { program }).ok_or(LockError::NoKeeper)
     }
 
     /// Becomes it. Returns only when that fails, with the reason.
     #[must_use]
-    pub fn become_it(&self, words: Vec<OsString>, variables: &[(&str, String)]) -> Error {
+    pub fn become_it(&self, words: Vec<OsString>, variables: &[(&str, String)]) -> CommandError {
         let mut all = vec![self.program.clone().into_os_string()];
         all.extend(words);
         let error = match os::Command::new(&all, variables) {
             Ok(command) => command.exec(),
             Err(error) => error,
         };
-        Error::cannot_run(&self.program.to_string_lossy(), error)
+        CommandError::new(&self.program.to_string_lossy(), error)
     }
 
     /// Runs it, and takes what it prints.
-    pub fn ask(&self, words: &[&str]) -> Result<Answer, Error> {
+    pub fn ask(&self, words: &[&str]) -> Result<Answer, CommandError> {
         let output = Command::new(&self.program).args(words).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-        let output = output.map_err(|error| Error::cannot_run(&self.program.to_string_lossy(), error))?;
+        let output = output.map_err(|error| CommandError::new(&self.program.to_string_lossy(), error))?;
         // Ended by a signal, it has said nothing that counts.
         let status = output.status.code().unwrap_or(125);
         Ok(Answer { status, text: String::from_utf8_lossy(&output.stdout).into_owned() })

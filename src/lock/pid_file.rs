@@ -4,8 +4,8 @@
 //! helper that waits for its command, or by the shell library when it releases the lock or its script ends. If that process
 //! is killed with SIGKILL, the file stays, and its number may become that of another process; [`clean`] removes such a file.
 
-use crate::error::Error;
 use crate::lock::clean::{Fate, Why};
+use crate::lock::error::LockError;
 use crate::os::proc::process;
 use crate::os::{self, replace, word_for};
 use std::fs::{self, File, OpenOptions};
@@ -50,7 +50,7 @@ pub fn clean(path: &Path, dry_run: bool) -> Fate {
         Err(source) => {
             return match fs::symlink_metadata(path) {
                 Ok(data) if !data.is_file() => Fate::Left(Why::NotRegular(word_for(data.file_type()))),
-                _ => Fate::Failed(Error::Look { path: path.to_owned(), source }),
+                _ => Fate::Failed(LockError::Look { path: path.to_owned(), source }),
             };
         }
     };
@@ -70,7 +70,7 @@ pub fn clean(path: &Path, dry_run: bool) -> Fate {
         _ => return Fate::Left(Why::Changed),
     }
     fs::remove_file(path)
-        .map_or_else(|source| Fate::Failed(Error::Remove { path: path.to_owned(), source }), |()| Fate::Removed)
+        .map_or_else(|source| Fate::Failed(LockError::Remove { path: path.to_owned(), source }), |()| Fate::Removed)
 }
 
 /// Returns true if process `pid`, for which the file was written, runs. If it cannot be seen, it may.

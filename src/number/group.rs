@@ -18,9 +18,8 @@
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
+use super::error::NumberError;
 use super::pool::{Pool, Tag, number};
-use super::problem::Problem;
-use crate::error::Error;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
@@ -57,12 +56,12 @@ pub struct Group {
 
 impl Group {
     /// Numbers one after the other, for these tags.
-    pub fn of_tags(pool: &Pool, tags: &str) -> Result<Self, Error> {
+    pub fn of_tags(pool: &Pool, tags: &str) -> Result<Self, NumberError> {
         let (mut wants, mut seen) = (Vec::new(), HashSet::new());
         for (tag, offset) in tags.split(',').zip(0..) {
             let tag = Tag::parse(tag)?;
             if !seen.insert(tag.clone()) {
-                return Err(Problem::SameTag { tag: tag.to_string() }.error());
+                return Err(NumberError::SameTag { tag: tag.to_string() });
             }
             wants.push(Want { tag, offset, ..Want::default() });
         }
@@ -70,32 +69,32 @@ impl Group {
     }
 
     /// What a group file says.
-    pub fn of_file(pool: &Pool, path: &Path) -> Result<Self, Error> {
+    pub fn of_file(pool: &Pool, path: &Path) -> Result<Self, NumberError> {
         let mut text = String::new();
         let read = File::open(path).and_then(|file| match file.take(MAX_FILE + 1).read_to_string(&mut text) {
             // A part of it would be another group.
             Ok(len) if len as u64 > MAX_FILE => Err(io::Error::from_raw_os_error(libc::EFBIG)),
             read => read,
         });
-        read.map_err(|source| Problem::Read { path: path.to_owned(), source }.error())?;
-        let wrong = |(line, what)| Problem::GroupFile { path: path.to_owned(), line, what }.error();
+        read.map_err(|source| NumberError::Read { path: path.to_owned(), source })?;
+        let wrong = |(line, what)| NumberError::GroupFile { path: path.to_owned(), line, what };
         let (base, wants) = read_shape(&text).map_err(wrong)?;
         Ok(Self { pool: pool.clone(), base, wants, require: false })
     }
 
     /// The variables in which the numbers are told, in their order. Each is checked: nothing but a name comes out.
-    pub fn variables(&self) -> Result<Vec<String>, Error> {
+    pub fn variables(&self) -> Result<Vec<String>, NumberError> {
         let (mut names, mut seen) = (Vec::new(), HashSet::new());
         for want in &self.wants {
             let name = want.variable.clone().unwrap_or_else(|| variable(&self.pool, &want.tag));
             if !is_variable(&name) {
-                return Err(Problem::Variable { name, tag: want.tag.to_string() }.error());
+                return Err(NumberError::Variable { name, tag: want.tag.to_string() });
             }
             if is_taken(&name) {
-                return Err(Problem::TakenVariable { name }.error());
+                return Err(NumberError::TakenVariable { name });
             }
             if !seen.insert(name.clone()) {
-                return Err(Problem::SameVariable { name }.error());
+                return Err(NumberError::SameVariable { name });
             }
             names.push(name);
         }
@@ -296,7 +295,7 @@ impl Reader {
                     return Err((at, format!("{name:?} is not a name for a variable")));
                 }
                 if is_taken(name) {
-                    return Err((at, Problem::TakenVariable { name: name.to_owned() }.to_string()));
+                    return Err((at, NumberError::TakenVariable { name: name.to_owned() }.to_string()));
                 }
                 want.variable = Some(name.to_owned());
             }

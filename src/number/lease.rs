@@ -2,10 +2,10 @@
 //! down; the record in the lock file is for people, and for the list.
 
 use super::book;
+use super::error::NumberError;
 use super::pool::{Pool, Tag};
-use super::problem::Problem;
 use crate::base::target::{Kind, Target, Wait};
-use crate::error::Error;
+use crate::lock::error::LockError;
 use crate::lock::request::{Acquired, Request};
 use crate::lock::wait::{Contention, Waiting};
 use crate::lock::{acquire, holders};
@@ -51,9 +51,9 @@ impl Contention for Silent {
     fn ends(&mut self) {}
 }
 
-fn odd(path: &Path) -> Error {
+fn odd(path: &Path) -> NumberError {
     let kind = fs::symlink_metadata(path).map_or("directory", |data| word_for(data.file_type()));
-    Error::NotRegular { path: path.to_owned(), kind }
+    LockError::NotRegular { path: path.to_owned(), kind }.into()
 }
 
 impl Leases {
@@ -70,25 +70,30 @@ impl Leases {
     /// Whether a command has this number. Only for who has the lock of the pool: it is found out by trying.
     ///
     /// On a description of its own, so that also the lease of an ancestor, which handed its lock down to us, counts.
-    pub fn is_leased(&self, number: u32) -> Result<bool, Error> {
+    pub fn is_leased(&self, number: u32) -> Result<bool, NumberError> {
         let path = self.path(number);
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
         match OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path) {
             Ok(file) if !file.metadata().is_ok_and(|data| data.is_file()) => Err(odd(&path)),
             Ok(file) => {
-                Ok(!os::try_lock(&file, Mode::Exclusive).map_err(|source| acquire::cannot_lock(&path, source))?)
+                Ok(!os::try_lock(&file, Mode::Exclusive).map_err(|source| LockError::cannot_lock(&path, source))?)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
-                Err(Problem::denied(&path, source).error())
-            }
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => Err(NumberError::denied(&path, source)),
             Err(_) if !fs::symlink_metadata(&path).is_ok_and(|data| data.is_file()) => Err(odd(&path)),
-            Err(source) => Err(Error::Open { path, owner: None, source }),
+            Err(source) => Err(LockError::Open { path, owner: None, source }.into()),
         }
     }
 
     /// Takes the lock of a number that is free, for a command that this process becomes or waits for.
-    pub fn take(&self, store: &Store, number: u32, tag: &Tag, from: &Path, command: String) -> Result<Acquired, Error> {
+    pub fn take(
+        &self,
+        store: &Store,
+        number: u32,
+        tag: &Tag,
+        from: &Path,
+        command: String,
+    ) -> Result<Acquired, NumberError> {
         super::registry::make_directory(store, &self.directory)?;
         let label = format!("{number} of {}", self.pool);
         let target = Target { label, path: self.path(number), kind: Kind::Named, link: None };
@@ -104,7 +109,7 @@ impl Leases {
             waited: Duration::ZERO,
             logs_contention: true,
         };
-        acquire::acquire(vec![target], Some(store), &request, &mut Silent)
+        Ok(acquire::acquire(vec![target], Some(store), &request, &mut Silent)?)
     }
 
     /// All that are held now, in the order of their numbers. Looking takes no lock.

@@ -1,11 +1,10 @@
 //! What a pool has given, for people and programs to look at. Looking takes no lock, and binds to nothing.
 
+use super::error::NumberError;
 use super::gone::is_gone;
 use super::plan::now;
 use super::pool::{Pool, Tag};
-use super::problem::Problem;
 use super::registry;
-use crate::error::Error;
 use crate::os::proc::{port_owners, process};
 use crate::store::Store;
 use std::path::{Path, PathBuf};
@@ -57,11 +56,16 @@ pub struct Entry {
 }
 
 /// Those of a pool, in the order of their numbers; only those of `directory` and `tag`, where these are given.
-pub fn entries(store: &Store, pool: &Pool, directory: Option<&Path>, tag: Option<&Tag>) -> Result<Vec<Entry>, Error> {
+pub fn entries(
+    store: &Store,
+    pool: &Pool,
+    directory: Option<&Path>,
+    tag: Option<&Tag>,
+) -> Result<Vec<Entry>, NumberError> {
     let mut entries = Vec::new();
     let (book, leases, is_one_state) = registry::read_with_leases(store, pool)?;
     if let Some(book) = book {
-        let damaged = || Problem::Damaged { path: registry::path(store, pool), kept: None }.error();
+        let damaged = || NumberError::Damaged { path: registry::path(store, pool), kept: None };
         let now = now();
         let since = |then: u64| Some(Duration::from_secs(now.saturating_sub(then)));
         for row in book.rows().ok_or_else(damaged)? {

@@ -2,13 +2,13 @@
 //! pool.
 
 use super::book::{Book, Row};
+use super::error::NumberError;
 use super::gone::{Place, is_gone};
 use super::group::{Group, Want};
 use super::lease::Leases;
 use super::pool::{Range, Tag};
-use super::problem::Problem;
 use super::registry::Registry;
-use crate::error::Error;
+use crate::lock::error::LockError;
 use crate::os::proc::port_owners;
 use crate::os::{self, Transport, Trial};
 use std::collections::HashMap;
@@ -72,7 +72,7 @@ impl Probe {
     }
 
     /// Why a number cannot be used, if it cannot.
-    pub fn finds(self, number: u32) -> Result<Option<Why>, Error> {
+    pub fn finds(self, number: u32) -> Result<Option<Why>, NumberError> {
         let Ok(port) = u16::try_from(number) else { return Ok(None) };
         let transports = [(self.tcp, Transport::Tcp), (self.udp, Transport::Udp)];
         let addresses: [(bool, IpAddr); 4] = [
@@ -84,7 +84,7 @@ impl Probe {
         for (_, transport) in transports.into_iter().filter(|(wanted, _)| *wanted) {
             for (_, address) in addresses.into_iter().filter(|(wanted, _)| *wanted) {
                 let tried = os::try_bind(address, port, transport);
-                match tried.map_err(|source| Problem::Probe { number, source }.error())? {
+                match tried.map_err(|source| NumberError::Probe { number, source })? {
                     Trial::Free => {}
                     Trial::InUse => return Ok(Some(Why::InUse)),
                     Trial::NotAllowed => return Ok(Some(Why::NotAllowed)),
@@ -189,7 +189,7 @@ struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    fn new(registry: &'a Registry, ask: &'a Ask) -> Result<Self, Error> {
+    fn new(registry: &'a Registry, ask: &'a Ask) -> Result<Self, NumberError> {
         let numbers = registry.book.numbers().ok_or_else(|| registry.damaged())?;
         let mut excluded = registry.book.exclusions();
         excluded.extend_from_slice(&ask.exclude);
@@ -218,7 +218,7 @@ impl<'a> Judge<'a> {
         self.reserved[word] |= bit;
     }
 
-    fn why_not(&mut self, number: u32) -> Result<Option<Why>, Error> {
+    fn why_not(&mut self, number: u32) -> Result<Option<Why>, NumberError> {
         if !self.ask.range.contains(number) {
             return Ok(Some(Why::OutOfRange(self.ask.range)));
         }
@@ -236,7 +236,7 @@ impl<'a> Judge<'a> {
             Ok(true) => Some(Why::Leased),
             Ok(false) => self.ask.probe.finds(number)?,
             // One that nobody can lock is no reason to give none of the others.
-            Err(Error::NotRegular { path, kind }) => {
+            Err(NumberError::Lock(LockError::NotRegular { path, kind })) => {
                 self.odd.push(path);
                 Some(Why::Odd(kind))
             }
@@ -247,7 +247,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Why a group cannot begin at `base`: the first of its numbers that cannot be had.
-    fn why_not_at(&mut self, base: u32, offsets: &[u32]) -> Result<Option<(u32, Why)>, Error> {
+    fn why_not_at(&mut self, base: u32, offsets: &[u32]) -> Result<Option<(u32, Why)>, NumberError> {
         for offset in offsets {
             let Some(number) = base.checked_add(*offset) else {
                 return Ok(Some((u32::MAX, Why::OutOfRange(self.ask.range))));
@@ -259,7 +259,7 @@ impl<'a> Judge<'a> {
         Ok(None)
     }
 
-    fn tally(&mut self) -> Result<Tally, Error> {
+    fn tally(&mut self) -> Result<Tally, NumberError> {
         let mut tally = Tally::default();
         for number in self.ask.range.first..=self.ask.range.last {
             *match self.why_not(number)? {
@@ -330,9 +330,8 @@ pub fn keep(
     directory: &Path,
     group: &Group,
     gone: Option<&[u32]>,
-) -> Result<Plan, Error> {
-    let place =
-        Place::of(directory).map_err(|source| Problem::Directory { path: directory.to_owned(), source }.error())?;
+) -> Result<Plan, NumberError> {
+    let place = Place::of(directory).map_err(|source| NumberError::Directory { path: directory.to_owned(), source })?;
     let now = now();
     let mut rows: Vec<Option<Row>> = group.wants.iter().map(|want| registry.book.find(&want.tag, directory)).collect();
     // Before others are looked for: a row that is used now is none to be dropped to make room.
@@ -366,7 +365,7 @@ pub fn keep(
         let unmet =
             want.preferred.filter(|wanted| *wanted != row.number).map(|wanted| (wanted, Why::Other(row.number)));
         if let (Some((number, why)), true) = (&unmet, group.require) {
-            return Err(Problem::Required { number: *number, why: why.clone() }.error());
+            return Err(NumberError::Required { number: *number, why: why.clone() });
         }
         // To bind would be in the way of its own server, if that begins just now.
         let in_use = match ask.probe.is_listened_on(row.number) {
@@ -379,7 +378,7 @@ pub fn keep(
 }
 
 /// Plans numbers for a command: others than those that are kept, also here.
-pub fn lease(registry: &mut Registry, ask: &Ask, group: &Group, gone: Option<&[u32]>) -> Result<Plan, Error> {
+pub fn lease(registry: &mut Registry, ask: &Ask, group: &Group, gone: Option<&[u32]>) -> Result<Plan, NumberError> {
     let mut plan = Plan::default();
     let wants: Vec<&Want> = group.wants.iter().collect();
     plan.given = place_or_clear(registry, ask, group, &wants, &[], gone, &mut plan)?;
@@ -390,8 +389,8 @@ pub fn lease(registry: &mut Registry, ask: &Ask, group: &Group, gone: Option<&[u
 /// [`gone`], and plans once more with these: to look for directories may take for ever, where a mount hangs, and nobody
 /// else is to wait for that.
 #[must_use]
-pub fn lacks_room(error: &Error) -> bool {
-    matches!(error, Error::Reserve(Problem::Exhausted { .. } | Problem::Required { why: Why::Reserved(_), .. }))
+pub fn lacks_room(error: &NumberError) -> bool {
+    matches!(error, NumberError::Exhausted { .. } | NumberError::Required { why: Why::Reserved(_), .. })
 }
 
 /// Finds places; where there is none, once more without the rows that nobody needs: first those of directories that are
@@ -404,16 +403,14 @@ fn place_or_clear(
     bases: &[u32],
     gone: Option<&[u32]>,
     plan: &mut Plan,
-) -> Result<Vec<Given>, Error> {
+) -> Result<Vec<Given>, NumberError> {
     let mut placed = place(&mut Judge::new(registry, ask)?, group, wants, bases, plan);
     let Some(gone) = gone else { return placed };
     let mut dropped = Vec::new();
     for unused in [false, true] {
         let range = match &placed {
-            Err(Error::Reserve(Problem::Exhausted { .. })) => ask.range,
-            Err(Error::Reserve(Problem::Required { number, why: Why::Reserved(_) })) => {
-                Range { first: *number, last: *number }
-            }
+            Err(NumberError::Exhausted { .. }) => ask.range,
+            Err(NumberError::Required { number, why: Why::Reserved(_) }) => Range { first: *number, last: *number },
             _ => break,
         };
         let more = if unused {
@@ -432,7 +429,13 @@ fn place_or_clear(
     placed
 }
 
-fn place(judge: &mut Judge, group: &Group, wants: &[&Want], has: &[u32], plan: &mut Plan) -> Result<Vec<Given>, Error> {
+fn place(
+    judge: &mut Judge,
+    group: &Group,
+    wants: &[&Want],
+    has: &[u32],
+    plan: &mut Plan,
+) -> Result<Vec<Given>, NumberError> {
     let mut given: Vec<Given> = Vec::new();
     let mut rest: Vec<(usize, u32)> = Vec::new();
     for (at, want) in wants.iter().enumerate() {
@@ -444,7 +447,7 @@ fn place(judge: &mut Judge, group: &Group, wants: &[&Want], has: &[u32], plan: &
                     judge.take(wanted);
                     number = Some(wanted);
                 }
-                Some(why) if group.require => return Err(Problem::Required { number: wanted, why }.error()),
+                Some(why) if group.require => return Err(NumberError::Required { number: wanted, why }),
                 Some(why) => unmet = Some((wanted, why)),
             }
         }
@@ -475,7 +478,7 @@ fn place(judge: &mut Judge, group: &Group, wants: &[&Want], has: &[u32], plan: &
         }
     }
     let tally = judge.tally()?;
-    Err(Problem::Exhausted { pool: group.pool.clone(), range: judge.ask.range, wanted: rest.len(), tally }.error())
+    Err(NumberError::Exhausted { pool: group.pool.clone(), range: judge.ask.range, wanted: rest.len(), tally })
 }
 
 /// Says for whom those numbers are kept that could not be had for that reason.
@@ -513,7 +516,7 @@ fn days_unused(row: &Row, now: u64) -> Option<u64> {
 }
 
 /// Drops the rows of these numbers whose directory is certainly gone.
-pub fn drop_gone(registry: &mut Registry, among: &[u32]) -> Result<Vec<Dropped>, Error> {
+pub fn drop_gone(registry: &mut Registry, among: &[u32]) -> Result<Vec<Dropped>, NumberError> {
     drop_rows(registry, |row| {
         Ok((among.contains(&row.number) && is_gone(&row.directory, &row.place)).then_some(Because::Gone))
     })
@@ -526,7 +529,7 @@ pub fn drop_unused(
     probe: Probe,
     days: u32,
     among: Option<Range>,
-) -> Result<Vec<Dropped>, Error> {
+) -> Result<Vec<Dropped>, NumberError> {
     let now = now();
     let days_if_due = |row: &Row| {
         let meant = among.is_none_or(|among| among.contains(row.number));
@@ -550,7 +553,7 @@ pub fn release(
     directory: &Path,
     tag: Option<&Tag>,
     below: bool,
-) -> Result<Vec<Dropped>, Error> {
+) -> Result<Vec<Dropped>, NumberError> {
     drop_rows(registry, |row| {
         let there = if below { row.directory.starts_with(directory) } else { row.directory == directory };
         Ok((there && tag.is_none_or(|tag| row.tag == *tag)).then_some(Because::Released))
@@ -559,8 +562,8 @@ pub fn release(
 
 fn drop_rows(
     registry: &mut Registry,
-    mut why: impl FnMut(&Row) -> Result<Option<Because>, Error>,
-) -> Result<Vec<Dropped>, Error> {
+    mut why: impl FnMut(&Row) -> Result<Option<Because>, NumberError>,
+) -> Result<Vec<Dropped>, NumberError> {
     let rows = registry.book.rows().ok_or_else(|| registry.damaged())?;
     let mut dropped = Vec::new();
     for row in rows {
@@ -577,9 +580,9 @@ fn drop_rows(
 }
 
 /// Makes the rows of a directory, and of those below it, rows of where it is now. Which they were, in order.
-pub fn migrate(registry: &mut Registry, from: &Path, to: &Path) -> Result<Vec<(Row, PathBuf)>, Error> {
+pub fn migrate(registry: &mut Registry, from: &Path, to: &Path) -> Result<Vec<(Row, PathBuf)>, NumberError> {
     if to != from && to.starts_with(from) {
-        return Err(Problem::IntoItself { path: to.to_owned() }.error());
+        return Err(NumberError::IntoItself { path: to.to_owned() });
     }
     let rows = registry.book.rows().ok_or_else(|| registry.damaged())?;
     let (moving, staying): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.directory.starts_with(from));
@@ -590,7 +593,7 @@ pub fn migrate(registry: &mut Registry, from: &Path, to: &Path) -> Result<Vec<(R
         let path = if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) };
         if staying.iter().any(|other| other.tag == row.tag && other.directory == path) {
             let (tag, pool) = (row.tag.as_str().to_owned(), registry.pool.clone());
-            return Err(Problem::Occupied { path, tag, pool }.error());
+            return Err(NumberError::Occupied { path, tag, pool });
         }
         moved.push((row, path));
     }

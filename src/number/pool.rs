@@ -24,9 +24,9 @@
 //! Whoever waits for a file of the user's (`--dotenv`) does so before taking the lock of the pool: who updates such a
 //! file may reserve meanwhile, and neither waits for the other for ever.
 
-use super::problem::Problem;
+use super::error::NumberError;
+use crate::base::error::ContextError;
 use crate::base::names;
-use crate::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
@@ -48,13 +48,13 @@ const MAX_LINKS: u32 = 40;
 pub struct Pool(String);
 
 impl Pool {
-    /// Takes `text` as a name. [`Problem::Pool`] when it is none.
-    pub fn parse(text: &str) -> Result<Self, Error> {
+    /// Takes `text` as a name. [`NumberError::Pool`] when it is none.
+    pub fn parse(text: &str) -> Result<Self, NumberError> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
         if (1..=64).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(allowed) {
             return Ok(Self(text.to_owned()));
         }
-        Err(Problem::Pool { pool: text.to_owned() }.error())
+        Err(NumberError::Pool { pool: text.to_owned() })
     }
 
     /// The name as text.
@@ -81,13 +81,9 @@ impl fmt::Display for Pool {
 pub struct Tag(String);
 
 impl Tag {
-    /// Takes `text` as a tag. [`Problem::Tag`] when it is none.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        if names::keeps_rule(text) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(Problem::Tag { tag: text.to_owned() }.error())
-        }
+    /// Takes `text` as a tag. [`NumberError::Tag`] when it is none.
+    pub fn parse(text: &str) -> Result<Self, NumberError> {
+        if names::keeps_rule(text) { Ok(Self(text.to_owned())) } else { Err(NumberError::Tag { tag: text.to_owned() }) }
     }
 
     /// The tag as text; empty where there is none.
@@ -153,11 +149,11 @@ pub fn number(text: &str) -> Option<u32> {
 }
 
 /// The directory of a key, as an absolute path without links: `path`, or where we are.
-pub fn directory(path: Option<&Path>) -> Result<PathBuf, Error> {
+pub fn directory(path: Option<&Path>) -> Result<PathBuf, NumberError> {
     let Some(path) = path else {
-        return env::current_dir().map_err(|source| Error::NoDirectory { source });
+        return Ok(env::current_dir().map_err(|source| ContextError::NoDirectory { source })?);
     };
-    let failed = |source| Problem::Directory { path: path.to_owned(), source }.error();
+    let failed = |source| NumberError::Directory { path: path.to_owned(), source };
     let directory = fs::canonicalize(path).map_err(failed)?;
     if !directory.is_dir() {
         return Err(failed(io::Error::from_raw_os_error(libc::ENOTDIR)));
@@ -166,9 +162,9 @@ pub fn directory(path: Option<&Path>) -> Result<PathBuf, Error> {
 }
 
 /// The same for a directory that may be gone: what is left of the way to it is followed.
-pub fn directory_or_gone(path: Option<&Path>) -> Result<PathBuf, Error> {
+pub fn directory_or_gone(path: Option<&Path>) -> Result<PathBuf, NumberError> {
     let Some(path) = path else { return directory(None) };
-    let failed = |source| Problem::Directory { path: path.to_owned(), source }.error();
+    let failed = |source| NumberError::Directory { path: path.to_owned(), source };
     let mut known = std::path::absolute(path).map_err(failed)?;
     let mut rest = Vec::new();
     let mut links = 0;

@@ -1,15 +1,17 @@
 //! The file of a pool: read by everyone, changed by who has its lock.
 
 use super::book::{Book, Unreadable};
+use super::error::NumberError;
 use super::lease::{Lease, Leases, Silent};
 use super::pool::Pool;
-use super::problem::Problem;
 use crate::base::target::Wait;
-use crate::error::Error;
 use crate::file::edit::{Edit, Missing};
+use crate::file::error::FileError;
+use crate::lock::error::LockError;
 use crate::lock::wait::Contention;
 use crate::os::{self, replace};
 use crate::store::Store;
+use crate::store::error::StoreError;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -60,14 +62,14 @@ const MOST_READS: u32 = 10;
 const MAX_FILE: u64 = 1 << 28;
 
 impl Registry {
-    /// Takes the lock and reads. [`Problem::Damaged`], [`Problem::Version`], and the errors of [`Edit::begin`].
+    /// Takes the lock and reads. [`NumberError::Damaged`], [`NumberError::Version`], and the errors of [`Edit::begin`].
     pub fn begin(
         store: &Store,
         pool: &Pool,
         absent: Absent,
         wait: Wait,
         contention: &mut dyn Contention,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, NumberError> {
         let path = path(store, pool);
         let leases = Leases::of(store, pool);
         let Some(edit) = edit(store, &path, absent, wait, contention)? else {
@@ -77,10 +79,10 @@ impl Registry {
             None => Book::default(),
             Some(file) => match Book::parse(content(&file).map_err(edit.failed("read"))?) {
                 Ok(book) => book,
-                Err(Unreadable::Version(version)) => return Err(Problem::Version { path, version }.error()),
+                Err(Unreadable::Version(version)) => return Err(NumberError::Version { path, version }),
                 Err(Unreadable::Damaged) => {
                     let kept = keep_aside(&path);
-                    return Err(Problem::Damaged { path, kept }.error());
+                    return Err(NumberError::Damaged { path, kept });
                 }
             },
         };
@@ -89,10 +91,10 @@ impl Registry {
 
     /// The error that a line of the registry is none that we would write.
     #[must_use]
-    pub fn damaged(&self) -> Error {
+    pub fn damaged(&self) -> NumberError {
         let path = self.edit.as_ref().map(|edit| PathBuf::from(edit.label())).unwrap_or_default();
         let kept = keep_aside(&path);
-        Problem::Damaged { path, kept }.error()
+        NumberError::Damaged { path, kept }
     }
 
     /// Releases the lock. What was in it, for who looks at that without.
@@ -102,7 +104,7 @@ impl Registry {
     }
 
     /// Writes what has changed, and releases the lock.
-    pub fn commit(self) -> Result<(), Error> {
+    pub fn commit(self) -> Result<(), NumberError> {
         match self.edit {
             Some(edit) if self.book.is_changed() => write(edit, &self.book, None),
             _ => Ok(()),
@@ -111,15 +113,15 @@ impl Registry {
 }
 
 /// What is in the registry of a pool, without any lock; `None` where there is none.
-pub fn read(store: &Store, pool: &Pool) -> Result<Option<Book>, Error> {
+pub fn read(store: &Store, pool: &Pool) -> Result<Option<Book>, NumberError> {
     let read = read_once(store, pool);
-    if !matches!(read, Err(Error::Reserve(Problem::Damaged { .. }))) {
+    if !matches!(read, Err(NumberError::Damaged { .. })) {
         return read;
     }
     // To keep a copy of it the lock is needed; who has that keeps one himself, if it is still damaged then.
     match Registry::begin(store, pool, Absent::Leave, Wait::No, &mut Silent) {
         Ok(registry) => Ok(Some(registry.book)),
-        Err(damaged @ Error::Reserve(Problem::Damaged { .. })) => Err(damaged),
+        Err(damaged @ NumberError::Damaged { .. }) => Err(damaged),
         Err(_) => read,
     }
 }
@@ -134,7 +136,7 @@ pub fn read(store: &Store, pool: &Pool) -> Result<Option<Book>, Error> {
 /// 4. This process looks at the leases: the number would be kept and leased at once.
 ///
 /// So both are read again if the registry was replaced in between. A number that stays leased, or stays free, changes no row.
-pub(super) fn read_with_leases(store: &Store, pool: &Pool) -> Result<(Option<Book>, Vec<Lease>, bool), Error> {
+pub(super) fn read_with_leases(store: &Store, pool: &Pool) -> Result<(Option<Book>, Vec<Lease>, bool), NumberError> {
     let path = path(store, pool);
     let version = || {
         let data = fs::metadata(&path).ok()?;
@@ -153,18 +155,18 @@ pub(super) fn read_with_leases(store: &Store, pool: &Pool) -> Result<(Option<Boo
     }
 }
 
-fn read_once(store: &Store, pool: &Pool) -> Result<Option<Book>, Error> {
+fn read_once(store: &Store, pool: &Pool) -> Result<Option<Book>, NumberError> {
     let path = path(store, pool);
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
     let bytes = match opened.and_then(|file| content(&file)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Problem::Read { path, source }.error()),
+        Err(source) => return Err(NumberError::Read { path, source }),
     };
     match Book::parse(bytes) {
         Ok(book) => Ok(Some(book)),
-        Err(Unreadable::Version(version)) => Err(Problem::Version { path, version }.error()),
-        Err(Unreadable::Damaged) => Err(Problem::Damaged { path, kept: None }.error()),
+        Err(Unreadable::Version(version)) => Err(NumberError::Version { path, version }),
+        Err(Unreadable::Damaged) => Err(NumberError::Damaged { path, kept: None }),
     }
 }
 
@@ -174,7 +176,7 @@ pub fn recover(
     pool: &Pool,
     wait: Wait,
     contention: &mut dyn Contention,
-) -> Result<Option<Recovered>, Error> {
+) -> Result<Option<Recovered>, NumberError> {
     let path = path(store, pool);
     let Some(edit) = edit(store, &path, Absent::Leave, wait, contention)? else { return Ok(None) };
     let Some(file) = edit.old()? else { return Ok(None) };
@@ -182,7 +184,7 @@ pub fn recover(
     let is_sound = |book: Book| book.rows().is_some();
     match Book::parse(bytes.clone()).map(is_sound) {
         Ok(true) => return Ok(None),
-        Err(Unreadable::Version(version)) => return Err(Problem::Version { path, version }.error()),
+        Err(Unreadable::Version(version)) => return Err(NumberError::Version { path, version }),
         Ok(false) | Err(Unreadable::Damaged) => {}
     }
     let (mut book, mut lost) = Book::recover(&bytes);
@@ -211,13 +213,13 @@ pub fn recover(
 }
 
 /// The pools that have a registry, in the order of their names.
-pub fn pools(store: &Store) -> Result<Vec<Pool>, Error> {
+pub fn pools(store: &Store) -> Result<Vec<Pool>, NumberError> {
     let path = store.reservations();
     // All of them: half a list would pass for the whole.
     let entries: Vec<fs::DirEntry> = match fs::read_dir(&path).and_then(Iterator::collect) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(Problem::Read { path, source }.error()),
+        Err(source) => return Err(NumberError::Read { path, source }),
     };
     // A pool may have leases and no row: then only its directory is there. (No pool has a dot in its name.)
     let name = |entry: fs::DirEntry| {
@@ -248,7 +250,7 @@ fn edit(
     absent: Absent,
     wait: Wait,
     contention: &mut dyn Contention,
-) -> Result<Option<Edit>, Error> {
+) -> Result<Option<Edit>, NumberError> {
     let missing = match absent {
         Absent::Make => {
             make_directory(store, &store.reservations())?;
@@ -259,32 +261,36 @@ fn edit(
     let command = crate::os::proc::process::command_line(std::process::id());
     match Edit::begin(path, missing, wait, command, contention) {
         Ok(edit) => Ok(Some(edit)),
-        Err(Error::NoFile { source, .. }) if source.kind() == io::ErrorKind::NotFound && absent == Absent::Leave => {
+        Err(FileError::NoFile { source, .. })
+            if source.kind() == io::ErrorKind::NotFound && absent == Absent::Leave =>
+        {
             Ok(None)
         }
-        Err(error) => Err(whose(error, path)),
+        Err(error) => Err(whose(error.into(), path)),
     }
 }
 
 /// With the name of whose a file is that we may not open.
-fn whose(error: Error, path: &Path) -> Error {
+fn whose(error: NumberError, path: &Path) -> NumberError {
     match error {
-        Error::Update { source, .. } | Error::NoFile { source, .. } | Error::StateRoot { source, .. }
-            if source.kind() == io::ErrorKind::PermissionDenied =>
-        {
+        NumberError::File(
+            FileError::Update { source, .. }
+            | FileError::NoFile { source, .. }
+            | FileError::Lock(LockError::Store(StoreError::StateRoot { source, .. })),
+        ) if source.kind() == io::ErrorKind::PermissionDenied => {
             let lock = with(path, ".lock");
             let is_shut =
                 |path: &&PathBuf| File::open(path).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
             let shut = [&lock, &path.to_owned()].into_iter().find(is_shut).cloned();
-            Problem::denied(&shut.unwrap_or_else(|| path.to_owned()), source).error()
+            NumberError::denied(&shut.unwrap_or_else(|| path.to_owned()), source)
         }
         other => other,
     }
 }
 
 /// Makes a directory in the state root, for its user alone whatever the umask. Fine when it is there.
-pub(super) fn make_directory(store: &Store, path: &Path) -> Result<(), Error> {
-    let failed = |source| Error::StateRoot { path: path.to_owned(), source };
+pub(super) fn make_directory(store: &Store, path: &Path) -> Result<(), NumberError> {
+    let failed = |source| StoreError::StateRoot { path: path.to_owned(), source };
     let try_it = || os::as_owner(path, || os::without_umask(|| fs::DirBuilder::new().mode(0o700).create(path)));
     let made = match try_it() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => store.make().map(|()| try_it())?,
@@ -292,15 +298,15 @@ pub(super) fn make_directory(store: &Store, path: &Path) -> Result<(), Error> {
     };
     match made {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        made => made.map_err(failed),
+        made => Ok(made.map_err(failed)?),
     }
 }
 
-fn write(edit: Edit, book: &Book, backup: Option<&OsStr>) -> Result<(), Error> {
+fn write(edit: Edit, book: &Book, backup: Option<&OsStr>) -> Result<(), NumberError> {
     let mut draft = edit.draft()?;
     let bytes = book.to_bytes();
     os::without_size_signal(|| draft.writer().write_all(&bytes)).map_err(edit.failed("write"))?;
-    edit.commit(&draft, backup)
+    Ok(edit.commit(&draft, backup)?)
 }
 
 fn content(file: &File) -> io::Result<Vec<u8>> {

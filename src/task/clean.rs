@@ -2,15 +2,15 @@
 
 use super::guard::Guard;
 use super::state::{State, Task};
-use crate::error::Error;
 use crate::lock::clean::{self, Fate, Rule, Why};
+use crate::task::error::TaskError;
 use std::fs;
 use std::ops::ControlFlow;
 
 impl Task<'_> {
     /// Removes the task with its logs if it has finished, and the rule allows it.
     #[must_use]
-    pub fn clean(&self, rule: &Rule) -> Fate {
+    pub fn clean(&self, rule: &Rule) -> Fate<TaskError> {
         match self.removed(rule) {
             Ok(None) => Fate::Removed,
             Ok(Some(why)) => Fate::Left(why),
@@ -18,7 +18,7 @@ impl Task<'_> {
         }
     }
 
-    fn removed(&self, rule: &Rule) -> Result<Option<Why>, Error> {
+    fn removed(&self, rule: &Rule) -> Result<Option<Why>, TaskError> {
         let stays = self.stays(rule)?;
         if stays.is_some() || rule.dry_run {
             return Ok(stays);
@@ -36,7 +36,7 @@ impl Task<'_> {
         Ok(if guard.purge()? { None } else { Some(Why::More) })
     }
 
-    fn stays(&self, rule: &Rule) -> Result<Option<Why>, Error> {
+    fn stays(&self, rule: &Rule) -> Result<Option<Why>, TaskError> {
         if let Some(owner) = fs::symlink_metadata(self.directory()).ok().and_then(|data| clean::other_owner(&data)) {
             return Ok(Some(Why::Theirs(owner)));
         }

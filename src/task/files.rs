@@ -2,8 +2,8 @@
 
 use super::state::Task;
 use super::wait::Stream;
-use crate::error::Error;
 use crate::os::{self, replace};
+use crate::task::error::TaskError;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
@@ -56,13 +56,13 @@ pub(super) fn open_if_there(path: &Path) -> io::Result<Option<File>> {
 }
 
 impl Task<'_> {
-    pub(super) fn failed(&self, name: &str) -> impl FnOnce(io::Error) -> Error {
+    pub(super) fn failed(&self, name: &str) -> impl FnOnce(io::Error) -> TaskError {
         let path = self.file(name);
-        |source| Error::Task { path, source }
+        |source| TaskError::Unusable { path, source }
     }
 
     /// Makes the directory, and those above it. Fine when it is there.
-    pub(super) fn make_directory(&self) -> Result<(), Error> {
+    pub(super) fn make_directory(&self) -> Result<(), TaskError> {
         // A directory of another mode would depend on the umask.
         let make =
             |path: &Path| os::as_owner(path, || os::without_umask(|| fs::DirBuilder::new().mode(0o711).create(path)));
@@ -70,34 +70,35 @@ impl Task<'_> {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.directory.is_dir() => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.root.make()?,
-            Err(source) => return Err(Error::Task { path: self.directory.clone(), source }),
+            Err(source) => return Err(TaskError::Unusable { path: self.directory.clone(), source }),
         }
         match make(&self.directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(Error::Task { path: self.directory.clone(), source: error })
+                Err(TaskError::Unusable { path: self.directory.clone(), source: error })
             }
             _ => Ok(()),
         }
     }
 
     /// A link in the place of the directory would lead what we write and remove to somewhere else.
-    pub(super) fn is_no_link(&self) -> Result<(), Error> {
+    pub(super) fn is_no_link(&self) -> Result<(), TaskError> {
         match fs::symlink_metadata(&self.directory) {
-            Ok(data) if data.is_symlink() => {
-                Err(Error::Task { path: self.directory.clone(), source: io::Error::from_raw_os_error(libc::ENOTDIR) })
-            }
+            Ok(data) if data.is_symlink() => Err(TaskError::Unusable {
+                path: self.directory.clone(),
+                source: io::Error::from_raw_os_error(libc::ENOTDIR),
+            }),
             _ => Ok(()),
         }
     }
 
-    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), TaskError> {
         // A process that starts the saved command again checks its owner.
         let replace = if name == COMMAND { replace::replace_by_us } else { replace::replace_alone };
         replace(&self.file(name), bytes, 0o600).map(drop).map_err(self.failed(name))
     }
 
     /// Removes a file. Fine when it is not there.
-    pub(super) fn remove(&self, name: &str) -> Result<(), Error> {
+    pub(super) fn remove(&self, name: &str) -> Result<(), TaskError> {
         match fs::remove_file(self.file(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(name)(error)),
             _ => Ok(()),
@@ -105,7 +106,7 @@ impl Task<'_> {
     }
 
     /// Gives the logs another ending.
-    pub(super) fn set_logs_aside(&self, ending: &str) -> Result<(), Error> {
+    pub(super) fn set_logs_aside(&self, ending: &str) -> Result<(), TaskError> {
         for name in Stream::BOTH.map(Stream::file) {
             let aside = self.file(&format!("{name}.{ending}"));
             replace::set_aside(&self.file(name), &aside).map_err(self.failed(name))?;
@@ -114,7 +115,7 @@ impl Task<'_> {
     }
 
     /// Fresh logs, for stdout and stderr; those of the last run are kept as `.1`.
-    pub(super) fn new_logs(&self) -> Result<[File; 2], Error> {
+    pub(super) fn new_logs(&self) -> Result<[File; 2], TaskError> {
         self.set_logs_aside("1")?;
         let make = |stream: Stream| {
             let mut options = OpenOptions::new();
@@ -123,7 +124,7 @@ impl Task<'_> {
             let log = log.map_err(self.failed(stream.file()))?;
             // With such a umask nobody could read it.
             replace::make_private(&log).map_err(self.failed(stream.file()))?;
-            Ok(log)
+            Ok::<File, TaskError>(log)
         };
         let logs = [make(Stream::Out)?, make(Stream::Err)?];
         match os::as_owner(&self.directory, || symlink(Stream::Out.file(), self.file(LOG))) {
@@ -173,12 +174,12 @@ impl Task<'_> {
     }
 
     /// Removes what tells of a run, the lock last.
-    pub(super) fn forget(&self) -> Result<(), Error> {
+    pub(super) fn forget(&self) -> Result<(), TaskError> {
         FORGOTTEN.iter().try_for_each(|name| self.remove(name))
     }
 
     /// Removes all of it, the lock last, and the directory if nothing else is in it. Whether it is gone.
-    pub(super) fn remove_all(&self) -> Result<bool, Error> {
+    pub(super) fn remove_all(&self) -> Result<bool, TaskError> {
         KEPT.iter().try_for_each(|name| self.remove(name))?;
         self.forget()?;
         match fs::remove_dir(&self.directory) {

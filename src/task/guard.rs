@@ -3,14 +3,15 @@
 use super::files;
 use super::state::{State, Task};
 use super::wait::Stream;
+use crate::base::environment::TASK;
 use crate::base::target::{Kind, Target};
-use crate::error::Error;
 use crate::lock::deadlock::{Circle, Lookout};
+use crate::lock::error::LockError;
 use crate::lock::record::{self, Content, Record};
 use crate::lock::{acquire, wait};
 use crate::os::proc::process::{self, Given, Here, Seen};
 use crate::os::{self, Mode, leads_to};
-use crate::store;
+use crate::task::error::TaskError;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
@@ -92,7 +93,7 @@ impl<'a> Guard<'a> {
         task: &'a Task<'a>,
         deadline: Option<Instant>,
         meanwhile: &mut dyn FnMut() -> ControlFlow<(), Pause>,
-    ) -> Result<Taken<'a>, Error> {
+    ) -> Result<Taken<'a>, TaskError> {
         let path = task.file(files::LOCK);
         let target = Target { label: task.id.to_string(), path, kind: Kind::Named, link: None };
         let mut missed = None;
@@ -100,15 +101,15 @@ impl<'a> Guard<'a> {
         for _ in 0..MAX_OPENS {
             let lock = match acquire::open(&target, None) {
                 // Not made yet, or a reset took it away again.
-                Err(Error::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(LockError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                     task.make_directory()?;
                     continue;
                 }
-                Err(Error::Open { path, source, .. }) => return Err(Error::Task { path, source }),
+                Err(LockError::Open { path, source, .. }) => return Err(TaskError::Unusable { path, source }),
                 opened => opened?,
             };
             let before = end_in(&lock);
-            let cannot = |source| acquire::cannot_lock(&target.path, source);
+            let cannot = |source| LockError::cannot_lock(&target.path, source);
             let at_once = os::try_lock(&lock, Mode::Exclusive).map_err(cannot)?;
             if !at_once {
                 let alarm = os::Alarm::new();
@@ -134,7 +135,9 @@ impl<'a> Guard<'a> {
                 let granted = wait::block(&alarm, &lock, Mode::Exclusive, deadline, &mut or_circle);
                 if !granted.map_err(cannot)? {
                     let Some(circle) = watch.circle else { return Ok(Taken::GivenUp(lock)) };
-                    return Err(Error::Deadlock { label: format!("task {}", task.id), circle: Box::new(circle) });
+                    return Err(
+                        LockError::Deadlock { label: format!("task {}", task.id), circle: Box::new(circle) }.into()
+                    );
                 }
             }
             // Acquired is not yet valid: a reset may have removed the file since we opened it.
@@ -146,11 +149,11 @@ impl<'a> Guard<'a> {
             // An older note is of a run that was forgotten since.
             missed = end_in(&lock).filter(|end| !at_once && Some(*end) != before).or(missed);
         }
-        Err(Error::KeepsChanging { path: target.path })
+        Err(LockError::KeepsChanging { path: target.path }.into())
     }
 
     /// A supervisor that was killed left its `pid`, and perhaps processes.
-    fn settle(&mut self) -> Result<(), Error> {
+    fn settle(&mut self) -> Result<(), TaskError> {
         let task = self.task;
         // Locked or not: the kernel closes the descriptors of one that was killed in the order of their numbers, so that
         // we may have its lock a moment before it loses that of `pid`.
@@ -189,7 +192,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Forgets the outcome and sets the logs aside; the saved command stays.
-    pub(super) fn expire(&self) -> Result<(), Error> {
+    pub(super) fn expire(&self) -> Result<(), TaskError> {
         self.task.remove(files::EXIT)?;
         self.task.set_logs_aside("prev")?;
         self.task.note("TTL_EXPIRED");
@@ -198,7 +201,7 @@ impl<'a> Guard<'a> {
 
     /// Forgets everything, but for the logs, which are set aside, and the history. What was forgotten before goes
     /// altogether.
-    pub(super) fn reset(self) -> Result<(), Error> {
+    pub(super) fn reset(self) -> Result<(), TaskError> {
         let task = self.task;
         if !task.is_known() && task.log(Stream::Out).is_none() {
             return self.purge().map(drop);
@@ -211,12 +214,12 @@ impl<'a> Guard<'a> {
     }
 
     /// Removes all of it. Whether the directory is gone, too: not if there is anything else in it.
-    pub(super) fn purge(self) -> Result<bool, Error> {
+    pub(super) fn purge(self) -> Result<bool, TaskError> {
         self.task.remove_all()
     }
 
     /// Lets go, and leaves nothing behind where nothing was before.
-    pub(super) fn leave(self) -> Result<(), Error> {
+    pub(super) fn leave(self) -> Result<(), TaskError> {
         let task = self.task;
         if task.is_known() || task.has_history() { Ok(()) } else { self.purge().map(drop) }
     }
@@ -258,9 +261,9 @@ pub(super) fn mark(task: &Task, token: u64) -> String {
 /// Ends what is left of the run that `record` is of: all that were started with its mark or print to its logs, and the
 /// session that its command began. That it is this session must be proved, by its leader or by one of those: a number
 /// alone may have been given to another since. (As long as one is left in a session, its number is not given away.)
-pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), Error> {
+pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), TaskError> {
     if !process::can_be_seen() && cfg!(target_os = "linux") {
-        return Err(Error::TaskNotSeen { id: task.id.to_string(), path: task.file(files::PID) });
+        return Err(TaskError::NotSeen { id: task.id.to_string(), path: task.file(files::PID) });
     }
     if record.boot != process::boot_id() || record.ns != process::pid_namespace() {
         return Ok(());
@@ -292,7 +295,7 @@ pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), Error> {
             let here = here(&seen);
             let is_leader = here.is_some_and(|here| here.pid == record.pid) && seen.start <= record.tick;
             let is_in_session = here.is_some_and(|here| here.session == record.pid);
-            let given = process::given(seen.pid, store::TASK);
+            let given = process::given(seen.pid, TASK);
             if given == mark || process::prints_to(seen.pid, &logs) {
                 proved |= is_in_session;
                 found.push(seen);
@@ -309,7 +312,7 @@ pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), Error> {
         let spent = started.elapsed();
         none = if found.is_empty() && (!unsure || spent > UNSURE_FOR) { none + 1 } else { 0 };
         if let (Some(first), true) = (found.first(), spent > KILLED_WITHIN) {
-            return Err(Error::TaskNotEnded { id: task.id.to_string(), pid: Some(first.pid) });
+            return Err(TaskError::NotEnded { id: task.id.to_string(), pid: Some(first.pid) });
         }
         send_all(&found, libc::SIGKILL);
         if none == 0 {
@@ -320,13 +323,13 @@ pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), Error> {
 }
 
 /// Ends what is left of a run that was not ours and was killed.
-pub(super) fn end_foreign_rest(task: &Task) -> Result<(), Error> {
+pub(super) fn end_foreign_rest(task: &Task) -> Result<(), TaskError> {
     let started = Instant::now();
     loop {
         let left = task.foreign_processes();
         let Some(first) = left.first() else { return Ok(()) };
         if started.elapsed() > KILLED_WITHIN {
-            return Err(Error::TaskNotEnded { id: task.id.to_string(), pid: Some(first.pid) });
+            return Err(TaskError::NotEnded { id: task.id.to_string(), pid: Some(first.pid) });
         }
         send_all(&left, libc::SIGKILL);
         thread::sleep(Duration::from_millis(1));

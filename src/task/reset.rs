@@ -4,12 +4,12 @@ use super::files;
 use super::foreign::{self, Lookout};
 use super::guard::{self, Guard, Pause, Taken};
 use super::state::{State, Task};
-use crate::error::Error;
 use crate::lock::holders;
 use crate::lock::record::{self, Content, Record};
 use crate::os;
 use crate::os::proc::{lock_table, process};
 use crate::store::TaskRoot;
+use crate::task::error::TaskError;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Task<'_> {
     /// Forgets an outcome that is older than the TTL, for everyone. Nothing happens while it runs: then there will be
     /// another.
-    pub fn expire(&self) -> Result<(), Error> {
+    pub fn expire(&self) -> Result<(), TaskError> {
         let has_expired =
             || self.outcome_of_any_age().is_ok_and(|outcome| outcome.is_some_and(|outcome| self.is_too_old(&outcome)));
         if !has_expired() {
@@ -40,7 +40,7 @@ impl Task<'_> {
     }
 
     /// Takes the lock, after a process that holds it for an instant if need be.
-    fn take_unless_running(&self) -> Result<Unless<'_>, Error> {
+    fn take_unless_running(&self) -> Result<Unless<'_>, TaskError> {
         let (begin, mut runs) = (Instant::now(), false);
         let mut lookout = Lookout::new(self);
         let taken = Guard::take(self, None, &mut || {
@@ -57,7 +57,7 @@ impl Task<'_> {
     }
 
     /// Ends the task if it runs, and forgets it. The logs are set aside, and the history stays.
-    pub fn reset(&self) -> Result<(), Error> {
+    pub fn reset(&self) -> Result<(), TaskError> {
         if !self.has_directory()? {
             return Ok(());
         }
@@ -65,7 +65,7 @@ impl Task<'_> {
     }
 
     /// Forgets the task if it failed or was interrupted; and what is left of one that was forgotten before.
-    fn reset_failed(&self) -> Result<(), Error> {
+    fn reset_failed(&self) -> Result<(), TaskError> {
         let is_wanted = || match self.look().state() {
             State::Failed | State::Interrupted => true,
             State::New => !self.is_known(),
@@ -76,25 +76,25 @@ impl Task<'_> {
         }
         match self.take_unless_running()? {
             Unless::Granted(guard) if is_wanted() => guard.reset(),
-            Unless::Busy => Err(Error::TaskBusy { id: self.id.to_string(), path: self.file(files::LOCK) }),
+            Unless::Busy => Err(TaskError::Busy { id: self.id.to_string(), path: self.file(files::LOCK) }),
             _ => Ok(()),
         }
     }
 
-    fn has_directory(&self) -> Result<bool, Error> {
+    fn has_directory(&self) -> Result<bool, TaskError> {
         match fs::symlink_metadata(self.directory()) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(Error::Task { path: self.directory().to_owned(), source }),
+            Err(source) => Err(TaskError::Unusable { path: self.directory().to_owned(), source }),
         }
     }
 
     /// Ends the run, if there is one, and takes the lock.
-    fn end(&self, mut ending: Ending) -> Result<Guard<'_>, Error> {
+    fn end(&self, mut ending: Ending) -> Result<Guard<'_>, TaskError> {
         let taken = Guard::take(self, None, &mut || ending.go_on())?;
         let Some(guard) = taken.guard() else {
             let path = self.file(files::LOCK);
-            return Err(ending.failed.unwrap_or(Error::TaskBusy { id: self.id.to_string(), path }));
+            return Err(ending.failed.unwrap_or(TaskError::Busy { id: self.id.to_string(), path }));
         };
         // The command has ended; others of its group may have ignored the signal.
         for record in &ending.ended {
@@ -109,7 +109,7 @@ impl Task<'_> {
 
 /// Ends all tasks and removes them, with their logs. Returns the directories in which there is something else, which
 /// stays; and why the others could not be removed.
-pub fn reset_all(root: &TaskRoot) -> Result<(Vec<PathBuf>, Vec<Error>), Error> {
+pub fn reset_all(root: &TaskRoot) -> Result<(Vec<PathBuf>, Vec<TaskError>), TaskError> {
     let tasks = Task::all(root)?;
     let mut endings: Vec<Ending> = tasks.iter().map(Ending::new).collect();
     // All at once, so that the time that they take to end is not added up.
@@ -131,7 +131,7 @@ pub fn reset_all(root: &TaskRoot) -> Result<(Vec<PathBuf>, Vec<Error>), Error> {
 }
 
 /// Forgets those tasks that failed or were interrupted. Returns why some could not be.
-pub fn reset_failed(root: &TaskRoot) -> Result<Vec<Error>, Error> {
+pub fn reset_failed(root: &TaskRoot) -> Result<Vec<TaskError>, TaskError> {
     let tasks = Task::all(root)?;
     let foreign = foreign::runs(&tasks.iter().collect::<Vec<_>>());
     let not_running = tasks.iter().zip(foreign).filter(|(_, run)| run.is_none());
@@ -165,7 +165,7 @@ struct Ending<'a> {
     asked_foreign: Option<Instant>,
     /// Since when there was no process that could be asked.
     since: Option<Instant>,
-    failed: Option<Error>,
+    failed: Option<TaskError>,
 }
 
 impl<'a> Ending<'a> {
@@ -181,7 +181,7 @@ impl<'a> Ending<'a> {
         } else if self.lookout.foreign_run().is_some() {
             self.end_foreign()
         } else {
-            let error = Error::TaskBusy { id: self.task.id.to_string(), path: self.task.file(files::LOCK) };
+            let error = TaskError::Busy { id: self.task.id.to_string(), path: self.task.file(files::LOCK) };
             self.give_up_after(PATIENCE, error)
         }
     }
@@ -226,7 +226,7 @@ impl<'a> Ending<'a> {
         let asked = match self.asked_foreign {
             None if processes.is_empty() => {
                 // It may have begun just now. But another program may hold the lock for reasons of its own.
-                let error = Error::TaskBusy { id: self.task.id.to_string(), path: self.task.file(files::LOCK) };
+                let error = TaskError::Busy { id: self.task.id.to_string(), path: self.task.file(files::LOCK) };
                 return self.give_up_after(SUPERVISOR_GRACE, error);
             }
             None => {
@@ -244,12 +244,12 @@ impl<'a> Ending<'a> {
         self.give_up_after(SUPERVISOR_GRACE, self.not_ended())
     }
 
-    fn not_ended(&self) -> Error {
-        Error::TaskNotEnded { id: self.task.id.to_string(), pid: None }
+    fn not_ended(&self) -> TaskError {
+        TaskError::NotEnded { id: self.task.id.to_string(), pid: None }
     }
 
     /// Waits for a change, for at most this time.
-    fn give_up_after(&mut self, patience: Duration, error: Error) -> ControlFlow<(), Pause> {
+    fn give_up_after(&mut self, patience: Duration, error: TaskError) -> ControlFlow<(), Pause> {
         let left = patience.saturating_sub(self.since.get_or_insert_with(Instant::now).elapsed());
         if left.is_zero() {
             self.failed = Some(error);

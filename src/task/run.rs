@@ -5,11 +5,14 @@ use super::saved::Saved;
 use super::state::{State, Task};
 use super::wait::Stream;
 use super::{files, saved};
-use crate::error::Error;
+use crate::base::environment::{FDS, TASK, TOKEN};
+use crate::base::error::CommandError;
+use crate::base::programs::find_program;
+use crate::base::text::format_io_error;
 use crate::lock::record::{self, Draft, Taker};
 use crate::os::proc::process::{self, Given, Seen};
 use crate::os::{self, Mode, leads_to, replace};
-use crate::store;
+use crate::task::error::TaskError;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -40,10 +43,10 @@ impl Purpose {
 }
 
 /// Says in the log why a command did not run. The status that stands for that.
-fn not_run(log: &File, error: &Error) -> u8 {
+fn not_run(log: &File, error: &CommandError) -> u8 {
     let mut log = log;
     let _ = writeln!(log, "aba-lock: {error}");
-    if matches!(error, Error::CommandNotFound { .. }) { 127 } else { 126 }
+    if matches!(error, CommandError::NotFound { .. }) { 127 } else { 126 }
 }
 
 /// A run that we started. Its supervisor tells us how it ends; that we do not ask does not disturb it.
@@ -89,7 +92,7 @@ const NO_STATE: u8 = 2;
 
 impl Guard<'_> {
     /// Runs the command. The lock goes to the supervisor, and is let go when that ends.
-    pub(super) fn run(self, saved: &Saved, save: bool, purpose: Purpose) -> Result<Run, Error> {
+    pub(super) fn run(self, saved: &Saved, save: bool, purpose: Purpose) -> Result<Run, TaskError> {
         let task = self.task;
         if purpose != Purpose::Validate {
             task.remove(files::EXIT)?;
@@ -100,15 +103,15 @@ impl Guard<'_> {
             saved::write(task, saved)?;
         }
         // Asked before, so that who starts it need not wait until the command has taken the place of our child.
-        if let Err(why) = store::find_program(&saved.words[0], &saved.directory) {
-            let error = Error::cannot_run(&saved.words[0].to_string_lossy(), why);
+        if let Err(why) = find_program(&saved.words[0], &saved.directory) {
+            let error = CommandError::new(&saved.words[0].to_string_lossy(), why);
             let status = not_run(&logs[1], &error);
             if purpose == Purpose::RunCombined {
                 not_run(&logs[0], &error);
             }
             task.write(files::EXIT, format!("{status}\n").as_bytes())?;
             task.note(&format!("{} rc={status}", purpose.event(status)));
-            return Err(error);
+            return Err(error.into());
         }
         let run = self.supervise(saved, save, purpose, logs, read);
         if run.is_err() && purpose == Purpose::Validate {
@@ -125,21 +128,21 @@ impl Guard<'_> {
         purpose: Purpose,
         logs: [File; 2],
         read: [Option<File>; 2],
-    ) -> Result<Run, Error> {
+    ) -> Result<Run, TaskError> {
         let task = self.task;
         let token = record::next_token(record::read(&self.lock).token());
-        let variables = [(store::TASK, guard::mark(task, token))];
-        let failed = |source| Error::Supervisor { id: task.id.to_string(), source: Some(source) };
-        let command = os::Command::new(&saved.words, &variables).map_err(failed)?.without(&[store::FDS, store::TOKEN]);
+        let variables = [(TASK, guard::mark(task, token))];
+        let failed = |source| TaskError::Supervisor { id: task.id.to_string(), source: Some(source) };
+        let command = os::Command::new(&saved.words, &variables).map_err(failed)?.without(&[FDS, TOKEN]);
         let (mut here, there) = UnixStream::pair().map_err(failed)?;
         let supervisor = Supervisor { task, lock: &self.lock, token, saved, save, purpose, command, starter: &there };
         // It does not belong to the run of which our caller may be a part.
-        os::detached(&[store::TASK], || supervisor.run(logs)).map_err(failed)?;
+        os::detached(&[TASK], || supervisor.run(logs)).map_err(failed)?;
         drop(there);
         drop(self.lock);
 
         let mut said = [0; 5];
-        let killed = |_| Error::Supervisor { id: task.id.to_string(), source: None };
+        let killed = |_| TaskError::Supervisor { id: task.id.to_string(), source: None };
         here.read_exact(&mut said).map_err(killed)?;
         let number = i32::from_ne_bytes([said[1], said[2], said[3], said[4]]);
         let reason = io::Error::from_raw_os_error(number);
@@ -147,9 +150,9 @@ impl Guard<'_> {
             STARTED => Ok(Run { pid: number.cast_unsigned(), logs: read, supervisor: here }),
             NO_DIRECTORY => {
                 let command = format!("{} in {}", saved.words[0].to_string_lossy(), saved.directory.display());
-                Err(Error::CommandFailed { command, source: reason })
+                Err(CommandError::Failed { command, source: reason }.into())
             }
-            _ => Err(Error::Task { path: task.directory().to_owned(), source: reason }),
+            _ => Err(TaskError::Unusable { path: task.directory().to_owned(), source: reason }),
         }
     }
 }
@@ -192,7 +195,7 @@ fn end_session(leader: u32, mark: &str) -> Option<bool> {
 /// tasks that it started, which are for themselves: their supervisors have blanked the mark, and their commands have
 /// another.
 fn left_of((ours, leader): (u32, u32), mark: &str, all: &[Seen]) -> Vec<Seen> {
-    let is_task = |seen: &Seen| matches!(process::given(seen.pid, store::TASK), Given::Value(other) if other != mark);
+    let is_task = |seen: &Seen| matches!(process::given(seen.pid, TASK), Given::Value(other) if other != mark);
     let mut left: Vec<Seen> = all.iter().filter(|seen| seen.session == leader && seen.pid != leader).copied().collect();
     let mut parents: Vec<u32> = left.iter().map(|seen| seen.pid).chain([ours, leader]).collect();
     while let Some(parent) = parents.pop() {
@@ -259,7 +262,7 @@ impl Supervisor<'_> {
         }
         let begun = child.start();
         let not_begun =
-            begun.err().map(|why| not_run(&err, &Error::cannot_run(&self.saved.words[0].to_string_lossy(), why)));
+            begun.err().map(|why| not_run(&err, &CommandError::new(&self.saved.words[0].to_string_lossy(), why)));
         drop((out, err));
         let status = not_begun.unwrap_or_else(|| u8::try_from(child.wait()).unwrap_or(u8::MAX));
         if let Some(copier) = copier {
@@ -296,7 +299,7 @@ impl Supervisor<'_> {
 
     fn cannot_start(&self, err: &File, what: &str, error: &io::Error, tag: u8, status: u8) {
         let mut err = err;
-        let _ = writeln!(err, "aba-lock: {what}: {}", crate::error::reason(error));
+        let _ = writeln!(err, "aba-lock: {what}: {}", format_io_error(error));
         self.write_end(status, Duration::ZERO);
         self.tell(tag, error.raw_os_error().unwrap_or(0));
     }

@@ -8,9 +8,9 @@ pub mod properties;
 
 use super::files;
 use super::state::Task;
-use crate::error::Error;
 use crate::os;
 use crate::os::proc::process;
+use crate::task::error::TaskError;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::fs::File;
@@ -111,7 +111,7 @@ fn end_of_words(text: &str) -> Option<usize> {
 const MAX_LEN: u64 = 32 * 1024 * 1024;
 
 /// What was saved, and by whom.
-pub(super) fn read(task: &Task) -> Result<Option<(Saved, u32)>, Error> {
+pub(super) fn read(task: &Task) -> Result<Option<(Saved, u32)>, TaskError> {
     let bytes = |file: &File| {
         let mut bytes = Vec::new();
         // A part of it would be another command.
@@ -129,22 +129,22 @@ pub(super) fn read(task: &Task) -> Result<Option<(Saved, u32)>, Error> {
     let saved = bytes(&file).and_then(|script| Saved::from_script(&script, directory));
     match (saved, file.metadata()) {
         (Some(saved), Ok(data)) => Ok(Some((saved, data.uid()))),
-        _ => Err(Error::NotUnderstood { path: task.file(files::COMMAND) }),
+        _ => Err(TaskError::NotUnderstood { path: task.file(files::COMMAND) }),
     }
 }
 
 /// The saved command, to be run. Not one of another user's: root, of all, would run what they wrote.
-pub(super) fn to_run(task: &Task) -> Result<Option<Saved>, Error> {
+pub(super) fn to_run(task: &Task) -> Result<Option<Saved>, TaskError> {
     match read(task)? {
         Some((_, uid)) if uid != os::user_id() => {
-            Err(Error::NotOurCommand { id: task.id.to_string(), owner: process::user_name(uid) })
+            Err(TaskError::NotOurCommand { id: task.id.to_string(), owner: process::user_name(uid) })
         }
         saved => Ok(saved.map(|(saved, _)| saved)),
     }
 }
 
 /// Writes the one that counts.
-pub(super) fn write(task: &Task, saved: &Saved) -> Result<(), Error> {
+pub(super) fn write(task: &Task, saved: &Saved) -> Result<(), TaskError> {
     task.write(files::COMMAND, &saved.to_script())
 }
 

@@ -59,12 +59,12 @@ use super::saved::Saved;
 use super::wait::Stream;
 use super::{files, foreign, guard, saved};
 use crate::base::names::TaskId;
-use crate::error::Error;
 use crate::lock::clean::CLOCK_TOLERANCE;
 use crate::lock::record::{self, Content};
 use crate::os::proc::process;
 use crate::os::{self, Mode};
 use crate::store::TaskRoot;
+use crate::task::error::TaskError;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -211,7 +211,7 @@ impl<'a> Task<'a> {
     }
 
     /// All that have a directory, in the order of their ids.
-    pub fn all(root: &'a TaskRoot) -> Result<Vec<Self>, Error> {
+    pub fn all(root: &'a TaskRoot) -> Result<Vec<Self>, TaskError> {
         Ok(root.ids()?.into_iter().map(|id| Self::new(root, id)).collect())
     }
 
@@ -241,7 +241,7 @@ impl<'a> Task<'a> {
     }
 
     /// The same for one who goes by it: what is there and cannot be read is not taken for nothing.
-    pub fn look_closely(&self) -> Result<Look, Error> {
+    pub fn look_closely(&self) -> Result<Look, TaskError> {
         let (running, left) = self.pid().map_err(self.failed(files::PID))?;
         Ok(Look { running, left, outcome: self.outcome().map_err(self.failed(files::EXIT))? })
     }

@@ -6,9 +6,11 @@ use super::run::{Purpose, Run};
 use super::saved::Saved;
 use super::state::{Look, Outcome, Running, State, Task};
 use super::{files, saved};
-use crate::error::Error;
+use crate::base::environment::task_of_this_process;
+use crate::base::error::ContextError;
 use crate::lock::record::{self, Content};
-use crate::{os, store};
+use crate::os;
+use crate::task::error::TaskError;
 use std::ffi::OsString;
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -133,8 +135,8 @@ impl Task<'_> {
     /// Starts it, unless it runs or has finished. Returns when it has been started, in the background. With `combined`, stderr
     /// also goes to the log of stdout.
     ///
-    /// [`Error::CommandNotFound`] and the like are outcomes, too: the task has failed then.
-    pub fn start(&self, command: &[OsString], combined: bool) -> Result<Started, Error> {
+    /// `CommandError::NotFound` and the like are outcomes, too: the task has failed then.
+    pub fn start(&self, command: &[OsString], combined: bool) -> Result<Started, TaskError> {
         if let Some(already) = already(&self.look()) {
             return Ok(already);
         }
@@ -159,7 +161,7 @@ impl Task<'_> {
             Pause::for_change(lookout.limit(Some(left)))
         })?;
         let Some(guard) = taken.guard() else {
-            return seen.ok_or(Error::TaskBusy { id: self.id.to_string(), path: self.file(files::LOCK) });
+            return seen.ok_or(TaskError::Busy { id: self.id.to_string(), path: self.file(files::LOCK) });
         };
         // Once more, under the lock: it may have been run between the look and the lock.
         if guard.outcome()?.is_some_and(|status| State::of(status).has_finished()) {
@@ -175,7 +177,7 @@ impl Task<'_> {
     }
 
     /// Waits until it has finished; runs it if it was never run, or was interrupted.
-    pub fn wait(&self, ask: &Ask, teller: &mut dyn Teller) -> Result<Ended, Error> {
+    pub fn wait(&self, ask: &Ask, teller: &mut dyn Teller) -> Result<Ended, TaskError> {
         let deadline = ask.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         // A run that begins from now on has another token.
         let before = ask.validate.then(|| record::read_path(&self.file(files::LOCK)).token());
@@ -230,7 +232,12 @@ impl Task<'_> {
     }
 
     /// Waits until no other process holds the lock. Returns also whether what the run printed was shown in the meantime.
-    fn join(&self, ask: &Ask, deadline: Option<Instant>, teller: &mut dyn Teller) -> Result<(Guard<'_>, bool), Error> {
+    fn join(
+        &self,
+        ask: &Ask,
+        deadline: Option<Instant>,
+        teller: &mut dyn Teller,
+    ) -> Result<(Guard<'_>, bool), TaskError> {
         let interrupts = os::Interrupts::notice();
         let (mut told, mut begun, mut last) = (None, false, None::<Running>);
         // The end of the run that we followed last.
@@ -314,7 +321,7 @@ impl Task<'_> {
         ask: &Ask,
         deadline: Option<Instant>,
         teller: &mut dyn Teller,
-    ) -> Result<Ended, Error> {
+    ) -> Result<Ended, TaskError> {
         let interrupts = os::Interrupts::notice();
         let logs = std::mem::take(&mut run.logs);
         let running = Running { pid: run.pid, since: std::time::SystemTime::now(), holder: None };
@@ -335,7 +342,7 @@ impl Task<'_> {
         ask: &Ask,
         deadline: Option<Instant>,
         teller: &mut dyn Teller,
-    ) -> Result<Ended, Error> {
+    ) -> Result<Ended, TaskError> {
         let mut run = guard.run(saved, false, Purpose::Validate)?;
         let running = Running { pid: run.pid, since: std::time::SystemTime::now(), holder: None };
         let mut silent = Some(SILENT);
@@ -360,7 +367,13 @@ impl Task<'_> {
     }
 
     /// The end of a run of our own. `None`: its supervisor was killed.
-    fn own_end(&self, status: Option<u8>, ask: &Ask, deadline: Option<Instant>, told: bool) -> Result<Ended, Error> {
+    fn own_end(
+        &self,
+        status: Option<u8>,
+        ask: &Ask,
+        deadline: Option<Instant>,
+        told: bool,
+    ) -> Result<Ended, TaskError> {
         let status = match status {
             Some(status) => status,
             // With the lock, what it left is brought to its end. The outcome may be of another run by then.
@@ -396,7 +409,7 @@ impl Task<'_> {
     }
 
     /// Removes the task, if that is asked for, unless it was run again since, or cannot be had in time.
-    fn purge_if(&self, outcome: Outcome, ask: &Ask, deadline: Option<Instant>) -> Result<(), Error> {
+    fn purge_if(&self, outcome: Outcome, ask: &Ask, deadline: Option<Instant>) -> Result<(), TaskError> {
         if !ask.purge {
             return Ok(());
         }
@@ -456,34 +469,34 @@ impl Task<'_> {
         }
     }
 
-    fn timed_out(&self, ask: &Ask) -> Error {
-        Error::TaskTimedOut { id: self.id.to_string(), after: ask.timeout.unwrap_or_default() }
+    fn timed_out(&self, ask: &Ask) -> TaskError {
+        TaskError::TimedOut { id: self.id.to_string(), after: ask.timeout.unwrap_or_default() }
     }
 
-    fn interrupted(&self, pid: Option<u32>) -> Error {
-        Error::Interrupted { id: self.id.to_string(), pid }
+    fn interrupted(&self, pid: Option<u32>) -> TaskError {
+        TaskError::Interrupted { id: self.id.to_string(), pid }
     }
 
-    fn nothing_to_run(&self) -> Error {
+    fn nothing_to_run(&self) -> TaskError {
         let unreadable = self.look_closely().err();
-        unreadable.unwrap_or_else(|| Error::NothingToRun { id: self.id.to_string() })
+        unreadable.unwrap_or_else(|| TaskError::NothingToRun { id: self.id.to_string() })
     }
 
     /// What to run: the command that was given, to be saved, or the saved one.
-    fn to_run(&self, command: &[OsString]) -> Result<Option<(Saved, bool)>, Error> {
+    fn to_run(&self, command: &[OsString]) -> Result<Option<(Saved, bool)>, TaskError> {
         if command.is_empty() {
             return Ok(saved::to_run(self)?.map(|saved| (saved, false)));
         }
-        let directory = std::env::current_dir().map_err(|source| Error::NoDirectory { source })?;
+        let directory = std::env::current_dir().map_err(|source| ContextError::NoDirectory { source })?;
         Ok(Some((Saved { words: command.to_owned(), directory }, true)))
     }
 
     /// A task that waits for itself would wait for ever.
-    fn is_not_ours(&self) -> Result<(), Error> {
-        let Some(ours) = store::task_of_this_process() else { return Ok(()) };
+    fn is_not_ours(&self) -> Result<(), TaskError> {
+        let Some(ours) = task_of_this_process() else { return Ok(()) };
         let token = record::read_path(&self.file(files::LOCK)).token();
         if ours == guard::mark(self, token) {
-            return Err(Error::WaitsForItself { id: self.id.to_string() });
+            return Err(TaskError::WaitsForItself { id: self.id.to_string() });
         }
         Ok(())
     }
@@ -491,7 +504,7 @@ impl Task<'_> {
 
 impl Guard<'_> {
     /// The status of the last run, if it has one. One that cannot be read is not none: it would be run twice.
-    fn outcome(&self) -> Result<Option<u8>, Error> {
+    fn outcome(&self) -> Result<Option<u8>, TaskError> {
         let outcome = self.task.look_closely()?.outcome.map(|outcome| outcome.status);
         Ok(outcome.or(self.missed.map(|end| end.status)))
     }

@@ -1,11 +1,12 @@
 //! What scripts and helpers get from the process that starts them, and from the kernel.
 
 use super::{Finding, Tell, mounts};
-use crate::error::{Error, reason};
+use crate::base::environment::{default_timeout, event_log, inherited_descriptors, on_conflict, settings};
+use crate::base::text::format_io_error;
 use crate::lock::events;
 use crate::os;
 use crate::os::proc::process;
-use crate::store::{self, surroundings};
+use crate::store::error::StoreError;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -26,31 +27,34 @@ const RECORD: u64 = 8192;
 
 /// A value that cannot be used fails each call.
 pub(super) fn environment(tell: Tell) {
-    let settings = surroundings::settings();
+    let settings = settings();
     let list: Vec<String> =
         settings.iter().map(|(name, value)| format!("{name}={}", shell_words::quote(value))).collect();
     let list = if list.is_empty() { "none of our variables is set".to_owned() } else { list.join(" ") };
     tell(Finding::fine(ENVIRONMENT, list));
-    if let Err(error) = store::default_timeout() {
+    if let Err(error) = default_timeout() {
         tell(Finding::wrong(ENVIRONMENT, format!("{error}: nothing can be locked")).hint("set it right, or unset it"));
     }
-    if let Some(word) = surroundings::on_conflict()
+    if let Some(word) = on_conflict()
         && !["exit", "return", "ask", "warn"].contains(&word.as_str())
     {
         let found = format!("ABA_LOCK_ON_CONFLICT is {word:?}: aba_lock_operation ends each script with 2");
         tell(Finding::wrong(ENVIRONMENT, found).hint("set it to exit, return, ask or warn"));
     }
-    if let Some(log) = store::event_log() {
+    if let Some(log) = event_log() {
         tell(match events::can_write(&log) {
             Ok(()) => Finding::fine(EVENT_LOG, format!("{} can be written to", log.path.display())),
             Err(error) => {
-                let found =
-                    format!("{} cannot be written to: {}: no event is kept", log.path.display(), reason(&error));
+                let found = format!(
+                    "{} cannot be written to: {}: no event is kept",
+                    log.path.display(),
+                    format_io_error(&error)
+                );
                 Finding::wrong(EVENT_LOG, found).hint("set ABA_LOCK_LOG to a file that you may write to, or unset it")
             }
         });
     }
-    let closed: Vec<String> = store::inherited_descriptors()
+    let closed: Vec<String> = inherited_descriptors()
         .into_iter()
         .filter(|fd| os::second_descriptor(*fd).is_none())
         .map(|fd| fd.to_string())
@@ -97,7 +101,8 @@ pub(super) fn proc(tell: Tell) {
     tell(match os::can_watch(Path::new("/")) {
         Ok(()) => Finding::fine(INOTIFY, "tells at once of what changes in a directory"),
         Err(error) => {
-            let found = format!("not to be had ({}): who waits for a task looks 20 times a second", reason(&error));
+            let found =
+                format!("not to be had ({}): who waits for a task looks 20 times a second", format_io_error(&error));
             Finding::note(INOTIFY, found).hint("raise fs.inotify.max_user_instances or max_user_watches: sysctl(8)")
         }
     });
@@ -116,7 +121,7 @@ pub(super) fn proc(tell: Tell) {
 fn whether_proc() -> Finding {
     let me = std::process::id();
     if let Some(error) = fs::read("/proc/self/stat").err().filter(|error| error.kind() != io::ErrorKind::NotFound) {
-        return Finding::wrong(PROC, format!("cannot be read: {}: {WITHOUT}", reason(&error)));
+        return Finding::wrong(PROC, format!("cannot be read: {}: {WITHOUT}", format_io_error(&error)));
     }
     if process::start_time(me).is_none() {
         let hint = "mount it: `mount -t proc proc /proc`; for a container, let its runtime do that";
@@ -150,7 +155,7 @@ fn whether_proc() -> Finding {
 }
 
 /// How a variable that leads nowhere is told.
-pub(super) fn variable(check: &'static str, error: &Error) -> Finding {
+pub(super) fn variable(check: &'static str, error: &StoreError) -> Finding {
     let finding = Finding::wrong(check, error.to_string());
     match error.hint() {
         Some(hint) => finding.hint(hint),

@@ -1,7 +1,7 @@
 //! What is in the directories of locks and tasks.
 
 use super::{Finding, Tell};
-use crate::error;
+use crate::base::text::format_io_error;
 use crate::lock::deadlock;
 use crate::lock::holders::{self, Belief, Known, State};
 use crate::os::proc::process;
@@ -25,7 +25,7 @@ const MOST: usize = 20;
 /// The lock files: what stands in the way of using one, and what those who hold one are to know.
 pub(super) fn locks(store: &Store, tell: Tell) {
     if let Err(error) = os::may(Right::Read, store.root()) {
-        return tell(Finding::note(LOCKS, format!("which there are is not known: {}", error::reason(&error))));
+        return tell(Finding::note(LOCKS, format!("which there are is not known: {}", format_io_error(&error))));
     }
     let states = match holders::of_store(store) {
         Ok(states) => states,
@@ -82,7 +82,7 @@ fn unusable(path: &Path) -> Option<Finding> {
     let who = if data.uid() == 0 { owner.clone() } else { format!("{owner} or root") };
     let file = shell_words::quote(&path.to_string_lossy()).into_owned();
     Some(
-        Finding::wrong(LOCKS, format!("{name} belongs to {owner} and cannot be opened: {}", error::reason(&error)))
+        Finding::wrong(LOCKS, format!("{name} belongs to {owner} and cannot be opened: {}", format_io_error(&error)))
             .hint(format!("{who} can open it to you: `chmod a+r {file}`, or `chown {me} {file}`")),
     )
 }

@@ -1,8 +1,9 @@
 //! What is installed, and whether it is of one version.
 
 use super::{Finding, Library, Ours, Tell};
-use crate::error::reason;
-use crate::store::surroundings;
+use crate::base::environment;
+use crate::base::programs::{all_on_path, is_program};
+use crate::base::text::format_io_error;
 use std::fs;
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -30,12 +31,12 @@ pub(super) fn helper(ours: &Ours, tell: Tell) {
     let here = std::env::current_exe().ok();
     let place = here.as_ref().map_or_else(|| "its path is not known".to_owned(), |here| here.display().to_string());
     tell(Finding::fine(HELPER, format!("aba-lock {}, {place}", ours.version)));
-    let chosen = surroundings::helper();
+    let chosen = environment::helper();
     if let Some(chosen) = &chosen {
         tell(chosen_helper(ours, here.as_deref(), chosen));
     }
     let mut seen = Vec::new();
-    for (at, path) in surroundings::all_on_path("aba-lock").iter().enumerate() {
+    for (at, path) in all_on_path("aba-lock").iter().enumerate() {
         let Ok(data) = fs::metadata(path) else { continue };
         if seen.contains(&(data.dev(), data.ino())) {
             continue;
@@ -67,9 +68,9 @@ pub(super) fn helper(ours: &Ours, tell: Tell) {
 /// What `ABA_LOCK_BIN` leads to.
 fn chosen_helper(ours: &Ours, here: Option<&Path>, chosen: &Path) -> Finding {
     let found = if chosen.as_os_str().as_encoded_bytes().contains(&b'/') {
-        Some(chosen.to_owned()).filter(|path| surroundings::is_program(path))
+        Some(chosen.to_owned()).filter(|path| is_program(path))
     } else {
-        chosen.to_str().and_then(|name| surroundings::all_on_path(name).into_iter().next())
+        chosen.to_str().and_then(|name| all_on_path(name).into_iter().next())
     };
     let name = format!("ABA_LOCK_BIN is {}", chosen.display());
     let Some(found) = found else {
@@ -167,7 +168,7 @@ fn compare(ours: &Ours, path: &Path) -> Finding {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) => {
-            return Finding::wrong(LIBRARY, format!("{name} cannot be read: {}", reason(&error)))
+            return Finding::wrong(LIBRARY, format!("{name} cannot be read: {}", format_io_error(&error)))
                 .hint("`eval \"$(aba-lock init bash)\"` does the same");
         }
     };
@@ -197,7 +198,7 @@ fn compare(ours: &Ours, path: &Path) -> Finding {
 /// Where each shell finds how to complete our words.
 pub(super) fn completions(ours: &Ours, tell: Tell) {
     for (shell, below, text) in ours.completions {
-        if surroundings::all_on_path(shell).is_empty() {
+        if all_on_path(shell).is_empty() {
             continue;
         }
         let installed =
@@ -237,7 +238,7 @@ fn has_bash_completion() -> bool {
 fn data_directories() -> Vec<PathBuf> {
     let here = std::env::current_exe().and_then(fs::canonicalize).ok();
     let beside = here.as_deref().and_then(Path::parent).and_then(Path::parent).map(|prefix| prefix.join("share"));
-    let mut directories: Vec<PathBuf> = beside.into_iter().chain(surroundings::data_directories()).collect();
+    let mut directories: Vec<PathBuf> = beside.into_iter().chain(environment::data_directories()).collect();
     let mut seen: Vec<PathBuf> = Vec::new();
     directories.retain(|directory| {
         let real = fs::canonicalize(directory).unwrap_or_else(|_| directory.clone());

@@ -1,6 +1,6 @@
 //! Whether locks really shut out: tried on a file that nobody else can have locked, because it has no name.
 
-use crate::error::reason;
+use crate::base::text::format_io_error;
 use crate::os::proc::lock_table;
 use crate::os::{self, Mode, Rival};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -111,7 +111,7 @@ fn try_on(files: Opens) -> Tried {
     match excludes(files) {
         Ok((None, shown)) => Tried::Excludes(shown),
         Ok((Some(how), _)) => Tried::DoesNot(how.to_owned()),
-        Err(Failure::Lock(error)) => Tried::DoesNot(format!("flock(2) fails: {}", reason(&error))),
+        Err(Failure::Lock(error)) => Tried::DoesNot(format!("flock(2) fails: {}", format_io_error(&error))),
         Err(Failure::Process(error)) => Tried::Failed("could not start a second process", error),
     }
 }

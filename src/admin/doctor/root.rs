@@ -2,10 +2,11 @@
 
 use super::locking::{self, Naming, Shown, Tried};
 use super::{Finding, Level, Tell, around, files, mounts};
-use crate::error::reason;
+use crate::base::environment::root_variable;
+use crate::base::text::format_io_error;
 use crate::os::proc::process;
 use crate::os::{self, Right, word_for};
-use crate::store::{Store, TaskRoot, surroundings};
+use crate::store::{Store, TaskRoot};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -33,7 +34,7 @@ pub(super) fn examine(tell: Tell) {
         Ok(store) => store,
         Err(error) => return tell(around::variable(ROOT, &error)),
     };
-    let from = surroundings::root_variable();
+    let from = root_variable();
     let there = match store.missing_home() {
         Some(home) => {
             let found =
@@ -77,7 +78,7 @@ fn directory(check: &'static str, path: &Path, from: &str, tell: Tell) -> Option
             return None;
         }
         Err(error) => {
-            tell(Finding::wrong(check, format!("{name}{from}: {}", reason(&error))).hint(ELSEWHERE));
+            tell(Finding::wrong(check, format!("{name}{from}: {}", format_io_error(&error))).hint(ELSEWHERE));
             return None;
         }
     };
@@ -88,7 +89,7 @@ fn directory(check: &'static str, path: &Path, from: &str, tell: Tell) -> Option
     }
     let found = format!("{name}{from}, of {}, mode {:04o}", process::user_name(data.uid()), data.mode() & 0o7777);
     if let Err(error) = os::may(Right::MakeIn, path) {
-        let found = format!("{found}: no file can be made in it: {}", reason(&error));
+        let found = format!("{found}: no file can be made in it: {}", format_io_error(&error));
         tell(Finding::wrong(check, found).hint(ELSEWHERE));
     } else {
         tell(owned(check, &data, found, path));
@@ -105,7 +106,7 @@ fn missing(check: &'static str, path: &Path, from: &str) -> Finding {
         ),
         Ok(()) => Finding::wrong(check, format!("{found}, but {} is not a directory", above.display())).hint(ELSEWHERE),
         Err(error) => {
-            let why = reason(&error);
+            let why = format_io_error(&error);
             Finding::wrong(
                 check,
                 format!("{}{from}, is not there, and cannot be made in {}: {why}", path.display(), above.display()),
@@ -158,7 +159,7 @@ fn file_system(place: &Path, tell: Tell) {
 fn space(place: &Path, tell: Tell) {
     let room = match os::room(place) {
         Ok(room) => room,
-        Err(error) => return tell(Finding::note(SPACE, format!("not known: {}", reason(&error)))),
+        Err(error) => return tell(Finding::note(SPACE, format!("not known: {}", format_io_error(&error)))),
     };
     let files = room.files.map_or_else(|| "no limit on files".to_owned(), |files| format!("{files} files"));
     let found = format!("{} and {files}", amount(room.bytes));
@@ -217,7 +218,8 @@ fn locks(place: &Path, naming: Naming) -> Finding {
                 Some(libc::ENOSPC | libc::EDQUOT) => "make room",
                 _ => ELSEWHERE,
             };
-            Finding::new(LOCKING, Level::Wrong, format!("not tried in {name}: {what}: {}", reason(&error))).hint(hint)
+            Finding::new(LOCKING, Level::Wrong, format!("not tried in {name}: {what}: {}", format_io_error(&error)))
+                .hint(hint)
         }
     }
 }

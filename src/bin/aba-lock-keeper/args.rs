@@ -4,7 +4,7 @@
 #![allow(rustdoc::broken_intra_doc_links)]
 #![allow(clippy::option_option, reason = "an option with a value that may be left out, as clap reads it")]
 
-use aba_lock::store::{parse_seconds, parse_span};
+use aba_lock::base::duration::{parse_seconds, parse_span};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;

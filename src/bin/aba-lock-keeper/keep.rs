@@ -72,7 +72,7 @@ pub(crate) fn start(charge: &Charge, fd: RawFd) -> Result<(), Fault> {
         what: format!(
             "could not start a keeper for the lease on {}: {}",
             charge.lease.name,
-            aba_lock::error::reason(error)
+            aba_lock::base::text::format_io_error(error)
         ),
         hint: None,
     };

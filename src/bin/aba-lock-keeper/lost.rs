@@ -8,10 +8,11 @@ use crate::keep::Charge;
 use crate::report;
 use crate::settings;
 use crate::sys as our_sys;
+use aba_lock::base::environment::NAME;
 use aba_lock::lock::{inherit, kill};
+use aba_lock::os;
 use aba_lock::os::proc::lock_table::{self, Wanted};
 use aba_lock::os::proc::process;
-use aba_lock::{os, store};
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -150,7 +151,7 @@ pub(crate) fn tell_of_freeze(charge: &Charge, script: Option<Killed>) {
 pub(crate) fn run(charge: &Charge, command: &str) -> io::Result<Child> {
     let mut shell = settings::shell();
     let words = inherit::by_shell(command, OsStr::new(&charge.lease.name));
-    shell.args(&words[1..]).env(store::NAME, &charge.lease.name);
+    shell.args(&words[1..]).env(NAME, &charge.lease.name);
     shell.env("ABA_LOCK_PID", charge.holder.to_string()).process_group(0);
     our_sys::hearing(&mut shell).spawn()
 }

@@ -3,7 +3,9 @@
 use crate::server::{Entry, Fault, Lease, Owner};
 use crate::settings::Settings;
 use crate::sys::Theirs;
-use aba_lock::error::{shortened, span};
+use aba_lock::base::duration::format_span;
+use aba_lock::base::text::shorten;
+
 use aba_lock::os;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -57,7 +59,7 @@ pub(crate) fn log(pid: u32, text: &str) {
 /// Reports once that the event log could not be written to.
 pub(crate) fn unlogged() {
     if let Some((log, reason)) = aba_lock::lock::events::take_failure() {
-        let (log, reason) = (log.display(), aba_lock::error::reason(&reason));
+        let (log, reason) = (log.display(), aba_lock::base::text::format_io_error(&reason));
         let text = format!("could not write to the event log {log}: {reason}; nothing else depends on it");
         sentence(&text, Some("set ABA_LOCK_LOG to a file that you may write to, or unset it"));
     }
@@ -159,8 +161,8 @@ fn person(entry: &Entry) -> String {
 
 fn process(owner: &Owner) -> String {
     let who = owner.who.as_ref().map(|who| format!(" ({})", plain(who))).unwrap_or_default();
-    let age = age(owner).map(|age| format!(", for {}", span(age))).unwrap_or_default();
-    let command = shortened(&plain(&owner.command), MAX_COMMAND);
+    let age = age(owner).map(|age| format!(", for {}", format_span(age))).unwrap_or_default();
+    let command = shorten(&plain(&owner.command), MAX_COMMAND);
     format!("pid {} on host {} ({command}), by {}{who}{age}", owner.pid, plain(&owner.host), plain(&owner.user))
 }
 
@@ -193,7 +195,8 @@ pub(crate) fn show(server: &str, name: &str, queue: &[Entry], as_json: bool) {
         return print(&format!("{name}: free at {server}\n"));
     };
     let mut text = format!("{name}: held at {server}\n  {}\n", plain(&person(holder)));
-    let left = holder.left.map(|left| format!(", ends in {} unless it is renewed", span(left))).unwrap_or_default();
+    let left =
+        holder.left.map(|left| format!(", ends in {} unless it is renewed", format_span(left))).unwrap_or_default();
     let _ = writeln!(text, "  token {}{left}", holder.token);
     for (at, waiter) in waiters.iter().enumerate() {
         let _ = writeln!(text, "  {}. waits: {}", at + 1, person(waiter));
@@ -224,11 +227,11 @@ pub(crate) fn list(server: &str, entries: &[Entry], as_json: bool) {
         let dash = || "-".to_owned();
         let (since, host, pid, user, command) = match &holder.owner {
             Some(owner) => (
-                age(owner).map_or_else(dash, span),
+                age(owner).map_or_else(dash, format_span),
                 plain(&owner.host),
                 owner.pid.to_string(),
                 plain(&owner.user),
-                shortened(&plain(&owner.command), MAX_COMMAND),
+                shorten(&plain(&owner.command), MAX_COMMAND),
             ),
             None => (dash(), dash(), dash(), dash(), plain(holder.said.as_ref().unwrap_or(&holder.id))),
         };

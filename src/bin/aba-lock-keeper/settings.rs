@@ -179,7 +179,7 @@ pub(crate) fn ttl(said: Option<Duration>) -> Result<Duration, Fault> {
     let ttl = match (said, text("ABA_LOCK_TTL")) {
         (Some(ttl), _) => ttl,
         (None, None) => USUAL,
-        (None, Some(value)) => aba_lock::store::parse_span(&value).ok_or_else(|| Fault::Misused {
+        (None, Some(value)) => aba_lock::base::duration::parse_span(&value).ok_or_else(|| Fault::Misused {
             what: format!("ABA_LOCK_TTL is {value}, which is not a time span"),
             hint: "such as 30s or 2m".to_owned(),
         })?,
@@ -249,7 +249,11 @@ fn file(name: &'static str) -> Result<Option<Vec<u8>>, Fault> {
     match fs::read(&path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) => Err(Fault::Failed {
-            what: format!("could not read {} ({name}): {}", path.display(), aba_lock::error::reason(&error)),
+            what: format!(
+                "could not read {} ({name}): {}",
+                path.display(),
+                aba_lock::base::text::format_io_error(&error)
+            ),
             hint: None,
         }),
     }

@@ -2,8 +2,8 @@
 
 pub(crate) mod flock;
 
+use aba_lock::base::error::ErrorClass;
 use aba_lock::error::Error;
-use aba_lock::number::problem::Kind;
 
 pub(crate) const DONE: i32 = 0;
 /// The negative answer of `status` and other queries.
@@ -26,61 +26,17 @@ pub(crate) const INTERRUPTED: i32 = 130;
 
 /// Returns the status for an error.
 pub(crate) fn status_for_error(error: &Error) -> i32 {
-    match error {
-        Error::Reserve(problem) => match problem.kind() {
-            Kind::Misused => USAGE,
-            Kind::Refused => NO,
-            Kind::Taken => BUSY,
-            Kind::Failed => FAILED,
-        },
-        Error::Name { .. } | Error::TaskId { .. } | Error::Variable { .. } => USAGE,
-        Error::Interrupted { .. } => INTERRUPTED,
-        Error::GivenUp { signal } => 128 + signal,
-        Error::NotAccepted { status: status @ (CANNOT_RUN | NOT_FOUND), .. } => *status,
-        Error::NothingToRun { .. }
-        | Error::NothingNew { .. }
-        | Error::NotAccepted { .. }
-        | Error::CheckWrote { .. }
-        | Error::ChangedMeanwhile { .. }
-        | Error::LeadsElsewhere { .. }
-        | Error::LockRemoved { .. } => NO,
-        Error::Busy { .. }
-        | Error::Upgrade { .. }
-        | Error::TaskBusy { .. }
-        | Error::Deadlock { .. }
-        | Error::WaitsForItself { .. }
-        | Error::UpdatesItself { .. } => BUSY,
-        Error::TimedOut { .. } | Error::TaskTimedOut { .. } => TIMED_OUT,
-        Error::Replaced { .. } => REPLACED,
-        Error::CommandNotFound { .. } => NOT_FOUND,
-        Error::CommandFailed { .. } => CANNOT_RUN,
-        Error::NoStateRoot
-        | Error::StateRoot { .. }
-        | Error::Open { .. }
-        | Error::Remove { .. }
-        | Error::Look { .. }
-        | Error::NotRegular { .. }
-        | Error::Blind
-        | Error::Unknown { .. }
-        | Error::BadDescriptor { .. }
-        | Error::KeepsChanging { .. }
-        | Error::Unsupported { .. }
-        | Error::Lock { .. }
-        | Error::ScriptEnded { .. }
-        | Error::Task { .. }
-        | Error::TaskRoot { .. }
-        | Error::NoFile { .. }
-        | Error::NotAFile { .. }
-        | Error::Update { .. }
-        | Error::NotOnDisk { .. }
-        | Error::NotUnderstood { .. }
-        | Error::NoDirectory { .. }
-        | Error::NotOurCommand { .. }
-        | Error::TaskNotEnded { .. }
-        | Error::TaskNotSeen { .. }
-        | Error::Supervisor { .. }
-        | Error::Terminal { .. }
-        | Error::NoKeeper
-        | Error::Write { .. } => FAILED,
+    match error.class() {
+        ErrorClass::Usage => USAGE,
+        ErrorClass::Refused => NO,
+        ErrorClass::Busy => BUSY,
+        ErrorClass::TimedOut => TIMED_OUT,
+        ErrorClass::Replaced => REPLACED,
+        ErrorClass::NotFound => NOT_FOUND,
+        ErrorClass::CannotRun => CANNOT_RUN,
+        ErrorClass::Interrupted => INTERRUPTED,
+        ErrorClass::Signal(signal) => 128 + signal,
+        ErrorClass::Status(status) => status,
+        ErrorClass::Failed => FAILED,
     }
 }

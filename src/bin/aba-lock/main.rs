@@ -22,8 +22,10 @@ mod exit;
 mod output;
 mod parse;
 
+use aba_lock::base::error::CommandError;
 use aba_lock::error::Error;
 use aba_lock::os;
+use aba_lock::task::error::TaskError;
 use args::Invocation;
 use output::stream;
 
@@ -64,8 +66,8 @@ extern "C" fn main(_argc: i32, argv: *const *const libc::c_char) -> i32 {
             done.unwrap_or_else(|error| {
                 let status = exit::status_for_error(&error);
                 match error {
-                    Error::GivenUp { signal } => os::die_of(signal),
-                    Error::Interrupted { .. } => {
+                    Error::Command(CommandError::Signalled { signal }) => os::die_of(signal),
+                    Error::Task(TaskError::Interrupted { .. }) => {
                         stream::print_error(&error);
                         os::die_of(status - 128);
                     }

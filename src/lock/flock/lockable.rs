@@ -12,7 +12,7 @@
 
 use super::arguments::{Asked, Flock};
 use crate::base::target::{Kind, Wait};
-use crate::error::Error;
+use crate::lock::error::LockError;
 use crate::os::proc::process;
 use crate::os::{self, Alarm, Mode};
 use std::fs::{self, File, OpenOptions};
@@ -90,7 +90,7 @@ enum What {
 
 impl Lockable {
     /// Opens a file, and makes it if it is not there.
-    pub fn open(path: &Path, way: Way) -> Result<Self, Error> {
+    pub fn open(path: &Path, way: Way) -> Result<Self, LockError> {
         // Of fcntl(2)'s locks, the exclusive ones are only for those who may write.
         let writable = way.range.is_some() && way.mode == Some(Mode::Exclusive);
         let file = open(path, writable).map_err(|source| not_opened(path, source))?;
@@ -98,8 +98,8 @@ impl Lockable {
     }
 
     /// A descriptor that our caller has open.
-    pub fn descriptor(fd: RawFd, way: Way) -> Result<Self, Error> {
-        let file = os::callers_descriptor(fd).ok_or(Error::BadDescriptor { fd })?;
+    pub fn descriptor(fd: RawFd, way: Way) -> Result<Self, LockError> {
+        let file = os::callers_descriptor(fd).ok_or(LockError::BadDescriptor { fd })?;
         Ok(Self { what: What::Callers { file }, way })
     }
 
@@ -129,7 +129,7 @@ impl Lockable {
     }
 
     /// Locks it, or releases it. If another has it and we are to wait, `waits` is called first, where there is one.
-    pub fn lock(&mut self, waits: Option<&mut dyn FnMut()>) -> Result<(), Error> {
+    pub fn lock(&mut self, waits: Option<&mut dyn FnMut()>) -> Result<(), LockError> {
         let mut waits = waits;
         let deadline = match self.way.wait {
             Wait::For(limit) => Instant::now().checked_add(limit),
@@ -153,7 +153,7 @@ impl Lockable {
                 Ok(true) => return Ok(()),
                 // Its numbers say nothing. But who waited, waited for somebody who may have removed it.
                 Ok(false) if opened == MOST_OPENS && !waited => return Ok(()),
-                Ok(false) if opened == MOST_OPENS => return Err(Error::KeepsChanging { path: self.path() }),
+                Ok(false) if opened == MOST_OPENS => return Err(LockError::KeepsChanging { path: self.path() }),
                 // Acquired is not yet valid: another may have the file that stands there now.
                 Ok(false) => self.open_again().map_err(|source| not_opened(&self.path(), source))?,
                 // Nor if that cannot be told.
@@ -217,25 +217,25 @@ impl Lockable {
         }
     }
 
-    fn not_locked(&self, source: io::Error) -> Error {
-        Error::Lock { path: PathBuf::from(self.label()), source }
+    fn not_locked(&self, source: io::Error) -> LockError {
+        LockError::Lock { path: PathBuf::from(self.label()), source }
     }
 
-    fn contended(&self) -> Error {
+    fn contended(&self) -> LockError {
         let (label, path, kind) = (self.label(), self.path(), Kind::Users);
         match self.way.wait {
-            Wait::For(after) => Error::TimedOut { label, path, kind, after },
-            _ => Error::Busy { label, path, kind },
+            Wait::For(after) => LockError::TimedOut { label, path, kind, after },
+            _ => LockError::Busy { label, path, kind },
         }
     }
 
     /// Gives it to the commands that we start, or keeps it from them.
-    pub fn hand_down(&self, shared: bool) -> Result<(), Error> {
+    pub fn hand_down(&self, shared: bool) -> Result<(), LockError> {
         match &self.what {
             What::Ours { file: Some(file), path, .. } if shared => {
                 // Only the opening was not to wait.
                 os::let_wait(file);
-                os::share(file).map_err(|source| Error::Lock { path: path.clone(), source })
+                os::share(file).map_err(|source| LockError::Lock { path: path.clone(), source })
             }
             What::Callers { file } if !shared => {
                 os::keep_back(file.as_raw_fd());
@@ -246,8 +246,8 @@ impl Lockable {
     }
 }
 
-fn not_opened(path: &Path, source: io::Error) -> Error {
-    Error::Open { path: path.to_owned(), owner: None, source }
+fn not_opened(path: &Path, source: io::Error) -> LockError {
+    LockError::Open { path: path.to_owned(), owner: None, source }
 }
 
 /// `EBADF` as fcntl(2) has it, and `EIO` as some NFS servers do.

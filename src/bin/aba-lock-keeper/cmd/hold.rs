@@ -17,8 +17,8 @@ use crate::server::{self, Fault, Want};
 use crate::settings::{self, Settings};
 use crate::tie::{self, Tie};
 use crate::{exit, report, sys};
+use aba_lock::base::environment::{FDS, TOKEN, inherited_descriptors};
 use aba_lock::os::proc::process;
-use aba_lock::store;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -94,7 +94,7 @@ impl Local {
                 "could not bind the lease on {} to descriptor {}: {}",
                 self.name,
                 self.fd,
-                aba_lock::error::reason(&error)
+                aba_lock::base::text::format_io_error(&error)
             ),
             hint: Some("set ABA_LOCK_DIR to a directory of yours on a local disk".to_owned()),
         })
@@ -213,14 +213,14 @@ fn go_on(args: &Hold, locals: &[Local], tokens: &str) -> Result<i32, Fault> {
         }
         return Ok(exit::DONE);
     }
-    let mut variables = vec![(store::TOKEN, tokens.to_owned())];
+    let mut variables = vec![(TOKEN, tokens.to_owned())];
     if args.no_inherit {
         for local in locals {
             aba_lock::os::keep_back(local.fd);
         }
         let kept = |fd: &i32| locals.iter().any(|local| local.fd == *fd);
-        let others = store::inherited_descriptors().into_iter().filter(|fd| !kept(fd));
-        variables.push((store::FDS, others.map(|fd| fd.to_string()).collect::<Vec<_>>().join(" ")));
+        let others = inherited_descriptors().into_iter().filter(|fd| !kept(fd));
+        variables.push((FDS, others.map(|fd| fd.to_string()).collect::<Vec<_>>().join(" ")));
     }
     let failed = |error: io::Error| not_run(&args.command[0].to_string_lossy(), &error);
     let command = aba_lock::os::Command::new(&args.command, &variables).map_err(failed)?;
@@ -250,12 +250,12 @@ fn go_on(args: &Hold, locals: &[Local], tokens: &str) -> Result<i32, Fault> {
 
 fn not_run(command: &str, error: &io::Error) -> Fault {
     let found = error.kind() != io::ErrorKind::NotFound;
-    Fault::NotRun { command: command.to_owned(), found, reason: aba_lock::error::reason(error) }
+    Fault::NotRun { command: command.to_owned(), found, reason: aba_lock::base::text::format_io_error(error) }
 }
 
 fn write_pid(path: &Path, pid: u32) -> Result<(), Fault> {
     aba_lock::lock::pid_file::write(path, pid).map_err(|error| Fault::Failed {
-        what: format!("could not write {}: {}", path.display(), aba_lock::error::reason(&error)),
+        what: format!("could not write {}: {}", path.display(), aba_lock::base::text::format_io_error(&error)),
         hint: None,
     })
 }

@@ -40,7 +40,7 @@ fn acquire(args: &Acquire) -> Result<i32, Fault> {
     let Err(error) = said else { return Ok(exit::DONE) };
     let given_back = server.release(&lease.id).is_ok();
     let left = if given_back { "it was given back" } else { "it ends by itself" };
-    let reason = aba_lock::error::reason(&error);
+    let reason = aba_lock::base::text::format_io_error(&error);
     Err(Fault::Failed {
         what: format!("could not write what the lease on {name} is called, so {left}: {reason}"),
         hint: None,

@@ -7,9 +7,11 @@ mod script;
 use crate::args::{self, Command};
 use crate::clock::Moment;
 use crate::server::{Fault, Owner, Patience};
+use aba_lock::base::environment::default_timeout;
+use aba_lock::base::error::ContextError;
 use aba_lock::base::names::LockName;
+use aba_lock::os;
 use aba_lock::os::proc::process;
-use aba_lock::{os, store};
 
 /// Runs a command. Its exit status.
 pub(crate) fn run(command: Command) -> Result<i32, Fault> {
@@ -21,10 +23,11 @@ pub(crate) fn run(command: Command) -> Result<i32, Fault> {
 }
 
 /// What the library has to say.
-fn ours(error: &aba_lock::error::Error) -> Fault {
+fn ours(error: impl Into<aba_lock::error::Error>) -> Fault {
     use aba_lock::error::Error;
+    let error = error.into();
     match error {
-        Error::Name { .. } | Error::Variable { .. } => {
+        Error::Context(ContextError::LockName { .. } | ContextError::Variable { .. }) => {
             Fault::Misused { what: error.to_string(), hint: error.hint().unwrap_or_default() }
         }
         error => Fault::Failed { what: error.to_string(), hint: error.hint() },
@@ -33,7 +36,7 @@ fn ours(error: &aba_lock::error::Error) -> Fault {
 
 /// The same rules as for names of local locks.
 fn name(text: &str) -> Result<&str, Fault> {
-    LockName::parse(text).map_err(|error| ours(&error))?;
+    LockName::parse(text).map_err(ours)?;
     Ok(text)
 }
 
@@ -49,7 +52,7 @@ fn patience(wait: &args::Patience) -> Result<Patience, Fault> {
             });
         }
         (None, Some(None)) => return Ok(Patience::Forever),
-        (None, None) => store::default_timeout().map_err(|error| ours(&error))?,
+        (None, None) => default_timeout().map_err(ours)?,
         (timeout, limit) => timeout.or(limit.flatten()),
     };
     Ok(timeout.map_or(Patience::None, |timeout| Patience::Until(Moment::now().plus(timeout))))

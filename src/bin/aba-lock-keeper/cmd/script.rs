@@ -9,6 +9,7 @@ use crate::tie::{self, Tie};
 use crate::{exit, report};
 use aba_lock::base::names::LockName;
 use aba_lock::error::Error;
+use aba_lock::lock::error::LockError;
 use aba_lock::lock::record::{self, Content, Record};
 use aba_lock::store::Store;
 use std::fs::{self, File, OpenOptions};
@@ -52,13 +53,13 @@ fn until(limit: Duration, is_kept: impl Fn() -> io::Result<bool>) {
 }
 
 fn descriptor(fd: i32) -> Result<File, Fault> {
-    aba_lock::os::second_descriptor(fd).ok_or_else(|| super::ours(&Error::BadDescriptor { fd }))
+    aba_lock::os::second_descriptor(fd).ok_or_else(|| super::ours(LockError::BadDescriptor { fd }))
 }
 
 /// The lock file of a name.
 fn path_of(name: &str) -> Result<PathBuf, Fault> {
     let path = || Ok(Store::from_env()?.lock_path(&LockName::parse(name)?));
-    path().map_err(|error: Error| super::ours(&error))
+    path().map_err(|error: Error| super::ours(error))
 }
 
 /// `aba-lock unlock --fd` of a lock with a lease: first the lease, then the lock.
@@ -67,11 +68,11 @@ pub(crate) fn release(args: &Script) -> Result<i32, Fault> {
     let path = args.name.as_deref().map(path_of).transpose()?;
     let _ = let_go(&file);
     match aba_lock::lock::acquire::release(args.fd, path.as_deref()) {
-        Err(error @ Error::Replaced { .. }) => {
-            report::failure(&super::ours(&error), None);
+        Err(error @ LockError::Replaced { .. }) => {
+            report::failure(&super::ours(error), None);
             Ok(exit::REPLACED)
         }
-        done => done.map(|()| exit::DONE).map_err(|error| super::ours(&error)),
+        done => done.map(|()| exit::DONE).map_err(super::ours),
     }
 }
 
@@ -134,7 +135,7 @@ pub(super) fn note(file: &File, name: &str, server: &str, lease: &Lease) -> Resu
             match record::write(file, &path, &record) {
                 Ok(()) if recorded(file).is_some_and(|written| written.lease == record.lease) => return Ok(()),
                 Ok(()) => "it is too long".to_owned(),
-                Err(error) => aba_lock::error::reason(&error),
+                Err(error) => aba_lock::base::text::format_io_error(&error),
             }
         }
         _ => "there is something else in it".to_owned(),

@@ -263,7 +263,7 @@ fn believer(name: &str, mark: &Mark) -> Entry {
 /// The number of a new lease.
 fn random() -> Result<u64, Fault> {
     let number = sys::random().map_err(|error| Fault::Failed {
-        what: format!("no random number can be had: {}", aba_lock::error::reason(&error)),
+        what: format!("no random number can be had: {}", aba_lock::base::text::format_io_error(&error)),
         hint: None,
     })?;
     Ok((number & !1).max(2))

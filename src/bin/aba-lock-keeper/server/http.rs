@@ -147,7 +147,7 @@ impl Http {
         let endpoint = self.endpoint();
         match error {
             ureq::Error::Timeout(_) => format!("{endpoint} does not answer"),
-            ureq::Error::Io(error) => format!("{endpoint}: {}", aba_lock::error::reason(error)),
+            ureq::Error::Io(error) => format!("{endpoint}: {}", aba_lock::base::text::format_io_error(error)),
             ureq::Error::HostNotFound => format!("{endpoint}: no such host"),
             ureq::Error::ConnectionFailed => format!("{endpoint}: no connection"),
             error => format!("{endpoint}: {error}"),

@@ -226,7 +226,7 @@ impl Server for Service {
     fn acquire(&mut self, want: &Want, watcher: &mut dyn Watcher) -> Result<Lease, Fault> {
         loop {
             let event = sys::random().map(|number| format!("aba-{number:016x}")).map_err(|error| Fault::Failed {
-                what: format!("no random number can be had: {}", aba_lock::error::reason(&error)),
+                what: format!("no random number can be had: {}", aba_lock::base::text::format_io_error(&error)),
                 hint: None,
             })?;
             let id = format!("{EVENT}{event}");
@@ -326,6 +326,6 @@ impl Server for Service {
 /// What the service shows of an owner.
 fn said(owner: &Owner) -> String {
     let who = owner.who.as_ref().map(|who| format!(" ({who})")).unwrap_or_default();
-    let command = aba_lock::error::shortened(&owner.command, 200);
+    let command = aba_lock::base::text::shorten(&owner.command, 200);
     format!("pid {} on host {} ({command}), by {}{who}", owner.pid, owner.host, owner.user)
 }

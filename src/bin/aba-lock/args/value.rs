@@ -1,7 +1,7 @@
 //! Parsers of the values of options.
 
+use aba_lock::base::duration;
 use aba_lock::lock::kill;
-use aba_lock::store;
 use std::time::Duration;
 
 pub(crate) fn parse_signal(text: &str) -> Result<i32, &'static str> {
@@ -9,9 +9,9 @@ pub(crate) fn parse_signal(text: &str) -> Result<i32, &'static str> {
 }
 
 pub(crate) fn parse_span(text: &str) -> Result<Duration, &'static str> {
-    store::parse_span(text).ok_or("not a time span such as 30s, 10m, 2h, 7d or 2w")
+    duration::parse_span(text).ok_or("not a time span such as 30s, 10m, 2h, 7d or 2w")
 }
 
 pub(crate) fn parse_seconds(text: &str) -> Result<Duration, &'static str> {
-    store::parse_seconds(text).ok_or("not a number of seconds")
+    duration::parse_seconds(text).ok_or("not a number of seconds")
 }

@@ -4,8 +4,7 @@ use crate::output::clean::CleanReport;
 use aba_lock::base::names::LockName;
 use aba_lock::error::Error;
 use aba_lock::lock::clean::{self, Rule};
-use aba_lock::lock::holders;
-use aba_lock::lock::pid_file;
+use aba_lock::lock::{holders, pid_file};
 use aba_lock::store::{Store, TaskRoot};
 use aba_lock::task::state::Task;
 use std::path::PathBuf;
@@ -23,12 +22,12 @@ pub(crate) fn run(args: &CleanArgs) -> Result<i32, Error> {
     let mut report = CleanReport::new(args.dry_run, args.quiet);
     let paths: Vec<PathBuf> = names.iter().map(|name| store.lock_path(name)).collect();
     for ((name, path), state) in names.iter().zip(&paths).zip(holders::of_all(&paths)) {
-        report.report_item("lock", name.as_str(), &clean::lock_file(path, state, &rule));
+        report.report_item("lock", name.as_str(), clean::lock_file(path, state, &rule));
     }
     if args.tasks {
         let root = TaskRoot::from_env()?;
         for task in Task::all(&root)? {
-            report.report_item("task", task.id.as_str(), &task.clean(&rule));
+            report.report_item("task", task.id.as_str(), task.clean(&rule));
         }
     }
     Ok(if report.print_summary() { exit::DONE } else { exit::FAILED })
@@ -37,7 +36,7 @@ pub(crate) fn run(args: &CleanArgs) -> Result<i32, Error> {
 fn clean_pid_files(args: &CleanArgs) -> i32 {
     let mut report = CleanReport::new(args.dry_run, args.quiet);
     for path in &args.pid_file {
-        report.report_item("pid file", &path.display().to_string(), &pid_file::clean(path, args.dry_run));
+        report.report_item("pid file", &path.display().to_string(), pid_file::clean(path, args.dry_run));
     }
     if report.print_summary() { exit::DONE } else { exit::FAILED }
 }

@@ -1,9 +1,11 @@
 //! Commands that run while locks are held, for `lock` and `reserve`.
 
+use aba_lock::base::environment::FDS;
+use aba_lock::base::error::CommandError;
 use aba_lock::error::Error;
 use aba_lock::lock::request::Guard;
 use aba_lock::lock::{inherit, pid_file};
-use aba_lock::{os, store};
+use aba_lock::os;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -18,13 +20,13 @@ pub(super) fn run_with_locks<'a>(
     variables: Vec<(&str, String)>,
     pid_file: Option<&Path>,
 ) -> Result<i32, Error> {
-    let failed = |source| Error::cannot_run(&words[0].to_string_lossy(), source);
+    let failed = |source| CommandError::new(&words[0].to_string_lossy(), source);
     let keeps_back = no_inherit || inherit::closes_descriptors(&words[0]);
     let fds = if keeps_back { inherit::keep_back(guards) } else { inherit::hand_down(guards)? };
-    let variables: Vec<_> = [(store::FDS, fds)].into_iter().chain(variables).collect();
+    let variables: Vec<_> = [(FDS, fds)].into_iter().chain(variables).collect();
     let command = os::Command::new(words, &variables).map_err(failed)?;
     if !keeps_back && pid_file.is_none() {
-        return Err(failed(command.exec()));
+        return Err(failed(command.exec()).into());
     }
     let mut child = command.fork().map_err(failed)?;
     if let Some(path) = pid_file {
@@ -34,7 +36,7 @@ pub(super) fn run_with_locks<'a>(
     if let Some(path) = pid_file {
         pid_file::remove(path, child.pid());
     }
-    inherit::status_after(&child, status.map_err(failed)?)
+    Ok(inherit::status_after(&child, status.map_err(failed)?)?)
 }
 
 pub(super) fn write_pid(path: &Path, pid: u32) -> Result<(), Error> {

@@ -8,12 +8,14 @@ use crate::args::Cli;
 use crate::args::flock::format_usage;
 use crate::exit::flock as exit;
 use crate::output::flock as output;
+use aba_lock::base::environment::shell;
 use aba_lock::base::target::{Target, Wait};
 use aba_lock::error::Error;
+use aba_lock::lock::error::LockError;
 use aba_lock::lock::flock::arguments::{self, Asked, Command, Flock, On, Timeout};
 use aba_lock::lock::flock::lockable::{Lockable, Way};
 use aba_lock::lock::inherit;
-use aba_lock::{os, store};
+use aba_lock::os;
 use clap::CommandFactory;
 use std::io;
 use std::path::Path;
@@ -51,12 +53,12 @@ fn lock(flock: Flock) -> Result<i32, Error> {
         // As with flock(1), the file has been created by now.
         Ok(_) if impossible => return Ok(fail_without_timer()),
         Ok(lockable) => lockable,
-        Err(error) => return Ok(report_error(&error)),
+        Err(error) => return Ok(report_error(&error.into())),
     };
     let target = flock.options.verbose.then(|| Target { label: lockable.label(), ..Target::file(&lockable.path()) });
     let started = Instant::now();
     let mut waits = target.as_ref().map(|target| || output::report_wait(target, way));
-    let done = lockable.lock(waits.as_mut().map(|waits| waits as &mut dyn FnMut()));
+    let done = lockable.lock(waits.as_mut().map(|waits| waits as &mut dyn FnMut())).map_err(Error::from);
     match (done, &target) {
         (Ok(()), target) => {
             if target.is_some() {
@@ -64,7 +66,7 @@ fn lock(flock: Flock) -> Result<i32, Error> {
             }
             run_command(flock, &lockable)
         }
-        (Err(error @ (Error::Busy { .. } | Error::TimedOut { .. })), target) => {
+        (Err(error @ Error::Lock(LockError::Busy { .. } | LockError::TimedOut { .. })), target) => {
             if let Some(target) = target {
                 output::report_contention(&error, target, way);
             }
@@ -88,7 +90,7 @@ fn run_command(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
     let words = match flock.command {
         None => return Ok(exit::DONE),
         Some(Command::Words(words)) => words,
-        Some(Command::Shell(text)) => vec![store::shell(), "-c".into(), text],
+        Some(Command::Shell(text)) => vec![shell(), "-c".into(), text],
     };
     if flock.options.verbose {
         output::print_executing(&words[0]);
@@ -98,7 +100,7 @@ fn run_command(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
         Ok(exit::status_for_command(error))
     };
     if let Err(error) = lockable.hand_down(!flock.options.close) {
-        return Ok(report_error(&error));
+        return Ok(report_error(&error.into()));
     }
     let command = match os::Command::new(&words, &[]) {
         Ok(command) => command,
@@ -113,7 +115,7 @@ fn run_command(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
         Err(error) => return not_run(&error),
     };
     let status = child.wait();
-    inherit::status_after(&child, status)
+    Ok(inherit::status_after(&child, status)?)
 }
 
 fn fail_without_timer() -> i32 {

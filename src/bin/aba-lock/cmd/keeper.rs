@@ -1,18 +1,18 @@
 //! Calls of `aba-lock-keeper`, which holds the leases of locks at a server.
 
 use crate::args::lock::LockArgs;
+use aba_lock::base::environment::{self, FDS, inherited_descriptors};
 use aba_lock::base::target::Wait;
 use aba_lock::error::Error;
 use aba_lock::lock::inherit;
 use aba_lock::lock::keeper::{Answer, Keeper};
 use aba_lock::lock::request::{Acquired, Request};
-use aba_lock::store;
 use std::ffi::OsString;
 use std::time::Duration;
 
 /// Returns true if a lease server is named: by the option, whose empty value means no server, or else by the environment.
 pub(super) fn has_server(option: Option<&str>) -> bool {
-    option.map_or_else(store::has_server, |server| !server.is_empty())
+    option.map_or_else(environment::has_server, |server| !server.is_empty())
 }
 
 /// Asks the keeper for the leases at the server: `what` is its command.
@@ -22,7 +22,7 @@ pub(super) fn ask(what: &str, name: Option<&str>, server: Option<&str>, json: bo
     words.extend(server.as_deref());
     words.extend(json.then_some("--json"));
     words.extend(name);
-    Keeper::find()?.ask(&words)
+    Ok(Keeper::find()?.ask(&words)?)
 }
 
 /// Becomes the keeper, which acts on the lease of a lock that the calling script holds on this descriptor.
@@ -30,7 +30,7 @@ pub(super) fn become_keeper(command: &[&str], fd: i32, name: Option<&str>) -> Re
     let mut words: Vec<OsString> = command.iter().map(Into::into).collect();
     words.push(format!("--fd={fd}").into());
     words.extend(name.map(Into::into));
-    Err(Keeper::find()?.become_it(words, &[]))
+    Err(Keeper::find()?.become_it(words, &[]).into())
 }
 
 /// Becomes the keeper, which acquires the leases of the locks, and then leaves them to the script or runs the command. Returns the
@@ -43,14 +43,14 @@ pub(super) fn hold_with_lease(
     elapsed: Duration,
 ) -> Error {
     let mut words: Vec<OsString> = vec!["hold".into()];
-    let mut fds = store::inherited_descriptors();
+    let mut fds = inherited_descriptors();
     // The keeper prints the tokens in the order of its arguments, which must be that of the names on the command line.
     let mut guards: Vec<_> = acquired.guards.iter().collect();
     guards.sort_by_key(|guard| args.names.iter().position(|name| *name == guard.target.label));
     for guard in guards {
         let fd = match inherit::reachable(guard) {
             Ok(fd) => fd,
-            Err(error) => return error,
+            Err(error) => return error.into(),
         };
         if !fds.contains(&fd) {
             fds.push(fd);
@@ -98,7 +98,7 @@ pub(super) fn hold_with_lease(
     if !args.command.is_empty() {
         words.push("--".into());
         words.extend_from_slice(&args.command);
-        variables.push((store::FDS, inherit::listed(&fds)));
+        variables.push((FDS, inherit::listed(&fds)));
     }
-    keeper.become_it(words, &variables)
+    keeper.become_it(words, &variables).into()
 }

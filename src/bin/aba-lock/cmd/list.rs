@@ -5,10 +5,9 @@ use crate::output::list::{Listing, print_list, print_list_json};
 use crate::output::{stream, watch};
 use aba_lock::error::Error;
 use aba_lock::lock::holders::{self, Known};
-use aba_lock::os;
 use aba_lock::store::{Store, TaskRoot};
-use aba_lock::task;
 use aba_lock::task::state::Task;
+use aba_lock::{os, task};
 
 pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
     let (store, root) = (Store::from_env()?, TaskRoot::from_env()?);

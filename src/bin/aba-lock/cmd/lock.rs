@@ -7,14 +7,17 @@ use crate::output::contention::{Reader, report_acquired, report_contention};
 use crate::output::progress::LockProgress;
 use crate::output::stream;
 use crate::parse;
+use aba_lock::base::environment::TOKEN;
+use aba_lock::base::error::CommandError;
 use aba_lock::base::names::LockName;
 use aba_lock::base::target::{Kind, Target, Wait};
 use aba_lock::error::Error;
+use aba_lock::lock::error::LockError;
 use aba_lock::lock::keeper::Keeper;
 use aba_lock::lock::request::{Acquired, Request};
 use aba_lock::lock::{acquire, events, inherit};
 use aba_lock::os::{self, Mode};
-use aba_lock::store::{self, Store};
+use aba_lock::store::Store;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -77,7 +80,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
             &mut progress,
         )
     };
-    match done {
+    match done.map_err(Error::from) {
         Ok(acquired) => {
             if let Some(path) = args.pid_file.as_deref().filter(|path| is_lock_file(path, &acquired)) {
                 release(&args.fd, &acquired);
@@ -94,11 +97,11 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
                 }
             }
         }
-        Err(Error::Busy { .. }) if try_first => Ok(status_for_wait()),
-        Err(error @ (Error::Busy { .. } | Error::TimedOut { .. } | Error::Deadlock { .. })) => {
+        Err(Error::Lock(LockError::Busy { .. })) if try_first => Ok(status_for_wait()),
+        Err(error @ Error::Lock(LockError::Busy { .. } | LockError::TimedOut { .. } | LockError::Deadlock { .. })) => {
             handle_contention(args, &error)
         }
-        Err(Error::Replaced { .. }) if args.reopen => Ok(exit::REPLACED),
+        Err(Error::Lock(LockError::Replaced { .. })) if args.reopen => Ok(exit::REPLACED),
         Err(error) => Err(error),
     }
 }
@@ -112,7 +115,7 @@ fn hold(args: &LockArgs, acquired: &Acquired, request: &Request) -> Result<i32, 
         return Ok(exit::DONE);
     }
     let since = Instant::now();
-    let variables = vec![(store::TOKEN, acquired.token.to_string())];
+    let variables = vec![(TOKEN, acquired.token.to_string())];
     let done =
         run_with_locks(&args.command, args.no_inherit, acquired.guards.iter(), variables, args.pid_file.as_deref());
     // A process that became the command does not get here.
@@ -144,10 +147,12 @@ fn handle_contention(args: &LockArgs, error: &Error) -> Result<i32, Error> {
         return Ok(args.conflict_exit_code.map_or_else(|| exit::status_for_error(error), i32::from));
     };
     let name = match error {
-        Error::Busy { label, .. } | Error::TimedOut { label, .. } | Error::Deadlock { label, .. } => label.as_str(),
+        Error::Lock(
+            LockError::Busy { label, .. } | LockError::TimedOut { label, .. } | LockError::Deadlock { label, .. },
+        ) => label.as_str(),
         _ => "",
     };
-    Err(Error::cannot_run(text, inherit::become_shell(text, name)))
+    Err(CommandError::new(text, inherit::become_shell(text, name)).into())
 }
 
 fn status_for_wait() -> i32 {

@@ -2,16 +2,16 @@ use crate::args::metrics::MetricsArgs;
 use crate::exit;
 use crate::output::metrics::print_metrics;
 use aba_lock::admin::metrics::{counts, now};
+use aba_lock::base::environment::event_log;
 use aba_lock::error::Error;
-use aba_lock::store::{self, Store, TaskRoot};
+use aba_lock::store::{Store, TaskRoot};
 use aba_lock::task::state::Task;
 use std::fs;
 
 pub(crate) fn run(args: &MetricsArgs) -> Result<i32, Error> {
     let locks = now(&Store::from_env()?)?;
     // Only a file keeps the events: a socket or a terminal has none to count.
-    let own =
-        || store::event_log().map(|log| log.path).filter(|log| fs::metadata(log).map_or(true, |data| data.is_file()));
+    let own = || event_log().map(|log| log.path).filter(|log| fs::metadata(log).map_or(true, |data| data.is_file()));
     let events = args.log.clone().or_else(own).map(|log| counts(&log)).transpose()?;
     let root = TaskRoot::from_env()?;
     print_metrics(&locks, events.as_ref(), &Task::all(&root)?);

@@ -4,6 +4,7 @@ use crate::exit;
 use crate::output::numbers;
 use crate::output::progress::DelayedProgress;
 use aba_lock::error::Error;
+use aba_lock::lock::error::LockError;
 use aba_lock::number::registry::{self, Absent, Registry};
 use aba_lock::number::{self, plan};
 use aba_lock::store::Store;
@@ -18,9 +19,10 @@ pub(crate) fn run(args: &MigrateArgs) -> Result<i32, Error> {
     // registries in this order, which prevents deadlocks.
     let (mut registries, mut failed) = (Vec::new(), None);
     for pool in registry::pools(&store)? {
-        let mut registry = match Registry::begin(&store, &pool, Absent::Leave, wait, &mut progress) {
+        let mut registry = match Registry::begin(&store, &pool, Absent::Leave, wait, &mut progress).map_err(Error::from)
+        {
             Ok(registry) => registry,
-            Err(error @ (Error::TimedOut { .. } | Error::Busy { .. })) => return Err(error),
+            Err(error @ Error::Lock(LockError::TimedOut { .. } | LockError::Busy { .. })) => return Err(error),
             // The other registries are changed even if one cannot be read.
             Err(error) => {
                 failed = failed.or(Some(error));

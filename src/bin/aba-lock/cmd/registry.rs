@@ -42,7 +42,7 @@ fn list(args: &ReserveArgs, store: &Store) -> Result<i32, Error> {
     let (mut entries, mut failed) = (Vec::new(), None);
     for pool in &pools {
         // The other registries are shown even if one cannot be read.
-        match list::entries(store, pool, directory.as_deref(), tag.as_ref()) {
+        match list::entries(store, pool, directory.as_deref(), tag.as_ref()).map_err(Error::from) {
             Ok(more) => entries.extend(more),
             Err(error) if pools.len() == 1 => return Err(error),
             Err(error) => failed = failed.or(Some(error)),

@@ -5,19 +5,21 @@ use crate::exit;
 use crate::output::contention::report_acquired;
 use crate::output::progress::{DelayedProgress, LockProgress};
 use crate::output::{numbers, stream};
+use aba_lock::base::environment::{NUMBER, TOKEN};
 use aba_lock::error::Error;
 use aba_lock::file::edit::{Edit, Missing};
+use aba_lock::file::error::FileError;
 use aba_lock::lock::request::Acquired;
 use aba_lock::number::book::Book;
+use aba_lock::number::error::NumberError;
 use aba_lock::number::group::{Group, Want};
 use aba_lock::number::plan::{self, Ask, Plan, Probe, Why};
 use aba_lock::number::pool::{PORT_RANGE, PORTS, Pool, Range, Tag};
-use aba_lock::number::problem::Problem;
 use aba_lock::number::registry::{self, Absent, Registry};
 use aba_lock::number::{self, dotenv};
 use aba_lock::os;
 use aba_lock::os::proc::process;
-use aba_lock::store::{self, Store};
+use aba_lock::store::Store;
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -41,10 +43,10 @@ pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
 /// Returns the numbers that are requested, as a group, which may be of one.
 fn read_group(args: &ReserveArgs, pool: &Pool) -> Result<Group, Error> {
     if let Some(tags) = &args.group {
-        return Group::of_tags(pool, tags);
+        return Ok(Group::of_tags(pool, tags)?);
     }
     if let Some(path) = &args.group_file {
-        return Group::of_file(pool, path);
+        return Ok(Group::of_file(pool, path)?);
     }
     let tag = args.tag.as_deref().map_or(Ok(Tag::default()), Tag::parse)?;
     let want = Want { tag, preferred: args.prefer.or(args.require), ..Want::default() };
@@ -55,12 +57,12 @@ fn read_ask(args: &ReserveArgs, pool: &Pool) -> Result<Ask, Error> {
     let range = match args.range {
         Some(range) => range,
         None if pool.is_ports() => PORT_RANGE,
-        None => return Err(Problem::NoRange { pool: pool.clone() }.error()),
+        None => return Err(NumberError::NoRange { pool: pool.clone() }.into()),
     };
     let probe = args.probe.unwrap_or(if pool.is_ports() { Probe::PORTS } else { Probe::NONE });
     let ports = Range { first: 1, last: u32::from(u16::MAX) };
     if probe != Probe::NONE && !(ports.contains(range.first) && ports.contains(range.last)) {
-        return Err(Problem::NoPorts { range }.error());
+        return Err(NumberError::NoPorts { range }.into());
     }
     Ok(Ask { range, exclude: args.exclude.clone(), probe })
 }
@@ -147,8 +149,8 @@ fn lease(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory:
     }
     let numbers: Vec<String> = plan.given.iter().map(|given| given.number.to_string()).collect();
     let token = held.iter().map(|acquired| acquired.token).max().unwrap_or_default();
-    let mut environment = vec![(store::TOKEN, token.to_string())];
-    environment.extend(numbers.first().map(|number| (store::NUMBER, number.clone())));
+    let mut environment = vec![(TOKEN, token.to_string())];
+    environment.extend(numbers.first().map(|number| (NUMBER, number.clone())));
     environment.extend(variables.iter().map(String::as_str).zip(numbers));
     let guards = held.iter().flat_map(|acquired| &acquired.guards);
     run_with_locks(&args.command, args.no_inherit, guards, environment, None)
@@ -156,9 +158,9 @@ fn lease(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory:
 
 /// Plans. If there is no room for the numbers, plans again without the rows that are no longer needed.
 fn make_plan(
-    begin: &mut dyn FnMut() -> Result<Registry, Error>,
-    mut plan: impl FnMut(&mut Registry, Option<&[u32]>) -> Result<Plan, Error>,
-) -> Result<(Registry, Plan), Error> {
+    begin: &mut dyn FnMut() -> Result<Registry, NumberError>,
+    mut plan: impl FnMut(&mut Registry, Option<&[u32]>) -> Result<Plan, NumberError>,
+) -> Result<(Registry, Plan), NumberError> {
     let mut registry = begin()?;
     match plan(&mut registry, None) {
         Ok(plan) => Ok((registry, plan)),
@@ -178,10 +180,10 @@ fn make_plan(
 }
 
 /// Returns the error that the file of `--dotenv` cannot be written.
-fn describe_dotenv_error(path: &Path, error: Error) -> Error {
+fn describe_dotenv_error(path: &Path, error: FileError) -> Error {
     match error {
-        Error::NoFile { source, .. } => Problem::Dotenv { path: path.to_owned(), source }.error(),
-        other => other,
+        FileError::NoFile { source, .. } => NumberError::Dotenv { path: path.to_owned(), source }.into(),
+        other => other.into(),
     }
 }
 
@@ -191,9 +193,9 @@ fn name_owners(plan: &mut Plan, registry: &Registry) {
 }
 
 /// Adds the owner of the number that is required to the error.
-fn add_owner(error: Error, book: &Book) -> Error {
-    let Error::Reserve(Problem::Required { number, why }) = error else { return error };
+fn add_owner(error: NumberError, book: &Book) -> NumberError {
+    let NumberError::Required { number, why } = error else { return error };
     let mut unmet: (u32, Why) = (number, why);
     plan::name_owners(book, &mut [&mut unmet]);
-    Problem::Required { number, why: unmet.1 }.error()
+    NumberError::Required { number, why: unmet.1 }
 }

@@ -4,6 +4,7 @@ use crate::output::{stream, tasks};
 use aba_lock::base::names::TaskId;
 use aba_lock::error::Error;
 use aba_lock::store::TaskRoot;
+use aba_lock::task::error::TaskError;
 use aba_lock::task::state::Task;
 use aba_lock::task::{self, Ask, Stream};
 
@@ -14,10 +15,10 @@ pub(crate) fn run(args: &RunOnceArgs) -> Result<i32, Error> {
         for directory in &left {
             tasks::report_left_directory(directory);
         }
-        return Ok(report_errors(&failed));
+        return Ok(report_errors(failed));
     }
     if args.reset_failed {
-        return Ok(report_errors(&task::reset_failed(&root)?));
+        return Ok(report_errors(task::reset_failed(&root)?));
     }
     let Some(id) = &args.id else {
         tasks::print_list(&Task::all(&root)?, args.json);
@@ -82,8 +83,9 @@ fn wait_for_task(args: &RunOnceArgs, task: &Task) -> Result<i32, Error> {
 }
 
 /// Reports the errors of several tasks. Returns the exit status.
-fn report_errors(failed: &[Error]) -> i32 {
-    for error in failed {
+fn report_errors(failed: Vec<TaskError>) -> i32 {
+    let failed: Vec<Error> = failed.into_iter().map(Error::from).collect();
+    for error in &failed {
         stream::print_error(error);
     }
     failed.first().map_or(exit::DONE, exit::status_for_error)

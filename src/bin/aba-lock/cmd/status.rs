@@ -6,9 +6,8 @@ use crate::output::status::{print_descriptor_status, print_status, print_status_
 use aba_lock::base::names::LockName;
 use aba_lock::base::target::Target;
 use aba_lock::error::Error;
-use aba_lock::lock::acquire;
 use aba_lock::lock::holders::{self, Known, ranges};
-use aba_lock::lock::keeper;
+use aba_lock::lock::{acquire, keeper};
 use aba_lock::store::Store;
 
 pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {

@@ -3,10 +3,13 @@ use crate::args::update::{Rewrite, UpdateArgs, WriteArgs};
 use crate::exit;
 use crate::output::progress::DelayedProgress;
 use crate::output::{stream, updates};
+use aba_lock::base::error::CommandError;
 use aba_lock::base::target::Wait;
 use aba_lock::error::Error;
 use aba_lock::file::edit::{Draft, Edit, Missing};
+use aba_lock::file::error::FileError;
 use aba_lock::file::filter;
+use aba_lock::lock::error::LockError;
 use aba_lock::os::Forward;
 use aba_lock::os::proc::process;
 use std::ffi::OsStr;
@@ -29,7 +32,7 @@ pub(crate) fn write(args: &WriteArgs) -> Result<i32, Error> {
 fn rewrite(
     args: &Rewrite,
     by_command: bool,
-    make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Result<i32, Error>,
+    make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Result<i32, FileError>,
 ) -> Result<i32, Error> {
     if args.check.iter().any(|text| text.trim().is_empty()) {
         stream::print_misuse("update", "the command of --check is empty");
@@ -44,8 +47,9 @@ fn rewrite(
     let missing = if args.create { Missing::Create } else { Missing::Refuse };
     let mut progress = DelayedProgress::new(args.quiet);
     let command = process::command_line(std::process::id());
-    let mut edit = match Edit::begin(&args.file, missing, choose_wait(args)?, command, &mut progress) {
-        Err(error @ (Error::Busy { .. } | Error::TimedOut { .. })) => {
+    let begun = Edit::begin(&args.file, missing, choose_wait(args)?, command, &mut progress);
+    let mut edit = match begun.map_err(Error::from) {
+        Err(error @ Error::Lock(LockError::Busy { .. } | LockError::TimedOut { .. })) => {
             if !args.quiet {
                 updates::report_contention(&error, &args.file);
             }
@@ -84,7 +88,7 @@ fn prepare_draft(
     edit: &Edit,
     draft: &mut Draft,
     forward: &Forward,
-    make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Result<i32, Error>,
+    make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Result<i32, FileError>,
 ) -> Result<Prepared, Error> {
     let status = make(edit, draft, forward)?;
     check_signals(forward)?;
@@ -95,13 +99,13 @@ fn prepare_draft(
         return Ok(Prepared::Same);
     }
     if draft.is_empty() && !args.allow_empty {
-        return Err(Error::NothingNew { label: edit.label().to_owned() });
+        return Err(Error::File(FileError::NothingNew { label: edit.label().to_owned() }));
     }
     for text in &args.check {
         let status = filter::check(edit, text, draft, forward)?;
         check_signals(forward)?;
         if status != 0 {
-            return Err(Error::NotAccepted { label: edit.label().to_owned(), status });
+            return Err(Error::File(FileError::NotAccepted { label: edit.label().to_owned(), status }));
         }
     }
     if args.diff {
@@ -117,7 +121,7 @@ fn prepare_draft(
 /// Ends an update that does not change the file. The command may have written to the file itself, so this is checked before
 /// anything says that it is unchanged.
 fn end_unchanged(args: &Rewrite, edit: &Edit, outcome: Result<Prepared, Error>) -> Result<i32, Error> {
-    match (edit.verify(), outcome) {
+    match (edit.verify().map_err(Error::from), outcome) {
         (Ok(()), Ok(Prepared::Discarded(status))) => Ok(status),
         (Ok(()), Ok(_)) => {
             updates::report_unchanged(args);
@@ -129,7 +133,7 @@ fn end_unchanged(args: &Rewrite, edit: &Edit, outcome: Result<Prepared, Error>) 
             stream::print_error(&changed);
             Ok(status)
         }
-        (Err(changed), Err(error @ Error::GivenUp { .. })) => {
+        (Err(changed), Err(error @ Error::Command(CommandError::Signalled { .. }))) => {
             stream::print_error(&changed);
             Err(error)
         }
@@ -139,7 +143,7 @@ fn end_unchanged(args: &Rewrite, edit: &Edit, outcome: Result<Prepared, Error>) 
 
 /// Returns an error if a signal has arrived.
 fn check_signals(forward: &Forward) -> Result<(), Error> {
-    forward.came().map_or(Ok(()), |signal| Err(Error::GivenUp { signal }))
+    forward.came().map_or(Ok(()), |signal| Err(Error::Command(CommandError::Signalled { signal })))
 }
 
 fn choose_wait(args: &Rewrite) -> Result<Wait, Error> {

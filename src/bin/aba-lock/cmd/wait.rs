@@ -1,9 +1,9 @@
 //! The time to wait for a lock, from the options and `ABA_LOCK_TIMEOUT`.
 
 use crate::args::lock::LockArgs;
+use aba_lock::base::environment::default_timeout;
 use aba_lock::base::target::Wait;
 use aba_lock::error::Error;
-use aba_lock::store;
 use std::time::Duration;
 
 /// Returns the wait of `lock`. Without an option and a variable, it does not wait.
@@ -12,11 +12,11 @@ pub(super) fn choose_wait(args: &LockArgs) -> Result<Wait, Error> {
         _ if args.nonblock => Wait::No,
         Some(limit) => Wait::For(limit),
         None if args.wait.is_some() => Wait::Forever,
-        None => store::default_timeout()?.map_or(Wait::No, Wait::For),
+        None => default_timeout()?.map_or(Wait::No, Wait::For),
     })
 }
 
 /// Returns the wait for a lock that is only held while a file is changed. Without a limit, it waits until the lock is free.
 pub(super) fn choose_short_wait(timeout: Option<Duration>) -> Result<Wait, Error> {
-    Ok(timeout.or(store::default_timeout()?).map_or(Wait::Forever, Wait::For))
+    Ok(timeout.or(default_timeout()?).map_or(Wait::Forever, Wait::For))
 }

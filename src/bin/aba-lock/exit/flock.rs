@@ -1,6 +1,7 @@
 //! The exit statuses of `flock`, which are those of flock(1): `sysexits.h`.
 
 use aba_lock::error::Error;
+use aba_lock::lock::error::LockError;
 use std::io;
 
 pub(crate) const DONE: i32 = 0;
@@ -21,12 +22,16 @@ const CANNOT_CREATE: i32 = 73;
 /// Returns the status for a file that could not be opened or locked.
 pub(crate) fn status_for_error(error: &Error) -> i32 {
     match error {
-        Error::Open { source, .. } => match source.raw_os_error() {
+        Error::Lock(LockError::Open { source, .. }) => match source.raw_os_error() {
             Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE) => SYSTEM,
             Some(libc::EROFS | libc::ENOSPC) => CANNOT_CREATE,
             _ => NO_INPUT,
         },
-        Error::Lock { source, .. } if matches!(source.raw_os_error(), Some(libc::ENOLCK | libc::ENOMEM)) => SYSTEM,
+        Error::Lock(LockError::Lock { source, .. })
+            if matches!(source.raw_os_error(), Some(libc::ENOLCK | libc::ENOMEM)) =>
+        {
+            SYSTEM
+        }
         _ => DATA,
     }
 }

@@ -3,7 +3,10 @@
 use super::holder::{describe_holder, describe_last_taker};
 use super::stream::{print, print_error};
 use super::text::{describe_file_type, escape_controls};
-use aba_lock::error::{self, span};
+use aba_lock::base::duration::format_span;
+use aba_lock::base::text::format_io_error;
+
+use aba_lock::error::Error;
 use aba_lock::lock::clean::{Fate, Why};
 
 /// Prints the fate of each lock file, task or pid file, and counts them.
@@ -22,7 +25,7 @@ impl CleanReport {
     }
 
     /// Prints the fate of one item. `what` is its kind.
-    pub(crate) fn report_item(&mut self, what: &str, name: &str, fate: &Fate) {
+    pub(crate) fn report_item(&mut self, what: &str, name: &str, fate: Fate<impl Into<Error>>) {
         let line = match fate {
             Fate::Removed => {
                 self.removed += 1;
@@ -36,11 +39,11 @@ impl CleanReport {
             Fate::Left(why) => {
                 self.left += 1;
                 let would = if self.dry_run { "would leave" } else { "left" };
-                format!("{would} {what} {name}: {}\n", describe_reason(why))
+                format!("{would} {what} {name}: {}\n", describe_reason(&why))
             }
             Fate::Failed(error) => {
                 self.failed += 1;
-                return print_error(error);
+                return print_error(&error.into());
             }
         };
         if !self.quiet {
@@ -65,12 +68,14 @@ fn describe_reason(why: &Why) -> String {
         Why::Held(holding) => format!("held by {}", describe_holder(holding)),
         Why::Beyond(record, belief) => format!("{}, which may have it still", describe_last_taker(record, *belief)),
         Why::Open => "another process has it open".to_owned(),
-        Why::Young(age) => format!("used {} ago", span(*age)),
+        Why::Young(age) => format!("used {} ago", format_span(*age)),
         Why::Foreign => "there is something in it that aba-lock did not write".to_owned(),
         Why::Theirs(owner) => format!("it belongs to {}", escape_controls(owner)),
         Why::NotRegular(kind) => describe_file_type(kind),
         Why::Changed => "it was replaced meanwhile".to_owned(),
-        Why::Unsure(error) => format!("whether another process has it open cannot be known: {}", error::reason(error)),
+        Why::Unsure(error) => {
+            format!("whether another process has it open cannot be known: {}", format_io_error(error))
+        }
         Why::NotSeen => "/proc does not show the processes of this pid namespace".to_owned(),
         Why::Running(pid) => format!("it runs, pid {pid}"),
         Why::Interrupted => "it was interrupted: the next start or wait runs it again".to_owned(),

@@ -8,7 +8,9 @@ use super::progress::LockProgress;
 use super::stream::{print_error, print_message, report_log_failure};
 use super::text::{escape_controls, format_command, format_target};
 use aba_lock::base::target::{Kind, Target};
-use aba_lock::error::{self, Error};
+use aba_lock::base::text::format_io_error;
+use aba_lock::error::Error;
+use aba_lock::lock::error::LockError;
 use aba_lock::lock::holders::{self, Belief, Holding, State, ranges};
 use aba_lock::lock::request::Acquired;
 use aba_lock::os::Mode;
@@ -17,7 +19,7 @@ use std::fmt::Write as _;
 /// Reports problems of a lock that was acquired, and with `verbose` the time that it took.
 pub(crate) fn report_acquired(acquired: &Acquired, progress: &LockProgress, quiet: bool, verbose: bool) {
     if let Some((path, reason)) = &acquired.unrecorded {
-        let (path, reason) = (path.display(), error::reason(reason));
+        let (path, reason) = (path.display(), format_io_error(reason));
         let text = format!("could not write who holds the lock into {path}: {reason}; it is held all the same");
         print_message(&text, None);
     }
@@ -50,25 +52,30 @@ pub(crate) enum Reader {
 /// Reports that another process holds the lock, and that this one does not wait, or no longer. `instead` is the command of
 /// `--on-busy`.
 pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: Reader) {
-    let (Error::Busy { label, path, kind } | Error::TimedOut { label, path, kind, .. }) = error else {
+    let Error::Lock(LockError::Busy { label, path, kind } | LockError::TimedOut { label, path, kind, .. }) = error
+    else {
         let Some(instead) = instead else { return print_error(error) };
         return print_message(&format!("{error}; running `{}`", escape_controls(instead)), None);
     };
     let state = holders::briefly(path);
     let see = format!("see it with `aba-lock status {}`", format_target(*kind, label, path));
     let mut hint = match error {
-        Error::TimedOut { .. } => see,
+        Error::Lock(LockError::TimedOut { .. }) => see,
         _ if reader == Reader::ImpatientScript => see,
         _ if reader == Reader::Script => format!("wait for it with {}, or {see}", hint_to_wait_in_script()),
         _ => format!("wait for it with `--wait`, or {see}"),
     };
     let mut text = match (&state.holding, error) {
-        (Some(holding), Error::TimedOut { .. }) => format!("{error}, held by {}", describe_holder(holding)),
+        (Some(holding), Error::Lock(LockError::TimedOut { .. })) => {
+            format!("{error}, held by {}", describe_holder(holding))
+        }
         (Some(holding), _) => {
             hint = hint_for_inherited(holding).unwrap_or(hint);
             describe_refusal(label, holding)
         }
-        (None, Error::TimedOut { .. }) => format!("{error}, held by {}", describe_unseen_holder(&state)),
+        (None, Error::Lock(LockError::TimedOut { .. })) => {
+            format!("{error}, held by {}", describe_unseen_holder(&state))
+        }
         (None, _) if state.blind.is_some() => format!("{label} is held by {}", describe_unseen_holder(&state)),
         (None, _) => format!("{label} was held a moment ago by {}", describe_unseen_holder(&state)),
     };

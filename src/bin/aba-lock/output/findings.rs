@@ -3,8 +3,8 @@
 use super::stream::print;
 use super::text::escape_controls;
 use aba_lock::admin::doctor::{Finding, Level};
+use aba_lock::base::environment::wants_colours;
 use aba_lock::os;
-use aba_lock::store;
 use serde_json::{Value, json};
 
 /// Prints findings: each one immediately, or as JSON all of them at the end.
@@ -17,7 +17,7 @@ pub(crate) struct Findings {
 
 impl Findings {
     pub(crate) fn new(as_json: bool) -> Self {
-        Self { json: as_json.then(Vec::new), colour: store::wants_colours(os::is_terminal(1)), wrong: 0 }
+        Self { json: as_json.then(Vec::new), colour: wants_colours(os::is_terminal(1)), wrong: 0 }
     }
 
     pub(crate) fn report(&mut self, finding: &Finding) {

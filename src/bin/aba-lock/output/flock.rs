@@ -4,7 +4,9 @@ use super::holder::{describe_holder, describe_processes, describe_unseen_holder}
 use super::stream::{print, print_clap_answer, print_message_as};
 use super::text::format_command;
 use aba_lock::base::target::Target;
-use aba_lock::error::{self, Error};
+use aba_lock::base::text::format_io_error;
+use aba_lock::error::Error;
+use aba_lock::lock::error::LockError;
 use aba_lock::lock::flock::arguments::Misused;
 use aba_lock::lock::flock::lockable::Way;
 use aba_lock::lock::holders::{self, State, ranges};
@@ -42,11 +44,11 @@ pub(crate) fn report_no_timer() {
 /// Reports that the file could not be opened or locked.
 pub(crate) fn print_error(error: &Error) {
     print_message(&match error {
-        Error::Open { path, source, .. } => {
-            format!("cannot open lock file {}: {}", path.display(), error::reason(source))
+        Error::Lock(LockError::Open { path, source, .. }) => {
+            format!("cannot open lock file {}: {}", path.display(), format_io_error(source))
         }
-        Error::Lock { path, source } => format!("{}: {}", path.display(), error::reason(source)),
-        Error::BadDescriptor { fd } => format!("{fd}: Bad file descriptor"),
+        Error::Lock(LockError::Lock { path, source }) => format!("{}: {}", path.display(), format_io_error(source)),
+        Error::Lock(LockError::BadDescriptor { fd }) => format!("{fd}: Bad file descriptor"),
         other => other.to_string(),
     });
 }
@@ -54,7 +56,7 @@ pub(crate) fn print_error(error: &Error) {
 /// Reports that the command could not be run.
 pub(crate) fn report_not_run(command: &OsStr, error: &io::Error) {
     let command = format_command(&command.to_string_lossy());
-    print_message(&format!("failed to execute {command}: {}", error::reason(error)));
+    print_message(&format!("failed to execute {command}: {}", format_io_error(error)));
 }
 
 /// Prints for `--verbose` that the file is locked, or released.
@@ -75,7 +77,7 @@ pub(crate) fn report_wait(target: &Target, way: Way) {
 /// Reports for `--verbose` that another process holds the lock, and that this one does not wait, or no longer.
 pub(crate) fn report_contention(error: &Error, target: &Target, way: Way) {
     let what = match error {
-        Error::TimedOut { .. } => "timeout while waiting to get lock",
+        Error::Lock(LockError::TimedOut { .. }) => "timeout while waiting to get lock",
         _ => "failed to get lock",
     };
     print_message(what);

@@ -5,7 +5,7 @@ use super::stream::print_message;
 use super::text::{escape_controls, format_command};
 use crate::exit;
 use aba_lock::base::target::Target;
-use aba_lock::error;
+use aba_lock::base::text::format_io_error;
 use aba_lock::lock::holders::{self, Holding, State};
 use aba_lock::lock::kill::{End, Forced, Signalled, Why};
 
@@ -66,7 +66,7 @@ pub(crate) fn report_forced_release(target: &Target, forced: &Forced) -> i32 {
             refused("/proc cannot be read, so that nobody can be seen who has it", "do it where /proc is mounted")
         }
         End::Refused(Why::NotAllowed(process, reason)) => refused(
-            &format!("may not signal {}: {}", describe_signalled(process), error::reason(reason)),
+            &format!("may not signal {}: {}", describe_signalled(process), format_io_error(reason)),
             &format!("ask {}, or do it as root", escape_controls(&process.user)),
         ),
         End::Refused(Why::OtherProc) => refused(

@@ -4,7 +4,7 @@
 //! as far as that can be verified from here.
 
 use super::text::{escape_controls, format_command, format_range};
-use aba_lock::error::span;
+use aba_lock::base::duration::format_span;
 use aba_lock::lock::holders::ranges::RangeHolding;
 use aba_lock::lock::holders::{Belief, Blind, Holder, Holding, State, Waiter};
 use aba_lock::lock::record::Record;
@@ -29,7 +29,7 @@ pub(crate) fn describe_holder(holding: &Holding) -> String {
         Belief::Alive => format!("pid {} {}{others}", record.pid, describe_record(record)),
         Belief::OtherHost | Belief::OtherNamespace | Belief::Unchecked => describe_remote_holder(record, *belief),
         Belief::Ended if holding.holders.is_empty() => {
-            let age = record.age().map(|age| format!(" {} ago", span(age))).unwrap_or_default();
+            let age = record.age().map(|age| format!(" {} ago", format_span(age))).unwrap_or_default();
             format!(
                 "a process that cannot be seen from here: pid {} {}, took it{age} and has ended",
                 record.pid,
@@ -57,13 +57,13 @@ fn describe_place(record: &Record, belief: Belief) -> String {
 /// Describes the process that took a lock last, which may have released it since.
 pub(crate) fn describe_last_taker(record: &Record, belief: Belief) -> String {
     let place = describe_place(record, belief);
-    let age = record.age().map(|age| format!(", {} ago", span(age))).unwrap_or_default();
+    let age = record.age().map(|age| format!(", {} ago", format_span(age))).unwrap_or_default();
     format!("last taken by pid {}{place} {}{age}, as the record says", record.pid, describe_taker(record))
 }
 
 /// Describes what a record says in addition to the pid.
 pub(crate) fn describe_record(record: &Record) -> String {
-    let age = record.age().map(|age| format!(", for {}", span(age))).unwrap_or_default();
+    let age = record.age().map(|age| format!(", for {}", format_span(age))).unwrap_or_default();
     describe_taker(record) + &age
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn describe_processes(holders: &[Holder]) -> String {
         number => format!(", and {} more", number - 1),
     };
     // The time since which the process holds the lock is unknown. It is at most the age of the process.
-    let age = first.age.map(|age| format!(", running for {}", span(age))).unwrap_or_default();
+    let age = first.age.map(|age| format!(", running for {}", format_span(age))).unwrap_or_default();
     format!("pid {} ({}), by {}{age}{more}", first.pid, format_command(&first.command), escape_controls(&first.user))
 }
 
@@ -157,7 +157,7 @@ pub(crate) fn describe_waiter(waiter: &Waiter) -> String {
         text.push_str(", to share it");
     }
     if let Some(age) = waiter.age {
-        let _ = write!(text, ", for {}", span(age));
+        let _ = write!(text, ", for {}", format_span(age));
     }
     text
 }

@@ -7,11 +7,12 @@ use super::stream::print;
 use super::table::{Column, format_table};
 use super::tasks;
 use super::text::{describe_file_type, escape_controls, format_command};
+use aba_lock::base::duration::format_span;
+use aba_lock::base::environment::wants_colours;
 use aba_lock::base::names::LockName;
-use aba_lock::error::span;
 use aba_lock::lock::holders::{Belief, Known, State};
 use aba_lock::os::{self, Mode};
-use aba_lock::store::{self, Store};
+use aba_lock::store::Store;
 use aba_lock::task::state::Task;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -53,7 +54,7 @@ pub(crate) fn print_list_json(listing: &Listing, elsewhere: Option<&str>) {
 /// Prints `list`, and the answer of the lease server.
 pub(crate) fn print_list(listing: &Listing, elsewhere: Option<&str>) {
     let terminal = os::is_terminal(1);
-    let (width, colours) = (terminal.then(|| os::terminal_width(1)), store::wants_colours(terminal));
+    let (width, colours) = (terminal.then(|| os::terminal_width(1)), wants_colours(terminal));
     let mut text = String::new();
     // The keeper prints a title, and then a line that begins with the name for each lease.
     let leased: Vec<&str> =
@@ -188,7 +189,7 @@ fn format_row(name: &LockName, state: &State, is_leased: bool) -> Vec<String> {
         known => OverallState::from(known).as_str(),
     };
     let dash = || "-".to_owned();
-    let age = holding.and_then(find_age).map_or_else(dash, span);
+    let age = holding.and_then(find_age).map_or_else(dash, format_span);
     let waiting = if state.queue.is_empty() { dash() } else { state.queue.len().to_string() };
     let without_process = |what: String| (dash(), dash(), what);
     let (pid, user, what) = match (holder, record) {

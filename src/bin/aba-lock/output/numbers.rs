@@ -4,8 +4,9 @@ use super::stream::{print, print_message};
 use super::table::{Column, format_table};
 use super::text::{escape_controls, format_command};
 use crate::args::reserve::Format;
-use aba_lock::error::{Error, span};
+use aba_lock::base::duration::format_span;
 use aba_lock::number::book::Row;
+use aba_lock::number::error::NumberError;
 use aba_lock::number::lease::Lease;
 use aba_lock::number::list::Entry;
 use aba_lock::number::plan::{Because, Dropped, Plan, Probe, Why};
@@ -111,7 +112,7 @@ fn describe_cause(dropped: &Dropped) -> String {
 }
 
 /// Reports that the registry could not be updated with the last use of a number.
-pub(crate) fn report_not_noted(error: &Error, quiet: bool) {
+pub(crate) fn report_not_noted(error: &NumberError, quiet: bool) {
     if !quiet {
         print_message(&format!("could not note that it is used: {error}"), None);
     }
@@ -206,7 +207,7 @@ fn build_entry(entry: &Entry) -> Value {
 
 /// Returns the cells of a row. An unknown value is `-`.
 fn format_cells(entry: &Entry) -> [String; 9] {
-    let time = |time: Option<std::time::Duration>| time.map_or("-".to_owned(), span);
+    let time = |time: Option<std::time::Duration>| time.map_or("-".to_owned(), format_span);
     let in_use = match entry.in_use {
         Some(true) => "yes",
         Some(false) => "no",

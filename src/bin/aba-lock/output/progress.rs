@@ -3,7 +3,7 @@
 use super::holder::describe_holder;
 use super::stream::{clear_line, print_message, redraw_line};
 use super::text::{spell_number, spell_ordinal};
-use aba_lock::error::span;
+use aba_lock::base::duration::format_span;
 use aba_lock::lock::wait::{Contention, Waiting};
 use aba_lock::os;
 use std::cell::OnceCell;
@@ -58,7 +58,7 @@ impl LockProgress {
         }
         if self.is_live() {
             // The part that changes comes first, because the end of the line may be cut.
-            redraw_line(&format!("aba-lock: waiting {} for {label}{place}{held}", span(self.elapsed())));
+            redraw_line(&format!("aba-lock: waiting {} for {label}{place}{held}", format_span(self.elapsed())));
             self.shown = true;
         } else {
             print_message(&format!("waiting for {label}{place}{held}"), None);

@@ -5,8 +5,8 @@ use super::holder::{describe_blind, describe_last_taker, describe_process, descr
 use super::lock_json::{OverallState, build_lock, find_age, parse_answer};
 use super::stream::print;
 use super::text::{escape_controls, format_command, format_range};
+use aba_lock::base::duration::format_span;
 use aba_lock::base::target::Target;
-use aba_lock::error::span;
 use aba_lock::lock::holders::{Belief, Holding, Known, State};
 use aba_lock::os::Mode;
 use std::fmt::Write as _;
@@ -80,7 +80,7 @@ fn format_holding(label: &str, holding: &Holding) -> String {
         return text + "\n  a moment ago, by a process that has let go since\n";
     }
     if let Some(age) = find_age(holding) {
-        let _ = write!(text, ", for {}", span(age));
+        let _ = write!(text, ", for {}", format_span(age));
     }
     text.push('\n');
     if let Some((record, belief)) = &holding.record {

@@ -1,7 +1,8 @@
 //! Standard output and standard error: the functions through which all other files print.
 
 use super::text::escape_controls;
-use aba_lock::error::{self, Error};
+use aba_lock::base::text::format_io_error;
+use aba_lock::error::Error;
 use aba_lock::lock::events;
 use aba_lock::os;
 use std::io::{self, Write};
@@ -37,7 +38,7 @@ pub(crate) fn check_stdout(name: &str) -> bool {
     match STDOUT_ERRNO.load(Ordering::Relaxed) {
         0 | libc::EPIPE => true,
         errno => {
-            let reason = error::reason(&io::Error::from_raw_os_error(errno));
+            let reason = format_io_error(&io::Error::from_raw_os_error(errno));
             write_stderr(&format!("{name}: could not write to standard output: {reason}\n"));
             false
         }
@@ -104,7 +105,7 @@ pub(crate) fn print_error(error: &Error) {
 /// Reports once that the event log could not be written to. `--quiet` is about contention and does not suppress this.
 pub(crate) fn report_log_failure() {
     if let Some((log, reason)) = events::take_failure() {
-        let reason = error::reason(&reason);
+        let reason = format_io_error(&reason);
         let text = format!("could not write to the event log {}: {reason}; nothing else depends on it", log.display());
         print_message(&text, Some("set ABA_LOCK_LOG to a file that you may write to, or unset it"));
     }

@@ -4,7 +4,9 @@ use super::holder::describe_holder;
 use super::stream::{clear_line, print, print_bytes, print_message, redraw_line, write_stderr};
 use super::table::{Column, format_table};
 use super::text::{escape_controls, format_command};
-use aba_lock::error::{quoted, span};
+use aba_lock::base::duration::format_span;
+use aba_lock::base::text::quote_path;
+
 use aba_lock::lock::holders;
 use aba_lock::os;
 use aba_lock::task::state::{Look, Running, State, Task};
@@ -138,7 +140,7 @@ impl<'a> TaskRow<'a> {
         vec![
             self.task.id.as_str().to_owned(),
             state,
-            or_dash(self.age().map(span)),
+            or_dash(self.age().map(format_span)),
             or_dash(self.took.map(format_duration)),
             or_dash(self.running.map(|running| running.pid.to_string())),
             self.task.saved().map(|saved| format_command(&saved.line())).unwrap_or_default(),
@@ -166,7 +168,7 @@ impl<'a> TaskRow<'a> {
 
 /// Formats a duration. One below a minute has tenths of seconds.
 fn format_duration(took: Duration) -> String {
-    if took < Duration::from_secs(60) { format!("{:.1}s", took.as_secs_f64()) } else { span(took) }
+    if took < Duration::from_secs(60) { format!("{:.1}s", took.as_secs_f64()) } else { format_span(took) }
 }
 
 /// The interval at which the line on a terminal is redrawn.
@@ -198,7 +200,7 @@ impl<'a> TaskProgress<'a> {
     fn redraw(&mut self, task: &Task, running: Running) {
         let spinner = SPINNER[self.turn % SPINNER.len()];
         self.turn += 1;
-        let waited = span(running.since.elapsed().unwrap_or_default());
+        let waited = format_span(running.since.elapsed().unwrap_or_default());
         let mut text = format!("{spinner} {} {waited}", self.format_message(task, running));
         let last = task.last_line();
         if !last.is_empty() {
@@ -241,7 +243,7 @@ impl Teller for TaskProgress<'_> {
             let who = holders::briefly(&path).holding.map(|holding| format!(", held by {}", describe_holder(&holding)));
             let who = who.unwrap_or_default();
             let text = format!("waiting for the lock of task {}{who}, which does not run it", task.id);
-            print_message(&text, Some(&format!("see it with `aba-lock status --file {}`", quoted(&path))));
+            print_message(&text, Some(&format!("see it with `aba-lock status --file {}`", quote_path(&path))));
         }
     }
 

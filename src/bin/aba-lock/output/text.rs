@@ -1,7 +1,8 @@
 //! Words and values as messages show them.
 
 use aba_lock::base::target::Kind;
-use aba_lock::error::{quoted, shortened};
+use aba_lock::base::text::{quote_path, shorten};
+
 use aba_lock::os::Range;
 use std::path::Path;
 
@@ -13,7 +14,7 @@ pub(crate) fn format_command(text: &str) -> String {
     if text.is_empty() {
         return "command unknown".to_owned();
     }
-    shortened(&escape_controls(text), MAX_COMMAND)
+    shorten(&escape_controls(text), MAX_COMMAND)
 }
 
 /// Replaces control characters in text from other processes or files, which could otherwise control the terminal of the reader.
@@ -63,8 +64,8 @@ pub(crate) fn format_target(kind: Kind, label: &str, path: &Path) -> String {
         Kind::Named => label.to_owned(),
         // The label is the path as the user wrote it.
         Kind::Users if !label.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER) => {
-            format!("--file {}", quoted(Path::new(label)))
+            format!("--file {}", quote_path(Path::new(label)))
         }
-        Kind::Users | Kind::Beside => format!("--file {}", quoted(path)),
+        Kind::Users | Kind::Beside => format!("--file {}", quote_path(path)),
     }
 }

@@ -4,8 +4,11 @@ use super::holder::{describe_holder, describe_unseen_holder};
 use super::stream::print_message;
 use super::text::escape_controls;
 use crate::args::update::Rewrite;
-use aba_lock::error::{Error, quoted};
+use aba_lock::base::text::quote_path;
+use aba_lock::error::Error;
 use aba_lock::file::edit::{Draft, Edit};
+use aba_lock::file::error::FileError;
+use aba_lock::lock::error::LockError;
 use aba_lock::lock::holders;
 use similar::TextDiff;
 use std::fs::File;
@@ -17,14 +20,16 @@ const MAX_DIFF: u64 = 64 * 1024 * 1024;
 
 /// Reports that another process updates the file, and that this one does not wait, or no longer.
 pub(crate) fn report_contention(error: &Error, file: &Path) {
-    let (Error::Busy { label, path, .. } | Error::TimedOut { label, path, .. }) = error else { return };
+    let Error::Lock(LockError::Busy { label, path, .. } | LockError::TimedOut { label, path, .. }) = error else {
+        return;
+    };
     let state = holders::briefly(path);
     let who = state.holding.as_ref().map_or_else(|| describe_unseen_holder(&state), describe_holder);
     let text = match error {
-        Error::TimedOut { .. } => format!("{error}, which is being updated by {who}"),
+        Error::Lock(LockError::TimedOut { .. }) => format!("{error}, which is being updated by {who}"),
         _ => format!("{label} is being updated by {who}"),
     };
-    let hint = format!("see its lock with `aba-lock status --file {}`", quoted(path));
+    let hint = format!("see its lock with `aba-lock status --file {}`", quote_path(path));
     let link =
         if file.is_symlink() { format!(" ({label} is a link; the lock is next to its target)") } else { String::new() };
     print_message(&text, Some(&(hint + &link)));
@@ -46,7 +51,7 @@ pub(crate) fn report_changed(args: &Rewrite, linked: Option<&Path>) {
 }
 
 /// Prints the changes as `diff -u` does.
-pub(crate) fn print_diff(edit: &Edit, draft: &Draft) -> Result<(), Error> {
+pub(crate) fn print_diff(edit: &Edit, draft: &Draft) -> Result<(), FileError> {
     let old = match edit.old()? {
         Some(old) => read_text(old).map_err(edit.failed("compare"))?,
         None => Some(Vec::new()),

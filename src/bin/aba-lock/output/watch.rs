@@ -2,10 +2,10 @@
 
 use super::list::{Detail, ListLine, Listing, format_lines};
 use crate::exit;
+use aba_lock::base::environment::wants_colours;
 use aba_lock::error::Error;
 use aba_lock::lock::holders::Known;
 use aba_lock::os::{self, Event, Screen};
-use aba_lock::store;
 use jiff::Zoned;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ const READ_SHARE: u32 = 10;
 pub(crate) fn run_screen<'a>(read: impl Fn() -> Result<Listing<'a>, Error>) -> Result<i32, Error> {
     let mut listing = read()?;
     let mut screen = Screen::open().map_err(|source| Error::Terminal { source })?;
-    let colours = store::wants_colours(true);
+    let colours = wants_colours(true);
     let (mut from, mut last_read, mut pause) = (0, Instant::now(), INTERVAL);
     loop {
         let (columns, rows) = screen.size();

@@ -7,7 +7,7 @@
 use crate::error::StartError;
 use crate::report;
 use aba_lock::base::target::{Kind, Target, Wait};
-use aba_lock::error::Error;
+use aba_lock::lock::error::LockError;
 use aba_lock::lock::flock::lockable::{Lockable, Way};
 use aba_lock::lock::request::{Acquired, Request};
 use aba_lock::lock::wait::{Contention, Waiting};
@@ -88,11 +88,11 @@ pub(crate) fn acquire(path: &Path) -> Result<StoreFileLock, StartError> {
 }
 
 /// Translates the error of a lock on `locked`, one of the two files.
-fn describe_lock_error(store: &Path, locked: &Path, error: &Error) -> StartError {
+fn describe_lock_error(store: &Path, locked: &Path, error: &LockError) -> StartError {
     match error {
-        Error::Busy { .. } => (),
+        LockError::Busy { .. } => (),
         // The hint of this error is about the directory of locks, and does not apply here.
-        Error::Open { source, .. } => return with_hint(error.to_string(), source),
+        LockError::Open { source, .. } => return with_hint(error.to_string(), source),
         error => return StartError::new(error.to_string()),
     }
     let holding = holders::of(locked).holding.map(|holding| format!(": pid {}", holders::numbers(&holding.holders)));

@@ -1,20 +1,32 @@
-//! Why a number could not be reserved, or a registry not be used.
+//! Errors from reserving numbers and from using their registries.
 
 use super::plan::{Tally, Why};
 use super::pool::{Pool, Range};
+use crate::base::error::{ContextError, ErrorClass};
 use crate::base::names;
-use crate::error::{self, Error};
+use crate::base::text::format_io_error;
+use crate::file::error::FileError;
+use crate::lock::error::LockError;
 use crate::os;
 use crate::os::proc::process;
+use crate::store::error::StoreError;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Why.
+/// Errors from reserving numbers and from using their registries.
 #[derive(Debug)]
-pub enum Problem {
+pub enum NumberError {
+    /// An error of the layer below.
+    Context(ContextError),
+    /// An error of the layer below.
+    Store(StoreError),
+    /// An error of the layer below.
+    Lock(LockError),
+    /// An error of the layer below.
+    File(FileError),
     /// Not a tag.
     Tag {
         /// What was given.
@@ -151,20 +163,7 @@ pub enum Problem {
     },
 }
 
-/// What a problem means to a script.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Wrong usage.
-    Misused,
-    /// It is not done, and would not be next time.
-    Refused,
-    /// Others have what is wanted.
-    Taken,
-    /// The system failed us.
-    Failed,
-}
-
-impl Problem {
+impl NumberError {
     /// That there is no permission to open `path`, and whose it is: the file, or the first directory on the way that is
     /// not ours.
     #[must_use]
@@ -176,16 +175,14 @@ impl Problem {
         Self::Denied { path: path.to_owned(), owner: process::user_name(owner), source }
     }
 
-    /// As an error like the others.
+    /// The class of the error, which decides the exit status.
     #[must_use]
-    pub fn error(self) -> Error {
-        Error::Reserve(self)
-    }
-
-    /// What it means to a script.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn class(&self) -> ErrorClass {
         match self {
+            Self::Context(error) => error.class(),
+            Self::Store(error) => error.class(),
+            Self::Lock(error) => error.class(),
+            Self::File(error) => error.class(),
             Self::Tag { .. }
             | Self::Pool { .. }
             | Self::NoRange { .. }
@@ -195,22 +192,26 @@ impl Problem {
             | Self::TakenVariable { .. }
             | Self::IntoItself { .. }
             | Self::SameTag { .. }
-            | Self::GroupFile { .. } => Kind::Misused,
-            Self::Occupied { .. } => Kind::Refused,
-            Self::Exhausted { .. } | Self::Required { .. } => Kind::Taken,
+            | Self::GroupFile { .. } => ErrorClass::Usage,
+            Self::Occupied { .. } => ErrorClass::Refused,
+            Self::Exhausted { .. } | Self::Required { .. } => ErrorClass::Busy,
             Self::Read { .. }
             | Self::Denied { .. }
             | Self::Dotenv { .. }
             | Self::Directory { .. }
             | Self::Probe { .. }
             | Self::Damaged { .. }
-            | Self::Version { .. } => Kind::Failed,
+            | Self::Version { .. } => ErrorClass::Failed,
         }
     }
 
-    /// The path that could not be read.
-    pub(crate) fn unreadable(&self) -> Option<&Path> {
+    /// The path that could not be used, if it may lie in the directory of locks or of tasks.
+    #[must_use]
+    pub fn path_in_root(&self) -> Option<&Path> {
         match self {
+            Self::Store(error) => error.path_in_root(),
+            Self::Lock(error) => error.path_in_root(),
+            Self::File(error) => error.path_in_root(),
             Self::Read { path, .. } => Some(path),
             _ => None,
         }
@@ -220,6 +221,9 @@ impl Problem {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Store(error) => return error.hint(),
+            Self::Lock(error) => return error.hint(),
+            Self::File(error) => return error.hint(),
             Self::NoRange { pool } => format!("say which numbers it has: `--pool {pool} --range 0-7`"),
             Self::NoPorts { .. } => "ports end at 65535; for other numbers say `--probe none`".to_owned(),
             Self::Variable { .. } | Self::TakenVariable { .. } => {
@@ -257,9 +261,13 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for NumberError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Context(error) => write!(f, "{error}"),
+            Self::Store(error) => write!(f, "{error}"),
+            Self::Lock(error) => write!(f, "{error}"),
+            Self::File(error) => write!(f, "{error}"),
             Self::Tag { tag } => write!(f, "{tag:?} is not a tag: a tag is {}", names::RULE),
             Self::Pool { pool } => write!(
                 f,
@@ -280,19 +288,19 @@ impl fmt::Display for Problem {
                 write!(f, "the variable {name} has a meaning of its own for shells, for programs, or for aba-lock")
             }
             Self::Denied { path, owner, source } => {
-                write!(f, "could not open {}: {} (it belongs to {owner})", path.display(), error::reason(source))
+                write!(f, "could not open {}: {} (it belongs to {owner})", path.display(), format_io_error(source))
             }
             Self::Dotenv { path, source } => {
-                write!(f, "could not write {}: {}", path.display(), error::reason(source))
+                write!(f, "could not write {}: {}", path.display(), format_io_error(source))
             }
             Self::IntoItself { path } => {
                 write!(f, "a directory cannot have been moved into itself, to {}", path.display())
             }
             Self::SameTag { tag } => write!(f, "the tag {tag:?} is given twice"),
             Self::GroupFile { path, line, what } => write!(f, "{}, line {line}: {what}", path.display()),
-            Self::Read { path, source } => write!(f, "could not read {}: {}", path.display(), error::reason(source)),
+            Self::Read { path, source } => write!(f, "could not read {}: {}", path.display(), format_io_error(source)),
             Self::Directory { path, source } => {
-                write!(f, "could not find the directory {}: {}", path.display(), error::reason(source))
+                write!(f, "could not find the directory {}: {}", path.display(), format_io_error(source))
             }
             Self::Exhausted { pool, range, wanted: 1, tally } => {
                 write!(f, "no number of {pool} is free in {range}: {tally}")
@@ -302,7 +310,7 @@ impl fmt::Display for Problem {
             }
             Self::Required { number, why } => write!(f, "{number} cannot be had: it {why}"),
             Self::Probe { number, source } => {
-                write!(f, "could not find out whether {number} is in use: {}", error::reason(source))
+                write!(f, "could not find out whether {number} is in use: {}", format_io_error(source))
             }
             Self::Damaged { path, kept } => {
                 write!(f, "the registry {} is damaged, and nothing is given out of it", path.display())?;
@@ -319,5 +327,31 @@ impl fmt::Display for Problem {
                 write!(f, "{}{tag} has a number of {pool} already", path.display())
             }
         }
+    }
+}
+
+impl std::error::Error for NumberError {}
+
+impl From<ContextError> for NumberError {
+    fn from(error: ContextError) -> Self {
+        Self::Context(error)
+    }
+}
+
+impl From<StoreError> for NumberError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<LockError> for NumberError {
+    fn from(error: LockError) -> Self {
+        Self::Lock(error)
+    }
+}
+
+impl From<FileError> for NumberError {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
     }
 }

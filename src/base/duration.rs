@@ -1,0 +1,65 @@
+//! Time spans as people write and read them.
+
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
+use std::time::Duration;
+
+/// Seconds as people write them: `5`, `0.25`. `None` for anything that is not a time span.
+#[must_use]
+pub fn parse_seconds(text: &str) -> Option<Duration> {
+    // `f64` also reads `inf`, `nan` and `1e9`: digits and a point are what a person means.
+    if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return None;
+    }
+    Duration::try_from_secs_f64(text.parse().ok()?).ok()
+}
+
+/// A time span with its unit, seconds if there is none: `30`, `30s`, `10m`, `2h`, `7d`, `2w`.
+#[must_use]
+pub fn parse_span(text: &str) -> Option<Duration> {
+    const UNITS: [(char, u32); 5] = [('s', 1), ('m', 60), ('h', 3600), ('d', 24 * 3600), ('w', 7 * 24 * 3600)];
+    let unit = UNITS.iter().find_map(|(letter, seconds)| Some((text.strip_suffix(*letter)?, *seconds)));
+    let (number, seconds) = unit.unwrap_or((text, 1));
+    parse_seconds(number)?.checked_mul(seconds)
+}
+
+/// A time span as people say it: `13s`, `2m13s`, `3h05m`, `2d04h`.
+#[must_use]
+pub fn format_span(span: Duration) -> String {
+    match span.as_secs() {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds @ 60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        seconds @ 3600..86400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+        seconds => format!("{}d{:02}h", seconds / 86400, seconds % 86400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_digits_and_a_point() {
+        assert_eq!(parse_seconds("5"), Some(Duration::from_secs(5)));
+        assert_eq!(parse_seconds(".25"), Some(Duration::from_millis(250)));
+        for bad in ["", ".", "-1", "1e9", "inf", "nan", "abc", "1s", "1.2.3", "99999999999999999999999"] {
+            assert_eq!(parse_seconds(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_span_is_a_number_and_perhaps_its_unit() {
+        let seconds = |text| parse_span(text).map(|span| span.as_secs());
+        assert_eq!(seconds("30"), Some(30));
+        assert_eq!(seconds("30s"), Some(30));
+        assert_eq!(seconds("10m"), Some(600));
+        assert_eq!(seconds("2h"), Some(7200));
+        assert_eq!(seconds("7d"), Some(604_800));
+        assert_eq!(seconds("2w"), Some(1_209_600));
+        assert_eq!(seconds("1.5h"), Some(5400));
+        for bad in ["", "d", "-1d", "1y", "1 d", "1dd", "d1", "1D", "inf", "18446744073709551615w"] {
+            assert_eq!(parse_span(bad), None, "{bad}");
+        }
+    }
+}

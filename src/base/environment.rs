@@ -1,0 +1,215 @@
+//! The environment variables that this program reads or sets. No other file reads the environment.
+
+#![expect(clippy::disallowed_methods, reason = "the only reader of the environment")]
+
+use super::duration::parse_seconds;
+use super::error::ContextError;
+use crate::os;
+use crate::os::proc::process;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The variable that hands on which descriptors hold locks.
+pub const FDS: &str = "ABA_LOCK_FDS";
+
+/// The variable that hands on the fencing token to a command.
+pub const TOKEN: &str = "ABA_LOCK_TOKEN";
+
+/// The variable that tells a command which run of which task it belongs to (`ID/TOKEN`).
+pub const TASK: &str = "ABA_LOCK_TASK";
+
+/// The variable in which a command finds the updates that started it: the lock file of each, its process, and the pipe that it
+/// reads, as `DEVICE:INODE:PID:INODE`.
+pub const UPDATING: &str = "ABA_LOCK_UPDATING";
+
+/// The variable in which a command of `--on-busy` or `--on-lost` finds the name of the lock, or its file.
+pub const NAME: &str = "ABA_LOCK_NAME";
+
+/// The variable in which the commands of an update find the path of the file.
+pub const FILE: &str = "ABA_FILE";
+
+/// The variable in which the commands of an update find the path of the copy or of the new content.
+pub const COPY: &str = "ABA_COPY";
+
+/// The variable that tells a command its number.
+pub const NUMBER: &str = "ABA_NUMBER";
+
+/// The run of a task that this process belongs to, as `ID/TOKEN`.
+#[must_use]
+pub fn task_of_this_process() -> Option<String> {
+    value(TASK).map(|task| task.to_string_lossy().into_owned())
+}
+
+/// The descriptors on which an ancestor says that it passed locks on. Only a claim: the caller looks what is
+/// open there.
+#[must_use]
+pub fn inherited_descriptors() -> Vec<RawFd> {
+    let Some(list) = value(FDS) else { return Vec::new() };
+    list.to_string_lossy().split_ascii_whitespace().filter_map(|fd| fd.parse().ok()).filter(|fd| *fd > 2).collect()
+}
+
+/// The updates that this process is part of, a word each.
+#[must_use]
+pub fn updates() -> String {
+    value(UPDATING).map(|list| list.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// An update whose command started this process.
+#[derive(Debug)]
+pub struct UpdateAbove {
+    /// The inode of the pipe that it reads to the end.
+    pub output: Option<u64>,
+}
+
+/// The update that holds the lock file of this device and inode, if its command started this process and it still runs.
+#[must_use]
+pub fn update_above(dev: u64, ino: u64) -> Option<UpdateAbove> {
+    updates().split_ascii_whitespace().find_map(|update| {
+        let (pid, output) = update.strip_prefix(&format!("{dev}:{ino}:"))?.split_once(':')?;
+        os::exists(pid.parse().ok()?).then(|| UpdateAbove { output: output.parse().ok() })
+    })
+}
+
+/// Whether bash would find a function of this name in the environment.
+#[must_use]
+pub fn is_exported_function(name: &OsStr) -> bool {
+    let mut variable = OsString::from("BASH_FUNC_");
+    variable.push(name);
+    variable.push("%%");
+    env::var_os(variable).is_some()
+}
+
+/// Returns whether output has colours: the rule that clap applies to its own, so that all commands do the same.
+///
+/// `NO_COLOR` turns them off (<https://no-color.org>), `CLICOLOR_FORCE` on, also in a pipe, and `CLICOLOR=0` off
+/// (<https://bixense.com/clicolors>). Otherwise a terminal has them, unless `TERM` is unset or `dumb`.
+#[must_use]
+pub fn wants_colours(is_terminal: bool) -> bool {
+    let wanted = env::var_os("CLICOLOR");
+    let is_capable = || {
+        wanted.is_some()
+            || env::var_os("CI").is_some()
+            || env::var_os("TERM").is_some_and(|terminal| terminal != "dumb")
+    };
+    if value("NO_COLOR").is_some() {
+        false
+    } else if value("CLICOLOR_FORCE").is_some() {
+        true
+    } else {
+        wanted.as_ref().is_none_or(|value| value != "0") && is_terminal && is_capable()
+    }
+}
+
+/// The user's shell, which runs what is one string.
+#[must_use]
+pub fn shell() -> OsString {
+    value("SHELL").unwrap_or_else(|| "/bin/sh".into())
+}
+
+/// How long to wait when no option says so. `None`: not at all.
+pub fn default_timeout() -> Result<Option<Duration>, ContextError> {
+    let Some(value) = value("ABA_LOCK_TIMEOUT") else { return Ok(None) };
+    let value = value.to_string_lossy();
+    match parse_seconds(&value) {
+        Some(timeout) => Ok(Some(timeout)),
+        None => Err(ContextError::Variable {
+            name: "ABA_LOCK_TIMEOUT",
+            value: value.into_owned(),
+            wanted: "a number of seconds",
+        }),
+    }
+}
+
+/// Where events are logged.
+#[derive(Debug)]
+pub struct EventLog {
+    /// The file, or the socket.
+    pub path: PathBuf,
+    /// True if it must be a socket, so that no file may be made in its place.
+    pub is_socket: bool,
+}
+
+/// Where events are logged (`ABA_LOCK_LOG`), if anywhere: a file or a socket. `syslog` and `journald` are the sockets where
+/// these listen.
+#[must_use]
+pub fn event_log() -> Option<EventLog> {
+    let socket = |path| EventLog { path: PathBuf::from(path), is_socket: true };
+    value("ABA_LOCK_LOG").map(|log| match log.to_str() {
+        Some("syslog") => socket("/dev/log"),
+        Some("journald") => socket("/run/systemd/journal/dev-log"),
+        _ => EventLog { path: PathBuf::from(log), is_socket: false },
+    })
+}
+
+/// Whether a server of leases is named (`ABA_LOCK_SERVER`). What it is called is for the keeper to read.
+#[must_use]
+pub fn has_server() -> bool {
+    value("ABA_LOCK_SERVER").is_some()
+}
+
+/// The helper that scripts are to use (`ABA_LOCK_BIN`).
+#[must_use]
+pub fn helper() -> Option<PathBuf> {
+    value("ABA_LOCK_BIN").map(PathBuf::from)
+}
+
+/// What a script is to do if another has its lock (`ABA_LOCK_ON_CONFLICT`).
+#[must_use]
+pub fn on_conflict() -> Option<String> {
+    value("ABA_LOCK_ON_CONFLICT").map(|value| value.to_string_lossy().into_owned())
+}
+
+/// The variable that the state root comes from.
+#[must_use]
+pub fn root_variable() -> &'static str {
+    ["ABA_LOCK_DIR", "HOME"].into_iter().find(|name| value(name).is_some()).unwrap_or("the passwd file")
+}
+
+/// The variables of ours that are set, with their values.
+#[must_use]
+pub fn settings() -> Vec<(&'static str, String)> {
+    let names = [
+        "ABA_LOCK_DIR",
+        "ABA_LOCK_BIN",
+        "ABA_LOCK_ON_CONFLICT",
+        "ABA_LOCK_TIMEOUT",
+        "ABA_LOCK_LOG",
+        "ABA_LOCK_SERVER",
+        "ABA_LOCK_KEEPER",
+        "ABA_LOCK_FDS",
+        "ABA_LOCK_TASK",
+        "ABA_LOCK_UPDATING",
+        "RUN_ONCE_DIR",
+    ];
+    names.into_iter().filter_map(|name| Some((name, value(name)?.to_string_lossy().into_owned()))).collect()
+}
+
+/// Where programs look for data: the user's own, and the system's.
+#[must_use]
+pub fn data_directories() -> Vec<PathBuf> {
+    let own = value("XDG_DATA_HOME").map(PathBuf::from).or_else(|| home().map(|home| home.join(".local/share")));
+    let shared = value("XDG_DATA_DIRS").unwrap_or_else(|| "/usr/local/share:/usr/share".into());
+    own.into_iter().chain(env::split_paths(&shared)).filter(|path| path.is_absolute()).collect()
+}
+
+/// The value of a variable; `None` if it is unset or empty.
+#[must_use]
+pub fn value(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// `HOME`, else what the passwd file says, as a shell's `~` does.
+#[must_use]
+pub fn home() -> Option<PathBuf> {
+    value("HOME").map(PathBuf::from).or_else(|| process::home_of(os::user_id()))
+}
+
+/// The directories of `PATH`, or of `unset` if there is no such variable.
+#[must_use]
+pub fn search_path(unset: &str) -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_else(|| unset.into());
+    env::split_paths(&path).collect()
+}

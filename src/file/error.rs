@@ -1,0 +1,211 @@
+//! Errors from updating a file.
+
+use crate::base::error::{CommandError, ErrorClass};
+use crate::base::text::{format_io_error, quote_path};
+use crate::lock::error::LockError;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Errors from updating a file.
+#[derive(Debug)]
+pub enum FileError {
+    /// An error of the layer below.
+    Lock(LockError),
+    /// An error of the layer below.
+    Command(CommandError),
+    /// There is no such file, or it cannot be read.
+    NoFile {
+        /// The file, as the user calls it.
+        label: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// It is there, but no regular file.
+    NotAFile {
+        /// What the user calls it.
+        label: String,
+        /// What it is instead.
+        kind: &'static str,
+    },
+    /// A file could not be updated; it is unchanged.
+    Update {
+        /// What failed, to stand between "could not" and the file.
+        what: &'static str,
+        /// The file.
+        label: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file was changed, but that may not be on the disk.
+    NotOnDisk {
+        /// The file.
+        label: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The new content is empty: most likely the command failed and did not say so.
+    NothingNew {
+        /// The file.
+        label: String,
+    },
+    /// The check did not accept the new content.
+    NotAccepted {
+        /// The file.
+        label: String,
+        /// The exit status of the check.
+        status: i32,
+    },
+    /// The check changed the new content, which it may only read.
+    CheckWrote {
+        /// The file.
+        label: String,
+    },
+    /// The file was changed since it was read, by the command that makes its new content or by a process that does not use
+    /// its lock.
+    ChangedMeanwhile {
+        /// The file.
+        label: String,
+        /// Where its old content is, if that would have been lost.
+        saved: Option<PathBuf>,
+        /// True if a command makes the new content.
+        by_command: bool,
+    },
+    /// The path of the file leads to another file than when it was read.
+    LeadsElsewhere {
+        /// The file.
+        label: String,
+    },
+    /// The lock file of an update was removed or replaced during the update.
+    LockRemoved {
+        /// The file.
+        label: String,
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The command of an update waits for an update of the same file.
+    UpdatesItself {
+        /// The file.
+        label: String,
+    },
+}
+
+impl FileError {
+    /// The class of the error, which decides the exit status.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Lock(error) => error.class(),
+            Self::Command(error) => error.class(),
+            // The check could not be run: its own status says why.
+            Self::NotAccepted { status: status @ (126 | 127), .. } => ErrorClass::Status(*status),
+            Self::NothingNew { .. }
+            | Self::NotAccepted { .. }
+            | Self::CheckWrote { .. }
+            | Self::ChangedMeanwhile { .. }
+            | Self::LeadsElsewhere { .. }
+            | Self::LockRemoved { .. } => ErrorClass::Refused,
+            Self::UpdatesItself { .. } => ErrorClass::Busy,
+            Self::NoFile { .. } | Self::NotAFile { .. } | Self::Update { .. } | Self::NotOnDisk { .. } => {
+                ErrorClass::Failed
+            }
+        }
+    }
+
+    /// The path that could not be used, if it may lie in the directory of locks or of tasks.
+    #[must_use]
+    pub fn path_in_root(&self) -> Option<&Path> {
+        match self {
+            Self::Lock(error) => error.path_in_root(),
+            Self::NoFile { label, .. } => Some(Path::new(label)),
+            _ => None,
+        }
+    }
+
+    /// The remedy, if one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Lock(error) => return error.hint(),
+            Self::NoFile { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "to create it, use `--create`".to_owned()
+            }
+            Self::NothingNew { .. } => "if that is intended, use `--allow-empty`".to_owned(),
+            Self::ChangedMeanwhile { label, by_command: true, .. } => format!(
+                "try again; if the command wrote to the file, have the command print the new content, or edit a copy: \
+                 `aba-lock update --in-place {} -- CMD {{}}`",
+                quote_path(Path::new(label))
+            ),
+            Self::ChangedMeanwhile { .. } | Self::LeadsElsewhere { .. } => "try again".to_owned(),
+            Self::LockRemoved { .. } => {
+                "try again, and find out what removes the lock file: it is meant to stay".to_owned()
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lock(error) => write!(f, "{error}"),
+            Self::Command(error) => write!(f, "{error}"),
+            Self::NoFile { label, source } => write!(f, "could not open {label}: {}", format_io_error(source)),
+            Self::NotAFile { label, kind } => write!(f, "{label} is a {kind}, not a regular file"),
+            Self::Update { what, label, source } => {
+                write!(f, "could not {what} {label}: {}; it is unchanged", format_io_error(source))
+            }
+            Self::NotOnDisk { label, source } => write!(
+                f,
+                "{label} is changed, but the system did not say that it is on the disk: {}; it may be lost",
+                format_io_error(source)
+            ),
+            Self::NothingNew { label } => write!(f, "the new content of {label} is empty; it is unchanged"),
+            Self::NotAccepted { label, status: status @ (126 | 127) } => {
+                write!(f, "the check of {label} could not be run (status {status}); it is unchanged")
+            }
+            Self::NotAccepted { label, status } => {
+                write!(f, "the check refused the new content of {label} (status {status}); it is unchanged")
+            }
+            Self::CheckWrote { label } => {
+                write!(f, "the check changed the new content of {label}, which it may only read; {label} is unchanged")
+            }
+            Self::ChangedMeanwhile { label, saved, by_command } => {
+                let who = if *by_command { "the command or another" } else { "a" };
+                write!(f, "{label} was changed during the update, by {who} process that does not use its lock; ")?;
+                match saved {
+                    Some(saved) => write!(f, "its old content is in {}", saved.display()),
+                    None => f.write_str("it stays as that process left it"),
+                }
+            }
+            Self::LeadsElsewhere { label } => {
+                write!(f, "{label} no longer leads to the file that was read; no file was changed")
+            }
+            Self::LockRemoved { label, path } => write!(
+                f,
+                "lock file {} was removed during the update, so another process may update {label}, too; it is unchanged",
+                path.display()
+            ),
+            Self::UpdatesItself { label } => {
+                write!(
+                    f,
+                    "waiting for {label} would be a deadlock: it is being updated by a command that waits for this one"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for FileError {}
+
+impl From<LockError> for FileError {
+    fn from(error: LockError) -> Self {
+        Self::Lock(error)
+    }
+}
+
+impl From<CommandError> for FileError {
+    fn from(error: CommandError) -> Self {
+        Self::Command(error)
+    }
+}

@@ -1,0 +1,96 @@
+//! Errors from finding or using the directories of locks and tasks.
+
+use crate::base::error::{ContextError, ErrorClass};
+use crate::base::text::format_io_error;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Errors from finding or using the directories of locks and tasks.
+#[derive(Debug)]
+pub enum StoreError {
+    /// An error of the layer below.
+    Context(ContextError),
+    /// There is no directory to keep locks in: no `ABA_LOCK_DIR`, and no home directory known.
+    NoStateRoot,
+    /// The state root cannot be made or used.
+    StateRoot {
+        /// The directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The directory for tasks cannot be made or read.
+    TaskRoot {
+        /// The directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The directory cannot be read.
+    Unreadable {
+        /// The directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    /// The class of the error, which decides the exit status.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Context(error) => error.class(),
+            Self::NoStateRoot | Self::StateRoot { .. } | Self::TaskRoot { .. } | Self::Unreadable { .. } => {
+                ErrorClass::Failed
+            }
+        }
+    }
+
+    /// The path that could not be used, if it may lie in the directory of locks or of tasks.
+    #[must_use]
+    pub fn path_in_root(&self) -> Option<&Path> {
+        match self {
+            Self::StateRoot { path, .. } | Self::TaskRoot { path, .. } | Self::Unreadable { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The remedy, if one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::TaskRoot { .. } => "set RUN_ONCE_DIR to a directory of yours on a local disk".to_owned(),
+            Self::NoStateRoot => "set ABA_LOCK_DIR to a directory of yours".to_owned(),
+            Self::StateRoot { .. } => "set ABA_LOCK_DIR to a directory of yours on a local disk".to_owned(),
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Context(error) => write!(f, "{error}"),
+            Self::NoStateRoot => write!(f, "there is no directory for locks: HOME is not set"),
+            Self::StateRoot { path, source } => {
+                write!(f, "could not make the directory for locks {}: {}", path.display(), format_io_error(source))
+            }
+            Self::TaskRoot { path, source } => {
+                write!(f, "could not use the directory for tasks {}: {}", path.display(), format_io_error(source))
+            }
+            Self::Unreadable { path, source } => {
+                write!(f, "could not open {}: {}", path.display(), format_io_error(source))
+            }
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<ContextError> for StoreError {
+    fn from(error: ContextError) -> Self {
+        Self::Context(error)
+    }
+}

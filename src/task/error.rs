@@ -1,0 +1,218 @@
+//! Errors from running, waiting for and resetting tasks.
+
+use crate::base::error::{CommandError, ContextError, ErrorClass};
+use crate::base::text::{format_io_error, quote_path};
+use crate::lock::error::LockError;
+use crate::store::error::StoreError;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The reason of [`TaskError::NotSeen`].
+const NOT_SEEN: &str = "it was interrupted, and /proc does not show whether a process of that run is left";
+
+/// Errors from running, waiting for and resetting tasks.
+#[derive(Debug)]
+pub enum TaskError {
+    /// An error of the layer below.
+    Context(ContextError),
+    /// An error of the layer below.
+    Store(StoreError),
+    /// An error of the layer below.
+    Lock(LockError),
+    /// An error of the layer below.
+    Command(CommandError),
+    /// A file or directory of a task cannot be read, made or changed.
+    Unusable {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A task was never started, and there is no command to start it with.
+    NothingToRun {
+        /// The task.
+        id: String,
+    },
+    /// The saved command of a task is there, but cannot be read.
+    NotUnderstood {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// The saved command of a task was saved by another user.
+    NotOurCommand {
+        /// The task.
+        id: String,
+        /// The user.
+        owner: String,
+    },
+    /// A task had not ended when the time was up.
+    TimedOut {
+        /// The task.
+        id: String,
+        /// How long we waited.
+        after: Duration,
+    },
+    /// Another has the lock of a task, and does not run it.
+    Busy {
+        /// The task.
+        id: String,
+        /// Its lock file.
+        path: PathBuf,
+    },
+    /// A process of a task could not be ended.
+    NotEnded {
+        /// The task.
+        id: String,
+        /// Which, if that is known.
+        pid: Option<u32>,
+    },
+    /// `/proc` does not show whether a process of an interrupted run is left.
+    NotSeen {
+        /// The task.
+        id: String,
+        /// Its file `pid`, which says that the run was interrupted.
+        path: PathBuf,
+    },
+    /// Ctrl-C, while we waited for a task; it goes on.
+    Interrupted {
+        /// The task.
+        id: String,
+        /// Its process, if that is known.
+        pid: Option<u32>,
+    },
+    /// A task waits for itself.
+    WaitsForItself {
+        /// The task.
+        id: String,
+    },
+    /// The process that ran a task could not be started, or ended before it said how that went.
+    Supervisor {
+        /// The task.
+        id: String,
+        /// The system's reason, if there is one.
+        source: Option<io::Error>,
+    },
+}
+
+impl TaskError {
+    /// The class of the error, which decides the exit status.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Context(error) => error.class(),
+            Self::Store(error) => error.class(),
+            Self::Lock(error) => error.class(),
+            Self::Command(error) => error.class(),
+            Self::Interrupted { .. } => ErrorClass::Interrupted,
+            Self::NothingToRun { .. } => ErrorClass::Refused,
+            Self::Busy { .. } | Self::WaitsForItself { .. } => ErrorClass::Busy,
+            Self::TimedOut { .. } => ErrorClass::TimedOut,
+            Self::Unusable { .. }
+            | Self::NotUnderstood { .. }
+            | Self::NotOurCommand { .. }
+            | Self::NotEnded { .. }
+            | Self::NotSeen { .. }
+            | Self::Supervisor { .. } => ErrorClass::Failed,
+        }
+    }
+
+    /// The path that could not be used, if it may lie in the directory of locks or of tasks.
+    #[must_use]
+    pub fn path_in_root(&self) -> Option<&Path> {
+        match self {
+            Self::Store(error) => error.path_in_root(),
+            Self::Lock(error) => error.path_in_root(),
+            Self::Unusable { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The remedy, if one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Store(error) => return error.hint(),
+            Self::Lock(error) => return error.hint(),
+            Self::NothingToRun { .. } => "say what to run: `aba-lock run-once -i ID -- CMD`".to_owned(),
+            Self::NotOurCommand { .. } | Self::NotUnderstood { .. } => "give the command again, behind `--`".to_owned(),
+            Self::TimedOut { id, .. } | Self::Interrupted { id, .. } => {
+                format!("end it with `aba-lock run-once -r -i {id}`")
+            }
+            Self::NotSeen { path, .. } => format!(
+                "mount the /proc of this PID namespace (`mount -t proc proc /proc`), or, if no process is left, remove {}",
+                quote_path(path)
+            ),
+            Self::Busy { path, .. } => {
+                format!("see who has it with `aba-lock status --file {}`", quote_path(path))
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Context(error) => write!(f, "{error}"),
+            Self::Store(error) => write!(f, "{error}"),
+            Self::Lock(error) => write!(f, "{error}"),
+            Self::Command(error) => write!(f, "{error}"),
+            Self::Unusable { path, source } => {
+                write!(f, "could not use {}: {}", path.display(), format_io_error(source))
+            }
+            Self::NothingToRun { id } => write!(f, "nothing to run for {id}: it was not started, or was reset"),
+            Self::NotUnderstood { path } => write!(f, "the saved command in {} is not understood", path.display()),
+            Self::NotOurCommand { id, owner } => {
+                write!(f, "refused to run the saved command of {id}: {owner} saved it")
+            }
+            Self::TimedOut { id, after } => {
+                write!(f, "timed out after {} s waiting for task {id}, which goes on", after.as_secs_f64())
+            }
+            Self::Busy { id, path } => {
+                write!(f, "task {id} is held by a process that does not run it: lock file {}", path.display())
+            }
+            Self::NotEnded { id, pid: Some(pid) } => write!(f, "could not end pid {pid} of task {id}"),
+            Self::NotEnded { id, pid: None } => {
+                write!(f, "could not end task {id}: who runs it cannot be reached from here")
+            }
+            Self::NotSeen { id, .. } => write!(f, "task {id} is not run again: {NOT_SEEN}"),
+            Self::Interrupted { id, pid: Some(pid) } => write!(f, "task {id} goes on in the background (pid {pid})"),
+            Self::Interrupted { id, pid: None } => write!(f, "task {id} goes on in the background"),
+            Self::WaitsForItself { id } => write!(f, "task {id} would wait for itself: this process is part of it"),
+            Self::Supervisor { id, source: Some(source) } => {
+                write!(f, "could not start task {id}: {}", format_io_error(source))
+            }
+            Self::Supervisor { id, source: None } => {
+                write!(f, "could not start task {id}: what was to run it was killed")
+            }
+        }
+    }
+}
+
+impl std::error::Error for TaskError {}
+
+impl From<ContextError> for TaskError {
+    fn from(error: ContextError) -> Self {
+        Self::Context(error)
+    }
+}
+
+impl From<StoreError> for TaskError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<LockError> for TaskError {
+    fn from(error: LockError) -> Self {
+        Self::Lock(error)
+    }
+}
+
+impl From<CommandError> for TaskError {
+    fn from(error: CommandError) -> Self {
+        Self::Command(error)
+    }
+}

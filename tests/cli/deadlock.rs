@@ -752,7 +752,10 @@ fn looks_at(scene: &Scene, pid: &str) -> usize {
 /// A script under strace, so that [`looks_at`] can be asked.
 fn traced(scene: &Scene, text: &str) -> Call {
     let mut command = scene.program("strace");
-    command.args(["-qq", "-f", "-e", "trace=openat", "-o"]).arg(scene.path("trace")).args(["bash", "-c", text]);
+    command
+        .args(["-qq", "-f", "--seccomp-bpf", "-e", "trace=openat", "-o"])
+        .arg(scene.path("trace"))
+        .args(["bash", "-c", text]);
     Call::new(command)
 }
 

@@ -1,6 +1,8 @@
 //! The benchmarks run, and say what they saw.
 
-use crate::scene::{Call, HELPER, Scene};
+use crate::call::Call;
+use crate::process::{count_waiters, kill, wait_until};
+use crate::scene::{HELPER, Scene};
 use serde_json::Value;
 use std::fs;
 
@@ -8,9 +10,7 @@ use std::fs;
 fn bench(scene: &Scene, args: &[&str]) -> Call {
     let temporary = scene.path("temporary");
     fs::create_dir_all(&temporary).unwrap();
-    let mut command = scene.program(env!("CARGO_BIN_EXE_aba-lock-bench"));
-    command.args(args).env("ABA_LOCK_BIN", HELPER).env("TMPDIR", temporary);
-    Call::new(command)
+    scene.call(env!("CARGO_BIN_EXE_aba-lock-bench")).args(args).env("ABA_LOCK_BIN", HELPER).env("TMPDIR", temporary)
 }
 
 fn left(scene: &Scene) -> usize {
@@ -18,7 +18,7 @@ fn left(scene: &Scene) -> usize {
 }
 
 #[test]
-fn one_round_of_a_part_is_an_object_with_what_each_side_took_and_leaves_nothing() {
+fn one_round_prints_the_times_of_each_side_as_json_and_leaves_no_files() {
     let scene = Scene::new();
     let said = bench(&scene, &["--rounds", "1", "--only", "startup", "--json"]).out("{").err("startup").run();
     let object: Value = serde_json::from_str(&said.out).unwrap();
@@ -43,7 +43,7 @@ fn one_round_of_a_part_is_an_object_with_what_each_side_took_and_leaves_nothing(
 }
 
 #[test]
-fn cost_is_drawn_against_size_and_told_in_a_table() {
+fn cost_by_size_is_drawn_as_svg_and_printed_as_a_table() {
     let scene = Scene::new();
     let (file, text) = (scene.path("cost.svg"), "| | aba-lock | beside it | of it |");
     let args = ["--rounds=1", "--only=throughput", "--up-to=8", "--markdown", "--svg", file.to_str().unwrap()];
@@ -54,7 +54,7 @@ fn cost_is_drawn_against_size_and_told_in_a_table() {
 }
 
 #[test]
-fn a_helper_that_does_not_do_its_work_is_told_and_not_measured() {
+fn a_helper_that_does_not_work_is_reported_and_not_measured() {
     let scene = Scene::new();
     let call = bench(&scene, &["--rounds=1", "--only=startup"]).env("ABA_LOCK_BIN", "/bin/false");
     call.status(1).err("the status of").run();
@@ -62,16 +62,16 @@ fn a_helper_that_does_not_do_its_work_is_told_and_not_measured() {
 }
 
 #[test]
-fn a_signal_ends_the_benchmarks_with_all_that_they_started() {
+fn a_signal_ends_the_benchmarks_and_every_process_they_started() {
     let scene = Scene::new();
     let running = bench(&scene, &["--only=waiters", "--up-to=10"]).status(128 + 15).err("").start();
-    crate::scene::until("it has begun", || left(&scene) == 1);
+    wait_until("it has begun", || left(&scene) == 1);
     let directory = fs::read_dir(scene.path("temporary")).unwrap().next().unwrap().unwrap().path();
-    crate::scene::until("somebody waits", || {
+    wait_until("somebody waits", || {
         let file = directory.join("waiters/aba-bench.lock");
-        file.exists() && crate::scene::waiters(&file) > 0
+        file.exists() && count_waiters(&file) > 0
     });
-    crate::scene::kill(running.pid(), 15);
+    kill(running.pid(), 15);
     running.finish();
     assert_eq!(left(&scene), 0);
     let text = directory.to_str().unwrap();

@@ -1,10 +1,12 @@
 //! Removing what nobody needs: never what is held, and never at the cost of another's try.
 
-use crate::scene::{Call, HELPER, PATIENCE, Running, Scene, copy_program, is_locked, is_root, kill, until, with};
+use crate::call::{Call, RunningCall};
+use crate::process::{PATIENCE, copy_program, is_locked, is_root, kill, make_fifo, wait_until};
+use crate::scene::{HELPER, LIBRARY, Scene, with_command};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,7 +24,7 @@ fn age(file: &Path, days: u64) {
 }
 
 #[test]
-fn free_lock_files_go_and_held_ones_stay_with_their_holder_named() {
+fn free_lock_files_are_removed_and_the_holders_of_others_are_named() {
     let scene = Scene::new();
     used(&scene, &["a", "c"]);
     let holder = scene.holder_with(&["-s", "b"]);
@@ -35,13 +37,13 @@ fn free_lock_files_go_and_held_ones_stay_with_their_holder_named() {
     assert!(is_locked(&scene.lock_file("b")));
     scene.aba(["clean", "-q"]).run();
     assert!(is_locked(&scene.lock_file("b")));
-    holder.let_go();
+    holder.release();
     scene.aba(["clean", "-q"]).run();
     assert_eq!(fs::read_dir(scene.root()).unwrap().count(), 0);
 }
 
 #[test]
-fn nothing_to_clean_is_no_failure() {
+fn cleaning_succeeds_if_there_is_nothing_to_clean() {
     let scene = Scene::new();
     scene.aba(["clean"]).out("0 removed, 0 left\n").run();
     assert!(!scene.root().exists(), "it makes nothing");
@@ -49,7 +51,7 @@ fn nothing_to_clean_is_no_failure() {
 }
 
 #[test]
-fn only_the_names_that_are_given_are_cleaned() {
+fn only_the_named_locks_are_cleaned() {
     let scene = Scene::new();
     used(&scene, &["a", "b"]);
     let said = scene.aba(["clean", "b"]).out("").run();
@@ -60,15 +62,14 @@ fn only_the_names_that_are_given_are_cleaned() {
 }
 
 #[test]
-fn a_dry_run_says_the_same_and_takes_no_lock() {
+fn a_dry_run_prints_the_same_result_and_takes_no_lock() {
     let scene = Scene::new();
     used(&scene, &["a"]);
     let _holder = scene.holder("b");
     let trace = scene.path("trace");
-    let mut command = scene.program("strace");
-    command.args(["-e", "trace=flock,unlink,unlinkat,fcntl", "-o"]).arg(&trace);
-    command.args([HELPER, "clean", "--dry-run"]);
-    let said = Call::new(command).out("would remove lock a\n").out("would leave lock b: held by pid ").run();
+    let command = scene.call("strace").args(["-e", "trace=flock,unlink,unlinkat,fcntl", "-o"]).arg(&trace);
+    let command = command.args([HELPER, "clean", "--dry-run"]).out("would remove lock a\n");
+    let said = command.out("would leave lock b: held by pid ").run();
     assert!(said.out.ends_with("1 to remove, 1 to leave\n"), "{}", said.out);
     assert!(scene.lock_file("a").exists());
     let trace = fs::read_to_string(trace).unwrap();
@@ -78,7 +79,7 @@ fn a_dry_run_says_the_same_and_takes_no_lock() {
 }
 
 #[test]
-fn what_was_used_lately_stays_if_that_is_asked_for() {
+fn older_than_keeps_recently_used_lock_files() {
     let scene = Scene::new();
     used(&scene, &["old", "young"]);
     age(&scene.lock_file("old"), 8);
@@ -102,14 +103,14 @@ fn what_was_used_lately_stays_if_that_is_asked_for() {
 }
 
 #[test]
-fn what_is_not_ours_is_left_and_nothing_hangs() {
+fn foreign_files_are_left_and_never_block_the_cleaning() {
     let scene = Scene::new();
     scene.make_root();
     fs::write(scene.lock_file("data"), "precious\n").unwrap();
     fs::write(scene.path("target"), "precious\n").unwrap();
     symlink(scene.path("target"), scene.lock_file("link")).unwrap();
     fs::create_dir(scene.lock_file("directory")).unwrap();
-    assert!(Command::new("mkfifo").arg(scene.lock_file("fifo")).status().unwrap().success());
+    make_fifo(&scene.lock_file("fifo"));
     fs::write(scene.root().join("notes.txt"), "").unwrap();
     scene
         .aba(["clean"])
@@ -124,7 +125,7 @@ fn what_is_not_ours_is_left_and_nothing_hangs() {
 }
 
 #[test]
-fn a_lock_that_another_machine_may_have_is_left() {
+fn a_lock_file_that_another_machine_may_hold_is_left() {
     let scene = Scene::new();
     used(&scene, &["a"]);
     let (boot, host) = (scene.field("a", "boot"), scene.field("a", "host"));
@@ -144,7 +145,7 @@ fn a_lock_that_another_machine_may_have_is_left() {
 }
 
 #[test]
-fn a_file_that_another_process_has_open_is_left_also_if_it_is_not_locked() {
+fn an_open_lock_file_is_left_even_if_it_is_not_locked() {
     let scene = Scene::new();
     used(&scene, &["a"]);
     let gate = scene.gate("gate");
@@ -170,7 +171,7 @@ fn the_lock_of_the_calling_script_is_left() {
 }
 
 #[test]
-fn what_may_not_be_removed_is_a_failure_and_another_users_file_is_left() {
+fn a_removal_that_is_not_permitted_fails_and_files_of_other_users_are_left() {
     let scene = Scene::new();
     used(&scene, &["mine"]);
     let root = is_root();
@@ -202,27 +203,24 @@ fn what_may_not_be_removed_is_a_failure_and_another_users_file_is_left() {
 }
 
 #[test]
-fn where_it_cannot_be_known_who_has_a_file_open_it_is_left() {
+fn a_file_is_left_if_its_openers_cannot_be_determined() {
     let scene = Scene::new();
     used(&scene, &["a"]);
-    let mut command = scene.program("strace");
     // The first of the two calls for it; what else there is of fcntl has no such file.
-    command.arg("-P").arg(scene.lock_file("a"));
-    command.args(["-o", "/dev/null", "-e", "inject=fcntl:error=EINVAL:when=2", HELPER, "clean"]);
-    Call::new(command)
-        .out("left lock a: whether another process has it open cannot be known: Invalid argument\n")
-        .run();
+    let command = scene.call("strace").arg("-P").arg(scene.lock_file("a"));
+    let command = command.args(["-o", "/dev/null", "-e", "inject=fcntl:error=EINVAL:when=2", HELPER, "clean"]);
+    command.out("left lock a: whether another process has it open cannot be known: Invalid argument\n").run();
     assert!(scene.lock_file("a").exists());
 }
 
 #[test]
-fn finished_tasks_go_only_if_asked_for_and_those_that_run_or_were_interrupted_stay() {
+fn only_finished_tasks_are_cleaned_and_only_with_the_option() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     scene.once(["-w", "-i", "good", "--", "true"]).run();
     scene.once(["-w", "-q", "-i", "bad", "--", "false"]).status(1).run();
     scene.once(["-w", "-q", "-i", "cut", "--", "sh", "-c", "kill -TERM $$"]).status(143).run();
-    scene.once(with(&["-i", "runs"], &gate.task(0))).run();
+    scene.once(with_command(&["-i", "runs"], &gate.task(0))).run();
     scene.aba(["clean"]).out("0 removed, 0 left\n").run();
     assert!(scene.task_file("good", "exit").exists());
     let pid = format!("left task runs: it runs, pid {}\n", scene.task_pid("runs"));
@@ -246,14 +244,14 @@ fn finished_tasks_go_only_if_asked_for_and_those_that_run_or_were_interrupted_st
 }
 
 /// `clean` under strace, which stops it after it has made this call for the file of lock `a`; and its process.
-fn stopped(scene: &Scene, call: &str, out: &str) -> (Running, u32) {
+fn stopped(scene: &Scene, call: &str, out: &str) -> (RunningCall, u32) {
     let (note, log) = (scene.path("pid"), scene.path("log"));
-    let mut command = scene.program("strace");
-    command.arg("-P").arg(scene.lock_file("a")).arg("-o").arg(&log);
-    command.args(["-e", &format!("inject={call}"), "sh", "-c"]);
-    command.arg(format!("echo $$ >'{}'; exec \"$HELPER\" clean a", note.display()));
-    let clean = Call::new(command).out(out).start();
-    until("clean is stopped", || fs::read_to_string(&log).unwrap_or_default().contains("--- stopped by SIGSTOP ---"));
+    let command = scene.call("strace").arg("-P").arg(scene.lock_file("a")).arg("-o").arg(&log);
+    let command = command.args(["-e", &format!("inject={call}"), "sh", "-c"]);
+    let clean = command.arg(format!("echo $$ >'{}'; exec \"$HELPER\" clean a", note.display())).out(out).start();
+    wait_until("clean is stopped", || {
+        fs::read_to_string(&log).unwrap_or_default().contains("--- stopped by SIGSTOP ---")
+    });
     (clean, fs::read_to_string(note).unwrap().trim().parse().unwrap())
 }
 
@@ -265,12 +263,12 @@ fn pauses(pid: u32) -> u32 {
 }
 
 #[test]
-fn nobody_is_told_that_it_is_running_because_it_is_being_cleaned() {
+fn cleaning_a_lock_never_makes_another_caller_fail() {
     let scene = Scene::new();
     used(&scene, &["a"]);
     let (clean, pid) = stopped(&scene, "flock:signal=STOP", "removed lock a\n");
     let mut contender = scene.aba(["lock", "-n", "a", "--", "echo", "mine"]).out("mine\n").start();
-    until("it tries again", || pauses(contender.pid()) > 20 || contender.has_ended());
+    wait_until("it tries again", || pauses(contender.pid()) > 20 || contender.has_ended());
     assert!(!contender.has_ended(), "it did not wait for clean: {:?}", contender.finish().err);
     kill(pid, 18);
     contender.finish();
@@ -279,18 +277,18 @@ fn nobody_is_told_that_it_is_running_because_it_is_being_cleaned() {
 }
 
 #[test]
-fn a_script_that_opens_the_file_while_it_is_being_cleaned_gets_the_lock_on_the_new_one() {
+fn a_script_that_opens_the_file_during_cleaning_locks_the_new_file() {
     let scene = Scene::new();
     used(&scene, &["a"]);
     let old = fs::metadata(scene.lock_file("a")).unwrap().ino();
     // So that the new file is not given the number of the old one.
     let kept = fs::hard_link(scene.lock_file("a"), scene.path("kept"));
     let (clean, pid) = stopped(&scene, "flock:signal=STOP", "removed lock a\n");
-    let library = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
+    let library = LIBRARY;
     let script = "source \"$LIBRARY\"; aba_lock_operation a; stat -c %i \"$ABA_LOCK_DIR/aba-a.lock\"";
     let script = scene.bash(script).env("LIBRARY", library).env("ABA_LOCK_BIN", HELPER).out("").start();
     // In open(2), which is number 257 there and 56 elsewhere.
-    until("the script waits to open it", || {
+    wait_until("the script waits to open it", || {
         let call = fs::read_to_string(format!("/proc/{}/syscall", script.pid())).unwrap_or_default();
         call.starts_with("257 ") || call.starts_with("56 ")
     });
@@ -302,7 +300,7 @@ fn a_script_that_opens_the_file_while_it_is_being_cleaned_gets_the_lock_on_the_n
 }
 
 #[test]
-fn a_file_that_was_put_in_the_place_of_the_one_that_is_locked_stays() {
+fn a_file_that_replaced_the_locked_one_is_left() {
     let scene = Scene::new();
     used(&scene, &["a"]);
     // The first time it is opened by the look at who has it.
@@ -312,11 +310,11 @@ fn a_file_that_was_put_in_the_place_of_the_one_that_is_locked_stays() {
     kill(pid, 18);
     clean.finish();
     scene.aba(["lock", "a", "--", "true"]).status(75).err("a is already running").run();
-    holder.let_go();
+    holder.release();
 }
 
 #[test]
-fn a_kill_before_any_step_leaves_a_lock_that_can_be_taken() {
+fn a_clean_killed_at_any_step_leaves_a_usable_lock() {
     let scene = Scene::new();
     used(&scene, &["a"]);
     let log = scene.path("log");
@@ -385,17 +383,22 @@ const CLEAN: &str = r#"
 "#;
 
 #[test]
-fn in_a_thousand_rounds_beside_contenders_there_are_never_two_inside_and_nobody_is_turned_away() {
+fn a_thousand_cleanings_during_contention_neither_break_the_lock_nor_fail_a_caller() {
     let scene = Scene::new();
     scene.make_root();
     let _gate = scene.gate("gate");
     let helper = std::env::var("ABA_LOCK_BIN").unwrap_or_else(|_| HELPER.to_owned());
-    let library = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
+    let library = LIBRARY;
     let start = |script: &str| {
-        let mut command = scene.program("bash");
-        command.arg("-c").arg(format!("{INSIDE}{script}")).current_dir(scene.path(""));
-        command.env("LIBRARY", library).env("ABA_LOCK_BIN", &helper).env("HELPER", &helper);
-        Call::new(command).start()
+        scene
+            .call("bash")
+            .arg("-c")
+            .arg(format!("{INSIDE}{script}"))
+            .current_dir(scene.path(""))
+            .env("LIBRARY", library)
+            .env("ABA_LOCK_BIN", &helper)
+            .env("HELPER", &helper)
+            .start()
     };
     let begin = Instant::now();
     let all: Vec<_> = [BY_SCRIPT, BY_NAME, ALONE, CLEAN].map(start).into_iter().collect();

@@ -1,12 +1,13 @@
 //! A command under the lock: whose status, whose signals, whose descriptors.
 
-use crate::scene::{Call, HELPER, Holder, Scene, is_alive, is_locked, kill, until, write_program};
+use crate::process::{exists, is_alive, is_locked, kill, wait_until, write_program};
+use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 #[test]
-fn the_exit_status_is_the_commands_own() {
+fn the_exit_status_is_that_of_the_command() {
     let scene = Scene::new();
     for options in [&["lock", "a"][..], &["lock", "-o", "a"][..]] {
         let run = |script| scene.aba(options.iter().copied().chain(["--", "sh", "-c", script]));
@@ -18,7 +19,7 @@ fn the_exit_status_is_the_commands_own() {
 }
 
 #[test]
-fn a_command_that_cannot_be_run_is_126_or_127_and_leaves_no_lock() {
+fn a_command_that_cannot_be_run_exits_with_126_or_127_and_releases_the_lock() {
     let scene = Scene::new();
     fs::write(scene.path("text"), "not a program").unwrap();
     let text = scene.path("text");
@@ -36,15 +37,13 @@ fn a_command_that_cannot_be_run_is_126_or_127_and_leaves_no_lock() {
 #[test]
 fn the_helper_becomes_the_command() {
     let scene = Scene::new();
-    let mut command = scene.program(HELPER);
-    command.args(["lock", "a", "--", "sh", "-c", "echo $$; read _"]);
-    let holder = Holder::start(command);
-    assert_eq!(holder.said, holder.pid().to_string());
-    assert_eq!(scene.field("a", "pid"), holder.said);
+    let holder = scene.aba(["lock", "a", "--", "sh", "-c", "echo $$; read _"]).hold();
+    assert_eq!(holder.first_line, holder.pid().to_string());
+    assert_eq!(scene.field("a", "pid"), holder.first_line);
 }
 
 #[test]
-fn the_command_finds_signals_as_our_caller_left_them() {
+fn the_command_inherits_the_signal_mask_and_dispositions_of_the_caller() {
     let scene = Scene::new();
     let masks = "grep -E '^(SigBlk|SigIgn)' /proc/self/status";
     let said = scene.bash(&format!("trap '' PIPE ALRM USR1\n{masks}\n\"$HELPER\" lock a -- {masks}")).out("").run();
@@ -54,13 +53,12 @@ fn the_command_finds_signals_as_our_caller_left_them() {
 }
 
 #[test]
-fn the_lock_stays_with_a_child_that_inherited_it_and_no_inherit_lets_it_go() {
+fn an_inherited_lock_outlives_the_command_unless_no_inherit_is_set() {
     let scene = Scene::new();
     // The daemon ends when the pipe from this test closes.
     for (option, kept) in [("-n", true), ("-o", false)] {
-        let mut command = scene.program(HELPER);
-        command.args(["lock", option, "a", "--", "bash", "-c", "{ read _; } <&0 & echo $!; exit 0"]);
-        let mut holder = Holder::start(command);
+        let mut holder =
+            scene.aba(["lock", option, "a", "--", "bash", "-c", "{ read _; } <&0 & echo $!; exit 0"]).hold();
         assert_eq!(holder.wait(), 0, "the command itself ended at once");
         assert_eq!(is_locked(&scene.lock_file("a")), kept, "with {option}");
         if kept {
@@ -68,17 +66,17 @@ fn the_lock_stays_with_a_child_that_inherited_it_and_no_inherit_lets_it_go() {
                 .aba(["lock", "a", "--", "true"])
                 .status(75)
                 .err(format!("a was taken by pid {} (", holder.pid()))
-                .err(format!("), which has ended; still held by pid {} (", holder.said))
+                .err(format!("), which has ended; still held by pid {} (", holder.first_line))
                 .err("which inherited it\n")
                 .err(format!(
                     "hint: start it with `aba_lock_detach` so that it does not keep the lock, or end it: `kill {}`",
-                    holder.said
+                    holder.first_line
                 ))
                 .run();
         }
-        let daemon: u32 = holder.said.parse().unwrap();
+        let daemon: u32 = holder.first_line.parse().unwrap();
         drop(holder);
-        until("the daemon has ended", || !is_alive(daemon));
+        wait_until("the daemon has ended", || !is_alive(daemon));
     }
 }
 
@@ -87,11 +85,9 @@ fn a_signal_to_the_helper_reaches_the_command() {
     let scene = Scene::new();
     for option in ["-n", "-o"] {
         for signal in [1, 2, 3, 15] {
-            let mut command = scene.program(HELPER);
             let script = "trap 'exit 9' HUP INT QUIT TERM; echo up; while :; do read -t 0.1 _ <>/dev/zero; done";
             let script = script.replace("read -t 0.1 _ <>/dev/zero", "sleep 0.05");
-            command.args(["lock", option, "a", "--", "bash", "-c", &script]);
-            let mut holder = Holder::start(command);
+            let mut holder = scene.aba(["lock", option, "a", "--", "bash", "-c", &script]).hold();
             holder.signal(signal);
             assert_eq!(holder.wait(), 9, "signal {signal} with {option}");
             assert!(!is_locked(&scene.lock_file("a")));
@@ -100,28 +96,24 @@ fn a_signal_to_the_helper_reaches_the_command() {
 }
 
 #[test]
-fn a_killed_helper_takes_its_command_along() {
+fn killing_the_helper_kills_its_command() {
     let scene = Scene::new();
-    let mut command = scene.program(HELPER);
-    command.args(["lock", "-o", "a", "--", "sh", "-c", "echo $$; read _"]);
-    let mut holder = Holder::start(command);
-    let pid: u32 = holder.said.parse().unwrap();
+    let mut holder = scene.aba(["lock", "-o", "a", "--", "sh", "-c", "echo $$; read _"]).hold();
+    let pid: u32 = holder.first_line.parse().unwrap();
     assert_ne!(pid, holder.pid());
     assert!(is_alive(pid));
     holder.signal(9);
     assert_eq!(holder.wait(), 137);
-    until("the command has ended too", || !is_alive(pid));
+    wait_until("the command has ended too", || !is_alive(pid));
     assert!(!is_locked(&scene.lock_file("a")));
 }
 
 #[test]
-fn a_child_status_is_not_lost_when_the_caller_ignores_child_signals() {
+fn the_exit_status_is_correct_if_the_caller_ignores_sigchld() {
     let scene = Scene::new();
     let script =
         "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execvp(sys.argv[1], sys.argv[1:])";
-    let mut command = scene.program("python3");
-    command.args(["-c", script, HELPER, "lock", "-o", "a", "--", "sh", "-c", "exit 7"]);
-    crate::scene::Call::new(command).status(7).run();
+    scene.call("python3").args(["-c", script, HELPER, "lock", "-o", "a", "--", "sh", "-c", "exit 7"]).status(7).run();
 }
 
 /// A program of that name that does as ssh and sudo do: it closes what it was given before it works.
@@ -133,26 +125,22 @@ fn closer(path: &Path) {
 }
 
 #[test]
-fn a_command_that_is_known_to_close_its_descriptors_does_not_drop_the_lock() {
+fn commands_known_to_close_descriptors_keep_the_lock() {
     let scene = Scene::new();
     for name in ["ssh", "sudo", "doas"] {
         closer(&scene.path(name));
-        let mut command = scene.program(HELPER);
-        command.args(["lock", "a", "--"]).arg(scene.path(name));
-        let holder = Holder::start(command);
+        let holder = scene.aba(["lock", "a", "--"]).arg(scene.path(name)).hold();
         assert!(is_locked(&scene.lock_file("a")), "{name}");
-        holder.let_go();
+        holder.release();
         assert!(!is_locked(&scene.lock_file("a")), "{name}");
     }
 }
 
 #[test]
-fn the_lock_is_handed_down_where_scripts_do_not_tread() {
+fn the_lock_is_inherited_on_a_descriptor_that_scripts_do_not_use() {
     let scene = Scene::new();
     let script = "for fd in 3 4 5 6 7 8 9; do eval \"exec $fd>/dev/null\"; done; echo up; read _";
-    let mut command = scene.program(HELPER);
-    command.args(["lock", "a", "--", "bash", "-c", script]);
-    let _holder = Holder::start(command);
+    let _holder = scene.aba(["lock", "a", "--", "bash", "-c", script]).hold();
     assert!(is_locked(&scene.lock_file("a")));
     // Also where there are no such high numbers.
     scene.bash("ulimit -n 100; \"$HELPER\" lock b -- bash -c '\"$HELPER\" status -q b'").run();
@@ -170,7 +158,7 @@ fn closed_standard_descriptors_do_not_become_the_lock_file() {
 }
 
 #[test]
-fn another_command_can_run_when_it_is_busy() {
+fn on_busy_runs_another_command_while_the_lock_is_held() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let said = scene
@@ -184,23 +172,21 @@ fn another_command_can_run_when_it_is_busy() {
     scene.aba(["lock", "-q", "--on-busy", "no-such", "a", "--", "true"]).status(127).err("no-such: ").run();
     // One text for a shell, which gets the name as $1 and not pasted into the text.
     let file = scene.path("it's a $(touch pasted)");
-    let other = scene.flock(&file);
+    let other = scene.flock_holder(&file);
     let text = "echo $(basename \"$1\") >>log && test \"$1\" = \"$ABA_LOCK_NAME\"";
     for what in [&["a"][..], &["--file", file.to_str().unwrap()]] {
-        let mut command = scene.program(HELPER);
-        command.args(["lock", "-q", "--on-busy", text]).args(what).args(["--", "true"]).current_dir(scene.path("."));
-        Call::new(command).run();
+        scene.aba(["lock", "-q", "--on-busy", text]).args(what).args(["--", "true"]).current_dir(scene.path(".")).run();
     }
     assert_eq!(fs::read_to_string(scene.path("log")).unwrap(), "a\nit's a $(touch pasted)\n");
     assert!(!scene.path("pasted").exists());
     scene.aba(["lock", "--on-busy", " ", "a", "--", "true"]).status(2).err("the command of --on-busy is empty").run();
-    other.let_go();
-    holder.let_go();
+    other.release();
+    holder.release();
     scene.aba(["lock", "--on-busy", "false", "a", "--", "true"]).run();
 }
 
 #[test]
-fn a_pid_file_names_the_command_and_goes_with_it() {
+fn a_pid_file_names_the_command_and_is_removed_at_its_end() {
     let scene = Scene::new();
     let file = scene.path("pid");
     let path = file.to_str().unwrap();
@@ -230,7 +216,7 @@ fn a_pid_file_names_the_command_and_goes_with_it() {
 }
 
 #[test]
-fn a_command_with_a_pid_file_ends_and_inherits_as_without() {
+fn a_pid_file_changes_neither_exit_status_nor_inheritance() {
     let scene = Scene::new();
     let file = scene.path("pid");
     let path = file.to_str().unwrap();
@@ -249,14 +235,14 @@ fn a_command_with_a_pid_file_ends_and_inherits_as_without() {
     scene.aba(["lock", "--pid-file", path, "a", "--", "bash", "-c", &script]).run();
     assert!(!file.exists() && is_locked(&scene.lock_file("a")));
     gate.open();
-    until("the lock is free", || !is_locked(&scene.lock_file("a")));
+    wait_until("the lock is free", || !is_locked(&scene.lock_file("a")));
     // The file stays if another process wrote to it.
     scene.aba(["lock", "--pid-file", path, "a", "--", "sh", "-c", &format!("echo 1 >'{path}'")]).run();
     assert_eq!(fs::read_to_string(&file).unwrap(), "1\n");
 }
 
 #[test]
-fn a_link_is_not_replaced_by_a_pid_file() {
+fn a_pid_file_never_replaces_a_symbolic_link() {
     let scene = Scene::new();
     let (link, target) = (scene.path("link"), scene.path("target"));
     fs::write(&target, "precious").unwrap();
@@ -273,7 +259,7 @@ fn a_link_is_not_replaced_by_a_pid_file() {
 }
 
 #[test]
-fn a_pid_file_in_the_place_of_the_lock_file_is_refused() {
+fn a_pid_file_that_would_replace_the_lock_file_is_refused() {
     let scene = Scene::new();
     let data = scene.path("data");
     fs::write(&data, "").unwrap();
@@ -289,33 +275,26 @@ fn a_pid_file_in_the_place_of_the_lock_file_is_refused() {
         scene.aba(call).status(2).err(said.clone()).run();
         let script = r#"touch "$1"; exec 9<>"$1"; path=$2; shift 2; "$HELPER" lock --fd 9 --pid-file "$path" "$@"; echo "$?"
             "$HELPER" status -q --fd 9 "$@""#;
-        let mut command = scene.program("bash");
-        command.args(["-c", script, "bash", if lock.len() == 1 { named } else { data }, path]).args(lock);
-        Call::new(command).status(1).out("2\n").err(said).run();
+        let command = scene.call("bash").args(["-c", script, "bash", if lock.len() == 1 { named } else { data }, path]);
+        command.args(lock).status(1).out("2\n").err(said).run();
     }
     assert_eq!(inode(), before);
 }
 
 #[test]
-fn a_script_ends_with_the_ctrl_c_of_which_its_command_died() {
+fn ctrl_c_that_kills_the_command_ends_the_calling_script() {
     let scene = Scene::new();
     let file = scene.path("pid");
     let pid_file = file.to_str().unwrap();
     for call in [["lock", "a", "-o"].as_slice(), &["lock", "a", "--pid-file", pid_file], &["reserve", "-o"]] {
         // A terminal sends SIGINT to the whole group, too.
         let script = r#""$HELPER" "$@" -- sh -c 'kill -INT 0; sleep 60' >/dev/null; echo went on"#;
-        let mut command = scene.program("bash");
-        command.args(["-c", script, "bash"]).args(call);
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        Call::new(command).status(130).out("").run();
+        scene.call("bash").args(["-c", script, "bash"]).args(call).own_group().status(130).out("").run();
         assert!(!file.exists());
         // A command that deals with it ends as it likes, and the script goes on.
         let script =
             r#""$HELPER" "$@" -- bash -c 'trap "exit 5" INT; kill -INT 0; sleep 60 & wait' >/dev/null; echo "$?""#;
-        let mut command = scene.program("bash");
-        command.args(["-c", script, "bash"]).args(call);
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        Call::new(command).out("5\n").run();
+        scene.call("bash").args(["-c", script, "bash"]).args(call).own_group().out("5\n").run();
     }
 }
 
@@ -331,11 +310,9 @@ fn clean_removes_a_pid_file_whose_process_has_ended() {
     holder.signal(9);
     holder.wait();
     let pid: u32 = command.trim().parse().unwrap();
-    until("the command has ended, too", || !crate::scene::is_alive(pid) && !crate::scene::exists(pid));
-    scene
-        .aba(["clean", "--dry-run", "--pid-file", path])
-        .out(format!("would remove pid file {path}\n1 to remove"))
-        .run();
+    wait_until("the command has ended, too", || !is_alive(pid) && !exists(pid));
+    let call = scene.aba(["clean", "--dry-run", "--pid-file", path]);
+    call.out(format!("would remove pid file {path}\n1 to remove")).run();
     assert!(file.exists());
     clean(&format!("removed pid file {path}\n1 removed"));
     assert!(!file.exists());
@@ -351,7 +328,7 @@ fn clean_removes_a_pid_file_whose_process_has_ended() {
     clean("removed pid file");
     // A zombie runs no more, although its parent has not waited for it.
     let mut zombie = std::process::Command::new("true").spawn().unwrap();
-    until("it is a zombie", || !crate::scene::is_alive(zombie.id()));
+    wait_until("it is a zombie", || !is_alive(zombie.id()));
     fs::write(&file, format!("{}\n", zombie.id())).unwrap();
     clean("removed pid file");
     zombie.wait().unwrap();
@@ -365,7 +342,7 @@ fn clean_removes_a_pid_file_whose_process_has_ended() {
 }
 
 #[test]
-fn ctrl_c_is_given_to_the_command_once() {
+fn the_command_receives_ctrl_c_once() {
     // The terminal gives SIGINT to the whole process group: passed on as well, it would come twice.
     let scene = Scene::new();
     let count = "n=0; trap 'n=$((n+1))' INT; echo up; until ((n)); do sleep 0.05; done; sleep 0.3; exit $((10 + n))";
@@ -379,18 +356,17 @@ while b'up' not in os.read(terminal, 1000): pass
 os.write(terminal, b'\x03')
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 ";
-    let mut command = scene.program("timeout");
-    command.args(["60", "python3", "-c", script, HELPER, "lock", "-o", "a", "--", "bash"]).arg(scene.path("count"));
-    crate::scene::Call::new(command).status(11).run();
+    let command = scene.call("timeout").args(["60", "python3", "-c", script, HELPER, "lock", "-o", "a", "--", "bash"]);
+    command.arg(scene.path("count")).status(11).run();
 }
 
 #[test]
-fn a_waiter_that_is_interrupted_ends_and_disturbs_nobody() {
+fn an_interrupted_waiter_ends_and_the_holder_keeps_the_lock() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     for signal in [2, 15] {
         let waiter = scene.aba(["lock", "-qw", "a", "--", "true"]).status(128 + signal).start();
-        scene.until_waited_for("a");
+        scene.wait_for_waiter("a");
         kill(waiter.pid(), signal);
         waiter.finish();
     }
@@ -399,7 +375,7 @@ fn a_waiter_that_is_interrupted_ends_and_disturbs_nobody() {
 }
 
 #[test]
-fn a_terminal_that_hangs_up_is_told_to_the_command_also_when_the_helper_leads_the_session() {
+fn the_command_receives_sighup_even_if_the_helper_leads_the_session() {
     // The kernel tells the leader of the session alone.
     let scene = Scene::new();
     let told = scene.path("told");
@@ -413,24 +389,22 @@ while b'up' not in os.read(terminal, 1000): pass
 os.close(terminal)
 os.waitpid(pid, 0)
 ";
-    let mut command = scene.program("timeout");
-    command.args(["60", "python3", "-c", script, HELPER, "lock", "-o", "a", "--", "bash", "-c", &work]);
-    crate::scene::Call::new(command).run();
+    let command = scene.call("timeout");
+    command.args(["60", "python3", "-c", script, HELPER, "lock", "-o", "a", "--", "bash", "-c", &work]).run();
     assert!(told.exists());
     assert!(!is_locked(&scene.lock_file("a")));
 }
 
 #[test]
-fn a_command_finds_closed_descriptors_closed() {
+fn closed_standard_descriptors_stay_closed_in_the_command() {
     let scene = Scene::new();
     scene.bash("\"$HELPER\" lock a -- sh -c 'echo lost 2>/dev/null' >&-").status(1).run();
 }
 
 #[test]
-fn a_directory_of_the_path_that_may_not_be_searched_does_not_hide_that_a_command_is_missing() {
+fn a_missing_command_exits_with_127_even_if_a_directory_on_path_is_unreadable() {
     let scene = Scene::new();
     // As execvp(3) answers for such a directory.
-    let mut command = scene.program("strace");
-    command.args(["-o", "/dev/null", "-e", "inject=execve:error=EACCES:when=2+", HELPER, "lock", "a", "--", "no-such"]);
-    crate::scene::Call::new(command).status(127).err("command not found: no-such").run();
+    let command = scene.strace(["-e", "inject=execve:error=EACCES:when=2+", HELPER, "lock", "a", "--", "no-such"]);
+    command.status(127).err("command not found: no-such").run();
 }

@@ -1,6 +1,8 @@
 //! `doctor`: what it looks at, what it finds wrong, and that it leaves everything as it was.
 
-use crate::scene::{Call, HELPER, Holder, Scene, copy_program, is_locked, until, write_program};
+use crate::call::{Call, RunningCall};
+use crate::process::{copy_program, is_alive, is_locked, wait_until, write_program};
+use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
@@ -94,7 +96,7 @@ fn left(scene: &Scene) -> Vec<String> {
 }
 
 #[test]
-fn where_all_is_well_each_line_says_so_and_nothing_is_changed() {
+fn without_problems_each_check_passes_and_nothing_is_changed() {
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).run();
     let before = fs::metadata(scene.root()).unwrap().modified().unwrap();
@@ -123,7 +125,7 @@ fn where_all_is_well_each_line_says_so_and_nothing_is_changed() {
 }
 
 #[test]
-fn a_state_root_that_is_not_there_is_told_of_and_not_made() {
+fn a_missing_state_root_is_reported_and_not_created() {
     let scene = Scene::new();
     let said = doctor(&scene).out("note   state root: ").run().out;
     assert!(
@@ -135,7 +137,7 @@ fn a_state_root_that_is_not_there_is_told_of_and_not_made() {
 }
 
 #[test]
-fn a_state_root_that_cannot_be_is_wrong() {
+fn an_impossible_state_root_is_wrong() {
     let scene = Scene::new();
     fs::write(scene.path("file"), "").unwrap();
     for (root, says) in [("file", "is a file, not a directory"), ("file/below", "Not a directory")] {
@@ -149,7 +151,7 @@ fn a_state_root_that_cannot_be_is_wrong() {
 }
 
 #[test]
-fn a_state_root_in_which_others_can_replace_files_is_wrong_unless_it_is_sticky() {
+fn a_state_root_writable_by_others_is_wrong_unless_it_is_sticky() {
     let scene = Scene::new();
     scene.make_root();
     let chmod = |mode| fs::set_permissions(scene.root(), fs::Permissions::from_mode(mode)).unwrap();
@@ -166,7 +168,7 @@ fn a_state_root_in_which_others_can_replace_files_is_wrong_unless_it_is_sticky()
 }
 
 #[test]
-fn a_state_root_that_can_only_be_read_is_wrong() {
+fn a_read_only_state_root_is_wrong() {
     let scene = Scene::new();
     scene.make_root();
     let root = scene.root();
@@ -192,7 +194,7 @@ fn a_full_file_system_is_wrong() {
 }
 
 #[test]
-fn locks_that_do_not_shut_out_are_wrong() {
+fn locks_that_do_not_exclude_each_other_are_wrong() {
     let scene = Scene::new();
     scene.make_root();
     let found = "wrong  locking: locks do not work in ";
@@ -211,7 +213,7 @@ fn locks_that_do_not_shut_out_are_wrong() {
 }
 
 #[test]
-fn two_processes_that_have_one_lock_are_wrong() {
+fn an_exclusive_lock_held_by_two_processes_is_wrong() {
     let scene = Scene::new();
     scene.make_root();
     // Of each process the calls are counted on their own; the thirteenth is made while the second has the lock.
@@ -220,7 +222,7 @@ fn two_processes_that_have_one_lock_are_wrong() {
 }
 
 #[test]
-fn where_files_need_names_one_has_a_name_for_a_moment() {
+fn without_unnamed_files_a_temporary_file_is_used() {
     let scene = Scene::new();
     scene.make_root();
     let root = scene.root().display().to_string();
@@ -231,7 +233,7 @@ fn where_files_need_names_one_has_a_name_for_a_moment() {
 }
 
 #[test]
-fn where_files_need_names_nothing_is_made_above_a_state_root_that_is_not_there() {
+fn without_unnamed_files_nothing_is_created_above_a_missing_state_root() {
     let scene = Scene::new();
     let above = scene.root().parent().unwrap().display().to_string();
     let call = doctor_but(&scene, &["-P", &above, "-e", "inject=openat:error=EOPNOTSUPP:when=1"]);
@@ -240,7 +242,7 @@ fn where_files_need_names_nothing_is_made_above_a_state_root_that_is_not_there()
 }
 
 #[test]
-fn one_that_is_killed_while_it_tries_leaves_nothing() {
+fn a_doctor_killed_at_any_lock_leaves_no_files() {
     let scene = Scene::new();
     scene.make_root();
     for when in 1..=14 {
@@ -251,11 +253,11 @@ fn one_that_is_killed_while_it_tries_leaves_nothing() {
 }
 
 #[test]
-fn who_takes_a_lock_meanwhile_is_never_refused() {
+fn the_doctor_never_makes_another_caller_fail() {
     let scene = Scene::new();
     scene.make_root();
     let mut looking: Vec<_> = (0..4).map(|_| doctor(&scene).start()).collect();
-    while !looking.iter_mut().all(crate::scene::Running::has_ended) {
+    while !looking.iter_mut().all(RunningCall::has_ended) {
         scene.aba(["lock", "-n", "a", "--", "true"]).run();
     }
     for looking in looking {
@@ -288,7 +290,7 @@ fn a_shell_library_of_another_version_is_wrong_and_a_changed_one_is_worth_a_note
 }
 
 #[test]
-fn a_script_that_has_another_version_of_the_library_sourced_is_wrong() {
+fn a_script_that_sourced_another_version_of_the_library_is_wrong() {
     let scene = Scene::new();
     install(&scene);
     let call = doctor_after(&scene, "", &["--sourced", "0.0.9", "--library", "-"]).status(1);
@@ -300,7 +302,7 @@ fn a_script_that_has_another_version_of_the_library_sourced_is_wrong() {
 }
 
 #[test]
-fn another_helper_that_scripts_get_is_wrong() {
+fn another_helper_first_on_path_is_wrong() {
     let scene = Scene::new();
     install(&scene);
     let other = scene.path("other");
@@ -354,7 +356,7 @@ fn completions_that_are_missing_or_of_another_version_are_worth_a_note() {
 }
 
 #[test]
-fn variables_that_fail_each_call_are_wrong() {
+fn invalid_environment_variables_are_wrong() {
     let scene = Scene::new();
     let call = doctor(&scene).env("ABA_LOCK_TIMEOUT", "soon").status(1);
     call.out("wrong  environment: ABA_LOCK_TIMEOUT is \"soon\"").out("ABA_LOCK_DIR=").run();
@@ -366,7 +368,7 @@ fn variables_that_fail_each_call_are_wrong() {
 }
 
 #[test]
-fn a_limit_of_open_files_that_the_library_does_not_fit_in_is_wrong() {
+fn a_limit_of_open_files_too_low_for_the_library_is_wrong() {
     let scene = Scene::new();
     scene.make_root();
     let call = doctor_after(&scene, "ulimit -n 200", &[]).status(1);
@@ -382,7 +384,7 @@ fn a_limit_of_open_files_that_the_library_does_not_fit_in_is_wrong() {
 }
 
 #[test]
-fn without_proc_the_rest_is_looked_at_all_the_same() {
+fn the_other_checks_run_without_proc() {
     let scene = Scene::new();
     scene.make_root();
     let call = doctor_among(&scene, "mount -t tmpfs x /proc").status(1);
@@ -402,7 +404,7 @@ fn the_proc_of_another_pid_namespace_is_wrong() {
 }
 
 #[test]
-fn the_layer_of_a_container_is_worth_a_note() {
+fn an_overlay_file_system_is_worth_a_note() {
     let scene = Scene::new();
     for name in ["lower", "upper", "work", "locks"] {
         fs::create_dir_all(scene.path(name)).unwrap();
@@ -429,14 +431,14 @@ fn the_layer_of_a_container_is_worth_a_note() {
 }
 
 #[test]
-fn a_limit_of_inotify_is_worth_a_note() {
+fn an_exhausted_inotify_limit_is_worth_a_note() {
     let scene = Scene::new();
     let call = doctor_but(&scene, &["-e", "inject=inotify_init1:error=EMFILE"]);
     call.out("note   inotify: not to be had (Too many open files)").out("fs.inotify.max_user_instances").run();
 }
 
 #[test]
-fn a_lock_file_that_was_removed_while_it_is_held_is_wrong() {
+fn a_removed_lock_file_that_is_still_held_is_wrong() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     fs::remove_file(scene.lock_file("a")).unwrap();
@@ -446,23 +448,21 @@ fn a_lock_file_that_was_removed_while_it_is_held_is_wrong() {
 }
 
 #[test]
-fn a_lock_that_only_a_child_has_still_is_worth_a_note() {
+fn a_lock_held_only_by_a_child_is_worth_a_note() {
     let scene = Scene::new();
-    let mut command = scene.program(HELPER);
-    command.args(["lock", "a", "--", "bash", "-c", "{ read _; } <&0 & echo $!; wait"]);
-    let mut holder = Holder::start(command);
-    let child: u32 = holder.said.parse().unwrap();
+    let mut holder = scene.aba(["lock", "a", "--", "bash", "-c", "{ read _; } <&0 & echo $!; wait"]).hold();
+    let child: u32 = holder.first_line.parse().unwrap();
     holder.signal(9);
     holder.wait();
     assert!(is_locked(&scene.lock_file("a")));
     let call = doctor(&scene).out("note   locks: a: taken by pid ").out(format!("still held by pid {child} ("));
     call.out(format!("or end it: `kill {child}`")).run();
     drop(holder);
-    until("the child has ended", || !crate::scene::is_alive(child));
+    wait_until("the child has ended", || !is_alive(child));
 }
 
 #[test]
-fn what_cannot_be_a_lock_file_is_wrong() {
+fn an_invalid_or_unreadable_lock_file_is_wrong() {
     let scene = Scene::new();
     scene.aba(["lock", "other", "--", "true"]).run();
     symlink("/etc/passwd", scene.lock_file("a")).unwrap();
@@ -494,7 +494,7 @@ fn tasks_are_counted_by_their_state() {
 }
 
 #[test]
-fn as_json_it_is_one_object_of_the_documented_shape() {
+fn json_output_is_one_object_of_the_documented_shape() {
     let scene = Scene::new();
     fs::create_dir_all(scene.root()).unwrap();
     fs::set_permissions(scene.root(), fs::Permissions::from_mode(0o777)).unwrap();
@@ -515,7 +515,7 @@ fn as_json_it_is_one_object_of_the_documented_shape() {
 }
 
 #[test]
-fn colours_are_for_terminals_that_are_not_asked_to_do_without() {
+fn colours_are_used_on_terminals_unless_they_are_disabled() {
     let scene = Scene::new();
     for (set, coloured) in [("", true), ("NO_COLOR=1", false), ("TERM=dumb", false)] {
         let script =
@@ -527,14 +527,14 @@ fn colours_are_for_terminals_that_are_not_asked_to_do_without() {
 }
 
 #[test]
-fn what_others_chose_does_not_steer_the_terminal() {
+fn control_characters_in_paths_are_escaped() {
     let scene = Scene::new();
     let said = doctor(&scene).env("ABA_LOCK_DIR", scene.path("\x1b[2J")).out("?[2J, from ABA_LOCK_DIR").run().out;
     assert!(!said.contains('\x1b'), "{said:?}");
 }
 
 #[test]
-fn scripts_with_flock_that_wait_for_each_other_are_found() {
+fn a_deadlock_of_flock_scripts_is_found() {
     let scene = Scene::new();
     scene.make_root();
     for name in ["a", "b"] {
@@ -542,19 +542,17 @@ fn scripts_with_flock_that_wait_for_each_other_are_found() {
     }
     let (a, b, gate) = (scene.lock_file("a"), scene.lock_file("b"), scene.gate("gate"));
     let script = |has: &std::path::Path, wants: &std::path::Path| {
-        let mut command = scene.program("bash");
         let (has, wants, gate) = (has.display(), wants.display(), gate.path.display());
         // In the end it ends by itself, and each gets its lock.
         let text = format!("exec 8>>'{has}' 9>>'{wants}'; flock 8; echo held; read _ <'{gate}'; flock -w 50 9; exit 0");
-        command.args(["-c", &text]);
-        crate::scene::Holder::start(command)
+        scene.call("bash").args(["-c", &text]).hold()
     };
     let (one, two) = (script(&a, &b), script(&b, &a));
     doctor(&scene).out("fine   deadlocks: nobody waits in a circle").run();
     gate.open();
     gate.open();
-    scene.until_waited_for("a");
-    scene.until_waited_for("b");
+    scene.wait_for_waiter("a");
+    scene.wait_for_waiter("b");
     let (first, second) = (one.pid(), two.pid());
     let said = doctor(&scene).status(1).out("wrong  deadlocks: pid ").run().out;
     for part in [format!("pid {first} (bash"), ") has a and waits for b".to_owned(), format!("pid {second} (bash")] {

@@ -1,13 +1,14 @@
 //! The event log: which lines there are, and that it changes nothing else.
 
-use crate::scene::{Call, HELPER, PATIENCE, Scene, with};
+use crate::call::Call;
+use crate::process::{PATIENCE, make_fifo};
+use crate::scene::{HELPER, Scene, with_command};
 use serde_json::Value;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 const LOG: &str = "ABA_LOCK_LOG";
 
@@ -42,7 +43,7 @@ fn seconds(event: &Value, key: &str) -> f64 {
 }
 
 #[test]
-fn a_line_tells_who_acquired_a_lock_and_how_long_that_took() {
+fn an_acquired_event_names_the_process_and_the_time_it_waited() {
     let scene = Scene::new();
     logged(&scene, &["lock", "-s", "a", "--", "true", "a \"word\""]).run();
     let events = events(&scene);
@@ -62,7 +63,7 @@ fn a_line_tells_who_acquired_a_lock_and_how_long_that_took() {
 }
 
 #[test]
-fn a_new_log_is_for_its_user_alone_and_one_that_is_there_is_appended_to() {
+fn a_new_log_is_private_and_an_existing_one_is_appended_to() {
     let scene = Scene::new();
     logged(&scene, &["lock", "a", "--", "true"]).run();
     assert_eq!(fs::metadata(log(&scene)).unwrap().permissions().mode() & 0o777, 0o600);
@@ -75,7 +76,7 @@ fn a_new_log_is_for_its_user_alone_and_one_that_is_there_is_appended_to() {
 }
 
 #[test]
-fn a_log_that_was_renamed_goes_on_as_a_new_file_and_a_link_is_followed() {
+fn a_renamed_log_is_replaced_by_a_new_file_and_links_are_followed() {
     let scene = Scene::new();
     symlink(scene.path("there"), log(&scene)).unwrap();
     logged(&scene, &["lock", "a", "--", "true"]).run();
@@ -86,7 +87,7 @@ fn a_log_that_was_renamed_goes_on_as_a_new_file_and_a_link_is_followed() {
 }
 
 #[test]
-fn who_was_in_the_way_is_told_of_one_that_gives_up_at_once() {
+fn a_contended_event_names_the_holder() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     logged(&scene, &["lock", "a", "--", "true"]).status(75).err("a is already running").run();
@@ -99,21 +100,21 @@ fn who_was_in_the_way_is_told_of_one_that_gives_up_at_once() {
 }
 
 #[test]
-fn who_waited_is_told_with_how_long() {
+fn a_wait_is_logged_with_its_duration() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let waiter = logged(&scene, &["lock", "-qw", "a", "--", "true"]).start();
-    scene.until_waited_for("a");
+    scene.wait_for_waiter("a");
     assert_eq!(story(&scene), ["contended a"]);
     assert_eq!(events(&scene)[0]["waits"], true);
-    holder.let_go();
+    holder.release();
     waiter.finish();
     assert_eq!(story(&scene), ["contended a", "acquired a"]);
     assert!(seconds(&events(&scene)[1], "waited_seconds") > 0.0);
 }
 
 #[test]
-fn one_whose_time_is_up_is_told_of() {
+fn a_timeout_is_logged() {
     let scene = Scene::new();
     let _holder = scene.holder("a");
     logged(&scene, &["lock", "-t", "0.2", "a", "--", "true"]).status(124).err("timed out").run();
@@ -122,7 +123,7 @@ fn one_whose_time_is_up_is_told_of() {
 }
 
 #[test]
-fn of_several_locks_each_has_a_line_and_none_if_not_all_are_had() {
+fn each_of_several_locks_is_logged_if_all_are_acquired() {
     let scene = Scene::new();
     logged(&scene, &["lock", "b", "a", "--", "true"]).run();
     assert_eq!(story(&scene), ["acquired a", "acquired b"]);
@@ -132,7 +133,7 @@ fn of_several_locks_each_has_a_line_and_none_if_not_all_are_had() {
 }
 
 #[test]
-fn a_release_is_told_of_where_it_is_ours() {
+fn a_release_by_the_helper_is_logged() {
     let scene = Scene::new();
     // A command that the helper waits for.
     logged(&scene, &["lock", "-o", "a", "--", "true"]).run();
@@ -155,7 +156,7 @@ fn a_release_is_told_of_where_it_is_ours() {
 }
 
 #[test]
-fn the_release_of_a_removed_lock_file_is_told_by_its_name() {
+fn the_release_of_a_removed_lock_file_is_logged_with_its_name() {
     let scene = Scene::new();
     let script = "exec 200<>\"$(\"$HELPER\" path --create a)\" && \"$HELPER\" lock --fd 200 a &&
         rm \"$ABA_LOCK_DIR/aba-a.lock\" && \"$HELPER\" unlock --fd 200; exit $?";
@@ -164,20 +165,20 @@ fn the_release_of_a_removed_lock_file_is_told_by_its_name() {
 }
 
 #[test]
-fn a_nested_call_that_has_the_lock_already_leaves_no_line() {
+fn a_nested_call_for_the_same_lock_is_not_logged() {
     let scene = Scene::new();
     logged(&scene, &["lock", "a", "--", HELPER, "lock", "a", "--", "true"]).run();
     assert_eq!(story(&scene), ["acquired a"]);
 }
 
 #[test]
-fn a_replaced_lock_file_is_told_of() {
+fn a_replaced_lock_file_is_logged() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let waiter = logged(&scene, &["lock", "-w", "-q", "a", "--", "true"]).start();
-    scene.until_waited_for("a");
+    scene.wait_for_waiter("a");
     fs::remove_file(scene.lock_file("a")).unwrap();
-    holder.let_go();
+    holder.release();
     waiter.finish();
     assert_eq!(story(&scene), ["contended a", "replaced a", "acquired a"]);
     let script = "exec 200<>\"$(\"$HELPER\" path --create a)\" && rm \"$ABA_LOCK_DIR/aba-a.lock\" &&
@@ -187,7 +188,7 @@ fn a_replaced_lock_file_is_told_of() {
 }
 
 #[test]
-fn files_are_called_by_their_paths() {
+fn locks_on_files_are_logged_with_their_paths() {
     let scene = Scene::new();
     let file = scene.path("f");
     fs::write(&file, "x\n").unwrap();
@@ -201,7 +202,7 @@ fn files_are_called_by_their_paths() {
 }
 
 #[test]
-fn what_many_write_at_once_does_not_mix() {
+fn lines_of_concurrent_writers_do_not_mix() {
     let scene = Scene::new();
     // As long as a line gets.
     let long = "\"é\\".repeat(3000);
@@ -220,7 +221,7 @@ fn what_many_write_at_once_does_not_mix() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_is_told_of_once_and_nothing_else_changes() {
+fn an_unwritable_log_is_reported_once_and_changes_nothing_else() {
     let scene = Scene::new();
     fs::create_dir(scene.path("directory")).unwrap();
     let at = |name: &str| scene.path(name).display().to_string();
@@ -246,7 +247,7 @@ fn a_log_that_cannot_be_written_is_told_of_once_and_nothing_else_changes() {
         call.err(&says).err("a is already running").run();
         let call = scene.aba(["lock", "--on-busy", "echo busy", "a", "--", "true"]).env(LOG, &value);
         call.out("busy\n").err(&says).err("a is already running").run();
-        holder.let_go();
+        holder.release();
     }
     // Nor does it matter that a file may not grow.
     let script = "ulimit -f 1; head -c 1024 /dev/zero >\"$ABA_LOCK_LOG\"; exec \"$HELPER\" lock a -- echo ran";
@@ -254,9 +255,9 @@ fn a_log_that_cannot_be_written_is_told_of_once_and_nothing_else_changes() {
 }
 
 #[test]
-fn a_fifo_holds_nobody_up_whether_it_is_read_or_not() {
+fn a_fifo_as_the_log_never_blocks() {
     let scene = Scene::new();
-    assert!(Command::new("mkfifo").arg(log(&scene)).status().unwrap().success());
+    make_fifo(&log(&scene));
     // Nobody reads.
     logged(&scene, &["lock", "a", "--", "true"])
         .err(": no process reads this FIFO; nothing else depends on it\n")
@@ -270,23 +271,24 @@ fn a_fifo_holds_nobody_up_whether_it_is_read_or_not() {
     assert_eq!(event["event"], "acquired");
     let long = "x".repeat(3000);
     let script = format!("for i in {{1..60}}; do \"$HELPER\" lock a -- true {long} 2>>said || exit; done");
-    let mut fill = scene.program("bash");
-    fill.args(["-c", &script]).current_dir(scene.path("")).env(LOG, log(&scene));
-    Call::new(fill).run();
+    scene.bash_here(&script).env(LOG, log(&scene)).run();
     logged(&scene, &["lock", "a", "--", "true", &long]).err("Resource temporarily unavailable").run();
 }
 
 #[test]
-fn a_reader_that_goes_away_kills_nobody() {
+fn a_log_reader_that_goes_away_does_not_kill_the_helper() {
     let scene = Scene::new();
-    assert!(Command::new("mkfifo").arg(log(&scene)).status().unwrap().success());
+    make_fifo(&log(&scene));
     let _reader = fs::OpenOptions::new().read(true).write(true).open(log(&scene)).unwrap();
-    let mut command = scene.program("strace");
     // The line is what begins so; that it had no reader is what the call is made to answer, with its signal.
-    command.args(["-o", "/dev/null", "-P"]).arg(log(&scene));
-    command.args(["-e", "inject=write:error=EPIPE:signal=PIPE", HELPER, "lock", "a", "--", "echo", "ran"]);
-    command.env(LOG, log(&scene));
-    Call::new(command).out("ran\n").err("Broken pipe").run();
+    scene
+        .strace(["-P"])
+        .arg(log(&scene))
+        .args(["-e", "inject=write:error=EPIPE:signal=PIPE", HELPER, "lock", "a", "--", "echo", "ran"])
+        .env(LOG, log(&scene))
+        .out("ran\n")
+        .err("Broken pipe")
+        .run();
 }
 
 #[test]
@@ -308,22 +310,19 @@ fn standard_error_and_a_socket_can_be_the_log() {
     assert_eq!(event["lock"], "a");
     // One that is full holds nobody up.
     let script = "for i in {1..1000}; do \"$HELPER\" lock a -- true 2>>said || exit; done";
-    let mut fill = scene.program("bash");
-    fill.args(["-c", script]).current_dir(scene.path("")).env(LOG, scene.path("socket"));
-    Call::new(fill).run();
+    scene.bash_here(script).env(LOG, scene.path("socket")).run();
     drop(socket);
     scene.aba(["lock", "a", "--", "true"]).env(LOG, scene.path("socket")).err("Connection refused").run();
 }
 
 #[test]
-fn without_a_log_not_one_more_call_is_made_of_the_system() {
+fn without_a_log_no_additional_system_calls_are_made() {
     let scene = Scene::new();
     // The first call makes files.
     scene.aba(["lock", "a", "--", "true"]).run();
     let calls = |log: &str| -> Vec<String> {
-        let mut command = scene.program("strace");
-        command.arg("-o").arg(scene.path("calls")).args([HELPER, "lock", "a", "--", "true"]).env(LOG, log);
-        Call::new(command).run();
+        let command = scene.call("strace").arg("-o").arg(scene.path("calls")).args([HELPER, "lock", "a", "--", "true"]);
+        command.env(LOG, log).run();
         let text = fs::read_to_string(scene.path("calls")).unwrap();
         text.lines().take_while(|line| !line.contains("\"/usr/bin/true\"")).map(str::to_owned).collect()
     };
@@ -334,7 +333,7 @@ fn without_a_log_not_one_more_call_is_made_of_the_system() {
 }
 
 #[test]
-fn a_script_has_a_log_also_if_it_does_not_export_the_variable() {
+fn a_script_need_not_export_the_log_variable() {
     let scene = Scene::new();
     let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("shell/aba-lock.bash");
     let script = format!(
@@ -347,7 +346,7 @@ fn a_script_has_a_log_also_if_it_does_not_export_the_variable() {
 }
 
 #[test]
-fn the_doctor_says_whether_the_log_can_be_written_to() {
+fn the_doctor_checks_that_the_log_is_writable() {
     let scene = Scene::new();
     let doctor = |log: PathBuf| {
         let mut command = scene.program(HELPER);
@@ -366,18 +365,18 @@ fn the_doctor_says_whether_the_log_can_be_written_to() {
 }
 
 #[test]
-fn a_task_and_those_who_look_leave_no_line() {
+fn tasks_and_queries_are_not_logged() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let task = gate.task(0);
     gate.open();
-    scene.once(with(&["-w", "-q", "-i", "t"], &task)).env(LOG, log(&scene)).out("begun\n").run();
+    scene.once(with_command(&["-w", "-q", "-i", "t"], &task)).env(LOG, log(&scene)).out("begun\n").run();
     logged(&scene, &["status", "a"]).status(1).out("a: free").run();
     assert!(!log(&scene).exists());
 }
 
 #[test]
-fn a_wait_that_would_have_no_end_is_told_of_with_its_circle() {
+fn a_deadlock_is_logged_with_its_circle() {
     let scene = Scene::new();
     logged(&scene, &["lock", "-o", "a", "--", "env", "-u", "ABA_LOCK_FDS", HELPER, "lock", "-w", "a", "--", "true"])
         .status(75)
@@ -390,7 +389,7 @@ fn a_wait_that_would_have_no_end_is_told_of_with_its_circle() {
 }
 
 #[test]
-fn who_is_ended_to_release_a_lock_is_told_of() {
+fn a_holder_that_was_killed_to_release_a_lock_is_logged() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     logged(&scene, &["unlock", "a", "--kill"]).err(format!("ended pid {} (", holder.pid())).run();
@@ -400,7 +399,7 @@ fn who_is_ended_to_release_a_lock_is_told_of() {
 }
 
 #[test]
-fn no_file_is_made_in_dev_nor_in_the_place_of_a_socket() {
+fn the_log_is_never_created_in_dev_or_in_place_of_a_socket() {
     let scene = Scene::new();
     let (dev, run) = (scene.path("dev"), scene.path("run"));
     fs::create_dir_all(&dev).unwrap();
@@ -412,9 +411,7 @@ fn no_file_is_made_in_dev_nor_in_the_place_of_a_socket() {
             run.display(),
             dev.display()
         );
-        let mut command = scene.program("unshare");
-        command.args(["--user", "--map-root-user", "--mount", "--", "sh", "-c", &script]).env(LOG, value);
-        Call::new(command)
+        scene.in_mount_namespace().args(["sh", "-c", &script]).env(LOG, value)
     };
     let files = |directory: &Path| -> Vec<PathBuf> {
         fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect()
@@ -428,11 +425,9 @@ fn no_file_is_made_in_dev_nor_in_the_place_of_a_socket() {
         inside("", value).err(format!("could not write to the event log {path}: {why}; nothing else")).run();
         assert!(files(&dev).is_empty() && files(&run.join("systemd/journal")).is_empty(), "{value}");
         let doctor = scene.path("doctor");
-        let mut command = scene.program("unshare");
         let script = format!("mount --bind {} /dev && \"$HELPER\" doctor >{}; :", dev.display(), doctor.display());
-        command.args(["--user", "--map-root-user", "--mount", "--", "sh", "-c", &script]).env(LOG, value);
         if value != "journald" {
-            Call::new(command).run();
+            scene.in_mount_namespace().args(["sh", "-c", &script]).env(LOG, value).run();
             let said = fs::read_to_string(doctor).unwrap();
             assert!(said.contains(&format!("{path} cannot be written to: {why}: no event is kept")), "{said}");
         }

@@ -1,20 +1,25 @@
 //! What the system may refuse, and a kill between any two steps.
 
-use crate::scene::{Call, HELPER, Scene, copy_program, is_locked, is_root};
+use crate::call::Call;
+use crate::process::{copy_program, is_locked, is_root, make_fifo};
+use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::process::Command;
 
 /// The helper under strace, which makes system calls on the lock file fail.
 fn injected(scene: &Scene, inject: &str, args: &[&str]) -> Call {
-    let mut command = scene.program("strace");
-    command.arg("-P").arg(scene.lock_file("a")).arg("-P").arg(scene.root());
-    command.args(["-o", "/dev/null", "-e", &format!("inject={inject}"), HELPER]).args(args);
-    Call::new(command)
+    scene
+        .call("strace")
+        .arg("-P")
+        .arg(scene.lock_file("a"))
+        .arg("-P")
+        .arg(scene.root())
+        .args(["-o", "/dev/null", "-e", &format!("inject={inject}"), HELPER])
+        .args(args)
 }
 
 #[test]
-fn a_full_disk_costs_the_record_and_not_the_lock() {
+fn a_full_disk_loses_the_record_but_not_the_lock() {
     let scene = Scene::new();
     // `-q` is about contention.
     for args in [&["lock", "a", "--", "echo", "runs"][..], &["lock", "-q", "a", "--", "echo", "runs"]] {
@@ -39,7 +44,7 @@ fn a_file_system_without_locks_is_named_and_refused() {
 }
 
 #[test]
-fn a_lock_that_fails_for_another_reason_is_never_called_busy() {
+fn a_failed_lock_call_is_not_reported_as_contention() {
     let scene = Scene::new();
     let said =
         injected(&scene, "flock:error=EIO", &["lock", "a", "--", "true"]).status(125).err("could not lock ").run();
@@ -47,26 +52,24 @@ fn a_lock_that_fails_for_another_reason_is_never_called_busy() {
 }
 
 #[test]
-fn a_signal_that_interrupts_the_wait_is_no_timeout() {
+fn a_wait_continues_after_an_interrupting_signal() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let waiter =
         injected(&scene, "flock:error=EINTR:when=2", &["lock", "-qw", "a", "--", "echo", "mine"]).out("mine\n");
     let waiter = waiter.start();
-    scene.until_waited_for("a");
-    holder.let_go();
+    scene.wait_for_waiter("a");
+    holder.release();
     waiter.finish();
 }
 
 #[test]
-fn an_existing_file_is_opened_without_asking_to_create_it() {
+fn an_existing_lock_file_is_opened_without_o_creat() {
     // With O_CREAT, `fs.protected_regular` refuses a file of another user's in a sticky directory, even to root.
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).run();
     let trace = scene.path("trace");
-    let mut command = scene.program("strace");
-    command.args(["-e", "trace=openat", "-o"]).arg(&trace).args([HELPER, "lock", "a", "--", "true"]);
-    Call::new(command).run();
+    scene.call("strace").args(["-e", "trace=openat", "-o"]).arg(&trace).args([HELPER, "lock", "a", "--", "true"]).run();
     let trace = fs::read_to_string(trace).unwrap();
     let opened: Vec<&str> = trace.lines().filter(|line| line.contains("aba-a.lock")).collect();
     assert!(!opened.is_empty());
@@ -76,7 +79,7 @@ fn an_existing_file_is_opened_without_asking_to_create_it() {
 }
 
 #[test]
-fn a_file_that_can_only_be_read_is_locked_all_the_same() {
+fn a_read_only_lock_file_can_be_locked() {
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).run();
     let before = scene.record("a");
@@ -89,14 +92,8 @@ fn a_directory_or_file_that_cannot_be_used_is_named_with_the_reason() {
     let scene = Scene::new();
     fs::write(scene.path("file"), "").unwrap();
     let below = scene.path("file/locks");
-    scene
-        .aba(["lock", "a", "--", "true"])
-        .env("ABA_LOCK_DIR", &below)
-        .status(125)
-        .err("could not ")
-        .err(below.to_str().unwrap())
-        .err("Not a directory")
-        .run();
+    let command = scene.aba(["lock", "a", "--", "true"]).env("ABA_LOCK_DIR", &below).status(125).err("could not ");
+    command.err(below.to_str().unwrap()).err("Not a directory").run();
     injected(&scene, "mkdir:error=EACCES", &["lock", "a", "--", "true"])
         .status(125)
         .err(format!("could not make the directory for locks {}: Permission denied", scene.root().display()))
@@ -110,7 +107,7 @@ fn a_directory_or_file_that_cannot_be_used_is_named_with_the_reason() {
 }
 
 #[test]
-fn a_file_of_another_user_that_cannot_be_opened_is_said_to_be_theirs() {
+fn an_unreadable_lock_file_of_another_user_is_reported_with_its_owner() {
     let scene = Scene::new();
     let copy = scene.path("helper");
     copy_program(HELPER, &copy);
@@ -150,14 +147,14 @@ fn a_lock_file_that_another_user_may_read_can_be_locked_by_them() {
 }
 
 #[test]
-fn what_is_not_a_regular_file_is_refused_and_never_hangs() {
+fn lock_files_that_are_not_regular_files_are_refused() {
     let scene = Scene::new();
     scene.make_root();
     fs::write(scene.path("target"), "precious").unwrap();
     symlink(scene.path("target"), scene.lock_file("link")).unwrap();
     symlink(scene.path("nowhere"), scene.lock_file("dangling")).unwrap();
     fs::create_dir(scene.lock_file("directory")).unwrap();
-    assert!(Command::new("mkfifo").arg(scene.lock_file("fifo")).status().unwrap().success());
+    make_fifo(&scene.lock_file("fifo"));
     let kinds =
         [("link", "symbolic link"), ("dangling", "symbolic link"), ("directory", "directory"), ("fifo", "FIFO")];
     for (name, kind) in kinds {
@@ -184,7 +181,7 @@ fn what_is_not_a_regular_file_is_refused_and_never_hangs() {
 }
 
 #[test]
-fn a_kill_before_any_system_call_leaves_a_lock_that_can_be_taken() {
+fn a_lock_killed_at_any_system_call_leaves_a_usable_lock() {
     let scene = Scene::new();
     // Every call from the first that touches the lock file to the last before the command.
     let calls = ["openat", "flock", "pread64", "pwrite64", "ftruncate", "statx", "fcntl", "execve", "close", "mkdir"];
@@ -202,7 +199,7 @@ fn a_kill_before_any_system_call_leaves_a_lock_that_can_be_taken() {
 }
 
 #[test]
-fn somebody_who_removes_the_file_in_a_loop_is_reported_and_not_waited_for_for_ever() {
+fn a_lock_file_that_is_replaced_again_and_again_is_an_error() {
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).run();
     // Of each round's three looks at the file, the second asks whether the name still leads to it.
@@ -214,40 +211,34 @@ fn somebody_who_removes_the_file_in_a_loop_is_reported_and_not_waited_for_for_ev
 }
 
 #[test]
-fn a_command_that_is_killed_before_it_began_is_no_silent_end_of_ours() {
+fn a_command_killed_before_execve_is_reported_by_the_exit_status() {
     let scene = Scene::new();
-    let mut command = scene.program("strace");
     // The child is killed at its first step; we come to tell it to go when it has gone.
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=prctl:signal=KILL"]);
-    command.args(["-e", "inject=write:delay_enter=200000", HELPER, "lock", "-o", "a", "--", "true"]);
-    Call::new(command).status(137).run();
+    let command = scene.strace(["-f", "-e", "inject=prctl:signal=KILL"]);
+    command.args(["-e", "inject=write:delay_enter=200000", HELPER, "lock", "-o", "a", "--", "true"]).status(137).run();
     assert!(!is_locked(&scene.lock_file("a")));
 }
 
 #[test]
-fn a_signal_costs_no_sentence_that_can_be_said() {
+fn an_interrupted_system_call_loses_no_message() {
     let scene = Scene::new();
     let holder = scene.holder("a");
-    let mut command = scene.program("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=poll:error=EINTR:when=1"]);
-    command.args([HELPER, "lock", "a", "--", "true"]);
-    Call::new(command).status(75).err("a is already running: ").run();
-    holder.let_go();
+    let command = scene.strace(["-f", "-e", "inject=poll:error=EINTR:when=1"]);
+    command.args([HELPER, "lock", "a", "--", "true"]).status(75).err("a is already running: ").run();
+    holder.release();
 }
 
 #[test]
-fn an_alarm_that_comes_as_the_wait_ends_rings_in_nobody() {
+fn a_timeout_alarm_never_reaches_the_command() {
     let scene = Scene::new();
     for when in 1..=5 {
         let holder = scene.holder("a");
-        let mut command = scene.program("strace");
         // Also at the call that puts it off: what is pending then rings again 20 ms later.
         let inject = format!("inject=setitimer:signal=ALRM:when={when}");
-        command.args(["-f", "-qq", "-o", "/dev/null", "-e", &inject, HELPER, "lock", "-qt", "60", "a", "--"]);
-        command.args(["sh", "-c", "sleep 0.2; echo mine"]);
-        let waiter = Call::new(command).out("mine\n").start();
-        scene.until_waited_for("a");
-        holder.let_go();
+        let command = scene.strace(["-f", "-e", &inject, HELPER, "lock", "-qt", "60", "a", "--"]);
+        let waiter = command.args(["sh", "-c", "sleep 0.2; echo mine"]).out("mine\n").start();
+        scene.wait_for_waiter("a");
+        holder.release();
         waiter.finish();
     }
 }

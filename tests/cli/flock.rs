@@ -1,8 +1,9 @@
 //! The helper as `flock`, where it is better than the original, and what it is beside the other commands. (What both do stands
 //! in `flock_comparison.rs`.)
 
-use crate::scene::{Call, HELPER, Holder, PATIENCE, Said, Scene, is_alive, is_locked, kill, queue, until, waiters};
-use crate::terminal::TERMINAL;
+use crate::call::{Call, CallOutput, Holder};
+use crate::process::{PATIENCE, count_waiters, is_alive, is_locked, kill, wait_until, waiter_pids};
+use crate::scene::{HELPER, Scene};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
@@ -35,17 +36,15 @@ fn holder(scene: &Scene, options: &[&str]) -> Holder {
 }
 
 /// Under strace with these options.
-fn traced(scene: &Scene, options: &[&str], args: &[&str]) -> (Said, String) {
+fn traced(scene: &Scene, options: &[&str], args: &[&str]) -> (CallOutput, String) {
     flock(scene);
-    let mut command = scene.program("strace");
-    command.args(["-qq", "-o"]).arg(scene.path("trace")).args(options).arg(scene.path("flock")).args(args);
-    command.current_dir(scene.path(""));
-    let said = Call::new(command).err("").out("").run();
+    let command = scene.call("strace").args(["-qq", "-o"]).arg(scene.path("trace")).args(options);
+    let said = command.arg(scene.path("flock")).args(args).current_dir(scene.path("")).err("").out("").run();
     (said, fs::read_to_string(scene.path("trace")).unwrap())
 }
 
 #[test]
-fn a_signal_to_flock_reaches_the_command_which_ends_as_it_likes() {
+fn a_signal_to_flock_is_forwarded_to_the_command() {
     let scene = Scene::new();
     for (signal, number) in [("INT", 2), ("TERM", 15), ("HUP", 1), ("QUIT", 3), ("USR1", 10), ("USR2", 12)] {
         let script = format!("trap 'echo cleaned >>log; exit 7' {signal}; echo held; while read _; do :; done");
@@ -60,19 +59,19 @@ fn a_signal_to_flock_reaches_the_command_which_ends_as_it_likes() {
 }
 
 #[test]
-fn a_command_that_dies_of_the_signal_takes_flock_with_it() {
+fn flock_dies_of_the_signal_that_killed_its_command() {
     let scene = Scene::new();
     for number in [2, 15, 1, 10] {
         let mut command = flock(&scene);
         let mut child = command.args(["f", "sh", "-c", "echo $$ >pid; exec sleep 60"]).spawn().unwrap();
         let pid = || fs::read_to_string(scene.path("pid")).ok()?.trim().parse::<u32>().ok();
-        until("the command runs", || pid().is_some_and(is_alive));
+        wait_until("the command runs", || pid().is_some_and(is_alive));
         let pid = pid().unwrap();
         kill(child.id(), number);
         let status = child.wait().unwrap();
         // As a shell has to know that its command died of Ctrl-C, or it would go on.
         assert_eq!(status.signal(), Some(number));
-        until("the command has ended", || !is_alive(pid));
+        wait_until("the command has ended", || !is_alive(pid));
         fs::remove_file(scene.path("pid")).unwrap();
     }
 }
@@ -87,14 +86,11 @@ fn on_ctrl_c_flock_waits_for_a_command_that_still_cleans_up() {
         trapped.display(),
         go.display()
     );
-    let mut command = scene.program("python3");
     // Only that tells a second signal from the first: a shell takes several for one.
     let strace = ["strace", "-I", "never", "-qq", "-e", "trace=kill", "-e", "signal=none", "-o"];
-    command.args(["-c", TERMINAL, "ready>\x03"]).args(strace).arg(scene.path("trace"));
-    command.arg(scene.path("flock")).arg(scene.path("f"));
-    command.args(["sh", "-c", &script]);
-    let mut running = Call::new(command).status(5).out("cleaned").start();
-    until("the command got it", || trapped.exists());
+    let command = scene.on_terminal("ready>\x03").args(strace).arg(scene.path("trace")).arg(scene.path("flock"));
+    let mut running = command.arg(scene.path("f")).args(["sh", "-c", &script]).status(5).out("cleaned").start();
+    wait_until("the command got it", || trapped.exists());
     assert!(!running.has_ended());
     assert!(is_locked(&scene.path("f")));
     fs::write(go, "").unwrap();
@@ -105,7 +101,7 @@ fn on_ctrl_c_flock_waits_for_a_command_that_still_cleans_up() {
 }
 
 #[test]
-fn a_script_ends_with_the_ctrl_c_of_which_its_command_under_flock_died() {
+fn ctrl_c_that_kills_a_command_under_flock_ends_the_script() {
     let scene = Scene::new();
     flock(&scene);
     let script = format!(
@@ -113,34 +109,32 @@ fn a_script_ends_with_the_ctrl_c_of_which_its_command_under_flock_died() {
         scene.path("flock").display(),
         scene.path("f").display()
     );
-    let mut command = scene.program("python3");
-    command.args(["-c", TERMINAL, "ready>\x03", "bash", "-c", &script]);
     // Python says -2 of one that died of signal 2.
-    let said = Call::new(command).status(254).out("ready").run();
+    let said = scene.on_terminal("ready>\x03").args(["bash", "-c", &script]).status(254).out("ready").run();
     assert!(!said.out.contains("went on"), "{}", said.out);
 }
 
 #[test]
-fn a_killed_flock_leaves_the_lock_to_its_command_and_with_o_no_command_without_a_lock() {
+fn killing_flock_never_leaves_a_command_without_its_lock() {
     let scene = Scene::new();
     for options in [&[][..], &["-o"]] {
         let mut command = flock(&scene);
         command.args(options).args(["f", "sh", "-c", "echo $$; read _"]);
         let mut holder = Holder::start(command);
-        let child: u32 = holder.said.parse().unwrap();
+        let child: u32 = holder.first_line.parse().unwrap();
         holder.signal(9);
         assert_eq!(holder.wait(), 137);
         if options.is_empty() {
             assert!(is_alive(child) && is_locked(&scene.path("f")));
             kill(child, 9);
         }
-        until("the command has ended", || !is_alive(child));
-        until("the lock is free", || !is_locked(&scene.path("f")));
+        wait_until("the command has ended", || !is_alive(child));
+        wait_until("the lock is free", || !is_locked(&scene.path("f")));
     }
 }
 
 #[test]
-fn a_file_that_is_there_is_opened_for_reading_without_asking_to_create_it() {
+fn an_existing_file_is_opened_read_only_without_o_creat() {
     let scene = Scene::new();
     fs::write(scene.path("f"), "kept").unwrap();
     fs::set_permissions(scene.path("f"), fs::Permissions::from_mode(0o444)).unwrap();
@@ -154,22 +148,22 @@ fn a_file_that_is_there_is_opened_for_reading_without_asking_to_create_it() {
 }
 
 #[test]
-fn who_waits_for_a_file_that_is_removed_never_runs_beside_who_has_the_new_one() {
+fn a_waiter_for_a_removed_file_waits_for_the_new_file() {
     let scene = Scene::new();
     let first = holder(&scene, &[]);
     let mut waiter = call(&scene, &["f", "echo", "ran"]).out("ran\n").start();
-    until("it waits", || waiters(&scene.path("f")) == 1);
+    wait_until("it waits", || count_waiters(&scene.path("f")) == 1);
     fs::remove_file(scene.path("f")).unwrap();
     let second = holder(&scene, &[]);
-    first.let_go();
-    until("it waits again, or has ended", || waiters(&scene.path("f")) == 1 || waiter.has_ended());
+    first.release();
+    wait_until("it waits again, or has ended", || count_waiters(&scene.path("f")) == 1 || waiter.has_ended());
     assert!(!waiter.has_ended(), "it ran beside the second holder");
-    second.let_go();
+    second.release();
     waiter.finish();
 }
 
 #[test]
-fn a_file_that_is_removed_between_opening_and_locking_is_made_again() {
+fn a_file_removed_between_opening_and_locking_is_recreated() {
     let scene = Scene::new();
     fs::write(scene.path("f"), "").unwrap();
     for options in [&["-n"][..], &[], &["-w", "5"], &["-s"]] {
@@ -181,7 +175,7 @@ fn a_file_that_is_removed_between_opening_and_locking_is_made_again() {
 }
 
 #[test]
-fn a_waiter_that_cannot_have_or_see_the_new_file_fails_and_does_not_run_beside_who_has_it() {
+fn a_waiter_that_cannot_open_the_new_file_fails() {
     let scene = Scene::new();
     let refused = [
         ("openat:error=EACCES:when=2", true, 66, "Permission denied"),
@@ -193,39 +187,36 @@ fn a_waiter_that_cannot_have_or_see_the_new_file_fails_and_does_not_run_beside_w
     ];
     for (inject, made_again, status, reason) in refused {
         let first = holder(&scene, &[]);
-        let mut command = scene.program("strace");
-        command.args(["-qq", "-o", "/dev/null", "-P", "f", "-e", &format!("inject={inject}")]);
-        command.arg(scene.path("flock")).args(["f", "echo", "ran"]).current_dir(scene.path(""));
-        let waiter =
-            Call::new(command).status(status).err(format!("flock: cannot open lock file f: {reason}\n")).start();
-        until("it waits", || waiters(&scene.path("f")) == 1);
+        let command = scene.strace(["-P", "f", "-e", &format!("inject={inject}")]).arg(scene.path("flock"));
+        let command = command.args(["f", "echo", "ran"]).current_dir(scene.path("")).status(status);
+        let waiter = command.err(format!("flock: cannot open lock file f: {reason}\n")).start();
+        wait_until("it waits", || count_waiters(&scene.path("f")) == 1);
         fs::remove_file(scene.path("f")).unwrap();
         let second = made_again.then(|| holder(&scene, &[]));
-        first.let_go();
+        first.release();
         waiter.finish();
-        second.map(Holder::let_go);
+        second.map(Holder::release);
     }
 }
 
 #[test]
-fn a_waiter_without_a_descriptor_to_spare_waits_for_the_new_file() {
+fn a_waiter_without_free_descriptors_waits_for_the_new_file() {
     let scene = Scene::new();
     let first = holder(&scene, &[]);
-    let mut command = scene.program("sh");
-    command.args(["-c", "ulimit -n 4; exec ./flock -o f echo ran"]).current_dir(scene.path(""));
-    let mut waiter = Call::new(command).out("ran\n").start();
-    until("it waits", || waiters(&scene.path("f")) == 1);
+    let command = scene.call("sh").args(["-c", "ulimit -n 4; exec ./flock -o f echo ran"]).current_dir(scene.path(""));
+    let mut waiter = command.out("ran\n").start();
+    wait_until("it waits", || count_waiters(&scene.path("f")) == 1);
     fs::remove_file(scene.path("f")).unwrap();
     let second = holder(&scene, &[]);
-    first.let_go();
-    until("it waits again, or has ended", || waiters(&scene.path("f")) == 1 || waiter.has_ended());
+    first.release();
+    wait_until("it waits again, or has ended", || count_waiters(&scene.path("f")) == 1 || waiter.has_ended());
     assert!(!waiter.has_ended(), "it ran beside the second holder, or gave up");
-    second.let_go();
+    second.release();
     waiter.finish();
 }
 
 #[test]
-fn a_file_that_always_leads_elsewhere_is_locked_all_the_same_unless_another_had_it() {
+fn a_file_that_always_seems_replaced_is_locked_unless_it_was_contended() {
     let scene = Scene::new();
     let (said, _) = {
         let args = ["f", "sh", "-c", "flock -n f true || echo held"];
@@ -233,31 +224,29 @@ fn a_file_that_always_leads_elsewhere_is_locked_all_the_same_unless_another_had_
     };
     assert_eq!(said.out, "held\n");
     let first = holder(&scene, &[]);
-    let mut command = scene.program("strace");
-    command.args(["-qq", "-o", "/dev/null", "-P", "f", "-e", "inject=statx:error=ENOENT"]);
-    command.arg(scene.path("flock")).args(["f", "echo", "ran"]).current_dir(scene.path(""));
-    let waiter =
-        Call::new(command).status(65).err("flock: lock file f was replaced each time that it was opened").start();
-    until("it waits", || waiters(&scene.path("f")) == 1);
-    first.let_go();
+    let command = scene.strace(["-P", "f", "-e", "inject=statx:error=ENOENT"]).arg(scene.path("flock"));
+    let command = command.args(["f", "echo", "ran"]).current_dir(scene.path("")).status(65);
+    let waiter = command.err("flock: lock file f was replaced each time that it was opened").start();
+    wait_until("it waits", || count_waiters(&scene.path("f")) == 1);
+    first.release();
     waiter.finish();
 }
 
 #[test]
-fn a_directory_that_goes_with_its_lock_file_does_not_keep_a_waiter_from_running() {
+fn a_waiter_runs_if_the_directory_of_the_lock_file_is_removed() {
     let scene = Scene::new();
     fs::create_dir(scene.path("d")).unwrap();
     let mut command = flock(&scene);
     command.args(["d/f", "sh", "-c", "echo held; read _; rm -r d"]);
     let first = Holder::start(command);
     let waiter = call(&scene, &["d/f", "echo", "ran"]).out("ran\n").start();
-    until("it waits", || waiters(&scene.path("d/f")) == 1);
-    first.let_go();
+    wait_until("it waits", || count_waiters(&scene.path("d/f")) == 1);
+    first.release();
     waiter.finish();
 }
 
 #[test]
-fn a_file_system_that_wants_to_write_for_an_exclusive_lock_gets_it() {
+fn a_file_system_that_requires_write_access_for_exclusive_locks_gets_it() {
     let scene = Scene::new();
     fs::write(scene.path("f"), "kept").unwrap();
     for error in ["EBADF", "EIO"] {
@@ -269,14 +258,12 @@ fn a_file_system_that_wants_to_write_for_an_exclusive_lock_gets_it() {
     }
     assert_eq!(fs::read_to_string(scene.path("f")).unwrap(), "kept");
     // Nothing to gain for a shared one.
-    let mut command = scene.program("strace");
-    command.args(["-qq", "-o", "/dev/null", "-P", "f", "-e", "inject=flock:error=EBADF"]).arg(scene.path("flock"));
-    command.args(["-s", "f", "true"]).current_dir(scene.path(""));
-    Call::new(command).status(65).err("flock: f: Bad file descriptor").run();
+    let command = scene.strace(["-P", "f", "-e", "inject=flock:error=EBADF"]).arg(scene.path("flock"));
+    command.args(["-s", "f", "true"]).current_dir(scene.path("")).status(65).err("flock: f: Bad file descriptor").run();
 }
 
 #[test]
-fn what_the_system_refuses_has_the_status_that_the_original_gives_it() {
+fn system_errors_have_the_exit_status_of_the_original() {
     let scene = Scene::new();
     fs::write(scene.path("f"), "").unwrap();
     flock(&scene);
@@ -293,43 +280,38 @@ fn what_the_system_refuses_has_the_status_that_the_original_gives_it() {
     ];
     for program in ["flock".to_owned(), scene.path("flock").display().to_string()] {
         for (inject, status) in refused {
-            let mut command = scene.program("strace");
-            command.args(["-qq", "-o", "/dev/null", "-P", "f", "-e", &format!("inject={inject}")]);
-            command.args([&program, "f", "true"]).current_dir(scene.path(""));
-            Call::new(command).status(status).err("flock: ").run();
+            let command = scene.strace(["-P", "f", "-e", &format!("inject={inject}")]).args([&program, "f", "true"]);
+            command.current_dir(scene.path("")).status(status).err("flock: ").run();
         }
-        let mut command = scene.program("strace");
-        command.args(["-qq", "-o", "/dev/null", "-e", "inject=clone,clone3,fork,vfork:error=EAGAIN"]);
-        command.args([&program, "f", "true"]).current_dir(scene.path(""));
-        Call::new(command).status(71).err("flock: ").run();
+        let command = scene.strace(["-e", "inject=clone,clone3,fork,vfork:error=EAGAIN"]).args([&program, "f", "true"]);
+        command.current_dir(scene.path("")).status(71).err("flock: ").run();
     }
 }
 
 #[test]
-fn a_waiting_flock_is_silent_also_on_a_terminal_and_with_verbose_says_who_has_it() {
+fn a_waiting_flock_names_the_holder_only_with_verbose() {
     let scene = Scene::new();
     let first = holder(&scene, &[]);
-    let mut command = scene.program("python3");
     let script = "exec \"$0\" f echo ran";
     let rules = format!("ran={}", scene.path("seen").display());
-    command.args(["-c", TERMINAL, &rules, "sh", "-c", script]).arg(scene.path("flock")).current_dir(scene.path(""));
-    let silent = Call::new(command).out("ran").start();
-    until("it waits", || waiters(&scene.path("f")) == 1);
+    let command = scene.on_terminal(&rules).args(["sh", "-c", script]).arg(scene.path("flock"));
+    let silent = command.current_dir(scene.path("")).out("ran").start();
+    wait_until("it waits", || count_waiters(&scene.path("f")) == 1);
     let loud = call(&scene, &["--verbose", "f", "true"]).out("flock: executing true\n").err("").start();
-    loud.until_said(&format!("flock: waiting for f, held by pid {} (", first.pid()));
-    until("both wait", || waiters(&scene.path("f")) == 2);
+    loud.wait_for_error(&format!("flock: waiting for f, held by pid {} (", first.pid()));
+    wait_until("both wait", || count_waiters(&scene.path("f")) == 2);
     let said = call(&scene, &["--verbose", "-n", "f", "true"]).status(1).err("flock: failed to get lock\n").run();
     assert!(said.err.contains(&format!("flock: f is held by pid {} (", first.pid())), "{}", said.err);
     // Longer than the moment after which the other commands say something.
     let said = call(&scene, &["-w", "0.3", "f", "true"]).status(1).run();
     assert!(said.err.is_empty() && said.out.is_empty());
-    first.let_go();
+    first.release();
     assert_eq!(silent.finish().out, "ran\r\n");
     loud.finish();
 }
 
 #[test]
-fn neither_home_nor_a_directory_for_locks_is_needed_or_made() {
+fn flock_needs_and_creates_neither_home_nor_state_root() {
     let scene = Scene::new();
     let mut command = flock(&scene);
     command.env_clear().env("PATH", std::env::var("PATH").unwrap()).env("ABA_LOCK_DIR", "not absolute");
@@ -345,11 +327,10 @@ fn neither_home_nor_a_directory_for_locks_is_needed_or_made() {
 }
 
 #[test]
-fn the_command_of_ours_and_the_name_are_the_same() {
+fn the_flock_subcommand_and_the_flock_name_behave_alike() {
     let scene = Scene::new();
-    let mut command = scene.program(HELPER);
-    command.args(["flock", "-E", "7", "f", "-c", "echo ran; exit 3"]).current_dir(scene.path(""));
-    Call::new(command).status(3).out("ran\n").run();
+    let command = scene.aba(["flock", "-E", "7", "f", "-c", "echo ran; exit 3"]).current_dir(scene.path("")).status(3);
+    command.out("ran\n").run();
     let said = scene.aba(["flock", "--wrong"]).status(64).err("flock: unrecognized option '--wrong'\n").run();
     assert!(said.err.contains("hint: see `aba-lock flock --help`\n"), "{}", said.err);
     scene.aba(["flock", "--help"]).out("Usage: aba-lock flock [OPTIONS] FILE COMMAND").run();
@@ -358,12 +339,9 @@ fn the_command_of_ours_and_the_name_are_the_same() {
     // Beside the other commands: the same lock.
     let held = holder(&scene, &[]);
     let file = scene.path("f");
-    scene
-        .aba(["lock", "--file", file.to_str().unwrap(), "--", "true"])
-        .status(75)
-        .err(format!("held by pid {}", held.pid()))
-        .run();
-    held.let_go();
+    let command = scene.aba(["lock", "--file", file.to_str().unwrap(), "--", "true"]).status(75);
+    command.err(format!("held by pid {}", held.pid())).run();
+    held.release();
 }
 
 #[test]
@@ -404,7 +382,7 @@ fn the_parser_and_the_help_know_the_same_options() {
 }
 
 #[test]
-fn ranges_of_a_file_are_locked_where_they_overlap_and_apart_from_the_whole() {
+fn ranges_conflict_only_where_they_overlap() {
     let scene = Scene::new();
     let first = holder(&scene, &["--fcntl", "--start", "1K", "--length", "1KiB"]);
     let conflict = |args: &[&str]| {
@@ -429,14 +407,14 @@ fn ranges_of_a_file_are_locked_where_they_overlap_and_apart_from_the_whole() {
     let waiter = call(&scene, &["--fcntl", "-w", "60", "f", "echo", "ran"]).out("ran\n").start();
     let end = format!(":{} ", fs::metadata(scene.path("f")).unwrap().ino());
     let waits = |line: &str| line.contains("-> OFDLCK") && line.contains(&end);
-    until("it waits", || fs::read_to_string("/proc/locks").unwrap().lines().any(waits));
-    first.let_go();
+    wait_until("it waits", || fs::read_to_string("/proc/locks").unwrap().lines().any(waits));
+    first.release();
     waiter.finish();
     // Several may share one, and a descriptor has it, too.
     let shared = holder(&scene, &["--fcntl", "-s"]);
     granted(&["-s"]);
     conflict(&["-x"]);
-    shared.let_go();
+    shared.release();
     let script = "exec 9<>f; ./flock --fcntl 9; ./flock --fcntl -n f true || echo held; ./flock --fcntl -u 9; ./flock --fcntl -n f echo free";
     let mut command = flock(&scene);
     command.arg("g").args(["sh", "-c", script]);
@@ -446,7 +424,7 @@ fn ranges_of_a_file_are_locked_where_they_overlap_and_apart_from_the_whole() {
 }
 
 #[test]
-fn a_start_or_a_length_alone_locks_a_range_and_sizes_are_those_of_util_linux() {
+fn start_and_length_accept_the_sizes_of_util_linux() {
     let scene = Scene::new();
     // The size of a lock, and the range that the kernel then has: first and last byte.
     for (options, range) in [
@@ -462,7 +440,7 @@ fn a_start_or_a_length_alone_locks_a_range_and_sizes_are_those_of_util_linux() {
         let end = format!(":{} {range}", fs::metadata(scene.path("f")).unwrap().ino());
         let locks = fs::read_to_string("/proc/locks").unwrap();
         assert!(locks.lines().any(|line| line.contains(": OFDLCK ") && line.ends_with(&end)), "{options:?} {locks}");
-        holder.let_go();
+        holder.release();
     }
     let said = call(&scene, &["--start", "1K", "--length", "20000000T", "f", "true"]).status(64).err("flock: ").run();
     assert!(said.err.contains("invalid length: '20000000T'"), "{}", said.err);
@@ -470,7 +448,7 @@ fn a_start_or_a_length_alone_locks_a_range_and_sizes_are_those_of_util_linux() {
 }
 
 #[test]
-fn names_and_commands_are_bytes() {
+fn names_and_commands_may_be_any_bytes() {
     let scene = Scene::new();
     let name = OsStr::from_bytes(b"\xff\xfe \n");
     let mut command = flock(&scene);
@@ -486,7 +464,7 @@ fn names_and_commands_are_bytes() {
 }
 
 #[test]
-fn a_script_without_a_first_line_and_with_many_words_is_run_as_the_original_runs_it() {
+fn a_script_without_an_interpreter_line_gets_all_its_arguments() {
     let scene = Scene::new();
     fs::write(scene.path("script"), "echo $# ${100000}").unwrap();
     fs::set_permissions(scene.path("script"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -496,7 +474,7 @@ fn a_script_without_a_first_line_and_with_many_words_is_run_as_the_original_runs
 }
 
 #[test]
-fn status_names_who_has_a_file_through_flock_and_who_waits() {
+fn status_names_the_holders_and_waiters_of_flock() {
     let scene = Scene::new();
     let first = holder(&scene, &[]);
     let file = scene.path("f");
@@ -507,11 +485,9 @@ fn status_names_who_has_a_file_through_flock_and_who_waits() {
     command.args(["flock", "f", "sleep", "0"]).current_dir(scene.path(""));
     let command = Call::new(command).start();
     let script = format!("exec 9<f; '{}' -s 9; exit 0", other.display());
-    let mut bash = scene.program("bash");
-    bash.args(["-c", &script]).current_dir(scene.path(""));
-    let script = Call::new(bash).start();
-    until("they wait", || waiters(&file) == 3);
-    let waiting = queue(&file);
+    let script = scene.bash_here(&script).start();
+    wait_until("they wait", || count_waiters(&file) == 3);
+    let waiting = waiter_pids(&file);
     let said = scene.aba(["status", "--file", file.to_str().unwrap()]).out("f: held, exclusive\n").run().out;
     assert!(said.contains(&format!("\n  pid {}, ", first.pid())), "{said}");
     assert!(said.contains(&format!("waits: pid {}, ", waiter.pid())), "{said}");
@@ -520,14 +496,14 @@ fn status_names_who_has_a_file_through_flock_and_who_waits() {
     assert!(said.contains(&format!("waits: pid {}, ", script.pid())), "{said}");
     assert!(said.contains(&format!(", by its helper {helper}, ")), "{said}");
     assert_eq!(said.matches("by its helper").count(), 1, "{said}");
-    first.let_go();
+    first.release();
     for running in [waiter, command, script] {
         running.finish();
     }
 }
 
 #[test]
-fn a_circle_over_a_command_that_flock_waits_for_is_found() {
+fn a_deadlock_through_the_command_of_flock_is_found() {
     let scene = Scene::new();
     let link = scene.path("flock");
     flock(&scene);
@@ -535,13 +511,11 @@ fn a_circle_over_a_command_that_flock_waits_for_is_found() {
     // The one that has `a` is another process than the one that waits for it, and `flock` stands between them. The lock is
     // not handed down.
     let script = format!("(exec 500>&-; unset ABA_LOCK_FDS; {script}; exit $?); exit $?");
-    let mut command = scene.program(HELPER);
-    command.args(["lock", "a", "--", "bash", "-c", &script]);
-    Call::new(command).status(75).err("waiting for a would be a deadlock: ").run();
+    scene.aba(["lock", "a", "--", "bash", "-c", &script]).status(75).err("waiting for a would be a deadlock: ").run();
 }
 
 #[test]
-fn ten_of_them_at_once_are_never_two_inside() {
+fn ten_concurrent_flocks_exclude_each_other() {
     let scene = Scene::new();
     flock(&scene);
     fs::write(scene.path("count"), "0\n").unwrap();
@@ -559,7 +533,7 @@ fn ten_of_them_at_once_are_never_two_inside() {
 }
 
 #[test]
-fn of_the_name_by_which_it_is_called_only_the_last_part_counts() {
+fn only_the_last_component_of_the_program_name_counts() {
     let scene = Scene::new();
     for (name, status) in [("flock", 0), ("/a/b/flock", 0), ("flock/x", 2), ("xflock", 2)] {
         let mut command = scene.program(HELPER);
@@ -569,12 +543,10 @@ fn of_the_name_by_which_it_is_called_only_the_last_part_counts() {
 }
 
 #[test]
-fn with_fcntl_a_conflict_names_the_process_that_has_the_range() {
+fn a_conflict_with_fcntl_names_the_holder_of_the_range() {
     let scene = Scene::new();
-    let mut command = scene.program("python3");
     let program = "import fcntl, sys\nf = open('f', 'w')\nfcntl.lockf(f, fcntl.LOCK_EX, 10)\nprint('held', flush=True)\nsys.stdin.readline()";
-    command.args(["-c", program]).current_dir(scene.path(""));
-    let posix = Holder::start(command);
+    let posix = scene.call("python3").args(["-c", program]).current_dir(scene.path("")).hold();
     let conflict = |pid: u32, options: &[&str]| {
         let held = format!("flock: f is held by pid {pid} (");
         call(&scene, &[&["--fcntl", "-n", "--verbose"], options, &["f", "true"]].concat()).status(1).err(held).run();
@@ -583,6 +555,6 @@ fn with_fcntl_a_conflict_names_the_process_that_has_the_range() {
     let open_file = holder(&scene, &["--fcntl", "--start", "10"]);
     conflict(posix.pid(), &["--length", "10"]);
     conflict(open_file.pid(), &["--start", "12"]);
-    posix.let_go();
-    open_file.let_go();
+    posix.release();
+    open_file.release();
 }

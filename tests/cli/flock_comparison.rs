@@ -1,6 +1,7 @@
 //! The helper as `flock` beside the machine's flock(1): the same command lines, the same status, the same effect.
 
-use crate::scene::{HELPER, Scene, until, write_program};
+use crate::process::{wait_until, write_program};
+use crate::scene::{HELPER, Scene};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -74,7 +75,7 @@ impl Rack {
             let is_held = || {
                 file.exists() && !Command::new(&self.real).arg("-n").arg(&file).arg("true").status().unwrap().success()
             };
-            until("it is held", is_held);
+            wait_until("it is held", is_held);
             assert!(holder.0.try_wait().unwrap().is_none());
             holder
         });
@@ -177,17 +178,17 @@ fn compare(state: State) -> usize {
 }
 
 #[test]
-fn flock_does_what_the_original_does_with_a_file_that_is_free() {
+fn flock_behaves_like_the_original_on_a_free_file() {
     assert!(compare(State::Free) >= 150);
 }
 
 #[test]
-fn flock_does_what_the_original_does_with_a_file_that_another_has() {
+fn flock_behaves_like_the_original_on_a_held_file() {
     assert!(compare(State::Held) >= 40);
 }
 
 #[test]
-fn flock_does_what_the_original_does_with_a_file_that_others_share() {
+fn flock_behaves_like_the_original_on_a_shared_file() {
     assert!(compare(State::Shared) >= 10);
 }
 
@@ -295,7 +296,7 @@ const REST: &[&[u8]] = &[
 ];
 
 #[test]
-fn flock_does_what_the_original_does_with_lines_that_nobody_thought_of() {
+fn flock_behaves_like_the_original_for_random_arguments() {
     // To see a failure again, or others: `FLOCK_SEED=N`.
     let seed: u64 = std::env::var("FLOCK_SEED").ok().map_or(0x5eed, |seed| seed.parse().unwrap());
     let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;

@@ -1,6 +1,7 @@
 //! Inherited locks: a process shares the lock of a living ancestor, and of no other holder.
 
-use crate::scene::{Call, Scene, is_locked, until};
+use crate::process::{is_locked, wait_until};
+use crate::scene::Scene;
 use std::fs;
 
 /// A holder that ends, and two orphans of it that ask for its lock when it has. They print the statuses that they got.
@@ -23,12 +24,12 @@ fn orphans_ask(scene: &Scene, lock: &str, ask: &str) -> String {
     gate.open();
     gate.open();
     let answers = || fs::read_to_string(&output).unwrap_or_default();
-    until("both have asked", || answers().lines().count() == 2);
+    wait_until("both have asked", || answers().lines().count() == 2);
     answers()
 }
 
 #[test]
-fn orphans_of_an_ended_holder_of_a_file_are_refused() {
+fn orphans_of_a_dead_holder_of_a_file_are_refused() {
     let scene = Scene::new();
     let answers =
         orphans_ask(&scene, r#""$HELPER" lock --file data -- bash -c"#, r#""$HELPER" lock --file data -- true"#);
@@ -36,7 +37,7 @@ fn orphans_of_an_ended_holder_of_a_file_are_refused() {
 }
 
 #[test]
-fn orphans_of_an_ended_holder_without_a_record_are_refused() {
+fn orphans_of_a_dead_holder_without_a_record_are_refused() {
     let scene = Scene::new();
     // The limit keeps the record from being written, as a full file system does.
     let lock = r#"ulimit -S -f 0; exec "$HELPER" lock -q a -- bash -c"#;
@@ -55,7 +56,7 @@ fn orphans_of_a_script_that_took_its_lock_on_a_descriptor_are_refused() {
 }
 
 #[test]
-fn a_nested_call_is_no_conflict_where_no_record_could_be_written() {
+fn a_nested_call_succeeds_without_a_record() {
     let scene = Scene::new();
     let script = r#"ulimit -S -f 0
         "$HELPER" lock -q a -- "$HELPER" lock -n a -- "$HELPER" lock -n a -- true || exit
@@ -67,7 +68,7 @@ fn a_nested_call_is_no_conflict_where_no_record_could_be_written() {
 }
 
 #[test]
-fn a_command_under_a_descriptor_of_its_script_is_no_conflict() {
+fn a_command_shares_the_lock_on_a_descriptor_of_its_script() {
     let scene = Scene::new();
     let script = r#"exec 9<>"$("$HELPER" path --create a)"
         "$HELPER" lock --fd 9 a || exit
@@ -80,9 +81,7 @@ fn a_command_under_a_descriptor_of_its_script_is_no_conflict() {
     assert!(!is_locked(&scene.lock_file("a")));
     let script = r#"exec 9<>data; "$HELPER" lock --file data --fd 9 || exit
         "$HELPER" lock --file data -- true"#;
-    let mut command = scene.program("bash");
-    command.current_dir(scene.path("")).args(["-c", script]);
-    Call::new(command).run();
+    scene.bash_here(script).run();
 }
 
 #[test]
@@ -104,18 +103,13 @@ fn a_shared_lock_of_a_file_is_not_lost_when_it_cannot_be_made_exclusive() {
         "$HELPER" unlock --fd 9 && "$HELPER" lock --file "$1" --fd 9 || exit
         # Asking for it shared does not weaken it.
         "$HELPER" lock -s --file "$1" --fd 9 && "$HELPER" status --file "$1" --fd 9"#;
-    let mut command = scene.program("bash");
-    command.args(["-c", script, "bash"]).arg(&file);
-    Call::new(command)
-        .out("held, shared, through descriptor 9\n")
-        .out("held, exclusive, through descriptor 9\n")
-        .err("is already held shared by this script")
-        .err("hint: release it first")
-        .run();
+    let command = scene.call("bash").args(["-c", script, "bash"]).arg(&file);
+    let command = command.out("held, shared, through descriptor 9\n").out("held, exclusive, through descriptor 9\n");
+    command.err("is already held shared by this script").err("hint: release it first").run();
 }
 
 #[test]
-fn a_shared_lock_is_not_lost_either_where_the_record_is_of_another_sharer() {
+fn a_shared_lock_is_not_lost_if_the_record_names_another_holder() {
     let scene = Scene::new();
     let script = r#"exec 9<>"$("$HELPER" path --create a)"; "$HELPER" lock -s --fd 9 a || exit
         # The last record is that of a sharer that has ended, and another one shares still.
@@ -129,9 +123,7 @@ fn a_shared_lock_is_not_lost_either_where_the_record_is_of_another_sharer() {
     assert!(
         std::process::Command::new("mkfifo").args([scene.path("in"), scene.path("out")]).status().unwrap().success()
     );
-    let mut command = scene.program("bash");
-    command.current_dir(scene.path("")).args(["-c", script]);
-    Call::new(command).out("a: held, shared, through descriptor 9\n").err("a is already held shared").run();
+    scene.bash_here(script).out("a: held, shared, through descriptor 9\n").err("a is already held shared").run();
 }
 
 /// A script that releases a lock of ours, lets flock(1) in a child lock the same descriptor, and asks for the lock again. It
@@ -145,27 +137,29 @@ const RELEASED: &str = r#"mkfifo in out
     echo >out; wait"#;
 
 #[test]
-fn a_lock_that_another_program_took_on_a_released_descriptor_is_not_that_of_the_script() {
+fn a_lock_that_another_program_took_on_a_released_descriptor_grants_nothing() {
     for name in [["--file", "data"].as_slice(), &["a"]] {
         let scene = Scene::new();
         scene.make_root();
         let file = if name.len() == 1 { scene.lock_file("a") } else { scene.path("data") };
-        let mut command = scene.program("bash");
-        command.current_dir(scene.path("")).args(["-c", RELEASED, "bash"]).arg(&file).args(name);
-        Call::new(command).out("75\n").run();
+        let command = scene.call("bash").current_dir(scene.path("")).args(["-c", RELEASED, "bash"]).arg(&file);
+        command.args(name).out("75\n").run();
     }
 }
 
 #[test]
-fn a_lock_of_another_program_is_not_that_of_the_script_where_the_kernel_does_not_name_its_taker_either() {
+fn a_lock_of_another_program_grants_nothing_inside_a_pid_namespace() {
     let scene = Scene::new();
     scene.make_root();
     let namespace = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
     let inside = |script: &str| {
-        let mut command = scene.program("unshare");
-        command.args(namespace).current_dir(scene.path("")).args(["bash", "-c", script, "bash"]);
-        command.arg(scene.lock_file("a")).arg("a");
-        Call::new(command)
+        scene
+            .call("unshare")
+            .args(namespace)
+            .current_dir(scene.path(""))
+            .args(["bash", "-c", script, "bash"])
+            .arg(scene.lock_file("a"))
+            .arg("a")
     };
     inside(RELEASED).out("75\n").run();
     // A lock that the script itself holds there is handed down as usual.

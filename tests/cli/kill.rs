@@ -1,6 +1,8 @@
 //! Ending who has a lock: only what is proved to have it, and nobody who waits for it.
 
-use crate::scene::{Call, HELPER, Holder, Scene, copy_program, is_alive, is_locked, is_root, until};
+use crate::call::{Call, Holder};
+use crate::process::{copy_program, is_alive, is_locked, is_root, wait_until};
+use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -8,16 +10,14 @@ use std::time::{Duration, Instant};
 
 /// A holder of lock `a` that is this script of the shell's; it is to say a line when it is ready.
 fn holder(scene: &Scene, script: &str) -> Holder {
-    let mut command = scene.program(HELPER);
-    command.args(["lock", "a", "--", "bash", "-c", script]);
-    Holder::start(command)
+    scene.aba(["lock", "a", "--", "bash", "-c", script]).hold()
 }
 
 /// Waits for ever, and ends when it is asked to.
 const WAITS: &str = "echo ready; read _; exit 0";
 
 #[test]
-fn the_holder_is_ended_and_named_and_the_lock_is_free() {
+fn kill_ends_and_names_the_holder_and_frees_the_lock() {
     let scene = Scene::new();
     let mut holder = holder(&scene, WAITS);
     let said = scene.aba(["unlock", "a", "--kill"]).err("").run();
@@ -28,7 +28,7 @@ fn the_holder_is_ended_and_named_and_the_lock_is_free() {
 }
 
 #[test]
-fn a_free_lock_is_left_in_silence() {
+fn kill_on_a_free_lock_does_nothing() {
     let scene = Scene::new();
     scene.aba(["unlock", "a", "--kill"]).run();
     scene.aba(["lock", "a", "--", "true"]).run();
@@ -37,7 +37,7 @@ fn a_free_lock_is_left_in_silence() {
 }
 
 #[test]
-fn another_signal_can_be_named_and_one_that_ends_nobody_is_refused() {
+fn another_signal_can_be_chosen_unless_it_ends_no_process() {
     let scene = Scene::new();
     for signal in ["INT", "SIGINT", "2"] {
         let mut holder = holder(&scene, "trap 'exit 5' INT; echo ready; read _");
@@ -60,7 +60,7 @@ fn another_signal_can_be_named_and_one_that_ends_nobody_is_refused() {
 }
 
 #[test]
-fn who_ignores_the_signal_is_killed_after_the_grace() {
+fn a_holder_that_ignores_the_signal_is_killed_after_the_grace_time() {
     let scene = Scene::new();
     let mut holder = holder(&scene, "trap '' TERM; echo ready; while :; do read _; done");
     let begin = Instant::now();
@@ -71,7 +71,7 @@ fn who_ignores_the_signal_is_killed_after_the_grace() {
 }
 
 #[test]
-fn one_that_is_stopped_acts_on_the_signal_too() {
+fn a_stopped_holder_is_continued_to_handle_the_signal() {
     let scene = Scene::new();
     let mut holder = holder(&scene, "trap 'exit 7' TERM; echo ready; read _");
     holder.signal(19);
@@ -81,13 +81,13 @@ fn one_that_is_stopped_acts_on_the_signal_too() {
 }
 
 #[test]
-fn who_waits_for_the_lock_gets_it_and_is_not_harmed() {
+fn a_waiter_gets_the_lock_and_is_not_killed() {
     let scene = Scene::new();
     let mut first = holder(&scene, WAITS);
     let gate = scene.gate("gate");
     let by_name = format!("read _ <'{}'; echo done", gate.path.display());
     let waiter = scene.aba(["lock", "-qw", "a", "--", "sh", "-c", &by_name]).out("done\n").start();
-    scene.until_waited_for("a");
+    scene.wait_for_waiter("a");
     let said = scene.aba(["unlock", "a", "--kill"]).err(format!("ended pid {} (", first.pid())).run();
     let next = format!("aba-lock: a is released; now held by pid {} (", waiter.pid());
     assert!(said.err.contains(&next) && said.err.lines().count() == 2, "{}", said.err);
@@ -97,28 +97,23 @@ fn who_waits_for_the_lock_gets_it_and_is_not_harmed() {
 }
 
 #[test]
-fn a_script_that_waits_with_a_descriptor_is_not_harmed_either() {
+fn a_script_that_waits_with_a_descriptor_is_not_killed() {
     let scene = Scene::new();
     let script =
         |rest: &str| format!("exec 200<>\"$(\"$HELPER\" path --create a)\"; \"$HELPER\" lock -qw --fd 200 a; {rest}");
-    let mut command = scene.program("bash");
-    command.arg("-c").arg(script(WAITS));
-    let mut first = Holder::start(command);
+    let mut first = scene.call("bash").arg("-c").arg(script(WAITS)).hold();
     let gate = scene.gate("gate");
     let waiter = scene.bash(&script(&format!("read _ <'{}'; echo done", gate.path.display()))).out("done\n").start();
-    scene.until_waited_for("a");
-    scene
-        .aba(["unlock", "a", "--kill"])
-        .err(format!("ended pid {} (", first.pid()))
-        .err(format!("a is released; now held by pid {} (", waiter.pid()))
-        .run();
+    scene.wait_for_waiter("a");
+    let command = scene.aba(["unlock", "a", "--kill"]).err(format!("ended pid {} (", first.pid()));
+    command.err(format!("a is released; now held by pid {} (", waiter.pid())).run();
     first.wait();
     gate.open();
     waiter.finish();
 }
 
 #[test]
-fn one_that_came_to_wait_while_the_holder_was_being_ended_is_not_harmed_either() {
+fn a_waiter_that_arrives_during_the_kill_is_not_killed() {
     let scene = Scene::new();
     let (asked, gate, inside) = (scene.path("asked"), scene.gate("gate"), scene.gate("inside"));
     let script =
@@ -126,10 +121,10 @@ fn one_that_came_to_wait_while_the_holder_was_being_ended_is_not_harmed_either()
     let mut first = holder(&scene, &script);
     let call =
         scene.aba(["unlock", "a", "--kill", "--grace", "1000"]).err("ended pid ").err("now held by pid ").start();
-    until("the holder is asked", || asked.exists());
+    wait_until("the holder is asked", || asked.exists());
     let wait = format!("read _ <'{}'; echo done", inside.path.display());
     let waiter = scene.aba(["lock", "-qw", "a", "--", "sh", "-c", &wait]).out("done\n").start();
-    scene.until_waited_for("a");
+    scene.wait_for_waiter("a");
     gate.open();
     assert_eq!(first.wait(), 3);
     call.finish();
@@ -138,14 +133,14 @@ fn one_that_came_to_wait_while_the_holder_was_being_ended_is_not_harmed_either()
 }
 
 #[test]
-fn all_who_share_it_or_inherited_it_are_ended() {
+fn all_shared_and_inheriting_holders_are_ended() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     // The shell that took it has ended; its child has it still.
     let script = format!("(read _ <'{}') & echo ready $!; exec >/dev/null; kill -9 $$", gate.path.display());
     let mut first = holder(&scene, &script);
     first.wait();
-    let child: u32 = first.said.strip_prefix("ready ").unwrap().parse().unwrap();
+    let child: u32 = first.first_line.strip_prefix("ready ").unwrap().parse().unwrap();
     assert!(is_locked(&scene.lock_file("a")) && is_alive(child));
     scene.aba(["unlock", "a", "--kill"]).err(format!("ended pid {child} (")).run();
     assert!(!is_alive(child) && !is_locked(&scene.lock_file("a")));
@@ -159,7 +154,7 @@ fn all_who_share_it_or_inherited_it_are_ended() {
 }
 
 #[test]
-fn what_the_holder_starts_when_it_is_asked_to_end_is_ended_too() {
+fn processes_that_the_dying_holder_starts_are_ended() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let note = scene.path("pid");
@@ -177,7 +172,7 @@ fn what_the_holder_starts_when_it_is_asked_to_end_is_ended_too() {
 }
 
 #[test]
-fn one_that_lets_go_and_goes_on_is_not_killed() {
+fn a_holder_that_releases_and_continues_is_not_killed() {
     let scene = Scene::new();
     let script = r#"
         exec 200<>"$("$HELPER" path --create a)"
@@ -187,17 +182,15 @@ fn one_that_lets_go_and_goes_on_is_not_killed() {
         until read _; do :; done
         exit 4
     "#;
-    let mut command = scene.program("bash");
-    command.arg("-c").arg(script);
-    let holder = Holder::start(command);
+    let holder = scene.call("bash").arg("-c").arg(script).hold();
     let expected = format!("aba-lock: pid {} (bash -c ", holder.pid());
     let said = scene.aba(["unlock", "a", "--kill"]).err(expected).err(" has let go, and goes on\n").run();
     assert!(!said.err.contains("ended"), "{}", said.err);
-    assert_eq!(holder.let_go(), 4);
+    assert_eq!(holder.release(), 4);
 }
 
 #[test]
-fn a_script_never_ends_itself_or_what_started_it() {
+fn a_script_never_kills_itself_or_its_ancestors() {
     let scene = Scene::new();
     let refused = "refused to release a: the calling script has it itself, or was started by the one that has it";
     let by_name = scene.aba(["lock", "a", "--", "sh", "-c", "\"$HELPER\" unlock a --kill; echo $?"]).out("75\n");
@@ -217,25 +210,21 @@ fn a_script_never_ends_itself_or_what_started_it() {
     "#;
     let holder = scene.holder_with(&["-s", "a"]);
     scene.bash(script).status(75).err(refused).run();
-    assert_eq!(holder.let_go(), 0);
+    assert_eq!(holder.release(), 0);
     scene.bash(script).status(75).err(refused).run();
 }
 
 #[test]
-fn what_cannot_be_seen_is_refused_and_what_is_known_is_said() {
+fn holders_that_cannot_be_seen_are_not_killed() {
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).run();
     let (boot, host) = (scene.field("a", "boot"), scene.field("a", "host"));
     let own = scene.record("a");
     let far = own.replace(&format!("boot={boot}"), "boot=0-0").replace(&format!("host={host}"), "host=far");
     fs::write(scene.lock_file("a"), far).unwrap();
-    scene
-        .aba(["unlock", "a", "--kill"])
-        .status(75)
-        .err("refused to release a: who has it cannot be seen from here: last taken by pid ")
-        .err(" on host far (true), by ")
-        .err("hint: end it where it runs")
-        .run();
+    let command = scene.aba(["unlock", "a", "--kill"]).status(75);
+    let command = command.err("refused to release a: who has it cannot be seen from here: last taken by pid ");
+    command.err(" on host far (true), by ").err("hint: end it where it runs").run();
     if !is_root() {
         return;
     }
@@ -247,54 +236,57 @@ fn what_cannot_be_seen_is_refused_and_what_is_known_is_said() {
     fs::write(scene.lock_file("a"), own).unwrap();
     fs::set_permissions(scene.lock_file("a"), fs::Permissions::from_mode(0o644)).unwrap();
     let holder = holder(&scene, WAITS);
-    let mut command = scene.program("setpriv");
-    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]);
-    command.arg(copy).args(["unlock", "a", "--kill"]);
-    Call::new(command)
+    scene
+        .call("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"])
+        .arg(copy)
+        .args(["unlock", "a", "--kill"])
         .status(75)
         .err(format!("the descriptors of its holder may not be looked into: pid {} (", holder.pid()))
         .err("), by root, for ")
         .run();
-    assert_eq!(holder.let_go(), 0);
+    assert_eq!(holder.release(), 0);
 }
 
 #[test]
-fn numbers_of_another_pid_namespace_are_never_signalled() {
+fn pids_of_another_namespace_are_never_signalled() {
     let scene = Scene::new();
     let holder = holder(&scene, WAITS);
     let unshare = |more: &[&str]| {
-        let mut command = scene.program("unshare");
-        command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child"]).args(more);
-        command.args([HELPER, "unlock", "a", "--kill"]);
-        Call::new(command).status(75)
+        scene
+            .call("unshare")
+            .args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child"])
+            .args(more)
+            .args([HELPER, "unlock", "a", "--kill"])
+            .status(75)
     };
     // With our /proc, which shows numbers that mean others there; and with its own, which does not show the holder.
     unshare(&[]).err("refused to release a: /proc is of another pid namespace").run();
     unshare(&["--mount-proc"]).err("refused to release a: who has it cannot be seen from here: ").run();
-    assert_eq!(holder.let_go(), 0);
+    assert_eq!(holder.release(), 0);
 }
 
 /// `unlock a --kill` under strace, which does so to the signals that it sends.
 fn injected(scene: &Scene, inject: &str) -> Call {
-    let mut command = scene.program("strace");
-    command.args(["-o", "/dev/null", "-e", &format!("inject=pidfd_send_signal:{inject}")]);
-    command.args([HELPER, "unlock", "a", "--kill", "--grace", "0.1"]);
-    Call::new(command).status(75)
+    scene
+        .strace(["-e", &format!("inject=pidfd_send_signal:{inject}")])
+        .args([HELPER, "unlock", "a", "--kill", "--grace", "0.1"])
+        .status(75)
 }
 
 #[test]
-fn who_may_not_be_signalled_is_named_and_nobody_is_harmed() {
+fn a_holder_that_may_not_be_signalled_is_named_and_not_killed() {
     let scene = Scene::new();
     let holder = holder(&scene, WAITS);
     injected(&scene, "error=EPERM")
         .err(format!("refused to release a: may not signal pid {} (", holder.pid()))
         .err(": Operation not permitted\nhint: ask ")
         .run();
-    assert_eq!(holder.let_go(), 0);
+    assert_eq!(holder.release(), 0);
 }
 
 #[test]
-fn who_cannot_be_ended_is_told_and_not_waited_for_for_ever() {
+fn a_holder_that_does_not_end_is_reported() {
     let scene = Scene::new();
     let holder = holder(&scene, WAITS);
     // As if it waited for a disk.
@@ -303,28 +295,33 @@ fn who_cannot_be_ended_is_told_and_not_waited_for_for_ever() {
         .err(format!("aba-lock: a is still held by pid {} (", holder.pid()))
         .err("hint: see it with `aba-lock status a`")
         .run();
-    assert_eq!(holder.let_go(), 0);
+    assert_eq!(holder.release(), 0);
 }
 
 #[test]
-fn a_process_that_is_not_the_one_that_was_seen_is_never_signalled() {
+fn a_reused_pid_is_never_signalled() {
     let scene = Scene::new();
     let mut holder = holder(&scene, WAITS);
     let log = scene.path("log");
-    let mut command = scene.program("strace");
     // The number leads to nobody when it is opened: it was given away, or is free.
-    command.arg("-o").arg(&log).args(["-e", "trace=pidfd_open,pidfd_send_signal,kill"]);
-    command.args(["-e", "inject=pidfd_open:error=ESRCH", HELPER, "unlock", "a", "--kill", "--grace", "0.1"]);
-    Call::new(command).status(75).err("a is still held by pid ").run();
+    scene
+        .call("strace")
+        .arg("-o")
+        .arg(&log)
+        .args(["-e", "trace=pidfd_open,pidfd_send_signal,kill"])
+        .args(["-e", "inject=pidfd_open:error=ESRCH", HELPER, "unlock", "a", "--kill", "--grace", "0.1"])
+        .status(75)
+        .err("a is still held by pid ")
+        .run();
     let log = fs::read_to_string(log).unwrap();
     assert!(log.contains("pidfd_open(") && !log.contains("send_signal(") && !log.contains("kill("), "{log}");
-    until("the holder goes on", || is_alive(holder.pid()));
+    wait_until("the holder goes on", || is_alive(holder.pid()));
     scene.aba(["unlock", "a", "--kill"]).err("ended pid ").run();
     holder.wait();
 }
 
 #[test]
-fn what_is_advised_ends_all_who_have_it_and_not_only_the_first() {
+fn the_advised_kill_command_ends_all_holders() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     // Two heirs of one that has ended.
@@ -334,7 +331,7 @@ fn what_is_advised_ends_all_who_have_it_and_not_only_the_first() {
     );
     let mut first = holder(&scene, &script);
     first.wait();
-    let pids = first.said.strip_prefix("ready ").unwrap().to_owned();
+    let pids = first.first_line.strip_prefix("ready ").unwrap().to_owned();
     scene.aba(["status", "a"]).out(format!("or end it: `kill {pids}`\n")).run();
     let pid = pids.split(' ').next().unwrap();
     let call = scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("or end it: `kill {pids}`\n"));
@@ -347,18 +344,15 @@ fn what_is_advised_ends_all_who_have_it_and_not_only_the_first() {
 }
 
 #[test]
-fn who_cannot_be_seen_is_not_said_twice_to_be_so() {
+fn an_invisible_holder_is_reported_once() {
     let scene = Scene::new();
     scene.make_root();
-    let mut command = scene.program("flock");
-    command.arg("--no-fork").arg(scene.lock_file("a")).args(["sh", "-c", "echo held; read _; exit 0"]);
-    let holder = Holder::start(command);
+    let command = scene.call("flock").arg("--no-fork").arg(scene.lock_file("a"));
+    let holder = command.args(["sh", "-c", "echo held; read _; exit 0"]).hold();
     // As if it were another user's.
-    let mut command = scene.program("strace");
-    command.args(["-o", "/dev/null", "-e", "inject=openat:error=EACCES", "-P", &format!("/proc/{}/fd", holder.pid())]);
-    command.args([HELPER, "unlock", "a", "--kill"]);
     let sentence = "aba-lock: refused to release a: who has it cannot be seen from here: it is another user's, or in \
                     another pid namespace\n";
-    Call::new(command).status(75).err(sentence).run();
-    assert_eq!(holder.let_go(), 0);
+    let command = scene.strace(["-e", "inject=openat:error=EACCES", "-P", &format!("/proc/{}/fd", holder.pid())]);
+    command.args([HELPER, "unlock", "a", "--kill"]).status(75).err(sentence).run();
+    assert_eq!(holder.release(), 0);
 }

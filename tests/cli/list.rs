@@ -1,7 +1,7 @@
 //! All locks and tasks at a glance.
 
-use crate::scene::{Call, HELPER, Scene, queue};
-use crate::terminal::TERMINAL;
+use crate::process::waiter_pids;
+use crate::scene::Scene;
 use serde_json::Value;
 use std::fs;
 
@@ -12,7 +12,7 @@ fn locks(said: &str) -> Vec<Vec<&str>> {
 }
 
 #[test]
-fn what_is_held_stands_first_and_then_what_was_removed_and_then_what_is_free() {
+fn held_locks_are_listed_before_removed_and_free_ones() {
     let scene = Scene::new();
     for name in ["free", "again"] {
         scene.aba(["lock", name, "--", "true"]).run();
@@ -21,7 +21,7 @@ fn what_is_held_stands_first_and_then_what_was_removed_and_then_what_is_free() {
     fs::remove_file(scene.lock_file("gone")).unwrap();
     let shared = scene.holder_with(&["-s", "shared"]);
     let waiter = scene.aba(["lock", "-qw", "held", "--", "true"]).start();
-    scene.until_they_stand("held", 1);
+    scene.wait_for_settled_waiters("held", 1);
     let gate = scene.gate("gate");
     let task = gate.task(0);
     scene.once(["-i", "task", "--"].into_iter().chain(task.iter().map(String::as_str))).run();
@@ -48,12 +48,12 @@ fn what_is_held_stands_first_and_then_what_was_removed_and_then_what_is_free() {
     scene.once(["-qw", "-i", "task"]).out("").run();
     let said = scene.aba(["list", "--held"]).out("").run().out;
     assert!(!said.contains("task"), "it has ended: {said}");
-    held.let_go();
+    held.release();
     waiter.finish();
 }
 
 #[test]
-fn where_there_is_nothing_nothing_is_listed_and_nothing_is_made() {
+fn listing_an_empty_state_root_prints_and_creates_nothing() {
     let scene = Scene::new();
     scene.aba(["list"]).run();
     let said = scene.aba(["list", "--json"]).out("").run().out;
@@ -68,11 +68,11 @@ fn keys(value: &Value) -> String {
 }
 
 #[test]
-fn what_a_program_reads_is_what_the_help_says() {
+fn the_json_of_status_and_list_describes_holders_and_waiters() {
     let scene = Scene::new();
     let holder = scene.holder_with(&["--who", "nightly", "a"]);
     let waiter = scene.aba(["lock", "-qw", "-s", "a", "--", "true"]).start();
-    scene.until_they_stand("a", 1);
+    scene.wait_for_settled_waiters("a", 1);
     let gone = scene.holder("b");
     fs::remove_file(scene.lock_file("b")).unwrap();
     let json = |args: &[&str], status| -> Value {
@@ -112,22 +112,20 @@ fn what_a_program_reads_is_what_the_help_says() {
     assert_eq!(a["waiters"][0]["mode"], "shared");
     assert_eq!((&b["state"], &b["removed"][0]["pid"]), (&"free".into(), &gone.pid().into()));
     assert!(b["mode"].is_null() && b["record"].is_null() && b["since"].is_null() && b["remedy"].is_string(), "{b:#}");
-    holder.let_go();
+    holder.release();
     waiter.finish();
 }
 
 #[test]
-fn who_waits_is_told_in_order_with_the_script_and_the_remedy() {
+fn status_lists_waiters_in_order_with_their_scripts() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let script = "exec 9<>\"$ABA_LOCK_DIR/aba-a.lock\"; \"$HELPER\" lock -qw --fd 9 a; true";
     let script = scene.bash(script).start();
-    scene.until_they_stand("a", 1);
-    let helper = queue(&scene.lock_file("a"))[0];
-    let mut command = scene.program("flock");
-    command.arg("-s").arg(scene.lock_file("a")).arg("true");
-    let plain = Call::new(command).start();
-    scene.until_waiters("a", 2);
+    scene.wait_for_settled_waiters("a", 1);
+    let helper = waiter_pids(&scene.lock_file("a"))[0];
+    let plain = scene.call("flock").arg("-s").arg(scene.lock_file("a")).arg("true").start();
+    scene.wait_for_waiters("a", 2);
     let said = scene.aba(["status", "a"]).out("a: held, exclusive, for ").run().out;
     let first = said.lines().find_map(|line| line.strip_prefix("  1. waits: ")).unwrap();
     assert!(first.starts_with(&format!("pid {}, ", script.pid())), "{said}");
@@ -136,21 +134,25 @@ fn who_waits_is_told_in_order_with_the_script_and_the_remedy() {
     assert!(second.starts_with(&format!("pid {}, ", plain.pid())), "{said}");
     assert!(second.contains(", flock -s ") && second.contains(" true, to share it, for "), "{said}");
     assert!(said.contains("\n  remedy: it is free when it ends; `aba-lock unlock a --kill` ends it\n"), "{said}");
-    holder.let_go();
+    holder.release();
     script.finish();
     plain.finish();
 }
 
 #[test]
-fn on_a_terminal_it_has_colours_and_is_cut_to_the_width_and_elsewhere_neither() {
+fn the_list_is_coloured_and_cut_to_the_width_only_on_a_terminal() {
     let scene = Scene::new();
     let _holder = scene.holder_with(&["--who", "x", "a-name-of-some-length"]);
     scene.aba(["lock", "b", "--", "true"]).run();
     let shown = |before: &str| {
-        let mut command = scene.program("python3");
-        command.args(["-c", TERMINAL, "never=/dev/null", "sh", "-c"]);
-        command.arg(format!("stty cols 60 -onlcr; unset NO_COLOR; {before} \"$HELPER\" list")).env("TERM", "xterm");
-        Call::new(command).out("LOCK").run().out
+        scene
+            .on_terminal("never=/dev/null")
+            .args(["sh", "-c"])
+            .arg(format!("stty cols 60 -onlcr; unset NO_COLOR; {before} \"$HELPER\" list"))
+            .env("TERM", "xterm")
+            .out("LOCK")
+            .run()
+            .out
     };
     let coloured = shown("");
     assert!(
@@ -169,11 +171,9 @@ fn on_a_terminal_it_has_colours_and_is_cut_to_the_width_and_elsewhere_neither() 
 }
 
 #[test]
-fn a_command_as_shown_does_not_steer_the_terminal() {
+fn control_characters_in_commands_are_escaped() {
     let scene = Scene::new();
-    let mut command = scene.program(HELPER);
-    command.args(["lock", "a", "--", "sh", "-c", "echo held; read _; exit 0", "\x1b[31mred\n"]);
-    let _holder = crate::scene::Holder::start(command);
+    let _holder = scene.aba(["lock", "a", "--", "sh", "-c", "echo held; read _; exit 0", "\x1b[31mred\n"]).hold();
     for args in [&["list"][..], &["status", "a"], &["list", "--json"], &["status", "--json", "a"]] {
         let said = scene.aba(args).out("red").run().out;
         assert!(!said.contains('\x1b'), "{said:?}");
@@ -181,7 +181,7 @@ fn a_command_as_shown_does_not_steer_the_terminal() {
 }
 
 #[test]
-fn a_state_root_that_cannot_be_read_is_said_to_be_that_and_nothing_else() {
+fn an_unreadable_state_root_is_an_error() {
     let scene = Scene::new();
     std::fs::write(scene.root(), "").unwrap();
     let sentence = format!("aba-lock: could not open {}: Not a directory\n", scene.root().display());

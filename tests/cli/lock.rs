@@ -1,19 +1,21 @@
 //! Taking, waiting, and letting go.
 
-use crate::scene::{Call, HELPER, PATIENCE, Scene, is_locked, until, write_program};
+use crate::call::Call;
+use crate::process::{PATIENCE, count_waiters, is_locked, kill, wait_until, write_program};
+use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 #[test]
-fn an_uncontended_lock_is_taken_in_silence() {
+fn an_uncontended_lock_is_acquired_silently() {
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).run();
     assert!(!is_locked(&scene.lock_file("a")));
 }
 
 #[test]
-fn a_held_lock_is_refused_with_75_and_the_holder_is_named() {
+fn a_held_lock_is_refused_with_75_and_its_holder_is_named() {
     let scene = Scene::new();
     let holder = scene.holder_with(&["--who", "nightly run", "a"]);
     let said = scene.aba(["lock", "a", "--", "echo", "not reached"]).status(75).err("aba-lock: ").run();
@@ -26,11 +28,11 @@ fn a_held_lock_is_refused_with_75_and_the_holder_is_named() {
 }
 
 #[test]
-fn flock_and_the_helper_shut_each_other_out() {
+fn flock_and_the_helper_exclude_each_other() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     assert!(is_locked(&scene.lock_file("a")));
-    holder.let_go();
+    holder.release();
     assert!(!is_locked(&scene.lock_file("a")));
     let file = scene.lock_file("a");
     let script = format!("flock -n {} -c '\"$HELPER\" lock a -- true'", file.display());
@@ -38,7 +40,7 @@ fn flock_and_the_helper_shut_each_other_out() {
 }
 
 #[test]
-fn the_status_on_conflict_can_be_chosen_and_quiet_is_quiet() {
+fn the_exit_status_on_conflict_can_be_chosen() {
     let scene = Scene::new();
     let _holder = scene.holder("a");
     scene.aba(["lock", "-q", "-E", "9", "a", "--", "true"]).status(9).run();
@@ -51,9 +53,9 @@ fn a_waiter_gets_the_lock_when_it_is_released() {
     let holder = scene.holder("a");
     let said = format!("aba-lock: waiting for a, held by pid {} (", holder.pid());
     let waiter = scene.aba(["lock", "-w", "a", "--", "echo", "mine"]).out("mine\n").err(said).start();
-    waiter.until_said("waiting for a");
-    scene.until_waited_for("a");
-    holder.let_go();
+    waiter.wait_for_error("waiting for a");
+    scene.wait_for_waiter("a");
+    holder.release();
     let said = waiter.finish();
     assert_eq!(said.err.lines().count(), 1, "one line at the start of the wait: {}", said.err);
 }
@@ -63,22 +65,19 @@ fn a_waiter_gets_the_lock_when_the_holder_is_killed() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let waiter = scene.aba(["lock", "-qw", "a", "--", "echo", "mine"]).out("mine\n").start();
-    scene.until_waited_for("a");
+    scene.wait_for_waiter("a");
     holder.signal(9);
     waiter.finish();
 }
 
 #[test]
-fn a_wait_that_times_out_is_124_and_names_the_holder() {
+fn a_timeout_exits_with_124_and_names_the_holder() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let start = Instant::now();
-    scene
-        .aba(["lock", "-t", "0.3", "a", "--", "true"])
-        .status(124)
-        .err("aba-lock: waiting for a, held by pid ")
-        .err(format!("aba-lock: timed out after 0.3 s waiting for a, held by pid {} (", holder.pid()))
-        .run();
+    let command = scene.aba(["lock", "-t", "0.3", "a", "--", "true"]).status(124);
+    let command = command.err("aba-lock: waiting for a, held by pid ");
+    command.err(format!("aba-lock: timed out after 0.3 s waiting for a, held by pid {} (", holder.pid())).run();
     assert!(start.elapsed() >= Duration::from_millis(300), "it gave up too early");
     // 0 tries once, and says nothing of a wait that is none.
     let said = scene.aba(["lock", "-t", "0", "a", "--", "true"]).status(124).err("timed out after 0 s").run();
@@ -86,33 +85,29 @@ fn a_wait_that_times_out_is_124_and_names_the_holder() {
 }
 
 #[test]
-fn a_timeout_is_kept_also_when_the_caller_had_blocked_or_ignored_the_alarm() {
+fn a_timeout_works_if_the_caller_ignores_sigalrm() {
     let scene = Scene::new();
     let _holder = scene.holder("a");
     scene.bash("trap '' ALRM; \"$HELPER\" lock -q -t 0.1 a -- true").status(124).run();
 }
 
 #[test]
-fn flags_beat_the_environment() {
+fn options_override_the_environment() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let timeout = |args: &[&str]| scene.aba(args).env("ABA_LOCK_TIMEOUT", "0.05");
     timeout(&["lock", "-q", "a", "--", "true"]).status(124).run();
     timeout(&["lock", "-q", "-n", "a", "--", "true"]).status(75).run();
     let waiter = timeout(&["lock", "-q", "-w", "a", "--", "true"]).start();
-    scene.until_waited_for("a");
-    holder.let_go();
+    scene.wait_for_waiter("a");
+    holder.release();
     waiter.finish();
-    scene
-        .aba(["lock", "a", "--", "true"])
-        .env("ABA_LOCK_TIMEOUT", "soon")
-        .status(2)
-        .err("ABA_LOCK_TIMEOUT is \"soon\", which is not a number of seconds")
-        .run();
+    let command = scene.aba(["lock", "a", "--", "true"]).env("ABA_LOCK_TIMEOUT", "soon").status(2);
+    command.err("ABA_LOCK_TIMEOUT is \"soon\", which is not a number of seconds").run();
 }
 
 #[test]
-fn the_last_of_two_options_that_exclude_each_other_wins() {
+fn the_last_of_two_conflicting_options_wins() {
     let scene = Scene::new();
     let _holder = scene.holder("a");
     scene.aba(["lock", "-q", "-w", "-n", "a", "--", "true"]).status(75).run();
@@ -122,27 +117,27 @@ fn the_last_of_two_options_that_exclude_each_other_wins() {
 }
 
 #[test]
-fn sharers_share_and_shut_out_the_exclusive() {
+fn shared_locks_exclude_exclusive_ones_only() {
     let scene = Scene::new();
     let one = scene.holder_with(&["-s", "a"]);
     let two = scene.holder_with(&["-s", "a"]);
     scene.aba(["lock", "a", "--", "true"]).status(75).err("a is held by pid ").err(", and 1 more").run();
-    one.let_go();
+    one.release();
     scene.aba(["lock", "a", "--", "true"]).status(75).err("a is held by pid ").run();
-    two.let_go();
+    two.release();
     let _exclusive = scene.holder("a");
     scene.aba(["lock", "-s", "a", "--", "true"]).status(75).err("a is already running").run();
 }
 
 #[test]
-fn several_names_are_taken_all_or_none() {
+fn either_all_named_locks_are_taken_or_none() {
     let scene = Scene::new();
     let holder = scene.holder("b");
     scene.aba(["lock", "a", "b", "c", "--", "true"]).status(75).err("b is already running").run();
     for name in ["a", "c"] {
         scene.aba(["lock", name, "--", "true"]).run();
     }
-    holder.let_go();
+    holder.release();
     let both = scene.holder_with(&["c", "a", "b", "a"]);
     for name in ["a", "b", "c"] {
         assert!(is_locked(&scene.lock_file(name)), "{name} is held");
@@ -151,7 +146,7 @@ fn several_names_are_taken_all_or_none() {
 }
 
 #[test]
-fn two_who_want_the_same_names_in_another_order_never_wait_for_each_other() {
+fn callers_that_name_the_same_locks_in_another_order_never_deadlock() {
     let scene = Scene::new();
     let end = Instant::now() + PATIENCE;
     for _ in 0..100 {
@@ -165,13 +160,13 @@ fn two_who_want_the_same_names_in_another_order_never_wait_for_each_other() {
 }
 
 #[test]
-fn verbose_says_how_long_it_took() {
+fn verbose_prints_the_time_it_took() {
     let scene = Scene::new();
     scene.aba(["lock", "-v", "a", "b", "--", "true"]).err("aba-lock: acquired a, b after 0.").run();
 }
 
 #[test]
-fn a_file_is_locked_by_its_path_and_what_is_in_it_stays() {
+fn a_file_is_locked_by_its_path_and_keeps_its_content() {
     let scene = Scene::new();
     let file = scene.path("data");
     fs::write(&file, "precious\n").unwrap();
@@ -179,18 +174,14 @@ fn a_file_is_locked_by_its_path_and_what_is_in_it_stays() {
     let holder = scene.holder_with(&["--file", path]);
     assert!(is_locked(&file));
     scene.aba(["lock", "--file", path, "--", "true"]).status(75).err(format!("{path} is held by pid")).run();
-    holder.let_go();
+    holder.release();
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious\n");
     // A directory, as flock(1) takes it; and a file that is not there yet.
     scene.aba(["lock", "--file", scene.path("").to_str().unwrap(), "--", "true"]).run();
     scene.aba(["lock", "--file", scene.path("new").to_str().unwrap(), "--", "true"]).run();
     assert!(scene.path("new").is_file());
-    scene
-        .aba(["lock", "--file", scene.path("no/such/dir").to_str().unwrap(), "--", "true"])
-        .status(125)
-        .err("could not open lock file ")
-        .err("No such file or directory")
-        .run();
+    let command = scene.aba(["lock", "--file", scene.path("no/such/dir").to_str().unwrap(), "--", "true"]).status(125);
+    command.err("could not open lock file ").err("No such file or directory").run();
 }
 
 #[test]
@@ -232,7 +223,7 @@ fn the_record_names_the_script_and_not_the_helper() {
 }
 
 #[test]
-fn locking_again_what_the_descriptor_holds_changes_nothing() {
+fn locking_a_held_descriptor_again_changes_nothing() {
     let scene = Scene::new();
     let script = r#"
         exec 200<>"$("$HELPER" path --create a)"
@@ -252,7 +243,7 @@ fn locking_again_what_the_descriptor_holds_changes_nothing() {
 }
 
 #[test]
-fn a_descriptor_that_is_not_open_or_is_another_file_is_told_apart() {
+fn closed_descriptors_and_those_of_other_files_have_their_own_statuses() {
     let scene = Scene::new();
     scene.bash("\"$HELPER\" lock --fd 200 a").status(125).err("file descriptor 200 is not open").run();
     scene.bash("\"$HELPER\" unlock --fd 200").status(125).err("file descriptor 200 is not open").run();
@@ -263,7 +254,7 @@ fn a_descriptor_that_is_not_open_or_is_another_file_is_told_apart() {
 }
 
 #[test]
-fn several_descriptors_are_locked_all_or_none() {
+fn either_all_descriptors_are_locked_or_none() {
     let scene = Scene::new();
     let _holder = scene.holder("b");
     let script = r#"
@@ -275,20 +266,17 @@ fn several_descriptors_are_locked_all_or_none() {
 }
 
 #[test]
-fn unlock_by_name_releases_nothing_of_others_and_names_them() {
+fn unlock_by_name_releases_no_lock_of_another_process() {
     let scene = Scene::new();
     scene.aba(["unlock", "a"]).run();
     let holder = scene.holder("a");
-    scene
-        .aba(["unlock", "a"])
-        .status(75)
-        .err(format!("a cannot be released from here: held by pid {}", holder.pid()))
-        .run();
+    let command = scene.aba(["unlock", "a"]).status(75);
+    command.err(format!("a cannot be released from here: held by pid {}", holder.pid())).run();
     assert!(is_locked(&scene.lock_file("a")));
 }
 
 #[test]
-fn a_nested_call_is_no_conflict_and_keeps_the_outer_record() {
+fn a_nested_call_succeeds_and_keeps_the_outer_record() {
     let scene = Scene::new();
     let inner = r#"token=$ABA_LOCK_TOKEN; before=$(<"$ABA_LOCK_DIR/aba-a.lock")
         "$HELPER" lock a -- bash -c 'echo "$ABA_LOCK_TOKEN"' || exit
@@ -306,7 +294,7 @@ fn a_nested_call_is_no_conflict_and_keeps_the_outer_record() {
 }
 
 #[test]
-fn the_token_grows_with_each_exclusive_lock_also_when_the_file_was_removed() {
+fn the_token_grows_even_if_the_lock_file_was_removed() {
     let scene = Scene::new();
     let mut last = 0;
     for round in 0..6 {
@@ -328,7 +316,7 @@ fn the_token_grows_with_each_exclusive_lock_also_when_the_file_was_removed() {
 }
 
 #[test]
-fn a_shared_lock_never_has_a_token_of_a_record_that_is_not_whole() {
+fn a_shared_lock_never_uses_the_token_of_an_incomplete_record() {
     let scene = Scene::new();
     scene.make_root();
     let exclusive = scene.aba(["lock", "a", "--", "sh", "-c", "echo $ABA_LOCK_TOKEN"]).out("").run().out;
@@ -343,21 +331,19 @@ fn a_shared_lock_never_has_a_token_of_a_record_that_is_not_whole() {
 }
 
 #[test]
-fn a_script_that_ends_while_its_helper_looks_is_the_one_that_the_record_names() {
+fn the_record_names_the_script_even_if_it_ends_during_the_call() {
     let scene = Scene::new();
     scene.make_root();
     // From the second time that it asks, its parent is another.
     let strace = "strace -D -o /dev/null -e inject=getppid:retval=1:when=2+ -e trace=getppid";
     let text = format!("exec 9<>\"$1\"; {strace} \"$HELPER\" lock --fd 9 a; grep ^pid= \"$1\"; echo pid=$$");
-    let mut command = scene.program("bash");
-    command.args(["-c", &text, "bash"]).arg(scene.lock_file("a"));
-    let said = Call::new(command).out("").run().out;
+    let said = scene.call("bash").args(["-c", &text, "bash"]).arg(scene.lock_file("a")).out("").run().out;
     let (recorded, script) = said.split_once('\n').unwrap();
     assert_eq!(recorded, script.trim_end());
 }
 
 #[test]
-fn a_shorter_record_leaves_nothing_of_a_longer_one() {
+fn a_shorter_record_replaces_a_longer_one_completely() {
     let scene = Scene::new();
     scene.aba(["lock", "--who", &"x".repeat(900), "a", "--", "true"]).run();
     scene.aba(["lock", "a", "--", "true"]).run();
@@ -367,58 +353,58 @@ fn a_shorter_record_leaves_nothing_of_a_longer_one() {
 }
 
 #[test]
-fn a_waiter_is_not_let_in_on_a_file_that_was_replaced() {
+fn a_waiter_for_a_replaced_file_waits_for_the_new_file() {
     let scene = Scene::new();
     let first = scene.holder("a");
     let mut waiter = scene.aba(["lock", "-qw", "a", "--", "echo", "mine"]).out("mine\n").start();
-    scene.until_waited_for("a");
+    scene.wait_for_waiter("a");
     fs::remove_file(scene.lock_file("a")).unwrap();
     let second = scene.holder("a");
-    first.let_go();
+    first.release();
     // It got the lock on the removed file, and must go back and wait for the second.
-    scene.until_waited_for("a");
+    scene.wait_for_waiter("a");
     assert!(!waiter.has_ended());
-    second.let_go();
+    second.release();
     waiter.finish();
 }
 
 #[test]
-fn a_file_that_was_replaced_while_the_next_one_was_waited_for_is_not_believed() {
+fn a_file_replaced_during_the_wait_for_the_next_lock_is_locked_again() {
     let scene = Scene::new();
     let second = scene.holder("b");
     let mut waiter = scene.aba(["lock", "-qw", "a", "b", "--", "echo", "mine"]).out("mine\n").start();
-    scene.until_waited_for("b");
+    scene.wait_for_waiter("b");
     fs::remove_file(scene.lock_file("a")).unwrap();
     let first = scene.holder("a");
-    second.let_go();
+    second.release();
     // It was granted b, and holds the removed file of a: it must go back and wait for the new one, without b.
-    scene.until_waited_for("a");
+    scene.wait_for_waiter("a");
     scene.aba(["lock", "b", "--", "true"]).run();
     assert!(!waiter.has_ended());
-    first.let_go();
+    first.release();
     waiter.finish();
 }
 
 #[test]
-fn of_several_files_the_first_is_checked_again_too() {
+fn the_first_of_several_files_is_checked_again_after_the_wait() {
     let scene = Scene::new();
     let (one, two) = (scene.path("1"), scene.path("2"));
     let (one, two) = (one.to_str().unwrap(), two.to_str().unwrap());
     let second = scene.holder_with(&["--file", two]);
     let call = ["lock", "-qw", "--file", one, "--file", two, "--", "echo", "mine"];
     let mut waiter = scene.aba(call).out("mine\n").start();
-    until("it waits for the second", || crate::scene::waiters(two.as_ref()) == 1);
+    wait_until("it waits for the second", || count_waiters(two.as_ref()) == 1);
     fs::rename(one, scene.path("moved")).unwrap();
     let first = scene.holder_with(&["--file", one]);
-    second.let_go();
-    until("it waits for the first", || crate::scene::waiters(one.as_ref()) == 1);
+    second.release();
+    wait_until("it waits for the first", || count_waiters(one.as_ref()) == 1);
     assert!(!waiter.has_ended());
-    first.let_go();
+    first.release();
     waiter.finish();
 }
 
 #[test]
-fn of_two_paths_to_one_file_the_second_is_checked_again_too() {
+fn the_second_path_to_one_file_is_checked_again_after_the_wait() {
     let scene = Scene::new();
     let (one, two, three) = (scene.path("1"), scene.path("2"), scene.path("3"));
     fs::write(&one, "").unwrap();
@@ -427,18 +413,18 @@ fn of_two_paths_to_one_file_the_second_is_checked_again_too() {
     let last = scene.holder_with(&["--file", three]);
     let call = ["lock", "-qw", "--file", one, "--file", two, "--file", three, "--", "echo", "mine"];
     let mut waiter = scene.aba(call).out("mine\n").start();
-    until("it waits for the last", || crate::scene::waiters(three.as_ref()) == 1);
+    wait_until("it waits for the last", || count_waiters(three.as_ref()) == 1);
     fs::remove_file(two).unwrap();
     let second = scene.holder_with(&["--file", two]);
-    last.let_go();
-    until("it waits for the second", || crate::scene::waiters(two.as_ref()) == 1);
+    last.release();
+    wait_until("it waits for the second", || count_waiters(two.as_ref()) == 1);
     assert!(!waiter.has_ended());
-    second.let_go();
+    second.release();
     waiter.finish();
 }
 
 #[test]
-fn a_waiter_for_a_link_waits_for_the_file_to_which_it_leads_in_the_end() {
+fn a_waiter_for_a_link_waits_for_its_final_target() {
     for link_of_directory in [false, true] {
         let scene = Scene::new();
         for release in ["1", "2"] {
@@ -452,21 +438,21 @@ fn a_waiter_for_a_link_waits_for_the_file_to_which_it_leads_in_the_end() {
         let named = named.to_str().unwrap();
         let first = scene.holder_with(&["--file", named]);
         let mut waiter = scene.aba(["lock", "-qw", "--file", named, "--", "echo", "mine"]).out("mine\n").start();
-        let waiters = |release: &str| crate::scene::waiters(&scene.path(release).join("data"));
-        until("it waits", || waiters("1") == 1);
+        let waiters = |release: &str| count_waiters(&scene.path(release).join("data"));
+        wait_until("it waits", || waiters("1") == 1);
         fs::remove_file(&link).unwrap();
         point_to("2");
         let second = scene.holder_with(&["--file", named]);
-        first.let_go();
-        until("it waits for the new target", || waiters("2") == 1);
+        first.release();
+        wait_until("it waits for the new target", || waiters("2") == 1);
         assert!(!waiter.has_ended());
-        second.let_go();
+        second.release();
         waiter.finish();
     }
 }
 
 #[test]
-fn a_descriptor_of_a_link_that_leads_elsewhere_after_the_wait_is_76() {
+fn a_descriptor_of_a_redirected_link_exits_with_76() {
     let scene = Scene::new();
     let (one, two, link) = (scene.path("1"), scene.path("2"), scene.path("current"));
     for path in [&one, &two] {
@@ -477,18 +463,17 @@ fn a_descriptor_of_a_link_that_leads_elsewhere_after_the_wait_is_76() {
     let script = r#"exec 9<>"$1"; "$HELPER" lock -qw --file "$1" --fd 9; status=$?
         flock -n -E 7 "/proc/$$/fd/9" true || exit 91
         exit $status"#;
-    let mut command = scene.program("bash");
-    command.args(["-c", script, "bash"]).arg(&link);
-    let waiter = Call::new(command).status(76).err("is not, or no longer, open on").start();
-    until("it waits", || crate::scene::waiters(&one) == 1);
+    let command = scene.call("bash").args(["-c", script, "bash"]).arg(&link).status(76);
+    let waiter = command.err("is not, or no longer, open on").start();
+    wait_until("it waits", || count_waiters(&one) == 1);
     fs::remove_file(&link).unwrap();
     std::os::unix::fs::symlink(&two, &link).unwrap();
-    holder.let_go();
+    holder.release();
     waiter.finish();
 }
 
 #[test]
-fn files_are_locked_in_one_order_whatever_their_paths_look_like() {
+fn files_are_locked_in_one_order_regardless_of_their_paths() {
     let scene = Scene::new();
     let (one, two) = (scene.path("1"), scene.path("2"));
     for exists in [false, true] {
@@ -496,20 +481,18 @@ fn files_are_locked_in_one_order_whatever_their_paths_look_like() {
             fs::write(&two, "").unwrap();
         }
         let holder = scene.holder_with(&["--file", one.to_str().unwrap()]);
-        let mut command = scene.program(HELPER);
         let call = ["lock", "-qw", "--file", "./2", "--file", one.to_str().unwrap(), "--file", "1", "--", "true"];
-        command.current_dir(scene.path("")).args(call);
-        let waiter = Call::new(command).start();
-        until("it waits for the first", || crate::scene::waiters(&one) == 1);
+        let waiter = scene.call(HELPER).current_dir(scene.path("")).args(call).start();
+        wait_until("it waits for the first", || count_waiters(&one) == 1);
         assert!(!two.exists() || !is_locked(&two));
-        holder.let_go();
+        holder.release();
         waiter.finish();
         fs::remove_file(&two).unwrap();
     }
 }
 
 #[test]
-fn a_descriptor_that_is_replaced_while_the_next_is_waited_for_is_76_and_neither_is_locked() {
+fn a_file_replaced_during_the_wait_for_the_next_descriptor_exits_with_76() {
     let scene = Scene::new();
     let holder = scene.holder("b");
     let script = r#"
@@ -520,14 +503,14 @@ fn a_descriptor_that_is_replaced_while_the_next_is_waited_for_is_76_and_neither_
         exit $status
     "#;
     let waiter = scene.bash(script).status(76).err("file descriptor 200 is not, or no longer, open on").start();
-    scene.until_waited_for("b");
+    scene.wait_for_waiter("b");
     fs::rename(scene.lock_file("a"), scene.path("moved")).unwrap();
-    holder.let_go();
+    holder.release();
     waiter.finish();
 }
 
 #[test]
-fn a_descriptor_whose_file_was_replaced_is_76() {
+fn a_descriptor_of_a_replaced_file_exits_with_76() {
     let scene = Scene::new();
     let script = r#"
         exec 200<>"$("$HELPER" path --create a)"
@@ -540,7 +523,7 @@ fn a_descriptor_whose_file_was_replaced_is_76() {
 }
 
 #[test]
-fn a_descriptor_that_is_replaced_during_the_wait_is_76_and_not_locked() {
+fn a_file_replaced_during_the_wait_exits_with_76_and_is_not_locked() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let script = r#"
@@ -550,31 +533,31 @@ fn a_descriptor_that_is_replaced_during_the_wait_is_76_and_not_locked() {
         exit $status
     "#;
     let waiter = scene.bash(script).status(76).err("is not, or no longer, open on").start();
-    scene.until_waited_for("a");
+    scene.wait_for_waiter("a");
     fs::rename(scene.lock_file("a"), scene.path("moved")).unwrap();
-    holder.let_go();
+    holder.release();
     waiter.finish();
 }
 
 #[test]
-fn a_helper_whose_script_was_killed_does_not_wait_on() {
+fn a_helper_stops_waiting_when_its_script_is_killed() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let script = r#"exec 200<>"$ABA_LOCK_DIR/aba-a.lock"; "$HELPER" lock -qw --fd 200 a; echo "$?""#;
     // Its output goes to a file: a pipe would stay open with the helper.
     let script = format!("exec >{} 2>&1\n{script}", scene.path("output").display());
     let waiter = scene.bash(&script).status(137).start();
-    scene.until_waited_for("a");
-    crate::scene::kill(waiter.pid(), 9);
+    scene.wait_for_waiter("a");
+    kill(waiter.pid(), 9);
     waiter.finish();
-    scene.until_waiters("a", 0);
+    scene.wait_for_waiters("a", 0);
     assert!(is_locked(&scene.lock_file("a")), "the holder was not disturbed");
     drop(holder);
-    until("the lock is free", || !is_locked(&scene.lock_file("a")));
+    wait_until("the lock is free", || !is_locked(&scene.lock_file("a")));
 }
 
 #[test]
-fn what_the_user_wrote_into_a_locked_file_is_never_lost() {
+fn the_content_of_a_locked_file_is_never_lost() {
     let scene = Scene::new();
     let file = scene.path("log");
     let path = file.to_str().unwrap();
@@ -592,7 +575,7 @@ fn what_the_user_wrote_into_a_locked_file_is_never_lost() {
 }
 
 #[test]
-fn two_descriptors_of_one_lock_are_refused_and_not_waited_for() {
+fn two_descriptors_of_one_lock_are_refused() {
     let scene = Scene::new();
     let script = r#"
         exec 200<>"$("$HELPER" path --create a)" 201<>"$("$HELPER" path --create a)"
@@ -602,7 +585,7 @@ fn two_descriptors_of_one_lock_are_refused_and_not_waited_for() {
 }
 
 #[test]
-fn the_hint_of_a_script_names_what_its_user_can_do() {
+fn the_hint_names_the_command_that_waits() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let text = "exec 9<>\"$ABA_LOCK_DIR/aba-a.lock\"; \"$HELPER\" lock --reopen --fd 9 $OPTIONS a; exit $?\n";
@@ -610,9 +593,8 @@ fn the_hint_of_a_script_names_what_its_user_can_do() {
     write_program(&script, &format!("#!/usr/bin/env bash\n{text}"));
     fs::set_permissions(&script, fs::Permissions::from_mode(0o644)).unwrap();
     let call = |words: &[&str], options: &str| {
-        let mut command = scene.program(words[0]);
-        command.args(&words[1..]).env("OPTIONS", options).current_dir(scene.path(""));
-        let said = Call::new(command).status(75).err("a is already running: ").run().err;
+        let command = scene.call(words[0]).args(&words[1..]).env("OPTIONS", options).current_dir(scene.path(""));
+        let said = command.status(75).err("a is already running: ").run().err;
         said.split_once("hint: ").unwrap().1.to_owned()
     };
     let see = "see it with `aba-lock status a`\n";
@@ -629,11 +611,11 @@ fn the_hint_of_a_script_names_what_its_user_can_do() {
     }
     // It does not wait, whatever the variable is set to.
     assert_eq!(call(&[&name, "deploy"], "--nonblock"), see);
-    holder.let_go();
+    holder.release();
 }
 
 #[test]
-fn a_lock_that_the_caller_has_itself_is_not_to_be_waited_for_or_ended() {
+fn no_hint_advises_waiting_for_or_killing_the_caller_itself() {
     let scene = Scene::new();
     // Each call without the descriptor: so it cannot see that the lock is that of the shell.
     let ask = "fd=$ABA_LOCK_FDS; unset ABA_LOCK_FDS; ask() { eval '\"$HELPER\" \"$@\"' ${fd:+\"$fd>&-\"}; }
@@ -667,13 +649,11 @@ fn a_lock_that_the_caller_has_itself_is_not_to_be_waited_for_or_ended() {
 /// A program that calls alarm(2) and then becomes the helper.
 fn after_alarm(scene: &Scene, seconds: &str, words: &[&str]) -> Call {
     let text = "import os, signal, sys; signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])";
-    let mut command = scene.program("python3");
-    command.args(["-c", text, seconds, HELPER]).args(words);
-    Call::new(command)
+    scene.call("python3").args(["-c", text, seconds, HELPER]).args(words)
 }
 
 #[test]
-fn an_alarm_that_was_set_before_ends_a_wait_and_the_command_inherits_what_is_left_of_it() {
+fn an_alarm_of_the_caller_ends_the_wait_and_is_inherited_by_the_command() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     after_alarm(&scene, "0.5", &["lock", "-q", "-w", "a", "--", "true"]).status(142).run();
@@ -681,7 +661,7 @@ fn an_alarm_that_was_set_before_ends_a_wait_and_the_command_inherits_what_is_lef
     let ask = "import signal; left = signal.getitimer(signal.ITIMER_REAL); print(0 < left[0] < 3600, left[1])";
     let waiter =
         after_alarm(&scene, "3600", &["lock", "-q", "-w", "a", "--", "python3", "-c", ask]).out("True 0.0\n").start();
-    scene.until_waited_for("a");
-    holder.let_go();
+    scene.wait_for_waiter("a");
+    holder.release();
     waiter.finish();
 }

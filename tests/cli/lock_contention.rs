@@ -1,6 +1,7 @@
 //! Correctness under fire: contenders, one who kills them, and one who removes free lock files.
 
-use crate::scene::{HELPER, PATIENCE, Scene, is_locked, until};
+use crate::process::{PATIENCE, is_locked, wait_until};
+use crate::scene::{HELPER, LIBRARY, Scene};
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -80,7 +81,7 @@ impl Drop for Actor {
 fn start(scene: &Scene, script: &str) -> Actor {
     let mut command: Command = scene.program("bash");
     command.arg("-c").arg(format!("{INSIDE}{script}")).current_dir(scene.path(""));
-    command.env("LIBRARY", concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash")).env("ABA_LOCK_BIN", helper());
+    command.env("LIBRARY", LIBRARY).env("ABA_LOCK_BIN", helper());
     command.env("HELPER", helper());
     command.stdout(Stdio::null());
     Actor(command.spawn().unwrap())
@@ -96,7 +97,7 @@ fn lines(scene: &Scene, file: &str) -> usize {
 }
 
 #[test]
-fn never_two_inside_and_never_a_lost_wake_up() {
+fn contenders_exclude_each_other_and_no_wake_up_is_lost() {
     let scene = Scene::new();
     scene.make_root();
     fs::write(scene.path("witness"), "").unwrap();
@@ -129,10 +130,12 @@ fn never_two_inside_and_never_a_lost_wake_up() {
 
     fs::write(scene.path("stop"), "").unwrap();
     for child in contenders.iter_mut().chain([&mut remover]) {
-        until("the contenders have ended", || child.0.try_wait().unwrap().is_some());
+        wait_until("the contenders have ended", || child.0.try_wait().unwrap().is_some());
     }
     // A killed contender leaves the command under its lock to end by itself.
-    until("the last command has ended", || !scene.lock_file("fire").exists() || !is_locked(&scene.lock_file("fire")));
+    wait_until("the last command has ended", || {
+        !scene.lock_file("fire").exists() || !is_locked(&scene.lock_file("fire"))
+    });
     let (entries, removals) = (lines(&scene, "entries"), lines(&scene, "removals"));
     let counter: usize = fs::read_to_string(scene.path("counter")).unwrap().trim().parse().unwrap();
     assert_eq!(lines(&scene, "violations"), 0, "two were inside at once");

@@ -17,6 +17,7 @@ mod plain;
 
 #[cfg(feature = "bench")]
 mod bench;
+mod call;
 mod clean;
 mod command;
 mod deadlock;
@@ -32,7 +33,9 @@ mod lock;
 mod lock_contention;
 mod metrics;
 mod plain_parser;
+mod process;
 mod queue;
+mod random;
 mod repeated_options;
 mod reserve;
 mod reserve_faults;

@@ -2,7 +2,8 @@
 
 #![allow(clippy::float_cmp, reason = "counts are whole numbers, which are as they were written")]
 
-use crate::scene::{Call, Scene};
+use crate::process::{PATIENCE, make_fifo};
+use crate::scene::Scene;
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -55,7 +56,7 @@ fn of(samples: &BTreeMap<String, f64>, name: &str, lock: &str) -> f64 {
 }
 
 #[test]
-fn where_there_is_nothing_there_is_still_a_text_and_nothing_is_made() {
+fn an_empty_state_root_has_metrics_and_is_not_created() {
     let scene = Scene::new();
     let said = scene.aba(["metrics"]).out("aba_lock_info{version=\"").run().out;
     let samples = samples(&said);
@@ -65,18 +66,18 @@ fn where_there_is_nothing_there_is_still_a_text_and_nothing_is_made() {
 }
 
 #[test]
-fn held_and_waiting_are_those_of_this_moment() {
+fn held_and_waiting_show_the_current_state() {
     let scene = Scene::new();
     scene.aba(["lock", "free", "--", "true"]).run();
     let holder = scene.holder("a");
     let waiters: Vec<_> = (0..2).map(|_| scene.aba(["lock", "-w", "-q", "a", "--", "true"]).start()).collect();
-    scene.until_waiters("a", 2);
+    scene.wait_for_waiters("a", 2);
     let now = metrics(&scene);
     assert_eq!((of(&now, "held", "a"), of(&now, "waiting", "a")), (1.0, 2.0));
     assert_eq!((of(&now, "held", "free"), of(&now, "waiting", "free")), (0.0, 0.0));
-    assert!(of(&now, "held_seconds", "a") < crate::scene::PATIENCE.as_secs_f64());
+    assert!(of(&now, "held_seconds", "a") < PATIENCE.as_secs_f64());
     assert!(!now.contains_key("aba_lock_held_seconds{lock=\"free\"}"));
-    holder.let_go();
+    holder.release();
     for waiter in waiters {
         waiter.finish();
     }
@@ -85,7 +86,7 @@ fn held_and_waiting_are_those_of_this_moment() {
 }
 
 #[test]
-fn the_log_gives_the_counters_of_each_lock() {
+fn the_log_supplies_the_counters_of_each_lock() {
     let scene = Scene::new();
     let logged = |args: &[&str]| scene.aba(args).env(LOG, scene.path("log"));
     logged(&["lock", "a", "--", "true"]).run();
@@ -96,7 +97,7 @@ fn the_log_gives_the_counters_of_each_lock() {
     let holder = scene.holder("a");
     logged(&["lock", "-q", "a", "--", "true"]).status(75).run();
     logged(&["lock", "-q", "-t", "0.1", "a", "--", "true"]).status(124).run();
-    holder.let_go();
+    holder.release();
     scene.aba(["lock", "never-logged", "--", "true"]).run();
     let now = metrics(&scene);
     assert_eq!(of(&now, "acquisitions_total", "a"), 2.0);
@@ -116,7 +117,7 @@ fn the_log_gives_the_counters_of_each_lock() {
 }
 
 #[test]
-fn lines_that_are_none_of_ours_or_were_cut_cost_no_other_line() {
+fn foreign_or_truncated_log_lines_do_not_affect_other_lines() {
     let scene = Scene::new();
     let whole = "{\"time\":\"2026-01-02T03:04:05.678Z\",\"event\":\"acquired\",\"lock\":\"a\"}";
     let log = [
@@ -141,12 +142,12 @@ fn lines_that_are_none_of_ours_or_were_cut_cost_no_other_line() {
 }
 
 #[test]
-fn a_log_or_a_state_root_that_cannot_be_read_is_a_failure_and_not_a_zero() {
+fn an_unreadable_log_or_state_root_is_an_error() {
     let scene = Scene::new();
     let at = |name: &str| scene.path(name).display().to_string();
     fs::create_dir(at("directory")).unwrap();
     scene.aba(["metrics", "--log", &at("directory")]).status(125).err("is a directory, not a regular file").run();
-    assert!(std::process::Command::new("mkfifo").arg(at("fifo")).status().unwrap().success());
+    make_fifo(at("fifo"));
     scene.aba(["metrics", "--log", &at("fifo")]).status(125).err("is a FIFO, not a regular file").run();
     let under_a_file = format!("{}/locks", at("file"));
     fs::write(at("file"), "").unwrap();
@@ -165,17 +166,16 @@ fn tasks_are_counted_by_state() {
 }
 
 #[test]
-fn it_becomes_a_file_that_is_never_half_written() {
+fn metrics_can_be_written_to_a_file_atomically() {
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).run();
-    let mut command = scene.program("bash");
-    command.args(["-c", "\"$HELPER\" metrics | \"$HELPER\" write --create \"$1\"", "bash"]).arg(scene.path("a.prom"));
-    Call::new(command).run();
+    let command = scene.call("bash").args(["-c", "\"$HELPER\" metrics | \"$HELPER\" write --create \"$1\"", "bash"]);
+    command.arg(scene.path("a.prom")).run();
     assert_eq!(of(&samples(&fs::read_to_string(scene.path("a.prom")).unwrap()), "held", "a"), 0.0);
 }
 
 #[test]
-fn a_time_that_nobody_can_have_waited_is_not_counted() {
+fn an_impossible_waiting_time_is_not_counted() {
     let scene = Scene::new();
     let line = |waited: &str| format!("{{\"event\":\"acquired\",\"lock\":\"a\",\"waited_seconds\":{waited}}}\n");
     fs::write(scene.path("log"), ["-5", "2.5", "\"7\"", "null", "-1e308", "1e308", "1e308"].map(line).concat())

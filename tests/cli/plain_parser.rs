@@ -102,7 +102,7 @@ fn is_plain(words: &[OsString]) -> bool {
 }
 
 #[test]
-fn what_scripts_call_most_is_plain() {
+fn the_most_frequent_calls_of_scripts_are_plain() {
     for line in [
         "--reopen --fd 200 backup",
         "--reopen --try-first -t 60 --fd 200 backup",
@@ -130,7 +130,7 @@ fn what_scripts_call_most_is_plain() {
 }
 
 #[test]
-fn no_line_is_read_otherwise_than_by_clap() {
+fn the_plain_parser_agrees_with_clap() {
     // xorshift64 (Marsaglia 2003): the same lines in each run.
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut next = |below: usize| {

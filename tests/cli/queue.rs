@@ -1,23 +1,22 @@
 //! Waiters get a lock in the order in which they began to wait, and their place is reported.
 
-use crate::scene::{Call, HELPER, Running, Scene, parent, queue, until};
-use crate::terminal::TERMINAL;
+use crate::call::RunningCall;
+use crate::process::{parent_pid, wait_until, waiter_pids};
+use crate::scene::{HELPER, LIBRARY, Scene};
 use std::fs;
-
-const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
 
 /// Waits until one more waits for lock `a`, and has done so for more than a moment. Who that is.
 fn until_one_more(scene: &Scene, known: &[u32]) -> u32 {
-    scene.until_they_stand("a", known.len() + 1);
-    queue(&scene.lock_file("a")).into_iter().find(|pid| !known.contains(pid)).unwrap()
+    scene.wait_for_settled_waiters("a", known.len() + 1);
+    waiter_pids(&scene.lock_file("a")).into_iter().find(|pid| !known.contains(pid)).unwrap()
 }
 
 #[test]
-fn those_who_wait_are_served_in_the_order_in_which_they_came() {
+fn waiters_are_served_in_order_of_arrival() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let order = scene.path("order");
-    let mut waiters: Vec<Running> = Vec::new();
+    let mut waiters: Vec<RunningCall> = Vec::new();
     let mut pids: Vec<u32> = Vec::new();
     for at in 0..12 {
         let serve = format!("echo {at} >>'{}'", order.display());
@@ -25,10 +24,8 @@ fn those_who_wait_are_served_in_the_order_in_which_they_came() {
             0 => scene.aba(["lock", "-qw", "a", "--", "sh", "-c", &serve]),
             1 => scene.aba(["lock", "-v", "-t", "60", "a", "--", "sh", "-c", &serve]).err("acquired a after "),
             2 => {
-                let mut command = scene.program("python3");
                 let rule = format!("waiting ={}", scene.path(&format!("seen{at}")).display());
-                command.args(["-c", TERMINAL, &rule, HELPER, "lock", "-w", "a", "--", "sh", "-c", &serve]);
-                Call::new(command).out("waiting ")
+                scene.on_terminal(&rule).args([HELPER, "lock", "-w", "a", "--", "sh", "-c", &serve]).out("waiting ")
             }
             _ => scene
                 .bash(&format!("source '{LIBRARY}'; aba_lock_operation -qw a; {serve}"))
@@ -37,12 +34,12 @@ fn those_who_wait_are_served_in_the_order_in_which_they_came() {
         waiters.push(waiter.start());
         pids.push(until_one_more(&scene, &pids));
     }
-    assert_eq!(queue(&scene.lock_file("a")), pids);
+    assert_eq!(waiter_pids(&scene.lock_file("a")), pids);
     // Those on a terminal show a line by now.
-    until("the last one is told of", || scene.path("seen10").exists());
-    let last = parent(pids[11]);
+    wait_until("the last one is told of", || scene.path("seen10").exists());
+    let last = parent_pid(pids[11]);
     assert_eq!(last, waiters[11].pid(), "the last one is a script");
-    holder.let_go();
+    holder.release();
     for waiter in waiters {
         waiter.finish();
     }
@@ -52,19 +49,19 @@ fn those_who_wait_are_served_in_the_order_in_which_they_came() {
 }
 
 #[test]
-fn a_shared_lock_is_granted_while_an_exclusive_one_is_waited_for() {
+fn a_shared_lock_is_granted_while_an_exclusive_waiter_is_queued() {
     // The manual says so: it is what flock(2) does.
     let scene = Scene::new();
     let holder = scene.holder_with(&["-s", "a"]);
     let waiter = scene.aba(["lock", "-qw", "a", "--", "true"]).start();
-    scene.until_waited_for("a");
+    scene.wait_for_waiter("a");
     scene.aba(["lock", "-n", "-s", "a", "--", "true"]).run();
-    holder.let_go();
+    holder.release();
     waiter.finish();
 }
 
 #[test]
-fn those_who_look_again_and_again_keep_their_place() {
+fn waiters_that_check_for_deadlocks_keep_their_place() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let first = scene.aba(["lock", "-qw", "a", "--", "true"]).start();
@@ -80,30 +77,30 @@ fn those_who_look_again_and_again_keep_their_place() {
         number.trim().parse::<u32>().unwrap()
     };
     let before = [first.pid(), second.pid()].map(woken);
-    until("both have looked", || {
-        assert_eq!(queue(&scene.lock_file("a")), [first.pid(), second.pid()]);
+    wait_until("both have looked", || {
+        assert_eq!(waiter_pids(&scene.lock_file("a")), [first.pid(), second.pid()]);
         woken(first.pid()) > before[0] + 1 && woken(second.pid()) > before[1] + 1
     });
-    holder.let_go();
+    holder.release();
     first.finish();
     second.finish();
 }
 
 #[test]
-fn one_sentence_tells_the_place_in_the_queue() {
+fn the_message_of_a_waiter_shows_its_place_in_the_queue() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let held = format!("held by pid {} (sh -c 'echo held; read _; exit 0'), by ", holder.pid());
-    let mut waiters: Vec<Running> = Vec::new();
+    let mut waiters: Vec<RunningCall> = Vec::new();
     let mut pids = Vec::new();
     for place in ["", " (second of two)", " (third of three)"] {
         let sentence = format!("aba-lock: waiting for a{place}, {held}");
         let waiter = scene.aba(["lock", "-w", "a", "--", "true"]).err(sentence).start();
-        waiter.until_said("\n");
+        waiter.wait_for_error("\n");
         pids.push(until_one_more(&scene, &pids));
         waiters.push(waiter);
     }
-    holder.let_go();
+    holder.release();
     for waiter in waiters {
         let said = waiter.finish().err;
         assert_eq!(said.lines().count(), 1, "{said}");
@@ -111,7 +108,7 @@ fn one_sentence_tells_the_place_in_the_queue() {
 }
 
 #[test]
-fn of_a_wait_that_is_over_in_a_moment_nothing_is_said() {
+fn a_very_short_wait_is_not_reported() {
     let scene = Scene::new();
     let _holder = scene.holder("a");
     // Over before the moment is, whatever else this machine does.

@@ -38,7 +38,7 @@ fn value(arg: &Arg) -> String {
 }
 
 #[test]
-fn every_option_collects_is_a_harmless_flag_or_is_refused() {
+fn every_repeated_option_collects_is_a_flag_or_is_refused() {
     let scene = Scene::new();
     let mut collect = BTreeSet::new();
     let mut refused = 0;
@@ -100,7 +100,7 @@ fn collecting(command: &Command, path: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn the_keeper_and_the_service_drop_no_value_either() {
+fn the_keeper_and_the_service_drop_no_value() {
     assert_eq!(collecting(&keeper::Cli::command(), &["aba-lock-keeper"]), ["aba-lock-keeper hold --lock"]);
     assert_eq!(collecting(&service::Cli::command(), &["aba-lockd"]), ["aba-lockd serve --allow-host"]);
 }
@@ -115,7 +115,7 @@ fn a_repeated_file_locks_every_file_or_none() {
     for path in paths {
         scene.aba(["lock", "--file", path, "--", "true"]).status(75).err("held by pid").run();
     }
-    holder.let_go();
+    holder.release();
     let _second = scene.holder_with(&["--file", paths[1]]);
     let call = [both.as_slice(), &["--", "true"]].concat();
     scene.aba(call).status(75).err(format!("{} is held by pid", paths[1])).run();
@@ -134,9 +134,7 @@ fn two_paths_to_one_file_are_one_lock() {
     let call: Vec<&str> = [&["lock", "-w"], options.as_slice(), &["--", "true"]].concat();
     scene.aba(call).run();
     let script = r#"exec 8<>"$1" 9<>"$2"; "$HELPER" lock -w --file "$1" --fd 8 --file "$2" --fd 9"#;
-    let mut command = scene.program("bash");
-    command.args(["-c", script, "bash", paths[0], paths[1]]);
-    crate::scene::Call::new(command).status(2).err("a file is given twice").run();
+    scene.call("bash").args(["-c", script, "bash", paths[0], paths[1]]).status(2).err("a file is given twice").run();
 }
 
 #[test]
@@ -146,9 +144,7 @@ fn a_repeated_file_takes_a_descriptor_each() {
         "$HELPER" lock --file one --fd 8 --file two --fd 9 || exit
         (exec 8>&- 9>&-; for file in one two; do "$HELPER" lock -q --file "$file" -- true; [[ $? == 75 ]] || exit 91; done) || exit
         "$HELPER" lock --file one --file two --fd 8; [[ $? == 2 ]]"#;
-    let mut command = scene.program("bash");
-    command.current_dir(scene.path("")).args(["-c", script]);
-    crate::scene::Call::new(command).err("1 descriptor for 2 files").run();
+    scene.bash_here(script).err("1 descriptor for 2 files").run();
 }
 
 #[test]
@@ -167,7 +163,7 @@ fn every_check_must_accept_the_new_content() {
 }
 
 #[test]
-fn the_time_to_wait_goes_with_the_option_that_waits() {
+fn wait_accepts_a_number_of_seconds() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     for limit in ["--wait=0.05", "-w=0.05", "--timeout=0.05"] {
@@ -176,20 +172,17 @@ fn the_time_to_wait_goes_with_the_option_that_waits() {
     scene.aba(["lock", "-q", "--wait=0", "a", "--", "true"]).status(124).run();
     // A letter may follow: it is no value.
     let waiter = scene.aba(["lock", "-wq", "a", "--", "true"]).start();
-    scene.until_waited_for("a");
-    holder.let_go();
+    scene.wait_for_waiter("a");
+    holder.release();
     waiter.finish();
-    scene
-        .aba(["lock", "--wait=60", "-t", "5", "a", "--", "true"])
-        .status(2)
-        .err("both --wait=SECONDS and --timeout")
-        .run();
+    let command = scene.aba(["lock", "--wait=60", "-t", "5", "a", "--", "true"]).status(2);
+    command.err("both --wait=SECONDS and --timeout").run();
     scene.aba(["lock", "--wait=soon", "a", "--", "true"]).status(2).err("not a number of seconds").run();
     scene.aba(["lock", "--wait=", "a", "--", "true"]).status(2).err("error: ").run();
 }
 
 #[test]
-fn seconds_as_a_word_of_their_own_are_refused_and_not_locked() {
+fn seconds_as_a_separate_argument_are_refused() {
     let scene = Scene::new();
     for call in [
         ["lock", "-w", "60", "a", "--", "true"].as_slice(),

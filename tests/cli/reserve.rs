@@ -1,6 +1,8 @@
 //! `reserve`, `release`, `exclude` and `migrate`, as their contract has it.
 
-use crate::scene::{Call, HELPER, Holder, Scene, until};
+use crate::call::{Call, Holder};
+use crate::process::{count_waiters, is_alive, wait_until};
+use crate::scene::{HELPER, Scene};
 use std::ffi::OsStr;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
@@ -11,9 +13,7 @@ use std::path::{Path, PathBuf};
 /// A call of the helper in a directory of the scene, which is made.
 pub(crate) fn call<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(scene: &Scene, directory: &str, args: I) -> Call {
     fs::create_dir_all(scene.path(directory)).unwrap();
-    let mut command = scene.program(HELPER);
-    command.args(args).current_dir(scene.path(directory));
-    Call::new(command)
+    scene.aba(args).current_dir(scene.path(directory))
 }
 
 /// Reserves without a probe, so that no test depends on what runs here.
@@ -74,7 +74,7 @@ fn a_directory_keeps_its_number_and_others_get_others() {
 }
 
 #[test]
-fn another_call_for_the_same_number_writes_nothing() {
+fn a_repeated_reservation_writes_nothing() {
     let scene = Scene::new();
     reserve(&scene, "a", &[]).out("5000").run();
     let before = fs::metadata(registry(&scene, "ports")).unwrap();
@@ -93,7 +93,7 @@ fn another_call_for_the_same_number_writes_nothing() {
 }
 
 #[test]
-fn a_preference_that_cannot_be_met_is_said_with_the_reason_and_a_demand_fails() {
+fn an_unavailable_preferred_number_is_reported_and_a_required_one_is_an_error() {
     let scene = Scene::new();
     assert_eq!(number(reserve(&scene, "a", &["--prefer", "6080"])), 6080);
     call(&scene, "a", ["exclude", "5500-5510"]).run();
@@ -144,7 +144,7 @@ fn bound(address: IpAddr, udp: bool) -> Option<(u16, Bound)> {
 }
 
 #[test]
-fn a_port_that_somebody_uses_is_not_given() {
+fn a_port_in_use_is_not_given() {
     let (v4, v6): (IpAddr, IpAddr) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
     let (all4, all6): (IpAddr, IpAddr) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
     for (address, udp) in [v4, v6, all4, all6].into_iter().flat_map(|address| [(address, false), (address, true)]) {
@@ -170,7 +170,7 @@ fn a_port_that_somebody_uses_is_not_given() {
 }
 
 #[test]
-fn who_uses_the_preferred_port_is_named() {
+fn the_process_that_uses_the_preferred_port_is_named() {
     let scene = Scene::new();
     let (port, _held) = bound(Ipv4Addr::LOCALHOST.into(), false).unwrap();
     let range = format!("1-{port}");
@@ -182,7 +182,7 @@ fn who_uses_the_preferred_port_is_named() {
 }
 
 #[test]
-fn a_connection_that_has_ended_is_not_in_use_and_an_address_of_another_interface_only_with_wildcard() {
+fn ended_connections_and_without_wildcard_other_interfaces_are_not_in_use() {
     let scene = Scene::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -194,7 +194,7 @@ fn a_connection_that_has_ended_is_not_in_use_and_an_address_of_another_interface
     drop((client, listener));
     let waits = format!(":{port:04X} ");
     let table = || fs::read_to_string("/proc/net/tcp").unwrap();
-    until("it is in TIME_WAIT", || table().lines().any(|line| line.contains(&waits) && line.contains(" 06 ")));
+    wait_until("it is in TIME_WAIT", || table().lines().any(|line| line.contains(&waits) && line.contains(" 06 ")));
     assert!(UdpSocket::bind(("127.0.0.1", port)).is_ok());
     let range = port.to_string();
     call(&scene, "a", ["reserve", "--probe", "tcp", "--range", &range]).out(format!("{port}\n")).run();
@@ -207,7 +207,7 @@ fn a_connection_that_has_ended_is_not_in_use_and_an_address_of_another_interface
 }
 
 #[test]
-fn a_group_is_given_together_at_the_lowest_place_or_not_at_all() {
+fn a_group_gets_the_lowest_adjacent_numbers_or_none() {
     let scene = Scene::new();
     reserve(&scene, "x", &["--require", "5001"]).out("5001").run();
     let said = reserve(&scene, "a", &["--group", "web,db,cache"]).out("").run().out;
@@ -231,7 +231,7 @@ fn a_group_is_given_together_at_the_lowest_place_or_not_at_all() {
 }
 
 #[test]
-fn a_group_file_says_where_each_is_and_what_its_variable_is_called() {
+fn a_group_file_sets_offsets_and_variable_names() {
     let scene = Scene::new();
     let file = "reservations:\n  base: 5100\n  services:\n    web:\n      offset: 0\n      preferred: 5500\n    db: {offset: 2, env: DATABASE}\n    aux:\n      offset: 7\n";
     fs::write(scene.path("group.yaml"), file).unwrap();
@@ -258,7 +258,7 @@ fn a_group_file_says_where_each_is_and_what_its_variable_is_called() {
 }
 
 #[test]
-fn what_goes_into_eval_is_only_names_and_numbers() {
+fn output_for_eval_has_only_names_and_numbers() {
     let scene = Scene::new();
     let script =
         "eval \"$(\"$HELPER\" reserve --probe none --group web-1,db.x --format export)\"; echo $WEB_1_PORT $DB_X_PORT";
@@ -286,7 +286,7 @@ fn what_goes_into_eval_is_only_names_and_numbers() {
 }
 
 #[test]
-fn numbers_are_written_into_a_file_among_lines_that_stay() {
+fn dotenv_changes_only_its_own_lines() {
     let scene = Scene::new();
     fs::create_dir(scene.path("a")).unwrap();
     fs::write(scene.path("a/.env"), "# mine\nWEB_PORT=1 # old\nKEY=\"x\nDB_PORT=2\"\n").unwrap();
@@ -309,7 +309,7 @@ fn numbers_are_written_into_a_file_among_lines_that_stay() {
 }
 
 #[test]
-fn who_updates_a_file_may_reserve_and_who_reserves_may_write_that_file() {
+fn an_update_and_a_reservation_of_the_same_file_do_not_deadlock() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     fs::create_dir(scene.path("a")).unwrap();
@@ -320,9 +320,9 @@ fn who_updates_a_file_may_reserve_and_who_reserves_may_write_that_file() {
         gate.path.display()
     );
     let first = call(&scene, "a", ["update", ".env", "--", "bash", "-c", &script]).start();
-    until("it has the file", || scene.path("begun").exists());
+    wait_until("it has the file", || scene.path("begun").exists());
     let second = reserve(&scene, "a", &["--tag", "web", "--dotenv", ".env"]).out("5001\n").start();
-    until("the second waits", || crate::scene::waiters(&scene.path("a/.env.lock")) > 0);
+    wait_until("the second waits", || count_waiters(&scene.path("a/.env.lock")) > 0);
     gate.open();
     first.finish();
     second.finish();
@@ -332,20 +332,27 @@ fn who_updates_a_file_may_reserve_and_who_reserves_may_write_that_file() {
 /// A command that has a number, until it is let go.
 fn leased(scene: &Scene, directory: &str, args: &[&str]) -> Holder {
     fs::create_dir_all(scene.path(directory)).unwrap();
-    let mut command = scene.program(HELPER);
-    command.arg("reserve").args(args).args(["--probe", "none", "--", "sh", "-c", "echo $ABA_NUMBER; read _; exit 3"]);
-    command.current_dir(scene.path(directory));
-    Holder::start(command)
+    scene
+        .call(HELPER)
+        .arg("reserve")
+        .args(args)
+        .args(["--probe", "none", "--", "sh", "-c", "echo $ABA_NUMBER; read _; exit 3"])
+        .current_dir(scene.path(directory))
+        .hold()
 }
 
 #[test]
-fn a_leased_number_is_free_at_once_when_its_command_ends_however_it_ends() {
+fn a_leased_number_is_free_as_soon_as_its_command_ends() {
     let scene = Scene::new();
     reserve(&scene, "a", &["--tag", "t"]).out("5000\n").run();
     let args = ["--tag", "t", "--range", "5000-5002"];
     let mut first = leased(&scene, "a", &args);
     let second = leased(&scene, "a", &args);
-    assert_eq!((first.said.as_str(), second.said.as_str()), ("5001", "5002"), "others than the one that is kept");
+    assert_eq!(
+        (first.first_line.as_str(), second.first_line.as_str()),
+        ("5001", "5002"),
+        "others than the one that is kept"
+    );
     let none = "no number of ports is free in 5000-5002: 1 reserved, 2 leased, 0 excluded, 0 in use";
     reserve(&scene, "b", &["--range", "5000-5002"]).status(75).err(none).run();
     reserve(&scene, "b", &["--range", "5000-5002", "--", "true"]).status(75).err(none).run();
@@ -353,24 +360,21 @@ fn a_leased_number_is_free_at_once_when_its_command_ends_however_it_ends() {
     first.signal(9);
     assert_eq!(first.wait(), 137);
     reserve(&scene, "b", &["--range", "5000-5002", "--", "sh", "-c", "echo $ABA_NUMBER"]).out("5001\n").run();
-    assert_eq!(second.let_go(), 3, "the status is the command's own");
+    assert_eq!(second.release(), 3, "the status is the command's own");
     assert_eq!(number(reserve(&scene, "b", &["--range", "5000-5002", "--prefer", "5002"])), 5002);
     // It was never in the registry.
     assert_eq!(rows(&scene, "ports").len(), 2);
 }
 
 #[test]
-fn a_lease_is_a_lock_like_others() {
+fn a_lease_is_an_ordinary_lock() {
     let scene = Scene::new();
     let holder = leased(&scene, "a", &["--tag", "t"]);
     let file = scene.root().join("reserve/ports.d/5000.lock");
-    scene
-        .aba(["status", "--file", file.to_str().unwrap()])
-        .out("held, exclusive")
-        .out(format!("pid {}, ", holder.pid()))
-        .out(format!("who: t in {}\n", fs::canonicalize(scene.path("a")).unwrap().display()))
-        .run();
-    holder.let_go();
+    let command = scene.aba(["status", "--file", file.to_str().unwrap()]).out("held, exclusive");
+    let command = command.out(format!("pid {}, ", holder.pid()));
+    command.out(format!("who: t in {}\n", fs::canonicalize(scene.path("a")).unwrap().display())).run();
+    holder.release();
     // It is handed down where scripts do not tread, and told of, so that it can be closed.
     let script = "echo $ABA_LOCK_FDS; flock -n \"$ABA_LOCK_DIR/reserve/ports.d/$ABA_NUMBER.lock\" true || echo held";
     assert_eq!(reserve(&scene, "a", &["--", "bash", "-c", script]).out("").run().out, "500\nheld\n");
@@ -385,29 +389,29 @@ fn a_lease_is_a_lock_like_others() {
 }
 
 #[test]
-fn within_a_lease_another_is_another() {
+fn a_nested_lease_gets_another_number() {
     let scene = Scene::new();
     let script = "echo $ABA_NUMBER; \"$HELPER\" reserve --probe none; \"$HELPER\" reserve --probe none -- sh -c 'echo $ABA_NUMBER'";
     assert_eq!(reserve(&scene, "a", &["--", "bash", "-c", script]).out("").run().out, "5000\n5001\n5002\n");
 }
 
 #[test]
-fn what_inherited_a_lease_keeps_it_unless_it_was_kept_from_it() {
+fn a_process_that_inherited_a_lease_keeps_it_unless_no_inherit_is_set() {
     let scene = Scene::new();
     for (option, expected) in [("-q", "5001\n"), ("-o", "5000\n")] {
-        let mut command = scene.program(HELPER);
-        command.args(["reserve", "--probe", "none", option, "--", "bash", "-c", "{ read _; } <&0 & echo $!; exit 0"]);
-        let mut holder = Holder::start(command);
+        let mut holder = scene
+            .aba(["reserve", "--probe", "none", option, "--", "bash", "-c", "{ read _; } <&0 & echo $!; exit 0"])
+            .hold();
         assert_eq!(holder.wait(), 0);
         reserve(&scene, "a", &["--", "sh", "-c", "echo $ABA_NUMBER"]).out(expected).run();
-        let daemon: u32 = holder.said.parse().unwrap();
+        let daemon: u32 = holder.first_line.parse().unwrap();
         drop(holder);
-        until("the daemon has ended", || !crate::scene::is_alive(daemon));
+        wait_until("the daemon has ended", || !is_alive(daemon));
     }
 }
 
 #[test]
-fn release_gives_back_one_tag_all_or_all_below_and_nothing_is_fine() {
+fn release_returns_one_tag_all_tags_or_all_directories_below() {
     let scene = Scene::new();
     call(&scene, "a", ["release"]).run();
     assert!(!scene.root().exists(), "nothing is made for nothing");
@@ -439,7 +443,7 @@ fn release_gives_back_one_tag_all_or_all_below_and_nothing_is_fine() {
 }
 
 #[test]
-fn check_tells_and_changes_nothing() {
+fn check_prints_the_number_and_changes_nothing() {
     let scene = Scene::new();
     call(&scene, "a", ["reserve", "--check"]).status(1).run();
     assert!(!scene.root().exists());
@@ -452,7 +456,7 @@ fn check_tells_and_changes_nothing() {
 }
 
 #[test]
-fn a_rehearsal_plans_and_leaves_no_trace() {
+fn a_dry_run_prints_the_number_and_changes_nothing() {
     let scene = Scene::new();
     reserve(&scene, "a", &["--dry-run"]).out("5000\n").run();
     assert!(!scene.root().exists());
@@ -464,7 +468,7 @@ fn a_rehearsal_plans_and_leaves_no_trace() {
 }
 
 #[test]
-fn pools_are_apart_and_a_pool_of_anything_but_ports_says_its_range() {
+fn pools_are_independent_and_need_a_range() {
     let scene = Scene::new();
     let gpu = ["--pool", "gpu", "--range", "0-1"];
     assert_eq!(number(call(&scene, "a", ["reserve"].iter().chain(&gpu))), 0, "and is not probed");
@@ -483,7 +487,7 @@ fn pools_are_apart_and_a_pool_of_anything_but_ports_says_its_range() {
 }
 
 #[test]
-fn exclusions_are_kept_listed_and_taken_away() {
+fn exclusions_are_kept_listed_and_removed() {
     let scene = Scene::new();
     reserve(&scene, "a", &[]).out("5000\n").run();
     let own = fs::canonicalize(scene.path("a")).unwrap();
@@ -505,7 +509,7 @@ fn exclusions_are_kept_listed_and_taken_away() {
 }
 
 #[test]
-fn keys_follow_a_directory_that_was_moved() {
+fn migrate_moves_the_numbers_of_a_directory() {
     let scene = Scene::new();
     reserve(&scene, "old", &[]).out("5000").run();
     reserve(&scene, "old/sub", &["--tag", "t"]).out("5001").run();
@@ -541,7 +545,7 @@ fn keys_follow_a_directory_that_was_moved() {
 }
 
 #[test]
-fn any_directory_can_have_a_number() {
+fn directory_names_may_be_any_bytes() {
     let scene = Scene::new();
     let odd: [&[u8]; 6] = [b"a b", b"a\nb\tc", b"\xff\xfe", "ä ö".as_bytes(), b"\\040", b"- web"];
     let mut given = Vec::new();
@@ -549,9 +553,7 @@ fn any_directory_can_have_a_number() {
         for (at, name) in odd.iter().enumerate() {
             let directory = scene.path(".").join(std::ffi::OsString::from_vec(name.to_vec()));
             fs::create_dir_all(&directory).unwrap();
-            let mut command = scene.program(HELPER);
-            command.args(["reserve", "--probe", "none"]).current_dir(&directory);
-            let got = number(Call::new(command));
+            let got = number(scene.aba(["reserve", "--probe", "none"]).current_dir(&directory));
             if round == 0 {
                 given.push(got);
             }
@@ -570,7 +572,7 @@ fn any_directory_can_have_a_number() {
 }
 
 #[test]
-fn a_directory_that_is_none_has_no_number() {
+fn a_missing_directory_is_an_error() {
     let scene = Scene::new();
     fs::write(scene.path("file"), "").unwrap();
     reserve(&scene, ".", &["--path", "file"])
@@ -584,7 +586,7 @@ fn a_directory_that_is_none_has_no_number() {
 }
 
 #[test]
-fn the_list_says_who_has_what_and_who_uses_it() {
+fn the_list_shows_reservations_leases_and_users() {
     let scene = Scene::new();
     assert_eq!(call(&scene, "a", ["reserve", "--list"]).run().out, "");
     assert_eq!(call(&scene, "a", ["reserve", "--list", "--format", "json"]).out("").run().out, "[]\n");
@@ -618,11 +620,13 @@ fn the_list_says_who_has_what_and_who_uses_it() {
     let rows = call(&scene, "a", ["reserve", "--list", "--format", "tsv", "--pool", "ports"]).out("").run().out;
     assert!(rows.lines().all(|line| line.split('\t').count() == 9), "{rows}");
     drop(lease);
-    until("it is not listed any more", || !call(&scene, "a", ["reserve", "--list"]).out("").run().out.contains("job"));
+    wait_until("it is not listed any more", || {
+        !call(&scene, "a", ["reserve", "--list"]).out("").run().out.contains("job")
+    });
 }
 
 #[test]
-fn only_what_is_certainly_gone_is_pruned() {
+fn only_certainly_removed_directories_are_pruned() {
     let scene = Scene::new();
     for directory in ["there", "gone", "deep/er/gone", "last/one", "link/d", "file/d", "loop/d", "moved"] {
         reserve(&scene, directory, &[]).out("").run();
@@ -668,7 +672,7 @@ fn only_what_is_certainly_gone_is_pruned() {
 }
 
 #[test]
-fn what_cannot_be_looked_at_is_not_pruned() {
+fn inaccessible_directories_are_not_pruned() {
     let scene = Scene::new();
     reserve(&scene, "shut/tree", &[]).out("").run();
     reserve(&scene, "gone", &[]).out("").run();
@@ -676,16 +680,22 @@ fn what_cannot_be_looked_at_is_not_pruned() {
     let shut = fs::canonicalize(scene.path("shut/tree")).unwrap();
     // By a system that fails, so that it is the same for root.
     for error in ["EACCES", "ELOOP", "ESTALE", "ENOTCONN", "EIO", "ENAMETOOLONG"] {
-        let mut command = scene.program("strace");
-        command.arg("-qq").arg("-P").arg(&shut).args(["-o", "/dev/null"]);
-        command.args(["-e", &format!("inject=all:error={error}"), HELPER, "reserve", "--prune", "--dry-run"]);
-        let said = Call::new(command).out("gone\n").run().out;
+        let said = scene
+            .call("strace")
+            .arg("-qq")
+            .arg("-P")
+            .arg(&shut)
+            .args(["-o", "/dev/null"])
+            .args(["-e", &format!("inject=all:error={error}"), HELPER, "reserve", "--prune", "--dry-run"])
+            .out("gone\n")
+            .run()
+            .out;
         assert_eq!(said.lines().count(), 1, "{error}: {said}");
     }
 }
 
 #[test]
-fn what_was_not_used_for_long_is_expired_unless_it_is_in_use() {
+fn unused_numbers_expire_unless_their_port_is_in_use() {
     let scene = Scene::new();
     let (port, _held) = bound(Ipv4Addr::LOCALHOST.into(), false).unwrap();
     fs::create_dir(scene.path("d")).unwrap();
@@ -708,7 +718,7 @@ fn what_was_not_used_for_long_is_expired_unless_it_is_in_use() {
 }
 
 #[test]
-fn an_exhausted_range_is_cleared_of_what_nobody_needs_before_it_is_an_error() {
+fn an_exhausted_range_reuses_removed_and_expired_reservations() {
     let scene = Scene::new();
     let range = ["--range", "5000-5003"];
     reserve(&scene, "gone", &range).out("5000").run();
@@ -745,7 +755,7 @@ fn an_exhausted_range_is_cleared_of_what_nobody_needs_before_it_is_an_error() {
 }
 
 #[test]
-fn wrong_usage_is_status_2_and_makes_nothing() {
+fn wrong_usage_exits_with_2_and_creates_nothing() {
     let scene = Scene::new();
     let wrong: [&[&str]; 22] = [
         &["reserve", "web"],
@@ -785,10 +795,9 @@ fn tags_and_pools_are_completed() {
     reserve(&scene, "a", &["--pool", "gpu", "--range", "0-7", "--tag", "train"]).out("").run();
     reserve(&scene, "b", &["--tag", "elsewhere"]).out("").run();
     let completed = |words: &[&str]| {
-        let mut command = scene.program(HELPER);
-        command.arg("--").arg("aba-lock").args(words).current_dir(scene.path("a")).env("ABA_LOCK_COMPLETE", "bash");
-        command.env("_CLAP_IFS", "\n").env("_CLAP_COMPLETE_INDEX", words.len().to_string());
-        let said = Call::new(command).out("").run().out;
+        let command = scene.call(HELPER).arg("--").arg("aba-lock").args(words).current_dir(scene.path("a"));
+        let command = command.env("ABA_LOCK_COMPLETE", "bash").env("_CLAP_IFS", "\n");
+        let said = command.env("_CLAP_COMPLETE_INDEX", words.len().to_string()).out("").run().out;
         let mut words: Vec<String> = said.lines().map(str::to_owned).collect();
         words.sort();
         words

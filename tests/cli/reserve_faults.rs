@@ -1,8 +1,10 @@
 //! Registries that are damaged, of another version, or beset: by many at once, by a kill between any two steps, by a
 //! system that refuses.
 
+use crate::call::Holder;
+use crate::process::{count_waiters, interrupt_group, is_locked, kill, wait_until};
 use crate::reserve::{call, number, registry, reserve, rows, set_registry};
-use crate::scene::{Call, HELPER, Holder, Scene, kill, until, waiters};
+use crate::scene::{HELPER, Scene};
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -28,7 +30,7 @@ fn finish(children: Vec<Child>) -> Vec<(i32, String, String)> {
 }
 
 #[test]
-fn of_twenty_who_want_one_of_eleven_numbers_eleven_get_one_each() {
+fn of_twenty_concurrent_callers_eleven_get_the_eleven_numbers() {
     let scene = Scene::new();
     let expected: HashSet<u32> = (5000..=5010).collect();
     for round in 0..200 {
@@ -51,7 +53,7 @@ fn of_twenty_who_want_one_of_eleven_numbers_eleven_get_one_each() {
 }
 
 #[test]
-fn the_same_key_fifty_times_at_once_is_one_number_and_one_row() {
+fn fifty_concurrent_calls_for_one_key_get_one_number() {
     let scene = Scene::new();
     let ended = finish((0..50).map(|_| start(&scene, "locks", &["--tag", "t"])).collect());
     assert!(ended.iter().all(|end| *end == (0, "5000\n".to_owned(), String::new())), "{ended:?}");
@@ -59,7 +61,7 @@ fn the_same_key_fifty_times_at_once_is_one_number_and_one_row() {
 }
 
 #[test]
-fn a_hundred_keys_at_once_get_a_hundred_numbers() {
+fn a_hundred_concurrent_keys_get_a_hundred_numbers() {
     let scene = Scene::new();
     let tags: Vec<String> = (0..100).map(|tag| format!("t{tag}")).collect();
     let ended = finish(tags.iter().map(|tag| start(&scene, "locks", &["--tag", tag])).collect());
@@ -69,13 +71,13 @@ fn a_hundred_keys_at_once_get_a_hundred_numbers() {
 }
 
 #[test]
-fn a_hundred_leases_at_once_are_a_hundred_numbers() {
+fn forty_concurrent_leases_get_forty_numbers() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let script = format!("echo $ABA_NUMBER; exec read _ <'{}'", gate.path.display()).replace("exec ", "");
     let children: Vec<Child> = (0..40).map(|_| start(&scene, "locks", &["--", "bash", "-c", &script])).collect();
     let held = || fs::read_dir(scene.root().join("reserve/ports.d")).map_or(0, Iterator::count);
-    until("each has one", || held() == 40);
+    wait_until("each has one", || held() == 40);
     for _ in 0..40 {
         gate.open();
     }
@@ -84,7 +86,7 @@ fn a_hundred_leases_at_once_are_a_hundred_numbers() {
 }
 
 #[test]
-fn twenty_exclusions_at_once_are_all_kept_and_nothing_else_is_touched() {
+fn twenty_concurrent_exclusions_are_all_kept() {
     let scene = Scene::new();
     reserve(&scene, "a", &[]).out("5000\n").run();
     let before = rows(&scene, "ports");
@@ -107,7 +109,7 @@ impl Drop for SetWhenDropped<'_> {
 }
 
 #[test]
-fn who_reads_while_others_write_never_sees_an_error_or_half_a_row() {
+fn readers_never_see_errors_or_partial_rows() {
     let scene = Scene::new();
     reserve(&scene, "a", &[]).out("5000\n").run();
     let done = AtomicBool::new(false);
@@ -138,7 +140,7 @@ fn who_reads_while_others_write_never_sees_an_error_or_half_a_row() {
 }
 
 #[test]
-fn a_damaged_registry_is_kept_reported_and_never_taken_for_an_empty_one() {
+fn a_damaged_registry_is_reported_kept_and_never_treated_as_empty() {
     let scene = Scene::new();
     for tag in ["a", "b", "c"] {
         reserve(&scene, "d", &["--tag", tag]).out("").run();
@@ -176,7 +178,7 @@ fn a_damaged_registry_is_kept_reported_and_never_taken_for_an_empty_one() {
 }
 
 #[test]
-fn what_can_be_read_of_a_damaged_registry_is_taken_over() {
+fn recover_keeps_the_readable_rows_of_a_damaged_registry() {
     let scene = Scene::new();
     for tag in ["a", "b", "c"] {
         reserve(&scene, "d", &["--tag", tag]).out("").run();
@@ -215,7 +217,7 @@ fn a_registry_of_another_version_is_left_alone() {
 }
 
 #[test]
-fn a_person_can_read_a_registry() {
+fn a_registry_is_readable_text() {
     let scene = Scene::new();
     reserve(&scene, "my tree", &["--tag", "web"]).out("5000").run();
     call(&scene, ".", ["exclude", "6000-6010"]).run();
@@ -232,25 +234,25 @@ fn a_person_can_read_a_registry() {
 }
 
 #[test]
-fn who_holds_the_registry_is_waited_for_but_not_longer_than_is_said() {
+fn a_reservation_waits_for_the_registry_until_its_timeout() {
     let scene = Scene::new();
     reserve(&scene, "a", &[]).out("5000").run();
     let lock = registry(&scene, "ports.lock");
-    let holder = scene.flock(&lock);
+    let holder = scene.flock_holder(&lock);
     reserve(&scene, "b", &["-t", "0.05"]).status(124).err("timed out after 0.05 s").run();
     reserve(&scene, "b", &[]).env("ABA_LOCK_TIMEOUT", "0.05").status(124).err("timed out").run();
     // Who only looks does not wait.
     call(&scene, "a", ["reserve", "--check"]).out("5000\n").run();
     let waiter = reserve(&scene, "b", &[]).out("5001\n").start();
-    until("it waits", || waiters(&lock) > 0);
-    holder.let_go();
+    wait_until("it waits", || count_waiters(&lock) > 0);
+    holder.release();
     waiter.finish();
 }
 
 /// Runs a reserve under strace with these options, and returns how it ended.
 fn traced(scene: &Scene, options: &[&str], args: &[&str]) -> (Option<i32>, String) {
     fs::create_dir_all(scene.path("a")).unwrap();
-    scene.traced(options, args, "a")
+    scene.trace_helper(options, args, "a")
 }
 
 /// The calls that change something, or after which something is decided.
@@ -266,7 +268,7 @@ fn killed_at(args: &[&str], name: &str, when: u32) -> (Option<i32>, bool) {
     }
     let (status, _) = traced(&scene, &["-e", &format!("inject={name}:signal=KILL:when={when}")], args);
     let lock = registry(&scene, "ports.lock");
-    until("it can be had", || !lock.exists() || !crate::scene::is_locked(&lock));
+    wait_until("it can be had", || !lock.exists() || !is_locked(&lock));
     let has = rows(&scene, "ports").iter().any(|row| row.ends_with("/a"));
     // The next one works, clears up, and gives to others what others do not have.
     let other = number(reserve(&scene, "c", &[]));
@@ -286,7 +288,7 @@ fn killed_at(args: &[&str], name: &str, when: u32) -> (Option<i32>, bool) {
 }
 
 #[test]
-fn killed_at_any_system_call_it_leaves_a_registry_of_which_nothing_is_given_twice() {
+fn a_reservation_killed_at_any_system_call_never_leads_to_duplicates() {
     for args in [
         &["reserve", "--probe", "none"][..],
         &["reserve", "--probe", "none", "--dotenv", "f"],
@@ -309,7 +311,7 @@ fn killed_at_any_system_call_it_leaves_a_registry_of_which_nothing_is_given_twic
 }
 
 #[test]
-fn a_system_that_refuses_gives_no_number_and_changes_nothing() {
+fn a_system_error_gives_no_number_and_changes_nothing() {
     let scene = Scene::new();
     reserve(&scene, "b", &[]).out("5000\n").run();
     let before = fs::read(registry(&scene, "ports")).unwrap();
@@ -348,10 +350,8 @@ fn a_system_that_refuses_gives_no_number_and_changes_nothing() {
     let row = text.lines().nth(2).unwrap();
     let words: Vec<&str> = row.split(' ').collect();
     set_registry(&scene, "ports", &format!("{} 1 1 {}\n", words[0], words[3..].join(" ")));
-    let mut command = scene.program("strace");
-    command.args(["-qq", "-o", "/dev/null", "-e", "inject=rename:error=ENOSPC", HELPER, "reserve", "--probe", "none"]);
-    command.current_dir(scene.path("b"));
-    Call::new(command).out("5000\n").err("could not note that it is used: ").run();
+    let command = scene.strace(["-e", "inject=rename:error=ENOSPC", HELPER, "reserve", "--probe", "none"]);
+    command.current_dir(scene.path("b")).out("5000\n").err("could not note that it is used: ").run();
     // The network may be closed to us.
     for (inject, status) in [
         ("socket:error=EACCES", 125),
@@ -367,7 +367,7 @@ fn a_system_that_refuses_gives_no_number_and_changes_nothing() {
 }
 
 #[test]
-fn a_port_that_this_user_may_not_bind_to_is_said_to_be_that() {
+fn a_port_that_the_user_may_not_bind_is_reported() {
     let scene = Scene::new();
     let (status, said) =
         traced(&scene, &["-e", "inject=bind:error=EACCES"], &["reserve", "--range", "80-81", "--require", "80"]);
@@ -388,7 +388,7 @@ fn a_directory_that_cannot_be_used_is_named_with_the_reason() {
 }
 
 #[test]
-fn whatever_the_umask_the_registry_is_its_users_own() {
+fn the_registry_is_private_for_any_umask() {
     let scene = Scene::new();
     scene.make_root();
     fs::create_dir(scene.root().join("reserve")).unwrap();
@@ -401,25 +401,21 @@ fn whatever_the_umask_the_registry_is_its_users_own() {
 }
 
 #[test]
-fn ctrl_c_while_it_waits_ends_it_and_its_script_and_reserves_nothing() {
+fn ctrl_c_during_the_wait_ends_the_script_and_reserves_nothing() {
     let scene = Scene::new();
     reserve(&scene, "a", &[]).out("5000").run();
     let lock = registry(&scene, "ports.lock");
-    let holder = scene.flock(&lock);
-    let mut command = scene.program("bash");
-    command.args(["-c", "\"$HELPER\" reserve --probe none; echo after"]).current_dir(scene.path("."));
-    std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    let running = Call::new(command).status(130).start();
-    until("it waits", || waiters(&lock) > 0);
-    let group = format!("-{}", running.pid());
-    assert!(std::process::Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+    let holder = scene.flock_holder(&lock);
+    let running = scene.bash_here("\"$HELPER\" reserve --probe none; echo after").own_group().status(130).start();
+    wait_until("it waits", || count_waiters(&lock) > 0);
+    interrupt_group(running.pid());
     running.finish();
-    holder.let_go();
+    holder.release();
     assert_eq!(rows(&scene, "ports").len(), 1);
 }
 
 #[test]
-fn a_rehearsal_never_takes_a_number_from_who_leases_it() {
+fn a_dry_run_never_takes_a_number_from_a_lease() {
     let scene = Scene::new();
     reserve(&scene, "a", &["--", "true"]).run();
     assert!(!registry(&scene, "ports").exists(), "a lease is no row");
@@ -437,7 +433,7 @@ fn a_rehearsal_never_takes_a_number_from_who_leases_it() {
 }
 
 #[test]
-fn a_directory_that_is_read_in_part_does_not_pass_for_all_of_it() {
+fn an_error_while_reading_a_directory_is_not_ignored() {
     let scene = Scene::new();
     for directory in ["old", "new"] {
         fs::create_dir(scene.path(directory)).unwrap();
@@ -448,18 +444,16 @@ fn a_directory_that_is_read_in_part_does_not_pass_for_all_of_it() {
     scene.once(["-qwi", "a", "--", "true"]).run();
     let words: [&[&str]; 3] = [&["migrate", "--from", old, "--to", new], &["run-once", "--list"], &["run-once", "-G"]];
     for args in words {
-        let mut command = scene.program("strace");
-        command.args(["-f", "-qq", "-o", "/dev/null", "-P"]).arg(scene.root().join("reserve"));
-        command.arg("-P").arg(scene.root().join("runner"));
-        command.args(["-e", "inject=getdents64:error=EIO", HELPER]).args(args);
-        Call::new(command).status(125).err("Input/output error").run();
+        let command = scene.strace(["-f", "-P"]).arg(scene.root().join("reserve")).arg("-P");
+        let command = command.arg(scene.root().join("runner")).args(["-e", "inject=getdents64:error=EIO", HELPER]);
+        command.args(args).status(125).err("Input/output error").run();
     }
     scene.aba(words[0]).run();
     scene.aba(["reserve", "--check", "--path", new]).out("").run();
 }
 
 #[test]
-fn a_number_that_passes_from_a_directory_to_a_command_or_back_is_in_the_list_once() {
+fn a_number_that_changes_its_kind_is_listed_once() {
     let scene = Scene::new();
     let lease = || {
         fs::create_dir_all(scene.path("b")).unwrap();
@@ -470,16 +464,21 @@ fn a_number_that_passes_from_a_directory_to_a_command_or_back_is_in_the_list_onc
         Holder::start(command)
     };
     // So that there is a directory for leases.
-    lease().let_go();
+    lease().release();
     let trace = scene.path("trace");
     // The list is stopped after it has read the rows, when it begins to look at the leases.
     let list_while = |change: &mut dyn FnMut()| -> Vec<(u64, String)> {
         let _ = fs::remove_file(&trace);
-        let mut command = scene.program("strace");
-        command.arg("-o").arg(&trace).arg("-P").arg(scene.root().join("reserve/ports.d"));
-        command.args(["-e", "inject=openat:signal=STOP:when=1", HELPER, "reserve", "--list", "--format", "json"]);
-        let list = Call::new(command).out("").start();
-        until("the list is stopped", || {
+        let list = scene
+            .call("strace")
+            .arg("-o")
+            .arg(&trace)
+            .arg("-P")
+            .arg(scene.root().join("reserve/ports.d"))
+            .args(["-e", "inject=openat:signal=STOP:when=1", HELPER, "reserve", "--list", "--format", "json"])
+            .out("")
+            .start();
+        wait_until("the list is stopped", || {
             fs::read_to_string(&trace).is_ok_and(|text| text.contains("stopped by SIGSTOP"))
         });
         change();
@@ -498,7 +497,7 @@ fn a_number_that_passes_from_a_directory_to_a_command_or_back_is_in_the_list_onc
     });
     assert_eq!(seen, [(5000, "leased".to_owned())]);
     let seen = list_while(&mut || {
-        holder.take().unwrap().let_go();
+        holder.take().unwrap().release();
         assert_eq!(number(reserve(&scene, "a", &[])), 5000);
     });
     assert_eq!(seen, [(5000, "kept".to_owned())]);

@@ -1,7 +1,8 @@
 //! Which directories are taken for gone, and which only out of sight.
 
+use crate::call::Call;
 use crate::reserve::{call, reserve, rows};
-use crate::scene::{Call, HELPER, Scene};
+use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -12,7 +13,7 @@ fn pruned(scene: &Scene) -> String {
 }
 
 #[test]
-fn a_directory_behind_another_that_took_the_place_of_one_above_it_is_not_pruned() {
+fn a_directory_below_a_replaced_parent_is_not_pruned() {
     let scene = Scene::new();
     for (at, above) in ["top", "top/mid"].iter().enumerate() {
         let tree = format!("{at}/top/mid/tree");
@@ -51,7 +52,7 @@ fn among_mounts(scene: &Scene, script: &str) -> Option<String> {
 }
 
 #[test]
-fn a_directory_on_what_is_not_mounted_now_is_not_pruned() {
+fn a_directory_on_an_unmounted_file_system_is_not_pruned() {
     let scene = Scene::new();
     for script in [
         // On the same file system; where it was there is something else, or nothing.

@@ -1,13 +1,14 @@
 //! `reserve` among files, numbers and users that are not as they should be.
 
+use crate::process::wait_until;
 use crate::reserve::{call, registry, reserve, rows};
-use crate::scene::{Call, HELPER, Scene, until};
+use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 #[test]
-fn a_quote_that_does_not_close_costs_no_line_of_the_file() {
+fn an_unclosed_quote_in_a_dotenv_file_affects_no_other_line() {
     let scene = Scene::new();
     let args = ["--group", "web,db", "--dotenv", ".env"];
     fs::create_dir(scene.path("a")).unwrap();
@@ -26,7 +27,7 @@ fn a_quote_that_does_not_close_costs_no_line_of_the_file() {
 }
 
 #[test]
-fn a_group_file_is_read_as_a_whole_or_not_at_all() {
+fn a_group_file_is_never_read_partially() {
     let scene = Scene::new();
     fs::create_dir(scene.path("a")).unwrap();
     let args = ["--group-file", "group.yaml"];
@@ -42,7 +43,7 @@ fn a_group_file_is_read_as_a_whole_or_not_at_all() {
 }
 
 #[test]
-fn no_number_lies_beyond_the_last() {
+fn the_largest_number_can_be_reserved() {
     let scene = Scene::new();
     let last = u32::MAX.to_string();
     let pool = ["--pool", "x", "--range", &last];
@@ -65,7 +66,7 @@ fn damaged(scene: &Scene) -> Vec<String> {
 }
 
 #[test]
-fn a_damaged_registry_that_was_emptied_is_recovered_from_the_copy_and_none_is_lost() {
+fn an_emptied_registry_is_recovered_from_its_copy() {
     let scene = Scene::new();
     for tag in ["a", "b", "c"] {
         reserve(&scene, "d", &["--tag", tag]).out("").run();
@@ -95,7 +96,7 @@ fn a_damaged_registry_that_was_emptied_is_recovered_from_the_copy_and_none_is_lo
 }
 
 #[test]
-fn carriage_returns_do_not_become_part_of_a_directory() {
+fn recover_removes_carriage_returns() {
     let scene = Scene::new();
     reserve(&scene, "d", &[]).out("5000\n").run();
     reserve(&scene, "d", &["--tag", "t"]).out("5001\n").run();
@@ -113,7 +114,7 @@ fn carriage_returns_do_not_become_part_of_a_directory() {
 }
 
 #[test]
-fn who_only_looks_keeps_a_copy_of_a_damaged_registry_too() {
+fn read_only_commands_keep_a_copy_of_a_damaged_registry() {
     for args in [&["--list"][..], &["--check"], &["--prune"], &["--expire", "1"]] {
         let scene = Scene::new();
         reserve(&scene, "d", &[]).out("5000\n").run();
@@ -124,7 +125,7 @@ fn who_only_looks_keeps_a_copy_of_a_damaged_registry_too() {
 }
 
 #[test]
-fn a_fifo_in_the_place_of_the_copy_is_not_waited_for() {
+fn a_fifo_in_place_of_the_copy_does_not_block() {
     let scene = Scene::new();
     reserve(&scene, "d", &[]).out("5000\n").run();
     fs::write(registry(&scene, "ports"), "garbage\n").unwrap();
@@ -136,7 +137,7 @@ fn a_fifo_in_the_place_of_the_copy_is_not_waited_for() {
 }
 
 #[test]
-fn a_registry_as_large_as_none_can_be_is_refused_and_not_read() {
+fn an_impossibly_large_registry_is_refused_and_not_read() {
     let scene = Scene::new();
     reserve(&scene, "d", &[]).out("5000\n").run();
     fs::File::create(registry(&scene, "ports")).unwrap().set_len(20 << 30).unwrap();
@@ -147,7 +148,7 @@ fn a_registry_as_large_as_none_can_be_is_refused_and_not_read() {
 }
 
 #[test]
-fn what_root_makes_in_the_directory_of_another_is_his() {
+fn files_that_root_creates_belong_to_the_owner_of_the_state_root() {
     let scene = Scene::new();
     scene.make_root();
     // Only root can be in the place of another.
@@ -171,7 +172,7 @@ fn what_root_makes_in_the_directory_of_another_is_his() {
 }
 
 #[test]
-fn a_variable_that_means_something_already_is_refused() {
+fn variables_with_a_meaning_of_their_own_are_refused() {
     let scene = Scene::new();
     for name in ["PATH", "path", "LD_PRELOAD", "ABA_LOCK_FDS", "IFS", "BASH_ENV", "UID", "status", "version", "PS1"] {
         for text in [format!("{{env: {name}}}"), format!("\n      env: {name}")] {
@@ -191,7 +192,7 @@ fn a_variable_that_means_something_already_is_refused() {
 }
 
 #[test]
-fn a_rehearsal_looks_at_the_file_and_makes_none() {
+fn a_dry_run_checks_the_dotenv_file_and_creates_none() {
     let scene = Scene::new();
     for more in [&[][..], &["--dry-run"]] {
         let said = reserve(&scene, "a", &[&["--dotenv", "none/x"][..], more].concat())
@@ -208,7 +209,7 @@ fn a_rehearsal_looks_at_the_file_and_makes_none() {
 }
 
 #[test]
-fn a_stray_file_among_the_registries_hides_no_other() {
+fn a_foreign_file_among_the_registries_hides_no_other_registry() {
     let scene = Scene::new();
     reserve(&scene, "a", &[]).out("5000\n").run();
     reserve(&scene, "a", &["--pool", "zoo", "--range", "0-7"]).out("0\n").run();
@@ -223,7 +224,7 @@ fn a_stray_file_among_the_registries_hides_no_other() {
 }
 
 #[test]
-fn a_lock_file_that_is_none_costs_only_its_number() {
+fn an_invalid_lock_file_only_blocks_its_own_number() {
     let scene = Scene::new();
     fs::create_dir_all(registry(&scene, "ports.d/5000.lock")).unwrap();
     std::os::unix::fs::symlink("nowhere", registry(&scene, "ports.d/5001.lock")).unwrap();
@@ -238,12 +239,12 @@ fn a_lock_file_that_is_none_costs_only_its_number() {
 }
 
 #[test]
-fn who_has_a_number_that_is_excluded_is_told_also_if_a_command_has_it() {
+fn excluding_a_leased_number_names_its_holder() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let script = format!("echo >'{}'; read _ <'{}'", scene.path("begun").display(), gate.path.display());
     let lease = reserve(&scene, "a", &["--", "bash", "-c", &script]).start();
-    until("it has the number", || scene.path("begun").exists());
+    wait_until("it has the number", || scene.path("begun").exists());
     call(&scene, "a", ["exclude", "4000-5000"])
         .err(format!("5000 stays leased by pid {} (", lease.pid()))
         .err("until that ends\n")
@@ -253,7 +254,7 @@ fn who_has_a_number_that_is_excluded_is_told_also_if_a_command_has_it() {
 }
 
 #[test]
-fn a_link_to_a_directory_that_is_gone_means_that_directory() {
+fn a_link_to_a_removed_directory_stands_for_that_directory() {
     let scene = Scene::new();
     reserve(&scene, "real/tree", &[]).out("5000\n").run();
     std::os::unix::fs::symlink("real/tree", scene.path("link")).unwrap();
@@ -267,30 +268,36 @@ fn a_link_to_a_directory_that_is_gone_means_that_directory() {
 }
 
 #[test]
-fn a_lease_is_listed_with_its_directory_whatever_that_is_called() {
+fn a_lease_is_listed_with_its_directory_for_any_name() {
     let scene = Scene::new();
     for name in [&b"a b"[..], b"c in d", b"x\ny\\040", b"\xff"] {
         let directory = scene.path(".").join(std::ffi::OsStr::from_bytes(name));
         fs::create_dir(&directory).unwrap();
-        let mut command = scene.program(HELPER);
-        command.args(["reserve", "--probe", "none", "--tag", "t", "--", "sh", "-c"]);
-        command.arg("\"$HELPER\" reserve --list --path . --format json").current_dir(&directory);
-        let said = Call::new(command).out("\"number\": 5000").run().out;
+        let command = scene.aba(["reserve", "--probe", "none", "--tag", "t", "--", "sh", "-c"]);
+        let command = command.arg("\"$HELPER\" reserve --list --path . --format json").current_dir(&directory);
+        let said = command.out("\"number\": 5000").run().out;
         assert!(said.contains("\"unused_seconds\": null"), "{said}");
     }
 }
 
 #[test]
-fn a_file_that_may_not_be_opened_is_no_reason_for_a_second_registry() {
+fn an_unreadable_registry_is_an_error_without_advice_to_move_it() {
     let scene = Scene::new();
     reserve(&scene, "a", &["--", "true"]).run();
     reserve(&scene, "a", &["--dry-run"]).out("5000\n").run();
     // By a system that refuses, so that it is the same for root.
     for file in ["ports.lock", "ports.d/5000.lock"] {
-        let mut command = scene.program("strace");
-        command.arg("-qq").arg("-P").arg(registry(&scene, file)).args(["-o", "/dev/null"]);
-        command.args(["-e", "inject=openat:error=EACCES", HELPER, "reserve", "--probe", "none", "--tag", "new"]);
-        let said = Call::new(command).status(125).err(format!("{file}: Permission denied")).err("sudo chown").run();
+        let said = scene
+            .call("strace")
+            .arg("-qq")
+            .arg("-P")
+            .arg(registry(&scene, file))
+            .args(["-o", "/dev/null"])
+            .args(["-e", "inject=openat:error=EACCES", HELPER, "reserve", "--probe", "none", "--tag", "new"])
+            .status(125)
+            .err(format!("{file}: Permission denied"))
+            .err("sudo chown")
+            .run();
         assert!(!said.err.contains("set ABA_LOCK_DIR"), "{}", said.err);
     }
 }

@@ -1,13 +1,14 @@
 //! What is cleared out to make room, and what is not; and who waits for it.
 
+use crate::process::wait_until;
 use crate::reserve::{call, reserve, row_of, rows, set_registry};
-use crate::scene::{HELPER, Scene, until};
+use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::net::TcpListener;
 use std::process::Stdio;
 
 #[test]
-fn what_somebody_listens_on_is_not_expired_on_whatever_address() {
+fn a_port_in_use_on_any_address_does_not_expire() {
     let scene = Scene::new();
     // Another loopback address stands for another interface.
     let address = |port: u16| TcpListener::bind(("127.0.0.3", port)).ok().map(|listener| (listener, u32::from(port)));
@@ -25,7 +26,7 @@ fn what_somebody_listens_on_is_not_expired_on_whatever_address() {
 }
 
 #[test]
-fn only_what_is_in_the_way_is_dropped_and_what_is_unused_only_after_what_is_gone() {
+fn removed_directories_are_reused_before_expired_reservations() {
     let scene = Scene::new();
     for (directory, range) in [("gone", "5000"), ("far", "6000")] {
         reserve(&scene, directory, &["--range", range]).out("").run();
@@ -50,7 +51,7 @@ fn only_what_is_in_the_way_is_dropped_and_what_is_unused_only_after_what_is_gone
 }
 
 #[test]
-fn a_number_that_is_demanded_is_given_if_nobody_needs_it() {
+fn a_required_number_of_a_removed_directory_is_reused() {
     let scene = Scene::new();
     reserve(&scene, "gone", &["--require", "5005"]).out("5005\n").run();
     reserve(&scene, "gone", &["--require", "5006", "--tag", "other"]).out("5006\n").run();
@@ -65,7 +66,7 @@ fn a_number_that_is_demanded_is_given_if_nobody_needs_it() {
 }
 
 #[test]
-fn who_looks_whether_directories_are_gone_lets_others_reserve_meanwhile() {
+fn checking_for_removed_directories_does_not_block_other_reservations() {
     let scene = Scene::new();
     let tree = scene.path("slow/tree");
     reserve(&scene, "slow/tree", &["--range", "5000"]).out("5000\n").run();
@@ -79,7 +80,7 @@ fn who_looks_whether_directories_are_gone_lets_others_reserve_meanwhile() {
     let children = format!("/proc/{0}/task/{0}/children", looks.id());
     let child = || fs::read_to_string(&children).unwrap_or_default().trim().to_owned();
     let trace = || fs::read_to_string(scene.path("trace")).unwrap_or_default();
-    until("it has stopped", || trace().contains("stopped by SIGSTOP"));
+    wait_until("it has stopped", || trace().contains("stopped by SIGSTOP"));
     reserve(&scene, "a", &["-t", "5", "--range", "5001"]).out("5001\n").run();
     assert!(std::process::Command::new("kill").args(["-CONT", &child()]).status().unwrap().success());
     assert!(looks.wait().unwrap().success());
@@ -87,7 +88,7 @@ fn who_looks_whether_directories_are_gone_lets_others_reserve_meanwhile() {
 }
 
 #[test]
-fn a_port_that_the_directory_has_is_not_tried_so_that_its_server_can_begin() {
+fn a_port_that_the_directory_already_has_is_not_probed() {
     let scene = Scene::new();
     let binds = || {
         let mut command = scene.program("strace");

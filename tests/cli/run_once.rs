@@ -1,32 +1,33 @@
 //! `run-once`, as its contract has it.
 
-use crate::scene::{HELPER, Scene, is_alive, is_locked, kill, until, waiters, watches, with};
+use crate::process::{is_alive, is_locked, is_watching, kill, wait_until};
+use crate::scene::{HELPER, Scene, with_command};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 #[test]
-fn the_first_start_runs_it_and_later_ones_find_it_running_or_finished() {
+fn the_first_start_runs_the_task_and_later_ones_do_not() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let task = gate.task(0);
-    scene.once(with(&["-i", "a"], &task)).run();
+    scene.once(with_command(&["-i", "a"], &task)).run();
     let pid = scene.task_pid("a");
     assert!(is_alive(pid));
-    scene.once(with(&["-i", "a"], &task)).run();
+    scene.once(with_command(&["-i", "a"], &task)).run();
     assert_eq!(scene.task_pid("a"), pid);
     gate.open();
     scene.once(["-qw", "-i", "a"]).run();
-    scene.once(with(&["-s", "-i", "a"], &task)).run();
+    scene.once(with_command(&["-s", "-i", "a"], &task)).run();
     assert_eq!(scene.task_text("a", "log.out"), "begun\n");
     assert_eq!(scene.task_text("a", "history").matches("STARTED").count(), 1);
 }
 
 #[test]
-fn a_wait_ends_with_the_tasks_own_status_however_often_it_is_asked() {
+fn every_wait_exits_with_the_status_of_the_task() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    scene.once(with(&["-i", "a"], &gate.task(3))).run();
+    scene.once(with_command(&["-i", "a"], &gate.task(3))).run();
     let waiters: Vec<_> = (0..5).map(|_| scene.once(["-qwi", "a"]).status(3).start()).collect();
     gate.open();
     for waiter in waiters {
@@ -41,13 +42,13 @@ fn a_wait_ends_with_the_tasks_own_status_however_often_it_is_asked() {
 }
 
 #[test]
-fn a_wait_runs_what_was_never_run_and_its_output_streams() {
+fn a_wait_runs_a_new_task_and_streams_its_output() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let script = format!("echo out; read _ <'{}'; printf 'err' >&2", gate.path.display());
     let call = scene.once(["-wi", "a", "--", "bash", "-c", &script]).out("out\n").err("err");
     let call = call.start();
-    until("it runs", || scene.task_text("a", "log.out") == "out\n");
+    wait_until("it runs", || scene.task_text("a", "log.out") == "out\n");
     gate.open();
     let said = call.finish();
     assert_eq!((said.out.as_str(), said.err.as_str()), ("out\n", "err"));
@@ -56,13 +57,13 @@ fn a_wait_runs_what_was_never_run_and_its_output_streams() {
 }
 
 #[test]
-fn follow_shows_what_another_started() {
+fn follow_shows_the_output_of_a_task_of_another_process() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let script = format!("echo one; read _ <'{}'; echo two; exit 4", gate.path.display());
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
     let call = scene.once(["-qwi", "a", "--follow"]).status(4).out("one\ntwo\n").start();
-    until("it follows", || watches(call.pid()));
+    wait_until("it follows", || is_watching(call.pid()));
     gate.open();
     call.finish();
 }
@@ -77,7 +78,7 @@ fn each_state_answers_peek_active_and_running() {
     };
     ask([1, 1, 1]);
     let gate = scene.gate("gate");
-    scene.once(with(&["-i", "a"], &gate.task(0))).run();
+    scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
     ask([1, 0, 0]);
     assert!(is_locked(&scene.task_file("a", "lock")));
     gate.open();
@@ -93,7 +94,7 @@ fn each_state_answers_peek_active_and_running() {
 }
 
 #[test]
-fn an_outcome_is_printed_and_a_hand_written_one_honoured() {
+fn outcomes_are_printed_and_an_edited_one_is_respected() {
     let scene = Scene::new();
     scene.once(["-E", "-i", "a"]).status(1).run();
     scene.once(["-o", "-i", "a"]).run();
@@ -107,7 +108,7 @@ fn an_outcome_is_printed_and_a_hand_written_one_honoured() {
 }
 
 #[test]
-fn what_is_no_id_is_refused_and_nothing_is_touched() {
+fn invalid_ids_are_refused_and_no_file_is_touched() {
     let scene = Scene::new();
     fs::create_dir_all(scene.path("locks/x")).unwrap();
     fs::write(scene.path("locks/x/exit"), "0\n").unwrap();
@@ -123,7 +124,7 @@ fn what_is_no_id_is_refused_and_nothing_is_touched() {
 }
 
 #[test]
-fn letters_bundle_and_the_last_mode_wins() {
+fn short_options_can_be_combined_and_the_last_mode_wins() {
     let scene = Scene::new();
     scene.once(["-qwi", "a", "--", "sh", "-c", "exit 5"]).status(5).run();
     scene.once(["-wp", "-i", "a"]).run();
@@ -133,7 +134,7 @@ fn letters_bundle_and_the_last_mode_wins() {
 }
 
 #[test]
-fn a_time_that_is_no_number_is_wrong_usage() {
+fn an_invalid_time_is_wrong_usage() {
     let scene = Scene::new();
     for option in ["-W", "-t"] {
         for value in ["abc", "", "1s", "1e3"] {
@@ -144,16 +145,16 @@ fn a_time_that_is_no_number_is_wrong_usage() {
 }
 
 #[test]
-fn a_wait_can_be_bounded_and_the_task_goes_on() {
+fn a_wait_with_a_timeout_leaves_the_task_running() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    scene.once(with(&["-i", "a"], &gate.task(0))).run();
+    scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
     let said = scene.once(["-qw", "-W", "0.05", "-i", "a"]).status(124).err("timed out after 0.05 s").run();
     assert!(said.err.contains("hint: end it with `aba-lock run-once -r -i a`"), "{}", said.err);
     assert!(is_alive(scene.task_pid("a")));
     // Also where the wait itself has started it. (Whether it has printed anything by then is open.)
     let other = scene.gate("other");
-    scene.once(with(&["-w", "-W", "0.05", "-i", "b"], &other.task(0))).status(124).out("").err("task b").run();
+    scene.once(with_command(&["-w", "-W", "0.05", "-i", "b"], &other.task(0))).status(124).out("").err("task b").run();
     assert!(is_alive(scene.task_pid("b")));
     gate.open();
     other.open();
@@ -162,10 +163,10 @@ fn a_wait_can_be_bounded_and_the_task_goes_on() {
 }
 
 #[test]
-fn a_wait_says_for_what_unless_it_is_to_be_quiet() {
+fn a_wait_names_the_task_unless_it_is_quiet() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    scene.once(with(&["-i", "a"], &gate.task(0))).run();
+    scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
     let pid = scene.task_pid("a");
     let said = [
         scene.once(["-wi", "a"]).err(format!("Waiting for task: a (PID: {pid})\n")).start(),
@@ -173,7 +174,7 @@ fn a_wait_says_for_what_unless_it_is_to_be_quiet() {
         scene.once(["-qwi", "a"]).start(),
         scene.once(["-w", "-m", "", "-i", "a"]).start(),
     ];
-    until("all wait", || waiters(&scene.task_file("a", "lock")) == 4);
+    scene.wait_for_task_waiters("a", 4);
     gate.open();
     for call in said {
         call.finish();
@@ -186,9 +187,9 @@ fn a_wait_says_for_what_unless_it_is_to_be_quiet() {
 fn the_end_of_a_run_wakes_a_waiter_once() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    scene.once(with(&["-i", "a"], &gate.task(0))).run();
+    scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
     let waiter = scene.once(["-qwi", "a"]).start();
-    until("it waits", || waiters(&scene.task_file("a", "lock")) == 1);
+    scene.wait_for_task_waiters("a", 1);
     // A directory that is open is watched, and each file that the supervisor writes or removes there would wake all waiters.
     let open = fs::read_dir(format!("/proc/{}/fd", waiter.pid())).unwrap().flatten();
     let open: Vec<_> = open.filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
@@ -198,7 +199,7 @@ fn the_end_of_a_run_wakes_a_waiter_once() {
 }
 
 #[test]
-fn a_directory_for_tasks_that_is_none_is_an_error_for_each_question() {
+fn an_invalid_task_root_is_an_error_in_every_mode() {
     let scene = Scene::new();
     fs::write(scene.path("file"), "").unwrap();
     let calls: [&[&str]; 9] = [
@@ -219,7 +220,7 @@ fn a_directory_for_tasks_that_is_none_is_an_error_for_each_question() {
 }
 
 #[test]
-fn a_failure_that_a_wait_finds_is_explained_by_the_end_of_its_log() {
+fn a_failure_is_reported_with_the_end_of_its_log() {
     let scene = Scene::new();
     scene.once(["-i", "a", "--", "sh", "-c", "for n in $(seq 20); do echo line $n >&2; done; exit 9"]).run();
     scene.once(["-qwi", "a"]).status(9).run();
@@ -237,7 +238,7 @@ fn a_failure_that_a_wait_finds_is_explained_by_the_end_of_its_log() {
 }
 
 #[test]
-fn without_a_command_that_was_ever_given_there_is_nothing_to_run() {
+fn a_new_task_without_a_command_is_an_error() {
     let scene = Scene::new();
     for mode in ["-s", "-w"] {
         scene.once([mode, "-i", "a"]).status(1).err("nothing to run for a").run();
@@ -246,7 +247,7 @@ fn without_a_command_that_was_ever_given_there_is_nothing_to_run() {
 }
 
 #[test]
-fn a_command_that_cannot_be_run_is_a_failure_with_its_status() {
+fn a_command_that_cannot_be_run_fails_with_126_or_127() {
     let scene = Scene::new();
     scene.once(["-i", "a", "--", "no-such-command"]).status(127).err("command not found: no-such-command").run();
     assert_eq!(scene.task_text("a", "exit"), "127\n");
@@ -256,7 +257,7 @@ fn a_command_that_cannot_be_run_is_a_failure_with_its_status() {
 }
 
 #[test]
-fn files_have_their_modes_whatever_the_umask() {
+fn the_files_of_a_task_have_fixed_modes_for_any_umask() {
     for umask in ["0000", "0077"] {
         let scene = Scene::new();
         let gate = scene.gate("gate");
@@ -265,7 +266,7 @@ fn files_have_their_modes_whatever_the_umask() {
         command.args(["-c", &call]).current_dir(scene.path(""));
         assert!(command.status().unwrap().success());
         // The files for people come a moment later.
-        until("all files are there", || scene.task_file("a", "cmd").exists());
+        wait_until("all files are there", || scene.task_file("a", "cmd").exists());
         let mode = |name: &str| fs::metadata(scene.task_file("a", name)).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode(""), 0o711);
         assert_eq!(mode("pid"), 0o644);
@@ -282,7 +283,7 @@ fn files_have_their_modes_whatever_the_umask() {
 }
 
 #[test]
-fn the_logs_of_the_run_before_and_from_before_a_reset_are_kept() {
+fn the_logs_of_the_previous_run_and_before_a_reset_are_kept() {
     let scene = Scene::new();
     let run = |text: &str| {
         scene.once(["-qwi", "a", "--", "echo", text]).out(text).run();
@@ -302,12 +303,12 @@ fn the_logs_of_the_run_before_and_from_before_a_reset_are_kept() {
 }
 
 #[test]
-fn reset_all_leaves_nothing_but_the_root_and_ends_what_runs() {
+fn reset_all_ends_running_tasks_and_removes_all() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     scene.once(["-qwi", "good", "--", "true"]).run();
     scene.once(["-qwi", "bad", "--", "false"]).status(1).run();
-    scene.once(with(&["-i", "runs"], &gate.task(0))).run();
+    scene.once(with_command(&["-i", "runs"], &gate.task(0))).run();
     let pid = scene.task_pid("runs");
     scene.once(["-r", "-i", "good"]).run();
     scene.once(["-G"]).run();
@@ -317,7 +318,7 @@ fn reset_all_leaves_nothing_but_the_root_and_ends_what_runs() {
 }
 
 #[test]
-fn reset_all_leaves_what_is_not_of_a_task() {
+fn reset_all_leaves_foreign_files() {
     let scene = Scene::new();
     scene.once(["-qwi", "a", "--", "true"]).run();
     let (mine, dir) = (scene.task_file("a", "notes"), scene.task_file("photos", "one.jpg"));
@@ -332,13 +333,13 @@ fn reset_all_leaves_what_is_not_of_a_task() {
 }
 
 #[test]
-fn reset_failed_forgets_the_failed_and_the_interrupted_alone() {
+fn reset_failed_removes_only_failed_and_interrupted_tasks() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     scene.once(["-qwi", "good", "--", "true"]).run();
     scene.once(["-qwi", "bad", "--", "false"]).status(1).run();
     scene.once(["-qwi", "killed", "--", "sh", "-c", "kill -9 $$"]).status(137).run();
-    scene.once(with(&["-i", "runs"], &gate.task(0))).run();
+    scene.once(with_command(&["-i", "runs"], &gate.task(0))).run();
     scene.once(["-F"]).run();
     for id in ["bad", "killed"] {
         for name in ["exit", "pid", "lock", "cmd", "cmd.sh", "cwd"] {
@@ -356,7 +357,7 @@ fn reset_failed_forgets_the_failed_and_the_interrupted_alone() {
 }
 
 #[test]
-fn purge_removes_the_directory_after_the_wait() {
+fn purge_removes_the_task_after_the_wait() {
     let scene = Scene::new();
     let missing = |id: &str| assert!(!scene.task_file(id, "").exists(), "{id}");
     scene.once(["-cwi", "cold", "--", "echo", "x"]).out("x").run();
@@ -365,7 +366,7 @@ fn purge_removes_the_directory_after_the_wait() {
     scene.once(["-cwi", "bad"]).status(3).err("  | why\n").run();
     missing("bad");
     let gate = scene.gate("gate");
-    scene.once(with(&["-i", "runs"], &gate.task(0))).run();
+    scene.once(with_command(&["-i", "runs"], &gate.task(0))).run();
     let call = scene.once(["-qcwi", "runs"]).start();
     gate.open();
     call.finish();
@@ -373,12 +374,13 @@ fn purge_removes_the_directory_after_the_wait() {
 }
 
 #[test]
-fn all_who_wait_get_the_outcome_that_one_of_them_removes() {
+fn all_waiters_get_the_outcome_that_one_of_them_purges() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    scene.once(with(&["-i", "a"], &gate.task(6))).run();
-    let calls: Vec<_> = (0..6).map(|_| scene.once(with(&["-qcwi", "a"], &gate.task(0))).status(6).start()).collect();
-    until("all wait", || waiters(&scene.task_file("a", "lock")) == 6);
+    scene.once(with_command(&["-i", "a"], &gate.task(6))).run();
+    let calls: Vec<_> =
+        (0..6).map(|_| scene.once(with_command(&["-qcwi", "a"], &gate.task(0))).status(6).start()).collect();
+    scene.wait_for_task_waiters("a", 6);
     gate.open();
     for call in calls {
         call.finish();
@@ -387,13 +389,13 @@ fn all_who_wait_get_the_outcome_that_one_of_them_removes() {
 }
 
 #[test]
-fn the_list_tells_of_each_task_and_is_read_by_programs() {
+fn the_list_shows_each_task_as_a_table_or_as_json() {
     let scene = Scene::new();
     assert_eq!(scene.once(["--json"]).out("[]").run().out, "[]\n");
     scene.once(["--list"]).run();
     let gate = scene.gate("gate");
     scene.once(["-qwi", "bad", "--", "sh", "-c", "exit 3"]).status(3).run();
-    scene.once(with(&["-i", "runs"], &gate.task(0))).run();
+    scene.once(with_command(&["-i", "runs"], &gate.task(0))).run();
     let pid = scene.task_pid("runs");
     let table = scene.once(["--list"]).out("bad   failed (3)").run().out;
     assert!(table.lines().nth(2).unwrap().starts_with("runs  running"), "{table}");
@@ -415,7 +417,7 @@ fn the_list_tells_of_each_task_and_is_read_by_programs() {
 }
 
 #[test]
-fn an_own_directory_for_tasks_must_be_absolute_and_is_made() {
+fn run_once_dir_must_be_absolute_and_is_created() {
     let scene = Scene::new();
     scene.once(["-p", "-i", "a"]).env("RUN_ONCE_DIR", "tasks").status(2).err("not an absolute path").run();
     let tasks = scene.path("deep/tasks");
@@ -425,7 +427,7 @@ fn an_own_directory_for_tasks_must_be_absolute_and_is_made() {
 }
 
 #[test]
-fn where_nothing_can_be_written_a_start_fails_and_runs_nothing() {
+fn a_start_that_cannot_write_fails_and_runs_nothing() {
     let scene = Scene::new();
     let ran = scene.path("ran");
     // A file where the directory should be: nobody can make one there, not even root.
@@ -443,40 +445,40 @@ fn where_nothing_can_be_written_a_start_fails_and_runs_nothing() {
 }
 
 #[test]
-fn a_task_that_waits_for_itself_is_told_so() {
+fn a_task_that_waits_for_itself_is_refused() {
     let scene = Scene::new();
     let script = format!("'{HELPER}' run-once -wi a; echo $?");
     scene.once(["-wi", "a", "--", "bash", "-c", &script]).out("75\n").err("task a would wait for itself").run();
 }
 
 #[test]
-fn a_reset_from_within_ends_the_task() {
+fn a_task_can_reset_itself() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let script = format!("read _ <'{}'; '{HELPER}' run-once -r -i a", gate.path.display());
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
     let pid = scene.task_pid("a");
     gate.open();
-    until("it has ended", || !is_alive(pid));
-    until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
+    wait_until("it has ended", || !is_alive(pid));
+    wait_until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
 }
 
 #[test]
-fn a_signal_to_the_supervisor_goes_to_the_whole_group() {
+fn a_signal_to_the_supervisor_reaches_the_whole_process_group() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let script = format!("(trap 'echo child' TERM; echo ready; read _ <'{0}') & wait; wait", gate.path.display());
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
-    until("it is ready", || scene.task_text("a", "log.out") == "ready\n");
+    wait_until("it is ready", || scene.task_text("a", "log.out") == "ready\n");
     kill(scene.supervisor("a"), 15);
     scene.once(["-R", "-i", "a"]).run();
-    until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
+    wait_until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
     assert!(scene.task_text("a", "log.out").contains("child"));
     assert_eq!(scene.task_text("a", "exit"), "143\n");
 }
 
 #[test]
-fn a_combined_log_has_all_of_stderr_when_the_run_has_ended_and_outlives_the_supervisor() {
+fn a_combined_log_has_all_of_stderr_at_the_end_of_the_run() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     // More than a pipe holds. A process that the task leaves behind still writes to the logs when the run has ended.
@@ -493,7 +495,7 @@ fn a_combined_log_has_all_of_stderr_when_the_run_has_ended_and_outlives_the_supe
     assert!(both.contains("end\n"));
     assert!(!is_locked(&scene.task_file("a", "lock")));
     gate.open();
-    until("it is in both logs", || {
+    wait_until("it is in both logs", || {
         ["log.out", "log.err"].iter().all(|name| scene.task_text("a", name).ends_with("late\n"))
     });
     // One that is interrupted leaves nothing.

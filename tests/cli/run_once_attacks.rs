@@ -1,15 +1,15 @@
 //! What an attack on `run-once` found.
 
-use crate::scene::{
-    Call, HELPER, Scene, copy_program, is_alive, is_locked, kill, parent, until, waiters, watches, with,
-};
+use crate::call::{Call, Holder};
+use crate::process::{copy_program, count_waiters, is_alive, is_locked, is_watching, kill, parent_pid, wait_until};
+use crate::scene::{HELPER, Scene, with_command};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 /// A holder of the task's lock that does not run it: a helper, as one that starts or forgets a task for an instant.
-fn hold_lock(scene: &Scene, id: &str) -> crate::scene::Holder {
+fn hold_lock(scene: &Scene, id: &str) -> Holder {
     scene.holder_with(&["-o", "--file", scene.task_file(id, "lock").to_str().unwrap()])
 }
 
@@ -32,41 +32,41 @@ fn a_command_with_quoted_dollars_is_saved_and_run_again() {
 }
 
 #[test]
-fn an_outcome_that_is_too_old_is_none_also_while_another_has_the_lock() {
+fn an_expired_outcome_is_not_used_while_another_process_holds_the_lock() {
     let scene = Scene::new();
     scene.once(["-qwi", "a", "--", "true"]).run();
     let hour_ago = SystemTime::now() - Duration::from_secs(3600);
     fs::File::options().write(true).open(scene.task_file("a", "exit")).unwrap().set_modified(hour_ago).unwrap();
     let holder = hold_lock(&scene, "a");
     let waiter = scene.once(["-qw", "-t", "60", "-i", "a", "--", "sh", "-c", "exit 5"]).status(5).start();
-    until("it waits", || waiters(&scene.task_file("a", "lock")) > 0);
-    holder.let_go();
+    wait_until("it waits", || count_waiters(&scene.task_file("a", "lock")) > 0);
+    holder.release();
     waiter.finish();
 }
 
 #[test]
-fn an_outcome_that_was_forgotten_does_not_come_back() {
+fn a_removed_outcome_does_not_come_back() {
     let scene = Scene::new();
     scene.once(["-qwi", "a", "--", "true"]).run();
     scene.once(["-p", "-t", "0", "-i", "a"]).status(1).run();
     // As one who resets: has the lock, runs nothing, and removes the file.
     let holder = hold_lock(&scene, "a");
     let waiter = scene.once(["-qwi", "a", "--", "sh", "-c", "exit 7"]).status(7).start();
-    until("it waits", || waiters(&scene.task_file("a", "lock")) > 0);
+    wait_until("it waits", || count_waiters(&scene.task_file("a", "lock")) > 0);
     fs::remove_file(scene.task_file("a", "lock")).unwrap();
-    holder.let_go();
+    holder.release();
     waiter.finish();
 }
 
 #[test]
-fn a_follower_stays_with_the_run_that_it_began_with() {
+fn a_follower_follows_only_the_run_that_it_began_with() {
     let scene = Scene::new();
     let (first, second) = (scene.gate("first"), scene.gate("second"));
-    let waiter = scene.once(with(&["-qwi", "a"], &first.task(0))).status(143).out("begun\n").start();
-    until("it follows", || watches(waiter.pid()));
+    let waiter = scene.once(with_command(&["-qwi", "a"], &first.task(0))).status(143).out("begun\n").start();
+    wait_until("it follows", || is_watching(waiter.pid()));
     kill(waiter.pid(), 19);
     scene.once(["-G"]).run();
-    scene.once(with(&["-i", "a"], &second.task(0))).run();
+    scene.once(with_command(&["-i", "a"], &second.task(0))).run();
     kill(waiter.pid(), 18);
     // The second still runs.
     waiter.finish();
@@ -75,7 +75,7 @@ fn a_follower_stays_with_the_run_that_it_began_with() {
 }
 
 #[test]
-fn a_wait_can_be_bounded_and_interrupted_also_while_its_reader_does_not_read() {
+fn a_wait_can_time_out_while_its_output_is_not_read() {
     for signal in [None, Some("-INT")] {
         let scene = Scene::new();
         let bound = if signal.is_none() { "0.3" } else { "600" };
@@ -94,11 +94,11 @@ fn a_wait_can_be_bounded_and_interrupted_also_while_its_reader_does_not_read() {
         ]);
         // Nobody reads.
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        until("it is full", || is_stuck(child.id()));
+        wait_until("it is full", || is_stuck(child.id()));
         if let Some(signal) = signal {
             assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
         }
-        until("it ends", || child.try_wait().unwrap().is_some());
+        wait_until("it ends", || child.try_wait().unwrap().is_some());
         let status = child.wait().unwrap();
         assert_eq!(status.code(), signal.is_none().then_some(124), "{status}");
         assert!(is_alive(scene.task_pid("a")));
@@ -112,36 +112,36 @@ fn is_stuck(pid: u32) -> bool {
 }
 
 #[test]
-fn a_bounded_wait_that_is_to_purge_does_not_wait_for_that() {
+fn a_wait_with_a_timeout_does_not_wait_to_purge() {
     let scene = Scene::new();
     scene.once(["-qwi", "a", "--", "sh", "-c", "exit 3"]).status(3).run();
     let holder = hold_lock(&scene, "a");
     scene.once(["-qwc", "-W", "0.1", "-i", "a"]).status(3).run();
     assert!(scene.task_file("a", "exit").exists());
-    holder.let_go();
+    holder.release();
 }
 
 #[test]
-fn a_pid_file_that_a_stranger_locks_does_not_make_a_task_run() {
+fn a_pid_file_locked_by_another_process_does_not_count_as_a_running_task() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    scene.once(with(&["-i", "a"], &gate.task(0))).run();
+    scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
     let (command, supervisor) = (scene.task_pid("a"), scene.supervisor("a"));
     let mut stranger = scene.program("sh");
     let script = "exec 9<\"$1\"; echo ready; flock 9; read _";
     stranger.args(["-c", script, "sh", scene.task_file("a", "pid").to_str().unwrap()]);
-    let stranger = crate::scene::Holder::start(stranger);
+    let stranger = Holder::start(stranger);
     kill(supervisor, 9);
-    until("the command has ended, and was reaped", || !Path::new(&format!("/proc/{command}")).exists());
-    until("the stranger has it", || is_locked(&scene.task_file("a", "pid")));
+    wait_until("the command has ended, and was reaped", || !Path::new(&format!("/proc/{command}")).exists());
+    wait_until("the stranger has it", || is_locked(&scene.task_file("a", "pid")));
     scene.once(["-R", "-i", "a"]).status(1).run();
     gate.open();
     scene.once(["-qwi", "a"]).out("begun").run();
-    stranger.let_go();
+    stranger.release();
 }
 
 #[test]
-fn what_left_the_session_of_an_interrupted_task_is_ended_with_it() {
+fn processes_that_left_the_session_of_an_interrupted_task_are_ended() {
     // With a session of its own; without the environment of the others, which would tell to whom it belongs; both.
     for how in ["setsid -w bash", "env -i bash", "env -i setsid -w bash"] {
         let scene = Scene::new();
@@ -149,12 +149,12 @@ fn what_left_the_session_of_an_interrupted_task_is_ended_with_it() {
         let script = format!("{how} -c \"echo \\$\\$; read _ <'{}'\" & wait", gate.path.display());
         let start = || {
             scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
-            until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
+            wait_until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
             scene.task_text("a", "log.out").trim().parse::<u32>().unwrap()
         };
         let child = start();
         kill(scene.task_pid("a"), 15);
-        until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
+        wait_until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
         assert!(!is_alive(child), "{how}: after a signal to the command");
         let child = start();
         scene.once(["-r", "-i", "a"]).run();
@@ -162,7 +162,7 @@ fn what_left_the_session_of_an_interrupted_task_is_ended_with_it() {
         if how != "env -i setsid -w bash" {
             let child = start();
             kill(scene.supervisor("a"), 9);
-            until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
+            wait_until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
             scene.once(["-qwi", "a", "--", "true"]).run();
             assert!(!is_alive(child), "{how}: after the supervisor was killed");
         }
@@ -170,39 +170,39 @@ fn what_left_the_session_of_an_interrupted_task_is_ended_with_it() {
 }
 
 #[test]
-fn a_task_that_a_task_has_started_is_for_itself() {
+fn a_task_started_by_a_task_is_independent() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let inner = gate.task(0);
     let script = format!("'{HELPER}' run-once -i inner -- \"$@\"; echo begun; read _ <'{}'", gate.path.display());
     let start = || {
         scene.once(["-i", "outer", "--", "bash", "-c", &script, "bash", &inner[0], &inner[1], &inner[2]]).run();
-        until("both run", || scene.task_text("outer", "log.out") == "begun\n");
+        wait_until("both run", || scene.task_text("outer", "log.out") == "begun\n");
     };
     start();
     let (pid, supervisor) = (scene.task_pid("inner"), scene.supervisor("inner"));
     kill(scene.task_pid("outer"), 15);
-    until("it was let go", || !is_locked(&scene.task_file("outer", "lock")));
+    wait_until("it was let go", || !is_locked(&scene.task_file("outer", "lock")));
     assert!(is_alive(pid) && is_alive(supervisor));
     start();
     let outer = scene.supervisor("outer");
     kill(outer, 9);
-    until("it was let go", || !is_locked(&scene.task_file("outer", "lock")));
+    wait_until("it was let go", || !is_locked(&scene.task_file("outer", "lock")));
     scene.once(["-qwi", "outer", "--", "true"]).run();
-    assert!(is_alive(pid) && is_alive(supervisor) && parent(pid) == supervisor);
+    assert!(is_alive(pid) && is_alive(supervisor) && parent_pid(pid) == supervisor);
 }
 
 #[test]
-fn a_supervisor_whose_directory_was_removed_says_nothing_of_the_next_run() {
+fn a_supervisor_whose_directory_was_removed_does_not_affect_the_next_run() {
     let scene = Scene::new();
     let (first, second) = (scene.gate("first"), scene.gate("second"));
-    scene.once(with(&["-i", "a"], &first.task(3))).run();
+    scene.once(with_command(&["-i", "a"], &first.task(3))).run();
     let supervisor = scene.supervisor("a");
     // The supervisor may still be writing there.
-    until("it is removed", || fs::remove_dir_all(scene.root()).is_ok());
-    scene.once(with(&["-i", "a"], &second.task(5))).run();
+    wait_until("it is removed", || fs::remove_dir_all(scene.root()).is_ok());
+    scene.once(with_command(&["-i", "a"], &second.task(5))).run();
     first.open();
-    until("it has ended", || !is_alive(supervisor));
+    wait_until("it has ended", || !is_alive(supervisor));
     scene.once(["-R", "-i", "a"]).run();
     scene.once(["-E", "-i", "a"]).status(1).run();
     second.open();
@@ -210,7 +210,7 @@ fn a_supervisor_whose_directory_was_removed_says_nothing_of_the_next_run() {
 }
 
 #[test]
-fn who_runs_it_shows_its_output_also_where_another_removes_the_logs() {
+fn the_caller_that_runs_the_task_shows_its_output_even_if_the_logs_are_removed() {
     let scene = Scene::new();
     for _ in 0..30 {
         let calls: Vec<_> = (0..3).map(|_| scene.once(["-qwci", "a", "--", "echo", "hi"]).out("").start()).collect();
@@ -220,15 +220,15 @@ fn who_runs_it_shows_its_output_also_where_another_removes_the_logs() {
 }
 
 #[test]
-fn a_wait_says_who_keeps_the_task_from_being_run() {
+fn a_wait_names_the_process_that_keeps_the_task_from_running() {
     let scene = Scene::new();
     scene.once(["-qwi", "a", "--", "sh", "-c", "kill -9 $$"]).status(137).run();
     let holder = hold_lock(&scene, "a");
     let said = "waiting for the lock of task a, held by pid ";
     let waiter = scene.once(["-wi", "a", "--", "true"]).err(said).err("which does not run it").start();
     let errors = waiter.pid();
-    until("it said so", || has_said(errors));
-    holder.let_go();
+    wait_until("it said so", || has_said(errors));
+    holder.release();
     waiter.finish();
 }
 
@@ -241,12 +241,10 @@ fn has_said(pid: u32) -> bool {
 }
 
 #[test]
-fn a_directory_that_is_gone_is_a_failure_with_one_status() {
+fn a_removed_working_directory_fails_with_126() {
     let scene = Scene::new();
     fs::create_dir(scene.path("there")).unwrap();
-    let mut command = scene.program(HELPER);
-    command.args(["run-once", "-qwi", "a", "--", "true"]).current_dir(scene.path("there"));
-    Call::new(command).run();
+    scene.aba(["run-once", "-qwi", "a", "--", "true"]).current_dir(scene.path("there")).run();
     fs::write(scene.task_file("a", "exit"), "143\n").unwrap();
     fs::remove_dir(scene.path("there")).unwrap();
     scene.once(["-wi", "a"]).status(126).err("could not run true in ").run();
@@ -254,7 +252,7 @@ fn a_directory_that_is_gone_is_a_failure_with_one_status() {
 }
 
 #[test]
-fn reset_failed_goes_on_behind_one_that_it_cannot_handle() {
+fn reset_failed_continues_after_an_error() {
     let scene = Scene::new();
     for id in ["a", "b"] {
         scene.once(["-qwi", id, "--", "false"]).status(1).run();
@@ -268,23 +266,23 @@ fn reset_failed_goes_on_behind_one_that_it_cannot_handle() {
     fs::remove_dir_all(scene.task_file("a", "")).unwrap();
     let holder = hold_lock(&scene, "c");
     let call = scene.once(["-F"]).start();
-    until("it waits", || waiters(&scene.task_file("c", "lock")) > 0);
-    holder.let_go();
+    wait_until("it waits", || count_waiters(&scene.task_file("c", "lock")) > 0);
+    holder.release();
     call.finish();
     assert!(!scene.task_file("c", "exit").exists());
 }
 
 #[test]
-fn reset_failed_says_what_it_could_not_have() {
+fn reset_failed_reports_tasks_whose_lock_is_held() {
     let scene = Scene::new();
     scene.once(["-qwi", "a", "--", "false"]).status(1).run();
     let holder = hold_lock(&scene, "a");
     scene.once(["-F"]).status(75).err("task a is held by a process that does not run it").run();
-    holder.let_go();
+    holder.release();
 }
 
 #[test]
-fn reset_failed_leaves_a_task_alone_that_was_restarted_and_has_ended_since() {
+fn reset_failed_leaves_a_task_that_was_restarted_and_has_ended() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let interrupted = ["-qwi", "a", "--", "sh", "-c", "kill -TERM $$"];
@@ -301,12 +299,12 @@ fn reset_failed_leaves_a_task_alone_that_was_restarted_and_has_ended_since() {
     // It opens `pid`, `lock`, `pid` again when it has found the lock held, and once more if it does not go by what it saw then.
     command.args(["-e", "trace=openat", "-e", "inject=openat:signal=SIGSTOP:when=2+2", HELPER, "run-once", "-F"]);
     let mut call = Call::new(command).start();
-    until("it is about to take the lock", || stops(1));
+    wait_until("it is about to take the lock", || stops(1));
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", call.pid())).unwrap();
     let helper: u32 = children.trim().parse().unwrap();
-    scene.once(with(&["-i", "a"], &gate.task(0))).run();
+    scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
     kill(helper, 18);
-    until("it has seen that the task runs", || stops(2) || call.has_ended());
+    wait_until("it has seen that the task runs", || stops(2) || call.has_ended());
     gate.open();
     scene.once(["-qwi", "a"]).run();
     if !call.has_ended() {
@@ -317,7 +315,7 @@ fn reset_failed_leaves_a_task_alone_that_was_restarted_and_has_ended_since() {
 }
 
 #[test]
-fn a_link_in_the_place_of_a_task_is_not_followed() {
+fn a_symbolic_link_in_place_of_a_task_is_not_followed() {
     let scene = Scene::new();
     let elsewhere = scene.path("elsewhere");
     fs::create_dir_all(scene.root().join("runner")).unwrap();
@@ -332,7 +330,7 @@ fn a_link_in_the_place_of_a_task_is_not_followed() {
 }
 
 #[test]
-fn reset_all_asks_each_task_to_end_once() {
+fn reset_all_sends_one_signal_to_each_task() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let said = scene.path("said");
@@ -342,13 +340,13 @@ fn reset_all_asks_each_task_to_end_once() {
         gate.path.display()
     );
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
-    until("it is ready", || scene.task_text("a", "log.out") == "ready\n");
+    wait_until("it is ready", || scene.task_text("a", "log.out") == "ready\n");
     scene.once(["-G"]).run();
     assert_eq!(fs::read_to_string(&said).unwrap(), "TERM\n");
 }
 
 #[test]
-fn what_a_command_is_called_does_not_steer_the_terminal() {
+fn control_characters_in_command_names_are_escaped() {
     let scene = Scene::new();
     let said = scene.once(["-i", "a", "--", "\x1b[31mnope"]).status(127).err("command not found: ?[31mnope").run();
     assert!(!said.err.contains('\x1b'));
@@ -358,17 +356,17 @@ fn what_a_command_is_called_does_not_steer_the_terminal() {
 }
 
 #[test]
-fn a_wait_has_the_status_of_the_run_whose_output_it_shows() {
+fn a_wait_exits_with_the_status_of_the_run_that_it_shows() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let script = format!("echo one; read _ <'{}'; echo two", gate.path.display());
     let first = scene.once(["-qwi", "a", "--", "bash", "-c", &script]).status(137).out("one\n").start();
-    until("it runs", || scene.task_text("a", "log.out") == "one\n");
+    wait_until("it runs", || scene.task_text("a", "log.out") == "one\n");
     // Another is there at once, and runs it again.
     let second = scene.once(["-qwi", "a", "--follow", "--", "bash", "-c", &script]).out("one\ntwo\n").start();
-    until("both follow", || watches(first.pid()) && watches(second.pid()));
+    wait_until("both follow", || is_watching(first.pid()) && is_watching(second.pid()));
     kill(scene.supervisor("a"), 9);
-    until("it is run again", || scene.task_text("a", "history").matches("STARTED").count() == 2);
+    wait_until("it is run again", || scene.task_text("a", "history").matches("STARTED").count() == 2);
     gate.open();
     let said = first.finish().out;
     assert_eq!(said, "one\n");
@@ -376,7 +374,7 @@ fn a_wait_has_the_status_of_the_run_whose_output_it_shows() {
 }
 
 #[test]
-fn a_helper_that_is_no_supervisor_is_ended_and_a_supervisor_of_another_name_is_not() {
+fn a_reset_ends_helpers_of_the_task_but_not_other_supervisors() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let other = scene.path("helper-1.2");
@@ -387,20 +385,20 @@ fn a_helper_that_is_no_supervisor_is_ended_and_a_supervisor_of_another_name_is_n
         gate.path.display()
     );
     scene.once(["-i", "outer", "--", "bash", "-c", &script]).run();
-    until("all run", || scene.task_text("outer", "log.out") == "begun\n" && is_locked(&scene.lock_file("nn")));
+    wait_until("all run", || scene.task_text("outer", "log.out") == "begun\n" && is_locked(&scene.lock_file("nn")));
     scene.once(["-r", "-i", "outer"]).run();
-    until("the lock is free", || !is_locked(&scene.lock_file("nn")));
+    wait_until("the lock is free", || !is_locked(&scene.lock_file("nn")));
     scene.once(["-R", "-i", "inner"]).run();
 }
 
 #[test]
-fn what_an_inner_task_left_is_none_of_the_outer_ones() {
+fn a_reset_does_not_end_what_an_inner_task_left() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let inner = "setsid sleep 600 >/dev/null 2>&1 </dev/null & echo $!";
     let script = format!("'{HELPER}' run-once -wi inner -- bash -c '{inner}'; read _ <'{}'", gate.path.display());
     scene.once(["-i", "outer", "--", "bash", "-c", &script]).run();
-    until("the inner one has ended", || scene.task_text("inner", "exit") == "0\n");
+    wait_until("the inner one has ended", || scene.task_text("inner", "exit") == "0\n");
     let daemon: u32 = scene.task_text("inner", "log.out").trim().parse().unwrap();
     scene.once(["-r", "-i", "outer"]).run();
     assert!(is_alive(daemon));
@@ -408,21 +406,21 @@ fn what_an_inner_task_left_is_none_of_the_outer_ones() {
 }
 
 #[test]
-fn a_wait_can_be_bounded_also_where_nobody_reads_its_messages() {
+fn a_wait_can_time_out_while_its_messages_are_not_read() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    scene.once(with(&["-i", "a"], &gate.task(0))).run();
+    scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
     let script = "exec 3<>\"$1\"; head -c 65536 /dev/zero >&3; exec \"$HELPER\" run-once -w -W 0.2 -i a 2>&3";
     let full = scene.gate("full");
     let mut command = scene.program("timeout");
     command.args(["30", "bash", "-c", script, "bash", full.path.to_str().unwrap()]);
     // The bound is kept; the sentence that says so then waits for its reader.
     let mut child = command.spawn().unwrap();
-    until("it waits for its reader alone", || {
-        waiters(&scene.task_file("a", "lock")) == 0 && child.try_wait().unwrap().is_none()
+    wait_until("only the reader is missing", || {
+        count_waiters(&scene.task_file("a", "lock")) == 0 && child.try_wait().unwrap().is_none()
     });
     let mut reader = Command::new("cat").arg(&full.path).stdout(Stdio::null()).spawn().unwrap();
-    until("it ends", || child.try_wait().unwrap().is_some());
+    wait_until("it ends", || child.try_wait().unwrap().is_some());
     assert_eq!(child.wait().unwrap().code(), Some(124));
     let _ = reader.kill();
     let _ = reader.wait();
@@ -430,7 +428,7 @@ fn a_wait_can_be_bounded_also_where_nobody_reads_its_messages() {
 }
 
 #[test]
-fn a_purge_also_takes_what_is_too_old_or_could_not_be_run() {
+fn purge_removes_expired_tasks_and_those_that_could_not_run() {
     let scene = Scene::new();
     scene.once(["-qwci", "a", "-t", "0", "--", "sh", "-c", "exit 3"]).status(3).run();
     assert!(!scene.task_file("a", "").exists());
@@ -439,15 +437,15 @@ fn a_purge_also_takes_what_is_too_old_or_could_not_be_run() {
 }
 
 #[test]
-fn a_run_that_ended_while_one_waited_is_not_too_old_for_that_one() {
+fn a_run_that_ended_during_the_wait_is_not_expired() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    scene.once(with(&["-i", "a"], &gate.task(0))).run();
+    scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
     let calls: Vec<_> = (0..4).map(|_| scene.once(["-qw", "-t", "0", "-i", "a"]).start()).collect();
-    until("they wait", || waiters(&scene.task_file("a", "lock")) > 0);
+    wait_until("they wait", || count_waiters(&scene.task_file("a", "lock")) > 0);
     for call in &calls {
         let pid = call.pid();
-        until("each of them", || fs::read_to_string("/proc/locks").unwrap().contains(&format!("WRITE {pid} ")));
+        wait_until("each of them", || fs::read_to_string("/proc/locks").unwrap().contains(&format!("WRITE {pid} ")));
     }
     gate.open();
     for call in calls {
@@ -457,7 +455,7 @@ fn a_run_that_ended_while_one_waited_is_not_too_old_for_that_one() {
 }
 
 #[test]
-fn json_goes_with_the_list_alone() {
+fn json_is_accepted_only_with_the_list() {
     let scene = Scene::new();
     for mode in ["-r", "-w", "-p", "-o"] {
         scene.once(["--json", mode, "-i", "a"]).status(2).err("cannot be used with").run();

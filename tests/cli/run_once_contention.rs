@@ -1,6 +1,7 @@
 //! `run-once` under fire: many starters, kills at any moment, waiters beside validation.
 
-use crate::scene::{HELPER, PATIENCE, Scene, is_alive, parent_if_there, until};
+use crate::process::{PATIENCE, find_parent_pid, is_alive, wait_until};
+use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -44,7 +45,7 @@ fn finish(mut child: Child) -> Option<i32> {
 }
 
 #[test]
-fn of_eight_staggered_starters_one_runs_it() {
+fn one_of_eight_staggered_starters_runs_the_task() {
     let (scene, mut dice) = (Scene::new(), Dice(0x5eed));
     for round in 0..1000 {
         let (id, count) = (format!("t{round}"), scene.path(&format!("count{round}")));
@@ -65,7 +66,7 @@ fn of_eight_staggered_starters_one_runs_it() {
 }
 
 #[test]
-fn whoever_is_killed_the_next_wait_is_right_and_nothing_is_left() {
+fn after_any_kill_the_next_wait_succeeds_and_no_process_is_left() {
     let (scene, mut dice) = (Scene::new(), Dice(0xdead));
     let (overlap, busy, marks) = (scene.path("overlap"), scene.path("busy"), scene.path("marks"));
     // It says who it is, finds out whether another is inside, and has a child that it waits for.
@@ -83,7 +84,7 @@ fn whoever_is_killed_the_next_wait_is_right_and_nothing_is_left() {
         let most = [1, 4, 40][usize::try_from(dice.roll(3)).unwrap()];
         dice.pause(Duration::from_millis(most));
         let pid: Option<u32> = scene.task_text("a", "pid").trim().parse().ok();
-        let supervisor = pid.and_then(parent_if_there).filter(|pid| is_supervisor(*pid));
+        let supervisor = pid.and_then(find_parent_pid).filter(|pid| is_supervisor(*pid));
         let victim = ["starter", "supervisor", "command", "group"][usize::try_from(dice.roll(4)).unwrap()];
         match (victim, pid, supervisor) {
             ("starter", _, _) => kill(&starter.id().to_string()),
@@ -100,7 +101,7 @@ fn whoever_is_killed_the_next_wait_is_right_and_nothing_is_left() {
         assert_eq!(scene.task_text("a", "exit"), "0\n", "round {round}, {victim} killed");
         assert!(!overlap.exists(), "round {round}, {victim} killed: two at once");
         for pid in fs::read_to_string(&marks).unwrap().lines() {
-            until("all have ended", || !is_alive(pid.parse().unwrap()));
+            wait_until("all have ended", || !is_alive(pid.parse().unwrap()));
         }
         finish(once(&scene, &["-r", "-i", "a"]).spawn().unwrap());
         finish(once(&scene, &["-r", "-i", "a"]).spawn().unwrap());
@@ -119,7 +120,7 @@ fn kill(whom: &str) {
 }
 
 #[test]
-fn five_waiters_beside_a_validation_all_get_the_right_answer() {
+fn concurrent_validations_all_get_the_correct_status() {
     let (scene, mut dice) = (Scene::new(), Dice(0xace));
     let made = scene.path("made");
     let script = format!("test -e '{}'", made.display());

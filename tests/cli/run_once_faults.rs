@@ -1,7 +1,9 @@
 //! The faults that the contract names: those that were mended in the function that `run-once` takes the place of, and
 //! those that were still there.
 
-use crate::scene::{HELPER, Scene, is_alive, is_locked, kill, until, waiters, watches, with};
+use crate::call::Holder;
+use crate::process::{count_waiters, is_alive, is_locked, is_watching, kill, wait_until};
+use crate::scene::{HELPER, Scene, with_command};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -40,12 +42,12 @@ fn make_older(path: &Path, by: Duration) {
 // ---- mended upstream -----------------------------------------------------------------------------------------------
 
 #[test]
-fn a_waiter_reads_the_status_of_a_run_whose_directory_was_removed() {
+fn a_waiter_gets_the_status_even_if_the_task_directory_was_removed() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    scene.once(with(&["-i", "a"], &gate.task(4))).run();
+    scene.once(with_command(&["-i", "a"], &gate.task(4))).run();
     let waiter = scene.once(["-qwi", "a"]).status(4).start();
-    until("it waits", || waiters(&scene.task_file("a", "lock")) == 1);
+    scene.wait_for_task_waiters("a", 1);
     fs::remove_dir_all(scene.task_file("a", "")).unwrap();
     gate.open();
     waiter.finish();
@@ -53,13 +55,13 @@ fn a_waiter_reads_the_status_of_a_run_whose_directory_was_removed() {
 }
 
 #[test]
-fn an_outcome_stands_while_it_is_validated() {
+fn an_outcome_stays_valid_during_its_validation() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     gate.open();
-    scene.once(with(&["-qwi", "a"], &gate.task(0))).out("begun").run();
+    scene.once(with_command(&["-qwi", "a"], &gate.task(0))).out("begun").run();
     let validation = scene.once(["-qwi", "a", "--validate"]).start();
-    until("it is being validated", || scene.task_file("a", "pid").exists());
+    wait_until("it is being validated", || scene.task_file("a", "pid").exists());
     for _ in 0..50 {
         assert_eq!(scene.once(["-E", "-i", "a"]).out("0").run().out, "0\n");
         scene.once(["-p", "-i", "a"]).run();
@@ -75,17 +77,17 @@ fn the_lock_is_held_from_the_probe_to_the_end_of_a_validation() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     gate.open();
-    scene.once(with(&["-qwi", "a"], &gate.task(0))).out("begun").run();
+    scene.once(with_command(&["-qwi", "a"], &gate.task(0))).out("begun").run();
     let validation = scene.once(["-qwi", "a", "--validate"]).start();
-    until("it is being validated", || scene.task_file("a", "pid").exists());
+    wait_until("it is being validated", || scene.task_file("a", "pid").exists());
     assert!(is_locked(&scene.task_file("a", "lock")));
     // Neither a start nor a reset of the failed gets between, and who waits, waits.
-    scene.once(with(&["-i", "a"], &gate.task(9))).run();
+    scene.once(with_command(&["-i", "a"], &gate.task(9))).run();
     scene.once(["-F"]).run();
     let mut waiter = scene.once(["-qwi", "a"]).start();
     // What is found now will be fresh: to validate that again would be for nothing.
     let validator = scene.once(["-qwi", "a", "--validate"]).start();
-    until("both wait", || waiters(&scene.task_file("a", "lock")) == 2);
+    scene.wait_for_task_waiters("a", 2);
     assert!(!waiter.has_ended());
     gate.open();
     validation.finish();
@@ -95,17 +97,17 @@ fn the_lock_is_held_from_the_probe_to_the_end_of_a_validation() {
 }
 
 #[test]
-fn a_wait_validates_what_was_running_when_it_began_and_several_waits_do_so_once() {
+fn concurrent_waits_validate_a_running_task_once() {
     for validators in [1, 4] {
         let scene = Scene::new();
         let gate = scene.gate("gate");
         let counted = scene.path("counted");
         let script = format!("echo x >>'{}'; echo begun; read _ <'{}'", counted.display(), gate.path.display());
         scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
-        until("it runs", || scene.task_text("a", "log.out") == "begun\n");
+        wait_until("it runs", || scene.task_text("a", "log.out") == "begun\n");
         let calls: Vec<_> = (0..validators).map(|_| scene.once(["-qwi", "a", "--validate"]).start()).collect();
         let plain = scene.once(["-qwi", "a"]).start();
-        until("all wait", || waiters(&scene.task_file("a", "lock")) == validators + 1);
+        scene.wait_for_task_waiters("a", validators + 1);
         // More often than needed.
         for _ in 0..=validators {
             gate.open();
@@ -119,7 +121,7 @@ fn a_wait_validates_what_was_running_when_it_began_and_several_waits_do_so_once(
 }
 
 #[test]
-fn followers_that_remove_the_task_get_the_outcome_of_the_run_that_they_followed() {
+fn followers_that_purge_get_the_status_of_the_run_that_they_followed() {
     for status in [0, 3] {
         let scene = Scene::new();
         let gate = scene.gate("gate");
@@ -128,7 +130,7 @@ fn followers_that_remove_the_task_get_the_outcome_of_the_run_that_they_followed(
             format!("echo x >>'{}'; echo begun; read _ <'{}'; exit {status}", counted.display(), gate.path.display());
         let call = || scene.once(["-qwci", "a", "--follow", "--", "bash", "-c", &script]).status(status).out("begun\n");
         let calls: Vec<_> = (0..5).map(|_| call().start()).collect();
-        until("all follow", || calls.iter().all(|call| watches(call.pid())));
+        wait_until("all follow", || calls.iter().all(|call| is_watching(call.pid())));
         for _ in &calls {
             gate.open();
         }
@@ -141,7 +143,7 @@ fn followers_that_remove_the_task_get_the_outcome_of_the_run_that_they_followed(
 }
 
 #[test]
-fn a_validation_that_fails_is_the_new_outcome() {
+fn a_failed_validation_replaces_the_outcome() {
     let scene = Scene::new();
     let made = scene.path("made");
     let script = format!("test -e '{}'", made.display());
@@ -163,28 +165,24 @@ fn a_validation_that_fails_is_the_new_outcome() {
 }
 
 #[test]
-fn a_pipe_and_a_substitution_end_when_the_start_is_done() {
+fn a_started_task_does_not_keep_a_pipe_of_the_caller_open() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let task = format!("read _ <'{}'", gate.path.display());
     // Were the pipe held, this would end at the ceiling of the test.
     let script = "\"$HELPER\" run-once -i a -- bash -c \"$1\" 2>&1 | cat; x=$(\"$HELPER\" run-once -i b -- bash -c \"$1\" 2>&1); echo \"done$x\"";
-    let mut command = scene.program("timeout");
-    command.args(["60", "bash", "-c", script, "bash", &task]);
-    crate::scene::Call::new(command).out("done").run();
+    scene.call("timeout").args(["60", "bash", "-c", script, "bash", &task]).out("done").run();
     scene.once(["-R", "-i", "a"]).run();
     scene.once(["-R", "-i", "b"]).run();
 }
 
 #[test]
-fn the_task_has_no_descriptor_but_its_own_three() {
+fn a_task_has_only_the_standard_descriptors() {
     let scene = Scene::new();
     // The caller's lock on 200, a low number, and what a redirection left open.
     let script =
         "exec 9>nine 200>two-hundred 57<nine; \"$HELPER\" run-once -qwi a -- ls -l /proc/self/fd; echo nine >&9";
-    let mut command = scene.program("bash");
-    command.args(["-c", script]).current_dir(scene.path("."));
-    let said = crate::scene::Call::new(command).out("log.out").run().out;
+    let said = scene.bash_here(script).out("log.out").run().out;
     let links: Vec<&str> = said.lines().filter_map(|line| line.split(" -> ").nth(1)).collect();
     // The last is that of ls itself, on the directory.
     assert_eq!(links.len(), 4, "{said}");
@@ -194,15 +192,13 @@ fn the_task_has_no_descriptor_but_its_own_three() {
 }
 
 #[test]
-fn the_saved_command_and_its_directory_stay_a_pair() {
+fn the_saved_command_runs_in_its_saved_directory() {
     let scene = Scene::new();
     for name in ["one", "two"] {
         fs::create_dir(scene.path(name)).unwrap();
     }
     let call = |directory: &str, args: &[&str]| {
-        let mut command = scene.program(HELPER);
-        command.arg("run-once").args(args).current_dir(scene.path(directory));
-        crate::scene::Call::new(command)
+        scene.call(HELPER).arg("run-once").args(args).current_dir(scene.path(directory))
     };
     let one = format!("{}\n", scene.path("one").display());
     call("one", &["-qwi", "a", "--", "pwd"]).out(&one).run();
@@ -215,7 +211,7 @@ fn the_saved_command_and_its_directory_stay_a_pair() {
 }
 
 #[test]
-fn the_saved_command_outlives_a_ttl() {
+fn the_saved_command_outlives_its_ttl() {
     let scene = Scene::new();
     scene.once(["-qwi", "a", "--", "echo", "x"]).out("x").run();
     make_older(&scene.task_file("a", "exit"), Duration::from_secs(100));
@@ -227,7 +223,7 @@ fn the_saved_command_outlives_a_ttl() {
 }
 
 #[test]
-fn a_ttl_counts_from_the_outcome_and_failures_are_kept_for_half_a_minute() {
+fn a_ttl_starts_at_the_outcome_and_failures_expire_after_30_seconds() {
     let scene = Scene::new();
     let peek = |age: u64, ttl: &str, status: i32, answer: i32| {
         fs::write(scene.task_file("a", "exit"), format!("{status}\n")).unwrap();
@@ -253,14 +249,14 @@ fn a_ttl_counts_from_the_outcome_and_failures_are_kept_for_half_a_minute() {
 }
 
 #[test]
-fn a_death_by_signal_is_no_outcome_for_a_start_or_a_wait() {
+fn an_interrupted_run_is_not_an_outcome() {
     for mode in ["-s", "-w"] {
         let scene = Scene::new();
         let gate = scene.gate("gate");
-        scene.once(with(&["-i", "a"], &gate.task(0))).run();
+        scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
         kill(scene.task_pid("a"), 9);
-        until("it was noticed", || scene.task_text("a", "exit") == "137\n");
-        until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
+        wait_until("it was noticed", || scene.task_text("a", "exit") == "137\n");
+        wait_until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
         assert!(scene.task_text("a", "history").contains("SIGNAL rc=137"));
         let out = if mode == "-w" { "begun\n" } else { "" };
         gate.open();
@@ -273,7 +269,7 @@ fn a_death_by_signal_is_no_outcome_for_a_start_or_a_wait() {
 // ---- still there upstream ------------------------------------------------------------------------------------------
 
 #[test]
-fn a_pid_that_outlived_its_task_is_nobodys() {
+fn a_reused_pid_of_a_task_is_never_signalled() {
     let scene = Scene::new();
     let mut bystander = Bystander::new();
     let pid = bystander.0.id();
@@ -297,17 +293,18 @@ fn a_pid_that_outlived_its_task_is_nobodys() {
 }
 
 #[test]
-fn a_reset_ends_what_a_wait_has_started() {
+fn a_reset_ends_a_task_that_a_wait_started() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    let waiter = scene.once(with(&["-wi", "a"], &gate.task(0))).status(143).out("begun").err("was interrupted").start();
-    until("it runs", || scene.task_text("a", "log.out") == "begun\n");
+    let waiter =
+        scene.once(with_command(&["-wi", "a"], &gate.task(0))).status(143).out("begun").err("was interrupted").start();
+    wait_until("it runs", || scene.task_text("a", "log.out") == "begun\n");
     let pid = scene.task_pid("a");
     scene.once(["-r", "-i", "a"]).run();
     assert!(!is_alive(pid));
     waiter.finish();
     // One copy at a time: the next one is another.
-    scene.once(with(&["-i", "a"], &gate.task(0))).run();
+    scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
     assert_ne!(scene.task_pid("a"), pid);
 }
 
@@ -319,11 +316,11 @@ fn a_killed_supervisor_leaves_no_second_copy() {
     let script =
         format!("(trap '' TERM HUP INT; echo $BASHPID; read _ <'{0}'; read _ <'{0}') & wait", gate.path.display());
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
-    until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
+    wait_until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
     let child: u32 = scene.task_text("a", "log.out").trim().parse().unwrap();
     let (command, supervisor) = (scene.task_pid("a"), scene.supervisor("a"));
     kill(supervisor, 9);
-    until("the command has ended", || !is_alive(command));
+    wait_until("the command has ended", || !is_alive(command));
     assert!(!is_locked(&scene.task_file("a", "lock")));
     assert!(is_alive(child), "the child is what is to be found by the next one");
     scene.once(["-A", "-i", "a"]).status(1).run();
@@ -334,12 +331,12 @@ fn a_killed_supervisor_leaves_no_second_copy() {
 }
 
 #[test]
-fn a_killed_command_leaves_no_child_beside_the_next_copy() {
+fn children_of_a_killed_command_end_before_the_next_run() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let script = format!("(echo $BASHPID; read _ <'{0}') & wait", gate.path.display());
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
-    until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
+    wait_until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
     let child: u32 = scene.task_text("a", "log.out").trim().parse().unwrap();
     kill(scene.task_pid("a"), 9);
     scene.once(["-qwi", "a", "--", "echo", "again"]).out("again\n").run();
@@ -347,7 +344,7 @@ fn a_killed_command_leaves_no_child_beside_the_next_copy() {
 }
 
 #[test]
-fn what_a_task_leaves_behind_when_it_ends_well_lives_on() {
+fn processes_that_a_successful_task_left_live_on() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let script = format!("read _ <'{}' & echo $!", gate.path.display());
@@ -356,7 +353,7 @@ fn what_a_task_leaves_behind_when_it_ends_well_lives_on() {
     scene.once(["-r", "-i", "a"]).run();
     assert!(is_alive(child));
     gate.open();
-    until("it has ended", || !is_alive(child));
+    wait_until("it has ended", || !is_alive(child));
 }
 
 #[test]
@@ -365,7 +362,7 @@ fn a_reset_of_a_task_that_ignores_the_signal_leaves_no_outcome() {
     let gate = scene.gate("gate");
     let script = format!("trap '' TERM; echo ready; read _ <'{0}'", gate.path.display());
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
-    until("it is ready", || scene.task_text("a", "log.out") == "ready\n");
+    wait_until("it is ready", || scene.task_text("a", "log.out") == "ready\n");
     let pid = scene.task_pid("a");
     scene.once(["-r", "-i", "a"]).run();
     assert!(!is_alive(pid));
@@ -377,7 +374,7 @@ fn a_reset_of_a_task_that_ignores_the_signal_leaves_no_outcome() {
 }
 
 #[test]
-fn a_reset_ends_what_the_task_left_also_where_that_ended_well() {
+fn a_reset_ends_what_a_successful_task_left() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let script = format!(
@@ -385,7 +382,7 @@ fn a_reset_ends_what_the_task_left_also_where_that_ended_well() {
         gate.path.display()
     );
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
-    until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
+    wait_until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
     let child: u32 = scene.task_text("a", "log.out").trim().parse().unwrap();
     scene.once(["-r", "-i", "a"]).run();
     assert!(scene.task_text("a", "history").contains("COMPLETE rc=0"));
@@ -393,7 +390,7 @@ fn a_reset_ends_what_the_task_left_also_where_that_ended_well() {
 }
 
 #[test]
-fn a_task_has_the_signals_of_a_process_that_nobody_prepared() {
+fn a_task_starts_with_default_signal_dispositions() {
     let scene = Scene::new();
     let script =
         "trap '' INT QUIT HUP PIPE CHLD; \"$HELPER\" run-once -qwi a -- grep -E 'Sig(Blk|Ign)' /proc/self/status";
@@ -406,7 +403,7 @@ fn a_task_has_the_signals_of_a_process_that_nobody_prepared() {
 }
 
 #[test]
-fn a_validation_has_neither_the_lock_nor_the_callers_input() {
+fn a_validation_inherits_neither_the_lock_nor_stdin() {
     let scene = Scene::new();
     let script = "echo begun >&2; cat; ls -l /proc/self/fd | grep -c 'lock$'; true";
     scene.once(["-qwi", "a", "--", "bash", "-c", script]).out("0\n").err("begun").run();
@@ -423,20 +420,18 @@ fn a_background_task_does_not_keep_the_lock_of_the_script_that_started_it() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let script = "exec 200<>\"$(\"$HELPER\" path --create op)\"; \"$HELPER\" lock --fd 200 op && ABA_LOCK_FDS=200 \"$HELPER\" run-once -i a -- bash -c \"$1\"";
-    let mut command = scene.program("bash");
     let task = format!("echo \"${{ABA_LOCK_FDS-none}}\"; read _ <'{}'", gate.path.display());
-    command.args(["-c", script, "bash", &task]);
-    crate::scene::Call::new(command).run();
+    scene.call("bash").args(["-c", script, "bash", &task]).run();
     scene.once(["-R", "-i", "a"]).run();
     assert!(!is_locked(&scene.lock_file("op")));
-    until("it says what it was given", || scene.task_text("a", "log.out") == "none\n");
+    wait_until("it says what it was given", || scene.task_text("a", "log.out") == "none\n");
 }
 
 #[test]
 fn a_wait_in_the_foreground_keeps_every_lock_and_number_that_it_inherited() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    scene.once(with(&["-i", "a"], &gate.task(0))).run();
+    scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
     let waits = ["run-once", "-qw", "-i", "a"];
     let in_bash = "\"$HELPER\" run-once -qw -i a; exit";
     let file = scene.path("file");
@@ -449,7 +444,7 @@ fn a_wait_in_the_foreground_keeps_every_lock_and_number_that_it_inherited() {
         scene.aba(["flock", scene.path("compatible").to_str().unwrap(), HELPER].into_iter().chain(waits)).start(),
         scene.aba(["reserve", "--probe", "none", "--", HELPER].into_iter().chain(waits)).start(),
     ];
-    until("all wait", || waiters(&scene.task_file("a", "lock")) == started.len());
+    scene.wait_for_task_waiters("a", started.len());
     for locked in [
         scene.lock_file("direct"),
         scene.lock_file("in_bash"),
@@ -468,7 +463,7 @@ fn a_wait_in_the_foreground_keeps_every_lock_and_number_that_it_inherited() {
 }
 
 #[test]
-fn a_task_that_a_holder_starts_has_none_of_its_descriptors() {
+fn a_task_started_under_a_lock_inherits_no_descriptors() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     // Low and high numbers, with gaps between them.
@@ -478,7 +473,7 @@ fn a_task_that_a_holder_starts_has_none_of_its_descriptors() {
     scene
         .aba(["lock", "op", "--", "bash", "-c", &format!("cd '{}'; {script}", scene.path("").display()), "bash", &task])
         .run();
-    until("it runs", || scene.task_text("a", "log.out") == "begun\n");
+    wait_until("it runs", || scene.task_text("a", "log.out") == "begun\n");
     for process in [scene.task_pid("a"), scene.supervisor("a")] {
         let descriptors = fs::read_dir(format!("/proc/{process}/fd")).unwrap().flatten();
         for link in descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok()) {
@@ -492,7 +487,7 @@ fn a_task_that_a_holder_starts_has_none_of_its_descriptors() {
 }
 
 #[test]
-fn arguments_arrive_byte_by_byte_also_from_the_saved_command() {
+fn arguments_may_be_any_bytes_also_in_the_saved_command() {
     let scene = Scene::new();
     let words: Vec<std::ffi::OsString> = [
         &b"tab\there"[..],
@@ -508,9 +503,7 @@ fn arguments_arrive_byte_by_byte_also_from_the_saved_command() {
     .map(|word| std::ffi::OsString::from_vec(word.to_vec()))
     .collect();
     let print = [std::ffi::OsString::from("printf"), "%s\\0".into()];
-    let mut command = scene.program(HELPER);
-    command.args(["run-once", "-i", "a", "--"]).args(print.iter().chain(&words));
-    crate::scene::Call::new(command).run();
+    scene.aba(["run-once", "-i", "a", "--"]).args(print.iter().chain(&words)).run();
     scene.once(["-qwi", "a"]).run();
     let printed = || fs::read(scene.task_file("a", "log.out")).unwrap();
     let expected: Vec<u8> = words.iter().flat_map(|word| [word.clone().into_vec(), vec![0]].concat()).collect();
@@ -525,7 +518,7 @@ fn arguments_arrive_byte_by_byte_also_from_the_saved_command() {
 }
 
 #[test]
-fn looking_makes_no_directory_and_what_is_cleaned_goes_away() {
+fn queries_create_no_directory_and_a_reset_removes_it() {
     let scene = Scene::new();
     for letter in ["-p", "-E", "-A", "-R"] {
         scene.once([letter, "-i", "a"]).status(1).run();
@@ -549,7 +542,7 @@ fn looking_makes_no_directory_and_what_is_cleaned_goes_away() {
 }
 
 #[test]
-fn a_starter_who_is_not_sure_that_it_runs_looks_again() {
+fn a_start_rechecks_a_task_whose_lock_is_held() {
     // Another has the lock but does not run it, as a starter that is killed then: the one beside must not rely on it.
     let scene = Scene::new();
     scene.once(["-qwi", "a", "--", "true"]).run();
@@ -558,9 +551,9 @@ fn a_starter_who_is_not_sure_that_it_runs_looks_again() {
     let lock = scene.task_file("a", "lock");
     let mut holder = scene.program("flock");
     holder.arg(&lock).args(["sh", "-c", &format!("echo held; read _ <'{}'", gate.path.display())]);
-    let holder = crate::scene::Holder::start(holder);
+    let holder = Holder::start(holder);
     let starter = scene.once(["-i", "a", "--", "echo", "ran"]).start();
-    until("it waits", || waiters(&lock) == 1);
+    wait_until("it waits", || count_waiters(&lock) == 1);
     gate.open();
     drop(holder);
     starter.finish();
@@ -572,7 +565,7 @@ fn a_starter_who_is_not_sure_that_it_runs_looks_again() {
 fn a_full_disk_at_the_end_loses_no_outcome() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    scene.once(with(&["-i", "a"], &gate.task(4))).run();
+    scene.once(with_command(&["-i", "a"], &gate.task(4))).run();
     // Nothing can be put in the place of `exit`, as on a full disk; the note in the lock file has its room.
     fs::create_dir(scene.task_file("a", "exit.tmp")).unwrap();
     fs::create_dir(scene.task_file("a", "exit.tmp/x")).unwrap();
@@ -588,7 +581,7 @@ fn a_full_disk_at_the_end_loses_no_outcome() {
 }
 
 #[test]
-fn an_outcome_that_cannot_be_read_is_no_reason_to_run_it_again() {
+fn an_unreadable_outcome_is_an_error_and_not_a_reason_to_run_again() {
     let scene = Scene::new();
     scene.once(["-qwi", "b", "--", "sh", "-c", "cd \"$HOME\"; echo ran >>log"]).run();
     let exit = scene.task_file("b", "exit");
@@ -598,10 +591,8 @@ fn an_outcome_that_cannot_be_read_is_no_reason_to_run_it_again() {
             words.extend(["--", "sh", "-c", "cd \"$HOME\"; echo again >>log"]);
         }
         for error in ["EIO", "EMFILE", "ENOMEM"] {
-            let mut command = scene.program("strace");
-            command.args(["-f", "-qq", "-o", "/dev/null", "-P"]).arg(&exit);
-            command.args(["-e", &format!("inject=openat:error={error}"), HELPER]).args(&words);
-            let said = crate::scene::Call::new(command);
+            let command = scene.strace(["-f", "-P"]).arg(&exit);
+            let said = command.args(["-e", &format!("inject=openat:error={error}"), HELPER]).args(&words);
             said.status(125).err(format!("could not use {}: ", exit.display())).run();
         }
     }

@@ -1,7 +1,9 @@
 //! Tasks that are run by the bash function that `run-once` replaces. The function holds `lock`, writes no record, and does not
 //! lock `pid`. For it, a task runs while its `lock` is held.
 
-use crate::scene::{Call, Gate, Scene, is_alive, is_locked, kill, parent, queue, until, watches, with, write_program};
+use crate::call::Call;
+use crate::process::{is_alive, is_locked, is_watching, kill, parent_pid, wait_until, waiter_pids, write_program};
+use crate::scene::{Gate, Scene, with_command};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -43,9 +45,7 @@ fn function(scene: &Scene, mode: &str, id: &str, task: &[String]) -> Call {
     if !path.exists() {
         write_program(&path, FUNCTION);
     }
-    let mut command = scene.program(path.to_str().unwrap());
-    command.args([mode, id]).args(task);
-    Call::new(command)
+    scene.call(path.to_str().unwrap()).args([mode, id]).args(task)
 }
 
 /// A command that notes that it runs, says a line on each stream, waits at the gate, and ends so.
@@ -63,14 +63,14 @@ fn count(scene: &Scene) -> usize {
 }
 
 fn until_begun(scene: &Scene, id: &str) {
-    until("the task of the function runs", || scene.task_text(id, "log.out").contains("begun\n"));
+    wait_until("the task of the function runs", || scene.task_text(id, "log.out").contains("begun\n"));
 }
 
 /// Less than the time after which a call used to give up.
 const AT_ONCE: Duration = Duration::from_secs(8);
 
 #[test]
-fn a_task_that_the_function_runs_in_the_background_runs() {
+fn a_background_task_of_the_function_counts_as_running() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let task = counted(&scene, &gate, 0);
@@ -81,7 +81,7 @@ fn a_task_that_the_function_runs_in_the_background_runs() {
     scene.once(["-A", "-i", "a"]).run();
     scene.once(["-p", "-i", "a"]).status(1).run();
     scene.once(["-E", "-i", "a"]).status(1).run();
-    scene.once(with(&["-i", "a"], &task)).run();
+    scene.once(with_command(&["-i", "a"], &task)).run();
     scene.once(["-F"]).run();
     let listed = scene.once(["--list"]).out("running").run().out;
     assert!(listed.contains(&format!(" {} ", scene.task_pid("a"))), "{listed}");
@@ -90,18 +90,18 @@ fn a_task_that_the_function_runs_in_the_background_runs() {
     assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
     let said = format!("Waiting for task: a (PID: {})\n", scene.task_pid("a"));
     let waiter = scene.once(["-wi", "a"]).err(&said).start();
-    waiter.until_said(&said);
+    waiter.wait_for_error(&said);
     gate.open();
     waiter.finish();
     assert_eq!(count(&scene), 1);
     // It has finished, and its `pid` says nothing.
     scene.once(["-R", "-i", "a"]).status(1).run();
-    scene.once(with(&["-i", "a"], &task)).run();
+    scene.once(with_command(&["-i", "a"], &task)).run();
     assert_eq!(count(&scene), 1);
 }
 
 #[test]
-fn a_task_that_the_function_runs_in_the_foreground_runs() {
+fn a_foreground_task_of_the_function_counts_as_running() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let call = function(&scene, "foreground", "a", &counted(&scene, &gate, 3)).out("over").err("moaned").start();
@@ -112,7 +112,7 @@ fn a_task_that_the_function_runs_in_the_foreground_runs() {
     scene.once(["-F"]).run();
     assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
     let waiter = scene.once(["-qwi", "a", "--follow"]).status(3).out("begun\nover\n").err("moaned").start();
-    until("the waiter follows", || watches(waiter.pid()));
+    wait_until("the waiter follows", || is_watching(waiter.pid()));
     gate.open();
     call.finish();
     waiter.finish();
@@ -120,13 +120,13 @@ fn a_task_that_the_function_runs_in_the_foreground_runs() {
 }
 
 #[test]
-fn a_wait_with_validation_runs_again_what_the_function_ran() {
+fn a_wait_validates_a_task_of_the_function() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     function(&scene, "background", "a", &counted(&scene, &gate, 0)).run();
     until_begun(&scene, "a");
     let waiter = scene.once(["-qwi", "a", "--validate"]).start();
-    until("the waiter waits", || queue(&scene.task_file("a", "lock")) == [waiter.pid()]);
+    wait_until("the waiter waits", || waiter_pids(&scene.task_file("a", "lock")) == [waiter.pid()]);
     gate.open();
     gate.open();
     waiter.finish();
@@ -134,7 +134,7 @@ fn a_wait_with_validation_runs_again_what_the_function_ran() {
 }
 
 #[test]
-fn a_reset_ends_a_task_that_the_function_runs() {
+fn a_reset_ends_a_task_of_the_function() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     for (mode, reset) in [("background", "-r"), ("foreground", "-r"), ("background", "-G"), ("foreground", "-G")] {
@@ -164,27 +164,27 @@ fn task_of(scene: &Scene) -> u32 {
 }
 
 #[test]
-fn what_is_left_of_a_killed_function_is_ended_before_the_task_is_run_again() {
+fn processes_of_a_killed_function_end_before_the_next_run() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     function(&scene, "background", "a", &counted(&scene, &gate, 0)).run();
     until_begun(&scene, "a");
     let command = scene.task_pid("a");
-    kill(parent(command), 9);
-    until("the lock is free", || !is_locked(&scene.task_file("a", "lock")));
+    kill(parent_pid(command), 9);
+    wait_until("the lock is free", || !is_locked(&scene.task_file("a", "lock")));
     assert!(is_alive(command));
     scene.once(["-qwi", "a", "--", "echo", "again"]).out("again\n").run();
     assert!(!is_alive(command));
 }
 
 #[test]
-fn a_lock_that_any_program_holds_means_that_the_task_runs() {
+fn a_task_whose_lock_is_held_counts_as_running() {
     let scene = Scene::new();
     for id in ["zombie", "failed"] {
         scene.once(["-qwi", id, "--", "false"]).status(1).run();
     }
     fs::remove_file(scene.task_file("zombie", "exit")).unwrap();
-    let held = ["zombie", "failed"].map(|id| scene.flock(scene.task_file(id, "lock")));
+    let held = ["zombie", "failed"].map(|id| scene.flock_holder(scene.task_file(id, "lock")));
     let begin = Instant::now();
     scene.once(["-F"]).run();
     assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
@@ -195,7 +195,7 @@ fn a_lock_that_any_program_holds_means_that_the_task_runs() {
     // There is no process of the task that could be ended.
     scene.once(["-r", "-i", "zombie"]).status(75).err("task zombie is held by a process that does not run it").run();
     for holder in held {
-        assert_eq!(holder.let_go(), 0, "it was not signalled");
+        assert_eq!(holder.release(), 0, "it was not signalled");
     }
     scene.once(["-F"]).run();
     assert!(!scene.task_file("failed", "exit").exists());

@@ -1,6 +1,8 @@
 //! Tasks where `/proc` does not show the processes by the numbers that they have here.
 
-use crate::scene::{Call, Scene, write_program};
+use crate::call::Call;
+use crate::process::write_program;
+use crate::scene::Scene;
 
 /// Strangers: a chain of processes, each of which leads a session and is the parent of the next. They note each SIGTERM, and
 /// answer SIGUSR1.
@@ -60,35 +62,15 @@ until_gone() {
 fn with_foreign_proc(scene: &Scene, script: &str) -> Call {
     let stranger = scene.path("stranger");
     write_program(&stranger, STRANGER);
-    let mut command = scene.program("timeout");
-    command.args([
-        "60",
-        "unshare",
-        "--user",
-        "--map-root-user",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-        "--",
-    ]);
-    command.args([
-        "unshare",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--",
-        "bash",
-        "-c",
-        &format!("{PRELUDE}{script}"),
-        "bash",
-    ]);
-    command.arg(scene.path(""));
-    Call::new(command)
+    scene
+        .call("timeout")
+        .args(["60", "unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
+        .args(["unshare", "--pid", "--fork", "--kill-child", "--", "bash", "-c", &format!("{PRELUDE}{script}"), "bash"])
+        .arg(scene.path(""))
 }
 
 #[test]
-fn an_interrupted_task_ends_what_it_left_and_no_stranger_where_proc_is_of_another_namespace() {
+fn with_a_foreign_proc_an_interrupted_task_ends_only_its_own_processes() {
     let scene = Scene::new();
     let script = r#"
 strangers 40
@@ -110,7 +92,7 @@ done
 }
 
 #[test]
-fn the_rest_of_a_killed_supervisor_is_found_where_proc_is_of_another_namespace() {
+fn with_a_foreign_proc_the_processes_of_a_killed_supervisor_are_found() {
     let scene = Scene::new();
     let script = r#"
 strangers 40
@@ -129,7 +111,7 @@ expect_unharmed
 }
 
 #[test]
-fn a_reset_ends_a_task_where_proc_is_of_another_namespace() {
+fn with_a_foreign_proc_a_reset_ends_a_task() {
     let scene = Scene::new();
     let script = r#"
 strangers 20
@@ -147,15 +129,16 @@ expect_unharmed
 
 /// Runs a bash script where an empty directory covers `/proc`.
 fn without_proc(scene: &Scene, script: &str) -> Call {
-    let mut command = scene.program("timeout");
-    command.args(["60", "unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--"]);
     let script = format!("mount -t tmpfs none /proc || exit 70\n{PRELUDE}{script}");
-    command.args(["bash", "-c", &script, "bash"]).arg(scene.path(""));
-    Call::new(command)
+    scene
+        .call("timeout")
+        .args(["60", "unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--"])
+        .args(["bash", "-c", &script, "bash"])
+        .arg(scene.path(""))
 }
 
 #[test]
-fn an_interrupted_task_is_run_again_without_proc_once_nothing_is_left_of_it() {
+fn without_proc_an_interrupted_task_runs_again_after_its_processes_ended() {
     let scene = Scene::new();
     let script = r#"
 "$HELPER" run-once -i a -- bash -c 'sleep 600 & echo $! >left; echo >ready; read -r _ <gate; exit 130' || exit 80
@@ -168,7 +151,7 @@ until_gone "$(<left)"
 }
 
 #[test]
-fn a_task_that_was_started_without_proc_can_be_reset_where_proc_shows_it() {
+fn a_task_started_without_proc_can_be_reset_with_proc() {
     let scene = Scene::new();
     let script = r#"
 "$HELPER" run-once -i a -- bash -c 'echo $$ >left; echo >ready; exec sleep 600' || exit 80
@@ -181,7 +164,7 @@ until_gone "$(<left)"
 }
 
 #[test]
-fn a_task_whose_rest_cannot_be_seen_is_not_run_beside_it() {
+fn without_proc_a_task_with_unknown_processes_is_not_run_again() {
     let scene = Scene::new();
     let script = r#"
 "$HELPER" run-once -i a -- bash -c 'setsid sleep 600 & echo $! >left; echo $PPID >supervisor; echo >ready; wait' || exit 80

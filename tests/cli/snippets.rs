@@ -8,7 +8,9 @@
 //! row for each. Programs and services are stubs that note their call.
 
 use crate::args;
-use crate::scene::{Gate, HELPER, Holder, Scene, until, waiters, write_program};
+use crate::call::Holder;
+use crate::process::{count_waiters, wait_until, write_program};
+use crate::scene::{Gate, HELPER, Scene};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -351,7 +353,7 @@ impl Place {
     fn hold(&self, lock: Lock) -> Held {
         match lock {
             Name(name) => Held::By(self.scene.holder(name)),
-            File | Update(_) => Held::By(self.scene.flock(self.lock_file(lock))),
+            File | Update(_) => Held::By(self.scene.flock_holder(self.lock_file(lock))),
             Task(id) => {
                 let gate = self.scene.gate("gate");
                 let script = format!("read _ <'{}'; echo '{{}}'", gate.path.display());
@@ -379,10 +381,10 @@ enum Held {
 
 impl Held {
     /// Ends the holder. A gate must live on, because the task may not have reached it yet.
-    fn let_go(self) -> Option<Gate> {
+    fn release(self) -> Option<Gate> {
         match self {
             Self::By(holder) => {
-                assert_eq!(holder.let_go(), 0);
+                assert_eq!(holder.release(), 0);
                 None
             }
             Self::ByTask(gate) => {
@@ -395,9 +397,9 @@ impl Held {
 }
 
 /// A snippet that runs.
-struct Running(Child, String);
+struct RunningSnippet(Child, String);
 
-impl Running {
+impl RunningSnippet {
     fn has_ended(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
     }
@@ -405,12 +407,12 @@ impl Running {
     /// Waits until it has ended. Its exit status.
     fn finish(&mut self) -> i32 {
         let what = format!("this snippet ends: {}", self.1);
-        until(&what, || self.has_ended());
+        wait_until(&what, || self.has_ended());
         self.0.wait().unwrap().code().unwrap_or(128)
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningSnippet {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -420,7 +422,7 @@ impl Drop for Running {
 /// Runs a snippet in a state, and checks what it guards.
 fn check(snippet: &str, kind: Kind, state: State) {
     let place = Place::new(state);
-    let start = || Running(place.bash(&place.script(snippet)).spawn().unwrap(), snippet.to_owned());
+    let start = || RunningSnippet(place.bash(&place.script(snippet)).spawn().unwrap(), snippet.to_owned());
     let is_run = |work: &str, times: usize| {
         let said = fs::read_to_string(place.scene.path("err")).unwrap_or_default();
         assert_eq!(place.count(work), times, "{work} while {state:?}: {snippet}\nstderr: {said}");
@@ -445,15 +447,15 @@ fn check(snippet: &str, kind: Kind, state: State) {
         let held = place.hold(lock);
         let mut running = start();
         if waits {
-            until("it waits", || {
+            wait_until("it waits", || {
                 assert!(!running.has_ended(), "it does not wait: {snippet}");
-                waiters(&place.lock_file(lock)) > 0
+                count_waiters(&place.lock_file(lock)) > 0
             });
         } else {
             running.finish();
         }
         is_run(work, 0);
-        let _gate = held.let_go();
+        let _gate = held.release();
         running.finish();
         // A task that has run is not run again.
         return is_run(work, usize::from(waits && !matches!(lock, Task(_))));
@@ -464,13 +466,13 @@ fn check(snippet: &str, kind: Kind, state: State) {
     start().finish();
     if state == State::Free {
         // A task may be about to start.
-        until(snippet, || place.count(work) > 0);
+        wait_until(snippet, || place.count(work) > 0);
     }
     is_run(work, usize::from(state == State::Free));
 }
 
 #[test]
-fn each_snippet_is_in_the_table_and_each_row_is_of_a_snippet() {
+fn each_snippet_has_a_row_and_each_row_a_snippet() {
     let snippets = snippets();
     assert!(snippets.len() > 80, "{snippets:#?}");
     for snippet in &snippets {
@@ -483,21 +485,21 @@ fn each_snippet_is_in_the_table_and_each_row_is_of_a_snippet() {
 }
 
 #[test]
-fn the_program_that_a_snippet_guards_runs_once_if_the_lock_is_free() {
+fn a_guarded_program_runs_once_if_the_lock_is_free() {
     for snippet in snippets() {
         check(&snippet, row(&snippet).unwrap().1, State::Free);
     }
 }
 
 #[test]
-fn the_program_that_a_snippet_guards_does_not_run_while_the_lock_is_held() {
+fn a_guarded_program_does_not_run_while_the_lock_is_held() {
     for snippet in snippets() {
         check(&snippet, row(&snippet).unwrap().1, State::Held);
     }
 }
 
 #[test]
-fn the_program_that_a_snippet_guards_does_not_run_if_locking_is_broken() {
+fn a_guarded_program_does_not_run_if_locking_is_broken() {
     for snippet in snippets() {
         check(&snippet, row(&snippet).unwrap().1, State::Broken);
     }

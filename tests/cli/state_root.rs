@@ -1,6 +1,7 @@
 //! A directory for locks or tasks that cannot be made, or must not be.
 
-use crate::scene::{Call, HELPER, Scene};
+use crate::call::Call;
+use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -24,7 +25,7 @@ const MAKERS: [&[&str]; 4] = [
 ];
 
 #[test]
-fn a_home_directory_is_never_made() {
+fn a_missing_home_directory_is_never_created() {
     let scene = Scene::new();
     let home = scene.path("nobody/home");
     let variables = [("HOME", home.as_path())];
@@ -56,7 +57,7 @@ fn a_home_directory_is_never_made() {
 }
 
 #[test]
-fn the_directories_above_one_that_the_user_has_named_are_made() {
+fn the_parents_of_a_configured_directory_are_created() {
     let scene = Scene::new();
     let (locks, tasks) = (scene.path("a/b/locks"), scene.path("c/d/tasks"));
     let variables = [("ABA_LOCK_DIR", locks.as_path()), ("RUN_ONCE_DIR", tasks.as_path())];
@@ -71,7 +72,7 @@ fn the_directories_above_one_that_the_user_has_named_are_made() {
 }
 
 #[test]
-fn what_is_in_the_place_of_a_directory_is_named() {
+fn a_file_in_place_of_a_directory_is_named() {
     let scene = Scene::new();
     let (file, link) = (scene.path("file"), scene.path("link"));
     fs::write(&file, "").unwrap();

@@ -1,12 +1,14 @@
 //! Who has it: what is said, and that it is no more than is known.
 
-use crate::scene::{Call, HELPER, Holder, Scene, write_program};
+use crate::call::{Call, Holder};
+use crate::process::{kill, write_program};
+use crate::scene::{HELPER, Scene};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 #[test]
-fn a_free_lock_is_free() {
+fn a_free_lock_is_reported_as_free() {
     let scene = Scene::new();
     scene.aba(["status", "a"]).status(1).out("a: free\n").run();
     assert!(!scene.root().exists(), "looking makes nothing");
@@ -28,11 +30,11 @@ fn a_held_lock_is_shown_with_its_holder_and_file() {
 }
 
 #[test]
-fn a_plain_flock_that_left_no_record_is_found() {
+fn a_holder_without_a_record_is_found() {
     let scene = Scene::new();
     // The record of somebody who has let go must not be taken for the holder's.
     scene.aba(["lock", "--who", "old", "a", "--", "true"]).run();
-    let holder = scene.flock(scene.lock_file("a"));
+    let holder = scene.flock_holder(scene.lock_file("a"));
     let said = scene.aba(["status", "a"]).out("a: held, exclusive\n").run();
     assert!(said.out.contains(&format!("  pid {}, ", holder.pid())), "{}", said.out);
     assert!(!said.out.contains("old") && !said.out.contains("inherited"), "{}", said.out);
@@ -40,20 +42,20 @@ fn a_plain_flock_that_left_no_record_is_found() {
 }
 
 #[test]
-fn a_record_whose_pid_was_given_to_another_process_is_not_believed() {
+fn a_record_with_a_reused_pid_is_not_trusted() {
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).run();
     let bystander = scene.holder("b");
     let old = scene.record("a");
     let pid = format!("pid={}", scene.field("a", "pid"));
     fs::write(scene.lock_file("a"), old.replace(&pid, &format!("pid={}", bystander.pid()))).unwrap();
-    let holder = scene.flock(scene.lock_file("a"));
+    let holder = scene.flock_holder(scene.lock_file("a"));
     let said = scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("held by pid {}", holder.pid())).run();
     assert!(!said.err.contains(&bystander.pid().to_string()), "{}", said.err);
 }
 
 #[test]
-fn a_holder_of_a_file_that_was_removed_is_still_shown() {
+fn a_holder_of_a_removed_lock_file_is_shown() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     fs::remove_file(scene.lock_file("a")).unwrap();
@@ -64,7 +66,7 @@ fn a_holder_of_a_file_that_was_removed_is_still_shown() {
 }
 
 #[test]
-fn looking_never_makes_a_try_fail() {
+fn status_never_makes_another_caller_fail() {
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).run();
     let looking =
@@ -73,19 +75,17 @@ fn looking_never_makes_a_try_fail() {
     for _ in 0..300 {
         scene.aba(["lock", "a", "--", "true"]).run();
     }
-    crate::scene::kill(looking.pid(), 9);
+    kill(looking.pid(), 9);
     drop(looking);
 }
 
 #[test]
-fn asking_opens_the_lock_file_for_reading_only_and_locks_nothing() {
+fn status_opens_the_lock_file_read_only_and_does_not_lock_it() {
     let scene = Scene::new();
     let _holder = scene.holder("a");
     let trace = scene.path("trace");
-    let mut command = scene.program("strace");
-    command.args(["-f", "-e", "trace=flock,openat", "-o"]).arg(&trace);
-    command.args([crate::scene::HELPER, "status", "-q", "a"]);
-    Call::new(command).run();
+    let command = scene.call("strace").args(["-f", "-e", "trace=flock,openat", "-o"]).arg(&trace);
+    command.args([HELPER, "status", "-q", "a"]).run();
     let trace = fs::read_to_string(trace).unwrap();
     assert!(!trace.contains("flock("), "{trace}");
     for line in trace.lines().filter(|line| line.contains(".lock\"")) {
@@ -94,26 +94,19 @@ fn asking_opens_the_lock_file_for_reading_only_and_locks_nothing() {
 }
 
 #[test]
-fn a_holder_of_another_pid_namespace_is_named_as_such_and_by_no_number_of_ours() {
+fn a_holder_in_another_pid_namespace_is_named_as_such() {
     let scene = Scene::new();
     scene.make_root();
     // Inside, the holder is pid 1 or so; outside it has another number, which we see.
-    let mut command = scene.program("unshare");
-    command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
-    command.args(["sh", "-c", "\"$HELPER\" lock --who inside a -- sh -c 'echo held; read _'"]);
-    let inside = Holder::start(command);
+    let call = scene.in_pid_namespace().args(["--mount-proc", "--"]);
+    let inside = call.args(["sh", "-c", "\"$HELPER\" lock --who inside a -- sh -c 'echo held; read _'"]).hold();
     let pid = scene.field("a", "pid");
     assert_ne!(scene.field("a", "ns"), fs::metadata("/proc/self/ns/pid").unwrap().ino().to_string());
     let said = scene.aba(["lock", "a", "--", "true"]).status(75).err("a is held by pid ").run();
     assert!(!said.err.contains(&format!("pid {pid} ")), "{}", said.err);
 
     // From a namespace that does not see the holder at all, only the record can tell.
-    let look = |command: &str| {
-        let mut call = scene.program("unshare");
-        call.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-c"]);
-        call.arg(command);
-        Call::new(call)
-    };
+    let look = |command: &str| scene.in_pid_namespace().args(["--mount-proc", "--", "sh", "-c"]).arg(command);
     look("\"$HELPER\" lock a -- true")
         .status(75)
         .err(format!("a was held a moment ago by pid {pid} of another pid namespace ("))
@@ -128,7 +121,7 @@ fn a_holder_of_another_pid_namespace_is_named_as_such_and_by_no_number_of_ours()
 }
 
 #[test]
-fn a_record_of_another_machine_is_told_as_such() {
+fn a_record_of_another_machine_is_reported_with_its_host() {
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).run();
     let (boot, host) = (scene.field("a", "boot"), scene.field("a", "host"));
@@ -141,7 +134,7 @@ fn a_record_of_another_machine_is_told_as_such() {
 }
 
 #[test]
-fn a_record_that_was_cut_short_or_is_no_record_does_no_harm() {
+fn a_truncated_or_foreign_record_is_ignored() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let whole = scene.record("a");
@@ -152,19 +145,18 @@ fn a_record_that_was_cut_short_or_is_no_record_does_no_harm() {
 }
 
 #[test]
-fn what_cannot_be_looked_at_is_not_called_free() {
+fn an_inaccessible_lock_file_is_not_reported_as_free() {
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).run();
     for command in ["status", "unlock"] {
-        let mut call = scene.program("strace");
-        call.arg("-P").arg(scene.lock_file("a"));
-        call.args(["-o", "/dev/null", "-e", "inject=statx:error=EACCES", crate::scene::HELPER, command, "a"]);
-        Call::new(call).status(125).err("could not look at lock file ").err("Permission denied").run();
+        let call = scene.call("strace").arg("-P").arg(scene.lock_file("a"));
+        let call = call.args(["-o", "/dev/null", "-e", "inject=statx:error=EACCES", HELPER, command, "a"]).status(125);
+        call.err("could not look at lock file ").err("Permission denied").run();
     }
 }
 
 #[test]
-fn what_others_wrote_into_a_record_does_not_steer_the_terminal() {
+fn control_characters_in_a_record_are_escaped() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let user = format!("user={}", scene.field("a", "user"));
@@ -186,18 +178,14 @@ fn beside(scene: &Scene, name: &str) -> (Holder, impl Fn(&[&str]) -> Call) {
         command
     };
     let script = "echo held; read _; exit 0";
-    let holder = Holder::start(call(
-        scene,
-        crate::scene::HELPER,
-        &["lock", &format!("--file={name}"), "--", "sh", "-c", script],
-    ));
+    let holder = Holder::start(call(scene, HELPER, &["lock", &format!("--file={name}"), "--", "sh", "-c", script]));
     (holder, move |args: &[&str]| {
         Call::new(call(scene, "bash", &[&["-c", "\"$HELPER\" \"$@\"", "bash"], args].concat()))
     })
 }
 
 #[test]
-fn a_file_that_is_called_as_a_lock_is_never_taken_for_that_lock() {
+fn a_file_named_like_a_lock_is_not_confused_with_the_lock() {
     let scene = Scene::new();
     for name in ["backup", "it's; a 'name", "--kill", "new\nline", "./sub", "-d/file"] {
         fs::create_dir_all(scene.path("there/-d")).unwrap();
@@ -209,9 +197,8 @@ fn a_file_that_is_called_as_a_lock_is_never_taken_for_that_lock() {
         let said = call(&["lock", &file, "--", "true"]).status(75).err("hint: wait for it with").run().err;
         // What is advised shows this very holder.
         let advised = said.rsplit_once("`aba-lock ").unwrap().1.split_once("`\n").unwrap().0;
-        let mut command = scene.program("bash");
-        command.current_dir(scene.path("there")).args(["-c", &format!("\"$HELPER\" {advised}")]);
-        Call::new(command).out(format!("\n  pid {}, ", holder.pid())).run();
+        let command = scene.call("bash").current_dir(scene.path("there"));
+        command.args(["-c", &format!("\"$HELPER\" {advised}")]).out(format!("\n  pid {}, ", holder.pid())).run();
         let said = call(&["lock", "-t", "0.1", &file, "--", "true"]).status(124).err("hint: see it with").run().err;
         assert!(said.contains(advised), "{said}");
         drop(other);
@@ -219,7 +206,7 @@ fn a_file_that_is_called_as_a_lock_is_never_taken_for_that_lock() {
 }
 
 #[test]
-fn the_path_of_a_file_does_not_steer_the_terminal() {
+fn control_characters_in_a_path_are_escaped() {
     let scene = Scene::new();
     let name = "a\n\u{1b}[31mred\u{7}";
     let (_holder, call) = beside(&scene, name);
@@ -230,7 +217,7 @@ fn the_path_of_a_file_does_not_steer_the_terminal() {
 }
 
 #[test]
-fn what_cannot_be_printed_is_a_failure_and_a_reader_that_has_gone_is_none() {
+fn a_failed_write_to_stdout_is_an_error_but_a_closed_pipe_is_not() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     for command in
@@ -242,27 +229,23 @@ fn what_cannot_be_printed_is_a_failure_and_a_reader_that_has_gone_is_none() {
         // Opened while there is a reader, and written to when there is none.
         let script =
             format!("trap '' PIPE; rm -f fifo; mkfifo fifo; exec 4<>fifo 5>fifo 4>&-; \"$HELPER\" {command} >&5");
-        let mut quiet = scene.program("bash");
-        quiet.args(["-c", &script]).current_dir(scene.path(""));
-        Call::new(quiet).run();
+        scene.bash_here(&script).run();
     }
     scene.bash("\"$HELPER\" status -q a >/dev/full").run();
-    holder.let_go();
+    holder.release();
 }
 
 /// A process that holds file `f` by fcntl(2), as apt and dpkg do.
 fn posix_holder(scene: &Scene, part: &str) -> Holder {
-    let mut command = scene.program("python3");
     let program = format!(
         "import fcntl, sys\nf = open('f', 'r+')\nfcntl.lockf(f, fcntl.LOCK_EX{part})\nprint('held', flush=True)\nsys.stdin.readline()"
     );
-    command.args(["-c", &program]).current_dir(scene.path(""));
     fs::write(scene.path("f"), "").unwrap();
-    Holder::start(command)
+    scene.call("python3").args(["-c", &program]).current_dir(scene.path("")).hold()
 }
 
 #[test]
-fn a_file_that_is_locked_by_fcntl_is_not_called_free() {
+fn a_file_locked_by_fcntl_is_not_reported_as_free() {
     let scene = Scene::new();
     let file = scene.path("f").display().to_string();
     let holder = posix_holder(&scene, "");
@@ -300,32 +283,30 @@ fn a_file_that_is_locked_by_fcntl_is_not_called_free() {
     .out("held by fcntl(2)\n")
     .out(&person)
     .run();
-    holder.let_go();
+    holder.release();
     scene.aba(["status", "--file", &file]).status(1).out(format!("{file}: free\n")).run();
 }
 
 #[test]
-fn an_fcntl_lock_of_an_open_file_and_one_of_a_part_are_shown_next_to_the_other_kind() {
+fn fcntl_locks_of_ranges_and_open_files_are_shown_after_flock_locks() {
     let scene = Scene::new();
     let file = scene.path("f").display().to_string();
-    let mut command = scene.program(HELPER);
-    command.args(["flock", "--fcntl", &file, "sh", "-c", "echo held; read _"]);
-    let range = Holder::start(command);
+    let range = scene.aba(["flock", "--fcntl", &file, "sh", "-c", "echo held; read _"]).hold();
     let said = scene.aba(["status", "--file", &file]).out("\n  fcntl(2) lock, exclusive:\n").run().out;
     assert!(said.contains(&format!("\n  pid {}, ", range.pid())), "{said}");
-    let both = scene.flock(&file);
+    let both = scene.flock_holder(&file);
     let said = scene.aba(["status", "--file", &file]).out(format!("{file}: held, exclusive\n")).run().out;
     let at = |pid: u32| said.find(&format!("\n  pid {pid}, ")).unwrap_or_else(|| panic!("{pid} in {said}"));
     assert!(at(both.pid()) < at(range.pid()), "{said}");
-    both.let_go();
-    range.let_go();
+    both.release();
+    range.release();
     let part = posix_holder(&scene, ", 10, 5");
     scene.aba(["status", "--file", &file]).out("\n  fcntl(2) lock, exclusive at bytes 5 to 14:\n").run();
-    part.let_go();
+    part.release();
 }
 
 #[test]
-fn a_command_that_holds_the_lock_itself_sees_itself_as_the_holder() {
+fn a_command_that_holds_the_lock_sees_itself_as_the_holder() {
     let scene = Scene::new();
     for options in [&["x"][..], &["-s", "x"]] {
         let call = |args: &[&str]| scene.aba([&["lock"], options, &["--", HELPER], args].concat());
@@ -355,10 +336,8 @@ fn a_command_that_holds_the_lock_itself_sees_itself_as_the_holder() {
 fn the_pid_file_of_a_lock_is_shown_with_its_absolute_path() {
     let scene = Scene::new();
     let pid_file = scene.path("a 'job'.pid");
-    let mut command = scene.program(HELPER);
-    command.args(["lock", "--pid-file", "a 'job'.pid", "a", "--", "sh", "-c", "echo held; read _"]);
-    command.current_dir(scene.path(""));
-    let holder = Holder::start(command);
+    let command = scene.aba(["lock", "--pid-file", "a 'job'.pid", "a", "--", "sh", "-c", "echo held; read _"]);
+    let holder = command.current_dir(scene.path("")).hold();
     let shown = pid_file.display().to_string();
     scene.aba(["status", "a"]).out(format!("\n  pid file: {shown}\n")).run();
     for args in [&["status", "--json", "a"][..], &["list", "--json"]] {
@@ -366,7 +345,7 @@ fn the_pid_file_of_a_lock_is_shown_with_its_absolute_path() {
         let lock = if json["locks"].is_array() { &json["locks"][0] } else { &json };
         assert_eq!((&lock["pid_file"], &lock["record"]["pid_file"]), (&shown.clone().into(), &shown.clone().into()));
     }
-    holder.let_go();
+    holder.release();
     let json: Value = serde_json::from_str(&scene.aba(["status", "--json", "a"]).status(1).out("").run().out).unwrap();
     assert_eq!((&json["pid_file"], &json["record"]["pid_file"]), (&Value::Null, &shown.into()));
     // A path that the record cannot show without a change is not in it.
@@ -387,7 +366,7 @@ fn keeper(scene: &Scene, text: &str, json: &str, status: i32) -> String {
 }
 
 #[test]
-fn a_lock_whose_lease_is_held_at_the_server_is_not_called_free() {
+fn a_lock_whose_lease_is_held_is_not_reported_as_free() {
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).run();
     scene.aba(["lock", "b", "--", "true"]).run();
@@ -407,7 +386,7 @@ fn a_lock_whose_lease_is_held_at_the_server_is_not_called_free() {
     let holder = scene.holder("a");
     ask(&["status", "a"], &held).out("a: held, exclusive, for ").run();
     assert_eq!(state(ask(&["status", "--json", "a"], &held)), "held");
-    holder.let_go();
+    holder.release();
     let free = keeper(&scene, "a: free at server", r#"{"name": "a", "state": "free"}"#, 1);
     ask(&["status", "a"], &free).status(1).out("a: free\n").out("\na: free at server\n").run();
     assert_eq!(state(ask(&["status", "--json", "a"], &free).status(1)), "free");

@@ -1,6 +1,9 @@
 //! What `status` and `list` say, against what `/proc` says to a reader of our own, in scenes made at random.
 
-use crate::scene::{HELPER, Holder, PATIENCE, Scene, threads, until};
+use crate::call::Holder;
+use crate::process::{PATIENCE, child_pids, count_threads, wait_until, waiter_pids};
+use crate::random::Random;
+use crate::scene::{HELPER, LIBRARY, Scene};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,26 +18,8 @@ const SCENES: u64 = 200;
 /// So many stand at the same time in one state root.
 const TOGETHER: u64 = 10;
 
-const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
-
 /// Says which descendants inherit the lock, and ends when its input does.
 const HOLD: &str = r#"said=held; for ((n = 0; n < $1; n++)); do sleep 1000 <&- >&- 2>&- & said+=" $!"; done; echo "$said"; read _; kill $(jobs -p); exit 0"#;
-
-/// Numbers that are the same for the same seed (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, number: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % number
-    }
-
-    fn one_in(&mut self, number: u64) -> bool {
-        self.below(number) == 0
-    }
-}
 
 /// What is known of a lock file from `/proc`, or is meant to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -151,7 +136,7 @@ impl Stage {
         scene.make_root();
         Self {
             scene,
-            random: Random(seed),
+            random: Random::new(seed),
             meant: BTreeMap::new(),
             holders: Vec::new(),
             waiters: Vec::new(),
@@ -188,11 +173,11 @@ impl Stage {
             }
         }
         let holder = Holder::start(command);
-        self.done.push(format!("{way:?} {mode} {names:?}: {} {}", holder.pid(), holder.said));
-        let mut others: Vec<u32> = holder.said.split(' ').skip(1).map(|pid| pid.parse().unwrap()).collect();
+        self.done.push(format!("{way:?} {mode} {names:?}: {} {}", holder.pid(), holder.first_line));
+        let mut others: Vec<u32> = holder.first_line.split(' ').skip(1).map(|pid| pid.parse().unwrap()).collect();
         match way {
             Way::Keeper => others.clear(),
-            Way::Flock => others.extend(children(holder.pid())),
+            Way::Flock => others.extend(child_pids(holder.pid())),
             Way::Command | Way::Script => {}
         }
         let known = exclusive && way != Way::Flock;
@@ -262,7 +247,7 @@ impl Stage {
             // The helper has them, too.
             let script = self.groups[self.groups.len() - 1];
             let mut helper = None;
-            until("the script has its helper", || {
+            wait_until("the script has its helper", || {
                 helper = self.waits_for(script, last);
                 helper.is_some()
             });
@@ -277,8 +262,8 @@ impl Stage {
 
     /// The child of this process that waits for a lock.
     fn waits_for(&self, script: u32, name: &str) -> Option<u32> {
-        let queue = crate::scene::queue(&self.scene.lock_file(name));
-        queue.into_iter().find(|pid| children(script).contains(pid))
+        let queue = waiter_pids(&self.scene.lock_file(name));
+        queue.into_iter().find(|pid| child_pids(script).contains(pid))
     }
 
     /// One of the scenes: what happens to two locks.
@@ -414,7 +399,7 @@ impl Stage {
     fn strike(mut self) {
         self.kill_all();
         let start = format!("{}/", self.scene.root().canonicalize().unwrap().display());
-        until("nobody is left", || !somebody_has_open(&start));
+        wait_until("nobody is left", || !somebody_has_open(&start));
     }
 
     fn kill_all(&mut self) {
@@ -435,12 +420,6 @@ impl Drop for Stage {
     }
 }
 
-/// The children of a process.
-fn children(pid: u32) -> Vec<u32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().map(|child| child.parse().unwrap()).collect()
-}
-
 fn somebody_has_open(start: &str) -> bool {
     fs::read_dir("/proc").unwrap().flatten().any(|process| {
         let descriptors = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
@@ -453,7 +432,7 @@ fn is_as_meant(truth: Option<&Truth>, meant: &Meant) -> bool {
     let none = Truth::default();
     let truth = truth.unwrap_or(&none);
     let waits = |(pid, helps, exclusive): &(u32, bool, bool)| {
-        let is = |one: &u32| if *helps { children(*pid).contains(one) } else { one == pid };
+        let is = |one: &u32| if *helps { child_pids(*pid).contains(one) } else { one == pid };
         truth.waiters.iter().any(|(one, mode)| is(one) && mode == exclusive)
     };
     (&truth.holders, &truth.removed) == (&meant.truth.holders, &meant.truth.removed)
@@ -465,7 +444,7 @@ fn is_as_meant(truth: Option<&Truth>, meant: &Meant) -> bool {
 /// Whether one who waits stays where it is in the queue: our helper goes to its end once, before its second thread is there.
 fn stands(waiter: u32) -> bool {
     let ours = fs::read_link(format!("/proc/{waiter}/exe")).is_ok_and(|program| program == Path::new(HELPER));
-    !ours || threads(waiter) > 1
+    !ours || count_threads(waiter) > 1
 }
 
 /// Compares what is said of a lock with what is so.
@@ -492,14 +471,14 @@ fn check(said: &Value, truth: &Truth, meant: &Meant, all: &dyn Fn() -> String) {
     assert_eq!(found, those, "waiters of {}", all());
     for waiter in waiters {
         let script =
-            meant.waiting.iter().find(|(pid, helps, _)| *helps && children(*pid).contains(&number(&waiter["pid"])));
+            meant.waiting.iter().find(|(pid, helps, _)| *helps && child_pids(*pid).contains(&number(&waiter["pid"])));
         assert_eq!(waiter["script"]["pid"].as_u64(), script.map(|(pid, _, _)| u64::from(*pid)), "{}", all());
         assert!(waiter["waiting_seconds"].as_f64().unwrap() >= 0.0, "{}", all());
     }
 }
 
 #[test]
-fn in_many_scenes_what_is_said_is_what_is_so() {
+fn status_and_list_agree_with_proc_in_random_scenes() {
     let seed = std::env::var("ABA_LOCK_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         now.as_secs() * 1000 + u64::from(now.subsec_millis())
@@ -511,7 +490,7 @@ fn in_many_scenes_what_is_said_is_what_is_so() {
                 stage.set(number);
             }
             stage.settle();
-            until("it stands still", || stage.is_compared());
+            wait_until("it stands still", || stage.is_compared());
             stage.strike();
         }
     };

@@ -1,6 +1,7 @@
 //! Calls as root with the `HOME` of another user, as sudo(8) without -H makes them.
 
-use crate::scene::{HELPER, Scene, copy_program, is_root};
+use crate::process::{copy_program, is_root};
+use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -77,7 +78,7 @@ impl Drop for House {
 }
 
 #[test]
-fn the_first_caller_locks_no_other_user_out() {
+fn the_first_caller_excludes_no_other_user() {
     for (first, second) in [(0, USER), (USER, 0)] {
         for begun in CALLS {
             let house = House::new();
@@ -108,7 +109,7 @@ fn the_first_caller_locks_no_other_user_out() {
 }
 
 #[test]
-fn what_root_makes_in_the_home_of_a_user_is_that_users() {
+fn files_that_root_creates_in_the_home_of_a_user_belong_to_the_user() {
     let house = House::new();
     for call in CALLS.iter().chain(&[["run-once", "-w", "-i", "other", "--", "false"].as_slice()]) {
         house.call(0, call);
@@ -122,7 +123,7 @@ fn what_root_makes_in_the_home_of_a_user_is_that_users() {
 }
 
 #[test]
-fn what_root_makes_in_its_own_directory_stays_its_own() {
+fn files_that_root_creates_in_its_own_directory_belong_to_root() {
     if !is_root() {
         return;
     }
@@ -139,11 +140,11 @@ fn what_root_makes_in_its_own_directory_stays_its_own() {
 }
 
 #[test]
-fn no_mode_is_changed_by_the_path_of_a_directory() {
+fn directory_modes_are_never_changed_by_path() {
     // Its owner could put a link there between the two steps, and root would change the mode of another directory.
     let scene = Scene::new();
     for call in [["run-once", "-w", "-i", "task", "--", "true"].as_slice(), &["reserve"]] {
-        let (status, said) = scene.traced(&["-f", "-e", "trace=chmod,fchmodat"], call, ".");
+        let (status, said) = scene.trace_helper(&["-f", "-e", "trace=chmod,fchmodat"], call, ".");
         assert_eq!(status, Some(0), "{said}");
         let trace = fs::read_to_string(scene.path("trace")).unwrap();
         assert!(!trace.contains("chmod"), "{call:?}: {trace}");

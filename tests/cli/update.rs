@@ -1,6 +1,10 @@
 //! `update` and `write`, as their contract has it.
 
-use crate::scene::{Call, HELPER, Scene, copy_program, is_alive, is_root, kill, until, waiters};
+use crate::call::Call;
+use crate::process::{
+    copy_program, count_waiters, interrupt_group, is_alive, is_locked, is_root, kill, make_fifo, wait_until,
+};
+use crate::scene::{HELPER, Scene};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -12,9 +16,7 @@ use std::{iter, thread};
 
 /// A call of the helper in the directory of the scene.
 fn call<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(scene: &Scene, args: I) -> Call {
-    let mut command = scene.program(HELPER);
-    command.args(args).current_dir(scene.path("."));
-    Call::new(command)
+    scene.aba(args).current_dir(scene.path("."))
 }
 
 fn scene_with(content: &str) -> Scene {
@@ -48,7 +50,7 @@ fn a_command_gets_the_old_content_and_prints_the_new_one() {
 }
 
 #[test]
-fn files_with_long_names_that_begin_alike_are_updated_beside_each_other() {
+fn files_with_long_names_of_the_same_prefix_can_be_updated_together() {
     let scene = Scene::new();
     let [one, other] = ["1", "2"].map(|end| "x".repeat(249) + end);
     fs::write(scene.path(&one), "a").unwrap();
@@ -82,13 +84,9 @@ fn a_command_edits_a_private_copy() {
 }
 
 #[test]
-fn input_becomes_a_file_as_a_whole_or_not_at_all() {
+fn write_replaces_a_file_completely_or_not_at_all() {
     let scene = scene_with("old\n");
-    let pipe = |script: &str| {
-        let mut command = scene.program("bash");
-        command.args(["-c", script]).current_dir(scene.path("."));
-        Call::new(command)
-    };
+    let pipe = |script: &str| scene.bash_here(script);
     pipe("seq 3 | \"$HELPER\" write f").run();
     assert_eq!(text(&scene, "f"), "1\n2\n3\n");
     pipe("false | \"$HELPER\" write f").status(1).err("the new content of f is empty").run();
@@ -119,7 +117,7 @@ fn a_command_that_fails_or_prints_nothing_changes_nothing() {
 }
 
 #[test]
-fn where_nothing_changes_nothing_is_written() {
+fn unchanged_content_is_not_written() {
     let scene = scene_with("old\n");
     let before = fs::metadata(scene.path("f")).unwrap();
     call(&scene, ["update", "-v", "f", "--", "cat"]).err("f already has this content: nothing was written").run();
@@ -130,14 +128,14 @@ fn where_nothing_changes_nothing_is_written() {
 }
 
 #[test]
-fn a_mistaken_path_is_an_error_and_leaves_no_litter() {
+fn an_invalid_path_is_an_error_and_leaves_no_files() {
     let scene = Scene::new();
     for path in ["none", "none/none", ".", "/"] {
         call(&scene, ["update", path, "--", "cat"]).status(125).err("aba-lock: ").run();
     }
     fs::create_dir(scene.path("d")).unwrap();
     call(&scene, ["update", "d", "--", "cat"]).status(125).err("d is a directory, not a regular file").run();
-    assert!(Command::new("mkfifo").arg(scene.path("p")).status().unwrap().success());
+    make_fifo(&scene.path("p"));
     call(&scene, ["update", "p", "--", "cat"]).status(125).err("p is a FIFO, not a regular file").run();
     call(&scene, ["update", "/dev/null", "--", "cat"]).status(125).err("not a regular file").run();
     fs::write(scene.path("d/f"), "a\n").unwrap();
@@ -153,7 +151,7 @@ fn a_mistaken_path_is_an_error_and_leaves_no_litter() {
 }
 
 #[test]
-fn a_link_stays_and_what_it_leads_to_keeps_mode_and_attributes() {
+fn a_link_is_kept_and_its_target_keeps_mode_and_attributes() {
     let scene = Scene::new();
     fs::create_dir(scene.path("there")).unwrap();
     fs::write(scene.path("there/secret"), "a\n").unwrap();
@@ -177,7 +175,7 @@ fn a_link_stays_and_what_it_leads_to_keeps_mode_and_attributes() {
 }
 
 #[test]
-fn a_check_a_backup_a_diff_and_a_rehearsal() {
+fn check_backup_diff_and_dry_run_work_together() {
     let scene = scene_with("a\nb\n");
     let diff = "--- f\n+++ f\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n";
     let said = call(&scene, ["update", "--dry-run", "--diff", "f", "--", "tr", "b", "c"]).out(diff).run();
@@ -211,7 +209,7 @@ fn a_check_a_backup_a_diff_and_a_rehearsal() {
 }
 
 #[test]
-fn a_check_is_a_shell_command_that_gets_the_new_content_as_a_file_too() {
+fn a_check_is_a_shell_command_with_the_new_content_as_input_and_file() {
     let scene = scene_with("a\n");
     fs::create_dir(scene.path("it's a \"$(touch pasted)\"")).unwrap();
     let file = "it's a \"$(touch pasted)\"/f";
@@ -224,9 +222,7 @@ fn a_check_is_a_shell_command_that_gets_the_new_content_as_a_file_too() {
             "update" => "\"$HELPER\" update --check \"$0\" \"$1\" -- tr a b",
             _ => "echo b | \"$HELPER\" write --check \"$0\" \"$1\"",
         };
-        let mut command = scene.program("bash");
-        command.args(["-c", script, check, file]).current_dir(scene.path("."));
-        Call::new(command).run();
+        scene.call("bash").args(["-c", script, check, file]).current_dir(scene.path(".")).run();
         assert_eq!(text(&scene, file), "b\n");
     }
     assert_eq!(text(&scene, "log"), "a\na\n");
@@ -241,7 +237,7 @@ fn a_check_is_a_shell_command_that_gets_the_new_content_as_a_file_too() {
 }
 
 #[test]
-fn a_script_without_an_interpreter_line_is_run_by_each_option_and_command() {
+fn scripts_without_an_interpreter_line_run_everywhere() {
     let scene = scene_with("a\n");
     fs::write(scene.path("bare"), "echo \"$0\" >>ran\ntr a b\n").unwrap();
     fs::set_permissions(scene.path("bare"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -253,18 +249,16 @@ fn a_script_without_an_interpreter_line_is_run_by_each_option_and_command() {
     let path = format!("{}:{}", scene.path(".").display(), std::env::var("PATH").unwrap());
     call(&scene, ["update", "f", "--", "bare"]).env("PATH", &path).run();
     assert_eq!(text(&scene, "f"), "b\n");
-    let mut write = scene.program("bash");
-    write.args(["-c", "echo c | \"$HELPER\" write --check ./bare f"]).current_dir(scene.path("."));
-    Call::new(write).err("c\n").run();
+    scene.bash_here("echo c | \"$HELPER\" write --check ./bare f").err("c\n").run();
     let holder = scene.holder("a");
     let said = call(&scene, ["lock", "-q", "--on-busy", "./bare", "a", "--", "true"]).run();
     assert_eq!(said.out, "");
-    holder.let_go();
+    holder.release();
     assert_eq!(text(&scene, "ran").lines().count(), 5);
 }
 
 #[test]
-fn a_command_that_edits_a_copy_finds_it_in_a_variable() {
+fn an_in_place_command_gets_its_copy_in_a_variable() {
     let scene = scene_with("a\n");
     let script = "test \"$0\" = \"$ABA_COPY\" && cp \"$ABA_FILE\" \"$ABA_COPY\" && echo b >>\"$ABA_COPY\"";
     call(&scene, ["update", "-i", "f", "--", "sh", "-c", script, "{}"]).run();
@@ -276,17 +270,17 @@ fn a_command_that_edits_a_copy_finds_it_in_a_variable() {
 }
 
 #[test]
-fn who_locks_the_path_shuts_us_out_and_we_them() {
+fn updates_and_flock_on_the_lock_file_exclude_each_other() {
     let scene = scene_with("a\n");
-    let holder = scene.flock(scene.path("f.lock"));
+    let holder = scene.flock_holder(scene.path("f.lock"));
     let busy = format!("f is being updated by pid {}", holder.pid());
     call(&scene, ["update", "-n", "f", "--", "cat"]).status(75).err(busy).err("f.lock`").run();
     call(&scene, ["update", "-t", "0.05", "f", "--", "cat"]).status(124).err("timed out after 0.05 s").run();
     call(&scene, ["update", "-qn", "f", "--", "cat"]).status(75).run();
     let waiter = call(&scene, ["update", "f", "--", "tr", "a", "b"]).start();
-    until("it waits", || waiters(&scene.path("f.lock")) > 0);
+    wait_until("it waits", || count_waiters(&scene.path("f.lock")) > 0);
     assert_eq!(text(&scene, "f"), "a\n");
-    holder.let_go();
+    holder.release();
     waiter.finish();
     assert_eq!(text(&scene, "f"), "b\n");
     // And the other way round: within the command it is locked, for itself too.
@@ -308,9 +302,9 @@ fn a_wait_names_the_holder_and_its_command() {
     let gate = scene.gate("gate");
     let script = format!("cat; echo x; echo begun >&2; read _ <'{}'", gate.path.display());
     let first = call(&scene, ["update", "f", "--", "bash", "-c", &script]).err("begun").start();
-    until("it is locked", || crate::scene::is_locked(&scene.path("f.lock")));
+    wait_until("it is locked", || is_locked(&scene.path("f.lock")));
     let who = format!("f is being updated by pid {} (", first.pid());
-    until("the record is there", || fs::read_to_string(scene.path("f.lock")).unwrap().contains("token="));
+    wait_until("the record is there", || fs::read_to_string(scene.path("f.lock")).unwrap().contains("token="));
     let said = call(&scene, ["update", "-n", "f", "--", "cat"]).status(75).err(who).run();
     assert!(said.err.contains(" update f -- bash -c "), "{}", said.err);
     gate.open();
@@ -318,7 +312,7 @@ fn a_wait_names_the_holder_and_its_command() {
 }
 
 #[test]
-fn what_others_changed_meanwhile_without_the_lock_is_not_lost() {
+fn changes_by_others_without_the_lock_are_not_lost() {
     let scene = scene_with("a\n");
     let call_it = |script: &str| {
         call(&scene, ["update", "f", "--", "sh", "-c", script]).status(1).err("f was changed during the update").run()
@@ -335,7 +329,7 @@ fn what_others_changed_meanwhile_without_the_lock_is_not_lost() {
 const WRITE_UNSEEN: &str = "touch -r f then; printf 'b\\n' 1<>f; touch -r then f; rm then";
 
 #[test]
-fn a_change_in_place_whose_time_was_put_back_is_not_lost() {
+fn a_change_whose_modification_time_was_reset_is_not_lost() {
     let scene = scene_with("a\n");
     let script = format!("cat; echo x; {WRITE_UNSEEN}");
     let update = ["update", "f", "--", "sh", "-c", &script];
@@ -353,17 +347,15 @@ fn a_change_in_place_whose_time_was_put_back_is_not_lost() {
     let script = format!("{{ read _ <'{}'; echo x; }} | \"$HELPER\" write f", gate.path.display());
     write.args(["-c", &script]).current_dir(scene.path("."));
     let write = Call::new(write).status(1).err("f was changed during the update, by a process that does not").start();
-    until("it reads", || names(&scene).contains(&".f.aba-lock.d".to_owned()));
-    let mut change = scene.program("sh");
-    change.args(["-c", WRITE_UNSEEN]).current_dir(scene.path("."));
-    Call::new(change).run();
+    wait_until("it reads", || names(&scene).contains(&".f.aba-lock.d".to_owned()));
+    scene.call("sh").args(["-c", WRITE_UNSEEN]).current_dir(scene.path(".")).run();
     gate.open();
     write.finish();
     assert_eq!((text(&scene, "f"), names(&scene)), ("b\n".to_owned(), vec!["f".to_owned(), "gate".to_owned()]));
 }
 
 #[test]
-fn a_new_mode_a_second_name_or_a_read_meanwhile_is_no_change_of_the_content() {
+fn changes_of_mode_links_and_times_are_not_changes_of_the_content() {
     let scene = scene_with("a\n");
     for (meanwhile, mode) in
         [("chmod 600 f", 0o600), ("ln f g", 0o600), ("touch f", 0o600), ("cat f >/dev/null", 0o600)]
@@ -377,7 +369,7 @@ fn a_new_mode_a_second_name_or_a_read_meanwhile_is_no_change_of_the_content() {
 }
 
 #[test]
-fn a_link_that_is_made_to_lead_elsewhere_while_the_command_runs_changes_neither_file() {
+fn a_link_redirected_during_the_update_changes_neither_file() {
     let scene = Scene::new();
     for directory in ["v1", "v2"] {
         fs::create_dir(scene.path(directory)).unwrap();
@@ -403,7 +395,7 @@ fn a_link_that_is_made_to_lead_elsewhere_while_the_command_runs_changes_neither_
 }
 
 #[test]
-fn a_command_that_writes_the_file_itself_is_reported_and_the_file_is_not_called_unchanged() {
+fn a_command_that_writes_the_file_itself_is_reported() {
     let scene = scene_with("a\n");
     let told = |args: &[&str], status| {
         let said = call(&scene, [&["update"], args].concat())
@@ -437,7 +429,7 @@ fn a_command_that_writes_the_file_itself_is_reported_and_the_file_is_not_called_
 }
 
 #[test]
-fn old_content_that_a_command_truncated_is_saved() {
+fn the_old_content_is_saved_if_the_command_truncates_the_file() {
     let scene = scene_with("precious\n");
     fs::set_permissions(scene.path("f"), fs::Permissions::from_mode(0o640)).unwrap();
     let said = call(&scene, ["update", "f", "--", "sh", "-c", "sed s/a/b/ f >f"]).status(1).err("f was changed").run();
@@ -453,7 +445,7 @@ fn old_content_that_a_command_truncated_is_saved() {
 }
 
 #[test]
-fn saved_content_has_its_name_only_when_it_is_complete() {
+fn saved_content_appears_only_when_it_is_complete() {
     let update = ["update", "f", "--", "sh", "-c", "sed s/a/b/ f >f"];
     for (inject, saved) in [
         ("write:signal=KILL:when=1", None),
@@ -487,17 +479,17 @@ fn an_update_through_a_link_names_the_lock_of_its_target() {
     call(&scene, ["update", "-v", "link", "--", "tr", "a", "b"])
         .err(format!("link was changed, a link to {0}; the lock is {0}.lock", file.display()))
         .run();
-    let holder = scene.flock(scene.path("f.lock"));
+    let holder = scene.flock_holder(scene.path("f.lock"));
     call(&scene, ["update", "-n", "link", "--", "cat"])
         .status(75)
         .err(format!("`aba-lock status --file {}.lock`", file.display()))
         .err("(link is a link; the lock is next to its target)")
         .run();
-    holder.let_go();
+    holder.release();
 }
 
 #[test]
-fn what_a_command_left_in_the_background_belongs_to_its_output() {
+fn output_of_background_processes_of_the_command_is_included() {
     let scene = scene_with("a\n");
     let gate = scene.gate("gate");
     let script = format!("exec 3>&1; (read _ <'{}'; tr a b) <&0 & exit 0", gate.path.display());
@@ -536,19 +528,19 @@ fn a_signal_ends_the_command_and_leaves_the_file_as_it_was() {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         if how == "write" {
-            until("it reads", || names(&scene).contains(&".f.aba-lock.d".to_owned()));
+            wait_until("it reads", || names(&scene).contains(&".f.aba-lock.d".to_owned()));
         } else {
-            until("it runs", || fs::read_to_string(scene.path("pid")).is_ok_and(|pid| pid.ends_with('\n')));
+            wait_until("it runs", || fs::read_to_string(scene.path("pid")).is_ok_and(|pid| pid.ends_with('\n')));
         }
         assert!(
             Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap().success()
         );
         if how == "deaf" {
             // It goes on and ends well; but who gave it up does not want that any more.
-            until("it was asked", || true);
+            wait_until("it was asked", || true);
             gate.open();
         }
-        until("it has ended", || child.try_wait().unwrap().is_some());
+        wait_until("it has ended", || child.try_wait().unwrap().is_some());
         // It dies of the signal, so that a shell that called it knows.
         let number = [("TERM", 15), ("INT", 2), ("HUP", 1)].iter().find(|(name, _)| *name == signal).unwrap().1;
         assert_eq!(child.wait().unwrap().signal(), Some(number), "{how} {signal}");
@@ -618,7 +610,7 @@ fn twenty_writers_at_once_lose_nothing_and_no_reader_sees_half() {
 }
 
 #[test]
-fn sixty_slow_writers_all_come_to_their_turn() {
+fn sixty_slow_writers_all_get_their_turn() {
     let scene = scene_with("");
     let writers: Vec<_> = (0..60)
         .map(|n| call(&scene, ["update", "-q", "f", "--", "sh", "-c", &format!("cat; sleep 0.3; echo {n}")]).start())
@@ -631,7 +623,7 @@ fn sixty_slow_writers_all_come_to_their_turn() {
 
 /// Runs an update under strace with these options, and returns how it ended.
 fn traced(scene: &Scene, options: &[&str], args: &[&str]) -> (Option<i32>, String) {
-    scene.traced(options, args, ".")
+    scene.trace_helper(options, args, ".")
 }
 
 /// The calls that change something, or after which something is decided.
@@ -658,7 +650,7 @@ const CALLS: [&str; 19] = [
 ];
 
 #[test]
-fn killed_at_any_system_call_it_leaves_the_old_content_or_the_new_one() {
+fn an_update_killed_at_any_system_call_leaves_the_old_or_the_new_content() {
     for args in [
         &["update", "--backup", "f", "--", "sed", "s/old/new/"][..],
         &["update", "-i", "f", "--", "sed", "-i", "s/old/new/", "{}"],
@@ -676,9 +668,7 @@ fn killed_at_any_system_call_it_leaves_the_old_content_or_the_new_one() {
                     other => panic!("killed at {at}: {other:?}"),
                 }
                 // The next one works, and clears up.
-                until("it can be had", || {
-                    !crate::scene::is_locked(&scene.path("f.lock")) || !scene.path("f.lock").exists()
-                });
+                wait_until("it can be had", || !is_locked(&scene.path("f.lock")) || !scene.path("f.lock").exists());
                 call(&scene, ["update", "-t", "20", "f", "--", "sh", "-c", "cat; echo more"]).run();
                 assert!(text(&scene, "f").ends_with("\nmore\n"), "killed at {at}");
                 assert!(
@@ -695,7 +685,7 @@ fn killed_at_any_system_call_it_leaves_the_old_content_or_the_new_one() {
 }
 
 #[test]
-fn an_error_at_any_step_leaves_the_old_content_and_says_why() {
+fn an_error_at_any_step_leaves_the_old_content_and_is_reported() {
     let cases = [
         ("write:error=ENOSPC:when=1", "could not write f: No space left on device"),
         ("write:error=EDQUOT:when=1", "could not write f: "),
@@ -718,7 +708,7 @@ fn an_error_at_any_step_leaves_the_old_content_and_says_why() {
 }
 
 #[test]
-fn a_file_that_cannot_be_verified_is_not_said_to_have_changed() {
+fn a_file_that_cannot_be_verified_is_not_reported_as_changed() {
     let scene = scene_with("old\n");
     let path = fs::canonicalize(scene.path("f")).unwrap();
     // It is read twice by this call before the command runs.
@@ -730,7 +720,7 @@ fn a_file_that_cannot_be_verified_is_not_said_to_have_changed() {
 }
 
 #[test]
-fn the_content_is_on_disk_before_the_name_and_that_before_we_say_so() {
+fn the_content_is_synced_before_the_rename_and_the_rename_before_the_exit() {
     let scene = scene_with("old\n");
     let trace = ["-y", "-e", "trace=write,fsync,rename,renameat,renameat2,fchmod,exit_group"];
     let (status, _) = traced(&scene, &trace, &["update", "f", "--", "sed", "s/old/new/"]);
@@ -755,16 +745,14 @@ fn a_large_file_is_streamed() {
     let big: Vec<u8> = iter::repeat_n(chunk, 200).flatten().collect();
     fs::write(scene.path("f"), &big).unwrap();
     // Less memory than the file has bytes.
-    let mut command = scene.program("bash");
-    command.args(["-c", "ulimit -v 100000; exec \"$HELPER\" update f -- tr x y"]).current_dir(scene.path("."));
-    Call::new(command).run();
+    scene.bash_here("ulimit -v 100000; exec \"$HELPER\" update f -- tr x y").run();
     let new = fs::read(scene.path("f")).unwrap();
     assert_eq!(new.len(), big.len());
     assert!(new.iter().all(|byte| *byte == b'y'));
 }
 
 #[test]
-fn real_tools_on_real_files() {
+fn updates_work_with_common_tools() {
     let scene = Scene::new();
     fs::write(scene.path("f"), "{\"a\": [1, 2]}\n").unwrap();
     let python = "import json, sys; d = json.load(sys.stdin); d['a'].append(3); json.dump(d, sys.stdout)";
@@ -781,20 +769,20 @@ fn real_tools_on_real_files() {
 }
 
 #[test]
-fn a_holder_that_is_killed_lets_go_and_its_command_writes_nothing_any_more() {
+fn killing_an_update_releases_its_lock_and_ends_its_command() {
     let scene = scene_with("a\n");
     let gate = scene.gate("gate");
     let script = format!("echo $$ >pid; cat; read _ <'{}'; echo late", gate.path.display());
     let mut command = scene.program(HELPER);
     command.args(["update", "f", "--", "bash", "-c", &script]).current_dir(scene.path("."));
     let mut child = command.spawn().unwrap();
-    until("it runs", || fs::read_to_string(scene.path("pid")).is_ok_and(|pid| pid.ends_with('\n')));
+    wait_until("it runs", || fs::read_to_string(scene.path("pid")).is_ok_and(|pid| pid.ends_with('\n')));
     kill(child.id(), 9);
     child.wait().unwrap();
     call(&scene, ["update", "-n", "f", "--", "tr", "a", "b"]).run();
     gate.open();
     let pid = text(&scene, "pid").trim().parse().unwrap();
-    until("its command has ended", || !is_alive(pid));
+    wait_until("its command has ended", || !is_alive(pid));
     assert_eq!(text(&scene, "f"), "b\n");
 }
 
@@ -808,16 +796,16 @@ fn a_command_that_outlives_its_update_does_not_reach_the_next_one() {
     let gate = scene.gate("gate");
     let script = format!("echo two >>{{}}; echo >'{}'; read _ <'{}'", begun.display(), gate.path.display());
     let second = call(&scene, ["update", "-i", "f", "--", "bash", "-c", &script]).start();
-    until("the second one is at it", || begun.exists());
+    wait_until("the second one is at it", || begun.exists());
     late.open();
-    until("the late one has tried", || scene.path("done").exists());
+    wait_until("the late one has tried", || scene.path("done").exists());
     gate.open();
     second.finish();
     assert_eq!(text(&scene, "f"), "base\none\ntwo\n");
 }
 
 #[test]
-fn what_a_directory_gives_to_new_files_is_not_given_to_an_old_one() {
+fn a_default_acl_is_not_applied_to_an_updated_file() {
     let scene = Scene::new();
     fs::create_dir(scene.path("d")).unwrap();
     fs::write(scene.path("d/f"), "a\n").unwrap();
@@ -839,7 +827,7 @@ fn what_a_directory_gives_to_new_files_is_not_given_to_an_old_one() {
 }
 
 #[test]
-fn who_lost_the_lock_file_publishes_nothing() {
+fn an_update_whose_lock_file_was_removed_changes_nothing() {
     let scene = scene_with("a\n");
     let path = fs::canonicalize(scene.path(".")).unwrap().join("f.lock");
     for script in ["cat; echo x; rm f.lock", "rm f.lock; cat", "cat; echo x; rm f.lock; : >f.lock"] {
@@ -856,7 +844,7 @@ fn who_lost_the_lock_file_publishes_nothing() {
 }
 
 #[test]
-fn a_backup_is_whole_where_a_file_can_have_but_one_name_and_stays_if_the_update_fails() {
+fn a_backup_is_complete_without_hard_links_and_survives_a_failed_update() {
     let scene = scene_with("precious\n");
     let update = ["update", "--backup", "f", "--", "tr", "a-z", "A-Z"];
     let (status, said) = traced(&scene, &["-e", "inject=link,linkat:error=EPERM"], &update);
@@ -874,17 +862,14 @@ fn a_backup_is_whole_where_a_file_can_have_but_one_name_and_stays_if_the_update_
 }
 
 #[test]
-fn ctrl_c_ends_the_script_too() {
+fn ctrl_c_ends_the_update_and_its_script() {
     let scene = scene_with("a\n");
     let gate = scene.gate("gate");
-    let mut command = scene.program("bash");
     let script = "\"$HELPER\" update f -- bash -c \"echo x; echo >begun; read _ <'$1'\"; echo after";
-    command.args(["-c", script, "bash", gate.path.to_str().unwrap()]).current_dir(scene.path("."));
-    std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    let running = Call::new(command).status(130).start();
-    until("it runs", || scene.path("begun").exists());
-    let group = format!("-{}", running.pid());
-    assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+    let command = scene.call("bash").args(["-c", script, "bash", gate.path.to_str().unwrap()]);
+    let running = command.current_dir(scene.path(".")).own_group().status(130).start();
+    wait_until("it runs", || scene.path("begun").exists());
+    interrupt_group(running.pid());
     running.finish();
     assert_eq!(text(&scene, "f"), "a\n");
     assert_eq!(names(&scene), ["begun", "f", "gate"]);
@@ -903,7 +888,7 @@ fn update_as(scene: &Scene, user: &str, groups: &[&str], script: &str) -> Call {
 }
 
 #[test]
-fn a_member_of_the_group_may_update_and_nobody_gets_more_access() {
+fn group_members_may_update_a_file_without_widening_access() {
     // Only root can make files of other users.
     if !is_root() {
         return;
@@ -956,7 +941,7 @@ fn a_member_of_the_group_may_update_and_nobody_gets_more_access() {
 }
 
 #[test]
-fn what_a_killed_update_of_another_user_left_does_not_stop_an_update() {
+fn files_left_by_a_killed_update_of_another_user_do_not_block_updates() {
     if !is_root() {
         return;
     }
@@ -999,7 +984,7 @@ fn what_a_killed_update_of_another_user_left_does_not_stop_an_update() {
 }
 
 #[test]
-fn an_update_by_root_does_not_shut_the_owner_of_the_file_out() {
+fn an_update_by_root_does_not_exclude_the_owner_of_the_file() {
     if !is_root() {
         return;
     }
@@ -1011,24 +996,21 @@ fn an_update_by_root_does_not_shut_the_owner_of_the_file_out() {
     for path in ["d", "d/f"] {
         chown(scene.path(path), Some(60_001), Some(60_001)).unwrap();
     }
-    let mut root = scene.program("bash");
-    root.args(["-c", "umask 077; exec \"$HELPER\" update f -- tr a b"]).current_dir(scene.path("d"));
-    Call::new(root).run();
+    let command = scene.call("bash").args(["-c", "umask 077; exec \"$HELPER\" update f -- tr a b"]);
+    command.current_dir(scene.path("d")).run();
     update_as(&scene, "60001", &["60001"], "exec \"$HELPER\" update f -- tr b c").run();
     assert_eq!(text(&scene, "d/f"), "c\n");
     // A file of root's that was given this name is not given away.
     fs::remove_file(scene.path("d/f.lock")).unwrap();
     fs::write(scene.path("d/f.lock"), "secret\n").unwrap();
     fs::set_permissions(scene.path("d/f.lock"), fs::Permissions::from_mode(0o600)).unwrap();
-    let mut root = scene.program(HELPER);
-    root.args(["update", "f", "--", "tr", "c", "d"]).current_dir(scene.path("d"));
-    Call::new(root).run();
+    scene.aba(["update", "f", "--", "tr", "c", "d"]).current_dir(scene.path("d")).run();
     let lock = fs::metadata(scene.path("d/f.lock")).unwrap();
     assert_eq!((lock.uid(), lock.mode() & 0o7777, text(&scene, "d/f.lock")), (0, 0o600, "secret\n".to_owned()));
 }
 
 #[test]
-fn a_file_that_only_has_the_name_of_the_lock_keeps_its_rights() {
+fn a_foreign_file_with_the_name_of_the_lock_keeps_its_mode() {
     // As root, this is a file of root's that the owner of the directory renamed.
     for content in ["secret\n", ""] {
         let scene = scene_with("a\n");
@@ -1050,7 +1032,7 @@ fn a_file_that_only_has_the_name_of_the_lock_keeps_its_rights() {
 }
 
 #[test]
-fn a_directory_that_is_moved_or_removed_while_the_command_runs_keeps_no_litter() {
+fn a_directory_moved_during_the_update_keeps_no_temporary_files() {
     let scene = Scene::new();
     for how in ["mv d e", "mv d e; mkdir d; echo other >d/f", "mv d e; ln -s e d", "mv d e; ln -s ../tmp d"] {
         for args in [&["d/f"][..], &["-i", "d/f"], &["--backup", "d/f"], &["--dry-run", "d/f"]] {
@@ -1082,7 +1064,7 @@ fn a_directory_that_is_moved_or_removed_while_the_command_runs_keeps_no_litter()
 }
 
 #[test]
-fn another_directory_that_takes_the_place_of_the_one_of_the_file_is_not_written_to() {
+fn a_directory_that_replaced_that_of_the_file_is_not_written_to() {
     let scene = Scene::new();
     fs::create_dir(scene.path("d")).unwrap();
     fs::write(scene.path("d/f"), "a\n").unwrap();
@@ -1103,15 +1085,13 @@ fn another_directory_that_takes_the_place_of_the_one_of_the_file_is_not_written_
 }
 
 #[test]
-fn a_reader_of_the_changes_that_ends_early_leaves_the_file_and_no_litter() {
+fn an_update_whose_diff_is_not_read_changes_nothing() {
     let scene = Scene::new();
     let old = "1\n".repeat(100_000);
     fs::write(scene.path("f"), &old).unwrap();
     for call in ["update --diff f -- tr 1 2", "write --diff f < <(tr 1 2 <f)", "update --diff --dry-run f -- tr 1 2"] {
-        let mut command = scene.program("bash");
         let script = format!("\"$HELPER\" {call} | true; echo ${{PIPESTATUS[0]}}");
-        command.args(["-c", &script]).current_dir(scene.path("."));
-        Call::new(command).out("141\n").run();
+        scene.bash_here(&script).out("141\n").run();
         assert!(text(&scene, "f") == old, "{call}");
         assert_eq!(names(&scene), ["f"], "{call}");
     }
@@ -1123,36 +1103,30 @@ fn a_reader_of_the_changes_that_ends_early_leaves_the_file_and_no_litter() {
 }
 
 #[test]
-fn a_lock_file_can_be_opened_by_its_user_whatever_the_umask() {
+fn the_owner_can_open_the_lock_file_for_any_umask() {
     let scene = scene_with("a\n");
-    let mut command = scene.program("bash");
-    command.args(["-c", "umask 0777; exec \"$HELPER\" update f -- tr a b"]).current_dir(scene.path("."));
-    Call::new(command).run();
+    scene.bash_here("umask 0777; exec \"$HELPER\" update f -- tr a b").run();
     assert_eq!(fs::metadata(scene.path("f.lock")).unwrap().permissions().mode() & 0o7777, 0o600);
     call(&scene, ["update", "f", "--", "tr", "b", "c"]).run();
     assert_eq!(text(&scene, "f"), "c\n");
 }
 
 #[test]
-fn the_lock_is_open_to_all_who_may_write_the_file() {
+fn all_users_who_may_write_the_file_may_lock_it() {
     let scene = scene_with("a\n");
     fs::set_permissions(scene.path("f"), fs::Permissions::from_mode(0o666)).unwrap();
-    let mut command = scene.program("bash");
-    command.args(["-c", "umask 0777; exec \"$HELPER\" update f -- tr a b"]).current_dir(scene.path("."));
-    Call::new(command).run();
+    scene.bash_here("umask 0777; exec \"$HELPER\" update f -- tr a b").run();
     let mode = |name: &str| fs::metadata(scene.path(name)).unwrap().permissions().mode() & 0o7777;
     assert_eq!((mode("f"), mode("f.lock")), (0o666, 0o666));
-    let mut command = scene.program("bash");
     let script = "umask 0777; exec \"$HELPER\" update -i f -- sh -c 'echo a >{}'";
-    command.args(["-c", script]).current_dir(scene.path("."));
-    Call::new(command).run();
+    scene.bash_here(script).run();
     assert_eq!((text(&scene, "f").as_str(), mode("f")), ("a\n", 0o666));
     call(&scene, ["update", "f", "--", "tr", "a", "b"]).run();
     call(&scene, ["update", "f", "--", "tr", "b", "c"]).run();
 }
 
 #[test]
-fn an_update_that_a_command_starts_in_the_background_waits_for_its_turn() {
+fn a_background_update_started_by_the_command_waits_for_its_turn() {
     for how in ["(JOB) >/dev/null &", "(JOB) >/dev/null 2>&1 </dev/null & cat >/dev/null", "task"] {
         for in_place in [false, true] {
             let scene = scene_with("a\n");
@@ -1165,14 +1139,13 @@ fn an_update_that_a_command_starts_in_the_background_waits_for_its_turn() {
             };
             let script =
                 format!("{start}\nread _ <'{}'; echo b | tee -a \"${{ABA_COPY-/dev/null}}\"", gate.path.display());
-            let mut update = scene.program(HELPER);
-            update.arg("update").args(in_place.then_some("-i")).args(["f", "--", "bash", "-c", &script, "{}"]);
-            update.current_dir(scene.path("."));
-            let running = Call::new(update).out("").start();
-            until("it waits", || scene.path("f.lock").exists() && waiters(&scene.path("f.lock")) > 0);
+            let command = scene.call(HELPER).arg("update").args(in_place.then_some("-i"));
+            let command = command.args(["f", "--", "bash", "-c", &script, "{}"]).current_dir(scene.path(".")).out("");
+            let running = command.start();
+            wait_until("it waits", || scene.path("f.lock").exists() && count_waiters(&scene.path("f.lock")) > 0);
             gate.open();
             running.finish();
-            until("it has come to its turn", || {
+            wait_until("it has come to its turn", || {
                 fs::read_to_string(scene.path("status")).is_ok_and(|it| !it.is_empty())
             });
             assert_eq!(text(&scene, "status"), "0\n", "{how} {in_place}");
@@ -1182,7 +1155,7 @@ fn an_update_that_a_command_starts_in_the_background_waits_for_its_turn() {
 }
 
 #[test]
-fn an_update_for_which_the_updating_command_waits_is_refused() {
+fn an_update_that_the_running_update_waits_for_is_refused() {
     let scene = scene_with("a\n");
     let refused = |args: &[&str]| {
         let sentence = "waiting for f would be a deadlock: it is being updated by a command that waits for this one";
@@ -1204,7 +1177,7 @@ fn an_update_for_which_the_updating_command_waits_is_refused() {
 }
 
 #[test]
-fn a_child_of_an_update_that_is_over_waits_like_everyone() {
+fn a_child_of_a_finished_update_waits_for_its_turn() {
     let scene = scene_with("a\n");
     let gate = scene.gate("gate");
     let script = format!(
@@ -1212,16 +1185,16 @@ fn a_child_of_an_update_that_is_over_waits_like_everyone() {
         gate.path.display()
     );
     call(&scene, ["update", "f", "--", "bash", "-c", &script]).run();
-    let holder = scene.flock(scene.path("f.lock"));
+    let holder = scene.flock_holder(scene.path("f.lock"));
     gate.open();
-    until("it waits", || waiters(&scene.path("f.lock")) > 0);
-    holder.let_go();
-    until("it has come to its turn", || scene.path("status").exists() && !text(&scene, "status").is_empty());
+    wait_until("it waits", || count_waiters(&scene.path("f.lock")) > 0);
+    holder.release();
+    wait_until("it has come to its turn", || scene.path("status").exists() && !text(&scene, "status").is_empty());
     assert_eq!((text(&scene, "status"), text(&scene, "f")), ("0\n".to_owned(), "c\n".to_owned()));
 }
 
 #[test]
-fn what_a_command_made_unreadable_goes_with_the_rest() {
+fn unreadable_files_next_to_the_copy_are_removed() {
     let scene = scene_with("a\n");
     let script = "echo b >>\"$0\"; mkdir -p \"${0%/*}/x/y\"; chmod 0 \"${0%/*}/x\"";
     for _ in 0..2 {
@@ -1231,18 +1204,18 @@ fn what_a_command_made_unreadable_goes_with_the_rest() {
 }
 
 #[test]
-fn a_link_that_is_made_to_lead_elsewhere_while_we_wait_is_followed_again() {
+fn a_link_redirected_during_the_wait_is_followed_again() {
     let scene = Scene::new();
     for name in ["v1", "v2"] {
         fs::write(scene.path(name), "a\n").unwrap();
     }
     symlink("v1", scene.path("cur")).unwrap();
-    let holder = scene.flock(scene.path("v1.lock"));
+    let holder = scene.flock_holder(scene.path("v1.lock"));
     let update = call(&scene, ["update", "cur", "--", "tr", "a", "b"]).start();
-    until("it waits", || waiters(&scene.path("v1.lock")) > 0);
+    wait_until("it waits", || count_waiters(&scene.path("v1.lock")) > 0);
     fs::remove_file(scene.path("cur")).unwrap();
     symlink("v2", scene.path("cur")).unwrap();
-    holder.let_go();
+    holder.release();
     update.finish();
     assert_eq!((text(&scene, "v1"), text(&scene, "v2")), ("a\n".to_owned(), "b\n".to_owned()));
 }

@@ -3,7 +3,7 @@
 use crate::scene::Scene;
 
 #[test]
-fn a_bad_name_is_refused_with_the_rule() {
+fn an_invalid_name_is_refused_with_the_rule() {
     let scene = Scene::new();
     for name in ["a/b", "../x", ".hidden", "a b", "", "ä", &"x".repeat(129)] {
         scene
@@ -18,7 +18,7 @@ fn a_bad_name_is_refused_with_the_rule() {
 }
 
 #[test]
-fn every_kind_of_allowed_name_locks() {
+fn every_valid_name_can_be_locked() {
     let scene = Scene::new();
     for name in ["a", "A.b_c-d:e@f+g", "0", &"x".repeat(128)] {
         scene.aba(["lock", name, "--", "true"]).run();
@@ -27,7 +27,7 @@ fn every_kind_of_allowed_name_locks() {
 }
 
 #[test]
-fn wrong_usage_is_status_2_and_locks_nothing() {
+fn wrong_usage_exits_with_2_and_locks_nothing() {
     let scene = Scene::new();
     let wrong: [&[&str]; 14] = [
         &["lock"],
@@ -54,7 +54,7 @@ fn wrong_usage_is_status_2_and_locks_nothing() {
 }
 
 #[test]
-fn without_a_home_the_passwd_file_says_where_the_locks_are() {
+fn without_home_the_home_directory_is_read_from_passwd() {
     let scene = Scene::new();
     let said = scene.bash("unset HOME ABA_LOCK_DIR; \"$HELPER\" path a; unset HOME; echo ~").out("").run();
     let lines: Vec<&str> = said.out.lines().collect();
@@ -72,7 +72,7 @@ fn an_empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn path_makes_a_private_file_in_a_private_directory() {
+fn path_creates_a_private_file_in_a_private_directory() {
     use std::os::unix::fs::PermissionsExt;
     let scene = Scene::new();
     scene.aba(["path", "a"]).out("aba-a.lock").run();
@@ -84,7 +84,7 @@ fn path_makes_a_private_file_in_a_private_directory() {
 }
 
 #[test]
-fn a_foreign_variable_named_complete_does_no_harm() {
+fn a_foreign_variable_named_complete_is_ignored() {
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).env("COMPLETE", "1").run();
 }
@@ -98,7 +98,7 @@ fn help_and_version_go_to_stdout() {
 }
 
 #[test]
-fn a_reader_of_the_output_that_goes_away_is_no_fault() {
+fn a_closed_pipe_is_not_an_error() {
     let scene = Scene::new();
     scene.bash("set -o pipefail; \"$HELPER\" init bash | head -n 1 >/dev/null; [[ $? == 0 || $? == 141 ]]").run();
 }

@@ -1,6 +1,8 @@
 //! What is said where not everything can be seen: no more than is known, and never that a lock is free.
 
-use crate::scene::{Call, HELPER, Holder, Scene, kill, until};
+use crate::call::{Call, Holder};
+use crate::process::{kill, make_fifo, wait_until};
+use crate::scene::{HELPER, LIBRARY, Scene};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -8,10 +10,11 @@ use std::process::Command;
 
 /// The helper, with `/proc` covered by an empty directory.
 fn without_proc(scene: &Scene, args: &[&str]) -> Call {
-    let mut command = scene.program("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "--", "sh", "-c"]);
-    command.args(["mount -t tmpfs none /proc && exec \"$HELPER\" \"$@\"", "sh"]).args(args);
-    Call::new(command)
+    scene
+        .in_mount_namespace()
+        .args(["sh", "-c"])
+        .args(["mount -t tmpfs none /proc && exec \"$HELPER\" \"$@\"", "sh"])
+        .args(args)
 }
 
 /// The helper, to which these calls for these paths fail with this error.
@@ -35,7 +38,7 @@ fn json(text: &str) -> Value {
 }
 
 #[test]
-fn without_proc_no_lock_is_called_free() {
+fn without_proc_no_lock_is_reported_as_free() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let unknown = "a: whether it is held cannot be known from here: /proc cannot be read\n";
@@ -56,14 +59,14 @@ fn without_proc_no_lock_is_called_free() {
     without_proc(&scene, &["clean", "--dry-run"]).out("would remove lock a, unless somebody has it").run();
     without_proc(&scene, &["clean"]).out("left lock a: ").out("0 removed, 1 left\n").run();
     without_proc(&scene, &["lock", "a", "--", "true"]).status(75).err("a is held by").err("cannot be known").run();
-    holder.let_go();
+    holder.release();
     // That there is no file is known.
     without_proc(&scene, &["status", "b"]).status(1).out("b: free\n").run();
     without_proc(&scene, &["clean"]).out("removed lock a\n").run();
 }
 
 #[test]
-fn without_the_list_of_locks_one_that_a_hidden_process_may_have_is_not_called_free() {
+fn without_proc_locks_a_possibly_held_lock_is_not_reported_as_free() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let paths = ["/proc/locks".to_owned(), format!("/proc/{}/fd", holder.pid())];
@@ -76,11 +79,11 @@ fn without_the_list_of_locks_one_that_a_hidden_process_may_have_is_not_called_fr
     assert!(!said.contains("aba_lock_held{lock=\"a\"}"), "it is not known: {said}");
     // Who can be seen is told of all the same.
     failing(&scene, ("openat", "EACCES"), &paths[..1], &["status", "a"]).out("a: held, exclusive").run();
-    holder.let_go();
+    holder.release();
 }
 
 #[test]
-fn a_holder_that_proc_hides_is_not_said_to_have_ended() {
+fn a_holder_hidden_by_proc_is_not_reported_as_ended() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     // As under hidepid=2: it is not in /proc at all, nor is the first process.
@@ -94,11 +97,11 @@ fn a_holder_that_proc_hides_is_not_said_to_have_ended() {
     let call = hiding(&["lock", "a", "--", "true"]).status(75);
     let said = call.err(format!("a is already running: pid {} (", holder.pid())).run().err;
     assert!(!said.contains("ended"), "{said}");
-    holder.let_go();
+    holder.release();
 }
 
 #[test]
-fn a_holder_whose_descriptors_may_not_be_looked_into_is_named_by_all_alike() {
+fn all_commands_name_a_holder_whose_descriptors_are_unreadable() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let (pid, command) = (holder.pid(), "sh -c 'echo held; read _; exit 0'");
@@ -117,7 +120,7 @@ fn a_holder_whose_descriptors_may_not_be_looked_into_is_named_by_all_alike() {
     let said = closed(&scene, &holder, &["list"]).out("LOCK").run().out;
     let row: Vec<&str> = said.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!((row[1], row[4], row[5], row[6]), ("held", pid.to_string().as_str(), user.as_str(), "sh"), "{said}");
-    holder.let_go();
+    holder.release();
 }
 
 /// `status a` under strace, which stops it each time that it has opened `/proc/locks`: it has been through the processes
@@ -125,14 +128,20 @@ fn a_holder_whose_descriptors_may_not_be_looked_into_is_named_by_all_alike() {
 fn stopped_between(scene: &Scene, when: &str, call: impl Fn(Call) -> Call, mut meanwhile: impl FnMut(usize)) -> String {
     let (note, log) = (scene.path("pid"), scene.path("log"));
     let _ = fs::remove_file(&log);
-    let mut command = scene.program("strace");
-    command.args(["-P", "/proc/locks", "-o"]).arg(&log).args(["-e", &format!("inject=openat:signal=STOP{when}")]);
-    command.args(["sh", "-c"]).arg(format!("echo $$ >'{}'; exec \"$HELPER\" status a", note.display()));
-    let mut running = call(Call::new(command)).start();
+    let mut running = call(
+        scene
+            .call("strace")
+            .args(["-P", "/proc/locks", "-o"])
+            .arg(&log)
+            .args(["-e", &format!("inject=openat:signal=STOP{when}")])
+            .args(["sh", "-c"])
+            .arg(format!("echo $$ >'{}'; exec \"$HELPER\" status a", note.display())),
+    )
+    .start();
     let mut stops = 0;
     loop {
         let count = || fs::read_to_string(&log).unwrap_or_default().matches("--- stopped by SIGSTOP ---").count();
-        until("it is stopped, or has ended", || count() > stops || running.has_ended());
+        wait_until("it is stopped, or has ended", || count() > stops || running.has_ended());
         if running.has_ended() {
             return running.finish().out;
         }
@@ -143,12 +152,12 @@ fn stopped_between(scene: &Scene, when: &str, call: impl Fn(Call) -> Call, mut m
 }
 
 #[test]
-fn a_holder_that_changes_during_the_look_is_looked_for_again() {
+fn status_looks_again_if_the_holder_changes() {
     let scene = Scene::new();
     let (mut first, mut second) = (Some(scene.holder("a")), None);
     let held = |call: Call| call.out("a: held, exclusive");
     let said = stopped_between(&scene, ":when=1", held, |_| {
-        first.take().unwrap().let_go();
+        first.take().unwrap().release();
         second = Some(scene.holder("a"));
     });
     let pid = second.as_ref().unwrap().pid();
@@ -157,7 +166,7 @@ fn a_holder_that_changes_during_the_look_is_looked_for_again() {
     // It is let go, and not taken again.
     let free = |call: Call| call.status(1).out("a: free\n");
     stopped_between(&scene, ":when=1", free, |_| {
-        second.take().unwrap().let_go();
+        second.take().unwrap().release();
     });
 
     // Taken when all processes have been gone through.
@@ -167,13 +176,13 @@ fn a_holder_that_changes_during_the_look_is_looked_for_again() {
 }
 
 #[test]
-fn a_holder_that_changes_at_each_look_is_said_to_have_let_go() {
+fn a_holder_that_changes_at_each_look_is_reported_as_released() {
     let scene = Scene::new();
     let mut holder = Some(scene.holder("a"));
     let held = |call: Call| call.out("a: held, exclusive");
     let said = stopped_between(&scene, "", held, |stop| {
         assert!(stop < 50, "it looks for ever");
-        holder.take().unwrap().let_go();
+        holder.take().unwrap().release();
         holder = Some(scene.holder("a"));
     });
     assert!(said.contains("\n  a moment ago, by a process that has let go since\n"), "{said}");
@@ -194,7 +203,7 @@ fn sees_all() -> bool {
 }
 
 #[test]
-fn a_lock_that_was_last_taken_in_a_container_is_free_to_who_sees_all_and_the_kernel_decides_when_it_is_cleaned() {
+fn a_lock_last_taken_in_a_container_is_free_only_to_a_caller_that_sees_all_processes() {
     let scene = Scene::new();
     let inside = |command: &str| {
         let mut call = scene.program("unshare");
@@ -234,7 +243,7 @@ fn a_lock_that_was_last_taken_in_a_container_is_free_to_who_sees_all_and_the_ker
 }
 
 #[test]
-fn where_proc_is_of_another_pid_namespace_a_record_names_no_process_of_that_one() {
+fn with_a_foreign_proc_a_record_names_no_process_of_the_other_namespace() {
     let scene = Scene::new();
     scene.make_root();
     let mut inside = scene.program("unshare");
@@ -252,12 +261,12 @@ fn where_proc_is_of_another_pid_namespace_a_record_names_no_process_of_that_one(
 }
 
 #[test]
-fn what_is_no_regular_file_is_never_called_free() {
+fn lock_files_that_are_not_regular_are_never_reported_as_free() {
     let scene = Scene::new();
     scene.make_root();
     fs::create_dir(scene.lock_file("directory")).unwrap();
     std::os::unix::fs::symlink(scene.path("nowhere"), scene.lock_file("link")).unwrap();
-    assert!(Command::new("mkfifo").arg(scene.lock_file("fifo")).status().unwrap().success());
+    make_fifo(&scene.lock_file("fifo"));
     for (name, kind) in [("directory", "directory"), ("link", "symbolic link"), ("fifo", "FIFO")] {
         let sentence = format!("it is a {kind}, not a regular file");
         for args in [&["status", name][..], &["status", "--json", name], &["unlock", name], &["unlock", name, "--kill"]]
@@ -280,15 +289,15 @@ fn what_is_no_regular_file_is_never_called_free() {
     scene.aba(["status", "--file", &directory]).out(format!("\n  pid {}, ", holder.pid())).run();
     let fifo = scene.lock_file("fifo").display().to_string();
     scene.aba(["status", "--file", &fifo]).status(125).err("it is a FIFO, not a regular file").run();
-    holder.let_go();
+    holder.release();
 }
 
 #[test]
-fn who_is_refused_looks_into_no_process_but_the_one_that_the_record_names() {
+fn a_refused_caller_reads_only_the_process_in_the_record() {
     // A thousand who want the same lock, on a machine with a thousand others, would else look a million times.
     let scene = Scene::new();
     let holder = scene.holder("a");
-    let (status, said) = scene.traced(&["-f", "-e", "trace=openat"], &["lock", "a", "--", "true"], ".");
+    let (status, said) = scene.trace_helper(&["-f", "-e", "trace=openat"], &["lock", "a", "--", "true"], ".");
     assert_eq!(status, Some(75), "{said}");
     assert!(said.contains(&format!("is already running: pid {} (", holder.pid())), "{said}");
     let trace = fs::read_to_string(scene.path("trace")).unwrap();
@@ -299,7 +308,7 @@ fn who_is_refused_looks_into_no_process_but_the_one_that_the_record_names() {
 }
 
 #[test]
-fn a_lock_is_not_called_free_where_a_look_failed() {
+fn a_lock_is_not_reported_as_free_after_a_read_error() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     // All that it could go by is refused, but not for a missing permission.
@@ -316,12 +325,11 @@ fn a_lock_is_not_called_free_where_a_look_failed() {
                 Call::new(call).status(status).out(if status == 0 { "unknown" } else { "cannot be known" }).run().out;
             assert!(!out.contains("free"), "{out}");
         }
-        let mut call = scene.program("strace");
-        call.args(["-qq", "-o", "/dev/null", "-P"]).arg(scene.root());
-        call.args(["-e", &format!("inject=openat:error={error}:when=2"), HELPER, "list"]);
-        Call::new(call).status(125).err(format!("could not open {}", scene.root().display())).run();
+        let helper = scene.strace(["-P"]).arg(scene.root());
+        let helper = helper.args(["-e", &format!("inject=openat:error={error}:when=2"), HELPER, "list"]).status(125);
+        helper.err(format!("could not open {}", scene.root().display())).run();
     }
-    holder.let_go();
+    holder.release();
 }
 
 /// So many processes that a look at all of them is divided among threads.
@@ -335,18 +343,16 @@ for _ in range(520):
         os._exit(0)
 print('held', flush=True)
 sys.stdin.readline()";
-    let mut command = scene.program("python3");
-    command.args(["-c", program]);
-    Holder::start(command)
+    scene.call("python3").args(["-c", program]).hold()
 }
 
 #[test]
-fn where_no_thread_can_be_created_every_command_answers_as_usual() {
+fn every_command_works_if_no_thread_can_be_created() {
     let scene = Scene::new();
     let crowd = crowd(&scene);
     // A lock without a record, so that the holder must be looked for.
     scene.make_root();
-    let holder = scene.flock(scene.lock_file("a"));
+    let holder = scene.flock_holder(scene.lock_file("a"));
     let (pid, held_by) = (holder.pid(), format!(" held by pid {} (flock ", holder.pid()));
     let threadless = |args: &[&str]| failing(&scene, ("clone,clone3", "EAGAIN"), &[], args);
     threadless(&["status", "a"]).out(format!("\n  pid {pid}, ")).run();
@@ -356,15 +362,15 @@ fn where_no_thread_can_be_created_every_command_answers_as_usual() {
     threadless(&["unlock", "a"]).status(75).err(&held_by).run();
     let waiter =
         threadless(&["lock", "-w", "a", "--", "echo", "mine"]).out("mine\n").err(format!(",{held_by}")).start();
-    waiter.until_said("waiting for a");
-    scene.until_waited_for("a");
+    waiter.wait_for_error("waiting for a");
+    scene.wait_for_waiter("a");
     threadless(&["unlock", "a", "--kill"]).out("").err(format!("pid {pid}")).run();
     waiter.finish();
     // A deadlock is looked for between one time that the waiter blocks and the next. (A shell forks by clone.)
     let inner = "\"$HELPER\" lock -w a -- true; exit $?";
     let outer = failing(&scene, ("clone3", "EAGAIN"), &[], &["lock", "-o", "a", "--", "sh", "-c", inner]);
     outer.status(75).err("waiting for a would be a deadlock: ").run();
-    crowd.let_go();
+    crowd.release();
 }
 
 /// A command in namespaces of its own, as options of unshare(1) say.
@@ -375,7 +381,7 @@ fn unshared(scene: &Scene, options: &[&str], words: &[&str]) -> Command {
 }
 
 #[test]
-fn a_holder_in_another_time_namespace_is_not_said_to_have_ended() {
+fn a_holder_in_another_time_namespace_is_not_reported_as_ended() {
     let scene = Scene::new();
     let hold = [HELPER, "lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"];
     for boot in ["100000", "-1"] {
@@ -383,18 +389,18 @@ fn a_holder_in_another_time_namespace_is_not_said_to_have_ended() {
         let inside = Holder::start(unshared(&scene, &options, &hold));
         scene.aba(["status", "a"]).out("a: held, exclusive").out("`aba-lock unlock a --kill` ends it").run();
         scene.aba(["lock", "a", "--", "true"]).status(75).err("a is already running: pid ").run();
-        inside.let_go();
+        inside.release();
         let outside = scene.holder("a");
         let ask = |words: &[&str]| Call::new(unshared(&scene, &options, &[&[HELPER], words].concat()));
         let said = ask(&["status", "a"]).out(format!("\n  pid {}, ", outside.pid())).run().out;
         assert!(!said.contains("ended") && !said.contains("inherited"), "{said}");
         ask(&["lock", "a", "--", "true"]).status(75).err("a is already running: pid ").run();
-        outside.let_go();
+        outside.release();
     }
 }
 
 #[test]
-fn a_holder_whose_first_thread_has_ended_is_seen_and_can_be_ended() {
+fn a_holder_whose_main_thread_has_ended_is_found_and_can_be_killed() {
     let scene = Scene::new();
     scene.make_root();
     let program = "import ctypes, fcntl, sys, threading
@@ -405,11 +411,9 @@ def work():
     sys.stdin.readline()
 threading.Thread(target=work).start()
 ctypes.CDLL(None).pthread_exit(None)";
-    let mut command = scene.program("python3");
-    command.args(["-c", program]).arg(scene.lock_file("a"));
-    let mut holder = Holder::start(command);
+    let mut holder = scene.call("python3").args(["-c", program]).arg(scene.lock_file("a")).hold();
     let pid = holder.pid();
-    until("the first thread has ended", || {
+    wait_until("the first thread has ended", || {
         fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
     });
     let said = scene.aba(["status", "a"]).out(format!("\n  pid {pid}, ")).run().out;
@@ -420,9 +424,9 @@ ctypes.CDLL(None).pthread_exit(None)";
 }
 
 #[test]
-fn without_proc_no_descriptor_is_said_to_hold_nothing() {
+fn without_proc_a_held_descriptor_is_not_reported_as_unlocked() {
     let scene = Scene::new();
-    let library = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
+    let library = LIBRARY;
     let script = "source \"$LIBRARY\"; mount -t tmpfs none /proc; aba_lock_operation a || exit
         aba_lock_held a; echo $?; aba_lock_held b; echo $?; aba_unlock_operation a; echo $?";
     let mut command = unshared(&scene, &["--map-root-user", "--mount"], &["bash", "-c", script]);
@@ -432,35 +436,34 @@ fn without_proc_no_descriptor_is_said_to_hold_nothing() {
 }
 
 #[test]
-fn a_user_is_named_as_in_the_user_namespace_of_the_reader() {
+fn users_are_named_as_in_the_user_namespace_of_the_caller() {
     let scene = Scene::new();
     let ours = scene.holder("b");
     let user = scene.field("b", "user");
-    ours.let_go();
+    ours.release();
     // Inside, the holder is user 5, whose name is in the record.
     let hold = [HELPER, "lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"];
     let holder = Holder::start(unshared(&scene, &["--map-user=5"], &hold));
     assert_ne!(scene.field("a", "user"), user);
     scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("), by {user}, for ")).run();
     scene.aba(["status", "a"]).out(format!("\n  pid {}, {user}, ", holder.pid())).run();
-    holder.let_go();
+    holder.release();
     // There, users that have no number are all number 65534, which is not one of them.
-    let plain = scene.flock(scene.lock_file("a"));
+    let plain = scene.flock_holder(scene.lock_file("a"));
     let reader = unshared(&scene, &["--map-user=5"], &[HELPER, "status", "--json", "a"]);
     let said = json(&Call::new(reader).out("").run().out);
     assert!(said["holders"].as_array().unwrap().iter().all(|one| one["user"] != "nobody"), "{said}");
-    plain.let_go();
+    plain.release();
 }
 
 #[test]
-fn a_directory_whose_name_is_no_text_is_seen_as_any_other() {
+fn a_state_root_with_a_non_utf8_name_works() {
     use std::os::unix::ffi::OsStrExt;
     let scene = Scene::new();
     let root = scene.path("").join(std::ffi::OsStr::from_bytes(b"\xff\xfe root"));
     let call = |args: &[&str]| scene.aba(args).env("ABA_LOCK_DIR", &root);
-    let mut hold = scene.program(HELPER);
-    hold.args(["lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"]).env("ABA_LOCK_DIR", &root);
-    let holder = Holder::start(hold);
+    let holder =
+        scene.aba(["lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"]).env("ABA_LOCK_DIR", &root).hold();
     let person = format!("\n  pid {}, ", holder.pid());
     call(&["status", "a"]).out("a: held, exclusive").out(&person).run();
     call(&["lock", "a", "--", "true"]).status(75).err(format!("a is already running: pid {} ", holder.pid())).run();
@@ -468,18 +471,16 @@ fn a_directory_whose_name_is_no_text_is_seen_as_any_other() {
     fs::rename(&file, root.join("kept")).unwrap();
     fs::remove_file(root.join("kept")).unwrap();
     call(&["status", "a"]).status(1).out("a: free\n").run();
-    holder.let_go();
-    let mut hold = scene.program(HELPER);
-    hold.args(["lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"]).env("ABA_LOCK_DIR", &root);
-    let holder = Holder::start(hold);
+    holder.release();
+    let holder =
+        scene.aba(["lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"]).env("ABA_LOCK_DIR", &root).hold();
     fs::remove_file(&file).unwrap();
     let removed = format!("  removed file: still locked by pid {}, ", holder.pid());
     call(&["status", "a"]).status(1).out(removed).run();
     call(&["list"]).out("a ").run();
-    holder.let_go();
-    let mut hold = scene.program(HELPER);
-    hold.args(["lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"]).env("ABA_LOCK_DIR", &root);
-    let mut holder = Holder::start(hold);
+    holder.release();
+    let mut holder =
+        scene.aba(["lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"]).env("ABA_LOCK_DIR", &root).hold();
     call(&["unlock", "a", "--kill"]).err(format!("ended pid {}", holder.pid())).run();
     holder.wait();
 }

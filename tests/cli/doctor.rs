@@ -1,7 +1,7 @@
-//! `doctor`: what it looks at, what it finds wrong, and that it leaves everything as it was.
+//! `doctor`: the checks of the state root, of the kernel and of the locks. It must change nothing.
 
 use crate::call::{Call, RunningCall};
-use crate::process::{copy_program, is_alive, is_locked, wait_until, write_program};
+use crate::process::{copy_program, is_alive, is_locked, wait_until};
 use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,18 +9,18 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// What is installed below a prefix, beside the helper.
-const INSTALLED: [(&str, &str); 4] = [
+pub(crate) const INSTALLED: [(&str, &str); 4] = [
     ("shell/aba-lock.bash", "share/aba-lock/aba-lock.bash"),
     ("completions/aba-lock.bash", "share/bash-completion/completions/aba-lock"),
     ("completions/_aba-lock", "share/zsh/site-functions/_aba-lock"),
     ("completions/aba-lock.fish", "share/fish/vendor_completions.d/aba-lock.fish"),
 ];
 
-fn source(name: &str) -> String {
+pub(crate) fn source(name: &str) -> String {
     fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
-fn install(scene: &Scene) -> PathBuf {
+pub(crate) fn install(scene: &Scene) -> PathBuf {
     let prefix = scene.path("prefix");
     fs::create_dir_all(prefix.join("bin")).unwrap();
     let helper = prefix.join("bin/aba-lock");
@@ -54,7 +54,7 @@ fn program(scene: &Scene, program: &str) -> Command {
 }
 
 /// A call of the doctor by a script, which may first change something: `"$@"` is the call.
-fn doctor_after(scene: &Scene, script: &str, args: &[&str]) -> Call {
+pub(crate) fn doctor_after(scene: &Scene, script: &str, args: &[&str]) -> Call {
     let mut command = program(scene, "bash");
     // Enough for any script, whatever whoever runs the tests has.
     let script = format!("ulimit -Sn \"$(ulimit -Hn)\"; {script}");
@@ -63,7 +63,7 @@ fn doctor_after(scene: &Scene, script: &str, args: &[&str]) -> Call {
     Call::new(command).out("")
 }
 
-fn doctor(scene: &Scene) -> Call {
+pub(crate) fn doctor(scene: &Scene) -> Call {
     doctor_after(scene, "", &[])
 }
 
@@ -263,108 +263,6 @@ fn the_doctor_never_makes_another_caller_fail() {
     for looking in looking {
         looking.finish();
     }
-}
-
-#[test]
-fn a_shell_library_of_another_version_is_wrong_and_a_changed_one_is_worth_a_note() {
-    let scene = Scene::new();
-    let library = install(&scene).join("share/aba-lock/aba-lock.bash");
-    let text = source("shell/aba-lock.bash");
-    let version = format!("\n__aba_version={}\n", env!("CARGO_PKG_VERSION"));
-    assert!(text.contains(&version), "the library and the helper have one version");
-    fs::write(&library, text.replace(&version, "\n__aba_version=0.0.9\n")).unwrap();
-    let call = doctor(&scene).status(1).out("wrong  shell library: ");
-    call.out(format!("is 0.0.9, and this helper {}", env!("CARGO_PKG_VERSION"))).run();
-    fs::write(&library, text.replace(&version, "\n")).unwrap();
-    doctor(&scene).status(1).out("does not tell its version: it is older than this helper").run();
-    fs::write(&library, format!("{text}\n# changed\n").replacen("locks for shell", "Locks for shell", 1)).unwrap();
-    doctor(&scene).out("note   shell library: ").out("but not the same text").out("diff <(aba-lock init bash)").run();
-    fs::remove_file(&library).unwrap();
-    doctor(&scene).out("note   shell library: none is installed").run();
-    // What `init` prints is the library, too.
-    let text = scene.aba(["init", "bash"]).out("").run().out;
-    fs::write(scene.path("copy.bash"), text).unwrap();
-    let copy = scene.path("copy.bash").display().to_string();
-    doctor_after(&scene, "", &["--library", &copy]).out(format!("fine   shell library: {copy} is ")).run();
-    doctor_after(&scene, "", &["--library", "/dev/null"]).status(1).out("/dev/null is not the shell library").run();
-}
-
-#[test]
-fn a_script_that_sourced_another_version_of_the_library_is_wrong() {
-    let scene = Scene::new();
-    install(&scene);
-    let call = doctor_after(&scene, "", &["--sourced", "0.0.9", "--library", "-"]).status(1);
-    call.out("wrong  shell library: 0.0.9 is sourced, from `aba-lock init bash`, beside helper ").run();
-    let version = env!("CARGO_PKG_VERSION");
-    doctor_after(&scene, "", &["--sourced", version])
-        .out(format!("fine   shell library: {version} is sourced, from "))
-        .run();
-}
-
-#[test]
-fn another_helper_first_on_path_is_wrong() {
-    let scene = Scene::new();
-    install(&scene);
-    let other = scene.path("other");
-    fs::create_dir(&other).unwrap();
-    let program = |text: &str| {
-        let _ = fs::remove_file(other.join("aba-lock"));
-        write_program(&other.join("aba-lock"), &format!("#!/bin/sh\n{text}\n"));
-    };
-    let path = other.display();
-    program("echo aba-lock 0.0.9");
-    let first = format!("PATH={path}:$PATH");
-    let call = doctor_after(&scene, &first, &[]).status(1);
-    call.out(format!("wrong  helper: {path}/aba-lock is the first on PATH, which scripts get, and is 0.0.9")).run();
-    // Behind ours it is only met by others.
-    let last = format!("PATH=$PATH:{path}");
-    doctor_after(&scene, &last, &[]).out(format!("note   helper: {path}/aba-lock on PATH is 0.0.9")).run();
-    // A choice counts more than PATH, also when it is a bad one.
-    let chosen = format!("{first}; export ABA_LOCK_BIN=$HELPER");
-    doctor_after(&scene, &chosen, &[]).out("fine   helper: ABA_LOCK_BIN is ").out("note   helper: ").run();
-    let chosen = format!("export ABA_LOCK_BIN={path}/aba-lock");
-    doctor_after(&scene, &chosen, &[]).status(1).out("which scripts get, and is 0.0.9").run();
-    doctor_after(&scene, "export ABA_LOCK_BIN=/nowhere", &[]).status(1).out("which is no program").run();
-    // One that never answers, and whose child keeps its output open.
-    program("sleep 60 & wait");
-    doctor_after(&scene, &first, &[]).status(1).out("and does not tell its version").run();
-}
-
-#[test]
-fn a_helper_that_is_not_on_path_is_worth_a_note() {
-    let scene = Scene::new();
-    let call = doctor_after(&scene, "PATH=/usr/bin:/bin", &[]);
-    call.out("note   helper: aba-lock is not on PATH").out("export ABA_LOCK_BIN=").run();
-}
-
-#[test]
-fn completions_that_are_missing_or_of_another_version_are_worth_a_note() {
-    let scene = Scene::new();
-    let prefix = install(&scene);
-    doctor(&scene).out("fine   completions: bash: ").run();
-    fs::remove_file(prefix.join("share/bash-completion/bash_completion")).unwrap();
-    if !PathBuf::from("/etc/bash_completion").exists() {
-        doctor(&scene).out("note   completions: bash: ").out("but there is no bash-completion to load it").run();
-    }
-    fs::write(prefix.join(INSTALLED[1].1), "older").unwrap();
-    doctor(&scene).out("note   completions: bash: ").out("is not what this version installs").run();
-    fs::remove_file(prefix.join(INSTALLED[1].1)).unwrap();
-    doctor(&scene)
-        .out("note   completions: bash: not installed")
-        .out("source <(ABA_LOCK_COMPLETE=bash aba-lock)")
-        .run();
-}
-
-#[test]
-fn invalid_environment_variables_are_wrong() {
-    let scene = Scene::new();
-    let call = doctor(&scene).env("ABA_LOCK_TIMEOUT", "soon").status(1);
-    call.out("wrong  environment: ABA_LOCK_TIMEOUT is \"soon\"").out("ABA_LOCK_DIR=").run();
-    let call = doctor(&scene).env("ABA_LOCK_ON_CONFLICT", "panic").status(1);
-    call.out("wrong  environment: ABA_LOCK_ON_CONFLICT is \"panic\"").run();
-    let call = doctor(&scene).env("ABA_LOCK_FDS", "77");
-    call.out("note   environment: ABA_LOCK_FDS names descriptors that are not open: 77").run();
-    doctor(&scene).env("RUN_ONCE_DIR", "tasks").status(1).out("wrong  task root: RUN_ONCE_DIR is ").run();
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The helper as `flock`, where it is better than the original, and what it is beside the other commands. (What both do stands
-//! in `flock_comparison.rs`.)
+//! The helper as `flock`: where it differs from flock(1), and how the other commands see its locks.
+//! `flock_comparison.rs` compares the two where they must be alike.
 
 use crate::call::{Call, CallOutput, Holder};
 use crate::process::{PATIENCE, count_waiters, is_alive, is_locked, kill, wait_until, waiter_pids};
@@ -12,7 +12,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 
 /// The helper under the name `flock`, in a scene that has no state root.
-fn flock(scene: &Scene) -> Command {
+pub(crate) fn flock(scene: &Scene) -> Command {
     let link = scene.path("flock");
     if !link.exists() {
         symlink(HELPER, &link).unwrap();
@@ -22,21 +22,21 @@ fn flock(scene: &Scene) -> Command {
     command
 }
 
-fn call(scene: &Scene, args: &[&str]) -> Call {
+pub(crate) fn call(scene: &Scene, args: &[&str]) -> Call {
     let mut command = flock(scene);
     command.args(args);
     Call::new(command)
 }
 
 /// Holds file `f`, as `flock` does.
-fn holder(scene: &Scene, options: &[&str]) -> Holder {
+pub(crate) fn holder(scene: &Scene, options: &[&str]) -> Holder {
     let mut command = flock(scene);
     command.args(options).args(["f", "sh", "-c", "echo held; read _"]);
     Holder::start(command)
 }
 
 /// Under strace with these options.
-fn traced(scene: &Scene, options: &[&str], args: &[&str]) -> (CallOutput, String) {
+pub(crate) fn traced(scene: &Scene, options: &[&str], args: &[&str]) -> (CallOutput, String) {
     flock(scene);
     let command = scene.call("strace").args(["-qq", "-o"]).arg(scene.path("trace")).args(options);
     let said = command.arg(scene.path("flock")).args(args).current_dir(scene.path("")).err("").out("").run();
@@ -145,104 +145,6 @@ fn an_existing_file_is_opened_read_only_without_o_creat() {
     assert!(opened[0].contains("O_RDONLY") && !opened[0].contains("O_CREAT"), "{trace}");
     let after = fs::metadata(scene.path("f")).unwrap();
     assert_eq!((before.mtime_nsec(), before.len()), (after.mtime_nsec(), after.len()));
-}
-
-#[test]
-fn a_waiter_for_a_removed_file_waits_for_the_new_file() {
-    let scene = Scene::new();
-    let first = holder(&scene, &[]);
-    let mut waiter = call(&scene, &["f", "echo", "ran"]).out("ran\n").start();
-    wait_until("it waits", || count_waiters(&scene.path("f")) == 1);
-    fs::remove_file(scene.path("f")).unwrap();
-    let second = holder(&scene, &[]);
-    first.release();
-    wait_until("it waits again, or has ended", || count_waiters(&scene.path("f")) == 1 || waiter.has_ended());
-    assert!(!waiter.has_ended(), "it ran beside the second holder");
-    second.release();
-    waiter.finish();
-}
-
-#[test]
-fn a_file_removed_between_opening_and_locking_is_recreated() {
-    let scene = Scene::new();
-    fs::write(scene.path("f"), "").unwrap();
-    for options in [&["-n"][..], &[], &["-w", "5"], &["-s"]] {
-        let args = [options, &["f", "sh", "-c", "echo ran >>log"]].concat();
-        let (_, trace) = traced(&scene, &["-P", "f", "-e", "inject=statx:error=ENOENT:when=1"], &args);
-        assert_eq!(trace.matches("flock(").count(), 2, "{trace}");
-    }
-    assert_eq!(fs::read_to_string(scene.path("log")).unwrap().lines().count(), 4);
-}
-
-#[test]
-fn a_waiter_that_cannot_open_the_new_file_fails() {
-    let scene = Scene::new();
-    let refused = [
-        ("openat:error=EACCES:when=2", true, 66, "Permission denied"),
-        ("openat:error=EMFILE:when=2", true, 71, "Too many open files"),
-        ("statx:error=EACCES:when=1", true, 66, "Permission denied"),
-        // Nothing is there; but another may be able to make it.
-        ("openat:error=EACCES:when=3", false, 66, "Permission denied"),
-        ("openat:error=ENOSPC:when=3", false, 73, "No space left on device"),
-    ];
-    for (inject, made_again, status, reason) in refused {
-        let first = holder(&scene, &[]);
-        let command = scene.strace(["-P", "f", "-e", &format!("inject={inject}")]).arg(scene.path("flock"));
-        let command = command.args(["f", "echo", "ran"]).current_dir(scene.path("")).status(status);
-        let waiter = command.err(format!("flock: cannot open lock file f: {reason}\n")).start();
-        wait_until("it waits", || count_waiters(&scene.path("f")) == 1);
-        fs::remove_file(scene.path("f")).unwrap();
-        let second = made_again.then(|| holder(&scene, &[]));
-        first.release();
-        waiter.finish();
-        second.map(Holder::release);
-    }
-}
-
-#[test]
-fn a_waiter_without_free_descriptors_waits_for_the_new_file() {
-    let scene = Scene::new();
-    let first = holder(&scene, &[]);
-    let command = scene.call("sh").args(["-c", "ulimit -n 4; exec ./flock -o f echo ran"]).current_dir(scene.path(""));
-    let mut waiter = command.out("ran\n").start();
-    wait_until("it waits", || count_waiters(&scene.path("f")) == 1);
-    fs::remove_file(scene.path("f")).unwrap();
-    let second = holder(&scene, &[]);
-    first.release();
-    wait_until("it waits again, or has ended", || count_waiters(&scene.path("f")) == 1 || waiter.has_ended());
-    assert!(!waiter.has_ended(), "it ran beside the second holder, or gave up");
-    second.release();
-    waiter.finish();
-}
-
-#[test]
-fn a_file_that_always_seems_replaced_is_locked_unless_it_was_contended() {
-    let scene = Scene::new();
-    let (said, _) = {
-        let args = ["f", "sh", "-c", "flock -n f true || echo held"];
-        traced(&scene, &["-P", "f", "-e", "inject=statx:error=ENOENT"], &args)
-    };
-    assert_eq!(said.out, "held\n");
-    let first = holder(&scene, &[]);
-    let command = scene.strace(["-P", "f", "-e", "inject=statx:error=ENOENT"]).arg(scene.path("flock"));
-    let command = command.args(["f", "echo", "ran"]).current_dir(scene.path("")).status(65);
-    let waiter = command.err("flock: lock file f was replaced each time that it was opened").start();
-    wait_until("it waits", || count_waiters(&scene.path("f")) == 1);
-    first.release();
-    waiter.finish();
-}
-
-#[test]
-fn a_waiter_runs_if_the_directory_of_the_lock_file_is_removed() {
-    let scene = Scene::new();
-    fs::create_dir(scene.path("d")).unwrap();
-    let mut command = flock(&scene);
-    command.args(["d/f", "sh", "-c", "echo held; read _; rm -r d"]);
-    let first = Holder::start(command);
-    let waiter = call(&scene, &["d/f", "echo", "ran"]).out("ran\n").start();
-    wait_until("it waits", || count_waiters(&scene.path("d/f")) == 1);
-    first.release();
-    waiter.finish();
 }
 
 #[test]
@@ -382,72 +284,6 @@ fn the_parser_and_the_help_know_the_same_options() {
 }
 
 #[test]
-fn ranges_conflict_only_where_they_overlap() {
-    let scene = Scene::new();
-    let first = holder(&scene, &["--fcntl", "--start", "1K", "--length", "1KiB"]);
-    let conflict = |args: &[&str]| {
-        call(&scene, &[&["--fcntl", "-nE", "9"], args, &["f", "echo", "ran"]].concat()).status(9).run();
-    };
-    let granted = |args: &[&str]| {
-        call(&scene, &[&["--fcntl", "-n"], args, &["f", "echo", "ran"]].concat()).out("ran\n").run();
-    };
-    conflict(&[]);
-    conflict(&["-s"]);
-    conflict(&["--length", "1025"]);
-    conflict(&["--start", "2047"]);
-    conflict(&["--start", "2047", "--length", "1"]);
-    granted(&["--length", "1024"]);
-    granted(&["--start", "2048"]);
-    granted(&["--start", "2KiB", "--length", "1M"]);
-    conflict(&["--start", "1KB", "--length", "25"]);
-    granted(&["--start", "1KB", "--length", "24"]);
-    call(&scene, &["--fcntl", "-E", "9", "-w", "0.05", "f", "echo", "ran"]).status(9).run();
-    call(&scene, &["--fcntl", "-u", "f", "echo", "ran"]).out("ran\n").run();
-    call(&scene, &["-n", "f", "echo", "ran"]).out("ran\n").run();
-    let waiter = call(&scene, &["--fcntl", "-w", "60", "f", "echo", "ran"]).out("ran\n").start();
-    let end = format!(":{} ", fs::metadata(scene.path("f")).unwrap().ino());
-    let waits = |line: &str| line.contains("-> OFDLCK") && line.contains(&end);
-    wait_until("it waits", || fs::read_to_string("/proc/locks").unwrap().lines().any(waits));
-    first.release();
-    waiter.finish();
-    // Several may share one, and a descriptor has it, too.
-    let shared = holder(&scene, &["--fcntl", "-s"]);
-    granted(&["-s"]);
-    conflict(&["-x"]);
-    shared.release();
-    let script = "exec 9<>f; ./flock --fcntl 9; ./flock --fcntl -n f true || echo held; ./flock --fcntl -u 9; ./flock --fcntl -n f echo free";
-    let mut command = flock(&scene);
-    command.arg("g").args(["sh", "-c", script]);
-    Call::new(command).out("held\nfree\n").run();
-    // A directory can only be shared.
-    call(&scene, &["--fcntl", "-n", ".", "true"]).status(66).err("Is a directory").run();
-}
-
-#[test]
-fn start_and_length_accept_the_sizes_of_util_linux() {
-    let scene = Scene::new();
-    // The size of a lock, and the range that the kernel then has: first and last byte.
-    for (options, range) in [
-        (&["--start", "0x10"][..], "16 EOF"),
-        (&["--start=010", "--length", "1"], "8 8"),
-        (&["--length", "1.5K"], "0 1535"),
-        (&["--length", "1.5KB"], "0 1499"),
-        (&["--length", "0.5MiB"], "0 524287"),
-        (&["--start", "2G", "--length", "1GB"], "2147483648 3147483647"),
-        (&["--start", "0", "--length", "0"], "0 EOF"),
-    ] {
-        let holder = holder(&scene, options);
-        let end = format!(":{} {range}", fs::metadata(scene.path("f")).unwrap().ino());
-        let locks = fs::read_to_string("/proc/locks").unwrap();
-        assert!(locks.lines().any(|line| line.contains(": OFDLCK ") && line.ends_with(&end)), "{options:?} {locks}");
-        holder.release();
-    }
-    let said = call(&scene, &["--start", "1K", "--length", "20000000T", "f", "true"]).status(64).err("flock: ").run();
-    assert!(said.err.contains("invalid length: '20000000T'"), "{}", said.err);
-    call(&scene, &["--length", "8E", "f", "true"]).status(65).err("flock: f: Invalid argument").run();
-}
-
-#[test]
 fn names_and_commands_may_be_any_bytes() {
     let scene = Scene::new();
     let name = OsStr::from_bytes(b"\xff\xfe \n");
@@ -540,21 +376,4 @@ fn only_the_last_component_of_the_program_name_counts() {
         command.arg0(name).args(["f", "true"]).current_dir(scene.path("")).stderr(File::create("/dev/null").unwrap());
         assert_eq!(command.status().unwrap().code(), Some(status), "{name}");
     }
-}
-
-#[test]
-fn a_conflict_with_fcntl_names_the_holder_of_the_range() {
-    let scene = Scene::new();
-    let program = "import fcntl, sys\nf = open('f', 'w')\nfcntl.lockf(f, fcntl.LOCK_EX, 10)\nprint('held', flush=True)\nsys.stdin.readline()";
-    let posix = scene.call("python3").args(["-c", program]).current_dir(scene.path("")).hold();
-    let conflict = |pid: u32, options: &[&str]| {
-        let held = format!("flock: f is held by pid {pid} (");
-        call(&scene, &[&["--fcntl", "-n", "--verbose"], options, &["f", "true"]].concat()).status(1).err(held).run();
-    };
-    conflict(posix.pid(), &[]);
-    let open_file = holder(&scene, &["--fcntl", "--start", "10"]);
-    conflict(posix.pid(), &["--length", "10"]);
-    conflict(open_file.pid(), &["--start", "12"]);
-    posix.release();
-    open_file.release();
 }

@@ -1,7 +1,7 @@
-//! Taking, waiting, and letting go.
+//! `lock`: acquiring, waiting, timeouts, shared locks, several locks at once, records and tokens.
 
 use crate::call::Call;
-use crate::process::{PATIENCE, count_waiters, is_locked, kill, wait_until, write_program};
+use crate::process::{PATIENCE, is_locked, write_program};
 use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -185,87 +185,6 @@ fn a_file_is_locked_by_its_path_and_keeps_its_content() {
 }
 
 #[test]
-fn a_descriptor_of_the_script_holds_the_lock_after_the_helper_has_ended() {
-    let scene = Scene::new();
-    let script = r#"
-        exec 200<>"$("$HELPER" path --create a)"
-        "$HELPER" lock --fd 200 a || exit
-        "$HELPER" status -q a || exit
-        (exec 200>&-; "$HELPER" lock -q a -- true); [[ $? == 75 ]] || exit 91
-        "$HELPER" status --fd 200 a || exit
-        "$HELPER" unlock --fd 200 a || exit
-        "$HELPER" lock a -- true || exit
-        "$HELPER" status --fd 200 a; [[ $? == 1 ]]
-    "#;
-    scene
-        .bash(script)
-        .out("a: held, exclusive, through descriptor 200\n")
-        .out("a: not held through descriptor 200\n")
-        .run();
-}
-
-#[test]
-fn the_record_names_the_script_and_not_the_helper() {
-    let scene = Scene::new();
-    let script = r#"
-        exec 200<>"$("$HELPER" path --create a)"
-        "$HELPER" lock --fd 200 --who 'the "who"' a && echo $$
-    "#;
-    let said = scene.bash(script).out("").run();
-    assert_eq!(scene.field("a", "pid"), said.out.trim());
-    assert_eq!(scene.field("a", "who"), "'the \"who\"'");
-    assert_eq!(scene.field("a", "mode"), "exclusive");
-    let since = scene.field("a", "since");
-    assert!(since.len() == 20 && since.ends_with('Z') && since.as_bytes()[10] == b'T', "{since}");
-    for key in ["tick", "boot", "host", "ns", "user", "command", "locker", "token"] {
-        assert!(!scene.field("a", key).is_empty());
-    }
-}
-
-#[test]
-fn locking_a_held_descriptor_again_changes_nothing() {
-    let scene = Scene::new();
-    let script = r#"
-        exec 200<>"$("$HELPER" path --create a)"
-        "$HELPER" lock --fd 200 a
-        before=$(<"$ABA_LOCK_DIR/aba-a.lock")
-        bash -c '"$HELPER" lock --fd 200 -s a' || exit
-        [[ $before == "$(<"$ABA_LOCK_DIR/aba-a.lock")" ]] || exit 91
-        # Asking for it shared must not have weakened it.
-        (exec 200>&-; "$HELPER" lock -qs a -- true); [[ $? == 75 ]] || exit 92
-    "#;
-    scene.bash(script).run();
-    let upgrade = r#"
-        exec 200<>"$("$HELPER" path --create b)"
-        "$HELPER" lock -s --fd 200 b && "$HELPER" lock --fd 200 b
-    "#;
-    scene.bash(upgrade).status(75).err("b is already held shared by this script").err("hint: release it first").run();
-}
-
-#[test]
-fn closed_descriptors_and_those_of_other_files_have_their_own_statuses() {
-    let scene = Scene::new();
-    scene.bash("\"$HELPER\" lock --fd 200 a").status(125).err("file descriptor 200 is not open").run();
-    scene.bash("\"$HELPER\" unlock --fd 200").status(125).err("file descriptor 200 is not open").run();
-    let other = "exec 200<>\"$(\"$HELPER\" path --create b)\"; \"$HELPER\" lock --fd 200 a";
-    scene.bash(other).status(76).err("file descriptor 200 is not, or no longer, open on lock file").run();
-    let other = "exec 200<>\"$(\"$HELPER\" path --create b)\"; \"$HELPER\" unlock --fd 200 a";
-    scene.bash(other).status(76).err("is not, or no longer, open on lock file").run();
-}
-
-#[test]
-fn either_all_descriptors_are_locked_or_none() {
-    let scene = Scene::new();
-    let _holder = scene.holder("b");
-    let script = r#"
-        exec 200<>"$("$HELPER" path --create a)" 201<>"$("$HELPER" path --create b)"
-        "$HELPER" lock -q --fd 200 --fd 201 a b; [[ $? == 75 ]] || exit 91
-        "$HELPER" lock a -- true
-    "#;
-    scene.bash(script).run();
-}
-
-#[test]
 fn unlock_by_name_releases_no_lock_of_another_process() {
     let scene = Scene::new();
     scene.aba(["unlock", "a"]).run();
@@ -331,18 +250,6 @@ fn a_shared_lock_never_uses_the_token_of_an_incomplete_record() {
 }
 
 #[test]
-fn the_record_names_the_script_even_if_it_ends_during_the_call() {
-    let scene = Scene::new();
-    scene.make_root();
-    // From the second time that it asks, its parent is another.
-    let strace = "strace -D -o /dev/null -e inject=getppid:retval=1:when=2+ -e trace=getppid";
-    let text = format!("exec 9<>\"$1\"; {strace} \"$HELPER\" lock --fd 9 a; grep ^pid= \"$1\"; echo pid=$$");
-    let said = scene.call("bash").args(["-c", &text, "bash"]).arg(scene.lock_file("a")).out("").run().out;
-    let (recorded, script) = said.split_once('\n').unwrap();
-    assert_eq!(recorded, script.trim_end());
-}
-
-#[test]
 fn a_shorter_record_replaces_a_longer_one_completely() {
     let scene = Scene::new();
     scene.aba(["lock", "--who", &"x".repeat(900), "a", "--", "true"]).run();
@@ -350,210 +257,6 @@ fn a_shorter_record_replaces_a_longer_one_completely() {
     let record = scene.record("a");
     assert!(!record.contains('x') || record.len() < 900, "{record}");
     assert!(record.lines().last().unwrap().starts_with("token="), "{record}");
-}
-
-#[test]
-fn a_waiter_for_a_replaced_file_waits_for_the_new_file() {
-    let scene = Scene::new();
-    let first = scene.holder("a");
-    let mut waiter = scene.aba(["lock", "-qw", "a", "--", "echo", "mine"]).out("mine\n").start();
-    scene.wait_for_waiter("a");
-    fs::remove_file(scene.lock_file("a")).unwrap();
-    let second = scene.holder("a");
-    first.release();
-    // It got the lock on the removed file, and must go back and wait for the second.
-    scene.wait_for_waiter("a");
-    assert!(!waiter.has_ended());
-    second.release();
-    waiter.finish();
-}
-
-#[test]
-fn a_file_replaced_during_the_wait_for_the_next_lock_is_locked_again() {
-    let scene = Scene::new();
-    let second = scene.holder("b");
-    let mut waiter = scene.aba(["lock", "-qw", "a", "b", "--", "echo", "mine"]).out("mine\n").start();
-    scene.wait_for_waiter("b");
-    fs::remove_file(scene.lock_file("a")).unwrap();
-    let first = scene.holder("a");
-    second.release();
-    // It was granted b, and holds the removed file of a: it must go back and wait for the new one, without b.
-    scene.wait_for_waiter("a");
-    scene.aba(["lock", "b", "--", "true"]).run();
-    assert!(!waiter.has_ended());
-    first.release();
-    waiter.finish();
-}
-
-#[test]
-fn the_first_of_several_files_is_checked_again_after_the_wait() {
-    let scene = Scene::new();
-    let (one, two) = (scene.path("1"), scene.path("2"));
-    let (one, two) = (one.to_str().unwrap(), two.to_str().unwrap());
-    let second = scene.holder_with(&["--file", two]);
-    let call = ["lock", "-qw", "--file", one, "--file", two, "--", "echo", "mine"];
-    let mut waiter = scene.aba(call).out("mine\n").start();
-    wait_until("it waits for the second", || count_waiters(two.as_ref()) == 1);
-    fs::rename(one, scene.path("moved")).unwrap();
-    let first = scene.holder_with(&["--file", one]);
-    second.release();
-    wait_until("it waits for the first", || count_waiters(one.as_ref()) == 1);
-    assert!(!waiter.has_ended());
-    first.release();
-    waiter.finish();
-}
-
-#[test]
-fn the_second_path_to_one_file_is_checked_again_after_the_wait() {
-    let scene = Scene::new();
-    let (one, two, three) = (scene.path("1"), scene.path("2"), scene.path("3"));
-    fs::write(&one, "").unwrap();
-    fs::hard_link(&one, &two).unwrap();
-    let [one, two, three] = [&one, &two, &three].map(|path| path.to_str().unwrap());
-    let last = scene.holder_with(&["--file", three]);
-    let call = ["lock", "-qw", "--file", one, "--file", two, "--file", three, "--", "echo", "mine"];
-    let mut waiter = scene.aba(call).out("mine\n").start();
-    wait_until("it waits for the last", || count_waiters(three.as_ref()) == 1);
-    fs::remove_file(two).unwrap();
-    let second = scene.holder_with(&["--file", two]);
-    last.release();
-    wait_until("it waits for the second", || count_waiters(two.as_ref()) == 1);
-    assert!(!waiter.has_ended());
-    second.release();
-    waiter.finish();
-}
-
-#[test]
-fn a_waiter_for_a_link_waits_for_its_final_target() {
-    for link_of_directory in [false, true] {
-        let scene = Scene::new();
-        for release in ["1", "2"] {
-            fs::create_dir(scene.path(release)).unwrap();
-            fs::write(scene.path(release).join("data"), "").unwrap();
-        }
-        let (link, inside) = (scene.path("current"), if link_of_directory { "" } else { "data" });
-        let point_to = |release: &str| std::os::unix::fs::symlink(scene.path(release).join(inside), &link).unwrap();
-        point_to("1");
-        let named = if link_of_directory { link.join("data") } else { link.clone() };
-        let named = named.to_str().unwrap();
-        let first = scene.holder_with(&["--file", named]);
-        let mut waiter = scene.aba(["lock", "-qw", "--file", named, "--", "echo", "mine"]).out("mine\n").start();
-        let waiters = |release: &str| count_waiters(&scene.path(release).join("data"));
-        wait_until("it waits", || waiters("1") == 1);
-        fs::remove_file(&link).unwrap();
-        point_to("2");
-        let second = scene.holder_with(&["--file", named]);
-        first.release();
-        wait_until("it waits for the new target", || waiters("2") == 1);
-        assert!(!waiter.has_ended());
-        second.release();
-        waiter.finish();
-    }
-}
-
-#[test]
-fn a_descriptor_of_a_redirected_link_exits_with_76() {
-    let scene = Scene::new();
-    let (one, two, link) = (scene.path("1"), scene.path("2"), scene.path("current"));
-    for path in [&one, &two] {
-        fs::write(path, "").unwrap();
-    }
-    std::os::unix::fs::symlink(&one, &link).unwrap();
-    let holder = scene.holder_with(&["--file", one.to_str().unwrap()]);
-    let script = r#"exec 9<>"$1"; "$HELPER" lock -qw --file "$1" --fd 9; status=$?
-        flock -n -E 7 "/proc/$$/fd/9" true || exit 91
-        exit $status"#;
-    let command = scene.call("bash").args(["-c", script, "bash"]).arg(&link).status(76);
-    let waiter = command.err("is not, or no longer, open on").start();
-    wait_until("it waits", || count_waiters(&one) == 1);
-    fs::remove_file(&link).unwrap();
-    std::os::unix::fs::symlink(&two, &link).unwrap();
-    holder.release();
-    waiter.finish();
-}
-
-#[test]
-fn files_are_locked_in_one_order_regardless_of_their_paths() {
-    let scene = Scene::new();
-    let (one, two) = (scene.path("1"), scene.path("2"));
-    for exists in [false, true] {
-        if exists {
-            fs::write(&two, "").unwrap();
-        }
-        let holder = scene.holder_with(&["--file", one.to_str().unwrap()]);
-        let call = ["lock", "-qw", "--file", "./2", "--file", one.to_str().unwrap(), "--file", "1", "--", "true"];
-        let waiter = scene.call(HELPER).current_dir(scene.path("")).args(call).start();
-        wait_until("it waits for the first", || count_waiters(&one) == 1);
-        assert!(!two.exists() || !is_locked(&two));
-        holder.release();
-        waiter.finish();
-        fs::remove_file(&two).unwrap();
-    }
-}
-
-#[test]
-fn a_file_replaced_during_the_wait_for_the_next_descriptor_exits_with_76() {
-    let scene = Scene::new();
-    let holder = scene.holder("b");
-    let script = r#"
-        exec 200<>"$("$HELPER" path --create a)" 201<>"$ABA_LOCK_DIR/aba-b.lock"
-        "$HELPER" lock -qw --fd 200 --fd 201 a b; status=$?
-        flock -n -E 7 "/proc/$$/fd/200" true || exit 91
-        flock -n -E 7 "/proc/$$/fd/201" true || exit 92
-        exit $status
-    "#;
-    let waiter = scene.bash(script).status(76).err("file descriptor 200 is not, or no longer, open on").start();
-    scene.wait_for_waiter("b");
-    fs::rename(scene.lock_file("a"), scene.path("moved")).unwrap();
-    holder.release();
-    waiter.finish();
-}
-
-#[test]
-fn a_descriptor_of_a_replaced_file_exits_with_76() {
-    let scene = Scene::new();
-    let script = r#"
-        exec 200<>"$("$HELPER" path --create a)"
-        rm "$ABA_LOCK_DIR/aba-a.lock"
-        "$HELPER" lock --fd 200 a; [[ $? == 76 ]] || exit 91
-        exec 200<>"$("$HELPER" path --create a)"
-        "$HELPER" lock --fd 200 a
-    "#;
-    scene.bash(script).err("hint: open it again: `exec 200<>").run();
-}
-
-#[test]
-fn a_file_replaced_during_the_wait_exits_with_76_and_is_not_locked() {
-    let scene = Scene::new();
-    let holder = scene.holder("a");
-    let script = r#"
-        exec 200<>"$ABA_LOCK_DIR/aba-a.lock"
-        "$HELPER" lock -qw --fd 200 a; status=$?
-        flock -n -E 7 "/proc/$$/fd/200" true || exit 91
-        exit $status
-    "#;
-    let waiter = scene.bash(script).status(76).err("is not, or no longer, open on").start();
-    scene.wait_for_waiter("a");
-    fs::rename(scene.lock_file("a"), scene.path("moved")).unwrap();
-    holder.release();
-    waiter.finish();
-}
-
-#[test]
-fn a_helper_stops_waiting_when_its_script_is_killed() {
-    let scene = Scene::new();
-    let holder = scene.holder("a");
-    let script = r#"exec 200<>"$ABA_LOCK_DIR/aba-a.lock"; "$HELPER" lock -qw --fd 200 a; echo "$?""#;
-    // Its output goes to a file: a pipe would stay open with the helper.
-    let script = format!("exec >{} 2>&1\n{script}", scene.path("output").display());
-    let waiter = scene.bash(&script).status(137).start();
-    scene.wait_for_waiter("a");
-    kill(waiter.pid(), 9);
-    waiter.finish();
-    scene.wait_for_waiters("a", 0);
-    assert!(is_locked(&scene.lock_file("a")), "the holder was not disturbed");
-    drop(holder);
-    wait_until("the lock is free", || !is_locked(&scene.lock_file("a")));
 }
 
 #[test]
@@ -572,16 +275,6 @@ fn the_content_of_a_locked_file_is_never_lost() {
     assert_eq!(fs::read_to_string(&empty).unwrap(), "");
     // A nested call is no conflict there either, without a record to tell.
     scene.aba(["lock", "--file", path, "--", HELPER, "lock", "--file", path, "--", "true"]).run();
-}
-
-#[test]
-fn two_descriptors_of_one_lock_are_refused() {
-    let scene = Scene::new();
-    let script = r#"
-        exec 200<>"$("$HELPER" path --create a)" 201<>"$("$HELPER" path --create a)"
-        "$HELPER" lock -w --fd 200 --fd 201 a a
-    "#;
-    scene.bash(script).status(2).err("a name is given twice").run();
 }
 
 #[test]

@@ -1,11 +1,9 @@
-//! `reserve`, `release`, `exclude` and `migrate`, as their contract has it.
+//! `reserve`, `release`, `exclude` and `migrate`: numbers for directories. The helpers here serve all tests of `reserve`.
 
-use crate::call::{Call, Holder};
-use crate::process::{count_waiters, is_alive, wait_until};
+use crate::call::Call;
 use crate::scene::{HELPER, Scene};
 use std::ffi::OsStr;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -125,289 +123,6 @@ fn an_unavailable_preferred_number_is_reported_and_a_required_one_is_an_error() 
     reserve(&scene, "a", &["--prefer", "6001"]).out("6080\n").err("6001 is not given: ").err("has 6080 already").run();
     reserve(&scene, "a", &["--require", "6001"]).status(75).err("6001 cannot be had: ").err("release").run();
     assert_eq!(number(reserve(&scene, "a", &["--require", "6080"])), 6080);
-}
-
-/// A port that is bound by this test, and what binds it.
-enum Bound {
-    Listener(TcpListener),
-    Socket(UdpSocket),
-}
-
-fn bound(address: IpAddr, udp: bool) -> Option<(u16, Bound)> {
-    if udp {
-        let socket = UdpSocket::bind((address, 0)).ok()?;
-        Some((socket.local_addr().unwrap().port(), Bound::Socket(socket)))
-    } else {
-        let listener = TcpListener::bind((address, 0)).ok()?;
-        Some((listener.local_addr().unwrap().port(), Bound::Listener(listener)))
-    }
-}
-
-#[test]
-fn a_port_in_use_is_not_given() {
-    let (v4, v6): (IpAddr, IpAddr) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
-    let (all4, all6): (IpAddr, IpAddr) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
-    for (address, udp) in [v4, v6, all4, all6].into_iter().flat_map(|address| [(address, false), (address, true)]) {
-        // Where there is no IPv6, nobody can use it.
-        let Some((port, held)) = bound(address, udp) else { continue };
-        let scene = Scene::new();
-        let (port, range) = (port.to_string(), format!("{port}-{port}"));
-        let args = ["reserve", "--range", &range];
-        let said = call(&scene, "a", args.iter().chain(&["--require", &port])).status(75).err("it is in use").run();
-        assert!(!said.err.contains("by pid"), "who it is stands in other sentences");
-        call(&scene, "a", args).status(75).err("0 reserved, 0 leased, 0 excluded, 1 in use").run();
-        let other = if udp { "tcp" } else { "udp" };
-        call(&scene, "a", args.iter().chain(&["--probe", other])).out(format!("{port}\n")).run();
-        // It is said when somebody has it that is kept, and who that is.
-        let mine = format!("is in use by pid {} (", std::process::id());
-        call(&scene, "a", args).out(format!("{port}\n")).err(mine).run();
-        call(&scene, "a", args.iter().chain(&["-q"])).out(format!("{port}\n")).run();
-        match held {
-            Bound::Listener(listener) => drop(listener),
-            Bound::Socket(socket) => drop(socket),
-        }
-    }
-}
-
-#[test]
-fn the_process_that_uses_the_preferred_port_is_named() {
-    let scene = Scene::new();
-    let (port, _held) = bound(Ipv4Addr::LOCALHOST.into(), false).unwrap();
-    let range = format!("1-{port}");
-    call(&scene, "a", ["reserve", "--range", &range, "--prefer", &port.to_string()])
-        .out("")
-        .err(format!("{port} is in use by pid {} (", std::process::id()))
-        .err(" is given instead")
-        .run();
-}
-
-#[test]
-fn ended_connections_and_without_wildcard_other_interfaces_are_not_in_use() {
-    let scene = Scene::new();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let (server, _) = listener.accept().unwrap();
-    // Who closes first is left in TIME_WAIT.
-    drop(server);
-    let _ = std::io::copy(&mut &client, &mut std::io::sink());
-    drop((client, listener));
-    let waits = format!(":{port:04X} ");
-    let table = || fs::read_to_string("/proc/net/tcp").unwrap();
-    wait_until("it is in TIME_WAIT", || table().lines().any(|line| line.contains(&waits) && line.contains(" 06 ")));
-    assert!(UdpSocket::bind(("127.0.0.1", port)).is_ok());
-    let range = port.to_string();
-    call(&scene, "a", ["reserve", "--probe", "tcp", "--range", &range]).out(format!("{port}\n")).run();
-    // Another loopback address stands for another interface.
-    let Ok(other) = TcpListener::bind("127.0.0.2:0") else { return };
-    let range = other.local_addr().unwrap().port().to_string();
-    let wildcard = ["reserve", "--probe", "tcp,wildcard", "--range", &range];
-    call(&scene, "b", wildcard).status(75).err("1 in use").run();
-    call(&scene, "b", ["reserve", "--probe", "tcp", "--range", &range]).out(range.as_str()).run();
-}
-
-#[test]
-fn a_group_gets_the_lowest_adjacent_numbers_or_none() {
-    let scene = Scene::new();
-    reserve(&scene, "x", &["--require", "5001"]).out("5001").run();
-    let said = reserve(&scene, "a", &["--group", "web,db,cache"]).out("").run().out;
-    assert_eq!(said, "5002\n5003\n5004\n");
-    assert_eq!(reserve(&scene, "a", &["--group", "web,db,cache"]).out("").run().out, said, "the same again");
-    // Each is a number like others.
-    assert_eq!(number(reserve(&scene, "a", &["--tag", "db"])), 5003);
-    // What is missing comes beside the rest if it can.
-    assert_eq!(reserve(&scene, "b", &["--group", "p,q", "--range", "5010-5012"]).out("").run().out, "5010\n5011\n");
-    call(&scene, "b", ["release", "--tag", "q"]).run();
-    assert_eq!(reserve(&scene, "b", &["--group", "p,q"]).out("").run().out, "5010\n5011\n");
-    assert_eq!(reserve(&scene, "b", &["--group", "n,p,q"]).out("").run().out, "5009\n5010\n5011\n");
-    let before = fs::read(registry(&scene, "ports")).unwrap();
-    reserve(&scene, "c", &["--group", "k,l,m", "--range", "5003-5006"])
-        .status(75)
-        .err("there is no place in 5003-5006 of ports for a group of 3: 2 reserved, 0 leased, 0 excluded, 0 in use, 2 free")
-        .run();
-    assert_eq!(fs::read(registry(&scene, "ports")).unwrap(), before, "nothing is left of it");
-    reserve(&scene, "c", &["--group", "k,k"]).status(2).err("given twice").run();
-    reserve(&scene, "c", &["--group", "k,,l"]).status(2).err("is not a tag").run();
-}
-
-#[test]
-fn a_group_file_sets_offsets_and_variable_names() {
-    let scene = Scene::new();
-    let file = "reservations:\n  base: 5100\n  services:\n    web:\n      offset: 0\n      preferred: 5500\n    db: {offset: 2, env: DATABASE}\n    aux:\n      offset: 7\n";
-    fs::write(scene.path("group.yaml"), file).unwrap();
-    let args = ["--group-file", "../group.yaml", "--format", "export"];
-    let said = reserve(&scene, "a", &args).out("").run().out;
-    assert_eq!(said, "export WEB_PORT=5500\nexport DATABASE=5102\nexport AUX_PORT=5107\n");
-    assert_eq!(reserve(&scene, "a", &args).err("").out("").run().out, said);
-    // Elsewhere the base cannot be had, nor what is preferred.
-    let said = reserve(&scene, "b", &args)
-        .out("export DATABASE=")
-        .err("5500 is reserved for ")
-        .err("the group cannot begin at 5100: 5102 is reserved; ")
-        .run();
-    assert!(said.out.contains("WEB_PORT=5000\n") && said.out.contains("AUX_PORT=5007\n"), "{}", said.out);
-    fs::write(scene.path("group.yaml"), file.replace("aux", "a;b")).unwrap();
-    reserve(&scene, "c", &args).status(2).err("group.yaml, line 8: ").run();
-    fs::write(scene.path("group.yaml"), file.replace("DATABASE", "X=$(id)")).unwrap();
-    reserve(&scene, "c", &args).status(2).err("line 7: ").err("is not a name for a variable").run();
-    reserve(&scene, "c", &["--group-file", "none.yaml"])
-        .status(125)
-        .err("could not read none.yaml: No such file")
-        .run();
-    assert_eq!(rows(&scene, "ports").len(), 6);
-}
-
-#[test]
-fn output_for_eval_has_only_names_and_numbers() {
-    let scene = Scene::new();
-    let script =
-        "eval \"$(\"$HELPER\" reserve --probe none --group web-1,db.x --format export)\"; echo $WEB_1_PORT $DB_X_PORT";
-    assert_eq!(scene.bash(script).out("").run().out, "5000 5001\n");
-    for (group, why) in
-        [("9a", "\"9A_PORT\", for the tag \"9a\", is not a name for a variable"), ("a-b,a.b", "A_B_PORT")]
-    {
-        let said = reserve(&scene, "a", &["--group", group, "--format", "export"]).status(2).err(why).run();
-        assert!(said.out.is_empty());
-        // As plain numbers they have no names.
-        reserve(&scene, "a", &["--group", group, "--dry-run"]).out("").run();
-    }
-    assert_eq!(rows(&scene, "ports").len(), 2);
-    for (format, expected) in [
-        ("plain", "5002\n"),
-        ("export", "export PORT=5002\n"),
-        ("fish", "set -gx PORT 5002\n"),
-        ("dotenv", "PORT=5002\n"),
-        ("json", "{\"PORT\":5002}\n"),
-    ] {
-        assert_eq!(reserve(&scene, "b", &["--format", format]).out("").run().out, expected);
-    }
-    let args = ["--pool", "gpu", "--range", "0-7", "--tag", "train", "--format", "dotenv"];
-    assert_eq!(reserve(&scene, "b", &args).out("").run().out, "TRAIN_GPU=0\n");
-}
-
-#[test]
-fn dotenv_changes_only_its_own_lines() {
-    let scene = Scene::new();
-    fs::create_dir(scene.path("a")).unwrap();
-    fs::write(scene.path("a/.env"), "# mine\nWEB_PORT=1 # old\nKEY=\"x\nDB_PORT=2\"\n").unwrap();
-    let args = ["--group", "web,db", "--dotenv", ".env"];
-    assert_eq!(reserve(&scene, "a", &args).out("").run().out, "5000\n5001\n");
-    let text = || fs::read_to_string(scene.path("a/.env")).unwrap();
-    let expected = "# mine\nWEB_PORT=5000\nKEY=\"x\nDB_PORT=2\"\nDB_PORT=5001\n";
-    assert_eq!(text(), expected);
-    let before = fs::metadata(scene.path("a/.env")).unwrap().ino();
-    reserve(&scene, "a", &args).out("").run();
-    assert_eq!((text(), fs::metadata(scene.path("a/.env")).unwrap().ino()), (expected.to_owned(), before));
-    // A file that is not there is made; and where it cannot be, nothing is reserved.
-    assert_eq!(number(reserve(&scene, "b", &["--dotenv", "new.env"])), 5002);
-    assert_eq!(fs::read_to_string(scene.path("b/new.env")).unwrap(), "PORT=5002\n");
-    reserve(&scene, "c", &["--dotenv", "none/new.env"]).status(125).err("none/new.env").run();
-    reserve(&scene, "c", &["--dotenv", "."]).status(125).err("").run();
-    reserve(&scene, "c", &["--dry-run", "--dotenv", "dry.env"]).out("5003\n").run();
-    assert!(!scene.path("c/dry.env").exists());
-    assert_eq!(rows(&scene, "ports").len(), 3);
-}
-
-#[test]
-fn an_update_and_a_reservation_of_the_same_file_do_not_deadlock() {
-    let scene = Scene::new();
-    let gate = scene.gate("gate");
-    fs::create_dir(scene.path("a")).unwrap();
-    fs::write(scene.path("a/.env"), "A=1\n").unwrap();
-    // The first has the file and will want the registry, while the second wants the file.
-    let script = format!(
-        "cat; echo begun >../begun; read _ <'{}'; echo B=$(\"$HELPER\" reserve --probe none)",
-        gate.path.display()
-    );
-    let first = call(&scene, "a", ["update", ".env", "--", "bash", "-c", &script]).start();
-    wait_until("it has the file", || scene.path("begun").exists());
-    let second = reserve(&scene, "a", &["--tag", "web", "--dotenv", ".env"]).out("5001\n").start();
-    wait_until("the second waits", || count_waiters(&scene.path("a/.env.lock")) > 0);
-    gate.open();
-    first.finish();
-    second.finish();
-    assert_eq!(fs::read_to_string(scene.path("a/.env")).unwrap(), "A=1\nB=5000\nWEB_PORT=5001\n");
-}
-
-/// A command that has a number, until it is let go.
-fn leased(scene: &Scene, directory: &str, args: &[&str]) -> Holder {
-    fs::create_dir_all(scene.path(directory)).unwrap();
-    scene
-        .call(HELPER)
-        .arg("reserve")
-        .args(args)
-        .args(["--probe", "none", "--", "sh", "-c", "echo $ABA_NUMBER; read _; exit 3"])
-        .current_dir(scene.path(directory))
-        .hold()
-}
-
-#[test]
-fn a_leased_number_is_free_as_soon_as_its_command_ends() {
-    let scene = Scene::new();
-    reserve(&scene, "a", &["--tag", "t"]).out("5000\n").run();
-    let args = ["--tag", "t", "--range", "5000-5002"];
-    let mut first = leased(&scene, "a", &args);
-    let second = leased(&scene, "a", &args);
-    assert_eq!(
-        (first.first_line.as_str(), second.first_line.as_str()),
-        ("5001", "5002"),
-        "others than the one that is kept"
-    );
-    let none = "no number of ports is free in 5000-5002: 1 reserved, 2 leased, 0 excluded, 0 in use";
-    reserve(&scene, "b", &["--range", "5000-5002"]).status(75).err(none).run();
-    reserve(&scene, "b", &["--range", "5000-5002", "--", "true"]).status(75).err(none).run();
-    reserve(&scene, "b", &["--require", "5001"]).status(75).err("it is leased to a command").run();
-    first.signal(9);
-    assert_eq!(first.wait(), 137);
-    reserve(&scene, "b", &["--range", "5000-5002", "--", "sh", "-c", "echo $ABA_NUMBER"]).out("5001\n").run();
-    assert_eq!(second.release(), 3, "the status is the command's own");
-    assert_eq!(number(reserve(&scene, "b", &["--range", "5000-5002", "--prefer", "5002"])), 5002);
-    // It was never in the registry.
-    assert_eq!(rows(&scene, "ports").len(), 2);
-}
-
-#[test]
-fn a_lease_is_an_ordinary_lock() {
-    let scene = Scene::new();
-    let holder = leased(&scene, "a", &["--tag", "t"]);
-    let file = scene.root().join("reserve/ports.d/5000.lock");
-    let command = scene.aba(["status", "--file", file.to_str().unwrap()]).out("held, exclusive");
-    let command = command.out(format!("pid {}, ", holder.pid()));
-    command.out(format!("who: t in {}\n", fs::canonicalize(scene.path("a")).unwrap().display())).run();
-    holder.release();
-    // It is handed down where scripts do not tread, and told of, so that it can be closed.
-    let script = "echo $ABA_LOCK_FDS; flock -n \"$ABA_LOCK_DIR/reserve/ports.d/$ABA_NUMBER.lock\" true || echo held";
-    assert_eq!(reserve(&scene, "a", &["--", "bash", "-c", script]).out("").run().out, "500\nheld\n");
-    // With -o the command has no copy; what it leaves behind keeps nothing.
-    assert_eq!(reserve(&scene, "a", &["-o", "--", "bash", "-c", script]).out("").run().out, "\nheld\n");
-    reserve(&scene, "a", &["--", "no-such-command"]).status(127).err("command not found: no-such-command").run();
-    reserve(&scene, "a", &["--", "/"]).status(126).err("could not run /").run();
-    reserve(&scene, "a", &["--group", "w,d", "--", "sh", "-c", "echo $ABA_NUMBER $W_PORT $D_PORT"])
-        .out("5000 5000 5001\n")
-        .run();
-    assert_eq!(rows(&scene, "ports").len(), 0);
-}
-
-#[test]
-fn a_nested_lease_gets_another_number() {
-    let scene = Scene::new();
-    let script = "echo $ABA_NUMBER; \"$HELPER\" reserve --probe none; \"$HELPER\" reserve --probe none -- sh -c 'echo $ABA_NUMBER'";
-    assert_eq!(reserve(&scene, "a", &["--", "bash", "-c", script]).out("").run().out, "5000\n5001\n5002\n");
-}
-
-#[test]
-fn a_process_that_inherited_a_lease_keeps_it_unless_no_inherit_is_set() {
-    let scene = Scene::new();
-    for (option, expected) in [("-q", "5001\n"), ("-o", "5000\n")] {
-        let mut holder = scene
-            .aba(["reserve", "--probe", "none", option, "--", "bash", "-c", "{ read _; } <&0 & echo $!; exit 0"])
-            .hold();
-        assert_eq!(holder.wait(), 0);
-        reserve(&scene, "a", &["--", "sh", "-c", "echo $ABA_NUMBER"]).out(expected).run();
-        let daemon: u32 = holder.first_line.parse().unwrap();
-        drop(holder);
-        wait_until("the daemon has ended", || !is_alive(daemon));
-    }
 }
 
 #[test]
@@ -586,175 +301,6 @@ fn a_missing_directory_is_an_error() {
 }
 
 #[test]
-fn the_list_shows_reservations_leases_and_users() {
-    let scene = Scene::new();
-    assert_eq!(call(&scene, "a", ["reserve", "--list"]).run().out, "");
-    assert_eq!(call(&scene, "a", ["reserve", "--list", "--format", "json"]).out("").run().out, "[]\n");
-    let (port, _held) = bound(Ipv4Addr::LOCALHOST.into(), false).unwrap();
-    let range = format!("{port}-{port}");
-    reserve(&scene, "a", &["--range", &range, "--tag", "web"]).out("").run();
-    reserve(&scene, "b c", &[]).out("5000\n").run();
-    let lease = leased(&scene, "a", &["--tag", "job"]);
-    let gpu = leased(&scene, "a", &["--pool", "gpu", "--range", "0-7"]);
-    let said = call(&scene, "a", ["reserve", "--list", "--format", "json"]).out("").run().out;
-    let list: serde_json::Value = serde_json::from_str(&said).unwrap();
-    let list = list.as_array().unwrap();
-    let find = |number: u64| list.iter().find(|entry| entry["number"] == number).unwrap();
-    assert_eq!(list.len(), 4);
-    let web = find(port.into());
-    assert_eq!((&web["tag"], &web["kind"], &web["in_use"]), (&"web".into(), &"kept".into(), &true.into()));
-    assert_eq!(web["by"][0]["pid"], std::process::id());
-    let a = fs::canonicalize(scene.path("a")).unwrap();
-    assert_eq!(web["directory"], a.to_str().unwrap());
-    assert!(web["age_seconds"].as_u64().unwrap() < 60 && web["unused_seconds"].as_u64().unwrap() < 60);
-    let job = find(5001);
-    assert_eq!((&job["tag"], &job["kind"], &job["in_use"]), (&"job".into(), &"leased".into(), &true.into()));
-    assert_eq!((&job["by"][0]["pid"], &job["directory"]), (&lease.pid().into(), &a.to_str().unwrap().into()));
-    assert_eq!((&find(0)["pool"], &find(0)["by"][0]["pid"]), (&"gpu".into(), &gpu.pid().into()));
-    let table = call(&scene, "a", ["reserve", "--list"]).out("POOL").out("IN USE").out("DIRECTORY").run().out;
-    assert_eq!(table.lines().count(), 5);
-    let table = call(&scene, "a", ["reserve", "--list", "--pool", "ports"]).out("NUMBER").run().out;
-    assert!(!table.contains("POOL") && table.lines().count() == 4, "{table}");
-    let own = call(&scene, "a", ["reserve", "--list", "--path", ".", "--tag", "web"]).out("").run().out;
-    assert_eq!(own.lines().count(), 2, "{own}");
-    let rows = call(&scene, "a", ["reserve", "--list", "--format", "tsv", "--pool", "ports"]).out("").run().out;
-    assert!(rows.lines().all(|line| line.split('\t').count() == 9), "{rows}");
-    drop(lease);
-    wait_until("it is not listed any more", || {
-        !call(&scene, "a", ["reserve", "--list"]).out("").run().out.contains("job")
-    });
-}
-
-#[test]
-fn only_certainly_removed_directories_are_pruned() {
-    let scene = Scene::new();
-    for directory in ["there", "gone", "deep/er/gone", "last/one", "link/d", "file/d", "loop/d", "moved"] {
-        reserve(&scene, directory, &[]).out("").run();
-    }
-    let remove = |directory: &str| fs::remove_dir_all(scene.path(directory)).unwrap();
-    remove("gone");
-    remove("deep");
-    // The only one in its directory, which is still the same.
-    remove("last/one");
-    // What leads elsewhere, and nowhere for now.
-    remove("link");
-    symlink("/nonexistent/disk", scene.path("link")).unwrap();
-    remove("loop");
-    symlink("loop", scene.path("loop")).unwrap();
-    remove("file");
-    fs::write(scene.path("file"), "").unwrap();
-    // Another directory in the place of the one that it was in, empty: as where nothing is mounted now.
-    reserve(&scene, "mount/tree", &[]).out("").run();
-    fs::rename(scene.path("mount"), scene.path("elsewhere")).unwrap();
-    fs::create_dir(scene.path("mount")).unwrap();
-    let dropped = |said: String| {
-        let base = fs::canonicalize(scene.path(".")).unwrap();
-        let name = |line: &str| {
-            let path = PathBuf::from(line.split('\t').nth(2).unwrap());
-            path.strip_prefix(&base).unwrap().to_str().unwrap().to_owned()
-        };
-        said.lines().map(name).collect::<Vec<_>>()
-    };
-    let expected = ["gone", "deep/er/gone", "last/one"];
-    assert_eq!(dropped(call(&scene, ".", ["reserve", "--prune", "--dry-run"]).out("").run().out), expected);
-    assert_eq!(rows(&scene, "ports").len(), 9);
-    assert_eq!(dropped(call(&scene, ".", ["reserve", "--prune"]).out("").run().out), expected);
-    assert_eq!(rows(&scene, "ports").len(), 6);
-    assert_eq!(call(&scene, ".", ["reserve", "--prune"]).run().out, "");
-    // Where it was is not known, or was another.
-    let a = fs::canonicalize(scene.path(".")).unwrap().join("none");
-    set_registry(
-        &scene,
-        "ports",
-        &format!("5000 1 1 - - {}\n5001 1 1 0123abcd - {}/x\n", a.display(), "y".repeat(300)),
-    );
-    assert_eq!(call(&scene, ".", ["reserve", "--prune"]).run().out, "");
-}
-
-#[test]
-fn inaccessible_directories_are_not_pruned() {
-    let scene = Scene::new();
-    reserve(&scene, "shut/tree", &[]).out("").run();
-    reserve(&scene, "gone", &[]).out("").run();
-    fs::remove_dir(scene.path("gone")).unwrap();
-    let shut = fs::canonicalize(scene.path("shut/tree")).unwrap();
-    // By a system that fails, so that it is the same for root.
-    for error in ["EACCES", "ELOOP", "ESTALE", "ENOTCONN", "EIO", "ENAMETOOLONG"] {
-        let said = scene
-            .call("strace")
-            .arg("-qq")
-            .arg("-P")
-            .arg(&shut)
-            .args(["-o", "/dev/null"])
-            .args(["-e", &format!("inject=all:error={error}"), HELPER, "reserve", "--prune", "--dry-run"])
-            .out("gone\n")
-            .run()
-            .out;
-        assert_eq!(said.lines().count(), 1, "{error}: {said}");
-    }
-}
-
-#[test]
-fn unused_numbers_expire_unless_their_port_is_in_use() {
-    let scene = Scene::new();
-    let (port, _held) = bound(Ipv4Addr::LOCALHOST.into(), false).unwrap();
-    fs::create_dir(scene.path("d")).unwrap();
-    let d = fs::canonicalize(scene.path("d")).unwrap();
-    let lines: Vec<String> = [(5000, "a", 10), (5001, "b", 9), (5002, "c", 0), (u32::from(port), "used", 100)]
-        .iter()
-        .map(|(number, tag, days)| row_of(&d, *number, tag, *days))
-        .collect();
-    set_registry(&scene, "ports", &lines.concat());
-    let free = |port: &str| TcpListener::bind(format!("127.0.0.1:{port}")).is_ok();
-    if !(free("5000") && free("5001") && free("5002")) {
-        return;
-    }
-    let expire = |days: &str| call(&scene, "d", ["reserve", "--expire", days]).out("").run().out;
-    assert_eq!(expire("11"), "");
-    assert_eq!(expire("10"), format!("5000\ta\t{}\n", d.display()));
-    assert_eq!(expire("0").lines().count(), 2);
-    assert_eq!(rows(&scene, "ports").len(), 1);
-    call(&scene, "d", ["reserve", "--expire", "0", "--probe", "none"]).out("used").run();
-}
-
-#[test]
-fn an_exhausted_range_reuses_removed_and_expired_reservations() {
-    let scene = Scene::new();
-    let range = ["--range", "5000-5003"];
-    reserve(&scene, "gone", &range).out("5000").run();
-    reserve(&scene, "b", &range).out("5001").run();
-    fs::remove_dir(scene.path("gone")).unwrap();
-    let b = fs::canonicalize(scene.path("b")).unwrap();
-    let text = fs::read_to_string(registry(&scene, "ports")).unwrap();
-    let kept: Vec<&str> = text.split_inclusive('\n').filter(|line| line.starts_with('5')).collect();
-    let kept = kept.concat();
-    set_registry(&scene, "ports", &format!("exclude 5003\n{kept}{}", row_of(&b, 5002, "old", 100)));
-    let gone = fs::canonicalize(scene.path(".")).unwrap().join("gone");
-    // Even as a rehearsal: what is dropped is said.
-    for dry in [true, false] {
-        let mut args = range.to_vec();
-        args.extend(dry.then_some("--dry-run"));
-        reserve(&scene, "c", &args)
-            .out("5000\n")
-            .err(format!("gave 5000 of {} back: its directory is gone\n", gone.display()))
-            .run();
-        assert_eq!(rows(&scene, "ports").len(), 3);
-    }
-    reserve(&scene, "d", &range)
-        .out("5002\n")
-        .err(format!("gave 5002 of {} (old) back: it was not asked for in 100 days\n", b.display()))
-        .run();
-    reserve(&scene, "e", &range)
-        .status(75)
-        .err("no number of ports is free in 5000-5003: 3 reserved, 0 leased, 1 excluded, 0 in use\nhint: ")
-        .run();
-    // A row that is used now is no room for another of the same call.
-    let lines = format!("{}{}", row_of(&b, 5000, "p", 100), row_of(&b, 5001, "x", 0));
-    set_registry(&scene, "ports", &lines);
-    reserve(&scene, "b", &["--group", "p,q", "--range", "5000-5001"]).status(75).err("2 reserved").run();
-}
-
-#[test]
 fn wrong_usage_exits_with_2_and_creates_nothing() {
     let scene = Scene::new();
     let wrong: [&[&str]; 22] = [
@@ -808,4 +354,32 @@ fn tags_and_pools_are_completed() {
     assert_eq!(completed(&["reserve", "--path", ""]), ["<files>"]);
     assert_eq!(completed(&["reserve", "--", ""]), ["<command>"]);
     assert_eq!(completed(&["mig"]), ["migrate"]);
+}
+
+#[test]
+fn the_largest_number_can_be_reserved() {
+    let scene = Scene::new();
+    let last = u32::MAX.to_string();
+    let pool = ["--pool", "x", "--range", &last];
+    let group = |range: &str| reserve(&scene, "a", &["--pool", "x", "--range", range, "--group", "a,b"]);
+    group(&last).status(75).err("there is no place in 4294967295 of x for a group of 2").run();
+    group("4294967294-4294967295").out("4294967294\n4294967295\n").run();
+    reserve(&scene, "b", &pool).status(75).err("1 reserved").run();
+    fs::write(scene.path("b/far.yaml"), "reservations:\n  base: 4294967295\n  services:\n    a:\n    b:\n").unwrap();
+    let far = ["--pool", "y", "--range", &last, "--group-file", "far.yaml"];
+    reserve(&scene, "b", &far).status(75).err("no place").run();
+}
+
+#[test]
+fn a_link_to_a_removed_directory_stands_for_that_directory() {
+    let scene = Scene::new();
+    reserve(&scene, "real/tree", &[]).out("5000\n").run();
+    std::os::unix::fs::symlink("real/tree", scene.path("link")).unwrap();
+    std::os::unix::fs::symlink("link", scene.path("second")).unwrap();
+    fs::remove_dir(scene.path("real/tree")).unwrap();
+    call(&scene, ".", ["reserve", "--check", "--path", "second"]).out("5000\n").run();
+    call(&scene, ".", ["release", "--path", "second"]).run();
+    assert_eq!(rows(&scene, "ports").len(), 0);
+    std::os::unix::fs::symlink("loop", scene.path("loop")).unwrap();
+    call(&scene, ".", ["release", "--path", "loop"]).status(125).err("").run();
 }

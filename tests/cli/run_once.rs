@@ -1,6 +1,6 @@
-//! `run-once`, as its contract has it.
+//! `run-once`: starting tasks, their states, files and output, and wrong usage.
 
-use crate::process::{is_alive, is_locked, is_watching, kill, wait_until};
+use crate::process::{is_alive, is_locked, wait_until};
 use crate::scene::{HELPER, Scene, with_command};
 use serde_json::Value;
 use std::fs;
@@ -21,51 +21,6 @@ fn the_first_start_runs_the_task_and_later_ones_do_not() {
     scene.once(with_command(&["-s", "-i", "a"], &task)).run();
     assert_eq!(scene.task_text("a", "log.out"), "begun\n");
     assert_eq!(scene.task_text("a", "history").matches("STARTED").count(), 1);
-}
-
-#[test]
-fn every_wait_exits_with_the_status_of_the_task() {
-    let scene = Scene::new();
-    let gate = scene.gate("gate");
-    scene.once(with_command(&["-i", "a"], &gate.task(3))).run();
-    let waiters: Vec<_> = (0..5).map(|_| scene.once(["-qwi", "a"]).status(3).start()).collect();
-    gate.open();
-    for waiter in waiters {
-        waiter.finish();
-    }
-    scene.once(["-qwi", "a"]).status(3).run();
-    assert_eq!(scene.task_text("a", "exit"), "3\n");
-    assert_eq!(
-        scene.task_text("a", "history").lines().last().unwrap().split(' ').skip(1).collect::<Vec<_>>(),
-        ["COMPLETE", "rc=3"]
-    );
-}
-
-#[test]
-fn a_wait_runs_a_new_task_and_streams_its_output() {
-    let scene = Scene::new();
-    let gate = scene.gate("gate");
-    let script = format!("echo out; read _ <'{}'; printf 'err' >&2", gate.path.display());
-    let call = scene.once(["-wi", "a", "--", "bash", "-c", &script]).out("out\n").err("err");
-    let call = call.start();
-    wait_until("it runs", || scene.task_text("a", "log.out") == "out\n");
-    gate.open();
-    let said = call.finish();
-    assert_eq!((said.out.as_str(), said.err.as_str()), ("out\n", "err"));
-    // What another ran is not shown: it is waited for, or read.
-    scene.once(["-wi", "a"]).run();
-}
-
-#[test]
-fn follow_shows_the_output_of_a_task_of_another_process() {
-    let scene = Scene::new();
-    let gate = scene.gate("gate");
-    let script = format!("echo one; read _ <'{}'; echo two; exit 4", gate.path.display());
-    scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
-    let call = scene.once(["-qwi", "a", "--follow"]).status(4).out("one\ntwo\n").start();
-    wait_until("it follows", || is_watching(call.pid()));
-    gate.open();
-    call.finish();
 }
 
 #[test]
@@ -145,60 +100,6 @@ fn an_invalid_time_is_wrong_usage() {
 }
 
 #[test]
-fn a_wait_with_a_timeout_leaves_the_task_running() {
-    let scene = Scene::new();
-    let gate = scene.gate("gate");
-    scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
-    let said = scene.once(["-qw", "-W", "0.05", "-i", "a"]).status(124).err("timed out after 0.05 s").run();
-    assert!(said.err.contains("hint: end it with `aba-lock run-once -r -i a`"), "{}", said.err);
-    assert!(is_alive(scene.task_pid("a")));
-    // Also where the wait itself has started it. (Whether it has printed anything by then is open.)
-    let other = scene.gate("other");
-    scene.once(with_command(&["-w", "-W", "0.05", "-i", "b"], &other.task(0))).status(124).out("").err("task b").run();
-    assert!(is_alive(scene.task_pid("b")));
-    gate.open();
-    other.open();
-    scene.once(["-qwi", "a"]).run();
-    scene.once(["-qwi", "b"]).run();
-}
-
-#[test]
-fn a_wait_names_the_task_unless_it_is_quiet() {
-    let scene = Scene::new();
-    let gate = scene.gate("gate");
-    scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
-    let pid = scene.task_pid("a");
-    let said = [
-        scene.once(["-wi", "a"]).err(format!("Waiting for task: a (PID: {pid})\n")).start(),
-        scene.once(["-w", "-m", "Getting it", "-i", "a"]).err(format!("Getting it (PID: {pid})\n")).start(),
-        scene.once(["-qwi", "a"]).start(),
-        scene.once(["-w", "-m", "", "-i", "a"]).start(),
-    ];
-    scene.wait_for_task_waiters("a", 4);
-    gate.open();
-    for call in said {
-        call.finish();
-    }
-    // And of nothing when it has finished.
-    scene.once(["-wi", "a"]).run();
-}
-
-#[test]
-fn the_end_of_a_run_wakes_a_waiter_once() {
-    let scene = Scene::new();
-    let gate = scene.gate("gate");
-    scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
-    let waiter = scene.once(["-qwi", "a"]).start();
-    scene.wait_for_task_waiters("a", 1);
-    // A directory that is open is watched, and each file that the supervisor writes or removes there would wake all waiters.
-    let open = fs::read_dir(format!("/proc/{}/fd", waiter.pid())).unwrap().flatten();
-    let open: Vec<_> = open.filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
-    assert!(!open.contains(&scene.task_file("a", "").canonicalize().unwrap()), "{open:?}");
-    gate.open();
-    waiter.finish();
-}
-
-#[test]
 fn an_invalid_task_root_is_an_error_in_every_mode() {
     let scene = Scene::new();
     fs::write(scene.path("file"), "").unwrap();
@@ -217,24 +118,6 @@ fn an_invalid_task_root_is_an_error_in_every_mode() {
         scene.once(call).env("RUN_ONCE_DIR", scene.path("file")).status(125).err("Not a directory").run();
     }
     assert!(fs::read(scene.path("file")).unwrap().is_empty());
-}
-
-#[test]
-fn a_failure_is_reported_with_the_end_of_its_log() {
-    let scene = Scene::new();
-    scene.once(["-i", "a", "--", "sh", "-c", "for n in $(seq 20); do echo line $n >&2; done; exit 9"]).run();
-    scene.once(["-qwi", "a"]).status(9).run();
-    let said =
-        scene.once(["-w", "--failure-note", "Call Steve.", "-i", "a"]).status(9).err("a failed with status 9").run();
-    assert!(said.err.contains("  | line 20\n") && said.err.contains("  | line 11\n"), "{}", said.err);
-    assert!(!said.err.contains("line 10\n"), "{}", said.err);
-    assert!(said.err.ends_with("\nCall Steve.\n"), "{}", said.err);
-    // Where there is no stderr, stdout has to do.
-    scene.once(["-i", "b", "--", "sh", "-c", "echo the reason; exit 1"]).run();
-    scene.once(["-wi", "b"]).status(1).err("  | the reason\n").run();
-    // What was shown already is not shown again.
-    let said = scene.once(["-wi", "c", "--", "sh", "-c", "echo oops >&2; exit 1"]).status(1).err("oops").run();
-    assert_eq!(said.err.matches("oops").count(), 2, "the output, and the command line: {}", said.err);
 }
 
 #[test]
@@ -303,92 +186,6 @@ fn the_logs_of_the_previous_run_and_before_a_reset_are_kept() {
 }
 
 #[test]
-fn reset_all_ends_running_tasks_and_removes_all() {
-    let scene = Scene::new();
-    let gate = scene.gate("gate");
-    scene.once(["-qwi", "good", "--", "true"]).run();
-    scene.once(["-qwi", "bad", "--", "false"]).status(1).run();
-    scene.once(with_command(&["-i", "runs"], &gate.task(0))).run();
-    let pid = scene.task_pid("runs");
-    scene.once(["-r", "-i", "good"]).run();
-    scene.once(["-G"]).run();
-    assert!(!is_alive(pid));
-    assert_eq!(fs::read_dir(scene.root().join("runner")).unwrap().count(), 0);
-    scene.once(["-G"]).run();
-}
-
-#[test]
-fn reset_all_leaves_foreign_files() {
-    let scene = Scene::new();
-    scene.once(["-qwi", "a", "--", "true"]).run();
-    let (mine, dir) = (scene.task_file("a", "notes"), scene.task_file("photos", "one.jpg"));
-    fs::write(&mine, "mine").unwrap();
-    fs::create_dir(dir.parent().unwrap()).unwrap();
-    fs::write(&dir, "me").unwrap();
-    let said = scene.once(["-G"]).err("there is something in it that is not of a task").run();
-    assert_eq!(said.err.lines().count(), 2, "{}", said.err);
-    assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
-    assert_eq!(fs::read_to_string(&dir).unwrap(), "me");
-    assert!(!scene.task_file("a", "exit").exists());
-}
-
-#[test]
-fn reset_failed_removes_only_failed_and_interrupted_tasks() {
-    let scene = Scene::new();
-    let gate = scene.gate("gate");
-    scene.once(["-qwi", "good", "--", "true"]).run();
-    scene.once(["-qwi", "bad", "--", "false"]).status(1).run();
-    scene.once(["-qwi", "killed", "--", "sh", "-c", "kill -9 $$"]).status(137).run();
-    scene.once(with_command(&["-i", "runs"], &gate.task(0))).run();
-    scene.once(["-F"]).run();
-    for id in ["bad", "killed"] {
-        for name in ["exit", "pid", "lock", "cmd", "cmd.sh", "cwd"] {
-            assert!(!scene.task_file(id, name).exists(), "{id}/{name} stayed");
-        }
-    }
-    scene.once(["-wi", "good"]).run();
-    scene.once(["-R", "-i", "runs"]).run();
-    // The logs of a failure are there until the next time.
-    assert!(scene.task_file("bad", "log.err.prev").exists());
-    scene.once(["-F"]).run();
-    assert!(!scene.task_file("bad", "").exists());
-    gate.open();
-    scene.once(["-qwi", "runs"]).run();
-}
-
-#[test]
-fn purge_removes_the_task_after_the_wait() {
-    let scene = Scene::new();
-    let missing = |id: &str| assert!(!scene.task_file(id, "").exists(), "{id}");
-    scene.once(["-cwi", "cold", "--", "echo", "x"]).out("x").run();
-    missing("cold");
-    scene.once(["-qwi", "bad", "--", "sh", "-c", "echo why >&2; exit 3"]).status(3).err("why").run();
-    scene.once(["-cwi", "bad"]).status(3).err("  | why\n").run();
-    missing("bad");
-    let gate = scene.gate("gate");
-    scene.once(with_command(&["-i", "runs"], &gate.task(0))).run();
-    let call = scene.once(["-qcwi", "runs"]).start();
-    gate.open();
-    call.finish();
-    missing("runs");
-}
-
-#[test]
-fn all_waiters_get_the_outcome_that_one_of_them_purges() {
-    let scene = Scene::new();
-    let gate = scene.gate("gate");
-    scene.once(with_command(&["-i", "a"], &gate.task(6))).run();
-    let calls: Vec<_> =
-        (0..6).map(|_| scene.once(with_command(&["-qcwi", "a"], &gate.task(0))).status(6).start()).collect();
-    scene.wait_for_task_waiters("a", 6);
-    gate.open();
-    for call in calls {
-        call.finish();
-    }
-    assert!(!scene.task_file("a", "").exists());
-}
-
-#[test]
 fn the_list_shows_each_task_as_a_table_or_as_json() {
     let scene = Scene::new();
     assert_eq!(scene.once(["--json"]).out("[]").run().out, "[]\n");
@@ -452,32 +249,6 @@ fn a_task_that_waits_for_itself_is_refused() {
 }
 
 #[test]
-fn a_task_can_reset_itself() {
-    let scene = Scene::new();
-    let gate = scene.gate("gate");
-    let script = format!("read _ <'{}'; '{HELPER}' run-once -r -i a", gate.path.display());
-    scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
-    let pid = scene.task_pid("a");
-    gate.open();
-    wait_until("it has ended", || !is_alive(pid));
-    wait_until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
-}
-
-#[test]
-fn a_signal_to_the_supervisor_reaches_the_whole_process_group() {
-    let scene = Scene::new();
-    let gate = scene.gate("gate");
-    let script = format!("(trap 'echo child' TERM; echo ready; read _ <'{0}') & wait; wait", gate.path.display());
-    scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
-    wait_until("it is ready", || scene.task_text("a", "log.out") == "ready\n");
-    kill(scene.supervisor("a"), 15);
-    scene.once(["-R", "-i", "a"]).run();
-    wait_until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
-    assert!(scene.task_text("a", "log.out").contains("child"));
-    assert_eq!(scene.task_text("a", "exit"), "143\n");
-}
-
-#[test]
 fn a_combined_log_has_all_of_stderr_at_the_end_of_the_run() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
@@ -503,4 +274,76 @@ fn a_combined_log_has_all_of_stderr_at_the_end_of_the_run() {
     scene.once(["-qw", "-S", "-i", "b", "--", "true"]).run();
     assert_eq!(scene.task_text("b", "log.err.1"), "moan\n");
     assert_eq!(scene.task_text("b", "log.out.1"), "moan\n");
+}
+
+#[test]
+fn a_removed_working_directory_fails_with_126() {
+    let scene = Scene::new();
+    fs::create_dir(scene.path("there")).unwrap();
+    scene.aba(["run-once", "-qwi", "a", "--", "true"]).current_dir(scene.path("there")).run();
+    fs::write(scene.task_file("a", "exit"), "143\n").unwrap();
+    fs::remove_dir(scene.path("there")).unwrap();
+    scene.once(["-wi", "a"]).status(126).err("could not run true in ").run();
+    scene.once(["-wi", "a"]).status(126).err("could not enter ").run();
+}
+
+#[test]
+fn a_symbolic_link_in_place_of_a_task_is_not_followed() {
+    let scene = Scene::new();
+    let elsewhere = scene.path("elsewhere");
+    fs::create_dir_all(scene.root().join("runner")).unwrap();
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("exit"), "1\n").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, scene.root().join("runner/a")).unwrap();
+    for call in [&["-r", "-i", "a"][..], &["-i", "a", "-t", "0", "--", "true"], &["-wci", "a"]] {
+        scene.once(call).status(125).err("runner/a: Not a directory").run();
+    }
+    assert_eq!(fs::read_to_string(elsewhere.join("exit")).unwrap(), "1\n");
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 1);
+}
+
+#[test]
+fn control_characters_in_command_names_are_escaped() {
+    let scene = Scene::new();
+    let said = scene.once(["-i", "a", "--", "\x1b[31mnope"]).status(127).err("command not found: ?[31mnope").run();
+    assert!(!said.err.contains('\x1b'));
+    let long = "x".repeat(100_000);
+    let said = scene.once(["-i", "b", "--", &long]).status(127).err("…").run();
+    assert!(said.err.len() < 1000);
+}
+
+#[test]
+fn json_is_accepted_only_with_the_list() {
+    let scene = Scene::new();
+    for mode in ["-r", "-w", "-p", "-o"] {
+        scene.once(["--json", mode, "-i", "a"]).status(2).err("cannot be used with").run();
+    }
+}
+
+// ---- mended upstream -----------------------------------------------------------------------------------------------
+
+// ---- still there upstream ------------------------------------------------------------------------------------------
+
+#[test]
+fn queries_create_no_directory_and_a_reset_removes_it() {
+    let scene = Scene::new();
+    for letter in ["-p", "-E", "-A", "-R"] {
+        scene.once([letter, "-i", "a"]).status(1).run();
+        scene.once([letter, "-t", "5", "-i", "a"]).status(1).run();
+    }
+    for letter in ["-o", "-e", "-r", "--list", "--json"] {
+        let call = scene.once([letter, "-i", "a"]);
+        if letter == "--json" {
+            call.out("[]").run()
+        } else {
+            call.run()
+        };
+    }
+    scene.once(["-F"]).run();
+    scene.once(["-G"]).run();
+    assert!(!scene.root().exists());
+    scene.once(["-qwi", "a", "--", "true"]).run();
+    scene.once(["-r", "-i", "a"]).run();
+    scene.once(["-r", "-i", "a"]).run();
+    assert!(!scene.task_file("a", "").exists());
 }

@@ -1,0 +1,109 @@
+//! `reserve`: ports that are in use, and the probes that find this out.
+
+use crate::process::wait_until;
+use crate::reserve::call;
+use crate::reserve_faults::traced;
+use crate::scene::{HELPER, Scene};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+
+/// A port that is bound by this test, and what binds it.
+pub(crate) enum BoundPort {
+    Listener(TcpListener),
+    Socket(UdpSocket),
+}
+
+pub(crate) fn bind_port(address: IpAddr, udp: bool) -> Option<(u16, BoundPort)> {
+    if udp {
+        let socket = UdpSocket::bind((address, 0)).ok()?;
+        Some((socket.local_addr().unwrap().port(), BoundPort::Socket(socket)))
+    } else {
+        let listener = TcpListener::bind((address, 0)).ok()?;
+        Some((listener.local_addr().unwrap().port(), BoundPort::Listener(listener)))
+    }
+}
+
+#[test]
+fn a_port_in_use_is_not_given() {
+    let (v4, v6): (IpAddr, IpAddr) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+    let (all4, all6): (IpAddr, IpAddr) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
+    for (address, udp) in [v4, v6, all4, all6].into_iter().flat_map(|address| [(address, false), (address, true)]) {
+        // Where there is no IPv6, nobody can use it.
+        let Some((port, held)) = bind_port(address, udp) else { continue };
+        let scene = Scene::new();
+        let (port, range) = (port.to_string(), format!("{port}-{port}"));
+        let args = ["reserve", "--range", &range];
+        let said = call(&scene, "a", args.iter().chain(&["--require", &port])).status(75).err("it is in use").run();
+        assert!(!said.err.contains("by pid"), "who it is stands in other sentences");
+        call(&scene, "a", args).status(75).err("0 reserved, 0 leased, 0 excluded, 1 in use").run();
+        let other = if udp { "tcp" } else { "udp" };
+        call(&scene, "a", args.iter().chain(&["--probe", other])).out(format!("{port}\n")).run();
+        // It is said when somebody has it that is kept, and who that is.
+        let mine = format!("is in use by pid {} (", std::process::id());
+        call(&scene, "a", args).out(format!("{port}\n")).err(mine).run();
+        call(&scene, "a", args.iter().chain(&["-q"])).out(format!("{port}\n")).run();
+        match held {
+            BoundPort::Listener(listener) => drop(listener),
+            BoundPort::Socket(socket) => drop(socket),
+        }
+    }
+}
+
+#[test]
+fn the_process_that_uses_the_preferred_port_is_named() {
+    let scene = Scene::new();
+    let (port, _held) = bind_port(Ipv4Addr::LOCALHOST.into(), false).unwrap();
+    let range = format!("1-{port}");
+    call(&scene, "a", ["reserve", "--range", &range, "--prefer", &port.to_string()])
+        .out("")
+        .err(format!("{port} is in use by pid {} (", std::process::id()))
+        .err(" is given instead")
+        .run();
+}
+
+#[test]
+fn ended_connections_and_without_wildcard_other_interfaces_are_not_in_use() {
+    let scene = Scene::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    // Who closes first is left in TIME_WAIT.
+    drop(server);
+    let _ = std::io::copy(&mut &client, &mut std::io::sink());
+    drop((client, listener));
+    let waits = format!(":{port:04X} ");
+    let table = || fs::read_to_string("/proc/net/tcp").unwrap();
+    wait_until("it is in TIME_WAIT", || table().lines().any(|line| line.contains(&waits) && line.contains(" 06 ")));
+    assert!(UdpSocket::bind(("127.0.0.1", port)).is_ok());
+    let range = port.to_string();
+    call(&scene, "a", ["reserve", "--probe", "tcp", "--range", &range]).out(format!("{port}\n")).run();
+    // Another loopback address stands for another interface.
+    let Ok(other) = TcpListener::bind("127.0.0.2:0") else { return };
+    let range = other.local_addr().unwrap().port().to_string();
+    let wildcard = ["reserve", "--probe", "tcp,wildcard", "--range", &range];
+    call(&scene, "b", wildcard).status(75).err("1 in use").run();
+    call(&scene, "b", ["reserve", "--probe", "tcp", "--range", &range]).out(range.as_str()).run();
+}
+
+#[test]
+fn a_port_that_the_user_may_not_bind_is_reported() {
+    let scene = Scene::new();
+    let (status, said) =
+        traced(&scene, &["-e", "inject=bind:error=EACCES"], &["reserve", "--range", "80-81", "--require", "80"]);
+    assert_eq!(status, Some(75));
+    assert!(said.contains("80 cannot be had: it is not for this user to bind to"), "{said}");
+}
+
+#[test]
+fn a_port_that_the_directory_already_has_is_not_probed() {
+    let scene = Scene::new();
+    let binds = || {
+        let mut command = scene.program("strace");
+        command.args(["-qq", "-o", "trace", "-e", "trace=bind", HELPER, "reserve", "--range", "18000-19999"]);
+        assert!(command.current_dir(scene.path(".")).output().unwrap().status.success());
+        fs::read_to_string(scene.path("trace")).unwrap().lines().count()
+    };
+    assert!(binds() > 0);
+    assert_eq!(binds(), 0);
+}

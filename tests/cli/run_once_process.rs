@@ -1,0 +1,316 @@
+//! `run-once`: the processes of a task: its supervisor, what it inherits, and what is left of it after a kill.
+
+use crate::call::Holder;
+use crate::process::{is_alive, is_locked, kill, parent_pid, wait_until};
+use crate::run_once_outcome::make_older;
+use crate::scene::{HELPER, Scene, with_command};
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+#[test]
+fn a_signal_to_the_supervisor_reaches_the_whole_process_group() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let script = format!("(trap 'echo child' TERM; echo ready; read _ <'{0}') & wait; wait", gate.path.display());
+    scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
+    wait_until("it is ready", || scene.task_text("a", "log.out") == "ready\n");
+    kill(scene.supervisor("a"), 15);
+    scene.once(["-R", "-i", "a"]).run();
+    wait_until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
+    assert!(scene.task_text("a", "log.out").contains("child"));
+    assert_eq!(scene.task_text("a", "exit"), "143\n");
+}
+
+#[test]
+fn a_pid_file_locked_by_another_process_does_not_count_as_a_running_task() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
+    let (command, supervisor) = (scene.task_pid("a"), scene.supervisor("a"));
+    let mut stranger = scene.program("sh");
+    let script = "exec 9<\"$1\"; echo ready; flock 9; read _";
+    stranger.args(["-c", script, "sh", scene.task_file("a", "pid").to_str().unwrap()]);
+    let stranger = Holder::start(stranger);
+    kill(supervisor, 9);
+    wait_until("the command has ended, and was reaped", || !Path::new(&format!("/proc/{command}")).exists());
+    wait_until("the stranger has it", || is_locked(&scene.task_file("a", "pid")));
+    scene.once(["-R", "-i", "a"]).status(1).run();
+    gate.open();
+    scene.once(["-qwi", "a"]).out("begun").run();
+    stranger.release();
+}
+
+#[test]
+fn processes_that_left_the_session_of_an_interrupted_task_are_ended() {
+    // With a session of its own; without the environment of the others, which would tell to whom it belongs; both.
+    for how in ["setsid -w bash", "env -i bash", "env -i setsid -w bash"] {
+        let scene = Scene::new();
+        let gate = scene.gate("gate");
+        let script = format!("{how} -c \"echo \\$\\$; read _ <'{}'\" & wait", gate.path.display());
+        let start = || {
+            scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
+            wait_until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
+            scene.task_text("a", "log.out").trim().parse::<u32>().unwrap()
+        };
+        let child = start();
+        kill(scene.task_pid("a"), 15);
+        wait_until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
+        assert!(!is_alive(child), "{how}: after a signal to the command");
+        let child = start();
+        scene.once(["-r", "-i", "a"]).run();
+        assert!(!is_alive(child), "{how}: after a reset");
+        if how != "env -i setsid -w bash" {
+            let child = start();
+            kill(scene.supervisor("a"), 9);
+            wait_until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
+            scene.once(["-qwi", "a", "--", "true"]).run();
+            assert!(!is_alive(child), "{how}: after the supervisor was killed");
+        }
+    }
+}
+
+#[test]
+fn a_task_started_by_a_task_is_independent() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let inner = gate.task(0);
+    let script = format!("'{HELPER}' run-once -i inner -- \"$@\"; echo begun; read _ <'{}'", gate.path.display());
+    let start = || {
+        scene.once(["-i", "outer", "--", "bash", "-c", &script, "bash", &inner[0], &inner[1], &inner[2]]).run();
+        wait_until("both run", || scene.task_text("outer", "log.out") == "begun\n");
+    };
+    start();
+    let (pid, supervisor) = (scene.task_pid("inner"), scene.supervisor("inner"));
+    kill(scene.task_pid("outer"), 15);
+    wait_until("it was let go", || !is_locked(&scene.task_file("outer", "lock")));
+    assert!(is_alive(pid) && is_alive(supervisor));
+    start();
+    let outer = scene.supervisor("outer");
+    kill(outer, 9);
+    wait_until("it was let go", || !is_locked(&scene.task_file("outer", "lock")));
+    scene.once(["-qwi", "outer", "--", "true"]).run();
+    assert!(is_alive(pid) && is_alive(supervisor) && parent_pid(pid) == supervisor);
+}
+
+#[test]
+fn a_supervisor_whose_directory_was_removed_does_not_affect_the_next_run() {
+    let scene = Scene::new();
+    let (first, second) = (scene.gate("first"), scene.gate("second"));
+    scene.once(with_command(&["-i", "a"], &first.task(3))).run();
+    let supervisor = scene.supervisor("a");
+    // The supervisor may still be writing there.
+    wait_until("it is removed", || fs::remove_dir_all(scene.root()).is_ok());
+    scene.once(with_command(&["-i", "a"], &second.task(5))).run();
+    first.open();
+    wait_until("it has ended", || !is_alive(supervisor));
+    scene.once(["-R", "-i", "a"]).run();
+    scene.once(["-E", "-i", "a"]).status(1).run();
+    second.open();
+    scene.once(["-qwi", "a"]).status(5).run();
+}
+
+/// A process that has nothing to do with it, and is ended with the test.
+struct Bystander(Child);
+
+impl Bystander {
+    fn new() -> Self {
+        // It leads a session, as the command of a task does.
+        Self(Command::new("setsid").args(["sleep", "600"]).spawn().unwrap())
+    }
+
+    fn is_alive(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_started_task_does_not_keep_a_pipe_of_the_caller_open() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let task = format!("read _ <'{}'", gate.path.display());
+    // Were the pipe held, this would end at the ceiling of the test.
+    let script = "\"$HELPER\" run-once -i a -- bash -c \"$1\" 2>&1 | cat; x=$(\"$HELPER\" run-once -i b -- bash -c \"$1\" 2>&1); echo \"done$x\"";
+    scene.call("timeout").args(["60", "bash", "-c", script, "bash", &task]).out("done").run();
+    scene.once(["-R", "-i", "a"]).run();
+    scene.once(["-R", "-i", "b"]).run();
+}
+
+#[test]
+fn a_task_has_only_the_standard_descriptors() {
+    let scene = Scene::new();
+    // The caller's lock on 200, a low number, and what a redirection left open.
+    let script =
+        "exec 9>nine 200>two-hundred 57<nine; \"$HELPER\" run-once -qwi a -- ls -l /proc/self/fd; echo nine >&9";
+    let said = scene.bash_here(script).out("log.out").run().out;
+    let links: Vec<&str> = said.lines().filter_map(|line| line.split(" -> ").nth(1)).collect();
+    // The last is that of ls itself, on the directory.
+    assert_eq!(links.len(), 4, "{said}");
+    assert_eq!(links[0], "/dev/null");
+    assert!(links[1].ends_with("/log.out") && links[2].ends_with("/log.err"), "{said}");
+    assert_eq!(fs::read_to_string(scene.path("nine")).unwrap(), "nine\n");
+}
+
+#[test]
+fn a_reused_pid_of_a_task_is_never_signalled() {
+    let scene = Scene::new();
+    let mut bystander = Bystander::new();
+    let pid = bystander.0.id();
+    for call in [&["-p", "-t", "1", "-i", "a"][..], &["-r", "-i", "a"], &["-F"], &["-G"], &["-qwi", "a"]] {
+        scene.once(["-qwi", "a", "--", "true"]).run();
+        // As a killed supervisor would have left it, if the number had been given to another since.
+        let record = scene.task_text("a", "lock");
+        let old = record.lines().find(|line| line.starts_with("pid=")).unwrap();
+        let tick = record.lines().find(|line| line.starts_with("tick=")).unwrap();
+        let forged = record.replace(old, &format!("pid={pid}")).replace(tick, "tick=1");
+        let end = forged.find("outcome=").unwrap();
+        fs::write(scene.task_file("a", "lock"), &forged[..end]).unwrap();
+        fs::write(scene.task_file("a", "pid"), format!("{pid}\n")).unwrap();
+        fs::write(scene.task_file("a", "exit"), "1\n").unwrap();
+        make_older(&scene.task_file("a", "exit"), Duration::from_secs(100));
+        let status = i32::from(call[0].starts_with("-p") || call[0].starts_with("-qw"));
+        scene.once(call).status(status).run();
+        assert!(bystander.is_alive(), "{call:?} ended it");
+        scene.once(["-G"]).run();
+    }
+}
+
+#[test]
+fn a_killed_supervisor_leaves_no_second_copy() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    // The command has a child that does not end with it.
+    let script =
+        format!("(trap '' TERM HUP INT; echo $BASHPID; read _ <'{0}'; read _ <'{0}') & wait", gate.path.display());
+    scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
+    wait_until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
+    let child: u32 = scene.task_text("a", "log.out").trim().parse().unwrap();
+    let (command, supervisor) = (scene.task_pid("a"), scene.supervisor("a"));
+    kill(supervisor, 9);
+    wait_until("the command has ended", || !is_alive(command));
+    assert!(!is_locked(&scene.task_file("a", "lock")));
+    assert!(is_alive(child), "the child is what is to be found by the next one");
+    scene.once(["-A", "-i", "a"]).status(1).run();
+    let said = scene.once(["-i", "a", "--json"]).out("interrupted").run();
+    assert!(said.out.contains("\"pid\": null"), "{}", said.out);
+    scene.once(["-qwi", "a", "--", "echo", "again"]).out("again\n").run();
+    assert!(!is_alive(child));
+}
+
+#[test]
+fn children_of_a_killed_command_end_before_the_next_run() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let script = format!("(echo $BASHPID; read _ <'{0}') & wait", gate.path.display());
+    scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
+    wait_until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
+    let child: u32 = scene.task_text("a", "log.out").trim().parse().unwrap();
+    kill(scene.task_pid("a"), 9);
+    scene.once(["-qwi", "a", "--", "echo", "again"]).out("again\n").run();
+    assert!(!is_alive(child));
+}
+
+#[test]
+fn processes_that_a_successful_task_left_live_on() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let script = format!("read _ <'{}' & echo $!", gate.path.display());
+    let said = scene.once(["-qwi", "a", "--", "bash", "-c", &script]).out("\n").run();
+    let child: u32 = said.out.trim().parse().unwrap();
+    scene.once(["-r", "-i", "a"]).run();
+    assert!(is_alive(child));
+    gate.open();
+    wait_until("it has ended", || !is_alive(child));
+}
+
+#[test]
+fn a_task_starts_with_default_signal_dispositions() {
+    let scene = Scene::new();
+    let script =
+        "trap '' INT QUIT HUP PIPE CHLD; \"$HELPER\" run-once -qwi a -- grep -E 'Sig(Blk|Ign)' /proc/self/status";
+    let said = scene.bash(script).out("SigBlk").run().out;
+    for line in said.lines() {
+        let set = u64::from_str_radix(line.split('\t').nth(1).unwrap(), 16).unwrap();
+        // Those above are the C library's own, and cannot be set.
+        assert_eq!(set & 0x7fff_ffff, 0, "{said}");
+    }
+}
+
+#[test]
+fn a_background_task_does_not_keep_the_lock_of_the_script_that_started_it() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let script = "exec 200<>\"$(\"$HELPER\" path --create op)\"; \"$HELPER\" lock --fd 200 op && ABA_LOCK_FDS=200 \"$HELPER\" run-once -i a -- bash -c \"$1\"";
+    let task = format!("echo \"${{ABA_LOCK_FDS-none}}\"; read _ <'{}'", gate.path.display());
+    scene.call("bash").args(["-c", script, "bash", &task]).run();
+    scene.once(["-R", "-i", "a"]).run();
+    assert!(!is_locked(&scene.lock_file("op")));
+    wait_until("it says what it was given", || scene.task_text("a", "log.out") == "none\n");
+}
+
+#[test]
+fn a_wait_in_the_foreground_keeps_every_lock_and_number_that_it_inherited() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
+    let waits = ["run-once", "-qw", "-i", "a"];
+    let in_bash = "\"$HELPER\" run-once -qw -i a; exit";
+    let file = scene.path("file");
+    let by_file = file.to_str().unwrap();
+    let started = [
+        scene.aba(["lock", "direct", "--", HELPER].into_iter().chain(waits)).start(),
+        scene.aba(["lock", "in_bash", "--", "bash", "-c", in_bash]).start(),
+        scene.aba(["lock", "--file", by_file, "--", HELPER].into_iter().chain(waits)).start(),
+        scene.aba(["lock", "kept_back", "-o", "--", HELPER].into_iter().chain(waits)).start(),
+        scene.aba(["flock", scene.path("compatible").to_str().unwrap(), HELPER].into_iter().chain(waits)).start(),
+        scene.aba(["reserve", "--probe", "none", "--", HELPER].into_iter().chain(waits)).start(),
+    ];
+    scene.wait_for_task_waiters("a", started.len());
+    for locked in [
+        scene.lock_file("direct"),
+        scene.lock_file("in_bash"),
+        file,
+        scene.lock_file("kept_back"),
+        scene.path("compatible"),
+    ] {
+        assert!(is_locked(&locked), "{} was released", locked.display());
+    }
+    let numbers = ["reserve", "--probe", "none", "--", "sh", "-c", "echo $ABA_NUMBER"];
+    assert_eq!(scene.aba(numbers).out("").run().out, "5001\n", "5000 is taken");
+    gate.open();
+    for call in started {
+        call.finish();
+    }
+}
+
+#[test]
+fn a_task_started_under_a_lock_inherits_no_descriptors() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    // Low and high numbers, with gaps between them.
+    let script =
+        "exec 3<>three 9<>nine 77<>many 300<>more; for _ in 1; do \"$HELPER\" run-once -i a -- bash -c \"$1\"; done";
+    let task = format!("echo begun; read _ <'{}'", gate.path.display());
+    scene
+        .aba(["lock", "op", "--", "bash", "-c", &format!("cd '{}'; {script}", scene.path("").display()), "bash", &task])
+        .run();
+    wait_until("it runs", || scene.task_text("a", "log.out") == "begun\n");
+    for process in [scene.task_pid("a"), scene.supervisor("a")] {
+        let descriptors = fs::read_dir(format!("/proc/{process}/fd")).unwrap().flatten();
+        for link in descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok()) {
+            let is_its_own = link == gate.path || link.starts_with(scene.task_file("a", "lock").parent().unwrap());
+            assert!(is_its_own || !link.starts_with(scene.path("")), "{} is open", link.display());
+        }
+    }
+    assert!(!is_locked(&scene.lock_file("op")));
+    gate.open();
+    scene.once(["-qw", "-i", "a"]).run();
+}

@@ -1,0 +1,224 @@
+//! The shell snippets of the README and the manual pages, and a table with the rule for each of them.
+//!
+//! A snippet is a code block. Where a block lists independent calls, each of its lines is a snippet.
+
+use crate::args;
+use std::fs;
+use std::path::Path;
+
+/// The rule for a snippet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum SnippetRule {
+    /// It is not run, for this reason.
+    Not(&'static str),
+    /// It guards nothing. It is run in the free state alone.
+    Plain,
+    /// It guards the call of a program.
+    Guard(GuardLock, &'static str),
+    /// The same, but it waits for the holder.
+    Waits(GuardLock, &'static str),
+    /// It guards the call of a program by a lease at a server. It is run without a server alone: `tests/cluster` has servers.
+    Lease(&'static str),
+}
+
+/// The means by which a snippet guards a program.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum GuardLock {
+    /// The lock of this name.
+    Name(&'static str),
+    /// The lock file `backup.lock` in a directory that exists where nothing is broken.
+    File,
+    /// The lock of the update of this file.
+    Update(&'static str),
+    /// The task with this id.
+    Task(&'static str),
+    /// A number of this pool, of which others have all.
+    Number(&'static str),
+    /// The lock service.
+    Service,
+}
+
+use GuardLock::{File, Name, Number, Service, Task, Update};
+use SnippetRule::{Guard, Lease, Not, Plain, Waits};
+
+const INSTALLS: &str = "installs";
+const BUILDS: &str = "builds, and runs for minutes";
+const SERVES: &str = "starts a service, for which tests/service has scenes";
+const LEASES: &str = "needs a lock server, for which tests/cluster has scenes";
+const OLD_WAY: &str = "the way that is replaced";
+const SCREEN: &str = "needs a terminal";
+const NO_SHELL: &str = "is no shell text";
+
+/// A program that stands for what comes after the snippet in a script.
+pub(crate) const REST: &str = "rest";
+
+/// Each snippet, by a text that is only in it, with the program that it guards.
+pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
+    // README.
+    ("make install demo", Not(INSTALLS)),
+    ("make install WITH_FLOCK", Not(INSTALLS)),
+    ("make bench", Not(BUILDS)),
+    ("make -s bench", Not(BUILDS)),
+    ("make torture", Not(BUILDS)),
+    ("make test", Not(BUILDS)),
+    ("save | load) aba_lock_operation", Guard(Name("mirror-save"), REST)),
+    ("aba_lock_operation --wait backup", Waits(Name("backup"), REST)),
+    ("aba_lock_operation db cache", Guard(Name("cache"), REST)),
+    ("aba_lock_operation --shared db", Guard(Name("db"), REST)),
+    ("aba_lock_operation --on-conflict ask backup", Guard(Name("backup"), REST)),
+    ("aba_lock_held backup &&", Plain),
+    ("aba_lock_detach exec registry", Plain),
+    ("aba_unlock_operation backup", Not("needs the lock of a snippet above")),
+    ("aba-lock lock backup -- rsync", Guard(Name("backup"), "rsync")),
+    ("aba-lock lock -t 60 backup -- ./backup.sh", Waits(Name("backup"), "./backup.sh")),
+    ("aba-lock status backup", Plain),
+    ("aba-lock unlock backup --kill", Plain),
+    ("aba-lock clean", Plain),
+    ("aba-lock run-once -w -t 3600 -i latest -- ./look-up   # at most", Waits(Task("fetch"), "make")),
+    ("# before\nexec 200>/var/lock", Guard(Name("backup"), REST)),
+    ("# before\n[ -e /run/backup.pid ]", Guard(Name("backup"), REST)),
+    ("# before\nmkdir /tmp/backup.lock", Guard(Name("backup"), REST)),
+    ("aba-lock flock -n /var/lock/backup.lock", Guard(File, "./backup.sh")),
+    ("backup.sh          # before", Not(OLD_WAY)),
+    ("aba-lock lock backup -- ./backup.sh", Guard(Name("backup"), "./backup.sh")),
+    ("aba-lock lock --file /var/lock/backup.lock", Guard(File, "./backup.sh")),
+    ("aba-lock update hosts.yaml -- yq", Waits(Update("hosts.yaml"), "yq")),
+    ("aba-lock update --in-place hosts.txt", Waits(Update("hosts.txt"), "sed")),
+    ("aba-lock write --check", Waits(Update("out.json"), "changed out.json")),
+    ("aba-lock update --dry-run", Waits(Update("f.conf"), "sed")),
+    ("aba_update hosts.txt add_host", Waits(Update("hosts.txt"), "add_host")),
+    ("export ABA_LOCK_LOG", Plain),
+    ("aba-lock metrics | aba-lock write", Waits(Update("lib/aba_lock.prom"), "changed lib/aba_lock.prom")),
+    ("PORT=$(aba-lock reserve) || exit", Guard(Number("ports"), REST)),
+    ("aba-lock reserve --group web,db --dotenv .env", Guard(Number("ports"), "changed .env")),
+    ("aba-lock reserve -- sh -c 'PORT=$ABA_NUMBER ./tests'", Guard(Number("ports"), "./tests")),
+    ("aba-lock reserve --pool gpu --range 0-7 -- ./train", Guard(Number("gpu"), "./train")),
+    ("aba-lock reserve --list", Plain),
+    ("aba-lock release --all-tags", Plain),
+    ("aba-lockd serve", Not(SERVES)),
+    ("LOCKS=http://127.0.0.1:8080", Guard(Service, REST)),
+    ("export ABA_LOCK_SERVER=etcd://", Lease("./publish")),
+    // Manual pages.
+    ("UPDATE release SET", Not(NO_SHELL)),
+    ("reservations:", Not(NO_SHELL)),
+    ("export ABA_LOCK_SERVER=https://", Lease("./publish")),
+    ("PORT=$(aba-lock reserve) || exit\nexport PORT", Guard(Number("ports"), REST)),
+    ("aba-lock reserve --tag test -- ./run-tests", Guard(Number("ports"), "./run-tests")),
+    ("docker compose up", Guard(Number("ports"), "docker")),
+    ("ports=$(aba-lock reserve", Guard(Number("ports"), REST)),
+    ("exec ./run-tests'", Guard(Number("ports"), "./run-tests")),
+    ("aba-lock reserve --group app,db -- ./run-tests", Guard(Number("ports"), "./run-tests")),
+    ("CUDA_VISIBLE_DEVICES=$ABA_NUMBER", Guard(Number("gpu"), "./train")),
+    ("Xvfb :$ABA_NUMBER", Guard(Number("display"), "Xvfb")),
+    ("aba-lock exclude", Plain),
+    ("aba-lock reserve --prune", Plain),
+    ("aba_lock_operation mirror-save", Guard(Name("mirror-save"), REST)),
+    ("case \"$command\" in", Guard(Name("mirror-save"), REST)),
+    ("aba_lock_operation --on-conflict ask save", Guard(Name("save"), REST)),
+    ("aba_run_once --wait -i fetch", Waits(Task("fetch"), "make")),
+    ("run_once -w -S -m 'Waiting for the download'", Waits(Task("fetch"), "make")),
+    ("run_once -q -w -S -t 3600", Waits(Task("latest"), "./look-up")),
+    ("run_once -F", Plain),
+    // Examples of the helper.
+    ("aba-lock lock db cache -- ./migrate.sh", Guard(Name("cache"), "./migrate.sh")),
+    ("aba-lock lock --on-busy 'tmux attach", Guard(Name("build"), "./build.sh")),
+    ("aba-lock lock --fd 200 backup", Not("is a part of the library, for descriptors that it has opened")),
+    ("aba-lock lock --server etcd://", Lease("./deploy.sh")),
+    ("aba-lock flock -n /run/lock/backup", Guard(File, "./backup.sh")),
+    ("ln -s", Not(INSTALLS)),
+    ("aba-lock unlock --fd 200 backup", Not("needs a descriptor of a script")),
+    ("aba-lock status --json backup", Plain),
+    ("aba-lock list --held", Plain),
+    ("aba-lock list --watch", Not(SCREEN)),
+    ("aba-lock doctor", Plain),
+    ("aba-lock run-once -i fetch -- make download", Guard(Task("fetch"), "make")),
+    ("aba-lock run-once -w -i fetch", Not("needs the task of the example above")),
+    ("aba-lock run-once -w -i fetch -- make download", Waits(Task("fetch"), "make")),
+    ("./look-up; aba-lock run-once -o", Waits(Task("latest"), "./look-up")),
+    ("aba-lock run-once -r", Plain),
+    ("aba-lock run-once --list", Plain),
+    ("--backup f.json -- ./migrate", Waits(Update("f.json"), "./migrate")),
+    ("aba-lock write --create out.conf", Waits(Update("out.conf"), "changed out.conf")),
+    ("aba-lock reserve --tag web --prefer", Guard(Number("ports"), REST)),
+    ("aba-lock migrate", Plain),
+    ("aba-lock lease", Not(LEASES)),
+    ("eval \"$(aba-lock init bash)\"", Plain),
+    // Examples of the service.
+    ("curl -d", Not("only prints")),
+    ("id=$(curl -s localhost:8080", Guard(Service, REST)),
+];
+
+/// Blocks, each by a text that is only in it, whose lines are calls that have nothing to do with each other.
+const LISTS: &[&str] = &[
+    "make install WITH_FLOCK=yes",
+    "make bench  ",
+    "aba_lock_operation --wait backup",
+    "aba-lock lock backup -- rsync",
+    "flock -n /var/lock/backup.lock ./backup.sh          # before",
+    "aba-lock update hosts.yaml",
+    "aba-lock reserve --list",
+    "aba-lock reserve --tag test",
+    "aba-lock reserve --group app,db",
+    "aba-lock reserve --pool display",
+];
+
+pub(crate) fn project_root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read_file(path: &str) -> String {
+    fs::read_to_string(project_root().join(path)).unwrap()
+}
+
+/// All snippets: blocks of the README and of the manual pages that are written by hand, and the examples of the others.
+pub(crate) fn read_snippets() -> Vec<String> {
+    let mut blocks = find_fenced_blocks(&read_file("README.md"));
+    for page in fs::read_dir(project_root().join("shell")).unwrap().map(|entry| entry.unwrap().path()) {
+        if page.extension().is_some_and(|end| end == "7") {
+            blocks.extend(find_literal_blocks(&fs::read_to_string(&page).unwrap()));
+        }
+    }
+    let is_list = |block: &String| LISTS.iter().any(|text| block.contains(text));
+    let (lists, mut snippets): (Vec<String>, Vec<String>) = blocks.into_iter().partition(is_list);
+    assert_eq!(lists.len(), LISTS.len(), "{lists:#?}");
+    snippets.extend(lists.iter().flat_map(|list| list.lines()).map(str::to_owned));
+    snippets.extend(args::page::EXAMPLES.iter().map(|(_, typed, _)| (*typed).to_owned()));
+    for source in ["src/bin/aba-lockd/manual.rs", "src/bin/aba-lock-keeper/args.rs"] {
+        snippets.extend(find_examples(&read_file(source)));
+    }
+    snippets
+}
+
+/// The blocks of a Markdown text that are for a shell.
+fn find_fenced_blocks(text: &str) -> Vec<String> {
+    let blocks = text.split("\n```").skip(1).step_by(2);
+    let shell = blocks.filter_map(|block| block.strip_prefix("sh\n").or_else(|| block.strip_prefix("bash\n")));
+    shell.map(str::to_owned).collect()
+}
+
+/// The literal blocks of a manual page.
+fn find_literal_blocks(text: &str) -> Vec<String> {
+    let blocks = text.split("\n.Bd -literal").skip(1);
+    let content = blocks.map(|block| block.split_once('\n').unwrap().1.split("\n.Ed").next().unwrap());
+    content.map(|block| block.replace("\\(dq", "\"").replace("\\e", "\\").replace("\\-", "-")).collect()
+}
+
+/// Returns the commands in the examples of a source text: the first text of each pair.
+fn find_examples(source: &str) -> Vec<String> {
+    let table = source.split_once("const EXAMPLES").unwrap().1.split_once("= ").unwrap().1;
+    let mut texts = Vec::new();
+    let mut rest = table.split_once("];").unwrap().0;
+    while let Some((_, begun)) = rest.split_once('"') {
+        let end = begun.char_indices().zip(std::iter::once('"').chain(begun.chars()));
+        let (end, _) = end.map(|((at, c), before)| (at, c == '"' && before != '\\')).find(|(_, ends)| *ends).unwrap();
+        texts.push(begun[..end].replace("\\\"", "\""));
+        rest = &begun[end + 1..];
+    }
+    assert!(texts.len() >= 2 && texts.len().is_multiple_of(2), "{texts:#?}");
+    texts.into_iter().step_by(2).collect()
+}
+
+/// The row of a snippet: that with the longest text which is in it.
+pub(crate) fn find_row(snippet: &str) -> Option<&'static (&'static str, SnippetRule)> {
+    ROWS.iter().filter(|(text, _)| snippet.contains(text)).max_by_key(|(text, _)| text.len())
+}

@@ -1,4 +1,4 @@
-//! The benchmarks run, and say what they saw.
+//! The benchmarks: their output, and that they leave no files and no processes.
 
 use crate::call::Call;
 use crate::process::{count_waiters, kill, wait_until};
@@ -6,7 +6,7 @@ use crate::scene::{HELPER, Scene};
 use serde_json::Value;
 use std::fs;
 
-/// A call of the benchmarks, with a directory of its own for what it makes.
+/// A call of the benchmarks, with a temporary directory of its own.
 fn bench(scene: &Scene, args: &[&str]) -> Call {
     let temporary = scene.path("temporary");
     fs::create_dir_all(&temporary).unwrap();

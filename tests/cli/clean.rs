@@ -1,4 +1,4 @@
-//! Removing what nobody needs: never what is held, and never at the cost of another's try.
+//! `clean`: it removes files that are no longer needed, never a held lock, and never makes another caller fail.
 
 use crate::call::{Call, RunningCall};
 use crate::process::{PATIENCE, copy_program, is_locked, is_root, kill, make_fifo, wait_until};
@@ -10,14 +10,14 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-/// Lock files that were used, and are free.
+/// Makes lock files that are free.
 fn used(scene: &Scene, names: &[&str]) {
     for name in names {
         scene.aba(["lock", name, "--", "true"]).run();
     }
 }
 
-/// As if it had been used so many days ago.
+/// Sets the time of the last use of a file.
 fn age(file: &Path, days: u64) {
     let then = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
     fs::File::open(file).unwrap().set_modified(then).unwrap();
@@ -87,11 +87,11 @@ fn older_than_keeps_recently_used_lock_files() {
     scene.aba(["clean", "--older-than", "7d", "--dry-run"]).out("would leave lock young: used 6d00h ago\n").run();
     let said = scene.aba(["clean", "--older-than", "1w"]).out("").run();
     assert_eq!(said.out, "removed lock old\nleft lock young: used 6d00h ago\n1 removed, 1 left\n");
-    // Who takes it makes it young again.
+    // Acquiring the lock counts as a use.
     age(&scene.lock_file("young"), 8);
     used(&scene, &["young"]);
     scene.aba(["clean", "--older-than", "1d"]).out("left lock young: used ").run();
-    // The clock was set back since: it would stay until that moment comes.
+    // A time in the future, because the clock was set back, must not keep the file until that time.
     used(&scene, &["ahead"]);
     let ahead = SystemTime::now() + Duration::from_secs(100_000);
     fs::File::options().write(true).open(scene.lock_file("ahead")).unwrap().set_modified(ahead).unwrap();
@@ -138,7 +138,7 @@ fn a_lock_file_that_another_machine_may_hold_is_left() {
             .run();
         assert!(scene.lock_file("a").exists());
     }
-    // One of an earlier boot of this machine is free.
+    // A record of an earlier boot of this machine is not held.
     let earlier = scene.record("a").replace("host=far", &format!("host={host}"));
     fs::write(scene.lock_file("a"), earlier).unwrap();
     scene.aba(["clean", "a"]).out("removed lock a\n").run();
@@ -149,7 +149,7 @@ fn an_open_lock_file_is_left_even_if_it_is_not_locked() {
     let scene = Scene::new();
     used(&scene, &["a"]);
     let gate = scene.gate("gate");
-    // As one is between opening and locking it, or flock(1) at any time.
+    // As a process does between opening and locking the file.
     let script =
         format!("exec 200<>\"$ABA_LOCK_DIR/aba-a.lock\"; \"$HELPER\" clean; read _ <'{}'", gate.path.display());
     let script = scene.bash(&script).out("left lock a: another process has it open\n0 removed, 1 left\n").start();
@@ -206,7 +206,7 @@ fn a_removal_that_is_not_permitted_fails_and_files_of_other_users_are_left() {
 fn a_file_is_left_if_its_openers_cannot_be_determined() {
     let scene = Scene::new();
     used(&scene, &["a"]);
-    // The first of the two calls for it; what else there is of fcntl has no such file.
+    // `clean` asks for the openers of the file by the second call of fcntl(2) on it.
     let command = scene.call("strace").arg("-P").arg(scene.lock_file("a"));
     let command = command.args(["-o", "/dev/null", "-e", "inject=fcntl:error=EINVAL:when=2", HELPER, "clean"]);
     command.out("left lock a: whether another process has it open cannot be known: Invalid argument\n").run();
@@ -243,7 +243,7 @@ fn only_finished_tasks_are_cleaned_and_only_with_the_option() {
     scene.aba(["clean", "--tasks", "--older-than", "2d"]).out("removed task runs\n").run();
 }
 
-/// `clean` under strace, which stops it after it has made this call for the file of lock `a`; and its process.
+/// Starts `clean` under strace, which stops it after this system call on the lock file of `a`. Returns the call and the pid.
 fn stopped(scene: &Scene, call: &str, out: &str) -> (RunningCall, u32) {
     let (note, log) = (scene.path("pid"), scene.path("log"));
     let command = scene.call("strace").arg("-P").arg(scene.lock_file("a")).arg("-o").arg(&log);
@@ -255,7 +255,6 @@ fn stopped(scene: &Scene, call: &str, out: &str) -> (RunningCall, u32) {
     (clean, fs::read_to_string(note).unwrap().trim().parse().unwrap())
 }
 
-/// How often it gave up the processor by itself.
 fn pauses(pid: u32) -> u32 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
@@ -281,13 +280,13 @@ fn a_script_that_opens_the_file_during_cleaning_locks_the_new_file() {
     let scene = Scene::new();
     used(&scene, &["a"]);
     let old = fs::metadata(scene.lock_file("a")).unwrap().ino();
-    // So that the new file is not given the number of the old one.
+    // A second name keeps the inode number of the old file from being reused.
     let kept = fs::hard_link(scene.lock_file("a"), scene.path("kept"));
     let (clean, pid) = stopped(&scene, "flock:signal=STOP", "removed lock a\n");
     let library = LIBRARY;
     let script = "source \"$LIBRARY\"; aba_lock_operation a; stat -c %i \"$ABA_LOCK_DIR/aba-a.lock\"";
     let script = scene.bash(script).env("LIBRARY", library).env("ABA_LOCK_BIN", HELPER).out("").start();
-    // In open(2), which is number 257 there and 56 elsewhere.
+    // openat(2) is number 257 on x86-64 and 56 on aarch64.
     wait_until("the script waits to open it", || {
         let call = fs::read_to_string(format!("/proc/{}/syscall", script.pid())).unwrap_or_default();
         call.starts_with("257 ") || call.starts_with("56 ")
@@ -303,7 +302,7 @@ fn a_script_that_opens_the_file_during_cleaning_locks_the_new_file() {
 fn a_file_that_replaced_the_locked_one_is_left() {
     let scene = Scene::new();
     used(&scene, &["a"]);
-    // The first time it is opened by the look at who has it.
+    // The first openat(2) of the file is that of the search for its holders.
     let (clean, pid) = stopped(&scene, "openat:signal=STOP:when=2", "left lock a: it was replaced meanwhile\n");
     fs::rename(scene.lock_file("a"), scene.path("moved")).unwrap();
     let holder = scene.holder("a");
@@ -334,7 +333,7 @@ fn a_clean_killed_at_any_step_leaves_a_usable_lock() {
     assert!(steps >= 8, "only {steps} of the kills met it");
 }
 
-/// What each contender does while it is inside: only one at a time can make the file.
+/// The critical section of each contender: only one process at a time can create the file.
 const INSIDE: &str = r#"
     inside() {
         set -C
@@ -364,7 +363,7 @@ const BY_NAME: &str = r#"
     done
 "#;
 
-/// One at a time, so that nobody but `clean` can be in the way.
+/// The only contender for its lock, so that no process but `clean` can be in the way.
 const ALONE: &str = r#"
     source "$LIBRARY"
     until [[ -e stop ]]; do

@@ -1,4 +1,4 @@
-//! A command under the lock: whose status, whose signals, whose descriptors.
+//! Commands under a lock: exit status, signals, descriptors and pid files.
 
 use crate::process::{exists, is_alive, is_locked, kill, wait_until, write_program};
 use crate::scene::{HELPER, Scene};
@@ -55,7 +55,7 @@ fn the_command_inherits_the_signal_mask_and_dispositions_of_the_caller() {
 #[test]
 fn an_inherited_lock_outlives_the_command_unless_no_inherit_is_set() {
     let scene = Scene::new();
-    // The daemon ends when the pipe from this test closes.
+    // The daemon ends when the holder is dropped, which closes its input.
     for (option, kept) in [("-n", true), ("-o", false)] {
         let mut holder =
             scene.aba(["lock", option, "a", "--", "bash", "-c", "{ read _; } <&0 & echo $!; exit 0"]).hold();
@@ -116,7 +116,7 @@ fn the_exit_status_is_correct_if_the_caller_ignores_sigchld() {
     scene.call("python3").args(["-c", script, HELPER, "lock", "-o", "a", "--", "sh", "-c", "exit 7"]).status(7).run();
 }
 
-/// A program of that name that does as ssh and sudo do: it closes what it was given before it works.
+/// Writes a program that closes the descriptors that it inherited, as ssh and sudo do.
 fn closer(path: &Path) {
     write_program(
         path,
@@ -142,7 +142,7 @@ fn the_lock_is_inherited_on_a_descriptor_that_scripts_do_not_use() {
     let script = "for fd in 3 4 5 6 7 8 9; do eval \"exec $fd>/dev/null\"; done; echo up; read _";
     let _holder = scene.aba(["lock", "a", "--", "bash", "-c", script]).hold();
     assert!(is_locked(&scene.lock_file("a")));
-    // Also where there are no such high numbers.
+    // A low limit of open files leaves no high numbers.
     scene.bash("ulimit -n 100; \"$HELPER\" lock b -- bash -c '\"$HELPER\" status -q b'").run();
 }
 
@@ -170,7 +170,7 @@ fn on_busy_runs_another_command_while_the_lock_is_held() {
         .run();
     assert_eq!(said.err.lines().count(), 1);
     scene.aba(["lock", "-q", "--on-busy", "no-such", "a", "--", "true"]).status(127).err("no-such: ").run();
-    // One text for a shell, which gets the name as $1 and not pasted into the text.
+    // The text is a shell script that gets the name as $1: the name is not pasted into the script.
     let file = scene.path("it's a $(touch pasted)");
     let other = scene.flock_holder(&file);
     let text = "echo $(basename \"$1\") >>log && test \"$1\" = \"$ABA_LOCK_NAME\"";
@@ -224,12 +224,12 @@ fn a_pid_file_changes_neither_exit_status_nor_inheritance() {
         scene.aba(["lock", "--pid-file", path, "a", "--", "sh", "-c", script]).status(status).run();
         assert!(!file.exists(), "{script}");
     }
-    // A signal to the helper goes to the command.
+    // A signal to the helper reaches the command.
     let mut holder = scene.holder_with(&["--pid-file", path, "a"]);
     holder.signal(15);
     assert_eq!(holder.wait(), 143);
     assert!(!file.exists() && !is_locked(&scene.lock_file("a")));
-    // A nested call is no conflict, and what the command left behind keeps the lock.
+    // A nested call succeeds, and a process that the command left running keeps the lock.
     let gate = scene.gate("gate");
     let script = format!("\"$HELPER\" lock a -- true || exit; read _ <'{}' >/dev/null 2>&1 &", gate.path.display());
     scene.aba(["lock", "--pid-file", path, "a", "--", "bash", "-c", &script]).run();
@@ -287,11 +287,11 @@ fn ctrl_c_that_kills_the_command_ends_the_calling_script() {
     let file = scene.path("pid");
     let pid_file = file.to_str().unwrap();
     for call in [["lock", "a", "-o"].as_slice(), &["lock", "a", "--pid-file", pid_file], &["reserve", "-o"]] {
-        // A terminal sends SIGINT to the whole group, too.
+        // Like a terminal, this sends SIGINT to the whole group.
         let script = r#""$HELPER" "$@" -- sh -c 'kill -INT 0; sleep 60' >/dev/null; echo went on"#;
         scene.call("bash").args(["-c", script, "bash"]).args(call).own_group().status(130).out("").run();
         assert!(!file.exists());
-        // A command that deals with it ends as it likes, and the script goes on.
+        // If the command handles SIGINT, the script continues.
         let script =
             r#""$HELPER" "$@" -- bash -c 'trap "exit 5" INT; kill -INT 0; sleep 60 & wait' >/dev/null; echo "$?""#;
         scene.call("bash").args(["-c", script, "bash"]).args(call).own_group().out("5\n").run();
@@ -319,14 +319,14 @@ fn clean_removes_a_pid_file_whose_process_has_ended() {
     clean("there is none");
     // No lock file is touched.
     assert!(scene.lock_file("a").exists());
-    // The number is that of a process which was started long after the file was written.
+    // A reused pid: its process started long after the file was written.
     let stranger = scene.holder("b");
     fs::write(&file, format!("{}\n", stranger.pid())).unwrap();
     clean(&format!("it runs, pid {}", stranger.pid()));
     let hour = std::time::Duration::from_secs(3600);
     fs::File::options().write(true).open(&file).unwrap().set_modified(std::time::SystemTime::now() - hour).unwrap();
     clean("removed pid file");
-    // A zombie runs no more, although its parent has not waited for it.
+    // A zombie does not count as running.
     let mut zombie = std::process::Command::new("true").spawn().unwrap();
     wait_until("it is a zombie", || !is_alive(zombie.id()));
     fs::write(&file, format!("{}\n", zombie.id())).unwrap();
@@ -343,7 +343,7 @@ fn clean_removes_a_pid_file_whose_process_has_ended() {
 
 #[test]
 fn the_command_receives_ctrl_c_once() {
-    // The terminal gives SIGINT to the whole process group: passed on as well, it would come twice.
+    // The terminal sends SIGINT to the whole process group. If the helper forwarded it, the command would get it twice.
     let scene = Scene::new();
     let count = "n=0; trap 'n=$((n+1))' INT; echo up; until ((n)); do sleep 0.05; done; sleep 0.3; exit $((10 + n))";
     fs::write(scene.path("count"), count).unwrap();
@@ -376,7 +376,7 @@ fn an_interrupted_waiter_ends_and_the_holder_keeps_the_lock() {
 
 #[test]
 fn the_command_receives_sighup_even_if_the_helper_leads_the_session() {
-    // The kernel tells the leader of the session alone.
+    // On a hangup, the kernel sends SIGHUP to the leader of the session only.
     let scene = Scene::new();
     let told = scene.path("told");
     let work = format!("trap 'echo told >{}; exit' HUP; echo up; while :; do sleep 0.05; done", told.display());
@@ -404,7 +404,7 @@ fn closed_standard_descriptors_stay_closed_in_the_command() {
 #[test]
 fn a_missing_command_exits_with_127_even_if_a_directory_on_path_is_unreadable() {
     let scene = Scene::new();
-    // As execvp(3) answers for such a directory.
+    // execvp(3) fails with EACCES for such a directory.
     let command = scene.strace(["-e", "inject=execve:error=EACCES:when=2+", HELPER, "lock", "a", "--", "no-such"]);
     command.status(127).err("command not found: no-such").run();
 }

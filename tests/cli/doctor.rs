@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// What is installed below a prefix, beside the helper.
+/// The files that are installed below a prefix in addition to the helper: in the source, and installed.
 pub(crate) const INSTALLED: [(&str, &str); 4] = [
     ("shell/aba-lock.bash", "share/aba-lock/aba-lock.bash"),
     ("completions/aba-lock.bash", "share/bash-completion/completions/aba-lock"),
@@ -37,7 +37,7 @@ pub(crate) fn install(scene: &Scene) -> PathBuf {
     prefix
 }
 
-/// A program in a scene where everything is installed, and nothing else of ours can be met.
+/// A command in a scene where everything is installed and no other installation can be found.
 fn program(scene: &Scene, program: &str) -> Command {
     let prefix = scene.path("prefix");
     if !prefix.exists() {
@@ -53,10 +53,10 @@ fn program(scene: &Scene, program: &str) -> Command {
     command
 }
 
-/// A call of the doctor by a script, which may first change something: `"$@"` is the call.
+/// A call of the doctor by a script that first changes something. The call is in `"$@"`.
 pub(crate) fn doctor_after(scene: &Scene, script: &str, args: &[&str]) -> Call {
     let mut command = program(scene, "bash");
-    // Enough for any script, whatever whoever runs the tests has.
+    // A limit that passes the check, regardless of the user who runs the tests.
     let script = format!("ulimit -Sn \"$(ulimit -Hn)\"; {script}");
     command.args(["-c", &format!("{script}\n\"$@\""), "bash"]).arg(scene.path("prefix/bin/aba-lock"));
     command.arg("doctor").args(args);
@@ -67,7 +67,7 @@ pub(crate) fn doctor(scene: &Scene) -> Call {
     doctor_after(scene, "", &[])
 }
 
-/// The doctor, while calls of the system are made to answer something else.
+/// A call of the doctor under strace, with these options to change the results of system calls.
 fn doctor_but(scene: &Scene, inject: &[&str]) -> Call {
     let mut words = String::from("set -- strace -f -o /dev/null");
     for word in inject {
@@ -77,7 +77,7 @@ fn doctor_but(scene: &Scene, inject: &[&str]) -> Call {
     doctor_after(scene, &format!("{words} \"$@\""), &[])
 }
 
-/// The doctor in a user and mount namespace of its own, after a script has mounted something there.
+/// A call of the doctor in a user and mount namespace, after a script has mounted something there.
 fn doctor_among(scene: &Scene, mounts: &str) -> Call {
     let script = format!(
         "set -- unshare --user --map-root-user --mount -- bash -c {} bash \"$@\"",
@@ -86,7 +86,7 @@ fn doctor_among(scene: &Scene, mounts: &str) -> Call {
     doctor_after(scene, &script, &[])
 }
 
-/// What is in the state root.
+/// The names of the files in the state root.
 fn left(scene: &Scene) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(scene.root())
         .map(|entries| entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
@@ -131,7 +131,7 @@ fn a_missing_state_root_is_reported_and_not_created() {
     assert!(
         said.contains(&format!("{}, from ABA_LOCK_DIR, is not there: the first lock makes it", scene.root().display()))
     );
-    // What it will be on is looked at all the same.
+    // The file system on which the state root will be is checked nevertheless.
     assert!(said.contains("  locking: "), "{said}");
     assert!(!scene.root().exists());
 }
@@ -216,7 +216,8 @@ fn locks_that_do_not_exclude_each_other_are_wrong() {
 fn an_exclusive_lock_held_by_two_processes_is_wrong() {
     let scene = Scene::new();
     scene.make_root();
-    // Of each process the calls are counted on their own; the thirteenth is made while the second has the lock.
+    // strace counts the calls of each process separately. The first process makes its thirteenth call while the second holds
+    // the lock.
     let call = doctor_but(&scene, &["-e", "inject=flock:retval=0:when=13"]).status(1);
     call.out("two processes had the exclusive lock at once").run();
 }
@@ -226,7 +227,7 @@ fn without_unnamed_files_a_temporary_file_is_used() {
     let scene = Scene::new();
     scene.make_root();
     let root = scene.root().display().to_string();
-    // Of the root itself, only the file without a name is opened before its list.
+    // The first openat(2) of the state root itself is that of the unnamed file.
     let call = doctor_but(&scene, &["-P", &root, "-e", "inject=openat:error=EOPNOTSUPP:when=1"]);
     call.out("fine   locking: tried in ").run();
     assert!(left(&scene).is_empty(), "{:?}", left(&scene));
@@ -273,7 +274,7 @@ fn a_limit_of_open_files_too_low_for_the_library_is_wrong() {
     call.out("wrong  limits: ulimit -n is 200").out("fine   locking: ").out("1 thing is wrong").run();
     doctor_after(&scene, "ulimit -n 210", &[]).out("note   limits: ulimit -n is 210: a script can hold 10 locks").run();
     doctor_after(&scene, "ulimit -f 1", &[]).out("note   limits: ulimit -f ").run();
-    // With hardly any, all that can be looked at is.
+    // With very few descriptors, the possible checks are made nevertheless.
     for limit in 4..12 {
         let call = doctor_after(&scene, &format!("ulimit -n {limit}"), &[]).status(1);
         let said = call.out("wrong  limits: ").out("  state root: ").out("  locks: ").run().out;
@@ -315,7 +316,7 @@ fn an_overlay_file_system_is_worth_a_note() {
         at("work"),
         at("locks")
     );
-    // Not each kernel allows this to those who are not root outside.
+    // Some kernels allow this only to root of the initial namespace.
     let mut probe = scene.program("unshare");
     probe.args(["--user", "--map-root-user", "--mount", "--", "bash", "-c", &mounts]);
     if probe.output().unwrap().status.success() {
@@ -324,7 +325,7 @@ fn an_overlay_file_system_is_worth_a_note() {
             .out("other containers and the host are not shut out")
             .run();
     }
-    // (Which has a directory in it that nobody may enter.)
+    // The overlay made this directory without permissions, so that it could not be removed.
     let _ = fs::set_permissions(scene.path("work/work"), fs::Permissions::from_mode(0o700));
 }
 
@@ -441,7 +442,7 @@ fn a_deadlock_of_flock_scripts_is_found() {
     let (a, b, gate) = (scene.lock_file("a"), scene.lock_file("b"), scene.gate("gate"));
     let script = |has: &std::path::Path, wants: &std::path::Path| {
         let (has, wants, gate) = (has.display(), wants.display(), gate.path.display());
-        // In the end it ends by itself, and each gets its lock.
+        // The timeout of the second flock(1) ends the deadlock in any case.
         let text = format!("exec 8>>'{has}' 9>>'{wants}'; flock 8; echo held; read _ <'{gate}'; flock -w 50 9; exit 0");
         scene.call("bash").args(["-c", &text]).hold()
     };

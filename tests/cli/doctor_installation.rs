@@ -22,7 +22,7 @@ fn a_shell_library_of_another_version_is_wrong_and_a_changed_one_is_worth_a_note
     doctor(&scene).out("note   shell library: ").out("but not the same text").out("diff <(aba-lock init bash)").run();
     fs::remove_file(&library).unwrap();
     doctor(&scene).out("note   shell library: none is installed").run();
-    // What `init` prints is the library, too.
+    // The output of `init` is the library, too.
     let text = scene.aba(["init", "bash"]).out("").run().out;
     fs::write(scene.path("copy.bash"), text).unwrap();
     let copy = scene.path("copy.bash").display().to_string();
@@ -57,16 +57,16 @@ fn another_helper_first_on_path_is_wrong() {
     let first = format!("PATH={path}:$PATH");
     let call = doctor_after(&scene, &first, &[]).status(1);
     call.out(format!("wrong  helper: {path}/aba-lock is the first on PATH, which scripts get, and is 0.0.9")).run();
-    // Behind ours it is only met by others.
+    // A helper later on PATH does not affect scripts.
     let last = format!("PATH=$PATH:{path}");
     doctor_after(&scene, &last, &[]).out(format!("note   helper: {path}/aba-lock on PATH is 0.0.9")).run();
-    // A choice counts more than PATH, also when it is a bad one.
+    // ABA_LOCK_BIN overrides PATH, even if it is wrong.
     let chosen = format!("{first}; export ABA_LOCK_BIN=$HELPER");
     doctor_after(&scene, &chosen, &[]).out("fine   helper: ABA_LOCK_BIN is ").out("note   helper: ").run();
     let chosen = format!("export ABA_LOCK_BIN={path}/aba-lock");
     doctor_after(&scene, &chosen, &[]).status(1).out("which scripts get, and is 0.0.9").run();
     doctor_after(&scene, "export ABA_LOCK_BIN=/nowhere", &[]).status(1).out("which is no program").run();
-    // One that never answers, and whose child keeps its output open.
+    // A program that never answers, and whose child keeps its output open.
     program("sleep 60 & wait");
     doctor_after(&scene, &first, &[]).status(1).out("and does not tell its version").run();
 }

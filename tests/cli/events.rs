@@ -1,4 +1,4 @@
-//! The event log: which lines there are, and that it changes nothing else.
+//! The event log: its lines, and that it affects nothing else.
 
 use crate::call::Call;
 use crate::process::{PATIENCE, make_fifo};
@@ -16,7 +16,7 @@ fn log(scene: &Scene) -> PathBuf {
     scene.path("log")
 }
 
-/// The events in a log: each line is an object.
+/// The events in a log. Each line must be an object.
 fn events_in(log: &Path) -> Vec<Value> {
     let text = fs::read_to_string(log).unwrap_or_default();
     assert!(text.is_empty() || text.ends_with('\n'), "{text:?}");
@@ -27,7 +27,7 @@ fn events(scene: &Scene) -> Vec<Value> {
     events_in(&log(scene))
 }
 
-/// What happened to which lock, in order.
+/// The events of the log in short: `EVENT LOCK`.
 fn story(scene: &Scene) -> Vec<String> {
     let told = |event: &Value| format!("{} {}", event["event"].as_str().unwrap(), event["lock"].as_str().unwrap());
     events(scene).iter().map(told).collect()
@@ -135,15 +135,15 @@ fn each_of_several_locks_is_logged_if_all_are_acquired() {
 #[test]
 fn a_release_by_the_helper_is_logged() {
     let scene = Scene::new();
-    // A command that the helper waits for.
+    // The helper waits for this command.
     logged(&scene, &["lock", "-o", "a", "--", "true"]).run();
     assert_eq!(story(&scene), ["acquired a", "released a"]);
     assert!(seconds(&events(&scene)[1], "held_seconds") < PATIENCE.as_secs_f64());
-    // A command that it could not become.
+    // The helper cannot execute this command.
     fs::remove_file(log(&scene)).unwrap();
     logged(&scene, &["lock", "a", "--", "/nowhere"]).status(127).err("not found").run();
     assert_eq!(story(&scene), ["acquired a", "released a"]);
-    // A script that says so; what has no lock is not released.
+    // A script releases its lock. The second `unlock` releases nothing.
     fs::remove_file(log(&scene)).unwrap();
     let script = "exec 200<>\"$(\"$HELPER\" path --create a)\" && \"$HELPER\" lock --fd 200 a &&
         \"$HELPER\" unlock --fd 200 && \"$HELPER\" unlock --fd 200 a; : $$";
@@ -204,7 +204,7 @@ fn locks_on_files_are_logged_with_their_paths() {
 #[test]
 fn lines_of_concurrent_writers_do_not_mix() {
     let scene = Scene::new();
-    // As long as a line gets.
+    // Lines of the maximum length.
     let long = "\"é\\".repeat(3000);
     let writers: Vec<_> = (0..8)
         .map(|n| scene.bash(&format!("for i in {{1..25}}; do \"$HELPER\" lock l{n} -- true '{long}'; done")))
@@ -249,7 +249,7 @@ fn an_unwritable_log_is_reported_once_and_changes_nothing_else() {
         call.out("busy\n").err(&says).err("a is already running").run();
         holder.release();
     }
-    // Nor does it matter that a file may not grow.
+    // A file that may not grow does not matter either.
     let script = "ulimit -f 1; head -c 1024 /dev/zero >\"$ABA_LOCK_LOG\"; exec \"$HELPER\" lock a -- echo ran";
     scene.bash(script).env(LOG, log(&scene)).out("ran\n").err("could not write to the event log ").run();
 }
@@ -258,11 +258,11 @@ fn an_unwritable_log_is_reported_once_and_changes_nothing_else() {
 fn a_fifo_as_the_log_never_blocks() {
     let scene = Scene::new();
     make_fifo(&log(&scene));
-    // Nobody reads.
+    // Without a reader.
     logged(&scene, &["lock", "a", "--", "true"])
         .err(": no process reads this FIFO; nothing else depends on it\n")
         .run();
-    // Somebody has it open and does not read: it fills up.
+    // A process has the FIFO open and does not read from it, so that it fills up.
     let mut reader = fs::OpenOptions::new().read(true).write(true).open(log(&scene)).unwrap();
     logged(&scene, &["lock", "a", "--", "true"]).run();
     let mut text = [0; 4096];
@@ -280,7 +280,7 @@ fn a_log_reader_that_goes_away_does_not_kill_the_helper() {
     let scene = Scene::new();
     make_fifo(&log(&scene));
     let _reader = fs::OpenOptions::new().read(true).write(true).open(log(&scene)).unwrap();
-    // The line is what begins so; that it had no reader is what the call is made to answer, with its signal.
+    // strace makes the write to the log fail as without a reader, with SIGPIPE.
     scene
         .strace(["-P"])
         .arg(log(&scene))
@@ -308,7 +308,7 @@ fn standard_error_and_a_socket_can_be_the_log() {
     assert!(head.starts_with("<13>aba-lock[") && head.ends_with(']'), "{text}");
     let event: Value = serde_json::from_str(line).unwrap();
     assert_eq!(event["lock"], "a");
-    // One that is full holds nobody up.
+    // A full socket does not block.
     let script = "for i in {1..1000}; do \"$HELPER\" lock a -- true 2>>said || exit; done";
     scene.bash_here(script).env(LOG, scene.path("socket")).run();
     drop(socket);
@@ -404,7 +404,7 @@ fn the_log_is_never_created_in_dev_or_in_place_of_a_socket() {
     let (dev, run) = (scene.path("dev"), scene.path("run"));
     fs::create_dir_all(&dev).unwrap();
     fs::create_dir_all(run.join("systemd/journal")).unwrap();
-    // Directories of the test stand in the place of the system's, whose sockets are none of its business.
+    // Directories of the test replace /dev and /run, so that the sockets of the system are not used.
     let inside = |setup: &str, value: &str| {
         let script = format!(
             "mount --bind {0} /run && {setup} mount --bind {1} /dev && exec \"$HELPER\" lock -q a -- true",
@@ -432,7 +432,7 @@ fn the_log_is_never_created_in_dev_or_in_place_of_a_socket() {
             assert!(said.contains(&format!("{path} cannot be written to: {why}: no event is kept")), "{said}");
         }
     }
-    // Links into /dev, as /dev/log itself is one to the socket of journald.
+    // Links into /dev: /dev/log itself may be a link to the socket of journald.
     symlink("/dev/log", scene.path("link")).unwrap();
     symlink("link", scene.path("second")).unwrap();
     let second = scene.path("second").display().to_string();
@@ -440,7 +440,7 @@ fn the_log_is_never_created_in_dev_or_in_place_of_a_socket() {
     symlink("/run/systemd/journal/dev-log", dev.join("log")).unwrap();
     inside("", "syslog").err("there is no socket").run();
     assert!(files(&run.join("systemd/journal")).is_empty());
-    // A file that something else made there is not a socket either.
+    // A file that another program created there is not a socket either.
     fs::remove_file(dev.join("log")).unwrap();
     fs::write(dev.join("log"), "").unwrap();
     inside("", "syslog").err("could not write to the event log /dev/log: it is not a socket").run();

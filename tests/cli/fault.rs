@@ -1,4 +1,4 @@
-//! What the system may refuse, and a kill between any two steps.
+//! `lock` when the system refuses something, and when it is killed at any step.
 
 use crate::call::Call;
 use crate::process::{copy_program, is_locked, is_root, make_fifo};
@@ -6,7 +6,7 @@ use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-/// The helper under strace, which makes system calls on the lock file fail.
+/// The helper under strace, which makes system calls on the lock file and the state root fail.
 fn injected(scene: &Scene, inject: &str, args: &[&str]) -> Call {
     scene
         .call("strace")
@@ -65,7 +65,7 @@ fn a_wait_continues_after_an_interrupting_signal() {
 
 #[test]
 fn an_existing_lock_file_is_opened_without_o_creat() {
-    // With O_CREAT, `fs.protected_regular` refuses a file of another user's in a sticky directory, even to root.
+    // With O_CREAT, `fs.protected_regular` refuses to open a file of another user in a sticky directory, even for root.
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).run();
     let trace = scene.path("trace");
@@ -114,7 +114,7 @@ fn an_unreadable_lock_file_of_another_user_is_reported_with_its_owner() {
     fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     scene.make_root();
     fs::set_permissions(scene.root(), fs::Permissions::from_mode(0o777)).unwrap();
-    // A file that nobody may open; as root, one of root's that another user may not.
+    // A file without permissions. If the tests run as root, it is a private file of root, which another user tries to open.
     let root = is_root();
     fs::write(scene.lock_file("a"), "").unwrap();
     fs::set_permissions(scene.lock_file("a"), fs::Permissions::from_mode(if root { 0o600 } else { 0 })).unwrap();
@@ -172,7 +172,7 @@ fn lock_files_that_are_not_regular_files_are_refused() {
     scene.aba(named).status(125).err("it is a device").err("hint: name a regular file, or a directory\n").run();
     assert_eq!(fs::read_to_string(scene.path("target")).unwrap(), "precious");
     assert!(!scene.path("nowhere").exists());
-    // Through a descriptor that a script opened by following the link, too.
+    // A descriptor that a script opened through the link is refused, too.
     scene
         .bash("exec 200<>\"$ABA_LOCK_DIR/aba-link.lock\"; \"$HELPER\" lock --fd 200 link")
         .status(125)
@@ -183,7 +183,7 @@ fn lock_files_that_are_not_regular_files_are_refused() {
 #[test]
 fn a_lock_killed_at_any_system_call_leaves_a_usable_lock() {
     let scene = Scene::new();
-    // Every call from the first that touches the lock file to the last before the command.
+    // All system calls from the first on the lock file to the last before the command.
     let calls = ["openat", "flock", "pread64", "pwrite64", "ftruncate", "statx", "fcntl", "execve", "close", "mkdir"];
     for call in calls {
         for when in 1..=6 {
@@ -202,7 +202,7 @@ fn a_lock_killed_at_any_system_call_leaves_a_usable_lock() {
 fn a_lock_file_that_is_replaced_again_and_again_is_an_error() {
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).run();
-    // Of each round's three looks at the file, the second asks whether the name still leads to it.
+    // Each round makes three statx(2) calls. The second checks that the name still leads to the file.
     injected(&scene, "statx:error=ENOENT:when=2+3", &["lock", "a", "--", "true"])
         .status(125)
         .err("was replaced each time that it was opened")
@@ -213,7 +213,7 @@ fn a_lock_file_that_is_replaced_again_and_again_is_an_error() {
 #[test]
 fn a_command_killed_before_execve_is_reported_by_the_exit_status() {
     let scene = Scene::new();
-    // The child is killed at its first step; we come to tell it to go when it has gone.
+    // The child is killed at its first system call, before the helper allows it to run the command.
     let command = scene.strace(["-f", "-e", "inject=prctl:signal=KILL"]);
     command.args(["-e", "inject=write:delay_enter=200000", HELPER, "lock", "-o", "a", "--", "true"]).status(137).run();
     assert!(!is_locked(&scene.lock_file("a")));
@@ -233,7 +233,7 @@ fn a_timeout_alarm_never_reaches_the_command() {
     let scene = Scene::new();
     for when in 1..=5 {
         let holder = scene.holder("a");
-        // Also at the call that puts it off: what is pending then rings again 20 ms later.
+        // A signal that is pending when the timer is disarmed must not ring again 20 ms later.
         let inject = format!("inject=setitimer:signal=ALRM:when={when}");
         let command = scene.strace(["-f", "-e", &inject, HELPER, "lock", "-qt", "60", "a", "--"]);
         let waiter = command.args(["sh", "-c", "sleep 0.2; echo mine"]).out("mine\n").start();

@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 
-/// The helper under the name `flock`, in a scene that has no state root.
+/// A command that runs the helper under the name `flock`, in the directory of the scene.
 pub(crate) fn flock(scene: &Scene) -> Command {
     let link = scene.path("flock");
     if !link.exists() {
@@ -28,14 +28,14 @@ pub(crate) fn call(scene: &Scene, args: &[&str]) -> Call {
     Call::new(command)
 }
 
-/// Holds file `f`, as `flock` does.
+/// Holds file `f` with the helper as `flock`.
 pub(crate) fn holder(scene: &Scene, options: &[&str]) -> Holder {
     let mut command = flock(scene);
     command.args(options).args(["f", "sh", "-c", "echo held; read _"]);
     Holder::start(command)
 }
 
-/// Under strace with these options.
+/// Runs `flock` under strace with these options. Returns the output and the trace.
 pub(crate) fn traced(scene: &Scene, options: &[&str], args: &[&str]) -> (CallOutput, String) {
     flock(scene);
     let command = scene.call("strace").args(["-qq", "-o"]).arg(scene.path("trace")).args(options);
@@ -69,7 +69,7 @@ fn flock_dies_of_the_signal_that_killed_its_command() {
         let pid = pid().unwrap();
         kill(child.id(), number);
         let status = child.wait().unwrap();
-        // As a shell has to know that its command died of Ctrl-C, or it would go on.
+        // A shell continues unless its command died of SIGINT.
         assert_eq!(status.signal(), Some(number));
         wait_until("the command has ended", || !is_alive(pid));
         fs::remove_file(scene.path("pid")).unwrap();
@@ -86,7 +86,7 @@ fn on_ctrl_c_flock_waits_for_a_command_that_still_cleans_up() {
         trapped.display(),
         go.display()
     );
-    // Only that tells a second signal from the first: a shell takes several for one.
+    // Only the trace shows a second signal: a shell treats several signals as one.
     let strace = ["strace", "-I", "never", "-qq", "-e", "trace=kill", "-e", "signal=none", "-o"];
     let command = scene.on_terminal("ready>\x03").args(strace).arg(scene.path("trace")).arg(scene.path("flock"));
     let mut running = command.arg(scene.path("f")).args(["sh", "-c", &script]).status(5).out("cleaned").start();
@@ -95,7 +95,7 @@ fn on_ctrl_c_flock_waits_for_a_command_that_still_cleans_up() {
     assert!(is_locked(&scene.path("f")));
     fs::write(go, "").unwrap();
     running.finish();
-    // From the terminal, and not once more from us.
+    // The signal came from the terminal. The helper must not send it again.
     assert_eq!(fs::read_to_string(scene.path("trace")).unwrap(), "");
     assert!(!is_locked(&scene.path("f")));
 }
@@ -109,7 +109,7 @@ fn ctrl_c_that_kills_a_command_under_flock_ends_the_script() {
         scene.path("flock").display(),
         scene.path("f").display()
     );
-    // Python says -2 of one that died of signal 2.
+    // Python exits with -2 (254) if the process died of signal 2.
     let said = scene.on_terminal("ready>\x03").args(["bash", "-c", &script]).status(254).out("ready").run();
     assert!(!said.out.contains("went on"), "{}", said.out);
 }
@@ -159,7 +159,7 @@ fn a_file_system_that_requires_write_access_for_exclusive_locks_gets_it() {
         assert_eq!(trace.matches("flock(").count(), 2, "{trace}");
     }
     assert_eq!(fs::read_to_string(scene.path("f")).unwrap(), "kept");
-    // Nothing to gain for a shared one.
+    // For a shared lock, write access would not help.
     let command = scene.strace(["-P", "f", "-e", "inject=flock:error=EBADF"]).arg(scene.path("flock"));
     command.args(["-s", "f", "true"]).current_dir(scene.path("")).status(65).err("flock: f: Bad file descriptor").run();
 }
@@ -204,7 +204,7 @@ fn a_waiting_flock_names_the_holder_only_with_verbose() {
     wait_until("both wait", || count_waiters(&scene.path("f")) == 2);
     let said = call(&scene, &["--verbose", "-n", "f", "true"]).status(1).err("flock: failed to get lock\n").run();
     assert!(said.err.contains(&format!("flock: f is held by pid {} (", first.pid())), "{}", said.err);
-    // Longer than the moment after which the other commands say something.
+    // Longer than the time after which the other commands print a message.
     let said = call(&scene, &["-w", "0.3", "f", "true"]).status(1).run();
     assert!(said.err.is_empty() && said.out.is_empty());
     first.release();
@@ -224,7 +224,7 @@ fn flock_needs_and_creates_neither_home_nor_state_root() {
     files.sort();
     assert_eq!(files, ["f", "flock"]);
     assert_eq!(fs::read(scene.path("f")).unwrap(), b"");
-    // And a variable that was left does not make it a completion.
+    // A leftover variable does not turn the call into a completion.
     call(&scene, &["f", "echo", "ran"]).env("ABA_LOCK_COMPLETE", "bash").out("ran\n").run();
 }
 
@@ -238,7 +238,7 @@ fn the_flock_subcommand_and_the_flock_name_behave_alike() {
     scene.aba(["flock", "--help"]).out("Usage: aba-lock flock [OPTIONS] FILE COMMAND").run();
     call(&scene, &["--help"]).out("Usage: flock [OPTIONS] FILE COMMAND").run();
     call(&scene, &["--wrong"]).status(64).err("hint: see `flock --help`\n").run();
-    // Beside the other commands: the same lock.
+    // The other commands use the same lock.
     let held = holder(&scene, &[]);
     let file = scene.path("f");
     let command = scene.aba(["lock", "--file", file.to_str().unwrap(), "--", "true"]).status(75);
@@ -259,13 +259,13 @@ fn the_parser_and_the_help_know_the_same_options() {
     short.dedup();
     long.sort_unstable();
     long.dedup();
-    // These two stand behind FILE, and the beginning of `nonblocking` is no name of its own.
+    // `--command` follows FILE, and `--nonblock` is an abbreviation of `--nonblocking`.
     assert_eq!(long.iter().filter(|name| ["command", "nonblock"].contains(name)).count(), 2);
     long.retain(|name| !["command", "nonblock"].contains(name));
     let of_forms = long.iter().position(|name| *name == "fd");
     assert!(of_forms.is_some(), "{help}");
 
-    // The parser names all that begin with nothing.
+    // The parser lists all options that begin with an empty name.
     let said = call(&scene, &["--="]).status(64).err("is ambiguous:").run().err;
     let mut known: Vec<&str> = said
         .split_whitespace()
@@ -314,7 +314,7 @@ fn status_names_the_holders_and_waiters_of_flock() {
     let scene = Scene::new();
     let first = holder(&scene, &[]);
     let file = scene.path("f");
-    // Its last word is a number, but no descriptor of its parent's.
+    // Its last argument is a number, but not a descriptor of its parent.
     let waiter = call(&scene, &["f", "sleep", "0"]).start();
     let other = scene.path("flock");
     let mut command = scene.program(HELPER);
@@ -344,8 +344,7 @@ fn a_deadlock_through_the_command_of_flock_is_found() {
     let link = scene.path("flock");
     flock(&scene);
     let script = format!("'{}' '{}' \"$HELPER\" lock -w a -- true", link.display(), scene.path("f").display());
-    // The one that has `a` is another process than the one that waits for it, and `flock` stands between them. The lock is
-    // not handed down.
+    // The process that holds `a` is an ancestor of the waiter, with `flock` between them. The waiter does not inherit the lock.
     let script = format!("(exec 500>&-; unset ABA_LOCK_FDS; {script}; exit $?); exit $?");
     scene.aba(["lock", "a", "--", "bash", "-c", &script]).status(75).err("waiting for a would be a deadlock: ").run();
 }

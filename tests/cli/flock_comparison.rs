@@ -1,4 +1,4 @@
-//! The helper as `flock` beside the machine's flock(1): the same command lines, the same status, the same effect.
+//! The helper as `flock` compared with flock(1) of the system: the same command lines, exit statuses and effects.
 
 use crate::process::{wait_until, write_program};
 use crate::scene::{HELPER, Scene};
@@ -9,14 +9,14 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Where each of the two is found as `flock`, with what the lines of the table call.
+/// A directory for each of the two programs, in which it is called `flock`, with the other programs of the table.
 struct Rack {
     scene: Scene,
     real: PathBuf,
     number: usize,
 }
 
-/// How a line ended, what it printed, and what it left.
+/// The result of a command line: its exit status, its output, and the files that it left.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     status: i32,
@@ -24,14 +24,13 @@ struct Outcome {
     files: Vec<String>,
 }
 
-/// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Theirs,
     Ours,
 }
 
-/// How another process has the file `f`.
+/// The lock that another process holds on the file `f`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Free,
@@ -61,7 +60,7 @@ impl Rack {
         self.scene.path(if side == Side::Ours { "ours" } else { "theirs" })
     }
 
-    /// Runs it in a fresh directory.
+    /// Runs a command in a fresh directory.
     fn run(&mut self, side: Side, state: State, words: &[OsString]) -> Outcome {
         self.number += 1;
         let directory = self.scene.path(&format!("{}", self.number));
@@ -99,14 +98,14 @@ impl Rack {
         self.run(side, state, &["sh".into(), "-c".into(), line.into()])
     }
 
-    /// Whether the machine's is the one of which the differences are known.
+    /// Returns true if the differences to the flock(1) of the system are known.
     fn is_known(&self) -> bool {
         let said = Command::new(&self.real).arg("--version").output().unwrap().stdout;
         String::from_utf8_lossy(&said).contains("util-linux 2.38")
     }
 }
 
-/// A process that is ended with the test.
+/// A process that ends with the test.
 struct Reaped(Child);
 
 impl Drop for Reaped {
@@ -116,15 +115,15 @@ impl Drop for Reaped {
     }
 }
 
-/// A line of the table; where the two differ, the status and the text of theirs, and of ours.
+/// A line of the table. If the programs differ, the exit status and output of flock(1) and of the helper.
 type Row = (String, Option<[(i32, String); 2]>);
 
-/// The lines of the table for a file in this state.
+/// Reads the lines of the table for a file in this state.
 fn table(state: State) -> Vec<Row> {
     let mut now = State::Free;
     let mut lines = Vec::new();
     let text = include_str!("flock_comparison.table");
-    // A word of a line may go on in the next.
+    // An argument may contain a newline.
     let text = text.replace("'\n'", "'\u{1}'");
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         now = match line {
@@ -154,7 +153,7 @@ fn table(state: State) -> Vec<Row> {
     lines.iter().map(split).collect()
 }
 
-/// Runs the lines of the table for a file in this state. How many there are.
+/// Runs the lines of the table for a file in this state, and returns their number.
 fn compare(state: State) -> usize {
     let mut rack = Rack::new();
     let (known, lines) = (rack.is_known(), table(state));
@@ -192,10 +191,10 @@ fn flock_behaves_like_the_original_on_a_shared_file() {
     assert!(compare(State::Shared) >= 10);
 }
 
-/// How many random lines are compared.
+/// The number of random command lines.
 const LINES: usize = 250;
 
-/// The words of which random lines are made. None of these is known to only one of the two, and none waits.
+/// Arguments of random command lines. Both programs know each of them, and none waits forever.
 const OPTIONS: &[&[u8]] = &[
     b"-s",
     b"-x",
@@ -297,7 +296,7 @@ const REST: &[&[u8]] = &[
 
 #[test]
 fn flock_behaves_like_the_original_for_random_arguments() {
-    // To see a failure again, or others: `FLOCK_SEED=N`.
+    // `FLOCK_SEED=N` reproduces a failure, or tries other lines.
     let seed: u64 = std::env::var("FLOCK_SEED").ok().map_or(0x5eed, |seed| seed.parse().unwrap());
     let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut below = |limit: usize| {
@@ -314,7 +313,7 @@ fn flock_behaves_like_the_original_for_random_arguments() {
             let table = if below(4) == 0 { REST } else { OPTIONS };
             words.push(OsString::from_vec(table[below(table.len())].to_vec()));
         }
-        // Else hardly one of ten would come so far as to run something.
+        // Otherwise fewer than one in ten lines would run a command.
         if below(2) == 0 {
             words.extend(["f".into(), ["true", "echo", "-c"][below(3)].into()]);
         }
@@ -323,12 +322,12 @@ fn flock_behaves_like_the_original_for_random_arguments() {
             words.push(OsString::from_vec(table[below(table.len())].to_vec()));
         }
         let state = [State::Free, State::Free, State::Shared][below(3)];
-        // With -w it would not wait for long, but without it for ever.
+        // Without -n, a line without -w would wait forever.
         if state != State::Free {
             words.splice(1..1, ["-n".into()]);
         }
         let [mut theirs, mut ours] = [Side::Theirs, Side::Ours].map(|side| rack.run(side, state, &words));
-        // Help and version are each one's own.
+        // The texts of help and version differ.
         for outcome in [&mut theirs, &mut ours] {
             if outcome.text.contains("Usage:") || outcome.text.starts_with("flock from ") {
                 outcome.text = "help or version".to_owned();

@@ -36,7 +36,7 @@ fn ranges_conflict_only_where_they_overlap() {
     wait_until("it waits", || fs::read_to_string("/proc/locks").unwrap().lines().any(waits));
     first.release();
     waiter.finish();
-    // Several may share one, and a descriptor has it, too.
+    // Several processes can share a range, and a descriptor can hold it.
     let shared = holder(&scene, &["--fcntl", "-s"]);
     granted(&["-s"]);
     conflict(&["-x"]);
@@ -45,14 +45,14 @@ fn ranges_conflict_only_where_they_overlap() {
     let mut command = flock(&scene);
     command.arg("g").args(["sh", "-c", script]);
     Call::new(command).out("held\nfree\n").run();
-    // A directory can only be shared.
+    // A directory can only be locked shared.
     call(&scene, &["--fcntl", "-n", ".", "true"]).status(66).err("Is a directory").run();
 }
 
 #[test]
 fn start_and_length_accept_the_sizes_of_util_linux() {
     let scene = Scene::new();
-    // The size of a lock, and the range that the kernel then has: first and last byte.
+    // Options, and the first and last byte of the lock in the kernel.
     for (options, range) in [
         (&["--start", "0x10"][..], "16 EOF"),
         (&["--start=010", "--length", "1"], "8 8"),

@@ -40,7 +40,7 @@ fn a_waiter_that_cannot_open_the_new_file_fails() {
         ("openat:error=EACCES:when=2", true, 66, "Permission denied"),
         ("openat:error=EMFILE:when=2", true, 71, "Too many open files"),
         ("statx:error=EACCES:when=1", true, 66, "Permission denied"),
-        // Nothing is there; but another may be able to make it.
+        // There is no file, but another process may be able to create it.
         ("openat:error=EACCES:when=3", false, 66, "Permission denied"),
         ("openat:error=ENOSPC:when=3", false, 73, "No space left on device"),
     ];

@@ -1,12 +1,12 @@
-//! Inherited locks: a process shares the lock of a living ancestor, and of no other holder.
+//! Inherited locks: a process shares the lock of a living ancestor, and of no other process.
 
 use crate::process::{is_locked, wait_until};
 use crate::scene::Scene;
 use std::fs;
 
-/// A holder that ends, and two orphans of it that ask for its lock when it has. They print the statuses that they got.
+/// Starts a holder that ends, and two of its children that call the helper after that. Returns their exit statuses.
 ///
-/// `lock` starts the holder, whose script is its last argument; `ask` is what the orphans run.
+/// `lock` starts the holder; a script is added as its last argument. `ask` is the command of the children.
 fn orphans_ask(scene: &Scene, lock: &str, ask: &str) -> String {
     let (gate, output) = (scene.gate("holder-has-ended"), scene.path("statuses"));
     let orphans = format!(
@@ -20,7 +20,7 @@ fn orphans_ask(scene: &Scene, lock: &str, ask: &str) -> String {
     command.args(["-c", &format!("{lock} \"$1\""), "bash", &orphans]);
     let ended = command.current_dir(scene.path("")).output().unwrap();
     assert!(ended.status.success(), "{ended:?}");
-    // Both hold the descriptor, and so the lock, until they have been let through and have answered.
+    // Both children have inherited the descriptor, so the lock stays held until both have ended.
     gate.open();
     gate.open();
     let answers = || fs::read_to_string(&output).unwrap_or_default();
@@ -39,7 +39,7 @@ fn orphans_of_a_dead_holder_of_a_file_are_refused() {
 #[test]
 fn orphans_of_a_dead_holder_without_a_record_are_refused() {
     let scene = Scene::new();
-    // The limit keeps the record from being written, as a full file system does.
+    // Because of the limit, no record can be written, as on a full file system.
     let lock = r#"ulimit -S -f 0; exec "$HELPER" lock -q a -- bash -c"#;
     assert_eq!(orphans_ask(&scene, lock, r#""$HELPER" lock a -- true"#), "75\n75\n");
     assert_eq!(scene.record("a"), "");
@@ -126,8 +126,8 @@ fn a_shared_lock_is_not_lost_if_the_record_names_another_holder() {
     scene.bash_here(script).out("a: held, shared, through descriptor 9\n").err("a is already held shared").run();
 }
 
-/// A script that releases a lock of ours, lets flock(1) in a child lock the same descriptor, and asks for the lock again. It
-/// prints the status that it gets.
+/// A script that releases its lock, lets flock(1) in a child lock the same descriptor, and asks for the lock again. It prints
+/// the exit status of that.
 const RELEASED: &str = r#"mkfifo in out
     exec 9<>"$1"; shift
     "$HELPER" lock --fd 9 "$@" && "$HELPER" unlock --fd 9 || exit 91
@@ -162,6 +162,6 @@ fn a_lock_of_another_program_grants_nothing_inside_a_pid_namespace() {
             .arg("a")
     };
     inside(RELEASED).out("75\n").run();
-    // A lock that the script itself holds there is handed down as usual.
+    // A lock that the script itself holds is inherited as usual.
     inside(r#"exec 9<>"$1"; "$HELPER" lock --fd 9 a && timeout 60 "$HELPER" lock a -- "$HELPER" lock a -- true"#).run();
 }

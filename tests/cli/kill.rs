@@ -1,4 +1,4 @@
-//! Ending who has a lock: only what is proved to have it, and nobody who waits for it.
+//! `unlock --kill`: it ends the proven holders of a lock, and no waiter.
 
 use crate::call::{Call, Holder};
 use crate::process::{copy_program, is_alive, is_locked, is_root, wait_until};
@@ -8,12 +8,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// A holder of lock `a` that is this script of the shell's; it is to say a line when it is ready.
+/// A bash script that holds lock `a`. It must print a line when it is ready.
 fn holder(scene: &Scene, script: &str) -> Holder {
     scene.aba(["lock", "a", "--", "bash", "-c", script]).hold()
 }
 
-/// Waits for ever, and ends when it is asked to.
+/// A script that waits until it is ended.
 const WAITS: &str = "echo ready; read _; exit 0";
 
 #[test]
@@ -136,7 +136,7 @@ fn a_waiter_that_arrives_during_the_kill_is_not_killed() {
 fn all_shared_and_inheriting_holders_are_ended() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    // The shell that took it has ended; its child has it still.
+    // The shell that acquired the lock has ended. Its child still holds it.
     let script = format!("(read _ <'{}') & echo ready $!; exec >/dev/null; kill -9 $$", gate.path.display());
     let mut first = holder(&scene, &script);
     first.wait();
@@ -195,7 +195,7 @@ fn a_script_never_kills_itself_or_its_ancestors() {
     let refused = "refused to release a: the calling script has it itself, or was started by the one that has it";
     let by_name = scene.aba(["lock", "a", "--", "sh", "-c", "\"$HELPER\" unlock a --kill; echo $?"]).out("75\n");
     by_name.err(refused).err("hint: that one releases it with `aba_unlock_operation a`").run();
-    // Nor if the script has kept it from the helper, nor if the helper alone has it, nor if another shares it.
+    // Refused also if the helper did not inherit the lock, if the helper alone holds it, and if another process shares it.
     let kept = r#"
         exec 200<>"$("$HELPER" path --create a)"
         "$HELPER" lock --fd 200 a
@@ -228,7 +228,7 @@ fn holders_that_cannot_be_seen_are_not_killed() {
     if !is_root() {
         return;
     }
-    // Another user's.
+    // A holder of another user.
     let copy = scene.path("helper");
     copy_program(HELPER, &copy);
     fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
@@ -260,13 +260,14 @@ fn pids_of_another_namespace_are_never_signalled() {
             .args([HELPER, "unlock", "a", "--kill"])
             .status(75)
     };
-    // With our /proc, which shows numbers that mean others there; and with its own, which does not show the holder.
+    // First with the /proc of the outer namespace, where pids mean other processes. Then with its own /proc, which does not
+    // show the holder.
     unshare(&[]).err("refused to release a: /proc is of another pid namespace").run();
     unshare(&["--mount-proc"]).err("refused to release a: who has it cannot be seen from here: ").run();
     assert_eq!(holder.release(), 0);
 }
 
-/// `unlock a --kill` under strace, which does so to the signals that it sends.
+/// `unlock a --kill` under strace, which changes the result of pidfd_send_signal(2).
 fn injected(scene: &Scene, inject: &str) -> Call {
     scene
         .strace(["-e", &format!("inject=pidfd_send_signal:{inject}")])
@@ -289,7 +290,7 @@ fn a_holder_that_may_not_be_signalled_is_named_and_not_killed() {
 fn a_holder_that_does_not_end_is_reported() {
     let scene = Scene::new();
     let holder = holder(&scene, WAITS);
-    // As if it waited for a disk.
+    // A process that waits for a disk does not react to signals.
     injected(&scene, "retval=0")
         .err(format!("aba-lock: could not end pid {} (", holder.pid()))
         .err(format!("aba-lock: a is still held by pid {} (", holder.pid()))
@@ -303,7 +304,7 @@ fn a_reused_pid_is_never_signalled() {
     let scene = Scene::new();
     let mut holder = holder(&scene, WAITS);
     let log = scene.path("log");
-    // The number leads to nobody when it is opened: it was given away, or is free.
+    // When the helper opens the pid, the process has ended.
     scene
         .call("strace")
         .arg("-o")
@@ -324,7 +325,7 @@ fn a_reused_pid_is_never_signalled() {
 fn the_advised_kill_command_ends_all_holders() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    // Two heirs of one that has ended.
+    // Two children inherited the lock of a process that has ended.
     let script = format!(
         "(read _ <'{0}') & one=$!; (read _ <'{0}') & echo ready $one $!; exec >/dev/null; kill -9 $$",
         gate.path.display()
@@ -349,7 +350,7 @@ fn an_invisible_holder_is_reported_once() {
     scene.make_root();
     let command = scene.call("flock").arg("--no-fork").arg(scene.lock_file("a"));
     let holder = command.args(["sh", "-c", "echo held; read _; exit 0"]).hold();
-    // As if it were another user's.
+    // Like a holder of another user.
     let sentence = "aba-lock: refused to release a: who has it cannot be seen from here: it is another user's, or in \
                     another pid namespace\n";
     let command = scene.strace(["-e", "inject=openat:error=EACCES", "-P", &format!("/proc/{}/fd", holder.pid())]);

@@ -1,11 +1,11 @@
-//! All locks and tasks at a glance.
+//! `list`: all locks and tasks.
 
 use crate::process::waiter_pids;
 use crate::scene::Scene;
 use serde_json::Value;
 use std::fs;
 
-/// The lines of a list, without the title, up to the tasks.
+/// The rows of the table of locks, split into words.
 fn locks(said: &str) -> Vec<Vec<&str>> {
     let table = said.split("\n\n").next().unwrap();
     table.lines().skip(1).map(|line| line.split_whitespace().collect()).collect()
@@ -89,7 +89,6 @@ fn the_json_of_status_and_list_describes_holders_and_waiters() {
     assert_eq!((keys(&a["holders"][0]), keys(&b["removed"][0])), (person.to_owned(), person.to_owned()));
     assert_eq!(keys(&a["waiters"][0]), "command mode pid script terminal user waiting_seconds");
     assert_eq!(keys(&a["record"]), "command holder host mode namespace pid pid_file since token user who");
-    // And in the help there is a line for each.
     let help = scene.aba(["status", "--help"]).out("With --json:").run().out;
     let help = help.split_once("With --json:\n").unwrap().1;
     for key in all.split(' ') {

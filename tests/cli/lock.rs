@@ -79,7 +79,7 @@ fn a_timeout_exits_with_124_and_names_the_holder() {
     let command = command.err("aba-lock: waiting for a, held by pid ");
     command.err(format!("aba-lock: timed out after 0.3 s waiting for a, held by pid {} (", holder.pid())).run();
     assert!(start.elapsed() >= Duration::from_millis(300), "it gave up too early");
-    // 0 tries once, and says nothing of a wait that is none.
+    // A timeout of 0 tries once, without a message about a wait.
     let said = scene.aba(["lock", "-t", "0", "a", "--", "true"]).status(124).err("timed out after 0 s").run();
     assert!(!said.err.contains("aba-lock: waiting"), "{}", said.err);
 }
@@ -176,7 +176,7 @@ fn a_file_is_locked_by_its_path_and_keeps_its_content() {
     scene.aba(["lock", "--file", path, "--", "true"]).status(75).err(format!("{path} is held by pid")).run();
     holder.release();
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious\n");
-    // A directory, as flock(1) takes it; and a file that is not there yet.
+    // A directory, and a file that does not exist yet.
     scene.aba(["lock", "--file", scene.path("").to_str().unwrap(), "--", "true"]).run();
     scene.aba(["lock", "--file", scene.path("new").to_str().unwrap(), "--", "true"]).run();
     assert!(scene.path("new").is_file());
@@ -207,7 +207,7 @@ fn a_nested_call_succeeds_and_keeps_the_outer_record() {
     let tokens: Vec<&str> = said.out.lines().collect();
     assert_eq!(tokens[0], tokens[1], "one lock, one token");
     assert!(!is_locked(&scene.lock_file("a")));
-    // A claim in the environment alone is not believed.
+    // The environment alone proves nothing.
     let _holder = scene.holder("a");
     scene.bash("ABA_LOCK_FDS='1 7 9999 x' \"$HELPER\" lock -q a -- true").status(75).run();
 }
@@ -226,7 +226,7 @@ fn the_token_grows_even_if_the_lock_file_was_removed() {
             fs::remove_file(scene.lock_file("a")).unwrap();
         }
         if round == 4 {
-            // The clock was set back: the last token alone keeps it growing.
+            // If the clock was set back, only the last token keeps it growing.
             last += 1_000_000_000_000;
             let ahead = scene.record("a").replace(&format!("token={token}"), &format!("token={last}"));
             fs::write(scene.lock_file("a"), ahead).unwrap();
@@ -240,7 +240,7 @@ fn a_shared_lock_never_uses_the_token_of_an_incomplete_record() {
     scene.make_root();
     let exclusive = scene.aba(["lock", "a", "--", "sh", "-c", "echo $ABA_LOCK_TOKEN"]).out("").run().out;
     let last: u64 = exclusive.trim().parse().unwrap();
-    // As where the file system was full: a new beginning, and the end of an older record.
+    // As on a full file system: the start of a new record, and the end of an older one.
     for rest in ["5", "18446744073709551615"] {
         fs::write(scene.lock_file("a"), format!("aba_lock_record=1\npid=x\ntoken={rest}\n")).unwrap();
         let shared = scene.aba(["lock", "--shared", "a", "--", "sh", "-c", "echo $ABA_LOCK_TOKEN"]).out("").run().out;
@@ -273,7 +273,7 @@ fn the_content_of_a_locked_file_is_never_lost() {
     fs::write(&empty, "").unwrap();
     scene.aba(["lock", "--file", empty.to_str().unwrap(), "--", "true"]).run();
     assert_eq!(fs::read_to_string(&empty).unwrap(), "");
-    // A nested call is no conflict there either, without a record to tell.
+    // A nested call succeeds there without a record, too.
     scene.aba(["lock", "--file", path, "--", HELPER, "lock", "--file", path, "--", "true"]).run();
 }
 
@@ -292,7 +292,7 @@ fn the_hint_names_the_command_that_waits() {
     };
     let see = "see it with `aba-lock status a`\n";
     let name = script.display().to_string();
-    // Not executable: it is called by its interpreter.
+    // A script that is not executable is called with its interpreter.
     let waits = format!("wait for it with `ABA_LOCK_TIMEOUT=60 bash '{name}' deploy`, or {see}");
     assert_eq!(call(&["bash", &name, "deploy"], ""), waits);
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
@@ -302,7 +302,7 @@ fn the_hint_names_the_command_that_waits() {
     for words in [&["bash", "-c", text][..], &[&name, &long], &[&name, "\x1b[31m"]] {
         assert_eq!(call(words, ""), format!("wait for it with ABA_LOCK_TIMEOUT=60, or {see}"));
     }
-    // It does not wait, whatever the variable is set to.
+    // The option overrides the variable, so no hint to wait.
     assert_eq!(call(&[&name, "deploy"], "--nonblock"), see);
     holder.release();
 }
@@ -310,7 +310,7 @@ fn the_hint_names_the_command_that_waits() {
 #[test]
 fn no_hint_advises_waiting_for_or_killing_the_caller_itself() {
     let scene = Scene::new();
-    // Each call without the descriptor: so it cannot see that the lock is that of the shell.
+    // The calls do not inherit the descriptor, and so cannot know that the shell holds the lock.
     let ask = "fd=$ABA_LOCK_FDS; unset ABA_LOCK_FDS; ask() { eval '\"$HELPER\" \"$@\"' ${fd:+\"$fd>&-\"}; }
         ask lock a -- true; ask lock -t 0.05 a -- true; ask unlock a; ask status a; exit 0";
     for options in [&["-o"][..], &[]] {
@@ -324,7 +324,7 @@ fn no_hint_advises_waiting_for_or_killing_the_caller_itself() {
         );
         assert!(!said.contains("--wait") && !said.contains("kill"), "{said}");
     }
-    // Locked by flock(1), through a descriptor that is open in the process that asks, and in no other.
+    // flock(1) locks a descriptor that is open only in the process that becomes the helper.
     let own = |args: &str, status: i32| {
         let text = format!("exec 9>>\"$ABA_LOCK_DIR/aba-a.lock\"; flock 9; exec \"$HELPER\" {args}");
         scene.bash(&text).status(status)
@@ -339,7 +339,7 @@ fn no_hint_advises_waiting_for_or_killing_the_caller_itself() {
     assert_eq!(said["holders"].as_array().unwrap().len(), 1, "{said}");
 }
 
-/// A program that calls alarm(2) and then becomes the helper.
+/// A program that sets an alarm and then becomes the helper.
 fn after_alarm(scene: &Scene, seconds: &str, words: &[&str]) -> Call {
     let text = "import os, signal, sys; signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])";
     scene.call("python3").args(["-c", text, seconds, HELPER]).args(words)

@@ -1,4 +1,4 @@
-//! Correctness under fire: contenders, one who kills them, and one who removes free lock files.
+//! `lock` called by many contenders that are killed at any time, while another process removes free lock files.
 
 use crate::process::{PATIENCE, is_locked, wait_until};
 use crate::scene::{HELPER, LIBRARY, Scene};
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 const ACQUISITIONS: usize = 10_000;
 
-/// What each contender does while it is inside. The witness is a lock of another tool on another file; the counter is
-/// read and written without any care.
+/// The critical section of each contender. The witness is a lock of flock(1) on another file. The counter is read and written
+/// without any protection.
 ///
-/// The witness of one who was killed may be released a moment after its lock: a process gives up its files in an order
-/// that is the kernel's affair. But the dead do not count. One who lives and is inside does, before it leaves.
+/// If a contender is killed, the kernel may release its witness after its lock. A dead contender does not increase the counter,
+/// but a living one does so before it leaves the critical section: only a changed counter is a violation.
 const INSIDE: &str = r#"
     bump() {
         read -r count <counter
@@ -34,7 +34,7 @@ const INSIDE: &str = r#"
     exec 9<>witness
 "#;
 
-/// Holds operations as a script does.
+/// A contender that uses the shell library.
 const SCRIPT: &str = r#"
     source "$LIBRARY" || echo "no library" >>violations
     until [[ -e stop ]]; do
@@ -45,7 +45,7 @@ const SCRIPT: &str = r#"
     done
 "#;
 
-/// Becomes a command under the lock, again and again.
+/// A contender that runs commands under the lock.
 const COMMAND: &str = r#"
     export -f inside bump
     until [[ -e stop ]]; do
@@ -53,7 +53,7 @@ const COMMAND: &str = r#"
     done
 "#;
 
-/// Removes the lock file when it is free: under the lock, and only if it is still that file.
+/// Removes the lock file whenever it is free: under its lock, and only if the name still leads to it.
 const REMOVER: &str = r#"
     file=$ABA_LOCK_DIR/aba-fire.lock
     until [[ -e stop ]]; do
@@ -68,7 +68,7 @@ const REMOVER: &str = r#"
     done
 "#;
 
-/// One who is in it, until it is over, also where an assertion fails.
+/// A process that is killed at the end of the test, even if an assertion fails.
 struct Actor(Child);
 
 impl Drop for Actor {
@@ -87,7 +87,7 @@ fn start(scene: &Scene, script: &str) -> Actor {
     Actor(command.spawn().unwrap())
 }
 
-/// The helper as it is shipped where there is one: so many rounds take long with the one for debugging.
+/// The release build of the helper, if there is one: with the debug build, this many rounds take long.
 fn helper() -> String {
     std::env::var("ABA_LOCK_BIN").unwrap_or_else(|_| HELPER.to_owned())
 }
@@ -109,7 +109,7 @@ fn contenders_exclude_each_other_and_no_wake_up_is_lost() {
     let begin = Instant::now();
     let mut seen = (0, Instant::now());
     let mut kills = 0;
-    // Any numbers that differ from round to round do: each round meets the contenders at another moment.
+    // Random pauses, so that each kill happens at another step of its victim.
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
     while seen.0 < ACQUISITIONS && begin.elapsed() < 5 * PATIENCE {
         random ^= random << 13;
@@ -132,7 +132,7 @@ fn contenders_exclude_each_other_and_no_wake_up_is_lost() {
     for child in contenders.iter_mut().chain([&mut remover]) {
         wait_until("the contenders have ended", || child.0.try_wait().unwrap().is_some());
     }
-    // A killed contender leaves the command under its lock to end by itself.
+    // The command under the lock of a killed contender still runs.
     wait_until("the last command has ended", || {
         !scene.lock_file("fire").exists() || !is_locked(&scene.lock_file("fire"))
     });
@@ -142,7 +142,7 @@ fn contenders_exclude_each_other_and_no_wake_up_is_lost() {
     assert!(entries >= ACQUISITIONS, "only {entries} acquisitions in {:?}", begin.elapsed());
     assert!(lines(&scene, "by-script") > entries / 4, "the scripts took part");
     assert!(kills > 50 && removals > 50, "{kills} kills and {removals} removals are not much of a fire");
-    // One who is killed leaves a count without an entry; an entry without its two counts is an update that was lost.
+    // A killed contender may have counted without an entry. An entry without its two counts is a lost update.
     assert!(
         (2 * entries - kills..=2 * entries + 2 * kills).contains(&counter),
         "{entries} entries, and {counter} counted"

@@ -88,7 +88,7 @@ fn either_all_descriptors_are_locked_or_none() {
 fn the_record_names_the_script_even_if_it_ends_during_the_call() {
     let scene = Scene::new();
     scene.make_root();
-    // From the second time that it asks, its parent is another.
+    // From the second getppid(2) on, the parent is another process.
     let strace = "strace -D -o /dev/null -e inject=getppid:retval=1:when=2+ -e trace=getppid";
     let text = format!("exec 9<>\"$1\"; {strace} \"$HELPER\" lock --fd 9 a; grep ^pid= \"$1\"; echo pid=$$");
     let said = scene.call("bash").args(["-c", &text, "bash"]).arg(scene.lock_file("a")).out("").run().out;
@@ -101,7 +101,7 @@ fn a_helper_stops_waiting_when_its_script_is_killed() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let script = r#"exec 200<>"$ABA_LOCK_DIR/aba-a.lock"; "$HELPER" lock -qw --fd 200 a; echo "$?""#;
-    // Its output goes to a file: a pipe would stay open with the helper.
+    // Output to a file, because the helper would keep a pipe open.
     let script = format!("exec >{} 2>&1\n{script}", scene.path("output").display());
     let waiter = scene.bash(&script).status(137).start();
     scene.wait_for_waiter("a");

@@ -13,7 +13,7 @@ fn a_waiter_for_a_replaced_file_waits_for_the_new_file() {
     fs::remove_file(scene.lock_file("a")).unwrap();
     let second = scene.holder("a");
     first.release();
-    // It got the lock on the removed file, and must go back and wait for the second.
+    // The waiter acquired the lock of the removed file, and must wait for the second holder.
     scene.wait_for_waiter("a");
     assert!(!waiter.has_ended());
     second.release();
@@ -29,7 +29,7 @@ fn a_file_replaced_during_the_wait_for_the_next_lock_is_locked_again() {
     fs::remove_file(scene.lock_file("a")).unwrap();
     let first = scene.holder("a");
     second.release();
-    // It was granted b, and holds the removed file of a: it must go back and wait for the new one, without b.
+    // The waiter acquired b, and holds the removed file of a. It must release b and wait for the new file of a.
     scene.wait_for_waiter("a");
     scene.aba(["lock", "b", "--", "true"]).run();
     assert!(!waiter.has_ended());

@@ -1,4 +1,4 @@
-//! Black-box tests of the binary: what it prints, how it ends, and what others find.
+//! Black-box tests of the helper: its output, its exit status, and the files and locks that other processes see.
 
 #![allow(
     clippy::disallowed_methods,
@@ -8,7 +8,7 @@
     reason = "the walls are those of the program; tests set scenes and may break things"
 )]
 
-// The definitions and the reader of the binary, which has no harness of its own.
+// The options of the binary and the parser of plain calls. A binary cannot be imported.
 #[allow(dead_code, reason = "the tests use little of it")]
 #[path = "../../src/bin/aba-lock/args/mod.rs"]
 mod args;

@@ -1,4 +1,4 @@
-//! `metrics`: what is counted, and that it is the text format of Prometheus.
+//! `metrics`: the values, in the text format of Prometheus.
 
 #![allow(clippy::float_cmp, reason = "counts are whole numbers, which are as they were written")]
 
@@ -9,8 +9,7 @@ use std::fs;
 
 const LOG: &str = "ABA_LOCK_LOG";
 
-/// Reads the text format as its specification has it, and fails at whatever is not of it. Each sample by its name and
-/// labels, as they are written.
+/// Parses the text format and fails if the text does not follow the specification. Returns the samples by name and labels.
 fn samples(text: &str) -> BTreeMap<String, f64> {
     let is_name = |name: &str| {
         let mut bytes = name.bytes();
@@ -107,7 +106,7 @@ fn the_log_supplies_the_counters_of_each_lock() {
     assert!(of(&now, "wait_seconds_total", "a") >= 0.1);
     assert_eq!(of(&now, "acquisitions_total", "never-logged"), 0.0);
     assert_eq!(of(&now, "acquisitions_total", &file.replace('"', "\\\"")), 1.0);
-    // Another log by its name, and none that is not kept.
+    // A log that is named, and none if the log is not a file.
     let other = scene.path("other").display().to_string();
     fs::write(&other, "{\"event\":\"acquired\",\"lock\":\"else\\\\\\n\"}\n").unwrap();
     let said = scene.aba(["metrics", "--log", &other]).out("").run().out;
@@ -127,9 +126,9 @@ fn foreign_or_truncated_log_lines_do_not_affect_other_lines() {
         "[1, 2]",
         "{\"event\":\"acquired\"}",
         "{\"event\":\"acquired\",\"lock\":7}",
-        // Cut by a full disk: the next one stands behind it.
+        // Truncated by a full disk: the next line follows directly.
         &format!("{}{whole}", &whole[..40]),
-        // Cut of nothing but its newline.
+        // Only the newline is missing.
         &format!("{whole}{whole}"),
         &whole[..50],
     ];

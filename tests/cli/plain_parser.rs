@@ -1,4 +1,4 @@
-//! What is read without clap is read as clap reads it.
+//! The parser of plain calls must agree with clap.
 
 use crate::args::{Cli, Invocation};
 use crate::plain;
@@ -6,7 +6,7 @@ use clap::Parser;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-/// Words of which lines are made, right and wrong.
+/// Arguments of random command lines, valid and invalid.
 const WORDS: &[&[u8]] = &[
     b"a",
     b"b",
@@ -87,7 +87,7 @@ fn by_clap(command: &str, words: &[OsString]) -> Option<Invocation> {
     Cli::try_parse_from(line).ok().map(|cli| cli.command)
 }
 
-/// Whether the line is a plain one. If so, clap reads the same.
+/// Returns true if the line is plain. In this case clap must return the same.
 fn is_plain(words: &[OsString]) -> bool {
     let lock = plain::parse_lock(words.iter().cloned()).map(Invocation::Lock);
     let unlock = plain::parse_unlock(words.iter().cloned()).map(Invocation::Unlock);
@@ -131,7 +131,6 @@ fn the_most_frequent_calls_of_scripts_are_plain() {
 
 #[test]
 fn the_plain_parser_agrees_with_clap() {
-    // xorshift64 (Marsaglia 2003): the same lines in each run.
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut next = |below: usize| {
         state ^= state << 13;
@@ -141,7 +140,7 @@ fn the_plain_parser_agrees_with_clap() {
     };
     let mut plain = 0;
     for _ in 0..30_000 {
-        // Half of them begin as those do that are right.
+        // One in three lines begins with a name, as most valid ones do.
         let mut line: Vec<&[u8]> = if next(3) == 0 { vec![b"a"] } else { Vec::new() };
         line.extend((0..next(6)).map(|_| WORDS[next(WORDS.len())]));
         if next(3) == 0 {

@@ -1,11 +1,11 @@
-//! Waiters get a lock in the order in which they began to wait, and their place is reported.
+//! The queue of a lock: waiters are served in order of arrival, and their place is reported.
 
 use crate::call::RunningCall;
 use crate::process::{parent_pid, wait_until, waiter_pids};
 use crate::scene::{HELPER, LIBRARY, Scene};
 use std::fs;
 
-/// Waits until one more waits for lock `a`, and has done so for more than a moment. Who that is.
+/// Waits until one more waiter is settled in the queue of lock `a`. Returns its pid.
 fn until_one_more(scene: &Scene, known: &[u32]) -> u32 {
     scene.wait_for_settled_waiters("a", known.len() + 1);
     waiter_pids(&scene.lock_file("a")).into_iter().find(|pid| !known.contains(pid)).unwrap()
@@ -35,7 +35,7 @@ fn waiters_are_served_in_order_of_arrival() {
         pids.push(until_one_more(&scene, &pids));
     }
     assert_eq!(waiter_pids(&scene.lock_file("a")), pids);
-    // Those on a terminal show a line by now.
+    // The waiters on terminals show a line by now.
     wait_until("the last one is told of", || scene.path("seen10").exists());
     let last = parent_pid(pids[11]);
     assert_eq!(last, waiters[11].pid(), "the last one is a script");
@@ -50,7 +50,7 @@ fn waiters_are_served_in_order_of_arrival() {
 
 #[test]
 fn a_shared_lock_is_granted_while_an_exclusive_waiter_is_queued() {
-    // The manual says so: it is what flock(2) does.
+    // The manual documents this behaviour of flock(2).
     let scene = Scene::new();
     let holder = scene.holder_with(&["-s", "a"]);
     let waiter = scene.aba(["lock", "-qw", "a", "--", "true"]).start();
@@ -68,7 +68,7 @@ fn waiters_that_check_for_deadlocks_keep_their_place() {
     until_one_more(&scene, &[]);
     let second = scene.aba(["lock", "-qw", "a", "--", "true"]).start();
     until_one_more(&scene, &[first.pid()]);
-    // Each looks for deadlocks about once a second: when its second thread wakes.
+    // A waiter looks for deadlocks about once a second: its second thread wakes up.
     let woken = |pid: u32| {
         let mut threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
         let other = threads.find(|thread| thread.file_name().to_str() != Some(&pid.to_string())).unwrap();
@@ -111,7 +111,7 @@ fn the_message_of_a_waiter_shows_its_place_in_the_queue() {
 fn a_very_short_wait_is_not_reported() {
     let scene = Scene::new();
     let _holder = scene.holder("a");
-    // Over before the moment is, whatever else this machine does.
+    // The timeout is shorter than the time after which a wait is reported.
     let said = scene.aba(["lock", "-t", "0.02", "a", "--", "true"]).status(124).err("timed out after 0.02 s").run().err;
     assert!(!said.contains("aba-lock: waiting for"), "{said}");
 }

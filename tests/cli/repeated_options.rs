@@ -1,4 +1,4 @@
-//! Repeated options: every option of every command, as its definition lists them.
+//! Repeated options: the tests try every option of every command.
 
 #[allow(dead_code, reason = "the definitions of another program")]
 #[path = "../../src/bin/aba-lock-keeper/args.rs"]
@@ -70,7 +70,7 @@ fn every_repeated_option_collects_is_a_flag_or_is_refused() {
     assert!(refused > 30, "only {refused} options with a value were tried");
 }
 
-/// The options of `command` and its subcommands that collect; every other one with a value must be refused.
+/// Returns the options of `command` and its subcommands that collect values. Every other option with a value must be refused.
 fn collecting(command: &Command, path: &[&str]) -> Vec<String> {
     let mut collect = Vec::new();
     for arg in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
@@ -80,7 +80,7 @@ fn collecting(command: &Command, path: &[&str]) -> Vec<String> {
             long if takes_value => format!("--{long}={}", value(arg)),
             long => format!("--{long}"),
         };
-        // The unknown option makes sure that no line is valid as a whole.
+        // With the unknown option, no line is valid.
         let line = path.iter().copied().chain([word.as_str(), word.as_str(), "--no-such-option"]);
         let definition = if path[0] == "aba-lockd" { service::Cli::command() } else { keeper::Cli::command() };
         let error = definition.try_get_matches_from(line).unwrap_err();
@@ -170,7 +170,7 @@ fn wait_accepts_a_number_of_seconds() {
         scene.aba(["lock", "-q", limit, "a", "--", "true"]).status(124).run();
     }
     scene.aba(["lock", "-q", "--wait=0", "a", "--", "true"]).status(124).run();
-    // A letter may follow: it is no value.
+    // The letter after -w is an option, not a value.
     let waiter = scene.aba(["lock", "-wq", "a", "--", "true"]).start();
     scene.wait_for_waiter("a");
     holder.release();
@@ -187,7 +187,7 @@ fn seconds_as_a_separate_argument_are_refused() {
     for call in [
         ["lock", "-w", "60", "a", "--", "true"].as_slice(),
         &["lock", "--wait", "60", "a", "--", "true"],
-        // As clap reads it.
+        // Parsed by clap.
         &["lock", "-qw", "60", "a", "--", "true"],
         &["lock", "-w", "60", "a", "--fd", "9"],
         &["lock", "a", "-w", "60", "--", "true"],
@@ -197,7 +197,7 @@ fn seconds_as_a_separate_argument_are_refused() {
         scene.aba(call).status(2).err("`60` would be a lock").err("use --wait=60").run();
     }
     assert!(!scene.lock_file("60").exists() && !scene.lock_file("a").exists());
-    // A name of digits alone is a name, and so is one that does not follow the option.
+    // Digits are a name if they are the only name, or do not follow the option.
     for names in [["60"].as_slice(), &["a", "60"], &["60a", "a"]] {
         let call: Vec<&str> = [&["lock", "-w"], names, &["--", "true"]].concat();
         scene.aba(call).run();

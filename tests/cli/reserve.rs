@@ -8,20 +8,20 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-/// A call of the helper in a directory of the scene, which is made.
+/// A call of the helper in a directory of the scene. Makes the directory.
 pub(crate) fn call<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(scene: &Scene, directory: &str, args: I) -> Call {
     fs::create_dir_all(scene.path(directory)).unwrap();
     scene.aba(args).current_dir(scene.path(directory))
 }
 
-/// Reserves without a probe, so that no test depends on what runs here.
+/// A call of `reserve` without a probe, so that the tests do not depend on the ports in use.
 pub(crate) fn reserve(scene: &Scene, directory: &str, args: &[&str]) -> Call {
     let before_command = args.iter().position(|arg| *arg == "--").unwrap_or(args.len());
     let (options, command) = args.split_at(before_command);
     call(scene, directory, ["reserve"].iter().chain(options).chain(&["--probe", "none"]).chain(command))
 }
 
-/// The number that it prints.
+/// Runs a call and returns the number that it prints.
 pub(crate) fn number(call: Call) -> u32 {
     call.out("").run().out.trim_end().parse().unwrap()
 }
@@ -30,20 +30,20 @@ pub(crate) fn registry(scene: &Scene, pool: &str) -> PathBuf {
     scene.root().join("reserve").join(pool)
 }
 
-/// The lines of a registry that are rows.
+/// The rows of a registry.
 pub(crate) fn rows(scene: &Scene, pool: &str) -> Vec<String> {
     let text = fs::read_to_string(registry(scene, pool)).unwrap_or_default();
     text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned).collect()
 }
 
-/// Makes a registry of these lines, as one that is recovered.
+/// Makes a registry with these lines, by `--recover`.
 pub(crate) fn set_registry(scene: &Scene, pool: &str, lines: &str) {
     fs::create_dir_all(scene.root().join("reserve")).unwrap();
     fs::write(registry(scene, pool), format!("aba-lock-registry 2\n{lines}")).unwrap();
     call(scene, ".", ["reserve", "--recover", "--pool", pool]).err("took ").run();
 }
 
-/// The row of a directory that is there, last used so many days ago.
+/// A row for an existing directory that was last used this number of days ago.
 pub(crate) fn row_of(directory: &Path, number: u32, tag: &str, days: u64) -> String {
     let then = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() - days * 86400;
     format!("{number} {then} {then} - {tag} {}\n", directory.display())
@@ -58,7 +58,7 @@ fn a_directory_keeps_its_number_and_others_get_others() {
     assert_eq!(number(reserve(&scene, "a", &["--tag", "web"])), 5002);
     assert_eq!(number(reserve(&scene, "a", &[])), 5000);
     assert_eq!(number(reserve(&scene, "a", &["--tag", "web"])), 5002);
-    // Below it is another; by another way, it is the same.
+    // A directory below has a number of its own. Another path to a directory leads to the same number.
     assert_eq!(number(reserve(&scene, "a/c", &[])), 5003);
     symlink(scene.path("a"), scene.path("link")).unwrap();
     let link = scene.path("link");
@@ -79,7 +79,7 @@ fn a_repeated_reservation_writes_nothing() {
     reserve(&scene, "a", &[]).out("5000").run();
     let after = fs::metadata(registry(&scene, "ports")).unwrap();
     assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()));
-    // But that it is used is noted when the last note is old.
+    // The time of the last use is updated only if it is old.
     let row = row_of(&fs::canonicalize(scene.path("a")).unwrap(), 5000, "-", 3);
     set_registry(&scene, "ports", &row);
     reserve(&scene, "a", &[]).out("5000").run();
@@ -119,7 +119,7 @@ fn an_unavailable_preferred_number_is_reported_and_a_required_one_is_an_error() 
             .run();
     }
     reserve(&scene, "c", &["-q", "--prefer", "6080"]).out("5003\n").run();
-    // A key has its number, whatever is preferred now.
+    // A key keeps its number, even if another one is preferred.
     reserve(&scene, "a", &["--prefer", "6001"]).out("6080\n").err("6001 is not given: ").err("has 6080 already").run();
     reserve(&scene, "a", &["--require", "6001"]).status(75).err("6001 cannot be had: ").err("release").run();
     assert_eq!(number(reserve(&scene, "a", &["--require", "6080"])), 6080);
@@ -150,7 +150,7 @@ fn release_returns_one_tag_all_tags_or_all_directories_below() {
     call(&scene, ".", ["release", "--all-tags", "--recursive", "--path", "a"]).run();
     let left = rows(&scene, "ports");
     assert!(left.len() == 3 && left.iter().all(|row| row.ends_with("/ab")), "{left:?}");
-    // Also of a directory that is gone.
+    // A removed directory can be released, too.
     fs::remove_dir(scene.path("ab")).unwrap();
     call(&scene, ".", ["release", "--all-tags", "--path", "ab"]).run();
     assert_eq!(rows(&scene, "ports").len(), 0);
@@ -241,7 +241,7 @@ fn migrate_moves_the_numbers_of_a_directory() {
     assert_eq!(number(reserve(&scene, "new/sub", &["--tag", "t"])), 5001);
     assert_eq!(number(reserve(&scene, "older", &[])), 5002);
     assert_eq!(number(reserve(&scene, "new", &["--pool", "gpu", "--range", "0-7"])), 0);
-    // Two numbers for one key would be one too many.
+    // One key cannot have two numbers.
     let before = fs::read(registry(&scene, "ports")).unwrap();
     call(&scene, ".", ["migrate", "--from", "older", "--to", "new"])
         .status(1)

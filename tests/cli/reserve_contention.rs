@@ -9,14 +9,14 @@ use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-/// Starts a reserve that is not read before it has ended: what it prints fits into a pipe.
+/// Starts `reserve`. Its output fits into a pipe, and is read at the end.
 fn start(scene: &Scene, root: &str, args: &[&str]) -> Child {
     let mut command = scene.program(HELPER);
     command.args(["reserve", "--probe", "none"]).args(args).env("ABA_LOCK_DIR", scene.path(root));
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// The status, the output and the messages of each.
+/// Waits for processes. Returns the exit status, stdout and stderr of each.
 fn finish(children: Vec<Child>) -> Vec<(i32, String, String)> {
     let end = |child: Child| {
         let output = child.wait_with_output().unwrap();
@@ -136,7 +136,7 @@ fn a_reservation_waits_for_the_registry_until_its_timeout() {
     let holder = scene.flock_holder(&lock);
     reserve(&scene, "b", &["-t", "0.05"]).status(124).err("timed out after 0.05 s").run();
     reserve(&scene, "b", &[]).env("ABA_LOCK_TIMEOUT", "0.05").status(124).err("timed out").run();
-    // Who only looks does not wait.
+    // A query does not wait.
     call(&scene, "a", ["reserve", "--check"]).out("5000\n").run();
     let waiter = reserve(&scene, "b", &[]).out("5001\n").start();
     wait_until("it waits", || count_waiters(&lock) > 0);

@@ -5,17 +5,18 @@ use crate::reserve::{number, registry, reserve, rows, set_registry};
 use crate::scene::{HELPER, Scene};
 use std::fs;
 
-/// Runs a reserve under strace with these options, and returns how it ended.
+/// Runs the helper under strace in directory `a`. Returns the exit status and stderr.
 pub(crate) fn traced(scene: &Scene, options: &[&str], args: &[&str]) -> (Option<i32>, String) {
     fs::create_dir_all(scene.path("a")).unwrap();
     scene.trace_helper(options, args, "a")
 }
 
-/// The calls that change something, or after which something is decided.
+/// The system calls that change something, or whose result matters.
 const CALLS: [&str; 11] =
     ["mkdir", "openat", "flock", "read", "write", "pwrite64", "bind", "rename", "sync_file_range", "fsync", "close"];
 
-/// Kills a reserve at this call, and looks at what it leaves to others. How it ended, and whether it has a row.
+/// Kills `reserve` at this system call, and checks the numbers that later calls get. Returns the exit status, and true if
+/// the killed call made a row.
 fn killed_at(args: &[&str], name: &str, when: u32) -> (Option<i32>, bool) {
     let scene = Scene::new();
     let taken = when.is_multiple_of(2);
@@ -26,7 +27,7 @@ fn killed_at(args: &[&str], name: &str, when: u32) -> (Option<i32>, bool) {
     let lock = registry(&scene, "ports.lock");
     wait_until("it can be had", || !lock.exists() || !is_locked(&lock));
     let has = rows(&scene, "ports").iter().any(|row| row.ends_with("/a"));
-    // The next one works, clears up, and gives to others what others do not have.
+    // The next call succeeds, removes temporary files, and gives only free numbers.
     let other = number(reserve(&scene, "c", &[]));
     let mine = number(reserve(&scene, "a", &[]));
     let expected = match (has, taken) {
@@ -52,7 +53,7 @@ fn a_reservation_killed_at_any_system_call_never_leads_to_duplicates() {
     ] {
         let (mut with, mut without) = (0, 0);
         for name in CALLS {
-            // Each call has a count of its own: this ends where there are no more of it.
+            // strace counts each system call separately. The loop ends after the last one of this name.
             for when in 1.. {
                 let (status, has) = killed_at(args, name, when);
                 *(if has { &mut with } else { &mut without }) += 1;
@@ -92,23 +93,23 @@ fn a_system_error_gives_no_number_and_changes_nothing() {
             fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names.len(), 2, "{inject}: {names:?}");
     }
-    // When the disk fails at the very end there is a row, but the number is not told.
+    // If the last fsync(2) fails, there is a row, but the number is not printed.
     let (status, said) = traced(&scene, &["-e", "inject=fsync:error=EIO"], &["reserve", "--probe", "none"]);
     assert_eq!(status, Some(125), "{said}");
     assert!(said.contains("is changed, but the system did not say that it is on the disk: "), "{said}");
-    // A file system that knows no such call is waited for in another way.
+    // If the file system does not support the call, another one syncs the file.
     let args = ["reserve", "--probe", "none", "--tag", "other"];
     let (status, said) = traced(&scene, &["-e", "inject=sync_file_range:error=ENOSYS"], &args);
     assert_eq!(status, Some(0), "{said}");
     assert_eq!(rows(&scene, "ports").len(), 3);
-    // Who has a number gets it all the same, although that it is used cannot be noted.
+    // A directory that has a number gets it, even if the time of its use cannot be written.
     let text = fs::read_to_string(&path).unwrap();
     let row = text.lines().nth(2).unwrap();
     let words: Vec<&str> = row.split(' ').collect();
     set_registry(&scene, "ports", &format!("{} 1 1 {}\n", words[0], words[3..].join(" ")));
     let command = scene.strace(["-e", "inject=rename:error=ENOSPC", HELPER, "reserve", "--probe", "none"]);
     command.current_dir(scene.path("b")).out("5000\n").err("could not note that it is used: ").run();
-    // The network may be closed to us.
+    // Errors of the network calls of a probe.
     for (inject, status) in [
         ("socket:error=EACCES", 125),
         ("socket:error=EMFILE", 125),

@@ -13,9 +13,9 @@ fn a_group_gets_the_lowest_adjacent_numbers_or_none() {
     let said = reserve(&scene, "a", &["--group", "web,db,cache"]).out("").run().out;
     assert_eq!(said, "5002\n5003\n5004\n");
     assert_eq!(reserve(&scene, "a", &["--group", "web,db,cache"]).out("").run().out, said, "the same again");
-    // Each is a number like others.
+    // Each number of a group is an ordinary number.
     assert_eq!(number(reserve(&scene, "a", &["--tag", "db"])), 5003);
-    // What is missing comes beside the rest if it can.
+    // A missing number is taken next to the others if possible.
     assert_eq!(reserve(&scene, "b", &["--group", "p,q", "--range", "5010-5012"]).out("").run().out, "5010\n5011\n");
     call(&scene, "b", ["release", "--tag", "q"]).run();
     assert_eq!(reserve(&scene, "b", &["--group", "p,q"]).out("").run().out, "5010\n5011\n");
@@ -39,7 +39,7 @@ fn a_group_file_sets_offsets_and_variable_names() {
     let said = reserve(&scene, "a", &args).out("").run().out;
     assert_eq!(said, "export WEB_PORT=5500\nexport DATABASE=5102\nexport AUX_PORT=5107\n");
     assert_eq!(reserve(&scene, "a", &args).err("").out("").run().out, said);
-    // Elsewhere the base cannot be had, nor what is preferred.
+    // For another directory, neither the base nor the preferred number is available.
     let said = reserve(&scene, "b", &args)
         .out("export DATABASE=")
         .err("5500 is reserved for ")
@@ -68,7 +68,7 @@ fn output_for_eval_has_only_names_and_numbers() {
     {
         let said = reserve(&scene, "a", &["--group", group, "--format", "export"]).status(2).err(why).run();
         assert!(said.out.is_empty());
-        // As plain numbers they have no names.
+        // The plain format has no names.
         reserve(&scene, "a", &["--group", group, "--dry-run"]).out("").run();
     }
     assert_eq!(rows(&scene, "ports").len(), 2);
@@ -98,7 +98,7 @@ fn dotenv_changes_only_its_own_lines() {
     let before = fs::metadata(scene.path("a/.env")).unwrap().ino();
     reserve(&scene, "a", &args).out("").run();
     assert_eq!((text(), fs::metadata(scene.path("a/.env")).unwrap().ino()), (expected.to_owned(), before));
-    // A file that is not there is made; and where it cannot be, nothing is reserved.
+    // A missing file is created. If that fails, nothing is reserved.
     assert_eq!(number(reserve(&scene, "b", &["--dotenv", "new.env"])), 5002);
     assert_eq!(fs::read_to_string(scene.path("b/new.env")).unwrap(), "PORT=5002\n");
     reserve(&scene, "c", &["--dotenv", "none/new.env"]).status(125).err("none/new.env").run();
@@ -114,7 +114,7 @@ fn an_update_and_a_reservation_of_the_same_file_do_not_deadlock() {
     let gate = scene.gate("gate");
     fs::create_dir(scene.path("a")).unwrap();
     fs::write(scene.path("a/.env"), "A=1\n").unwrap();
-    // The first has the file and will want the registry, while the second wants the file.
+    // The first process holds the file and will need the registry. The second waits for the file.
     let script = format!(
         "cat; echo begun >../begun; read _ <'{}'; echo B=$(\"$HELPER\" reserve --probe none)",
         gate.path.display()
@@ -140,7 +140,7 @@ fn an_unclosed_quote_in_a_dotenv_file_affects_no_other_line() {
         reserve(&scene, "a", &args).out("5000\n5001\n").run();
         let text = fs::read_to_string(scene.path("a/.env")).unwrap();
         assert_eq!(text, format!("DB_URL=x\nWEB_PORT=5000\n{rest}DB_PORT=5001\n"), "{value}");
-        // In a line of others, it does not hide ours.
+        // An unclosed quote in a foreign line does not hide the line of `reserve`.
         fs::write(scene.path("a/.env"), format!("A={value}\nWEB_PORT=1\n")).unwrap();
         reserve(&scene, "a", &args).out("5000\n5001\n").run();
         let text = fs::read_to_string(scene.path("a/.env")).unwrap();
@@ -156,7 +156,7 @@ fn a_group_file_is_never_read_partially() {
     let group = "reservations:\n  services:\n    web:\n";
     fs::write(scene.path("a/group.yaml"), format!("\u{feff}{group}")).unwrap();
     reserve(&scene, "a", &args).status(2).err("line 1: it begins with a byte order mark").run();
-    // What stands behind its first megabyte is not just left out.
+    // The part after the first megabyte is not just ignored.
     let filler = "# filler\n".repeat((1 << 20) / 9);
     fs::write(scene.path("a/group.yaml"), format!("{group}{filler}    db:\n    cache:\n")).unwrap();
     reserve(&scene, "a", &args).status(125).err("File too large").run();

@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStrExt;
 use std::thread;
 
-/// A command that has a number, until it is let go.
+/// A command that leases a number until it is released.
 fn leased(scene: &Scene, directory: &str, args: &[&str]) -> Holder {
     fs::create_dir_all(scene.path(directory)).unwrap();
     scene
@@ -43,7 +43,7 @@ fn a_leased_number_is_free_as_soon_as_its_command_ends() {
     reserve(&scene, "b", &["--range", "5000-5002", "--", "sh", "-c", "echo $ABA_NUMBER"]).out("5001\n").run();
     assert_eq!(second.release(), 3, "the status is the command's own");
     assert_eq!(number(reserve(&scene, "b", &["--range", "5000-5002", "--prefer", "5002"])), 5002);
-    // It was never in the registry.
+    // A lease is not in the registry.
     assert_eq!(rows(&scene, "ports").len(), 2);
 }
 
@@ -56,10 +56,10 @@ fn a_lease_is_an_ordinary_lock() {
     let command = command.out(format!("pid {}, ", holder.pid()));
     command.out(format!("who: t in {}\n", fs::canonicalize(scene.path("a")).unwrap().display())).run();
     holder.release();
-    // It is handed down where scripts do not tread, and told of, so that it can be closed.
+    // The descriptor has a high number, and is in ABA_LOCK_FDS so that the command can close it.
     let script = "echo $ABA_LOCK_FDS; flock -n \"$ABA_LOCK_DIR/reserve/ports.d/$ABA_NUMBER.lock\" true || echo held";
     assert_eq!(reserve(&scene, "a", &["--", "bash", "-c", script]).out("").run().out, "500\nheld\n");
-    // With -o the command has no copy; what it leaves behind keeps nothing.
+    // With -o, the command and its children do not inherit the lease.
     assert_eq!(reserve(&scene, "a", &["-o", "--", "bash", "-c", script]).out("").run().out, "\nheld\n");
     reserve(&scene, "a", &["--", "no-such-command"]).status(127).err("command not found: no-such-command").run();
     reserve(&scene, "a", &["--", "/"]).status(126).err("could not run /").run();
@@ -160,10 +160,10 @@ fn a_number_that_changes_its_kind_is_listed_once() {
             .current_dir(scene.path("b"));
         Holder::start(command)
     };
-    // So that there is a directory for leases.
+    // Makes the directory of the leases.
     lease().release();
     let trace = scene.path("trace");
-    // The list is stopped after it has read the rows, when it begins to look at the leases.
+    // Stops the list after it has read the rows and before it reads the leases.
     let list_while = |change: &mut dyn FnMut()| -> Vec<(u64, String)> {
         let _ = fs::remove_file(&trace);
         let list = scene

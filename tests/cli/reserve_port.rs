@@ -7,7 +7,7 @@ use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 
-/// A port that is bound by this test, and what binds it.
+/// A socket that the test has bound.
 pub(crate) enum BoundPort {
     Listener(TcpListener),
     Socket(UdpSocket),
@@ -28,7 +28,7 @@ fn a_port_in_use_is_not_given() {
     let (v4, v6): (IpAddr, IpAddr) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
     let (all4, all6): (IpAddr, IpAddr) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
     for (address, udp) in [v4, v6, all4, all6].into_iter().flat_map(|address| [(address, false), (address, true)]) {
-        // Where there is no IPv6, nobody can use it.
+        // A system without IPv6 cannot bind the port.
         let Some((port, held)) = bind_port(address, udp) else { continue };
         let scene = Scene::new();
         let (port, range) = (port.to_string(), format!("{port}-{port}"));
@@ -38,7 +38,7 @@ fn a_port_in_use_is_not_given() {
         call(&scene, "a", args).status(75).err("0 reserved, 0 leased, 0 excluded, 1 in use").run();
         let other = if udp { "tcp" } else { "udp" };
         call(&scene, "a", args.iter().chain(&["--probe", other])).out(format!("{port}\n")).run();
-        // It is said when somebody has it that is kept, and who that is.
+        // If a reserved port is in use, the process that uses it is named.
         let mine = format!("is in use by pid {} (", std::process::id());
         call(&scene, "a", args).out(format!("{port}\n")).err(mine).run();
         call(&scene, "a", args.iter().chain(&["-q"])).out(format!("{port}\n")).run();
@@ -68,7 +68,7 @@ fn ended_connections_and_without_wildcard_other_interfaces_are_not_in_use() {
     let port = listener.local_addr().unwrap().port();
     let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let (server, _) = listener.accept().unwrap();
-    // Who closes first is left in TIME_WAIT.
+    // The side that closes first is left in TIME_WAIT.
     drop(server);
     let _ = std::io::copy(&mut &client, &mut std::io::sink());
     drop((client, listener));
@@ -78,7 +78,7 @@ fn ended_connections_and_without_wildcard_other_interfaces_are_not_in_use() {
     assert!(UdpSocket::bind(("127.0.0.1", port)).is_ok());
     let range = port.to_string();
     call(&scene, "a", ["reserve", "--probe", "tcp", "--range", &range]).out(format!("{port}\n")).run();
-    // Another loopback address stands for another interface.
+    // Another loopback address serves as another interface.
     let Ok(other) = TcpListener::bind("127.0.0.2:0") else { return };
     let range = other.local_addr().unwrap().port().to_string();
     let wildcard = ["reserve", "--probe", "tcp,wildcard", "--range", &range];

@@ -21,16 +21,16 @@ fn only_certainly_removed_directories_are_pruned() {
     let remove = |directory: &str| fs::remove_dir_all(scene.path(directory)).unwrap();
     remove("gone");
     remove("deep");
-    // The only one in its directory, which is still the same.
+    // The only directory in its parent, which is unchanged.
     remove("last/one");
-    // What leads elsewhere, and nowhere for now.
+    // Links that lead nowhere now may lead somewhere later.
     remove("link");
     symlink("/nonexistent/disk", scene.path("link")).unwrap();
     remove("loop");
     symlink("loop", scene.path("loop")).unwrap();
     remove("file");
     fs::write(scene.path("file"), "").unwrap();
-    // Another directory in the place of the one that it was in, empty: as where nothing is mounted now.
+    // The parent was replaced by an empty directory, like a mount point where nothing is mounted.
     reserve(&scene, "mount/tree", &[]).out("").run();
     fs::rename(scene.path("mount"), scene.path("elsewhere")).unwrap();
     fs::create_dir(scene.path("mount")).unwrap();
@@ -48,7 +48,7 @@ fn only_certainly_removed_directories_are_pruned() {
     assert_eq!(dropped(call(&scene, ".", ["reserve", "--prune"]).out("").run().out), expected);
     assert_eq!(rows(&scene, "ports").len(), 6);
     assert_eq!(call(&scene, ".", ["reserve", "--prune"]).run().out, "");
-    // Where it was is not known, or was another.
+    // The recorded parent is unknown or different.
     let a = fs::canonicalize(scene.path(".")).unwrap().join("none");
     set_registry(
         &scene,
@@ -65,7 +65,7 @@ fn inaccessible_directories_are_not_pruned() {
     reserve(&scene, "gone", &[]).out("").run();
     fs::remove_dir(scene.path("gone")).unwrap();
     let shut = fs::canonicalize(scene.path("shut/tree")).unwrap();
-    // By a system that fails, so that it is the same for root.
+    // strace makes the calls fail, because root may read everything.
     for error in ["EACCES", "ELOOP", "ESTALE", "ENOTCONN", "EIO", "ENAMETOOLONG"] {
         let said = scene
             .call("strace")
@@ -117,7 +117,7 @@ fn an_exhausted_range_reuses_removed_and_expired_reservations() {
     let kept = kept.concat();
     set_registry(&scene, "ports", &format!("exclude 5003\n{kept}{}", row_of(&b, 5002, "old", 100)));
     let gone = fs::canonicalize(scene.path(".")).unwrap().join("gone");
-    // Even as a rehearsal: what is dropped is said.
+    // The dry run reports the reused number, too.
     for dry in [true, false] {
         let mut args = range.to_vec();
         args.extend(dry.then_some("--dry-run"));
@@ -135,13 +135,13 @@ fn an_exhausted_range_reuses_removed_and_expired_reservations() {
         .status(75)
         .err("no number of ports is free in 5000-5003: 3 reserved, 0 leased, 1 excluded, 0 in use\nhint: ")
         .run();
-    // A row that is used now is no room for another of the same call.
+    // An old row of the caller is in use now, and cannot be reused for its other number.
     let lines = format!("{}{}", row_of(&b, 5000, "p", 100), row_of(&b, 5001, "x", 0));
     set_registry(&scene, "ports", &lines);
     reserve(&scene, "b", &["--group", "p,q", "--range", "5000-5001"]).status(75).err("2 reserved").run();
 }
 
-/// What would be pruned.
+/// The output of `--prune --dry-run`.
 fn pruned(scene: &Scene) -> String {
     call(scene, ".", ["reserve", "--prune", "--dry-run"]).out("").run().out
 }
@@ -157,20 +157,20 @@ fn a_directory_below_a_replaced_parent_is_not_pruned() {
         fs::create_dir_all(above.join("something")).unwrap();
         assert_eq!(pruned(&scene), "");
     }
-    // The way leads through a link, further up.
+    // A link replaces a directory further up.
     reserve(&scene, "2/top/mid/tree", &[]).out("").run();
     fs::rename(scene.path("2/top"), scene.path("2/elsewhere")).unwrap();
     symlink("elsewhere", scene.path("2/top")).unwrap();
     fs::rename(scene.path("2/elsewhere/mid/tree"), scene.path("2/tree")).unwrap();
     assert_eq!(pruned(&scene), "");
-    // When it is what it was before, it can be told.
+    // With the original parents, the directory is certainly removed.
     fs::remove_file(scene.path("2/top")).unwrap();
     fs::rename(scene.path("2/elsewhere"), scene.path("2/top")).unwrap();
     assert!(pruned(&scene).ends_with("/2/top/mid/tree\n"));
     assert_eq!(rows(&scene, "ports").len(), 3);
 }
 
-/// Runs a script in a mount namespace of its own, if there can be one.
+/// Runs a script in a mount namespace, if the system allows that. `r DIR` reserves a number, and `p` prunes.
 fn among_mounts(scene: &Scene, script: &str) -> Option<String> {
     let unshare = |script: &str| {
         let mut command = scene.program("unshare");
@@ -189,13 +189,13 @@ fn among_mounts(scene: &Scene, script: &str) -> Option<String> {
 fn a_directory_on_an_unmounted_file_system_is_not_pruned() {
     let scene = Scene::new();
     for script in [
-        // On the same file system; where it was there is something else, or nothing.
+        // Bind mounts of the same file system. Without them there is another directory, or nothing.
         "mkdir -p disk/tree mnt/x; mount --bind disk mnt; mkdir mnt/d; r mnt/d; umount mnt; p",
         "mkdir -p disk/d mnt; mount --bind disk mnt; r mnt/d; umount mnt; rmdir mnt; p",
         "mkdir -p disk/d mnt; mount --bind disk/d mnt; r mnt; umount mnt; rmdir mnt; p",
-        // Covered by another directory.
+        // Hidden by another mount.
         "mkdir -p a/b/d other/x; r a/b/d; mount --bind other a/b; p; umount a/b; mount --bind other a; p",
-        // Another file system of the kind, which gets the number of the first.
+        // Another file system of the same type, which gets the device number of the first.
         "mkdir -p mnt; mount -t tmpfs a mnt; mkdir -p mnt/p/d; r mnt/p/d; umount mnt; mount -t tmpfs b mnt; mkdir mnt/p; p",
         "mkdir -p mnt; mount -t tmpfs a mnt; mkdir mnt/d; r mnt/d; umount mnt; mount -t tmpfs b mnt; mkdir mnt/x; p",
     ] {
@@ -207,7 +207,7 @@ fn a_directory_on_an_unmounted_file_system_is_not_pruned() {
             let _ = fs::remove_dir_all(scene.path(name));
         }
     }
-    // Where it is mounted and the directory is not there, it is gone.
+    // On a mounted file system, a missing directory is removed.
     let script = "mkdir mnt; mount -t tmpfs a mnt; mkdir -p mnt/p/d; r mnt/p/d; rmdir mnt/p/d; p";
     assert!(among_mounts(&scene, script).unwrap().ends_with("/mnt/p/d\n"));
 }
@@ -215,9 +215,9 @@ fn a_directory_on_an_unmounted_file_system_is_not_pruned() {
 #[test]
 fn a_port_in_use_on_any_address_does_not_expire() {
     let scene = Scene::new();
-    // Another loopback address stands for another interface.
+    // Another loopback address serves as another interface.
     let address = |port: u16| TcpListener::bind(("127.0.0.3", port)).ok().map(|listener| (listener, u32::from(port)));
-    // Below those that the system gives to other tests.
+    // A port below the range from which the kernel gives ports to other tests.
     let first = 20_000 + u16::try_from(std::process::id() % 9_000).unwrap();
     let Some((listener, port)) = (first..first + 100).find_map(address) else { return };
     fs::create_dir(scene.path("d")).unwrap();
@@ -243,7 +243,7 @@ fn removed_directories_are_reused_before_expired_reservations() {
     }
     lines += &row_of(&base, 5001, "old", 100);
     lines += &row_of(&base, 6001, "old-far", 100);
-    // From a clock that was not set.
+    // A row that was written while the clock was not set.
     let clock = format!("5002 7 7 - clock {}\n", base.display());
     set_registry(&scene, "ports", &(lines + &clock));
     let range = ["--range", "5000-5002"];
@@ -277,7 +277,7 @@ fn checking_for_removed_directories_does_not_block_other_reservations() {
     reserve(&scene, "slow/tree", &["--range", "5000"]).out("5000\n").run();
     let tree = fs::canonicalize(tree).unwrap();
     fs::remove_dir(&tree).unwrap();
-    // Who looks there stops, as if the mount did not answer.
+    // The process stops when it looks at the directory, as if a mount did not answer.
     let mut command = scene.program("strace");
     command.arg("-qq").arg("-P").arg(&tree).args(["-o", "trace", "-e", "inject=statx:signal=STOP:when=1"]);
     command.args([HELPER, "reserve", "--probe", "none", "--range", "5000"]).current_dir(scene.path("."));

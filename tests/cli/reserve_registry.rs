@@ -20,7 +20,7 @@ fn a_damaged_registry_is_reported_kept_and_never_treated_as_empty() {
         fs::write(registry(&scene, "ports"), content).unwrap();
         let path = registry(&scene, "ports");
         let sentence = format!("aba-lock: the registry {} is damaged, and nothing is given out of it", path.display());
-        // Again and again, also for whom it still has a line.
+        // Every call fails, even for keys whose row can be read.
         for tag in ["a", "b", "new", "new"] {
             reserve(&scene, "d", &["--tag", tag])
                 .status(125)
@@ -144,7 +144,7 @@ fn an_error_while_reading_a_directory_is_not_ignored() {
     scene.aba(["reserve", "--check", "--path", new]).out("").run();
 }
 
-/// The registries beside this one that were found to be damaged.
+/// The copies of damaged registries.
 fn damaged(scene: &Scene) -> Vec<String> {
     let names = fs::read_dir(scene.root().join("reserve")).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -163,7 +163,7 @@ fn an_emptied_registry_is_recovered_from_its_copy() {
     fs::write(registry(&scene, "ports"), &whole[..whole.len() - 1]).unwrap();
     reserve(&scene, "d", &[]).status(125).err("damaged").run();
     fs::write(registry(&scene, "ports"), "").unwrap();
-    // Also when others come meanwhile.
+    // More failing calls change nothing.
     reserve(&scene, "d", &[]).status(125).err("damaged").run();
     call(&scene, "d", ["reserve", "--recover"])
         .err("took 3 numbers over out of an earlier one, which is now ")
@@ -171,7 +171,7 @@ fn an_emptied_registry_is_recovered_from_its_copy() {
         .run();
     assert_eq!(rows(&scene, "ports").len(), 3);
     assert!(damaged(&scene).iter().any(|name| fs::read(registry(&scene, name)).unwrap() == whole[..whole.len() - 1]));
-    // Again and again, each in its own file.
+    // Each damaged registry is kept in a file of its own.
     let before = damaged(&scene).len();
     for round in 0..5 {
         fs::write(registry(&scene, "ports"), format!("garbage {round}\n")).unwrap();
@@ -194,7 +194,7 @@ fn recover_removes_carriage_returns() {
     reserve(&scene, "d", &[]).status(125).err("damaged").run();
     call(&scene, "d", ["reserve", "--recover"]).err("took 2 numbers over; 0 lines could not be read").run();
     assert_eq!(fs::read_to_string(registry(&scene, "ports")).unwrap(), text);
-    // What only looks like a row is none.
+    // A line that only resembles a row is not a row.
     for odd in ["05000", "+1"] {
         fs::write(registry(&scene, "ports"), text.replace("5000 ", &format!("{odd} "))).unwrap();
         call(&scene, "d", ["reserve", "--recover"]).err("took 1 numbers over; 1 lines").run();
@@ -239,7 +239,7 @@ fn an_impossibly_large_registry_is_refused_and_not_read() {
 fn files_that_root_creates_belong_to_the_owner_of_the_state_root() {
     let scene = Scene::new();
     scene.make_root();
-    // Only root can be in the place of another.
+    // Only root can change the owner.
     if std::os::unix::fs::chown(scene.root(), Some(12345), Some(12345)).is_err() {
         return;
     }
@@ -279,7 +279,7 @@ fn an_unreadable_registry_is_an_error_without_advice_to_move_it() {
     let scene = Scene::new();
     reserve(&scene, "a", &["--", "true"]).run();
     reserve(&scene, "a", &["--dry-run"]).out("5000\n").run();
-    // By a system that refuses, so that it is the same for root.
+    // strace makes the call fail, because root may open everything.
     for file in ["ports.lock", "ports.d/5000.lock"] {
         let said = scene
             .call("strace")

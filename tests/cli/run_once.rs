@@ -41,7 +41,7 @@ fn each_state_answers_peek_active_and_running() {
     ask([0, 0, 1]);
     scene.once(["-r", "-i", "a"]).run();
     ask([1, 1, 1]);
-    // A failure has finished, too; an interruption has not.
+    // A failed task has finished, an interrupted one has not.
     scene.once(["-qwi", "a", "--", "false"]).status(1).run();
     ask([0, 0, 1]);
     fs::write(scene.task_file("a", "exit"), "130\n").unwrap();
@@ -148,7 +148,7 @@ fn the_files_of_a_task_have_fixed_modes_for_any_umask() {
         let mut command = scene.program("bash");
         command.args(["-c", &call]).current_dir(scene.path(""));
         assert!(command.status().unwrap().success());
-        // The files for people come a moment later.
+        // The other files are written a moment later.
         wait_until("all files are there", || scene.task_file("a", "cmd").exists());
         let mode = |name: &str| fs::metadata(scene.task_file("a", name)).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode(""), 0o711);
@@ -160,7 +160,7 @@ fn the_files_of_a_task_have_fixed_modes_for_any_umask() {
         gate.open();
         scene.once(["-qwi", "a"]).run();
         assert_eq!(mode("exit"), 0o600);
-        // The command has the caller's.
+        // The command has the umask of the caller.
         assert_eq!(scene.task_text("a", "log.out"), format!("{umask}\n"));
     }
 }
@@ -227,11 +227,11 @@ fn run_once_dir_must_be_absolute_and_is_created() {
 fn a_start_that_cannot_write_fails_and_runs_nothing() {
     let scene = Scene::new();
     let ran = scene.path("ran");
-    // A file where the directory should be: nobody can make one there, not even root.
+    // A file in place of the directory: not even root can create a directory there.
     fs::write(scene.path("file"), "").unwrap();
     let call = || scene.once(["-i", "a", "--", "touch", ran.to_str().unwrap()]);
     call().env("RUN_ONCE_DIR", scene.path("file/tasks")).status(125).err("Not a directory").run();
-    // No file may grow: as on a full disk.
+    // Because of the limit no file may grow, as on a full disk.
     let script = format!("ulimit -f 0; exec \"$HELPER\" run-once -i a -- touch '{}'", ran.display());
     scene.bash(&script).status(125).err("could not use ").run();
     assert!(!ran.exists());
@@ -252,7 +252,7 @@ fn a_task_that_waits_for_itself_is_refused() {
 fn a_combined_log_has_all_of_stderr_at_the_end_of_the_run() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    // More than a pipe holds. A process that the task leaves behind still writes to the logs when the run has ended.
+    // More output than a pipe holds. A process that the task left running still writes to the logs after the run.
     let script = format!(
         "seq 20000 >&2; (trap '' TERM HUP; exec >/dev/null; read _ <'{}'; echo late >&2) & echo end",
         gate.path.display()
@@ -269,7 +269,7 @@ fn a_combined_log_has_all_of_stderr_at_the_end_of_the_run() {
     wait_until("it is in both logs", || {
         ["log.out", "log.err"].iter().all(|name| scene.task_text("a", name).ends_with("late\n"))
     });
-    // One that is interrupted leaves nothing.
+    // An interrupted run loses no output.
     scene.once(["-i", "b", "--combined-log", "--", "sh", "-c", "echo moan >&2; kill -TERM $$"]).run();
     scene.once(["-qw", "-S", "-i", "b", "--", "true"]).run();
     assert_eq!(scene.task_text("b", "log.err.1"), "moan\n");
@@ -320,9 +320,7 @@ fn json_is_accepted_only_with_the_list() {
     }
 }
 
-// ---- mended upstream -----------------------------------------------------------------------------------------------
 
-// ---- still there upstream ------------------------------------------------------------------------------------------
 
 #[test]
 fn queries_create_no_directory_and_a_reset_removes_it() {

@@ -1,4 +1,4 @@
-//! `run-once` under fire: many starters, kills at any moment, waiters beside validation.
+//! `run-once` called by many processes, and killed at any time.
 
 use crate::process::{PATIENCE, find_parent_pid, is_alive, wait_until};
 use crate::scene::{HELPER, Scene};
@@ -69,7 +69,7 @@ fn one_of_eight_staggered_starters_runs_the_task() {
 fn after_any_kill_the_next_wait_succeeds_and_no_process_is_left() {
     let (scene, mut dice) = (Scene::new(), Dice(0xdead));
     let (overlap, busy, marks) = (scene.path("overlap"), scene.path("busy"), scene.path("marks"));
-    // It says who it is, finds out whether another is inside, and has a child that it waits for.
+    // The task writes down its pid, detects another running copy, and waits for a child.
     let script = format!(
         "exec 7>>'{0}'; flock -n 7 || echo x >>'{1}'; echo $$ >>'{2}'; sleep 0.0$((RANDOM % 10)) & echo $! >>'{2}'; wait",
         busy.display(),
@@ -89,7 +89,7 @@ fn after_any_kill_the_next_wait_succeeds_and_no_process_is_left() {
         match (victim, pid, supervisor) {
             ("starter", _, _) => kill(&starter.id().to_string()),
             ("supervisor", _, Some(supervisor)) => kill(&supervisor.to_string()),
-            // Its parent is the supervisor, so the number is still its own.
+            // The parent is the supervisor, so the pid was not reused.
             ("command", Some(pid), Some(_)) => kill(&pid.to_string()),
             ("group", Some(pid), Some(_)) => kill(&format!("-{pid}")),
             _ => {}
@@ -115,7 +115,7 @@ fn is_supervisor(pid: u32) -> bool {
 }
 
 fn kill(whom: &str) {
-    // Perhaps it has ended meanwhile.
+    // The process may have ended.
     let _ = Command::new("kill").args(["-9", "--", whom]).stderr(Stdio::null()).status();
 }
 
@@ -128,7 +128,7 @@ fn concurrent_validations_all_get_the_correct_status() {
         fs::write(&made, "").unwrap();
         let id = format!("t{round}");
         assert_eq!(finish(once(&scene, &["-qwi", &id, "--", "sh", "-c", &script]).spawn().unwrap()), Some(0));
-        // From here on each run fails: who validates finds that, and so does everyone who asks after it.
+        // In every second round, the runs fail from now on. All validations and all later waits must report that.
         let is_good = round % 2 == 0;
         if !is_good {
             fs::remove_file(&made).unwrap();

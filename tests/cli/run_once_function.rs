@@ -1,5 +1,5 @@
-//! Tasks that are run by the bash function that `run-once` replaces. The function holds `lock`, writes no record, and does not
-//! lock `pid`. For it, a task runs while its `lock` is held.
+//! Tasks of the bash function that `run-once` replaces. The function holds `lock`, writes no record, and does not lock `pid`.
+//! To the function, a task runs while its `lock` is held.
 
 use crate::call::Call;
 use crate::process::{is_alive, is_locked, is_watching, kill, parent_pid, wait_until, waiter_pids, write_program};
@@ -7,7 +7,7 @@ use crate::scene::{Gate, Scene, with_command};
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// A stand-in for the function, which does the same with the files of a task. Usage: `function background|foreground ID CMD...`
+/// A script that handles the files of a task as the function does. Usage: `function background|foreground ID CMD...`
 const FUNCTION: &str = r#"#!/bin/bash
 mode=$1 dir=$ABA_LOCK_DIR/runner/$2
 shift 2
@@ -39,7 +39,7 @@ else
 fi
 "#;
 
-/// Lets the function run a task, which waits at the gate, and then says so and ends.
+/// A call of the function that runs a task.
 fn function(scene: &Scene, mode: &str, id: &str, task: &[String]) -> Call {
     let path = scene.path("function");
     if !path.exists() {
@@ -48,7 +48,7 @@ fn function(scene: &Scene, mode: &str, id: &str, task: &[String]) -> Call {
     scene.call(path.to_str().unwrap()).args([mode, id]).args(task)
 }
 
-/// A command that notes that it runs, says a line on each stream, waits at the gate, and ends so.
+/// A command that counts its runs, prints to both streams, waits at the gate, and exits with `status`.
 fn counted(scene: &Scene, gate: &Gate, status: i32) -> [String; 3] {
     let script = format!(
         "echo x >>'{}'; echo begun; echo moaned >&2; read _ <'{}'; echo over; exit {status}",
@@ -66,7 +66,7 @@ fn until_begun(scene: &Scene, id: &str) {
     wait_until("the task of the function runs", || scene.task_text(id, "log.out").contains("begun\n"));
 }
 
-/// Less than the time after which a call used to give up.
+/// Less than the time after which a call used to time out.
 const AT_ONCE: Duration = Duration::from_secs(8);
 
 #[test]
@@ -94,7 +94,7 @@ fn a_background_task_of_the_function_counts_as_running() {
     gate.open();
     waiter.finish();
     assert_eq!(count(&scene), 1);
-    // It has finished, and its `pid` says nothing.
+    // The task has finished, in spite of its `pid` file.
     scene.once(["-R", "-i", "a"]).status(1).run();
     scene.once(with_command(&["-i", "a"], &task)).run();
     assert_eq!(count(&scene), 1);
@@ -152,7 +152,7 @@ fn a_reset_ends_a_task_of_the_function() {
     }
 }
 
-/// The process of the command that the function runs: the one that has opened the gate.
+/// The process of the command that the function runs.
 fn task_of(scene: &Scene) -> u32 {
     let reads = |pid: &u32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -192,7 +192,7 @@ fn a_task_whose_lock_is_held_counts_as_running() {
         assert!(scene.task_file(id, "cmd.sh").exists(), "{id} was removed");
     }
     scene.once(["-A", "-i", "zombie"]).run();
-    // There is no process of the task that could be ended.
+    // The task has no process that could be ended.
     scene.once(["-r", "-i", "zombie"]).status(75).err("task zombie is held by a process that does not run it").run();
     for holder in held {
         assert_eq!(holder.release(), 0, "it was not signalled");

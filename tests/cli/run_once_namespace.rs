@@ -1,11 +1,11 @@
-//! Tasks where `/proc` does not show the processes by the numbers that they have here.
+//! Tasks where `/proc` shows other pids than those of the own PID namespace, or where it is missing.
 
 use crate::call::Call;
 use crate::process::write_program;
 use crate::scene::Scene;
 
-/// Strangers: a chain of processes, each of which leads a session and is the parent of the next. They note each SIGTERM, and
-/// answer SIGUSR1.
+/// Strangers: a chain of unrelated processes. Each leads a session and is the parent of the next. They write down each SIGTERM,
+/// and reply to SIGUSR1.
 const STRANGER: &str = r"#!/bin/bash
 trap 'echo $$ >>hits' TERM
 trap 'echo $$ >>alive' USR1
@@ -19,7 +19,7 @@ while :; do
 done <>never
 ";
 
-/// `strangers N`: starts so many. `expect_unharmed`: all of them live, and none was signalled.
+/// `strangers N` starts N strangers. `expect_unharmed` checks that all of them live and that none was signalled.
 const PRELUDE: &str = r#"
 set -u
 cd "$1"
@@ -58,7 +58,7 @@ until_gone() {
 }
 "#;
 
-/// Runs a bash script in a PID namespace whose `/proc` is that of the namespace around it, with small numbers.
+/// Runs a bash script in a PID namespace with the `/proc` of the outer namespace, in which pids are small, too.
 fn with_foreign_proc(scene: &Scene, script: &str) -> Call {
     let stranger = scene.path("stranger");
     write_program(&stranger, STRANGER);
@@ -127,7 +127,7 @@ expect_unharmed
     with_foreign_proc(&scene, script).run();
 }
 
-/// Runs a bash script where an empty directory covers `/proc`.
+/// Runs a bash script where an empty directory hides `/proc`.
 fn without_proc(scene: &Scene, script: &str) -> Call {
     let script = format!("mount -t tmpfs none /proc || exit 70\n{PRELUDE}{script}");
     scene

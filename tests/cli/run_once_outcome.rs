@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// A holder of the task's lock that does not run it: a helper, as one that starts or forgets a task for an instant.
+/// A helper that holds the lock of a task without running it, as every start and reset does for a moment.
 pub(crate) fn hold_lock(scene: &Scene, id: &str) -> Holder {
     scene.holder_with(&["-o", "--file", scene.task_file(id, "lock").to_str().unwrap()])
 }
@@ -19,12 +19,12 @@ fn a_command_with_quoted_dollars_is_saved_and_run_again() {
     let script = "IFS=$'\\n'; printf '%s' \"=$'x\"";
     scene.once(["-qwi", "a", "--", "bash", "-c", script]).out("=$'x").run();
     scene.once(["-qwi", "a", "-t", "0"]).out("=$'x").run();
-    // What cannot be read is not "never started".
+    // A saved command that cannot be parsed is an error. The task does not count as new.
     for list in ["[0]=$'a\\tb'", "[0]=echo [1]=\"$HOME\"", "[0]=echo [1]=~/x", "[0]=echo [1]=`id`"] {
         fs::write(scene.task_file("a", "cmd.sh"), format!("declare -a command=({list})\n")).unwrap();
         scene.once(["-qwi", "a", "-t", "0"]).status(125).err("cmd.sh is not understood").run();
     }
-    // And what stands behind it is not left out, nor a part of its directory.
+    // Text after the command is an error, too.
     for more in ["cd /\n", "declare -- directory='/tmp'", "declare -- directory=/tmp; cd /\n"] {
         fs::write(scene.task_file("a", "cmd.sh"), format!("declare -a command=([0]=pwd)\n{more}")).unwrap();
         scene.once(["-qwi", "a", "-t", "0"]).status(125).err("cmd.sh is not understood").run();
@@ -49,7 +49,7 @@ fn a_removed_outcome_does_not_come_back() {
     let scene = Scene::new();
     scene.once(["-qwi", "a", "--", "true"]).run();
     scene.once(["-p", "-t", "0", "-i", "a"]).status(1).run();
-    // As one who resets: has the lock, runs nothing, and removes the file.
+    // Like a reset, this holds the lock, runs nothing, and removes the lock file.
     let holder = hold_lock(&scene, "a");
     let waiter = scene.once(["-qwi", "a", "--", "sh", "-c", "exit 7"]).status(7).start();
     wait_until("it waits", || count_waiters(&scene.task_file("a", "lock")) > 0);
@@ -93,11 +93,11 @@ fn the_lock_is_held_from_the_probe_to_the_end_of_a_validation() {
     let validation = scene.once(["-qwi", "a", "--validate"]).start();
     wait_until("it is being validated", || scene.task_file("a", "pid").exists());
     assert!(is_locked(&scene.task_file("a", "lock")));
-    // Neither a start nor a reset of the failed gets between, and who waits, waits.
+    // A start and `--reset-failed` have no effect now, and a waiter waits.
     scene.once(with_command(&["-i", "a"], &gate.task(9))).run();
     scene.once(["-F"]).run();
     let mut waiter = scene.once(["-qwi", "a"]).start();
-    // What is found now will be fresh: to validate that again would be for nothing.
+    // After the wait the outcome is new, so this call need not validate it again.
     let validator = scene.once(["-qwi", "a", "--validate"]).start();
     scene.wait_for_task_waiters("a", 2);
     assert!(!waiter.has_ended());
@@ -120,7 +120,7 @@ fn concurrent_waits_validate_a_running_task_once() {
         let calls: Vec<_> = (0..validators).map(|_| scene.once(["-qwi", "a", "--validate"]).start()).collect();
         let plain = scene.once(["-qwi", "a"]).start();
         scene.wait_for_task_waiters("a", validators + 1);
-        // More often than needed.
+        // Opens the gate more often than needed.
         for _ in 0..=validators {
             gate.open();
         }
@@ -145,7 +145,7 @@ fn a_failed_validation_replaces_the_outcome() {
     scene.once(["-qwi", "a", "--validate", "-S"]).run();
     scene.once(["-qwi", "a", "--validate"]).status(1).run();
     scene.once(["-qwi", "a"]).status(1).run();
-    // A failure is not validated, and a run of this very call neither.
+    // Neither a failure nor a run of the same call is validated.
     let counted = scene.path("counted");
     let script = format!("echo x >>'{}'", counted.display());
     scene.once(["-qwi", "b", "--validate", "--", "sh", "-c", &script]).run();
@@ -165,7 +165,7 @@ fn the_saved_command_runs_in_its_saved_directory() {
     };
     let one = format!("{}\n", scene.path("one").display());
     call("one", &["-qwi", "a", "--", "pwd"]).out(&one).run();
-    // A call that runs nothing saves nothing.
+    // A call that does not run the task does not save its command.
     call("two", &["-i", "a", "--", "pwd", "-P"]).run();
     fs::write(scene.task_file("a", "exit"), "143\n").unwrap();
     assert_eq!(call("two", &["-qwi", "a"]).out(&one).run().out, one);
@@ -199,13 +199,13 @@ fn a_ttl_starts_at_the_outcome_and_failures_expire_after_30_seconds() {
     peek(20, "3600", 1, 0);
     peek(40, "3600", 1, 1);
     peek(20, "10", 1, 1);
-    // The clock was set back since: that moment may be far away.
+    // A time in the future, because the clock was set back.
     for (ahead, status, answer) in [(100_000, 0, 1), (100_000, 1, 1), (0, 0, 0)] {
         fs::write(scene.task_file("a", "exit"), format!("{status}\n")).unwrap();
         make_newer(&scene.task_file("a", "exit"), Duration::from_secs(ahead));
         scene.once(["-p", "-t", "3600", "-i", "a"]).status(answer).run();
     }
-    // Without a TTL nothing is ever too old.
+    // Without a TTL, no outcome expires.
     fs::write(scene.task_file("a", "exit"), "0\n").unwrap();
     make_older(&scene.task_file("a", "exit"), Duration::from_secs(1_000_000));
     scene.once(["-p", "-i", "a"]).run();
@@ -234,7 +234,7 @@ fn a_validation_inherits_neither_the_lock_nor_stdin() {
     let scene = Scene::new();
     let script = "echo begun >&2; cat; ls -l /proc/self/fd | grep -c 'lock$'; true";
     scene.once(["-qwi", "a", "--", "bash", "-c", script]).out("0\n").err("begun").run();
-    // Each of the three lines is read by the loop.
+    // The loop must read all three lines.
     let said = scene
         .bash("printf '%s\\n' x y z | while read -r line; do \"$HELPER\" run-once -qwi a --validate; echo $line; done");
     assert_eq!(said.out("x").run().out, "x\ny\nz\n");
@@ -267,7 +267,7 @@ fn arguments_may_be_any_bytes_also_in_the_saved_command() {
     scene.once(["-qwi", "a", "--validate"]).run();
     assert!(scene.task_text("a", "history").contains("VALIDATE"));
     assert_eq!(printed(), expected);
-    // And bash reads the same from the file.
+    // bash reads the same command from the file.
     let script = format!("source '{}'; printf '%s\\0' \"${{command[@]:2}}\"", scene.task_file("a", "cmd.sh").display());
     let output = scene.program("bash").args(["-c", &script]).output().unwrap();
     assert_eq!(output.stdout, expected);
@@ -275,7 +275,8 @@ fn arguments_may_be_any_bytes_also_in_the_saved_command() {
 
 #[test]
 fn a_start_rechecks_a_task_whose_lock_is_held() {
-    // Another has the lock but does not run it, as a starter that is killed then: the one beside must not rely on it.
+    // Another process holds the lock without running the task, like a starter that is killed. A second starter must not rely on
+    // it.
     let scene = Scene::new();
     scene.once(["-qwi", "a", "--", "true"]).run();
     scene.once(["-r", "-i", "a"]).run();
@@ -298,7 +299,7 @@ fn a_full_disk_at_the_end_loses_no_outcome() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     scene.once(with_command(&["-i", "a"], &gate.task(4))).run();
-    // Nothing can be put in the place of `exit`, as on a full disk; the note in the lock file has its room.
+    // `exit` cannot be replaced, as on a full disk. The lock file has room for the outcome.
     fs::create_dir(scene.task_file("a", "exit.tmp")).unwrap();
     fs::create_dir(scene.task_file("a", "exit.tmp/x")).unwrap();
     let waiter = scene.once(["-qwi", "a"]).status(4).start();

@@ -44,7 +44,7 @@ fn a_pid_file_locked_by_another_process_does_not_count_as_a_running_task() {
 
 #[test]
 fn processes_that_left_the_session_of_an_interrupted_task_are_ended() {
-    // With a session of its own; without the environment of the others, which would tell to whom it belongs; both.
+    // A process in another session, one without the environment that names its task, and one with both.
     for how in ["setsid -w bash", "env -i bash", "env -i setsid -w bash"] {
         let scene = Scene::new();
         let gate = scene.gate("gate");
@@ -100,7 +100,7 @@ fn a_supervisor_whose_directory_was_removed_does_not_affect_the_next_run() {
     let (first, second) = (scene.gate("first"), scene.gate("second"));
     scene.once(with_command(&["-i", "a"], &first.task(3))).run();
     let supervisor = scene.supervisor("a");
-    // The supervisor may still be writing there.
+    // The supervisor may still write files there.
     wait_until("it is removed", || fs::remove_dir_all(scene.root()).is_ok());
     scene.once(with_command(&["-i", "a"], &second.task(5))).run();
     first.open();
@@ -111,12 +111,12 @@ fn a_supervisor_whose_directory_was_removed_does_not_affect_the_next_run() {
     scene.once(["-qwi", "a"]).status(5).run();
 }
 
-/// A process that has nothing to do with it, and is ended with the test.
+/// An unrelated process that ends with the test.
 struct Bystander(Child);
 
 impl Bystander {
     fn new() -> Self {
-        // It leads a session, as the command of a task does.
+        // It leads a session like the command of a task.
         Self(Command::new("setsid").args(["sleep", "600"]).spawn().unwrap())
     }
 
@@ -137,7 +137,7 @@ fn a_started_task_does_not_keep_a_pipe_of_the_caller_open() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let task = format!("read _ <'{}'", gate.path.display());
-    // Were the pipe held, this would end at the ceiling of the test.
+    // If the task kept the pipe open, the script would only end at the timeout.
     let script = "\"$HELPER\" run-once -i a -- bash -c \"$1\" 2>&1 | cat; x=$(\"$HELPER\" run-once -i b -- bash -c \"$1\" 2>&1); echo \"done$x\"";
     scene.call("timeout").args(["60", "bash", "-c", script, "bash", &task]).out("done").run();
     scene.once(["-R", "-i", "a"]).run();
@@ -147,12 +147,12 @@ fn a_started_task_does_not_keep_a_pipe_of_the_caller_open() {
 #[test]
 fn a_task_has_only_the_standard_descriptors() {
     let scene = Scene::new();
-    // The caller's lock on 200, a low number, and what a redirection left open.
+    // A descriptor of the shell library (200), a low number, and one that a redirection left open.
     let script =
         "exec 9>nine 200>two-hundred 57<nine; \"$HELPER\" run-once -qwi a -- ls -l /proc/self/fd; echo nine >&9";
     let said = scene.bash_here(script).out("log.out").run().out;
     let links: Vec<&str> = said.lines().filter_map(|line| line.split(" -> ").nth(1)).collect();
-    // The last is that of ls itself, on the directory.
+    // The last descriptor is that of ls on the directory.
     assert_eq!(links.len(), 4, "{said}");
     assert_eq!(links[0], "/dev/null");
     assert!(links[1].ends_with("/log.out") && links[2].ends_with("/log.err"), "{said}");
@@ -166,7 +166,7 @@ fn a_reused_pid_of_a_task_is_never_signalled() {
     let pid = bystander.0.id();
     for call in [&["-p", "-t", "1", "-i", "a"][..], &["-r", "-i", "a"], &["-F"], &["-G"], &["-qwi", "a"]] {
         scene.once(["-qwi", "a", "--", "true"]).run();
-        // As a killed supervisor would have left it, if the number had been given to another since.
+        // The files that a killed supervisor would have left, if its pid was reused later.
         let record = scene.task_text("a", "lock");
         let old = record.lines().find(|line| line.starts_with("pid=")).unwrap();
         let tick = record.lines().find(|line| line.starts_with("tick=")).unwrap();
@@ -187,7 +187,7 @@ fn a_reused_pid_of_a_task_is_never_signalled() {
 fn a_killed_supervisor_leaves_no_second_copy() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    // The command has a child that does not end with it.
+    // The command has a child that ignores signals.
     let script =
         format!("(trap '' TERM HUP INT; echo $BASHPID; read _ <'{0}'; read _ <'{0}') & wait", gate.path.display());
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
@@ -239,7 +239,7 @@ fn a_task_starts_with_default_signal_dispositions() {
     let said = scene.bash(script).out("SigBlk").run().out;
     for line in said.lines() {
         let set = u64::from_str_radix(line.split('\t').nth(1).unwrap(), 16).unwrap();
-        // Those above are the C library's own, and cannot be set.
+        // The C library reserves the signals above.
         assert_eq!(set & 0x7fff_ffff, 0, "{said}");
     }
 }
@@ -295,7 +295,7 @@ fn a_wait_in_the_foreground_keeps_every_lock_and_number_that_it_inherited() {
 fn a_task_started_under_a_lock_inherits_no_descriptors() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    // Low and high numbers, with gaps between them.
+    // Low and high descriptors, with gaps between them.
     let script =
         "exec 3<>three 9<>nine 77<>many 300<>more; for _ in 1; do \"$HELPER\" run-once -i a -- bash -c \"$1\"; done";
     let task = format!("echo begun; read _ <'{}'", gate.path.display());

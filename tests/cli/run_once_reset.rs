@@ -52,7 +52,7 @@ fn reset_failed_removes_only_failed_and_interrupted_tasks() {
     }
     scene.once(["-wi", "good"]).run();
     scene.once(["-R", "-i", "runs"]).run();
-    // The logs of a failure are there until the next time.
+    // The logs of a failed task stay until the next reset.
     assert!(scene.task_file("bad", "log.err.prev").exists());
     scene.once(["-F"]).run();
     assert!(!scene.task_file("bad", "").exists());
@@ -82,7 +82,7 @@ fn reset_failed_continues_after_an_error() {
     fs::create_dir(scene.task_file("a", "lock")).unwrap();
     scene.once(["-F"]).status(125).err("a/lock").run();
     assert!(!scene.task_file("b", "exit").exists());
-    // A lock that is held for an instant is waited for.
+    // The reset waits for a lock that is held for a moment.
     scene.once(["-qwi", "c", "--", "false"]).status(1).run();
     fs::remove_dir_all(scene.task_file("a", "")).unwrap();
     let holder = hold_lock(&scene, "c");
@@ -117,7 +117,7 @@ fn reset_failed_leaves_a_task_that_was_restarted_and_has_ended() {
     for name in ["pid", "lock"] {
         command.arg("-P").arg(scene.task_file("a", name));
     }
-    // It opens `pid`, `lock`, `pid` again when it has found the lock held, and once more if it does not go by what it saw then.
+    // The helper opens `pid`, then `lock`. If the lock is held, it opens `pid` again, and once more if it looks again.
     command.args(["-e", "trace=openat", "-e", "inject=openat:signal=SIGSTOP:when=2+2", HELPER, "run-once", "-F"]);
     let mut call = Call::new(command).start();
     wait_until("it is about to take the lock", || stops(1));
@@ -194,7 +194,7 @@ fn a_reset_ends_a_task_that_a_wait_started() {
     scene.once(["-r", "-i", "a"]).run();
     assert!(!is_alive(pid));
     waiter.finish();
-    // One copy at a time: the next one is another.
+    // The next run is another process.
     scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
     assert_ne!(scene.task_pid("a"), pid);
 }

@@ -35,7 +35,7 @@ fn a_wait_runs_a_new_task_and_streams_its_output() {
     gate.open();
     let said = call.finish();
     assert_eq!((said.out.as_str(), said.err.as_str()), ("out\n", "err"));
-    // What another ran is not shown: it is waited for, or read.
+    // The output of a run of another process is not shown.
     scene.once(["-wi", "a"]).run();
 }
 
@@ -59,7 +59,7 @@ fn a_wait_with_a_timeout_leaves_the_task_running() {
     let said = scene.once(["-qw", "-W", "0.05", "-i", "a"]).status(124).err("timed out after 0.05 s").run();
     assert!(said.err.contains("hint: end it with `aba-lock run-once -r -i a`"), "{}", said.err);
     assert!(is_alive(scene.task_pid("a")));
-    // Also where the wait itself has started it. (Whether it has printed anything by then is open.)
+    // The same if the wait itself started the task. (The task may have printed something or nothing by then.)
     let other = scene.gate("other");
     scene.once(with_command(&["-w", "-W", "0.05", "-i", "b"], &other.task(0))).status(124).out("").err("task b").run();
     assert!(is_alive(scene.task_pid("b")));
@@ -86,7 +86,7 @@ fn a_wait_names_the_task_unless_it_is_quiet() {
     for call in said {
         call.finish();
     }
-    // And of nothing when it has finished.
+    // No message for a finished task.
     scene.once(["-wi", "a"]).run();
 }
 
@@ -97,7 +97,7 @@ fn the_end_of_a_run_wakes_a_waiter_once() {
     scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
     let waiter = scene.once(["-qwi", "a"]).start();
     scene.wait_for_task_waiters("a", 1);
-    // A directory that is open is watched, and each file that the supervisor writes or removes there would wake all waiters.
+    // If a waiter watched the directory, each file that the supervisor writes or removes there would wake all waiters.
     let open = fs::read_dir(format!("/proc/{}/fd", waiter.pid())).unwrap().flatten();
     let open: Vec<_> = open.filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
     assert!(!open.contains(&scene.task_file("a", "").canonicalize().unwrap()), "{open:?}");
@@ -115,10 +115,10 @@ fn a_failure_is_reported_with_the_end_of_its_log() {
     assert!(said.err.contains("  | line 20\n") && said.err.contains("  | line 11\n"), "{}", said.err);
     assert!(!said.err.contains("line 10\n"), "{}", said.err);
     assert!(said.err.ends_with("\nCall Steve.\n"), "{}", said.err);
-    // Where there is no stderr, stdout has to do.
+    // Without any stderr, the end of stdout is shown.
     scene.once(["-i", "b", "--", "sh", "-c", "echo the reason; exit 1"]).run();
     scene.once(["-wi", "b"]).status(1).err("  | the reason\n").run();
-    // What was shown already is not shown again.
+    // Output that was already shown is not repeated.
     let said = scene.once(["-wi", "c", "--", "sh", "-c", "echo oops >&2; exit 1"]).status(1).err("oops").run();
     assert_eq!(said.err.matches("oops").count(), 2, "the output, and the command line: {}", said.err);
 }
@@ -165,7 +165,7 @@ fn a_follower_follows_only_the_run_that_it_began_with() {
     scene.once(["-G"]).run();
     scene.once(with_command(&["-i", "a"], &second.task(0))).run();
     kill(waiter.pid(), 18);
-    // The second still runs.
+    // The second run has not ended.
     waiter.finish();
     assert!(is_alive(scene.task_pid("a")));
     second.open();
@@ -189,7 +189,7 @@ fn a_wait_can_time_out_while_its_output_is_not_read() {
             "-c",
             "head -c 1000000 /dev/zero; sleep 600",
         ]);
-        // Nobody reads.
+        // The output is not read.
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         wait_until("it is full", || is_stuck(child.id()));
         if let Some(signal) = signal {
@@ -202,7 +202,7 @@ fn a_wait_can_time_out_while_its_output_is_not_read() {
     }
 }
 
-/// Whether it is about to write to a pipe that is full; or has ended.
+/// Returns true if a process is blocked by a full pipe, or has ended.
 fn is_stuck(pid: u32) -> bool {
     let stack = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
     stack.contains("pipe_write") || !is_alive(pid)
@@ -241,7 +241,7 @@ fn a_wait_names_the_process_that_keeps_the_task_from_running() {
     waiter.finish();
 }
 
-/// Whether it has taken longer than the second after which it says so. (It prints into a pipe.)
+/// Returns true if a process is older than the second after which it prints its message.
 fn has_said(pid: u32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let start: f64 = text.rsplit(") ").next().unwrap().split(' ').nth(19).unwrap().parse().unwrap();
@@ -256,7 +256,7 @@ fn a_wait_exits_with_the_status_of_the_run_that_it_shows() {
     let script = format!("echo one; read _ <'{}'; echo two", gate.path.display());
     let first = scene.once(["-qwi", "a", "--", "bash", "-c", &script]).status(137).out("one\n").start();
     wait_until("it runs", || scene.task_text("a", "log.out") == "one\n");
-    // Another is there at once, and runs it again.
+    // Another caller runs the task again immediately.
     let second = scene.once(["-qwi", "a", "--follow", "--", "bash", "-c", &script]).out("one\ntwo\n").start();
     wait_until("both follow", || is_watching(first.pid()) && is_watching(second.pid()));
     kill(scene.supervisor("a"), 9);
@@ -276,7 +276,7 @@ fn a_wait_can_time_out_while_its_messages_are_not_read() {
     let full = scene.gate("full");
     let mut command = scene.program("timeout");
     command.args(["30", "bash", "-c", script, "bash", full.path.to_str().unwrap()]);
-    // The bound is kept; the sentence that says so then waits for its reader.
+    // The wait ends in time. Only the message about the timeout blocks until it is read.
     let mut child = command.spawn().unwrap();
     wait_until("only the reader is missing", || {
         count_waiters(&scene.task_file("a", "lock")) == 0 && child.try_wait().unwrap().is_none()

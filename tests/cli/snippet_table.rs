@@ -9,30 +9,30 @@ use std::path::Path;
 /// The rule for a snippet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum SnippetRule {
-    /// It is not run, for this reason.
+    /// The snippet is not run, for this reason.
     Not(&'static str),
-    /// It guards nothing. It is run in the free state alone.
+    /// The snippet guards nothing. It is run only in the free state.
     Plain,
-    /// It guards the call of a program.
+    /// The snippet guards a program.
     Guard(GuardLock, &'static str),
-    /// The same, but it waits for the holder.
+    /// The snippet guards a program and waits for the holder.
     Waits(GuardLock, &'static str),
-    /// It guards the call of a program by a lease at a server. It is run without a server alone: `tests/cluster` has servers.
+    /// The snippet guards a program by a lease of a server. It is run only without a server: `tests/cluster` has servers.
     Lease(&'static str),
 }
 
-/// The means by which a snippet guards a program.
+/// The lock by which a snippet guards a program.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum GuardLock {
     /// The lock of this name.
     Name(&'static str),
-    /// The lock file `backup.lock` in a directory that exists where nothing is broken.
+    /// The lock file `backup.lock` in a directory that exists unless locking is broken.
     File,
     /// The lock of the update of this file.
     Update(&'static str),
     /// The task with this id.
     Task(&'static str),
-    /// A number of this pool, of which others have all.
+    /// A number of this pool. In the held state, all numbers are taken.
     Number(&'static str),
     /// The lock service.
     Service,
@@ -49,10 +49,10 @@ const OLD_WAY: &str = "the way that is replaced";
 const SCREEN: &str = "needs a terminal";
 const NO_SHELL: &str = "is no shell text";
 
-/// A program that stands for what comes after the snippet in a script.
+/// A program that stands for the rest of the script after a snippet.
 pub(crate) const REST: &str = "rest";
 
-/// Each snippet, by a text that is only in it, with the program that it guards.
+/// The snippets, each identified by a text that no other snippet has, with their rules.
 pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     // README.
     ("make install demo", Not(INSTALLS)),
@@ -148,7 +148,7 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("id=$(curl -s localhost:8080", Guard(Service, REST)),
 ];
 
-/// Blocks, each by a text that is only in it, whose lines are calls that have nothing to do with each other.
+/// Blocks whose lines are independent snippets, each identified by a text that no other block has.
 const LISTS: &[&str] = &[
     "make install WITH_FLOCK=yes",
     "make bench  ",
@@ -170,7 +170,7 @@ fn read_file(path: &str) -> String {
     fs::read_to_string(project_root().join(path)).unwrap()
 }
 
-/// All snippets: blocks of the README and of the manual pages that are written by hand, and the examples of the others.
+/// Reads all snippets: blocks of the README and of the handwritten manual pages, and the examples of the generated pages.
 pub(crate) fn read_snippets() -> Vec<String> {
     let mut blocks = find_fenced_blocks(&read_file("README.md"));
     for page in fs::read_dir(project_root().join("shell")).unwrap().map(|entry| entry.unwrap().path()) {
@@ -189,14 +189,14 @@ pub(crate) fn read_snippets() -> Vec<String> {
     snippets
 }
 
-/// The blocks of a Markdown text that are for a shell.
+/// Returns the shell blocks of a Markdown text.
 fn find_fenced_blocks(text: &str) -> Vec<String> {
     let blocks = text.split("\n```").skip(1).step_by(2);
     let shell = blocks.filter_map(|block| block.strip_prefix("sh\n").or_else(|| block.strip_prefix("bash\n")));
     shell.map(str::to_owned).collect()
 }
 
-/// The literal blocks of a manual page.
+/// Returns the literal blocks of a manual page.
 fn find_literal_blocks(text: &str) -> Vec<String> {
     let blocks = text.split("\n.Bd -literal").skip(1);
     let content = blocks.map(|block| block.split_once('\n').unwrap().1.split("\n.Ed").next().unwrap());
@@ -218,7 +218,7 @@ fn find_examples(source: &str) -> Vec<String> {
     texts.into_iter().step_by(2).collect()
 }
 
-/// The row of a snippet: that with the longest text which is in it.
+/// Returns the row of a snippet: the longest text that it contains decides.
 pub(crate) fn find_row(snippet: &str) -> Option<&'static (&'static str, SnippetRule)> {
     ROWS.iter().filter(|(text, _)| snippet.contains(text)).max_by_key(|(text, _)| text.len())
 }

@@ -23,7 +23,7 @@ enum LockState {
     Broken,
 }
 
-/// A place where a snippet runs.
+/// The directory, the stubs and the locks with which a snippet runs.
 struct SnippetScene {
     scene: Scene,
     state: LockState,
@@ -70,7 +70,7 @@ impl SnippetScene {
         self.scene.path("work").join(name)
     }
 
-    /// A bash that runs this text in this place.
+    /// A bash that runs a text with the stubs.
     fn bash(&self, text: &str) -> Command {
         let mut command = self.scene.program("bash");
         let path = [self.scene.path("bin"), Path::new(HELPER).parent().unwrap().to_owned()];
@@ -85,7 +85,7 @@ impl SnippetScene {
         command
     }
 
-    /// The script of which a snippet is the beginning.
+    /// The script that begins with a snippet.
     fn script(&self, snippet: &str) -> String {
         let after = snippet.split_once("# after").and_then(|(_, after)| after.split_once('\n'));
         let snippet = after.map_or(snippet, |(_, after)| after);
@@ -115,7 +115,6 @@ impl SnippetScene {
         calls.lines().filter(|call| *call == what).count()
     }
 
-    /// The lock file.
     fn lock_file(&self, lock: GuardLock) -> PathBuf {
         match lock {
             Name(name) => self.scene.lock_file(name),
@@ -126,14 +125,14 @@ impl SnippetScene {
         }
     }
 
-    /// Makes the lock of an update unusable. The environment does so for the other locks.
+    /// Makes the lock of an update unusable. For the other locks, the environment does so.
     fn break_lock(&self, lock: GuardLock) {
         if let Update(_) = lock {
             fs::create_dir(self.lock_file(lock)).unwrap();
         }
     }
 
-    /// Lets another process hold it, for as long as what is returned lives.
+    /// Lets another process hold a lock until the returned value is dropped.
     fn hold(&self, lock: GuardLock) -> LockHolder {
         match lock {
             Name(name) => LockHolder::By(self.scene.holder(name)),
@@ -158,7 +157,7 @@ impl SnippetScene {
 /// The holder of the lock of a snippet.
 enum LockHolder {
     By(Holder),
-    /// A task that waits at a gate.
+    /// A task that waits at this gate.
     ByTask(Gate),
     ForGood,
 }
@@ -180,7 +179,7 @@ impl LockHolder {
     }
 }
 
-/// A snippet that runs.
+/// A running snippet, and its text.
 struct RunningSnippet(Child, String);
 
 impl RunningSnippet {
@@ -188,7 +187,7 @@ impl RunningSnippet {
         self.0.try_wait().unwrap().is_some()
     }
 
-    /// Waits until it has ended. Its exit status.
+    /// Waits until the snippet has ended. Returns its exit status.
     fn finish(&mut self) -> i32 {
         let what = format!("this snippet ends: {}", self.1);
         wait_until(&what, || self.has_ended());
@@ -249,7 +248,7 @@ fn check(snippet: &str, kind: SnippetRule, state: LockState) {
     }
     start().finish();
     if state == LockState::Free {
-        // A task may be about to start.
+        // A task in the background may not have started yet.
         wait_until(snippet, || place.count(work) > 0);
     }
     is_run(work, usize::from(state == LockState::Free));

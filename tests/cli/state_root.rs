@@ -1,4 +1,4 @@
-//! A directory for locks or tasks that cannot be made, or must not be.
+//! The directories for locks and tasks: when they are created, and the errors if they cannot be.
 
 use crate::call::Call;
 use crate::scene::{HELPER, Scene};
@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-/// A call of the helper with these variables and none of the others that lead to a directory.
+/// A call of the helper with these variables, without ABA_LOCK_DIR unless it is one of them.
 fn call(scene: &Scene, variables: &[(&str, &Path)], args: &[&str]) -> Call {
     let mut command = scene.program(HELPER);
     command.env_remove("ABA_LOCK_DIR").args(args);
@@ -16,7 +16,7 @@ fn call(scene: &Scene, variables: &[(&str, &Path)], args: &[&str]) -> Call {
     Call::new(command)
 }
 
-/// The commands that make a directory for locks.
+/// The commands that create a directory for locks.
 const MAKERS: [&[&str]; 4] = [
     &["lock", "a", "--", "echo", "ran"],
     &["path", "--create", "a"],
@@ -37,7 +37,7 @@ fn a_missing_home_directory_is_never_created() {
         call(&scene, &variables, args).status(125).err("could not make the directory for locks ").err(&hint).run();
         assert!(!scene.path("nobody").exists(), "{args:?}");
     }
-    // As the shell library passes it on.
+    // The shell library passes the directory in the variable.
     let passed_on = home.join(".aba");
     let both = [("HOME", home.as_path()), ("ABA_LOCK_DIR", passed_on.as_path())];
     call(&scene, &both, MAKERS[0]).status(125).err(&hint).run();
@@ -47,7 +47,7 @@ fn a_missing_home_directory_is_never_created() {
     let said = String::from_utf8(doctor.output().unwrap().stdout).unwrap();
     let found = format!("the home directory {}, from HOME, does not exist: no lock can be made", home.display());
     assert!(said.contains(&found) && !scene.path("nobody").exists(), "{said}");
-    // In one that exists, the directory is made.
+    // In an existing home, the directory is created.
     fs::create_dir_all(&home).unwrap();
     for args in MAKERS {
         call(&scene, &variables, args).out("").run();
@@ -99,7 +99,7 @@ fn a_file_in_place_of_a_directory_is_named() {
                 assert!(!said.err.contains("File exists"), "{}", said.err);
             }
         }
-        // Those that look say so, too, where there is something that is not a directory.
+        // The commands that only read report a file in place of the directory, too.
         if what.ends_with("not a directory") {
             for args in
                 [&["status", "a"][..], &["list"], &["unlock", "a"], &["clean"], &["reserve", "--list"], &["metrics"]]

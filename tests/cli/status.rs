@@ -1,4 +1,4 @@
-//! Who has it: what is said, and that it is no more than is known.
+//! `status`: the state of a lock, its holder and its file, and no claim that is not certain.
 
 use crate::call::{Call, Holder};
 use crate::process::{kill, write_program};
@@ -32,7 +32,7 @@ fn a_held_lock_is_shown_with_its_holder_and_file() {
 #[test]
 fn a_holder_without_a_record_is_found() {
     let scene = Scene::new();
-    // The record of somebody who has let go must not be taken for the holder's.
+    // An old record must not be mistaken for that of the holder.
     scene.aba(["lock", "--who", "old", "a", "--", "true"]).run();
     let holder = scene.flock_holder(scene.lock_file("a"));
     let said = scene.aba(["status", "a"]).out("a: held, exclusive\n").run();
@@ -97,7 +97,7 @@ fn status_opens_the_lock_file_read_only_and_does_not_lock_it() {
 fn a_holder_in_another_pid_namespace_is_named_as_such() {
     let scene = Scene::new();
     scene.make_root();
-    // Inside, the holder is pid 1 or so; outside it has another number, which we see.
+    // The holder has a small pid inside the namespace, and another pid outside.
     let call = scene.in_pid_namespace().args(["--mount-proc", "--"]);
     let inside = call.args(["sh", "-c", "\"$HELPER\" lock --who inside a -- sh -c 'echo held; read _'"]).hold();
     let pid = scene.field("a", "pid");
@@ -105,7 +105,7 @@ fn a_holder_in_another_pid_namespace_is_named_as_such() {
     let said = scene.aba(["lock", "a", "--", "true"]).status(75).err("a is held by pid ").run();
     assert!(!said.err.contains(&format!("pid {pid} ")), "{}", said.err);
 
-    // From a namespace that does not see the holder at all, only the record can tell.
+    // A namespace that does not show the holder leaves only the record.
     let look = |command: &str| scene.in_pid_namespace().args(["--mount-proc", "--", "sh", "-c"]).arg(command);
     look("\"$HELPER\" lock a -- true")
         .status(75)
@@ -127,7 +127,7 @@ fn a_record_of_another_machine_is_reported_with_its_host() {
     let (boot, host) = (scene.field("a", "boot"), scene.field("a", "host"));
     let record = scene.record("a").replace(&boot, "another-boot");
     fs::write(scene.lock_file("a"), &record).unwrap();
-    // The same machine, started again: nothing outlived that.
+    // An earlier boot of this machine: no process outlived it.
     scene.aba(["status", "a"]).status(1).out("a: free\n").run();
     fs::write(scene.lock_file("a"), record.replace(&format!("host={host}"), "host=elsewhere")).unwrap();
     scene.aba(["status", "a"]).status(125).out("on host elsewhere (").run();
@@ -168,7 +168,7 @@ fn control_characters_in_a_record_are_escaped() {
     drop(holder);
 }
 
-/// A holder of a file of this name, in a directory of its own, and the answers of the helper there.
+/// Starts a holder of a file of this name in a directory. Returns it and a function that calls the helper there.
 fn beside(scene: &Scene, name: &str) -> (Holder, impl Fn(&[&str]) -> Call) {
     let directory = scene.path("there");
     fs::create_dir_all(&directory).unwrap();
@@ -195,7 +195,7 @@ fn a_file_named_like_a_lock_is_not_confused_with_the_lock() {
         let said = call(&["status", &file]).out(": held, exclusive").run().out;
         assert!(!said.contains("unlock") && said.contains(&format!("`kill {}`", holder.pid())), "{said}");
         let said = call(&["lock", &file, "--", "true"]).status(75).err("hint: wait for it with").run().err;
-        // What is advised shows this very holder.
+        // The advised command shows this holder.
         let advised = said.rsplit_once("`aba-lock ").unwrap().1.split_once("`\n").unwrap().0;
         let command = scene.call("bash").current_dir(scene.path("there"));
         command.args(["-c", &format!("\"$HELPER\" {advised}")]).out(format!("\n  pid {}, ", holder.pid())).run();
@@ -226,7 +226,7 @@ fn a_failed_write_to_stdout_is_an_error_but_a_closed_pipe_is_not() {
         let script = format!("\"$HELPER\" {command} >/dev/full");
         let call = scene.bash(&script).status(125);
         call.err("aba-lock: could not write to standard output: No space left on device\n").run();
-        // Opened while there is a reader, and written to when there is none.
+        // A FIFO that is opened while it has a reader, and written to after the reader has gone.
         let script =
             format!("trap '' PIPE; rm -f fifo; mkfifo fifo; exec 4<>fifo 5>fifo 4>&-; \"$HELPER\" {command} >&5");
         scene.bash_here(&script).run();
@@ -257,12 +257,12 @@ fn a_file_locked_by_fcntl_is_not_reported_as_free() {
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&said["state"], &said["fcntl"]["length"]), (&"held".into(), &0.into()), "{said}");
     assert_eq!(said["fcntl"]["holders"][0]["pid"], holder.pid(), "{said}");
-    // One sentence, and the lock is taken all the same.
+    // One message, and the lock is acquired nevertheless.
     let warning = format!("aba-lock: {file} is also locked by fcntl(2): pid {} (", holder.pid());
     let said = scene.aba(["lock", "--file", &file, "--", "echo", "ran"]).out("ran\n").err(warning).run().err;
     assert!(said.ends_with(", which this lock does not exclude\n") && said.lines().count() == 1, "{said}");
     scene.aba(["lock", "-q", "--file", &file, "--", "true"]).run();
-    // A user who may not read it is answered by the kernel's list.
+    // For a user who may not read the file, the list of the kernel is used.
     let mut closed = scene.program("strace");
     closed.args([
         "-qq",
@@ -325,7 +325,7 @@ fn a_command_that_holds_the_lock_sees_itself_as_the_holder() {
         call(&["list"]).out(format!("{HELPER} list")).run();
         call(&["list", "--json"]).out("\"holders\": [\n        {").run();
     }
-    // An asker that only inherited the lock is not shown: it has ended when the answer is read.
+    // A calling helper that only inherited the lock is not shown: it has ended when its output is read.
     let said = scene
         .bash("exec 9<>\"$(\"$HELPER\" path --create y)\"; \"$HELPER\" lock --fd 9 y; \"$HELPER\" status --json y; :");
     let json: Value = serde_json::from_str(&said.out("").run().out).unwrap();
@@ -348,14 +348,14 @@ fn the_pid_file_of_a_lock_is_shown_with_its_absolute_path() {
     holder.release();
     let json: Value = serde_json::from_str(&scene.aba(["status", "--json", "a"]).status(1).out("").run().out).unwrap();
     assert_eq!((&json["pid_file"], &json["record"]["pid_file"]), (&Value::Null, &shown.into()));
-    // A path that the record cannot show without a change is not in it.
+    // A path with control characters is not recorded.
     let wild = scene.path("new\nline").display().to_string();
     scene.aba(["lock", "--pid-file", &wild, "b", "--", "true"]).run();
     let json: Value = serde_json::from_str(&scene.aba(["status", "--json", "b"]).status(1).out("").run().out).unwrap();
     assert_eq!((&json["record"]["pid_file"], &json["record"]["command"]), (&Value::Null, &"true".into()));
 }
 
-/// A keeper that answers each question with this text and this status.
+/// Makes a keeper that always prints this text or JSON, and exits with this status.
 fn keeper(scene: &Scene, text: &str, json: &str, status: i32) -> String {
     let path = scene.path("keeper");
     let script = format!(
@@ -382,7 +382,7 @@ fn a_lock_whose_lease_is_held_is_not_reported_as_free() {
     assert!(said.ends_with("\na: held at server\n  pid 1 on host other\n"), "{said}");
     assert_eq!(state(ask(&["status", "--json", "a"], &held)), "held-elsewhere");
     ask(&["status", "-q", "a"], &held).run();
-    // Held here, too: as on the machine of the holder.
+    // On the machine of the holder, the local lock is held, too.
     let holder = scene.holder("a");
     ask(&["status", "a"], &held).out("a: held, exclusive, for ").run();
     assert_eq!(state(ask(&["status", "--json", "a"], &held)), "held");

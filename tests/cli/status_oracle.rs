@@ -1,4 +1,4 @@
-//! What `status` and `list` say, against what `/proc` says to a reader of our own, in scenes made at random.
+//! `status` and `list` compared with `/proc`, which the test reads itself, in random scenes.
 
 use crate::call::Holder;
 use crate::process::{PATIENCE, child_pids, count_threads, wait_until, waiter_pids};
@@ -15,24 +15,23 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 const SCENES: u64 = 200;
 
-/// So many stand at the same time in one state root.
+/// The number of scenes in one state root at the same time.
 const TOGETHER: u64 = 10;
 
-/// Says which descendants inherit the lock, and ends when its input does.
+/// A script that starts children that inherit the lock, prints their pids, and ends when its input does.
 const HOLD: &str = r#"said=held; for ((n = 0; n < $1; n++)); do sleep 1000 <&- >&- 2>&- & said+=" $!"; done; echo "$said"; read _; kill $(jobs -p); exit 0"#;
 
-/// What is known of a lock file from `/proc`, or is meant to be.
+/// The holders and waiters of a lock file, as `/proc` shows them or as the test expects them. Each has a flag: exclusive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Truth {
-    /// Each process that has it, and whether exclusive.
     holders: BTreeMap<u32, bool>,
-    /// The same of those who have a lock on a removed file of this name.
+    /// The holders of a removed file of this name.
     removed: BTreeMap<u32, bool>,
-    /// Who waits, in this order, and whether to have it exclusive.
+    /// The waiters, in order.
     waiters: Vec<(u32, bool)>,
 }
 
-/// What `/proc` says of the lock files of a scene.
+/// Reads the holders and waiters of the lock files of a scene from `/proc`.
 fn truth(scene: &Scene) -> BTreeMap<String, Truth> {
     let start = format!("{}/aba-", scene.root().canonicalize().unwrap().display());
     let mut truths: BTreeMap<String, Truth> = BTreeMap::new();
@@ -61,7 +60,7 @@ fn truth(scene: &Scene) -> BTreeMap<String, Truth> {
             }
         }
     }
-    // A long list is read in pieces, and who stands between two of them may be missed while others come and go.
+    // A long list is read in pieces. While other waiters come and go, one at the border of two pieces may be missing.
     let mut queues = BTreeMap::new();
     for _ in 0..5 {
         for (name, queue) in waiting(&numbers) {
@@ -77,7 +76,7 @@ fn truth(scene: &Scene) -> BTreeMap<String, Truth> {
     truths
 }
 
-/// Who waits for which lock, given how the kernel names their files.
+/// Reads the waiters of lock files, whose numbers in `/proc/locks` are the keys of `numbers`.
 fn waiting(numbers: &BTreeMap<String, String>) -> BTreeMap<String, Vec<(u32, bool)>> {
     let mut queues: BTreeMap<String, Vec<(u32, bool)>> = BTreeMap::new();
     // `1: -> FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`
@@ -94,12 +93,12 @@ fn waiting(numbers: &BTreeMap<String, String>) -> BTreeMap<String, Vec<(u32, boo
     queues
 }
 
-/// How a lock was taken.
+/// The way in which a lock is acquired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// `lock NAME -- CMD`
     Command,
-    /// A script, whose helper has ended.
+    /// A script with the library, whose helper has ended.
     Script,
     /// flock(1)
     Flock,
@@ -107,26 +106,26 @@ enum Way {
     Keeper,
 }
 
-/// What a lock is meant to be.
+/// The state of a lock that the test expects.
 #[derive(Debug, Default)]
 struct Meant {
     truth: Truth,
-    /// Who has it by inheritance; as far as that can be known.
+    /// For each holder: true if it inherited the lock, or `None` if `status` cannot know that.
     inherited: BTreeMap<u32, Option<bool>>,
-    /// The processes that were started to wait, and whether each has a helper that does, and wants it exclusive.
+    /// The processes that were started to wait. First flag: a child of the process is the waiter. Second flag: exclusive.
     waiting: Vec<(u32, bool, bool)>,
 }
 
-/// Scenes that stand at the same time.
+/// Several scenes in one state root, and their processes.
 struct Stage {
     scene: Scene,
     random: Random,
     meant: BTreeMap<String, Meant>,
     holders: Vec<Holder>,
     waiters: Vec<Child>,
-    /// The groups of all processes that were started and may be there.
+    /// The process groups of all processes that were started.
     groups: Vec<u32>,
-    /// What was done, to be read when it went wrong.
+    /// The steps so far, for the message of a failure.
     done: Vec<String>,
 }
 
@@ -151,7 +150,7 @@ impl Stage {
         command
     }
 
-    /// Has a process take locks in this way, with so many others that inherit them.
+    /// Starts a process that acquires locks in this way, and has this number of children that inherit them.
     fn hold(&mut self, names: &[&str], way: Way, exclusive: bool, heirs: u64) {
         let mode = if exclusive { "-x" } else { "-s" };
         let heirs = heirs.to_string();
@@ -192,7 +191,7 @@ impl Stage {
         self.holders.push(holder);
     }
 
-    /// Kills the one who took the lock last; what it left goes on.
+    /// Kills the last holder. Its children live on.
     fn kill(&mut self) {
         let holder = self.holders.last_mut().unwrap();
         holder.signal(9);
@@ -213,7 +212,7 @@ impl Stage {
         meant.inherited.clear();
     }
 
-    /// Has a process wait for the last of these locks; it gets the others before.
+    /// Starts a process that acquires all but the last of these locks, and waits for the last.
     fn wait(&mut self, names: &[&str], exclusive: bool) {
         let mode = if exclusive { "-x" } else { "-s" };
         let quiet = if self.random.one_in(2) { "-qw" } else { "-w" };
@@ -244,7 +243,7 @@ impl Stage {
         self.groups.push(child.id());
         self.waiters.push(child);
         if helps && several {
-            // The helper has them, too.
+            // The helper holds the other locks, too.
             let script = self.groups[self.groups.len() - 1];
             let mut helper = None;
             wait_until("the script has its helper", || {
@@ -260,13 +259,13 @@ impl Stage {
         }
     }
 
-    /// The child of this process that waits for a lock.
+    /// Returns the child of a script that waits for a lock.
     fn waits_for(&self, script: u32, name: &str) -> Option<u32> {
         let queue = waiter_pids(&self.scene.lock_file(name));
         queue.into_iter().find(|pid| child_pids(script).contains(pid))
     }
 
-    /// One of the scenes: what happens to two locks.
+    /// Makes one of the scenes, with two locks.
     fn set(&mut self, number: u64) {
         let (a, b) = (format!("s{number}a"), format!("s{number}b"));
         let (a, b) = (a.as_str(), b.as_str());
@@ -274,7 +273,7 @@ impl Stage {
             self.meant.insert(name.to_owned(), Meant::default());
         }
         if self.random.one_in(3) {
-            // The record of somebody who has let go.
+            // Leaves the record of an earlier holder.
             self.scene.aba(["lock", a, "--", "true"]).run();
         }
         match self.random.below(10) {
@@ -328,13 +327,13 @@ impl Stage {
     fn wait_some(&mut self, name: &str) {
         let Some(held) = self.meant[name].truth.holders.values().next().copied() else { return };
         for _ in 0..self.random.below(4) {
-            // Who would share what is shared has it at once.
+            // A waiter that asks for a shared lock would get it immediately.
             let exclusive = !held || self.random.one_in(2);
             self.wait(&[name], exclusive);
         }
     }
 
-    /// Waits until `/proc` shows what is meant.
+    /// Waits until `/proc` shows the expected state.
     fn settle(&mut self) {
         let start = Instant::now();
         loop {
@@ -357,7 +356,7 @@ impl Stage {
         }
     }
 
-    /// Compares what is said with what is so. `false`: it changed meanwhile.
+    /// Compares the output of the helper with `/proc`. Returns false if `/proc` changed during the comparison.
     fn is_compared(&mut self) -> bool {
         let before = truth(&self.scene);
         let ask = |args: &[&str]| {
@@ -395,7 +394,7 @@ impl Stage {
         true
     }
 
-    /// Ends all of it.
+    /// Ends all processes.
     fn strike(mut self) {
         self.kill_all();
         let start = format!("{}/", self.scene.root().canonicalize().unwrap().display());
@@ -427,7 +426,7 @@ fn somebody_has_open(start: &str) -> bool {
     })
 }
 
-/// Whether what is so is what was meant.
+/// Returns true if a lock is in the expected state.
 fn is_as_meant(truth: Option<&Truth>, meant: &Meant) -> bool {
     let none = Truth::default();
     let truth = truth.unwrap_or(&none);
@@ -441,13 +440,13 @@ fn is_as_meant(truth: Option<&Truth>, meant: &Meant) -> bool {
         && truth.waiters.iter().all(|(pid, _)| stands(*pid))
 }
 
-/// Whether one who waits stays where it is in the queue: our helper goes to its end once, before its second thread is there.
+/// Returns true if a waiter keeps its place in the queue. The helper loses its place once, before it has a second thread.
 fn stands(waiter: u32) -> bool {
     let ours = fs::read_link(format!("/proc/{waiter}/exe")).is_ok_and(|program| program == Path::new(HELPER));
     !ours || count_threads(waiter) > 1
 }
 
-/// Compares what is said of a lock with what is so.
+/// Compares the JSON of a lock with `/proc`.
 fn check(said: &Value, truth: &Truth, meant: &Meant, all: &dyn Fn() -> String) {
     let number = |value: &Value| u32::try_from(value.as_u64().unwrap()).unwrap();
     let mode = |exclusive: bool| if exclusive { "exclusive" } else { "shared" };

@@ -7,10 +7,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// The user that the home belongs to, if the tests run as root. Otherwise all calls are of one user.
 const USER: u32 = 65534;
 
-/// A call of each command that makes files.
+/// A call of each command that creates files.
 const CALLS: [&[&str]; 6] = [
     &["lock", "a", "--", "true"],
     &["path", "--create", "a"],
@@ -56,7 +55,7 @@ impl House {
         command.current_dir(&self.home)
     }
 
-    /// The files below `directory` that do not belong to the owner of the home.
+    /// Collects the files below `directory` that do not belong to the owner of the home.
     fn of_others(&self, directory: &Path, found: &mut Vec<PathBuf>) {
         let user = fs::metadata(&self.home).unwrap().uid();
         for entry in fs::read_dir(directory).unwrap().flatten() {
@@ -99,7 +98,7 @@ fn the_first_caller_excludes_no_other_user() {
                     assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n");
                 }
             }
-            // And the first caller is not locked out of the files that the second one made.
+            // The first caller can use the files that the second one created, too.
             for next in CALLS {
                 let output = house.call(first, next);
                 assert!(output.status.success(), "{next:?} of {first} after {second}: {output:?}");
@@ -116,7 +115,7 @@ fn files_that_root_creates_in_the_home_of_a_user_belong_to_the_user() {
     }
     let mut found = Vec::new();
     house.of_others(&house.home, &mut found);
-    // The content that an update makes, and a saved command, belong to the caller: a saved command is run only for its owner.
+    // The new content of an update and a saved command belong to the caller, because a saved command runs only for its owner.
     found.retain(|path| !path.ends_with("file") && !path.ends_with("cmd.sh"));
     assert_eq!(found, [] as [PathBuf; 0]);
     assert!(house.home.join("log").exists() && house.home.join(".aba/aba-a.lock").exists());
@@ -128,7 +127,7 @@ fn files_that_root_creates_in_its_own_directory_belong_to_root() {
         return;
     }
     let house = House::new();
-    // A link that the user planted leads to a directory of root's.
+    // The user made a link to a directory of root.
     let target = house.scene.path("target");
     fs::create_dir(&target).unwrap();
     std::os::unix::fs::symlink(&target, house.home.join(".aba")).unwrap();
@@ -141,7 +140,8 @@ fn files_that_root_creates_in_its_own_directory_belong_to_root() {
 
 #[test]
 fn directory_modes_are_never_changed_by_path() {
-    // Its owner could put a link there between the two steps, and root would change the mode of another directory.
+    // If root changed a mode by path: 1. Root creates the directory. 2. Its owner replaces it by a link. 3. Root changes the mode of
+    // another directory.
     let scene = Scene::new();
     for call in [["run-once", "-w", "-i", "task", "--", "true"].as_slice(), &["reserve"]] {
         let (status, said) = scene.trace_helper(&["-f", "-e", "trace=chmod,fchmodat"], call, ".");

@@ -1,4 +1,4 @@
-//! What is seen on a terminal while waiting, and what Ctrl-C does.
+//! Output on a terminal: the line of a waiter, Ctrl-C, `list --watch` and colours.
 
 use crate::call::Call;
 use crate::process::{interrupt_group, is_alive, is_watching, wait_until};
@@ -7,7 +7,7 @@ use crate::scene::{HELPER, Scene};
 #[test]
 fn the_line_of_a_waiter_names_the_current_holder_and_is_erased() {
     let scene = Scene::new();
-    // A script with a child that inherits the lock: when the script is killed, the holder is another.
+    // A script and its child hold the lock. When the script is killed, the child is the holder.
     let mut holder = scene.aba(["lock", "a", "--", "bash", "-c", "{ read _; } <&0 & echo $!; wait"]).hold();
     let child: u32 = holder.first_line.parse().unwrap();
 
@@ -23,7 +23,7 @@ fn the_line_of_a_waiter_names_the_current_holder_and_is_erased() {
     drop(holder);
     let said = waiter.finish().out;
     assert!(!is_alive(child));
-    // Drawn over itself, never a second line, and nothing left of it in front of what the command prints.
+    // The line is redrawn in place and erased before the output of the command.
     assert!(said.contains("s for a, held by pid "), "{said:?}");
     assert!(said.ends_with("\r\x1b[Kmine\r\n"), "{said:?}");
     assert_eq!(said.matches('\n').count(), 1, "{said:?}");
@@ -63,7 +63,7 @@ fn a_wait_for_a_task_shows_the_last_line_of_its_log() {
     gate.open();
     let said = waiter.finish().out;
     assert!(said.contains("\r/ Waiting"), "it turns: {said:?}");
-    // What the task chose is not to steer the terminal; and nothing of the line is left.
+    // Control characters of the task are removed, and the line is erased.
     assert!(!said.contains("\x1b[31m"), "{said:?}");
     assert!(said.ends_with("\r\x1b[K") && !said.contains('\n'), "{said:?}");
 }
@@ -81,7 +81,6 @@ fn ctrl_c_ends_the_wait_and_the_script_but_not_the_task() {
     wait_until("it runs", || scene.task_text("a", "log.out") == "begun\n");
     let pid = scene.task_pid("a");
     wait_until("it is followed", || a_child_watches(call.pid()));
-    // As a terminal does: to the whole group.
     interrupt_group(call.pid());
     let said = call.finish();
     assert!(!said.out.contains("after"), "the script went on: {}", said.out);
@@ -91,13 +90,13 @@ fn ctrl_c_ends_the_wait_and_the_script_but_not_the_task() {
     scene.once(["-qwi", "a"]).run();
 }
 
-/// Whether a child of `pid` watches a directory.
+/// Returns true if a child of `pid` watches a directory.
 fn a_child_watches(pid: u32) -> bool {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     children.split_whitespace().any(|child| is_watching(child.parse().unwrap()))
 }
 
-/// Begins to use the alternate screen, and gives the terminal back.
+/// The sequences that begin and end the use of the alternate screen.
 const SCREEN: [&str; 2] = ["\x1b[?1049h", "\x1b[?1049l"];
 
 fn watch(scene: &Scene, rules: &str) -> Call {
@@ -129,7 +128,7 @@ fn watch_shows_changes_and_q_restores_the_terminal() {
 #[test]
 fn watch_restores_the_terminal_on_ctrl_c() {
     let scene = Scene::new();
-    // Python says -2 of one that died of signal 2.
+    // Python exits with -2 (254) if the process died of signal 2.
     let said = watch(&scene, "no locks>\u{3}").status(254).run().out;
     assert!(said.ends_with(SCREEN[1]), "{said:?}");
     scene.aba(["list", "--watch"]).status(2).err("--watch draws on a terminal, and standard output is none").run();
@@ -145,7 +144,7 @@ fn all_keys_that_arrive_together_are_handled() {
     for number in 1..=20 {
         scene.aba(["lock", &format!("a{number:02}"), "--", "true"]).run();
     }
-    // Five lines of the table are shown, and what does not fit is counted.
+    // The screen has room for five rows. The others are counted.
     let down = "\u{1b}[B\u{1b}OB\u{1b}[Bj";
     let said = watch(&scene, &format!("\u{2026} 15 more>{down}|\u{2026} 11 more>\u{1b}[A\u{1b}[Ak|\u{2026} 14 more>q"));
     said.run();
@@ -157,7 +156,7 @@ fn a_key_sequence_that_arrives_in_pieces_is_one_key() {
     for number in 1..=20 {
         scene.aba(["lock", &format!("a{number:02}"), "--", "true"]).run();
     }
-    // More than is read at once: the pieces are cut anywhere.
+    // More input than one read, so that it is cut anywhere.
     let rules = format!("\u{2026} 15 more>{}{}q", "\u{1b}[A".repeat(400), "\u{1b}[B".repeat(3));
     let said = watch(&scene, &rules).run().out;
     assert!(said.contains("\u{2026} 12 more"), "{said:?}");
@@ -167,7 +166,7 @@ fn a_key_sequence_that_arrives_in_pieces_is_one_key() {
 fn all_commands_use_colours_under_the_same_conditions() {
     let scene = Scene::new();
     let _holder = scene.holder("a");
-    // True if output has colours: on a terminal, and in a pipe.
+    // The variables, and whether the output has colours on a terminal and in a pipe.
     let rules = [
         ("TERM=xterm", true, false),
         ("TERM=", true, false),

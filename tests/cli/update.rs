@@ -24,7 +24,7 @@ pub(crate) fn text(scene: &Scene, name: &str) -> String {
     fs::read_to_string(scene.path(name)).unwrap()
 }
 
-/// The names in the directory, but for the lock file.
+/// The names of the files in the directory, without the lock file.
 pub(crate) fn names(scene: &Scene) -> Vec<String> {
     let entries = fs::read_dir(scene.path(".")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = entries.filter(|name| name != "f.lock").collect();
@@ -37,7 +37,7 @@ fn a_command_gets_the_old_content_and_prints_the_new_one() {
     let scene = scene_with("a\nb");
     call(&scene, ["update", "f", "--", "sed", "s/a/x/"]).run();
     assert_eq!(text(&scene, "f"), "x\nb");
-    // Byte by byte, whatever they are.
+    // The content may be any bytes.
     fs::write(scene.path("f"), b"\0\xff\n\0").unwrap();
     call(&scene, ["update", "f", "--", "sh", "-c", "cat; printf 'x\\0'"]).run();
     assert_eq!(fs::read(scene.path("f")).unwrap(), b"\0\xff\n\0x\0");
@@ -63,7 +63,7 @@ fn a_command_edits_a_private_copy() {
     let scene = scene_with("a\n");
     call(&scene, ["update", "--in-place", "f", "--", "sed", "-i", "s/a/x/", "{}"]).run();
     assert_eq!(text(&scene, "f"), "x\n");
-    // The copy has the name of the file, and what is left beside it goes with it; what the command prints is printed.
+    // The copy has the name of the file. Other files next to it are removed with it. The output of the command is printed.
     let script = "echo \"${1##*/}\"; stat -c %a \"${1%/*}\"; echo litter >\"$1.bak\"; echo y >\"$1\"";
     call(&scene, ["update", "-i", "f", "--", "sh", "-c", script, "sh", "{}"]).out("f\n700\n").run();
     assert_eq!(text(&scene, "f"), "y\n");
@@ -159,7 +159,7 @@ fn a_link_is_kept_and_its_target_keeps_mode_and_attributes() {
     assert_eq!(fs::metadata(scene.path("there/secret")).unwrap().permissions().mode() & 0o7777, 0o600);
     assert_eq!(xattr::get(scene.path("there/secret"), "user.note").unwrap().unwrap(), b"kept");
     assert_eq!(fs::read_link(scene.path("two")).unwrap(), PathBuf::from("one"));
-    // Its lock is beside the file, so that both ways to it are one.
+    // The lock is next to the target, so that both paths use the same lock.
     assert!(scene.path("there/secret.lock").exists());
     assert_eq!(names(&scene), ["one", "there", "two"]);
     for mode in [0o644, 0o4755, 0o444, 0o640] {
@@ -179,7 +179,7 @@ fn check_backup_diff_and_dry_run_work_together() {
         .status(1)
         .err("the check refused")
         .run();
-    // What a check prints is for the user, and not data.
+    // The output of a check goes to the user. It is not data.
     call(&scene, ["update", "--check", "sh -c 'echo no; exit 3'", "f", "--", "tr", "a", "x"])
         .status(1)
         .err("no\n")
@@ -240,7 +240,7 @@ fn scripts_without_an_interpreter_line_run_everywhere() {
     assert_eq!(text(&scene, "f"), "b\n");
     fs::write(scene.path("f"), "a\n").unwrap();
     call(&scene, ["update", "--in-place", "f", "--", "./bare", "{}"]).run();
-    // Found on PATH, too.
+    // A script on PATH works, too.
     let path = format!("{}:{}", scene.path(".").display(), std::env::var("PATH").unwrap());
     call(&scene, ["update", "f", "--", "bare"]).env("PATH", &path).run();
     assert_eq!(text(&scene, "f"), "b\n");
@@ -258,7 +258,7 @@ fn an_in_place_command_gets_its_copy_in_a_variable() {
     let script = "test \"$0\" = \"$ABA_COPY\" && cp \"$ABA_FILE\" \"$ABA_COPY\" && echo b >>\"$ABA_COPY\"";
     call(&scene, ["update", "-i", "f", "--", "sh", "-c", script, "{}"]).run();
     assert_eq!(text(&scene, "f"), "a\nb\n");
-    // The copy of another update is not that of this one.
+    // An inner update has no copy of its own, and must not see that of the outer one.
     let script = "\"$HELPER\" update --create g -- sh -c 'echo \"[$ABA_COPY]\"'; : {}";
     call(&scene, ["update", "-i", "f", "--", "sh", "-c", script]).run();
     assert_eq!(text(&scene, "g"), "[]\n");
@@ -283,7 +283,7 @@ fn a_large_file_is_streamed() {
     let chunk = vec![b'x'; 1 << 20];
     let big: Vec<u8> = iter::repeat_n(chunk, 200).flatten().collect();
     fs::write(scene.path("f"), &big).unwrap();
-    // Less memory than the file has bytes.
+    // The limit is lower than the size of the file.
     scene.bash_here("ulimit -v 100000; exec \"$HELPER\" update f -- tr x y").run();
     let new = fs::read(scene.path("f")).unwrap();
     assert_eq!(new.len(), big.len());
@@ -313,7 +313,7 @@ fn a_default_acl_is_not_applied_to_an_updated_file() {
     fs::create_dir(scene.path("d")).unwrap();
     fs::write(scene.path("d/f"), "a\n").unwrap();
     fs::set_permissions(scene.path("d/f"), fs::Permissions::from_mode(0o640)).unwrap();
-    // As setfacl -d -m u:65534:rw: version 2; owner, user 65534, group, mask, others.
+    // Like `setfacl -d -m u:65534:rw`: version 2, then the entries for owner, user 65534, group, mask and others.
     let mut acl = 2u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in
         [(1u16, 7u16, u32::MAX), (2, 6, 65534), (4, 5, u32::MAX), (16, 7, u32::MAX), (32, 0, u32::MAX)]

@@ -22,7 +22,7 @@ fn changes_by_others_without_the_lock_are_not_lost() {
     assert_eq!(names(&scene), [] as [&str; 0]);
 }
 
-/// Writes two characters in place, and puts the time of the last write back.
+/// Writes two characters in place and restores the modification time.
 const WRITE_UNSEEN: &str = "touch -r f then; printf 'b\\n' 1<>f; touch -r then f; rm then";
 
 #[test]
@@ -76,7 +76,7 @@ fn a_link_redirected_during_the_update_changes_neither_file() {
         ("link", "cat; echo x; ln -sfn v2/f link"),
         ("cur/f", "cat; echo x; ln -sfn v2 cur"),
         ("link", "cat; echo x; rm link"),
-        // There is nothing to change; but the content that was looked at is that of another file.
+        // The new content equals the old one, but that was the content of another file.
         ("link", "cat; ln -sfn v2/f link"),
     ] {
         for (link, to) in [("link", "v1/f"), ("cur", "v1")] {
@@ -102,7 +102,7 @@ fn a_command_that_writes_the_file_itself_is_reported() {
         assert!(said.err.contains("`aba-lock update --in-place ./f -- CMD {}`"), "{}", said.err);
         assert!(!said.err.contains("unchanged"), "{}", said.err);
     };
-    // GNU sed makes another file.
+    // `sed -i` replaces the file.
     told(&["f", "--", "sed", "-i", "s/a/b/", "f"], 1);
     assert_eq!(text(&scene, "f"), "b\n");
     told(&["-v", "f", "--", "sh", "-c", "echo c >>f; cat f"], 1);
@@ -110,7 +110,7 @@ fn a_command_that_writes_the_file_itself_is_reported() {
     told(&["-i", "f", "--", "sh", "-c", "echo e >>f; : {}"], 1);
     told(&["--check", "echo f >>f; false", "f", "--", "sh", "-c", "cat; echo x"], 1);
     assert_eq!(text(&scene, "f"), "b\nc\nd\ne\nf\n");
-    // The hint can be typed as it is.
+    // The hint is a correct command line.
     fs::write(scene.path("-a b"), "a\n").unwrap();
     call(&scene, ["update", "--", "-a b", "sh", "-c", "echo h >>'-a b'; cat"])
         .status(1)
@@ -119,7 +119,7 @@ fn a_command_that_writes_the_file_itself_is_reported() {
     for name in ["-a b", "-a b.lock"] {
         fs::remove_file(scene.path(name)).unwrap();
     }
-    // The status of a command that fails stays its own.
+    // A failing command keeps its exit status.
     told(&["f", "--", "sh", "-c", "echo g >>f; exit 7"], 7);
     assert_eq!(text(&scene, "f"), "b\nc\nd\ne\nf\ng\n");
     assert_eq!(names(&scene), ["f"]);
@@ -134,7 +134,7 @@ fn the_old_content_is_saved_if_the_command_truncates_the_file() {
     assert!(said.err.contains(&format!("its old content is in {}", fs::canonicalize(&saved).unwrap().display())));
     assert_eq!((text(&scene, "f"), text(&scene, "f.saved")), (String::new(), "precious\n".to_owned()));
     assert_eq!(fs::metadata(&saved).unwrap().permissions().mode() & 0o777, 0o640);
-    // Content that was saved before stays.
+    // Content that was saved before is kept.
     fs::write(scene.path("f"), "second\n").unwrap();
     call(&scene, ["update", "f", "--", "sh", "-c", "(echo; cat f) 2>/dev/null >f"]).status(1).err("f.saved.1").run();
     assert_eq!((text(&scene, "f.saved"), text(&scene, "f.saved.1")), ("precious\n".to_owned(), "second\n".to_owned()));
@@ -148,7 +148,7 @@ fn saved_content_appears_only_when_it_is_complete() {
         ("write:signal=KILL:when=1", None),
         ("fsync:signal=KILL:when=1", None),
         ("write:error=ENOSPC:when=1", None),
-        // Where a file can have only one name.
+        // A file system without hard links.
         ("link,linkat:error=EPERM", Some("precious\n")),
         ("fchmod:error=EPERM", Some("precious\n")),
     ] {
@@ -157,7 +157,7 @@ fn saved_content_appears_only_when_it_is_complete() {
         assert!(status != Some(0), "{inject}: {said}");
         assert_eq!(fs::read_to_string(scene.path("f.saved")).ok().as_deref(), saved, "{inject}: {said}");
         assert_eq!(said.contains("its old content is in "), saved.is_some(), "{inject}: {said}");
-        // A name that is in use stays as it is, whatever has it.
+        // Existing files of any type keep their names.
         let _ = fs::remove_file(scene.path("f.saved"));
         symlink("nowhere", scene.path("f.saved")).unwrap();
         fs::create_dir(scene.path("f.saved.1")).unwrap();
@@ -213,7 +213,7 @@ fn a_directory_that_replaced_that_of_the_file_is_not_written_to() {
     // Every path goes through the directory that was open when the file was read.
     let others: Vec<&str> = trace.lines().filter(|line| line.replace("\"/proc/self/fd/", "").contains("\"/")).collect();
     assert!(trace.contains("rename(\"/proc/self/fd/") && others.is_empty(), "{others:?}: {trace}");
-    // A link that has its place cannot be opened as a directory.
+    // A link in place of the directory cannot be opened as a directory.
     let path = fs::canonicalize(scene.path("d")).unwrap();
     let options = ["-P", path.to_str().unwrap(), "-e", "inject=openat:error=ELOOP"];
     let (status, said) = traced(&scene, &options, &["update", "d/f", "--", "tr", "b", "c"]);

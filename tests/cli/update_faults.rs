@@ -30,7 +30,7 @@ fn a_signal_ends_the_command_and_leaves_the_file_as_it_was() {
             _ => command.args(["write", "f"]),
         };
         command.current_dir(scene.path("."));
-        // Its own group: no terminal sends it to both.
+        // A group of its own, because the test signals the helper alone.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         if how == "write" {
@@ -42,12 +42,12 @@ fn a_signal_ends_the_command_and_leaves_the_file_as_it_was() {
             Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap().success()
         );
         if how == "deaf" {
-            // It goes on and ends well; but who gave it up does not want that any more.
+            // The command ignores the signal and succeeds. Its output is discarded nevertheless, because the update was cancelled.
             wait_until("it was asked", || true);
             gate.open();
         }
         wait_until("it has ended", || child.try_wait().unwrap().is_some());
-        // It dies of the signal, so that a shell that called it knows.
+        // The helper dies of the signal, so that the calling shell notices it.
         let number = [("TERM", 15), ("INT", 2), ("HUP", 1)].iter().find(|(name, _)| *name == signal).unwrap().1;
         assert_eq!(child.wait().unwrap().signal(), Some(number), "{how} {signal}");
         assert_eq!(text(&scene, "f"), "a\n", "{how} {signal}");
@@ -60,12 +60,12 @@ fn a_signal_ends_the_command_and_leaves_the_file_as_it_was() {
     }
 }
 
-/// Runs an update under strace with these options, and returns how it ended.
+/// Runs an update under strace with these options. Returns the exit status and stderr.
 pub(crate) fn traced(scene: &Scene, options: &[&str], args: &[&str]) -> (Option<i32>, String) {
     scene.trace_helper(options, args, ".")
 }
 
-/// The calls that change something, or after which something is decided.
+/// The system calls that change something, or whose result matters.
 const CALLS: [&str; 19] = [
     "mkdir",
     "openat",
@@ -96,7 +96,7 @@ fn an_update_killed_at_any_system_call_leaves_the_old_or_the_new_content() {
     ] {
         let (mut olds, mut news) = (0, 0);
         for name in CALLS {
-            // Each call has a count of its own: this ends where there are no more of it.
+            // strace counts each system call separately. The loop ends after the last one of this name.
             for when in 1.. {
                 let scene = scene_with("old\n");
                 let at = format!("{name} {when}");
@@ -106,7 +106,7 @@ fn an_update_killed_at_any_system_call_leaves_the_old_or_the_new_content() {
                     "new\n" => news += 1,
                     other => panic!("killed at {at}: {other:?}"),
                 }
-                // The next one works, and clears up.
+                // The next update succeeds, and removes temporary files.
                 wait_until("it can be had", || !is_locked(&scene.path("f.lock")) || !scene.path("f.lock").exists());
                 call(&scene, ["update", "-t", "20", "f", "--", "sh", "-c", "cat; echo more"]).run();
                 assert!(text(&scene, "f").ends_with("\nmore\n"), "killed at {at}");
@@ -150,7 +150,7 @@ fn an_error_at_any_step_leaves_the_old_content_and_is_reported() {
 fn a_file_that_cannot_be_verified_is_not_reported_as_changed() {
     let scene = scene_with("old\n");
     let path = fs::canonicalize(scene.path("f")).unwrap();
-    // It is read twice by this call before the command runs.
+    // The helper reads the file by two calls of pread64(2) before the command runs.
     let options = ["-P", path.to_str().unwrap(), "-e", "inject=pread64:error=EIO:when=3+"];
     let (status, said) = traced(&scene, &options, &["update", "f", "--", "sed", "s/old/new/"]);
     assert_eq!(status, Some(125), "{said}");
@@ -220,7 +220,7 @@ fn a_backup_is_complete_without_hard_links_and_survives_a_failed_update() {
     let (status, said) = traced(&scene, &["-e", "inject=link,linkat:error=EPERM"], &update);
     assert_eq!(status, Some(0), "{said}");
     assert_eq!((text(&scene, "f"), text(&scene, "f~")), ("PRECIOUS\n".to_owned(), "precious\n".to_owned()));
-    // The first gives the backup its name, the second would have replaced the file.
+    // The first rename makes the backup, the second would replace the file.
     let update = ["update", "--backup", "f", "--", "tr", "A-Z", "0"];
     let (status, said) = traced(&scene, &["-e", "inject=rename,renameat,renameat2:error=EPERM:when=2"], &update);
     assert_eq!(status, Some(125), "{said}");
@@ -256,7 +256,7 @@ fn an_update_whose_diff_is_not_read_changes_nothing() {
         assert!(text(&scene, "f") == old, "{call}");
         assert_eq!(names(&scene), ["f"], "{call}");
     }
-    // The command itself is ended by it, as anywhere else.
+    // In the command itself, SIGPIPE has its usual effect.
     call(&scene, ["update", "f", "--", "bash", "-c", "yes | head -n 1; echo ${PIPESTATUS[0]}"]).run();
     assert_eq!(text(&scene, "f"), "y\n141\n");
     call(&scene, ["update", "f", "--", "sh", "-c", "kill -PIPE $PPID; cat; echo x"]).status(141).run();

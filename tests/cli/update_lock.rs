@@ -22,13 +22,13 @@ fn updates_and_flock_on_the_lock_file_exclude_each_other() {
     holder.release();
     waiter.finish();
     assert_eq!(text(&scene, "f"), "b\n");
-    // And the other way round: within the command it is locked, for itself too.
+    // The command of an update can lock the file neither by flock(1) nor by another update.
     let script = "flock -n f.lock true; echo $?; \"$HELPER\" update f -- cat; echo $?";
     call(&scene, ["update", "f", "--", "sh", "-c", script])
         .err("waiting for f would be a deadlock: it is being updated by a command that waits for this one")
         .run();
     assert_eq!(text(&scene, "f"), "1\n75\n");
-    // A lock that was handed down is the same lock.
+    // An update can use an inherited lock.
     let path = scene.path("f.lock");
     call(&scene, ["lock", "--file", path.to_str().unwrap(), "--", HELPER, "update", "-n", "f", "--", "tr", "1", "2"])
         .run();
@@ -74,7 +74,6 @@ fn twenty_writers_at_once_lose_nothing_and_no_reader_sees_half() {
     let done = AtomicBool::new(false);
     fs::write(scene.path("f"), base).unwrap();
     thread::scope(|scope| {
-        // Also where an assertion fails: the readers would go on for ever.
         let end = SetOnDrop(&done);
         let readers: Vec<_> = (0..2)
             .map(|_| {
@@ -206,11 +205,11 @@ fn an_update_that_the_running_update_waits_for_is_refused() {
     };
     let job = "\"$HELPER\" update f -- cat";
     let through = |script: &str| refused(&["update", "f", "--", "bash", "-c", &script.replace("JOB", job)]);
-    // Its output is read to the end.
+    // The outer update reads the output of the inner one.
     through("cat; JOB; echo $? >status");
     through("cat; { JOB; echo $? >status; } &");
     through("exec 3>&1; cat; { JOB >/dev/null; echo $? >status; } >&2 &");
-    // The command waits for it.
+    // The command waits for the inner update.
     through("cat; JOB >/dev/null; echo $? >status");
     through("cat; x=$(JOB); echo $? >status");
     refused(&["update", "-i", "f", "--", "sh", "-c", &format!("{job}; echo $? >status; : {{}}")]);

@@ -7,7 +7,7 @@ use crate::update::{call, scene_with, text};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
-/// Runs `update` as a user with these groups, the first of which is the user's own.
+/// A bash script of a user with these groups. The first is the primary group.
 fn update_as(scene: &Scene, user: &str, groups: &[&str], script: &str) -> Call {
     let mut command = scene.program("setpriv");
     command.args(["--reuid", user, "--regid", groups[0]]);
@@ -21,7 +21,7 @@ fn update_as(scene: &Scene, user: &str, groups: &[&str], script: &str) -> Call {
 
 #[test]
 fn group_members_may_update_a_file_without_widening_access() {
-    // Only root can make files of other users.
+    // Only root can create files of other users.
     if !is_root() {
         return;
     }
@@ -48,22 +48,22 @@ fn group_members_may_update_a_file_without_widening_access() {
         make(mode);
         update_as(&scene, "60002", &["60002", "60000"], update).run();
         is(60_002, 60_000, mode, "b\n");
-        // The lock is open to the whole group, too.
+        // The whole group can open the lock file.
         update_as(&scene, "60001", &["60001", "60000"], update).run();
         is(60_001, 60_000, mode, "c\n");
     }
-    // Write access by the rights of all others: the group is lost, but has no other rights than these.
+    // A user with write access as others: the file loses its group, which had no other rights than others.
     make(0o666);
     update_as(&scene, "60002", &["60002"], update).run();
     is(60_002, 60_002, 0o666, "b\n");
     let refused = "could not keep the owner of f: Operation not permitted; it is unchanged";
     for (mode, groups) in [
-        // Another group would get the rights of this one, or this one those of all others.
+        // Another group would get the rights of this one, or this group those of others.
         (0o676, &["60002"][..]),
         (0o646, &["60002"]),
         (0o2666, &["60002"]),
         (0o4664, &["60002", "60000"]),
-        // The directory alone is open.
+        // Only the directory is writable.
         (0o644, &["60002", "60000"]),
     ] {
         make(mode);
@@ -92,7 +92,7 @@ fn files_left_by_a_killed_update_of_another_user_do_not_block_updates() {
         let left = || fs::read_dir(scene.path("d")).unwrap().count();
         update_as(&scene, "60001", &["60001", "60000"], &killed).status(137).run();
         assert_eq!(left(), 3);
-        // The second one finds what the first one left, and removes it.
+        // The second user finds the files of the first, and removes them.
         for _ in 0..2 {
             update_as(&scene, "60002", &["60002", "60000"], &killed).status(137).run();
         }
@@ -101,7 +101,7 @@ fn files_left_by_a_killed_update_of_another_user_do_not_block_updates() {
         assert_eq!((text(&scene, &format!("d/{name}")).as_str(), left()), ("b\n", 4));
         update_as(&scene, "60001", &["60001", "60000"], &update).run();
         assert_eq!((text(&scene, &format!("d/{name}")).as_str(), left()), ("c\n", 3));
-        // The second one removes what it left itself, also if the first one has removed its own by then.
+        // The second user removes its own files, even if the first has removed its files before.
         for (user, script, files) in
             [("60001", &killed, 4), ("60002", &killed, 5), ("60001", &update, 4), ("60002", &update, 3)]
         {
@@ -132,7 +132,7 @@ fn an_update_by_root_does_not_exclude_the_owner_of_the_file() {
     command.current_dir(scene.path("d")).run();
     update_as(&scene, "60001", &["60001"], "exec \"$HELPER\" update f -- tr b c").run();
     assert_eq!(text(&scene, "d/f"), "c\n");
-    // A file of root's that was given this name is not given away.
+    // A file of root that was renamed to this name keeps its owner.
     fs::remove_file(scene.path("d/f.lock")).unwrap();
     fs::write(scene.path("d/f.lock"), "secret\n").unwrap();
     fs::set_permissions(scene.path("d/f.lock"), fs::Permissions::from_mode(0o600)).unwrap();
@@ -143,7 +143,7 @@ fn an_update_by_root_does_not_exclude_the_owner_of_the_file() {
 
 #[test]
 fn a_foreign_file_with_the_name_of_the_lock_keeps_its_mode() {
-    // As root, this is a file of root's that the owner of the directory renamed.
+    // If the tests run as root, this is a file of root that the owner of the directory renamed.
     for content in ["secret\n", ""] {
         let scene = scene_with("a\n");
         fs::set_permissions(scene.path("f"), fs::Permissions::from_mode(0o666)).unwrap();

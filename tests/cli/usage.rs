@@ -1,4 +1,4 @@
-//! What may be asked for, and what is refused.
+//! Names, paths, options and the general output of the helper.
 
 use crate::scene::Scene;
 

@@ -1,4 +1,4 @@
-//! What is said where not everything can be seen: no more than is known, and never that a lock is free.
+//! Callers that cannot see all processes or locks: no command may claim more than is certain, nor report a lock as free.
 
 use crate::call::{Call, Holder};
 use crate::process::{kill, make_fifo, wait_until};
@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The helper, with `/proc` covered by an empty directory.
+/// The helper, with `/proc` hidden by an empty directory.
 fn without_proc(scene: &Scene, args: &[&str]) -> Call {
     scene
         .in_mount_namespace()
@@ -17,7 +17,7 @@ fn without_proc(scene: &Scene, args: &[&str]) -> Call {
         .args(args)
 }
 
-/// The helper, to which these calls for these paths fail with this error.
+/// The helper under strace, which makes these system calls on these paths fail with this error.
 fn failing(scene: &Scene, (calls, error): (&str, &str), paths: &[String], args: &[&str]) -> Call {
     let mut command = scene.program("strace");
     command.args(["-f", "-o", "/dev/null", "-e", &format!("inject={calls}:error={error}")]);
@@ -28,7 +28,7 @@ fn failing(scene: &Scene, (calls, error): (&str, &str), paths: &[String], args: 
     Call::new(command)
 }
 
-/// As if the holder were another user's.
+/// The helper for which the descriptors of the holder are unreadable, like those of another user.
 fn closed(scene: &Scene, holder: &Holder, args: &[&str]) -> Call {
     failing(scene, ("openat", "EACCES"), &[format!("/proc/{}/fd", holder.pid())], args)
 }
@@ -60,7 +60,7 @@ fn without_proc_no_lock_is_reported_as_free() {
     without_proc(&scene, &["clean"]).out("left lock a: ").out("0 removed, 1 left\n").run();
     without_proc(&scene, &["lock", "a", "--", "true"]).status(75).err("a is held by").err("cannot be known").run();
     holder.release();
-    // That there is no file is known.
+    // A missing file is certainly free.
     without_proc(&scene, &["status", "b"]).status(1).out("b: free\n").run();
     without_proc(&scene, &["clean"]).out("removed lock a\n").run();
 }
@@ -77,7 +77,7 @@ fn without_proc_locks_a_possibly_held_lock_is_not_reported_as_free() {
         .run();
     let said = failing(&scene, ("openat", "EACCES"), &paths, &["metrics"]).out("aba_lock_info").run().out;
     assert!(!said.contains("aba_lock_held{lock=\"a\"}"), "it is not known: {said}");
-    // Who can be seen is told of all the same.
+    // A visible holder is shown nevertheless.
     failing(&scene, ("openat", "EACCES"), &paths[..1], &["status", "a"]).out("a: held, exclusive").run();
     holder.release();
 }
@@ -86,7 +86,7 @@ fn without_proc_locks_a_possibly_held_lock_is_not_reported_as_free() {
 fn a_holder_hidden_by_proc_is_not_reported_as_ended() {
     let scene = Scene::new();
     let holder = scene.holder("a");
-    // As under hidepid=2: it is not in /proc at all, nor is the first process.
+    // Like hidepid=2: neither the holder nor pid 1 is in /proc.
     let at = |name: &str| format!("/proc/{}{name}", holder.pid());
     let paths = ["/proc/1".to_owned(), at(""), at("/fd"), at("/stat"), at("/cmdline"), at("/comm")];
     let hiding = |args: &[&str]| failing(&scene, ("openat,statx,stat,newfstatat", "ENOENT"), &paths, args);
@@ -123,8 +123,8 @@ fn all_commands_name_a_holder_whose_descriptors_are_unreadable() {
     holder.release();
 }
 
-/// `status a` under strace, which stops it each time that it has opened `/proc/locks`: it has been through the processes
-/// then. `meanwhile` is called at each stop; what it says in the end is checked by `call`.
+/// Runs `status a` under strace, which stops it after each open of `/proc/locks`, when it has read all processes. At each
+/// stop, `at_stop` is called. `call` sets the expected result. Returns the output.
 fn stopped_between(scene: &Scene, when: &str, call: impl Fn(Call) -> Call, mut meanwhile: impl FnMut(usize)) -> String {
     let (note, log) = (scene.path("pid"), scene.path("log"));
     let _ = fs::remove_file(&log);
@@ -163,13 +163,13 @@ fn status_looks_again_if_the_holder_changes() {
     let pid = second.as_ref().unwrap().pid();
     assert!(said.contains(&format!("\n  pid {pid}, ")) && !said.contains("ended") && !said.contains(", \n"), "{said}");
 
-    // It is let go, and not taken again.
+    // The lock is released and not acquired again.
     let free = |call: Call| call.status(1).out("a: free\n");
     stopped_between(&scene, ":when=1", free, |_| {
         second.take().unwrap().release();
     });
 
-    // Taken when all processes have been gone through.
+    // The lock is acquired after all processes have been read.
     let mut third = None;
     let said = stopped_between(&scene, ":when=1", held, |_| third = Some(scene.holder("a")));
     assert!(said.contains(&format!("\n  pid {}, ", third.unwrap().pid())), "{said}");
@@ -189,7 +189,7 @@ fn a_holder_that_changes_at_each_look_is_reported_as_released() {
     assert!(!said.contains("has ended") && !said.contains("cannot be seen"), "{said}");
 }
 
-/// Whether this process can see all there are: those of all pid namespaces, and of all users.
+/// Returns true if this process can see the processes of all PID namespaces and users.
 fn sees_all() -> bool {
     let first = fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link == Path::new("pid:[4026531836]"));
     let pids = fs::read_dir("/proc")
@@ -214,7 +214,7 @@ fn a_lock_last_taken_in_a_container_is_free_only_to_a_caller_that_sees_all_proce
     let take = || {
         let taken = inside("mkdir -p \"$ABA_LOCK_DIR\"; \"$HELPER\" lock -w a -- true").status().unwrap();
         assert!(taken.success());
-        // The number of a namespace that has ended may be given to the next.
+        // The number of a namespace that has ended may be reused.
         let (record, namespace) = (scene.record("a"), scene.field("a", "ns"));
         fs::write(scene.lock_file("a"), record.replace(&format!("ns={namespace}"), "ns=7")).unwrap();
     };
@@ -227,7 +227,7 @@ fn a_lock_last_taken_in_a_container_is_free_only_to_a_caller_that_sees_all_proce
         scene.aba(["clean", "--dry-run"]).out("would remove lock a, unless somebody has it").run();
     }
     scene.aba(["clean"]).out("removed lock a\n").run();
-    // In another namespace it is the kernel that knows.
+    // For a caller in another namespace, only the kernel knows.
     take();
     let mut other = inside("exec \"$HELPER\" status a");
     let said = other.output().unwrap();
@@ -249,7 +249,7 @@ fn with_a_foreign_proc_a_record_names_no_process_of_the_other_namespace() {
     let mut inside = scene.program("unshare");
     inside.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--", "sh", "-c"]);
     inside.env("ABA_LOCK_LOG", scene.path("log"));
-    // In a shell of its own: the one that is started has number 1.
+    // In a child shell, because the first shell has pid 1.
     inside.arg("sh -c 'readlink /proc/self/ns/pid; exec 9<>$1; exec 8<>$1; $HELPER lock --fd 9 a; $HELPER lock -qn --fd 8 a; $HELPER unlock --fd 9 a' sh \"$1\"; true").arg("sh");
     let said = inside.arg(scene.lock_file("a")).output().unwrap();
     let namespace = String::from_utf8(said.stdout).unwrap();
@@ -282,7 +282,7 @@ fn lock_files_that_are_not_regular_are_never_reported_as_free() {
         let metrics = scene.aba(["metrics"]).out("# HELP").run().out;
         assert!(!metrics.contains(&format!("aba_lock_held{{lock=\"{name}\"}}")), "{metrics}");
     }
-    // A directory of the user's can be locked.
+    // A directory of the user can be locked.
     let directory = scene.path("").display().to_string();
     scene.aba(["status", "--file", &directory]).status(1).out(": free\n").run();
     let holder = scene.holder_with(&["--file", &directory]);
@@ -294,7 +294,7 @@ fn lock_files_that_are_not_regular_are_never_reported_as_free() {
 
 #[test]
 fn a_refused_caller_reads_only_the_process_in_the_record() {
-    // A thousand who want the same lock, on a machine with a thousand others, would else look a million times.
+    // Otherwise a thousand callers on a machine with a thousand processes would read a million of them.
     let scene = Scene::new();
     let holder = scene.holder("a");
     let (status, said) = scene.trace_helper(&["-f", "-e", "trace=openat"], &["lock", "a", "--", "true"], ".");
@@ -311,7 +311,7 @@ fn a_refused_caller_reads_only_the_process_in_the_record() {
 fn a_lock_is_not_reported_as_free_after_a_read_error() {
     let scene = Scene::new();
     let holder = scene.holder("a");
-    // All that it could go by is refused, but not for a missing permission.
+    // All sources fail, but not for a missing permission.
     for error in ["EMFILE", "ENOMEM", "EIO"] {
         for (command, status) in [("status", 125), ("list", 0)] {
             let mut call = scene.program("strace");
@@ -332,7 +332,7 @@ fn a_lock_is_not_reported_as_free_after_a_read_error() {
     holder.release();
 }
 
-/// So many processes that a look at all of them is divided among threads.
+/// Starts so many processes that the helper reads them by several threads.
 fn crowd(scene: &Scene) -> Holder {
     let program = "import os, sys
 ours, theirs = os.pipe()
@@ -350,7 +350,7 @@ sys.stdin.readline()";
 fn every_command_works_if_no_thread_can_be_created() {
     let scene = Scene::new();
     let crowd = crowd(&scene);
-    // A lock without a record, so that the holder must be looked for.
+    // Without a record, the helper must search for the holder.
     scene.make_root();
     let holder = scene.flock_holder(scene.lock_file("a"));
     let (pid, held_by) = (holder.pid(), format!(" held by pid {} (flock ", holder.pid()));
@@ -366,14 +366,14 @@ fn every_command_works_if_no_thread_can_be_created() {
     scene.wait_for_waiter("a");
     threadless(&["unlock", "a", "--kill"]).out("").err(format!("pid {pid}")).run();
     waiter.finish();
-    // A deadlock is looked for between one time that the waiter blocks and the next. (A shell forks by clone.)
+    // Without a second thread, the waiter looks for deadlocks between two attempts. (A shell forks by clone.)
     let inner = "\"$HELPER\" lock -w a -- true; exit $?";
     let outer = failing(&scene, ("clone3", "EAGAIN"), &[], &["lock", "-o", "a", "--", "sh", "-c", inner]);
     outer.status(75).err("waiting for a would be a deadlock: ").run();
     crowd.release();
 }
 
-/// A command in namespaces of its own, as options of unshare(1) say.
+/// A command in a user namespace and others, by these options of unshare(1).
 fn unshared(scene: &Scene, options: &[&str], words: &[&str]) -> Command {
     let mut command = scene.program("unshare");
     command.arg("--user").args(options).arg("--").args(words);
@@ -441,14 +441,14 @@ fn users_are_named_as_in_the_user_namespace_of_the_caller() {
     let ours = scene.holder("b");
     let user = scene.field("b", "user");
     ours.release();
-    // Inside, the holder is user 5, whose name is in the record.
+    // In its namespace, the holder is user 5, and the record has the name of that user.
     let hold = [HELPER, "lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"];
     let holder = Holder::start(unshared(&scene, &["--map-user=5"], &hold));
     assert_ne!(scene.field("a", "user"), user);
     scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("), by {user}, for ")).run();
     scene.aba(["status", "a"]).out(format!("\n  pid {}, {user}, ", holder.pid())).run();
     holder.release();
-    // There, users that have no number are all number 65534, which is not one of them.
+    // In that namespace, all unmapped users appear as 65534. They must not be named after that user.
     let plain = scene.flock_holder(scene.lock_file("a"));
     let reader = unshared(&scene, &["--map-user=5"], &[HELPER, "status", "--json", "a"]);
     let said = json(&Call::new(reader).out("").run().out);

@@ -1,7 +1,7 @@
 //! The benchmarks: their output, and that they leave no files and no processes.
 
 use crate::call::Call;
-use crate::process::{count_waiters, kill, wait_until};
+use crate::process::{count_waiters, kill, list_files, wait_until};
 use crate::scene::{HELPER, Scene};
 use serde_json::Value;
 use std::fs;
@@ -13,8 +13,8 @@ fn bench(scene: &Scene, args: &[&str]) -> Call {
     scene.call(env!("CARGO_BIN_EXE_aba-lock-bench")).args(args).env("ABA_LOCK_BIN", HELPER).env("TMPDIR", temporary)
 }
 
-fn left(scene: &Scene) -> usize {
-    fs::read_dir(scene.path("temporary")).unwrap().count()
+fn count_files(scene: &Scene) -> usize {
+    list_files(scene.path("temporary")).len()
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn one_round_prints_the_times_of_each_side_as_json_and_leaves_no_files() {
         let ratio = theirs["ratio"].as_f64().unwrap() * theirs["value"].as_f64().unwrap() / ours;
         assert!((ratio - 1.0).abs() < 1e-6, "{row}");
     }
-    assert_eq!(left(&scene), 0);
+    assert_eq!(count_files(&scene), 0);
 }
 
 #[test]
@@ -58,14 +58,14 @@ fn a_helper_that_does_not_work_is_reported_and_not_measured() {
     let scene = Scene::new();
     let call = bench(&scene, &["--rounds=1", "--only=startup"]).env("ABA_LOCK_BIN", "/bin/false");
     call.status(1).err("the status of").run();
-    assert_eq!(left(&scene), 0);
+    assert_eq!(count_files(&scene), 0);
 }
 
 #[test]
 fn a_signal_ends_the_benchmarks_and_every_process_they_started() {
     let scene = Scene::new();
     let running = bench(&scene, &["--only=waiters", "--up-to=10"]).status(128 + 15).err("").start();
-    wait_until("it has begun", || left(&scene) == 1);
+    wait_until("it has begun", || count_files(&scene) == 1);
     let directory = fs::read_dir(scene.path("temporary")).unwrap().next().unwrap().unwrap().path();
     wait_until("somebody waits", || {
         let file = directory.join("waiters/aba-bench.lock");
@@ -73,12 +73,12 @@ fn a_signal_ends_the_benchmarks_and_every_process_they_started() {
     });
     kill(running.pid(), 15);
     running.finish();
-    assert_eq!(left(&scene), 0);
+    assert_eq!(count_files(&scene), 0);
     let text = directory.to_str().unwrap();
-    let is_left = |pid: &str| {
+    let is_left_running = |pid: &str| {
         let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         words.contains(text)
     };
     let pids = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    assert_eq!(pids.filter(|pid| is_left(pid)).count(), 0);
+    assert_eq!(pids.filter(|pid| is_left_running(pid)).count(), 0);
 }

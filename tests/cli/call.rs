@@ -1,6 +1,7 @@
 //! Calls of programs: the arguments, the expected exit status and output, and holders that run until a test releases them.
 
 use crate::process::{PATIENCE, kill, wait_for_exit, wait_until};
+use serde_json::Value;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -72,9 +73,14 @@ impl Call {
         self
     }
 
-    /// Runs the program to its end and checks the result.
+    /// Runs the program and checks the result.
     pub(crate) fn run(self) -> CallOutput {
         self.start().finish()
+    }
+
+    /// Runs the program and parses its stdout.
+    pub(crate) fn json(self) -> Value {
+        serde_json::from_str(&self.out("").run().out).unwrap()
     }
 
     /// Starts the program in the background.

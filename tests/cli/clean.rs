@@ -1,32 +1,34 @@
 //! `clean`: it removes files that are no longer needed, never a held lock, and never makes another caller fail.
 
-use crate::call::{Call, RunningCall};
-use crate::process::{PATIENCE, copy_program, is_locked, is_root, kill, make_fifo, wait_until};
-use crate::scene::{HELPER, LIBRARY, Scene, with_command};
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use crate::call::RunningCall;
+use crate::process::{
+    PATIENCE, count_voluntary_switches, is_locked, is_root, kill, list_files, make_fifo, set_mode, set_modified,
+    wait_until,
+};
+use crate::scene::{HELPER, LIBRARY, NOBODY, Scene, with_command};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// Makes lock files that are free.
-fn used(scene: &Scene, names: &[&str]) {
+fn use_locks(scene: &Scene, names: &[&str]) {
     for name in names {
         scene.aba(["lock", name, "--", "true"]).run();
     }
 }
 
 /// Sets the time of the last use of a file.
-fn age(file: &Path, days: u64) {
-    let then = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
-    fs::File::open(file).unwrap().set_modified(then).unwrap();
+fn set_age(file: &Path, days: i64) {
+    set_modified(file, -days * 24 * 3600);
 }
 
 #[test]
 fn free_lock_files_are_removed_and_the_holders_of_others_are_named() {
     let scene = Scene::new();
-    used(&scene, &["a", "c"]);
+    use_locks(&scene, &["a", "c"]);
     let holder = scene.holder_with(&["-s", "b"]);
     let said = scene.aba(["clean"]).out("").run();
     let left = format!("left lock b: held by pid {} (", holder.pid());
@@ -39,7 +41,7 @@ fn free_lock_files_are_removed_and_the_holders_of_others_are_named() {
     assert!(is_locked(&scene.lock_file("b")));
     holder.release();
     scene.aba(["clean", "-q"]).run();
-    assert_eq!(fs::read_dir(scene.root()).unwrap().count(), 0);
+    assert_eq!(list_files(scene.root()), [] as [&str; 0]);
 }
 
 #[test]
@@ -53,7 +55,7 @@ fn cleaning_succeeds_if_there_is_nothing_to_clean() {
 #[test]
 fn only_the_named_locks_are_cleaned() {
     let scene = Scene::new();
-    used(&scene, &["a", "b"]);
+    use_locks(&scene, &["a", "b"]);
     let said = scene.aba(["clean", "b"]).out("").run();
     assert_eq!(said.out, "removed lock b\n1 removed, 0 left\n");
     assert!(scene.lock_file("a").exists());
@@ -64,7 +66,7 @@ fn only_the_named_locks_are_cleaned() {
 #[test]
 fn a_dry_run_prints_the_same_result_and_takes_no_lock() {
     let scene = Scene::new();
-    used(&scene, &["a"]);
+    use_locks(&scene, &["a"]);
     let _holder = scene.holder("b");
     let trace = scene.path("trace");
     let command = scene.call("strace").args(["-e", "trace=flock,unlink,unlinkat,fcntl", "-o"]).arg(&trace);
@@ -81,20 +83,19 @@ fn a_dry_run_prints_the_same_result_and_takes_no_lock() {
 #[test]
 fn older_than_keeps_recently_used_lock_files() {
     let scene = Scene::new();
-    used(&scene, &["old", "young"]);
-    age(&scene.lock_file("old"), 8);
-    age(&scene.lock_file("young"), 6);
+    use_locks(&scene, &["old", "young"]);
+    set_age(&scene.lock_file("old"), 8);
+    set_age(&scene.lock_file("young"), 6);
     scene.aba(["clean", "--older-than", "7d", "--dry-run"]).out("would leave lock young: used 6d00h ago\n").run();
     let said = scene.aba(["clean", "--older-than", "1w"]).out("").run();
     assert_eq!(said.out, "removed lock old\nleft lock young: used 6d00h ago\n1 removed, 1 left\n");
     // Acquiring the lock counts as a use.
-    age(&scene.lock_file("young"), 8);
-    used(&scene, &["young"]);
+    set_age(&scene.lock_file("young"), 8);
+    use_locks(&scene, &["young"]);
     scene.aba(["clean", "--older-than", "1d"]).out("left lock young: used ").run();
     // A time in the future, because the clock was set back, must not keep the file until that time.
-    used(&scene, &["ahead"]);
-    let ahead = SystemTime::now() + Duration::from_secs(100_000);
-    fs::File::options().write(true).open(scene.lock_file("ahead")).unwrap().set_modified(ahead).unwrap();
+    use_locks(&scene, &["ahead"]);
+    set_modified(scene.lock_file("ahead"), 100_000);
     scene.aba(["clean", "--older-than", "7d"]).out("removed lock ahead\n").run();
     for bad in ["soon", "1y", "-1d", ""] {
         let bad = format!("--older-than={bad}");
@@ -110,7 +111,7 @@ fn foreign_files_are_left_and_never_block_the_cleaning() {
     fs::write(scene.path("target"), "precious\n").unwrap();
     symlink(scene.path("target"), scene.lock_file("link")).unwrap();
     fs::create_dir(scene.lock_file("directory")).unwrap();
-    make_fifo(&scene.lock_file("fifo"));
+    make_fifo(scene.lock_file("fifo"));
     fs::write(scene.root().join("notes.txt"), "").unwrap();
     scene
         .aba(["clean"])
@@ -127,11 +128,10 @@ fn foreign_files_are_left_and_never_block_the_cleaning() {
 #[test]
 fn a_lock_file_that_another_machine_may_hold_is_left() {
     let scene = Scene::new();
-    used(&scene, &["a"]);
-    let (boot, host) = (scene.field("a", "boot"), scene.field("a", "host"));
-    let far =
-        scene.record("a").replace(&format!("boot={boot}"), "boot=0-0").replace(&format!("host={host}"), "host=far");
-    fs::write(scene.lock_file("a"), far).unwrap();
+    use_locks(&scene, &["a"]);
+    let host = scene.field("a", "host");
+    scene.set_field("a", "boot", "0-0");
+    scene.set_field("a", "host", "far");
     for option in ["--dry-run", "-q"] {
         let call = scene.aba(["clean", option, "a"]);
         if option == "-q" { call } else { call.out(" on host far (true), by ").out(", which may have it still\n") }
@@ -139,19 +139,17 @@ fn a_lock_file_that_another_machine_may_hold_is_left() {
         assert!(scene.lock_file("a").exists());
     }
     // A record of an earlier boot of this machine is not held.
-    let earlier = scene.record("a").replace("host=far", &format!("host={host}"));
-    fs::write(scene.lock_file("a"), earlier).unwrap();
+    scene.set_field("a", "host", &host);
     scene.aba(["clean", "a"]).out("removed lock a\n").run();
 }
 
 #[test]
 fn an_open_lock_file_is_left_even_if_it_is_not_locked() {
     let scene = Scene::new();
-    used(&scene, &["a"]);
+    use_locks(&scene, &["a"]);
     let gate = scene.gate("gate");
     // As a process does between opening and locking the file.
-    let script =
-        format!("exec 200<>\"$ABA_LOCK_DIR/aba-a.lock\"; \"$HELPER\" clean; read _ <'{}'", gate.path.display());
+    let script = format!("exec 200<>\"$ABA_LOCK_DIR/aba-a.lock\"; \"$HELPER\" clean; read _ <{gate}");
     let script = scene.bash(&script).out("left lock a: another process has it open\n0 removed, 1 left\n").start();
     gate.open();
     script.finish();
@@ -173,39 +171,26 @@ fn the_lock_of_the_calling_script_is_left() {
 #[test]
 fn a_removal_that_is_not_permitted_fails_and_files_of_other_users_are_left() {
     let scene = Scene::new();
-    used(&scene, &["mine"]);
+    use_locks(&scene, &["mine"]);
     let root = is_root();
-    let copy = scene.path("helper");
-    copy_program(HELPER, &copy);
-    fs::set_permissions(scene.path(""), Permissions::from_mode(0o755)).unwrap();
     if root {
-        used(&scene, &["theirs"]);
-        std::os::unix::fs::chown(scene.lock_file("mine"), Some(65534), Some(65534)).unwrap();
+        use_locks(&scene, &["theirs"]);
+        std::os::unix::fs::chown(scene.lock_file("mine"), Some(NOBODY), Some(NOBODY)).unwrap();
     }
-    fs::set_permissions(scene.root(), Permissions::from_mode(0o555)).unwrap();
-    let mut command = if root { scene.program("setpriv") } else { scene.program("env") };
-    if root {
-        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]);
-    }
-    command.arg(copy).arg("clean");
+    set_mode(scene.root(), 0o555);
     let path = scene.lock_file("mine");
-    let call = Call::new(command)
-        .status(125)
-        .err(format!("aba-lock: could not remove lock file {}: Permission denied\n", path.display()));
-    let call = if root {
-        call.out("left lock theirs: it belongs to root\n0 removed, 1 left, 1 failed\n")
-    } else {
-        call.out("1 failed\n")
-    };
-    call.run();
+    let refusal = format!("aba-lock: could not remove lock file {}: Permission denied\n", path.display());
+    let result =
+        if root { "left lock theirs: it belongs to root\n0 removed, 1 left, 1 failed\n" } else { "1 failed\n" };
+    scene.unprivileged().arg("clean").status(125).err(refusal).out(result).run();
     assert!(path.exists());
-    fs::set_permissions(scene.root(), Permissions::from_mode(0o755)).unwrap();
+    set_mode(scene.root(), 0o755);
 }
 
 #[test]
 fn a_file_is_left_if_its_openers_cannot_be_determined() {
     let scene = Scene::new();
-    used(&scene, &["a"]);
+    use_locks(&scene, &["a"]);
     // `clean` asks for the openers of the file by the second call of fcntl(2) on it.
     let command = scene.call("strace").arg("-P").arg(scene.lock_file("a"));
     let command = command.args(["-o", "/dev/null", "-e", "inject=fcntl:error=EINVAL:when=2", HELPER, "clean"]);
@@ -238,13 +223,13 @@ fn only_finished_tasks_are_cleaned_and_only_with_the_option() {
     assert!(!scene.task_file("good", "").exists() && scene.task_file("cut", "exit").exists());
     gate.open();
     scene.once(["-w", "-q", "-i", "runs"]).run();
-    age(&scene.task_file("runs", "exit"), 3);
+    set_age(&scene.task_file("runs", "exit"), 3);
     scene.aba(["clean", "--tasks", "--older-than", "4d"]).out("left task runs: used 3d00h ago\n").run();
     scene.aba(["clean", "--tasks", "--older-than", "2d"]).out("removed task runs\n").run();
 }
 
 /// Starts `clean` under strace, which stops it after this system call on the lock file of `a`. Returns the call and the pid.
-fn stopped(scene: &Scene, call: &str, out: &str) -> (RunningCall, u32) {
+fn start_stopped_clean(scene: &Scene, call: &str, out: &str) -> (RunningCall, u32) {
     let (note, log) = (scene.path("pid"), scene.path("log"));
     let command = scene.call("strace").arg("-P").arg(scene.lock_file("a")).arg("-o").arg(&log);
     let command = command.args(["-e", &format!("inject={call}"), "sh", "-c"]);
@@ -255,19 +240,15 @@ fn stopped(scene: &Scene, call: &str, out: &str) -> (RunningCall, u32) {
     (clean, fs::read_to_string(note).unwrap().trim().parse().unwrap())
 }
 
-fn pauses(pid: u32) -> u32 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-    line.map_or(0, |number| number.trim().parse().unwrap())
-}
-
 #[test]
 fn cleaning_a_lock_never_makes_another_caller_fail() {
     let scene = Scene::new();
-    used(&scene, &["a"]);
-    let (clean, pid) = stopped(&scene, "flock:signal=STOP", "removed lock a\n");
+    use_locks(&scene, &["a"]);
+    let (clean, pid) = start_stopped_clean(&scene, "flock:signal=STOP", "removed lock a\n");
     let mut contender = scene.aba(["lock", "-n", "a", "--", "echo", "mine"]).out("mine\n").start();
-    wait_until("it tries again", || pauses(contender.pid()) > 20 || contender.has_ended());
+    wait_until("it tries again", || {
+        count_voluntary_switches(format!("/proc/{}/status", contender.pid())) > 20 || contender.has_ended()
+    });
     assert!(!contender.has_ended(), "it did not wait for clean: {:?}", contender.finish().err);
     kill(pid, 18);
     contender.finish();
@@ -278,11 +259,11 @@ fn cleaning_a_lock_never_makes_another_caller_fail() {
 #[test]
 fn a_script_that_opens_the_file_during_cleaning_locks_the_new_file() {
     let scene = Scene::new();
-    used(&scene, &["a"]);
+    use_locks(&scene, &["a"]);
     let old = fs::metadata(scene.lock_file("a")).unwrap().ino();
     // A second name keeps the inode number of the old file from being reused.
     let kept = fs::hard_link(scene.lock_file("a"), scene.path("kept"));
-    let (clean, pid) = stopped(&scene, "flock:signal=STOP", "removed lock a\n");
+    let (clean, pid) = start_stopped_clean(&scene, "flock:signal=STOP", "removed lock a\n");
     let library = LIBRARY;
     let script = "source \"$LIBRARY\"; aba_lock_operation a; stat -c %i \"$ABA_LOCK_DIR/aba-a.lock\"";
     let script = scene.bash(script).env("LIBRARY", library).env("ABA_LOCK_BIN", HELPER).out("").start();
@@ -301,9 +282,10 @@ fn a_script_that_opens_the_file_during_cleaning_locks_the_new_file() {
 #[test]
 fn a_file_that_replaced_the_locked_one_is_left() {
     let scene = Scene::new();
-    used(&scene, &["a"]);
+    use_locks(&scene, &["a"]);
     // The first openat(2) of the file is that of the search for its holders.
-    let (clean, pid) = stopped(&scene, "openat:signal=STOP:when=2", "left lock a: it was replaced meanwhile\n");
+    let (clean, pid) =
+        start_stopped_clean(&scene, "openat:signal=STOP:when=2", "left lock a: it was replaced meanwhile\n");
     fs::rename(scene.lock_file("a"), scene.path("moved")).unwrap();
     let holder = scene.holder("a");
     kill(pid, 18);
@@ -315,12 +297,12 @@ fn a_file_that_replaced_the_locked_one_is_left() {
 #[test]
 fn a_clean_killed_at_any_step_leaves_a_usable_lock() {
     let scene = Scene::new();
-    used(&scene, &["a"]);
+    use_locks(&scene, &["a"]);
     let log = scene.path("log");
     let mut steps = 0;
     for call in ["openat", "flock", "fcntl", "unlink", "statx", "pread64", "close", "write"] {
         for when in 1..=4 {
-            used(&scene, &["a"]);
+            use_locks(&scene, &["a"]);
             let mut command = scene.program("strace");
             command.arg("-P").arg(scene.lock_file("a")).arg("-o").arg(&log);
             command.args(["-e", &format!("inject={call}:signal=KILL:when={when}"), HELPER, "clean", "-q"]);

@@ -1,6 +1,6 @@
 //! Commands under a lock: exit status, signals, descriptors and pid files.
 
-use crate::process::{exists, is_alive, is_locked, kill, wait_until, write_program};
+use crate::process::{exists, is_alive, is_locked, kill, set_modified, wait_until, write_program};
 use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -117,7 +117,7 @@ fn the_exit_status_is_correct_if_the_caller_ignores_sigchld() {
 }
 
 /// Writes a program that closes the descriptors that it inherited, as ssh and sudo do.
-fn closer(path: &Path) {
+fn write_closing_program(path: &Path) {
     write_program(
         path,
         "#!/bin/bash\nfor fd in /proc/$$/fd/*; do fd=${fd##*/}; ((fd > 2 && fd < 255)) && eval \"exec $fd>&-\"; done\necho up; read _\n",
@@ -128,7 +128,7 @@ fn closer(path: &Path) {
 fn commands_known_to_close_descriptors_keep_the_lock() {
     let scene = Scene::new();
     for name in ["ssh", "sudo", "doas"] {
-        closer(&scene.path(name));
+        write_closing_program(&scene.path(name));
         let holder = scene.aba(["lock", "a", "--"]).arg(scene.path(name)).hold();
         assert!(is_locked(&scene.lock_file("a")), "{name}");
         holder.release();
@@ -231,7 +231,7 @@ fn a_pid_file_changes_neither_exit_status_nor_inheritance() {
     assert!(!file.exists() && !is_locked(&scene.lock_file("a")));
     // A nested call succeeds, and a process that the command left running keeps the lock.
     let gate = scene.gate("gate");
-    let script = format!("\"$HELPER\" lock a -- true || exit; read _ <'{}' >/dev/null 2>&1 &", gate.path.display());
+    let script = format!("\"$HELPER\" lock a -- true || exit; read _ <{gate} >/dev/null 2>&1 &");
     scene.aba(["lock", "--pid-file", path, "a", "--", "bash", "-c", &script]).run();
     assert!(!file.exists() && is_locked(&scene.lock_file("a")));
     gate.open();
@@ -323,8 +323,7 @@ fn clean_removes_a_pid_file_whose_process_has_ended() {
     let stranger = scene.holder("b");
     fs::write(&file, format!("{}\n", stranger.pid())).unwrap();
     clean(&format!("it runs, pid {}", stranger.pid()));
-    let hour = std::time::Duration::from_secs(3600);
-    fs::File::options().write(true).open(&file).unwrap().set_modified(std::time::SystemTime::now() - hour).unwrap();
+    set_modified(&file, -3600);
     clean("removed pid file");
     // A zombie does not count as running.
     let mut zombie = std::process::Command::new("true").spawn().unwrap();

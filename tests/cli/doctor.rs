@@ -1,7 +1,7 @@
 //! `doctor`: the checks of the state root, of the kernel and of the locks. It must change nothing.
 
 use crate::call::{Call, RunningCall};
-use crate::process::{copy_program, is_alive, is_locked, wait_until};
+use crate::process::{copy_program, is_alive, is_locked, list_files, set_mode, wait_until};
 use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -16,7 +16,7 @@ pub(crate) const INSTALLED: [(&str, &str); 4] = [
     ("completions/aba-lock.fish", "share/fish/vendor_completions.d/aba-lock.fish"),
 ];
 
-pub(crate) fn source(name: &str) -> String {
+pub(crate) fn read_source(name: &str) -> String {
     fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
@@ -30,7 +30,7 @@ pub(crate) fn install(scene: &Scene) -> PathBuf {
     for (from, to) in INSTALLED {
         let to = prefix.join(to);
         fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::write(to, source(from)).unwrap();
+        fs::write(to, read_source(from)).unwrap();
     }
     fs::create_dir_all(prefix.join("share/bash-completion")).unwrap();
     fs::write(prefix.join("share/bash-completion/bash_completion"), "").unwrap();
@@ -68,7 +68,7 @@ pub(crate) fn doctor(scene: &Scene) -> Call {
 }
 
 /// A call of the doctor under strace, with these options to change the results of system calls.
-fn doctor_but(scene: &Scene, inject: &[&str]) -> Call {
+fn doctor_with_fault(scene: &Scene, inject: &[&str]) -> Call {
     let mut words = String::from("set -- strace -f -o /dev/null");
     for word in inject {
         words.push(' ');
@@ -78,7 +78,7 @@ fn doctor_but(scene: &Scene, inject: &[&str]) -> Call {
 }
 
 /// A call of the doctor in a user and mount namespace, after a script has mounted something there.
-fn doctor_among(scene: &Scene, mounts: &str) -> Call {
+fn doctor_with_mounts(scene: &Scene, mounts: &str) -> Call {
     let script = format!(
         "set -- unshare --user --map-root-user --mount -- bash -c {} bash \"$@\"",
         shell_words::quote(&format!("set -e\n{mounts}\nset +e\n\"$@\""))
@@ -87,12 +87,8 @@ fn doctor_among(scene: &Scene, mounts: &str) -> Call {
 }
 
 /// The names of the files in the state root.
-fn left(scene: &Scene) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(scene.root())
-        .map(|entries| entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
-        .unwrap_or_default();
-    names.sort();
-    names
+fn list_root(scene: &Scene) -> Vec<String> {
+    list_files(scene.root())
 }
 
 #[test]
@@ -120,7 +116,7 @@ fn without_problems_each_check_passes_and_nothing_is_changed() {
     assert!(said.contains("\nfine   locking: tried in "), "{said}");
     assert!(said.contains("1 files, 0 held, 1 free"), "{said}");
     assert!(!said.contains("wrong  ") && !said.contains('\x1b'), "{said}");
-    assert_eq!(left(&scene), ["aba-a.lock"]);
+    assert_eq!(list_root(&scene), ["aba-a.lock"]);
     assert_eq!(fs::metadata(scene.root()).unwrap().modified().unwrap(), before, "a file was made there for a moment");
 }
 
@@ -154,7 +150,7 @@ fn an_impossible_state_root_is_wrong() {
 fn a_state_root_writable_by_others_is_wrong_unless_it_is_sticky() {
     let scene = Scene::new();
     scene.make_root();
-    let chmod = |mode| fs::set_permissions(scene.root(), fs::Permissions::from_mode(mode)).unwrap();
+    let chmod = |mode| set_mode(scene.root(), mode);
     chmod(0o777);
     let call =
         doctor(&scene).status(1).out("mode 0777: anybody can put another file in the place of one that is locked");
@@ -173,7 +169,7 @@ fn a_read_only_state_root_is_wrong() {
     scene.make_root();
     let root = scene.root();
     let mounts = format!("mount --bind {0} {0}; mount -o remount,bind,ro {0}", root.display());
-    let call = doctor_among(&scene, &mounts).status(1);
+    let call = doctor_with_mounts(&scene, &mounts).status(1);
     call.out("no file can be made in it: Read-only file system").out("wrong  locking: not tried in ").run();
 }
 
@@ -184,7 +180,7 @@ fn a_full_file_system_is_wrong() {
     let root = scene.root().display().to_string();
     let full =
         format!("mount -t tmpfs -o size=512k,nr_inodes=8 x {root}; head -c 600k /dev/zero >{root}/filler || true");
-    let call = doctor_among(&scene, &full).status(1).err("No space left on device");
+    let call = doctor_with_mounts(&scene, &full).status(1).err("No space left on device");
     call.out("fine   file system: tmpfs, mounted at ")
         .out("wrong  free space: ")
         .out("wrong  locking: not tried in ")
@@ -207,9 +203,9 @@ fn locks_that_do_not_exclude_each_other_are_wrong() {
         ("inject=flock:retval=0:when=7", "had the exclusive lock beside a shared one"),
         ("inject=flock:error=EAGAIN:when=11", "a lock was not released when its file was closed"),
     ] {
-        doctor_but(&scene, &["-e", inject]).status(1).out(found).out(how).out("hint: set ABA_LOCK_DIR").run();
+        doctor_with_fault(&scene, &["-e", inject]).status(1).out(found).out(how).out("hint: set ABA_LOCK_DIR").run();
     }
-    assert!(left(&scene).is_empty(), "{:?}", left(&scene));
+    assert!(list_root(&scene).is_empty(), "{:?}", list_root(&scene));
 }
 
 #[test]
@@ -218,7 +214,7 @@ fn an_exclusive_lock_held_by_two_processes_is_wrong() {
     scene.make_root();
     // strace counts the calls of each process separately. The first process makes its thirteenth call while the second holds
     // the lock.
-    let call = doctor_but(&scene, &["-e", "inject=flock:retval=0:when=13"]).status(1);
+    let call = doctor_with_fault(&scene, &["-e", "inject=flock:retval=0:when=13"]).status(1);
     call.out("two processes had the exclusive lock at once").run();
 }
 
@@ -228,16 +224,16 @@ fn without_unnamed_files_a_temporary_file_is_used() {
     scene.make_root();
     let root = scene.root().display().to_string();
     // The first openat(2) of the state root itself is that of the unnamed file.
-    let call = doctor_but(&scene, &["-P", &root, "-e", "inject=openat:error=EOPNOTSUPP:when=1"]);
+    let call = doctor_with_fault(&scene, &["-P", &root, "-e", "inject=openat:error=EOPNOTSUPP:when=1"]);
     call.out("fine   locking: tried in ").run();
-    assert!(left(&scene).is_empty(), "{:?}", left(&scene));
+    assert!(list_root(&scene).is_empty(), "{:?}", list_root(&scene));
 }
 
 #[test]
 fn without_unnamed_files_nothing_is_created_above_a_missing_state_root() {
     let scene = Scene::new();
     let above = scene.root().parent().unwrap().display().to_string();
-    let call = doctor_but(&scene, &["-P", &above, "-e", "inject=openat:error=EOPNOTSUPP:when=1"]);
+    let call = doctor_with_fault(&scene, &["-P", &above, "-e", "inject=openat:error=EOPNOTSUPP:when=1"]);
     call.out("note   locking: not tried: this file system has only files with names").run();
     assert!(!scene.root().exists());
 }
@@ -248,8 +244,8 @@ fn a_doctor_killed_at_any_lock_leaves_no_files() {
     scene.make_root();
     for when in 1..=14 {
         let inject = format!("inject=flock:signal=KILL:when={when}");
-        doctor_but(&scene, &["-e", &inject]).status(137).run();
-        assert!(left(&scene).is_empty(), "{:?} at {when}", left(&scene));
+        doctor_with_fault(&scene, &["-e", &inject]).status(137).run();
+        assert!(list_root(&scene).is_empty(), "{:?} at {when}", list_root(&scene));
     }
 }
 
@@ -286,13 +282,13 @@ fn a_limit_of_open_files_too_low_for_the_library_is_wrong() {
 fn the_other_checks_run_without_proc() {
     let scene = Scene::new();
     scene.make_root();
-    let call = doctor_among(&scene, "mount -t tmpfs x /proc").status(1);
+    let call = doctor_with_mounts(&scene, "mount -t tmpfs x /proc").status(1);
     let said = call.out("wrong  /proc: not mounted: who holds a lock cannot be told").run().out;
     assert!(
         said.contains("note   locking: tried in ") && said.contains("the kernel does not show who has one"),
         "{said}"
     );
-    assert!(left(&scene).is_empty(), "{:?}", left(&scene));
+    assert!(list_root(&scene).is_empty(), "{:?}", list_root(&scene));
 }
 
 #[test]
@@ -320,7 +316,7 @@ fn an_overlay_file_system_is_worth_a_note() {
     let mut probe = scene.program("unshare");
     probe.args(["--user", "--map-root-user", "--mount", "--", "bash", "-c", &mounts]);
     if probe.output().unwrap().status.success() {
-        let call = doctor_among(&scene, &mounts);
+        let call = doctor_with_mounts(&scene, &mounts);
         call.out("note   file system: overlay, mounted at ")
             .out("other containers and the host are not shut out")
             .run();
@@ -332,7 +328,7 @@ fn an_overlay_file_system_is_worth_a_note() {
 #[test]
 fn an_exhausted_inotify_limit_is_worth_a_note() {
     let scene = Scene::new();
-    let call = doctor_but(&scene, &["-e", "inject=inotify_init1:error=EMFILE"]);
+    let call = doctor_with_fault(&scene, &["-e", "inject=inotify_init1:error=EMFILE"]);
     call.out("note   inotify: not to be had (Too many open files)").out("fs.inotify.max_user_instances").run();
 }
 
@@ -368,7 +364,7 @@ fn an_invalid_or_unreadable_lock_file_is_wrong() {
     doctor(&scene).status(1).out("aba-a.lock is a symbolic link, not a regular file: it is refused").run();
     fs::remove_file(scene.lock_file("a")).unwrap();
     let file = scene.lock_file("other").display().to_string();
-    let call = doctor_but(&scene, &["-P", &file, "-e", "inject=faccessat2:error=EACCES"]).status(1);
+    let call = doctor_with_fault(&scene, &["-P", &file, "-e", "inject=faccessat2:error=EACCES"]).status(1);
     call.out("aba-other.lock belongs to ").out("cannot be opened: Permission denied").out("`chmod a+r ").run();
 }
 
@@ -380,7 +376,7 @@ fn many_free_lock_files_are_worth_a_note_and_none_of_them_is_touched() {
         fs::write(scene.lock_file(&number.to_string()), "").unwrap();
     }
     doctor(&scene).out("note   locks: 501 files, 0 held, 501 free").out("`aba-lock clean`").run();
-    assert_eq!(left(&scene).len(), 501);
+    assert_eq!(list_root(&scene).len(), 501);
 }
 
 #[test]
@@ -396,7 +392,7 @@ fn tasks_are_counted_by_their_state() {
 fn json_output_is_one_object_of_the_documented_shape() {
     let scene = Scene::new();
     fs::create_dir_all(scene.root()).unwrap();
-    fs::set_permissions(scene.root(), fs::Permissions::from_mode(0o777)).unwrap();
+    set_mode(scene.root(), 0o777);
     let said = doctor_after(&scene, "", &["--json"]).status(1).run().out;
     let all: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(all["version"], env!("CARGO_PKG_VERSION"));

@@ -1,6 +1,6 @@
 //! `doctor`: the checks of the helper, the shell library, the completions and the environment.
 
-use crate::doctor::{INSTALLED, doctor, doctor_after, install, source};
+use crate::doctor::{INSTALLED, doctor, doctor_after, install, read_source};
 use crate::process::write_program;
 use crate::scene::Scene;
 use std::fs;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 fn a_shell_library_of_another_version_is_wrong_and_a_changed_one_is_worth_a_note() {
     let scene = Scene::new();
     let library = install(&scene).join("share/aba-lock/aba-lock.bash");
-    let text = source("shell/aba-lock.bash");
+    let text = read_source("shell/aba-lock.bash");
     let version = format!("\n__aba_version={}\n", env!("CARGO_PKG_VERSION"));
     assert!(text.contains(&version), "the library and the helper have one version");
     fs::write(&library, text.replace(&version, "\n__aba_version=0.0.9\n")).unwrap();

@@ -1,12 +1,12 @@
 //! The event log: its lines, and that it affects nothing else.
 
 use crate::call::Call;
-use crate::process::{PATIENCE, make_fifo};
+use crate::process::{PATIENCE, file_mode, list_files, make_fifo, set_mode};
 use crate::scene::{HELPER, Scene, with_command};
 use serde_json::Value;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
@@ -28,9 +28,9 @@ fn events(scene: &Scene) -> Vec<Value> {
 }
 
 /// The events of the log in short: `EVENT LOCK`.
-fn story(scene: &Scene) -> Vec<String> {
-    let told = |event: &Value| format!("{} {}", event["event"].as_str().unwrap(), event["lock"].as_str().unwrap());
-    events(scene).iter().map(told).collect()
+fn summary(scene: &Scene) -> Vec<String> {
+    let summarize = |event: &Value| format!("{} {}", event["event"].as_str().unwrap(), event["lock"].as_str().unwrap());
+    events(scene).iter().map(summarize).collect()
 }
 
 /// A call with the log of the scene.
@@ -66,11 +66,11 @@ fn an_acquired_event_names_the_process_and_the_time_it_waited() {
 fn a_new_log_is_private_and_an_existing_one_is_appended_to() {
     let scene = Scene::new();
     logged(&scene, &["lock", "a", "--", "true"]).run();
-    assert_eq!(fs::metadata(log(&scene)).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(file_mode(log(&scene)), 0o600);
     let before = fs::read_to_string(log(&scene)).unwrap();
-    fs::set_permissions(log(&scene), fs::Permissions::from_mode(0o640)).unwrap();
+    set_mode(log(&scene), 0o640);
     logged(&scene, &["lock", "a", "--", "true"]).run();
-    assert_eq!(fs::metadata(log(&scene)).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(file_mode(log(&scene)), 0o640);
     let after = fs::read_to_string(log(&scene)).unwrap();
     assert!(after.starts_with(&before) && after.len() > before.len(), "{after}");
 }
@@ -83,7 +83,7 @@ fn a_renamed_log_is_replaced_by_a_new_file_and_links_are_followed() {
     fs::rename(scene.path("there"), scene.path("there.1")).unwrap();
     logged(&scene, &["lock", "b", "--", "true"]).run();
     assert_eq!(events_in(&scene.path("there.1")).len(), 1);
-    assert_eq!(story(&scene), ["acquired b"]);
+    assert_eq!(summary(&scene), ["acquired b"]);
 }
 
 #[test]
@@ -105,11 +105,11 @@ fn a_wait_is_logged_with_its_duration() {
     let holder = scene.holder("a");
     let waiter = logged(&scene, &["lock", "-qw", "a", "--", "true"]).start();
     scene.wait_for_waiter("a");
-    assert_eq!(story(&scene), ["contended a"]);
+    assert_eq!(summary(&scene), ["contended a"]);
     assert_eq!(events(&scene)[0]["waits"], true);
     holder.release();
     waiter.finish();
-    assert_eq!(story(&scene), ["contended a", "acquired a"]);
+    assert_eq!(summary(&scene), ["contended a", "acquired a"]);
     assert!(seconds(&events(&scene)[1], "waited_seconds") > 0.0);
 }
 
@@ -118,7 +118,7 @@ fn a_timeout_is_logged() {
     let scene = Scene::new();
     let _holder = scene.holder("a");
     logged(&scene, &["lock", "-t", "0.2", "a", "--", "true"]).status(124).err("timed out").run();
-    assert_eq!(story(&scene), ["contended a", "timed_out a"]);
+    assert_eq!(summary(&scene), ["contended a", "timed_out a"]);
     assert!(seconds(&events(&scene)[1], "waited_seconds") >= 0.2);
 }
 
@@ -126,10 +126,10 @@ fn a_timeout_is_logged() {
 fn each_of_several_locks_is_logged_if_all_are_acquired() {
     let scene = Scene::new();
     logged(&scene, &["lock", "b", "a", "--", "true"]).run();
-    assert_eq!(story(&scene), ["acquired a", "acquired b"]);
+    assert_eq!(summary(&scene), ["acquired a", "acquired b"]);
     let _holder = scene.holder("b");
     logged(&scene, &["lock", "a", "b", "--", "true"]).status(75).err("b is already running").run();
-    assert_eq!(story(&scene)[2..], ["contended b"]);
+    assert_eq!(summary(&scene)[2..], ["contended b"]);
 }
 
 #[test]
@@ -137,18 +137,18 @@ fn a_release_by_the_helper_is_logged() {
     let scene = Scene::new();
     // The helper waits for this command.
     logged(&scene, &["lock", "-o", "a", "--", "true"]).run();
-    assert_eq!(story(&scene), ["acquired a", "released a"]);
+    assert_eq!(summary(&scene), ["acquired a", "released a"]);
     assert!(seconds(&events(&scene)[1], "held_seconds") < PATIENCE.as_secs_f64());
     // The helper cannot execute this command.
     fs::remove_file(log(&scene)).unwrap();
     logged(&scene, &["lock", "a", "--", "/nowhere"]).status(127).err("not found").run();
-    assert_eq!(story(&scene), ["acquired a", "released a"]);
+    assert_eq!(summary(&scene), ["acquired a", "released a"]);
     // A script releases its lock. The second `unlock` releases nothing.
     fs::remove_file(log(&scene)).unwrap();
     let script = "exec 200<>\"$(\"$HELPER\" path --create a)\" && \"$HELPER\" lock --fd 200 a &&
         \"$HELPER\" unlock --fd 200 && \"$HELPER\" unlock --fd 200 a; : $$";
     scene.bash(script).env(LOG, log(&scene)).run();
-    assert_eq!(story(&scene), ["acquired a", "released a"]);
+    assert_eq!(summary(&scene), ["acquired a", "released a"]);
     let events = events(&scene);
     assert_eq!(events[0]["pid"], events[1]["pid"]);
     assert!(events[1]["command"].as_str().unwrap().starts_with("bash -c "), "{}", events[1]);
@@ -161,14 +161,14 @@ fn the_release_of_a_removed_lock_file_is_logged_with_its_name() {
     let script = "exec 200<>\"$(\"$HELPER\" path --create a)\" && \"$HELPER\" lock --fd 200 a &&
         rm \"$ABA_LOCK_DIR/aba-a.lock\" && \"$HELPER\" unlock --fd 200; exit $?";
     scene.bash(script).env(LOG, log(&scene)).run();
-    assert_eq!(story(&scene), ["acquired a", "released a"]);
+    assert_eq!(summary(&scene), ["acquired a", "released a"]);
 }
 
 #[test]
 fn a_nested_call_for_the_same_lock_is_not_logged() {
     let scene = Scene::new();
     logged(&scene, &["lock", "a", "--", HELPER, "lock", "a", "--", "true"]).run();
-    assert_eq!(story(&scene), ["acquired a"]);
+    assert_eq!(summary(&scene), ["acquired a"]);
 }
 
 #[test]
@@ -180,11 +180,11 @@ fn a_replaced_lock_file_is_logged() {
     fs::remove_file(scene.lock_file("a")).unwrap();
     holder.release();
     waiter.finish();
-    assert_eq!(story(&scene), ["contended a", "replaced a", "acquired a"]);
+    assert_eq!(summary(&scene), ["contended a", "replaced a", "acquired a"]);
     let script = "exec 200<>\"$(\"$HELPER\" path --create a)\" && rm \"$ABA_LOCK_DIR/aba-a.lock\" &&
         \"$HELPER\" path --create a >/dev/null; \"$HELPER\" lock --reopen --fd 200 a";
     scene.bash(script).env(LOG, log(&scene)).status(76).run();
-    assert_eq!(story(&scene)[3..], ["replaced a"]);
+    assert_eq!(summary(&scene)[3..], ["replaced a"]);
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn locks_on_files_are_logged_with_their_paths() {
     logged(&scene, &["update", &name, "--", "sed", "s/x/y/"]).run();
     let label = |event: &str, of: &str| format!("{event} {of}");
     let of_lock = format!("{name}.lock");
-    assert_eq!(story(&scene), [label("acquired", &name), label("acquired", &of_lock), label("released", &of_lock)]);
+    assert_eq!(summary(&scene), [label("acquired", &name), label("acquired", &of_lock), label("released", &of_lock)]);
     assert_eq!(fs::read_to_string(&file).unwrap(), "y\n");
 }
 
@@ -257,7 +257,7 @@ fn an_unwritable_log_is_reported_once_and_changes_nothing_else() {
 #[test]
 fn a_fifo_as_the_log_never_blocks() {
     let scene = Scene::new();
-    make_fifo(&log(&scene));
+    make_fifo(log(&scene));
     // Without a reader.
     logged(&scene, &["lock", "a", "--", "true"])
         .err(": no process reads this FIFO; nothing else depends on it\n")
@@ -278,7 +278,7 @@ fn a_fifo_as_the_log_never_blocks() {
 #[test]
 fn a_log_reader_that_goes_away_does_not_kill_the_helper() {
     let scene = Scene::new();
-    make_fifo(&log(&scene));
+    make_fifo(log(&scene));
     let _reader = fs::OpenOptions::new().read(true).write(true).open(log(&scene)).unwrap();
     // strace makes the write to the log fail as without a reader, with SIGPIPE.
     scene
@@ -342,7 +342,7 @@ fn a_script_need_not_export_the_log_variable() {
         library.display()
     );
     scene.bash(&script).run();
-    assert_eq!(story(&scene), ["acquired a", "released a"]);
+    assert_eq!(summary(&scene), ["acquired a", "released a"]);
 }
 
 #[test]
@@ -382,7 +382,7 @@ fn a_deadlock_is_logged_with_its_circle() {
         .status(75)
         .err("waiting for a would be a deadlock: ")
         .run();
-    assert_eq!(story(&scene), ["acquired a", "contended a", "deadlock a", "released a"]);
+    assert_eq!(summary(&scene), ["acquired a", "contended a", "deadlock a", "released a"]);
     let circle = events(&scene)[2]["circle"].as_str().unwrap().to_owned();
     assert!(circle.starts_with("pid ") && circle.ends_with(" has a and waits for it"), "{circle}");
     scene.aba(["metrics"]).env(LOG, log(&scene)).out("aba_lock_deadlocks_total{lock=\"a\"} 1\n").run();
@@ -394,7 +394,7 @@ fn a_holder_that_was_killed_to_release_a_lock_is_logged() {
     let holder = scene.holder("a");
     logged(&scene, &["unlock", "a", "--kill"]).err(format!("ended pid {} (", holder.pid())).run();
     let events = events(&scene);
-    assert_eq!(story(&scene), ["released a"]);
+    assert_eq!(summary(&scene), ["released a"]);
     assert_eq!(events[0]["pid"], holder.pid());
 }
 
@@ -413,9 +413,6 @@ fn the_log_is_never_created_in_dev_or_in_place_of_a_socket() {
         );
         scene.in_mount_namespace().args(["sh", "-c", &script]).env(LOG, value)
     };
-    let files = |directory: &Path| -> Vec<PathBuf> {
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect()
-    };
     for (value, path, why) in [
         ("syslog", "/dev/log", "there is no socket"),
         ("journald", "/run/systemd/journal/dev-log", "there is no socket"),
@@ -423,7 +420,7 @@ fn the_log_is_never_created_in_dev_or_in_place_of_a_socket() {
         ("/dev/no/log", "/dev/no/log", "there is no such device, and no file is made in /dev"),
     ] {
         inside("", value).err(format!("could not write to the event log {path}: {why}; nothing else")).run();
-        assert!(files(&dev).is_empty() && files(&run.join("systemd/journal")).is_empty(), "{value}");
+        assert!(list_files(&dev).is_empty() && list_files(run.join("systemd/journal")).is_empty(), "{value}");
         let doctor = scene.path("doctor");
         let script = format!("mount --bind {} /dev && \"$HELPER\" doctor >{}; :", dev.display(), doctor.display());
         if value != "journald" {
@@ -439,7 +436,7 @@ fn the_log_is_never_created_in_dev_or_in_place_of_a_socket() {
     inside("", &second).err("there is no such device, and no file is made in /dev").run();
     symlink("/run/systemd/journal/dev-log", dev.join("log")).unwrap();
     inside("", "syslog").err("there is no socket").run();
-    assert!(files(&run.join("systemd/journal")).is_empty());
+    assert!(list_files(run.join("systemd/journal")).is_empty());
     // A file that another program created there is not a socket either.
     fs::remove_file(dev.join("log")).unwrap();
     fs::write(dev.join("log"), "").unwrap();

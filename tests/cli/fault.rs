@@ -1,10 +1,10 @@
 //! `lock` when the system refuses something, and when it is killed at any step.
 
 use crate::call::Call;
-use crate::process::{copy_program, is_locked, is_root, make_fifo};
+use crate::process::{is_locked, is_root, make_fifo, set_mode};
 use crate::scene::{HELPER, Scene};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 
 /// The helper under strace, which makes system calls on the lock file and the state root fail.
 fn injected(scene: &Scene, inject: &str, args: &[&str]) -> Call {
@@ -109,21 +109,14 @@ fn a_directory_or_file_that_cannot_be_used_is_named_with_the_reason() {
 #[test]
 fn an_unreadable_lock_file_of_another_user_is_reported_with_its_owner() {
     let scene = Scene::new();
-    let copy = scene.path("helper");
-    copy_program(HELPER, &copy);
-    fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     scene.make_root();
-    fs::set_permissions(scene.root(), fs::Permissions::from_mode(0o777)).unwrap();
+    set_mode(scene.root(), 0o777);
     // A file without permissions. If the tests run as root, it is a private file of root, which another user tries to open.
     let root = is_root();
     fs::write(scene.lock_file("a"), "").unwrap();
-    fs::set_permissions(scene.lock_file("a"), fs::Permissions::from_mode(if root { 0o600 } else { 0 })).unwrap();
-    let mut command = if root { scene.program("setpriv") } else { scene.program("env") };
-    if root {
-        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]);
-    }
-    command.arg(copy).args(["lock", "a", "--", "true"]);
-    let said = Call::new(command).status(125).err("could not open lock file ").err("Permission denied").run();
+    set_mode(scene.lock_file("a"), if root { 0o600 } else { 0 });
+    let call = scene.unprivileged().args(["lock", "a", "--", "true"]).status(125).err("could not open lock file ");
+    let said = call.err("Permission denied").run();
     assert_eq!(said.err.contains("(it belongs to root)"), root, "{}", said.err);
     assert!(said.err.contains("hint: "), "{}", said.err);
 }
@@ -131,19 +124,11 @@ fn an_unreadable_lock_file_of_another_user_is_reported_with_its_owner() {
 #[test]
 fn a_lock_file_that_another_user_may_read_can_be_locked_by_them() {
     let scene = Scene::new();
-    let copy = scene.path("helper");
-    copy_program(HELPER, &copy);
-    fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     scene.make_root();
-    fs::set_permissions(scene.root(), fs::Permissions::from_mode(0o1777)).unwrap();
+    set_mode(scene.root(), 0o1777);
     fs::write(scene.lock_file("a"), "").unwrap();
-    fs::set_permissions(scene.lock_file("a"), fs::Permissions::from_mode(0o444)).unwrap();
-    let mut command = if is_root() { scene.program("setpriv") } else { scene.program("env") };
-    if is_root() {
-        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]);
-    }
-    command.arg(copy).args(["lock", "a", "--", "echo", "mine"]);
-    Call::new(command).out("mine\n").run();
+    set_mode(scene.lock_file("a"), 0o444);
+    scene.unprivileged().args(["lock", "a", "--", "echo", "mine"]).out("mine\n").run();
 }
 
 #[test]
@@ -154,7 +139,7 @@ fn lock_files_that_are_not_regular_files_are_refused() {
     symlink(scene.path("target"), scene.lock_file("link")).unwrap();
     symlink(scene.path("nowhere"), scene.lock_file("dangling")).unwrap();
     fs::create_dir(scene.lock_file("directory")).unwrap();
-    make_fifo(&scene.lock_file("fifo"));
+    make_fifo(scene.lock_file("fifo"));
     let kinds =
         [("link", "symbolic link"), ("dangling", "symbolic link"), ("directory", "directory"), ("fifo", "FIFO")];
     for (name, kind) in kinds {

@@ -2,12 +2,14 @@
 //! `flock_comparison.rs` compares the two where they must be alike.
 
 use crate::call::{Call, CallOutput, Holder};
-use crate::process::{PATIENCE, count_waiters, is_alive, is_locked, kill, wait_until, waiter_pids};
+use crate::process::{
+    PATIENCE, count_waiters, is_alive, is_locked, kill, list_files, set_mode, wait_until, waiter_pids,
+};
 use crate::scene::{HELPER, Scene};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 
@@ -36,7 +38,7 @@ pub(crate) fn holder(scene: &Scene, options: &[&str]) -> Holder {
 }
 
 /// Runs `flock` under strace with these options. Returns the output and the trace.
-pub(crate) fn traced(scene: &Scene, options: &[&str], args: &[&str]) -> (CallOutput, String) {
+pub(crate) fn trace_flock(scene: &Scene, options: &[&str], args: &[&str]) -> (CallOutput, String) {
     flock(scene);
     let command = scene.call("strace").args(["-qq", "-o"]).arg(scene.path("trace")).args(options);
     let said = command.arg(scene.path("flock")).args(args).current_dir(scene.path("")).err("").out("").run();
@@ -137,9 +139,9 @@ fn killing_flock_never_leaves_a_command_without_its_lock() {
 fn an_existing_file_is_opened_read_only_without_o_creat() {
     let scene = Scene::new();
     fs::write(scene.path("f"), "kept").unwrap();
-    fs::set_permissions(scene.path("f"), fs::Permissions::from_mode(0o444)).unwrap();
+    set_mode(scene.path("f"), 0o444);
     let before = fs::metadata(scene.path("f")).unwrap();
-    let (_, trace) = traced(&scene, &["-e", "trace=openat,write,pwrite64,ftruncate"], &["f", "true"]);
+    let (_, trace) = trace_flock(&scene, &["-e", "trace=openat,write,pwrite64,ftruncate"], &["f", "true"]);
     let opened: Vec<&str> = trace.lines().filter(|line| line.contains("\"f\"")).collect();
     assert_eq!(opened.len(), 1, "{trace}");
     assert!(opened[0].contains("O_RDONLY") && !opened[0].contains("O_CREAT"), "{trace}");
@@ -153,7 +155,7 @@ fn a_file_system_that_requires_write_access_for_exclusive_locks_gets_it() {
     fs::write(scene.path("f"), "kept").unwrap();
     for error in ["EBADF", "EIO"] {
         let inject = format!("inject=flock:error={error}:when=1");
-        let (_, trace) = traced(&scene, &["-P", "f", "-e", "trace=openat,flock", "-e", &inject], &["f", "true"]);
+        let (_, trace) = trace_flock(&scene, &["-P", "f", "-e", "trace=openat,flock", "-e", &inject], &["f", "true"]);
         let opened: Vec<&str> = trace.lines().filter(|line| line.starts_with("openat")).collect();
         assert!(opened.len() == 2 && opened[1].contains("O_RDWR") && !opened[1].contains("O_CREAT"), "{trace}");
         assert_eq!(trace.matches("flock(").count(), 2, "{trace}");
@@ -220,9 +222,7 @@ fn flock_needs_and_creates_neither_home_nor_state_root() {
     command.env("ABA_LOCK_TIMEOUT", "no number").env("ABA_LOCK_FDS", "nonsense").env("ABA_LOCK_LOG", "/no/such/place");
     command.args(["f", "sh", "-c", "echo $ABA_LOCK_FDS"]);
     Call::new(command).out("nonsense\n").run();
-    let mut files: Vec<_> = fs::read_dir(scene.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    files.sort();
-    assert_eq!(files, ["f", "flock"]);
+    assert_eq!(list_files(scene.path("")), ["f", "flock"]);
     assert_eq!(fs::read(scene.path("f")).unwrap(), b"");
     // A leftover variable does not turn the call into a completion.
     call(&scene, &["f", "echo", "ran"]).env("ABA_LOCK_COMPLETE", "bash").out("ran\n").run();
@@ -303,7 +303,7 @@ fn names_and_commands_may_be_any_bytes() {
 fn a_script_without_an_interpreter_line_gets_all_its_arguments() {
     let scene = Scene::new();
     fs::write(scene.path("script"), "echo $# ${100000}").unwrap();
-    fs::set_permissions(scene.path("script"), fs::Permissions::from_mode(0o755)).unwrap();
+    set_mode(scene.path("script"), 0o755);
     let mut command = flock(&scene);
     command.args(["f", "./script"]).args((1..=100_000).map(|number| number.to_string()));
     Call::new(command).out("100000 100000\n").run();

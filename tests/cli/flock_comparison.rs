@@ -1,6 +1,7 @@
 //! The helper as `flock` compared with flock(1) of the system: the same command lines, exit statuses and effects.
 
 use crate::process::{wait_until, write_program};
+use crate::random::Random;
 use crate::scene::{HELPER, Scene};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// A directory for each of the two programs, in which it is called `flock`, with the other programs of the table.
-struct Rack {
+struct Comparison {
     scene: Scene,
     real: PathBuf,
     number: usize,
@@ -32,13 +33,13 @@ enum Side {
 
 /// The lock that another process holds on the file `f`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum FileState {
     Free,
     Held,
     Shared,
 }
 
-impl Rack {
+impl Comparison {
     fn new() -> Self {
         let scene = Scene::new();
         let found = Command::new("sh").args(["-c", "command -v flock"]).output().unwrap();
@@ -61,15 +62,16 @@ impl Rack {
     }
 
     /// Runs a command in a fresh directory.
-    fn run(&mut self, side: Side, state: State, words: &[OsString]) -> Outcome {
+    fn run(&mut self, side: Side, state: FileState, words: &[OsString]) -> Outcome {
         self.number += 1;
         let directory = self.scene.path(&format!("{}", self.number));
         fs::create_dir(&directory).unwrap();
         fs::write(directory.join("in"), "input\n").unwrap();
-        let holder = (state != State::Free).then(|| {
+        let holder = (state != FileState::Free).then(|| {
             let mut command = Command::new(&self.real);
-            command.args(if state == State::Shared { &["-s", "f"][..] } else { &["f"] });
-            let mut holder = Reaped(command.arg("cat").current_dir(&directory).stdin(Stdio::piped()).spawn().unwrap());
+            command.args(if state == FileState::Shared { &["-s", "f"][..] } else { &["f"] });
+            let mut holder =
+                EndedWithTest(command.arg("cat").current_dir(&directory).stdin(Stdio::piped()).spawn().unwrap());
             let file = directory.join("f");
             let is_held = || {
                 file.exists() && !Command::new(&self.real).arg("-n").arg(&file).arg("true").status().unwrap().success()
@@ -87,14 +89,13 @@ impl Rack {
         let status = command.status().unwrap().code().unwrap_or(-1);
         drop(holder);
         let entries = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name());
-        let mut files: Vec<String> =
-            entries.map(|name| format!("{:?}", name.as_bytes().escape_ascii().to_string())).collect();
+        let mut files: Vec<String> = entries.map(|name| name.as_bytes().escape_ascii().to_string()).collect();
         files.sort();
         fs::remove_dir_all(&directory).unwrap();
         Outcome { status, text: String::from_utf8_lossy(&fs::read(&out).unwrap()).into_owned(), files }
     }
 
-    fn line(&mut self, side: Side, state: State, line: &str) -> Outcome {
+    fn run_line(&mut self, side: Side, state: FileState, line: &str) -> Outcome {
         self.run(side, state, &["sh".into(), "-c".into(), line.into()])
     }
 
@@ -106,9 +107,9 @@ impl Rack {
 }
 
 /// A process that ends with the test.
-struct Reaped(Child);
+struct EndedWithTest(Child);
 
-impl Drop for Reaped {
+impl Drop for EndedWithTest {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
         let _ = self.0.wait();
@@ -119,17 +120,17 @@ impl Drop for Reaped {
 type Row = (String, Option<[(i32, String); 2]>);
 
 /// Reads the lines of the table for a file in this state.
-fn table(state: State) -> Vec<Row> {
-    let mut now = State::Free;
+fn read_table(state: FileState) -> Vec<Row> {
+    let mut now = FileState::Free;
     let mut lines = Vec::new();
     let text = include_str!("flock_comparison.table");
     // An argument may contain a newline.
     let text = text.replace("'\n'", "'\u{1}'");
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         now = match line {
-            "@free" => State::Free,
-            "@held" => State::Held,
-            "@shared" => State::Shared,
+            "@free" => FileState::Free,
+            "@held" => FileState::Held,
+            "@shared" => FileState::Shared,
             _ => {
                 if now == state {
                     lines.push(line.replace('\u{1}', "\n"));
@@ -154,12 +155,12 @@ fn table(state: State) -> Vec<Row> {
 }
 
 /// Runs the lines of the table for a file in this state, and returns their number.
-fn compare(state: State) -> usize {
-    let mut rack = Rack::new();
-    let (known, lines) = (rack.is_known(), table(state));
+fn compare_lines(state: FileState) -> usize {
+    let mut comparison = Comparison::new();
+    let (known, lines) = (comparison.is_known(), read_table(state));
     let mut wrong = Vec::new();
     for (line, differs) in &lines {
-        let [theirs, ours] = [Side::Theirs, Side::Ours].map(|side| rack.line(side, state, line));
+        let [theirs, ours] = [Side::Theirs, Side::Ours].map(|side| comparison.run_line(side, state, line));
         let fits = |outcome: &Outcome, (status, text): &(i32, String)| {
             let said = outcome.text.trim_end().replace('\n', "/");
             outcome.status == *status && if text.ends_with("ex") { said.starts_with(text) } else { said == *text }
@@ -178,17 +179,17 @@ fn compare(state: State) -> usize {
 
 #[test]
 fn flock_behaves_like_the_original_on_a_free_file() {
-    assert!(compare(State::Free) >= 150);
+    assert!(compare_lines(FileState::Free) >= 150);
 }
 
 #[test]
 fn flock_behaves_like_the_original_on_a_held_file() {
-    assert!(compare(State::Held) >= 40);
+    assert!(compare_lines(FileState::Held) >= 40);
 }
 
 #[test]
 fn flock_behaves_like_the_original_on_a_shared_file() {
-    assert!(compare(State::Shared) >= 10);
+    assert!(compare_lines(FileState::Shared) >= 10);
 }
 
 /// The number of random command lines.
@@ -298,35 +299,29 @@ const REST: &[&[u8]] = &[
 fn flock_behaves_like_the_original_for_random_arguments() {
     // `FLOCK_SEED=N` reproduces a failure, or tries other lines.
     let seed: u64 = std::env::var("FLOCK_SEED").ok().map_or(0x5eed, |seed| seed.parse().unwrap());
-    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut below = |limit: usize| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        usize::try_from(random >> 33).unwrap() % limit
-    };
-    let mut rack = Rack::new();
+    let mut random = Random::new(seed);
+    let mut comparison = Comparison::new();
     let (mut ran, mut refused) = (0, 0);
     for round in 0..LINES {
         let mut words: Vec<OsString> = vec!["flock".into()];
-        for _ in 0..below(5) {
-            let table = if below(4) == 0 { REST } else { OPTIONS };
-            words.push(OsString::from_vec(table[below(table.len())].to_vec()));
+        for _ in 0..random.below(5) {
+            let table = if random.one_in(4) { REST } else { OPTIONS };
+            words.push(OsString::from_vec(random.pick(table).to_vec()));
         }
         // Otherwise fewer than one in ten lines would run a command.
-        if below(2) == 0 {
-            words.extend(["f".into(), ["true", "echo", "-c"][below(3)].into()]);
+        if random.one_in(2) {
+            words.extend(["f".into(), (*random.pick(&["true", "echo", "-c"])).into()]);
         }
-        for _ in 0..below(5) {
-            let table = if below(8) == 0 { OPTIONS } else { REST };
-            words.push(OsString::from_vec(table[below(table.len())].to_vec()));
+        for _ in 0..random.below(5) {
+            let table = if random.one_in(8) { OPTIONS } else { REST };
+            words.push(OsString::from_vec(random.pick(table).to_vec()));
         }
-        let state = [State::Free, State::Free, State::Shared][below(3)];
+        let state = *random.pick(&[FileState::Free, FileState::Free, FileState::Shared]);
         // Without -n, a line without -w would wait forever.
-        if state != State::Free {
+        if state != FileState::Free {
             words.splice(1..1, ["-n".into()]);
         }
-        let [mut theirs, mut ours] = [Side::Theirs, Side::Ours].map(|side| rack.run(side, state, &words));
+        let [mut theirs, mut ours] = [Side::Theirs, Side::Ours].map(|side| comparison.run(side, state, &words));
         // The texts of help and version differ.
         for outcome in [&mut theirs, &mut ours] {
             if outcome.text.contains("Usage:") || outcome.text.starts_with("flock from ") {

@@ -1,7 +1,7 @@
 //! The helper as `flock` on a file that is removed while a process waits for its lock.
 
 use crate::call::Holder;
-use crate::flock::{call, flock, holder, traced};
+use crate::flock::{call, flock, holder, trace_flock};
 use crate::process::{count_waiters, wait_until};
 use crate::scene::Scene;
 use std::fs;
@@ -27,7 +27,7 @@ fn a_file_removed_between_opening_and_locking_is_recreated() {
     fs::write(scene.path("f"), "").unwrap();
     for options in [&["-n"][..], &[], &["-w", "5"], &["-s"]] {
         let args = [options, &["f", "sh", "-c", "echo ran >>log"]].concat();
-        let (_, trace) = traced(&scene, &["-P", "f", "-e", "inject=statx:error=ENOENT:when=1"], &args);
+        let (_, trace) = trace_flock(&scene, &["-P", "f", "-e", "inject=statx:error=ENOENT:when=1"], &args);
         assert_eq!(trace.matches("flock(").count(), 2, "{trace}");
     }
     assert_eq!(fs::read_to_string(scene.path("log")).unwrap().lines().count(), 4);
@@ -79,7 +79,7 @@ fn a_file_that_always_seems_replaced_is_locked_unless_it_was_contended() {
     let scene = Scene::new();
     let (said, _) = {
         let args = ["f", "sh", "-c", "flock -n f true || echo held"];
-        traced(&scene, &["-P", "f", "-e", "inject=statx:error=ENOENT"], &args)
+        trace_flock(&scene, &["-P", "f", "-e", "inject=statx:error=ENOENT"], &args)
     };
     assert_eq!(said.out, "held\n");
     let first = holder(&scene, &[]);

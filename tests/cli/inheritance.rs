@@ -7,14 +7,13 @@ use std::fs;
 /// Starts a holder that ends, and two of its children that call the helper after that. Returns their exit statuses.
 ///
 /// `lock` starts the holder; a script is added as its last argument. `ask` is the command of the children.
-fn orphans_ask(scene: &Scene, lock: &str, ask: &str) -> String {
+fn run_orphans(scene: &Scene, lock: &str, ask: &str) -> String {
     let (gate, output) = (scene.gate("holder-has-ended"), scene.path("statuses"));
     let orphans = format!(
         r#"ulimit -S -f unlimited
-        for _ in 1 2; do {{ read -r _ <'{}'; {ask}; echo "$?" >>'{}'; }} >'{}' 2>&1 & done"#,
-        gate.path.display(),
+        for _ in 1 2; do {{ read -r _ <{gate}; {ask}; echo "$?" >>'{}'; }} >'{}' 2>&1 & done"#,
         output.display(),
-        scene.path("noise").display(),
+        scene.path("noise").display()
     );
     let mut command = scene.program("bash");
     command.args(["-c", &format!("{lock} \"$1\""), "bash", &orphans]);
@@ -32,7 +31,7 @@ fn orphans_ask(scene: &Scene, lock: &str, ask: &str) -> String {
 fn orphans_of_a_dead_holder_of_a_file_are_refused() {
     let scene = Scene::new();
     let answers =
-        orphans_ask(&scene, r#""$HELPER" lock --file data -- bash -c"#, r#""$HELPER" lock --file data -- true"#);
+        run_orphans(&scene, r#""$HELPER" lock --file data -- bash -c"#, r#""$HELPER" lock --file data -- true"#);
     assert_eq!(answers, "75\n75\n");
 }
 
@@ -41,7 +40,7 @@ fn orphans_of_a_dead_holder_without_a_record_are_refused() {
     let scene = Scene::new();
     // Because of the limit, no record can be written, as on a full file system.
     let lock = r#"ulimit -S -f 0; exec "$HELPER" lock -q a -- bash -c"#;
-    assert_eq!(orphans_ask(&scene, lock, r#""$HELPER" lock a -- true"#), "75\n75\n");
+    assert_eq!(run_orphans(&scene, lock, r#""$HELPER" lock a -- true"#), "75\n75\n");
     assert_eq!(scene.record("a"), "");
 }
 
@@ -49,10 +48,10 @@ fn orphans_of_a_dead_holder_without_a_record_are_refused() {
 fn orphans_of_a_script_that_took_its_lock_on_a_descriptor_are_refused() {
     let scene = Scene::new();
     let lock = r#"exec 9<>data; "$HELPER" lock --file data --fd 9 || exit; bash -c"#;
-    assert_eq!(orphans_ask(&scene, lock, r#""$HELPER" lock --file data -- true"#), "75\n75\n");
+    assert_eq!(run_orphans(&scene, lock, r#""$HELPER" lock --file data -- true"#), "75\n75\n");
     let lock = r#"exec 9<>"$("$HELPER" path --create a)"; "$HELPER" lock --fd 9 a || exit; bash -c"#;
     let scene = Scene::new();
-    assert_eq!(orphans_ask(&scene, lock, r#""$HELPER" lock a -- true"#), "75\n75\n");
+    assert_eq!(run_orphans(&scene, lock, r#""$HELPER" lock a -- true"#), "75\n75\n");
 }
 
 #[test]
@@ -128,7 +127,7 @@ fn a_shared_lock_is_not_lost_if_the_record_names_another_holder() {
 
 /// A script that releases its lock, lets flock(1) in a child lock the same descriptor, and asks for the lock again. It prints
 /// the exit status of that.
-const RELEASED: &str = r#"mkfifo in out
+const RELEASE_SCRIPT: &str = r#"mkfifo in out
     exec 9<>"$1"; shift
     "$HELPER" lock --fd 9 "$@" && "$HELPER" unlock --fd 9 || exit 91
     (flock -n 9 || echo not locked; echo >in; read -r _ <out) &
@@ -142,7 +141,7 @@ fn a_lock_that_another_program_took_on_a_released_descriptor_grants_nothing() {
         let scene = Scene::new();
         scene.make_root();
         let file = if name.len() == 1 { scene.lock_file("a") } else { scene.path("data") };
-        let command = scene.call("bash").current_dir(scene.path("")).args(["-c", RELEASED, "bash"]).arg(&file);
+        let command = scene.call("bash").current_dir(scene.path("")).args(["-c", RELEASE_SCRIPT, "bash"]).arg(&file);
         command.args(name).out("75\n").run();
     }
 }
@@ -161,7 +160,7 @@ fn a_lock_of_another_program_grants_nothing_inside_a_pid_namespace() {
             .arg(scene.lock_file("a"))
             .arg("a")
     };
-    inside(RELEASED).out("75\n").run();
+    inside(RELEASE_SCRIPT).out("75\n").run();
     // A lock that the script itself holds is inherited as usual.
     inside(r#"exec 9<>"$1"; "$HELPER" lock --fd 9 a && timeout 60 "$HELPER" lock a -- "$HELPER" lock a -- true"#).run();
 }

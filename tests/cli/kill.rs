@@ -1,27 +1,26 @@
 //! `unlock --kill`: it ends the proven holders of a lock, and no waiter.
 
 use crate::call::{Call, Holder};
-use crate::process::{copy_program, is_alive, is_locked, is_root, wait_until};
+use crate::process::{is_alive, is_locked, is_root, set_mode, wait_until};
 use crate::scene::{HELPER, Scene};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// A bash script that holds lock `a`. It must print a line when it is ready.
-fn holder(scene: &Scene, script: &str) -> Holder {
+fn start_holder(scene: &Scene, script: &str) -> Holder {
     scene.aba(["lock", "a", "--", "bash", "-c", script]).hold()
 }
 
 /// A script that waits until it is ended.
-const WAITS: &str = "echo ready; read _; exit 0";
+const WAIT: &str = "echo ready; read _; exit 0";
 
 #[test]
 fn kill_ends_and_names_the_holder_and_frees_the_lock() {
     let scene = Scene::new();
-    let mut holder = holder(&scene, WAITS);
+    let mut holder = start_holder(&scene, WAIT);
     let said = scene.aba(["unlock", "a", "--kill"]).err("").run();
-    let expected = format!("aba-lock: ended pid {} (bash -c '{WAITS}'), by ", holder.pid());
+    let expected = format!("aba-lock: ended pid {} (bash -c '{WAIT}'), by ", holder.pid());
     assert!(said.err.starts_with(&expected) && said.err.lines().count() == 1, "{}", said.err);
     assert!(!is_locked(&scene.lock_file("a")));
     assert_eq!(holder.wait(), 128 + 15);
@@ -40,11 +39,11 @@ fn kill_on_a_free_lock_does_nothing() {
 fn another_signal_can_be_chosen_unless_it_ends_no_process() {
     let scene = Scene::new();
     for signal in ["INT", "SIGINT", "2"] {
-        let mut holder = holder(&scene, "trap 'exit 5' INT; echo ready; read _");
+        let mut holder = start_holder(&scene, "trap 'exit 5' INT; echo ready; read _");
         scene.aba(["unlock", "a", &format!("--kill={signal}")]).err("ended pid ").run();
         assert_eq!(holder.wait(), 5, "{signal}");
     }
-    let mut holder = holder(&scene, "trap '' TERM; echo ready; read _");
+    let mut holder = start_holder(&scene, "trap '' TERM; echo ready; read _");
     for signal in ["", "0", "STOP", "CONT", "CHLD", "NONE", "99"] {
         let signal = format!("--kill={signal}");
         scene.aba(["unlock", "a", &signal]).status(2).err("--kill").run();
@@ -62,7 +61,7 @@ fn another_signal_can_be_chosen_unless_it_ends_no_process() {
 #[test]
 fn a_holder_that_ignores_the_signal_is_killed_after_the_grace_time() {
     let scene = Scene::new();
-    let mut holder = holder(&scene, "trap '' TERM; echo ready; while :; do read _; done");
+    let mut holder = start_holder(&scene, "trap '' TERM; echo ready; while :; do read _; done");
     let begin = Instant::now();
     let said = scene.aba(["unlock", "a", "--kill", "--grace", "0.5"]).err("ended pid ").run();
     assert!(said.err.trim_end().ends_with(", with SIGKILL"), "{}", said.err);
@@ -73,7 +72,7 @@ fn a_holder_that_ignores_the_signal_is_killed_after_the_grace_time() {
 #[test]
 fn a_stopped_holder_is_continued_to_handle_the_signal() {
     let scene = Scene::new();
-    let mut holder = holder(&scene, "trap 'exit 7' TERM; echo ready; read _");
+    let mut holder = start_holder(&scene, "trap 'exit 7' TERM; echo ready; read _");
     holder.signal(19);
     let said = scene.aba(["unlock", "a", "--kill", "--grace", "1000"]).err("ended pid ").run();
     assert!(!said.err.contains("SIGKILL"), "{}", said.err);
@@ -83,9 +82,9 @@ fn a_stopped_holder_is_continued_to_handle_the_signal() {
 #[test]
 fn a_waiter_gets_the_lock_and_is_not_killed() {
     let scene = Scene::new();
-    let mut first = holder(&scene, WAITS);
+    let mut first = start_holder(&scene, WAIT);
     let gate = scene.gate("gate");
-    let by_name = format!("read _ <'{}'; echo done", gate.path.display());
+    let by_name = format!("read _ <{gate}; echo done");
     let waiter = scene.aba(["lock", "-qw", "a", "--", "sh", "-c", &by_name]).out("done\n").start();
     scene.wait_for_waiter("a");
     let said = scene.aba(["unlock", "a", "--kill"]).err(format!("ended pid {} (", first.pid())).run();
@@ -101,9 +100,9 @@ fn a_script_that_waits_with_a_descriptor_is_not_killed() {
     let scene = Scene::new();
     let script =
         |rest: &str| format!("exec 200<>\"$(\"$HELPER\" path --create a)\"; \"$HELPER\" lock -qw --fd 200 a; {rest}");
-    let mut first = scene.call("bash").arg("-c").arg(script(WAITS)).hold();
+    let mut first = scene.call("bash").arg("-c").arg(script(WAIT)).hold();
     let gate = scene.gate("gate");
-    let waiter = scene.bash(&script(&format!("read _ <'{}'; echo done", gate.path.display()))).out("done\n").start();
+    let waiter = scene.bash(&script(&format!("read _ <{gate}; echo done"))).out("done\n").start();
     scene.wait_for_waiter("a");
     let command = scene.aba(["unlock", "a", "--kill"]).err(format!("ended pid {} (", first.pid()));
     command.err(format!("a is released; now held by pid {} (", waiter.pid())).run();
@@ -118,11 +117,11 @@ fn a_waiter_that_arrives_during_the_kill_is_not_killed() {
     let (asked, gate, inside) = (scene.path("asked"), scene.gate("gate"), scene.gate("inside"));
     let script =
         format!("trap '>{}; read _ <{}; exit 3' TERM; echo ready; read _", asked.display(), gate.path.display());
-    let mut first = holder(&scene, &script);
+    let mut first = start_holder(&scene, &script);
     let call =
         scene.aba(["unlock", "a", "--kill", "--grace", "1000"]).err("ended pid ").err("now held by pid ").start();
     wait_until("the holder is asked", || asked.exists());
-    let wait = format!("read _ <'{}'; echo done", inside.path.display());
+    let wait = format!("read _ <{inside}; echo done");
     let waiter = scene.aba(["lock", "-qw", "a", "--", "sh", "-c", &wait]).out("done\n").start();
     scene.wait_for_waiter("a");
     gate.open();
@@ -137,8 +136,8 @@ fn all_shared_and_inheriting_holders_are_ended() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     // The shell that acquired the lock has ended. Its child still holds it.
-    let script = format!("(read _ <'{}') & echo ready $!; exec >/dev/null; kill -9 $$", gate.path.display());
-    let mut first = holder(&scene, &script);
+    let script = format!("(read _ <{gate}) & echo ready $!; exec >/dev/null; kill -9 $$");
+    let mut first = start_holder(&scene, &script);
     first.wait();
     let child: u32 = first.first_line.strip_prefix("ready ").unwrap().parse().unwrap();
     assert!(is_locked(&scene.lock_file("a")) && is_alive(child));
@@ -163,7 +162,7 @@ fn processes_that_the_dying_holder_starts_are_ended() {
         gate.path.display(),
         note.display()
     );
-    let mut first = holder(&scene, &script);
+    let mut first = start_holder(&scene, &script);
     scene.aba(["unlock", "a", "--kill"]).err("ended pid ").run();
     assert_eq!(first.wait(), 3);
     let child: u32 = fs::read_to_string(note).unwrap().trim().parse().unwrap();
@@ -218,10 +217,9 @@ fn a_script_never_kills_itself_or_its_ancestors() {
 fn holders_that_cannot_be_seen_are_not_killed() {
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).run();
-    let (boot, host) = (scene.field("a", "boot"), scene.field("a", "host"));
     let own = scene.record("a");
-    let far = own.replace(&format!("boot={boot}"), "boot=0-0").replace(&format!("host={host}"), "host=far");
-    fs::write(scene.lock_file("a"), far).unwrap();
+    scene.set_field("a", "boot", "0-0");
+    scene.set_field("a", "host", "far");
     let command = scene.aba(["unlock", "a", "--kill"]).status(75);
     let command = command.err("refused to release a: who has it cannot be seen from here: last taken by pid ");
     command.err(" on host far (true), by ").err("hint: end it where it runs").run();
@@ -229,37 +227,22 @@ fn holders_that_cannot_be_seen_are_not_killed() {
         return;
     }
     // A holder of another user.
-    let copy = scene.path("helper");
-    copy_program(HELPER, &copy);
-    fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::set_permissions(scene.root(), fs::Permissions::from_mode(0o755)).unwrap();
+    set_mode(scene.root(), 0o755);
     fs::write(scene.lock_file("a"), own).unwrap();
-    fs::set_permissions(scene.lock_file("a"), fs::Permissions::from_mode(0o644)).unwrap();
-    let holder = holder(&scene, WAITS);
-    scene
-        .call("setpriv")
-        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"])
-        .arg(copy)
-        .args(["unlock", "a", "--kill"])
-        .status(75)
-        .err(format!("the descriptors of its holder may not be looked into: pid {} (", holder.pid()))
-        .err("), by root, for ")
-        .run();
+    set_mode(scene.lock_file("a"), 0o644);
+    let holder = start_holder(&scene, WAIT);
+    let refusal = format!("the descriptors of its holder may not be looked into: pid {} (", holder.pid());
+    let call = scene.unprivileged().args(["unlock", "a", "--kill"]).status(75);
+    call.err(refusal).err("), by root, for ").run();
     assert_eq!(holder.release(), 0);
 }
 
 #[test]
 fn pids_of_another_namespace_are_never_signalled() {
     let scene = Scene::new();
-    let holder = holder(&scene, WAITS);
-    let unshare = |more: &[&str]| {
-        scene
-            .call("unshare")
-            .args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child"])
-            .args(more)
-            .args([HELPER, "unlock", "a", "--kill"])
-            .status(75)
-    };
+    let holder = start_holder(&scene, WAIT);
+    let unshare =
+        |more: &[&str]| scene.in_pid_namespace().args(more).args([HELPER, "unlock", "a", "--kill"]).status(75);
     // First with the /proc of the outer namespace, where pids mean other processes. Then with its own /proc, which does not
     // show the holder.
     unshare(&[]).err("refused to release a: /proc is of another pid namespace").run();
@@ -267,8 +250,8 @@ fn pids_of_another_namespace_are_never_signalled() {
     assert_eq!(holder.release(), 0);
 }
 
-/// `unlock a --kill` under strace, which changes the result of pidfd_send_signal(2).
-fn injected(scene: &Scene, inject: &str) -> Call {
+/// `unlock a --kill` under strace, which changes the result of `pidfd_send_signal`.
+fn kill_with_fault(scene: &Scene, inject: &str) -> Call {
     scene
         .strace(["-e", &format!("inject=pidfd_send_signal:{inject}")])
         .args([HELPER, "unlock", "a", "--kill", "--grace", "0.1"])
@@ -278,8 +261,8 @@ fn injected(scene: &Scene, inject: &str) -> Call {
 #[test]
 fn a_holder_that_may_not_be_signalled_is_named_and_not_killed() {
     let scene = Scene::new();
-    let holder = holder(&scene, WAITS);
-    injected(&scene, "error=EPERM")
+    let holder = start_holder(&scene, WAIT);
+    kill_with_fault(&scene, "error=EPERM")
         .err(format!("refused to release a: may not signal pid {} (", holder.pid()))
         .err(": Operation not permitted\nhint: ask ")
         .run();
@@ -289,9 +272,9 @@ fn a_holder_that_may_not_be_signalled_is_named_and_not_killed() {
 #[test]
 fn a_holder_that_does_not_end_is_reported() {
     let scene = Scene::new();
-    let holder = holder(&scene, WAITS);
+    let holder = start_holder(&scene, WAIT);
     // A process that waits for a disk does not react to signals.
-    injected(&scene, "retval=0")
+    kill_with_fault(&scene, "retval=0")
         .err(format!("aba-lock: could not end pid {} (", holder.pid()))
         .err(format!("aba-lock: a is still held by pid {} (", holder.pid()))
         .err("hint: see it with `aba-lock status a`")
@@ -302,7 +285,7 @@ fn a_holder_that_does_not_end_is_reported() {
 #[test]
 fn a_reused_pid_is_never_signalled() {
     let scene = Scene::new();
-    let mut holder = holder(&scene, WAITS);
+    let mut holder = start_holder(&scene, WAIT);
     let log = scene.path("log");
     // When the helper opens the pid, the process has ended.
     scene
@@ -326,11 +309,9 @@ fn the_advised_kill_command_ends_all_holders() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     // Two children inherited the lock of a process that has ended.
-    let script = format!(
-        "(read _ <'{0}') & one=$!; (read _ <'{0}') & echo ready $one $!; exec >/dev/null; kill -9 $$",
-        gate.path.display()
-    );
-    let mut first = holder(&scene, &script);
+    let script =
+        format!("(read _ <{gate}) & one=$!; (read _ <{gate}) & echo ready $one $!; exec >/dev/null; kill -9 $$");
+    let mut first = start_holder(&scene, &script);
     first.wait();
     let pids = first.first_line.strip_prefix("ready ").unwrap().to_owned();
     scene.aba(["status", "a"]).out(format!("or end it: `kill {pids}`\n")).run();

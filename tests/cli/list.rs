@@ -75,9 +75,7 @@ fn the_json_of_status_and_list_describes_holders_and_waiters() {
     scene.wait_for_settled_waiters("a", 1);
     let gone = scene.holder("b");
     fs::remove_file(scene.lock_file("b")).unwrap();
-    let json = |args: &[&str], status| -> Value {
-        serde_json::from_str(&scene.aba(args).status(status).out("").run().out).unwrap()
-    };
+    let json = |args: &[&str], status| -> Value { scene.aba(args).status(status).json() };
     let (a, b, list) =
         (json(&["status", "--json", "a"], 0), json(&["status", "--json", "b"], 1), json(&["list", "--json"], 0));
     let all = "age_seconds fcntl hidden holders mode name path pid_file record remedy removed since state waiters";

@@ -1,10 +1,9 @@
 //! `lock`: acquiring, waiting, timeouts, shared locks, several locks at once, records and tokens.
 
 use crate::call::Call;
-use crate::process::{PATIENCE, is_locked, write_program};
+use crate::process::{PATIENCE, is_locked, set_mode, write_program};
 use crate::scene::{HELPER, Scene};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -228,8 +227,7 @@ fn the_token_grows_even_if_the_lock_file_was_removed() {
         if round == 4 {
             // If the clock was set back, only the last token keeps it growing.
             last += 1_000_000_000_000;
-            let ahead = scene.record("a").replace(&format!("token={token}"), &format!("token={last}"));
-            fs::write(scene.lock_file("a"), ahead).unwrap();
+            scene.set_field("a", "token", &last.to_string());
         }
     }
 }
@@ -284,7 +282,7 @@ fn the_hint_names_the_command_that_waits() {
     let text = "exec 9<>\"$ABA_LOCK_DIR/aba-a.lock\"; \"$HELPER\" lock --reopen --fd 9 $OPTIONS a; exit $?\n";
     let script = scene.path("my script");
     write_program(&script, &format!("#!/usr/bin/env bash\n{text}"));
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o644)).unwrap();
+    set_mode(&script, 0o644);
     let call = |words: &[&str], options: &str| {
         let command = scene.call(words[0]).args(&words[1..]).env("OPTIONS", options).current_dir(scene.path(""));
         let said = command.status(75).err("a is already running: ").run().err;
@@ -295,7 +293,7 @@ fn the_hint_names_the_command_that_waits() {
     // A script that is not executable is called with its interpreter.
     let waits = format!("wait for it with `ABA_LOCK_TIMEOUT=60 bash '{name}' deploy`, or {see}");
     assert_eq!(call(&["bash", &name, "deploy"], ""), waits);
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    set_mode(&script, 0o755);
     let waits = format!("wait for it with `ABA_LOCK_TIMEOUT=60 '{name}' deploy`, or {see}");
     assert_eq!(call(&[&name, "deploy"], ""), waits);
     let long = "x".repeat(200);
@@ -340,7 +338,7 @@ fn no_hint_advises_waiting_for_or_killing_the_caller_itself() {
 }
 
 /// A program that sets an alarm and then becomes the helper.
-fn after_alarm(scene: &Scene, seconds: &str, words: &[&str]) -> Call {
+fn call_with_alarm(scene: &Scene, seconds: &str, words: &[&str]) -> Call {
     let text = "import os, signal, sys; signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])";
     scene.call("python3").args(["-c", text, seconds, HELPER]).args(words)
 }
@@ -349,11 +347,12 @@ fn after_alarm(scene: &Scene, seconds: &str, words: &[&str]) -> Call {
 fn an_alarm_of_the_caller_ends_the_wait_and_is_inherited_by_the_command() {
     let scene = Scene::new();
     let holder = scene.holder("a");
-    after_alarm(&scene, "0.5", &["lock", "-q", "-w", "a", "--", "true"]).status(142).run();
-    after_alarm(&scene, "0.5", &["lock", "-q", "-t", "600", "a", "--", "true"]).status(142).run();
+    call_with_alarm(&scene, "0.5", &["lock", "-q", "-w", "a", "--", "true"]).status(142).run();
+    call_with_alarm(&scene, "0.5", &["lock", "-q", "-t", "600", "a", "--", "true"]).status(142).run();
     let ask = "import signal; left = signal.getitimer(signal.ITIMER_REAL); print(0 < left[0] < 3600, left[1])";
-    let waiter =
-        after_alarm(&scene, "3600", &["lock", "-q", "-w", "a", "--", "python3", "-c", ask]).out("True 0.0\n").start();
+    let waiter = call_with_alarm(&scene, "3600", &["lock", "-q", "-w", "a", "--", "python3", "-c", ask])
+        .out("True 0.0\n")
+        .start();
     scene.wait_for_waiter("a");
     holder.release();
     waiter.finish();

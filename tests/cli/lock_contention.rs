@@ -1,6 +1,7 @@
 //! `lock` called by many contenders that are killed at any time, while another process removes free lock files.
 
 use crate::process::{PATIENCE, is_locked, wait_until};
+use crate::random::Random;
 use crate::scene::{HELPER, LIBRARY, Scene};
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -69,30 +70,30 @@ const REMOVER: &str = r#"
 "#;
 
 /// A process that is killed at the end of the test, even if an assertion fails.
-struct Actor(Child);
+struct Contender(Child);
 
-impl Drop for Actor {
+impl Drop for Contender {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-fn start(scene: &Scene, script: &str) -> Actor {
+fn start_contender(scene: &Scene, script: &str) -> Contender {
     let mut command: Command = scene.program("bash");
     command.arg("-c").arg(format!("{INSIDE}{script}")).current_dir(scene.path(""));
-    command.env("LIBRARY", LIBRARY).env("ABA_LOCK_BIN", helper());
-    command.env("HELPER", helper());
+    command.env("LIBRARY", LIBRARY).env("ABA_LOCK_BIN", helper_path());
+    command.env("HELPER", helper_path());
     command.stdout(Stdio::null());
-    Actor(command.spawn().unwrap())
+    Contender(command.spawn().unwrap())
 }
 
 /// The release build of the helper, if there is one: with the debug build, this many rounds take long.
-fn helper() -> String {
+fn helper_path() -> String {
     std::env::var("ABA_LOCK_BIN").unwrap_or_else(|_| HELPER.to_owned())
 }
 
-fn lines(scene: &Scene, file: &str) -> usize {
+fn count_lines(scene: &Scene, file: &str) -> usize {
     fs::read_to_string(scene.path(file)).unwrap_or_default().lines().count()
 }
 
@@ -103,25 +104,22 @@ fn contenders_exclude_each_other_and_no_wake_up_is_lost() {
     fs::write(scene.path("witness"), "").unwrap();
     fs::write(scene.path("counter"), "00000000\n").unwrap();
     let scripts = [SCRIPT, SCRIPT, SCRIPT, SCRIPT, SCRIPT, SCRIPT, COMMAND, COMMAND];
-    let mut contenders: Vec<Actor> = scripts.iter().map(|script| start(&scene, script)).collect();
-    let mut remover = start(&scene, REMOVER);
+    let mut contenders: Vec<Contender> = scripts.iter().map(|script| start_contender(&scene, script)).collect();
+    let mut remover = start_contender(&scene, REMOVER);
 
     let begin = Instant::now();
     let mut seen = (0, Instant::now());
     let mut kills = 0;
     // Random pauses, so that each kill happens at another step of its victim.
-    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = Random::new(0x2545_f491);
     while seen.0 < ACQUISITIONS && begin.elapsed() < 5 * PATIENCE {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        thread::sleep(Duration::from_millis(20 + random % 60));
-        let victim = usize::try_from(random >> 32).unwrap() % contenders.len();
+        thread::sleep(Duration::from_millis(20 + random.below(60)));
+        let victim = random.index(contenders.len());
         contenders[victim].0.kill().unwrap();
         contenders[victim].0.wait().unwrap();
-        contenders[victim] = start(&scene, scripts[victim]);
+        contenders[victim] = start_contender(&scene, scripts[victim]);
         kills += 1;
-        let entries = lines(&scene, "entries");
+        let entries = count_lines(&scene, "entries");
         if entries > seen.0 {
             seen = (entries, Instant::now());
         }
@@ -136,11 +134,11 @@ fn contenders_exclude_each_other_and_no_wake_up_is_lost() {
     wait_until("the last command has ended", || {
         !scene.lock_file("fire").exists() || !is_locked(&scene.lock_file("fire"))
     });
-    let (entries, removals) = (lines(&scene, "entries"), lines(&scene, "removals"));
+    let (entries, removals) = (count_lines(&scene, "entries"), count_lines(&scene, "removals"));
     let counter: usize = fs::read_to_string(scene.path("counter")).unwrap().trim().parse().unwrap();
-    assert_eq!(lines(&scene, "violations"), 0, "two were inside at once");
+    assert_eq!(count_lines(&scene, "violations"), 0, "two were inside at once");
     assert!(entries >= ACQUISITIONS, "only {entries} acquisitions in {:?}", begin.elapsed());
-    assert!(lines(&scene, "by-script") > entries / 4, "the scripts took part");
+    assert!(count_lines(&scene, "by-script") > entries / 4, "the scripts took part");
     assert!(kills > 50 && removals > 50, "{kills} kills and {removals} removals are not much of a fire");
     // A killed contender may have counted without an entry. An entry without its two counts is a lost update.
     assert!(

@@ -10,7 +10,7 @@ use std::fs;
 const LOG: &str = "ABA_LOCK_LOG";
 
 /// Parses the text format and fails if the text does not follow the specification. Returns the samples by name and labels.
-fn samples(text: &str) -> BTreeMap<String, f64> {
+fn parse_samples(text: &str) -> BTreeMap<String, f64> {
     let is_name = |name: &str| {
         let mut bytes = name.bytes();
         bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
@@ -45,11 +45,11 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
     samples
 }
 
-fn metrics(scene: &Scene) -> BTreeMap<String, f64> {
-    samples(&scene.aba(["metrics"]).env(LOG, scene.path("log")).out("# HELP").run().out)
+fn read_metrics(scene: &Scene) -> BTreeMap<String, f64> {
+    parse_samples(&scene.aba(["metrics"]).env(LOG, scene.path("log")).out("# HELP").run().out)
 }
 
-fn of(samples: &BTreeMap<String, f64>, name: &str, lock: &str) -> f64 {
+fn find_sample(samples: &BTreeMap<String, f64>, name: &str, lock: &str) -> f64 {
     let key = format!("aba_lock_{name}{{lock=\"{lock}\"}}");
     *samples.get(&key).unwrap_or_else(|| panic!("no {key} in {samples:?}"))
 }
@@ -58,7 +58,7 @@ fn of(samples: &BTreeMap<String, f64>, name: &str, lock: &str) -> f64 {
 fn an_empty_state_root_has_metrics_and_is_not_created() {
     let scene = Scene::new();
     let said = scene.aba(["metrics"]).out("aba_lock_info{version=\"").run().out;
-    let samples = samples(&said);
+    let samples = parse_samples(&said);
     assert_eq!(samples["aba_lock_tasks{state=\"running\"}"], 0.0);
     assert!(!samples.keys().any(|key| key.contains("_total") || key.contains("held")), "{samples:?}");
     assert!(!scene.root().exists());
@@ -71,17 +71,17 @@ fn held_and_waiting_show_the_current_state() {
     let holder = scene.holder("a");
     let waiters: Vec<_> = (0..2).map(|_| scene.aba(["lock", "-w", "-q", "a", "--", "true"]).start()).collect();
     scene.wait_for_waiters("a", 2);
-    let now = metrics(&scene);
-    assert_eq!((of(&now, "held", "a"), of(&now, "waiting", "a")), (1.0, 2.0));
-    assert_eq!((of(&now, "held", "free"), of(&now, "waiting", "free")), (0.0, 0.0));
-    assert!(of(&now, "held_seconds", "a") < PATIENCE.as_secs_f64());
+    let now = read_metrics(&scene);
+    assert_eq!((find_sample(&now, "held", "a"), find_sample(&now, "waiting", "a")), (1.0, 2.0));
+    assert_eq!((find_sample(&now, "held", "free"), find_sample(&now, "waiting", "free")), (0.0, 0.0));
+    assert!(find_sample(&now, "held_seconds", "a") < PATIENCE.as_secs_f64());
     assert!(!now.contains_key("aba_lock_held_seconds{lock=\"free\"}"));
     holder.release();
     for waiter in waiters {
         waiter.finish();
     }
-    let now = metrics(&scene);
-    assert_eq!((of(&now, "held", "a"), of(&now, "waiting", "a")), (0.0, 0.0));
+    let now = read_metrics(&scene);
+    assert_eq!((find_sample(&now, "held", "a"), find_sample(&now, "waiting", "a")), (0.0, 0.0));
 }
 
 #[test]
@@ -98,19 +98,19 @@ fn the_log_supplies_the_counters_of_each_lock() {
     logged(&["lock", "-q", "-t", "0.1", "a", "--", "true"]).status(124).run();
     holder.release();
     scene.aba(["lock", "never-logged", "--", "true"]).run();
-    let now = metrics(&scene);
-    assert_eq!(of(&now, "acquisitions_total", "a"), 2.0);
-    assert_eq!(of(&now, "contentions_total", "a"), 2.0);
-    assert_eq!(of(&now, "timeouts_total", "a"), 1.0);
-    assert_eq!(of(&now, "replacements_total", "a"), 0.0);
-    assert!(of(&now, "wait_seconds_total", "a") >= 0.1);
-    assert_eq!(of(&now, "acquisitions_total", "never-logged"), 0.0);
-    assert_eq!(of(&now, "acquisitions_total", &file.replace('"', "\\\"")), 1.0);
+    let now = read_metrics(&scene);
+    assert_eq!(find_sample(&now, "acquisitions_total", "a"), 2.0);
+    assert_eq!(find_sample(&now, "contentions_total", "a"), 2.0);
+    assert_eq!(find_sample(&now, "timeouts_total", "a"), 1.0);
+    assert_eq!(find_sample(&now, "replacements_total", "a"), 0.0);
+    assert!(find_sample(&now, "wait_seconds_total", "a") >= 0.1);
+    assert_eq!(find_sample(&now, "acquisitions_total", "never-logged"), 0.0);
+    assert_eq!(find_sample(&now, "acquisitions_total", &file.replace('"', "\\\"")), 1.0);
     // A log that is named, and none if the log is not a file.
     let other = scene.path("other").display().to_string();
     fs::write(&other, "{\"event\":\"acquired\",\"lock\":\"else\\\\\\n\"}\n").unwrap();
     let said = scene.aba(["metrics", "--log", &other]).out("").run().out;
-    assert_eq!(of(&samples(&said), "acquisitions_total", "else\\\\\\n"), 1.0);
+    assert_eq!(find_sample(&parse_samples(&said), "acquisitions_total", "else\\\\\\n"), 1.0);
     let said = scene.aba(["metrics"]).env(LOG, "/dev/stderr").out("").run().out;
     assert!(!said.contains("_total"), "{said}");
 }
@@ -135,8 +135,8 @@ fn foreign_or_truncated_log_lines_do_not_affect_other_lines() {
     let mut log = log.join("\n").into_bytes();
     log.extend(b"\n\xff\xfe\n");
     fs::write(scene.path("log"), log).unwrap();
-    let now = metrics(&scene);
-    assert_eq!(of(&now, "acquisitions_total", "a"), 4.0);
+    let now = read_metrics(&scene);
+    assert_eq!(find_sample(&now, "acquisitions_total", "a"), 4.0);
     assert_eq!(now.keys().filter(|key| key.contains("acquisitions")).count(), 1, "{now:?}");
 }
 
@@ -158,7 +158,7 @@ fn tasks_are_counted_by_state() {
     let scene = Scene::new();
     scene.once(["-w", "-q", "-i", "good", "--", "true"]).run();
     scene.once(["-w", "-q", "-i", "bad", "--", "false"]).status(1).run();
-    let now = metrics(&scene);
+    let now = read_metrics(&scene);
     for (state, number) in [("succeeded", 1.0), ("failed", 1.0), ("running", 0.0), ("interrupted", 0.0), ("new", 0.0)] {
         assert_eq!(now[&format!("aba_lock_tasks{{state=\"{state}\"}}")], number, "{state}");
     }
@@ -170,7 +170,7 @@ fn metrics_can_be_written_to_a_file_atomically() {
     scene.aba(["lock", "a", "--", "true"]).run();
     let command = scene.call("bash").args(["-c", "\"$HELPER\" metrics | \"$HELPER\" write --create \"$1\"", "bash"]);
     command.arg(scene.path("a.prom")).run();
-    assert_eq!(of(&samples(&fs::read_to_string(scene.path("a.prom")).unwrap()), "held", "a"), 0.0);
+    assert_eq!(find_sample(&parse_samples(&fs::read_to_string(scene.path("a.prom")).unwrap()), "held", "a"), 0.0);
 }
 
 #[test]
@@ -179,6 +179,9 @@ fn an_impossible_waiting_time_is_not_counted() {
     let line = |waited: &str| format!("{{\"event\":\"acquired\",\"lock\":\"a\",\"waited_seconds\":{waited}}}\n");
     fs::write(scene.path("log"), ["-5", "2.5", "\"7\"", "null", "-1e308", "1e308", "1e308"].map(line).concat())
         .unwrap();
-    let now = metrics(&scene);
-    assert_eq!((of(&now, "acquisitions_total", "a"), of(&now, "wait_seconds_total", "a")), (7.0, 2.5));
+    let now = read_metrics(&scene);
+    assert_eq!(
+        (find_sample(&now, "acquisitions_total", "a"), find_sample(&now, "wait_seconds_total", "a")),
+        (7.0, 2.5)
+    );
 }

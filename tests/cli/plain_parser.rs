@@ -2,6 +2,7 @@
 
 use crate::args::{Cli, Invocation};
 use crate::plain;
+use crate::random::Random;
 use clap::Parser;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -78,11 +79,11 @@ const WORDS: &[&[u8]] = &[
     b"--wait=",
 ];
 
-fn words(line: &[&[u8]]) -> Vec<OsString> {
+fn to_words(line: &[&[u8]]) -> Vec<OsString> {
     line.iter().map(|word| OsStr::from_bytes(word).to_owned()).collect()
 }
 
-fn by_clap(command: &str, words: &[OsString]) -> Option<Invocation> {
+fn parse_with_clap(command: &str, words: &[OsString]) -> Option<Invocation> {
     let line = ["aba-lock", command].into_iter().map(OsString::from).chain(words.iter().cloned());
     Cli::try_parse_from(line).ok().map(|cli| cli.command)
 }
@@ -94,7 +95,7 @@ fn is_plain(words: &[OsString]) -> bool {
     let task = plain::parse_run_once(words.iter().cloned()).map(Invocation::RunOnce);
     for (name, plain) in [("lock", &lock), ("unlock", &unlock), ("run-once", &task)] {
         if let Some(plain) = plain {
-            let clap = by_clap(name, words).map(|command| format!("{command:?}"));
+            let clap = parse_with_clap(name, words).map(|command| format!("{command:?}"));
             assert_eq!(clap, Some(format!("{plain:?}")), "{name} {words:?}");
         }
     }
@@ -131,27 +132,21 @@ fn the_most_frequent_calls_of_scripts_are_plain() {
 
 #[test]
 fn the_plain_parser_agrees_with_clap() {
-    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut next = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        usize::try_from(state >> 33).unwrap() % below
-    };
+    let mut random = Random::new(0);
     let mut plain = 0;
     for _ in 0..30_000 {
         // One in three lines begins with a name, as most valid ones do.
-        let mut line: Vec<&[u8]> = if next(3) == 0 { vec![b"a"] } else { Vec::new() };
-        line.extend((0..next(6)).map(|_| WORDS[next(WORDS.len())]));
-        if next(3) == 0 {
+        let mut line: Vec<&[u8]> = if random.one_in(3) { vec![b"a"] } else { Vec::new() };
+        line.extend((0..random.below(6)).map(|_| *random.pick(WORDS)));
+        if random.one_in(3) {
             line.extend([b"-i".as_slice(), b"a"]);
         }
-        match next(3) {
+        match random.below(3) {
             0 => line.extend([b"--".as_slice(), b"true"]),
             1 => line.extend([b"--fd".as_slice(), b"200"]),
             _ => {}
         }
-        plain += usize::from(is_plain(&words(&line)));
+        plain += usize::from(is_plain(&to_words(&line)));
     }
     assert!(plain > 1000, "only {plain} of the lines were plain");
 }

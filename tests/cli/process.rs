@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The longest time that a test waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,6 +33,31 @@ pub(crate) fn write_program(path: &Path, text: &str) {
 /// Makes a FIFO.
 pub(crate) fn make_fifo(path: impl AsRef<Path>) {
     assert!(Command::new("mkfifo").arg(path.as_ref()).status().unwrap().success());
+}
+
+/// The names of the files in a directory, sorted. Empty if there is no such directory.
+pub(crate) fn list_files(directory: impl AsRef<Path>) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// The permission bits of a file.
+pub(crate) fn file_mode(path: impl AsRef<Path>) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// Sets the permission bits of a file.
+pub(crate) fn set_mode(path: impl AsRef<Path>, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Sets the modification time of a file to this number of seconds from now, which is negative for the past.
+pub(crate) fn set_modified(path: impl AsRef<Path>, seconds: i64) {
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    let time = if seconds < 0 { SystemTime::now() - distance } else { SystemTime::now() + distance };
+    fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
 }
 
 /// Waits until `is_done` returns true.
@@ -126,7 +151,7 @@ pub(crate) fn is_watching(pid: u32) -> bool {
     descriptors.flatten().any(|descriptor| leads_to(&descriptor.path()))
 }
 
-/// Returns true if the tests run as root, who may open every file.
+/// Returns true if the tests run as root. No permission restricts root.
 pub(crate) fn is_root() -> bool {
     String::from_utf8(Command::new("id").arg("-u").output().unwrap().stdout).unwrap().trim() == "0"
 }

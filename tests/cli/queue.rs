@@ -1,12 +1,12 @@
 //! The queue of a lock: waiters are served in order of arrival, and their place is reported.
 
 use crate::call::RunningCall;
-use crate::process::{parent_pid, wait_until, waiter_pids};
-use crate::scene::{HELPER, LIBRARY, Scene};
+use crate::process::{count_background_switches, parent_pid, wait_until, waiter_pids};
+use crate::scene::{HELPER, Scene};
 use std::fs;
 
 /// Waits until one more waiter is settled in the queue of lock `a`. Returns its pid.
-fn until_one_more(scene: &Scene, known: &[u32]) -> u32 {
+fn wait_for_next_waiter(scene: &Scene, known: &[u32]) -> u32 {
     scene.wait_for_settled_waiters("a", known.len() + 1);
     waiter_pids(&scene.lock_file("a")).into_iter().find(|pid| !known.contains(pid)).unwrap()
 }
@@ -27,12 +27,10 @@ fn waiters_are_served_in_order_of_arrival() {
                 let rule = format!("waiting ={}", scene.path(&format!("seen{at}")).display());
                 scene.on_terminal(&rule).args([HELPER, "lock", "-w", "a", "--", "sh", "-c", &serve]).out("waiting ")
             }
-            _ => scene
-                .bash(&format!("source '{LIBRARY}'; aba_lock_operation -qw a; {serve}"))
-                .env("ABA_LOCK_BIN", HELPER),
+            _ => scene.bash_with_library(&format!("aba_lock_operation -qw a; {serve}")),
         };
         waiters.push(waiter.start());
-        pids.push(until_one_more(&scene, &pids));
+        pids.push(wait_for_next_waiter(&scene, &pids));
     }
     assert_eq!(waiter_pids(&scene.lock_file("a")), pids);
     // The waiters on terminals show a line by now.
@@ -65,21 +63,15 @@ fn waiters_that_check_for_deadlocks_keep_their_place() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let first = scene.aba(["lock", "-qw", "a", "--", "true"]).start();
-    until_one_more(&scene, &[]);
+    wait_for_next_waiter(&scene, &[]);
     let second = scene.aba(["lock", "-qw", "a", "--", "true"]).start();
-    until_one_more(&scene, &[first.pid()]);
+    wait_for_next_waiter(&scene, &[first.pid()]);
     // A waiter looks for deadlocks about once a second: its second thread wakes up.
-    let woken = |pid: u32| {
-        let mut threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-        let other = threads.find(|thread| thread.file_name().to_str() != Some(&pid.to_string())).unwrap();
-        let text = fs::read_to_string(other.path().join("status")).unwrap();
-        let number = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
-        number.trim().parse::<u32>().unwrap()
-    };
-    let before = [first.pid(), second.pid()].map(woken);
+    let before = [first.pid(), second.pid()].map(count_background_switches);
     wait_until("both have looked", || {
         assert_eq!(waiter_pids(&scene.lock_file("a")), [first.pid(), second.pid()]);
-        woken(first.pid()) > before[0] + 1 && woken(second.pid()) > before[1] + 1
+        let now = [first.pid(), second.pid()].map(count_background_switches);
+        now[0] > before[0] + 1 && now[1] > before[1] + 1
     });
     holder.release();
     first.finish();
@@ -97,7 +89,7 @@ fn the_message_of_a_waiter_shows_its_place_in_the_queue() {
         let sentence = format!("aba-lock: waiting for a{place}, {held}");
         let waiter = scene.aba(["lock", "-w", "a", "--", "true"]).err(sentence).start();
         waiter.wait_for_error("\n");
-        pids.push(until_one_more(&scene, &pids));
+        pids.push(wait_for_next_waiter(&scene, &pids));
         waiters.push(waiter);
     }
     holder.release();

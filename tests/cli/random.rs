@@ -22,8 +22,13 @@ impl Random {
         self.below(number) == 0
     }
 
+    /// Returns an index of a list of this length.
+    pub(crate) fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(u64::try_from(length).unwrap())).unwrap()
+    }
+
     /// Returns one of the items.
     pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        &items[usize::try_from(self.below(u64::try_from(items.len()).unwrap())).unwrap()]
+        &items[self.index(items.len())]
     }
 }

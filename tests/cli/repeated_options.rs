@@ -19,13 +19,13 @@ const COLLECT: [&str; 6] =
     ["clean --pid-file", "lock --fd", "lock --file", "reserve --exclude", "update --check", "write --check"];
 
 /// `flock` keeps the last value, as flock(1) does. `lease` and its options belong to the keeper.
-const WITH_RULES_OF_THEIR_OWN: [&str; 2] = ["flock", "lease"];
+const EXCEPTIONS: [&str; 2] = ["flock", "lease"];
 
 /// The message of clap about a second value.
 const REFUSED: &str = "cannot be used multiple times";
 
 /// A value that the option takes.
-fn value(arg: &Arg) -> String {
+fn sample_value(arg: &Arg) -> String {
     if let Some(value) = arg.get_possible_values().first() {
         return value.get_name().to_owned();
     }
@@ -43,14 +43,14 @@ fn every_repeated_option_collects_is_a_flag_or_is_refused() {
     let mut collect = BTreeSet::new();
     let mut refused = 0;
     for command in Cli::command().get_subcommands() {
-        if WITH_RULES_OF_THEIR_OWN.contains(&command.get_name()) {
+        if EXCEPTIONS.contains(&command.get_name()) {
             continue;
         }
         for arg in command.get_arguments().filter(|arg| !arg.is_positional()) {
             let Some(long) = arg.get_long() else { panic!("{} has an option without a long name", command.get_name()) };
             let option = format!("{} --{long}", command.get_name());
             let takes_value = arg.get_action().takes_values();
-            let word = if takes_value { format!("--{long}={}", value(arg)) } else { format!("--{long}") };
+            let word = if takes_value { format!("--{long}={}", sample_value(arg)) } else { format!("--{long}") };
             let output = scene.program(HELPER).args([command.get_name(), &word, &word]).output().unwrap();
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(!said.contains("invalid value"), "{option}: {said}");
@@ -71,13 +71,13 @@ fn every_repeated_option_collects_is_a_flag_or_is_refused() {
 }
 
 /// Returns the options of `command` and its subcommands that collect values. Every other option with a value must be refused.
-fn collecting(command: &Command, path: &[&str]) -> Vec<String> {
+fn find_collecting_options(command: &Command, path: &[&str]) -> Vec<String> {
     let mut collect = Vec::new();
     for arg in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
         let option = format!("{} --{}", path.join(" "), arg.get_long().unwrap());
         let takes_value = arg.get_action().takes_values();
         let word = match arg.get_long().unwrap() {
-            long if takes_value => format!("--{long}={}", value(arg)),
+            long if takes_value => format!("--{long}={}", sample_value(arg)),
             long => format!("--{long}"),
         };
         // With the unknown option, no line is valid.
@@ -94,15 +94,15 @@ fn collecting(command: &Command, path: &[&str]) -> Vec<String> {
         }
     }
     for command in command.get_subcommands() {
-        collect.extend(collecting(command, &[path, &[command.get_name()]].concat()));
+        collect.extend(find_collecting_options(command, &[path, &[command.get_name()]].concat()));
     }
     collect
 }
 
 #[test]
 fn the_keeper_and_the_service_drop_no_value() {
-    assert_eq!(collecting(&keeper::Cli::command(), &["aba-lock-keeper"]), ["aba-lock-keeper hold --lock"]);
-    assert_eq!(collecting(&service::Cli::command(), &["aba-lockd"]), ["aba-lockd serve --allow-host"]);
+    assert_eq!(find_collecting_options(&keeper::Cli::command(), &["aba-lock-keeper"]), ["aba-lock-keeper hold --lock"]);
+    assert_eq!(find_collecting_options(&service::Cli::command(), &["aba-lockd"]), ["aba-lockd serve --allow-host"]);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! `reserve`, `release`, `exclude` and `migrate`: numbers for directories. The helpers here serve all tests of `reserve`.
 
 use crate::call::Call;
+use crate::process::file_mode;
 use crate::scene::{HELPER, Scene};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// A call of the helper in a directory of the scene. Makes the directory.
@@ -44,7 +45,7 @@ pub(crate) fn set_registry(scene: &Scene, pool: &str, lines: &str) {
 }
 
 /// A row for an existing directory that was last used this number of days ago.
-pub(crate) fn row_of(directory: &Path, number: u32, tag: &str, days: u64) -> String {
+pub(crate) fn make_row(directory: &Path, number: u32, tag: &str, days: u64) -> String {
     let then = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() - days * 86400;
     format!("{number} {then} {then} - {tag} {}\n", directory.display())
 }
@@ -66,7 +67,7 @@ fn a_directory_keeps_its_number_and_others_get_others() {
     assert_eq!(number(reserve(&scene, "b", &["--path", "../b/../a/"])), 5000);
     assert_eq!(rows(&scene, "ports").len(), 4);
     for path in ["", "ports", "ports.lock"] {
-        let mode = fs::metadata(registry(&scene, path)).unwrap().permissions().mode() & 0o777;
+        let mode = file_mode(registry(&scene, path));
         assert_eq!(mode, if path.is_empty() { 0o700 } else { 0o600 });
     }
 }
@@ -80,7 +81,7 @@ fn a_repeated_reservation_writes_nothing() {
     let after = fs::metadata(registry(&scene, "ports")).unwrap();
     assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()));
     // The time of the last use is updated only if it is old.
-    let row = row_of(&fs::canonicalize(scene.path("a")).unwrap(), 5000, "-", 3);
+    let row = make_row(&fs::canonicalize(scene.path("a")).unwrap(), 5000, "-", 3);
     set_registry(&scene, "ports", &row);
     reserve(&scene, "a", &[]).out("5000").run();
     let new = rows(&scene, "ports")[0].clone();

@@ -1,6 +1,6 @@
 //! `reserve` called by many processes at once.
 
-use crate::process::{SetOnDrop, count_waiters, wait_until};
+use crate::process::{SetOnDrop, count_waiters, list_files, wait_until};
 use crate::reserve::{call, registry, reserve, rows};
 use crate::scene::{HELPER, Scene};
 use std::collections::HashSet;
@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 /// Starts `reserve`. Its output fits into a pipe, and is read at the end.
-fn start(scene: &Scene, root: &str, args: &[&str]) -> Child {
+fn start_reserve(scene: &Scene, root: &str, args: &[&str]) -> Child {
     let mut command = scene.program(HELPER);
     command.args(["reserve", "--probe", "none"]).args(args).env("ABA_LOCK_DIR", scene.path(root));
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// Waits for processes. Returns the exit status, stdout and stderr of each.
-fn finish(children: Vec<Child>) -> Vec<(i32, String, String)> {
+fn wait_for_all(children: Vec<Child>) -> Vec<(i32, String, String)> {
     let end = |child: Child| {
         let output = child.wait_with_output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -33,8 +33,9 @@ fn of_twenty_concurrent_callers_eleven_get_the_eleven_numbers() {
     for round in 0..200 {
         let root = format!("root{round}");
         let tags: Vec<String> = (0..20).map(|tag| format!("t{tag}")).collect();
-        let children = tags.iter().map(|tag| start(&scene, &root, &["--range", "5000-5010", "--tag", tag])).collect();
-        let ended = finish(children);
+        let children =
+            tags.iter().map(|tag| start_reserve(&scene, &root, &["--range", "5000-5010", "--tag", tag])).collect();
+        let ended = wait_for_all(children);
         let given: Vec<u32> = ended.iter().filter(|end| end.0 == 0).map(|end| end.1.trim().parse().unwrap()).collect();
         assert_eq!(given.len(), 11, "round {round}: {ended:?}");
         assert_eq!(given.into_iter().collect::<HashSet<_>>(), expected, "round {round}");
@@ -52,7 +53,7 @@ fn of_twenty_concurrent_callers_eleven_get_the_eleven_numbers() {
 #[test]
 fn fifty_concurrent_calls_for_one_key_get_one_number() {
     let scene = Scene::new();
-    let ended = finish((0..50).map(|_| start(&scene, "locks", &["--tag", "t"])).collect());
+    let ended = wait_for_all((0..50).map(|_| start_reserve(&scene, "locks", &["--tag", "t"])).collect());
     assert!(ended.iter().all(|end| *end == (0, "5000\n".to_owned(), String::new())), "{ended:?}");
     assert_eq!(rows(&scene, "ports").len(), 1);
 }
@@ -61,7 +62,7 @@ fn fifty_concurrent_calls_for_one_key_get_one_number() {
 fn a_hundred_concurrent_keys_get_a_hundred_numbers() {
     let scene = Scene::new();
     let tags: Vec<String> = (0..100).map(|tag| format!("t{tag}")).collect();
-    let ended = finish(tags.iter().map(|tag| start(&scene, "locks", &["--tag", tag])).collect());
+    let ended = wait_for_all(tags.iter().map(|tag| start_reserve(&scene, "locks", &["--tag", tag])).collect());
     assert!(ended.iter().all(|end| end.0 == 0), "{ended:?}");
     let given: HashSet<&str> = ended.iter().map(|end| end.1.as_str()).collect();
     assert_eq!((given.len(), rows(&scene, "ports").len()), (100, 100));
@@ -71,14 +72,15 @@ fn a_hundred_concurrent_keys_get_a_hundred_numbers() {
 fn forty_concurrent_leases_get_forty_numbers() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    let script = format!("echo $ABA_NUMBER; exec read _ <'{}'", gate.path.display()).replace("exec ", "");
-    let children: Vec<Child> = (0..40).map(|_| start(&scene, "locks", &["--", "bash", "-c", &script])).collect();
-    let held = || fs::read_dir(scene.root().join("reserve/ports.d")).map_or(0, Iterator::count);
+    let script = format!("echo $ABA_NUMBER; exec read _ <{gate}").replace("exec ", "");
+    let children: Vec<Child> =
+        (0..40).map(|_| start_reserve(&scene, "locks", &["--", "bash", "-c", &script])).collect();
+    let held = || list_files(scene.root().join("reserve/ports.d")).len();
     wait_until("each has one", || held() == 40);
     for _ in 0..40 {
         gate.open();
     }
-    let given: HashSet<String> = finish(children).into_iter().map(|end| end.1).collect();
+    let given: HashSet<String> = wait_for_all(children).into_iter().map(|end| end.1).collect();
     assert_eq!(given.len(), 40);
 }
 

@@ -1,12 +1,12 @@
 //! `reserve` killed at any system call, refused by the system, and interrupted.
 
-use crate::process::{count_waiters, interrupt_group, is_locked, wait_until};
+use crate::process::{count_waiters, interrupt_group, is_locked, list_files, wait_until};
 use crate::reserve::{number, registry, reserve, rows, set_registry};
 use crate::scene::{HELPER, Scene};
 use std::fs;
 
 /// Runs the helper under strace in directory `a`. Returns the exit status and stderr.
-pub(crate) fn traced(scene: &Scene, options: &[&str], args: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn trace_reserve(scene: &Scene, options: &[&str], args: &[&str]) -> (Option<i32>, String) {
     fs::create_dir_all(scene.path("a")).unwrap();
     scene.trace_helper(options, args, "a")
 }
@@ -17,13 +17,13 @@ const CALLS: [&str; 11] =
 
 /// Kills `reserve` at this system call, and checks the numbers that later calls get. Returns the exit status, and true if
 /// the killed call made a row.
-fn killed_at(args: &[&str], name: &str, when: u32) -> (Option<i32>, bool) {
+fn kill_reserve_at(args: &[&str], name: &str, when: u32) -> (Option<i32>, bool) {
     let scene = Scene::new();
     let taken = when.is_multiple_of(2);
     if taken {
         reserve(&scene, "b", &["--require", "5001"]).out("5001\n").run();
     }
-    let (status, _) = traced(&scene, &["-e", &format!("inject={name}:signal=KILL:when={when}")], args);
+    let (status, _) = trace_reserve(&scene, &["-e", &format!("inject={name}:signal=KILL:when={when}")], args);
     let lock = registry(&scene, "ports.lock");
     wait_until("it can be had", || !lock.exists() || !is_locked(&lock));
     let has = rows(&scene, "ports").iter().any(|row| row.ends_with("/a"));
@@ -37,9 +37,8 @@ fn killed_at(args: &[&str], name: &str, when: u32) -> (Option<i32>, bool) {
         (false, false) => (5000, 5001),
     };
     assert_eq!((other, mine), expected, "killed at {name} {when}");
-    let names = fs::read_dir(scene.root().join("reserve")).unwrap().map(|entry| entry.unwrap().file_name());
-    let litter: Vec<_> =
-        names.filter(|name| !["ports", "ports.lock", "ports.d"].iter().any(|known| name == known)).collect();
+    let mut litter = list_files(scene.root().join("reserve"));
+    litter.retain(|name| !["ports", "ports.lock", "ports.d"].contains(&name.as_str()));
     assert!(litter.is_empty(), "killed at {name} {when}: {litter:?}");
     (status, has)
 }
@@ -55,7 +54,7 @@ fn a_reservation_killed_at_any_system_call_never_leads_to_duplicates() {
         for name in CALLS {
             // strace counts each system call separately. The loop ends after the last one of this name.
             for when in 1.. {
-                let (status, has) = killed_at(args, name, when);
+                let (status, has) = kill_reserve_at(args, name, when);
                 *(if has { &mut with } else { &mut without }) += 1;
                 if status == Some(0) {
                     break;
@@ -85,21 +84,20 @@ fn a_system_error_gives_no_number_and_changes_nothing() {
         let watched = [path.clone(), path.with_file_name(".ports.aba-lock.d"), path.with_file_name("ports.lock")];
         let watched = watched.iter().flat_map(|path| ["-P", path.to_str().unwrap()]);
         let options: Vec<&str> = watched.chain(["-e", &inject]).collect();
-        let (status, said) = traced(&scene, &options, &["reserve", "--probe", "none"]);
+        let (status, said) = trace_reserve(&scene, &options, &["reserve", "--probe", "none"]);
         assert_eq!(status, Some(125), "{inject}: {said}");
         assert!(said.contains("aba-lock: ") && said.contains(why), "{inject}: {said}");
         assert_eq!(fs::read(&path).unwrap(), before, "{inject}");
-        let names: Vec<_> =
-            fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names = list_files(path.parent().unwrap());
         assert_eq!(names.len(), 2, "{inject}: {names:?}");
     }
     // If the last fsync(2) fails, there is a row, but the number is not printed.
-    let (status, said) = traced(&scene, &["-e", "inject=fsync:error=EIO"], &["reserve", "--probe", "none"]);
+    let (status, said) = trace_reserve(&scene, &["-e", "inject=fsync:error=EIO"], &["reserve", "--probe", "none"]);
     assert_eq!(status, Some(125), "{said}");
     assert!(said.contains("is changed, but the system did not say that it is on the disk: "), "{said}");
     // If the file system does not support the call, another one syncs the file.
     let args = ["reserve", "--probe", "none", "--tag", "other"];
-    let (status, said) = traced(&scene, &["-e", "inject=sync_file_range:error=ENOSYS"], &args);
+    let (status, said) = trace_reserve(&scene, &["-e", "inject=sync_file_range:error=ENOSYS"], &args);
     assert_eq!(status, Some(0), "{said}");
     assert_eq!(rows(&scene, "ports").len(), 3);
     // A directory that has a number gets it, even if the time of its use cannot be written.
@@ -116,8 +114,11 @@ fn a_system_error_gives_no_number_and_changes_nothing() {
         ("socket:error=EAFNOSUPPORT", 0),
         ("bind:error=EADDRNOTAVAIL", 0),
     ] {
-        let (ended, said) =
-            traced(&scene, &["-e", &format!("inject={inject}")], &["reserve", "--range", "5100-5101", "--dry-run"]);
+        let (ended, said) = trace_reserve(
+            &scene,
+            &["-e", &format!("inject={inject}")],
+            &["reserve", "--range", "5100-5101", "--dry-run"],
+        );
         assert_eq!(ended, Some(status), "{inject}: {said}");
         assert!(status == 0 || said.contains("could not find out whether 5100 is in use: "), "{said}");
     }

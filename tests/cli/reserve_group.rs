@@ -1,6 +1,6 @@
 //! `reserve --group`, `--group-file`, `--format` and `--dotenv`: several numbers, and the variables that hold them.
 
-use crate::process::{count_waiters, wait_until};
+use crate::process::{count_waiters, list_files, wait_until};
 use crate::reserve::{call, number, registry, reserve, rows};
 use crate::scene::Scene;
 use std::fs;
@@ -115,10 +115,7 @@ fn an_update_and_a_reservation_of_the_same_file_do_not_deadlock() {
     fs::create_dir(scene.path("a")).unwrap();
     fs::write(scene.path("a/.env"), "A=1\n").unwrap();
     // The first process holds the file and will need the registry. The second waits for the file.
-    let script = format!(
-        "cat; echo begun >../begun; read _ <'{}'; echo B=$(\"$HELPER\" reserve --probe none)",
-        gate.path.display()
-    );
+    let script = format!("cat; echo begun >../begun; read _ <{gate}; echo B=$(\"$HELPER\" reserve --probe none)");
     let first = call(&scene, "a", ["update", ".env", "--", "bash", "-c", &script]).start();
     wait_until("it has the file", || scene.path("begun").exists());
     let second = reserve(&scene, "a", &["--tag", "web", "--dotenv", ".env"]).out("5001\n").start();
@@ -197,6 +194,6 @@ fn a_dry_run_checks_the_dotenv_file_and_creates_none() {
     }
     fs::create_dir_all(registry(&scene, "")).unwrap();
     reserve(&scene, "a", &["--dry-run", "--dotenv", "x"]).out("5000\n").run();
-    assert_eq!(fs::read_dir(registry(&scene, "")).unwrap().count(), 0);
-    assert_eq!(fs::read_dir(scene.path("a")).unwrap().count(), 0);
+    assert_eq!(list_files(registry(&scene, "")), [] as [&str; 0]);
+    assert_eq!(list_files(scene.path("a")), [] as [&str; 0]);
 }

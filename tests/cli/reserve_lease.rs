@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::thread;
 
 /// A command that leases a number until it is released.
-fn leased(scene: &Scene, directory: &str, args: &[&str]) -> Holder {
+fn start_lease(scene: &Scene, directory: &str, args: &[&str]) -> Holder {
     fs::create_dir_all(scene.path(directory)).unwrap();
     scene
         .call(HELPER)
@@ -27,8 +27,8 @@ fn a_leased_number_is_free_as_soon_as_its_command_ends() {
     let scene = Scene::new();
     reserve(&scene, "a", &["--tag", "t"]).out("5000\n").run();
     let args = ["--tag", "t", "--range", "5000-5002"];
-    let mut first = leased(&scene, "a", &args);
-    let second = leased(&scene, "a", &args);
+    let mut first = start_lease(&scene, "a", &args);
+    let second = start_lease(&scene, "a", &args);
     assert_eq!(
         (first.first_line.as_str(), second.first_line.as_str()),
         ("5001", "5002"),
@@ -50,7 +50,7 @@ fn a_leased_number_is_free_as_soon_as_its_command_ends() {
 #[test]
 fn a_lease_is_an_ordinary_lock() {
     let scene = Scene::new();
-    let holder = leased(&scene, "a", &["--tag", "t"]);
+    let holder = start_lease(&scene, "a", &["--tag", "t"]);
     let file = scene.root().join("reserve/ports.d/5000.lock");
     let command = scene.aba(["status", "--file", file.to_str().unwrap()]).out("held, exclusive");
     let command = command.out(format!("pid {}, ", holder.pid()));
@@ -100,8 +100,8 @@ fn the_list_shows_reservations_leases_and_users() {
     let range = format!("{port}-{port}");
     reserve(&scene, "a", &["--range", &range, "--tag", "web"]).out("").run();
     reserve(&scene, "b c", &[]).out("5000\n").run();
-    let lease = leased(&scene, "a", &["--tag", "job"]);
-    let gpu = leased(&scene, "a", &["--pool", "gpu", "--range", "0-7"]);
+    let lease = start_lease(&scene, "a", &["--tag", "job"]);
+    let gpu = start_lease(&scene, "a", &["--pool", "gpu", "--range", "0-7"]);
     let said = call(&scene, "a", ["reserve", "--list", "--format", "json"]).out("").run().out;
     let list: serde_json::Value = serde_json::from_str(&said).unwrap();
     let list = list.as_array().unwrap();
@@ -219,7 +219,7 @@ fn an_invalid_lock_file_only_blocks_its_own_number() {
 fn excluding_a_leased_number_names_its_holder() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    let script = format!("echo >'{}'; read _ <'{}'", scene.path("begun").display(), gate.path.display());
+    let script = format!("echo >'{}'; read _ <{gate}", scene.path("begun").display());
     let lease = reserve(&scene, "a", &["--", "bash", "-c", &script]).start();
     wait_until("it has the number", || scene.path("begun").exists());
     call(&scene, "a", ["exclude", "4000-5000"])

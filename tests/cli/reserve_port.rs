@@ -2,7 +2,7 @@
 
 use crate::process::wait_until;
 use crate::reserve::call;
-use crate::reserve_faults::traced;
+use crate::reserve_faults::trace_reserve;
 use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
@@ -90,7 +90,7 @@ fn ended_connections_and_without_wildcard_other_interfaces_are_not_in_use() {
 fn a_port_that_the_user_may_not_bind_is_reported() {
     let scene = Scene::new();
     let (status, said) =
-        traced(&scene, &["-e", "inject=bind:error=EACCES"], &["reserve", "--range", "80-81", "--require", "80"]);
+        trace_reserve(&scene, &["-e", "inject=bind:error=EACCES"], &["reserve", "--range", "80-81", "--require", "80"]);
     assert_eq!(status, Some(75));
     assert!(said.contains("80 cannot be had: it is not for this user to bind to"), "{said}");
 }

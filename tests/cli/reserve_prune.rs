@@ -3,7 +3,7 @@
 
 use crate::call::Call;
 use crate::process::wait_until;
-use crate::reserve::{call, registry, reserve, row_of, rows, set_registry};
+use crate::reserve::{call, make_row, registry, reserve, rows, set_registry};
 use crate::reserve_port::bind_port;
 use crate::scene::{HELPER, Scene};
 use std::fs;
@@ -89,7 +89,7 @@ fn unused_numbers_expire_unless_their_port_is_in_use() {
     let d = fs::canonicalize(scene.path("d")).unwrap();
     let lines: Vec<String> = [(5000, "a", 10), (5001, "b", 9), (5002, "c", 0), (u32::from(port), "used", 100)]
         .iter()
-        .map(|(number, tag, days)| row_of(&d, *number, tag, *days))
+        .map(|(number, tag, days)| make_row(&d, *number, tag, *days))
         .collect();
     set_registry(&scene, "ports", &lines.concat());
     let free = |port: &str| TcpListener::bind(format!("127.0.0.1:{port}")).is_ok();
@@ -115,7 +115,7 @@ fn an_exhausted_range_reuses_removed_and_expired_reservations() {
     let text = fs::read_to_string(registry(&scene, "ports")).unwrap();
     let kept: Vec<&str> = text.split_inclusive('\n').filter(|line| line.starts_with('5')).collect();
     let kept = kept.concat();
-    set_registry(&scene, "ports", &format!("exclude 5003\n{kept}{}", row_of(&b, 5002, "old", 100)));
+    set_registry(&scene, "ports", &format!("exclude 5003\n{kept}{}", make_row(&b, 5002, "old", 100)));
     let gone = fs::canonicalize(scene.path(".")).unwrap().join("gone");
     // The dry run reports the reused number, too.
     for dry in [true, false] {
@@ -136,13 +136,13 @@ fn an_exhausted_range_reuses_removed_and_expired_reservations() {
         .err("no number of ports is free in 5000-5003: 3 reserved, 0 leased, 1 excluded, 0 in use\nhint: ")
         .run();
     // An old row of the caller is in use now, and cannot be reused for its other number.
-    let lines = format!("{}{}", row_of(&b, 5000, "p", 100), row_of(&b, 5001, "x", 0));
+    let lines = format!("{}{}", make_row(&b, 5000, "p", 100), make_row(&b, 5001, "x", 0));
     set_registry(&scene, "ports", &lines);
     reserve(&scene, "b", &["--group", "p,q", "--range", "5000-5001"]).status(75).err("2 reserved").run();
 }
 
 /// The output of `--prune --dry-run`.
-fn pruned(scene: &Scene) -> String {
+fn prune_dry(scene: &Scene) -> String {
     call(scene, ".", ["reserve", "--prune", "--dry-run"]).out("").run().out
 }
 
@@ -155,23 +155,23 @@ fn a_directory_below_a_replaced_parent_is_not_pruned() {
         let above = scene.path(&format!("{at}/{above}"));
         fs::rename(&above, scene.path(&format!("{at}/elsewhere"))).unwrap();
         fs::create_dir_all(above.join("something")).unwrap();
-        assert_eq!(pruned(&scene), "");
+        assert_eq!(prune_dry(&scene), "");
     }
     // A link replaces a directory further up.
     reserve(&scene, "2/top/mid/tree", &[]).out("").run();
     fs::rename(scene.path("2/top"), scene.path("2/elsewhere")).unwrap();
     symlink("elsewhere", scene.path("2/top")).unwrap();
     fs::rename(scene.path("2/elsewhere/mid/tree"), scene.path("2/tree")).unwrap();
-    assert_eq!(pruned(&scene), "");
+    assert_eq!(prune_dry(&scene), "");
     // With the original parents, the directory is certainly removed.
     fs::remove_file(scene.path("2/top")).unwrap();
     fs::rename(scene.path("2/elsewhere"), scene.path("2/top")).unwrap();
-    assert!(pruned(&scene).ends_with("/2/top/mid/tree\n"));
+    assert!(prune_dry(&scene).ends_with("/2/top/mid/tree\n"));
     assert_eq!(rows(&scene, "ports").len(), 3);
 }
 
 /// Runs a script in a mount namespace, if the system allows that. `r DIR` reserves a number, and `p` prunes.
-fn among_mounts(scene: &Scene, script: &str) -> Option<String> {
+fn run_with_mounts(scene: &Scene, script: &str) -> Option<String> {
     let unshare = |script: &str| {
         let mut command = scene.program("unshare");
         command.args(["--user", "--map-root-user", "--mount", "bash", "-ec", script]).current_dir(scene.path("."));
@@ -199,7 +199,7 @@ fn a_directory_on_an_unmounted_file_system_is_not_pruned() {
         "mkdir -p mnt; mount -t tmpfs a mnt; mkdir -p mnt/p/d; r mnt/p/d; umount mnt; mount -t tmpfs b mnt; mkdir mnt/p; p",
         "mkdir -p mnt; mount -t tmpfs a mnt; mkdir mnt/d; r mnt/d; umount mnt; mount -t tmpfs b mnt; mkdir mnt/x; p",
     ] {
-        let Some(said) = among_mounts(&scene, script) else { return };
+        let Some(said) = run_with_mounts(&scene, script) else { return };
         assert_eq!(said, "", "{script}");
         assert!(Path::new(&scene.path(".")).is_dir());
         fs::remove_dir_all(scene.root()).unwrap();
@@ -209,7 +209,7 @@ fn a_directory_on_an_unmounted_file_system_is_not_pruned() {
     }
     // On a mounted file system, a missing directory is removed.
     let script = "mkdir mnt; mount -t tmpfs a mnt; mkdir -p mnt/p/d; r mnt/p/d; rmdir mnt/p/d; p";
-    assert!(among_mounts(&scene, script).unwrap().ends_with("/mnt/p/d\n"));
+    assert!(run_with_mounts(&scene, script).unwrap().ends_with("/mnt/p/d\n"));
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_port_in_use_on_any_address_does_not_expire() {
     let Some((listener, port)) = (first..first + 100).find_map(address) else { return };
     fs::create_dir(scene.path("d")).unwrap();
     let d = fs::canonicalize(scene.path("d")).unwrap();
-    set_registry(&scene, "ports", &row_of(&d, port, "old", 100));
+    set_registry(&scene, "ports", &make_row(&d, port, "old", 100));
     assert_eq!(call(&scene, "d", ["reserve", "--expire", "10"]).run().out, "");
     let range = port.to_string();
     call(&scene, "d", ["reserve", "--range", &range]).status(75).err("1 reserved").run();
@@ -241,8 +241,8 @@ fn removed_directories_are_reused_before_expired_reservations() {
     for directory in ["gone", "far"] {
         fs::remove_dir(scene.path(directory)).unwrap();
     }
-    lines += &row_of(&base, 5001, "old", 100);
-    lines += &row_of(&base, 6001, "old-far", 100);
+    lines += &make_row(&base, 5001, "old", 100);
+    lines += &make_row(&base, 6001, "old-far", 100);
     // A row that was written while the clock was not set.
     let clock = format!("5002 7 7 - clock {}\n", base.display());
     set_registry(&scene, "ports", &(lines + &clock));

@@ -1,9 +1,10 @@
 //! The registries of `reserve`: damaged, of another version, unreadable, or of another user.
 
+use crate::process::{file_mode, list_files};
 use crate::reserve::{call, number, registry, reserve, rows};
 use crate::scene::{HELPER, Scene};
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 #[test]
 fn a_damaged_registry_is_reported_kept_and_never_treated_as_empty() {
@@ -59,11 +60,9 @@ fn recover_keeps_the_readable_rows_of_a_damaged_registry() {
         .err("hint: before others are given, exclude those that you know to be in use")
         .run();
     assert_eq!(number(reserve(&scene, "d", &["--tag", "b"])), 5001);
-    let names = fs::read_dir(scene.root().join("reserve")).unwrap();
-    let kept: Vec<_> =
-        names.map(|entry| entry.unwrap().path()).filter(|path| path.to_str().unwrap().contains("damaged")).collect();
+    let kept = list_damaged(&scene);
     assert_eq!(kept.len(), 1, "{kept:?}");
-    assert_eq!(fs::read_to_string(&kept[0]).unwrap(), cut);
+    assert_eq!(fs::read_to_string(registry(&scene, &kept[0])).unwrap(), cut);
 }
 
 #[test]
@@ -118,7 +117,7 @@ fn the_registry_is_private_for_any_umask() {
     fs::create_dir(scene.root().join("reserve")).unwrap();
     for (at, mask) in ["0777", "0000"].iter().enumerate() {
         scene.bash(&format!("umask {mask}; exec \"$HELPER\" reserve --probe none --tag t{at}")).out("").run();
-        let mode = |name: &str| fs::metadata(registry(&scene, name)).unwrap().permissions().mode() & 0o777;
+        let mode = |name: &str| file_mode(registry(&scene, name));
         assert_eq!(mode("ports"), 0o600);
         scene.bash(&format!("umask {mask}; exec \"$HELPER\" reserve --probe none --tag t{at} -- true")).run();
     }
@@ -145,11 +144,9 @@ fn an_error_while_reading_a_directory_is_not_ignored() {
 }
 
 /// The copies of damaged registries.
-fn damaged(scene: &Scene) -> Vec<String> {
-    let names = fs::read_dir(scene.root().join("reserve")).unwrap();
-    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<String> = names.filter(|name| name.contains("damaged")).collect();
-    names.sort();
+fn list_damaged(scene: &Scene) -> Vec<String> {
+    let mut names = list_files(registry(scene, ""));
+    names.retain(|name| name.contains("damaged"));
     names
 }
 
@@ -170,9 +167,11 @@ fn an_emptied_registry_is_recovered_from_its_copy() {
         .err("exclude those that you know")
         .run();
     assert_eq!(rows(&scene, "ports").len(), 3);
-    assert!(damaged(&scene).iter().any(|name| fs::read(registry(&scene, name)).unwrap() == whole[..whole.len() - 1]));
+    assert!(
+        list_damaged(&scene).iter().any(|name| fs::read(registry(&scene, name)).unwrap() == whole[..whole.len() - 1])
+    );
     // Each damaged registry is kept in a file of its own.
-    let before = damaged(&scene).len();
+    let before = list_damaged(&scene).len();
     for round in 0..5 {
         fs::write(registry(&scene, "ports"), format!("garbage {round}\n")).unwrap();
         call(&scene, "d", ["reserve", "--recover"])
@@ -180,7 +179,7 @@ fn an_emptied_registry_is_recovered_from_its_copy() {
             .err("no number was found")
             .run();
     }
-    assert_eq!(damaged(&scene).len(), before + 5);
+    assert_eq!(list_damaged(&scene).len(), before + 5);
 }
 
 #[test]
@@ -221,7 +220,9 @@ fn a_fifo_in_place_of_the_copy_does_not_block() {
     assert!(made.success());
     reserve(&scene, "d", &[]).status(125).err("is damaged").run();
     call(&scene, "d", ["reserve", "--recover"]).err("took 0 numbers over").run();
-    assert!(damaged(&scene).iter().any(|name| fs::metadata(registry(&scene, name)).unwrap().file_type().is_fifo()));
+    assert!(
+        list_damaged(&scene).iter().any(|name| fs::metadata(registry(&scene, name)).unwrap().file_type().is_fifo())
+    );
 }
 
 #[test]

@@ -1,10 +1,9 @@
 //! `run-once`: starting tasks, their states, files and output, and wrong usage.
 
-use crate::process::{is_alive, is_locked, wait_until};
+use crate::process::{file_mode, is_alive, is_locked, list_files, wait_until};
 use crate::scene::{HELPER, Scene, with_command};
 use serde_json::Value;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 #[test]
 fn the_first_start_runs_the_task_and_later_ones_do_not() {
@@ -150,7 +149,7 @@ fn the_files_of_a_task_have_fixed_modes_for_any_umask() {
         assert!(command.status().unwrap().success());
         // The other files are written a moment later.
         wait_until("all files are there", || scene.task_file("a", "cmd").exists());
-        let mode = |name: &str| fs::metadata(scene.task_file("a", name)).unwrap().permissions().mode() & 0o7777;
+        let mode = |name: &str| file_mode(scene.task_file("a", name));
         assert_eq!(mode(""), 0o711);
         assert_eq!(mode("pid"), 0o644);
         for name in ["lock", "log.out", "log.err", "cmd", "cmd.sh", "cwd", "history"] {
@@ -197,7 +196,7 @@ fn the_list_shows_each_task_as_a_table_or_as_json() {
     let table = scene.once(["--list"]).out("bad   failed (3)").run().out;
     assert!(table.lines().nth(2).unwrap().starts_with("runs  running"), "{table}");
     assert!(table.contains(&format!(" {pid}  bash -c ")), "{table}");
-    let json: Value = serde_json::from_str(&scene.once(["--list", "--json"]).out("[").run().out).unwrap();
+    let json: Value = scene.once(["--list", "--json"]).json();
     assert_eq!(json[0]["id"], "bad");
     assert_eq!(
         (&json[0]["state"], &json[0]["exit_status"], &json[0]["pid"]),
@@ -208,7 +207,7 @@ fn the_list_shows_each_task_as_a_table_or_as_json() {
     assert!(json[0]["finished"].as_str().unwrap().ends_with('Z'));
     assert_eq!((&json[1]["state"], &json[1]["pid"]), (&"running".into(), &pid.into()));
     assert_eq!(json[1]["exit_status"], Value::Null);
-    let one: Value = serde_json::from_str(&scene.once(["-i", "runs", "--json"]).out("[").run().out).unwrap();
+    let one: Value = scene.once(["-i", "runs", "--json"]).json();
     assert_eq!(one.as_array().unwrap().len(), 1);
     gate.open();
 }
@@ -253,10 +252,8 @@ fn a_combined_log_has_all_of_stderr_at_the_end_of_the_run() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     // More output than a pipe holds. A process that the task left running still writes to the logs after the run.
-    let script = format!(
-        "seq 20000 >&2; (trap '' TERM HUP; exec >/dev/null; read _ <'{}'; echo late >&2) & echo end",
-        gate.path.display()
-    );
+    let script =
+        format!("seq 20000 >&2; (trap '' TERM HUP; exec >/dev/null; read _ <{gate}; echo late >&2) & echo end");
     scene.once(["-i", "a", "--combined-log", "--", "bash", "-c", &script]).run();
     scene.once(["-qwi", "a"]).run();
     let numbers = (1..=20_000).map(|number| number.to_string()).collect::<Vec<_>>().join("\n") + "\n";
@@ -299,7 +296,7 @@ fn a_symbolic_link_in_place_of_a_task_is_not_followed() {
         scene.once(call).status(125).err("runner/a: Not a directory").run();
     }
     assert_eq!(fs::read_to_string(elsewhere.join("exit")).unwrap(), "1\n");
-    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 1);
+    assert_eq!(list_files(&elsewhere).len(), 1);
 }
 
 #[test]
@@ -319,8 +316,6 @@ fn json_is_accepted_only_with_the_list() {
         scene.once(["--json", mode, "-i", "a"]).status(2).err("cannot be used with").run();
     }
 }
-
-
 
 #[test]
 fn queries_create_no_directory_and_a_reset_removes_it() {

@@ -40,7 +40,7 @@ fi
 "#;
 
 /// A call of the function that runs a task.
-fn function(scene: &Scene, mode: &str, id: &str, task: &[String]) -> Call {
+fn call_function(scene: &Scene, mode: &str, id: &str, task: &[String]) -> Call {
     let path = scene.path("function");
     if !path.exists() {
         write_program(&path, FUNCTION);
@@ -49,33 +49,32 @@ fn function(scene: &Scene, mode: &str, id: &str, task: &[String]) -> Call {
 }
 
 /// A command that counts its runs, prints to both streams, waits at the gate, and exits with `status`.
-fn counted(scene: &Scene, gate: &Gate, status: i32) -> [String; 3] {
+fn counting_task(scene: &Scene, gate: &Gate, status: i32) -> [String; 3] {
     let script = format!(
-        "echo x >>'{}'; echo begun; echo moaned >&2; read _ <'{}'; echo over; exit {status}",
-        scene.path("count").display(),
-        gate.path.display()
+        "echo x >>'{}'; echo begun; echo moaned >&2; read _ <{gate}; echo over; exit {status}",
+        scene.path("count").display()
     );
     ["bash".to_owned(), "-c".to_owned(), script]
 }
 
-fn count(scene: &Scene) -> usize {
+fn count_runs(scene: &Scene) -> usize {
     fs::read_to_string(scene.path("count")).unwrap_or_default().lines().count()
 }
 
-fn until_begun(scene: &Scene, id: &str) {
+fn wait_for_start(scene: &Scene, id: &str) {
     wait_until("the task of the function runs", || scene.task_text(id, "log.out").contains("begun\n"));
 }
 
 /// Less than the time after which a call used to time out.
-const AT_ONCE: Duration = Duration::from_secs(8);
+const IMMEDIATELY: Duration = Duration::from_secs(8);
 
 #[test]
 fn a_background_task_of_the_function_counts_as_running() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    let task = counted(&scene, &gate, 0);
-    function(&scene, "background", "a", &task).run();
-    until_begun(&scene, "a");
+    let task = counting_task(&scene, &gate, 0);
+    call_function(&scene, "background", "a", &task).run();
+    wait_for_start(&scene, "a");
     let begin = Instant::now();
     scene.once(["-R", "-i", "a"]).run();
     scene.once(["-A", "-i", "a"]).run();
@@ -87,50 +86,51 @@ fn a_background_task_of_the_function_counts_as_running() {
     assert!(listed.contains(&format!(" {} ", scene.task_pid("a"))), "{listed}");
     scene.aba(["list", "--held"]).out("running").run();
     scene.aba(["clean", "--tasks"]).status(0).out("").run();
-    assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < IMMEDIATELY, "{:?}", begin.elapsed());
     let said = format!("Waiting for task: a (PID: {})\n", scene.task_pid("a"));
     let waiter = scene.once(["-wi", "a"]).err(&said).start();
     waiter.wait_for_error(&said);
     gate.open();
     waiter.finish();
-    assert_eq!(count(&scene), 1);
+    assert_eq!(count_runs(&scene), 1);
     // The task has finished, in spite of its `pid` file.
     scene.once(["-R", "-i", "a"]).status(1).run();
     scene.once(with_command(&["-i", "a"], &task)).run();
-    assert_eq!(count(&scene), 1);
+    assert_eq!(count_runs(&scene), 1);
 }
 
 #[test]
 fn a_foreground_task_of_the_function_counts_as_running() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    let call = function(&scene, "foreground", "a", &counted(&scene, &gate, 3)).out("over").err("moaned").start();
-    until_begun(&scene, "a");
+    let call =
+        call_function(&scene, "foreground", "a", &counting_task(&scene, &gate, 3)).out("over").err("moaned").start();
+    wait_for_start(&scene, "a");
     let begin = Instant::now();
     scene.once(["-R", "-i", "a"]).run();
     scene.once(["-i", "a", "--", "false"]).run();
     scene.once(["-F"]).run();
-    assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < IMMEDIATELY, "{:?}", begin.elapsed());
     let waiter = scene.once(["-qwi", "a", "--follow"]).status(3).out("begun\nover\n").err("moaned").start();
     wait_until("the waiter follows", || is_watching(waiter.pid()));
     gate.open();
     call.finish();
     waiter.finish();
-    assert_eq!(count(&scene), 1);
+    assert_eq!(count_runs(&scene), 1);
 }
 
 #[test]
 fn a_wait_validates_a_task_of_the_function() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    function(&scene, "background", "a", &counted(&scene, &gate, 0)).run();
-    until_begun(&scene, "a");
+    call_function(&scene, "background", "a", &counting_task(&scene, &gate, 0)).run();
+    wait_for_start(&scene, "a");
     let waiter = scene.once(["-qwi", "a", "--validate"]).start();
     wait_until("the waiter waits", || waiter_pids(&scene.task_file("a", "lock")) == [waiter.pid()]);
     gate.open();
     gate.open();
     waiter.finish();
-    assert_eq!(count(&scene), 2);
+    assert_eq!(count_runs(&scene), 2);
 }
 
 #[test]
@@ -138,22 +138,22 @@ fn a_reset_ends_a_task_of_the_function() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     for (mode, reset) in [("background", "-r"), ("foreground", "-r"), ("background", "-G"), ("foreground", "-G")] {
-        let task = counted(&scene, &gate, 0);
-        let call = function(&scene, mode, "a", &task);
+        let task = counting_task(&scene, &gate, 0);
+        let call = call_function(&scene, mode, "a", &task);
         let call = if mode == "foreground" { call.out("begun").err("moaned") } else { call }.start();
-        until_begun(&scene, "a");
+        wait_for_start(&scene, "a");
         let begin = Instant::now();
-        let pid = task_of(&scene);
+        let pid = find_task_pid(&scene);
         scene.once(if reset == "-r" { vec!["-r", "-i", "a"] } else { vec!["-G"] }).run();
         assert!(!is_alive(pid), "{mode} {reset}");
-        assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < IMMEDIATELY, "{:?}", begin.elapsed());
         assert!(!scene.task_file("a", "exit").exists());
         call.finish();
     }
 }
 
 /// The process of the command that the function runs.
-fn task_of(scene: &Scene) -> u32 {
+fn find_task_pid(scene: &Scene) -> u32 {
     let reads = |pid: &u32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();
@@ -167,8 +167,8 @@ fn task_of(scene: &Scene) -> u32 {
 fn processes_of_a_killed_function_end_before_the_next_run() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    function(&scene, "background", "a", &counted(&scene, &gate, 0)).run();
-    until_begun(&scene, "a");
+    call_function(&scene, "background", "a", &counting_task(&scene, &gate, 0)).run();
+    wait_for_start(&scene, "a");
     let command = scene.task_pid("a");
     kill(parent_pid(command), 9);
     wait_until("the lock is free", || !is_locked(&scene.task_file("a", "lock")));
@@ -187,7 +187,7 @@ fn a_task_whose_lock_is_held_counts_as_running() {
     let held = ["zombie", "failed"].map(|id| scene.flock_holder(scene.task_file(id, "lock")));
     let begin = Instant::now();
     scene.once(["-F"]).run();
-    assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < IMMEDIATELY, "{:?}", begin.elapsed());
     for id in ["zombie", "failed"] {
         assert!(scene.task_file(id, "cmd.sh").exists(), "{id} was removed");
     }

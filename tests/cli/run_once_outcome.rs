@@ -1,12 +1,10 @@
 //! `run-once`: outcomes, their validation and expiry, and the saved command of a task.
 
 use crate::call::Holder;
-use crate::process::{count_waiters, is_locked, kill, wait_until};
+use crate::process::{count_waiters, is_locked, kill, set_modified, wait_until};
 use crate::scene::{HELPER, Scene, with_command};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 /// A helper that holds the lock of a task without running it, as every start and reset does for a moment.
 pub(crate) fn hold_lock(scene: &Scene, id: &str) -> Holder {
@@ -35,8 +33,7 @@ fn a_command_with_quoted_dollars_is_saved_and_run_again() {
 fn an_expired_outcome_is_not_used_while_another_process_holds_the_lock() {
     let scene = Scene::new();
     scene.once(["-qwi", "a", "--", "true"]).run();
-    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
-    fs::File::options().write(true).open(scene.task_file("a", "exit")).unwrap().set_modified(hour_ago).unwrap();
+    set_modified(scene.task_file("a", "exit"), -3600);
     let holder = hold_lock(&scene, "a");
     let waiter = scene.once(["-qw", "-t", "60", "-i", "a", "--", "sh", "-c", "exit 5"]).status(5).start();
     wait_until("it waits", || count_waiters(&scene.task_file("a", "lock")) > 0);
@@ -56,14 +53,6 @@ fn a_removed_outcome_does_not_come_back() {
     fs::remove_file(scene.task_file("a", "lock")).unwrap();
     holder.release();
     waiter.finish();
-}
-
-fn make_newer(path: &Path, by: Duration) {
-    fs::File::options().write(true).open(path).unwrap().set_modified(SystemTime::now() + by).unwrap();
-}
-
-pub(crate) fn make_older(path: &Path, by: Duration) {
-    fs::File::options().write(true).open(path).unwrap().set_modified(SystemTime::now() - by).unwrap();
 }
 
 #[test]
@@ -114,7 +103,7 @@ fn concurrent_waits_validate_a_running_task_once() {
         let scene = Scene::new();
         let gate = scene.gate("gate");
         let counted = scene.path("counted");
-        let script = format!("echo x >>'{}'; echo begun; read _ <'{}'", counted.display(), gate.path.display());
+        let script = format!("echo x >>'{}'; echo begun; read _ <{gate}", counted.display());
         scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
         wait_until("it runs", || scene.task_text("a", "log.out") == "begun\n");
         let calls: Vec<_> = (0..validators).map(|_| scene.once(["-qwi", "a", "--validate"]).start()).collect();
@@ -177,7 +166,7 @@ fn the_saved_command_runs_in_its_saved_directory() {
 fn the_saved_command_outlives_its_ttl() {
     let scene = Scene::new();
     scene.once(["-qwi", "a", "--", "echo", "x"]).out("x").run();
-    make_older(&scene.task_file("a", "exit"), Duration::from_secs(100));
+    set_modified(scene.task_file("a", "exit"), -100);
     scene.once(["-p", "-t", "99", "-i", "a"]).status(1).run();
     scene.once(["-E", "-i", "a"]).status(1).run();
     scene.once(["-o", "-i", "a"]).run();
@@ -188,9 +177,9 @@ fn the_saved_command_outlives_its_ttl() {
 #[test]
 fn a_ttl_starts_at_the_outcome_and_failures_expire_after_30_seconds() {
     let scene = Scene::new();
-    let peek = |age: u64, ttl: &str, status: i32, answer: i32| {
+    let peek = |age: i64, ttl: &str, status: i32, answer: i32| {
         fs::write(scene.task_file("a", "exit"), format!("{status}\n")).unwrap();
-        make_older(&scene.task_file("a", "exit"), Duration::from_secs(age));
+        set_modified(scene.task_file("a", "exit"), -age);
         scene.once(["-p", "-t", ttl, "-i", "a"]).status(answer).run();
     };
     scene.once(["-qwi", "a", "--", "true"]).run();
@@ -202,12 +191,12 @@ fn a_ttl_starts_at_the_outcome_and_failures_expire_after_30_seconds() {
     // A time in the future, because the clock was set back.
     for (ahead, status, answer) in [(100_000, 0, 1), (100_000, 1, 1), (0, 0, 0)] {
         fs::write(scene.task_file("a", "exit"), format!("{status}\n")).unwrap();
-        make_newer(&scene.task_file("a", "exit"), Duration::from_secs(ahead));
+        set_modified(scene.task_file("a", "exit"), ahead);
         scene.once(["-p", "-t", "3600", "-i", "a"]).status(answer).run();
     }
     // Without a TTL, no outcome expires.
     fs::write(scene.task_file("a", "exit"), "0\n").unwrap();
-    make_older(&scene.task_file("a", "exit"), Duration::from_secs(1_000_000));
+    set_modified(scene.task_file("a", "exit"), -1_000_000);
     scene.once(["-p", "-i", "a"]).run();
 }
 
@@ -283,7 +272,7 @@ fn a_start_rechecks_a_task_whose_lock_is_held() {
     let gate = scene.gate("gate");
     let lock = scene.task_file("a", "lock");
     let mut holder = scene.program("flock");
-    holder.arg(&lock).args(["sh", "-c", &format!("echo held; read _ <'{}'", gate.path.display())]);
+    holder.arg(&lock).args(["sh", "-c", &format!("echo held; read _ <{gate}")]);
     let holder = Holder::start(holder);
     let starter = scene.once(["-i", "a", "--", "echo", "ran"]).start();
     wait_until("it waits", || count_waiters(&lock) == 1);

@@ -1,19 +1,17 @@
 //! `run-once`: the processes of a task: its supervisor, what it inherits, and what is left of it after a kill.
 
 use crate::call::Holder;
-use crate::process::{is_alive, is_locked, kill, parent_pid, wait_until};
-use crate::run_once_outcome::make_older;
+use crate::process::{is_alive, is_locked, kill, parent_pid, set_modified, wait_until};
 use crate::scene::{HELPER, Scene, with_command};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
-use std::time::Duration;
 
 #[test]
 fn a_signal_to_the_supervisor_reaches_the_whole_process_group() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    let script = format!("(trap 'echo child' TERM; echo ready; read _ <'{0}') & wait; wait", gate.path.display());
+    let script = format!("(trap 'echo child' TERM; echo ready; read _ <{gate}) & wait; wait");
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
     wait_until("it is ready", || scene.task_text("a", "log.out") == "ready\n");
     kill(scene.supervisor("a"), 15);
@@ -48,7 +46,7 @@ fn processes_that_left_the_session_of_an_interrupted_task_are_ended() {
     for how in ["setsid -w bash", "env -i bash", "env -i setsid -w bash"] {
         let scene = Scene::new();
         let gate = scene.gate("gate");
-        let script = format!("{how} -c \"echo \\$\\$; read _ <'{}'\" & wait", gate.path.display());
+        let script = format!("{how} -c \"echo \\$\\$; read _ <{gate}\" & wait");
         let start = || {
             scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
             wait_until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
@@ -76,7 +74,7 @@ fn a_task_started_by_a_task_is_independent() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let inner = gate.task(0);
-    let script = format!("'{HELPER}' run-once -i inner -- \"$@\"; echo begun; read _ <'{}'", gate.path.display());
+    let script = format!("'{HELPER}' run-once -i inner -- \"$@\"; echo begun; read _ <{gate}");
     let start = || {
         scene.once(["-i", "outer", "--", "bash", "-c", &script, "bash", &inner[0], &inner[1], &inner[2]]).run();
         wait_until("both run", || scene.task_text("outer", "log.out") == "begun\n");
@@ -136,7 +134,7 @@ impl Drop for Bystander {
 fn a_started_task_does_not_keep_a_pipe_of_the_caller_open() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    let task = format!("read _ <'{}'", gate.path.display());
+    let task = format!("read _ <{gate}");
     // If the task kept the pipe open, the script would only end at the timeout.
     let script = "\"$HELPER\" run-once -i a -- bash -c \"$1\" 2>&1 | cat; x=$(\"$HELPER\" run-once -i b -- bash -c \"$1\" 2>&1); echo \"done$x\"";
     scene.call("timeout").args(["60", "bash", "-c", script, "bash", &task]).out("done").run();
@@ -175,7 +173,7 @@ fn a_reused_pid_of_a_task_is_never_signalled() {
         fs::write(scene.task_file("a", "lock"), &forged[..end]).unwrap();
         fs::write(scene.task_file("a", "pid"), format!("{pid}\n")).unwrap();
         fs::write(scene.task_file("a", "exit"), "1\n").unwrap();
-        make_older(&scene.task_file("a", "exit"), Duration::from_secs(100));
+        set_modified(scene.task_file("a", "exit"), -100);
         let status = i32::from(call[0].starts_with("-p") || call[0].starts_with("-qw"));
         scene.once(call).status(status).run();
         assert!(bystander.is_alive(), "{call:?} ended it");
@@ -188,8 +186,7 @@ fn a_killed_supervisor_leaves_no_second_copy() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     // The command has a child that ignores signals.
-    let script =
-        format!("(trap '' TERM HUP INT; echo $BASHPID; read _ <'{0}'; read _ <'{0}') & wait", gate.path.display());
+    let script = format!("(trap '' TERM HUP INT; echo $BASHPID; read _ <{gate}; read _ <{gate}) & wait");
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
     wait_until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
     let child: u32 = scene.task_text("a", "log.out").trim().parse().unwrap();
@@ -209,7 +206,7 @@ fn a_killed_supervisor_leaves_no_second_copy() {
 fn children_of_a_killed_command_end_before_the_next_run() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    let script = format!("(echo $BASHPID; read _ <'{0}') & wait", gate.path.display());
+    let script = format!("(echo $BASHPID; read _ <{gate}) & wait");
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
     wait_until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
     let child: u32 = scene.task_text("a", "log.out").trim().parse().unwrap();
@@ -222,7 +219,7 @@ fn children_of_a_killed_command_end_before_the_next_run() {
 fn processes_that_a_successful_task_left_live_on() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    let script = format!("read _ <'{}' & echo $!", gate.path.display());
+    let script = format!("read _ <{gate} & echo $!");
     let said = scene.once(["-qwi", "a", "--", "bash", "-c", &script]).out("\n").run();
     let child: u32 = said.out.trim().parse().unwrap();
     scene.once(["-r", "-i", "a"]).run();
@@ -249,7 +246,7 @@ fn a_background_task_does_not_keep_the_lock_of_the_script_that_started_it() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let script = "exec 200<>\"$(\"$HELPER\" path --create op)\"; \"$HELPER\" lock --fd 200 op && ABA_LOCK_FDS=200 \"$HELPER\" run-once -i a -- bash -c \"$1\"";
-    let task = format!("echo \"${{ABA_LOCK_FDS-none}}\"; read _ <'{}'", gate.path.display());
+    let task = format!("echo \"${{ABA_LOCK_FDS-none}}\"; read _ <{gate}");
     scene.call("bash").args(["-c", script, "bash", &task]).run();
     scene.once(["-R", "-i", "a"]).run();
     assert!(!is_locked(&scene.lock_file("op")));
@@ -298,7 +295,7 @@ fn a_task_started_under_a_lock_inherits_no_descriptors() {
     // Low and high descriptors, with gaps between them.
     let script =
         "exec 3<>three 9<>nine 77<>many 300<>more; for _ in 1; do \"$HELPER\" run-once -i a -- bash -c \"$1\"; done";
-    let task = format!("echo begun; read _ <'{}'", gate.path.display());
+    let task = format!("echo begun; read _ <{gate}");
     scene
         .aba(["lock", "op", "--", "bash", "-c", &format!("cd '{}'; {script}", scene.path("").display()), "bash", &task])
         .run();

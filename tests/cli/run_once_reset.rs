@@ -1,7 +1,7 @@
 //! `run-once --reset`, `--reset-failed` and `--reset-all`.
 
 use crate::call::Call;
-use crate::process::{copy_program, count_waiters, is_alive, is_locked, kill, wait_until};
+use crate::process::{copy_program, count_waiters, is_alive, is_locked, kill, list_files, wait_until};
 use crate::run_once_outcome::hold_lock;
 use crate::scene::{HELPER, Scene, with_command};
 use std::fs;
@@ -17,7 +17,7 @@ fn reset_all_ends_running_tasks_and_removes_all() {
     scene.once(["-r", "-i", "good"]).run();
     scene.once(["-G"]).run();
     assert!(!is_alive(pid));
-    assert_eq!(fs::read_dir(scene.root().join("runner")).unwrap().count(), 0);
+    assert_eq!(list_files(scene.root().join("runner")), [] as [&str; 0]);
     scene.once(["-G"]).run();
 }
 
@@ -64,7 +64,7 @@ fn reset_failed_removes_only_failed_and_interrupted_tasks() {
 fn a_task_can_reset_itself() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    let script = format!("read _ <'{}'; '{HELPER}' run-once -r -i a", gate.path.display());
+    let script = format!("read _ <{gate}; '{HELPER}' run-once -r -i a");
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
     let pid = scene.task_pid("a");
     gate.open();
@@ -141,9 +141,8 @@ fn reset_all_sends_one_signal_to_each_task() {
     let gate = scene.gate("gate");
     let said = scene.path("said");
     let script = format!(
-        "trap 'echo TERM >>\"{}\"; asked=1' TERM; echo ready; until [[ -n $asked ]]; do read _ <'{1}'; done; read -t 0.5 _ <'{1}'",
-        said.display(),
-        gate.path.display()
+        "trap 'echo TERM >>\"{}\"; asked=1' TERM; echo ready; until [[ -n $asked ]]; do read _ <{gate}; done; read -t 0.5 _ <{gate}",
+        said.display()
     );
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
     wait_until("it is ready", || scene.task_text("a", "log.out") == "ready\n");
@@ -158,9 +157,8 @@ fn a_reset_ends_helpers_of_the_task_but_not_other_supervisors() {
     let other = scene.path("helper-1.2");
     copy_program(HELPER, &other);
     let script = format!(
-        "setsid '{HELPER}' lock -o nn -- sleep 600 & '{}' run-once -i inner -- sleep 600; echo begun; read _ <'{}'",
-        other.display(),
-        gate.path.display()
+        "setsid '{HELPER}' lock -o nn -- sleep 600 & '{}' run-once -i inner -- sleep 600; echo begun; read _ <{gate}",
+        other.display()
     );
     scene.once(["-i", "outer", "--", "bash", "-c", &script]).run();
     wait_until("all run", || scene.task_text("outer", "log.out") == "begun\n" && is_locked(&scene.lock_file("nn")));
@@ -174,7 +172,7 @@ fn a_reset_does_not_end_what_an_inner_task_left() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     let inner = "setsid sleep 600 >/dev/null 2>&1 </dev/null & echo $!";
-    let script = format!("'{HELPER}' run-once -wi inner -- bash -c '{inner}'; read _ <'{}'", gate.path.display());
+    let script = format!("'{HELPER}' run-once -wi inner -- bash -c '{inner}'; read _ <{gate}");
     scene.once(["-i", "outer", "--", "bash", "-c", &script]).run();
     wait_until("the inner one has ended", || scene.task_text("inner", "exit") == "0\n");
     let daemon: u32 = scene.task_text("inner", "log.out").trim().parse().unwrap();
@@ -203,7 +201,7 @@ fn a_reset_ends_a_task_that_a_wait_started() {
 fn a_reset_of_a_task_that_ignores_the_signal_leaves_no_outcome() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    let script = format!("trap '' TERM; echo ready; read _ <'{0}'", gate.path.display());
+    let script = format!("trap '' TERM; echo ready; read _ <{gate}");
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
     wait_until("it is ready", || scene.task_text("a", "log.out") == "ready\n");
     let pid = scene.task_pid("a");
@@ -220,10 +218,7 @@ fn a_reset_of_a_task_that_ignores_the_signal_leaves_no_outcome() {
 fn a_reset_ends_what_a_successful_task_left() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    let script = format!(
-        "(trap '' TERM; echo $BASHPID; read _ <'{0}'; read _ <'{0}') & trap 'exit 0' TERM; wait",
-        gate.path.display()
-    );
+    let script = format!("(trap '' TERM; echo $BASHPID; read _ <{gate}; read _ <{gate}) & trap 'exit 0' TERM; wait");
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
     wait_until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
     let child: u32 = scene.task_text("a", "log.out").trim().parse().unwrap();

@@ -28,7 +28,7 @@ fn every_wait_exits_with_the_status_of_the_task() {
 fn a_wait_runs_a_new_task_and_streams_its_output() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    let script = format!("echo out; read _ <'{}'; printf 'err' >&2", gate.path.display());
+    let script = format!("echo out; read _ <{gate}; printf 'err' >&2");
     let call = scene.once(["-wi", "a", "--", "bash", "-c", &script]).out("out\n").err("err");
     let call = call.start();
     wait_until("it runs", || scene.task_text("a", "log.out") == "out\n");
@@ -43,7 +43,7 @@ fn a_wait_runs_a_new_task_and_streams_its_output() {
 fn follow_shows_the_output_of_a_task_of_another_process() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    let script = format!("echo one; read _ <'{}'; echo two; exit 4", gate.path.display());
+    let script = format!("echo one; read _ <{gate}; echo two; exit 4");
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
     let call = scene.once(["-qwi", "a", "--follow"]).status(4).out("one\ntwo\n").start();
     wait_until("it follows", || is_watching(call.pid()));
@@ -236,13 +236,13 @@ fn a_wait_names_the_process_that_keeps_the_task_from_running() {
     let said = "waiting for the lock of task a, held by pid ";
     let waiter = scene.once(["-wi", "a", "--", "true"]).err(said).err("which does not run it").start();
     let errors = waiter.pid();
-    wait_until("it said so", || has_said(errors));
+    wait_until("it said so", || is_older_than_report(errors));
     holder.release();
     waiter.finish();
 }
 
 /// Returns true if a process is older than the second after which it prints its message.
-fn has_said(pid: u32) -> bool {
+fn is_older_than_report(pid: u32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let start: f64 = text.rsplit(") ").next().unwrap().split(' ').nth(19).unwrap().parse().unwrap();
     let up: f64 = fs::read_to_string("/proc/uptime").unwrap().split(' ').next().unwrap().parse().unwrap();
@@ -253,7 +253,7 @@ fn has_said(pid: u32) -> bool {
 fn a_wait_exits_with_the_status_of_the_run_that_it_shows() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    let script = format!("echo one; read _ <'{}'; echo two", gate.path.display());
+    let script = format!("echo one; read _ <{gate}; echo two");
     let first = scene.once(["-qwi", "a", "--", "bash", "-c", &script]).status(137).out("one\n").start();
     wait_until("it runs", || scene.task_text("a", "log.out") == "one\n");
     // Another caller runs the task again immediately.
@@ -335,8 +335,7 @@ fn followers_that_purge_get_the_status_of_the_run_that_they_followed() {
         let scene = Scene::new();
         let gate = scene.gate("gate");
         let counted = scene.path("counted");
-        let script =
-            format!("echo x >>'{}'; echo begun; read _ <'{}'; exit {status}", counted.display(), gate.path.display());
+        let script = format!("echo x >>'{}'; echo begun; read _ <{gate}; exit {status}", counted.display());
         let call = || scene.once(["-qwci", "a", "--follow", "--", "bash", "-c", &script]).status(status).out("begun\n");
         let calls: Vec<_> = (0..5).map(|_| call().start()).collect();
         wait_until("all follow", || calls.iter().all(|call| is_watching(call.pid())));

@@ -2,11 +2,14 @@
 
 pub(crate) use crate::call::Call;
 use crate::call::Holder;
-use crate::process::{PATIENCE, count_threads, count_waiters, is_root, make_fifo, parent_pid, wait_until, waiter_pids};
+use crate::process::{
+    PATIENCE, copy_program, count_threads, count_waiters, is_root, make_fifo, parent_pid, set_mode, wait_until,
+    waiter_pids,
+};
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
@@ -17,7 +20,7 @@ pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_aba-lock");
 /// The shell library.
 pub(crate) const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
 
-/// The user and group nobody, as which root calls the helper.
+/// The user and group `nobody`.
 pub(crate) const NOBODY: u32 = 65534;
 
 /// A command for `sh -c` that prints a line and ends when its input does.
@@ -87,6 +90,12 @@ impl Scene {
         let record = self.record(name);
         let line = record.lines().find_map(|line| line.strip_prefix(&format!("{key}=")));
         line.unwrap_or_else(|| panic!("no {key} in {record:?}")).to_owned()
+    }
+
+    /// Replaces the value of `key` in a record.
+    pub(crate) fn set_field(&self, name: &str, key: &str, value: &str) {
+        let old = format!("\n{key}={}\n", self.field(name, key));
+        fs::write(self.lock_file(name), self.record(name).replace(&old, &format!("\n{key}={value}\n"))).unwrap();
     }
 
     /// A file of a task.
@@ -187,18 +196,17 @@ impl Scene {
         self.call("unshare").args(["--user", "--map-root-user", "--mount", "--"])
     }
 
-    /// A call of a program by an unprivileged user: nobody, if the tests run as root, and otherwise the user of the tests.
+    /// A call of a copy of the helper by an unprivileged user: `nobody` if the tests run as root, otherwise the user of the
+    /// tests.
     pub(crate) fn unprivileged(&self) -> Call {
+        let copy = self.path("helper");
+        copy_program(HELPER, &copy);
+        set_mode(self.path(""), 0o755);
         if !is_root() {
-            return self.call("env");
+            return self.call(copy);
         }
         let user = NOBODY.to_string();
-        self.call("setpriv").args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"])
-    }
-
-    /// Opens the directory of the scene to other users.
-    pub(crate) fn open_to_others(&self) {
-        fs::set_permissions(self.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+        self.call("setpriv").args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"]).arg(copy)
     }
 
     /// A process that holds lock `name` until it is released or dropped.
@@ -256,7 +264,7 @@ impl Drop for Scene {
     }
 }
 
-/// A barrier for scripts: a FIFO from which a script reads a line before it goes on.
+/// A barrier for scripts: a FIFO from which a script reads a line before it goes on. It is displayed as its path in quotes.
 pub(crate) struct Gate {
     pub(crate) path: PathBuf,
     file: fs::File,
@@ -277,8 +285,14 @@ impl Gate {
 
     /// A command that prints `begun`, waits at the gate, and exits with `status`.
     pub(crate) fn task(&self, status: i32) -> [String; 3] {
-        let script = format!("echo begun; read _ <'{}'; exit {status}", self.path.display());
+        let script = format!("echo begun; read _ <{self}; exit {status}");
         ["bash".to_owned(), "-c".to_owned(), script]
+    }
+}
+
+impl fmt::Display for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}'", self.path.display())
     }
 }
 

@@ -139,7 +139,7 @@ impl SnippetScene {
             File | Update(_) => LockHolder::By(self.scene.flock_holder(self.lock_file(lock))),
             Task(id) => {
                 let gate = self.scene.gate("gate");
-                let script = format!("read _ <'{}'; echo '{{}}'", gate.path.display());
+                let script = format!("read _ <{gate}; echo '{{}}'");
                 self.scene.once(["-i", id, "--", "bash", "-c", &script]).run();
                 LockHolder::ByTask(gate)
             }

@@ -1,19 +1,16 @@
 //! The directories for locks and tasks: when they are created, and the errors if they cannot be.
 
 use crate::call::Call;
+use crate::process::file_mode;
 use crate::scene::{HELPER, Scene};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
-/// A call of the helper with these variables, without ABA_LOCK_DIR unless it is one of them.
+/// A call of the helper with these variables, without `ABA_LOCK_DIR` unless it is one of them.
 fn call(scene: &Scene, variables: &[(&str, &Path)], args: &[&str]) -> Call {
-    let mut command = scene.program(HELPER);
-    command.env_remove("ABA_LOCK_DIR").args(args);
-    for (name, value) in variables {
-        command.env(name, value);
-    }
-    Call::new(command)
+    let call = scene.aba(args).env_remove("ABA_LOCK_DIR");
+    variables.iter().fold(call, |call, (name, value)| call.env(name, value))
 }
 
 /// The commands that create a directory for locks.
@@ -52,7 +49,7 @@ fn a_missing_home_directory_is_never_created() {
     for args in MAKERS {
         call(&scene, &variables, args).out("").run();
     }
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mode = |path: &Path| file_mode(path);
     assert_eq!([home.join(".aba"), home.join(".aba/runner")].map(|path| mode(&path)), [0o700, 0o711]);
 }
 
@@ -64,7 +61,7 @@ fn the_parents_of_a_configured_directory_are_created() {
     for args in MAKERS {
         call(&scene, &variables, args).out("").run();
     }
-    let mode = |name: &str| fs::metadata(scene.path(name)).unwrap().permissions().mode() & 0o777;
+    let mode = |name: &str| file_mode(scene.path(name));
     assert_eq!(
         ["a", "a/b", "a/b/locks", "c", "c/d", "c/d/tasks"].map(mode),
         [0o700, 0o700, 0o700, 0o711, 0o711, 0o711]

@@ -46,9 +46,7 @@ fn a_record_with_a_reused_pid_is_not_trusted() {
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).run();
     let bystander = scene.holder("b");
-    let old = scene.record("a");
-    let pid = format!("pid={}", scene.field("a", "pid"));
-    fs::write(scene.lock_file("a"), old.replace(&pid, &format!("pid={}", bystander.pid()))).unwrap();
+    scene.set_field("a", "pid", &bystander.pid().to_string());
     let holder = scene.flock_holder(scene.lock_file("a"));
     let said = scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("held by pid {}", holder.pid())).run();
     assert!(!said.err.contains(&bystander.pid().to_string()), "{}", said.err);
@@ -124,12 +122,10 @@ fn a_holder_in_another_pid_namespace_is_named_as_such() {
 fn a_record_of_another_machine_is_reported_with_its_host() {
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).run();
-    let (boot, host) = (scene.field("a", "boot"), scene.field("a", "host"));
-    let record = scene.record("a").replace(&boot, "another-boot");
-    fs::write(scene.lock_file("a"), &record).unwrap();
+    scene.set_field("a", "boot", "another-boot");
     // An earlier boot of this machine: no process outlived it.
     scene.aba(["status", "a"]).status(1).out("a: free\n").run();
-    fs::write(scene.lock_file("a"), record.replace(&format!("host={host}"), "host=elsewhere")).unwrap();
+    scene.set_field("a", "host", "elsewhere");
     scene.aba(["status", "a"]).status(125).out("on host elsewhere (").run();
 }
 
@@ -159,9 +155,7 @@ fn an_inaccessible_lock_file_is_not_reported_as_free() {
 fn control_characters_in_a_record_are_escaped() {
     let scene = Scene::new();
     let holder = scene.holder("a");
-    let user = format!("user={}", scene.field("a", "user"));
-    let forged = scene.record("a").replace(&user, "user='\u{1b}[31mroot\u{1b}]0;x\u{7}'");
-    fs::write(scene.lock_file("a"), forged).unwrap();
+    scene.set_field("a", "user", "'\u{1b}[31mroot\u{1b}]0;x\u{7}'");
     let status = scene.aba(["status", "a"]).out("held").run();
     let lock = scene.aba(["lock", "a", "--", "true"]).status(75).err("a is already running").run();
     assert!(!format!("{}{}", status.out, lock.err).contains(['\u{1b}', '\u{7}']));
@@ -169,7 +163,7 @@ fn control_characters_in_a_record_are_escaped() {
 }
 
 /// Starts a holder of a file of this name in a directory. Returns it and a function that calls the helper there.
-fn beside(scene: &Scene, name: &str) -> (Holder, impl Fn(&[&str]) -> Call) {
+fn start_file_holder(scene: &Scene, name: &str) -> (Holder, impl Fn(&[&str]) -> Call) {
     let directory = scene.path("there");
     fs::create_dir_all(&directory).unwrap();
     let call = move |scene: &Scene, program: &str, args: &[&str]| {
@@ -190,7 +184,7 @@ fn a_file_named_like_a_lock_is_not_confused_with_the_lock() {
     for name in ["backup", "it's; a 'name", "--kill", "new\nline", "./sub", "-d/file"] {
         fs::create_dir_all(scene.path("there/-d")).unwrap();
         let file = format!("--file={name}");
-        let (holder, call) = beside(&scene, name);
+        let (holder, call) = start_file_holder(&scene, name);
         let other = (name == "backup").then(|| scene.holder("backup"));
         let said = call(&["status", &file]).out(": held, exclusive").run().out;
         assert!(!said.contains("unlock") && said.contains(&format!("`kill {}`", holder.pid())), "{said}");
@@ -209,7 +203,7 @@ fn a_file_named_like_a_lock_is_not_confused_with_the_lock() {
 fn control_characters_in_a_path_are_escaped() {
     let scene = Scene::new();
     let name = "a\n\u{1b}[31mred\u{7}";
-    let (_holder, call) = beside(&scene, name);
+    let (_holder, call) = start_file_holder(&scene, name);
     let said = call(&["status", "--file", name]).out(": held, exclusive").out("red").run().out;
     assert!(!said.contains(['\u{1b}', '\u{7}']) && said.lines().skip(1).all(|line| line.starts_with("  ")), "{said:?}");
     let said = call(&["status", "--file", name, "--fd", "0"]).status(1).out("red").run().out;
@@ -236,7 +230,7 @@ fn a_failed_write_to_stdout_is_an_error_but_a_closed_pipe_is_not() {
 }
 
 /// A process that holds file `f` by fcntl(2), as apt and dpkg do.
-fn posix_holder(scene: &Scene, part: &str) -> Holder {
+fn start_posix_holder(scene: &Scene, part: &str) -> Holder {
     let program = format!(
         "import fcntl, sys\nf = open('f', 'r+')\nfcntl.lockf(f, fcntl.LOCK_EX{part})\nprint('held', flush=True)\nsys.stdin.readline()"
     );
@@ -248,7 +242,7 @@ fn posix_holder(scene: &Scene, part: &str) -> Holder {
 fn a_file_locked_by_fcntl_is_not_reported_as_free() {
     let scene = Scene::new();
     let file = scene.path("f").display().to_string();
-    let holder = posix_holder(&scene, "");
+    let holder = start_posix_holder(&scene, "");
     let person = format!("\n  pid {}, ", holder.pid());
     let kind = format!("{file}: free for flock(2), held by fcntl(2)\n  fcntl(2) lock, exclusive:\n");
     scene.aba(["status", "--file", &file]).out(kind).out(&person).out("`aba-lock flock --fcntl` waits").run();
@@ -300,7 +294,7 @@ fn fcntl_locks_of_ranges_and_open_files_are_shown_after_flock_locks() {
     assert!(at(both.pid()) < at(range.pid()), "{said}");
     both.release();
     range.release();
-    let part = posix_holder(&scene, ", 10, 5");
+    let part = start_posix_holder(&scene, ", 10, 5");
     scene.aba(["status", "--file", &file]).out("\n  fcntl(2) lock, exclusive at bytes 5 to 14:\n").run();
     part.release();
 }
@@ -328,7 +322,7 @@ fn a_command_that_holds_the_lock_sees_itself_as_the_holder() {
     // A calling helper that only inherited the lock is not shown: it has ended when its output is read.
     let said = scene
         .bash("exec 9<>\"$(\"$HELPER\" path --create y)\"; \"$HELPER\" lock --fd 9 y; \"$HELPER\" status --json y; :");
-    let json: Value = serde_json::from_str(&said.out("").run().out).unwrap();
+    let json: Value = said.json();
     assert_eq!((&json["holders"][0]["pid"], json["holders"].as_array().unwrap().len()), (&json["record"]["pid"], 1));
 }
 
@@ -341,22 +335,22 @@ fn the_pid_file_of_a_lock_is_shown_with_its_absolute_path() {
     let shown = pid_file.display().to_string();
     scene.aba(["status", "a"]).out(format!("\n  pid file: {shown}\n")).run();
     for args in [&["status", "--json", "a"][..], &["list", "--json"]] {
-        let json: Value = serde_json::from_str(&scene.aba(args).out("").run().out).unwrap();
+        let json: Value = scene.aba(args).json();
         let lock = if json["locks"].is_array() { &json["locks"][0] } else { &json };
         assert_eq!((&lock["pid_file"], &lock["record"]["pid_file"]), (&shown.clone().into(), &shown.clone().into()));
     }
     holder.release();
-    let json: Value = serde_json::from_str(&scene.aba(["status", "--json", "a"]).status(1).out("").run().out).unwrap();
+    let json: Value = scene.aba(["status", "--json", "a"]).status(1).json();
     assert_eq!((&json["pid_file"], &json["record"]["pid_file"]), (&Value::Null, &shown.into()));
     // A path with control characters is not recorded.
     let wild = scene.path("new\nline").display().to_string();
     scene.aba(["lock", "--pid-file", &wild, "b", "--", "true"]).run();
-    let json: Value = serde_json::from_str(&scene.aba(["status", "--json", "b"]).status(1).out("").run().out).unwrap();
+    let json: Value = scene.aba(["status", "--json", "b"]).status(1).json();
     assert_eq!((&json["record"]["pid_file"], &json["record"]["command"]), (&Value::Null, &"true".into()));
 }
 
 /// Makes a keeper that always prints this text or JSON, and exits with this status.
-fn keeper(scene: &Scene, text: &str, json: &str, status: i32) -> String {
+fn write_keeper(scene: &Scene, text: &str, json: &str, status: i32) -> String {
     let path = scene.path("keeper");
     let script = format!(
         "#!/bin/sh\ncase \"$*\" in *--json*) cat <<'.'\n{json}\n.\n;; *) cat <<'.'\n{text}\n.\n;; esac\nexit {status}\n"
@@ -374,10 +368,10 @@ fn a_lock_whose_lease_is_held_is_not_reported_as_free() {
         scene.aba(args).env("ABA_LOCK_KEEPER", keeper).env("ABA_LOCK_SERVER", "http://server")
     };
     let state = |call: Call| -> String {
-        let json: Value = serde_json::from_str(&call.out("").run().out).unwrap();
+        let json: Value = call.json();
         json["state"].as_str().unwrap().to_owned()
     };
-    let held = keeper(&scene, "a: held at server\n  pid 1 on host other", r#"{"name": "a", "state": "held"}"#, 0);
+    let held = write_keeper(&scene, "a: held at server\n  pid 1 on host other", r#"{"name": "a", "state": "held"}"#, 0);
     let said = ask(&["status", "a"], &held).out("a: held elsewhere, free on this machine\n").run().out;
     assert!(said.ends_with("\na: held at server\n  pid 1 on host other\n"), "{said}");
     assert_eq!(state(ask(&["status", "--json", "a"], &held)), "held-elsewhere");
@@ -387,23 +381,23 @@ fn a_lock_whose_lease_is_held_is_not_reported_as_free() {
     ask(&["status", "a"], &held).out("a: held, exclusive, for ").run();
     assert_eq!(state(ask(&["status", "--json", "a"], &held)), "held");
     holder.release();
-    let free = keeper(&scene, "a: free at server", r#"{"name": "a", "state": "free"}"#, 1);
+    let free = write_keeper(&scene, "a: free at server", r#"{"name": "a", "state": "free"}"#, 1);
     ask(&["status", "a"], &free).status(1).out("a: free\n").out("\na: free at server\n").run();
     assert_eq!(state(ask(&["status", "--json", "a"], &free).status(1)), "free");
-    let broken = keeper(&scene, "", "", 125);
+    let broken = write_keeper(&scene, "", "", 125);
     let said = "a: free on this machine; whether its lease is held is unknown\n";
     ask(&["status", "a"], &broken).status(125).out(said).run();
     assert_eq!(state(ask(&["status", "--json", "a"], &broken).status(125)), "unknown");
 
     let states = |call: Call| -> Vec<String> {
-        let json: Value = serde_json::from_str(&call.out("").run().out).unwrap();
+        let json: Value = call.json();
         json["locks"].as_array().unwrap().iter().map(|lock| lock["state"].as_str().unwrap().to_owned()).collect()
     };
     let table = "LEASE  FOR  WAITING  HOST\na       1s        -  other";
-    let listed = keeper(&scene, table, r#"[{"name": "a", "state": "held"}]"#, 0);
+    let listed = write_keeper(&scene, table, r#"[{"name": "a", "state": "held"}]"#, 0);
     assert_eq!(states(ask(&["list", "--json"], &listed)), ["held-elsewhere", "free"]);
     let said = ask(&["list"], &listed).out("\nLEASE ").run().out;
     assert!(said.contains("\na     leased  ") && said.contains("\nb     free  "), "{said}");
-    let broken = keeper(&scene, "", "", 125);
+    let broken = write_keeper(&scene, "", "", 125);
     assert_eq!(states(ask(&["list", "--json"], &broken).status(125)), ["unknown", "unknown"]);
 }

@@ -1,13 +1,11 @@
 //! Calls as root with the `HOME` of another user, as sudo(8) without -H makes them.
 
-use crate::process::{copy_program, is_root};
-use crate::scene::{HELPER, Scene};
+use crate::process::{copy_program, is_root, set_mode};
+use crate::scene::{HELPER, NOBODY, Scene};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-
-const USER: u32 = 65534;
 
 /// A call of each command that creates files.
 const CALLS: [&[&str]; 6] = [
@@ -19,20 +17,20 @@ const CALLS: [&[&str]; 6] = [
     &["update", "--create", "file", "echo", "new"],
 ];
 
-struct House {
+struct UserHome {
     scene: Scene,
     home: PathBuf,
 }
 
-impl House {
+impl UserHome {
     fn new() -> Self {
         let scene = Scene::new();
         let home = scene.path("home");
-        fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+        set_mode(scene.path(""), 0o755);
         copy_program(HELPER, &scene.path("helper"));
         fs::create_dir(&home).unwrap();
         if is_root() {
-            std::os::unix::fs::chown(&home, Some(USER), Some(USER)).unwrap();
+            std::os::unix::fs::chown(&home, Some(NOBODY), Some(NOBODY)).unwrap();
         }
         Self { scene, home }
     }
@@ -56,7 +54,7 @@ impl House {
     }
 
     /// Collects the files below `directory` that do not belong to the owner of the home.
-    fn of_others(&self, directory: &Path, found: &mut Vec<PathBuf>) {
+    fn find_foreign_files(&self, directory: &Path, found: &mut Vec<PathBuf>) {
         let user = fs::metadata(&self.home).unwrap().uid();
         for entry in fs::read_dir(directory).unwrap().flatten() {
             let data = entry.metadata().unwrap();
@@ -64,13 +62,13 @@ impl House {
                 found.push(entry.path());
             }
             if data.is_dir() {
-                self.of_others(&entry.path(), found);
+                self.find_foreign_files(&entry.path(), found);
             }
         }
     }
 }
 
-impl Drop for House {
+impl Drop for UserHome {
     fn drop(&mut self) {
         let _ = self.call(0, &["run-once", "-G"]);
     }
@@ -78,10 +76,10 @@ impl Drop for House {
 
 #[test]
 fn the_first_caller_excludes_no_other_user() {
-    for (first, second) in [(0, USER), (USER, 0)] {
+    for (first, second) in [(0, NOBODY), (NOBODY, 0)] {
         for begun in CALLS {
-            let house = House::new();
-            let output = house.call(first, begun);
+            let home = UserHome::new();
+            let output = home.call(first, begun);
             assert!(output.status.success(), "{begun:?} of {first}: {output:?}");
             let more: [&[&str]; 4] = [
                 &["run-once", "-o", "-i", "task"],
@@ -90,7 +88,7 @@ fn the_first_caller_excludes_no_other_user() {
                 &["run-once", "-r", "-i", "task"],
             ];
             for next in CALLS.iter().chain(&more) {
-                let output = house.call(second, next);
+                let output = home.call(second, next);
                 let expected = i32::from(next[0] == "status");
                 let status = output.status.code();
                 assert_eq!(status, Some(expected), "{next:?} of {second} after {begun:?} of {first}: {output:?}");
@@ -100,7 +98,7 @@ fn the_first_caller_excludes_no_other_user() {
             }
             // The first caller can use the files that the second one created, too.
             for next in CALLS {
-                let output = house.call(first, next);
+                let output = home.call(first, next);
                 assert!(output.status.success(), "{next:?} of {first} after {second}: {output:?}");
             }
         }
@@ -109,16 +107,16 @@ fn the_first_caller_excludes_no_other_user() {
 
 #[test]
 fn files_that_root_creates_in_the_home_of_a_user_belong_to_the_user() {
-    let house = House::new();
+    let home = UserHome::new();
     for call in CALLS.iter().chain(&[["run-once", "-w", "-i", "other", "--", "false"].as_slice()]) {
-        house.call(0, call);
+        home.call(0, call);
     }
     let mut found = Vec::new();
-    house.of_others(&house.home, &mut found);
+    home.find_foreign_files(&home.home, &mut found);
     // The new content of an update and a saved command belong to the caller, because a saved command runs only for its owner.
     found.retain(|path| !path.ends_with("file") && !path.ends_with("cmd.sh"));
     assert_eq!(found, [] as [PathBuf; 0]);
-    assert!(house.home.join("log").exists() && house.home.join(".aba/aba-a.lock").exists());
+    assert!(home.home.join("log").exists() && home.home.join(".aba/aba-a.lock").exists());
 }
 
 #[test]
@@ -126,14 +124,14 @@ fn files_that_root_creates_in_its_own_directory_belong_to_root() {
     if !is_root() {
         return;
     }
-    let house = House::new();
+    let home = UserHome::new();
     // The user made a link to a directory of root.
-    let target = house.scene.path("target");
+    let target = home.scene.path("target");
     fs::create_dir(&target).unwrap();
-    std::os::unix::fs::symlink(&target, house.home.join(".aba")).unwrap();
-    std::os::unix::fs::lchown(house.home.join(".aba"), Some(USER), Some(USER)).unwrap();
-    house.call(0, &["lock", "a", "--", "true"]);
-    house.call(0, &["run-once", "-w", "-i", "task", "--", "true"]);
+    std::os::unix::fs::symlink(&target, home.home.join(".aba")).unwrap();
+    std::os::unix::fs::lchown(home.home.join(".aba"), Some(NOBODY), Some(NOBODY)).unwrap();
+    home.call(0, &["lock", "a", "--", "true"]);
+    home.call(0, &["run-once", "-w", "-i", "task", "--", "true"]);
     let owner = |name: &str| fs::symlink_metadata(target.join(name)).unwrap().uid();
     assert_eq!([owner("aba-a.lock"), owner("runner"), owner("runner/task"), owner("runner/task/exit")], [0; 4]);
 }

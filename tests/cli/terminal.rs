@@ -50,7 +50,7 @@ fn the_line_of_a_waiter_is_cut_to_the_width_of_the_terminal() {
 fn a_wait_for_a_task_shows_the_last_line_of_its_log() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    let script = format!("for n in one two; do printf '%s\\e[31m\\n' $n; read _ <'{}'; done", gate.path.display());
+    let script = format!("for n in one two; do printf '%s\\e[31m\\n' $n; read _ <{gate}; done");
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
     let pid = scene.task_pid("a");
     let (first, second) = (scene.path("first"), scene.path("second"));

@@ -1,12 +1,12 @@
 //! `update` and `write`: the new content, checks, backups, diffs and links. The helpers here serve all tests of `update`.
 
 use crate::call::Call;
-use crate::process::make_fifo;
+use crate::process::{file_mode, list_files, make_fifo, set_mode};
 use crate::scene::{HELPER, Scene};
 use std::ffi::OsStr;
 use std::fs;
 use std::iter;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
 
 /// A call of the helper in the directory of the scene.
@@ -26,9 +26,8 @@ pub(crate) fn text(scene: &Scene, name: &str) -> String {
 
 /// The names of the files in the directory, without the lock file.
 pub(crate) fn names(scene: &Scene) -> Vec<String> {
-    let entries = fs::read_dir(scene.path(".")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<String> = entries.filter(|name| name != "f.lock").collect();
-    names.sort();
+    let mut names = list_files(scene.path("."));
+    names.retain(|name| name != "f.lock");
     names
 }
 
@@ -91,7 +90,7 @@ fn write_replaces_a_file_completely_or_not_at_all() {
     pipe("\"$HELPER\" write f <&-").run();
     pipe("echo x | \"$HELPER\" write new").status(125).err("hint: to create it, use `--create`").run();
     pipe("umask 027; echo x | \"$HELPER\" write --create new").run();
-    assert_eq!(fs::metadata(scene.path("new")).unwrap().permissions().mode() & 0o7777, 0o640);
+    assert_eq!(file_mode(scene.path("new")), 0o640);
     assert_eq!(names(&scene), ["f", "new", "new.lock"]);
 }
 
@@ -130,7 +129,7 @@ fn an_invalid_path_is_an_error_and_leaves_no_files() {
     }
     fs::create_dir(scene.path("d")).unwrap();
     call(&scene, ["update", "d", "--", "cat"]).status(125).err("d is a directory, not a regular file").run();
-    make_fifo(&scene.path("p"));
+    make_fifo(scene.path("p"));
     call(&scene, ["update", "p", "--", "cat"]).status(125).err("p is a FIFO, not a regular file").run();
     call(&scene, ["update", "/dev/null", "--", "cat"]).status(125).err("not a regular file").run();
     fs::write(scene.path("d/f"), "a\n").unwrap();
@@ -150,22 +149,22 @@ fn a_link_is_kept_and_its_target_keeps_mode_and_attributes() {
     let scene = Scene::new();
     fs::create_dir(scene.path("there")).unwrap();
     fs::write(scene.path("there/secret"), "a\n").unwrap();
-    fs::set_permissions(scene.path("there/secret"), fs::Permissions::from_mode(0o600)).unwrap();
+    set_mode(scene.path("there/secret"), 0o600);
     xattr::set(scene.path("there/secret"), "user.note", b"kept").unwrap();
     symlink("there/secret", scene.path("one")).unwrap();
     symlink("one", scene.path("two")).unwrap();
     call(&scene, ["update", "two", "--", "tr", "a", "b"]).run();
     assert_eq!(text(&scene, "there/secret"), "b\n");
-    assert_eq!(fs::metadata(scene.path("there/secret")).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert_eq!(file_mode(scene.path("there/secret")), 0o600);
     assert_eq!(xattr::get(scene.path("there/secret"), "user.note").unwrap().unwrap(), b"kept");
     assert_eq!(fs::read_link(scene.path("two")).unwrap(), PathBuf::from("one"));
     // The lock is next to the target, so that both paths use the same lock.
     assert!(scene.path("there/secret.lock").exists());
     assert_eq!(names(&scene), ["one", "there", "two"]);
     for mode in [0o644, 0o4755, 0o444, 0o640] {
-        fs::set_permissions(scene.path("there/secret"), fs::Permissions::from_mode(mode)).unwrap();
+        set_mode(scene.path("there/secret"), mode);
         call(&scene, ["update", "one", "--", "sh", "-c", "cat; echo x"]).run();
-        assert_eq!(fs::metadata(scene.path("there/secret")).unwrap().permissions().mode() & 0o7777, mode);
+        assert_eq!(file_mode(scene.path("there/secret")), mode);
     }
 }
 
@@ -235,7 +234,7 @@ fn a_check_is_a_shell_command_with_the_new_content_as_input_and_file() {
 fn scripts_without_an_interpreter_line_run_everywhere() {
     let scene = scene_with("a\n");
     fs::write(scene.path("bare"), "echo \"$0\" >>ran\ntr a b\n").unwrap();
-    fs::set_permissions(scene.path("bare"), fs::Permissions::from_mode(0o755)).unwrap();
+    set_mode(scene.path("bare"), 0o755);
     call(&scene, ["update", "f", "--", "./bare"]).run();
     assert_eq!(text(&scene, "f"), "b\n");
     fs::write(scene.path("f"), "a\n").unwrap();
@@ -268,7 +267,7 @@ fn an_in_place_command_gets_its_copy_in_a_variable() {
 fn output_of_background_processes_of_the_command_is_included() {
     let scene = scene_with("a\n");
     let gate = scene.gate("gate");
-    let script = format!("exec 3>&1; (read _ <'{}'; tr a b) <&0 & exit 0", gate.path.display());
+    let script = format!("exec 3>&1; (read _ <{gate}; tr a b) <&0 & exit 0");
     let update =
         call(&scene, ["update", "f", "--", "bash", "-c", &format!("exec 4<&0; {}", script.replace("<&0 &", "<&4 &"))])
             .start();
@@ -312,7 +311,7 @@ fn a_default_acl_is_not_applied_to_an_updated_file() {
     let scene = Scene::new();
     fs::create_dir(scene.path("d")).unwrap();
     fs::write(scene.path("d/f"), "a\n").unwrap();
-    fs::set_permissions(scene.path("d/f"), fs::Permissions::from_mode(0o640)).unwrap();
+    set_mode(scene.path("d/f"), 0o640);
     // Like `setfacl -d -m u:65534:rw`: version 2, then the entries for owner, user 65534, group, mask and others.
     let mut acl = 2u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in
@@ -326,7 +325,7 @@ fn a_default_acl_is_not_applied_to_an_updated_file() {
     call(&scene, ["update", "d/f", "--", "tr", "a", "b"]).run();
     assert_eq!(text(&scene, "d/f"), "b\n");
     assert_eq!(xattr::get(scene.path("d/f"), "system.posix_acl_access").unwrap(), None);
-    assert_eq!(fs::metadata(scene.path("d/f")).unwrap().permissions().mode() & 0o7777, 0o640);
+    assert_eq!(file_mode(scene.path("d/f")), 0o640);
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! `update` of a file that other processes, or the command itself, change during the update.
 
 use crate::call::Call;
-use crate::process::wait_until;
+use crate::process::{file_mode, list_files, set_mode, wait_until};
 use crate::scene::Scene;
 use crate::update::{call, names, scene_with, text};
-use crate::update_faults::traced;
+use crate::update_faults::trace_update;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 
 #[test]
 fn changes_by_others_without_the_lock_are_not_lost() {
@@ -41,7 +41,7 @@ fn a_change_whose_modification_time_was_reset_is_not_lost() {
     fs::write(scene.path("f"), "a\n").unwrap();
     let gate = scene.gate("gate");
     let mut write = scene.program("bash");
-    let script = format!("{{ read _ <'{}'; echo x; }} | \"$HELPER\" write f", gate.path.display());
+    let script = format!("{{ read _ <{gate}; echo x; }} | \"$HELPER\" write f");
     write.args(["-c", &script]).current_dir(scene.path("."));
     let write = Call::new(write).status(1).err("f was changed during the update, by a process that does not").start();
     wait_until("it reads", || names(&scene).contains(&".f.aba-lock.d".to_owned()));
@@ -60,7 +60,7 @@ fn changes_of_mode_links_and_times_are_not_changes_of_the_content() {
         let before = text(&scene, "f");
         call(&scene, ["update", "--backup", "f", "--", "sh", "-c", &format!("cat; echo x; {meanwhile}")]).run();
         assert_eq!(text(&scene, "f"), before + "x\n", "{meanwhile}");
-        assert_eq!(fs::metadata(scene.path("f")).unwrap().permissions().mode() & 0o777, mode);
+        assert_eq!(file_mode(scene.path("f")), mode);
     }
     assert_eq!(names(&scene), ["f", "f~", "g"]);
 }
@@ -128,12 +128,12 @@ fn a_command_that_writes_the_file_itself_is_reported() {
 #[test]
 fn the_old_content_is_saved_if_the_command_truncates_the_file() {
     let scene = scene_with("precious\n");
-    fs::set_permissions(scene.path("f"), fs::Permissions::from_mode(0o640)).unwrap();
+    set_mode(scene.path("f"), 0o640);
     let said = call(&scene, ["update", "f", "--", "sh", "-c", "sed s/a/b/ f >f"]).status(1).err("f was changed").run();
     let saved = scene.path("f.saved");
     assert!(said.err.contains(&format!("its old content is in {}", fs::canonicalize(&saved).unwrap().display())));
     assert_eq!((text(&scene, "f"), text(&scene, "f.saved")), (String::new(), "precious\n".to_owned()));
-    assert_eq!(fs::metadata(&saved).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(file_mode(&saved), 0o640);
     // Content that was saved before is kept.
     fs::write(scene.path("f"), "second\n").unwrap();
     call(&scene, ["update", "f", "--", "sh", "-c", "(echo; cat f) 2>/dev/null >f"]).status(1).err("f.saved.1").run();
@@ -153,7 +153,7 @@ fn saved_content_appears_only_when_it_is_complete() {
         ("fchmod:error=EPERM", Some("precious\n")),
     ] {
         let scene = scene_with("precious\n");
-        let (status, said) = traced(&scene, &["-e", &format!("inject={inject}")], &update);
+        let (status, said) = trace_update(&scene, &["-e", &format!("inject={inject}")], &update);
         assert!(status != Some(0), "{inject}: {said}");
         assert_eq!(fs::read_to_string(scene.path("f.saved")).ok().as_deref(), saved, "{inject}: {said}");
         assert_eq!(said.contains("its old content is in "), saved.is_some(), "{inject}: {said}");
@@ -183,10 +183,7 @@ fn a_directory_moved_during_the_update_keeps_no_temporary_files() {
             let update = [&["update"], args, &["--", "sh", "-c", &script]].concat();
             call(&scene, update).status(1).out("").err("d/f ").run();
             assert_eq!(text(&scene, "e/f"), "a\n", "{how} {args:?}");
-            let mut left: Vec<_> =
-                fs::read_dir(scene.path("e")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-            left.sort();
-            assert_eq!(left, ["f", "f.lock"], "{how} {args:?}");
+            assert_eq!(list_files(scene.path("e")), ["f", "f.lock"], "{how} {args:?}");
         }
     }
     fs::remove_dir_all(scene.path("e")).unwrap();
@@ -207,7 +204,7 @@ fn a_directory_that_replaced_that_of_the_file_is_not_written_to() {
     fs::write(scene.path("d/f"), "a\n").unwrap();
     let trace = ["-e", "trace=mkdir,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir,chmod,fchmodat,chown"];
     let (status, said) =
-        traced(&scene, &trace, &["update", "--backup", "-i", "d/f", "--", "sed", "-i", "s/a/b/", "{}"]);
+        trace_update(&scene, &trace, &["update", "--backup", "-i", "d/f", "--", "sed", "-i", "s/a/b/", "{}"]);
     assert_eq!((status, text(&scene, "d/f")), (Some(0), "b\n".to_owned()), "{said}");
     let trace = text(&scene, "trace");
     // Every path goes through the directory that was open when the file was read.
@@ -216,7 +213,7 @@ fn a_directory_that_replaced_that_of_the_file_is_not_written_to() {
     // A link in place of the directory cannot be opened as a directory.
     let path = fs::canonicalize(scene.path("d")).unwrap();
     let options = ["-P", path.to_str().unwrap(), "-e", "inject=openat:error=ELOOP"];
-    let (status, said) = traced(&scene, &options, &["update", "d/f", "--", "tr", "b", "c"]);
+    let (status, said) = trace_update(&scene, &options, &["update", "d/f", "--", "tr", "b", "c"]);
     assert_eq!((status, text(&scene, "d/f")), (Some(125), "b\n".to_owned()), "{said}");
     assert!(said.contains("could not open d/f: Too many levels of symbolic links"), "{said}");
 }

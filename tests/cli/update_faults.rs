@@ -19,7 +19,7 @@ fn a_signal_ends_the_command_and_leaves_the_file_as_it_was() {
     ] {
         let scene = scene_with("a\n");
         let gate = scene.gate("gate");
-        let script = format!("echo $$ >pid; echo half; read _ <'{}'", gate.path.display());
+        let script = format!("echo $$ >pid; echo half; read _ <{gate}");
         let mut command = scene.program(HELPER);
         match how {
             "update" => command.args(["update", "f", "--", "bash", "-c", &script]),
@@ -61,7 +61,7 @@ fn a_signal_ends_the_command_and_leaves_the_file_as_it_was() {
 }
 
 /// Runs an update under strace with these options. Returns the exit status and stderr.
-pub(crate) fn traced(scene: &Scene, options: &[&str], args: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn trace_update(scene: &Scene, options: &[&str], args: &[&str]) -> (Option<i32>, String) {
     scene.trace_helper(options, args, ".")
 }
 
@@ -100,7 +100,8 @@ fn an_update_killed_at_any_system_call_leaves_the_old_or_the_new_content() {
             for when in 1.. {
                 let scene = scene_with("old\n");
                 let at = format!("{name} {when}");
-                let (status, _) = traced(&scene, &["-e", &format!("inject={name}:signal=KILL:when={when}")], args);
+                let (status, _) =
+                    trace_update(&scene, &["-e", &format!("inject={name}:signal=KILL:when={when}")], args);
                 match text(&scene, "f").as_str() {
                     "old\n" => olds += 1,
                     "new\n" => news += 1,
@@ -138,7 +139,7 @@ fn an_error_at_any_step_leaves_the_old_content_and_is_reported() {
     for (inject, sentence) in cases {
         let scene = scene_with("old\n");
         let (status, said) =
-            traced(&scene, &["-e", &format!("inject={inject}")], &["update", "f", "--", "sed", "s/old/new/"]);
+            trace_update(&scene, &["-e", &format!("inject={inject}")], &["update", "f", "--", "sed", "s/old/new/"]);
         assert_eq!(status, Some(125), "{inject}: {said}");
         assert!(said.contains(sentence) && said.contains("it is unchanged"), "{inject}: {said}");
         assert_eq!(text(&scene, "f"), "old\n", "{inject}");
@@ -152,7 +153,7 @@ fn a_file_that_cannot_be_verified_is_not_reported_as_changed() {
     let path = fs::canonicalize(scene.path("f")).unwrap();
     // The helper reads the file by two calls of pread64(2) before the command runs.
     let options = ["-P", path.to_str().unwrap(), "-e", "inject=pread64:error=EIO:when=3+"];
-    let (status, said) = traced(&scene, &options, &["update", "f", "--", "sed", "s/old/new/"]);
+    let (status, said) = trace_update(&scene, &options, &["update", "f", "--", "sed", "s/old/new/"]);
     assert_eq!(status, Some(125), "{said}");
     assert!(said.contains("could not read f: Input/output error; it is unchanged"), "{said}");
     assert_eq!((text(&scene, "f"), names(&scene)), ("old\n".to_owned(), vec!["f".to_owned(), "trace".to_owned()]));
@@ -162,7 +163,7 @@ fn a_file_that_cannot_be_verified_is_not_reported_as_changed() {
 fn the_content_is_synced_before_the_rename_and_the_rename_before_the_exit() {
     let scene = scene_with("old\n");
     let trace = ["-y", "-e", "trace=write,fsync,rename,renameat,renameat2,fchmod,exit_group"];
-    let (status, _) = traced(&scene, &trace, &["update", "f", "--", "sed", "s/old/new/"]);
+    let (status, _) = trace_update(&scene, &trace, &["update", "f", "--", "sed", "s/old/new/"]);
     assert_eq!(status, Some(0));
     let trace = text(&scene, "trace");
     let at = |what: &dyn Fn(&str) -> bool| trace.lines().position(what).unwrap_or_else(|| panic!("{trace}"));
@@ -181,7 +182,7 @@ fn the_content_is_synced_before_the_rename_and_the_rename_before_the_exit() {
 fn killing_an_update_releases_its_lock_and_ends_its_command() {
     let scene = scene_with("a\n");
     let gate = scene.gate("gate");
-    let script = format!("echo $$ >pid; cat; read _ <'{}'; echo late", gate.path.display());
+    let script = format!("echo $$ >pid; cat; read _ <{gate}; echo late");
     let mut command = scene.program(HELPER);
     command.args(["update", "f", "--", "bash", "-c", &script]).current_dir(scene.path("."));
     let mut child = command.spawn().unwrap();
@@ -199,11 +200,10 @@ fn killing_an_update_releases_its_lock_and_ends_its_command() {
 fn a_command_that_outlives_its_update_does_not_reach_the_next_one() {
     let scene = scene_with("base\n");
     let (late, begun) = (scene.gate("late"), scene.path("begun"));
-    let script =
-        format!("(read _ <'{}'; echo late >{{}}; echo >done) >/dev/null 2>&1 & echo one >>{{}}", late.path.display());
+    let script = format!("(read _ <{late}; echo late >{{}}; echo >done) >/dev/null 2>&1 & echo one >>{{}}");
     call(&scene, ["update", "-i", "f", "--", "bash", "-c", &script]).start().finish();
     let gate = scene.gate("gate");
-    let script = format!("echo two >>{{}}; echo >'{}'; read _ <'{}'", begun.display(), gate.path.display());
+    let script = format!("echo two >>{{}}; echo >'{}'; read _ <{gate}", begun.display());
     let second = call(&scene, ["update", "-i", "f", "--", "bash", "-c", &script]).start();
     wait_until("the second one is at it", || begun.exists());
     late.open();
@@ -217,12 +217,12 @@ fn a_command_that_outlives_its_update_does_not_reach_the_next_one() {
 fn a_backup_is_complete_without_hard_links_and_survives_a_failed_update() {
     let scene = scene_with("precious\n");
     let update = ["update", "--backup", "f", "--", "tr", "a-z", "A-Z"];
-    let (status, said) = traced(&scene, &["-e", "inject=link,linkat:error=EPERM"], &update);
+    let (status, said) = trace_update(&scene, &["-e", "inject=link,linkat:error=EPERM"], &update);
     assert_eq!(status, Some(0), "{said}");
     assert_eq!((text(&scene, "f"), text(&scene, "f~")), ("PRECIOUS\n".to_owned(), "precious\n".to_owned()));
     // The first rename makes the backup, the second would replace the file.
     let update = ["update", "--backup", "f", "--", "tr", "A-Z", "0"];
-    let (status, said) = traced(&scene, &["-e", "inject=rename,renameat,renameat2:error=EPERM:when=2"], &update);
+    let (status, said) = trace_update(&scene, &["-e", "inject=rename,renameat,renameat2:error=EPERM:when=2"], &update);
     assert_eq!(status, Some(125), "{said}");
     assert_eq!((text(&scene, "f"), text(&scene, "f~")), ("PRECIOUS\n".to_owned(), "precious\n".to_owned()));
     for suffix in ["", ".lock", "/x", "x/../y"] {

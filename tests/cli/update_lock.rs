@@ -1,10 +1,10 @@
 //! `update`: its lock file, waiting for it, and updates that start other updates.
 
-use crate::process::{SetOnDrop, count_waiters, is_locked, wait_until};
+use crate::process::{SetOnDrop, count_waiters, file_mode, is_locked, set_mode, wait_until};
 use crate::scene::{HELPER, Scene};
 use crate::update::{call, names, scene_with, text};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -39,7 +39,7 @@ fn updates_and_flock_on_the_lock_file_exclude_each_other() {
 fn a_wait_names_the_holder_and_its_command() {
     let scene = scene_with("a\n");
     let gate = scene.gate("gate");
-    let script = format!("cat; echo x; echo begun >&2; read _ <'{}'", gate.path.display());
+    let script = format!("cat; echo x; echo begun >&2; read _ <{gate}");
     let first = call(&scene, ["update", "f", "--", "bash", "-c", &script]).err("begun").start();
     wait_until("it is locked", || is_locked(&scene.path("f.lock")));
     let who = format!("f is being updated by pid {} (", first.pid());
@@ -146,7 +146,7 @@ fn an_update_whose_lock_file_was_removed_changes_nothing() {
 fn the_owner_can_open_the_lock_file_for_any_umask() {
     let scene = scene_with("a\n");
     scene.bash_here("umask 0777; exec \"$HELPER\" update f -- tr a b").run();
-    assert_eq!(fs::metadata(scene.path("f.lock")).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert_eq!(file_mode(scene.path("f.lock")), 0o600);
     call(&scene, ["update", "f", "--", "tr", "b", "c"]).run();
     assert_eq!(text(&scene, "f"), "c\n");
 }
@@ -154,9 +154,9 @@ fn the_owner_can_open_the_lock_file_for_any_umask() {
 #[test]
 fn all_users_who_may_write_the_file_may_lock_it() {
     let scene = scene_with("a\n");
-    fs::set_permissions(scene.path("f"), fs::Permissions::from_mode(0o666)).unwrap();
+    set_mode(scene.path("f"), 0o666);
     scene.bash_here("umask 0777; exec \"$HELPER\" update f -- tr a b").run();
-    let mode = |name: &str| fs::metadata(scene.path(name)).unwrap().permissions().mode() & 0o7777;
+    let mode = |name: &str| file_mode(scene.path(name));
     assert_eq!((mode("f"), mode("f.lock")), (0o666, 0o666));
     let script = "umask 0777; exec \"$HELPER\" update -i f -- sh -c 'echo a >{}'";
     scene.bash_here(script).run();
@@ -177,8 +177,7 @@ fn a_background_update_started_by_the_command_waits_for_its_turn() {
                 "task" => "\"$HELPER\" run-once -i t -- sh job >/dev/null".to_owned(),
                 job => job.replace("JOB", "sh job"),
             };
-            let script =
-                format!("{start}\nread _ <'{}'; echo b | tee -a \"${{ABA_COPY-/dev/null}}\"", gate.path.display());
+            let script = format!("{start}\nread _ <{gate}; echo b | tee -a \"${{ABA_COPY-/dev/null}}\"");
             let command = scene.call(HELPER).arg("update").args(in_place.then_some("-i"));
             let command = command.args(["f", "--", "bash", "-c", &script, "{}"]).current_dir(scene.path(".")).out("");
             let running = command.start();
@@ -220,10 +219,8 @@ fn an_update_that_the_running_update_waits_for_is_refused() {
 fn a_child_of_a_finished_update_waits_for_its_turn() {
     let scene = scene_with("a\n");
     let gate = scene.gate("gate");
-    let script = format!(
-        "cat; (read _ <'{}'; \"$HELPER\" update f -- tr a c; echo $? >status) </dev/null >/dev/null 2>&1 &",
-        gate.path.display()
-    );
+    let script =
+        format!("cat; (read _ <{gate}; \"$HELPER\" update f -- tr a c; echo $? >status) </dev/null >/dev/null 2>&1 &");
     call(&scene, ["update", "f", "--", "bash", "-c", &script]).run();
     let holder = scene.flock_holder(scene.path("f.lock"));
     gate.open();

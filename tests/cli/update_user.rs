@@ -1,11 +1,11 @@
 //! `update` by several users of one file.
 
 use crate::call::Call;
-use crate::process::{copy_program, is_root};
+use crate::process::{copy_program, is_root, list_files, set_mode};
 use crate::scene::{HELPER, Scene};
 use crate::update::{call, scene_with, text};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, chown};
 
 /// A bash script of a user with these groups. The first is the primary group.
 fn update_as(scene: &Scene, user: &str, groups: &[&str], script: &str) -> Call {
@@ -28,15 +28,15 @@ fn group_members_may_update_a_file_without_widening_access() {
     let scene = Scene::new();
     copy_program(HELPER, &scene.path("helper"));
     fs::create_dir(scene.path("d")).unwrap();
-    fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    set_mode(scene.path(""), 0o755);
     let (file, lock) = (scene.path("d/f"), scene.path("d/f.lock"));
     let make = |mode: u32| {
-        fs::set_permissions(scene.path("d"), fs::Permissions::from_mode(0o777)).unwrap();
+        set_mode(scene.path("d"), 0o777);
         let _ = fs::remove_file(&lock);
         let _ = fs::remove_file(&file);
         fs::write(&file, "a\n").unwrap();
         chown(&file, Some(60_001), Some(60_000)).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        set_mode(&file, mode);
     };
     let is = |uid: u32, gid: u32, mode: u32, content: &str| {
         let data = fs::metadata(&file).unwrap();
@@ -81,37 +81,37 @@ fn files_left_by_a_killed_update_of_another_user_do_not_block_updates() {
     copy_program(HELPER, &scene.path("helper"));
     fs::create_dir(scene.path("d")).unwrap();
     for (path, mode) in [("", 0o755), ("d", 0o777)] {
-        fs::set_permissions(scene.path(path), fs::Permissions::from_mode(mode)).unwrap();
+        set_mode(scene.path(path), mode);
     }
     for name in ["f".to_owned(), "x".repeat(250)] {
         fs::write(scene.path("d").join(&name), "a\n").unwrap();
         chown(scene.path("d").join(&name), Some(60_002), Some(60_000)).unwrap();
-        fs::set_permissions(scene.path("d").join(&name), fs::Permissions::from_mode(0o664)).unwrap();
+        set_mode(scene.path("d").join(&name), 0o664);
         let killed = format!("exec \"$HELPER\" update {name} -- sh -c 'echo half; kill -9 $PPID'");
         let update = format!("exec \"$HELPER\" update -i --backup {name} -- sh -c 'tr ab bc <{name} >{{}}'");
-        let left = || fs::read_dir(scene.path("d")).unwrap().count();
+        let count = || list_files(scene.path("d")).len();
         update_as(&scene, "60001", &["60001", "60000"], &killed).status(137).run();
-        assert_eq!(left(), 3);
+        assert_eq!(count(), 3);
         // The second user finds the files of the first, and removes them.
         for _ in 0..2 {
             update_as(&scene, "60002", &["60002", "60000"], &killed).status(137).run();
         }
-        assert_eq!(left(), 4);
+        assert_eq!(count(), 4);
         update_as(&scene, "60002", &["60002", "60000"], &update).run();
-        assert_eq!((text(&scene, &format!("d/{name}")).as_str(), left()), ("b\n", 4));
+        assert_eq!((text(&scene, &format!("d/{name}")).as_str(), count()), ("b\n", 4));
         update_as(&scene, "60001", &["60001", "60000"], &update).run();
-        assert_eq!((text(&scene, &format!("d/{name}")).as_str(), left()), ("c\n", 3));
+        assert_eq!((text(&scene, &format!("d/{name}")).as_str(), count()), ("c\n", 3));
         // The second user removes its own files, even if the first has removed its files before.
         for (user, script, files) in
             [("60001", &killed, 4), ("60002", &killed, 5), ("60001", &update, 4), ("60002", &update, 3)]
         {
             let status = if *script == killed { 137 } else { 0 };
             update_as(&scene, user, &[user, "60000"], script).status(status).run();
-            assert_eq!(left(), files, "after a call of user {user}");
+            assert_eq!(count(), files, "after a call of user {user}");
         }
         fs::remove_dir_all(scene.path("d")).unwrap();
         fs::create_dir(scene.path("d")).unwrap();
-        fs::set_permissions(scene.path("d"), fs::Permissions::from_mode(0o777)).unwrap();
+        set_mode(scene.path("d"), 0o777);
     }
 }
 
@@ -122,7 +122,7 @@ fn an_update_by_root_does_not_exclude_the_owner_of_the_file() {
     }
     let scene = Scene::new();
     copy_program(HELPER, &scene.path("helper"));
-    fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    set_mode(scene.path(""), 0o755);
     fs::create_dir(scene.path("d")).unwrap();
     fs::write(scene.path("d/f"), "a\n").unwrap();
     for path in ["d", "d/f"] {
@@ -135,7 +135,7 @@ fn an_update_by_root_does_not_exclude_the_owner_of_the_file() {
     // A file of root that was renamed to this name keeps its owner.
     fs::remove_file(scene.path("d/f.lock")).unwrap();
     fs::write(scene.path("d/f.lock"), "secret\n").unwrap();
-    fs::set_permissions(scene.path("d/f.lock"), fs::Permissions::from_mode(0o600)).unwrap();
+    set_mode(scene.path("d/f.lock"), 0o600);
     scene.aba(["update", "f", "--", "tr", "c", "d"]).current_dir(scene.path("d")).run();
     let lock = fs::metadata(scene.path("d/f.lock")).unwrap();
     assert_eq!((lock.uid(), lock.mode() & 0o7777, text(&scene, "d/f.lock")), (0, 0o600, "secret\n".to_owned()));
@@ -146,12 +146,12 @@ fn a_foreign_file_with_the_name_of_the_lock_keeps_its_mode() {
     // If the tests run as root, this is a file of root that the owner of the directory renamed.
     for content in ["secret\n", ""] {
         let scene = scene_with("a\n");
-        fs::set_permissions(scene.path("f"), fs::Permissions::from_mode(0o666)).unwrap();
+        set_mode(scene.path("f"), 0o666);
         fs::write(scene.path("f.lock"), content).unwrap();
         if content.is_empty() {
             fs::hard_link(scene.path("f.lock"), scene.path("g")).unwrap();
         }
-        fs::set_permissions(scene.path("f.lock"), fs::Permissions::from_mode(0o600)).unwrap();
+        set_mode(scene.path("f.lock"), 0o600);
         if is_root() {
             chown(scene.path("f"), Some(60_001), Some(60_001)).unwrap();
         }

@@ -1,5 +1,6 @@
 //! Names, paths, options and the general output of the helper.
 
+use crate::process::file_mode;
 use crate::scene::Scene;
 
 #[test]
@@ -73,12 +74,11 @@ fn an_empty_variable_counts_as_unset() {
 
 #[test]
 fn path_creates_a_private_file_in_a_private_directory() {
-    use std::os::unix::fs::PermissionsExt;
     let scene = Scene::new();
     scene.aba(["path", "a"]).out("aba-a.lock").run();
     assert!(!scene.root().exists(), "without --create nothing is made");
     scene.bash("umask 0; \"$HELPER\" path --create a").out("aba-a.lock").run();
-    let mode = |path: std::path::PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let mode = |path: std::path::PathBuf| file_mode(path);
     assert_eq!(mode(scene.root()), 0o700);
     assert_eq!(mode(scene.lock_file("a")), 0o600);
 }

@@ -18,7 +18,7 @@ fn without_proc(scene: &Scene, args: &[&str]) -> Call {
 }
 
 /// The helper under strace, which makes these system calls on these paths fail with this error.
-fn failing(scene: &Scene, (calls, error): (&str, &str), paths: &[String], args: &[&str]) -> Call {
+fn call_with_fault(scene: &Scene, (calls, error): (&str, &str), paths: &[String], args: &[&str]) -> Call {
     let mut command = scene.program("strace");
     command.args(["-f", "-o", "/dev/null", "-e", &format!("inject={calls}:error={error}")]);
     for path in paths {
@@ -29,11 +29,11 @@ fn failing(scene: &Scene, (calls, error): (&str, &str), paths: &[String], args: 
 }
 
 /// The helper for which the descriptors of the holder are unreadable, like those of another user.
-fn closed(scene: &Scene, holder: &Holder, args: &[&str]) -> Call {
-    failing(scene, ("openat", "EACCES"), &[format!("/proc/{}/fd", holder.pid())], args)
+fn call_with_closed_holder(scene: &Scene, holder: &Holder, args: &[&str]) -> Call {
+    call_with_fault(scene, ("openat", "EACCES"), &[format!("/proc/{}/fd", holder.pid())], args)
 }
 
-fn json(text: &str) -> Value {
+fn parse_json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
@@ -48,8 +48,11 @@ fn without_proc_no_lock_is_reported_as_free() {
         .out(format!("last taken by pid {} (sh -c ", holder.pid()))
         .run();
     let said = without_proc(&scene, &["status", "--json", "a"]).status(125).out("").run().out;
-    assert_eq!(json(&said)["state"], "unknown", "{said}");
-    assert_eq!((&json(&said)["record"]["holder"], &json(&said)["hidden"]), (&"unchecked".into(), &true.into()));
+    assert_eq!(parse_json(&said)["state"], "unknown", "{said}");
+    assert_eq!(
+        (&parse_json(&said)["record"]["holder"], &parse_json(&said)["hidden"]),
+        (&"unchecked".into(), &true.into())
+    );
     without_proc(&scene, &["unlock", "a"]).status(125).err("whether it is held cannot be known from here").run();
     without_proc(&scene, &["unlock", "a", "--kill"]).status(75).err("refused to release a: ").err("/proc").run();
     let said = without_proc(&scene, &["list"]).out("/proc cannot be read").run().out;
@@ -70,15 +73,15 @@ fn without_proc_locks_a_possibly_held_lock_is_not_reported_as_free() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let paths = ["/proc/locks".to_owned(), format!("/proc/{}/fd", holder.pid())];
-    failing(&scene, ("openat", "EACCES"), &paths, &["status", "a"])
+    call_with_fault(&scene, ("openat", "EACCES"), &paths, &["status", "a"])
         .status(125)
         .out("a: whether it is held cannot be known from here: /proc/locks cannot be read, ")
         .out(format!("last taken by pid {} (sh -c ", holder.pid()))
         .run();
-    let said = failing(&scene, ("openat", "EACCES"), &paths, &["metrics"]).out("aba_lock_info").run().out;
+    let said = call_with_fault(&scene, ("openat", "EACCES"), &paths, &["metrics"]).out("aba_lock_info").run().out;
     assert!(!said.contains("aba_lock_held{lock=\"a\"}"), "it is not known: {said}");
     // A visible holder is shown nevertheless.
-    failing(&scene, ("openat", "EACCES"), &paths[..1], &["status", "a"]).out("a: held, exclusive").run();
+    call_with_fault(&scene, ("openat", "EACCES"), &paths[..1], &["status", "a"]).out("a: held, exclusive").run();
     holder.release();
 }
 
@@ -89,11 +92,11 @@ fn a_holder_hidden_by_proc_is_not_reported_as_ended() {
     // Like hidepid=2: neither the holder nor pid 1 is in /proc.
     let at = |name: &str| format!("/proc/{}{name}", holder.pid());
     let paths = ["/proc/1".to_owned(), at(""), at("/fd"), at("/stat"), at("/cmdline"), at("/comm")];
-    let hiding = |args: &[&str]| failing(&scene, ("openat,statx,stat,newfstatat", "ENOENT"), &paths, args);
+    let hiding = |args: &[&str]| call_with_fault(&scene, ("openat,statx,stat,newfstatat", "ENOENT"), &paths, args);
     let said = hiding(&["status", "a"]).out(format!("\n  pid {}, ", holder.pid())).run().out;
     assert!(!said.contains("ended"), "{said}");
     let said = hiding(&["status", "--json", "a"]).out("").run().out;
-    assert_eq!((&json(&said)["record"]["holder"], &json(&said)["hidden"]), (&"alive".into(), &true.into()));
+    assert_eq!((&parse_json(&said)["record"]["holder"], &parse_json(&said)["hidden"]), (&"alive".into(), &true.into()));
     let call = hiding(&["lock", "a", "--", "true"]).status(75);
     let said = call.err(format!("a is already running: pid {} (", holder.pid())).run().err;
     assert!(!said.contains("ended"), "{said}");
@@ -105,19 +108,19 @@ fn all_commands_name_a_holder_whose_descriptors_are_unreadable() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let (pid, command) = (holder.pid(), "sh -c 'echo held; read _; exit 0'");
-    let said = closed(&scene, &holder, &["status", "a"]).out(format!("\n  pid {pid}, ")).run().out;
+    let said = call_with_closed_holder(&scene, &holder, &["status", "a"]).out(format!("\n  pid {pid}, ")).run().out;
     assert!(
         said.contains("its descriptors may not be looked into from here") && !said.contains("who has it"),
         "{said}"
     );
-    closed(&scene, &holder, &["unlock", "a", "--kill"])
+    call_with_closed_holder(&scene, &holder, &["unlock", "a", "--kill"])
         .status(75)
         .err(format!(
             "refused to release a: the descriptors of its holder may not be looked into: pid {pid} ({command}), by "
         ))
         .run();
     let user = scene.field("a", "user");
-    let said = closed(&scene, &holder, &["list"]).out("LOCK").run().out;
+    let said = call_with_closed_holder(&scene, &holder, &["list"]).out("LOCK").run().out;
     let row: Vec<&str> = said.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!((row[1], row[4], row[5], row[6]), ("held", pid.to_string().as_str(), user.as_str(), "sh"), "{said}");
     holder.release();
@@ -125,7 +128,7 @@ fn all_commands_name_a_holder_whose_descriptors_are_unreadable() {
 
 /// Runs `status a` under strace, which stops it after each open of `/proc/locks`, when it has read all processes. At each
 /// stop, `at_stop` is called. `call` sets the expected result. Returns the output.
-fn stopped_between(scene: &Scene, when: &str, call: impl Fn(Call) -> Call, mut meanwhile: impl FnMut(usize)) -> String {
+fn stop_status(scene: &Scene, when: &str, call: impl Fn(Call) -> Call, mut at_stop: impl FnMut(usize)) -> String {
     let (note, log) = (scene.path("pid"), scene.path("log"));
     let _ = fs::remove_file(&log);
     let mut running = call(
@@ -146,7 +149,7 @@ fn stopped_between(scene: &Scene, when: &str, call: impl Fn(Call) -> Call, mut m
             return running.finish().out;
         }
         stops += 1;
-        meanwhile(stops);
+        at_stop(stops);
         kill(fs::read_to_string(&note).unwrap().trim().parse().unwrap(), 18);
     }
 }
@@ -156,7 +159,7 @@ fn status_looks_again_if_the_holder_changes() {
     let scene = Scene::new();
     let (mut first, mut second) = (Some(scene.holder("a")), None);
     let held = |call: Call| call.out("a: held, exclusive");
-    let said = stopped_between(&scene, ":when=1", held, |_| {
+    let said = stop_status(&scene, ":when=1", held, |_| {
         first.take().unwrap().release();
         second = Some(scene.holder("a"));
     });
@@ -165,13 +168,13 @@ fn status_looks_again_if_the_holder_changes() {
 
     // The lock is released and not acquired again.
     let free = |call: Call| call.status(1).out("a: free\n");
-    stopped_between(&scene, ":when=1", free, |_| {
+    stop_status(&scene, ":when=1", free, |_| {
         second.take().unwrap().release();
     });
 
     // The lock is acquired after all processes have been read.
     let mut third = None;
-    let said = stopped_between(&scene, ":when=1", held, |_| third = Some(scene.holder("a")));
+    let said = stop_status(&scene, ":when=1", held, |_| third = Some(scene.holder("a")));
     assert!(said.contains(&format!("\n  pid {}, ", third.unwrap().pid())), "{said}");
 }
 
@@ -180,7 +183,7 @@ fn a_holder_that_changes_at_each_look_is_reported_as_released() {
     let scene = Scene::new();
     let mut holder = Some(scene.holder("a"));
     let held = |call: Call| call.out("a: held, exclusive");
-    let said = stopped_between(&scene, "", held, |stop| {
+    let said = stop_status(&scene, "", held, |stop| {
         assert!(stop < 50, "it looks for ever");
         holder.take().unwrap().release();
         holder = Some(scene.holder("a"));
@@ -190,7 +193,7 @@ fn a_holder_that_changes_at_each_look_is_reported_as_released() {
 }
 
 /// Returns true if this process can see the processes of all PID namespaces and users.
-fn sees_all() -> bool {
+fn can_see_all_processes() -> bool {
     let first = fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link == Path::new("pid:[4026531836]"));
     let pids = fs::read_dir("/proc")
         .unwrap()
@@ -215,11 +218,10 @@ fn a_lock_last_taken_in_a_container_is_free_only_to_a_caller_that_sees_all_proce
         let taken = inside("mkdir -p \"$ABA_LOCK_DIR\"; \"$HELPER\" lock -w a -- true").status().unwrap();
         assert!(taken.success());
         // The number of a namespace that has ended may be reused.
-        let (record, namespace) = (scene.record("a"), scene.field("a", "ns"));
-        fs::write(scene.lock_file("a"), record.replace(&format!("ns={namespace}"), "ns=7")).unwrap();
+        scene.set_field("a", "ns", "7");
     };
     take();
-    if sees_all() {
+    if can_see_all_processes() {
         scene.aba(["status", "a"]).status(1).out("a: free\n").run();
         scene.aba(["clean", "--dry-run"]).out("would remove lock a\n").run();
     } else {
@@ -256,7 +258,7 @@ fn with_a_foreign_proc_a_record_names_no_process_of_the_other_namespace() {
     assert_eq!(namespace, format!("pid:[{}]\n", scene.field("a", "ns")), "{}", scene.record("a"));
     assert_eq!(scene.field("a", "command"), "''", "{}", scene.record("a"));
     let log = fs::read_to_string(scene.path("log")).unwrap();
-    let events: Vec<Value> = log.lines().map(json).collect();
+    let events: Vec<Value> = log.lines().map(parse_json).collect();
     assert!(!events.is_empty() && events.iter().all(|event| event["command"] == ""), "{log}");
 }
 
@@ -266,7 +268,7 @@ fn lock_files_that_are_not_regular_are_never_reported_as_free() {
     scene.make_root();
     fs::create_dir(scene.lock_file("directory")).unwrap();
     std::os::unix::fs::symlink(scene.path("nowhere"), scene.lock_file("link")).unwrap();
-    make_fifo(&scene.lock_file("fifo"));
+    make_fifo(scene.lock_file("fifo"));
     for (name, kind) in [("directory", "directory"), ("link", "symbolic link"), ("fifo", "FIFO")] {
         let sentence = format!("it is a {kind}, not a regular file");
         for args in [&["status", name][..], &["status", "--json", name], &["unlock", name], &["unlock", name, "--kill"]]
@@ -276,7 +278,7 @@ fn lock_files_that_are_not_regular_are_never_reported_as_free() {
         let said = scene.aba(["list"]).out(&sentence).run().out;
         let row = said.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
         assert!(row.contains(" unknown ") && row.ends_with(&sentence), "{said}");
-        let said = json(&scene.aba(["list", "--json"]).out("").run().out);
+        let said = parse_json(&scene.aba(["list", "--json"]).out("").run().out);
         let one = said["locks"].as_array().unwrap().iter().find(|lock| lock["name"] == name).unwrap();
         assert_eq!((&one["state"], one["remedy"].as_str().unwrap().contains(&sentence)), (&"unknown".into(), true));
         let metrics = scene.aba(["metrics"]).out("# HELP").run().out;
@@ -333,7 +335,7 @@ fn a_lock_is_not_reported_as_free_after_a_read_error() {
 }
 
 /// Starts so many processes that the helper reads them by several threads.
-fn crowd(scene: &Scene) -> Holder {
+fn start_many_processes(scene: &Scene) -> Holder {
     let program = "import os, sys
 ours, theirs = os.pipe()
 for _ in range(520):
@@ -349,12 +351,12 @@ sys.stdin.readline()";
 #[test]
 fn every_command_works_if_no_thread_can_be_created() {
     let scene = Scene::new();
-    let crowd = crowd(&scene);
+    let others = start_many_processes(&scene);
     // Without a record, the helper must search for the holder.
     scene.make_root();
     let holder = scene.flock_holder(scene.lock_file("a"));
     let (pid, held_by) = (holder.pid(), format!(" held by pid {} (flock ", holder.pid()));
-    let threadless = |args: &[&str]| failing(&scene, ("clone,clone3", "EAGAIN"), &[], args);
+    let threadless = |args: &[&str]| call_with_fault(&scene, ("clone,clone3", "EAGAIN"), &[], args);
     threadless(&["status", "a"]).out(format!("\n  pid {pid}, ")).run();
     threadless(&["list"]).out(format!(" {pid} ")).run();
     threadless(&["metrics"]).out("aba_lock_held{lock=\"a\"} 1").run();
@@ -368,13 +370,13 @@ fn every_command_works_if_no_thread_can_be_created() {
     waiter.finish();
     // Without a second thread, the waiter looks for deadlocks between two attempts. (A shell forks by clone.)
     let inner = "\"$HELPER\" lock -w a -- true; exit $?";
-    let outer = failing(&scene, ("clone3", "EAGAIN"), &[], &["lock", "-o", "a", "--", "sh", "-c", inner]);
+    let outer = call_with_fault(&scene, ("clone3", "EAGAIN"), &[], &["lock", "-o", "a", "--", "sh", "-c", inner]);
     outer.status(75).err("waiting for a would be a deadlock: ").run();
-    crowd.release();
+    others.release();
 }
 
 /// A command in a user namespace and others, by these options of unshare(1).
-fn unshared(scene: &Scene, options: &[&str], words: &[&str]) -> Command {
+fn unshared_call(scene: &Scene, options: &[&str], words: &[&str]) -> Command {
     let mut command = scene.program("unshare");
     command.arg("--user").args(options).arg("--").args(words);
     command
@@ -386,12 +388,12 @@ fn a_holder_in_another_time_namespace_is_not_reported_as_ended() {
     let hold = [HELPER, "lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"];
     for boot in ["100000", "-1"] {
         let options = ["--map-root-user", "--time", "--boottime", boot];
-        let inside = Holder::start(unshared(&scene, &options, &hold));
+        let inside = Holder::start(unshared_call(&scene, &options, &hold));
         scene.aba(["status", "a"]).out("a: held, exclusive").out("`aba-lock unlock a --kill` ends it").run();
         scene.aba(["lock", "a", "--", "true"]).status(75).err("a is already running: pid ").run();
         inside.release();
         let outside = scene.holder("a");
-        let ask = |words: &[&str]| Call::new(unshared(&scene, &options, &[&[HELPER], words].concat()));
+        let ask = |words: &[&str]| Call::new(unshared_call(&scene, &options, &[&[HELPER], words].concat()));
         let said = ask(&["status", "a"]).out(format!("\n  pid {}, ", outside.pid())).run().out;
         assert!(!said.contains("ended") && !said.contains("inherited"), "{said}");
         ask(&["lock", "a", "--", "true"]).status(75).err("a is already running: pid ").run();
@@ -429,7 +431,7 @@ fn without_proc_a_held_descriptor_is_not_reported_as_unlocked() {
     let library = LIBRARY;
     let script = "source \"$LIBRARY\"; mount -t tmpfs none /proc; aba_lock_operation a || exit
         aba_lock_held a; echo $?; aba_lock_held b; echo $?; aba_unlock_operation a; echo $?";
-    let mut command = unshared(&scene, &["--map-root-user", "--mount"], &["bash", "-c", script]);
+    let mut command = unshared_call(&scene, &["--map-root-user", "--mount"], &["bash", "-c", script]);
     command.env("LIBRARY", library).env("ABA_LOCK_BIN", HELPER);
     let said = Call::new(command).out("").err("cannot be known from here: /proc/self/fdinfo: ").run();
     assert_eq!(said.out, "125\n1\n0\n", "{}", said.err);
@@ -443,15 +445,15 @@ fn users_are_named_as_in_the_user_namespace_of_the_caller() {
     ours.release();
     // In its namespace, the holder is user 5, and the record has the name of that user.
     let hold = [HELPER, "lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"];
-    let holder = Holder::start(unshared(&scene, &["--map-user=5"], &hold));
+    let holder = Holder::start(unshared_call(&scene, &["--map-user=5"], &hold));
     assert_ne!(scene.field("a", "user"), user);
     scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("), by {user}, for ")).run();
     scene.aba(["status", "a"]).out(format!("\n  pid {}, {user}, ", holder.pid())).run();
     holder.release();
     // In that namespace, all unmapped users appear as 65534. They must not be named after that user.
     let plain = scene.flock_holder(scene.lock_file("a"));
-    let reader = unshared(&scene, &["--map-user=5"], &[HELPER, "status", "--json", "a"]);
-    let said = json(&Call::new(reader).out("").run().out);
+    let reader = unshared_call(&scene, &["--map-user=5"], &[HELPER, "status", "--json", "a"]);
+    let said = parse_json(&Call::new(reader).out("").run().out);
     assert!(said["holders"].as_array().unwrap().iter().all(|one| one["user"] != "nobody"), "{said}");
     plain.release();
 }

@@ -30,6 +30,7 @@ mod flock_comparison;
 mod flock_range;
 mod flock_replacement;
 mod inheritance;
+mod json_fields;
 mod kill;
 mod list;
 mod lock;

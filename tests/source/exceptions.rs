@@ -19,7 +19,6 @@ const UNFINISHED: &[(Rule, &str)] = &[
     (Rule::TypeName, "tests of the helper"),
     (Rule::Word, "keeper"),
     (Rule::Word, "library"),
-    (Rule::Word, "tests of the helper"),
     (Rule::Word, "tests of the keeper"),
     (Rule::Word, "tests of the service"),
     (Rule::Length, "library"),

@@ -1,13 +1,14 @@
-//! What the lock service costs, on loopback: how long a lock and its release take, how many a second there are, and what
-//! held locks cost in memory and in time. `make bench-service`; `-- --json` for a program. The client is this program, on the
-//! same machine.
+//! Measures the lock service over loopback: the time of acquiring and releasing a lock, the number of calls a second, and the
+//! effect of held locks on both and on memory. This program is also the client.
+//!
+//! Run it with `make bench-service`. The option `--json` prints the results for programs.
 
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::disallowed_macros,
     clippy::disallowed_methods,
-    reason = "a bench fails and prints"
+    reason = "a benchmark fails by panicking, and prints its results"
 )]
 
 use serde_json::{Value, json};
@@ -21,14 +22,14 @@ use std::time::{Duration, Instant};
 
 const API: &str = "/api/v1alpha1";
 
-/// How many locks are held when it is measured.
+/// The numbers of held locks.
 const HELD: [usize; 3] = [0, 10_000, 100_000];
 
-/// How many ask at once.
+/// The numbers of concurrent clients.
 const CLIENTS: [usize; 3] = [1, 8, 64];
 
-/// How long each is measured.
-const TIME: Duration = Duration::from_secs(3);
+/// The duration of each measurement.
+const DURATION: Duration = Duration::from_secs(3);
 
 struct Service {
     child: Child,
@@ -54,14 +55,14 @@ impl Service {
         Self { child, address: started["listen"].as_str().unwrap().to_owned(), _directory: directory }
     }
 
-    /// What it has in memory, in MiB: now, and at most so far.
-    fn memory(&self) -> (f64, f64) {
+    /// Returns the resident memory of the service in MiB, now and at its maximum.
+    fn measure_memory(&self) -> (f64, f64) {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let of = |name: &str| {
+        let read = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
             line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
         };
-        (of("VmRSS"), of("VmHWM"))
+        (read("VmRSS"), read("VmHWM"))
     }
 }
 
@@ -104,7 +105,7 @@ impl Client {
         String::from_utf8(body).unwrap()
     }
 
-    fn take(&mut self, resource: &str) -> String {
+    fn acquire(&mut self, resource: &str) -> String {
         let body = format!(r#"{{"service":"bench","who":"bench","environment":"e","resource":"{resource}"}}"#);
         let answer: Value = serde_json::from_str(&self.call("POST", "/lock", &body)).unwrap();
         answer["id"].as_str().unwrap().to_owned()
@@ -115,8 +116,8 @@ impl Client {
     }
 }
 
-/// Holds so many more locks.
-fn hold(address: &str, from: usize, to: usize) {
+/// Acquires the locks with these numbers, and keeps them.
+fn hold_locks(address: &str, from: usize, to: usize) {
     let next = Arc::new(AtomicUsize::new(from));
     let threads: Vec<_> = (0..32)
         .map(|_| {
@@ -128,7 +129,7 @@ fn hold(address: &str, from: usize, to: usize) {
                     if number >= to {
                         return;
                     }
-                    client.take(&format!("held{number}"));
+                    client.acquire(&format!("held{number}"));
                 }
             })
         })
@@ -138,8 +139,8 @@ fn hold(address: &str, from: usize, to: usize) {
     }
 }
 
-/// Locks and releases, each client another lock: how long each call took, in order, and all together.
-fn pairs(address: &str, clients: usize) -> (Vec<Duration>, Duration) {
+/// Acquires and releases locks, a different one for each client. Returns the sorted durations of the calls, and the total time.
+fn measure_calls(address: &str, clients: usize) -> (Vec<Duration>, Duration) {
     let begun = Instant::now();
     let threads: Vec<_> = (0..clients)
         .map(|number| {
@@ -147,9 +148,9 @@ fn pairs(address: &str, clients: usize) -> (Vec<Duration>, Duration) {
             thread::spawn(move || {
                 let mut client = Client::new(&address);
                 let mut took = Vec::new();
-                while begun.elapsed() < TIME {
+                while begun.elapsed() < DURATION {
                     let one = Instant::now();
-                    let id = client.take(&format!("own{number}"));
+                    let id = client.acquire(&format!("own{number}"));
                     took.push(one.elapsed());
                     let one = Instant::now();
                     client.release(&id);
@@ -174,10 +175,10 @@ fn main() {
         println!("{:>8} {:>8} {:>10} {:>9} {:>9} {:>9}", "held", "clients", "calls/s", "p50 ms", "p99 ms", "max ms");
     }
     for number in HELD {
-        hold(&service.address, held, number);
+        hold_locks(&service.address, held, number);
         held = number;
         for clients in CLIENTS {
-            let (took, all) = pairs(&service.address, clients);
+            let (took, all) = measure_calls(&service.address, clients);
             let at = |part: usize| took[(took.len() - 1) * part / 1000].as_secs_f64() * 1000.0;
             #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
             let rate = took.len() as f64 / all.as_secs_f64();
@@ -189,7 +190,7 @@ fn main() {
                 "calls_per_second": rate, "p50_ms": at(500), "p99_ms": at(990), "max_ms": at(1000)}));
         }
         let mut client = Client::new(&service.address);
-        let (idle, most) = service.memory();
+        let (idle, most) = service.measure_memory();
         let mut list = |path: &str| {
             let begun = Instant::now();
             let length = client.call("GET", path, "").len();

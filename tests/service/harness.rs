@@ -1,9 +1,8 @@
-//! A service of its own for each test, and calls to it. Every wait has a ceiling.
+//! Starts a service for a test, and calls it over REST. Every wait has a timeout ([`TIMEOUT`]).
 
+use crate::http::{Answer, Connection, TIMEOUT};
 use serde_json::Value;
-use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::rc::Rc;
@@ -12,9 +11,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// The most that any wait in a test may last.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
 /// The service under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_aba-lockd");
 
@@ -22,51 +18,44 @@ pub(crate) const LOCK: &str = "/api/v1alpha1/lock";
 pub(crate) const UNLOCK: &str = "/api/v1alpha1/unlock";
 pub(crate) const LIST: &str = "/api/v1alpha1/locks/list";
 
-/// A service that runs, until it is dropped.
+/// A running service. Dropping it kills the service.
 pub(crate) struct Service {
     pub(crate) directory: Rc<TempDir>,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
-    reader: Option<JoinHandle<ChildStderr>>,
-    /// What it says after it has started, if nobody is to read that.
-    pub(crate) unread: Option<ChildStderr>,
-    /// Where REST is: HOST:PORT.
+    log_reader: Option<JoinHandle<ChildStderr>>,
+    /// The log after the start, if [`Start::without_log_reader`] was called.
+    pub(crate) unread_log: Option<ChildStderr>,
+    /// The address of REST, HOST:PORT.
     pub(crate) rest: String,
     pub(crate) grpc: String,
 }
 
-/// How to start one.
+/// The command line of a service that is not started yet.
 pub(crate) struct Start {
     directory: Rc<TempDir>,
     command: Command,
     listen: (String, String),
-    unread: bool,
-}
-
-/// What was answered.
-#[derive(Debug, Clone)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: String,
-    pub(crate) text: String,
-}
-
-/// A connection that stays.
-pub(crate) struct Connection {
-    stream: BufReader<TcpStream>,
-    host: String,
+    reads_log: bool,
 }
 
 impl Start {
     pub(crate) fn new() -> Self {
-        Self::of(Command::new(PROGRAM))
+        Self::with_command(Command::new(PROGRAM))
     }
 
-    /// By a program that becomes the service: its arguments follow.
-    pub(crate) fn of(mut command: Command) -> Self {
+    /// Starts the service through a program that executes it. The arguments of the service are added to the command.
+    pub(crate) fn with_command(mut command: Command) -> Self {
         let directory = Rc::new(tempfile::tempdir().unwrap());
         command.arg("serve").env("HOME", directory.path()).env_remove("XDG_STATE_HOME").env_remove("NOTIFY_SOCKET");
-        Self { directory, command, listen: ("127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned()), unread: false }
+        Self { directory, command, listen: ("127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned()), reads_log: true }
+    }
+
+    /// Starts the service through a bash script that ends with `exec "$0" "$@"`.
+    pub(crate) fn with_script(script: &str) -> Self {
+        let mut command = Command::new("bash");
+        command.args(["-c", script, PROGRAM]);
+        Self::with_command(command)
     }
 
     pub(crate) fn args(mut self, args: &[&str]) -> Self {
@@ -74,14 +63,25 @@ impl Start {
         self
     }
 
+    pub(crate) fn store(self, store: &str) -> Self {
+        self.args(&["--store", store])
+    }
+
+    /// Uses a file in the directory of the test, with this text, as the token file.
+    pub(crate) fn token_file(self, text: &str) -> Self {
+        let file = self.path("tokens");
+        write_file(&file, text);
+        self.args(&["--token-file", file.to_str().unwrap()])
+    }
+
     pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// What it says after it has started is read by nobody.
-    pub(crate) fn unread(self) -> Self {
-        Self { unread: true, ..self }
+    /// Leaves the log unread after the start.
+    pub(crate) fn without_log_reader(self) -> Self {
+        Self { reads_log: false, ..self }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -92,14 +92,14 @@ impl Start {
         self.directory.path()
     }
 
-    /// Starts it, and waits until it says that it listens.
-    pub(crate) fn go(mut self) -> Service {
+    /// Starts the service, and waits until it listens.
+    pub(crate) fn start(mut self) -> Service {
         self.command.args(["--listen", &self.listen.0, "--grpc-listen", &self.listen.1]);
         let mut child = self.command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (started, listens) = mpsc::channel();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (mut lines, kept) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
-        let reader = thread::spawn(move || {
+        let log_reader = thread::spawn(move || {
             for line in lines.by_ref().lines().map_while(Result::ok) {
                 let has_started = line.contains("\"event\":\"started\"");
                 if has_started {
@@ -107,40 +107,46 @@ impl Start {
                     let _ = started.send([&line["listen"], &line["grpc"]].map(|at| at.as_str().unwrap().to_owned()));
                 }
                 kept.lock().unwrap().push(line);
-                if has_started && self.unread {
+                if has_started && !self.reads_log {
                     break;
                 }
             }
             lines.into_inner()
         });
-        let listens = listens.recv_timeout(PATIENCE);
-        let (reader, unread) = match listens {
-            Ok(_) if self.unread => (None, Some(reader.join().unwrap())),
-            _ => (Some(reader), None),
+        let listens = listens.recv_timeout(TIMEOUT);
+        let (log_reader, unread_log) = match listens {
+            Ok(_) if !self.reads_log => (None, Some(log_reader.join().unwrap())),
+            _ => (Some(log_reader), None),
         };
-        let mut service =
-            Service { directory: self.directory, child, log, reader, unread, rest: String::new(), grpc: String::new() };
-        let [rest, grpc] = listens.unwrap_or_else(|_| panic!("it did not start: {:?}", service.kill()));
-        service.rest = rest;
-        service.grpc = grpc;
+        let (rest, grpc) = (String::new(), String::new());
+        let mut service = Service { directory: self.directory, child, log, log_reader, unread_log, rest, grpc };
+        [service.rest, service.grpc] =
+            listens.unwrap_or_else(|_| panic!("the service does not start: {:?}", service.kill()));
         service
     }
 
-    /// Runs it to its end, which is at once: its exit status, and what it said.
-    pub(crate) fn fails(mut self) -> (Option<i32>, String) {
+    /// Runs a service that must exit by itself. Returns its exit status and its output.
+    pub(crate) fn run(mut self) -> (Option<i32>, String) {
         let mut timed = Command::new("timeout");
-        timed.arg(PATIENCE.as_secs().to_string()).arg(self.command.get_program()).args(self.command.get_args());
+        timed.arg(TIMEOUT.as_secs().to_string()).arg(self.command.get_program()).args(self.command.get_args());
         timed.env("HOME", self.directory.path()).env_remove("XDG_STATE_HOME");
         self.command = timed;
         let output = self.command.stdin(Stdio::null()).output().unwrap();
         assert_eq!(output.stdout, b"");
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }
+
+    /// Runs a service that must refuse to start with this exit status. Returns its output.
+    pub(crate) fn run_and_expect(self, status: i32) -> String {
+        let (code, output) = self.run();
+        assert_eq!(code, Some(status), "{output}");
+        output
+    }
 }
 
 impl Service {
     pub(crate) fn new() -> Self {
-        Start::new().go()
+        Start::new().start()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -156,47 +162,63 @@ impl Service {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap().success());
+        send_signal(self.pid(), name);
     }
 
-    /// Waits for its end.
-    pub(crate) fn ended(&mut self) -> ExitStatus {
+    pub(crate) fn wait_for_exit(&mut self) -> ExitStatus {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                if let Some(reader) = self.reader.take() {
+                if let Some(reader) = self.log_reader.take() {
                     reader.join().unwrap();
                 }
                 return status;
             }
-            assert!(begun.elapsed() < PATIENCE, "it does not end: {:?}", self.log());
+            assert!(begun.elapsed() < TIMEOUT, "the service does not exit: {:?}", self.log());
             thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// SIGKILL. What it had said.
+    /// Ends the service with SIGTERM. All calls must have been answered.
+    pub(crate) fn terminate(&mut self) {
+        self.signal("TERM");
+        assert_eq!(self.wait_for_exit().code(), Some(0));
+    }
+
+    /// Ends the service with SIGKILL. Returns its log.
     pub(crate) fn kill(&mut self) -> Vec<String> {
         self.child.kill().unwrap();
-        self.ended();
+        self.wait_for_exit();
         self.log()
     }
 
-    /// Another on the same store and addresses, once this one has ended.
-    pub(crate) fn again(mut self, args: &[&str]) -> Self {
-        self.ended();
+    /// Waits until this service has exited, and starts another one with the same store and addresses.
+    pub(crate) fn restart(mut self, args: &[&str]) -> Self {
+        self.wait_for_exit();
         let mut start = Start::new().args(args);
         start.command.env("HOME", self.directory.path());
         start.directory = Rc::clone(&self.directory);
         start.listen = (self.rest.clone(), self.grpc.clone());
-        start.go()
+        start.start()
     }
 
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 
+    /// Waits until a line of the log contains all these words.
+    pub(crate) fn wait_for_log(&self, words: &[&str]) {
+        wait_until(&words.join(" "), || self.log().iter().any(|line| words.iter().all(|word| line.contains(word))));
+    }
+
+    /// Returns the number of log lines with this event.
+    pub(crate) fn count_logged(&self, event: &str) -> usize {
+        let event = format!("\"event\":\"{event}\"");
+        self.log().iter().filter(|line| line.contains(&event)).count()
+    }
+
     pub(crate) fn connect(&self) -> Connection {
-        Connection::to(&self.rest)
+        Connection::new(&self.rest)
     }
 
     pub(crate) fn call(&self, method: &str, path: &str, body: &str) -> Answer {
@@ -207,29 +229,47 @@ impl Service {
         self.call("GET", path, "")
     }
 
-    /// Asks for the lock of `resource`, with more members of the request: `"ttl":"5s"`.
-    pub(crate) fn ask(&self, resource: &str, who: &str, more: &str) -> Answer {
-        self.call("POST", LOCK, &wanted(resource, who, more))
+    /// Requests the lock of `resource`, with more members in the request, such as `"ttl":"5s"`.
+    pub(crate) fn request(&self, resource: &str, who: &str, more: &str) -> Answer {
+        self.call("POST", LOCK, &request_body(resource, who, more))
     }
 
-    /// Takes it, and returns its id.
-    pub(crate) fn take(&self, resource: &str, who: &str) -> String {
-        self.ask(resource, who, "").lock()["id"].as_str().unwrap().to_owned()
+    /// Acquires the lock of `resource`, and returns its id.
+    pub(crate) fn acquire(&self, resource: &str, who: &str) -> String {
+        self.request(resource, who, "").id()
+    }
+
+    /// Sends a request for the lock of `db` that is expected to wait, and returns the connection for the answer.
+    pub(crate) fn start_waiting(&self, who: &str, more: &str) -> Connection {
+        self.start_waiting_for("db", who, more)
+    }
+
+    pub(crate) fn start_waiting_for(&self, resource: &str, who: &str, more: &str) -> Connection {
+        let mut connection = self.connect();
+        connection.send("POST", LOCK, &[], &request_body(resource, who, more));
+        connection
+    }
+
+    /// Acquires and releases the lock of `db`, and returns its fencing token.
+    pub(crate) fn take_token(&self) -> u64 {
+        let lock = self.request("db", "ann", "").lock();
+        self.unlock(lock["id"].as_str().unwrap()).ok();
+        lock["fencingToken"].as_u64().unwrap()
     }
 
     pub(crate) fn unlock(&self, id: &str) -> Answer {
         self.get(&format!("{UNLOCK}/{id}"))
     }
 
-    /// The only lock, or the one that a query finds.
-    pub(crate) fn found(&self, query: &str) -> Vec<Value> {
+    /// Returns the locks that a query selects.
+    pub(crate) fn list(&self, query: &str) -> Vec<Value> {
         self.get(&format!("{LIST}?{query}")).ok()["locks"].as_array().unwrap().clone()
     }
 
-    /// Waits until so many wait for `resource`.
-    pub(crate) fn until_waiting(&self, resource: &str, number: usize) {
-        until("they wait", || {
-            let found = self.found(&format!("resource={resource}"));
+    /// Waits until this number of callers wait for `resource`.
+    pub(crate) fn wait_for_waiters(&self, resource: &str, number: usize) {
+        wait_until("they wait", || {
+            let found = self.list(&format!("resource={resource}"));
             found.first().map_or(0, |lock| lock["queue"].as_array().map_or(0, Vec::len)) == number
         });
     }
@@ -239,147 +279,43 @@ impl Drop for Service {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if let Some(reader) = self.reader.take() {
+        if let Some(reader) = self.log_reader.take() {
             let _ = reader.join();
         }
     }
 }
 
-pub(crate) fn wanted(resource: &str, who: &str, more: &str) -> String {
+pub(crate) fn request_body(resource: &str, who: &str, more: &str) -> String {
     let comma = if more.is_empty() { "" } else { "," };
     format!(r#"{{"service":"web","who":"{who}","environment":"prod","resource":"{resource}"{comma}{more}}}"#)
 }
 
-pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
+/// Waits until `is_done` returns true. The failure reports `what` was expected.
+pub(crate) fn wait_until(what: &str, mut is_done: impl FnMut() -> bool) {
     let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
+    while !is_done() {
+        assert!(begun.elapsed() < TIMEOUT, "timeout while waiting until {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-impl Connection {
-    pub(crate) fn to(address: &str) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream: BufReader::new(stream), host: address.to_owned() }
-    }
-
-    /// Sends a request, and does not wait for the answer.
-    pub(crate) fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) {
-        self.try_send(method, path, headers, body).unwrap();
-    }
-
-    fn try_send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> std::io::Result<()> {
-        let mut text = format!("{method} {path} HTTP/1.1\r\nContent-Length: {}\r\n", body.len());
-        if !headers.iter().any(|(name, _)| *name == "Host") {
-            write!(text, "Host: {}\r\n", self.host).unwrap();
-        }
-        for (name, value) in headers {
-            write!(text, "{name}: {value}\r\n").unwrap();
-        }
-        self.stream.get_mut().write_all(format!("{text}\r\n{body}").as_bytes())
-    }
-
-    /// Sends it as it is. What does not fit into what the service does not read is not sent.
-    pub(crate) fn send_more(&mut self, text: &str) {
-        let stream = self.stream.get_mut();
-        stream.set_nonblocking(true).unwrap();
-        let _ = stream.write_all(text.as_bytes());
-        stream.set_nonblocking(false).unwrap();
-    }
-
-    /// Sends no more, and reads on.
-    pub(crate) fn end(&mut self) {
-        self.stream.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
-    }
-
-    /// The next line of what is answered.
-    pub(crate) fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.stream.read_line(&mut line).unwrap();
-        line
-    }
-
-    pub(crate) fn answer(&mut self, method: &str) -> Answer {
-        self.try_answer(method).unwrap()
-    }
-
-    fn try_answer(&mut self, method: &str) -> std::io::Result<Answer> {
-        let (mut headers, mut length) = (String::new(), 0);
-        loop {
-            let mut line = String::new();
-            if self.stream.read_line(&mut line)? == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-            if line == "\r\n" {
-                break;
-            }
-            let line = line.to_ascii_lowercase();
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
-            }
-            headers += &line;
-        }
-        let status = headers.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
-        let mut body = vec![0; if method == "HEAD" { 0 } else { length }];
-        self.stream.read_exact(&mut body)?;
-        Ok(Answer { status, headers, text: String::from_utf8(body).unwrap() })
-    }
-
-    pub(crate) fn call(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        self.send(method, path, headers, body);
-        self.answer(method)
-    }
-
-    /// The same, of a service that may end meanwhile.
-    pub(crate) fn try_call(&mut self, method: &str, path: &str, body: &str) -> std::io::Result<Answer> {
-        self.try_send(method, path, &[], body)?;
-        self.try_answer(method)
-    }
+pub(crate) fn send_signal(pid: u32, name: &str) {
+    assert!(Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
 }
 
-impl Answer {
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    /// The body of a success.
-    pub(crate) fn ok(&self) -> Value {
-        assert_eq!(self.status, 200, "{self:?}");
-        self.json()
-    }
-
-    /// The lock in the body of a success.
-    pub(crate) fn lock(&self) -> Value {
-        self.ok()["lock"].clone()
-    }
-
-    pub(crate) fn id(&self) -> String {
-        self.lock()["id"].as_str().unwrap().to_owned()
-    }
-
-    /// It is this refusal, and no script takes it for a lock.
-    pub(crate) fn is_refused(&self, status: u16, code: u64) -> Value {
-        assert_eq!(self.status, status, "{self:?}");
-        let body = self.json();
-        assert_eq!(body["code"], code, "{self:?}");
-        assert!(body.get("id").is_none() && body.get("lock").is_none(), "{self:?}");
-        assert!(body["message"].is_string() && body["details"].as_array().unwrap().is_empty(), "{self:?}");
-        body
-    }
+pub(crate) fn write_file(path: &Path, text: &str) {
+    aba_lock::os::replace::replace(path, text.as_bytes()).unwrap();
 }
 
-/// Runs a program to its end: it succeeds, and this is what it printed.
-pub(crate) fn output_of(command: &mut Command) -> String {
+/// Runs a program that must succeed, and returns its standard output.
+pub(crate) fn run_program(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {:?} {said}", output.status);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {:?} {errors}", output.status);
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A directory for what tests fetch, that is kept from one run to the next.
-pub(crate) fn kept() -> &'static Path {
+/// A directory below `target`, for downloads and screenshots.
+pub(crate) fn cache_directory() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }

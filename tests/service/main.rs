@@ -1,14 +1,27 @@
-//! Black-box tests of the service: each starts its own, on loopback, on ports that nobody has, and ends it.
+//! Black-box tests of the service. Each test starts services of its own, on free ports of the loopback interface.
+//!
+//! `harness` starts services and `http` calls them, `etcd_server` starts etcd, `relay` delays its answers, and `browser` drives Chromium. Each
+//! other module tests one subject.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking, and look at the machine")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking, and read the environment"
+)]
 
 mod access;
+mod browser;
+mod connections;
 mod delayed_etcd;
 mod durable;
 mod etcd;
+mod etcd_server;
 mod grpc;
 mod harness;
+mod http;
 mod lease;
+mod list;
+mod openapi;
 mod packaging;
 mod page;
 mod queue;
@@ -17,4 +30,6 @@ mod reflection;
 mod relay;
 mod rest;
 mod scripts;
+mod startup;
 mod store_faults;
+mod tls;

@@ -1,6 +1,7 @@
-//! What else is shipped: the unit of systemd, the container file. What they say is what the program understands.
+//! The systemd unit and the container file that are shipped, and the messages for systemd and for the log.
 
-use crate::harness::{PROGRAM, Service, Start};
+use crate::harness::{PROGRAM, Service, Start, write_file};
+use crate::http::TIMEOUT;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -10,11 +11,11 @@ fn dist(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("dist").join(name)
 }
 
-/// The program understands these options: it does not say that they are wrong.
-fn is_understood(words: &[&str]) {
+/// Checks that the program accepts these arguments.
+fn expect_valid_arguments(words: &[&str]) {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing");
-    // All but the places that it would use.
+    // The store is replaced, because the test must not use that of the machine.
     let words: Vec<String> = words
         .iter()
         .map(|word| match *word {
@@ -24,26 +25,26 @@ fn is_understood(words: &[&str]) {
         .collect();
     fs::OpenOptions::new().create_new(true).write(true).open(&missing).unwrap();
     let output = Command::new("timeout").arg("60").arg(PROGRAM).args(&words).output().unwrap();
-    // It got so far that it could not make its store, or read its tokens.
+    // The service could not create its store, or read its tokens, so it has accepted the arguments.
     assert_eq!(output.status.code(), Some(125), "{words:?}: {output:?}");
 }
 
 #[test]
-fn the_unit_says_what_the_program_understands() {
+fn the_unit_starts_the_service_with_valid_arguments() {
     let unit = fs::read_to_string(dist("aba-lockd.service")).unwrap();
     let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
     let words: Vec<&str> = line.split(' ').collect();
     assert_eq!(words[0], "/usr/local/bin/aba-lockd");
-    is_understood(&words[1..]);
+    expect_valid_arguments(&words[1..]);
     for needed in ["[Unit]", "[Service]", "[Install]", "Type=notify", "DynamicUser=yes", "StateDirectory=aba-lockd"] {
         assert!(unit.lines().any(|line| line == needed), "{needed}");
     }
-    // The store is where the unit may write.
+    // The store is in the state directory of the unit.
     assert!(line.contains("sqlite:/var/lib/aba-lockd/"));
 }
 
-/// The example for other machines, in the comment of the unit.
-fn example() -> Vec<String> {
+/// Returns the lines of the example in the comment of the unit.
+fn read_example() -> Vec<String> {
     let unit = fs::read_to_string(dist("aba-lockd.service")).unwrap();
     let lines: Vec<String> = unit.lines().filter_map(|line| line.strip_prefix("#   ")).map(str::to_owned).collect();
     assert_eq!(lines[0], "[Service]");
@@ -51,41 +52,41 @@ fn example() -> Vec<String> {
 }
 
 #[test]
-fn the_example_of_the_unit_hands_over_each_file_that_it_uses() {
-    let example = example();
+fn the_example_in_the_unit_loads_each_file_that_it_uses() {
+    let example = read_example();
     let command = example.iter().rev().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
-    let handed_over: Vec<String> = example
+    let loaded: Vec<String> = example
         .iter()
         .filter_map(|line| line.strip_prefix("LoadCredential="))
         .map(|line| format!("${{CREDENTIALS_DIRECTORY}}/{}", line.split(':').next().unwrap()))
         .collect();
     let words: Vec<&str> = command.split(' ').collect();
     let used: Vec<&str> = words.iter().copied().filter(|word| word.starts_with("${")).collect();
-    assert_eq!(used, handed_over);
-    is_understood(&words[1..]);
+    assert_eq!(used, loaded);
+    expect_valid_arguments(&words[1..]);
 }
 
 #[test]
-fn systemd_finds_nothing_to_complain_about_in_the_unit() {
-    // Without systemd there is nothing that could read it.
+fn systemd_accepts_the_unit() {
+    // Skipped on machines without systemd.
     let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else { return };
     assert!(version.status.success());
     let directory = tempfile::tempdir().unwrap();
     let unit = fs::read_to_string(dist("aba-lockd.service")).unwrap().replace("/usr/local/bin/aba-lockd", PROGRAM);
-    let with_example = unit.replace("[Install]", &format!("{}\n[Install]", example().join("\n")));
+    let with_example = unit.replace("[Install]", &format!("{}\n[Install]", read_example().join("\n")));
     for unit in [&unit, &with_example.replace("/usr/local/bin/aba-lockd", PROGRAM)] {
         let file = directory.path().join("aba-lockd.service");
-        aba_lock::os::replace::replace(&file, unit.as_bytes()).unwrap();
+        write_file(&file, unit);
         let output =
             Command::new("timeout").args(["60", "systemd-analyze", "verify", "--man=no"]).arg(&file).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        let ours: Vec<&str> = said.lines().filter(|line| line.contains("aba-lockd")).collect();
-        assert!(ours.is_empty(), "{said}");
+        let output = String::from_utf8_lossy(&output.stderr);
+        let ours: Vec<&str> = output.lines().filter(|line| line.contains("aba-lockd")).collect();
+        assert!(ours.is_empty(), "{output}");
     }
 }
 
 #[test]
-fn the_container_file_says_what_the_program_understands() {
+fn the_container_file_starts_the_service_with_valid_arguments() {
     let text = fs::read_to_string(dist("Containerfile")).unwrap();
     let mut stages = Vec::new();
     let mut command = None;
@@ -101,48 +102,47 @@ fn the_container_file_says_what_the_program_understands() {
             "CMD" => command = Some(serde_json::from_str::<Vec<String>>(rest).unwrap()),
             "ENTRYPOINT" | "VOLUME" => drop(serde_json::from_str::<Vec<String>>(rest).unwrap()),
             "WORKDIR" | "RUN" | "USER" | "EXPOSE" | "STOPSIGNAL" => (),
-            other => panic!("{other} is no instruction that is known here"),
+            other => panic!("the test does not know the instruction {other}"),
         }
     }
     assert_eq!(stages.len(), 2);
     let command = command.unwrap();
     let words: Vec<&str> = command.iter().map(String::as_str).collect();
-    is_understood(&words);
-    assert!(words.contains(&"--token-file"), "others reach it");
+    expect_valid_arguments(&words);
+    assert!(words.contains(&"--token-file"), "other machines reach the container");
 }
 
 #[test]
-fn systemd_is_told_when_the_service_is_ready_reloads_and_stops() {
+fn systemd_is_notified_when_the_service_is_ready_reloads_and_stops() {
     let start = Start::new();
     let path = start.path("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
-    let mut service: Service = start.environment("NOTIFY_SOCKET", path.to_str().unwrap()).go();
-    let hears = || {
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let mut service: Service = start.environment("NOTIFY_SOCKET", path.to_str().unwrap()).start();
+    let receive = || {
         let mut bytes = [0; 64];
         let length = socket.recv(&mut bytes).unwrap();
         String::from_utf8(bytes[..length].to_vec()).unwrap()
     };
-    assert_eq!(hears(), "READY=1");
+    assert_eq!(receive(), "READY=1");
     service.signal("HUP");
-    assert_eq!((hears(), hears()), ("RELOADING=1".to_owned(), "READY=1".to_owned()));
+    assert_eq!((receive(), receive()), ("RELOADING=1".to_owned(), "READY=1".to_owned()));
     service.signal("TERM");
-    assert_eq!(hears(), "STOPPING=1");
-    assert_eq!(service.ended().code(), Some(0));
+    assert_eq!(receive(), "STOPPING=1");
+    assert_eq!(service.wait_for_exit().code(), Some(0));
 }
 
 #[test]
-fn the_log_is_a_line_of_json_for_each_event() {
+fn the_log_has_a_line_of_json_for_each_event() {
     let mut service = Service::new();
-    let id = service.take("db", "ann");
-    service.ask("db", "bob", "").is_refused(409, 6);
+    let id = service.acquire("db", "ann");
+    service.request("db", "bob", "").expect_refusal(409, 6);
     service.unlock(&id).ok();
-    service.signal("TERM");
-    service.ended();
+    service.terminate();
     let lines: Vec<serde_json::Value> =
         service.log().iter().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
     let events: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
-    // What changes nothing is not told.
+    // Calls that change nothing are not logged.
     assert_eq!(events, ["started", "create", "unlock", "stopping", "stopped"]);
     for line in &lines {
         line["time"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();

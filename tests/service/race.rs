@@ -1,50 +1,52 @@
-//! Many at once, over both ways.
+//! Many concurrent callers, over both APIs.
 
 use crate::grpc::{self, wire};
-use crate::harness::{Connection, LOCK, Service, wanted};
+use crate::harness::{LOCK, Service, request_body};
+use crate::http::Connection;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-/// Over each of the two ways.
-const RACERS: usize = 32;
+/// The number of callers over each API.
+const CALLERS: usize = 32;
 
-/// How often. More for a long turn.
-pub(crate) fn rounds() -> usize {
+/// Returns the number of rounds, which a long run sets in the environment.
+pub(crate) fn read_rounds() -> usize {
     std::env::var("ABA_LOCK_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(20)
 }
 
 #[test]
-fn of_64_who_ask_at_once_over_rest_and_grpc_one_has_it() {
-    one_has_it(&[&Service::new()], rounds());
+fn one_of_64_concurrent_callers_gets_the_lock() {
+    expect_one_winner(&[&Service::new()], read_rounds());
 }
 
-/// All ask at once, for another lock in each round: half over REST, half over gRPC, of the services in turn.
-pub(crate) fn one_has_it(services: &[&Service], rounds: usize) {
+/// In each round, all callers request the same lock at once, half of them over each API, from the services in turn. Checks that
+/// one caller gets it.
+pub(crate) fn expect_one_winner(services: &[&Service], rounds: usize) {
     let service = services[0];
-    let starts = Arc::new(Barrier::new(2 * RACERS));
-    let mut racers = Vec::new();
-    for number in 0..RACERS {
+    let start = Arc::new(Barrier::new(2 * CALLERS));
+    let mut callers = Vec::new();
+    for number in 0..CALLERS {
         let one = services[number % services.len()];
-        let (address, barrier) = (one.rest.clone(), Arc::clone(&starts));
-        racers.push(thread::spawn(move || {
-            let mut connection = Connection::to(&address);
+        let (address, barrier) = (one.rest.clone(), Arc::clone(&start));
+        callers.push(thread::spawn(move || {
+            let mut connection = Connection::new(&address);
             let mut won = Vec::new();
             for round in 0..rounds {
-                let body = wanted(&format!("r{round}"), &format!("rest {number}"), "");
+                let body = request_body(&format!("r{round}"), &format!("rest {number}"), "");
                 barrier.wait();
                 let answer = connection.call("POST", LOCK, &[], &body);
                 if answer.status == 200 {
                     won.push((round, answer.id()));
                 } else {
-                    answer.is_refused(409, 6);
+                    answer.expect_refusal(409, 6);
                 }
             }
             won
         }));
-        let (address, barrier) = (one.grpc.clone(), Arc::clone(&starts));
-        racers.push(thread::spawn(move || {
+        let (address, barrier) = (one.grpc.clone(), Arc::clone(&start));
+        callers.push(thread::spawn(move || {
             grpc::run(async move {
-                let mut client = grpc::client(&address).await;
+                let mut client = grpc::connect(&address).await;
                 let mut won = Vec::new();
                 for round in 0..rounds {
                     let request = wire::CreateLockRequest {
@@ -54,7 +56,7 @@ pub(crate) fn one_has_it(services: &[&Service], rounds: usize) {
                         resource: format!("r{round}"),
                         ..Default::default()
                     };
-                    // Nothing else runs on this thread.
+                    // May block, because this thread runs no other task.
                     barrier.wait();
                     match client.create_lock(request).await {
                         Ok(answer) => won.push((round, answer.into_inner().lock.unwrap().id)),
@@ -65,11 +67,11 @@ pub(crate) fn one_has_it(services: &[&Service], rounds: usize) {
             })
         }));
     }
-    let mut won: Vec<(usize, String)> = racers.into_iter().flat_map(|racer| racer.join().unwrap()).collect();
+    let mut won: Vec<(usize, String)> = callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect();
     won.sort();
     let winners: Vec<usize> = won.iter().map(|(round, _)| *round).collect();
     assert_eq!(winners, (0..rounds).collect::<Vec<_>>(), "one winner in each round");
-    let held = service.found("");
+    let held = service.list("");
     assert_eq!(held.len(), rounds);
     for (round, id) in won {
         let lock = held.iter().find(|lock| lock["resource"] == format!("r{round}")).unwrap();
@@ -82,25 +84,25 @@ pub(crate) fn one_has_it(services: &[&Service], rounds: usize) {
 }
 
 #[test]
-fn those_who_take_turns_are_never_two_at_a_time() {
+fn two_callers_never_hold_a_lock_at_the_same_time() {
     let service = Service::new();
-    let inside = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let turns = (rounds() / 2).max(5);
+    let holders = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let rounds = (read_rounds() / 2).max(5);
     let workers: Vec<_> = (0..8)
         .map(|number| {
-            let (address, inside) = (service.rest.clone(), Arc::clone(&inside));
+            let (address, holders) = (service.rest.clone(), Arc::clone(&holders));
             thread::spawn(move || {
                 use std::sync::atomic::Ordering::SeqCst;
-                let mut connection = Connection::to(&address);
+                let mut connection = Connection::new(&address);
                 let mut last = 0;
-                for _ in 0..turns {
-                    let body = wanted("db", &format!("w{number}"), r#""wait":"60s""#);
+                for _ in 0..rounds {
+                    let body = request_body("db", &format!("w{number}"), r#""wait":"60s""#);
                     let lock = connection.call("POST", LOCK, &[], &body).lock();
-                    assert_eq!(inside.fetch_add(1, SeqCst), 0, "two at a time");
+                    assert_eq!(holders.fetch_add(1, SeqCst), 0, "two callers hold the lock");
                     let token = lock["fencingToken"].as_u64().unwrap();
                     assert!(token > last);
                     last = token;
-                    assert_eq!(inside.fetch_sub(1, SeqCst), 1);
+                    assert_eq!(holders.fetch_sub(1, SeqCst), 1);
                     connection.call("DELETE", &format!("{LOCK}/{}", lock["id"].as_str().unwrap()), &[], "").ok();
                 }
             })
@@ -109,5 +111,5 @@ fn those_who_take_turns_are_never_two_at_a_time() {
     for worker in workers {
         worker.join().unwrap();
     }
-    assert!(service.found("").is_empty());
+    assert!(service.list("").is_empty());
 }

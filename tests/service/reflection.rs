@@ -1,9 +1,10 @@
-//! A client that knows nothing of us but what reflection tells.
+//! A client that is built from gRPC reflection alone.
 
-use crate::harness::{Service, kept, output_of};
+use crate::harness::{Service, cache_directory, run_program};
 use std::process::Command;
 
-/// By v1 and by v1alpha of reflection: what there is, and a lock by messages that are made from that alone.
+/// Reads the definitions through both versions of reflection, checks the field numbers, and calls the service with messages that
+/// are built from these definitions.
 const CLIENT: &str = r#"
 import sys, grpc
 from google.protobuf import descriptor_pool, message_factory
@@ -51,7 +52,7 @@ for version in ("v1", "v1alpha"):
         ask, answer = (message_factory.GetMessageClass(one) for one in (described.input_type, described.output_type))
         run = channel.unary_unary(f"/{service.full_name}/{method}", request_serializer=ask.SerializeToString, response_deserializer=answer.FromString)
         return run(ask(**members), timeout=60)
-    # The numbers are what other clients were built with.
+    # Existing clients use these numbers.
     numbers = lambda name: {f.name: f.number for f in pool.FindMessageTypeByName("tracker.lock.v1alpha1." + name).fields}
     part = lambda have, want: all(have.get(name) == number for name, number in want.items()) or sys.exit(f"{have} is not {want}")
     part(numbers("Lock"), dict(id=1, service=2, who=3, created_at=4, environment=5, resource=6, event_id=7))
@@ -68,7 +69,7 @@ for version in ("v1", "v1alpha"):
     assert lock.who == version and lock.created_at.seconds > 0, lock
     try:
         call("CreateLock", service="web", who="other", environment="prod", resource="db")
-        sys.exit("it was given twice")
+        sys.exit("the lock was granted twice")
     except grpc.RpcError as error:
         assert error.code() == grpc.StatusCode.ALREADY_EXISTS, error
     assert call("GetLock", id=lock.id).lock == lock
@@ -77,21 +78,21 @@ for version in ("v1", "v1alpha"):
     assert (gone.message, gone.id, gone.count) == ("lock deleted", lock.id, 1), gone
     try:
         call("GetLock", id=lock.id)
-        sys.exit("it is there still")
+        sys.exit("the lock is still held")
     except grpc.RpcError as error:
         assert error.code() == grpc.StatusCode.NOT_FOUND, error
 print("done")
 "#;
 
 #[test]
-fn a_client_that_is_made_from_reflection_alone_takes_and_releases_a_lock() {
-    let python = kept().join("grpc-client/bin/python");
+fn a_client_that_is_built_from_reflection_can_acquire_and_release_a_lock() {
+    let python = cache_directory().join("grpc-client/bin/python");
     if !Command::new(&python).args(["-c", "import grpc_reflection"]).output().is_ok_and(|tried| tried.status.success())
     {
-        let home = kept().join("grpc-client");
-        output_of(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home));
+        let home = cache_directory().join("grpc-client");
+        run_program(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home));
         let mut install = Command::new(&python);
-        output_of(install.args([
+        run_program(install.args([
             "-m",
             "pip",
             "install",
@@ -104,6 +105,6 @@ fn a_client_that_is_made_from_reflection_alone_takes_and_releases_a_lock() {
     let service = Service::new();
     let mut client = Command::new("timeout");
     client.arg("120").arg(&python).args(["-c", CLIENT, &service.grpc]).env_remove("http_proxy");
-    assert_eq!(output_of(&mut client), "done\n");
-    assert!(service.found("").is_empty());
+    assert_eq!(run_program(&mut client), "done\n");
+    assert!(service.list("").is_empty());
 }

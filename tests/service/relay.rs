@@ -1,177 +1,182 @@
-//! A way to etcd on which what is asked can be late: it is kept back, and delivered when the test says so.
+//! A relay between a service and etcd that delays or drops what it forwards, when the test says so.
 
-use crate::harness::{PATIENCE, until};
+use crate::harness::wait_until;
+use crate::http::TIMEOUT;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// A way to an address, which ends with the test.
+/// A relay to an address. Dropping it closes all connections.
 pub(crate) struct Relay {
     pub(crate) address: String,
-    way: Arc<Mutex<Way>>,
-    closed: Arc<AtomicBool>,
+    state: Arc<Mutex<RelayState>>,
+    is_closed: Arc<AtomicBool>,
 }
 
-/// What to do with the next bytes that look so.
-type Rule = (fn(&[u8]) -> bool, Act);
+/// An action for the first request that a predicate accepts.
+type Rule = (fn(&[u8]) -> bool, Action);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Act {
-    /// Who sent them finds the connection broken, and they are delivered later.
+enum Action {
+    /// Keep the request to deliver it later, and break the client's connection.
     Catch,
-    /// They go on; who sent them finds the connection broken when they were answered, and hears no answer.
-    Lose,
-    /// Neither they nor those behind them go on.
-    HoldThem,
-    /// They do; those behind them do not.
-    HoldTheRest,
+    /// Forward the request, drop the answer, and break the client's connection after it.
+    DropAnswer,
+    /// Hold back this request and all later ones.
+    Hold,
+    /// Forward this request, and hold back all later ones.
+    HoldLater,
 }
 
 #[derive(Default)]
-struct Way {
+struct RelayState {
     rule: Option<Rule>,
-    /// What was caught, and where it is to go.
+    /// The caught request, and its connection to the server.
     caught: Option<(Vec<u8>, TcpStream)>,
-    /// On which connection, by our end of it; and what the server has answered there.
-    followed: Option<SocketAddr>,
-    answered: Vec<u8>,
-    /// Whether that goes no further.
-    loses: bool,
+    /// The local address of the connection to the server on which a request was caught or its answer is dropped.
+    watched: Option<SocketAddr>,
+    /// The bytes that the server has sent on the watched connection.
+    answer: Vec<u8>,
+    drops_answer: bool,
     holds: bool,
     streams: Vec<TcpStream>,
 }
 
-fn locked(way: &Mutex<Way>) -> MutexGuard<'_, Way> {
-    way.lock().unwrap()
+fn lock(state: &Mutex<RelayState>) -> MutexGuard<'_, RelayState> {
+    state.lock().unwrap()
 }
 
 fn contains(bytes: &[u8], word: &[u8]) -> bool {
     bytes.windows(word.len()).any(|found| found == word)
 }
 
-/// The value of a lock is in them: somebody is to have it, or to have it changed.
-pub(crate) fn of_a_lock(bytes: &[u8]) -> bool {
+/// Returns true for a request that writes a lock.
+pub(crate) fn writes_lock(bytes: &[u8]) -> bool {
     contains(bytes, br#""eventId":"#)
 }
 
-/// A lock and its id are in them, and not the value of one: it is to be released.
-pub(crate) fn of_a_release(bytes: &[u8]) -> bool {
-    contains(bytes, b"aba-lockd/l/") && contains(bytes, b"aba-lockd/i/") && !of_a_lock(bytes)
+/// Returns true for a request that deletes a lock: it contains the keys of the lock and of its id, but no value.
+pub(crate) fn deletes_lock(bytes: &[u8]) -> bool {
+    contains(bytes, b"aba-lockd/l/") && contains(bytes, b"aba-lockd/i/") && !writes_lock(bytes)
 }
 
-/// A place in a queue is in them, not the queue.
-pub(crate) fn of_a_place(bytes: &[u8]) -> bool {
+/// Returns true for a request with the key of a queue entry, not only with the prefix of the queue.
+pub(crate) fn has_queue_entry(bytes: &[u8]) -> bool {
     bytes.windows(4).any(|found| found.starts_with(b"/q/") && found[3].is_ascii_hexdigit())
 }
 
 impl Relay {
-    pub(crate) fn to(address: &str) -> Self {
+    pub(crate) fn new(address: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (own, server) = (listener.local_addr().unwrap().to_string(), address.to_owned());
-        let (way, closed) = (Arc::<Mutex<Way>>::default(), Arc::<AtomicBool>::default());
-        let (theirs, over) = (Arc::clone(&way), Arc::clone(&closed));
+        let (state, is_closed) = (Arc::<Mutex<RelayState>>::default(), Arc::<AtomicBool>::default());
+        let (shared, is_over) = (Arc::clone(&state), Arc::clone(&is_closed));
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                if over.load(Ordering::SeqCst) {
+                if is_over.load(Ordering::SeqCst) {
                     return;
                 }
                 let Ok(server) = TcpStream::connect(&server) else { continue };
-                let (up, down) = (Arc::clone(&theirs), Arc::clone(&theirs));
+                let (requests, answers) = (Arc::clone(&shared), Arc::clone(&shared));
                 let ends = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                locked(&theirs).streams.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
-                thread::spawn(move || carry_up(&up, &ends.0, &ends.1));
-                thread::spawn(move || carry_down(&down, &server, &client));
+                lock(&shared).streams.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
+                thread::spawn(move || forward_requests(&requests, &ends.0, &ends.1));
+                thread::spawn(move || forward_answers(&answers, &server, &client));
             }
         });
-        Self { address: own, way, closed }
+        Self { address: own, state, is_closed }
     }
 
-    pub(crate) fn catch(&self, looks: fn(&[u8]) -> bool) {
-        locked(&self.way).rule = Some((looks, Act::Catch));
+    fn set_rule(&self, accepts: fn(&[u8]) -> bool, action: Action) {
+        lock(&self.state).rule = Some((accepts, action));
     }
 
-    pub(crate) fn lose_answer(&self, looks: fn(&[u8]) -> bool) {
-        locked(&self.way).rule = Some((looks, Act::Lose));
+    pub(crate) fn catch(&self, accepts: fn(&[u8]) -> bool) {
+        self.set_rule(accepts, Action::Catch);
     }
 
-    pub(crate) fn hold(&self, looks: fn(&[u8]) -> bool) {
-        locked(&self.way).rule = Some((looks, Act::HoldThem));
+    pub(crate) fn drop_answer(&self, accepts: fn(&[u8]) -> bool) {
+        self.set_rule(accepts, Action::DropAnswer);
     }
 
-    pub(crate) fn hold_after(&self, looks: fn(&[u8]) -> bool) {
-        locked(&self.way).rule = Some((looks, Act::HoldTheRest));
+    pub(crate) fn hold(&self, accepts: fn(&[u8]) -> bool) {
+        self.set_rule(accepts, Action::Hold);
     }
 
-    /// Waits until something looked so.
-    pub(crate) fn until_seen(&self) {
-        until("what is to be kept back was sent", || locked(&self.way).rule.is_none());
+    pub(crate) fn hold_later(&self, accepts: fn(&[u8]) -> bool) {
+        self.set_rule(accepts, Action::HoldLater);
     }
 
-    /// What is held back goes on.
+    /// Waits until the rule has been applied to a request.
+    pub(crate) fn wait_for_match(&self) {
+        wait_until("a request matches the rule", || lock(&self.state).rule.is_none());
+    }
+
+    /// Forwards the requests that were held back.
     pub(crate) fn release(&self) {
-        locked(&self.way).holds = false;
+        lock(&self.state).holds = false;
     }
 
-    /// Delivers what was caught, and waits until the server has done it.
+    /// Delivers the caught request, and waits until the server has executed it.
     pub(crate) fn deliver(&self) {
-        self.until_seen();
+        self.wait_for_match();
         let (bytes, mut server) = {
-            let mut way = locked(&self.way);
-            way.answered.clear();
-            way.caught.take().expect("it was caught")
+            let mut state = lock(&self.state);
+            state.answer.clear();
+            state.caught.take().expect("a request was caught")
         };
         server.write_all(&bytes).unwrap();
-        // The answer reads keys.
-        until("etcd has answered", || contains(&locked(&self.way).answered, b"aba-lockd/"));
+        // The answer contains the keys that the request reads.
+        wait_until("etcd has answered", || contains(&lock(&self.state).answer, b"aba-lockd/"));
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.closed.store(true, Ordering::SeqCst);
-        let mut way = locked(&self.way);
-        way.holds = false;
-        for stream in &way.streams {
+        self.is_closed.store(true, Ordering::SeqCst);
+        let mut state = lock(&self.state);
+        state.holds = false;
+        for stream in &state.streams {
             let _ = stream.shutdown(Shutdown::Both);
         }
-        way.streams.clear();
-        drop(way);
+        state.streams.clear();
+        drop(state);
         let _ = TcpStream::connect(&self.address);
     }
 }
 
-fn carry_up(way: &Mutex<Way>, mut client: &TcpStream, mut server: &TcpStream) {
+fn forward_requests(state: &Mutex<RelayState>, mut client: &TcpStream, mut server: &TcpStream) {
     let mut bytes = [0; 16 * 1024];
     while let Ok(len @ 1..) = client.read(&mut bytes) {
         let bytes = &bytes[..len];
-        let act = {
-            let mut way = locked(way);
-            let act = way.rule.filter(|(looks, _)| looks(bytes)).map(|(_, act)| act);
-            if act == Some(Act::Catch) {
-                way.caught = Some((bytes.to_vec(), server.try_clone().unwrap()));
+        let action = {
+            let mut state = lock(state);
+            let action = state.rule.filter(|(accepts, _)| accepts(bytes)).map(|(_, action)| action);
+            if action == Some(Action::Catch) {
+                state.caught = Some((bytes.to_vec(), server.try_clone().unwrap()));
             }
-            if matches!(act, Some(Act::Catch | Act::Lose)) {
-                way.followed = server.local_addr().ok();
-                way.answered.clear();
-                way.loses = act == Some(Act::Lose);
+            if matches!(action, Some(Action::Catch | Action::DropAnswer)) {
+                state.watched = server.local_addr().ok();
+                state.answer.clear();
+                state.drops_answer = action == Some(Action::DropAnswer);
             }
-            way.holds |= matches!(act, Some(Act::HoldThem | Act::HoldTheRest));
-            if act.is_some() {
-                way.rule = None;
+            state.holds |= matches!(action, Some(Action::Hold | Action::HoldLater));
+            if action.is_some() {
+                state.rule = None;
             }
-            act
+            action
         };
         let begun = Instant::now();
-        if act == Some(Act::Catch) {
-            // The server's side stays.
+        if action == Some(Action::Catch) {
+            // The connection to the server stays open for the delivery.
             let _ = client.shutdown(Shutdown::Both);
             return;
         }
-        while act != Some(Act::HoldTheRest) && locked(way).holds && begun.elapsed() < PATIENCE {
-            thread::sleep(std::time::Duration::from_millis(1));
+        while action != Some(Action::HoldLater) && lock(state).holds && begun.elapsed() < TIMEOUT {
+            thread::sleep(Duration::from_millis(1));
         }
         if server.write_all(bytes).is_err() {
             break;
@@ -180,22 +185,22 @@ fn carry_up(way: &Mutex<Way>, mut client: &TcpStream, mut server: &TcpStream) {
     let _ = server.shutdown(Shutdown::Both);
 }
 
-fn carry_down(way: &Mutex<Way>, mut server: &TcpStream, mut client: &TcpStream) {
-    let (mut bytes, mut there) = ([0; 16 * 1024], true);
+fn forward_answers(state: &Mutex<RelayState>, mut server: &TcpStream, mut client: &TcpStream) {
+    let (mut bytes, mut is_connected) = ([0; 16 * 1024], true);
     while let Ok(len @ 1..) = server.read(&mut bytes) {
-        let mut way = locked(way);
-        if way.followed.is_some() && way.followed == server.local_addr().ok() {
-            way.answered.extend_from_slice(&bytes[..len]);
-            if way.loses {
-                // Who watches the keys hears of what was done, too, but not of what is done for others.
-                if contains(&way.answered, b"aba-lockd/") {
+        let mut state = lock(state);
+        if state.watched.is_some() && state.watched == server.local_addr().ok() {
+            state.answer.extend_from_slice(&bytes[..len]);
+            if state.drops_answer {
+                // The answer contains a key. So does an event of the watch, but only one that this request has caused.
+                if contains(&state.answer, b"aba-lockd/") {
                     break;
                 }
                 continue;
             }
         }
-        drop(way);
-        there = there && client.write_all(&bytes[..len]).is_ok();
+        drop(state);
+        is_connected = is_connected && client.write_all(&bytes[..len]).is_ok();
     }
     let _ = client.shutdown(Shutdown::Both);
 }

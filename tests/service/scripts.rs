@@ -1,10 +1,10 @@
-//! Scripts as people write them for this API: `curl`, `jq -r .id`, a comparison with `null`, and a GET that unlocks. Each is
-//! run while another has the lock, and while nobody has; and it leaves nothing held, however its work ends.
+//! Typical scripts for this API: `curl`, `jq -r .id`, a comparison with `null`, and a GET request that unlocks. Each is run with
+//! a free lock and with a held lock, and must release its lock even if its work fails.
 
-use crate::harness::Service;
+use crate::harness::{LOCK, Service};
 use std::process::{Command, Stdio};
 
-/// A script that deploys: it stops if somebody else does, and unlocks at its end, whatever that is.
+/// A script that deploys. It exits if another deployment runs, and unlocks in a trap.
 const DEPLOY: &str = r#"
 set -u
 answer=$(curl -s -X POST "$LOCKS/api/v1alpha1/lock" -H 'Content-Type: application/json' \
@@ -19,7 +19,7 @@ echo "deploying"
 eval "$WORK"
 "#;
 
-/// The steps of a workflow: each is a shell of its own, and the last is run always.
+/// The steps of a CI workflow. Each runs in a shell of its own, and the last one runs always.
 const STEPS: &str = r#"
 set -e
 outputs=$(mktemp)
@@ -45,7 +45,7 @@ if [ -n "${lock_id:-}" ]; then curl -s -X GET "$LOCKS/api/v1alpha1/unlock/$lock_
 exit $status
 "#;
 
-/// The `sh` lines of a pipeline: what one prints is what the next gets.
+/// The `sh` steps of a pipeline, which pass on their output.
 const PIPELINE: &str = r#"
 set -e
 acquired=$(sh -c 'curl -s -X POST '"$LOCKS"'/api/v1alpha1/lock -H "Content-Type: application/json" -d "{\"service\":\"shop\",\"who\":\"pipeline\",\"environment\":\"production\",\"resource\":\"deployment\"}" | jq -r ".id"')
@@ -56,7 +56,7 @@ sh -c "curl -s $LOCKS/api/v1alpha1/unlock/$acquired" > /dev/null
 exit $status
 "#;
 
-/// The container of a job that is started again and again, and passes if another is at work.
+/// The container of a cron job, which skips its work if another one runs.
 const JOB: &str = r#"
 LOCK_RESPONSE=$(curl -s -X POST "$LOCKS/api/v1alpha1/lock" \
   -H "Content-Type: application/json" \
@@ -72,7 +72,7 @@ echo "deploying"
 eval "$WORK"
 "#;
 
-fn runs(service: &Service, script: &str, work: &str) -> (Option<i32>, String) {
+fn run_script(service: &Service, script: &str, work: &str) -> (Option<i32>, String) {
     let mut command = Command::new("timeout");
     command.args(["60", "bash", "-c", script]).stdin(Stdio::null());
     let locks = format!("http://{}", service.rest);
@@ -81,48 +81,48 @@ fn runs(service: &Service, script: &str, work: &str) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
 
-fn keeps_to_the_lock(script: &str) {
+fn check_script(script: &str) {
     let service = Service::new();
-    // Free: it works, and then it is free again. Not "in progress" on a free lock, and no lock is left behind.
+    // With a free lock, the script does its work and releases the lock.
     for _ in 0..2 {
-        assert_eq!(runs(&service, script, "true"), (Some(0), "deploying\n".to_owned()));
-        assert!(service.found("").is_empty());
+        assert_eq!(run_script(&service, script, "true"), (Some(0), "deploying\n".to_owned()));
+        assert!(service.list("").is_empty());
     }
-    // So it is if its work fails.
-    assert_eq!(runs(&service, script, "exit 7"), (Some(7), "deploying\n".to_owned()));
-    assert!(service.found("").is_empty());
-    // While it works, another does not.
+    // It also releases the lock if its work fails.
+    assert_eq!(run_script(&service, script, "exit 7"), (Some(7), "deploying\n".to_owned()));
+    assert!(service.list("").is_empty());
+    // While it works, another caller does not get the lock.
     let address = format!("http://{}", service.rest);
     let other = format!(
         "curl -s -X POST {address}/api/v1alpha1/lock -d '{{\"service\":\"shop\",\"who\":\"x\",\"environment\":\"production\",\
          \"resource\":\"deployment\"}}' | jq -r .id"
     );
-    assert_eq!(runs(&service, script, &other), (Some(0), "deploying\nnull\n".to_owned()));
-    // Held: it does not work, and the other's lock is as it was.
-    let wanted = r#"{"service":"shop","who":"ann","environment":"production","resource":"deployment"}"#;
-    let id = service.call("POST", crate::harness::LOCK, wanted).id();
-    let (status, said) = runs(&service, script, "true");
-    assert_eq!(status, Some(1), "{said}");
-    assert!(!said.contains("deploying"), "{said}");
-    assert_eq!(service.found("")[0]["id"], id.as_str());
+    assert_eq!(run_script(&service, script, &other), (Some(0), "deploying\nnull\n".to_owned()));
+    // With a held lock, it does not do its work, and does not release the lock.
+    let body = r#"{"service":"shop","who":"ann","environment":"production","resource":"deployment"}"#;
+    let id = service.call("POST", LOCK, body).id();
+    let (status, output) = run_script(&service, script, "true");
+    assert_eq!(status, Some(1), "{output}");
+    assert!(!output.contains("deploying"), "{output}");
+    assert_eq!(service.list("")[0]["id"], id.as_str());
 }
 
 #[test]
-fn a_script_that_deploys_keeps_to_the_lock() {
-    keeps_to_the_lock(DEPLOY);
+fn a_deployment_script_respects_the_lock() {
+    check_script(DEPLOY);
 }
 
 #[test]
-fn the_steps_of_a_workflow_keep_to_the_lock() {
-    keeps_to_the_lock(STEPS);
+fn the_steps_of_a_workflow_respect_the_lock() {
+    check_script(STEPS);
 }
 
 #[test]
-fn the_lines_of_a_pipeline_keep_to_the_lock() {
-    keeps_to_the_lock(PIPELINE);
+fn the_steps_of_a_pipeline_respect_the_lock() {
+    check_script(PIPELINE);
 }
 
 #[test]
-fn the_container_of_a_job_keeps_to_the_lock() {
-    keeps_to_the_lock(JOB);
+fn the_container_of_a_job_respects_the_lock() {
+    check_script(JOB);
 }

@@ -1,0 +1,172 @@
+//! A browser for the tests of the page: Chromium, driven by `chromedriver` (WebDriver).
+
+use crate::harness::{Service, cache_directory, wait_until, write_file};
+use crate::http::{Answer, Connection, TIMEOUT};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread;
+
+/// The key codes of WebDriver.
+pub(crate) const ENTER: &str = "\u{e007}";
+pub(crate) const DOWN: &str = "\u{e015}";
+pub(crate) const ESCAPE: &str = "\u{e00c}";
+
+pub(crate) struct Browser {
+    driver: Child,
+    address: String,
+    session: String,
+    _profile: Rc<tempfile::TempDir>,
+}
+
+impl Browser {
+    pub(crate) fn start(width: u32, height: u32, dark: bool) -> Self {
+        let profile = Rc::new(tempfile::tempdir().unwrap());
+        let mut driver = Command::new("chromedriver")
+            .args(["--port=0", "--log-level=SEVERE"])
+            .env("HOME", profile.path())
+            .env("TMPDIR", profile.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver: install the package chromium-driver");
+        let (sender, receiver) = mpsc::channel();
+        let mut lines = BufReader::new(driver.stdout.take().unwrap());
+        thread::spawn(move || {
+            let mut line = String::new();
+            while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
+                if let Some(port) = line.split("successfully on port ").nth(1) {
+                    let _ = sender.send(port.trim().trim_end_matches('.').to_owned());
+                }
+                line.clear();
+            }
+            let _ = lines.read_to_string(&mut line);
+        });
+        let port = receiver.recv_timeout(TIMEOUT).expect("chromedriver prints its port");
+        let mut browser = Self {
+            driver,
+            address: format!("127.0.0.1:{port}"),
+            session: String::new(),
+            _profile: Rc::clone(&profile),
+        };
+        let mut args = vec![
+            "--headless".to_owned(),
+            "--no-sandbox".to_owned(),
+            "--disable-gpu".to_owned(),
+            "--disable-dev-shm-usage".to_owned(),
+            "--no-first-run".to_owned(),
+            "--disable-background-networking".to_owned(),
+            "--disable-component-update".to_owned(),
+            "--disable-sync".to_owned(),
+            format!("--window-size={width},{height}"),
+            format!("--user-data-dir={}", profile.path().join("profile").display()),
+        ];
+        if dark {
+            args.push("--force-dark-mode".to_owned());
+            args.push("--blink-settings=preferredColorScheme=0".to_owned());
+        }
+        let request = json!({"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": {"args": args},
+            "goog:loggingPrefs": {"browser": "WARNING"}}}});
+        let session = browser.call("POST", "/session", &request);
+        session["sessionId"].as_str().unwrap().clone_into(&mut browser.session);
+        browser
+    }
+
+    fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        let text = if method == "GET" || method == "DELETE" { String::new() } else { body.to_string() };
+        let json = [("Content-Type", "application/json; charset=utf-8")];
+        let answer: Answer = Connection::new(&self.address).call(method, path, &json, &text);
+        assert_eq!(answer.status, 200, "{path} {body}: {}", answer.text);
+        answer.json()["value"].clone()
+    }
+
+    fn session_path(&self, path: &str) -> String {
+        format!("/session/{}{path}", self.session)
+    }
+
+    pub(crate) fn open(&self, service: &Service) {
+        self.open_with_query(service, "");
+    }
+
+    pub(crate) fn open_with_query(&self, service: &Service, query: &str) {
+        self.call("POST", &self.session_path("/url"), &json!({"url": format!("http://{}/{query}", service.rest)}));
+    }
+
+    /// Waits until the page has read the list twice more. The first read may have started before this call.
+    pub(crate) fn wait_for_refresh(&self) {
+        let reads = "performance.getEntriesByType('resource').filter((one) => one.name.includes('/locks/list')).length";
+        let before = self.run(&format!("return {reads}")).as_u64().unwrap();
+        self.wait_until(&format!("{reads} >= {}", before + 2));
+    }
+
+    /// Returns the names of the locks that the page shows, in their order.
+    pub(crate) fn list_locks(&self) -> Vec<String> {
+        let names = self.run("return [...document.querySelectorAll('tbody .where')].map((one) => one.innerText)");
+        names.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Runs a script, and returns its result.
+    pub(crate) fn run(&self, script: &str) -> Value {
+        self.call("POST", &self.session_path("/execute/sync"), &json!({"script": script, "args": []}))
+    }
+
+    /// Waits until an expression is true.
+    pub(crate) fn wait_until(&self, script: &str) {
+        wait_until(script, || self.run(&format!("return !!({script})")) == true);
+    }
+
+    /// Returns the visible text of the page.
+    pub(crate) fn text(&self) -> String {
+        self.run("return document.body.innerText").as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn type_keys(&self, keys: &str) {
+        let actions: Vec<Value> = keys
+            .chars()
+            .flat_map(|key| [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})])
+            .collect();
+        let keys = json!({"actions": [{"type": "key", "id": "keys", "actions": actions}]});
+        self.call("POST", &self.session_path("/actions"), &keys);
+    }
+
+    pub(crate) fn click(&self, selector: &str) {
+        let found =
+            self.call("POST", &self.session_path("/element"), &json!({"using": "css selector", "value": selector}));
+        let id = found.as_object().unwrap().values().next().unwrap().as_str().unwrap();
+        self.call("POST", &self.session_path(&format!("/element/{id}/click")), &json!({}));
+    }
+
+    /// Saves a screenshot below `target`, for people to look at.
+    pub(crate) fn save_screenshot(&self, name: &str) {
+        let picture = self.call("GET", &self.session_path("/screenshot"), &json!({}));
+        write_file(&cache_directory().join(format!("{name}.png.base64")), picture.as_str().unwrap());
+    }
+
+    /// Checks that no script has failed, and that the page has fetched nothing from another origin and tried nothing that its policy
+    /// forbids.
+    pub(crate) fn expect_no_errors(&self) {
+        let log = self.call("POST", &self.session_path("/se/log"), &json!({"type": "browser"}));
+        assert_eq!(log, json!([]));
+        let fetched = self.run("return performance.getEntriesByType('resource').map((one) => one.name)");
+        let own = self.run("return location.origin");
+        for one in fetched.as_array().unwrap() {
+            assert!(one.as_str().unwrap().starts_with(own.as_str().unwrap()), "{one}");
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if !self.session.is_empty() {
+            let path = self.session_path("");
+            let _ = std::panic::catch_unwind(|| Connection::new(&self.address)).map(|mut connection| {
+                let _ = connection.try_call("DELETE", &path, "");
+            });
+        }
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}

@@ -1,5 +1,5 @@
-//! Measures the lock service over loopback: the time of acquiring and releasing a lock, the number of calls a second, and the
-//! effect of held locks on both and on memory. This program is also the client.
+//! Measures the lock service over loopback: the time of acquiring and releasing a lock, the number of calls a second,
+//! and the effect of held locks on both and on memory. This program is also the client.
 //!
 //! Run it with `make bench-service`. The option `--json` prints the results for programs.
 
@@ -139,7 +139,8 @@ fn hold_locks(address: &str, from: usize, to: usize) {
     }
 }
 
-/// Acquires and releases locks, a different one for each client. Returns the sorted durations of the calls, and the total time.
+/// Acquires and releases locks, a different one for each client. Returns the sorted durations of the calls, and the
+/// total time.
 fn measure_calls(address: &str, clients: usize) -> (Vec<Duration>, Duration) {
     let begun = Instant::now();
     let threads: Vec<_> = (0..clients)

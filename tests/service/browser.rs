@@ -145,8 +145,8 @@ impl Browser {
         write_file(&cache_directory().join(format!("{name}.png.base64")), picture.as_str().unwrap());
     }
 
-    /// Checks that no script has failed, and that the page has fetched nothing from another origin and tried nothing that its policy
-    /// forbids.
+    /// Checks that no script has failed, and that the page has fetched nothing from another origin and tried nothing
+    /// that its policy forbids.
     pub(crate) fn expect_no_errors(&self) {
         let log = self.call("POST", &self.session_path("/se/log"), &json!({"type": "browser"}));
         assert_eq!(log, json!([]));

@@ -168,8 +168,8 @@ fn while_etcd_does_not_answer_no_lock_is_granted_released_or_reported_as_free() 
     service.get(&format!("{UNLOCK}/{id}")).expect_refusal(503, 14);
     service.get("/healthz").expect_refusal(503, 14);
     etcd.signal("CONT");
-    // etcd may execute the requests when it continues. The lock that was not granted to any caller is taken back. The lock that
-    // should have been released may still be held, but can be released.
+    // etcd may execute the requests when it continues. The lock that was not granted to any caller is taken back. The
+    // lock that should have been released may still be held, but can be released.
     wait_until("etcd answers", || service.get("/healthz").status == 200);
     wait_until("the lock in doubt is free", || service.request("free", "carl", "").status == 200);
     let released = service.unlock(&id);

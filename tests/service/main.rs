@@ -1,7 +1,7 @@
 //! Black-box tests of the service. Each test starts services of its own, on free ports of the loopback interface.
 //!
-//! `harness` starts services and `http` calls them, `etcd_server` starts etcd, `relay` delays its answers, and `browser` drives Chromium. Each
-//! other module tests one subject.
+//! `harness` starts services and `http` calls them, `etcd_server` starts etcd, `relay` delays its answers, and
+//! `browser` drives Chromium. Each other module tests one subject.
 
 #![expect(
     clippy::unwrap_used,

@@ -41,8 +41,8 @@ impl Newcomers {
     }
 }
 
-/// Releases the lock `id`, and checks that these waiters, each with its name, get it one after the other, with growing tokens.
-/// Returns the id of the last lock, which is still held.
+/// Releases the lock `id`, and checks that these waiters, each with its name, get it one after the other, with growing
+/// tokens. Returns the id of the last lock, which is still held.
 pub(crate) fn expect_order(service: &Service, mut id: String, waiters: Vec<(String, Connection)>) -> String {
     let mut token = 0;
     for (who, mut waiter) in waiters {

@@ -19,8 +19,8 @@ fn one_of_64_concurrent_callers_gets_the_lock() {
     expect_one_winner(&[&Service::new()], read_rounds());
 }
 
-/// In each round, all callers request the same lock at once, half of them over each API, from the services in turn. Checks that
-/// one caller gets it.
+/// In each round, all callers request the same lock at once, half of them over each API, from the services in turn.
+/// Checks that one caller gets it.
 pub(crate) fn expect_one_winner(services: &[&Service], rounds: usize) {
     let service = services[0];
     let start = Arc::new(Barrier::new(2 * CALLERS));

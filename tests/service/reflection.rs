@@ -3,8 +3,8 @@
 use crate::harness::{Service, cache_directory, run_program};
 use std::process::Command;
 
-/// Reads the definitions through both versions of reflection, checks the field numbers, and calls the service with messages that
-/// are built from these definitions.
+/// Reads the definitions through both versions of reflection, checks the field numbers, and calls the service with
+/// messages that are built from these definitions.
 const CLIENT: &str = r#"
 import sys, grpc
 from google.protobuf import descriptor_pool, message_factory

@@ -1,5 +1,5 @@
-//! Typical scripts for this API: `curl`, `jq -r .id`, a comparison with `null`, and a GET request that unlocks. Each is run with
-//! a free lock and with a held lock, and must release its lock even if its work fails.
+//! Typical scripts for this API: `curl`, `jq -r .id`, a comparison with `null`, and a GET request that unlocks. Each is
+//! run with a free lock and with a held lock, and must release its lock even if its work fails.
 
 use crate::harness::{LOCK, Service};
 use std::process::{Command, Stdio};

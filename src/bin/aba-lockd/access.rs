@@ -1,6 +1,6 @@
 //! The decision whether a call is permitted: by its token, and by the page that sent it.
 //!
-//! A browser can be made to send requests by a page of another site. Both APIs check the token of each call; REST also checks
+//! Both APIs check the token of each call. A page of another site can make a browser send requests, so REST also checks
 //! the headers with which browsers report where a request comes from.
 
 use crate::error::CallError;
@@ -51,8 +51,9 @@ impl AccessPolicy {
         Err(CallError::NotAllowed(format!("the token of {} is not for {scope}", owner.name)))
     }
 
-    /// Refuses requests that a browser sends for a page of another site: a form, an image or a link that unlocks, or a page
-    /// whose host name resolves to this service (DNS rebinding). Other programs send none of these headers but `Host`.
+    /// Refuses requests that a browser sends for a page of another site: a form, an image or a link that unlocks, or a
+    /// page whose host name resolves to this service (DNS rebinding). Other programs send none of these headers but
+    /// `Host`.
     pub(crate) fn check_origin(&self, request: &RequestOrigin, scope: Scope) -> Result<(), CallError> {
         if let (true, Some(host)) = (self.checks_host, request.host) {
             let name = strip_port(host);

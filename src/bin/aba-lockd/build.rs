@@ -1,5 +1,5 @@
-//! Generates the gRPC code, and the descriptors for reflection, from the files in `proto`. protox parses them, so that no protoc
-//! must be installed.
+//! Generates the gRPC code, and the descriptors for reflection, from the files in `proto`. protox parses them, so
+//! protoc is not needed.
 
 use prost::Message;
 use std::error::Error;

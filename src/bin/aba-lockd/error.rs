@@ -3,8 +3,8 @@
 use crate::model::{Lock, LockKey};
 use std::fmt;
 
-/// An error of a call, with one variant for each cause that a caller can act on. The REST and gRPC sides translate it into
-/// their status codes.
+/// An error of a call, with one variant for each cause that a caller can act on. The REST and gRPC sides translate it
+/// into their status codes.
 #[derive(Debug, Clone)]
 pub(crate) enum CallError {
     /// Another caller holds the lock.

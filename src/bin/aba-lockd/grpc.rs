@@ -201,8 +201,8 @@ impl From<CallError> for Status {
     }
 }
 
-/// Shortens a message so that clients accept it: they refuse an answer with a long header, and the message is sent in one. The
-/// middle is cut out, because the id is at the end.
+/// Shortens a message so that clients accept it: they refuse an answer with a long header, and the message is sent in
+/// one. The middle is cut out, because the id is at the end.
 fn shorten_message(message: &str) -> String {
     // Percent-encoding takes three bytes for each byte of any other character.
     let size = |one: char| if matches!(one, ' '..='~') && one != '%' { 1 } else { 3 * one.len_utf8() };

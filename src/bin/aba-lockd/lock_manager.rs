@@ -1,5 +1,5 @@
-//! The operations of the service. REST and gRPC translate their requests into calls of [`LockManager`], which checks the
-//! arguments, passes the call to the store, and records the answer.
+//! The operations of the service. REST and gRPC translate their requests into calls of [`LockManager`], which checks
+//! the arguments, passes the call to the store, and records the answer.
 
 use crate::error::CallError;
 use crate::model::{Lock, LockFields, LockKey, LockPage, LockQuery, LockRequest};
@@ -95,8 +95,8 @@ impl LockManager {
         result
     }
 
-    /// Returns an error if no lock could be granted now. Any client may call this as often as it likes, so the store is asked
-    /// at most once a second.
+    /// Returns an error if no lock could be granted now. Any client may call this as often as it likes, so the store is
+    /// asked at most once a second.
     pub(crate) async fn check(&self) -> Result<(), CallError> {
         if self.is_stopping.load(Ordering::SeqCst) {
             return Err(CallError::Stopping);

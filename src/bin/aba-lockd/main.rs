@@ -13,9 +13,9 @@
 //! | 2 | `error`; `systemd`: notifications |
 //! | 1 | `model`: locks and requests; `args`, `environment`, `file_mode`, `shutdown` |
 //!
-//! Only `report` prints, only `environment` reads the environment, only `args` knows clap, and only the modules below `store`
-//! know a database. A call passes through `connection`, `rest` or `grpc`, `lock_manager`, and a store. Start reading at `model`,
-//! `store/lock_store.rs` and `lock_manager`.
+//! Only `report` prints, only `environment` reads the environment, only `args` knows clap, and only the modules below
+//! `store` know a database. A call passes through `connection`, `rest` or `grpc`, `lock_manager`, and a store. Start
+//! reading at `model`, `store/lock_store.rs` and `lock_manager`.
 
 mod access;
 mod args;

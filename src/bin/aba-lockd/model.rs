@@ -92,7 +92,8 @@ impl Lock {
         self.expires = self.ttl.and_then(|ttl| now.checked_add(ttl).ok());
     }
 
-    /// Returns true if each of these lower-case words occurs in a field of the lock, in its id, or in the name of a waiter.
+    /// Returns true if each of these lower-case words occurs in a field of the lock, in its id, or in the name of a
+    /// waiter.
     pub(crate) fn contains_words(&self, words: &[String]) -> bool {
         let LockKey { service, environment, resource } = &self.key;
         let texts = [service, environment, resource, &self.who, &self.event_id, &self.id];
@@ -103,8 +104,8 @@ impl Lock {
 }
 
 impl LockRequest {
-    /// Returns true if `lock` was granted to an earlier request of the same caller for the same event: a caller that repeats
-    /// a request because the answer was lost must not wait for its own lock.
+    /// Returns true if `lock` was granted to an earlier request of the same caller for the same event: a caller that
+    /// repeats a request because the answer was lost must not wait for its own lock.
     pub(crate) fn is_repeat_of(&self, lock: &Lock) -> bool {
         !self.event_id.is_empty() && self.event_id == lock.event_id && self.who == lock.who && self.key == lock.key
     }

@@ -1,8 +1,8 @@
 //! Reads the token file and the certificates again when the service receives SIGHUP.
 //!
-//! Each of the two takes effect as a whole. If it cannot be used, the old one stays in force, and the log says why. Tokens are
-//! checked for each call, so the service refuses a removed token at once. Certificates are for new connections; open
-//! connections stay.
+//! Each of the two takes effect as a whole. If it cannot be used, the old one stays in force, and the log says why.
+//! Tokens are checked for each call, so the service refuses a removed token at once. Certificates are for new
+//! connections; open connections stay.
 
 use crate::access::AccessPolicy;
 use crate::args::ServeOptions;

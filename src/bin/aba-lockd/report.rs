@@ -1,4 +1,5 @@
-//! All output of the service, on standard error: messages of a failed start, and the log, one line of JSON for each event.
+//! All output of the service, on standard error: messages of a failed start, and the log, one line of JSON for each
+//! event.
 //!
 //! A thread of its own writes the log, so that a reader which stops reading delays no call. No other module prints.
 

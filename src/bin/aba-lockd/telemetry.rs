@@ -1,5 +1,5 @@
-//! The log lines and the metrics of calls and locks. `lock_manager` and the two APIs record calls, the stores record the locks
-//! that end without a call.
+//! The log lines and the metrics of calls and locks. `lock_manager` and the two APIs record calls, the stores record
+//! the locks that end without a call.
 
 use crate::error::CallError;
 use crate::model::Lock;
@@ -61,8 +61,8 @@ impl Telemetry {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records the answer to a call, with the lock that it is about. `duration` is `None` if the call waited for a lock, or was
-    /// refused before it reached the store.
+    /// Records the answer to a call, with the lock that it is about. `duration` is `None` if the call waited for a
+    /// lock, or was refused before it reached the store.
     pub(crate) fn record_call(
         &self,
         call: &CallInfo,

@@ -1,5 +1,5 @@
-//! The limit of connections of REST and gRPC together, so that the service never runs out of descriptors. Further clients stay
-//! in the kernel's backlog and are accepted in the order in which they connected.
+//! The limit of connections of REST and gRPC together, so that the service never runs out of descriptors. Further
+//! clients stay in the kernel's backlog and are accepted in the order in which they connected.
 
 use crate::error::CallError;
 use crate::report;
@@ -16,7 +16,8 @@ const MIN_CONNECTIONS: usize = 8;
 /// Maximum number of connections, because each one uses memory.
 const MAX_CONNECTIONS: usize = 65_536;
 
-/// One in this number of connections is closed to calls that wait for a lock, so that holders can renew and release locks.
+/// One in this number of connections is closed to calls that wait for a lock, so that holders can renew and release
+/// locks.
 const NON_WAITING_SHARE: usize = 4;
 
 /// Connections are scarce if fewer than one in this number is free.

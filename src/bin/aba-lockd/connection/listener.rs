@@ -107,8 +107,8 @@ struct AcceptedConnection {
 }
 
 impl AcceptedConnection {
-    /// Completes the handshake and passes the connection on. Runs as a task of its own, so that a client with a slow handshake
-    /// delays no other client.
+    /// Completes the handshake and passes the connection on. Runs as a task of its own, so that a client with a slow
+    /// handshake delays no other client.
     async fn complete(mut self, acceptor: Option<TlsAcceptor>, connected: mpsc::Sender<ClientStream>) {
         let stream = Arc::new(self.stream);
         let socket = SharedSocket(Arc::clone(&stream));

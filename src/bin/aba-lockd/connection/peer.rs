@@ -1,5 +1,5 @@
-//! The client of a connection. The APIs find it in each request, and use it to log the caller, to keep its connection open,
-//! and to notice when it has gone.
+//! The client of a connection. The APIs find it in each request, and use it to log the caller, to keep its connection
+//! open, and to notice when it has gone.
 
 use super::limits::ConnectionLimits;
 use super::socket;

@@ -1,8 +1,8 @@
-//! The socket of a connection. The HTTP library reads and writes it, and a request handler watches it for the end of its
-//! client.
+//! The socket of a connection. The HTTP library reads and writes it, and a request handler watches it for the end of
+//! its client.
 //!
-//! The library alone notices that end too late: it reads the bytes that a client sent after a request, and the end of the stream
-//! that follows them, only after it has answered the request.
+//! The library alone notices that end too late: it reads the bytes that a client sent after a request, and the end of
+//! the stream that follows them, only after it has answered the request.
 
 use socket2::SockRef;
 use std::io;
@@ -21,11 +21,11 @@ const MAX_UNREAD: usize = 16 * 1024;
 
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Waits until the client has closed its sending side, or has sent so many bytes that the end of the stream may not fit into
-/// the socket's buffer.
+/// Waits until the client has closed its sending side, or has sent so many bytes that the end of the stream may not fit
+/// into the socket's buffer.
 pub(super) async fn wait_until_gone(stream: &TcpStream) {
-    // PRIORITY is reported at the end of the stream, and for urgent data, which this socket does not receive. READABLE would be
-    // reported for unread bytes as well, which may be there during the whole call.
+    // PRIORITY is reported at the end of the stream, and for urgent data, which this socket does not receive. READABLE
+    // would be reported for unread bytes as well, which may be there during the whole call.
     let mut end = pin!(stream.ready(Interest::PRIORITY));
     loop {
         tokio::select! {

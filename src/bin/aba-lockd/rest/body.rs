@@ -32,8 +32,8 @@ async fn read_body(body: Body) -> Result<Vec<u8>, CallError> {
             Ok(Some(Ok(chunk))) if !is_too_large && bytes.len() + chunk.len() <= MAX_SIZE => {
                 bytes.extend_from_slice(&chunk);
             }
-            // The rest is read and dropped: closing a connection with unread bytes resets it, and the client may lose the
-            // answer.
+            // The rest is read and dropped: closing a connection with unread bytes resets it, and the client may lose
+            // the answer.
             Ok(Some(Ok(_))) => is_too_large = true,
             _ if is_too_large => return Err(CallError::TooLarge),
             Ok(None) => return Ok(bytes),

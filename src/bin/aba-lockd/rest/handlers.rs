@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time;
 
-/// How long a caller that does not wait may have stopped sending before it is treated as gone. It usually has its answer much
-/// sooner, also if it only closes its sending side.
+/// How long a caller that does not wait may have stopped sending before it is treated as gone. It usually has its
+/// answer much sooner, also if it only closes its sending side.
 const GONE_DELAY: Duration = Duration::from_secs(1);
 
 const DESCRIPTION: &str = include_str!("openapi.json");

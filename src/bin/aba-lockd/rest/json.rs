@@ -1,6 +1,7 @@
 //! The JSON of requests and answers. Answers are in camelCase; requests may be in camelCase or `snake_case`.
 //!
-//! Unknown members are ignored, except other spellings of a known member: if `TTL` were ignored, the lock would never expire.
+//! Unknown members are ignored, except other spellings of a known member: if `TTL` were ignored, the lock would never
+//! expire.
 
 use super::body::RequestBody;
 use crate::error::CallError;
@@ -67,8 +68,8 @@ const MEMBERS: [&str; 8] = [
 const PARAMETERS: [&str; 10] =
     ["q", "page", "per_page", "perPage", "service", "environment", "resource", "who", "event_id", "eventId"];
 
-/// Refuses a name that differs from a known one only by case or separators, or that begins with the name of a time span, such as
-/// `ttlSeconds`.
+/// Refuses a name that differs from a known one only by case or separators, or that begins with the name of a time
+/// span, such as `ttlSeconds`.
 fn check_spelling(name: &str, known: &[&'static str]) -> Result<(), CallError> {
     let plain = |name: &str| name.replace(['_', '-', ' '], "").to_lowercase();
     let (plain_name, is_known) = (plain(name), known.contains(&name));

@@ -1,8 +1,8 @@
 //! Serves the connections of the REST API until the service stops, and then until all received calls are answered.
 //!
-//! A client that closes its sending side after a complete request is answered, because programs such as `nc -N` and socat do
-//! that. The service cannot distinguish it from a client that has gone, for which the answer is written in vain. Only a request
-//! for a lock is treated as that of a client that has gone (`create_lock`).
+//! A client that closes its sending side after a complete request is answered, because programs such as `nc -N` and
+//! socat do that. The service cannot distinguish it from a client that has gone, for which the answer is written in
+//! vain. Only a request for a lock is treated as that of a client that has gone (`create_lock`).
 
 use super::json;
 use crate::connection::listener::Listener;
@@ -23,8 +23,8 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// How long a connection may stay without the complete head of a request. Most clients close idle connections sooner; if the
-/// service were first, a client that sends a request at that moment would get no answer.
+/// How long a connection may stay without the complete head of a request. Most clients close idle connections sooner;
+/// if the service were first, a client that sends a request at that moment would get no answer.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// `is_open`: the service permits the calls of all clients.

@@ -1,13 +1,13 @@
-//! The store in an etcd cluster, which several services share. Each of them may be killed at any time: everything that must
-//! survive a service is in etcd, and the services do not know each other.
+//! The store in an etcd cluster, which several services share. Each of them may be killed at any time: everything that
+//! must survive a service is in etcd, and the services do not know each other.
 //!
-//! A lock is granted by one transaction, which compares that the key is not held and that no caller waits for it. A waiter has a
-//! key of its own in the queue of the lock; the order in which etcd created these keys is the order of the queue. The first
-//! waiter acquires the lock and leaves the queue in one transaction. Leases of etcd end locks with a time to live, and the queue
-//! entries of a service that has gone.
+//! A lock is granted by one transaction, which compares that the key is not held and that no caller waits for it. A
+//! waiter has a key of its own in the queue of the lock; the order in which etcd created these keys is the order of the
+//! queue. The first waiter acquires the lock and leaves the queue in one transaction. Leases of etcd end locks with a
+//! time to live, and the queue entries of a service that has gone.
 //!
-//! A fencing token is the sum of a base, stored with the lock, and the revision at which etcd created the key of the lock. Both
-//! only grow.
+//! A fencing token is the sum of a base, stored with the lock, and the revision at which etcd created the key of the
+//! lock. Both only grow.
 //!
 //! # If a process is killed
 //!
@@ -23,9 +23,9 @@
 //!
 //! # Modules
 //!
-//! `rpc`, `request` and `client` talk to etcd; `keys` and `record` are the format of the data; `epoch` and `token_base` keep the
-//! two values that transactions compare. `cluster` holds the state of the service; `change`, `cleanup` and `acquire` implement
-//! the operations on it; `store` is the interface to the rest of the service.
+//! `rpc`, `request` and `client` talk to etcd; `keys` and `record` are the format of the data; `epoch` and `token_base`
+//! keep the two values that transactions compare. `cluster` holds the state of the service; `change`, `cleanup` and
+//! `acquire` implement the operations on it; `store` is the interface to the rest of the service.
 
 pub(crate) mod store;
 

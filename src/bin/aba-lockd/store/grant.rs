@@ -1,4 +1,5 @@
-//! A granted lock on its way to the caller. If the caller goes away before it receives the lock, the store takes it back.
+//! A granted lock on its way to the caller. If the caller goes away before it receives the lock, the store takes it
+//! back.
 
 use crate::error::CallError;
 use crate::model::Lock;
@@ -11,7 +12,8 @@ pub(super) type GrantSender = oneshot::Sender<Result<PendingGrant, CallError>>;
 /// Takes back a lock that no caller received.
 pub(super) type TakeBack = Box<dyn FnOnce(Lock) + Send>;
 
-/// A granted lock that the caller has not received yet. Dropping it before [`PendingGrant::accept`] takes the lock back.
+/// A granted lock that the caller has not received yet. Dropping it before [`PendingGrant::accept`] takes the lock
+/// back.
 #[must_use = "dropping it takes the lock back"]
 pub(super) struct PendingGrant {
     lock: Option<Lock>,

@@ -1,8 +1,9 @@
 //! The interface of a store. Every store guarantees:
 //!
-//! - A lock is granted only if no other lock of its key is held, and that is durable (or agreed upon) before the caller gets
-//!   the answer.
-//! - Tokens only grow: with each lock, over restarts, and from one store to the next. A token is never smaller than the clock.
+//! - A lock is granted only if no other lock of its key is held, and that is durable (or agreed upon) before the caller
+//!   gets the answer.
+//! - Tokens only grow: with each lock, over restarts, and from one store to the next. A token is never smaller than the
+//!   clock.
 //! - Waiters are served in the order of their requests, before any later request. Dropping the future of
 //!   [`LockStore::create`] leaves the queue, and a lock that was granted to it is taken back.
 //! - A store that cannot answer returns [`CallError::Fault`], and never reports a lock as free.
@@ -14,8 +15,8 @@ use std::time::Duration;
 /// A store. The futures of its methods may be dropped at any time.
 #[tonic::async_trait]
 pub(crate) trait LockStore: Send + Sync {
-    /// Acquires the lock, and waits for it if the request says so. Does not wait for a lock that an earlier request of the same
-    /// caller holds ([`LockRequest::is_repeat_of`]).
+    /// Acquires the lock, and waits for it if the request says so. Does not wait for a lock that an earlier request of
+    /// the same caller holds ([`LockRequest::is_repeat_of`]).
     async fn create(&self, request: LockRequest) -> Result<Lock, CallError>;
     /// Returns the lock with its queue.
     async fn get(&self, id: &str) -> Result<Lock, CallError>;

@@ -1,12 +1,12 @@
 //! The store in one SQLite file, for one service on one machine.
 //!
 //! The writer thread (`writer`) makes all changes. It takes all commands that are pending into one transaction (`BEGIN
-//! IMMEDIATE`, WAL, `synchronous=FULL`), so that the check, the token and the lock are on disk together before a caller gets an
-//! answer, and all commands that arrived during the last sync share the next one. A unique constraint guarantees mutual
-//! exclusion. Other threads only read.
+//! IMMEDIATE`, WAL, `synchronous=FULL`), so that the check, the token and the lock are on disk together before a caller
+//! gets an answer, and all commands that arrived during the last sync share the next one. A unique constraint
+//! guarantees mutual exclusion. Other threads only read.
 //!
-//! Two services on one file would have two queues, so `file_lock` excludes a second one. A file that is removed or replaced while
-//! it is in use is a fault (`store_files`).
+//! Two services on one file would have two queues, so `file_lock` excludes a second one. A file that is removed or
+//! replaced while it is in use is a fault (`store_files`).
 //!
 //! # If the service is killed
 //!

@@ -1,5 +1,5 @@
-//! The name of a client in its certificate, for the log. TLS has verified the certificate: this module parses only as much of
-//! its structure (DER, RFC 5280) as is needed to find the common name of the subject.
+//! The name of a client in its certificate, for the log. TLS has verified the certificate: this module parses only as
+//! much of its structure (DER, RFC 5280) as is needed to find the common name of the subject.
 
 use ring::digest::{SHA256, digest};
 use std::fmt::Write;

@@ -46,7 +46,8 @@ fn cannot_acquire() -> CallError {
 }
 
 impl Cluster {
-    /// Acquires the lock, and records in `leftovers` what it creates in etcd. If it fails, the caller must clean that up.
+    /// Acquires the lock, and records in `leftovers` what it creates in etcd. If it fails, the caller must clean that
+    /// up.
     ///
     /// While it waits, it also returns when the receiver of `reply` is dropped. The error does not matter then.
     pub(super) async fn acquire(
@@ -132,8 +133,8 @@ impl Cluster {
         }
     }
 
-    /// Tries to acquire the lock. Without a queue entry, no caller may wait for it. With the caller's own queue entry (its key and
-    /// the revision at which it was created), that entry must be the first.
+    /// Tries to acquire the lock. Without a queue entry, no caller may wait for it. With the caller's own queue entry
+    /// (its key and the revision at which it was created), that entry must be the first.
     async fn try_acquire(
         &self,
         request: &LockRequest,
@@ -186,10 +187,11 @@ impl Cluster {
         Err(cannot_acquire())
     }
 
-    /// Runs a transaction that compares this epoch, and whose last read is that of the epoch key. Returns the results of its reads.
+    /// Runs a transaction that compares this epoch, and whose last read is that of the epoch key. Returns the results
+    /// of its reads.
     ///
-    /// `None`: the epoch has ended. The transaction was executed, or it will fail, so the caller must run it again: that either
-    /// finds its effect or repeats it.
+    /// `None`: the epoch has ended. The transaction was executed, or it will fail, so the caller must run it again:
+    /// that either finds its effect or repeats it.
     async fn run_in_epoch(
         &self,
         epoch: Epoch,
@@ -245,8 +247,8 @@ impl Cluster {
         Err(CallError::Fault("etcd: no place in the queue can be taken".to_owned()))
     }
 
-    /// Returns the lock that another caller holds. If the lock is free, returns the lock that the first waiter is about to
-    /// acquire, which has no id yet, unless that waiter is this caller.
+    /// Returns the lock that another caller holds. If the lock is free, returns the lock that the first waiter is about
+    /// to acquire, which has no id yet, unless that waiter is this caller.
     async fn find_next_holder(
         &self,
         request: &LockRequest,

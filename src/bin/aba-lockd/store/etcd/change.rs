@@ -2,9 +2,9 @@
 //!
 //! Each transaction compares the revision of the lock and changes it. If etcd executes it late or twice, it fails.
 //!
-//! A service revokes the lease that a lock no longer uses, and etcd then deletes all keys that are bound to it. A transaction
-//! therefore binds a lock only to the lease that the lock had at the compared revision, or to a lease that was granted for this
-//! transaction. For example, two callers renew a lock at the same time:
+//! A service revokes the lease that a lock no longer uses, and etcd then deletes all keys that are bound to it. A
+//! transaction therefore binds a lock only to the lease that the lock had at the compared revision, or to a lease that
+//! was granted for this transaction. For example, two callers renew a lock at the same time:
 //!
 //! 1. Renewal A reads the lock, which has lease 1, and keeps lease 1 alive.
 //! 2. Renewal B, with another time to live, gets lease 2 and binds the lock to it. It will revoke lease 1.

@@ -59,8 +59,8 @@ impl EtcdClient {
         Ok(Self { endpoints: endpoints.into(), current: Arc::default() })
     }
 
-    /// Asks one endpoint after the other until one answers. Returns its answer, and true if an endpoint that was asked before may
-    /// still execute the request.
+    /// Asks one endpoint after the other until one answers. Returns its answer, and true if an endpoint that was asked
+    /// before may still execute the request.
     async fn ask<T, F: Future<Output = Result<T, Status>>>(
         &self,
         call: impl Fn(Channel) -> F,

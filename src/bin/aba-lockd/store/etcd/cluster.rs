@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio::time;
 
-/// How long an operation is repeated while other services change the same keys, or while the first waiter is about to acquire
-/// the lock.
+/// How long an operation is repeated while other services change the same keys, or while the first waiter is about to
+/// acquire the lock.
 pub(super) const CONTENTION_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Interval between two attempts of an operation under contention.

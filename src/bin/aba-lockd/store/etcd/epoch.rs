@@ -1,11 +1,12 @@
 //! Epochs: they prevent etcd from executing a transaction after the service has stopped waiting for it.
 //!
-//! An endpoint that does not answer may still execute a transaction at any later time: after another endpoint has executed it,
-//! after the lock was released, or after the caller has gone. Each service therefore has an epoch key. A transaction that must
-//! not be executed late compares the revision of that key with the epoch in which it was sent. If such a transaction is in doubt,
-//! the service starts a new epoch by writing the key, and waits until etcd has confirmed that before it answers. From then on,
-//! the transaction either has been executed, so that its effect can be read, or it will fail. One new epoch settles all
-//! transactions that are in doubt at that time, and none is started while none is in doubt.
+//! An endpoint that does not answer may still execute a transaction at any later time: after another endpoint has
+//! executed it, after the lock was released, or after the caller has gone. Each service therefore has an epoch key. A
+//! transaction that must not be executed late compares the revision of that key with the epoch in which it was sent. If
+//! such a transaction is in doubt, the service starts a new epoch by writing the key, and waits until etcd has
+//! confirmed that before it answers. From then on, the transaction either has been executed, so that its effect can be
+//! read, or it will fail. One new epoch settles all transactions that are in doubt at that time, and none is started
+//! while none is in doubt.
 //!
 //! 1. The service sends a transaction that grants a lock to the endpoint n1, in epoch 7. n1 hangs.
 //! 2. The service sends the same transaction to n2, which executes it.
@@ -13,8 +14,9 @@
 //! 4. The caller releases the lock.
 //! 5. n1 continues and executes the transaction. The lock is free, but the epoch is 8, so the transaction fails.
 //!
-//! The write of the epoch key may be executed late as well, and more than once. Then the transactions of the current epoch fail,
-//! and are sent again. The key is bound to the lease of the service, so the transactions of a service that has gone fail, too.
+//! The write of the epoch key may be executed late as well, and more than once. Then the transactions of the current
+//! epoch fail, and are sent again. The key is bound to the lease of the service, so the transactions of a service that
+//! has gone fail, too.
 //!
 //! A transaction that changes or deletes a lock needs no epoch: it compares the revision of the lock, and changes it.
 
@@ -104,7 +106,8 @@ impl EpochKeeper {
         ended.map_err(|_| CallError::Fault("etcd: it did not answer, and may have done it".to_owned()))
     }
 
-    /// Keeps the lease of the service alive, forever. If the lease is lost, so is the epoch key, and a new epoch starts.
+    /// Keeps the lease of the service alive, forever. If the lease is lost, so is the epoch key, and a new epoch
+    /// starts.
     pub(super) async fn keep_lease_alive(self: Arc<Self>) {
         loop {
             let epoch = self.current();
@@ -126,7 +129,8 @@ impl EpochKeeper {
         }
     }
 
-    /// Starts an epoch by writing the epoch key, bound to the lease of the service, or to a new lease if that has ended.
+    /// Starts an epoch by writing the epoch key, bound to the lease of the service, or to a new lease if that has
+    /// ended.
     pub(super) async fn start_new(&self) -> Result<(), EtcdError> {
         let lease = self.current().lease;
         let is_alive = lease != 0 && self.etcd.keep_lease_alive(lease).await?;

@@ -9,8 +9,8 @@
 //! | `base` | the token base |
 //! | `check` | written by health checks |
 //!
-//! NAME is the service, the environment and the resource of the lock, with a comma between them. In each, a byte that is neither
-//! a letter nor a digit is written as `%` and two hexadecimal digits.
+//! NAME is the service, the environment and the resource of the lock, with a comma between them. In each, a byte that
+//! is neither a letter nor a digit is written as `%` and two hexadecimal digits.
 
 use crate::model::LockKey;
 use std::fmt::Write;

@@ -26,7 +26,8 @@ pub(crate) struct EtcdStore {
 }
 
 impl EtcdStore {
-    /// Opens the store in the cluster with endpoints such as `h1:2379,h2:2379`. Tokens will be greater than `token_base`.
+    /// Opens the store in the cluster with endpoints such as `h1:2379,h2:2379`. Tokens will be greater than
+    /// `token_base`.
     pub(crate) async fn open(endpoints: &str, token_base: u64, telemetry: Arc<Telemetry>) -> Result<Self, CallError> {
         let etcd = EtcdClient::new(endpoints).map_err(CallError::Invalid)?;
         let cluster = Arc::new(Cluster::new(etcd, telemetry));

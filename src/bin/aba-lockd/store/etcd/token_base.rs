@@ -1,9 +1,9 @@
-//! The token base, which all services share. A fencing token is the token base at the time of the grant plus the revision at
-//! which the key of the lock was created.
+//! The token base, which all services share. A fencing token is the token base at the time of the grant plus the
+//! revision at which the key of the lock was created.
 //!
-//! A transaction that grants a lock compares the revision of the token base, so tokens grow as long as both summands do. The base
-//! covers locks that etcd does not know: those that another store granted, and those that this one granted before it was
-//! restored from a copy.
+//! A transaction that grants a lock compares the revision of the token base, so tokens grow as long as both summands
+//! do. The base covers locks that etcd does not know: those that another store granted, and those that this one granted
+//! before it was restored from a copy.
 
 use super::client::EtcdClient;
 use super::keys;

@@ -1,8 +1,8 @@
 //! A batch: the commands that the writer thread executes in one transaction.
 //!
-//! Nothing leaves the batch before the transaction is on disk. Answers and changes of the state in memory are collected, and the
-//! writer thread applies them after the commit. Only the queues are changed at once: if the batch fails, the waiters of the keys
-//! that it touched get an error.
+//! Nothing leaves the batch before the transaction is on disk. Answers and changes of the state in memory are
+//! collected, and the writer thread applies them after the commit. Only the queues are changed at once: if the batch
+//! fails, the waiters of the keys that it touched get an error.
 
 use super::command::WriterCommand;
 use super::queue::{QueueEntry, WaitQueues};

@@ -1,8 +1,8 @@
 //! Ensures that only one service uses a file as its store, with two locks.
 //!
-//! A lock of aba-lock's own is on a separate file next to the store. It records its holder, so that a second service can name the
-//! first one. A lock on the store itself excludes services that reach the store by another name, or after the separate file was
-//! removed.
+//! A lock of aba-lock's own is on a separate file next to the store. It records its holder, so that a second service
+//! can name the first one. A lock on the store itself excludes services that reach the store by another name, or after
+//! the separate file was removed.
 
 use crate::error::StartError;
 use crate::report;
@@ -26,8 +26,8 @@ pub(crate) struct StoreFileLock {
     /// The canonical path of the store.
     pub(crate) path: PathBuf,
     _separate_lock: Acquired,
-    /// Must not be closed while SQLite uses the store: SQLite's own locks are those of fcntl(2), which do not conflict with this
-    /// one, but which the process loses when it closes any descriptor of the file.
+    /// Must not be closed while SQLite uses the store: SQLite's own locks are those of fcntl(2), which do not conflict
+    /// with this one, but which the process loses when it closes any descriptor of the file.
     _store_lock: Lockable,
 }
 

@@ -1,5 +1,5 @@
-//! The queues of callers that wait for a lock of this service. The writer thread adds and serves them; a request whose caller
-//! has gone removes itself.
+//! The queues of callers that wait for a lock of this service. The writer thread adds and serves them; a request whose
+//! caller has gone removes itself.
 
 use crate::error::CallError;
 use crate::model::{Lock, LockKey, LockRequest, Waiter};
@@ -36,8 +36,8 @@ pub(super) struct WaitQueues {
 
 /// Removes a request from its queue when it is dropped.
 ///
-/// Drop it after the receiver of the reply. Then the writer thread, which may add the request at that moment, either sees that
-/// the caller has gone, or has added the request before this removes it.
+/// Drop it after the receiver of the reply. Then the writer thread, which may add the request at that moment, either
+/// sees that the caller has gone, or has added the request before this removes it.
 #[derive(Debug)]
 pub(super) struct QueueGuard {
     pub(super) queues: Arc<WaitQueues>,
@@ -57,7 +57,8 @@ impl WaitQueues {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends a request to the queue of its key, unless its caller has gone. If that is not possible, the caller gets an error.
+    /// Appends a request to the queue of its key, unless its caller has gone. If that is not possible, the caller gets
+    /// an error.
     pub(super) fn join(&self, entry: QueueEntry) {
         let mut state = self.state();
         if entry.reply.is_closed() {

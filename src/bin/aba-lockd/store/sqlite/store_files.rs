@@ -1,8 +1,8 @@
 //! A check that the files of the open store are still the ones that its path names.
 //!
-//! SQLite keeps writing to a file that was removed, replaced or emptied, and these writes are lost: the next service would find
-//! another file, and grant locks that are held. The writer thread therefore checks the files before each batch, and again before
-//! it answers.
+//! SQLite keeps writing to a file that was removed, replaced or emptied, and these writes are lost: the next service
+//! would find another file, and grant locks that are held. The writer thread therefore checks the files before each
+//! batch, and again before it answers.
 
 use crate::error::CallError;
 use std::ffi::OsString;

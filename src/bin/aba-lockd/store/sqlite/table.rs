@@ -101,8 +101,8 @@ fn is_new(connection: &Connection) -> Result<bool, StoreFileError> {
     Ok(false)
 }
 
-/// Opens the store for reading while the writer thread uses it. Does not create the file: in an empty store, every lock would
-/// look free.
+/// Opens the store for reading while the writer thread uses it. Does not create the file: in an empty store, every lock
+/// would look free.
 pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
     // A reader of the write-ahead log needs write access; `query_only` keeps it from changing data.
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -213,8 +213,8 @@ pub(super) fn raise_token(connection: &Connection, base: u64) -> rusqlite::Resul
     connection.execute("UPDATE counter SET token = max(token, ?1)", [base]).map(drop)
 }
 
-/// Writes as much as a new lock would, for a health check. The values must change, because SQLite does not write a page that
-/// stays the same.
+/// Writes as much as a new lock would, for a health check. The values must change, because SQLite does not write a page
+/// that stays the same.
 pub(super) fn write_probe(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
     connection.execute("UPDATE counter SET checks = checks + 1", [])?;
     take_token(connection, now).map(drop)

@@ -1,7 +1,7 @@
 //! The writer thread, the only one that changes the store.
 //!
-//! It collects all pending commands and all locks that have expired into one batch, and answers the callers when the batch is on
-//! disk. If the batch fails, it changes nothing in memory, and the callers get an error.
+//! It collects all pending commands and all locks that have expired into one batch, and answers the callers when the
+//! batch is on disk. If the batch fails, it changes nothing in memory, and the callers get an error.
 
 use super::batch::{Batch, BatchAnswer};
 use super::command::WriterCommand;
@@ -23,7 +23,8 @@ use std::time::{Duration, Instant};
 /// Maximum number of commands in a batch, so that the first caller does not wait long.
 const MAX_BATCH: usize = 256;
 
-/// How long the thread waits after a fault. Without it, commands that it repeats by itself would keep it busy during the fault.
+/// How long the thread waits after a fault. Without it, commands that it repeats by itself would keep it busy during
+/// the fault.
 const FAULT_PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) struct StoreWriter {

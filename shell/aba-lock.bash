@@ -23,9 +23,9 @@
 # start a process. A list is a string in which a blank follows each entry, because the script may have set IFS.
 #
 # The code runs in bash 3.2 (macOS) and newer, whatever options and functions the script has. So it calls builtins through
-# `builtin`, and it does without `{fd}<>` (4.1), BASHPID alone (4.0), `declare -A` and `mapfile` (4.0), `[[ -v ]]` (4.2),
-# arrays that may be empty (an error under `nounset` until 4.4), and patterns with a range, a class or a negation in
-# brackets, except in `${x//[0-9]/}` (wrong until 4.4 if `-`, `:` or `!` is in IFS).
+# `builtin`, and does without `{fd}<>` (4.1), BASHPID alone (4.0), `declare -A` and `mapfile` (4.0), `[[ -v ]]` (4.2), arrays
+# that may be empty (an error under `nounset` until 4.4), and ranges, classes and negations in brackets, except in
+# `${x//[0-9]/}` (wrong until 4.4 if `-`, `:` or `!` is in IFS).
 #
 # shellcheck shell=bash
 # shellcheck disable=SC2016 # messages show commands in backquotes
@@ -118,11 +118,8 @@ aba_lock_operation() {
             -t | --timeout | --who | --pid-file | --server | --ttl | --on-lost | --on-conflict)
                 (($# > 0)) || __aba_fail 2 "${__aba_word} needs a value" || builtin return "$?"
                 # In one word, because a value may begin with `-`.
-                if [[ ${__aba_word} == -t ]]; then
-                    __aba_word=-t$1
-                else
-                    __aba_word=${__aba_word}=$1
-                fi
+                [[ ${__aba_word} == -t ]] || __aba_word+='='
+                __aba_word+=$1
                 builtin shift
                 ;;
             *) ;;
@@ -631,8 +628,8 @@ __aba_raise_signals() {
     done
 }
 
-# Sends signal $1 to this shell, by itself because a `return` in the handler returns from this function. The handler finds
-# the status of an interrupted `wait`, because the subshell that sends the signal exits with it.
+# Sends signal $1 to this shell. A `return` in the handler returns from this function. The subshell exits with the status of an
+# interrupted `wait`, which the handler finds in `$?`.
 __aba_raise_signal() {
     (
         builtin kill -s "$1" "${__aba_pid}"

@@ -1,12 +1,12 @@
-# Tab completion of aba-lock for bash: the helper answers, and prints this with `ABA_LOCK_COMPLETE=bash aba-lock`.
-# For bash 3.2, too.
+# Tab completion of aba-lock for bash 3.2 and newer. The helper finds the candidates, and `ABA_LOCK_COMPLETE=bash aba-lock`
+# prints this file.
 # shellcheck shell=bash
 
 _aba_lock() {
     local rest=${COMP_LINE:0:COMP_POINT} i last=0 word answer cut
     local -a words=()
     COMPREPLY=()
-    # Bash takes words apart at COMP_WORDBREAKS, among them `:`, `@` and `=`: put together what no blank is between.
+    # Bash splits words at COMP_WORDBREAKS, such as `:`, `@` and `=`. Join the parts without a blank between them.
     for ((i = 0; i <= COMP_CWORD; i++)); do
         word=${COMP_WORDS[i]}
         if ((i > 0)) && [[ ${rest} != [[:space:]]* ]]; then
@@ -22,7 +22,7 @@ _aba_lock() {
     done
     word=${words[last]#[\"\']}
     words[last]=${word}
-    # What is in front of the part of the word that readline will replace.
+    # The beginning of the word, which readline will not replace.
     cut=${word%"$2"}
 
     answer=$(
@@ -53,7 +53,7 @@ _aba_lock() {
     esac
 }
 
-# Offers the lines of $2 without the $1 that they begin with.
+# Offers each line of $2, without $1 at its beginning.
 _aba_lock_reply() {
     local line
     while IFS= read -r line; do
@@ -61,18 +61,19 @@ _aba_lock_reply() {
     done <<<"$2"
 }
 
-# Offers files as bash does by itself, if it is new enough to be asked for that.
+# Offers the files that begin with $1: bash 4.0 and newer can be asked to do that.
 _aba_lock_files() {
     compopt -o bashdefault -o default 2>/dev/null || _aba_lock_reply '' "$(compgen -f -- "$1" || true)"
 }
 
-# ---- the functions of aba-lock.bash and run_once.bash, which lead here from __aba_complete and __run_once_complete -----
+# ---- the functions of aba-lock.bash and run_once.bash, whose __aba_complete and __run_once_complete call this ----
 
-# Bash asks with the name of the function ($1), what it will replace ($2) and the word before that ($3).
+# Completes the arguments of function $1. Readline will replace $2, and $3 is the word before that.
 __aba_complete_function() {
     builtin local __aba_word="${COMP_LINE:0:COMP_POINT}" __aba_cut='' __aba_list=''
+    builtin local __aba_bin="${__aba_bin:-${__run_once_bin:-${ABA_LOCK_BIN:-aba-lock}}}"
     COMPREPLY=()
-    # Names may have `:` and `@` in them, at which bash takes words apart: it replaces no more than what comes after.
+    # Names may contain `:` and `@`, at which bash splits words, and readline replaces only the last part.
     __aba_word=${__aba_word##*[[:space:]]}
     __aba_word=${__aba_word#[\"\']}
     __aba_cut=${__aba_word%"$2"}
@@ -107,9 +108,9 @@ __aba_complete_function() {
     fi
 }
 
-# What is typed after the function is what could be typed after `aba-lock $1`.
+# Completes as if the line began with `aba-lock $1` instead of the function.
 __aba_complete_as_command() {
-    builtin local __aba_bin="${__aba_bin:-${__run_once_bin:-${ABA_LOCK_BIN:-aba-lock}}}" __aba_line="${COMP_LINE#"${COMP_LINE%%[![:space:]]*}"}"
+    builtin local __aba_line="${COMP_LINE#"${COMP_LINE%%[![:space:]]*}"}"
     __aba_line="aba-lock $1${__aba_line#"${COMP_WORDS[0]}"}"
     builtin local COMP_POINT="$((COMP_POINT + ${#__aba_line} - ${#COMP_LINE}))" COMP_CWORD="$((COMP_CWORD + 1))"
     builtin local -a __aba_words
@@ -120,9 +121,9 @@ __aba_complete_as_command() {
     _aba_lock aba-lock "$2"
 }
 
-# Offers what the helper answers for its command $1, of which our functions have not all options.
+# Offers the candidates of the helper for its command $1, except the options that the function does not have.
 __aba_offer_answer() {
-    builtin local __aba_bin="${__aba_bin:-${__run_once_bin:-${ABA_LOCK_BIN:-aba-lock}}}" __aba_line='' __aba_lines='' __aba_index=1
+    builtin local __aba_line='' __aba_lines='' __aba_index=1
     builtin local -a __aba_words
     __aba_words=(aba-lock "$1")
     while [[ $1 == lock ]] && ((__aba_index < COMP_CWORD)); do
@@ -149,7 +150,7 @@ __aba_offer_answer() {
     done 2>/dev/null <<<"${__aba_lines}"
 }
 
-# Offers those lines of $1 that begin with the word.
+# Offers the lines of $1 that begin with the present word.
 __aba_offer_lines() {
     builtin local __aba_line=''
     while IFS= builtin read -r __aba_line; do
@@ -159,7 +160,7 @@ __aba_offer_lines() {
     done 2>/dev/null <<<"$1"
 }
 
-# The files that begin with $1: as bash completes them by itself, if it is 4.0 or newer and can be asked for that.
+# Offers the files that begin with $1: bash 4.0 and newer can be asked to do that.
 __aba_offer_files() {
     if ! builtin compopt -o bashdefault -o default 2>/dev/null; then
         __aba_word=$1 __aba_cut=''
@@ -168,7 +169,7 @@ __aba_offer_files() {
     fi
 }
 
-# The command of aba_lock_detach and its arguments: as bash-completion does it, if that is there.
+# Offers commands and their arguments, through bash-completion if it is installed.
 __aba_offer_commands() {
     if \builtin declare -F _command_offset >/dev/null; then
         _command_offset 1
@@ -180,5 +181,5 @@ __aba_offer_commands() {
     fi
 }
 
-# In the helper's order, which is that of its help, where bash has a word for that.
+# In the order of the helper's help, if bash knows `nosort` (4.4).
 complete -o nosort -F _aba_lock aba-lock 2>/dev/null || complete -F _aba_lock aba-lock

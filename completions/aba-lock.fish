@@ -1,10 +1,10 @@
-# Tab completion of aba-lock for fish: the helper answers, and prints this with `ABA_LOCK_COMPLETE=fish aba-lock`.
+# Tab completion of aba-lock for fish. The helper finds the candidates, and `ABA_LOCK_COMPLETE=fish aba-lock` prints this file.
 
 function __aba_lock_complete
     command --query aba-lock; or return
     set -l words (commandline --current-process --tokenize --cut-at-cursor)
     set -l word (commandline --current-token --cut-at-cursor)
-    # A quote may be open.
+    # Without an opening quote.
     set -l text (string trim --left --chars '\'"' -- "$word")
     set -l answer (ABA_LOCK_COMPLETE=fish command aba-lock -- $words "$text" 2>/dev/null)
     switch "$answer"

@@ -1,4 +1,4 @@
-# What `aba load` and `aba bundle` have make do: call the same tool again.
+# `aba load` and `aba bundle` run this, which calls the same tool again.
 
 .PHONY: load bundle
 

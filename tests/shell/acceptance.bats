@@ -1,11 +1,8 @@
 #!/usr/bin/env bats
-# The acceptance scenes of the tool for which aba-lock was made, played by its look-alike `aba`.
+# Acceptance tests with a model of the tool for which aba-lock was made, the script `aba`.
 # shellcheck disable=SC2016 # messages show commands in backquotes, and commands are typed as they are
 
 load helper
-
-# Here these come on top of those of all tests.
-eval "$(declare -f setup teardown | sed -E 's/^(setup|teardown) /shared_\1 /')"
 
 setup() {
     shared_setup || return
@@ -24,12 +21,12 @@ teardown() {
     shared_teardown
 }
 
-# Usage: start_at POINT aba ...: starts it, to be held up at POINT. Its pid is in STARTED_PID.
+# Usage: start_at POINT aba ...: starts aba so that it pauses at POINT. Its pid is in STARTED_PID.
 start_at() {
     ABA_PAUSE_AT=$1 start "${@:2}"
 }
 
-# Usage: expect_ready POINT: a command is held up at POINT; the pid of the process that is there is in READY_PID.
+# Usage: expect_ready POINT: waits until a process pauses at POINT. Its pid is in READY_PID.
 expect_ready() {
     local said
     said=$(until_ready) || return
@@ -37,33 +34,14 @@ expect_ready() {
     [[ ${said% *} == "$1" ]]
 }
 
-# Usage: expect_end PID STATUS: this child of the test ends so.
-expect_end() {
-    local status=0
-    until_true has_ended "$1" || return
-    wait "$1" || status=$?
-    if ((status != $2)); then
-        printf 'expected status %d of pid %d, got %d\n' "$2" "$1" "${status}" >&2
-        cat output >&2
-        return 1
-    fi
-}
-
-# Also of a process that nobody waited for yet, which `kill -0` still finds.
-has_ended() {
-    local stat
-    read -r stat 2>/dev/null <"/proc/$1/stat" || return 0
-    [[ ${stat##*) } == Z* ]]
-}
-
-# The pids of the helpers that wait for the lock on operation $1.
+# Prints the pids of the helpers that wait for the lock on operation $1.
 waiters_of() {
     local inode
     inode=$(stat -c %i "${ABA_LOCK_DIR}/aba-$1.lock") || return
     awk -v file=":${inode}\$" '$2 == "->" && $7 ~ file { print $6 }' /proc/locks
 }
 
-# Usage: expect_refused PID aba ... COMMAND: it is refused, because process PID runs the same operation.
+# Usage: expect_refused PID aba ... COMMAND: aba is refused because process PID runs the same operation.
 expect_refused() {
     local pid=$1
     shift
@@ -77,7 +55,7 @@ expect_free() {
     expect_text "$1: free"
 }
 
-# What the commands noted: `COMMAND PID begins|ends`.
+# Compares the journal of the commands, `COMMAND PID begins|ends`, with stdin.
 expect_journal() {
     diff - mirror/journal
 }
@@ -97,7 +75,7 @@ terminal() {
     tmux -L "aba-$$-${BATS_TEST_NUMBER}" "$@"
 }
 
-# Usage: type_line TEXT: types it in the terminal, and Enter.
+# Usage: type_line TEXT: types TEXT and Enter in the terminal.
 type_line() {
     terminal send-keys -l "$1" && terminal send-keys Enter
 }
@@ -106,7 +84,7 @@ screen_shows() {
     terminal capture-pane -p -J | grep -qF -- "$1"
 }
 
-# Usage: expect_prompt STATUS...: the shell in the terminal has its prompt back, and `$?` is one of these.
+# Usage: expect_prompt STATUS...: waits until the shell in the terminal prompts again. `$?` must be one of STATUS.
 expect_prompt() {
     local status
     rm -f ended
@@ -120,7 +98,7 @@ expect_prompt() {
     fi
 }
 
-@test "a second save is refused: it says who has it, ends with 1 and does nothing" {
+@test "a second save is refused: it names the holder, ends with 1 and does nothing" {
     start_at save aba -d mirror save
     expect_ready save
     run -1 aba -d mirror save
@@ -131,20 +109,20 @@ expect_prompt() {
     expect_text 'hint: see it with `aba-lock status mirror-save`'
     ((${#lines[@]} == 2))
     let_go
-    expect_end "${STARTED_PID}" 0
+    expect_end 0
     expect_journal <<<"save ${STARTED_PID} begins
 save ${STARTED_PID} ends"
     [[ ! -s output ]]
 }
 
-@test "when a save has ended, the next one runs and says nothing" {
+@test "after a save has ended, the next one runs and prints nothing" {
     run -0 aba -d mirror save
     expect_silence
     run -0 aba -d mirror save
     expect_silence
 }
 
-@test "help, verify and other operations run beside a save" {
+@test "help, verify and other operations run while a save runs" {
     start_at save aba -d mirror save
     expect_ready save
     run -0 aba help
@@ -154,7 +132,7 @@ save ${STARTED_PID} ends"
     local save=${STARTED_PID}
     for command in sync load install uninstall; do
         start aba -d mirror "${command}"
-        expect_end "${STARTED_PID}" 0
+        expect_end 0
     done
     [[ ! -s output ]]
     expect_refused "${save}" aba -d mirror save
@@ -169,15 +147,15 @@ save ${STARTED_PID} ends"
     run ! has_begun save "${STARTED_PID}"
     until_true grep -q "^aba-lock: waiting for mirror-save, held by pid ${first} (" output
     let_go
-    expect_end "${first}" 0
-    expect_end "${STARTED_PID}" 0
+    expect_end 0 "${first}"
+    expect_end 0
     expect_journal <<<"save ${first} begins
 save ${first} ends
 save ${STARTED_PID} begins
 save ${STARTED_PID} ends"
 }
 
-@test "Ctrl-C in a terminal ends a command and frees its lock, whether it works itself, in a child or through make" {
+@test "Ctrl-C in a terminal ends a command and frees its lock, whether the work is in the script, in a child or in make" {
     local point
     open_terminal
     for point in save sync load-nested load; do
@@ -186,7 +164,7 @@ save ${STARTED_PID} ends"
         aba-lock status --quiet "mirror-${point%-nested}"
         terminal send-keys C-c
         if [[ ${point} == load-nested ]]; then
-            # At Ctrl-C, make may lose count of its children, and end before them and with a status of its own.
+            # After Ctrl-C, make may end before its children, and with another status.
             expect_prompt 130 2
         else
             expect_prompt 130
@@ -218,13 +196,13 @@ save ${STARTED_PID} ends"
     terminal capture-pane -p | grep -q '^\$ stty -a >after'
     expect_refused "${STARTED_PID}" aba -d mirror save
     let_go
-    expect_end "${STARTED_PID}" 0
+    expect_end 0
     expect_journal <<<"save ${STARTED_PID} begins
 save ${STARTED_PID} ends"
     expect_free mirror-save
 }
 
-@test "a worker that Ctrl-C does not reach is named as the one who has the lock, until it ends" {
+@test "a worker that Ctrl-C does not reach keeps the lock until it ends, and is named as the holder" {
     open_terminal
     # A shell without job control lets its background jobs ignore Ctrl-C.
     type_line 'ABA_PAUSE_AT=bundle aba -d mirror bundle'
@@ -248,17 +226,17 @@ save ${STARTED_PID} ends"
     start_at save aba -d mirror save
     expect_ready save
     kill -KILL "${STARTED_PID}"
-    expect_end "${STARTED_PID}" 137
+    expect_end 137
     expect_free mirror-save
     run -0 aba -d mirror save
     expect_silence
 }
 
-@test "SIGKILL of a script leaves its lock to the child that still works, which is named, until that ends" {
+@test "after SIGKILL of a script, its child keeps the lock until it ends, and is named as the holder" {
     start_at sync aba -d mirror sync
     expect_ready sync
     kill -KILL "${STARTED_PID}"
-    expect_end "${STARTED_PID}" 137
+    expect_end 137
     run -1 aba -d mirror sync
     expect_text "mirror-sync was taken by pid ${STARTED_PID} ("
     expect_text "which has ended; still held by pid ${READY_PID} ("
@@ -268,7 +246,7 @@ save ${STARTED_PID} ends"
     expect_free mirror-sync
 }
 
-@test "SIGKILL of the helper that waits ends its script with 125 and a sentence, without the lock" {
+@test "after SIGKILL of the helper that waits, its script ends with 125 and a message, without the lock" {
     start_at save aba -d mirror save
     expect_ready save
     local holder=${STARTED_PID} helper
@@ -276,15 +254,15 @@ save ${STARTED_PID} ends"
     until_true is_waited_for mirror-save
     helper=$(waiters_of mirror-save)
     kill -KILL "${helper}"
-    expect_end "${STARTED_PID}" 125
+    expect_end 125
     grep -q '^aba-lock: the helper .*aba-lock ended with status 137, so nothing is locked$' output
     run ! has_begun save "${STARTED_PID}"
     expect_refused "${holder}" aba -d mirror save
     let_go
-    expect_end "${holder}" 0
+    expect_end 0 "${holder}"
 }
 
-@test "SIGKILL of a script that waits ends its helper too, and nobody else gets the lock for it" {
+@test "after SIGKILL of a script that waits, its helper ends too, and does not take the lock" {
     start_at save aba -d mirror save
     expect_ready save
     local holder=${STARTED_PID} helper
@@ -292,12 +270,12 @@ save ${STARTED_PID} ends"
     until_true is_waited_for mirror-save
     helper=$(waiters_of mirror-save)
     kill -KILL "${STARTED_PID}"
-    expect_end "${STARTED_PID}" 137
+    expect_end 137
     until_true has_ended "${helper}"
     run ! is_waited_for mirror-save
     expect_refused "${holder}" aba -d mirror save
     let_go
-    expect_end "${holder}" 0
+    expect_end 0 "${holder}"
     expect_free mirror-save
     expect_journal <<<"save ${holder} begins
 save ${holder} ends"
@@ -315,7 +293,7 @@ save ${holder} ends"
     expect_silence
 }
 
-@test "a terminal that is closed ends the save that waits in it, and its helper, and not the holder" {
+@test "a terminal that is closed ends the save that waits in it and its helper, but not the holder" {
     start_at save aba -d mirror save
     expect_ready save
     open_terminal
@@ -330,21 +308,21 @@ save ${holder} ends"
     run ! is_waited_for mirror-save
     expect_refused "${STARTED_PID}" aba -d mirror save
     let_go
-    expect_end "${STARTED_PID}" 0
+    expect_end 0
     expect_free mirror-save
     expect_journal <<<"save ${STARTED_PID} begins
 save ${STARTED_PID} ends"
 }
 
-@test "a daemon that was started carelessly keeps the lock, and the message names it and the remedy" {
+@test "a daemon that inherited the lock keeps it, and the message names the daemon and the remedy" {
     local daemon install
     start_at install aba -d mirror --careless install
     expect_ready install
     install=${STARTED_PID}
-    # As long as the script runs, it is the script that is in the way.
+    # While the script runs, it is reported as the holder.
     expect_refused "${install}" aba -d mirror install
     let_go
-    expect_end "${install}" 0
+    expect_end 0 "${install}"
     read -r daemon <mirror/registry.pid
     run -1 aba -d mirror install
     expect_text "aba-lock: registry-install was taken by pid ${install} ("
@@ -368,7 +346,7 @@ save ${STARTED_PID} ends"
     expect_ready install
     expect_refused "${STARTED_PID}" aba -d mirror install
     let_go
-    expect_end "${STARTED_PID}" 0
+    expect_end 0
     read -r daemon <mirror/registry.pid
     run ! has_ended "${daemon}"
     expect_free registry-install
@@ -377,14 +355,14 @@ save ${STARTED_PID} ends"
     expect_silence
     until_true has_ended "${daemon}"
     start aba -d mirror install
-    expect_end "${STARTED_PID}" 0
+    expect_end 0
     [[ ! -s output ]]
 }
 
-@test "of 50 contenders one wins each time, and the others say that it is already running, and who has it" {
+@test "of 50 contenders one gets the lock each time, and the others report the holder" {
     local round pid winner
     local -a pids
-    # Open as long as there are words in it that nobody has read.
+    # Open for reading, so that unread words stay in the pipe.
     mkfifo start_line
     exec 9<>start_line
     # shellcheck disable=SC2034 # it only counts
@@ -404,14 +382,14 @@ save ${STARTED_PID} ends"
         winner=${READY_PID}
         for pid in "${pids[@]}"; do
             if ((pid != winner)); then
-                expect_end "${pid}" 1
+                expect_end 1 "${pid}"
                 run cat "output.${pid}"
                 expect_text "aba-lock: mirror-save is already running: pid ${winner} ("
                 ((${#lines[@]} == 2))
             fi
         done
         let_go
-        expect_end "${winner}" 0
+        expect_end 0 "${winner}"
         [[ ! -s output.${winner} ]]
         expect_journal <<<"save ${winner} begins
 save ${winner} ends"
@@ -419,7 +397,7 @@ save ${winner} ends"
     done
 }
 
-@test "a load that make calls in a load has the same lock, and to release it there leaves it to the outer one" {
+@test "a load that make calls within a load shares its lock, and its release leaves the lock to the outer one" {
     local point
     start_at 'load-nested load' aba -d mirror load
     for point in load-nested load; do
@@ -427,12 +405,12 @@ save ${winner} ends"
         expect_refused "${STARTED_PID}" aba -d mirror load
         let_go
     done
-    expect_end "${STARTED_PID}" 0
+    expect_end 0
     [[ ! -s output ]]
     expect_free mirror-load
 }
 
-@test "a bundle keeps its lock beside that of the save that it has make call, and after that" {
+@test "a bundle keeps its lock while the save that it calls through make holds another, and after that" {
     start_at 'save bundle' aba -d mirror bundle
     expect_ready save
     ((READY_PID != STARTED_PID))
@@ -443,7 +421,7 @@ save ${winner} ends"
     expect_free mirror-save
     expect_refused "${STARTED_PID}" aba -d mirror bundle
     let_go
-    expect_end "${STARTED_PID}" 0
+    expect_end 0
     [[ ! -s output ]]
     expect_free bundle
 }

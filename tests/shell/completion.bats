@@ -1,27 +1,25 @@
 #!/usr/bin/env bats
-# Tab completion as a user meets it: real shells on a terminal, keys pressed, the screen read. The scripts are where
+# Tab completion in real shells on a terminal: the tests press keys and read the screen. The completion scripts are where
 # `make install` puts them, and each shell finds them there by itself. Held locks are described in zsh and fish; bash
 # has no descriptions to show.
 #
-# shellcheck disable=SC2016 # the shells that are opened are to expand what is in single quotes
+# shellcheck disable=SC2016 # the opened shells expand the text in single quotes
 
 load helper
 
-eval "$(declare -f teardown | sed '1s/teardown/end_processes/')"
-
 teardown() {
     terminal kill-server 2>/dev/null || true
-    end_processes
+    shared_teardown
 }
 
-# A tmux server of this test's own.
+# Runs a command of tmux, with a server for this test alone.
 terminal() {
     TMUX_TMPDIR=${BATS_RUN_TMPDIR} tmux -L "aba-$$-${BATS_TEST_NUMBER}" -f /dev/null "$@" 3>&- 4>&-
 }
 
 # Usage: open_shell bash|zsh|fish [LINE]...
 #
-# Opens an interactive shell that has read the LINEs, and waits for its prompt.
+# Opens an interactive shell that runs the LINEs at start-up, and waits for its prompt.
 open_shell() {
     local shell=$1 share=${BATS_TEST_TMPDIR}/share
     shift
@@ -31,7 +29,7 @@ open_shell() {
     mkdir -p "${HOME}/.config/fish"
     case ${shell} in
         bash)
-            # The loader is that of the package bash-completion, in short.
+            # A short form of the loader of the package bash-completion.
             cat >"${HOME}/.bashrc" <<'END'
 PS1='ready> '
 load_completion() { source "${BATS_TEST_TMPDIR}/share/bash-completion/completions/$1" 2>/dev/null && return 124; }
@@ -66,14 +64,14 @@ END
     screen_is 'ready>'
 }
 
-# What is on the screen, without empty lines and blanks at the end.
+# Prints the screen without empty lines and trailing blanks.
 screen() {
     terminal capture-pane -p -J | sed 's/ *$//; /^$/d'
 }
 
-# Usage: press TEXT [KEY]...: in an empty line of an empty screen, types TEXT and presses the keys.
+# Usage: press TEXT [KEY]...: clears line and screen, types TEXT and presses the keys.
 press() {
-    # Not Ctrl-C: with that the terminal drops what it has not delivered, keys and text.
+    # Not with Ctrl-C, after which the terminal drops input and output that it has not delivered.
     terminal send-keys C-u C-l
     screen_is 'ready>'
     terminal send-keys -l "$1"
@@ -103,12 +101,12 @@ is_the_screen() {
     [[ $(screen) == "$1" ]]
 }
 
-# Usage: screen_has TEXT...: waits until they are all there.
+# Usage: screen_has TEXT...: waits until each TEXT is on the screen.
 screen_has() {
     screen_becomes is_on_screen "$@"
 }
 
-# Usage: screen_lacks TEXT...: none of them is there now.
+# Usage: screen_lacks TEXT...: no TEXT is on the screen now.
 screen_lacks() {
     local text
     for text in "$@"; do
@@ -119,19 +117,19 @@ screen_lacks() {
     done
 }
 
-# Usage: screen_is TEXT: waits until nothing else is there.
+# Usage: screen_is TEXT: waits until the screen shows TEXT and nothing else.
 screen_is() {
     screen_becomes is_the_screen "$1"
 }
 
-# Usage: completes TEXT RESULT: TEXT and TAB make RESULT, after which one can type on, and nothing else is printed.
+# Usage: completes TEXT RESULT: TEXT and TAB become RESULT, nothing else is printed, and typing can go on.
 completes() {
     press "$1" Tab
     terminal send-keys -l END
     screen_is "ready> $2END"
 }
 
-# Usage: list TEXT: has the shell show what can follow. Bash does at the second TAB.
+# Usage: list TEXT: makes the shell list the candidates after TEXT. Bash does so at the second TAB.
 list() {
     if [[ ${SHELL_KIND} == bash ]]; then
         press "$1" Tab Tab
@@ -209,7 +207,7 @@ leaves_files_and_commands_to_the_shell() {
     completes 'aba-lock lock --pid-file fol' 'aba-lock lock --pid-file folder/'
     completes 'aba-lock lock backup -- touc' 'aba-lock lock backup -- touch '
     completes 'aba-lock lock backup -- touch ot' 'aba-lock lock backup -- touch other '
-    # It is not the lock that is meant here.
+    # The name of the lock is not offered here.
     completes 'aba-lock lock backup -- touch bac' 'aba-lock lock backup -- touch bac'
 }
 
@@ -243,31 +241,31 @@ END
     offers_commands_and_options bash
 }
 
-@test "zsh offers the commands and the options, described" {
+@test "zsh offers the commands and the options with descriptions" {
     offers_commands_and_options zsh
     list 'aba-lock '
     screen_has 'Say whether a lock is held'
 }
 
-@test "fish offers the commands and the options, described" {
+@test "fish offers the commands and the options with descriptions" {
     offers_commands_and_options fish
     SHELL_KIND=fish list 'aba-lock '
     screen_has 'Say whether a lock is held'
 }
 
-@test "bash offers lock names, and no options with them" {
+@test "bash offers the names of locks without options" {
     offers_lock_names bash
 }
 
-@test "zsh offers lock names, and no options with them" {
+@test "zsh offers the names of locks without options" {
     offers_lock_names zsh
 }
 
-@test "fish offers lock names, and no options with them" {
+@test "fish offers the names of locks without options" {
     offers_lock_names fish
 }
 
-@test "zsh says who holds a lock" {
+@test "zsh describes a held lock with its holder" {
     make_locks backup mirror-save
     hold backup
     open_shell zsh
@@ -275,7 +273,7 @@ END
     screen_has mirror-save "held by pid ${STARTED_PID} (sleep 1000)"
 }
 
-@test "fish says who holds a lock" {
+@test "fish describes a held lock with its holder" {
     make_locks backup mirror-save
     hold backup
     open_shell fish
@@ -283,7 +281,7 @@ END
     screen_has mirror-save "held by pid ${STARTED_PID} (sleep 1000)"
 }
 
-@test "a lock that was made meanwhile is offered by bash" {
+@test "bash offers a lock that was made after the last TAB" {
     open_shell bash
     completes 'aba-lock lock ba' 'aba-lock lock ba'
     make_locks backup
@@ -332,18 +330,18 @@ END
     completes 'aba-lock lock mir' 'aba-lock lock mirror-save '
 }
 
-@test "bash is silent when there is no lock directory, or no helper" {
+@test "bash completes nothing and prints nothing without a lock directory or a helper" {
     is_silent_when_nothing_is_there bash 'source "${LIBRARY}"'
     completes 'aba_lock_operation zz' 'aba_lock_operation zz'
     completes 'aba_lock_held zz' 'aba_lock_held zz'
 }
 
-@test "zsh is silent when there is no lock directory, or no helper" {
+@test "zsh completes nothing and prints nothing without a lock directory or a helper" {
     is_silent_when_nothing_is_there zsh
 }
 
-@test "fish is silent when there is no lock directory, or no helper" {
-    # By itself fish does not even look for the script when the command is missing.
+@test "fish completes nothing and prints nothing without a lock directory or a helper" {
+    # Without the command, fish does not load the completion script.
     is_silent_when_nothing_is_there fish 'source "$PROJECT/completions/aba-lock.fish"'
 }
 
@@ -374,7 +372,7 @@ END
     completes 'aba_lock_held db:m' 'aba_lock_held db:main '
 }
 
-@test "aba_unlock_operation is completed with what this shell holds" {
+@test "aba_unlock_operation is completed with the locks that this shell holds" {
     local SHELL_KIND=bash
     make_locks backup db:other
     open_shell bash 'source "${LIBRARY}"' 'aba_lock_operation db:main mirror-save'
@@ -412,7 +410,7 @@ make_tasks() {
     done
 }
 
-@test "run_once is completed where the library was not sourced, and is silent without a helper" {
+@test "run_once is completed without the library, and prints nothing without a helper" {
     open_shell bash 'source "${PROJECT}/shell/run_once.bash"'
     completes 'run_once --mess' 'run_once --message '
     terminal kill-server
@@ -482,7 +480,7 @@ offers_leases() {
     offers_leases fish
 }
 
-@test "every function of the library is completed, also where PATH does not lead to the helper" {
+@test "every function of the library is completed, even if PATH does not lead to the helper" {
     make_locks backup
     mkdir -p prefix/bin prefix/share/aba-lock
     cp "${PROJECT}"/shell/*.bash prefix/share/aba-lock/
@@ -501,7 +499,7 @@ offers_leases() {
     done
 }
 
-@test "the library and the completion, which one shell reads, define different functions" {
+@test "the library and the completion define different functions" {
     names() {
         sed -n 's/^\([_a-z]*\)() {$/\1/p' "$@"
     }

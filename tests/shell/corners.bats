@@ -1,19 +1,15 @@
 #!/usr/bin/env bats
-# Corners in which a script once went on without a lock, or was told what is not so.
+# Rare cases in which a script once went on without a lock, or got a wrong message.
 
 load helper
 
-@test "Ctrl-Z during the wait is no lock: the helper is ended, and the script is told" {
+@test "Ctrl-Z during the wait ends the helper and the script, which gets no lock" {
     script tool <<'END'
 set -m
 aba_lock_operation --quiet --wait save
 echo "went on: $?"
 END
-    mkdir "${ABA_LOCK_DIR}"
-    : >"${ABA_LOCK_DIR}/aba-save.lock"
-    start flock "${ABA_LOCK_DIR}/aba-save.lock" sleep 1000
-    holder=${STARTED_PID}
-    until_true grep -q "${holder} .*:$(stat -c %i "${ABA_LOCK_DIR}/aba-save.lock") " /proc/locks
+    start_flock save
     for signal in TSTP STOP; do
         : >output
         start ./tool
@@ -29,16 +25,14 @@ END
     done
 }
 
-@test "a helper that is ended while it waits for the second lock does not leave the first one to the script" {
+@test "a helper that is killed while it waits for the second lock does not leave the first one to the script" {
     script tool <<'END'
 exec 200<>"$ABA_LOCK_DIR/aba-a.lock" 201<>"$ABA_LOCK_DIR/aba-b.lock"
 "$ABA_LOCK_BIN" lock --quiet --wait --fd 200 --fd 201 a b || status=$?
 hold "${status}"
 END
-    mkdir "${ABA_LOCK_DIR}"
-    touch "${ABA_LOCK_DIR}/aba-a.lock" "${ABA_LOCK_DIR}/aba-b.lock"
-    start flock "${ABA_LOCK_DIR}/aba-b.lock" sleep 1000
-    until_true grep -q "${STARTED_PID} .*:$(stat -c %i "${ABA_LOCK_DIR}/aba-b.lock") " /proc/locks
+    aba-lock path --create a
+    start_flock b
     start ./tool
     until_true is_waited_for b
     kill -TERM "$(pgrep -P "${STARTED_PID}")"
@@ -48,7 +42,7 @@ END
     let_go
 }
 
-@test "two workers of a script that has released the lock do not get in together" {
+@test "two workers of a script that has released the lock do not hold it at the same time" {
     cat >worker <<'END'
 source "$LIBRARY"
 read -r _ <"released-$1"
@@ -84,7 +78,7 @@ END
     [[ $(<journal) == $'in\nin' && ${first} != "${second}" ]]
 }
 
-@test "two workers of a daemon that inherited the lock do not get in at all" {
+@test "workers of a daemon that inherited the lock do not get it" {
     cat >worker <<'END'
 source "$LIBRARY"
 aba_lock_operation --on-conflict return crit
@@ -111,7 +105,7 @@ END
     [[ $(<output) == *"crit was taken by pid ${STARTED_PID} ("*'), which has ended; still held by pid '* ]]
 }
 
-@test "two subshells that ask again after a child has released the lock do not get in together" {
+@test "two subshells that ask again after a child has released the lock do not hold it at the same time" {
     script tool <<'END'
 aba_lock_operation save
 flock -u 200
@@ -129,7 +123,7 @@ END
     wait "${STARTED_PID}"
 }
 
-@test "a lock of the command form is not in the way of a script that uses descriptor 200" {
+@test "aba-lock lock NAME -- CMD leaves descriptor 200 to CMD" {
     script tool <<'END'
 exec 200>mine
 flock -n 200 || exit 91
@@ -141,7 +135,7 @@ END
     let_go
 }
 
-@test "a completion variable that was left in the environment is no lock" {
+@test "a completion variable in the environment does not stop the library from locking" {
     mkdir "${ABA_LOCK_DIR}"
     script tool <<'END'
 aba_lock_operation --quiet save
@@ -153,7 +147,7 @@ END
     expect_silence
 }
 
-@test "a name with a blank is refused, and is not two locks" {
+@test "a name with a blank is refused, and not taken for two locks" {
     script tool <<'END'
 aba_lock_operation "$1"
 echo 'went on'
@@ -182,7 +176,7 @@ END
     expect_silence
 }
 
-@test "a directory that is not absolute is refused: from elsewhere it would be another" {
+@test "a lock directory that is not an absolute path is refused" {
     script tool <<'END'
 aba_lock_operation save
 echo 'went on'
@@ -195,7 +189,7 @@ END
     [[ ${output} != *'went on'* && ! -e locks && ! -e here ]]
 }
 
-@test "a lock in another directory is not forgotten when the directory changes" {
+@test "a lock stays held when the lock directory changes" {
     script tool <<'END'
 ABA_LOCK_DIR=$PWD/one
 aba_lock_operation save
@@ -210,7 +204,7 @@ END
     expect_silence
 }
 
-@test "without a home, shell and helper go to the same place" {
+@test "without HOME, the library and the helper use the same directory" {
     script tool <<'END'
 aba_lock_operation save
 aba_lock_held save && echo held
@@ -237,7 +231,7 @@ END
     [[ -n ${there} || ! -e ${home}/.aba ]]
 }
 
-@test "a script that has closed its descriptor is not said to run with it" {
+@test "a script that has closed its descriptor is not reported as the holder" {
     script tool <<'END'
 aba_lock_operation save
 sleep 1000 &
@@ -253,26 +247,21 @@ END
     expect_text "end it: \`kill ${child}\`"
 }
 
-@test "warn names what is missing, and not what is held" {
-    script holder <<'END'
-aba_lock_operation b
-hold
-END
+@test "warn names the locks that are missing, and not those that are held" {
     script tool <<'END'
 aba_lock_operation a
 aba_lock_operation --quiet --on-conflict warn a b || echo "status $?"
 aba_lock_operation --shared c
 aba_lock_operation --on-conflict warn c || echo "status $?"
 END
-    start ./holder
-    until_ready
+    start_holder b
     run -0 ./tool
     expect_text $'aba-lock: the script may go on, without the lock on b\nstatus 3'
     expect_text $'aba-lock: the script may go on, without the lock on an exclusive c\nstatus 3'
     let_go
 }
 
-@test "a remark may begin with a dash" {
+@test "the text of --who may begin with a dash" {
     script tool <<'END'
 aba_lock_operation --who '- nightly' save
 grep -q "who='- nightly'" "$ABA_LOCK_DIR/aba-save.lock"
@@ -281,7 +270,7 @@ END
     expect_silence
 }
 
-@test "a limit on the size of files costs the record, and not the lock" {
+@test "with a file size limit of 0, the lock is held without its record" {
     script tool <<'END'
 ulimit -f 0
 aba_lock_operation save && aba_lock_held save && echo held
@@ -291,7 +280,7 @@ END
     expect_text held
 }
 
-@test "whatever the umask, the lock file can be opened by its user" {
+@test "whatever the umask is, the user can open the lock file" {
     script tool <<'END'
 umask 0777
 aba_lock_operation save && aba_lock_held save
@@ -301,7 +290,7 @@ END
     [[ $(stat -c %a "${ABA_LOCK_DIR}/aba-save.lock") == 600 ]]
 }
 
-@test "a variable that claims descriptors which are not ours does no harm" {
+@test "descriptors in ABA_LOCK_FDS that are not lock files stay as they are" {
     script tool <<'END'
 exec 200>mine
 aba_lock_operation save && aba_lock_held save || exit 91
@@ -312,7 +301,7 @@ END
     [[ ${output} == ran && $(<mine) == text ]]
 }
 
-@test "under set -k, which takes arguments away, every function says so and changes nothing" {
+@test "under set -k, which removes arguments, every function reports that and changes nothing" {
     local call
     for call in 'aba_lock_operation save' 'aba_unlock_operation save' 'aba_lock_held save' 'aba_lock_check save' \
         'aba_lock_detach true' 'aba_run_once -i a -- true' 'aba_update f true' aba_reserve aba_lock_doctor 'run_once -i a -- true'; do
@@ -328,7 +317,7 @@ END
     done
 }
 
-@test "an empty name is said to be empty, and releases nothing" {
+@test "an empty name is reported as empty, and releases nothing" {
     script tool <<'END'
 aba_lock_operation save
 for call in aba_lock_operation aba_lock_held aba_lock_check aba_unlock_operation; do

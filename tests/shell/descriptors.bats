@@ -8,7 +8,7 @@ load helper
 aba_lock_operation save
 aba_unlock_operation save
 ls "/proc/$$/fd" >before
-# Without the helper, which would take most of the time.
+# Without the helper, which would need most of the time.
 __aba_directory=$ABA_LOCK_DIR
 for ((i = 0; i < 1000; i++)); do
     __aba_open_lock_file save && ((__aba_fd == 200)) || exit 91
@@ -25,7 +25,7 @@ END
     done
 }
 
-@test "what is detached has no copy of a lock descriptor, and does not keep the lock" {
+@test "a detached command has no copy of a lock descriptor, and does not keep the lock" {
     script tool <<'END'
 aba_lock_operation save load
 aba_lock_detach bash -c 'readlink /proc/$$/fd/* | grep -c "aba-.*\.lock"'
@@ -56,11 +56,11 @@ END
     let_go
 }
 
-@test "a lock file that cannot be opened is a sentence and 125, and does not end a posix shell" {
+@test "a failure to open a lock file does not end a shell in posix mode" {
     script tool <<'END'
 aba_lock_operation --quiet save
 aba_unlock_operation save
-# The library looks, and then the file is gone each time that it opens it.
+# As if the file were removed after the library has seen it.
 __aba_directory=$ABA_LOCK_DIR
 __aba_path=$ABA_LOCK_DIR/not-there/aba-save.lock
 for mode in '<' '<>'; do
@@ -83,7 +83,7 @@ END
     done
 }
 
-@test "a function of the script that is named exec is as it was, also when it calls the library itself" {
+@test "a function of the script that is named exec stays as it is, even if it calls the library" {
     script tool <<'END'
 exec() {
     aba_lock_operation save && aba_unlock_operation save && builtin exec "$@"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bats
-# aba_lock_doctor: the doctor, asked with what a script uses.
+# aba_lock_doctor: the doctor for the environment of a script.
 
 load helper
 
-@test "the doctor is asked with the helper, the variables and the library of the script" {
-    # Not exported: what the doctor says of them comes from the function.
+@test "the doctor uses the helper, the variables and the library of the script" {
+    # These are not exported, so the doctor knows them only from the function.
     script ask <<'END'
 unset ABA_LOCK_TIMEOUT RUN_ONCE_DIR
 ABA_LOCK_ON_CONFLICT=return RUN_ONCE_DIR=${PWD}/tasks
@@ -18,7 +18,7 @@ END
     expect_text 'fine   locking: tried in '
 }
 
-@test "in a strict script, and as JSON, and with the library from init" {
+@test "the doctor works in a strict script, with --json, and with the library from init" {
     script ask <<'END'
 set -euo pipefail
 trap 'echo trapped' ERR
@@ -31,13 +31,13 @@ END
     expect_text 'is sourced, from `aba-lock init bash`'
 }
 
-@test "a script that was started with an older library is told so" {
+@test "the doctor reports a script that has sourced an older library" {
     sed 's/^__aba_version=.*/__aba_version=0.0.9/' "${LIBRARY}" >older.bash
     run -1 bash -c 'source ./older.bash; aba_lock_doctor'
     expect_text 'wrong  shell library: 0.0.9 is sourced, from ./older.bash, beside helper '
 }
 
-@test "without a helper the doctor says that there is none" {
+@test "without a helper, aba_lock_doctor reports that and ends with 125" {
     run -125 env ABA_LOCK_BIN=/nowhere bash -c 'source "${LIBRARY}"; aba_lock_doctor'
     expect_text 'the helper /nowhere was not found'
 }

@@ -1,11 +1,11 @@
 #!/usr/bin/env bats
-# The faults of the well-known `exec 200>file; flock -n 200`, each of which was measured there and must not be ours.
+# The faults of the well-known `exec 200>file; flock -n 200`. Each was reproduced with it, and the library must not have it.
 
 load helper
 
-# ---- 1: a background child keeps the lock after the script ended, and nobody can say who has it
+# ---- 1: a background child keeps the lock after the script ended, and no message names it
 
-@test "fault 1: a daemon that inherited the lock is named as the one who keeps it, and how to mend that" {
+@test "fault 1: a daemon that inherited the lock is named as the holder, with a hint" {
     script tool <<'END'
 aba_lock_operation save
 sleep 1000 &
@@ -25,7 +25,7 @@ END
     expect_text "sleep 1000 (inherited)"
 }
 
-@test "fault 1: what aba_lock_detach started does not keep the lock" {
+@test "fault 1: a command that aba_lock_detach started does not keep the lock" {
     script tool <<'END'
 loop() { while sleep 0.1; do :; done; }
 aba_lock_operation save load
@@ -35,7 +35,7 @@ program=$!
 aba_lock_detach loop &
 (aba_lock_detach sleep 1000) &
 [[ $(</proc/$program/comm) == sleep ]] || until [[ $(</proc/$program/comm) == sleep ]]; do :; done
-# The script itself has kept its locks.
+# The script still holds its locks.
 aba_lock_held save && aba_lock_held load && ready held
 END
     start ./tool
@@ -46,7 +46,7 @@ END
     kill -0 -- "-${STARTED_PID}"
 }
 
-@test "fault 1: a detached command sees neither descriptors nor variable, and its status comes back" {
+@test "fault 1: a detached command gets neither descriptors nor variable, and its status is returned" {
     script tool <<'END'
 aba_lock_operation save
 aba_lock_detach bash -c '[[ ! -e /proc/self/fd/200 && -z ${ABA_LOCK_FDS+set} ]]' || exit 91
@@ -60,7 +60,7 @@ END
 
 # ---- 2: a second call with another name silently drops the first lock
 
-@test "fault 2: a second operation is held beside the first, on a descriptor of its own" {
+@test "fault 2: a second operation is held in addition to the first, on another descriptor" {
     script tool <<'END'
 aba_lock_operation save
 aba_lock_operation load
@@ -74,19 +74,14 @@ END
     let_go
 }
 
-@test "fault 2: several operations in one call are held all or none" {
-    script holder <<'END'
-aba_lock_operation b
-hold
-END
+@test "fault 2: one call for several operations acquires all of them or none" {
     script tool <<'END'
 aba_lock_operation --on-conflict return a b c || echo "status $?"
 [[ -z ${ABA_LOCK_FDS-} ]] || exit 91
 for fd in 200 201 202; do { true <&$fd; } 2>/dev/null && exit 92; done
 aba_lock_operation c a && aba_lock_held a && aba_lock_held c
 END
-    start ./holder
-    until_ready
+    start_holder b
     run -0 ./tool
     expect_text 'aba-lock: b is already running'
     expect_text 'status 1'
@@ -95,7 +90,7 @@ END
 
 # ---- 3: a nested script that takes the same operation blocks on its own parent
 
-@test "fault 3: a nested script is granted its parent's lock at once, and its release leaves that alone" {
+@test "fault 3: a nested script is granted its parent's lock at once, and its release leaves the lock to the parent" {
     script inner <<'END'
 aba_lock_operation --wait save || exit 91
 aba_lock_held save || exit 92
@@ -131,7 +126,7 @@ END
 
 # ---- 4: `rm -f LOCK` while held gives two holders
 
-@test "fault 4: a waiter that gets the lock on a removed file goes back and waits for the live one" {
+@test "fault 4: a waiter that gets the lock on a removed file then waits for the new file" {
     script first <<'END'
 aba_lock_operation save
 hold first
@@ -189,9 +184,9 @@ END
     let_go
 }
 
-# ---- 5: opening with `>` wipes the holder's record when a loser comes
+# ---- 5: a refused caller has opened the file with `>`, which empties the holder's record
 
-@test "fault 5: a loser leaves the holder's record as it is" {
+@test "fault 5: a refused caller leaves the holder's record as it is" {
     script tool <<'END'
 aba_lock_operation --who 'the first' save
 hold
@@ -210,7 +205,7 @@ END
 
 # ---- 6: an unwritable directory, `/` in the name, `ulimit -n 200` are reported as "already running"
 
-@test "fault 6: a directory that cannot be made is 125 with the reason, and never called running" {
+@test "fault 6: a failure to make the directory ends with 125 and the reason, and is not reported as contention" {
     script tool <<'END'
 ABA_LOCK_DIR=$PWD/tool/locks
 aba_lock_operation save
@@ -222,7 +217,7 @@ END
     [[ ${output} != *running* && ${output} != *'not reached'* ]]
 }
 
-@test "fault 6: a name with a slash is 125 with the rule, and never called running" {
+@test "fault 6: a name with a slash ends with 125 and the rule for names, and is not reported as contention" {
     script tool <<'END'
 aba_lock_operation mirror/save
 echo 'not reached'
@@ -232,7 +227,7 @@ END
     [[ ${output} != *running* && ${output} != *'not reached'* ]]
 }
 
-@test "fault 6: a limit of 200 descriptors or less is 125 with the limit, and never called running" {
+@test "fault 6: a limit of 200 descriptors or less ends with 125 and the limit, and is not reported as contention" {
     script tool <<'END'
 ulimit -n "$1"
 aba_lock_operation save
@@ -254,13 +249,13 @@ END
 
 # ---- 7: any child can `flock -u 200`
 
-@test "fault 7: after a child has released the lock, nobody claims that it is held" {
+@test "fault 7: after a child has released the lock, it is not reported as held" {
     script tool <<'END'
 aba_lock_operation save
 flock -u 200
 aba_lock_held save && exit 91
 aba-lock status -q save && exit 92
-# Asking again takes it again.
+# Another call acquires it again.
 aba_lock_operation save && aba_lock_held save
 END
     run -0 ./tool
@@ -270,12 +265,7 @@ END
 # ---- 8: in an interactive shell the failing `exit 1` closes the user's terminal
 
 @test "fault 8: an interactive shell stays open and gets the status" {
-    script holder <<'END'
-aba_lock_operation save
-hold
-END
-    start ./holder
-    until_ready
+    start_holder save
     run -0 bash --norc -i <<'END'
 source "$LIBRARY"
 aba_lock_operation save
@@ -295,9 +285,9 @@ END
     let_go
 }
 
-# ---- 9: the pid in the record is of a dead process, or reused by another
+# ---- 9: the pid in the record is that of a dead process, or of another process by now
 
-@test "fault 9: a record whose pid was reused by another process is not believed" {
+@test "fault 9: a record whose pid belongs to another process by now is ignored" {
     script tool <<'END'
 aba_lock_operation save
 END
@@ -324,7 +314,7 @@ END
     [[ ${output} != *O_CREAT* && ${output} != *O_TRUNC* ]]
 }
 
-@test "fault 10: a file that can only be read is locked all the same" {
+@test "fault 10: a file that can only be read is locked, too" {
     script tool <<'END'
 aba_lock_operation save
 aba_lock_held save
@@ -337,7 +327,7 @@ END
 
 # ---- 11: a symlink planted at the lock path
 
-@test "fault 11: a planted link is refused, and what it leads to is left alone" {
+@test "fault 11: a planted link is refused, and its target stays as it is" {
     mkdir "${ABA_LOCK_DIR}"
     echo precious >victim
     ln -s "${PWD}/victim" "${ABA_LOCK_DIR}/aba-save.lock"
@@ -354,9 +344,9 @@ END
     [[ $(<victim) == precious && ! -e nowhere ]]
 }
 
-# ---- 12: `exec 200<>file` that fails ends the script without a word, and `2>/dev/null` silences the rest of it
+# ---- 12: an `exec 200<>file` that fails ends the script without a message, and `2>/dev/null` silences the rest of the script
 
-@test "fault 12: a descriptor that cannot be opened gets our sentence, in every mode, and stderr is left alone" {
+@test "fault 12: a descriptor that cannot be opened is reported in every mode, and stderr stays open" {
     script tool <<'END'
 ulimit -n 128
 trap 'echo "the end: $?" >&2' EXIT
@@ -378,7 +368,7 @@ END
 
 # ---- 13: two containers on one volume, each with its own pid namespace
 
-@test "fault 13: a holder in another pid namespace is named as such, and its pid is never taken for one of ours" {
+@test "fault 13: a holder in another pid namespace is reported as such, and not as the local process with its pid" {
     script tool <<'END'
 aba_lock_operation --who 'in the container' save
 hold
@@ -386,20 +376,20 @@ END
     start unshare --user --map-root-user --pid --fork --kill-child --mount-proc ./tool
     until_ready
     pid=$(sed -n 's/^pid=//p' "${ABA_LOCK_DIR}/aba-save.lock")
-    # From here it is seen under another number, and named by that.
+    # Here the process has another pid, which is reported.
     run -75 aba-lock lock save -- true
     expect_text 'save is held by pid '
     [[ ${output} != *"pid ${pid} "* ]]
-    # From another container it is not seen at all.
+    # In another container it has none.
     run -75 unshare --user --map-root-user --pid --fork --kill-child --mount-proc aba-lock lock save -- true
     expect_text "by pid ${pid} of another pid namespace ("
     expect_text '(in the container)'
     let_go
 }
 
-# ---- 14: SIGTERM or Ctrl-C to the wrapper of a command form leaves the command running
+# ---- 14: SIGTERM or Ctrl-C to flock(1) leaves its command running
 
-@test "fault 14: a signal to the command form reaches the command, with and without --no-inherit" {
+@test "fault 14: a signal to aba-lock lock reaches its command, with and without --no-inherit" {
     script tool <<'END'
 trap 'echo cleaned up >cleaned; exit 7' TERM
 ready $$
@@ -419,9 +409,9 @@ END
     done
 }
 
-# ---- 15: set -e, -u, pipefail, an ERR trap, a function, a subshell, $( ), a script that uses FD 200 itself
+# ---- 15: set -e, -u, pipefail, an ERR trap, a function, a subshell, $( ), a script that uses descriptor 200
 
-@test "fault 15: every option that a script may set leaves it silent and right" {
+@test "fault 15: with every shell option, the library works and prints nothing" {
     script tool <<'END'
 work() {
     aba_lock_operation save
@@ -446,7 +436,7 @@ END
     done
 }
 
-@test "fault 15: an ERR trap hears nothing, and stays the script's own" {
+@test "fault 15: the ERR trap of the script does not run in the library, and stays as it is" {
     script tool <<'END'
 set -eEuo pipefail
 trap 'echo "ERR in line $LINENO"' ERR
@@ -460,7 +450,7 @@ END
     [[ ${output} == "trap -- 'echo \"ERR in line \$LINENO\"' ERR" ]]
 }
 
-@test "fault 15: functions and aliases with the names of commands, and another IFS, are not in the way" {
+@test "fault 15: functions and aliases with the names of commands, and another IFS, change nothing" {
     cat >tool <<'END'
 shopt -s expand_aliases
 for name in builtin while case local printf exec eval export unset return exit shift read command declare type true ulimit shopt; do
@@ -487,7 +477,7 @@ END
     }
 }
 
-@test "fault 15: functions that are really in the way are a refusal with a sentence" {
+@test "fault 15: functions with which the library cannot work are reported" {
     script tool <<'END'
 exec() { echo function-exec; }
 readonly -f exec
@@ -507,7 +497,7 @@ END
     [[ ${output} != *'not reached'* ]]
 }
 
-@test "fault 15: in a subshell the lock lasts as long as the subshell, which is said unless it is meant" {
+@test "fault 15: in a subshell the lock ends with the subshell, which is reported without --subshell" {
     script tool <<'END'
 (
     aba_lock_operation save
@@ -526,7 +516,7 @@ END
     [[ ${output} != *'load is locked'* ]]
 }
 
-@test "fault 15: a subshell does not release or lose what its script holds" {
+@test "fault 15: a subshell does not release the locks of its script" {
     script tool <<'END'
 aba_lock_operation save
 (aba_lock_operation save && aba_unlock_operation save) || exit 91
@@ -552,7 +542,7 @@ END
     [[ ${output} == 'held on 201' && $(<mine) == $'text\nmore' ]]
 }
 
-@test "fault 15: a script that takes descriptor 200 away later is told the truth, and keeps it" {
+@test "fault 15: a script that later uses descriptor 200 for something else has lost the lock, and keeps the descriptor" {
     script tool <<'END'
 aba_lock_operation save
 exec 200>mine
@@ -570,7 +560,7 @@ END
     [[ $(<mine) == text && $(<other) == text ]]
 }
 
-@test "an unlock whose helper is killed says that the lock may still be held" {
+@test "if the helper is killed during an unlock, the library reports that the lock may still be held" {
     printf '#!/bin/sh\ncase $1 in unlock) kill -KILL $$ ;; esac\nexec "%s" "$@"\n' "${ABA_LOCK_BIN}" >helper
     chmod +x helper
     script tool <<'SCRIPT'

@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
-# Descriptors that a script was handed down, and the script that takes the place of another with `exec`.
+# Descriptors that a script inherited, and a script that takes the place of another with `exec`.
 
 load helper
 
-@test "a descriptor number that was of no use once is used again" {
+@test "a descriptor that was unusable in one call is tried again in the next" {
     script tool <<'END'
 aba_lock_operation save
 aba_unlock_operation save
@@ -23,7 +23,7 @@ END
     expect_silence
 }
 
-@test "a child is granted the lock again when the script above it holds it again" {
+@test "a child is granted the lock again when its parent holds it again" {
     script inner <<'END'
 hold
 aba_lock_operation --quiet --on-conflict return save
@@ -62,7 +62,7 @@ END
     [[ ${output} == 'granted: 0' ]]
 }
 
-@test "of several descriptors on one lock file, one that is locked counts" {
+@test "of several descriptors on one lock file, the locked one counts" {
     script tool <<'END'
 aba_lock_operation save
 exec 199<>"$ABA_LOCK_DIR/aba-save.lock"
@@ -72,7 +72,7 @@ END
     expect_silence
 }
 
-@test "a script that takes the place of the holder with exec releases the lock, also for its children" {
+@test "a script that takes the place of the holder with exec releases the lock, even if its children inherited it" {
     script first <<'END'
 aba_lock_operation save load more
 sleep 1000 &
@@ -110,7 +110,7 @@ END
     [[ $(<output) == *'this script does not hold a lock' ]]
 }
 
-@test "a child that releases what it was handed down closes its copy, whether it has asked for the lock or not" {
+@test "a child that releases an inherited lock closes its copy, whether it has asked for the lock or not" {
     script inner <<'END'
 if [[ ${1-} == ask ]]; then aba_lock_operation save; fi
 aba_unlock_operation ${2-} || exit 91
@@ -132,7 +132,7 @@ END
     expect_silence
 }
 
-@test "a script with the number of the holder, but in another pid namespace, does not release the lock" {
+@test "a script with the pid of the holder, but in another pid namespace, does not release the lock" {
     script inner <<'END'
 aba_lock_held save || exit 91
 aba_unlock_operation save || exit 92

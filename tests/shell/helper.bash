@@ -1,4 +1,4 @@
-# What the tests of the shell library share. Each test has its own state root, home directory and work directory, ends
+# Functions for all tests of the shell library. Each test has its own lock directory, home directory and work directory, ends
 # every process that it started, and waits for nothing longer than PATIENCE seconds.
 # shellcheck shell=bash
 # shellcheck disable=SC2016 # scripts are written here, and expand later
@@ -15,7 +15,16 @@ PATIENCE=30
 PROJECT=$(cd "${BATS_TEST_DIRNAME}/../.." && pwd)
 LIBRARY=${PROJECT}/shell/aba-lock.bash
 
+# A file with a setup or teardown of its own calls shared_setup or shared_teardown in it.
 setup() {
+    shared_setup
+}
+
+teardown() {
+    shared_teardown
+}
+
+shared_setup() {
     : "${ABA_LOCK_BIN:?run the tests with make test}"
     export ABA_LOCK_BIN PROJECT LIBRARY PATIENCE
     export HOME=${BATS_TEST_TMPDIR}/home
@@ -37,20 +46,20 @@ setup() {
     STARTED=''
 }
 
-teardown() {
+shared_teardown() {
     local pid
     for pid in ${STARTED}; do
-        # The whole session: `start` made one for each.
+        # The whole session, because `start` has made one for each.
         kill -KILL -- "-${pid}" 2>/dev/null || true
-        # By its pid: bats has children of its own here.
+        # By its pid, because bats has other children.
         wait "${pid}" 2>/dev/null || true
     done
 }
 
 # Usage: script NAME <<'END' ... END
 #
-# Writes a bash script that sources the library. In it, `ready` says that it has come so far (see `until_ready`), and
-# `hold` says so and then waits for `let_go`.
+# Writes a bash script that sources the library. In the script, `ready [TEXT]` reports to `until_ready`, and `hold [TEXT]`
+# reports and then waits for `let_go`.
 script() {
     {
         printf '#!/usr/bin/env bash\n'
@@ -65,20 +74,39 @@ script() {
 
 # Usage: start CMD [ARG]...
 #
-# Runs CMD in the background in a session of its own, without the descriptors of bats: its pid is in STARTED_PID, its
-# output in the file `output`.
+# Runs CMD in the background, in a new session and without the descriptors of bats. Its pid is in STARTED_PID, its output in
+# the file `output`.
 start() {
     setsid "$@" >>output 2>&1 </dev/null 3>&- 4>&- &
     STARTED_PID=$!
     STARTED+=" ${STARTED_PID}"
 }
 
-# Waits until a script says `ready`, and prints what it said.
+# Usage: start_holder OPERATION: starts a script that holds this lock until `let_go`.
+start_holder() {
+    script holder <<END
+aba_lock_operation $1
+hold
+END
+    start ./holder
+    until_ready >/dev/null
+}
+
+# Usage: start_flock OPERATION: starts flock(1), which holds this lock until the end of the test.
+start_flock() {
+    local file inode
+    file=$("${ABA_LOCK_BIN}" path --create "$1")
+    inode=$(stat -c %i "${file}")
+    start flock "${file}" sleep 1000
+    until_true grep -q "${STARTED_PID} .*:${inode} " /proc/locks
+}
+
+# Waits until a script reports that it is ready, and prints its text.
 until_ready() {
     timeout "${PATIENCE}" head -n 1 ready
 }
 
-# Lets a script that is in `hold` go on.
+# Lets a script go on that is in `hold`.
 let_go() {
     timeout "${PATIENCE}" bash -c 'echo >go'
 }
@@ -95,11 +123,15 @@ until_true() {
     done
 }
 
-# Whether a helper waits for the lock on operation $1: it is blocked in the kernel, as /proc/locks shows.
+# Returns 0 if a helper waits for the lock on operation $1.
 is_waited_for() {
-    local file inode
-    file=${ABA_LOCK_DIR}/aba-$1.lock
-    inode=$(stat -c %i "${file}") || return "$?"
+    is_file_waited_for "${ABA_LOCK_DIR}/aba-$1.lock"
+}
+
+# Returns 0 if a process waits for the lock on file $1: it is blocked in the kernel, as /proc/locks shows.
+is_file_waited_for() {
+    local inode
+    inode=$(stat -c %i "$1") || return "$?"
     grep -q -- "-> FLOCK .*:${inode} " /proc/locks
 }
 
@@ -111,6 +143,25 @@ is_free() {
 
 is_gone() {
     ! kill -0 "$1" 2>/dev/null
+}
+
+# Returns 0 also for a zombie, which `kill -0` still finds.
+has_ended() {
+    local stat
+    read -r stat 2>/dev/null <"/proc/$1/stat" || return 0
+    [[ ${stat##*) } == Z* ]]
+}
+
+# Usage: expect_end STATUS [PID]: waits until a child of the test, by default the last one, ends with STATUS.
+expect_end() {
+    local status=0 pid=${2:-${STARTED_PID}}
+    until_true has_ended "${pid}" || return "$?"
+    wait "${pid}" || status=$?
+    if ((status != $1)); then
+        printf 'expected status %d of pid %d, got %d\n' "$1" "${pid}" "${status}" >&2
+        cat output >&2
+        return 1
+    fi
 }
 
 # Usage: expect_text TEXT: the output of `run` contains it.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# Everything that the library has, in scripts with an unusual IFS: it splits numbers, paths, options and names.
+# All functions of the library in scripts with an unusual IFS, at which bash splits numbers, paths, options and names.
 
 load helper
 
@@ -27,7 +27,7 @@ script_with_ifs() {
     } | script "$1"
 }
 
-@test "whatever IFS is, locks are acquired, queried, handed down, detached and released" {
+@test "whatever IFS is, locks are acquired, queried, inherited, detached and released" {
     script inner <<'END'
 aba_lock_operation --wait save-22 && aba_lock_held save-22 && aba_unlock_operation
 END
@@ -53,12 +53,7 @@ END
 }
 
 @test "whatever IFS is, a lock that another script holds is refused, or waited for until the time is over" {
-    script holder <<'END'
-aba_lock_operation save-22
-hold
-END
-    start ./holder
-    until_ready
+    start_holder save-22
     script_with_ifs tool <<'END'
 trap ': a2' USR1
 for how in return warn; do
@@ -81,7 +76,7 @@ END
     with_each_ifs $'status 125\naba-lock: could not open lock file\nhint: raise it with `ulimit -n`' ./tool
 }
 
-@test "whatever IFS is, tasks, files and numbers are as they are otherwise" {
+@test "whatever IFS is, tasks, files and numbers work as usual" {
     script_with_ifs tool <<'END'
 source "$PROJECT/shell/run_once.bash"
 twice() { while IFS= read -r line; do echo "$line$line"; done; }

@@ -1,19 +1,19 @@
 #!/usr/bin/env bats
-# What `make install` puts where, and that `make uninstall` takes all of it away again.
+# The files of `make install`, which `make uninstall` removes.
 
 load helper
 
 in_project() {
-    # Its own state of the build is nobody else's concern: no jobserver, no flags of the make that runs the tests.
+    # Without the jobserver and the flags of the make that runs the tests.
     env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS HOME="${REAL_HOME}" make -s -C "${PROJECT}" "$@"
 }
 
 setup_file() {
-    # Some of them build.
+    # Some tests build.
     export REAL_HOME=${HOME} BATS_TEST_TIMEOUT=400
 }
 
-@test "everything is installed where each shell and man look for it, and taken away again" {
+@test "make install puts files where each shell and man look for them, and make uninstall removes them" {
     run -0 in_project install DESTDIR="${PWD}/root" PREFIX=/opt/aba
     run -0 bash -c 'cd root && find . -type f -printf "%m %p\n" | sort -k 2'
     expected='755 ./opt/aba/bin/aba-lock
@@ -54,9 +54,9 @@ setup_file() {
     expect_silence
 }
 
-@test "the service and the keeper are installed when they are asked for, and taken away again" {
+@test "WITH_SERVICE=yes installs the service and the keeper, and make uninstall removes them" {
     run -0 in_project install WITH_SERVICE=yes SERVICE_PROFILE=dev DESTDIR="${PWD}/root" PREFIX=/opt/aba
-    # The helper finds the keeper beside itself.
+    # The helper finds the keeper in its own directory.
     run -0 env PATH=/usr/bin:/bin root/opt/aba/bin/aba-lock lease acquire --help
     help=${output}
     expect_text 'Usage: aba-lock-keeper lease acquire'
@@ -64,7 +64,7 @@ setup_file() {
     text=$(col -b <<<"${output}")
     while read -r option; do
         [[ ${text} == *"${option}"* ]] || {
-            echo "the man page does not tell of ${option}"
+            echo "the man page does not name ${option}"
             return 1
         }
     done < <(grep -oE -- '--[a-z-]+' <<<"${help}" | grep -v -- '--help')
@@ -80,7 +80,7 @@ setup_file() {
     text=$(col -b <<<"${output}")
     while read -r option; do
         [[ ${text} == *"${option}"* ]] || {
-            echo "the man page does not tell of ${option}"
+            echo "the man page does not name ${option}"
             return 1
         }
     done < <(root/opt/aba/bin/aba-lockd serve --help | grep -oE -- '--[a-z-]+')
@@ -89,7 +89,7 @@ setup_file() {
     expect_silence
 }
 
-@test "the helper has nothing of the service in it, and is the same binary when that is built" {
+@test "the helper contains nothing of the service, and is the same binary after the service was built" {
     run -0 env HOME="${REAL_HOME}" bash -c 'cd "$1" && cargo tree --locked -p aba-lock -e normal --prefix none' - "${PROJECT}"
     [[ ${output} == *aba-lock* ]]
     [[ ! ${output} =~ (tokio|axum|tonic|hyper|rusqlite|rustls|ring|prost) ]]
@@ -100,7 +100,7 @@ setup_file() {
     cmp before "${ABA_LOCK_BIN}"
 }
 
-@test "the name flock is installed and taken away where it is asked for, and never in the place of another" {
+@test "WITH_FLOCK=yes installs the name flock, make uninstall removes it, and another flock stays" {
     run -0 in_project install DESTDIR="${PWD}/root" PREFIX=/opt/aba
     [[ ! -e root/opt/aba/bin/flock ]]
     run -0 in_project install DESTDIR="${PWD}/root" PREFIX=/opt/aba WITH_FLOCK=yes
@@ -110,7 +110,7 @@ setup_file() {
     run -0 in_project uninstall DESTDIR="${PWD}/root" PREFIX=/opt/aba
     run -0 find root ! -type d
     expect_silence
-    # The same in other words.
+    # Other links to the helper are removed, too.
     run -0 in_project install DESTDIR="${PWD}/root" PREFIX=/opt/aba
     ln -s "${PWD}/root/opt/aba/bin/aba-lock" root/opt/aba/bin/flock
     run -0 in_project install DESTDIR="${PWD}/root" PREFIX=/opt/aba WITH_FLOCK=yes
@@ -118,7 +118,7 @@ setup_file() {
     run -0 in_project uninstall DESTDIR="${PWD}/root" PREFIX=/opt/aba
     run -0 find root ! -type d
     expect_silence
-    # Another's.
+    # A flock that is not the helper stays.
     echo other >root/opt/aba/bin/flock
     run -2 in_project install DESTDIR="${PWD}/root" PREFIX=/opt/aba WITH_FLOCK=yes
     expect_text 'bin/flock is there, and not ours'
@@ -129,7 +129,7 @@ setup_file() {
     expect_text other
 }
 
-@test "whether the name flock is to be installed is said in one of two words" {
+@test "WITH_FLOCK is yes or no" {
     for word in Yes 1 true 'yes no'; do
         run -2 in_project -n install DESTDIR="${PWD}/root" WITH_FLOCK="${word}"
         expect_text "WITH_FLOCK is yes or no, and not '${word}'"
@@ -139,13 +139,13 @@ setup_file() {
     done
 }
 
-@test "the helper is linked in order where that can be done, and else as cc is told" {
+@test "the helper is linked in the noted order if the linker can do that, and otherwise as usual" {
     link=${PROJECT}/src/bin/aba-lock/link/ordered-cc
     mkdir tools
     for tool in nm mktemp dirname sed paste awk rm head; do
         ln -s "$(type -P "${tool}")" tools/
     done
-    # Says its words, and the first line of the order.
+    # Prints its words and the first line of the order file.
     cat >tools/cc <<'END'
 #!/bin/sh
 for word in "$@"; do
@@ -178,7 +178,7 @@ END
     [[ ${output} == $'<-fuse-ld=lld>\n<-fuse-ld=bfd>' ]]
     linked "${link}" a
     [[ ${output} == '<a>' ]]
-    # An order that the linker does not take, no directory for it, no room, and an object that nm cannot read.
+    # An order that the linker refuses, no directory for it, no space, and an object that nm cannot read.
     linked FAILS=yes "${link}" 'a b' -fuse-ld=lld a.rcgu.o
     [[ ${output} == "${plain}" ]]
     linked TMPDIR=/no/such "${link}" 'a b' -fuse-ld=lld a.rcgu.o
@@ -195,7 +195,7 @@ END
         [[ ${output} == "${plain}" ]]
         mv away "tools/${tool}"
     done
-    # What fails without an order fails.
+    # A link that fails without an order file, too, is a failure.
     printf '#!/bin/sh\nexit 3\n' >tools/cc
     run -3 env PATH="${PWD}/tools" "${link}" -fuse-ld=lld
 }
@@ -214,7 +214,7 @@ END
     expect_text ', stripped'
 }
 
-@test "each command has a man page, and help that names each of its options" {
+@test "each command has a man page that names each option in its help" {
     while read -r command; do
         page=${PROJECT}/target/man/aba-lock-${command}.1
         run -0 mandoc -T lint -W warning "${page}"
@@ -222,7 +222,7 @@ END
         text=$(col -b <<<"${output}")
         while read -r option; do
             [[ ${text} == *"${option}"* ]] || {
-                echo "the man page of ${command} does not tell of ${option}"
+                echo "the man page of ${command} does not name ${option}"
                 return 1
             }
         done < <(aba-lock "${command}" --help | grep -oE -- '--[a-z-]+')
@@ -233,7 +233,7 @@ END
     mkdir -p prefix/bin prefix/share/aba-lock other
     cp "${PROJECT}"/shell/{aba-lock,run_once}.bash prefix/share/aba-lock/
     ln -s "${ABA_LOCK_BIN}" prefix/bin/aba-lock
-    # Another version.
+    # A helper of another version.
     printf '#!/bin/sh\nexit 99\n' >other/aba-lock
     chmod +x other/aba-lock
     local path from library
@@ -248,7 +248,7 @@ cd / && aba_lock_operation save && aba_lock_held save && aba_run_once -w -i a --
             run -0 env -i -C "${from% *}" HOME="${HOME}" PATH="${path}" bash -euc "${script}" bash "${library}"
         done
     done
-    # A choice that was made counts more.
+    # ABA_LOCK_BIN has precedence.
     run -125 env -i HOME="${HOME}" PATH=/usr/bin:/bin ABA_LOCK_BIN=/nowhere/aba-lock bash -c "${script}" bash \
         "${PWD}/prefix/share/aba-lock/aba-lock.bash"
     expect_text 'the helper /nowhere/aba-lock was not found'

@@ -1,25 +1,16 @@
 #!/usr/bin/env bats
-# The shell library: what sourcing does and does not, options, and each way to meet a conflict.
+# The shell library: sourcing, options, and each value of --on-conflict.
 
 load helper
 
-holder() {
-    script holder <<'END'
-aba_lock_operation save
-hold
-END
-    start ./holder
-    until_ready
-}
-
-@test "sourcing prints nothing, starts no process, and changes nothing but its own" {
+@test "sourcing prints nothing, starts no process, and changes nothing of the script" {
     cat >look <<'END'
 look() {
     shopt
     set -o
     trap -p
     umask
-    # What bash changes by itself, and what is ours.
+    # Without the variables that bash changes by itself, and those of the library.
     compgen -v | grep -vE '^(_|__aba_.*|ABA_.*|BASH_.*|PIPESTATUS|LINENO|RANDOM|SRANDOM|SECONDS|EPOCH.*|FUNCNAME)$' | sort
     compgen -A function | grep -vE '^(__)?aba_' | sort
     alias -p
@@ -46,7 +37,7 @@ END
     run -0 setsid --wait bash --norc -ic 'enable -n complete 2>/dev/null; source "$LIBRARY" >said 2>&1 && [[ ! -s said ]]' </dev/null
 }
 
-@test "sourcing twice keeps what is held" {
+@test "sourcing twice keeps the locks" {
     script tool <<'END'
 aba_lock_operation save
 source "$LIBRARY"
@@ -56,7 +47,7 @@ END
     expect_silence
 }
 
-@test "what aba-lock init bash prints does the same, and knows the helper that it came from" {
+@test "the output of aba-lock init bash does the same, and uses the helper that printed it" {
     cat >tool <<'END'
 eval "$(env -u LIBRARY "$1" init bash)"
 aba_lock_operation save && aba_lock_held save && echo held
@@ -67,7 +58,7 @@ END
     [[ ${output} == held ]]
 }
 
-@test "without a helper there is a sentence and 125, and never an unprotected run" {
+@test "without a helper, the script ends with 125 and a message, and does not run without its lock" {
     script tool <<'END'
 aba_lock_operation save
 echo 'not reached'
@@ -87,8 +78,8 @@ END
     expect_text 'so nothing is locked'
 }
 
-@test "a conflict ends the script with 1, whatever its options" {
-    holder
+@test "a conflict ends the script with 1, whatever options the script has" {
+    start_holder save
     script tool <<'END'
 aba_lock_operation save
 echo 'not reached'
@@ -101,8 +92,8 @@ END
     let_go
 }
 
-@test "a conflict can be returned, as 1" {
-    holder
+@test "with --on-conflict return, a conflict is status 1" {
+    start_holder save
     script tool <<'END'
 aba_lock_operation -q --on-conflict return save || echo "status $?"
 ABA_LOCK_ON_CONFLICT=return aba_lock_operation --quiet save || echo "status $?"
@@ -116,8 +107,8 @@ END
     let_go
 }
 
-@test "after warn the script goes on with a status of its own, and is told that it has no lock" {
-    holder
+@test "with --on-conflict warn, the script goes on with status 3, and a message says that it holds no lock" {
+    start_holder save
     script tool <<'END'
 aba_lock_operation --on-conflict=warn save || echo "status $?"
 aba_lock_held save || echo 'not held'
@@ -131,8 +122,8 @@ END
     let_go
 }
 
-@test "ask goes on only after Enter on a terminal, and never without one" {
-    holder
+@test "with --on-conflict ask, the script goes on only after Enter on a terminal" {
+    start_holder save
     script tool <<'END'
 IFS=x
 aba_lock_operation --on-conflict ask save || echo "status $?"
@@ -162,16 +153,16 @@ END
     expect_text "save is already running: pid ${STARTED_PID} ("
     expect_text 'aba-lock: press Enter to go on without the lock on save, Ctrl-C to stop: '
     expect_text 'status 3'
-    # A word is no Enter, even if bash would take it for a separator.
+    # A word is not Enter, even if IFS makes it a separator.
     run -1 python3 terminal.py $'x\n'
     [[ ${output} != *'status 3'* ]]
-    # The end of the input is no Enter.
+    # The end of the input is not Enter.
     run -1 python3 terminal.py $'\x04'
     [[ ${output} != *'status 3'* ]]
     let_go
 }
 
-@test "a way to meet a conflict that there is not is refused before anything is locked" {
+@test "an unknown value of --on-conflict is refused before anything is locked" {
     script tool <<'END'
 aba_lock_operation save
 echo 'not reached'
@@ -181,7 +172,7 @@ END
     [[ ! -e ${ABA_LOCK_DIR} ]]
 }
 
-@test "options stand before and after the names, alone, together, and with their values" {
+@test "options may come before and after the names, in one word or several, with their values" {
     script tool <<'END'
 aba_lock_operation -qx a -t5 b --who 'me and you' c -w
 for name in a b c; do aba_lock_held "$name" || exit 91; done
@@ -192,7 +183,7 @@ END
     expect_silence
 }
 
-@test "wrong usage is 2 with a sentence" {
+@test "wrong usage is status 2 with a message" {
     script tool <<'END'
 aba_lock_operation "$@"
 echo 'not reached'
@@ -212,8 +203,8 @@ END
     expect_text '--on-conflict HOW'
 }
 
-@test "variables that were set but not exported are in force all the same" {
-    holder
+@test "variables that the script has set and not exported have an effect" {
+    start_holder save
     script tool <<'END'
 unset ABA_LOCK_DIR
 ABA_LOCK_DIR=$PWD/other
@@ -239,7 +230,7 @@ END
     [[ $(stat -c %a "${HOME}/.aba") == 700 && $(stat -c %a "${HOME}/.aba/aba-save.lock") == 600 ]]
 }
 
-@test "a directory with blanks, quotes and a dollar in its name is a directory" {
+@test "the lock directory may have blanks, quotes and a dollar in its name" {
     script tool <<'END'
 aba_lock_operation save load
 aba_lock_held save && bash -c 'source "$LIBRARY"; aba_lock_operation save' && aba_unlock_operation save
@@ -248,7 +239,7 @@ END
     expect_silence
 }
 
-@test "somebody who replaces the file each time is reported, and not tried for ever" {
+@test "a lock file that is replaced each time that it is opened is reported after some attempts" {
     mkdir "${ABA_LOCK_DIR}"
     cat >helper <<'END'
 #!/bin/sh
@@ -267,7 +258,7 @@ END
     [[ ${output} != *'not reached'* ]]
 }
 
-@test "releasing what is not held says so" {
+@test "the release of a lock that is not held is reported" {
     script tool <<'END'
 aba_unlock_operation save || echo "status $?"
 aba_unlock_operation || echo "status $?"
@@ -277,7 +268,7 @@ END
     expect_text $'aba-lock: this script does not hold a lock\nstatus 1'
 }
 
-@test "locks are released in any order, and can be taken again" {
+@test "locks can be released in any order, and acquired again" {
     script tool <<'END'
 for round in 1 2 3; do
     aba_lock_operation a b c
@@ -294,7 +285,7 @@ END
     expect_silence
 }
 
-@test "a release frees the lock also for the children that inherited it" {
+@test "a release frees the lock even if children inherited it" {
     script tool <<'END'
 aba_lock_operation save
 sleep 1000 &
@@ -308,7 +299,7 @@ END
     expect_silence
 }
 
-@test "a detached function, builtin or pipeline keeps no lock, and its output and status are its own" {
+@test "a detached function, builtin or pipeline keeps no lock, and its output and status are passed on" {
     script tool <<'END'
 set -eu
 look() { { true <&200; } 2>/dev/null && echo 'still open'; echo "looked $1"; return "${2-0}"; }
@@ -324,19 +315,19 @@ END
     [[ ${output} == $'looked one\nlooked two\nlooked three\nlooked four\nstatus 5\nfive' ]]
 }
 
-@test "nothing is used that bash 3.2 does not have" {
-    # Each was added later: associative arrays, mapfile, namerefs, case changes, {fd}>, &>>, |&, ;&, [[ -v ]],
+@test "the library uses nothing that bash 3.2 lacks" {
+    # Later additions: associative arrays, mapfile, namerefs, case changes, {fd}>, &>>, |&, ;&, [[ -v ]],
     # negative subscripts, printf %(...)T, ${x@Q}, $EPOCHSECONDS, wait -n, coproc, local -n, readarray, ** and BASHPID
     # without a fallback. Comments may name them.
     run ! grep -nE 'declare -[a-zA-Z]*A|mapfile|readarray|local -n|\$\{[a-zA-Z_]+(\^|,)|[^$]\{[a-z_]+\}[<>]|&>>|\|&|;&|-v [a-zA-Z_]+ \]\]|\[-[0-9]+\]|%\([^)]*\)T|@[QEPAa]\}|EPOCH|wait -n|coproc|globstar|\$BASHPID|\$\{BASHPID\}|<\(' \
         <(grep -v '^ *#' "${LIBRARY}" "${PROJECT}/completions/aba-lock.bash")
 }
 
-@test "the man page tells of every function, option and variable" {
+@test "the man page names every function, option and variable" {
     page=$(<"${PROJECT}/shell/aba-lock.bash.7")
     while read -r word; do
         [[ ${page//\\/} == *"${word}"* ]] || {
-            echo "the man page does not tell of ${word}"
+            echo "the man page does not name ${word}"
             return 1
         }
     done < <(
@@ -346,10 +337,10 @@ END
     )
 }
 
-@test "the example of the README does what it says" {
+@test "the example in the README works as described" {
     sed -n '/^## In thirty seconds/,/^## What/p' "${PROJECT}/README.md" |
         sed -n '/^```bash/,/^```/p' | sed '/^```/d' >example
-    # The first block is the script; it is held up where its work would be.
+    # The first block is the script. It pauses at its work.
     sed -n '/^source/,/^esac/p' example | sed "s|/usr/local/share/aba-lock/aba-lock.bash|${LIBRARY}|" >body
     grep -q aba_lock_operation body
     script tool <body
@@ -366,7 +357,7 @@ END
     let_go
 }
 
-@test "what the README says of other ways to lock is true of the way from there" {
+@test "scripts that lock with flock(1) and the library exclude each other, as the README says" {
     exec 201>>"$(aba-lock path --create backup)"
     flock -n 201
     run -75 aba-lock lock backup -- true
@@ -376,7 +367,7 @@ END
     run -1 aba-lock lock -E 1 --file "${PWD}/other" -- flock -n "${PWD}/other" true
 }
 
-@test "the time to wait goes with the option, and is no name" {
+@test "a number after -w is reported as a time to wait, and not taken for a name" {
     script waiter <<'END'
 aba_lock_operation "$@"
 END
@@ -396,12 +387,7 @@ END
     run -0 ./waiter -w -n 60 save
     run -0 ./waiter -w=60 60 save
     run -0 ./waiter save -w other 60
-    script holder <<'END'
-aba_lock_operation save
-hold
-END
-    start ./holder
-    until_ready
+    start_holder save
     run -1 ./waiter --wait=0.05 save
     expect_text 'timed out'
     run -1 ./waiter -w=0.05 save
@@ -409,11 +395,11 @@ END
     let_go
 }
 
-@test "the pid file of a helper that failed after it had written it is removed" {
+@test "if the helper fails after it has written the pid file, the library removes that file" {
     printf '%s\n' '#!/bin/sh' 'if [ "$1" = lock ]; then echo "$PPID" >"$FILE"; exit 75; fi' "exec '${ABA_LOCK_BIN}' \"\$@\"" >helper
     chmod +x helper
     script failing <<'END'
-# Another lock has this one, too.
+# Two locks share this pid file.
 aba_lock_operation --pid-file both a
 aba_lock_operation --pid-file both b
 ABA_LOCK_BIN=${PWD}/helper
@@ -432,7 +418,7 @@ END
     run -0 ./failing "${ABA_LOCK_BIN}"
 }
 
-@test "a pid file is removed with the lock, and at the end of the script" {
+@test "a pid file is removed when the lock is released, and at the end of the script" {
     script tool <<'END'
 trap 'echo "theirs $? $(<"${BATS_TEST_TMPDIR}/pid file")"' EXIT
 aba_lock_operation --pid-file 'pid file' a b
@@ -458,7 +444,7 @@ aba_lock_operation --pid-file one c
 aba_lock_operation --pid-file two d
 aba_unlock_operation c
 [[ ! -e one && -e two ]] || exit 93
-# A pid file that another process wrote to stays, and so does that of a lock whose helper failed.
+# A pid file that another process has written stays.
 echo 1 >two
 END
     run -0 ./releasing
@@ -475,7 +461,7 @@ END
     until_true test ! -e pid
 }
 
-@test "a link is not replaced by a pid file, and nothing is locked" {
+@test "a link at the path of the pid file is refused, and nothing is locked" {
     echo precious >target
     ln -s target pid
     script tool <<'END'

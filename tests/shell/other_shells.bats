@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# Other shells than bash that source a file that is for bash.
+# Other shells that source the files for bash.
 
 load helper
 
@@ -7,7 +7,7 @@ OTHER_SHELLS=(dash 'busybox ash' mksh ksh93 zsh yash posh)
 
 # Usage: expect_refusal FILE FUNCTION...
 #
-# In each other shell, sourcing FILE is reported, and then each function ends the script.
+# In each other shell, a message reports that FILE is for bash, and then each function ends the script.
 expect_refusal() {
     local shell file=$1 function
     for shell in "${OTHER_SHELLS[@]}"; do
@@ -37,17 +37,17 @@ END
     done
 }
 
-@test "a script for another shell does not work without its locks: each function of the library ends it with 125" {
+@test "in another shell, each function of the library ends the script with 125" {
     functions=$(grep -oE '^aba_[a-z_]+\(\)' "${LIBRARY}" | tr -d '()')
     [[ ${functions} == *aba_lock_operation*aba_reserve* ]]
     expect_refusal "${LIBRARY}" ${functions}
 }
 
-@test "a script for another shell does not take a task for done: run_once ends it with 125" {
+@test "in another shell, run_once ends the script with 125" {
     expect_refusal "${PROJECT}/shell/run_once.bash" run_once
 }
 
-@test "a script for another shell that has what aba-lock init bash prints ends with 125" {
+@test "in another shell, a script that evaluates aba-lock init bash ends with 125" {
     for shell in "${OTHER_SHELLS[@]}"; do
         run -125 ${shell} -c 'eval "$(aba-lock init bash)"; aba_lock_operation save; echo "went on"'
         expect_text 'aba-lock: aba-lock.bash is for bash'

@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
-# aba_reserve in real scripts.
+# aba_reserve in scripts.
 
 load helper
 
-@test "a script gets its number, silently, whatever options and traps it has" {
+@test "a script gets its number, whatever options and traps it has" {
     script tool <<'END'
 set -euo pipefail
 set -E
@@ -17,7 +17,7 @@ END
     [[ ${output} == '5000 5000 5001 5002' ]]
 }
 
-@test "what is exported in the script or not is the same to it" {
+@test "variables of the script have an effect, exported or not" {
     script tool <<'END'
 unset ABA_LOCK_DIR
 ABA_LOCK_DIR=${BATS_TEST_TMPDIR}/other
@@ -27,7 +27,7 @@ END
     [[ ${output} == 5000 && -f other/reserve/ports && ! -e ${ABA_LOCK_DIR} ]]
 }
 
-@test "a failure is the status of the call, and the script goes on or ends as it likes" {
+@test "a failure is the status of the call, and ends the script only under set -e" {
     script tool <<'END'
 status=0
 aba_reserve --probe none --range 5-5 --require 6 || status=$?
@@ -62,7 +62,7 @@ aba_lock_detach sleep 30 >/dev/null 2>&1 </dev/null 3>&- 4>&- &
 ready "$!"
 exit 0
 END
-    # The tool runs as the command that has the number; what it detaches outlives it.
+    # The tool is the command that has the number, and the command that it detaches outlives it.
     start aba-lock reserve --probe none -- ./tool
     pid=$(until_ready)
     wait "${STARTED_PID}"
@@ -72,7 +72,7 @@ END
     kill "${pid}"
 }
 
-@test "two checkouts and a parallel test run share a machine" {
+@test "two checkouts and ten parallel commands on one machine get different numbers" {
     mkdir one two
     for checkout in one two; do
         (cd "${checkout}" && aba-lock reserve --probe none --group web,db --dotenv .env >/dev/null)
@@ -80,7 +80,7 @@ END
     [[ $(<one/.env) == $'WEB_PORT=5000\nDB_PORT=5001' ]]
     [[ $(<two/.env) == $'WEB_PORT=5002\nDB_PORT=5003' ]]
     mkfifo gate
-    # (Not by `jobs -p`: the watch that bats keeps over the test is among those, and its sleep(1) would outlive it.)
+    # (Not by `jobs -p`, which lists the timeout process of bats, too, whose sleep(1) would outlive it.)
     started=()
     for ((i = 0; i < 10; i++)); do
         aba-lock reserve --probe none -- sh -c 'echo "$ABA_NUMBER" >>numbers; read -r _ <gate' &

@@ -1,23 +1,20 @@
 #!/usr/bin/env bats
-# run_once.bash: how the first user's scripts call run_once, one test each, and what a drop-in must leave alone. Also
-# aba_run_once, which is the same command without the manners of that drop-in.
+# run_once.bash: each way in which existing scripts call run_once, and what it must not change in a script. Also
+# aba_run_once, the same command of the helper without the additions of run_once.
 #
 # shellcheck disable=SC2154 # set by bats
 
 load helper
 
-eval "$(declare -f setup | sed '1s/setup/set_up_processes/')"
-eval "$(declare -f teardown | sed '1s/teardown/end_processes/')"
-
 setup() {
-    set_up_processes
+    shared_setup
     unset RUN_ONCE_DIR
     export RUN_ONCE=${PROJECT}/shell/run_once.bash
     TASKS=${ABA_LOCK_DIR}/runner
     mkfifo ready go
-    # Open all the time, so that nothing that is said is lost between two who read it.
+    # Open all the time, so that no word is lost between two readers.
     exec {READY}<>ready
-    # A task: notes that it ran, says so, and goes on at a word. A second run, as of a validation, is quick.
+    # A task: notes its run in the journal and the pipe `ready`, and waits for a word from `go`. A second run does not wait.
     cat >work <<'END'
 #!/usr/bin/env bash
 if grep -qsxF -e "$1" journal; then
@@ -29,7 +26,7 @@ echo "$1" >ready
 read -r -t "${PATIENCE}" _ <>go
 exit "${2:-0}"
 END
-    # A task that only notes that it ran.
+    # A task that only notes its run in the journal.
     cat >note <<'END'
 #!/usr/bin/env bash
 echo "$1" >>journal
@@ -45,12 +42,12 @@ teardown() {
             RUN_ONCE_DIR=${root} timeout "${PATIENCE}" "${ABA_LOCK_BIN}" run-once -G || true
         fi
     done
-    end_processes
+    shared_teardown
 }
 
 # Usage: tool NAME <<'END' ... END
 #
-# Writes a bash script as strict as they come, which sources run_once.bash. An ERR trap says where it was set off.
+# Writes a strict bash script that sources run_once.bash. Its ERR trap prints the function in which it runs.
 tool() {
     {
         printf '#!/usr/bin/env bash\n'
@@ -68,32 +65,12 @@ until_ready() {
     echo "${word}"
 }
 
-# Whether somebody waits for task $1: blocked in the kernel.
+# Returns 0 if a process waits for task $1.
 task_is_waited_for() {
-    local inode
-    inode=$(stat -c %i "${TASKS}/$1/lock") || return
-    grep -q -- "-> FLOCK .*:${inode} " /proc/locks
+    is_file_waited_for "${TASKS}/$1/lock"
 }
 
-# Usage: ends_with STATUS [PID]: the process that `start` started ends so, by default the last one.
-ends_with() {
-    local status=0 pid=${2:-${STARTED_PID}}
-    until_true is_done "${pid}"
-    wait "${pid}" || status=$?
-    if [[ ${status} != "$1" ]]; then
-        echo "expected status $1, got ${status}" >&2
-        return 1
-    fi
-}
-
-is_done() {
-    local stat
-    # It may go between one look and the next.
-    read -r stat 2>/dev/null <"/proc/$1/stat" || return 0
-    [[ ${stat} == *') Z '* ]]
-}
-
-# Usage: expect_file FILE TEXT: that is what is in it.
+# Usage: expect_file FILE TEXT: FILE contains TEXT and nothing else.
 expect_file() {
     if [[ $(<"$1") != "$2" ]]; then
         printf 'expected in %s: %s\ngot: %s\n' "$1" "$2" "$(<"$1")" >&2
@@ -101,7 +78,7 @@ expect_file() {
     fi
 }
 
-# A helper that notes how it is called.
+# Writes a helper that notes each of its calls.
 noting_helper() {
     cat >helper <<END
 #!/usr/bin/env bash
@@ -113,7 +90,7 @@ END
 
 # ---- as scripts call it ----------------------------------------------------------------------------------------------
 
-@test "what is started early is waited for late, and then validated" {
+@test "a task can be started early and waited for late, and is then validated" {
     tool early <<'END'
 run_once -i fetch -- ./work fetch
 END
@@ -129,12 +106,12 @@ END
     until_true task_is_waited_for fetch
     pid=$(<"${TASKS}/fetch/pid")
     let_go
-    ends_with 0
+    expect_end 0
     expect_file output "Waiting for the download (PID: ${pid})"$'\nstatus 0'
     expect_file journal $'fetch\nfetch'
 }
 
-@test "a pair of tasks is ensured: the first waited for in silence, the second with a message" {
+@test "of two tasks, the first is waited for without a message, and the second with one" {
     tool ensure <<'END'
 run_once -i oc:download -- ./note download
 run_once -q -w -i oc:download
@@ -146,13 +123,13 @@ END
     until_true task_is_waited_for oc:install
     pid=$(<"${TASKS}/oc:install/pid")
     let_go
-    ends_with 0
+    expect_end 0
     expect_file output "Installing oc (PID: ${pid})"
-    # Both are validated, as their runs began before the wait.
+    # Both are validated, because their runs began before the wait.
     expect_file journal $'download\ndownload\ninstall\ninstall'
 }
 
-@test "a wait with a command runs it if nobody has, and shows what it prints" {
+@test "a wait with a command runs the task if it never ran, and shows its output" {
     tool cold <<'END'
 run_once -w -S -i cold -- sh -c 'echo out; echo err >&2; echo ran >>journal'
 END
@@ -163,7 +140,7 @@ END
     expect_file journal ran
 }
 
-@test "an outcome is looked for with a time to live, and then read" {
+@test "an outcome is read if it is not older than its time to live" {
     tool version <<'END'
 if run_once -p -t 3600 -i latest && [[ $(run_once -E -i latest) == 0 ]]; then
     echo "known: $(run_once -o -i latest)"
@@ -181,7 +158,7 @@ END
     [[ ${output} == $'status: none\n4.17' ]]
 }
 
-@test "after a reset it runs again" {
+@test "after a reset a task runs again" {
     tool again <<'END'
 run_once -r -i image
 run_once -i image -- ./note "$1"
@@ -214,13 +191,13 @@ END
     [[ ${output} == running ]]
     let_go
     start "${ABA_LOCK_BIN}" run-once -qw -i long
-    ends_with 0
+    expect_end 0
     run -0 ./look
     [[ ${output} == finished ]]
     expect_file journal long
 }
 
-@test "the text of a failure is read when the wait has failed" {
+@test "after a wait has failed, the text of the failure can be read" {
     tool fail <<'END'
 run_once -i registry -- sh -c 'echo "port 5000 is taken" >&2; exit 3'
 if ! run_once -qw -i registry; then
@@ -251,7 +228,7 @@ END
     [[ ${output} == bad ]]
 }
 
-@test "recipes of a make, through a script of the project, run it once between them" {
+@test "parallel recipes of make run a task once" {
     tool wrapper <<'END'
 run_once "$@"
 END
@@ -270,9 +247,9 @@ END
     [[ $(until_ready) == long ]]
 }
 
-# ---- what it says ----------------------------------------------------------------------------------------------------
+# ---- messages --------------------------------------------------------------------------------------------------------
 
-# Runs ./waiter while a task runs, which ends when it waits. PID: the task's.
+# Runs ./waiter while a task runs. The task, whose pid is in PID, ends once ./waiter waits.
 waits_for_work() {
     tool kick <<'END'
 run_once -i task -- ./work task
@@ -283,10 +260,10 @@ END
     until_true task_is_waited_for task
     PID=$(<"${TASKS}/task/pid")
     let_go
-    ends_with 0
+    expect_end 0
 }
 
-@test "by default, it says on stdout which task it waits for" {
+@test "by default, a wait prints on stdout which task it waits for" {
     tool waiter <<'END'
 run_once -w -i task 2>errors
 END
@@ -295,12 +272,12 @@ END
     expect_file errors ''
 }
 
-@test "the script's aba_info says that it waits, and decides whether to" {
+@test "the script's function aba_info prints that it waits" {
     tool waiter <<'END'
 aba_info() {
     [[ $# == 1 ]]
     echo "[ABA] $1" >>told
-    # As one does that ends with a test whether to be verbose.
+    # As a function does whose last command tests a verbosity setting.
     return 1
 }
 run_once -w -m $'Fetching 100% of \\n' -i task
@@ -310,7 +287,7 @@ END
     expect_file told "[ABA] Fetching 100% of \\n (PID: ${PID})"
 }
 
-@test "a quiet wait says nothing, also when it fails" {
+@test "a quiet wait prints nothing, even if it fails" {
     tool waiter <<'END'
 run_once -i bad -- ./note bad 4
 run_once -q -w -i bad || echo "status $?"
@@ -320,7 +297,7 @@ END
     expect_file output 'status 4'
 }
 
-@test "only a wait says that it waits" {
+@test "only a wait prints that it waits" {
     tool waiter <<'END'
 run_once -w -p -i task || echo 'not finished'
 run_once -w -s -i task
@@ -331,7 +308,7 @@ END
     expect_file output $'not finished\nrunning'
 }
 
-@test "an empty message is none" {
+@test "an empty message is not printed" {
     tool waiter <<'END'
 run_once -w -m '' -i task
 END
@@ -339,7 +316,7 @@ END
     expect_file output ''
 }
 
-@test "nothing is said, and nothing asked, where there is nothing to wait for" {
+@test "without a task to wait for, nothing is printed, and the helper is called once" {
     noting_helper
     tool twice <<'END'
 run_once -w -S -i done -- true
@@ -350,7 +327,7 @@ END
     [[ $(grep -c . calls) == 2 ]]
 }
 
-@test "a pid that a killed supervisor left behind is not waited for" {
+@test "the pid file of a killed supervisor is not waited for" {
     mkdir -p "${TASKS}/stale"
     chmod 711 "${TASKS}" "${TASKS}/stale"
     echo 1 >"${TASKS}/stale/pid"
@@ -361,7 +338,7 @@ END
     [[ ${output} == ran ]]
 }
 
-@test "the text after a failure tells what to do, unless it is quiet" {
+@test "after a failure, a text says what to do, unless the wait is quiet" {
     tool fail <<'END'
 run_once -qw -i bad -- sh -c 'echo broken >&2; exit 3' 2>/dev/null || true
 run_once -w -i bad || true
@@ -376,7 +353,7 @@ END
     [[ ${output} == 1 ]]
 }
 
-@test "without a helper there is a sentence and 125" {
+@test "without a helper, run_once prints a message and returns 125" {
     tool lost <<'END'
 status=0
 run_once -w -i task -- touch ran || status=$?
@@ -395,7 +372,7 @@ END
 
 # ---- options ---------------------------------------------------------------------------------------------------------
 
-@test "a wait validates what succeeded before, unless -S says no" {
+@test "a wait validates a task that succeeded before, unless -S is given" {
     tool waiter <<'END'
 run_once "$@" -i built -- sh -c 'echo ran >>journal; test -e artefact || touch artefact; test ! -e broken'
 END
@@ -404,7 +381,7 @@ END
     expect_file journal ran
     run -0 ./waiter -w
     expect_file journal $'ran\nran'
-    # The task looks after what it made.
+    # The task makes the missing file again.
     rm artefact
     run -0 ./waiter -qw
     [[ -e artefact ]]
@@ -415,7 +392,7 @@ END
     [[ ${output} == 1 ]]
 }
 
-@test "a wait validates a run that began before it, unless -S says no" {
+@test "a wait validates a run that began before it, unless -S is given" {
     tool early <<'END'
 run_once -i one -- ./work one
 run_once -i two -- ./work two
@@ -433,15 +410,15 @@ END
     until_true task_is_waited_for two
     let_go
     let_go
-    ends_with 0
-    ends_with 0 "${one}"
-    # One of them by a validation.
+    expect_end 0
+    expect_end 0 "${one}"
+    # The second `one` is a validation.
     run -0 sort journal
     [[ ${output} == $'one\none\ntwo' ]]
 }
 
-@test "a task that an older function runs is waited for, with its pid if there is one" {
-    # As it holds the lock, in the background and in the foreground.
+@test "a task that the older function runs is waited for, with its pid if there is one" {
+    # This script holds the lock as the older function does, in the background and in the foreground.
     cat >older <<'END'
 #!/usr/bin/env bash
 mkdir -p "$1" || exit
@@ -477,9 +454,9 @@ END
         until_true task_is_waited_for task
         until_true grep Waiting output
         let_go
-        ends_with 0
+        expect_end 0
         expect_file output "${expected}"
-        ends_with 0 "${older}"
+        expect_end 0 "${older}"
         run -0 "${ABA_LOCK_BIN}" run-once -r -i task
     done
     expect_file journal $'background\nforeground'
@@ -501,7 +478,7 @@ END
     [[ ${output} == "${expected}"*$'status 127\nout: aba-lock: '*'no-such-command'* ]]
 }
 
-@test "letters share a word, values may stand in it, and the last mode counts" {
+@test "letters may share a word with each other and with values, and the last mode counts" {
     noting_helper
     tool call <<'END'
 "$@" || true
@@ -513,7 +490,7 @@ run_once -p --id one
 END
     ABA_LOCK_BIN=./helper run -0 ./call true
     [[ ${output} == 'new 1' ]]
-    # The same where bash's patterns do not tell -w and -W apart.
+    # The same under nocasematch, where the patterns of bash match -W for -w.
     mv calls plain
     ABA_LOCK_BIN=./helper run -0 ./call eval 'run_once -G; shopt -s nocasematch'
     [[ ${output} == 'new 1' ]]
@@ -524,7 +501,7 @@ END
     expect_text ' --reset --start --purge --wait --id=one -- true'
 }
 
-@test "of a value that is given twice the last one counts" {
+@test "if an option is given twice, the last value counts" {
     tool call <<'END'
 run_once -w -t 1 -i one -W 1 -i two -t 60 --timeout=50 --failure-note one --failure-note two -- sh -c 'exit 3' || echo "ended $?"
 END
@@ -535,7 +512,7 @@ END
     [[ -d ${ABA_LOCK_DIR}/runner/two && ! -e ${ABA_LOCK_DIR}/runner/one ]]
 }
 
-@test "the command begins behind two dashes, or where the options end" {
+@test "the command begins after two dashes, or after the options" {
     tool call <<'END'
 run_once -w -i one -- printf '%s|' -w -- -i two
 run_once -w -i three printf '%s|' -q '' --id=x
@@ -554,7 +531,7 @@ END
     expect_file output "--- waiting (PID: ${PID})"
 }
 
-@test "what is no option, or no value for one, is wrong usage" {
+@test "an unknown option or an invalid value is wrong usage" {
     tool call <<'END'
 status=0
 run_once "$@" || status=$?
@@ -570,7 +547,7 @@ END
     [[ ! -e ran ]]
 }
 
-@test "arguments arrive as they were, tabs and all" {
+@test "arguments reach the command unchanged, including tabs" {
     tool call <<'END'
 IFS=$'-i\t '
 run_once -w -S -i args -- printf '<%s>' $'a\tb' '' '  c  d ' $'e\nf' '*' '\t' '-i' '--'
@@ -580,9 +557,9 @@ END
     [[ ${output} == $'<a\tb><><  c  d ><e\nf><*><\\t><-i><-->' ]]
 }
 
-# ---- the script around it --------------------------------------------------------------------------------------------
+# ---- the calling script ----------------------------------------------------------------------------------------------
 
-@test "the ERR trap of a strict script sees its own failures, once, and none of ours" {
+@test "the ERR trap of a strict script runs once for a failed call, and not in the function" {
     tool strict <<'END'
 "$@" || true
 if run_once -p -i none; then :; fi
@@ -610,14 +587,14 @@ END
         }
         "${ABA_LOCK_BIN}" run-once -G
     done
-    # The same for the function of the library, but that it does not validate.
+    # The same for the function of the library, which does not validate.
     sed -i '/^aba_run_once_if_there()/d; s/^source.*/&; source "${LIBRARY}"/' strict
     sed -i 's/\brun_once /aba_run_once /; s/aba_run_once_if_there/aba_run_once/' strict
     run -5 ./strict true
     [[ ${output} == $'bad 5\nbad 5\nlong 124\nso far 5\ntrap in none: 5' ]]
 }
 
-@test "a failure ends a strict script also in a subshell, and is a status elsewhere" {
+@test "a failure ends a strict script, even in a subshell, and otherwise is a status" {
     tool strict <<'END'
 status=0
 (trap - ERR; set -e; run_once -qw -i bad -- ./note bad 6; echo 'not reached') && echo 'not reached' || status=$?
@@ -632,7 +609,7 @@ END
     [[ ${output} == *$'subshell 6\nstatus 6' ]]
 }
 
-@test "started in the background, in a subshell or as a job, the task lives on when the script has ended" {
+@test "a task that was started from a subshell or a job continues after the script has ended" {
     tool parents <<'END'
 (run_once -i one -- ./work one) &
 run_once -i two -- ./work two &
@@ -647,7 +624,7 @@ END
     run -0 "${ABA_LOCK_BIN}" run-once -R -i two
 }
 
-@test "a wait in the background hands its status to wait" {
+@test "a wait in the background passes its status to the builtin wait" {
     tool jobs <<'END'
 run_once -qw -i bad -- ./note bad 7 &
 first=$!
@@ -660,7 +637,7 @@ END
     [[ ${output} == *'status 7' ]]
 }
 
-@test "a loop that reads its lines from stdin loses none" {
+@test "a loop that reads lines from stdin loses none of them" {
     tool loop <<'END'
 while read -r id; do
     run_once -w -i "$id" -- cat
@@ -676,7 +653,7 @@ END
     [[ ${output} == $'one\ntwo\nthree' ]]
 }
 
-@test "a background task does not keep the operation of the script, nor what the script has open" {
+@test "a background task keeps neither the locks nor the open files of the script" {
     tool holder <<'END'
 source "${LIBRARY}"
 aba_lock_operation save
@@ -705,7 +682,7 @@ END
     expect_file nine 'still mine'
 }
 
-@test "the script's own descriptors stay as they are" {
+@test "the descriptors of the script stay as they are" {
     tool descriptors <<'END'
 exec 9>nine 8<lines 200>two_hundred
 ls -l /proc/$$/fd | sed 's/.* \([0-9]* ->\)/\1/' >before
@@ -739,7 +716,7 @@ END
     run -0 "${ABA_LOCK_BIN}" run-once -R -i two
 }
 
-@test "variables count also when the script has set and not exported them, and stay so" {
+@test "variables that the script has set and not exported have an effect, and stay as they are" {
     tool kick <<'END'
 declare -a names=(RUN_ONCE_DIR ABA_LOCK_DIR HOME)
 declare +x "${names[@]}"
@@ -781,7 +758,7 @@ END
         done
     done
     [[ ! -e ${TASKS} && ! -e ${HOME}/.aba ]]
-    # And it is the same task that the message is about.
+    # The message is about the same task.
     TASKS=${HOME}/.aba/runner
     rm journal
     start env -u HOME ./waiter "${HOME}"
@@ -789,11 +766,11 @@ END
     until_true task_is_waited_for task
     pid=$(<"${TASKS}/task/pid")
     let_go
-    ends_with 0
+    expect_end 0
     expect_file output "Waiting for task: task (PID: ${pid})"
 }
 
-@test "the script's options, traps, variables and its own getopts are left alone" {
+@test "the script's options, traps and variables and its getopts loop stay as they are" {
     tool look <<'END'
 look() {
     shopt
@@ -809,7 +786,7 @@ aba_info() { :; }
 trap 'true' EXIT
 trap 'true' USR1
 IFS=:
-# All that it runs has been run.
+# Twice, so that `hash` knows all commands.
 look >before
 look >before
 run_once -i task -- ./note task
@@ -831,7 +808,7 @@ END
     [[ ${output} == $'0\na1 c1 b3value ' ]]
 }
 
-@test "functions and aliases of the script named like builtins are not in the way" {
+@test "functions and aliases with the names of builtins change nothing" {
     tool odd <<'END'
 local() { echo wrong; }
 return() { echo wrong; }
@@ -857,9 +834,9 @@ END
     [[ ${output} == right ]]
 }
 
-# ---- sourcing it -----------------------------------------------------------------------------------------------------
+# ---- sourcing --------------------------------------------------------------------------------------------------------
 
-@test "sourcing run_once.bash prints nothing, starts no process, changes nothing else, and may be repeated" {
+@test "sourcing run_once.bash, even twice, prints nothing, starts no process, and changes nothing of the script" {
     cat >look <<'END'
 look() {
     shopt
@@ -889,7 +866,18 @@ END
     run ! grep -E '(clone|fork)' calls
 }
 
-@test "sourced behind an older run_once, it takes its place" {
+@test "run_once.bash finds the helper with the same code as aba-lock.bash" {
+    # Prints this code of a file, whose private names begin with __PREFIX.
+    finding_code() {
+        sed -n "/^__$1_installed=/,/^fi/p; /^__$1_find_helper() {/,/^    done/p" "$2" | sed "s/__$1_/__/g"
+    }
+    finding_code aba "${LIBRARY}" >of_library
+    finding_code run_once "${RUN_ONCE}" >of_run_once
+    (($(grep -c . of_library) > 15))
+    diff of_library of_run_once
+}
+
+@test "run_once.bash replaces an older run_once that was defined before" {
     cat >includes <<'END'
 run_once() {
     echo 'the old one'
@@ -903,7 +891,7 @@ END
 
 # ---- aba_run_once ----------------------------------------------------------------------------------------------------
 
-@test "aba_run_once is the command: its message on stderr, and no validation unless asked for" {
+@test "aba_run_once prints its message on stderr, and validates only with --validate" {
     tool waiter <<'END'
 source "${LIBRARY}"
 aba_info() { echo wrong; }
@@ -923,7 +911,7 @@ END
     expect_file journal $'once\nonce'
 }
 
-@test "aba_run_once without a helper is a sentence and 125" {
+@test "without a helper, aba_run_once prints a message and returns 125" {
     tool lost <<'END'
 source "${LIBRARY}"
 aba_run_once -i task -- touch ran || echo "status $?"
@@ -933,7 +921,7 @@ END
     expect_text 'status 125'
 }
 
-@test "a task of aba_run_once is not told of locks that it does not have" {
+@test "a task of aba_run_once gets no ABA_LOCK_FDS" {
     tool holder <<'END'
 source "${LIBRARY}"
 aba_lock_operation save

@@ -1,20 +1,15 @@
 #!/usr/bin/env bats
-# Signals that come while the library waits for a lock: their handlers run at once, and see a script that holds nothing.
+# Signals during a wait for a lock: their handlers run at once, while the script holds none of the locks.
 
 load helper
 
-# Usage: waiter NAME <<'END' ... END: a script whose handlers are run while `save` is held by another.
+# Usage: waiter NAME <<'END' ... END: writes a script with handlers, which waits for `save`.
 #
 # Starts a holder of `save` and then the script, and returns once the script waits. `let_go` ends the holder.
 waiter() {
-    script holder <<'END'
-aba_lock_operation save
-hold
-END
-    start ./holder
-    until_ready >/dev/null
+    start_holder save
     script "$1"
-    # A shell has its background jobs ignore SIGINT and SIGQUIT.
+    # A shell makes its background jobs ignore SIGINT and SIGQUIT.
     start env --default-signal=INT,QUIT "./$1"
     until_true script_waits save
 }
@@ -28,7 +23,7 @@ is_not_waited_for() {
     ! is_waited_for "$1"
 }
 
-# Waits for the script that was started last: its status is in STATUS.
+# Waits until the script that was started last has ended, and puts its status into STATUS.
 reap() {
     STATUS=0
     until_true is_gone "${STARTED_PID}"
@@ -61,7 +56,7 @@ END
     done
 }
 
-@test "a handler that exits ends the wait at once, and nothing is left that waits" {
+@test "a handler that exits ends the wait at once, and no process waits after that" {
     local handler status
     while read -r status handler; do
         waiter wait <<END
@@ -88,7 +83,7 @@ END
 END
 }
 
-@test "a handler that asks for the lock for which the script waits meets the holder, and not its own script" {
+@test "a handler that asks for the lock for which the script waits is refused because of the holder, not of the script" {
     waiter wait <<'END'
 handler() {
     local status=0
@@ -109,7 +104,7 @@ END
     [[ $(<output) == *acquired ]]
 }
 
-@test "a handler that takes over the lock while the script waits leaves it to the script" {
+@test "a handler that acquires the lock while the script waits leaves it to the script" {
     waiter wait <<'END'
 trap 'aba_unlock_operation first; ready; aba_lock_operation --wait save' TERM
 aba_lock_operation first
@@ -126,7 +121,7 @@ END
     [[ $(<output) == *acquired ]]
 }
 
-@test "of several locks, none is held while a handler runs" {
+@test "none of several locks is held while a handler runs" {
     waiter wait <<'END'
 trap 'ready "$("${ABA_LOCK_BIN}" status --quiet early; echo "$?")"' TERM
 aba_lock_operation --wait early save
@@ -202,7 +197,7 @@ END
     [[ $(<output) == *"trap -- '' SIGTERM"*"trap -- '' SIGINT"*"trap -- 'ready' SIGUSR1"* ]]
 }
 
-@test "the handlers of the script are its own again after a wait, whatever is in them" {
+@test "after a wait, the script has its handlers again, whatever their commands are" {
     waiter wait <<'END'
 trap $'echo \'one\'\ntrap -- \'two\' SIGUSR1; : "$x" `y` \\' TERM
 trap 'echo "quit" # [0]=x *' QUIT
@@ -277,7 +272,7 @@ END
     [[ $(<output) == *acquired && $(<output) != *wrong* ]]
 }
 
-@test "a script that is killed while it waits leaves nothing that waits" {
+@test "after a script was killed while it waits, no process waits" {
     waiter wait <<'END'
 trap 'echo wrong' TERM
 aba_lock_operation --wait save
@@ -314,7 +309,7 @@ END
     (($(grep -c 'status 1' output) == 1 && $(grep -c 'status 0' output) == 1))
 }
 
-@test "in a storm of signals, each is handled and the lock is acquired" {
+@test "many signals during a wait are all handled, and the lock is acquired" {
     waiter wait <<'END'
 trap 'ready again' USR1
 aba_lock_operation --wait save
@@ -370,13 +365,8 @@ END
     done
 }
 
-@test "a wait with job control is not stopped by a terminal that stops background jobs" {
-    script holder <<'END'
-aba_lock_operation save
-hold
-END
-    start ./holder
-    until_ready >/dev/null
+@test "with job control, the wait goes on if the terminal stops background jobs" {
+    start_holder save
     script wait <<'END'
 stty tostop
 set -m
@@ -395,12 +385,7 @@ END
 @test "a signal that comes right before the wait begins is handled at once, and nothing is printed about the helper" {
     local signal
     for signal in TERM HUP USR1; do
-        script holder <<'END'
-aba_lock_operation save
-hold
-END
-        start ./holder
-        until_ready >/dev/null
+        start_holder save
         script wait <<'END'
 trap 'ready handled' "$1"
 # Sends the signal between the last look for signals and `wait`.

@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
-# aba_update in real scripts.
+# aba_update in scripts.
 
 load helper
 
-@test "a command and a function make the new content out of the old" {
+@test "a command or a function makes the new content from the old one" {
     script tool <<'END'
 set -euo pipefail
 prefix='it is' count=3
@@ -20,7 +20,7 @@ END
     [[ $(<f.old) == $'it is new  one 3\nc' ]]
 }
 
-@test "what a function cannot do is not written, and its status is that of the call" {
+@test "if a function fails, nothing is written, and its status is that of the call" {
     script tool <<'END'
 set -eE -o pipefail
 trap 'echo "trap: $?"' ERR
@@ -41,7 +41,7 @@ END
     [[ $(<f) == a ]]
 }
 
-@test "wrong usage and a missing helper are told, and change nothing" {
+@test "wrong usage and a missing helper are reported, and change nothing" {
     script tool <<'END'
 aba_update f && exit
 aba_update none cat && exit
@@ -56,7 +56,7 @@ END
     [[ $(<f) == a && ! -e none.lock ]]
 }
 
-@test "neither odd names nor IFS, posix mode nor nocasematch are in the way of a function" {
+@test "a function works with unusual names, with any IFS, in posix mode and under nocasematch" {
     script tool <<'END'
 set -o posix
 shopt -s nocasematch
@@ -73,7 +73,7 @@ END
     [[ $(<'a file') == f1 ]]
 }
 
-@test "an update within a script that holds a lock does not give the lock away" {
+@test "an update in a script that holds a lock keeps the lock" {
     script tool <<'END'
 aba_lock_operation save
 gather() { cat; aba_lock_held save && echo held; }
@@ -86,7 +86,7 @@ END
     run -1 aba-lock status save
 }
 
-@test "ten scripts with a function each lose nothing" {
+@test "ten scripts that update a file at the same time lose no change" {
     script tool <<'END'
 add() { cat; echo "$1"; }
 aba_update f add "$1"
@@ -103,7 +103,7 @@ END
     [[ $(sort -n f) == "$(seq 10)" ]]
 }
 
-@test "what a start-up file of bash prints is not in the file" {
+@test "the output of the start-up file of bash does not get into the file" {
     script tool <<'END'
 BASH_ENV=${PWD}/startup
 same() { cat; echo more; }
@@ -140,7 +140,7 @@ change() {
 }
 caller
 aba_update f sh -c 'cat; [ -z "${bash_like-}" ] && echo plain'
-# The name of a function as a word that is no command.
+# A word that is the name of a function and not the command.
 f() { :; }
 aba_update f sh -c 'cat; echo as it was'
 SCRIPT

@@ -1,12 +1,12 @@
-//! A lock over etcd side by side with etcdctl's, as whole processes: from the call to its end, with the lease given back. One
-//! node on loopback.
+//! Compares `aba-lock lock` over etcd with `etcdctl lock`. Measures whole processes, from their start until the lease is given back,
+//! with one node on loopback.
 
 #![allow(
     clippy::disallowed_macros,
     clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a program of its own, outside the walls"
+    reason = "a separate program, to which the rules of the keeper do not apply"
 )]
 
 use std::net::{TcpListener, TcpStream};
@@ -26,23 +26,23 @@ fn main() {
     let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (client, peer) = (port(), port());
     let etcd = Etcd::start(&directory, client, peer);
-    let ours = |options: &[&str]| {
+    let time_lock = |options: &[&str]| {
         let mut command = Command::new(&helper);
         command.env("ABA_LOCK_DIR", directory.join("locks")).env("ABA_LOCK_KEEPER", &keeper);
         command.env("ABA_LOCK_SERVER", format!("etcd://127.0.0.1:{client}")).env_remove("ABA_LOCK_FDS");
         command.arg("lock").args(options).args(["deploy", "--", "true"]);
-        time(command)
+        measure(command)
     };
-    let theirs = || {
+    let time_etcdctl = || {
         let mut command = Command::new("etcdctl");
         command.env("ETCDCTL_API", "3").args(["--endpoints", &format!("127.0.0.1:{client}"), "lock", "deploy", "true"]);
-        time(command)
+        measure(command)
     };
     let mut times: [Vec<Duration>; 3] = Default::default();
-    // In turns, so that what else the machine does is in all of them.
+    // By turns, so that other load on the machine affects all of them.
     for round in 0..ROUNDS + 5 {
-        // The keeper of the last one may be about to give its lease back: who waits, waits for that, too.
-        let now = [ours(&["-w", "-q"]), ours(&["-w", "-q", "-o"]), theirs()];
+        // The keeper of the last call may still be giving its lease back, and the next call waits for that.
+        let now = [time_lock(&["-w", "-q"]), time_lock(&["-w", "-q", "-o"]), time_etcdctl()];
         for (all, one) in times.iter_mut().zip(now).filter(|_| round >= 5) {
             all.push(one);
         }
@@ -58,7 +58,7 @@ fn main() {
     }
 }
 
-fn time(mut command: Command) -> Duration {
+fn measure(mut command: Command) -> Duration {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
     let start = Instant::now();
     assert!(command.status().unwrap().success(), "{command:?}");

@@ -1,16 +1,25 @@
-//! Every option and argument. Help, man page and completion are made from this.
+//! The definitions of all options and arguments. They are also the source of the help, the man page and the completion, so the
+//! helper, the program that writes the man pages, and the tests include this file.
 
-// It is help for people: what stands in brackets there is no link.
+// The docs of the definitions are help texts, in which brackets are not links.
 #![allow(rustdoc::broken_intra_doc_links)]
 #![allow(clippy::option_option, reason = "an option with a value that may be left out, as clap reads it")]
 
+#[allow(
+    clippy::duplicate_mod,
+    reason = "programs that include this file may include the definitions of the helper, too"
+)]
+#[path = "../aba-lock/args/repeat.rs"]
+mod repeat;
+
 use aba_lock::base::duration::{parse_seconds, parse_span};
 use clap::{Args, Parser, Subcommand};
+use repeat::allow_repeated_flags;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What the exit statuses of `lease` mean.
+/// The exit statuses of `lease`.
 pub(crate) const LEASE_STATUS: [(&str, &str); 6] = [
     ("0", "acquired, done; held"),
     ("1", "`show` says that it is free"),
@@ -20,7 +29,7 @@ pub(crate) const LEASE_STATUS: [(&str, &str); 6] = [
     ("125", "no server answers, it refused, or something here failed"),
 ];
 
-/// What the variables of the environment do.
+/// The environment variables.
 pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("ABA_LOCK_SERVER", "the address of the server: https://host:port of a lock service, or etcd://h1:2379,h2:2379"),
     (
@@ -34,7 +43,7 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("ABA_LOCK_ON_LOST", "what to do when a script's lease is lost: term, warn, or a command [default: term]"),
 ];
 
-/// Examples: what to type, and what it does.
+/// Examples: the command, and its effect.
 pub(crate) const EXAMPLES: &[(&str, &str)] = &[
     (
         "LEASE=$(aba-lock lease acquire --server etcd://10.0.0.1:2379 --ttl 10m deploy) || exit",
@@ -45,38 +54,38 @@ pub(crate) const EXAMPLES: &[(&str, &str)] = &[
     ("aba-lock lease show deploy", "see who has it, and who waits"),
 ];
 
-/// A table as help shows it.
-fn table(title: &str, rows: &[(&str, &str)]) -> String {
+/// Formats a table for the help.
+fn format_table(title: &str, rows: &[(&str, &str)]) -> String {
     let width = rows.iter().map(|(left, _)| left.len()).max().unwrap_or(0) + 2;
     rows.iter().fold(format!("{title}:\n"), |text, (left, right)| format!("{text}  {left:width$}{right}\n"))
 }
 
-fn after_help() -> String {
+fn format_after_help() -> String {
     let examples = EXAMPLES
         .iter()
         .fold("Examples:\n".to_owned(), |text, (typed, does)| format!("{text}  {typed}\n      {does}\n"));
-    format!("{}\n{}\n{examples}", table("Exit status", &LEASE_STATUS), table("Environment", ENVIRONMENT))
+    format!("{}\n{}\n{examples}", format_table("Exit status", &LEASE_STATUS), format_table("Environment", ENVIRONMENT))
 }
 
 /// Keeps leases at a lock service or an etcd cluster, and binds them to the life of local scripts
 #[derive(Debug, Parser)]
 #[command(name = "aba-lock-keeper", version, disable_help_subcommand = true)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
-#[command(mut_subcommand("lease", |lease| lease.after_help(after_help())))]
+#[command(mut_subcommand("lease", |lease| lease.after_help(format_after_help())))]
 #[command(mut_subcommands(allow_repeated_flags))]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: KeeperCommand,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum KeeperCommand {
     #[command(subcommand)]
-    Lease(Lease),
+    Lease(LeaseCommand),
     #[command(hide = true)]
-    Hold(Hold),
+    Hold(HoldArgs),
     #[command(hide = true)]
-    Release(Script),
+    Release(ScriptLockArgs),
 }
 
 /// Leases by themselves, at a server that several machines share
@@ -87,23 +96,23 @@ pub(crate) enum Command {
 /// `aba_lock_operation` and `aba-lock lock` with --server keep the lease as long as the script lives.
 #[derive(Debug, Subcommand)]
 #[command(disable_help_subcommand = true)]
-pub(crate) enum Lease {
-    Acquire(Acquire),
-    Renew(Renew),
-    Release(Release),
-    Show(Show),
-    List(List),
+pub(crate) enum LeaseCommand {
+    Acquire(AcquireArgs),
+    Renew(RenewArgs),
+    Release(ReleaseArgs),
+    Show(ShowArgs),
+    List(ListArgs),
     #[command(hide = true)]
-    Settle(Settle),
+    Settle(SettleArgs),
     #[command(hide = true)]
-    Check(Script),
+    Check(ScriptLockArgs),
     #[command(hide = true)]
-    Tokens(Script),
+    Tokens(ScriptLockArgs),
 }
 
 /// Where the leases are.
 #[derive(Debug, Args)]
-pub(crate) struct Where {
+pub(crate) struct ServerOption {
     /// The server: https://host:port of a lock service, or etcd://h1:2379,h2:2379 [default: that of the environment]
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
@@ -111,20 +120,20 @@ pub(crate) struct Where {
 
 /// Acquire a lease, and print what it is called
 #[derive(Debug, Args)]
-pub(crate) struct Acquire {
+pub(crate) struct AcquireArgs {
     /// What to lock: letters, digits and . _ - : @ +
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
 
     #[command(flatten)]
-    pub(crate) at: Where,
+    pub(crate) at: ServerOption,
 
     /// How long it lasts if it is not renewed: 30, 90s, 10m, 2h; at least 10 s [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = span)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) ttl: Option<Duration>,
 
     #[command(flatten)]
-    pub(crate) wait: Patience,
+    pub(crate) wait: WaitOptions,
 
     /// Say this of the holder, to those who wait
     #[arg(long, value_name = "TEXT")]
@@ -141,52 +150,52 @@ pub(crate) struct Acquire {
 
 /// How long to wait.
 #[derive(Debug, Args)]
-pub(crate) struct Patience {
+pub(crate) struct WaitOptions {
     /// Fail at once if another has it [default]
     #[arg(short = 'n', long, overrides_with_all = ["wait", "timeout"])]
     pub(crate) nonblock: bool,
 
     /// Wait until it is free, or at most this many seconds: --wait=60 or -w=60, as --timeout 60
-    #[arg(short, long, value_name = "SECONDS", value_parser = seconds, overrides_with = "nonblock")]
+    #[arg(short, long, value_name = "SECONDS", value_parser = parse_wait, overrides_with = "nonblock")]
     #[arg(num_args = 0..=1, require_equals = true)]
     pub(crate) wait: Option<Option<Duration>>,
 
     /// Give up after this many seconds; fractions are allowed, and 0 tries once
-    #[arg(short, long, value_name = "SECONDS", value_parser = seconds, overrides_with = "nonblock")]
+    #[arg(short, long, value_name = "SECONDS", value_parser = parse_wait, overrides_with = "nonblock")]
     pub(crate) timeout: Option<Duration>,
 }
 
 /// Make a lease last as long again, from now on
 #[derive(Debug, Args)]
-pub(crate) struct Renew {
+pub(crate) struct RenewArgs {
     /// What `acquire` printed
     #[arg(value_name = "LEASE")]
     pub(crate) lease: String,
 
     #[command(flatten)]
-    pub(crate) at: Where,
+    pub(crate) at: ServerOption,
 }
 
 /// Give a lease back; fine if it is gone
 #[derive(Debug, Args)]
-pub(crate) struct Release {
+pub(crate) struct ReleaseArgs {
     /// What `acquire` printed
     #[arg(value_name = "LEASE")]
     pub(crate) lease: String,
 
     #[command(flatten)]
-    pub(crate) at: Where,
+    pub(crate) at: ServerOption,
 }
 
 /// Say who has a name, and who waits
 #[derive(Debug, Args)]
-pub(crate) struct Show {
+pub(crate) struct ShowArgs {
     /// The name
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
 
     #[command(flatten)]
-    pub(crate) at: Where,
+    pub(crate) at: ServerOption,
 
     /// Print it as a JSON object
     #[arg(long)]
@@ -195,9 +204,9 @@ pub(crate) struct Show {
 
 /// List all leases: who has them, and how many wait
 #[derive(Debug, Args)]
-pub(crate) struct List {
+pub(crate) struct ListArgs {
     #[command(flatten)]
-    pub(crate) at: Where,
+    pub(crate) at: ServerOption,
 
     /// Print it as a JSON array
     #[arg(long)]
@@ -206,9 +215,9 @@ pub(crate) struct List {
 
 /// Called by `aba-lock lock` when the local locks are held
 #[derive(Debug, Args)]
-pub(crate) struct Hold {
+pub(crate) struct HoldArgs {
     #[command(flatten)]
-    pub(crate) at: Where,
+    pub(crate) at: ServerOption,
 
     /// A lock that is held here: NAME/DESCRIPTOR/TOKEN/fresh or NAME/DESCRIPTOR/TOKEN/held
     #[arg(long = "lock", value_name = "LOCK", required = true)]
@@ -218,14 +227,14 @@ pub(crate) struct Hold {
     #[arg(long, value_name = "PID")]
     pub(crate) script: Option<u32>,
 
-    #[arg(long, value_name = "TIME", value_parser = span)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) ttl: Option<Duration>,
 
     #[arg(long, value_name = "HOW")]
     pub(crate) on_lost: Option<String>,
 
     #[command(flatten)]
-    pub(crate) wait: Patience,
+    pub(crate) wait: WaitOptions,
 
     #[arg(long, value_name = "TEXT")]
     pub(crate) who: Option<String>,
@@ -254,7 +263,7 @@ pub(crate) struct Hold {
 
 /// A lock that the calling script holds
 #[derive(Debug, Args)]
-pub(crate) struct Script {
+pub(crate) struct ScriptLockArgs {
     /// The descriptor on which the calling script holds it
     #[arg(long, value_name = "N")]
     pub(crate) fd: i32,
@@ -265,7 +274,7 @@ pub(crate) struct Script {
 
 /// Called by the shell library when it has closed its descriptor: waits until the lease was given back
 #[derive(Debug, Args)]
-pub(crate) struct Settle {
+pub(crate) struct SettleArgs {
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
 
@@ -274,19 +283,10 @@ pub(crate) struct Settle {
     pub(crate) token: u64,
 }
 
-/// Lets every flag be repeated, as `aba-lock` does. A second value of an option is refused.
-fn allow_repeated_flags(command: clap::Command) -> clap::Command {
-    let command = command.mut_args(|arg| {
-        let itself = arg.get_id().clone();
-        if matches!(arg.get_action(), clap::ArgAction::SetTrue) { arg.overrides_with(itself) } else { arg }
-    });
-    command.mut_subcommands(allow_repeated_flags)
-}
-
-fn span(text: &str) -> Result<Duration, &'static str> {
+fn parse_time(text: &str) -> Result<Duration, &'static str> {
     parse_span(text).ok_or("not a time span such as 30s, 10m or 2h")
 }
 
-fn seconds(text: &str) -> Result<Duration, &'static str> {
+fn parse_wait(text: &str) -> Result<Duration, &'static str> {
     parse_seconds(text).ok_or("not a number of seconds")
 }

@@ -1,86 +1,122 @@
-//! The tie between a keeper and a script: bytes of the lock file, far behind its content, that are locked for open
-//! file descriptions (`F_OFD_SETLK`, fcntl(2)).
+//! The binding between a script and its keeper: locked bytes of the lock file, far beyond its content.
 //!
-//! - The **script's bytes**, two, are locked for the description that the script has on its lock descriptor. They are free when the
-//!   last copy of that is closed, whatever closes it, and the keeper, which blocks for the first, is told by the kernel. The
-//!   second is for those who only look: the keeper never takes it.
-//! - The **keeper's byte** is locked for a description of the keeper's own, as long as there is a keeper: so others see that
-//!   the lease is kept, and wait until it was given back.
+//! The locks belong to open file descriptions (`F_OFD_SETLK`, fcntl(2)).
 //!
-//! Not flock(2) on the same file: a local waiter that stood there before the keeper would get it first, and then wait in the
-//! cluster for the lease that the keeper holds. And not the same bytes for each script: the next one would lock it before the
-//! keeper of the last one was told. So where they are follows from the token of the local lock, which no other
-//! acquisition of the file has.
+//! - The script's two bytes are locked on the open file description of its lock descriptor, so the kernel unlocks them when the
+//!   last copy of that descriptor is closed, for whatever reason. The keeper waits for the first byte. Other processes test
+//!   the second byte, which the keeper never locks.
+//! - The keeper's byte is locked on the keeper's own open file description while there is a keeper. It shows others that
+//!   the lease is kept, and they wait for its end, which means that the lease was given back.
+//!
+//! flock(2) on the same file cannot do this: a local waiter that was in the queue before the keeper would get the lock first, and
+//! then wait at the server for the lease that the keeper holds. The bytes must also differ from script to script. Otherwise
+//! the next script could lock them before the keeper of the last one noticed its end. Their position follows from the token of the
+//! local lock, which is different for each acquisition of the file.
 
+use crate::lease::WaitLimit;
+use crate::os::clock::Moment;
 use aba_lock::lock::keeper;
-use aba_lock::os::{self, Mode};
+use aba_lock::os::{Mode, range_in_the_way, try_lock_range, unlock_range, wait_lock_range};
 use std::fs::File;
 use std::io;
+use std::thread;
+use std::time::Duration;
 
-/// The scripts' bytes begin here.
+/// The position of the first script's bytes.
 const SCRIPTS: u64 = 1 << 60;
 
-/// The keepers' bytes begin here. Below are those of the scripts.
+/// The position of the first keeper's byte. The scripts' bytes are below it.
 const KEEPERS: u64 = keeper::BYTES;
 
-/// Where the bytes of an acquisition are.
+/// The longest wait for a keeper to give a lease back. The keeper continues after that.
+const RETURN_LIMIT: Duration = Duration::from_secs(5);
+
+/// The same for a caller that does not want to wait: longer than it takes while the server answers.
+const SHORT_RETURN_LIMIT: Duration = Duration::from_secs(1);
+
+/// The pause between two looks at the keeper's byte.
+const POLL: Duration = Duration::from_millis(2);
+
+/// The bytes of one acquisition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tie {
-    at: u64,
+pub(crate) struct Binding {
+    start: u64,
 }
 
-impl Tie {
-    /// The tie of the local lock with this token.
-    pub(crate) fn of(token: u64) -> Self {
-        // Behind any content.
-        Self { at: SCRIPTS + 2 * (token % (SCRIPTS / 2)) }
+impl Binding {
+    /// The binding for the local lock with this token.
+    pub(crate) fn from_token(token: u64) -> Self {
+        Self { start: SCRIPTS + 2 * (token % (SCRIPTS / 2)) }
     }
 
-    /// Locks the script's bytes on its own description.
-    pub(crate) fn bind(self, script: &File) -> io::Result<()> {
-        let bound = match os::try_lock_range(script, Mode::Exclusive, self.at, 2) {
-            // It can only be read, which is enough to lock.
+    /// Locks the script's bytes on the script's open file description.
+    pub(crate) fn bind_script(self, script: &File) -> io::Result<()> {
+        let is_bound = match try_lock_range(script, Mode::Exclusive, self.start, 2) {
+            // The descriptor is read-only, which is enough for a shared lock.
             Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
-                os::try_lock_range(script, Mode::Shared, self.at, 2)?
+                try_lock_range(script, Mode::Shared, self.start, 2)?
             }
-            done => done?,
+            result => result?,
         };
-        if bound { Ok(()) } else { Err(io::ErrorKind::AlreadyExists.into()) }
+        if is_bound { Ok(()) } else { Err(io::ErrorKind::AlreadyExists.into()) }
     }
 
-    /// Blocks until the script has ended or let go, or a signal comes.
-    pub(crate) fn until_script_ends(self, keeper: &File) -> io::Result<()> {
-        os::wait_lock_range(keeper, Mode::Exclusive, self.at, 1)
+    /// Blocks until the script has ended or released its bytes, or a signal arrives.
+    pub(crate) fn wait_for_script(self, keeper: &File) -> io::Result<()> {
+        wait_lock_range(keeper, Mode::Exclusive, self.start, 1)
     }
 
-    /// Whether the script has it still.
-    pub(crate) fn is_bound(self, file: &File) -> io::Result<bool> {
-        others_have(file, self.at + 1, 1)
+    /// Returns true while the script holds its bytes.
+    pub(crate) fn has_script(self, file: &File) -> io::Result<bool> {
+        is_locked(file, self.start + 1)
     }
 
-    /// Locks the keeper's byte on a description of its own.
-    pub(crate) fn keep(self, keeper: &File) -> io::Result<bool> {
-        os::try_lock_range(keeper, Mode::Exclusive, KEEPERS + self.at, 1)
+    /// Locks the keeper's byte on the keeper's own open file description. Returns false if another keeper holds it.
+    pub(crate) fn lock_keeper_byte(self, keeper: &File) -> io::Result<bool> {
+        try_lock_range(keeper, Mode::Exclusive, KEEPERS + self.start, 1)
     }
 
-    /// Unlocks it: what was kept was given back.
-    pub(crate) fn given_back(self, keeper: &File) -> io::Result<()> {
-        os::unlock_range(keeper, KEEPERS + self.at, 1)
+    /// Unlocks the keeper's byte, which shows that the lease was given back.
+    pub(crate) fn unlock_keeper_byte(self, keeper: &File) -> io::Result<()> {
+        unlock_range(keeper, KEEPERS + self.start, 1)
     }
 
-    /// Whether there is a keeper for it.
-    pub(crate) fn is_kept(self, file: &File) -> io::Result<bool> {
-        others_have(file, KEEPERS + self.at, 1)
+    /// Returns true while there is a keeper.
+    pub(crate) fn has_keeper(self, file: &File) -> io::Result<bool> {
+        is_locked(file, KEEPERS + self.start)
+    }
+
+    /// Waits until the keeper of a script that has ended has given the lease back, but not forever. Returns at once if a process
+    /// that inherited the descriptor still holds the script's bytes.
+    pub(crate) fn wait_for_return(self, file: &File) {
+        wait_while(RETURN_LIMIT, || Ok(!self.has_script(file)? && self.has_keeper(file)?));
     }
 }
 
-/// Unlocks the script's bytes, whatever its tie.
-pub(crate) fn let_go(script: &File) -> io::Result<()> {
-    os::unlock_range(script, SCRIPTS, KEEPERS - SCRIPTS)
+/// Returns true while there is a keeper for the holder of this lock file.
+pub(crate) fn has_keeper(file: &File) -> io::Result<bool> {
+    keeper::is_there(file)
 }
 
-pub(crate) use keeper::is_there as has_keeper;
+/// Unlocks the bytes of the script that has this open file description, and of all copies of the descriptor.
+pub(crate) fn unbind_script(script: &File) -> io::Result<()> {
+    unlock_range(script, SCRIPTS, KEEPERS - SCRIPTS)
+}
 
-fn others_have(file: &File, start: u64, len: u64) -> io::Result<bool> {
-    Ok(os::range_in_the_way(file, Mode::Exclusive, start, len)?.is_some())
+/// Waits until the last keeper of this lock file has given its lease back, but not forever: the server knows the holder, too. The
+/// local lock must be free, or ours.
+pub(crate) fn wait_until_returned(file: &File, limit: WaitLimit) {
+    let limit = if limit == WaitLimit::NoWait { SHORT_RETURN_LIMIT } else { limit.cap(RETURN_LIMIT) };
+    wait_while(limit, || has_keeper(file));
+}
+
+fn wait_while(limit: Duration, is_kept: impl Fn() -> io::Result<bool>) {
+    let end = Moment::now().plus(limit);
+    while is_kept().unwrap_or(false) && !end.is_past() {
+        thread::sleep(POLL);
+    }
+}
+
+fn is_locked(file: &File, position: u64) -> io::Result<bool> {
+    Ok(range_in_the_way(file, Mode::Exclusive, position, 1)?.is_some())
 }

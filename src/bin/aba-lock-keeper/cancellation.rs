@@ -1,41 +1,41 @@
-//! Gives back what an acquisition has begun when a signal ends the wait. Otherwise those after it in the queue would wait for a
-//! process that has ended, until its lease ends.
+//! Gives back what an acquisition has begun when a signal ends the wait. Otherwise the next processes in the queue would wait
+//! for a process that has ended, until its lease ends.
 //!
-//! A thread waits for the signals that end a process. A lease or a place in a queue is noted before the server is asked for it,
-//! so the signal may come at any time. Locks that were acquired on this machine are released, too: a shell at its prompt,
-//! which goes on after Ctrl-C, has the descriptors open.
+//! A thread waits for the signals that end a process. The id of a lease or of a place in a queue is noted before the request for it is
+//! sent, so the signal may come at any time. Local locks that were acquired are released, too: an interactive shell, which survives
+//! Ctrl-C, still has their descriptors open.
 //!
-//! Where no thread can be created, the acquisition looks for such a signal each time that it reports how the wait goes.
+//! If no thread can be created, the acquisition looks for a signal each time that it reports the progress of its wait.
 
-use crate::server;
+use crate::os::signal;
+use crate::server::connect;
 use crate::settings::Settings;
-use crate::sys;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// Releases what was acquired on this machine, and calls its argument, which gives back what is at the server.
-type LetGo = Box<dyn FnOnce(&mut dyn FnMut()) + Send>;
+/// Releases the local locks. Its argument gives back what is at the server.
+type LocalRelease = Box<dyn FnOnce(&mut dyn FnMut()) + Send>;
 
-/// What may be at the server.
+/// The id of what may be at the server, shared between the acquisition and the thread.
 #[derive(Clone)]
-pub(crate) struct Pending {
-    state: Arc<Mutex<State>>,
+pub(crate) struct PendingLease {
+    state: Arc<Mutex<PendingState>>,
     /// True if a thread waits for signals.
     has_thread: bool,
 }
 
-struct State {
+struct PendingState {
     id: Option<String>,
     settings: Settings,
-    /// `None`: a signal came, and is about to end this process.
-    let_go: Option<LetGo>,
+    /// `None`: a signal has arrived and is about to end this process.
+    release: Option<LocalRelease>,
 }
 
-impl Pending {
-    /// Notes what there may be at the server from now on. Does not return if a signal came.
-    pub(crate) fn set(&self, id: Option<&str>) {
-        let mut state = self.lock();
-        if state.let_go.is_some() {
+impl PendingLease {
+    /// Notes what may be at the server from now on. Does not return if a signal has arrived.
+    pub(crate) fn set_id(&self, id: Option<&str>) {
+        let mut state = self.lock_state();
+        if state.release.is_some() {
             state.id = id.map(str::to_owned);
             return;
         }
@@ -45,69 +45,69 @@ impl Pending {
         }
     }
 
-    /// Ends this process if a signal came that no thread waits for.
-    pub(crate) fn heed_signals(&self) {
+    /// Ends this process if a signal has arrived and no thread waits for it.
+    pub(crate) fn check_signals(&self) {
         if !self.has_thread
-            && let Some(signal) = sys::signal_that_came()
+            && let Some(signal) = signal::take_signal()
         {
-            self.end_by(signal);
+            self.end_process(signal);
         }
     }
 
     /// Gives everything back, and ends this process by the signal.
-    fn end_by(&self, signal: i32) -> ! {
-        let mut state = self.lock();
-        let (id, settings, let_go) = (state.id.take(), state.settings.clone(), state.let_go.take());
+    fn end_process(&self, signal: i32) -> ! {
+        let mut state = self.lock_state();
+        let (id, settings, release) = (state.id.take(), state.settings.clone(), state.release.take());
         drop(state);
-        if let Some(let_go) = let_go {
-            let_go(&mut || {
-                if let (Some(id), Ok(mut server)) = (&id, server::connect(&settings)) {
+        if let Some(release) = release {
+            release(&mut || {
+                if let (Some(id), Ok(mut server)) = (&id, connect::connect(&settings)) {
                     let _ = server.release(id);
                 }
             });
         }
-        sys::die_of(signal)
+        signal::die_of_signal(signal)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, PendingState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Gives back what is pending when a signal comes.
-#[must_use = "it ends with `end`"]
-pub(crate) struct Cancel {
-    pub(crate) pending: Pending,
+/// The reaction to signals during an acquisition.
+#[must_use = "it must be ended with `end`"]
+pub(crate) struct Cancellation {
+    pub(crate) pending: PendingLease,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Cancel {
-    /// From now on a signal that is held back ends us, when what is pending was given back.
+impl Cancellation {
+    /// From now on, a blocked signal gives back what is pending, and ends this process.
     pub(crate) fn begin(settings: &Settings) -> Self {
-        Self::with(settings, |give_back| give_back())
+        Self::begin_with(settings, |give_back| give_back())
     }
 
-    /// The same, and `let_go` is called then, with what gives back what is pending.
-    pub(crate) fn with(settings: &Settings, let_go: impl FnOnce(&mut dyn FnMut()) + Send + 'static) -> Self {
-        let state = State { id: None, settings: settings.clone(), let_go: Some(Box::new(let_go)) };
-        let mut pending = Pending { state: Arc::new(Mutex::new(state)), has_thread: true };
-        let theirs = pending.clone();
+    /// Like [`Self::begin`], but calls `release`, whose argument gives back what is pending.
+    pub(crate) fn begin_with(settings: &Settings, release: impl FnOnce(&mut dyn FnMut()) + Send + 'static) -> Self {
+        let state = PendingState { id: None, settings: settings.clone(), release: Some(Box::new(release)) };
+        let mut pending = PendingLease { state: Arc::new(Mutex::new(state)), has_thread: true };
+        let thread_pending = pending.clone();
         let wait = move || {
-            if let Some(signal) = sys::next_signal() {
-                theirs.end_by(signal);
+            if let Some(signal) = signal::wait_for_signal() {
+                thread_pending.end_process(signal);
             }
         };
-        let thread = sys::without_signals(|| thread::Builder::new().spawn(wait)).ok();
+        let thread = signal::with_signals_blocked(|| thread::Builder::new().spawn(wait)).ok();
         pending.has_thread = thread.is_some();
         Self { pending, thread }
     }
 
-    /// Nothing is pending any more. The thread has ended when this returns: a process that is to be copied, or to wait for a
-    /// child, has no other that could take its signals.
+    /// Ends the reaction to signals. The thread has ended when this returns: a process that forks, or that waits for a child, must
+    /// have no other thread that could take its signals.
     pub(crate) fn end(self) {
-        self.pending.set(None);
+        self.pending.set_id(None);
         if let Some(thread) = self.thread {
-            sys::wake(&thread);
+            signal::wake_thread(&thread);
             let _ = thread.join();
         }
     }

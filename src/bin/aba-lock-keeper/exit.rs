@@ -1,28 +1,28 @@
-//! The exit statuses, and which fault has which. They are those of `aba-lock`.
+//! The exit statuses, which are those of `aba-lock`, and the status for each fault.
 
-use crate::server::Fault;
+use crate::fault::Fault;
 
-/// Acquired, done, yes.
+/// The command succeeded.
 pub(crate) const DONE: i32 = 0;
-/// No: it is free.
+/// The answer is no: the name is free, or the lease is not ours.
 pub(crate) const NO: i32 = 1;
-/// Wrong usage.
+/// The arguments or the environment are wrong.
 pub(crate) const USAGE: i32 = 2;
-/// Held by another, or lost to one.
+/// Another process holds the lease.
 pub(crate) const BUSY: i32 = 75;
 /// The descriptor is not open on the lock file.
 pub(crate) const REPLACED: i32 = 76;
 /// The wait timed out.
 pub(crate) const TIMED_OUT: i32 = 124;
-/// No server, or something here failed.
+/// No server answers, or an operation on this machine failed.
 pub(crate) const FAILED: i32 = 125;
 /// The command cannot be run.
 pub(crate) const CANNOT_RUN: i32 = 126;
 /// The command was not found.
 pub(crate) const NOT_FOUND: i32 = 127;
 
-/// The status for `fault`.
-pub(crate) fn of(fault: &Fault) -> i32 {
+/// Returns the exit status for a fault.
+pub(crate) fn status_for_fault(fault: &Fault) -> i32 {
     match fault {
         Fault::Busy { .. } | Fault::Gone { .. } => BUSY,
         Fault::TimedOut { .. } => TIMED_OUT,

@@ -1,57 +1,87 @@
-//! The `aba-lock-keeper` command: parse, run, exit.
+//! The `aba-lock-keeper` command.
 //!
-//! A lease at a server that several machines share, bound to the life of a script on one of them. The helper `aba-lock` takes
-//! the local lock first, so that one process a machine stands in the queue of the server, and then becomes this program,
-//! which takes the lease, leaves a keeper behind, and lets the script go on.
+//! A lease at a server that several machines share is bound to the life of a script on one of them. The helper `aba-lock` acquires
+//! the local lock first, so that only one process of a machine waits in the queue of the server. Then it becomes this program,
+//! which acquires the lease, starts a keeper, and leaves the lease to the script.
 //!
-//! | module | knows |
+//! # Layers
+//!
+//! A module imports only from modules in rows above its own, or from an earlier module in its own row.
+//!
+//! | modules | content |
 //! |---|---|
-//! | [`settings`] | which server, and how to be known to it: the only reader of the environment |
-//! | [`server`] | what a server of leases is; below it etcd, the lock service, and requests |
-//! | [`tie`] | the tie between a keeper and a script |
-//! | [`keep`] | the keeper: renews the lease, sees its end, gives it back |
-//! | [`lost`] | ending those who have a lock whose lease is lost |
-//! | [`cancel`] | giving back what was begun, when a signal ends the wait |
-//! | [`clock`] | the clock that does not stop |
-//! | [`report`] | every sentence and all data: the only prints |
-//! | [`sys`] | the only system calls |
+//! | [`os`] | system calls that the library does not make; the clock that counts the time in which the machine is suspended |
+//! | [`lease`], [`fault`] | plain data about leases, and the error type |
+//! | [`exit`], [`environment`], [`address`] | exit statuses; the only reader of the environment; addresses of servers |
+//! | [`settings`], [`on_lost`] | the server and its credentials; the reaction to the loss of a lease |
+//! | [`output`] | all messages and all data: the only module that prints |
+//! | [`server`] | the interface of a server of leases, HTTP requests, and the clients for etcd and for the lock service |
+//! | [`binding`], [`lease_note`] | the connection of a script and its keeper through the lock file |
+//! | [`cancellation`], [`keeper`] | signals during an acquisition; the two processes that keep a lease |
+//! | [`args`] | the definitions of options and arguments |
+//! | [`cmd`] | the commands |
 
-// What we become must not inherit SIGPIPE as the runtime of `fn main` leaves it: ignored.
+// A command that this process becomes must not inherit the ignored SIGPIPE that the runtime of `fn main` sets.
 #![no_main]
 
+mod address;
 mod args;
-mod cancel;
-mod clock;
+mod binding;
+mod cancellation;
 mod cmd;
+mod environment;
 mod exit;
-mod keep;
-mod lost;
-mod report;
+mod fault;
+mod keeper;
+mod lease;
+mod lease_note;
+mod on_lost;
+mod os;
+mod output;
 mod server;
 mod settings;
-mod sys;
-mod tie;
 
+use args::{Cli, KeeperCommand, LeaseCommand};
 use clap::Parser;
+use cmd::{hold, lease as lease_cmd, script};
+use fault::Fault;
 
-/// Where the C library starts us.
+/// The function that the C library calls at the start.
 #[expect(unsafe_code, reason = "the name that the C library calls")]
-// SAFETY: no other function of this name is linked in: there is no `fn main`.
+// SAFETY: there is no `fn main`, so no other function of this name is linked in.
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
     aba_lock::os::fill_standard_descriptors();
-    match args::Cli::try_parse() {
+    match Cli::try_parse() {
         Ok(cli) => {
-            let done = cmd::run(cli.command);
-            report::unlogged();
-            done.unwrap_or_else(|fault| {
-                report::failure(&fault, Some("`--wait`"));
-                exit::of(&fault)
+            let status = run(&cli.command);
+            output::report_log_failure();
+            status.unwrap_or_else(|fault| {
+                output::report_fault(&fault, Some("`--wait`"));
+                exit::status_for_fault(&fault)
             })
         }
         Err(error) => {
             let _ = error.print();
             error.exit_code()
         }
+    }
+}
+
+/// Runs a command, and returns its exit status.
+fn run(command: &KeeperCommand) -> Result<i32, Fault> {
+    match command {
+        KeeperCommand::Hold(args) => hold::hold(args),
+        KeeperCommand::Release(args) => script::release(args),
+        KeeperCommand::Lease(command) => match command {
+            LeaseCommand::Acquire(args) => lease_cmd::acquire(args),
+            LeaseCommand::Renew(args) => lease_cmd::renew(args),
+            LeaseCommand::Release(args) => lease_cmd::release(args),
+            LeaseCommand::Show(args) => lease_cmd::show(args),
+            LeaseCommand::List(args) => lease_cmd::list(args),
+            LeaseCommand::Settle(args) => script::settle(args),
+            LeaseCommand::Check(args) => script::check(args),
+            LeaseCommand::Tokens(args) => script::print_tokens(args),
+        },
     }
 }

@@ -1,357 +1,260 @@
-//! The keeper: two processes that keep a lease for a script, and give it back when that has ended.
-//!
-//! The **guard** makes no request as long as the script lives: it blocks for the script's byte (see [`crate::tie`]), knows when
-//! the lease ends, and ends the script before that. The **courier**, its child, renews the lease, and tells the guard in a
-//! page of memory that both have. So a server that does not answer, or a name that is not resolved, holds nobody up who has
-//! to be in time; and each of the two does without the other. Both are in a session of their own, with no descriptor of
-//! the caller's but a new description of the lock file.
-//!
-//! # Who may be killed where, and what the next one finds
-//!
-//! | killed | what happens |
-//! |---|---|
-//! | the script, however it ends | its descriptors are closed by the kernel, the guard gets the byte, ends the courier, and gives the lease back |
-//! | the script, while something that inherited its descriptor goes on | nothing: that has the lock, and the lease is kept |
-//! | who acquires, before there is a keeper | the lease ends by itself; the script gets a status that is not 0 |
-//! | who acquires, after that | the script closes its descriptor on that status, and the guard gives the lease back |
-//! | the courier, or it hangs, or is stopped | the guard starts another, at the latest when half of the time is over |
-//! | both, by what ends a process, as all of a control group gets it | nothing: they are deaf to INT, TERM, HUP and QUIT |
-//! | the script, while the guard is stopped | the courier sees that nobody has the script's byte, and renews no more |
-//! | the guard | the courier finds that its parent has changed, becomes the guard, and starts another courier |
-//! | both | nobody renews: the lease ends, and another may have it while the script runs. `aba_lock_check` says so, and the fencing token is what the resource can go by |
-//! | all of the machine, or the pid namespace | the script too; the lease ends by itself |
-//! | the server, or the way to it | renewals fail: the script is told at `good + TTL - grace` (SIGTERM), and ended at `good + TTL` (SIGKILL), before the server can give the lease to another |
-//! | nothing, but the script and its keeper are frozen for longer than the lease | the first thing that the guard does after the thaw is SIGKILL to the script; SIGTERM would let it go on while another may have the lease. Between the thaw and that signal the script can run |
-//! | the lease, by somebody else | the courier is told at its next renewal; SIGTERM, and SIGKILL after the grace |
-//!
-//! `good` is when the last good renewal was sent; all of it on a clock that goes on while the machine sleeps.
+//! Guard and courier. Each of them can become the other, so they share this file.
 
-use crate::clock::Moment;
-use crate::lost::{self, Holders};
-use crate::server::{self, Fault, Lease, Server};
-use crate::settings::{OnLost, Settings};
-use crate::sys;
-use crate::tie::Tie;
+use crate::fault::Fault;
+use crate::keeper::holders::Holders;
+use crate::keeper::kept_lease::KeptLease;
+use crate::keeper::loss;
+use crate::keeper::shared_state::SharedState;
+use crate::on_lost::OnLost;
+use crate::os::alarm::Alarm;
+use crate::os::clock::Moment;
+use crate::os::process;
+use crate::server::connect;
+use crate::server::lease_server::LeaseServer;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::RawFd;
+use std::io;
 use std::process::Child;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// How often the guard looks at the clock, which may have jumped while the machine slept.
-const LOOK: Duration = Duration::from_secs(1);
+/// The longest pause of the guard, because the clock may jump while the machine is suspended.
+const GUARD_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often the courier looks whether its guard is there.
-const STEP: Duration = Duration::from_millis(200);
+/// The longest pause of the courier, which looks if its guard lives.
+const COURIER_PAUSE: Duration = Duration::from_millis(200);
 
-/// How soon to try again to renew, or to give back.
-const AGAIN: Duration = Duration::from_millis(250);
+/// The pause before the next try to renew the lease or to give it back.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// How soon to look again at those that are to end.
-const ENDING: Duration = Duration::from_millis(50);
+/// The pause before the next look at processes that must end.
+const ENDING_PAUSE: Duration = Duration::from_millis(50);
 
-/// Until SIGKILL has worked, and for clocks that do not go alike.
+/// The time that SIGKILL may take, and that clocks may differ.
 const MARGIN: Duration = Duration::from_millis(250);
 
-/// What is kept, for whom.
-#[derive(Debug, Clone)]
-pub(crate) struct Charge {
-    pub(crate) settings: Settings,
-    pub(crate) lease: Lease,
-    pub(crate) tie: Tie,
-    pub(crate) on_lost: OnLost,
-    /// The script, or the command.
-    pub(crate) holder: u32,
-}
-
-/// Starts a keeper for who has `fd` open. It is there when this returns. There must be no other thread.
-pub(crate) fn start(charge: &Charge, fd: RawFd) -> Result<(), Fault> {
-    let failed = |error: &io::Error| Fault::Failed {
-        what: format!(
-            "could not start a keeper for the lease on {}: {}",
-            charge.lease.name,
-            aba_lock::base::text::format_io_error(error)
-        ),
-        hint: None,
-    };
-    let (mut told, tell) = io::pipe().map_err(|error| failed(&error))?;
-    let shared = sys::shared_numbers().map_err(|error| failed(&error))?;
-    let mut tell = Some(tell);
-    let theirs = charge.clone();
-    aba_lock::os::detached(&[], || {
-        sys::be_deaf();
-        let opened = sys::open_anew(fd).and_then(|file| sys::keep_only(file, tell.take()));
-        let Ok((file, Some(mut tell))) = opened else { return };
-        // Not if only others may write to the file.
-        if !theirs.tie.keep(&file).unwrap_or(false) {
-            return;
-        }
-        let keeper = Keeper { charge: theirs, file, shared: Shared { numbers: shared }, running: None };
-        keeper.shared.renewed(&keeper.charge.lease);
-        if tell.write_all(&[1]).is_ok() {
-            drop(tell);
-            keeper.guard();
-        }
-    })
-    .map_err(|error| failed(&error))?;
-    drop(tell);
-    match told.read_exact(&mut [0]) {
-        Ok(()) => Ok(()),
-        Err(_) => Err(Fault::Failed {
-            what: format!("no keeper could be started for the lease on {}", charge.lease.name),
-            hint: Some("it needs to write to the lock file: see whose that is with `ls -l`".to_owned()),
-        }),
-    }
-}
-
-/// What guard and courier have in common.
-#[derive(Debug, Clone, Copy)]
-struct Shared {
-    numbers: &'static [AtomicU64; 4],
-}
-
-impl Shared {
-    fn renewed(self, lease: &Lease) {
-        // First the one that only makes it end sooner.
-        self.numbers[1].store(u64::try_from(lease.ttl.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
-        self.numbers[0].store(lease.good.to_number(), Ordering::SeqCst);
-    }
-
-    fn good(self) -> Moment {
-        Moment::from_number(self.numbers[0].load(Ordering::SeqCst))
-    }
-
-    fn ttl(self) -> Duration {
-        Duration::from_nanos(self.numbers[1].load(Ordering::SeqCst))
-    }
-
-    /// The server said that the lease is gone.
-    fn is_gone(self) -> bool {
-        self.numbers[2].load(Ordering::SeqCst) != 0
-    }
-
-    fn gone(self) {
-        self.numbers[2].store(1, Ordering::SeqCst);
-    }
-}
-
-struct Keeper {
-    charge: Charge,
+/// The state of one of the two processes.
+pub(crate) struct Keeper {
+    kept: KeptLease,
     file: File,
-    shared: Shared,
-    /// The command that is run as the lease is lost.
-    running: Option<Child>,
+    shared: SharedState,
+    /// The command of `--on-lost`, while it runs.
+    command: Option<Child>,
 }
 
-/// How far it is with ending the script.
-enum Stage {
+/// The progress of the guard with a lost lease.
+enum LossStage {
+    /// The lease is not lost.
     Kept,
-    /// It was told, and is to have ended then.
-    Told(Moment),
-    /// There is nothing more to do for it.
+    /// The loss was reported, and the script must have ended at this moment.
+    Reported(Moment),
+    /// The guard has done all that it can do.
     Over,
 }
 
 impl Keeper {
-    /// Guards until the script has ended, or the lease is lost. Does not return.
-    fn guard(mut self) -> ! {
-        let alarm = sys::Alarm::new();
-        let mut courier = self.send_courier();
-        let mut sent = Moment::now();
-        let mut stage = Stage::Kept;
+    pub(crate) fn new(kept: KeptLease, file: File, shared: SharedState) -> Self {
+        Self { kept, file, shared, command: None }
+    }
+
+    /// Guards the lease until the script has ended or the lease is lost. Does not return.
+    pub(crate) fn guard(mut self) -> ! {
+        let alarm = Alarm::new();
+        let mut courier = self.start_courier();
+        let mut started_at = Moment::now();
+        let mut stage = LossStage::Kept;
         loop {
-            alarm.ring_after(self.next_look(&stage));
-            match self.charge.tie.until_script_ends(&self.file) {
+            alarm.ring_after(self.choose_pause(&stage));
+            match self.kept.binding.wait_for_script(&self.file) {
                 Ok(()) => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The kernel has no memory for it, say.
-                Err(_) => thread::sleep(ENDING),
+                // For example, the kernel has no memory for the lock.
+                Err(_) => thread::sleep(ENDING_PAUSE),
             }
-            stage = self.see_to_the_end(stage);
-            if matches!(stage, Stage::Over) {
+            stage = self.handle_loss(stage);
+            if matches!(stage, LossStage::Over) {
                 break;
             }
             let ttl = self.shared.ttl();
-            let is_late = self.shared.good().plus(ttl / 2).is_past() && sent.plus(ttl / 6).is_past();
+            let is_late = self.shared.renewed_at().plus(ttl / 2).is_past() && started_at.plus(ttl / 6).is_past();
             if let Some(pid) = courier.filter(|_| is_late && !self.shared.is_gone()) {
-                sys::end(pid);
+                process::kill_child(pid);
                 courier = None;
             }
-            if courier.is_none_or(sys::has_ended) && sent.plus(AGAIN).is_past() {
-                courier = self.send_courier();
-                sent = Moment::now();
+            if courier.is_none_or(process::has_ended) && started_at.plus(RETRY_PAUSE).is_past() {
+                courier = self.start_courier();
+                started_at = Moment::now();
             }
         }
         alarm.ring_after(Duration::from_secs(3600));
         if let Some(pid) = courier {
-            sys::end(pid);
+            process::kill_child(pid);
         }
         self.give_back();
-        sys::leave()
+        process::exit_at_once()
     }
 
-    /// The grace of the script: a third of what the server gave.
+    /// The time that the script gets after SIGTERM: a third of the time to live.
     fn grace(&self) -> Duration {
         self.shared.ttl() / 3
     }
 
-    fn told_at(&self) -> Moment {
-        let good = self.shared.good();
-        if self.shared.is_gone() { good } else { good.plus(self.shared.ttl().saturating_sub(self.grace())) }
+    /// The moment at which the loss is reported, unless the lease is renewed before.
+    fn reported_at(&self) -> Moment {
+        let renewed_at = self.shared.renewed_at();
+        if self.shared.is_gone() { renewed_at } else { renewed_at.plus(self.shared.ttl().saturating_sub(self.grace())) }
     }
 
-    fn next_look(&self, stage: &Stage) -> Duration {
+    fn choose_pause(&self, stage: &LossStage) -> Duration {
         match stage {
-            Stage::Kept => self.told_at().left().min(LOOK),
-            Stage::Told(end) if end.is_past() => ENDING,
-            Stage::Told(end) => end.left().min(LOOK),
-            Stage::Over => LOOK,
+            LossStage::Kept => self.reported_at().left().min(GUARD_PAUSE),
+            LossStage::Reported(end) if end.is_past() => ENDING_PAUSE,
+            LossStage::Reported(end) => end.left().min(GUARD_PAUSE),
+            LossStage::Over => GUARD_PAUSE,
         }
     }
 
-    /// Tells the script when it has to be told, and ends it when it has to be ended.
-    fn see_to_the_end(&mut self, stage: Stage) -> Stage {
-        let end = self.shared.good().plus(self.shared.ttl().saturating_sub(MARGIN));
-        let is_kept = !self.shared.is_gone() && !self.told_at().is_past();
-        let ended = self.running.as_mut().and_then(|child| child.try_wait().transpose());
-        if ended.is_some() {
-            self.running = None;
+    /// Reports a loss and ends the script, each when it is time.
+    fn handle_loss(&mut self, stage: LossStage) -> LossStage {
+        let end = self.shared.renewed_at().plus(self.shared.ttl().saturating_sub(MARGIN));
+        let is_kept = !self.shared.is_gone() && !self.reported_at().is_past();
+        let status = self.command.as_mut().and_then(|child| child.try_wait().transpose());
+        if status.is_some() {
+            self.command = None;
         }
-        let command_failed = ended.is_some_and(|ended| !ended.is_ok_and(|status| status.success()));
+        let command_failed = status.is_some_and(|status| !status.is_ok_and(|status| status.success()));
         match stage {
-            // In `Told` it was renewed in the end.
-            Stage::Kept | Stage::Told(_) if is_kept => Stage::Kept,
-            // The whole grace has passed unnoticed: both were frozen. Another process may hold the lock already.
-            Stage::Kept if end.is_past() && self.charge.on_lost != OnLost::Warn => {
-                let script = lost::kill_script(&self.charge, &self.file);
-                self.charge.on_lost = OnLost::Term;
-                let stage = self.kill(end);
-                if script.is_some() || matches!(stage, Stage::Told(_)) {
-                    lost::tell_of_freeze(&self.charge, script);
+            // After the report, the lease was renewed after all.
+            LossStage::Kept | LossStage::Reported(_) if is_kept => LossStage::Kept,
+            // The whole grace has passed unnoticed, so script and guard were frozen. Another process may hold the lock already.
+            LossStage::Kept if end.is_past() && self.kept.on_lost != OnLost::Warn => {
+                let script = loss::kill_script(&self.kept, &self.file);
+                self.kept.on_lost = OnLost::Term;
+                let stage = self.kill_holders(end);
+                if script.is_some() || matches!(stage, LossStage::Reported(_)) {
+                    loss::report_freeze(&self.kept, script);
                 }
                 stage
             }
-            Stage::Kept => {
-                let holders = Holders::of(&self.file);
-                lost::tell(&self.charge, &holders, self.shared.is_gone(), end.left());
-                match &self.charge.on_lost {
-                    OnLost::Term => holders.terminate(),
-                    OnLost::Warn => {}
-                    // That of an earlier time, when it was renewed in the end.
-                    OnLost::Run(_) if self.running.is_some() => {}
-                    OnLost::Run(command) => match lost::run(&self.charge, command) {
-                        Ok(child) => self.running = Some(child),
-                        Err(_) => self.do_without_command(),
-                    },
-                }
-                // Another may have it now: not more than the grace, and not longer than it could have lasted.
-                Stage::Told(if self.shared.is_gone() { end.min(Moment::now().plus(self.grace())) } else { end })
+            LossStage::Kept => {
+                self.begin_loss(end);
+                // If the lease is gone, another process may hold it now: the script gets the grace, but no more time than the lease had.
+                let is_gone = self.shared.is_gone();
+                LossStage::Reported(if is_gone { end.min(Moment::now().plus(self.grace())) } else { end })
             }
-            Stage::Told(end) if end.is_past() && (command_failed || self.running.is_some()) => {
-                lost::kill_script(&self.charge, &self.file);
-                self.do_without_command();
-                self.kill(end)
+            LossStage::Reported(end) if end.is_past() && (command_failed || self.command.is_some()) => {
+                loss::kill_script(&self.kept, &self.file);
+                self.terminate_instead();
+                self.kill_holders(end)
             }
-            Stage::Told(end) if end.is_past() && self.charge.on_lost == OnLost::Term => {
-                lost::kill_script(&self.charge, &self.file);
-                self.kill(end)
+            LossStage::Reported(end) if end.is_past() && self.kept.on_lost == OnLost::Term => {
+                loss::kill_script(&self.kept, &self.file);
+                self.kill_holders(end)
             }
-            Stage::Told(end) if end.is_past() => Stage::Over,
-            Stage::Told(end) if command_failed => {
-                self.do_without_command();
-                Stage::Told(end)
+            LossStage::Reported(end) if end.is_past() => LossStage::Over,
+            LossStage::Reported(end) if command_failed => {
+                self.terminate_instead();
+                LossStage::Reported(end)
             }
             stage => stage,
         }
     }
 
-    /// Kills all processes that hold the lock. Repeat this until there are none: they may have started others.
-    fn kill(&self, end: Moment) -> Stage {
-        if Holders::of(&self.file).kill() == 0 { Stage::Over } else { Stage::Told(end) }
-    }
-
-    /// The command that was to see to it could not be run, failed, or has not ended in time: then those who have the lock are
-    /// ended after all.
-    fn do_without_command(&mut self) {
-        if let Some(mut child) = self.running.take() {
-            sys::end_group(&mut child);
+    /// Reports the loss, and begins the reaction to it.
+    fn begin_loss(&mut self, end: Moment) {
+        let holders = Holders::find(&self.file);
+        loss::report_loss(&self.kept, &holders, self.shared.is_gone(), end.left());
+        match &self.kept.on_lost {
+            OnLost::Term => holders.terminate(),
+            OnLost::Warn => {}
+            // The command of an earlier loss, after which the lease was renewed, still runs.
+            OnLost::Run(_) if self.command.is_some() => {}
+            OnLost::Run(command) => match loss::start_command(&self.kept, command) {
+                Ok(child) => self.command = Some(child),
+                Err(_) => self.terminate_instead(),
+            },
         }
-        self.charge.on_lost = OnLost::Term;
-        Holders::of(&self.file).terminate();
     }
 
-    /// Another process that renews the lease. `None`: there is none to be had now.
-    fn send_courier(&mut self) -> Option<i32> {
+    /// Kills all processes that hold the lock. The guard repeats this until there are none, because they may start others.
+    fn kill_holders(&self, end: Moment) -> LossStage {
+        if Holders::find(&self.file).kill() == 0 { LossStage::Over } else { LossStage::Reported(end) }
+    }
+
+    /// Ends the holders of the lock, because the command of `--on-lost` could not be started, failed, or runs too long.
+    fn terminate_instead(&mut self) {
+        if let Some(mut child) = self.command.take() {
+            process::kill_group(&mut child);
+        }
+        self.kept.on_lost = OnLost::Term;
+        Holders::find(&self.file).terminate();
+    }
+
+    /// Starts another process that renews the lease. `None`: no process can be created now.
+    fn start_courier(&mut self) -> Option<i32> {
         let guard = std::process::id();
-        match sys::fork() {
+        match process::fork() {
             Ok(None) => {
-                let keeper = Self {
-                    charge: self.charge.clone(),
-                    file: self.file.try_clone().unwrap_or_else(|_| sys::leave()),
-                    shared: self.shared,
-                    running: None,
-                };
-                keeper.carry(guard)
+                let file = self.file.try_clone().unwrap_or_else(|_| process::exit_at_once());
+                Self::new(self.kept.clone(), file, self.shared).renew_until_guard_ends(guard)
             }
             Ok(Some(pid)) => Some(pid),
             Err(_) => None,
         }
     }
 
-    /// Renews the lease for as long as there is this guard, and takes its place when it is killed. Does not return.
-    fn carry(mut self, guard: u32) -> ! {
-        let mut server: Option<Box<dyn Server>> = None;
-        let mut next = self.shared.good().plus(self.shared.ttl() / 3);
+    /// Renews the lease while this guard lives, and then becomes the guard. Does not return.
+    fn renew_until_guard_ends(mut self, guard: u32) -> ! {
+        let mut server: Option<Box<dyn LeaseServer>> = None;
+        let mut next = self.shared.renewed_at().plus(self.shared.ttl() / 3);
         loop {
             if aba_lock::os::parent_id() != guard {
                 drop(server);
                 self.guard();
             }
-            // A guard that is stopped does not see that the script has ended: then the lease is to end, too.
-            if !next.is_past() || self.shared.is_gone() || !self.charge.tie.is_bound(&self.file).unwrap_or(true) {
-                thread::sleep(STEP.min(next.left().max(ENDING)));
+            // If the script has ended while the guard is stopped, the lease must end, too.
+            let has_script = || self.kept.binding.has_script(&self.file).unwrap_or(true);
+            if !next.is_past() || self.shared.is_gone() || !has_script() {
+                thread::sleep(COURIER_PAUSE.min(next.left().max(ENDING_PAUSE)));
                 continue;
             }
-            let mut lease = self.charge.lease.clone();
-            (lease.good, lease.ttl) = (self.shared.good(), self.shared.ttl());
+            let mut lease = self.kept.lease.clone();
+            (lease.renewed_at, lease.ttl) = (self.shared.renewed_at(), self.shared.ttl());
             let renewed = match &mut server {
                 Some(server) => server.renew(&mut lease),
-                None => match server::connect(&self.charge.settings) {
+                None => match connect::connect(&self.kept.settings) {
                     Ok(connected) => server.insert(connected).renew(&mut lease),
                     Err(fault) => Err(fault),
                 },
             };
             next = match renewed {
                 Ok(()) => {
-                    self.shared.renewed(&lease);
-                    self.charge.lease = lease;
-                    self.shared.good().plus(self.shared.ttl() / 3)
+                    self.shared.store_renewal(&lease);
+                    self.kept.lease = lease;
+                    self.shared.renewed_at().plus(self.shared.ttl() / 3)
                 }
                 Err(Fault::Gone { .. }) => {
-                    self.shared.gone();
-                    // The guard is asleep: a child that ends is what it hears at once.
-                    sys::leave()
+                    self.shared.set_gone();
+                    // The end of its child wakes the guard at once.
+                    process::exit_at_once()
                 }
-                Err(_) => Moment::now().plus(AGAIN),
+                Err(_) => Moment::now().plus(RETRY_PAUSE),
             };
         }
     }
 
-    /// Gives the lease back, as long as there may be something to give back, or somebody waits for us to know that it is lost.
+    /// Gives the lease back. Tries again while the server may still know the lease, because a process may wait for it.
     fn give_back(&self) {
-        let end = self.shared.good().plus(self.shared.ttl() * 2);
+        let end = self.shared.renewed_at().plus(self.shared.ttl() * 2);
         loop {
-            let mut server = server::connect(&self.charge.settings);
-            let given = server.as_mut().is_ok_and(|server| server.free(&self.charge.lease.id).is_ok());
-            if given || end.is_past() {
-                // Who waits for that need not wait for the rest.
-                let _ = self.charge.tie.given_back(&self.file);
-                let _ = server.and_then(|mut server| server.clear(&self.charge.lease.id));
+            let mut server = connect::connect(&self.kept.settings);
+            let is_unlocked = server.as_mut().is_ok_and(|server| server.unlock(&self.kept.lease.id).is_ok());
+            if is_unlocked || end.is_past() {
+                // First this byte: a process that waits for it need not wait for the rest.
+                let _ = self.kept.binding.unlock_keeper_byte(&self.file);
+                let _ = server.and_then(|mut server| server.clean_up(&self.kept.lease.id));
                 return;
             }
-            thread::sleep(AGAIN);
+            thread::sleep(RETRY_PAUSE);
         }
     }
 }

@@ -1,18 +1,24 @@
-//! Moments and spans on the clock that goes on while the machine sleeps (`CLOCK_BOOTTIME`): a lease does not sleep.
+//! Points in time on `CLOCK_BOOTTIME`, which counts the time that the machine is suspended: a lease runs on in that time.
 
-use crate::sys;
+#![expect(unsafe_code, reason = "clock_gettime(2)")]
+
+use std::mem;
 use std::time::Duration;
 
-/// A moment of this boot of this machine.
+/// A point in time since this machine was booted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(u64);
 
 impl Moment {
     pub(crate) fn now() -> Self {
-        Self(sys::now())
+        // SAFETY: all bytes zero are a valid `timespec`.
+        let mut time: libc::timespec = unsafe { mem::zeroed() };
+        // SAFETY: `time` lives until the call returns.
+        unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+        Self(u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0))
     }
 
-    /// As a number that another process of this machine understands.
+    /// Returns the moment as a number, which another process of this machine can read with [`Self::from_number`].
     pub(crate) fn to_number(self) -> u64 {
         self.0
     }
@@ -25,9 +31,9 @@ impl Moment {
         Self(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// How long it is until then; nothing if that is past.
+    /// Returns the time from now until this moment; zero if it is past.
     pub(crate) fn left(self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(sys::now()))
+        Duration::from_nanos(self.0.saturating_sub(Self::now().0))
     }
 
     pub(crate) fn is_past(self) -> bool {

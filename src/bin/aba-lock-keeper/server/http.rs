@@ -1,12 +1,12 @@
-//! Requests to one of several endpoints that stand for the same server.
+//! HTTP requests to a server that has several endpoints.
 //!
-//! Each is sent to the endpoint that answered last; if that fails in a way that may be its own fault, to the next. So a
-//! request may arrive twice, and have an effect although no answer came: whoever sends one sees to it that this does no
-//! harm. An endpoint that was stopped accepts connections and never answers: hence a limit for each try.
+//! Each request goes to the endpoint that answered last. After a failure that may be the endpoint's own, the caller sends it
+//! to the next one. So the server may get a request twice, and may act on a request that seemed to fail: callers make sure that this does
+//! no harm. Each try has a time limit, because an endpoint whose process is stopped accepts connections and never answers.
 
-use crate::clock::Moment;
-use crate::server::Fault;
-use crate::server::resolver::Lookup;
+use crate::fault::Fault;
+use crate::os::clock::Moment;
+use crate::server::resolver::EndpointResolver;
 use crate::settings::Settings;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -16,42 +16,42 @@ use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, http};
 
-/// How long an endpoint may take to answer.
-pub(crate) const TRY: Duration = Duration::from_millis(1500);
+/// The time limit for one try at one endpoint.
+pub(crate) const TRY_LIMIT: Duration = Duration::from_millis(1500);
 
-/// The largest answer that is read: a list of all leases.
+/// The size of the largest answer that is read: a list of all leases.
 const LARGEST: u64 = 64 * 1024 * 1024;
 
-/// What came back.
+/// An answer of an endpoint.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpAnswer {
     pub(crate) status: u16,
-    /// Null, if it is no JSON.
+    /// The parsed body; null if it is not JSON.
     pub(crate) body: Value,
-    /// When the request was sent to the endpoint that answered.
-    pub(crate) sent: Moment,
+    /// The moment at which the request was sent to the endpoint that answered.
+    pub(crate) sent_at: Moment,
 }
 
-/// The endpoints, and how to talk to them.
+/// The endpoints of a server.
 #[derive(Clone)]
-pub(crate) struct Http {
+pub(crate) struct HttpClient {
     agent: Agent,
     endpoints: Vec<String>,
-    at: usize,
+    current: usize,
     /// The value of the header `Authorization`.
     pub(crate) authorization: Option<String>,
 }
 
-impl Http {
+impl HttpClient {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Fault> {
         let mut tls = TlsConfig::builder();
         if let Some(pem) = &settings.authorities {
-            let certificates = certificates(pem)?;
+            let certificates = parse_certificates(pem)?;
             tls = tls.root_certs(RootCerts::Specific(Arc::new(certificates)));
         }
         if let Some((certificate, key)) = &settings.identity {
-            let key = PrivateKey::from_pem(key).map_err(|error| unreadable("key", &error))?;
-            tls = tls.client_cert(Some(ClientCert::new_with_certs(&certificates(certificate)?, key)));
+            let key = PrivateKey::from_pem(key).map_err(|error| not_pem("key", &error))?;
+            tls = tls.client_cert(Some(ClientCert::new_with_certs(&parse_certificates(certificate)?, key)));
         }
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -60,60 +60,58 @@ impl Http {
             .user_agent(concat!("aba-lock/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls.build())
             .build();
-        let agent = Agent::with_parts(config, DefaultConnector::default(), Lookup);
-        Ok(Self { agent, endpoints: settings.endpoints.clone(), at: 0, authorization: None })
+        let agent = Agent::with_parts(config, DefaultConnector::default(), EndpointResolver);
+        Ok(Self { agent, endpoints: settings.address.endpoints.clone(), current: 0, authorization: None })
     }
 
-    /// How many endpoints there are.
-    pub(crate) fn endpoints(&self) -> usize {
+    pub(crate) fn endpoint_count(&self) -> usize {
         self.endpoints.len()
     }
 
-    /// A way to the endpoint whose turn it is alone.
-    pub(crate) fn alone(&self) -> Self {
-        Self { endpoints: vec![self.endpoint().to_owned()], at: 0, ..self.clone() }
+    /// Returns a client for the current endpoint alone.
+    pub(crate) fn with_one_endpoint(&self) -> Self {
+        Self { endpoints: vec![self.endpoint().to_owned()], current: 0, ..self.clone() }
     }
 
-    /// The one whose turn it is.
+    /// The current endpoint.
     pub(crate) fn endpoint(&self) -> &str {
-        &self.endpoints[self.at]
+        &self.endpoints[self.current]
     }
 
-    /// Goes on with the next endpoint.
-    pub(crate) fn next_endpoint(&mut self) {
-        self.at = (self.at + 1) % self.endpoints.len();
+    pub(crate) fn use_next_endpoint(&mut self) {
+        self.current = (self.current + 1) % self.endpoints.len();
     }
 
-    /// Sends it to the endpoint whose turn it is. The reason if there is no answer.
-    pub(crate) fn send(
+    /// Sends a request to the current endpoint. The error is the reason why there is no answer.
+    pub(crate) fn request(
         &self,
         method: &str,
         path: &str,
         body: Option<&Value>,
         limit: Duration,
-    ) -> Result<Answer, String> {
-        let sent = Moment::now();
-        let mut response = self.call(method, path, body, limit)?;
+    ) -> Result<HttpAnswer, String> {
+        let sent_at = Moment::now();
+        let mut response = self.send(method, path, body, limit)?;
         let status = response.status().as_u16();
         let text = response.body_mut().with_config().limit(LARGEST).read_to_string();
-        let text = text.map_err(|error| self.unanswered(&error))?;
-        // Some answers are a stream of one: a line.
+        let text = text.map_err(|error| self.describe(&error))?;
+        // Some answers are a stream of one line.
         let body = serde_json::from_str(text.trim()).unwrap_or(Value::Null);
-        Ok(Answer { status, body, sent })
+        Ok(HttpAnswer { status, body, sent_at })
     }
 
-    /// The same for an answer that comes in lines, until `take` has enough of them or the time is up.
-    pub(crate) fn stream(
+    /// Sends a request whose answer is a stream of lines. Reads them until `take` returns true or the time limit is reached.
+    pub(crate) fn request_lines(
         &self,
         path: &str,
         body: &Value,
         limit: Duration,
         mut take: impl FnMut(Value) -> bool,
     ) -> Result<(), String> {
-        let mut response = self.call("POST", path, Some(body), limit)?;
+        let mut response = self.send("POST", path, Some(body), limit)?;
         let reader = BufReader::new(response.body_mut().as_reader());
         for line in reader.lines() {
-            // At the end of the time this is an error like others.
+            // The time limit is an error, too.
             let line = line.map_err(|error| error.to_string())?;
             if !line.is_empty() && take(serde_json::from_str(&line).unwrap_or(Value::Null)) {
                 break;
@@ -122,7 +120,7 @@ impl Http {
         Ok(())
     }
 
-    fn call(
+    fn send(
         &self,
         method: &str,
         path: &str,
@@ -140,10 +138,10 @@ impl Http {
         let text = body.map(Value::to_string).unwrap_or_default();
         let request = request.body(text).map_err(|error| error.to_string())?;
         let request = self.agent.configure_request(request).timeout_global(Some(limit)).build();
-        self.agent.run(request).map_err(|error| self.unanswered(&error))
+        self.agent.run(request).map_err(|error| self.describe(&error))
     }
 
-    fn unanswered(&self, error: &ureq::Error) -> String {
+    fn describe(&self, error: &ureq::Error) -> String {
         let endpoint = self.endpoint();
         match error {
             ureq::Error::Timeout(_) => format!("{endpoint} does not answer"),
@@ -155,10 +153,10 @@ impl Http {
     }
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, Fault> {
+fn parse_certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, Fault> {
     let mut found = Vec::new();
     for item in ureq::tls::parse_pem(pem) {
-        if let ureq::tls::PemItem::Certificate(certificate) = item.map_err(|error| unreadable("certificate", &error))? {
+        if let ureq::tls::PemItem::Certificate(certificate) = item.map_err(|error| not_pem("certificate", &error))? {
             found.push(certificate);
         }
     }
@@ -171,7 +169,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, Fault> {
     Ok(found)
 }
 
-fn unreadable(what: &str, error: &ureq::Error) -> Fault {
+fn not_pem(what: &str, error: &ureq::Error) -> Fault {
     Fault::Failed {
         what: format!("the {what} could not be read: {error}"),
         hint: Some("it is to be in PEM form".to_owned()),

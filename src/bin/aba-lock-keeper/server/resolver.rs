@@ -1,9 +1,9 @@
-//! Looks up the addresses of an endpoint.
+//! The resolver for the names of endpoints.
 //!
-//! A thread looks a name up, as that may take longer than the request may. An address needs no thread; and where none can be
-//! created, the caller looks the name up, as long as that takes. (The resolver of ureq would panic there.)
+//! A thread looks a name up, because that may take longer than the time limit of the request. A numeric address needs no thread.
+//! If no thread can be created, the calling thread looks the name up, without a time limit. (The resolver of ureq panics then.)
 
-use crate::sys;
+use crate::os::signal;
 use std::net::IpAddr;
 use std::sync::mpsc;
 use std::thread;
@@ -12,21 +12,21 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// The resolver of the agent.
+/// The resolver that [`crate::server::http::HttpClient`] uses.
 #[derive(Debug)]
-pub(super) struct Lookup;
+pub(super) struct EndpointResolver;
 
-impl Resolver for Lookup {
+impl Resolver for EndpointResolver {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         if uri.host().is_some_and(is_address) {
             return look_up(uri, config);
         }
         let (sender, receiver) = mpsc::sync_channel(1);
-        let (theirs, limits) = (uri.clone(), config.clone());
+        let (thread_uri, thread_config) = (uri.clone(), config.clone());
         let work = move || {
-            let _ = sender.send(look_up(&theirs, &limits));
+            let _ = sender.send(look_up(&thread_uri, &thread_config));
         };
-        match sys::without_signals(|| thread::Builder::new().spawn(work)) {
+        match signal::with_signals_blocked(|| thread::Builder::new().spawn(work)) {
             Ok(_) => receiver.recv_timeout(*timeout.after).unwrap_or(Err(ureq::Error::Timeout(timeout.reason))),
             Err(_) => look_up(uri, config),
         }
@@ -38,6 +38,6 @@ fn is_address(host: &str) -> bool {
 }
 
 fn look_up(uri: &Uri, config: &Config) -> Result<ResolvedSocketAddrs, ureq::Error> {
-    // Without a limit it creates no thread.
+    // Without a time limit, this resolver creates no thread.
     DefaultResolver::default().resolve(uri, config, NextTimeout::default())
 }

@@ -1,75 +1,72 @@
-//! Requests to the JSON gateway of an etcd cluster, and what comes back.
+//! Requests to the JSON gateway of an etcd cluster.
 //!
-//! An answer is etcd's if it has a code of gRPC, or the revision of the cluster in its header. Anything else, whatever its HTTP
-//! status, comes from something that stands where etcd was thought to be, and says nothing about locks.
+//! An answer is from etcd if it has a gRPC code, or the revision of the cluster in its header. Any other answer, whatever its HTTP
+//! status, is from a program at a wrong address, and says nothing about locks.
 
-use crate::clock::Moment;
-use crate::server::http::{Answer, Http, TRY};
-use crate::server::{Fault, Patience, Watcher};
+use crate::fault::Fault;
+use crate::lease::WaitLimit;
+use crate::os::clock::Moment;
+use crate::os::signal;
+use crate::server::etcd::json::{encode, read_number};
+use crate::server::http::{HttpAnswer, HttpClient, TRY_LIMIT};
+use crate::server::lease_server::WaitObserver;
+use crate::server::retry::{PAUSE, Retry};
 use crate::settings::Settings;
-use crate::sys;
 use aba_lock_protocol::code::{
     CANCELLED, DEADLINE_EXCEEDED, FAILED_PRECONDITION, INTERNAL, INVALID_ARGUMENT, OK, PERMISSION_DENIED,
     RESOURCE_EXHAUSTED, UNAUTHENTICATED, UNAVAILABLE, UNKNOWN,
 };
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// How long to pause when nobody answers.
-pub(super) const PAUSE: Duration = Duration::from_millis(250);
+/// The codes after which another endpoint may succeed.
+const RETRY_ELSEWHERE: [u64; 6] = [CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE];
 
-/// How long to go on trying, for one who does not wait, when nobody answers.
-const TRIES: Duration = Duration::from_secs(8);
+/// Not a gRPC code: the answer is not from etcd.
+const NOT_ETCD: u64 = 1000;
 
-/// The codes with which another endpoint may answer better.
-const ELSEWHERE: [u64; 6] = [CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE];
-/// Not a code of gRPC: the answer is not from etcd.
-const STRANGE: u64 = 1000;
-
+/// A client for the gateway.
 pub(super) struct Gateway {
-    http: Http,
+    http: HttpClient,
     secret: Option<String>,
 }
 
-/// What the server said.
-pub(super) struct Reply {
+/// An answer of the gateway.
+pub(super) struct GatewayReply {
     pub(super) body: Value,
     pub(super) code: u64,
     message: String,
-    /// When it was asked.
-    pub(super) sent: Moment,
+    /// The moment at which the request was sent.
+    pub(super) sent_at: Moment,
 }
 
 impl Gateway {
     pub(super) fn new(settings: &Settings) -> Result<Self, Fault> {
-        Ok(Self { http: Http::new(settings)?, secret: settings.secret.clone() })
+        Ok(Self { http: HttpClient::new(settings)?, secret: settings.secret.clone() })
     }
 
-    /// What answered is not etcd.
-    pub(super) fn strange(&self) -> Fault {
-        strange(self.http.endpoint())
+    /// The fault for an answer that etcd would not give.
+    pub(super) fn not_etcd(&self) -> Fault {
+        not_etcd(self.http.endpoint())
     }
 
-    /// How many endpoints there are.
-    pub(super) fn endpoints(&self) -> usize {
-        self.http.endpoints()
+    pub(super) fn endpoint_count(&self) -> usize {
+        self.http.endpoint_count()
     }
 
-    /// Asks each endpoint once, until one answers.
-    pub(super) fn call(&mut self, path: &str, body: &Value) -> Result<Reply, Fault> {
+    /// Sends a request to each endpoint once, until one answers.
+    pub(super) fn call(&mut self, path: &str, body: &Value) -> Result<GatewayReply, Fault> {
         if self.secret.is_some() && self.http.authorization.is_none() {
             self.authenticate()?;
         }
-        let reply = self.ask(path, body)?;
-        if self.secret.is_some() && (reply.code == UNAUTHENTICATED || is_old(&reply)) {
+        let reply = self.try_endpoints(path, body)?;
+        if self.secret.is_some() && reply.needs_authentication() {
             self.http.authorization = None;
             self.authenticate()?;
-            return self.ask(path, body).and_then(known);
+            return self.try_endpoints(path, body)?.check_authentication();
         }
-        known(reply)
+        reply.check_authentication()
     }
 
     fn authenticate(&mut self) -> Result<(), Fault> {
@@ -79,146 +76,149 @@ impl Gateway {
                 hint: "see ABA_LOCK_SERVER_SECRET_FILE".to_owned(),
             });
         };
-        let reply = self.ask("/v3/auth/authenticate", &json!({ "name": name, "password": password }))?;
+        let reply = self.try_endpoints("/v3/auth/authenticate", &json!({ "name": name, "password": password }))?;
         match reply.code {
             OK => self.http.authorization = reply.body["token"].as_str().map(str::to_owned),
-            // It asks for no authentication.
+            // Authentication is not enabled.
             FAILED_PRECONDITION => self.secret = None,
-            _ => return Err(refused(&reply)),
+            _ => return Err(reply.refusal()),
         }
         Ok(())
     }
 
-    fn ask(&mut self, path: &str, body: &Value) -> Result<Reply, Fault> {
-        let (mut what, mut strangers) = (String::new(), 0);
-        for _ in 0..self.http.endpoints() {
-            match self.http.send("POST", path, Some(body), TRY).map(reply) {
-                Ok(reply) if reply.code == STRANGE => {
+    fn try_endpoints(&mut self, path: &str, body: &Value) -> Result<GatewayReply, Fault> {
+        let (mut what, mut not_etcd_count) = (String::new(), 0);
+        for _ in 0..self.http.endpoint_count() {
+            match self.http.request("POST", path, Some(body), TRY_LIMIT).map(GatewayReply::from_answer) {
+                Ok(reply) if reply.code == NOT_ETCD => {
                     self.http.endpoint().clone_into(&mut what);
-                    strangers += 1;
+                    not_etcd_count += 1;
                 }
-                Ok(reply) if !ELSEWHERE.contains(&reply.code) => return Ok(reply),
+                Ok(reply) if !RETRY_ELSEWHERE.contains(&reply.code) => return Ok(reply),
                 Ok(reply) => what = reply.message,
                 Err(reason) => what = reason,
             }
-            self.http.next_endpoint();
+            self.http.use_next_endpoint();
         }
-        Err(if strangers == self.http.endpoints() { strange(&what) } else { Fault::Unreachable { what } })
+        Err(if not_etcd_count == self.http.endpoint_count() { not_etcd(&what) } else { Fault::Unreachable { what } })
     }
 
-    /// Asks once, while we ask something else. `None`: that cannot be done now.
-    pub(super) fn beside(&self, path: &'static str, body: Value) -> Option<JoinHandle<Option<Reply>>> {
+    /// Sends a request once, in a thread, while the caller sends another one. `None`: that is impossible now.
+    pub(super) fn call_in_background(
+        &self,
+        path: &'static str,
+        body: Value,
+    ) -> Option<JoinHandle<Option<GatewayReply>>> {
         if self.secret.is_some() && self.http.authorization.is_none() {
             return None;
         }
         let http = self.http.clone();
-        let ask = move || http.send("POST", path, Some(&body), TRY).map(reply).ok();
-        sys::without_signals(|| thread::Builder::new().spawn(ask)).ok()
+        let call = move || http.request("POST", path, Some(&body), TRY_LIMIT).map(GatewayReply::from_answer).ok();
+        signal::with_signals_blocked(|| thread::Builder::new().spawn(call)).ok()
     }
 
-    /// The same until an answer comes, or patience is out.
-    pub(super) fn insist(
+    /// Repeats [`Self::call`] until a server answers, or the time is over.
+    pub(super) fn call_until_answered(
         &mut self,
         path: &str,
         body: &Value,
-        patience: Patience,
-        watcher: &mut dyn Watcher,
-    ) -> Result<Reply, Fault> {
-        let end = Moment::now().plus(TRIES);
+        limit: WaitLimit,
+        observer: &mut dyn WaitObserver,
+    ) -> Result<GatewayReply, Fault> {
+        let retry = Retry::begin(limit);
         loop {
             match self.call(path, body) {
-                Err(Fault::Unreachable { what }) => {
-                    let over = if patience == Patience::None { end.is_past() } else { patience.is_out() };
-                    if over {
-                        return Err(Fault::Unreachable { what });
-                    }
-                    watcher.unanswered(&what);
-                    thread::sleep(patience.at_most(PAUSE));
-                }
-                done => return done,
+                Err(Fault::Unreachable { what }) => retry.pause(what, observer)?,
+                result => return result,
             }
         }
     }
 
-    /// Waits until the key is deleted after this revision, or it is time to look again.
-    pub(super) fn watch(&mut self, key: &str, after: u64, limit: Duration) {
-        let ask = json!({ "create_request": { "key": encoded(key), "filters": ["NOPUT"], "start_revision": (after + 1).to_string() } });
+    /// Waits until the key is deleted after this revision, or the time limit is reached.
+    pub(super) fn watch_deletion(&mut self, key: &str, after: u64, limit: Duration) {
+        let watch = json!({ "create_request": { "key": encode(key), "filters": ["NOPUT"], "start_revision": (after + 1).to_string() } });
         let begin = Moment::now();
         let mut is_etcd = false;
-        let watched = self.http.stream("/v3/watch", &ask, limit, |line| {
+        let watched = self.http.request_lines("/v3/watch", &watch, limit, |line| {
             let result = &line["result"];
             is_etcd |= line["error"].is_object() || result["header"].is_object();
             line["error"].is_object() || result["canceled"] == json!(true) || result["events"].is_array()
         });
         if (watched.is_err() || !is_etcd) && begin.plus(limit).left() > PAUSE {
-            self.http.next_endpoint();
+            self.http.use_next_endpoint();
             thread::sleep(PAUSE);
         }
     }
 }
 
-impl Reply {
-    /// Of the whole cluster.
+impl GatewayReply {
+    fn from_answer(answer: HttpAnswer) -> Self {
+        let HttpAnswer { status, body, sent_at } = answer;
+        let error = if body["error"].is_object() { &body["error"] } else { &body };
+        let code = error["code"].as_u64().or(error["grpc_code"].as_u64());
+        let code = match (status, code) {
+            (200, None) if read_number(&header(&body)["revision"]) > 0 => OK,
+            (_, Some(code)) => code,
+            (401, None) => UNAUTHENTICATED,
+            (500.., None) => UNAVAILABLE,
+            (_, None) => NOT_ETCD,
+        };
+        let message = error["message"].as_str().map_or_else(|| format!("HTTP status {status}"), str::to_owned);
+        Self { body, code, message, sent_at }
+    }
+
+    /// The revision of the whole cluster.
     pub(super) fn revision(&self) -> u64 {
-        count(&header(&self.body)["revision"])
+        read_number(&header(&self.body)["revision"])
     }
 
-    /// In which term of its leader it was answered.
+    /// The raft term of the leader at the time of the answer.
     pub(super) fn term(&self) -> u64 {
-        count(&header(&self.body)["raft_term"])
+        read_number(&header(&self.body)["raft_term"])
     }
 
-    /// What one operation of a transaction has found first.
-    pub(super) fn found(&self, operation: usize) -> &Value {
+    /// The first key that an operation of a transaction found.
+    pub(super) fn first_key(&self, operation: usize) -> &Value {
         &self.body["responses"][operation]["response_range"]["kvs"][0]
+    }
+
+    fn check_authentication(self) -> Result<Self, Fault> {
+        if self.needs_authentication() { Err(self.refusal()) } else { Ok(self) }
+    }
+
+    /// Returns true for a missing token, and for one that is older than the last change of the users.
+    fn needs_authentication(&self) -> bool {
+        self.code == UNAUTHENTICATED
+            || (self.code == INVALID_ARGUMENT && self.message.contains("auth: revision in header is old"))
+    }
+
+    /// The fault for a reply that is an error.
+    pub(super) fn refusal(&self) -> Fault {
+        let message = self.message.trim_start_matches("etcdserver: ");
+        let wants_user = match self.code {
+            PERMISSION_DENIED | UNAUTHENTICATED => true,
+            // The code for a missing user and for a wrong password.
+            INVALID_ARGUMENT => message.contains("user") || message.contains("auth"),
+            _ => false,
+        };
+        let hint = wants_user.then(|| {
+            "put USER:PASSWORD into a file of yours, and set ABA_LOCK_SERVER_SECRET_FILE to its path".to_owned()
+        });
+        Fault::Failed { what: format!("etcd refused: {message}"), hint }
+    }
+
+    /// Fails unless the request succeeded.
+    pub(super) fn check_success(self) -> Result<Self, Fault> {
+        if self.code == OK { Ok(self) } else { Err(self.refusal()) }
     }
 }
 
-/// Streams wrap it.
+/// Returns the header of an answer. The answers of streams are wrapped.
 fn header(body: &Value) -> &Value {
     if body["result"].is_object() { &body["result"]["header"] } else { &body["header"] }
 }
 
-fn reply(answer: Answer) -> Reply {
-    let Answer { status, body, sent } = answer;
-    let error = if body["error"].is_object() { &body["error"] } else { &body };
-    let code = error["code"].as_u64().or(error["grpc_code"].as_u64());
-    let code = match (status, code) {
-        (200, None) if count(&header(&body)["revision"]) > 0 => OK,
-        (_, Some(code)) => code,
-        (401, None) => UNAUTHENTICATED,
-        (500.., None) => UNAVAILABLE,
-        (_, None) => STRANGE,
-    };
-    let message = error["message"].as_str().map_or_else(|| format!("HTTP status {status}"), str::to_owned);
-    Reply { body, code, message, sent }
-}
-
-/// Not one by which it asks who we are.
-fn known(reply: Reply) -> Result<Reply, Fault> {
-    if reply.code == UNAUTHENTICATED || is_old(&reply) { Err(refused(&reply)) } else { Ok(reply) }
-}
-
-/// A token from before the users were changed.
-fn is_old(reply: &Reply) -> bool {
-    reply.code == INVALID_ARGUMENT && reply.message.contains("auth: revision in header is old")
-}
-
-pub(super) fn refused(reply: &Reply) -> Fault {
-    let message = reply.message.trim_start_matches("etcdserver: ");
-    let wants_user = match reply.code {
-        PERMISSION_DENIED | UNAUTHENTICATED => true,
-        // So it says that there is no user, or another password.
-        INVALID_ARGUMENT => message.contains("user") || message.contains("auth"),
-        _ => false,
-    };
-    let hint = wants_user
-        .then(|| "put USER:PASSWORD into a file of yours, and set ABA_LOCK_SERVER_SECRET_FILE to its path".to_owned());
-    Fault::Failed { what: format!("etcd refused: {message}"), hint }
-}
-
-/// It answers, and is not etcd.
-fn strange(endpoint: &str) -> Fault {
+fn not_etcd(endpoint: &str) -> Fault {
     Fault::Failed {
         what: format!("{endpoint} does not speak the protocol of etcd"),
         hint: Some(
@@ -226,17 +226,4 @@ fn strange(endpoint: &str) -> Fault {
                 .to_owned(),
         ),
     }
-}
-
-pub(super) fn encoded(text: &str) -> String {
-    STANDARD.encode(text)
-}
-
-pub(super) fn decoded(value: &Value) -> Option<String> {
-    String::from_utf8(STANDARD.decode(value.as_str()?).ok()?).ok()
-}
-
-/// A number as the gateway writes it; 0 where it leaves it out.
-pub(super) fn count(value: &Value) -> u64 {
-    value.as_str().and_then(|text| text.parse().ok()).or(value.as_u64()).unwrap_or(0)
 }

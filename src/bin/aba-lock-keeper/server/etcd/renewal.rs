@@ -1,149 +1,151 @@
-//! What a holder does at etcd: it claims, and renews. Its mark is [`super::mark`].
+//! The renewal of a lease in etcd, and of the mark that goes with it.
 
-use super::gateway::{Reply, count, encoded, refused};
-use super::{Etcd, Place, mark, not_ours, number_of, of_mark, put, random, range};
-use crate::clock::Moment;
-use crate::server::{Entry, Fault, Lease, Patience, Want, Watcher};
+use crate::fault::Fault;
+use crate::lease::{Lease, LeaseRequest, QueueEntry, WaitLimit};
+use crate::os::clock::Moment;
+use crate::server::etcd::cluster::{EtcdCluster, choose_number, mark_number, read_lease_number};
+use crate::server::etcd::gateway::GatewayReply;
+use crate::server::etcd::json::{encode, get_operation, put_operation, read_number};
+use crate::server::etcd::mark::Mark;
+use crate::server::lease_server::WaitObserver;
 use aba_lock_protocol::code::{FAILED_PRECONDITION, NOT_FOUND, OK};
 use serde_json::{Value, json};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How much longer than its lease the mark of a holder lasts.
-const LONGER: u32 = 2;
+/// The factor by which the lease of a mark is longer than the lease of its holder.
+const MARK_FACTOR: u32 = 2;
 
-impl Etcd {
-    /// Makes the lease of the mark that there may be for a lease of this number, while we ask for that.
-    pub(super) fn prepare(&self, number: u64, want: &Want) -> Option<JoinHandle<Option<Reply>>> {
-        let ttl = (want.ttl * LONGER).as_secs().to_string();
-        let ask = json!({ "ID": of_mark(number).to_string(), "TTL": ttl });
-        want.kept.then(|| self.gateway.beside("/v3/lease/grant", ask))?
+/// A request in the background for the lease of a mark.
+pub(super) type MarkGrant = JoinHandle<Option<GatewayReply>>;
+
+impl EtcdCluster {
+    /// Starts to create the lease for a mark, while the caller creates the lease with this number.
+    pub(super) fn begin_mark_grant(&self, number: u64, request: &LeaseRequest) -> Option<MarkGrant> {
+        let ttl = (request.ttl * MARK_FACTOR).as_secs().to_string();
+        let body = json!({ "ID": mark_number(number).to_string(), "TTL": ttl });
+        request.kept.then(|| self.gateway.call_in_background("/v3/lease/grant", body))?
     }
 
-    /// The operation that leaves the mark under that lease, if it is there, and outlasts the other.
-    pub(super) fn prepared(prepared: Option<JoinHandle<Option<Reply>>>, lease: &Lease) -> Option<Value> {
-        let granted = prepared?.join().ok()??;
-        let ttl = Duration::from_secs(count(&granted.body["TTL"]));
-        let lasts = granted.code == OK && granted.sent.plus(ttl) >= lease.good.plus(lease.ttl);
-        let number = number_of(&lease.id).filter(|_| lasts)?;
-        // In which term it was made is not known: it is made anew when the lease is renewed first.
-        Some(put(&mark::key(&lease.id), &mark::text(&lease.id, 0), of_mark(number)))
+    /// Returns the operation that puts the mark under that lease, if it was granted and outlasts the lease of the holder.
+    pub(super) fn finish_mark_grant(grant: Option<MarkGrant>, lease: &Lease) -> Option<Value> {
+        let granted = grant?.join().ok()??;
+        let ttl = Duration::from_secs(read_number(&granted.body["TTL"]));
+        let outlasts = granted.code == OK && granted.sent_at.plus(ttl) >= lease.renewed_at.plus(lease.ttl);
+        let number = read_lease_number(&lease.id).ok().filter(|_| outlasts)?;
+        // The term of its creation is unknown, so the first renewal makes the mark again.
+        Some(put_operation(&Mark::key(&lease.id), &Mark::format_value(&lease.id, 0), mark_number(number)))
     }
 
-    /// The first of the queue becomes a holder. Whether it has its mark now.
-    pub(super) fn claim(&mut self, place: &mut Place, want: &Want, watcher: &mut dyn Watcher) -> Result<bool, Fault> {
-        let number = number_of(&place.lease.id).map(of_mark).ok_or_else(|| not_ours(&place.lease.id))?;
-        if self.leave_mark(&place.lease, number, (0, place.term), want.patience, watcher)? {
-            return Ok(true);
-        }
-        // The answer may have been lost.
-        self.look(place, want.patience, watcher)?;
-        Ok(place.mark.as_ref().is_some_and(|mark| mark.holder == place.lease.id))
-    }
-
-    /// Renews the lease, and the mark of who has one. It counts if a majority confirms afterwards that who renewed it was the
-    /// leader.
+    /// Renews a lease, and its mark. The renewal counts only if a majority confirms afterwards that the member that renewed it was
+    /// the leader.
     pub(super) fn keep_alive(&mut self, lease: &mut Lease) -> Result<(), Fault> {
-        for _ in 0..=self.gateway.endpoints() {
-            let number = number_of(&lease.id).ok_or_else(|| not_ours(&lease.id))?;
-            let renewed = self.gateway.call("/v3/lease/keepalive", &json!({ "ID": number.to_string() }))?;
+        for _ in 0..=self.gateway.endpoint_count() {
+            let number = read_lease_number(&lease.id)?;
+            let renewed = self.send_keep_alive(number)?;
             if renewed.code != OK && renewed.code != NOT_FOUND {
-                return Err(refused(&renewed));
+                return Err(renewed.refusal());
             }
-            let ttl = count(&renewed.body["result"]["TTL"]);
-            let ask = json!({ "success": [range(&lease.id), range(&mark::key(&lease.id))] });
-            let read = self.gateway.call("/v3/kv/txn", &ask)?;
-            if read.code != OK {
-                return Err(refused(&read));
-            }
-            let own = self.entry(read.found(0));
-            let is_there = own.is_some_and(|own| own.token == lease.token) || lease.token == 0;
-            let same = renewed.term() == read.term();
-            if !is_there || (ttl == 0 && same) {
+            let ttl = keep_alive_ttl(&renewed);
+            let body = json!({ "success": [get_operation(&lease.id), get_operation(&Mark::key(&lease.id))] });
+            let read = self.gateway.call("/v3/kv/txn", &body)?.check_success()?;
+            let own = self.parse_entry(read.first_key(0));
+            let exists = own.is_some_and(|own| own.token == lease.token) || lease.token == 0;
+            let is_same_term = renewed.term() == read.term();
+            if !exists || (ttl == 0 && is_same_term) {
                 return Err(Fault::Gone { name: lease.name.clone() });
             }
-            if same && ttl > 0 {
+            if is_same_term && ttl > 0 {
                 lease.ttl = Duration::from_secs(ttl);
-                self.keep_mark(lease, read.found(1), read.term())?;
-                lease.good = renewed.sent;
+                self.renew_mark(lease, read.first_key(1), read.term())?;
+                lease.renewed_at = renewed.sent_at;
                 return Ok(());
             }
         }
         Err(Fault::Unreachable { what: "the cluster elects a leader".to_owned() })
     }
 
-    /// Has the mark of a holder last its full time from now on.
-    fn keep_mark(&mut self, lease: &Lease, seen: &Value, term: u64) -> Result<(), Fault> {
-        // What stands there and is none of ours is no reason to end a script: nobody can claim as long as it does.
-        let Ok(mark) = mark::read(&lease.id, seen) else { return Ok(()) };
+    /// Gives the mark of a holder its full time again.
+    fn renew_mark(&mut self, lease: &Lease, kv: &Value, term: u64) -> Result<(), Fault> {
+        // A foreign key in that place is no reason to end a script: no other process can claim while it exists.
+        let Ok(mark) = Mark::read(&lease.id, kv) else { return Ok(()) };
         match &mark {
             None if !lease.kept => return Ok(()),
             Some(mark) if mark.holder != lease.id => return Ok(()),
             Some(mark) if mark.term == term => {
-                let renewed = self.gateway.call("/v3/lease/keepalive", &json!({ "ID": mark.lease.to_string() }))?;
-                if renewed.code == OK && renewed.term() == term && count(&renewed.body["result"]["TTL"]) > 0 {
+                let renewed = self.send_keep_alive(mark.lease)?;
+                if renewed.code == OK && renewed.term() == term && keep_alive_ttl(&renewed) > 0 {
                     return Ok(());
                 }
             }
             _ => {}
         }
-        let (seen, number) = (mark.as_ref().map_or(0, |mark| mark.revision), random()?);
-        // Once: the courier does not wait here, it comes again.
-        if !self.leave_mark(lease, number, (seen, term), Patience::Until(Moment::now()), &mut Deaf)? {
+        let (revision, number) = (mark.as_ref().map_or(0, |mark| mark.revision), choose_number()?);
+        // Only one try: the courier must not wait here, and comes again.
+        let limit = WaitLimit::Until(Moment::now());
+        if !self.put_mark(lease, number, (revision, term), limit, &mut SilentObserver)? {
             return Err(Fault::Unreachable { what: "the mark of the holder was changed meanwhile".to_owned() });
         }
         if let Some(mark) = mark {
-            // There is nothing under it any more.
+            // There is no key under its old lease any more.
             let _ = self.gateway.call("/v3/lease/revoke", &json!({ "ID": mark.lease.to_string() }));
         }
         Ok(())
     }
 
-    /// Leaves the mark of a holder, under a lease of this number, if its key is there, and the mark as it was `seen`: as of
-    /// which revision, and in which term. `false`: to look will tell.
-    fn leave_mark(
+    /// Puts the mark of a holder under a lease with this number. Does nothing unless the key of the holder exists, and
+    /// the mark still has this revision. Returns false if a read must show what happened.
+    pub(super) fn put_mark(
         &mut self,
         lease: &Lease,
         number: u64,
-        (seen, term): (u64, u64),
-        patience: Patience,
-        watcher: &mut dyn Watcher,
+        (revision, term): (u64, u64),
+        limit: WaitLimit,
+        observer: &mut dyn WaitObserver,
     ) -> Result<bool, Fault> {
-        let ttl = (lease.ttl * LONGER).as_secs().to_string();
-        let ask = json!({ "ID": number.to_string(), "TTL": ttl });
-        let granted = self.gateway.insist("/v3/lease/grant", &ask, patience, watcher)?;
+        let ttl = (lease.ttl * MARK_FACTOR).as_secs().to_string();
+        let body = json!({ "ID": number.to_string(), "TTL": ttl });
+        let granted = self.gateway.call_until_answered("/v3/lease/grant", &body, limit, observer)?;
         match granted.code {
             OK => {}
             FAILED_PRECONDITION => {
-                let renewed = self.gateway.call("/v3/lease/keepalive", &json!({ "ID": number.to_string() }))?;
-                if renewed.code != OK || count(&renewed.body["result"]["TTL"]) == 0 {
+                let renewed = self.send_keep_alive(number)?;
+                if renewed.code != OK || keep_alive_ttl(&renewed) == 0 {
                     return Ok(false);
                 }
             }
-            _ => return Err(refused(&granted)),
+            _ => return Err(granted.refusal()),
         }
-        let mark = encoded(&mark::key(&lease.id));
-        let ask = json!({
+        let key = Mark::key(&lease.id);
+        let body = json!({
             "compare": [
-                { "key": encoded(&lease.id), "target": "CREATE", "create_revision": lease.token.to_string() },
-                { "key": mark, "target": "MOD", "mod_revision": seen.to_string() },
+                { "key": encode(&lease.id), "target": "CREATE", "create_revision": lease.token.to_string() },
+                { "key": encode(&key), "target": "MOD", "mod_revision": revision.to_string() },
             ],
-            "success": [put(&mark::key(&lease.id), &mark::text(&lease.id, term), number)],
+            "success": [put_operation(&key, &Mark::format_value(&lease.id, term), number)],
         });
-        let left = self.gateway.insist("/v3/kv/txn", &ask, patience, watcher)?;
-        match left.code {
-            OK => Ok(left.body["succeeded"] == json!(true)),
+        let put = self.gateway.call_until_answered("/v3/kv/txn", &body, limit, observer)?;
+        match put.code {
+            OK => Ok(put.body["succeeded"] == json!(true)),
             NOT_FOUND => Ok(false),
-            _ => Err(refused(&left)),
+            _ => Err(put.refusal()),
         }
+    }
+
+    fn send_keep_alive(&mut self, number: u64) -> Result<GatewayReply, Fault> {
+        self.gateway.call("/v3/lease/keepalive", &json!({ "ID": number.to_string() }))
     }
 }
 
-/// Is told nothing: for what is not waited for.
-struct Deaf;
+fn keep_alive_ttl(renewed: &GatewayReply) -> u64 {
+    read_number(&renewed.body["result"]["TTL"])
+}
 
-impl Watcher for Deaf {
-    fn begun(&mut self, _: &str) {}
-    fn waits(&mut self, _: &Entry) {}
-    fn unanswered(&mut self, _: &str) {}
+/// An observer for requests that do not wait.
+struct SilentObserver;
+
+impl WaitObserver for SilentObserver {
+    fn note_id(&mut self, _: &str) {}
+    fn report_wait(&mut self, _: &QueueEntry) {}
+    fn report_silence(&mut self, _: &str) {}
 }

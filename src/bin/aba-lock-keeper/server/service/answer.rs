@@ -1,49 +1,53 @@
-//! Requests to the REST interface, and what its answers say.
+//! Requests to the REST interface of the lock service, and its answers.
 
-use crate::clock::Moment;
-use crate::server::http::{Answer, Http};
-use crate::server::{Entry, Fault, Lease};
+use crate::fault::Fault;
+use crate::lease::{Lease, QueueEntry};
+use crate::os::clock::Moment;
+use crate::server::http::{HttpAnswer, HttpClient};
 use aba_lock_protocol::{member, span};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-pub(super) fn entry(lock: &Value) -> Entry {
-    let mut name = text(lock, member::SERVICE);
+/// Reads the holder from a lock in an answer.
+pub(super) fn parse_entry(lock: &Value) -> QueueEntry {
+    let mut name = read_text(lock, member::SERVICE);
     for part in [member::ENVIRONMENT, member::RESOURCE] {
-        let part = text(lock, part);
+        let part = read_text(lock, part);
         if !part.is_empty() {
             name.push('/');
             name.push_str(&part);
         }
     }
-    let left = lock[member::EXPIRES_AT].as_str().and_then(|end| end.parse::<jiff::Timestamp>().ok());
-    let left = left.map(|end| Duration::try_from(end.duration_since(jiff::Timestamp::now())).unwrap_or_default());
+    let end = lock[member::EXPIRES_AT].as_str().and_then(|end| end.parse::<jiff::Timestamp>().ok());
+    let left = end.map(|end| Duration::try_from(end.duration_since(jiff::Timestamp::now())).unwrap_or_default());
     let token = lock[member::FENCING_TOKEN].as_u64().unwrap_or(0);
-    Entry { name, id: text(lock, member::ID), token, owner: None, said: Some(text(lock, member::WHO)), left }
+    let owner_text = Some(read_text(lock, member::WHO));
+    QueueEntry { name, id: read_text(lock, member::ID), token, owner: None, owner_text, left }
 }
 
-/// `None`: the service does not speak so of a lease on that name.
-pub(super) fn lease(name: &str, lock: &Value, good: Moment) -> Option<Lease> {
-    let Entry { name: locked, id, token, .. } = entry(lock);
-    let ttl = ttl(lock)?;
-    let is_one = !id.is_empty() && token > 0 && locked == name && ttl >= Duration::from_secs(1);
-    is_one.then_some(Lease { name: locked, id, token, ttl, good, kept: false })
+/// Reads our lease from a lock in an answer. `None`: the answer does not describe a lease on that name.
+pub(super) fn parse_lease(name: &str, lock: &Value, renewed_at: Moment) -> Option<Lease> {
+    let QueueEntry { name: locked, id, token, .. } = parse_entry(lock);
+    let ttl = parse_ttl(lock)?;
+    let is_lease = !id.is_empty() && token > 0 && locked == name && ttl >= Duration::from_secs(1);
+    is_lease.then_some(Lease { name: locked, id, token, ttl, renewed_at, kept: false })
 }
 
-/// The time to live that an answer gives a lock.
-pub(super) fn ttl(lock: &Value) -> Option<Duration> {
+/// Reads the time to live of a lock in an answer.
+pub(super) fn parse_ttl(lock: &Value) -> Option<Duration> {
     lock[member::TTL].as_str().and_then(span::parse)
 }
 
-pub(super) fn text(value: &Value, key: &str) -> String {
+/// Reads a text. A missing one is empty.
+pub(super) fn read_text(value: &Value, key: &str) -> String {
     value[key].as_str().unwrap_or_default().to_owned()
 }
 
-/// A word of a path or a query.
-pub(super) fn escaped(word: &str) -> String {
+/// Escapes a part of a path or of a query.
+pub(super) fn escape(part: &str) -> String {
     let mut escaped = String::new();
-    for byte in word.bytes() {
+    for byte in part.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             escaped.push(char::from(byte));
         } else {
@@ -53,54 +57,54 @@ pub(super) fn escaped(word: &str) -> String {
     escaped
 }
 
-/// An id as a lock service could have given it.
-pub(super) fn checked(id: &str) -> Result<&str, Fault> {
-    let is_fine = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte));
-    if is_fine && id.bytes().any(|byte| byte.is_ascii_alphanumeric()) {
-        return Ok(id);
-    }
-    Err(Fault::Misused { what: format!("{id:?} is no lease"), hint: "say what `lease acquire` printed".to_owned() })
+/// Checks that a lock service could have created this id.
+pub(super) fn check_id(id: &str) -> Result<&str, Fault> {
+    let is_plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte));
+    let is_id = is_plain && id.bytes().any(|byte| byte.is_ascii_alphanumeric());
+    if is_id { Ok(id) } else { Err(Fault::from_invalid_id(id)) }
 }
 
-/// Asks each endpoint once, until one answers. Also whether one may have done what was asked, and its answer is not known.
-pub(super) fn call(
-    http: &mut Http,
+/// Sends a request to each endpoint once, until one answers. The second value is true if an endpoint may have acted on the request
+/// although its answer is unknown.
+pub(super) fn try_endpoints(
+    http: &mut HttpClient,
     method: &str,
     path: &str,
     body: Option<&Value>,
     limit: Duration,
-) -> (Result<Answer, Fault>, bool) {
-    let (mut what, mut unanswered, mut strangers) = (String::new(), false, 0);
-    for _ in 0..http.endpoints() {
-        match http.send(method, path, body, limit) {
-            Ok(answer) if matches!(answer.status, 401 | 403) => return (Err(refused(&answer)), unanswered),
+) -> (Result<HttpAnswer, Fault>, bool) {
+    let (mut what, mut is_in_doubt, mut not_service_count) = (String::new(), false, 0);
+    for _ in 0..http.endpoint_count() {
+        match http.request(method, path, body, limit) {
+            Ok(answer) if matches!(answer.status, 401 | 403) => return (Err(refusal(&answer)), is_in_doubt),
             Ok(answer) if answer.status >= 500 || answer.status == 429 => {
-                what = message(&answer);
-                unanswered |= answer.status != 429;
+                what = read_message(&answer);
+                is_in_doubt |= answer.status != 429;
             }
-            Ok(answer) if is_of_a_service(&answer) => return (Ok(answer), unanswered),
+            Ok(answer) if is_from_service(&answer) => return (Ok(answer), is_in_doubt),
             Ok(_) => {
                 http.endpoint().clone_into(&mut what);
-                strangers += 1;
+                not_service_count += 1;
             }
             Err(reason) => {
                 what = reason;
-                unanswered = true;
+                is_in_doubt = true;
             }
         }
-        http.next_endpoint();
+        http.use_next_endpoint();
     }
-    let fault = if strangers == http.endpoints() { strange(&what) } else { Fault::Unreachable { what } };
-    (Err(fault), unanswered)
+    let fault =
+        if not_service_count == http.endpoint_count() { not_service(&what) } else { Fault::Unreachable { what } };
+    (Err(fault), is_in_doubt)
 }
 
-fn is_of_a_service(answer: &Answer) -> bool {
-    let has_lock = !text(&answer.body, member::ID).is_empty() || answer.body[member::LOCKS].is_array();
-    if answer.status == 200 { has_lock } else { code(answer).is_some() }
+fn is_from_service(answer: &HttpAnswer) -> bool {
+    let has_lock = !read_text(&answer.body, member::ID).is_empty() || answer.body[member::LOCKS].is_array();
+    if answer.status == 200 { has_lock } else { read_code(answer).is_some() }
 }
 
-/// It answers, and is no lock service.
-pub(super) fn strange(endpoint: &str) -> Fault {
+/// The fault for an answer that a lock service would not give.
+pub(super) fn not_service(endpoint: &str) -> Fault {
     Fault::Failed {
         what: format!("{endpoint} does not speak as a lock service does"),
         hint: Some(
@@ -109,17 +113,18 @@ pub(super) fn strange(endpoint: &str) -> Fault {
     }
 }
 
-/// Why it was refused.
-pub(super) fn code(answer: &Answer) -> Option<u64> {
+/// Reads the code of a refusal.
+pub(super) fn read_code(answer: &HttpAnswer) -> Option<u64> {
     answer.body[member::CODE].as_u64()
 }
 
-fn message(answer: &Answer) -> String {
+fn read_message(answer: &HttpAnswer) -> String {
     answer.body[member::MESSAGE].as_str().map_or_else(|| format!("HTTP status {}", answer.status), str::to_owned)
 }
 
-pub(super) fn refused(answer: &Answer) -> Fault {
+/// The fault for an answer that is a refusal.
+pub(super) fn refusal(answer: &HttpAnswer) -> Fault {
     let hint = matches!(answer.status, 401 | 403)
         .then(|| "put a token into a file of yours, and set ABA_LOCK_SERVER_SECRET_FILE to its path".to_owned());
-    Fault::Failed { what: format!("the lock service refused: {}", message(answer)), hint }
+    Fault::Failed { what: format!("the lock service refused: {}", read_message(answer)), hint }
 }

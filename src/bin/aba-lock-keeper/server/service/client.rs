@@ -1,220 +1,205 @@
-//! Leases at the lock service, by its REST interface.
-//!
-//! NAME is the `service` of a lock without environment and resource. The service keeps the queue: whoever waits is a request
-//! that is open, and its going away leaves the queue. Each acquisition has an `eventId` that nobody else has, so what was
-//! granted can be found when the answer was lost.
-//!
-//! # What may be lost where
-//!
-//! | lost | what happens |
-//! |---|---|
-//! | the answer to a request for it, and it is asked for at the next endpoint or again | the service says that it is held, for our own event: it is ours |
-//! | the answer, and we do not ask again, as we are refused or have waited long enough | what may have been granted for our event is given back |
-//! | the answer to one that waits, on a connection that stays open | while it waits, what was granted for our event is looked for on another connection, three times in the time of a lease |
-//! | the same, and nobody could look in that time | the lease has ended; if nobody has the name when we look again, we ask again |
-//!
-//! An answer is the service's if it has an id or locks in it, or the code of a refusal. What else there is at its address (a
-//! proxy's page, say) has neither granted nor ended anything.
+//! The lock service as a [`LeaseServer`].
 
-mod answers;
-
-use crate::clock::Moment;
-use crate::server::http::{Answer, Http, TRY};
-use crate::server::{Entry, Fault, Lease, Owner, Patience, Server, Want, Watcher};
+use crate::fault::Fault;
+use crate::lease::{Lease, LeaseOwner, LeaseRequest, QueueEntry, WaitLimit};
+use crate::os::clock::Moment;
+use crate::os::{random, signal};
+use crate::server::http::{HttpAnswer, HttpClient, TRY_LIMIT};
+use crate::server::lease_server::{LeaseServer, WaitObserver};
+use crate::server::retry::Retry;
+use crate::server::service::answer::{
+    check_id, escape, not_service, parse_entry, parse_lease, parse_ttl, read_code, read_text, refusal, try_endpoints,
+};
 use crate::settings::Settings;
-use crate::sys;
 use aba_lock_protocol::code::{ALREADY_EXISTS, NOT_FOUND};
 use aba_lock_protocol::{member, path};
-use answers::{call, checked, code, entry, escaped, lease, refused, strange, text, ttl};
 use serde_json::{Value, json};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-/// What stands in front of an event id, where a lease is meant whose id is not known.
+/// The prefix of an id that is an event id: the id of the lease is not known yet.
 const EVENT: &str = "event:";
 
-/// How long one request may wait: who asks again stands at the end of the queue.
-const POLL: Duration = Duration::from_secs(300);
+/// The longest wait of one request. The next request joins the queue at its end.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// How often to look meanwhile, at least: as often as nothing is granted and lost again in between.
+/// The longest pause between two looks at the service during a wait. No lease ends unnoticed in that time.
 const LOOK: Duration = Duration::from_secs(20);
 
-/// How long to pause when nobody answers.
-const PAUSE: Duration = Duration::from_millis(250);
-
-/// How long to go on trying, for one who does not wait, when nobody answers.
-const TRIES: Duration = Duration::from_secs(8);
-
-pub(crate) struct Service {
-    http: Http,
-    /// A request has had no answer that is known: what it asked for may have been done.
-    unanswered: bool,
+/// A client for a lock service.
+pub(crate) struct ServiceClient {
+    http: HttpClient,
+    /// True if the answer to a request is unknown, so the service may have acted on it.
+    is_in_doubt: bool,
 }
 
-/// What comes of asking for a lease.
-enum Asked {
+/// The result of a request for a lease.
+enum LeaseAnswer {
     Granted(Lease),
-    /// For our own event: the answer was lost.
-    Ours(Lease),
-    Held(Option<Box<Entry>>),
-    /// Nobody waits for it at the service, and nobody has it.
+    /// The lease was granted to an earlier request, whose answer was lost.
+    AlreadyOurs(Lease),
+    Held(Option<Box<QueueEntry>>),
+    /// The request still waits here, but the service does not know it any more, and the name is free.
     Forgotten,
 }
 
-impl Service {
+impl ServiceClient {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Fault> {
-        let mut http = Http::new(settings)?;
+        let mut http = HttpClient::new(settings)?;
         http.authorization = settings.secret.as_ref().map(|secret| format!("Bearer {secret}"));
-        Ok(Self { http, unanswered: false })
+        Ok(Self { http, is_in_doubt: false })
     }
 
-    /// Asks each endpoint once, until one answers.
-    fn call(&mut self, method: &str, path: &str, body: Option<&Value>, limit: Duration) -> Result<Answer, Fault> {
-        let (answer, unanswered) = call(&mut self.http, method, path, body, limit);
-        self.unanswered |= unanswered;
+    /// Sends a request to each endpoint once, until one answers.
+    fn call(&mut self, method: &str, path: &str, body: Option<&Value>, limit: Duration) -> Result<HttpAnswer, Fault> {
+        let (answer, is_in_doubt) = try_endpoints(&mut self.http, method, path, body, limit);
+        self.is_in_doubt |= is_in_doubt;
         answer
     }
 
-    /// What was granted for an event, if an answer was lost.
-    fn granted(&mut self, event: &str) -> Result<Option<Value>, Fault> {
-        let locks = self.list(&format!("?{}={}", member::EVENT_ID_PARAMETER, escaped(event)))?;
-        Ok(locks.into_iter().find(|lock| text(lock, member::EVENT_ID) == event))
+    /// Finds the lock that was granted for an event, if the answer was lost.
+    fn find_event(&mut self, event: &str) -> Result<Option<Value>, Fault> {
+        let locks = self.list_locks(&format!("?{}={}", member::EVENT_ID_PARAMETER, escape(event)))?;
+        Ok(locks.into_iter().find(|lock| read_text(lock, member::EVENT_ID) == event))
     }
 
-    /// The locks of this query.
-    fn list(&mut self, query: &str) -> Result<Vec<Value>, Fault> {
-        let answer = self.call("GET", &format!("{}{query}", path::LOCK_LIST), None, TRY)?;
+    /// Returns the locks that a query selects.
+    fn list_locks(&mut self, query: &str) -> Result<Vec<Value>, Fault> {
+        let answer = self.call("GET", &format!("{}{query}", path::LOCK_LIST), None, TRY_LIMIT)?;
         match (answer.status, &answer.body[member::LOCKS]) {
             (200, Value::Array(locks)) => Ok(locks.clone()),
-            (200, _) => Err(strange(self.http.endpoint())),
-            _ => Err(refused(&answer)),
+            (200, _) => Err(not_service(self.http.endpoint())),
+            _ => Err(refusal(&answer)),
         }
     }
 
-    /// The lease that an answer tells of.
-    fn lease(&self, name: &str, lock: &Value, good: Moment) -> Result<Lease, Fault> {
-        lease(name, lock, good).ok_or_else(|| strange(self.http.endpoint()))
+    /// Reads our lease from a lock in an answer.
+    fn read_lease(&self, name: &str, lock: &Value, renewed_at: Moment) -> Result<Lease, Fault> {
+        parse_lease(name, lock, renewed_at).ok_or_else(|| not_service(self.http.endpoint()))
     }
 
-    /// One request for it, which may wait at the service.
-    fn ask(&mut self, want: &Want, event: &str, pause: Duration) -> Result<Asked, Fault> {
+    /// Sends one request for a lease, which may wait at the service.
+    fn request_lease(&mut self, request: &LeaseRequest, event: &str, wait: Duration) -> Result<LeaseAnswer, Fault> {
         let body = json!({
-            (member::SERVICE): want.name, (member::WHO): said(want.owner), (member::ENVIRONMENT): "",
-            (member::RESOURCE): "", (member::EVENT_ID): event, (member::TTL): want.ttl.as_secs_f64(),
-            (member::WAIT): pause.as_secs_f64(),
+            (member::SERVICE): request.name, (member::WHO): describe_owner(request.owner), (member::ENVIRONMENT): "",
+            (member::RESOURCE): "", (member::EVENT_ID): event, (member::TTL): request.ttl.as_secs_f64(),
+            (member::WAIT): wait.as_secs_f64(),
         });
-        let interval = (want.ttl / 3).min(LOOK);
-        if pause <= interval {
-            let answer = self.call("POST", path::LOCK, Some(&body), pause + TRY)?;
-            return self.asked(want.name, event, &answer);
+        let interval = (request.ttl / 3).min(LOOK);
+        if wait <= interval {
+            let answer = self.call("POST", path::LOCK, Some(&body), wait + TRY_LIMIT)?;
+            return self.read_lease_answer(request.name, event, &answer);
         }
-        // By a thread, so that what is granted is found though that connection says nothing any more. It is left alone then, as
-        // nothing but time can end it; so it does not ask anybody else, and has no locks of the C library's while it waits.
-        let (tell, told) = mpsc::channel();
-        let mut http = self.http.alone();
-        let waits = sys::without_signals(|| {
+        // A thread waits for the answer, so that we can look for the lock on another connection if this one becomes silent. In that
+        // case only time ends the thread, so it uses one endpoint only, and holds no locks of the C library while it waits.
+        let (sender, receiver) = mpsc::channel();
+        let mut http = self.http.with_one_endpoint();
+        let thread = signal::with_signals_blocked(|| {
             thread::Builder::new().spawn(move || {
-                let _ = tell.send(call(&mut http, "POST", path::LOCK, Some(&body), pause + TRY));
+                let _ = sender.send(try_endpoints(&mut http, "POST", path::LOCK, Some(&body), wait + TRY_LIMIT));
             })
         });
-        // Without a thread it waits for as long as the connection needs no look from outside.
-        let Ok(waits) = waits else { return self.ask(want, event, interval) };
+        // Without a thread, one request waits only until the next look would be due.
+        let Ok(thread) = thread else { return self.request_lease(request, event, interval) };
         let mut was_free = false;
         loop {
-            match told.recv_timeout(interval) {
-                Ok((answer, unanswered)) => {
-                    let _ = waits.join();
-                    self.unanswered |= unanswered;
+            match receiver.recv_timeout(interval) {
+                Ok((answer, is_in_doubt)) => {
+                    let _ = thread.join();
+                    self.is_in_doubt |= is_in_doubt;
                     if matches!(answer, Err(Fault::Unreachable { .. })) {
-                        self.http.next_endpoint();
+                        self.http.use_next_endpoint();
                     }
-                    return self.asked(want.name, event, &answer?);
+                    return self.read_lease_answer(request.name, event, &answer?);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    self.unanswered = true;
+                    self.is_in_doubt = true;
                     return Err(Fault::Unreachable { what: "a request ended without an answer".to_owned() });
                 }
             }
-            // Nobody who answers is no news: then that one may wait still.
-            let Ok(locks) = self.list(&format!("?{}={}", member::SERVICE, escaped(want.name))) else { continue };
-            let mut locks = locks.iter().filter(|lock| entry(lock).name == want.name);
+            // If no endpoint answers now, the request may still wait.
+            let Ok(locks) = self.list_locks(&format!("?{}={}", member::SERVICE, escape(request.name))) else {
+                continue;
+            };
+            let mut locks = locks.iter().filter(|lock| parse_entry(lock).name == request.name);
             match locks.next() {
-                Some(lock) if text(lock, member::EVENT_ID) == event => {
-                    self.unanswered = true;
-                    // It may be about to be said. Who goes away before that has it taken back.
-                    if let Ok((Ok(answer), _)) = told.recv_timeout(TRY) {
-                        return self.asked(want.name, event, &answer);
+                Some(lock) if read_text(lock, member::EVENT_ID) == event => {
+                    self.is_in_doubt = true;
+                    // The answer may be on its way. If its connection were closed before it arrives, the service would take the
+                    // lock back.
+                    if let Ok((Ok(answer), _)) = receiver.recv_timeout(TRY_LIMIT) {
+                        return self.read_lease_answer(request.name, event, &answer);
                     }
-                    return Ok(Asked::Ours(self.lease(want.name, lock, Moment::now())?));
+                    return Ok(LeaseAnswer::AlreadyOurs(self.read_lease(request.name, lock, Moment::now())?));
                 }
                 Some(_) => was_free = false,
-                // Twice: the first time it may be on its way to the next.
+                // Twice, because the service may be handing the lock over at the first look.
                 None if was_free => {
-                    self.unanswered = true;
-                    return Ok(Asked::Forgotten);
+                    self.is_in_doubt = true;
+                    return Ok(LeaseAnswer::Forgotten);
                 }
                 None => was_free = true,
             }
         }
     }
 
-    fn asked(&self, name: &str, event: &str, answer: &Answer) -> Result<Asked, Fault> {
-        let held = &answer.body[member::EXISTING_LOCK];
+    fn read_lease_answer(&self, name: &str, event: &str, answer: &HttpAnswer) -> Result<LeaseAnswer, Fault> {
+        let existing = &answer.body[member::EXISTING_LOCK];
         match answer.status {
-            200 => Ok(Asked::Granted(self.lease(name, &answer.body, answer.sent)?)),
-            409 if text(held, member::EVENT_ID) == event => Ok(Asked::Ours(self.lease(name, held, answer.sent)?)),
-            409 if code(answer) == Some(ALREADY_EXISTS) => {
-                let holder = Some(entry(held)).filter(|holder| !holder.name.is_empty());
-                Ok(Asked::Held(holder.map(Box::new)))
+            200 => Ok(LeaseAnswer::Granted(self.read_lease(name, &answer.body, answer.sent_at)?)),
+            409 if read_text(existing, member::EVENT_ID) == event => {
+                Ok(LeaseAnswer::AlreadyOurs(self.read_lease(name, existing, answer.sent_at)?))
             }
-            _ => Err(refused(answer)),
+            409 if read_code(answer) == Some(ALREADY_EXISTS) => {
+                let holder = Some(parse_entry(existing)).filter(|holder| !holder.name.is_empty());
+                Ok(LeaseAnswer::Held(holder.map(Box::new)))
+            }
+            _ => Err(refusal(answer)),
         }
     }
 
-    fn attempt(&mut self, want: &Want, event: &str, watcher: &mut dyn Watcher) -> Result<Lease, Fault> {
-        let end = Moment::now().plus(TRIES);
+    /// Repeats the request for a lease until it is granted or the time is over.
+    fn wait_for_lease(
+        &mut self,
+        request: &LeaseRequest,
+        event: &str,
+        observer: &mut dyn WaitObserver,
+    ) -> Result<Lease, Fault> {
+        let limit = request.limit;
+        let retry = Retry::begin(limit);
         let mut holder = None;
-        // The first does not wait, so that we know for whom we do.
-        let mut pause = Duration::ZERO;
+        // The first request does not wait: its answer names the holder.
+        let mut wait = Duration::ZERO;
         loop {
-            match self.ask(want, event, pause) {
-                // It began when the one before ended, and not when we began to wait.
-                Ok(Asked::Granted(lease)) if pause.is_zero() => return Ok(lease),
-                Ok(Asked::Granted(mut lease) | Asked::Ours(mut lease)) => {
+            match self.request_lease(request, event, wait) {
+                Ok(LeaseAnswer::Granted(lease)) if wait.is_zero() => return Ok(lease),
+                // The lease began at an unknown moment during the wait, so we renew it.
+                Ok(LeaseAnswer::Granted(mut lease) | LeaseAnswer::AlreadyOurs(mut lease)) => {
                     self.renew(&mut lease)?;
                     return Ok(lease);
                 }
-                Ok(Asked::Held(entry)) => {
+                Ok(LeaseAnswer::Held(entry)) => {
                     holder = entry.or(holder);
-                    if want.patience.is_out() {
-                        let name = want.name.to_owned();
-                        return Err(match want.patience {
-                            Patience::None => Fault::Busy { name, holder },
-                            _ => Fault::TimedOut { name, holder },
-                        });
+                    if limit.is_over() {
+                        return Err(Fault::from_holder(request.name, holder, limit != WaitLimit::NoWait));
                     }
                     if let Some(holder) = &holder {
-                        watcher.waits(holder);
+                        observer.report_wait(holder);
                     }
-                    pause = want.patience.at_most(POLL);
+                    wait = limit.cap(LONGEST_WAIT);
                 }
-                Ok(Asked::Forgotten) => pause = want.patience.at_most(POLL),
+                Ok(LeaseAnswer::Forgotten) => wait = limit.cap(LONGEST_WAIT),
                 Err(Fault::Unreachable { what }) => {
-                    // The answer may be lost, and not the question.
-                    if let Ok(Some(lock)) = self.granted(event) {
-                        let mut lease = self.lease(want.name, &lock, Moment::now())?;
+                    // The service may have granted the lease, and only the answer was lost.
+                    if let Ok(Some(lock)) = self.find_event(event) {
+                        let mut lease = self.read_lease(request.name, &lock, Moment::now())?;
                         self.renew(&mut lease)?;
                         return Ok(lease);
                     }
-                    let over = if want.patience == Patience::None { end.is_past() } else { want.patience.is_out() };
-                    if over {
-                        return Err(Fault::Unreachable { what });
-                    }
-                    watcher.unanswered(&what);
-                    thread::sleep(want.patience.at_most(PAUSE));
-                    pause = want.patience.at_most(pause);
+                    retry.pause(what, observer)?;
+                    wait = limit.cap(wait);
                 }
                 Err(fault) => return Err(fault),
             }
@@ -222,109 +207,106 @@ impl Service {
     }
 }
 
-impl Server for Service {
-    fn acquire(&mut self, want: &Want, watcher: &mut dyn Watcher) -> Result<Lease, Fault> {
+impl LeaseServer for ServiceClient {
+    fn acquire(&mut self, request: &LeaseRequest, observer: &mut dyn WaitObserver) -> Result<Lease, Fault> {
         loop {
-            let event = sys::random().map(|number| format!("aba-{number:016x}")).map_err(|error| Fault::Failed {
-                what: format!("no random number can be had: {}", aba_lock::base::text::format_io_error(&error)),
-                hint: None,
-            })?;
+            let number = random::random_number().map_err(|error| Fault::from_random(&error))?;
+            let event = format!("aba-{number:016x}");
             let id = format!("{EVENT}{event}");
-            watcher.begun(&id);
-            match self.attempt(want, &event, watcher) {
-                // It was granted to us, and ended before we knew.
-                Err(Fault::Gone { .. }) if !want.patience.is_out() => {}
+            observer.note_id(&id);
+            match self.wait_for_lease(request, &event, observer) {
+                // The lease was granted, and ended before we learned of it.
+                Err(Fault::Gone { .. }) if !request.limit.is_over() => {}
                 Err(fault) => {
-                    if self.unanswered || !matches!(fault, Fault::Busy { .. } | Fault::TimedOut { .. }) {
+                    if self.is_in_doubt || !matches!(fault, Fault::Busy { .. } | Fault::TimedOut { .. }) {
                         let _ = self.release(&id);
                     }
                     return Err(fault);
                 }
-                Ok(lease) => return Ok(Lease { kept: want.kept, ..lease }),
+                Ok(lease) => return Ok(Lease { kept: request.kept, ..lease }),
             }
         }
     }
 
     fn renew(&mut self, lease: &mut Lease) -> Result<(), Fault> {
-        let answer = self.call("PUT", &path::renewal(&escaped(checked(&lease.id)?)), None, TRY)?;
-        match (answer.status, code(&answer)) {
+        let answer = self.call("PUT", &path::renewal(&escape(check_id(&lease.id)?)), None, TRY_LIMIT)?;
+        match (answer.status, read_code(&answer)) {
             (200, _) => {
-                // One that was made without a time to live has none.
-                if lease.ttl.is_zero()
-                    && answer.body[member::TTL].is_null()
-                    && text(&answer.body, member::ID) == lease.id
-                {
+                // A lock that was created without a time to live has none in the answer.
+                let has_no_ttl = lease.ttl.is_zero() && answer.body[member::TTL].is_null();
+                if has_no_ttl && read_text(&answer.body, member::ID) == lease.id {
                     return Ok(());
                 }
-                let renewed = self.lease(&lease.name, &answer.body, answer.sent)?;
+                let renewed = self.read_lease(&lease.name, &answer.body, answer.sent_at)?;
                 if renewed.id != lease.id {
-                    return Err(strange(self.http.endpoint()));
+                    return Err(not_service(self.http.endpoint()));
                 }
-                (lease.ttl, lease.good) = (renewed.ttl, renewed.good);
+                (lease.ttl, lease.renewed_at) = (renewed.ttl, renewed.renewed_at);
                 Ok(())
             }
             (404, Some(NOT_FOUND)) => Err(Fault::Gone { name: lease.name.clone() }),
-            _ => Err(refused(&answer)),
+            _ => Err(refusal(&answer)),
         }
     }
 
-    fn clear(&mut self, _: &str) -> Result<(), Fault> {
+    fn unlock(&mut self, id: &str) -> Result<(), Fault> {
+        let id = match id.strip_prefix(EVENT) {
+            None => check_id(id)?.to_owned(),
+            Some(event) => match self.find_event(event)? {
+                None => return Ok(()),
+                Some(lock) => read_text(&lock, member::ID),
+            },
+        };
+        let answer = self.call("DELETE", &path::lock(&escape(&id)), None, TRY_LIMIT)?;
+        match (answer.status, read_code(&answer)) {
+            (200, _) if read_text(&answer.body, member::ID) == id => Ok(()),
+            (200, _) => Err(not_service(self.http.endpoint())),
+            (404, Some(NOT_FOUND)) => Ok(()),
+            _ => Err(refusal(&answer)),
+        }
+    }
+
+    fn clean_up(&mut self, _: &str) -> Result<(), Fault> {
         Ok(())
     }
 
-    fn free(&mut self, id: &str) -> Result<(), Fault> {
-        let id = match id.strip_prefix(EVENT) {
-            None => checked(id)?.to_owned(),
-            Some(event) => match self.granted(event)? {
-                None => return Ok(()),
-                Some(lock) => text(&lock, member::ID),
-            },
-        };
-        let answer = self.call("DELETE", &path::lock(&escaped(&id)), None, TRY)?;
-        match (answer.status, code(&answer)) {
-            (200, _) if text(&answer.body, member::ID) == id => Ok(()),
-            (200, _) => Err(strange(self.http.endpoint())),
-            (404, Some(NOT_FOUND)) => Ok(()),
-            _ => Err(refused(&answer)),
-        }
-    }
-
-    fn find(&mut self, id: &str) -> Result<Lease, Fault> {
-        let answer = self.call("GET", &path::lock(&escaped(checked(id)?)), None, TRY)?;
-        match (answer.status, code(&answer)) {
-            (200, _) if text(&answer.body, member::ID) == id => {
-                let Entry { name, id, token, .. } = entry(&answer.body);
-                let ttl = ttl(&answer.body).unwrap_or_default();
-                Ok(Lease { name, id, token, ttl, good: answer.sent, kept: false })
+    fn find_lease(&mut self, id: &str) -> Result<Lease, Fault> {
+        let answer = self.call("GET", &path::lock(&escape(check_id(id)?)), None, TRY_LIMIT)?;
+        match (answer.status, read_code(&answer)) {
+            (200, _) if read_text(&answer.body, member::ID) == id => {
+                let QueueEntry { name, id, token, .. } = parse_entry(&answer.body);
+                let ttl = parse_ttl(&answer.body).unwrap_or_default();
+                Ok(Lease { name, id, token, ttl, renewed_at: answer.sent_at, kept: false })
             }
-            (200, _) => Err(strange(self.http.endpoint())),
+            (200, _) => Err(not_service(self.http.endpoint())),
             (404, Some(NOT_FOUND)) => Err(Fault::Gone { name: id.to_owned() }),
-            _ => Err(refused(&answer)),
+            _ => Err(refusal(&answer)),
         }
     }
 
-    fn queue(&mut self, name: Option<&str>) -> Result<Vec<Entry>, Fault> {
-        let query = name.map_or(String::new(), |name| format!("?{}={}", member::SERVICE, escaped(name)));
-        let locks = self.list(&query)?;
+    fn read_queue(&mut self, name: Option<&str>) -> Result<Vec<QueueEntry>, Fault> {
+        let query = name.map_or(String::new(), |name| format!("?{}={}", member::SERVICE, escape(name)));
+        let locks = self.list_locks(&query)?;
         let mut found = Vec::new();
         for lock in &locks {
-            let holder = entry(lock);
+            let holder = parse_entry(lock);
             if name.is_some_and(|name| name != holder.name) {
                 continue;
             }
             let name = holder.name.clone();
             found.push(holder);
             for waiter in lock[member::QUEUE].as_array().into_iter().flatten() {
-                let said = Some(text(waiter, member::WHO));
-                found.push(Entry { name: name.clone(), id: String::new(), token: 0, owner: None, said, left: None });
+                let owner_text = Some(read_text(waiter, member::WHO));
+                let (name, id) = (name.clone(), String::new());
+                found.push(QueueEntry { name, id, token: 0, owner: None, owner_text, left: None });
             }
         }
         Ok(found)
     }
 }
 
-/// What the service shows of an owner.
-fn said(owner: &Owner) -> String {
+/// Describes the owner in the text that the service shows to others.
+fn describe_owner(owner: &LeaseOwner) -> String {
     let who = owner.who.as_ref().map(|who| format!(" ({who})")).unwrap_or_default();
     let command = aba_lock::base::text::shorten(&owner.command, 200);
     format!("pid {} on host {} ({command}), by {}{who}", owner.pid, owner.host, owner.user)

@@ -1,0 +1,60 @@
+//! Conversions that several commands need: from arguments to requests, and from errors of the library to faults.
+
+use crate::args::WaitOptions;
+use crate::fault::Fault;
+use crate::lease::{LeaseOwner, WaitLimit};
+use crate::os::clock::Moment;
+use aba_lock::base::environment::default_timeout;
+use aba_lock::base::error::ContextError;
+use aba_lock::base::names::LockName;
+use aba_lock::error::Error;
+use aba_lock::os::proc::process;
+use aba_lock::os::{host_name, user_id};
+
+/// Converts an error of the library.
+pub(super) fn convert_error(error: impl Into<Error>) -> Fault {
+    let error = error.into();
+    match error {
+        Error::Context(ContextError::LockName { .. } | ContextError::Variable { .. }) => {
+            Fault::Misused { what: error.to_string(), hint: error.hint().unwrap_or_default() }
+        }
+        error => Fault::Failed { what: error.to_string(), hint: error.hint() },
+    }
+}
+
+/// Checks a name by the rules for names of local locks.
+pub(super) fn check_name(text: &str) -> Result<&str, Fault> {
+    LockName::parse(text).map_err(convert_error)?;
+    Ok(text)
+}
+
+/// Reads the options for the time to wait, and the default in the environment.
+pub(super) fn read_wait_limit(options: &WaitOptions) -> Result<WaitLimit, Fault> {
+    if options.nonblock {
+        return Ok(WaitLimit::NoWait);
+    }
+    let timeout = match (options.timeout, options.wait) {
+        (Some(_), Some(Some(_))) => {
+            return Err(Fault::Misused {
+                what: "both --wait=SECONDS and --timeout say how long to wait".to_owned(),
+                hint: "give only one of them".to_owned(),
+            });
+        }
+        (None, Some(None)) => return Ok(WaitLimit::Forever),
+        (None, None) => default_timeout().map_err(convert_error)?,
+        (timeout, limit) => timeout.or(limit.flatten()),
+    };
+    Ok(timeout.map_or(WaitLimit::NoWait, |timeout| WaitLimit::Until(Moment::now().plus(timeout))))
+}
+
+/// Describes the process that will hold a lease.
+pub(super) fn describe_owner(pid: u32, command: Option<String>, who: Option<&str>) -> LeaseOwner {
+    LeaseOwner {
+        host: host_name(),
+        pid,
+        user: process::user_name(user_id()),
+        command: command.unwrap_or_else(|| process::command_line(pid)),
+        who: who.map(str::to_owned),
+        since: format!("{:.0}", jiff::Timestamp::now()),
+    }
+}

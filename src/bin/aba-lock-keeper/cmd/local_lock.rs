@@ -1,0 +1,109 @@
+//! The local locks that the helper hands over to this program.
+
+use crate::binding::{self, Binding};
+use crate::fault::Fault;
+use crate::lease::WaitLimit;
+use crate::lease_note::{self, LeaseNote};
+use crate::settings::Settings;
+use aba_lock::os::proc::process;
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A local lock that the helper holds.
+#[derive(Debug)]
+pub(super) struct LocalLock {
+    pub(super) name: String,
+    pub(super) fd: i32,
+    token: u64,
+    /// True if the helper acquired it now; false if a script above holds it.
+    pub(super) is_fresh: bool,
+    pub(super) file: File,
+    /// True if this process has acquired a lease for it.
+    is_bound: AtomicBool,
+}
+
+impl LocalLock {
+    /// Parses NAME/DESCRIPTOR/TOKEN/fresh or NAME/DESCRIPTOR/TOKEN/held.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split('/');
+        let (name, fd) = (words.next()?.to_owned(), words.next()?.parse().ok()?);
+        let token = words.next()?.parse().ok()?;
+        let is_fresh = words.next()? == "fresh";
+        let file = aba_lock::os::second_descriptor(fd)?;
+        // An older acquisition has a token of its own.
+        let recorded = lease_note::read_record(&file).map(|record| record.token);
+        let token = recorded.filter(|recorded| !is_fresh && *recorded != 0).unwrap_or(token);
+        Some(Self { name, fd, token, is_fresh, file, is_bound: AtomicBool::new(false) })
+    }
+
+    pub(super) fn binding(&self) -> Binding {
+        Binding::from_token(self.token)
+    }
+
+    /// Returns true if a keeper keeps a lease for this lock.
+    pub(super) fn has_keeper(&self) -> bool {
+        !self.is_fresh && self.binding().has_keeper(&self.file).unwrap_or(false)
+    }
+
+    /// Checks that a lease may go with the lock: this script acquired the lock, now or earlier. If a script above acquired it, the
+    /// lease would outlast this script.
+    pub(super) fn check_acquirer(&self, script: Option<u32>) -> Result<(), Fault> {
+        let record = lease_note::read_record(&self.file);
+        let acquirer = record.map(|record| (record.pid, record.tick));
+        if self.is_fresh || acquirer.is_some_and(|(pid, tick)| Some(pid) == script && process::is_alive(pid, tick)) {
+            return Ok(());
+        }
+        let by = acquirer.map(|(pid, _)| format!(", by pid {pid}")).unwrap_or_default();
+        Err(Fault::Failed {
+            what: format!("{} is held for this machine alone{by}, and a lease would last as long as that", self.name),
+            hint: Some("have the script that holds it take the lease, or say `--server=` here".to_owned()),
+        })
+    }
+
+    /// Returns the token of the lease that the lock already has, if that lease is at this server.
+    pub(super) fn find_token_at(&self, settings: &Settings) -> Result<u64, Fault> {
+        let Some(note) = LeaseNote::read(&self.file) else {
+            return Err(Fault::Failed {
+                what: format!("{} has a lease, and its lock file does not say which", self.name),
+                hint: Some("somebody has written to that file: release the lock, and acquire it again".to_owned()),
+            });
+        };
+        if settings.is_at(&note.server) {
+            return Ok(note.token);
+        }
+        Err(Fault::Failed {
+            what: format!("{} has a lease at {} already, and not at {}", self.name, note.server, settings.label()),
+            hint: Some("ask for it at that server, or under another name here".to_owned()),
+        })
+    }
+
+    /// Binds the new lease to the script.
+    pub(super) fn bind_script(&self) -> Result<(), Fault> {
+        self.is_bound.store(true, Ordering::SeqCst);
+        self.binding().bind_script(&self.file).map_err(|error| Fault::Failed {
+            what: format!(
+                "could not bind the lease on {} to descriptor {}: {}",
+                self.name,
+                self.fd,
+                aba_lock::base::text::format_io_error(&error)
+            ),
+            hint: Some("set ABA_LOCK_DIR to a directory of yours on a local disk".to_owned()),
+        })
+    }
+}
+
+/// Releases everything that was acquired now: the leases, and then the local locks. Calls `give_back` in between.
+pub(super) fn release_all(locks: &[LocalLock], give_back: &mut dyn FnMut()) {
+    let is_bound = |lock: &&LocalLock| lock.is_bound.load(Ordering::SeqCst);
+    // First all bindings: each keeper takes some time, and so they do that at once.
+    for lock in locks.iter().filter(is_bound) {
+        let _ = binding::unbind_script(&lock.file);
+    }
+    give_back();
+    for lock in locks.iter().filter(is_bound) {
+        binding::wait_until_returned(&lock.file, WaitLimit::Forever);
+    }
+    for lock in locks.iter().filter(|lock| lock.is_fresh) {
+        let _ = aba_lock::lock::acquire::release(lock.fd, None);
+    }
+}

@@ -1,0 +1,83 @@
+//! The processes that hold a lock on this machine.
+//!
+//! These have the keeper's lock file open with a lock on it: the script, and the processes that inherited its descriptor. Each
+//! is opened by a process descriptor first and compared after that, so that no signal goes to a process that got the pid of another. A
+//! process that may not be examined, such as one of another user, cannot be ended.
+
+use aba_lock::lock::kill;
+use aba_lock::os::Process;
+use aba_lock::os::proc::lock_table::{self, Wanted};
+use aba_lock::os::proc::process;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+/// The processes that hold a lock.
+pub(crate) struct Holders {
+    file: Wanted,
+    found: Vec<LocalHolder>,
+}
+
+struct LocalHolder {
+    pid: u32,
+    start: u64,
+    process: Process,
+}
+
+impl Holders {
+    /// Finds the processes that hold a lock on this open file.
+    pub(crate) fn find(file: &File) -> Self {
+        let file = identify(file);
+        let (dev, ino) = (file.dev, file.ino);
+        let look = lock_table::look(std::process::id(), &AtomicBool::new(false), |descriptor| {
+            let is_same = (descriptor.data.dev(), descriptor.data.ino()) == (dev, ino);
+            (is_same && descriptor.lock().is_some()).then_some(descriptor.pid)
+        });
+        let mut pids = look.found;
+        pids.dedup();
+        let open = |pid: u32| {
+            let start = process::seen(pid)?.start;
+            Some(LocalHolder { pid, start, process: Process::open(pid, start)? })
+        };
+        Self { file, found: pids.into_iter().filter_map(open).collect() }
+    }
+
+    pub(crate) fn pids(&self) -> impl Iterator<Item = u32> + Clone {
+        self.found.iter().map(|holder| holder.pid)
+    }
+
+    /// Sends SIGTERM to the holders.
+    pub(crate) fn terminate(&self) {
+        self.send(kill::TERM);
+        // A process that is stopped acts on SIGTERM only when it continues.
+        self.send(libc::SIGCONT);
+    }
+
+    /// Sends SIGKILL to the holders, and returns how many got it.
+    pub(crate) fn kill(&self) -> usize {
+        self.send(kill::KILL)
+    }
+
+    fn send(&self, signal: i32) -> usize {
+        let still_holds = |holder: &&LocalHolder| {
+            process::is_alive(holder.pid, holder.start) && lock_table::holds(holder.pid, &self.file)
+        };
+        self.found.iter().filter(still_holds).filter(|holder| holder.process.signal(signal).is_ok()).count()
+    }
+}
+
+/// Opens the process with this pid, if it holds a lock on this open file. This examines one process, which is some milliseconds
+/// faster than a search through all of them.
+pub(crate) fn open_holder(pid: u32, file: &File) -> Option<Process> {
+    let number = process::number_of(pid)?;
+    let process = Process::open(number, process::start_time(number)?)?;
+    // A process that got the number after that is examined now, but gets no signal.
+    lock_table::holds(number, &identify(file)).then_some(process)
+}
+
+/// Identifies the lock file in the kernel's table of locks.
+fn identify(file: &File) -> Wanted {
+    let (dev, ino) = file.metadata().map_or((0, 0), |data| (data.dev(), data.ino()));
+    Wanted { dev, ino, path: PathBuf::new(), lost: false }
+}

@@ -1,0 +1,44 @@
+//! The state of a lease in memory that guard and courier share.
+
+use crate::lease::Lease;
+use crate::os::clock::Moment;
+use crate::os::process;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The shared state. Copies refer to the same memory, also after a fork.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SharedState {
+    /// The moment of the last successful renewal, the time to live in nanoseconds, and 1 if the lease is gone.
+    numbers: &'static [AtomicU64; 3],
+}
+
+impl SharedState {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { numbers: process::share_numbers()? })
+    }
+
+    pub(crate) fn store_renewal(self, lease: &Lease) {
+        // The time to live first: between the two, the lease can only seem to end earlier than it does.
+        self.numbers[1].store(u64::try_from(lease.ttl.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        self.numbers[0].store(lease.renewed_at.to_number(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn renewed_at(self) -> Moment {
+        Moment::from_number(self.numbers[0].load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn ttl(self) -> Duration {
+        Duration::from_nanos(self.numbers[1].load(Ordering::SeqCst))
+    }
+
+    /// Returns true if the server has reported that the lease does not exist any more.
+    pub(crate) fn is_gone(self) -> bool {
+        self.numbers[2].load(Ordering::SeqCst) != 0
+    }
+
+    pub(crate) fn set_gone(self) {
+        self.numbers[2].store(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,47 @@
+//! The start of a keeper, by the process that has acquired the lease.
+
+use crate::fault::Fault;
+use crate::keeper::kept_lease::KeptLease;
+use crate::keeper::processes::Keeper;
+use crate::keeper::shared_state::SharedState;
+use crate::os::{descriptor, signal};
+use std::io::{self, Read, Write};
+use std::os::fd::RawFd;
+
+/// Starts a keeper for the processes that have `fd` open. It runs when this returns. This process must have only one thread.
+pub(crate) fn start_keeper(kept: &KeptLease, fd: RawFd) -> Result<(), Fault> {
+    let failed = |error: io::Error| Fault::Failed {
+        what: format!(
+            "could not start a keeper for the lease on {}: {}",
+            kept.lease.name,
+            aba_lock::base::text::format_io_error(&error)
+        ),
+        hint: None,
+    };
+    let (mut receiver, sender) = io::pipe().map_err(failed)?;
+    let shared = SharedState::new().map_err(failed)?;
+    let keeper_lease = kept.clone();
+    // The parent's copy of the sender is dropped with the closure.
+    aba_lock::os::detached(&[], move || {
+        signal::ignore_ending_signals();
+        let opened = descriptor::reopen(fd).and_then(|file| descriptor::keep_only(file, sender));
+        let Ok((file, mut sender)) = opened else { return };
+        // Fails if this user may not write to the file.
+        if !keeper_lease.binding.lock_keeper_byte(&file).unwrap_or(false) {
+            return;
+        }
+        shared.store_renewal(&keeper_lease.lease);
+        if sender.write_all(&[1]).is_ok() {
+            drop(sender);
+            Keeper::new(keeper_lease, file, shared).guard();
+        }
+    })
+    .map_err(failed)?;
+    match receiver.read_exact(&mut [0]) {
+        Ok(()) => Ok(()),
+        Err(_) => Err(Fault::Failed {
+            what: format!("no keeper could be started for the lease on {}", kept.lease.name),
+            hint: Some("it needs to write to the lock file: see whose that is with `ls -l`".to_owned()),
+        }),
+    }
+}

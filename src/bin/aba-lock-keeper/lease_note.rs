@@ -1,0 +1,57 @@
+//! The lease in the record of a local lock. Other commands read there which lease goes with the lock.
+
+use crate::fault::Fault;
+use crate::lease::Lease;
+use aba_lock::lock::record::{self, Content, Record};
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+
+/// The lease that goes with a local lock.
+pub(crate) struct LeaseNote {
+    /// The address of the server.
+    pub(crate) server: String,
+    pub(crate) token: u64,
+}
+
+impl LeaseNote {
+    /// Reads the note in this lock file.
+    pub(crate) fn read(file: &File) -> Option<Self> {
+        Self::from_record(read_record(file)?.as_ref())
+    }
+
+    /// Reads the note in a record: server, id and token of the lease, with blanks between them.
+    pub(crate) fn from_record(record: &Record) -> Option<Self> {
+        let (server, rest) = record.lease.as_deref()?.split_once(' ')?;
+        let (_, token) = rest.rsplit_once(' ')?;
+        Some(Self { server: server.to_owned(), token: token.parse().ok()? })
+    }
+}
+
+/// Reads the record of the lock in this lock file.
+pub(crate) fn read_record(file: &File) -> Option<Box<Record>> {
+    match record::read(file) {
+        Content::Record(record) => Some(record),
+        _ => None,
+    }
+}
+
+/// Writes a lease into the record in this lock file.
+pub(crate) fn write_note(file: &File, name: &str, server: &str, lease: &Lease) -> Result<(), Fault> {
+    let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
+    let reason = match record::read(file) {
+        Content::Record(record) => {
+            let lease = Some(format!("{server} {} {}", lease.id, lease.token));
+            let record = Record { lease, ..*record };
+            match record::write(file, &path, &record) {
+                Ok(()) if read_record(file).is_some_and(|written| written.lease == record.lease) => return Ok(()),
+                Ok(()) => "it is too long".to_owned(),
+                Err(error) => aba_lock::base::text::format_io_error(&error),
+            }
+        }
+        _ => "there is something else in it".to_owned(),
+    };
+    Err(Fault::Failed {
+        what: format!("could not write the lease on {name} into {}: {reason}", path.display()),
+        hint: Some("without that it could not be checked; a lock file that nobody holds may be removed".to_owned()),
+    })
+}

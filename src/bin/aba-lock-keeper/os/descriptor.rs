@@ -1,0 +1,103 @@
+//! File descriptors: of the caller, of another process, and stdout.
+
+#![expect(unsafe_code, reason = "calls into libc, each with its reason")]
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::mem;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+/// Opens the file of `fd` again, with an open file description of its own. This works for a file that was removed, too.
+pub(crate) fn reopen(fd: RawFd) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(format!("/proc/self/fd/{fd}"))
+}
+
+/// A copy of a descriptor of another process. Both share one open file description, and so the position in the file.
+#[derive(Debug)]
+pub(crate) struct ForeignDescriptor(OwnedFd);
+
+impl ForeignDescriptor {
+    /// Copies descriptor `fd` of the process `pid`. Fails without the permission to look into that process, and before Linux 5.6.
+    #[expect(clippy::disallowed_methods, reason = "pidfd_open(2) and pidfd_getfd(2)")]
+    pub(crate) fn copy_from(pid: u32, fd: RawFd) -> io::Result<Self> {
+        // `pid` is a number from `/proc`. If that is of another PID namespace, the number means another process here.
+        if !aba_lock::os::proc::process::has_our_numbers() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        // SAFETY: the call takes numbers, and returns a new descriptor or -1.
+        let process = take_ownership(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+        // SAFETY: as above.
+        take_ownership(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) }).map(Self)
+    }
+
+    /// Writes as much as fits without blocking. The call itself must not block: its owner decides whether the descriptor
+    /// is in non-blocking mode.
+    pub(crate) fn write_at_once(&self, bytes: &[u8]) -> io::Result<()> {
+        let fd = self.0.as_raw_fd();
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: `bytes` lives until the call returns.
+        let mut written = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
+        if written < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOTSOCK) {
+            if !aba_lock::os::can_be_written(fd, Duration::ZERO) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            // A writable pipe takes PIPE_BUF bytes without blocking. If another process fills it first, the alarm interrupts
+            // this call.
+            // SAFETY: as above.
+            written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len().min(libc::PIPE_BUF)) };
+        }
+        if written < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+fn take_ownership(fd: libc::c_long) -> io::Result<OwnedFd> {
+    match RawFd::try_from(fd) {
+        // SAFETY: the descriptor is new and open, and has no other owner.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Moves these two to the descriptors 3 and 4, and closes all others above stderr.
+pub(crate) fn keep_only<P: Into<OwnedFd> + From<OwnedFd>>(file: File, pipe: P) -> io::Result<(File, P)> {
+    let (file, pipe): (OwnedFd, OwnedFd) = (file.into(), pipe.into());
+    // First to high numbers, so that neither takes the place of the other.
+    let (high_file, high_pipe) = (copy_above(&file, 10)?, copy_above(&pipe, 10)?);
+    for (fd, target) in [(high_file, 3), (high_pipe, 4)] {
+        // SAFETY: no owner in this process uses the target number any more: it is forgotten below, or closed.
+        if unsafe { libc::dup3(fd, target, libc::O_CLOEXEC) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    mem::forget((file, pipe));
+    aba_lock::os::close_inherited_except(&[3, 4]);
+    // SAFETY: both descriptors are open, and have no other owner.
+    unsafe { Ok((File::from(OwnedFd::from_raw_fd(3)), P::from(OwnedFd::from_raw_fd(4)))) }
+}
+
+/// Copies a descriptor to the first free number from `lowest` on.
+fn copy_above(fd: &OwnedFd, lowest: RawFd) -> io::Result<RawFd> {
+    // SAFETY: the call returns a new descriptor or -1.
+    match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest) } {
+        fd if fd < 0 => Err(io::Error::last_os_error()),
+        fd => Ok(fd),
+    }
+}
+
+/// Writes the whole text to stdout. A closed stdout, and a pipe that no process reads, are errors and not signals.
+pub(crate) fn write_to_stdout(text: &str) -> io::Result<()> {
+    // SAFETY: F_GETFD only reads.
+    let flags = unsafe { libc::fcntl(1, libc::F_GETFD) };
+    // This process itself opened a descriptor with FD_CLOEXEC, in place of a closed stdout: an inherited one cannot have the flag.
+    if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+        // SAFETY: no handler is installed. This process ends soon after.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+    // SAFETY: the descriptor is open, and ManuallyDrop keeps it open.
+    let mut stdout = mem::ManuallyDrop::new(unsafe { File::from_raw_fd(1) });
+    stdout.write_all(text.as_bytes())
+}

@@ -1,0 +1,77 @@
+//! An etcd cluster, and the keys of queues in it. The other files of this folder add operations to [`EtcdCluster`].
+
+use crate::fault::Fault;
+use crate::lease::{LeaseOwner, QueueEntry};
+use crate::os::random;
+use crate::server::etcd::gateway::Gateway;
+use crate::server::etcd::json::{decode, read_number};
+use crate::settings::Settings;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// A client for a cluster.
+pub(crate) struct EtcdCluster {
+    pub(super) gateway: Gateway,
+    pub(super) prefix: String,
+}
+
+impl EtcdCluster {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, Fault> {
+        Ok(Self { gateway: Gateway::new(settings)?, prefix: settings.address.prefix.clone() })
+    }
+
+    /// The key of the lease with this number in the queue of a name.
+    pub(super) fn queue_key(&self, name: &str, number: u64) -> String {
+        format!("{}{name}/{number:x}", self.prefix)
+    }
+
+    /// The range of the keys in the queue of a name: the first key, and the first key after them. (`0` follows `/` in ASCII.)
+    pub(super) fn queue_range(&self, name: &str) -> (String, String) {
+        (format!("{}{name}/", self.prefix), format!("{}{name}0", self.prefix))
+    }
+
+    /// Reads an entry from any key below the prefix.
+    pub(super) fn parse_entry(&self, kv: &Value) -> Option<QueueEntry> {
+        let id = decode(&kv["key"])?;
+        let name = id.strip_prefix(&self.prefix)?.rsplit_once('/')?.0.to_owned();
+        let token = read_number(&kv["create_revision"]);
+        Some(QueueEntry { name, id, token, owner: parse_owner(kv), owner_text: None, left: None })
+    }
+
+    /// Reads an entry of the queue of a name. `None`: the key has another use.
+    pub(super) fn parse_queue_entry(&self, name: &str, kv: &Value) -> Option<QueueEntry> {
+        let is_in_queue = |id: &str| parse_number(id) == Some(read_number(&kv["lease"]));
+        self.parse_entry(kv).filter(|entry| entry.name == name && is_in_queue(&entry.id))
+    }
+
+    /// Asks for the time that a lease will live without renewal.
+    pub(super) fn read_time_left(&mut self, number: u64) -> Result<Option<Duration>, Fault> {
+        let left = self.gateway.call("/v3/lease/timetolive", &json!({ "ID": number.to_string() }))?;
+        Ok(left.body["TTL"].as_str().and_then(|ttl| ttl.parse().ok()).map(Duration::from_secs))
+    }
+}
+
+/// Chooses the number of a new lease: even and positive.
+pub(super) fn choose_number() -> Result<u64, Fault> {
+    let number = random::random_number().map_err(|error| Fault::from_random(&error))?;
+    Ok((number & !1).max(2))
+}
+
+/// The number of the lease for the mark that goes with a lease of this number.
+pub(super) fn mark_number(number: u64) -> u64 {
+    number | 1
+}
+
+/// Reads the number of the lease from a key in a queue.
+pub(super) fn read_lease_number(id: &str) -> Result<u64, Fault> {
+    parse_number(id).ok_or_else(|| Fault::from_invalid_id(id))
+}
+
+fn parse_number(id: &str) -> Option<u64> {
+    u64::from_str_radix(id.rsplit_once('/')?.1, 16).ok().filter(|number| *number > 0 && i64::try_from(*number).is_ok())
+}
+
+/// Reads the owner that the value of a key describes.
+pub(super) fn parse_owner(kv: &Value) -> Option<LeaseOwner> {
+    decode(&kv["value"]).and_then(|text| LeaseOwner::from_json(&serde_json::from_str(&text).ok()?))
+}

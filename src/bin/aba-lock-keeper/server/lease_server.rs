@@ -1,0 +1,35 @@
+//! The interface that both kinds of servers implement.
+
+use crate::fault::Fault;
+use crate::lease::{Lease, LeaseRequest, QueueEntry};
+
+/// Observes an acquisition.
+pub(crate) trait WaitObserver {
+    /// From now on there may be something with this id at the server. It must be released if the acquisition fails.
+    fn note_id(&mut self, id: &str);
+    /// Another process holds the lease, and the acquisition waits.
+    fn report_wait(&mut self, holder: &QueueEntry);
+    /// No server answers, and the acquisition tries again.
+    fn report_silence(&mut self, what: &str);
+}
+
+/// A server that grants leases.
+pub(crate) trait LeaseServer {
+    /// Waits in the queue for the lease. If it fails, it gives back whatever it got.
+    fn acquire(&mut self, request: &LeaseRequest, observer: &mut dyn WaitObserver) -> Result<Lease, Fault>;
+    /// Renews a lease. [`Fault::Gone`]: the lease is lost.
+    fn renew(&mut self, lease: &mut Lease) -> Result<(), Fault>;
+    /// Gives the name to the next process in the queue. Succeeds if the lease does not exist any more.
+    fn unlock(&mut self, id: &str) -> Result<(), Fault>;
+    /// Removes what [`Self::unlock`] leaves, which blocks no other process.
+    fn clean_up(&mut self, id: &str) -> Result<(), Fault>;
+    /// Gives a lease back completely.
+    fn release(&mut self, id: &str) -> Result<(), Fault> {
+        self.unlock(id)?;
+        self.clean_up(id)
+    }
+    /// Returns the lease with this id, which another process acquired.
+    fn find_lease(&mut self, id: &str) -> Result<Lease, Fault>;
+    /// Returns the queue of a name, or of all names. The holder comes first.
+    fn read_queue(&mut self, name: Option<&str>) -> Result<Vec<QueueEntry>, Fault>;
+}

@@ -1,0 +1,10 @@
+//! Servers that grant leases: etcd clusters and lock services.
+
+pub(crate) mod connect;
+pub(crate) mod http;
+pub(crate) mod lease_server;
+pub(crate) mod resolver;
+pub(crate) mod retry;
+
+pub(crate) mod etcd;
+pub(crate) mod service;

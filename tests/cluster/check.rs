@@ -1,21 +1,10 @@
-//! What a script is told of its leases: by `aba_lock_check`, and by `ABA_LOCK_TOKEN`.
+//! `aba_lock_check` and `ABA_LOCK_TOKEN`.
 
-use crate::scene::{Etcd, Machine, is_alive, signal, until};
-
-/// Kills the keepers of a name, so that nobody replaces one.
-fn kill_keepers(machine: &Machine, name: &str) {
-    until("both are there", || machine.keepers(name).len() == 2);
-    let keepers = machine.keepers(name);
-    for signal_name in ["STOP", "KILL"] {
-        for pid in &keepers {
-            signal(pid, signal_name);
-        }
-    }
-    until("they are gone", || !keepers.iter().any(|pid| is_alive(*pid)));
-}
+use crate::etcd::{Etcd, choose_ports};
+use crate::machine::Machine;
 
 #[test]
-fn a_nested_lock_does_not_hide_from_the_check_that_the_outer_lease_is_lost() {
+fn the_check_sees_a_lost_outer_lease_below_a_nested_lock() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
     let script = "aba_lock_operation outer; echo held; read -r _
@@ -23,63 +12,63 @@ fn a_nested_lock_does_not_hide_from_the_check_that_the_outer_lease_is_lost() {
         \"$HELPER\" lock inner -- bash -c 'nested'
         unset ABA_LOCK_SERVER; nested
         \"$HELPER\" lock --server= local -- bash -c nested";
-    let mut script = machine.script(script);
-    assert_eq!(script.line(), "held");
-    kill_keepers(&machine, "outer");
-    script.go();
+    let mut script = machine.start_script(script);
+    assert_eq!(script.read_line(), "held");
+    machine.kill_keepers("outer");
+    script.send_line();
     for _ in 0..3 {
-        assert_eq!(script.line(), "1");
+        assert_eq!(script.read_line(), "1");
     }
-    script.end();
+    script.wait();
 }
 
 #[test]
-fn blanks_between_the_addresses_of_servers_cost_neither_token_nor_check() {
+fn token_and_check_work_with_blanks_between_addresses() {
     let etcd = Etcd::start(1);
     let (url, port) = (etcd.url(), etcd.port(0));
     let machine = Machine::new(&format!("{url}, 127.0.0.1:{port} "));
     let script = "aba_lock_operation deploy; echo \"held $ABA_LOCK_TOKEN\"; aba_lock_check deploy; echo $?; read -r _
         aba_lock_check deploy; echo $?";
-    let mut script = machine.script(script);
-    let token = script.line().strip_prefix("held ").unwrap().to_owned();
+    let mut script = machine.start_script(script);
+    let token = script.read_line().strip_prefix("held ").unwrap().to_owned();
     assert!(token.parse::<u64>().is_ok_and(|token| token > 0), "{token:?}");
-    assert_eq!(script.line(), "0");
+    assert_eq!(script.read_line(), "0");
     machine.aba(&["lease", "show", "deploy"]).status(0).out(&format!("{url},127.0.0.1:{port}"));
-    kill_keepers(&machine, "deploy");
-    script.go();
-    assert_eq!(script.line(), "1");
-    script.end();
-    // Where nobody means one, it is a mistake.
-    let odd = Machine::new(&format!("{url}/a b"));
-    odd.aba(&["lock", "deploy", "--", "echo", "ran"]).status(2).err("is not the address of a server");
+    machine.kill_keepers("deploy");
+    script.send_line();
+    assert_eq!(script.read_line(), "1");
+    script.wait();
+    // A blank inside an address is an error.
+    let invalid = Machine::new(&format!("{url}/a b"));
+    invalid.aba(&["lock", "deploy", "--", "echo", "ran"]).status(2).err("is not the address of a server");
 }
 
 #[test]
-fn a_script_may_take_the_lease_after_the_lock_and_is_told_its_token() {
+fn a_script_may_acquire_the_lease_after_the_lock_and_gets_its_token() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
     let script = "aba_lock_operation --server= late; aba_lock_check late; echo \"local $? <${ABA_LOCK_TOKEN-}>\"
         aba_lock_operation late; echo \"held $ABA_LOCK_TOKEN\"; aba_lock_operation late; echo \"held $ABA_LOCK_TOKEN\"
         read -r _; aba_lock_check late; echo $?";
-    let mut script = machine.script(script);
-    assert_eq!(script.line(), "local 0 <>");
-    let held = script.line();
+    let mut script = machine.start_script(script);
+    assert_eq!(script.read_line(), "local 0 <>");
+    let held = script.read_line();
     assert!(held.strip_prefix("held ").unwrap().parse::<u64>().is_ok(), "{held}");
-    assert_eq!(script.line(), held);
-    kill_keepers(&machine, "late");
-    script.go();
-    assert_eq!(script.line(), "1");
-    script.end();
-    // And it is given back when the script ends.
+    assert_eq!(script.read_line(), held);
+    machine.kill_keepers("late");
+    script.send_line();
+    assert_eq!(script.read_line(), "1");
+    script.wait();
+    // The end of the script gives it back.
     machine
         .bash("source \"$LIBRARY\"; aba_lock_operation --server= late; aba_lock_operation -q -t 40 late; exit 0")
         .status(0)
         .silent();
-    assert_eq!(etcd.leases(), Vec::<String>::new());
+    assert_eq!(etcd.read_leases(), Vec::<String>::new());
 }
 
 #[test]
-fn a_lock_that_a_script_above_holds_for_this_machine_alone_gets_no_lease_that_would_outlive_us() {
+fn a_local_lock_of_an_outer_script_gets_no_lease_that_would_outlive_the_inner_script() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
     let inner = "source \"$LIBRARY\"; aba_lock_operation up; echo went on";
@@ -90,11 +79,11 @@ fn a_lock_that_a_script_above_holds_for_this_machine_alone_gets_no_lease_that_wo
     let said = machine.bash(script).status(0);
     assert_eq!(said.out, "inner 125\ncommand 125\nsubshell 125\nheld 0\n");
     assert!(said.err.contains("aba-lock: up is held for this machine alone, by pid "), "{said:?}");
-    assert_eq!(etcd.leases(), Vec::<String>::new());
+    assert_eq!(etcd.read_leases(), Vec::<String>::new());
 }
 
 #[test]
-fn a_keeper_that_does_nothing_is_no_lease() {
+fn a_keeper_that_does_nothing_gives_no_lease() {
     let machine = Machine::new("etcd://127.0.0.1:1").with("ABA_LOCK_KEEPER", "/bin/true");
     let said = machine.bash("source \"$LIBRARY\"; aba_lock_operation --on-conflict return a b; echo $?").status(0);
     assert_eq!(said.out, "125\n");
@@ -105,7 +94,7 @@ fn a_keeper_that_does_nothing_is_no_lease() {
 }
 
 #[test]
-fn the_token_is_that_of_the_last_call_whose_locks_are_held() {
+fn the_token_belongs_to_the_last_call_whose_locks_are_held() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
     let script = "source \"$LIBRARY\"; aba_lock_operation outer; outer=$ABA_LOCK_TOKEN
@@ -121,14 +110,14 @@ fn the_token_is_that_of_the_last_call_whose_locks_are_held() {
     let machine = machine.with("INNER", inner);
     let said = machine.bash(script).status(0).silent();
     assert_eq!(said.out, "0\n0\n0\n0\n0\n0\n<unset>\n");
-    // A command is told them alike: in the order in which they were named, while they are taken in that of the names.
+    // A command gets the tokens in the order of its arguments. The leases are acquired in the order of their names.
     let said = machine.aba(&["lock", "n", "m", "n", "--", "sh", "-c", "echo $ABA_LOCK_TOKEN"]).status(0).silent();
     let tokens: Vec<u64> = said.out.split_whitespace().map(|token| token.parse().unwrap()).collect();
     assert!(tokens.len() == 2 && tokens[0] > tokens[1], "{tokens:?}");
 }
 
 #[test]
-fn a_lease_that_is_asked_for_at_one_server_is_not_granted_because_there_is_one_at_another() {
+fn a_lease_at_one_server_does_not_satisfy_a_request_at_another_server() {
     let (etcd, elsewhere) = (Etcd::start(1), Etcd::start(1));
     let machine = Machine::new(&etcd.url()).with("ELSEWHERE", elsewhere.url());
     let inner = "source \"$LIBRARY\"; aba_lock_operation os; echo went on";
@@ -142,10 +131,10 @@ fn a_lease_that_is_asked_for_at_one_server_is_not_granted_because_there_is_one_a
     assert_eq!(said.out, "inner 125\nsame 125\nbefore 1\nos 0\nprefix 125\n");
     let text = format!("aba-lock: os has a lease at {} already, and not at {}", etcd.url(), elsewhere.url());
     assert!(said.err.contains(&text), "{said:?}");
-    assert_eq!(elsewhere.keys(), Vec::<String>::new());
-    // The same server by another list of its endpoints is the same.
+    assert_eq!(elsewhere.read_keys(), Vec::<String>::new());
+    // Another list of endpoints of the same server is the same server.
     let port = etcd.port(0);
-    let dead = crate::scene::free_ports(1)[0];
+    let dead = choose_ports(1)[0];
     let script = format!(
         "source \"$LIBRARY\"; aba_lock_operation --server etcd://127.0.0.1:{port},127.0.0.1:{dead} os
         aba_lock_operation --server etcd://127.0.0.1:{dead},127.0.0.1:{port} os; echo $?

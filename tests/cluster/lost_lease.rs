@@ -1,255 +1,247 @@
-//! Leases that are lost, and answers: who is told, when, and that nobody else has it before that.
+//! Lost leases and lost answers: a script is warned, and has ended before another process gets its lock.
 
+use crate::etcd::{Etcd, EtcdVersion};
+use crate::machine::Machine;
+use crate::process::{RUNS, RunningScript, is_alive, run_to_end, send_signal, wait_until};
 use crate::relay::Relay;
-use crate::scene::{Etcd, Machine, RUNS, Version, is_alive, said, signal, until};
 use std::thread;
 use std::time::Duration;
 
-/// Runs until it is ended, and says when it is told.
+/// A script that prints a line for SIGTERM, and runs until it is killed.
 const STUBBORN: &str = "trap 'echo told' TERM; aba_lock_operation deploy; echo held; while :; do sleep 0.05; done";
 
 #[test]
-fn a_script_that_is_cut_off_is_told_and_has_ended_before_another_has_the_lock() {
-    for version in [Version::Installed, Version::New] {
+fn a_script_that_is_cut_off_is_warned_and_has_ended_before_another_gets_the_lock() {
+    for version in [EtcdVersion::Installed, EtcdVersion::New] {
         let etcd = Etcd::start_with(1, version, "http", &[]);
         let relay = Relay::to(etcd.port(0));
         let far = Machine::new(&format!("etcd://127.0.0.1:{}", relay.port));
         let near = Machine::new(&etcd.url());
-        let mut script = far.script(STUBBORN);
-        assert_eq!(script.line(), "held");
+        let mut script = far.start_script(STUBBORN);
+        assert_eq!(script.read_line(), "held");
         let next = format!("{RUNS}; aba_lock_operation -q -t 50 deploy; runs {}; echo \"alive: $?\"", script.pid());
-        let mut other = near.script(&next);
-        until("it waits", || etcd.leases().len() == 2);
+        let mut other = near.start_script(&next);
+        wait_until("the other script waits", || etcd.read_leases().len() == 2);
         relay.cut();
-        assert_eq!(script.line(), "told");
-        assert!(other.has_said().is_none());
-        assert!(script.error().contains("aba-lock: the lease on deploy could not be renewed at etcd://"));
-        // It goes on all the same.
-        assert_eq!(script.end(), 137);
-        assert_eq!(other.line(), "alive: 1");
-        assert_eq!(other.end(), 0);
+        assert_eq!(script.read_line(), "told");
+        assert!(other.try_read_line().is_none());
+        assert!(script.read_error().contains("aba-lock: the lease on deploy could not be renewed at etcd://"));
+        // The script ignores the warning.
+        assert_eq!(script.wait(), 137);
+        assert_eq!(other.read_line(), "alive: 1");
+        assert_eq!(other.wait(), 0);
     }
 }
 
 #[test]
-fn while_all_servers_are_frozen_a_script_is_told_in_time_and_one_that_heeds_it_ends_by_itself() {
+fn a_script_that_is_warned_while_all_servers_are_frozen_can_end_by_itself() {
     let etcd = Etcd::start(3);
     let machine = Machine::new(&etcd.url());
     let script = "trap 'echo told; exit 5' TERM; aba_lock_operation deploy; echo held; while :; do sleep 0.05; done";
-    let mut script = machine.script(script);
-    assert_eq!(script.line(), "held");
+    let mut script = machine.start_script(script);
+    assert_eq!(script.read_line(), "held");
     for node in 0..3 {
         etcd.freeze(node);
     }
-    assert_eq!(script.line(), "told");
-    assert_eq!(script.end(), 5);
+    assert_eq!(script.read_line(), "told");
+    assert_eq!(script.wait(), 5);
     for node in 0..3 {
         etcd.thaw(node);
     }
-    // What nobody could give back ends by itself.
-    until("the lease has ended", || etcd.keys().is_empty());
+    // The lease, which could not be given back, ends by itself.
+    wait_until("the lease has ended", || etcd.read_keys().is_empty());
 }
 
 #[test]
-fn while_the_leader_is_frozen_the_lease_is_renewed_by_the_others() {
+fn the_other_servers_renew_the_lease_while_the_leader_is_frozen() {
     let etcd = Etcd::start(3);
     let machine = Machine::new(&etcd.url());
-    let mut holder = machine.holder("deploy");
-    let key = etcd.leases();
-    let leader = etcd.leader();
+    let mut holder = machine.start_holder("deploy");
+    let key = etcd.read_leases();
+    let leader = etcd.find_leader();
     etcd.freeze(leader);
     thread::sleep(Duration::from_secs(13));
-    assert!(holder.runs(), "{}", holder.error());
+    assert!(holder.is_running(), "{}", holder.read_error());
     etcd.thaw(leader);
-    // It takes itself for the leader for a moment.
+    // For a moment, the old leader still believes that it leads.
     thread::sleep(Duration::from_secs(11));
-    assert!(holder.runs(), "{}", holder.error());
-    assert_eq!(etcd.leases(), key);
-    holder.go();
-    assert_eq!(holder.line(), "done");
-    assert_eq!(holder.end(), 0);
+    assert!(holder.is_running(), "{}", holder.read_error());
+    assert_eq!(etcd.read_leases(), key);
+    holder.send_line();
+    assert_eq!(holder.read_line(), "done");
+    assert_eq!(holder.wait(), 0);
 }
 
 #[test]
-fn a_leader_that_goes_on_after_it_was_frozen_cannot_have_two_have_the_lock() {
-    // It may revoke a lease that others have renewed meanwhile, as it believes that it has ended; and after twice the time
-    // all that it knew, that of the mark too.
+fn a_leader_that_continues_after_a_freeze_does_not_grant_the_lock_twice() {
+    // It may revoke a lease that was renewed at the next leader, because it believes that the lease has expired. After twice the
+    // time to live, this includes the lease of the mark.
     for frozen in [12, 22] {
         let etcd = Etcd::start(3);
         let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
-        let mut script = one.script(STUBBORN);
-        assert_eq!(script.line(), "held");
+        let mut script = one.start_script(STUBBORN);
+        assert_eq!(script.read_line(), "held");
         let next = format!("{RUNS}; aba_lock_operation -q -t 50 deploy; runs {}; echo \"alive: $?\"", script.pid());
-        let mut other = other.script(&next);
-        until("it waits", || etcd.leases().len() == 2);
-        let leader = etcd.leader();
+        let mut other = other.start_script(&next);
+        wait_until("the other script waits", || etcd.read_leases().len() == 2);
+        let leader = etcd.find_leader();
         etcd.freeze(leader);
         thread::sleep(Duration::from_secs(frozen));
         etcd.thaw(leader);
         thread::sleep(Duration::from_secs(5));
-        if etcd.leases().len() == 2 {
-            // It was not so.
-            signal(script.pid(), "KILL");
+        if etcd.read_leases().len() == 2 {
+            // This time the leader revoked nothing.
+            send_signal(script.pid(), "KILL");
         }
-        assert_eq!(script.end(), 137);
-        assert_eq!(other.line(), "alive: 1");
-        assert_eq!(other.end(), 0);
+        assert_eq!(script.wait(), 137);
+        assert_eq!(other.read_line(), "alive: 1");
+        assert_eq!(other.wait(), 0);
     }
 }
 
 #[test]
-fn the_name_of_one_who_may_not_know_that_its_lease_is_lost_is_not_given_before_it_must() {
+fn a_name_is_not_granted_while_its_holder_may_not_know_of_the_loss() {
     let etcd = Etcd::start(1);
     let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
-    let mut script = one.script(STUBBORN);
-    assert_eq!(script.line(), "held");
-    // It is not even told: its keepers are stopped, and its lease is revoked by the server.
-    until("both are there", || one.keepers("deploy").len() == 2);
-    let keepers = one.keepers("deploy");
-    for pid in &keepers {
-        signal(pid, "STOP");
-    }
-    let key = etcd.leases().pop().unwrap();
+    let mut script = one.start_script(STUBBORN);
+    assert_eq!(script.read_line(), "held");
+    // Its keepers are stopped, so the script does not learn that the server has revoked its lease.
+    let keepers = one.stop_keepers("deploy");
+    let key = etcd.read_leases().pop().unwrap();
     let number = key.rsplit_once('/').unwrap().1;
-    said(&mut etcd.ctl(&["lease", "revoke", number])).status(0);
+    run_to_end(&mut etcd.ctl(&["lease", "revoke", number])).status(0);
     other.aba(&["lock", "deploy", "--", "true"]).status(75).err("whose lease was lost and who may not know it yet");
     other.aba(&["lease", "show", "deploy"]).status(0).out("whose lease was lost").out("ends in ");
     let begin = std::time::Instant::now();
     other.aba(&["lock", "-q", "-t", "50", "deploy", "--", "true"]).status(0);
     assert!(begin.elapsed() > Duration::from_secs(8), "{:?}", begin.elapsed());
-    // The guard last: it ends a courier that is late.
+    // The guard continues last, because it kills a courier that is late.
     for pid in keepers.iter().rev() {
-        signal(pid, "CONT");
+        send_signal(pid, "CONT");
     }
-    // Told at once, and ended as it does not heed it.
-    assert_eq!(script.end(), 137);
-    until("nothing is left", || etcd.keys().is_empty());
+    // The script gets SIGTERM at once, and SIGKILL because it ignores that.
+    assert_eq!(script.wait(), 137);
+    wait_until("nothing is left", || etcd.read_keys().is_empty());
 }
 
 #[test]
-fn a_holder_that_was_frozen_for_longer_than_its_lease_is_killed_before_it_runs_again() {
-    // With a command, too: there is no time left in which it could end the holder.
+fn a_holder_that_was_frozen_for_longer_than_its_lease_is_killed_before_it_continues() {
+    // This holds for a command of --on-lost, too: there is no time left in which it could end the holder.
     for on_lost in ["term", "touch \"$MARKER\""] {
         let etcd = Etcd::start(1);
         let machine = Machine::new(&etcd.url());
         let marker = machine.path("marker");
         let machine = machine.with("ABA_LOCK_ON_LOST", on_lost).with("MARKER", marker.to_str().unwrap());
-        let mut script = machine.script(STUBBORN);
-        assert_eq!(script.line(), "held");
-        until("both are there", || machine.keepers("deploy").len() == 2);
-        let keepers = machine.keepers("deploy");
+        let mut script = machine.start_script(STUBBORN);
+        assert_eq!(script.read_line(), "held");
+        let keepers = machine.wait_for_keepers("deploy");
         for pid in [script.pid()].iter().chain(&keepers) {
-            signal(pid, "STOP");
+            send_signal(pid, "STOP");
         }
-        until("the lease has ended", || etcd.leases().is_empty());
-        // Only the guard is thawed: whatever the script does now, it does because the guard lets it.
-        signal(keepers[0], "CONT");
-        assert_eq!(script.end(), 137);
-        assert_eq!(script.has_said(), None);
-        let said = script.error();
+        wait_until("the lease has ended", || etcd.read_leases().is_empty());
+        // Only the guard is thawed: the script can only continue if the guard lets it.
+        send_signal(keepers[0], "CONT");
+        assert_eq!(script.wait(), 137);
+        assert_eq!(script.try_read_line(), None);
+        let said = script.read_error();
         assert!(said.contains("ended while its holder was stopped") && said.contains("killed the holder"), "{said}");
-        until("the keeper has ended", || machine.keepers("deploy").is_empty());
+        wait_until("the keeper has ended", || machine.find_keepers("deploy").is_empty());
         assert!(!marker.exists());
     }
 }
 
 #[test]
-fn a_server_that_is_killed_and_comes_back_in_time_costs_nobody_anything() {
+fn a_lease_survives_a_server_that_is_killed_and_restarted_in_time() {
     let mut etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
-    let mut holder = machine.holder("deploy");
-    let key = etcd.leases();
+    let mut holder = machine.start_holder("deploy");
+    let key = etcd.read_leases();
     for _ in 0..2 {
         etcd.kill(0);
         thread::sleep(Duration::from_secs(2));
         etcd.restart(0);
-        etcd.until_healthy(0);
+        etcd.wait_until_healthy(0);
         thread::sleep(Duration::from_secs(5));
     }
-    assert_eq!(etcd.leases(), key);
-    holder.go();
-    assert_eq!(holder.line(), "done");
-    assert_eq!(holder.end(), 0);
+    assert_eq!(etcd.read_leases(), key);
+    holder.send_line();
+    assert_eq!(holder.read_line(), "done");
+    assert_eq!(holder.wait(), 0);
 }
 
 #[test]
-fn who_does_not_wait_is_not_held_up_by_a_lease_that_cannot_be_given_back() {
+fn a_lease_that_cannot_be_given_back_does_not_delay_a_caller_that_does_not_wait() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
-    let mut holder = machine.holder("deploy");
-    until("both are there", || machine.keepers("deploy").len() == 2);
-    let keepers = machine.keepers("deploy");
-    // As if the server took its time: nothing is given back.
-    for pid in &keepers {
-        signal(pid, "STOP");
-    }
-    signal(holder.pid(), "KILL");
-    holder.end();
+    let mut holder = machine.start_holder("deploy");
+    // The lease is not given back, as with a slow server.
+    let keepers = machine.stop_keepers("deploy");
+    send_signal(holder.pid(), "KILL");
+    holder.wait();
     let begin = std::time::Instant::now();
     machine
         .aba(&["lock", "-n", "deploy", "--", "echo", "ran"])
         .status(75)
         .err(&format!("pid {} on host", holder.pid()));
     assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
-    // The courier first, which the guard ends.
+    // The courier continues first, because the guard kills it.
     for pid in keepers.iter().rev() {
-        signal(pid, "CONT");
+        send_signal(pid, "CONT");
     }
-    until("nothing is left", || etcd.keys().is_empty());
+    wait_until("nothing is left", || etcd.read_keys().is_empty());
 }
 
 #[test]
-fn an_answer_that_is_lost_is_asked_for_again_and_nothing_is_there_twice() {
+fn a_request_whose_answer_is_lost_is_sent_again_and_has_no_effect_twice() {
     let etcd = Etcd::start(1);
     let relay = Relay::to(etcd.port(0));
     let machine = Machine::new(&format!("etcd://127.0.0.1:{}", relay.port));
     for path in ["/v3/lease/grant", "/v3/kv/txn", "/v3/lease/revoke"] {
-        relay.lose(path, 1);
+        relay.lose_answers(path, 1);
         let lease = machine.aba(&["lease", "acquire", "deploy"]).status(0).out;
-        assert_eq!(etcd.keys(), [lease.trim()], "{path}");
+        assert_eq!(etcd.read_keys(), [lease.trim()], "{path}");
         machine.aba(&["lease", "release", lease.trim()]);
         machine.aba(&["lease", "release", lease.trim()]).status(0);
-        assert_eq!(relay.to_lose(), 0, "{path} was not asked for");
+        assert_eq!(relay.losses_left(), 0, "{path} was not asked for");
     }
     let held = machine.aba(&["lease", "acquire", "deploy"]).status(0).out;
-    relay.lose("/v3/lease/keepalive", 1);
+    relay.lose_answers("/v3/lease/keepalive", 1);
     machine.aba(&["lease", "renew", held.trim()]);
     machine.aba(&["lease", "renew", held.trim()]).status(0);
-    // As a holder, too.
+    // The same for a script.
     machine.aba(&["lease", "release", held.trim()]).status(0);
-    relay.lose("/v3/lease/keepalive", 2);
-    let mut holder = machine.holder("deploy");
-    until("it was renewed all the same", || relay.to_lose() == 0);
+    relay.lose_answers("/v3/lease/keepalive", 2);
+    let mut holder = machine.start_holder("deploy");
+    wait_until("the lease was renewed", || relay.losses_left() == 0);
     thread::sleep(Duration::from_secs(10));
-    assert!(holder.runs());
-    relay.lose("/v3/lease/revoke", 1);
-    holder.go();
-    assert_eq!(holder.line(), "done");
-    assert_eq!(holder.end(), 0);
-    until("it is given back", || etcd.keys().is_empty());
+    assert!(holder.is_running());
+    relay.lose_answers("/v3/lease/revoke", 1);
+    holder.send_line();
+    assert_eq!(holder.read_line(), "done");
+    assert_eq!(holder.wait(), 0);
+    wait_until("the lease is given back", || etcd.read_keys().is_empty());
 }
 
 #[test]
-fn when_a_pid_namespace_ends_with_script_and_keeper_the_lease_ends_by_itself() {
+fn the_lease_ends_by_itself_when_a_pid_namespace_ends_with_script_and_keeper() {
     let etcd = Etcd::start(1);
     let (inside, outside) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
     let mut command = inside.program("unshare");
     command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c"]);
     command.arg("source \"$LIBRARY\"; aba_lock_operation deploy; echo held; read -r _");
-    let mut script = crate::scene::Script::start(command);
-    assert_eq!(script.line(), "held");
-    until("both are there", || inside.keepers("deploy").len() == 2);
-    let keepers = inside.keepers("deploy");
-    signal(script.pid(), "KILL");
-    script.end();
-    until("all in there have ended", || !keepers.iter().any(|pid| is_alive(*pid)));
+    let mut script = RunningScript::start(command);
+    assert_eq!(script.read_line(), "held");
+    let keepers = inside.wait_for_keepers("deploy");
+    send_signal(script.pid(), "KILL");
+    script.wait();
+    wait_until("all processes in the namespace have ended", || !keepers.iter().any(|pid| is_alive(*pid)));
     inside.aba(&["status", "--server=", "deploy"]).status(1);
     outside.aba(&["lock", "-n", "deploy", "--", "true"]).status(75);
     outside.aba(&["lock", "-q", "-t", "40", "deploy", "--", "true"]).status(0);
 }
 
 #[test]
-fn users_and_passwords_are_asked_for_once_and_again_when_the_server_has_forgotten() {
+fn the_keeper_authenticates_again_when_the_server_has_forgotten_its_token() {
     let mut etcd = Etcd::start(1);
     for args in [
         &["user", "add", "root:secret"][..],
@@ -260,7 +252,7 @@ fn users_and_passwords_are_asked_for_once_and_again_when_the_server_has_forgotte
         &["user", "grant-role", "root", "root"],
         &["auth", "enable"],
     ] {
-        said(&mut etcd.ctl(args)).status(0);
+        run_to_end(&mut etcd.ctl(args)).status(0);
     }
     let stranger = Machine::new(&etcd.url());
     stranger.aba(&["lease", "acquire", "deploy"]).status(125).err("etcd refused: ").err("ABA_LOCK_SERVER_SECRET_FILE");
@@ -271,29 +263,29 @@ fn users_and_passwords_are_asked_for_once_and_again_when_the_server_has_forgotte
     machine.aba(&["lease", "acquire", "deploy"]).status(125).err("etcd refused: authentication failed");
     std::fs::write(&secret, "me:word\n").unwrap();
     machine.aba(&["lease", "acquire", "other"]).status(125).err("etcd refused: permission denied");
-    let mut holder = machine.holder("deploy");
-    // What it had given is worth nothing after a restart.
+    let mut holder = machine.start_holder("deploy");
+    // The server forgets its tokens when it restarts.
     etcd.kill(0);
     etcd.restart(0);
     thread::sleep(Duration::from_secs(12));
-    assert!(holder.runs());
+    assert!(holder.is_running());
     machine.aba(&["lease", "show", "deploy"]).status(0).out(&format!("  pid {} on host ", holder.pid()));
-    holder.go();
-    assert_eq!(holder.line(), "done");
-    assert_eq!(holder.end(), 0);
+    holder.send_line();
+    assert_eq!(holder.read_line(), "done");
+    assert_eq!(holder.wait(), 0);
     machine.aba(&["lease", "show", "deploy"]).status(1);
 }
 
 #[test]
-fn with_tls_both_sides_are_known_to_each_other_or_nothing_is_locked() {
-    let place = tempfile::tempdir().unwrap();
+fn nothing_is_locked_unless_both_sides_have_trusted_certificates() {
+    let directory = tempfile::tempdir().unwrap();
     let script = "set -e; cd \"$1\"
         make() { openssl req -newkey rsa:2048 -nodes -keyout $1.key -subj /CN=$1 -out $1.csr; printf 'subjectAltName=IP:127.0.0.1\\nextendedKeyUsage=serverAuth,clientAuth\\nbasicConstraints=CA:FALSE\\n' >$1.ext
             openssl x509 -req -in $1.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile $1.ext -out $1.pem; }
         openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -subj /CN=ca -days 2 -out ca.pem; make server; make client";
     let mut openssl = std::process::Command::new("bash");
-    said(openssl.args(["-c", script, "bash"]).arg(place.path())).status(0);
-    let file = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    run_to_end(openssl.args(["-c", script, "bash"]).arg(directory.path())).status(0);
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let extra = [
         "--cert-file".to_owned(),
         file("server.pem"),
@@ -304,7 +296,7 @@ fn with_tls_both_sides_are_known_to_each_other_or_nothing_is_locked() {
         file("ca.pem"),
     ];
     let extra: Vec<&str> = extra.iter().map(String::as_str).collect();
-    let etcd = Etcd::start_with(1, Version::Installed, "https", &extra);
+    let etcd = Etcd::start_with(1, EtcdVersion::Installed, "https", &extra);
     let stranger = Machine::new(&etcd.url());
     stranger.aba(&["lease", "show", "deploy"]).status(125).err("no server of leases answers");
     let half = Machine::new(&etcd.url()).with("ABA_LOCK_SERVER_CACERT", file("ca.pem"));
@@ -313,7 +305,7 @@ fn with_tls_both_sides_are_known_to_each_other_or_nothing_is_locked() {
         .with("ABA_LOCK_SERVER_CACERT", file("ca.pem"))
         .with("ABA_LOCK_SERVER_CERT", file("client.pem"))
         .with("ABA_LOCK_SERVER_KEY", file("client.key"));
-    until("it answers", || known.aba(&["lease", "show", "deploy"]).status == 1);
+    wait_until("the server answers", || known.aba(&["lease", "show", "deploy"]).status == 1);
     known.aba(&["lock", "deploy", "--", "sh", "-c", "\"$HELPER\" lease list | wc -l"]).status(0).out("2\n").silent();
     let wrong = Machine::new(&etcd.url()).with("ABA_LOCK_SERVER_CERT", file("client.pem"));
     wrong.aba(&["lease", "list"]).status(2).err("needs both ABA_LOCK_SERVER_CERT and ABA_LOCK_SERVER_KEY");

@@ -1,18 +1,21 @@
-//! Black-box tests of locks over several machines: real servers on loopback, machines that are state roots of their own,
-//! and real signals.
+//! Black-box tests of locks on several machines: real servers on loopback, machines that are directories, and real signals.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
-// The torture says what it has done.
+// The torture test prints its result.
 #![allow(clippy::disallowed_macros, clippy::print_stdout)]
 
+mod etcd;
+mod machine;
+mod process;
+mod relay;
+
 mod check;
-mod foreign;
+mod foreign_keys;
+mod foreign_server;
 mod interrupted;
 mod lease;
-mod lost;
-mod relay;
-mod scene;
+mod lost_lease;
+mod on_lost;
 mod script;
 mod service;
-mod told;
 mod torture;

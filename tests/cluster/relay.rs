@@ -1,102 +1,102 @@
-//! What stands between a machine and a server, and may be cut, or lose an answer.
+//! A relay between a machine and a server, which can interrupt the traffic and lose answers.
 
-use crate::scene::free_ports;
+use crate::etcd::choose_ports;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// A way to a port, which ends with the test.
+/// A relay to a port of this machine.
 pub(crate) struct Relay {
     pub(crate) port: u16,
-    way: Arc<Way>,
+    control: Arc<RelayControl>,
 }
 
-struct Way {
-    /// Nothing goes through, and nobody is told.
+struct RelayControl {
+    /// Bytes are dropped, and the connections stay open.
     cut: AtomicBool,
-    /// How often the connections that there were have been silenced.
-    hushed: AtomicU32,
-    /// Whose answers are lost, and how many still.
+    /// The number of calls of `silence`.
+    silenced: AtomicU32,
+    /// The path whose answers are lost.
     path: Mutex<String>,
+    /// The number of answers to lose.
     losses: AtomicU32,
     closed: AtomicBool,
 }
 
 impl Relay {
     pub(crate) fn to(port: u16) -> Self {
-        let own = free_ports(1)[0];
+        let own = choose_ports(1)[0];
         let listener = TcpListener::bind(("127.0.0.1", own)).unwrap();
-        let way = Arc::new(Way {
+        let control = Arc::new(RelayControl {
             cut: AtomicBool::new(false),
-            hushed: AtomicU32::new(0),
+            silenced: AtomicU32::new(0),
             path: Mutex::new(String::new()),
             losses: AtomicU32::new(0),
             closed: AtomicBool::new(false),
         });
-        let theirs = Arc::clone(&way);
+        let thread_control = Arc::clone(&control);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                if theirs.closed.load(Ordering::SeqCst) {
+                if thread_control.closed.load(Ordering::SeqCst) {
                     return;
                 }
-                let way = Arc::clone(&theirs);
+                let control = Arc::clone(&thread_control);
                 thread::spawn(move || {
                     let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { return };
-                    carry(&way, &client, &server);
+                    carry_connection(&control, &client, &server);
                 });
             }
         });
-        Self { port: own, way }
+        Self { port: own, control }
     }
 
-    /// From now on nothing goes through.
+    /// Drops all bytes from now on, in both directions.
     pub(crate) fn cut(&self) {
-        self.way.cut.store(true, Ordering::SeqCst);
+        self.control.cut.store(true, Ordering::SeqCst);
     }
 
-    /// From now on nothing comes back on the connections that there are, and they stay open.
-    pub(crate) fn hush(&self) {
-        self.way.hushed.fetch_add(1, Ordering::SeqCst);
+    /// Drops all bytes of the present connections from now on, and keeps the connections open.
+    pub(crate) fn silence(&self) {
+        self.control.silenced.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The next answers to requests for paths that begin so are lost: the server gets them, and the connection is closed.
-    pub(crate) fn lose(&self, path: &str, number: u32) {
-        path.clone_into(&mut self.way.path.lock().unwrap());
-        self.way.losses.store(number, Ordering::SeqCst);
+    /// Loses this number of answers to requests for paths with this prefix: the server gets the request, and the connection is closed.
+    pub(crate) fn lose_answers(&self, path: &str, number: u32) {
+        path.clone_into(&mut self.control.path.lock().unwrap());
+        self.control.losses.store(number, Ordering::SeqCst);
     }
 
-    /// How many are still to be lost.
-    pub(crate) fn to_lose(&self) -> u32 {
-        self.way.losses.load(Ordering::SeqCst)
+    /// Returns the number of answers that were not lost yet.
+    pub(crate) fn losses_left(&self) -> u32 {
+        self.control.losses.load(Ordering::SeqCst)
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.way.closed.store(true, Ordering::SeqCst);
+        self.control.closed.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
 
-fn carry(way: &Arc<Way>, client: &TcpStream, server: &TcpStream) {
+fn carry_connection(control: &Arc<RelayControl>, client: &TcpStream, server: &TcpStream) {
     let loses = Arc::new(AtomicBool::new(false));
     let (up, down) = (
         (client.try_clone().unwrap(), server.try_clone().unwrap()),
         (server.try_clone().unwrap(), client.try_clone().unwrap()),
     );
-    let back = (Arc::clone(way), Arc::clone(&loses));
+    let (back_control, back_loses) = (Arc::clone(control), Arc::clone(&loses));
     let answers = thread::spawn(move || {
-        let (way, loses) = back;
-        pour(&way, down, |_| !loses.load(Ordering::SeqCst));
+        copy_bytes(&back_control, down, |_| !back_loses.load(Ordering::SeqCst));
     });
-    pour(way, up, |bytes| {
-        let path = way.path.lock().unwrap().clone();
+    copy_bytes(control, up, |bytes| {
+        let path = control.path.lock().unwrap().clone();
         let text = String::from_utf8_lossy(bytes);
         if !path.is_empty()
             && text.contains(&format!(" {path}"))
-            && way.losses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+            && control.losses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
         {
             loses.store(true, Ordering::SeqCst);
         }
@@ -105,15 +105,19 @@ fn carry(way: &Arc<Way>, client: &TcpStream, server: &TcpStream) {
     let _ = answers.join();
 }
 
-/// Carries what comes, as long as it may go through.
-fn pour(way: &Way, (mut from, mut to): (TcpStream, TcpStream), mut may: impl FnMut(&[u8]) -> bool) {
-    let hushed = way.hushed.load(Ordering::SeqCst);
+/// Copies bytes until `may_pass` returns false.
+fn copy_bytes(
+    control: &RelayControl,
+    (mut from, mut to): (TcpStream, TcpStream),
+    mut may_pass: impl FnMut(&[u8]) -> bool,
+) {
+    let silenced = control.silenced.load(Ordering::SeqCst);
     let mut bytes = [0; 16 * 1024];
     while let Ok(len @ 1..) = from.read(&mut bytes) {
-        if way.cut.load(Ordering::SeqCst) || way.hushed.load(Ordering::SeqCst) != hushed {
+        if control.cut.load(Ordering::SeqCst) || control.silenced.load(Ordering::SeqCst) != silenced {
             continue;
         }
-        if !may(&bytes[..len]) || to.write_all(&bytes[..len]).is_err() {
+        if !may_pass(&bytes[..len]) || to.write_all(&bytes[..len]).is_err() {
             break;
         }
     }

@@ -1,13 +1,15 @@
-//! A script's lock over several machines: what keeps it, what ends it, and who is told.
+//! The lock of a script on several machines: what keeps it, and what ends it.
 
-use crate::scene::{Etcd, Machine, is_alive, parent, signal, until};
+use crate::etcd::{Etcd, choose_ports};
+use crate::machine::Machine;
+use crate::process::{is_alive, parent_pid, run_to_end, send_signal, wait_until};
 use std::fs;
 
 #[test]
-fn a_script_shuts_out_those_on_other_machines_until_it_ends() {
+fn a_script_excludes_scripts_on_other_machines_until_it_ends() {
     let etcd = Etcd::start(1);
     let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
-    let mut holder = one.holder("deploy");
+    let mut holder = one.start_holder("deploy");
     other
         .bash("source \"$LIBRARY\"; aba_lock_operation deploy; echo went on")
         .status(1)
@@ -17,14 +19,14 @@ fn a_script_shuts_out_those_on_other_machines_until_it_ends() {
         .bash("source \"$LIBRARY\"; aba_lock_operation -n deploy; echo went on")
         .status(1)
         .err("hint: see it with `aba-lock lease show deploy`");
-    // And nothing is locked there, either.
+    // The refused script left no local lock.
     other.aba(&["status", "--server=", "deploy"]).status(1);
     one.aba(&["lock", "deploy", "--", "echo", "went on"]).status(75).err("deploy is already running: pid ");
-    holder.go();
-    assert_eq!(holder.line(), "done");
-    assert_eq!(holder.end(), 0);
-    // It has given it back when it has ended, not some time later.
-    assert_eq!(etcd.keys(), Vec::<String>::new());
+    holder.send_line();
+    assert_eq!(holder.read_line(), "done");
+    assert_eq!(holder.wait(), 0);
+    // The lease was given back before the script ended.
+    assert_eq!(etcd.read_keys(), Vec::<String>::new());
     other
         .bash("source \"$LIBRARY\"; aba_lock_operation deploy; echo \"<$ABA_LOCK_TOKEN>\"; aba_lock_check deploy; echo $?")
         .status(0)
@@ -33,7 +35,7 @@ fn a_script_shuts_out_those_on_other_machines_until_it_ends() {
 }
 
 #[test]
-fn the_command_of_a_lock_has_the_lease_and_its_token() {
+fn the_command_of_lock_gets_the_lease_and_its_token() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
     let token = |args: &[&str]| -> u64 {
@@ -51,18 +53,18 @@ fn the_command_of_a_lock_has_the_lease_and_its_token() {
     machine
         .aba(&["lock", "-w", "a", "b", "--", "sh", "-c", "test \"$(\"$HELPER\" lease list | wc -l)\" = 3"])
         .status(0);
-    // With a pid file the helper waits for the command, and removes the file.
+    // With a pid file, the keeper program waits for the command, and removes the file.
     let file = machine.path("pid");
     let with_file = ["lock", "-w", "--pid-file", file.to_str().unwrap(), "a"];
     let script = format!("test \"$(cat '{}')\" = $$ && \"$HELPER\" lock a -- true && exit 9", file.display());
     machine.aba(&[&with_file[..], &["--", "bash", "-c", &script]].concat()).status(9).silent();
     assert!(!file.exists());
-    // A script ends with the Ctrl-C of which its command died.
+    // If Ctrl-C ends the command, then it ends the script, too.
     let script = r#"setsid -w bash -c '"$HELPER" lock -w -o a -- sh -c "kill -INT 0; sleep 60"; echo went on'"#;
     machine.bash(script).status(130).silent();
     std::os::unix::fs::symlink("/nowhere", &file).unwrap();
     machine.aba(&[&with_file[..], &["--", "true"]].concat()).status(125).err("it is a symbolic link");
-    until("all is given back", || etcd.keys().is_empty());
+    wait_until("all leases are given back", || etcd.read_keys().is_empty());
     let lease = machine.aba(&["lease", "acquire", "a"]).status(0).out;
     machine.aba(&["lock", "a", "--", "true"]).status(75).err("a is already running: pid ");
     machine.aba(&["lock", "-E", "7", "a", "--", "true"]).status(7);
@@ -73,38 +75,28 @@ fn the_command_of_a_lock_has_the_lease_and_its_token() {
         .status(0)
         .out("instead of a\n")
         .err("; running `echo $(echo instead)");
-    // All or none.
+    // All locks are acquired, or none.
     machine.aba(&["lock", "0", "a", "--", "true"]).status(75);
-    assert_eq!(etcd.keys(), [lease.trim()]);
+    assert_eq!(etcd.read_keys(), [lease.trim()]);
     machine.aba(&["lock", "--server=", "a", "--", "true"]).status(0).silent();
 }
 
 #[test]
-fn a_command_that_ends_at_once_or_gets_a_signal_is_seen_to_end_and_the_next_one_is_not_refused() {
+fn the_next_lock_is_granted_after_a_command_that_ends_at_once_or_gets_a_signal() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
     for _ in 0..15 {
-        // The next one does not wait for more than that the last one's lease is given back.
+        // Without -w, the next call waits only for the last lease to be given back.
         machine.aba(&["lock", "a", "--", "true"]).status(0).silent();
         machine.aba(&["lock", "-o", "a", "--", "true"]).status(0).silent();
     }
     for name in ["INT", "TERM"] {
-        let mut call = machine.program(crate::scene::helper());
-        call.args([
-            "lock",
-            "-w",
-            "-o",
-            "a",
-            "--",
-            "bash",
-            "-c",
-            "trap 'exit 7' INT TERM; echo up; while :; do sleep 0.05; done",
-        ]);
-        let mut call = crate::scene::Script::start(call);
-        assert_eq!(call.line(), "up");
-        signal(call.pid(), name);
-        assert_eq!(call.end(), 7, "{name}");
-        assert_eq!(etcd.keys(), Vec::<String>::new());
+        let script = "trap 'exit 7' INT TERM; echo up; while :; do sleep 0.05; done";
+        let mut call = machine.start_helper(&["lock", "-w", "-o", "a", "--", "bash", "-c", script]);
+        assert_eq!(call.read_line(), "up");
+        send_signal(call.pid(), name);
+        assert_eq!(call.wait(), 7, "{name}");
+        assert_eq!(etcd.read_keys(), Vec::<String>::new());
     }
 }
 
@@ -122,7 +114,7 @@ fn without_a_keeper_or_a_server_nothing_is_locked_and_nothing_runs() {
         .err("aba-lock-keeper was not found");
     machine.aba(&["lease", "list"]).status(125).err("aba-lock-keeper was not found");
     machine.aba(&["lock", "--server=", "a", "--", "true"]).status(0).silent();
-    let port = crate::scene::free_ports(1)[0];
+    let port = choose_ports(1)[0];
     let machine = Machine::new(&format!("etcd://127.0.0.1:{port}"));
     let said = machine.bash("source \"$LIBRARY\"; aba_lock_operation -t 0.5 a; echo went on").status(125);
     assert_eq!(said.out, "");
@@ -132,7 +124,7 @@ fn without_a_keeper_or_a_server_nothing_is_locked_and_nothing_runs() {
 }
 
 #[test]
-fn a_nested_call_has_the_lease_of_the_script_above_it() {
+fn a_nested_call_uses_the_lease_of_the_outer_script() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
     let inner = "source \"$LIBRARY\"; aba_lock_operation deploy; aba_lock_check deploy; echo inner $? $ABA_LOCK_TOKEN";
@@ -153,14 +145,12 @@ fn a_nested_call_has_the_lease_of_the_script_above_it() {
 }
 
 #[test]
-fn the_keeper_has_a_session_of_its_own_and_nothing_of_the_callers() {
+fn the_keeper_has_its_own_session_and_no_descriptors_of_the_caller() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
-    let script = machine.script("exec 7</dev/null 8>other; aba_lock_operation deploy; echo held; read -r _");
-    assert_eq!(script.line(), "held");
-    until("a guard and a courier are there", || machine.keepers("deploy").len() == 2);
-    let keepers = machine.keepers("deploy");
-    for pid in keepers {
+    let script = machine.start_script("exec 7</dev/null 8>other; aba_lock_operation deploy; echo held; read -r _");
+    assert_eq!(script.read_line(), "held");
+    for pid in machine.wait_for_keepers("deploy") {
         let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
         for fd in fds {
             let link = fs::read_link(fd.path()).unwrap();
@@ -168,7 +158,7 @@ fn the_keeper_has_a_session_of_its_own_and_nothing_of_the_callers() {
             let known = text == "/dev/null" || text.starts_with("socket:[") || link == machine.lock_file("deploy");
             assert!(known, "{pid} has {text} open");
         }
-        // An open description of its own: no lock of flock(2) is on it.
+        // The keeper's open file description is its own: it has no lock of flock(2).
         let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/3")).unwrap();
         assert!(!info.contains("FLOCK"), "{info}");
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -180,43 +170,43 @@ fn the_keeper_has_a_session_of_its_own_and_nothing_of_the_callers() {
 }
 
 #[test]
-fn however_a_script_is_ended_its_lease_is_given_back() {
+fn the_lease_is_given_back_however_the_script_ends() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
-    // Not QUIT, which bash ignores.
+    // Without QUIT, which bash ignores.
     for (name, to_group) in [("KILL", false), ("TERM", false), ("HUP", true), ("INT", true)] {
-        let mut holder = machine.holder("deploy");
-        let keepers = machine.keepers("deploy");
+        let mut holder = machine.start_holder("deploy");
+        let keepers = machine.find_keepers("deploy");
         assert!(!keepers.is_empty(), "{name}");
-        // As a terminal does it, to all of its group.
+        // A terminal sends a signal to the whole process group.
         let group = if to_group { "-" } else { "" };
-        signal(format!("{group}{}", holder.pid()), name);
-        holder.end();
-        until("the lease is given back", || etcd.keys().is_empty());
-        until("the keeper has ended", || !keepers.iter().any(|pid| is_alive(*pid)));
+        send_signal(format!("{group}{}", holder.pid()), name);
+        holder.wait();
+        wait_until("the lease is given back", || etcd.read_keys().is_empty());
+        wait_until("the keepers have ended", || !keepers.iter().any(|pid| is_alive(*pid)));
     }
 }
 
 #[test]
-fn what_a_script_leaves_behind_holds_the_lease_as_it_holds_the_lock() {
+fn a_child_that_outlives_the_script_holds_lock_and_lease() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
-    machine.gate();
+    machine.make_gate();
     let script = "aba_lock_operation deploy; (echo $BASHPID; read -r _ <gate) >&2 & echo started; read -r _";
-    let mut holder = machine.script(script);
-    assert_eq!(holder.line(), "started");
-    let child: u32 = holder.error().parse().unwrap();
-    holder.go();
-    assert_eq!(holder.end(), 0);
+    let mut holder = machine.start_script(script);
+    assert_eq!(holder.read_line(), "started");
+    let child: u32 = holder.read_error().parse().unwrap();
+    holder.send_line();
+    assert_eq!(holder.wait(), 0);
     assert!(is_alive(child));
-    assert_eq!(etcd.leases().len(), 1, "its child has it");
+    assert_eq!(etcd.read_leases().len(), 1, "the child holds the lease");
     machine.aba(&["status", "--server=", "deploy"]).status(0);
     machine.open_gate();
-    until("the lease is given back", || etcd.keys().is_empty());
+    wait_until("the lease is given back", || etcd.read_keys().is_empty());
 }
 
 #[test]
-fn the_trap_of_the_script_runs_before_and_sees_its_status() {
+fn the_exit_trap_of_the_script_runs_first_and_sees_the_exit_status() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
     let script =
@@ -224,160 +214,150 @@ fn the_trap_of_the_script_runs_before_and_sees_its_status() {
         aba_lock_operation deploy; false";
     let said = machine.bash(script).status(1).silent();
     assert_eq!(said.out, "mine 1\n2\n");
-    assert!(etcd.keys().is_empty());
-    // A trap that is set afterwards takes the place of ours: then the keeper does it alone.
+    assert!(etcd.read_keys().is_empty());
+    // A trap that is set later replaces the trap of the library. Then the keeper gives the lease back alone.
     machine
         .bash("source \"$LIBRARY\"; aba_lock_operation deploy; trap 'echo later' EXIT")
         .status(0)
         .out("later\n")
         .silent();
-    until("the keeper gives it back", || etcd.keys().is_empty());
+    wait_until("the keeper has given the lease back", || etcd.read_keys().is_empty());
     let unlock = "source \"$LIBRARY\"; aba_lock_operation deploy; aba_unlock_operation deploy
         \"$HELPER\" lease show deploy; echo $?; \"$HELPER\" status --server= -q deploy; echo $?; echo \"<${ABA_LOCK_TOKEN-}>\"";
     machine.bash(unlock).status(0).out("free at").out("\n1\n1\n<>\n").silent();
 }
 
 #[test]
-fn a_trap_of_the_script_that_ends_with_a_backslash_or_a_remark_stays_as_it_is() {
+fn an_exit_trap_that_ends_with_a_backslash_or_a_comment_is_preserved() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
     for (trap, out) in [("echo b \\", "b\n"), ("echo b # \\", "b\n"), ("echo 'b  '\n", "b  \n"), ("", "")] {
         let text = "source \"$LIBRARY\"; trap -- \"$TRAP\" EXIT; aba_lock_operation tr; exit 4";
-        let said = crate::scene::said(machine.program("bash").env("TRAP", trap).args(["-c", text])).status(4).silent();
+        let said = run_to_end(machine.program("bash").env("TRAP", trap).args(["-c", text])).status(4).silent();
         assert_eq!(said.out, out, "{trap:?}");
-        assert_eq!(etcd.keys(), Vec::<String>::new(), "{trap:?}");
+        assert_eq!(etcd.read_keys(), Vec::<String>::new(), "{trap:?}");
     }
 }
 
 #[test]
-fn a_guard_or_a_courier_that_is_killed_is_replaced_and_the_lease_lives_on() {
+fn a_killed_guard_or_courier_is_replaced_and_the_lease_is_kept() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
-    let mut holder = machine.holder("deploy");
-    let key = etcd.leases();
+    let mut holder = machine.start_holder("deploy");
+    let key = etcd.read_leases();
     for victim in [0, 1, 0] {
-        until("both are there", || machine.keepers("deploy").len() == 2);
-        let pid = machine.keepers("deploy")[victim];
-        signal(pid, "KILL");
-        until("another is there", || {
-            let keepers = machine.keepers("deploy");
-            keepers.len() == 2 && !keepers.contains(&pid) && parent(keepers[1]) == keepers[0]
+        let pid = machine.wait_for_keepers("deploy")[victim];
+        send_signal(pid, "KILL");
+        wait_until("another process has replaced it", || {
+            let keepers = machine.find_keepers("deploy");
+            keepers.len() == 2 && !keepers.contains(&pid) && parent_pid(keepers[1]) == keepers[0]
         });
     }
-    // Longer than a lease lasts that nobody renews.
+    // Longer than a lease lives without renewal.
     std::thread::sleep(std::time::Duration::from_secs(12));
-    assert_eq!(etcd.leases(), key);
-    assert!(holder.runs());
-    // One that hangs is replaced in time, too.
-    signal(machine.keepers("deploy")[1], "STOP");
+    assert_eq!(etcd.read_leases(), key);
+    assert!(holder.is_running());
+    // A courier that hangs is replaced in time, too.
+    send_signal(machine.find_keepers("deploy")[1], "STOP");
     std::thread::sleep(std::time::Duration::from_secs(12));
-    assert_eq!(etcd.leases(), key);
-    assert!(holder.runs());
-    holder.go();
-    assert_eq!(holder.line(), "done");
-    holder.end();
-    until("the lease is given back", || etcd.keys().is_empty());
+    assert_eq!(etcd.read_leases(), key);
+    assert!(holder.is_running());
+    holder.send_line();
+    assert_eq!(holder.read_line(), "done");
+    holder.wait();
+    wait_until("the lease is given back", || etcd.read_keys().is_empty());
 }
 
 #[test]
-fn signals_that_go_to_all_of_a_control_group_do_not_end_the_keepers() {
+fn signals_to_a_whole_control_group_do_not_end_the_keepers() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
-    let mut script = machine.script("aba_lock_operation deploy; echo held; read -r _; aba_lock_check deploy; echo $?");
-    assert_eq!(script.line(), "held");
-    until("both are there", || machine.keepers("deploy").len() == 2);
-    let keepers = machine.keepers("deploy");
+    let mut script =
+        machine.start_script("aba_lock_operation deploy; echo held; read -r _; aba_lock_check deploy; echo $?");
+    assert_eq!(script.read_line(), "held");
+    let keepers = machine.wait_for_keepers("deploy");
     for name in ["HUP", "INT", "QUIT", "TERM"] {
         for pid in &keepers {
-            signal(pid, name);
+            send_signal(pid, name);
         }
     }
     for pid in &keepers {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap_or("0");
-        // HUP, INT and QUIT are the first three, and TERM is the fifteenth.
+        // HUP, INT and QUIT are the signals 1 to 3, and TERM is 15.
         assert_eq!(u64::from_str_radix(ignored, 16).unwrap() & 0x4007, 0x4007, "{pid}: {status}");
     }
-    script.go();
-    assert_eq!(script.line(), "0");
-    assert_eq!(script.end(), 0);
-    // And they end with the script, as ever.
-    assert_eq!(etcd.keys(), Vec::<String>::new());
-    until("they have ended", || !keepers.iter().any(|pid| is_alive(*pid)));
+    script.send_line();
+    assert_eq!(script.read_line(), "0");
+    assert_eq!(script.wait(), 0);
+    // They still end with the script.
+    assert_eq!(etcd.read_keys(), Vec::<String>::new());
+    wait_until("the keepers have ended", || !keepers.iter().any(|pid| is_alive(*pid)));
 }
 
 #[test]
-fn while_the_guard_is_stopped_the_lease_of_a_script_that_has_ended_is_not_renewed() {
+fn the_lease_of_a_script_that_has_ended_is_not_renewed_while_the_guard_is_stopped() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
-    let mut holder = machine.holder("deploy");
-    until("both are there", || machine.keepers("deploy").len() == 2);
-    let keepers = machine.keepers("deploy");
-    signal(keepers[0], "STOP");
-    signal(holder.pid(), "KILL");
-    holder.end();
-    until("the lease has ended by itself", || etcd.leases().is_empty());
+    let mut holder = machine.start_holder("deploy");
+    let keepers = machine.wait_for_keepers("deploy");
+    send_signal(keepers[0], "STOP");
+    send_signal(holder.pid(), "KILL");
+    holder.wait();
+    wait_until("the lease has ended by itself", || etcd.read_leases().is_empty());
     assert!(keepers.iter().all(|pid| is_alive(*pid)));
-    signal(keepers[0], "CONT");
-    until("they have ended", || !keepers.iter().any(|pid| is_alive(*pid)));
+    send_signal(keepers[0], "CONT");
+    wait_until("the keepers have ended", || !keepers.iter().any(|pid| is_alive(*pid)));
 }
 
 #[test]
-fn a_posix_script_gives_its_lease_back_when_it_ends() {
+fn a_script_in_posix_mode_gives_its_lease_back_when_it_ends() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
     machine.bash("set -e -o posix; source \"$LIBRARY\"; aba_lock_operation px; exit 0").status(0).silent();
-    assert_eq!(etcd.keys(), Vec::<String>::new());
+    assert_eq!(etcd.read_keys(), Vec::<String>::new());
     machine
         .bash("set -e -o posix; trap 'echo mine' EXIT; source \"$LIBRARY\"; aba_lock_operation px; exit 3")
         .status(3)
         .out("mine\n")
         .silent();
-    assert_eq!(etcd.keys(), Vec::<String>::new());
+    assert_eq!(etcd.read_keys(), Vec::<String>::new());
 }
 
 #[test]
-fn without_any_keeper_the_check_before_a_step_says_so() {
+fn the_check_fails_without_a_keeper() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
     let script = "aba_lock_operation deploy; aba_lock_check deploy; echo $?; read -r _; aba_lock_check deploy; echo $?";
-    let mut script = machine.script(script);
-    assert_eq!(script.line(), "0");
-    until("both are there", || machine.keepers("deploy").len() == 2);
-    let keepers = machine.keepers("deploy");
-    for pid in &keepers {
-        signal(pid, "STOP");
-    }
-    for pid in &keepers {
-        signal(pid, "KILL");
-    }
-    until("they are gone", || !keepers.iter().any(|pid| is_alive(*pid)));
-    script.go();
-    assert_eq!(script.line(), "1");
-    assert!(script.error().contains("nobody keeps the lease on deploy any more"));
+    let mut script = machine.start_script(script);
+    assert_eq!(script.read_line(), "0");
+    machine.kill_keepers("deploy");
+    script.send_line();
+    assert_eq!(script.read_line(), "1");
+    assert!(script.read_error().contains("nobody keeps the lease on deploy any more"));
 }
 
 #[test]
-fn a_script_that_is_stopped_keeps_its_lease() {
+fn a_stopped_script_keeps_its_lease() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
-    let mut holder = machine.holder("deploy");
-    let key = etcd.leases();
-    signal(format!("-{}", holder.pid()), "STOP");
+    let mut holder = machine.start_holder("deploy");
+    let key = etcd.read_leases();
+    send_signal(format!("-{}", holder.pid()), "STOP");
     std::thread::sleep(std::time::Duration::from_secs(12));
-    assert_eq!(etcd.leases(), key);
-    signal(format!("-{}", holder.pid()), "CONT");
-    holder.go();
-    assert_eq!(holder.line(), "done");
-    assert_eq!(holder.end(), 0);
+    assert_eq!(etcd.read_leases(), key);
+    send_signal(format!("-{}", holder.pid()), "CONT");
+    holder.send_line();
+    assert_eq!(holder.read_line(), "done");
+    assert_eq!(holder.wait(), 0);
 }
 
 #[test]
-fn status_and_list_show_what_is_held_elsewhere() {
+fn status_and_list_show_locks_that_are_held_on_other_machines() {
     let etcd = Etcd::start(1);
     let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
     other.aba(&["status", "deploy"]).status(1).out("deploy: free\n").out("deploy: free at etcd://");
-    let holder = one.holder("deploy");
+    let holder = one.start_holder("deploy");
     let said = other.aba(&["status", "deploy"]).status(0).out("deploy: held elsewhere, free on this machine\n");
     let said = said.out("deploy: held at etcd://").silent();
     assert!(said.out.contains(&format!("  pid {} on host ", holder.pid())), "{said:?}");
@@ -396,7 +376,7 @@ fn status_and_list_show_what_is_held_elsewhere() {
 }
 
 #[test]
-fn an_event_log_that_cannot_be_written_is_reported_by_the_keeper_too() {
+fn the_keeper_reports_an_event_log_that_cannot_be_written() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url()).with("ABA_LOCK_LOG", "/nowhere/log");
     let said = machine

@@ -1,29 +1,30 @@
-//! Many workers, and nodes that are killed: never two at once, and no token after a greater one.
+//! Many workers, and nodes that are killed: there are never two holders at once, and tokens only grow.
 //!
-//! A short turn by itself; `ABA_LOCK_TORTURE_SECONDS=120` makes it long (`make torture-cluster`).
+//! This is a short test. `ABA_LOCK_TORTURE_SECONDS=120` makes it long (`make torture-cluster`).
 
-use crate::scene::{Etcd, Machine, Version, said};
+use crate::etcd::{Etcd, EtcdVersion};
+use crate::machine::Machine;
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What a worker does under the lock. The witness is a lock of another kind, of one file for all machines: the kernel says
-/// at once if another is in there, and takes it from whoever ends.
+/// The work of a worker while it holds the lock. The witness is a lock of flock(2), on one file for all machines: it shows a second
+/// holder, and the kernel releases it when a worker ends.
 const WORK: &str = "exec 9>>\"$WITNESS\"
     flock -n 9 || { echo \"overlap $ABA_LOCK_TOKEN\" >>\"$HISTORY\"; exit 1; }
     echo \"in $ABA_LOCK_TOKEN\" >>\"$HISTORY\"
     sleep 0.02
     echo \"out $ABA_LOCK_TOKEN\" >>\"$HISTORY\"";
 
-/// Knows nothing but the rules. How often somebody was in, or what is wrong.
-fn check(history: &str) -> Result<usize, String> {
+/// Checks the history by the rules alone. Returns the number of turns, or what is wrong.
+fn check_history(history: &str) -> Result<usize, String> {
     let (mut last, mut inside, mut turns) = (0, None, 0);
     for line in history.lines() {
         let (what, token) = line.split_once(' ').ok_or_else(|| format!("no line of ours: {line:?}"))?;
         let token: u64 = token.parse().map_err(|_| format!("no token: {line:?}"))?;
         match what {
             "in" if token <= last => return Err(format!("token {token} after {last}")),
-            // The one before may have been ended inside: the witness says that it is gone.
+            // The worker before may have been ended inside. The witness shows that it is gone.
             "in" => (last, inside, turns) = (token, Some(token), turns + 1),
             "out" if inside == Some(token) => inside = None,
             _ => return Err(format!("{line}, while {inside:?} is inside")),
@@ -33,24 +34,25 @@ fn check(history: &str) -> Result<usize, String> {
 }
 
 #[test]
-fn the_checker_sees_what_is_wrong() {
-    assert_eq!(check("in 4\nout 4\nin 7\nin 9\nout 9\n"), Ok(3));
+fn the_checker_finds_every_kind_of_error() {
+    assert_eq!(check_history("in 4\nout 4\nin 7\nin 9\nout 9\n"), Ok(3));
     for wrong in
         ["in 4\noverlap 5\n", "in 4\nout 4\nin 4\n", "in 5\nout 5\nin 4\n", "in 4\nin 6\nout 4\n", "out 3\n", "in \n"]
     {
-        assert!(check(wrong).is_err(), "{wrong:?}");
+        assert!(check_history(wrong).is_err(), "{wrong:?}");
     }
 }
 
 #[test]
-fn beside_nodes_that_are_killed_there_are_never_two_and_tokens_only_grow() {
+fn while_nodes_are_killed_there_are_never_two_holders_and_tokens_only_grow() {
     let seconds = std::env::var("ABA_LOCK_TORTURE_SECONDS").ok().and_then(|text| text.parse().ok());
     let (seconds, workers, every) = seconds.map_or((20, 4, 4), |seconds| (seconds, 8, 5));
-    let versions: &[Version] = if workers == 8 { &[Version::Installed, Version::New] } else { &[Version::Installed] };
+    let versions: &[EtcdVersion] =
+        if workers == 8 { &[EtcdVersion::Installed, EtcdVersion::New] } else { &[EtcdVersion::Installed] };
     for version in versions {
         let mut etcd = Etcd::start_with(3, *version, "http", &[]);
-        let place = tempfile::tempdir().unwrap();
-        let (history, witness) = (place.path().join("history"), place.path().join("witness"));
+        let directory = tempfile::tempdir().unwrap();
+        let (history, witness) = (directory.path().join("history"), directory.path().join("witness"));
         let end = Instant::now() + Duration::from_secs(seconds);
         let (url, all) = (etcd.url(), thread::available_parallelism().map_or(1, usize::from));
         let work = |_| {
@@ -59,9 +61,8 @@ fn beside_nodes_that_are_killed_there_are_never_two_and_tokens_only_grow() {
                 .with("HISTORY", history.to_str().unwrap());
             let mut ends = Vec::new();
             while Instant::now() < end {
-                let mut call = machine.program(crate::scene::helper());
-                let said = said(call.args(["lock", "-q", "-w", "work", "--", "bash", "-c", WORK]));
-                // Ended with its lease, or done.
+                let said = machine.aba(&["lock", "-q", "-w", "work", "--", "bash", "-c", WORK]);
+                // The worker is done, or was ended because its lease was lost.
                 assert!([0, 137, 143].contains(&said.status), "{said:?}");
                 ends.push(said.status);
             }
@@ -81,8 +82,8 @@ fn beside_nodes_that_are_killed_there_are_never_two_and_tokens_only_grow() {
             running.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
         });
         let text = fs::read_to_string(&history).unwrap();
-        let turns = check(&text).unwrap_or_else(|wrong| panic!("{wrong}\n{text}"));
-        // As many as said that they were: none is missing, and on this machine none was idle.
+        let turns = check_history(&text).unwrap_or_else(|wrong| panic!("{wrong}\n{text}"));
+        // Every worker that succeeded has a turn in the history, and each had several turns.
         let done = ends.iter().filter(|status| **status == 0).count();
         assert!(turns >= done && done > workers * 2, "{turns} turns, {done} of {} ended well, {all} cores", ends.len());
         println!("{turns} turns of {workers} workers in {seconds} s, {} ended with their lease", ends.len() - done);

@@ -56,7 +56,7 @@ struct UpdatedFile {
     adds: HashMap<String, usize>,
     added: HashMap<String, usize>,
     refused: HashSet<String>,
-    /// For each read: the lines of the history at its begin and its end, the number of lines that it saw, and their hash.
+    /// For each read: the lines of the history at its beginning and its end, the number of lines that it saw, and their hash.
     reads: Vec<(usize, usize, usize, u64)>,
 }
 
@@ -75,7 +75,7 @@ enum LateVictim {
 
 #[derive(Default)]
 struct TaskState {
-    /// The present run, and the line of its begin.
+    /// The present run, and the line at which it began.
     run: Option<(String, usize)>,
     /// The line of the last successful end that was not reset.
     good: Option<usize>,

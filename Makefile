@@ -2,7 +2,7 @@
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
-# `yes`: the helper is also installed as `flock`, and takes the place of flock(1) where BINDIR comes first in PATH.
+# With `yes`, the helper is also installed as `flock`, which replaces flock(1) where BINDIR comes first in PATH.
 WITH_FLOCK ?= no
 ifeq (,$(filter || |no| |yes|,|$(WITH_FLOCK)|))
 $(error WITH_FLOCK is yes or no, and not '$(WITH_FLOCK)')
@@ -17,7 +17,7 @@ FISHDIR := $(DATADIR)/fish/vendor_completions.d
 MANDIR  := $(DATADIR)/man
 UNITDIR := $(DESTDIR)$(PREFIX)/lib/systemd/system
 
-# `yes` installs what is for more than one machine, too.
+# With `yes`, the lock service and the keeper of leases are installed, too.
 WITH_SERVICE ?=
 
 CARGO   ?= cargo
@@ -25,19 +25,19 @@ HOST    := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 OUT     := target/$(HOST)/release
 MAN     := target/man
 
-# The service is a package of its own: built or not, the helper is the same.
+# The service is a separate package, so that it does not change the binary of the helper.
 SERVICE_PROFILE ?= service
 SERVICE_OUT := target/$(if $(filter dev,$(SERVICE_PROFILE)),debug,$(SERVICE_PROFILE))
 
-# So is the keeper, which binds leases to scripts. Not static: it looks up names of servers, which the C library does with
-# what the system has for that.
+# The keeper, which binds leases to scripts, is a separate package for the same reason. It is not static, because the C library
+# loads the modules of the system to look up host names.
 KEEPER_PROFILE ?= $(if $(filter dev,$(SERVICE_PROFILE)),dev,release)
 KEEPER_OUT := target/$(if $(filter dev,$(KEEPER_PROFILE)),debug,$(KEEPER_PROFILE))
 
-# Static and at a fixed address: there is nothing to link and nothing to relocate at start-up, which is most of what a
-# helper that runs for half a millisecond does. It also runs on systems older than this one.
+# The helper is static and at a fixed address, so that it needs no dynamic linking and no relocation at start-up, which would take
+# most of the half millisecond that a call takes. It also runs on systems older than the one that built it.
 ifneq (,$(findstring linux-gnu,$(HOST)))
-# What runs at each start lies side by side (see there).
+# The linker wrapper places the functions that run at each start next to each other.
 STATIC := -C target-feature=+crt-static -C relocation-model=static -C linker=src/bin/aba-lock/link/ordered-cc
 endif
 
@@ -45,7 +45,7 @@ SHELL_FILES := shell/aba-lock.bash shell/run_once.bash completions/aba-lock.bash
                tests/fuzz/run src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
                tests/shell/helper.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
 
-# Code that runs in the shell of another script, also in its trap handlers.
+# Files that run in the shell of another script, also in its trap handlers.
 SOURCED_FILES := shell/aba-lock.bash shell/run_once.bash completions/aba-lock.bash tests/shell/helper.bash
 
 FUZZ_TARGETS := --edition 2024 --config-path rustfmt.toml $(wildcard tests/fuzz/targets/*.rs)
@@ -101,14 +101,14 @@ lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pag
 	@# Tests write scripts in quotes, and pass several options in one variable.
 	shellcheck -x -e SC2016,SC2086,SC2097,SC2098,SC2209 $(filter %.bats,$(SHELL_FILES))
 	shfmt -d $(SHELL_FILES)
-	@# In a trap handler, bash gives a bare `return` or `exit` the status from before the trap.
+	@# In a trap handler, a bare `return` or `exit` of bash returns the status from before the trap.
 	! grep -nE '(^|[[:space:];|&({\\])(return|exit)[[:space:]]*($$|#|;|\}|\)|\|\||&&)' $(SOURCED_FILES)
-	@# Whatever the script has in IFS: `shellcheck` does not ask for quotes around numbers, and IFS may be a digit.
+	@# IFS may contain digits, and `shellcheck` does not ask for quotes around numbers.
 	@# Bash before 4.3 also splits a subscript in which a variable is expanded.
 	! grep -nE '(^|[[:space:]])(\$$\(\(|\$$[?#!]|\$$\{[a-zA-Z0-9_#]+:?\+[^"}])' $(SOURCED_FILES)
 	! grep -nE 'builtin (local|export|declare|readonly) [^#]*=\$$' $(SOURCED_FILES)
 	! grep -nE '[a-zA-Z_]\[\$$' $(SOURCED_FILES)
-	@# Before 4.4 it takes the characters of IFS in the brackets of a pattern for themselves, but not in `$${x//[0-9]/}`.
+	@# Bash before 4.4 takes characters of IFS in the brackets of a pattern literally, but not in `$${x//[0-9]/}`.
 	! grep -nE '^[[:space:]]*([*?-]|'"''"')[^$$(]*\[(!|\[:|.-)[^$$(]*\)' $(SOURCED_FILES)
 	! grep -nE '(==|!=) [^ ]*\[(!|\[:|.-)' shell/aba-lock.bash shell/run_once.bash
 	! grep -n 'builtin read ' $(SOURCED_FILES) | grep -vE 'IFS=[^;]* builtin read|read -r -t 0'
@@ -119,7 +119,7 @@ format: ## Format all sources
 	rustfmt $(FUZZ_TARGETS)
 	shfmt -w $(SHELL_FILES)
 
-# The helper is the one that is shipped. What measures it need not be fast: the time is taken by programs in C.
+# Measures the helper as it is shipped. The benchmark program itself may be a debug build, because programs in C take the times.
 bench: build ## Compare the helper with flock(1), plain bash and the kernel [ONLY=startup,... ROUNDS=N ARGS=--help]
 	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" $(CARGO) run --locked --quiet --features bench --bin aba-lock-bench -- \
 		$(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
@@ -148,7 +148,7 @@ bench-service: need-cargo ## Measure the lock service: how fast it is, and what 
 demo: ## Show two scripts that contend for one operation (after `make install`)
 	@PATH="$(PREFIX)/bin:$$PATH" tests/demo "$(PREFIX)/share/aba-lock/aba-lock.bash"
 
-# The link that we make, or whatever else leads to the helper that is installed.
+# True if `flock` is the link that `make install` creates, or another link to the installed helper.
 FLOCK_IS_OURS = { test "$$(readlink "$(BINDIR)/flock")" = aba-lock || test "$(BINDIR)/flock" -ef "$(BINDIR)/aba-lock"; }
 
 install: all ## Install under PREFIX [/usr/local], for packagers inside DESTDIR; WITH_FLOCK=yes: also as `flock`

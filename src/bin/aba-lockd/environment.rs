@@ -1,4 +1,5 @@
-//! The environment variables that the service uses. No other module reads the environment.
+//! The environment variables that the service uses: the default path of the store, and the socket of the service
+//! manager. No other module reads the environment.
 
 use std::env;
 use std::ffi::OsString;

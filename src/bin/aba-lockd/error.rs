@@ -1,4 +1,5 @@
-//! The two kinds of errors: of a call, for its caller, and of the start, for the user who starts the service.
+//! The error types: the APIs return a [`CallError`] to their callers, and `main` prints a [`StartError`] for the user
+//! who starts the service.
 
 use crate::model::{Lock, LockKey};
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The exit statuses, and the only exit that does not return through `main`.
+//! The exit statuses that `main` returns, and an exit for `runtime`, whose panic hook cannot return an error to `main`.
 
 use crate::error::StartError;
 use crate::report;

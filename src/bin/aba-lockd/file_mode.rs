@@ -1,4 +1,5 @@
-//! The permissions of the files that hold secrets, which the service warns about.
+//! Checks of the permissions of files that hold secrets. `token_file` and `tls` log a warning if other users can read
+//! or change such a file.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

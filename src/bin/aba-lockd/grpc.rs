@@ -1,4 +1,5 @@
-//! The gRPC API: translates its messages into calls of the lock manager, and the results into messages.
+//! The gRPC API: checks the permission of the caller, translates messages into calls of the lock manager, and results
+//! into messages. `lifecycle` starts it; reflection describes it to clients.
 
 use crate::access::AccessPolicy;
 use crate::connection::listener::Listener;

@@ -1,7 +1,8 @@
 //! The life of the service: check the options, open the store, listen, serve until a signal, and stop.
 //!
-//! `main` calls [`run`]. After the first SIGTERM or SIGINT the service accepts no new calls, refuses the waiters with
-//! an error that makes them ask again, and answers the calls that it has received. A second signal ends it at once.
+//! `main` calls [`run`]. After the first SIGTERM or SIGINT, the service accepts no new connections, refuses waiters and
+//! requests for locks with an error that makes the callers ask again, and answers all other calls that it has received.
+//! A second signal ends it at once.
 
 use crate::access::AccessPolicy;
 use crate::args::ServeOptions;

@@ -112,7 +112,7 @@ impl LockManager {
         result
     }
 
-    pub(crate) async fn metrics(&self) -> String {
+    pub(crate) async fn collect_metrics(&self) -> String {
         let one = LockQuery { page: 1, per_page: Some(1), ..LockQuery::default() };
         let held = self.store.list(one).await.ok().map(|page| page.total);
         self.telemetry.format_metrics(self.check().await.is_ok(), held, self.store.count_waiters())

@@ -1,4 +1,5 @@
-//! The Tokio runtime, with all its threads started before the service accepts calls.
+//! Starts the Tokio runtime for `lifecycle`, with all threads that calls need. If the system cannot create them, the
+//! service does not start; a running service needs no further threads.
 
 use crate::error::StartError;
 use crate::exit;

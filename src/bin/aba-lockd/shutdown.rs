@@ -1,4 +1,5 @@
-//! The notification of the connections and the two servers that the service stops.
+//! A notification that the service stops. `lifecycle` sends it; the two API servers and the connections without a
+//! permitted call wait for it.
 
 use tokio::sync::watch;
 

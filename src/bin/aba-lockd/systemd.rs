@@ -1,4 +1,4 @@
-//! Notifications for the service manager, as `sd_notify(3)` sends them.
+//! Notifies the service manager of the states of the service, like `sd_notify(3)`. `lifecycle` sends them.
 
 use crate::environment;
 use std::os::linux::net::SocketAddrExt;

@@ -1,5 +1,7 @@
-//! The limit of connections of REST and gRPC together, so that the service never runs out of descriptors. Further
-//! clients stay in the kernel's backlog and are accepted in the order in which they connected.
+//! The limit of connections of REST and gRPC together, so that the service never runs out of descriptors.
+//!
+//! `listener` waits for a permit before it accepts a connection. Further clients stay in the kernel's backlog and are
+//! accepted in the order in which they connected. A REST call that waits for a lock needs a second permit.
 
 use crate::error::CallError;
 use crate::report;

@@ -1,4 +1,5 @@
-//! Accepts connections, and passes each one on when its TLS handshake is complete.
+//! Listens on an address, and hands each connection to its API (`rest/server`, `grpc`) when the TLS handshake is
+//! complete.
 
 use super::limits::ConnectionLimits;
 use super::peer::PeerState;

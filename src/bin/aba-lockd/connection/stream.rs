@@ -1,4 +1,5 @@
-//! A connection as the HTTP libraries use it: plain or TLS, with a deadline for the first permitted call.
+//! A connection as the HTTP libraries of the two APIs read and write it: plain or TLS. A read fails when the deadline
+//! for the first permitted call has passed, which closes the connection.
 
 use super::peer::{Peer, PeerState};
 use super::socket::SharedSocket;

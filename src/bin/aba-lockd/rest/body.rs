@@ -1,4 +1,4 @@
-//! Reads the body of a request, within limits of size and time.
+//! Reads the body of a request for the handlers, within limits of size and time.
 
 use crate::error::CallError;
 use axum::body::Body;

@@ -1,4 +1,5 @@
-//! The paths of the REST API and their handlers.
+//! The paths of the REST API and their handlers. Each handler checks the permission of the caller, reads the request,
+//! calls the lock manager, and answers. Calls that are refused before they reach the lock manager are recorded here.
 
 use super::body::RequestBody;
 use super::json;
@@ -50,7 +51,9 @@ pub(crate) fn build_router(state: RestState) -> Router {
         .route(&path::renewal("{id}"), put(renew_lock).merge(post(renew_lock)))
         .route(&path::release("{id}"), any(unlock_by_get_or_post))
         .route(path::LOCK_LIST, get(list_locks))
-        .fallback(async || json::refusal(StatusCode::NOT_FOUND, code::NOT_FOUND, "there is nothing at this path"))
+        .fallback(async || {
+            json::respond_with_refusal(StatusCode::NOT_FOUND, code::NOT_FOUND, "there is nothing at this path")
+        })
         .method_not_allowed_fallback(async || refuse_method())
         .with_state(Arc::new(state))
 }
@@ -87,15 +90,15 @@ async fn create_lock(State(state): SharedState, caller: RestCaller, body: Reques
     tokio::select! {
         // In this order, a lock that is granted at the moment when the client goes is taken back.
         biased;
-        () = gone => Ok(json::refusal(StatusCode::BAD_REQUEST, code::INVALID_ARGUMENT, "who asked has gone away, or goes on without the answer")),
-        lock = state.manager.create(&call, request) => Ok(json::lock(&lock?)),
+        () = gone => Ok(json::respond_with_refusal(StatusCode::BAD_REQUEST, code::INVALID_ARGUMENT, "who asked has gone away, or goes on without the answer")),
+        lock = state.manager.create(&call, request) => Ok(json::respond_with_lock(&lock?)),
     }
 }
 
 async fn get_lock(State(state): SharedState, caller: RestCaller, id: IdPath) -> Result<Response, CallError> {
     let call = state.authorize(&caller, "get", Scope::Read)?;
     let id = state.parse_id(&call, id)?;
-    Ok(json::lock(&state.manager.get(&call, &id).await?))
+    Ok(json::respond_with_lock(&state.manager.get(&call, &id).await?))
 }
 
 async fn update_lock(
@@ -108,7 +111,7 @@ async fn update_lock(
     let id = state.parse_id(&call, id)?;
     let changes = json::parse_object(body).and_then(|members| json::read_changes(&members));
     let changes = state.record_invalid(&call, changes)?;
-    Ok(json::lock(&state.manager.update(&call, &id, changes).await?))
+    Ok(json::respond_with_lock(&state.manager.update(&call, &id, changes).await?))
 }
 
 async fn renew_lock(
@@ -121,13 +124,13 @@ async fn renew_lock(
     let id = state.parse_id(&call, id)?;
     let ttl = json::parse_optional_object(body).and_then(|members| json::read_renewal(&members));
     let ttl = state.record_invalid(&call, ttl)?;
-    Ok(json::lock(&state.manager.renew(&call, &id, ttl).await?))
+    Ok(json::respond_with_lock(&state.manager.renew(&call, &id, ttl).await?))
 }
 
 async fn unlock(State(state): SharedState, caller: RestCaller, id: IdPath) -> Result<Response, CallError> {
     let call = state.authorize(&caller, "unlock", Scope::Write)?;
     let id = state.parse_id(&call, id)?;
-    Ok(json::unlocked(&state.manager.unlock(&call, &id).await?))
+    Ok(json::respond_with_release(&state.manager.unlock(&call, &id).await?))
 }
 
 /// Refuses HEAD, which axum would route to a handler of GET: a HEAD request must change nothing.
@@ -139,7 +142,7 @@ async fn unlock_by_get_or_post(state: SharedState, caller: RestCaller, method: M
 }
 
 fn refuse_method() -> Response {
-    json::refusal(StatusCode::METHOD_NOT_ALLOWED, code::UNIMPLEMENTED, "this path has no such method")
+    json::respond_with_refusal(StatusCode::METHOD_NOT_ALLOWED, code::UNIMPLEMENTED, "this path has no such method")
 }
 
 async fn list_locks(
@@ -150,7 +153,7 @@ async fn list_locks(
     let call = state.authorize(&caller, "list", Scope::Read)?;
     let query = state.record_invalid(&call, json::parse_query(query.as_deref().unwrap_or_default()))?;
     let (page, per_page) = (query.page, query.per_page);
-    Ok(json::page(&state.manager.list(&call, query).await?, page, per_page))
+    Ok(json::respond_with_page(&state.manager.list(&call, query).await?, page, per_page))
 }
 
 /// Needs no token, so that monitoring does not need one.
@@ -162,7 +165,7 @@ async fn check_health(State(state): SharedState, caller: RestCaller) -> Result<R
 
 async fn show_metrics(State(state): SharedState, caller: RestCaller) -> Result<Response, CallError> {
     state.authorize(&caller, "metrics", Scope::Read)?;
-    let text = state.manager.metrics().await;
+    let text = state.manager.collect_metrics().await;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 

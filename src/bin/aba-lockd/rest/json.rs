@@ -175,19 +175,19 @@ pub(super) fn respond(status: StatusCode, value: &Value) -> Response {
     (status, headers, format!("{value}\n")).into_response()
 }
 
-/// The answer with a lock: nested, for clients of the API, and flat, for scripts.
-pub(super) fn lock(lock: &Lock) -> Response {
+/// Responds with a lock: nested, for clients of the API, and flat, for scripts.
+pub(super) fn respond_with_lock(lock: &Lock) -> Response {
     let members = to_members(lock);
     let mut body = members.clone();
     body.insert("lock".to_owned(), Value::Object(members));
     respond(StatusCode::OK, &Value::Object(body))
 }
 
-pub(super) fn unlocked(lock: &Lock) -> Response {
+pub(super) fn respond_with_release(lock: &Lock) -> Response {
     respond(StatusCode::OK, &json!({"message": "lock deleted", "success": true, (member::ID): lock.id, "count": "1"}))
 }
 
-pub(super) fn page(page: &LockPage, number: u32, per_page: Option<u32>) -> Response {
+pub(super) fn respond_with_page(page: &LockPage, number: u32, per_page: Option<u32>) -> Response {
     let locks: Vec<Value> = page.locks.iter().map(|lock| Value::Object(to_members(lock))).collect();
     let per_page = per_page.map_or(page.total, u64::from);
     let total = page.total;
@@ -196,8 +196,8 @@ pub(super) fn page(page: &LockPage, number: u32, per_page: Option<u32>) -> Respo
     respond(StatusCode::OK, &body)
 }
 
-/// A refusal. It has no top-level `id`, which scripts take for the sign that they hold the lock.
-pub(super) fn refusal(status: StatusCode, code: u64, message: &str) -> Response {
+/// Responds with a refusal. It has no top-level `id`, which scripts take for the sign that they hold the lock.
+pub(super) fn respond_with_refusal(status: StatusCode, code: u64, message: &str) -> Response {
     respond(status, &json!({(member::CODE): code, (member::MESSAGE): message, "details": [], "error": message}))
 }
 
@@ -214,20 +214,22 @@ impl IntoResponse for CallError {
                 });
                 respond(StatusCode::CONFLICT, &body)
             }
-            Self::Unknown(_) => refusal(StatusCode::NOT_FOUND, code::NOT_FOUND, &message),
-            Self::Invalid(_) => refusal(StatusCode::BAD_REQUEST, code::INVALID_ARGUMENT, &message),
-            Self::NotAllowed(_) => refusal(StatusCode::FORBIDDEN, code::PERMISSION_DENIED, &message),
+            Self::Unknown(_) => respond_with_refusal(StatusCode::NOT_FOUND, code::NOT_FOUND, &message),
+            Self::Invalid(_) => respond_with_refusal(StatusCode::BAD_REQUEST, code::INVALID_ARGUMENT, &message),
+            Self::NotAllowed(_) => respond_with_refusal(StatusCode::FORBIDDEN, code::PERMISSION_DENIED, &message),
             Self::NoToken | Self::WrongToken => {
                 let error = if matches!(self, Self::WrongToken) { ", error=\"invalid_token\"" } else { "" };
                 let challenge = [(header::WWW_AUTHENTICATE, format!("Bearer realm=\"aba-lockd\"{error}"))];
-                (challenge, refusal(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, &message)).into_response()
-            }
-            Self::TooLarge => refusal(StatusCode::PAYLOAD_TOO_LARGE, code::RESOURCE_EXHAUSTED, &message),
-            Self::TooMany => refusal(StatusCode::TOO_MANY_REQUESTS, code::RESOURCE_EXHAUSTED, &message),
-            Self::Stopping | Self::Fault(_) => {
-                ([(header::RETRY_AFTER, "1")], refusal(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, &message))
+                (challenge, respond_with_refusal(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, &message))
                     .into_response()
             }
+            Self::TooLarge => respond_with_refusal(StatusCode::PAYLOAD_TOO_LARGE, code::RESOURCE_EXHAUSTED, &message),
+            Self::TooMany => respond_with_refusal(StatusCode::TOO_MANY_REQUESTS, code::RESOURCE_EXHAUSTED, &message),
+            Self::Stopping | Self::Fault(_) => (
+                [(header::RETRY_AFTER, "1")],
+                respond_with_refusal(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, &message),
+            )
+                .into_response(),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The caller of a REST request, and the check whether the call is permitted.
+//! The caller of a REST request: its headers and its connection. The handlers use it to check whether the call is
+//! permitted.
 
 use crate::access::{AccessPolicy, RequestOrigin};
 use crate::connection::peer::Peer;

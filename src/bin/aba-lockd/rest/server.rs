@@ -54,7 +54,7 @@ async fn serve_connection(stream: ClientStream, router: Router, is_open: bool, s
         let (peer, router) = (peer.clone(), router.clone());
         async move {
             let mut response = if lacks_host(&request) {
-                json::refusal(
+                json::respond_with_refusal(
                     StatusCode::BAD_REQUEST,
                     code::INVALID_ARGUMENT,
                     "a request of HTTP/1.1 has one header Host",

@@ -1,4 +1,5 @@
-//! Opens the store that the option `--store` names.
+//! Opens the store that the option `--store` names, for `lifecycle`, and translates the errors of all stores into
+//! messages for the user.
 
 use crate::environment;
 use crate::error::{CallError, StartError};

@@ -1,4 +1,6 @@
-//! Acquires a lock: grants it at once, or joins its queue and waits.
+//! Acquires a lock for `store`: grants it at once, or joins its queue and waits.
+//!
+//! If the request fails, what it has created in etcd is in its [`Leftovers`], which the caller must clean up.
 
 use super::cleanup::Leftovers;
 use super::cluster::{ANY_NAME, CONTENTION_PAUSE, CONTENTION_TIMEOUT, Cluster};

@@ -1,4 +1,5 @@
-//! Removes what a request for a lock has left in etcd when its caller does not get the lock.
+//! Removes what a request for a lock has left in etcd when its caller does not get the lock. `store` runs this as a
+//! background task, which repeats until etcd answers.
 
 use super::change::delete_lock;
 use super::cluster::Cluster;

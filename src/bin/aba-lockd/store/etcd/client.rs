@@ -1,4 +1,7 @@
 //! Sends requests to etcd: first to the endpoint that answered last, and to the next one if it does not answer.
+//!
+//! An endpoint that does not answer may still execute the request, at any later time, so a request may be executed
+//! twice. The callers compare revisions so that a late execution fails, or use `epoch`.
 
 use super::request;
 use super::rpc::kv_client::KvClient;

@@ -1,4 +1,5 @@
-//! The state of the store in this service, and the operations that the other modules share.
+//! The state of the store in this service: the connection to etcd, the values that transactions compare, and the
+//! notifications for waiters. `change`, `cleanup` and `acquire` add operations to it.
 
 use super::client::EtcdClient;
 use super::epoch::EpochKeeper;

@@ -1,4 +1,5 @@
-//! The values of locks and waiters in etcd, as JSON. Times are microseconds since the Unix epoch.
+//! Formats and parses the values of locks and waiters in etcd, which are JSON. Times are microseconds since the Unix
+//! epoch. All services that share the cluster must understand this format.
 
 use super::rpc::KeyValue;
 use crate::error::CallError;

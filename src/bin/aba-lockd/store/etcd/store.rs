@@ -1,4 +1,5 @@
-//! Implements the interface of a store on the cluster.
+//! Implements [`LockStore`] for etcd. Requests for locks run as background tasks, so that they clean up after
+//! themselves even if their caller goes away.
 
 use super::change::delete_lock;
 use super::cleanup::Leftovers;

@@ -1,4 +1,4 @@
-//! The commands that the store sends to its writer thread.
+//! The commands that the store sends to its writer thread, each with a channel for the answer.
 
 use crate::error::CallError;
 use crate::model::{LockFields, LockRequest};

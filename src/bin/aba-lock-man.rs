@@ -226,7 +226,8 @@ fn write_page(command: &Command, subcommand: Option<&str>, directory: &Path) -> 
         Some(subcommand) => format!("aba-lock-{subcommand}").leak(),
         None => "aba-lock",
     };
-    let page = page::find(subcommand.unwrap_or(name));
+    let (_, exit_status, sections) =
+        page::find_page(subcommand.unwrap_or(name)).unwrap_or(&(&[], &lock::EXIT_STATUS, &[]));
     // The tables that clap prints after the options are sections here.
     let mut command = command.clone().name(name).after_help(None::<&str>).after_long_help(None::<&str>);
     if let Some(subcommand) = subcommand {
@@ -239,7 +240,7 @@ fn write_page(command: &Command, subcommand: Option<&str>, directory: &Path) -> 
         man.render_subcommands_section(&mut text)?;
     }
     let mut roff = Roff::new();
-    add_terms(&mut roff, "EXIT STATUS", page.map_or(&lock::EXIT_STATUS, |page| page.exit_status));
+    add_terms(&mut roff, "EXIT STATUS", exit_status);
     if subcommand == Some("flock") {
         add_terms(&mut roff, "DIFFERENCES FROM FLOCK(1)", &DIFFERENCES);
     }
@@ -250,7 +251,6 @@ fn write_page(command: &Command, subcommand: Option<&str>, directory: &Path) -> 
             "Only aba-lock.bash(7) of the same version uses these options. They may change with any version.",
         )]);
     }
-    let sections = page.map_or(&[][..], |page| page.sections);
     let (last, own): (Vec<_>, Vec<_>) = sections.iter().partition(|section| section.heading == "EVENT LOG");
     for section in &own {
         add_terms(&mut roff, section.heading, section.rows);

@@ -148,53 +148,46 @@ fn add_completion(arg: Arg) -> Arg {
     arg.hide(is_option)
 }
 
+/// Returns the candidates that begin with the typed word, with their descriptions.
+fn select(current: &OsStr, all: impl IntoIterator<Item = (String, Option<String>)>) -> Vec<CompletionCandidate> {
+    let matching = all.into_iter().filter(|(text, _)| text.as_bytes().starts_with(current.as_encoded_bytes()));
+    matching.map(|(text, help)| CompletionCandidate::new(text).help(help.map(Into::into))).collect()
+}
+
 /// Completes names of locks, with the holders of held ones.
 fn complete_lock_names(current: &OsStr) -> Vec<CompletionCandidate> {
-    let (Some(current), Ok(store)) = (current.to_str(), Store::from_env()) else { return Vec::new() };
-    let names: Vec<_> = store.names().into_iter().filter(|name| name.as_str().starts_with(current)).collect();
+    let Ok(store) = Store::from_env() else { return Vec::new() };
+    let mut names = store.names();
+    names.retain(|name| name.as_str().as_bytes().starts_with(current.as_encoded_bytes()));
     let paths: Vec<_> = names.iter().map(|name| store.lock_path(name)).collect();
     let states = holders::of_all(&paths);
-    let candidate = |(name, state): (_, &State)| {
-        CompletionCandidate::new(format!("{name}")).help(describe_lock(state).map(Into::into))
-    };
-    names.iter().zip(&states).map(candidate).collect()
+    select(current, names.iter().zip(&states).map(|(name, state)| (name.to_string(), describe_lock(state))))
 }
 
 /// Completes ids of tasks, with their states.
 fn complete_task_ids(current: &OsStr) -> Vec<CompletionCandidate> {
-    let (Some(current), Ok(root)) = (current.to_str(), TaskRoot::from_env()) else { return Vec::new() };
-    let tasks = Task::all(&root).unwrap_or_default().into_iter();
-    let wanted = tasks.filter(|task| task.id.as_str().starts_with(current) && task.is_known());
-    wanted.map(|task| CompletionCandidate::new(task.id.as_str()).help(Some(describe_task(&task).into()))).collect()
+    let Ok(root) = TaskRoot::from_env() else { return Vec::new() };
+    let mut tasks = Task::all(&root).unwrap_or_default();
+    tasks.retain(|task| task.id.as_str().as_bytes().starts_with(current.as_encoded_bytes()) && task.is_known());
+    select(current, tasks.iter().map(|task| (task.id.to_string(), Some(describe_task(task)))))
 }
 
 /// Completes tags of the current directory, with their numbers. The tags of all pools are offered, as the pool is unknown here.
 fn complete_tags(current: &OsStr) -> Vec<CompletionCandidate> {
-    let (Some(current), Ok(store), Ok(directory)) =
-        (current.to_str(), Store::from_env(), number::pool::directory(None))
-    else {
-        return Vec::new();
-    };
-    let pools = registry::pools(&store).unwrap_or_default();
-    let books = pools.iter().filter_map(|pool| Some((pool, registry::read(&store, pool).ok()??)));
-    let rows = books.flat_map(|(pool, book)| book.rows().unwrap_or_default().into_iter().map(move |row| (pool, row)));
-    let ours = rows.filter(|(_, row)| {
-        row.directory == directory && !row.tag.as_str().is_empty() && row.tag.as_str().starts_with(current)
-    });
-    ours.map(|(pool, row)| {
-        CompletionCandidate::new(row.tag.as_str()).help(Some(format!("{} of {pool}", row.number).into()))
-    })
-    .collect()
+    let (Ok(store), Ok(directory)) = (Store::from_env(), number::pool::directory(None)) else { return Vec::new() };
+    let mut tags = Vec::new();
+    for pool in registry::pools(&store).unwrap_or_default() {
+        let rows = registry::read(&store, &pool).ok().flatten().and_then(|book| book.rows()).unwrap_or_default();
+        let ours = rows.into_iter().filter(|row| row.directory == directory && !row.tag.as_str().is_empty());
+        tags.extend(ours.map(|row| (row.tag.to_string(), Some(format!("{} of {pool}", row.number)))));
+    }
+    select(current, tags)
 }
 
 /// Completes names of pools.
 fn complete_pools(current: &OsStr) -> Vec<CompletionCandidate> {
-    let (Some(current), Ok(store)) = (current.to_str(), Store::from_env()) else { return Vec::new() };
-    let pools = registry::pools(&store).unwrap_or_default().into_iter();
-    pools
-        .filter(|pool| pool.as_str().starts_with(current))
-        .map(|pool| CompletionCandidate::new(pool.as_str()))
-        .collect()
+    let pools = Store::from_env().and_then(|store| registry::pools(&store)).unwrap_or_default();
+    select(current, pools.iter().map(|pool| (pool.to_string(), None)))
 }
 
 fn describe_task(task: &Task) -> String {

@@ -1,7 +1,7 @@
 //! The tables below the options of each command: exit statuses, files, members of JSON, environment and examples.
 //!
 //! The help and the manual pages are made from the same tables: [`add_tables`] adds them to the help, and `aba-lock-man` reads
-//! [`PAGES`].
+//! [`find_page`].
 
 use super::{clean, doctor, events, flock, lock, metrics, reserve, run_once, status, update};
 use clap::Command;
@@ -19,81 +19,53 @@ pub(crate) struct Section {
     pub(crate) rows: Rows,
 }
 
-/// The tables of these commands.
-pub(crate) struct Page {
-    pub(crate) commands: &'static [&'static str],
-    pub(crate) exit_status: Rows,
-    pub(crate) sections: &'static [Section],
-}
-
 const fn section(heading: &'static str, title: &'static str, rows: Rows) -> Section {
     Section { heading, title, rows }
 }
 
+/// Commands, the meaning of their exit statuses, and their other tables.
+pub(crate) type Page = (&'static [&'static str], Rows, &'static [Section]);
+
 /// The pages. The help of a command without one (`path`, `init`, `lease`) has no tables.
-pub(crate) const PAGES: &[Page] = &[
-    Page {
-        commands: &["aba-lock", "lock"],
-        exit_status: &lock::EXIT_STATUS,
-        sections: &[section("EVENT LOG", "", &events::EVENT_LOG)],
-    },
-    Page {
-        commands: &["flock"],
-        exit_status: &flock::EXIT_STATUS,
-        sections: &[section("ENVIRONMENT", "Environment", &flock::ENVIRONMENT)],
-    },
-    Page { commands: &["unlock"], exit_status: &lock::UNLOCK_EXIT_STATUS, sections: &[] },
-    Page {
-        commands: &["status"],
-        exit_status: &status::EXIT_STATUS,
-        sections: &[section("JSON", "With --json", &status::STATUS_JSON)],
-    },
-    Page {
-        commands: &["list"],
-        exit_status: &status::LIST_EXIT_STATUS,
-        sections: &[section("JSON", "With --json, of each lock", &status::STATUS_JSON)],
-    },
-    Page { commands: &["clean"], exit_status: &clean::EXIT_STATUS, sections: &[] },
-    Page {
-        commands: &["run-once"],
-        exit_status: &run_once::EXIT_STATUS,
-        sections: &[
+const PAGES: &[Page] = &[
+    (&["aba-lock", "lock"], &lock::EXIT_STATUS, &[section("EVENT LOG", "", &events::EVENT_LOG)]),
+    (&["flock"], &flock::EXIT_STATUS, &[section("ENVIRONMENT", "Environment", &flock::ENVIRONMENT)]),
+    (&["unlock"], &lock::UNLOCK_EXIT_STATUS, &[]),
+    (&["status"], &status::EXIT_STATUS, &[section("JSON", "With --json", &status::STATUS_JSON)]),
+    (&["list"], &status::LIST_EXIT_STATUS, &[section("JSON", "With --json, of each lock", &status::STATUS_JSON)]),
+    (&["clean"], &clean::EXIT_STATUS, &[]),
+    (
+        &["run-once"],
+        &run_once::EXIT_STATUS,
+        &[
             section("FILES", "Files, in RUN_ONCE_DIR/ID", &run_once::FILES),
             section("JSON", "With --json, of each task", &run_once::JSON),
         ],
-    },
-    Page { commands: &["update", "write"], exit_status: &update::EXIT_STATUS, sections: &[] },
-    Page {
-        commands: &["doctor"],
-        exit_status: &doctor::EXIT_STATUS,
-        sections: &[section("JSON", "With --json", &doctor::JSON)],
-    },
-    Page {
-        commands: &["metrics"],
-        exit_status: &metrics::EXIT_STATUS,
-        sections: &[
+    ),
+    (&["update", "write"], &update::EXIT_STATUS, &[]),
+    (&["doctor"], &doctor::EXIT_STATUS, &[section("JSON", "With --json", &doctor::JSON)]),
+    (
+        &["metrics"],
+        &metrics::EXIT_STATUS,
+        &[
             section("METRICS", "Metrics", &metrics::METRICS),
             section("EVENT LOG", "In each line of the event log", &events::EVENT_LOG),
         ],
-    },
-    Page {
-        commands: &["reserve"],
-        exit_status: &reserve::EXIT_STATUS,
-        sections: &[
+    ),
+    (
+        &["reserve"],
+        &reserve::EXIT_STATUS,
+        &[
             section("FILES", "Files, in ABA_LOCK_DIR", &reserve::FILES),
             section("JSON", "With --list --format json, of each number", &reserve::JSON),
         ],
-    },
-    Page {
-        commands: &["release", "exclude", "migrate"],
-        exit_status: &reserve::EXIT_STATUS,
-        sections: &[section("FILES", "", &reserve::FILES)],
-    },
+    ),
+    (&["release", "exclude", "migrate"], &reserve::EXIT_STATUS, &[section("FILES", "", &reserve::FILES)]),
 ];
 
 /// Returns the page of a command.
-pub(crate) fn find(command: &str) -> Option<&'static Page> {
-    PAGES.iter().find(|page| page.commands.contains(&command))
+pub(crate) fn find_page(command: &str) -> Option<&'static Page> {
+    PAGES.iter().find(|(commands, ..)| commands.contains(&command))
 }
 
 /// Returns the text of the help below the options of `aba-lock`.
@@ -103,10 +75,10 @@ pub(crate) fn after_root_help() -> String {
 
 /// Adds the tables of a command to its help. The long help has all of them, and the examples.
 pub(crate) fn add_tables(command: Command) -> Command {
-    let Some(page) = find(command.get_name()) else { return command };
-    let status = format_table("Exit status", page.exit_status);
+    let Some((_, exit_status, sections)) = find_page(command.get_name()) else { return command };
+    let status = format_table("Exit status", exit_status);
     let mut long = status.clone() + "\n";
-    for section in page.sections.iter().filter(|section| !section.title.is_empty()) {
+    for section in sections.iter().filter(|section| !section.title.is_empty()) {
         long = long + &format_table(section.title, section.rows) + "\n";
     }
     long.push_str("Examples:\n");

@@ -1,7 +1,7 @@
 //! Phrases about the processes that hold a lock or wait for it.
 //!
-//! The phrases about a holder follow "held by". They name the process that the record names only if it still holds the lock,
-//! as far as that can be verified from here.
+//! The phrases about a holder follow "held by". A process that only the record names is not called the holder unless it was
+//! verified.
 
 use super::text::{escape_controls, format_command, format_range};
 use aba_lock::base::duration::format_span;

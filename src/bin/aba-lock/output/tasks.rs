@@ -6,10 +6,9 @@ use super::table::{Column, format_table};
 use super::text::{escape_controls, format_command};
 use aba_lock::base::duration::format_span;
 use aba_lock::base::text::quote_path;
-
 use aba_lock::lock::holders;
 use aba_lock::os;
-use aba_lock::task::state::{Look, Running, State, Task};
+use aba_lock::task::state::{Look, Outcome, Running, State, Task};
 use aba_lock::task::{self, Ended, Stream, Teller};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -107,33 +106,28 @@ struct TaskRow<'a> {
     task: &'a Task<'a>,
     state: State,
     running: Option<Running>,
-    status: Option<u8>,
-    finished: Option<SystemTime>,
-    took: Option<Duration>,
+    outcome: Option<Outcome>,
 }
 
 impl<'a> TaskRow<'a> {
     fn new(task: &'a Task<'a>, look: Look) -> Self {
         let outcome = look.outcome.filter(|_| look.running.is_none());
-        Self {
-            task,
-            state: look.state(),
-            running: look.running,
-            status: outcome.map(|outcome| outcome.status),
-            finished: outcome.map(|outcome| outcome.at),
-            took: outcome.and_then(|_| task.duration()),
-        }
+        Self { task, state: look.state(), running: look.running, outcome }
     }
 
     /// The time since the task ended, or since it began if it has not ended.
     fn age(&self) -> Option<Duration> {
-        let since = self.running.map(|running| running.since).or(self.finished)?;
+        let since = self.running.map(|running| running.since).or(self.outcome.map(|outcome| outcome.at))?;
         Some(since.elapsed().unwrap_or_default())
     }
 
+    fn duration(&self) -> Option<Duration> {
+        self.outcome.and_then(|_| self.task.duration())
+    }
+
     fn to_cells(&self) -> Vec<String> {
-        let state = match self.status {
-            Some(status) if status != 0 => format!("{} ({status})", self.state.as_str()),
+        let state = match self.outcome {
+            Some(Outcome { status, .. }) if status != 0 => format!("{} ({status})", self.state.as_str()),
             _ => self.state.as_str().to_owned(),
         };
         let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
@@ -141,7 +135,7 @@ impl<'a> TaskRow<'a> {
             self.task.id.as_str().to_owned(),
             state,
             or_dash(self.age().map(format_span)),
-            or_dash(self.took.map(format_duration)),
+            or_dash(self.duration().map(format_duration)),
             or_dash(self.running.map(|running| running.pid.to_string())),
             self.task.saved().map(|saved| format_command(&saved.line())).unwrap_or_default(),
         ]
@@ -155,11 +149,11 @@ impl<'a> TaskRow<'a> {
             "id": self.task.id.as_str(),
             "state": self.state.as_str(),
             "pid": self.running.map(|running| running.pid),
-            "exit_status": self.status,
+            "exit_status": self.outcome.map(|outcome| outcome.status),
             "started": self.running.and_then(|running| time(running.since)),
-            "finished": self.finished.and_then(time),
+            "finished": self.outcome.and_then(|outcome| time(outcome.at)),
             "age_seconds": self.age().map(seconds),
-            "duration_seconds": self.took.map(seconds),
+            "duration_seconds": self.duration().map(seconds),
             "command": saved.as_ref().map(|saved| saved.words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>()),
             "directory": saved.map(|saved| saved.directory.to_string_lossy().into_owned()),
         })

@@ -3,3 +3,4 @@
 pub mod edit;
 pub mod error;
 pub mod filter;
+pub mod update;

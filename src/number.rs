@@ -10,3 +10,4 @@ pub mod list;
 pub mod plan;
 pub mod pool;
 pub mod registry;
+pub mod reservation;

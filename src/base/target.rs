@@ -4,6 +4,7 @@ use crate::os;
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -63,6 +64,13 @@ impl Target {
     /// Returns true if this is the file that is open as `file`, also by the link.
     pub(crate) fn is_open_as(&self, file: &File) -> bool {
         os::leads_to(&self.path, file) && self.link.as_ref().is_none_or(|link| os::leads_to_through_link(link, file))
+    }
+
+    /// Returns true if both targets have the same file.
+    #[must_use]
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        let id = |target: &Self| fs::metadata(&target.path).ok().map(|data| (data.dev(), data.ino()));
+        self.path == other.path || (self.kind == Kind::Users && id(self).is_some_and(|file| id(other) == Some(file)))
     }
 
     /// By what locks are ordered that are taken together. Not by what the user called a file: that depends on the directory.

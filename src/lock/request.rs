@@ -1,7 +1,7 @@
 //! The request for locks and its result, as plain data.
 
 use crate::base::target::{Target, Wait};
-use crate::os::Mode;
+use crate::os::{self, Mode};
 use std::fs::File;
 use std::io;
 use std::os::fd::RawFd;
@@ -63,4 +63,12 @@ pub struct Acquired {
     pub token: u64,
     /// Why a record could not be written. The lock is held all the same.
     pub unrecorded: Option<(PathBuf, io::Error)>,
+}
+
+impl Acquired {
+    /// Returns true if one of the locked files is at `path`.
+    #[must_use]
+    pub fn has_file_at(&self, path: &Path) -> bool {
+        self.guards.iter().any(|guard| os::leads_to_through_link(path, &guard.file))
+    }
 }

@@ -186,7 +186,7 @@ fn complete_tags(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Completes names of pools.
 fn complete_pools(current: &OsStr) -> Vec<CompletionCandidate> {
-    let pools = Store::from_env().and_then(|store| registry::pools(&store)).unwrap_or_default();
+    let pools = Store::from_env().ok().and_then(|store| registry::pools(&store).ok()).unwrap_or_default();
     select(current, pools.iter().map(|pool| (pool.to_string(), None)))
 }
 

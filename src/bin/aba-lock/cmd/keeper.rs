@@ -59,7 +59,7 @@ pub(super) fn hold_with_lease(
         words.push(format!("--lock={}/{fd}/{}/{age}", guard.target.label, acquired.token).into());
     }
     match request.wait {
-        // `--nonblock` tells the keeper that the user of the script cannot make it wait with `ABA_LOCK_TIMEOUT`.
+        // With `--nonblock`, the hint of the keeper does not name `ABA_LOCK_TIMEOUT`, which the script overrides.
         Wait::No if !args.nonblock => {}
         Wait::No => words.push("--nonblock".into()),
         Wait::Forever => words.push("--wait".into()),

@@ -10,7 +10,7 @@ use crate::parse;
 use aba_lock::base::environment::TOKEN;
 use aba_lock::base::error::CommandError;
 use aba_lock::base::names::LockName;
-use aba_lock::base::target::{Kind, Target, Wait};
+use aba_lock::base::target::{Target, Wait};
 use aba_lock::error::Error;
 use aba_lock::lock::error::LockError;
 use aba_lock::lock::keeper::Keeper;
@@ -18,9 +18,6 @@ use aba_lock::lock::request::{Acquired, Request};
 use aba_lock::lock::{acquire, events, inherit};
 use aba_lock::os::{self, Mode};
 use aba_lock::store::Store;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::Instant;
 
 pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
@@ -82,7 +79,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     };
     match done.map_err(Error::from) {
         Ok(acquired) => {
-            if let Some(path) = args.pid_file.as_deref().filter(|path| is_lock_file(path, &acquired)) {
+            if let Some(path) = args.pid_file.as_deref().filter(|path| acquired.has_file_at(path)) {
                 release(&args.fd, &acquired);
                 stream::print_misuse("lock", &format!("the pid file {} would replace the lock file", path.display()));
                 return Ok(exit::USAGE);
@@ -187,20 +184,8 @@ fn find_mistake(args: &LockArgs, targets: &[Target]) -> Option<String> {
         ));
     }
     // If two descriptors were open on one file, the second would wait for the first.
-    let is_repeated = |(at, target): (usize, &Target)| targets[..at].iter().any(|other| is_same_file(other, target));
+    let is_repeated = |(at, target): (usize, &Target)| targets[..at].iter().any(|other| other.is_same_file(target));
     targets.iter().enumerate().any(is_repeated).then(|| format!("a {what} is given twice"))
-}
-
-fn is_same_file(one: &Target, other: &Target) -> bool {
-    let id = |target: &Target| fs::metadata(&target.path).ok().map(|data| (data.dev(), data.ino()));
-    one.path == other.path || (one.kind == Kind::Users && id(one).is_some_and(|file| id(other) == Some(file)))
-}
-
-/// Returns true if one of the locked files is at `path`. Writing a pid file there would replace the locked file.
-fn is_lock_file(path: &Path, acquired: &Acquired) -> bool {
-    let id = |data: fs::Metadata| (data.dev(), data.ino());
-    let there = fs::metadata(path).map(id).ok();
-    there.is_some() && acquired.guards.iter().any(|guard| guard.file().metadata().map(id).ok() == there)
 }
 
 fn format_count(number: usize, what: &str) -> String {

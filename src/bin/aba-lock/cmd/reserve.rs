@@ -7,20 +7,14 @@ use crate::output::progress::{DelayedProgress, LockProgress};
 use crate::output::{numbers, stream};
 use aba_lock::base::environment::{NUMBER, TOKEN};
 use aba_lock::error::Error;
-use aba_lock::file::edit::{Edit, Missing};
-use aba_lock::file::error::FileError;
 use aba_lock::lock::request::Acquired;
-use aba_lock::number::book::Book;
 use aba_lock::number::error::NumberError;
 use aba_lock::number::group::{Group, Want};
-use aba_lock::number::plan::{self, Ask, Plan, Probe, Why};
+use aba_lock::number::plan::{self, Ask, Probe};
 use aba_lock::number::pool::{PORT_RANGE, PORTS, Pool, Range, Tag};
 use aba_lock::number::registry::{self, Absent, Registry};
-use aba_lock::number::{self, dotenv};
-use aba_lock::os;
-use aba_lock::os::proc::process;
+use aba_lock::number::{self, reservation};
 use aba_lock::store::Store;
-use std::io::{Read, Write};
 use std::path::Path;
 
 pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
@@ -74,28 +68,17 @@ fn keep(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory: 
     let mut progress = DelayedProgress::new(args.quiet);
     let wait = choose_short_wait(args.timeout)?;
     // The file is locked before the registry, because it may be locked for long: see the library module.
-    let file = match &args.dotenv {
-        Some(path) if args.dry_run => {
-            Edit::rehearse(path, Missing::Create).map_err(|error| describe_dotenv_error(path, error))?;
-            None
-        }
-        Some(path) => {
-            let command = process::command_line(std::process::id());
-            let edit = Edit::begin(path, Missing::Create, wait, command, &mut progress);
-            Some(edit.map_err(|error| describe_dotenv_error(path, error))?)
-        }
-        None => None,
-    };
+    let begin_dotenv = |path| reservation::begin_dotenv(path, args.dry_run, wait, &mut progress);
+    let file = args.dotenv.as_deref().map(begin_dotenv).transpose()?.flatten();
     // A dry run creates no file. But it takes an existing lock: it tries the lock of each number to see whether it is leased, and
     // a process that takes a lease at this moment must not see these attempts.
     let is_new = !registry::lock_path(store, &group.pool).exists();
     let absent = if args.dry_run && is_new { Absent::Leave } else { Absent::Make };
-    let mut begin = || Registry::begin(store, &group.pool, absent, wait, &mut progress);
-    let (registry, mut plan) =
-        make_plan(&mut begin, |registry, gone| plan::keep(registry, ask, directory, group, gone))?;
-    name_owners(&mut plan, &registry);
+    let begin = || Registry::begin(store, &group.pool, absent, wait, &mut progress);
+    let (registry, plan) =
+        reservation::make_plan(begin, |registry, gone| plan::keep(registry, ask, directory, group, gone))?;
     let values: Vec<(String, u32)> = variables.into_iter().zip(plan.given.iter().map(|given| given.number)).collect();
-    let file = file.map(|edit| write_draft(edit, &values)).transpose()?;
+    let draft = file.as_ref().map(|edit| reservation::write_dotenv(edit, &values)).transpose()?;
     if !args.dry_run {
         match registry.commit() {
             // All numbers were reserved before. Only the time of their last use could not be written.
@@ -103,7 +86,7 @@ fn keep(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory: 
             done => done?,
         }
     }
-    if let Some((edit, draft)) = file
+    if let (Some(edit), Some(draft)) = (file, draft)
         && !edit.is_same(&draft)?
     {
         edit.commit(&draft, None)?;
@@ -115,26 +98,13 @@ fn keep(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory: 
     Ok(exit::DONE)
 }
 
-/// Writes the new content of the file of `--dotenv`.
-fn write_draft(edit: Edit, values: &[(String, u32)]) -> Result<(Edit, aba_lock::file::edit::Draft), Error> {
-    let mut old = Vec::new();
-    if let Some(mut file) = edit.old()? {
-        file.read_to_end(&mut old).map_err(edit.failed("read"))?;
-    }
-    let mut draft = edit.draft()?;
-    let new = dotenv::with(&old, values);
-    os::without_size_signal(|| draft.writer().write_all(&new)).map_err(edit.failed("write"))?;
-    Ok((edit, draft))
-}
-
 fn lease(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory: &Path) -> Result<i32, Error> {
     let is_group = args.group.is_some() || args.group_file.is_some();
     let variables = if is_group { group.variables()? } else { Vec::new() };
     let mut progress = DelayedProgress::new(args.quiet);
     let wait = choose_short_wait(args.timeout)?;
-    let mut begin = || Registry::begin(store, &group.pool, Absent::Make, wait, &mut progress);
-    let (registry, mut plan) = make_plan(&mut begin, |registry, gone| plan::lease(registry, ask, group, gone))?;
-    name_owners(&mut plan, &registry);
+    let begin = || Registry::begin(store, &group.pool, Absent::Make, wait, &mut progress);
+    let (registry, plan) = reservation::make_plan(begin, |registry, gone| plan::lease(registry, ask, group, gone))?;
     let line = shell_words::join(args.command.iter().map(|word| word.to_string_lossy()));
     let take = |given: &plan::Given| registry.leases.take(store, given.number, &given.tag, directory, line.clone());
     let held: Vec<Acquired> = plan.given.iter().map(take).collect::<Result<_, _>>()?;
@@ -154,48 +124,4 @@ fn lease(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory:
     environment.extend(variables.iter().map(String::as_str).zip(numbers));
     let guards = held.iter().flat_map(|acquired| &acquired.guards);
     run_with_locks(&args.command, args.no_inherit, guards, environment, None)
-}
-
-/// Plans. If there is no room for the numbers, plans again without the rows that are no longer needed.
-fn make_plan(
-    begin: &mut dyn FnMut() -> Result<Registry, NumberError>,
-    mut plan: impl FnMut(&mut Registry, Option<&[u32]>) -> Result<Plan, NumberError>,
-) -> Result<(Registry, Plan), NumberError> {
-    let mut registry = begin()?;
-    match plan(&mut registry, None) {
-        Ok(plan) => Ok((registry, plan)),
-        Err(error) => {
-            let lacks_room = plan::lacks_room(&error);
-            let book = registry.let_go();
-            let gone = if lacks_room { plan::gone(&book) } else { Vec::new() };
-            if !lacks_room || (gone.is_empty() && !plan::has_unused(&book)) {
-                return Err(add_owner(error, &book));
-            }
-            registry = begin()?;
-            plan(&mut registry, Some(&gone))
-                .map_err(|error| add_owner(error, &registry.book))
-                .map(|plan| (registry, plan))
-        }
-    }
-}
-
-/// Returns the error that the file of `--dotenv` cannot be written.
-fn describe_dotenv_error(path: &Path, error: FileError) -> Error {
-    match error {
-        FileError::NoFile { source, .. } => NumberError::Dotenv { path: path.to_owned(), source }.into(),
-        other => other.into(),
-    }
-}
-
-fn name_owners(plan: &mut Plan, registry: &Registry) {
-    let mut unmet: Vec<_> = plan.given.iter_mut().filter_map(|given| given.unmet.as_mut()).collect();
-    plan::name_owners(&registry.book, &mut unmet);
-}
-
-/// Adds the owner of the number that is required to the error.
-fn add_owner(error: NumberError, book: &Book) -> NumberError {
-    let NumberError::Required { number, why } = error else { return error };
-    let mut unmet: (u32, Why) = (number, why);
-    plan::name_owners(book, &mut [&mut unmet]);
-    NumberError::Required { number, why: unmet.1 }
 }

@@ -9,6 +9,7 @@ use aba_lock::error::Error;
 use aba_lock::file::edit::{Draft, Edit, Missing};
 use aba_lock::file::error::FileError;
 use aba_lock::file::filter;
+use aba_lock::file::update::{Conditions, Prepared, check_signals, prepare_draft};
 use aba_lock::lock::error::LockError;
 use aba_lock::os::Forward;
 use aba_lock::os::proc::process;
@@ -44,10 +45,11 @@ fn rewrite(
         stream::print_misuse("update", "the suffix of --backup is empty, contains a slash, or is that of the lock");
         return Ok(exit::USAGE);
     }
+    let wait = if args.nonblock { Wait::No } else { choose_short_wait(args.timeout)? };
     let missing = if args.create { Missing::Create } else { Missing::Refuse };
     let mut progress = DelayedProgress::new(args.quiet);
     let command = process::command_line(std::process::id());
-    let begun = Edit::begin(&args.file, missing, choose_wait(args)?, command, &mut progress);
+    let begun = Edit::begin(&args.file, missing, wait, command, &mut progress);
     let mut edit = match begun.map_err(Error::from) {
         Err(error @ Error::Lock(LockError::Busy { .. } | LockError::TimedOut { .. })) => {
             if !args.quiet {
@@ -61,61 +63,18 @@ fn rewrite(
     let forward = Forward::begin();
     edit.keep_old(by_command)?;
     let mut draft = edit.draft()?;
-    let outcome = prepare_draft(args, &edit, &mut draft, &forward, make);
+    let conditions = Conditions { checks: &args.check, allow_empty: args.allow_empty, dry_run: args.dry_run };
+    let show = |edit: &Edit, draft: &Draft| if args.diff { updates::print_diff(edit, draft) } else { Ok(()) };
+    let outcome = prepare_draft(&edit, &mut draft, &forward, &conditions, make, show);
     if !matches!(outcome, Ok(Prepared::New)) {
-        return end_unchanged(args, &edit, outcome);
+        return end_unchanged(args, &edit, outcome.map_err(Error::from));
     }
     let linked = edit.linked().map(ToOwned::to_owned);
     edit.commit(&draft, args.backup.as_deref().map(OsStr::new))?;
     updates::report_changed(args, linked.as_deref());
     // The file is changed, but the calling script must still see that a signal arrived.
-    check_signals(&forward).map(|()| exit::DONE)
-}
-
-/// The result of making the draft.
-enum Prepared {
-    /// The file must be replaced.
-    New,
-    /// The content is the old one.
-    Same,
-    /// The draft is discarded: the command failed with this status, or this is a dry run (0).
-    Discarded(i32),
-}
-
-/// Makes the new content, checks it, and prints the difference.
-fn prepare_draft(
-    args: &Rewrite,
-    edit: &Edit,
-    draft: &mut Draft,
-    forward: &Forward,
-    make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Result<i32, FileError>,
-) -> Result<Prepared, Error> {
-    let status = make(edit, draft, forward)?;
-    check_signals(forward)?;
-    if status != 0 {
-        return Ok(Prepared::Discarded(status));
-    }
-    if edit.is_same(draft)? {
-        return Ok(Prepared::Same);
-    }
-    if draft.is_empty() && !args.allow_empty {
-        return Err(Error::File(FileError::NothingNew { label: edit.label().to_owned() }));
-    }
-    for text in &args.check {
-        let status = filter::check(edit, text, draft, forward)?;
-        check_signals(forward)?;
-        if status != 0 {
-            return Err(Error::File(FileError::NotAccepted { label: edit.label().to_owned(), status }));
-        }
-    }
-    if args.diff {
-        let printed = updates::print_diff(edit, draft);
-        // If the reader of the output has ended, this process ends by SIGPIPE, as other commands do.
-        check_signals(forward)?;
-        printed?;
-    }
-    check_signals(forward)?;
-    Ok(if args.dry_run { Prepared::Discarded(exit::DONE) } else { Prepared::New })
+    check_signals(&forward)?;
+    Ok(exit::DONE)
 }
 
 /// Ends an update that does not change the file. The command may have written to the file itself, so this is checked before
@@ -139,16 +98,4 @@ fn end_unchanged(args: &Rewrite, edit: &Edit, outcome: Result<Prepared, Error>) 
         }
         (Err(changed), _) => Err(changed),
     }
-}
-
-/// Returns an error if a signal has arrived.
-fn check_signals(forward: &Forward) -> Result<(), Error> {
-    forward.came().map_or(Ok(()), |signal| Err(Error::Command(CommandError::Signalled { signal })))
-}
-
-fn choose_wait(args: &Rewrite) -> Result<Wait, Error> {
-    if args.nonblock {
-        return Ok(Wait::No);
-    }
-    choose_short_wait(args.timeout)
 }

@@ -43,9 +43,9 @@ pub(crate) fn answer_shell() -> Option<i32> {
 #[inline(never)]
 fn answer_engine() -> Option<i32> {
     let shells: [&dyn EnvCompleter; 3] = [
-        &Shell { engine: &Bash, script: BASH },
-        &Shell { engine: &Zsh, script: ZSH },
-        &Shell { engine: &Fish, script: FISH },
+        &Shell { engine: &Bash, script: INSTALLED[0].2 },
+        &Shell { engine: &Zsh, script: INSTALLED[1].2 },
+        &Shell { engine: &Fish, script: INSTALLED[2].2 },
     ];
     // Without a directory, which only the engine needs, to complete files.
     let engine = CompleteEnv::with_factory(build_command).var("ABA_LOCK_COMPLETE").shells(Shells(&shells));
@@ -207,18 +207,10 @@ fn describe_lock(state: &State) -> Option<String> {
     })
 }
 
-/// The shells, with the path of the installed script below the data directory (see the Makefile), and the script.
+/// The shells, with the path of the installed script below the data directory (see the Makefile), and the script. The bash script
+/// is loaded by bash-completion at the first TAB, the others are loaded from `fpath` and `fish_complete_path`; all can be sourced.
 pub(crate) const INSTALLED: [(&str, &str, &str); 3] = [
-    ("bash", "bash-completion/completions/aba-lock", BASH),
-    ("zsh", "zsh/site-functions/_aba-lock", ZSH),
-    ("fish", "fish/vendor_completions.d/aba-lock.fish", FISH),
+    ("bash", "bash-completion/completions/aba-lock", include_str!("../../../completions/aba-lock.bash")),
+    ("zsh", "zsh/site-functions/_aba-lock", include_str!("../../../completions/_aba-lock")),
+    ("fish", "fish/vendor_completions.d/aba-lock.fish", include_str!("../../../completions/aba-lock.fish")),
 ];
-
-/// Loaded by bash-completion at the first TAB, or sourced.
-const BASH: &str = include_str!("../../../completions/aba-lock.bash");
-
-/// Loaded from a directory of `fpath`, or sourced.
-const ZSH: &str = include_str!("../../../completions/_aba-lock");
-
-/// Loaded from a directory of `fish_complete_path`, or sourced.
-const FISH: &str = include_str!("../../../completions/aba-lock.fish");

@@ -22,22 +22,18 @@ pub(crate) fn run(args: &ExcludeArgs) -> Result<i32, Error> {
     let mut progress = DelayedProgress::new(false);
     let mut registry = Registry::begin(&store, &pool, absent, choose_short_wait(args.timeout)?, &mut progress)?;
     let rows = registry.book.rows().ok_or_else(|| registry.damaged())?;
-    let mut missing = Vec::new();
+    if args.remove {
+        let mut missing = args.ranges.clone();
+        missing.retain(|range| !registry.book.include(*range));
+        registry.commit()?;
+        numbers::report_not_excluded(&missing);
+        return Ok(if missing.is_empty() { exit::DONE } else { exit::NO });
+    }
     for range in &args.ranges {
-        if args.remove {
-            if !registry.book.include(*range) {
-                missing.push(*range);
-            }
-        } else {
-            registry.book.exclude(*range);
-        }
+        registry.book.exclude(*range);
     }
-    let leases = if args.remove { Vec::new() } else { registry.leases.held() };
+    let leases = registry.leases.held();
     registry.commit()?;
-    numbers::report_not_excluded(&missing);
-    if !args.remove {
-        numbers::report_leased(&args.ranges, &leases);
-        numbers::report_kept(rows.iter().filter(|row| args.ranges.iter().any(|range| range.contains(row.number))));
-    }
-    Ok(if missing.is_empty() { exit::DONE } else { exit::NO })
+    numbers::report_still_used(&args.ranges, &leases, &rows);
+    Ok(exit::DONE)
 }

@@ -25,7 +25,7 @@ pub(crate) fn run(args: crate::args::flock::FlockArgs) -> Result<i32, Error> {
     match arguments::parse(args.words) {
         Ok(Asked::Help) => output::print_help(build_definition(args.called)),
         Ok(Asked::Version) => output::print_version(),
-        Ok(Asked::Lock(flock)) => return lock(*flock),
+        Ok(Asked::Lock(flock)) => return lock_file(*flock),
         Err(misused) => {
             output::print_misuse(&misused, args.called);
             return Ok(exit::USAGE);
@@ -41,7 +41,7 @@ fn build_definition(called: &'static str) -> clap::Command {
     own.bin_name(called).override_usage(format_usage(called))
 }
 
-fn lock(flock: Flock) -> Result<i32, Error> {
+fn lock_file(flock: Flock) -> Result<i32, Error> {
     let way = Way { mode: flock.options.mode, wait: choose_wait(&flock), range: flock.range };
     let impossible = flock.options.timeout == Some(Timeout::Impossible);
     let opened = match &flock.on {

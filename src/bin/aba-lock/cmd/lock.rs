@@ -80,7 +80,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     match done.map_err(Error::from) {
         Ok(acquired) => {
             if let Some(path) = args.pid_file.as_deref().filter(|path| acquired.has_file_at(path)) {
-                release(&args.fd, &acquired);
+                release_locks(&args.fd, &acquired);
                 stream::print_misuse("lock", &format!("the pid file {} would replace the lock file", path.display()));
                 return Ok(exit::USAGE);
             }
@@ -89,7 +89,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
                 None => hold(args, &acquired, &request),
                 Some(keeper) => {
                     let error = hold_with_lease(args, &keeper, &acquired, &request, progress.elapsed());
-                    release(&args.fd, &acquired);
+                    release_locks(&args.fd, &acquired);
                     Err(error)
                 }
             }
@@ -107,7 +107,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
 fn hold(args: &LockArgs, acquired: &Acquired, request: &Request) -> Result<i32, Error> {
     if args.command.is_empty() {
         if let Some(path) = &args.pid_file {
-            write_pid(path, request.holder).inspect_err(|_| release(&args.fd, acquired))?;
+            write_pid(path, request.holder).inspect_err(|_| release_locks(&args.fd, acquired))?;
         }
         return Ok(exit::DONE);
     }
@@ -121,7 +121,7 @@ fn hold(args: &LockArgs, acquired: &Acquired, request: &Request) -> Result<i32, 
 }
 
 /// Releases the locks of a script whose call fails after they were acquired.
-fn release(fds: &[i32], acquired: &Acquired) {
+fn release_locks(fds: &[i32], acquired: &Acquired) {
     for guard in acquired.guards.iter().filter(|guard| guard.fresh) {
         if let Some(fd) = guard.inherited.filter(|fd| fds.contains(fd)) {
             let _ = acquire::release(fd, None);

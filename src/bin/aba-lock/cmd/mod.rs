@@ -37,7 +37,7 @@ pub(crate) fn run(command: Invocation) -> Result<i32, Error> {
         Invocation::Path(args) => path::run(&args),
         Invocation::RunOnce(args) => run_once::run(&args),
         Invocation::Update(args) => update::run(&args),
-        Invocation::Write(args) => update::write(&args),
+        Invocation::Write(args) => update::run_write(&args),
         Invocation::Doctor(args) => Ok(doctor::run(&args)),
         Invocation::Metrics(args) => metrics::run(&args),
         Invocation::Reserve(args) if registry::is_query(&args) => registry::run(&args),

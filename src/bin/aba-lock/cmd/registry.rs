@@ -18,16 +18,16 @@ pub(crate) fn is_query(args: &ReserveArgs) -> bool {
 pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
     let store = Store::from_env()?;
     if args.list {
-        return list(args, &store);
+        return list_numbers(args, &store);
     }
     let pool = Pool::parse(args.pool.as_deref().unwrap_or(PORTS))?;
     if args.check {
-        return check(args, &store, &pool);
+        return print_number(args, &store, &pool);
     }
-    if args.recover { recover(args, &store, &pool) } else { remove_unused(args, &store, &pool) }
+    if args.recover { recover_registry(args, &store, &pool) } else { remove_unused(args, &store, &pool) }
 }
 
-fn list(args: &ReserveArgs, store: &Store) -> Result<i32, Error> {
+fn list_numbers(args: &ReserveArgs, store: &Store) -> Result<i32, Error> {
     let format = args.format.unwrap_or(Format::Table);
     if !matches!(format, Format::Table | Format::Json | Format::Tsv) {
         stream::print_misuse("reserve", "the formats of --list are table, json and tsv");
@@ -52,7 +52,7 @@ fn list(args: &ReserveArgs, store: &Store) -> Result<i32, Error> {
     failed.map_or(Ok(exit::DONE), Err)
 }
 
-fn check(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
+fn print_number(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
     let tag = args.tag.as_deref().map_or(Ok(Tag::default()), Tag::parse)?;
     let directory = number::pool::directory_or_gone(args.path.as_deref())?;
     let book = registry::read(store, pool)?;
@@ -80,7 +80,7 @@ fn remove_unused(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, 
     Ok(exit::DONE)
 }
 
-fn recover(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
+fn recover_registry(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
     let mut progress = DelayedProgress::new(args.quiet);
     let recovered = registry::recover(store, pool, choose_short_wait(args.timeout)?, &mut progress)?;
     if !args.quiet {

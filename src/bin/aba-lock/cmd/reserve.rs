@@ -28,9 +28,9 @@ pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
     let ask = read_ask(args, &pool)?;
     let directory = number::pool::directory(args.path.as_deref())?;
     if args.command.is_empty() {
-        keep(args, &store, &group, &ask, &directory)
+        reserve_numbers(args, &store, &group, &ask, &directory)
     } else {
-        lease(args, &store, &group, &ask, &directory)
+        lease_numbers(args, &store, &group, &ask, &directory)
     }
 }
 
@@ -61,7 +61,13 @@ fn read_ask(args: &ReserveArgs, pool: &Pool) -> Result<Ask, Error> {
     Ok(Ask { range, exclude: args.exclude.clone(), probe })
 }
 
-fn keep(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory: &Path) -> Result<i32, Error> {
+fn reserve_numbers(
+    args: &ReserveArgs,
+    store: &Store,
+    group: &Group,
+    ask: &Ask,
+    directory: &Path,
+) -> Result<i32, Error> {
     let format = args.format.unwrap_or(Format::Plain);
     let named = format != Format::Plain || args.dotenv.is_some();
     let variables = if named { group.variables()? } else { Vec::new() };
@@ -98,7 +104,7 @@ fn keep(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory: 
     Ok(exit::DONE)
 }
 
-fn lease(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory: &Path) -> Result<i32, Error> {
+fn lease_numbers(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory: &Path) -> Result<i32, Error> {
     let is_group = args.group.is_some() || args.group_file.is_some();
     let variables = if is_group { group.variables()? } else { Vec::new() };
     let mut progress = DelayedProgress::new(args.quiet);

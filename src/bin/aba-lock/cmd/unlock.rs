@@ -28,7 +28,7 @@ pub(crate) fn run(args: &UnlockArgs) -> Result<i32, Error> {
             acquire::release(fd, target.as_ref().map(|target| target.path.as_path()))?;
             Ok(exit::DONE)
         }
-        (None, Some(target)) if args.kill.is_some() => kill(args, &target),
+        (None, Some(target)) if args.kill.is_some() => kill_holders(args, &target),
         (None, Some(target)) => {
             holders::can_be_known(&target)?;
             let state = holders::of(&target.path);
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &UnlockArgs) -> Result<i32, Error> {
     }
 }
 
-fn kill(args: &UnlockArgs, target: &Target) -> Result<i32, Error> {
+fn kill_holders(args: &UnlockArgs, target: &Target) -> Result<i32, Error> {
     let signal = args.kill.unwrap_or(kill::TERM);
     if signal == kill::KILL && args.grace.is_some() {
         stream::print_misuse("unlock", "there is no --grace after --kill=KILL");

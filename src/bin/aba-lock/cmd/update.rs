@@ -22,15 +22,15 @@ pub(crate) fn run(args: &UpdateArgs) -> Result<i32, Error> {
     }
     let make = if args.in_place { filter::in_place } else { filter::through };
     let words = filter::by_shell(&args.command, args.shell.as_deref(), args.state);
-    rewrite(&args.how, true, |edit, draft, forward| make(edit, &words, draft, forward))
+    rewrite_file(&args.how, true, |edit, draft, forward| make(edit, &words, draft, forward))
 }
 
-pub(crate) fn write(args: &WriteArgs) -> Result<i32, Error> {
-    rewrite(&args.how, false, |edit, draft, forward| filter::from_input(edit, draft, forward).map(|()| 0))
+pub(crate) fn run_write(args: &WriteArgs) -> Result<i32, Error> {
+    rewrite_file(&args.how, false, |edit, draft, forward| filter::from_input(edit, draft, forward).map(|()| 0))
 }
 
 /// Locks the file, reads it, makes the new content, and replaces the old one.
-fn rewrite(
+fn rewrite_file(
     args: &Rewrite,
     by_command: bool,
     make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Result<i32, FileError>,

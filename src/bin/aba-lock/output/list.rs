@@ -56,9 +56,7 @@ pub(crate) fn print_list(listing: &Listing, elsewhere: Option<&str>) {
     let terminal = os::is_terminal(1);
     let (width, colours) = (terminal.then(|| os::terminal_width(1)), wants_colours(terminal));
     let mut text = String::new();
-    // The keeper prints a title, and then a line that begins with the name for each lease.
-    let leased: Vec<&str> =
-        elsewhere.unwrap_or_default().lines().skip(1).filter_map(|line| line.split(' ').next()).collect();
+    let leased = read_lease_names(elsewhere.unwrap_or_default());
     for line in format_lines(listing, Detail::Locks, &leased) {
         let _ = writeln!(text, "{}", line.render(width, colours));
     }
@@ -69,39 +67,32 @@ pub(crate) fn print_list(listing: &Listing, elsewhere: Option<&str>) {
     print(&text);
 }
 
-/// The appearance of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tone {
-    Title,
-    /// Held, or running.
-    Busy,
-    /// In need of attention.
-    Warning,
-    /// Free, or ended.
-    Quiet,
+/// Reads the names in the table of the keeper. After a line of titles, each line begins with a name, which has no spaces.
+fn read_lease_names(table: &str) -> Vec<&str> {
+    table.lines().skip(1).filter_map(|line| line.split(' ').next()).collect()
 }
+
+/// The colour of a line, as a parameter of the escape sequence. Most lines have none.
+type Colour = Option<&'static str>;
+
+const BOLD: Colour = Some("1");
+const YELLOW: Colour = Some("33");
+const RED: Colour = Some("31");
 
 /// A line of the list.
 pub(crate) struct ListLine {
-    tone: Tone,
+    colour: Colour,
     text: String,
 }
 
 impl ListLine {
     /// Cuts the line to a width in columns, and colours it.
     pub(crate) fn render(&self, width: Option<usize>, colours: bool) -> String {
-        let text = match width {
-            Some(width) => self.text.chars().take(width).collect(),
-            None => self.text.clone(),
-        };
-        let colour = match self.tone {
-            _ if !colours => return text,
-            Tone::Title => "1",
-            Tone::Busy => "33",
-            Tone::Warning => "31",
-            Tone::Quiet => return text,
-        };
-        format!("\x1b[{colour}m{text}\x1b[0m")
+        let text: String = self.text.chars().take(width.unwrap_or(usize::MAX)).collect();
+        match self.colour {
+            Some(colour) if colours => format!("\x1b[{colour}m{text}\x1b[0m"),
+            _ => text,
+        }
     }
 }
 
@@ -137,44 +128,42 @@ pub(crate) fn format_lines(listing: &Listing, detail: Detail, leased: &[&str]) -
     let rows = locks.iter().map(|(name, state)| format_row(name, state, leased.contains(&name.as_str())));
     let mut table = format_table(&COLUMNS, rows).into_iter();
     let mut lines = Vec::new();
-    let mut put = |tone, text: String| lines.push(ListLine { tone, text: text.trim_end().to_owned() });
+    let mut put = |colour, text: String| lines.push(ListLine { colour, text: text.trim_end().to_owned() });
     if let Some(titles) = table.next() {
-        put(Tone::Title, titles);
+        put(BOLD, titles);
     }
     for ((_, state), text) in locks.into_iter().zip(table) {
-        put(choose_tone(state), text);
+        put(choose_colour(state), text);
         if detail == Detail::Processes {
             for holder in state.holding.iter().flat_map(|holding| holding.holders.iter().skip(1)) {
-                put(Tone::Busy, format!("    and {}", describe_process(holder)));
+                put(YELLOW, format!("    and {}", describe_process(holder)));
             }
             for (at, waiter) in state.waiters().iter().enumerate() {
-                put(Tone::Quiet, format!("    {}. waits: {}", at + 1, describe_waiter(waiter)));
+                put(None, format!("    {}. waits: {}", at + 1, describe_waiter(waiter)));
             }
         }
     }
     let tasks = tasks::format_lines(&listing.tasks);
     if !tasks.is_empty() && !listing.locks.is_empty() {
-        put(Tone::Quiet, String::new());
+        put(None, String::new());
     }
     for (at, (text, runs)) in tasks.into_iter().enumerate() {
-        let tone = match (at, runs) {
-            (0, _) => Tone::Title,
-            (_, true) => Tone::Busy,
-            (_, false) => Tone::Quiet,
+        let colour = match (at, runs) {
+            (0, _) => BOLD,
+            (_, true) => YELLOW,
+            (_, false) => None,
         };
-        put(tone, text);
+        put(colour, text);
     }
     lines
 }
 
-fn choose_tone(state: &State) -> Tone {
+fn choose_colour(state: &State) -> Colour {
     match state.known() {
-        Known::Held if state.holding.as_ref().is_some_and(|holding| hint_for_inherited(holding).is_some()) => {
-            Tone::Warning
-        }
-        Known::Held => Tone::Busy,
-        Known::Free if state.removed.is_empty() => Tone::Quiet,
-        _ => Tone::Warning,
+        Known::Held if state.holding.as_ref().is_some_and(|holding| hint_for_inherited(holding).is_some()) => RED,
+        Known::Held => YELLOW,
+        Known::Free if state.removed.is_empty() => None,
+        _ => RED,
     }
 }
 

@@ -159,17 +159,16 @@ pub(crate) fn report_not_excluded(ranges: &[Range]) {
     }
 }
 
-pub(crate) fn report_kept<'a>(rows: impl Iterator<Item = &'a Row>) {
-    for row in rows {
-        print_message(&format!("{} stays reserved until it is released", format_row(row)), None);
-    }
-}
-
-pub(crate) fn report_leased(ranges: &[Range], leases: &[Lease]) {
-    for lease in leases.iter().filter(|lease| ranges.iter().any(|range| range.contains(lease.number))) {
+/// Reports the leases and rows with numbers in ranges that were just excluded.
+pub(crate) fn report_still_used(ranges: &[Range], leases: &[Lease], rows: &[Row]) {
+    let is_excluded = |number| ranges.iter().any(|range| range.contains(number));
+    for lease in leases.iter().filter(|lease| is_excluded(lease.number)) {
         let who = |(pid, line): &(u32, String)| format!(" by pid {pid} ({})", format_command(line));
         let by = lease.holders.first().map(who).unwrap_or_default();
         print_message(&format!("{} stays leased{by} until that ends", lease.number), None);
+    }
+    for row in rows.iter().filter(|row| is_excluded(row.number)) {
+        print_message(&format!("{} stays reserved until it is released", format_row(row)), None);
     }
 }
 

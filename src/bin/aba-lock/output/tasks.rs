@@ -99,7 +99,11 @@ pub(crate) fn format_lines(tasks: &[Task]) -> Vec<(String, bool)> {
 
 fn read_rows<'a>(tasks: &'a [Task]) -> Vec<TaskRow<'a>> {
     let known: Vec<&Task> = tasks.iter().filter(|task| task.is_known()).collect();
-    known.iter().zip(task::state::looks(&known)).map(|(task, look)| TaskRow::new(task, look)).collect()
+    let read_row = |(task, look): (&&'a Task<'a>, Look)| {
+        let outcome = look.outcome.filter(|_| look.running.is_none());
+        TaskRow { task, state: look.state(), running: look.running, outcome }
+    };
+    known.iter().zip(task::state::looks(&known)).map(read_row).collect()
 }
 
 struct TaskRow<'a> {
@@ -109,12 +113,7 @@ struct TaskRow<'a> {
     outcome: Option<Outcome>,
 }
 
-impl<'a> TaskRow<'a> {
-    fn new(task: &'a Task<'a>, look: Look) -> Self {
-        let outcome = look.outcome.filter(|_| look.running.is_none());
-        Self { task, state: look.state(), running: look.running, outcome }
-    }
-
+impl TaskRow<'_> {
     /// The time since the task ended, or since it began if it has not ended.
     fn age(&self) -> Option<Duration> {
         let since = self.running.map(|running| running.since).or(self.outcome.map(|outcome| outcome.at))?;

@@ -54,7 +54,7 @@ pub fn begin_dotenv(
     progress: &mut dyn Contention,
 ) -> Result<Option<Edit>, NumberError> {
     let begun = if dry_run {
-        Edit::rehearse(path, Missing::Create).map(|_| None)
+        Edit::rehearse(path, Missing::Create).map(|()| None)
     } else {
         Edit::begin(path, Missing::Create, wait, process::command_line(std::process::id()), progress).map(Some)
     };

@@ -16,7 +16,7 @@ type Fields = BTreeMap<String, BTreeSet<String>>;
 
 /// The table of a command with this heading.
 fn find_table(command: &str, heading: &str) -> Rows {
-    page::find(command).unwrap().sections.iter().find(|section| section.heading == heading).unwrap().rows
+    page::find_page(command).unwrap().2.iter().find(|section| section.heading == heading).unwrap().rows
 }
 
 /// Adds the fields of an object, and of those in it.

@@ -51,29 +51,17 @@ use crate::base::environment::inherited_descriptors;
 use crate::base::target::{Kind, Target, Wait};
 use crate::lock::error::LockError;
 use crate::lock::events::{self, Event};
+use crate::lock::open::{MAX_OPENS, cannot_open, open};
+use crate::lock::ownership::{held_for_ancestor, held_from_above, held_mode, is_taker, may_be_held};
 use crate::lock::record::{self, Content, Draft, Taker};
-use crate::os::proc::{lock_table, process};
-use crate::os::{self, Mode, leads_to, word_for};
+use crate::os::proc::lock_table;
+use crate::os::{self, Mode, word_for};
 use crate::store::Store;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::iter;
 use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
-
-/// How often a lock file may be replaced between opening and locking before we give up. It takes somebody who
-/// removes it in a loop.
-const MAX_OPENS: u32 = 1000;
-
-/// How often to pause, when a lock file cannot be opened because another process has it to itself: for some seconds.
-const MAX_PAUSES: u32 = 5000;
-
-/// How soon to open it again while another process has it to itself.
-const OPEN_AGAIN: Duration = Duration::from_millis(1);
 
 /// Takes the locks, all or none, on descriptors of our own.
 pub fn acquire(
@@ -148,205 +136,6 @@ pub fn acquire_descriptors(
 fn first_replaced(guards: &[Guard]) -> Option<&Guard> {
     let (_, earlier) = guards.split_last()?;
     earlier.iter().find(|guard| !guard.target.is_open_as(&guard.file))
-}
-
-/// Releases the lock on the script's descriptor `fd`, for every copy of it at once.
-///
-/// [`LockError::Replaced`] when `path` is given and `fd` is open on some other file than the one that is or was there.
-pub fn release(fd: RawFd, path: Option<&Path>) -> Result<(), LockError> {
-    let file = os::second_descriptor(fd).ok_or(LockError::BadDescriptor { fd })?;
-    if let Some(path) = path {
-        // A file that was removed has no name any more, and is to be released like the others.
-        let removed = file.metadata().is_ok_and(|data| data.nlink() == 0);
-        if !removed && !leads_to(path, &file) {
-            return Err(LockError::Replaced { fd, path: path.to_owned() });
-        }
-    }
-    // Before it: in the log, the next one is to come after us.
-    events::releases(&file);
-    // If another program locks this description next, as flock(1) does, the lock is not that of the old owner.
-    os::set_owner(&file, 0);
-    os::unlock(&file).map_err(|source| LockError::Lock { path: path.unwrap_or(Path::new("")).to_owned(), source })
-}
-
-/// How the lock at `path` is held through descriptor `fd` of this process; `None` when it is not, or when that
-/// is not the file that `path` leads to. [`LockError::Unknown`] where the kernel cannot be asked.
-pub fn held_through(fd: RawFd, path: &Path) -> Result<Option<Mode>, LockError> {
-    let Some(file) = os::second_descriptor(fd) else { return Ok(None) };
-    if !leads_to(path, &file) {
-        return Ok(None);
-    }
-    let lock = lock_table::try_lock_of_descriptor(file.as_raw_fd());
-    let lock = lock.map_err(|source| LockError::Unknown { fd, path: path.to_owned(), source })?;
-    Ok(lock.map(|lock| if lock.exclusive { Mode::Exclusive } else { Mode::Shared }))
-}
-
-/// Opens the lock file, and makes it and its directory where they are not there yet.
-pub fn open(target: &Target, store: Option<&Store>) -> Result<File, LockError> {
-    let path = &target.path;
-    let mut options = OpenOptions::new();
-    // O_NOFOLLOW: a link here was planted. O_NONBLOCK: opening a FIFO would hang. O_NOCTTY: so could a terminal.
-    options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
-    let mut opened = open_in_turn(&options, path);
-    for _ in 0..MAX_OPENS {
-        if !is(&opened, libc::ENOENT) {
-            break;
-        }
-        if let (Kind::Named, Some(store)) = (target.kind, store) {
-            store.make()?;
-        }
-        opened = match create(options.clone(), target) {
-            // Another process made it in this instant, or it is a link that leads nowhere.
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => open_in_turn(&options, path),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                opened = Err(error);
-                break;
-            }
-            created => created,
-        };
-    }
-    if [libc::EACCES, libc::EROFS, libc::EISDIR, libc::EPERM, libc::ETXTBSY].iter().any(|errno| is(&opened, *errno)) {
-        // A descriptor that can only be read is enough to lock.
-        opened = match open_in_turn(options.write(false), path) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => opened,
-            again => again,
-        };
-    }
-    let file = opened.map_err(|source| cannot_open(path, source))?;
-    let kind = file.metadata().map_err(|source| cannot_open(path, source))?.file_type();
-    if kind.is_file() || (kind.is_dir() && target.kind == Kind::Users) {
-        Ok(file)
-    } else {
-        Err(LockError::NotRegular { path: path.clone(), kind: word_for(kind) })
-    }
-}
-
-/// Creates the lock file. `EEXIST`: it is there by now.
-///
-/// Only after it was not found: in a sticky directory `fs.protected_regular` refuses `O_CREAT` for an existing file of another
-/// user, even to root. And with `O_EXCL`, so that a file that is given to the owner of the directory is certainly new.
-fn create(mut options: OpenOptions, target: &Target) -> io::Result<File> {
-    let path = &target.path;
-    options.create_new(true).mode(if target.kind == Kind::Named { 0o600 } else { 0o666 });
-    if target.kind == Kind::Users {
-        return open_in_turn(&options, path);
-    }
-    let file = os::as_owner(path.parent().unwrap_or(path), || open_in_turn(&options, path))?;
-    // Whatever the umask: a file that its user cannot open would make every later attempt to lock it fail.
-    if let Some(mode) = file.metadata().ok().map(|data| data.mode() & 0o777).filter(|mode| mode & 0o600 != 0o600) {
-        let _ = file.set_permissions(fs::Permissions::from_mode(mode | 0o600));
-    }
-    Ok(file)
-}
-
-/// Opens it, if need be after `clean`, which for an instant has a file that nobody had open to itself.
-fn open_in_turn(options: &OpenOptions, path: &Path) -> io::Result<File> {
-    for _ in 0..MAX_PAUSES {
-        match options.open(path) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(OPEN_AGAIN),
-            opened => return opened,
-        }
-    }
-    options.open(path)
-}
-
-fn is(opened: &io::Result<File>, errno: i32) -> bool {
-    matches!(opened, Err(error) if error.raw_os_error() == Some(errno))
-}
-
-fn cannot_open(path: &Path, source: io::Error) -> LockError {
-    let there = fs::symlink_metadata(path).ok();
-    match &there {
-        Some(data) if !data.is_file() && !data.is_dir() => {
-            LockError::NotRegular { path: path.to_owned(), kind: word_for(data.file_type()) }
-        }
-        _ => {
-            let foreign = there.filter(|data| data.uid() != os::user_id());
-            LockError::Open { path: path.to_owned(), owner: foreign.map(|data| process::user_name(data.uid())), source }
-        }
-    }
-}
-
-/// Returns true if it is worth asking the kernel whether the script's descriptor already holds its lock: if the process that
-/// took it last still runs, or if the description has an owner. Otherwise there is no lock that could be lost.
-fn may_be_held(content: &Content, file: &File) -> bool {
-    let by_record = match content {
-        Content::Record(record) => os::exists(record.pid),
-        Content::Incomplete => true,
-        Content::Empty | Content::Foreign => false,
-    };
-    by_record || os::owner(file).is_some()
-}
-
-/// Whether `process` is the one that took the lock last.
-fn is_taker(content: &Content, process: u32) -> bool {
-    matches!(content, Content::Record(record) if record.pid == process && process::is_alive(process, record.tick))
-}
-
-/// The process for which the lock of an open file description was acquired.
-enum Holder {
-    /// This process, which ran at that tick.
-    Process(u32, Option<u64>),
-    /// It is above the top of this pid namespace and cannot be seen, whether it lives or not.
-    OtherNamespace,
-    /// No living process, or another program acquired the lock.
-    Unknown,
-}
-
-/// Returns the holder, if the kernel says that `locker` acquired the lock.
-fn holder(file: &File, locker: u32) -> Holder {
-    match record::read(file) {
-        Content::Record(record) if locker == 0 && record.ns != process::pid_namespace() => Holder::OtherNamespace,
-        Content::Record(record) if locker == record.locker => Holder::Process(record.pid, Some(record.tick)),
-        // There is no record of this acquisition, or the kernel does not say whose it is.
-        _ => os::owner(file).map_or(Holder::Unknown, |pid| Holder::Process(pid, None)),
-    }
-}
-
-/// Returns true if the lock of this open file description was acquired for `process` or for a living ancestor of it. Otherwise
-/// its holder has ended or is a sibling, and the lock is not ours to share, although we inherited it.
-fn held_from_above(file: &File, process: u32) -> bool {
-    let locker = lock_table::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
-    match holder(file, locker) {
-        Holder::OtherNamespace => true,
-        Holder::Process(pid, tick) => is_ancestor(pid, tick, process),
-        Holder::Unknown => ancestors(process).contains(&locker),
-    }
-}
-
-/// Returns true if this program acquired it, on a descriptor of `process` or of a living ancestor.
-fn held_for_ancestor(file: &File, process: u32) -> bool {
-    let locker = lock_table::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
-    matches!(holder(file, locker), Holder::Process(pid, tick) if is_ancestor(pid, tick, process))
-}
-
-fn is_ancestor(pid: u32, tick: Option<u64>, process: u32) -> bool {
-    // If `/proc` does not show them, the ancestors are this process and its parent, which live.
-    ancestors(process).contains(&pid)
-        && tick.is_none_or(|tick| process::is_alive(pid, tick) || !process::has_our_numbers())
-}
-
-/// Returns `process` and those processes above it that can be known.
-fn ancestors(process: u32) -> Vec<u32> {
-    if process::has_our_numbers() {
-        return iter::successors(Some(process), |pid| process::parent(*pid)).take_while(|pid| *pid != 0).collect();
-    }
-    // `/proc` is of another pid namespace: its numbers would be those of strangers.
-    let parent = (process == std::process::id()).then(os::parent_id).filter(|pid| *pid != 0);
-    iter::once(process).chain(parent).collect()
-}
-
-/// The mode in which this very open file description holds its lock already.
-#[cfg(target_os = "linux")]
-fn held_mode(file: &File) -> Option<Mode> {
-    let lock = lock_table::lock_of_descriptor(file.as_raw_fd())?;
-    Some(if lock.exclusive { Mode::Exclusive } else { Mode::Shared })
-}
-
-/// Elsewhere the kernel does not say; the script that handed the descriptor down does.
-#[cfg(not(target_os = "linux"))]
-fn held_mode(_: &File) -> Option<Mode> {
-    None
 }
 
 /// For whom we wait: if it is a script that gave us its descriptor, then not longer than that lives.

@@ -5,7 +5,7 @@
 //!
 //! - **The file to ourselves** ([`os::be_alone`]). It is given only if no other process has the file open, in whatever
 //!   namespace and of whatever user: so nobody holds the lock, waits for it, or is between opening and locking. Who opens
-//!   the file from then on waits for us: the kernel makes a shell's `exec 200<>` wait, and [`open`](super::acquire::open) tries again.
+//!   the file from then on waits for us: the kernel makes a shell's `exec 200<>` wait, and [`open`](super::open::open) tries again.
 //! - **The lock**, which is what the others go by. It is free, as nobody has the file open; were we stopped for so long
 //!   that the kernel let others in (45 s), it keeps them out, or we find it taken.
 //! - **The same inode?** The path must still lead to the file that we locked. Everyone else asks the same after each grant

@@ -8,7 +8,7 @@ use crate::base::target::{Kind, Target};
 use crate::lock::deadlock::{Circle, Lookout};
 use crate::lock::error::LockError;
 use crate::lock::record::{self, Content, Record};
-use crate::lock::{acquire, wait};
+use crate::lock::{open, wait};
 use crate::os::proc::process::{self, Given, Here, Seen};
 use crate::os::{self, Mode, leads_to};
 use crate::task::error::TaskError;
@@ -99,7 +99,7 @@ impl<'a> Guard<'a> {
         let mut missed = None;
         task.is_no_link()?;
         for _ in 0..MAX_OPENS {
-            let lock = match acquire::open(&target, None) {
+            let lock = match open::open(&target, None) {
                 // Not made yet, or a reset took it away again.
                 Err(LockError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                     task.make_directory()?;

@@ -1,6 +1,6 @@
 //! A line of the event log, for those who check how it is read.
 
-use super::{Event, line_that_fits};
+use super::line::{Event, line_that_fits};
 use crate::os::Mode;
 use std::path::Path;
 use std::time::Duration;

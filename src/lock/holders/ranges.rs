@@ -3,22 +3,15 @@
 //! `apt`, `dpkg`, `certbot` and many daemons take locks of this kind. They do not conflict with those of flock(2), which are the
 //! kind of our own locks. Only files that the user names are examined for them: that takes a system call or more.
 
-use super::{Holder, person, wanted};
+use super::holder::person;
+use super::lock_file::wanted;
+use super::state::RangeHolding;
 use crate::os::proc::{lock_table, process};
 use crate::os::{self, Mode, Range};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-
-/// An fcntl(2) lock on a file.
-#[derive(Debug)]
-pub struct RangeHolding {
-    /// The lock.
-    pub range: Range,
-    /// The processes that hold it, if they can be seen.
-    pub holders: Vec<Holder>,
-}
 
 /// The first fcntl(2) lock on the file at `path`. `None`: there is none.
 #[must_use]

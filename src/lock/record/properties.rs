@@ -1,6 +1,7 @@
 //! What holds of holder records, for any bytes.
 
-use super::{Content, FIRST_KEY, MAX_LEN, Record, content_of, on_one_line, token_in};
+use super::format::{Content, FIRST_KEY, MAX_LEN, Record, content_of, token_in};
+use super::value::{MAX_VALUE, is_kept_whole, on_one_line};
 use crate::os::Mode;
 use crate::properties::{somewhere, texts};
 
@@ -34,7 +35,7 @@ pub fn hold(bytes: &[u8]) {
     let record = Record {
         command: value(),
         who: Some(value()).filter(|who| !who.is_empty()),
-        pid_file: Some(value().chars().take(200).collect()).filter(|path: &String| super::is_kept_whole(path)),
+        pid_file: Some(value().chars().take(200).collect()).filter(|path: &String| is_kept_whole(path)),
         user: value(),
         host: value().chars().take(16).collect(),
         since: value().chars().take(8).collect(),
@@ -55,7 +56,7 @@ fn cannot_steer(record: &Record) {
     let Record { boot, host, user, since, command, who, pid_file, lease, .. } = record;
     for text in [boot, host, user, since, command].into_iter().chain(who).chain(pid_file).chain(lease) {
         assert!(!text.chars().any(char::is_control), "{text:?}");
-        assert!(text.len() <= super::MAX_VALUE + '…'.len_utf8(), "{} bytes", text.len());
+        assert!(text.len() <= MAX_VALUE + '…'.len_utf8(), "{} bytes", text.len());
     }
 }
 

@@ -15,7 +15,7 @@ use aba_lock::error::Error;
 use aba_lock::lock::error::LockError;
 use aba_lock::lock::keeper::Keeper;
 use aba_lock::lock::request::{Acquired, Request};
-use aba_lock::lock::{acquire, events, inherit};
+use aba_lock::lock::{acquire, events, inherit, release};
 use aba_lock::os::{self, Mode};
 use aba_lock::store::Store;
 use std::time::Instant;
@@ -124,7 +124,7 @@ fn hold(args: &LockArgs, acquired: &Acquired, request: &Request) -> Result<i32, 
 fn release_locks(fds: &[i32], acquired: &Acquired) {
     for guard in acquired.guards.iter().filter(|guard| guard.fresh) {
         if let Some(fd) = guard.inherited.filter(|fd| fds.contains(fd)) {
-            let _ = acquire::release(fd, None);
+            let _ = release::release(fd, None);
         }
     }
 }

@@ -3,14 +3,14 @@ use crate::exit;
 use crate::output::stream;
 use aba_lock::base::names::LockName;
 use aba_lock::error::Error;
-use aba_lock::lock::acquire;
+use aba_lock::lock::open;
 use aba_lock::store::Store;
 
 pub(crate) fn run(args: &PathArgs) -> Result<i32, Error> {
     let store = Store::from_env()?;
     let target = store.target(&LockName::parse(&args.name)?);
     if args.create {
-        acquire::open(&target, Some(&store))?;
+        open::open(&target, Some(&store))?;
     }
     stream::print(&format!("{}\n", target.path.display()));
     Ok(exit::DONE)

@@ -7,7 +7,7 @@ use aba_lock::base::names::LockName;
 use aba_lock::base::target::Target;
 use aba_lock::error::Error;
 use aba_lock::lock::holders::{self, Known, ranges};
-use aba_lock::lock::{acquire, keeper};
+use aba_lock::lock::{keeper, open, release};
 use aba_lock::store::Store;
 
 pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
@@ -17,7 +17,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
         (None, None) => return Ok(exit::USAGE),
     };
     if let Some(fd) = args.fd {
-        let held = acquire::held_through(fd, &target.path)?;
+        let held = release::held_through(fd, &target.path)?;
         if args.lease && held.is_some() && keeper::goes_with(fd) {
             return become_keeper(&["lease", "check"], fd, args.name.as_deref());
         }
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
         }
         return Ok(if held.is_some() { exit::DONE } else { exit::NO });
     }
-    holders::can_be_known(&target)?;
+    open::can_be_known(&target)?;
     let mut state = holders::of(&target.path);
     if args.file.is_some() {
         state.range = ranges::of(&target.path);

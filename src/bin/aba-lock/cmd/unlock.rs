@@ -7,10 +7,10 @@ use crate::output::stream;
 use aba_lock::base::names::LockName;
 use aba_lock::base::target::Target;
 use aba_lock::error::Error;
-use aba_lock::lock::acquire;
 use aba_lock::lock::events::{self, Event};
 use aba_lock::lock::holders::{self, Known};
 use aba_lock::lock::kill::{self, End, How};
+use aba_lock::lock::{open, release};
 use aba_lock::store::Store;
 use std::time::Duration;
 
@@ -25,12 +25,12 @@ pub(crate) fn run(args: &UnlockArgs) -> Result<i32, Error> {
     match (args.fd, target) {
         (Some(fd), _) if has_server(args.server.as_deref()) => become_keeper(&["release"], fd, args.name.as_deref()),
         (Some(fd), target) => {
-            acquire::release(fd, target.as_ref().map(|target| target.path.as_path()))?;
+            release::release(fd, target.as_ref().map(|target| target.path.as_path()))?;
             Ok(exit::DONE)
         }
         (None, Some(target)) if args.kill.is_some() => kill_holders(args, &target),
         (None, Some(target)) => {
-            holders::can_be_known(&target)?;
+            open::can_be_known(&target)?;
             let state = holders::of(&target.path);
             Ok(match (state.known(), &state.holding) {
                 (Known::Free, _) => exit::DONE,
@@ -54,7 +54,7 @@ fn kill_holders(args: &UnlockArgs, target: &Target) -> Result<i32, Error> {
         stream::print_misuse("unlock", "there is no --grace after --kill=KILL");
         return Ok(exit::USAGE);
     }
-    holders::can_be_known(target)?;
+    open::can_be_known(target)?;
     let forced = kill::release(&target.path, &How { signal, grace: args.grace.unwrap_or(GRACE) });
     if matches!(forced.end, End::Released) {
         for process in &forced.signalled {

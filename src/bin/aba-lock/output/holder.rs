@@ -5,7 +5,7 @@
 
 use super::text::{escape_controls, format_command, format_range};
 use aba_lock::base::duration::format_span;
-use aba_lock::lock::holders::ranges::RangeHolding;
+use aba_lock::lock::holders::RangeHolding;
 use aba_lock::lock::holders::{Belief, Blind, Holder, Holding, State, Waiter};
 use aba_lock::lock::record::Record;
 use aba_lock::os::Mode;

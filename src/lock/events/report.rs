@@ -1,0 +1,94 @@
+//! Reports of events, called by the code that acquires and releases locks.
+
+use super::line::{Event, line_that_fits};
+use super::log::write_line;
+use crate::base::environment::{EventLog, event_log};
+use crate::base::target::Target;
+use crate::lock::record::{self, Content};
+use crate::lock::request::{Acquired, Request};
+use crate::os;
+use crate::os::proc::{lock_table, process};
+use crate::store;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Writes the line of an event, if that is wanted: of the lock `target`, which `holder` has or asks for, a process whose
+/// command line is, or will be, `command`.
+pub fn note(event: &Event, target: &Target, holder: u32, command: Option<&str>) {
+    if let Some(log) = event_log() {
+        let command = command.map_or_else(|| process::command_line_of_ours(holder), str::to_owned);
+        // A name is enough to know a lock of ours; a file has none but its path.
+        let path = target.path.to_string_lossy();
+        let label = target.name().unwrap_or(&path);
+        write(&log, event, label, &target.path, holder, &command);
+    }
+}
+
+/// The same for the locks of `acquired` that were taken now, asked for at `started`.
+pub(crate) fn acquired(acquired: &Acquired, request: &Request, command: &str, started: Instant) {
+    if event_log().is_none() {
+        return;
+    }
+    let event = Event::Acquired { waited: started.elapsed(), mode: request.mode, token: acquired.token };
+    for guard in acquired.guards.iter().filter(|guard| guard.fresh) {
+        note(&event, &guard.target, request.holder, Some(command));
+    }
+}
+
+/// The same for the locks of `acquired` that were taken now and are released again by us.
+pub fn released(acquired: &Acquired, request: &Request, held: Duration) {
+    for guard in acquired.guards.iter().filter(|guard| guard.fresh) {
+        note(&Event::Released { held: Some(held) }, &guard.target, request.holder, request.command.as_deref());
+    }
+}
+
+/// The same for the lock that `file` has, which is about to be released for its script.
+pub(crate) fn releases(file: &File) {
+    let Some(log) = event_log() else { return };
+    let Some(lock) = lock_table::lock_of_descriptor(file.as_raw_fd()) else { return };
+    let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
+    // The kernel says so of a file that was removed.
+    let bytes = path.as_os_str().as_bytes();
+    let path = PathBuf::from(OsStr::from_bytes(bytes.strip_suffix(b" (deleted)").unwrap_or(bytes)));
+    let label = store::name_of(&path).map_or_else(|| path.to_string_lossy().into_owned(), |name| name.to_string());
+    // Another's word, or one of an earlier holder, is not to be believed.
+    let record = match record::read(file) {
+        Content::Record(record) if record.locker == lock.locker => Some(record),
+        _ => None,
+    };
+    let holder = record.as_ref().map_or_else(os::parent_id, |record| record.pid);
+    let command =
+        record.as_ref().map_or_else(|| process::command_line_of_ours(holder), |record| record.command.clone());
+    let held = record.and_then(|record| record.age());
+    write(&log, &Event::Released { held }, &label, &path, holder, &command);
+}
+
+fn write(log: &EventLog, event: &Event, label: &str, path: &Path, holder: u32, command: &str) {
+    write_line(log, &line_that_fits(event, label, path, holder, command));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::events::MAX_LINE;
+    use serde_json::Value;
+
+    #[test]
+    fn a_line_is_never_longer_than_what_is_written_in_one_piece() {
+        // Each quote becomes two bytes, and each control character six.
+        for wild in ["\"", "\u{1}", "é", "x"] {
+            let long = wild.repeat(5000);
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let event_log = EventLog { path: file.path().to_owned(), is_socket: false };
+            write(&event_log, &Event::Contended { waits: true }, &long, Path::new(&long), 1, &long);
+            let text = fs::read_to_string(file.path()).unwrap();
+            assert!(text.len() <= MAX_LINE && text.ends_with("}\n"), "{}", text.len());
+            let read: Value = serde_json::from_str(&text).unwrap();
+            assert!(read["command"].as_str().unwrap().ends_with('…'));
+        }
+    }
+}

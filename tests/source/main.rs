@@ -3,19 +3,17 @@
 //! Run it with `cargo test -p aba-lock-source`, which takes a few seconds; `make lint` and `make test` do so, too.
 //! `cargo test -p aba-lock-source -- --ignored` also lists the places in parts that do not keep a rule yet.
 //!
-//! | rule | holds for | change it in |
+//! | rule | applies to | module |
 //! |---|---|---|
 //! | no file imports itself through other files | each program | [`imports`], [`cycles`] |
-//! | imports point down in the list of layers | each program with layers | [`programs`] has the list |
-//! | a type name is defined once in a program | each program | [`names`] |
-//! | names of functions and modules say something | each program | [`names`] |
-//! | each Rust file belongs to a program | src, tests, benches | [`programs`] |
-//! | at most 450 lines | files of code | [`files`] |
-//! | comments in plain English | files of code | [`phrases`] has the phrases |
+//! | imports point down in the list of layers, which is in [`programs`] | programs with layers | [`layers`] |
+//! | a type name is defined once, and names of functions and modules are not empty words | each program | [`names`] |
+//! | a file has at most 450 lines | all code | [`files`] |
+//! | comments are in plain English | all code | [`comments`], [`phrases`] |
+//! | a Rust file belongs to a program | src, tests, benches | [`programs`] |
 //!
-//! Exceptions, each with its reason, are in [`exceptions`]. An exception that is no longer needed is a failure.
-//!
-//! Test modules (`#[cfg(test)]`) are left out of the rules on imports and names.
+//! The rules on imports and names leave out modules that only tests have. Places that may break a rule are listed in
+//! [`exceptions`]; an exception that is no longer needed is a failure.
 
 mod comments;
 mod cycles;

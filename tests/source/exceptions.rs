@@ -11,26 +11,15 @@ const RIGHT_PHRASES: &[(&str, &str, &str)] = &[];
 
 /// Parts of the source that do not keep a rule yet: the rule, and a program or the start of a path.
 const UNFINISHED: &[(Rule, &str)] = &[
-    (Rule::Cycle, "keeper"),
     (Rule::Cycle, "library"),
-    (Rule::TypeName, "keeper"),
     (Rule::TypeName, "library"),
-    (Rule::Word, "keeper"),
     (Rule::Word, "library"),
-    (Rule::Word, "tests of the keeper"),
     (Rule::Length, "library"),
     (Rule::Length, "shell/aba-lock.bash"),
     (Rule::Length, "tests of the helper"),
-    (Rule::Length, "tests of the keeper"),
     (Rule::Length, "tests/shell/"),
-    (Rule::Phrase, "benchmarks of the keeper"),
-    (Rule::Phrase, "completions/aba-lock.bash"),
-    (Rule::Phrase, "helper"),
-    (Rule::Phrase, "keeper"),
     (Rule::Phrase, "library"),
     (Rule::Phrase, "tests of the helper"),
-    (Rule::Phrase, "tests of the keeper"),
-    (Rule::Phrase, "tests/shell/"),
     // Doc comments that are help texts.
     (Rule::Phrase, "benches/args.rs"),
     (Rule::Phrase, "src/bin/aba-lock-keeper/args.rs"),

@@ -1,5 +1,5 @@
-//! The error types: the APIs return a [`CallError`] to their callers, and `main` prints a [`StartError`] for the user
-//! who starts the service.
+//! The error types: the APIs return a [`CallError`] to their callers, and `main` prints a [`StartError`] if the service
+//! cannot start.
 
 use crate::model::{Lock, LockKey};
 use std::fmt;

@@ -37,7 +37,7 @@ use crate::lock::request::{Acquired, Guard, Request};
 use crate::lock::wait::Contention;
 use crate::os::proc::process;
 use crate::os::replace::{directory_of, give_to_owner, make_private, name_beside, own_name_beside, rename};
-use crate::os::{self, Mode, leads_to, word_for};
+use crate::os::{self, leads_to, word_for};
 use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -45,7 +45,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// The most bytes of old content that are kept in memory while the new content is made.
 const MOST_KEPT: u64 = 1 << 20;
@@ -213,17 +213,8 @@ impl Edit {
         // does is looked for while we wait. But if the pipe that it reads to the end is ours, too, it waits for us.
         let above = fs::metadata(&target.path).ok().and_then(|lock| update_above(lock.dev(), lock.ino()));
         let is_awaited = above.as_ref().and_then(|update| update.output).is_some_and(process::writes_to_pipe);
-        let request = Request {
-            mode: Mode::Exclusive,
-            wait: if is_awaited { Wait::No } else { wait },
-            holder: std::process::id(),
-            command: Some(command),
-            who: None,
-            pid_file: None,
-            ends: false,
-            waited: Duration::ZERO,
-            logs_contention: true,
-        };
+        let request =
+            Request { command: Some(command), ..Request::exclusive(if is_awaited { Wait::No } else { wait }) };
         let acquired = acquire::acquire(vec![target], None, &request, contention).map_err(|error| match error {
             LockError::Open { path, source, .. } => {
                 FileError::Update { what: "open the lock file", label: path.display().to_string(), source }

@@ -32,6 +32,24 @@ pub struct Request<'a> {
     pub logs_contention: bool,
 }
 
+impl Request<'_> {
+    /// Returns a request of this process for exclusive locks. Its record names the command line of the process.
+    #[must_use]
+    pub fn exclusive(wait: Wait) -> Self {
+        Self {
+            mode: Mode::Exclusive,
+            wait,
+            holder: std::process::id(),
+            command: None,
+            who: None,
+            pid_file: None,
+            ends: false,
+            waited: Duration::ZERO,
+            logs_contention: true,
+        }
+    }
+}
+
 /// A lock that is held. Dropping it closes our descriptor, which releases the lock unless another has a copy.
 #[derive(Debug)]
 #[must_use = "the lock is released when the guard is dropped"]

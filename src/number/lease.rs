@@ -98,17 +98,7 @@ impl Leases {
         let label = format!("{number} of {}", self.pool);
         let target = Target { label, path: self.path(number), kind: Kind::Named, link: None };
         let who = format!("{tag} in {}", book::in_a_line(from));
-        let request = Request {
-            mode: Mode::Exclusive,
-            wait: Wait::No,
-            holder: std::process::id(),
-            command: Some(command),
-            who: Some(&who),
-            pid_file: None,
-            ends: false,
-            waited: Duration::ZERO,
-            logs_contention: true,
-        };
+        let request = Request { command: Some(command), who: Some(&who), ..Request::exclusive(Wait::No) };
         Ok(acquire::acquire(vec![target], Some(store), &request, &mut Silent)?)
     }
 

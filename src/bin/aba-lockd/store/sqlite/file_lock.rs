@@ -65,17 +65,7 @@ pub(crate) fn acquire(path: &Path) -> Result<StoreFileLock, StartError> {
     lock_path.push(".lock");
     let target =
         Target { label: format!("store {}", path.display()), path: lock_path.into(), kind: Kind::Beside, link: None };
-    let request = Request {
-        mode: Mode::Exclusive,
-        wait: Wait::No,
-        holder: std::process::id(),
-        command: None,
-        who: Some("aba-lockd"),
-        pid_file: None,
-        ends: false,
-        waited: Duration::ZERO,
-        logs_contention: true,
-    };
+    let request = Request { who: Some("aba-lockd"), ..Request::exclusive(Wait::No) };
     let locks = acquire::acquire(vec![target.clone()], None, &request, &mut NoReport);
     if let Some((log, error)) = events::take_failure() {
         report::log_warning(&format!("could not write to the event log {}: {error}", log.display()));

@@ -15,6 +15,7 @@ mod args;
 #[path = "../../src/bin/aba-lock/parse/plain.rs"]
 mod plain;
 
+mod background_wait;
 #[cfg(feature = "bench")]
 mod bench;
 mod call;
@@ -22,7 +23,7 @@ mod clean;
 mod command;
 mod deadlock;
 mod doctor;
-mod doctor_installation;
+mod doctor_environment;
 mod events;
 mod fault;
 mod flock;
@@ -38,7 +39,10 @@ mod lock_contention;
 mod lock_descriptor;
 mod lock_replacement;
 mod metrics;
+mod namespace;
+mod no_deadlock;
 mod plain_parser;
+mod proc_locks;
 mod process;
 mod queue;
 mod random;
@@ -60,7 +64,6 @@ mod run_once_process;
 mod run_once_reset;
 mod run_once_wait;
 mod scene;
-mod script_waits;
 mod snippet_table;
 mod snippets;
 mod state_root;

@@ -1,7 +1,6 @@
 //! A scene: a directory with a state root of its own for each test, and the calls that a test makes in it.
 
-pub(crate) use crate::call::Call;
-use crate::call::Holder;
+use crate::call::{Call, Holder};
 use crate::process::{
     PATIENCE, copy_program, count_threads, count_waiters, is_root, make_fifo, parent_pid, set_mode, wait_until,
     waiter_pids,
@@ -302,30 +301,4 @@ pub(crate) fn with_command<'a>(options: &[&'a str], command: &'a [String]) -> Ve
     words.push("--");
     words.extend(command.iter().map(String::as_str));
     words
-}
-
-// The names that deadlock.rs and script_waits.rs use.
-pub(crate) use crate::call::RunningCall as Running;
-pub(crate) use crate::process::{count_threads as threads, is_locked, kill, wait_until as until, waiter_pids as queue};
-
-impl Scene {
-    pub(crate) fn until_waited_for(&self, name: &str) {
-        self.wait_for_waiter(name);
-    }
-
-    pub(crate) fn until_waiters(&self, name: &str, number: usize) {
-        self.wait_for_waiters(name, number);
-    }
-}
-
-impl crate::call::RunningCall {
-    pub(crate) fn until_said(&self, text: &str) {
-        self.wait_for_error(text);
-    }
-}
-
-impl Holder {
-    pub(crate) fn let_go(self) -> i32 {
-        self.release()
-    }
 }

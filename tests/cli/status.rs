@@ -5,7 +5,6 @@ use crate::process::{kill, write_program};
 use crate::scene::{HELPER, Scene};
 use serde_json::Value;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 
 #[test]
 fn a_free_lock_is_reported_as_free() {
@@ -89,33 +88,6 @@ fn status_opens_the_lock_file_read_only_and_does_not_lock_it() {
     for line in trace.lines().filter(|line| line.contains(".lock\"")) {
         assert!(line.contains("O_RDONLY") && !line.contains("O_CREAT"), "{line}");
     }
-}
-
-#[test]
-fn a_holder_in_another_pid_namespace_is_named_as_such() {
-    let scene = Scene::new();
-    scene.make_root();
-    // The holder has a small pid inside the namespace, and another pid outside.
-    let call = scene.in_pid_namespace().args(["--mount-proc", "--"]);
-    let inside = call.args(["sh", "-c", "\"$HELPER\" lock --who inside a -- sh -c 'echo held; read _'"]).hold();
-    let pid = scene.field("a", "pid");
-    assert_ne!(scene.field("a", "ns"), fs::metadata("/proc/self/ns/pid").unwrap().ino().to_string());
-    let said = scene.aba(["lock", "a", "--", "true"]).status(75).err("a is held by pid ").run();
-    assert!(!said.err.contains(&format!("pid {pid} ")), "{}", said.err);
-
-    // A namespace that does not show the holder leaves only the record.
-    let look = |command: &str| scene.in_pid_namespace().args(["--mount-proc", "--", "sh", "-c"]).arg(command);
-    look("\"$HELPER\" lock a -- true")
-        .status(75)
-        .err(format!("a was held a moment ago by pid {pid} of another pid namespace ("))
-        .err("as the record says")
-        .run();
-    look("\"$HELPER\" status a")
-        .status(125)
-        .out("a: held by nobody that can be seen from here\n")
-        .out(format!("last taken by pid {pid} of another pid namespace ("))
-        .run();
-    drop(inside);
 }
 
 #[test]

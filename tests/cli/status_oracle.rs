@@ -1,6 +1,7 @@
 //! `status` and `list` compared with `/proc`, which the test reads itself, in random scenes.
 
 use crate::call::Holder;
+use crate::proc_locks::{LockUse, read_lock_uses};
 use crate::process::{PATIENCE, child_pids, count_threads, wait_until, waiter_pids};
 use crate::random::Random;
 use crate::scene::{HELPER, LIBRARY, Scene};
@@ -21,78 +22,6 @@ const TOGETHER: u64 = 10;
 /// A script that starts children that inherit the lock, prints their pids, and ends when its input does.
 const HOLD: &str = r#"said=held; for ((n = 0; n < $1; n++)); do sleep 1000 <&- >&- 2>&- & said+=" $!"; done; echo "$said"; read _; kill $(jobs -p); exit 0"#;
 
-/// The holders and waiters of a lock file, as `/proc` shows them or as the test expects them. Each has a flag: exclusive.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Truth {
-    holders: BTreeMap<u32, bool>,
-    /// The holders of a removed file of this name.
-    removed: BTreeMap<u32, bool>,
-    /// The waiters, in order.
-    waiters: Vec<(u32, bool)>,
-}
-
-/// Reads the holders and waiters of the lock files of a scene from `/proc`.
-fn truth(scene: &Scene) -> BTreeMap<String, Truth> {
-    let start = format!("{}/aba-", scene.root().canonicalize().unwrap().display());
-    let mut truths: BTreeMap<String, Truth> = BTreeMap::new();
-    let mut numbers: BTreeMap<String, String> = BTreeMap::new();
-    for process in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { continue };
-        for descriptor in descriptors.flatten() {
-            let Ok(path) = fs::read_link(descriptor.path()) else { continue };
-            let Some(rest) = path.to_str().and_then(|path| path.strip_prefix(&start)) else { continue };
-            let (name, removed) = match rest.strip_suffix(".lock (deleted)") {
-                Some(name) => (name, true),
-                None => (rest.strip_suffix(".lock").unwrap(), false),
-            };
-            let info = process.path().join("fdinfo").join(descriptor.file_name());
-            let info = fs::read_to_string(info).unwrap_or_default();
-            // `lock:  1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`
-            let Some(line) = info.lines().find_map(|line| line.strip_prefix("lock:")) else { continue };
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let truth = truths.entry(name.to_owned()).or_default();
-            if removed {
-                truth.removed.insert(pid, words[3] == "WRITE");
-            } else {
-                truth.holders.insert(pid, words[3] == "WRITE");
-                numbers.insert(words[5].to_owned(), name.to_owned());
-            }
-        }
-    }
-    // A long list is read in pieces. While other waiters come and go, one at the border of two pieces may be missing.
-    let mut queues = BTreeMap::new();
-    for _ in 0..5 {
-        for (name, queue) in waiting(&numbers) {
-            let known: &mut Vec<_> = queues.entry(name).or_default();
-            if queue.len() >= known.len() {
-                *known = queue;
-            }
-        }
-    }
-    for (name, queue) in queues {
-        truths.get_mut(&name).unwrap().waiters = queue;
-    }
-    truths
-}
-
-/// Reads the waiters of lock files, whose numbers in `/proc/locks` are the keys of `numbers`.
-fn waiting(numbers: &BTreeMap<String, String>) -> BTreeMap<String, Vec<(u32, bool)>> {
-    let mut queues: BTreeMap<String, Vec<(u32, bool)>> = BTreeMap::new();
-    // `1: -> FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`
-    for line in fs::read_to_string("/proc/locks").unwrap().lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        if let (Some(&"->"), Some(name)) = (words.get(1), words.get(6).and_then(|file| numbers.get(*file))) {
-            let queue = queues.entry(name.clone()).or_default();
-            let waiter = (words[5].parse().unwrap(), words[4] == "WRITE");
-            if !queue.contains(&waiter) {
-                queue.push(waiter);
-            }
-        }
-    }
-    queues
-}
-
 /// The way in which a lock is acquired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -108,8 +37,8 @@ enum Way {
 
 /// The state of a lock that the test expects.
 #[derive(Debug, Default)]
-struct Meant {
-    truth: Truth,
+struct ExpectedLock {
+    usage: LockUse,
     /// For each holder: true if it inherited the lock, or `None` if `status` cannot know that.
     inherited: BTreeMap<u32, Option<bool>>,
     /// The processes that were started to wait. First flag: a child of the process is the waiter. Second flag: exclusive.
@@ -120,7 +49,7 @@ struct Meant {
 struct Stage {
     scene: Scene,
     random: Random,
-    meant: BTreeMap<String, Meant>,
+    expected: BTreeMap<String, ExpectedLock>,
     holders: Vec<Holder>,
     waiters: Vec<Child>,
     /// The process groups of all processes that were started.
@@ -136,7 +65,7 @@ impl Stage {
         Self {
             scene,
             random: Random::new(seed),
-            meant: BTreeMap::new(),
+            expected: BTreeMap::new(),
             holders: Vec::new(),
             waiters: Vec::new(),
             groups: Vec::new(),
@@ -181,10 +110,10 @@ impl Stage {
         }
         let known = exclusive && way != Way::Flock;
         for name in names {
-            let meant = self.meant.entry((*name).to_owned()).or_default();
+            let expected = self.expected.entry((*name).to_owned()).or_default();
             for pid in [holder.pid()].iter().chain(&others) {
-                meant.truth.holders.insert(*pid, exclusive);
-                meant.inherited.insert(*pid, known.then_some(*pid != holder.pid()));
+                expected.usage.holders.insert(*pid, exclusive);
+                expected.inherited.insert(*pid, known.then_some(*pid != holder.pid()));
             }
         }
         self.groups.push(holder.pid());
@@ -197,8 +126,8 @@ impl Stage {
         holder.signal(9);
         holder.wait();
         self.done.push(format!("killed {}", holder.pid()));
-        for meant in self.meant.values_mut() {
-            meant.truth.holders.remove(&holder.pid());
+        for expected in self.expected.values_mut() {
+            expected.usage.holders.remove(&holder.pid());
         }
     }
 
@@ -206,10 +135,10 @@ impl Stage {
     fn remove(&mut self, name: &str) {
         self.done.push(format!("removed {name}"));
         fs::remove_file(self.scene.lock_file(name)).unwrap();
-        let meant = self.meant.get_mut(name).unwrap();
-        meant.truth.removed.append(&mut meant.truth.holders);
-        meant.waiting.clear();
-        meant.inherited.clear();
+        let expected = self.expected.get_mut(name).unwrap();
+        expected.usage.removed.append(&mut expected.usage.holders);
+        expected.waiting.clear();
+        expected.inherited.clear();
     }
 
     /// Starts a process that acquires all but the last of these locks, and waits for the last.
@@ -234,12 +163,12 @@ impl Stage {
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         self.done.push(format!("waits in way {way} {mode} {quiet} {names:?}: {}", child.id()));
         for name in &names[..names.len() - 1] {
-            let meant = self.meant.entry((*name).to_owned()).or_default();
-            meant.truth.holders.insert(child.id(), exclusive);
-            meant.inherited.insert(child.id(), None);
+            let expected = self.expected.entry((*name).to_owned()).or_default();
+            expected.usage.holders.insert(child.id(), exclusive);
+            expected.inherited.insert(child.id(), None);
         }
         let helps = way % 2 == 1;
-        self.meant.get_mut(last).unwrap().waiting.push((child.id(), helps, exclusive));
+        self.expected.get_mut(last).unwrap().waiting.push((child.id(), helps, exclusive));
         self.groups.push(child.id());
         self.waiters.push(child);
         if helps && several {
@@ -247,30 +176,30 @@ impl Stage {
             let script = self.groups[self.groups.len() - 1];
             let mut helper = None;
             wait_until("the script has its helper", || {
-                helper = self.waits_for(script, last);
+                helper = self.find_waiting_child(script, last);
                 helper.is_some()
             });
             let helper = helper.unwrap();
             for name in &names[..names.len() - 1] {
-                let meant = self.meant.get_mut(*name).unwrap();
-                meant.truth.holders.insert(helper, exclusive);
-                meant.inherited.insert(helper, None);
+                let expected = self.expected.get_mut(*name).unwrap();
+                expected.usage.holders.insert(helper, exclusive);
+                expected.inherited.insert(helper, None);
             }
         }
     }
 
     /// Returns the child of a script that waits for a lock.
-    fn waits_for(&self, script: u32, name: &str) -> Option<u32> {
+    fn find_waiting_child(&self, script: u32, name: &str) -> Option<u32> {
         let queue = waiter_pids(&self.scene.lock_file(name));
         queue.into_iter().find(|pid| child_pids(script).contains(pid))
     }
 
     /// Makes one of the scenes, with two locks.
-    fn set(&mut self, number: u64) {
+    fn add_scene(&mut self, number: u64) {
         let (a, b) = (format!("s{number}a"), format!("s{number}b"));
         let (a, b) = (a.as_str(), b.as_str());
         for name in [a, b] {
-            self.meant.insert(name.to_owned(), Meant::default());
+            self.expected.insert(name.to_owned(), ExpectedLock::default());
         }
         if self.random.one_in(3) {
             // Leaves the record of an earlier holder.
@@ -281,7 +210,7 @@ impl Stage {
             1 => {
                 self.hold(&[a], Way::Keeper, true, 1);
                 self.kill();
-                self.meant.get_mut(a).unwrap().truth.holders.clear();
+                self.expected.get_mut(a).unwrap().usage.holders.clear();
             }
             2 => {
                 self.hold(&[b], Way::Command, true, 0);
@@ -294,22 +223,22 @@ impl Stage {
                 let way = if self.random.one_in(2) { Way::Command } else { Way::Script };
                 let (exclusive, heirs) = (self.random.one_in(2), self.random.below(2));
                 self.hold(&[b, a], way, exclusive, heirs);
-                self.wait_some(b);
+                self.start_some_waiters(b);
             }
-            _ => self.hold_some(a),
+            _ => self.start_some_holders(a),
         }
-        self.wait_some(a);
+        self.start_some_waiters(a);
         if self.random.one_in(4) && self.scene.lock_file(a).exists() {
-            self.settle();
+            self.wait_until_settled();
             self.remove(a);
             if self.random.one_in(2) {
-                self.hold_some(a);
-                self.wait_some(a);
+                self.start_some_holders(a);
+                self.start_some_waiters(a);
             }
         }
     }
 
-    fn hold_some(&mut self, name: &str) {
+    fn start_some_holders(&mut self, name: &str) {
         const WAYS: [Way; 4] = [Way::Command, Way::Script, Way::Flock, Way::Keeper];
         let exclusive = self.random.below(3) > 0;
         let takers = if exclusive { 1 } else { 1 + self.random.below(3) };
@@ -324,8 +253,8 @@ impl Stage {
         }
     }
 
-    fn wait_some(&mut self, name: &str) {
-        let Some(held) = self.meant[name].truth.holders.values().next().copied() else { return };
+    fn start_some_waiters(&mut self, name: &str) {
+        let Some(held) = self.expected[name].usage.holders.values().next().copied() else { return };
         for _ in 0..self.random.below(4) {
             // A waiter that asks for a shared lock would get it immediately.
             let exclusive = !held || self.random.one_in(2);
@@ -334,14 +263,14 @@ impl Stage {
     }
 
     /// Waits until `/proc` shows the expected state.
-    fn settle(&mut self) {
+    fn wait_until_settled(&mut self) {
         let start = Instant::now();
         loop {
-            let truth = truth(&self.scene);
+            let actual = read_lock_uses(&self.scene);
             let wrong: Vec<&String> = self
-                .meant
+                .expected
                 .iter()
-                .filter(|(name, meant)| !is_as_meant(truth.get(*name), meant))
+                .filter(|(name, expected)| !is_as_expected(actual.get(*name), expected))
                 .map(|(name, _)| name)
                 .collect();
             if wrong.is_empty() {
@@ -349,7 +278,7 @@ impl Stage {
             }
             assert!(
                 start.elapsed() < PATIENCE / 6,
-                "it does not settle: {wrong:?}\n{}\n{truth:#?}",
+                "it does not settle: {wrong:?}\n{}\n{actual:#?}",
                 self.done.join("\n")
             );
             thread::yield_now();
@@ -358,47 +287,47 @@ impl Stage {
 
     /// Compares the output of the helper with `/proc`. Returns false if `/proc` changed during the comparison.
     fn is_compared(&mut self) -> bool {
-        let before = truth(&self.scene);
+        let before = read_lock_uses(&self.scene);
         let ask = |args: &[&str]| {
             let output = self.scene.program(HELPER).args(args).output().unwrap();
             (output.status.code().unwrap(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
         };
         let (listed, list) = ask(&["list", "--json"]);
         let said: Vec<(&String, i32, Value)> = self
-            .meant
+            .expected
             .keys()
             .map(|name| {
                 let (status, said) = ask(&["status", "--json", name]);
                 (name, status, said)
             })
             .collect();
-        if truth(&self.scene) != before {
+        if read_lock_uses(&self.scene) != before {
             return false;
         }
         assert_eq!(listed, 0);
         for (name, status, said) in said {
-            let truth = before.get(name).cloned().unwrap_or_default();
-            let all = || format!("{name}: {said:#}\n{truth:#?}\n{}", self.done.join("\n"));
-            let held = !truth.holders.is_empty();
+            let actual = before.get(name).cloned().unwrap_or_default();
+            let all = || format!("{name}: {said:#}\n{actual:#?}\n{}", self.done.join("\n"));
+            let held = !actual.holders.is_empty();
             assert_eq!(status, i32::from(!held), "{}", all());
-            check(&said, &truth, &self.meant[name], &all);
+            check(&said, &actual, &self.expected[name], &all);
             let of_list = list["locks"].as_array().unwrap().iter().find(|lock| lock["name"] == **name);
-            let there = self.scene.lock_file(name).exists() || !truth.removed.is_empty();
+            let there = self.scene.lock_file(name).exists() || !actual.removed.is_empty();
             assert_eq!(of_list.is_some(), there, "in the list: {}", all());
             if let Some(of_list) = of_list {
-                check(of_list, &truth, &self.meant[name], &all);
+                check(of_list, &actual, &self.expected[name], &all);
             }
         }
-        let known = |lock: &Value| self.meant.contains_key(lock["name"].as_str().unwrap());
+        let known = |lock: &Value| self.expected.contains_key(lock["name"].as_str().unwrap());
         assert!(list["locks"].as_array().unwrap().iter().all(known), "{list:#}");
         true
     }
 
     /// Ends all processes.
-    fn strike(mut self) {
+    fn end(mut self) {
         self.kill_all();
         let start = format!("{}/", self.scene.root().canonicalize().unwrap().display());
-        wait_until("nobody is left", || !somebody_has_open(&start));
+        wait_until("nobody is left", || !is_open_anywhere(&start));
     }
 
     fn kill_all(&mut self) {
@@ -419,7 +348,7 @@ impl Drop for Stage {
     }
 }
 
-fn somebody_has_open(start: &str) -> bool {
+fn is_open_anywhere(start: &str) -> bool {
     fs::read_dir("/proc").unwrap().flatten().any(|process| {
         let descriptors = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
         descriptors.flat_map(|one| fs::read_link(one.path())).any(|link| link.to_string_lossy().starts_with(start))
@@ -427,50 +356,52 @@ fn somebody_has_open(start: &str) -> bool {
 }
 
 /// Returns true if a lock is in the expected state.
-fn is_as_meant(truth: Option<&Truth>, meant: &Meant) -> bool {
-    let none = Truth::default();
-    let truth = truth.unwrap_or(&none);
+fn is_as_expected(actual: Option<&LockUse>, expected: &ExpectedLock) -> bool {
+    let none = LockUse::default();
+    let actual = actual.unwrap_or(&none);
     let waits = |(pid, helps, exclusive): &(u32, bool, bool)| {
         let is = |one: &u32| if *helps { child_pids(*pid).contains(one) } else { one == pid };
-        truth.waiters.iter().any(|(one, mode)| is(one) && mode == exclusive)
+        actual.waiters.iter().any(|(one, mode)| is(one) && mode == exclusive)
     };
-    (&truth.holders, &truth.removed) == (&meant.truth.holders, &meant.truth.removed)
-        && truth.waiters.len() == meant.waiting.len()
-        && meant.waiting.iter().all(waits)
-        && truth.waiters.iter().all(|(pid, _)| stands(*pid))
+    (&actual.holders, &actual.removed) == (&expected.usage.holders, &expected.usage.removed)
+        && actual.waiters.len() == expected.waiting.len()
+        && expected.waiting.iter().all(waits)
+        && actual.waiters.iter().all(|(pid, _)| keeps_its_place(*pid))
 }
 
 /// Returns true if a waiter keeps its place in the queue. The helper loses its place once, before it has a second thread.
-fn stands(waiter: u32) -> bool {
+fn keeps_its_place(waiter: u32) -> bool {
     let ours = fs::read_link(format!("/proc/{waiter}/exe")).is_ok_and(|program| program == Path::new(HELPER));
     !ours || count_threads(waiter) > 1
 }
 
 /// Compares the JSON of a lock with `/proc`.
-fn check(said: &Value, truth: &Truth, meant: &Meant, all: &dyn Fn() -> String) {
+fn check(said: &Value, actual: &LockUse, expected: &ExpectedLock, all: &dyn Fn() -> String) {
     let number = |value: &Value| u32::try_from(value.as_u64().unwrap()).unwrap();
     let mode = |exclusive: bool| if exclusive { "exclusive" } else { "shared" };
     let pids = |list: &Value| list.as_array().unwrap().iter().map(|one| number(&one["pid"])).collect::<Vec<_>>();
-    let exclusive = truth.holders.values().next();
+    let exclusive = actual.holders.values().next();
     assert_eq!(said["state"], if exclusive.is_some() { "held" } else { "free" }, "{}", all());
     assert_eq!(said["mode"].as_str(), exclusive.map(|exclusive| mode(*exclusive)), "{}", all());
-    for (list, those) in [("holders", &truth.holders), ("removed", &truth.removed)] {
+    for (list, those) in [("holders", &actual.holders), ("removed", &actual.removed)] {
         let found = pids(&said[list]);
         assert_eq!(found.iter().collect::<BTreeSet<_>>(), those.keys().collect(), "{list} of {}", all());
         assert_eq!(found.len(), those.len(), "{list} of {}", all());
     }
     for holder in said["holders"].as_array().unwrap() {
-        assert_eq!(holder["inherited"].as_bool(), meant.inherited[&number(&holder["pid"])], "{}", all());
+        assert_eq!(holder["inherited"].as_bool(), expected.inherited[&number(&holder["pid"])], "{}", all());
         assert!(!holder["command"].as_str().unwrap().is_empty() && holder["running_seconds"].is_u64(), "{}", all());
     }
     let waiters = said["waiters"].as_array().unwrap();
     let found: Vec<(u32, &str)> =
         waiters.iter().map(|one| (number(&one["pid"]), one["mode"].as_str().unwrap())).collect();
-    let those: Vec<(u32, &str)> = truth.waiters.iter().map(|(pid, exclusive)| (*pid, mode(*exclusive))).collect();
+    let those: Vec<(u32, &str)> = actual.waiters.iter().map(|(pid, exclusive)| (*pid, mode(*exclusive))).collect();
     assert_eq!(found, those, "waiters of {}", all());
     for waiter in waiters {
-        let script =
-            meant.waiting.iter().find(|(pid, helps, _)| *helps && child_pids(*pid).contains(&number(&waiter["pid"])));
+        let script = expected
+            .waiting
+            .iter()
+            .find(|(pid, helps, _)| *helps && child_pids(*pid).contains(&number(&waiter["pid"])));
         assert_eq!(waiter["script"]["pid"].as_u64(), script.map(|(pid, _, _)| u64::from(*pid)), "{}", all());
         assert!(waiter["waiting_seconds"].as_f64().unwrap() >= 0.0, "{}", all());
     }
@@ -486,11 +417,11 @@ fn status_and_list_agree_with_proc_in_random_scenes() {
         for at in (worker..SCENES / TOGETHER).step_by(usize::try_from(workers).unwrap()) {
             let mut stage = Stage::new((seed ^ (at + 1) << 40) | 1);
             for number in 0..TOGETHER {
-                stage.set(number);
+                stage.add_scene(number);
             }
-            stage.settle();
+            stage.wait_until_settled();
             wait_until("it stands still", || stage.is_compared());
-            stage.strike();
+            stage.end();
         }
     };
     let failed = thread::scope(|scope| {

@@ -2,11 +2,9 @@
 
 use crate::call::{Call, Holder};
 use crate::process::{kill, make_fifo, wait_until};
-use crate::scene::{HELPER, LIBRARY, Scene};
+use crate::scene::{HELPER, Scene};
 use serde_json::Value;
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 /// The helper, with `/proc` hidden by an empty directory.
 fn without_proc(scene: &Scene, args: &[&str]) -> Call {
@@ -33,7 +31,7 @@ fn call_with_closed_holder(scene: &Scene, holder: &Holder, args: &[&str]) -> Cal
     call_with_fault(scene, ("openat", "EACCES"), &[format!("/proc/{}/fd", holder.pid())], args)
 }
 
-fn parse_json(text: &str) -> Value {
+pub(crate) fn parse_json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
@@ -192,76 +190,6 @@ fn a_holder_that_changes_at_each_look_is_reported_as_released() {
     assert!(!said.contains("has ended") && !said.contains("cannot be seen"), "{said}");
 }
 
-/// Returns true if this process can see the processes of all PID namespaces and users.
-fn can_see_all_processes() -> bool {
-    let first = fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link == Path::new("pid:[4026531836]"));
-    let pids = fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter(|entry| entry.file_name().to_str().unwrap().parse::<u32>().is_ok());
-    let denied = |path: &Path| {
-        fs::read_dir(path.join("fd")).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
-    };
-    first && !pids.into_iter().any(|entry| denied(&entry.path()))
-}
-
-#[test]
-fn a_lock_last_taken_in_a_container_is_free_only_to_a_caller_that_sees_all_processes() {
-    let scene = Scene::new();
-    let inside = |command: &str| {
-        let mut call = scene.program("unshare");
-        call.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-c"]);
-        call.arg(command);
-        call
-    };
-    let take = || {
-        let taken = inside("mkdir -p \"$ABA_LOCK_DIR\"; \"$HELPER\" lock -w a -- true").status().unwrap();
-        assert!(taken.success());
-        // The number of a namespace that has ended may be reused.
-        scene.set_field("a", "ns", "7");
-    };
-    take();
-    if can_see_all_processes() {
-        scene.aba(["status", "a"]).status(1).out("a: free\n").run();
-        scene.aba(["clean", "--dry-run"]).out("would remove lock a\n").run();
-    } else {
-        scene.aba(["status", "a"]).status(125).out("a: held by nobody that can be seen from here\n").run();
-        scene.aba(["clean", "--dry-run"]).out("would remove lock a, unless somebody has it").run();
-    }
-    scene.aba(["clean"]).out("removed lock a\n").run();
-    // For a caller in another namespace, only the kernel knows.
-    take();
-    let mut other = inside("exec \"$HELPER\" status a");
-    let said = other.output().unwrap();
-    assert_eq!(said.status.code(), Some(125), "{said:?}");
-    let holder = Holder::start(inside("\"$HELPER\" lock a -- sh -c 'echo held; read _'"));
-    Call::new(inside("\"$HELPER\" clean"))
-        .out("left lock a: last taken by pid ")
-        .out("which may have it still\n")
-        .run();
-    drop(holder);
-    take();
-    Call::new(inside("\"$HELPER\" clean")).out("removed lock a\n").run();
-}
-
-#[test]
-fn with_a_foreign_proc_a_record_names_no_process_of_the_other_namespace() {
-    let scene = Scene::new();
-    scene.make_root();
-    let mut inside = scene.program("unshare");
-    inside.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--", "sh", "-c"]);
-    inside.env("ABA_LOCK_LOG", scene.path("log"));
-    // In a child shell, because the first shell has pid 1.
-    inside.arg("sh -c 'readlink /proc/self/ns/pid; exec 9<>$1; exec 8<>$1; $HELPER lock --fd 9 a; $HELPER lock -qn --fd 8 a; $HELPER unlock --fd 9 a' sh \"$1\"; true").arg("sh");
-    let said = inside.arg(scene.lock_file("a")).output().unwrap();
-    let namespace = String::from_utf8(said.stdout).unwrap();
-    assert_eq!(namespace, format!("pid:[{}]\n", scene.field("a", "ns")), "{}", scene.record("a"));
-    assert_eq!(scene.field("a", "command"), "''", "{}", scene.record("a"));
-    let log = fs::read_to_string(scene.path("log")).unwrap();
-    let events: Vec<Value> = log.lines().map(parse_json).collect();
-    assert!(!events.is_empty() && events.iter().all(|event| event["command"] == ""), "{log}");
-}
-
 #[test]
 fn lock_files_that_are_not_regular_are_never_reported_as_free() {
     let scene = Scene::new();
@@ -375,32 +303,6 @@ fn every_command_works_if_no_thread_can_be_created() {
     others.release();
 }
 
-/// A command in a user namespace and others, by these options of unshare(1).
-fn unshared_call(scene: &Scene, options: &[&str], words: &[&str]) -> Command {
-    let mut command = scene.program("unshare");
-    command.arg("--user").args(options).arg("--").args(words);
-    command
-}
-
-#[test]
-fn a_holder_in_another_time_namespace_is_not_reported_as_ended() {
-    let scene = Scene::new();
-    let hold = [HELPER, "lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"];
-    for boot in ["100000", "-1"] {
-        let options = ["--map-root-user", "--time", "--boottime", boot];
-        let inside = Holder::start(unshared_call(&scene, &options, &hold));
-        scene.aba(["status", "a"]).out("a: held, exclusive").out("`aba-lock unlock a --kill` ends it").run();
-        scene.aba(["lock", "a", "--", "true"]).status(75).err("a is already running: pid ").run();
-        inside.release();
-        let outside = scene.holder("a");
-        let ask = |words: &[&str]| Call::new(unshared_call(&scene, &options, &[&[HELPER], words].concat()));
-        let said = ask(&["status", "a"]).out(format!("\n  pid {}, ", outside.pid())).run().out;
-        assert!(!said.contains("ended") && !said.contains("inherited"), "{said}");
-        ask(&["lock", "a", "--", "true"]).status(75).err("a is already running: pid ").run();
-        outside.release();
-    }
-}
-
 #[test]
 fn a_holder_whose_main_thread_has_ended_is_found_and_can_be_killed() {
     let scene = Scene::new();
@@ -423,39 +325,6 @@ ctypes.CDLL(None).pthread_exit(None)";
     scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("a is held by pid {pid} (")).run();
     scene.aba(["unlock", "a", "--kill"]).err(format!("ended pid {pid} (")).run();
     holder.wait();
-}
-
-#[test]
-fn without_proc_a_held_descriptor_is_not_reported_as_unlocked() {
-    let scene = Scene::new();
-    let library = LIBRARY;
-    let script = "source \"$LIBRARY\"; mount -t tmpfs none /proc; aba_lock_operation a || exit
-        aba_lock_held a; echo $?; aba_lock_held b; echo $?; aba_unlock_operation a; echo $?";
-    let mut command = unshared_call(&scene, &["--map-root-user", "--mount"], &["bash", "-c", script]);
-    command.env("LIBRARY", library).env("ABA_LOCK_BIN", HELPER);
-    let said = Call::new(command).out("").err("cannot be known from here: /proc/self/fdinfo: ").run();
-    assert_eq!(said.out, "125\n1\n0\n", "{}", said.err);
-}
-
-#[test]
-fn users_are_named_as_in_the_user_namespace_of_the_caller() {
-    let scene = Scene::new();
-    let ours = scene.holder("b");
-    let user = scene.field("b", "user");
-    ours.release();
-    // In its namespace, the holder is user 5, and the record has the name of that user.
-    let hold = [HELPER, "lock", "a", "--", "sh", "-c", "echo held; read _; exit 0"];
-    let holder = Holder::start(unshared_call(&scene, &["--map-user=5"], &hold));
-    assert_ne!(scene.field("a", "user"), user);
-    scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("), by {user}, for ")).run();
-    scene.aba(["status", "a"]).out(format!("\n  pid {}, {user}, ", holder.pid())).run();
-    holder.release();
-    // In that namespace, all unmapped users appear as 65534. They must not be named after that user.
-    let plain = scene.flock_holder(scene.lock_file("a"));
-    let reader = unshared_call(&scene, &["--map-user=5"], &[HELPER, "status", "--json", "a"]);
-    let said = parse_json(&Call::new(reader).out("").run().out);
-    assert!(said["holders"].as_array().unwrap().iter().all(|one| one["user"] != "nobody"), "{said}");
-    plain.release();
 }
 
 #[test]

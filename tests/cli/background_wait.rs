@@ -1,15 +1,16 @@
 //! The options with which the shell library waits in the background: `--try-first`, `--waited` and `--heed-keyboard`.
 
-use crate::scene::{Scene, until};
+use crate::process::{kill, wait_until};
+use crate::scene::Scene;
 use std::fs;
 
-/// A script that opens the lock file of `a` and calls the helper with these words.
+/// A script that opens the lock file of `a` and calls `lock` with these options.
 fn on_descriptor(words: &str) -> String {
     format!("exec 200<>\"$(\"$HELPER\" path --create a)\" && \"$HELPER\" lock {words} --fd 200 a; exit $?")
 }
 
 #[test]
-fn a_first_try_of_a_wait_ends_with_77_and_leaves_no_trace() {
+fn a_first_try_that_would_wait_exits_with_77_and_is_not_logged() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let log = scene.path("log");
@@ -21,7 +22,7 @@ fn a_first_try_of_a_wait_ends_with_77_and_leaves_no_trace() {
     }
     scene.bash(&on_descriptor("--try-first")).env("ABA_LOCK_TIMEOUT", "60").status(77).run();
     assert!(!log.exists());
-    holder.let_go();
+    holder.release();
 }
 
 #[test]
@@ -33,7 +34,7 @@ fn a_first_try_that_may_not_wait_is_an_ordinary_call() {
     {
         scene.bash(&on_descriptor(&format!("--try-first {wait}"))).status(status).err(text).run();
     }
-    holder.let_go();
+    holder.release();
 }
 
 #[test]
@@ -44,7 +45,7 @@ fn a_first_try_for_several_locks_keeps_none_of_them() {
         \"$HELPER\" lock --try-first -w --fd 200 --fd 201 a b; echo $?
         \"$HELPER\" lock a -- echo free";
     scene.bash(script).out("77\nfree\n").run();
-    holder.let_go();
+    holder.release();
 }
 
 #[test]
@@ -59,11 +60,11 @@ fn a_wait_that_continues_counts_the_time_before_and_reports_nothing_twice() {
     assert!(events.contains("timed_out") && !events.contains("contended"), "{events}");
 
     let waiter = scene.bash(&on_descriptor("--waited 100 -v -w")).err("acquired a").start();
-    scene.until_waited_for("a");
-    // Once this one has reported that it waits, the first one would have, too.
+    scene.wait_for_waiter("a");
+    // When this second waiter has reported its wait, the first one would have, too.
     let control = scene.bash(&on_descriptor("-w")).err("waiting for a").start();
-    control.until_said("waiting for a");
-    holder.let_go();
+    control.wait_for_error("waiting for a");
+    holder.release();
     let said = waiter.finish();
     control.finish();
     assert!(said.err.contains("acquired a after 100."), "{}", said.err);
@@ -74,18 +75,18 @@ fn a_wait_that_continues_counts_the_time_before_and_reports_nothing_twice() {
 fn ctrl_c_ends_a_background_wait_that_heeds_the_keyboard() {
     let scene = Scene::new();
     let holder = scene.holder("a");
-    // Without job control, bash has background jobs ignore SIGINT and SIGQUIT.
+    // Without job control, background jobs of bash ignore SIGINT and SIGQUIT.
     let script = "exec 200<>\"$(\"$HELPER\" path --create a)\"
         \"$HELPER\" lock -q -w --heed-keyboard --fd 200 a & echo $! >pid; wait $! 2>/dev/null; echo \"ended with $?\"";
     for (signal, status) in [(libc::SIGINT, 130), (libc::SIGQUIT, 131)] {
         let _ = fs::remove_file(scene.path("pid"));
         let script = format!("cd \"$SCENE\" && ulimit -c 0 && {script}");
         let waiter = scene.bash(&script).env("SCENE", scene.path("")).out(format!("ended with {status}\n")).start();
-        scene.until_waited_for("a");
+        scene.wait_for_waiter("a");
         let pid = || fs::read_to_string(scene.path("pid")).ok()?.trim().parse().ok();
-        until("the pid is known", || pid().is_some());
-        crate::scene::kill(pid().unwrap(), signal);
+        wait_until("the pid is known", || pid().is_some());
+        kill(pid().unwrap(), signal);
         waiter.finish();
     }
-    holder.let_go();
+    holder.release();
 }

@@ -1,10 +1,55 @@
-//! `doctor`: the checks of the helper, the shell library, the completions and the environment.
+//! `doctor`: the checks of the helper, the shell library, the completions, the variables, the limits and `/proc`.
 
-use crate::doctor::{INSTALLED, doctor, doctor_after, install, read_source};
+use crate::doctor::{
+    INSTALLED, doctor, doctor_after, doctor_with_fault, doctor_with_mounts, install, list_root, read_source,
+};
 use crate::process::write_program;
 use crate::scene::Scene;
 use std::fs;
 use std::path::PathBuf;
+
+#[test]
+fn a_limit_of_open_files_too_low_for_the_library_is_wrong() {
+    let scene = Scene::new();
+    scene.make_root();
+    let call = doctor_after(&scene, "ulimit -n 200", &[]).status(1);
+    call.out("wrong  limits: ulimit -n is 200").out("fine   locking: ").out("1 thing is wrong").run();
+    doctor_after(&scene, "ulimit -n 210", &[]).out("note   limits: ulimit -n is 210: a script can hold 10 locks").run();
+    doctor_after(&scene, "ulimit -f 1", &[]).out("note   limits: ulimit -f ").run();
+    // With very few descriptors, the possible checks are made nevertheless.
+    for limit in 4..12 {
+        let call = doctor_after(&scene, &format!("ulimit -n {limit}"), &[]).status(1);
+        let said = call.out("wrong  limits: ").out("  state root: ").out("  locks: ").run().out;
+        assert!(said.contains("fine   locking: ") || said.contains("Too many open files"), "{said}");
+    }
+}
+
+#[test]
+fn the_other_checks_run_without_proc() {
+    let scene = Scene::new();
+    scene.make_root();
+    let call = doctor_with_mounts(&scene, "mount -t tmpfs x /proc").status(1);
+    let said = call.out("wrong  /proc: not mounted: who holds a lock cannot be told").run().out;
+    assert!(
+        said.contains("note   locking: tried in ") && said.contains("the kernel does not show who has one"),
+        "{said}"
+    );
+    assert!(list_root(&scene).is_empty(), "{:?}", list_root(&scene));
+}
+
+#[test]
+fn the_proc_of_another_pid_namespace_is_wrong() {
+    let scene = Scene::new();
+    let script = "set -- unshare --user --map-root-user --pid --fork --kill-child -- \"$@\"";
+    doctor_after(&scene, script, &[]).status(1).out("wrong  /proc: it is that of another pid namespace").run();
+}
+
+#[test]
+fn an_exhausted_inotify_limit_is_worth_a_note() {
+    let scene = Scene::new();
+    let call = doctor_with_fault(&scene, &["-e", "inject=inotify_init1:error=EMFILE"]);
+    call.out("note   inotify: not to be had (Too many open files)").out("fs.inotify.max_user_instances").run();
+}
 
 #[test]
 fn a_shell_library_of_another_version_is_wrong_and_a_changed_one_is_worth_a_note() {

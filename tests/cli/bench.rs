@@ -67,7 +67,7 @@ fn a_signal_ends_the_benchmarks_and_every_process_they_started() {
     let running = bench(&scene, &["--only=waiters", "--up-to=10"]).status(128 + 15).err("").start();
     wait_until("it has begun", || count_files(&scene) == 1);
     let directory = fs::read_dir(scene.path("temporary")).unwrap().next().unwrap().unwrap().path();
-    wait_until("somebody waits", || {
+    wait_until("a waiter is blocked", || {
         let file = directory.join("waiters/aba-bench.lock");
         file.exists() && count_waiters(&file) > 0
     });

@@ -324,7 +324,7 @@ const INSIDE: &str = r#"
         rm inside
     }
     export -f inside
-    # So that nobody has the file open now and then: different from round to round.
+    # A random pause, so that at times no process has the file open.
     pause() { read -r -t "0.0$((20 + RANDOM % 20))" _ <>gate || true; }
 "#;
 
@@ -384,7 +384,7 @@ fn a_thousand_cleanings_during_contention_neither_break_the_lock_nor_fail_a_call
     let begin = Instant::now();
     let all: Vec<_> = [BY_SCRIPT, BY_NAME, ALONE, CLEAN].map(start).into_iter().collect();
     while !scene.path("stop").exists() {
-        assert!(begin.elapsed() < 5 * PATIENCE, "it takes too long");
+        assert!(begin.elapsed() < 5 * PATIENCE, "the contenders take too long");
         thread::sleep(Duration::from_millis(5));
     }
     for contender in all {
@@ -392,9 +392,9 @@ fn a_thousand_cleanings_during_contention_neither_break_the_lock_nor_fail_a_call
     }
     let text = |name: &str| fs::read_to_string(scene.path(name)).unwrap_or_default();
     assert_eq!(text("violations"), "", "two were inside at once");
-    assert_eq!(text("refusals"), "", "somebody was turned away by clean");
+    assert_eq!(text("refusals"), "", "clean made a caller fail");
     let removed = |name: &str| text("cleaned").matches(&format!("removed lock {name}\n")).count();
     let entries = |by: &str| text("entries").lines().filter(|line| *line == by).count();
     assert!(removed("fire") > 10 && removed("alone") > 10, "hardly anything was removed");
-    assert!(entries("script") > 20 && entries("name") > 20, "hardly anybody was inside");
+    assert!(entries("script") > 20 && entries("name") > 20, "too few entries");
 }

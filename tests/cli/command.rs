@@ -29,7 +29,7 @@ fn a_command_that_cannot_be_run_exits_with_126_or_127_and_releases_the_lock() {
             |command: &str| scene.aba(["lock", option, "--pid-file", pid_file.to_str().unwrap(), "a", "--", command]);
         lock("no-such-command").status(127).err("aba-lock: command not found: no-such-command\n").run();
         lock(text.to_str().unwrap()).status(126).err("could not run ").err("Permission denied").run();
-        assert!(!pid_file.exists(), "a pid file of nobody");
+        assert!(!pid_file.exists(), "the pid file was not removed");
         assert!(!is_locked(&scene.lock_file("a")));
     }
 }

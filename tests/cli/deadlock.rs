@@ -309,12 +309,8 @@ fn a_background_waiter_notices_locks_that_its_script_takes_later() {
         "\"$HELPER\" lock -w b -- true & job=$!
         read _ <{mine}; aba_lock_operation a; say has a; wait $job; say job ended $?"
     );
-    let script = scene
-        .call("setsid")
-        .args(["--wait", "bash", "-c", &with_library(&text)])
-        .env("ABA_LOCK_BIN", HELPER)
-        .err("")
-        .start();
+    let command = scene.call("setsid").args(["--wait", "bash", "-c", &with_library(&text)]).env("ABA_LOCK_BIN", HELPER);
+    let script = command.err("").start();
     script.wait_for_error("waiting for b");
     mine.open();
     script.wait_for_error("has a");
@@ -338,10 +334,8 @@ fn shared_locks_are_in_a_circle_only_if_they_conflict() {
     let other = scene.aba(["lock", "b", "--", "sh", "-c", &other]).err("has b").out("shared\n75\n").start();
     other.wait_for_error("has b");
     let third = scene.holder_with(&["-s", "a"]);
-    let one = scene
-        .aba(["lock", "-s", "a", "--", "sh", "-c", "\"$HELPER\" lock -w b -- true"])
-        .err("waiting for b, ")
-        .start();
+    let command = scene.aba(["lock", "-s", "a", "--", "sh", "-c", "\"$HELPER\" lock -w b -- true"]);
+    let one = command.err("waiting for b, ").start();
     one.wait_for_error("waiting for b");
     scene.wait_for_waiter("b");
     gate.open();
@@ -442,14 +436,8 @@ fn waiters_and_circles_are_found_inside_a_pid_namespace() {
         shell_words::quote(&second.path.to_string_lossy()),
     );
     // The order of the two messages is not defined.
-    let said = scene
-        .in_pid_namespace()
-        .args(["--mount-proc", "--", "bash", "-c"])
-        .arg(inside)
-        .env("ABA_LOCK_BIN", HELPER)
-        .out("the second ended 1\n")
-        .out("got b\n")
-        .err(" would be a deadlock: pid ")
-        .run();
+    let command = scene.in_pid_namespace().args(["--mount-proc", "--", "bash", "-c"]).arg(inside);
+    let command = command.env("ABA_LOCK_BIN", HELPER).out("the second ended 1\n").out("got b\n");
+    let said = command.err(" would be a deadlock: pid ").run();
     assert_eq!(said.out.lines().count(), 2, "{}", said.out);
 }

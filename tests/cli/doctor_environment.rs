@@ -135,10 +135,8 @@ fn completions_that_are_missing_or_of_another_version_are_worth_a_note() {
     fs::write(prefix.join(INSTALLED[1].1), "older").unwrap();
     doctor(&scene).out("note   completions: bash: ").out("is not what this version installs").run();
     fs::remove_file(prefix.join(INSTALLED[1].1)).unwrap();
-    doctor(&scene)
-        .out("note   completions: bash: not installed")
-        .out("source <(ABA_LOCK_COMPLETE=bash aba-lock)")
-        .run();
+    let command = doctor(&scene).out("note   completions: bash: not installed");
+    command.out("source <(ABA_LOCK_COMPLETE=bash aba-lock)").run();
 }
 
 #[test]

@@ -23,11 +23,9 @@ fn a_full_disk_loses_the_record_but_not_the_lock() {
     let scene = Scene::new();
     // `-q` is about contention.
     for args in [&["lock", "a", "--", "echo", "runs"][..], &["lock", "-q", "a", "--", "echo", "runs"]] {
-        injected(&scene, "pwrite64:error=ENOSPC", args)
-            .out("runs\n")
-            .err("could not write who holds the lock into ")
-            .err("No space left on device; it is held all the same")
-            .run();
+        let command = injected(&scene, "pwrite64:error=ENOSPC", args).out("runs\n");
+        let command = command.err("could not write who holds the lock into ");
+        command.err("No space left on device; it is held all the same").run();
     }
 }
 
@@ -100,10 +98,8 @@ fn a_directory_or_file_that_cannot_be_used_is_named_with_the_reason() {
         .err("hint: set ABA_LOCK_DIR to ")
         .run();
     scene.make_root();
-    injected(&scene, "openat:error=ENOSPC:when=2", &["lock", "a", "--", "true"])
-        .status(125)
-        .err(format!("could not open lock file {}: No space left on device", scene.lock_file("a").display()))
-        .run();
+    let call = injected(&scene, "openat:error=ENOSPC:when=2", &["lock", "a", "--", "true"]).status(125);
+    call.err(format!("could not open lock file {}: No space left on device", scene.lock_file("a").display())).run();
 }
 
 #[test]
@@ -158,11 +154,8 @@ fn lock_files_that_are_not_regular_files_are_refused() {
     assert_eq!(fs::read_to_string(scene.path("target")).unwrap(), "precious");
     assert!(!scene.path("nowhere").exists());
     // A descriptor that a script opened through the link is refused, too.
-    scene
-        .bash("exec 200<>\"$ABA_LOCK_DIR/aba-link.lock\"; \"$HELPER\" lock --fd 200 link")
-        .status(125)
-        .err("it is a symbolic link")
-        .run();
+    let command = scene.bash("exec 200<>\"$ABA_LOCK_DIR/aba-link.lock\"; \"$HELPER\" lock --fd 200 link").status(125);
+    command.err("it is a symbolic link").run();
 }
 
 #[test]
@@ -188,11 +181,8 @@ fn a_lock_file_that_is_replaced_again_and_again_is_an_error() {
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).run();
     // Each round makes three statx(2) calls. The second checks that the name still leads to the file.
-    injected(&scene, "statx:error=ENOENT:when=2+3", &["lock", "a", "--", "true"])
-        .status(125)
-        .err("was replaced each time that it was opened")
-        .err("hint: find what removes it")
-        .run();
+    let command = injected(&scene, "statx:error=ENOENT:when=2+3", &["lock", "a", "--", "true"]).status(125);
+    command.err("was replaced each time that it was opened").err("hint: find what removes it").run();
 }
 
 #[test]

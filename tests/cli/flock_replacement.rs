@@ -16,7 +16,7 @@ fn a_waiter_for_a_removed_file_waits_for_the_new_file() {
     let second = holder(&scene, &[]);
     first.release();
     wait_until("it waits again, or has ended", || count_waiters(&scene.path("f")) == 1 || waiter.has_ended());
-    assert!(!waiter.has_ended(), "it ran beside the second holder");
+    assert!(!waiter.has_ended(), "it ran while the second holder held the lock");
     second.release();
     waiter.finish();
 }
@@ -69,7 +69,7 @@ fn a_waiter_without_free_descriptors_waits_for_the_new_file() {
     let second = holder(&scene, &[]);
     first.release();
     wait_until("it waits again, or has ended", || count_waiters(&scene.path("f")) == 1 || waiter.has_ended());
-    assert!(!waiter.has_ended(), "it ran beside the second holder, or gave up");
+    assert!(!waiter.has_ended(), "it ran while the second holder held the lock, or gave up");
     second.release();
     waiter.finish();
 }

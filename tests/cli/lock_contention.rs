@@ -123,7 +123,7 @@ fn contenders_exclude_each_other_and_no_wake_up_is_lost() {
         if entries > seen.0 {
             seen = (entries, Instant::now());
         }
-        assert!(seen.1.elapsed() < PATIENCE, "everybody waits: a wake-up was lost after {entries} entries");
+        assert!(seen.1.elapsed() < PATIENCE, "all contenders wait: a wake-up was lost after {entries} entries");
     }
 
     fs::write(scene.path("stop"), "").unwrap();

@@ -16,11 +16,8 @@ fn a_descriptor_of_the_script_holds_the_lock_after_the_helper_has_ended() {
         "$HELPER" lock a -- true || exit
         "$HELPER" status --fd 200 a; [[ $? == 1 ]]
     "#;
-    scene
-        .bash(script)
-        .out("a: held, exclusive, through descriptor 200\n")
-        .out("a: not held through descriptor 200\n")
-        .run();
+    let command = scene.bash(script).out("a: held, exclusive, through descriptor 200\n");
+    command.out("a: not held through descriptor 200\n").run();
 }
 
 #[test]

@@ -91,13 +91,8 @@ fn check_working_holder(work: &str) {
         "export WORK={work_gate}; aba_lock_operation a; (aba_lock_operation --subshell -w b; say had it) & job=$!
         say begins; {work}; aba_unlock_operation a; wait $job"
     );
-    let one = scene
-        .call("bash")
-        .args(["-c", &with_library(&text)])
-        .env("ABA_LOCK_BIN", HELPER)
-        .current_dir(scene.path(""))
-        .err("had it\n")
-        .start();
+    let command = scene.call("bash").args(["-c", &with_library(&text)]).env("ABA_LOCK_BIN", HELPER);
+    let one = command.current_dir(scene.path("")).err("had it\n").start();
     one.wait_for_error("waiting for b");
     scene.wait_for_waiter("b");
     let_wait_for_a(&scene, &gate, &other);
@@ -170,12 +165,9 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 "#;
     let begin = format!("source '{LIBRARY}'; aba_lock_operation a; \"$HELPER\" lock -w b -- true 2>~/job &");
     let go_on = scene.path("go-on");
-    let shell = scene
-        .call("python3")
-        .args(["-c", typing, &begin, go_on.to_str().unwrap(), "aba_unlock_operation a; wait; exit 0"])
-        .env("ABA_LOCK_BIN", HELPER)
-        .env("TERM", "xterm")
-        .start();
+    let command = scene.call("python3");
+    let command = command.args(["-c", typing, &begin, go_on.to_str().unwrap(), "aba_unlock_operation a; wait; exit 0"]);
+    let shell = command.env("ABA_LOCK_BIN", HELPER).env("TERM", "xterm").start();
     let job = scene.path("job");
     wait_until("the job waits", || fs::read_to_string(&job).is_ok_and(|said| said.contains("waiting for b")));
     scene.wait_for_waiter("b");
@@ -248,13 +240,8 @@ fn a_program_does_not_depend_on_a_helper_that_it_does_not_wait_for() {
         open(sys.argv[3]).readline()\n\
         subprocess.check_call([helper, 'unlock', '--fd', str(a), 'a'], pass_fds=(a,))\n\
         job.wait()\n";
-    let one = scene
-        .call("python3")
-        .args(["-c", program])
-        .arg(scene.lock_file("a"))
-        .arg(scene.lock_file("b"))
-        .arg(&end.path)
-        .start();
+    let command = scene.call("python3").args(["-c", program]).arg(scene.lock_file("a")).arg(scene.lock_file("b"));
+    let one = command.arg(&end.path).start();
     scene.wait_for_waiter("b");
     gate.open();
     scene.wait_for_waiter("a");
@@ -279,13 +266,8 @@ os.close(b)
 release()
 "
     );
-    let running = scene
-        .call("python3")
-        .args(["-c", &program])
-        .arg(scene.lock_file("a"))
-        .arg(scene.lock_file("b"))
-        .err("has a")
-        .start();
+    let command = scene.call("python3").args(["-c", &program]).arg(scene.lock_file("a")).arg(scene.lock_file("b"));
+    let running = command.err("has a").start();
     running.wait_for_error("has a");
     running
 }

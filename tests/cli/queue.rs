@@ -34,7 +34,7 @@ fn waiters_are_served_in_order_of_arrival() {
     }
     assert_eq!(waiter_pids(&scene.lock_file("a")), pids);
     // The waiters on terminals show a line by now.
-    wait_until("the last one is told of", || scene.path("seen10").exists());
+    wait_until("the last waiter on a terminal shows its line", || scene.path("seen10").exists());
     let last = parent_pid(pids[11]);
     assert_eq!(last, waiters[11].pid(), "the last one is a script");
     holder.release();

@@ -113,11 +113,8 @@ fn an_unavailable_preferred_number_is_reported_and_a_required_one_is_an_error() 
         [("6080", "is reserved for"), ("5505", "is excluded"), ("8080", "is not in 5000-7000")].iter().enumerate()
     {
         let instead = format!("{}", 5000 + at);
-        reserve(&scene, "b", &["--tag", wanted, "--prefer", wanted])
-            .out(format!("{instead}\n"))
-            .err(format!("aba-lock: {wanted} {reason}"))
-            .err(format!("; {instead} is given instead\n"))
-            .run();
+        let command = reserve(&scene, "b", &["--tag", wanted, "--prefer", wanted]).out(format!("{instead}\n"));
+        command.err(format!("aba-lock: {wanted} {reason}")).err(format!("; {instead} is given instead\n")).run();
     }
     reserve(&scene, "c", &["-q", "--prefer", "6080"]).out("5003\n").run();
     // A key keeps its number, even if another one is preferred.
@@ -189,11 +186,8 @@ fn pools_are_independent_and_need_a_range() {
     let gpu = ["--pool", "gpu", "--range", "0-1"];
     assert_eq!(number(call(&scene, "a", ["reserve"].iter().chain(&gpu))), 0, "and is not probed");
     assert_eq!(number(reserve(&scene, "b", &gpu)), 1);
-    reserve(&scene, "c", &gpu)
-        .status(75)
-        .err("no number of gpu is free in 0-1: 2 reserved")
-        .err("--list --pool gpu")
-        .run();
+    let command = reserve(&scene, "c", &gpu).status(75).err("no number of gpu is free in 0-1: 2 reserved");
+    command.err("--list --pool gpu").run();
     assert_eq!(number(reserve(&scene, "c", &[])), 5000);
     call(&scene, "c", ["reserve", "--pool", "gpu"]).status(2).err("which numbers the pool gpu has is not known").run();
     call(&scene, "c", ["reserve", "--range", "65000-66000"]).status(2).err("not all of 65000-66000 are ports").run();
@@ -244,15 +238,11 @@ fn migrate_moves_the_numbers_of_a_directory() {
     assert_eq!(number(reserve(&scene, "new", &["--pool", "gpu", "--range", "0-7"])), 0);
     // One key cannot have two numbers.
     let before = fs::read(registry(&scene, "ports")).unwrap();
-    call(&scene, ".", ["migrate", "--from", "older", "--to", "new"])
-        .status(1)
-        .err(format!("{} has a number of ports already", new.display()))
-        .run();
+    let command = call(&scene, ".", ["migrate", "--from", "older", "--to", "new"]).status(1);
+    command.err(format!("{} has a number of ports already", new.display())).run();
     assert_eq!(fs::read(registry(&scene, "ports")).unwrap(), before);
-    call(&scene, ".", ["migrate", "--from", "new", "--to", "none"])
-        .status(125)
-        .err("could not find the directory")
-        .run();
+    let command = call(&scene, ".", ["migrate", "--from", "new", "--to", "none"]).status(125);
+    command.err("could not find the directory").run();
     fs::create_dir(scene.path("new/inner")).unwrap();
     let said = call(&scene, ".", ["migrate", "--from", "new", "--to", "new/inner"]).status(2);
     said.err("a directory cannot have been moved into itself").run();
@@ -291,10 +281,8 @@ fn directory_names_may_be_any_bytes() {
 fn a_missing_directory_is_an_error() {
     let scene = Scene::new();
     fs::write(scene.path("file"), "").unwrap();
-    reserve(&scene, ".", &["--path", "file"])
-        .status(125)
-        .err("could not find the directory file: Not a directory")
-        .run();
+    let command = reserve(&scene, ".", &["--path", "file"]).status(125);
+    command.err("could not find the directory file: Not a directory").run();
     reserve(&scene, ".", &["--path", "none"]).status(125).err("could not find the directory none: No such file").run();
     let script = "mkdir gone; cd gone; rmdir ../gone; \"$HELPER\" reserve";
     scene.bash(&format!("cd '{}'; {script}", scene.path(".").display())).status(125).err("current directory").run();

@@ -40,20 +40,15 @@ fn a_group_file_sets_offsets_and_variable_names() {
     assert_eq!(said, "export WEB_PORT=5500\nexport DATABASE=5102\nexport AUX_PORT=5107\n");
     assert_eq!(reserve(&scene, "a", &args).err("").out("").run().out, said);
     // For another directory, neither the base nor the preferred number is available.
-    let said = reserve(&scene, "b", &args)
-        .out("export DATABASE=")
-        .err("5500 is reserved for ")
-        .err("the group cannot begin at 5100: 5102 is reserved; ")
-        .run();
+    let command = reserve(&scene, "b", &args).out("export DATABASE=").err("5500 is reserved for ");
+    let said = command.err("the group cannot begin at 5100: 5102 is reserved; ").run();
     assert!(said.out.contains("WEB_PORT=5000\n") && said.out.contains("AUX_PORT=5007\n"), "{}", said.out);
     fs::write(scene.path("group.yaml"), file.replace("aux", "a;b")).unwrap();
     reserve(&scene, "c", &args).status(2).err("group.yaml, line 8: ").run();
     fs::write(scene.path("group.yaml"), file.replace("DATABASE", "X=$(id)")).unwrap();
     reserve(&scene, "c", &args).status(2).err("line 7: ").err("is not a name for a variable").run();
-    reserve(&scene, "c", &["--group-file", "none.yaml"])
-        .status(125)
-        .err("could not read none.yaml: No such file")
-        .run();
+    let command = reserve(&scene, "c", &["--group-file", "none.yaml"]).status(125);
+    command.err("could not read none.yaml: No such file").run();
     assert_eq!(rows(&scene, "ports").len(), 6);
 }
 
@@ -168,10 +163,8 @@ fn variables_with_a_meaning_of_their_own_are_refused() {
         for text in [format!("{{env: {name}}}"), format!("\n      env: {name}")] {
             fs::create_dir_all(scene.path("a")).unwrap();
             fs::write(scene.path("a/group.yaml"), format!("reservations:\n  services:\n    web: {text}\n")).unwrap();
-            reserve(&scene, "a", &["--group-file", "group.yaml", "--format", "export"])
-                .status(2)
-                .err(format!("the variable {name} has a meaning of its own"))
-                .run();
+            let command = reserve(&scene, "a", &["--group-file", "group.yaml", "--format", "export"]).status(2);
+            command.err(format!("the variable {name} has a meaning of its own")).run();
         }
     }
     let path = ["--pool", "path", "--range", "1-9"];

@@ -205,11 +205,8 @@ fn an_invalid_lock_file_only_blocks_its_own_number() {
     let scene = Scene::new();
     fs::create_dir_all(registry(&scene, "ports.d/5000.lock")).unwrap();
     std::os::unix::fs::symlink("nowhere", registry(&scene, "ports.d/5001.lock")).unwrap();
-    let said = reserve(&scene, "a", &[])
-        .out("5002\n")
-        .err("ports.d/5000.lock is none\nhint: see whose it is")
-        .err("ports.d/5001.lock is none\n")
-        .run();
+    let command = reserve(&scene, "a", &[]).out("5002\n").err("ports.d/5000.lock is none\nhint: see whose it is");
+    let said = command.err("ports.d/5001.lock is none\n").run();
     assert_eq!(said.err.lines().count(), 4, "{}", said.err);
     reserve(&scene, "a", &["--", "sh", "-c", "echo $ABA_NUMBER"]).out("5003\n").err("is passed over").run();
     reserve(&scene, "b", &["--require", "5000"]).status(75).err("its lock file is a directory").run();

@@ -54,11 +54,8 @@ fn the_process_that_uses_the_preferred_port_is_named() {
     let scene = Scene::new();
     let (port, _held) = bind_port(Ipv4Addr::LOCALHOST.into(), false).unwrap();
     let range = format!("1-{port}");
-    call(&scene, "a", ["reserve", "--range", &range, "--prefer", &port.to_string()])
-        .out("")
-        .err(format!("{port} is in use by pid {} (", std::process::id()))
-        .err(" is given instead")
-        .run();
+    let command = call(&scene, "a", ["reserve", "--range", &range, "--prefer", &port.to_string()]).out("");
+    command.err(format!("{port} is in use by pid {} (", std::process::id())).err(" is given instead").run();
 }
 
 #[test]

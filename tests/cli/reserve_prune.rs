@@ -121,20 +121,14 @@ fn an_exhausted_range_reuses_removed_and_expired_reservations() {
     for dry in [true, false] {
         let mut args = range.to_vec();
         args.extend(dry.then_some("--dry-run"));
-        reserve(&scene, "c", &args)
-            .out("5000\n")
-            .err(format!("gave 5000 of {} back: its directory is gone\n", gone.display()))
-            .run();
+        let command = reserve(&scene, "c", &args).out("5000\n");
+        command.err(format!("gave 5000 of {} back: its directory is gone\n", gone.display())).run();
         assert_eq!(rows(&scene, "ports").len(), 3);
     }
-    reserve(&scene, "d", &range)
-        .out("5002\n")
-        .err(format!("gave 5002 of {} (old) back: it was not asked for in 100 days\n", b.display()))
-        .run();
-    reserve(&scene, "e", &range)
-        .status(75)
-        .err("no number of ports is free in 5000-5003: 3 reserved, 0 leased, 1 excluded, 0 in use\nhint: ")
-        .run();
+    let command = reserve(&scene, "d", &range).out("5002\n");
+    command.err(format!("gave 5002 of {} (old) back: it was not asked for in 100 days\n", b.display())).run();
+    let command = reserve(&scene, "e", &range).status(75);
+    command.err("no number of ports is free in 5000-5003: 3 reserved, 0 leased, 1 excluded, 0 in use\nhint: ").run();
     // An old row of the caller is in use now, and cannot be reused for its other number.
     let lines = format!("{}{}", make_row(&b, 5000, "p", 100), make_row(&b, 5001, "x", 0));
     set_registry(&scene, "ports", &lines);

@@ -23,11 +23,8 @@ fn a_damaged_registry_is_reported_kept_and_never_treated_as_empty() {
         let sentence = format!("aba-lock: the registry {} is damaged, and nothing is given out of it", path.display());
         // Every call fails, even for keys whose row can be read.
         for tag in ["a", "b", "new", "new"] {
-            reserve(&scene, "d", &["--tag", tag])
-                .status(125)
-                .err(sentence.clone())
-                .err("\nhint: take what can be read of it with `aba-lock reserve --recover --pool ports`\n")
-                .run();
+            let command = reserve(&scene, "d", &["--tag", tag]).status(125).err(sentence.clone());
+            command.err("\nhint: take what can be read of it with `aba-lock reserve --recover --pool ports`\n").run();
         }
         for args in [
             &["reserve", "--list"][..],
@@ -40,7 +37,7 @@ fn a_damaged_registry_is_reported_kept_and_never_treated_as_empty() {
         }
         reserve(&scene, "d", &["--", "true"]).status(125).err(sentence.clone()).run();
         assert_eq!(fs::read(registry(&scene, "ports")).unwrap(), content);
-        assert_eq!(fs::read(registry(&scene, "ports.damaged")).unwrap(), content, "kept beside it, too");
+        assert_eq!(fs::read(registry(&scene, "ports.damaged")).unwrap(), content, "a copy is kept");
     }
 }
 
@@ -72,10 +69,8 @@ fn a_registry_of_another_version_is_left_alone() {
     let new = "aba-lock-registry 3 with more\nwhatever\n";
     fs::write(registry(&scene, "ports"), new).unwrap();
     for args in [&["reserve"][..], &["reserve", "--list"], &["release"], &["reserve", "--recover"], &["exclude", "5"]] {
-        call(&scene, "d", args)
-            .status(125)
-            .err("is of version 3, which this aba-lock does not know\nhint: use the aba-lock that wrote it\n")
-            .run();
+        let command = call(&scene, "d", args).status(125);
+        command.err("is of version 3, which this aba-lock does not know\nhint: use the aba-lock that wrote it\n").run();
     }
     assert_eq!(fs::read_to_string(registry(&scene, "ports")).unwrap(), new);
     assert!(!registry(&scene, "ports.damaged").exists());
@@ -174,10 +169,8 @@ fn an_emptied_registry_is_recovered_from_its_copy() {
     let before = list_damaged(&scene).len();
     for round in 0..5 {
         fs::write(registry(&scene, "ports"), format!("garbage {round}\n")).unwrap();
-        call(&scene, "d", ["reserve", "--recover"])
-            .err("took 0 numbers over; 1 lines")
-            .err("no number was found")
-            .run();
+        let command = call(&scene, "d", ["reserve", "--recover"]).err("took 0 numbers over; 1 lines");
+        command.err("no number was found").run();
     }
     assert_eq!(list_damaged(&scene).len(), before + 5);
 }

@@ -60,13 +60,11 @@ until_gone() {
 
 /// Runs a bash script in a PID namespace with the `/proc` of the outer namespace, in which pids are small, too.
 fn with_foreign_proc(scene: &Scene, script: &str) -> Call {
-    let stranger = scene.path("stranger");
-    write_program(&stranger, STRANGER);
-    scene
-        .call("timeout")
-        .args(["60", "unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
-        .args(["unshare", "--pid", "--fork", "--kill-child", "--", "bash", "-c", &format!("{PRELUDE}{script}"), "bash"])
-        .arg(scene.path(""))
+    write_program(&scene.path("stranger"), STRANGER);
+    let outer = ["60", "unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "--"];
+    let inner =
+        ["unshare", "--pid", "--fork", "--kill-child", "--", "bash", "-c", &format!("{PRELUDE}{script}"), "bash"];
+    scene.call("timeout").args(outer).args(inner).arg(scene.path(""))
 }
 
 #[test]

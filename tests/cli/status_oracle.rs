@@ -327,7 +327,7 @@ impl Stage {
     fn end(mut self) {
         self.kill_all();
         let start = format!("{}/", self.scene.root().canonicalize().unwrap().display());
-        wait_until("nobody is left", || !is_open_anywhere(&start));
+        wait_until("no process is left", || !is_open_anywhere(&start));
     }
 
     fn kill_all(&mut self) {

@@ -138,8 +138,10 @@ fn files_that_root_creates_in_its_own_directory_belong_to_root() {
 
 #[test]
 fn directory_modes_are_never_changed_by_path() {
-    // If root changed a mode by path: 1. Root creates the directory. 2. Its owner replaces it by a link. 3. Root changes the mode of
-    // another directory.
+    // A change of a mode by path is a race:
+    // 1. Root creates the directory.
+    // 2. Its owner replaces it by a link.
+    // 3. Root changes the mode of another directory.
     let scene = Scene::new();
     for call in [["run-once", "-w", "-i", "task", "--", "true"].as_slice(), &["reserve"]] {
         let (status, said) = scene.trace_helper(&["-f", "-e", "trace=chmod,fchmodat"], call, ".");

@@ -68,10 +68,8 @@ fn a_command_edits_a_private_copy() {
     assert_eq!(text(&scene, "f"), "y\n");
     call(&scene, ["update", "-i", "f", "--", "sh", "-c", "echo z >\"$0\"; exit 4", "{}"]).status(4).run();
     call(&scene, ["update", "-i", "f", "--", "rm", "{}"]).status(125).err("it is unchanged").run();
-    call(&scene, ["update", "-i", "f", "--", "ln", "-sf", "/etc/passwd", "{}"])
-        .status(125)
-        .err("it is unchanged")
-        .run();
+    let command = call(&scene, ["update", "-i", "f", "--", "ln", "-sf", "/etc/passwd", "{}"]).status(125);
+    command.err("it is unchanged").run();
     call(&scene, ["update", "-i", "f", "--", "true"]).status(2).err("has no {}").run();
     assert_eq!(text(&scene, "f"), "y\n");
     assert_eq!(names(&scene), ["f"]);
@@ -174,21 +172,13 @@ fn check_backup_diff_and_dry_run_work_together() {
     let diff = "--- f\n+++ f\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n";
     let said = call(&scene, ["update", "--dry-run", "--diff", "f", "--", "tr", "b", "c"]).out(diff).run();
     assert_eq!(said.out, diff);
-    call(&scene, ["update", "--check", "grep -q c", "f", "--", "tr", "a", "x"])
-        .status(1)
-        .err("the check refused")
-        .run();
+    let command = call(&scene, ["update", "--check", "grep -q c", "f", "--", "tr", "a", "x"]).status(1);
+    command.err("the check refused").run();
     // The output of a check goes to the user. It is not data.
-    call(&scene, ["update", "--check", "sh -c 'echo no; exit 3'", "f", "--", "tr", "a", "x"])
-        .status(1)
-        .err("no\n")
-        .err("(status 3)")
-        .run();
-    call(&scene, ["update", "--check", "no-such-check", "f", "--", "tr", "a", "x"])
-        .status(127)
-        .err("no-such-check: ")
-        .err("the check of f could not be run (status 127); it is unchanged")
-        .run();
+    let command = call(&scene, ["update", "--check", "sh -c 'echo no; exit 3'", "f", "--", "tr", "a", "x"]).status(1);
+    command.err("no\n").err("(status 3)").run();
+    let command = call(&scene, ["update", "--check", "no-such-check", "f", "--", "tr", "a", "x"]).status(127);
+    command.err("no-such-check: ").err("the check of f could not be run (status 127); it is unchanged").run();
     call(&scene, ["update", "--check", "'", "f", "--", "tr", "a", "x"]).status(1).err("the check refused").run();
     call(&scene, ["update", "--check", " ", "f", "--", "cat"]).status(2).err("the command of --check is empty").run();
     assert_eq!(text(&scene, "f"), "a\nb\n");
@@ -222,10 +212,8 @@ fn a_check_is_a_shell_command_with_the_new_content_as_input_and_file() {
     assert_eq!(text(&scene, "log"), "a\na\n");
     assert!(!scene.path("pasted").exists());
     for check in ["echo c >\"$1\"", "echo c >c; mv c \"$1\"", "echo c >/proc/self/fd/0"] {
-        call(&scene, ["update", "--check", check, "f", "--", "tr", "a", "b"])
-            .status(1)
-            .err("the check changed the new content of f")
-            .run();
+        let command = call(&scene, ["update", "--check", check, "f", "--", "tr", "a", "b"]).status(1);
+        command.err("the check changed the new content of f").run();
         assert_eq!(text(&scene, "f"), "a\n", "{check}");
     }
 }

@@ -54,12 +54,10 @@ fn a_change_whose_modification_time_was_reset_is_not_lost() {
 #[test]
 fn changes_of_mode_links_and_times_are_not_changes_of_the_content() {
     let scene = scene_with("a\n");
-    for (meanwhile, mode) in
-        [("chmod 600 f", 0o600), ("ln f g", 0o600), ("touch f", 0o600), ("cat f >/dev/null", 0o600)]
-    {
+    for (change, mode) in [("chmod 600 f", 0o600), ("ln f g", 0o600), ("touch f", 0o600), ("cat f >/dev/null", 0o600)] {
         let before = text(&scene, "f");
-        call(&scene, ["update", "--backup", "f", "--", "sh", "-c", &format!("cat; echo x; {meanwhile}")]).run();
-        assert_eq!(text(&scene, "f"), before + "x\n", "{meanwhile}");
+        call(&scene, ["update", "--backup", "f", "--", "sh", "-c", &format!("cat; echo x; {change}")]).run();
+        assert_eq!(text(&scene, "f"), before + "x\n", "{change}");
         assert_eq!(file_mode(scene.path("f")), mode);
     }
     assert_eq!(names(&scene), ["f", "f~", "g"]);
@@ -83,10 +81,8 @@ fn a_link_redirected_during_the_update_changes_neither_file() {
             let _ = fs::remove_file(scene.path(link));
             symlink(to, scene.path(link)).unwrap();
         }
-        call(&scene, ["update", path, "--", "sh", "-c", script])
-            .status(1)
-            .err(format!("{path} no longer leads to the file that was read; no file was changed"))
-            .run();
+        let command = call(&scene, ["update", path, "--", "sh", "-c", script]).status(1);
+        command.err(format!("{path} no longer leads to the file that was read; no file was changed")).run();
         assert_eq!((text(&scene, "v1/f"), text(&scene, "v2/f")), ("a\n".to_owned(), "a\n".to_owned()), "{script}");
     }
 }
@@ -95,10 +91,8 @@ fn a_link_redirected_during_the_update_changes_neither_file() {
 fn a_command_that_writes_the_file_itself_is_reported() {
     let scene = scene_with("a\n");
     let told = |args: &[&str], status| {
-        let said = call(&scene, [&["update"], args].concat())
-            .status(status)
-            .err("f was changed during the update, by the command")
-            .run();
+        let command = call(&scene, [&["update"], args].concat()).status(status);
+        let said = command.err("f was changed during the update, by the command").run();
         assert!(said.err.contains("`aba-lock update --in-place ./f -- CMD {}`"), "{}", said.err);
         assert!(!said.err.contains("unchanged"), "{}", said.err);
     };
@@ -112,10 +106,8 @@ fn a_command_that_writes_the_file_itself_is_reported() {
     assert_eq!(text(&scene, "f"), "b\nc\nd\ne\nf\n");
     // The hint is a correct command line.
     fs::write(scene.path("-a b"), "a\n").unwrap();
-    call(&scene, ["update", "--", "-a b", "sh", "-c", "echo h >>'-a b'; cat"])
-        .status(1)
-        .err("`aba-lock update --in-place './-a b' -- CMD {}`")
-        .run();
+    let command = call(&scene, ["update", "--", "-a b", "sh", "-c", "echo h >>'-a b'; cat"]).status(1);
+    command.err("`aba-lock update --in-place './-a b' -- CMD {}`").run();
     for name in ["-a b", "-a b.lock"] {
         fs::remove_file(scene.path(name)).unwrap();
     }
@@ -190,10 +182,8 @@ fn a_directory_moved_during_the_update_keeps_no_temporary_files() {
     fs::remove_file(scene.path("d")).unwrap();
     fs::create_dir(scene.path("d")).unwrap();
     fs::write(scene.path("d/f"), "a\n").unwrap();
-    call(&scene, ["update", "d/f", "--", "sh", "-c", "cat; echo x; rm -r d"])
-        .status(1)
-        .err("d/f no longer leads to the file that was read; no file was changed")
-        .run();
+    let command = call(&scene, ["update", "d/f", "--", "sh", "-c", "cat; echo x; rm -r d"]).status(1);
+    command.err("d/f no longer leads to the file that was read; no file was changed").run();
     assert_eq!(names(&scene), [] as [&str; 0]);
 }
 

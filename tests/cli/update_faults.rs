@@ -42,7 +42,7 @@ fn a_signal_ends_the_command_and_leaves_the_file_as_it_was() {
             Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap().success()
         );
         if how == "deaf" {
-            // The command ignores the signal and succeeds. Its output is discarded nevertheless, because the update was cancelled.
+            // The command ignores the signal and succeeds. Its output is discarded, because the update was cancelled.
             wait_until("it was asked", || true);
             gate.open();
         }

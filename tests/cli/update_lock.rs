@@ -59,11 +59,9 @@ fn an_update_through_a_link_names_the_lock_of_its_target() {
         .err(format!("link was changed, a link to {0}; the lock is {0}.lock", file.display()))
         .run();
     let holder = scene.flock_holder(scene.path("f.lock"));
-    call(&scene, ["update", "-n", "link", "--", "cat"])
-        .status(75)
-        .err(format!("`aba-lock status --file {}.lock`", file.display()))
-        .err("(link is a link; the lock is next to its target)")
-        .run();
+    let command = call(&scene, ["update", "-n", "link", "--", "cat"]).status(75);
+    let command = command.err(format!("`aba-lock status --file {}.lock`", file.display()));
+    command.err("(link is a link; the lock is next to its target)").run();
     holder.release();
 }
 
@@ -130,10 +128,8 @@ fn an_update_whose_lock_file_was_removed_changes_nothing() {
     let scene = scene_with("a\n");
     let path = fs::canonicalize(scene.path(".")).unwrap().join("f.lock");
     for script in ["cat; echo x; rm f.lock", "rm f.lock; cat", "cat; echo x; rm f.lock; : >f.lock"] {
-        let said = call(&scene, ["update", "f", "--", "sh", "-c", script])
-            .status(1)
-            .err(format!("lock file {} was removed during the update", path.display()))
-            .run();
+        let command = call(&scene, ["update", "f", "--", "sh", "-c", script]).status(1);
+        let said = command.err(format!("lock file {} was removed during the update", path.display())).run();
         assert!(!said.err.contains("was changed"), "{}", said.err);
     }
     let script = "cat; echo y; rm f.lock; \"$HELPER\" update f -- tr a b";

@@ -40,11 +40,8 @@ fn without_proc_no_lock_is_reported_as_free() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let unknown = "a: whether it is held cannot be known from here: /proc cannot be read\n";
-    without_proc(&scene, &["status", "a"])
-        .status(125)
-        .out(unknown)
-        .out(format!("last taken by pid {} (sh -c ", holder.pid()))
-        .run();
+    let command = without_proc(&scene, &["status", "a"]).status(125).out(unknown);
+    command.out(format!("last taken by pid {} (sh -c ", holder.pid())).run();
     let said = without_proc(&scene, &["status", "--json", "a"]).status(125).out("").run().out;
     assert_eq!(parse_json(&said)["state"], "unknown", "{said}");
     assert_eq!(
@@ -71,11 +68,9 @@ fn without_proc_locks_a_possibly_held_lock_is_not_reported_as_free() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let paths = ["/proc/locks".to_owned(), format!("/proc/{}/fd", holder.pid())];
-    call_with_fault(&scene, ("openat", "EACCES"), &paths, &["status", "a"])
-        .status(125)
-        .out("a: whether it is held cannot be known from here: /proc/locks cannot be read, ")
-        .out(format!("last taken by pid {} (sh -c ", holder.pid()))
-        .run();
+    let command = call_with_fault(&scene, ("openat", "EACCES"), &paths, &["status", "a"]).status(125);
+    let command = command.out("a: whether it is held cannot be known from here: /proc/locks cannot be read, ");
+    command.out(format!("last taken by pid {} (sh -c ", holder.pid())).run();
     let said = call_with_fault(&scene, ("openat", "EACCES"), &paths, &["metrics"]).out("aba_lock_info").run().out;
     assert!(!said.contains("aba_lock_held{lock=\"a\"}"), "it is not known: {said}");
     // A visible holder is shown nevertheless.
@@ -182,7 +177,7 @@ fn a_holder_that_changes_at_each_look_is_reported_as_released() {
     let mut holder = Some(scene.holder("a"));
     let held = |call: Call| call.out("a: held, exclusive");
     let said = stop_status(&scene, "", held, |stop| {
-        assert!(stop < 50, "it looks for ever");
+        assert!(stop < 50, "it looks forever");
         holder.take().unwrap().release();
         holder = Some(scene.holder("a"));
     });

@@ -16,10 +16,8 @@ const UNFINISHED: &[(Rule, &str)] = &[
     (Rule::Word, "library"),
     (Rule::Length, "library"),
     (Rule::Length, "shell/aba-lock.bash"),
-    (Rule::Length, "tests of the helper"),
     (Rule::Length, "tests/shell/"),
     (Rule::Phrase, "library"),
-    (Rule::Phrase, "tests of the helper"),
     // Doc comments that are help texts.
     (Rule::Phrase, "benches/args.rs"),
     (Rule::Phrase, "src/bin/aba-lock-keeper/args.rs"),

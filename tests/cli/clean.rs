@@ -246,14 +246,14 @@ fn cleaning_a_lock_never_makes_another_caller_fail() {
     use_locks(&scene, &["a"]);
     let (clean, pid) = start_stopped_clean(&scene, "flock:signal=STOP", "removed lock a\n");
     let mut contender = scene.aba(["lock", "-n", "a", "--", "echo", "mine"]).out("mine\n").start();
-    wait_until("it tries again", || {
+    wait_until("the contender tries again", || {
         count_voluntary_switches(format!("/proc/{}/status", contender.pid())) > 20 || contender.has_ended()
     });
     assert!(!contender.has_ended(), "it did not wait for clean: {:?}", contender.finish().err);
     kill(pid, 18);
     contender.finish();
     clean.finish();
-    assert!(scene.lock_file("a").exists(), "it has made a new one");
+    assert!(scene.lock_file("a").exists(), "the contender has created a new file");
 }
 
 #[test]

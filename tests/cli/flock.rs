@@ -92,7 +92,7 @@ fn on_ctrl_c_flock_waits_for_a_command_that_still_cleans_up() {
     let strace = ["strace", "-I", "never", "-qq", "-e", "trace=kill", "-e", "signal=none", "-o"];
     let command = scene.on_terminal("ready>\x03").args(strace).arg(scene.path("trace")).arg(scene.path("flock"));
     let mut running = command.arg(scene.path("f")).args(["sh", "-c", &script]).status(5).out("cleaned").start();
-    wait_until("the command got it", || trapped.exists());
+    wait_until("the command got the signal", || trapped.exists());
     assert!(!running.has_ended());
     assert!(is_locked(&scene.path("f")));
     fs::write(go, "").unwrap();

@@ -166,7 +166,7 @@ fn processes_that_the_dying_holder_starts_are_ended() {
     scene.aba(["unlock", "a", "--kill"]).err("ended pid ").run();
     assert_eq!(first.wait(), 3);
     let child: u32 = fs::read_to_string(note).unwrap().trim().parse().unwrap();
-    assert!(!is_alive(child), "it has the lock still");
+    assert!(!is_alive(child), "it still holds the lock");
     assert!(!is_locked(&scene.lock_file("a")));
 }
 
@@ -299,7 +299,7 @@ fn a_reused_pid_is_never_signalled() {
         .run();
     let log = fs::read_to_string(log).unwrap();
     assert!(log.contains("pidfd_open(") && !log.contains("send_signal(") && !log.contains("kill("), "{log}");
-    wait_until("the holder goes on", || is_alive(holder.pid()));
+    wait_until("the holder lives", || is_alive(holder.pid()));
     scene.aba(["unlock", "a", "--kill"]).err("ended pid ").run();
     holder.wait();
 }

@@ -25,7 +25,7 @@ fn kill_reserve_at(args: &[&str], name: &str, when: u32) -> (Option<i32>, bool) 
     }
     let (status, _) = trace_reserve(&scene, &["-e", &format!("inject={name}:signal=KILL:when={when}")], args);
     let lock = registry(&scene, "ports.lock");
-    wait_until("it can be had", || !lock.exists() || !is_locked(&lock));
+    wait_until("the lock is free", || !lock.exists() || !is_locked(&lock));
     let has = rows(&scene, "ports").iter().any(|row| row.ends_with("/a"));
     // The next call succeeds, removes temporary files, and gives only free numbers.
     let other = number(reserve(&scene, "c", &[]));

@@ -218,7 +218,7 @@ fn excluding_a_leased_number_names_its_holder() {
     let gate = scene.gate("gate");
     let script = format!("echo >'{}'; read _ <{gate}", scene.path("begun").display());
     let lease = reserve(&scene, "a", &["--", "bash", "-c", &script]).start();
-    wait_until("it has the number", || scene.path("begun").exists());
+    wait_until("the lease is held", || scene.path("begun").exists());
     call(&scene, "a", ["exclude", "4000-5000"])
         .err(format!("5000 stays leased by pid {} (", lease.pid()))
         .err("until that ends\n")

@@ -2,7 +2,7 @@
 //! To the function, a task runs while its `lock` is held.
 
 use crate::call::Call;
-use crate::process::{is_alive, is_locked, is_watching, kill, parent_pid, wait_until, waiter_pids, write_program};
+use crate::process::{is_alive, is_watching, kill, parent_pid, wait_until, waiter_pids, write_program};
 use crate::scene::{Gate, Scene, with_command};
 use std::fs;
 use std::time::{Duration, Instant};
@@ -171,7 +171,7 @@ fn processes_of_a_killed_function_end_before_the_next_run() {
     wait_for_start(&scene, "a");
     let command = scene.task_pid("a");
     kill(parent_pid(command), 9);
-    wait_until("the lock is free", || !is_locked(&scene.task_file("a", "lock")));
+    scene.wait_for_task_release("a");
     assert!(is_alive(command));
     scene.once(["-qwi", "a", "--", "echo", "again"]).out("again\n").run();
     assert!(!is_alive(command));

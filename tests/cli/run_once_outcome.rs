@@ -208,7 +208,7 @@ fn an_interrupted_run_is_not_an_outcome() {
         scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
         kill(scene.task_pid("a"), 9);
         wait_until("it was noticed", || scene.task_text("a", "exit") == "137\n");
-        wait_until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
+        scene.wait_for_task_release("a");
         assert!(scene.task_text("a", "history").contains("SIGNAL rc=137"));
         let out = if mode == "-w" { "begun\n" } else { "" };
         gate.open();

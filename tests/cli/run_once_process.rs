@@ -16,7 +16,7 @@ fn a_signal_to_the_supervisor_reaches_the_whole_process_group() {
     wait_until("it is ready", || scene.task_text("a", "log.out") == "ready\n");
     kill(scene.supervisor("a"), 15);
     scene.once(["-R", "-i", "a"]).run();
-    wait_until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
+    scene.wait_for_task_release("a");
     assert!(scene.task_text("a", "log.out").contains("child"));
     assert_eq!(scene.task_text("a", "exit"), "143\n");
 }
@@ -33,7 +33,7 @@ fn a_pid_file_locked_by_another_process_does_not_count_as_a_running_task() {
     let stranger = Holder::start(stranger);
     kill(supervisor, 9);
     wait_until("the command has ended, and was reaped", || !Path::new(&format!("/proc/{command}")).exists());
-    wait_until("the stranger has it", || is_locked(&scene.task_file("a", "pid")));
+    wait_until("the stranger holds it", || is_locked(&scene.task_file("a", "pid")));
     scene.once(["-R", "-i", "a"]).status(1).run();
     gate.open();
     scene.once(["-qwi", "a"]).out("begun").run();
@@ -49,12 +49,11 @@ fn processes_that_left_the_session_of_an_interrupted_task_are_ended() {
         let script = format!("{how} -c \"echo \\$\\$; read _ <{gate}\" & wait");
         let start = || {
             scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
-            wait_until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
-            scene.task_text("a", "log.out").trim().parse::<u32>().unwrap()
+            scene.wait_for_task_child("a")
         };
         let child = start();
         kill(scene.task_pid("a"), 15);
-        wait_until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
+        scene.wait_for_task_release("a");
         assert!(!is_alive(child), "{how}: after a signal to the command");
         let child = start();
         scene.once(["-r", "-i", "a"]).run();
@@ -62,7 +61,7 @@ fn processes_that_left_the_session_of_an_interrupted_task_are_ended() {
         if how != "env -i setsid -w bash" {
             let child = start();
             kill(scene.supervisor("a"), 9);
-            wait_until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
+            scene.wait_for_task_release("a");
             scene.once(["-qwi", "a", "--", "true"]).run();
             assert!(!is_alive(child), "{how}: after the supervisor was killed");
         }
@@ -82,12 +81,12 @@ fn a_task_started_by_a_task_is_independent() {
     start();
     let (pid, supervisor) = (scene.task_pid("inner"), scene.supervisor("inner"));
     kill(scene.task_pid("outer"), 15);
-    wait_until("it was let go", || !is_locked(&scene.task_file("outer", "lock")));
+    scene.wait_for_task_release("outer");
     assert!(is_alive(pid) && is_alive(supervisor));
     start();
     let outer = scene.supervisor("outer");
     kill(outer, 9);
-    wait_until("it was let go", || !is_locked(&scene.task_file("outer", "lock")));
+    scene.wait_for_task_release("outer");
     scene.once(["-qwi", "outer", "--", "true"]).run();
     assert!(is_alive(pid) && is_alive(supervisor) && parent_pid(pid) == supervisor);
 }
@@ -188,8 +187,7 @@ fn a_killed_supervisor_leaves_no_second_copy() {
     // The command has a child that ignores signals.
     let script = format!("(trap '' TERM HUP INT; echo $BASHPID; read _ <{gate}; read _ <{gate}) & wait");
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
-    wait_until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
-    let child: u32 = scene.task_text("a", "log.out").trim().parse().unwrap();
+    let child = scene.wait_for_task_child("a");
     let (command, supervisor) = (scene.task_pid("a"), scene.supervisor("a"));
     kill(supervisor, 9);
     wait_until("the command has ended", || !is_alive(command));
@@ -208,8 +206,7 @@ fn children_of_a_killed_command_end_before_the_next_run() {
     let gate = scene.gate("gate");
     let script = format!("(echo $BASHPID; read _ <{gate}) & wait");
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
-    wait_until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
-    let child: u32 = scene.task_text("a", "log.out").trim().parse().unwrap();
+    let child = scene.wait_for_task_child("a");
     kill(scene.task_pid("a"), 9);
     scene.once(["-qwi", "a", "--", "echo", "again"]).out("again\n").run();
     assert!(!is_alive(child));
@@ -250,7 +247,7 @@ fn a_background_task_does_not_keep_the_lock_of_the_script_that_started_it() {
     scene.call("bash").args(["-c", script, "bash", &task]).run();
     scene.once(["-R", "-i", "a"]).run();
     assert!(!is_locked(&scene.lock_file("op")));
-    wait_until("it says what it was given", || scene.task_text("a", "log.out") == "none\n");
+    wait_until("the task prints its variable", || scene.task_text("a", "log.out") == "none\n");
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn a_task_can_reset_itself() {
     let pid = scene.task_pid("a");
     gate.open();
     wait_until("it has ended", || !is_alive(pid));
-    wait_until("it was let go", || !is_locked(&scene.task_file("a", "lock")));
+    scene.wait_for_task_release("a");
 }
 
 #[test]
@@ -220,8 +220,7 @@ fn a_reset_ends_what_a_successful_task_left() {
     let gate = scene.gate("gate");
     let script = format!("(trap '' TERM; echo $BASHPID; read _ <{gate}; read _ <{gate}) & trap 'exit 0' TERM; wait");
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
-    wait_until("the child is there", || scene.task_text("a", "log.out").ends_with('\n'));
-    let child: u32 = scene.task_text("a", "log.out").trim().parse().unwrap();
+    let child = scene.wait_for_task_child("a");
     scene.once(["-r", "-i", "a"]).run();
     assert!(scene.task_text("a", "history").contains("COMPLETE rc=0"));
     assert!(!is_alive(child));

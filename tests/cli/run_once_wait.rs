@@ -176,19 +176,9 @@ fn a_wait_can_time_out_while_its_output_is_not_read() {
     for signal in [None, Some("-INT")] {
         let scene = Scene::new();
         let bound = if signal.is_none() { "0.3" } else { "600" };
+        let script = "head -c 1000000 /dev/zero; sleep 600";
         let mut command = scene.program(HELPER);
-        command.args([
-            "run-once",
-            "-w",
-            "-W",
-            bound,
-            "-i",
-            "a",
-            "--",
-            "sh",
-            "-c",
-            "head -c 1000000 /dev/zero; sleep 600",
-        ]);
+        command.args(["run-once", "-w", "-W", bound, "-i", "a", "--", "sh", "-c", script]);
         // The output is not read.
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         wait_until("it is full", || is_stuck(child.id()));
@@ -236,7 +226,7 @@ fn a_wait_names_the_process_that_keeps_the_task_from_running() {
     let said = "waiting for the lock of task a, held by pid ";
     let waiter = scene.once(["-wi", "a", "--", "true"]).err(said).err("which does not run it").start();
     let errors = waiter.pid();
-    wait_until("it said so", || is_older_than_report(errors));
+    wait_until("the message is printed", || is_older_than_report(errors));
     holder.release();
     waiter.finish();
 }

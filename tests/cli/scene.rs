@@ -2,8 +2,8 @@
 
 use crate::call::{Call, Holder};
 use crate::process::{
-    PATIENCE, copy_program, count_threads, count_waiters, is_root, make_fifo, parent_pid, set_mode, wait_until,
-    waiter_pids,
+    PATIENCE, copy_program, count_threads, count_waiters, is_locked, is_root, make_fifo, parent_pid, set_mode,
+    wait_until, waiter_pids,
 };
 use std::ffi::OsStr;
 use std::fmt;
@@ -247,6 +247,17 @@ impl Scene {
             waiters.len() == number && waiters.iter().all(is_settled)
         });
         self.wait_for_waiters(name, number);
+    }
+
+    /// Waits until a task prints its first line, the pid of a child, and returns that.
+    pub(crate) fn wait_for_task_child(&self, id: &str) -> u32 {
+        wait_until("the task prints the pid of its child", || self.task_text(id, "log.out").ends_with('\n'));
+        self.task_text(id, "log.out").trim().parse().unwrap()
+    }
+
+    /// Waits until no process holds the lock of a task.
+    pub(crate) fn wait_for_task_release(&self, id: &str) {
+        wait_until("the lock of the task is free", || !is_locked(&self.task_file(id, "lock")));
     }
 
     /// Waits until this number of processes is blocked for the lock of a task.

@@ -420,7 +420,7 @@ fn status_and_list_agree_with_proc_in_random_scenes() {
                 stage.add_scene(number);
             }
             stage.wait_until_settled();
-            wait_until("it stands still", || stage.is_compared());
+            wait_until("the comparison is complete", || stage.is_compared());
             stage.end();
         }
     };

@@ -43,7 +43,7 @@ fn a_signal_ends_the_command_and_leaves_the_file_as_it_was() {
         );
         if how == "deaf" {
             // The command ignores the signal and succeeds. Its output is discarded, because the update was cancelled.
-            wait_until("it was asked", || true);
+            wait_until("the command got the signal", || true);
             gate.open();
         }
         wait_until("it has ended", || child.try_wait().unwrap().is_some());
@@ -108,7 +108,7 @@ fn an_update_killed_at_any_system_call_leaves_the_old_or_the_new_content() {
                     other => panic!("killed at {at}: {other:?}"),
                 }
                 // The next update succeeds, and removes temporary files.
-                wait_until("it can be had", || !is_locked(&scene.path("f.lock")) || !scene.path("f.lock").exists());
+                wait_until("the lock is free", || !is_locked(&scene.path("f.lock")) || !scene.path("f.lock").exists());
                 call(&scene, ["update", "-t", "20", "f", "--", "sh", "-c", "cat; echo more"]).run();
                 assert!(text(&scene, "f").ends_with("\nmore\n"), "killed at {at}");
                 assert!(
@@ -205,9 +205,9 @@ fn a_command_that_outlives_its_update_does_not_reach_the_next_one() {
     let gate = scene.gate("gate");
     let script = format!("echo two >>{{}}; echo >'{}'; read _ <{gate}", begun.display());
     let second = call(&scene, ["update", "-i", "f", "--", "bash", "-c", &script]).start();
-    wait_until("the second one is at it", || begun.exists());
+    wait_until("the second update runs", || begun.exists());
     late.open();
-    wait_until("the late one has tried", || scene.path("done").exists());
+    wait_until("the late process has written", || scene.path("done").exists());
     gate.open();
     second.finish();
     assert_eq!(text(&scene, "f"), "base\none\ntwo\n");

@@ -180,7 +180,7 @@ fn a_background_update_started_by_the_command_waits_for_its_turn() {
             wait_until("it waits", || scene.path("f.lock").exists() && count_waiters(&scene.path("f.lock")) > 0);
             gate.open();
             running.finish();
-            wait_until("it has come to its turn", || {
+            wait_until("it has had its turn", || {
                 fs::read_to_string(scene.path("status")).is_ok_and(|it| !it.is_empty())
             });
             assert_eq!(text(&scene, "status"), "0\n", "{how} {in_place}");
@@ -222,7 +222,7 @@ fn a_child_of_a_finished_update_waits_for_its_turn() {
     gate.open();
     wait_until("it waits", || count_waiters(&scene.path("f.lock")) > 0);
     holder.release();
-    wait_until("it has come to its turn", || scene.path("status").exists() && !text(&scene, "status").is_empty());
+    wait_until("it has had its turn", || scene.path("status").exists() && !text(&scene, "status").is_empty());
     assert_eq!((text(&scene, "status"), text(&scene, "f")), ("0\n".to_owned(), "c\n".to_owned()));
 }
 

@@ -7,7 +7,7 @@ pub mod properties;
 use crate::base::names::LockName;
 use crate::file::error::FileError;
 use crate::lock::error::LockError;
-use crate::lock::holders::{self, Belief, Blind, Known, State};
+use crate::lock::holders::{self, Availability, Belief, BlindSpot, LockState};
 use crate::os::word_for;
 use crate::store::Store;
 use memchr::memmem;
@@ -56,21 +56,21 @@ pub struct Counts {
 /// no `/proc`.
 pub fn now(store: &Store) -> Result<Vec<Now>, LockError> {
     store.can_be_listed()?;
-    let one = |(name, state): (LockName, State)| Now {
+    let one = |(name, state): (LockName, LockState)| Now {
         name: name.to_string(),
-        held: match state.known() {
-            Known::Held => Some(true),
-            Known::Free => Some(false),
-            Known::Unknown => None,
+        held: match state.availability() {
+            Availability::Held => Some(true),
+            Availability::Free => Some(false),
+            Availability::Unknown => None,
         },
         age: state.holding.as_ref().and_then(|holding| match &holding.record {
             Some((record, belief)) if *belief != Belief::Perhaps => record.age(),
             _ => None,
         }),
-        waiting: state.blind.is_none().then_some(state.queue.len()),
+        waiting: state.blind_spot.is_none().then_some(state.queue.len()),
     };
-    let states = holders::of_store(store)?;
-    if states.iter().any(|(_, state)| state.blind == Some(Blind::Proc)) {
+    let states = holders::observe_store(store)?;
+    if states.iter().any(|(_, state)| state.blind_spot == Some(BlindSpot::Proc)) {
         return Err(LockError::Blind);
     }
     Ok(states.into_iter().map(one).collect())

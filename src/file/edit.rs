@@ -31,7 +31,7 @@ use crate::base::target::{Kind, Target, Wait};
 use crate::file::error::FileError;
 use crate::lock::acquire;
 use crate::lock::error::LockError;
-use crate::lock::events::{self, Event};
+use crate::lock::events::{self, LockEvent};
 use crate::lock::record::{self, Content};
 use crate::lock::request::{Acquired, Guard, Request};
 use crate::lock::wait::Contention;
@@ -106,8 +106,8 @@ struct Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         for guard in &self.acquired.guards {
-            let event = Event::Released { held: Some(self.since.elapsed()) };
-            events::note(&event, &guard.target, std::process::id(), self.command.as_deref());
+            let event = LockEvent::Released { held: Some(self.since.elapsed()) };
+            events::log_event(&event, &guard.target, std::process::id(), self.command.as_deref());
         }
     }
 }

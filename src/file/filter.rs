@@ -103,7 +103,7 @@ pub fn in_place(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Fo
 pub fn check(edit: &Edit, text: &str, draft: &Draft, forward: &Forward) -> Result<i32, FileError> {
     let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(edit.failed("check"))?;
     let before = draft.seal()?;
-    let words = inherit::by_shell(text, draft.shown().as_os_str());
+    let words = inherit::build_shell_command(text, draft.shown().as_os_str());
     let mut command = command(edit, &words, None);
     command.env(COPY, draft.shown()).stdin(draft.content()?).stdout(stderr);
     start(&mut command, &words, forward)?;

@@ -50,10 +50,10 @@ use super::wait::{self, Contention, Waited};
 use crate::base::environment::inherited_descriptors;
 use crate::base::target::{Kind, Target, Wait};
 use crate::lock::error::LockError;
-use crate::lock::events::{self, Event};
-use crate::lock::open::{MAX_OPENS, cannot_open, open};
+use crate::lock::events::{self, LockEvent};
+use crate::lock::open::{MAX_OPENS, cannot_open, open_lock_file};
 use crate::lock::ownership::{held_for_ancestor, held_from_above, held_mode, is_taker, may_be_held};
-use crate::lock::record::{self, Content, Draft, Taker};
+use crate::lock::record::{self, Content, RecordDraft, Taker};
 use crate::os::proc::lock_table;
 use crate::os::{self, Mode, word_for};
 use crate::store::Store;
@@ -83,7 +83,7 @@ pub fn acquire(
         match first_replaced(&guards) {
             None => return Ok(attempt.finish(guards)),
             Some(guard) => {
-                attempt.note(&Event::Replaced, &guard.target);
+                attempt.note(&LockEvent::Replaced, &guard.target);
                 replaced = Some(guard.target.path.clone());
             }
         }
@@ -123,7 +123,7 @@ pub fn acquire_descriptors(
         }
     }
     if let Some(guard) = first_replaced(&guards) {
-        attempt.note(&Event::Replaced, &guard.target);
+        attempt.note(&LockEvent::Replaced, &guard.target);
         let error = LockError::Replaced { fd: guard.inherited.unwrap_or(-1), path: guard.target.path.clone() };
         release(&guards);
         return Err(error);
@@ -152,7 +152,7 @@ struct Attempt<'a> {
     script: Script,
     started: Instant,
     /// Of the records, if it is there already.
-    draft: Option<Draft>,
+    draft: Option<RecordDraft>,
     /// What was taken already on descriptors of the script.
     taken: Vec<RawFd>,
 }
@@ -171,7 +171,7 @@ impl<'a> Attempt<'a> {
         }
         for _ in 0..MAX_OPENS {
             let target = &*target.resolved();
-            let file = open(target, store)?;
+            let file = open_lock_file(target, store)?;
             // The kernel would make the second descriptor wait for the first one, forever.
             if let Some(first) = guards.iter().find(|guard| os::same_file(&guard.file, &file).unwrap_or(false)) {
                 // With a guard of its own, because one of the two paths may lead to another file before the last grant.
@@ -189,7 +189,7 @@ impl<'a> Attempt<'a> {
             if target.is_open_as(&file) {
                 return Ok(Guard { file, target: target.clone(), inherited: None, fresh: true });
             }
-            self.note(&Event::Replaced, target);
+            self.note(&LockEvent::Replaced, target);
         }
         Err(LockError::KeepsChanging { path: target.path.clone() })
     }
@@ -234,7 +234,7 @@ impl<'a> Attempt<'a> {
                     LockError::NotRegular { path: target.path, kind: word_for(kind) }
                 }
                 _ => {
-                    self.note(&Event::Replaced, &target);
+                    self.note(&LockEvent::Replaced, &target);
                     LockError::Replaced { fd, path: target.path }
                 }
             });
@@ -265,7 +265,7 @@ impl<'a> Attempt<'a> {
             Ok(Guard { file, target, inherited: Some(fd), fresh: true })
         } else {
             let _ = os::unlock(&file);
-            self.note(&Event::Replaced, &target);
+            self.note(&LockEvent::Replaced, &target);
             Err(LockError::Replaced { fd, path: target.path })
         }
     }
@@ -277,8 +277,8 @@ impl<'a> Attempt<'a> {
         Ok(())
     }
 
-    fn note(&self, event: &Event, target: &Target) {
-        events::note(event, target, self.request.holder, self.request.command.as_deref());
+    fn note(&self, event: &LockEvent, target: &Target) {
+        events::log_event(event, target, self.request.holder, self.request.command.as_deref());
     }
 
     fn try_lock(&self, file: &File, target: &Target) -> Result<bool, LockError> {
@@ -288,7 +288,7 @@ impl<'a> Attempt<'a> {
     /// Reports the contention, and then blocks for as long as the request allows.
     fn wait(&mut self, file: &File, target: &Target) -> Result<(), LockError> {
         if self.request.logs_contention {
-            self.note(&Event::Contended { waits: self.request.wait.blocks() }, target);
+            self.note(&LockEvent::Contended { waits: self.request.wait.blocks() }, target);
         }
         let limit = match self.request.wait {
             Wait::No | Wait::For(Duration::ZERO) => None,
@@ -329,12 +329,12 @@ impl<'a> Attempt<'a> {
         match waited.map_err(|source| LockError::cannot_lock(&target.path, source))? {
             Waited::Granted => Ok(()),
             Waited::Circle(circle) => {
-                self.note(&Event::Deadlock { circle: &circle.to_string() }, target);
+                self.note(&LockEvent::Deadlock { circle: &circle.to_string() }, target);
                 Err(LockError::Deadlock { label, circle: Box::new(circle) })
             }
             Waited::GivenUp if has_ended() => Err(LockError::ScriptEnded { label }),
             Waited::GivenUp => {
-                self.note(&Event::TimedOut { waited: self.started.elapsed() }, target);
+                self.note(&LockEvent::TimedOut { waited: self.started.elapsed() }, target);
                 Err(LockError::TimedOut { label, path, kind, after: limit.unwrap_or_default() })
             }
         }
@@ -342,13 +342,13 @@ impl<'a> Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn draft(&self) -> Draft {
+    fn draft(&self) -> RecordDraft {
         let request = self.request;
         let taker = match self.script {
             Script::None => Taker::new(request.holder, request.command.as_deref()),
             Script::Parent(pid) => Taker::parent(pid),
         };
-        Draft::new(taker, request.mode, request.who, request.pid_file)
+        RecordDraft::new(taker, request.mode, request.who, request.pid_file)
     }
 
     /// Writes the records. What an ancestor holds keeps its own.
@@ -394,7 +394,7 @@ impl Attempt<'_> {
             }
             os::set_owner(&guard.file, request.holder);
         }
-        events::acquired(&acquired, request, &record.command, self.started);
+        events::log_acquired(&acquired, request, &record.command, self.started);
         acquired
     }
 }

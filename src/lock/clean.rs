@@ -5,7 +5,7 @@
 //!
 //! - **The file to ourselves** ([`os::be_alone`]). It is given only if no other process has the file open, in whatever
 //!   namespace and of whatever user: so nobody holds the lock, waits for it, or is between opening and locking. Who opens
-//!   the file from then on waits for us: the kernel makes a shell's `exec 200<>` wait, and [`open`](super::open::open) tries again.
+//!   the file from then on waits for us: the kernel makes a shell's `exec 200<>` wait, and [`open`](super::open::open_lock_file) tries again.
 //! - **The lock**, which is what the others go by. It is free, as nobody has the file open; were we stopped for so long
 //!   that the kernel let others in (45 s), it keeps them out, or we find it taken.
 //! - **The same inode?** The path must still lead to the file that we locked. Everyone else asks the same after each grant
@@ -35,7 +35,7 @@
 //! Where a file system cannot tell who has a file open, as NFS, nothing is removed.
 
 use crate::lock::error::LockError;
-use crate::lock::holders::{self, Belief, Holding, Known, State};
+use crate::lock::holders::{self, Availability, Belief, Holding, LockState};
 use crate::lock::record::{self, Content, Record};
 use crate::os::proc::process;
 use crate::os::{self, Mode, leads_to, word_for};
@@ -106,7 +106,7 @@ pub enum Why {
 
 /// Removes the lock file at `path`, of which `state` was known a moment ago, if the rule and everything else allows it.
 #[must_use]
-pub fn lock_file(path: &Path, state: State, rule: &Rule) -> Fate {
+pub fn lock_file(path: &Path, state: LockState, rule: &Rule) -> Fate {
     let data = match fs::symlink_metadata(path) {
         Ok(data) => data,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Fate::Left(Why::Missing),
@@ -121,8 +121,8 @@ pub fn lock_file(path: &Path, state: State, rule: &Rule) -> Fate {
     if let Some(owner) = other_owner(&data) {
         return Fate::Left(Why::Theirs(owner));
     }
-    let is_known = state.known() == Known::Free;
-    let beyond = state.beyond.map(|(record, belief)| (Box::new(record), belief));
+    let is_known = state.availability() == Availability::Free;
+    let beyond = state.unseen.map(|(record, belief)| (Box::new(record), belief));
     // The kernel of another machine does not tell ours who has the file open; that of another namespace is ours.
     if let Some((record, Belief::OtherHost)) = beyond {
         return Fate::Left(Why::Beyond(record, Belief::OtherHost));
@@ -133,7 +133,7 @@ pub fn lock_file(path: &Path, state: State, rule: &Rule) -> Fate {
     }
     match remove(path, rule) {
         Ok(None) => Fate::Removed,
-        Ok(Some(Why::Open)) => Fate::Left(match (holders::of(path).holding, beyond) {
+        Ok(Some(Why::Open)) => Fate::Left(match (holders::observe_lock(path).holding, beyond) {
             (Some(holding), _) => Why::Held(Box::new(holding)),
             (None, Some((record, belief))) => Why::Beyond(record, belief),
             (None, None) => Why::Open,

@@ -215,7 +215,7 @@ impl Lookout {
     #[must_use]
     pub fn new(path: &Path) -> Self {
         Self {
-            file: lock_table::file_id(&holders::wanted(path)),
+            file: lock_table::file_id(&holders::identify_file(path)),
             waiters: 0,
             looked: false,
             seen: None,
@@ -702,7 +702,7 @@ impl World {
             if let Some(lock) = task.map(|task| task.join("lock"))
                 && !links.contains(&lock)
             {
-                self.waits.insert(*pid, lock_table::file_id(&holders::wanted(&lock)));
+                self.waits.insert(*pid, lock_table::file_id(&holders::identify_file(&lock)));
             }
         }
     }
@@ -959,7 +959,7 @@ impl World {
 
     /// What people call a lock.
     fn label(&self, file: FileId) -> String {
-        self.path(file).map_or_else(|| format!("a lock on inode {}", file.ino), |path| holders::label(&path))
+        self.path(file).map_or_else(|| format!("a lock on inode {}", file.ino), |path| holders::derive_label(&path))
     }
 
     fn path(&self, file: FileId) -> Option<PathBuf> {

@@ -22,7 +22,7 @@ mod log;
 pub mod properties;
 mod report;
 
-pub use line::{Event, MAX_LINE};
-pub use log::{can_write, take_failure};
-pub(crate) use report::{acquired, releases};
-pub use report::{note, released};
+pub use line::{LockEvent, MAX_LINE};
+pub use log::{check_writable, take_failure};
+pub(crate) use report::{log_acquired, log_release};
+pub use report::{log_event, log_released};

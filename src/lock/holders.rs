@@ -11,11 +11,11 @@ pub mod ranges;
 mod state;
 mod waiter;
 
-pub use holder::{Holder, numbers};
-pub use lock_file::label;
-pub(crate) use lock_file::wanted;
-pub(crate) use observe::{at_a_glance, briefly_until};
-pub use observe::{briefly, of, of_all, of_store};
-pub use state::{Belief, Blind, Holding, Kin, Known, RangeHolding, State};
+pub use holder::{Holder, format_pids};
+pub use lock_file::derive_label;
+pub(crate) use lock_file::identify_file;
+pub use observe::{observe_all, observe_briefly, observe_lock, observe_store};
+pub(crate) use observe::{observe_briefly_until, observe_taker};
+pub use state::{Availability, Belief, BlindSpot, Holding, Kin, LockState, RangeHolding};
 pub use waiter::Waiter;
 pub(crate) use waiter::script_of;

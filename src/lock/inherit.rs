@@ -30,31 +30,31 @@ pub fn closes_descriptors(program: &OsStr) -> bool {
 ///
 /// `argument` is `$1` for the text. It is never pasted into the text, where the shell would interpret it.
 #[must_use]
-pub fn by_shell(text: &str, argument: &OsStr) -> Vec<OsString> {
+pub fn build_shell_command(text: &str, argument: &OsStr) -> Vec<OsString> {
     ["/bin/sh", "-c", "--", text, "sh"].into_iter().map(OsString::from).chain([argument.to_owned()]).collect()
 }
 
 /// Becomes the command of `--on-busy`, which gets the name of the lock. Returns only if that fails, with the reason.
 #[must_use]
-pub fn become_shell(text: &str, name: &str) -> io::Error {
-    let command = os::Command::new(&by_shell(text, OsStr::new(name)), &[(NAME, name.to_owned())]);
+pub fn exec_shell(text: &str, name: &str) -> io::Error {
+    let command = os::Command::new(&build_shell_command(text, OsStr::new(name)), &[(NAME, name.to_owned())]);
     command.map_or_else(|error| error, |command| command.exec())
 }
 
 /// Hands locks down to the command that we are to become. What to say of it in `ABA_LOCK_FDS`.
-pub fn hand_down<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> Result<String, LockError> {
+pub fn hand_down_locks<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> Result<String, LockError> {
     let mut fds = inherited_descriptors();
     for guard in guards {
-        let fd = reachable(guard)?;
+        let fd = hand_down_lock(guard)?;
         if !fds.contains(&fd) {
             fds.push(fd);
         }
     }
-    Ok(listed(&fds))
+    Ok(format_descriptors(&fds))
 }
 
 /// The descriptor on which each lock can be reached by a program that we become.
-pub fn reachable(guard: &Guard) -> Result<RawFd, LockError> {
+pub fn hand_down_lock(guard: &Guard) -> Result<RawFd, LockError> {
     match guard.inherited {
         Some(fd) => Ok(fd),
         None => os::hand_down(guard.file(), LOWEST_FD)
@@ -64,24 +64,24 @@ pub fn reachable(guard: &Guard) -> Result<RawFd, LockError> {
 
 /// Keeps locks from a command that we start, also those that an ancestor handed down. What to say of the others in
 /// `ABA_LOCK_FDS`.
-pub fn keep_back<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> String {
+pub fn withhold_locks<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> String {
     let kept: Vec<RawFd> = guards.into_iter().filter_map(|guard| guard.inherited).collect();
     for fd in &kept {
         os::keep_back(*fd);
     }
     let fds: Vec<RawFd> = inherited_descriptors().into_iter().filter(|fd| !kept.contains(fd)).collect();
-    listed(&fds)
+    format_descriptors(&fds)
 }
 
 /// Returns the status with which we end after our child, which ended with `status`. [`CommandError::Signalled`]: it died of a signal that
 /// we got, too, and of which we must die.
-pub fn status_after(child: &os::Child, status: i32) -> Result<i32, CommandError> {
+pub fn check_child_status(child: &os::Child, status: i32) -> Result<i32, CommandError> {
     child.died_with_us(status).map_or(Ok(status), |signal| Err(CommandError::Signalled { signal }))
 }
 
 /// Descriptors as `ABA_LOCK_FDS` lists them.
 #[must_use]
-pub fn listed(fds: &[RawFd]) -> String {
+pub fn format_descriptors(fds: &[RawFd]) -> String {
     let list: Vec<String> = fds.iter().map(RawFd::to_string).collect();
     list.join(" ")
 }

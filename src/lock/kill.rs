@@ -9,7 +9,7 @@
 //! looked at after that: it started when the one we saw did, and has the locked file open. That needs a `/proc` of our own
 //! pid namespace. What cannot be seen so is never signalled: another user's process, or one that only a record tells of.
 
-use crate::lock::holders::{self, Known, State};
+use crate::lock::holders::{self, Availability, LockState};
 use crate::lock::record;
 use crate::os;
 use crate::os::proc::lock_table::{self, Listed, Look, Opener, Wanted};
@@ -126,7 +126,7 @@ pub enum Why {
     /// It is held by the process that asks, or by one above it.
     Ours,
     /// Who has it cannot be seen from here, whatever a record says.
-    Unseen(Box<State>),
+    Unseen(Box<LockState>),
     /// One of them may not be signalled by us.
     NotAllowed(Signalled, io::Error),
     /// `/proc` is of another pid namespace: its numbers mean nothing here.
@@ -140,7 +140,7 @@ pub enum Why {
 pub fn release(path: &Path, how: &How) -> Forced {
     let refused = |why| Forced { signalled: Vec::new(), end: End::Refused(why) };
     let begin = Instant::now();
-    let file = holders::wanted(path);
+    let file = holders::identify_file(path);
     if !process::has_our_numbers() {
         return refused(if process::can_be_seen() { Why::OtherProc } else { Why::NoProc });
     }
@@ -153,8 +153,8 @@ pub fn release(path: &Path, how: &How) -> Forced {
         if live(&look).next().is_some() {
             break look;
         }
-        let state = holders::of(path);
-        if state.known() == Known::Free {
+        let state = holders::observe_lock(path);
+        if state.availability() == Availability::Free {
             return Forced { signalled: Vec::new(), end: End::Released };
         }
         tries += 1;

@@ -23,7 +23,7 @@ const MAX_PAUSES: u32 = 5000;
 const OPEN_AGAIN: Duration = Duration::from_millis(1);
 
 /// Opens the lock file, and makes it and its directory where they are not there yet.
-pub fn open(target: &Target, store: Option<&Store>) -> Result<File, LockError> {
+pub fn open_lock_file(target: &Target, store: Option<&Store>) -> Result<File, LockError> {
     let path = &target.path;
     let mut options = OpenOptions::new();
     // O_NOFOLLOW: a link here was planted. O_NONBLOCK: opening a FIFO would hang. O_NOCTTY: so could a terminal.
@@ -110,7 +110,7 @@ pub(super) fn cannot_open(path: &Path, source: io::Error) -> LockError {
 
 /// Whether anything can be known of a lock: not if its directory may not be searched, or if its file is none that can be
 /// locked.
-pub fn can_be_known(target: &Target) -> Result<(), LockError> {
+pub fn check_lock_file(target: &Target) -> Result<(), LockError> {
     let path = &target.path;
     match fs::symlink_metadata(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(LockError::Look { path: path.clone(), source }),

@@ -24,7 +24,7 @@ pub(super) fn is_taker(content: &Content, process: u32) -> bool {
 }
 
 /// The process for which the lock of an open file description was acquired.
-enum Holder {
+enum DescriptionHolder {
     /// This process, which ran at that tick.
     Process(u32, Option<u64>),
     /// It is above the top of this pid namespace and cannot be seen, whether it lives or not.
@@ -34,12 +34,14 @@ enum Holder {
 }
 
 /// Returns the holder, if the kernel says that `locker` acquired the lock.
-fn holder(file: &File, locker: u32) -> Holder {
+fn find_holder(file: &File, locker: u32) -> DescriptionHolder {
     match record::read(file) {
-        Content::Record(record) if locker == 0 && record.ns != process::pid_namespace() => Holder::OtherNamespace,
-        Content::Record(record) if locker == record.locker => Holder::Process(record.pid, Some(record.tick)),
+        Content::Record(record) if locker == 0 && record.ns != process::pid_namespace() => {
+            DescriptionHolder::OtherNamespace
+        }
+        Content::Record(record) if locker == record.locker => DescriptionHolder::Process(record.pid, Some(record.tick)),
         // There is no record of this acquisition, or the kernel does not say whose it is.
-        _ => os::owner(file).map_or(Holder::Unknown, |pid| Holder::Process(pid, None)),
+        _ => os::owner(file).map_or(DescriptionHolder::Unknown, |pid| DescriptionHolder::Process(pid, None)),
     }
 }
 
@@ -47,17 +49,17 @@ fn holder(file: &File, locker: u32) -> Holder {
 /// its holder has ended or is a sibling, and the lock is not ours to share, although we inherited it.
 pub(super) fn held_from_above(file: &File, process: u32) -> bool {
     let locker = lock_table::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
-    match holder(file, locker) {
-        Holder::OtherNamespace => true,
-        Holder::Process(pid, tick) => is_ancestor(pid, tick, process),
-        Holder::Unknown => ancestors(process).contains(&locker),
+    match find_holder(file, locker) {
+        DescriptionHolder::OtherNamespace => true,
+        DescriptionHolder::Process(pid, tick) => is_ancestor(pid, tick, process),
+        DescriptionHolder::Unknown => ancestors(process).contains(&locker),
     }
 }
 
 /// Returns true if this program acquired it, on a descriptor of `process` or of a living ancestor.
 pub(super) fn held_for_ancestor(file: &File, process: u32) -> bool {
     let locker = lock_table::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
-    matches!(holder(file, locker), Holder::Process(pid, tick) if is_ancestor(pid, tick, process))
+    matches!(find_holder(file, locker), DescriptionHolder::Process(pid, tick) if is_ancestor(pid, tick, process))
 }
 
 fn is_ancestor(pid: u32, tick: Option<u64>, process: u32) -> bool {

@@ -16,7 +16,7 @@ pub mod properties;
 pub mod token;
 mod value;
 
-pub use draft::{Draft, Taker};
+pub use draft::{RecordDraft, Taker};
 pub use file::{last_token, read, read_path, write};
 pub(crate) use file::{read_descriptor, write_text};
 pub use format::{Content, Record};

@@ -11,7 +11,7 @@ use std::path::Path;
 /// Releases the lock on the script's descriptor `fd`, for every copy of it at once.
 ///
 /// [`LockError::Replaced`] when `path` is given and `fd` is open on some other file than the one that is or was there.
-pub fn release(fd: RawFd, path: Option<&Path>) -> Result<(), LockError> {
+pub fn release_descriptor(fd: RawFd, path: Option<&Path>) -> Result<(), LockError> {
     let file = os::second_descriptor(fd).ok_or(LockError::BadDescriptor { fd })?;
     if let Some(path) = path {
         // A file that was removed has no name any more, and is to be released like the others.
@@ -21,7 +21,7 @@ pub fn release(fd: RawFd, path: Option<&Path>) -> Result<(), LockError> {
         }
     }
     // Before it: in the log, the next one is to come after us.
-    events::releases(&file);
+    events::log_release(&file);
     // If another program locks this description next, as flock(1) does, the lock is not that of the old owner.
     os::set_owner(&file, 0);
     os::unlock(&file).map_err(|source| LockError::Lock { path: path.unwrap_or(Path::new("")).to_owned(), source })
@@ -29,7 +29,7 @@ pub fn release(fd: RawFd, path: Option<&Path>) -> Result<(), LockError> {
 
 /// How the lock at `path` is held through descriptor `fd` of this process; `None` when it is not, or when that
 /// is not the file that `path` leads to. [`LockError::Unknown`] where the kernel cannot be asked.
-pub fn held_through(fd: RawFd, path: &Path) -> Result<Option<Mode>, LockError> {
+pub fn read_held_mode(fd: RawFd, path: &Path) -> Result<Option<Mode>, LockError> {
     let Some(file) = os::second_descriptor(fd) else { return Ok(None) };
     if !leads_to(path, &file) {
         return Ok(None);

@@ -15,7 +15,7 @@
 
 use crate::base::target::Target;
 use crate::lock::deadlock::{self, Circle, LATER_FOR_EACH, Lookout};
-use crate::lock::holders::{self, State};
+use crate::lock::holders::{self, LockState};
 use crate::lock::inherit;
 use crate::os::proc::lock_table;
 use crate::os::{self, Mode};
@@ -78,17 +78,17 @@ pub struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    /// Who has it ([`holders::briefly`]). Of no use when the wait comes to its end meanwhile.
+    /// Who has it ([`holders::observe_briefly`]). Of no use when the wait comes to its end meanwhile.
     #[must_use]
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> LockState {
         if self.is_one_of_a_crowd() {
-            return holders::at_a_glance(&self.target.path);
+            return holders::observe_taker(&self.target.path);
         }
-        holders::briefly_until(&self.target.path, self.over)
+        holders::observe_briefly_until(&self.target.path, self.over)
     }
 
     fn number(&self) -> usize {
-        let count = || lock_table::queue(lock_table::file_id(&holders::wanted(&self.target.path))).len();
+        let count = || lock_table::queue(lock_table::file_id(&holders::identify_file(&self.target.path))).len();
         *self.queue.get_or_init(count)
     }
 
@@ -105,7 +105,7 @@ impl Waiting<'_> {
     /// Which place in the queue we have, from 1, and how many wait. `None`: we are the only one, or it cannot be known.
     #[must_use]
     pub fn place(&self) -> Option<(usize, usize)> {
-        let file = lock_table::file_id(&holders::wanted(&self.target.path));
+        let file = lock_table::file_id(&holders::identify_file(&self.target.path));
         let queue: Vec<u32> = if self.is_one_of_a_crowd() {
             lock_table::queue(file)
         } else {

@@ -110,8 +110,8 @@ impl Leases {
         let mut numbers: Vec<u32> = entries.filter_map(number).collect();
         numbers.sort_unstable();
         let paths: Vec<PathBuf> = numbers.iter().map(|number| self.path(*number)).collect();
-        let states = holders::of_all(&paths);
-        let lease = |(number, state): (&u32, holders::State)| {
+        let states = holders::observe_all(&paths);
+        let lease = |(number, state): (&u32, holders::LockState)| {
             let holding = state.holding?;
             let record = holding.record.map(|(record, _)| record);
             let who = record.as_ref().and_then(|record| record.who.as_deref()?.split_once(" in "));

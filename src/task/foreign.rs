@@ -77,7 +77,7 @@ impl<'a> Lookout<'a> {
 
 /// The runs of these tasks that are not ours, with one look through all processes.
 pub(super) fn runs(tasks: &[&Task]) -> Vec<Option<Running>> {
-    let mut wanted: Vec<Wanted> = tasks.iter().map(|task| holders::wanted(&task.file(files::LOCK))).collect();
+    let mut wanted: Vec<Wanted> = tasks.iter().map(|task| holders::identify_file(&task.file(files::LOCK))).collect();
     let mut holders = vec![None; tasks.len()];
     if may_be_held(&wanted) {
         let helper = process::own_number().map(process::name);
@@ -133,7 +133,7 @@ impl Task<'_> {
 
     /// Returns true if the process that was seen to hold `lock` still holds it.
     fn is_held_by(&self, run: Running) -> bool {
-        run.holder.is_some_and(|holder| lock_table::holds(holder, &holders::wanted(&self.file(files::LOCK))))
+        run.holder.is_some_and(|holder| lock_table::holds(holder, &holders::identify_file(&self.file(files::LOCK))))
     }
 
     /// The processes of a run that is not ours. That a process belongs to it must be proved:
@@ -147,7 +147,7 @@ impl Task<'_> {
             .filter_map(|stream| fs::symlink_metadata(self.file(stream.file())).ok())
             .map(|data| (data.dev(), data.ino()))
             .collect();
-        let lock = holders::wanted(&self.file(files::LOCK));
+        let lock = holders::identify_file(&self.file(files::LOCK));
         let ours = process::own_number();
         let named = self.pid_in_file().and_then(process::number_of);
         let all = process::all_seen();

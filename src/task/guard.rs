@@ -99,7 +99,7 @@ impl<'a> Guard<'a> {
         let mut missed = None;
         task.is_no_link()?;
         for _ in 0..MAX_OPENS {
-            let lock = match open::open(&target, None) {
+            let lock = match open::open_lock_file(&target, None) {
                 // Not made yet, or a reset took it away again.
                 Err(LockError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                     task.make_directory()?;

@@ -265,5 +265,5 @@ fn supervisor(record: &Record, path: &std::path::Path) -> Option<os::Process> {
     let process = os::Process::open(number, process::start_time(number)?)?;
     // Examined after it was opened, so the process that holds the lock is the one that is signalled. That is proof enough: a record
     // that was written without `/proc` names neither the boot nor the PID namespace.
-    lock_table::holds(number, &holders::wanted(path)).then_some(process)
+    lock_table::holds(number, &holders::identify_file(path)).then_some(process)
 }

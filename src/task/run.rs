@@ -9,7 +9,7 @@ use crate::base::environment::{FDS, TASK, TOKEN};
 use crate::base::error::CommandError;
 use crate::base::programs::find_program;
 use crate::base::text::format_io_error;
-use crate::lock::record::{self, Draft, Taker};
+use crate::lock::record::{self, RecordDraft, Taker};
 use crate::os::proc::process::{self, Given, Seen};
 use crate::os::{self, Mode, leads_to, replace};
 use crate::task::error::TaskError;
@@ -292,7 +292,7 @@ impl Supervisor<'_> {
     /// Writes down which process is the task's, before that becomes the command.
     fn say_who(&self, pid: u32) -> io::Result<File> {
         let taker = Taker::new(pid, Some(&self.saved.line()));
-        let (_, text) = Draft::new(taker, Mode::Exclusive, None, None).finish(self.token);
+        let (_, text) = RecordDraft::new(taker, Mode::Exclusive, None, None).finish(self.token);
         record::write_text(self.lock, &self.task.file(files::LOCK), &text)?;
         replace::replace_locked(&self.task.file(files::PID), format!("{pid}\n").as_bytes(), 0o644)
     }

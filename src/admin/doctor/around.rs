@@ -42,7 +42,7 @@ pub(super) fn environment(tell: Tell) {
         tell(Finding::wrong(ENVIRONMENT, found).hint("set it to exit, return, ask or warn"));
     }
     if let Some(log) = event_log() {
-        tell(match events::can_write(&log) {
+        tell(match events::check_writable(&log) {
             Ok(()) => Finding::fine(EVENT_LOG, format!("{} can be written to", log.path.display())),
             Err(error) => {
                 let found = format!(

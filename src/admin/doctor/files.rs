@@ -3,7 +3,7 @@
 use super::{Finding, Tell};
 use crate::base::text::format_io_error;
 use crate::lock::deadlock;
-use crate::lock::holders::{self, Belief, Known, State};
+use crate::lock::holders::{self, Availability, Belief, LockState};
 use crate::os::proc::process;
 use crate::os::{self, Right, word_for};
 use crate::store::{Store, TaskRoot};
@@ -27,13 +27,13 @@ pub(super) fn locks(store: &Store, tell: Tell) {
     if let Err(error) = os::may(Right::Read, store.root()) {
         return tell(Finding::note(LOCKS, format!("which there are is not known: {}", format_io_error(&error))));
     }
-    let states = match holders::of_store(store) {
+    let states = match holders::observe_store(store) {
         Ok(states) => states,
         Err(error) => return tell(Finding::note(LOCKS, format!("which there are is not known: {error}"))),
     };
     let paths: Vec<PathBuf> = states.iter().map(|(name, _)| store.lock_path(name)).collect();
     let held = states.iter().filter(|(_, state)| state.holding.is_some()).count();
-    let free = |state: &State| state.known() == Known::Free;
+    let free = |state: &LockState| state.availability() == Availability::Free;
     let left = states.iter().filter(|(_, state)| free(state) && state.record.is_some()).count();
     let free = states.iter().filter(|(_, state)| free(state)).count();
     let unknown = match paths.len() - held - free {
@@ -88,7 +88,7 @@ fn unusable(path: &Path) -> Option<Finding> {
 }
 
 /// What those who wait for a lock may not expect.
-fn worth_knowing(name: &str, state: &State) -> Vec<Finding> {
+fn worth_knowing(name: &str, state: &LockState) -> Vec<Finding> {
     let mut findings = Vec::new();
     for holder in &state.removed {
         let found = format!(
@@ -100,7 +100,7 @@ fn worth_knowing(name: &str, state: &State) -> Vec<Finding> {
             holder.pid
         )));
     }
-    if let Some((record, Belief::OtherHost | Belief::OtherNamespace)) = &state.beyond {
+    if let Some((record, Belief::OtherHost | Belief::OtherNamespace)) = &state.unseen {
         let found = format!(
             "{name}: last taken by pid {} on {} in another pid namespace or on another machine, which may have it still",
             record.pid, record.host
@@ -117,7 +117,7 @@ fn worth_knowing(name: &str, state: &State) -> Vec<Finding> {
         );
         findings.push(Finding::note(LOCKS, found).hint(format!(
             "start it with `aba_lock_detach` so that it does not keep the lock, or end it: `kill {}`",
-            holders::numbers(&holding.holders)
+            holders::format_pids(&holding.holders)
         )));
     }
     findings

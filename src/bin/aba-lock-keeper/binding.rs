@@ -26,7 +26,7 @@ use std::time::Duration;
 const SCRIPTS: u64 = 1 << 60;
 
 /// The position of the first keeper's byte. The scripts' bytes are below it.
-const KEEPERS: u64 = keeper::BYTES;
+const KEEPERS: u64 = keeper::FIRST_LEASE_BYTE;
 
 /// The longest wait for a keeper to give a lease back. The keeper continues after that.
 const RETURN_LIMIT: Duration = Duration::from_secs(5);
@@ -95,7 +95,7 @@ impl Binding {
 
 /// Returns true while there is a keeper for the holder of this lock file.
 pub(crate) fn has_keeper(file: &File) -> io::Result<bool> {
-    keeper::is_there(file)
+    keeper::has_keeper(file)
 }
 
 /// Unlocks the bytes of the script that has this open file description, and of all copies of the descriptor.

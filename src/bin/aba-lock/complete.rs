@@ -13,7 +13,7 @@ mod keeper_args;
 use crate::args::Cli;
 use crate::exit;
 use crate::output::stream;
-use aba_lock::lock::holders::{self, Belief, State};
+use aba_lock::lock::holders::{self, Belief, LockState};
 use aba_lock::number::{self, registry};
 use aba_lock::store::{Store, TaskRoot};
 use aba_lock::task::state::Task;
@@ -160,7 +160,7 @@ fn complete_lock_names(current: &OsStr) -> Vec<CompletionCandidate> {
     let mut names = store.names();
     names.retain(|name| name.as_str().as_bytes().starts_with(current.as_encoded_bytes()));
     let paths: Vec<_> = names.iter().map(|name| store.lock_path(name)).collect();
-    let states = holders::of_all(&paths);
+    let states = holders::observe_all(&paths);
     select(current, names.iter().zip(&states).map(|(name, state)| (name.to_string(), describe_lock(state))))
 }
 
@@ -198,7 +198,7 @@ fn describe_task(task: &Task) -> String {
     }
 }
 
-fn describe_lock(state: &State) -> Option<String> {
+fn describe_lock(state: &LockState) -> Option<String> {
     let holding = state.holding.as_ref()?;
     Some(match (&holding.record, holding.holders.first()) {
         (Some((record, Belief::Alive)), _) => format!("held by pid {} ({})", record.pid, record.command),

@@ -16,7 +16,7 @@ const MAX_TEXT: usize = 1024;
 
 /// What became of a lock.
 #[derive(Debug, Clone, Copy)]
-pub enum Event<'a> {
+pub enum LockEvent<'a> {
     /// Another has it.
     Contended {
         /// Whether we wait for it, or give up at once.
@@ -50,7 +50,7 @@ pub enum Event<'a> {
     },
 }
 
-impl Event<'_> {
+impl LockEvent<'_> {
     /// The word for it.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
@@ -65,10 +65,10 @@ impl Event<'_> {
     }
 }
 
-pub(super) fn line_that_fits(event: &Event, label: &str, path: &Path, holder: u32, command: &str) -> String {
+pub(super) fn format_line(event: &LockEvent, label: &str, path: &Path, holder: u32, command: &str) -> String {
     let (mut most, time) = (MAX_TEXT, format!("{:.3}", jiff::Timestamp::now()));
     let other = match event {
-        Event::Contended { .. } => other(path),
+        LockEvent::Contended { .. } => find_other_holder(path),
         _ => None,
     };
     loop {
@@ -81,15 +81,15 @@ pub(super) fn line_that_fits(event: &Event, label: &str, path: &Path, holder: u3
 }
 
 /// Who has the lock that another asks for.
-fn other(path: &Path) -> Option<(u32, String)> {
-    let holding = holders::briefly(path).holding?;
+fn find_other_holder(path: &Path) -> Option<(u32, String)> {
+    let holding = holders::observe_briefly(path).holding?;
     let first = holding.holders.into_iter().next().map(|holder| (holder.pid, holder.command));
     first.or_else(|| holding.record.map(|(record, _)| (record.pid, record.command)))
 }
 
 #[expect(clippy::too_many_arguments, reason = "each is a field of the line")]
 fn line(
-    event: &Event,
+    event: &LockEvent,
     time: &str,
     label: &str,
     path: &Path,
@@ -111,22 +111,22 @@ fn line(
     put("user", process::user_name(os::user_id()).into());
     put("command", cut(command, most).into());
     match event {
-        Event::Contended { waits } => {
+        LockEvent::Contended { waits } => {
             put("waits", (*waits).into());
             if let Some((pid, command)) = other {
                 put("holder_pid", (*pid).into());
                 put("holder_command", cut(command, most).into());
             }
         }
-        Event::Acquired { waited, mode, token } => {
+        LockEvent::Acquired { waited, mode, token } => {
             put("waited_seconds", seconds(*waited));
             put("mode", mode.as_str().into());
             put("token", (*token).into());
         }
-        Event::TimedOut { waited } => put("waited_seconds", seconds(*waited)),
-        Event::Deadlock { circle } => put("circle", cut(circle, most).into()),
-        Event::Released { held: Some(held) } => put("held_seconds", seconds(*held)),
-        Event::Released { held: None } | Event::Replaced => {}
+        LockEvent::TimedOut { waited } => put("waited_seconds", seconds(*waited)),
+        LockEvent::Deadlock { circle } => put("circle", cut(circle, most).into()),
+        LockEvent::Released { held: Some(held) } => put("held_seconds", seconds(*held)),
+        LockEvent::Released { held: None } | LockEvent::Replaced => {}
     }
     line.push('}');
     line

@@ -15,14 +15,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const PRIORITY: u8 = 13;
 
 /// What is to be told of lines that could not be written.
-enum Failure {
+enum LogFailure {
     None,
     /// The first of them: the log, and why.
     First(PathBuf, io::Error),
     Told,
 }
 
-static FAILURE: Mutex<Failure> = Mutex::new(Failure::None);
+static FAILURE: Mutex<LogFailure> = Mutex::new(LogFailure::None);
 
 /// Whether to look there: each call asks, and most need not write to that page.
 static FAILED: AtomicBool = AtomicBool::new(false);
@@ -33,24 +33,24 @@ pub fn take_failure() -> Option<(PathBuf, io::Error)> {
         return None;
     }
     let mut failure = FAILURE.lock().ok()?;
-    match mem::replace(&mut *failure, Failure::Told) {
-        Failure::First(log, error) => Some((log, error)),
-        Failure::None | Failure::Told => None,
+    match mem::replace(&mut *failure, LogFailure::Told) {
+        LogFailure::First(log, error) => Some((log, error)),
+        LogFailure::None | LogFailure::Told => None,
     }
 }
 
 pub(super) fn write_line(log: &EventLog, line: &str) {
     if let Err(error) = put(log, line)
         && let Ok(mut failure) = FAILURE.lock()
-        && matches!(*failure, Failure::None)
+        && matches!(*failure, LogFailure::None)
     {
-        *failure = Failure::First(log.path.clone(), error);
+        *failure = LogFailure::First(log.path.clone(), error);
         FAILED.store(true, Ordering::Release);
     }
 }
 
 fn put(log: &EventLog, line: &str) -> io::Result<()> {
-    match open(log, Missing::Make) {
+    match open(log, MissingLog::Make) {
         Ok(file) => {
             let line = format!("{line}\n");
             match os::write_once(&file, line.as_bytes())? {
@@ -70,12 +70,12 @@ fn put(log: &EventLog, line: &str) -> io::Result<()> {
 
 /// What to do where there is no file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Missing {
+enum MissingLog {
     Make,
     Refuse,
 }
 
-fn open(log: &EventLog, missing: Missing) -> io::Result<File> {
+fn open(log: &EventLog, missing: MissingLog) -> io::Result<File> {
     let path = &log.path;
     if path.is_relative() {
         // From two working directories it would be two files.
@@ -95,7 +95,7 @@ fn open(log: &EventLog, missing: Missing) -> io::Result<File> {
             ));
         }
         // Only now with O_CREAT, which `fs.protected_regular` refuses for another's file in a sticky directory.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && missing == Missing::Make => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && missing == MissingLog::Make => {
             options.create(true);
             os::as_owner(path.parent().unwrap_or(path), || options.open(path))
         }
@@ -136,9 +136,9 @@ fn is_socket(path: &Path) -> bool {
 }
 
 /// Whether lines could be written to `log` now. Nothing is written or made.
-pub fn can_write(log: &EventLog) -> io::Result<()> {
+pub fn check_writable(log: &EventLog) -> io::Result<()> {
     let path = &log.path;
-    match open(log, Missing::Refuse) {
+    match open(log, MissingLog::Refuse) {
         Ok(_) => Ok(()),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
             os::may(os::Right::MakeIn, path.parent().unwrap_or(Path::new("/")))

@@ -1,6 +1,6 @@
 //! Reports of events, called by the code that acquires and releases locks.
 
-use super::line::{Event, line_that_fits};
+use super::line::{LockEvent, format_line};
 use super::log::write_line;
 use crate::base::environment::{EventLog, event_log};
 use crate::base::target::Target;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 /// Writes the line of an event, if that is wanted: of the lock `target`, which `holder` has or asks for, a process whose
 /// command line is, or will be, `command`.
-pub fn note(event: &Event, target: &Target, holder: u32, command: Option<&str>) {
+pub fn log_event(event: &LockEvent, target: &Target, holder: u32, command: Option<&str>) {
     if let Some(log) = event_log() {
         let command = command.map_or_else(|| process::command_line_of_ours(holder), str::to_owned);
         // A name is enough to know a lock of ours; a file has none but its path.
@@ -29,25 +29,25 @@ pub fn note(event: &Event, target: &Target, holder: u32, command: Option<&str>) 
 }
 
 /// The same for the locks of `acquired` that were taken now, asked for at `started`.
-pub(crate) fn acquired(acquired: &Acquired, request: &Request, command: &str, started: Instant) {
+pub(crate) fn log_acquired(acquired: &Acquired, request: &Request, command: &str, started: Instant) {
     if event_log().is_none() {
         return;
     }
-    let event = Event::Acquired { waited: started.elapsed(), mode: request.mode, token: acquired.token };
+    let event = LockEvent::Acquired { waited: started.elapsed(), mode: request.mode, token: acquired.token };
     for guard in acquired.guards.iter().filter(|guard| guard.fresh) {
-        note(&event, &guard.target, request.holder, Some(command));
+        log_event(&event, &guard.target, request.holder, Some(command));
     }
 }
 
 /// The same for the locks of `acquired` that were taken now and are released again by us.
-pub fn released(acquired: &Acquired, request: &Request, held: Duration) {
+pub fn log_released(acquired: &Acquired, request: &Request, held: Duration) {
     for guard in acquired.guards.iter().filter(|guard| guard.fresh) {
-        note(&Event::Released { held: Some(held) }, &guard.target, request.holder, request.command.as_deref());
+        log_event(&LockEvent::Released { held: Some(held) }, &guard.target, request.holder, request.command.as_deref());
     }
 }
 
 /// The same for the lock that `file` has, which is about to be released for its script.
-pub(crate) fn releases(file: &File) {
+pub(crate) fn log_release(file: &File) {
     let Some(log) = event_log() else { return };
     let Some(lock) = lock_table::lock_of_descriptor(file.as_raw_fd()) else { return };
     let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
@@ -64,11 +64,11 @@ pub(crate) fn releases(file: &File) {
     let command =
         record.as_ref().map_or_else(|| process::command_line_of_ours(holder), |record| record.command.clone());
     let held = record.and_then(|record| record.age());
-    write(&log, &Event::Released { held }, &label, &path, holder, &command);
+    write(&log, &LockEvent::Released { held }, &label, &path, holder, &command);
 }
 
-fn write(log: &EventLog, event: &Event, label: &str, path: &Path, holder: u32, command: &str) {
-    write_line(log, &line_that_fits(event, label, path, holder, command));
+fn write(log: &EventLog, event: &LockEvent, label: &str, path: &Path, holder: u32, command: &str) {
+    write_line(log, &format_line(event, label, path, holder, command));
 }
 
 #[cfg(test)]
@@ -84,7 +84,7 @@ mod tests {
             let long = wild.repeat(5000);
             let file = tempfile::NamedTempFile::new().unwrap();
             let event_log = EventLog { path: file.path().to_owned(), is_socket: false };
-            write(&event_log, &Event::Contended { waits: true }, &long, Path::new(&long), 1, &long);
+            write(&event_log, &LockEvent::Contended { waits: true }, &long, Path::new(&long), 1, &long);
             let text = fs::read_to_string(file.path()).unwrap();
             assert!(text.len() <= MAX_LINE && text.ends_with("}\n"), "{}", text.len());
             let read: Value = serde_json::from_str(&text).unwrap();

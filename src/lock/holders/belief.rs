@@ -1,6 +1,6 @@
 //! The decision how far a holder record can be believed.
 
-use super::state::{Belief, Blind};
+use super::state::{Belief, BlindSpot};
 use crate::lock::record::Record;
 use crate::os;
 use crate::os::proc::lock_table::{self, KernelLock, Opener};
@@ -11,7 +11,7 @@ use crate::os::proc::process;
 pub(super) struct Sight {
     /// Whether there are processes that we may not look into.
     pub(super) hidden: bool,
-    pub(super) blind: Option<Blind>,
+    pub(super) blind_spot: Option<BlindSpot>,
     /// Whether there is no holder that we do not see, in whatever pid namespace of this machine.
     all: bool,
 }
@@ -19,11 +19,11 @@ pub(super) struct Sight {
 impl Sight {
     pub(super) fn new(closed: bool, listed: bool) -> Self {
         if !process::can_be_seen() {
-            return Self { hidden: true, blind: Some(Blind::Proc), all: false };
+            return Self { hidden: true, blind_spot: Some(BlindSpot::Proc), all: false };
         }
         let hidden = closed || process::are_hidden();
-        let blind = (hidden && !listed).then_some(Blind::List);
-        Self { hidden, blind, all: !hidden && process::pid_namespace() == lock_table::FIRST_NAMESPACE }
+        let blind_spot = (hidden && !listed).then_some(BlindSpot::List);
+        Self { hidden, blind_spot, all: !hidden && process::pid_namespace() == lock_table::FIRST_NAMESPACE }
     }
 }
 
@@ -38,14 +38,14 @@ pub(super) fn belief(record: &Record, live: &[&Opener], lock: Option<KernelLock>
         // The same name and another boot: this machine was started again since, and no lock outlives that.
         return (unseen && !same_host).then_some(Belief::OtherHost);
     }
-    if sight.blind == Some(Blind::Proc) {
+    if sight.blind_spot == Some(BlindSpot::Proc) {
         return Some(Belief::Unchecked);
     }
     if record.ns != process::pid_namespace() {
         return (unseen && !sight.all).then_some(Belief::OtherNamespace);
     }
     let lockers: Vec<u32> = match lock {
-        None if sight.blind.is_some() => return Some(Belief::Unchecked),
+        None if sight.blind_spot.is_some() => return Some(Belief::Unchecked),
         None => return None,
         Some(lock) if unseen => vec![lock.locker],
         Some(_) => live.iter().map(|opener| opener.lock.locker).collect(),

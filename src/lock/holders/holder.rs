@@ -25,7 +25,7 @@ pub struct Holder {
 
 /// Their numbers, as kill(1) takes them.
 #[must_use]
-pub fn numbers(holders: &[Holder]) -> String {
+pub fn format_pids(holders: &[Holder]) -> String {
     holders.iter().map(|holder| holder.pid.to_string()).collect::<Vec<_>>().join(" ")
 }
 

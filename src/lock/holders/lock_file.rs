@@ -9,15 +9,15 @@ use std::path::Path;
 
 /// Links in the way to the file are resolved, because the kernel names a removed file by its real path; a link
 /// at the very end is not ours to follow.
-pub(crate) fn wanted(path: &Path) -> Wanted {
+pub(crate) fn identify_file(path: &Path) -> Wanted {
     match path.parent().and_then(|parent| fs::canonicalize(parent).ok()) {
-        Some(real) => in_directory(&real, path),
-        None => in_directory(path.parent().unwrap_or(Path::new("")), path),
+        Some(real) => identify_file_in(&real, path),
+        None => identify_file_in(path.parent().unwrap_or(Path::new("")), path),
     }
 }
 
 /// The file of that name in this directory.
-pub(super) fn in_directory(directory: &Path, path: &Path) -> Wanted {
+pub(super) fn identify_file_in(directory: &Path, path: &Path) -> Wanted {
     let path = path.file_name().map_or_else(|| path.to_owned(), |name| directory.join(name));
     let data = fs::symlink_metadata(&path);
     let lost = data.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
@@ -27,7 +27,7 @@ pub(super) fn in_directory(directory: &Path, path: &Path) -> Wanted {
 
 /// What people call a lock file: the name of the lock, the task, or its path.
 #[must_use]
-pub fn label(path: &Path) -> String {
+pub fn derive_label(path: &Path) -> String {
     let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if let Some(name) = store::name_of(Path::new(file.trim_end_matches(" (deleted)"))) {
         return name.to_string();

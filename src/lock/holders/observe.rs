@@ -2,8 +2,8 @@
 
 use super::belief::{Sight, belief};
 use super::holder::{Holder, holder};
-use super::lock_file::{in_directory, wanted};
-use super::state::{Belief, Blind, Holding, State};
+use super::lock_file::{identify_file, identify_file_in};
+use super::state::{Belief, BlindSpot, Holding, LockState};
 use super::waiter::mode;
 use crate::base::names::LockName;
 use crate::lock::flock::lockable;
@@ -30,33 +30,33 @@ const LOOK_AGAIN: Duration = Duration::from_millis(3);
 ///
 /// If its lock was taken just now, this waits some milliseconds for the record.
 #[must_use]
-pub fn of(path: &Path) -> State {
-    of_until(path, &AtomicBool::new(false))
+pub fn observe_lock(path: &Path) -> LockState {
+    observe_until(path, &AtomicBool::new(false))
 }
 
 /// Who has the lock file at `path`, as far as a sentence names them: for those who are in a hurry, and may be a thousand. No
 /// look through all processes, if the one of which the record tells can be seen to have it.
 #[must_use]
-pub fn briefly(path: &Path) -> State {
-    briefly_until(path, &AtomicBool::new(false))
+pub fn observe_briefly(path: &Path) -> LockState {
+    observe_briefly_until(path, &AtomicBool::new(false))
 }
 
 /// The same; of no use any more when `stop` is set, and then returned soon.
 #[must_use]
-pub(crate) fn briefly_until(path: &Path, stop: &AtomicBool) -> State {
-    let holding = taker(path);
-    if holding.is_some() { State { holding, ..State::default() } } else { of_until(path, stop) }
+pub(crate) fn observe_briefly_until(path: &Path, stop: &AtomicBool) -> LockState {
+    let holding = find_taker(path);
+    if holding.is_some() { LockState { holding, ..LockState::default() } } else { observe_until(path, stop) }
 }
 
 /// The same, and no look through all processes in any case: nobody, where no record names the holder.
 #[must_use]
-pub(crate) fn at_a_glance(path: &Path) -> State {
-    State { holding: taker(path), ..State::default() }
+pub(crate) fn observe_taker(path: &Path) -> LockState {
+    LockState { holding: find_taker(path), ..LockState::default() }
 }
 
 /// The one who took the lock, if that is so and can be seen.
-fn taker(path: &Path) -> Option<Holding> {
-    let file = wanted(path);
+fn find_taker(path: &Path) -> Option<Holding> {
+    let file = identify_file(path);
     let Content::Record(record) = record::read_path(path) else { return None };
     let here = record.ns == process::pid_namespace() && record.boot == process::boot_id();
     // Of those who share it the record names the last.
@@ -70,11 +70,12 @@ fn taker(path: &Path) -> Option<Holding> {
     }
     let holder =
         holder(&Opener { index: 0, pid: record.pid, uid: process::user_of(record.pid)?, lock, removed: false })?;
-    Some(holding(lock, vec![holder], Some((*record, Belief::Alive))))
+    Some(build_holding(lock, vec![holder], Some((*record, Belief::Alive))))
 }
 
-fn of_until(path: &Path, stop: &AtomicBool) -> State {
-    let look = || settled(vec![wanted(path)], None, stop).pop().map(|(_, state)| state).unwrap_or_default();
+fn observe_until(path: &Path, stop: &AtomicBool) -> LockState {
+    let look =
+        || look_until_settled(vec![identify_file(path)], None, stop).pop().map(|(_, state)| state).unwrap_or_default();
     for _ in 0..5 {
         let state = look();
         let recorded = |holding: &Holding| matches!(holding.record, Some((_, Belief::Alive)));
@@ -88,21 +89,21 @@ fn of_until(path: &Path, stop: &AtomicBool) -> State {
 
 /// The same for many, with one look through the processes.
 #[must_use]
-pub fn of_all(paths: &[PathBuf]) -> Vec<State> {
-    let wanted = paths.iter().map(|path| wanted(path)).collect();
-    settled(wanted, None, &AtomicBool::new(false)).into_iter().map(|(_, state)| state).collect()
+pub fn observe_all(paths: &[PathBuf]) -> Vec<LockState> {
+    let wanted = paths.iter().map(|path| identify_file(path)).collect();
+    look_until_settled(wanted, None, &AtomicBool::new(false)).into_iter().map(|(_, state)| state).collect()
 }
 
 /// The same for all locks of a state root, in the order of their names; also for those whose file was removed.
-pub fn of_store(store: &Store) -> Result<Vec<(LockName, State)>, StoreError> {
+pub fn observe_store(store: &Store) -> Result<Vec<(LockName, LockState)>, StoreError> {
     let root = fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_owned());
-    let wanted = store.try_names()?.iter().map(|name| in_directory(&root, &store.lock_path(name))).collect();
-    let named = |(file, state): (Wanted, State)| {
+    let wanted = store.try_names()?.iter().map(|name| identify_file_in(&root, &store.lock_path(name))).collect();
+    let named = |(file, state): (Wanted, LockState)| {
         let there = fs::symlink_metadata(&file.path).ok().filter(|data| !data.is_file());
-        let odd = there.map(|data| word_for(data.file_type()));
-        Some((store::name_of(&file.path)?, State { odd, ..state }))
+        let wrong_type = there.map(|data| word_for(data.file_type()));
+        Some((store::name_of(&file.path)?, LockState { wrong_type, ..state }))
     };
-    let found = settled(wanted, Some(&root), &AtomicBool::new(false));
+    let found = look_until_settled(wanted, Some(&root), &AtomicBool::new(false));
     let mut states: Vec<_> = found.into_iter().filter_map(named).collect();
     states.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(states)
@@ -110,21 +111,21 @@ pub fn of_store(store: &Store) -> Result<Vec<(LockName, State)>, StoreError> {
 
 /// Looks, and looks again where a holder went, or came, while we did: processes, the list of locks and the record are not
 /// read in one moment.
-fn settled(wanted: Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) -> Vec<(Wanted, State)> {
+fn look_until_settled(wanted: Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) -> Vec<(Wanted, LockState)> {
     let mut states = look(wanted, directory, stop);
-    let unsettled = |state: &State| state.holding.as_ref().is_some_and(|holding| !holding.is_settled());
-    let mut open: Vec<Open> = Vec::new();
+    let unsettled = |state: &LockState| state.holding.as_ref().is_some_and(|holding| !holding.is_settled());
+    let mut open: Vec<Unsettled> = Vec::new();
     for (at, (_, state)) in states.iter().enumerate().filter(|(_, (_, state))| unsettled(state)) {
-        open.push(Open { at, locker: state.holding.as_ref().map_or(0, |holding| holding.locker), same: 0 });
+        open.push(Unsettled { at, locker: state.holding.as_ref().map_or(0, |holding| holding.locker), same: 0 });
     }
     for _ in 1..MOST_LOOKS {
         if open.is_empty() || stop.load(Ordering::Relaxed) {
             break;
         }
         thread::sleep(LOOK_AGAIN);
-        let again = |open: &Open| {
+        let again = |open: &Unsettled| {
             let path = &states[open.at].0.path;
-            in_directory(path.parent().unwrap_or(Path::new("")), path)
+            identify_file_in(path.parent().unwrap_or(Path::new("")), path)
         };
         let new = look(open.iter().map(again).collect(), None, stop);
         open = open
@@ -140,7 +141,7 @@ fn settled(wanted: Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) -> 
     for one in open {
         if let Some(holding) = &mut states[one.at].1.holding {
             // It was another's each time: what was seen of one says nothing of the others.
-            holding.passing = true;
+            holding.changes_hands = true;
             holding.record = None;
         }
     }
@@ -148,7 +149,7 @@ fn settled(wanted: Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) -> 
 }
 
 /// A lock of which it is open who has it.
-struct Open {
+struct Unsettled {
     /// Which.
     at: usize,
     /// Who called flock(2), when we looked last.
@@ -157,9 +158,9 @@ struct Open {
     same: u32,
 }
 
-impl Open {
+impl Unsettled {
     /// What is open after another look, if anything is.
-    fn next(&self, state: &State) -> Option<Self> {
+    fn next(&self, state: &LockState) -> Option<Self> {
         let holding = state.holding.as_ref().filter(|holding| !holding.is_settled())?;
         let same = if holding.locker == self.locker && !holding.went { self.same + 1 } else { 0 };
         // One who keeps it, and cannot be seen. Where all can be, it may be a child that started behind our back.
@@ -168,7 +169,7 @@ impl Open {
     }
 }
 
-fn look(mut wanted: Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) -> Vec<(Wanted, State)> {
+fn look(mut wanted: Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) -> Vec<(Wanted, LockState)> {
     let look = lock_table::openers(&mut wanted, directory, stop);
     let mut listed: HashMap<FileId, Vec<Listed>> = HashMap::new();
     let list = lock_table::try_list();
@@ -183,13 +184,13 @@ fn look(mut wanted: Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) ->
         found = rest;
         let id = if listed.is_empty() || file.ino == 0 { None } else { Some(lock_table::file_id(&file)) };
         let listed = id.and_then(|id| listed.get(&id)).map_or(&[][..], Vec::as_slice);
-        let state = state(&file, ours, listed, sight);
+        let state = build_state(&file, ours, listed, sight);
         states.push((file, state));
     }
     states
 }
 
-fn state(file: &Wanted, found: &[Opener], listed: &[Listed], sight: Sight) -> State {
+fn build_state(file: &Wanted, found: &[Opener], listed: &[Listed], sight: Sight) -> LockState {
     let removed = found.iter().filter(|opener| opener.removed).filter_map(holder).collect();
     let (live, holders): (Vec<&Opener>, Vec<Holder>) =
         found.iter().filter(|opener| !opener.removed).filter_map(|opener| Some((opener, holder(opener)?))).unzip();
@@ -204,16 +205,26 @@ fn state(file: &Wanted, found: &[Opener], listed: &[Listed], sight: Sight) -> St
         _ => None,
     };
     let believed = record.clone().and_then(|record| belief(&record, &live, lock, sight).map(|belief| (record, belief)));
-    let (holding, beyond) = match lock {
-        Some(lock) => (Some(Holding { went, ..holding(lock, holders, believed) }), None),
+    let (holding, unseen) = match lock {
+        Some(lock) => (Some(Holding { went, ..build_holding(lock, holders, believed) }), None),
         None => (None, believed),
     };
     // Where there is no file, nobody has a lock on it.
-    let blind = if file.lost { Some(Blind::File) } else { sight.blind.filter(|_| file.ino != 0) };
-    State { holding, beyond, removed, queue, record, hidden: sight.hidden, blind, odd: None, range: None }
+    let blind_spot = if file.lost { Some(BlindSpot::File) } else { sight.blind_spot.filter(|_| file.ino != 0) };
+    LockState {
+        holding,
+        unseen,
+        removed,
+        queue,
+        record,
+        hidden: sight.hidden,
+        blind_spot,
+        wrong_type: None,
+        range: None,
+    }
 }
 
-fn holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Record, Belief)>) -> Holding {
+fn build_holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Record, Belief)>) -> Holding {
     let mut record = record;
     if let Some((record, Belief::Alive)) = &mut record
         && let Some(holder) = holders.iter().find(|holder| holder.pid == record.pid)
@@ -234,5 +245,5 @@ fn holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Record, B
     let mode = mode(lock);
     let records = |pid| process::name(pid) == "aba-lock" && lockable::of_process(pid).is_none();
     let helper = holders.iter().any(|holder| records(holder.pid));
-    Holding { mode, holders, record, passing: false, helper, went: false, locker: lock.locker }
+    Holding { mode, holders, record, changes_hands: false, helper, went: false, locker: lock.locker }
 }

@@ -4,7 +4,7 @@
 //! kind of our own locks. Only files that the user names are examined for them: that takes a system call or more.
 
 use super::holder::person;
-use super::lock_file::wanted;
+use super::lock_file::identify_file;
 use super::state::RangeHolding;
 use crate::os::proc::{lock_table, process};
 use crate::os::{self, Mode, Range};
@@ -15,25 +15,31 @@ use std::sync::atomic::AtomicBool;
 
 /// The first fcntl(2) lock on the file at `path`. `None`: there is none.
 #[must_use]
-pub fn of(path: &Path) -> Option<RangeHolding> {
-    in_the_way(path, Mode::Exclusive, 0, 0)
+pub fn find_range_lock(path: &Path) -> Option<RangeHolding> {
+    find_conflicting_range(path, Mode::Exclusive, 0, 0)
 }
 
 /// The first fcntl(2) lock that keeps others from this part of the file at `path`; a `len` of 0 means "to the end".
 #[must_use]
-pub fn in_the_way(path: &Path, mode: Mode, start: u64, len: u64) -> Option<RangeHolding> {
+pub fn find_conflicting_range(path: &Path, mode: Mode, start: u64, len: u64) -> Option<RangeHolding> {
     // Closing a descriptor would release the POSIX locks of this process, but it has none.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
     match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Ok(file) => of_file(&file, path, mode, start, len),
+        Ok(file) => find_conflicting_range_of_file(&file, path, mode, start, len),
         // All users may read the kernel's list.
-        Err(_) => lock_table::range_lock(lock_table::file_id(&wanted(path))).map(|range| holding(range, path)),
+        Err(_) => lock_table::range_lock(lock_table::file_id(&identify_file(path))).map(|range| holding(range, path)),
     }
 }
 
 /// The same of a file that is open.
 #[must_use]
-pub fn of_file(file: &File, path: &Path, mode: Mode, start: u64, len: u64) -> Option<RangeHolding> {
+pub fn find_conflicting_range_of_file(
+    file: &File,
+    path: &Path,
+    mode: Mode,
+    start: u64,
+    len: u64,
+) -> Option<RangeHolding> {
     let range = os::range_in_the_way(file, mode, start, len).ok().flatten()?;
     Some(holding(range, path))
 }
@@ -49,7 +55,7 @@ fn holding(range: Range, path: &Path) -> RangeHolding {
 
 /// The processes that hold a lock of an open file description, for which the kernel gives no process.
 fn sharers(path: &Path, range: &Range) -> Vec<u32> {
-    let file = wanted(path);
+    let file = identify_file(path);
     let find = |descriptor: &lock_table::Descriptor| {
         let same = (descriptor.data.dev(), descriptor.data.ino()) == (file.dev, file.ino);
         (same && descriptor.has_range_lock(range)).then_some(descriptor.pid)

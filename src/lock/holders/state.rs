@@ -9,31 +9,31 @@ use crate::os::{Mode, Range};
 
 /// What is known of a lock file.
 #[derive(Debug, Default)]
-pub struct State {
+pub struct LockState {
     /// Who has the lock; `None` when it is free, as far as can be seen from here.
     pub holding: Option<Holding>,
     /// Who may have it although nothing can be seen of it from here: the last holder was in another pid
     /// namespace, or on another machine.
-    pub beyond: Option<(Record, Belief)>,
+    pub unseen: Option<(Record, Belief)>,
     /// Who has a lock on a file that was removed from the path: it shuts nobody out any more.
     pub removed: Vec<Holder>,
-    /// Who waits for it, in the order in which they will be served: see [`State::waiters`].
+    /// Who waits for it, in the order in which they will be served: see [`LockState::waiters`].
     pub queue: Vec<KernelLock>,
     /// The record in the lock file, whether it counts or not.
     pub record: Option<Record>,
     /// Whether there are processes that we may not look into.
     pub hidden: bool,
     /// Why the kernel could not be asked, if it could not: somebody may have it of whom nothing is seen.
-    pub blind: Option<Blind>,
+    pub blind_spot: Option<BlindSpot>,
     /// What stands in the place of the lock file, if that is no regular file.
-    pub odd: Option<&'static str>,
+    pub wrong_type: Option<&'static str>,
     /// An fcntl(2) lock on it, which does not conflict with the others. Only asked for where the user named the file.
     pub range: Option<RangeHolding>,
 }
 
 /// Whether somebody has a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
+pub enum Availability {
     /// Somebody has it.
     Held,
     /// Nobody has it.
@@ -44,7 +44,7 @@ pub enum Known {
 
 /// Why the kernel cannot be asked who has a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blind {
+pub enum BlindSpot {
     /// There is no `/proc` that shows us.
     Proc,
     /// `/proc/locks` cannot be read, and there are processes that we may not look into.
@@ -53,7 +53,7 @@ pub enum Blind {
     File,
 }
 
-impl State {
+impl LockState {
     /// What is known of those who wait for it, in the order in which they will be served. To ask takes a dozen looks into
     /// `/proc` for each.
     #[must_use]
@@ -63,11 +63,11 @@ impl State {
 
     /// Whether somebody has it.
     #[must_use]
-    pub fn known(&self) -> Known {
+    pub fn availability(&self) -> Availability {
         match self {
-            Self { holding: Some(_), .. } | Self { range: Some(_), .. } => Known::Held,
-            Self { beyond: None, blind: None, odd: None, .. } => Known::Free,
-            _ => Known::Unknown,
+            Self { holding: Some(_), .. } | Self { range: Some(_), .. } => Availability::Held,
+            Self { unseen: None, blind_spot: None, wrong_type: None, .. } => Availability::Free,
+            _ => Availability::Unknown,
         }
     }
 }
@@ -82,7 +82,7 @@ pub struct Holding {
     /// The record, and how far it is to be believed.
     pub record: Option<(Record, Belief)>,
     /// Whether it was another's each time that we looked: who had it has let go since.
-    pub passing: bool,
+    pub changes_hands: bool,
     /// Whether one of the holders is a helper, which may be about to write the record.
     pub(super) helper: bool,
     /// Whether one that had it was gone when we looked at it.

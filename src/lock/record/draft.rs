@@ -23,7 +23,7 @@ impl Taker {
     #[must_use]
     pub fn new(pid: u32, command: Option<&str>) -> Self {
         let command = command.map_or_else(|| process::command_line(pid), str::to_owned);
-        Self::of(pid, command, process::pid_namespace())
+        Self::describe(pid, command, process::pid_namespace())
     }
 
     /// Our parent, process `pid`. We have no number for one of another namespace, so its is ours; and to look where its command
@@ -33,10 +33,10 @@ impl Taker {
         let here = process::has_our_numbers();
         let command = if here { process::command_line(pid) } else { String::new() };
         let ns = if here { process::namespace_of(pid) } else { None };
-        Self::of(pid, command, ns.unwrap_or_else(process::pid_namespace))
+        Self::describe(pid, command, ns.unwrap_or_else(process::pid_namespace))
     }
 
-    fn of(pid: u32, command: String, ns: u64) -> Self {
+    fn describe(pid: u32, command: String, ns: u64) -> Self {
         Self {
             pid,
             tick: os::ticks_since_boot(),
@@ -51,13 +51,13 @@ impl Taker {
 
 /// A record in the making: all of it but what is known only once the lock is had. Another waits for what is done then.
 #[derive(Debug)]
-pub struct Draft {
+pub struct RecordDraft {
     record: Record,
     /// The text so far.
     head: String,
 }
 
-impl Draft {
+impl RecordDraft {
     /// A record for `taker`, for whom this process takes the lock.
     #[must_use]
     pub fn new(taker: Taker, mode: Mode, who: Option<&str>, pid_file: Option<&Path>) -> Self {

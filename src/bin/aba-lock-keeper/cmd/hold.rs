@@ -199,5 +199,5 @@ fn handle_contention(args: &HoldArgs, fault: &Fault) -> Result<i32, Fault> {
         Fault::Busy { name, .. } | Fault::TimedOut { name, .. } => name.as_str(),
         _ => "",
     };
-    Err(not_run(instead, &aba_lock::lock::inherit::become_shell(instead, name)))
+    Err(not_run(instead, &aba_lock::lock::inherit::exec_shell(instead, name)))
 }

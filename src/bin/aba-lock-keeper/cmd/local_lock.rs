@@ -104,6 +104,6 @@ pub(super) fn release_all(locks: &[LocalLock], give_back: &mut dyn FnMut()) {
         binding::wait_until_returned(&lock.file, WaitLimit::Forever);
     }
     for lock in locks.iter().filter(|lock| lock.is_fresh) {
-        let _ = aba_lock::lock::release::release(lock.fd, None);
+        let _ = aba_lock::lock::release::release_descriptor(lock.fd, None);
     }
 }

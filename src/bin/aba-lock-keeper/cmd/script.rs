@@ -23,7 +23,7 @@ pub(crate) fn release(args: &ScriptLockArgs) -> Result<i32, Fault> {
     let file = copy_descriptor(args.fd)?;
     let path = args.name.as_deref().map(find_lock_file).transpose()?;
     let _ = return_lease(&file);
-    match aba_lock::lock::release::release(args.fd, path.as_deref()) {
+    match aba_lock::lock::release::release_descriptor(args.fd, path.as_deref()) {
         Err(error @ LockError::Replaced { .. }) => {
             output::report_fault(&convert_error(error), None);
             Ok(exit::REPLACED)

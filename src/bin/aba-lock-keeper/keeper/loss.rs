@@ -80,7 +80,7 @@ pub(crate) fn report_freeze(kept: &KeptLease, script: Option<KilledScript>) {
 /// Starts the command of `--on-lost`, in a process group of its own, so that it can be ended with the processes that it starts.
 pub(crate) fn start_command(kept: &KeptLease, command: &str) -> io::Result<Child> {
     let mut shell = on_lost::shell_command();
-    let words = inherit::by_shell(command, OsStr::new(&kept.lease.name));
+    let words = inherit::build_shell_command(command, OsStr::new(&kept.lease.name));
     shell.args(&words[1..]).env(NAME, &kept.lease.name);
     shell.env("ABA_LOCK_PID", kept.holder.to_string()).process_group(0);
     signal::restore_signals(&mut shell).spawn()

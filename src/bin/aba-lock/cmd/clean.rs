@@ -21,7 +21,7 @@ pub(crate) fn run(args: &CleanArgs) -> Result<i32, Error> {
     let rule = Rule { older_than: args.older_than, dry_run: args.dry_run };
     let mut report = CleanReport::new(args.dry_run, args.quiet);
     let paths: Vec<PathBuf> = names.iter().map(|name| store.lock_path(name)).collect();
-    for ((name, path), state) in names.iter().zip(&paths).zip(holders::of_all(&paths)) {
+    for ((name, path), state) in names.iter().zip(&paths).zip(holders::observe_all(&paths)) {
         report.report_item("lock", name.as_str(), clean::lock_file(path, state, &rule));
     }
     if args.tasks {

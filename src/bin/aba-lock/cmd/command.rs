@@ -22,7 +22,7 @@ pub(super) fn run_with_locks<'a>(
 ) -> Result<i32, Error> {
     let failed = |source| CommandError::new(&words[0].to_string_lossy(), source);
     let keeps_back = no_inherit || inherit::closes_descriptors(&words[0]);
-    let fds = if keeps_back { inherit::keep_back(guards) } else { inherit::hand_down(guards)? };
+    let fds = if keeps_back { inherit::withhold_locks(guards) } else { inherit::hand_down_locks(guards)? };
     let variables: Vec<_> = [(FDS, fds)].into_iter().chain(variables).collect();
     let command = os::Command::new(words, &variables).map_err(failed)?;
     if !keeps_back && pid_file.is_none() {
@@ -36,7 +36,7 @@ pub(super) fn run_with_locks<'a>(
     if let Some(path) = pid_file {
         pid_file::remove(path, child.pid());
     }
-    Ok(inherit::status_after(&child, status.map_err(failed)?)?)
+    Ok(inherit::check_child_status(&child, status.map_err(failed)?)?)
 }
 
 pub(super) fn write_pid(path: &Path, pid: u32) -> Result<(), Error> {

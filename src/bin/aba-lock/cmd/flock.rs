@@ -115,7 +115,7 @@ fn run_command(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
         Err(error) => return not_run(&error),
     };
     let status = child.wait();
-    Ok(inherit::status_after(&child, status)?)
+    Ok(inherit::check_child_status(&child, status)?)
 }
 
 fn fail_without_timer() -> i32 {

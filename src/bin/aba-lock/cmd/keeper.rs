@@ -5,7 +5,7 @@ use aba_lock::base::environment::{self, FDS, inherited_descriptors};
 use aba_lock::base::target::Wait;
 use aba_lock::error::Error;
 use aba_lock::lock::inherit;
-use aba_lock::lock::keeper::{Answer, Keeper};
+use aba_lock::lock::keeper::{Keeper, KeeperAnswer};
 use aba_lock::lock::request::{Acquired, Request};
 use std::ffi::OsString;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub(super) fn has_server(option: Option<&str>) -> bool {
 }
 
 /// Asks the keeper for the leases at the server: `what` is its command.
-pub(super) fn ask(what: &str, name: Option<&str>, server: Option<&str>, json: bool) -> Result<Answer, Error> {
+pub(super) fn ask(what: &str, name: Option<&str>, server: Option<&str>, json: bool) -> Result<KeeperAnswer, Error> {
     let server = server.map(|server| format!("--server={server}"));
     let mut words = vec!["lease", what];
     words.extend(server.as_deref());
@@ -30,7 +30,7 @@ pub(super) fn become_keeper(command: &[&str], fd: i32, name: Option<&str>) -> Re
     let mut words: Vec<OsString> = command.iter().map(Into::into).collect();
     words.push(format!("--fd={fd}").into());
     words.extend(name.map(Into::into));
-    Err(Keeper::find()?.become_it(words, &[]).into())
+    Err(Keeper::find()?.exec(words, &[]).into())
 }
 
 /// Becomes the keeper, which acquires the leases of the locks, and then leaves them to the script or runs the command. Returns the
@@ -48,7 +48,7 @@ pub(super) fn hold_with_lease(
     let mut guards: Vec<_> = acquired.guards.iter().collect();
     guards.sort_by_key(|guard| args.names.iter().position(|name| *name == guard.target.label));
     for guard in guards {
-        let fd = match inherit::reachable(guard) {
+        let fd = match inherit::hand_down_lock(guard) {
             Ok(fd) => fd,
             Err(error) => return error.into(),
         };
@@ -98,7 +98,7 @@ pub(super) fn hold_with_lease(
     if !args.command.is_empty() {
         words.push("--".into());
         words.extend_from_slice(&args.command);
-        variables.push((FDS, inherit::listed(&fds)));
+        variables.push((FDS, inherit::format_descriptors(&fds)));
     }
-    keeper.become_it(words, &variables).into()
+    keeper.exec(words, &variables).into()
 }

@@ -5,5 +5,5 @@ use aba_lock::lock::keeper::Keeper;
 pub(crate) fn run(args: LeaseArgs) -> Result<i32, Error> {
     let mut words = vec!["lease".into()];
     words.extend(args.words);
-    Err(Keeper::find()?.become_it(words, &[]).into())
+    Err(Keeper::find()?.exec(words, &[]).into())
 }

@@ -4,7 +4,7 @@ use crate::exit;
 use crate::output::list::{Listing, print_list, print_list_json};
 use crate::output::{stream, watch};
 use aba_lock::error::Error;
-use aba_lock::lock::holders::{self, Known};
+use aba_lock::lock::holders::{self, Availability};
 use aba_lock::store::{Store, TaskRoot};
 use aba_lock::task::state::Task;
 use aba_lock::{os, task};
@@ -13,10 +13,10 @@ pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
     let (store, root) = (Store::from_env()?, TaskRoot::from_env()?);
     store.can_be_listed()?;
     let read = || {
-        let mut listing = Listing { store: &store, locks: holders::of_store(&store)?, tasks: Task::all(&root)? };
+        let mut listing = Listing { store: &store, locks: holders::observe_store(&store)?, tasks: Task::all(&root)? };
         if args.held {
             // A lock whose state is unknown may be held.
-            listing.locks.retain(|(_, state)| state.known() != Known::Free && state.odd.is_none());
+            listing.locks.retain(|(_, state)| state.availability() != Availability::Free && state.wrong_type.is_none());
             let looks = task::state::looks(&listing.tasks.iter().collect::<Vec<_>>());
             let mut looks = looks.iter();
             listing.tasks.retain(|_| looks.next().is_some_and(|look| look.running.is_some()));

@@ -116,7 +116,7 @@ fn hold(args: &LockArgs, acquired: &Acquired, request: &Request) -> Result<i32, 
     let done =
         run_with_locks(&args.command, args.no_inherit, acquired.guards.iter(), variables, args.pid_file.as_deref());
     // A process that became the command does not get here.
-    events::released(acquired, request, since.elapsed());
+    events::log_released(acquired, request, since.elapsed());
     done
 }
 
@@ -124,7 +124,7 @@ fn hold(args: &LockArgs, acquired: &Acquired, request: &Request) -> Result<i32, 
 fn release_locks(fds: &[i32], acquired: &Acquired) {
     for guard in acquired.guards.iter().filter(|guard| guard.fresh) {
         if let Some(fd) = guard.inherited.filter(|fd| fds.contains(fd)) {
-            let _ = release::release(fd, None);
+            let _ = release::release_descriptor(fd, None);
         }
     }
 }
@@ -149,7 +149,7 @@ fn handle_contention(args: &LockArgs, error: &Error) -> Result<i32, Error> {
         ) => label.as_str(),
         _ => "",
     };
-    Err(CommandError::new(text, inherit::become_shell(text, name)).into())
+    Err(CommandError::new(text, inherit::exec_shell(text, name)).into())
 }
 
 fn status_for_wait() -> i32 {

@@ -10,7 +10,7 @@ pub(crate) fn run(args: &PathArgs) -> Result<i32, Error> {
     let store = Store::from_env()?;
     let target = store.target(&LockName::parse(&args.name)?);
     if args.create {
-        open::open(&target, Some(&store))?;
+        open::open_lock_file(&target, Some(&store))?;
     }
     stream::print(&format!("{}\n", target.path.display()));
     Ok(exit::DONE)

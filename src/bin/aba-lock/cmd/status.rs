@@ -6,7 +6,7 @@ use crate::output::status::{print_descriptor_status, print_status, print_status_
 use aba_lock::base::names::LockName;
 use aba_lock::base::target::Target;
 use aba_lock::error::Error;
-use aba_lock::lock::holders::{self, Known, ranges};
+use aba_lock::lock::holders::{self, Availability, ranges};
 use aba_lock::lock::{keeper, open, release};
 use aba_lock::store::Store;
 
@@ -17,8 +17,8 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
         (None, None) => return Ok(exit::USAGE),
     };
     if let Some(fd) = args.fd {
-        let held = release::held_through(fd, &target.path)?;
-        if args.lease && held.is_some() && keeper::goes_with(fd) {
+        let held = release::read_held_mode(fd, &target.path)?;
+        if args.lease && held.is_some() && keeper::has_lease(fd) {
             return become_keeper(&["lease", "check"], fd, args.name.as_deref());
         }
         if !args.quiet {
@@ -26,20 +26,20 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
         }
         return Ok(if held.is_some() { exit::DONE } else { exit::NO });
     }
-    open::can_be_known(&target)?;
-    let mut state = holders::of(&target.path);
+    open::check_lock_file(&target)?;
+    let mut state = holders::observe_lock(&target.path);
     if args.file.is_some() {
-        state.range = ranges::of(&target.path);
+        state.range = ranges::find_range_lock(&target.path);
     }
     let mut elsewhere = None;
     if args.file.is_none() && has_server(args.server.as_deref()) {
         elsewhere = Some(ask("show", args.name.as_deref(), args.server.as_deref(), args.json)?);
     }
     let at_server = elsewhere.as_ref().map_or(exit::NO, |answer| answer.status);
-    let overall = match (state.known(), at_server) {
-        (Known::Held, _) => OverallState::Held,
+    let overall = match (state.availability(), at_server) {
+        (Availability::Held, _) => OverallState::Held,
         (_, exit::DONE) => OverallState::HeldElsewhere,
-        (Known::Free, exit::NO) => OverallState::Free,
+        (Availability::Free, exit::NO) => OverallState::Free,
         _ => OverallState::Unknown,
     };
     if !args.quiet {
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
         OverallState::Held | OverallState::HeldElsewhere => exit::DONE,
         OverallState::Free => exit::NO,
         // The server did not answer.
-        OverallState::Unknown if state.known() == Known::Free => at_server,
+        OverallState::Unknown if state.availability() == Availability::Free => at_server,
         OverallState::Unknown => exit::FAILED,
     })
 }

@@ -7,8 +7,8 @@ use crate::output::stream;
 use aba_lock::base::names::LockName;
 use aba_lock::base::target::Target;
 use aba_lock::error::Error;
-use aba_lock::lock::events::{self, Event};
-use aba_lock::lock::holders::{self, Known};
+use aba_lock::lock::events::{self, LockEvent};
+use aba_lock::lock::holders::{self, Availability};
 use aba_lock::lock::kill::{self, End, How};
 use aba_lock::lock::{open, release};
 use aba_lock::store::Store;
@@ -25,15 +25,15 @@ pub(crate) fn run(args: &UnlockArgs) -> Result<i32, Error> {
     match (args.fd, target) {
         (Some(fd), _) if has_server(args.server.as_deref()) => become_keeper(&["release"], fd, args.name.as_deref()),
         (Some(fd), target) => {
-            release::release(fd, target.as_ref().map(|target| target.path.as_path()))?;
+            release::release_descriptor(fd, target.as_ref().map(|target| target.path.as_path()))?;
             Ok(exit::DONE)
         }
         (None, Some(target)) if args.kill.is_some() => kill_holders(args, &target),
         (None, Some(target)) => {
-            open::can_be_known(&target)?;
-            let state = holders::of(&target.path);
-            Ok(match (state.known(), &state.holding) {
-                (Known::Free, _) => exit::DONE,
+            open::check_lock_file(&target)?;
+            let state = holders::observe_lock(&target.path);
+            Ok(match (state.availability(), &state.holding) {
+                (Availability::Free, _) => exit::DONE,
                 (_, Some(holding)) => {
                     report_foreign_lock(&target, holding);
                     exit::BUSY
@@ -54,11 +54,11 @@ fn kill_holders(args: &UnlockArgs, target: &Target) -> Result<i32, Error> {
         stream::print_misuse("unlock", "there is no --grace after --kill=KILL");
         return Ok(exit::USAGE);
     }
-    open::can_be_known(target)?;
+    open::check_lock_file(target)?;
     let forced = kill::release(&target.path, &How { signal, grace: args.grace.unwrap_or(GRACE) });
     if matches!(forced.end, End::Released) {
         for process in &forced.signalled {
-            events::note(&Event::Released { held: None }, target, process.pid, Some(&process.command));
+            events::log_event(&LockEvent::Released { held: None }, target, process.pid, Some(&process.command));
         }
     }
     Ok(report_forced_release(target, &forced))

@@ -11,7 +11,7 @@ use aba_lock::base::target::{Kind, Target};
 use aba_lock::base::text::format_io_error;
 use aba_lock::error::Error;
 use aba_lock::lock::error::LockError;
-use aba_lock::lock::holders::{self, Belief, Holding, State, ranges};
+use aba_lock::lock::holders::{self, Belief, Holding, LockState, ranges};
 use aba_lock::lock::request::Acquired;
 use aba_lock::os::Mode;
 use std::fmt::Write as _;
@@ -26,7 +26,9 @@ pub(crate) fn report_acquired(acquired: &Acquired, progress: &LockProgress, quie
     report_log_failure();
     // Only files of the user: other programs may lock them with fcntl(2). The check delays the command.
     for guard in acquired.guards.iter().filter(|guard| !quiet && guard.target.kind == Kind::Users) {
-        if let Some(other) = ranges::of_file(guard.file(), &guard.target.path, Mode::Exclusive, 0, 0) {
+        if let Some(other) =
+            ranges::find_conflicting_range_of_file(guard.file(), &guard.target.path, Mode::Exclusive, 0, 0)
+        {
             let (label, other) = (&guard.target.label, describe_range_holders(&other));
             print_message(&format!("{label} is also locked {other}, which this lock does not exclude"), None);
         }
@@ -57,7 +59,7 @@ pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: Re
         let Some(instead) = instead else { return print_error(error) };
         return print_message(&format!("{error}; running `{}`", escape_controls(instead)), None);
     };
-    let state = holders::briefly(path);
+    let state = holders::observe_briefly(path);
     let see = format!("see it with `aba-lock status {}`", format_target(*kind, label, path));
     let mut hint = match error {
         Error::Lock(LockError::TimedOut { .. }) => see,
@@ -76,7 +78,7 @@ pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: Re
         (None, Error::Lock(LockError::TimedOut { .. })) => {
             format!("{error}, held by {}", describe_unseen_holder(&state))
         }
-        (None, _) if state.blind.is_some() => format!("{label} is held by {}", describe_unseen_holder(&state)),
+        (None, _) if state.blind_spot.is_some() => format!("{label} is held by {}", describe_unseen_holder(&state)),
         (None, _) => format!("{label} was held a moment ago by {}", describe_unseen_holder(&state)),
     };
     if let Some(kin) = state.holding.as_ref().and_then(Holding::kin) {
@@ -91,7 +93,7 @@ pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: Re
 
 fn describe_refusal(label: &str, holding: &Holding) -> String {
     match &holding.record {
-        _ if holding.passing => format!("{label} was held a moment ago by {}", describe_holder(holding)),
+        _ if holding.changes_hands => format!("{label} was held a moment ago by {}", describe_holder(holding)),
         Some((_, Belief::Alive)) if holding.mode == Mode::Exclusive => {
             format!("{label} is already running: {}", describe_holder(holding))
         }
@@ -121,7 +123,7 @@ pub(crate) fn report_foreign_lock(target: &Target, holding: &Holding) {
 }
 
 /// Reports that `unlock NAME` cannot determine whether the lock is held.
-pub(crate) fn report_unknown_state(target: &Target, state: &State) {
+pub(crate) fn report_unknown_state(target: &Target, state: &LockState) {
     let text = format!("{}: {}", target.label, describe_unknown(state));
     print_message(&text, hint_for_state(target, state).as_deref());
 }

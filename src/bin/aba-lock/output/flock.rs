@@ -9,7 +9,7 @@ use aba_lock::error::Error;
 use aba_lock::lock::error::LockError;
 use aba_lock::lock::flock::arguments::Misused;
 use aba_lock::lock::flock::lockable::Way;
-use aba_lock::lock::holders::{self, State, ranges};
+use aba_lock::lock::holders::{self, LockState, ranges};
 use aba_lock::os::Mode;
 use std::ffi::OsStr;
 use std::io;
@@ -87,13 +87,13 @@ pub(crate) fn report_contention(error: &Error, target: &Target, way: Way) {
 fn describe_other(target: &Target, way: Way) -> String {
     if let Some(part) = way.range {
         let mode = way.mode.unwrap_or(Mode::Exclusive);
-        let holding = ranges::in_the_way(&target.path, mode, part.start, part.len);
+        let holding = ranges::find_conflicting_range(&target.path, mode, part.start, part.len);
         return match holding {
             Some(holding) if !holding.holders.is_empty() => describe_processes(&holding.holders),
             Some(_) => "a process that cannot be seen from here".to_owned(),
             None => "a process that has let go since".to_owned(),
         };
     }
-    let state: State = holders::of(&target.path);
+    let state: LockState = holders::observe_lock(&target.path);
     state.holding.as_ref().map_or_else(|| describe_unseen_holder(&state), describe_holder)
 }

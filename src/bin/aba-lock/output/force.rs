@@ -6,7 +6,7 @@ use super::text::{escape_controls, format_command};
 use crate::exit;
 use aba_lock::base::target::Target;
 use aba_lock::base::text::format_io_error;
-use aba_lock::lock::holders::{self, Holding, State};
+use aba_lock::lock::holders::{self, Holding, LockState};
 use aba_lock::lock::kill::{End, Forced, Signalled, Why};
 
 /// Reports the processes that were ended, and the result. Returns the exit status.
@@ -30,14 +30,14 @@ pub(crate) fn report_forced_release(target: &Target, forced: &Forced) -> i32 {
     };
     match &forced.end {
         End::Released => {
-            let next = holders::of(&target.path).holding.filter(|_| !forced.signalled.is_empty());
+            let next = holders::observe_lock(&target.path).holding.filter(|_| !forced.signalled.is_empty());
             if let Some(holding) = next {
                 print_message(&format!("{label} is released; now held by {}", describe_holder(&holding)), None);
             }
             exit::DONE
         }
         End::StillHeld => {
-            let state = holders::of(&target.path);
+            let state = holders::observe_lock(&target.path);
             let by = state.holding.as_ref().map_or_else(|| "somebody".to_owned(), describe_holder);
             print_message(
                 &format!("{label} is still held by {by}"),
@@ -57,7 +57,7 @@ pub(crate) fn report_forced_release(target: &Target, forced: &Forced) -> i32 {
                     record.pid,
                     describe_record(record)
                 ),
-                (Some(holding), _) if holding.passing => "it goes from one process to the next".to_owned(),
+                (Some(holding), _) if holding.changes_hands => "it goes from one process to the next".to_owned(),
                 _ => format!("who has it cannot be seen from here: {}", describe_obstacle(state)),
             };
             refused(&why, "end it where it runs, as its user or as root")
@@ -80,8 +80,8 @@ fn describe_signalled(process: &Signalled) -> String {
     format!("pid {} ({}), by {}", process.pid, format_command(&process.command), escape_controls(&process.user))
 }
 
-fn describe_obstacle(state: &State) -> String {
-    match (&state.holding, &state.beyond) {
+fn describe_obstacle(state: &LockState) -> String {
+    match (&state.holding, &state.unseen) {
         (Some(Holding { record: None, holders, .. }), _) if holders.is_empty() => {
             "it is another user's, or in another pid namespace".to_owned()
         }

@@ -2,7 +2,7 @@
 
 use super::text::{describe_file_type, escape_controls};
 use aba_lock::base::target::Target;
-use aba_lock::lock::holders::{self, Belief, Blind, Holder, Holding, Kin, State};
+use aba_lock::lock::holders::{self, Belief, BlindSpot, Holder, Holding, Kin, LockState};
 use aba_lock::os::proc::process;
 use aba_lock::os::{self, Mode};
 use std::path::Path;
@@ -25,7 +25,7 @@ pub(crate) fn hint_for_inherited(holding: &Holding) -> Option<String> {
     match (&holding.record, holding.holders.as_slice()) {
         (Some((_, Belief::Ended | Belief::Closed)), [_, ..]) if holding.mode == Mode::Exclusive => Some(format!(
             "start it with `aba_lock_detach` so that it does not keep the lock, or end it: `kill {}`",
-            holders::numbers(&holding.holders)
+            holders::format_pids(&holding.holders)
         )),
         _ => None,
     }
@@ -37,16 +37,16 @@ pub(crate) fn hint_to_end(target: &Target, holders: &[Holder]) -> String {
     if let Some(name) = target.name() {
         return format!("it is free when {who} {verb}; `aba-lock unlock {name} --kill` ends {them}");
     }
-    format!("it is free when {who} {verb}; `kill {}` asks {them} to", holders::numbers(holders))
+    format!("it is free when {who} {verb}; `kill {}` asks {them} to", holders::format_pids(holders))
 }
 
 /// Returns the hint for the state of a lock: how to get it free, or how to learn more. A lock that is just free has none.
-pub(crate) fn hint_for_state(target: &Target, state: &State) -> Option<String> {
-    if let Some(kind) = state.odd {
+pub(crate) fn hint_for_state(target: &Target, state: &LockState) -> Option<String> {
+    if let Some(kind) = state.wrong_type {
         return Some(format!("{}: see whose it is with `ls -l`", describe_file_type(kind)));
     }
-    Some(match (&state.holding, &state.beyond) {
-        (Some(holding), _) if holding.passing => "it goes from one process to the next: look again".to_owned(),
+    Some(match (&state.holding, &state.unseen) {
+        (Some(holding), _) if holding.changes_hands => "it goes from one process to the next: look again".to_owned(),
         (Some(holding), _) if holding.kin().is_some() => match holding.kin() {
             Some(Kin::Ancestor(pid)) => {
                 format!("pid {pid} started this command: the lock is free when that process releases it, or ends")
@@ -65,9 +65,11 @@ pub(crate) fn hint_for_state(target: &Target, state: &State) -> Option<String> {
         },
         (Some(holding), _) => hint_for_inherited(holding).unwrap_or_else(|| hint_to_end(target, &holding.holders)),
         (None, Some((record, Belief::OtherHost))) => format!("ask on host {}", escape_controls(&record.host)),
-        (None, _) if state.blind == Some(Blind::Proc) => "ask where /proc is mounted".to_owned(),
-        (None, _) if state.blind == Some(Blind::List) => "ask as root, or where /proc/locks can be read".to_owned(),
-        (None, _) if state.blind.is_some() => "ask again".to_owned(),
+        (None, _) if state.blind_spot == Some(BlindSpot::Proc) => "ask where /proc is mounted".to_owned(),
+        (None, _) if state.blind_spot == Some(BlindSpot::List) => {
+            "ask as root, or where /proc/locks can be read".to_owned()
+        }
+        (None, _) if state.blind_spot.is_some() => "ask again".to_owned(),
         (None, Some(_)) => "ask outside of this container, or in that of the holder".to_owned(),
         (None, None) if state.range.is_some() => {
             "the two kinds do not exclude each other: `aba-lock lock` gets it at once, `aba-lock flock --fcntl` waits"

@@ -6,14 +6,14 @@
 use super::text::{escape_controls, format_command, format_range};
 use aba_lock::base::duration::format_span;
 use aba_lock::lock::holders::RangeHolding;
-use aba_lock::lock::holders::{Belief, Blind, Holder, Holding, State, Waiter};
+use aba_lock::lock::holders::{Belief, BlindSpot, Holder, Holding, LockState, Waiter};
 use aba_lock::lock::record::Record;
 use aba_lock::os::Mode;
 use std::fmt::Write as _;
 
 /// Describes the holder.
 pub(crate) fn describe_holder(holding: &Holding) -> String {
-    if holding.passing {
+    if holding.changes_hands {
         return "a process that has let go since".to_owned();
     }
     let Some((record, belief)) = &holding.record else {
@@ -85,8 +85,8 @@ pub(crate) fn describe_processes(holders: &[Holder]) -> String {
 }
 
 /// Describes the holder of a lock that is or was held by a process that cannot be identified.
-pub(crate) fn describe_unseen_holder(state: &State) -> String {
-    match (&state.beyond, state.blind) {
+pub(crate) fn describe_unseen_holder(state: &LockState) -> String {
+    match (&state.unseen, state.blind_spot) {
         (record, Some(blind)) => {
             let record = record.as_ref().map(|(record, belief)| format!("; {}", describe_last_taker(record, *belief)));
             format!("a process that cannot be known from here: {}{}", describe_blind(blind), record.unwrap_or_default())
@@ -97,9 +97,9 @@ pub(crate) fn describe_unseen_holder(state: &State) -> String {
 }
 
 /// Says that the state of a lock is unknown, and why.
-pub(crate) fn describe_unknown(state: &State) -> String {
-    let last = state.beyond.as_ref().map(|(record, belief)| describe_last_taker(record, *belief));
-    match (state.blind, last) {
+pub(crate) fn describe_unknown(state: &LockState) -> String {
+    let last = state.unseen.as_ref().map(|(record, belief)| describe_last_taker(record, *belief));
+    match (state.blind_spot, last) {
         (Some(blind), None) => format!("whether it is held cannot be known from here: {}", describe_blind(blind)),
         (Some(blind), Some(last)) => {
             format!("whether it is held cannot be known from here: {}; {last}", describe_blind(blind))
@@ -110,12 +110,12 @@ pub(crate) fn describe_unknown(state: &State) -> String {
 }
 
 /// Says why the holders of a lock cannot be determined.
-pub(crate) fn describe_blind(blind: Blind) -> &'static str {
+pub(crate) fn describe_blind(blind: BlindSpot) -> &'static str {
     match blind {
-        Blind::Proc if cfg!(target_os = "linux") => "/proc cannot be read",
-        Blind::Proc => "this system does not tell, and a record alone proves nothing",
-        Blind::List => "/proc/locks cannot be read, nor may all processes be looked into",
-        Blind::File => "its lock file could not be looked at",
+        BlindSpot::Proc if cfg!(target_os = "linux") => "/proc cannot be read",
+        BlindSpot::Proc => "this system does not tell, and a record alone proves nothing",
+        BlindSpot::List => "/proc/locks cannot be read, nor may all processes be looked into",
+        BlindSpot::File => "its lock file could not be looked at",
     }
 }
 

@@ -10,7 +10,7 @@ use super::text::{describe_file_type, escape_controls, format_command};
 use aba_lock::base::duration::format_span;
 use aba_lock::base::environment::wants_colours;
 use aba_lock::base::names::LockName;
-use aba_lock::lock::holders::{Belief, Known, State};
+use aba_lock::lock::holders::{Availability, Belief, LockState};
 use aba_lock::os::{self, Mode};
 use aba_lock::store::Store;
 use aba_lock::task::state::Task;
@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 /// The locks and tasks to list.
 pub(crate) struct Listing<'a> {
     pub(crate) store: &'a Store,
-    pub(crate) locks: Vec<(LockName, State)>,
+    pub(crate) locks: Vec<(LockName, LockState)>,
     pub(crate) tasks: Vec<Task<'a>>,
 }
 
@@ -34,11 +34,11 @@ pub(crate) fn print_list_json(listing: &Listing, elsewhere: Option<&str>) {
         .filter(|lease| lease["state"] == "held")
         .filter_map(|lease| lease["name"].as_str())
         .collect();
-    let build = |(name, state): &(LockName, State)| {
-        let overall = match state.known() {
-            Known::Held => OverallState::Held,
+    let build = |(name, state): &(LockName, LockState)| {
+        let overall = match state.availability() {
+            Availability::Held => OverallState::Held,
             _ if leased.contains(&name.as_str()) => OverallState::HeldElsewhere,
-            Known::Free if remote.as_ref().is_some_and(Value::is_null) => OverallState::Unknown,
+            Availability::Free if remote.as_ref().is_some_and(Value::is_null) => OverallState::Unknown,
             known => known.into(),
         };
         build_lock(&listing.store.target(name), state, overall)
@@ -117,13 +117,13 @@ const COLUMNS: [Column; 7] = [
 
 /// Returns the lines of the list. The held locks come first. `leased` are the names whose leases are held at a server.
 pub(crate) fn format_lines(listing: &Listing, detail: Detail, leased: &[&str]) -> Vec<ListLine> {
-    let rank = |state: &State| match state.known() {
-        Known::Held => 0,
-        Known::Unknown => 1,
-        Known::Free if !state.removed.is_empty() => 2,
-        Known::Free => 3,
+    let rank = |state: &LockState| match state.availability() {
+        Availability::Held => 0,
+        Availability::Unknown => 1,
+        Availability::Free if !state.removed.is_empty() => 2,
+        Availability::Free => 3,
     };
-    let mut locks: Vec<&(LockName, State)> = listing.locks.iter().collect();
+    let mut locks: Vec<&(LockName, LockState)> = listing.locks.iter().collect();
     locks.sort_by_key(|(_, state)| rank(state));
     let rows = locks.iter().map(|(name, state)| format_row(name, state, leased.contains(&name.as_str())));
     let mut table = format_table(&COLUMNS, rows).into_iter();
@@ -158,23 +158,25 @@ pub(crate) fn format_lines(listing: &Listing, detail: Detail, leased: &[&str]) -
     lines
 }
 
-fn choose_colour(state: &State) -> Colour {
-    match state.known() {
-        Known::Held if state.holding.as_ref().is_some_and(|holding| hint_for_inherited(holding).is_some()) => RED,
-        Known::Held => YELLOW,
-        Known::Free if state.removed.is_empty() => None,
+fn choose_colour(state: &LockState) -> Colour {
+    match state.availability() {
+        Availability::Held if state.holding.as_ref().is_some_and(|holding| hint_for_inherited(holding).is_some()) => {
+            RED
+        }
+        Availability::Held => YELLOW,
+        Availability::Free if state.removed.is_empty() => None,
         _ => RED,
     }
 }
 
-fn format_row(name: &LockName, state: &State, is_leased: bool) -> Vec<String> {
+fn format_row(name: &LockName, state: &LockState, is_leased: bool) -> Vec<String> {
     let holding = state.holding.as_ref();
     let holder = holding.and_then(|holding| holding.holders.first()).or(state.removed.first());
-    let record = holding.and_then(|holding| holding.record.as_ref()).or(state.beyond.as_ref());
-    let shown = match state.known() {
-        Known::Free | Known::Unknown if is_leased => "leased",
-        Known::Free if !state.removed.is_empty() => "removed",
-        Known::Held if holding.is_some_and(|holding| holding.mode == Mode::Shared) => "shared",
+    let record = holding.and_then(|holding| holding.record.as_ref()).or(state.unseen.as_ref());
+    let shown = match state.availability() {
+        Availability::Free | Availability::Unknown if is_leased => "leased",
+        Availability::Free if !state.removed.is_empty() => "removed",
+        Availability::Held if holding.is_some_and(|holding| holding.mode == Mode::Shared) => "shared",
         known => OverallState::from(known).as_str(),
     };
     let dash = || "-".to_owned();
@@ -182,7 +184,9 @@ fn format_row(name: &LockName, state: &State, is_leased: bool) -> Vec<String> {
     let waiting = if state.queue.is_empty() { dash() } else { state.queue.len().to_string() };
     let without_process = |what: String| (dash(), dash(), what);
     let (pid, user, what) = match (holder, record) {
-        (None, _) if state.odd.is_some() => without_process(state.odd.map(describe_file_type).unwrap_or_default()),
+        (None, _) if state.wrong_type.is_some() => {
+            without_process(state.wrong_type.map(describe_file_type).unwrap_or_default())
+        }
         (None, Some((record, Belief::Alive))) => {
             (record.pid.to_string(), escape_controls(&record.user), format_command(&record.command))
         }
@@ -191,7 +195,7 @@ fn format_row(name: &LockName, state: &State, is_leased: bool) -> Vec<String> {
             let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
             (holder.pid.to_string(), holder.user.clone(), format!("{}{more}", format_command(&holder.command)))
         }
-        (None, _) => without_process(match (holding, &state.beyond, state.blind) {
+        (None, _) => without_process(match (holding, &state.unseen, state.blind_spot) {
             (Some(holding), _, _) => describe_holder(holding),
             (None, _, Some(blind)) => format!("cannot be known from here: {}", describe_blind(blind)),
             (None, Some((record, belief)), None) => describe_last_taker(record, *belief),

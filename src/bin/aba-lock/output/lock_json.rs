@@ -2,7 +2,7 @@
 
 use super::hint::hint_for_state;
 use aba_lock::base::target::Target;
-use aba_lock::lock::holders::{Belief, Holder, Holding, Known, State, Waiter};
+use aba_lock::lock::holders::{Availability, Belief, Holder, Holding, LockState, Waiter};
 use aba_lock::lock::record::Record;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -31,12 +31,12 @@ impl OverallState {
     }
 }
 
-impl From<Known> for OverallState {
-    fn from(known: Known) -> Self {
+impl From<Availability> for OverallState {
+    fn from(known: Availability) -> Self {
         match known {
-            Known::Held => Self::Held,
-            Known::Free => Self::Free,
-            Known::Unknown => Self::Unknown,
+            Availability::Held => Self::Held,
+            Availability::Free => Self::Free,
+            Availability::Unknown => Self::Unknown,
         }
     }
 }
@@ -54,9 +54,9 @@ pub(crate) fn parse_answer(text: &str) -> Value {
 }
 
 /// Builds the object of a lock.
-pub(crate) fn build_lock(target: &Target, state: &State, overall: OverallState) -> Value {
+pub(crate) fn build_lock(target: &Target, state: &LockState, overall: OverallState) -> Value {
     let holding = state.holding.as_ref();
-    let believed = holding.and_then(|holding| holding.record.as_ref()).or(state.beyond.as_ref());
+    let believed = holding.and_then(|holding| holding.record.as_ref()).or(state.unseen.as_ref());
     json!({
         "name": target.label,
         "path": target.path.to_string_lossy(),

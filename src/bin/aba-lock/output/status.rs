@@ -7,7 +7,7 @@ use super::stream::print;
 use super::text::{escape_controls, format_command, format_range};
 use aba_lock::base::duration::format_span;
 use aba_lock::base::target::Target;
-use aba_lock::lock::holders::{Belief, Holding, Known, State};
+use aba_lock::lock::holders::{Availability, Belief, Holding, LockState};
 use aba_lock::os::Mode;
 use std::fmt::Write as _;
 
@@ -21,24 +21,24 @@ pub(crate) fn print_descriptor_status(target: &Target, fd: i32, held: Option<Mod
 }
 
 /// Prints `status NAME`, and the answer of the lease server.
-pub(crate) fn print_status(target: &Target, state: &State, overall: OverallState, elsewhere: Option<&str>) {
+pub(crate) fn print_status(target: &Target, state: &LockState, overall: OverallState, elsewhere: Option<&str>) {
     let label = &escape_controls(&target.label);
-    let mut text = match (&state.holding, state.known(), state.blind) {
+    let mut text = match (&state.holding, state.availability(), state.blind_spot) {
         (Some(holding), _, _) => format_holding(label, holding),
-        (None, Known::Held, _) => format!("{label}: free for flock(2), held by fcntl(2)\n"),
-        (None, Known::Free, _) if overall == OverallState::HeldElsewhere => {
+        (None, Availability::Held, _) => format!("{label}: free for flock(2), held by fcntl(2)\n"),
+        (None, Availability::Free, _) if overall == OverallState::HeldElsewhere => {
             format!("{label}: held elsewhere, free on this machine\n")
         }
-        (None, Known::Free, _) if overall == OverallState::Unknown => {
+        (None, Availability::Free, _) if overall == OverallState::Unknown => {
             format!("{label}: free on this machine; whether its lease is held is unknown\n")
         }
-        (None, Known::Free, _) => format!("{label}: free\n"),
+        (None, Availability::Free, _) => format!("{label}: free\n"),
         (None, _, Some(blind)) => {
             format!("{label}: whether it is held cannot be known from here: {}\n", describe_blind(blind))
         }
         (None, _, None) => format!("{label}: held by nobody that can be seen from here\n"),
     };
-    if let Some((record, belief)) = &state.beyond {
+    if let Some((record, belief)) = &state.unseen {
         let _ = writeln!(text, "  {}, which may have it still", describe_last_taker(record, *belief));
     }
     if let Some(range) = &state.range {
@@ -66,7 +66,7 @@ pub(crate) fn print_status(target: &Target, state: &State, overall: OverallState
 }
 
 /// Prints `status --json`.
-pub(crate) fn print_status_json(target: &Target, state: &State, overall: OverallState, elsewhere: Option<&str>) {
+pub(crate) fn print_status_json(target: &Target, state: &LockState, overall: OverallState, elsewhere: Option<&str>) {
     let mut object = build_lock(target, state, overall);
     if let Some(text) = elsewhere {
         object["remote"] = parse_answer(text);
@@ -76,7 +76,7 @@ pub(crate) fn print_status_json(target: &Target, state: &State, overall: Overall
 
 fn format_holding(label: &str, holding: &Holding) -> String {
     let mut text = format!("{label}: held, {}", holding.mode);
-    if holding.passing {
+    if holding.changes_hands {
         return text + "\n  a moment ago, by a process that has let go since\n";
     }
     if let Some(age) = find_age(holding) {

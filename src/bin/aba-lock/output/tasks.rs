@@ -233,7 +233,9 @@ impl Teller for TaskProgress<'_> {
     fn is_blocked(&mut self, task: &Task) {
         if !self.quiet {
             let path = task.directory().join("lock");
-            let who = holders::briefly(&path).holding.map(|holding| format!(", held by {}", describe_holder(&holding)));
+            let who = holders::observe_briefly(&path)
+                .holding
+                .map(|holding| format!(", held by {}", describe_holder(&holding)));
             let who = who.unwrap_or_default();
             let text = format!("waiting for the lock of task {}{who}, which does not run it", task.id);
             print_message(&text, Some(&format!("see it with `aba-lock status --file {}`", quote_path(&path))));

@@ -23,7 +23,7 @@ pub(crate) fn report_contention(error: &Error, file: &Path) {
     let Error::Lock(LockError::Busy { label, path, .. } | LockError::TimedOut { label, path, .. }) = error else {
         return;
     };
-    let state = holders::briefly(path);
+    let state = holders::observe_briefly(path);
     let who = state.holding.as_ref().map_or_else(|| describe_unseen_holder(&state), describe_holder);
     let text = match error {
         Error::Lock(LockError::TimedOut { .. }) => format!("{error}, which is being updated by {who}"),

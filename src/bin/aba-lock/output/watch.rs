@@ -4,7 +4,7 @@ use super::list::{Detail, ListLine, Listing, format_lines};
 use crate::exit;
 use aba_lock::base::environment::wants_colours;
 use aba_lock::error::Error;
-use aba_lock::lock::holders::Known;
+use aba_lock::lock::holders::Availability;
 use aba_lock::os::{self, Event, Screen};
 use jiff::Zoned;
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ fn format_page(
     (columns, rows): (usize, usize),
     colours: bool,
 ) -> Vec<String> {
-    let held = listing.locks.iter().filter(|(_, state)| state.known() == Known::Held).count();
+    let held = listing.locks.iter().filter(|(_, state)| state.availability() == Availability::Held).count();
     let waiting: usize = listing.locks.iter().map(|(_, state)| state.queue.len()).sum();
     let running = listing.tasks.iter().filter(|task| task.look().running.is_some()).count();
     let title = format!(

@@ -85,7 +85,9 @@ fn describe_lock_error(store: &Path, locked: &Path, error: &LockError) -> StartE
         LockError::Open { source, .. } => return with_hint(error.to_string(), source),
         error => return StartError::new(error.to_string()),
     }
-    let holding = holders::of(locked).holding.map(|holding| format!(": pid {}", holders::numbers(&holding.holders)));
+    let holding = holders::observe_lock(locked)
+        .holding
+        .map(|holding| format!(": pid {}", holders::format_pids(&holding.holders)));
     StartError::new(format!("store {} is held by another{}", store.display(), holding.unwrap_or_default()))
         .with_hint("one service serves one file; give the second its own --store")
 }

@@ -32,6 +32,7 @@ mod flock_range;
 mod flock_replacement;
 mod inheritance;
 mod json_fields;
+mod keeper_options;
 mod kill;
 mod list;
 mod lock;

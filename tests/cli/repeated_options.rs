@@ -2,7 +2,7 @@
 
 #[allow(dead_code, reason = "the definitions of another program")]
 #[path = "../../src/bin/aba-lock-keeper/args.rs"]
-mod keeper;
+pub(crate) mod keeper;
 #[allow(dead_code, reason = "the definitions of another program")]
 #[path = "../../src/bin/aba-lockd/args.rs"]
 mod service;
@@ -25,7 +25,7 @@ const EXCEPTIONS: [&str; 2] = ["flock", "lease"];
 const REFUSED: &str = "cannot be used multiple times";
 
 /// A value that the option takes.
-fn sample_value(arg: &Arg) -> String {
+pub(crate) fn sample_value(arg: &Arg) -> String {
     if let Some(value) = arg.get_possible_values().first() {
         return value.get_name().to_owned();
     }

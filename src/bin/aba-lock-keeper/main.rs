@@ -6,19 +6,18 @@
 //!
 //! # Layers
 //!
-//! A module imports only from modules in rows above its own, or from an earlier module in its own row.
+//! A module imports only from the rows above its own.
 //!
 //! | modules | content |
 //! |---|---|
-//! | [`os`] | system calls that the library does not make; the clock that counts the time in which the machine is suspended |
-//! | [`lease`], [`fault`] | plain data about leases, and the error type |
+//! | [`os`], [`args`] | system calls that the library does not make; the definitions of options and arguments |
+//! | [`lease`] | plain data about leases |
+//! | [`fault`] | the error type |
 //! | [`exit`], [`environment`], [`address`] | exit statuses; the only reader of the environment; addresses of servers |
-//! | [`settings`], [`on_lost`] | the server and its credentials; the reaction to the loss of a lease |
-//! | [`output`] | all messages and all data: the only module that prints |
-//! | [`server`] | the interface of a server of leases, HTTP requests, and the clients for etcd and for the lock service |
 //! | [`binding`], [`lease_note`] | the connection of a script and its keeper through the lock file |
+//! | [`settings`], [`on_lost`] | the server and its credentials; the reaction to the loss of a lease |
+//! | [`output`], [`server`] | all messages and all data; the servers of leases, and requests to them |
 //! | [`cancellation`], [`keeper`] | signals during an acquisition; the two processes that keep a lease |
-//! | [`args`] | the definitions of options and arguments |
 //! | [`cmd`] | the commands |
 
 // A command that this process becomes must not inherit the ignored SIGPIPE that the runtime of `fn main` sets.

@@ -113,7 +113,7 @@ fn an_update_and_a_reservation_of_the_same_file_do_not_deadlock() {
     let script = format!("cat; echo begun >../begun; read _ <{gate}; echo B=$(\"$HELPER\" reserve --probe none)");
     let first = call(&scene, "a", ["update", ".env", "--", "bash", "-c", &script]).start();
     wait_until("the first update runs", || scene.path("begun").exists());
-    let second = reserve(&scene, "a", &["--tag", "web", "--dotenv", ".env"]).out("5001\n").start();
+    let second = reserve(&scene, "a", &["-q", "--tag", "web", "--dotenv", ".env"]).out("5001\n").start();
     wait_until("the second waits", || count_waiters(&scene.path("a/.env.lock")) > 0);
     gate.open();
     first.finish();

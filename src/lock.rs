@@ -12,6 +12,7 @@ pub mod keeper;
 pub mod kill;
 pub mod open;
 mod ownership;
+pub(crate) mod peer;
 pub mod pid_file;
 pub mod record;
 pub mod release;

@@ -35,8 +35,8 @@
 //! Where one of the others waits for a limited time, it is broken when it has lasted some seconds: it may end by itself.
 
 use crate::base::text::shorten;
-use crate::lock::flock::lockable;
 use crate::lock::holders;
+use crate::lock::peer;
 use crate::lock::record::{self, Content};
 use crate::os::proc::lock_table::{self, FileId, KernelLock, Listed};
 use crate::os::proc::process::{self, Seen};
@@ -90,12 +90,6 @@ const MOST_DOUBLINGS: u32 = 5;
 
 /// How often to look for one circle, until it stood still between one time and the next.
 const LOOKS: u32 = 4;
-
-/// Programs that wait for what they have started in the foreground.
-const SHELLS: [&str; 8] = ["ash", "bash", "busybox", "dash", "fish", "ksh", "sh", "zsh"];
-
-/// Programs that are there for their only child, and sleep in poll(2) while it runs.
-const FOR_ONE_COMMAND: [&str; 2] = ["script", "sudo"];
 
 /// One of those in a circle.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,7 +227,7 @@ impl Lookout {
     #[must_use]
     pub fn has_something(&mut self) -> bool {
         let us = std::process::id();
-        let has = above(us).any(|pid| (pid != us && is_run_once(pid)) || has_a_lock(pid));
+        let has = above(us).any(|pid| (pid != us && peer::is_run_once(pid)) || has_a_lock(pid));
         self.idle = if has { 0 } else { self.idle + 1 };
         self.look_for_pipes();
         has || self.through_pipes || self.seen.is_some()
@@ -300,7 +294,7 @@ impl Lookout {
         let circle = found.circle.clone();
         self.seen = Some(Standstill { since, ..found });
         let us = std::process::id();
-        let looks = |pid: &u32| *pid == us || process::name(*pid) == "aba-lock" && lockable::of_process(*pid).is_none();
+        let looks = |pid: &u32| *pid == us || peer::is_recording_helper(*pid);
         let mut lookers: Vec<Seen> = circle.waiters.iter().copied().filter(looks).filter_map(process::seen).collect();
         // One that gives up may break it itself.
         let still = if circle.limited { STILL_FOR_LIMITED } else { STILL };
@@ -366,7 +360,7 @@ impl Lookout {
 /// more need not be looked at.
 fn may_come_back(us: u32, wanted: &HashSet<FileId>) -> bool {
     // Those who read what a run prints are not in the kernel's list.
-    above(us).any(|pid| has_one_of(pid, wanted) || (pid != us && is_run_once(pid)))
+    above(us).any(|pid| has_one_of(pid, wanted) || (pid != us && peer::is_run_once(pid)))
 }
 
 /// Returns the pipes (by inode) that a process has open, or one above it that waits for it.
@@ -384,9 +378,7 @@ fn may_wait_for_child(pid: u32) -> bool {
     let waits = |place: String| {
         ["do_wait", "sigsuspend", "sigtimedwait", "poll", "pipe"].iter().any(|call| place.contains(call))
     };
-    process::name(pid) == "aba-lock"
-        || lockable::of_process(pid).is_some()
-        || process::threads(pid) == Some(1) && process::sleeps_in(pid).is_some_and(waits)
+    peer::is_lock_program(pid) || process::threads(pid) == Some(1) && process::sleeps_in(pid).is_some_and(waits)
 }
 
 /// Returns whether a process of our session sleeps until the other end of one of these pipes does something: without one, no
@@ -461,42 +453,10 @@ fn lock_through(pid: u32, descriptor: &Path) -> Option<(FileId, KernelLock)> {
 /// it. This is not known for a program that waits for a lock and is neither ours nor flock(1).
 fn is_limited(pid: u32, waits_for_lock: bool) -> bool {
     let us: Vec<u32> = above(std::process::id()).collect();
-    if above(pid).any(|pid| !us.contains(&pid) && process::name(pid) == "timeout") {
+    if above(pid).any(|pid| !us.contains(&pid) && peer::is_timeout(pid)) {
         return true;
     }
-    if let Some(flock) = lockable::of_process(pid) {
-        return waits_for_lock && flock.options.timeout.is_some();
-    }
-    if process::name(pid) == "aba-lock" {
-        return waits_for_lock && has_timeout(&process::words(pid))
-            || matches!(process::given(pid, "ABA_LOCK_TIMEOUT"), process::Given::Value(_));
-    }
-    waits_for_lock
-}
-
-/// Returns whether the words of a call of our helper give it a limited time to wait.
-fn has_timeout(words: &[String]) -> bool {
-    // The letter of the option, and the letters of all options that have a value, which may follow in the same word.
-    let (limit, valued) = match words.get(1).map(String::as_str) {
-        Some("run-once") => ('W', "itWm"),
-        _ => ('t', "tE"),
-    };
-    let mut options = words.iter().skip(2).take_while(|word| *word != "--");
-    options.any(|word| match word.strip_prefix("--") {
-        Some(long) => ["timeout", "wait="].iter().any(|name| long.starts_with(name)),
-        None => word.strip_prefix('-').is_some_and(|letters| {
-            let last = letters.find(|letter: char| valued.contains(letter)).map_or(letters, |at| &letters[..=at]);
-            last.ends_with(limit) || last.contains("w=")
-        }),
-    })
-}
-
-fn is_shell(pid: u32) -> bool {
-    SHELLS.contains(&process::name(pid).as_str())
-}
-
-fn is_run_once(pid: u32) -> bool {
-    process::name(pid) == "aba-lock" && process::words(pid).get(1).is_some_and(|word| word == "run-once")
+    peer::may_give_up(pid, waits_for_lock)
 }
 
 /// A lock that a process has.
@@ -593,11 +553,6 @@ fn pipe_end(pid: u32) -> Option<PipeEnd> {
     does("pipe_read", PipeEnd::Reads).or_else(|| does("pipe_write", PipeEnd::Writes))
 }
 
-/// Returns whether a helper was called by the shell library.
-fn is_call_of_library(helper: u32) -> bool {
-    process::words(helper).iter().take_while(|word| *word != "--").any(|word| word == "--reopen")
-}
-
 /// Signals by which programs wake themselves, or each other.
 const WAKING: [i32; 7] =
     [libc::SIGALRM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGURG, libc::SIGIO, libc::SIGPWR, libc::SIGCHLD];
@@ -641,14 +596,14 @@ fn may_go_on(pid: u32, sleep: Sleep) -> bool {
     const REAL_TIME: u64 = !0 << (FIRST_REAL_TIME - 1);
     // Our helper has a second thread, which releases nothing. Its command line shows how long it waits, as that of flock(1) does.
     let name = process::name(pid);
-    if name == "aba-lock" || lockable::of_process(pid).is_some() {
+    if name == peer::HELPER || peer::read_flock_call(pid).is_some() {
         return false;
     }
     if process::threads(pid) != Some(1) || process::has_timers(pid) {
         return true;
     }
     let Some(caught) = process::caught_signals(pid) else { return true };
-    let shell = SHELLS.contains(&name.as_str());
+    let shell = peer::is_name_of_shell(&name);
     let children = mask(&[libc::SIGCHLD]);
     let waking = mask(&WAKING) | REAL_TIME;
     // bash for its own ends, and what a trap for EXIT adds.
@@ -691,7 +646,7 @@ impl World {
     /// Who reads what a run prints waits for its end, and so for the lock of the task.
     fn add_waits_for_runs(&mut self) {
         for pid in self.processes.keys() {
-            if self.waits.contains_key(pid) || !is_run_once(*pid) {
+            if self.waits.contains_key(pid) || !peer::is_run_once(*pid) {
                 continue;
             }
             let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
@@ -780,7 +735,7 @@ impl World {
             }
             (Some(_), _) => Next::Any(Vec::new()),
             // A helper that has a command waits for its end.
-            (None, Some(end)) if process::name(pid) != "aba-lock" || !self.children.contains_key(&pid) => {
+            (None, Some(end)) if !peer::is_helper(pid) || !self.children.contains_key(&pid) => {
                 self.other_ends(pid, end)
             }
             _ => self.awaited_children(pid),
@@ -850,7 +805,7 @@ impl World {
     /// The children for which a process waits.
     fn awaited_children(&self, pid: u32) -> Next {
         let children: Vec<u32> = self.children.get(&pid).cloned().unwrap_or_default();
-        if process::name(pid) == "aba-lock" {
+        if peer::is_helper(pid) {
             // The command of a task leads a session; what it left behind is not waited for.
             let leads = |child: &&u32| self.processes.get(child).is_some_and(|seen| seen.session == **child);
             let leaders: Vec<u32> = children.iter().filter(leads).copied().collect();
@@ -859,21 +814,21 @@ impl World {
         let place = process::sleeps_in(pid).unwrap_or_default();
         let does = |calls: &[&str]| calls.iter().any(|call| place.contains(call));
         // Our helper by that name. It waits for its command and for signals at once, unlike the original.
-        if does(&["sigtimedwait"]) && process::name(pid) == "flock" {
+        if does(&["sigtimedwait"]) && process::name(pid) == peer::FLOCK {
             return Next::Any(children);
         }
         if does(&["poll"]) {
-            let only = children.len() == 1 && FOR_ONE_COMMAND.contains(&process::name(pid).as_str());
+            let only = children.len() == 1 && peer::is_wrapper(pid);
             return Next::Any(if only { children } else { Vec::new() });
         }
-        let shell = is_shell(pid);
+        let shell = peer::is_name_of_shell(&process::name(pid));
         // (dash has its `wait` in sigsuspend(2).)
         let waits = does(&["do_wait"]) || shell && does(&["sigsuspend"]);
         if !waits {
             return Next::Any(Vec::new());
         }
         // The shell library waits for its own helper, and for nothing else.
-        let helps = |child: &&u32| holders::script_of(**child) == Some(pid) && is_call_of_library(**child);
+        let helps = |child: &&u32| peer::find_script(**child) == Some(pid) && peer::is_called_by_library(**child);
         if let Some(helper) = children.iter().find(helps) {
             return Next::Any(if may_go_on(pid, Sleep::Child) { Vec::new() } else { vec![*helper] });
         }
@@ -980,37 +935,4 @@ pub fn all() -> Vec<Circle> {
         }
     }
     circles
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_to_live_is_no_timeout_and_a_value_is_no_option() {
-        let limited = |line: &str| {
-            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-            has_timeout(&words)
-        };
-        for line in [
-            "lock -t 5 a",
-            "lock -qt5 a",
-            "lock --timeout=5 a",
-            "lock a --wait=5",
-            "lock -w=5 a",
-            "run-once -wW 5 -i a",
-        ] {
-            assert!(limited(&format!("aba-lock {line}")), "{line}");
-        }
-        for line in [
-            "lock -w a",
-            "lock -w a -- x -t 5",
-            "run-once -w -t 5 -i a",
-            "run-once -wt5 -i a",
-            "run-once -iW -w",
-            "lock -Et a",
-        ] {
-            assert!(!limited(&format!("aba-lock {line}")), "{line}");
-        }
-    }
 }

@@ -18,4 +18,3 @@ pub use observe::{observe_all, observe_briefly, observe_lock, observe_store};
 pub(crate) use observe::{observe_briefly_until, observe_taker};
 pub use state::{Availability, Belief, BlindSpot, Holding, Kin, LockState, RangeHolding};
 pub use waiter::Waiter;
-pub(crate) use waiter::script_of;

@@ -10,10 +10,8 @@
 //! The file is opened for reading, like the original does: a script may lock itself (a file that is open for writing cannot
 //! be executed), and a directory. Only where the system wants it is it opened for writing.
 
-use super::arguments::{Asked, Flock};
 use crate::base::target::{Kind, Wait};
 use crate::lock::error::LockError;
-use crate::os::proc::process;
 use crate::os::{self, Alarm, Mode};
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -52,24 +50,6 @@ pub struct Way {
     pub wait: Wait,
     /// A part of the file, instead of the whole.
     pub range: Option<Part>,
-}
-
-/// What a process that runs as `flock` was called with, the original or our helper. `None`: it is something else.
-#[must_use]
-pub fn of_process(pid: u32) -> Option<Flock> {
-    let skip = match process::name(pid).as_str() {
-        "flock" => 1,
-        "aba-lock" => 2,
-        _ => return None,
-    };
-    let words = process::words(pid);
-    if skip == 2 && words.get(1).is_none_or(|word| word != "flock") {
-        return None;
-    }
-    match super::arguments::parse(words.into_iter().skip(skip).map(Into::into).collect()) {
-        Ok(Asked::Lock(flock)) => Some(*flock),
-        _ => None,
-    }
 }
 
 /// Something to lock, which is open.

@@ -6,7 +6,7 @@ use super::lock_file::{identify_file, identify_file_in};
 use super::state::{Belief, BlindSpot, Holding, LockState};
 use super::waiter::mode;
 use crate::base::names::LockName;
-use crate::lock::flock::lockable;
+use crate::lock::peer;
 use crate::lock::record::{self, Content, Record};
 use crate::os::proc::lock_table::{self, FileId, KernelLock, Listed, Opener, Wanted};
 use crate::os::proc::process;
@@ -243,7 +243,6 @@ fn build_holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Rec
     }
     holders.sort_by_key(|holder| holder.inherited == Some(true));
     let mode = mode(lock);
-    let records = |pid| process::name(pid) == "aba-lock" && lockable::of_process(pid).is_none();
-    let helper = holders.iter().any(|holder| records(holder.pid));
+    let helper = holders.iter().any(|holder| peer::is_recording_helper(holder.pid));
     Holding { mode, holders, record, changes_hands: false, helper, went: false, locker: lock.locker }
 }

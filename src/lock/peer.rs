@@ -1,0 +1,163 @@
+//! The other programs that take part in locking: recognized by the name of the program, and understood by their arguments.
+//!
+//! The helper (`aba-lock`) and flock(1) say on their command lines which descriptor they lock and how long they wait. The list of
+//! holders and waiters uses that to name the script that a helper works for, and the search for deadlocks uses it to decide which
+//! processes go on by themselves. The arguments of flock(1) are read by the parser of `aba-lock flock`.
+//!
+//! A process can choose its name and its arguments. So nothing here decides whether a lock is held or granted.
+
+use crate::lock::flock::arguments::{self, Asked, Flock, On};
+use crate::os::proc::process::{self, Given};
+
+/// The name of the helper.
+pub(crate) const HELPER: &str = "aba-lock";
+
+/// The name of flock(1), and of the helper where it is installed under that name.
+pub(crate) const FLOCK: &str = "flock";
+
+/// Programs that wait for the commands that they start in the foreground.
+const SHELLS: [&str; 8] = ["ash", "bash", "busybox", "dash", "fish", "ksh", "sh", "zsh"];
+
+/// Programs that run one command, and sleep in poll(2) until it ends.
+const WRAPPERS: [&str; 2] = ["script", "sudo"];
+
+/// Returns true if a process runs the helper, called by its own name.
+pub(crate) fn is_helper(pid: u32) -> bool {
+    process::name(pid) == HELPER
+}
+
+/// Returns true if a process is `aba-lock run-once`.
+pub(crate) fn is_run_once(pid: u32) -> bool {
+    is_helper(pid) && process::words(pid).get(1).is_some_and(|word| word == "run-once")
+}
+
+/// Returns true if a process is a helper that writes holder records and looks for deadlocks. `aba-lock flock` does neither, as
+/// flock(1) does not.
+pub(crate) fn is_recording_helper(pid: u32) -> bool {
+    is_helper(pid) && read_flock_call(pid).is_none()
+}
+
+/// Returns true if a process is the helper or flock(1), whose arguments show how long it waits.
+pub(crate) fn is_lock_program(pid: u32) -> bool {
+    is_helper(pid) || read_flock_call(pid).is_some()
+}
+
+/// Returns true if a process has the name of the helper or of flock(1), whatever its arguments are.
+pub(crate) fn has_name_of_lock_program(pid: u32) -> bool {
+    [HELPER, FLOCK].contains(&process::name(pid).as_str())
+}
+
+/// Returns true if this is the name of a shell.
+pub(crate) fn is_name_of_shell(name: &str) -> bool {
+    SHELLS.contains(&name)
+}
+
+/// Returns true if a process is a program such as `sudo` that exists only for the command that it runs.
+pub(crate) fn is_wrapper(pid: u32) -> bool {
+    WRAPPERS.contains(&process::name(pid).as_str())
+}
+
+/// Returns true if a process is timeout(1), which ends the command that it runs.
+pub(crate) fn is_timeout(pid: u32) -> bool {
+    process::name(pid) == "timeout"
+}
+
+/// Returns the arguments of a process that is flock(1) or `aba-lock flock`. `None`: it is another program, or its arguments are
+/// wrong.
+pub(crate) fn read_flock_call(pid: u32) -> Option<Flock> {
+    let skip = match process::name(pid).as_str() {
+        FLOCK => 1,
+        HELPER => 2,
+        _ => return None,
+    };
+    let words = process::words(pid);
+    if skip == 2 && words.get(1).is_none_or(|word| word != FLOCK) {
+        return None;
+    }
+    match arguments::parse(words.into_iter().skip(skip).map(Into::into).collect()) {
+        Ok(Asked::Lock(flock)) => Some(*flock),
+        _ => None,
+    }
+}
+
+/// Returns the script for which a helper or flock(1) takes a lock: its parent, if it locks a descriptor of its parent.
+pub(crate) fn find_script(pid: u32) -> Option<u32> {
+    let locks_descriptor = match read_flock_call(pid) {
+        Some(flock) => matches!(flock.on, On::Descriptor(_)) && flock.command.is_none(),
+        None if is_helper(pid) => options(&process::words(pid)).any(|word| word == "--fd" || word.starts_with("--fd=")),
+        None => false,
+    };
+    if locks_descriptor { process::parent(pid).filter(|pid| *pid > 0) } else { None }
+}
+
+/// Returns true if the shell library called this helper: only the library uses the option `--reopen`.
+pub(crate) fn is_called_by_library(pid: u32) -> bool {
+    options(&process::words(pid)).any(|word| word == "--reopen")
+}
+
+/// Returns true if a process may give up by itself. Another program than the helper and flock(1) may have a timer that ends its
+/// wait for a lock, which cannot be seen from outside.
+pub(crate) fn may_give_up(pid: u32, waits_for_lock: bool) -> bool {
+    if let Some(flock) = read_flock_call(pid) {
+        return waits_for_lock && flock.options.timeout.is_some();
+    }
+    if is_helper(pid) {
+        return waits_for_lock && has_timeout(&process::words(pid))
+            || matches!(process::given(pid, "ABA_LOCK_TIMEOUT"), Given::Value(_));
+    }
+    waits_for_lock
+}
+
+/// Returns true if the words of a call of the helper limit the time that it waits.
+fn has_timeout(words: &[String]) -> bool {
+    // The letter of the option, and the letters of all options that have a value, which may follow in the same word.
+    let (limit, valued) = match words.get(1).map(String::as_str) {
+        Some("run-once") => ('W', "itWm"),
+        _ => ('t', "tE"),
+    };
+    options(words).any(|word| match word.strip_prefix("--") {
+        Some(long) => ["timeout", "wait="].iter().any(|name| long.starts_with(name)),
+        None => word.strip_prefix('-').is_some_and(|letters| {
+            let last = letters.find(|letter: char| valued.contains(letter)).map_or(letters, |at| &letters[..=at]);
+            last.ends_with(limit) || last.contains("w=")
+        }),
+    })
+}
+
+/// The words of a call of the helper up to the command that it runs.
+fn options(words: &[String]) -> impl Iterator<Item = &String> {
+    words.iter().skip(1).take_while(|word| *word != "--")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_to_live_is_no_timeout_and_a_value_is_no_option() {
+        let limited = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            has_timeout(&words)
+        };
+        for line in [
+            "lock -t 5 a",
+            "lock -qt5 a",
+            "lock --timeout=5 a",
+            "lock a --wait=5",
+            "lock -w=5 a",
+            "run-once -wW 5 -i a",
+        ] {
+            assert!(limited(&format!("aba-lock {line}")), "{line}");
+        }
+        for line in [
+            "lock -w a",
+            "lock -w a -- x -t 5",
+            "run-once -w -t 5 -i a",
+            "run-once -wt5 -i a",
+            "run-once -iW -w",
+            "lock -Et a",
+        ] {
+            assert!(!limited(&format!("aba-lock {line}")), "{line}");
+        }
+    }
+}

@@ -55,7 +55,7 @@ ifeq (yes,$(WITH_SERVICE))
 install: service keeper
 endif
 
-.PHONY: all build service keeper man test test-shell lint format fuzz bench bench-cluster bench-service torture torture-cluster order demo \
+.PHONY: all build service keeper man test quick test-shell lint format fuzz bench bench-cluster bench-service torture torture-cluster order demo \
         install uninstall clean help
 
 all: build man ## Build the helper and the man pages
@@ -79,9 +79,22 @@ man: need-cargo ## Write the man pages into target/man
 	$(CARGO) run --locked --quiet --features man --bin aba-lock-man -- $(MAN)
 	@cp shell/*.7 $(MAN)/
 
-test: build man ## Run all tests; fetches the tools that they need, or says which are missing
+ifeq (,$(T))
+test: build man ## Run all tests, or T=NAME those with NAME in their names; fetches the tools that they need, or says which are missing
 	@tests/tools install test
 	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" tests/run
+else
+# The debug build of the helper is enough for some tests, and needs no link-time optimization.
+test: need-cargo
+	@tests/tools install test
+	@$(CARGO) build --locked --quiet
+	@ABA_LOCK_BIN="$(CURDIR)/target/debug/aba-lock" tests/run one "$(T)"
+endif
+
+quick: need-cargo ## Check formatting, and run the tests of one call of each kind, in under a minute
+	@$(CARGO) fmt --all --check
+	@$(CARGO) build --locked --quiet
+	@ABA_LOCK_BIN="$(CURDIR)/target/debug/aba-lock" tests/run quick
 
 test-shell: build ## Run the tests of the shell library, all but those that install it, with BASH_BIN=/path/to/bash [the first on PATH]
 	@tests/tools install test

@@ -4,7 +4,12 @@ use crate::finding::{Finding, Rule};
 use crate::programs;
 
 /// Files that are longer than the limit, each with its reason.
-const LONG_FILES: &[(&str, &str)] = &[];
+const LONG_FILES: &[(&str, &str)] = &[
+    ("shell/aba-lock.bash", "scripts source one file"),
+    ("tests/shell/completion.bats", "the same scenes in three shells, with functions that only they use"),
+    ("tests/shell/faults.bats", "a numbered list of faults"),
+    ("tests/shell/run_once.bats", "tests with one setup, which no other file uses"),
+];
 
 /// Phrases that are right where they are: the file, the words in backticks of the message, and the reason.
 const RIGHT_PHRASES: &[(&str, &str, &str)] = &[];
@@ -15,8 +20,6 @@ const UNFINISHED: &[(Rule, &str)] = &[
     (Rule::TypeName, "library"),
     (Rule::Word, "library"),
     (Rule::Length, "library"),
-    (Rule::Length, "shell/aba-lock.bash"),
-    (Rule::Length, "tests/shell/"),
     (Rule::Phrase, "library"),
     // Doc comments that are help texts.
     (Rule::Phrase, "benches/args.rs"),

@@ -1,3 +1,5 @@
+//! `clean`: removes lock files, tasks and pid files that are no longer used.
+
 use crate::args::clean::CleanArgs;
 use crate::exit;
 use crate::output::clean::CleanReport;

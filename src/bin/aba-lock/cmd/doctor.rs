@@ -1,3 +1,5 @@
+//! `doctor`: examines this machine and the installed files.
+
 use super::init::LIBRARY;
 use crate::args::doctor::DoctorArgs;
 use crate::output::findings::Findings;

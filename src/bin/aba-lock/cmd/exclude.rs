@@ -1,3 +1,5 @@
+//! `exclude`: keeps numbers from being reserved.
+
 use super::wait::choose_short_wait;
 use crate::args::reserve::ExcludeArgs;
 use crate::exit;

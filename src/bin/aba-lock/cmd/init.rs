@@ -1,3 +1,5 @@
+//! `init`: prints the shell library.
+
 use crate::args::{InitArgs, ShellName};
 use crate::exit;
 use crate::output::stream;

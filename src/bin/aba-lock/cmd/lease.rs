@@ -1,3 +1,5 @@
+//! `lease`: becomes the keeper, which parses the arguments.
+
 use crate::args::LeaseArgs;
 use aba_lock::error::Error;
 use aba_lock::lock::keeper::Keeper;

@@ -1,3 +1,5 @@
+//! `list`: shows all locks and tasks.
+
 use super::keeper::{ask, has_server};
 use crate::args::status::ListArgs;
 use crate::exit;

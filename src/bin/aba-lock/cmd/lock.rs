@@ -1,9 +1,11 @@
+//! `lock`: acquires locks, and leaves them to the calling script or runs a command while they are held.
+
 use super::command::{run_with_locks, write_pid};
 use super::keeper::{has_server, hold_with_lease};
 use super::wait::choose_wait;
 use crate::args::lock::LockArgs;
 use crate::exit;
-use crate::output::contention::{Reader, report_acquired, report_contention};
+use crate::output::contention::{HintReader, report_acquired, report_contention};
 use crate::output::progress::LockProgress;
 use crate::output::stream;
 use crate::parse;
@@ -134,9 +136,9 @@ fn handle_contention(args: &LockArgs, error: &Error) -> Result<i32, Error> {
     stream::report_log_failure();
     if !args.quiet {
         let reader = match (args.fd.is_empty(), args.nonblock) {
-            (true, _) => Reader::User,
-            (false, false) => Reader::Script,
-            (false, true) => Reader::ImpatientScript,
+            (true, _) => HintReader::User,
+            (false, false) => HintReader::Script,
+            (false, true) => HintReader::ImpatientScript,
         };
         report_contention(error, args.on_busy.as_deref(), reader);
     }

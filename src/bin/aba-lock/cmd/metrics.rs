@@ -1,3 +1,5 @@
+//! `metrics`: prints the state of the locks and the counts of the event log for Prometheus.
+
 use crate::args::metrics::MetricsArgs;
 use crate::exit;
 use crate::output::metrics::print_metrics;

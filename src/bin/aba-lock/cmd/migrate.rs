@@ -1,3 +1,5 @@
+//! `migrate`: moves the reservations of a directory to another directory.
+
 use super::wait::choose_short_wait;
 use crate::args::reserve::MigrateArgs;
 use crate::exit;

@@ -1,3 +1,5 @@
+//! `path`: prints the path of a lock file. With `--create` it creates the file.
+
 use crate::args::PathArgs;
 use crate::exit;
 use crate::output::stream;

@@ -1,3 +1,5 @@
+//! The calls of `reserve` that list, remove or recover reservations instead of making one.
+
 use super::wait::choose_short_wait;
 use crate::args::reserve::{Format, ReserveArgs};
 use crate::exit;

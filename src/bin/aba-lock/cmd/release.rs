@@ -1,3 +1,5 @@
+//! `release`: gives back numbers of a directory.
+
 use super::wait::choose_short_wait;
 use crate::args::reserve::ReleaseArgs;
 use crate::exit;

@@ -1,3 +1,5 @@
+//! `reserve`: gives numbers to a directory, or to a command while it runs.
+
 use super::command::run_with_locks;
 use super::wait::choose_short_wait;
 use crate::args::reserve::{Format, ReserveArgs};

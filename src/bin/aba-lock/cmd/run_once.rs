@@ -1,3 +1,5 @@
+//! `run-once`: starts a task, waits for it, or shows or forgets its outcome.
+
 use crate::args::run_once::RunOnceArgs;
 use crate::exit;
 use crate::output::{stream, tasks};

@@ -1,3 +1,5 @@
+//! `status`: shows the holder and the waiters of one lock, here and at the lease server.
+
 use super::keeper::{ask, become_keeper, has_server};
 use crate::args::status::StatusArgs;
 use crate::exit;

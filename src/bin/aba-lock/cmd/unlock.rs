@@ -1,3 +1,5 @@
+//! `unlock`: releases a lock of the calling script, or ends the holders with `--kill`.
+
 use super::keeper::{become_keeper, has_server};
 use crate::args::lock::UnlockArgs;
 use crate::exit;

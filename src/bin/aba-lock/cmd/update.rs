@@ -1,3 +1,5 @@
+//! `update` and `write`: replace the content of a file under its lock.
+
 use super::wait::choose_short_wait;
 use crate::args::update::{Rewrite, UpdateArgs, WriteArgs};
 use crate::exit;

@@ -42,7 +42,7 @@ pub(crate) fn report_acquired(acquired: &Acquired, progress: &LockProgress, quie
 
 /// The reader of a hint about a lock that is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reader {
+pub(crate) enum HintReader {
     /// The user of the helper.
     User,
     /// The user of a script. Such a user cannot give options to the helper.
@@ -53,7 +53,7 @@ pub(crate) enum Reader {
 
 /// Reports that another process holds the lock, and that this one does not wait, or no longer. `instead` is the command of
 /// `--on-busy`.
-pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: Reader) {
+pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: HintReader) {
     let Error::Lock(LockError::Busy { label, path, kind } | LockError::TimedOut { label, path, kind, .. }) = error
     else {
         let Some(instead) = instead else { return print_error(error) };
@@ -63,8 +63,8 @@ pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: Re
     let see = format!("see it with `aba-lock status {}`", format_target(*kind, label, path));
     let mut hint = match error {
         Error::Lock(LockError::TimedOut { .. }) => see,
-        _ if reader == Reader::ImpatientScript => see,
-        _ if reader == Reader::Script => format!("wait for it with {}, or {see}", hint_to_wait_in_script()),
+        _ if reader == HintReader::ImpatientScript => see,
+        _ if reader == HintReader::Script => format!("wait for it with {}, or {see}", hint_to_wait_in_script()),
         _ => format!("wait for it with `--wait`, or {see}"),
     };
     let mut text = match (&state.holding, error) {

@@ -265,6 +265,43 @@ fn acquire_warns_of_a_secret_that_others_can_read() {
 }
 
 #[test]
+fn only_an_endpoint_on_loopback_or_with_tls_keeps_a_secret_on_the_machine_or_encrypted() {
+    let machine = Machine::new("");
+    let secret = machine.path("secret");
+    std::fs::write(&secret, "a-secret\n").unwrap();
+    set_mode(&secret, 0o600);
+    let machine = machine.with("ABA_LOCK_SERVER_SECRET_FILE", secret.to_str().unwrap());
+    // No server answers there. The warning comes before that.
+    let warns = |server: &str| {
+        let outcome = machine.lease(&["acquire", "-t", "0", "--server", server, "deploy"]).status(125);
+        outcome.err.contains(&format!("is sent to {server} in clear text"))
+    };
+    for safe in [
+        "https://locks.example.org:8080",
+        "http://127.0.0.1:1",
+        "http://127.9.9.9",
+        "http://localhost:1",
+        "http://LOCALHOST./locks",
+        "http://db.localhost:1/locks",
+        "http://[::1]:1",
+        "http://[::1]",
+        "http://[::ffff:127.0.0.1]:1",
+    ] {
+        assert!(!warns(safe), "{safe}");
+    }
+    for open in [
+        "http://locks.example.org:8080",
+        "http://10.0.0.1:2379",
+        "http://localhost.example.org",
+        "http://127.0.0.1.example.org/localhost",
+        "http://[2001:db8::1]:8080",
+        "http://[::]:1",
+    ] {
+        assert!(warns(open), "{open}");
+    }
+}
+
+#[test]
 fn waiting_and_interrupting_work_without_a_second_thread() {
     let service = LockService::start(&[]);
     let machine = Machine::new(&service.url());

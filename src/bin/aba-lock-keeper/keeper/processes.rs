@@ -90,7 +90,7 @@ impl Keeper {
             process::kill_child(pid);
         }
         self.give_back();
-        process::exit_at_once()
+        process::exit_at_once(0)
     }
 
     /// The time that the script gets after SIGTERM: a third of the time to live.
@@ -194,7 +194,7 @@ impl Keeper {
         let guard = std::process::id();
         match process::fork() {
             Ok(None) => {
-                let file = self.file.try_clone().unwrap_or_else(|_| process::exit_at_once());
+                let file = self.file.try_clone().unwrap_or_else(|_| process::exit_at_once(0));
                 Self::new(self.kept.clone(), file, self.shared).renew_until_guard_ends(guard)
             }
             Ok(Some(pid)) => Some(pid),
@@ -235,7 +235,7 @@ impl Keeper {
                 Err(Fault::Gone { .. }) => {
                     self.shared.set_gone();
                     // The end of its child wakes the guard at once.
-                    process::exit_at_once()
+                    process::exit_at_once(0)
                 }
                 Err(_) => Moment::now().plus(RETRY_PAUSE),
             };

@@ -52,9 +52,9 @@ pub(crate) fn kill_group(leader: &mut Child) {
 }
 
 /// Ends this process at once, without running exit handlers of the process that it was forked from.
-pub(crate) fn exit_at_once() -> ! {
+pub(crate) fn exit_at_once(status: i32) -> ! {
     // SAFETY: the call does not return.
-    unsafe { libc::_exit(0) }
+    unsafe { libc::_exit(status) }
 }
 
 /// Requests SIGTERM for the end of the parent. Returns false if `parent` has ended already.

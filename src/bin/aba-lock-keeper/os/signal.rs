@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
+use crate::os::process;
 use std::mem;
 use std::os::unix::process::CommandExt;
 use std::os::unix::thread::JoinHandleExt;
@@ -135,15 +136,13 @@ pub(crate) fn wake_thread(thread: &JoinHandle<()>) {
 
 /// Ends this process by a signal, even if the signal is blocked or handled.
 pub(crate) fn die_of_signal(signal: i32) -> ! {
-    // SAFETY: all bytes zero are valid for these types (SIG_DFL is zero), and they live until each call returns.
+    // SAFETY: all bytes zero are a valid set, and it lives until each call returns.
     unsafe {
-        let default: libc::sigaction = mem::zeroed();
-        libc::sigaction(signal, &raw const default, ptr::null_mut());
         let mut set: libc::sigset_t = mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, signal);
         libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut());
-        libc::raise(signal);
-        libc::_exit(128 + signal)
     }
+    aba_lock::os::die_of(signal);
+    process::exit_at_once(128 + signal)
 }

@@ -1,5 +1,5 @@
-//! Compares `aba-lock lock` over etcd with `etcdctl lock`. Measures whole processes, from their start until the lease is given back,
-//! with one node on loopback.
+//! Compares `aba-lock lock` over etcd with `etcdctl lock`. Measures whole processes, from their start until the lease
+//! is given back, with one node on loopback.
 
 #![allow(
     clippy::disallowed_macros,

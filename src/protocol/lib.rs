@@ -1,11 +1,13 @@
-//! The part of the REST interface that the lock service `aba-lockd` and its client `aba-lock-keeper` must spell alike: paths,
-//! names of JSON members, codes of refusals, and time spans.
+//! The part of the REST interface that the lock service `aba-lockd` and its client `aba-lock-keeper` must spell alike:
+//! paths, names of JSON members, codes of refusals, and time spans.
 //!
-//! The service writes with these constants what the keeper reads with them. Each side has its own types and its own rules for
-//! input: the service accepts more spellings than it writes, and the keeper checks an answer before it trusts it.
+//! The service writes with these constants what the keeper reads with them. Each side has its own types and its own
+//! rules for input: the service accepts more spellings than it writes, and the keeper checks an answer before it trusts
+//! it.
 //!
-//! The two programs share no knowledge of etcd. The service stores its locks below the prefix `aba-lockd/`, through gRPC. The
-//! keeper uses the keys of `etcdctl lock`, through the JSON gateway. Only [`code`] serves the keeper there, too.
+//! The two programs share no knowledge of etcd. The service stores its locks below the prefix `aba-lockd/`, through
+//! gRPC. The keeper uses the keys of `etcdctl lock`, through the JSON gateway. Only [`code`] serves the keeper there,
+//! too.
 
 pub mod code;
 pub mod member;

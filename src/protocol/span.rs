@@ -6,8 +6,8 @@ use std::time::Duration;
 /// The longest span, about ten years.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
-/// The shortest span other than 0. A shorter one would have passed before the answer arrives, or would be rounded to 0, which
-/// means that there is no limit.
+/// The shortest span other than 0. A shorter one would have passed before the answer arrives, or would be rounded to 0,
+/// which means that there is no limit.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// The error for a value that is not a span, or is out of range.

@@ -5,8 +5,8 @@ use crate::machine::Machine;
 use crate::process::{RunningScript, child_pids, send_signal, wait_until};
 use std::process::Command;
 
-/// Types into an interactive shell on a terminal. Its arguments are, by turns, a text to wait for and a text to type. After the last
-/// text it prints a line, and keeps the shell until it reads a line.
+/// Types into an interactive shell on a terminal. Its arguments are, by turns, a text to wait for and a text to type.
+/// After the last text it prints a line, and keeps the shell until it reads a line.
 const TYPIST: &str = r#"
 import os, pty, select, sys, time
 rules = sys.argv[1:]

@@ -74,8 +74,8 @@ fn the_other_servers_renew_the_lease_while_the_leader_is_frozen() {
 
 #[test]
 fn a_leader_that_continues_after_a_freeze_does_not_grant_the_lock_twice() {
-    // It may revoke a lease that was renewed at the next leader, because it believes that the lease has expired. After twice the
-    // time to live, this includes the lease of the mark.
+    // It may revoke a lease that was renewed at the next leader, because it believes that the lease has expired. After
+    // twice the time to live, this includes the lease of the mark.
     for frozen in [12, 22] {
         let etcd = Etcd::start(3);
         let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));

@@ -1,4 +1,5 @@
-//! Black-box tests of locks on several machines: real servers on loopback, machines that are directories, and real signals.
+//! Black-box tests of locks on several machines: real servers on loopback, machines that are directories, and real
+//! signals.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 // The torture test prints its result.

@@ -62,7 +62,8 @@ impl Relay {
         self.control.silenced.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Loses this number of answers to requests for paths with this prefix: the server gets the request, and the connection is closed.
+    /// Loses this number of answers to requests for paths with this prefix: the server gets the request, and the
+    /// connection is closed.
     pub(crate) fn lose_answers(&self, path: &str, number: u32) {
         path.clone_into(&mut self.control.path.lock().unwrap());
         self.control.losses.store(number, Ordering::SeqCst);

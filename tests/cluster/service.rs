@@ -181,8 +181,8 @@ fn a_lease_survives_a_lost_answer_and_a_restart_of_the_service() {
 fn a_caller_whose_lease_was_granted_in_a_lost_answer_is_not_refused() {
     let service = LockService::start(&[]);
     let relay = Relay::to(service.port);
-    // The first URL loses one answer, and the request goes to the next endpoint. The second one also loses the answer to the search
-    // for the lease.
+    // The first URL loses one answer, and the request goes to the next endpoint. The second one also loses the answer
+    // to the search for the lease.
     let both = format!("http://127.0.0.1:{},127.0.0.1:{}", relay.port, service.port);
     let one = format!("http://127.0.0.1:{}", relay.port);
     for (url, losses) in [(both, 1), (one, 2)] {

@@ -8,8 +8,8 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The work of a worker while it holds the lock. The witness is a lock of flock(2), on one file for all machines: it shows a second
-/// holder, and the kernel releases it when a worker ends.
+/// The work of a worker while it holds the lock. The witness is a lock of flock(2), on one file for all machines: it
+/// shows a second holder, and the kernel releases it when a worker ends.
 const WORK: &str = "exec 9>>\"$WITNESS\"
     flock -n 9 || { echo \"overlap $ABA_LOCK_TOKEN\" >>\"$HISTORY\"; exit 1; }
     echo \"in $ABA_LOCK_TOKEN\" >>\"$HISTORY\"

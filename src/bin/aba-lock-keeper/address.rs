@@ -1,7 +1,7 @@
 //! The address of a server, as `--server` and the environment give it.
 //!
-//! `https://host:port` and `http://host:port` mean a lock service. `etcd://h1:2379,h2:2379` means an etcd cluster, and `etcds://`
-//! one with TLS. A path after etcd's hosts is a prefix for all names.
+//! `https://host:port` and `http://host:port` mean a lock service. `etcd://h1:2379,h2:2379` means an etcd cluster, and
+//! `etcds://` one with TLS. A path after etcd's hosts is a prefix for all names.
 
 use crate::fault::Fault;
 use std::net::IpAddr;
@@ -70,8 +70,8 @@ impl ServerAddress {
         Ok(Self { label, kind, endpoints, prefix })
     }
 
-    /// Returns true if both addresses lead to the same server. An endpoint belongs to one cluster only, so one common endpoint is
-    /// enough.
+    /// Returns true if both addresses lead to the same server. An endpoint belongs to one cluster only, so one common
+    /// endpoint is enough.
     pub(crate) fn is_same_server(&self, other: &Self) -> bool {
         (self.kind, &self.prefix) == (other.kind, &other.prefix)
             && self.endpoints.iter().any(|endpoint| other.endpoints.contains(endpoint))

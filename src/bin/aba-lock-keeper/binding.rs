@@ -2,16 +2,16 @@
 //!
 //! The locks belong to open file descriptions (`F_OFD_SETLK`, fcntl(2)).
 //!
-//! - The script's two bytes are locked on the open file description of its lock descriptor, so the kernel unlocks them when the
-//!   last copy of that descriptor is closed, for whatever reason. The keeper waits for the first byte. Other processes test
-//!   the second byte, which the keeper never locks.
-//! - The keeper's byte is locked on the keeper's own open file description while there is a keeper. It shows others that
-//!   the lease is kept, and they wait for its end, which means that the lease was given back.
+//! - The script's two bytes are locked on the open file description of its lock descriptor, so the kernel unlocks them
+//!   when the last copy of that descriptor is closed, for whatever reason. The keeper waits for the first byte. Other
+//!   processes test the second byte, which the keeper never locks.
+//! - The keeper's byte is locked on the keeper's own open file description while there is a keeper. It shows others
+//!   that the lease is kept, and they wait for its end, which means that the lease was given back.
 //!
-//! flock(2) on the same file cannot do this: a local waiter that was in the queue before the keeper would get the lock first, and
-//! then wait at the server for the lease that the keeper holds. The bytes must also differ from script to script. Otherwise
-//! the next script could lock them before the keeper of the last one noticed its end. Their position follows from the token of the
-//! local lock, which is different for each acquisition of the file.
+//! flock(2) on the same file cannot do this: a local waiter that was in the queue before the keeper would get the lock
+//! first, and then wait at the server for the lease that the keeper holds. The bytes must also differ from script to
+//! script. Otherwise the next script could lock them before the keeper of the last one noticed its end. Their position
+//! follows from the token of the local lock, which is different for each acquisition of the file.
 
 use crate::lease::WaitLimit;
 use crate::os::clock::Moment;
@@ -86,8 +86,8 @@ impl Binding {
         is_locked(file, KEEPERS + self.start)
     }
 
-    /// Waits until the keeper of a script that has ended has given the lease back, but not forever. Returns at once if a process
-    /// that inherited the descriptor still holds the script's bytes.
+    /// Waits until the keeper of a script that has ended has given the lease back, but not forever. Returns at once if
+    /// a process that inherited the descriptor still holds the script's bytes.
     pub(crate) fn wait_for_return(self, file: &File) {
         wait_while(RETURN_LIMIT, || Ok(!self.has_script(file)? && self.has_keeper(file)?));
     }
@@ -103,8 +103,8 @@ pub(crate) fn unbind_script(script: &File) -> io::Result<()> {
     unlock_range(script, SCRIPTS, KEEPERS - SCRIPTS)
 }
 
-/// Waits until the last keeper of this lock file has given its lease back, but not forever: the server knows the holder, too. The
-/// local lock must be free, or ours.
+/// Waits until the last keeper of this lock file has given its lease back, but not forever: the server knows the
+/// holder, too. The local lock must be free, or ours.
 pub(crate) fn wait_until_returned(file: &File, limit: WaitLimit) {
     let limit = if limit == WaitLimit::NoWait { SHORT_RETURN_LIMIT } else { limit.cap(RETURN_LIMIT) };
     wait_while(limit, || has_keeper(file));

@@ -1,9 +1,9 @@
-//! Gives back what an acquisition has begun when a signal ends the wait. Otherwise the next processes in the queue would wait
-//! for a process that has ended, until its lease ends.
+//! Gives back what an acquisition has begun when a signal ends the wait. Otherwise the next processes in the queue
+//! would wait for a process that has ended, until its lease ends.
 //!
-//! A thread waits for the signals that end a process. The id of a lease or of a place in a queue is noted before the request for it is
-//! sent, so the signal may come at any time. Local locks that were acquired are released, too: an interactive shell, which survives
-//! Ctrl-C, still has their descriptors open.
+//! A thread waits for the signals that end a process. The id of a lease or of a place in a queue is noted before the
+//! request for it is sent, so the signal may come at any time. Local locks that were acquired are released, too: an
+//! interactive shell, which survives Ctrl-C, still has their descriptors open.
 //!
 //! If no thread can be created, the acquisition looks for a signal each time that it reports the progress of its wait.
 
@@ -102,8 +102,8 @@ impl Cancellation {
         Self { pending, thread }
     }
 
-    /// Ends the reaction to signals. The thread has ended when this returns: a process that forks, or that waits for a child, must
-    /// have no other thread that could take its signals.
+    /// Ends the reaction to signals. The thread has ended when this returns: a process that forks, or that waits for a
+    /// child, must have no other thread that could take its signals.
     pub(crate) fn end(self) {
         self.pending.set_id(None);
         if let Some(thread) = self.thread {

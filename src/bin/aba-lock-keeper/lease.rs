@@ -8,8 +8,8 @@ use std::time::Duration;
 
 /// A place in the queue of a name; in most cases, the place of the holder.
 ///
-/// The lease lives until `renewed_at + ttl`. The server counts from the moment at which it receives a renewal, and we count from the
-/// moment at which we sent it, so the server never ends a lease before we expect it.
+/// The lease lives until `renewed_at + ttl`. The server counts from the moment at which it receives a renewal, and we
+/// count from the moment at which we sent it, so the server never ends a lease before we expect it.
 #[derive(Debug, Clone)]
 pub(crate) struct Lease {
     /// The name of the lock.

@@ -1,8 +1,8 @@
 //! The `aba-lock-keeper` command.
 //!
-//! A lease at a server that several machines share is bound to the life of a script on one of them. The helper `aba-lock` acquires
-//! the local lock first, so that only one process of a machine waits in the queue of the server. Then it becomes this program,
-//! which acquires the lease, starts a keeper, and leaves the lease to the script.
+//! A lease at a server that several machines share is bound to the life of a script on one of them. The helper
+//! `aba-lock` acquires the local lock first, so that only one process of a machine waits in the queue of the server.
+//! Then it becomes this program, which acquires the lease, starts a keeper, and leaves the lease to the script.
 //!
 //! # Layers
 //!

@@ -1,4 +1,5 @@
-//! The sections of the man page that do not follow from the options. Only the program that writes the man pages includes this file.
+//! The sections of the man page that do not follow from the options. Only the program that writes the man pages
+//! includes this file.
 
 pub(crate) const PROMISES: [(&str, &str); 7] = [
     (

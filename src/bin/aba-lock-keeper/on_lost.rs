@@ -15,8 +15,8 @@ pub(crate) enum OnLost {
     Run(String),
 }
 
-/// Reads the option, or the variable. A single word that is not a command is an error now: the loss of a lease would be too
-/// late to find it.
+/// Reads the option, or the variable. A single word that is not a command is an error now: the loss of a lease would be
+/// too late to find it.
 pub(crate) fn read_on_lost(option: Option<&str>) -> Result<OnLost, Fault> {
     let text = option.map(str::to_owned).or_else(|| environment::read_variable(ON_LOST)).unwrap_or_default();
     match text.trim() {

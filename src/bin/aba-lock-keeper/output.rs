@@ -72,7 +72,8 @@ pub(crate) fn warn_of_exposures(settings: &Settings) {
     }
 }
 
-/// Reports a fault. `wait` is the part of the hint that says how to make the caller wait; `None`: the caller never waits.
+/// Reports a fault. `wait` is the part of the hint that says how to make the caller wait; `None`: the caller never
+/// waits.
 pub(crate) fn report_fault(fault: &Fault, wait: Option<&str>) {
     let (text, hint) = match fault {
         Fault::Busy { name, holder } => {

@@ -60,7 +60,8 @@ impl Settings {
         &self.address.label
     }
 
-    /// Returns a sentence and a hint for each way in which others can read a secret: from the network, or from its file.
+    /// Returns a sentence and a hint for each way in which others can read a secret: from the network, or from its
+    /// file.
     pub(crate) fn find_exposures(&self) -> Vec<(String, &'static str)> {
         let mut found = Vec::new();
         if let Some(endpoint) = self.address.find_exposed_endpoint().filter(|_| self.secret.is_some()) {

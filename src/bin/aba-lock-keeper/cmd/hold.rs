@@ -1,5 +1,5 @@
-//! `hold`, which the helper becomes when it holds the local locks. Acquires the leases, starts a keeper for each, and leaves them to
-//! the script, or runs the command.
+//! `hold`, which the helper becomes when it holds the local locks. Acquires the leases, starts a keeper for each, and
+//! leaves them to the script, or runs the command.
 //!
 //! | a signal arrives | what happens |
 //! |---|---|
@@ -48,7 +48,8 @@ pub(crate) fn hold(args: &HoldArgs) -> Result<i32, Fault> {
     }
     match acquired {
         Ok(tokens) => {
-            // A command must get later signals. If we run for a script, a signal would only end us, and leave the locks to the script.
+            // A command must get later signals. If we run for a script, a signal would only end us, and leave the locks
+            // to the script.
             if args.script.is_none() {
                 blocked.restore();
             }
@@ -65,8 +66,8 @@ pub(crate) fn hold(args: &HoldArgs) -> Result<i32, Fault> {
     }
 }
 
-/// Acquires the leases in the order of their names, as all callers do, so that two callers cannot wait for each other. Returns
-/// their tokens in the order of the arguments.
+/// Acquires the leases in the order of their names, as all callers do, so that two callers cannot wait for each other.
+/// Returns their tokens in the order of the arguments.
 fn acquire_leases(args: &HoldArgs, locks: &Arc<[LocalLock]>) -> Result<Vec<String>, Fault> {
     let begin = Instant::now();
     let settings = Settings::read(args.at.server.as_deref())?;
@@ -174,7 +175,8 @@ fn write_pid(path: &Path, pid: u32) -> Result<(), Fault> {
     })
 }
 
-/// Returns the part of a hint that says how to make the caller wait. The user of a script cannot pass options to the helper.
+/// Returns the part of a hint that says how to make the caller wait. The user of a script cannot pass options to the
+/// helper.
 fn wait_hint(args: &HoldArgs) -> Option<&'static str> {
     match (args.script, args.wait.nonblock) {
         (None, _) => Some("`--wait`"),

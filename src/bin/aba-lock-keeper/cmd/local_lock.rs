@@ -45,8 +45,8 @@ impl LocalLock {
         !self.is_fresh && self.binding().has_keeper(&self.file).unwrap_or(false)
     }
 
-    /// Checks that a lease may go with the lock: this script acquired the lock, now or earlier. If a script above acquired it, the
-    /// lease would outlast this script.
+    /// Checks that a lease may go with the lock: this script acquired the lock, now or earlier. If a script above
+    /// acquired it, the lease would outlast this script.
     pub(super) fn check_acquirer(&self, script: Option<u32>) -> Result<(), Fault> {
         let record = lease_note::read_record(&self.file);
         let acquirer = record.map(|record| (record.pid, record.tick));

@@ -32,8 +32,8 @@ pub(crate) fn release(args: &ScriptLockArgs) -> Result<i32, Fault> {
     }
 }
 
-/// Waits until the keeper has given the lease back, after the script has closed its descriptor. Returns at once if another process
-/// inherited the descriptor.
+/// Waits until the keeper has given the lease back, after the script has closed its descriptor. Returns at once if
+/// another process inherited the descriptor.
 pub(crate) fn settle(args: &SettleArgs) -> Result<i32, Fault> {
     let file = OpenOptions::new()
         .read(true)

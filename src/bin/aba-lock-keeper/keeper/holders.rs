@@ -1,8 +1,9 @@
 //! The processes that hold a lock on this machine.
 //!
-//! These have the keeper's lock file open with a lock on it: the script, and the processes that inherited its descriptor. Each
-//! is opened by a process descriptor first and compared after that, so that no signal goes to a process that got the pid of another. A
-//! process that may not be examined, such as one of another user, cannot be ended.
+//! These have the keeper's lock file open with a lock on it: the script, and the processes that inherited its
+//! descriptor. Each is opened by a process descriptor first and compared after that, so that no signal goes to a
+//! process that got the pid of another. A process that may not be examined, such as one of another user, cannot be
+//! ended.
 
 use aba_lock::lock::kill;
 use aba_lock::os::Process;
@@ -67,8 +68,8 @@ impl Holders {
     }
 }
 
-/// Opens the process with this pid, if it holds a lock on this open file. This examines one process, which is some milliseconds
-/// faster than a search through all of them.
+/// Opens the process with this pid, if it holds a lock on this open file. This examines one process, which is some
+/// milliseconds faster than a search through all of them.
 pub(crate) fn open_holder(pid: u32, file: &File) -> Option<Process> {
     let number = process::number_of(pid)?;
     let process = Process::open(number, process::start_time(number)?)?;

@@ -16,8 +16,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Child;
 use std::time::Duration;
 
-/// Reports the loss on the script's stderr, because a signal alone explains nothing; or in the system log, if stderr cannot be
-/// written to at once.
+/// Reports the loss on the script's stderr, because a signal alone explains nothing; or in the system log, if stderr
+/// cannot be written to at once.
 pub(crate) fn report_loss(kept: &KeptLease, holders: &Holders, is_gone: bool, left: Duration) {
     let mut pids = holders.pids();
     let script = if pids.clone().any(|pid| pid == kept.holder) { Some(kept.holder) } else { pids.next() };
@@ -37,8 +37,8 @@ pub(crate) fn report_loss(kept: &KeptLease, holders: &Holders, is_gone: bool, le
         OnLost::Run(command) => format!("; running `{command}`"),
     };
     let text = format!("{cause}{reaction}");
-    // A copy that is closed again at once: the reader of the stream must not have to wait for the end of the keeper. In a file,
-    // the copy shares the script's position, so the script does not overwrite the message.
+    // A copy that is closed again at once: the reader of the stream must not have to wait for the end of the keeper. In
+    // a file, the copy shares the script's position, so the script does not overwrite the message.
     if ForeignDescriptor::copy_from(script, 2).and_then(|stderr| output::write_message(&stderr, &text)).is_ok() {
         return;
     }
@@ -77,7 +77,8 @@ pub(crate) fn report_freeze(kept: &KeptLease, script: Option<KilledScript>) {
     }
 }
 
-/// Starts the command of `--on-lost`, in a process group of its own, so that it can be ended with the processes that it starts.
+/// Starts the command of `--on-lost`, in a process group of its own, so that it can be ended with the processes that it
+/// starts.
 pub(crate) fn start_command(kept: &KeptLease, command: &str) -> io::Result<Child> {
     let mut shell = on_lost::shell_command();
     let words = inherit::build_shell_command(command, OsStr::new(&kept.lease.name));

@@ -1,10 +1,10 @@
 //! The keeper: two processes that keep a lease for a script, and give it back when the script has ended.
 //!
-//! The **guard** sends no requests while the script lives. It waits for the script's byte (see [`crate::binding`]), knows when the
-//! lease ends, and ends the script before that. The **courier**, its child, renews the lease, and reports that to the guard in
-//! shared memory. So a server that does not answer, or a name that does not resolve, never delays the guard, which has to act
-//! in time, and each of the two can work without the other. Both are in a session of their own, and have none of the caller's
-//! descriptors open, only a new open file description of the lock file.
+//! The **guard** sends no requests while the script lives. It waits for the script's byte (see [`crate::binding`]),
+//! knows when the lease ends, and ends the script before that. The **courier**, its child, renews the lease, and
+//! reports that to the guard in shared memory. So a server that does not answer, or a name that does not resolve, never
+//! delays the guard, which has to act in time, and each of the two can work without the other. Both are in a session of
+//! their own, and have none of the caller's descriptors open, only a new open file description of the lock file.
 //!
 //! # Killed processes and lost leases
 //!
@@ -24,8 +24,8 @@
 //! | script and keeper are frozen for longer than the lease lives | the guard first sends SIGKILL to the script; after SIGTERM, the script could go on while another process holds the lease. Between the thaw and that signal, the script can run |
 //! | the lease is ended by another user | the courier learns of it at its next renewal; the script gets SIGTERM, and SIGKILL after the grace |
 //!
-//! `renewed_at` is the moment at which the last successful renewal was sent. All times are on a clock that counts the time in which
-//! the machine is suspended.
+//! `renewed_at` is the moment at which the last successful renewal was sent. All times are on a clock that counts the
+//! time in which the machine is suspended.
 
 pub(crate) mod holders;
 pub(crate) mod kept_lease;

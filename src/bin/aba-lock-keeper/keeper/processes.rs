@@ -125,7 +125,8 @@ impl Keeper {
         match stage {
             // After the report, the lease was renewed after all.
             LossStage::Kept | LossStage::Reported(_) if is_kept => LossStage::Kept,
-            // The whole grace has passed unnoticed, so script and guard were frozen. Another process may hold the lock already.
+            // The whole grace has passed unnoticed, so script and guard were frozen. Another process may hold the lock
+            // already.
             LossStage::Kept if end.is_past() && self.kept.on_lost != OnLost::Warn => {
                 let script = loss::kill_script(&self.kept, &self.file);
                 self.kept.on_lost = OnLost::Term;
@@ -137,7 +138,8 @@ impl Keeper {
             }
             LossStage::Kept => {
                 self.begin_loss(end);
-                // If the lease is gone, another process may hold it now: the script gets the grace, but no more time than the lease had.
+                // If the lease is gone, another process may hold it now: the script gets the grace, but no more time
+                // than the lease had.
                 let is_gone = self.shared.is_gone();
                 LossStage::Reported(if is_gone { end.min(Moment::now().plus(self.grace())) } else { end })
             }
@@ -175,7 +177,8 @@ impl Keeper {
         }
     }
 
-    /// Kills all processes that hold the lock. The guard repeats this until there are none, because they may start others.
+    /// Kills all processes that hold the lock. The guard repeats this until there are none, because they may start
+    /// others.
     fn kill_holders(&self, end: Moment) -> LossStage {
         if Holders::find(&self.file).kill() == 0 { LossStage::Over } else { LossStage::Reported(end) }
     }

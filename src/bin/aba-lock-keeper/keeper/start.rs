@@ -8,7 +8,8 @@ use crate::os::{descriptor, signal};
 use std::io::{self, Read, Write};
 use std::os::fd::RawFd;
 
-/// Starts a keeper for the processes that have `fd` open. It runs when this returns. This process must have only one thread.
+/// Starts a keeper for the processes that have `fd` open. It runs when this returns. This process must have only one
+/// thread.
 pub(crate) fn start_keeper(kept: &KeptLease, fd: RawFd) -> Result<(), Fault> {
     let failed = |error: io::Error| Fault::Failed {
         what: format!(

@@ -9,19 +9,21 @@ use std::time::Duration;
 /// The pause between repeated rings.
 const REPEAT: Duration = Duration::from_millis(50);
 
-/// An alarm that makes a blocking system call of this process return with [`std::io::ErrorKind::Interrupted`]. The end of a
-/// child process does the same.
+/// An alarm that makes a blocking system call of this process return with [`std::io::ErrorKind::Interrupted`]. The end
+/// of a child process does the same.
 #[derive(Debug)]
 pub(crate) struct Alarm {
-    /// A timer on the clock that counts the time in which the machine is suspended, so it rings as soon as the machine wakes up.
-    /// `None`: this user has no timers left. An interval timer replaces it, which stands still while the machine is suspended.
+    /// A timer on the clock that counts the time in which the machine is suspended, so it rings as soon as the machine
+    /// wakes up. `None`: this user has no timers left. An interval timer replaces it, which stands still while the
+    /// machine is suspended.
     timer: Option<libc::timer_t>,
 }
 
 impl Alarm {
     pub(crate) fn new() -> Self {
         extern "C" fn ignore(_: libc::c_int) {}
-        // SAFETY: all bytes zero are valid for these types, and they live until each call returns. The handler does nothing.
+        // SAFETY: all bytes zero are valid for these types, and they live until each call returns. The handler does
+        // nothing.
         unsafe {
             let mut action: libc::sigaction = mem::zeroed();
             action.sa_sigaction = ignore as extern "C" fn(libc::c_int) as libc::sighandler_t;
@@ -36,7 +38,8 @@ impl Alarm {
         }
     }
 
-    /// Rings after `span`, and then again every [`REPEAT`]: the first ring may come just before the call that it must interrupt.
+    /// Rings after `span`, and then again every [`REPEAT`]: the first ring may come just before the call that it must
+    /// interrupt.
     pub(crate) fn ring_after(&self, span: Duration) {
         let first = span.max(Duration::from_millis(1));
         let seconds = |span: Duration| libc::time_t::try_from(span.as_secs()).unwrap_or(libc::time_t::MAX);

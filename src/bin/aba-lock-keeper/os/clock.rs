@@ -1,4 +1,5 @@
-//! Points in time on `CLOCK_BOOTTIME`, which counts the time that the machine is suspended: a lease runs on in that time.
+//! Points in time on `CLOCK_BOOTTIME`, which counts the time that the machine is suspended: a lease runs on in that
+//! time.
 
 #![expect(unsafe_code, reason = "clock_gettime(2)")]
 

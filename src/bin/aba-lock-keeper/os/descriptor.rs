@@ -18,7 +18,8 @@ pub(crate) fn reopen(fd: RawFd) -> io::Result<File> {
 pub(crate) struct ForeignDescriptor(OwnedFd);
 
 impl ForeignDescriptor {
-    /// Copies descriptor `fd` of the process `pid`. Fails without the permission to look into that process, and before Linux 5.6.
+    /// Copies descriptor `fd` of the process `pid`. Fails without the permission to look into that process, and before
+    /// Linux 5.6.
     #[expect(clippy::disallowed_methods, reason = "pidfd_open(2) and pidfd_getfd(2)")]
     pub(crate) fn copy_from(pid: u32, fd: RawFd) -> io::Result<Self> {
         // `pid` is a number from `/proc`. If that is of another PID namespace, the number means another process here.
@@ -31,8 +32,8 @@ impl ForeignDescriptor {
         take_ownership(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) }).map(Self)
     }
 
-    /// Writes as much as fits without blocking. The call itself must not block: its owner decides whether the descriptor
-    /// is in non-blocking mode.
+    /// Writes as much as fits without blocking. The call itself must not block: its owner decides whether the
+    /// descriptor is in non-blocking mode.
     pub(crate) fn write_at_once(&self, bytes: &[u8]) -> io::Result<()> {
         let fd = self.0.as_raw_fd();
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -42,8 +43,8 @@ impl ForeignDescriptor {
             if !aba_lock::os::can_be_written(fd, Duration::ZERO) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            // A writable pipe takes PIPE_BUF bytes without blocking. If another process fills it first, the alarm interrupts
-            // this call.
+            // A writable pipe takes PIPE_BUF bytes without blocking. If another process fills it first, the alarm
+            // interrupts this call.
             // SAFETY: as above.
             written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len().min(libc::PIPE_BUF)) };
         }
@@ -89,7 +90,8 @@ fn copy_above(fd: &OwnedFd, lowest: RawFd) -> io::Result<RawFd> {
 pub(crate) fn write_to_stdout(text: &str) -> io::Result<()> {
     // SAFETY: F_GETFD only reads.
     let flags = unsafe { libc::fcntl(1, libc::F_GETFD) };
-    // This process itself opened a descriptor with FD_CLOEXEC, in place of a closed stdout: an inherited one cannot have the flag.
+    // This process itself opened a descriptor with FD_CLOEXEC, in place of a closed stdout: an inherited one cannot
+    // have the flag.
     if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }

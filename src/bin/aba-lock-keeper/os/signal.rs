@@ -13,8 +13,8 @@ use std::thread::JoinHandle;
 /// The signals with which a user or a service manager ends processes.
 const ENDING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
 
-/// Ignores the signals that end all processes of a terminal or a control group, and SIGPIPE: the reader of a message may have
-/// ended.
+/// Ignores the signals that end all processes of a terminal or a control group, and SIGPIPE: the reader of a message
+/// may have ended.
 pub(crate) fn ignore_ending_signals() {
     set_handlers(libc::SIG_IGN);
 }
@@ -92,8 +92,8 @@ fn ending_set() -> libc::sigset_t {
     }
 }
 
-/// Runs `start` with all signals blocked. A thread that it starts inherits the mask: signals go to this thread, or to a thread
-/// that waits in [`wait_for_signal`].
+/// Runs `start` with all signals blocked. A thread that it starts inherits the mask: signals go to this thread, or to a
+/// thread that waits in [`wait_for_signal`].
 pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
     // SAFETY: all bytes zero are valid for these types, and they live until each call returns.
     unsafe {

@@ -1,8 +1,9 @@
 //! HTTP requests to a server that has several endpoints.
 //!
-//! Each request goes to the endpoint that answered last. After a failure that may be the endpoint's own, the caller sends it
-//! to the next one. So the server may get a request twice, and may act on a request that seemed to fail: callers make sure that this does
-//! no harm. Each try has a time limit, because an endpoint whose process is stopped accepts connections and never answers.
+//! Each request goes to the endpoint that answered last. After a failure that may be the endpoint's own, the caller
+//! sends it to the next one. So the server may get a request twice, and may act on a request that seemed to fail:
+//! callers make sure that this does no harm. Each try has a time limit, because an endpoint whose process is stopped
+//! accepts connections and never answers.
 
 use crate::fault::Fault;
 use crate::os::clock::Moment;
@@ -100,7 +101,8 @@ impl HttpClient {
         Ok(HttpAnswer { status, body, sent_at })
     }
 
-    /// Sends a request whose answer is a stream of lines. Reads them until `take` returns true or the time limit is reached.
+    /// Sends a request whose answer is a stream of lines. Reads them until `take` returns true or the time limit is
+    /// reached.
     pub(crate) fn request_lines(
         &self,
         path: &str,

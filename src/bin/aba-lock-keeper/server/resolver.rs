@@ -1,7 +1,8 @@
 //! The resolver for the names of endpoints.
 //!
-//! A thread looks a name up, because that may take longer than the time limit of the request. A numeric address needs no thread.
-//! If no thread can be created, the calling thread looks the name up, without a time limit. (The resolver of ureq panics then.)
+//! A thread looks a name up, because that may take longer than the time limit of the request. A numeric address needs
+//! no thread. If no thread can be created, the calling thread looks the name up, without a time limit. (The resolver of
+//! ureq panics then.)
 
 use crate::os::signal;
 use std::net::IpAddr;

@@ -25,7 +25,8 @@ impl EtcdCluster {
         format!("{}{name}/{number:x}", self.prefix)
     }
 
-    /// The range of the keys in the queue of a name: the first key, and the first key after them. (`0` follows `/` in ASCII.)
+    /// The range of the keys in the queue of a name: the first key, and the first key after them. (`0` follows `/` in
+    /// ASCII.)
     pub(super) fn queue_range(&self, name: &str) -> (String, String) {
         (format!("{}{name}/", self.prefix), format!("{}{name}0", self.prefix))
     }

@@ -1,7 +1,7 @@
 //! Requests to the JSON gateway of an etcd cluster.
 //!
-//! An answer is from etcd if it has a gRPC code, or the revision of the cluster in its header. Any other answer, whatever its HTTP
-//! status, is from a program at a wrong address, and says nothing about locks.
+//! An answer is from etcd if it has a gRPC code, or the revision of the cluster in its header. Any other answer,
+//! whatever its HTTP status, is from a program at a wrong address, and says nothing about locks.
 
 use crate::fault::Fault;
 use crate::lease::WaitLimit;

@@ -1,13 +1,14 @@
 //! The mark of a holder: a second key that outlasts the holder's belief that it holds the lock.
 //!
-//! etcd may end a lease before its time: a leader that was stopped and continues may revoke leases that were renewed at another
-//! leader. So a holder with a keeper also has a mark, from before its claim until it has given its lease back. The mark is
-//! the key `NAME!holder`, under a second lease that lasts twice as long. A waiter that is first in the queue and finds the mark of
-//! another holder waits until the mark is gone. The name of a lock contains no `!`, so a mark is neither a key of a queue nor
-//! a key that others call `NAME`. A key in its place that is not certainly a mark is neither changed nor ignored.
+//! etcd may end a lease before its time: a leader that was stopped and continues may revoke leases that were renewed at
+//! another leader. So a holder with a keeper also has a mark, from before its claim until it has given its lease back.
+//! The mark is the key `NAME!holder`, under a second lease that lasts twice as long. A waiter that is first in the
+//! queue and finds the mark of another holder waits until the mark is gone. The name of a lock contains no `!`, so a
+//! mark is neither a key of a queue nor a key that others call `NAME`. A key in its place that is not certainly a mark
+//! is neither changed nor ignored.
 //!
-//! The invariant: **the mark outlasts the belief**. The holder ends at `renewed_at + ttl` on its own clock, and `renewed_at` moves only
-//! after the mark was renewed.
+//! The invariant: **the mark outlasts the belief**. The holder ends at `renewed_at + ttl` on its own clock, and
+//! `renewed_at` moves only after the mark was renewed.
 //!
 //! | event | the mark | why no other process claims too early |
 //! |---|---|---|
@@ -22,8 +23,8 @@
 //! | the answer to that transaction is lost | is ours | the second transaction fails its comparison, and a read shows our mark |
 //! | a user deletes the mark | is made again at the next renewal | until then, nothing prevents it |
 //!
-//! So after a crash the name is free after twice the time to live, with or without waiters. Other programs do not know the mark,
-//! and claim at once.
+//! So after a crash the name is free after twice the time to live, with or without waiters. Other programs do not know
+//! the mark, and claim at once.
 
 use crate::fault::Fault;
 use crate::lease::QueueEntry;

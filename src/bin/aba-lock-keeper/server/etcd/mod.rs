@@ -1,11 +1,11 @@
 //! Leases in etcd, through the JSON gateway (`/v3/…`, etcd 3.4 and newer), with a recipe over etcd's primitives.
 //!
-//! A process that wants NAME creates an etcd lease with a number of its own choice, and puts the key `NAME/<number in hex>` under it,
-//! unless that key exists. The keys of a name are its queue, in the order of their create revisions. The owner of the first key
-//! holds the lock, and the create revision is the fencing token. `etcdctl lock` and Go's `concurrency.Mutex` create the same
-//! keys in the same order, so they share the queue. The server's own Lock call is not used: the one of etcd 3.4 grants the lock
-//! to a waiter whose lease has expired. A key below `NAME/` whose name is not the number of its lease is not part of the
-//! queue, because the cluster may have other uses.
+//! A process that wants NAME creates an etcd lease with a number of its own choice, and puts the key `NAME/<number in
+//! hex>` under it, unless that key exists. The keys of a name are its queue, in the order of their create revisions.
+//! The owner of the first key holds the lock, and the create revision is the fencing token. `etcdctl lock` and Go's
+//! `concurrency.Mutex` create the same keys in the same order, so they share the queue. The server's own Lock call is
+//! not used: the one of etcd 3.4 grants the lock to a waiter whose lease has expired. A key below `NAME/` whose name is
+//! not the number of its lease is not part of the queue, because the cluster may have other uses.
 //!
 //! # Lost answers, killed processes and stopped servers
 //!
@@ -21,7 +21,8 @@
 //! | the same | it revokes leases that were renewed at the next leader, because it believes that they have expired (seen with 3.4.23) | the mark prevents two holders, see [`mark`] |
 //! | all servers are gone | | nothing is granted or renewed; the deadline on this machine passes before the lease ends there |
 //!
-//! Users of etcd that may use a name need permissions for the prefix `NAME`: for the keys of its queue, and for its mark.
+//! Users of etcd that may use a name need permissions for the prefix `NAME`: for the keys of its queue, and for its
+//! mark.
 
 pub(crate) mod cluster;
 pub(crate) mod gateway;

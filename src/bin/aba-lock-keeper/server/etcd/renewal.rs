@@ -27,7 +27,8 @@ impl EtcdCluster {
         request.kept.then(|| self.gateway.call_in_background("/v3/lease/grant", body))?
     }
 
-    /// Returns the operation that puts the mark under that lease, if it was granted and outlasts the lease of the holder.
+    /// Returns the operation that puts the mark under that lease, if it was granted and outlasts the lease of the
+    /// holder.
     pub(super) fn finish_mark_grant(grant: Option<MarkGrant>, lease: &Lease) -> Option<Value> {
         let granted = grant?.join().ok()??;
         let ttl = Duration::from_secs(read_number(&granted.body["TTL"]));
@@ -37,8 +38,8 @@ impl EtcdCluster {
         Some(put_operation(&Mark::key(&lease.id), &Mark::format_value(&lease.id, 0), mark_number(number)))
     }
 
-    /// Renews a lease, and its mark. The renewal counts only if a majority confirms afterwards that the member that renewed it was
-    /// the leader.
+    /// Renews a lease, and its mark. The renewal counts only if a majority confirms afterwards that the member that
+    /// renewed it was the leader.
     pub(super) fn keep_alive(&mut self, lease: &mut Lease) -> Result<(), Fault> {
         for _ in 0..=self.gateway.endpoint_count() {
             let number = read_lease_number(&lease.id)?;

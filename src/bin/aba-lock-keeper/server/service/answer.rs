@@ -64,8 +64,8 @@ pub(super) fn check_id(id: &str) -> Result<&str, Fault> {
     if is_id { Ok(id) } else { Err(Fault::from_invalid_id(id)) }
 }
 
-/// Sends a request to each endpoint once, until one answers. The second value is true if an endpoint may have acted on the request
-/// although its answer is unknown.
+/// Sends a request to each endpoint once, until one answers. The second value is true if an endpoint may have acted on
+/// the request although its answer is unknown.
 pub(super) fn try_endpoints(
     http: &mut HttpClient,
     method: &str,

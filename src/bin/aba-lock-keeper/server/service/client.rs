@@ -91,8 +91,9 @@ impl ServiceClient {
             let answer = self.call("POST", path::LOCK, Some(&body), wait + TRY_LIMIT)?;
             return self.read_lease_answer(request.name, event, &answer);
         }
-        // A thread waits for the answer, so that we can look for the lock on another connection if this one becomes silent. In that
-        // case only time ends the thread, so it uses one endpoint only, and holds no locks of the C library while it waits.
+        // A thread waits for the answer, so that we can look for the lock on another connection if this one becomes
+        // silent. In that case only time ends the thread, so it uses one endpoint only, and holds no locks of the C
+        // library while it waits.
         let (sender, receiver) = mpsc::channel();
         let mut http = self.http.with_one_endpoint();
         let thread = signal::with_signals_blocked(|| {
@@ -127,8 +128,8 @@ impl ServiceClient {
             match locks.next() {
                 Some(lock) if read_text(lock, member::EVENT_ID) == event => {
                     self.is_in_doubt = true;
-                    // The answer may be on its way. If its connection were closed before it arrives, the service would take the
-                    // lock back.
+                    // The answer may be on its way. If its connection were closed before it arrives, the service would
+                    // take the lock back.
                     if let Ok((Ok(answer), _)) = receiver.recv_timeout(TRY_LIMIT) {
                         return self.read_lease_answer(request.name, event, &answer);
                     }

@@ -1,8 +1,8 @@
 //! Leases at the lock service, through its REST interface.
 //!
-//! NAME is the `service` of a lock without environment and resource. The service keeps the queue: a waiter is an open request, and
-//! leaves the queue when its connection is closed. Each acquisition has a unique `eventId`, which finds the lock if the answer was
-//! lost.
+//! NAME is the `service` of a lock without environment and resource. The service keeps the queue: a waiter is an open
+//! request, and leaves the queue when its connection is closed. Each acquisition has a unique `eventId`, which finds
+//! the lock if the answer was lost.
 //!
 //! # Lost answers
 //!
@@ -13,8 +13,8 @@
 //! | to a waiting request, on a connection that stays open | while it waits, another connection looks for a lock with our event id, three times in the time to live |
 //! | the same, and that look was impossible for so long | the lease has ended; if the name is free at the next look, we ask again |
 //!
-//! An answer is from the service if it contains an id or locks, or the code of a refusal. Any other answer (the page of a proxy, for
-//! example) has neither granted nor ended a lease.
+//! An answer is from the service if it contains an id or locks, or the code of a refusal. Any other answer (the page of
+//! a proxy, for example) has neither granted nor ended a lease.
 
 pub(crate) mod answer;
 pub(crate) mod client;

@@ -173,7 +173,7 @@ fn write_lease_page(directory: &Path) -> io::Result<()> {
         "aba-lock(1), aba-lock-lock(1), aba-lock-machines(7), aba-lock.bash(7), aba-lockd(8), etcdctl(1)",
     )]);
     roff.to_writer(&mut text)?;
-    replace::replace(&directory.join("aba-lock-lease.1"), &text)
+    replace::replace_file(&directory.join("aba-lock-lease.1"), &text)
 }
 
 /// Writes the page of the service. It also describes the only command of that program.
@@ -206,7 +206,7 @@ fn write_service_page(directory: &Path) -> io::Result<()> {
     roff.control("SH", ["SEE ALSO"]);
     roff.text([roman("aba-lock(1), aba-lock-lease(1), aba-lock-machines(7), systemctl(1), curl(1)")]);
     roff.to_writer(&mut text)?;
-    replace::replace(&directory.join("aba-lockd.8"), &text)
+    replace::replace_file(&directory.join("aba-lockd.8"), &text)
 }
 
 /// Renders the sections that every page begins with, from the definitions alone.
@@ -269,7 +269,7 @@ fn write_page(command: &Command, subcommand: Option<&str>, directory: &Path) -> 
     roff.control("SH", ["SEE ALSO"]);
     roff.text([roman("aba-lock(1), aba-lock.bash(7), flock(1), flock(2)")]);
     roff.to_writer(&mut text)?;
-    replace::replace(&directory.join(format!("{name}.1")), &text)
+    replace::replace_file(&directory.join(format!("{name}.1")), &text)
 }
 
 fn add_terms(roff: &mut Roff, title: &str, rows: &[(&str, &str)]) {

@@ -1,4 +1,4 @@
-//! Errors from updating a file.
+//! Errors from updating a file, with their messages, hints and exit classes.
 
 use crate::base::error::{CommandError, ErrorClass};
 use crate::base::text::{format_io_error, quote_path};
@@ -10,82 +10,82 @@ use std::path::{Path, PathBuf};
 /// Errors from updating a file.
 #[derive(Debug)]
 pub enum FileError {
-    /// An error of the layer below.
+    /// An error from acquiring the lock.
     Lock(LockError),
-    /// An error of the layer below.
+    /// An error from running a command.
     Command(CommandError),
-    /// There is no such file, or it cannot be read.
+    /// The file does not exist or cannot be read.
     NoFile {
-        /// The file, as the user calls it.
+        /// The user's path.
         label: String,
-        /// The system's reason.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It is there, but no regular file.
+    /// The file is not a regular file.
     NotAFile {
-        /// What the user calls it.
+        /// The user's path.
         label: String,
-        /// What it is instead.
+        /// The type of the file.
         kind: &'static str,
     },
-    /// A file could not be updated; it is unchanged.
+    /// A step of an update failed. The file is unchanged.
     Update {
-        /// What failed, to stand between "could not" and the file.
+        /// The step that failed: the text between "could not" and the file.
         what: &'static str,
-        /// The file.
+        /// The user's path.
         label: String,
-        /// The system's reason.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A file was changed, but that may not be on the disk.
+    /// The file was changed, but the change may be lost after a power failure.
     NotOnDisk {
-        /// The file.
+        /// The user's path.
         label: String,
-        /// The system's reason.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The new content is empty: most likely the command failed and did not say so.
+    /// The new content is empty, most likely because the command failed and nevertheless exited with status 0.
     NothingNew {
-        /// The file.
+        /// The user's path.
         label: String,
     },
-    /// The check did not accept the new content.
+    /// The check refused the new content.
     NotAccepted {
-        /// The file.
+        /// The user's path.
         label: String,
         /// The exit status of the check.
         status: i32,
     },
     /// The check changed the new content, which it may only read.
     CheckWrote {
-        /// The file.
+        /// The user's path.
         label: String,
     },
-    /// The file was changed since it was read, by the command that makes its new content or by a process that does not use
+    /// The file was changed after it was read, by the command that makes its new content or by a process that does not use
     /// its lock.
     ChangedMeanwhile {
-        /// The file.
+        /// The user's path.
         label: String,
-        /// Where its old content is, if that would have been lost.
+        /// The path to which the old content was saved, if that process truncated the file.
         saved: Option<PathBuf>,
         /// True if a command makes the new content.
         by_command: bool,
     },
-    /// The path of the file leads to another file than when it was read.
+    /// The path no longer leads to the file that was read.
     LeadsElsewhere {
-        /// The file.
+        /// The user's path.
         label: String,
     },
     /// The lock file of an update was removed or replaced during the update.
     LockRemoved {
-        /// The file.
+        /// The user's path.
         label: String,
         /// The lock file.
         path: PathBuf,
     },
-    /// The command of an update waits for an update of the same file.
+    /// This process would wait for an update whose command waits for this process.
     UpdatesItself {
-        /// The file.
+        /// The user's path.
         label: String,
     },
 }
@@ -97,7 +97,7 @@ impl FileError {
         match self {
             Self::Lock(error) => error.class(),
             Self::Command(error) => error.class(),
-            // The check could not be run: its own status says why.
+            // The check could not be run. The exit status is that of the shell, which shows the reason.
             Self::NotAccepted { status: status @ (126 | 127), .. } => ErrorClass::Status(*status),
             Self::NothingNew { .. }
             | Self::NotAccepted { .. }
@@ -112,7 +112,7 @@ impl FileError {
         }
     }
 
-    /// The path that could not be used, if it may lie in the directory of locks or of tasks.
+    /// The path that could not be used, if it may be in the directory of locks or of tasks.
     #[must_use]
     pub fn path_in_root(&self) -> Option<&Path> {
         match self {
@@ -122,7 +122,7 @@ impl FileError {
         }
     }
 
-    /// The remedy, if one is known.
+    /// The next step for the user, if one is known.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {

@@ -1,16 +1,19 @@
-//! Commands that make new content out of old: as a filter, or in place on a copy; and commands that check it.
+//! The sources of new content: a command that filters the old content, a command that edits a copy in place, or standard
+//! input; and the commands that check the new content.
 //!
-//! A signal to this process is passed on to the command. However that ends, the new content is discarded.
+//! A signal to this process is passed on to the command. After a signal, the caller discards the new content, whatever the exit
+//! status of the command is.
 
 use crate::base::environment::{COPY, FILE, UPDATING, is_exported_function, updates};
 use crate::base::error::CommandError;
-use crate::file::edit::{Draft, Edit, pour};
+use crate::file::draft::ContentDraft;
+use crate::file::edit::Edit;
 use crate::file::error::FileError;
 use crate::lock::inherit;
 use crate::os::{self, Forward};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
@@ -20,18 +23,18 @@ use std::process::{Child, Command, Stdio};
 /// The placeholder for the path of the copy in the words of a command.
 pub const PLACE: &str = "{}";
 
-/// The words of a command, with `shell` in front of them if the command is a function that was exported to it, or that it
-/// finds in a description of another shell: the descriptor `state`.
+/// Returns the words that run a command. If the command is a shell function, they run bash, which finds the function in its
+/// environment or in the description of the caller's shell that it reads from the descriptor `state`.
 #[must_use]
-pub fn by_shell(words: &[OsString], shell: Option<&OsStr>, state: Option<i32>) -> Vec<OsString> {
+pub fn build_words(words: &[OsString], shell: Option<&OsStr>, state: Option<i32>) -> Vec<OsString> {
     let mut all = Vec::new();
     let is_function = state.is_some() || words.first().is_some_and(|name| is_exported_function(name));
     if let Some(shell) = shell.filter(|_| is_function) {
-        // Called `sh` it would not know what was exported.
+        // Under the name `sh`, bash does not import exported functions.
         let is_bash = Path::new(shell).file_name().is_some_and(|name| name == "bash");
         let shell = if is_bash { shell } else { OsStr::new("bash") };
-        // `+m`: an interactive bash hands job control down, and Ctrl-Z would stop a part of the function alone.
-        let script = state.map_or_else(|| "\"$@\"".to_owned(), like_the_shell_described_on);
+        // `+m`: an interactive bash passes job control on, and then Ctrl-Z would stop only a part of the function.
+        let script = state.map_or_else(|| "\"$@\"".to_owned(), build_restoring_script);
         let words = [shell, OsStr::new("+m"), OsStr::new("-c"), OsStr::new(&script), OsStr::new("bash")];
         all.extend(words.map(OsStr::to_owned));
     }
@@ -39,11 +42,13 @@ pub fn by_shell(words: &[OsString], shell: Option<&OsStr>, state: Option<i32>) -
     all
 }
 
-/// A script for bash that sets what the text on this descriptor describes, and then runs its arguments as a command.
+/// Returns a script for bash that restores the variables, functions and options of another shell, and then runs its arguments
+/// as a command. Their description is read from this descriptor.
 ///
-/// Not in posix mode, where a name that cannot be set would end it; the text ends with the options of the other shell. There
-/// may be no `/dev/fd`, and `read` is slow on a pipe.
-fn like_the_shell_described_on(descriptor: i32) -> String {
+/// - The script leaves posix mode first, where an assignment that fails would end the shell. The description ends
+///   with the options of the other shell.
+/// - It reads with `read` only if there is no `/dev/fd`, because `read` is slow on a pipe.
+fn build_restoring_script(descriptor: i32) -> String {
     format!(
         "builtin set +o posix
         __aba_state=$(</dev/fd/{descriptor}) || IFS= builtin read -r -d '' __aba_state <&{descriptor}
@@ -54,18 +59,23 @@ fn like_the_shell_described_on(descriptor: i32) -> String {
     )
 }
 
-/// Runs a command with the old content as its input; its output becomes the new content. Returns its exit
-/// status.
+/// Runs a command with the old content as its input. Its output becomes the new content. Returns its exit status.
 ///
-/// The new content ends with the output, as in a pipeline: processes that the command left in the background belong to it.
-pub fn through(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Forward) -> Result<i32, FileError> {
+/// The new content is complete when the output is closed, as in a pipeline: the output of processes that the command left in
+/// the background belongs to it.
+pub fn run_filter(
+    edit: &Edit,
+    words: &[OsString],
+    draft: &mut ContentDraft,
+    forward: &Forward,
+) -> Result<i32, FileError> {
     let (output, end) = io::pipe().map_err(edit.failed("read the new content of"))?;
     let output = File::from(OwnedFd::from(output));
     let inode = output.metadata().map_err(edit.failed("read the new content of"))?.ino();
-    let mut command = command(edit, words, Some(inode));
-    command.stdin(edit.old()?.map_or_else(Stdio::null, Stdio::from)).stdout(end);
-    let mut child = start(&mut command, words, forward)?;
-    // Closes our end for writing: while it is open, the output does not end.
+    let mut command = build_command(edit, words, Some(inode));
+    command.stdin(edit.open_old()?.map_or_else(Stdio::null, Stdio::from)).stdout(end);
+    let mut child = start_command(&mut command, words, forward)?;
+    // Closes the write end of this process: while it is open, the output does not end.
     drop(command);
     let mut status = None;
     let go_on = || {
@@ -74,63 +84,91 @@ pub fn through(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &For
         }
         status.is_none()
     };
-    let poured = pour(output, draft.writer(), go_on);
-    // The output is closed, so a command that still writes ends by SIGPIPE. This ends one that does not write.
-    if poured.is_err() {
+    let copied = copy_content(edit, output, draft, go_on);
+    // The output is closed, so a command that still writes is killed by SIGPIPE. This kills a command that does not write.
+    if copied.is_err() {
         let _ = child.kill();
     }
     let status = status.unwrap_or_else(|| forward.wait(false).unwrap_or(127));
-    poured.map_err(|failed| failed.of(edit.label()))?;
+    copied?;
     Ok(status)
 }
 
-/// Runs a command on a copy of the file, whose path takes the place of each `{}`; the content of the copy afterwards becomes
-/// the new content. Returns its exit status.
-pub fn in_place(edit: &Edit, words: &[OsString], draft: &mut Draft, forward: &Forward) -> Result<i32, FileError> {
-    let copy = edit.copy()?;
-    let words: Vec<OsString> = words.iter().map(|word| with_path(word, copy.path.as_os_str())).collect();
-    start(command(edit, &words, None).env(COPY, &copy.path), &words, forward)?;
+/// Runs a command on a copy of the file. The path of the copy replaces each `{}` in the words. The content of the copy becomes
+/// the new content when the command has succeeded. Returns its exit status.
+pub fn run_on_copy(
+    edit: &Edit,
+    words: &[OsString],
+    draft: &mut ContentDraft,
+    forward: &Forward,
+) -> Result<i32, FileError> {
+    let copy = edit.create_copy()?;
+    let words: Vec<OsString> = words.iter().map(|word| fill_in_path(word, copy.path.as_os_str())).collect();
+    start_command(build_command(edit, &words, None).env(COPY, &copy.path), &words, forward)?;
     let status = forward.wait(false).unwrap_or(127);
     if status == 0 {
-        let content = copy.content().map_err(edit.failed("read the new content of"))?;
-        pour(content, draft.writer(), || forward.came().is_none()).map_err(|failed| failed.of(edit.label()))?;
+        let content = copy.open_content().map_err(edit.failed("read the new content of"))?;
+        copy_content(edit, content, draft, || forward.came().is_none())?;
     }
     Ok(status)
 }
 
-/// Runs the text of `--check` as a shell command. It gets the new content as its input, and as a file whose path is `$1`; its
-/// output goes to stderr. Returns its exit status.
-pub fn check(edit: &Edit, text: &str, draft: &Draft, forward: &Forward) -> Result<i32, FileError> {
+/// Runs the text of `--check` as a shell command. Its input is the new content, `$1` is the path of a file with the new
+/// content, and its output goes to stderr. Returns its exit status.
+pub fn run_check(edit: &Edit, text: &str, draft: &ContentDraft, forward: &Forward) -> Result<i32, FileError> {
     let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(edit.failed("check"))?;
-    let before = draft.seal()?;
-    let words = inherit::build_shell_command(text, draft.shown().as_os_str());
-    let mut command = command(edit, &words, None);
-    command.env(COPY, draft.shown()).stdin(draft.content()?).stdout(stderr);
-    start(&mut command, &words, forward)?;
+    let before = draft.version()?;
+    let words = inherit::build_shell_command(text, draft.visible_path().as_os_str());
+    let mut command = build_command(edit, &words, None);
+    command.env(COPY, draft.visible_path()).stdin(draft.open_content()?).stdout(stderr);
+    start_command(&mut command, &words, forward)?;
     let status = forward.wait(false).unwrap_or(127);
-    // The content that it accepted must be the content that it read.
-    if draft.seal()? == before { Ok(status) } else { Err(FileError::CheckWrote { label: edit.label().to_owned() }) }
+    // The content that the check accepted must be the content that it read.
+    if draft.version()? == before { Ok(status) } else { Err(FileError::CheckWrote { label: edit.label().to_owned() }) }
 }
 
-/// Makes the content of standard input the new content.
-pub fn from_input(edit: &Edit, draft: &mut Draft, forward: &Forward) -> Result<(), FileError> {
+/// Copies standard input to the draft.
+pub fn read_input(edit: &Edit, draft: &mut ContentDraft, forward: &Forward) -> Result<(), FileError> {
     let input = io::stdin().as_fd().try_clone_to_owned().map_err(edit.failed("read the new content of"))?;
-    let input = File::from(input);
-    pour(input, draft.writer(), || forward.came().is_none()).map_err(|failed| failed.of(edit.label()))?;
+    copy_content(edit, File::from(input), draft, || forward.came().is_none())?;
     Ok(())
 }
 
-/// A command of an update, which reads its output from the pipe with the inode `output`.
-fn command(edit: &Edit, words: &[OsString], output: Option<u64>) -> Command {
+/// Copies everything that can be read to the draft. Stops and returns false if `go_on`, which is called before each read,
+/// returns false.
+fn copy_content(
+    edit: &Edit,
+    mut from: impl Read,
+    draft: &mut ContentDraft,
+    mut go_on: impl FnMut() -> bool,
+) -> Result<bool, FileError> {
+    let mut bytes = vec![0; 1 << 17];
+    loop {
+        if !go_on() {
+            return Ok(false);
+        }
+        match from.read(&mut bytes) {
+            Ok(0) => return Ok(true),
+            Ok(len) => {
+                os::without_size_signal(|| draft.writer().write_all(&bytes[..len])).map_err(edit.failed("write"))?;
+            }
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+            Err(why) => return Err(edit.failed("read the new content of")(why)),
+        }
+    }
+}
+
+/// Returns a command of an update, whose output is read from the pipe with the inode `output`.
+fn build_command(edit: &Edit, words: &[OsString], output: Option<u64>) -> Command {
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).env(UPDATING, format!("{} {}", updates(), edit.mark(output)).trim());
     command.env(FILE, edit.path()).env_remove(COPY);
     command
 }
 
-fn start(command: &mut Command, words: &[OsString], forward: &Forward) -> Result<Child, FileError> {
+fn start_command(command: &mut Command, words: &[OsString], forward: &Forward) -> Result<Child, FileError> {
     let child = match command.spawn() {
-        // A script without `#!`, which execvp(3) runs with sh, and posix_spawn(3) does not.
+        // A script without `#!`: execvp(3) runs it with sh, posix_spawn(3) does not.
         Err(why) if why.raw_os_error() == Some(libc::ENOEXEC) => os::by_execvp(command).spawn(),
         spawned => spawned,
     }
@@ -139,7 +177,8 @@ fn start(command: &mut Command, words: &[OsString], forward: &Forward) -> Result
     Ok(child)
 }
 
-fn with_path(word: &OsStr, path: &OsStr) -> OsString {
+/// Replaces each placeholder in the word with the path.
+fn fill_in_path(word: &OsStr, path: &OsStr) -> OsString {
     let (word, path) = (word.as_bytes(), path.as_bytes());
     let mut new = Vec::with_capacity(word.len() + path.len());
     let mut at = 0;
@@ -160,8 +199,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_takes_each_place() {
-        let with = |word: &str| with_path(OsStr::new(word), OsStr::new("/p"));
+    fn the_path_replaces_each_placeholder() {
+        let with = |word: &str| fill_in_path(OsStr::new(word), OsStr::new("/p"));
         assert_eq!(with("{}"), "/p");
         assert_eq!(with("--in={}:{}"), "--in=/p:/p");
         assert_eq!(with("{ }"), "{ }");

@@ -1,6 +1,9 @@
 //! The steps between the lock and the replacement of a file: make the new content, check it, and show it.
+//!
+//! `update` and `write` call [`prepare_draft`], and commit the draft if the result is [`Prepared::New`].
 
-use super::edit::{Draft, Edit};
+use super::draft::ContentDraft;
+use super::edit::Edit;
 use super::error::FileError;
 use super::filter;
 use crate::base::error::CommandError;
@@ -31,11 +34,11 @@ pub enum Prepared {
 /// Makes the new content with `make`, which returns an exit status, checks it, and shows it with `show`.
 pub fn prepare_draft(
     edit: &Edit,
-    draft: &mut Draft,
+    draft: &mut ContentDraft,
     forward: &Forward,
     conditions: &Conditions,
-    make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Result<i32, FileError>,
-    show: impl FnOnce(&Edit, &Draft) -> Result<(), FileError>,
+    make: impl FnOnce(&Edit, &mut ContentDraft, &Forward) -> Result<i32, FileError>,
+    show: impl FnOnce(&Edit, &ContentDraft) -> Result<(), FileError>,
 ) -> Result<Prepared, FileError> {
     let status = make(edit, draft, forward)?;
     check_signals(forward)?;
@@ -49,7 +52,7 @@ pub fn prepare_draft(
         return Err(FileError::NothingNew { label: edit.label().to_owned() });
     }
     for text in conditions.checks {
-        let status = filter::check(edit, text, draft, forward)?;
+        let status = filter::run_check(edit, text, draft, forward)?;
         check_signals(forward)?;
         if status != 0 {
             return Err(FileError::NotAccepted { label: edit.label().to_owned(), status });

@@ -30,7 +30,7 @@ pub fn write(path: &Path, pid: u32) -> io::Result<()> {
         }
         _ => {}
     }
-    replace::replace(path, format!("{pid}\n").as_bytes())
+    replace::replace_file(path, format!("{pid}\n").as_bytes())
 }
 
 /// Removes the file at `path` if it names process `pid`. To be called before the lock is released: after that it may be the

@@ -5,8 +5,9 @@ use super::error::NumberError;
 use super::lease::{Lease, Leases, Silent};
 use super::pool::Pool;
 use crate::base::target::Wait;
-use crate::file::edit::{Edit, Missing};
+use crate::file::edit::Edit;
 use crate::file::error::FileError;
+use crate::file::path::MissingFile;
 use crate::lock::error::LockError;
 use crate::lock::wait::Contention;
 use crate::os::{self, replace};
@@ -75,7 +76,7 @@ impl Registry {
         let Some(edit) = edit(store, &path, absent, wait, contention)? else {
             return Ok(Self { pool: pool.clone(), book: Book::default(), leases, edit: None });
         };
-        let book = match edit.old()? {
+        let book = match edit.open_old()? {
             None => Book::default(),
             Some(file) => match Book::parse(content(&file).map_err(edit.failed("read"))?) {
                 Ok(book) => book,
@@ -179,7 +180,7 @@ pub fn recover(
 ) -> Result<Option<Recovered>, NumberError> {
     let path = path(store, pool);
     let Some(edit) = edit(store, &path, Absent::Leave, wait, contention)? else { return Ok(None) };
-    let Some(file) = edit.old()? else { return Ok(None) };
+    let Some(file) = edit.open_old()? else { return Ok(None) };
     let bytes = content(&file).map_err(edit.failed("read"))?;
     let is_sound = |book: Book| book.rows().is_some();
     match Book::parse(bytes.clone()).map(is_sound) {
@@ -205,7 +206,7 @@ pub fn recover(
     let rows = book.numbers().map_or(0, |numbers| numbers.len());
     write(edit, &book, Some(OsStr::from_bytes(&suffix)))?;
     if let Some(earlier) = &earlier {
-        let _ = replace::set_aside(&beside, earlier);
+        let _ = replace::rename_if_exists(&beside, earlier);
     } else if content_at(&beside).is_ok_and(|beside| beside == bytes) {
         let _ = fs::remove_file(&beside);
     }
@@ -254,9 +255,9 @@ fn edit(
     let missing = match absent {
         Absent::Make => {
             make_directory(store, &store.reservations())?;
-            Missing::CreatePrivate
+            MissingFile::CreatePrivate
         }
-        Absent::Leave => Missing::Refuse,
+        Absent::Leave => MissingFile::Refuse,
     };
     let command = crate::os::proc::process::command_line(std::process::id());
     match Edit::begin(path, missing, wait, command, contention) {
@@ -303,7 +304,7 @@ pub(super) fn make_directory(store: &Store, path: &Path) -> Result<(), NumberErr
 }
 
 fn write(edit: Edit, book: &Book, backup: Option<&OsStr>) -> Result<(), NumberError> {
-    let mut draft = edit.draft()?;
+    let mut draft = edit.create_draft()?;
     let bytes = book.to_bytes();
     os::without_size_signal(|| draft.writer().write_all(&bytes)).map_err(edit.failed("write"))?;
     Ok(edit.commit(&draft, backup)?)
@@ -341,9 +342,9 @@ fn keep_aside(path: &Path) -> Option<PathBuf> {
     // Of an empty one there is nothing to keep, and it is not to push away one that has something.
     if !is_same && (before.is_none() || !bytes.is_empty()) {
         if before.is_some() {
-            replace::set_aside(&kept, &unused(path, 1)).ok()?;
+            replace::rename_if_exists(&kept, &unused(path, 1)).ok()?;
         }
-        replace::replace_alone(&kept, &bytes, 0o600).ok()?;
+        replace::replace_under_lock(&kept, &bytes, 0o600).ok()?;
     }
     Some(kept)
 }

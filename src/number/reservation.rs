@@ -6,8 +6,10 @@ use super::error::NumberError;
 use super::plan::{self, Plan, Why};
 use super::registry::Registry;
 use crate::base::target::Wait;
-use crate::file::edit::{Draft, Edit, Missing};
+use crate::file::draft::ContentDraft;
+use crate::file::edit::Edit;
 use crate::file::error::FileError;
+use crate::file::path::MissingFile;
 use crate::lock::wait::Contention;
 use crate::os;
 use crate::os::proc::process;
@@ -54,9 +56,9 @@ pub fn begin_dotenv(
     progress: &mut dyn Contention,
 ) -> Result<Option<Edit>, NumberError> {
     let begun = if dry_run {
-        Edit::rehearse(path, Missing::Create).map(|()| None)
+        Edit::check_editable(path, MissingFile::Create).map(|()| None)
     } else {
-        Edit::begin(path, Missing::Create, wait, process::command_line(std::process::id()), progress).map(Some)
+        Edit::begin(path, MissingFile::Create, wait, process::command_line(std::process::id()), progress).map(Some)
     };
     begun.map_err(|error| match error {
         FileError::NoFile { source, .. } => NumberError::Dotenv { path: path.to_owned(), source },
@@ -65,12 +67,12 @@ pub fn begin_dotenv(
 }
 
 /// Writes the new content of the file of `--dotenv` into a draft.
-pub fn write_dotenv(edit: &Edit, values: &[(String, u32)]) -> Result<Draft, FileError> {
+pub fn write_dotenv(edit: &Edit, values: &[(String, u32)]) -> Result<ContentDraft, FileError> {
     let mut old = Vec::new();
-    if let Some(mut file) = edit.old()? {
+    if let Some(mut file) = edit.open_old()? {
         file.read_to_end(&mut old).map_err(edit.failed("read"))?;
     }
-    let mut draft = edit.draft()?;
+    let mut draft = edit.create_draft()?;
     let new = dotenv::with(&old, values);
     os::without_size_signal(|| draft.writer().write_all(&new)).map_err(edit.failed("write"))?;
     Ok(draft)

@@ -1,5 +1,8 @@
-//! Replaces a file as a whole: a reader sees the old content or the new one, never half of it. [`edit`](crate::file::edit) does that to
-//! files of the user's, under a lock.
+//! Replacing a file as a whole: a reader sees the old content or the new content, never a part of it.
+//!
+//! Each function writes a temporary file in the directory of the file and renames it. Tasks, pid files and registries of
+//! numbers are written in this way. The files of users are replaced by [`file`](mod@crate::file), which also takes a lock and keeps the
+//! mode, owner and attributes of the file. Other modules rename files only through this one.
 
 #![expect(clippy::disallowed_methods, reason = "the one place that renames")]
 
@@ -9,15 +12,13 @@ use super::signal_mask::without_size_signal;
 use super::this_process::{umask, user_id};
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Makes `bytes` the content of `path`, through a temporary file beside it and a rename. A new file has mode
-/// 0644, as far as the umask allows. Nothing is left behind when it fails.
-pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Replaces `path` with a new file that holds `bytes`. Several processes may do this at once: the name of the temporary file
+/// holds the process id, and it is removed after an error. The new file has mode 0644 without the bits of the umask.
+pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary: OsString = path.as_os_str().to_owned();
     temporary.push(format!(".{}.tmp", std::process::id()));
     let written = fs::OpenOptions::new()
@@ -33,28 +34,25 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
-/// The same for a file that only the holder of a lock writes. The temporary file has a name of its own (`NAME.tmp`), so
-/// that the one of a writer that was killed is used up by the next. The file gets exactly this mode, and belongs to the
-/// owner of the directory where root writes it.
+/// Replaces a file that only the holder of a lock writes, and returns the new file, open.
 ///
-/// The temporary file is returned, open: it is `path` now.
-pub fn replace_alone(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
-    as_owner(directory_of(path), || replace_with(path, bytes, mode, |_| Ok(())))
+/// The temporary file always has the same name (`NAME.tmp`), so the next writer removes the one that a killed writer left. The
+/// new file has exactly this mode. If this process is root, the file belongs to the owner of the directory.
+pub fn replace_under_lock(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
+    as_owner(parent_directory(path), || replace_with(path, bytes, mode, |_| Ok(())))
 }
 
-/// As [`replace_alone`], but the file belongs to the user who writes it, so that its owner shows who wrote it.
-pub fn replace_by_us(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
+/// Replaces a file as [`replace_under_lock`] does, but the new file always belongs to the user of this process, so that its
+/// owner shows which user wrote it.
+pub fn replace_as_caller(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
     replace_with(path, bytes, mode, |_| Ok(()))
 }
 
-pub(crate) fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// As [`replace_alone`], but the file is locked (flock(2), exclusive) when it appears at `path`.
-pub fn replace_locked(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
-    // Nobody knows it yet, so this does not wait.
-    as_owner(directory_of(path), || replace_with(path, bytes, mode, |file| wait_lock(file, Mode::Exclusive)))
+/// Replaces a file as [`replace_under_lock`] does, with a file that is locked (flock(2), exclusive) before it appears at
+/// `path`.
+pub fn replace_with_locked_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
+    // No other process knows the temporary file, so this does not wait.
+    as_owner(parent_directory(path), || replace_with(path, bytes, mode, |file| wait_lock(file, Mode::Exclusive)))
 }
 
 fn replace_with(
@@ -66,7 +64,7 @@ fn replace_with(
     let mut temporary: OsString = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let _ = fs::remove_file(&temporary);
-    let written = prepare(&temporary, bytes, mode).and_then(|file| {
+    let written = write_temporary(&temporary, bytes, mode).and_then(|file| {
         before(&file)?;
         fs::rename(&temporary, path)?;
         Ok(file)
@@ -77,66 +75,44 @@ fn replace_with(
     written
 }
 
-/// Gives a new file that is for its user alone its mode, where the umask took that from it.
-pub(crate) fn make_private(file: &File) -> io::Result<()> {
-    if umask() & 0o600 == 0 { Ok(()) } else { file.set_permissions(fs::Permissions::from_mode(0o600)) }
-}
-
-/// As root, gives a file that we made to the owner of the directory that it is going to be in, as [`as_owner`] does.
-/// It must have been made where no other user can put something in its place.
-pub(crate) fn give_to_owner(made: &File, directory: &Path) {
-    let (Ok(above), Ok(data)) = (fs::metadata(directory), made.metadata()) else { return };
-    let is_ours = data.uid() == 0 && data.nlink() == 1;
-    if user_id() == 0 && is_ours && above.uid() != 0 {
-        let _ = fchown(made, Some(above.uid()), Some(above.gid()));
-    }
-}
-
-/// Gives a file another name, in the place of what has that name. Fine when there is no such file.
-pub fn set_aside(path: &Path, name: &Path) -> io::Result<()> {
-    match fs::rename(path, name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
-}
-
-pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to)
-}
-
-/// The name of this user next to a file, for where another user has left [`name_beside`].
-pub(crate) fn own_name_beside(path: &Path) -> PathBuf {
-    let mut name = name_beside(path).into_os_string();
-    name.push(format!("-{}", user_id()));
-    name.into()
-}
-
-/// A name of our own beside a file: the same for all who have its lock, so that what one left is found by the next.
-pub(crate) fn name_beside(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default();
-    let bytes = name.as_encoded_bytes();
-    let mut new = b".".to_vec();
-    // A name may have 255 bytes. Of long ones that begin alike, none is to take the other's for litter: a sum tells them
-    // apart. (A later compiler may make another sum. Then litter stays, at worst.)
-    // With room for the number of a user.
-    if bytes.len() > 229 {
-        let mut sum = DefaultHasher::new();
-        sum.write(bytes);
-        new.extend_from_slice(&bytes[..212]);
-        new.extend_from_slice(format!("-{:016x}", sum.finish()).as_bytes());
-    } else {
-        new.extend_from_slice(bytes);
-    }
-    new.extend_from_slice(b".aba-lock.d");
-    path.with_file_name(OsString::from_vec(new))
-}
-
-fn prepare(temporary: &OsString, bytes: &[u8], mode: u32) -> io::Result<File> {
+fn write_temporary(temporary: &OsString, bytes: &[u8], mode: u32) -> io::Result<File> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)?;
-    // Whatever the umask is.
+    // The umask may have removed bits.
     if file.metadata()?.mode() & 0o7777 != mode {
         file.set_permissions(fs::Permissions::from_mode(mode))?;
     }
     without_size_signal(|| file.write_all(bytes))?;
     Ok(file)
+}
+
+/// Returns the directory that holds `path`: `.` for a bare name.
+pub(crate) fn parent_directory(path: &Path) -> &Path {
+    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Gives a new private file mode 0600, if the umask has removed the access of its owner.
+pub(crate) fn make_file_private(file: &File) -> io::Result<()> {
+    if umask() & 0o600 == 0 { Ok(()) } else { file.set_permissions(fs::Permissions::from_mode(0o600)) }
+}
+
+/// If this process is root, gives a file that it created to the owner of `directory`, to which the file will be moved. The
+/// file must have been created where no other user can put another file in its place.
+pub(crate) fn give_to_directory_owner(created: &File, directory: &Path) {
+    let (Ok(parent), Ok(data)) = (fs::metadata(directory), created.metadata()) else { return };
+    let is_ours = data.uid() == 0 && data.nlink() == 1;
+    if user_id() == 0 && is_ours && parent.uid() != 0 {
+        let _ = fchown(created, Some(parent.uid()), Some(parent.gid()));
+    }
+}
+
+/// Renames a file and replaces the file that has the new name. Succeeds if there is no file to rename.
+pub fn rename_if_exists(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+pub(crate) fn rename_file(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
 }

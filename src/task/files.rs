@@ -93,7 +93,7 @@ impl Task<'_> {
 
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), TaskError> {
         // A process that starts the saved command again checks its owner.
-        let replace = if name == COMMAND { replace::replace_by_us } else { replace::replace_alone };
+        let replace = if name == COMMAND { replace::replace_as_caller } else { replace::replace_under_lock };
         replace(&self.file(name), bytes, 0o600).map(drop).map_err(self.failed(name))
     }
 
@@ -109,7 +109,7 @@ impl Task<'_> {
     pub(super) fn set_logs_aside(&self, ending: &str) -> Result<(), TaskError> {
         for name in Stream::BOTH.map(Stream::file) {
             let aside = self.file(&format!("{name}.{ending}"));
-            replace::set_aside(&self.file(name), &aside).map_err(self.failed(name))?;
+            replace::rename_if_exists(&self.file(name), &aside).map_err(self.failed(name))?;
         }
         Ok(())
     }
@@ -123,7 +123,7 @@ impl Task<'_> {
             let log = os::as_owner(&self.directory, || options.open(self.file(stream.file())));
             let log = log.map_err(self.failed(stream.file()))?;
             // With such a umask nobody could read it.
-            replace::make_private(&log).map_err(self.failed(stream.file()))?;
+            replace::make_file_private(&log).map_err(self.failed(stream.file()))?;
             Ok::<File, TaskError>(log)
         };
         let logs = [make(Stream::Out)?, make(Stream::Err)?];
@@ -136,7 +136,7 @@ impl Task<'_> {
     /// Takes the logs of the last run back, in the place of those of one that could not be started.
     pub(super) fn take_logs_back(&self) {
         for name in Stream::BOTH.map(Stream::file) {
-            let _ = replace::set_aside(&self.file(&format!("{name}.1")), &self.file(name));
+            let _ = replace::rename_if_exists(&self.file(&format!("{name}.1")), &self.file(name));
         }
     }
 
@@ -156,7 +156,7 @@ impl Task<'_> {
             }
             opened => opened?,
         };
-        replace::make_private(&file)?;
+        replace::make_file_private(&file)?;
         let line = format!("{:.3} {event}\n", jiff::Timestamp::now());
         let len = os::without_size_signal(|| file.write_all(line.as_bytes())).and_then(|()| file.metadata())?.len();
         if len > MAX_HISTORY {
@@ -164,7 +164,7 @@ impl Task<'_> {
             file.seek(SeekFrom::Start(len - MAX_HISTORY / 2))?;
             file.read_to_end(&mut kept)?;
             let begin = kept.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            replace::replace_alone(&path, &kept[begin..], 0o600)?;
+            replace::replace_under_lock(&path, &kept[begin..], 0o600)?;
         }
         Ok(())
     }

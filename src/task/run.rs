@@ -294,7 +294,7 @@ impl Supervisor<'_> {
         let taker = Taker::new(pid, Some(&self.saved.line()));
         let (_, text) = RecordDraft::new(taker, Mode::Exclusive, None, None).finish(self.token);
         record::write_text(self.lock, &self.task.file(files::LOCK), &text)?;
-        replace::replace_locked(&self.task.file(files::PID), format!("{pid}\n").as_bytes(), 0o644)
+        replace::replace_with_locked_file(&self.task.file(files::PID), format!("{pid}\n").as_bytes(), 0o644)
     }
 
     fn cannot_start(&self, err: &File, what: &str, error: &io::Error, tag: u8, status: u8) {

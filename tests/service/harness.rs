@@ -304,7 +304,7 @@ pub(crate) fn send_signal(pid: u32, name: &str) {
 }
 
 pub(crate) fn write_file(path: &Path, text: &str) {
-    aba_lock::os::replace::replace(path, text.as_bytes()).unwrap();
+    aba_lock::os::replace::replace_file(path, text.as_bytes()).unwrap();
 }
 
 /// Runs a program that must succeed, and returns its standard output.

@@ -8,9 +8,11 @@ use crate::output::{stream, updates};
 use aba_lock::base::error::CommandError;
 use aba_lock::base::target::Wait;
 use aba_lock::error::Error;
-use aba_lock::file::edit::{Draft, Edit, Missing};
+use aba_lock::file::draft::ContentDraft;
+use aba_lock::file::edit::Edit;
 use aba_lock::file::error::FileError;
 use aba_lock::file::filter;
+use aba_lock::file::path::MissingFile;
 use aba_lock::file::update::{Conditions, Prepared, check_signals, prepare_draft};
 use aba_lock::lock::error::LockError;
 use aba_lock::os::Forward;
@@ -22,20 +24,20 @@ pub(crate) fn run(args: &UpdateArgs) -> Result<i32, Error> {
         stream::print_misuse("update", "the command of --in-place has no {}, where the path of the copy would stand");
         return Ok(exit::USAGE);
     }
-    let make = if args.in_place { filter::in_place } else { filter::through };
-    let words = filter::by_shell(&args.command, args.shell.as_deref(), args.state);
+    let make = if args.in_place { filter::run_on_copy } else { filter::run_filter };
+    let words = filter::build_words(&args.command, args.shell.as_deref(), args.state);
     rewrite_file(&args.how, true, |edit, draft, forward| make(edit, &words, draft, forward))
 }
 
 pub(crate) fn run_write(args: &WriteArgs) -> Result<i32, Error> {
-    rewrite_file(&args.how, false, |edit, draft, forward| filter::from_input(edit, draft, forward).map(|()| 0))
+    rewrite_file(&args.how, false, |edit, draft, forward| filter::read_input(edit, draft, forward).map(|()| 0))
 }
 
 /// Locks the file, reads it, makes the new content, and replaces the old one.
 fn rewrite_file(
     args: &Rewrite,
     by_command: bool,
-    make: impl FnOnce(&Edit, &mut Draft, &Forward) -> Result<i32, FileError>,
+    make: impl FnOnce(&Edit, &mut ContentDraft, &Forward) -> Result<i32, FileError>,
 ) -> Result<i32, Error> {
     if args.check.iter().any(|text| text.trim().is_empty()) {
         stream::print_misuse("update", "the command of --check is empty");
@@ -48,7 +50,7 @@ fn rewrite_file(
         return Ok(exit::USAGE);
     }
     let wait = if args.nonblock { Wait::No } else { choose_short_wait(args.timeout)? };
-    let missing = if args.create { Missing::Create } else { Missing::Refuse };
+    let missing = if args.create { MissingFile::Create } else { MissingFile::Refuse };
     let mut progress = DelayedProgress::new(args.quiet);
     let command = process::command_line(std::process::id());
     let begun = Edit::begin(&args.file, missing, wait, command, &mut progress);
@@ -63,15 +65,15 @@ fn rewrite_file(
     };
     // From here on a signal does not end this process immediately, so that no temporary files remain.
     let forward = Forward::begin();
-    edit.keep_old(by_command)?;
-    let mut draft = edit.draft()?;
+    edit.keep_old_content(by_command)?;
+    let mut draft = edit.create_draft()?;
     let conditions = Conditions { checks: &args.check, allow_empty: args.allow_empty, dry_run: args.dry_run };
-    let show = |edit: &Edit, draft: &Draft| if args.diff { updates::print_diff(edit, draft) } else { Ok(()) };
+    let show = |edit: &Edit, draft: &ContentDraft| if args.diff { updates::print_diff(edit, draft) } else { Ok(()) };
     let outcome = prepare_draft(&edit, &mut draft, &forward, &conditions, make, show);
     if !matches!(outcome, Ok(Prepared::New)) {
         return end_unchanged(args, &edit, outcome.map_err(Error::from));
     }
-    let linked = edit.linked().map(ToOwned::to_owned);
+    let linked = edit.link_target().map(ToOwned::to_owned);
     edit.commit(&draft, args.backup.as_deref().map(OsStr::new))?;
     updates::report_changed(args, linked.as_deref());
     // The file is changed, but the calling script must still see that a signal arrived.

@@ -6,7 +6,8 @@ use super::text::escape_controls;
 use crate::args::update::Rewrite;
 use aba_lock::base::text::quote_path;
 use aba_lock::error::Error;
-use aba_lock::file::edit::{Draft, Edit};
+use aba_lock::file::draft::ContentDraft;
+use aba_lock::file::edit::Edit;
 use aba_lock::file::error::FileError;
 use aba_lock::lock::error::LockError;
 use aba_lock::lock::holders;
@@ -51,12 +52,12 @@ pub(crate) fn report_changed(args: &Rewrite, linked: Option<&Path>) {
 }
 
 /// Prints the changes as `diff -u` does.
-pub(crate) fn print_diff(edit: &Edit, draft: &Draft) -> Result<(), FileError> {
-    let old = match edit.old()? {
+pub(crate) fn print_diff(edit: &Edit, draft: &ContentDraft) -> Result<(), FileError> {
+    let old = match edit.open_old()? {
         Some(old) => read_text(old).map_err(edit.failed("compare"))?,
         None => Some(Vec::new()),
     };
-    let new = read_text(draft.content()?).map_err(edit.failed("compare"))?;
+    let new = read_text(draft.open_content()?).map_err(edit.failed("compare"))?;
     let label = escape_controls(edit.label());
     match (old, new) {
         (Some(old), Some(new)) => {

@@ -1,0 +1,81 @@
+//! The end of an update: the draft replaces the file.
+
+use super::attributes::copy_attributes;
+use super::draft::ContentDraft;
+use super::edit::Edit;
+use super::error::FileError;
+use super::path::{MissingFile, with_suffix};
+use crate::os;
+use crate::os::replace::{give_to_directory_owner, parent_directory, rename_file};
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::PathBuf;
+
+impl Edit {
+    /// Replaces the old content with the draft. With a suffix in `backup`, the old content stays in the file with that suffix
+    /// added to the name.
+    ///
+    /// Returns the errors of [`Edit::verify`], and then nothing was replaced; and [`FileError::NotOnDisk`] if the file was
+    /// replaced but may have its old content after a power failure.
+    pub fn commit(self, draft: &ContentDraft, backup: Option<&OsStr>) -> Result<(), FileError> {
+        let is_private = self.missing == MissingFile::CreatePrivate;
+        if let Some(old) = &self.old {
+            copy_attributes(&self.place, old, &draft.file).map_err(|(what, source)| self.failed(what)(source))?;
+        } else {
+            let mode = if is_private { 0o600 } else { 0o666 & !os::umask() };
+            draft.file.set_permissions(Permissions::from_mode(mode)).map_err(self.failed("set the mode of"))?;
+            if is_private {
+                give_to_directory_owner(&draft.file, parent_directory(&self.path));
+            }
+        }
+        let written = if is_private { os::order(&draft.file) } else { draft.file.sync_all() };
+        written.map_err(self.failed("write"))?;
+        self.verify()?;
+        let backed_up = match (backup, &self.old) {
+            (Some(suffix), Some(_)) => Some(self.create_backup(suffix)?),
+            _ => None,
+        };
+        if let Err(why) = rename_file(&draft.path, &self.place) {
+            if let Some((name, before)) = backed_up {
+                // Restores the earlier backup.
+                let _ = before.map_or_else(|| fs::remove_file(&name), |before| rename_file(&before, &name));
+            }
+            return Err(self.failed("replace")(why));
+        }
+        let label = self.label.clone();
+        let directory = File::open(parent_directory(&self.place));
+        // Releases the lock before the wait for the disk. The content that the next writer writes reaches the disk later.
+        drop(self);
+        if is_private && let Err(source) = draft.file.sync_all() {
+            return Err(FileError::NotOnDisk { label, source });
+        }
+        // Some file systems cannot sync a directory, and do not need it.
+        match directory.and_then(|directory| directory.sync_all()) {
+            Err(source) if source.raw_os_error() == Some(libc::EIO) => Err(FileError::NotOnDisk { label, source }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps the old content as the backup. Returns the path of the backup, and the path to which an earlier backup was moved.
+    fn create_backup(&self, suffix: &OsStr) -> Result<(PathBuf, Option<PathBuf>), FileError> {
+        let scratch = self.scratch()?;
+        let name = with_suffix(&self.place, suffix);
+        let (new, before) = (scratch.inside.join("old"), scratch.inside.join("before"));
+        let failed = || self.failed("keep the old content of");
+        // A hard link; or a copy, if the file system has no hard links.
+        if fs::hard_link(&self.place, &new).is_err()
+            && let (Some(old), Some(mut content)) = (&self.old, self.open_old()?)
+        {
+            let mut options = OpenOptions::new();
+            let mut copy = options.write(true).create_new(true).mode(0o600).open(&new).map_err(failed())?;
+            os::without_size_signal(|| io::copy(&mut content, &mut copy)).map_err(failed())?;
+            copy_attributes(&self.place, old, &copy).map_err(|(_, why)| failed()(why))?;
+            copy.sync_all().map_err(failed())?;
+        }
+        let had_backup = fs::hard_link(&name, &before).is_ok();
+        rename_file(&new, &name).map_err(failed())?;
+        Ok((name, had_backup.then_some(before)))
+    }
+}

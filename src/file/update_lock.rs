@@ -1,0 +1,121 @@
+//! The lock of an update: `FILE.lock`, next to the file.
+//!
+//! The file itself is never locked, because the rename that replaces it changes its inode. The lock is flock(2), so flock(1)
+//! on that path is excluded, too.
+
+use super::error::FileError;
+use super::path::{MissingFile, with_suffix};
+use crate::base::environment::update_above;
+use crate::base::target::{Kind, Target, Wait};
+use crate::lock::acquire;
+use crate::lock::error::LockError;
+use crate::lock::events::{self, LockEvent};
+use crate::lock::record::{self, Content};
+use crate::lock::request::{Acquired, Guard, Request};
+use crate::lock::wait::Contention;
+use crate::os::proc::process;
+use crate::os::{self, leads_to};
+use std::fs::{self, Metadata, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::path::Path;
+use std::time::Instant;
+
+/// The lock of a file that is being updated. Dropping it releases the lock and writes that to the event log.
+#[derive(Debug)]
+pub(super) struct UpdateLock {
+    acquired: Acquired,
+    command: Option<String>,
+    since: Instant,
+}
+
+impl UpdateLock {
+    /// Acquires the lock of the file `path`, which messages call `label`.
+    ///
+    /// If the command of an update of the same file has started this process, that update waits for the command, and the
+    /// command may wait for this process. Such a deadlock is found while this function waits. But if this process can write to
+    /// the pipe from which that update reads, the update certainly waits for this process, and it is refused at once.
+    pub(super) fn acquire(
+        label: &str,
+        path: &Path,
+        missing: MissingFile,
+        wait: Wait,
+        command: String,
+        contention: &mut dyn Contention,
+    ) -> Result<Self, FileError> {
+        // The lock is as private as the file.
+        let kind = if missing == MissingFile::CreatePrivate { Kind::Named } else { Kind::Beside };
+        let target = Target { label: label.to_owned(), path: with_suffix(path, ".lock"), kind, link: None };
+        let above = fs::metadata(&target.path).ok().and_then(|lock| update_above(lock.dev(), lock.ino()));
+        let is_awaited = above.as_ref().and_then(|update| update.output).is_some_and(process::writes_to_pipe);
+        let request =
+            Request { command: Some(command), ..Request::exclusive(if is_awaited { Wait::No } else { wait }) };
+        let acquired = acquire::acquire(vec![target], None, &request, contention).map_err(|error| match error {
+            LockError::Open { path, source, .. } => {
+                FileError::Update { what: "open the lock file", label: path.display().to_string(), source }
+            }
+            LockError::Busy { label, .. } if is_awaited => FileError::UpdatesItself { label },
+            LockError::Deadlock { label, .. } if above.is_some() => FileError::UpdatesItself { label },
+            other => other.into(),
+        })?;
+        Ok(Self { acquired, command: request.command, since: Instant::now() })
+    }
+
+    /// The command line for the holder record.
+    pub(super) fn command(&self) -> Option<&str> {
+        self.command.as_deref()
+    }
+
+    /// Returns true if the locked file is the lock file of the file at `place`.
+    pub(super) fn is_lock_of(&self, place: &Path) -> bool {
+        self.acquired.guards.iter().all(|guard| leads_to(&with_suffix(place, ".lock"), guard.file()))
+    }
+
+    /// Returns the path of the lock file if another process has removed or replaced it.
+    pub(super) fn removed_path(&self) -> Option<&Path> {
+        let removed = self.acquired.guards.iter().find(|guard| !leads_to(&guard.target.path, guard.file()))?;
+        Some(&removed.target.path)
+    }
+
+    /// Lets every user who may write to the file lock it, too, whatever the umask of the user who created the lock file was. A
+    /// file that only has the name of the lock, such as a file of root that the owner of the directory renamed, stays as it
+    /// is.
+    pub(super) fn share_with_writers(&self, data: &Metadata) {
+        let writers = data.mode() & 0o022;
+        for lock in self.acquired.guards.iter().map(Guard::file) {
+            let Ok(has) = lock.metadata() else { continue };
+            let is_given = os::user_id() == 0 && has.uid() == 0 && data.uid() != 0;
+            let changes_group = has.gid() != data.gid() && writers & 0o020 != 0;
+            let lacks_rights = has.mode() & (writers << 1) != writers << 1;
+            let is_ours = || has.nlink() == 1 && matches!(record::read(lock), Content::Record(_));
+            if !(is_given || changes_group || lacks_rights) || !is_ours() {
+                continue;
+            }
+            if is_given {
+                let _ = fchown(lock, Some(data.uid()), Some(data.gid()));
+            } else if changes_group {
+                let _ = fchown(lock, None, Some(data.gid()));
+            }
+            if lacks_rights {
+                let _ =
+                    lock.set_permissions(Permissions::from_mode(has.mode() & 0o7777 | 0o600 | writers << 1 | writers));
+            }
+        }
+    }
+
+    /// Returns the value of `ABA_LOCK_UPDATING` that identifies this update, which reads the output of its command from the
+    /// pipe with the inode `output`. [`UpdateLock::acquire`] reads it in a process that the command started.
+    pub(super) fn mark(&self, output: Option<u64>) -> String {
+        let lock = self.acquired.guards.first().and_then(|guard| guard.file().metadata().ok());
+        let (pid, output) = (std::process::id(), output.map(|inode| inode.to_string()).unwrap_or_default());
+        lock.map(|lock| format!("{}:{}:{pid}:{output}", lock.dev(), lock.ino())).unwrap_or_default()
+    }
+}
+
+impl Drop for UpdateLock {
+    fn drop(&mut self) {
+        for guard in &self.acquired.guards {
+            let event = LockEvent::Released { held: Some(self.since.elapsed()) };
+            events::log_event(&event, &guard.target, std::process::id(), self.command.as_deref());
+        }
+    }
+}

@@ -1,28 +1,15 @@
 //! The exit statuses, and the status of each error. `args::page` documents them for users.
 
 pub(crate) mod flock;
+mod status;
 
 use aba_lock::base::error::ErrorClass;
 use aba_lock::error::Error;
 
-pub(crate) const DONE: i32 = 0;
-/// The negative answer of `status` and other queries.
-pub(crate) const NO: i32 = 1;
-pub(crate) const USAGE: i32 = 2;
-/// Another process holds the lock. `-E` replaces this status.
-pub(crate) const BUSY: i32 = 75;
-/// The lock file was replaced while it was opened: the caller must open it again.
-pub(crate) const REPLACED: i32 = 76;
-/// With `--try-first`: the lock is held, and the caller must start the wait.
-pub(crate) const WOULD_WAIT: i32 = 77;
-/// The same status if this process ignores SIGINT or SIGQUIT.
-pub(crate) const WOULD_WAIT_IGNORING: i32 = 78;
-/// The wait timed out. `-E` replaces this status.
-pub(crate) const TIMED_OUT: i32 = 124;
-pub(crate) const FAILED: i32 = 125;
-pub(crate) const CANNOT_RUN: i32 = 126;
-pub(crate) const NOT_FOUND: i32 = 127;
-pub(crate) const INTERRUPTED: i32 = 130;
+pub(crate) use status::{
+    BUSY, CANNOT_RUN, DONE, FAILED, INTERRUPTED, NO, NOT_FOUND, REPLACED, TIMED_OUT, USAGE, WOULD_WAIT,
+    WOULD_WAIT_IGNORING,
+};
 
 /// Returns the status for an error.
 pub(crate) fn status_for_error(error: &Error) -> i32 {

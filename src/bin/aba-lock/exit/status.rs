@@ -1,0 +1,20 @@
+//! The exit statuses of the helper and the keeper. The keeper includes this file.
+
+pub(crate) const DONE: i32 = 0;
+/// The negative answer of `status` and other queries.
+pub(crate) const NO: i32 = 1;
+pub(crate) const USAGE: i32 = 2;
+/// Another process holds the lock. `-E` replaces this status.
+pub(crate) const BUSY: i32 = 75;
+/// The lock file was replaced while it was opened: the caller must open it again.
+pub(crate) const REPLACED: i32 = 76;
+/// With `--try-first`: the lock is held, and the caller must start the wait.
+pub(crate) const WOULD_WAIT: i32 = 77;
+/// The same status if this process ignores SIGINT or SIGQUIT.
+pub(crate) const WOULD_WAIT_IGNORING: i32 = 78;
+/// The wait timed out. `-E` replaces this status.
+pub(crate) const TIMED_OUT: i32 = 124;
+pub(crate) const FAILED: i32 = 125;
+pub(crate) const CANNOT_RUN: i32 = 126;
+pub(crate) const NOT_FOUND: i32 = 127;
+pub(crate) const INTERRUPTED: i32 = 130;

@@ -38,8 +38,9 @@ use crate::base::text::shorten;
 use crate::lock::holders;
 use crate::lock::peer;
 use crate::lock::record::{self, Content};
-use crate::os::proc::lock_table::{self, FileId, KernelLock, Listed};
-use crate::os::proc::process::{self, Seen};
+use crate::os::proc::lock_table::{self, FileId, KernelLock, ListedLock};
+use crate::os::proc::openers;
+use crate::os::proc::process::{self, ProcessStat};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -295,7 +296,8 @@ impl Lookout {
         self.seen = Some(Standstill { since, ..found });
         let us = std::process::id();
         let looks = |pid: &u32| *pid == us || peer::is_recording_helper(*pid);
-        let mut lookers: Vec<Seen> = circle.waiters.iter().copied().filter(looks).filter_map(process::seen).collect();
+        let mut lookers: Vec<ProcessStat> =
+            circle.waiters.iter().copied().filter(looks).filter_map(process::read_stat).collect();
         // One that gives up may break it itself.
         let still = if circle.limited { STILL_FOR_LIMITED } else { STILL };
         if first && !circle.limited {
@@ -393,7 +395,7 @@ fn may_wait_for_child(pid: u32) -> bool {
 /// 4. It is in vain, for instance because the writer has not filled the pipe yet. The next look is half a minute later.
 fn is_pipe_awaited(pipes: &HashSet<u64>) -> bool {
     let us = std::process::id();
-    let Some(session) = process::seen(us).map(|seen| seen.session) else { return false };
+    let Some(session) = process::read_stat(us).map(|seen| seen.session) else { return false };
     let above: Vec<u32> = above(us).collect();
     process::all_pids().into_iter().any(|pid| {
         let used = match pipe_end(pid) {
@@ -402,7 +404,8 @@ fn is_pipe_awaited(pipes: &HashSet<u64>) -> bool {
             Some(PipeEnd::Writes) => process::pipes_it_writes(pid),
             None => return false,
         };
-        used.iter().any(|pipe| pipes.contains(pipe)) && process::seen(pid).is_some_and(|seen| seen.session == session)
+        used.iter().any(|pipe| pipes.contains(pipe))
+            && process::read_stat(pid).is_some_and(|seen| seen.session == session)
     })
 }
 
@@ -416,11 +419,11 @@ fn above(pid: u32) -> impl Iterator<Item = u32> {
 /// no part in them.
 #[must_use]
 pub(crate) fn all_above_wait_for_us() -> bool {
-    let mut next = process::seen(std::process::id());
+    let mut next = process::read_stat(std::process::id());
     for _ in 0..MAX_DEPTH {
         match next {
             Some(seen) if seen.session == seen.pid => return true,
-            Some(seen) if waits_for_nothing_but(seen.parent, seen.pid) => next = process::seen(seen.parent),
+            Some(seen) if waits_for_nothing_but(seen.parent, seen.pid) => next = process::read_stat(seen.parent),
             _ => break,
         }
     }
@@ -472,7 +475,7 @@ struct Held {
 struct World {
     waits: HashMap<u32, FileId>,
     held: HashMap<FileId, Vec<Held>>,
-    processes: HashMap<u32, Seen>,
+    processes: HashMap<u32, ProcessStat>,
     children: HashMap<u32, Vec<u32>>,
     /// The descriptors of each pipe, by its inode.
     pipes: HashMap<u64, Vec<(u32, PathBuf)>>,
@@ -621,11 +624,12 @@ fn may_go_on(pid: u32, sleep: Sleep) -> bool {
 
 impl World {
     /// As it is, but that one more waits for a lock.
-    fn new(listed: &[Listed], more: Option<(u32, FileId)>) -> Self {
+    fn new(listed: &[ListedLock], more: Option<(u32, FileId)>) -> Self {
         let mut waits: HashMap<u32, FileId> =
             listed.iter().filter(|one| one.waits).map(|one| (one.lock.locker, one.file)).collect();
         waits.extend(more);
-        let processes: HashMap<u32, Seen> = process::all_seen().into_iter().map(|seen| (seen.pid, seen)).collect();
+        let processes: HashMap<u32, ProcessStat> =
+            process::read_all_stats().into_iter().map(|seen| (seen.pid, seen)).collect();
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
         for seen in processes.values() {
             children.entry(seen.parent).or_default().push(seen.pid);
@@ -663,10 +667,10 @@ impl World {
     }
 
     /// Looks at the descriptors of all processes once, as this is most of the cost of a look.
-    fn add_descriptors(&mut self, listed: &[Listed]) {
+    fn add_descriptors(&mut self, listed: &[ListedLock]) {
         let wanted: HashSet<FileId> = self.waits.values().copied().collect();
         let inodes: HashSet<u64> = wanted.iter().map(|file| file.ino).collect();
-        let look = lock_table::look(0, &AtomicBool::new(false), |descriptor| {
+        let look = openers::scan_descriptors(0, &AtomicBool::new(false), |descriptor| {
             let path = || descriptor.path.to_owned();
             if descriptor.data.file_type().is_fifo() {
                 return Some(Known::Pipe(descriptor.data.ino(), descriptor.pid, path()));

@@ -12,7 +12,8 @@
 use crate::lock::holders::{self, Availability, LockState};
 use crate::lock::record;
 use crate::os;
-use crate::os::proc::lock_table::{self, Listed, Look, Opener, Wanted};
+use crate::os::proc::lock_table::{self, ListedLock, WantedFile};
+use crate::os::proc::openers::{self, LockingProcess, Scan};
 use crate::os::proc::process;
 use std::collections::BTreeSet;
 use std::io;
@@ -147,7 +148,7 @@ pub fn release(path: &Path, how: &How) -> Forced {
     let (above, mut tries): (BTreeSet<u32>, u32) = (process::ancestors(std::process::id()).collect(), 0);
     let look = loop {
         let look = look(&file);
-        if lock_table::holds(std::process::id(), &file) || live(&look).any(|opener| above.contains(&opener.pid)) {
+        if openers::holds(std::process::id(), &file) || live(&look).any(|opener| above.contains(&opener.pid)) {
             return refused(Why::Ours);
         }
         if live(&look).next().is_some() {
@@ -179,12 +180,12 @@ pub fn release(path: &Path, how: &How) -> Forced {
 }
 
 /// Who has a lock on the file, or on one that was removed from there.
-fn look(file: &Wanted) -> Look<Opener> {
-    lock_table::openers(&mut vec![file.clone()], None, &AtomicBool::new(false))
+fn look(file: &WantedFile) -> Scan<LockingProcess> {
+    openers::find_locking_processes(&mut vec![file.clone()], None, &AtomicBool::new(false))
 }
 
 /// Those that have the lock on the file that the path leads to.
-fn live(look: &Look<Opener>) -> impl Iterator<Item = &Opener> {
+fn live(look: &Scan<LockingProcess>) -> impl Iterator<Item = &LockingProcess> {
     look.found.iter().filter(|opener| !opener.removed)
 }
 
@@ -201,20 +202,20 @@ struct Victim {
 
 impl Victim {
     /// Sends a signal, if it is proved that this is the process that was seen, and that it has the file open still.
-    fn send(&self, file: &Wanted, signal: i32) -> bool {
-        let proved = process::is_alive(self.pid, self.start) && lock_table::holds(self.pid, file);
+    fn send(&self, file: &WantedFile, signal: i32) -> bool {
+        let proved = process::is_alive(self.pid, self.start) && openers::holds(self.pid, file);
         proved && self.process.signal(signal).is_ok()
     }
 
     fn told(&self) -> Signalled {
-        let ended = process::seen(self.pid).is_none_or(|seen| seen.start != self.start);
+        let ended = process::read_stat(self.pid).is_none_or(|seen| seen.start != self.start);
         let (command, user) = (self.command.clone(), self.user.clone());
         Signalled { pid: self.pid, command, user, killed: self.killed, ended }
     }
 }
 
 struct Force<'a> {
-    file: &'a Wanted,
+    file: &'a WantedFile,
     path: &'a Path,
     /// Who took the lock, in the kernel's words: several, if it is shared. 0: one that has ended, in a pid namespace.
     lockers: BTreeSet<u32>,
@@ -225,7 +226,7 @@ struct Force<'a> {
 }
 
 impl<'a> Force<'a> {
-    fn new(file: &'a Wanted, path: &'a Path, look: &Look<Opener>) -> Self {
+    fn new(file: &'a WantedFile, path: &'a Path, look: &Scan<LockingProcess>) -> Self {
         Self {
             file,
             path,
@@ -237,22 +238,22 @@ impl<'a> Force<'a> {
     }
 
     /// Adds one that was found to have the lock.
-    fn add(&mut self, opener: &Opener) {
-        let Some(seen) = process::seen(opener.pid) else { return };
+    fn add(&mut self, opener: &LockingProcess) {
+        let Some(seen) = process::read_stat(opener.pid) else { return };
         let Some(process) = os::Process::open(opener.pid, seen.start) else { return };
         let (command, user) = (process::command_line(opener.pid), process::user_name(opener.uid));
         let (asked, killed) = (false, false);
         self.victims.push(Victim { pid: opener.pid, start: seen.start, process, command, user, asked, killed });
     }
 
-    fn known(&self, opener: &Opener) -> Option<usize> {
+    fn known(&self, opener: &LockingProcess) -> Option<usize> {
         let is_it = |victim: &Victim| victim.pid == opener.pid && process::is_alive(victim.pid, victim.start);
         self.victims.iter().position(is_it)
     }
 
     /// Whether one that was not there before has the same lock, and not another that was taken since.
-    fn is_heir(&self, opener: &Opener) -> bool {
-        let Some(seen) = process::seen(opener.pid) else { return false };
+    fn is_heir(&self, opener: &LockingProcess) -> bool {
+        let Some(seen) = process::read_stat(opener.pid) else { return false };
         let is_child = self.victims.iter().any(|victim| victim.pid == seen.parent);
         is_child || (opener.lock.locker != 0 && seen.start >= self.start)
     }
@@ -317,8 +318,8 @@ impl<'a> Force<'a> {
     /// Whether the kernel's list says that it is held as it was: also by somebody whose descriptors we may not see.
     fn is_listed(&self) -> bool {
         let file = lock_table::file_id(self.file);
-        let held = |listed: &Listed| listed.file == file && !listed.waits;
-        let locker = |listed: &Listed| Some(listed.lock.locker).filter(|pid| *pid != 0);
+        let held = |listed: &ListedLock| listed.file == file && !listed.waits;
+        let locker = |listed: &ListedLock| Some(listed.lock.locker).filter(|pid| *pid != 0);
         lock_table::list()
             .iter()
             .filter(|listed| held(listed))

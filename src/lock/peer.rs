@@ -7,7 +7,7 @@
 //! A process can choose its name and its arguments. So nothing here decides whether a lock is held or granted.
 
 use crate::lock::flock::arguments::{self, Asked, Flock, On};
-use crate::os::proc::process::{self, Given};
+use crate::os::proc::process::{self, InitialVariable};
 
 /// The name of the helper.
 pub(crate) const HELPER: &str = "aba-lock";
@@ -103,7 +103,7 @@ pub(crate) fn may_give_up(pid: u32, waits_for_lock: bool) -> bool {
     }
     if is_helper(pid) {
         return waits_for_lock && has_timeout(&process::words(pid))
-            || matches!(process::given(pid, "ABA_LOCK_TIMEOUT"), Given::Value(_));
+            || matches!(process::initial_variable(pid, "ABA_LOCK_TIMEOUT"), InitialVariable::Value(_));
     }
     waits_for_lock
 }

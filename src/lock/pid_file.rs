@@ -78,7 +78,7 @@ fn runs(pid: u32, written: Option<SystemTime>) -> bool {
     if !os::exists(pid) {
         return false;
     }
-    let Some(seen) = process::seen(pid) else {
+    let Some(seen) = process::read_stat(pid) else {
         // A zombie has a start time. Its parent may never wait for it.
         return process::start_time(pid).is_none();
     };

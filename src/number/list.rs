@@ -1,11 +1,10 @@
 //! What a pool has given, for people and programs to look at. Looking takes no lock, and binds to nothing.
 
-use super::ancestry::is_gone;
 use super::error::NumberError;
+use super::gone::is_gone;
+use super::plan::now;
 use super::pool::{Pool, Tag};
-use super::pool_files;
 use super::registry;
-use super::row::now;
 use crate::os::proc::{port_owners, process};
 use crate::store::Store;
 use std::path::{Path, PathBuf};
@@ -66,7 +65,7 @@ pub fn entries(
     let mut entries = Vec::new();
     let (book, leases, is_one_state) = registry::read_with_leases(store, pool)?;
     if let Some(book) = book {
-        let damaged = || NumberError::Damaged { path: pool_files::path(store, pool), kept: None };
+        let damaged = || NumberError::Damaged { path: registry::path(store, pool), kept: None };
         let now = now();
         let since = |then: u64| Some(Duration::from_secs(now.saturating_sub(then)));
         for row in book.rows().ok_or_else(damaged)? {
@@ -115,7 +114,7 @@ fn tell_listeners(entries: &mut [Entry]) {
     let kept = entries.iter_mut().filter(|entry| entry.hold == Hold::Kept);
     let mut kept: Vec<&mut Entry> = kept.collect();
     let numbers: Vec<u32> = kept.iter().map(|entry| entry.number).collect();
-    let Some(found) = port_owners::of(&numbers) else { return };
+    let Some(found) = port_owners::find_port_owners(&numbers) else { return };
     for entry in &mut kept {
         let pids = found.get(&entry.number);
         entry.in_use = Some(pids.is_some());

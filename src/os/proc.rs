@@ -1,5 +1,8 @@
-//! The proc(5) file system: processes, the kernel's lock table, and the owners of ports.
+//! The proc(5) file system: processes, the lock table of the kernel, and the processes that use ports.
+//!
+//! The layers, the lowest first: [`process`] and [`port_owners`], [`lock_table`], [`openers`].
 
 pub mod lock_table;
+pub mod openers;
 pub mod port_owners;
 pub mod process;

@@ -36,7 +36,7 @@ enum Descriptor {
 
 impl Process {
     /// Opens the process that `/proc` shows under this number, and that started at `start`
-    /// ([`process::Seen::start`]). `None`: it has ended, or it cannot be proved that it is this one.
+    /// ([`process::ProcessStat::start`]). `None`: it has ended, or it cannot be proved that it is this one.
     #[must_use]
     pub fn open(number: u32, start: u64) -> Option<Self> {
         let pid = libc::pid_t::try_from(number).ok().filter(|pid| *pid > 0)?;

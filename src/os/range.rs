@@ -15,7 +15,7 @@ use super::flock::Mode;
 
 /// A lock of another open file description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
+pub struct RangeLock {
     /// How it is held.
     pub mode: Mode,
     /// Its first byte.
@@ -31,7 +31,7 @@ pub struct Range {
 mod linux {
     #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-    use super::{Mode, Range};
+    use super::{Mode, RangeLock};
     use std::fs::File;
     use std::io;
     use std::mem;
@@ -58,7 +58,7 @@ mod linux {
     }
 
     /// A lock that keeps us from this range. `None`: it could be had.
-    pub fn range_in_the_way(file: &File, mode: Mode, start: u64, len: u64) -> io::Result<Option<Range>> {
+    pub fn range_in_the_way(file: &File, mode: Mode, start: u64, len: u64) -> io::Result<Option<RangeLock>> {
         let mut lock = asked(kind(mode), start, len)?;
         call(file, libc::F_OFD_GETLK, &mut lock)?;
         if libc::c_int::from(lock.l_type) == libc::F_UNLCK {
@@ -66,7 +66,7 @@ mod linux {
         }
         let mode = if libc::c_int::from(lock.l_type) == libc::F_RDLCK { Mode::Shared } else { Mode::Exclusive };
         let pid = u32::try_from(lock.l_pid).ok().filter(|pid| *pid > 0);
-        Ok(Some(Range { mode, start: lock.l_start.cast_unsigned(), len: lock.l_len.cast_unsigned(), pid }))
+        Ok(Some(RangeLock { mode, start: lock.l_start.cast_unsigned(), len: lock.l_len.cast_unsigned(), pid }))
     }
 
     fn kind(mode: Mode) -> libc::c_int {
@@ -101,7 +101,7 @@ mod linux {
 /// other descriptor of the file.
 #[cfg(not(target_os = "linux"))]
 mod none {
-    use super::{Mode, Range};
+    use super::{Mode, RangeLock};
     use std::fs::File;
     use std::io;
 
@@ -117,7 +117,7 @@ mod none {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub fn range_in_the_way(_: &File, _: Mode, _: u64, _: u64) -> io::Result<Option<Range>> {
+    pub fn range_in_the_way(_: &File, _: Mode, _: u64, _: u64) -> io::Result<Option<RangeLock>> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
@@ -144,7 +144,7 @@ mod tests {
         assert!(try_lock_range(&other, Mode::Shared, 0, 10).unwrap());
         assert!(try_lock_range(&one, Mode::Shared, 0, 10).unwrap());
         let found = range_in_the_way(&other, Mode::Exclusive, 12, 1).unwrap();
-        assert_eq!(found, Some(Range { mode: Mode::Exclusive, start: 10, len: 10, pid: None }));
+        assert_eq!(found, Some(RangeLock { mode: Mode::Exclusive, start: 10, len: 10, pid: None }));
         unlock_range(&one, 0, 0).unwrap();
         assert_eq!(range_in_the_way(&other, Mode::Exclusive, 12, 1).unwrap(), None);
         wait_lock_range(&other, Mode::Exclusive, 0, 0).unwrap();

@@ -16,8 +16,9 @@ use super::state::{Running, Task};
 use super::wait::Stream;
 use crate::lock::holders;
 use crate::os;
-use crate::os::proc::lock_table::{self, FileId, Wanted};
-use crate::os::proc::process::{self, Seen};
+use crate::os::proc::lock_table::{self, FileId, WantedFile};
+use crate::os::proc::openers;
+use crate::os::proc::process::{self, ProcessStat};
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -77,11 +78,12 @@ impl<'a> Lookout<'a> {
 
 /// The runs of these tasks that are not ours, with one look through all processes.
 pub(super) fn runs(tasks: &[&Task]) -> Vec<Option<Running>> {
-    let mut wanted: Vec<Wanted> = tasks.iter().map(|task| holders::identify_file(&task.file(files::LOCK))).collect();
+    let mut wanted: Vec<WantedFile> =
+        tasks.iter().map(|task| holders::identify_file(&task.file(files::LOCK))).collect();
     let mut holders = vec![None; tasks.len()];
     if may_be_held(&wanted) {
         let helper = process::own_number().map(process::name);
-        let look = lock_table::openers(&mut wanted, None, &AtomicBool::new(false));
+        let look = openers::find_locking_processes(&mut wanted, None, &AtomicBool::new(false));
         for opener in look.found.into_iter().filter(|opener| !opener.removed) {
             if Some(process::name(opener.pid)) != helper {
                 holders[opener.index].get_or_insert(opener.pid);
@@ -92,7 +94,7 @@ pub(super) fn runs(tasks: &[&Task]) -> Vec<Option<Running>> {
 }
 
 /// Returns false if the kernel's list, which is quicker to read, shows that no process holds one of these locks.
-fn may_be_held(locks: &[Wanted]) -> bool {
+fn may_be_held(locks: &[WantedFile]) -> bool {
     let mut locks = locks.iter().filter(|lock| lock.ino != 0).peekable();
     if locks.peek().is_none() {
         return false;
@@ -133,7 +135,7 @@ impl Task<'_> {
 
     /// Returns true if the process that was seen to hold `lock` still holds it.
     fn is_held_by(&self, run: Running) -> bool {
-        run.holder.is_some_and(|holder| lock_table::holds(holder, &holders::identify_file(&self.file(files::LOCK))))
+        run.holder.is_some_and(|holder| openers::holds(holder, &holders::identify_file(&self.file(files::LOCK))))
     }
 
     /// The processes of a run that is not ours. That a process belongs to it must be proved:
@@ -141,7 +143,7 @@ impl Task<'_> {
     /// - it prints to the logs of the task, or to a `tee` that does;
     /// - or it is in a session whose leader does so, or whose leader is named by `pid` and is the child of a holder of
     ///   `lock`.
-    pub(super) fn foreign_processes(&self) -> Vec<Seen> {
+    pub(super) fn foreign_processes(&self) -> Vec<ProcessStat> {
         let logs: Vec<(u64, u64)> = Stream::BOTH
             .into_iter()
             .filter_map(|stream| fs::symlink_metadata(self.file(stream.file())).ok())
@@ -150,16 +152,16 @@ impl Task<'_> {
         let lock = holders::identify_file(&self.file(files::LOCK));
         let ours = process::own_number();
         let named = self.pid_in_file().and_then(process::number_of);
-        let all = process::all_seen();
+        let all = process::read_all_stats();
         // `tee` has its file open on a descriptor other than stdout.
         let has_open = |pid| process::descriptors(pid).any(|(_, data)| logs.contains(&(data.dev(), data.ino())));
-        let (copiers, others): (Vec<&Seen>, Vec<&Seen>) =
+        let (copiers, others): (Vec<&ProcessStat>, Vec<&ProcessStat>) =
             all.iter().filter(|seen| Some(seen.pid) != ours).partition(|seen| process::name(seen.pid) == "tee");
         let copied = copiers.into_iter().filter(|seen| has_open(seen.pid)).filter_map(|seen| input_pipe(seen.pid));
         let outputs: Vec<(u64, u64)> = copied.chain(logs.iter().copied()).collect();
-        let prints = |seen: &&&Seen| process::prints_to(seen.pid, &outputs);
+        let prints = |seen: &&&ProcessStat| process::prints_to(seen.pid, &outputs);
         let direct: BTreeSet<u32> = others.iter().filter(prints).map(|seen| seen.pid).collect();
-        let is_named = |seen: &Seen| Some(seen.pid) == named && lock_table::holds(seen.parent, &lock);
+        let is_named = |seen: &ProcessStat| Some(seen.pid) == named && openers::holds(seen.parent, &lock);
         let leaders: BTreeSet<u32> = all
             .iter()
             .filter(|seen| seen.session == seen.pid && (direct.contains(&seen.pid) || is_named(seen)))

@@ -9,7 +9,7 @@ use crate::lock::deadlock::{Circle, Lookout};
 use crate::lock::error::LockError;
 use crate::lock::record::{self, Content, Record};
 use crate::lock::{open, wait};
-use crate::os::proc::process::{self, Given, Here, Seen};
+use crate::os::proc::process::{self, InitialVariable, LocalNumbers, ProcessStat};
 use crate::os::{self, Mode, leads_to};
 use crate::task::error::TaskError;
 use std::fs::{self, File};
@@ -270,12 +270,12 @@ pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), TaskError> {
     }
     // `/proc` may show other numbers than those in the record, which are of our PID namespace.
     let has_our_numbers = process::has_our_numbers();
-    let here = |seen: &Seen| {
-        let same = Some(Here { pid: seen.pid, session: seen.session });
-        if has_our_numbers { same } else { process::numbers_here(seen.pid) }
+    let here = |seen: &ProcessStat| {
+        let same = Some(LocalNumbers { pid: seen.pid, session: seen.session });
+        if has_our_numbers { same } else { process::local_numbers(seen.pid) }
     };
     let ours = process::own_number().unwrap_or(0);
-    let mark = Given::Value(mark(task, record.token));
+    let mark = InitialVariable::Value(mark(task, record.token));
     // Its logs: nobody else was given them to print to.
     let logs: Vec<(u64, u64)> = Stream::BOTH
         .into_iter()
@@ -290,19 +290,19 @@ pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), TaskError> {
         let leader = process::number_of(record.pid);
         let mut proved = leader.is_some_and(|number| process::is_alive(number, record.tick));
         let mut near = Vec::new();
-        for seen in process::all_seen().into_iter().filter(|seen| seen.pid != ours) {
+        for seen in process::read_all_stats().into_iter().filter(|seen| seen.pid != ours) {
             // It may not have begun its session yet.
             let here = here(&seen);
             let is_leader = here.is_some_and(|here| here.pid == record.pid) && seen.start <= record.tick;
             let is_in_session = here.is_some_and(|here| here.session == record.pid);
-            let given = process::given(seen.pid, TASK);
+            let given = process::initial_variable(seen.pid, TASK);
             if given == mark || process::prints_to(seen.pid, &logs) {
                 proved |= is_in_session;
                 found.push(seen);
             } else if is_leader {
                 found.push(seen);
             } else if is_in_session {
-                unsure |= given == Given::Unknown;
+                unsure |= given == InitialVariable::Unknown;
                 near.push(seen);
             }
         }
@@ -337,14 +337,14 @@ pub(super) fn end_foreign_rest(task: &Task) -> Result<(), TaskError> {
 }
 
 /// Sends a signal to a process that was seen, and to no other that has its number by now.
-pub(super) fn send(seen: &Seen, signal: i32) {
+pub(super) fn send(seen: &ProcessStat, signal: i32) {
     if let Some(process) = os::Process::open(seen.pid, seen.start) {
         process.send(signal);
     }
 }
 
 /// Sends a signal to each of these processes.
-pub(super) fn send_all(processes: &[Seen], signal: i32) {
+pub(super) fn send_all(processes: &[ProcessStat], signal: i32) {
     for seen in processes {
         send(seen, signal);
     }

@@ -7,7 +7,8 @@ use super::state::{State, Task};
 use crate::lock::holders;
 use crate::lock::record::{self, Content, Record};
 use crate::os;
-use crate::os::proc::{lock_table, process};
+use crate::os::proc::openers;
+use crate::os::proc::process;
 use crate::store::TaskRoot;
 use crate::task::error::TaskError;
 use std::fs;
@@ -265,5 +266,5 @@ fn supervisor(record: &Record, path: &std::path::Path) -> Option<os::Process> {
     let process = os::Process::open(number, process::start_time(number)?)?;
     // Examined after it was opened, so the process that holds the lock is the one that is signalled. That is proof enough: a record
     // that was written without `/proc` names neither the boot nor the PID namespace.
-    lock_table::holds(number, &holders::identify_file(path)).then_some(process)
+    openers::holds(number, &holders::identify_file(path)).then_some(process)
 }

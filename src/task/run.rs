@@ -10,7 +10,7 @@ use crate::base::error::CommandError;
 use crate::base::programs::find_program;
 use crate::base::text::format_io_error;
 use crate::lock::record::{self, RecordDraft, Taker};
-use crate::os::proc::process::{self, Given, Seen};
+use crate::os::proc::process::{self, InitialVariable, ProcessStat};
 use crate::os::{self, Mode, leads_to, replace};
 use crate::task::error::TaskError;
 use std::fs::File;
@@ -170,10 +170,10 @@ const BLIND_GRACE: Duration = Duration::from_millis(200);
 /// `None`: `/proc` does not show us and the command.
 fn end_session(leader: u32, mark: &str) -> Option<bool> {
     let started = Instant::now();
-    let mut asked: Vec<Seen> = Vec::new();
+    let mut asked: Vec<ProcessStat> = Vec::new();
     let (ours, leader) = (process::own_number()?, process::number_of(leader)?);
     loop {
-        let left = left_of((ours, leader), mark, &process::all_seen());
+        let left = left_of((ours, leader), mark, &process::read_all_stats());
         if left.is_empty() || started.elapsed() > GRACE * 2 {
             return Some(true);
         }
@@ -194,9 +194,10 @@ fn end_session(leader: u32, mark: &str) -> Option<bool> {
 /// numbers are those of `/proc`. But not the
 /// tasks that it started, which are for themselves: their supervisors have blanked the mark, and their commands have
 /// another.
-fn left_of((ours, leader): (u32, u32), mark: &str, all: &[Seen]) -> Vec<Seen> {
-    let is_task = |seen: &Seen| matches!(process::given(seen.pid, TASK), Given::Value(other) if other != mark);
-    let mut left: Vec<Seen> = all.iter().filter(|seen| seen.session == leader && seen.pid != leader).copied().collect();
+fn left_of((ours, leader): (u32, u32), mark: &str, all: &[ProcessStat]) -> Vec<ProcessStat> {
+    let is_task = |seen: &ProcessStat| matches!(process::initial_variable(seen.pid, TASK), InitialVariable::Value(other) if other != mark);
+    let mut left: Vec<ProcessStat> =
+        all.iter().filter(|seen| seen.session == leader && seen.pid != leader).copied().collect();
     let mut parents: Vec<u32> = left.iter().map(|seen| seen.pid).chain([ours, leader]).collect();
     while let Some(parent) = parents.pop() {
         let children = all.iter().filter(|seen| seen.parent == parent && seen.pid != leader);

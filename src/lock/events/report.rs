@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// command line is, or will be, `command`.
 pub fn log_event(event: &LockEvent, target: &Target, holder: u32, command: Option<&str>) {
     if let Some(log) = event_log() {
-        let command = command.map_or_else(|| process::command_line_of_ours(holder), str::to_owned);
+        let command = command.map_or_else(|| process::local_command_line(holder), str::to_owned);
         // A name is enough to know a lock of ours; a file has none but its path.
         let path = target.path.to_string_lossy();
         let label = target.name().unwrap_or(&path);
@@ -61,8 +61,7 @@ pub(crate) fn log_release(file: &File) {
         _ => None,
     };
     let holder = record.as_ref().map_or_else(os::parent_id, |record| record.pid);
-    let command =
-        record.as_ref().map_or_else(|| process::command_line_of_ours(holder), |record| record.command.clone());
+    let command = record.as_ref().map_or_else(|| process::local_command_line(holder), |record| record.command.clone());
     let held = record.and_then(|record| record.age());
     write(&log, &LockEvent::Released { held }, &label, &path, holder, &command);
 }

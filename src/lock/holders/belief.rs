@@ -3,7 +3,8 @@
 use super::state::{Belief, BlindSpot};
 use crate::lock::record::Record;
 use crate::os;
-use crate::os::proc::lock_table::{self, KernelLock, Opener};
+use crate::os::proc::lock_table::{self, KernelLock};
+use crate::os::proc::openers::LockingProcess;
 use crate::os::proc::process;
 
 /// How much can be seen from here.
@@ -29,7 +30,12 @@ impl Sight {
 
 /// How far `record` is to be believed beside what the kernel says. `None`: it is of an earlier lock, or of one
 /// that has ended.
-pub(super) fn belief(record: &Record, live: &[&Opener], lock: Option<KernelLock>, sight: Sight) -> Option<Belief> {
+pub(super) fn belief(
+    record: &Record,
+    live: &[&LockingProcess],
+    lock: Option<KernelLock>,
+    sight: Sight,
+) -> Option<Belief> {
     // A holder that we see has a number here, which the record of another place cannot give.
     let unseen = live.is_empty();
     let (boot, same_host) = (process::boot_id(), record.host == os::host_name());

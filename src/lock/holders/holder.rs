@@ -1,6 +1,6 @@
 //! A process that holds a lock.
 
-use crate::os::proc::lock_table::Opener;
+use crate::os::proc::openers::LockingProcess;
 use crate::os::proc::process;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub fn format_pids(holders: &[Holder]) -> String {
 }
 
 /// `None`: it has gone meanwhile.
-pub(super) fn holder(opener: &Opener) -> Option<Holder> {
+pub(super) fn holder(opener: &LockingProcess) -> Option<Holder> {
     person(opener.pid, opener.uid, None)
 }
 
@@ -38,7 +38,7 @@ pub(super) fn holder(opener: &Opener) -> Option<Holder> {
 pub(super) fn person(pid: u32, uid: u32, inherited: Option<bool>) -> Option<Holder> {
     let command = process::command_line(pid);
     // Last, so that the rest is of this process.
-    let seen = process::seen(pid);
+    let seen = process::read_stat(pid);
     (seen.is_some() && !command.is_empty()).then(|| Holder {
         pid,
         command,

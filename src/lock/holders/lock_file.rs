@@ -1,6 +1,6 @@
 //! The identity of a lock file, and the name by which users know it.
 
-use crate::os::proc::lock_table::Wanted;
+use crate::os::proc::lock_table::WantedFile;
 use crate::store;
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// Links in the way to the file are resolved, because the kernel names a removed file by its real path; a link
 /// at the very end is not ours to follow.
-pub(crate) fn identify_file(path: &Path) -> Wanted {
+pub(crate) fn identify_file(path: &Path) -> WantedFile {
     match path.parent().and_then(|parent| fs::canonicalize(parent).ok()) {
         Some(real) => identify_file_in(&real, path),
         None => identify_file_in(path.parent().unwrap_or(Path::new("")), path),
@@ -17,12 +17,12 @@ pub(crate) fn identify_file(path: &Path) -> Wanted {
 }
 
 /// The file of that name in this directory.
-pub(super) fn identify_file_in(directory: &Path, path: &Path) -> Wanted {
+pub(super) fn identify_file_in(directory: &Path, path: &Path) -> WantedFile {
     let path = path.file_name().map_or_else(|| path.to_owned(), |name| directory.join(name));
     let data = fs::symlink_metadata(&path);
     let lost = data.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
     let (dev, ino) = data.map_or((0, 0), |data| (data.dev(), data.ino()));
-    Wanted { dev, ino, path, lost }
+    WantedFile { dev, ino, path, lost }
 }
 
 /// What people call a lock file: the name of the lock, the task, or its path.

@@ -8,7 +8,8 @@ use super::waiter::mode;
 use crate::base::names::LockName;
 use crate::lock::peer;
 use crate::lock::record::{self, Content, Record};
-use crate::os::proc::lock_table::{self, FileId, KernelLock, Listed, Opener, Wanted};
+use crate::os::proc::lock_table::{self, FileId, KernelLock, ListedLock, WantedFile};
+use crate::os::proc::openers::{self, LockingProcess};
 use crate::os::proc::process;
 use crate::os::{Mode, word_for};
 use crate::store::error::StoreError;
@@ -63,13 +64,18 @@ fn find_taker(path: &Path) -> Option<Holding> {
     if !here || record.mode != Mode::Exclusive || !process::is_alive(record.pid, record.tick) {
         return None;
     }
-    let lock = lock_table::lock_on(record.pid, &file)?;
+    let lock = openers::lock_on(record.pid, &file)?;
     // In a pid namespace of its own the kernel gives no number for a locker that has ended.
     if !lock.exclusive || ![0, record.locker].contains(&lock.locker) {
         return None;
     }
-    let holder =
-        holder(&Opener { index: 0, pid: record.pid, uid: process::user_of(record.pid)?, lock, removed: false })?;
+    let holder = holder(&LockingProcess {
+        index: 0,
+        pid: record.pid,
+        uid: process::user_of(record.pid)?,
+        lock,
+        removed: false,
+    })?;
     Some(build_holding(lock, vec![holder], Some((*record, Belief::Alive))))
 }
 
@@ -98,7 +104,7 @@ pub fn observe_all(paths: &[PathBuf]) -> Vec<LockState> {
 pub fn observe_store(store: &Store) -> Result<Vec<(LockName, LockState)>, StoreError> {
     let root = fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_owned());
     let wanted = store.try_names()?.iter().map(|name| identify_file_in(&root, &store.lock_path(name))).collect();
-    let named = |(file, state): (Wanted, LockState)| {
+    let named = |(file, state): (WantedFile, LockState)| {
         let there = fs::symlink_metadata(&file.path).ok().filter(|data| !data.is_file());
         let wrong_type = there.map(|data| word_for(data.file_type()));
         Some((store::name_of(&file.path)?, LockState { wrong_type, ..state }))
@@ -111,7 +117,11 @@ pub fn observe_store(store: &Store) -> Result<Vec<(LockName, LockState)>, StoreE
 
 /// Looks, and looks again where a holder went, or came, while we did: processes, the list of locks and the record are not
 /// read in one moment.
-fn look_until_settled(wanted: Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) -> Vec<(Wanted, LockState)> {
+fn look_until_settled(
+    wanted: Vec<WantedFile>,
+    directory: Option<&Path>,
+    stop: &AtomicBool,
+) -> Vec<(WantedFile, LockState)> {
     let mut states = look(wanted, directory, stop);
     let unsettled = |state: &LockState| state.holding.as_ref().is_some_and(|holding| !holding.is_settled());
     let mut open: Vec<Unsettled> = Vec::new();
@@ -169,9 +179,9 @@ impl Unsettled {
     }
 }
 
-fn look(mut wanted: Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) -> Vec<(Wanted, LockState)> {
-    let look = lock_table::openers(&mut wanted, directory, stop);
-    let mut listed: HashMap<FileId, Vec<Listed>> = HashMap::new();
+fn look(mut wanted: Vec<WantedFile>, directory: Option<&Path>, stop: &AtomicBool) -> Vec<(WantedFile, LockState)> {
+    let look = openers::find_locking_processes(&mut wanted, directory, stop);
+    let mut listed: HashMap<FileId, Vec<ListedLock>> = HashMap::new();
     let list = lock_table::try_list();
     let sight = Sight::new(look.hidden, list.is_some());
     for lock in list.unwrap_or_default() {
@@ -190,9 +200,9 @@ fn look(mut wanted: Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) ->
     states
 }
 
-fn build_state(file: &Wanted, found: &[Opener], listed: &[Listed], sight: Sight) -> LockState {
+fn build_state(file: &WantedFile, found: &[LockingProcess], listed: &[ListedLock], sight: Sight) -> LockState {
     let removed = found.iter().filter(|opener| opener.removed).filter_map(holder).collect();
-    let (live, holders): (Vec<&Opener>, Vec<Holder>) =
+    let (live, holders): (Vec<&LockingProcess>, Vec<Holder>) =
         found.iter().filter(|opener| !opener.removed).filter_map(|opener| Some((opener, holder(opener)?))).unzip();
     let seen = found.iter().find(|opener| !opener.removed);
     let went = seen.is_some() && live.is_empty();

@@ -6,8 +6,9 @@
 use super::holder::person;
 use super::lock_file::identify_file;
 use super::state::RangeHolding;
+use crate::os::proc::openers;
 use crate::os::proc::{lock_table, process};
-use crate::os::{self, Mode, Range};
+use crate::os::{self, Mode, RangeLock};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -44,7 +45,7 @@ pub fn find_conflicting_range_of_file(
     Some(holding(range, path))
 }
 
-fn holding(range: Range, path: &Path) -> RangeHolding {
+fn holding(range: RangeLock, path: &Path) -> RangeHolding {
     let pids = match range.pid {
         Some(pid) => vec![pid],
         None => sharers(path, &range),
@@ -54,13 +55,13 @@ fn holding(range: Range, path: &Path) -> RangeHolding {
 }
 
 /// The processes that hold a lock of an open file description, for which the kernel gives no process.
-fn sharers(path: &Path, range: &Range) -> Vec<u32> {
+fn sharers(path: &Path, range: &RangeLock) -> Vec<u32> {
     let file = identify_file(path);
-    let find = |descriptor: &lock_table::Descriptor| {
+    let find = |descriptor: &openers::ScannedDescriptor| {
         let same = (descriptor.data.dev(), descriptor.data.ino()) == (file.dev, file.ino);
         (same && descriptor.has_range_lock(range)).then_some(descriptor.pid)
     };
-    let mut pids = lock_table::look(std::process::id(), &AtomicBool::new(false), find).found;
+    let mut pids = openers::scan_descriptors(std::process::id(), &AtomicBool::new(false), find).found;
     pids.sort_unstable();
     pids.dedup();
     pids

@@ -5,7 +5,7 @@ use super::waiter::{Waiter, waiter};
 use crate::lock::record::Record;
 use crate::os::proc::lock_table::KernelLock;
 use crate::os::proc::process;
-use crate::os::{Mode, Range};
+use crate::os::{Mode, RangeLock};
 
 /// What is known of a lock file.
 #[derive(Debug, Default)]
@@ -157,7 +157,7 @@ pub enum Belief {
 #[derive(Debug)]
 pub struct RangeHolding {
     /// The lock.
-    pub range: Range,
+    pub range: RangeLock,
     /// The processes that hold it, if they can be seen.
     pub holders: Vec<Holder>,
 }

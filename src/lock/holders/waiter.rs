@@ -27,7 +27,7 @@ pub struct Waiter {
 
 pub(super) fn waiter(lock: KernelLock) -> Waiter {
     let pid = lock.locker;
-    let seen = process::seen(pid);
+    let seen = process::read_stat(pid);
     Waiter {
         pid,
         command: process::command_line(pid),

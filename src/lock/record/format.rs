@@ -175,7 +175,7 @@ pub(super) fn content_of(bytes: &[u8]) -> Content {
     if bytes.is_empty() {
         return Content::Empty;
     }
-    let text = process::text(bytes);
+    let text = process::decode_lossy(bytes);
     if !text.starts_with(FIRST_KEY) {
         return Content::Foreign;
     }

@@ -1,333 +1,94 @@
-//! What the kernel says of locks: the `lock:` lines of `/proc/PID/fdinfo`, and its own list, `/proc/locks`. Elsewhere than on
-//! Linux there is neither, and each answer is "not known".
+//! The lock table of the kernel: `/proc/locks` (`proc_locks(5)`), and the same lines in `/proc/PID/fdinfo`.
 //!
-//! The first are the truth about holders, also where the process that took the lock has ended: a lock belongs to the
-//! open file description, and `/proc/locks` would name the one that is gone. But everyone may read the list, and it alone
-//! knows who waits, in which order (`proc_pid_fdinfo(5)`, `proc_locks(5)`).
+//! Every user may read `/proc/locks`, and it alone shows the waiters and their order. It names the process that called
+//! flock(2), which may have ended: [`openers`](super::openers) finds the processes that hold a lock. On systems without
+//! `/proc`, every answer is "not known".
 
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
 use crate::os::flock::Mode;
 use crate::os::proc::process;
-use crate::os::range::Range;
-use crate::os::thread::map_in_threads;
-use std::cell::Cell;
+use crate::os::range::RangeLock;
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
 use std::fs::{self, Metadata};
-use std::io::{
-    self,
-    ErrorKind::{NotFound, PermissionDenied},
-};
-use std::os::unix::ffi::OsStringExt;
+use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::path::PathBuf;
 
-/// From so many processes on they are looked through by several threads.
-const MANY: usize = 512;
-
-/// The pid namespace in which the kernel lists all locks (`PROC_PID_INIT_INO` in its `proc_ns.h`).
+/// The PID namespace in which the kernel lists all locks (`PROC_PID_INIT_INO` in its `proc_ns.h`).
 pub(crate) const FIRST_NAMESPACE: u64 = 0xefff_fffc;
 
-/// How often to read the list of locks, until it is the same twice.
-const MOST_READS: usize = 5;
+/// Maximum number of reads of the table until two in succession are equal.
+const MAX_READS: usize = 5;
 
-/// A list that is shorter is read at once.
+/// The kernel returns a table that is shorter than this in one piece.
 const PAGE: usize = 4096;
 
-/// One lock of a file, in the words of the kernel.
+/// A lock as the kernel describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KernelLock {
-    /// The process that called flock(2); it may have ended. 0 when it cannot be seen from this pid namespace.
+    /// The process that called flock(2); it may have ended. 0 if it is not visible from this PID namespace.
     pub locker: u32,
-    /// Whether it shuts everyone else out.
     pub exclusive: bool,
 }
 
-/// How the kernel names a file: major and minor number of its device, and its inode.
+/// A file as the kernel names it in the table: the device number (major and minor) and the inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileId {
     major: u32,
     minor: u32,
-    /// The inode.
     pub ino: u64,
 }
 
-/// A lock that is held, or waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Listed {
-    /// Of which file.
-    pub file: FileId,
-    /// The lock. Of one that is waited for, `locker` is who waits.
-    pub lock: KernelLock,
-    /// Whether it is waited for.
-    pub waits: bool,
-}
-
-/// A file to look for: device and inode, and the path for the case that it was removed.
+/// A file whose locks are wanted. It is identified by device and inode, and by path if it was removed.
 #[derive(Debug, Clone)]
-pub struct Wanted {
-    /// The device.
+pub struct WantedFile {
     pub dev: u64,
-    /// The inode. 0 when there is no file at the path.
+    /// The inode; 0 if there is no file at the path.
     pub ino: u64,
-    /// The path.
     pub path: PathBuf,
-    /// Whether there may be one all the same: it could not be looked at.
+    /// True if there may be a file although the inode is 0, because the path could not be examined.
     pub lost: bool,
 }
 
-/// A process that has one of the wanted files open, with a lock on it.
-#[derive(Debug, Clone)]
-pub struct Opener {
-    /// Which of the wanted files.
-    pub index: usize,
-    /// The process.
-    pub pid: u32,
-    /// Its user.
-    pub uid: u32,
-    /// The lock.
+/// A line of the table: a lock that a process holds or waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ListedLock {
+    pub file: FileId,
+    /// The lock. If `waits` is true, `locker` is the waiter.
     pub lock: KernelLock,
-    /// Whether it is a file that was removed from the path since.
-    pub removed: bool,
+    pub waits: bool,
 }
 
-/// What a look through all processes found.
-#[derive(Debug)]
-pub struct Look<T> {
-    /// The descriptors that were looked for, in the order of the processes.
-    pub found: Vec<T>,
-    /// Whether there are processes whose descriptors we may not see.
-    pub hidden: bool,
-}
-
-/// A descriptor of another process.
-#[derive(Debug)]
-pub struct Descriptor<'a> {
-    /// The process.
-    pub pid: u32,
-    /// Where it is: a link to the file in `/proc/PID/fd`.
-    pub path: &'a Path,
-    /// What is known of the file.
-    pub data: Metadata,
-    /// Whether it could not be read which lock it has, although it may have one.
-    unread: Cell<bool>,
-}
-
-impl Descriptor<'_> {
-    /// Its lock, and which file the kernel says that it is of.
-    #[must_use]
-    pub fn lock(&self) -> Option<(FileId, KernelLock)> {
-        lock_in_fdinfo(process::info_of(self.path)?.to_str()?).unwrap_or_else(|error| {
-            self.unread.set(!has_gone(&error));
-            None
-        })
-    }
-
-    /// Returns whether it holds this fcntl(2) lock.
-    #[must_use]
-    pub fn has_range_lock(&self, range: &Range) -> bool {
-        let path = process::info_of(self.path).unwrap_or_default();
-        let info = path.to_str().and_then(process::read_small).unwrap_or_default();
-        info.lines()
-            .filter_map(|line| line.strip_prefix("lock:"))
-            .any(|line| listed_range(line).is_some_and(|(_, found)| found == *range))
-    }
-
-    /// The path of a file that was removed from there since.
-    #[must_use]
-    pub fn removed_from(&self) -> Option<PathBuf> {
-        if self.data.nlink() > 0 {
-            return None;
-        }
-        let link = fs::read_link(self.path).ok()?.into_os_string().into_vec();
-        Some(PathBuf::from(OsString::from_vec(link.strip_suffix(b" (deleted)")?.to_vec())))
-    }
-
-    /// The user of the process.
-    #[must_use]
-    pub fn user(&self) -> u32 {
-        process::user_of(self.pid).unwrap_or(process::UNKNOWN_USER)
-    }
-}
-
-/// Looks through the descriptors of all processes but one. Ends early when `stop` is set.
-pub fn look<T: Send>(but: u32, stop: &AtomicBool, find: impl Fn(&Descriptor) -> Option<T> + Sync) -> Look<T> {
-    let Ok(all) = process::try_all_pids() else { return Look { found: Vec::new(), hidden: true } };
-    let mut pids: Vec<u32> = all.into_iter().filter(|pid| *pid != but).collect();
-    pids.sort_unstable();
-    let some = |pids: &[u32]| {
-        let mut look = Look { found: Vec::new(), hidden: false };
-        for pid in pids {
-            if stop.load(Ordering::Relaxed) {
-                break;
-            }
-            look.hidden |= !look_at(*pid, &find, &mut look.found);
-        }
-        look
-    };
-    if pids.len() < MANY {
-        return some(&pids);
-    }
-    // Most of the time is spent in the kernel, which can answer several threads at once.
-    let threads = thread::available_parallelism().map_or(1, |number| number.get().min(8));
-    let parts: Vec<&[u32]> = pids.chunks(pids.len().div_ceil(threads)).collect();
-    let mut all = Look { found: Vec::new(), hidden: false };
-    for mut part in map_in_threads(&parts, some) {
-        all.found.append(&mut part.found);
-        all.hidden |= part.hidden;
-    }
-    all
-}
-
-/// `false`: we may not see them.
-fn look_at<T>(pid: u32, find: impl Fn(&Descriptor) -> Option<T>, found: &mut Vec<T>) -> bool {
-    let (seen, number) = look_in(pid, Path::new(&format!("/proc/{pid}/fd")), &find, found);
-    if !seen || number > 0 {
-        return seen;
-    }
-    process::other_thread(pid).is_none_or(|thread| look_in(pid, &thread.join("fd"), &find, found).0)
-}
-
-/// The same of the descriptors in this directory, and how many there are.
-fn look_in<T>(
-    pid: u32,
-    directory: &Path,
-    find: impl Fn(&Descriptor) -> Option<T>,
-    found: &mut Vec<T>,
-) -> (bool, usize) {
-    match fs::read_dir(directory) {
-        Ok(entries) => {
-            let (mut all, mut number) = (true, 0);
-            for entry in entries {
-                number += 1;
-                let at = entry.map(|entry| entry.path()).and_then(|path| Ok((fs::metadata(&path)?, path)));
-                match at {
-                    Ok((data, path)) => {
-                        let descriptor = Descriptor { pid, path: &path, data, unread: Cell::new(false) };
-                        found.extend(find(&descriptor));
-                        all &= !descriptor.unread.get();
-                    }
-                    // What may not be looked at is in the list of locks.
-                    Err(error) if error.kind() == PermissionDenied => {
-                        if process::is_guarded(pid) {
-                            break;
-                        }
-                    }
-                    Err(error) => all &= has_gone(&error),
-                }
-            }
-            (all, number)
-        }
-        Err(error) => (has_gone(&error), 0),
-    }
-}
-
-/// Whether what was asked of a process failed because that has ended meanwhile. Else, as for want of descriptors or memory,
-/// it may have what is looked for.
-fn has_gone(error: &io::Error) -> bool {
-    error.kind() == NotFound || error.raw_os_error() == Some(libc::ESRCH)
-}
-
-/// The processes that have locks on the wanted files.
-///
-/// With a directory, also those that have locks on files that were removed from it: these files are then put behind the
-/// wanted ones.
-#[must_use]
-pub fn openers(wanted: &mut Vec<Wanted>, directory: Option<&Path>, stop: &AtomicBool) -> Look<Opener> {
-    let by_file: HashMap<(u64, u64), usize> =
-        wanted.iter().enumerate().map(|(index, file)| ((file.dev, file.ino), index)).collect();
-    let mut by_path: HashMap<PathBuf, usize> =
-        wanted.iter().enumerate().map(|(index, file)| (file.path.clone(), index)).collect();
-    let find = |descriptor: &Descriptor| {
-        let removed = descriptor.data.nlink() == 0;
-        let from = if removed { Some(descriptor.removed_from()?) } else { None };
-        let index = match &from {
-            Some(path) if directory.is_some() && path.parent() == directory => by_path.get(path).copied(),
-            Some(path) => Some(*by_path.get(path)?),
-            None => Some(*by_file.get(&(descriptor.data.dev(), descriptor.data.ino()))?),
-        };
-        let (_, lock) = descriptor.lock()?;
-        let opener = Opener { index: index.unwrap_or(0), pid: descriptor.pid, uid: descriptor.user(), lock, removed };
-        Some((opener, from.filter(|_| index.is_none())))
-    };
-    let us = std::process::id();
-    let mut look = look(us, stop, find);
-    // This process may have inherited the descriptor from a script, but is gone when the answer is read. So it counts only where
-    // no other process holds the lock, as after `exec`.
-    let mut own = Vec::new();
-    look_at(us, find, &mut own);
-    own.retain(|(one, _)| {
-        !look.found.iter().any(|(other, _)| (other.index, other.removed) == (one.index, one.removed))
-    });
-    look.found.append(&mut own);
-    let mut found = Vec::new();
-    for (mut opener, from) in look.found {
-        if let Some(path) = from {
-            opener.index = *by_path.entry(path.clone()).or_insert_with(|| {
-                wanted.push(Wanted { dev: 0, ino: 0, path, lost: false });
-                wanted.len() - 1
-            });
-        }
-        found.push(opener);
-    }
-    found.sort_by_key(|opener| (opener.index, opener.pid));
-    found.dedup_by_key(|opener| (opener.index, opener.pid, opener.removed));
-    Look { found, hidden: look.hidden }
-}
-
-/// Whether a process has a lock on this file.
-#[must_use]
-pub fn holds(pid: u32, file: &Wanted) -> bool {
-    lock_on(pid, file).is_some()
-}
-
-/// The lock that a process has on this file.
-#[must_use]
-pub fn lock_on(pid: u32, file: &Wanted) -> Option<KernelLock> {
-    let mut found = Vec::new();
-    look_at(
-        pid,
-        |descriptor| {
-            let same = (descriptor.data.dev(), descriptor.data.ino()) == (file.dev, file.ino);
-            if same { descriptor.lock() } else { None }
-        },
-        &mut found,
-    );
-    found.first().map(|(_, lock)| *lock)
-}
-
-/// The lock that this process has through its descriptor `fd`. None, if the kernel cannot be asked.
+/// The lock that this process holds through its descriptor `fd`. `None` also if the kernel cannot be asked.
 #[must_use]
 pub fn lock_of_descriptor(fd: i32) -> Option<KernelLock> {
     try_lock_of_descriptor(fd).ok().flatten()
 }
 
-/// The same, with the reason where the kernel cannot be asked.
+/// The lock that this process holds through its descriptor `fd`, or the reason why the kernel cannot be asked.
 pub fn try_lock_of_descriptor(fd: i32) -> io::Result<Option<KernelLock>> {
-    Ok(lock_in_fdinfo(&format!("/proc/self/fdinfo/{fd}"))?.map(|(_, lock)| lock))
+    Ok(read_fdinfo_lock(&format!("/proc/self/fdinfo/{fd}"))?.map(|(_, lock)| lock))
 }
 
-/// All locks that are held or waited for, as far as they can be seen from this pid namespace. Those that wait for a file
-/// stand behind its holders, in the order in which they will be served.
+/// All locks that are held or waited for and that are visible from this PID namespace. The waiters for a file follow
+/// its holders, in the order in which they will get the lock. Empty if the table cannot be read.
 #[must_use]
-pub fn list() -> Vec<Listed> {
+pub fn list() -> Vec<ListedLock> {
     try_list().unwrap_or_default()
 }
 
-/// The same. `None`: the list cannot be read.
+/// Returns the same as [`list`], or `None` if the table cannot be read.
 #[must_use]
-pub fn try_list() -> Option<Vec<Listed>> {
-    // The kernel gives a page of it at a time. One lock, with all who wait for it, is shown as a whole; but when another is
-    // released between one page and the next, those behind it move up, and one is skipped. So where there is more than a
-    // page, each file is taken from the look that showed the most of it.
+pub fn try_list() -> Option<Vec<ListedLock>> {
+    // The kernel returns one page at a time, and never splits a lock from its waiters. If a lock is released between
+    // two pages, the later ones move up and one of them is skipped. So a table of several pages is read repeatedly, and
+    // each file is taken from the read that shows the most locks of it.
     let read = || process::read_whole("/proc/locks");
     let mut text = read()?;
-    let mut best = by_file(&text);
-    for _ in 1..MOST_READS {
+    let mut best = group_by_file(&text);
+    for _ in 1..MAX_READS {
         if text.len() < PAGE {
             break;
         }
@@ -336,52 +97,55 @@ pub fn try_list() -> Option<Vec<Listed>> {
             break;
         }
         text = again;
-        for (file, locks) in by_file(&text) {
+        for (file, locks) in group_by_file(&text) {
             let known = best.entry(file).or_default();
             if locks.len() >= known.len() {
                 *known = locks;
             }
         }
     }
-    let mut all: Vec<Listed> = best.into_values().flatten().collect();
+    let mut all: Vec<ListedLock> = best.into_values().flatten().collect();
     if process::pid_namespace() != FIRST_NAMESPACE {
         add_unlisted_waits(&mut all);
     }
     Some(all)
 }
 
-/// In a pid namespace of its own, as in a container, the list leaves out each lock whose taker has ended, as a script's helper
-/// has, and with it those who wait for it. They can be seen waiting all the same; in which order is not told, so it is taken
-/// that who was started first is first.
-fn add_unlisted_waits(all: &mut Vec<Listed>) {
+/// Adds the waiters that the table leaves out.
+///
+/// In a PID namespace other than the first, as in a container, the table leaves out each lock whose locker has ended
+/// (such as the helper of a script), together with its waiters. The waiters can still be found, as processes that sleep
+/// in flock(2). Their order is not known; this function assumes the order of their start times.
+fn add_unlisted_waits(all: &mut Vec<ListedLock>) {
     let known: HashSet<u32> = all.iter().filter(|one| one.waits).map(|one| one.lock.locker).collect();
-    let mut seen: Vec<process::Seen> =
-        process::all_pids().into_iter().filter(|pid| !known.contains(pid)).filter_map(blocked).collect();
-    seen.sort_by_key(|seen| (seen.start, seen.pid));
-    for process in seen {
-        if let Some((file, exclusive)) = awaited(process.pid) {
-            all.push(Listed { file, lock: KernelLock { locker: process.pid, exclusive }, waits: true });
+    let mut sleepers: Vec<process::ProcessStat> =
+        process::all_pids().into_iter().filter(|pid| !known.contains(pid)).filter_map(find_sleeper).collect();
+    sleepers.sort_by_key(|process| (process.start, process.pid));
+    for process in sleepers {
+        if let Some((file, exclusive)) = find_awaited_file(process.pid) {
+            all.push(ListedLock { file, lock: KernelLock { locker: process.pid, exclusive }, waits: true });
         }
     }
 }
 
-/// A process that sleeps in flock(2).
-fn blocked(pid: u32) -> Option<process::Seen> {
+/// Returns the process if it sleeps in flock(2).
+fn find_sleeper(pid: u32) -> Option<process::ProcessStat> {
     let place = process::sleeps_in(pid)?;
-    if place == "locks_lock_inode_wait" || place == "flock_lock_inode_wait" { process::seen(pid) } else { None }
+    if place == "locks_lock_inode_wait" || place == "flock_lock_inode_wait" { process::read_stat(pid) } else { None }
 }
 
-/// The file for which a process sleeps in flock(2), and whether it wants it exclusive.
-fn awaited(pid: u32) -> Option<(FileId, bool)> {
+/// The file for which a process sleeps in flock(2), and true if it wants an exclusive lock.
+fn find_awaited_file(pid: u32) -> Option<(FileId, bool)> {
     let id = |number: &str| {
         let link = format!("/proc/{pid}/fd/{number}");
         let data = fs::metadata(&link).ok().filter(Metadata::is_file)?;
-        Some(file_id(&Wanted { dev: data.dev(), ino: data.ino(), path: fs::read_link(link).ok()?, lost: false }))
+        Some(file_id(&WantedFile { dev: data.dev(), ino: data.ino(), path: fs::read_link(link).ok()?, lost: false }))
     };
     if let [descriptor, how, ..] = process::call_arguments(pid)[..] {
         return Some((id(&descriptor.to_string())?, how & u64::from(libc::LOCK_EX.cast_unsigned()) != 0));
     }
-    // Then it is the only file that it has open without a lock, if there is but one.
+    // If the arguments of the call are hidden, it is the file that the process has open without a lock, provided that
+    // there is only one.
     let numbers = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     let numbers = numbers.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let above = |number: &String| number.parse::<u32>().is_ok_and(|number| number > 2);
@@ -391,19 +155,20 @@ fn awaited(pid: u32) -> Option<(FileId, bool)> {
     if open.all(|other| other == only) { Some((only, true)) } else { None }
 }
 
-/// Who waits for a file, in their order, by one look: one or two may be missed, and in a pid namespace of its own more.
+/// The waiters for a file, in their order, from one read of the table. It can miss one or two, and more in a PID
+/// namespace other than the first.
 #[must_use]
 pub(crate) fn queue(file: FileId) -> Vec<u32> {
     let text = process::read_whole("/proc/locks").unwrap_or_default();
-    let waits = text.lines().filter(|line| line.contains("->")).filter_map(listed);
+    let waits = text.lines().filter(|line| line.contains("->")).filter_map(parse_lock);
     waits.filter(|one| one.waits && one.file == file).map(|one| one.lock.locker).collect()
 }
 
-fn by_file(text: &str) -> HashMap<FileId, Vec<Listed>> {
-    let mut by_file: HashMap<FileId, Vec<Listed>> = HashMap::new();
+fn group_by_file(text: &str) -> HashMap<FileId, Vec<ListedLock>> {
+    let mut by_file: HashMap<FileId, Vec<ListedLock>> = HashMap::new();
     let mut seen = HashSet::new();
-    for lock in text.lines().filter_map(listed) {
-        // Shown again, as one moved down that came in front of it.
+    for lock in text.lines().filter_map(parse_lock) {
+        // The kernel shows a lock twice if a new one pushed it to the next page.
         if seen.insert(lock) {
             by_file.entry(lock.file).or_default().push(lock);
         }
@@ -411,12 +176,13 @@ fn by_file(text: &str) -> HashMap<FileId, Vec<Listed>> {
     by_file
 }
 
-/// How the kernel names the file that `wanted` leads to.
+/// Returns the name that a file has in the table.
 #[must_use]
-pub fn file_id(wanted: &Wanted) -> FileId {
+pub fn file_id(wanted: &WantedFile) -> FileId {
     #[cfg(target_os = "linux")]
     let (major, minor) = match (libc::major(wanted.dev), libc::minor(wanted.dev)) {
-        // Where the device is a number without a disk, as of btrfs and overlay, a file may tell of another than its mount.
+        // On btrfs and overlay the device is a number without a disk, and stat(2) can return another one than that of
+        // the mount.
         (0, minor) => process::device_of_mount(&wanted.path).unwrap_or((0, minor)),
         known => known,
     };
@@ -425,20 +191,21 @@ pub fn file_id(wanted: &Wanted) -> FileId {
     FileId { major, minor, ino: wanted.ino }
 }
 
-/// The lock that a process has through a descriptor, and which file the kernel says that it is of.
+/// The lock that a process holds through a descriptor, and the file of that lock as the kernel names it.
 #[must_use]
 pub(crate) fn lock_of(pid: u32, descriptor: &str) -> Option<(FileId, KernelLock)> {
-    lock_in_fdinfo(&format!("/proc/{pid}/fdinfo/{descriptor}")).ok().flatten()
+    read_fdinfo_lock(&format!("/proc/{pid}/fdinfo/{descriptor}")).ok().flatten()
 }
 
-fn lock_in_fdinfo(path: &str) -> io::Result<Option<(FileId, KernelLock)>> {
+/// Reads the flock(2) lock from a file in `/proc/PID/fdinfo`.
+pub(super) fn read_fdinfo_lock(path: &str) -> io::Result<Option<(FileId, KernelLock)>> {
     let info = process::try_read_small(path)?;
     let mut locks = info.lines().filter_map(|line| line.strip_prefix("lock:"));
-    Ok(locks.find_map(|line| listed(line).map(|it| (it.file, it.lock))))
+    Ok(locks.find_map(|line| parse_lock(line).map(|it| (it.file, it.lock))))
 }
 
-/// Reads a line such as `1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`, or `1: -> FLOCK …` of one who waits.
-fn listed(line: &str) -> Option<Listed> {
+/// Parses a line such as `1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`, or `1: -> FLOCK …` for a waiter.
+fn parse_lock(line: &str) -> Option<ListedLock> {
     let mut words = line.split_ascii_whitespace().skip(1).peekable();
     let waits = words.next_if_eq(&"->").is_some();
     if words.next() != Some("FLOCK") {
@@ -446,33 +213,33 @@ fn listed(line: &str) -> Option<Listed> {
     }
     let exclusive = words.nth(1)? == "WRITE";
     let locker = words.next()?.parse().unwrap_or(0);
-    let file = listed_file(words.next()?)?;
-    Some(Listed { file, lock: KernelLock { locker, exclusive }, waits })
+    let file = parse_file_id(words.next()?)?;
+    Some(ListedLock { file, lock: KernelLock { locker, exclusive }, waits })
 }
 
-/// The first fcntl(2) lock on a file that the kernel lists.
+/// The first fcntl(2) lock on a file in the table.
 #[must_use]
-pub(crate) fn range_lock(file: FileId) -> Option<Range> {
+pub(crate) fn range_lock(file: FileId) -> Option<RangeLock> {
     let text = process::read_whole("/proc/locks")?;
-    text.lines().filter_map(listed_range).find_map(|(of, range)| (of == file).then_some(range))
+    text.lines().filter_map(parse_range_lock).find_map(|(locked, range)| (locked == file).then_some(range))
 }
 
-/// Reads a line such as `1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`, or `OFDLCK` with the process -1.
-fn listed_range(line: &str) -> Option<(FileId, Range)> {
+/// Parses a line such as `1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`, or `OFDLCK` with the process -1.
+pub(super) fn parse_range_lock(line: &str) -> Option<(FileId, RangeLock)> {
     let [_, "POSIX" | "OFDLCK", _, kind, pid, file, start, end, ..] =
         line.split_ascii_whitespace().collect::<Vec<_>>()[..]
     else {
         return None;
     };
     let start = start.parse().ok()?;
-    // The last byte, which is in the range.
+    // `end` is the last byte of the range, not the first after it.
     let len = if end == "EOF" { 0 } else { end.parse::<u64>().ok()?.checked_sub(start)? + 1 };
     let mode = if kind == "WRITE" { Mode::Exclusive } else { Mode::Shared };
-    Some((listed_file(file)?, Range { mode, start, len, pid: pid.parse().ok().filter(|pid| *pid > 0) }))
+    Some((parse_file_id(file)?, RangeLock { mode, start, len, pid: pid.parse().ok().filter(|pid| *pid > 0) }))
 }
 
-/// Reads a file's device and inode, such as `fe:00:1234`.
-fn listed_file(text: &str) -> Option<FileId> {
+/// Parses a device number and inode, such as `fe:00:1234`.
+fn parse_file_id(text: &str) -> Option<FileId> {
     let mut parts = text.split(':');
     let mut number = || u32::from_str_radix(parts.next()?, 16).ok();
     let (major, minor) = (number()?, number()?);
@@ -484,24 +251,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lines_of_the_kernel_are_read() {
+    fn the_lines_of_the_kernel_are_parsed() {
         let file = FileId { major: 0xfe, minor: 0, ino: 1234 };
         assert_eq!(
-            listed("1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"),
-            Some(Listed { file, lock: KernelLock { locker: 4321, exclusive: true }, waits: false })
+            parse_lock("1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"),
+            Some(ListedLock { file, lock: KernelLock { locker: 4321, exclusive: true }, waits: false })
         );
         assert_eq!(
-            listed("12:    -> FLOCK  ADVISORY  READ -1 fe:00:1234 0 EOF"),
-            Some(Listed { file, lock: KernelLock { locker: 0, exclusive: false }, waits: true })
+            parse_lock("12:    -> FLOCK  ADVISORY  READ -1 fe:00:1234 0 EOF"),
+            Some(ListedLock { file, lock: KernelLock { locker: 0, exclusive: false }, waits: true })
         );
-        assert_eq!(listed("1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), None);
-        assert_eq!(listed("1: FLOCK  ADVISORY  WRITE 4321 <none>:0 0 EOF"), None);
-        assert_eq!(listed(""), None);
-        let range = Range { mode: Mode::Exclusive, start: 0, len: 0, pid: Some(4321) };
-        assert_eq!(listed_range("1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), Some((file, range)));
-        let range = Range { mode: Mode::Shared, start: 10, len: 10, pid: None };
-        assert_eq!(listed_range("1: OFDLCK ADVISORY  READ -1 fe:00:1234 10 19"), Some((file, range)));
-        assert_eq!(listed_range("1: -> POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), None);
-        assert_eq!(listed_range("1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), None);
+        assert_eq!(parse_lock("1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), None);
+        assert_eq!(parse_lock("1: FLOCK  ADVISORY  WRITE 4321 <none>:0 0 EOF"), None);
+        assert_eq!(parse_lock(""), None);
+        let range = RangeLock { mode: Mode::Exclusive, start: 0, len: 0, pid: Some(4321) };
+        assert_eq!(parse_range_lock("1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), Some((file, range)));
+        let range = RangeLock { mode: Mode::Shared, start: 10, len: 10, pid: None };
+        assert_eq!(parse_range_lock("1: OFDLCK ADVISORY  READ -1 fe:00:1234 10 19"), Some((file, range)));
+        assert_eq!(parse_range_lock("1: -> POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), None);
+        assert_eq!(parse_range_lock("1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), None);
     }
 }

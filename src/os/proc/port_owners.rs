@@ -1,4 +1,5 @@
-//! Which process has a port, as far as `/proc` tells. Nothing is bound for it, so it is in nobody's way.
+//! Finds the processes that use a port, from the socket tables in `/proc/net`. It binds nothing, so it cannot get in
+//! the way of a program that wants the port.
 
 #[cfg(any(test, fuzzing))]
 pub mod properties;
@@ -7,17 +8,17 @@ use crate::os::listening::listens;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 
-/// Who has which of `ports`: their processes, none where they cannot be seen from here. A port that nobody has is not in
-/// it. `None` where the system does not tell at all.
+/// Returns those of `ports` that are in use, each with the processes that use it (none if they are hidden). `None` if
+/// the system has no socket tables.
 #[must_use]
-pub fn of(ports: &[u32]) -> Option<BTreeMap<u32, Vec<u32>>> {
+pub fn find_port_owners(ports: &[u32]) -> Option<BTreeMap<u32, Vec<u32>>> {
     let mut found = BTreeMap::new();
     let mut sockets: HashMap<u64, u32> = HashMap::new();
-    let mut told = false;
+    let mut has_table = false;
     for (table, is_tcp) in [("tcp", true), ("tcp6", true), ("udp", false), ("udp6", false)] {
         let Ok(text) = fs::read_to_string(format!("/proc/net/{table}")) else { continue };
-        told = true;
-        for (port, inode) in text.lines().skip(1).filter_map(|line| socket(line, is_tcp)) {
+        has_table = true;
+        for (port, inode) in text.lines().skip(1).filter_map(|line| parse_socket(line, is_tcp)) {
             if ports.contains(&port) {
                 found.entry(port).or_insert_with(Vec::new);
                 sockets.insert(inode, port);
@@ -43,29 +44,29 @@ pub fn of(ports: &[u32]) -> Option<BTreeMap<u32, Vec<u32>>> {
             pids.sort_unstable();
         }
     }
-    told.then_some(found)
+    has_table.then_some(found)
 }
 
-/// Whether somebody has this port, with TCP or UDP as said. `None` where the system does not tell.
+/// Returns true if a process uses this port with one of the chosen protocols. `None` if that is not known.
 #[must_use]
 pub fn is_used(port: u32, tcp: bool, udp: bool) -> Option<bool> {
     let Ok(number) = u16::try_from(port) else { return Some(false) };
     if tcp && listens(number)? {
         return Some(true);
     }
-    let mut told = !udp;
+    let mut has_table = !udp;
     for table in ["udp", "udp6"].into_iter().filter(|_| udp) {
         let Ok(text) = fs::read_to_string(format!("/proc/net/{table}")) else { continue };
-        told = true;
-        if text.lines().skip(1).filter_map(|line| socket(line, false)).any(|(used, _)| used == port) {
+        has_table = true;
+        if text.lines().skip(1).filter_map(|line| parse_socket(line, false)).any(|(used, _)| used == port) {
             return Some(true);
         }
     }
-    told.then_some(false)
+    has_table.then_some(false)
 }
 
-/// The local port and the inode in a line of such a table: of TCP, if it listens.
-fn socket(line: &str, is_tcp: bool) -> Option<(u32, u64)> {
+/// The local port and the inode of a socket in a line of a table. `None` for a TCP socket that does not listen.
+fn parse_socket(line: &str, is_tcp: bool) -> Option<(u32, u64)> {
     let mut words = line.split_ascii_whitespace();
     let port = u32::from_str_radix(words.nth(1)?.rsplit(':').next()?, 16).ok()?;
     let state = words.nth(1)?;
@@ -78,24 +79,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tables_of_the_kernel_are_read() {
+    fn the_tables_of_the_kernel_are_parsed() {
         let line =
             "   0: 0100007F:1388 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 12345 1 0 100";
-        assert_eq!(socket(line, true), Some((5000, 12345)));
-        assert_eq!(socket(&line.replace(" 0A ", " 01 "), true), None);
-        assert_eq!(socket(&line.replace(" 0A ", " 07 "), false), Some((5000, 12345)));
-        assert_eq!(socket("", true), None);
+        assert_eq!(parse_socket(line, true), Some((5000, 12345)));
+        assert_eq!(parse_socket(&line.replace(" 0A ", " 01 "), true), None);
+        assert_eq!(parse_socket(&line.replace(" 0A ", " 07 "), false), Some((5000, 12345)));
+        assert_eq!(parse_socket("", true), None);
     }
 
     #[test]
-    fn a_listener_of_our_own_is_found() {
+    fn a_listener_of_this_process_is_found() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = u32::from(listener.local_addr().unwrap().port());
         // Another test may start a process, which has a copy of each descriptor until it runs its program.
-        assert!(of(&[port]).unwrap()[&port].contains(&std::process::id()));
+        assert!(find_port_owners(&[port]).unwrap()[&port].contains(&std::process::id()));
         drop(listener);
         let begin = std::time::Instant::now();
-        while !of(&[port]).unwrap().is_empty() {
+        while !find_port_owners(&[port]).unwrap().is_empty() {
             assert!(begin.elapsed().as_secs() < 30, "the listener was closed, and is still found");
         }
     }

@@ -7,7 +7,8 @@
 
 use aba_lock::lock::kill;
 use aba_lock::os::Process;
-use aba_lock::os::proc::lock_table::{self, Wanted};
+use aba_lock::os::proc::lock_table::WantedFile;
+use aba_lock::os::proc::openers;
 use aba_lock::os::proc::process;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -16,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 
 /// The processes that hold a lock.
 pub(crate) struct Holders {
-    file: Wanted,
+    file: WantedFile,
     found: Vec<LocalHolder>,
 }
 
@@ -31,14 +32,14 @@ impl Holders {
     pub(crate) fn find(file: &File) -> Self {
         let file = identify(file);
         let (dev, ino) = (file.dev, file.ino);
-        let look = lock_table::look(std::process::id(), &AtomicBool::new(false), |descriptor| {
+        let look = openers::scan_descriptors(std::process::id(), &AtomicBool::new(false), |descriptor| {
             let is_same = (descriptor.data.dev(), descriptor.data.ino()) == (dev, ino);
             (is_same && descriptor.lock().is_some()).then_some(descriptor.pid)
         });
         let mut pids = look.found;
         pids.dedup();
         let open = |pid: u32| {
-            let start = process::seen(pid)?.start;
+            let start = process::read_stat(pid)?.start;
             Some(LocalHolder { pid, start, process: Process::open(pid, start)? })
         };
         Self { file, found: pids.into_iter().filter_map(open).collect() }
@@ -62,7 +63,7 @@ impl Holders {
 
     fn send(&self, signal: i32) -> usize {
         let still_holds = |holder: &&LocalHolder| {
-            process::is_alive(holder.pid, holder.start) && lock_table::holds(holder.pid, &self.file)
+            process::is_alive(holder.pid, holder.start) && openers::holds(holder.pid, &self.file)
         };
         self.found.iter().filter(still_holds).filter(|holder| holder.process.signal(signal).is_ok()).count()
     }
@@ -74,11 +75,11 @@ pub(crate) fn open_holder(pid: u32, file: &File) -> Option<Process> {
     let number = process::number_of(pid)?;
     let process = Process::open(number, process::start_time(number)?)?;
     // A process that got the number after that is examined now, but gets no signal.
-    lock_table::holds(number, &identify(file)).then_some(process)
+    openers::holds(number, &identify(file)).then_some(process)
 }
 
 /// Identifies the lock file in the kernel's table of locks.
-fn identify(file: &File) -> Wanted {
+fn identify(file: &File) -> WantedFile {
     let (dev, ino) = file.metadata().map_or((0, 0), |data| (data.dev(), data.ino()));
-    Wanted { dev, ino, path: PathBuf::new(), lost: false }
+    WantedFile { dev, ino, path: PathBuf::new(), lost: false }
 }

@@ -87,7 +87,7 @@ const MAX_SCRIPT: usize = 120;
 
 /// Returns the command line that makes the calling script wait for its locks.
 pub(crate) fn hint_to_wait_in_script() -> String {
-    let words = process::words_of_ours(os::parent_id());
+    let words = process::local_words(os::parent_id());
     let called = match words.as_slice() {
         // An interactive shell: the user typed the call.
         [] | [_] => return "`--wait`".to_owned(),

@@ -5,17 +5,13 @@ use super::table::{Column, format_table};
 use super::text::{escape_controls, format_command};
 use crate::args::reserve::Format;
 use aba_lock::base::duration::format_span;
-use aba_lock::number::damaged_registry::Recovered;
+use aba_lock::number::book::Row;
 use aba_lock::number::error::NumberError;
 use aba_lock::number::lease::Lease;
 use aba_lock::number::list::Entry;
-use aba_lock::number::plan::Plan;
-use aba_lock::number::pool::{Pool, Tag};
-use aba_lock::number::probe::Probe;
-use aba_lock::number::prune::{Because, Dropped};
-use aba_lock::number::range::Range;
-use aba_lock::number::row::Row;
-use aba_lock::number::unavailable::Why;
+use aba_lock::number::plan::{Because, Dropped, Plan, Probe, Why};
+use aba_lock::number::pool::{Pool, Range, Tag};
+use aba_lock::number::registry::Recovered;
 use aba_lock::os::proc::{port_owners, process};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
@@ -94,7 +90,8 @@ fn describe_unmet(number: u32, why: &Why) -> String {
 }
 
 fn describe_user(number: u32) -> String {
-    let found = port_owners::of(&[number]).and_then(|mut found| found.remove(&number)).unwrap_or_default();
+    let found =
+        port_owners::find_port_owners(&[number]).and_then(|mut found| found.remove(&number)).unwrap_or_default();
     let who = |pid: &u32| format!(" by pid {pid} ({})", format_command(&process::command_line(*pid)));
     found.first().map(who).unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 use aba_lock::base::target::Kind;
 use aba_lock::base::text::{quote_path, shorten};
 
-use aba_lock::os::Range;
+use aba_lock::os::RangeLock;
 use std::path::Path;
 
 /// The maximum number of characters of a command line in a message.
@@ -28,7 +28,7 @@ pub(crate) fn describe_file_type(kind: &str) -> String {
 }
 
 /// Formats the part of a file that a lock covers. The text is empty for the whole file.
-pub(crate) fn format_range(range: &Range) -> String {
+pub(crate) fn format_range(range: &RangeLock) -> String {
     match (range.start, range.len) {
         (0, 0) => String::new(),
         (start, 0) => format!(" from byte {start}"),

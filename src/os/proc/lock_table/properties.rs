@@ -1,24 +1,25 @@
-//! What holds of what `/proc` says of locks, for any bytes.
+//! Properties of the parser of the lock table, which hold for any input. The fuzz targets and the property tests call
+//! them.
 
-use super::{FileId, KernelLock, Listed, by_file, listed};
+use super::{FileId, KernelLock, ListedLock, group_by_file, parse_lock};
 
-/// Checks that it does.
+/// Checks the properties.
 ///
 /// # Panics
 ///
-/// Where it does not.
+/// If a property is violated.
 pub fn hold(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let all: Vec<Listed> = text.lines().filter_map(listed).collect();
+    let all: Vec<ListedLock> = text.lines().filter_map(parse_lock).collect();
     for lock in &all {
-        let Listed { file: FileId { major, minor, ino }, lock: KernelLock { locker, exclusive }, waits } = lock;
+        let ListedLock { file: FileId { major, minor, ino }, lock: KernelLock { locker, exclusive }, waits } = lock;
         let arrow = if *waits { "-> " } else { "" };
         let mode = if *exclusive { "WRITE" } else { "READ" };
         let line = format!("1: {arrow}FLOCK  ADVISORY  {mode} {locker} {major:02x}:{minor:02x}:{ino} 0 EOF");
-        assert_eq!(listed(&line).as_ref(), Some(lock));
+        assert_eq!(parse_lock(&line).as_ref(), Some(lock));
     }
-    // Each once, with the others of its file and in their order: that is the order in which they are served.
-    let by_file = by_file(&text);
+    // Each lock is listed once, with the others of its file, in the order in which the waiters will get the lock.
+    let by_file = group_by_file(&text);
     let mut found = 0;
     for (file, locks) in &by_file {
         let mut later = all.iter();

@@ -1,0 +1,252 @@
+//! Finds the processes that have a file open and hold a lock on it, in `/proc/PID/fd` and `/proc/PID/fdinfo`
+//! (`proc_pid_fdinfo(5)`).
+//!
+//! A lock of flock(2) belongs to the open file description, so each process that shares the description holds it, also
+//! if the process that called flock(2) has ended. The lock table of the kernel would name only that process. Processes
+//! of other users can be hidden; each result says if some were.
+
+use crate::os::proc::lock_table::{FileId, KernelLock, WantedFile, parse_range_lock, read_fdinfo_lock};
+use crate::os::proc::process;
+use crate::os::range::RangeLock;
+use crate::os::thread::map_in_threads;
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::io::{
+    self,
+    ErrorKind::{NotFound, PermissionDenied},
+};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+/// The number of processes from which several threads scan them.
+const MANY: usize = 512;
+
+/// A process that holds a lock on one of the wanted files.
+#[derive(Debug, Clone)]
+pub struct LockingProcess {
+    /// The index of the wanted file.
+    pub index: usize,
+    pub pid: u32,
+    pub uid: u32,
+    pub lock: KernelLock,
+    /// True if the open file is one that was removed from the path since.
+    pub removed: bool,
+}
+
+/// The result of a scan of the descriptors of all processes.
+#[derive(Debug)]
+pub struct Scan<T> {
+    /// The results for the descriptors, in the order of the processes.
+    pub found: Vec<T>,
+    /// True if there are processes whose descriptors this process may not see.
+    pub hidden: bool,
+}
+
+/// A descriptor of a scanned process.
+#[derive(Debug)]
+pub struct ScannedDescriptor<'a> {
+    pub pid: u32,
+    /// The link to the file in `/proc/PID/fd`.
+    pub path: &'a Path,
+    /// The metadata of the file.
+    pub data: Metadata,
+    /// True if it could not be read which lock it holds, although it may hold one.
+    unread: Cell<bool>,
+}
+
+impl ScannedDescriptor<'_> {
+    /// Its flock(2) lock, and the file of that lock as the kernel names it.
+    #[must_use]
+    pub fn lock(&self) -> Option<(FileId, KernelLock)> {
+        read_fdinfo_lock(process::fdinfo_path(self.path)?.to_str()?).unwrap_or_else(|error| {
+            self.unread.set(!has_vanished(&error));
+            None
+        })
+    }
+
+    /// Returns true if it holds this fcntl(2) lock.
+    #[must_use]
+    pub fn has_range_lock(&self, range: &RangeLock) -> bool {
+        let path = process::fdinfo_path(self.path).unwrap_or_default();
+        let info = path.to_str().and_then(process::read_small).unwrap_or_default();
+        info.lines()
+            .filter_map(|line| line.strip_prefix("lock:"))
+            .any(|line| parse_range_lock(line).is_some_and(|(_, found)| found == *range))
+    }
+
+    /// The former path of a file that was removed.
+    #[must_use]
+    pub fn removed_from(&self) -> Option<PathBuf> {
+        if self.data.nlink() > 0 {
+            return None;
+        }
+        let link = fs::read_link(self.path).ok()?.into_os_string().into_vec();
+        Some(PathBuf::from(OsString::from_vec(link.strip_suffix(b" (deleted)")?.to_vec())))
+    }
+
+    /// The user of the process.
+    #[must_use]
+    pub fn user(&self) -> u32 {
+        process::user_of(self.pid).unwrap_or(process::UNKNOWN_USER)
+    }
+}
+
+/// Applies `find` to the descriptors of all processes except `skipped`. Ends early when `stop` is set.
+pub fn scan_descriptors<T: Send>(
+    skipped: u32,
+    stop: &AtomicBool,
+    find: impl Fn(&ScannedDescriptor) -> Option<T> + Sync,
+) -> Scan<T> {
+    let Ok(all) = process::try_all_pids() else { return Scan { found: Vec::new(), hidden: true } };
+    let mut pids: Vec<u32> = all.into_iter().filter(|pid| *pid != skipped).collect();
+    pids.sort_unstable();
+    let scan_some = |pids: &[u32]| {
+        let mut scan = Scan { found: Vec::new(), hidden: false };
+        for pid in pids {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            scan.hidden |= !scan_process(*pid, &find, &mut scan.found);
+        }
+        scan
+    };
+    if pids.len() < MANY {
+        return scan_some(&pids);
+    }
+    // The scan spends most of its time in the kernel, which can answer several threads at once.
+    let threads = thread::available_parallelism().map_or(1, |number| number.get().min(8));
+    let parts: Vec<&[u32]> = pids.chunks(pids.len().div_ceil(threads)).collect();
+    let mut all = Scan { found: Vec::new(), hidden: false };
+    for mut part in map_in_threads(&parts, scan_some) {
+        all.found.append(&mut part.found);
+        all.hidden |= part.hidden;
+    }
+    all
+}
+
+/// Returns false if this process may not see the descriptors of `pid`.
+fn scan_process<T>(pid: u32, find: impl Fn(&ScannedDescriptor) -> Option<T>, found: &mut Vec<T>) -> bool {
+    let (seen, count) = scan_directory(pid, Path::new(&format!("/proc/{pid}/fd")), &find, found);
+    if !seen || count > 0 {
+        return seen;
+    }
+    process::other_thread(pid).is_none_or(|thread| scan_directory(pid, &thread.join("fd"), &find, found).0)
+}
+
+/// Scans the descriptors in one directory. Returns false if this process may not see them all, and their number.
+fn scan_directory<T>(
+    pid: u32,
+    directory: &Path,
+    find: impl Fn(&ScannedDescriptor) -> Option<T>,
+    found: &mut Vec<T>,
+) -> (bool, usize) {
+    match fs::read_dir(directory) {
+        Ok(entries) => {
+            let (mut all, mut count) = (true, 0);
+            for entry in entries {
+                count += 1;
+                let opened = entry.map(|entry| entry.path()).and_then(|path| Ok((fs::metadata(&path)?, path)));
+                match opened {
+                    Ok((data, path)) => {
+                        let descriptor = ScannedDescriptor { pid, path: &path, data, unread: Cell::new(false) };
+                        found.extend(find(&descriptor));
+                        all &= !descriptor.unread.get();
+                    }
+                    // The lock table shows the locks on files that this process may not examine.
+                    Err(error) if error.kind() == PermissionDenied => {
+                        if process::is_guarded(pid) {
+                            break;
+                        }
+                    }
+                    Err(error) => all &= has_vanished(&error),
+                }
+            }
+            (all, count)
+        }
+        Err(error) => (has_vanished(&error), 0),
+    }
+}
+
+/// Returns true if a question about a process failed because the process or the descriptor is gone. After another
+/// error, such as a lack of descriptors or memory, the process may hold a lock.
+fn has_vanished(error: &io::Error) -> bool {
+    error.kind() == NotFound || error.raw_os_error() == Some(libc::ESRCH)
+}
+
+/// Finds the processes that hold locks on the wanted files.
+///
+/// With a directory, it also finds processes that hold locks on files that were removed from it, and appends these
+/// files to `wanted`.
+#[must_use]
+pub fn find_locking_processes(
+    wanted: &mut Vec<WantedFile>,
+    directory: Option<&Path>,
+    stop: &AtomicBool,
+) -> Scan<LockingProcess> {
+    let by_file: HashMap<(u64, u64), usize> =
+        wanted.iter().enumerate().map(|(index, file)| ((file.dev, file.ino), index)).collect();
+    let mut by_path: HashMap<PathBuf, usize> =
+        wanted.iter().enumerate().map(|(index, file)| (file.path.clone(), index)).collect();
+    let find = |descriptor: &ScannedDescriptor| {
+        let removed = descriptor.data.nlink() == 0;
+        let from = if removed { Some(descriptor.removed_from()?) } else { None };
+        let index = match &from {
+            Some(path) if directory.is_some() && path.parent() == directory => by_path.get(path).copied(),
+            Some(path) => Some(*by_path.get(path)?),
+            None => Some(*by_file.get(&(descriptor.data.dev(), descriptor.data.ino()))?),
+        };
+        let (_, lock) = descriptor.lock()?;
+        let process =
+            LockingProcess { index: index.unwrap_or(0), pid: descriptor.pid, uid: descriptor.user(), lock, removed };
+        Some((process, from.filter(|_| index.is_none())))
+    };
+    let us = std::process::id();
+    let mut scan = scan_descriptors(us, stop, find);
+    // This process may have inherited the descriptor from a script, but it has ended when the user reads the answer. So
+    // it counts only if no other process holds the lock, as after `exec`.
+    let mut own = Vec::new();
+    scan_process(us, find, &mut own);
+    own.retain(|(one, _)| {
+        !scan.found.iter().any(|(other, _)| (other.index, other.removed) == (one.index, one.removed))
+    });
+    scan.found.append(&mut own);
+    let mut found = Vec::new();
+    for (mut process, from) in scan.found {
+        if let Some(path) = from {
+            process.index = *by_path.entry(path.clone()).or_insert_with(|| {
+                wanted.push(WantedFile { dev: 0, ino: 0, path, lost: false });
+                wanted.len() - 1
+            });
+        }
+        found.push(process);
+    }
+    found.sort_by_key(|process| (process.index, process.pid));
+    found.dedup_by_key(|process| (process.index, process.pid, process.removed));
+    Scan { found, hidden: scan.hidden }
+}
+
+/// Returns true if a process holds a lock on this file.
+#[must_use]
+pub fn holds(pid: u32, file: &WantedFile) -> bool {
+    lock_on(pid, file).is_some()
+}
+
+/// The lock that a process holds on this file.
+#[must_use]
+pub fn lock_on(pid: u32, file: &WantedFile) -> Option<KernelLock> {
+    let mut found = Vec::new();
+    scan_process(
+        pid,
+        |descriptor| {
+            let same = (descriptor.data.dev(), descriptor.data.ino()) == (file.dev, file.ino);
+            if same { descriptor.lock() } else { None }
+        },
+        &mut found,
+    );
+    found.first().map(|(_, lock)| *lock)
+}

@@ -1,0 +1,86 @@
+//! The present activity of a process: its threads and children, the system call in which it sleeps, its signals and
+//! timers.
+
+use super::read::read_small;
+use super::stat::stat_field;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// The kernel function in which a process sleeps (`proc_pid_wchan(5)`). `None` if it runs, or if this process may not
+/// see it.
+#[must_use]
+pub fn sleeps_in(pid: u32) -> Option<String> {
+    read_small(&format!("/proc/{pid}/wchan")).filter(|place| place != "0" && !place.is_empty())
+}
+
+/// The number of threads of a process (`proc_pid_stat(5)`, field 20).
+#[must_use]
+pub fn threads(pid: u32) -> Option<u64> {
+    stat_field(pid, 20)
+}
+
+/// The running children of the first thread of a process (`proc_tid_children(5)`). Empty if the kernel does not list
+/// them.
+#[must_use]
+pub fn children(pid: u32) -> Vec<u32> {
+    let list = read_small(&format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect()
+}
+
+/// The number of context switches of the first thread of a process. If two calls return the same number, the thread did
+/// not run in between.
+#[must_use]
+pub fn times_it_slept(pid: u32) -> Option<u64> {
+    let status = read_small(&format!("/proc/{pid}/status"))?;
+    let numbers = status.lines().filter_map(|line| line.split_once("voluntary_ctxt_switches:"));
+    numbers.map(|(_, number)| number.trim().parse::<u64>().ok()).sum()
+}
+
+/// The arguments of the system call in which a process sleeps (`proc_pid_syscall(5)`). Empty if the kernel does not
+/// show them: Yama shows them only to ancestors of the process.
+pub(crate) fn call_arguments(pid: u32) -> Vec<u64> {
+    parse_call_arguments(&read_small(&format!("/proc/{pid}/syscall")).unwrap_or_default())
+}
+
+/// The first word is the number of the call, in decimal.
+pub(super) fn parse_call_arguments(call: &str) -> Vec<u64> {
+    call.split(' ').skip(1).map_while(|word| u64::from_str_radix(word.trim().strip_prefix("0x")?, 16).ok()).collect()
+}
+
+/// The directory in `/proc` of a thread other than the first, in a process with several threads. If the first thread
+/// has ended, only this directory shows the descriptors and the command line.
+pub(crate) fn other_thread(pid: u32) -> Option<PathBuf> {
+    let threads = format!("/proc/{pid}/task");
+    // Most processes have one thread, which the number of links shows with one call.
+    if fs::metadata(&threads).ok()?.nlink() < 4 {
+        return None;
+    }
+    let first = pid.to_string();
+    let mut others = fs::read_dir(threads).ok()?.flatten().filter(|thread| thread.file_name().to_str() != Some(&first));
+    others.next().map(|thread| thread.path())
+}
+
+/// The signals that a process ignores; the lowest bit is signal 1. `None` if they are not known.
+#[must_use]
+pub fn ignored_signals(pid: u32) -> Option<u64> {
+    read_signal_set(pid, "SigIgn:")
+}
+
+/// The signals that a process handles; the lowest bit is signal 1. `None` if they are not known.
+#[must_use]
+pub fn caught_signals(pid: u32) -> Option<u64> {
+    read_signal_set(pid, "SigCgt:")
+}
+
+fn read_signal_set(pid: u32, key: &str) -> Option<u64> {
+    let status = read_small(&format!("/proc/{pid}/status"))?;
+    let mask = status.lines().find_map(|line| line.strip_prefix(key))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+/// Returns true if a process has timers of `timer_create(2)`, and false if the kernel does not show them.
+#[must_use]
+pub fn has_timers(pid: u32) -> bool {
+    read_small(&format!("/proc/{pid}/timers")).is_some_and(|timers| !timers.is_empty())
+}

@@ -1,0 +1,113 @@
+//! The command line, the name and the initial environment of a process.
+//!
+//! The user of a process chooses all three, so none of them proves anything about it.
+
+use super::activity::other_thread;
+use super::namespace::has_our_numbers;
+use super::read::{read_short, read_small};
+use std::fs;
+
+/// The words of the command line of a process. Empty if it cannot be read.
+#[must_use]
+pub fn words(pid: u32) -> Vec<String> {
+    let text = command_text(pid, read_small);
+    text.split_terminator('\0').map(str::to_owned).collect()
+}
+
+/// The words of the command line of the process with this local number, which does not come from `/proc`. Empty if
+/// `/proc` shows the numbers of another PID namespace.
+#[must_use]
+pub fn local_words(pid: u32) -> Vec<String> {
+    if has_our_numbers() { words(pid) } else { Vec::new() }
+}
+
+/// The command line of a process, quoted for a shell; the name in brackets for a kernel thread. Empty if the process
+/// does not exist.
+#[must_use]
+pub fn command_line(pid: u32) -> String {
+    let text = command_text(pid, read_short);
+    if text.is_empty() {
+        let name = name(pid);
+        return if name.is_empty() { name } else { format!("[{name}]") };
+    }
+    let line = shell_words::join(text.strip_suffix('\0').unwrap_or(&text).split('\0'));
+    // Another user may have chosen the words: they must not control the terminal of the reader.
+    line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The command line of the process with this local number, which does not come from `/proc`. Empty if `/proc` shows the
+/// numbers of another PID namespace.
+#[must_use]
+pub fn local_command_line(pid: u32) -> String {
+    if has_our_numbers() { command_line(pid) } else { String::new() }
+}
+
+/// The command line as the kernel shows it. Empty for a kernel thread, and for a process that has ended.
+fn command_text(pid: u32, read: fn(&str) -> Option<String>) -> String {
+    let text = read(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    if !text.is_empty() {
+        return text;
+    }
+    other_thread(pid).and_then(|thread| read(thread.join("cmdline").to_str()?)).unwrap_or_default()
+}
+
+/// The first 15 bytes of the name of the program of a process. Empty if the process does not exist.
+#[must_use]
+pub fn name(pid: u32) -> String {
+    read_small(&format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
+}
+
+/// A variable in the environment that a process was started with.
+#[derive(Debug, PartialEq, Eq)]
+pub enum InitialVariable {
+    Value(String),
+    /// The environment can be read and does not hold the variable.
+    Unset,
+    /// The environment is empty or cannot be read. It is empty for an instant during execve(2).
+    Unknown,
+}
+
+/// The value that a variable had when the process was started.
+#[must_use]
+pub fn initial_variable(pid: u32, name: &str) -> InitialVariable {
+    find_variable(&fs::read(format!("/proc/{pid}/environ")).unwrap_or_default(), name)
+}
+
+pub(super) fn find_variable(environment: &[u8], name: &str) -> InitialVariable {
+    if environment.is_empty() {
+        return InitialVariable::Unknown;
+    }
+    let mut entries = environment.split(|byte| *byte == 0);
+    let value = entries.find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    value.map_or(InitialVariable::Unset, |value| InitialVariable::Value(String::from_utf8_lossy(value).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read::{SHORT, SMALL};
+    use super::*;
+    use std::process::{Command, Stdio};
+    use std::thread;
+    use std::time::Duration;
+
+    #[test]
+    fn a_long_command_line_is_cut_after_four_kibibytes() {
+        for len in [SHORT - 40, SHORT, 3000, 2 * SMALL] {
+            let word = "x".repeat(len);
+            let mut command = Command::new("cat");
+            let mut child = command.args(["-", &word]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+            // For an instant it is the new program and has no arguments yet.
+            let lines = (0..1000).map(|_| thread::sleep(Duration::from_millis(1))).map(|()| command_line(child.id()));
+            let line = lines.into_iter().find(|line| line != "[cat]").unwrap_or_default();
+            drop(child.stdin.take());
+            child.wait().unwrap();
+            let whole = format!("cat - {word}");
+            assert_eq!(line, &whole[..whole.len().min(SMALL)], "of {len} bytes");
+        }
+    }
+
+    #[test]
+    fn this_process_has_a_command_line() {
+        assert!(!command_line(std::process::id()).is_empty());
+    }
+}

@@ -1,0 +1,122 @@
+//! The open descriptors of a process: the files, the pipes, and how they are opened.
+//!
+//! A descriptor is named by its link in `/proc/PID/fd`. If a question about it cannot be answered, the answer is the
+//! one that keeps its caller from a wrong claim, as each function says.
+
+use super::activity::call_arguments;
+use super::read::{read_small, read_whole};
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Returns true if this process may list the descriptors of `pid`.
+#[must_use]
+pub fn may_be_looked_into(pid: u32) -> bool {
+    fs::read_dir(format!("/proc/{pid}/fd")).is_ok()
+}
+
+/// Returns true if this process may not follow any descriptor of `pid`, although it may be able to list them. On some
+/// machines process 1 is such a process, and it can have hundreds of descriptors.
+#[must_use]
+pub fn is_guarded(pid: u32) -> bool {
+    // Following this link needs the same right (`PTRACE_MODE_READ_FSCREDS`, proc(5)), and nothing else.
+    fs::read_link(format!("/proc/{pid}/cwd")).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+/// The descriptors of a process with the metadata of their files. Descriptors that this process may not follow are left
+/// out.
+pub fn descriptors(pid: u32) -> impl Iterator<Item = (PathBuf, fs::Metadata)> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let followed = entries.map(|entry| entry.path()).map_while(move |path| match fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_guarded(pid) => None,
+        data => Some(data.ok().map(|data| (path, data))),
+    });
+    followed.flatten()
+}
+
+/// The inodes of the anonymous pipes of which a process reads one at present. If the kernel does not show the
+/// descriptor from which it reads, these are all pipes from which it can read.
+#[must_use]
+pub fn pipes_it_reads(pid: u32) -> Vec<u64> {
+    pipes_it_uses(pid, may_read)
+}
+
+/// The inodes of the anonymous pipes to one of which a process writes at present. If the kernel does not show the
+/// descriptor to which it writes, these are all pipes to which it can write.
+#[must_use]
+pub fn pipes_it_writes(pid: u32) -> Vec<u64> {
+    pipes_it_uses(pid, may_write)
+}
+
+fn pipes_it_uses(pid: u32, may_use: fn(&Path) -> bool) -> Vec<u64> {
+    let descriptors: Vec<PathBuf> = if let Some(number) = call_arguments(pid).first() {
+        vec![PathBuf::from(format!("/proc/{pid}/fd/{number}"))]
+    } else {
+        let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| may_use(path)).collect()
+    };
+    let pipe = |path: &PathBuf| if is_pipe(path) { Some(fs::metadata(path).ok()?.ino()) } else { None };
+    descriptors.iter().filter_map(pipe).collect()
+}
+
+/// Returns true if a descriptor is open on an anonymous pipe.
+#[must_use]
+pub fn is_pipe(descriptor: &Path) -> bool {
+    fs::read_link(descriptor).is_ok_and(|link| link.as_os_str().as_encoded_bytes().starts_with(b"pipe:["))
+}
+
+/// Returns true if a descriptor is open for writing, or if that is not known.
+#[must_use]
+pub fn may_write(descriptor: &Path) -> bool {
+    access_mode(descriptor) != Some(libc::O_RDONLY)
+}
+
+/// Returns true if a descriptor is open for reading, or if that is not known.
+#[must_use]
+pub fn may_read(descriptor: &Path) -> bool {
+    access_mode(descriptor) != Some(libc::O_WRONLY)
+}
+
+/// Returns true if this process can write to the pipe with this inode.
+#[must_use]
+pub fn writes_to_pipe(inode: u64) -> bool {
+    descriptors(std::process::id())
+        .any(|(descriptor, data)| data.ino() == inode && is_pipe(&descriptor) && may_write(&descriptor))
+}
+
+/// Returns true if standard output or standard error of a process is one of these files (device and inode).
+#[must_use]
+pub fn prints_to(pid: u32, files: &[(u64, u64)]) -> bool {
+    [1, 2].iter().any(|fd| {
+        let data = fs::metadata(format!("/proc/{pid}/fd/{fd}"));
+        data.is_ok_and(|data| files.contains(&(data.dev(), data.ino())))
+    })
+}
+
+/// The file in `/proc/PID/fdinfo` that describes a descriptor.
+pub(crate) fn fdinfo_path(descriptor: &Path) -> Option<PathBuf> {
+    Some(descriptor.parent()?.parent()?.join("fdinfo").join(descriptor.file_name()?))
+}
+
+fn access_mode(descriptor: &Path) -> Option<i32> {
+    let info = read_small(fdinfo_path(descriptor)?.to_str()?)?;
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+    Some(i32::from_str_radix(flags.trim(), 8).ok()? & libc::O_ACCMODE)
+}
+
+/// The device number (major and minor) of the mount at `path`. The lock table of the kernel uses this number, which can
+/// differ from the one that stat(2) returns for a file there.
+pub(crate) fn device_of_mount(path: &Path) -> Option<(u32, u32)> {
+    let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path).ok()?;
+    let info = read_small(&format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().to_owned();
+    let mounts = read_whole("/proc/self/mountinfo")?;
+    let device = mounts
+        .lines()
+        .map(|line| line.split(' '))
+        .find_map(|mut words| if words.next() == Some(id.as_str()) { words.nth(1) } else { None })?;
+    let (major, minor) = device.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}

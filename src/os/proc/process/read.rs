@@ -1,0 +1,47 @@
+//! Reads files of `/proc` with as few system calls as possible.
+//!
+//! These files have no size, and the kernel generates their content anew for each reader. One `read` call therefore
+//! returns one consistent state, and two calls may not.
+
+use std::borrow::Cow;
+use std::fs;
+use std::io::{self, Read};
+
+/// The number of bytes that [`read_small`] reads.
+pub(super) const SMALL: usize = 4096;
+
+/// Reads the first 4 KiB of a file with one call. Longer content, such as a long command line, is cut.
+pub(crate) fn read_small(path: &str) -> Option<String> {
+    try_read_small(path).ok()
+}
+
+/// Reads the first 4 KiB of a file with one call, or returns why it cannot be read.
+pub(crate) fn try_read_small(path: &str) -> io::Result<String> {
+    let mut bytes = [0; SMALL];
+    let len = fs::File::open(path)?.read(&mut bytes)?;
+    Ok(decode_lossy(&bytes[..len]).into_owned())
+}
+
+/// The number of bytes that [`read_short`] reads at first.
+pub(super) const SHORT: usize = 512;
+
+/// Reads the first 4 KiB of a file that is usually shorter than 512 bytes. The small buffer saves the time to clear a
+/// large one.
+pub(super) fn read_short(path: &str) -> Option<String> {
+    let mut bytes = [0; SHORT];
+    let len = fs::File::open(path).ok()?.read(&mut bytes).ok()?;
+    if len == SHORT { read_small(path) } else { Some(decode_lossy(&bytes[..len]).into_owned()) }
+}
+
+/// Decodes UTF-8, and shows bytes that are not UTF-8 as U+FFFD. For valid text this is faster than
+/// [`String::from_utf8_lossy`].
+pub(crate) fn decode_lossy(bytes: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}
+
+/// Reads a whole file with few calls, since each call returns the state at that moment.
+pub(crate) fn read_whole(path: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(64 * 1024);
+    fs::File::open(path).ok()?.read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,71 @@
+//! Users: the user of a process, and the name and home directory of a user.
+//!
+//! Names come from `/etc/passwd`, because a static binary has no name service.
+
+use super::read::{SMALL, read_small};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// The user of a process.
+#[must_use]
+pub fn user_of(pid: u32) -> Option<u32> {
+    fs::metadata(format!("/proc/{pid}")).ok().map(|data| data.uid())
+}
+
+/// The number that stands for a user who is not known.
+pub const UNKNOWN_USER: u32 = u32::MAX;
+
+/// The number that the kernel shows for each user who has no number in our user namespace (`user_namespaces(7)`).
+const UNMAPPED_USER: u32 = 65534;
+
+/// The name of a user, or the number if there is no name. Number 0 is always root.
+#[must_use]
+pub fn user_name(uid: u32) -> String {
+    if uid == 0 {
+        return "root".to_owned();
+    }
+    if !is_known_user(uid) {
+        return "an unknown user".to_owned();
+    }
+    passwd_field(uid, 0).unwrap_or_else(|| uid.to_string())
+}
+
+/// Returns true if the number identifies a user, and false if it is the one that stands for all users without a number
+/// in our user namespace.
+#[must_use]
+pub fn is_known_user(uid: u32) -> bool {
+    uid != UNKNOWN_USER && (uid != UNMAPPED_USER || is_mapped(UNMAPPED_USER))
+}
+
+/// Returns true if our user namespace has this number. Each line of the map holds the first number inside, the first
+/// number outside, and the count.
+fn is_mapped(uid: u32) -> bool {
+    let Some(map) = read_small("/proc/self/uid_map") else { return true };
+    map.lines().any(|line| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+        let (first, count) = (numbers.next(), numbers.nth(1));
+        matches!((first, count), (Some(Ok(first)), Some(Ok(count))) if uid.checked_sub(first).is_some_and(|at| at < count))
+    })
+}
+
+/// The home directory of a user.
+#[must_use]
+pub fn home_of(uid: u32) -> Option<PathBuf> {
+    passwd_field(uid, 5).map(PathBuf::from).filter(|home| home.is_absolute())
+}
+
+fn passwd_field(uid: u32, field: usize) -> Option<String> {
+    // In most cases one call reads the whole file.
+    let passwd = match read_small("/etc/passwd")? {
+        whole if whole.len() < SMALL => whole,
+        _ => fs::read_to_string("/etc/passwd").ok()?,
+    };
+    find_passwd_field(&passwd, uid, field)
+}
+
+pub(super) fn find_passwd_field(passwd: &str, uid: u32, field: usize) -> Option<String> {
+    let uid = uid.to_string();
+    let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid))?;
+    line.split(':').nth(field).filter(|value| !value.is_empty()).map(str::to_owned)
+}

@@ -64,7 +64,7 @@ pub use owner::as_owner;
 pub use poll::{can_be_written, wait_for_any};
 pub use probe::{Transport, Trial, try_bind};
 pub use process_handle::Process;
-pub use range::{Range, range_in_the_way, try_lock_range, unlock_range, wait_lock_range};
+pub use range::{RangeLock, range_in_the_way, try_lock_range, unlock_range, wait_lock_range};
 pub use screen::{Event, Screen};
 pub use signal::{die_of, exists, signal_child, signal_group};
 pub use signal_mask::without_size_signal;

@@ -1,7 +1,5 @@
 //! Numbers of `google.rpc.Code`: the `code` of a refusal by the lock service, and of an error of etcd's JSON gateway.
 
-#![allow(missing_docs, reason = "the names are those of the specification")]
-
 pub const OK: u64 = 0;
 pub const CANCELLED: u64 = 1;
 pub const UNKNOWN: u64 = 2;

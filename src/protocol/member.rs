@@ -1,7 +1,5 @@
 //! Names of JSON members in requests and answers.
 
-#![allow(missing_docs, reason = "most names say what they hold")]
-
 pub const ID: &str = "id";
 pub const SERVICE: &str = "service";
 pub const ENVIRONMENT: &str = "environment";

@@ -1,7 +1,7 @@
 //! Black-box tests of locks on several machines: real servers on loopback, machines that are directories, and real
 //! signals.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 // The torture test prints its result.
 #![allow(clippy::disallowed_macros, clippy::print_stdout)]
 

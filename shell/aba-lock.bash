@@ -61,7 +61,7 @@ else
     __aba_aliases=-u
 fi
 
-# The version of this library, which aba_lock_doctor compares with the helper and with the installed library.
+# aba_lock_doctor compares this with the versions of the helper and of the installed library.
 __aba_version=0.1.0
 
 # PREFIX/bin:, where the helper is, if this file is in PREFIX/share/aba-lock. PATH may lack it, as under cron.
@@ -341,8 +341,7 @@ __aba_open_lock_file() {
     builtin return 125
 }
 
-# Closes the files that were opened for locks that the script does not get, and removes the pid file that the helper may
-# have written.
+# Closes the lock files that this call has opened, and removes the pid file that the helper may have written.
 __aba_discard_new_locks() {
     if [[ -n ${__aba_pid_file} ]]; then
         __aba_remove_pid_file "${__aba_pid_file}"
@@ -560,7 +559,7 @@ __aba_find_handlers() {
     done
 }
 
-# The handler during the wait: notes signal $1, and ends the helper in case that `wait` is about to begin.
+# The handler during the wait: notes signal $1 and ends the helper, because `wait` may be about to begin.
 __aba_note_signal() {
     __aba_signals+="$1 "
     if [[ -z ${__aba_job} || -n ${__aba_ended} ]]; then
@@ -573,8 +572,8 @@ __aba_note_signal() {
     fi
 }
 
-# Waits until the helper, __aba_job, ends or a signal comes. Puts the status into __aba_status, and `yes` into __aba_ended if
-# the helper has ended.
+# Waits until the helper, __aba_job, ends or a signal comes. Sets __aba_status, and
+# __aba_ended if the helper has ended.
 __aba_wait_for_helper() {
     builtin local __aba_second_status=0
     __aba_status=0
@@ -637,7 +636,7 @@ __aba_raise_signal() {
     ) || builtin true
 }
 
-# Sets variable $1 to the time in hundredths of a second since the machine or, without /proc, the shell was started.
+# Sets variable $1 to hundredths of a second since the start of the machine or, without /proc, of the shell.
 __aba_read_clock() {
     builtin local __aba_uptime=''
     if { IFS=' ' builtin read -r __aba_uptime _ </proc/uptime; } 2>/dev/null &&
@@ -880,7 +879,7 @@ __aba_clean_up_at_exit() {
     done
 }
 
-# Records that the locks with pid files, or only lock $1 (NAME/FD), are released, and removes each pid file without a lock.
+# Removes lock $1 (NAME/FD), or all locks, from the lists of the pid files, and each pid file without a lock.
 __aba_remove_pid_files() {
     builtin local __aba_index=0 __aba_path='' __aba_left=''
     for ((__aba_index = 0; __aba_index < __aba_pid_files; __aba_index++)); do
@@ -1341,7 +1340,7 @@ __aba_end_call() {
 
 # ---- completion ----
 
-# Completes the public functions. The code for that comes from the helper at the first TAB, so that scripts do not read it.
+# The code for this comes from the helper at the first TAB, so that scripts do not read it.
 __aba_complete() {
     [[ $- != *k* ]] || \return 0
     builtin local __aba_bin='' __aba_script=''

@@ -11,7 +11,7 @@ pub use crate::lock::flock::arguments::properties::hold as flock;
 pub use crate::lock::record::properties::hold as record;
 pub use crate::number::book::properties::hold as registry;
 pub use crate::number::dotenv::properties::hold as dotenv;
-pub use crate::number::group::properties::hold as group;
+pub use crate::number::group_file::properties::hold as group;
 pub use crate::task::saved_properties::hold as saved;
 
 /// What the kernel says in `/proc`.
@@ -49,7 +49,7 @@ mod tests {
     //! `PROPTEST_CASES` makes them more, `PROPTEST_RNG_SEED` others. What breaks a promise is made as small as it goes, and
     //! printed.
 
-    use crate::number::group::properties::only_read;
+    use crate::number::group_file::properties::only_read;
     use proptest::collection::vec;
     use proptest::prelude::*;
     use proptest::sample::{Index, select};

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The first line has the version: of another one, no more is read. A row has its times in seconds since 1970; what
-//! [`gone`](super::gone) needs to know, or `-`; `-` where there is no tag; and last the directory, in which blanks, control
+//! [`is_gone`](super::ancestry::is_gone) needs to know, or `-`; `-` where there is no tag; and last the directory, in which blanks, control
 //! characters, `\` and what is not UTF-8 stand as `\` and three octal digits, as in `/proc/mounts`. The last line has the
 //! number of rows and a sum over everything before it: what was cut, or changed by others, is seen.
 //!
@@ -19,37 +19,19 @@
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
-use super::gone::Place;
-use super::pool::{Range, Tag, number};
+use super::checksum::sum;
+use super::escape::escaped;
+use super::pool::Tag;
+use super::range::Range;
+use super::row::{Row, line, row};
 use memchr::{memchr_iter, memmem, memrchr};
-use std::borrow::Cow;
 use std::collections::HashSet;
-use std::ffi::OsString;
-use std::fmt::Write as _;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const MAGIC: &[u8] = b"aba-lock-registry ";
 const VERSION: &[u8] = b"2";
 const HEAD: &[u8] = b"aba-lock-registry 2\n# number created used place tag directory\n";
 const EXCLUDE: &[u8] = b"exclude ";
-
-/// A number that is kept for a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// The number.
-    pub number: u32,
-    /// When it was given, in seconds since 1970.
-    pub created: u64,
-    /// When it was last asked for, in seconds since 1970.
-    pub used: u64,
-    /// Where the directory was then.
-    pub place: Place,
-    /// The tag.
-    pub tag: Tag,
-    /// The directory.
-    pub directory: PathBuf,
-}
 
 /// Why a file is not a registry that can be used.
 #[derive(Debug, PartialEq, Eq)]
@@ -240,33 +222,6 @@ fn exclude_line(range: Range) -> Vec<u8> {
     format!("exclude {range}\n").into_bytes()
 }
 
-fn line(row: &Row) -> Vec<u8> {
-    let Row { number, created, used, place, tag, .. } = row;
-    let mut line = format!("{number} {created} {used} {place} {} ", tag.word()).into_bytes();
-    line.extend_from_slice(&escaped(&row.directory));
-    line.push(b'\n');
-    line
-}
-
-/// The row in a line, if it is one as we write it: what was changed may still look like one, of another directory.
-fn row(text: &[u8]) -> Option<Row> {
-    let row = row_like(text)?;
-    (line(&row) == text).then_some(row)
-}
-
-fn row_like(line: &[u8]) -> Option<Row> {
-    let mut words = line.strip_suffix(b"\n")?.split(|byte| *byte == b' ');
-    let mut word = || words.next();
-    let text = |word: Option<&'_ [u8]>| word.and_then(|word| std::str::from_utf8(word).ok().map(str::to_owned));
-    let number = number(&text(word())?)?;
-    let created = text(word())?.parse().ok()?;
-    let used = text(word())?.parse().ok()?;
-    let place = Place::parse(&text(word())?)?;
-    let tag = Tag::of_word(&text(word())?)?;
-    let directory = unescaped(word()?)?;
-    (words.next().is_none() && directory.is_absolute()).then_some(Row { number, created, used, place, tag, directory })
-}
-
 /// Whether a line is a row, by how it begins.
 fn is_row(line: &[u8]) -> bool {
     !(line.starts_with(EXCLUDE) || line.starts_with(b"#") || line.starts_with(MAGIC))
@@ -287,83 +242,13 @@ fn exclusion(line: &[u8]) -> Option<Range> {
     Range::parse(std::str::from_utf8(range).ok()?)
 }
 
-/// A path in one word.
-fn escaped(path: &Path) -> Cow<'_, [u8]> {
-    escaped_from(b'!', path)
-}
-
-/// A path as text in one line: blanks stay.
-pub(super) fn in_a_line(path: &Path) -> String {
-    String::from_utf8_lossy(&escaped_from(b' ', path)).into_owned()
-}
-
-/// The path that such a text says.
-pub(super) fn of_a_line(text: &str) -> Option<PathBuf> {
-    unescaped(text.as_bytes())
-}
-
-fn escaped_from(lowest: u8, path: &Path) -> Cow<'_, [u8]> {
-    let bytes = path.as_os_str().as_bytes();
-    let is_text = std::str::from_utf8(bytes).is_ok();
-    let plain = |byte: u8| byte >= lowest && byte != b'\\' && byte != 0x7f && (is_text || byte < 0x80);
-    if bytes.iter().all(|byte| plain(*byte)) {
-        return Cow::Borrowed(bytes);
-    }
-    let mut word = Vec::with_capacity(bytes.len() + 16);
-    for byte in bytes {
-        if plain(*byte) {
-            word.push(*byte);
-        } else {
-            let mut octal = String::new();
-            let _ = write!(octal, "\\{byte:03o}");
-            word.extend_from_slice(octal.as_bytes());
-        }
-    }
-    Cow::Owned(word)
-}
-
-fn unescaped(word: &[u8]) -> Option<PathBuf> {
-    let mut bytes = Vec::with_capacity(word.len());
-    let mut rest = word;
-    while let Some((byte, more)) = rest.split_first() {
-        rest = more;
-        if *byte == b'\\' {
-            let octal = std::str::from_utf8(rest.get(..3)?).ok()?;
-            bytes.push(u8::from_str_radix(octal, 8).ok()?);
-            rest = &rest[3..];
-        } else {
-            bytes.push(*byte);
-        }
-    }
-    Some(PathBuf::from(OsString::from_vec(bytes)))
-}
-
-/// A sum that any change of a few bytes, or of their number, is seen by. Four lanes of eight bytes each, because a large
-/// registry is read by each call.
-fn sum(bytes: &[u8]) -> u64 {
-    const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mix = |lane: u64, word: &[u8]| {
-        let mut padded = [0; 8];
-        padded[..word.len()].copy_from_slice(word);
-        (lane.rotate_left(23) ^ u64::from_le_bytes(padded)).wrapping_mul(PRIME)
-    };
-    let mut lanes = [1, 2, 3, 4_u64];
-    let mut chunks = bytes.chunks_exact(32);
-    for chunk in &mut chunks {
-        for (lane, word) in lanes.iter_mut().zip(chunk.chunks_exact(8)) {
-            *lane = mix(*lane, word);
-        }
-    }
-    for (lane, word) in lanes.iter_mut().zip(chunks.remainder().chunks(8)) {
-        *lane = mix(*lane, word);
-    }
-    let total = lanes.iter().fold(bytes.len() as u64, |total, lane| mix(total ^ (total >> 29), &lane.to_le_bytes()));
-    total ^ (total >> 32)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::number::ancestry::Place;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    use std::path::PathBuf;
 
     fn row_of(number: u32, tag: &str, directory: &[u8]) -> Row {
         let tag = if tag.is_empty() { Tag::default() } else { Tag::parse(tag).unwrap() };

@@ -1,7 +1,7 @@
 //! Errors from reserving numbers and from using their registries.
 
-use super::plan::{Tally, Why};
-use super::pool::{Pool, Range};
+use super::range::Range;
+use super::unavailable::{Tally, Why};
 use crate::base::error::{ContextError, ErrorClass};
 use crate::base::names;
 use crate::base::text::format_io_error;
@@ -40,7 +40,7 @@ pub enum NumberError {
     /// A pool whose range is not known.
     NoRange {
         /// The pool.
-        pool: Pool,
+        pool: String,
     },
     /// A range with numbers that are no ports, which therefore cannot be probed.
     NoPorts {
@@ -90,7 +90,7 @@ pub enum NumberError {
     /// Nothing is free.
     Exhausted {
         /// The pool.
-        pool: Pool,
+        pool: String,
         /// The numbers that might be taken.
         range: Range,
         /// How many numbers were wanted at once.
@@ -159,7 +159,7 @@ pub enum NumberError {
         /// The tag.
         tag: String,
         /// The pool.
-        pool: Pool,
+        pool: String,
     },
 }
 

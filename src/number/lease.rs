@@ -1,9 +1,11 @@
 //! Leased numbers: whoever holds the lock of a number has it. The kernel knows who that is, so there is nothing to write
 //! down; the record in the lock file is for people, and for the list.
 
-use super::book;
 use super::error::NumberError;
+use super::escape;
 use super::pool::{Pool, Tag};
+use super::pool_files::make_directory;
+use super::range;
 use crate::base::target::{Kind, Target, Wait};
 use crate::lock::error::LockError;
 use crate::lock::request::{Acquired, Request};
@@ -94,10 +96,10 @@ impl Leases {
         from: &Path,
         command: String,
     ) -> Result<Acquired, NumberError> {
-        super::registry::make_directory(store, &self.directory)?;
+        make_directory(store, &self.directory)?;
         let label = format!("{number} of {}", self.pool);
         let target = Target { label, path: self.path(number), kind: Kind::Named, link: None };
-        let who = format!("{tag} in {}", book::in_a_line(from));
+        let who = format!("{tag} in {}", escape::in_a_line(from));
         let request = Request { command: Some(command), who: Some(&who), ..Request::exclusive(Wait::No) };
         Ok(acquire::acquire(vec![target], Some(store), &request, &mut Silent)?)
     }
@@ -106,7 +108,7 @@ impl Leases {
     #[must_use]
     pub fn held(&self) -> Vec<Lease> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
-        let number = |entry: fs::DirEntry| super::pool::number(entry.file_name().to_str()?.strip_suffix(".lock")?);
+        let number = |entry: fs::DirEntry| range::number(entry.file_name().to_str()?.strip_suffix(".lock")?);
         let mut numbers: Vec<u32> = entries.filter_map(number).collect();
         numbers.sort_unstable();
         let paths: Vec<PathBuf> = numbers.iter().map(|number| self.path(*number)).collect();
@@ -118,7 +120,7 @@ impl Leases {
             Some(Lease {
                 number: *number,
                 tag: who.and_then(|(tag, _)| Tag::of_word(tag)).unwrap_or_default(),
-                directory: who.and_then(|(_, directory)| book::of_a_line(directory)),
+                directory: who.and_then(|(_, directory)| escape::of_a_line(directory)),
                 age: record.as_ref().and_then(crate::lock::record::Record::age),
                 holders: holding.holders.into_iter().map(|holder| (holder.pid, holder.command)).collect(),
             })

@@ -1,10 +1,11 @@
 //! What a pool has given, for people and programs to look at. Looking takes no lock, and binds to nothing.
 
+use super::ancestry::is_gone;
 use super::error::NumberError;
-use super::gone::is_gone;
-use super::plan::now;
 use super::pool::{Pool, Tag};
+use super::pool_files;
 use super::registry;
+use super::row::now;
 use crate::os::proc::{port_owners, process};
 use crate::store::Store;
 use std::path::{Path, PathBuf};
@@ -65,7 +66,7 @@ pub fn entries(
     let mut entries = Vec::new();
     let (book, leases, is_one_state) = registry::read_with_leases(store, pool)?;
     if let Some(book) = book {
-        let damaged = || NumberError::Damaged { path: registry::path(store, pool), kept: None };
+        let damaged = || NumberError::Damaged { path: pool_files::path(store, pool), kept: None };
         let now = now();
         let since = |then: u64| Some(Duration::from_secs(now.saturating_sub(then)));
         for row in book.rows().ok_or_else(damaged)? {

@@ -3,8 +3,10 @@
 use super::book::Book;
 use super::dotenv;
 use super::error::NumberError;
-use super::plan::{self, Plan, Why};
+use super::plan::{self, Plan};
+use super::prune;
 use super::registry::Registry;
+use super::unavailable::Why;
 use crate::base::target::Wait;
 use crate::file::draft::ContentDraft;
 use crate::file::edit::Edit;
@@ -27,8 +29,8 @@ pub fn make_plan(
     if let Err(error) = planned {
         let lacks_room = plan::lacks_room(&error);
         let book = registry.let_go();
-        let gone = if lacks_room { plan::gone(&book) } else { Vec::new() };
-        if !lacks_room || (gone.is_empty() && !plan::has_unused(&book)) {
+        let gone = if lacks_room { prune::gone(&book) } else { Vec::new() };
+        if !lacks_room || (gone.is_empty() && !prune::has_unused(&book)) {
             return Err(add_owner(error, &book));
         }
         registry = begin()?;

@@ -1,4 +1,4 @@
-//! The shell snippets of the README and the manual pages, and a table with the rule for each of them.
+//! The shell snippets of the README, of `docs` and of the manual pages, and a table with the rule for each of them.
 //!
 //! A snippet is a code block. Where a block lists independent calls, each of its lines is a snippet.
 
@@ -71,10 +71,11 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("aba_unlock_operation backup", Not("needs the lock of a snippet above")),
     ("aba-lock lock backup -- rsync", Guard(Name("backup"), "rsync")),
     ("aba-lock lock -t 60 backup -- ./backup.sh", Waits(Name("backup"), "./backup.sh")),
+    ("aba-lock lock -q -E 0 backup -- ./backup.sh", Guard(Name("backup"), "./backup.sh")),
     ("aba-lock status backup", Plain),
     ("aba-lock unlock backup --kill", Plain),
     ("aba-lock clean", Plain),
-    ("aba-lock run-once -w -t 3600 -i latest -- ./look-up   # at most", Waits(Task("fetch"), "make")),
+    ("aba-lock run-once -w -t 3600 -i latest -- ./look-up   # a result", Waits(Task("fetch"), "make")),
     ("# before\nexec 200>/var/lock", Guard(Name("backup"), REST)),
     ("# before\n[ -e /run/backup.pid ]", Guard(Name("backup"), REST)),
     ("# before\nmkdir /tmp/backup.lock", Guard(Name("backup"), REST)),
@@ -92,6 +93,7 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("PORT=$(aba-lock reserve) || exit", Guard(Number("ports"), REST)),
     ("aba-lock reserve --group web,db --dotenv .env", Guard(Number("ports"), "changed .env")),
     ("aba-lock reserve -- sh -c 'PORT=$ABA_NUMBER ./tests'", Guard(Number("ports"), "./tests")),
+    ("aba-lock lock --wait browser -- ./run-tests", Waits(Name("browser"), "./run-tests")),
     ("aba-lock reserve --pool gpu --range 0-7 -- ./train", Guard(Number("gpu"), "./train")),
     ("aba-lock reserve --list", Plain),
     ("aba-lock release --all-tags", Plain),
@@ -156,6 +158,7 @@ const LISTS: &[&str] = &[
     "aba-lock lock backup -- rsync",
     "flock -n /var/lock/backup.lock ./backup.sh          # before",
     "aba-lock update hosts.yaml",
+    "the same port each time",
     "aba-lock reserve --list",
     "aba-lock reserve --tag test",
     "aba-lock reserve --group app,db",
@@ -170,9 +173,12 @@ fn read_file(path: &str) -> String {
     fs::read_to_string(project_root().join(path)).unwrap()
 }
 
-/// Reads all snippets: blocks of the README and of the handwritten manual pages, and the examples of the generated pages.
+/// Reads all snippets: blocks of the README, of `docs` and of the handwritten manual pages, and the examples of the generated pages.
 pub(crate) fn read_snippets() -> Vec<String> {
     let mut blocks = find_fenced_blocks(&read_file("README.md"));
+    for page in fs::read_dir(project_root().join("docs")).unwrap().map(|entry| entry.unwrap().path()) {
+        blocks.extend(find_fenced_blocks(&fs::read_to_string(&page).unwrap()));
+    }
     for page in fs::read_dir(project_root().join("shell")).unwrap().map(|entry| entry.unwrap().path()) {
         if page.extension().is_some_and(|end| end == "7") {
             blocks.extend(find_literal_blocks(&fs::read_to_string(&page).unwrap()));

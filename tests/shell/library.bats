@@ -338,7 +338,7 @@ END
 }
 
 @test "the example in the README works as described" {
-    sed -n '/^## In thirty seconds/,/^## What/p' "${PROJECT}/README.md" |
+    sed -n '/^## In a script/,/^## With a command/p' "${PROJECT}/README.md" |
         sed -n '/^```bash/,/^```/p' | sed '/^```/d' >example
     # The first block is the script. It pauses at its work.
     sed -n '/^source/,/^esac/p' example | sed "s|/usr/local/share/aba-lock/aba-lock.bash|${LIBRARY}|" >body

@@ -2,9 +2,9 @@
 
 use super::{parse_seconds, parse_span};
 use crate::lock::kill::parse_signal;
-use crate::number::gone::Place;
-use crate::number::plan::Probe;
-use crate::number::pool::{MAX_NUMBERS, Range, number};
+use crate::number::ancestry::Place;
+use crate::number::probe::Probe;
+use crate::number::range::{MAX_NUMBERS, Range, number};
 use std::time::Duration;
 
 /// Checks that it does.

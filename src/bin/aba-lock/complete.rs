@@ -14,7 +14,7 @@ use crate::args::Cli;
 use crate::exit;
 use crate::output::stream;
 use aba_lock::lock::holders::{self, Belief, LockState};
-use aba_lock::number::{self, registry};
+use aba_lock::number::{directory, pool_files, registry};
 use aba_lock::store::{Store, TaskRoot};
 use aba_lock::task::state::Task;
 use clap::{Arg, Command, CommandFactory, ValueHint};
@@ -174,9 +174,9 @@ fn complete_task_ids(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Completes tags of the current directory, with their numbers. The tags of all pools are offered, as the pool is unknown here.
 fn complete_tags(current: &OsStr) -> Vec<CompletionCandidate> {
-    let (Ok(store), Ok(directory)) = (Store::from_env(), number::pool::directory(None)) else { return Vec::new() };
+    let (Ok(store), Ok(directory)) = (Store::from_env(), directory::directory(None)) else { return Vec::new() };
     let mut tags = Vec::new();
-    for pool in registry::pools(&store).unwrap_or_default() {
+    for pool in pool_files::pools(&store).unwrap_or_default() {
         let rows = registry::read(&store, &pool).ok().flatten().and_then(|book| book.rows()).unwrap_or_default();
         let ours = rows.into_iter().filter(|row| row.directory == directory && !row.tag.as_str().is_empty());
         tags.extend(ours.map(|row| (row.tag.to_string(), Some(format!("{} of {pool}", row.number)))));
@@ -186,7 +186,7 @@ fn complete_tags(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Completes names of pools.
 fn complete_pools(current: &OsStr) -> Vec<CompletionCandidate> {
-    let pools = Store::from_env().ok().and_then(|store| registry::pools(&store).ok()).unwrap_or_default();
+    let pools = Store::from_env().ok().and_then(|store| pool_files::pools(&store).ok()).unwrap_or_default();
     select(current, pools.iter().map(|pool| (pool.to_string(), None)))
 }
 

@@ -1,8 +1,12 @@
 //! What holds of registries, for any bytes.
 
-use super::{Book, HEAD, Row, exclusion, in_a_line, is_row, of_a_line, row, sum};
-use crate::number::gone::Place;
-use crate::number::pool::{Range, Tag};
+use super::{Book, HEAD, exclusion, is_row};
+use crate::number::ancestry::Place;
+use crate::number::checksum::sum;
+use crate::number::escape::{in_a_line, of_a_line};
+use crate::number::pool::Tag;
+use crate::number::range::Range;
+use crate::number::row::{Row, line, row};
 use crate::properties::{somewhere, values};
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -39,7 +43,7 @@ fn is_written_as_it_was_read(book: &Book, bytes: &[u8]) {
     assert_eq!(Book::parse(again.clone()).expect("it is one of ours").to_bytes(), again);
     let lines = || book.lines().filter(|line| is_row(line));
     if let Some(rows) = book.rows() {
-        assert_eq!(rows.iter().flat_map(super::line).collect::<Vec<u8>>(), lines().collect::<Vec<_>>().concat());
+        assert_eq!(rows.iter().flat_map(line).collect::<Vec<u8>>(), lines().collect::<Vec<_>>().concat());
         // Who only looks at the numbers sees the same ones.
         assert_eq!(book.numbers(), Some(rows.iter().map(|row| row.number).collect()));
         let mut keys = HashSet::new();

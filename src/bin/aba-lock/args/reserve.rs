@@ -1,8 +1,8 @@
 //! The options of `reserve`, `release`, `exclude` and `migrate`, and the tables below them.
 
 use super::value::parse_seconds;
-use aba_lock::number::plan::Probe;
-use aba_lock::number::pool::Range;
+use aba_lock::number::probe::Probe;
+use aba_lock::number::range::Range;
 use clap::{Args, ValueEnum, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -268,7 +268,7 @@ fn parse_range(text: &str) -> Result<Range, &'static str> {
 }
 
 fn parse_number(text: &str) -> Result<u32, &'static str> {
-    aba_lock::number::pool::number(text).ok_or("not a number")
+    aba_lock::number::range::number(text).ok_or("not a number")
 }
 
 fn parse_probe(text: &str) -> Result<Probe, &'static str> {

@@ -7,7 +7,8 @@ use crate::output::progress::DelayedProgress;
 use crate::output::{numbers, stream};
 use aba_lock::error::Error;
 use aba_lock::number::pool::{PORTS, Pool};
-use aba_lock::number::registry::{self, Absent, Registry};
+use aba_lock::number::registry::{self, Registry};
+use aba_lock::number::registry_file::Absent;
 use aba_lock::store::Store;
 
 pub(crate) fn run(args: &ExcludeArgs) -> Result<i32, Error> {

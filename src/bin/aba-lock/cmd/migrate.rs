@@ -7,20 +7,21 @@ use crate::output::numbers;
 use crate::output::progress::DelayedProgress;
 use aba_lock::error::Error;
 use aba_lock::lock::error::LockError;
-use aba_lock::number::registry::{self, Absent, Registry};
-use aba_lock::number::{self, plan};
+use aba_lock::number::registry::Registry;
+use aba_lock::number::registry_file::Absent;
+use aba_lock::number::{directory, migration, pool_files};
 use aba_lock::store::Store;
 
 pub(crate) fn run(args: &MigrateArgs) -> Result<i32, Error> {
     let store = Store::from_env()?;
-    let from = number::pool::directory_or_gone(Some(&args.from))?;
-    let to = number::pool::directory(Some(&args.to))?;
+    let from = directory::directory_or_gone(Some(&args.from))?;
+    let to = directory::directory(Some(&args.to))?;
     let mut progress = DelayedProgress::new(false);
     let wait = choose_short_wait(args.timeout)?;
     // All registries are locked before the first one is written, in the order of their names: all programs lock several
     // registries in this order, which prevents deadlocks.
     let (mut registries, mut failed) = (Vec::new(), None);
-    for pool in registry::pools(&store)? {
+    for pool in pool_files::pools(&store)? {
         let mut registry = match Registry::begin(&store, &pool, Absent::Leave, wait, &mut progress).map_err(Error::from)
         {
             Ok(registry) => registry,
@@ -31,7 +32,7 @@ pub(crate) fn run(args: &MigrateArgs) -> Result<i32, Error> {
                 continue;
             }
         };
-        let moved = plan::migrate(&mut registry, &from, &to)?;
+        let moved = migration::migrate(&mut registry, &from, &to)?;
         registries.push((registry, moved));
     }
     for (registry, moved) in registries {

@@ -6,10 +6,11 @@ use crate::exit;
 use crate::output::progress::DelayedProgress;
 use crate::output::{numbers, stream};
 use aba_lock::error::Error;
-use aba_lock::number::plan::{self, Probe};
 use aba_lock::number::pool::{PORTS, Pool, Tag};
-use aba_lock::number::registry::{self, Absent, Registry};
-use aba_lock::number::{self, list};
+use aba_lock::number::probe::Probe;
+use aba_lock::number::registry::{self, Registry};
+use aba_lock::number::registry_file::Absent;
+use aba_lock::number::{damaged_registry, directory, list, pool_files, prune};
 use aba_lock::store::Store;
 
 /// Returns true if the call lists or removes reservations instead of making one.
@@ -37,10 +38,10 @@ fn list_numbers(args: &ReserveArgs, store: &Store) -> Result<i32, Error> {
     }
     let pools = match &args.pool {
         Some(pool) => vec![Pool::parse(pool)?],
-        None => registry::pools(store)?,
+        None => pool_files::pools(store)?,
     };
     let tag = args.tag.as_deref().map(Tag::parse).transpose()?;
-    let directory = args.path.as_deref().map(|path| number::pool::directory_or_gone(Some(path))).transpose()?;
+    let directory = args.path.as_deref().map(|path| directory::directory_or_gone(Some(path))).transpose()?;
     let (mut entries, mut failed) = (Vec::new(), None);
     for pool in &pools {
         // The other registries are shown even if one cannot be read.
@@ -56,7 +57,7 @@ fn list_numbers(args: &ReserveArgs, store: &Store) -> Result<i32, Error> {
 
 fn print_number(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
     let tag = args.tag.as_deref().map_or(Ok(Tag::default()), Tag::parse)?;
-    let directory = number::pool::directory_or_gone(args.path.as_deref())?;
+    let directory = directory::directory_or_gone(args.path.as_deref())?;
     let book = registry::read(store, pool)?;
     let Some(row) = book.and_then(|book| book.find(&tag, &directory)) else { return Ok(exit::NO) };
     stream::print(&format!("{}\n", row.number));
@@ -65,15 +66,15 @@ fn print_number(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, E
 
 fn remove_unused(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
     let mut progress = DelayedProgress::new(args.quiet);
-    let gone = if args.prune { registry::read(store, pool)?.map(|book| plan::gone(&book)) } else { None };
+    let gone = if args.prune { registry::read(store, pool)?.map(|book| prune::gone(&book)) } else { None };
     let mut registry = Registry::begin(store, pool, Absent::Leave, choose_short_wait(args.timeout)?, &mut progress)?;
     let mut dropped = Vec::new();
     if let Some(gone) = gone {
-        dropped.extend(plan::drop_gone(&mut registry, &gone)?);
+        dropped.extend(prune::drop_gone(&mut registry, &gone)?);
     }
     if let Some(days) = args.expire {
         let probe = args.probe.unwrap_or(if pool.is_ports() { Probe::PORTS } else { Probe::NONE });
-        dropped.extend(plan::drop_unused(&mut registry, probe, days, None)?);
+        dropped.extend(prune::drop_unused(&mut registry, probe, days, None)?);
     }
     if !args.dry_run {
         registry.commit()?;
@@ -84,7 +85,7 @@ fn remove_unused(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, 
 
 fn recover_registry(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
     let mut progress = DelayedProgress::new(args.quiet);
-    let recovered = registry::recover(store, pool, choose_short_wait(args.timeout)?, &mut progress)?;
+    let recovered = damaged_registry::recover(store, pool, choose_short_wait(args.timeout)?, &mut progress)?;
     if !args.quiet {
         numbers::report_recovered(pool, recovered.as_ref());
     }

@@ -10,12 +10,16 @@ use crate::output::{numbers, stream};
 use aba_lock::base::environment::{NUMBER, TOKEN};
 use aba_lock::error::Error;
 use aba_lock::lock::request::Acquired;
+use aba_lock::number::candidates::Ask;
 use aba_lock::number::error::NumberError;
 use aba_lock::number::group::{Group, Want};
-use aba_lock::number::plan::{self, Ask, Probe};
-use aba_lock::number::pool::{PORT_RANGE, PORTS, Pool, Range, Tag};
-use aba_lock::number::registry::{self, Absent, Registry};
-use aba_lock::number::{self, reservation};
+use aba_lock::number::plan;
+use aba_lock::number::pool::{PORT_RANGE, PORTS, Pool, Tag};
+use aba_lock::number::probe::Probe;
+use aba_lock::number::range::Range;
+use aba_lock::number::registry::Registry;
+use aba_lock::number::registry_file::Absent;
+use aba_lock::number::{directory, group_file, pool_files, reservation};
 use aba_lock::store::Store;
 use std::path::Path;
 
@@ -28,7 +32,7 @@ pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
     let pool = Pool::parse(args.pool.as_deref().unwrap_or(PORTS))?;
     let group = read_group(args, &pool)?;
     let ask = read_ask(args, &pool)?;
-    let directory = number::pool::directory(args.path.as_deref())?;
+    let directory = directory::directory(args.path.as_deref())?;
     if args.command.is_empty() {
         reserve_numbers(args, &store, &group, &ask, &directory)
     } else {
@@ -42,7 +46,7 @@ fn read_group(args: &ReserveArgs, pool: &Pool) -> Result<Group, Error> {
         return Ok(Group::of_tags(pool, tags)?);
     }
     if let Some(path) = &args.group_file {
-        return Ok(Group::of_file(pool, path)?);
+        return Ok(group_file::of_file(pool, path)?);
     }
     let tag = args.tag.as_deref().map_or(Ok(Tag::default()), Tag::parse)?;
     let want = Want { tag, preferred: args.prefer.or(args.require), ..Want::default() };
@@ -53,7 +57,7 @@ fn read_ask(args: &ReserveArgs, pool: &Pool) -> Result<Ask, Error> {
     let range = match args.range {
         Some(range) => range,
         None if pool.is_ports() => PORT_RANGE,
-        None => return Err(NumberError::NoRange { pool: pool.clone() }.into()),
+        None => return Err(NumberError::NoRange { pool: pool.to_string() }.into()),
     };
     let probe = args.probe.unwrap_or(if pool.is_ports() { Probe::PORTS } else { Probe::NONE });
     let ports = Range { first: 1, last: u32::from(u16::MAX) };
@@ -80,7 +84,7 @@ fn reserve_numbers(
     let file = args.dotenv.as_deref().map(begin_dotenv).transpose()?.flatten();
     // A dry run creates no file. But it takes an existing lock: it tries the lock of each number to see whether it is leased, and
     // a process that takes a lease at this moment must not see these attempts.
-    let is_new = !registry::lock_path(store, &group.pool).exists();
+    let is_new = !pool_files::lock_path(store, &group.pool).exists();
     let absent = if args.dry_run && is_new { Absent::Leave } else { Absent::Make };
     let begin = || Registry::begin(store, &group.pool, absent, wait, &mut progress);
     let (registry, plan) =

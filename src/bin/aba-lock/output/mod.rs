@@ -3,8 +3,8 @@
 //! Only the folder `output` prints; a lint keeps the other files from it. A message never claims more than is known: the
 //! process that took a lock, a process that inherited it, and what only the record says are distinguished.
 //!
-//! Order of the files; each imports only from those before it: `stream`, `text`, `table`, `holder`, `hint`, `progress`,
-//! `contention`, `lock_json`, then one file for each group of commands.
+//! Order of the files; each imports only from those before it: `text`, `stream`, `table`, `holder`, `hint`, `progress`,
+//! `contention`, `lock_json`, then one file for each group of commands (`list` uses `tasks`, and `watch` uses `list`).
 
 pub(crate) mod clean;
 pub(crate) mod contention;

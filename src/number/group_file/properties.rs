@@ -1,8 +1,10 @@
 //! What holds of group files, for any bytes.
 
-use super::{Group, Want, is_taken, is_variable, read_shape};
+use super::read_shape;
 use crate::base::names;
+use crate::number::group::{Group, Want};
 use crate::number::pool::Pool;
+use crate::number::variable::{is_taken, is_variable};
 use std::collections::HashSet;
 use std::fmt::Write as _;
 

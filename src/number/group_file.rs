@@ -1,0 +1,308 @@
+//! Several numbers that are given together, or none of them; and the file that describes such a group.
+//!
+//! ```yaml
+//! reservations:
+//!   base: 5000            # optional: where to begin, if that can be had
+//!   services:
+//!     web:
+//!       offset: 0         # from the base; without it, one more than the service before
+//!       preferred: 5080   # optional
+//!       env: WEB_PORT     # without it, made of the tag
+//!     db: {offset: 1}
+//! ```
+//!
+//! It is YAML, but of this shape alone, and read by a reader of its own: everything else is refused, with its line. A
+//! reader of all of YAML would let a mistyped key, an anchor or a second document pass in silence; what comes out here may
+//! end in `eval`.
+
+#[cfg(any(test, fuzzing))]
+pub mod properties;
+
+use super::error::NumberError;
+use super::group::{Group, Want};
+use super::pool::{Pool, Tag};
+use super::range::number;
+use super::variable::{is_taken, is_variable};
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// The most that a group file may have: in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// What a group file says.
+pub fn of_file(pool: &Pool, path: &Path) -> Result<Group, NumberError> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| match file.take(MAX_FILE + 1).read_to_string(&mut text) {
+        // A part of it would be another group.
+        Ok(len) if len as u64 > MAX_FILE => Err(io::Error::from_raw_os_error(libc::EFBIG)),
+        read => read,
+    });
+    read.map_err(|source| NumberError::Read { path: path.to_owned(), source })?;
+    let wrong = |(line, what)| NumberError::GroupFile { path: path.to_owned(), line, what };
+    let (base, wants) = read_shape(&text).map_err(wrong)?;
+    Ok(Group { pool: pool.clone(), base, wants, require: false })
+}
+
+/// A line of the file that is wrong, and how.
+type Wrong = (usize, String);
+
+/// A line: its number, how far it is indented, its key, and its value.
+struct Line<'a> {
+    number: usize,
+    indent: usize,
+    key: &'a str,
+    value: &'a str,
+}
+
+fn read_shape(text: &str) -> Result<(Option<u32>, Vec<Want>), Wrong> {
+    if text.starts_with('\u{feff}') {
+        return Err((1, "it begins with a byte order mark".to_owned()));
+    }
+    let mut reader = Reader::default();
+    for (line, at) in text.lines().zip(1..) {
+        if let Some(line) = split(line, at)? {
+            reader.take(&line)?;
+        }
+    }
+    if reader.wants.is_empty() {
+        return Err((text.lines().count().max(1), "no `services` with a name in `reservations`".to_owned()));
+    }
+    let mut offsets = HashSet::new();
+    for (want, line) in reader.wants.iter().zip(&reader.lines) {
+        if !offsets.insert(want.offset) {
+            return Err((*line, format!("the offset of {} is that of another service: {}", want.tag, want.offset)));
+        }
+    }
+    Ok((reader.base, reader.wants))
+}
+
+/// Takes a line apart. `None` for an empty one.
+fn split(line: &str, at: usize) -> Result<Option<Line<'_>>, Wrong> {
+    let wrong = |what: &str| Err((at, what.to_owned()));
+    let text = line.trim_end_matches(['\r', ' ']);
+    let rest = text.trim_start_matches(' ');
+    if rest.is_empty() || rest.starts_with('#') || (at == 1 && text == "---") {
+        return Ok(None);
+    }
+    if rest.contains('\t') {
+        return wrong("a tab: indent with blanks");
+    }
+    let rest = rest.split(" #").next().unwrap_or(rest).trim_end_matches(' ');
+    let Some((key, value)) = rest.split_once(':') else { return wrong("not a key with a colon behind it") };
+    if !(value.is_empty() || value.starts_with(' ')) {
+        return wrong("no blank behind the colon");
+    }
+    Ok(Some(Line {
+        number: at,
+        indent: text.len() - text.trim_start_matches(' ').len(),
+        key: bare(key),
+        value: value.trim_matches(' '),
+    }))
+}
+
+/// Without quotes around it. What is in them is checked by who uses it.
+fn bare(text: &str) -> &str {
+    for quote in ['"', '\''] {
+        if let Some(inner) = text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote)) {
+            return inner;
+        }
+    }
+    text
+}
+
+/// What was read so far, and how deep we are in it.
+#[derive(Default)]
+struct Reader {
+    /// How far each level that is open is indented: `reservations`, what is in it, the services, what is in one.
+    indents: Vec<usize>,
+    /// What was seen at each open level.
+    seen: Vec<HashSet<String>>,
+    /// Whether the last line has something in it.
+    opens: bool,
+    base: Option<u32>,
+    in_services: bool,
+    wants: Vec<Want>,
+    lines: Vec<usize>,
+}
+
+impl Reader {
+    fn take(&mut self, line: &Line) -> Result<(), Wrong> {
+        let Line { number: at, indent, key, value } = *line;
+        let wrong = |what: String| Err((at, what));
+        if self.opens && self.indents.last().is_some_and(|last| indent > *last) || self.indents.is_empty() {
+            self.indents.push(indent);
+            self.seen.push(HashSet::new());
+        }
+        while self.indents.last().is_some_and(|last| indent < *last) {
+            self.indents.pop();
+            self.seen.pop();
+        }
+        if self.indents.last() != Some(&indent) {
+            return wrong("it is not indented like the lines that it belongs to".to_owned());
+        }
+        if !self.seen.last_mut().is_some_and(|seen| seen.insert(key.to_owned())) {
+            return wrong(format!("{key:?} is there twice"));
+        }
+        self.opens = value.is_empty();
+        match (self.indents.len(), key) {
+            (1, "reservations") | (2, "services") if value.is_empty() => {
+                self.in_services = key == "services";
+                Ok(())
+            }
+            (2, "base") => {
+                self.in_services = false;
+                self.base = Some(digits(at, key, value)?);
+                Ok(())
+            }
+            (3, tag) if self.in_services => self.service(at, tag, value),
+            (4, field) if self.in_services => self.field(at, field, value),
+            _ => wrong(format!("{key:?} is not known here")),
+        }
+    }
+
+    fn service(&mut self, at: usize, tag: &str, value: &str) -> Result<(), Wrong> {
+        let tag = Tag::parse(tag).map_err(|error| (at, error.to_string()))?;
+        let offset = self.wants.last().map_or(Some(0), |want| want.offset.checked_add(1));
+        let offset = offset.ok_or_else(|| (at, "no offset is left".to_owned()))?;
+        self.wants.push(Want { tag, offset, ..Want::default() });
+        self.lines.push(at);
+        if value.is_empty() {
+            return Ok(());
+        }
+        let inner = value.strip_prefix('{').and_then(|value| value.strip_suffix('}'));
+        let Some(inner) = inner else { return Err((at, format!("{value:?} is not `{{offset: N, ...}}`"))) };
+        let inner = inner.trim_matches(' ');
+        if inner.is_empty() {
+            return Ok(());
+        }
+        let mut seen = HashSet::new();
+        for pair in inner.strip_suffix(',').unwrap_or(inner).split(',').map(|pair| pair.trim_matches(' ')) {
+            let Some((key, value)) = pair.split_once(": ") else {
+                return Err((at, format!("{pair:?} is not a key and a value")));
+            };
+            if !seen.insert(key) {
+                return Err((at, format!("{key:?} is there twice")));
+            }
+            self.field(at, key, value.trim_start_matches(' '))?;
+        }
+        Ok(())
+    }
+
+    fn field(&mut self, at: usize, key: &str, value: &str) -> Result<(), Wrong> {
+        let Some(want) = self.wants.last_mut() else { return Err((at, format!("{key:?} is not known here"))) };
+        match key {
+            "offset" => want.offset = digits(at, key, value)?,
+            "preferred" => want.preferred = Some(digits(at, key, value)?),
+            "env" => {
+                let name = bare(value);
+                if !is_variable(name) {
+                    return Err((at, format!("{name:?} is not a name for a variable")));
+                }
+                if is_taken(name) {
+                    return Err((at, NumberError::TakenVariable { name: name.to_owned() }.to_string()));
+                }
+                want.variable = Some(name.to_owned());
+            }
+            _ => return Err((at, format!("{key:?} is not known here"))),
+        }
+        Ok(())
+    }
+}
+
+fn digits(at: usize, key: &str, value: &str) -> Result<u32, Wrong> {
+    number(value).ok_or_else(|| (at, format!("{key} is {value:?}, and not a number")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = "# ports\nreservations:\n  base: 5000\n\n  services:\n    web:\n      offset: 0\n      preferred: 5080 # if it can be\n      env: WEB\n    db: {offset: 4, env: \"DB\"}\n    'cache':\n";
+
+    #[test]
+    fn the_shape_is_read() {
+        let (base, wants) = read_shape(WHOLE).unwrap();
+        assert_eq!(base, Some(5000));
+        let got: Vec<_> =
+            wants.iter().map(|w| (w.tag.as_str(), w.offset, w.preferred, w.variable.as_deref())).collect();
+        assert_eq!(got, [("web", 0, Some(5080), Some("WEB")), ("db", 4, None, Some("DB")), ("cache", 5, None, None)]);
+        assert_eq!(read_shape(&WHOLE.replace('\n', "\r\n")).unwrap().1, wants);
+        let narrow = "---\nreservations:\n services:\n  a:\n   offset: 1\n base: 7\n";
+        assert_eq!(read_shape(narrow).unwrap().0, Some(7));
+        let braces = "reservations:\n  services:\n    a: {}\n    b: { offset: 3 , }\n";
+        assert_eq!(read_shape(braces).unwrap().1.iter().map(|want| want.offset).collect::<Vec<_>>(), [0, 3]);
+    }
+
+    #[test]
+    fn everything_else_is_refused_with_its_line() {
+        for (line, text) in [
+            (1, ""),
+            (1, "project: x\n"),
+            (2, "reservations:\n  ports: 1\n"),
+            (2, "reservations:\n\tservices:\n"),
+            (3, "reservations:\n  services:\n    a b:\n"),
+            (3, "reservations:\n  services:\n    $(x):\n"),
+            (4, "reservations:\n  services:\n    a:\n      env: x;y\n"),
+            (4, "reservations:\n  services:\n    a:\n      env: $(x)\n"),
+            (4, "reservations:\n  services:\n    a:\n      offset: 1.5\n"),
+            (4, "reservations:\n  services:\n    a:\n      offset: -1\n"),
+            (4, "reservations:\n  services:\n    a:\n      port: 1\n"),
+            (4, "reservations:\n  services:\n    a:\n    a:\n"),
+            (4, "reservations:\n  services:\n    a:\n     - 1\n"),
+            (4, "reservations:\n  services:\n    a:\n   b:\n"),
+            (3, "reservations:\n  services:\n    a: &x\n"),
+            (3, "reservations:\n  services:\n    a: {offset: 1, offset: 2}\n"),
+            (3, "reservations:\n  services:\n    a: {offset:1}\n"),
+            (3, "reservations:\n  services:\n    a: {offset: 1,, preferred: 2}\n"),
+            (3, "reservations:\n  services:\n    a: {offset: 1, \u{b}}\n"),
+            (3, "reservations:\n  services:\n    a: {,}\n"),
+            (4, "reservations:\n  services:\n    a: {offset: 1}\n    b: {offset: 1}\n"),
+            (2, "reservations:\n---\nreservations:\n"),
+            (3, "reservations:\n  base: 1\n    x: 1\n"),
+        ] {
+            assert_eq!(read_shape(text).map_err(|(line, _)| line), Err(line), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn no_text_of_any_kind_gets_out_as_a_variable() {
+        // A generator of its own, so that each run is the same.
+        let mut state = 1_u64;
+        let mut random = move |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).unwrap() % below
+        };
+        let pieces = [
+            "$(x)", "`x`", ";", "\n", "'", "\"", " ", "=", "a", "B_1", "{", "}", ",", ":", "env: ", "#", "\\", "\r",
+            "ä", "&", "-", "0",
+        ];
+        let pool = Pool::parse("ports").unwrap();
+        let mut read = 0;
+        for _ in 0..30_000 {
+            let mut odd = String::new();
+            for _ in 0..random(6) {
+                odd.push_str(pieces[random(pieces.len())]);
+            }
+            let text = match random(4) {
+                0 => format!("reservations:\n  services:\n    {odd}:\n"),
+                1 => format!("reservations:\n  services:\n    a:\n      env: {odd}\n"),
+                2 => format!("reservations:\n  services:\n    a: {{env: {odd}}}\n"),
+                _ => WHOLE.replacen("WEB", &odd, 1),
+            };
+            if let Ok((base, wants)) = read_shape(&text) {
+                let group = Group { pool: pool.clone(), base, wants, require: false };
+                for name in group.variables().unwrap_or_default() {
+                    read += 1;
+                    assert!(
+                        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'),
+                        "{name:?}"
+                    );
+                    assert!(!name.as_bytes()[0].is_ascii_digit(), "{name:?}");
+                }
+            }
+        }
+        assert!(read > 500, "{read}");
+    }
+}

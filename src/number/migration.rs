@@ -1,0 +1,35 @@
+//! Rows of directories that were moved.
+
+use super::ancestry::Place;
+use super::error::NumberError;
+use super::registry::Registry;
+use super::row::Row;
+use std::path::{Path, PathBuf};
+
+/// Makes the rows of a directory, and of those below it, rows of where it is now. Which they were, in order.
+pub fn migrate(registry: &mut Registry, from: &Path, to: &Path) -> Result<Vec<(Row, PathBuf)>, NumberError> {
+    if to != from && to.starts_with(from) {
+        return Err(NumberError::IntoItself { path: to.to_owned() });
+    }
+    let rows = registry.book.rows().ok_or_else(|| registry.damaged())?;
+    let (moving, staying): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.directory.starts_with(from));
+    let mut moved = Vec::new();
+    for row in moving {
+        let rest = row.directory.strip_prefix(from).unwrap_or(Path::new(""));
+        // To join with nothing would leave a slash at the end.
+        let path = if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) };
+        if staying.iter().any(|other| other.tag == row.tag && other.directory == path) {
+            let (tag, pool) = (row.tag.as_str().to_owned(), registry.pool.to_string());
+            return Err(NumberError::Occupied { path, tag, pool });
+        }
+        moved.push((row, path));
+    }
+    if !moved.is_empty() {
+        registry.book.retain(|row| !row.directory.starts_with(from));
+        for (row, path) in &moved {
+            let place = Place::of(path).unwrap_or_default();
+            registry.book.insert(&Row { directory: path.clone(), place, ..row.clone() });
+        }
+    }
+    Ok(moved)
+}

@@ -1,0 +1,40 @@
+//! Names of variables.
+
+use super::pool::{Pool, Tag};
+
+/// `WEB_PORT` for the tag `web` of the ports, `PORT` without a tag; in another pool, its name takes the place of `PORT`.
+pub(super) fn variable(pool: &Pool, tag: &Tag) -> String {
+    let unit = if pool.is_ports() { "port" } else { pool.as_str() };
+    let name = if tag.as_str().is_empty() { unit.to_owned() } else { format!("{}_{unit}", tag.as_str()) };
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+}
+
+/// Whether a shell takes it for the name of a variable.
+#[must_use]
+pub fn is_variable(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    let begins = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    begins && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// Names that begin so mean something already.
+const TAKEN_PREFIXES: [&str; 8] = ["ABA_", "BASH", "DYLD_", "FISH_", "LC_", "LD_", "MALLOC_", "ZSH_"];
+
+/// And these: to be set to a number would harm who evaluates it, or be refused by his shell (bash, dash, zsh, fish).
+const TAKEN: &str = "ARGC ARGV CDPATH CLASSPATH CMD_DURATION COLUMNS COMPREPLY COMP_CWORD COMP_LINE COMP_POINT COMP_WORDS COPROC \
+    DIRSTACK EDITOR EGID ENV EPOCHREALTIME EPOCHSECONDS ERRNO EUID EXECIGNORE FCEDIT FIGNORE FPATH FUNCNAME \
+    FUNCNEST GID GLOBIGNORE GROUPS HISTCMD HISTCONTROL HISTFILE HISTFILESIZE HISTIGNORE HISTORY HISTSIZE HOME \
+    HOSTNAME HOSTTYPE IFS IGNOREEOF INPUTRC JAVA_TOOL_OPTIONS KEYTIMEOUT LANG LANGUAGE LINENO LINES LOGNAME \
+    MACHTYPE MAIL MAILCHECK MAILPATH MAPFILE MODULE_PATH NODE_OPTIONS NODE_PATH NULLCMD OLDPWD OPTARG OPTERR \
+    OPTIND OSTYPE PAGER PATH PERL5LIB PERL5OPT PIPEFAIL PIPESTATUS POSIXLY_CORRECT PPID PROMPT PROMPT_COMMAND PS0 \
+    PS1 PS2 PS3 PS4 PWD PYTHONHOME PYTHONPATH PYTHONSTARTUP RANDOM READLINE_LINE REPLY RPROMPT RUBYLIB RUBYOPT \
+    RUN_ONCE_DIR SECONDS SHELL SHELLOPTS SHLVL SRANDOM STATUS TERM TIMEFORMAT TMOUT TMPDIR TTYIDLE UID UMASK USER \
+    USERNAME VERSION VISUAL _";
+
+/// Whether a variable has a meaning of its own. In small letters, too: zsh has `path` and `status`, fish `version`.
+#[must_use]
+pub fn is_taken(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    TAKEN.split_ascii_whitespace().any(|taken| taken == name)
+        || TAKEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}

@@ -1,6 +1,6 @@
 //! Errors from acquiring, examining and releasing locks.
 
-use super::deadlock::Circle;
+use super::deadlock::circle::Circle;
 use crate::base::error::{CommandError, ErrorClass};
 use crate::base::target::Kind;
 use crate::base::text::{format_io_error, quote_path};

@@ -14,7 +14,9 @@
 //! to do: a process that was granted the lock does not have to wait for its end.
 
 use crate::base::target::Target;
-use crate::lock::deadlock::{self, Circle, LATER_FOR_EACH, Lookout};
+use crate::lock::deadlock::ancestors;
+use crate::lock::deadlock::circle::Circle;
+use crate::lock::deadlock::lookout::{LATER_FOR_EACH, Lookout};
 use crate::lock::holders::{self, LockState};
 use crate::lock::inherit;
 use crate::os::proc::lock_table;
@@ -153,7 +155,7 @@ impl Watcher<'_> {
             let lookout = self.lookout.get_or_insert_with(|| Lookout::new(&self.waiting.target.path));
             // Who has nothing for which another may wait is in no circle, and that is known without a look at all others.
             let later = if !lookout.has_something() {
-                (!deadlock::all_above_wait_for_us()).then(|| lookout.interval())
+                (!ancestors::all_above_wait_for_us()).then(|| lookout.interval())
             } else if first && self.waiting.is_one_of_a_crowd() {
                 Some(LATER_FOR_EACH * u32::try_from(self.waiting.number()).unwrap_or(u32::MAX))
             } else if let Some(circle) = lookout.look() {

@@ -1,43 +1,59 @@
 //! Deadlocks: circles of processes that wait for each other.
 //!
-//! Looked for when a wait begins, by which the one who has closed a circle finds it, and again while it lasts, for those that
-//! are closed in another way: by two at once, by a program that does not look, by a shell's `wait`.
+//! A waiter searches for a circle when its wait begins, and so finds the circle that it has closed. It searches again
+//! while the wait lasts, because a circle may be closed in another way: by two processes at once, by a program that
+//! does not search, or by the `wait` of a shell. The waiter that finds a circle gives up with an error, which breaks
+//! the circle. A search only reads
+//! `/proc`; it takes no lock and changes nothing.
 //!
-//! # What counts
+//! # Waits that count
 //!
 //! A process waits for a lock if the kernel says so, or if it is a `run-once` that reads the output of a run. It waits
 //! for a child
 //!
 //! - that is the command that it supervises;
-//! - that is not in the background (which ignores Ctrl-C), if it is a shell and sleeps in wait(2);
+//! - that is not in the background (a background job ignores Ctrl-C), if the process is a shell and sleeps in wait(2);
 //! - if all its children are in the circle, while it sleeps in wait(2).
 //!
-//! It waits for the processes at the other end of a pipe without a name, if all of them are in the circle, while it reads that
-//! pipe or writes to it. So `lock -w p -- A | lock -w p -- B` is a circle once A has filled the pipe: B does not read before it
-//! holds the lock. This counts only if every process that may have the pipe open can be examined.
+//! It waits for the processes at the other end of a pipe without a name, if all of them are in the circle, while it
+//! reads from that pipe or writes to it. So `lock -w p -- A | lock -w p -- B` is a circle after A has filled the pipe,
+//! because B does not read before it holds the lock. This counts only if every process that may have the pipe open can
+//! be examined.
 //!
 //! A process that can go on without the others is in no circle:
 //!
-//! - one with several threads, as another thread may release the lock;
-//! - one that handles a signal by which programs wake themselves or each other (`ALRM`, `USR1`, real-time signals), or that has
-//!   a timer of `timer_create(2)`;
-//! - a shell in `wait` that has set a trap, as the trap runs at once.
+//! - a process with several threads, because another thread may release the lock;
+//! - a process that handles a signal by which programs wake themselves or each other (`ALRM`, `USR1`, real-time
+//!   signals), or that has a timer of `timer_create(2)`;
+//! - a shell in `wait` that has set a trap, because the trap runs at once.
 //!
-//! A timer of alarm(2) under which the signal ends the process cannot be seen from outside. So a circle with a program that is
-//! neither ours nor flock(1), and that waits for a lock itself, is broken only when it has stood still for some seconds.
+//! A lock is held by the process that took it, as long as its descriptor of the lock file is open. If that process is
+//! not known, the lock is held by every process that has the file open and was not started by another such process. Any
+//! of them that goes on may release the lock.
 //!
-//! While we look they go on, and a shell that runs one short command after the other looks, in pieces, like one that waits
-//! for what it has in the background. So a circle is looked for twice, and counts if nobody in it has moved meanwhile.
+//! # Errors on the safe side
 //!
-//! A lock is in the hands of the process that took it, as long as that has it open. Where that is not known, it is in the hands of
-//! every process that has it open and was not started by another such process. One that goes on working may release the lock. So a circle of such steps would never end, while what is not a circle, or
-//! is not known to be one, is left alone: a wait too many ends some time, a lock that is refused for no reason does harm.
-//! Where one of the others waits for a limited time, it is broken when it has lasted some seconds: it may end by itself.
+//! A circle of such steps would last forever. Anything that may not be a circle is left alone: an unnecessary wait ends
+//! some time, but an error without a deadlock does harm.
+//!
+//! - Processes go on during a search, and a shell that runs one short command after another looks, in pieces, like a
+//!   shell that waits for a background job. So a circle is searched for twice, and counts if no process in it has run
+//!   in between.
+//! - If another process of a circle waits for a limited time, the circle may end by itself. It is broken only when it
+//!   has lasted some seconds.
+//! - alarm(2) with the default action ends a process, and cannot be seen from outside. So a circle with a program that
+//!   waits for a lock and is neither the helper nor flock(1) is also broken only after some seconds.
+//!
+//! # Files
+//!
+//! Each file imports only files above it: [`circle`] (the result), [`ancestors`], `sleepers` (signals and timers) and
+//! `pipes`, `snapshot` (the processes, locks and pipes of one moment), `dependencies` (the processes for which a
+//! process waits), [`search`], and [`detector`] (when a waiter searches, and which waiter breaks the circle).
 
 pub mod ancestors;
 pub mod circle;
 mod dependencies;
-pub mod lookout;
+pub mod detector;
 mod pipes;
 pub mod search;
 mod sleepers;

@@ -1,8 +1,10 @@
-//! The other programs that take part in locking: recognized by the name of the program, and understood by their arguments.
+//! The other programs that take part in locking: recognized by the name of the program, and understood by their
+//! arguments.
 //!
-//! The helper (`aba-lock`) and flock(1) say on their command lines which descriptor they lock and how long they wait. The list of
-//! holders and waiters uses that to name the script that a helper works for, and the search for deadlocks uses it to decide which
-//! processes go on by themselves. The arguments of flock(1) are read by the parser of `aba-lock flock`.
+//! The helper (`aba-lock`) and flock(1) say on their command lines which descriptor they lock and how long they wait.
+//! The list of holders and waiters uses that to name the script that a helper works for, and the search for deadlocks
+//! uses it to decide which processes go on by themselves. The arguments of flock(1) are read by the parser of
+//! `aba-lock flock`.
 //!
 //! A process can choose its name and its arguments. So nothing here decides whether a lock is held or granted.
 
@@ -31,15 +33,16 @@ pub(crate) fn is_run_once(pid: u32) -> bool {
     is_helper(pid) && process::words(pid).get(1).is_some_and(|word| word == "run-once")
 }
 
-/// Returns true if a process is a helper that writes holder records and looks for deadlocks. `aba-lock flock` does neither, as
-/// flock(1) does not.
+/// Returns true if a process is a helper that writes holder records and looks for deadlocks. `aba-lock flock` does
+/// neither, as flock(1) does not.
 pub(crate) fn is_recording_helper(pid: u32) -> bool {
-    is_helper(pid) && read_flock_call(pid).is_none()
+    is_helper(pid) && parse_flock_call(pid, HELPER).is_none()
 }
 
 /// Returns true if a process is the helper or flock(1), whose arguments show how long it waits.
 pub(crate) fn is_lock_program(pid: u32) -> bool {
-    is_helper(pid) || read_flock_call(pid).is_some()
+    let name = process::name(pid);
+    name == HELPER || parse_flock_call(pid, &name).is_some()
 }
 
 /// Returns true if a process has the name of the helper or of flock(1), whatever its arguments are.
@@ -62,10 +65,10 @@ pub(crate) fn is_timeout(pid: u32) -> bool {
     process::name(pid) == "timeout"
 }
 
-/// Returns the arguments of a process that is flock(1) or `aba-lock flock`. `None`: it is another program, or its arguments are
-/// wrong.
-pub(crate) fn read_flock_call(pid: u32) -> Option<Flock> {
-    let skip = match process::name(pid).as_str() {
+/// Returns the arguments of a process of this name, if it is flock(1) or `aba-lock flock`. `None`: it is another
+/// program, or its arguments are wrong.
+fn parse_flock_call(pid: u32, name: &str) -> Option<Flock> {
+    let skip = match name {
         FLOCK => 1,
         HELPER => 2,
         _ => return None,
@@ -82,9 +85,10 @@ pub(crate) fn read_flock_call(pid: u32) -> Option<Flock> {
 
 /// Returns the script for which a helper or flock(1) takes a lock: its parent, if it locks a descriptor of its parent.
 pub(crate) fn find_script(pid: u32) -> Option<u32> {
-    let locks_descriptor = match read_flock_call(pid) {
+    let name = process::name(pid);
+    let locks_descriptor = match parse_flock_call(pid, &name) {
         Some(flock) => matches!(flock.on, On::Descriptor(_)) && flock.command.is_none(),
-        None if is_helper(pid) => options(&process::words(pid)).any(|word| word == "--fd" || word.starts_with("--fd=")),
+        None if name == HELPER => options(&process::words(pid)).any(|word| word == "--fd" || word.starts_with("--fd=")),
         None => false,
     };
     if locks_descriptor { process::parent(pid).filter(|pid| *pid > 0) } else { None }
@@ -95,13 +99,14 @@ pub(crate) fn is_called_by_library(pid: u32) -> bool {
     options(&process::words(pid)).any(|word| word == "--reopen")
 }
 
-/// Returns true if a process may give up by itself. Another program than the helper and flock(1) may have a timer that ends its
-/// wait for a lock, which cannot be seen from outside.
+/// Returns true if a process may give up by itself. Another program than the helper and flock(1) may have a timer that
+/// ends its wait for a lock, which cannot be seen from outside.
 pub(crate) fn may_give_up(pid: u32, waits_for_lock: bool) -> bool {
-    if let Some(flock) = read_flock_call(pid) {
+    let name = process::name(pid);
+    if let Some(flock) = parse_flock_call(pid, &name) {
         return waits_for_lock && flock.options.timeout.is_some();
     }
-    if is_helper(pid) {
+    if name == HELPER {
         return waits_for_lock && has_timeout(&process::words(pid))
             || matches!(process::initial_variable(pid, "ABA_LOCK_TIMEOUT"), InitialVariable::Value(_));
     }

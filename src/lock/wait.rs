@@ -16,7 +16,7 @@
 use crate::base::target::Target;
 use crate::lock::deadlock::ancestors;
 use crate::lock::deadlock::circle::Circle;
-use crate::lock::deadlock::lookout::{LATER_FOR_EACH, Lookout};
+use crate::lock::deadlock::detector::{DELAY_PER_WAITER, DeadlockDetector};
 use crate::lock::holders::{self, LockState};
 use crate::lock::inherit;
 use crate::os::proc::lock_table;
@@ -138,7 +138,7 @@ pub trait Contention: Send {
 /// What goes on beside a wait.
 struct Watcher<'a> {
     contention: &'a mut dyn Contention,
-    lookout: Option<Lookout>,
+    detector: Option<DeadlockDetector>,
     waiting: Waiting<'a>,
     told: bool,
     next_look: Option<Instant>,
@@ -151,17 +151,17 @@ impl Watcher<'_> {
     fn step(&mut self) -> Result<Option<Duration>, Circle> {
         let now = Instant::now();
         if self.next_look.is_some_and(|next| next <= now) {
-            let first = self.lookout.is_none();
-            let lookout = self.lookout.get_or_insert_with(|| Lookout::new(&self.waiting.target.path));
+            let first = self.detector.is_none();
+            let detector = self.detector.get_or_insert_with(|| DeadlockDetector::new(&self.waiting.target.path));
             // Who has nothing for which another may wait is in no circle, and that is known without a look at all others.
-            let later = if !lookout.has_something() {
-                (!ancestors::all_above_wait_for_us()).then(|| lookout.interval())
+            let later = if !detector.may_be_awaited() {
+                (!ancestors::all_ancestors_wait()).then(|| detector.interval())
             } else if first && self.waiting.is_one_of_a_crowd() {
-                Some(LATER_FOR_EACH * u32::try_from(self.waiting.number()).unwrap_or(u32::MAX))
-            } else if let Some(circle) = lookout.look() {
+                Some(DELAY_PER_WAITER * u32::try_from(self.waiting.number()).unwrap_or(u32::MAX))
+            } else if let Some(circle) = detector.search() {
                 return Err(circle);
             } else {
-                Some(lookout.interval())
+                Some(detector.interval())
             };
             self.next_look = later.map(|later| Instant::now() + later);
         }
@@ -204,7 +204,7 @@ pub(super) fn wait(
     let found = Mutex::new(None);
     let mut watcher = Watcher {
         contention: &mut *contention,
-        lookout: None,
+        detector: None,
         waiting: Waiting { target, over: &over, queue: OnceCell::new() },
         told: false,
         next_look: Some(Instant::now()),

@@ -6,7 +6,7 @@ use super::wait::Stream;
 use crate::base::environment::TASK;
 use crate::base::target::{Kind, Target};
 use crate::lock::deadlock::circle::Circle;
-use crate::lock::deadlock::lookout::Lookout;
+use crate::lock::deadlock::detector::DeadlockDetector;
 use crate::lock::error::LockError;
 use crate::lock::record::{self, Content, Record};
 use crate::lock::{open, wait};
@@ -228,21 +228,21 @@ impl<'a> Guard<'a> {
 
 /// Looks for deadlocks between one time that a wait blocks and the next: here nobody minds who is served first.
 struct Watch {
-    lookout: Lookout,
+    detector: DeadlockDetector,
     looked: Option<Instant>,
     circle: Option<Circle>,
 }
 
 impl Watch {
     fn new(path: &Path) -> Self {
-        Self { lookout: Lookout::new(path), looked: None, circle: None }
+        Self { detector: DeadlockDetector::new(path), looked: None, circle: None }
     }
 
     fn sees_circle(&mut self) -> bool {
-        let due = self.looked.is_none_or(|looked| looked.elapsed() >= self.lookout.interval());
+        let due = self.looked.is_none_or(|looked| looked.elapsed() >= self.detector.interval());
         if due {
             // No circle comes back to a process for which no other waits, which is known without a look at all locks.
-            self.circle = if self.lookout.has_something() { self.lookout.look() } else { None };
+            self.circle = if self.detector.may_be_awaited() { self.detector.search() } else { None };
             self.looked = Some(Instant::now());
         }
         self.circle.is_some()
@@ -250,7 +250,7 @@ impl Watch {
 
     /// The shortest of these pauses and the time until the next look.
     fn limit(&self, pauses: [Option<Duration>; 2]) -> Option<Duration> {
-        pauses.into_iter().flatten().chain([self.lookout.interval()]).min()
+        pauses.into_iter().flatten().chain([self.detector.interval()]).min()
     }
 }
 

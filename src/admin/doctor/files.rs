@@ -127,7 +127,7 @@ fn worth_knowing(name: &str, state: &LockState) -> Vec<Finding> {
 /// themselves.
 pub(super) fn deadlocks(store: &Store, tell: Tell) {
     let root = fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_owned());
-    let mut circles = deadlock::search::all();
+    let mut circles = deadlock::search::find_all_circles();
     circles.retain(|circle| circle.files.iter().any(|file| file.starts_with(&root)));
     if circles.is_empty() {
         return tell(Finding::fine(DEADLOCKS, "nobody waits in a circle, as far as can be seen"));

@@ -1,35 +1,57 @@
-//! A circle of processes that wait for each other.
+//! A circle of processes that wait for each other, and its text in messages.
+//!
+//! This is the result of the search for deadlocks, as plain data. The error of a lock, the event log and `doctor` print
+//! it.
 
 use crate::base::text::shorten;
 use std::fmt;
 use std::path::PathBuf;
 
-/// One of those in a circle.
+/// Maximum number of characters of a command in a message that names several.
+const MAX_COMMAND: usize = 80;
+
+/// A circle: each process waits for something that the next one holds, and the last one waits for the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
-    /// The process in whose hands the lock is.
+pub struct Circle {
+    /// The holders of the locks. The last one is the process that searched.
+    pub steps: Vec<CircleStep>,
+    /// The files of the locks, if their names can be seen.
+    pub files: Vec<PathBuf>,
+    /// The processes that wait for these locks.
+    pub(super) waiters: Vec<u32>,
+    /// All processes on the way from the one that searched back to itself.
+    pub(super) members: Vec<u32>,
+    /// True if one of the other processes waits only for a limited time.
+    pub(super) limited: bool,
+}
+
+/// A holder of a lock in a circle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CircleStep {
+    /// The process that holds the lock.
     pub pid: u32,
-    /// Its command line, quoted as a shell reads it.
+    /// Its command line, quoted for a shell.
     pub command: String,
-    /// The lock that it has: the name, or the file.
-    pub has: String,
-    /// The lock, or the process at the other end of a pipe, that it waits for.
-    pub wants: Wants,
+    /// The name of the lock that it holds, or the path of the file.
+    pub holds: String,
+    /// The lock or the process that it waits for.
+    pub awaits: Awaited,
 }
 
 /// The reason why a process in a circle does not go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wants {
-    /// A lock: the name, or the file.
+pub enum Awaited {
+    /// It waits for a lock: the name, or the path of the file.
     Lock(String),
-    /// That the process `reader` reads what `writer` wrote into a pipe. The holder of the lock is the writer, or waits for it.
+    /// The process `writer` waits until `reader` reads from a pipe. The holder of the lock is the writer, or waits for
+    /// the writer.
     Reader {
         /// The process that waits.
         writer: u32,
         /// The process that does not read.
         reader: u32,
     },
-    /// That the process `writer` writes into the pipe that `reader` reads, or closes it.
+    /// The process `reader` waits until `writer` writes into a pipe, or closes it.
     Writer {
         /// The process that waits.
         reader: u32,
@@ -38,7 +60,29 @@ pub enum Wants {
     },
 }
 
-impl fmt::Display for Wants {
+impl Circle {
+    /// Returns true if a process in the circle waits for the other end of a pipe.
+    #[must_use]
+    pub fn has_pipe(&self) -> bool {
+        self.steps.iter().any(|step| !matches!(step.awaits, Awaited::Lock(_)))
+    }
+}
+
+impl fmt::Display for Circle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, CircleStep { pid, command, holds, awaits }) in self.steps.iter().enumerate() {
+            let separator = if at == 0 { "" } else { ", " };
+            let awaited = match awaits {
+                Awaited::Lock(_) if self.steps.len() == 1 => "it".to_owned(),
+                awaited => awaited.to_string(),
+            };
+            write!(f, "{separator}pid {pid} ({}) has {holds} and waits for {awaited}", shorten(command, MAX_COMMAND))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Awaited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lock(label) => f.write_str(label),
@@ -47,43 +91,3 @@ impl fmt::Display for Wants {
         }
     }
 }
-
-/// A circle: each waits for what the next one has, and the last for what the first one has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Circle {
-    /// Those in it; the last one is ours.
-    pub steps: Vec<Step>,
-    /// The files of these locks, as far as their names can be seen.
-    pub files: Vec<PathBuf>,
-    /// The processes that are blocked.
-    pub(super) waiters: Vec<u32>,
-    /// All on the way from us back to us.
-    pub(super) members: Vec<u32>,
-    /// Whether one of the others waits for a limited time only.
-    pub(super) limited: bool,
-}
-
-impl Circle {
-    /// Returns whether a process in it waits for the other end of a pipe.
-    #[must_use]
-    pub fn has_pipe(&self) -> bool {
-        self.steps.iter().any(|step| !matches!(step.wants, Wants::Lock(_)))
-    }
-}
-
-impl fmt::Display for Circle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, Step { pid, command, has, wants }) in self.steps.iter().enumerate() {
-            let and = if at == 0 { "" } else { ", " };
-            let wants = match wants {
-                Wants::Lock(_) if self.steps.len() == 1 => "it".to_owned(),
-                wants => wants.to_string(),
-            };
-            write!(f, "{and}pid {pid} ({}) has {has} and waits for {wants}", shorten(command, MAX_COMMAND))?;
-        }
-        Ok(())
-    }
-}
-
-/// The most characters of a command that a sentence names, where there are several.
-const MAX_COMMAND: usize = 80;

@@ -1,8 +1,11 @@
-//! For whom a process waits.
+//! The processes for which a process waits: the holders of a lock, its children, or the other end of a pipe.
+//!
+//! A process whose wait is not understood, or that may go on by itself, has no dependencies: then no circle leads
+//! through it.
 
-use super::pipes::PipeEnd;
-use super::sleepers::{Sleep, may_go_on};
-use super::snapshot::World;
+use super::pipes::PipeCall;
+use super::sleepers::{SleepReason, may_go_on};
+use super::snapshot::Snapshot;
 use crate::lock::peer;
 use crate::lock::record::{self, Content};
 use crate::os::proc::lock_table::FileId;
@@ -10,20 +13,24 @@ use crate::os::proc::process;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-/// For which others a process waits.
-pub(super) enum Next {
-    /// For each of these: if one does not end, it does not go on.
+/// The processes for which a process waits, and how many of them must be stuck so that it is stuck, too.
+pub(super) enum Dependencies {
+    /// It is stuck if any of these is: it waits for each of them.
     Any(Vec<u32>),
-    /// For one of these: it does not go on if none of them ends.
+    /// It is stuck if all of these are: it waits until one of them acts.
     All(Vec<u32>),
-    /// For one of each group: it does not go on if no process of one group does.
-    Owners(Vec<Vec<u32>>),
+    /// It is stuck if all processes of any group are: each group shares a lock.
+    AllOfAnyGroup(Vec<Vec<u32>>),
 }
 
-impl World {
-    /// In whose hands a lock is: for each open file description through which it is held, the processes of which one can
-    /// release it. The wait for the lock never ends if all processes of one description wait for it.
-    pub(super) fn owners(&self, file: FileId) -> Vec<Vec<u32>> {
+impl Dependencies {
+    pub(super) const NONE: Self = Self::Any(Vec::new());
+}
+
+impl Snapshot {
+    /// Returns the holders of a lock: for each open file description through which it is held, the processes that can
+    /// release it.
+    pub(super) fn find_holders(&self, file: FileId) -> Vec<Vec<u32>> {
         let Some(held) = self.held.get(&file) else { return Vec::new() };
         let taker = held.iter().find_map(|one| match record::read_descriptor(&one.descriptor) {
             Content::Record(record) => Some(record),
@@ -43,74 +50,79 @@ impl World {
         for one in held {
             groups.entry(one.lock.locker).or_default().push(one.pid);
         }
-        // Without a record the process that took it is not known. One that a holder started has only inherited it.
-        let inherited = |pid: u32, group: &[u32]| group.iter().any(|other| *other != pid && self.is_below(pid, *other));
+        // Without a record, the process that took the lock is not known. A process that a holder started has only
+        // inherited it.
+        let inherited =
+            |pid: u32, group: &[u32]| group.iter().any(|other| *other != pid && self.descends_from(pid, *other));
         groups
             .into_values()
             .map(|group| group.iter().copied().filter(|pid| !inherited(*pid, &group)).collect())
             .collect()
     }
 
-    /// The children for which a process waits.
-    pub(super) fn awaited_children(&self, pid: u32) -> Next {
+    /// Returns the children for which a process waits.
+    pub(super) fn find_awaited_children(&self, pid: u32) -> Dependencies {
         let children: Vec<u32> = self.children.get(&pid).cloned().unwrap_or_default();
         if peer::is_helper(pid) {
-            // The command of a task leads a session; what it left behind is not waited for.
+            // The command of a task leads a session. The helper does not wait for other processes, which the command
+            // left.
             let leads = |child: &&u32| self.processes.get(child).is_some_and(|seen| seen.session == **child);
             let leaders: Vec<u32> = children.iter().filter(leads).copied().collect();
-            return Next::Any(if leaders.is_empty() { children } else { leaders });
+            return Dependencies::Any(if leaders.is_empty() { children } else { leaders });
         }
         let place = process::sleeps_in(pid).unwrap_or_default();
-        let does = |calls: &[&str]| calls.iter().any(|call| place.contains(call));
-        // Our helper by that name. It waits for its command and for signals at once, unlike the original.
-        if does(&["sigtimedwait"]) && process::name(pid) == peer::FLOCK {
-            return Next::Any(children);
+        let sleeps_in = |call: &str| place.contains(call);
+        // The helper under the name `flock` waits for its command and for signals at once. flock(1) only waits for its
+        // command.
+        if sleeps_in("sigtimedwait") && process::name(pid) == peer::FLOCK {
+            return Dependencies::Any(children);
         }
-        if does(&["poll"]) {
-            let only = children.len() == 1 && peer::is_wrapper(pid);
-            return Next::Any(if only { children } else { Vec::new() });
+        if sleeps_in("poll") {
+            let waits = children.len() == 1 && peer::is_wrapper(pid);
+            return if waits { Dependencies::Any(children) } else { Dependencies::NONE };
         }
-        let shell = peer::is_name_of_shell(&process::name(pid));
-        // (dash has its `wait` in sigsuspend(2).)
-        let waits = does(&["do_wait"]) || shell && does(&["sigsuspend"]);
+        let is_shell = peer::is_name_of_shell(&process::name(pid));
+        // The `wait` of dash sleeps in sigsuspend(2).
+        let waits = sleeps_in("do_wait") || is_shell && sleeps_in("sigsuspend");
         if !waits {
-            return Next::Any(Vec::new());
+            return Dependencies::NONE;
         }
-        // The shell library waits for its own helper, and for nothing else.
-        let helps = |child: &&u32| peer::find_script(**child) == Some(pid) && peer::is_called_by_library(**child);
-        if let Some(helper) = children.iter().find(helps) {
-            return Next::Any(if may_go_on(pid, Sleep::Child) { Vec::new() } else { vec![*helper] });
+        // A script in the shell library waits only for the helper that the library called.
+        let is_helper = |child: &&u32| peer::find_script(**child) == Some(pid) && peer::is_called_by_library(**child);
+        if let Some(helper) = children.iter().find(is_helper) {
+            return Dependencies::Any(if may_go_on(pid, SleepReason::Child) { Vec::new() } else { vec![*helper] });
         }
-        let in_front = |child: &&u32| self.is_in_front(pid, **child) == Some(true);
-        let in_front: Vec<u32> = children.iter().filter(in_front).copied().collect();
-        // It may be for any of them, and there is no end to it only if there is none to all. But the other parts of a pipeline
-        // end with the first, and are waited for as a whole.
+        let in_foreground = |child: &&u32| self.is_in_foreground(pid, **child) == Some(true);
+        let foreground: Vec<u32> = children.iter().filter(in_foreground).copied().collect();
+        // The process may wait for any of its children, so it is stuck only if all of them are. But a shell waits for a
+        // whole pipeline, and a part of it that sleeps at a pipe ends with the part before it.
         let in_pipe = |child: &u32| process::sleeps_in(*child).is_some_and(|place| place.contains("pipe"));
-        let jobs: Vec<u32> = in_front.iter().copied().filter(|child| !in_pipe(child)).collect();
-        if may_go_on(pid, if shell && in_front.is_empty() { Sleep::Job } else { Sleep::Child }) {
-            return Next::Any(Vec::new());
+        let jobs: Vec<u32> = foreground.iter().copied().filter(|child| !in_pipe(child)).collect();
+        let reason = if is_shell && foreground.is_empty() { SleepReason::Job } else { SleepReason::Child };
+        if may_go_on(pid, reason) {
+            return Dependencies::NONE;
         }
-        Next::All(if shell && !jobs.is_empty() { jobs } else { children })
+        Dependencies::All(if is_shell && !jobs.is_empty() { jobs } else { children })
     }
 
-    /// The processes at the other end of the pipe that a process reads or writes: without one of them it does not go on. None,
-    /// if not all of them may have been found.
-    pub(super) fn other_ends(&self, pid: u32, end: PipeEnd) -> Next {
-        if may_go_on(pid, Sleep::Pipe) {
-            return Next::Any(Vec::new());
+    /// Returns the processes at the other end of the pipe from which a process reads, or to which it writes. Returns
+    /// none if some of them may not have been found.
+    pub(super) fn find_other_ends(&self, pid: u32, call: PipeCall) -> Dependencies {
+        if may_go_on(pid, SleepReason::Pipe) {
+            return Dependencies::NONE;
         }
-        let (pipes, is_other_end): (_, fn(&Path) -> bool) = match end {
-            PipeEnd::Reads => (process::pipes_it_reads(pid), process::may_write),
-            PipeEnd::Writes => (process::pipes_it_writes(pid), process::may_read),
+        let (pipes, is_other_end): (_, fn(&Path) -> bool) = match call {
+            PipeCall::Read => (process::pipes_it_reads(pid), process::may_write),
+            PipeCall::Write => (process::pipes_it_writes(pid), process::may_read),
         };
         let all = pipes.iter().filter_map(|pipe| self.pipes.get(pipe)).flatten();
-        // Its own copy of the other end wakes no process.
+        // Its own copy of the other end does not wake it.
         let others = all.filter(|(other, path)| *other != pid && process::is_pipe(path) && is_other_end(path));
         let others: HashSet<u32> = others.map(|(other, _)| *other).collect();
         let others: Vec<u32> = others.into_iter().collect();
-        if others.iter().all(|other| self.is_below(*other, pid)) || !self.hides_relatives(pid) {
-            return Next::All(others);
+        if others.iter().all(|other| self.descends_from(*other, pid)) || !self.hides_relatives(pid) {
+            return Dependencies::All(others);
         }
-        Next::Any(Vec::new())
+        Dependencies::NONE
     }
 }

@@ -1,35 +1,35 @@
-//! Waits for the other end of a pipe.
+//! Processes that sleep at a pipe until the other end of it does something.
 
-use super::ancestors::above;
+use super::ancestors::list_with_ancestors;
 use crate::lock::peer;
 use crate::os::proc::process;
 use std::collections::HashSet;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
-/// The end of a pipe that a process uses.
+/// The call in which a process sleeps at a pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PipeEnd {
-    Reads,
-    Writes,
+pub(super) enum PipeCall {
+    Read,
+    Write,
 }
 
-/// Returns the end of a pipe at which a process sleeps, until the other end of a pipe does something.
-pub(super) fn pipe_end(pid: u32) -> Option<PipeEnd> {
+/// Returns the call in which a process sleeps, if it waits for the other end of a pipe.
+pub(super) fn read_pipe_call(pid: u32) -> Option<PipeCall> {
     let place = process::sleeps_in(pid)?;
-    let does = |call: &str, end: PipeEnd| place.contains(call).then_some(end);
-    does("pipe_read", PipeEnd::Reads).or_else(|| does("pipe_write", PipeEnd::Writes))
+    let sleeps_in = |name: &str, call: PipeCall| place.contains(name).then_some(call);
+    sleeps_in("pipe_read", PipeCall::Read).or_else(|| sleeps_in("pipe_write", PipeCall::Write))
 }
 
-/// Returns the pipes (by inode) that a process has open, or one above it that waits for it.
-pub(super) fn pipes_above(pid: u32) -> HashSet<u64> {
+/// Returns the pipes (by inode) that are open in a process, or in an ancestor that waits for it.
+pub(super) fn list_own_pipes(pid: u32) -> HashSet<u64> {
     let pipes = |pid: u32| {
         process::descriptors(pid).filter(|(path, data)| data.file_type().is_fifo() && process::is_pipe(path))
     };
-    let waiting = std::iter::once(pid).chain(above(pid).skip(1).take_while(|pid| may_wait_for_child(*pid)));
+    let waiting = list_with_ancestors(pid).take_while(|other| *other == pid || may_wait_for_child(*other));
     waiting.flat_map(pipes).map(|(_, data)| data.ino()).collect()
 }
 
-/// Returns false if a process does not wait for a child, as [`World::awaited_children`] and [`World::other_ends`] decide.
+/// Returns false if the search ([`dependencies`](super::dependencies)) would decide that a process waits for no child.
 /// Programs that start many others, such as test harnesses, have pipes to all of them.
 fn may_wait_for_child(pid: u32) -> bool {
     let waits = |place: String| {
@@ -38,25 +38,27 @@ fn may_wait_for_child(pid: u32) -> bool {
     peer::is_lock_program(pid) || process::threads(pid) == Some(1) && process::sleeps_in(pid).is_some_and(waits)
 }
 
-/// Returns whether a process of our session sleeps until the other end of one of these pipes does something: without one, no
-/// circle comes back to us over a pipe. The processes above us are left out, because they also wait for us if they do not read.
+/// Returns true if a process of this session sleeps until the other end of one of these pipes does something. Without
+/// such a process, no circle comes back to this process through a pipe. Its ancestors do not count, because they wait
+/// for this process even if they do not read.
 ///
-/// Every waiter in a session with pipes does this, so it must be cheap: where a process sleeps is read first, because that costs
-/// a fraction of a look at its descriptors. A more expensive test leads to a deadlock that is found late or never:
+/// Every waiter in a session with pipes calls this, so it must be cheap. It first reads where a process sleeps, which
+/// costs a fraction of a look at the descriptors. With a more expensive test, a deadlock is found late or never:
 ///
 /// 1. Some hundred waiters of other locks, all with a pipe open, look at the descriptors of all processes.
-/// 2. The processor is busy with that. Each look takes longer, waits last longer, and there are more waiters.
+/// 2. The processor is busy with that. Each look takes longer, so waits last longer, and there are more waiters.
 /// 3. A deadlock over pipes is closed. The look that would find it takes half a minute.
-/// 4. It is in vain, for instance because the writer has not filled the pipe yet. The next look is half a minute later.
+/// 4. That look fails, for instance because the writer has not filled the pipe yet. The next look is half a minute
+///    later.
 pub(super) fn is_pipe_awaited(pipes: &HashSet<u64>) -> bool {
     let us = std::process::id();
     let Some(session) = process::read_stat(us).map(|seen| seen.session) else { return false };
-    let above: Vec<u32> = above(us).collect();
+    let ancestors: Vec<u32> = list_with_ancestors(us).collect();
     process::all_pids().into_iter().any(|pid| {
-        let used = match pipe_end(pid) {
-            Some(_) if above.contains(&pid) => return false,
-            Some(PipeEnd::Reads) => process::pipes_it_reads(pid),
-            Some(PipeEnd::Writes) => process::pipes_it_writes(pid),
+        let used = match read_pipe_call(pid) {
+            Some(_) if ancestors.contains(&pid) => return false,
+            Some(PipeCall::Read) => process::pipes_it_reads(pid),
+            Some(PipeCall::Write) => process::pipes_it_writes(pid),
             None => return false,
         };
         used.iter().any(|pipe| pipes.contains(pipe))

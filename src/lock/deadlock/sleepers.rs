@@ -1,19 +1,22 @@
-//! Signals and timeouts.
+//! Processes that sleep: by what they may go on although no other process of a circle does anything.
+//!
+//! A process that is awakened by a signal, a timer or another of its threads is in no circle. The search asks that
+//! about every process on its way, with the call in which the process sleeps.
 
-use super::ancestors::above;
+use super::ancestors::list_with_ancestors;
 use crate::lock::peer;
 use crate::os::proc::process;
 
-/// The kind of call in which a process sleeps.
+/// The reason why a process sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sleep {
-    /// For a lock.
+pub(super) enum SleepReason {
+    /// It waits for a lock.
     Lock,
-    /// For the end of a child, in the foreground of a shell or in another program.
+    /// It waits for the end of a child: in the foreground of a shell, or in another program.
     Child,
-    /// In a shell's `wait`, which a trap interrupts.
+    /// It is a shell in `wait`, which a trap interrupts.
     Job,
-    /// For the other end of a pipe.
+    /// It waits for the other end of a pipe.
     Pipe,
 }
 
@@ -21,7 +24,7 @@ pub(super) enum Sleep {
 const WAKING: [i32; 7] =
     [libc::SIGALRM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGURG, libc::SIGIO, libc::SIGPWR, libc::SIGCHLD];
 
-/// Signals that bash handles once there is a trap for EXIT: which other traps there are cannot be seen then.
+/// Signals that bash handles if there is a trap for EXIT. Other traps for them cannot be seen then.
 const ENDING: [i32; 17] = [
     libc::SIGHUP,
     libc::SIGINT,
@@ -42,10 +45,11 @@ const ENDING: [i32; 17] = [
     libc::SIGUSR2,
 ];
 
-/// The number of the first signal that programs may use as they please: those below belong to the C library.
+/// The first signal that programs may use freely. The real-time signals before it belong to the C library.
 const FIRST_REAL_TIME: i32 = 35;
 
-pub(super) const fn mask(signals: &[i32]) -> u64 {
+/// Returns a set of signals in the form of `/proc/PID/status`: signal 1 is the lowest bit.
+pub(super) const fn signal_mask(signals: &[i32]) -> u64 {
     let (mut mask, mut at) = (0, 0);
     while at < signals.len() {
         mask |= 1 << (signals[at] - 1);
@@ -54,41 +58,39 @@ pub(super) const fn mask(signals: &[i32]) -> u64 {
     mask
 }
 
-/// Returns whether a process that sleeps may go on though none of the others does anything: by a signal that it handles, a timer, or
-/// another thread. Also if that is not known.
-pub(super) fn may_go_on(pid: u32, sleep: Sleep) -> bool {
+/// Returns true if a sleeping process may go on although no other process does anything: by a signal that it handles, a
+/// timer or another thread. Also true if that is not known.
+pub(super) fn may_go_on(pid: u32, reason: SleepReason) -> bool {
     const REAL_TIME: u64 = !0 << (FIRST_REAL_TIME - 1);
-    // Our helper has a second thread, which releases nothing. Its command line shows how long it waits, as that of flock(1) does.
-    let name = process::name(pid);
-    if name == peer::HELPER || peer::read_flock_call(pid).is_some() {
+    // The second thread of the helper releases nothing. The time limit of the helper and of flock(1) is on the command
+    // line.
+    if peer::is_lock_program(pid) {
         return false;
     }
     if process::threads(pid) != Some(1) || process::has_timers(pid) {
         return true;
     }
     let Some(caught) = process::caught_signals(pid) else { return true };
-    let shell = peer::is_name_of_shell(&name);
-    let children = mask(&[libc::SIGCHLD]);
-    let waking = mask(&WAKING) | REAL_TIME;
-    // bash for its own ends, and what a trap for EXIT adds.
-    let all_ending = caught & mask(&ENDING) == mask(&ENDING);
-    let disturbing = match sleep {
-        Sleep::Lock => waking,
-        Sleep::Job => !(children | mask(&[libc::SIGINT, libc::SIGWINCH])),
+    let is_shell = peer::is_name_of_shell(&process::name(pid));
+    let children = signal_mask(&[libc::SIGCHLD]);
+    let waking = signal_mask(&WAKING) | REAL_TIME;
+    let has_exit_trap = caught & signal_mask(&ENDING) == signal_mask(&ENDING);
+    let disturbing = match reason {
+        SleepReason::Lock => waking,
+        // bash handles these three for itself.
+        SleepReason::Job => !(children | signal_mask(&[libc::SIGINT, libc::SIGWINCH])),
         // A shell runs its traps when the command has ended.
-        Sleep::Child if shell => 0,
-        Sleep::Pipe if shell && all_ending => waking & !mask(&ENDING) & !children,
-        Sleep::Child | Sleep::Pipe => waking & !children,
+        SleepReason::Child if is_shell => 0,
+        SleepReason::Pipe if is_shell && has_exit_trap => waking & !signal_mask(&ENDING) & !children,
+        SleepReason::Child | SleepReason::Pipe => waking & !children,
     };
     caught & disturbing != 0
 }
 
-/// Returns whether a process gives up after a while: as its command line shows, or because a `timeout` that is not above us ends
-/// it. This is not known for a program that waits for a lock and is neither ours nor flock(1).
-pub(super) fn is_limited(pid: u32, waits_for_lock: bool) -> bool {
-    let us: Vec<u32> = above(std::process::id()).collect();
-    if above(pid).any(|pid| !us.contains(&pid) && peer::is_timeout(pid)) {
-        return true;
-    }
-    peer::may_give_up(pid, waits_for_lock)
+/// Returns true if a process may give up after some time: its command line says so, or `timeout` ends it. A `timeout`
+/// that also ends this process does not count.
+pub(super) fn has_time_limit(pid: u32, waits_for_lock: bool) -> bool {
+    let shared: Vec<u32> = list_with_ancestors(std::process::id()).collect();
+    list_with_ancestors(pid).any(|pid| !shared.contains(&pid) && peer::is_timeout(pid))
+        || peer::may_give_up(pid, waits_for_lock)
 }

@@ -10,6 +10,7 @@
 //! The file is opened for reading, like the original does: a script may lock itself (a file that is open for writing cannot
 //! be executed), and a directory. Only where the system wants it is it opened for writing.
 
+use super::byte_range::ByteRange;
 use crate::base::target::{Kind, Wait};
 use crate::lock::error::LockError;
 use crate::os::{self, Alarm, Mode};
@@ -32,15 +33,6 @@ const MOST_PAUSES: u32 = 5000;
 /// How soon to open it again then.
 const OPEN_AGAIN: Duration = Duration::from_millis(1);
 
-/// A part of a file, in bytes. Locked by fcntl(2), which knows nothing of flock(2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
-    /// Its first byte.
-    pub start: u64,
-    /// How many; 0: to the end, wherever that will be.
-    pub len: u64,
-}
-
 /// How a lock is to be taken.
 #[derive(Debug, Clone, Copy)]
 pub struct Way {
@@ -49,7 +41,7 @@ pub struct Way {
     /// What to do when another has it.
     pub wait: Wait,
     /// A part of the file, instead of the whole.
-    pub range: Option<Part>,
+    pub range: Option<ByteRange>,
 }
 
 /// Something to lock, which is open.
@@ -310,21 +302,21 @@ fn take(file: &File, way: Way, deadline: Option<Instant>, waits: &mut Option<&mu
     }
 }
 
-fn try_once(file: &File, mode: Mode, range: Option<Part>) -> io::Result<bool> {
+fn try_once(file: &File, mode: Mode, range: Option<ByteRange>) -> io::Result<bool> {
     match range {
         None => os::try_lock(file, mode),
         Some(range) => os::try_lock_range(file, mode, range.start, range.len),
     }
 }
 
-fn block(file: &File, mode: Mode, range: Option<Part>) -> io::Result<()> {
+fn block(file: &File, mode: Mode, range: Option<ByteRange>) -> io::Result<()> {
     match range {
         None => os::wait_lock(file, mode),
         Some(range) => os::wait_lock_range(file, mode, range.start, range.len),
     }
 }
 
-fn release(file: &File, range: Option<Part>) -> io::Result<()> {
+fn release(file: &File, range: Option<ByteRange>) -> io::Result<()> {
     match range {
         None => os::unlock(file),
         Some(range) => os::unlock_range(file, range.start, range.len),

@@ -1,6 +1,7 @@
 //! What holds of the words of a `flock` command line, for any bytes.
 
-use super::{Asked, Command, Flock, Misused, On, Options, Timeout, parse};
+use super::{Asked, Command, Flock, Misused, On, Options, parse};
+use crate::lock::flock::numbers::Timeout;
 use crate::os::Mode;
 use crate::properties::values;
 use std::ffi::OsString;

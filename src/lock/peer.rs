@@ -8,7 +8,7 @@
 //!
 //! A process can choose its name and its arguments. So nothing here decides whether a lock is held or granted.
 
-use crate::lock::flock::arguments::{self, Asked, Flock, On};
+use crate::lock::flock::arguments::{self, FlockArguments, FlockCall, FlockTarget};
 use crate::os::proc::process::{self, InitialVariable};
 
 /// The name of the helper.
@@ -67,7 +67,7 @@ pub(crate) fn is_timeout(pid: u32) -> bool {
 
 /// Returns the arguments of a process of this name, if it is flock(1) or `aba-lock flock`. `None`: it is another
 /// program, or its arguments are wrong.
-fn parse_flock_call(pid: u32, name: &str) -> Option<Flock> {
+fn parse_flock_call(pid: u32, name: &str) -> Option<FlockCall> {
     let skip = match name {
         FLOCK => 1,
         HELPER => 2,
@@ -78,7 +78,7 @@ fn parse_flock_call(pid: u32, name: &str) -> Option<Flock> {
         return None;
     }
     match arguments::parse(words.into_iter().skip(skip).map(Into::into).collect()) {
-        Ok(Asked::Lock(flock)) => Some(*flock),
+        Ok(FlockArguments::Lock(call)) => Some(*call),
         _ => None,
     }
 }
@@ -87,7 +87,7 @@ fn parse_flock_call(pid: u32, name: &str) -> Option<Flock> {
 pub(crate) fn find_script(pid: u32) -> Option<u32> {
     let name = process::name(pid);
     let locks_descriptor = match parse_flock_call(pid, &name) {
-        Some(flock) => matches!(flock.on, On::Descriptor(_)) && flock.command.is_none(),
+        Some(call) => matches!(call.target, FlockTarget::Descriptor(_)) && call.command.is_none(),
         None if name == HELPER => options(&process::words(pid)).any(|word| word == "--fd" || word.starts_with("--fd=")),
         None => false,
     };
@@ -103,8 +103,8 @@ pub(crate) fn is_called_by_library(pid: u32) -> bool {
 /// ends its wait for a lock, which cannot be seen from outside.
 pub(crate) fn may_give_up(pid: u32, waits_for_lock: bool) -> bool {
     let name = process::name(pid);
-    if let Some(flock) = parse_flock_call(pid, &name) {
-        return waits_for_lock && flock.options.timeout.is_some();
+    if let Some(call) = parse_flock_call(pid, &name) {
+        return waits_for_lock && call.options.timeout.is_some();
     }
     if name == HELPER {
         return waits_for_lock && has_timeout(&process::words(pid))

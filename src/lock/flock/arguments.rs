@@ -1,14 +1,16 @@
-//! The words of a `flock` command line, read as flock(1) reads them: our own, and those of others that wait or hold.
+//! The parser of the arguments of flock(1), for `aba-lock flock` and for other processes that run flock(1).
 //!
-//! Scripts rely on what `getopt_long(3)` of GNU does: options end at FILE, `-xn` and `-w0`, any beginning of a long name that
-//! leaves no doubt, values that begin with a dash, the last of several options wins, and the first word that is wrong (or
-//! `-h`, `-V`) ends it, whatever comes behind. That is read here by hand. Of the crates, lexopt does not know the beginnings
-//! of names, which are half of it; clap does, but goes on behind a `-h`, looks for options behind FILE, and has to be told
-//! all of them first, which in a call that is to be quick is most of the time. So clap's definition of the same options
-//! (`args/flock.rs` of the command) serves help, manual page and completion alone. A test holds that both know the same.
+//! Scripts rely on `getopt_long(3)` of GNU: options end at FILE; `-xn` and `-w0` are allowed, and so is any unambiguous
+//! abbreviation of a long name; a value may begin with a dash; the last of several options wins; and the first wrong
+//! word (or `-h`, `-V`) ends the parsing, whatever follows.
 //!
-//! Options that are not the original's must not make a beginning doubtful that was none: `--s` is `--shared`, also beside
-//! `--start`. So its own names are looked at first.
+//! No crate does the same. lexopt does not support abbreviations, which are half of it. clap does, but it continues
+//! after `-h`, accepts options after FILE, and builds the definition of all options first, which would be most of the
+//! time of a short call. So clap's definition of the same options (`args/flock.rs` of the helper) only serves the help,
+//! the manual page and the completion. A test checks that both know the same options.
+//!
+//! Options that flock(1) does not have must not make one of its abbreviations ambiguous: `--s` is `--shared`, although
+//! there is also `--start`. So the names of flock(1) are examined first.
 
 #[cfg(any(test, fuzzing))]
 pub mod properties;
@@ -20,46 +22,46 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
-/// What is asked for.
+/// The request that the arguments make.
 #[derive(Debug)]
-pub enum Asked {
-    /// The help.
+pub enum FlockArguments {
+    /// Print the help.
     Help,
-    /// The version.
+    /// Print the version.
     Version,
-    /// To lock, or to unlock.
-    Lock(Box<Flock>),
+    /// Lock or unlock.
+    Lock(Box<FlockCall>),
 }
 
-/// What is to be locked, how, and what is to be run then.
+/// A call of flock(1) that locks or unlocks.
 #[derive(Debug)]
-pub struct Flock {
-    /// What is to be locked.
-    pub on: On,
-    /// How.
-    pub options: Options,
-    /// Lock this range, by fcntl(2), instead of the file, by flock(2).
+pub struct FlockCall {
+    /// The file or the descriptor.
+    pub target: FlockTarget,
+    /// The options.
+    pub options: FlockOptions,
+    /// The range to lock by fcntl(2). `None`: the file is locked by flock(2).
     pub range: Option<ByteRange>,
-    /// The command.
-    pub command: Option<Command>,
+    /// The command to run under the lock.
+    pub command: Option<FlockCommand>,
 }
 
-/// What the options come to.
+/// The options, of which the last one of each kind counts.
 #[derive(Debug)]
-pub struct Options {
-    /// How it is to be locked. `None`: it is to be unlocked.
+pub struct FlockOptions {
+    /// The mode of the lock. `None`: unlock.
     pub mode: Option<Mode>,
-    /// Fail at once.
+    /// Do not wait.
     pub nonblock: bool,
-    /// Wait so long at most.
+    /// The maximum time of the wait.
     pub timeout: Option<Timeout>,
-    /// The status for a lock that is another's.
+    /// The exit status if another process holds the lock.
     pub conflict: u8,
-    /// Keep the descriptor from the command.
+    /// Close the descriptor in the command.
     pub close: bool,
-    /// Become the command.
+    /// Execute the command without forking.
     pub no_fork: bool,
-    /// Say what happens.
+    /// Report each step.
     pub verbose: bool,
     fcntl: bool,
     start: Option<u64>,
@@ -67,75 +69,75 @@ pub struct Options {
     fd: Option<i32>,
 }
 
-/// What is to be locked.
+/// The file or descriptor to lock.
 #[derive(Debug)]
-pub enum On {
-    /// A file or directory of this name.
+pub enum FlockTarget {
+    /// The path of a file or directory.
     File(OsString),
-    /// A descriptor that the caller has open.
+    /// A descriptor that is inherited from the caller.
     Descriptor(i32),
 }
 
-/// What is to be run.
+/// The command to run under the lock.
 #[derive(Debug)]
-pub enum Command {
+pub enum FlockCommand {
     /// A program and its arguments.
     Words(Vec<OsString>),
     /// A command for the user's shell.
     Shell(OsString),
 }
 
-/// Why a command line is none.
+/// An error in the arguments.
 #[derive(Debug)]
-pub enum Misused {
-    /// There is nothing on it.
-    Nothing,
-    /// There is nothing to lock.
-    NoFile,
-    /// No such option of one letter.
-    Letter(u8),
-    /// No such long option.
-    Unknown(OsString),
-    /// A long option that could be several, and which.
-    Doubtful(OsString, Vec<&'static str>),
-    /// An option that has no value was given one.
-    Valued(&'static str),
-    /// An option, as it was written, that has to have a value.
-    Bare(String),
-    /// A value that is not what it has to be.
-    Value(&'static str, OsString),
-    /// An exit status beyond 255.
-    Status,
-    /// `-c` has to have one argument.
-    Shell,
-    /// Become the command, and keep the lock from it: nobody would hold it.
-    Contrary,
+pub enum FlockUsageError {
+    /// There are no arguments.
+    NoArguments,
+    /// Neither a file nor a descriptor is given.
+    NoTarget,
+    /// An unknown option of one letter.
+    UnknownLetter(u8),
+    /// An unknown long option.
+    UnknownName(OsString),
+    /// An abbreviation of several long options, and their names.
+    Ambiguous(OsString, Vec<&'static str>),
+    /// A value for an option that takes none.
+    UnexpectedValue(&'static str),
+    /// An option, as it was written, without its value.
+    MissingValue(String),
+    /// A value that cannot be parsed, after the name of its type.
+    InvalidValue(&'static str, OsString),
+    /// An exit status greater than 255.
+    InvalidStatus,
+    /// `-c` with no argument, or with several.
+    ShellArguments,
+    /// `--no-fork` with `--close`: no process would hold the lock.
+    NoForkAndClose,
 }
 
-impl fmt::Display for Misused {
+impl fmt::Display for FlockUsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nothing => write!(f, "not enough arguments"),
-            Self::NoFile => write!(f, "a descriptor, file or directory is needed"),
-            Self::Letter(letter) => write!(f, "invalid option -- '{}'", OsStr::from_bytes(&[*letter]).display()),
-            Self::Unknown(word) => write!(f, "unrecognized option '{}'", word.display()),
-            Self::Doubtful(word, names) => {
+            Self::NoArguments => write!(f, "not enough arguments"),
+            Self::NoTarget => write!(f, "a descriptor, file or directory is needed"),
+            Self::UnknownLetter(letter) => write!(f, "invalid option -- '{}'", OsStr::from_bytes(&[*letter]).display()),
+            Self::UnknownName(word) => write!(f, "unrecognized option '{}'", word.display()),
+            Self::Ambiguous(word, names) => {
                 write!(f, "option '{}' is ambiguous:", word.display())?;
                 names.iter().try_for_each(|name| write!(f, " --{name}"))
             }
-            Self::Valued(name) => write!(f, "option '--{name}' takes no value"),
-            Self::Bare(option) => write!(f, "option '{option}' needs a value"),
-            Self::Value(what, word) => write!(f, "invalid {what}: '{}'", word.display()),
-            Self::Status => write!(f, "the exit status is to be from 0 to 255"),
-            Self::Shell => write!(f, "-c needs exactly one argument, the command"),
-            Self::Contrary => write!(f, "--no-fork and --close do not go together: nobody would hold the lock"),
+            Self::UnexpectedValue(name) => write!(f, "option '--{name}' takes no value"),
+            Self::MissingValue(option) => write!(f, "option '{option}' needs a value"),
+            Self::InvalidValue(what, word) => write!(f, "invalid {what}: '{}'", word.display()),
+            Self::InvalidStatus => write!(f, "the exit status is to be from 0 to 255"),
+            Self::ShellArguments => write!(f, "-c needs exactly one argument, the command"),
+            Self::NoForkAndClose => write!(f, "--no-fork and --close do not go together: nobody would hold the lock"),
         }
     }
 }
 
-/// An option.
+/// An option, under any of its names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Opt {
+enum FlockOption {
     Shared,
     Exclusive,
     Unlock,
@@ -153,101 +155,105 @@ enum Opt {
     Fd,
 }
 
-impl Opt {
+impl FlockOption {
     fn has_value(self) -> bool {
         matches!(self, Self::Timeout | Self::Conflict | Self::Start | Self::Length | Self::Fd)
     }
 }
 
-/// The long names of the original.
-const CLASSIC: [(&str, Opt); 13] = [
-    ("shared", Opt::Shared),
-    ("exclusive", Opt::Exclusive),
-    ("unlock", Opt::Unlock),
-    ("nonblocking", Opt::Nonblock),
-    ("nb", Opt::Nonblock),
-    ("timeout", Opt::Timeout),
-    ("wait", Opt::Timeout),
-    ("conflict-exit-code", Opt::Conflict),
-    ("close", Opt::Close),
-    ("no-fork", Opt::NoFork),
-    ("verbose", Opt::Verbose),
-    ("help", Opt::Help),
-    ("version", Opt::Version),
+/// The long names that every flock(1) has.
+const CLASSIC: [(&str, FlockOption); 13] = [
+    ("shared", FlockOption::Shared),
+    ("exclusive", FlockOption::Exclusive),
+    ("unlock", FlockOption::Unlock),
+    ("nonblocking", FlockOption::Nonblock),
+    ("nb", FlockOption::Nonblock),
+    ("timeout", FlockOption::Timeout),
+    ("wait", FlockOption::Timeout),
+    ("conflict-exit-code", FlockOption::Conflict),
+    ("close", FlockOption::Close),
+    ("no-fork", FlockOption::NoFork),
+    ("verbose", FlockOption::Verbose),
+    ("help", FlockOption::Help),
+    ("version", FlockOption::Version),
 ];
 
-/// Those that older ones do not have.
-const NEWER: [(&str, Opt); 4] =
-    [("fcntl", Opt::Fcntl), ("start", Opt::Start), ("length", Opt::Length), ("fd", Opt::Fd)];
+/// The long names that older versions of flock(1) do not have.
+const NEWER: [(&str, FlockOption); 4] = [
+    ("fcntl", FlockOption::Fcntl),
+    ("start", FlockOption::Start),
+    ("length", FlockOption::Length),
+    ("fd", FlockOption::Fd),
+];
 
-fn by_letter(letter: u8) -> Option<Opt> {
+fn find_by_letter(letter: u8) -> Option<FlockOption> {
     Some(match letter {
-        b's' => Opt::Shared,
-        b'x' | b'e' => Opt::Exclusive,
-        b'u' => Opt::Unlock,
-        b'n' => Opt::Nonblock,
-        b'w' => Opt::Timeout,
-        b'E' => Opt::Conflict,
-        b'o' => Opt::Close,
-        b'F' => Opt::NoFork,
-        b'h' => Opt::Help,
-        b'V' => Opt::Version,
+        b's' => FlockOption::Shared,
+        b'x' | b'e' => FlockOption::Exclusive,
+        b'u' => FlockOption::Unlock,
+        b'n' => FlockOption::Nonblock,
+        b'w' => FlockOption::Timeout,
+        b'E' => FlockOption::Conflict,
+        b'o' => FlockOption::Close,
+        b'F' => FlockOption::NoFork,
+        b'h' => FlockOption::Help,
+        b'V' => FlockOption::Version,
         _ => return None,
     })
 }
 
-/// The option of that long name, or of a name that begins so, if there is but one.
-fn by_name(name: &[u8], word: &OsStr) -> Result<(&'static str, Opt), Misused> {
+/// Returns the option with this long name, or the only one whose name begins with it.
+fn find_by_name(name: &[u8], word: &OsStr) -> Result<(&'static str, FlockOption), FlockUsageError> {
     if let Some(found) = CLASSIC.iter().chain(&NEWER).find(|(known, _)| known.as_bytes() == name) {
         return Ok(*found);
     }
     for table in [&CLASSIC[..], &NEWER[..]] {
         let mut found = table.iter().filter(|(known, _)| known.as_bytes().starts_with(name));
         let Some(first) = found.next() else { continue };
-        // Two names of one option leave no doubt.
+        // Two names of one option are not ambiguous.
         if found.all(|(_, opt)| *opt == first.1) {
             return Ok(*first);
         }
         let all = CLASSIC.iter().chain(&NEWER).map(|(known, _)| *known);
         let names = all.filter(|known| known.as_bytes().starts_with(name)).collect();
-        return Err(Misused::Doubtful(word.to_owned(), names));
+        return Err(FlockUsageError::Ambiguous(word.to_owned(), names));
     }
-    Err(Misused::Unknown(word.to_owned()))
+    Err(FlockUsageError::UnknownName(word.to_owned()))
 }
 
-impl Options {
-    /// `Some`: nothing else matters any more.
-    fn take(&mut self, option: Opt, value: &OsStr) -> Result<Option<Asked>, Misused> {
-        let wrong = |what| Misused::Value(what, value.to_owned());
+impl FlockOptions {
+    /// Sets an option. Returns the request if the option ends the parsing.
+    fn set(&mut self, option: FlockOption, value: &OsStr) -> Result<Option<FlockArguments>, FlockUsageError> {
+        let wrong = |what| FlockUsageError::InvalidValue(what, value.to_owned());
         match option {
-            Opt::Help => return Ok(Some(Asked::Help)),
-            Opt::Version => return Ok(Some(Asked::Version)),
-            Opt::Shared => self.mode = Some(Mode::Shared),
-            Opt::Exclusive => self.mode = Some(Mode::Exclusive),
-            Opt::Unlock => self.mode = None,
-            Opt::Nonblock => self.nonblock = true,
-            Opt::Timeout => self.timeout = Some(parse_timeout(value).ok_or_else(|| wrong("timeout"))?),
-            Opt::Conflict => {
+            FlockOption::Help => return Ok(Some(FlockArguments::Help)),
+            FlockOption::Version => return Ok(Some(FlockArguments::Version)),
+            FlockOption::Shared => self.mode = Some(Mode::Shared),
+            FlockOption::Exclusive => self.mode = Some(Mode::Exclusive),
+            FlockOption::Unlock => self.mode = None,
+            FlockOption::Nonblock => self.nonblock = true,
+            FlockOption::Timeout => self.timeout = Some(parse_timeout(value).ok_or_else(|| wrong("timeout"))?),
+            FlockOption::Conflict => {
                 let status = parse_integer(value).ok_or_else(|| wrong("exit status"))?;
-                self.conflict = u8::try_from(status).map_err(|_| Misused::Status)?;
+                self.conflict = u8::try_from(status).map_err(|_| FlockUsageError::InvalidStatus)?;
             }
-            Opt::Close => self.close = true,
-            Opt::NoFork => self.no_fork = true,
-            Opt::Verbose => self.verbose = true,
-            Opt::Fcntl => self.fcntl = true,
-            Opt::Start => self.start = Some(parse_size(value).ok_or_else(|| wrong("offset"))?),
-            Opt::Length => self.length = Some(parse_size(value).ok_or_else(|| wrong("length"))?),
-            Opt::Fd => self.fd = Some(parse_integer(value).ok_or_else(|| wrong("file descriptor"))?),
+            FlockOption::Close => self.close = true,
+            FlockOption::NoFork => self.no_fork = true,
+            FlockOption::Verbose => self.verbose = true,
+            FlockOption::Fcntl => self.fcntl = true,
+            FlockOption::Start => self.start = Some(parse_size(value).ok_or_else(|| wrong("offset"))?),
+            FlockOption::Length => self.length = Some(parse_size(value).ok_or_else(|| wrong("length"))?),
+            FlockOption::Fd => self.fd = Some(parse_integer(value).ok_or_else(|| wrong("file descriptor"))?),
         }
         Ok(None)
     }
 }
 
-/// Reads the words behind `flock`.
-pub fn parse(words: Vec<OsString>) -> Result<Asked, Misused> {
+/// Parses the words after `flock`.
+pub fn parse(words: Vec<OsString>) -> Result<FlockArguments, FlockUsageError> {
     let empty = words.is_empty();
     let words = &mut words.into_iter();
-    let mut options = Options {
+    let mut options = FlockOptions {
         mode: Some(Mode::Exclusive),
         nonblock: false,
         timeout: None,
@@ -262,101 +268,103 @@ pub fn parse(words: Vec<OsString>) -> Result<Asked, Misused> {
     };
     let first = loop {
         let Some(word) = words.next() else { break None };
-        let done = match word.as_bytes() {
+        let request = match word.as_bytes() {
             b"--" => break words.next(),
-            // The command, where there is no FILE that it could be behind.
+            // The command. With `--fd` there is no FILE before it.
             b"-c" | b"--command" if options.fd.is_some() => break Some(word),
-            [b'-', b'-', name @ ..] => long(name, &word, words, &mut options)?,
-            [b'-', letters @ ..] if !letters.is_empty() => short(letters, words, &mut options)?,
+            [b'-', b'-', name @ ..] => parse_long(name, &word, words, &mut options)?,
+            [b'-', letters @ ..] if !letters.is_empty() => parse_short(letters, words, &mut options)?,
             _ => break Some(word),
         };
-        if let Some(asked) = done {
-            return Ok(asked);
+        if let Some(request) = request {
+            return Ok(request);
         }
     };
     if empty {
-        return Err(Misused::Nothing);
+        return Err(FlockUsageError::NoArguments);
     }
-    finish(options, first, words).map(|flock| Asked::Lock(Box::new(flock)))
+    build_call(options, first, words).map(|call| FlockArguments::Lock(Box::new(call)))
 }
 
-fn long(
+fn parse_long(
     name: &[u8],
     word: &OsStr,
     words: &mut dyn Iterator<Item = OsString>,
-    options: &mut Options,
-) -> Result<Option<Asked>, Misused> {
+    options: &mut FlockOptions,
+) -> Result<Option<FlockArguments>, FlockUsageError> {
     let (name, value) = match name.iter().position(|byte| *byte == b'=') {
         Some(at) => (&name[..at], Some(OsStr::from_bytes(&name[at + 1..]))),
         None => (name, None),
     };
-    let (known, option) = by_name(name, word)?;
+    let (known, option) = find_by_name(name, word)?;
     match (option.has_value(), value) {
-        (false, None) => options.take(option, OsStr::new("")),
-        (false, Some(_)) => Err(Misused::Valued(known)),
-        (true, Some(value)) => options.take(option, value),
-        (true, None) => options.take(option, &words.next().ok_or_else(|| Misused::Bare(format!("--{known}")))?),
+        (false, None) => options.set(option, OsStr::new("")),
+        (false, Some(_)) => Err(FlockUsageError::UnexpectedValue(known)),
+        (true, Some(value)) => options.set(option, value),
+        (true, None) => {
+            options.set(option, &words.next().ok_or_else(|| FlockUsageError::MissingValue(format!("--{known}")))?)
+        }
     }
 }
 
-fn short(
+fn parse_short(
     letters: &[u8],
     words: &mut dyn Iterator<Item = OsString>,
-    options: &mut Options,
-) -> Result<Option<Asked>, Misused> {
+    options: &mut FlockOptions,
+) -> Result<Option<FlockArguments>, FlockUsageError> {
     for (at, letter) in letters.iter().enumerate() {
-        let option = by_letter(*letter).ok_or(Misused::Letter(*letter))?;
+        let option = find_by_letter(*letter).ok_or(FlockUsageError::UnknownLetter(*letter))?;
         if option.has_value() {
             let rest = &letters[at + 1..];
             if !rest.is_empty() {
-                return options.take(option, OsStr::from_bytes(rest));
+                return options.set(option, OsStr::from_bytes(rest));
             }
-            let bare = || Misused::Bare(format!("-{}", char::from(*letter)));
-            return options.take(option, &words.next().ok_or_else(bare)?);
+            let missing = || FlockUsageError::MissingValue(format!("-{}", char::from(*letter)));
+            return options.set(option, &words.next().ok_or_else(missing)?);
         }
-        if let Some(asked) = options.take(option, OsStr::new(""))? {
-            return Ok(Some(asked));
+        if let Some(request) = options.set(option, OsStr::new(""))? {
+            return Ok(Some(request));
         }
     }
     Ok(None)
 }
 
-/// With the words that are no options.
-fn finish(
-    options: Options,
+/// Builds the call from the options and the remaining words.
+fn build_call(
+    options: FlockOptions,
     first: Option<OsString>,
     words: &mut dyn Iterator<Item = OsString>,
-) -> Result<Flock, Misused> {
+) -> Result<FlockCall, FlockUsageError> {
     if options.no_fork && options.close {
-        return Err(Misused::Contrary);
+        return Err(FlockUsageError::NoForkAndClose);
     }
     let range = match (options.fcntl, options.start, options.length) {
         (false, None, None) => None,
-        // Each of the three means locks of fcntl(2).
+        // Each of these three options selects the locks of fcntl(2).
         (_, start, len) => Some(ByteRange { start: start.unwrap_or(0), len: len.unwrap_or(0) }),
     };
-    let (on, command) = if let Some(fd) = options.fd {
+    let (target, command) = if let Some(fd) = options.fd {
         let command: Vec<OsString> = first.into_iter().chain(words).collect();
-        (On::Descriptor(fd), command)
+        (FlockTarget::Descriptor(fd), command)
     } else {
-        let first = first.ok_or(Misused::NoFile)?;
+        let first = first.ok_or(FlockUsageError::NoTarget)?;
         let command: Vec<OsString> = words.collect();
         if command.is_empty() {
-            // Alone it has to be a number, and never makes a file.
-            let fd = parse_integer(&first).ok_or(Misused::Value("file descriptor", first))?;
-            (On::Descriptor(fd), command)
+            // A single word must be the number of a descriptor. It never creates a file.
+            let fd = parse_integer(&first).ok_or(FlockUsageError::InvalidValue("file descriptor", first))?;
+            (FlockTarget::Descriptor(fd), command)
         } else {
-            (On::File(first), command)
+            (FlockTarget::File(first), command)
         }
     };
-    Ok(Flock { on, options, range, command: self::command(command)? })
+    Ok(FlockCall { target, options, range, command: parse_command(command)? })
 }
 
-fn command(mut words: Vec<OsString>) -> Result<Option<Command>, Misused> {
+fn parse_command(mut words: Vec<OsString>) -> Result<Option<FlockCommand>, FlockUsageError> {
     match words.first().map(|word| word.as_bytes()) {
         None => Ok(None),
-        Some(b"-c" | b"--command") if words.len() == 2 => Ok(words.pop().map(Command::Shell)),
-        Some(b"-c" | b"--command") => Err(Misused::Shell),
-        Some(_) => Ok(Some(Command::Words(words))),
+        Some(b"-c" | b"--command") if words.len() == 2 => Ok(words.pop().map(FlockCommand::Shell)),
+        Some(b"-c" | b"--command") => Err(FlockUsageError::ShellArguments),
+        Some(_) => Ok(Some(FlockCommand::Words(words))),
     }
 }

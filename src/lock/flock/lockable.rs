@@ -1,18 +1,23 @@
-//! A lock as flock(1) takes it: on any file, directory or descriptor; without a record, as the file is the user's; and
-//! without a word.
+//! A lock in the way of flock(1): on any file, directory or descriptor, without a holder record and without messages.
 //!
-//! What is promised beyond the original: a file that is there is opened without asking to create it; a file that was removed
-//! while we waited is made again and locked instead, and where that cannot be done or told, we fail, as another may have the
-//! new one; and nothing that is only opened (a FIFO, a serial line) makes us wait.
-//! What is not: that a deadlock is found, or that a nested call is no conflict. Both could end with a failure what the
-//! original would have done in the end, and scripts that were written for the original count on that.
+//! It promises more than flock(1) in three cases:
 //!
-//! The file is opened for reading, like the original does: a script may lock itself (a file that is open for writing cannot
-//! be executed), and a directory. Only where the system wants it is it opened for writing.
+//! - An existing file is opened without `O_CREAT`, which would be refused in some directories.
+//! - A file that was removed during the wait is created again, and the new file is locked. If that fails, or cannot be
+//!   checked, the lock fails, because another process may hold a lock on the new file.
+//! - Opening a FIFO or a serial line does not block.
+//!
+//! It does not search for deadlocks, and does not recognize nested calls. Scripts for flock(1) rely on a wait that ends
+//! some time without an error.
+//!
+//! The file is opened for reading, as by flock(1), so that a script can lock itself (a file that is open for writing
+//! cannot be executed), and so that directories can be locked. It is opened for writing only if the system requires
+//! that.
 
 use super::byte_range::ByteRange;
 use crate::base::target::{Kind, Wait};
 use crate::lock::error::LockError;
+use crate::lock::open::open_in_turn;
 use crate::os::{self, Alarm, Mode};
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -20,143 +25,137 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// How often a file may lead elsewhere when its lock is had, before we take it that it always will: that its file system
-/// gives other numbers each time. (Somebody who removes it in a loop is late now and then.)
-const MOST_OPENS: u32 = 1000;
+/// Maximum number of times that the file is opened because its path leads to another file after the lock is granted.
+/// After so many times, the file system must have returned other numbers for the same file: a process that removes the
+/// file in a loop is too late now and then.
+const MAX_OPENS: u32 = 1000;
 
-/// How often to pause when the file cannot be opened because another process has it to itself: for some seconds.
-const MOST_PAUSES: u32 = 5000;
-
-/// How soon to open it again then.
-const OPEN_AGAIN: Duration = Duration::from_millis(1);
-
-/// How a lock is to be taken.
+/// The operation on a file: lock or unlock.
 #[derive(Debug, Clone, Copy)]
-pub struct Way {
-    /// Exclusive or shared. `None`: it is to be released.
+pub struct FlockOperation {
+    /// The mode of the lock. `None`: unlock.
     pub mode: Option<Mode>,
-    /// What to do when another has it.
+    /// The wait if another process holds the lock.
     pub wait: Wait,
-    /// A part of the file, instead of the whole.
+    /// The range to lock by fcntl(2). `None`: the whole file is locked by flock(2).
     pub range: Option<ByteRange>,
 }
 
-/// Something to lock, which is open.
+/// An open file or descriptor, and the operation on it.
 #[derive(Debug)]
-#[must_use = "a file of ours is closed, and its lock released, when this is dropped"]
+#[must_use = "an opened file is closed, and its lock released, when this is dropped"]
 pub struct Lockable {
-    what: What,
-    way: Way,
+    file: LockableFile,
+    operation: FlockOperation,
 }
 
 #[derive(Debug)]
-enum What {
-    /// A file that we opened. `None`: it was removed, and the directory in which it was.
-    Ours { path: PathBuf, file: Option<File>, writable: bool },
-    /// A descriptor of our caller's.
-    Callers { file: ManuallyDrop<File> },
+enum LockableFile {
+    /// A file that this process opened. `None`: the file was removed, and its directory, too.
+    Opened { path: PathBuf, file: Option<File>, writable: bool },
+    /// A descriptor that was inherited from the caller.
+    Inherited { file: ManuallyDrop<File> },
 }
 
 impl Lockable {
-    /// Opens a file, and makes it if it is not there.
-    pub fn open(path: &Path, way: Way) -> Result<Self, LockError> {
-        // Of fcntl(2)'s locks, the exclusive ones are only for those who may write.
-        let writable = way.range.is_some() && way.mode == Some(Mode::Exclusive);
-        let file = open(path, writable).map_err(|source| not_opened(path, source))?;
-        Ok(Self { what: What::Ours { path: path.to_owned(), file: Some(file), writable }, way })
+    /// Opens a file, and creates it if it does not exist.
+    pub fn open(path: &Path, operation: FlockOperation) -> Result<Self, LockError> {
+        // An exclusive lock of fcntl(2) needs a descriptor for writing.
+        let writable = operation.range.is_some() && operation.mode == Some(Mode::Exclusive);
+        let file = open(path, writable).map_err(|source| open_error(path, source))?;
+        Ok(Self { file: LockableFile::Opened { path: path.to_owned(), file: Some(file), writable }, operation })
     }
 
-    /// A descriptor that our caller has open.
-    pub fn descriptor(fd: RawFd, way: Way) -> Result<Self, LockError> {
+    /// Uses a descriptor that was inherited from the caller.
+    pub fn from_descriptor(fd: RawFd, operation: FlockOperation) -> Result<Self, LockError> {
         let file = os::callers_descriptor(fd).ok_or(LockError::BadDescriptor { fd })?;
-        Ok(Self { what: What::Callers { file }, way })
+        Ok(Self { file: LockableFile::Inherited { file }, operation })
     }
 
-    /// Where it is.
+    /// Returns the path of the file, or of the descriptor in `/proc`.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        match &self.what {
-            What::Ours { path, .. } => path.clone(),
-            What::Callers { file } => PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
+        match &self.file {
+            LockableFile::Opened { path, .. } => path.clone(),
+            LockableFile::Inherited { file } => PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
         }
     }
 
-    /// What the user calls it.
+    /// Returns the path or the number that the user gave.
     #[must_use]
     pub fn label(&self) -> String {
-        match &self.what {
-            What::Ours { path, .. } => path.display().to_string(),
-            What::Callers { file } => file.as_raw_fd().to_string(),
+        match &self.file {
+            LockableFile::Opened { path, .. } => path.display().to_string(),
+            LockableFile::Inherited { file } => file.as_raw_fd().to_string(),
         }
     }
 
-    fn file(&self) -> Option<&File> {
-        match &self.what {
-            What::Ours { file, .. } => file.as_ref(),
-            What::Callers { file } => Some(file),
+    fn get_file(&self) -> Option<&File> {
+        match &self.file {
+            LockableFile::Opened { file, .. } => file.as_ref(),
+            LockableFile::Inherited { file } => Some(file),
         }
     }
 
-    /// Locks it, or releases it. If another has it and we are to wait, `waits` is called first, where there is one.
-    pub fn lock(&mut self, waits: Option<&mut dyn FnMut()>) -> Result<(), LockError> {
-        let mut waits = waits;
-        let deadline = match self.way.wait {
+    /// Locks or unlocks the file. `on_wait` is called before a wait for another process.
+    pub fn lock(&mut self, mut on_wait: Option<&mut dyn FnMut()>) -> Result<(), LockError> {
+        let deadline = match self.operation.wait {
             Wait::For(limit) => Instant::now().checked_add(limit),
             _ => None,
         };
         let mut waited = false;
         let mut opened = 1;
-        // There is no file, and none can be made: so nobody else has one either.
-        while let Some(file) = self.file() {
-            match take(file, self.way, deadline, &mut waits) {
-                Ok(Taken::Not) => return Err(self.contended()),
-                Ok(taken) => waited |= taken == Taken::Late,
-                // NFS makes of flock(2) a lock of fcntl(2), of which the exclusive ones are for those who may write.
-                Err(error) if is_read_only(&error) && self.is_to_write() => match self.open_again() {
+        // If no file exists and none can be created, no other process can lock it either.
+        while let Some(file) = self.get_file() {
+            match apply(file, self.operation, deadline, &mut on_wait) {
+                Ok(LockOutcome::Contended) => return Err(self.contention_error()),
+                Ok(outcome) => waited |= outcome == LockOutcome::Waited,
+                // NFS implements flock(2) by locks of fcntl(2), so an exclusive lock needs a descriptor for writing.
+                Err(error) if is_read_only(&error) && self.require_writing() => match self.reopen() {
                     Ok(()) => continue,
-                    Err(_) => return Err(self.not_locked(error)),
+                    Err(_) => return Err(self.lock_error(error)),
                 },
-                Err(source) => return Err(self.not_locked(source)),
+                Err(source) => return Err(self.lock_error(source)),
             }
             match self.is_current() {
                 Ok(true) => return Ok(()),
-                // Its numbers say nothing. But who waited, waited for somebody who may have removed it.
-                Ok(false) if opened == MOST_OPENS && !waited => return Ok(()),
-                Ok(false) if opened == MOST_OPENS => return Err(LockError::KeepsChanging { path: self.path() }),
-                // Acquired is not yet valid: another may have the file that stands there now.
-                Ok(false) => self.open_again().map_err(|source| not_opened(&self.path(), source))?,
-                // Nor if that cannot be told.
-                Err(source) => return Err(not_opened(&self.path(), source)),
+                // The numbers of the file mean nothing. But after a wait, the holder may have removed the file.
+                Ok(false) if opened == MAX_OPENS && !waited => return Ok(()),
+                Ok(false) if opened == MAX_OPENS => return Err(LockError::KeepsChanging { path: self.path() }),
+                // The lock is on a removed file. Another process may hold a lock on the file that replaced it.
+                Ok(false) => self.reopen().map_err(|source| open_error(&self.path(), source))?,
+                // The same may be true if that cannot be checked.
+                Err(source) => return Err(open_error(&self.path(), source)),
             }
             opened += 1;
         }
         Ok(())
     }
 
-    /// Whether it is still what its name leads to.
+    /// Returns true if the path still leads to the open file.
     fn is_current(&self) -> io::Result<bool> {
-        let What::Ours { path, file: Some(file), .. } = &self.what else { return Ok(true) };
-        if self.way.mode.is_none() {
+        let LockableFile::Opened { path, file: Some(file), .. } = &self.file else { return Ok(true) };
+        if self.operation.mode.is_none() {
             return Ok(true);
         }
         match (fs::metadata(path), file.metadata()) {
             (Ok(there), Ok(open)) => Ok((there.dev(), there.ino()) == (open.dev(), open.ino())),
             (Err(error), _) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            // It is gone; or it is there, but what we have open is not (NFS).
+            // The file does not exist any more, or the open file does not (NFS).
             _ => Ok(false),
         }
     }
 
-    /// Opens what its name leads to now, and makes it if it is not there. Where nothing is, and nothing can be, there is no
-    /// file afterwards.
-    fn open_again(&mut self) -> io::Result<()> {
-        let What::Ours { path, file, writable } = &mut self.what else { return Ok(()) };
-        // First, as there may be no descriptor left for another: its lock is worth nothing.
+    /// Opens the file to which the path leads now, and creates it if it does not exist. If it cannot exist, because its
+    /// directory was removed, there is no open file afterwards.
+    fn reopen(&mut self) -> io::Result<()> {
+        let LockableFile::Opened { path, file, writable } = &mut self.file else { return Ok(()) };
+        // The old file is closed first, because no descriptor may be left for a second one. Its lock has no effect any
+        // more.
         *file = None;
-        for _ in 0..MOST_OPENS {
+        for _ in 0..MAX_OPENS {
             let missing = match open(path, *writable) {
                 Ok(again) => {
                     *file = Some(again);
@@ -164,12 +163,12 @@ impl Lockable {
                 }
                 Err(error) => error,
             };
-            // Any other reason may be ours alone: no right, no descriptor.
+            // Other processes may not have this error: no permission, no free descriptor.
             if missing.kind() != io::ErrorKind::NotFound {
                 return Err(missing);
             }
             match fs::metadata(&path) {
-                // Made just now.
+                // Another process created it just now.
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 Err(error) => return Err(error),
@@ -178,10 +177,10 @@ impl Lockable {
         Err(io::ErrorKind::NotFound.into())
     }
 
-    /// Whether it helps to open it for writing, as is done from now on.
-    fn is_to_write(&mut self) -> bool {
-        match &mut self.what {
-            What::Ours { writable, .. } if !*writable && self.way.mode == Some(Mode::Exclusive) => {
+    /// Makes the next opening be for writing. Returns false if that changes nothing.
+    fn require_writing(&mut self) -> bool {
+        match &mut self.file {
+            LockableFile::Opened { writable, .. } if !*writable && self.operation.mode == Some(Mode::Exclusive) => {
                 *writable = true;
                 true
             }
@@ -189,27 +188,27 @@ impl Lockable {
         }
     }
 
-    fn not_locked(&self, source: io::Error) -> LockError {
+    fn lock_error(&self, source: io::Error) -> LockError {
         LockError::Lock { path: PathBuf::from(self.label()), source }
     }
 
-    fn contended(&self) -> LockError {
+    fn contention_error(&self) -> LockError {
         let (label, path, kind) = (self.label(), self.path(), Kind::Users);
-        match self.way.wait {
+        match self.operation.wait {
             Wait::For(after) => LockError::TimedOut { label, path, kind, after },
             _ => LockError::Busy { label, path, kind },
         }
     }
 
-    /// Gives it to the commands that we start, or keeps it from them.
-    pub fn hand_down(&self, shared: bool) -> Result<(), LockError> {
-        match &self.what {
-            What::Ours { file: Some(file), path, .. } if shared => {
-                // Only the opening was not to wait.
+    /// Makes the commands that this process starts inherit the descriptor, or not.
+    pub fn set_inheritable(&self, inheritable: bool) -> Result<(), LockError> {
+        match &self.file {
+            LockableFile::Opened { file: Some(file), path, .. } if inheritable => {
+                // `O_NONBLOCK` was only for the opening.
                 os::let_wait(file);
                 os::share(file).map_err(|source| LockError::Lock { path: path.clone(), source })
             }
-            What::Callers { file } if !shared => {
+            LockableFile::Inherited { file } if !inheritable => {
                 os::keep_back(file.as_raw_fd());
                 Ok(())
             }
@@ -218,28 +217,30 @@ impl Lockable {
     }
 }
 
-fn not_opened(path: &Path, source: io::Error) -> LockError {
+fn open_error(path: &Path, source: io::Error) -> LockError {
     LockError::Open { path: path.to_owned(), owner: None, source }
 }
 
-/// `EBADF` as fcntl(2) has it, and `EIO` as some NFS servers do.
+/// Returns true if the error means that the descriptor is not for writing. fcntl(2) returns `EBADF` then, and some NFS
+/// servers return `EIO`.
 fn is_read_only(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EBADF | libc::EIO))
 }
 
-/// Opens it, without `O_CREAT` if it is there: in a sticky directory `fs.protected_regular` refuses that for an existing file of
-/// somebody else's, even to root.
+/// Opens a file, without `O_CREAT` if it exists: in a sticky directory, `fs.protected_regular` refuses `O_CREAT` for an
+/// existing file of another user, even to root.
 fn open(path: &Path, writable: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    // O_NONBLOCK: to open a FIFO would wait for a writer, a serial line for a carrier. O_NOCTTY: it is not to be our terminal.
+    // O_NONBLOCK: opening a FIFO would wait for a writer, and a serial line for a carrier. O_NOCTTY: a terminal must
+    // not become the terminal of this process.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     options.read(true).write(writable).custom_flags(flags);
     match open_in_turn(&options, path) {
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
-            // The standard library wants to write where it creates; the system does not.
+            // As a flag, because the standard library only creates files that it opens for writing.
             options.custom_flags(flags | libc::O_CREAT);
             match open_in_turn(&options, path) {
-                // `name/`, where there is nothing of that name.
+                // The path is `name/`, and nothing of that name exists.
                 Err(error) if error.raw_os_error() == Some(libc::EISDIR) => Err(missing),
                 opened => opened,
             }
@@ -248,54 +249,48 @@ fn open(path: &Path, writable: bool) -> io::Result<File> {
     }
 }
 
-/// With `O_NONBLOCK`, a file that another process has to itself for an instant (a lease) is not to be had.
-fn open_in_turn(options: &OpenOptions, path: &Path) -> io::Result<File> {
-    for _ in 0..MOST_PAUSES {
-        match options.open(path) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(OPEN_AGAIN),
-            opened => return opened,
-        }
-    }
-    options.open(path)
-}
-
-/// How a lock was taken.
+/// The outcome of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taken {
-    /// At once, or released.
+enum LockOutcome {
+    /// The lock was free, or was released.
     AtOnce,
-    /// After another had it.
-    Late,
-    /// Another has it, and we were not to wait, or not any longer.
-    Not,
+    /// The lock was acquired after another process had released it.
+    Waited,
+    /// Another process holds the lock, and the time of the wait is over.
+    Contended,
 }
 
-fn take(file: &File, way: Way, deadline: Option<Instant>, waits: &mut Option<&mut dyn FnMut()>) -> io::Result<Taken> {
-    let Some(mode) = way.mode else {
-        release(file, way.range)?;
-        return Ok(Taken::AtOnce);
+fn apply(
+    file: &File,
+    operation: FlockOperation,
+    deadline: Option<Instant>,
+    on_wait: &mut Option<&mut dyn FnMut()>,
+) -> io::Result<LockOutcome> {
+    let Some(mode) = operation.mode else {
+        release(file, operation.range)?;
+        return Ok(LockOutcome::AtOnce);
     };
-    // Also who waits anyhow is to know if it was for another.
-    if try_once(file, mode, way.range)? {
-        return Ok(Taken::AtOnce);
+    // Tried first also before a wait, because the outcome says whether another process held the lock.
+    if try_once(file, mode, operation.range)? {
+        return Ok(LockOutcome::AtOnce);
     }
-    if way.wait == Wait::No {
-        return Ok(Taken::Not);
+    if operation.wait == Wait::No {
+        return Ok(LockOutcome::Contended);
     }
-    if let Some(waits) = waits.take() {
-        waits();
+    if let Some(on_wait) = on_wait.take() {
+        on_wait();
     }
     let alarm = deadline.map(|_| Alarm::new());
     loop {
         if let (Some(alarm), Some(deadline)) = (&alarm, deadline) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(Taken::Not);
+                return Ok(LockOutcome::Contended);
             }
             alarm.after(Some(left));
         }
-        match block(file, mode, way.range) {
-            Ok(()) => return Ok(Taken::Late),
+        match wait_for_lock(file, mode, operation.range) {
+            Ok(()) => return Ok(LockOutcome::Waited),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -309,7 +304,7 @@ fn try_once(file: &File, mode: Mode, range: Option<ByteRange>) -> io::Result<boo
     }
 }
 
-fn block(file: &File, mode: Mode, range: Option<ByteRange>) -> io::Result<()> {
+fn wait_for_lock(file: &File, mode: Mode, range: Option<ByteRange>) -> io::Result<()> {
     match range {
         None => os::wait_lock(file, mode),
         Some(range) => os::wait_lock_range(file, mode, range.start, range.len),

@@ -1,7 +1,8 @@
-//! Numbers as C programs read them: whole numbers (strtol(3)), seconds (strtod(3)), and sizes (`strtosize` of util-linux).
+//! Numbers as C programs read them: whole numbers (strtol(3)), seconds (strtod(3)), and sizes (`strtosize` of
+//! util-linux).
 //!
-//! Only the options of `flock` are read so, because scripts rely on what flock(1) accepts. A process that locks a range of bytes
-//! excludes another only if both read the same text as the same number.
+//! Only the options of `flock` are read so, because scripts rely on what flock(1) accepts. A process that locks a range
+//! of bytes excludes another only if both read the same text as the same number.
 
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -83,11 +84,11 @@ fn parse_hexadecimal(text: &str) -> Option<f64> {
     Some(value * 2.0_f64.powi(exponent.checked_sub(below)?))
 }
 
-/// Parses a number of bytes as `strtosize` of util-linux does: `4096`, `0x1000`, `010000` (octal), `4K`, `4KiB` (times 1024),
-/// `4KB` (times 1000), `1.5M`, and so on with G, T, P and E. A fraction without a unit is refused.
+/// Parses a number of bytes as `strtosize` of util-linux does: `4096`, `0x1000`, `010000` (octal), `4K`, `4KiB` (times
+/// 1024), `4KB` (times 1000), `1.5M`, and so on with G, T, P and E. A fraction without a unit is refused.
 ///
-/// A number of up to 64 bits is returned, because flock(1) leaves it to the kernel to refuse an offset that no file can have
-/// (status 65). Only more than 64 bits are no number (status 64).
+/// A number of up to 64 bits is returned, because flock(1) leaves it to the kernel to refuse an offset that no file can
+/// have (status 65). Only more than 64 bits are no number (status 64).
 pub(super) fn parse_size(value: &OsStr) -> Option<u64> {
     let text = trim_blanks(value)?;
     let text = text.strip_prefix('+').unwrap_or(text);
@@ -121,7 +122,8 @@ pub(super) fn parse_size(value: &OsStr) -> Option<u64> {
     whole.checked_mul(unit)?.checked_add(compute_fraction(unit, zeros, fraction)?)
 }
 
-/// Splits a text into the number at its beginning and the rest. `None`: there is no number, or it has more than 64 bits.
+/// Splits a text into the number at its beginning and the rest. `None`: there is no number, or it has more than 64
+/// bits.
 fn split_number(text: &str, radix: u32) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_digit(radix)).unwrap_or(text.len());
     Some((u64::from_str_radix(&text[..end], radix).ok()?, &text[end..]))
@@ -129,8 +131,8 @@ fn split_number(text: &str, radix: u32) -> Option<(u64, &str)> {
 
 /// Returns the bytes of a decimal fraction of a unit, computed with the same integer divisions as in util-linux.
 ///
-/// They are inexact (`1.7K` is 2048, not 1740). But two processes exclude each other only if both lock the same bytes, so
-/// what matters is that a script with flock(1) and one with this command read one text as one number.
+/// They are inexact (`1.7K` is 2048, not 1740). But two processes exclude each other only if both lock the same bytes,
+/// so what matters is that a script with flock(1) and one with this command read one text as one number.
 fn compute_fraction(unit: u64, zeros: usize, mut fraction: u64) -> Option<u64> {
     let mut divisor: u64 = 10;
     while divisor < fraction {

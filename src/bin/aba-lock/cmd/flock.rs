@@ -12,8 +12,8 @@ use aba_lock::base::environment::shell;
 use aba_lock::base::target::{Target, Wait};
 use aba_lock::error::Error;
 use aba_lock::lock::error::LockError;
-use aba_lock::lock::flock::arguments::{self, Asked, Command, Flock, On};
-use aba_lock::lock::flock::lockable::{Lockable, Way};
+use aba_lock::lock::flock::arguments::{self, FlockArguments, FlockCall, FlockCommand, FlockTarget};
+use aba_lock::lock::flock::lockable::{FlockOperation, Lockable};
 use aba_lock::lock::flock::numbers::Timeout;
 use aba_lock::lock::inherit;
 use aba_lock::os;
@@ -24,11 +24,11 @@ use std::time::{Duration, Instant};
 
 pub(crate) fn run(args: crate::args::flock::FlockArgs) -> Result<i32, Error> {
     match arguments::parse(args.words) {
-        Ok(Asked::Help) => output::print_help(build_definition(args.called)),
-        Ok(Asked::Version) => output::print_version(),
-        Ok(Asked::Lock(flock)) => return lock_file(*flock),
-        Err(misused) => {
-            output::print_misuse(&misused, args.called);
+        Ok(FlockArguments::Help) => output::print_help(build_definition(args.called)),
+        Ok(FlockArguments::Version) => output::print_version(),
+        Ok(FlockArguments::Lock(call)) => return lock_file(*call),
+        Err(error) => {
+            output::print_misuse(&error, args.called);
             return Ok(exit::USAGE);
         }
     }
@@ -42,13 +42,13 @@ fn build_definition(called: &'static str) -> clap::Command {
     own.bin_name(called).override_usage(format_usage(called))
 }
 
-fn lock_file(flock: Flock) -> Result<i32, Error> {
-    let way = Way { mode: flock.options.mode, wait: choose_wait(&flock), range: flock.range };
-    let impossible = flock.options.timeout == Some(Timeout::Impossible);
-    let opened = match &flock.on {
-        On::Descriptor(_) if impossible => return Ok(fail_without_timer()),
-        On::File(name) => Lockable::open(Path::new(name), way),
-        On::Descriptor(fd) => Lockable::descriptor(*fd, way),
+fn lock_file(call: FlockCall) -> Result<i32, Error> {
+    let operation = FlockOperation { mode: call.options.mode, wait: choose_wait(&call), range: call.range };
+    let impossible = call.options.timeout == Some(Timeout::Impossible);
+    let opened = match &call.target {
+        FlockTarget::Descriptor(_) if impossible => return Ok(fail_without_timer()),
+        FlockTarget::File(name) => Lockable::open(Path::new(name), operation),
+        FlockTarget::Descriptor(fd) => Lockable::from_descriptor(*fd, operation),
     };
     let mut lockable = match opened {
         // As with flock(1), the file has been created by now.
@@ -56,30 +56,30 @@ fn lock_file(flock: Flock) -> Result<i32, Error> {
         Ok(lockable) => lockable,
         Err(error) => return Ok(report_error(&error.into())),
     };
-    let target = flock.options.verbose.then(|| Target { label: lockable.label(), ..Target::file(&lockable.path()) });
+    let target = call.options.verbose.then(|| Target { label: lockable.label(), ..Target::file(&lockable.path()) });
     let started = Instant::now();
-    let mut waits = target.as_ref().map(|target| || output::report_wait(target, way));
+    let mut waits = target.as_ref().map(|target| || output::report_wait(target, operation));
     let done = lockable.lock(waits.as_mut().map(|waits| waits as &mut dyn FnMut())).map_err(Error::from);
     match (done, &target) {
         (Ok(()), target) => {
             if target.is_some() {
                 output::print_locked(started.elapsed());
             }
-            run_command(flock, &lockable)
+            run_command(call, &lockable)
         }
         (Err(error @ Error::Lock(LockError::Busy { .. } | LockError::TimedOut { .. })), target) => {
             if let Some(target) = target {
-                output::report_contention(&error, target, way);
+                output::report_contention(&error, target, operation);
             }
-            Ok(i32::from(flock.options.conflict))
+            Ok(i32::from(call.options.conflict))
         }
         (Err(error), _) => Ok(report_error(&error)),
     }
 }
 
-fn choose_wait(flock: &Flock) -> Wait {
-    match flock.options.timeout {
-        _ if flock.options.nonblock => Wait::No,
+fn choose_wait(call: &FlockCall) -> Wait {
+    match call.options.timeout {
+        _ if call.options.nonblock => Wait::No,
         Some(Timeout::After(Duration::ZERO)) => Wait::No,
         Some(Timeout::After(limit)) => Wait::For(limit),
         Some(Timeout::Impossible) | None => Wait::Forever,
@@ -87,31 +87,31 @@ fn choose_wait(flock: &Flock) -> Wait {
 }
 
 /// Runs the command, if there is one. Otherwise the lock stays on the descriptor of the caller.
-fn run_command(flock: Flock, lockable: &Lockable) -> Result<i32, Error> {
-    let words = match flock.command {
+fn run_command(call: FlockCall, lockable: &Lockable) -> Result<i32, Error> {
+    let words = match call.command {
         None => return Ok(exit::DONE),
-        Some(Command::Words(words)) => words,
-        Some(Command::Shell(text)) => vec![shell(), "-c".into(), text],
+        Some(FlockCommand::Words(words)) => words,
+        Some(FlockCommand::Shell(text)) => vec![shell(), "-c".into(), text],
     };
-    if flock.options.verbose {
+    if call.options.verbose {
         output::print_executing(&words[0]);
     }
     let not_run = |error: &io::Error| {
         output::report_not_run(&words[0], error);
         Ok(exit::status_for_command(error))
     };
-    if let Err(error) = lockable.hand_down(!flock.options.close) {
+    if let Err(error) = lockable.set_inheritable(!call.options.close) {
         return Ok(report_error(&error.into()));
     }
     let command = match os::Command::new(&words, &[]) {
         Ok(command) => command,
         Err(error) => return not_run(&error),
     };
-    if flock.options.no_fork {
+    if call.options.no_fork {
         return not_run(&command.exec_as_parent());
     }
     // A child without the lock is killed when this process is killed, because that releases the lock.
-    let mut child = match command.spawn(flock.options.close) {
+    let mut child = match command.spawn(call.options.close) {
         Ok(child) => child,
         Err(error) => return not_run(&error),
     };

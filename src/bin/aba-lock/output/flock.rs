@@ -7,8 +7,8 @@ use aba_lock::base::target::Target;
 use aba_lock::base::text::format_io_error;
 use aba_lock::error::Error;
 use aba_lock::lock::error::LockError;
-use aba_lock::lock::flock::arguments::Misused;
-use aba_lock::lock::flock::lockable::Way;
+use aba_lock::lock::flock::arguments::FlockUsageError;
+use aba_lock::lock::flock::lockable::FlockOperation;
 use aba_lock::lock::holders::{self, LockState, ranges};
 use aba_lock::os::Mode;
 use std::ffi::OsStr;
@@ -32,8 +32,8 @@ pub(crate) fn print_version() {
 }
 
 /// Reports a command line that cannot be parsed.
-pub(crate) fn print_misuse(misused: &Misused, called: &str) {
-    print_message_as("flock", &misused.to_string(), Some(&format!("see `{called} --help`")));
+pub(crate) fn print_misuse(error: &FlockUsageError, called: &str) {
+    print_message_as("flock", &error.to_string(), Some(&format!("see `{called} --help`")));
 }
 
 /// Reports that the time of `-w` is too long for a timer.
@@ -70,24 +70,24 @@ pub(crate) fn print_executing(command: &OsStr) {
 }
 
 /// Reports for `--verbose` that this process waits for another.
-pub(crate) fn report_wait(target: &Target, way: Way) {
-    print_message(&format!("waiting for {}, held by {}", target.label, describe_other(target, way)));
+pub(crate) fn report_wait(target: &Target, operation: FlockOperation) {
+    print_message(&format!("waiting for {}, held by {}", target.label, describe_other(target, operation)));
 }
 
 /// Reports for `--verbose` that another process holds the lock, and that this one does not wait, or no longer.
-pub(crate) fn report_contention(error: &Error, target: &Target, way: Way) {
+pub(crate) fn report_contention(error: &Error, target: &Target, operation: FlockOperation) {
     let what = match error {
         Error::Lock(LockError::TimedOut { .. }) => "timeout while waiting to get lock",
         _ => "failed to get lock",
     };
     print_message(what);
-    print_message(&format!("{} is held by {}", target.label, describe_other(target, way)));
+    print_message(&format!("{} is held by {}", target.label, describe_other(target, operation)));
 }
 
-fn describe_other(target: &Target, way: Way) -> String {
-    if let Some(part) = way.range {
-        let mode = way.mode.unwrap_or(Mode::Exclusive);
-        let holding = ranges::find_conflicting_range(&target.path, mode, part.start, part.len);
+fn describe_other(target: &Target, operation: FlockOperation) -> String {
+    if let Some(range) = operation.range {
+        let mode = operation.mode.unwrap_or(Mode::Exclusive);
+        let holding = ranges::find_conflicting_range(&target.path, mode, range.start, range.len);
         return match holding {
             Some(holding) if !holding.holders.is_empty() => describe_processes(&holding.holders),
             Some(_) => "a process that cannot be seen from here".to_owned(),

@@ -1,6 +1,6 @@
-//! What holds of the words of a `flock` command line, for any bytes.
+//! Properties of the parser that hold for any bytes. The unit tests and the fuzzer check them.
 
-use super::{Asked, Command, Flock, Misused, On, Options, parse};
+use super::{FlockArguments, FlockCall, FlockCommand, FlockOptions, FlockTarget, FlockUsageError, parse};
 use crate::lock::flock::numbers::Timeout;
 use crate::os::Mode;
 use crate::properties::values;
@@ -8,30 +8,30 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
-/// Checks that it does.
+/// Checks all properties.
 ///
 /// # Panics
 ///
-/// Where it does not.
+/// Panics if one does not hold.
 pub fn hold(bytes: &[u8]) {
     let words: Vec<OsString> = values(bytes).into_iter().map(OsString::from_vec).collect();
-    let asked = parse(words.clone());
-    letters_may_stand_alone(&words, &asked);
-    match asked {
-        Err(misused) => assert!(!misused.to_string().is_empty()),
-        Ok(Asked::Lock(flock)) => {
-            ends_with_the_command(&flock, &words);
-            is_read_as_it_would_be_written(&flock);
+    let arguments = parse(words.clone());
+    check_separate_letters(&words, &arguments);
+    match arguments {
+        Err(error) => assert!(!error.to_string().is_empty()),
+        Ok(FlockArguments::Lock(call)) => {
+            check_command(&call, &words);
+            check_long_form(&call);
         }
-        Ok(Asked::Help | Asked::Version) => {}
+        Ok(FlockArguments::Help | FlockArguments::Version) => {}
     }
 }
 
-/// Options end at FILE: what stands behind it is the command's, word by word.
-fn ends_with_the_command(flock: &Flock, words: &[OsString]) {
-    let command: &[OsString] = match &flock.command {
-        Some(Command::Words(command)) => command,
-        Some(Command::Shell(line)) => {
+/// Options end at FILE: the words after it are the command, unchanged.
+fn check_command(call: &FlockCall, words: &[OsString]) {
+    let command: &[OsString] = match &call.command {
+        Some(FlockCommand::Words(command)) => command,
+        Some(FlockCommand::Shell(line)) => {
             assert_eq!(words.last(), Some(line));
             let option = &words[words.len() - 2];
             assert!(option == "-c" || option == "--command");
@@ -40,15 +40,15 @@ fn ends_with_the_command(flock: &Flock, words: &[OsString]) {
         None => &[],
     };
     assert!(words.ends_with(command));
-    if let On::File(file) = &flock.on {
+    if let FlockTarget::File(file) = &call.target {
         assert!(!command.is_empty(), "a file alone is never made");
         assert_eq!(&words[words.len() - command.len() - 1], file);
     }
 }
 
-/// The same, with all options by their long names.
-fn is_read_as_it_would_be_written(flock: &Flock) {
-    let Options { mode, nonblock, timeout, conflict, close, no_fork, verbose, .. } = flock.options;
+/// The call is parsed to the same result if all options are written with their long names.
+fn check_long_form(call: &FlockCall) {
+    let FlockOptions { mode, nonblock, timeout, conflict, close, no_fork, verbose, .. } = call.options;
     let mut line: Vec<OsString> = vec![format!("--conflict-exit-code={conflict}").into()];
     line.push(match mode {
         Some(Mode::Exclusive) => "--exclusive".into(),
@@ -65,32 +65,32 @@ fn is_read_as_it_would_be_written(flock: &Flock) {
         };
         line.push(format!("--timeout={seconds}").into());
     }
-    if let Some(part) = flock.range {
+    if let Some(part) = call.range {
         let (start, len) = (format!("--start={}", part.start), format!("--length={}", part.len));
         line.extend(["--fcntl".into(), start.into(), len.into()]);
     }
-    match &flock.on {
-        On::File(file) => line.extend(["--".into(), file.clone()]),
-        // With a command behind it, only the option means a descriptor. (There `-c` is the command's, and `--` would be.)
-        On::Descriptor(fd) if flock.command.is_some() => line.push(format!("--fd={fd}").into()),
-        On::Descriptor(fd) => line.extend(["--".into(), fd.to_string().into()]),
+    match &call.target {
+        FlockTarget::File(file) => line.extend(["--".into(), file.clone()]),
+        // If a command follows, only `--fd` selects a descriptor.
+        FlockTarget::Descriptor(fd) if call.command.is_some() => line.push(format!("--fd={fd}").into()),
+        FlockTarget::Descriptor(fd) => line.extend(["--".into(), fd.to_string().into()]),
     }
-    match &flock.command {
-        Some(Command::Words(words)) => {
-            // What looks like an option is none behind `--`.
-            line.extend(matches!(flock.on, On::Descriptor(_)).then(|| "--".into()));
+    match &call.command {
+        Some(FlockCommand::Words(words)) => {
+            // After `--`, a word that begins with a dash is no option.
+            line.extend(matches!(call.target, FlockTarget::Descriptor(_)).then(|| "--".into()));
             line.extend(words.iter().cloned());
         }
-        Some(Command::Shell(text)) => line.extend(["-c".into(), text.clone()]),
+        Some(FlockCommand::Shell(text)) => line.extend(["-c".into(), text.clone()]),
         None => {}
     }
-    let Ok(Asked::Lock(again)) = parse(line.clone()) else { panic!("{line:?} is not read") };
-    let without_time = |flock: &Flock| {
-        let Options { mode, nonblock, conflict, close, no_fork, verbose, .. } = flock.options;
-        let text = format!("{:?} {:?} {:?}", flock.on, flock.range, flock.command);
+    let Ok(FlockArguments::Lock(again)) = parse(line.clone()) else { panic!("{line:?} is not read") };
+    let without_time = |call: &FlockCall| {
+        let FlockOptions { mode, nonblock, conflict, close, no_fork, verbose, .. } = call.options;
+        let text = format!("{:?} {:?} {:?}", call.target, call.range, call.command);
         (text, mode, [nonblock, close, no_fork, verbose], conflict)
     };
-    assert_eq!(without_time(&again), without_time(flock), "{line:?}");
+    assert_eq!(without_time(&again), without_time(call), "{line:?}");
     match (timeout, again.options.timeout) {
         // A fraction of a second is not always a sum of powers of two.
         (Some(Timeout::After(one)), Some(Timeout::After(other))) if one < Duration::from_secs(1 << 31) => {
@@ -101,13 +101,13 @@ fn is_read_as_it_would_be_written(flock: &Flock) {
     }
 }
 
-/// Letters in one word are as good as each in its own.
-fn letters_may_stand_alone(words: &[OsString], asked: &Result<Asked, Misused>) {
+/// Letters in one word mean the same as each letter in a word of its own.
+fn check_separate_letters(words: &[OsString], arguments: &Result<FlockArguments, FlockUsageError>) {
     let Some((first, rest)) = words.split_first() else { return };
     let Some(letters) = first.as_bytes().strip_prefix(b"-").filter(|letters| !letters.is_empty()) else { return };
     if letters.iter().all(|letter| b"sxeunoF".contains(letter)) {
         let alone = letters.iter().map(|letter| OsString::from_vec(vec![b'-', *letter]));
         let apart = parse(alone.chain(rest.iter().cloned()).collect());
-        assert_eq!(format!("{apart:?}"), format!("{asked:?}"));
+        assert_eq!(format!("{apart:?}"), format!("{arguments:?}"));
     }
 }

@@ -8,7 +8,7 @@ use crate::error::StartError;
 use crate::report;
 use aba_lock::base::target::{Kind, Target, Wait};
 use aba_lock::lock::error::LockError;
-use aba_lock::lock::flock::lockable::{Lockable, Way};
+use aba_lock::lock::flock::lockable::{FlockOperation, Lockable};
 use aba_lock::lock::request::{Acquired, Request};
 use aba_lock::lock::wait::{Contention, Waiting};
 use aba_lock::lock::{acquire, events, holders};
@@ -71,8 +71,8 @@ pub(crate) fn acquire(path: &Path) -> Result<StoreFileLock, StartError> {
         report::log_warning(&format!("could not write to the event log {}: {error}", log.display()));
     }
     let locks = locks.map_err(|error| describe_lock_error(&path, &target.path, &error))?;
-    let way = Way { mode: Some(Mode::Exclusive), wait: Wait::No, range: None };
-    let file = Lockable::open(&path, way).and_then(|mut file| file.lock(None).map(|()| file));
+    let operation = FlockOperation { mode: Some(Mode::Exclusive), wait: Wait::No, range: None };
+    let file = Lockable::open(&path, operation).and_then(|mut file| file.lock(None).map(|()| file));
     let file = file.map_err(|error| describe_lock_error(&path, &path, &error))?;
     Ok(StoreFileLock { _separate_lock: locks, _store_lock: file, path })
 }

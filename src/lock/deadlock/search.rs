@@ -1,8 +1,7 @@
 //! The search for a circle in a snapshot.
 //!
 //! The search walks from a waiter to the processes for which it waits, and on from each of these, until it comes back
-//! to the waiter. [`find_circle`](Snapshot::find_circle) is for a process that waits itself, and [`find_all_circles`]
-//! for `doctor`.
+//! to the waiter. `find_circle` is for a process that waits itself, and [`find_all_circles`] for `doctor`.
 
 use super::ancestors::MAX_DEPTH;
 use super::circle::{Awaited, Circle, CircleStep};

@@ -25,9 +25,9 @@
 //! file may reserve meanwhile, and neither waits for the other for ever.
 
 pub mod ancestry;
-pub mod book;
 pub mod candidates;
 mod checksum;
+pub mod contents;
 pub mod damaged_registry;
 pub mod directory;
 pub mod dotenv;

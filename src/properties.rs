@@ -4,14 +4,14 @@
 //! and panics where a promise is broken. The fuzz targets (`tests/fuzz`) and the tests below call the same ones; nothing
 //! of it is in the library that the helper is made of. A function stands beside the reader it is about.
 
-pub use crate::admin::metrics::properties::hold as metrics;
+pub use crate::admin::metrics::properties::check_event_log as metrics;
 pub use crate::base::duration::properties::hold as span;
 pub use crate::base::names::properties::hold as name;
 pub use crate::lock::flock::arguments::properties::hold as flock;
 pub use crate::lock::record::properties::hold as record;
-pub use crate::number::book::properties::hold as registry;
-pub use crate::number::dotenv::properties::hold as dotenv;
-pub use crate::number::group_file::properties::hold as group;
+pub use crate::number::contents::properties::check_registry as registry;
+pub use crate::number::dotenv::properties::check_dotenv as dotenv;
+pub use crate::number::group_file::properties::check_group_file as group;
 pub use crate::task::saved_properties::hold as saved;
 
 /// What the kernel says in `/proc`.
@@ -23,7 +23,7 @@ pub fn proc(bytes: &[u8]) {
     crate::os::proc::lock_table::properties::hold(bytes);
     crate::os::proc::process::properties::hold(bytes);
     crate::os::proc::port_owners::properties::hold(bytes);
-    crate::admin::doctor::mounts_properties::hold(bytes);
+    crate::admin::doctor::mounts::properties::check_mounts(bytes);
 }
 
 /// Values made of bytes: what stands between the bytes 0xfe. They hold no NUL, as no word of a command does, and no path.

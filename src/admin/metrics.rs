@@ -24,7 +24,7 @@ const CENTURY: f64 = 100.0 * 366.0 * 24.0 * 3600.0;
 
 /// A lock of the state root, now.
 #[derive(Debug)]
-pub struct Now {
+pub struct LockMetrics {
     /// Its name.
     pub name: String,
     /// Whether it is held, if that can be known.
@@ -37,7 +37,7 @@ pub struct Now {
 
 /// How often something happened to a lock, as its event log says.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
-pub struct Counts {
+pub struct EventCounts {
     /// It was acquired.
     pub acquired: u64,
     /// Another had it.
@@ -54,9 +54,9 @@ pub struct Counts {
 
 /// The locks of the state root. [`FileError::NoFile`] where it is there and cannot be read, and [`LockError::Blind`] where there is
 /// no `/proc`.
-pub fn now(store: &Store) -> Result<Vec<Now>, LockError> {
+pub fn measure_locks(store: &Store) -> Result<Vec<LockMetrics>, LockError> {
     store.can_be_listed()?;
-    let one = |(name, state): (LockName, LockState)| Now {
+    let one = |(name, state): (LockName, LockState)| LockMetrics {
         name: name.to_string(),
         held: match state.availability() {
             Availability::Held => Some(true),
@@ -78,7 +78,7 @@ pub fn now(store: &Store) -> Result<Vec<Now>, LockError> {
 
 /// What the event log says, by the names of locks, or the paths of those that have no name. Nothing where there is no
 /// log yet.
-pub fn counts(log: &Path) -> Result<BTreeMap<String, Counts>, FileError> {
+pub fn count_events(log: &Path) -> Result<BTreeMap<String, EventCounts>, FileError> {
     let cannot = |source| FileError::NoFile { label: log.display().to_string(), source };
     // O_NONBLOCK: to open a FIFO would wait.
     let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(log) {
@@ -89,21 +89,21 @@ pub fn counts(log: &Path) -> Result<BTreeMap<String, Counts>, FileError> {
     if !kind.is_file() {
         return Err(FileError::NotAFile { label: log.display().to_string(), kind: word_for(kind) });
     }
-    counts_in(BufReader::new(file)).map_err(cannot)
+    count_events_in(BufReader::new(file)).map_err(cannot)
 }
 
-fn counts_in(log: impl BufRead) -> io::Result<BTreeMap<String, Counts>> {
+fn count_events_in(log: impl BufRead) -> io::Result<BTreeMap<String, EventCounts>> {
     let mut counts = BTreeMap::new();
     for line in log.split(b'\n') {
-        for event in events_in(&line?) {
-            count(&mut counts, &event);
+        for event in parse_events(&line?) {
+            count_event(&mut counts, &event);
         }
     }
     Ok(counts)
 }
 
 /// The events of a line: one, but that one that a full disk cut, if only of its newline, has the next one behind it.
-fn events_in(line: &[u8]) -> Vec<Value> {
+fn parse_events(line: &[u8]) -> Vec<Value> {
     let mut whole = Deserializer::from_slice(line).into_iter();
     let mut events: Vec<Value> = whole.by_ref().map_while(Result::ok).collect();
     let rest = line.get(whole.byte_offset() + 1..).unwrap_or_default();
@@ -112,20 +112,20 @@ fn events_in(line: &[u8]) -> Vec<Value> {
     events
 }
 
-fn count(counts: &mut BTreeMap<String, Counts>, event: &Value) {
+fn count_event(counts: &mut BTreeMap<String, EventCounts>, event: &Value) {
     let Some(lock) = event["lock"].as_str() else { return };
     if !counts.contains_key(lock) {
-        counts.insert(lock.to_owned(), Counts::default());
+        counts.insert(lock.to_owned(), EventCounts::default());
     }
-    let Some(of) = counts.get_mut(lock) else { return };
+    let Some(counted) = counts.get_mut(lock) else { return };
     match event["event"].as_str() {
-        Some("acquired") => of.acquired += 1,
-        Some("contended") => of.contended += 1,
-        Some("timed_out") => of.timed_out += 1,
-        Some("deadlock") => of.deadlocks += 1,
-        Some("replaced") => of.replaced += 1,
+        Some("acquired") => counted.acquired += 1,
+        Some("contended") => counted.contended += 1,
+        Some("timed_out") => counted.timed_out += 1,
+        Some("deadlock") => counted.deadlocks += 1,
+        Some("replaced") => counted.replaced += 1,
         _ => {}
     }
     let waited = event["waited_seconds"].as_f64().filter(|waited| (0.0..CENTURY).contains(waited));
-    of.waited += waited.unwrap_or(0.0);
+    counted.waited += waited.unwrap_or(0.0);
 }

@@ -9,13 +9,13 @@ use std::path::Path;
 /// Where a directory was, as far as it helps to tell later that it is gone: which directories were above it, from its
 /// parent up to where its file system is mounted. Not further: what is above that is still the same when it is unmounted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Place {
+pub struct Ancestry {
     above: Vec<u32>,
 }
 
-impl Place {
+impl Ancestry {
     /// Where a directory is now.
-    pub fn of(directory: &Path) -> io::Result<Self> {
+    pub fn read(directory: &Path) -> io::Result<Self> {
         let mut below = os::identity(directory)?;
         let mut above = Vec::new();
         for directory in directory.ancestors().skip(1) {
@@ -23,7 +23,7 @@ impl Place {
             if (here.device, here.mount) != (below.device, below.mount) {
                 break;
             }
-            let Some(word) = word(&here) else { break };
+            let Some(word) = hash_directory(&here) else { break };
             above.push(word);
             below = here;
         }
@@ -41,7 +41,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Ancestry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.above.is_empty() {
             return f.write_str("-");
@@ -54,7 +54,7 @@ impl fmt::Display for Place {
 }
 
 /// A directory in a word that another hardly has. `None` where it could be another, which got the same numbers later.
-fn word(directory: &Identity) -> Option<u32> {
+fn hash_directory(directory: &Identity) -> Option<u32> {
     let origin = directory.origin?;
     let mut sum = 0xcbf2_9ce4_8422_2325_u64;
     let bytes = [directory.device.to_le_bytes(), directory.inode.to_le_bytes()].concat();
@@ -71,13 +71,13 @@ fn word(directory: &Identity) -> Option<u32> {
 /// above it is another than it was: what was there may be covered, moved, or not mounted now. Nor when the way leads
 /// through a link by now: it may lead to another disk.
 #[must_use]
-pub fn is_gone(directory: &Path, place: &Place) -> bool {
+pub fn has_vanished(directory: &Path, ancestry: &Ancestry) -> bool {
     let above = directory.ancestors().map(|path| (path, fs::symlink_metadata(path))).enumerate();
     let left =
         above.skip_while(|(_, (_, found))| matches!(found, Err(error) if error.kind() == io::ErrorKind::NotFound));
     let Some((at, (left, Ok(_)))) = left.into_iter().next() else { return false };
-    let was = at.checked_sub(1).and_then(|at| place.above.get(at));
+    let was = at.checked_sub(1).and_then(|at| ancestry.above.get(at));
     was.is_some()
         && fs::canonicalize(left).is_ok_and(|real| real == left)
-        && os::identity(left).is_ok_and(|left| word(&left).as_ref() == was)
+        && os::identity(left).is_ok_and(|left| hash_directory(&left).as_ref() == was)
 }

@@ -3,88 +3,88 @@
 use super::error::NumberError;
 use super::lease::Leases;
 use super::probe::Probe;
-use super::range::Range;
+use super::range::NumberRange;
 use super::registry::Registry;
-use super::unavailable::{Tally, Why};
+use super::unavailable::{Tally, Unavailable};
 use crate::lock::error::LockError;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
 /// Which numbers may be given.
 #[derive(Debug)]
-pub struct Ask {
+pub struct NumberRequest {
     /// Out of these.
-    pub range: Range,
+    pub range: NumberRange,
     /// But none of these, beside those that the registry excludes.
-    pub exclude: Vec<Range>,
+    pub exclude: Vec<NumberRange>,
     /// And none that is in use, as this finds.
     pub probe: Probe,
 }
 
 /// What is known of the numbers of a range.
-pub(super) struct Judge<'a> {
-    pub(super) ask: &'a Ask,
+pub(super) struct Candidates<'a> {
+    pub(super) ask: &'a NumberRequest,
     leases: &'a Leases,
-    excluded: Vec<Range>,
+    excluded: Vec<NumberRange>,
     /// A bit for each number of the range.
     reserved: Vec<u64>,
     /// What was found out at some cost.
-    known: HashMap<u32, Option<Why>>,
+    known: HashMap<u32, Option<Unavailable>>,
     /// What is in the place of a lock file, and is none.
-    pub(super) odd: Vec<PathBuf>,
+    pub(super) unusable_locks: Vec<PathBuf>,
 }
 
-impl<'a> Judge<'a> {
-    pub(super) fn new(registry: &'a Registry, ask: &'a Ask) -> Result<Self, NumberError> {
-        let numbers = registry.book.numbers().ok_or_else(|| registry.damaged())?;
-        let mut excluded = registry.book.exclusions();
+impl<'a> Candidates<'a> {
+    pub(super) fn new(registry: &'a Registry, ask: &'a NumberRequest) -> Result<Self, NumberError> {
+        let numbers = registry.contents.numbers().ok_or_else(|| registry.make_damage_error())?;
+        let mut excluded = registry.contents.exclusions();
         excluded.extend_from_slice(&ask.exclude);
         let size = (ask.range.last - ask.range.first) as usize / 64 + 1;
-        let mut judge = Self {
+        let mut candidates = Self {
             ask,
             leases: &registry.leases,
             excluded,
             reserved: vec![0; size],
             known: HashMap::new(),
-            odd: Vec::new(),
+            unusable_locks: Vec::new(),
         };
         for number in numbers.into_iter().filter(|number| ask.range.contains(*number)) {
-            judge.take(number);
+            candidates.mark_reserved(number);
         }
-        Ok(judge)
+        Ok(candidates)
     }
 
-    fn place(&self, number: u32) -> (usize, u64) {
+    fn locate_bit(&self, number: u32) -> (usize, u64) {
         let at = (number - self.ask.range.first) as usize;
         (at / 64, 1 << (at % 64))
     }
 
-    pub(super) fn take(&mut self, number: u32) {
-        let (word, bit) = self.place(number);
+    pub(super) fn mark_reserved(&mut self, number: u32) {
+        let (word, bit) = self.locate_bit(number);
         self.reserved[word] |= bit;
     }
 
-    pub(super) fn why_not(&mut self, number: u32) -> Result<Option<Why>, NumberError> {
+    pub(super) fn find_obstacle(&mut self, number: u32) -> Result<Option<Unavailable>, NumberError> {
         if !self.ask.range.contains(number) {
-            return Ok(Some(Why::OutOfRange(self.ask.range)));
+            return Ok(Some(Unavailable::OutOfRange(self.ask.range)));
         }
-        let (word, bit) = self.place(number);
+        let (word, bit) = self.locate_bit(number);
         if self.reserved[word] & bit != 0 {
-            return Ok(Some(Why::Reserved(None)));
+            return Ok(Some(Unavailable::Reserved(None)));
         }
         if self.excluded.iter().any(|range| range.contains(number)) {
-            return Ok(Some(Why::Excluded));
+            return Ok(Some(Unavailable::Excluded));
         }
         if let Some(known) = self.known.get(&number) {
             return Ok(known.clone());
         }
         let why = match self.leases.is_leased(number) {
-            Ok(true) => Some(Why::Leased),
-            Ok(false) => self.ask.probe.finds(number)?,
+            Ok(true) => Some(Unavailable::Leased),
+            Ok(false) => self.ask.probe.probe_number(number)?,
             // One that nobody can lock is no reason to give none of the others.
             Err(NumberError::Lock(LockError::NotRegular { path, kind })) => {
-                self.odd.push(path);
-                Some(Why::Odd(kind))
+                self.unusable_locks.push(path);
+                Some(Unavailable::NotRegular(kind))
             }
             Err(error) => return Err(error),
         };
@@ -93,26 +93,32 @@ impl<'a> Judge<'a> {
     }
 
     /// Why a group cannot begin at `base`: the first of its numbers that cannot be had.
-    pub(super) fn why_not_at(&mut self, base: u32, offsets: &[u32]) -> Result<Option<(u32, Why)>, NumberError> {
+    pub(super) fn find_obstacle_from(
+        &mut self,
+        base: u32,
+        offsets: &[u32],
+    ) -> Result<Option<(u32, Unavailable)>, NumberError> {
         for offset in offsets {
             let Some(number) = base.checked_add(*offset) else {
-                return Ok(Some((u32::MAX, Why::OutOfRange(self.ask.range))));
+                return Ok(Some((u32::MAX, Unavailable::OutOfRange(self.ask.range))));
             };
-            if let Some(why) = self.why_not(number)? {
+            if let Some(why) = self.find_obstacle(number)? {
                 return Ok(Some((number, why)));
             }
         }
         Ok(None)
     }
 
-    pub(super) fn tally(&mut self) -> Result<Tally, NumberError> {
+    pub(super) fn count_obstacles(&mut self) -> Result<Tally, NumberError> {
         let mut tally = Tally::default();
         for number in self.ask.range.first..=self.ask.range.last {
-            *match self.why_not(number)? {
-                Some(Why::Reserved(_) | Why::OutOfRange(_) | Why::Other(_)) => &mut tally.reserved,
-                Some(Why::Leased | Why::Odd(_)) => &mut tally.leased,
-                Some(Why::Excluded) => &mut tally.excluded,
-                Some(Why::InUse | Why::NotAllowed) => &mut tally.in_use,
+            *match self.find_obstacle(number)? {
+                Some(Unavailable::Reserved(_) | Unavailable::OutOfRange(_) | Unavailable::HasOther(_)) => {
+                    &mut tally.reserved
+                }
+                Some(Unavailable::Leased | Unavailable::NotRegular(_)) => &mut tally.leased,
+                Some(Unavailable::Excluded) => &mut tally.excluded,
+                Some(Unavailable::InUse | Unavailable::NotAllowed) => &mut tally.in_use,
                 None => &mut tally.free,
             } += 1;
         }

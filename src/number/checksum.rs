@@ -2,7 +2,7 @@
 
 /// A sum that any change of a few bytes, or of their number, is seen by. Four lanes of eight bytes each, because a large
 /// registry is read by each call.
-pub(super) fn sum(bytes: &[u8]) -> u64 {
+pub(super) fn compute_checksum(bytes: &[u8]) -> u64 {
     const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
     let mix = |lane: u64, word: &[u8]| {
         let mut padded = [0; 8];

@@ -1,10 +1,10 @@
 //! Damaged registries.
 
-use super::book::{Book, Unreadable};
+use super::contents::{RegistryContents, UnreadableRegistry};
 use super::error::NumberError;
 use super::pool::Pool;
-use super::pool_files::{path, with};
-use super::registry_file::{Absent, content, content_at, edit, write};
+use super::pool_files::{add_suffix, registry_path};
+use super::registry_file::{MissingRegistry, begin_edit, read_file, read_path, write_contents};
 use crate::base::target::Wait;
 use crate::lock::wait::Contention;
 use crate::os::replace;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 /// What was saved of a damaged registry.
 #[derive(Debug)]
-pub struct Recovered {
+pub struct RecoveredRegistry {
     /// How many rows.
     pub rows: usize,
     /// How many lines could not be read.
@@ -28,59 +28,59 @@ pub struct Recovered {
 }
 
 /// Makes a new registry of what can be read of a damaged one, and keeps that. `None` if it is not damaged.
-pub fn recover(
+pub fn recover_registry(
     store: &Store,
     pool: &Pool,
     wait: Wait,
     contention: &mut dyn Contention,
-) -> Result<Option<Recovered>, NumberError> {
-    let path = path(store, pool);
-    let Some(edit) = edit(store, &path, Absent::Leave, wait, contention)? else { return Ok(None) };
+) -> Result<Option<RecoveredRegistry>, NumberError> {
+    let path = registry_path(store, pool);
+    let Some(edit) = begin_edit(store, &path, MissingRegistry::Leave, wait, contention)? else { return Ok(None) };
     let Some(file) = edit.open_old()? else { return Ok(None) };
-    let bytes = content(&file).map_err(edit.failed("read"))?;
-    let is_sound = |book: Book| book.rows().is_some();
-    match Book::parse(bytes.clone()).map(is_sound) {
+    let bytes = read_file(&file).map_err(edit.failed("read"))?;
+    let is_sound = |contents: RegistryContents| contents.rows().is_some();
+    match RegistryContents::parse(bytes.clone()).map(is_sound) {
         Ok(true) => return Ok(None),
-        Err(Unreadable::Version(version)) => return Err(NumberError::Version { path, version }),
-        Ok(false) | Err(Unreadable::Damaged) => {}
+        Err(UnreadableRegistry::Version(version)) => return Err(NumberError::Version { path, version }),
+        Ok(false) | Err(UnreadableRegistry::Damaged) => {}
     }
-    let (mut book, mut lost) = Book::recover(&bytes);
+    let (mut contents, mut lost) = RegistryContents::recover(&bytes);
     // It was kept here, too, when it was found to be damaged; or what is here was found before somebody emptied it.
-    let beside = with(&path, ".damaged");
-    let other = content_at(&beside).ok().filter(|other| *other != bytes);
-    let is_empty = |book: &Book| book.numbers().is_none_or(|numbers| numbers.is_empty());
+    let beside = add_suffix(&path, ".damaged");
+    let other = read_path(&beside).ok().filter(|other| *other != bytes);
+    let is_empty = |contents: &RegistryContents| contents.numbers().is_none_or(|numbers| numbers.is_empty());
     let mut earlier = None;
-    if let (true, Some(other)) = (is_empty(&book), &other) {
-        let (before, lost_before) = Book::recover(other);
+    if let (true, Some(other)) = (is_empty(&contents), &other) {
+        let (before, lost_before) = RegistryContents::recover(other);
         if !is_empty(&before) {
-            (book, lost) = (before, lost + lost_before);
-            earlier = Some(unused(&path, 2));
+            (contents, lost) = (before, lost + lost_before);
+            earlier = Some(find_free_name(&path, 2));
         }
     }
-    let kept = unused(&path, 1);
+    let kept = find_free_name(&path, 1);
     let suffix = kept.as_os_str().as_bytes()[path.as_os_str().len()..].to_vec();
-    let rows = book.numbers().map_or(0, |numbers| numbers.len());
-    write(edit, &book, Some(OsStr::from_bytes(&suffix)))?;
+    let rows = contents.numbers().map_or(0, |numbers| numbers.len());
+    write_contents(edit, &contents, Some(OsStr::from_bytes(&suffix)))?;
     if let Some(earlier) = &earlier {
         let _ = replace::rename_if_exists(&beside, earlier);
-    } else if content_at(&beside).is_ok_and(|beside| beside == bytes) {
+    } else if read_path(&beside).is_ok_and(|beside| beside == bytes) {
         let _ = fs::remove_file(&beside);
     }
-    Ok(Some(Recovered { rows, lost, kept, earlier }))
+    Ok(Some(RecoveredRegistry { rows, lost, kept, earlier }))
 }
 
 /// Keeps a copy of a damaged registry, so that it is still there when somebody empties it to begin anew. It stays where it
 /// is, too: without it, the next one would give numbers that others have.
-pub(super) fn keep_aside(path: &Path) -> Option<PathBuf> {
-    let kept = with(path, ".damaged");
-    let bytes = content_at(path).ok()?;
+pub(super) fn save_copy(path: &Path) -> Option<PathBuf> {
+    let kept = add_suffix(path, ".damaged");
+    let bytes = read_path(path).ok()?;
     let before = fs::symlink_metadata(&kept).ok();
     let is_same = before.as_ref().is_some_and(|data| data.is_file() && data.len() == bytes.len() as u64)
-        && content_at(&kept).is_ok_and(|kept| kept == bytes);
+        && read_path(&kept).is_ok_and(|kept| kept == bytes);
     // Of an empty one there is nothing to keep, and it is not to push away one that has something.
     if !is_same && (before.is_none() || !bytes.is_empty()) {
         if before.is_some() {
-            replace::rename_if_exists(&kept, &unused(path, 1)).ok()?;
+            replace::rename_if_exists(&kept, &find_free_name(path, 1)).ok()?;
         }
         replace::replace_under_lock(&kept, &bytes, 0o600).ok()?;
     }
@@ -88,10 +88,10 @@ pub(super) fn keep_aside(path: &Path) -> Option<PathBuf> {
 }
 
 /// A name for a damaged registry that no other has; of those the `nth`.
-fn unused(path: &Path, nth: usize) -> PathBuf {
+fn find_free_name(path: &Path, nth: usize) -> PathBuf {
     let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     let names = (1_u32..).map(|at| if at == 1 { now.clone() } else { format!("{now}-{at}") });
-    let mut free = names.map(|name| with(path, &format!(".damaged-{name}")));
+    let mut free = names.map(|name| add_suffix(path, &format!(".damaged-{name}")));
     let mut free = free.by_ref().filter(|name| fs::symlink_metadata(name).is_err());
-    free.nth(nth - 1).unwrap_or_else(|| with(path, ".damaged-before"))
+    free.nth(nth - 1).unwrap_or_else(|| add_suffix(path, ".damaged-before"))
 }

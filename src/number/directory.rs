@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const MAX_LINKS: u32 = 40;
 
 /// The directory of a key, as an absolute path without links: `path`, or where we are.
-pub fn directory(path: Option<&Path>) -> Result<PathBuf, NumberError> {
+pub fn find_directory(path: Option<&Path>) -> Result<PathBuf, NumberError> {
     let Some(path) = path else {
         return Ok(env::current_dir().map_err(|source| ContextError::NoDirectory { source })?);
     };
@@ -24,8 +24,8 @@ pub fn directory(path: Option<&Path>) -> Result<PathBuf, NumberError> {
 }
 
 /// The same for a directory that may be gone: what is left of the way to it is followed.
-pub fn directory_or_gone(path: Option<&Path>) -> Result<PathBuf, NumberError> {
-    let Some(path) = path else { return directory(None) };
+pub fn find_directory_or_vanished(path: Option<&Path>) -> Result<PathBuf, NumberError> {
+    let Some(path) = path else { return find_directory(None) };
     let failed = |source| NumberError::Directory { path: path.to_owned(), source };
     let mut known = std::path::absolute(path).map_err(failed)?;
     let mut rest = Vec::new();

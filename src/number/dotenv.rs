@@ -6,12 +6,12 @@ pub mod properties;
 /// The content with these variables set. A line that sets one is replaced, each of them if there are several; what is
 /// missing is added at the end. All other lines stay as they are, byte by byte.
 #[must_use]
-pub fn with(old: &[u8], variables: &[(String, u32)]) -> Vec<u8> {
-    let mut new = set(old, variables);
+pub fn set_variables(old: &[u8], variables: &[(String, u32)]) -> Vec<u8> {
+    let mut new = set_once(old, variables);
     loop {
         // With a value of ours a quote may go that no other closed. Another, further up, may then reach to the one after
         // it, and hide our line: so it is looked at again, until all can be seen.
-        let again = set(&new, variables);
+        let again = set_once(&new, variables);
         if again == new {
             return new;
         }
@@ -19,7 +19,7 @@ pub fn with(old: &[u8], variables: &[(String, u32)]) -> Vec<u8> {
     }
 }
 
-fn set(old: &[u8], variables: &[(String, u32)]) -> Vec<u8> {
+fn set_once(old: &[u8], variables: &[(String, u32)]) -> Vec<u8> {
     let mut new = Vec::with_capacity(old.len() + 64);
     let mut missing: Vec<&(String, u32)> = variables.iter().collect();
     let lines: Vec<&[u8]> = old.split_inclusive(|byte| *byte == b'\n').collect();
@@ -30,7 +30,7 @@ fn set(old: &[u8], variables: &[(String, u32)]) -> Vec<u8> {
         if line.ends_with(b"\r\n") {
             end = b"\r\n";
         }
-        let set = setting(line);
+        let set = parse_setting(line);
         let ours = set.and_then(|(name, _)| variables.iter().find(|(ours, _)| ours.as_bytes() == name));
         match (set, ours) {
             (Some((_, value)), Some((name, number))) => {
@@ -40,15 +40,15 @@ fn set(old: &[u8], variables: &[(String, u32)]) -> Vec<u8> {
                 missing.retain(|(other, _)| other != name);
                 // They go with it, so nothing may be among them that could be somebody's: a quote too many, and a
                 // later one that seems to close it, are more likely than a number over several lines.
-                let more = &lines[at..at + more_lines(value, &lines[at..])];
-                if !more.iter().any(|line| setting(line).is_some() || line.trim_ascii_start().starts_with(b"#")) {
+                let more = &lines[at..at + count_continued_lines(value, &lines[at..])];
+                if !more.iter().any(|line| parse_setting(line).is_some() || line.trim_ascii_start().starts_with(b"#")) {
                     at += more.len();
                 }
             }
             (Some((_, value)), None) => {
                 new.extend_from_slice(line);
                 // What is in quotes may look like a line of ours.
-                let more = more_lines(value, &lines[at..]);
+                let more = count_continued_lines(value, &lines[at..]);
                 new.extend(lines[at..at + more].concat());
                 at += more;
             }
@@ -66,7 +66,7 @@ fn set(old: &[u8], variables: &[(String, u32)]) -> Vec<u8> {
 }
 
 /// The name and the value, with the end of the line, where a line sets a variable.
-fn setting(line: &[u8]) -> Option<(&[u8], &[u8])> {
+fn parse_setting(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let text = line.trim_ascii_start();
     let text = match text.strip_prefix(b"export") {
         Some(rest) if rest.starts_with(b" ") || rest.starts_with(b"\t") => rest.trim_ascii_start(),
@@ -80,20 +80,20 @@ fn setting(line: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// How many of the lines that follow belong to a value: those up to where the quote closes that it begins with. None if it
 /// closes nowhere, or in the middle of something else: then the quote is a mistake, and the value ends with its line.
-fn more_lines(value: &[u8], following: &[&[u8]]) -> usize {
+fn count_continued_lines(value: &[u8], following: &[&[u8]]) -> usize {
     let value = value.trim_ascii();
     let Some(quote) = value.first().copied().filter(|byte| b"\"'`".contains(byte)) else { return 0 };
-    if behind_quote(&value[1..], quote).is_some() {
+    if find_text_after_quote(&value[1..], quote).is_some() {
         return 0;
     }
-    let close = following.iter().enumerate().find_map(|(at, line)| Some((at, behind_quote(line, quote)?)));
-    let Some((at, behind)) = close else { return 0 };
-    let behind = behind.trim_ascii();
-    if behind.is_empty() || behind.starts_with(b"#") { at + 1 } else { 0 }
+    let close = following.iter().enumerate().find_map(|(at, line)| Some((at, find_text_after_quote(line, quote)?)));
+    let Some((at, after)) = close else { return 0 };
+    let after = after.trim_ascii();
+    if after.is_empty() || after.starts_with(b"#") { at + 1 } else { 0 }
 }
 
-/// What stands behind the quote that closes.
-fn behind_quote(text: &[u8], quote: u8) -> Option<&[u8]> {
+/// What stands after the quote that closes.
+fn find_text_after_quote(text: &[u8], quote: u8) -> Option<&[u8]> {
     let mut escaped = false;
     let at = text.iter().position(|byte| {
         let ends = *byte == quote && !escaped;
@@ -108,7 +108,8 @@ mod tests {
     use super::*;
 
     fn set(old: &str) -> String {
-        String::from_utf8(with(old.as_bytes(), &[("WEB_PORT".into(), 5000), ("DB_PORT".into(), 5001)])).unwrap()
+        String::from_utf8(set_variables(old.as_bytes(), &[("WEB_PORT".into(), 5000), ("DB_PORT".into(), 5001)]))
+            .unwrap()
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Errors from reserving numbers and from using their registries.
 
-use super::range::Range;
-use super::unavailable::{Tally, Why};
+use super::range::NumberRange;
+use super::unavailable::{Tally, Unavailable};
 use crate::base::error::{ContextError, ErrorClass};
 use crate::base::names;
 use crate::base::text::format_io_error;
@@ -45,7 +45,7 @@ pub enum NumberError {
     /// A range with numbers that are no ports, which therefore cannot be probed.
     NoPorts {
         /// The range.
-        range: Range,
+        range: NumberRange,
     },
     /// Not a name for a variable.
     Variable {
@@ -92,7 +92,7 @@ pub enum NumberError {
         /// The pool.
         pool: String,
         /// The numbers that might be taken.
-        range: Range,
+        range: NumberRange,
         /// How many numbers were wanted at once.
         wanted: usize,
         /// Why not.
@@ -103,7 +103,7 @@ pub enum NumberError {
         /// The number.
         number: u32,
         /// Why not.
-        why: Why,
+        why: Unavailable,
     },
     /// A number cannot be probed.
     Probe {
@@ -233,8 +233,8 @@ impl NumberError {
                 "see who has them with `aba-lock reserve --list --pool {pool}`; give some back with `aba-lock release`, \
                  or take a wider `--range`"
             ),
-            Self::Required { why: Why::OutOfRange(_), .. } => "take a wider `--range`".to_owned(),
-            Self::Required { why: Why::Other(_), .. } => {
+            Self::Required { why: Unavailable::OutOfRange(_), .. } => "take a wider `--range`".to_owned(),
+            Self::Required { why: Unavailable::HasOther(_), .. } => {
                 "give that back first with `aba-lock release`, or ask for another with `--tag`".to_owned()
             }
             Self::Required { .. } => "if another number will do, say `--prefer`".to_owned(),

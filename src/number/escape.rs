@@ -7,21 +7,21 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// A path in one word.
-pub(super) fn escaped(path: &Path) -> Cow<'_, [u8]> {
-    escaped_from(b'!', path)
+pub(super) fn escape_path(path: &Path) -> Cow<'_, [u8]> {
+    escape_path_from(b'!', path)
 }
 
 /// A path as text in one line: blanks stay.
-pub(super) fn in_a_line(path: &Path) -> String {
-    String::from_utf8_lossy(&escaped_from(b' ', path)).into_owned()
+pub(super) fn escape_path_in_line(path: &Path) -> String {
+    String::from_utf8_lossy(&escape_path_from(b' ', path)).into_owned()
 }
 
 /// The path that such a text says.
-pub(super) fn of_a_line(text: &str) -> Option<PathBuf> {
-    unescaped(text.as_bytes())
+pub(super) fn unescape_path_in_line(text: &str) -> Option<PathBuf> {
+    unescape_path(text.as_bytes())
 }
 
-fn escaped_from(lowest: u8, path: &Path) -> Cow<'_, [u8]> {
+fn escape_path_from(lowest: u8, path: &Path) -> Cow<'_, [u8]> {
     let bytes = path.as_os_str().as_bytes();
     let is_text = std::str::from_utf8(bytes).is_ok();
     let plain = |byte: u8| byte >= lowest && byte != b'\\' && byte != 0x7f && (is_text || byte < 0x80);
@@ -41,7 +41,7 @@ fn escaped_from(lowest: u8, path: &Path) -> Cow<'_, [u8]> {
     Cow::Owned(word)
 }
 
-pub(super) fn unescaped(word: &[u8]) -> Option<PathBuf> {
+pub(super) fn unescape_path(word: &[u8]) -> Option<PathBuf> {
     let mut bytes = Vec::with_capacity(word.len());
     let mut rest = word;
     while let Some((byte, more)) = rest.split_first() {

@@ -2,12 +2,12 @@
 
 use super::error::NumberError;
 use super::pool::{Pool, Tag};
-use super::variable::{is_taken, is_variable, variable};
+use super::variable::{derive_variable, has_special_meaning, is_variable_name};
 use std::collections::HashSet;
 
 /// One number of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Want {
+pub struct WantedNumber {
     /// What it is for.
     pub tag: Tag,
     /// Where it is, from the base on.
@@ -20,27 +20,27 @@ pub struct Want {
 
 /// Numbers that are given together.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Group {
+pub struct NumberGroup {
     /// Out of which pool.
     pub pool: Pool,
     /// Where to begin if that can be had.
     pub base: Option<u32>,
     /// The numbers.
-    pub wants: Vec<Want>,
+    pub wants: Vec<WantedNumber>,
     /// Whether to fail if a preferred number cannot be had.
     pub require: bool,
 }
 
-impl Group {
+impl NumberGroup {
     /// Numbers one after the other, for these tags.
-    pub fn of_tags(pool: &Pool, tags: &str) -> Result<Self, NumberError> {
+    pub fn from_tags(pool: &Pool, tags: &str) -> Result<Self, NumberError> {
         let (mut wants, mut seen) = (Vec::new(), HashSet::new());
         for (tag, offset) in tags.split(',').zip(0..) {
             let tag = Tag::parse(tag)?;
             if !seen.insert(tag.clone()) {
                 return Err(NumberError::SameTag { tag: tag.to_string() });
             }
-            wants.push(Want { tag, offset, ..Want::default() });
+            wants.push(WantedNumber { tag, offset, ..WantedNumber::default() });
         }
         Ok(Self { pool: pool.clone(), base: None, wants, require: false })
     }
@@ -49,11 +49,11 @@ impl Group {
     pub fn variables(&self) -> Result<Vec<String>, NumberError> {
         let (mut names, mut seen) = (Vec::new(), HashSet::new());
         for want in &self.wants {
-            let name = want.variable.clone().unwrap_or_else(|| variable(&self.pool, &want.tag));
-            if !is_variable(&name) {
+            let name = want.variable.clone().unwrap_or_else(|| derive_variable(&self.pool, &want.tag));
+            if !is_variable_name(&name) {
                 return Err(NumberError::Variable { name, tag: want.tag.to_string() });
             }
-            if is_taken(&name) {
+            if has_special_meaning(&name) {
                 return Err(NumberError::TakenVariable { name });
             }
             if !seen.insert(name.clone()) {

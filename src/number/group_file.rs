@@ -19,10 +19,10 @@
 pub mod properties;
 
 use super::error::NumberError;
-use super::group::{Group, Want};
+use super::group::{NumberGroup, WantedNumber};
 use super::pool::{Pool, Tag};
-use super::range::number;
-use super::variable::{is_taken, is_variable};
+use super::range::parse_number;
+use super::variable::{has_special_meaning, is_variable_name};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
@@ -32,7 +32,7 @@ use std::path::Path;
 const MAX_FILE: u64 = 1 << 20;
 
 /// What a group file says.
-pub fn of_file(pool: &Pool, path: &Path) -> Result<Group, NumberError> {
+pub fn read_group_file(pool: &Pool, path: &Path) -> Result<NumberGroup, NumberError> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| match file.take(MAX_FILE + 1).read_to_string(&mut text) {
         // A part of it would be another group.
@@ -41,29 +41,29 @@ pub fn of_file(pool: &Pool, path: &Path) -> Result<Group, NumberError> {
     });
     read.map_err(|source| NumberError::Read { path: path.to_owned(), source })?;
     let wrong = |(line, what)| NumberError::GroupFile { path: path.to_owned(), line, what };
-    let (base, wants) = read_shape(&text).map_err(wrong)?;
-    Ok(Group { pool: pool.clone(), base, wants, require: false })
+    let (base, wants) = parse_group(&text).map_err(wrong)?;
+    Ok(NumberGroup { pool: pool.clone(), base, wants, require: false })
 }
 
 /// A line of the file that is wrong, and how.
-type Wrong = (usize, String);
+type LineError = (usize, String);
 
 /// A line: its number, how far it is indented, its key, and its value.
-struct Line<'a> {
+struct GroupLine<'a> {
     number: usize,
     indent: usize,
     key: &'a str,
     value: &'a str,
 }
 
-fn read_shape(text: &str) -> Result<(Option<u32>, Vec<Want>), Wrong> {
+fn parse_group(text: &str) -> Result<(Option<u32>, Vec<WantedNumber>), LineError> {
     if text.starts_with('\u{feff}') {
         return Err((1, "it begins with a byte order mark".to_owned()));
     }
-    let mut reader = Reader::default();
+    let mut reader = GroupReader::default();
     for (line, at) in text.lines().zip(1..) {
-        if let Some(line) = split(line, at)? {
-            reader.take(&line)?;
+        if let Some(line) = parse_line(line, at)? {
+            reader.read_line(&line)?;
         }
     }
     if reader.wants.is_empty() {
@@ -79,7 +79,7 @@ fn read_shape(text: &str) -> Result<(Option<u32>, Vec<Want>), Wrong> {
 }
 
 /// Takes a line apart. `None` for an empty one.
-fn split(line: &str, at: usize) -> Result<Option<Line<'_>>, Wrong> {
+fn parse_line(line: &str, at: usize) -> Result<Option<GroupLine<'_>>, LineError> {
     let wrong = |what: &str| Err((at, what.to_owned()));
     let text = line.trim_end_matches(['\r', ' ']);
     let rest = text.trim_start_matches(' ');
@@ -94,16 +94,16 @@ fn split(line: &str, at: usize) -> Result<Option<Line<'_>>, Wrong> {
     if !(value.is_empty() || value.starts_with(' ')) {
         return wrong("no blank behind the colon");
     }
-    Ok(Some(Line {
+    Ok(Some(GroupLine {
         number: at,
         indent: text.len() - text.trim_start_matches(' ').len(),
-        key: bare(key),
+        key: strip_quotes(key),
         value: value.trim_matches(' '),
     }))
 }
 
 /// Without quotes around it. What is in them is checked by who uses it.
-fn bare(text: &str) -> &str {
+fn strip_quotes(text: &str) -> &str {
     for quote in ['"', '\''] {
         if let Some(inner) = text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote)) {
             return inner;
@@ -114,7 +114,7 @@ fn bare(text: &str) -> &str {
 
 /// What was read so far, and how deep we are in it.
 #[derive(Default)]
-struct Reader {
+struct GroupReader {
     /// How far each level that is open is indented: `reservations`, what is in it, the services, what is in one.
     indents: Vec<usize>,
     /// What was seen at each open level.
@@ -123,13 +123,13 @@ struct Reader {
     opens: bool,
     base: Option<u32>,
     in_services: bool,
-    wants: Vec<Want>,
+    wants: Vec<WantedNumber>,
     lines: Vec<usize>,
 }
 
-impl Reader {
-    fn take(&mut self, line: &Line) -> Result<(), Wrong> {
-        let Line { number: at, indent, key, value } = *line;
+impl GroupReader {
+    fn read_line(&mut self, line: &GroupLine) -> Result<(), LineError> {
+        let GroupLine { number: at, indent, key, value } = *line;
         let wrong = |what: String| Err((at, what));
         if self.opens && self.indents.last().is_some_and(|last| indent > *last) || self.indents.is_empty() {
             self.indents.push(indent);
@@ -153,20 +153,20 @@ impl Reader {
             }
             (2, "base") => {
                 self.in_services = false;
-                self.base = Some(digits(at, key, value)?);
+                self.base = Some(parse_digits(at, key, value)?);
                 Ok(())
             }
-            (3, tag) if self.in_services => self.service(at, tag, value),
-            (4, field) if self.in_services => self.field(at, field, value),
+            (3, tag) if self.in_services => self.read_service(at, tag, value),
+            (4, field) if self.in_services => self.read_field(at, field, value),
             _ => wrong(format!("{key:?} is not known here")),
         }
     }
 
-    fn service(&mut self, at: usize, tag: &str, value: &str) -> Result<(), Wrong> {
+    fn read_service(&mut self, at: usize, tag: &str, value: &str) -> Result<(), LineError> {
         let tag = Tag::parse(tag).map_err(|error| (at, error.to_string()))?;
         let offset = self.wants.last().map_or(Some(0), |want| want.offset.checked_add(1));
         let offset = offset.ok_or_else(|| (at, "no offset is left".to_owned()))?;
-        self.wants.push(Want { tag, offset, ..Want::default() });
+        self.wants.push(WantedNumber { tag, offset, ..WantedNumber::default() });
         self.lines.push(at);
         if value.is_empty() {
             return Ok(());
@@ -185,22 +185,22 @@ impl Reader {
             if !seen.insert(key) {
                 return Err((at, format!("{key:?} is there twice")));
             }
-            self.field(at, key, value.trim_start_matches(' '))?;
+            self.read_field(at, key, value.trim_start_matches(' '))?;
         }
         Ok(())
     }
 
-    fn field(&mut self, at: usize, key: &str, value: &str) -> Result<(), Wrong> {
+    fn read_field(&mut self, at: usize, key: &str, value: &str) -> Result<(), LineError> {
         let Some(want) = self.wants.last_mut() else { return Err((at, format!("{key:?} is not known here"))) };
         match key {
-            "offset" => want.offset = digits(at, key, value)?,
-            "preferred" => want.preferred = Some(digits(at, key, value)?),
+            "offset" => want.offset = parse_digits(at, key, value)?,
+            "preferred" => want.preferred = Some(parse_digits(at, key, value)?),
             "env" => {
-                let name = bare(value);
-                if !is_variable(name) {
+                let name = strip_quotes(value);
+                if !is_variable_name(name) {
                     return Err((at, format!("{name:?} is not a name for a variable")));
                 }
-                if is_taken(name) {
+                if has_special_meaning(name) {
                     return Err((at, NumberError::TakenVariable { name: name.to_owned() }.to_string()));
                 }
                 want.variable = Some(name.to_owned());
@@ -211,8 +211,8 @@ impl Reader {
     }
 }
 
-fn digits(at: usize, key: &str, value: &str) -> Result<u32, Wrong> {
-    number(value).ok_or_else(|| (at, format!("{key} is {value:?}, and not a number")))
+fn parse_digits(at: usize, key: &str, value: &str) -> Result<u32, LineError> {
+    parse_number(value).ok_or_else(|| (at, format!("{key} is {value:?}, and not a number")))
 }
 
 #[cfg(test)]
@@ -223,16 +223,16 @@ mod tests {
 
     #[test]
     fn the_shape_is_read() {
-        let (base, wants) = read_shape(WHOLE).unwrap();
+        let (base, wants) = parse_group(WHOLE).unwrap();
         assert_eq!(base, Some(5000));
         let got: Vec<_> =
             wants.iter().map(|w| (w.tag.as_str(), w.offset, w.preferred, w.variable.as_deref())).collect();
         assert_eq!(got, [("web", 0, Some(5080), Some("WEB")), ("db", 4, None, Some("DB")), ("cache", 5, None, None)]);
-        assert_eq!(read_shape(&WHOLE.replace('\n', "\r\n")).unwrap().1, wants);
+        assert_eq!(parse_group(&WHOLE.replace('\n', "\r\n")).unwrap().1, wants);
         let narrow = "---\nreservations:\n services:\n  a:\n   offset: 1\n base: 7\n";
-        assert_eq!(read_shape(narrow).unwrap().0, Some(7));
+        assert_eq!(parse_group(narrow).unwrap().0, Some(7));
         let braces = "reservations:\n  services:\n    a: {}\n    b: { offset: 3 , }\n";
-        assert_eq!(read_shape(braces).unwrap().1.iter().map(|want| want.offset).collect::<Vec<_>>(), [0, 3]);
+        assert_eq!(parse_group(braces).unwrap().1.iter().map(|want| want.offset).collect::<Vec<_>>(), [0, 3]);
     }
 
     #[test]
@@ -262,7 +262,7 @@ mod tests {
             (2, "reservations:\n---\nreservations:\n"),
             (3, "reservations:\n  base: 1\n    x: 1\n"),
         ] {
-            assert_eq!(read_shape(text).map_err(|(line, _)| line), Err(line), "{text:?}");
+            assert_eq!(parse_group(text).map_err(|(line, _)| line), Err(line), "{text:?}");
         }
     }
 
@@ -291,8 +291,8 @@ mod tests {
                 2 => format!("reservations:\n  services:\n    a: {{env: {odd}}}\n"),
                 _ => WHOLE.replacen("WEB", &odd, 1),
             };
-            if let Ok((base, wants)) = read_shape(&text) {
-                let group = Group { pool: pool.clone(), base, wants, require: false };
+            if let Ok((base, wants)) = parse_group(&text) {
+                let group = NumberGroup { pool: pool.clone(), base, wants, require: false };
                 for name in group.variables().unwrap_or_default() {
                     read += 1;
                     assert!(

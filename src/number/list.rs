@@ -1,11 +1,11 @@
 //! What a pool has given, for people and programs to look at. Looking takes no lock, and binds to nothing.
 
-use super::ancestry::is_gone;
+use super::ancestry::has_vanished;
 use super::error::NumberError;
 use super::pool::{Pool, Tag};
 use super::pool_files;
 use super::registry;
-use super::row::now;
+use super::row::seconds_since_epoch;
 use crate::os::proc::{port_owners, process};
 use crate::store::Store;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ use std::time::Duration;
 
 /// How a number is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
+pub enum ReservationKind {
     /// By a row.
     Kept,
     /// By a command.
     Leased,
 }
 
-impl Hold {
+impl ReservationKind {
     /// The word for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -33,19 +33,19 @@ impl Hold {
 
 /// A number that somebody has.
 #[derive(Debug)]
-pub struct Entry {
+pub struct NumberEntry {
     /// Out of which pool.
     pub pool: Pool,
     /// The number.
     pub number: u32,
     /// How it is held.
-    pub hold: Hold,
+    pub hold: ReservationKind,
     /// The tag.
     pub tag: Tag,
     /// The directory, if that is known.
     pub directory: Option<PathBuf>,
-    /// Whether that is certainly gone.
-    pub gone: bool,
+    /// Whether that is certainly vanished.
+    pub vanished: bool,
     /// Since when.
     pub age: Option<Duration>,
     /// How long it was not asked for.
@@ -57,24 +57,24 @@ pub struct Entry {
 }
 
 /// Those of a pool, in the order of their numbers; only those of `directory` and `tag`, where these are given.
-pub fn entries(
+pub fn list_numbers(
     store: &Store,
     pool: &Pool,
     directory: Option<&Path>,
     tag: Option<&Tag>,
-) -> Result<Vec<Entry>, NumberError> {
+) -> Result<Vec<NumberEntry>, NumberError> {
     let mut entries = Vec::new();
-    let (book, leases, is_one_state) = registry::read_with_leases(store, pool)?;
-    if let Some(book) = book {
-        let damaged = || NumberError::Damaged { path: pool_files::path(store, pool), kept: None };
-        let now = now();
+    let (contents, leases, is_one_state) = registry::read_contents_and_leases(store, pool)?;
+    if let Some(contents) = contents {
+        let damaged = || NumberError::Damaged { path: pool_files::registry_path(store, pool), kept: None };
+        let now = seconds_since_epoch();
         let since = |then: u64| Some(Duration::from_secs(now.saturating_sub(then)));
-        for row in book.rows().ok_or_else(damaged)? {
-            entries.push(Entry {
+        for row in contents.rows().ok_or_else(damaged)? {
+            entries.push(NumberEntry {
                 pool: pool.clone(),
                 number: row.number,
-                hold: Hold::Kept,
-                gone: is_gone(&row.directory, &row.place),
+                hold: ReservationKind::Kept,
+                vanished: has_vanished(&row.directory, &row.ancestry),
                 tag: row.tag,
                 directory: Some(row.directory),
                 age: since(row.created),
@@ -89,13 +89,13 @@ pub fn entries(
         entries.retain(|entry| leases.iter().all(|lease| lease.number != entry.number));
     }
     for lease in leases {
-        entries.push(Entry {
+        entries.push(NumberEntry {
             pool: pool.clone(),
             number: lease.number,
-            hold: Hold::Leased,
+            hold: ReservationKind::Leased,
             tag: lease.tag,
             directory: lease.directory,
-            gone: false,
+            vanished: false,
             age: lease.age,
             unused: None,
             in_use: Some(true),
@@ -106,14 +106,14 @@ pub fn entries(
     entries.retain(|entry| directory.is_none_or(|directory| entry.directory.as_deref() == Some(directory)));
     entries.sort_by_key(|entry| entry.number);
     if pool.is_ports() {
-        tell_listeners(&mut entries);
+        add_listeners(&mut entries);
     }
     Ok(entries)
 }
 
-fn tell_listeners(entries: &mut [Entry]) {
-    let kept = entries.iter_mut().filter(|entry| entry.hold == Hold::Kept);
-    let mut kept: Vec<&mut Entry> = kept.collect();
+fn add_listeners(entries: &mut [NumberEntry]) {
+    let kept = entries.iter_mut().filter(|entry| entry.hold == ReservationKind::Kept);
+    let mut kept: Vec<&mut NumberEntry> = kept.collect();
     let numbers: Vec<u32> = kept.iter().map(|entry| entry.number).collect();
     let Some(found) = port_owners::find_port_owners(&numbers) else { return };
     for entry in &mut kept {

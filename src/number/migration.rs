@@ -1,17 +1,17 @@
 //! Rows of directories that were moved.
 
-use super::ancestry::Place;
+use super::ancestry::Ancestry;
 use super::error::NumberError;
 use super::registry::Registry;
 use super::row::Row;
 use std::path::{Path, PathBuf};
 
 /// Makes the rows of a directory, and of those below it, rows of where it is now. Which they were, in order.
-pub fn migrate(registry: &mut Registry, from: &Path, to: &Path) -> Result<Vec<(Row, PathBuf)>, NumberError> {
+pub fn migrate_rows(registry: &mut Registry, from: &Path, to: &Path) -> Result<Vec<(Row, PathBuf)>, NumberError> {
     if to != from && to.starts_with(from) {
         return Err(NumberError::IntoItself { path: to.to_owned() });
     }
-    let rows = registry.book.rows().ok_or_else(|| registry.damaged())?;
+    let rows = registry.contents.rows().ok_or_else(|| registry.make_damage_error())?;
     let (moving, staying): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.directory.starts_with(from));
     let mut moved = Vec::new();
     for row in moving {
@@ -25,10 +25,10 @@ pub fn migrate(registry: &mut Registry, from: &Path, to: &Path) -> Result<Vec<(R
         moved.push((row, path));
     }
     if !moved.is_empty() {
-        registry.book.retain(|row| !row.directory.starts_with(from));
+        registry.contents.retain(|row| !row.directory.starts_with(from));
         for (row, path) in &moved {
-            let place = Place::of(path).unwrap_or_default();
-            registry.book.insert(&Row { directory: path.clone(), place, ..row.clone() });
+            let ancestry = Ancestry::read(path).unwrap_or_default();
+            registry.contents.insert(&Row { directory: path.clone(), ancestry, ..row.clone() });
         }
     }
     Ok(moved)

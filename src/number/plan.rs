@@ -1,17 +1,17 @@
 //! Which number is given: a plan over the rows, the exclusions, the leases and what is in use, made under the lock of the
 //! pool.
 
-use super::ancestry::Place;
-use super::book::Book;
-use super::candidates::{Ask, Judge};
+use super::ancestry::Ancestry;
+use super::candidates::{Candidates, NumberRequest};
+use super::contents::RegistryContents;
 use super::error::NumberError;
-use super::group::{Group, Want};
+use super::group::{NumberGroup, WantedNumber};
 use super::pool::Tag;
-use super::prune::{Dropped, EXPIRE_DAYS, drop_gone, drop_unused};
-use super::range::Range;
+use super::prune::{DroppedRow, EXPIRE_DAYS, drop_unused, drop_vanished};
+use super::range::NumberRange;
 use super::registry::Registry;
-use super::row::{Row, now};
-use super::unavailable::Why;
+use super::row::{Row, seconds_since_epoch};
+use super::unavailable::Unavailable;
 use std::path::{Path, PathBuf};
 
 /// A use is noted when the last one that was is so long ago: in seconds. To write the registry for each would cost more
@@ -20,60 +20,62 @@ const NOTE_AFTER: u64 = 60;
 
 /// A number that is given.
 #[derive(Debug)]
-pub struct Given {
+pub struct PlannedNumber {
     /// The number.
     pub number: u32,
     /// For what.
     pub tag: Tag,
     /// Another that was preferred, and why it could not be had.
-    pub unmet: Option<(u32, Why)>,
+    pub unmet: Option<(u32, Unavailable)>,
     /// Whether it was given before, and somebody uses it now.
     pub in_use: bool,
 }
 
 /// What is to be done.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub struct NumberPlan {
     /// The numbers, in the order in which they were asked for.
-    pub given: Vec<Given>,
+    pub numbers: Vec<PlannedNumber>,
     /// The base that a group was to have, and why it has another.
-    pub unmet_base: Option<(u32, u32, Why)>,
+    pub unmet_base: Option<(u32, u32, Unavailable)>,
     /// Whether one of them was not given before.
     pub is_new: bool,
     /// What was dropped to make room.
-    pub dropped: Vec<Dropped>,
+    pub dropped: Vec<DroppedRow>,
     /// What is in the place of the lock file of a number, which was passed over.
-    pub odd: Vec<PathBuf>,
+    pub unusable_locks: Vec<PathBuf>,
 }
 
 /// Plans numbers that are kept for `directory`: each key keeps the one that it has. The rows are changed, and not yet
 /// written. With `gone`, rows may be dropped to make room: see [`lacks_room`].
-pub fn keep(
+pub fn plan_kept_numbers(
     registry: &mut Registry,
-    ask: &Ask,
+    ask: &NumberRequest,
     directory: &Path,
-    group: &Group,
-    gone: Option<&[u32]>,
-) -> Result<Plan, NumberError> {
-    let place = Place::of(directory).map_err(|source| NumberError::Directory { path: directory.to_owned(), source })?;
-    let now = now();
-    let mut rows: Vec<Option<Row>> = group.wants.iter().map(|want| registry.book.find(&want.tag, directory)).collect();
+    group: &NumberGroup,
+    vanished: Option<&[u32]>,
+) -> Result<NumberPlan, NumberError> {
+    let ancestry =
+        Ancestry::read(directory).map_err(|source| NumberError::Directory { path: directory.to_owned(), source })?;
+    let now = seconds_since_epoch();
+    let mut rows: Vec<Option<Row>> =
+        group.wants.iter().map(|want| registry.contents.find(&want.tag, directory)).collect();
     // Before others are looked for: a row that is used now is none to be dropped to make room.
     for row in rows.iter_mut().flatten() {
-        if row.used.abs_diff(now) >= NOTE_AFTER || row.place != place {
-            (row.used, row.place) = (now, place.clone());
-            registry.book.insert(row);
+        if row.used.abs_diff(now) >= NOTE_AFTER || row.ancestry != ancestry {
+            (row.used, row.ancestry) = (now, ancestry.clone());
+            registry.contents.insert(row);
         }
     }
-    let mut plan = Plan::default();
-    let missing: Vec<&Want> =
+    let mut plan = NumberPlan::default();
+    let missing: Vec<&WantedNumber> =
         group.wants.iter().zip(&rows).filter(|(_, row)| row.is_none()).map(|(want, _)| want).collect();
     let is_new = !missing.is_empty();
     let mut placed = Vec::new();
     if is_new {
         // Beside those that the group has already, if that can be.
         let has = group.wants.iter().zip(&rows).filter_map(|(want, row)| row.as_ref()?.number.checked_sub(want.offset));
-        placed = place_or_clear(registry, ask, group, &missing, &has.collect::<Vec<_>>(), gone, &mut plan)?;
+        placed = place_or_make_room(registry, ask, group, &missing, &has.collect::<Vec<_>>(), vanished, &mut plan)?;
     }
     plan.is_new = is_new;
     let mut placed = placed.into_iter();
@@ -81,94 +83,103 @@ pub fn keep(
         let Some(row) = row else {
             let Some(given) = placed.next() else { continue };
             let (number, tag, directory) = (given.number, want.tag.clone(), directory.to_owned());
-            let place = place.clone();
-            registry.book.insert(&Row { number, created: now, used: now, place, tag, directory });
-            plan.given.push(given);
+            let ancestry = ancestry.clone();
+            registry.contents.insert(&Row { number, created: now, used: now, ancestry, tag, directory });
+            plan.numbers.push(given);
             continue;
         };
-        let unmet =
-            want.preferred.filter(|wanted| *wanted != row.number).map(|wanted| (wanted, Why::Other(row.number)));
+        let unmet = want
+            .preferred
+            .filter(|wanted| *wanted != row.number)
+            .map(|wanted| (wanted, Unavailable::HasOther(row.number)));
         if let (Some((number, why)), true) = (&unmet, group.require) {
             return Err(NumberError::Required { number: *number, why: why.clone() });
         }
         // To bind would be in the way of its own server, if that begins just now.
         let in_use = match ask.probe.is_listened_on(row.number) {
             Some(in_use) => in_use,
-            None => ask.probe.finds(row.number)? == Some(Why::InUse),
+            None => ask.probe.probe_number(row.number)? == Some(Unavailable::InUse),
         };
-        plan.given.push(Given { number: row.number, tag: want.tag.clone(), unmet, in_use });
+        plan.numbers.push(PlannedNumber { number: row.number, tag: want.tag.clone(), unmet, in_use });
     }
     Ok(plan)
 }
 
 /// Plans numbers for a command: others than those that are kept, also here.
-pub fn lease(registry: &mut Registry, ask: &Ask, group: &Group, gone: Option<&[u32]>) -> Result<Plan, NumberError> {
-    let mut plan = Plan::default();
-    let wants: Vec<&Want> = group.wants.iter().collect();
-    plan.given = place_or_clear(registry, ask, group, &wants, &[], gone, &mut plan)?;
+pub fn plan_leased_numbers(
+    registry: &mut Registry,
+    ask: &NumberRequest,
+    group: &NumberGroup,
+    vanished: Option<&[u32]>,
+) -> Result<NumberPlan, NumberError> {
+    let mut plan = NumberPlan::default();
+    let wants: Vec<&WantedNumber> = group.wants.iter().collect();
+    plan.numbers = place_or_make_room(registry, ask, group, &wants, &[], vanished, &mut plan)?;
     Ok(plan)
 }
 
 /// Whether a plan failed for want of numbers that rows have. Then the caller lets go of the registry, looks which rows are
-/// [`gone`](super::prune::gone), and plans once more with these: to look for directories may take for ever, where a mount hangs, and nobody
+/// [`gone`](super::prune::find_vanished), and plans once more with these: to look for directories may take for ever, where a mount hangs, and nobody
 /// else is to wait for that.
 #[must_use]
 pub fn lacks_room(error: &NumberError) -> bool {
-    matches!(error, NumberError::Exhausted { .. } | NumberError::Required { why: Why::Reserved(_), .. })
+    matches!(error, NumberError::Exhausted { .. } | NumberError::Required { why: Unavailable::Reserved(_), .. })
 }
 
 /// Finds places; where there is none, once more without the rows that nobody needs: first those of directories that are
 /// gone, and only if that is not enough, those that were not used for long. Only those that are in the way.
-fn place_or_clear(
+fn place_or_make_room(
     registry: &mut Registry,
-    ask: &Ask,
-    group: &Group,
-    wants: &[&Want],
+    ask: &NumberRequest,
+    group: &NumberGroup,
+    wants: &[&WantedNumber],
     bases: &[u32],
-    gone: Option<&[u32]>,
-    plan: &mut Plan,
-) -> Result<Vec<Given>, NumberError> {
-    let mut placed = place(&mut Judge::new(registry, ask)?, group, wants, bases, plan);
-    let Some(gone) = gone else { return placed };
+    vanished: Option<&[u32]>,
+    plan: &mut NumberPlan,
+) -> Result<Vec<PlannedNumber>, NumberError> {
+    let mut placed = place_numbers(&mut Candidates::new(registry, ask)?, group, wants, bases, plan);
+    let Some(vanished) = vanished else { return placed };
     let mut dropped = Vec::new();
     for unused in [false, true] {
         let range = match &placed {
             Err(NumberError::Exhausted { .. }) => ask.range,
-            Err(NumberError::Required { number, why: Why::Reserved(_) }) => Range { first: *number, last: *number },
+            Err(NumberError::Required { number, why: Unavailable::Reserved(_) }) => {
+                NumberRange { first: *number, last: *number }
+            }
             _ => break,
         };
         let more = if unused {
             drop_unused(registry, ask.probe, EXPIRE_DAYS, Some(range))?
         } else {
-            let gone: Vec<u32> = gone.iter().copied().filter(|number| range.contains(*number)).collect();
-            drop_gone(registry, &gone)?
+            let vanished: Vec<u32> = vanished.iter().copied().filter(|number| range.contains(*number)).collect();
+            drop_vanished(registry, &vanished)?
         };
         if !more.is_empty() {
             dropped.extend(more);
-            *plan = Plan::default();
-            placed = place(&mut Judge::new(registry, ask)?, group, wants, bases, plan);
+            *plan = NumberPlan::default();
+            placed = place_numbers(&mut Candidates::new(registry, ask)?, group, wants, bases, plan);
         }
     }
     plan.dropped = dropped;
     placed
 }
 
-fn place(
-    judge: &mut Judge,
-    group: &Group,
-    wants: &[&Want],
+fn place_numbers(
+    candidates: &mut Candidates,
+    group: &NumberGroup,
+    wants: &[&WantedNumber],
     has: &[u32],
-    plan: &mut Plan,
-) -> Result<Vec<Given>, NumberError> {
-    let mut given: Vec<Given> = Vec::new();
+    plan: &mut NumberPlan,
+) -> Result<Vec<PlannedNumber>, NumberError> {
+    let mut given: Vec<PlannedNumber> = Vec::new();
     let mut rest: Vec<(usize, u32)> = Vec::new();
     for (at, want) in wants.iter().enumerate() {
         let mut unmet = None;
         let mut number = None;
         if let Some(wanted) = want.preferred {
-            match judge.why_not(wanted)? {
+            match candidates.find_obstacle(wanted)? {
                 None => {
-                    judge.take(wanted);
+                    candidates.mark_reserved(wanted);
                     number = Some(wanted);
                 }
                 Some(why) if group.require => return Err(NumberError::Required { number: wanted, why }),
@@ -178,20 +189,20 @@ fn place(
         if number.is_none() {
             rest.push((at, want.offset));
         }
-        given.push(Given { number: number.unwrap_or_default(), tag: want.tag.clone(), unmet, in_use: false });
+        given.push(PlannedNumber { number: number.unwrap_or_default(), tag: want.tag.clone(), unmet, in_use: false });
     }
     if rest.is_empty() {
-        plan.odd.append(&mut judge.odd);
+        plan.unusable_locks.append(&mut candidates.unusable_locks);
         return Ok(given);
     }
     let offsets: Vec<u32> = rest.iter().map(|(_, offset)| *offset).collect();
-    for base in has.iter().copied().chain(group.base).chain(judge.ask.range.first..=judge.ask.range.last) {
-        match judge.why_not_at(base, &offsets)? {
+    for base in has.iter().copied().chain(group.base).chain(candidates.ask.range.first..=candidates.ask.range.last) {
+        match candidates.find_obstacle_from(base, &offsets)? {
             None => {
                 for (at, offset) in rest {
                     given[at].number = base + offset;
                 }
-                plan.odd.append(&mut judge.odd);
+                plan.unusable_locks.append(&mut candidates.unusable_locks);
                 return Ok(given);
             }
             Some((number, why)) => {
@@ -201,19 +212,19 @@ fn place(
             }
         }
     }
-    let tally = judge.tally()?;
-    Err(NumberError::Exhausted { pool: group.pool.to_string(), range: judge.ask.range, wanted: rest.len(), tally })
+    let tally = candidates.count_obstacles()?;
+    Err(NumberError::Exhausted { pool: group.pool.to_string(), range: candidates.ask.range, wanted: rest.len(), tally })
 }
 
 /// Says for whom those numbers are kept that could not be had for that reason.
-pub fn name_owners(book: &Book, whys: &mut [&mut (u32, Why)]) {
-    if !whys.iter().any(|unmet| matches!(unmet.1, Why::Reserved(None))) {
+pub fn name_owners(contents: &RegistryContents, whys: &mut [&mut (u32, Unavailable)]) {
+    if !whys.iter().any(|unmet| matches!(unmet.1, Unavailable::Reserved(None))) {
         return;
     }
-    let rows = book.rows().unwrap_or_default();
+    let rows = contents.rows().unwrap_or_default();
     for (number, why) in whys.iter_mut().map(|unmet| (unmet.0, &mut unmet.1)) {
         let row = rows.iter().find(|row| row.number == number);
-        if let (Why::Reserved(owner @ None), Some(row)) = (why, row) {
+        if let (Unavailable::Reserved(owner @ None), Some(row)) = (why, row) {
             *owner = Some((row.tag.as_str().to_owned(), row.directory.clone()));
         }
     }

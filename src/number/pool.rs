@@ -1,7 +1,7 @@
 //! Pools and tags.
 
 use super::error::NumberError;
-use super::range::Range;
+use super::range::NumberRange;
 use crate::base::names;
 use std::fmt;
 
@@ -9,7 +9,7 @@ use std::fmt;
 pub const PORTS: &str = "ports";
 
 /// The numbers of that pool where no range is given.
-pub const PORT_RANGE: Range = Range { first: 5000, last: 7000 };
+pub const PORT_RANGE: NumberRange = NumberRange { first: 5000, last: 7000 };
 
 /// The name of a pool: letters, digits, `_` and `-`, not beginning with `-`; at most 64.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,18 +62,18 @@ impl Tag {
 
     /// As the registry has it: `-` where there is none.
     #[must_use]
-    pub fn word(&self) -> &str {
+    pub fn as_field(&self) -> &str {
         if self.0.is_empty() { "-" } else { &self.0 }
     }
 
-    pub(super) fn of_word(word: &str) -> Option<Self> {
+    pub(super) fn parse_field(word: &str) -> Option<Self> {
         if word == "-" { Some(Self::default()) } else { Self::parse(word).ok() }
     }
 }
 
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        f.write_str(self.as_field())
     }
 }
 

@@ -11,7 +11,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// The pools that have a registry, in the order of their names.
-pub fn pools(store: &Store) -> Result<Vec<Pool>, NumberError> {
+pub fn list_pools(store: &Store) -> Result<Vec<Pool>, NumberError> {
     let path = store.reservations();
     // All of them: half a list would pass for the whole.
     let entries: Vec<fs::DirEntry> = match fs::read_dir(&path).and_then(Iterator::collect) {
@@ -32,18 +32,18 @@ pub fn pools(store: &Store) -> Result<Vec<Pool>, NumberError> {
 
 /// The registry of a pool, whether it is there or not.
 #[must_use]
-pub fn path(store: &Store, pool: &Pool) -> PathBuf {
+pub fn registry_path(store: &Store, pool: &Pool) -> PathBuf {
     store.reservations().join(pool.as_str())
 }
 
 /// The lock of the registry of a pool, whether it is there or not.
 #[must_use]
-pub fn lock_path(store: &Store, pool: &Pool) -> PathBuf {
-    with(&path(store, pool), ".lock")
+pub fn registry_lock_path(store: &Store, pool: &Pool) -> PathBuf {
+    add_suffix(&registry_path(store, pool), ".lock")
 }
 
 /// Makes a directory in the state root, for its user alone whatever the umask. Fine when it is there.
-pub(super) fn make_directory(store: &Store, path: &Path) -> Result<(), NumberError> {
+pub(super) fn create_directory(store: &Store, path: &Path) -> Result<(), NumberError> {
     let failed = |source| StoreError::StateRoot { path: path.to_owned(), source };
     let try_it = || os::as_owner(path, || os::without_umask(|| fs::DirBuilder::new().mode(0o700).create(path)));
     let made = match try_it() {
@@ -56,7 +56,7 @@ pub(super) fn make_directory(store: &Store, path: &Path) -> Result<(), NumberErr
     }
 }
 
-pub(super) fn with(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn add_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

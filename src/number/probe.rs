@@ -1,7 +1,7 @@
 //! Probes of numbers.
 
 use super::error::NumberError;
-use super::unavailable::Why;
+use super::unavailable::Unavailable;
 use crate::os::proc::port_owners;
 use crate::os::{self, Transport, Trial};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -51,7 +51,7 @@ impl Probe {
     }
 
     /// Why a number cannot be used, if it cannot.
-    pub fn finds(self, number: u32) -> Result<Option<Why>, NumberError> {
+    pub fn probe_number(self, number: u32) -> Result<Option<Unavailable>, NumberError> {
         let Ok(port) = u16::try_from(number) else { return Ok(None) };
         let transports = [(self.tcp, Transport::Tcp), (self.udp, Transport::Udp)];
         let addresses: [(bool, IpAddr); 4] = [
@@ -65,8 +65,8 @@ impl Probe {
                 let tried = os::try_bind(address, port, transport);
                 match tried.map_err(|source| NumberError::Probe { number, source })? {
                     Trial::Free => {}
-                    Trial::InUse => return Ok(Some(Why::InUse)),
-                    Trial::NotAllowed => return Ok(Some(Why::NotAllowed)),
+                    Trial::InUse => return Ok(Some(Unavailable::InUse)),
+                    Trial::NotAllowed => return Ok(Some(Unavailable::NotAllowed)),
                 }
             }
         }

@@ -1,14 +1,14 @@
 //! Rows that are dropped.
 
-use super::ancestry::is_gone;
-use super::book::Book;
+use super::ancestry::has_vanished;
+use super::contents::RegistryContents;
 use super::error::NumberError;
 use super::pool::Tag;
 use super::probe::Probe;
-use super::range::Range;
+use super::range::NumberRange;
 use super::registry::Registry;
-use super::row::{Row, now};
-use super::unavailable::Why;
+use super::row::{Row, seconds_since_epoch};
+use super::unavailable::Unavailable;
 use crate::os::proc::port_owners;
 use std::path::Path;
 
@@ -20,48 +20,48 @@ const CLOCK_SET: u64 = 1_577_836_800;
 
 /// A row that is dropped.
 #[derive(Debug)]
-pub struct Dropped {
+pub struct DroppedRow {
     /// The row.
     pub row: Row,
     /// Why.
-    pub because: Because,
+    pub because: DropReason,
 }
 
 /// Why a row is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Because {
-    /// Its directory is gone.
-    Gone,
+pub enum DropReason {
+    /// Its directory is vanished.
+    Vanished,
     /// It was not used for so many days.
     Unused(u64),
     /// It was given back.
     Released,
 }
 
-/// The numbers whose directory is certainly gone. To look may take for ever, where a mount hangs: that is better done
+/// The numbers whose directory is certainly vanished. To look may take for ever, where a mount hangs: that is better done
 /// without the lock, and then once more for these.
 #[must_use]
-pub fn gone(book: &Book) -> Vec<u32> {
-    let rows = book.rows().unwrap_or_default().into_iter();
-    rows.filter(|row| is_gone(&row.directory, &row.place)).map(|row| row.number).collect()
+pub fn find_vanished(contents: &RegistryContents) -> Vec<u32> {
+    let rows = contents.rows().unwrap_or_default().into_iter();
+    rows.filter(|row| has_vanished(&row.directory, &row.ancestry)).map(|row| row.number).collect()
 }
 
 /// Whether there is a row that was not used for so long that it may be dropped to make room.
 #[must_use]
-pub fn has_unused(book: &Book) -> bool {
-    let now = now();
-    book.rows().unwrap_or_default().iter().any(|row| days_unused(row, now) >= Some(u64::from(EXPIRE_DAYS)))
+pub fn has_unused_rows(contents: &RegistryContents) -> bool {
+    let now = seconds_since_epoch();
+    contents.rows().unwrap_or_default().iter().any(|row| count_unused_days(row, now) >= Some(u64::from(EXPIRE_DAYS)))
 }
 
 /// For how many days a row was not used. `None` where its clock was not set yet, which proves nothing.
-fn days_unused(row: &Row, now: u64) -> Option<u64> {
+fn count_unused_days(row: &Row, now: u64) -> Option<u64> {
     (row.used >= CLOCK_SET).then(|| now.saturating_sub(row.used) / 86400)
 }
 
-/// Drops the rows of these numbers whose directory is certainly gone.
-pub fn drop_gone(registry: &mut Registry, among: &[u32]) -> Result<Vec<Dropped>, NumberError> {
+/// Drops the rows of these numbers whose directory is certainly vanished.
+pub fn drop_vanished(registry: &mut Registry, among: &[u32]) -> Result<Vec<DroppedRow>, NumberError> {
     drop_rows(registry, |row| {
-        Ok((among.contains(&row.number) && is_gone(&row.directory, &row.place)).then_some(Because::Gone))
+        Ok((among.contains(&row.number) && has_vanished(&row.directory, &row.ancestry)).then_some(DropReason::Vanished))
     })
 }
 
@@ -71,53 +71,53 @@ pub fn drop_unused(
     registry: &mut Registry,
     probe: Probe,
     days: u32,
-    among: Option<Range>,
-) -> Result<Vec<Dropped>, NumberError> {
-    let now = now();
+    among: Option<NumberRange>,
+) -> Result<Vec<DroppedRow>, NumberError> {
+    let now = seconds_since_epoch();
     let days_if_due = |row: &Row| {
         let meant = among.is_none_or(|among| among.contains(row.number));
-        days_unused(row, now).filter(|unused| meant && *unused >= u64::from(days))
+        count_unused_days(row, now).filter(|unused| meant && *unused >= u64::from(days))
     };
-    let rows = registry.book.rows().ok_or_else(|| registry.damaged())?;
+    let rows = registry.contents.rows().ok_or_else(|| registry.make_damage_error())?;
     let due: Vec<u32> = rows.iter().filter(|row| days_if_due(row).is_some()).map(|row| row.number).collect();
     // Also on addresses that a trial bind does not try: a number must not be given twice because nobody looked.
     let listened = if probe == Probe::NONE || due.is_empty() { None } else { port_owners::find_port_owners(&due) };
     drop_rows(registry, |row| {
         let Some(days) = days_if_due(row) else { return Ok(None) };
         let in_use = listened.as_ref().is_some_and(|listened| listened.contains_key(&row.number))
-            || probe.finds(row.number)? == Some(Why::InUse);
-        Ok((!in_use).then_some(Because::Unused(days)))
+            || probe.probe_number(row.number)? == Some(Unavailable::InUse);
+        Ok((!in_use).then_some(DropReason::Unused(days)))
     })
 }
 
 /// Drops the rows of a directory, of one tag or of all, and with `below` those of the directories below it.
-pub fn release(
+pub fn release_rows(
     registry: &mut Registry,
     directory: &Path,
     tag: Option<&Tag>,
     below: bool,
-) -> Result<Vec<Dropped>, NumberError> {
+) -> Result<Vec<DroppedRow>, NumberError> {
     drop_rows(registry, |row| {
         let there = if below { row.directory.starts_with(directory) } else { row.directory == directory };
-        Ok((there && tag.is_none_or(|tag| row.tag == *tag)).then_some(Because::Released))
+        Ok((there && tag.is_none_or(|tag| row.tag == *tag)).then_some(DropReason::Released))
     })
 }
 
 fn drop_rows(
     registry: &mut Registry,
-    mut why: impl FnMut(&Row) -> Result<Option<Because>, NumberError>,
-) -> Result<Vec<Dropped>, NumberError> {
-    let rows = registry.book.rows().ok_or_else(|| registry.damaged())?;
+    mut why: impl FnMut(&Row) -> Result<Option<DropReason>, NumberError>,
+) -> Result<Vec<DroppedRow>, NumberError> {
+    let rows = registry.contents.rows().ok_or_else(|| registry.make_damage_error())?;
     let mut dropped = Vec::new();
     for row in rows {
         if let Some(because) = why(&row)? {
-            dropped.push(Dropped { row, because });
+            dropped.push(DroppedRow { row, because });
         }
     }
     if !dropped.is_empty() {
         let mut numbers: Vec<u32> = dropped.iter().map(|dropped| dropped.row.number).collect();
         numbers.sort_unstable();
-        registry.book.retain(|row| numbers.binary_search(&row.number).is_err());
+        registry.contents.retain(|row| numbers.binary_search(&row.number).is_err());
     }
     Ok(dropped)
 }

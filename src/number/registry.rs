@@ -1,12 +1,12 @@
 //! The file of a pool: read by everyone, changed by who has its lock.
 
-use super::book::{Book, Unreadable};
-use super::damaged_registry::keep_aside;
+use super::contents::{RegistryContents, UnreadableRegistry};
+use super::damaged_registry::save_copy;
 use super::error::NumberError;
-use super::lease::{Lease, Leases, Silent};
+use super::lease::{LeasedNumber, Leases, SilentContention};
 use super::pool::Pool;
-use super::pool_files::path;
-use super::registry_file::{Absent, content, edit, write};
+use super::pool_files::registry_path;
+use super::registry_file::{MissingRegistry, begin_edit, read_file, write_contents};
 use crate::base::target::Wait;
 use crate::file::edit::Edit;
 use crate::lock::wait::Contention;
@@ -23,7 +23,7 @@ pub struct Registry {
     /// The pool.
     pub pool: Pool,
     /// What is in it.
-    pub book: Book,
+    pub contents: RegistryContents,
     /// The locks of its numbers.
     pub leases: Leases,
     /// `None`: there is none, and there is none to be.
@@ -38,61 +38,61 @@ impl Registry {
     pub fn begin(
         store: &Store,
         pool: &Pool,
-        absent: Absent,
+        missing: MissingRegistry,
         wait: Wait,
         contention: &mut dyn Contention,
     ) -> Result<Self, NumberError> {
-        let path = path(store, pool);
-        let leases = Leases::of(store, pool);
-        let Some(edit) = edit(store, &path, absent, wait, contention)? else {
-            return Ok(Self { pool: pool.clone(), book: Book::default(), leases, edit: None });
+        let path = registry_path(store, pool);
+        let leases = Leases::new(store, pool);
+        let Some(edit) = begin_edit(store, &path, missing, wait, contention)? else {
+            return Ok(Self { pool: pool.clone(), contents: RegistryContents::default(), leases, edit: None });
         };
-        let book = match edit.open_old()? {
-            None => Book::default(),
-            Some(file) => match Book::parse(content(&file).map_err(edit.failed("read"))?) {
-                Ok(book) => book,
-                Err(Unreadable::Version(version)) => return Err(NumberError::Version { path, version }),
-                Err(Unreadable::Damaged) => {
-                    let kept = keep_aside(&path);
+        let contents = match edit.open_old()? {
+            None => RegistryContents::default(),
+            Some(file) => match RegistryContents::parse(read_file(&file).map_err(edit.failed("read"))?) {
+                Ok(contents) => contents,
+                Err(UnreadableRegistry::Version(version)) => return Err(NumberError::Version { path, version }),
+                Err(UnreadableRegistry::Damaged) => {
+                    let kept = save_copy(&path);
                     return Err(NumberError::Damaged { path, kept });
                 }
             },
         };
-        Ok(Self { pool: pool.clone(), book, leases, edit: Some(edit) })
+        Ok(Self { pool: pool.clone(), contents, leases, edit: Some(edit) })
     }
 
     /// The error that a line of the registry is none that we would write.
     #[must_use]
-    pub fn damaged(&self) -> NumberError {
+    pub fn make_damage_error(&self) -> NumberError {
         let path = self.edit.as_ref().map(|edit| PathBuf::from(edit.label())).unwrap_or_default();
-        let kept = keep_aside(&path);
+        let kept = save_copy(&path);
         NumberError::Damaged { path, kept }
     }
 
     /// Releases the lock. What was in it, for who looks at that without.
     #[must_use]
-    pub fn let_go(self) -> Book {
-        self.book
+    pub fn release(self) -> RegistryContents {
+        self.contents
     }
 
     /// Writes what has changed, and releases the lock.
     pub fn commit(self) -> Result<(), NumberError> {
         match self.edit {
-            Some(edit) if self.book.is_changed() => write(edit, &self.book, None),
+            Some(edit) if self.contents.is_changed() => write_contents(edit, &self.contents, None),
             _ => Ok(()),
         }
     }
 }
 
 /// What is in the registry of a pool, without any lock; `None` where there is none.
-pub fn read(store: &Store, pool: &Pool) -> Result<Option<Book>, NumberError> {
-    let read = read_once(store, pool);
+pub fn read_contents(store: &Store, pool: &Pool) -> Result<Option<RegistryContents>, NumberError> {
+    let read = read_contents_once(store, pool);
     if !matches!(read, Err(NumberError::Damaged { .. })) {
         return read;
     }
     // To keep a copy of it the lock is needed; who has that keeps one himself, if it is still damaged then.
-    match Registry::begin(store, pool, Absent::Leave, Wait::No, &mut Silent) {
-        Ok(registry) => Ok(Some(registry.book)),
+    match Registry::begin(store, pool, MissingRegistry::Leave, Wait::No, &mut SilentContention) {
+        Ok(registry) => Ok(Some(registry.contents)),
         Err(damaged @ NumberError::Damaged { .. }) => Err(damaged),
         Err(_) => read,
     }
@@ -108,36 +108,39 @@ pub fn read(store: &Store, pool: &Pool) -> Result<Option<Book>, NumberError> {
 /// 4. This process looks at the leases: the number would be kept and leased at once.
 ///
 /// So both are read again if the registry was replaced in between. A number that stays leased, or stays free, changes no row.
-pub(super) fn read_with_leases(store: &Store, pool: &Pool) -> Result<(Option<Book>, Vec<Lease>, bool), NumberError> {
-    let path = path(store, pool);
+pub(super) fn read_contents_and_leases(
+    store: &Store,
+    pool: &Pool,
+) -> Result<(Option<RegistryContents>, Vec<LeasedNumber>, bool), NumberError> {
+    let path = registry_path(store, pool);
     let version = || {
         let data = fs::metadata(&path).ok()?;
         Some((data.dev(), data.ino(), data.size(), data.ctime(), data.ctime_nsec()))
     };
-    let leases = Leases::of(store, pool);
+    let leases = Leases::new(store, pool);
     let mut attempt = 0;
     loop {
         let before = version();
-        let (book, held) = (read(store, pool)?, leases.held());
+        let (contents, held) = (read_contents(store, pool)?, leases.list_leased());
         let is_one_state = version() == before;
         attempt += 1;
         if is_one_state || attempt == MOST_READS {
-            return Ok((book, held, is_one_state));
+            return Ok((contents, held, is_one_state));
         }
     }
 }
 
-fn read_once(store: &Store, pool: &Pool) -> Result<Option<Book>, NumberError> {
-    let path = path(store, pool);
+fn read_contents_once(store: &Store, pool: &Pool) -> Result<Option<RegistryContents>, NumberError> {
+    let path = registry_path(store, pool);
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
-    let bytes = match opened.and_then(|file| content(&file)) {
+    let bytes = match opened.and_then(|file| read_file(&file)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(NumberError::Read { path, source }),
     };
-    match Book::parse(bytes) {
-        Ok(book) => Ok(Some(book)),
-        Err(Unreadable::Version(version)) => Err(NumberError::Version { path, version }),
-        Err(Unreadable::Damaged) => Err(NumberError::Damaged { path, kept: None }),
+    match RegistryContents::parse(bytes) {
+        Ok(contents) => Ok(Some(contents)),
+        Err(UnreadableRegistry::Version(version)) => Err(NumberError::Version { path, version }),
+        Err(UnreadableRegistry::Damaged) => Err(NumberError::Damaged { path, kept: None }),
     }
 }

@@ -1,8 +1,8 @@
 //! The file of a registry.
 
-use super::book::Book;
+use super::contents::RegistryContents;
 use super::error::NumberError;
-use super::pool_files::{make_directory, with};
+use super::pool_files::{add_suffix, create_directory};
 use crate::base::target::Wait;
 use crate::file::edit::Edit;
 use crate::file::error::FileError;
@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 
 /// What to do where a pool has no registry yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Absent {
+pub enum MissingRegistry {
     /// Make it, and its directory, when something is put into it.
-    Make,
+    Create,
     /// Leave it so: there is nothing in it.
     Leave,
 }
@@ -30,41 +30,41 @@ pub enum Absent {
 /// The most that a registry may have: in bytes. More than a million rows have.
 const MAX_FILE: u64 = 1 << 28;
 
-pub(super) fn edit(
+pub(super) fn begin_edit(
     store: &Store,
     path: &Path,
-    absent: Absent,
+    missing: MissingRegistry,
     wait: Wait,
     contention: &mut dyn Contention,
 ) -> Result<Option<Edit>, NumberError> {
-    let missing = match absent {
-        Absent::Make => {
-            make_directory(store, &store.reservations())?;
+    let missing_file = match missing {
+        MissingRegistry::Create => {
+            create_directory(store, &store.reservations())?;
             MissingFile::CreatePrivate
         }
-        Absent::Leave => MissingFile::Refuse,
+        MissingRegistry::Leave => MissingFile::Refuse,
     };
     let command = crate::os::proc::process::command_line(std::process::id());
-    match Edit::begin(path, missing, wait, command, contention) {
+    match Edit::begin(path, missing_file, wait, command, contention) {
         Ok(edit) => Ok(Some(edit)),
         Err(FileError::NoFile { source, .. })
-            if source.kind() == io::ErrorKind::NotFound && absent == Absent::Leave =>
+            if source.kind() == io::ErrorKind::NotFound && missing == MissingRegistry::Leave =>
         {
             Ok(None)
         }
-        Err(error) => Err(whose(error.into(), path)),
+        Err(error) => Err(name_owner(error.into(), path)),
     }
 }
 
 /// With the name of whose a file is that we may not open.
-fn whose(error: NumberError, path: &Path) -> NumberError {
+fn name_owner(error: NumberError, path: &Path) -> NumberError {
     match error {
         NumberError::File(
             FileError::Update { source, .. }
             | FileError::NoFile { source, .. }
             | FileError::Lock(LockError::Store(StoreError::StateRoot { source, .. })),
         ) if source.kind() == io::ErrorKind::PermissionDenied => {
-            let lock = with(path, ".lock");
+            let lock = add_suffix(path, ".lock");
             let is_shut =
                 |path: &&PathBuf| File::open(path).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
             let shut = [&lock, &path.to_owned()].into_iter().find(is_shut).cloned();
@@ -74,14 +74,18 @@ fn whose(error: NumberError, path: &Path) -> NumberError {
     }
 }
 
-pub(super) fn write(edit: Edit, book: &Book, backup: Option<&OsStr>) -> Result<(), NumberError> {
+pub(super) fn write_contents(
+    edit: Edit,
+    contents: &RegistryContents,
+    backup: Option<&OsStr>,
+) -> Result<(), NumberError> {
     let mut draft = edit.create_draft()?;
-    let bytes = book.to_bytes();
+    let bytes = contents.to_bytes();
     os::without_size_signal(|| draft.writer().write_all(&bytes)).map_err(edit.failed("write"))?;
     Ok(edit.commit(&draft, backup)?)
 }
 
-pub(super) fn content(file: &File) -> io::Result<Vec<u8>> {
+pub(super) fn read_file(file: &File) -> io::Result<Vec<u8>> {
     let data = file.metadata()?;
     if !data.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -97,7 +101,7 @@ pub(super) fn content(file: &File) -> io::Result<Vec<u8>> {
 }
 
 /// What is in a file, if it is one: to open a FIFO would hang.
-pub(super) fn content_at(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read_path(path: &Path) -> io::Result<Vec<u8>> {
     let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY;
-    content(&OpenOptions::new().read(true).custom_flags(flags).open(path)?)
+    read_file(&OpenOptions::new().read(true).custom_flags(flags).open(path)?)
 }

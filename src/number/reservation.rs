@@ -1,12 +1,12 @@
 //! One reservation: a plan with the names of the owners of numbers that were not available, and the file of `--dotenv`.
 
-use super::book::Book;
+use super::contents::RegistryContents;
 use super::dotenv;
 use super::error::NumberError;
-use super::plan::{self, Plan};
+use super::plan::{self, NumberPlan};
 use super::prune;
 use super::registry::Registry;
-use super::unavailable::Why;
+use super::unavailable::Unavailable;
 use crate::base::target::Wait;
 use crate::file::draft::ContentDraft;
 use crate::file::edit::Edit;
@@ -22,31 +22,31 @@ use std::path::Path;
 /// needed.
 pub fn make_plan(
     mut begin: impl FnMut() -> Result<Registry, NumberError>,
-    mut plan: impl FnMut(&mut Registry, Option<&[u32]>) -> Result<Plan, NumberError>,
-) -> Result<(Registry, Plan), NumberError> {
+    mut plan: impl FnMut(&mut Registry, Option<&[u32]>) -> Result<NumberPlan, NumberError>,
+) -> Result<(Registry, NumberPlan), NumberError> {
     let mut registry = begin()?;
     let mut planned = plan(&mut registry, None);
     if let Err(error) = planned {
         let lacks_room = plan::lacks_room(&error);
-        let book = registry.let_go();
-        let gone = if lacks_room { prune::gone(&book) } else { Vec::new() };
-        if !lacks_room || (gone.is_empty() && !prune::has_unused(&book)) {
-            return Err(add_owner(error, &book));
+        let contents = registry.release();
+        let vanished = if lacks_room { prune::find_vanished(&contents) } else { Vec::new() };
+        if !lacks_room || (vanished.is_empty() && !prune::has_unused_rows(&contents)) {
+            return Err(add_owner(error, &contents));
         }
         registry = begin()?;
-        planned = plan(&mut registry, Some(&gone));
+        planned = plan(&mut registry, Some(&vanished));
     }
-    let mut plan = planned.map_err(|error| add_owner(error, &registry.book))?;
-    let mut unmet: Vec<_> = plan.given.iter_mut().filter_map(|given| given.unmet.as_mut()).collect();
-    plan::name_owners(&registry.book, &mut unmet);
+    let mut plan = planned.map_err(|error| add_owner(error, &registry.contents))?;
+    let mut unmet: Vec<_> = plan.numbers.iter_mut().filter_map(|given| given.unmet.as_mut()).collect();
+    plan::name_owners(&registry.contents, &mut unmet);
     Ok((registry, plan))
 }
 
 /// Adds the owner of the number that is required to the error.
-fn add_owner(error: NumberError, book: &Book) -> NumberError {
+fn add_owner(error: NumberError, contents: &RegistryContents) -> NumberError {
     let NumberError::Required { number, why } = error else { return error };
-    let mut unmet: (u32, Why) = (number, why);
-    plan::name_owners(book, &mut [&mut unmet]);
+    let mut unmet: (u32, Unavailable) = (number, why);
+    plan::name_owners(contents, &mut [&mut unmet]);
     NumberError::Required { number, why: unmet.1 }
 }
 
@@ -75,7 +75,7 @@ pub fn write_dotenv(edit: &Edit, values: &[(String, u32)]) -> Result<ContentDraf
         file.read_to_end(&mut old).map_err(edit.failed("read"))?;
     }
     let mut draft = edit.create_draft()?;
-    let new = dotenv::with(&old, values);
+    let new = dotenv::set_variables(&old, values);
     os::without_size_signal(|| draft.writer().write_all(&new)).map_err(edit.failed("write"))?;
     Ok(draft)
 }

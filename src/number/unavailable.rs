@@ -1,20 +1,20 @@
 //! Reasons why numbers are not available.
 
-use super::range::Range;
+use super::range::NumberRange;
 use std::fmt;
 use std::path::PathBuf;
 
 /// Why a number cannot be given: what it is, to stand behind "it".
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
+pub enum Unavailable {
     /// Not in the range.
-    OutOfRange(Range),
+    OutOfRange(NumberRange),
     /// Kept for a key; which, if that was looked for.
     Reserved(Option<(String, PathBuf)>),
     /// Held by a command.
     Leased,
     /// Not to be leased: in the place of its lock file is something else, of this kind.
-    Odd(&'static str),
+    NotRegular(&'static str),
     /// Excluded.
     Excluded,
     /// In use by somebody who does not ask here.
@@ -22,10 +22,10 @@ pub enum Why {
     /// Not for this user.
     NotAllowed,
     /// Not the one that the key has: this.
-    Other(u32),
+    HasOther(u32),
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OutOfRange(range) => write!(f, "is not in {range}"),
@@ -34,11 +34,11 @@ impl fmt::Display for Why {
                 write!(f, "is reserved for {}{}", directory.display(), labelled(tag))
             }
             Self::Leased => write!(f, "is leased to a command"),
-            Self::Odd(kind) => write!(f, "cannot be locked, because its lock file is a {kind}"),
+            Self::NotRegular(kind) => write!(f, "cannot be locked, because its lock file is a {kind}"),
             Self::Excluded => write!(f, "is excluded"),
             Self::InUse => write!(f, "is in use"),
             Self::NotAllowed => write!(f, "is not for this user to bind to"),
-            Self::Other(has) => write!(f, "is not the number that is reserved here: {has}"),
+            Self::HasOther(has) => write!(f, "is not the number that is reserved here: {has}"),
         }
     }
 }

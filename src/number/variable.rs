@@ -3,7 +3,7 @@
 use super::pool::{Pool, Tag};
 
 /// `WEB_PORT` for the tag `web` of the ports, `PORT` without a tag; in another pool, its name takes the place of `PORT`.
-pub(super) fn variable(pool: &Pool, tag: &Tag) -> String {
+pub(super) fn derive_variable(pool: &Pool, tag: &Tag) -> String {
     let unit = if pool.is_ports() { "port" } else { pool.as_str() };
     let name = if tag.as_str().is_empty() { unit.to_owned() } else { format!("{}_{unit}", tag.as_str()) };
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
@@ -11,7 +11,7 @@ pub(super) fn variable(pool: &Pool, tag: &Tag) -> String {
 
 /// Whether a shell takes it for the name of a variable.
 #[must_use]
-pub fn is_variable(name: &str) -> bool {
+pub fn is_variable_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     let begins = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     begins && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
@@ -33,7 +33,7 @@ const TAKEN: &str = "ARGC ARGV CDPATH CLASSPATH CMD_DURATION COLUMNS COMPREPLY C
 
 /// Whether a variable has a meaning of its own. In small letters, too: zsh has `path` and `status`, fish `version`.
 #[must_use]
-pub fn is_taken(name: &str) -> bool {
+pub fn has_special_meaning(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     TAKEN.split_ascii_whitespace().any(|taken| taken == name)
         || TAKEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))

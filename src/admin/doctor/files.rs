@@ -1,6 +1,6 @@
 //! What is in the directories of locks and tasks.
 
-use super::{Finding, Tell};
+use super::finding::{Finding, Level, Report};
 use crate::base::text::format_io_error;
 use crate::lock::deadlock;
 use crate::lock::holders::{self, Availability, Belief, LockState};
@@ -23,13 +23,13 @@ const MANY: usize = 500;
 const MOST: usize = 20;
 
 /// The lock files: what stands in the way of using one, and what those who hold one are to know.
-pub(super) fn locks(store: &Store, tell: Tell) {
+pub(super) fn check_locks(store: &Store, report: Report) {
     if let Err(error) = os::may(Right::Read, store.root()) {
-        return tell(Finding::note(LOCKS, format!("which there are is not known: {}", format_io_error(&error))));
+        return report(Finding::note(LOCKS, format!("which there are is not known: {}", format_io_error(&error))));
     }
     let states = match holders::observe_store(store) {
         Ok(states) => states,
-        Err(error) => return tell(Finding::note(LOCKS, format!("which there are is not known: {error}"))),
+        Err(error) => return report(Finding::note(LOCKS, format!("which there are is not known: {error}"))),
     };
     let paths: Vec<PathBuf> = states.iter().map(|(name, _)| store.lock_path(name)).collect();
     let held = states.iter().filter(|(_, state)| state.holding.is_some()).count();
@@ -44,7 +44,7 @@ pub(super) fn locks(store: &Store, tell: Tell) {
         "{} files, {held} held, {free} free{unknown}; of the free ones {left} tell of an earlier holder, which is as it should be",
         paths.len(),
     );
-    tell(if paths.is_empty() {
+    report(if paths.is_empty() {
         Finding::fine(LOCKS, "no files yet")
     } else if free > MANY {
         Finding::note(LOCKS, found).hint("they harm nobody; `aba-lock clean` takes the free ones away")
@@ -53,20 +53,20 @@ pub(super) fn locks(store: &Store, tell: Tell) {
     });
     let mut findings: Vec<Finding> = Vec::new();
     for ((name, state), path) in states.iter().zip(&paths) {
-        findings.extend(unusable(path));
-        findings.extend(worth_knowing(name.as_str(), state));
+        findings.extend(find_unusable(path));
+        findings.extend(find_notable(name.as_str(), state));
     }
     let more = findings.len().saturating_sub(MOST);
     // What is wrong first, should there be too many.
-    findings.sort_by_key(|finding| finding.level != super::Level::Wrong);
-    findings.into_iter().take(MOST).for_each(&mut *tell);
+    findings.sort_by_key(|finding| finding.level != Level::Wrong);
+    findings.into_iter().take(MOST).for_each(&mut *report);
     if more > 0 {
-        tell(Finding::note(LOCKS, format!("and {more} more of these")));
+        report(Finding::note(LOCKS, format!("and {more} more of these")));
     }
 }
 
 /// A lock file that this user cannot use.
-fn unusable(path: &Path) -> Option<Finding> {
+fn find_unusable(path: &Path) -> Option<Finding> {
     let data = fs::symlink_metadata(path).ok()?;
     let name = path.display();
     if !data.is_file() {
@@ -88,7 +88,7 @@ fn unusable(path: &Path) -> Option<Finding> {
 }
 
 /// What those who wait for a lock may not expect.
-fn worth_knowing(name: &str, state: &LockState) -> Vec<Finding> {
+fn find_notable(name: &str, state: &LockState) -> Vec<Finding> {
     let mut findings = Vec::new();
     for holder in &state.removed {
         let found = format!(
@@ -125,25 +125,25 @@ fn worth_knowing(name: &str, state: &LockState) -> Vec<Finding> {
 
 /// Those who wait for each other over a lock of this directory: scripts with flock(1), too, which do not look for
 /// themselves.
-pub(super) fn deadlocks(store: &Store, tell: Tell) {
+pub(super) fn check_deadlocks(store: &Store, report: Report) {
     let root = fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_owned());
     let mut circles = deadlock::search::find_all_circles();
     circles.retain(|circle| circle.files.iter().any(|file| file.starts_with(&root)));
     if circles.is_empty() {
-        return tell(Finding::fine(DEADLOCKS, "nobody waits in a circle, as far as can be seen"));
+        return report(Finding::fine(DEADLOCKS, "nobody waits in a circle, as far as can be seen"));
     }
     for circle in circles {
         let last = circle.steps.last().map_or(0, |step| step.pid);
         let hint = format!("end one of them: `kill {last}`; and have all take these locks in the same order");
-        tell(Finding::wrong(DEADLOCKS, circle.to_string()).hint(hint));
+        report(Finding::wrong(DEADLOCKS, circle.to_string()).hint(hint));
     }
 }
 
 /// The tasks, by their states.
-pub(super) fn tasks(root: &TaskRoot, tell: Tell) {
+pub(super) fn check_tasks(root: &TaskRoot, report: Report) {
     let tasks = match Task::all(root) {
         Ok(tasks) => tasks,
-        Err(error) => return tell(Finding::wrong(TASKS, error.to_string())),
+        Err(error) => return report(Finding::wrong(TASKS, error.to_string())),
     };
     let states: Vec<state::State> =
         tasks.iter().filter(|task| task.is_known()).map(|task| task.look().state()).collect();
@@ -155,7 +155,7 @@ pub(super) fn tasks(root: &TaskRoot, tell: Tell) {
         count(state::State::Running),
         count(state::State::Succeeded)
     );
-    tell(if failed + interrupted > 0 {
+    report(if failed + interrupted > 0 {
         Finding::note(TASKS, found)
             .hint("see them with `aba-lock run-once --list`; a failure stands until `run-once -F` or a TTL forgets it")
     } else {

@@ -1,6 +1,6 @@
 //! What is installed, and whether it is of one version.
 
-use super::{Finding, Library, Ours, Tell};
+use super::finding::{Finding, Report};
 use crate::base::environment;
 use crate::base::programs::{all_on_path, is_program};
 use crate::base::text::format_io_error;
@@ -17,6 +17,26 @@ const HELPER: &str = "helper";
 const LIBRARY: &str = "shell library";
 const COMPLETIONS: &str = "completions";
 
+/// What this helper has in it, to be compared with what is installed.
+#[derive(Debug)]
+pub struct BundledFiles {
+    /// Its version.
+    pub version: &'static str,
+    /// The shell library.
+    pub library: &'static str,
+    /// The completions: the shell, where they are installed below a directory for data, and what is there.
+    pub completions: [(&'static str, &'static str, &'static str); 3],
+}
+
+/// What the caller says of the shell library that it uses.
+#[derive(Debug, Clone, Copy)]
+pub struct ShellLibrary<'a> {
+    /// Where it is.
+    pub path: Option<&'a Path>,
+    /// Which version the calling script has sourced.
+    pub sourced: Option<&'a str>,
+}
+
 /// How long another helper may take to tell its version.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -27,13 +47,13 @@ const FIRST_WORDS: &str = "# aba-lock.bash:";
 const VERSION: &str = "__aba_version=";
 
 /// Which helper this is, which one scripts get, and which others could be met.
-pub(super) fn helper(ours: &Ours, tell: Tell) {
+pub(super) fn check_helpers(bundled: &BundledFiles, report: Report) {
     let here = std::env::current_exe().ok();
     let place = here.as_ref().map_or_else(|| "its path is not known".to_owned(), |here| here.display().to_string());
-    tell(Finding::fine(HELPER, format!("aba-lock {}, {place}", ours.version)));
+    report(Finding::fine(HELPER, format!("aba-lock {}, {place}", bundled.version)));
     let chosen = environment::helper();
     if let Some(chosen) = &chosen {
-        tell(chosen_helper(ours, here.as_deref(), chosen));
+        report(check_chosen_helper(bundled, here.as_deref(), chosen));
     }
     let mut seen = Vec::new();
     for (at, path) in all_on_path("aba-lock").iter().enumerate() {
@@ -42,10 +62,10 @@ pub(super) fn helper(ours: &Ours, tell: Tell) {
             continue;
         }
         seen.push((data.dev(), data.ino()));
-        let version = version_of(ours, here.as_deref(), path);
-        if version.as_deref() == Some(ours.version) {
+        let version = query_version(bundled, here.as_deref(), path);
+        if version.as_deref() == Some(bundled.version) {
             if here.as_deref().is_none_or(|here| !is_same(here, path)) {
-                tell(Finding::fine(HELPER, format!("{} on PATH is of the same version", path.display())));
+                report(Finding::fine(HELPER, format!("{} on PATH is of the same version", path.display())));
             }
             continue;
         }
@@ -56,17 +76,17 @@ pub(super) fn helper(ours: &Ours, tell: Tell) {
         } else {
             Finding::note(HELPER, format!("{} on PATH {version}: another PATH may lead to it", path.display()))
         };
-        tell(finding.hint("keep one of them, or set ABA_LOCK_BIN to the one that is meant"));
+        report(finding.hint("keep one of them, or set ABA_LOCK_BIN to the one that is meant"));
     }
     if seen.is_empty() && chosen.is_none() {
-        let hint = here.map_or_else(String::new, |here| format!(": `export ABA_LOCK_BIN={}`", quoted(&here)));
+        let hint = here.map_or_else(String::new, |here| format!(": `export ABA_LOCK_BIN={}`", quote_lossy(&here)));
         let found = "aba-lock is not on PATH: only a shell library that was installed with it finds it";
-        tell(Finding::note(HELPER, found).hint(format!("add its directory to PATH, or set ABA_LOCK_BIN{hint}")));
+        report(Finding::note(HELPER, found).hint(format!("add its directory to PATH, or set ABA_LOCK_BIN{hint}")));
     }
 }
 
 /// What `ABA_LOCK_BIN` leads to.
-fn chosen_helper(ours: &Ours, here: Option<&Path>, chosen: &Path) -> Finding {
+fn check_chosen_helper(bundled: &BundledFiles, here: Option<&Path>, chosen: &Path) -> Finding {
     let found = if chosen.as_os_str().as_encoded_bytes().contains(&b'/') {
         Some(chosen.to_owned()).filter(|path| is_program(path))
     } else {
@@ -77,8 +97,8 @@ fn chosen_helper(ours: &Ours, here: Option<&Path>, chosen: &Path) -> Finding {
         return Finding::wrong(HELPER, format!("{name}, which is no program: scripts cannot lock anything"))
             .hint("unset it, or set it to the path of aba-lock");
     };
-    match version_of(ours, here, &found) {
-        Some(version) if version == ours.version => Finding::fine(HELPER, format!("{name}, of the same version")),
+    match query_version(bundled, here, &found) {
+        Some(version) if version == bundled.version => Finding::fine(HELPER, format!("{name}, of the same version")),
         Some(version) => Finding::wrong(HELPER, format!("{name}, which scripts get, and is {version}"))
             .hint("unset it, or set it to the one that is meant"),
         None => Finding::wrong(HELPER, format!("{name}, which does not tell its version as aba-lock does"))
@@ -94,9 +114,9 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 /// Which version a helper says that it is.
-fn version_of(ours: &Ours, here: Option<&Path>, path: &Path) -> Option<String> {
+fn query_version(bundled: &BundledFiles, here: Option<&Path>, path: &Path) -> Option<String> {
     if here.is_some_and(|here| is_same(here, path)) {
-        return Some(ours.version.to_owned());
+        return Some(bundled.version.to_owned());
     }
     // Not a pipe: what it may have started could keep that open for ever, and this has a time limit.
     let (mut answer, theirs) = UnixStream::pair().ok()?;
@@ -106,53 +126,53 @@ fn version_of(ours: &Ours, here: Option<&Path>, path: &Path) -> Option<String> {
     let mut child = command.spawn().ok()?;
     // It has a copy of their end.
     drop(command);
-    let mut said = [0; 256];
+    let mut answered = [0; 256];
     let mut length = 0;
-    while let Ok(more @ 1..) = answer.read(&mut said[length..]) {
+    while let Ok(more @ 1..) = answer.read(&mut answered[length..]) {
         length += more;
-        if said[..length].contains(&b'\n') {
+        if answered[..length].contains(&b'\n') {
             break;
         }
     }
     let _ = child.kill();
     let _ = child.wait();
-    let said = String::from_utf8_lossy(&said[..length]);
-    let version = said.lines().next()?.strip_prefix("aba-lock ")?.trim();
+    let answered = String::from_utf8_lossy(&answered[..length]);
+    let version = answered.lines().next()?.strip_prefix("aba-lock ")?.trim();
     (!version.is_empty()).then(|| version.to_owned())
 }
 
 /// The shell libraries that scripts may source.
-pub(super) fn library(ours: &Ours, library: Library, tell: Tell) {
-    let mut told = Vec::new();
+pub(super) fn check_library(bundled: &BundledFiles, library: ShellLibrary, report: Report) {
+    let mut reported = Vec::new();
     if let Some(version) = library.sourced {
         let from = library.path.filter(|path| is_library(path));
         let place = from.map_or_else(|| "`aba-lock init bash`".to_owned(), |path| path.display().to_string());
-        tell(if version == ours.version {
+        report(if version == bundled.version {
             Finding::fine(LIBRARY, format!("{version} is sourced, from {place}"))
         } else {
-            Finding::wrong(LIBRARY, format!("{version} is sourced, from {place}, beside helper {}", ours.version))
+            Finding::wrong(LIBRARY, format!("{version} is sourced, from {place}, beside helper {}", bundled.version))
                 .hint("start the script or shell again; if that does not help, install both from one version")
         });
     } else if let Some(path) = library.path {
-        tell(compare(ours, path));
+        report(compare_library(bundled, path));
     }
     if let Some(path) = library.path {
-        told.extend(fs::canonicalize(path).ok());
+        reported.extend(fs::canonicalize(path).ok());
         if library.sourced.is_some() && is_library(path) {
-            tell(compare(ours, path));
+            report(compare_library(bundled, path));
         }
     }
     let mut none = library.path.is_none() && library.sourced.is_none();
     for directory in data_directories() {
         let Ok(path) = fs::canonicalize(directory.join("aba-lock/aba-lock.bash")) else { continue };
-        if !told.contains(&path) {
-            tell(compare(ours, &path));
-            told.push(path);
+        if !reported.contains(&path) {
+            report(compare_library(bundled, &path));
+            reported.push(path);
             none = false;
         }
     }
     if none {
-        tell(
+        report(
             Finding::note(LIBRARY, "none is installed beside this helper, or where it usually is")
                 .hint("scripts can do without: `eval \"$(aba-lock init bash)\"`; another copy: `--library FILE`"),
         );
@@ -163,7 +183,7 @@ fn is_library(path: &Path) -> bool {
     fs::read(path).is_ok_and(|text| text.starts_with(FIRST_WORDS.as_bytes()))
 }
 
-fn compare(ours: &Ours, path: &Path) -> Finding {
+fn compare_library(bundled: &BundledFiles, path: &Path) -> Finding {
     let name = path.display();
     let text = match fs::read(path) {
         Ok(text) => text,
@@ -173,8 +193,8 @@ fn compare(ours: &Ours, path: &Path) -> Finding {
         }
     };
     // What `init` prints has one more line.
-    if text.starts_with(ours.library.as_bytes()) {
-        return Finding::fine(LIBRARY, format!("{name} is {}, as this helper", ours.version));
+    if text.starts_with(bundled.library.as_bytes()) {
+        return Finding::fine(LIBRARY, format!("{name} is {}, as this helper", bundled.version));
     }
     let text = String::from_utf8_lossy(&text);
     if !text.starts_with(FIRST_WORDS) {
@@ -183,12 +203,12 @@ fn compare(ours: &Ours, path: &Path) -> Finding {
     }
     let install = "install the helper and the library from one version";
     match text.lines().find_map(|line| line.strip_prefix(VERSION)) {
-        Some(version) if version == ours.version => {
+        Some(version) if version == bundled.version => {
             Finding::note(LIBRARY, format!("{name} is {version}, as this helper, but not the same text"))
-                .hint(format!("see what was changed: `diff <(aba-lock init bash) {}`", quoted(path)))
+                .hint(format!("see what was changed: `diff <(aba-lock init bash) {}`", quote_lossy(path)))
         }
         Some(version) => {
-            Finding::wrong(LIBRARY, format!("{name} is {version}, and this helper {}", ours.version)).hint(install)
+            Finding::wrong(LIBRARY, format!("{name} is {version}, and this helper {}", bundled.version)).hint(install)
         }
         None => Finding::wrong(LIBRARY, format!("{name} does not tell its version: it is older than this helper"))
             .hint(install),
@@ -196,14 +216,14 @@ fn compare(ours: &Ours, path: &Path) -> Finding {
 }
 
 /// Where each shell finds how to complete our words.
-pub(super) fn completions(ours: &Ours, tell: Tell) {
-    for (shell, below, text) in ours.completions {
+pub(super) fn check_completions(bundled: &BundledFiles, report: Report) {
+    for (shell, below, text) in bundled.completions {
         if all_on_path(shell).is_empty() {
             continue;
         }
         let installed =
             data_directories().into_iter().map(|directory| directory.join(below)).find(|path| path.exists());
-        tell(match installed {
+        report(match installed {
             Some(path) if fs::read(&path).is_ok_and(|there| there == text.as_bytes()) => {
                 let found = format!("{shell}: {}", path.display());
                 if shell == "bash" && !has_bash_completion() {
@@ -249,6 +269,6 @@ fn data_directories() -> Vec<PathBuf> {
     directories
 }
 
-fn quoted(path: &Path) -> String {
+fn quote_lossy(path: &Path) -> String {
     shell_words::quote(&path.to_string_lossy()).into_owned()
 }

@@ -22,11 +22,11 @@ pub(super) enum Naming {
 
 /// What was found.
 #[derive(Debug)]
-pub(super) enum Tried {
+pub(super) enum LockingOutcome {
     /// They do; and whether the kernel shows who has one.
-    Excludes(Shown),
+    Excludes(LockVisibility),
     /// They do not: how that was seen.
-    DoesNot(String),
+    DoesNotExclude(String),
     /// It could not be tried.
     Failed(&'static str, io::Error),
     /// It could not be tried without giving a file a name.
@@ -35,7 +35,7 @@ pub(super) enum Tried {
 
 /// How far the kernel shows who has a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shown {
+pub(super) enum LockVisibility {
     /// In all that we ask.
     Everywhere,
     /// For descriptors that we may look at.
@@ -45,15 +45,15 @@ pub(super) enum Shown {
 }
 
 /// Tries it in `directory`.
-pub(super) fn attempt(directory: &Path, naming: Naming) -> Tried {
-    let files = match private(directory) {
-        Err(error) if is_not_supported(&error) && naming == Naming::Never => return Tried::NotWithoutName,
-        Err(error) if is_not_supported(&error) => named(directory),
+pub(super) fn try_locking(directory: &Path, naming: Naming) -> LockingOutcome {
+    let files = match open_unnamed(directory) {
+        Err(error) if is_not_supported(&error) && naming == Naming::Never => return LockingOutcome::NotWithoutName,
+        Err(error) if is_not_supported(&error) => open_named(directory),
         made => made,
     };
     match files {
-        Ok(files) => try_on(files),
-        Err(error) => Tried::Failed("could not make a file in it", error),
+        Ok(files) => try_files(files),
+        Err(error) => LockingOutcome::Failed("could not make a file in it", error),
     }
 }
 
@@ -62,7 +62,7 @@ type Opens = [File; 3];
 
 /// Of a file that never has a name (`O_TMPFILE`), so that nothing is left whatever happens.
 #[cfg(target_os = "linux")]
-fn private(directory: &Path) -> io::Result<Opens> {
+fn open_unnamed(directory: &Path) -> io::Result<Opens> {
     let mut options = OpenOptions::new();
     let first = options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE).open(directory)?;
     // Whatever the umask is.
@@ -76,7 +76,7 @@ fn private(directory: &Path) -> io::Result<Opens> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn private(_: &Path) -> io::Result<Opens> {
+fn open_unnamed(_: &Path) -> io::Result<Opens> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -87,7 +87,7 @@ fn is_not_supported(error: &io::Error) -> bool {
 }
 
 /// Of a file that has a name only until it is open: no signal ends us meanwhile, but for SIGKILL.
-fn named(directory: &Path) -> io::Result<Opens> {
+fn open_named(directory: &Path) -> io::Result<Opens> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
     let path = directory.join(format!(".aba-doctor.{}.{now}", std::process::id()));
     os::undisturbed(|| {
@@ -103,29 +103,31 @@ fn named(directory: &Path) -> io::Result<Opens> {
     })
 }
 
-fn try_on(files: Opens) -> Tried {
+fn try_files(files: Opens) -> LockingOutcome {
     // A quota, or a full disk, shows only now.
     if let Err(error) = os::without_size_signal(|| files[0].write_all_at(&[b'\n'; 1024], 0)) {
-        return Tried::Failed("could not write a file in it", error);
+        return LockingOutcome::Failed("could not write a file in it", error);
     }
-    match excludes(files) {
-        Ok((None, shown)) => Tried::Excludes(shown),
-        Ok((Some(how), _)) => Tried::DoesNot(how.to_owned()),
-        Err(Failure::Lock(error)) => Tried::DoesNot(format!("flock(2) fails: {}", format_io_error(&error))),
-        Err(Failure::Process(error)) => Tried::Failed("could not start a second process", error),
+    match check_exclusion(files) {
+        Ok((None, shown)) => LockingOutcome::Excludes(shown),
+        Ok((Some(how), _)) => LockingOutcome::DoesNotExclude(how.to_owned()),
+        Err(LockingFailure::Lock(error)) => {
+            LockingOutcome::DoesNotExclude(format!("flock(2) fails: {}", format_io_error(&error)))
+        }
+        Err(LockingFailure::Process(error)) => LockingOutcome::Failed("could not start a second process", error),
     }
 }
 
-enum Failure {
+enum LockingFailure {
     Lock(io::Error),
     Process(io::Error),
 }
 
 /// How they do not shut out, if they do not.
-fn excludes([a, b, c]: Opens) -> Result<(Option<&'static str>, Shown), Failure> {
-    let try_lock = |file: &File, mode| os::try_lock(file, mode).map_err(Failure::Lock);
-    let unlock = |file: &File| os::unlock(file).map_err(Failure::Lock);
-    let mut shown = Shown::Nowhere;
+fn check_exclusion([a, b, c]: Opens) -> Result<(Option<&'static str>, LockVisibility), LockingFailure> {
+    let try_lock = |file: &File, mode| os::try_lock(file, mode).map_err(LockingFailure::Lock);
+    let unlock = |file: &File| os::unlock(file).map_err(LockingFailure::Lock);
+    let mut shown = LockVisibility::Nowhere;
     macro_rules! expect {
         ($what:expr, $otherwise:literal) => {
             if !$what {
@@ -137,7 +139,7 @@ fn excludes([a, b, c]: Opens) -> Result<(Option<&'static str>, Shown), Failure> 
     expect!(try_lock(&a, Mode::Exclusive)?, "a new file of our own was locked by another");
     expect!(!try_lock(&b, Mode::Exclusive)?, "two opens of a file had the exclusive lock at once");
     expect!(!try_lock(&b, Mode::Shared)?, "an open had a shared lock beside the exclusive one of another");
-    shown = shows(&a);
+    shown = check_visibility(&a);
     unlock(&a)?;
 
     expect!(try_lock(&a, Mode::Shared)?, "a lock was not to be had after it was released");
@@ -151,7 +153,7 @@ fn excludes([a, b, c]: Opens) -> Result<(Option<&'static str>, Shown), Failure> 
     expect!(try_lock(&b, Mode::Exclusive)?, "a lock was not released when its file was closed");
     unlock(&b)?;
 
-    let rival = Rival::with_lock(c, &[&b]).map_err(Failure::Process)?;
+    let rival = Rival::with_lock(c, &[&b]).map_err(LockingFailure::Process)?;
     expect!(rival.is_some(), "a second process could not have the lock that nobody had");
     expect!(!try_lock(&b, Mode::Exclusive)?, "two processes had the exclusive lock at once");
     expect!(!try_lock(&b, Mode::Shared)?, "a process had a shared lock beside the exclusive one of another");
@@ -165,9 +167,13 @@ fn excludes([a, b, c]: Opens) -> Result<(Option<&'static str>, Shown), Failure> 
 }
 
 /// How the kernel shows the lock that we have.
-fn shows(file: &File) -> Shown {
+fn check_visibility(file: &File) -> LockVisibility {
     let Some((id, _)) = lock_table::lock_of(std::process::id(), &file.as_raw_fd().to_string()) else {
-        return Shown::Nowhere;
+        return LockVisibility::Nowhere;
     };
-    if lock_table::list().iter().any(|one| one.file == id) { Shown::Everywhere } else { Shown::OnlyDescriptors }
+    if lock_table::list().iter().any(|one| one.file == id) {
+        LockVisibility::Everywhere
+    } else {
+        LockVisibility::OnlyDescriptors
+    }
 }

@@ -1,9 +1,9 @@
 //! Which file system a path is on, and what that means for locks.
 
 #[cfg(any(test, fuzzing))]
-pub mod properties;
+pub(crate) mod properties;
 
-use super::Level;
+use super::finding::Level;
 use crate::os;
 use std::ffi::OsStr;
 use std::fs;
@@ -22,15 +22,15 @@ pub(super) struct Mount {
 }
 
 /// The file system of an absolute path that is there, without links in it. `None` where the system does not tell.
-pub(super) fn of(path: &Path) -> Option<Mount> {
+pub(super) fn find_mount(path: &Path) -> Option<Mount> {
     let list = fs::read("/proc/self/mountinfo").ok()?;
-    let mounts = list.split(|byte| *byte == b'\n').filter_map(mount);
+    let mounts = list.split(|byte| *byte == b'\n').filter_map(parse_mount);
     // What is mounted later is over what was there.
     mounts.filter(|mount| path.starts_with(&mount.point)).max_by_key(|mount| mount.point.as_os_str().len())
 }
 
 /// Reads a line of `proc_pid_mountinfo(5)`.
-fn mount(line: &[u8]) -> Option<Mount> {
+fn parse_mount(line: &[u8]) -> Option<Mount> {
     let mut words = line.split(|byte| *byte == b' ');
     let point = words.nth(4)?;
     let options = words.next()?;
@@ -39,11 +39,11 @@ fn mount(line: &[u8]) -> Option<Mount> {
     let more = rest.nth(1).unwrap_or_default();
     let options = [options, more].map(String::from_utf8_lossy);
     let options = options.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect();
-    Some(Mount { kind, point: PathBuf::from(OsStr::from_bytes(&unescaped(point))), options })
+    Some(Mount { kind, point: PathBuf::from(OsStr::from_bytes(&decode_octal(point))), options })
 }
 
 /// Blanks, tabs, line ends and backslashes stand as three octal digits behind a backslash.
-fn unescaped(text: &[u8]) -> Vec<u8> {
+fn decode_octal(text: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(text.len());
     let mut rest = text;
     while let [first, more @ ..] = rest {
@@ -56,10 +56,10 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
 }
 
 /// What is to be known of locks on the file system of `path`: how good that is, a sentence, and a remedy.
-pub(super) fn meaning(path: &Path) -> (Level, String, Option<&'static str>) {
-    match of(path) {
+pub(super) fn assess_file_system(path: &Path) -> (Level, String, Option<&'static str>) {
+    match find_mount(path) {
         Some(mount) => {
-            let (level, means, hint) = of_kind(&mount);
+            let (level, means, hint) = assess_mount(&mount);
             (level, format!("{}, mounted at {}{means}", mount.kind, mount.point.display()), hint)
         }
         None => (Level::Fine, os::file_system(path), None),
@@ -69,7 +69,7 @@ pub(super) fn meaning(path: &Path) -> (Level, String, Option<&'static str>) {
 const LOCAL: Option<&str> = Some("if others are to be shut out, set ABA_LOCK_DIR to a directory that shares locks");
 const DISK: Option<&str> = Some("for locks of this machine alone, set ABA_LOCK_DIR to a directory on a local disk");
 
-fn of_kind(mount: &Mount) -> (Level, &'static str, Option<&'static str>) {
+fn assess_mount(mount: &Mount) -> (Level, &'static str, Option<&'static str>) {
     let has = |names: &[&str]| mount.options.iter().any(|option| names.contains(&option.as_str()));
     let note = |means, hint| (Level::Note, means, hint);
     match mount.kind.as_str() {
@@ -111,28 +111,29 @@ mod tests {
     #[test]
     fn a_line_of_the_list_of_mounts_is_read() {
         let line = b"36 35 98:0 /exported /mnt/a\\040b rw,noatime master:1 - nfs4 srv:/x rw,vers=4.2,local_lock=flock";
-        let read = mount(line).expect("it is one");
+        let read = parse_mount(line).expect("it is one");
         assert_eq!((read.kind.as_str(), read.point.as_path()), ("nfs4", Path::new("/mnt/a b")));
         assert!(read.options.contains(&"noatime".to_owned()));
-        assert_eq!(of_kind(&read).0, Level::Note);
-        assert!(of_kind(&read).1.contains("not shut out"));
-        assert_eq!(mount(b""), None);
-        assert_eq!(mount(b"36 35 98:0 / /"), None);
+        assert_eq!(assess_mount(&read).0, Level::Note);
+        assert!(assess_mount(&read).1.contains("not shut out"));
+        assert_eq!(parse_mount(b""), None);
+        assert_eq!(parse_mount(b"36 35 98:0 / /"), None);
     }
 
     #[test]
     fn a_backslash_that_begins_no_code_stays() {
-        assert_eq!(unescaped(b"a\\134b\\0x\\"), b"a\\b\\0x\\");
+        assert_eq!(decode_octal(b"a\\134b\\0x\\"), b"a\\b\\0x\\");
     }
 
     #[test]
     fn only_file_systems_that_reach_beyond_this_machine_are_worth_a_word() {
-        let of = |kind: &str| of_kind(&Mount { kind: kind.to_owned(), point: "/".into(), options: Vec::new() }).0;
+        let assess =
+            |kind: &str| assess_mount(&Mount { kind: kind.to_owned(), point: "/".into(), options: Vec::new() }).0;
         for kind in ["nfs", "cifs", "9p", "virtiofs", "fuse.sshfs", "overlay", "vboxsf"] {
-            assert_eq!(of(kind), Level::Note, "{kind}");
+            assert_eq!(assess(kind), Level::Note, "{kind}");
         }
         for kind in ["ext4", "xfs", "btrfs", "tmpfs", "zfs", "fuseblk"] {
-            assert_eq!(of(kind), Level::Fine, "{kind}");
+            assert_eq!(assess(kind), Level::Fine, "{kind}");
         }
     }
 }

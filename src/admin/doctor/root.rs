@@ -1,7 +1,8 @@
 //! The directories of locks and tasks, and the file system that they are on.
 
-use super::locking::{self, Naming, Shown, Tried};
-use super::{Finding, Level, Tell, around, files, mounts};
+use super::finding::{Finding, Level, Report};
+use super::locking::{self, LockVisibility, LockingOutcome, Naming};
+use super::{files, mounts};
 use crate::base::environment::root_variable;
 use crate::base::text::format_io_error;
 use crate::os::proc::process;
@@ -29,77 +30,77 @@ const LITTLE_ROOM: u64 = 64 << 20;
 const FEW_FILES: u64 = 1000;
 
 /// Looks at the state root, and at what is in it.
-pub(super) fn examine(tell: Tell) {
+pub(super) fn check_root(report: Report) {
     let store = match Store::from_env() {
         Ok(store) => store,
-        Err(error) => return tell(around::variable(ROOT, &error)),
+        Err(error) => return report(Finding::from_store_error(ROOT, &error)),
     };
     let from = root_variable();
     let there = match store.missing_home() {
         Some(home) => {
             let found =
                 format!("the home directory {}, from {from}, does not exist: no lock can be made", home.display());
-            tell(Finding::wrong(ROOT, found).hint(ELSEWHERE));
+            report(Finding::wrong(ROOT, found).hint(ELSEWHERE));
             None
         }
-        None => directory(ROOT, store.root(), &format!(", from {from}"), tell),
+        None => check_directory(ROOT, store.root(), &format!(", from {from}"), report),
     };
-    let place = there.as_ref().map(|_| store.root().to_owned()).or_else(|| nearest(store.root()));
+    let place = there.as_ref().map(|_| store.root().to_owned()).or_else(|| find_nearest(store.root()));
     if let Some(place) = place.and_then(|place| fs::canonicalize(place).ok()) {
-        file_system(&place, tell);
-        space(&place, tell);
-        tell(locks(&place, if there.is_some() { Naming::Allowed } else { Naming::Never }));
+        check_file_system(&place, report);
+        check_space(&place, report);
+        report(check_locking(&place, if there.is_some() { Naming::Allowed } else { Naming::Never }));
     }
     if there.is_some() {
-        files::locks(&store, tell);
-        files::deadlocks(&store, tell);
+        files::check_locks(&store, report);
+        files::check_deadlocks(&store, report);
     }
     match TaskRoot::from_env() {
         Ok(root) => {
-            if fs::symlink_metadata(root.path()).is_ok() && directory(TASKS, root.path(), "", tell).is_some() {
-                files::tasks(&root, tell);
+            if fs::symlink_metadata(root.path()).is_ok() && check_directory(TASKS, root.path(), "", report).is_some() {
+                files::check_tasks(&root, report);
             }
         }
-        Err(error) => tell(around::variable(TASKS, &error)),
+        Err(error) => report(Finding::from_store_error(TASKS, &error)),
     }
 }
 
 /// Whether `path` is, or can become, a directory to keep locks in. `None`: it is not there, or it is none.
-fn directory(check: &'static str, path: &Path, from: &str, tell: Tell) -> Option<Metadata> {
+fn check_directory(check: &'static str, path: &Path, from: &str, report: Report) -> Option<Metadata> {
     let name = path.display();
     let data = match fs::metadata(path) {
         Ok(data) => data,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            tell(if fs::symlink_metadata(path).is_ok() {
+            report(if fs::symlink_metadata(path).is_ok() {
                 Finding::wrong(check, format!("{name}{from}, is a link that leads nowhere")).hint(ELSEWHERE)
             } else {
-                missing(check, path, from)
+                describe_missing(check, path, from)
             });
             return None;
         }
         Err(error) => {
-            tell(Finding::wrong(check, format!("{name}{from}: {}", format_io_error(&error))).hint(ELSEWHERE));
+            report(Finding::wrong(check, format!("{name}{from}: {}", format_io_error(&error))).hint(ELSEWHERE));
             return None;
         }
     };
     if !data.is_dir() {
         let kind = if data.is_file() { "file" } else { word_for(data.file_type()) };
-        tell(Finding::wrong(check, format!("{name}{from}, is a {kind}, not a directory")).hint(ELSEWHERE));
+        report(Finding::wrong(check, format!("{name}{from}, is a {kind}, not a directory")).hint(ELSEWHERE));
         return None;
     }
     let found = format!("{name}{from}, of {}, mode {:04o}", process::user_name(data.uid()), data.mode() & 0o7777);
     if let Err(error) = os::may(Right::MakeIn, path) {
         let found = format!("{found}: no file can be made in it: {}", format_io_error(&error));
-        tell(Finding::wrong(check, found).hint(ELSEWHERE));
+        report(Finding::wrong(check, found).hint(ELSEWHERE));
     } else {
-        tell(owned(check, &data, found, path));
+        report(check_owner(check, &data, found, path));
     }
     Some(data)
 }
 
-fn missing(check: &'static str, path: &Path, from: &str) -> Finding {
+fn describe_missing(check: &'static str, path: &Path, from: &str) -> Finding {
     let found = format!("{}{from}, is not there: the first lock makes it", path.display());
-    let Some(above) = nearest(path) else { return Finding::note(check, found) };
+    let Some(above) = find_nearest(path) else { return Finding::note(check, found) };
     match os::may(Right::MakeIn, &above) {
         Ok(()) if above.is_dir() => Finding::note(check, found).hint(
             "if there should be locks, they are elsewhere: look whether ABA_LOCK_DIR and HOME are those of the script",
@@ -117,12 +118,12 @@ fn missing(check: &'static str, path: &Path, from: &str) -> Finding {
 }
 
 /// The next directory above `path` that is there.
-fn nearest(path: &Path) -> Option<PathBuf> {
+fn find_nearest(path: &Path) -> Option<PathBuf> {
     path.ancestors().find(|above| fs::metadata(above).is_ok()).map(Path::to_owned)
 }
 
 /// Whose a directory is, and who else may change what is in it.
-fn owned(check: &'static str, data: &Metadata, found: String, path: &Path) -> Finding {
+fn check_owner(check: &'static str, data: &Metadata, found: String, path: &Path) -> Finding {
     let path = shell_words::quote(&path.to_string_lossy()).into_owned();
     let sticky = data.mode() & 0o1000 != 0;
     if data.mode() & 0o002 != 0 && !sticky {
@@ -151,20 +152,20 @@ fn owned(check: &'static str, data: &Metadata, found: String, path: &Path) -> Fi
     Finding::fine(check, found)
 }
 
-fn file_system(place: &Path, tell: Tell) {
-    let (level, found, hint) = mounts::meaning(place);
-    tell(Finding { hint: hint.map(str::to_owned), ..Finding::new(FILE_SYSTEM, level, found) });
+fn check_file_system(place: &Path, report: Report) {
+    let (level, found, hint) = mounts::assess_file_system(place);
+    report(Finding { hint: hint.map(str::to_owned), ..Finding::new(FILE_SYSTEM, level, found) });
 }
 
-fn space(place: &Path, tell: Tell) {
+fn check_space(place: &Path, report: Report) {
     let room = match os::room(place) {
         Ok(room) => room,
-        Err(error) => return tell(Finding::note(SPACE, format!("not known: {}", format_io_error(&error)))),
+        Err(error) => return report(Finding::note(SPACE, format!("not known: {}", format_io_error(&error)))),
     };
     let files = room.files.map_or_else(|| "no limit on files".to_owned(), |files| format!("{files} files"));
-    let found = format!("{} and {files}", amount(room.bytes));
+    let found = format!("{} and {files}", format_bytes(room.bytes));
     let number = room.files.unwrap_or(u64::MAX);
-    tell(if room.bytes < NO_ROOM || number < NO_FILES {
+    report(if room.bytes < NO_ROOM || number < NO_FILES {
         Finding::wrong(SPACE, format!("{found}: new lock files, or the notes of who holds one, cannot be written"))
             .hint("make room: see what takes it with `du`, or `du --inodes`")
     } else if room.bytes < LITTLE_ROOM || number < FEW_FILES {
@@ -175,7 +176,7 @@ fn space(place: &Path, tell: Tell) {
     });
 }
 
-fn amount(bytes: u64) -> String {
+fn format_bytes(bytes: u64) -> String {
     let (unit, size) = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
         .into_iter()
         .find(|(_, size)| bytes >= *size)
@@ -184,34 +185,36 @@ fn amount(bytes: u64) -> String {
 }
 
 /// Whether locks shut out, as far as that can be tried.
-fn locks(place: &Path, naming: Naming) -> Finding {
+fn check_locking(place: &Path, naming: Naming) -> Finding {
     let name = place.display();
-    match locking::attempt(place, naming) {
-        Tried::Excludes(shown) => {
+    match locking::try_locking(place, naming) {
+        LockingOutcome::Excludes(shown) => {
             let found = format!(
                 "tried in {name}: exclusive and shared, between two opens and two processes, until closed, released or killed"
             );
             match shown {
-                Shown::Everywhere => Finding::fine(LOCKING, found),
-                Shown::OnlyDescriptors => Finding::note(
+                LockVisibility::Everywhere => Finding::fine(LOCKING, found),
+                LockVisibility::OnlyDescriptors => Finding::note(
                     LOCKING,
                     format!("{found}; /proc/locks has it under another device, so holders of other users are not noticed"),
                 )
                 .hint("ask `aba-lock status` as root"),
-                Shown::Nowhere => Finding::note(
+                LockVisibility::Nowhere => Finding::note(
                     LOCKING,
                     format!("{found}; the kernel does not show who has one, so a nested call finds its own script in the way"),
                 )
                 .hint("see what is said of /proc"),
             }
         }
-        Tried::DoesNot(how) => Finding::wrong(LOCKING, format!("locks do not work in {name}: {how}")).hint(ELSEWHERE),
-        Tried::NotWithoutName => Finding::note(
+        LockingOutcome::DoesNotExclude(how) => {
+            Finding::wrong(LOCKING, format!("locks do not work in {name}: {how}")).hint(ELSEWHERE)
+        }
+        LockingOutcome::NotWithoutName => Finding::note(
             LOCKING,
             format!("not tried: this file system has only files with names, and nothing is made in {name}"),
         )
         .hint("ask again when the state root is there"),
-        Tried::Failed(what, error) => {
+        LockingOutcome::Failed(what, error) => {
             let hint = match error.raw_os_error() {
                 Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open files: `ulimit -n`",
                 Some(libc::EAGAIN | libc::ENOMEM) => "raise the limit of processes (`ulimit -u`), or end some",

@@ -1,6 +1,6 @@
 //! What holds of event logs, for any bytes.
 
-use super::{Counts, counts_in, events_in};
+use super::{EventCounts, count_events_in, parse_events};
 use crate::lock::events;
 use crate::properties::{somewhere, texts};
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// # Panics
 ///
 /// Where it does not.
-pub fn hold(bytes: &[u8]) {
+pub fn check_event_log(bytes: &[u8]) {
     are_counts(&count(bytes), bytes.len());
 
     let mut values = texts(bytes).into_iter();
@@ -19,7 +19,7 @@ pub fn hold(bytes: &[u8]) {
     let line = events::properties::acquired(&label, &path, &command);
     // One line, of which each part comes back, whatever is in it; long ones are cut.
     assert!(line.len() < events::MAX_LINE && !line.contains('\n'), "{line}");
-    let [event] = &events_in(line.as_bytes())[..] else { panic!("not one event: {line}") };
+    let [event] = &parse_events(line.as_bytes())[..] else { panic!("not one event: {line}") };
     for (key, text) in [("lock", &label), ("path", &path), ("command", &command)] {
         let read = event[key].as_str().expect("a text");
         assert!(read == text || read.strip_suffix('…').is_some_and(|begin| text.starts_with(begin)), "{read:?}");
@@ -39,12 +39,12 @@ pub fn hold(bytes: &[u8]) {
     assert_eq!(among[&read].acquired, 2 + alone.get(&read).map_or(0, |counts| counts.acquired));
 }
 
-fn count(log: &[u8]) -> BTreeMap<String, Counts> {
-    counts_in(log).expect("it is in memory")
+fn count(log: &[u8]) -> BTreeMap<String, EventCounts> {
+    count_events_in(log).expect("it is in memory")
 }
 
 /// A counter that goes down, or is not a number, is none.
-fn are_counts(counts: &BTreeMap<String, Counts>, bytes: usize) {
+fn are_counts(counts: &BTreeMap<String, EventCounts>, bytes: usize) {
     let mut sum = 0;
     for of in counts.values() {
         sum += of.acquired + of.contended + of.timed_out + of.deadlocks + of.replaced;

@@ -174,10 +174,14 @@ fn complete_task_ids(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Completes tags of the current directory, with their numbers. The tags of all pools are offered, as the pool is unknown here.
 fn complete_tags(current: &OsStr) -> Vec<CompletionCandidate> {
-    let (Ok(store), Ok(directory)) = (Store::from_env(), directory::directory(None)) else { return Vec::new() };
+    let (Ok(store), Ok(directory)) = (Store::from_env(), directory::find_directory(None)) else { return Vec::new() };
     let mut tags = Vec::new();
-    for pool in pool_files::pools(&store).unwrap_or_default() {
-        let rows = registry::read(&store, &pool).ok().flatten().and_then(|book| book.rows()).unwrap_or_default();
+    for pool in pool_files::list_pools(&store).unwrap_or_default() {
+        let rows = registry::read_contents(&store, &pool)
+            .ok()
+            .flatten()
+            .and_then(|contents| contents.rows())
+            .unwrap_or_default();
         let ours = rows.into_iter().filter(|row| row.directory == directory && !row.tag.as_str().is_empty());
         tags.extend(ours.map(|row| (row.tag.to_string(), Some(format!("{} of {pool}", row.number)))));
     }
@@ -186,7 +190,7 @@ fn complete_tags(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Completes names of pools.
 fn complete_pools(current: &OsStr) -> Vec<CompletionCandidate> {
-    let pools = Store::from_env().ok().and_then(|store| pool_files::pools(&store).ok()).unwrap_or_default();
+    let pools = Store::from_env().ok().and_then(|store| pool_files::list_pools(&store).ok()).unwrap_or_default();
     select(current, pools.iter().map(|pool| (pool.to_string(), None)))
 }
 

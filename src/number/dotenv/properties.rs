@@ -1,6 +1,6 @@
 //! What holds of files such as `.env`, for any bytes.
 
-use super::{setting, with};
+use super::{parse_setting, set_variables};
 use std::collections::HashMap;
 
 /// Checks that it does.
@@ -8,17 +8,17 @@ use std::collections::HashMap;
 /// # Panics
 ///
 /// Where it does not.
-pub fn hold(bytes: &[u8]) {
+pub fn check_dotenv(bytes: &[u8]) {
     let ours = [("WEB_PORT".to_owned(), 5000), ("DB_PORT".to_owned(), 5001)];
-    let new = with(bytes, &ours);
+    let new = set_variables(bytes, &ours);
     // Once more changes nothing: else the file would grow, or move, with each call.
-    let again = with(&new, &ours);
+    let again = set_variables(&new, &ours);
     assert_eq!(again.escape_ascii().to_string(), new.escape_ascii().to_string());
     // With nothing to set, nothing is set, but that the last line is ended.
-    assert_eq!(with(bytes, &[]).strip_prefix(bytes).map(<[u8]>::trim_ascii), Some(&b""[..]));
+    assert_eq!(set_variables(bytes, &[]).strip_prefix(bytes).map(<[u8]>::trim_ascii), Some(&b""[..]));
 
     let (old_lines, new_lines) = (lines(bytes), lines(&new));
-    let is_ours = |line: &[u8]| setting(line).is_some_and(|(name, _)| name == b"WEB_PORT" || name == b"DB_PORT");
+    let is_ours = |line: &[u8]| parse_setting(line).is_some_and(|(name, _)| name == b"WEB_PORT" || name == b"DB_PORT");
     // What is not ours stays, in its order and byte by byte; but the last line may get an end.
     let theirs = |lines: &[&[u8]]| -> Vec<Vec<u8>> {
         let lines = lines.iter().filter(|line| !is_ours(line));
@@ -38,12 +38,12 @@ pub fn hold(bytes: &[u8]) {
     }
     // Only that may go with which a value of ours went on: nothing that somebody could have meant.
     let meant = |lines: Vec<Vec<u8>>| -> Vec<Vec<u8>> {
-        let is_meant = |line: &Vec<u8>| setting(line).is_some() || line.trim_ascii_start().starts_with(b"#");
+        let is_meant = |line: &Vec<u8>| parse_setting(line).is_some() || line.trim_ascii_start().starts_with(b"#");
         lines.into_iter().filter(is_meant).collect()
     };
     let ours_in_quotes = old_lines.iter().any(|line| {
         is_ours(line)
-            && setting(line).is_some_and(|(_, value)| b"\"'`".contains(value.trim_ascii().first().unwrap_or(&0)))
+            && parse_setting(line).is_some_and(|(_, value)| b"\"'`".contains(value.trim_ascii().first().unwrap_or(&0)))
     });
     assert!(old_theirs.len() == new_theirs.len() || ours_in_quotes, "a line is gone");
     assert_eq!(meant(old_theirs), meant(new_theirs));
@@ -51,7 +51,7 @@ pub fn hold(bytes: &[u8]) {
     // Where nothing is in quotes it is simple: each line of ours has its number, and there is one.
     if !new.iter().any(|byte| b"\"'`".contains(byte)) {
         let mut found: HashMap<&[u8], usize> = HashMap::new();
-        for (name, value) in new_lines.iter().filter_map(|line| setting(line)) {
+        for (name, value) in new_lines.iter().filter_map(|line| parse_setting(line)) {
             if let Some((_, number)) = ours.iter().find(|(ours, _)| ours.as_bytes() == name) {
                 assert_eq!(end(value), number.to_string().as_bytes());
                 *found.entry(name).or_default() += 1;

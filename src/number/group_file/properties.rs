@@ -1,10 +1,10 @@
 //! What holds of group files, for any bytes.
 
-use super::read_shape;
+use super::parse_group;
 use crate::base::names;
-use crate::number::group::{Group, Want};
+use crate::number::group::{NumberGroup, WantedNumber};
 use crate::number::pool::Pool;
-use crate::number::variable::{is_taken, is_variable};
+use crate::number::variable::{has_special_meaning, is_variable_name};
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
@@ -13,13 +13,13 @@ use std::fmt::Write as _;
 /// # Panics
 ///
 /// Where it does not.
-pub fn hold(bytes: &[u8]) {
+pub fn check_group_file(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    match read_shape(text) {
+    match parse_group(text) {
         Ok((base, wants)) => {
             says_all_that_is_there(text, base, &wants);
             is_read_as_it_would_be_written(text, base, &wants);
-            is_safe_to_evaluate(&Group { pool: ports(), base, wants, require: false });
+            is_safe_to_evaluate(&NumberGroup { pool: ports(), base, wants, require: false });
         }
         Err((line, what)) => {
             assert!((1..=text.lines().count().max(1)).contains(&line), "line {line}: {what}");
@@ -27,7 +27,7 @@ pub fn hold(bytes: &[u8]) {
             assert!(!what.chars().any(char::is_control), "{what:?}");
         }
     }
-    if let Ok(group) = Group::of_tags(&ports(), text) {
+    if let Ok(group) = NumberGroup::from_tags(&ports(), text) {
         let tags: Vec<&str> = group.wants.iter().map(|want| want.tag.as_str()).collect();
         assert_eq!(tags.join(","), text);
         assert!(group.wants.iter().zip(0..).all(|(want, at)| want.offset == at));
@@ -40,9 +40,9 @@ pub fn hold(bytes: &[u8]) {
 #[cfg(test)]
 pub(crate) fn only_read(bytes: &[u8]) {
     let text = std::str::from_utf8(bytes).expect("a text");
-    let group = match read_shape(text) {
-        Ok((base, wants)) => Group { pool: ports(), base, wants, require: false },
-        Err(_) => Group::of_tags(&ports(), text).expect("a file, or tags"),
+    let group = match parse_group(text) {
+        Ok((base, wants)) => NumberGroup { pool: ports(), base, wants, require: false },
+        Err(_) => NumberGroup::from_tags(&ports(), text).expect("a file, or tags"),
     };
     assert_eq!(group.variables().expect("none is taken").len(), group.wants.len());
 }
@@ -52,7 +52,7 @@ fn ports() -> Pool {
 }
 
 /// Each word of the file, but for comments, is one that was understood.
-fn says_all_that_is_there(text: &str, base: Option<u32>, wants: &[Want]) {
+fn says_all_that_is_there(text: &str, base: Option<u32>, wants: &[WantedNumber]) {
     let mut known: HashSet<String> =
         ["reservations", "services", "base", "offset", "preferred", "env", "---"].map(str::to_owned).into();
     let mut numbers: HashSet<u32> = base.into_iter().collect();
@@ -72,10 +72,10 @@ fn says_all_that_is_there(text: &str, base: Option<u32>, wants: &[Want]) {
 }
 
 /// The same, written in another way.
-fn is_read_as_it_would_be_written(text: &str, base: Option<u32>, wants: &[Want]) {
+fn is_read_as_it_would_be_written(text: &str, base: Option<u32>, wants: &[WantedNumber]) {
     let mut block = "reservations:\n  services:\n".to_owned();
     for want in wants {
-        let Want { tag, offset, .. } = want;
+        let WantedNumber { tag, offset, .. } = want;
         let _ = write!(block, "    {tag}:\n      offset: {offset}\n");
         if let Some(number) = want.preferred {
             let _ = writeln!(block, "      preferred: {number}");
@@ -87,13 +87,16 @@ fn is_read_as_it_would_be_written(text: &str, base: Option<u32>, wants: &[Want])
     if let Some(base) = base {
         let _ = writeln!(block, "  base: {base}");
     }
-    let read = read_shape(&block);
+    let read = parse_group(&block);
     assert_eq!(read.as_ref().map(|(base, wants)| (*base, &wants[..])), Ok((base, wants)), "{block}");
     let windows = text.replace("\r\n", "\n").replace('\n', "\r\n");
-    assert_eq!(read_shape(&windows).map(|(base, wants)| (base, wants == *read.expect("as above").1)), Ok((base, true)));
+    assert_eq!(
+        parse_group(&windows).map(|(base, wants)| (base, wants == *read.expect("as above").1)),
+        Ok((base, true))
+    );
 }
 
-fn is_safe_to_evaluate(group: &Group) {
+fn is_safe_to_evaluate(group: &NumberGroup) {
     assert!(!group.wants.is_empty());
     let (mut tags, mut offsets) = (HashSet::new(), HashSet::new());
     for want in &group.wants {
@@ -107,6 +110,6 @@ fn is_safe_to_evaluate(group: &Group) {
     for name in names {
         let bytes = name.as_bytes();
         assert!(bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_'), "{name:?}");
-        assert!(!bytes[0].is_ascii_digit() && is_variable(&name) && !is_taken(&name), "{name:?}");
+        assert!(!bytes[0].is_ascii_digit() && is_variable_name(&name) && !has_special_meaning(&name), "{name:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! What holds of the list of mounts, for any bytes.
 
-use super::{mount, of_kind, unescaped};
+use super::{assess_mount, decode_octal, parse_mount};
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 
@@ -9,10 +9,10 @@ use std::os::unix::ffi::OsStrExt;
 /// # Panics
 ///
 /// Where it does not.
-pub fn hold(bytes: &[u8]) {
+pub(crate) fn check_mounts(bytes: &[u8]) {
     for line in bytes.split(|byte| *byte == b'\n') {
-        if let Some(mount) = mount(line) {
-            let _ = of_kind(&mount);
+        if let Some(mount) = parse_mount(line) {
+            let _ = assess_mount(&mount);
         }
     }
     // Any directory is found again, as the kernel writes it.
@@ -24,9 +24,9 @@ pub fn hold(bytes: &[u8]) {
             let _ = write!(path, "\\{byte:03o}");
         }
     }
-    assert_eq!(&unescaped(path.as_bytes())[1..], bytes);
+    assert_eq!(&decode_octal(path.as_bytes())[1..], bytes);
     let line = format!("36 35 98:0 / {path} rw,noatime master:1 - ext4 /dev/x rw,vers=4");
-    let mount = mount(line.as_bytes()).expect("it is one");
+    let mount = parse_mount(line.as_bytes()).expect("it is one");
     assert_eq!(&mount.point.as_os_str().as_bytes()[1..], bytes);
     assert_eq!((mount.kind.as_str(), mount.options.len()), ("ext4", 4));
 }

@@ -2,7 +2,7 @@
 
 use super::value::parse_seconds;
 use aba_lock::number::probe::Probe;
-use aba_lock::number::range::Range;
+use aba_lock::number::range::NumberRange;
 use clap::{Args, ValueEnum, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -89,7 +89,7 @@ pub(crate) struct ReserveArgs {
 
     /// Out of these numbers [default, of ports: 5000-7000]
     #[arg(long, value_name = "A-B", value_parser = parse_range)]
-    pub(crate) range: Option<Range>,
+    pub(crate) range: Option<NumberRange>,
 
     /// This one, if it can be had; if not, say why on stderr, and give another
     #[arg(long, value_name = "N", value_parser = parse_number, overrides_with = "require")]
@@ -106,7 +106,7 @@ pub(crate) struct ReserveArgs {
 
     /// None of these numbers, this time
     #[arg(long, value_name = "N|A-B", value_parser = parse_range, value_delimiter = ',')]
-    pub(crate) exclude: Vec<Range>,
+    pub(crate) exclude: Vec<NumberRange>,
 
     /// Several numbers one after the other, one a tag: all of them, or none
     #[arg(long, value_name = "TAG,TAG...", conflicts_with_all = ["tag", "prefer", "require"])]
@@ -221,7 +221,7 @@ pub(crate) struct ReleaseArgs {
 pub(crate) struct ExcludeArgs {
     /// The numbers
     #[arg(value_name = "N|A-B", value_parser = parse_range, required_unless_present = "list")]
-    pub(crate) ranges: Vec<Range>,
+    pub(crate) ranges: Vec<NumberRange>,
 
     /// Give them again; each as it was excluded
     #[arg(long, requires = "ranges")]
@@ -263,12 +263,12 @@ pub(crate) struct MigrateArgs {
     pub(crate) timeout: Option<Duration>,
 }
 
-fn parse_range(text: &str) -> Result<Range, &'static str> {
-    Range::parse(text).ok_or("not a number, or a range such as 5000-7000 of at most a million")
+fn parse_range(text: &str) -> Result<NumberRange, &'static str> {
+    NumberRange::parse(text).ok_or("not a number, or a range such as 5000-7000 of at most a million")
 }
 
 fn parse_number(text: &str) -> Result<u32, &'static str> {
-    aba_lock::number::range::number(text).ok_or("not a number")
+    aba_lock::number::range::parse_number(text).ok_or("not a number")
 }
 
 fn parse_probe(text: &str) -> Result<Probe, &'static str> {

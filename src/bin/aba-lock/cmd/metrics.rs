@@ -3,7 +3,7 @@
 use crate::args::metrics::MetricsArgs;
 use crate::exit;
 use crate::output::metrics::print_metrics;
-use aba_lock::admin::metrics::{counts, now};
+use aba_lock::admin::metrics::{count_events, measure_locks};
 use aba_lock::base::environment::event_log;
 use aba_lock::error::Error;
 use aba_lock::store::{Store, TaskRoot};
@@ -11,10 +11,10 @@ use aba_lock::task::state::Task;
 use std::fs;
 
 pub(crate) fn run(args: &MetricsArgs) -> Result<i32, Error> {
-    let locks = now(&Store::from_env()?)?;
+    let locks = measure_locks(&Store::from_env()?)?;
     // Only a file keeps the events: a socket or a terminal has none to count.
     let own = || event_log().map(|log| log.path).filter(|log| fs::metadata(log).map_or(true, |data| data.is_file()));
-    let events = args.log.clone().or_else(own).map(|log| counts(&log)).transpose()?;
+    let events = args.log.clone().or_else(own).map(|log| count_events(&log)).transpose()?;
     let root = TaskRoot::from_env()?;
     print_metrics(&locks, events.as_ref(), &Task::all(&root)?);
     Ok(exit::DONE)

@@ -9,7 +9,7 @@ use aba_lock::error::Error;
 use aba_lock::number::pool::{PORTS, Pool, Tag};
 use aba_lock::number::probe::Probe;
 use aba_lock::number::registry::{self, Registry};
-use aba_lock::number::registry_file::Absent;
+use aba_lock::number::registry_file::MissingRegistry;
 use aba_lock::number::{damaged_registry, directory, list, pool_files, prune};
 use aba_lock::store::Store;
 
@@ -38,14 +38,14 @@ fn list_numbers(args: &ReserveArgs, store: &Store) -> Result<i32, Error> {
     }
     let pools = match &args.pool {
         Some(pool) => vec![Pool::parse(pool)?],
-        None => pool_files::pools(store)?,
+        None => pool_files::list_pools(store)?,
     };
     let tag = args.tag.as_deref().map(Tag::parse).transpose()?;
-    let directory = args.path.as_deref().map(|path| directory::directory_or_gone(Some(path))).transpose()?;
+    let directory = args.path.as_deref().map(|path| directory::find_directory_or_vanished(Some(path))).transpose()?;
     let (mut entries, mut failed) = (Vec::new(), None);
     for pool in &pools {
         // The other registries are shown even if one cannot be read.
-        match list::entries(store, pool, directory.as_deref(), tag.as_ref()).map_err(Error::from) {
+        match list::list_numbers(store, pool, directory.as_deref(), tag.as_ref()).map_err(Error::from) {
             Ok(more) => entries.extend(more),
             Err(error) if pools.len() == 1 => return Err(error),
             Err(error) => failed = failed.or(Some(error)),
@@ -57,20 +57,25 @@ fn list_numbers(args: &ReserveArgs, store: &Store) -> Result<i32, Error> {
 
 fn print_number(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
     let tag = args.tag.as_deref().map_or(Ok(Tag::default()), Tag::parse)?;
-    let directory = directory::directory_or_gone(args.path.as_deref())?;
-    let book = registry::read(store, pool)?;
-    let Some(row) = book.and_then(|book| book.find(&tag, &directory)) else { return Ok(exit::NO) };
+    let directory = directory::find_directory_or_vanished(args.path.as_deref())?;
+    let contents = registry::read_contents(store, pool)?;
+    let Some(row) = contents.and_then(|contents| contents.find(&tag, &directory)) else { return Ok(exit::NO) };
     stream::print(&format!("{}\n", row.number));
     Ok(exit::DONE)
 }
 
 fn remove_unused(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
     let mut progress = DelayedProgress::new(args.quiet);
-    let gone = if args.prune { registry::read(store, pool)?.map(|book| prune::gone(&book)) } else { None };
-    let mut registry = Registry::begin(store, pool, Absent::Leave, choose_short_wait(args.timeout)?, &mut progress)?;
+    let vanished = if args.prune {
+        registry::read_contents(store, pool)?.map(|contents| prune::find_vanished(&contents))
+    } else {
+        None
+    };
+    let mut registry =
+        Registry::begin(store, pool, MissingRegistry::Leave, choose_short_wait(args.timeout)?, &mut progress)?;
     let mut dropped = Vec::new();
-    if let Some(gone) = gone {
-        dropped.extend(prune::drop_gone(&mut registry, &gone)?);
+    if let Some(vanished) = vanished {
+        dropped.extend(prune::drop_vanished(&mut registry, &vanished)?);
     }
     if let Some(days) = args.expire {
         let probe = args.probe.unwrap_or(if pool.is_ports() { Probe::PORTS } else { Probe::NONE });
@@ -85,7 +90,7 @@ fn remove_unused(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, 
 
 fn recover_registry(args: &ReserveArgs, store: &Store, pool: &Pool) -> Result<i32, Error> {
     let mut progress = DelayedProgress::new(args.quiet);
-    let recovered = damaged_registry::recover(store, pool, choose_short_wait(args.timeout)?, &mut progress)?;
+    let recovered = damaged_registry::recover_registry(store, pool, choose_short_wait(args.timeout)?, &mut progress)?;
     if !args.quiet {
         numbers::report_recovered(pool, recovered.as_ref());
     }

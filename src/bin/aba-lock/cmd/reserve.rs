@@ -10,15 +10,15 @@ use crate::output::{numbers, stream};
 use aba_lock::base::environment::{NUMBER, TOKEN};
 use aba_lock::error::Error;
 use aba_lock::lock::request::Acquired;
-use aba_lock::number::candidates::Ask;
+use aba_lock::number::candidates::NumberRequest;
 use aba_lock::number::error::NumberError;
-use aba_lock::number::group::{Group, Want};
+use aba_lock::number::group::{NumberGroup, WantedNumber};
 use aba_lock::number::plan;
 use aba_lock::number::pool::{PORT_RANGE, PORTS, Pool, Tag};
 use aba_lock::number::probe::Probe;
-use aba_lock::number::range::Range;
+use aba_lock::number::range::NumberRange;
 use aba_lock::number::registry::Registry;
-use aba_lock::number::registry_file::Absent;
+use aba_lock::number::registry_file::MissingRegistry;
 use aba_lock::number::{directory, group_file, pool_files, reservation};
 use aba_lock::store::Store;
 use std::path::Path;
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
     let pool = Pool::parse(args.pool.as_deref().unwrap_or(PORTS))?;
     let group = read_group(args, &pool)?;
     let ask = read_ask(args, &pool)?;
-    let directory = directory::directory(args.path.as_deref())?;
+    let directory = directory::find_directory(args.path.as_deref())?;
     if args.command.is_empty() {
         reserve_numbers(args, &store, &group, &ask, &directory)
     } else {
@@ -41,37 +41,37 @@ pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
 }
 
 /// Returns the numbers that are requested, as a group, which may be of one.
-fn read_group(args: &ReserveArgs, pool: &Pool) -> Result<Group, Error> {
+fn read_group(args: &ReserveArgs, pool: &Pool) -> Result<NumberGroup, Error> {
     if let Some(tags) = &args.group {
-        return Ok(Group::of_tags(pool, tags)?);
+        return Ok(NumberGroup::from_tags(pool, tags)?);
     }
     if let Some(path) = &args.group_file {
-        return Ok(group_file::of_file(pool, path)?);
+        return Ok(group_file::read_group_file(pool, path)?);
     }
     let tag = args.tag.as_deref().map_or(Ok(Tag::default()), Tag::parse)?;
-    let want = Want { tag, preferred: args.prefer.or(args.require), ..Want::default() };
-    Ok(Group { pool: pool.clone(), base: None, wants: vec![want], require: args.require.is_some() })
+    let want = WantedNumber { tag, preferred: args.prefer.or(args.require), ..WantedNumber::default() };
+    Ok(NumberGroup { pool: pool.clone(), base: None, wants: vec![want], require: args.require.is_some() })
 }
 
-fn read_ask(args: &ReserveArgs, pool: &Pool) -> Result<Ask, Error> {
+fn read_ask(args: &ReserveArgs, pool: &Pool) -> Result<NumberRequest, Error> {
     let range = match args.range {
         Some(range) => range,
         None if pool.is_ports() => PORT_RANGE,
         None => return Err(NumberError::NoRange { pool: pool.to_string() }.into()),
     };
     let probe = args.probe.unwrap_or(if pool.is_ports() { Probe::PORTS } else { Probe::NONE });
-    let ports = Range { first: 1, last: u32::from(u16::MAX) };
+    let ports = NumberRange { first: 1, last: u32::from(u16::MAX) };
     if probe != Probe::NONE && !(ports.contains(range.first) && ports.contains(range.last)) {
         return Err(NumberError::NoPorts { range }.into());
     }
-    Ok(Ask { range, exclude: args.exclude.clone(), probe })
+    Ok(NumberRequest { range, exclude: args.exclude.clone(), probe })
 }
 
 fn reserve_numbers(
     args: &ReserveArgs,
     store: &Store,
-    group: &Group,
-    ask: &Ask,
+    group: &NumberGroup,
+    ask: &NumberRequest,
     directory: &Path,
 ) -> Result<i32, Error> {
     let format = args.format.unwrap_or(Format::Plain);
@@ -84,12 +84,13 @@ fn reserve_numbers(
     let file = args.dotenv.as_deref().map(begin_dotenv).transpose()?.flatten();
     // A dry run creates no file. But it takes an existing lock: it tries the lock of each number to see whether it is leased, and
     // a process that takes a lease at this moment must not see these attempts.
-    let is_new = !pool_files::lock_path(store, &group.pool).exists();
-    let absent = if args.dry_run && is_new { Absent::Leave } else { Absent::Make };
-    let begin = || Registry::begin(store, &group.pool, absent, wait, &mut progress);
-    let (registry, plan) =
-        reservation::make_plan(begin, |registry, gone| plan::keep(registry, ask, directory, group, gone))?;
-    let values: Vec<(String, u32)> = variables.into_iter().zip(plan.given.iter().map(|given| given.number)).collect();
+    let is_new = !pool_files::registry_lock_path(store, &group.pool).exists();
+    let missing = if args.dry_run && is_new { MissingRegistry::Leave } else { MissingRegistry::Create };
+    let begin = || Registry::begin(store, &group.pool, missing, wait, &mut progress);
+    let (registry, plan) = reservation::make_plan(begin, |registry, vanished| {
+        plan::plan_kept_numbers(registry, ask, directory, group, vanished)
+    })?;
+    let values: Vec<(String, u32)> = variables.into_iter().zip(plan.numbers.iter().map(|given| given.number)).collect();
     let draft = file.as_ref().map(|edit| reservation::write_dotenv(edit, &values)).transpose()?;
     if !args.dry_run {
         match registry.commit() {
@@ -110,16 +111,25 @@ fn reserve_numbers(
     Ok(exit::DONE)
 }
 
-fn lease_numbers(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, directory: &Path) -> Result<i32, Error> {
+fn lease_numbers(
+    args: &ReserveArgs,
+    store: &Store,
+    group: &NumberGroup,
+    ask: &NumberRequest,
+    directory: &Path,
+) -> Result<i32, Error> {
     let is_group = args.group.is_some() || args.group_file.is_some();
     let variables = if is_group { group.variables()? } else { Vec::new() };
     let mut progress = DelayedProgress::new(args.quiet);
     let wait = choose_short_wait(args.timeout)?;
-    let begin = || Registry::begin(store, &group.pool, Absent::Make, wait, &mut progress);
-    let (registry, plan) = reservation::make_plan(begin, |registry, gone| plan::lease(registry, ask, group, gone))?;
+    let begin = || Registry::begin(store, &group.pool, MissingRegistry::Create, wait, &mut progress);
+    let (registry, plan) =
+        reservation::make_plan(begin, |registry, vanished| plan::plan_leased_numbers(registry, ask, group, vanished))?;
     let line = shell_words::join(args.command.iter().map(|word| word.to_string_lossy()));
-    let take = |given: &plan::Given| registry.leases.take(store, given.number, &given.tag, directory, line.clone());
-    let held: Vec<Acquired> = plan.given.iter().map(take).collect::<Result<_, _>>()?;
+    let take = |given: &plan::PlannedNumber| {
+        registry.leases.lease_number(store, given.number, &given.tag, directory, line.clone())
+    };
+    let held: Vec<Acquired> = plan.numbers.iter().map(take).collect::<Result<_, _>>()?;
     // This releases the lock of the registry. From now on each number is protected by its own lock.
     registry.commit()?;
     let lock_progress = LockProgress::new(args.quiet);
@@ -129,7 +139,7 @@ fn lease_numbers(args: &ReserveArgs, store: &Store, group: &Group, ask: &Ask, di
     if !args.quiet {
         numbers::report_plan(&plan, directory, ask.probe);
     }
-    let numbers: Vec<String> = plan.given.iter().map(|given| given.number.to_string()).collect();
+    let numbers: Vec<String> = plan.numbers.iter().map(|given| given.number.to_string()).collect();
     let token = held.iter().map(|acquired| acquired.token).max().unwrap_or_default();
     let mut environment = vec![(TOKEN, token.to_string())];
     environment.extend(numbers.first().map(|number| (NUMBER, number.clone())));

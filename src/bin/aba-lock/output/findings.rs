@@ -2,7 +2,7 @@
 
 use super::stream::print;
 use super::text::escape_controls;
-use aba_lock::admin::doctor::{Finding, Level};
+use aba_lock::admin::doctor::finding::{Finding, Level};
 use aba_lock::base::environment::wants_colours;
 use aba_lock::os;
 use serde_json::{Value, json};

@@ -2,23 +2,23 @@
 
 use super::stream::print;
 use crate::args::metrics::METRICS;
-use aba_lock::admin::metrics::{Counts, Now};
+use aba_lock::admin::metrics::{EventCounts, LockMetrics};
 use aba_lock::task::state::{State, Task};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-pub(crate) fn print_metrics(locks: &[Now], events: Option<&BTreeMap<String, Counts>>, tasks: &[Task]) {
+pub(crate) fn print_metrics(locks: &[LockMetrics], events: Option<&BTreeMap<String, EventCounts>>, tasks: &[Task]) {
     // A lock without events has counters, too: Prometheus sees the first event as an increase only if it has seen a zero.
     let events = events.map(|events| {
-        let mut all: BTreeMap<&str, Counts> =
-            locks.iter().map(|lock| (lock.name.as_str(), Counts::default())).collect();
+        let mut all: BTreeMap<&str, EventCounts> =
+            locks.iter().map(|lock| (lock.name.as_str(), EventCounts::default())).collect();
         all.extend(events.iter().map(|(lock, counts)| (lock.as_str(), *counts)));
         all
     });
-    let sample_locks = |value: &dyn Fn(&Now) -> Option<String>| -> Vec<(String, String)> {
+    let sample_locks = |value: &dyn Fn(&LockMetrics) -> Option<String>| -> Vec<(String, String)> {
         locks.iter().filter_map(|lock| Some((format_label("lock", &lock.name), value(lock)?))).collect()
     };
-    let sample_events = |value: &dyn Fn(&Counts) -> String| -> Vec<(String, String)> {
+    let sample_events = |value: &dyn Fn(&EventCounts) -> String| -> Vec<(String, String)> {
         events.iter().flatten().map(|(lock, counts)| (format_label("lock", lock), value(counts))).collect()
     };
     let mut text = String::new();

@@ -5,30 +5,30 @@ use super::table::{Column, format_table};
 use super::text::{escape_controls, format_command};
 use crate::args::reserve::Format;
 use aba_lock::base::duration::format_span;
-use aba_lock::number::damaged_registry::Recovered;
+use aba_lock::number::damaged_registry::RecoveredRegistry;
 use aba_lock::number::error::NumberError;
-use aba_lock::number::lease::Lease;
-use aba_lock::number::list::Entry;
-use aba_lock::number::plan::Plan;
+use aba_lock::number::lease::LeasedNumber;
+use aba_lock::number::list::NumberEntry;
+use aba_lock::number::plan::NumberPlan;
 use aba_lock::number::pool::{Pool, Tag};
 use aba_lock::number::probe::Probe;
-use aba_lock::number::prune::{Because, Dropped};
-use aba_lock::number::range::Range;
+use aba_lock::number::prune::{DropReason, DroppedRow};
+use aba_lock::number::range::NumberRange;
 use aba_lock::number::row::Row;
-use aba_lock::number::unavailable::Why;
+use aba_lock::number::unavailable::Unavailable;
 use aba_lock::os::proc::{port_owners, process};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Prints the numbers. `values` are the variables, if the format shows them.
-pub(crate) fn print_numbers(plan: &Plan, values: &[(String, u32)], format: Format) {
+pub(crate) fn print_numbers(plan: &NumberPlan, values: &[(String, u32)], format: Format) {
     let mut text = String::new();
     if format == Format::Json {
         let values: Map<String, Value> = values.iter().map(|(name, number)| (name.clone(), json!(number))).collect();
         text = format!("{}\n", Value::Object(values));
     } else if format == Format::Plain {
-        for given in &plan.given {
+        for given in &plan.numbers {
             let _ = writeln!(text, "{}", given.number);
         }
     } else {
@@ -44,30 +44,30 @@ pub(crate) fn print_numbers(plan: &Plan, values: &[(String, u32)], format: Forma
 }
 
 /// Reports preferences that are not met, numbers that other processes use, and rows that were removed.
-pub(crate) fn report_plan(plan: &Plan, directory: &Path, probe: Probe) {
+pub(crate) fn report_plan(plan: &NumberPlan, directory: &Path, probe: Probe) {
     for dropped in &plan.dropped {
         print_message(&format!("gave {} back: {}", format_row(&dropped.row), describe_cause(dropped)), None);
     }
-    for path in &plan.odd {
+    for path in &plan.unusable_locks {
         let text = format!("a number is passed over: its lock file {} is none", path.display());
         print_message(&text, Some("see whose it is with `ls -l`"));
     }
     if let Some((base, number, why)) = &plan.unmet_base {
-        let instead = plan.given.first().map_or(0, |given| given.number);
+        let instead = plan.numbers.first().map_or(0, |given| given.number);
         print_message(
             &format!("the group cannot begin at {base}: {}; {instead} is given instead", describe_unmet(*number, why)),
             None,
         );
     }
-    for given in &plan.given {
+    for given in &plan.numbers {
         match &given.unmet {
-            Some((number, Why::Other(has))) => {
+            Some((number, Unavailable::HasOther(has))) => {
                 let tag = format_tag(&given.tag);
                 let text = format!("{number} is not given: {}{tag} has {has} already", directory.display());
                 print_message(&text, Some("to have another, release that one first: `aba-lock release`"));
             }
             Some((number, why)) => {
-                let hint = matches!(why, Why::OutOfRange(_)).then_some("take a wider `--range`");
+                let hint = matches!(why, Unavailable::OutOfRange(_)).then_some("take a wider `--range`");
                 print_message(&format!("{}; {} is given instead", describe_unmet(*number, why), given.number), hint);
             }
             None => {}
@@ -88,8 +88,8 @@ pub(crate) fn report_plan(plan: &Plan, directory: &Path, probe: Probe) {
 }
 
 /// Describes why a number is not available.
-fn describe_unmet(number: u32, why: &Why) -> String {
-    let by = if *why == Why::InUse { describe_user(number) } else { String::new() };
+fn describe_unmet(number: u32, why: &Unavailable) -> String {
+    let by = if *why == Unavailable::InUse { describe_user(number) } else { String::new() };
     format!("{number} {why}{by}")
 }
 
@@ -108,11 +108,11 @@ fn format_row(row: &Row) -> String {
     format!("{} of {}{}", row.number, row.directory.display(), format_tag(&row.tag))
 }
 
-fn describe_cause(dropped: &Dropped) -> String {
+fn describe_cause(dropped: &DroppedRow) -> String {
     match dropped.because {
-        Because::Gone => "its directory is gone".to_owned(),
-        Because::Unused(days) => format!("it was not asked for in {days} days"),
-        Because::Released => "it was released".to_owned(),
+        DropReason::Vanished => "its directory is gone".to_owned(),
+        DropReason::Unused(days) => format!("it was not asked for in {days} days"),
+        DropReason::Released => "it was released".to_owned(),
     }
 }
 
@@ -124,8 +124,8 @@ pub(crate) fn report_not_noted(error: &NumberError, quiet: bool) {
 }
 
 /// Prints the numbers that are given back: number, tag and directory on a line each.
-pub(crate) fn print_dropped(rows: &[Dropped]) {
-    let line = |dropped: &Dropped| format_line(&dropped.row, &dropped.row.directory);
+pub(crate) fn print_dropped(rows: &[DroppedRow]) {
+    let line = |dropped: &DroppedRow| format_line(&dropped.row, &dropped.row.directory);
     print(&rows.iter().map(line).collect::<String>());
 }
 
@@ -138,10 +138,10 @@ fn format_line(row: &Row, directory: &Path) -> String {
     format!("{}\t{}\t{}\n", row.number, row.tag, escape_field(directory))
 }
 
-pub(crate) fn report_recovered(pool: &Pool, recovered: Option<&Recovered>) {
+pub(crate) fn report_recovered(pool: &Pool, recovered: Option<&RecoveredRegistry>) {
     match recovered {
         None => print_message(&format!("the registry of {pool} is not damaged: nothing was changed"), None),
-        Some(Recovered { rows, lost, kept, earlier }) => {
+        Some(RecoveredRegistry { rows, lost, kept, earlier }) => {
             let from = earlier.as_ref().map_or_else(String::new, |earlier| {
                 format!(" out of an earlier one, which is now {}", earlier.display())
             });
@@ -158,14 +158,14 @@ pub(crate) fn report_recovered(pool: &Pool, recovered: Option<&Recovered>) {
     }
 }
 
-pub(crate) fn report_not_excluded(ranges: &[Range]) {
+pub(crate) fn report_not_excluded(ranges: &[NumberRange]) {
     for range in ranges {
         print_message(&format!("{range} is not excluded"), Some("see what is with `aba-lock exclude --list`"));
     }
 }
 
 /// Reports the leases and rows with numbers in ranges that were just excluded.
-pub(crate) fn report_still_used(ranges: &[Range], leases: &[Lease], rows: &[Row]) {
+pub(crate) fn report_still_used(ranges: &[NumberRange], leases: &[LeasedNumber], rows: &[Row]) {
     let is_excluded = |number| ranges.iter().any(|range| range.contains(number));
     for lease in leases.iter().filter(|lease| is_excluded(lease.number)) {
         let who = |(pid, line): &(u32, String)| format!(" by pid {pid} ({})", format_command(line));
@@ -178,7 +178,7 @@ pub(crate) fn report_still_used(ranges: &[Range], leases: &[Lease], rows: &[Row]
 }
 
 /// Prints `reserve --list`.
-pub(crate) fn print_list(entries: &[Entry], format: Format) {
+pub(crate) fn print_list(entries: &[NumberEntry], format: Format) {
     match format {
         Format::Json => {
             let values: Vec<Value> = entries.iter().map(build_entry).collect();
@@ -193,7 +193,7 @@ pub(crate) fn print_list(entries: &[Entry], format: Format) {
     }
 }
 
-fn build_entry(entry: &Entry) -> Value {
+fn build_entry(entry: &NumberEntry) -> Value {
     let seconds = |span: Option<std::time::Duration>| span.map(|span| span.as_secs());
     json!({
         "pool": entry.pool.as_str(),
@@ -201,7 +201,7 @@ fn build_entry(entry: &Entry) -> Value {
         "kind": entry.hold.as_str(),
         "tag": entry.tag.as_str(),
         "directory": entry.directory.as_ref().map(|directory| directory.to_string_lossy()),
-        "gone": entry.gone,
+        "gone": entry.vanished,
         "age_seconds": seconds(entry.age),
         "unused_seconds": seconds(entry.unused),
         "in_use": entry.in_use,
@@ -210,7 +210,7 @@ fn build_entry(entry: &Entry) -> Value {
 }
 
 /// Returns the cells of a row. An unknown value is `-`.
-fn format_cells(entry: &Entry) -> [String; 9] {
+fn format_cells(entry: &NumberEntry) -> [String; 9] {
     let time = |time: Option<std::time::Duration>| time.map_or("-".to_owned(), format_span);
     let in_use = match entry.in_use {
         Some(true) => "yes",
@@ -232,7 +232,7 @@ fn format_cells(entry: &Entry) -> [String; 9] {
     ]
 }
 
-fn print_table(entries: &[Entry]) {
+fn print_table(entries: &[NumberEntry]) {
     let columns = ["POOL", "NUMBER", "KIND", "TAG", "AGE", "UNUSED", "IN USE", "BY", "DIRECTORY"].map(Column::Fit);
     // The pool is left out if there is only one.
     let first = usize::from(entries.iter().all(|entry| entry.pool == entries[0].pool));
@@ -243,7 +243,7 @@ fn print_table(entries: &[Entry]) {
             let more = if entry.by.len() > 1 { format!(" and {} more", entry.by.len() - 1) } else { String::new() };
             cells[7] = format!("{pid} ({}){more}", process::name(*pid));
         }
-        if entry.gone {
+        if entry.vanished {
             cells[8].push_str(" (gone)");
         }
         cells.iter().skip(first).map(|cell| escape_controls(cell)).collect()

@@ -1,12 +1,12 @@
 //! What holds of registries, for any bytes.
 
-use super::{Book, HEAD, exclusion, is_row};
-use crate::number::ancestry::Place;
-use crate::number::checksum::sum;
-use crate::number::escape::{in_a_line, of_a_line};
+use super::{HEAD, RegistryContents, is_row, parse_exclusion};
+use crate::number::ancestry::Ancestry;
+use crate::number::checksum::compute_checksum;
+use crate::number::escape::{escape_path_in_line, unescape_path_in_line};
 use crate::number::pool::Tag;
-use crate::number::range::Range;
-use crate::number::row::{Row, line, row};
+use crate::number::range::NumberRange;
+use crate::number::row::{Row, format_row, parse_row};
 use crate::properties::{somewhere, values};
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -18,17 +18,17 @@ use std::path::PathBuf;
 /// # Panics
 ///
 /// Where it does not.
-pub fn hold(bytes: &[u8]) {
-    if let Ok(book) = Book::parse(bytes.to_vec()) {
-        is_written_as_it_was_read(&book, bytes);
+pub fn check_registry(bytes: &[u8]) {
+    if let Ok(contents) = RegistryContents::parse(bytes.to_vec()) {
+        is_written_as_it_was_read(&contents, bytes);
     }
     // Any lines, with the sum that makes them a registry: what another version of us may have written.
     let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")).collect();
     let text = [HEAD, &lines.concat()].concat();
-    let sealed = [&text[..], format!("end 0 {:016x}\n", sum(&text)).as_bytes()].concat();
-    let book = Book::parse(sealed.clone()).expect("the sum is right");
-    is_written_as_it_was_read(&book, &sealed);
-    can_be_changed(book, bytes);
+    let sealed = [&text[..], format!("end 0 {:016x}\n", compute_checksum(&text)).as_bytes()].concat();
+    let contents = RegistryContents::parse(sealed.clone()).expect("the sum is right");
+    is_written_as_it_was_read(&contents, &sealed);
+    can_be_changed(contents, bytes);
 
     saves_what_can_be_read(bytes);
     saves_what_can_be_read(&sealed);
@@ -36,59 +36,59 @@ pub fn hold(bytes: &[u8]) {
 }
 
 /// Nothing is lost, also of lines that are not understood; and what is understood is written again as it was.
-fn is_written_as_it_was_read(book: &Book, bytes: &[u8]) {
-    let again = book.to_bytes();
+fn is_written_as_it_was_read(contents: &RegistryContents, bytes: &[u8]) {
+    let again = contents.to_bytes();
     let end = |bytes: &[u8]| bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     assert_eq!(again[..end(&again)], bytes[..end(bytes)]);
-    assert_eq!(Book::parse(again.clone()).expect("it is one of ours").to_bytes(), again);
-    let lines = || book.lines().filter(|line| is_row(line));
-    if let Some(rows) = book.rows() {
-        assert_eq!(rows.iter().flat_map(line).collect::<Vec<u8>>(), lines().collect::<Vec<_>>().concat());
+    assert_eq!(RegistryContents::parse(again.clone()).expect("it is one of ours").to_bytes(), again);
+    let lines = || contents.lines().filter(|line| is_row(line));
+    if let Some(rows) = contents.rows() {
+        assert_eq!(rows.iter().flat_map(format_row).collect::<Vec<u8>>(), lines().collect::<Vec<_>>().concat());
         // Who only looks at the numbers sees the same ones.
-        assert_eq!(book.numbers(), Some(rows.iter().map(|row| row.number).collect()));
+        assert_eq!(contents.numbers(), Some(rows.iter().map(|row| row.number).collect()));
         let mut keys = HashSet::new();
         for row in rows.iter().take(64) {
             assert!(row.directory.is_absolute());
             if keys.insert(key(row)) {
-                assert_eq!(book.find(&row.tag, &row.directory).as_ref(), Some(row));
+                assert_eq!(contents.find(&row.tag, &row.directory).as_ref(), Some(row));
             }
         }
     }
 }
 
 /// A change is a change of one line.
-fn can_be_changed(mut book: Book, bytes: &[u8]) {
-    let before = book.to_bytes();
-    let Some(rows) = book.rows() else { return };
-    let excluded = book.exclusions();
+fn can_be_changed(mut contents: RegistryContents, bytes: &[u8]) {
+    let before = contents.to_bytes();
+    let Some(rows) = contents.rows() else { return };
+    let excluded = contents.exclusions();
     let number = u32::try_from(somewhere(bytes, 1 << 31)).unwrap_or(0);
     let new = Row { number, ..a_row(b"web", b"new", number) };
-    let had = book.find(&new.tag, &new.directory);
-    book.insert(&new);
-    assert!(book.is_changed());
-    assert_eq!(book.find(&new.tag, &new.directory), Some(new.clone()));
+    let had = contents.find(&new.tag, &new.directory);
+    contents.insert(&new);
+    assert!(contents.is_changed());
+    assert_eq!(contents.find(&new.tag, &new.directory), Some(new.clone()));
     let others =
         |rows: Vec<Row>| rows.into_iter().filter(|row| *row != new && Some(row) != had.as_ref()).collect::<Vec<_>>();
-    assert_eq!(others(book.rows().expect("as before")), others(rows));
-    assert_eq!(book.exclusions(), excluded);
+    assert_eq!(others(contents.rows().expect("as before")), others(rows));
+    assert_eq!(contents.exclusions(), excluded);
     if had.is_none() {
-        book.retain(|row| *row != new);
-        assert_eq!(book.to_bytes(), before);
+        contents.retain(|row| *row != new);
+        assert_eq!(contents.to_bytes(), before);
     }
-    let range = Range { first: number / 2, last: number / 2 + 5 };
-    assert_eq!(book.exclude(range), !excluded.contains(&range));
-    assert!(book.exclusions().contains(&range));
+    let range = NumberRange { first: number / 2, last: number / 2 + 5 };
+    assert_eq!(contents.add_exclusion(range), !excluded.contains(&range));
+    assert!(contents.exclusions().contains(&range));
     if !excluded.contains(&range) {
-        assert!(book.include(range));
-        assert_eq!(book.exclusions(), excluded);
+        assert!(contents.remove_exclusion(range));
+        assert_eq!(contents.exclusions(), excluded);
     }
 }
 
 /// Every line of a damaged one is saved, or counted as lost, or has nothing in it that we need; and nothing is there twice.
 fn saves_what_can_be_read(bytes: &[u8]) {
-    let (book, lost) = Book::recover(bytes);
-    let rows = book.rows().expect("only whole rows are saved");
-    assert_eq!(Book::parse(book.to_bytes()).expect("it is one of ours").rows(), Some(rows.clone()));
+    let (contents, lost) = RegistryContents::recover(bytes);
+    let rows = contents.rows().expect("only whole rows are saved");
+    assert_eq!(RegistryContents::parse(contents.to_bytes()).expect("it is one of ours").rows(), Some(rows.clone()));
     let mut numbers: HashSet<u32> = HashSet::new();
     assert!(rows.iter().all(|row| numbers.insert(row.number)), "a number twice");
     let mut keys = HashSet::new();
@@ -99,15 +99,15 @@ fn saves_what_can_be_read(bytes: &[u8]) {
     for line in bytes[..whole].split_inclusive(|byte| *byte == b'\n') {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = [line.strip_suffix(b"\r").unwrap_or(line), b"\n"].concat();
-        if let Some(range) = exclusion(&line) {
+        if let Some(range) = parse_exclusion(&line) {
             excluded.insert((range.first, range.last));
-        } else if row(&line).is_some() || !without_meaning(&line) {
+        } else if parse_row(&line).is_some() || !without_meaning(&line) {
             seen += 1;
         }
     }
     assert_eq!(rows.len() + lost, seen + usize::from(whole < bytes.len()), "a line is gone without a word");
-    assert_eq!(book.exclusions().iter().map(|range| (range.first, range.last)).collect::<HashSet<_>>(), excluded);
-    assert_eq!(book.exclusions().len(), excluded.len());
+    assert_eq!(contents.exclusions().iter().map(|range| (range.first, range.last)).collect::<HashSet<_>>(), excluded);
+    assert_eq!(contents.exclusions().len(), excluded.len());
 }
 
 fn without_meaning(line: &[u8]) -> bool {
@@ -116,20 +116,20 @@ fn without_meaning(line: &[u8]) -> bool {
 
 /// Any directory and any tag comes back.
 fn keeps_all_values(bytes: &[u8]) {
-    let mut book = Book::default();
+    let mut contents = RegistryContents::default();
     let mut rows: Vec<Row> = Vec::new();
     for (number, value) in (0_u32..64).zip(values(bytes)) {
         let row = a_row(&value[..value.len().min(100)], &value, number);
         rows.retain(|other| key(other) != key(&row));
-        book.insert(&row);
+        contents.insert(&row);
         rows.push(row);
 
         let directory = &rows[rows.len() - 1].directory;
-        let text = in_a_line(directory);
+        let text = escape_path_in_line(directory);
         assert!(!text.chars().any(|letter| letter.is_ascii_control()), "{text:?}");
-        assert_eq!(of_a_line(&text).as_ref(), Some(directory));
+        assert_eq!(unescape_path_in_line(&text).as_ref(), Some(directory));
     }
-    let again = Book::parse(book.to_bytes()).expect("it is one of ours");
+    let again = RegistryContents::parse(contents.to_bytes()).expect("it is one of ours");
     for row in &rows {
         assert_eq!(again.find(&row.tag, &row.directory).as_ref(), Some(row));
     }
@@ -137,7 +137,7 @@ fn keeps_all_values(bytes: &[u8]) {
     found.sort_by_key(|row| row.number);
     rows.sort_by_key(|row| row.number);
     assert_eq!(found, rows);
-    assert_eq!(Book::recover(&book.to_bytes()).1, 0);
+    assert_eq!(RegistryContents::recover(&contents.to_bytes()).1, 0);
 }
 
 /// Byte by byte: to a path, `/a//b` is `/a/b`.
@@ -148,6 +148,6 @@ fn key(row: &Row) -> (&Tag, &OsStr) {
 fn a_row(tag: &[u8], directory: &[u8], number: u32) -> Row {
     let tag = std::str::from_utf8(tag).ok().and_then(|tag| Tag::parse(tag).ok()).unwrap_or_default();
     let directory = PathBuf::from(OsString::from_vec([b"/", directory].concat()));
-    let place = Place::parse(&format!("{number:08x}")).expect("as a row has it");
-    Row { number, created: u64::from(number), used: u64::MAX, place, tag, directory }
+    let ancestry = Ancestry::parse(&format!("{number:08x}")).expect("as a row has it");
+    Row { number, created: u64::from(number), used: u64::MAX, ancestry, tag, directory }
 }

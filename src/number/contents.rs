@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The first line has the version: of another one, no more is read. A row has its times in seconds since 1970; what
-//! [`is_gone`](super::ancestry::is_gone) needs to know, or `-`; `-` where there is no tag; and last the directory, in which blanks, control
+//! [`has_vanished`](super::ancestry::has_vanished) needs to know, or `-`; `-` where there is no tag; and last the directory, in which blanks, control
 //! characters, `\` and what is not UTF-8 stand as `\` and three octal digits, as in `/proc/mounts`. The last line has the
 //! number of rows and a sum over everything before it: what was cut, or changed by others, is seen.
 //!
@@ -19,11 +19,11 @@
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
-use super::checksum::sum;
-use super::escape::escaped;
+use super::checksum::compute_checksum;
+use super::escape::escape_path;
 use super::pool::Tag;
-use super::range::Range;
-use super::row::{Row, line, row};
+use super::range::NumberRange;
+use super::row::{Row, format_row, parse_row};
 use memchr::{memchr_iter, memmem, memrchr};
 use std::collections::HashSet;
 use std::path::Path;
@@ -35,7 +35,7 @@ const EXCLUDE: &[u8] = b"exclude ";
 
 /// Why a file is not a registry that can be used.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Unreadable {
+pub enum UnreadableRegistry {
     /// It is of this version.
     Version(String),
     /// It is cut, or something else has written to it.
@@ -44,37 +44,41 @@ pub enum Unreadable {
 
 /// The rows and exclusions of a pool.
 #[derive(Debug)]
-pub struct Book {
+pub struct RegistryContents {
     /// All lines but the last.
     text: Vec<u8>,
     changed: bool,
 }
 
-impl Default for Book {
+impl Default for RegistryContents {
     fn default() -> Self {
         Self { text: HEAD.to_vec(), changed: false }
     }
 }
 
-impl Book {
+impl RegistryContents {
     /// Takes the content of a file for a registry.
-    pub fn parse(mut text: Vec<u8>) -> Result<Self, Unreadable> {
-        let rest = text.strip_prefix(MAGIC).ok_or(Unreadable::Damaged)?;
-        let end = rest.iter().position(|byte| *byte == b'\n').ok_or(Unreadable::Damaged)?;
+    pub fn parse(mut text: Vec<u8>) -> Result<Self, UnreadableRegistry> {
+        let rest = text.strip_prefix(MAGIC).ok_or(UnreadableRegistry::Damaged)?;
+        let end = rest.iter().position(|byte| *byte == b'\n').ok_or(UnreadableRegistry::Damaged)?;
         if &rest[..end] != VERSION {
             // Of another version more may stand in the line.
             let version = rest[..end].split(|byte| *byte == b' ').next().unwrap_or_default();
             let is_number = (1..=9).contains(&version.len()) && version.iter().all(u8::is_ascii_digit);
             let text = String::from_utf8_lossy(version).into_owned();
-            return Err(if is_number && version != VERSION { Unreadable::Version(text) } else { Unreadable::Damaged });
+            return Err(if is_number && version != VERSION {
+                UnreadableRegistry::Version(text)
+            } else {
+                UnreadableRegistry::Damaged
+            });
         }
-        let lines = text.strip_suffix(b"\n").ok_or(Unreadable::Damaged)?;
-        let last = memrchr(b'\n', lines).ok_or(Unreadable::Damaged)? + 1;
-        let sum = sum(&text[..last]);
+        let lines = text.strip_suffix(b"\n").ok_or(UnreadableRegistry::Damaged)?;
+        let last = memrchr(b'\n', lines).ok_or(UnreadableRegistry::Damaged)? + 1;
+        let sum = compute_checksum(&text[..last]);
         let is_end =
             text[last..].strip_prefix(b"end ").is_some_and(|end| end.ends_with(format!(" {sum:016x}\n").as_bytes()));
         if !is_end {
-            return Err(Unreadable::Damaged);
+            return Err(UnreadableRegistry::Damaged);
         }
         text.truncate(last);
         Ok(Self { text, changed: false })
@@ -92,11 +96,11 @@ impl Book {
             let line = [line.strip_suffix(b"\r").unwrap_or(line), b"\n"].concat();
             let line = line.as_slice();
             let known = line.starts_with(MAGIC) || line.starts_with(b"#") || line.starts_with(b"end ") || line == b"\n";
-            if let Some(range) = exclusion(line) {
+            if let Some(range) = parse_exclusion(line) {
                 if ranges.insert((range.first, range.last)) {
-                    excluded.extend_from_slice(&exclude_line(range));
+                    excluded.extend_from_slice(&format_exclusion(range));
                 }
-            } else if let Some(Row { number, tag, directory, .. }) = row(line) {
+            } else if let Some(Row { number, tag, directory, .. }) = parse_row(line) {
                 // Byte by byte, as it is looked for: to a path, `/a//b` is `/a/b`.
                 let key = (tag, directory.into_os_string());
                 if numbers.contains(&number) || keys.contains(&key) {
@@ -120,7 +124,7 @@ impl Book {
         self.changed
     }
 
-    fn set(&mut self, text: Vec<u8>) {
+    fn set_text(&mut self, text: Vec<u8>) {
         self.changed |= text != self.text;
         self.text = text;
     }
@@ -131,7 +135,7 @@ impl Book {
         let rows = self.lines().filter(|line| is_row(line)).count();
         let mut bytes = Vec::with_capacity(self.text.len() + 64);
         bytes.extend_from_slice(&self.text);
-        bytes.extend_from_slice(format!("end {rows} {:016x}\n", sum(&self.text)).as_bytes());
+        bytes.extend_from_slice(format!("end {rows} {:016x}\n", compute_checksum(&self.text)).as_bytes());
         bytes
     }
 
@@ -148,13 +152,13 @@ impl Book {
     /// The row of a key.
     #[must_use]
     pub fn find(&self, tag: &Tag, directory: &Path) -> Option<Row> {
-        self.line_of(tag, directory).and_then(|(begin, end)| row(&self.text[begin..end]))
+        self.find_line(tag, directory).and_then(|(begin, end)| parse_row(&self.text[begin..end]))
     }
 
     /// Where the line of a key begins and ends.
-    fn line_of(&self, tag: &Tag, directory: &Path) -> Option<(usize, usize)> {
-        let mut key = format!(" {} ", tag.word()).into_bytes();
-        key.extend_from_slice(&escaped(directory));
+    fn find_line(&self, tag: &Tag, directory: &Path) -> Option<(usize, usize)> {
+        let mut key = format!(" {} ", tag.as_field()).into_bytes();
+        key.extend_from_slice(&escape_path(directory));
         key.push(b'\n');
         let mut lines = memmem::find_iter(&self.text, &key).map(|at| {
             let begin = memrchr(b'\n', &self.text[..at]).map_or(0, |end| end + 1);
@@ -167,58 +171,58 @@ impl Book {
     /// All numbers that are kept; `None` if a line is none that we would write.
     #[must_use]
     pub fn numbers(&self) -> Option<Vec<u32>> {
-        self.lines().filter(|line| is_row(line)).map(number_of).collect()
+        self.lines().filter(|line| is_row(line)).map(parse_row_number).collect()
     }
 
-    /// All rows, in the order in which they were given; `None` as for [`Book::numbers`].
+    /// All rows, in the order in which they were given; `None` as for [`RegistryContents::numbers`].
     #[must_use]
     pub fn rows(&self) -> Option<Vec<Row>> {
-        self.lines().filter(|line| is_row(line)).map(row).collect()
+        self.lines().filter(|line| is_row(line)).map(parse_row).collect()
     }
 
     /// The numbers that are never to be given.
     #[must_use]
-    pub fn exclusions(&self) -> Vec<Range> {
-        self.lines().filter_map(exclusion).collect()
+    pub fn exclusions(&self) -> Vec<NumberRange> {
+        self.lines().filter_map(parse_exclusion).collect()
     }
 
     /// Adds a row, or puts it in the place of the one that its key has.
     pub fn insert(&mut self, row: &Row) {
-        let (begin, end) = self.line_of(&row.tag, &row.directory).unwrap_or((self.text.len(), self.text.len()));
-        self.text.splice(begin..end, line(row));
+        let (begin, end) = self.find_line(&row.tag, &row.directory).unwrap_or((self.text.len(), self.text.len()));
+        self.text.splice(begin..end, format_row(row));
         self.changed = true;
     }
 
     /// Keeps only those rows of which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(&Row) -> bool) {
-        let kept = self.lines().filter(|line| row(line).is_none_or(|row| keep(&row)));
+        let kept = self.lines().filter(|line| parse_row(line).is_none_or(|row| keep(&row)));
         let kept = kept.flatten().copied().collect();
-        self.set(kept);
+        self.set_text(kept);
     }
 
     /// Adds an exclusion. Whether it was not there already.
-    pub fn exclude(&mut self, range: Range) -> bool {
+    pub fn add_exclusion(&mut self, range: NumberRange) -> bool {
         if self.exclusions().contains(&range) {
             return false;
         }
         // In front of the rows, where a person sees it.
         let before: usize = self.lines().take_while(|line| !is_row(line)).map(<[u8]>::len).sum();
-        self.text.splice(before..before, exclude_line(range));
+        self.text.splice(before..before, format_exclusion(range));
         self.changed = true;
         true
     }
 
     /// Takes an exclusion away. Whether it was there.
-    pub fn include(&mut self, range: Range) -> bool {
+    pub fn remove_exclusion(&mut self, range: NumberRange) -> bool {
         let there = self.exclusions().contains(&range);
-        let kept = self.lines().filter(|line| exclusion(line) != Some(range));
+        let kept = self.lines().filter(|line| parse_exclusion(line) != Some(range));
         let kept = kept.flatten().copied().collect();
-        self.set(kept);
+        self.set_text(kept);
         there
     }
 }
 
-fn exclude_line(range: Range) -> Vec<u8> {
+fn format_exclusion(range: NumberRange) -> Vec<u8> {
     format!("exclude {range}\n").into_bytes()
 }
 
@@ -228,7 +232,7 @@ fn is_row(line: &[u8]) -> bool {
 }
 
 /// The number of a row. `None` for a line that we would not write.
-fn number_of(line: &[u8]) -> Option<u32> {
+fn parse_row_number(line: &[u8]) -> Option<u32> {
     let end = line.iter().position(|byte| *byte == b' ')?;
     let digits = |number: u32, byte: &u8| {
         let digit = byte.is_ascii_digit().then(|| u32::from(byte - b'0'))?;
@@ -237,15 +241,15 @@ fn number_of(line: &[u8]) -> Option<u32> {
     if end == 0 { None } else { line[..end].iter().try_fold(0, digits) }
 }
 
-fn exclusion(line: &[u8]) -> Option<Range> {
+fn parse_exclusion(line: &[u8]) -> Option<NumberRange> {
     let range = line.strip_prefix(EXCLUDE)?.strip_suffix(b"\n")?;
-    Range::parse(std::str::from_utf8(range).ok()?)
+    NumberRange::parse(std::str::from_utf8(range).ok()?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::number::ancestry::Place;
+    use crate::number::ancestry::Ancestry;
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;
     use std::path::PathBuf;
@@ -253,20 +257,20 @@ mod tests {
     fn row_of(number: u32, tag: &str, directory: &[u8]) -> Row {
         let tag = if tag.is_empty() { Tag::default() } else { Tag::parse(tag).unwrap() };
         let directory = PathBuf::from(OsString::from_vec(directory.to_vec()));
-        Row { number, created: 1, used: 2, place: Place::parse("0000000a.ffffffff").unwrap(), tag, directory }
+        Row { number, created: 1, used: 2, ancestry: Ancestry::parse("0000000a.ffffffff").unwrap(), tag, directory }
     }
 
     #[test]
     fn any_directory_survives() {
-        let mut book = Book::default();
+        let mut contents = RegistryContents::default();
         let all: Vec<u8> = std::iter::once(b'/').chain(1..=255).collect();
         let odd: [&[u8]; 7] = [b"/", b"/a b", b"/a\nb\tc", b"/\xff\xfe", "/ä ö".as_bytes(), b"/a\\040b", &all];
         for (at, directory) in (0_u32..).zip(odd) {
-            book.insert(&row_of(at, "", directory));
-            book.insert(&row_of(100 + at, "web", directory));
+            contents.insert(&row_of(at, "", directory));
+            contents.insert(&row_of(100 + at, "web", directory));
         }
-        let again = Book::parse(book.to_bytes()).unwrap();
-        assert_eq!(again.to_bytes(), book.to_bytes());
+        let again = RegistryContents::parse(contents.to_bytes()).unwrap();
+        assert_eq!(again.to_bytes(), contents.to_bytes());
         for (at, directory) in (0_u32..).zip(odd) {
             assert_eq!(
                 again.find(&Tag::default(), &row_of(0, "", directory).directory),
@@ -279,15 +283,15 @@ mod tests {
 
     #[test]
     fn a_cut_or_changed_registry_is_seen_at_every_byte() {
-        let mut book = Book::default();
+        let mut contents = RegistryContents::default();
         for number in 0..5 {
-            book.insert(&row_of(number, "t", format!("/home/{number}").as_bytes()));
+            contents.insert(&row_of(number, "t", format!("/home/{number}").as_bytes()));
         }
-        book.exclude(Range { first: 6, last: 9 });
-        let whole = book.to_bytes();
-        assert!(Book::parse(whole.clone()).is_ok());
+        contents.add_exclusion(NumberRange { first: 6, last: 9 });
+        let whole = contents.to_bytes();
+        assert!(RegistryContents::parse(whole.clone()).is_ok());
         for end in 0..whole.len() {
-            assert!(Book::parse(whole[..end].to_vec()).is_err(), "cut at {end}");
+            assert!(RegistryContents::parse(whole[..end].to_vec()).is_err(), "cut at {end}");
         }
         for at in 0..whole.len() {
             for change in [1, 0x20, 0x80] {
@@ -295,36 +299,36 @@ mod tests {
                 other[at] ^= change;
                 // The count of rows at the end is for people.
                 let count = whole.len() - 19;
-                assert!(Book::parse(other).is_err() || at == count, "changed at {at} of {}", whole.len());
+                assert!(RegistryContents::parse(other).is_err() || at == count, "changed at {at} of {}", whole.len());
             }
         }
     }
 
     #[test]
     fn what_can_be_read_of_a_damaged_registry_is_taken_and_nothing_twice() {
-        let mut book = Book::default();
-        book.exclude(Range { first: 6, last: 9 });
+        let mut contents = RegistryContents::default();
+        contents.add_exclusion(NumberRange { first: 6, last: 9 });
         for number in 0..5 {
-            book.insert(&row_of(number, "t", format!("/home/{number}").as_bytes()));
+            contents.insert(&row_of(number, "t", format!("/home/{number}").as_bytes()));
         }
-        let mut text = book.to_bytes();
+        let mut text = contents.to_bytes();
         text.truncate(text.len() - 35);
         text.extend_from_slice(b"\n2 1 2 - t /other\n9 1 2 - t /home/1\n\0\0\0\n7 1 2 - t /cut");
-        let (found, lost) = Book::recover(&text);
+        let (found, lost) = RegistryContents::recover(&text);
         assert_eq!(found.numbers().unwrap(), [0, 1, 2, 3]);
-        assert_eq!(found.exclusions(), [Range { first: 6, last: 9 }]);
+        assert_eq!(found.exclusions(), [NumberRange { first: 6, last: 9 }]);
         assert_eq!(lost, 5);
     }
 
     #[test]
     fn another_version_is_told_from_damage() {
-        let why = |text: &[u8]| Book::parse(text.to_vec()).err();
-        assert_eq!(why(b"aba-lock-registry 1 x\n"), Some(Unreadable::Version("1".into())));
-        assert_eq!(why(b"aba-lock-registry 12\nnew\n"), Some(Unreadable::Version("12".into())));
+        let why = |text: &[u8]| RegistryContents::parse(text.to_vec()).err();
+        assert_eq!(why(b"aba-lock-registry 1 x\n"), Some(UnreadableRegistry::Version("1".into())));
+        assert_eq!(why(b"aba-lock-registry 12\nnew\n"), Some(UnreadableRegistry::Version("12".into())));
         for damaged in
             [&b""[..], b"\0\0\0", b"aba-lock-registry x\n", b"aba-lock-registry 2 \n", b"aba-lock-registry 2\n"]
         {
-            assert_eq!(why(damaged), Some(Unreadable::Damaged));
+            assert_eq!(why(damaged), Some(UnreadableRegistry::Damaged));
         }
     }
 }

@@ -1,0 +1,39 @@
+//! Limits.
+
+use super::finding::{Finding, Report};
+use crate::os;
+
+const LIMITS: &str = "limits";
+
+/// The descriptor on which the shell library holds the first lock of a script, and the last that it may use.
+const FIRST_FD: u64 = 200;
+const LAST_FD: u64 = 254;
+
+/// The most bytes that a holder record has, as a limit on the size of files has to allow.
+const RECORD: u64 = 8192;
+
+/// Limits of this process (`ulimit`), which its children have, too.
+pub(super) fn check_limits(report: Report) {
+    let (files, most) = os::limit_of_open_files();
+    let raise = if most > files && most > FIRST_FD { "`ulimit -n 1024`" } else { "as root, or in limits.conf(5)" };
+    report(match files {
+        0..=FIRST_FD => {
+            let found = format!("ulimit -n is {files}: aba_lock_operation holds its lock on descriptor {FIRST_FD}");
+            Finding::wrong(LIMITS, found).hint(format!("raise it: {raise}"))
+        }
+        _ if files <= LAST_FD => {
+            let found = format!("ulimit -n is {files}: a script can hold {} locks at once", files - FIRST_FD);
+            Finding::note(LIMITS, found).hint(format!("if that is too few, raise it: {raise}"))
+        }
+        _ => Finding::fine(LIMITS, format!("ulimit -n is {}", format_limit(files))),
+    });
+    let size = os::limit_of_file_size();
+    if size < RECORD {
+        let found = format!("ulimit -f allows files of {size} bytes: who holds a lock cannot be written down");
+        report(Finding::note(LIMITS, found).hint("raise it: `ulimit -f unlimited`"));
+    }
+}
+
+fn format_limit(limit: u64) -> String {
+    if limit == u64::MAX { "unlimited".to_owned() } else { limit.to_string() }
+}

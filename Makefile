@@ -126,6 +126,8 @@ lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pag
 	! grep -nE '(==|!=) [^ ]*\[(!|\[:|.-)' shell/aba-lock.bash shell/run_once.bash
 	! grep -n 'builtin read ' $(SOURCED_FILES) | grep -vE 'IFS=[^;]* builtin read|read -r -t 0'
 	mandoc -T lint -W warning $(MAN)/*.1 $(MAN)/*.7 $(MAN)/*.8
+	@# Its exit status is 0 in spite of warnings.
+	! for page in $(MAN)/*.[178]; do groff -mandoc -ww -z -Tutf8 "$$page" 2>&1; done | grep .
 
 format: ## Format all sources
 	$(CARGO) fmt --all

@@ -13,133 +13,100 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Errors from acquiring, examining and releasing locks.
+/// An error from acquiring, examining or releasing a lock.
 #[derive(Debug)]
 pub enum LockError {
-    /// An error of the layer below.
     Store(StoreError),
-    /// An error of the layer below.
     Command(CommandError),
-    /// The lock file cannot be opened or made.
+    /// The lock file cannot be opened or created.
     Open {
-        /// The lock file.
         path: PathBuf,
-        /// The user whose file it is, where that may be the cause.
+        /// The user who owns the file, if that may be the cause.
         owner: Option<String>,
-        /// The system's reason.
         source: io::Error,
     },
-    /// A lock file cannot be removed.
+    /// The lock file cannot be removed.
     Remove {
-        /// The lock file.
         path: PathBuf,
-        /// The system's reason.
         source: io::Error,
     },
-    /// The lock file cannot be looked at.
+    /// The metadata of the lock file cannot be read.
     Look {
-        /// The lock file.
         path: PathBuf,
-        /// The system's reason.
         source: io::Error,
     },
-    /// What stands at the path of the lock file is not a regular file.
+    /// The file at the path is of another type.
     NotRegular {
-        /// The path.
         path: PathBuf,
-        /// What it is instead.
         kind: &'static str,
     },
-    /// There is no `/proc` that tells who has a lock.
+    /// There is no `/proc` that shows the holders of locks.
     Blind,
     /// The descriptor is not open.
     BadDescriptor {
-        /// Its number.
         fd: RawFd,
     },
-    /// The descriptor is open on something else than the file that the name leads to: the file was replaced
-    /// since it was opened, or it never was that file.
+    /// The descriptor is open on another file than the one at the path: the file was replaced since it was opened, or it never
+    /// was that file.
     Replaced {
-        /// Its number.
         fd: RawFd,
-        /// The file that the name leads to.
         path: PathBuf,
     },
     /// The lock file was replaced each time that it was opened.
     KeepsChanging {
-        /// The lock file.
         path: PathBuf,
     },
-    /// The file system does not lock.
+    /// The file system does not support locks.
     Unsupported {
-        /// The lock file.
         path: PathBuf,
-        /// The file system's name.
         file_system: String,
-        /// The system's reason.
         source: io::Error,
     },
     /// The kernel does not say whether a descriptor holds its lock.
     Unknown {
-        /// The descriptor.
         fd: i32,
-        /// The lock file.
         path: PathBuf,
-        /// The system's reason.
         source: io::Error,
     },
-    /// The kernel would not lock, for another reason.
+    /// The kernel refused the lock for another reason.
     Lock {
-        /// The lock file.
         path: PathBuf,
-        /// The system's reason.
         source: io::Error,
     },
-    /// Another has the lock, and we were not to wait.
+    /// Another process holds the lock, and the caller does not wait.
     Busy {
-        /// The name of the lock.
         label: String,
-        /// The lock file.
         path: PathBuf,
-        /// Whose that is: a name that is no lock's may be called as one is.
+        /// Tells a file of the user from a lock with the same label.
         kind: Kind,
     },
-    /// To wait for it would have no end: who has it waits, perhaps over others, for a lock that we have.
+    /// The wait would never end: the holder waits, perhaps through others, for a lock of this process.
     Deadlock {
-        /// The name of the lock, or of the task.
         label: String,
-        /// Who waits for whom.
         circle: Box<Circle>,
     },
-    /// Another still had the lock when the time was up.
+    /// Another process still held the lock when the time limit passed.
     TimedOut {
-        /// The name of the lock.
         label: String,
-        /// The lock file.
         path: PathBuf,
-        /// Whose that is.
         kind: Kind,
-        /// How long we waited.
         after: Duration,
     },
     /// The script holds the lock shared and asks for it exclusive.
     Upgrade {
-        /// The name of the lock.
         label: String,
-        /// The mode that is held.
         held: Mode,
     },
-    /// The script for which we waited has ended.
+    /// The script for which this process waited has ended.
     ScriptEnded {
-        /// The name of the lock.
         label: String,
     },
-    /// The program that keeps leases is not installed.
+    /// The keeper of leases is not installed.
     NoKeeper,
 }
 
 impl LockError {
-    /// The class of the error, which decides the exit status.
+    /// Returns the class of the error, which decides the exit status.
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
@@ -163,7 +130,7 @@ impl LockError {
         }
     }
 
-    /// The path that could not be used, if it may lie in the directory of locks or of tasks.
+    /// Returns the path that could not be used, if it may be in the directory of locks or of tasks.
     #[must_use]
     pub fn path_in_root(&self) -> Option<&Path> {
         match self {
@@ -173,7 +140,7 @@ impl LockError {
         }
     }
 
-    /// The remedy, if one is known.
+    /// Returns advice for the user, if there is any.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
@@ -278,7 +245,7 @@ impl From<CommandError> for LockError {
 }
 
 impl LockError {
-    /// The error for a file that the system did not lock.
+    /// Returns the error for a file that the system did not lock.
     pub(crate) fn cannot_lock(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.raw_os_error() {

@@ -1,28 +1,36 @@
-//! The event log: what became of each lock that was asked for, a line of JSON an event, for those who run this in
-//! production. Off unless `ABA_LOCK_LOG` names a file or a socket ([`crate::base::environment::event_log`]), and free then.
+//! The event log: one line of JSON for each event of a lock, for monitoring. It is off, and costs nothing, unless
+//! `ABA_LOCK_LOG` names a file or a socket ([`crate::base::environment::event_log`]).
 //!
-//! What is promised:
+//! The functions in `report` write the events of [`acquire`](super::acquire), [`release`](super::release) and `update`.
 //!
-//! - A line is written with one call, at the end of the file (`O_APPEND`), and has at most [`MAX_LINE`] bytes, newline
-//!   included: what several write does not mix. Long texts in it are cut, and end in `…`.
-//! - The file is opened for each line, so it may be renamed at any time; whoever comes next makes a new one, for its
-//!   user alone (0600). One that is there is used as it is, behind links, too: the user named it.
-//! - No file is made in `/dev`, nor in the place of the socket of `syslog` or `journald`.
-//! - Nothing waits for a reader: a FIFO without one, or a full socket, loses the line.
-//! - That a line cannot be written never changes what becomes of a lock: [`take_failure`] tells of it, once.
+//! Promises:
 //!
-//! What is not: a line for all that happens. A lock whose script or command just ends, or is killed, is released by the
-//! kernel, and nobody is there to write that; nor is a wait told of that a signal ended. A full disk may cut a line.
+//! - A line is written with one call, at the end of the file (`O_APPEND`), and has at most [`MAX_LINE`] bytes with its newline.
+//!   So lines of several processes do not mix. Long texts in it are cut, and end in `…`.
+//! - The file is opened for each line, so it can be renamed at any time. The next writer creates a new one that only its user can
+//!   read (0600). An existing file is used as it is, and links to it are followed, because the user named it.
+//! - No file is created in `/dev`, nor at the path of the socket of `syslog` or `journald`.
+//! - A write never waits for a reader. If a FIFO has no reader, or a socket is full, the line is lost.
+//! - A line that cannot be written never changes the result for a lock. [`take_failure`] returns the first such failure once.
 //!
-//! A socket gets datagrams, as syslog(3) sends them but without the time, which its reader knows.
+//! Not every event has a line. If a script or command ends or is killed, the kernel releases its lock, and no process is left
+//! to write that. A wait that is ended by a signal is not logged, either. On a full disk a line may be cut.
+//!
+//! A socket gets datagrams in the format of syslog(3), but without the time, which its reader adds.
+//!
+//! The files, each of which only imports from those above it:
+//!
+//! - `entry`: an event, and its line
+//! - `log`: the file or socket that gets the lines
+//! - `report`: the functions that log events
 
-mod line;
+mod entry;
 mod log;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 mod report;
 
-pub use line::{LockEvent, MAX_LINE};
+pub use entry::{LockEvent, MAX_LINE};
 pub use log::{check_writable, take_failure};
 pub(crate) use report::{log_acquired, log_release};
 pub use report::{log_event, log_released};

@@ -1,7 +1,16 @@
-//! Who holds a lock, and who waits for it: the kernel's word, and beside it the holder record as far as the kernel bears it
-//! out.
+//! Observes locks: which processes hold and wait for a lock, as the kernel says, and what its record adds.
 //!
-//! Looking takes no lock, so it never makes another's try fail.
+//! `status`, `list`, `doctor`, `unlock --kill` and the messages about contention call the functions in `observe`. They take no
+//! lock, so they never make another process fail to acquire one.
+//!
+//! The files, each of which only imports from those above it:
+//!
+//! - `lock_file`: the identity of a lock file
+//! - `holder`, `waiter`: the facts about a process
+//! - `state`: the result, as plain data
+//! - `belief`: how far a record can be believed
+//! - `observe`: the functions that observe flock(2) locks
+//! - [`ranges`]: the same for fcntl(2) locks
 
 mod belief;
 mod holder;

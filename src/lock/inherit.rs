@@ -1,5 +1,8 @@
-//! Commands that run while a lock is held: the descriptors that they inherit, and the programs that close these. Commands that
-//! are given as one text.
+//! Prepares commands that run while a lock is held: decides which locks they inherit, and builds commands from the text of an
+//! option.
+//!
+//! A process that inherits the descriptor of a lock holds the lock until it ends. The helper calls this before it becomes or
+//! starts the command of `lock`, and the keeper and `update` for the commands of their options.
 
 use crate::base::environment::{NAME, inherited_descriptors};
 use crate::base::error::CommandError;
@@ -11,37 +14,37 @@ use std::io;
 use std::os::fd::RawFd;
 use std::path::Path;
 
-/// The lowest descriptor on which locks are handed down to commands: out of the way of scripts, which use the low
-/// numbers as they please, and 200 for locks of their own.
+/// The lowest descriptor on which commands inherit locks. Scripts use the low numbers for their own files, and 200 for their own
+/// locks.
 pub(crate) const LOWEST_FD: RawFd = 500;
 
-/// Commands that close every descriptor they were given before they do their work: became we one of them, the
-/// lock would be dropped at once. (OpenSSH's client and sudo(8) call closefrom(2) at start-up.)
+/// Commands that close all descriptors that they inherit. If the helper became one of them, the lock would be released at once.
+/// (OpenSSH's client and sudo(8) call closefrom(2) at start-up.)
 const CLOSE_DESCRIPTORS: [&str; 3] = ["doas", "ssh", "sudo"];
 
-/// Whether a program is known to close what it is handed.
+/// Returns true if a program is known to close the descriptors that it inherits.
 #[must_use]
 pub fn closes_descriptors(program: &OsStr) -> bool {
     let name = Path::new(program).file_name();
     name.is_some_and(|name| CLOSE_DESCRIPTORS.iter().any(|known| name == *known))
 }
 
-/// The words that run the text of an option (`--check`, `--on-busy`, `--on-lost`) as a shell command.
+/// Returns the words that run the text of an option (`--check`, `--on-busy`, `--on-lost`) as a shell command.
 ///
-/// `argument` is `$1` for the text. It is never pasted into the text, where the shell would interpret it.
+/// The text gets `argument` as `$1`. It is not inserted into the text, where the shell would interpret it.
 #[must_use]
 pub fn build_shell_command(text: &str, argument: &OsStr) -> Vec<OsString> {
     ["/bin/sh", "-c", "--", text, "sh"].into_iter().map(OsString::from).chain([argument.to_owned()]).collect()
 }
 
-/// Becomes the command of `--on-busy`, which gets the name of the lock. Returns only if that fails, with the reason.
+/// Becomes the command of `--on-busy`, which gets the name of the lock. Returns only if that fails.
 #[must_use]
 pub fn exec_shell(text: &str, name: &str) -> io::Error {
     let command = os::Command::new(&build_shell_command(text, OsStr::new(name)), &[(NAME, name.to_owned())]);
     command.map_or_else(|error| error, |command| command.exec())
 }
 
-/// Hands locks down to the command that we are to become. What to say of it in `ABA_LOCK_FDS`.
+/// Makes the locks inheritable for the command that this process becomes. Returns the value of `ABA_LOCK_FDS`.
 pub fn hand_down_locks<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> Result<String, LockError> {
     let mut fds = inherited_descriptors();
     for guard in guards {
@@ -53,7 +56,7 @@ pub fn hand_down_locks<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> Resul
     Ok(format_descriptors(&fds))
 }
 
-/// The descriptor on which each lock can be reached by a program that we become.
+/// Makes one lock inheritable for the program that this process becomes. Returns its descriptor.
 pub fn hand_down_lock(guard: &Guard) -> Result<RawFd, LockError> {
     match guard.inherited {
         Some(fd) => Ok(fd),
@@ -62,8 +65,8 @@ pub fn hand_down_lock(guard: &Guard) -> Result<RawFd, LockError> {
     }
 }
 
-/// Keeps locks from a command that we start, also those that an ancestor handed down. What to say of the others in
-/// `ABA_LOCK_FDS`.
+/// Keeps a command that this process starts from inheriting the locks, including those that an ancestor handed down. Returns the
+/// value of `ABA_LOCK_FDS`, which lists the other locks that were handed down.
 pub fn withhold_locks<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> String {
     let kept: Vec<RawFd> = guards.into_iter().filter_map(|guard| guard.inherited).collect();
     for fd in &kept {
@@ -73,13 +76,13 @@ pub fn withhold_locks<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> String
     format_descriptors(&fds)
 }
 
-/// Returns the status with which we end after our child, which ended with `status`. [`CommandError::Signalled`]: it died of a signal that
-/// we got, too, and of which we must die.
+/// Returns the exit status of this process after its child ended with `status`. Fails with [`CommandError::Signalled`] if the
+/// child died of a signal that this process got, too, and must die of.
 pub fn check_child_status(child: &os::Child, status: i32) -> Result<i32, CommandError> {
     child.died_with_us(status).map_or(Ok(status), |signal| Err(CommandError::Signalled { signal }))
 }
 
-/// Descriptors as `ABA_LOCK_FDS` lists them.
+/// Returns the descriptors in the format of `ABA_LOCK_FDS`.
 #[must_use]
 pub fn format_descriptors(fds: &[RawFd]) -> String {
     let list: Vec<String> = fds.iter().map(RawFd::to_string).collect();

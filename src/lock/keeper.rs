@@ -1,5 +1,6 @@
-//! The keeper, `aba-lock-keeper`: a program of its own for locks of more than one machine. Nothing of it is linked in here:
-//! we become it, or ask it.
+//! Starts `aba-lock-keeper`, the program that keeps a lease at a server, for locks across machines.
+//!
+//! No code of the keeper is linked into the helper. The helper becomes the keeper, or runs it and reads its output.
 
 use crate::base::error::CommandError;
 use crate::base::programs::keeper;
@@ -13,16 +14,17 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// Far behind the content of a lock file: from here on keepers lock bytes of it, each for its lease.
+/// The offset in a lock file, far after its content, from which on each keeper locks one byte for its lease.
 pub const FIRST_LEASE_BYTE: u64 = 1 << 61;
 
-/// Whether there is a keeper for whoever has the lock that is open as `file`.
+/// Returns true if a keeper runs for the holder of the lock that is open as `file`.
 pub fn has_keeper(file: &File) -> io::Result<bool> {
     Ok(os::range_in_the_way(file, Mode::Exclusive, FIRST_LEASE_BYTE, 0)?.is_some())
 }
 
-/// Whether the lock that is held on this descriptor of ours has a lease, or had one when it was taken. What is in the file is
-/// enough, and so is a keeper: not what the environment says, which others write and forget.
+/// Returns true if the lock that is held on descriptor `fd` has a lease, or had one when it was acquired.
+///
+/// Only the record and a running keeper count. The environment does not, because other programs may set it and not clear it.
 #[must_use]
 pub fn has_lease(fd: RawFd) -> bool {
     let Some(file) = os::second_descriptor(fd) else { return false };
@@ -30,28 +32,28 @@ pub fn has_lease(fd: RawFd) -> bool {
         || has_keeper(&file).unwrap_or(false)
 }
 
-/// The keeper that goes with this program.
+/// The installed keeper.
 #[derive(Debug)]
 pub struct Keeper {
     program: PathBuf,
 }
 
-/// What it answered.
+/// The result of a call of the keeper.
 #[derive(Debug)]
 pub struct KeeperAnswer {
-    /// Its exit status.
+    /// The exit status.
     pub status: i32,
-    /// What it printed.
+    /// The text that it printed.
     pub text: String,
 }
 
 impl Keeper {
-    /// [`LockError::NoKeeper`] if it is not installed.
+    /// Finds the keeper. Fails with [`LockError::NoKeeper`] if it is not installed.
     pub fn find() -> Result<Self, LockError> {
         keeper().map(|program| Self { program }).ok_or(LockError::NoKeeper)
     }
 
-    /// Becomes it. Returns only when that fails, with the reason.
+    /// Becomes the keeper. Returns only if that fails.
     #[must_use]
     pub fn exec(&self, words: Vec<OsString>, variables: &[(&str, String)]) -> CommandError {
         let mut all = vec![self.program.clone().into_os_string()];
@@ -63,11 +65,11 @@ impl Keeper {
         CommandError::new(&self.program.to_string_lossy(), error)
     }
 
-    /// Runs it, and takes what it prints.
+    /// Runs the keeper and returns its output.
     pub fn ask(&self, words: &[&str]) -> Result<KeeperAnswer, CommandError> {
         let output = Command::new(&self.program).args(words).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
         let output = output.map_err(|error| CommandError::new(&self.program.to_string_lossy(), error))?;
-        // Ended by a signal, it has said nothing that counts.
+        // If a signal ended it, its output does not count.
         let status = output.status.code().unwrap_or(125);
         Ok(KeeperAnswer { status, text: String::from_utf8_lossy(&output.stdout).into_owned() })
     }

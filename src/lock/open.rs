@@ -1,4 +1,4 @@
-//! Opening and creating lock files.
+//! Opens lock files, and creates those that do not exist yet.
 
 use crate::base::target::{Kind, Target};
 use crate::lock::error::LockError;
@@ -12,32 +12,32 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-/// How often a lock file may be replaced between opening and locking before we give up. It takes somebody who
-/// removes it in a loop.
+/// The maximum number of times that a lock file is opened again because it was replaced before it was locked. More are only
+/// needed if another process removes the file in a loop.
 pub(super) const MAX_OPENS: u32 = 1000;
 
-/// How often to pause, when a lock file cannot be opened because another process has it to itself: for some seconds.
+/// The maximum number of pauses of [`OPEN_AGAIN`] while another process has a lease on the file: some seconds.
 const MAX_PAUSES: u32 = 5000;
 
-/// How soon to open it again while another process has it to itself.
 const OPEN_AGAIN: Duration = Duration::from_millis(1);
 
-/// Opens the lock file, and makes it and its directory where they are not there yet.
+/// Opens the lock file, and creates it and its directory if they do not exist.
 pub fn open_lock_file(target: &Target, store: Option<&Store>) -> Result<File, LockError> {
     let path = &target.path;
     let mut options = OpenOptions::new();
-    // O_NOFOLLOW: a link here was planted. O_NONBLOCK: opening a FIFO would hang. O_NOCTTY: so could a terminal.
+    // O_NOFOLLOW: another user may have planted a link. O_NONBLOCK: to open a FIFO would block, and so could a terminal,
+    // which O_NOCTTY keeps from becoming ours.
     options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
     let mut opened = open_in_turn(&options, path);
     for _ in 0..MAX_OPENS {
-        if !is(&opened, libc::ENOENT) {
+        if !has_failed_with(&opened, libc::ENOENT) {
             break;
         }
         if let (Kind::Named, Some(store)) = (target.kind, store) {
             store.make()?;
         }
         opened = match create(options.clone(), target) {
-            // Another process made it in this instant, or it is a link that leads nowhere.
+            // Another process has just created it, or it is a link to a file that does not exist.
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => open_in_turn(&options, path),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                 opened = Err(error);
@@ -46,7 +46,8 @@ pub fn open_lock_file(target: &Target, store: Option<&Store>) -> Result<File, Lo
             created => created,
         };
     }
-    if [libc::EACCES, libc::EROFS, libc::EISDIR, libc::EPERM, libc::ETXTBSY].iter().any(|errno| is(&opened, *errno)) {
+    let is_unwritable = |errno: &i32| has_failed_with(&opened, *errno);
+    if [libc::EACCES, libc::EROFS, libc::EISDIR, libc::EPERM, libc::ETXTBSY].iter().any(is_unwritable) {
         // A descriptor that can only be read is enough to lock.
         opened = match open_in_turn(options.write(false), path) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => opened,
@@ -62,10 +63,11 @@ pub fn open_lock_file(target: &Target, store: Option<&Store>) -> Result<File, Lo
     }
 }
 
-/// Creates the lock file. `EEXIST`: it is there by now.
+/// Creates the lock file, or fails with `EEXIST` if another process has created it.
 ///
-/// Only after it was not found: in a sticky directory `fs.protected_regular` refuses `O_CREAT` for an existing file of another
-/// user, even to root. And with `O_EXCL`, so that a file that is given to the owner of the directory is certainly new.
+/// This is called only for a file that was not found: in a sticky directory, `fs.protected_regular` refuses `O_CREAT` for an
+/// existing file of another user, even to root. `O_EXCL` makes sure that a file that is given to the owner of the directory is
+/// new.
 fn create(mut options: OpenOptions, target: &Target) -> io::Result<File> {
     let path = &target.path;
     options.create_new(true).mode(if target.kind == Kind::Named { 0o600 } else { 0o666 });
@@ -73,14 +75,15 @@ fn create(mut options: OpenOptions, target: &Target) -> io::Result<File> {
         return open_in_turn(&options, path);
     }
     let file = os::as_owner(path.parent().unwrap_or(path), || open_in_turn(&options, path))?;
-    // Whatever the umask: a file that its user cannot open would make every later attempt to lock it fail.
+    // The umask may have removed these bits. If the user could not open the file, every later attempt to lock it would fail.
     if let Some(mode) = file.metadata().ok().map(|data| data.mode() & 0o777).filter(|mode| mode & 0o600 != 0o600) {
         let _ = file.set_permissions(fs::Permissions::from_mode(mode | 0o600));
     }
     Ok(file)
 }
 
-/// Opens it, if need be after `clean`, which for an instant has a file that nobody had open to itself.
+/// Opens a file, and tries again while another process has a lease on it. [`clean`](super::clean) holds a lease for an instant,
+/// to be sure that no other process has the file open. With `O_NONBLOCK` the kernel refuses to open the file in that time.
 pub(super) fn open_in_turn(options: &OpenOptions, path: &Path) -> io::Result<File> {
     for _ in 0..MAX_PAUSES {
         match options.open(path) {
@@ -91,25 +94,26 @@ pub(super) fn open_in_turn(options: &OpenOptions, path: &Path) -> io::Result<Fil
     options.open(path)
 }
 
-fn is(opened: &io::Result<File>, errno: i32) -> bool {
+fn has_failed_with(opened: &io::Result<File>, errno: i32) -> bool {
     matches!(opened, Err(error) if error.raw_os_error() == Some(errno))
 }
 
+/// Returns the error for a lock file that could not be opened.
 pub(super) fn cannot_open(path: &Path, source: io::Error) -> LockError {
-    let there = fs::symlink_metadata(path).ok();
-    match &there {
+    let found = fs::symlink_metadata(path).ok();
+    match &found {
         Some(data) if !data.is_file() && !data.is_dir() => {
             LockError::NotRegular { path: path.to_owned(), kind: word_for(data.file_type()) }
         }
         _ => {
-            let foreign = there.filter(|data| data.uid() != os::user_id());
+            let foreign = found.filter(|data| data.uid() != os::user_id());
             LockError::Open { path: path.to_owned(), owner: foreign.map(|data| process::user_name(data.uid())), source }
         }
     }
 }
 
-/// Whether anything can be known of a lock: not if its directory may not be searched, or if its file is none that can be
-/// locked.
+/// Fails if the state of a lock cannot be observed, because its directory cannot be searched or its file is of a type that
+/// cannot be locked. A file that does not exist is no error.
 pub fn check_lock_file(target: &Target) -> Result<(), LockError> {
     let path = &target.path;
     match fs::symlink_metadata(path) {

@@ -1,4 +1,21 @@
-//! The process for which an inherited descriptor holds its lock.
+//! Decides whether a process may share a lock that a descriptor inherited by it holds already.
+//!
+//! [`acquire`](super::acquire) asks this for each such descriptor. A process may share the lock if its holder is one of the
+//! ancestors of the process, and lives. If the holder has ended, two of its orphans may have the descriptor, and both would be
+//! granted the lock:
+//!
+//! 1. Holder H acquires the lock, starts A and B, and ends. A and B keep the descriptor, and so the lock, alive.
+//! 2. A asks for the lock. It must be refused, because B may ask as well, at the same time.
+//!
+//! The holder is the process in the record, if the kernel names the locker of that record. In two cases the record does not
+//! serve: if this acquisition has no record of its own (`--file`, a shared lock, a full file system, a file that we cannot
+//! write), and if the kernel does not name a locker that has ended, as in every pid namespace but the first. Then the holder
+//! is the owner of the open file description (`F_SETOWN`). The kernel keeps the owner for all copies of the descriptor, and
+//! clears it when that process ends, so it is never the pid of an unrelated process. A release clears it, too.
+//!
+//! If H is killed after it acquired the lock and before it set the owner, there is no holder. The next process is then refused
+//! as long as the descriptor is open elsewhere. A process in another pid namespace cannot know whether the holder lives, so it
+//! believes the record.
 
 use crate::lock::record::{self, Content};
 use crate::os::proc::{lock_table, process};
@@ -7,7 +24,7 @@ use std::fs::File;
 use std::iter;
 use std::os::fd::AsRawFd;
 
-/// Returns true if it is worth asking the kernel whether the script's descriptor already holds its lock: if the process that
+/// Returns true if the kernel should be asked whether the descriptor of the script already holds its lock: if the process that
 /// took it last still runs, or if the description has an owner. Otherwise there is no lock that could be lost.
 pub(super) fn may_be_held(content: &Content, file: &File) -> bool {
     let by_record = match content {
@@ -18,16 +35,16 @@ pub(super) fn may_be_held(content: &Content, file: &File) -> bool {
     by_record || os::owner(file).is_some()
 }
 
-/// Whether `process` is the one that took the lock last.
+/// Returns true if `process` is the one that acquired the lock last.
 pub(super) fn is_taker(content: &Content, process: u32) -> bool {
     matches!(content, Content::Record(record) if record.pid == process && process::is_alive(process, record.tick))
 }
 
 /// The process for which the lock of an open file description was acquired.
 enum DescriptionHolder {
-    /// This process, which ran at that tick.
+    /// The process with this pid, which ran at this tick.
     Process(u32, Option<u64>),
-    /// It is above the top of this pid namespace and cannot be seen, whether it lives or not.
+    /// A process in another pid namespace. It cannot be seen whether it lives.
     OtherNamespace,
     /// No living process, or another program acquired the lock.
     Unknown,
@@ -46,46 +63,46 @@ fn find_holder(file: &File, locker: u32) -> DescriptionHolder {
 }
 
 /// Returns true if the lock of this open file description was acquired for `process` or for a living ancestor of it. Otherwise
-/// its holder has ended or is a sibling, and the lock is not ours to share, although we inherited it.
-pub(super) fn held_from_above(file: &File, process: u32) -> bool {
+/// its holder has ended or is a sibling, and `process` must not share the lock, although it inherited it.
+pub(super) fn is_held_from_above(file: &File, process: u32) -> bool {
     let locker = lock_table::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
     match find_holder(file, locker) {
         DescriptionHolder::OtherNamespace => true,
-        DescriptionHolder::Process(pid, tick) => is_ancestor(pid, tick, process),
+        DescriptionHolder::Process(pid, tick) => is_living_ancestor(pid, tick, process),
         DescriptionHolder::Unknown => ancestors(process).contains(&locker),
     }
 }
 
-/// Returns true if this program acquired it, on a descriptor of `process` or of a living ancestor.
-pub(super) fn held_for_ancestor(file: &File, process: u32) -> bool {
+/// Returns true if this program acquired the lock, on a descriptor of `process` or of a living ancestor.
+pub(super) fn is_held_for_ancestor(file: &File, process: u32) -> bool {
     let locker = lock_table::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
-    matches!(find_holder(file, locker), DescriptionHolder::Process(pid, tick) if is_ancestor(pid, tick, process))
+    matches!(find_holder(file, locker), DescriptionHolder::Process(pid, tick) if is_living_ancestor(pid, tick, process))
 }
 
-fn is_ancestor(pid: u32, tick: Option<u64>, process: u32) -> bool {
+fn is_living_ancestor(pid: u32, tick: Option<u64>, process: u32) -> bool {
     // If `/proc` does not show them, the ancestors are this process and its parent, which live.
     ancestors(process).contains(&pid)
         && tick.is_none_or(|tick| process::is_alive(pid, tick) || !process::has_our_numbers())
 }
 
-/// Returns `process` and those processes above it that can be known.
+/// Returns `process` and those of its ancestors that can be seen.
 fn ancestors(process: u32) -> Vec<u32> {
     if process::has_our_numbers() {
-        return iter::successors(Some(process), |pid| process::parent(*pid)).take_while(|pid| *pid != 0).collect();
+        return iter::once(process).chain(process::ancestors(process)).collect();
     }
-    // `/proc` is of another pid namespace: its numbers would be those of strangers.
+    // `/proc` is of another pid namespace, so its pids are those of unrelated processes.
     let parent = (process == std::process::id()).then(os::parent_id).filter(|pid| *pid != 0);
     iter::once(process).chain(parent).collect()
 }
 
-/// The mode in which this very open file description holds its lock already.
+/// Returns the mode in which this very open file description already holds its lock.
 #[cfg(target_os = "linux")]
 pub(super) fn held_mode(file: &File) -> Option<Mode> {
     let lock = lock_table::lock_of_descriptor(file.as_raw_fd())?;
     Some(if lock.exclusive { Mode::Exclusive } else { Mode::Shared })
 }
 
-/// Elsewhere the kernel does not say; the script that handed the descriptor down does.
+/// Elsewhere the kernel does not say, but the script that handed the descriptor down does.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn held_mode(_: &File) -> Option<Mode> {
     None

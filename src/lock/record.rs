@@ -1,19 +1,29 @@
-//! The holder record: who took the lock, as text inside the lock file.
+//! The holder record: the process that acquired the lock, as text in the lock file.
 //!
-//! One `key=value` a line, values quoted as a shell reads them, `aba_lock_record` first and `token` last; a
-//! text without both is not (or not yet) a record. It is written with one call over what was there, and the
+//! The record has one `key=value` on each line, with values quoted as a shell reads them. `aba_lock_record` comes first and
+//! `token` last. A text without both is not (or not yet) a record. It is written with one call over the old content, and the
 //! file is cut to its length afterwards, so a reader sees the new record or an incomplete one.
 //!
-//! The record counts only while the lock is held, and only if the kernel names its `locker`: nobody removes
-//! it on release, because a killed holder could not. A file with other content is somebody's data (`--file`
-//! takes any path): it is never written to.
+//! A record only counts while the lock is held, and only if the kernel names its `locker`. It is not removed on release,
+//! because a killed holder could not do that. A file with other content has foreign data (`--file` takes any path), and is never
+//! written to.
+//!
+//! [`acquire`](super::acquire) and the tasks write records. [`holders`](super::holders) and the event log read them.
+//!
+//! The files, each of which only imports from those above it:
+//!
+//! - `value`: quoting and shortening of values
+//! - `format`: [`Record`], and its form as text
+//! - `draft`: [`RecordDraft`], a record that is built before the lock is granted
+//! - `file`: reading and writing the record in a lock file
+//! - `token`: fencing tokens
 
-pub mod draft;
-pub mod file;
-pub mod format;
+mod draft;
+mod file;
+mod format;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
-pub mod token;
+mod token;
 mod value;
 
 pub use draft::{RecordDraft, Taker};
@@ -21,3 +31,4 @@ pub use file::{last_token, read, read_path, write};
 pub(crate) use file::{read_descriptor, write_text};
 pub use format::{Content, Record};
 pub use token::next_token;
+pub(super) use value::cut;

@@ -1,4 +1,7 @@
-//! Releasing the lock of a script's descriptor.
+//! Releases the lock on a descriptor of a script, and reports the mode in which a descriptor holds one.
+//!
+//! `unlock --fd`, `status --fd` and the keeper of leases call this. A lock on our own descriptors is released by dropping its
+//! [`Guard`](super::request::Guard).
 
 use crate::lock::error::LockError;
 use crate::lock::events;
@@ -8,27 +11,27 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Releases the lock on the script's descriptor `fd`, for every copy of it at once.
+/// Releases the lock on descriptor `fd` of the script, and with it the lock on all copies of that descriptor.
 ///
-/// [`LockError::Replaced`] when `path` is given and `fd` is open on some other file than the one that is or was there.
+/// Fails with [`LockError::Replaced`] if `fd` is open on a file that is not, and never was, the one at `path`.
 pub fn release_descriptor(fd: RawFd, path: Option<&Path>) -> Result<(), LockError> {
     let file = os::second_descriptor(fd).ok_or(LockError::BadDescriptor { fd })?;
     if let Some(path) = path {
-        // A file that was removed has no name any more, and is to be released like the others.
+        // A removed file has no path any more, so it cannot be compared. Its lock is released like others.
         let removed = file.metadata().is_ok_and(|data| data.nlink() == 0);
         if !removed && !leads_to(path, &file) {
             return Err(LockError::Replaced { fd, path: path.to_owned() });
         }
     }
-    // Before it: in the log, the next one is to come after us.
+    // This comes before the release, so that the next holder comes after it in the log.
     events::log_release(&file);
-    // If another program locks this description next, as flock(1) does, the lock is not that of the old owner.
+    // If another program, such as flock(1), locks this description next, the previous owner does not hold that lock.
     os::set_owner(&file, 0);
     os::unlock(&file).map_err(|source| LockError::Lock { path: path.unwrap_or(Path::new("")).to_owned(), source })
 }
 
-/// How the lock at `path` is held through descriptor `fd` of this process; `None` when it is not, or when that
-/// is not the file that `path` leads to. [`LockError::Unknown`] where the kernel cannot be asked.
+/// Returns the mode in which descriptor `fd` of this process holds the lock at `path`. `None`: it does not hold it, or it is
+/// open on another file. Fails with [`LockError::Unknown`] if the kernel cannot be asked.
 pub fn read_held_mode(fd: RawFd, path: &Path) -> Result<Option<Mode>, LockError> {
     let Some(file) = os::second_descriptor(fd) else { return Ok(None) };
     if !leads_to(path, &file) {

@@ -1,4 +1,6 @@
-//! The request for locks and its result, as plain data.
+//! A request for locks and its result, as plain data.
+//!
+//! Callers of [`acquire`](super::acquire) build a [`Request`] and get [`Acquired`], which has one [`Guard`] for each lock.
 
 use crate::base::target::{Target, Wait};
 use crate::os::{self, Mode};
@@ -8,25 +10,22 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How locks are to be taken.
+/// How to acquire locks, and the facts for their records.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// Exclusive or shared.
     pub mode: Mode,
-    /// What to do when another has it.
     pub wait: Wait,
-    /// The process that will have it, for the record.
+    /// The process that will hold the locks.
     pub holder: u32,
-    /// The command line of that process, if it is not what it is now: of the command that we become.
+    /// The command line of the program that this process will become. `None`: the one that the holder has now.
     pub command: Option<String>,
-    /// What the user says of it, for the record.
+    /// The user's description of the holder (`--who`).
     pub who: Option<&'a str>,
-    /// The absolute path of the file that gets the pid of the holder, for the record.
+    /// The absolute path of the file that gets the pid of the holder.
     pub pid_file: Option<&'a Path>,
-    /// Whether this process ends as soon as the script has its locks, and becomes no other: who waits for that end waits for
-    /// nothing that it leaves undone.
+    /// True if this process exits as soon as the script holds its locks, and leaves no work for that time.
     pub ends: bool,
-    /// How long an earlier process has waited for the same locks on behalf of the caller. A limit counts from there.
+    /// The time for which an earlier process has waited for the same locks on behalf of the caller. It counts towards the limit.
     pub waited: Duration,
     /// True if contention goes to the event log; otherwise another process of the same call writes it there.
     pub logs_contention: bool,
@@ -50,16 +49,15 @@ impl Request<'_> {
     }
 }
 
-/// A lock that is held. Dropping it closes our descriptor, which releases the lock unless another has a copy.
+/// A lock that is held. Dropping it closes the descriptor, which releases the lock unless another copy of the descriptor is open.
 #[derive(Debug)]
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct Guard {
     pub(super) file: File,
-    /// The lock.
     pub target: Target,
-    /// The descriptor of the script's, when it came through one.
+    /// The descriptor of the script, or of an ancestor, through which the lock is held. `None`: one of our own.
     pub inherited: Option<RawFd>,
-    /// Whether we took it now; else the script had it already.
+    /// True if this call acquired the lock; false if it was held already.
     pub fresh: bool,
 }
 
@@ -71,15 +69,15 @@ impl Guard {
     }
 }
 
-/// The locks that were asked for.
+/// The result of a request: all its locks are held.
 #[derive(Debug)]
 #[must_use = "the locks are released when it is dropped"]
 pub struct Acquired {
-    /// One guard a lock, in the order of their names.
+    /// One guard for each lock, in the order in which they were acquired.
     pub guards: Vec<Guard>,
-    /// The fencing token: greater than that of every earlier exclusive acquisition of each of the locks.
+    /// The fencing token, which is greater than that of every earlier exclusive acquisition of each of the locks.
     pub token: u64,
-    /// Why a record could not be written. The lock is held all the same.
+    /// The file whose record could not be written, and the reason. The lock is held nevertheless.
     pub unrecorded: Option<(PathBuf, io::Error)>,
 }
 

@@ -1,17 +1,21 @@
-//! Blocking until a lock is granted.
+//! Waits until a lock is granted, in flock(2) and without polling.
 //!
-//! The kernel keeps exclusive waiters in the order in which they began to wait (`__locks_insert_block` in its `fs/locks.c`).
-//! It does not hand the lock over: a release wakes the first waiter, which then tries again.
+//! [`acquire`](super::acquire) and the tasks call this for a lock that another process holds. While the first thread waits,
+//! a second one ([`os::with_companion`]) reports the wait to the user and searches for deadlocks.
+//!
+//! The kernel keeps the exclusive waiters of a lock in the order in which they began to wait (`__locks_insert_block` in its
+//! `fs/locks.c`). A release does not hand the lock over. It wakes the first waiter, which then tries again:
 //!
 //! 1. A holds the lock. B and C wait, in this order.
 //! 2. A releases it. The kernel wakes B.
 //! 3. N, which does not wait yet, tries the lock before B runs, and gets it. B waits again, still before C.
 //!
-//! A shared request is granted while only shared locks are held, also where an exclusive request waits. A waiter that is
-//! interrupted goes back to the end of the queue. So the first thread only waits: the reports to the user and the search for
-//! deadlocks are for a second thread ([`os::with_companion`]). That one never takes the lock, does nothing for a moment, as
-//! most waits are over by then, does nothing any more when the wait is over, and ends before that when there is nothing left
-//! to do: a process that was granted the lock does not have to wait for its end.
+//! A shared request is granted while only shared locks are held, even if an exclusive request waits.
+//!
+//! A waiter that is interrupted goes back to the end of the queue. That is why the first thread does nothing but wait. The
+//! second thread never takes the lock. It starts after a moment, because most waits are over by then, and takes no step after
+//! the wait has ended. It ends as soon as it has nothing left to do, so that a process that was granted the lock need not wait
+//! for the end of the thread.
 
 use crate::base::target::Target;
 use crate::lock::deadlock::ancestors;
@@ -25,37 +29,38 @@ use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a wait lasts before anything is made of it.
+/// The time after which a wait is reported and the search for deadlocks begins.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// More than so many who wait for one lock are a crowd: each looks at all others only when it is its turn, or a thousand of
-/// them would read a thousand lines a thousand times.
-const CROWD: usize = 16;
+/// The length of a queue above which a waiter looks at the others only when it is its turn. Otherwise each of a thousand
+/// waiters would read the thousand lines of all.
+const LONG_QUEUE: usize = 16;
 
-/// How often to interrupt the wait until that is noticed.
-const RING_AGAIN: Duration = Duration::from_millis(20);
+/// The pause between two attempts to interrupt the first thread.
+const INTERRUPT_AGAIN: Duration = Duration::from_millis(20);
 
-/// What is done before each time that the call blocks. `Continue`: when to be called again, if not only after a signal.
-pub(crate) type Meanwhile<'m> = &'m mut dyn FnMut() -> ControlFlow<(), Option<Duration>>;
+/// A function that is called each time before the thread blocks. `Continue` holds the time after which it must be called
+/// again; `None` means only after a signal. `Break` ends the wait.
+pub(crate) type BeforeBlocking<'f> = &'f mut dyn FnMut() -> ControlFlow<(), Option<Duration>>;
 
-/// Blocks in flock(2) under a timer that repeats. No polling. `false`: the deadline passed, or `meanwhile` would not wait
-/// any longer.
-pub(crate) fn block(
+/// Blocks in flock(2), under a timer that repeats, until the lock is granted. Returns false if the deadline passed, or
+/// if `before_blocking` ended the wait.
+pub(crate) fn block_until_granted(
     alarm: &os::Alarm,
     lock: &File,
     mode: Mode,
     deadline: Option<Instant>,
-    meanwhile: Meanwhile,
+    before_blocking: BeforeBlocking,
 ) -> io::Result<bool> {
     let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     loop {
-        // What `meanwhile` prints may not be read by anybody.
+        // The timer runs already now, because `before_blocking` can block if it prints and no process reads.
         alarm.after(left());
-        let ControlFlow::Continue(interval) = meanwhile() else { return Ok(false) };
+        let ControlFlow::Continue(interval) = before_blocking() else { return Ok(false) };
         let left = left();
         if left == Some(Duration::ZERO) {
             return Ok(false);
@@ -69,95 +74,95 @@ pub(crate) fn block(
     }
 }
 
-/// A wait for a lock, to be told of.
+/// A wait for a lock, as [`Contention`] sees it.
 #[derive(Debug)]
 pub struct Waiting<'a> {
-    /// The lock.
     pub target: &'a Target,
     over: &'a AtomicBool,
-    /// How many wait: to be asked once, as that is not cheap where it is many.
-    queue: OnceCell<usize>,
+    /// The number of waiters. It is read once, because that is expensive for a long queue.
+    queue_len: OnceCell<usize>,
 }
 
 impl Waiting<'_> {
-    /// Who has it ([`holders::observe_briefly`]). Of no use when the wait comes to its end meanwhile.
+    /// Returns the holder ([`holders::observe_briefly`]). The result is of no use if the wait ends before this returns.
     #[must_use]
     pub fn state(&self) -> LockState {
-        if self.is_one_of_a_crowd() {
+        if self.has_long_queue() {
             return holders::observe_taker(&self.target.path);
         }
         holders::observe_briefly_until(&self.target.path, self.over)
     }
 
-    fn number(&self) -> usize {
+    fn queue_len(&self) -> usize {
         let count = || lock_table::queue(lock_table::file_id(&holders::identify_file(&self.target.path))).len();
-        *self.queue.get_or_init(count)
+        *self.queue_len.get_or_init(count)
     }
 
-    fn is_one_of_a_crowd(&self) -> bool {
-        self.number() > CROWD
+    fn has_long_queue(&self) -> bool {
+        self.queue_len() > LONG_QUEUE
     }
 
-    /// Whether it has come to its end.
+    /// Returns true if the wait has ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Which place in the queue we have, from 1, and how many wait. `None`: we are the only one, or it cannot be known.
+    /// Returns the position of this process in the queue, from 1, and the length of the queue. `None`: no other process
+    /// waits, or the queue cannot be read.
     #[must_use]
-    pub fn place(&self) -> Option<(usize, usize)> {
+    pub fn queue_position(&self) -> Option<(usize, usize)> {
         let file = lock_table::file_id(&holders::identify_file(&self.target.path));
-        let queue: Vec<u32> = if self.is_one_of_a_crowd() {
+        let queue: Vec<u32> = if self.has_long_queue() {
             lock_table::queue(file)
         } else {
             lock_table::list().iter().filter(|one| one.waits && one.file == file).map(|one| one.lock.locker).collect()
         };
         let ours = std::process::id();
-        let (at, number) = match queue.iter().position(|pid| *pid == ours) {
+        let (position, len) = match queue.iter().position(|pid| *pid == ours) {
             Some(at) => (at + 1, queue.len()),
-            // We are about to.
+            // This process is about to begin its wait.
             None => (queue.len() + 1, queue.len() + 1),
         };
-        (number > 1).then_some((at, number))
+        (len > 1).then_some((position, len))
     }
 }
 
-/// Is told of contention, so that the user can be; beside the wait, by a second thread.
+/// Callbacks that report contention to the user. A second thread calls them while the first one waits.
 pub trait Contention: Send {
-    /// How often to call [`Contention::tick`], if at all.
+    /// Returns the time between two calls of [`Contention::tick`]. `None`: it is never called.
     fn interval(&self) -> Option<Duration>;
-    /// Another has this lock; we wait.
+    /// Called once, when another process holds the lock and this one waits.
     fn begins(&mut self, waiting: &Waiting);
-    /// We still wait.
+    /// Called after each interval of the wait.
     fn tick(&mut self, waiting: &Waiting);
-    /// We do not wait any more.
+    /// Called when the wait has ended.
     fn ends(&mut self);
 }
 
-/// What goes on beside a wait.
+/// The work of the second thread.
 struct Watcher<'a> {
     contention: &'a mut dyn Contention,
     detector: Option<DeadlockDetector>,
     waiting: Waiting<'a>,
-    told: bool,
+    has_reported: bool,
     next_look: Option<Instant>,
     next_tick: Option<Instant>,
 }
 
 impl Watcher<'_> {
-    /// Tells, and looks, if it is time. How long there is nothing to do then, if there will be something; or the circle that we
-    /// are to break.
+    /// Reports the wait and searches for a deadlock, each if it is time. Returns the pause until the next step, `None` if there
+    /// is none, or the circle that this process must break.
     fn step(&mut self) -> Result<Option<Duration>, Circle> {
         let now = Instant::now();
         if self.next_look.is_some_and(|next| next <= now) {
             let first = self.detector.is_none();
             let detector = self.detector.get_or_insert_with(|| DeadlockDetector::new(&self.waiting.target.path));
-            // Who has nothing for which another may wait is in no circle, and that is known without a look at all others.
+            // A process for which no other can wait is in no circle. That is known without a look at all others.
             let later = if !detector.may_be_awaited() {
                 (!ancestors::all_ancestors_wait()).then(|| detector.interval())
-            } else if first && self.waiting.is_one_of_a_crowd() {
-                Some(DELAY_PER_WAITER * u32::try_from(self.waiting.number()).unwrap_or(u32::MAX))
+            } else if first && self.waiting.has_long_queue() {
+                Some(DELAY_PER_WAITER * u32::try_from(self.waiting.queue_len()).unwrap_or(u32::MAX))
             } else if let Some(circle) = detector.search() {
                 return Err(circle);
             } else {
@@ -165,94 +170,90 @@ impl Watcher<'_> {
             };
             self.next_look = later.map(|later| Instant::now() + later);
         }
-        if !self.told {
-            self.told = true;
+        if !self.has_reported {
+            self.has_reported = true;
             self.contention.begins(&self.waiting);
-            self.tick_later();
+            self.schedule_tick();
         } else if self.next_tick.is_some_and(|next| next <= now) {
             self.contention.tick(&self.waiting);
-            self.tick_later();
+            self.schedule_tick();
         }
         let next = [self.next_tick, self.next_look].into_iter().flatten().min();
         Ok(next.map(|next| next.saturating_duration_since(Instant::now())))
     }
 
-    fn tick_later(&mut self) {
+    fn schedule_tick(&mut self) {
         self.next_tick = self.contention.interval().and_then(|interval| Instant::now().checked_add(interval));
     }
 }
 
-/// How a wait ended.
-pub(super) enum Waited {
-    /// The lock is held.
+/// The result of a wait.
+pub(super) enum WaitOutcome {
     Granted,
-    /// The deadline passed, or `meanwhile` would not wait any longer.
+    /// The deadline passed, or `may_go_on` returned `Break`.
     GivenUp,
-    /// It would never have ended.
-    Circle(Circle),
+    /// The wait would never have ended.
+    Deadlock(Circle),
 }
 
-/// Waits for the lock of `target`, which is open as `file`.
-pub(super) fn wait(
+/// Waits for the lock of `target`, which is open as `file`. `may_go_on` is called each time before the thread blocks.
+pub(super) fn wait_for_grant(
     contention: &mut dyn Contention,
     (target, file, mode): (&Target, &File, Mode),
     alarm: &os::Alarm,
     deadline: Option<Instant>,
-    meanwhile: &mut dyn FnMut() -> ControlFlow<()>,
-) -> io::Result<Waited> {
+    may_go_on: &mut dyn FnMut() -> ControlFlow<()>,
+) -> io::Result<WaitOutcome> {
     let over = AtomicBool::new(false);
-    let found = Mutex::new(None);
+    let found: OnceLock<Circle> = OnceLock::new();
     let mut watcher = Watcher {
         contention: &mut *contention,
         detector: None,
-        waiting: Waiting { target, over: &over, queue: OnceCell::new() },
-        told: false,
+        waiting: Waiting { target, over: &over, queue_len: OnceCell::new() },
+        has_reported: false,
         next_look: Some(Instant::now()),
         next_tick: None,
     };
     let watch = || {
-        if held(&found).is_none() {
+        if found.get().is_none() {
             match watcher.step() {
                 Ok(pause) => return pause,
-                Err(circle) => *held(&found) = Some(circle),
+                Err(circle) => _ = found.set(circle),
             }
         }
-        // The first thread may be about to block, and not hear it: again, until it has.
+        // If the signal arrives just before the first thread blocks, it has no effect. It is repeated until the wait ends.
         os::Alarm::soon();
-        Some(RING_AGAIN)
+        Some(INTERRUPT_AGAIN)
     };
     let hurry = || over.store(true, Ordering::Relaxed);
-    let mut go_on = || {
-        let stop = held(&found).is_some() || meanwhile().is_break();
+    let mut before_blocking = || {
+        let stop = found.get().is_some() || may_go_on().is_break();
         if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(None) }
     };
     os::make_room(file, inherit::LOWEST_FD);
-    let granted = os::with_companion(MOMENT, watch, hurry, || block(alarm, file, mode, deadline, &mut go_on));
+    let granted = os::with_companion(MOMENT, watch, hurry, || {
+        block_until_granted(alarm, file, mode, deadline, &mut before_blocking)
+    });
     let granted = match granted {
         Ok(granted) => granted,
-        // No thread to be had: then we do it ourselves, between one time that we block and the next.
-        Err(_) => block(alarm, file, mode, deadline, &mut || {
-            if meanwhile().is_break() {
+        // No thread could be started, so this one does the steps of the watcher each time before it blocks.
+        Err(_) => block_until_granted(alarm, file, mode, deadline, &mut || {
+            if may_go_on().is_break() {
                 return ControlFlow::Break(());
             }
             match watcher.step() {
                 Ok(pause) => ControlFlow::Continue(pause),
                 Err(circle) => {
-                    *held(&found) = Some(circle);
+                    _ = found.set(circle);
                     ControlFlow::Break(())
                 }
             }
         }),
     };
     contention.ends();
-    Ok(match (granted?, held(&found).take()) {
-        (true, _) => Waited::Granted,
-        // On a busy machine a circle may be found after the deadline, and before the first thread notices that it has passed.
-        (false, Some(circle)) if deadline.is_none_or(|deadline| Instant::now() < deadline) => Waited::Circle(circle),
-        (false, _) => Waited::GivenUp,
+    Ok(match (granted?, found.into_inner()) {
+        (true, _) => WaitOutcome::Granted,
+        (false, Some(circle)) => WaitOutcome::Deadlock(circle),
+        (false, None) => WaitOutcome::GivenUp,
     })
-}
-
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

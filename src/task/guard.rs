@@ -133,7 +133,7 @@ impl<'a> Guard<'a> {
                         return ControlFlow::Continue(watch.limit([pause.limit, look_again]));
                     }
                 };
-                let granted = wait::block(&alarm, &lock, Mode::Exclusive, deadline, &mut or_circle);
+                let granted = wait::block_until_granted(&alarm, &lock, Mode::Exclusive, deadline, &mut or_circle);
                 if !granted.map_err(cannot)? {
                     let Some(circle) = watch.circle else { return Ok(Taken::GivenUp(lock)) };
                     return Err(

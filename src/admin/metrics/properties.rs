@@ -16,7 +16,7 @@ pub fn check_event_log(bytes: &[u8]) {
     let mut values = texts(bytes).into_iter();
     let mut value = || values.next().unwrap_or_default();
     let (label, path, command) = (value(), value(), value());
-    let line = events::properties::acquired(&label, &path, &command);
+    let line = events::properties::format_acquired(&label, &path, &command);
     // One line, of which each part comes back, whatever is in it; long ones are cut.
     assert!(line.len() < events::MAX_LINE && !line.contains('\n'), "{line}");
     let [event] = &parse_events(line.as_bytes())[..] else { panic!("not one event: {line}") };

@@ -1,4 +1,4 @@
-//! The file or socket to which events are written.
+//! The file or socket that gets the lines of the event log.
 
 use crate::base::environment::EventLog;
 use crate::os;
@@ -11,36 +11,37 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// user.notice, as logger(1) has it.
+/// The priority user.notice, as logger(1) uses it.
 const PRIORITY: u8 = 13;
 
-/// What is to be told of lines that could not be written.
+/// The first failure to write a line, until it is reported.
 enum LogFailure {
     None,
-    /// The first of them: the log, and why.
+    /// The log and the reason.
     First(PathBuf, io::Error),
-    Told,
+    Taken,
 }
 
 static FAILURE: Mutex<LogFailure> = Mutex::new(LogFailure::None);
 
-/// Whether to look there: each call asks, and most need not write to that page.
+/// True if [`FAILURE`] must be examined. Every call asks, and a read of this flag does not write to its page.
 static FAILED: AtomicBool = AtomicBool::new(false);
 
-/// Why the log could not be written to, if it could not, and where it is. Only once.
+/// Returns the path of the log and the reason why a line could not be written. Each failure is returned only once.
 pub fn take_failure() -> Option<(PathBuf, io::Error)> {
     if !FAILED.load(Ordering::Acquire) {
         return None;
     }
     let mut failure = FAILURE.lock().ok()?;
-    match mem::replace(&mut *failure, LogFailure::Told) {
+    match mem::replace(&mut *failure, LogFailure::Taken) {
         LogFailure::First(log, error) => Some((log, error)),
-        LogFailure::None | LogFailure::Told => None,
+        LogFailure::None | LogFailure::Taken => None,
     }
 }
 
+/// Writes a line, and keeps the first failure for [`take_failure`].
 pub(super) fn write_line(log: &EventLog, line: &str) {
-    if let Err(error) = put(log, line)
+    if let Err(error) = append(log, line)
         && let Ok(mut failure) = FAILURE.lock()
         && matches!(*failure, LogFailure::None)
     {
@@ -49,8 +50,8 @@ pub(super) fn write_line(log: &EventLog, line: &str) {
     }
 }
 
-fn put(log: &EventLog, line: &str) -> io::Result<()> {
-    match open(log, MissingLog::Make) {
+fn append(log: &EventLog, line: &str) -> io::Result<()> {
+    match open(log, MissingLog::Create) {
         Ok(file) => {
             let line = format!("{line}\n");
             match os::write_once(&file, line.as_bytes())? {
@@ -68,21 +69,21 @@ fn put(log: &EventLog, line: &str) -> io::Result<()> {
     }
 }
 
-/// What to do where there is no file.
+/// The action if the log file does not exist.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum MissingLog {
-    Make,
+    Create,
     Refuse,
 }
 
 fn open(log: &EventLog, missing: MissingLog) -> io::Result<File> {
     let path = &log.path;
     if path.is_relative() {
-        // From two working directories it would be two files.
+        // In two working directories, a relative path would name two files.
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not an absolute path"));
     }
     let mut options = OpenOptions::new();
-    // O_NONBLOCK: nothing here waits for a reader. O_NOCTTY: a terminal is not to become ours.
+    // O_NONBLOCK: opening a FIFO must not wait for a reader. O_NOCTTY: a terminal must not become ours.
     options.append(true).mode(0o600).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     let opened = match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && log.is_socket => {
@@ -94,8 +95,8 @@ fn open(log: &EventLog, missing: MissingLog) -> io::Result<File> {
                 "there is no such device, and no file is made in /dev",
             ));
         }
-        // Only now with O_CREAT, which `fs.protected_regular` refuses for another's file in a sticky directory.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && missing == MissingLog::Make => {
+        // O_CREAT only now: in a sticky directory, `fs.protected_regular` refuses it for an existing file of another user.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && missing == MissingLog::Create => {
             options.create(true);
             os::as_owner(path.parent().unwrap_or(path), || options.open(path))
         }
@@ -114,11 +115,11 @@ fn open(log: &EventLog, missing: MissingLog) -> io::Result<File> {
     Ok(file)
 }
 
-/// Returns true if a file made at `path` would be in `/dev`, where a program would take it for a device or a socket. `/dev/shm`
+/// Returns true if a file created at `path` would be in `/dev`, where programs would take it for a device or a socket. `/dev/shm`
 /// is meant for files.
 fn is_in_dev(path: &Path) -> bool {
     let mut path = path.to_owned();
-    // As many links as the kernel follows.
+    // The kernel follows as many links.
     for _ in 0..40 {
         let Ok(target) = fs::read_link(&path) else { break };
         path = path.parent().unwrap_or(Path::new("/")).join(target);
@@ -135,7 +136,7 @@ fn is_socket(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|data| data.file_type().is_socket())
 }
 
-/// Whether lines could be written to `log` now. Nothing is written or made.
+/// Fails if a line could not be written to `log` now. Nothing is written or created.
 pub fn check_writable(log: &EventLog) -> io::Result<()> {
     let path = &log.path;
     match open(log, MissingLog::Refuse) {

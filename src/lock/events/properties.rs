@@ -1,12 +1,12 @@
-//! A line of the event log, for those who check how it is read.
+//! A line of the event log, for checks of the parsers that read it.
 
-use super::line::{LockEvent, format_line};
+use super::entry::{LockEvent, format_line};
 use crate::os::Mode;
 use std::path::Path;
 use std::time::Duration;
 
-/// The line of a lock that was acquired after a second and a half.
-pub(crate) fn acquired(label: &str, path: &str, command: &str) -> String {
+/// Returns the line of a lock that was acquired after a second and a half.
+pub(crate) fn format_acquired(label: &str, path: &str, command: &str) -> String {
     let event = LockEvent::Acquired { waited: Duration::from_millis(1500), mode: Mode::Shared, token: u64::MAX };
     format_line(&event, label, Path::new(path), 1, command)
 }

@@ -1,6 +1,6 @@
-//! Reports of events, called by the code that acquires and releases locks.
+//! Logs the events of locks. The code that acquires and releases locks calls this.
 
-use super::line::{LockEvent, format_line};
+use super::entry::{LockEvent, format_line};
 use super::log::write_line;
 use crate::base::environment::{EventLog, event_log};
 use crate::base::target::Target;
@@ -16,19 +16,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Writes the line of an event, if that is wanted: of the lock `target`, which `holder` has or asks for, a process whose
-/// command line is, or will be, `command`.
+/// Logs an event of the lock `target`, if the log is on. `holder` is the process that holds the lock or asks for it, and `command`
+/// the command line that it will have. `None`: the one that it has now.
 pub fn log_event(event: &LockEvent, target: &Target, holder: u32, command: Option<&str>) {
     if let Some(log) = event_log() {
         let command = command.map_or_else(|| process::local_command_line(holder), str::to_owned);
-        // A name is enough to know a lock of ours; a file has none but its path.
+        // A lock of the user has no name, so its path is the label.
         let path = target.path.to_string_lossy();
         let label = target.name().unwrap_or(&path);
         write(&log, event, label, &target.path, holder, &command);
     }
 }
 
-/// The same for the locks of `acquired` that were taken now, asked for at `started`.
+/// Logs that the call that began at `started` acquired the fresh locks of `acquired`.
 pub(crate) fn log_acquired(acquired: &Acquired, request: &Request, command: &str, started: Instant) {
     if event_log().is_none() {
         return;
@@ -39,23 +39,23 @@ pub(crate) fn log_acquired(acquired: &Acquired, request: &Request, command: &str
     }
 }
 
-/// The same for the locks of `acquired` that were taken now and are released again by us.
+/// Logs that this process releases the fresh locks of `acquired`.
 pub fn log_released(acquired: &Acquired, request: &Request, held: Duration) {
     for guard in acquired.guards.iter().filter(|guard| guard.fresh) {
         log_event(&LockEvent::Released { held: Some(held) }, &guard.target, request.holder, request.command.as_deref());
     }
 }
 
-/// The same for the lock that `file` has, which is about to be released for its script.
+/// Logs that the lock on `file` is about to be released for its script.
 pub(crate) fn log_release(file: &File) {
     let Some(log) = event_log() else { return };
     let Some(lock) = lock_table::lock_of_descriptor(file.as_raw_fd()) else { return };
     let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
-    // The kernel says so of a file that was removed.
+    // The kernel appends this to the path of a removed file.
     let bytes = path.as_os_str().as_bytes();
     let path = PathBuf::from(OsStr::from_bytes(bytes.strip_suffix(b" (deleted)").unwrap_or(bytes)));
     let label = store::name_of(&path).map_or_else(|| path.to_string_lossy().into_owned(), |name| name.to_string());
-    // Another's word, or one of an earlier holder, is not to be believed.
+    // A record of another acquisition is not believed.
     let record = match record::read(file) {
         Content::Record(record) if record.locker == lock.locker => Some(record),
         _ => None,
@@ -77,8 +77,8 @@ mod tests {
     use serde_json::Value;
 
     #[test]
-    fn a_line_is_never_longer_than_what_is_written_in_one_piece() {
-        // Each quote becomes two bytes, and each control character six.
+    fn a_line_is_never_longer_than_the_limit() {
+        // In JSON each quote takes two bytes, and each control character six.
         for wild in ["\"", "\u{1}", "é", "x"] {
             let long = wild.repeat(5000);
             let file = tempfile::NamedTempFile::new().unwrap();

@@ -1,4 +1,4 @@
-//! The identity of a lock file, and the name by which users know it.
+//! The identity of a lock file, and the label by which messages call its lock.
 
 use crate::os::proc::lock_table::WantedFile;
 use crate::store;
@@ -7,8 +7,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Links in the way to the file are resolved, because the kernel names a removed file by its real path; a link
-/// at the very end is not ours to follow.
+/// Returns the identity of the file at `path`.
+///
+/// Links in its directory are resolved, because the kernel names a removed file by its real path. A link at the end of the path
+/// is not followed.
 pub(crate) fn identify_file(path: &Path) -> WantedFile {
     match path.parent().and_then(|parent| fs::canonicalize(parent).ok()) {
         Some(real) => identify_file_in(&real, path),
@@ -16,7 +18,7 @@ pub(crate) fn identify_file(path: &Path) -> WantedFile {
     }
 }
 
-/// The file of that name in this directory.
+/// Returns the identity of the file in `directory` that has the file name of `path`.
 pub(super) fn identify_file_in(directory: &Path, path: &Path) -> WantedFile {
     let path = path.file_name().map_or_else(|| path.to_owned(), |name| directory.join(name));
     let data = fs::symlink_metadata(&path);
@@ -25,7 +27,7 @@ pub(super) fn identify_file_in(directory: &Path, path: &Path) -> WantedFile {
     WantedFile { dev, ino, path, lost }
 }
 
-/// What people call a lock file: the name of the lock, the task, or its path.
+/// Returns the label of the lock at `path`: the name of the lock, the task, or the path.
 #[must_use]
 pub fn derive_label(path: &Path) -> String {
     let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();

@@ -1,10 +1,13 @@
-//! Observing locks: the kernel's list, the open files of processes, and the record, combined.
+//! Observes flock(2) locks: combines the open files of all processes, the kernel's list of locks, and the records.
+//!
+//! The three are not read in one instant, so a holder can end or appear in between. The functions here look again until the
+//! result is consistent, at most [`MAX_LOOKS`] times.
 
-use super::belief::{Sight, belief};
-use super::holder::{Holder, holder};
+use super::belief::{Sight, judge_record};
+use super::holder::Holder;
 use super::lock_file::{identify_file, identify_file_in};
 use super::state::{Belief, BlindSpot, Holding, LockState};
-use super::waiter::mode;
+use super::waiter::mode_of_lock;
 use crate::base::names::LockName;
 use crate::lock::peer;
 use crate::lock::record::{self, Content, Record};
@@ -21,61 +24,55 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// How often to look, where what is seen changes meanwhile.
-const MOST_LOOKS: usize = 6;
+/// The maximum number of looks at a lock that changes while it is observed.
+const MAX_LOOKS: usize = 6;
 
-/// How soon to look again.
+/// The pause between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(3);
 
-/// What is known of the lock file at `path`.
+/// Returns the state of the lock at `path`.
 ///
-/// If its lock was taken just now, this waits some milliseconds for the record.
+/// If the lock was acquired just now, this waits some milliseconds for its record.
 #[must_use]
 pub fn observe_lock(path: &Path) -> LockState {
     observe_until(path, &AtomicBool::new(false))
 }
 
-/// Who has the lock file at `path`, as far as a sentence names them: for those who are in a hurry, and may be a thousand. No
-/// look through all processes, if the one of which the record tells can be seen to have it.
+/// Returns the holder of the lock at `path`, and no more than a message needs. It is for waiters, of which there can be a
+/// thousand: if the process in the record is seen to hold the lock, no other process is examined.
 #[must_use]
 pub fn observe_briefly(path: &Path) -> LockState {
     observe_briefly_until(path, &AtomicBool::new(false))
 }
 
-/// The same; of no use any more when `stop` is set, and then returned soon.
+/// Does the same, but returns soon after `stop` is set, with a state that may be incomplete.
 #[must_use]
 pub(crate) fn observe_briefly_until(path: &Path, stop: &AtomicBool) -> LockState {
     let holding = find_taker(path);
     if holding.is_some() { LockState { holding, ..LockState::default() } } else { observe_until(path, stop) }
 }
 
-/// The same, and no look through all processes in any case: nobody, where no record names the holder.
+/// Does the same, but never examines all processes. If no record names the holder, the state has none.
 #[must_use]
 pub(crate) fn observe_taker(path: &Path) -> LockState {
     LockState { holding: find_taker(path), ..LockState::default() }
 }
 
-/// The one who took the lock, if that is so and can be seen.
+/// Returns the process in the record, if it is seen to hold the lock.
 fn find_taker(path: &Path) -> Option<Holding> {
     let file = identify_file(path);
     let Content::Record(record) = record::read_path(path) else { return None };
     let here = record.ns == process::pid_namespace() && record.boot == process::boot_id();
-    // Of those who share it the record names the last.
+    // The record of a shared lock names only the last of its holders.
     if !here || record.mode != Mode::Exclusive || !process::is_alive(record.pid, record.tick) {
         return None;
     }
     let lock = openers::lock_on(record.pid, &file)?;
-    // In a pid namespace of its own the kernel gives no number for a locker that has ended.
+    // In a pid namespace other than the first one, the kernel shows 0 for a locker that has ended.
     if !lock.exclusive || ![0, record.locker].contains(&lock.locker) {
         return None;
     }
-    let holder = holder(&LockingProcess {
-        index: 0,
-        pid: record.pid,
-        uid: process::user_of(record.pid)?,
-        lock,
-        removed: false,
-    })?;
+    let holder = Holder::find(record.pid, process::user_of(record.pid)?)?;
     Some(build_holding(lock, vec![holder], Some((*record, Belief::Alive))))
 }
 
@@ -84,8 +81,8 @@ fn observe_until(path: &Path, stop: &AtomicBool) -> LockState {
         || look_until_settled(vec![identify_file(path)], None, stop).pop().map(|(_, state)| state).unwrap_or_default();
     for _ in 0..5 {
         let state = look();
-        let recorded = |holding: &Holding| matches!(holding.record, Some((_, Belief::Alive)));
-        if !state.holding.as_ref().is_some_and(|holding| holding.helper && !recorded(holding)) {
+        let is_recorded = |holding: &Holding| matches!(holding.record, Some((_, Belief::Alive)));
+        if !state.holding.as_ref().is_some_and(|holding| holding.has_helper && !is_recorded(holding)) {
             return state;
         }
         thread::sleep(LOOK_AGAIN);
@@ -93,20 +90,21 @@ fn observe_until(path: &Path, stop: &AtomicBool) -> LockState {
     look()
 }
 
-/// The same for many, with one look through the processes.
+/// Returns the states of the locks at `paths`. All processes are examined once for all of them.
 #[must_use]
 pub fn observe_all(paths: &[PathBuf]) -> Vec<LockState> {
     let wanted = paths.iter().map(|path| identify_file(path)).collect();
     look_until_settled(wanted, None, &AtomicBool::new(false)).into_iter().map(|(_, state)| state).collect()
 }
 
-/// The same for all locks of a state root, in the order of their names; also for those whose file was removed.
+/// Returns the states of all locks of a state root, in the order of their names, including those whose file was removed while
+/// they were held.
 pub fn observe_store(store: &Store) -> Result<Vec<(LockName, LockState)>, StoreError> {
     let root = fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_owned());
     let wanted = store.try_names()?.iter().map(|name| identify_file_in(&root, &store.lock_path(name))).collect();
     let named = |(file, state): (WantedFile, LockState)| {
-        let there = fs::symlink_metadata(&file.path).ok().filter(|data| !data.is_file());
-        let wrong_type = there.map(|data| word_for(data.file_type()));
+        let irregular = fs::symlink_metadata(&file.path).ok().filter(|data| !data.is_file());
+        let wrong_type = irregular.map(|data| word_for(data.file_type()));
         Some((store::name_of(&file.path)?, LockState { wrong_type, ..state }))
     };
     let found = look_until_settled(wanted, Some(&root), &AtomicBool::new(false));
@@ -115,8 +113,7 @@ pub fn observe_store(store: &Store) -> Result<Vec<(LockName, LockState)>, StoreE
     Ok(states)
 }
 
-/// Looks, and looks again where a holder went, or came, while we did: processes, the list of locks and the record are not
-/// read in one moment.
+/// Looks at the wanted locks, and looks again at those whose holder appeared or ended in between.
 fn look_until_settled(
     wanted: Vec<WantedFile>,
     directory: Option<&Path>,
@@ -125,32 +122,32 @@ fn look_until_settled(
     let mut states = look(wanted, directory, stop);
     let unsettled = |state: &LockState| state.holding.as_ref().is_some_and(|holding| !holding.is_settled());
     let mut open: Vec<Unsettled> = Vec::new();
-    for (at, (_, state)) in states.iter().enumerate().filter(|(_, (_, state))| unsettled(state)) {
-        open.push(Unsettled { at, locker: state.holding.as_ref().map_or(0, |holding| holding.locker), same: 0 });
+    for (index, (_, state)) in states.iter().enumerate().filter(|(_, (_, state))| unsettled(state)) {
+        open.push(Unsettled { index, locker: state.holding.as_ref().map_or(0, |holding| holding.locker), repeats: 0 });
     }
-    for _ in 1..MOST_LOOKS {
+    for _ in 1..MAX_LOOKS {
         if open.is_empty() || stop.load(Ordering::Relaxed) {
             break;
         }
         thread::sleep(LOOK_AGAIN);
-        let again = |open: &Unsettled| {
-            let path = &states[open.at].0.path;
+        let identify_again = |open: &Unsettled| {
+            let path = &states[open.index].0.path;
             identify_file_in(path.parent().unwrap_or(Path::new("")), path)
         };
-        let new = look(open.iter().map(again).collect(), None, stop);
+        let new = look(open.iter().map(identify_again).collect(), None, stop);
         open = open
             .into_iter()
             .zip(new)
             .filter_map(|(one, new)| {
-                let next = one.next(&new.1);
-                states[one.at] = new;
+                let next = one.after_look(&new.1);
+                states[one.index] = new;
                 next
             })
             .collect();
     }
     for one in open {
-        if let Some(holding) = &mut states[one.at].1.holding {
-            // It was another's each time: what was seen of one says nothing of the others.
+        if let Some(holding) = &mut states[one.index].1.holding {
+            // Each look found another holder, so the record of one says nothing about the others.
             holding.changes_hands = true;
             holding.record = None;
         }
@@ -158,24 +155,25 @@ fn look_until_settled(
     states
 }
 
-/// A lock of which it is open who has it.
+/// A lock whose holder was not seen, although the kernel says that there is one.
 struct Unsettled {
-    /// Which.
-    at: usize,
-    /// Who called flock(2), when we looked last.
+    index: usize,
+    /// The process that called flock(2), as of the last look.
     locker: u32,
-    /// How often it was the same one.
-    same: u32,
+    /// The number of looks that found the same locker as the one before.
+    repeats: u32,
 }
 
 impl Unsettled {
-    /// What is open after another look, if anything is.
-    fn next(&self, state: &LockState) -> Option<Self> {
+    /// Returns the lock for another look, unless `state` settles it.
+    fn after_look(&self, state: &LockState) -> Option<Self> {
         let holding = state.holding.as_ref().filter(|holding| !holding.is_settled())?;
-        let same = if holding.locker == self.locker && !holding.went { self.same + 1 } else { 0 };
-        // One who keeps it, and cannot be seen. Where all can be, it may be a child that started behind our back.
+        let is_same = holding.locker == self.locker && !holding.has_ended;
+        let repeats = if is_same { self.repeats + 1 } else { 0 };
+        // The holder keeps the lock, and cannot be seen. If all processes can be seen, it may be a child that was started while
+        // we looked, which the next look finds.
         let enough = if state.hidden { 1 } else { 2 };
-        (same < enough).then_some(Self { at: self.at, locker: holding.locker, same })
+        (repeats < enough).then_some(Self { index: self.index, locker: holding.locker, repeats })
     }
 }
 
@@ -190,23 +188,25 @@ fn look(mut wanted: Vec<WantedFile>, directory: Option<&Path>, stop: &AtomicBool
     let mut found = look.found.as_slice();
     let mut states = Vec::new();
     for (index, file) in wanted.into_iter().enumerate() {
-        let (ours, rest) = found.split_at(found.partition_point(|opener| opener.index <= index));
+        let (openers, rest) = found.split_at(found.partition_point(|opener| opener.index <= index));
         found = rest;
         let id = if listed.is_empty() || file.ino == 0 { None } else { Some(lock_table::file_id(&file)) };
         let listed = id.and_then(|id| listed.get(&id)).map_or(&[][..], Vec::as_slice);
-        let state = build_state(&file, ours, listed, sight);
+        let state = build_state(&file, openers, listed, sight);
         states.push((file, state));
     }
     states
 }
 
+/// Builds the state of one lock from the processes that have its file open with a lock, and from its entries in the kernel's list.
 fn build_state(file: &WantedFile, found: &[LockingProcess], listed: &[ListedLock], sight: Sight) -> LockState {
+    let holder = |opener: &LockingProcess| Holder::find(opener.pid, opener.uid);
     let removed = found.iter().filter(|opener| opener.removed).filter_map(holder).collect();
     let (live, holders): (Vec<&LockingProcess>, Vec<Holder>) =
         found.iter().filter(|opener| !opener.removed).filter_map(|opener| Some((opener, holder(opener)?))).unzip();
     let seen = found.iter().find(|opener| !opener.removed);
-    let went = seen.is_some() && live.is_empty();
-    // Where there is nobody that we may look into, the kernel's list still knows that there is somebody.
+    let has_ended = seen.is_some() && live.is_empty();
+    // If the files of the holder cannot be seen, the kernel's list still shows that there is one.
     let lock = live.first().copied().or(seen).map(|opener| opener.lock);
     let lock = lock.or_else(|| listed.iter().find(|listed| !listed.waits).map(|listed| listed.lock));
     let queue = listed.iter().filter(|listed| listed.waits).map(|listed| listed.lock).collect();
@@ -214,12 +214,13 @@ fn build_state(file: &WantedFile, found: &[LockingProcess], listed: &[ListedLock
         Content::Record(record) => Some(*record),
         _ => None,
     };
-    let believed = record.clone().and_then(|record| belief(&record, &live, lock, sight).map(|belief| (record, belief)));
+    let believed =
+        record.clone().and_then(|record| judge_record(&record, &live, lock, sight).map(|belief| (record, belief)));
     let (holding, unseen) = match lock {
-        Some(lock) => (Some(Holding { went, ..build_holding(lock, holders, believed) }), None),
+        Some(lock) => (Some(Holding { has_ended, ..build_holding(lock, holders, believed) }), None),
         None => (None, believed),
     };
-    // Where there is no file, nobody has a lock on it.
+    // A file that does not exist is not locked.
     let blind_spot = if file.lost { Some(BlindSpot::File) } else { sight.blind_spot.filter(|_| file.ino != 0) };
     LockState {
         holding,
@@ -240,7 +241,7 @@ fn build_holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Rec
         && let Some(holder) = holders.iter().find(|holder| holder.pid == record.pid)
         && process::user_of(holder.pid).is_some_and(process::is_known_user)
     {
-        // In the user namespace in which the record was written the user may have another name.
+        // The user can have another name in the user namespace in which the record was written.
         record.user.clone_from(&holder.user);
     }
     let taker = match &record {
@@ -248,11 +249,18 @@ fn build_holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Rec
         _ => None,
     };
     for holder in &mut holders {
-        // A shared lock has several takers, of which the record names the last: it says nothing of the others.
+        // A shared lock was acquired by several processes, and the record names only the last of them.
         holder.inherited = taker.filter(|_| lock.exclusive).map(|pid| pid != holder.pid);
     }
     holders.sort_by_key(|holder| holder.inherited == Some(true));
-    let mode = mode(lock);
-    let helper = holders.iter().any(|holder| peer::is_recording_helper(holder.pid));
-    Holding { mode, holders, record, changes_hands: false, helper, went: false, locker: lock.locker }
+    let has_helper = holders.iter().any(|holder| peer::is_recording_helper(holder.pid));
+    Holding {
+        mode: mode_of_lock(lock),
+        holders,
+        record,
+        changes_hands: false,
+        has_helper,
+        has_ended: false,
+        locker: lock.locker,
+    }
 }

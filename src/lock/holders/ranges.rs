@@ -1,38 +1,40 @@
-//! Holders of fcntl(2) locks on a file. Such a lock belongs to a process (POSIX), or to an open file description.
+//! Observes fcntl(2) locks on a file. Such a lock belongs to a process (POSIX), or to an open file description.
 //!
 //! `apt`, `dpkg`, `certbot` and many daemons take locks of this kind. They do not conflict with those of flock(2), which are the
-//! kind of our own locks. Only files that the user names are examined for them: that takes a system call or more.
+//! kind of our own locks. Only files that the user names are examined for them, because that takes a system call or more.
 
-use super::holder::person;
+use super::holder::Holder;
 use super::lock_file::identify_file;
 use super::state::RangeHolding;
-use crate::os::proc::openers;
-use crate::os::proc::{lock_table, process};
+use crate::os::proc::{lock_table, openers, process};
 use crate::os::{self, Mode, RangeLock};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-/// The first fcntl(2) lock on the file at `path`. `None`: there is none.
+/// Returns the first fcntl(2) lock on the file at `path`.
 #[must_use]
 pub fn find_range_lock(path: &Path) -> Option<RangeHolding> {
     find_conflicting_range(path, Mode::Exclusive, 0, 0)
 }
 
-/// The first fcntl(2) lock that keeps others from this part of the file at `path`; a `len` of 0 means "to the end".
+/// Returns the first fcntl(2) lock that conflicts with a lock on this part of the file at `path`. A `len` of 0 means "to the
+/// end".
 #[must_use]
 pub fn find_conflicting_range(path: &Path, mode: Mode, start: u64, len: u64) -> Option<RangeHolding> {
-    // Closing a descriptor would release the POSIX locks of this process, but it has none.
+    // To close a descriptor releases the POSIX locks of this process, but it has none.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
     match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => find_conflicting_range_of_file(&file, path, mode, start, len),
-        // All users may read the kernel's list.
-        Err(_) => lock_table::range_lock(lock_table::file_id(&identify_file(path))).map(|range| holding(range, path)),
+        // All users may read the kernel's list of locks.
+        Err(_) => {
+            lock_table::range_lock(lock_table::file_id(&identify_file(path))).map(|range| find_holders(range, path))
+        }
     }
 }
 
-/// The same of a file that is open.
+/// Does the same for a file that is open.
 #[must_use]
 pub fn find_conflicting_range_of_file(
     file: &File,
@@ -42,20 +44,20 @@ pub fn find_conflicting_range_of_file(
     len: u64,
 ) -> Option<RangeHolding> {
     let range = os::range_in_the_way(file, mode, start, len).ok().flatten()?;
-    Some(holding(range, path))
+    Some(find_holders(range, path))
 }
 
-fn holding(range: RangeLock, path: &Path) -> RangeHolding {
+fn find_holders(range: RangeLock, path: &Path) -> RangeHolding {
     let pids = match range.pid {
         Some(pid) => vec![pid],
-        None => sharers(path, &range),
+        None => find_sharers(path, &range),
     };
-    let holders = pids.into_iter().filter_map(|pid| person(pid, process::user_of(pid)?, None)).collect();
+    let holders = pids.into_iter().filter_map(|pid| Holder::find(pid, process::user_of(pid)?)).collect();
     RangeHolding { range, holders }
 }
 
-/// The processes that hold a lock of an open file description, for which the kernel gives no process.
-fn sharers(path: &Path, range: &RangeLock) -> Vec<u32> {
+/// Returns the processes that hold a lock of an open file description, for which the kernel names no process.
+fn find_sharers(path: &Path, range: &RangeLock) -> Vec<u32> {
     let file = identify_file(path);
     let find = |descriptor: &openers::ScannedDescriptor| {
         let same = (descriptor.data.dev(), descriptor.data.ino()) == (file.dev, file.ino);

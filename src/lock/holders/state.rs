@@ -1,67 +1,66 @@
-//! The state of a lock, as plain data.
+//! The observed state of a lock, as plain data.
 
 use super::holder::Holder;
-use super::waiter::{Waiter, waiter};
+use super::waiter::Waiter;
 use crate::lock::record::Record;
 use crate::os::proc::lock_table::KernelLock;
 use crate::os::proc::process;
 use crate::os::{Mode, RangeLock};
 
-/// What is known of a lock file.
+/// The state of a lock and its file.
 #[derive(Debug, Default)]
 pub struct LockState {
-    /// Who has the lock; `None` when it is free, as far as can be seen from here.
+    /// The holders. `None`: no process is seen to hold the lock.
     pub holding: Option<Holding>,
-    /// Who may have it although nothing can be seen of it from here: the last holder was in another pid
+    /// The record of a holder that may still hold the lock, although it cannot be seen from here: it was in another pid
     /// namespace, or on another machine.
     pub unseen: Option<(Record, Belief)>,
-    /// Who has a lock on a file that was removed from the path: it shuts nobody out any more.
+    /// The processes with a lock on a file that was removed from the path. Such a lock keeps no other process from the lock at
+    /// the path.
     pub removed: Vec<Holder>,
-    /// Who waits for it, in the order in which they will be served: see [`LockState::waiters`].
+    /// The waiters, in the order in which the kernel will wake them. See [`LockState::waiters`].
     pub queue: Vec<KernelLock>,
     /// The record in the lock file, whether it counts or not.
     pub record: Option<Record>,
-    /// Whether there are processes that we may not look into.
+    /// True if there are processes whose files we may not see.
     pub hidden: bool,
-    /// Why the kernel could not be asked, if it could not: somebody may have it of whom nothing is seen.
+    /// The part of the system that could not be examined, so that there may be a holder that was not seen.
     pub blind_spot: Option<BlindSpot>,
-    /// What stands in the place of the lock file, if that is no regular file.
+    /// The type of the file at the path, if it is not a regular file.
     pub wrong_type: Option<&'static str>,
-    /// An fcntl(2) lock on it, which does not conflict with the others. Only asked for where the user named the file.
+    /// An fcntl(2) lock on the file, which does not conflict with flock(2). Only looked for if the user named the file.
     pub range: Option<RangeHolding>,
 }
 
-/// Whether somebody has a lock.
+/// The answer to the question whether a lock is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {
-    /// Somebody has it.
     Held,
-    /// Nobody has it.
     Free,
-    /// Neither would be true.
+    /// Not enough can be seen for either answer.
     Unknown,
 }
 
-/// Why the kernel cannot be asked who has a lock.
+/// A part of the system that cannot be examined for holders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlindSpot {
-    /// There is no `/proc` that shows us.
+    /// There is no `/proc` that shows this process.
     Proc,
-    /// `/proc/locks` cannot be read, and there are processes that we may not look into.
+    /// `/proc/locks` cannot be read, and there are processes whose files we may not see.
     List,
-    /// The lock file could not be looked at.
+    /// The metadata of the lock file cannot be read.
     File,
 }
 
 impl LockState {
-    /// What is known of those who wait for it, in the order in which they will be served. To ask takes a dozen looks into
+    /// Returns the facts about the waiters, in the order in which the kernel will wake them. This reads a dozen files of
     /// `/proc` for each.
     #[must_use]
     pub fn waiters(&self) -> Vec<Waiter> {
-        self.queue.iter().copied().map(waiter).collect()
+        self.queue.iter().copied().map(Waiter::find).collect()
     }
 
-    /// Whether somebody has it.
+    /// Returns whether a process holds the lock.
     #[must_use]
     pub fn availability(&self) -> Availability {
         match self {
@@ -75,24 +74,23 @@ impl LockState {
 /// A lock that is held.
 #[derive(Debug)]
 pub struct Holding {
-    /// How.
     pub mode: Mode,
-    /// Every process that has it, the one that took it first.
+    /// Every process that holds the lock. The one that acquired it comes first.
     pub holders: Vec<Holder>,
-    /// The record, and how far it is to be believed.
+    /// The record, and how far it can be believed.
     pub record: Option<(Record, Belief)>,
-    /// Whether it was another's each time that we looked: who had it has let go since.
+    /// True if the lock had another holder each time that it was observed, so each of them has released it.
     pub changes_hands: bool,
-    /// Whether one of the holders is a helper, which may be about to write the record.
-    pub(super) helper: bool,
-    /// Whether one that had it was gone when we looked at it.
-    pub(super) went: bool,
+    /// True if one of the holders is a helper, which may be about to write the record.
+    pub(super) has_helper: bool,
+    /// True if the holder had ended before its facts were read.
+    pub(super) has_ended: bool,
     /// The process that called flock(2).
     pub(super) locker: u32,
 }
 
 impl Holding {
-    /// The record of a holder that runs, and that is not among those that we may look into.
+    /// Returns the record of a holder that runs, and that is not among the processes whose files we may see.
     #[must_use]
     pub fn unseen_taker(&self) -> Option<&Record> {
         let (record, belief) = self.record.as_ref()?;
@@ -107,56 +105,55 @@ impl Holding {
         if !process::has_our_numbers() {
             return None;
         }
-        let has_it = |pid: u32| {
+        let is_holder = |pid: u32| {
             self.holders.iter().any(|holder| holder.pid == pid)
                 || self.unseen_taker().is_some_and(|record| record.pid == pid)
         };
         let us = std::process::id();
-        if has_it(us) {
+        if is_holder(us) {
             return Some(Kin::Itself);
         }
-        process::ancestors(us).find(|pid| has_it(*pid)).map(Kin::Ancestor)
+        process::ancestors(us).find(|pid| is_holder(*pid)).map(Kin::Ancestor)
     }
 
-    /// Whether who has it was seen, and is there still.
+    /// Returns true if a holder was seen, and had not ended in between.
     pub(super) fn is_settled(&self) -> bool {
-        let named = matches!(self.record, Some((_, Belief::Alive)));
-        !self.holders.is_empty() || (named && !self.went)
+        let is_named = matches!(self.record, Some((_, Belief::Alive)));
+        !self.holders.is_empty() || (is_named && !self.has_ended)
     }
 }
 
-/// How a holder is related to this process.
+/// The relation of a holder to this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kin {
-    /// It is this process.
+    /// The holder is this process.
     Itself,
-    /// It started this process, perhaps through others.
+    /// The holder started this process, perhaps through others.
     Ancestor(u32),
 }
 
-/// How far a holder record is to be believed.
+/// How far a holder record can be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Belief {
-    /// It is of this lock, and its process runs.
+    /// It describes this lock, and its process runs.
     Alive,
-    /// It is of this lock, and its process has ended.
+    /// It describes this lock, and its process has ended.
     Ended,
-    /// It is of this lock, and its process runs, but has closed the lock file.
+    /// It describes this lock, and its process runs, but has closed the lock file.
     Closed,
-    /// Its process has ended, and the kernel does not say whether it took this lock or an earlier one.
+    /// Its process has ended, and the kernel does not say whether it acquired this lock or an earlier one.
     Perhaps,
-    /// It is of another pid namespace of this machine: its pid means nothing here.
+    /// It was written in another pid namespace of this machine, so its pid has no meaning here.
     OtherNamespace,
-    /// It is of another machine.
+    /// It was written on another machine.
     OtherHost,
-    /// The kernel cannot be asked whether it is of this lock or an earlier one.
+    /// The kernel cannot be asked whether it describes this lock or an earlier one.
     Unchecked,
 }
 
 /// An fcntl(2) lock on a file.
 #[derive(Debug)]
 pub struct RangeHolding {
-    /// The lock.
     pub range: RangeLock,
     /// The processes that hold it, if they can be seen.
     pub holders: Vec<Holder>,

@@ -1,4 +1,4 @@
-//! A record that is prepared before its lock is granted.
+//! A record that is built before its lock is granted, so that the next waiter does not wait for that.
 
 use super::format::Record;
 use super::value::is_kept_whole;
@@ -6,7 +6,7 @@ use crate::os::proc::process;
 use crate::os::{self, Mode};
 use std::path::Path;
 
-/// What a record says of the process for which a lock is taken: all that is known before.
+/// The process for which a lock will be acquired, as a record describes it.
 #[derive(Debug)]
 pub struct Taker {
     pid: u32,
@@ -19,15 +19,15 @@ pub struct Taker {
 }
 
 impl Taker {
-    /// Process `pid`, whose command line is, or will be, `command`; `None`: what it is now.
+    /// Describes process `pid`, whose command line will be `command`. `None`: the one that it has now.
     #[must_use]
     pub fn new(pid: u32, command: Option<&str>) -> Self {
         let command = command.map_or_else(|| process::command_line(pid), str::to_owned);
         Self::describe(pid, command, process::pid_namespace())
     }
 
-    /// Our parent, process `pid`. We have no number for one of another namespace, so its is ours; and to look where its command
-    /// line is costs less than to look elsewhere, too.
+    /// Describes our parent, process `pid`. It is in our pid namespace, because a parent in another one has no pid here. The
+    /// namespace is read from the directory of the parent, because its command line is there, too, and that costs less.
     #[must_use]
     pub fn parent(pid: u32) -> Self {
         let here = process::has_our_numbers();
@@ -49,16 +49,16 @@ impl Taker {
     }
 }
 
-/// A record in the making: all of it but what is known only once the lock is had. Another waits for what is done then.
+/// A record without the facts that are only known after the grant: the time and the token.
 #[derive(Debug)]
 pub struct RecordDraft {
     record: Record,
-    /// The text so far.
+    /// The lines that are known.
     head: String,
 }
 
 impl RecordDraft {
-    /// A record for `taker`, for whom this process takes the lock.
+    /// Begins a record for `taker`, for which this process acquires the lock.
     #[must_use]
     pub fn new(taker: Taker, mode: Mode, who: Option<&str>, pid_file: Option<&Path>) -> Self {
         let Taker { pid, tick, boot, host, ns, user, command } = taker;
@@ -72,7 +72,7 @@ impl RecordDraft {
             since: String::new(),
             command,
             who: who.map(str::to_owned),
-            // Part of a path would be another path.
+            // A path that is cut would name another file.
             pid_file: pid_file.and_then(Path::to_str).filter(|path| is_kept_whole(path)).map(str::to_owned),
             mode,
             locker: std::process::id(),
@@ -82,7 +82,7 @@ impl RecordDraft {
         Self { head: record.head(), record }
     }
 
-    /// The record, and its text: the lock is had since now, with this token.
+    /// Completes the record of a lock that was granted now, with this token. Returns the record and its text.
     #[must_use]
     pub fn finish(self, token: u64) -> (Record, String) {
         let record = Record { since: format!("{:.0}", jiff::Timestamp::now()), token, ..self.record };

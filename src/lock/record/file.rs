@@ -1,13 +1,13 @@
-//! Reading and writing the record in a lock file.
+//! Reads and writes the record in a lock file.
 
-use super::format::{Content, MAX_LEN, Record, USUAL_LEN, content_of, token_in};
+use super::format::{Content, MAX_LEN, Record, USUAL_LEN, parse_content, parse_token};
 use crate::os;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// What is in the lock file at `path`. [`Content::Empty`] when it cannot be read: it is only a courtesy.
+/// Returns the content of the lock file at `path`. [`Content::Empty`]: it cannot be read. No lock depends on that.
 #[must_use]
 pub fn read_path(path: &Path) -> Content {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
@@ -17,61 +17,61 @@ pub fn read_path(path: &Path) -> Content {
     }
 }
 
-/// What is in the file to which this link to a descriptor leads (in `/proc/PID/fd`), also if it was removed.
+/// Returns the content of the file to which this link in `/proc/PID/fd` leads, even if that was removed.
 pub(crate) fn read_descriptor(link: &Path) -> Content {
-    // To open anything but a file could block, or do something.
+    // To open anything other than a file could block, or have an effect.
     if !fs::metadata(link).is_ok_and(|data| data.is_file()) {
         return Content::Empty;
     }
     File::open(link).map_or(Content::Empty, |file| read(&file))
 }
 
-/// What is in the lock file that is open as `file`.
+/// Returns the content of the lock file that is open as `file`.
 #[must_use]
 pub fn read(file: &File) -> Content {
-    bytes_of(file, content_of).unwrap_or(Content::Empty)
+    parse_bytes(file, parse_content).unwrap_or(Content::Empty)
 }
 
-/// What `look` makes of the bytes of a lock file, as far as a record goes.
-fn bytes_of<T>(file: &File, look: impl Fn(&[u8]) -> T) -> io::Result<T> {
+/// Passes the bytes of a lock file, up to the length of a record, to `parse`.
+fn parse_bytes<T>(file: &File, parse: impl Fn(&[u8]) -> T) -> io::Result<T> {
     let mut bytes = [0; USUAL_LEN];
     let len = file.read_at(&mut bytes, 0)?;
     if len == bytes.len() {
         let mut bytes = vec![0; MAX_LEN];
         let len = file.read_at(&mut bytes, 0)?;
-        return Ok(look(&bytes[..len]));
+        return Ok(parse(&bytes[..len]));
     }
-    Ok(look(&bytes[..len]))
+    Ok(parse(&bytes[..len]))
 }
 
-/// The token of the record in the lock file that is open as `file`, also where the rest of it cannot be read; 0 where there is
-/// no record (yet), `None` where the file has somebody's data.
+/// Returns the token of the record in the lock file that is open as `file`, even if the rest of it cannot be parsed. 0: there is
+/// no record yet; `None`: the file has foreign data.
 ///
-/// Less than [`read`]: another waits for what is done once the lock is had.
+/// This does less than [`read`], because the next waiter waits for everything that is done after the grant.
 #[must_use]
 pub fn last_token(file: &File) -> Option<u64> {
-    bytes_of(file, token_in).unwrap_or(Some(0))
+    parse_bytes(file, parse_token).unwrap_or(Some(0))
 }
 
-/// Writes `record` over what is in `file`, which is open on `path` and has nobody's data.
+/// Writes `record` over the content of `file`, which is open on `path` and has no foreign data.
 ///
-/// A descriptor that can only be read is enough to hold a lock, so the file is opened again for writing then.
+/// A lock can be held on a descriptor that is only open for reading. In that case the file is opened again for writing.
 pub fn write(file: &File, path: &Path, record: &Record) -> io::Result<()> {
     write_text(file, path, &record.to_text())
 }
 
-/// The same, of a record whose text is there already.
+/// Does the same for a record that was formatted before.
 pub(crate) fn write_text(file: &File, path: &Path, text: &str) -> io::Result<()> {
-    match put(file, text.as_bytes()) {
+    match write_bytes(file, text.as_bytes()) {
         Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
             let again = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-            if os::same_file(file, &again)? { put(&again, text.as_bytes()) } else { Ok(()) }
+            if os::same_file(file, &again)? { write_bytes(&again, text.as_bytes()) } else { Ok(()) }
         }
         done => done,
     }
 }
 
-fn put(file: &File, bytes: &[u8]) -> io::Result<()> {
+fn write_bytes(file: &File, bytes: &[u8]) -> io::Result<()> {
     os::without_size_signal(|| file.write_all_at(bytes, 0))?;
     if file.metadata()?.size() > bytes.len() as u64 {
         file.set_len(bytes.len() as u64)?;

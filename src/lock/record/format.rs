@@ -1,6 +1,6 @@
-//! The holder record as text: parsing and formatting.
+//! The holder record, and its form as text.
 
-use super::value::{on_one_line, put_line, unquoted};
+use super::value::{on_one_line, put_line, unquote};
 use crate::os::Mode;
 use crate::os::proc::process;
 use std::time::Duration;
@@ -11,61 +11,59 @@ const VERSION: &str = "1";
 
 const LAST_KEY: &str = "token=";
 
-/// The most bytes of a record that are read, and a bound that a record keeps.
+/// The maximum length of a record in bytes. No more is read from a file.
 pub(super) const MAX_LEN: usize = 8192;
 
-/// More bytes than most records have: fewer pages to touch than [`MAX_LEN`].
+/// More bytes than most records have. To read this many first touches fewer pages than [`MAX_LEN`].
 pub(super) const USUAL_LEN: usize = 1024;
 
-/// Who took a lock, and when.
+/// The process that acquired a lock, and the time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// The process for which it was taken: the script, or the command.
+    /// The process for which the lock was acquired: the script, or the command.
     pub pid: u32,
-    /// A moment when it ran, in clock ticks since boot: a process of its number that started later is another. (When it
-    /// started would cost a look into `/proc`.)
+    /// A time at which that process ran, in clock ticks since boot. A process that started later and has the same pid is
+    /// another one. (To get the start time would take a read of `/proc`.)
     pub tick: u64,
     /// The boot id of the machine.
     pub boot: String,
-    /// The name of the machine.
+    /// The host name of the machine.
     pub host: String,
-    /// The pid namespace, as the inode of `/proc/self/ns/pid`: a pid means nothing in another one.
+    /// The pid namespace, as the inode of `/proc/self/ns/pid`: a pid has no meaning in another one.
     pub ns: u64,
-    /// The user's name, or number.
+    /// The user name, or the uid if it has no name.
     pub user: String,
-    /// When it was taken: RFC 3339, UTC.
+    /// The time of the acquisition: RFC 3339, UTC.
     pub since: String,
     /// The command line, quoted as a shell reads it.
     pub command: String,
-    /// What the user said of it (`--who`).
+    /// The user's description (`--who`).
     pub who: Option<String>,
-    /// The absolute path of the file in which the pid of the holder is (`--pid-file`).
+    /// The absolute path of the file that has the pid of the holder (`--pid-file`).
     pub pid_file: Option<String>,
-    /// Exclusive, or the last of those who share it.
+    /// The mode. The record of a shared lock is that of its last holder.
     pub mode: Mode,
-    /// The process that called flock(2), which is the pid that the kernel keeps.
+    /// The process that called flock(2). The kernel shows this pid.
     pub locker: u32,
-    /// The lease at a server of leases that goes with the lock, as its keeper wrote it.
+    /// The lease at a server that belongs to the lock, as its keeper wrote it.
     pub lease: Option<String>,
     /// The fencing token.
     pub token: u64,
 }
 
-/// What is in a lock file.
+/// The content of a lock file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// Nothing.
     Empty,
-    /// A record.
     Record(Box<Record>),
-    /// The beginning of a record: its writer was killed, or is about to go on.
+    /// The beginning of a record. Its writer was killed, or has not finished.
     Incomplete,
-    /// Somebody's data.
+    /// The data of a user or of another program.
     Foreign,
 }
 
 impl Content {
-    /// The token of the record, 0 where there is none.
+    /// Returns the token of the record, or 0 if there is no record.
     #[must_use]
     pub fn token(&self) -> u64 {
         match self {
@@ -76,7 +74,7 @@ impl Content {
 }
 
 impl Record {
-    /// How long ago it was taken. `None` when the clock says that it is yet to come.
+    /// Returns the time since the acquisition. `None`: by the clock, it lies in the future.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
         let since: jiff::Timestamp = self.since.parse().ok()?;
@@ -87,7 +85,7 @@ impl Record {
         self.text_after(self.head())
     }
 
-    /// What is known before the lock is had.
+    /// Returns the lines that are known before the lock is granted.
     pub(super) fn head(&self) -> String {
         let mut text = String::with_capacity(USUAL_LEN);
         text.push_str(FIRST_KEY);
@@ -111,6 +109,7 @@ impl Record {
         text
     }
 
+    /// Returns the text of the record, of which `head` is the beginning.
     pub(super) fn text_after(&self, head: String) -> String {
         let mut text = head;
         put_line(&mut text, "since", &self.since);
@@ -140,8 +139,8 @@ impl Record {
         };
         for line in text.split_inclusive('\n') {
             let (key, quoted) = line.strip_suffix('\n')?.split_once('=')?;
-            let value = unquoted(quoted)?;
-            // Others can write here: what would steer a terminal goes.
+            let value = unquote(quoted)?;
+            // Other users can write to the file, so characters that control a terminal are removed.
             let value = on_one_line(&value);
             let text = || value.clone().into_owned();
             match key {
@@ -158,12 +157,12 @@ impl Record {
                 "mode" => record.mode = Mode::parse(&value)?,
                 "locker" => record.locker = value.parse().ok()?,
                 "lease" => record.lease = Some(value.into_owned()),
-                // The last key: what follows is left over from a longer record.
+                // This is the last key. The rest of the text is left over from a longer record.
                 "token" => {
                     record.token = value.parse().ok()?;
                     return Some(record);
                 }
-                // A newer version may say more.
+                // A newer version may have written more keys.
                 _ => {}
             }
         }
@@ -171,7 +170,8 @@ impl Record {
     }
 }
 
-pub(super) fn content_of(bytes: &[u8]) -> Content {
+/// Parses the bytes of a lock file.
+pub(super) fn parse_content(bytes: &[u8]) -> Content {
     if bytes.is_empty() {
         return Content::Empty;
     }
@@ -182,7 +182,9 @@ pub(super) fn content_of(bytes: &[u8]) -> Content {
     Record::parse(&text).map_or(Content::Incomplete, |record| Content::Record(Box::new(record)))
 }
 
-pub(super) fn token_in(bytes: &[u8]) -> Option<u64> {
+/// Returns the token in the bytes of a lock file, even if the rest of the record cannot be parsed. 0: there is no record yet;
+/// `None`: foreign data.
+pub(super) fn parse_token(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() {
         return Some(0);
     }
@@ -191,7 +193,7 @@ pub(super) fn token_in(bytes: &[u8]) -> Option<u64> {
     }
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
     let token = lines.find_map(|line| line.strip_prefix(LAST_KEY.as_bytes()));
-    let number = |token: &[u8]| unquoted(str::from_utf8(token.strip_suffix(b"\n")?).ok()?)?.parse().ok();
+    let number = |token: &[u8]| unquote(str::from_utf8(token.strip_suffix(b"\n")?).ok()?)?.parse().ok();
     Some(token.and_then(number).unwrap_or(0))
 }
 
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_a_longer_record_behind_it_is_passed_over() {
+    fn the_rest_of_a_longer_record_is_ignored() {
         let text = sample().to_text() + "and=then 'an open quote\n";
         assert_eq!(Record::parse(&text), Some(sample()));
     }
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_and_long_values_cannot_break_the_form() {
+    fn control_characters_and_long_values_do_not_break_the_format() {
         let wild = Record { command: format!("a\nb\x1b[2J{}", "é'".repeat(2000)), ..sample() };
         let text = wild.to_text();
         assert!(text.len() < MAX_LEN);
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_nothing_but_quotes_is_read_too() {
+    fn a_record_that_consists_of_quotes_is_read() {
         let quotes = "'".repeat(2 * MAX_VALUE);
         let wild = Record { command: quotes.clone(), who: Some(quotes.clone()), user: quotes.clone(), ..sample() };
         let text = wild.to_text();

@@ -1,30 +1,31 @@
-//! What holds of holder records, for any bytes.
+//! Properties of holder records that hold for any bytes.
 
-use super::format::{Content, FIRST_KEY, MAX_LEN, Record, content_of, token_in};
+use super::format::{Content, FIRST_KEY, MAX_LEN, Record, parse_content, parse_token};
 use super::value::{MAX_VALUE, is_kept_whole, on_one_line};
 use crate::os::Mode;
 use crate::properties::{somewhere, texts};
 
-/// Checks that it does.
+/// Checks the properties.
 ///
 /// # Panics
 ///
-/// Where it does not.
+/// If one does not hold.
 pub fn hold(bytes: &[u8]) {
-    let content = content_of(&bytes[..bytes.len().min(MAX_LEN)]);
+    let content = parse_content(&bytes[..bytes.len().min(MAX_LEN)]);
     match &content {
         Content::Empty => assert!(bytes.is_empty()),
-        // Somebody's data is never taken for ours, nor ours for somebody's: it would be written over, or never again.
+        // Foreign data would be overwritten if it were taken for a record. A record taken for foreign data would never be
+        // replaced.
         Content::Foreign => assert!(!bytes.starts_with(FIRST_KEY.as_bytes())),
         Content::Incomplete => assert!(bytes.starts_with(FIRST_KEY.as_bytes())),
         Content::Record(record) => {
             assert!(bytes.starts_with(FIRST_KEY.as_bytes()));
-            cannot_steer(record);
+            has_plain_values(record);
             is_read_as_it_was_written(record, bytes);
         }
     }
-    // What is read in a hurry: the same, or more where nobody would believe the rest.
-    match (token_in(&bytes[..bytes.len().min(MAX_LEN)]), &content) {
+    // The token that is read alone is the same, or greater if the rest of the record would not be believed.
+    match (parse_token(&bytes[..bytes.len().min(MAX_LEN)]), &content) {
         (None, content) => assert_eq!(*content, Content::Foreign),
         (Some(token), Content::Incomplete) => assert!(token >= content.token()),
         (Some(token), content) => assert_eq!((token, *content == Content::Foreign), (content.token(), false)),
@@ -51,8 +52,8 @@ pub fn hold(bytes: &[u8]) {
     is_read_as_it_was_written(&record, bytes);
 }
 
-/// No value has a character in it that a terminal takes for a command, nor more of them than is kept.
-fn cannot_steer(record: &Record) {
+/// Checks that no value has control characters, and that none is too long.
+fn has_plain_values(record: &Record) {
     let Record { boot, host, user, since, command, who, pid_file, lease, .. } = record;
     for text in [boot, host, user, since, command].into_iter().chain(who).chain(pid_file).chain(lease) {
         assert!(!text.chars().any(char::is_control), "{text:?}");
@@ -60,15 +61,15 @@ fn cannot_steer(record: &Record) {
     }
 }
 
-fn is_read_as_it_was_written(record: &Record, behind: &[u8]) {
+fn is_read_as_it_was_written(record: &Record, rest: &[u8]) {
     let text = record.to_text();
-    // What is longer would not be read as a whole, and so not at all.
+    // A longer record could not be read.
     assert!(text.len() <= MAX_LEN, "{} bytes", text.len());
     let optional = [&record.who, &record.pid_file, &record.lease].into_iter().flatten().count();
     assert_eq!(text.lines().count(), 12 + optional);
-    let Content::Record(read) = content_of(text.as_bytes()) else { panic!("not read: {text}") };
-    cannot_steer(&read);
-    // As it was, but that long values are cut.
+    let Content::Record(read) = parse_content(text.as_bytes()) else { panic!("not read: {text}") };
+    has_plain_values(&read);
+    // The values are the same, except that long ones are cut.
     let same = |written: &str, read: &str| match read.strip_suffix('…') {
         Some(kept) if on_one_line(written) != read => assert!(on_one_line(written).starts_with(kept), "{kept:?}"),
         _ => assert_eq!(on_one_line(written), read),
@@ -80,12 +81,12 @@ fn is_read_as_it_was_written(record: &Record, behind: &[u8]) {
     let [boot, host, since] = [&record.boot, &record.host, &record.since].map(|text| on_one_line(text).into_owned());
     let lease = record.lease.as_deref().map(|lease| on_one_line(lease).into_owned());
     assert_eq!(*read, Record { boot, host, user, since, command, who, lease, ..record.clone() });
-    assert_eq!(token_in(text.as_bytes()), Some(record.token));
-    // Written once more it is the same: who shares a lock does not wear the record away.
+    assert_eq!(parse_token(text.as_bytes()), Some(record.token));
+    // If it is written again, it does not change. So each holder of a shared lock can write it.
     assert_eq!(read.to_text(), text);
-    // A longer one that stood there does not change it; and a part of it is not believed.
-    let over = [text.as_bytes(), behind].concat();
-    assert_eq!(content_of(&over[..over.len().min(MAX_LEN)]), Content::Record(read));
-    let cut = somewhere(behind, text.len());
-    assert!(!matches!(content_of(&text.as_bytes()[..cut]), Content::Record(_)), "cut at {cut}");
+    // The rest of a longer record after it changes nothing, and a part of a record is not believed.
+    let over = [text.as_bytes(), rest].concat();
+    assert_eq!(parse_content(&over[..over.len().min(MAX_LEN)]), Content::Record(read));
+    let cut = somewhere(rest, text.len());
+    assert!(!matches!(parse_content(&text.as_bytes()[..cut]), Content::Record(_)), "cut at {cut}");
 }

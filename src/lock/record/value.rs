@@ -1,22 +1,23 @@
-//! Values of a record: quoting, and limits to their length.
+//! The values of a record: quoted as a shell reads them, on one line, and of a limited length.
 
 use std::borrow::Cow;
 
-/// The most bytes of a command line or a remark that are kept.
+/// The maximum number of bytes of a value.
 pub(super) const MAX_VALUE: usize = 1024;
 
+/// Appends the line of one value to a record.
 pub(super) fn put_line(text: &mut String, key: &str, value: &str) {
     text.push_str(key);
     text.push('=');
     match on_one_line(value) {
         value if is_one_word(&value) => text.push_str(&value),
-        value => text.push_str(&quoted(&value)),
+        value => text.push_str(&quote(&value)),
     }
     text.push('\n');
 }
 
-/// A value as it stands behind its key. Each quote in it takes four bytes: one that is made of them is cut further.
-fn quoted(value: &str) -> Cow<'_, str> {
+/// Returns the value in quotes. Each quote character in it takes four bytes, so a value that consists of them is cut further.
+fn quote(value: &str) -> Cow<'_, str> {
     let (mut quoted, mut most) = (shell_words::quote(value), value.len());
     while quoted.len() > 2 * MAX_VALUE {
         most /= 2;
@@ -30,9 +31,9 @@ pub(super) fn is_kept_whole(value: &str) -> bool {
     value.len() <= MAX_VALUE && on_one_line(value) == value && shell_words::quote(value).len() <= MAX_VALUE
 }
 
-/// A value that keeps the form of a line a key: no control characters, and of a bounded length.
+/// Returns the value without control characters, and not longer than [`MAX_VALUE`] and a sign that it was cut.
 pub(super) fn on_one_line(value: &str) -> Cow<'_, str> {
-    // Each call reads and writes a record, so what nearly all values are is told by one look at their bytes.
+    // Every call reads and writes a record, so the common case is decided by one pass over the bytes.
     if value.len() <= MAX_VALUE && value.bytes().all(|byte| (b' '..0x7f).contains(&byte)) {
         return Cow::Borrowed(value);
     }
@@ -40,7 +41,8 @@ pub(super) fn on_one_line(value: &str) -> Cow<'_, str> {
     Cow::Owned(if plain.len() > MAX_VALUE { cut(&plain, MAX_VALUE).into_owned() } else { plain })
 }
 
-fn cut(text: &str, most: usize) -> Cow<'_, str> {
+/// Returns at most `most` bytes of the text, and a sign that it was cut.
+pub(in crate::lock) fn cut(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
         return Cow::Borrowed(text);
     }
@@ -48,14 +50,14 @@ fn cut(text: &str, most: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &text[..end]))
 }
 
-/// Whether a shell takes it as it is.
+/// Returns true if a shell needs no quotes around the value.
 fn is_one_word(value: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:/@+".contains(&byte);
     !value.is_empty() && value.bytes().all(plain)
 }
 
-/// The words of a value as one, as a shell reads them. The two forms in which nearly all are written need no more than a look.
-pub(super) fn unquoted(quoted: &str) -> Option<Cow<'_, str>> {
+/// Returns the value as a shell reads it, with several words joined. The two forms that are common are not parsed.
+pub(super) fn unquote(quoted: &str) -> Option<Cow<'_, str>> {
     if quoted.is_empty() || is_one_word(quoted) {
         return Some(Cow::Borrowed(quoted));
     }
@@ -71,13 +73,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_unquoted_by_a_look_is_what_a_shell_reads() {
+    fn a_value_is_unquoted_as_a_shell_reads_it() {
         for quoted in [
             "a", "", "''", "'a b'", "'", "'''", "'a'b'", "'a\\'", "a b", "#a", "'#a'", "'é'", "\"a\"", "a\\ b",
             "'a' 'b'",
         ] {
             let words = shell_words::split(quoted).ok().map(|words| words.concat());
-            assert_eq!(unquoted(quoted).map(Cow::into_owned), words, "{quoted}");
+            assert_eq!(unquote(quoted).map(Cow::into_owned), words, "{quoted}");
         }
     }
 }

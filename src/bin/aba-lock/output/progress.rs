@@ -49,7 +49,7 @@ impl LockProgress {
         let label = &waiting.target.label;
         let who = waiting.state().holding.map(|holding| describe_holder(&holding));
         let held = who.map(|who| format!(", held by {who}")).unwrap_or_default();
-        let place = waiting.place();
+        let place = waiting.queue_position();
         let place = place.map(|(at, of)| format!(" ({} of {})", spell_ordinal(at), spell_number(of)));
         let place = place.unwrap_or_default();
         // The wait may have ended while the state was read.

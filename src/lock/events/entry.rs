@@ -1,6 +1,7 @@
-//! An event, and its line in the log.
+//! An event of a lock, and its line in the log.
 
 use crate::lock::holders;
+use crate::lock::record::cut;
 use crate::os::proc::process;
 use crate::os::{self, Mode};
 use serde_json::Value;
@@ -8,50 +9,45 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// The most bytes of a line: what goes into a FIFO in one piece, too.
+/// The maximum number of bytes of a line. A FIFO takes this many in one piece, too (`PIPE_BUF`).
 pub const MAX_LINE: usize = 4096;
 
-/// The most bytes of a text in a line, at first.
+/// The maximum number of bytes of a text in a line. If the line is still too long, the texts are cut further.
 const MAX_TEXT: usize = 1024;
 
-/// What became of a lock.
+/// An event in the life of a lock.
 #[derive(Debug, Clone, Copy)]
 pub enum LockEvent<'a> {
-    /// Another has it.
+    /// Another process holds it.
     Contended {
-        /// Whether we wait for it, or give up at once.
+        /// True if the caller waits, false if it gives up at once.
         waits: bool,
     },
-    /// It was acquired.
     Acquired {
-        /// After how long.
         waited: Duration,
-        /// How.
         mode: Mode,
-        /// With which fencing token.
         token: u64,
     },
-    /// Another still had it when the time was up.
+    /// Another process still held it when the time limit passed.
     TimedOut {
-        /// After how long.
         waited: Duration,
     },
-    /// To wait for it would have no end.
+    /// The wait would never have ended.
     Deadlock {
-        /// Who waits for whom.
+        /// The processes that wait for each other.
         circle: &'a str,
     },
-    /// The lock file that was opened is not the one that the name leads to any more: it is opened again.
+    /// The path leads to another file than the one that was opened, so it is opened again.
     Replaced,
-    /// It was released, by us and not by the end of its holder.
+    /// It was released by this program, and not by the end of its holder.
     Released {
-        /// After how long, if that is known.
+        /// The time for which it was held, if that is known.
         held: Option<Duration>,
     },
 }
 
 impl LockEvent<'_> {
-    /// The word for it.
+    /// Returns the name of the event in the log.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -65,6 +61,7 @@ impl LockEvent<'_> {
     }
 }
 
+/// Returns the line of an event, with its texts cut so that it is not longer than [`MAX_LINE`].
 pub(super) fn format_line(event: &LockEvent, label: &str, path: &Path, holder: u32, command: &str) -> String {
     let (mut most, time) = (MAX_TEXT, format!("{:.3}", jiff::Timestamp::now()));
     let other = match event {
@@ -72,7 +69,7 @@ pub(super) fn format_line(event: &LockEvent, label: &str, path: &Path, holder: u
         _ => None,
     };
     loop {
-        let line = line(event, &time, label, path, holder, command, other.as_ref(), most);
+        let line = format_fields(event, &time, label, path, holder, command, other.as_ref(), most);
         if line.len() < MAX_LINE || most == 0 {
             return line;
         }
@@ -80,7 +77,7 @@ pub(super) fn format_line(event: &LockEvent, label: &str, path: &Path, holder: u
     }
 }
 
-/// Who has the lock that another asks for.
+/// Returns the pid and the command line of the process that holds the lock at `path`.
 fn find_other_holder(path: &Path) -> Option<(u32, String)> {
     let holding = holders::observe_briefly(path).holding?;
     let first = holding.holders.into_iter().next().map(|holder| (holder.pid, holder.command));
@@ -88,7 +85,7 @@ fn find_other_holder(path: &Path) -> Option<(u32, String)> {
 }
 
 #[expect(clippy::too_many_arguments, reason = "each is a field of the line")]
-fn line(
+fn format_fields(
     event: &LockEvent,
     time: &str,
     label: &str,
@@ -119,27 +116,19 @@ fn line(
             }
         }
         LockEvent::Acquired { waited, mode, token } => {
-            put("waited_seconds", seconds(*waited));
+            put("waited_seconds", round_seconds(*waited));
             put("mode", mode.as_str().into());
             put("token", (*token).into());
         }
-        LockEvent::TimedOut { waited } => put("waited_seconds", seconds(*waited)),
+        LockEvent::TimedOut { waited } => put("waited_seconds", round_seconds(*waited)),
         LockEvent::Deadlock { circle } => put("circle", cut(circle, most).into()),
-        LockEvent::Released { held: Some(held) } => put("held_seconds", seconds(*held)),
+        LockEvent::Released { held: Some(held) } => put("held_seconds", round_seconds(*held)),
         LockEvent::Released { held: None } | LockEvent::Replaced => {}
     }
     line.push('}');
     line
 }
 
-fn seconds(span: Duration) -> Value {
+fn round_seconds(span: Duration) -> Value {
     ((span.as_secs_f64() * 1000.0).round() / 1000.0).into()
-}
-
-fn cut(text: &str, most: usize) -> String {
-    if text.len() <= most {
-        return text.to_owned();
-    }
-    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}…", &text[..end])
 }

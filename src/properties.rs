@@ -12,7 +12,7 @@ pub use crate::lock::record::properties::hold as record;
 pub use crate::number::contents::properties::check_registry as registry;
 pub use crate::number::dotenv::properties::check_dotenv as dotenv;
 pub use crate::number::group_file::properties::check_group_file as group;
-pub use crate::task::saved_properties::hold as saved;
+pub use crate::task::saved::properties::hold as saved;
 
 /// What the kernel says in `/proc`.
 ///

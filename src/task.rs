@@ -1,19 +1,105 @@
-//! Tasks: one run of a command by id.
+//! Tasks (`run-once`): one process runs a command under an id; all others wait for it or read its outcome.
+//!
+//! A task is a directory. Its state is never stored: it follows from the files in the directory.
+//!
+//! | file | content |
+//! |---|---|
+//! | `lock` | locked (flock(2)) by the supervisor while the command runs, and for an instant by a process that starts, expires or resets the task; holds the holder record and the end of the run |
+//! | `pid` | the process of the command, which leads a session and a process group; locked by the supervisor; removed when the run has ended |
+//! | `exit` | the outcome: a decimal number. Its modification time is the start of a TTL |
+//! | `log.out`, `log.err`, `log` | the output of the command. `log` is a link to `log.out`. The suffix `.1` marks the run before, `.prev` the run before the last reset |
+//! | `cmd.sh` | the saved command and its directory |
+//! | `cmd`, `cwd`, `history` | for people: the command, the directory, and one line for each event. They are written a moment after a start has returned |
+//!
+//! The state is the first in this list whose condition holds:
+//!
+//! 1. `pid` is locked: **running**.
+//! 2. `exit` holds 0: **succeeded**. A number from 128 to 165, the statuses of a command that a signal killed:
+//!    **interrupted**. Another number: **failed**.
+//! 3. `pid` exists: **interrupted**, because the supervisor was killed.
+//! 4. Otherwise: **new**.
+//!
+//! Looking at a task takes no lock that a starter could need. A look only tries the lock of `pid`, which only a supervisor
+//! takes, before the file gets its name. (If a look tried the lock of `lock`, then a process that starts the task at the same
+//! moment would take the observer for a running supervisor.)
+//!
+//! A task also runs while a program other than this helper holds `lock` ([`foreign`]). To find such a program, all
+//! processes must be examined, so only callers that find `lock` held do this, and those that list what is running.
+//!
+//! The supervisor is this helper, detached with two forks. It has no open descriptor of the caller. Only the supervisor writes
+//! an outcome, and only the holder of the lock (`guard`) can start a supervisor or change other files of the task.
+//!
+//! # The descriptors of the caller
+//!
+//! The process in the foreground keeps every descriptor that it inherited, because it may be the last process that holds the
+//! descriptor of a lock: `aba-lock lock NAME -- aba-lock run-once -w ...` becomes the waiter, and that lock must be held until
+//! the wait ends. So the lock of a script is held during a wait as it is during any other command of the script: if the script
+//! is killed, its lock is released when the wait ends. The supervisor, and with it the command, must not keep the lock of a
+//! script that has continued or ended. So the supervisor closes everything that it inherited before its starter returns.
+//!
+//! # Which process can be killed at which step
+//!
+//! | killed | left behind | the next start or wait |
+//! |---|---|---|
+//! | the starter, before the supervisor exists | perhaps the directory and the saved command; no `pid` | starts the task |
+//! | the starter, later | the supervisor, which is detached from it | finds the task running |
+//! | the supervisor, before the command runs | nothing: its child notices the end of its pipe, or that it has another parent, and exits | starts the task |
+//! | the supervisor, while the command runs | the children of the command, and `pid`, which is not locked. The command itself is killed by its parent-death signal | kills the children, then runs the task again. It kills the processes that have the token of this run in their environment or write to its logs, and the session that these prove to be the command's, so that a reused pid is never killed |
+//! | the supervisor, after it noted the end in `lock` | `pid`, which is not locked | writes `exit` from that note |
+//! | the supervisor, after it wrote `exit` | `pid`, which is not locked | removes `pid` |
+//! | the command, or its process group | nothing: the supervisor writes 128 + n | runs the task again |
+//! | the process that copies stderr (`--combined-log`) | nothing: the command gets SIGPIPE when it writes to stderr | runs the task again if SIGPIPE killed the command |
+//! | a waiter | nothing | is not affected |
+//! | a process that resets the task, between two removals | some of the files, and a free lock | sees the state that follows from these files. `lock` is removed last |
+//!
+//! Processes are searched in `/proc`, which may be that of another PID namespace (`unshare --pid` without `--mount-proc`). Pids
+//! are then translated, and each process is signalled through a descriptor of its own ([`crate::os::Process`]). If `/proc` does
+//! not show this process at all, the supervisor still knows when it has no descendants left, because it adopts orphans. But the
+//! children that a killed supervisor left cannot be found then, and the task is not run again until they can.
+//!
+//! A waiter may be granted the lock of a file that was removed:
+//!
+//! 1. The waiter opens `lock` and waits while the task runs.
+//! 2. The run ends, and a reset or purge removes `lock`.
+//! 3. The waiter gets the lock of the removed file.
+//!
+//! So every grant is followed by a comparison of the open file with the path. The waiter reads from the removed file how the
+//! run that it waited for ended.
+//!
+//! # Layers
+//!
+//! Each file imports only from those below it.
+//!
+//! | layer | module | holds |
+//! |---|---|---|
+//! | 8 | [`wait`], [`reset`], `clean` | wait for a task, stop and forget it, remove old tasks |
+//! | 7 | [`start`], [`follow`] | start a task; show the output of a run |
+//! | 6 | `run` | the start of a supervisor |
+//! | 5 | `supervisor` | the parent of the command, which writes the outcome |
+//! | 4 | `guard` | the lock of a task |
+//! | 3 | `leftovers`, [`foreign`] | the processes of a killed run; runs by other programs |
+//! | 2 | `look`, `logs`, [`saved`] | the state of a task, its logs and its saved command |
+//! | 1 | `directory` | [`Task`]: the directory and its files |
+//! | 0 | [`state`], [`stream`], `files`, `run_end`, [`error`] | plain data, and how files are opened |
 
 mod clean;
+mod directory;
 pub mod error;
 mod files;
-mod foreign;
+pub mod follow;
+pub mod foreign;
 mod guard;
-mod reset;
+mod leftovers;
+mod logs;
+mod look;
+pub mod reset;
 mod run;
-mod saved;
+mod run_end;
+pub mod saved;
+pub mod start;
 pub mod state;
-mod wait;
+pub mod stream;
+mod supervisor;
+pub mod wait;
 
-pub use reset::{reset_all, reset_failed};
-pub use saved::Saved;
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub use saved::properties as saved_properties;
-pub use wait::{Ask, Ended, Started, Stream, Teller};
+pub use directory::Task;

@@ -1,4 +1,4 @@
-//! Errors from running, waiting for and resetting tasks.
+//! Errors from running, waiting for and resetting tasks, with their messages, hints and exit classes.
 
 use crate::base::error::{CommandError, ContextError, ErrorClass};
 use crate::base::text::{format_io_error, quote_path};
@@ -15,83 +15,83 @@ const NOT_SEEN: &str = "it was interrupted, and /proc does not show whether a pr
 /// Errors from running, waiting for and resetting tasks.
 #[derive(Debug)]
 pub enum TaskError {
-    /// An error of the layer below.
+    /// The environment or the working directory cannot be used.
     Context(ContextError),
-    /// An error of the layer below.
+    /// An error of the directory of tasks.
     Store(StoreError),
-    /// An error of the layer below.
+    /// An error from acquiring the lock.
     Lock(LockError),
-    /// An error of the layer below.
+    /// An error from running the command.
     Command(CommandError),
-    /// A file or directory of a task cannot be read, made or changed.
+    /// A file or directory of a task cannot be read, created or changed.
     Unusable {
         /// The file or directory.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A task was never started, and there is no command to start it with.
+    /// The task was never started, and there is no command to run.
     NothingToRun {
-        /// The task.
+        /// The id of the task.
         id: String,
     },
-    /// The saved command of a task is there, but cannot be read.
+    /// The saved command of a task cannot be read or parsed.
     NotUnderstood {
-        /// Where it is.
+        /// The file with the command.
         path: PathBuf,
     },
     /// The saved command of a task was saved by another user.
     NotOurCommand {
-        /// The task.
+        /// The id of the task.
         id: String,
         /// The user.
         owner: String,
     },
-    /// A task had not ended when the time was up.
+    /// The task had not ended at the end of the time limit.
     TimedOut {
-        /// The task.
+        /// The id of the task.
         id: String,
-        /// How long we waited.
+        /// The time limit.
         after: Duration,
     },
-    /// Another has the lock of a task, and does not run it.
+    /// Another process holds the lock of a task, and does not run it.
     Busy {
-        /// The task.
+        /// The id of the task.
         id: String,
-        /// Its lock file.
+        /// The lock file.
         path: PathBuf,
     },
     /// A process of a task could not be ended.
     NotEnded {
-        /// The task.
+        /// The id of the task.
         id: String,
-        /// Which, if that is known.
+        /// The process, if it is known.
         pid: Option<u32>,
     },
-    /// `/proc` does not show whether a process of an interrupted run is left.
+    /// `/proc` does not show the processes of an interrupted run, so the task cannot be run again.
     NotSeen {
-        /// The task.
+        /// The id of the task.
         id: String,
-        /// Its file `pid`, which says that the run was interrupted.
+        /// The file `pid` of the interrupted run.
         path: PathBuf,
     },
-    /// Ctrl-C, while we waited for a task; it goes on.
+    /// Ctrl-C ended a wait. The task continues.
     Interrupted {
-        /// The task.
+        /// The id of the task.
         id: String,
-        /// Its process, if that is known.
+        /// The process of the command, if it is known.
         pid: Option<u32>,
     },
-    /// A task waits for itself.
+    /// This process is part of the task for which it would wait.
     WaitsForItself {
-        /// The task.
+        /// The id of the task.
         id: String,
     },
-    /// The process that ran a task could not be started, or ended before it said how that went.
+    /// The supervisor could not be started, or ended before it reported the start.
     Supervisor {
-        /// The task.
+        /// The id of the task.
         id: String,
-        /// The system's reason, if there is one.
+        /// The error of the system, if there is one.
         source: Option<io::Error>,
     },
 }
@@ -118,7 +118,7 @@ impl TaskError {
         }
     }
 
-    /// The path that could not be used, if it may lie in the directory of locks or of tasks.
+    /// The path that could not be used, if it may be in the directory of locks or of tasks.
     #[must_use]
     pub fn path_in_root(&self) -> Option<&Path> {
         match self {
@@ -129,7 +129,7 @@ impl TaskError {
         }
     }
 
-    /// The remedy, if one is known.
+    /// The next step for the user, if one is known.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {

@@ -1,19 +1,21 @@
-//! Runs that are not ours. The bash function `run_once`, which this helper replaces, keeps its tasks in the same directory:
-//! during an upgrade, or next to a second checkout, both use the same tasks. For the function, "`lock` is held" means that
-//! the task runs. It writes no record, and its `pid` is not locked:
+//! Runs by another program: the bash function `run_once`, which this helper replaces, keeps its tasks in the same directory.
 //!
-//! | a run of the function | `lock` is held by | `pid` | prints to |
+//! Both use the same tasks during an upgrade, or if an older checkout is still in use. For the function, a held `lock` means
+//! that the task is running. It writes no record, and does not lock `pid`:
+//!
+//! | a run of the function | `lock` is held by | `pid` | output goes to |
 //! |---|---|---|---|
-//! | in the background | a subshell | the command, which leads a session; it stays when the run has ended | `log.out`, and `tee` to both logs |
+//! | in the background | a subshell | the command, which leads a session; the file stays when the run has ended | `log.out`, and `tee`, which writes to both logs |
 //! | in the foreground (`-w`) | a subshell, and `tee` | none | a pipe to `tee` |
-//! | a validation | the shell of the script, and the command | none, or an old one | the logs |
+//! | a validation | the shell of the script, and the command | none, or the one of an earlier run | the logs |
 //!
-//! A helper holds `lock` without running the task only for the instant in which it starts, expires or forgets it. So a task
-//! whose `lock` is held by any other program runs.
+//! A helper that does not run the task holds `lock` only for the instant in which it starts, expires or resets the task. So a
+//! task is running if another program holds its `lock`.
 
+use super::directory::Task;
 use super::files;
-use super::state::{Running, Task};
-use super::wait::Stream;
+use super::state::{Running, TaskLook};
+use super::stream::Stream;
 use crate::lock::holders;
 use crate::os;
 use crate::os::proc::lock_table::{self, FileId, WantedFile};
@@ -26,58 +28,70 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime};
 
-/// Pause between two searches for a run: each goes through all processes.
-const NOT_AGAIN_FOR: Duration = Duration::from_millis(50);
+/// Pause between two searches for a run: each search examines all processes.
+const SEARCH_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Time that a helper may hold the lock before another holder is searched for: most helpers are done by then.
+/// Time that a helper may hold the lock before another holder is searched for. Most helpers have released it by then.
 const HEAD_START: Duration = Duration::from_millis(25);
 
-/// Looks for a run of a task, again and again.
-pub(super) struct Lookout<'a> {
+/// Repeated search for a run of one task, while a process waits for it.
+pub(super) struct ForeignWatch<'a> {
     task: &'a Task<'a>,
     begin: Instant,
-    looked: Option<Instant>,
+    searched: Option<Instant>,
     found: Option<Running>,
 }
 
-impl<'a> Lookout<'a> {
+impl<'a> ForeignWatch<'a> {
     pub(super) fn new(task: &'a Task<'a>) -> Self {
-        Self { task, begin: Instant::now(), looked: None, found: None }
+        Self { task, begin: Instant::now(), searched: None, found: None }
     }
 
-    /// A lookout that has found this run already.
-    pub(super) fn with(task: &'a Task<'a>, run: Running) -> Self {
-        Self { found: Some(run), looked: Some(Instant::now()), ..Self::new(task) }
+    /// Starts with a run that was already found.
+    pub(super) fn with_run(task: &'a Task<'a>, run: Running) -> Self {
+        Self { found: Some(run), searched: Some(Instant::now()), ..Self::new(task) }
     }
 
-    /// The run of the task, ours or not.
-    pub(super) fn run(&mut self) -> Option<Running> {
-        self.task.look().running.or_else(|| self.foreign_run())
+    /// Returns the run of the task, by a helper or by another program.
+    pub(super) fn find_run(&mut self) -> Option<Running> {
+        self.task.look().running.or_else(|| self.find_foreign_run())
     }
 
-    /// The run of the task that is not ours.
-    pub(super) fn foreign_run(&mut self) -> Option<Running> {
+    /// Returns the run of the task by another program.
+    pub(super) fn find_foreign_run(&mut self) -> Option<Running> {
         let still_runs = self.found.is_some_and(|run| self.task.is_held_by(run));
-        let may_look = match self.looked {
-            Some(looked) => looked.elapsed() >= NOT_AGAIN_FOR,
+        let may_search = match self.searched {
+            Some(searched) => searched.elapsed() >= SEARCH_INTERVAL,
             None => self.begin.elapsed() >= HEAD_START,
         };
-        if !still_runs && (may_look || self.found.is_some()) {
-            self.found = self.task.foreign_run();
-            self.looked = Some(Instant::now());
+        if !still_runs && (may_search || self.found.is_some()) {
+            self.found = self.task.find_foreign_run();
+            self.searched = Some(Instant::now());
         }
         self.found
     }
 
-    /// Limits a pause to the time until the first look.
-    pub(super) fn limit(&self, pause: Option<Duration>) -> Option<Duration> {
-        let first = self.looked.is_none().then(|| HEAD_START.saturating_sub(self.begin.elapsed()));
+    /// Limits a pause to the time until the first search.
+    pub(super) fn limit_pause(&self, pause: Option<Duration>) -> Option<Duration> {
+        let first = self.searched.is_none().then(|| HEAD_START.saturating_sub(self.begin.elapsed()));
         [pause, first].into_iter().flatten().min()
     }
 }
 
-/// The runs of these tasks that are not ours, with one look through all processes.
-pub(super) fn runs(tasks: &[&Task]) -> Vec<Option<Running>> {
+/// Looks at these tasks, and finds runs by helpers and by other programs.
+#[must_use]
+pub fn look_at_all(tasks: &[&Task]) -> Vec<TaskLook> {
+    let mut looks: Vec<TaskLook> = tasks.iter().map(|task| task.look()).collect();
+    let (indices, rest): (Vec<usize>, Vec<&Task>) =
+        (0..tasks.len()).filter(|at| looks[*at].running.is_none()).map(|at| (at, tasks[at])).unzip();
+    for (at, run) in indices.into_iter().zip(find_foreign_runs(&rest)) {
+        looks[at].running = run;
+    }
+    looks
+}
+
+/// Finds the runs of these tasks by other programs. All processes are examined once.
+pub(super) fn find_foreign_runs(tasks: &[&Task]) -> Vec<Option<Running>> {
     let mut wanted: Vec<WantedFile> =
         tasks.iter().map(|task| holders::identify_file(&task.file(files::LOCK))).collect();
     let mut holders = vec![None; tasks.len()];
@@ -90,16 +104,16 @@ pub(super) fn runs(tasks: &[&Task]) -> Vec<Option<Running>> {
             }
         }
     }
-    tasks.iter().zip(holders).map(|(task, holder)| Some(task.run_of(holder?))).collect()
+    tasks.iter().zip(holders).map(|(task, holder)| Some(task.build_foreign_run(holder?))).collect()
 }
 
-/// Returns false if the kernel's list, which is quicker to read, shows that no process holds one of these locks.
+/// Returns false if the lock table of the kernel, which is faster to read, shows that no process holds one of these locks.
 fn may_be_held(locks: &[WantedFile]) -> bool {
     let mut locks = locks.iter().filter(|lock| lock.ino != 0).peekable();
     if locks.peek().is_none() {
         return false;
     }
-    // In another PID namespace the list leaves out each lock whose taker has ended.
+    // In another PID namespace, the table omits every lock that was taken by a process that has ended.
     if process::pid_namespace() != lock_table::FIRST_NAMESPACE {
         return true;
     }
@@ -109,28 +123,23 @@ fn may_be_held(locks: &[WantedFile]) -> bool {
 }
 
 impl Task<'_> {
-    /// The run of this task that is not ours, if there is one.
+    /// Returns the run of this task by another program, if there is one.
     #[must_use]
-    pub fn foreign_run(&self) -> Option<Running> {
-        runs(&[self]).pop().flatten()
+    pub fn find_foreign_run(&self) -> Option<Running> {
+        find_foreign_runs(&[self]).pop().flatten()
     }
 
-    /// The run of the task, ours or not.
+    /// Returns the run of the task, by a helper or by another program.
     #[must_use]
-    pub fn any_run(&self) -> Option<Running> {
-        self.look().running.or_else(|| self.foreign_run())
+    pub fn find_run(&self) -> Option<Running> {
+        self.look().running.or_else(|| self.find_foreign_run())
     }
 
-    fn run_of(&self, holder: u32) -> Running {
+    fn build_foreign_run(&self, holder: u32) -> Running {
         let modified = |name| fs::symlink_metadata(self.file(name)).and_then(|data| data.modified()).ok();
-        let pid = self.pid_in_file().filter(|pid| os::exists(*pid));
+        let pid = self.read_pid_number().filter(|pid| os::exists(*pid));
         let since = pid.and(modified(files::PID)).or_else(|| modified(files::LOCK));
         Running { pid: pid.unwrap_or(holder), since: since.unwrap_or(SystemTime::UNIX_EPOCH), holder: Some(holder) }
-    }
-
-    /// The number in the file `pid`.
-    pub(super) fn pid_in_file(&self) -> Option<u32> {
-        process::read_small(self.file(files::PID).to_str()?)?.trim().parse().ok()
     }
 
     /// Returns true if the process that was seen to hold `lock` still holds it.
@@ -138,26 +147,26 @@ impl Task<'_> {
         run.holder.is_some_and(|holder| openers::holds(holder, &holders::identify_file(&self.file(files::LOCK))))
     }
 
-    /// The processes of a run that is not ours. That a process belongs to it must be proved:
+    /// Finds the processes of a run by another program. A process belongs to it only if one of these is true:
     ///
-    /// - it prints to the logs of the task, or to a `tee` that does;
-    /// - or it is in a session whose leader does so, or whose leader is named by `pid` and is the child of a holder of
-    ///   `lock`.
-    pub(super) fn foreign_processes(&self) -> Vec<ProcessStat> {
+    /// - It writes to the logs of the task, or to a `tee` that does.
+    /// - It is in a session whose leader writes there.
+    /// - It is in a session whose leader is named by `pid` and is the child of a holder of `lock`.
+    pub(super) fn find_foreign_processes(&self) -> Vec<ProcessStat> {
         let logs: Vec<(u64, u64)> = Stream::BOTH
             .into_iter()
-            .filter_map(|stream| fs::symlink_metadata(self.file(stream.file())).ok())
+            .filter_map(|stream| fs::symlink_metadata(self.file(stream.file_name())).ok())
             .map(|data| (data.dev(), data.ino()))
             .collect();
         let lock = holders::identify_file(&self.file(files::LOCK));
         let ours = process::own_number();
-        let named = self.pid_in_file().and_then(process::number_of);
+        let named = self.read_pid_number().and_then(process::number_of);
         let all = process::read_all_stats();
         // `tee` has its file open on a descriptor other than stdout.
         let has_open = |pid| process::descriptors(pid).any(|(_, data)| logs.contains(&(data.dev(), data.ino())));
         let (copiers, others): (Vec<&ProcessStat>, Vec<&ProcessStat>) =
             all.iter().filter(|seen| Some(seen.pid) != ours).partition(|seen| process::name(seen.pid) == "tee");
-        let copied = copiers.into_iter().filter(|seen| has_open(seen.pid)).filter_map(|seen| input_pipe(seen.pid));
+        let copied = copiers.into_iter().filter(|seen| has_open(seen.pid)).filter_map(|seen| find_input_pipe(seen.pid));
         let outputs: Vec<(u64, u64)> = copied.chain(logs.iter().copied()).collect();
         let prints = |seen: &&&ProcessStat| process::prints_to(seen.pid, &outputs);
         let direct: BTreeSet<u32> = others.iter().filter(prints).map(|seen| seen.pid).collect();
@@ -171,8 +180,8 @@ impl Task<'_> {
     }
 }
 
-/// The pipe that a process has as its standard input, by device and inode.
-fn input_pipe(pid: u32) -> Option<(u64, u64)> {
+/// Returns the device and inode of the pipe that is the standard input of a process.
+fn find_input_pipe(pid: u32) -> Option<(u64, u64)> {
     let path = format!("/proc/{pid}/fd/0");
     let data = fs::metadata(&path).ok()?;
     process::is_pipe(Path::new(&path)).then_some((data.dev(), data.ino()))

@@ -1,85 +1,73 @@
-//! The lock of a task: taking it, and what only its holder may do.
+//! The lock of a task, and the changes that only its holder may make.
+//!
+//! Starting, waiting, expiring, resetting and cleaning all acquire a [`TaskGuard`] first. An acquisition also finishes a run
+//! whose supervisor was killed, so the holder always finds a task that is complete and not running.
 
+use super::directory::Task;
+use super::error::TaskError;
 use super::files;
-use super::state::{State, Task};
-use super::wait::Stream;
-use crate::base::environment::TASK;
+use super::leftovers::{kill_foreign_leftovers, kill_leftovers};
+use super::run_end::RunEnd;
+use super::state::TaskState;
+use super::stream::Stream;
 use crate::base::target::{Kind, Target};
 use crate::lock::deadlock::circle::Circle;
 use crate::lock::deadlock::detector::DeadlockDetector;
 use crate::lock::error::LockError;
-use crate::lock::record::{self, Content, Record};
+use crate::lock::record::{self, Content};
 use crate::lock::{open, wait};
-use crate::os::proc::process::{self, InitialVariable, LocalNumbers, ProcessStat};
 use crate::os::{self, Mode, leads_to};
-use crate::task::error::TaskError;
 use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often the lock file may be replaced while it is opened: it takes somebody who resets in a loop.
+/// Maximum number of times that the lock file is opened again because it was removed or replaced. Only a process that resets
+/// the task in a loop reaches it.
 const MAX_OPENS: u32 = 1000;
 
-/// How long processes that a killed supervisor left may take to be gone after SIGKILL.
-const KILLED_WITHIN: Duration = Duration::from_secs(5);
-
-/// How long to look again at one that does not show what it was started with.
-const UNSURE_FOR: Duration = Duration::from_millis(200);
-
-/// The right to start a task, to give it an outcome, and to forget it. Dropping it lets go.
+/// The lock of a task: the right to start it, to give it an outcome, and to forget it. Dropping it releases the lock.
 #[derive(Debug)]
 #[must_use = "the task's lock is released when it is dropped"]
-pub(super) struct Guard<'a> {
+pub(super) struct TaskGuard<'a> {
     pub(super) task: &'a Task<'a>,
     pub(super) lock: File,
-    /// How the last run ended, where no `exit` says so: its lock file was removed while we waited for it, or there was
-    /// no room.
-    pub(super) missed: Option<End>,
+    /// The end of the last run if the file `exit` does not hold it: because the task was removed while this process waited for
+    /// its lock, or because the disk was full.
+    pub(super) missed: Option<RunEnd>,
 }
 
-/// How a run ended, as it is noted in the lock file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct End {
-    pub(super) status: u8,
-    pub(super) took: Duration,
-}
-
-/// The events that a caller of [`Guard::take`] waits for, in addition to the lock.
+/// The events after which the caller of [`TaskGuard::acquire`] looks again, in addition to the grant of the lock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pause {
-    /// The time after which it looks again.
     limit: Option<Duration>,
-    /// True if it also looks again after a change in the directory of the task.
+    /// True if a change in the directory of the task ends the pause.
     for_change: bool,
 }
 
 impl Pause {
-    /// Looks again after a change in the directory of the task, and after this time.
+    /// The caller looks again after a change in the directory of the task, and after this time.
     pub(super) fn for_change(limit: Option<Duration>) -> ControlFlow<(), Self> {
         ControlFlow::Continue(Self { limit, for_change: true })
     }
 
-    /// Looks again only after this time. The end of a run changes files in its directory, so a waiter that needs only the
-    /// lock must not look then: many waiters would read the list of all locks at once, and delay each other.
+    /// The caller looks again only after this time. A waiter that needs only the lock must not look at each change: the end of a
+    /// run changes files in the directory, so many waiters would read the lock table at once and delay each other.
     pub(super) fn for_lock(limit: Option<Duration>) -> ControlFlow<(), Self> {
         ControlFlow::Continue(Self { limit, for_change: false })
     }
 }
 
-/// The outcome of an attempt to acquire the lock.
-pub(super) enum Taken<'a> {
-    /// We hold it.
-    Granted(Guard<'a>),
-    /// The deadline passed, or the caller would not wait any longer. The lock file, which another process has locked.
+/// The result of an attempt to acquire the lock.
+pub(super) enum LockAttempt<'a> {
+    Granted(TaskGuard<'a>),
+    /// The deadline passed, or the caller stopped waiting. This is the lock file, which another process has locked.
     GivenUp(File),
 }
 
-impl<'a> Taken<'a> {
-    pub(super) fn guard(self) -> Option<Guard<'a>> {
+impl<'a> LockAttempt<'a> {
+    pub(super) fn into_guard(self) -> Option<TaskGuard<'a>> {
         match self {
             Self::Granted(guard) => Some(guard),
             Self::GivenUp(_) => None,
@@ -87,43 +75,43 @@ impl<'a> Taken<'a> {
     }
 }
 
-impl<'a> Guard<'a> {
-    /// Takes the lock, and ends what a killed supervisor left. While another process holds the lock, `meanwhile` is called
-    /// before each time that we block, and decides when it is called again ([`Pause`]).
-    pub(super) fn take(
+impl<'a> TaskGuard<'a> {
+    /// Acquires the lock, and finishes a run whose supervisor was killed. While another process holds the lock, `before_pause` is
+    /// called each time before this process blocks. It decides whether to wait, and when it is called again.
+    pub(super) fn acquire(
         task: &'a Task<'a>,
         deadline: Option<Instant>,
-        meanwhile: &mut dyn FnMut() -> ControlFlow<(), Pause>,
-    ) -> Result<Taken<'a>, TaskError> {
+        before_pause: &mut dyn FnMut() -> ControlFlow<(), Pause>,
+    ) -> Result<LockAttempt<'a>, TaskError> {
         let path = task.file(files::LOCK);
         let target = Target { label: task.id.to_string(), path, kind: Kind::Named, link: None };
         let mut missed = None;
-        task.is_no_link()?;
+        task.check_no_link()?;
         for _ in 0..MAX_OPENS {
             let lock = match open::open_lock_file(&target, None) {
-                // Not made yet, or a reset took it away again.
+                // It was not created yet, or a reset has removed it again.
                 Err(LockError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                    task.make_directory()?;
+                    task.create_directory()?;
                     continue;
                 }
                 Err(LockError::Open { path, source, .. }) => return Err(TaskError::Unusable { path, source }),
                 opened => opened?,
             };
-            let before = end_in(&lock);
+            let before = RunEnd::read_from(&lock);
             let cannot = |source| LockError::cannot_lock(&target.path, source);
             let at_once = os::try_lock(&lock, Mode::Exclusive).map_err(cannot)?;
             if !at_once {
                 let alarm = os::Alarm::new();
                 let mut bell: Option<os::Bell> = None;
-                let mut watch = Watch::new(&target.path);
-                let mut or_circle = || {
-                    if watch.sees_circle() {
+                let mut watch = DeadlockWatch::new(&target.path);
+                let mut before_block = || {
+                    if watch.finds_deadlock() {
                         return ControlFlow::Break(());
                     }
                     loop {
-                        // Before the look, so that a change after the look ends the pause.
+                        // The bell is reset before the look, so that a change after the look ends the pause.
                         let look_again = bell.as_mut().and_then(os::Bell::silence);
-                        let ControlFlow::Continue(pause) = meanwhile() else { return ControlFlow::Break(()) };
+                        let ControlFlow::Continue(pause) = before_pause() else { return ControlFlow::Break(()) };
                         if !pause.for_change {
                             bell = None;
                         } else if bell.is_none() {
@@ -133,240 +121,122 @@ impl<'a> Guard<'a> {
                         return ControlFlow::Continue(watch.limit([pause.limit, look_again]));
                     }
                 };
-                let granted = wait::block_until_granted(&alarm, &lock, Mode::Exclusive, deadline, &mut or_circle);
+                let granted = wait::block_until_granted(&alarm, &lock, Mode::Exclusive, deadline, &mut before_block);
                 if !granted.map_err(cannot)? {
-                    let Some(circle) = watch.circle else { return Ok(Taken::GivenUp(lock)) };
+                    let Some(circle) = watch.circle else { return Ok(LockAttempt::GivenUp(lock)) };
                     return Err(
                         LockError::Deadlock { label: format!("task {}", task.id), circle: Box::new(circle) }.into()
                     );
                 }
             }
-            // Acquired is not yet valid: a reset may have removed the file since we opened it.
+            // The lock is valid only if the file still has its name: a reset may have removed it after it was opened.
             if leads_to(&target.path, &lock) {
                 let mut guard = Self { task, lock, missed };
-                guard.settle()?;
-                return Ok(Taken::Granted(guard));
+                guard.finish_killed_run()?;
+                return Ok(LockAttempt::Granted(guard));
             }
-            // An older note is of a run that was forgotten since.
-            missed = end_in(&lock).filter(|end| !at_once && Some(*end) != before).or(missed);
+            // A note that was there before the wait is of an earlier run, which was forgotten since.
+            missed = RunEnd::read_from(&lock).filter(|end| !at_once && Some(*end) != before).or(missed);
         }
         Err(LockError::KeepsChanging { path: target.path }.into())
     }
 
-    /// A supervisor that was killed left its `pid`, and perhaps processes.
-    fn settle(&mut self) -> Result<(), TaskError> {
+    /// Finishes a run whose supervisor was killed: kills the processes that it left, writes its outcome, and removes its `pid`.
+    fn finish_killed_run(&mut self) -> Result<(), TaskError> {
         let task = self.task;
-        // Locked or not: the kernel closes the descriptors of one that was killed in the order of their numbers, so that
-        // we may have its lock a moment before it loses that of `pid`.
+        // The lock of `pid` does not matter here. The kernel closes the descriptors of a killed process in the order of their
+        // numbers, so this process may get the lock of the task a moment before `pid` is unlocked.
         if fs::symlink_metadata(task.file(files::PID)).is_err() {
             return Ok(());
         }
-        let outcome = task.outcome();
-        // A run that is not ours has no record, or only an older one.
+        let outcome = task.read_outcome();
+        // A run by another program has no record, or only that of an earlier run.
         let record = match record::read(&self.lock) {
-            Content::Record(record) if task.pid_in_file() == Some(record.pid) => Some(record),
+            Content::Record(record) if task.read_pid_number() == Some(record.pid) => Some(record),
             _ => None,
         };
-        let end = record.as_ref().and_then(|_| end_in(&self.lock));
+        let end = record.as_ref().and_then(|_| RunEnd::read_from(&self.lock));
         if let Some(record) = &record
-            && end.is_none_or(|end| State::of(end.status) == State::Interrupted)
+            && end.is_none_or(|end| TaskState::from_status(end.status) == TaskState::Interrupted)
         {
-            end_rest(task, record)?;
+            kill_leftovers(task, record)?;
         } else if record.is_none() && matches!(outcome, Ok(None)) {
-            end_foreign_rest(task)?;
+            kill_foreign_leftovers(task)?;
         }
         match end {
-            // It came as far as this: what is left is to say so.
+            // The supervisor noted the end. Only the file `exit` is missing.
             Some(end) if task.write(files::EXIT, format!("{}\n", end.status).as_bytes()).is_err() => {
-                // There is still no room for it: the next one will see.
+                // The disk is still full. The next holder tries again.
                 self.missed = Some(end);
                 return Ok(());
             }
-            // One that was being validated stands as it is.
+            // An outcome that was being validated stays as it is.
             None if matches!(outcome, Ok(None)) => {
                 task.write(files::EXIT, b"137\n")?;
-                task.note("SIGNAL rc=137 (its supervisor was killed)");
+                task.add_event("SIGNAL rc=137 (its supervisor was killed)");
             }
             _ => {}
         }
         task.remove(files::PID)
     }
 
-    /// Forgets the outcome and sets the logs aside; the saved command stays.
+    /// Forgets the outcome and sets the logs aside. The saved command stays.
     pub(super) fn expire(&self) -> Result<(), TaskError> {
         self.task.remove(files::EXIT)?;
         self.task.set_logs_aside("prev")?;
-        self.task.note("TTL_EXPIRED");
+        self.task.add_event("TTL_EXPIRED");
         Ok(())
     }
 
-    /// Forgets everything, but for the logs, which are set aside, and the history. What was forgotten before goes
-    /// altogether.
+    /// Forgets everything except the history and the logs, which are set aside. If the task was already forgotten, the rest is
+    /// removed, too.
     pub(super) fn reset(self) -> Result<(), TaskError> {
         let task = self.task;
         if !task.is_known() && task.log(Stream::Out).is_none() {
             return self.purge().map(drop);
         }
         task.set_logs_aside("prev")?;
-        task.note("RESET");
-        // The outcome late, so that one that failed stays so for the next reset if we are killed; the lock last: from
-        // there on another may begin anew.
-        task.forget()
+        task.add_event("RESET");
+        task.remove_run()
     }
 
-    /// Removes all of it. Whether the directory is gone, too: not if there is anything else in it.
+    /// Removes all files of the task. Returns false if the directory stays because it holds other files.
     pub(super) fn purge(self) -> Result<bool, TaskError> {
         self.task.remove_all()
     }
 
-    /// Lets go, and leaves nothing behind where nothing was before.
-    pub(super) fn leave(self) -> Result<(), TaskError> {
+    /// Releases the lock, and removes the directory if there was no task before.
+    pub(super) fn release(self) -> Result<(), TaskError> {
         let task = self.task;
         if task.is_known() || task.has_history() { Ok(()) } else { self.purge().map(drop) }
     }
 }
 
-/// Looks for deadlocks between one time that a wait blocks and the next: here nobody minds who is served first.
-struct Watch {
+/// Searches for deadlocks between two blocking calls of a wait. In between, the process loses its place in the queue of the
+/// lock. That does no harm here, because the order in which waiters get the lock of a task does not matter.
+struct DeadlockWatch {
     detector: DeadlockDetector,
-    looked: Option<Instant>,
+    searched: Option<Instant>,
     circle: Option<Circle>,
 }
 
-impl Watch {
+impl DeadlockWatch {
     fn new(path: &Path) -> Self {
-        Self { detector: DeadlockDetector::new(path), looked: None, circle: None }
+        Self { detector: DeadlockDetector::new(path), searched: None, circle: None }
     }
 
-    fn sees_circle(&mut self) -> bool {
-        let due = self.looked.is_none_or(|looked| looked.elapsed() >= self.detector.interval());
+    fn finds_deadlock(&mut self) -> bool {
+        let due = self.searched.is_none_or(|searched| searched.elapsed() >= self.detector.interval());
         if due {
-            // No circle comes back to a process for which no other waits, which is known without a look at all locks.
+            // This process is part of a circle only if another process waits for it. That is known without reading all locks.
             self.circle = if self.detector.may_be_awaited() { self.detector.search() } else { None };
-            self.looked = Some(Instant::now());
+            self.searched = Some(Instant::now());
         }
         self.circle.is_some()
     }
 
-    /// The shortest of these pauses and the time until the next look.
+    /// Returns the shortest of these pauses and the time until the next search.
     fn limit(&self, pauses: [Option<Duration>; 2]) -> Option<Duration> {
         pauses.into_iter().flatten().chain([self.detector.interval()]).min()
     }
-}
-
-/// What tells the processes of one run from all others: it is in their environment.
-pub(super) fn mark(task: &Task, token: u64) -> String {
-    format!("{}/{token}", task.id)
-}
-
-/// Ends what is left of the run that `record` is of: all that were started with its mark or print to its logs, and the
-/// session that its command began. That it is this session must be proved, by its leader or by one of those: a number
-/// alone may have been given to another since. (As long as one is left in a session, its number is not given away.)
-pub(super) fn end_rest(task: &Task, record: &Record) -> Result<(), TaskError> {
-    if !process::can_be_seen() && cfg!(target_os = "linux") {
-        return Err(TaskError::NotSeen { id: task.id.to_string(), path: task.file(files::PID) });
-    }
-    if record.boot != process::boot_id() || record.ns != process::pid_namespace() {
-        return Ok(());
-    }
-    // `/proc` may show other numbers than those in the record, which are of our PID namespace.
-    let has_our_numbers = process::has_our_numbers();
-    let here = |seen: &ProcessStat| {
-        let same = Some(LocalNumbers { pid: seen.pid, session: seen.session });
-        if has_our_numbers { same } else { process::local_numbers(seen.pid) }
-    };
-    let ours = process::own_number().unwrap_or(0);
-    let mark = InitialVariable::Value(mark(task, record.token));
-    // Its logs: nobody else was given them to print to.
-    let logs: Vec<(u64, u64)> = Stream::BOTH
-        .into_iter()
-        .filter_map(|stream| task.log(stream)?.metadata().ok())
-        .map(|data| (data.dev(), data.ino()))
-        .collect();
-    let started = Instant::now();
-    // Until none was found twice: one whose number is lower than its parent's may appear behind us as we go through them.
-    let mut none = 0;
-    while none < 2 {
-        let (mut found, mut unsure) = (Vec::new(), false);
-        let leader = process::number_of(record.pid);
-        let mut proved = leader.is_some_and(|number| process::is_alive(number, record.tick));
-        let mut near = Vec::new();
-        for seen in process::read_all_stats().into_iter().filter(|seen| seen.pid != ours) {
-            // It may not have begun its session yet.
-            let here = here(&seen);
-            let is_leader = here.is_some_and(|here| here.pid == record.pid) && seen.start <= record.tick;
-            let is_in_session = here.is_some_and(|here| here.session == record.pid);
-            let given = process::initial_variable(seen.pid, TASK);
-            if given == mark || process::prints_to(seen.pid, &logs) {
-                proved |= is_in_session;
-                found.push(seen);
-            } else if is_leader {
-                found.push(seen);
-            } else if is_in_session {
-                unsure |= given == InitialVariable::Unknown;
-                near.push(seen);
-            }
-        }
-        if proved {
-            found.append(&mut near);
-        }
-        let spent = started.elapsed();
-        none = if found.is_empty() && (!unsure || spent > UNSURE_FOR) { none + 1 } else { 0 };
-        if let (Some(first), true) = (found.first(), spent > KILLED_WITHIN) {
-            return Err(TaskError::NotEnded { id: task.id.to_string(), pid: Some(first.pid) });
-        }
-        send_all(&found, libc::SIGKILL);
-        if none == 0 {
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
-    Ok(())
-}
-
-/// Ends what is left of a run that was not ours and was killed.
-pub(super) fn end_foreign_rest(task: &Task) -> Result<(), TaskError> {
-    let started = Instant::now();
-    loop {
-        let left = task.foreign_processes();
-        let Some(first) = left.first() else { return Ok(()) };
-        if started.elapsed() > KILLED_WITHIN {
-            return Err(TaskError::NotEnded { id: task.id.to_string(), pid: Some(first.pid) });
-        }
-        send_all(&left, libc::SIGKILL);
-        thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// Sends a signal to a process that was seen, and to no other that has its number by now.
-pub(super) fn send(seen: &ProcessStat, signal: i32) {
-    if let Some(process) = os::Process::open(seen.pid, seen.start) {
-        process.send(signal);
-    }
-}
-
-/// Sends a signal to each of these processes.
-pub(super) fn send_all(processes: &[ProcessStat], signal: i32) {
-    for seen in processes {
-        send(seen, signal);
-    }
-}
-
-/// Notes how the run ended, behind the record. There is room in the block of the file also when the disk is full.
-pub(super) fn note_end(lock: &File, end: End) -> io::Result<()> {
-    let mut lock = lock;
-    lock.seek(SeekFrom::End(0))?;
-    let text = format!("outcome={}\nseconds={:.3}\n", end.status, end.took.as_secs_f64());
-    os::without_size_signal(|| lock.write_all(text.as_bytes()))
-}
-
-/// What [`note_end`] wrote into this lock file.
-pub(super) fn end_in(lock: &File) -> Option<End> {
-    let mut bytes = [0; 128];
-    let begin = lock.metadata().ok()?.len().saturating_sub(bytes.len() as u64);
-    let read = lock.read_at(&mut bytes, begin).ok()?;
-    let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
-    let end = text.rsplit_once("\noutcome=")?.1;
-    let (status, took) = end.strip_suffix('\n')?.split_once("\nseconds=")?;
-    let took = Duration::try_from_secs_f64(took.parse().ok()?).ok()?;
-    Some(End { status: status.parse().ok()?, took })
 }

@@ -1,128 +1,126 @@
-//! Forgetting: an outcome that is too old, a task, all of them.
+//! Forgetting: an outcome that has expired, one task, or all tasks. A task that is running is stopped first.
 
+use super::directory::Task;
+use super::error::TaskError;
 use super::files;
-use super::foreign::{self, Lookout};
-use super::guard::{self, Guard, Pause, Taken};
-use super::state::{State, Task};
+use super::foreign::{ForeignWatch, find_foreign_runs};
+use super::guard::{LockAttempt, Pause, TaskGuard};
+use super::leftovers::{kill_foreign_leftovers, kill_leftovers, signal_all};
+use super::state::TaskState;
 use crate::lock::holders;
 use crate::lock::record::{self, Content, Record};
 use crate::os;
-use crate::os::proc::openers;
-use crate::os::proc::process;
+use crate::os::proc::{openers, process};
 use crate::store::TaskRoot;
-use crate::task::error::TaskError;
-use std::fs;
-use std::io;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a task has to end after SIGTERM, before SIGKILL.
+/// Time between SIGTERM and SIGKILL for a command.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long its supervisor has to notice that, before it is killed itself.
+/// Time for the supervisor to notice the end of the command, before the supervisor is killed.
 const SUPERVISOR_GRACE: Duration = Duration::from_secs(2);
 
-/// How long the lock may be held by somebody who does not run the task.
+/// Time limit of a wait for a process that holds the lock and does not run the task.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Task<'_> {
-    /// Forgets an outcome that is older than the TTL, for everyone. Nothing happens while it runs: then there will be
-    /// another.
+    /// Forgets an outcome that is older than the TTL, for all callers. Nothing happens while the task is running, because that
+    /// run replaces the outcome.
     pub fn expire(&self) -> Result<(), TaskError> {
-        let has_expired =
-            || self.outcome_of_any_age().is_ok_and(|outcome| outcome.is_some_and(|outcome| self.is_too_old(&outcome)));
-        if !has_expired() {
+        let has_expired_outcome =
+            || self.read_outcome_of_any_age().is_ok_and(|outcome| outcome.is_some_and(|it| self.has_expired(&it)));
+        if !has_expired_outcome() {
             return Ok(());
         }
-        let Unless::Granted(guard) = self.take_unless_running()? else { return Ok(()) };
-        // Not what was seen before, but what is there under the lock.
-        if has_expired() { guard.expire() } else { guard.leave() }
+        let IdleAttempt::Granted(guard) = self.acquire_if_idle()? else { return Ok(()) };
+        // The outcome is read again under the lock, because it may be another one by now.
+        if has_expired_outcome() { guard.expire() } else { guard.release() }
     }
 
-    /// Takes the lock, after a process that holds it for an instant if need be.
-    fn take_unless_running(&self) -> Result<Unless<'_>, TaskError> {
-        let (begin, mut runs) = (Instant::now(), false);
-        let mut lookout = Lookout::new(self);
-        let taken = Guard::take(self, None, &mut || {
-            runs = lookout.run().is_some();
+    /// Acquires the lock, unless the task is running. Waits for a process that holds the lock for an instant.
+    fn acquire_if_idle(&self) -> Result<IdleAttempt<'_>, TaskError> {
+        let (begin, mut is_running) = (Instant::now(), false);
+        let mut watch = ForeignWatch::new(self);
+        let attempt = TaskGuard::acquire(self, None, &mut || {
+            is_running = watch.find_run().is_some();
             let left = PATIENCE.saturating_sub(begin.elapsed());
-            if runs || left.is_zero() { ControlFlow::Break(()) } else { Pause::for_change(lookout.limit(Some(left))) }
+            if is_running || left.is_zero() {
+                ControlFlow::Break(())
+            } else {
+                Pause::for_change(watch.limit_pause(Some(left)))
+            }
         })?;
-        // The state that was seen then counts: by now the run may have ended.
-        Ok(match taken {
-            Taken::Granted(guard) => Unless::Granted(guard),
-            Taken::GivenUp(_) if runs => Unless::Runs,
-            Taken::GivenUp(_) => Unless::Busy,
+        // The state at that time decides. The run may have ended since.
+        Ok(match attempt {
+            LockAttempt::Granted(guard) => IdleAttempt::Granted(guard),
+            LockAttempt::GivenUp(_) if is_running => IdleAttempt::Running,
+            LockAttempt::GivenUp(_) => IdleAttempt::Busy,
         })
     }
 
-    /// Ends the task if it runs, and forgets it. The logs are set aside, and the history stays.
+    /// Stops the task if it is running, and forgets it. The logs are set aside, and the history stays.
     pub fn reset(&self) -> Result<(), TaskError> {
         if !self.has_directory()? {
             return Ok(());
         }
-        self.end(Ending::new(self))?.reset()
+        self.stop(TaskStop::new(self))?.reset()
     }
 
-    /// Forgets the task if it failed or was interrupted; and what is left of one that was forgotten before.
-    fn reset_failed(&self) -> Result<(), TaskError> {
+    /// Forgets the task if it failed or was interrupted. Removes the rest of a task that was forgotten before.
+    fn reset_if_failed(&self) -> Result<(), TaskError> {
         let is_wanted = || match self.look().state() {
-            State::Failed | State::Interrupted => true,
-            State::New => !self.is_known(),
-            State::Running | State::Succeeded => false,
+            TaskState::Failed | TaskState::Interrupted => true,
+            TaskState::New => !self.is_known(),
+            TaskState::Running | TaskState::Succeeded => false,
         };
         if !self.has_directory()? || !is_wanted() {
             return Ok(());
         }
-        match self.take_unless_running()? {
-            Unless::Granted(guard) if is_wanted() => guard.reset(),
-            Unless::Busy => Err(TaskError::Busy { id: self.id.to_string(), path: self.file(files::LOCK) }),
+        match self.acquire_if_idle()? {
+            IdleAttempt::Granted(guard) if is_wanted() => guard.reset(),
+            IdleAttempt::Busy => Err(self.busy_error()),
             _ => Ok(()),
         }
     }
 
-    fn has_directory(&self) -> Result<bool, TaskError> {
-        match fs::symlink_metadata(self.directory()) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(TaskError::Unusable { path: self.directory().to_owned(), source }),
-        }
+    fn busy_error(&self) -> TaskError {
+        TaskError::Busy { id: self.id.to_string(), path: self.file(files::LOCK) }
     }
 
-    /// Ends the run, if there is one, and takes the lock.
-    fn end(&self, mut ending: Ending) -> Result<Guard<'_>, TaskError> {
-        let taken = Guard::take(self, None, &mut || ending.go_on())?;
-        let Some(guard) = taken.guard() else {
-            let path = self.file(files::LOCK);
-            return Err(ending.failed.unwrap_or(TaskError::Busy { id: self.id.to_string(), path }));
+    /// Stops the run, if there is one, and acquires the lock.
+    fn stop(&self, mut stop: TaskStop) -> Result<TaskGuard<'_>, TaskError> {
+        let attempt = TaskGuard::acquire(self, None, &mut || stop.take_step())?;
+        let Some(guard) = attempt.into_guard() else {
+            return Err(stop.failed.unwrap_or_else(|| self.busy_error()));
         };
-        // The command has ended; others of its group may have ignored the signal.
-        for record in &ending.ended {
-            guard::end_rest(self, record)?;
+        // The command has ended. Other processes of its group may have ignored the signal.
+        for record in &stop.stopped {
+            kill_leftovers(self, record)?;
         }
-        if ending.asked_foreign.is_some() {
-            guard::end_foreign_rest(self)?;
+        if stop.foreign_request.is_some() {
+            kill_foreign_leftovers(self)?;
         }
         Ok(guard)
     }
 }
 
-/// Ends all tasks and removes them, with their logs. Returns the directories in which there is something else, which
-/// stays; and why the others could not be removed.
+/// Stops all tasks and removes them, with their logs. Returns the directories that stay because they hold other files, and the
+/// errors of tasks that could not be removed.
 pub fn reset_all(root: &TaskRoot) -> Result<(Vec<PathBuf>, Vec<TaskError>), TaskError> {
     let tasks = Task::all(root)?;
-    let mut endings: Vec<Ending> = tasks.iter().map(Ending::new).collect();
-    // All at once, so that the time that they take to end is not added up.
-    let foreign = foreign::runs(&tasks.iter().collect::<Vec<_>>());
-    for (ending, foreign) in endings.iter_mut().zip(foreign) {
-        if foreign.is_some() || ending.task.look().running.is_some() {
-            let _ = ending.go_on();
+    let mut stops: Vec<TaskStop> = tasks.iter().map(TaskStop::new).collect();
+    // All tasks are asked to end before the first is waited for, so that the times until they end do not add up.
+    let foreign = find_foreign_runs(&tasks.iter().collect::<Vec<_>>());
+    for (stop, foreign) in stops.iter_mut().zip(foreign) {
+        if foreign.is_some() || stop.task.look().running.is_some() {
+            let _ = stop.take_step();
         }
     }
     let (mut left, mut failed) = (Vec::new(), Vec::new());
-    for (task, ending) in tasks.iter().zip(endings) {
-        match task.end(ending).and_then(Guard::purge) {
+    for (task, stop) in tasks.iter().zip(stops) {
+        match task.stop(stop).and_then(TaskGuard::purge) {
             Ok(true) => {}
             Ok(false) => left.push(task.directory().to_owned()),
             Err(error) => failed.push(error),
@@ -131,140 +129,141 @@ pub fn reset_all(root: &TaskRoot) -> Result<(Vec<PathBuf>, Vec<TaskError>), Task
     Ok((left, failed))
 }
 
-/// Forgets those tasks that failed or were interrupted. Returns why some could not be.
+/// Forgets all tasks that failed or were interrupted. Returns the errors of tasks that could not be forgotten.
 pub fn reset_failed(root: &TaskRoot) -> Result<Vec<TaskError>, TaskError> {
     let tasks = Task::all(root)?;
-    let foreign = foreign::runs(&tasks.iter().collect::<Vec<_>>());
+    let foreign = find_foreign_runs(&tasks.iter().collect::<Vec<_>>());
     let not_running = tasks.iter().zip(foreign).filter(|(_, run)| run.is_none());
-    Ok(not_running.filter_map(|(task, _)| task.reset_failed().err()).collect())
+    Ok(not_running.filter_map(|(task, _)| task.reset_if_failed().err()).collect())
 }
 
-/// The outcome of an attempt to acquire the lock of a task that must not be disturbed.
-enum Unless<'a> {
-    Granted(Guard<'a>),
-    /// The task runs.
-    Runs,
+/// The result of an attempt to acquire the lock of a task that must not be stopped.
+enum IdleAttempt<'a> {
+    Granted(TaskGuard<'a>),
+    Running,
     /// Another process holds the lock, and does not run the task.
     Busy,
 }
 
-/// What was asked of a supervisor.
-struct Asked {
+/// The last signal that a supervisor got.
+struct StopRequest {
+    /// The token of the run.
     token: u64,
+    /// The time of the first signal.
     at: Instant,
+    /// 0 after SIGTERM, 1 after SIGUSR1, with which the supervisor kills the command, 2 after SIGKILL.
     step: usize,
 }
 
-/// Ends the run of a task, while we wait for its lock.
-struct Ending<'a> {
+/// The steps that stop a run while this process waits for the lock of its task.
+struct TaskStop<'a> {
     task: &'a Task<'a>,
-    asked: Option<Asked>,
-    /// The runs that were ended.
-    ended: Vec<Record>,
-    lookout: Lookout<'a>,
-    /// When the processes of a run that is not ours were asked to end.
-    asked_foreign: Option<Instant>,
-    /// Since when there was no process that could be asked.
+    request: Option<StopRequest>,
+    /// The records of the runs that were stopped.
+    stopped: Vec<Record>,
+    watch: ForeignWatch<'a>,
+    /// The time at which the processes of a run by another program got SIGTERM.
+    foreign_request: Option<Instant>,
+    /// The time since which no process could be signalled.
     since: Option<Instant>,
     failed: Option<TaskError>,
 }
 
-impl<'a> Ending<'a> {
+impl<'a> TaskStop<'a> {
     fn new(task: &'a Task<'a>) -> Self {
-        let (asked, asked_foreign, since, failed) = (None, None, None, None);
-        Self { task, asked, ended: Vec::new(), lookout: Lookout::new(task), asked_foreign, since, failed }
+        let (request, foreign_request, since, failed) = (None, None, None, None);
+        Self { task, request, stopped: Vec::new(), watch: ForeignWatch::new(task), foreign_request, since, failed }
     }
 
-    /// Takes the next step. A waiter may start the task again as soon as it has ended: that run is ended, too.
-    fn go_on(&mut self) -> ControlFlow<(), Pause> {
+    /// Takes the next step. A waiter may start the task again as soon as it has ended. That run is stopped, too.
+    fn take_step(&mut self) -> ControlFlow<(), Pause> {
         if self.task.look().running.is_some() {
-            self.end_ours()
-        } else if self.lookout.foreign_run().is_some() {
-            self.end_foreign()
+            self.stop_supervised_run()
+        } else if self.watch.find_foreign_run().is_some() {
+            self.stop_foreign_run()
         } else {
-            let error = TaskError::Busy { id: self.task.id.to_string(), path: self.task.file(files::LOCK) };
-            self.give_up_after(PATIENCE, error)
+            self.give_up_after(PATIENCE, self.task.busy_error())
         }
     }
 
-    /// Asks the supervisor to end its command. The command gets no signal from here: its pid may belong to another process by now.
-    fn end_ours(&mut self) -> ControlFlow<(), Pause> {
+    /// Signals the supervisor, which ends its command. The command is not signalled from here, because its pid may have been
+    /// reused.
+    fn stop_supervised_run(&mut self) -> ControlFlow<(), Pause> {
         let path = self.task.file(files::LOCK);
         let content = record::read_path(&path);
         let supervisor = match &content {
-            Content::Record(record) => supervisor(record, &path),
+            Content::Record(record) => find_supervisor(record, &path),
             _ => None,
         };
         let (Content::Record(record), Some(supervisor)) = (content, supervisor) else {
-            return self.give_up_after(SUPERVISOR_GRACE, self.not_ended());
+            return self.give_up_after(SUPERVISOR_GRACE, self.not_ended_error());
         };
         self.since = None;
-        let due = match &mut self.asked {
-            Some(asked) if asked.token == record.token => {
-                if asked.step == 0 && asked.at.elapsed() >= GRACE {
-                    asked.step = 1;
+        let due = match &mut self.request {
+            Some(request) if request.token == record.token => {
+                if request.step == 0 && request.at.elapsed() >= GRACE {
+                    request.step = 1;
                     supervisor.send(libc::SIGUSR1);
-                } else if asked.step == 1 && asked.at.elapsed() >= GRACE + SUPERVISOR_GRACE {
-                    asked.step = 2;
+                } else if request.step == 1 && request.at.elapsed() >= GRACE + SUPERVISOR_GRACE {
+                    request.step = 2;
                     supervisor.send(libc::SIGKILL);
                 }
-                [Some(GRACE), Some(GRACE + SUPERVISOR_GRACE), None][asked.step]
-                    .map(|due| due.saturating_sub(asked.at.elapsed()))
+                [Some(GRACE), Some(GRACE + SUPERVISOR_GRACE), None][request.step]
+                    .map(|due| due.saturating_sub(request.at.elapsed()))
             }
-            asked => {
-                *asked = Some(Asked { token: record.token, at: Instant::now(), step: 0 });
+            request => {
+                *request = Some(StopRequest { token: record.token, at: Instant::now(), step: 0 });
                 supervisor.send(libc::SIGTERM);
-                self.ended.push(*record);
+                self.stopped.push(*record);
                 Some(GRACE)
             }
         };
         Pause::for_change(due)
     }
 
-    /// Asks the processes of a run that is not ours. The shell that runs it then writes its outcome, and releases the lock.
-    fn end_foreign(&mut self) -> ControlFlow<(), Pause> {
-        let processes = self.task.foreign_processes();
-        let asked = match self.asked_foreign {
+    /// Signals the processes of a run by another program. The shell that runs it then writes the outcome and releases the lock.
+    fn stop_foreign_run(&mut self) -> ControlFlow<(), Pause> {
+        let processes = self.task.find_foreign_processes();
+        let requested = match self.foreign_request {
             None if processes.is_empty() => {
-                // It may have begun just now. But another program may hold the lock for reasons of its own.
-                let error = TaskError::Busy { id: self.task.id.to_string(), path: self.task.file(files::LOCK) };
-                return self.give_up_after(SUPERVISOR_GRACE, error);
+                // The run may have begun just now. Or another program holds the lock for another purpose.
+                return self.give_up_after(SUPERVISOR_GRACE, self.task.busy_error());
             }
             None => {
                 self.since = None;
-                guard::send_all(&processes, libc::SIGTERM);
-                *self.asked_foreign.insert(Instant::now())
+                signal_all(&processes, libc::SIGTERM);
+                *self.foreign_request.insert(Instant::now())
             }
-            Some(asked) => asked,
+            Some(requested) => requested,
         };
-        let left = GRACE.saturating_sub(asked.elapsed());
+        let left = GRACE.saturating_sub(requested.elapsed());
         if !left.is_zero() {
             return Pause::for_change(Some(left));
         }
-        guard::send_all(&processes, libc::SIGKILL);
-        self.give_up_after(SUPERVISOR_GRACE, self.not_ended())
+        signal_all(&processes, libc::SIGKILL);
+        self.give_up_after(SUPERVISOR_GRACE, self.not_ended_error())
     }
 
-    fn not_ended(&self) -> TaskError {
+    fn not_ended_error(&self) -> TaskError {
         TaskError::NotEnded { id: self.task.id.to_string(), pid: None }
     }
 
-    /// Waits for a change, for at most this time.
+    /// Waits for a change. Gives up with this error if no process could be signalled for this time.
     fn give_up_after(&mut self, patience: Duration, error: TaskError) -> ControlFlow<(), Pause> {
         let left = patience.saturating_sub(self.since.get_or_insert_with(Instant::now).elapsed());
         if left.is_zero() {
             self.failed = Some(error);
             return ControlFlow::Break(());
         }
-        Pause::for_change(self.lookout.limit(Some(left)))
+        Pause::for_change(self.watch.limit_pause(Some(left)))
     }
 }
 
-/// The process that the record names as the one that took the lock, if it is proved that this has it.
-fn supervisor(record: &Record, path: &std::path::Path) -> Option<os::Process> {
+/// Returns the process that the record names as the one that acquired the lock, if it is proved to hold the lock.
+fn find_supervisor(record: &Record, path: &Path) -> Option<os::Process> {
     let number = process::number_of(record.locker)?;
     let process = os::Process::open(number, process::start_time(number)?)?;
-    // Examined after it was opened, so the process that holds the lock is the one that is signalled. That is proof enough: a record
-    // that was written without `/proc` names neither the boot nor the PID namespace.
+    // The process is examined after it was opened, so the process that holds the lock is the one that is signalled. More proof is
+    // not needed, and not available: a record that was written without `/proc` names neither the boot nor the PID namespace.
     openers::holds(number, &holders::identify_file(path)).then_some(process)
 }

@@ -1,16 +1,21 @@
-//! The saved command, with the directory that it runs in: one file, so that they are always a pair.
+//! The saved command of a task and its working directory. Both are in one file, so that they always belong together.
 //!
-//! `cmd.sh` is what bash's `declare -p` would print of an array `command` and a text `directory`, for scripts that read
-//! it. Here it is parsed, and never sourced. `cmd` says the same to people, and `cwd` holds the directory alone.
+//! `cmd.sh` has the format in which `declare -p` of bash prints an array `command` and a string `directory`, for scripts that
+//! source it. This module parses it and never runs it in a shell. `cmd` holds the command for people, and `cwd` holds only the
+//! directory.
+//!
+//! A start or a wait without a command runs the saved command. A file that a shell could understand in another way than this
+//! parser is refused, and so is the file of another user.
 
 #[cfg(any(test, fuzzing))]
+#[doc(hidden)]
 pub mod properties;
 
+use super::directory::Task;
+use super::error::TaskError;
 use super::files;
-use super::state::Task;
 use crate::os;
 use crate::os::proc::process;
-use crate::task::error::TaskError;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::fs::File;
@@ -19,19 +24,23 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// A command, and where it runs.
+/// Maximum size in bytes of `cmd.sh`. No command line reaches it, even if it consists of quotes, each of which takes four
+/// bytes.
+const MAX_LEN: u64 = 32 * 1024 * 1024;
+
+/// A command and its working directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Saved {
+pub struct SavedCommand {
     /// The command and its arguments.
     pub words: Vec<OsString>,
-    /// The directory.
+    /// The working directory.
     pub directory: PathBuf,
 }
 
-impl Saved {
-    /// The command as a shell reads it.
+impl SavedCommand {
+    /// Returns the command as a line of shell code.
     #[must_use]
-    pub fn line(&self) -> String {
+    pub fn to_line(&self) -> String {
         shell_words::join(self.words.iter().map(|word| word.to_string_lossy()))
     }
 
@@ -39,18 +48,18 @@ impl Saved {
         let mut text = "declare -a command=(".to_owned();
         for (index, word) in self.words.iter().enumerate() {
             let blank = if index == 0 { "" } else { " " };
-            let _ = write!(text, "{blank}[{index}]={}", quoted(word.as_bytes()));
+            let _ = write!(text, "{blank}[{index}]={}", quote(word.as_bytes()));
         }
-        let _ = write!(text, ")\ndeclare -- directory={}\n", quoted(self.directory.as_os_str().as_bytes()));
+        let _ = write!(text, ")\ndeclare -- directory={}\n", quote(self.directory.as_os_str().as_bytes()));
         to_bytes(&text)
     }
 
-    /// `directory` is for a text that does not say. `None` for a text that a shell could take for anything else than these
-    /// words: it is not known then what was meant to be run.
-    fn from_script(script: &[u8], directory: impl FnOnce() -> Option<PathBuf>) -> Option<Self> {
+    /// Parses the content of `cmd.sh`. `directory` supplies the directory if the text has none. Returns `None` if a shell would
+    /// read the text as anything other than these words, because then it is not known which command was meant.
+    fn parse_script(script: &[u8], directory: impl FnOnce() -> Option<PathBuf>) -> Option<Self> {
         let text = to_text(script);
         let list = text.trim_ascii_start().strip_prefix("declare -a command=(")?;
-        let (list, rest) = list.split_at(end_of_words(list)?);
+        let (list, rest) = list.split_at(find_end_of_words(list)?);
         let rest = rest.strip_prefix(')')?;
         let mut words = Vec::new();
         for (index, word) in shell_words::split(list).ok()?.into_iter().enumerate() {
@@ -59,11 +68,11 @@ impl Saved {
         let directory = if rest.trim_ascii().is_empty() {
             directory()?
         } else {
-            // Without the end of its line it may have been cut.
-            let said = rest.strip_prefix("\ndeclare -- directory=")?.strip_suffix('\n')?;
-            let whole = end_of_words(said)? == said.len();
-            match &shell_words::split(said).ok()?[..] {
-                [said] if whole => PathBuf::from(OsString::from_vec(to_bytes(said))),
+            // A line without its end may have been truncated.
+            let value = rest.strip_prefix("\ndeclare -- directory=")?.strip_suffix('\n')?;
+            let is_whole = find_end_of_words(value)? == value.len();
+            match &shell_words::split(value).ok()?[..] {
+                [path] if is_whole => PathBuf::from(OsString::from_vec(to_bytes(path))),
                 _ => return None,
             }
         };
@@ -71,24 +80,25 @@ impl Saved {
     }
 }
 
-/// Each byte as one character, so that a parser of text can be used for what need not be UTF-8.
+/// Makes one character of each byte, so that a parser of text can read bytes that are not UTF-8.
 fn to_text(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
 
-/// The other way round.
+/// Reverses [`to_text`].
 fn to_bytes(text: &str) -> Vec<u8> {
     text.chars().map(|character| u8::try_from(u32::from(character)).unwrap_or(b'?')).collect()
 }
 
-fn quoted(bytes: &[u8]) -> String {
+fn quote(bytes: &[u8]) -> String {
     format!("'{}'", to_text(bytes).replace('\'', r"'\''"))
 }
 
-/// Where the words end that a text begins with: at a parenthesis that closes, or with the text. `None` if a shell would do
-/// anything but take off their quotes. So, too, for `$'...'`, which bash writes for control characters: it means something
-/// else to a parser of POSIX words.
-fn end_of_words(text: &str) -> Option<usize> {
+/// Returns the position at which the words at the beginning of a text end: at a closing parenthesis, or at the end of the text.
+///
+/// Returns `None` if a shell would do more than remove the quotes. This includes `$'...'`, which bash writes for control
+/// characters, because a parser of POSIX words reads it differently.
+fn find_end_of_words(text: &str) -> Option<usize> {
     let (mut quote, mut escaped) = (None, false);
     for (at, character) in text.char_indices() {
         match (quote, character) {
@@ -107,66 +117,72 @@ fn end_of_words(text: &str) -> Option<usize> {
     (quote.is_none() && !escaped).then_some(text.len())
 }
 
-/// More than any command line of ours, also of quotes alone, each of which takes four: in bytes.
-const MAX_LEN: u64 = 32 * 1024 * 1024;
-
-/// What was saved, and by whom.
-pub(super) fn read(task: &Task) -> Result<Option<(Saved, u32)>, TaskError> {
-    let bytes = |file: &File| {
-        let mut bytes = Vec::new();
-        // A part of it would be another command.
-        let whole = file.take(MAX_LEN + 1).read_to_end(&mut bytes).is_ok_and(|len| len as u64 <= MAX_LEN);
-        whole.then_some(bytes)
-    };
-    let Some(file) = files::open(&task.file(files::COMMAND)) else { return Ok(None) };
-    let directory = || {
-        let mut path = bytes(&files::open(&task.file(files::DIRECTORY))?)?;
-        if path.ends_with(b"\n") {
-            path.pop();
-        }
-        Some(PathBuf::from(OsString::from_vec(path)))
-    };
-    let saved = bytes(&file).and_then(|script| Saved::from_script(&script, directory));
-    match (saved, file.metadata()) {
-        (Some(saved), Ok(data)) => Ok(Some((saved, data.uid()))),
-        _ => Err(TaskError::NotUnderstood { path: task.file(files::COMMAND) }),
+impl Task<'_> {
+    /// Returns the saved command, if there is one that can be read.
+    #[must_use]
+    pub fn saved_command(&self) -> Option<SavedCommand> {
+        self.read_saved().ok().flatten().map(|(saved, _)| saved)
     }
-}
 
-/// The saved command, to be run. Not one of another user's: root, of all, would run what they wrote.
-pub(super) fn to_run(task: &Task) -> Result<Option<Saved>, TaskError> {
-    match read(task)? {
-        Some((_, uid)) if uid != os::user_id() => {
-            Err(TaskError::NotOurCommand { id: task.id.to_string(), owner: process::user_name(uid) })
+    /// Returns the saved command and the user who saved it.
+    fn read_saved(&self) -> Result<Option<(SavedCommand, u32)>, TaskError> {
+        let read = |file: &File| {
+            let mut bytes = Vec::new();
+            // A truncated command would be another command.
+            let is_whole = file.take(MAX_LEN + 1).read_to_end(&mut bytes).is_ok_and(|len| len as u64 <= MAX_LEN);
+            is_whole.then_some(bytes)
+        };
+        let Some(file) = files::open(&self.file(files::COMMAND)) else { return Ok(None) };
+        let directory = || {
+            let mut path = read(&files::open(&self.file(files::DIRECTORY))?)?;
+            if path.ends_with(b"\n") {
+                path.pop();
+            }
+            Some(PathBuf::from(OsString::from_vec(path)))
+        };
+        let saved = read(&file).and_then(|script| SavedCommand::parse_script(&script, directory));
+        match (saved, file.metadata()) {
+            (Some(saved), Ok(data)) => Ok(Some((saved, data.uid()))),
+            _ => Err(TaskError::NotUnderstood { path: self.file(files::COMMAND) }),
         }
-        saved => Ok(saved.map(|(saved, _)| saved)),
     }
-}
 
-/// Writes the one that counts.
-pub(super) fn write(task: &Task, saved: &Saved) -> Result<(), TaskError> {
-    task.write(files::COMMAND, &saved.to_script())
-}
+    /// Returns the saved command in order to run it. The command of another user is refused, most of all for root, which would
+    /// otherwise run what any user wrote.
+    pub(super) fn load_command(&self) -> Result<Option<SavedCommand>, TaskError> {
+        match self.read_saved()? {
+            Some((_, uid)) if uid != os::user_id() => {
+                Err(TaskError::NotOurCommand { id: self.id.to_string(), owner: process::user_name(uid) })
+            }
+            saved => Ok(saved.map(|(saved, _)| saved)),
+        }
+    }
 
-/// Writes the others, which are for people.
-pub(super) fn write_texts(task: &Task, saved: &Saved) {
-    let mut directory = saved.directory.as_os_str().as_bytes().to_owned();
-    directory.push(b'\n');
-    let _ = task.write(files::DIRECTORY, &directory);
-    let _ = task.write(files::COMMAND_TEXT, format!("{}\n", saved.line()).as_bytes());
+    /// Writes `cmd.sh`.
+    pub(super) fn save_command(&self, saved: &SavedCommand) -> Result<(), TaskError> {
+        self.write(files::COMMAND, &saved.to_script())
+    }
+
+    /// Writes `cwd` and `cmd`, which are for people.
+    pub(super) fn save_readable_command(&self, saved: &SavedCommand) {
+        let mut directory = saved.directory.as_os_str().as_bytes().to_owned();
+        directory.push(b'\n');
+        let _ = self.write(files::DIRECTORY, &directory);
+        let _ = self.write(files::COMMAND_TEXT, format!("{}\n", saved.to_line()).as_bytes());
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn saved(words: &[&[u8]]) -> Saved {
+    fn build_command(words: &[&[u8]]) -> SavedCommand {
         let words = words.iter().map(|word| OsString::from_vec(word.to_vec())).collect();
-        Saved { words, directory: PathBuf::from("/a b/c'd\n)") }
+        SavedCommand { words, directory: PathBuf::from("/a b/c'd\n)") }
     }
 
     #[test]
-    fn what_was_saved_is_read_byte_by_byte() {
+    fn a_saved_command_is_read_back_byte_by_byte() {
         let wild = [
             &b"a"[..],
             b"",
@@ -179,35 +195,35 @@ mod tests {
             b"[0]=x",
             b"IFS=$'\\n'; x",
         ];
-        let saved = saved(&wild);
-        assert_eq!(Saved::from_script(&saved.to_script(), || None), Some(saved));
+        let saved = build_command(&wild);
+        assert_eq!(SavedCommand::parse_script(&saved.to_script(), || None), Some(saved));
     }
 
     #[test]
-    fn what_bash_declares_is_read_too() {
+    fn the_output_of_declare_in_bash_is_read() {
         let script = br#"declare -a command=([0]="make" [1]="-C" [2]="a \"b\" \$c" [3]="")"#;
-        let read = Saved::from_script(script, || Some(PathBuf::from("/d"))).unwrap();
+        let read = SavedCommand::parse_script(script, || Some(PathBuf::from("/d"))).unwrap();
         assert_eq!(read.words, ["make", "-C", "a \"b\" $c", ""]);
         assert_eq!(read.directory, PathBuf::from("/d"));
     }
 
     #[test]
-    fn what_is_not_understood_is_not_run() {
-        let whole = saved(&[b"rm", b"-rf", b"/a b"]).to_script();
+    fn a_text_that_a_shell_reads_differently_is_refused() {
+        let whole = build_command(&[b"rm", b"-rf", b"/a b"]).to_script();
         let end = whole.windows(2).position(|bytes| bytes == b")\n").unwrap();
         for cut in 0..=end {
-            assert_eq!(Saved::from_script(&whole[..cut], || None), None, "cut at {cut}");
+            assert_eq!(SavedCommand::parse_script(&whole[..cut], || None), None, "cut at {cut}");
         }
-        // The directory is there as a whole, or elsewhere; a part of it would be another.
+        // A truncated directory would be another directory. Without one, `cwd` supplies it.
         let elsewhere = || Some(PathBuf::from("/"));
         for cut in end + 2..whole.len() - 1 {
-            let read = Saved::from_script(&whole[..cut], elsewhere);
+            let read = SavedCommand::parse_script(&whole[..cut], elsewhere);
             assert_eq!(read.is_some(), cut == end + 2, "cut at {cut}");
         }
         for text in ["", "rm -rf /", "declare -a command=()", "declare -a command=(a)"] {
-            assert_eq!(Saved::from_script(text.as_bytes(), elsewhere), None, "{text}");
+            assert_eq!(SavedCommand::parse_script(text.as_bytes(), elsewhere), None, "{text}");
         }
-        // A shell would make something else of these.
+        // A shell expands these words or reads them as operators.
         for word in [
             "$'a\\tb'",
             "$HOME",
@@ -224,13 +240,13 @@ mod tests {
             "'a\0'",
         ] {
             let text = format!("declare -a command=([0]={word})\n");
-            assert_eq!(Saved::from_script(text.as_bytes(), elsewhere), None, "{word}");
+            assert_eq!(SavedCommand::parse_script(text.as_bytes(), elsewhere), None, "{word}");
         }
         for more in
             ["rm -rf /\n", "declare -- directory='/a'", "declare -- directory='/a' x\n", "declare -- directory=/a\nx\n"]
         {
             let text = format!("declare -a command=([0]='a')\n{more}");
-            assert_eq!(Saved::from_script(text.as_bytes(), elsewhere), None, "{more}");
+            assert_eq!(SavedCommand::parse_script(text.as_bytes(), elsewhere), None, "{more}");
         }
     }
 }

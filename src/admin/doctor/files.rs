@@ -7,7 +7,8 @@ use crate::lock::holders::{self, Availability, Belief, LockState};
 use crate::os::proc::process;
 use crate::os::{self, Right, word_for};
 use crate::store::{Store, TaskRoot};
-use crate::task::state::{self, Task};
+use crate::task::Task;
+use crate::task::state::TaskState;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -145,15 +146,14 @@ pub(super) fn check_tasks(root: &TaskRoot, report: Report) {
         Ok(tasks) => tasks,
         Err(error) => return report(Finding::wrong(TASKS, error.to_string())),
     };
-    let states: Vec<state::State> =
-        tasks.iter().filter(|task| task.is_known()).map(|task| task.look().state()).collect();
+    let states: Vec<TaskState> = tasks.iter().filter(|task| task.is_known()).map(|task| task.look().state()).collect();
     let count = |state| states.iter().filter(|other| **other == state).count();
-    let (failed, interrupted) = (count(state::State::Failed), count(state::State::Interrupted));
+    let (failed, interrupted) = (count(TaskState::Failed), count(TaskState::Interrupted));
     let found = format!(
         "{} known: {} running, {} succeeded, {failed} failed, {interrupted} interrupted",
         states.len(),
-        count(state::State::Running),
-        count(state::State::Succeeded)
+        count(TaskState::Running),
+        count(TaskState::Succeeded)
     );
     report(if failed + interrupted > 0 {
         Finding::note(TASKS, found)

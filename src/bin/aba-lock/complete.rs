@@ -16,7 +16,7 @@ use crate::output::stream;
 use aba_lock::lock::holders::{self, Belief, LockState};
 use aba_lock::number::{directory, pool_files, registry};
 use aba_lock::store::{Store, TaskRoot};
-use aba_lock::task::state::Task;
+use aba_lock::task::Task;
 use clap::{Arg, Command, CommandFactory, ValueHint};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Shells, Zsh};

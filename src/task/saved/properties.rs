@@ -1,55 +1,55 @@
-//! What holds of saved commands, for any bytes.
+//! Properties of saved commands that hold for all bytes.
 
-use super::Saved;
+use super::SavedCommand;
 use crate::properties::{somewhere, values};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-/// Checks that it does.
+/// Checks the properties for these bytes.
 ///
 /// # Panics
 ///
-/// Where it does not.
+/// If a property does not hold.
 pub fn hold(bytes: &[u8]) {
     let elsewhere = || Some(PathBuf::from("/elsewhere"));
-    if let Some(saved) = Saved::from_script(bytes, elsewhere) {
-        can_be_run(&saved);
-        is_read_as_it_was_written(&saved, bytes);
-        // Nothing that a shell would act on, where it is not in quotes.
-        assert_eq!(plain_words(bytes), Some(()), "{}", bytes.escape_ascii());
+    if let Some(saved) = SavedCommand::parse_script(bytes, elsewhere) {
+        assert_can_run(&saved);
+        assert_is_read_back(&saved, bytes);
+        // Outside of quotes, there is nothing on which a shell acts.
+        assert_eq!(check_plain_words(bytes), Some(()), "{}", bytes.escape_ascii());
     }
     let mut words: Vec<OsString> = values(bytes).into_iter().map(OsString::from_vec).collect();
     let directory = words.pop().unwrap_or_default();
     let directory = PathBuf::from(OsString::from_vec([b"/", directory.as_bytes()].concat()));
     if !words.is_empty() {
-        is_read_as_it_was_written(&Saved { words, directory }, bytes);
+        assert_is_read_back(&SavedCommand { words, directory }, bytes);
     }
 }
 
-fn can_be_run(saved: &Saved) {
+fn assert_can_run(saved: &SavedCommand) {
     assert!(!saved.words.is_empty());
     assert!(saved.directory.is_absolute());
     let texts = saved.words.iter().map(|word| word.as_bytes()).chain([saved.directory.as_os_str().as_bytes()]);
     assert!(!texts.flatten().any(|byte| *byte == 0), "no command has a NUL in it");
 }
 
-fn is_read_as_it_was_written(saved: &Saved, bytes: &[u8]) {
+fn assert_is_read_back(saved: &SavedCommand, bytes: &[u8]) {
     let script = saved.to_script();
-    assert_eq!(Saved::from_script(&script, || None).as_ref(), Some(saved));
-    // And a part of it is not run: with another directory, or without its last words, it would be another command.
+    assert_eq!(SavedCommand::parse_script(&script, || None).as_ref(), Some(saved));
+    // A truncated text is refused: with another directory, or without its last words, it would be another command.
     let cut = &script[..somewhere(bytes, script.len())];
-    assert_eq!(Saved::from_script(cut, || None), None, "cut: {}", cut.escape_ascii());
-    // Where the list alone is whole, the directory may stand elsewhere.
-    let behind = Saved { directory: "/".into(), ..saved.clone() }.to_script();
-    let list = behind.strip_suffix(b"declare -- directory='/'\n").expect("as it is written");
+    assert_eq!(SavedCommand::parse_script(cut, || None), None, "cut: {}", cut.escape_ascii());
+    // A text with the complete list and no directory is accepted, because the directory may be in `cwd`.
+    let whole = SavedCommand { directory: "/".into(), ..saved.clone() }.to_script();
+    let list = whole.strip_suffix(b"declare -- directory='/'\n").expect("as it is written");
     if cut != list && cut != list.trim_ascii_end() {
-        assert_eq!(Saved::from_script(cut, || Some("/elsewhere".into())), None, "cut: {}", cut.escape_ascii());
+        assert_eq!(SavedCommand::parse_script(cut, || Some("/elsewhere".into())), None, "cut: {}", cut.escape_ascii());
     }
 }
 
-/// Reads quotes as bash does. `None` where something stands outside of them that is more than a word.
-fn plain_words(text: &[u8]) -> Option<()> {
+/// Reads quotes as bash does. Returns `None` if there is more than plain words outside of quotes.
+fn check_plain_words(text: &[u8]) -> Option<()> {
     let text = text.trim_ascii().strip_prefix(b"declare -a command=(")?;
     let mut quote = None;
     let mut bytes = text.iter().copied();
@@ -80,25 +80,24 @@ mod tests {
     use std::io::Write;
     use std::process::Command;
 
-    /// Of what is written here bash makes the very words, whatever its character set.
     #[test]
-    fn bash_reads_what_was_saved_as_the_very_words() {
+    fn bash_reads_the_saved_words_back_in_every_character_set() {
         let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
         let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-        let odd = [
+        let special = [
             "'", "\"", "\\", "$x", "`x`", "\n", "\t", ")", "(", "[0]=", "!", "~", "*", "\u{1}", "\r", "é", " #", "-n",
             "\\'",
         ];
         let piece = prop_oneof![
-            4 => prop::sample::select(odd.map(|odd| odd.as_bytes().to_vec()).to_vec()),
+            4 => prop::sample::select(special.map(|text| text.as_bytes().to_vec()).to_vec()),
             1 => vec(1..=255_u8, 1..4),
         ];
         let word = vec(piece, 0..6).prop_map(|pieces| pieces.concat());
-        let saved = (vec(word.clone(), 1..6), word).prop_map(|(words, directory)| Saved {
+        let saved = (vec(word.clone(), 1..6), word).prop_map(|(words, directory)| SavedCommand {
             words: words.into_iter().map(OsString::from_vec).collect(),
             directory: PathBuf::from(OsString::from_vec([b"/", &directory[..]].concat())),
         });
-        let all: Vec<Saved> =
+        let all: Vec<SavedCommand> =
             (0..500).map(|_| saved.new_tree(&mut runner).expect("there is no condition").current()).collect();
 
         let scene = tempfile::tempdir().expect("a directory");
@@ -113,7 +112,7 @@ mod tests {
             }
             wanted.push(0);
         }
-        // What it is not to be is run: nothing could be found.
+        // With an empty PATH, a text that is read as a command cannot run one.
         let script = r#"PATH=; for file in ./*; do
             unset command directory; source "$file"
             printf '%s\0' "${#command[@]}" "${command[@]}" "$directory"

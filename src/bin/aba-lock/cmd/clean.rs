@@ -8,7 +8,7 @@ use aba_lock::error::Error;
 use aba_lock::lock::clean::{self, Rule};
 use aba_lock::lock::{holders, pid_file};
 use aba_lock::store::{Store, TaskRoot};
-use aba_lock::task::state::Task;
+use aba_lock::task::Task;
 use std::path::PathBuf;
 
 pub(crate) fn run(args: &CleanArgs) -> Result<i32, Error> {

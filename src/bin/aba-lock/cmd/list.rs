@@ -7,9 +7,10 @@ use crate::output::list::{Listing, print_list, print_list_json};
 use crate::output::{stream, watch};
 use aba_lock::error::Error;
 use aba_lock::lock::holders::{self, Availability};
+use aba_lock::os;
 use aba_lock::store::{Store, TaskRoot};
-use aba_lock::task::state::Task;
-use aba_lock::{os, task};
+use aba_lock::task::Task;
+use aba_lock::task::foreign::look_at_all;
 
 pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
     let (store, root) = (Store::from_env()?, TaskRoot::from_env()?);
@@ -19,7 +20,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
         if args.held {
             // A lock whose state is unknown may be held.
             listing.locks.retain(|(_, state)| state.availability() != Availability::Free && state.wrong_type.is_none());
-            let looks = task::state::looks(&listing.tasks.iter().collect::<Vec<_>>());
+            let looks = look_at_all(&listing.tasks.iter().collect::<Vec<_>>());
             let mut looks = looks.iter();
             listing.tasks.retain(|_| looks.next().is_some_and(|look| look.running.is_some()));
         }

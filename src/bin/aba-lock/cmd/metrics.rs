@@ -7,7 +7,7 @@ use aba_lock::admin::metrics::{count_events, measure_locks};
 use aba_lock::base::environment::event_log;
 use aba_lock::error::Error;
 use aba_lock::store::{Store, TaskRoot};
-use aba_lock::task::state::Task;
+use aba_lock::task::Task;
 use std::fs;
 
 pub(crate) fn run(args: &MetricsArgs) -> Result<i32, Error> {

@@ -6,21 +6,23 @@ use crate::output::{stream, tasks};
 use aba_lock::base::names::TaskId;
 use aba_lock::error::Error;
 use aba_lock::store::TaskRoot;
+use aba_lock::task::Task;
 use aba_lock::task::error::TaskError;
-use aba_lock::task::state::Task;
-use aba_lock::task::{self, Ask, Stream};
+use aba_lock::task::reset::{reset_all, reset_failed};
+use aba_lock::task::stream::Stream;
+use aba_lock::task::wait::WaitRequest;
 
 pub(crate) fn run(args: &RunOnceArgs) -> Result<i32, Error> {
     let root = TaskRoot::from_env()?;
     if args.reset_all {
-        let (left, failed) = task::reset_all(&root)?;
+        let (left, failed) = reset_all(&root)?;
         for directory in &left {
             tasks::report_left_directory(directory);
         }
         return Ok(report_errors(failed));
     }
     if args.reset_failed {
-        return Ok(report_errors(task::reset_failed(&root)?));
+        return Ok(report_errors(reset_failed(&root)?));
     }
     let Some(id) = &args.id else {
         tasks::print_list(&Task::all(&root)?, args.json);
@@ -36,12 +38,12 @@ pub(crate) fn run(args: &RunOnceArgs) -> Result<i32, Error> {
 
 fn run_for_task(args: &RunOnceArgs, task: Task) -> Result<i32, Error> {
     if args.stdout || args.stderr {
-        task.look_closely()?;
+        task.try_look()?;
         tasks::print_log(&task, if args.stdout { Stream::Out } else { Stream::Err });
         return Ok(exit::DONE);
     }
     if args.exit_status {
-        let Some(outcome) = task.look_closely()?.outcome else { return Ok(exit::NO) };
+        let Some(outcome) = task.try_look()?.outcome else { return Ok(exit::NO) };
         stream::print(&format!("{}\n", outcome.status));
         return Ok(exit::DONE);
     }
@@ -52,14 +54,14 @@ fn run_for_task(args: &RunOnceArgs, task: Task) -> Result<i32, Error> {
         task.reset()?;
         Ok(exit::DONE)
     } else if args.peek {
-        Ok(answer(task.look_closely()?.finished().is_some()))
+        Ok(answer(task.try_look()?.finished().is_some()))
     } else if args.active {
         // The outcome of another user's task cannot be read. Its lock shows whether it is running.
         let runs = task.look().running.is_some();
-        Ok(answer(runs || task.look_closely()?.finished().is_some() || task.foreign_run().is_some()))
+        Ok(answer(runs || task.try_look()?.finished().is_some() || task.find_foreign_run().is_some()))
     } else if args.running {
-        let runs = task.look().running.is_some() || task.look_closely()?.running.is_some();
-        Ok(answer(runs || task.foreign_run().is_some()))
+        let runs = task.look().running.is_some() || task.try_look()?.running.is_some();
+        Ok(answer(runs || task.find_foreign_run().is_some()))
     } else if args.wait {
         wait_for_task(args, task)
     } else {
@@ -69,7 +71,7 @@ fn run_for_task(args: &RunOnceArgs, task: Task) -> Result<i32, Error> {
 }
 
 fn wait_for_task(args: &RunOnceArgs, task: &Task) -> Result<i32, Error> {
-    let ask = Ask {
+    let request = WaitRequest {
         command: &args.command,
         timeout: args.timeout,
         validate: args.validate,
@@ -77,11 +79,11 @@ fn wait_for_task(args: &RunOnceArgs, task: &Task) -> Result<i32, Error> {
         purge: args.purge,
     };
     let mut progress = tasks::TaskProgress::new(args.message.as_deref(), args.quiet);
-    let ended = task.wait(&ask, &mut progress)?;
-    if ended.status != 0 && !args.quiet {
-        tasks::report_failure(task, &ended, args.failure_note.as_deref());
+    let result = task.wait(&request, &mut progress)?;
+    if result.status != 0 && !args.quiet {
+        tasks::report_failure(task, &result, args.failure_note.as_deref());
     }
-    Ok(i32::from(ended.status))
+    Ok(i32::from(result.status))
 }
 
 /// Reports the errors of several tasks. Returns the exit status.

@@ -13,7 +13,7 @@ use aba_lock::base::names::LockName;
 use aba_lock::lock::holders::{Availability, Belief, LockState};
 use aba_lock::os::{self, Mode};
 use aba_lock::store::Store;
-use aba_lock::task::state::Task;
+use aba_lock::task::Task;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 

@@ -3,7 +3,8 @@
 use super::stream::print;
 use crate::args::metrics::METRICS;
 use aba_lock::admin::metrics::{EventCounts, LockMetrics};
-use aba_lock::task::state::{State, Task};
+use aba_lock::task::Task;
+use aba_lock::task::state::TaskState;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -50,9 +51,9 @@ pub(crate) fn print_metrics(locks: &[LockMetrics], events: Option<&BTreeMap<Stri
 }
 
 fn count_tasks(tasks: &[Task]) -> Vec<(String, String)> {
-    let states: Vec<State> = tasks.iter().filter(|task| task.is_known()).map(|task| task.look().state()).collect();
-    let all = [State::New, State::Running, State::Succeeded, State::Failed, State::Interrupted];
-    let count = |state: State| states.iter().filter(|other| **other == state).count().to_string();
+    let states: Vec<TaskState> = tasks.iter().filter(|task| task.is_known()).map(|task| task.look().state()).collect();
+    let all = [TaskState::New, TaskState::Running, TaskState::Succeeded, TaskState::Failed, TaskState::Interrupted];
+    let count = |state: TaskState| states.iter().filter(|other| **other == state).count().to_string();
     all.into_iter().map(|state| (format_label("state", state.as_str()), count(state))).collect()
 }
 

@@ -8,8 +8,12 @@ use aba_lock::base::duration::format_span;
 use aba_lock::base::text::quote_path;
 use aba_lock::lock::holders;
 use aba_lock::os;
-use aba_lock::task::state::{Look, Outcome, Running, State, Task};
-use aba_lock::task::{self, Ended, Stream, Teller};
+use aba_lock::task::Task;
+use aba_lock::task::follow::TaskWaitObserver;
+use aba_lock::task::foreign::look_at_all;
+use aba_lock::task::state::{Outcome, Running, TaskLook, TaskState};
+use aba_lock::task::stream::Stream;
+use aba_lock::task::wait::WaitResult;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -28,25 +32,25 @@ pub(crate) fn print_log(task: &Task, stream: Stream) {
 }
 
 /// Reports the failure of a task, with the end of its log.
-pub(crate) fn report_failure(task: &Task, ended: &Ended, note: Option<&str>) {
+pub(crate) fn report_failure(task: &Task, result: &WaitResult, note: Option<&str>) {
     let id = &task.id;
-    let is_interrupted = State::of(ended.status) == State::Interrupted;
+    let is_interrupted = TaskState::from_status(result.status) == TaskState::Interrupted;
     let how = if is_interrupted {
-        format!("was interrupted (status {})", ended.status)
+        format!("was interrupted (status {})", result.status)
     } else {
-        format!("failed with status {}", ended.status)
+        format!("failed with status {}", result.status)
     };
     let mut text = format!("aba-lock: task {id} {how}");
-    if let Some(saved) = task.saved() {
-        let _ = write!(text, ": {}", format_command(&saved.line()));
+    if let Some(saved) = task.saved_command() {
+        let _ = write!(text, ": {}", format_command(&saved.to_line()));
     }
     text.push('\n');
-    if !ended.told {
-        for line in ended.last_lines.lines() {
+    if !result.was_shown {
+        for line in result.last_lines.lines() {
             let _ = writeln!(text, "  | {}", escape_controls(line));
         }
     }
-    let letter = if ended.last_stream == Stream::Out { 'o' } else { 'e' };
+    let letter = if result.last_stream == Stream::Out { 'o' } else { 'e' };
     if !task.is_known() {
         // The task was purged or reset: no log is left.
     } else if is_interrupted {
@@ -99,16 +103,16 @@ pub(crate) fn format_lines(tasks: &[Task]) -> Vec<(String, bool)> {
 
 fn read_rows<'a>(tasks: &'a [Task]) -> Vec<TaskRow<'a>> {
     let known: Vec<&Task> = tasks.iter().filter(|task| task.is_known()).collect();
-    let read_row = |(task, look): (&&'a Task<'a>, Look)| {
+    let read_row = |(task, look): (&&'a Task<'a>, TaskLook)| {
         let outcome = look.outcome.filter(|_| look.running.is_none());
         TaskRow { task, state: look.state(), running: look.running, outcome }
     };
-    known.iter().zip(task::state::looks(&known)).map(read_row).collect()
+    known.iter().zip(look_at_all(&known)).map(read_row).collect()
 }
 
 struct TaskRow<'a> {
     task: &'a Task<'a>,
-    state: State,
+    state: TaskState,
     running: Option<Running>,
     outcome: Option<Outcome>,
 }
@@ -136,12 +140,12 @@ impl TaskRow<'_> {
             or_dash(self.age().map(format_span)),
             or_dash(self.duration().map(format_duration)),
             or_dash(self.running.map(|running| running.pid.to_string())),
-            self.task.saved().map(|saved| format_command(&saved.line())).unwrap_or_default(),
+            self.task.saved_command().map(|saved| format_command(&saved.to_line())).unwrap_or_default(),
         ]
     }
 
     fn to_json(&self) -> Value {
-        let saved = self.task.saved();
+        let saved = self.task.saved_command();
         let time = |at: SystemTime| Timestamp::try_from(at).map(|at| format!("{at:.3}")).ok();
         let seconds = |span: Duration| (span.as_secs_f64() * 1000.0).round() / 1000.0;
         json!({
@@ -204,12 +208,12 @@ impl<'a> TaskProgress<'a> {
     }
 }
 
-impl Teller for TaskProgress<'_> {
-    fn interval(&self) -> Option<Duration> {
+impl TaskWaitObserver for TaskProgress<'_> {
+    fn tick_interval(&self) -> Option<Duration> {
         self.live.then_some(REDRAW_INTERVAL)
     }
 
-    fn begins(&mut self, task: &Task, running: Running) {
+    fn on_begin(&mut self, task: &Task, running: Running) {
         if self.live {
             self.redraw(task, running);
         } else if !self.quiet {
@@ -217,20 +221,20 @@ impl Teller for TaskProgress<'_> {
         }
     }
 
-    fn tick(&mut self, task: &Task, running: Running) {
+    fn on_tick(&mut self, task: &Task, running: Running) {
         if self.live {
             self.redraw(task, running);
         }
     }
 
-    fn ends(&mut self) {
+    fn on_end(&mut self) {
         if self.shown {
             clear_line();
             self.shown = false;
         }
     }
 
-    fn is_blocked(&mut self, task: &Task) {
+    fn on_blocked(&mut self, task: &Task) {
         if !self.quiet {
             let path = task.directory().join("lock");
             let who = holders::observe_briefly(&path)
@@ -242,7 +246,7 @@ impl Teller for TaskProgress<'_> {
         }
     }
 
-    fn output(&mut self, stream: Stream, bytes: &[u8]) -> usize {
+    fn write_output(&mut self, stream: Stream, bytes: &[u8]) -> usize {
         // If the reader of the output has ended, the task continues nevertheless.
         os::write_some(if stream == Stream::Out { 1 } else { 2 }, bytes).unwrap_or(bytes.len())
     }

@@ -1,0 +1,97 @@
+//! Looking at a task: its run, its outcome and its duration. A look takes no lock that another process could need, and changes
+//! nothing.
+
+use super::directory::Task;
+use super::error::TaskError;
+use super::files;
+use super::run_end::RunEnd;
+use super::state::{Outcome, Running, TaskLook};
+use crate::lock::clean::CLOCK_TOLERANCE;
+use crate::lock::record::{self, Content};
+use crate::os::proc::process;
+use crate::os::{self, Mode};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime};
+
+/// Maximum time for which a failure is kept if there is a TTL.
+const FAILURE_TTL: Duration = Duration::from_secs(30);
+
+impl Task<'_> {
+    /// Looks at the task. A file that cannot be read counts as missing.
+    #[must_use]
+    pub fn look(&self) -> TaskLook {
+        // The run is read first. If the outcome were read first, a run that ends in between would show neither.
+        let (running, has_leftover_pid) = self.read_pid().unwrap_or_default();
+        TaskLook { running, has_leftover_pid, outcome: self.read_outcome().unwrap_or_default() }
+    }
+
+    /// Looks at the task. Returns an error if a file exists but cannot be read.
+    pub fn try_look(&self) -> Result<TaskLook, TaskError> {
+        let (running, has_leftover_pid) = self.read_pid().map_err(self.failed(files::PID))?;
+        Ok(TaskLook { running, has_leftover_pid, outcome: self.read_outcome().map_err(self.failed(files::EXIT))? })
+    }
+
+    /// Returns the run that has not ended, and true if a killed supervisor left its `pid`.
+    fn read_pid(&self) -> io::Result<(Option<Running>, bool)> {
+        let Some(mut file) = files::open_if_exists(&self.file(files::PID))? else { return Ok((None, false)) };
+        let mut text = String::new();
+        file.by_ref().take(64).read_to_string(&mut text)?;
+        let pid = text.trim().parse().unwrap_or(0);
+        let is_locked = !os::try_lock(&file, Mode::Shared)?;
+        if is_locked && self.may_exist(pid) {
+            let since = file.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+            return Ok((Some(Running { pid, since, holder: None }), false));
+        }
+        // Without a name, the file was removed during the look, by a supervisor whose run ended.
+        Ok((None, file.metadata()?.nlink() > 0))
+    }
+
+    /// Returns true if the process exists, or runs in a PID namespace in which this process cannot see it. The lock of `pid` alone
+    /// proves nothing, because every user may read `pid` and therefore lock it.
+    fn may_exist(&self, pid: u32) -> bool {
+        let is_elsewhere = || match record::read_path(&self.file(files::LOCK)) {
+            Content::Record(record) => record.ns != process::pid_namespace(),
+            _ => false,
+        };
+        os::exists(pid) || is_elsewhere()
+    }
+
+    /// Reads the outcome, if it has not expired.
+    pub(super) fn read_outcome(&self) -> io::Result<Option<Outcome>> {
+        Ok(self.read_outcome_of_any_age()?.filter(|outcome| !self.has_expired(outcome)))
+    }
+
+    pub(super) fn read_outcome_of_any_age(&self) -> io::Result<Option<Outcome>> {
+        let Some(mut file) = files::open_if_exists(&self.file(files::EXIT))? else { return Ok(None) };
+        let mut text = Vec::new();
+        file.by_ref().take(64).read_to_end(&mut text)?;
+        let data = file.metadata()?;
+        // A person may have written the file, so white space and invalid text are allowed.
+        let Ok(status) = String::from_utf8_lossy(&text).trim().parse() else { return Ok(None) };
+        Ok(Some(Outcome { status, at: data.modified()?, inode: data.ino() }))
+    }
+
+    pub(super) fn has_expired(&self, outcome: &Outcome) -> bool {
+        self.ttl.is_some_and(|(ttl, began)| {
+            let ttl = if outcome.status == 0 { ttl } else { ttl.min(FAILURE_TTL) };
+            match began.duration_since(outcome.at) {
+                Ok(age) => age > ttl,
+                // The outcome was written after this process began, or the clock was set back since. In the second case, it
+                // would otherwise not expire before the clock reaches that time again.
+                Err(_) => outcome.at.duration_since(SystemTime::now()).is_ok_and(|ahead| ahead > CLOCK_TOLERANCE),
+            }
+        })
+    }
+
+    /// Returns the duration of the last run, if it was noted.
+    #[must_use]
+    pub fn duration(&self) -> Option<Duration> {
+        RunEnd::read_from(&files::open(&self.file(files::LOCK))?).map(|end| end.took)
+    }
+
+    /// Returns the pid in the file `pid`.
+    pub(super) fn read_pid_number(&self) -> Option<u32> {
+        process::read_small(self.file(files::PID).to_str()?)?.trim().parse().ok()
+    }
+}

@@ -1,0 +1,239 @@
+//! The supervisor: the process that holds the lock of a task during a run, is the parent of the command, and writes the outcome.
+//!
+//! `run` forks it, detached from the caller. In `crate::task`, a table lists what happens if it is killed. One run goes like
+//! this:
+//!
+//! 1. The supervisor closes everything that it inherited, enters the directory, and forks the command, which waits.
+//! 2. It writes the holder record and `pid`, lets the command run, and reports the start to its starter.
+//! 3. It waits for the command, notes the end in the lock file, and writes `exit`.
+//! 4. If a signal killed the command, it ends the processes that the command left, because the task may run again.
+//! 5. It removes `pid` and sends the exit status to the starter. Its own end releases the lock.
+
+use super::directory::Task;
+use super::files;
+use super::leftovers::{build_run_mark, signal_process};
+use super::run_end::RunEnd;
+use super::saved::SavedCommand;
+use super::state::TaskState;
+use crate::base::environment::TASK;
+use crate::base::error::CommandError;
+use crate::base::text::format_io_error;
+use crate::lock::record::{self, RecordDraft, Taker};
+use crate::os::proc::process::{self, InitialVariable, ProcessStat};
+use crate::os::{self, Mode, leads_to, replace};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Time limit for the process that copies stderr to empty its pipe after the command has ended.
+const COPY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time between SIGTERM and SIGKILL for the processes that an interrupted run left.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The same time if `/proc` does not show these processes.
+const BLIND_GRACE: Duration = Duration::from_millis(200);
+
+/// The first byte of the report to the starter. A number follows: the pid of the command, or the error of the system.
+pub(super) const STARTED: u8 = 0;
+pub(super) const NO_DIRECTORY: u8 = 1;
+pub(super) const NO_STATE: u8 = 2;
+
+/// The purpose of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RunPurpose {
+    /// The run produces the outcome.
+    Run,
+    /// The same, and stderr also goes to the log of stdout.
+    RunCombined,
+    /// The run checks whether the earlier outcome still holds. That outcome stays in force during the run.
+    Validate,
+}
+
+impl RunPurpose {
+    /// Returns the name of the end of the run in the history.
+    pub(super) fn event(self, status: u8) -> &'static str {
+        match self {
+            Self::Validate => "VALIDATE",
+            _ if TaskState::from_status(status) == TaskState::Interrupted => "SIGNAL",
+            _ => "COMPLETE",
+        }
+    }
+}
+
+/// Writes to the log why a command could not be run. Returns the exit status for that.
+pub(super) fn log_command_error(log: &File, error: &CommandError) -> u8 {
+    let mut log = log;
+    let _ = writeln!(log, "aba-lock: {error}");
+    if matches!(error, CommandError::NotFound { .. }) { 127 } else { 126 }
+}
+
+/// Everything that the supervisor needs.
+pub(super) struct Supervisor<'s> {
+    pub(super) task: &'s Task<'s>,
+    pub(super) lock: &'s File,
+    pub(super) token: u64,
+    pub(super) saved: &'s SavedCommand,
+    /// True if the command is new, so that its readable form must be written.
+    pub(super) save: bool,
+    pub(super) purpose: RunPurpose,
+    pub(super) command: os::Command,
+    pub(super) starter: &'s UnixStream,
+}
+
+impl Supervisor<'_> {
+    /// Runs the command from start to end, with these logs for stdout and stderr.
+    pub(super) fn run(&self, logs: [File; 2]) {
+        let started = Instant::now();
+        let [out, err] = logs;
+        let [lock, out_fd, err_fd] = [self.lock, &out, &err].map(AsRawFd::as_raw_fd);
+        os::close_inherited_except(&[lock, out_fd, err_fd, self.starter.as_raw_fd()]);
+        os::adopt_orphans();
+        if let Err(error) = std::env::set_current_dir(&self.saved.directory) {
+            self.report_no_directory(&err, &error);
+            return;
+        }
+        let (copier, err) = match self.start_copier(&out, err) {
+            Ok(started) => started,
+            Err(error) => return self.report(NO_STATE, error.raw_os_error().unwrap_or(0)),
+        };
+        let child = os::redirect_output(&out, &err).and_then(|()| self.command.fork_session());
+        os::quiet_stdio();
+        let _ = std::env::set_current_dir("/");
+        let mut child = match child {
+            Ok(child) => child,
+            Err(error) => return self.report(NO_STATE, error.raw_os_error().unwrap_or(0)),
+        };
+        // This comes before the command runs, because a run that could not be found again must not begin.
+        let pid = match self.write_record(child.pid()) {
+            Ok(pid) => pid,
+            Err(error) => return self.report(NO_STATE, error.raw_os_error().unwrap_or(0)),
+        };
+        let _ = child.go();
+        self.report(STARTED, child.pid().cast_signed());
+        // These files are for people, so the starter does not wait for them.
+        if self.purpose != RunPurpose::Validate {
+            self.task.add_event(&format!("STARTED pid={}", child.pid()));
+        }
+        if self.save {
+            self.task.save_readable_command(self.saved);
+        }
+        let begun = child.start();
+        let start_error = begun
+            .err()
+            .map(|why| log_command_error(&err, &CommandError::new(&self.saved.words[0].to_string_lossy(), why)));
+        drop((out, err));
+        let status = start_error.unwrap_or_else(|| u8::try_from(child.wait()).unwrap_or(u8::MAX));
+        if let Some(copier) = copier {
+            copier.catch_up(COPY_TIMEOUT);
+        }
+        let mut is_complete = self.write_end(status, started.elapsed());
+        if TaskState::from_status(status) == TaskState::Interrupted {
+            // The task will run again, and then no process of this run may be left.
+            let mark = build_run_mark(self.task, self.token);
+            let is_alone = end_session(child.pid(), &mark).unwrap_or_else(|| child.end_group(BLIND_GRACE));
+            // If some are left, `pid` stays: the next starter finds and kills them, or refuses to run the task again.
+            is_complete &= is_alone;
+        }
+        // As long as `pid` exists, the next holder of the lock completes what this process could not write.
+        if is_complete {
+            let _ = self.task.remove(files::PID);
+        }
+        drop(pid);
+        let _ = (&mut &*self.starter).write_all(&[status]);
+    }
+
+    /// Returns the descriptor for stderr: the log, or a pipe to a process that writes to both logs.
+    fn start_copier(&self, out: &File, err: File) -> io::Result<(Option<os::Copier>, File)> {
+        if self.purpose != RunPurpose::RunCombined {
+            return Ok((None, err));
+        }
+        os::Copier::start([&err, out]).map(|(copier, pipe)| (Some(copier), pipe))
+    }
+
+    /// Writes the holder record and `pid` for the process that will become the command. Returns `pid`, which is locked.
+    fn write_record(&self, pid: u32) -> io::Result<File> {
+        let taker = Taker::new(pid, Some(&self.saved.to_line()));
+        let (_, text) = RecordDraft::new(taker, Mode::Exclusive, None, None).finish(self.token);
+        record::write_text(self.lock, &self.task.file(files::LOCK), &text)?;
+        replace::replace_with_locked_file(&self.task.file(files::PID), format!("{pid}\n").as_bytes(), 0o644)
+    }
+
+    fn report_no_directory(&self, err: &File, error: &io::Error) {
+        let mut err = err;
+        let directory = self.saved.directory.display();
+        let _ = writeln!(err, "aba-lock: could not enter {directory}: {}", format_io_error(error));
+        self.write_end(126, Duration::ZERO);
+        self.report(NO_DIRECTORY, error.raw_os_error().unwrap_or(0));
+    }
+
+    /// Notes the end in the lock file, where there is room even on a full disk, and then writes `exit`. Returns false if the
+    /// end was only noted.
+    fn write_end(&self, status: u8, took: Duration) -> bool {
+        let task = self.task;
+        // This includes a lock file that was removed: waiters that have it open read the status from it.
+        let noted = RunEnd { status, took }.append_to(self.lock);
+        if !leads_to(&task.file(files::LOCK), self.lock) {
+            // The directory was removed. The files that are there now belong to another run, and so does `pid`.
+            return false;
+        }
+        let written = task.write(files::EXIT, format!("{status}\n").as_bytes());
+        task.add_event(&format!("{} rc={status}", self.purpose.event(status)));
+        written.is_ok() || noted.is_err()
+    }
+
+    fn report(&self, tag: u8, number: i32) {
+        let mut report = vec![tag];
+        report.extend(number.to_ne_bytes());
+        let _ = (&mut &*self.starter).write_all(&report);
+    }
+}
+
+/// Ends the processes that a command left in its session and below. The command itself must not have been reaped, so that its
+/// pid still identifies the session. Returns `None` if `/proc` does not show this process and the command.
+fn end_session(leader: u32, mark: &str) -> Option<bool> {
+    let started = Instant::now();
+    let mut asked: Vec<ProcessStat> = Vec::new();
+    let (ours, leader) = (process::own_number()?, process::number_of(leader)?);
+    loop {
+        let left = find_remaining((ours, leader), mark, &process::read_all_stats());
+        if left.is_empty() || started.elapsed() > GRACE * 2 {
+            return Some(true);
+        }
+        let force = started.elapsed() > GRACE;
+        for seen in left {
+            if force {
+                signal_process(&seen, libc::SIGKILL);
+            } else if !asked.contains(&seen) {
+                signal_process(&seen, libc::SIGTERM);
+                asked.push(seen);
+            }
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Finds the processes in the session of the command, and its other descendants: orphans have become children of this process.
+/// All pids are those of `/proc`.
+///
+/// The tasks that the command started are not included, because they are independent: their supervisors have no mark, and their
+/// commands have another one.
+fn find_remaining((ours, leader): (u32, u32), mark: &str, all: &[ProcessStat]) -> Vec<ProcessStat> {
+    let is_task = |seen: &ProcessStat| matches!(process::initial_variable(seen.pid, TASK), InitialVariable::Value(other) if other != mark);
+    let mut left: Vec<ProcessStat> =
+        all.iter().filter(|seen| seen.session == leader && seen.pid != leader).copied().collect();
+    let mut parents: Vec<u32> = left.iter().map(|seen| seen.pid).chain([ours, leader]).collect();
+    while let Some(parent) = parents.pop() {
+        let children = all.iter().filter(|seen| seen.parent == parent && seen.pid != leader);
+        for seen in children.copied().collect::<Vec<_>>() {
+            if !left.iter().any(|other| other.pid == seen.pid) && !is_task(&seen) {
+                left.push(seen);
+                parents.push(seen.pid);
+            }
+        }
+    }
+    left
+}

@@ -1,38 +1,42 @@
-//! Removing lock files that nobody needs, beside those who want them.
+//! The removal of lock files that no process uses, while other processes may begin to use them.
 //!
-//! Never a held one, so that there are never two holders; and nobody is told "already running" because of us, although we
-//! have the lock for an instant. Three things make it so:
+//! `clean` never removes a file whose lock is held, so there are never two holders. It never causes the error "already
+//! running", although it holds the lock for an instant. It does three things in this order:
 //!
-//! - **The file to ourselves** ([`os::be_alone`]). It is given only if no other process has the file open, in whatever
-//!   namespace and of whatever user: so nobody holds the lock, waits for it, or is between opening and locking. Who opens
-//!   the file from then on waits for us: the kernel makes a shell's `exec 200<>` wait, and [`open`](super::open::open_lock_file) tries again.
-//! - **The lock**, which is what the others go by. It is free, as nobody has the file open; were we stopped for so long
-//!   that the kernel let others in (45 s), it keeps them out, or we find it taken.
-//! - **The same inode?** The path must still lead to the file that we locked. Everyone else asks the same after each grant
-//!   (see [`acquire`](super::acquire)): who waited for us finds that the file has gone, and opens again.
+//! 1. It takes a lease on the file ([`os::be_alone`]). The kernel grants that only if no other process has the file
+//!    open, in any pid namespace and of any user. So no process holds the lock, waits for it, or is between opening and
+//!    locking. A process that opens the file from now on waits until `clean` closes it: the kernel blocks `exec 200<>`
+//!    of a shell, and [`open_lock_file`](super::open::open_lock_file) tries again.
+//! 2. It locks the file. The lock is free, because no process has the file open. If `clean` is stopped for so long that
+//!    the kernel breaks the lease (45 s), the lock keeps the others out, or `clean` finds it taken.
+//! 3. It checks that the path still leads to the locked file, and removes it. Every other process makes the same check
+//!    after each grant ([`acquire`](super::acquire)): a process that waited for `clean` finds that the file was
+//!    removed, and opens it again.
 //!
-//! # Who may be killed where, and what the next one finds
+//! # If `clean` is killed
 //!
-//! A kill takes all that we have back at once, as if we had closed the file.
+//! The kernel releases the lease and the lock, as if the file was closed.
 //!
-//! | we are killed | left behind | who waited for us | the next one |
+//! | killed | remains | a process that waited to open the file | the next process |
 //! |---|---|---|---|
-//! | after open, alone or lock | the file as it was | opens it, takes its lock | the same |
-//! | after unlink | no file | gets the removed file, sees that, opens again and makes a new one | makes a new one |
+//! | before unlink | the file | opens it and locks it | the same |
+//! | after unlink | no file | gets the removed file, notices that, opens again and creates a new file | creates a new file |
 //!
-//! | meanwhile | we | the other |
+//! # Other processes at the same time
+//!
+//! | other process | `clean` | outcome for the other process |
 //! |---|---|---|
-//! | opens before we are alone, locked or not yet | leave it: it is open in another process | has it |
-//! | opens after that, before unlink | go on | waits until we close it, then opens again |
-//! | opens after unlink | have nothing to do with it | makes a new file |
-//! | cleans, too | leave it, if both have it open | the same |
-//! | is killed with the file open | leave it, or come just after | – |
+//! | opens before the lease, with or without a lock | leaves the file, because it is open | uses the file |
+//! | opens after the lease, before unlink | goes on | waits until `clean` closes the file, then opens again |
+//! | opens after unlink | is not affected | creates a new file |
+//! | is another `clean` | leaves the file, if both have it open | the same |
+//! | is killed with the file open | leaves the file, or begins after the kill | none |
 //!
-//! What cannot be had: flock(1) does not ask whether its file has gone. One that opens the file in the microseconds between
-//! alone and unlink locks a removed file, and shuts nobody out. And who replaces the file by hand between our look at the
-//! path and unlink loses the new one.
+//! # Limits
 //!
-//! Where a file system cannot tell who has a file open, as NFS, nothing is removed.
+//! flock(1) does not check whether its file was removed. If it opens the file in the microseconds between lease and
+//! unlink, it locks a removed file and excludes no other process. A file that a user puts in the place of the lock file
+//! between the check of the path and unlink is lost. A file system that has no leases, such as NFS, is left alone.
 
 use crate::lock::error::LockError;
 use crate::lock::holders::{self, Availability, Belief, Holding, LockState};
@@ -45,165 +49,167 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// What is to be removed.
+/// The files or tasks to remove.
 #[derive(Debug, Clone, Copy)]
-pub struct Rule {
-    /// Only what was last used before so long.
+pub struct CleanRule {
+    /// Remove only those that were last used longer ago than this.
     pub older_than: Option<Duration>,
-    /// Nothing; only say what would be.
+    /// Remove nothing, and only report the result.
     pub dry_run: bool,
 }
 
-/// What became of a lock file, or a task.
+/// The result for a lock file, a task or a pid file.
 #[derive(Debug)]
 pub enum Fate<E = LockError> {
-    /// It is gone; with [`Rule::dry_run`], it would be.
+    /// It was removed, or would be with [`CleanRule::dry_run`].
     Removed,
-    /// With [`Rule::dry_run`]: it would be gone, unless somebody has it of whom nothing can be seen from here.
+    /// With [`CleanRule::dry_run`]: it would be removed, unless a process that cannot be seen from here holds the lock.
     Depends,
-    /// It stays.
-    Left(Why),
-    /// It was to go, but could not be removed.
+    /// It was kept.
+    Left(KeepReason),
+    /// It could not be removed.
     Failed(E),
 }
 
-/// Why something stays.
+/// The reason why `clean` keeps something.
 #[derive(Debug)]
-pub enum Why {
-    /// There is nothing.
+pub enum KeepReason {
+    /// The file does not exist.
     Missing,
     /// The lock is held.
     Held(Box<Holding>),
-    /// The last holder was of another machine, or in a place that cannot be seen from here, and may have it still.
-    Beyond(Box<Record>, Belief),
+    /// The last holder ran on another machine, or in a pid namespace that cannot be seen from here, and may still hold
+    /// the lock.
+    MayBeHeld(Box<Record>, Belief),
     /// Another process has the file open, and may be about to lock it.
     Open,
-    /// It was used so long ago.
-    Young(Duration),
-    /// There is something in it that is no record: somebody's data.
-    Foreign,
-    /// It is another user's.
-    Theirs(String),
-    /// It is no regular file.
+    /// It was used a short time ago.
+    TooNew(Duration),
+    /// The file contains data that are no record.
+    ForeignData,
+    /// It belongs to another user.
+    OtherUser(String),
+    /// The path leads to something other than a regular file.
     NotRegular(&'static str),
-    /// It was replaced while we looked at it.
-    Changed,
-    /// It cannot be known whether another process has it open.
-    Unsure(io::Error),
+    /// The file was replaced during the check.
+    Replaced,
+    /// The system does not say whether another process has the file open.
+    OpenUnknown(io::Error),
     /// The task, or the process of the pid file, runs.
     Running(u32),
-    /// The process of the pid file may be one that cannot be seen: `/proc` is not mounted, or shows another pid namespace.
-    NotSeen,
-    /// The task was interrupted: who waits for it runs it again.
+    /// The process of the pid file cannot be checked: `/proc` is not mounted, or shows another pid namespace.
+    ProcessUnknown,
+    /// The task was interrupted, and the next waiter runs it again.
     Interrupted,
     /// The task has no outcome.
     Unfinished,
-    /// Another has the lock of the task, and does not run it.
+    /// Another process holds the lock of the task, and does not run it.
     TaskBusy,
-    /// Of the task nothing is left but what is not its own.
-    More,
+    /// The directory of the task contains files that are not part of the task.
+    ForeignFiles,
 }
 
-/// Removes the lock file at `path`, of which `state` was known a moment ago, if the rule and everything else allows it.
+/// Removes the lock file at `path`, if it is not used and the rule allows it. `state` was observed a moment ago.
 #[must_use]
-pub fn lock_file(path: &Path, state: LockState, rule: &Rule) -> Fate {
+pub fn clean_lock_file(path: &Path, state: LockState, rule: &CleanRule) -> Fate {
     let data = match fs::symlink_metadata(path) {
         Ok(data) => data,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Fate::Left(Why::Missing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Fate::Left(KeepReason::Missing),
         Err(source) => return Fate::Failed(LockError::Look { path: path.to_owned(), source }),
     };
     if !data.is_file() {
-        return Fate::Left(Why::NotRegular(word_for(data.file_type())));
+        return Fate::Left(KeepReason::NotRegular(word_for(data.file_type())));
     }
     if let Some(holding) = state.holding {
-        return Fate::Left(Why::Held(Box::new(holding)));
+        return Fate::Left(KeepReason::Held(Box::new(holding)));
     }
-    if let Some(owner) = other_owner(&data) {
-        return Fate::Left(Why::Theirs(owner));
+    if let Some(owner) = find_other_owner(&data) {
+        return Fate::Left(KeepReason::OtherUser(owner));
     }
     let is_known = state.availability() == Availability::Free;
     let beyond = state.unseen.map(|(record, belief)| (Box::new(record), belief));
-    // The kernel of another machine does not tell ours who has the file open; that of another namespace is ours.
+    // A lease says nothing of processes on another machine. It covers all pid namespaces of this one.
     if let Some((record, Belief::OtherHost)) = beyond {
-        return Fate::Left(Why::Beyond(record, Belief::OtherHost));
+        return Fate::Left(KeepReason::MayBeHeld(record, Belief::OtherHost));
     }
     if rule.dry_run {
         let fate = if is_known { Fate::Removed } else { Fate::Depends };
-        return stays(&data, &record::read_path(path), rule).map_or(fate, Fate::Left);
+        return check_rule(&data, &record::read_path(path), rule).map_or(fate, Fate::Left);
     }
     match remove(path, rule) {
         Ok(None) => Fate::Removed,
-        Ok(Some(Why::Open)) => Fate::Left(match (holders::observe_lock(path).holding, beyond) {
-            (Some(holding), _) => Why::Held(Box::new(holding)),
-            (None, Some((record, belief))) => Why::Beyond(record, belief),
-            (None, None) => Why::Open,
+        Ok(Some(KeepReason::Open)) => Fate::Left(match (holders::observe_lock(path).holding, beyond) {
+            (Some(holding), _) => KeepReason::Held(Box::new(holding)),
+            (None, Some((record, belief))) => KeepReason::MayBeHeld(record, belief),
+            (None, None) => KeepReason::Open,
         }),
         Ok(Some(why)) => Fate::Left(why),
         Err(error) => Fate::Failed(error),
     }
 }
 
-/// The user whose it is, if that is not us; root may remove what is anybody's.
-pub(crate) fn other_owner(data: &Metadata) -> Option<String> {
+/// Returns the owner of a file, if that is another user. root may remove the files of all users.
+pub(crate) fn find_other_owner(data: &Metadata) -> Option<String> {
     let us = os::user_id();
     (us != 0 && data.uid() != us).then(|| process::user_name(data.uid()))
 }
 
-/// The most that the clock of a file server may be ahead of ours.
+/// Maximum time by which the clock of a file server may be ahead.
 pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 
-/// Returns the age of a time. A time in the future is from before the clock was set back, so it counts as old. Otherwise it
-/// would count as new until that time comes.
-pub(crate) fn age(since: SystemTime) -> Duration {
+/// Returns the time that has passed since `since`. A time in the future was written before the clock was set back, so
+/// it counts as old. Otherwise it would count as new until that time comes.
+pub(crate) fn measure_age(since: SystemTime) -> Duration {
     since
         .elapsed()
         .unwrap_or_else(|error| if error.duration() > CLOCK_TOLERANCE { Duration::MAX } else { Duration::ZERO })
 }
 
-/// Why a free lock file stays.
-fn stays(data: &Metadata, content: &Content, rule: &Rule) -> Option<Why> {
+/// Returns the reason why a free lock file is kept, if there is one.
+fn check_rule(data: &Metadata, content: &Content, rule: &CleanRule) -> Option<KeepReason> {
     if *content == Content::Foreign {
-        return Some(Why::Foreign);
+        return Some(KeepReason::ForeignData);
     }
-    // Every holder who can writes a record. One who cannot leaves an older time, but is gone, too.
-    let age = data.modified().map_or(Duration::ZERO, age);
-    rule.older_than.is_some_and(|limit| age < limit).then_some(Why::Young(age))
+    // Every holder writes a record if it can, which sets the time. A holder that could not has ended, too.
+    let age = data.modified().map_or(Duration::ZERO, measure_age);
+    rule.older_than.is_some_and(|limit| age < limit).then_some(KeepReason::TooNew(age))
 }
 
-/// Removes a lock file that nobody has open. `Some`: it stays.
-fn remove(path: &Path, rule: &Rule) -> Result<Option<Why>, LockError> {
+/// Removes a lock file that no other process has open. `Some`: it is kept.
+fn remove(path: &Path, rule: &CleanRule) -> Result<Option<KeepReason>, LockError> {
     let mut options = OpenOptions::new();
-    // To read it is enough to lock it. Neither a link nor a FIFO may have come in its place.
+    // A descriptor for reading is enough for a lock. O_NOFOLLOW, O_NONBLOCK: a link or a FIFO may have replaced the
+    // file.
     options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
     let cannot = |source| LockError::Remove { path: path.to_owned(), source };
     let file = match options.open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Why::Missing)),
-        // Another cleans, too.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Some(Why::Open)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(KeepReason::Missing)),
+        // Another `clean` has a lease.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Some(KeepReason::Open)),
         Err(error) if [libc::ELOOP, libc::ENXIO].contains(&error.raw_os_error().unwrap_or(0)) => {
-            return Ok(Some(Why::Changed));
+            return Ok(Some(KeepReason::Replaced));
         }
         Err(source) => return Err(cannot(source)),
     };
     match os::be_alone(&file) {
         Ok(true) => {}
-        Ok(false) => return Ok(Some(Why::Open)),
-        Err(error) => return Ok(Some(Why::Unsure(error))),
+        Ok(false) => return Ok(Some(KeepReason::Open)),
+        Err(error) => return Ok(Some(KeepReason::OpenUnknown(error))),
     }
     if !os::try_lock(&file, Mode::Exclusive).map_err(|source| LockError::cannot_lock(path, source))? {
-        return Ok(Some(Why::Open));
+        return Ok(Some(KeepReason::Open));
     }
-    // Not what was seen before, but what is there under the lock.
+    // Checked again, because only under the lock the file cannot change.
     let data = file.metadata().map_err(cannot)?;
     if !data.is_file() || !leads_to(path, &file) {
-        return Ok(Some(Why::Changed));
+        return Ok(Some(KeepReason::Replaced));
     }
-    if let Some(why) = stays(&data, &record::read(&file), rule) {
+    if let Some(why) = check_rule(&data, &record::read(&file), rule) {
         return Ok(Some(why));
     }
     fs::remove_file(path).map_err(cannot)?;
-    // Not before: closing it releases the lock, and lets in who waits to open it.
+    // Only now, because closing it releases the lock, and lets other processes open it.
     drop(file);
     Ok(None)
 }

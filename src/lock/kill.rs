@@ -1,13 +1,15 @@
-//! Releasing a lock of others, by ending who has it.
+//! The forced release of a lock (`unlock --kill`): its holders are ended by signals.
 //!
-//! What is to be ended are the processes that have *this* lock: those that have its open file description, and what they
-//! start meanwhile, which inherits it. Who gets the lock next is not harmed: then it has been released, and we are done.
-//! That it is this lock is seen from who took it, as the kernel tells (`locker`); one that was not there at the beginning
-//! must have been started since, or by one of those, as the number of a locker that has ended may be given away again.
+//! The processes to end are those that hold the lock at the beginning, and those that they start afterwards, which
+//! inherit it. The next process that acquires the lock is not signalled, because the lock has been released by then. A
+//! holder is recognized by the process that took the lock (`locker`), which the kernel names. The pid of a locker that
+//! has ended may be reused. So a process that was not among the first holders must have been started after the
+//! beginning, or by one of them.
 //!
-//! Before each signal it is proved whom it goes to: the process is held by a descriptor of its own ([`os::Process`]), and
-//! looked at after that: it started when the one we saw did, and has the locked file open. That needs a `/proc` of our own
-//! pid namespace. What cannot be seen so is never signalled: another user's process, or one that only a record tells of.
+//! The receiver of each signal is proved: a descriptor refers to the process ([`os::Process`]), and after it was
+//! opened, the process is checked to have the start time of the holder and the locked file open. That needs a `/proc`
+//! of the own pid namespace. A process that cannot be proved is never signalled, such as a process of another user, or
+//! one that only a record names.
 
 use crate::lock::holders::{self, Availability, LockState};
 use crate::lock::record;
@@ -21,14 +23,14 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-/// How long the holders may take to be gone after SIGKILL. One that waits for a disk does not act on it.
-const GONE_WITHIN: Duration = Duration::from_secs(5);
+/// Maximum time until the holders have ended after SIGKILL. A process that waits for a disk does not act on it.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long one that has let go may take to be gone, until we say that it lives on.
-const ENDS_WITHIN: Duration = Duration::from_secs(1);
+/// Maximum time until a process that has released the lock is reported as still running.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often to look again at those that may let go without ending: this long at first, then longer and longer.
-const LOOKS: [Duration; 5] = [
+/// The pauses between the checks of holders that may release the lock without ending. The last one is repeated.
+const PAUSES: [Duration; 5] = [
     Duration::from_millis(10),
     Duration::from_millis(20),
     Duration::from_millis(50),
@@ -36,16 +38,16 @@ const LOOKS: [Duration; 5] = [
     Duration::from_millis(250),
 ];
 
-/// How often to look for one that can be seen, where the lock goes from one to the next.
-const MOST_TRIES: u32 = 5;
+/// Maximum number of attempts to see a holder while the lock goes from one process to the next.
+const MAX_TRIES: u32 = 5;
 
 /// The signal that asks a process to end.
 pub const TERM: i32 = libc::SIGTERM;
 
-/// The signal that no process can see to.
+/// The signal that no process can handle.
 pub const KILL: i32 = libc::SIGKILL;
 
-/// The signals that end a process, unless it has seen to that.
+/// The signals that end a process that does not handle them.
 const SIGNALS: [(&str, i32); 19] = [
     ("HUP", libc::SIGHUP),
     ("INT", libc::SIGINT),
@@ -68,128 +70,129 @@ const SIGNALS: [(&str, i32); 19] = [
     ("SYS", libc::SIGSYS),
 ];
 
-/// The signal of this name, with or without `SIG`, or number. `None`: there is none that ends a process.
+/// Parses the name of a signal, with or without `SIG`, or its number. `None`: there is no such signal, or it ends no
+/// process.
 #[must_use]
 pub fn parse_signal(text: &str) -> Option<i32> {
-    // Of ASCII alone: `ſ` and `ı` become S and I.
+    // Only ASCII, because `ſ` and `ı` would become S and I.
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     SIGNALS.iter().find(|(known, number)| *known == name || number.to_string() == text).map(|(_, number)| *number)
 }
 
-/// How to end them.
+/// The signals for the holders.
 #[derive(Debug, Clone, Copy)]
-pub struct How {
+pub struct KillPlan {
     /// The first signal.
     pub signal: i32,
-    /// How long they have after that, before SIGKILL.
+    /// The time between the first signal and SIGKILL.
     pub grace: Duration,
 }
 
 /// A process that was signalled.
 #[derive(Debug)]
-pub struct Signalled {
-    /// Its number.
+pub struct SignalledProcess {
+    /// The pid.
     pub pid: u32,
-    /// Its command line, quoted as a shell reads it.
+    /// The command line, quoted for a shell.
     pub command: String,
-    /// Its user.
+    /// The name of the user.
     pub user: String,
-    /// Whether it took SIGKILL.
+    /// True if SIGKILL was sent.
     pub killed: bool,
-    /// Whether it has ended; if not, it has let go, or could not be ended.
+    /// False if the process has only released the lock, or could not be ended.
     pub ended: bool,
 }
 
-/// What came of it.
+/// The result of a forced release.
 #[derive(Debug)]
-pub struct Forced {
-    /// Who was signalled, in the order in which they were found.
-    pub signalled: Vec<Signalled>,
-    /// The end.
-    pub end: End,
+pub struct ForcedRelease {
+    /// The processes that were signalled, in the order in which they were found.
+    pub signalled: Vec<SignalledProcess>,
+    /// The outcome for the lock.
+    pub outcome: ReleaseOutcome,
 }
 
-/// How it ended.
+/// The outcome of a forced release for the lock.
 #[derive(Debug)]
-pub enum End {
-    /// Those who had it have it no more. Another may have taken it since.
+pub enum ReleaseOutcome {
+    /// The holders have released the lock. Another process may have acquired it since.
     Released,
-    /// Nobody was signalled, for this reason.
-    Refused(Why),
-    /// It is still held, although the time is up.
+    /// No process was signalled.
+    Refused(Refusal),
+    /// The lock is still held after the maximum time.
     StillHeld,
 }
 
-/// Why nobody was signalled.
+/// The reason why no process was signalled.
 #[derive(Debug)]
-pub enum Why {
-    /// It is held by the process that asks, or by one above it.
-    Ours,
-    /// Who has it cannot be seen from here, whatever a record says.
-    Unseen(Box<LockState>),
-    /// One of them may not be signalled by us.
-    NotAllowed(Signalled, io::Error),
-    /// `/proc` is of another pid namespace: its numbers mean nothing here.
+pub enum Refusal {
+    /// The caller or one of its ancestors holds the lock.
+    HeldByCaller,
+    /// The holder cannot be seen from here, whatever a record says.
+    HolderUnseen(Box<LockState>),
+    /// This process may not signal one of the holders.
+    NotAllowed(SignalledProcess, io::Error),
+    /// `/proc` belongs to another pid namespace, so its pids mean nothing here.
     OtherProc,
-    /// There is no `/proc`.
+    /// `/proc` is not mounted.
     NoProc,
 }
 
-/// Ends those who have the lock at `path`, and waits until they have it no more.
+/// Ends the holders of the lock at `path`, and waits until they have released it.
 #[must_use]
-pub fn release(path: &Path, how: &How) -> Forced {
-    let refused = |why| Forced { signalled: Vec::new(), end: End::Refused(why) };
+pub fn end_holders(path: &Path, plan: &KillPlan) -> ForcedRelease {
+    let refused = |refusal| ForcedRelease { signalled: Vec::new(), outcome: ReleaseOutcome::Refused(refusal) };
     let begin = Instant::now();
     let file = holders::identify_file(path);
     if !process::has_our_numbers() {
-        return refused(if process::can_be_seen() { Why::OtherProc } else { Why::NoProc });
+        return refused(if process::can_be_seen() { Refusal::OtherProc } else { Refusal::NoProc });
     }
-    let (above, mut tries): (BTreeSet<u32>, u32) = (process::ancestors(std::process::id()).collect(), 0);
+    let (ancestors, mut tries): (BTreeSet<u32>, u32) = (process::ancestors(std::process::id()).collect(), 0);
     let look = loop {
-        let look = look(&file);
-        if openers::holds(std::process::id(), &file) || live(&look).any(|opener| above.contains(&opener.pid)) {
-            return refused(Why::Ours);
+        let look = find_openers(&file);
+        if openers::holds(std::process::id(), &file) || list_live(&look).any(|opener| ancestors.contains(&opener.pid)) {
+            return refused(Refusal::HeldByCaller);
         }
-        if live(&look).next().is_some() {
+        if list_live(&look).next().is_some() {
             break look;
         }
         let state = holders::observe_lock(path);
         if state.availability() == Availability::Free {
-            return Forced { signalled: Vec::new(), end: End::Released };
+            return ForcedRelease { signalled: Vec::new(), outcome: ReleaseOutcome::Released };
         }
         tries += 1;
-        // Else it was taken meanwhile, by one that can be seen.
-        if tries == MOST_TRIES || state.holding.as_ref().is_none_or(|holding| holding.holders.is_empty()) {
-            return refused(Why::Unseen(Box::new(state)));
+        // If a holder is seen now, it acquired the lock after the first look, and another look finds it.
+        if tries == MAX_TRIES || state.holding.as_ref().is_none_or(|holding| holding.holders.is_empty()) {
+            return refused(Refusal::HolderUnseen(Box::new(state)));
         }
     };
-    let mut force = Force::new(&file, path, &look);
-    for opener in live(&look) {
-        force.add(opener);
+    let mut release = HolderRelease::new(&file, path, &look);
+    for opener in list_live(&look) {
+        release.add(opener);
     }
-    // All or none: half of them ended is nobody's wish.
-    for victim in &force.victims {
+    // Checked for all holders first: either all are ended or none.
+    for victim in &release.victims {
         if let Err(error) = victim.process.signal(0)
             && error.raw_os_error() == Some(libc::EPERM)
         {
-            return refused(Why::NotAllowed(victim.told(), error));
+            return refused(Refusal::NotAllowed(victim.report(), error));
         }
     }
-    force.until_released(how, begin)
+    release.run(plan, begin)
 }
 
-/// Who has a lock on the file, or on one that was removed from there.
-fn look(file: &WantedFile) -> Scan<LockingProcess> {
+/// Returns the holders of a lock on the file, or on a file that was removed from its path.
+fn find_openers(file: &WantedFile) -> Scan<LockingProcess> {
     openers::find_locking_processes(&mut vec![file.clone()], None, &AtomicBool::new(false))
 }
 
-/// Those that have the lock on the file that the path leads to.
-fn live(look: &Scan<LockingProcess>) -> impl Iterator<Item = &LockingProcess> {
+/// Returns those that hold a lock on the file to which the path leads.
+fn list_live(look: &Scan<LockingProcess>) -> impl Iterator<Item = &LockingProcess> {
     look.found.iter().filter(|opener| !opener.removed)
 }
 
-/// A process that is to be ended.
+/// A holder that must end.
 struct Victim {
     pid: u32,
     start: u64,
@@ -201,43 +204,49 @@ struct Victim {
 }
 
 impl Victim {
-    /// Sends a signal, if it is proved that this is the process that was seen, and that it has the file open still.
+    /// Sends a signal, if this is still the process that was seen, and it still has the file open.
     fn send(&self, file: &WantedFile, signal: i32) -> bool {
         let proved = process::is_alive(self.pid, self.start) && openers::holds(self.pid, file);
         proved && self.process.signal(signal).is_ok()
     }
 
-    fn told(&self) -> Signalled {
-        let ended = process::read_stat(self.pid).is_none_or(|seen| seen.start != self.start);
+    fn has_ended(&self) -> bool {
+        process::read_stat(self.pid).is_none_or(|seen| seen.start != self.start)
+    }
+
+    fn report(&self) -> SignalledProcess {
+        let ended = self.has_ended();
         let (command, user) = (self.command.clone(), self.user.clone());
-        Signalled { pid: self.pid, command, user, killed: self.killed, ended }
+        SignalledProcess { pid: self.pid, command, user, killed: self.killed, ended }
     }
 }
 
-struct Force<'a> {
+/// A forced release in progress.
+struct HolderRelease<'a> {
     file: &'a WantedFile,
     path: &'a Path,
-    /// Who took the lock, in the kernel's words: several, if it is shared. 0: one that has ended, in a pid namespace.
+    /// The processes that took the lock, according to the kernel: several if the lock is shared. 0: a process that has
+    /// ended, in a pid namespace.
     lockers: BTreeSet<u32>,
     token: u64,
-    /// When we started, in clock ticks since boot.
+    /// The start time of this process, in clock ticks since boot.
     start: u64,
     victims: Vec<Victim>,
 }
 
-impl<'a> Force<'a> {
+impl<'a> HolderRelease<'a> {
     fn new(file: &'a WantedFile, path: &'a Path, look: &Scan<LockingProcess>) -> Self {
         Self {
             file,
             path,
-            lockers: live(look).map(|opener| opener.lock.locker).collect(),
+            lockers: list_live(look).map(|opener| opener.lock.locker).collect(),
             token: record::read_path(path).token(),
             start: process::start_time(std::process::id()).unwrap_or(u64::MAX),
             victims: Vec::new(),
         }
     }
 
-    /// Adds one that was found to have the lock.
+    /// Adds a holder.
     fn add(&mut self, opener: &LockingProcess) {
         let Some(seen) = process::read_stat(opener.pid) else { return };
         let Some(process) = os::Process::open(opener.pid, seen.start) else { return };
@@ -246,76 +255,79 @@ impl<'a> Force<'a> {
         self.victims.push(Victim { pid: opener.pid, start: seen.start, process, command, user, asked, killed });
     }
 
-    fn known(&self, opener: &LockingProcess) -> Option<usize> {
-        let is_it = |victim: &Victim| victim.pid == opener.pid && process::is_alive(victim.pid, victim.start);
-        self.victims.iter().position(is_it)
+    fn find_victim(&self, opener: &LockingProcess) -> Option<usize> {
+        let is_same = |victim: &Victim| victim.pid == opener.pid && process::is_alive(victim.pid, victim.start);
+        self.victims.iter().position(is_same)
     }
 
-    /// Whether one that was not there before has the same lock, and not another that was taken since.
-    fn is_heir(&self, opener: &LockingProcess) -> bool {
+    /// Returns true if a process that was not a holder before has inherited the lock, and has not acquired it since.
+    fn has_inherited(&self, opener: &LockingProcess) -> bool {
         let Some(seen) = process::read_stat(opener.pid) else { return false };
         let is_child = self.victims.iter().any(|victim| victim.pid == seen.parent);
         is_child || (opener.lock.locker != 0 && seen.start >= self.start)
     }
 
-    fn until_released(mut self, how: &How, begin: Instant) -> Forced {
-        let mut looks = LOOKS.iter();
-        let mut none = 0;
+    /// Signals the holders until they have released the lock, or the time is over.
+    fn run(mut self, plan: &KillPlan, begin: Instant) -> ForcedRelease {
+        let mut pauses = PAUSES.iter();
+        let mut unheld = 0;
         loop {
-            let look = look(self.file);
+            let look = find_openers(self.file);
             let (mut holding, mut unproved) = (Vec::new(), false);
-            for opener in live(&look) {
+            for opener in list_live(&look) {
                 if !self.lockers.contains(&opener.lock.locker) {
                     continue;
                 }
-                if self.known(opener).is_none() && self.is_heir(opener) {
+                if self.find_victim(opener).is_none() && self.has_inherited(opener) {
                     self.add(opener);
-                    looks = LOOKS.iter();
+                    pauses = PAUSES.iter();
                 }
-                match self.known(opener) {
+                match self.find_victim(opener) {
                     Some(index) => holding.push(index),
                     None => unproved = true,
                 }
             }
-            // A number alone says nothing if the lock was taken anew since.
+            // The pid of a locker means nothing if the lock was acquired again since.
             unproved = (unproved || self.is_listed()) && record::read_path(self.path).token() == self.token;
-            // Twice: a child whose number is lower than its parent's may appear behind us as we go through them.
-            none = if holding.is_empty() && !unproved { none + 1 } else { 0 };
-            if none == 2 {
-                return self.ended(End::Released);
+            // Twice, because a child with a lower pid than its parent may start after the look has passed its place.
+            unheld = if holding.is_empty() && !unproved { unheld + 1 } else { 0 };
+            if unheld == 2 {
+                return self.finish(ReleaseOutcome::Released);
             }
             let spent = begin.elapsed();
-            let is_hard = how.signal == KILL || spent >= how.grace;
-            let limit = if how.signal == KILL { GONE_WITHIN } else { how.grace.saturating_add(GONE_WITHIN) };
+            let kills = plan.signal == KILL || spent >= plan.grace;
+            let limit = if plan.signal == KILL { KILL_TIMEOUT } else { plan.grace.saturating_add(KILL_TIMEOUT) };
             if spent >= limit {
-                return self.ended(End::StillHeld);
+                return self.finish(ReleaseOutcome::StillHeld);
             }
             for index in &holding {
-                self.signal(*index, how, is_hard);
+                self.signal(*index, plan.signal, kills);
             }
-            let next = if is_hard { limit } else { how.grace };
-            let pause = looks.next().or(LOOKS.last()).copied().unwrap_or_default();
+            let next = if kills { limit } else { plan.grace };
+            let pause = pauses.next().or(PAUSES.last()).copied().unwrap_or_default();
             let waited_for: Vec<&os::Process> = holding.iter().map(|index| &self.victims[*index].process).collect();
             os::wait_for_any(&waited_for, pause.min(next.saturating_sub(spent)));
         }
     }
 
-    fn signal(&mut self, index: usize, how: &How, is_hard: bool) {
+    /// Sends the first signal, once, and SIGKILL if `kills`.
+    fn signal(&mut self, index: usize, signal: i32, kills: bool) {
         let (file, victim) = (self.file, &mut self.victims[index]);
         if !victim.asked {
-            victim.asked = victim.send(file, how.signal);
-            victim.killed = how.signal == KILL;
-            // One that is stopped acts on it only when it goes on.
+            victim.asked = victim.send(file, signal);
+            victim.killed = signal == KILL;
+            // A stopped process acts on the signal only after SIGCONT.
             if victim.asked {
                 victim.send(file, libc::SIGCONT);
             }
         }
-        if is_hard && !victim.killed {
+        if kills && !victim.killed {
             victim.killed = victim.send(file, KILL);
         }
     }
 
-    /// Whether the kernel's list says that it is held as it was: also by somebody whose descriptors we may not see.
+    /// Returns true if one of the lockers still holds the lock according to the kernel's list, which includes processes
+    /// whose descriptors may not be read.
     fn is_listed(&self) -> bool {
         let file = lock_table::file_id(self.file);
         let held = |listed: &ListedLock| listed.file == file && !listed.waits;
@@ -327,16 +339,16 @@ impl<'a> Force<'a> {
             .any(|pid| self.lockers.contains(&pid))
     }
 
-    fn ended(self, end: End) -> Forced {
-        // One that ends loses its files a moment before it is gone.
+    fn finish(self, outcome: ReleaseOutcome) -> ForcedRelease {
+        // A process closes its files a moment before it has ended.
         let begin = Instant::now();
-        for victim in self.victims.iter().filter(|victim| victim.asked && matches!(end, End::Released)) {
-            while !victim.told().ended && begin.elapsed() < ENDS_WITHIN {
-                os::wait_for_any(&[&victim.process], ENDS_WITHIN);
+        for victim in self.victims.iter().filter(|victim| victim.asked && matches!(outcome, ReleaseOutcome::Released)) {
+            while !victim.has_ended() && begin.elapsed() < EXIT_TIMEOUT {
+                os::wait_for_any(&[&victim.process], EXIT_TIMEOUT);
             }
         }
-        let signalled = self.victims.iter().filter(|victim| victim.asked).map(Victim::told).collect();
-        Forced { signalled, end }
+        let signalled = self.victims.iter().filter(|victim| victim.asked).map(Victim::report).collect();
+        ForcedRelease { signalled, outcome }
     }
 }
 

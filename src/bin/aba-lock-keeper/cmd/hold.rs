@@ -146,7 +146,7 @@ fn hand_over(args: &HoldArgs, locks: &[LocalLock], tokens: &str) -> Result<i32, 
         pid_file.map_or(Ok(()), |path| write_pid(path, child.pid()))?;
         let status = child.run();
         if let Some(path) = pid_file {
-            aba_lock::lock::pid_file::remove(path, child.pid());
+            aba_lock::lock::pid_file::remove_pid_file(path, child.pid());
         }
         signal = status.as_ref().ok().and_then(|status| child.died_with_us(*status));
         status
@@ -169,7 +169,7 @@ fn not_run(command: &str, error: &io::Error) -> Fault {
 }
 
 fn write_pid(path: &Path, pid: u32) -> Result<(), Fault> {
-    aba_lock::lock::pid_file::write(path, pid).map_err(|error| Fault::Failed {
+    aba_lock::lock::pid_file::write_pid_file(path, pid).map_err(|error| Fault::Failed {
         what: format!("could not write {}: {}", path.display(), aba_lock::base::text::format_io_error(&error)),
         hint: None,
     })

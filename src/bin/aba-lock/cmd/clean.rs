@@ -5,7 +5,7 @@ use crate::exit;
 use crate::output::clean::CleanReport;
 use aba_lock::base::names::LockName;
 use aba_lock::error::Error;
-use aba_lock::lock::clean::{self, Rule};
+use aba_lock::lock::clean::{self, CleanRule};
 use aba_lock::lock::{holders, pid_file};
 use aba_lock::store::{Store, TaskRoot};
 use aba_lock::task::Task;
@@ -20,11 +20,11 @@ pub(crate) fn run(args: &CleanArgs) -> Result<i32, Error> {
         [] => store.try_names()?,
         names => names.iter().map(|name| LockName::parse(name)).collect::<Result<_, _>>()?,
     };
-    let rule = Rule { older_than: args.older_than, dry_run: args.dry_run };
+    let rule = CleanRule { older_than: args.older_than, dry_run: args.dry_run };
     let mut report = CleanReport::new(args.dry_run, args.quiet);
     let paths: Vec<PathBuf> = names.iter().map(|name| store.lock_path(name)).collect();
     for ((name, path), state) in names.iter().zip(&paths).zip(holders::observe_all(&paths)) {
-        report.report_item("lock", name.as_str(), clean::lock_file(path, state, &rule));
+        report.report_item("lock", name.as_str(), clean::clean_lock_file(path, state, &rule));
     }
     if args.tasks {
         let root = TaskRoot::from_env()?;
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &CleanArgs) -> Result<i32, Error> {
 fn clean_pid_files(args: &CleanArgs) -> i32 {
     let mut report = CleanReport::new(args.dry_run, args.quiet);
     for path in &args.pid_file {
-        report.report_item("pid file", &path.display().to_string(), pid_file::clean(path, args.dry_run));
+        report.report_item("pid file", &path.display().to_string(), pid_file::clean_pid_file(path, args.dry_run));
     }
     if report.print_summary() { exit::DONE } else { exit::FAILED }
 }

@@ -34,11 +34,11 @@ pub(super) fn run_with_locks<'a>(
     }
     let status = child.run();
     if let Some(path) = pid_file {
-        pid_file::remove(path, child.pid());
+        pid_file::remove_pid_file(path, child.pid());
     }
     Ok(inherit::check_child_status(&child, status.map_err(failed)?)?)
 }
 
 pub(super) fn write_pid(path: &Path, pid: u32) -> Result<(), Error> {
-    pid_file::write(path, pid).map_err(|source| Error::Write { path: path.to_owned(), source })
+    pid_file::write_pid_file(path, pid).map_err(|source| Error::Write { path: path.to_owned(), source })
 }

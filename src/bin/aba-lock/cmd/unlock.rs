@@ -11,7 +11,7 @@ use aba_lock::base::target::Target;
 use aba_lock::error::Error;
 use aba_lock::lock::events::{self, LockEvent};
 use aba_lock::lock::holders::{self, Availability};
-use aba_lock::lock::kill::{self, End, How};
+use aba_lock::lock::kill::{self, KillPlan, ReleaseOutcome};
 use aba_lock::lock::{open, release};
 use aba_lock::store::Store;
 use std::time::Duration;
@@ -57,8 +57,8 @@ fn kill_holders(args: &UnlockArgs, target: &Target) -> Result<i32, Error> {
         return Ok(exit::USAGE);
     }
     open::check_lock_file(target)?;
-    let forced = kill::release(&target.path, &How { signal, grace: args.grace.unwrap_or(GRACE) });
-    if matches!(forced.end, End::Released) {
+    let forced = kill::end_holders(&target.path, &KillPlan { signal, grace: args.grace.unwrap_or(GRACE) });
+    if matches!(forced.outcome, ReleaseOutcome::Released) {
         for process in &forced.signalled {
             events::log_event(&LockEvent::Released { held: None }, target, process.pid, Some(&process.command));
         }

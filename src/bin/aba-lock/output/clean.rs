@@ -7,7 +7,7 @@ use aba_lock::base::duration::format_span;
 use aba_lock::base::text::format_io_error;
 
 use aba_lock::error::Error;
-use aba_lock::lock::clean::{Fate, Why};
+use aba_lock::lock::clean::{Fate, KeepReason};
 
 /// Prints the fate of each lock file, task or pid file, and counts them.
 #[derive(Debug)]
@@ -62,25 +62,27 @@ impl CleanReport {
     }
 }
 
-fn describe_reason(why: &Why) -> String {
+fn describe_reason(why: &KeepReason) -> String {
     match why {
-        Why::Missing => "there is none".to_owned(),
-        Why::Held(holding) => format!("held by {}", describe_holder(holding)),
-        Why::Beyond(record, belief) => format!("{}, which may have it still", describe_last_taker(record, *belief)),
-        Why::Open => "another process has it open".to_owned(),
-        Why::Young(age) => format!("used {} ago", format_span(*age)),
-        Why::Foreign => "there is something in it that aba-lock did not write".to_owned(),
-        Why::Theirs(owner) => format!("it belongs to {}", escape_controls(owner)),
-        Why::NotRegular(kind) => describe_file_type(kind),
-        Why::Changed => "it was replaced meanwhile".to_owned(),
-        Why::Unsure(error) => {
+        KeepReason::Missing => "there is none".to_owned(),
+        KeepReason::Held(holding) => format!("held by {}", describe_holder(holding)),
+        KeepReason::MayBeHeld(record, belief) => {
+            format!("{}, which may have it still", describe_last_taker(record, *belief))
+        }
+        KeepReason::Open => "another process has it open".to_owned(),
+        KeepReason::TooNew(age) => format!("used {} ago", format_span(*age)),
+        KeepReason::ForeignData => "there is something in it that aba-lock did not write".to_owned(),
+        KeepReason::OtherUser(owner) => format!("it belongs to {}", escape_controls(owner)),
+        KeepReason::NotRegular(kind) => describe_file_type(kind),
+        KeepReason::Replaced => "it was replaced meanwhile".to_owned(),
+        KeepReason::OpenUnknown(error) => {
             format!("whether another process has it open cannot be known: {}", format_io_error(error))
         }
-        Why::NotSeen => "/proc does not show the processes of this pid namespace".to_owned(),
-        Why::Running(pid) => format!("it runs, pid {pid}"),
-        Why::Interrupted => "it was interrupted: the next start or wait runs it again".to_owned(),
-        Why::Unfinished => "it has no outcome".to_owned(),
-        Why::TaskBusy => "another process has its lock".to_owned(),
-        Why::More => "there is something in its directory that is not of a task".to_owned(),
+        KeepReason::ProcessUnknown => "/proc does not show the processes of this pid namespace".to_owned(),
+        KeepReason::Running(pid) => format!("it runs, pid {pid}"),
+        KeepReason::Interrupted => "it was interrupted: the next start or wait runs it again".to_owned(),
+        KeepReason::Unfinished => "it has no outcome".to_owned(),
+        KeepReason::TaskBusy => "another process has its lock".to_owned(),
+        KeepReason::ForeignFiles => "there is something in its directory that is not of a task".to_owned(),
     }
 }

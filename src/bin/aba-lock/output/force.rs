@@ -7,17 +7,17 @@ use crate::exit;
 use aba_lock::base::target::Target;
 use aba_lock::base::text::format_io_error;
 use aba_lock::lock::holders::{self, Holding, LockState};
-use aba_lock::lock::kill::{End, Forced, Signalled, Why};
+use aba_lock::lock::kill::{ForcedRelease, Refusal, ReleaseOutcome, SignalledProcess};
 
 /// Reports the processes that were ended, and the result. Returns the exit status.
-pub(crate) fn report_forced_release(target: &Target, forced: &Forced) -> i32 {
+pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease) -> i32 {
     for process in &forced.signalled {
         let who = describe_signalled(process);
         print_message(
-            &match (process.ended, process.killed, &forced.end) {
+            &match (process.ended, process.killed, &forced.outcome) {
                 (true, false, _) => format!("ended {who}"),
                 (true, true, _) => format!("ended {who}, with SIGKILL"),
-                (false, _, End::StillHeld) => format!("could not end {who}"),
+                (false, _, ReleaseOutcome::StillHeld) => format!("could not end {who}"),
                 (false, _, _) => format!("{who} has let go, and goes on"),
             },
             None,
@@ -28,15 +28,15 @@ pub(crate) fn report_forced_release(target: &Target, forced: &Forced) -> i32 {
         print_message(&format!("refused to release {label}: {why}"), Some(hint));
         exit::BUSY
     };
-    match &forced.end {
-        End::Released => {
+    match &forced.outcome {
+        ReleaseOutcome::Released => {
             let next = holders::observe_lock(&target.path).holding.filter(|_| !forced.signalled.is_empty());
             if let Some(holding) = next {
                 print_message(&format!("{label} is released; now held by {}", describe_holder(&holding)), None);
             }
             exit::DONE
         }
-        End::StillHeld => {
+        ReleaseOutcome::StillHeld => {
             let state = holders::observe_lock(&target.path);
             let by = state.holding.as_ref().map_or_else(|| "somebody".to_owned(), describe_holder);
             print_message(
@@ -45,11 +45,11 @@ pub(crate) fn report_forced_release(target: &Target, forced: &Forced) -> i32 {
             );
             exit::BUSY
         }
-        End::Refused(Why::Ours) => refused(
+        ReleaseOutcome::Refused(Refusal::HeldByCaller) => refused(
             "the calling script has it itself, or was started by the one that has it",
             &format!("that one releases it with `aba_unlock_operation {label}`, or `aba-lock unlock --fd N {label}`"),
         ),
-        End::Refused(Why::Unseen(state)) => {
+        ReleaseOutcome::Refused(Refusal::HolderUnseen(state)) => {
             let taker = state.holding.as_ref().and_then(Holding::unseen_taker);
             let why = match (&state.holding, taker) {
                 (_, Some(record)) => format!(
@@ -62,21 +62,21 @@ pub(crate) fn report_forced_release(target: &Target, forced: &Forced) -> i32 {
             };
             refused(&why, "end it where it runs, as its user or as root")
         }
-        End::Refused(Why::NoProc) => {
+        ReleaseOutcome::Refused(Refusal::NoProc) => {
             refused("/proc cannot be read, so that nobody can be seen who has it", "do it where /proc is mounted")
         }
-        End::Refused(Why::NotAllowed(process, reason)) => refused(
+        ReleaseOutcome::Refused(Refusal::NotAllowed(process, reason)) => refused(
             &format!("may not signal {}: {}", describe_signalled(process), format_io_error(reason)),
             &format!("ask {}, or do it as root", escape_controls(&process.user)),
         ),
-        End::Refused(Why::OtherProc) => refused(
+        ReleaseOutcome::Refused(Refusal::OtherProc) => refused(
             "/proc is of another pid namespace, so that no process can be told from another",
             "do it where /proc is that of its own pid namespace",
         ),
     }
 }
 
-fn describe_signalled(process: &Signalled) -> String {
+fn describe_signalled(process: &SignalledProcess) -> String {
     format!("pid {} ({}), by {}", process.pid, format_command(&process.command), escape_controls(&process.user))
 }
 

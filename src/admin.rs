@@ -1,4 +1,5 @@
-//! Commands for administrators: checks of the machine, and metrics.
+//! What administrators use: [`doctor`] checks the machine and the installed files, and [`metrics`] counts locks and
+//! events.
 
 pub mod doctor;
 pub mod metrics;

@@ -1,28 +1,46 @@
-//! Numbers out of a range, ports by default, that are never given twice.
+//! Numbers from a range, ports by default, that are handed out to at most one user at a time.
 //!
-//! A **pool** is a registry file, `POOL` in the directory `reserve` of the state root, with its lock `POOL.lock` beside
-//! it. A number is **kept** for a key (directory and tag): a row of the registry, which stays until it is released,
-//! pruned or expired. Or it is **leased** to a command: then the command holds the number's own lock,
-//! `POOL.d/NUMBER.lock`, and there is no row: the kernel gives it back, however the command ends.
+//! A **pool** is a set of numbers with a registry file, `reserve/POOL` in the state root, and its lock `reserve/POOL.lock`.
+//! A caller gets a number from a pool in one of two ways:
 //!
-//! What is promised: of all who ask here, no two have one number at a time. Rows and locks are read, numbers are probed,
-//! and what was planned is written, in one step under the lock of the pool ([`Registry`](registry::Registry)). Who only reads needs
-//! no lock: the file is replaced as a whole. What is not: that nobody else, who does not ask here, takes the number.
+//! - The number is **reserved** for a key, which is a directory and a tag: the registry contains a row, until the number is
+//!   released, pruned or expired. Lists call it "kept".
+//! - The number is **leased** to a command: the command holds the lock of the number, `reserve/POOL.d/NUMBER.lock`, and there
+//!   is no row. The kernel releases the lock, however the command ends.
 //!
-//! # Who may be killed where, and what the next one finds
+//! No two callers of aba-lock hold the same number at the same time. To guarantee this, one step under the lock of the pool
+//! ([`Registry`](registry::Registry)) reads the rows and the locks, probes numbers, and writes the new rows. Readers need no
+//! lock, because the registry is replaced as a whole. Programs that do not ask aba-lock can still take a number.
 //!
-//! | killed | left behind | the next one |
+//! A call that also changes a file of the user (`--dotenv`) locks that file before the pool. If it locked the pool first,
+//! it could deadlock with a command that holds the lock of the file and reserves a number.
+//!
+//! # Crashes
+//!
+//! | the process is killed | this remains | the next call |
 //! |---|---|---|
-//! | before the registry is replaced | the old rows; a draft | takes the draft away, and may give the number that was planned: nobody was told of it |
-//! | after that, before the number is printed | a row that its caller does not know of | gives that number, for the same key; for others it is reserved until it is released |
-//! | while `--dotenv` is written, after the registry | the row, the old FILE | writes FILE, as the key has its number |
-//! | with the lock of a leased number, before the command runs | nothing: the kernel has released the lock | may take it |
-//! | the command | nothing, or those of its children that inherited the lock | may take the number when the last has ended |
-//! | between the registries of several pools (`migrate`) | some pools done, others not; each of them whole | does the rest, when it is asked again |
-//! | by a loss of power | the old rows or the new ones, and every number that was told: the disk is waited for before that, outside the lock (but who asks for a key of which the first call still waits is told at once) | – |
+//! | before the registry is replaced | the old rows and a draft | removes the draft; may hand out the planned number, which was not printed |
+//! | before the number is printed | a row that the caller does not know | prints this number for the same key; for other keys it is reserved until it is released |
+//! | while the file of `--dotenv` is written, after the registry | the row and the old file | writes the file, because the key has its number |
+//! | while it holds the lock of a leased number, before the command starts | nothing | may take the number |
+//! | while the command runs | its children that inherited the lock | may take the number when the last child has ended |
+//! | between the registries of two pools (`migrate`) | complete registries, some of them changed | changes the others, if `migrate` is called again |
 //!
-//! Whoever waits for a file of the user's (`--dotenv`) does so before taking the lock of the pool: who updates such a
-//! file may reserve meanwhile, and neither waits for the other for ever.
+//! After a power failure, the registry contains the old or the new rows, and each number that was printed: the number is
+//! printed after fsync. The lock is released before fsync, so that other calls do not wait for the disk. There is one
+//! exception: a second call for the same key can print the number while the first call still waits for the disk.
+//!
+//! # Layers
+//!
+//! Each file imports only from files above it:
+//!
+//! 1. [`range`], [`unavailable`], [`ancestry`], `escape`, `checksum`, [`dotenv`]: plain data and text
+//! 2. [`error`], then [`pool`] (names and tags), [`directory`], [`probe`], [`variable`], [`group`] and [`group_file`]
+//! 3. [`row`] and [`contents`]: the text of a registry
+//! 4. [`pool_files`], [`lease`], [`registry_file`], [`damaged_registry`] and [`registry`]: the files of a pool
+//! 5. [`list`], [`prune`], [`migration`], [`candidates`], [`plan`] and [`reservation`]: the operations
+//!
+//! To read the code, start with [`registry`] and [`plan`].
 
 pub mod ancestry;
 pub mod candidates;

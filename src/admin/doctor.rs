@@ -1,11 +1,14 @@
-//! The doctor: looks at everything that a lock depends on here, and says of each thing that it is fine, or what is wrong
-//! and how to mend it.
+//! The checks of `aba-lock doctor`: everything that a lock depends on is examined, and each check reports a
+//! [`Finding`](finding::Finding), with a hint if something is wrong.
 //!
-//! Looking changes nothing: it takes no lock that another could want, and makes no file that stays. Whether locks shut
-//! out is tried on a file without a name. What cannot be looked at is a finding, too: no check ends the others.
+//! The checks change nothing. They leave no file, and take no lock that another process could need: mutual exclusion is
+//! tried on a file without a name. If a check cannot be made, that is a finding, too, and the next checks still run.
 //!
-//! The findings are told one by one, in an order in which what can hang (a dead server) comes late: where it hangs,
-//! the last line tells what came before.
+//! Each finding is reported immediately. Checks that can hang, for example on a dead file server, come last, so that
+//! the user sees what was checked before.
+//!
+//! Each check is a file, and all of them import [`finding`]. `root` also uses `files`, `locking` and `mounts`; `proc`
+//! uses `mounts`.
 
 mod environment;
 mod files;
@@ -20,7 +23,7 @@ mod root;
 use finding::Report;
 use installed::{BundledFiles, ShellLibrary};
 
-/// Looks at everything, and tells of each finding at once.
+/// Runs all checks.
 pub fn examine_machine(bundled: &BundledFiles, library: ShellLibrary, report: Report) {
     installed::check_helpers(bundled, report);
     installed::check_library(bundled, library, report);

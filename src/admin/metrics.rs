@@ -1,5 +1,4 @@
-//! Numbers for those who watch this in production: what is held and waited for now, and, from the event log, what
-//! happened.
+//! Values for monitoring: the locks that are held and waited for now, and the counts of events in the event log.
 
 #[cfg(any(test, fuzzing))]
 pub mod properties;
@@ -19,41 +18,38 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// So long nobody has waited, in seconds: it is none of our lines that says so.
+/// An upper limit for wait times in seconds. A line with a longer time was not written by aba-lock.
 const CENTURY: f64 = 100.0 * 366.0 * 24.0 * 3600.0;
 
-/// A lock of the state root, now.
+/// The present state of a lock in the state root.
 #[derive(Debug)]
 pub struct LockMetrics {
-    /// Its name.
     pub name: String,
-    /// Whether it is held, if that can be known.
+    /// `None` if that is unknown.
     pub held: Option<bool>,
-    /// Since when, if the record tells.
+    /// The time since the lock was acquired, if the record contains it.
     pub age: Option<Duration>,
-    /// How many wait for it, if that can be known.
+    /// The number of waiters, or `None` if that is unknown.
     pub waiting: Option<usize>,
 }
 
-/// How often something happened to a lock, as its event log says.
+/// The counts of a lock's events in the event log.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub struct EventCounts {
-    /// It was acquired.
     pub acquired: u64,
-    /// Another had it.
+    /// Attempts that found the lock held by another process.
     pub contended: u64,
-    /// Another still had it when the time was up.
     pub timed_out: u64,
-    /// To wait for it would have closed a circle.
+    /// Attempts that would have completed a deadlock.
     pub deadlocks: u64,
-    /// Its file was replaced while it was opened.
+    /// Attempts during which the lock file was replaced.
     pub replaced: u64,
-    /// How long those waited who acquired it or timed out, in seconds.
+    /// The sum of the wait times in seconds, of attempts that acquired the lock or timed out.
     pub waited: f64,
 }
 
-/// The locks of the state root. [`FileError::NoFile`] where it is there and cannot be read, and [`LockError::Blind`] where there is
-/// no `/proc`.
+/// Returns the state of each lock in the state root. Returns [`FileError::NoFile`] if the state root exists but cannot
+/// be read, and [`LockError::Blind`] if `/proc` is missing.
 pub fn measure_locks(store: &Store) -> Result<Vec<LockMetrics>, LockError> {
     store.can_be_listed()?;
     let one = |(name, state): (LockName, LockState)| LockMetrics {
@@ -76,11 +72,11 @@ pub fn measure_locks(store: &Store) -> Result<Vec<LockMetrics>, LockError> {
     Ok(states.into_iter().map(one).collect())
 }
 
-/// What the event log says, by the names of locks, or the paths of those that have no name. Nothing where there is no
-/// log yet.
+/// Counts the events in a log. The keys are the names of locks, or the paths of lock files without a name. Returns an
+/// empty map if the log does not exist.
 pub fn count_events(log: &Path) -> Result<BTreeMap<String, EventCounts>, FileError> {
     let cannot = |source| FileError::NoFile { label: log.display().to_string(), source };
-    // O_NONBLOCK: to open a FIFO would wait.
+    // Without O_NONBLOCK, opening a FIFO would block.
     let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(log) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         opened => opened.map_err(cannot)?,
@@ -102,7 +98,8 @@ fn count_events_in(log: impl BufRead) -> io::Result<BTreeMap<String, EventCounts
     Ok(counts)
 }
 
-/// The events of a line: one, but that one that a full disk cut, if only of its newline, has the next one behind it.
+/// Parses the events of a line. That is one event, but if a full disk truncated it before its line feed, the line also
+/// contains the next event.
 fn parse_events(line: &[u8]) -> Vec<Value> {
     let mut whole = Deserializer::from_slice(line).into_iter();
     let mut events: Vec<Value> = whole.by_ref().map_while(Result::ok).collect();

@@ -1,4 +1,8 @@
-//! Whether a directory is certainly gone, and does not merely happen to be out of sight.
+//! The recognition of directories that were deleted, as opposed to directories that are only out of reach.
+//!
+//! A row of the registry may be dropped only if its directory was certainly deleted. That a path does not exist proves
+//! nothing, because its file system may be unmounted. So each row stores an [`Ancestry`]: the identities of the
+//! directories above its own when it was last used.
 
 use crate::os::{self, Identity};
 use std::fmt;
@@ -6,15 +10,15 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Where a directory was, as far as it helps to tell later that it is gone: which directories were above it, from its
-/// parent up to where its file system is mounted. Not further: what is above that is still the same when it is unmounted.
+/// The identities of the directories above a directory, from its parent up to the mount point of its file system.
+/// Directories above the mount point are left out: they stay the same when the file system is unmounted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ancestry {
     above: Vec<u32>,
 }
 
 impl Ancestry {
-    /// Where a directory is now.
+    /// Reads the ancestry of an existing directory.
     pub fn read(directory: &Path) -> io::Result<Self> {
         let mut below = os::identity(directory)?;
         let mut above = Vec::new();
@@ -30,7 +34,7 @@ impl Ancestry {
         Ok(Self { above })
     }
 
-    /// As a row has it.
+    /// Parses the ancestry in a row: 8 hexadecimal digits for each directory, or `-` for an empty one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if text == "-" {
@@ -53,7 +57,8 @@ impl fmt::Display for Ancestry {
     }
 }
 
-/// A directory in a word that another hardly has. `None` where it could be another, which got the same numbers later.
+/// Returns a hash that identifies a directory. Returns `None` if a later directory could get the same numbers, because
+/// the file system gives no creation time or generation.
 fn hash_directory(directory: &Identity) -> Option<u32> {
     let origin = directory.origin?;
     let mut sum = 0xcbf2_9ce4_8422_2325_u64;
@@ -64,12 +69,12 @@ fn hash_directory(directory: &Identity) -> Option<u32> {
     u32::try_from((sum ^ (sum >> 32)) & 0xffff_ffff).ok()
 }
 
-/// Whether `directory`, which was at `place`, is certainly gone: there is no such name, and what is left of the path is
-/// the very directory that was there, on the file system that the directory was on.
+/// Returns true if `directory`, whose ancestry was `ancestry`, was certainly deleted: the path does not exist, and its
+/// deepest existing ancestor is the same directory as before, on the file system of the deleted directory.
 ///
-/// So it is not when looking for it fails in any other way: no permission, a link loop, a stale mount. Nor when something
-/// above it is another than it was: what was there may be covered, moved, or not mounted now. Nor when the way leads
-/// through a link by now: it may lead to another disk.
+/// Returns false if the path cannot be examined for another reason (no permission, a loop of symbolic links, a stale
+/// mount), if an ancestor is now a different directory (the old one may be covered by a mount, moved or unmounted), and
+/// if the path now leads through a symbolic link (which may point to another disk).
 #[must_use]
 pub fn has_vanished(directory: &Path, ancestry: &Ancestry) -> bool {
     let above = directory.ancestors().map(|path| (path, fs::symlink_metadata(path))).enumerate();

@@ -1,4 +1,5 @@
-//! The numbers of a range that may be given.
+//! The numbers of a range that may be handed out: each number is checked against the rows, the exclusions, the leases
+//! and the probe, and the expensive checks are made once.
 
 use super::error::NumberError;
 use super::lease::Leases;
@@ -10,27 +11,25 @@ use crate::lock::error::LockError;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-/// Which numbers may be given.
+/// The numbers that the caller accepts.
 #[derive(Debug)]
 pub struct NumberRequest {
-    /// Out of these.
     pub range: NumberRange,
-    /// But none of these, beside those that the registry excludes.
+    /// Exclusions of this call, in addition to those of the registry.
     pub exclude: Vec<NumberRange>,
-    /// And none that is in use, as this finds.
     pub probe: Probe,
 }
 
-/// What is known of the numbers of a range.
+/// The numbers of a requested range, with the results of their checks.
 pub(super) struct Candidates<'a> {
     pub(super) ask: &'a NumberRequest,
     leases: &'a Leases,
     excluded: Vec<NumberRange>,
-    /// A bit for each number of the range.
+    /// One bit for each number of the range.
     reserved: Vec<u64>,
-    /// What was found out at some cost.
+    /// The results of lease checks and probes.
     known: HashMap<u32, Option<Unavailable>>,
-    /// What is in the place of a lock file, and is none.
+    /// The paths of locks that are not regular files.
     pub(super) unusable_locks: Vec<PathBuf>,
 }
 
@@ -81,7 +80,7 @@ impl<'a> Candidates<'a> {
         let why = match self.leases.is_leased(number) {
             Ok(true) => Some(Unavailable::Leased),
             Ok(false) => self.ask.probe.probe_number(number)?,
-            // One that nobody can lock is no reason to give none of the others.
+            // A number that cannot be locked must not prevent the use of the others.
             Err(NumberError::Lock(LockError::NotRegular { path, kind })) => {
                 self.unusable_locks.push(path);
                 Some(Unavailable::NotRegular(kind))
@@ -92,7 +91,8 @@ impl<'a> Candidates<'a> {
         Ok(why)
     }
 
-    /// Why a group cannot begin at `base`: the first of its numbers that cannot be had.
+    /// Returns the first number that prevents a group from starting at `base`, with the reason. Returns `None` if the
+    /// group can start there.
     pub(super) fn find_obstacle_from(
         &mut self,
         base: u32,

@@ -1,7 +1,7 @@
-//! The sum over a registry.
+//! The checksum in the last line of a registry.
 
-/// A sum that any change of a few bytes, or of their number, is seen by. Four lanes of eight bytes each, because a large
-/// registry is read by each call.
+/// Returns a checksum that detects a change of a few bytes, and of the length. It works on four lanes of eight bytes
+/// each, because every call reads the whole registry, which may be large.
 pub(super) fn compute_checksum(bytes: &[u8]) -> u64 {
     const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
     let mix = |lane: u64, word: &[u8]| {

@@ -1,4 +1,4 @@
-//! What is in a registry, and its text form.
+//! The rows and exclusions of a registry, and their text form.
 //!
 //! ```text
 //! aba-lock-registry 2
@@ -8,13 +8,14 @@
 //! end 1 6f0c2b1e9d7a4853
 //! ```
 //!
-//! The first line has the version: of another one, no more is read. A row has its times in seconds since 1970; what
-//! [`has_vanished`](super::ancestry::has_vanished) needs to know, or `-`; `-` where there is no tag; and last the directory, in which blanks, control
-//! characters, `\` and what is not UTF-8 stand as `\` and three octal digits, as in `/proc/mounts`. The last line has the
-//! number of rows and a sum over everything before it: what was cut, or changed by others, is seen.
+//! The first line contains the version. A file of another version is not read any further. A row contains the number,
+//! the times of the reservation and of the last use in seconds since 1970, the [ancestry](super::ancestry) of the
+//! directory or `-`, the tag or `-`, and the escaped directory. The last line contains the number of
+//! rows and a checksum over all lines before it, which detects truncation and changes by other programs. The checksum
+//! is no protection from malice: a process that can write the file can do anything.
 //!
-//! To find a row is to look for the end of its line, without taking others apart: ten thousand rows cost little more than
-//! ten. (The sum is there against accidents and not against malice: whoever can write the file may do as he likes.)
+//! The contents stay one text, and most lines are never parsed. A row is found by the end of its line, so that ten
+//! thousand rows cost little more than ten.
 
 #[cfg(any(test, fuzzing))]
 pub mod properties;
@@ -33,19 +34,17 @@ const VERSION: &[u8] = b"2";
 const HEAD: &[u8] = b"aba-lock-registry 2\n# number created used place tag directory\n";
 const EXCLUDE: &[u8] = b"exclude ";
 
-/// Why a file is not a registry that can be used.
 #[derive(Debug, PartialEq, Eq)]
 pub enum UnreadableRegistry {
-    /// It is of this version.
+    /// The file has this version.
     Version(String),
-    /// It is cut, or something else has written to it.
+    /// The file is truncated, or another program changed it.
     Damaged,
 }
 
-/// The rows and exclusions of a pool.
 #[derive(Debug)]
 pub struct RegistryContents {
-    /// All lines but the last.
+    /// All lines except the last one.
     text: Vec<u8>,
     changed: bool,
 }
@@ -57,12 +56,12 @@ impl Default for RegistryContents {
 }
 
 impl RegistryContents {
-    /// Takes the content of a file for a registry.
+    /// Parses the content of a registry file.
     pub fn parse(mut text: Vec<u8>) -> Result<Self, UnreadableRegistry> {
         let rest = text.strip_prefix(MAGIC).ok_or(UnreadableRegistry::Damaged)?;
         let end = rest.iter().position(|byte| *byte == b'\n').ok_or(UnreadableRegistry::Damaged)?;
         if &rest[..end] != VERSION {
-            // Of another version more may stand in the line.
+            // The line of another version may contain more words.
             let version = rest[..end].split(|byte| *byte == b' ').next().unwrap_or_default();
             let is_number = (1..=9).contains(&version.len()) && version.iter().all(u8::is_ascii_digit);
             let text = String::from_utf8_lossy(version).into_owned();
@@ -84,15 +83,15 @@ impl RegistryContents {
         Ok(Self { text, changed: false })
     }
 
-    /// What can be read of a registry that is damaged, and how many lines cannot. Of two rows with one number or one key
-    /// the first counts.
+    /// Returns the readable rows and exclusions of a damaged registry, and the number of lines that are unreadable. If
+    /// two rows have the same number or the same key, the first one is kept and the second one counts as unreadable.
     #[must_use]
     pub fn recover(text: &[u8]) -> (Self, usize) {
         let (mut excluded, mut rows, mut lost) = (Vec::new(), Vec::new(), 0);
         let (mut ranges, mut numbers, mut keys) = (HashSet::new(), HashSet::new(), HashSet::new());
         let whole = memrchr(b'\n', text).map_or(0, |end| end + 1);
         for line in text[..whole].split(|byte| *byte == b'\n') {
-            // An editor may have put carriage returns at the ends; no directory of ours ends with one.
+            // An editor may have added carriage returns. No row ends with one, because paths are escaped.
             let line = [line.strip_suffix(b"\r").unwrap_or(line), b"\n"].concat();
             let line = line.as_slice();
             let known = line.starts_with(MAGIC) || line.starts_with(b"#") || line.starts_with(b"end ") || line == b"\n";
@@ -101,7 +100,7 @@ impl RegistryContents {
                     excluded.extend_from_slice(&format_exclusion(range));
                 }
             } else if let Some(Row { number, tag, directory, .. }) = parse_row(line) {
-                // Byte by byte, as it is looked for: to a path, `/a//b` is `/a/b`.
+                // The keys are compared as bytes, as in `find`: as paths, `/a//b` and `/a/b` would be equal.
                 let key = (tag, directory.into_os_string());
                 if numbers.contains(&number) || keys.contains(&key) {
                     lost += 1;
@@ -118,7 +117,7 @@ impl RegistryContents {
         (Self { text: [HEAD, &excluded, &rows].concat(), changed: true }, lost)
     }
 
-    /// Whether it is another than the one that was read.
+    /// Returns true if the contents were changed after they were read.
     #[must_use]
     pub fn is_changed(&self) -> bool {
         self.changed
@@ -129,7 +128,7 @@ impl RegistryContents {
         self.text = text;
     }
 
-    /// The content of the file.
+    /// Returns the content of the file, with the last line.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let rows = self.lines().filter(|line| is_row(line)).count();
@@ -139,7 +138,7 @@ impl RegistryContents {
         bytes
     }
 
-    /// The lines, each with its end.
+    /// Returns all lines, including their line feeds.
     fn lines(&self) -> impl Iterator<Item = &[u8]> {
         let mut begin = 0;
         memchr_iter(b'\n', &self.text).map(move |end| {
@@ -149,13 +148,13 @@ impl RegistryContents {
         })
     }
 
-    /// The row of a key.
+    /// Returns the row of a key.
     #[must_use]
     pub fn find(&self, tag: &Tag, directory: &Path) -> Option<Row> {
         self.find_line(tag, directory).and_then(|(begin, end)| parse_row(&self.text[begin..end]))
     }
 
-    /// Where the line of a key begins and ends.
+    /// Returns the start and the end of the line of a key.
     fn find_line(&self, tag: &Tag, directory: &Path) -> Option<(usize, usize)> {
         let mut key = format!(" {} ", tag.as_field()).into_bytes();
         key.extend_from_slice(&escape_path(directory));
@@ -164,55 +163,55 @@ impl RegistryContents {
             let begin = memrchr(b'\n', &self.text[..at]).map_or(0, |end| end + 1);
             (begin, at + key.len())
         });
-        // A comment may end as a row does.
+        // A comment may end like a row.
         lines.find(|(begin, _)| is_row(&self.text[*begin..]))
     }
 
-    /// All numbers that are kept; `None` if a line is none that we would write.
+    /// Returns all reserved numbers, or `None` if a line is invalid. The other fields of the rows are not parsed.
     #[must_use]
     pub fn numbers(&self) -> Option<Vec<u32>> {
         self.lines().filter(|line| is_row(line)).map(parse_row_number).collect()
     }
 
-    /// All rows, in the order in which they were given; `None` as for [`RegistryContents::numbers`].
+    /// Returns all rows in the order of their creation, or `None` if a line is invalid.
     #[must_use]
     pub fn rows(&self) -> Option<Vec<Row>> {
         self.lines().filter(|line| is_row(line)).map(parse_row).collect()
     }
 
-    /// The numbers that are never to be given.
+    /// Returns the ranges that are never handed out.
     #[must_use]
     pub fn exclusions(&self) -> Vec<NumberRange> {
         self.lines().filter_map(parse_exclusion).collect()
     }
 
-    /// Adds a row, or puts it in the place of the one that its key has.
+    /// Adds a row, or replaces the row with the same key.
     pub fn insert(&mut self, row: &Row) {
         let (begin, end) = self.find_line(&row.tag, &row.directory).unwrap_or((self.text.len(), self.text.len()));
         self.text.splice(begin..end, format_row(row));
         self.changed = true;
     }
 
-    /// Keeps only those rows of which `keep` says so.
+    /// Removes the rows for which `keep` returns false.
     pub fn retain(&mut self, mut keep: impl FnMut(&Row) -> bool) {
         let kept = self.lines().filter(|line| parse_row(line).is_none_or(|row| keep(&row)));
         let kept = kept.flatten().copied().collect();
         self.set_text(kept);
     }
 
-    /// Adds an exclusion. Whether it was not there already.
+    /// Adds an exclusion. Returns false if it already exists.
     pub fn add_exclusion(&mut self, range: NumberRange) -> bool {
         if self.exclusions().contains(&range) {
             return false;
         }
-        // In front of the rows, where a person sees it.
+        // Exclusions are written before the rows, where a person sees them.
         let before: usize = self.lines().take_while(|line| !is_row(line)).map(<[u8]>::len).sum();
         self.text.splice(before..before, format_exclusion(range));
         self.changed = true;
         true
     }
 
-    /// Takes an exclusion away. Whether it was there.
+    /// Removes an exclusion. Returns false if it does not exist.
     pub fn remove_exclusion(&mut self, range: NumberRange) -> bool {
         let there = self.exclusions().contains(&range);
         let kept = self.lines().filter(|line| parse_exclusion(line) != Some(range));
@@ -226,12 +225,12 @@ fn format_exclusion(range: NumberRange) -> Vec<u8> {
     format!("exclude {range}\n").into_bytes()
 }
 
-/// Whether a line is a row, by how it begins.
+/// Returns true if a line is a row, judging by its start.
 fn is_row(line: &[u8]) -> bool {
     !(line.starts_with(EXCLUDE) || line.starts_with(b"#") || line.starts_with(MAGIC))
 }
 
-/// The number of a row. `None` for a line that we would not write.
+/// Parses the number of a row. Returns `None` if it is invalid.
 fn parse_row_number(line: &[u8]) -> Option<u32> {
     let end = line.iter().position(|byte| *byte == b' ')?;
     let digits = |number: u32, byte: &u8| {
@@ -297,7 +296,7 @@ mod tests {
             for change in [1, 0x20, 0x80] {
                 let mut other = whole.clone();
                 other[at] ^= change;
-                // The count of rows at the end is for people.
+                // The number of rows in the last line is not checked: it is only for people.
                 let count = whole.len() - 19;
                 assert!(RegistryContents::parse(other).is_err() || at == count, "changed at {at} of {}", whole.len());
             }

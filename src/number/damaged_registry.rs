@@ -1,4 +1,5 @@
-//! Damaged registries.
+//! Copies of damaged registries, and `reserve --recover`, which builds a new registry from the readable lines of a
+//! damaged one.
 
 use super::contents::{RegistryContents, UnreadableRegistry};
 use super::error::NumberError;
@@ -14,20 +15,22 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// What was saved of a damaged registry.
+/// The result of a recovery.
 #[derive(Debug)]
 pub struct RecoveredRegistry {
-    /// How many rows.
+    /// The number of rows in the new registry.
     pub rows: usize,
-    /// How many lines could not be read.
+    /// The number of unreadable lines.
     pub lost: usize,
-    /// Where the damaged one is now.
+    /// The new path of the damaged registry.
     pub kept: PathBuf,
-    /// An earlier one that was kept, if the rows are out of that: there were none in the damaged one.
+    /// The new path of the copy of an earlier damaged registry, if the rows come from that copy because the damaged
+    /// registry contained none.
     pub earlier: Option<PathBuf>,
 }
 
-/// Makes a new registry of what can be read of a damaged one, and keeps that. `None` if it is not damaged.
+/// Replaces a damaged registry by one with its readable rows, and renames the damaged one. Returns `None` if the
+/// registry is not damaged.
 pub fn recover_registry(
     store: &Store,
     pool: &Pool,
@@ -45,7 +48,8 @@ pub fn recover_registry(
         Ok(false) | Err(UnreadableRegistry::Damaged) => {}
     }
     let (mut contents, mut lost) = RegistryContents::recover(&bytes);
-    // It was kept here, too, when it was found to be damaged; or what is here was found before somebody emptied it.
+    // This is the copy that `save_copy` made, of this registry or of an earlier one: a user may have emptied the
+    // registry since then.
     let beside = add_suffix(&path, ".damaged");
     let other = read_path(&beside).ok().filter(|other| *other != bytes);
     let is_empty = |contents: &RegistryContents| contents.numbers().is_none_or(|numbers| numbers.is_empty());
@@ -69,15 +73,15 @@ pub fn recover_registry(
     Ok(Some(RecoveredRegistry { rows, lost, kept, earlier }))
 }
 
-/// Keeps a copy of a damaged registry, so that it is still there when somebody empties it to begin anew. It stays where it
-/// is, too: without it, the next one would give numbers that others have.
+/// Copies a damaged registry, so that its rows are not lost if a user empties it to start again. The registry itself
+/// stays in its place: without it, the next call would hand out numbers that are reserved.
 pub(super) fn save_copy(path: &Path) -> Option<PathBuf> {
     let kept = add_suffix(path, ".damaged");
     let bytes = read_path(path).ok()?;
     let before = fs::symlink_metadata(&kept).ok();
     let is_same = before.as_ref().is_some_and(|data| data.is_file() && data.len() == bytes.len() as u64)
         && read_path(&kept).is_ok_and(|kept| kept == bytes);
-    // Of an empty one there is nothing to keep, and it is not to push away one that has something.
+    // An empty registry is not worth a copy, and must not replace a copy that has content.
     if !is_same && (before.is_none() || !bytes.is_empty()) {
         if before.is_some() {
             replace::rename_if_exists(&kept, &find_free_name(path, 1)).ok()?;
@@ -87,7 +91,7 @@ pub(super) fn save_copy(path: &Path) -> Option<PathBuf> {
     Some(kept)
 }
 
-/// A name for a damaged registry that no other has; of those the `nth`.
+/// Returns the `nth` unused path for a damaged registry.
 fn find_free_name(path: &Path, nth: usize) -> PathBuf {
     let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     let names = (1_u32..).map(|at| if at == 1 { now.clone() } else { format!("{now}-{at}") });

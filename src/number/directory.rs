@@ -1,4 +1,5 @@
-//! The directories of keys.
+//! The directory of a reservation: the directory of a `--path` option, or the current directory, as an absolute path
+//! without symbolic links.
 
 use super::error::NumberError;
 use crate::base::error::ContextError;
@@ -7,10 +8,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How many links may lead from one to the next: what the kernel allows.
+/// The number of symbolic links that the kernel follows in one path.
 const MAX_LINKS: u32 = 40;
 
-/// The directory of a key, as an absolute path without links: `path`, or where we are.
+/// Returns the absolute path of a directory, with symbolic links resolved. Without `path`, this is the current
+/// directory.
 pub fn find_directory(path: Option<&Path>) -> Result<PathBuf, NumberError> {
     let Some(path) = path else {
         return Ok(env::current_dir().map_err(|source| ContextError::NoDirectory { source })?);
@@ -23,7 +25,8 @@ pub fn find_directory(path: Option<&Path>) -> Result<PathBuf, NumberError> {
     Ok(directory)
 }
 
-/// The same for a directory that may be gone: what is left of the way to it is followed.
+/// Returns the absolute path of a directory that may no longer exist. Symbolic links are resolved in the part of the
+/// path that still exists.
 pub fn find_directory_or_vanished(path: Option<&Path>) -> Result<PathBuf, NumberError> {
     let Some(path) = path else { return find_directory(None) };
     let failed = |source| NumberError::Directory { path: path.to_owned(), source };
@@ -37,7 +40,7 @@ pub fn find_directory_or_vanished(path: Option<&Path>) -> Result<PathBuf, Number
                 return Ok(directory);
             }
             Err(source) if source.kind() == io::ErrorKind::NotFound => {
-                // A link to what is gone: that is meant.
+                // A symbolic link to a directory that no longer exists: the user means the target.
                 if let Ok(target) = fs::read_link(&known) {
                     links += 1;
                     if links > MAX_LINKS {
@@ -47,7 +50,7 @@ pub fn find_directory_or_vanished(path: Option<&Path>) -> Result<PathBuf, Number
                     known.push(target);
                     continue;
                 }
-                // Behind `..` of something that is gone nobody knows the way.
+                // `..` after a directory that no longer exists cannot be resolved.
                 let Some(name) = known.file_name().map(ToOwned::to_owned) else { return Err(failed(source)) };
                 rest.push(name);
                 known.pop();

@@ -1,16 +1,17 @@
-//! Variables in a file such as `.env`, among lines that are not ours.
+//! Changes of variables in a file such as `.env`, for `reserve --dotenv`. All other lines of the file are kept.
 
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
-/// The content with these variables set. A line that sets one is replaced, each of them if there are several; what is
-/// missing is added at the end. All other lines stay as they are, byte by byte.
+/// Returns the content with the variables set. Each line that sets one of them is replaced, and missing variables are
+/// appended. All other lines stay the same, byte by byte.
 #[must_use]
 pub fn set_variables(old: &[u8], variables: &[(String, u32)]) -> Vec<u8> {
     let mut new = set_once(old, variables);
     loop {
-        // With a value of ours a quote may go that no other closed. Another, further up, may then reach to the one after
-        // it, and hide our line: so it is looked at again, until all can be seen.
+        // The replaced value may have contained an unbalanced quote. Without it, a quote in an earlier line may extend
+        // to a later one and hide a line that was just written. So the result is processed again until it does not
+        // change.
         let again = set_once(&new, variables);
         if again == new {
             return new;
@@ -38,8 +39,9 @@ fn set_once(old: &[u8], variables: &[(String, u32)]) -> Vec<u8> {
                 new.extend_from_slice(number.to_string().as_bytes());
                 new.extend_from_slice(if line.ends_with(b"\r\n") { b"\r\n" } else { b"\n" });
                 missing.retain(|(other, _)| other != name);
-                // They go with it, so nothing may be among them that could be somebody's: a quote too many, and a
-                // later one that seems to close it, are more likely than a number over several lines.
+                // The continuation of the old value is removed with it, unless it contains a setting or a comment: then
+                // an unbalanced quote, and a later quote that seems to close it, are more likely than a number on
+                // several lines.
                 let more = &lines[at..at + count_continued_lines(value, &lines[at..])];
                 if !more.iter().any(|line| parse_setting(line).is_some() || line.trim_ascii_start().starts_with(b"#")) {
                     at += more.len();
@@ -47,7 +49,7 @@ fn set_once(old: &[u8], variables: &[(String, u32)]) -> Vec<u8> {
             }
             (Some((_, value)), None) => {
                 new.extend_from_slice(line);
-                // What is in quotes may look like a line of ours.
+                // A quoted value may contain a line that looks like one of the variables.
                 let more = count_continued_lines(value, &lines[at..]);
                 new.extend(lines[at..at + more].concat());
                 at += more;
@@ -65,7 +67,7 @@ fn set_once(old: &[u8], variables: &[(String, u32)]) -> Vec<u8> {
     new
 }
 
-/// The name and the value, with the end of the line, where a line sets a variable.
+/// Parses a line that sets a variable. Returns its name, and its value with the line ending.
 fn parse_setting(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let text = line.trim_ascii_start();
     let text = match text.strip_prefix(b"export") {
@@ -78,8 +80,9 @@ fn parse_setting(line: &[u8]) -> Option<(&[u8], &[u8])> {
     plain.then_some((name, &text[at + 1..]))
 }
 
-/// How many of the lines that follow belong to a value: those up to where the quote closes that it begins with. None if it
-/// closes nowhere, or in the middle of something else: then the quote is a mistake, and the value ends with its line.
+/// Returns how many of the following lines belong to a value: the lines up to the one that closes its quote. Returns 0
+/// if no line closes it, or if text follows the closing quote: then the quote is a mistake, and the value ends with its
+/// line.
 fn count_continued_lines(value: &[u8], following: &[&[u8]]) -> usize {
     let value = value.trim_ascii();
     let Some(quote) = value.first().copied().filter(|byte| b"\"'`".contains(byte)) else { return 0 };
@@ -92,7 +95,7 @@ fn count_continued_lines(value: &[u8], following: &[&[u8]]) -> usize {
     if after.is_empty() || after.starts_with(b"#") { at + 1 } else { 0 }
 }
 
-/// What stands after the quote that closes.
+/// Returns the text after the closing quote.
 fn find_text_after_quote(text: &[u8], quote: u8) -> Option<&[u8]> {
     let mut escaped = false;
     let at = text.iter().position(|byte| {
@@ -138,11 +141,12 @@ mod tests {
             let foreign = format!("A={value}\nWEB_PORT=1\n");
             assert_eq!(set(&foreign), format!("A={value}\nWEB_PORT=5000\nDB_PORT=5001\n"));
         }
-        // One that seems to, further down.
+        // A quote that seems to be closed in a later line.
         for rest in ["A=\"x\"\n", "A=1\nB=x\"\n", "# 5\"\n", "# 5\" disk\n"] {
             assert_eq!(set(&format!("WEB_PORT=\"1\n{rest}")), format!("WEB_PORT=5000\n{rest}DB_PORT=5001\n"));
         }
-        // One that goes with our value, and held two others apart: then ours is added where it can be seen.
+        // A quote that is removed with the value, and that separated two others. The variable is appended where it is
+        // visible.
         let apart = "A=\"x\nWEB_PORT=\"y\nB=1\"\n";
         let ours = "A=\"x\nWEB_PORT=5000\nB=1\"\nDB_PORT=5001\nWEB_PORT=5000\n";
         assert_eq!((set(apart), set(&set(apart))), (ours.to_owned(), ours.to_owned()));

@@ -16,156 +16,118 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Errors from reserving numbers and from using their registries.
 #[derive(Debug)]
 pub enum NumberError {
-    /// An error of the layer below.
     Context(ContextError),
-    /// An error of the layer below.
     Store(StoreError),
-    /// An error of the layer below.
     Lock(LockError),
-    /// An error of the layer below.
     File(FileError),
-    /// Not a tag.
+    /// The text is not a valid tag.
     Tag {
-        /// What was given.
         tag: String,
     },
-    /// Not a name for a pool.
+    /// The text is not a valid name of a pool.
     Pool {
-        /// What was given.
         pool: String,
     },
-    /// A pool whose range is not known.
+    /// The pool has no default range, and the caller gave none.
     NoRange {
-        /// The pool.
         pool: String,
     },
-    /// A range with numbers that are no ports, which therefore cannot be probed.
+    /// The range contains numbers that are not ports, and so cannot be probed.
     NoPorts {
-        /// The range.
         range: NumberRange,
     },
-    /// Not a name for a variable.
+    /// The name of a variable, made from `tag`, is invalid.
     Variable {
-        /// What it would be.
         name: String,
-        /// The tag that it comes from.
         tag: String,
     },
-    /// Two tags of a group have one variable.
+    /// Two tags of a group have the same variable.
     SameVariable {
-        /// The variable.
         name: String,
     },
-    /// A tag is in a group twice.
+    /// A group contains a tag twice.
     SameTag {
-        /// The tag.
         tag: String,
     },
-    /// A group file that is not understood.
+    /// A line of a group file is invalid.
     GroupFile {
-        /// The file.
         path: PathBuf,
-        /// The line, from 1 on.
+        /// Counted from 1.
         line: usize,
-        /// What is wrong there.
         what: String,
     },
-    /// A file or directory that cannot be read.
+    /// A file or directory cannot be read.
     Read {
-        /// The path.
         path: PathBuf,
-        /// The system's reason.
         source: io::Error,
     },
-    /// The directory of a key cannot be found.
+    /// The directory of a key does not exist, or cannot be reached.
     Directory {
-        /// The directory.
         path: PathBuf,
-        /// The system's reason.
         source: io::Error,
     },
-    /// Nothing is free.
+    /// No number is available, or no place for a whole group.
     Exhausted {
-        /// The pool.
         pool: String,
-        /// The numbers that might be taken.
         range: NumberRange,
-        /// How many numbers were wanted at once.
+        /// The count of numbers that the caller needs at once.
         wanted: usize,
-        /// Why not.
         tally: Tally,
     },
-    /// A number that is required cannot be had.
+    /// The number that the caller requires is not available.
     Required {
-        /// The number.
         number: u32,
-        /// Why not.
         why: Unavailable,
     },
-    /// A number cannot be probed.
+    /// The probe of a number failed.
     Probe {
-        /// The number.
         number: u32,
-        /// The system's reason.
         source: io::Error,
     },
-    /// A registry is damaged: cut, or changed by something else than us.
+    /// The registry is damaged: it is truncated, or another program changed it.
     Damaged {
-        /// The registry.
         path: PathBuf,
-        /// Where else it is kept, if it is.
+        /// The path of a copy, if there is one.
         kept: Option<PathBuf>,
     },
-    /// A registry of another version.
+    /// The registry has a version that this program does not know.
     Version {
-        /// The registry.
         path: PathBuf,
-        /// Its version.
         version: String,
     },
-    /// A file that is another user's.
+    /// A file of another user cannot be opened.
     Denied {
-        /// The path.
         path: PathBuf,
-        /// Whose it is, or the directory that it is in.
+        /// The owner of the file, or of the directory that contains it.
         owner: String,
-        /// The system's reason.
         source: io::Error,
     },
     /// The file of `--dotenv` cannot be written.
     Dotenv {
-        /// The file.
         path: PathBuf,
-        /// The system's reason.
         source: io::Error,
     },
-    /// A variable that means something to shells, to programs, or to us.
+    /// The variable already has a meaning to shells, to other programs or to aba-lock.
     TakenVariable {
-        /// The variable.
         name: String,
     },
-    /// A directory cannot have been moved into itself.
+    /// The new directory of a move lies in the old one.
     IntoItself {
-        /// Where to.
         path: PathBuf,
     },
-    /// Two keys would be one after a move.
+    /// Two rows would have the same key after a move.
     Occupied {
-        /// The directory that has it already.
         path: PathBuf,
-        /// The tag.
         tag: String,
-        /// The pool.
         pool: String,
     },
 }
 
 impl NumberError {
-    /// That there is no permission to open `path`, and whose it is: the file, or the first directory on the way that is
-    /// not ours.
+    /// Creates the error for a missing permission to open `path`. It names the owner of the file, or of the first
+    /// directory on its path that belongs to another user.
     #[must_use]
     pub fn denied(path: &Path, source: io::Error) -> Self {
         let us = os::user_id();
@@ -175,7 +137,6 @@ impl NumberError {
         Self::Denied { path: path.to_owned(), owner: process::user_name(owner), source }
     }
 
-    /// The class of the error, which decides the exit status.
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
@@ -205,7 +166,7 @@ impl NumberError {
         }
     }
 
-    /// The path that could not be used, if it may lie in the directory of locks or of tasks.
+    /// Returns the path that could not be used, if it can lie in the state root or in the task root.
     #[must_use]
     pub fn path_in_root(&self) -> Option<&Path> {
         match self {
@@ -217,7 +178,7 @@ impl NumberError {
         }
     }
 
-    /// What the user can do about it, where that is known.
+    /// Returns a suggestion to the user, if there is one.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
@@ -243,7 +204,7 @@ impl NumberError {
                 let pool = path.file_name().unwrap_or_default().to_string_lossy();
                 format!("take what can be read of it with `aba-lock reserve --recover --pool {pool}`")
             }
-            // Not ABA_LOCK_DIR: in another directory, the same numbers would be given again.
+            // No suggestion to set ABA_LOCK_DIR: another state root would hand out the same numbers again.
             Self::Denied { .. } => "if it was made by mistake, such as with sudo, have it given back to you: \
                  `sudo chown -R \"$(id -u)\" DIR`; numbers are kept apart only where all use one registry"
                 .to_owned(),

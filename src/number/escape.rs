@@ -1,4 +1,5 @@
-//! Paths as text.
+//! Paths as text in registries and lock files. Control characters and backslashes, and in a path that is not UTF-8 also
+//! the bytes above 0x7f, are written as a backslash and three octal digits, as in `/proc/mounts`.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -6,17 +7,17 @@ use std::fmt::Write as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// A path in one word.
+/// Returns a path as one word: blanks are escaped, too.
 pub(super) fn escape_path(path: &Path) -> Cow<'_, [u8]> {
     escape_path_from(b'!', path)
 }
 
-/// A path as text in one line: blanks stay.
+/// Returns a path as text of one line, in which blanks are not escaped.
 pub(super) fn escape_path_in_line(path: &Path) -> String {
     String::from_utf8_lossy(&escape_path_from(b' ', path)).into_owned()
 }
 
-/// The path that such a text says.
+/// Parses the text of [`escape_path_in_line`].
 pub(super) fn unescape_path_in_line(text: &str) -> Option<PathBuf> {
     unescape_path(text.as_bytes())
 }

@@ -1,4 +1,5 @@
-//! Groups.
+//! A group of numbers that are reserved together: the caller gets all of them, or none. A request for one number is a
+//! group of one.
 
 use super::error::NumberError;
 use super::pool::{Pool, Tag};
@@ -8,31 +9,28 @@ use std::collections::HashSet;
 /// One number of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WantedNumber {
-    /// What it is for.
     pub tag: Tag,
-    /// Where it is, from the base on.
+    /// The distance from the base.
     pub offset: u32,
-    /// The number that it is to be if that can be had.
+    /// The number to use if it is available.
     pub preferred: Option<u32>,
-    /// The variable that it is told in, if that is not made of the tag.
+    /// The variable for the number, if the default is not used.
     pub variable: Option<String>,
 }
 
-/// Numbers that are given together.
+/// Numbers that are reserved together.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NumberGroup {
-    /// Out of which pool.
     pub pool: Pool,
-    /// Where to begin if that can be had.
+    /// The number to start at if all numbers of the group are available from there.
     pub base: Option<u32>,
-    /// The numbers.
     pub wants: Vec<WantedNumber>,
-    /// Whether to fail if a preferred number cannot be had.
+    /// If true, the request fails if a preferred number is not available.
     pub require: bool,
 }
 
 impl NumberGroup {
-    /// Numbers one after the other, for these tags.
+    /// Creates a group of consecutive numbers from a list of tags that are separated by commas.
     pub fn from_tags(pool: &Pool, tags: &str) -> Result<Self, NumberError> {
         let (mut wants, mut seen) = (Vec::new(), HashSet::new());
         for (tag, offset) in tags.split(',').zip(0..) {
@@ -45,7 +43,8 @@ impl NumberGroup {
         Ok(Self { pool: pool.clone(), base: None, wants, require: false })
     }
 
-    /// The variables in which the numbers are told, in their order. Each is checked: nothing but a name comes out.
+    /// Returns the variable of each number, in the order of the group. Each name is checked, because a shell may
+    /// evaluate it.
     pub fn variables(&self) -> Result<Vec<String>, NumberError> {
         let (mut names, mut seen) = (Vec::new(), HashSet::new());
         for want in &self.wants {

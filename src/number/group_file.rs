@@ -1,19 +1,18 @@
-//! Several numbers that are given together, or none of them; and the file that describes such a group.
+//! The parser of group files.
 //!
 //! ```yaml
 //! reservations:
-//!   base: 5000            # optional: where to begin, if that can be had
+//!   base: 5000            # optional: the number to start at, if possible
 //!   services:
 //!     web:
-//!       offset: 0         # from the base; without it, one more than the service before
+//!       offset: 0         # from the base; the default is one more than that of the previous service
 //!       preferred: 5080   # optional
-//!       env: WEB_PORT     # without it, made of the tag
+//!       env: WEB_PORT     # the default is derived from the tag
 //!     db: {offset: 1}
 //! ```
 //!
-//! It is YAML, but of this shape alone, and read by a reader of its own: everything else is refused, with its line. A
-//! reader of all of YAML would let a mistyped key, an anchor or a second document pass in silence; what comes out here may
-//! end in `eval`.
+//! Only this subset of YAML is accepted, and everything else is an error with its line. A parser of all of YAML would
+//! silently accept a mistyped key, an anchor or a second document, and a shell may evaluate the result.
 
 #[cfg(any(test, fuzzing))]
 pub mod properties;
@@ -28,14 +27,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// The most that a group file may have: in bytes.
+/// The maximum size of a group file in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
-/// What a group file says.
+/// Reads a group file.
 pub fn read_group_file(pool: &Pool, path: &Path) -> Result<NumberGroup, NumberError> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| match file.take(MAX_FILE + 1).read_to_string(&mut text) {
-        // A part of it would be another group.
+        // The start of a larger file would be a different group.
         Ok(len) if len as u64 > MAX_FILE => Err(io::Error::from_raw_os_error(libc::EFBIG)),
         read => read,
     });
@@ -45,10 +44,9 @@ pub fn read_group_file(pool: &Pool, path: &Path) -> Result<NumberGroup, NumberEr
     Ok(NumberGroup { pool: pool.clone(), base, wants, require: false })
 }
 
-/// A line of the file that is wrong, and how.
+/// The number of an invalid line, and the description of its error.
 type LineError = (usize, String);
 
-/// A line: its number, how far it is indented, its key, and its value.
 struct GroupLine<'a> {
     number: usize,
     indent: usize,
@@ -78,7 +76,7 @@ fn parse_group(text: &str) -> Result<(Option<u32>, Vec<WantedNumber>), LineError
     Ok((reader.base, reader.wants))
 }
 
-/// Takes a line apart. `None` for an empty one.
+/// Splits a line into its parts. Returns `None` for a blank line and for a comment.
 fn parse_line(line: &str, at: usize) -> Result<Option<GroupLine<'_>>, LineError> {
     let wrong = |what: &str| Err((at, what.to_owned()));
     let text = line.trim_end_matches(['\r', ' ']);
@@ -102,7 +100,7 @@ fn parse_line(line: &str, at: usize) -> Result<Option<GroupLine<'_>>, LineError>
     }))
 }
 
-/// Without quotes around it. What is in them is checked by who uses it.
+/// Removes quotes around a word. Its callers check the content.
 fn strip_quotes(text: &str) -> &str {
     for quote in ['"', '\''] {
         if let Some(inner) = text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote)) {
@@ -112,14 +110,14 @@ fn strip_quotes(text: &str) -> &str {
     text
 }
 
-/// What was read so far, and how deep we are in it.
+/// The state of the parser: the group so far, and the nesting of the current line.
 #[derive(Default)]
 struct GroupReader {
-    /// How far each level that is open is indented: `reservations`, what is in it, the services, what is in one.
+    /// The indentation of each open level: `reservations`, its keys, the services, and the keys of one service.
     indents: Vec<usize>,
-    /// What was seen at each open level.
+    /// The keys of each open level.
     seen: Vec<HashSet<String>>,
-    /// Whether the last line has something in it.
+    /// True if the last line had no value, so that the next line may be indented further.
     opens: bool,
     base: Option<u32>,
     in_services: bool,
@@ -268,7 +266,7 @@ mod tests {
 
     #[test]
     fn no_text_of_any_kind_gets_out_as_a_variable() {
-        // A generator of its own, so that each run is the same.
+        // A generator with a fixed seed, so that every run tests the same texts.
         let mut state = 1_u64;
         let mut random = move |below: usize| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -1,5 +1,5 @@
-//! Leased numbers: whoever holds the lock of a number has it. The kernel knows who that is, so there is nothing to write
-//! down; the record in the lock file is for people, and for the list.
+//! Leased numbers. A command leases a number by holding the lock of the number, so the kernel knows the holder and
+//! releases the lease, and nothing has to be written. The record in the lock file is only shown in lists.
 
 use super::error::NumberError;
 use super::escape;
@@ -19,29 +19,27 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The locks of the numbers of a pool.
+/// The locks of the numbers of one pool.
 #[derive(Debug)]
 pub struct Leases {
     pool: Pool,
     directory: PathBuf,
 }
 
-/// A number that a command has.
+/// A number that is leased now.
 #[derive(Debug)]
 pub struct LeasedNumber {
-    /// The number.
     pub number: u32,
-    /// The tag.
     pub tag: Tag,
-    /// The directory in which it was asked for, if that is known.
+    /// The directory in which the number was requested, if the record contains it.
     pub directory: Option<PathBuf>,
-    /// How long it has been held, if that is known.
+    /// The time since the lock was acquired, if the record contains it.
     pub age: Option<Duration>,
-    /// The processes that have it, with their commands.
+    /// The pids and command lines of the processes that hold the lock.
     pub holders: Vec<(u32, String)>,
 }
 
-/// For locks that are not waited for.
+/// Reports nothing: for locks that are not waited for.
 pub(super) struct SilentContention;
 
 impl Contention for SilentContention {
@@ -59,7 +57,6 @@ fn make_not_regular_error(path: &Path) -> NumberError {
 }
 
 impl Leases {
-    /// Those of a pool.
     #[must_use]
     pub fn new(store: &Store, pool: &Pool) -> Self {
         Self { pool: pool.clone(), directory: store.reservations().join(format!("{pool}.d")) }
@@ -69,9 +66,11 @@ impl Leases {
         self.directory.join(format!("{number}.lock"))
     }
 
-    /// Whether a command has this number. Only for who has the lock of the pool: it is found out by trying.
+    /// Returns true if a command leases this number. This tries to acquire the lock of the number, so the caller must
+    /// hold the lock of the pool.
     ///
-    /// On a description of its own, so that also the lease of an ancestor, which handed its lock down to us, counts.
+    /// The attempt uses an open file description of its own. It also finds the lease of an ancestor of this process,
+    /// whose lock this process has inherited.
     pub fn is_leased(&self, number: u32) -> Result<bool, NumberError> {
         let path = self.lock_path(number);
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
@@ -89,7 +88,7 @@ impl Leases {
         }
     }
 
-    /// Takes the lock of a number that is free, for a command that this process becomes or waits for.
+    /// Acquires the lock of a free number, for a command that this process executes or starts.
     pub fn lease_number(
         &self,
         store: &Store,
@@ -106,7 +105,7 @@ impl Leases {
         Ok(acquire::acquire(vec![target], Some(store), &request, &mut SilentContention)?)
     }
 
-    /// All that are held now, in the order of their numbers. Looking takes no lock.
+    /// Returns all leased numbers in ascending order. This takes no lock.
     #[must_use]
     pub fn list_leased(&self) -> Vec<LeasedNumber> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();

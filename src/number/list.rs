@@ -1,4 +1,4 @@
-//! What a pool has given, for people and programs to look at. Looking takes no lock, and binds to nothing.
+//! The list of reserved and leased numbers for `reserve --list`. It takes no lock and binds to no port.
 
 use super::ancestry::has_vanished;
 use super::error::NumberError;
@@ -11,17 +11,16 @@ use crate::store::Store;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How a number is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReservationKind {
-    /// By a row.
+    /// Reserved by a row of the registry.
     Kept,
-    /// By a command.
+    /// Leased by a command.
     Leased,
 }
 
 impl ReservationKind {
-    /// The word for it.
+    /// Returns the word that lists contain.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -31,32 +30,29 @@ impl ReservationKind {
     }
 }
 
-/// A number that somebody has.
+/// A number that is reserved or leased.
 #[derive(Debug)]
 pub struct NumberEntry {
-    /// Out of which pool.
     pub pool: Pool,
-    /// The number.
     pub number: u32,
-    /// How it is held.
     pub hold: ReservationKind,
-    /// The tag.
     pub tag: Tag,
-    /// The directory, if that is known.
+    /// The directory, if it is known.
     pub directory: Option<PathBuf>,
-    /// Whether that is certainly vanished.
+    /// True if the directory has certainly vanished.
     pub vanished: bool,
-    /// Since when.
+    /// The time since the number was reserved or leased.
     pub age: Option<Duration>,
-    /// How long it was not asked for.
+    /// The time since the last request for the number.
     pub unused: Option<Duration>,
-    /// Whether somebody uses it; `None` where that cannot be told.
+    /// True if a process uses the number. `None` if that is unknown.
     pub in_use: Option<bool>,
-    /// The processes that do, with their commands, as far as they can be seen.
+    /// The pids and command lines of the visible processes that use the number.
     pub by: Vec<(u32, String)>,
 }
 
-/// Those of a pool, in the order of their numbers; only those of `directory` and `tag`, where these are given.
+/// Lists the numbers of a pool in ascending order. With `directory` and `tag`, only those with the same directory and
+/// tag.
 pub fn list_numbers(
     store: &Store,
     pool: &Pool,
@@ -85,7 +81,7 @@ pub fn list_numbers(
         }
     }
     if !is_one_state {
-        // The registry changes all the time, and the leases are what was read last.
+        // The registry changed during every read. The leases were read last, so they are more recent than the rows.
         entries.retain(|entry| leases.iter().all(|lease| lease.number != entry.number));
     }
     for lease in leases {

@@ -1,4 +1,4 @@
-//! Rows of directories that were moved.
+//! The move of rows to another directory, by `migrate`.
 
 use super::ancestry::Ancestry;
 use super::error::NumberError;
@@ -6,7 +6,8 @@ use super::registry::Registry;
 use super::row::Row;
 use std::path::{Path, PathBuf};
 
-/// Makes the rows of a directory, and of those below it, rows of where it is now. Which they were, in order.
+/// Changes the rows of `from` and of the directories below it to `to`. Returns the old rows in order, each with its new
+/// directory.
 pub fn migrate_rows(registry: &mut Registry, from: &Path, to: &Path) -> Result<Vec<(Row, PathBuf)>, NumberError> {
     if to != from && to.starts_with(from) {
         return Err(NumberError::IntoItself { path: to.to_owned() });
@@ -16,7 +17,7 @@ pub fn migrate_rows(registry: &mut Registry, from: &Path, to: &Path) -> Result<V
     let mut moved = Vec::new();
     for row in moving {
         let rest = row.directory.strip_prefix(from).unwrap_or(Path::new(""));
-        // To join with nothing would leave a slash at the end.
+        // Joining an empty path would append a slash.
         let path = if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) };
         if staying.iter().any(|other| other.tag == row.tag && other.directory == path) {
             let (tag, pool) = (row.tag.as_str().to_owned(), registry.pool.to_string());

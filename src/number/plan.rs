@@ -1,5 +1,5 @@
-//! Which number is given: a plan over the rows, the exclusions, the leases and what is in use, made under the lock of the
-//! pool.
+//! The choice of numbers for a request. A plan is made under the lock of the pool, from its rows, exclusions and leases
+//! and from probes, and changes only the contents in memory: the caller writes them.
 
 use super::ancestry::Ancestry;
 use super::candidates::{Candidates, NumberRequest};
@@ -14,40 +14,38 @@ use super::row::{Row, seconds_since_epoch};
 use super::unavailable::Unavailable;
 use std::path::{Path, PathBuf};
 
-/// A use is noted when the last one that was is so long ago: in seconds. To write the registry for each would cost more
-/// than the rest of the call.
+/// The last use of a row is updated if it is at least this many seconds ago. Writing the registry on every use would
+/// take longer than the rest of the call.
 const NOTE_AFTER: u64 = 60;
 
-/// A number that is given.
+/// A number that is chosen for one tag.
 #[derive(Debug)]
 pub struct PlannedNumber {
-    /// The number.
     pub number: u32,
-    /// For what.
     pub tag: Tag,
-    /// Another that was preferred, and why it could not be had.
+    /// The preferred number, if another one was chosen, and the reason.
     pub unmet: Option<(u32, Unavailable)>,
-    /// Whether it was given before, and somebody uses it now.
+    /// True if the number was reserved before, and a process uses it now.
     pub in_use: bool,
 }
 
-/// What is to be done.
+/// The chosen numbers, and what the user should know about the choice.
 #[derive(Debug, Default)]
 pub struct NumberPlan {
-    /// The numbers, in the order in which they were asked for.
+    /// The numbers in the order of the request.
     pub numbers: Vec<PlannedNumber>,
-    /// The base that a group was to have, and why it has another.
+    /// The base of the group file, if the group does not start there, with the number that prevents it and the reason.
     pub unmet_base: Option<(u32, u32, Unavailable)>,
-    /// Whether one of them was not given before.
+    /// True if at least one number was not reserved before.
     pub is_new: bool,
-    /// What was dropped to make room.
+    /// The rows that were removed to make room.
     pub dropped: Vec<DroppedRow>,
-    /// What is in the place of the lock file of a number, which was passed over.
+    /// The locks that are not regular files. Their numbers were skipped.
     pub unusable_locks: Vec<PathBuf>,
 }
 
-/// Plans numbers that are kept for `directory`: each key keeps the one that it has. The rows are changed, and not yet
-/// written. With `gone`, rows may be dropped to make room: see [`lacks_room`].
+/// Plans numbers that are reserved for `directory`. A key that has a number keeps it. With `vanished`, rows may be
+/// removed to make room: see [`lacks_room`].
 pub fn plan_kept_numbers(
     registry: &mut Registry,
     ask: &NumberRequest,
@@ -60,7 +58,8 @@ pub fn plan_kept_numbers(
     let now = seconds_since_epoch();
     let mut rows: Vec<Option<Row>> =
         group.wants.iter().map(|want| registry.contents.find(&want.tag, directory)).collect();
-    // Before others are looked for: a row that is used now is none to be dropped to make room.
+    // The last uses are updated before other numbers are chosen, so that no row of this request counts as unused and is
+    // removed.
     for row in rows.iter_mut().flatten() {
         if row.used.abs_diff(now) >= NOTE_AFTER || row.ancestry != ancestry {
             (row.used, row.ancestry) = (now, ancestry.clone());
@@ -73,7 +72,7 @@ pub fn plan_kept_numbers(
     let is_new = !missing.is_empty();
     let mut placed = Vec::new();
     if is_new {
-        // Beside those that the group has already, if that can be.
+        // New numbers of a group are placed next to its reserved ones, if possible.
         let has = group.wants.iter().zip(&rows).filter_map(|(want, row)| row.as_ref()?.number.checked_sub(want.offset));
         placed = place_or_make_room(registry, ask, group, &missing, &has.collect::<Vec<_>>(), vanished, &mut plan)?;
     }
@@ -95,7 +94,7 @@ pub fn plan_kept_numbers(
         if let (Some((number, why)), true) = (&unmet, group.require) {
             return Err(NumberError::Required { number: *number, why: why.clone() });
         }
-        // To bind would be in the way of its own server, if that begins just now.
+        // A trial bind could collide with the server that owns the number, if that starts at this moment.
         let in_use = match ask.probe.is_listened_on(row.number) {
             Some(in_use) => in_use,
             None => ask.probe.probe_number(row.number)? == Some(Unavailable::InUse),
@@ -105,7 +104,7 @@ pub fn plan_kept_numbers(
     Ok(plan)
 }
 
-/// Plans numbers for a command: others than those that are kept, also here.
+/// Plans numbers for a command to lease. They differ from all reserved numbers, also from those of this directory.
 pub fn plan_leased_numbers(
     registry: &mut Registry,
     ask: &NumberRequest,
@@ -118,16 +117,16 @@ pub fn plan_leased_numbers(
     Ok(plan)
 }
 
-/// Whether a plan failed for want of numbers that rows have. Then the caller lets go of the registry, looks which rows are
-/// [`gone`](super::prune::find_vanished), and plans once more with these: to look for directories may take for ever, where a mount hangs, and nobody
-/// else is to wait for that.
+/// Returns true if a plan failed because rows hold the numbers. The caller then releases the registry, finds the rows
+/// with [vanished directories](super::prune::find_vanished) and plans again with them. The search happens without the
+/// lock, because it can hang on a dead mount, and other processes must not wait for that.
 #[must_use]
 pub fn lacks_room(error: &NumberError) -> bool {
     matches!(error, NumberError::Exhausted { .. } | NumberError::Required { why: Unavailable::Reserved(_), .. })
 }
 
-/// Finds places; where there is none, once more without the rows that nobody needs: first those of directories that are
-/// gone, and only if that is not enough, those that were not used for long. Only those that are in the way.
+/// Chooses places. If there are none, this removes rows in the requested range and tries again: first rows whose
+/// directory has vanished, then, if that is not enough, rows that were not used for a long time.
 fn place_or_make_room(
     registry: &mut Registry,
     ask: &NumberRequest,
@@ -216,7 +215,7 @@ fn place_numbers(
     Err(NumberError::Exhausted { pool: group.pool.to_string(), range: candidates.ask.range, wanted: rest.len(), tally })
 }
 
-/// Says for whom those numbers are kept that could not be had for that reason.
+/// Adds the owners of reserved numbers to reasons, for messages.
 pub fn name_owners(contents: &RegistryContents, whys: &mut [&mut (u32, Unavailable)]) {
     if !whys.iter().any(|unmet| matches!(unmet.1, Unavailable::Reserved(None))) {
         return;

@@ -1,22 +1,22 @@
-//! Pools and tags.
+//! The names of pools, and the tags that distinguish the numbers of one directory.
 
 use super::error::NumberError;
 use super::range::NumberRange;
 use crate::base::names;
 use std::fmt;
 
-/// The pool that is meant where none is named.
+/// The pool that is used if the caller names none.
 pub const PORTS: &str = "ports";
 
-/// The numbers of that pool where no range is given.
+/// The range of the pool `ports` if the caller gives none.
 pub const PORT_RANGE: NumberRange = NumberRange { first: 5000, last: 7000 };
 
-/// The name of a pool: letters, digits, `_` and `-`, not beginning with `-`; at most 64.
+/// The name of a pool: 1 to 64 letters, digits, `_` and `-`, and not a leading `-`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pool(String);
 
 impl Pool {
-    /// Takes `text` as a name. [`NumberError::Pool`] when it is none.
+    /// Parses a name. Returns [`NumberError::Pool`] if it is invalid.
     pub fn parse(text: &str) -> Result<Self, NumberError> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
         if (1..=64).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(allowed) {
@@ -25,13 +25,11 @@ impl Pool {
         Err(NumberError::Pool { pool: text.to_owned() })
     }
 
-    /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether its numbers are ports.
     #[must_use]
     pub fn is_ports(&self) -> bool {
         self.0 == PORTS
@@ -44,23 +42,23 @@ impl fmt::Display for Pool {
     }
 }
 
-/// What a directory calls one of its numbers: as the name of a lock, or nothing.
+/// The purpose of a number within its directory, such as `web`. A tag follows the rule for names of locks, or is empty.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Tag(String);
 
 impl Tag {
-    /// Takes `text` as a tag. [`NumberError::Tag`] when it is none.
+    /// Parses a tag. Returns [`NumberError::Tag`] if it is invalid.
     pub fn parse(text: &str) -> Result<Self, NumberError> {
         if names::keeps_rule(text) { Ok(Self(text.to_owned())) } else { Err(NumberError::Tag { tag: text.to_owned() }) }
     }
 
-    /// The tag as text; empty where there is none.
+    /// Returns the tag, which may be empty.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// As the registry has it: `-` where there is none.
+    /// Returns the tag as it is written in a registry and in lists: `-` if it is empty.
     #[must_use]
     pub fn as_field(&self) -> &str {
         if self.0.is_empty() { "-" } else { &self.0 }

@@ -1,4 +1,5 @@
-//! Files of pools.
+//! The paths of the files of a pool in the state root: `reserve/POOL` is the registry, `reserve/POOL.lock` its lock,
+//! and `reserve/POOL.d/NUMBER.lock` the lock of a leased number.
 
 use super::error::NumberError;
 use super::pool::Pool;
@@ -10,16 +11,16 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// The pools that have a registry, in the order of their names.
+/// Returns all pools that have a registry or a directory of leases, sorted by name.
 pub fn list_pools(store: &Store) -> Result<Vec<Pool>, NumberError> {
     let path = store.reservations();
-    // All of them: half a list would pass for the whole.
+    // An unreadable entry is an error: a partial list would look complete.
     let entries: Vec<fs::DirEntry> = match fs::read_dir(&path).and_then(Iterator::collect) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(NumberError::Read { path, source }),
     };
-    // A pool may have leases and no row: then only its directory is there. (No pool has a dot in its name.)
+    // A pool that only leases numbers may have no registry, only this directory. Names of pools contain no dot.
     let name = |entry: fs::DirEntry| {
         let name = entry.file_name().into_string().ok()?;
         Pool::parse(name.strip_suffix(".d").unwrap_or(&name)).ok()
@@ -30,19 +31,19 @@ pub fn list_pools(store: &Store) -> Result<Vec<Pool>, NumberError> {
     Ok(pools)
 }
 
-/// The registry of a pool, whether it is there or not.
+/// Returns the path of the registry of a pool. The file may not exist.
 #[must_use]
 pub fn registry_path(store: &Store, pool: &Pool) -> PathBuf {
     store.reservations().join(pool.as_str())
 }
 
-/// The lock of the registry of a pool, whether it is there or not.
+/// Returns the path of the lock of the registry. The file may not exist.
 #[must_use]
 pub fn registry_lock_path(store: &Store, pool: &Pool) -> PathBuf {
     add_suffix(&registry_path(store, pool), ".lock")
 }
 
-/// Makes a directory in the state root, for its user alone whatever the umask. Fine when it is there.
+/// Creates a directory in the state root with mode 0700, whatever the umask is. Succeeds if it already exists.
 pub(super) fn create_directory(store: &Store, path: &Path) -> Result<(), NumberError> {
     let failed = |source| StoreError::StateRoot { path: path.to_owned(), source };
     let try_it = || os::as_owner(path, || os::without_umask(|| fs::DirBuilder::new().mode(0o700).create(path)));

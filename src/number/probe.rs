@@ -1,4 +1,4 @@
-//! Probes of numbers.
+//! The probe of a number: a test that finds out whether a process uses the port with this number.
 
 use super::error::NumberError;
 use super::unavailable::Unavailable;
@@ -6,24 +6,22 @@ use crate::os::proc::port_owners;
 use crate::os::{self, Transport, Trial};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// How to find out whether a number is in use.
+/// The ways in which a number is probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
-    /// By a bind to it with TCP.
     pub tcp: bool,
-    /// By a bind to it with UDP.
     pub udp: bool,
-    /// On all addresses at once, beside 127.0.0.1 and `::1`.
+    /// Also bind to all addresses at once, in addition to `127.0.0.1` and `::1`.
     pub wildcard: bool,
 }
 
 impl Probe {
-    /// Not at all.
+    /// No probe.
     pub const NONE: Self = Self { tcp: false, udp: false, wildcard: false };
-    /// As ports are probed when nothing else is said.
+    /// The default for ports.
     pub const PORTS: Self = Self { tcp: true, udp: true, wildcard: false };
 
-    /// Takes a list such as `tcp,udp`. `None` for anything else.
+    /// Parses a list such as `tcp,udp`, or `none`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut probe = Self::NONE;
@@ -44,13 +42,14 @@ impl Probe {
         Some(probe)
     }
 
-    /// Whether somebody uses a number, as the system tells without a bind. `None` where it does not.
+    /// Returns true if the kernel lists a socket on this number, without binding to it. Returns `None` if the kernel
+    /// does not show its sockets.
     #[must_use]
     pub fn is_listened_on(self, number: u32) -> Option<bool> {
         if self == Self::NONE { Some(false) } else { port_owners::is_used(number, self.tcp, self.udp) }
     }
 
-    /// Why a number cannot be used, if it cannot.
+    /// Binds to the number. Returns the reason if that is not possible.
     pub fn probe_number(self, number: u32) -> Result<Option<Unavailable>, NumberError> {
         let Ok(port) = u16::try_from(number) else { return Ok(None) };
         let transports = [(self.tcp, Transport::Tcp), (self.udp, Transport::Udp)];

@@ -1,4 +1,5 @@
-//! Rows that are dropped.
+//! The removal of rows that are no longer needed, by `reserve --prune`, `--expire` and `release`, and by a plan that
+//! finds no room.
 
 use super::ancestry::has_vanished;
 use super::contents::RegistryContents;
@@ -12,61 +13,56 @@ use super::unavailable::Unavailable;
 use crate::os::proc::port_owners;
 use std::path::Path;
 
-/// Rows that were not used for so many days are dropped when nothing else is left to give.
+/// A plan that finds no room removes rows that were not used for this many days.
 pub const EXPIRE_DAYS: u32 = 90;
 
-/// When a clock says that it is earlier, it is wrong: in seconds since 1970. It is the year 2020.
+/// A time of last use before this one (the start of 2020, in seconds since 1970) comes from a clock that was not set.
 const CLOCK_SET: u64 = 1_577_836_800;
 
-/// A row that is dropped.
 #[derive(Debug)]
 pub struct DroppedRow {
-    /// The row.
     pub row: Row,
-    /// Why.
     pub because: DropReason,
 }
 
-/// Why a row is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DropReason {
-    /// Its directory is vanished.
+    /// The directory was deleted.
     Vanished,
-    /// It was not used for so many days.
+    /// The number was not requested for this many days.
     Unused(u64),
-    /// It was given back.
     Released,
 }
 
-/// The numbers whose directory is certainly vanished. To look may take for ever, where a mount hangs: that is better done
-/// without the lock, and then once more for these.
+/// Returns the numbers whose directory has certainly vanished. The search can hang on a dead mount, so callers search
+/// without the lock, and [`drop_vanished`] checks the found numbers again under the lock.
 #[must_use]
 pub fn find_vanished(contents: &RegistryContents) -> Vec<u32> {
     let rows = contents.rows().unwrap_or_default().into_iter();
     rows.filter(|row| has_vanished(&row.directory, &row.ancestry)).map(|row| row.number).collect()
 }
 
-/// Whether there is a row that was not used for so long that it may be dropped to make room.
+/// Returns true if a row was not used for so long that it may be removed to make room.
 #[must_use]
 pub fn has_unused_rows(contents: &RegistryContents) -> bool {
     let now = seconds_since_epoch();
     contents.rows().unwrap_or_default().iter().any(|row| count_unused_days(row, now) >= Some(u64::from(EXPIRE_DAYS)))
 }
 
-/// For how many days a row was not used. `None` where its clock was not set yet, which proves nothing.
+/// Returns the number of days since the last use. Returns `None` if the clock was not set at that time.
 fn count_unused_days(row: &Row, now: u64) -> Option<u64> {
     (row.used >= CLOCK_SET).then(|| now.saturating_sub(row.used) / 86400)
 }
 
-/// Drops the rows of these numbers whose directory is certainly vanished.
+/// Removes those rows of `among` whose directory has certainly vanished.
 pub fn drop_vanished(registry: &mut Registry, among: &[u32]) -> Result<Vec<DroppedRow>, NumberError> {
     drop_rows(registry, |row| {
         Ok((among.contains(&row.number) && has_vanished(&row.directory, &row.ancestry)).then_some(DropReason::Vanished))
     })
 }
 
-/// Drops the rows that were not used for so many days, and whose number is not in use now; only of these numbers, if that
-/// is said.
+/// Removes rows that were not used for `days` days and whose number is not in use now. With `among`, only the rows in
+/// that range.
 pub fn drop_unused(
     registry: &mut Registry,
     probe: Probe,
@@ -80,7 +76,7 @@ pub fn drop_unused(
     };
     let rows = registry.contents.rows().ok_or_else(|| registry.make_damage_error())?;
     let due: Vec<u32> = rows.iter().filter(|row| days_if_due(row).is_some()).map(|row| row.number).collect();
-    // Also on addresses that a trial bind does not try: a number must not be given twice because nobody looked.
+    // This also finds sockets on addresses that the probe does not try: a number that is in use must not be handed out.
     let listened = if probe == Probe::NONE || due.is_empty() { None } else { port_owners::find_port_owners(&due) };
     drop_rows(registry, |row| {
         let Some(days) = days_if_due(row) else { return Ok(None) };
@@ -90,7 +86,7 @@ pub fn drop_unused(
     })
 }
 
-/// Drops the rows of a directory, of one tag or of all, and with `below` those of the directories below it.
+/// Removes the rows of a directory, with one tag or with any. With `below`, also the rows of directories below it.
 pub fn release_rows(
     registry: &mut Registry,
     directory: &Path,

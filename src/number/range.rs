@@ -1,22 +1,19 @@
-//! Ranges of numbers.
+//! Ranges of numbers, and the one parser of numbers that are read from files and arguments.
 
 use std::fmt;
 
-/// The most numbers that a range may have.
 pub const MAX_NUMBERS: u32 = 1_000_000;
 
-/// Numbers from the first to the last, both of them in it.
+/// An inclusive range of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NumberRange {
-    /// The lowest.
     pub first: u32,
-    /// The highest.
     pub last: u32,
 }
 
 impl NumberRange {
-    /// Takes `N` or `A-B` as a range. `None` for anything else, for one that runs backwards, and for more numbers than
-    /// [`MAX_NUMBERS`].
+    /// Parses `N` or `A-B`. Returns `None` for any other text, for a range that runs backwards, and for a range of more
+    /// than [`MAX_NUMBERS`] numbers.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -24,7 +21,6 @@ impl NumberRange {
         (first <= last && last - first < MAX_NUMBERS).then_some(Self { first, last })
     }
 
-    /// Whether it has this number.
     #[must_use]
     pub fn contains(self, number: u32) -> bool {
         (self.first..=self.last).contains(&number)
@@ -37,7 +33,7 @@ impl fmt::Display for NumberRange {
     }
 }
 
-/// A number as people write it: digits, without `+` or zeros in front.
+/// Parses a decimal number. Returns `None` for a sign, for leading zeros, and for a number that does not fit.
 #[must_use]
 pub fn parse_number(text: &str) -> Option<u32> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));

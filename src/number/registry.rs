@@ -1,4 +1,6 @@
-//! The file of a pool: read by everyone, changed by who has its lock.
+//! The registry of a pool as its callers use it: locked for a change, or read without a lock.
+//!
+//! Readers need no lock, because a change replaces the file as a whole.
 
 use super::contents::{RegistryContents, UnreadableRegistry};
 use super::damaged_registry::save_copy;
@@ -16,25 +18,23 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-/// A registry that nobody else changes as long as this lives.
+/// A registry that is locked: no other process changes it while this value exists.
 #[derive(Debug)]
 #[must_use = "the lock is released when it is dropped"]
 pub struct Registry {
-    /// The pool.
     pub pool: Pool,
-    /// What is in it.
     pub contents: RegistryContents,
-    /// The locks of its numbers.
     pub leases: Leases,
-    /// `None`: there is none, and there is none to be.
+    /// `None` if the registry does not exist and must not be created.
     edit: Option<Edit>,
 }
 
-/// How often a registry is read again that changes while its leases are looked at.
+/// The maximum number of reads of a registry that changes while its leases are read.
 const MOST_READS: u32 = 10;
 
 impl Registry {
-    /// Takes the lock and reads. [`NumberError::Damaged`], [`NumberError::Version`], and the errors of [`Edit::begin`].
+    /// Locks and reads the registry. Returns [`NumberError::Damaged`], [`NumberError::Version`] and the errors of
+    /// [`Edit::begin`].
     pub fn begin(
         store: &Store,
         pool: &Pool,
@@ -61,7 +61,7 @@ impl Registry {
         Ok(Self { pool: pool.clone(), contents, leases, edit: Some(edit) })
     }
 
-    /// The error that a line of the registry is none that we would write.
+    /// Creates the error for an invalid line, and saves a copy of the registry.
     #[must_use]
     pub fn make_damage_error(&self) -> NumberError {
         let path = self.edit.as_ref().map(|edit| PathBuf::from(edit.label())).unwrap_or_default();
@@ -69,13 +69,13 @@ impl Registry {
         NumberError::Damaged { path, kept }
     }
 
-    /// Releases the lock. What was in it, for who looks at that without.
+    /// Releases the lock without writing. Returns the contents, for callers that continue to read them.
     #[must_use]
     pub fn release(self) -> RegistryContents {
         self.contents
     }
 
-    /// Writes what has changed, and releases the lock.
+    /// Writes the changes, if there are any, and releases the lock.
     pub fn commit(self) -> Result<(), NumberError> {
         match self.edit {
             Some(edit) if self.contents.is_changed() => write_contents(edit, &self.contents, None),
@@ -84,13 +84,14 @@ impl Registry {
     }
 }
 
-/// What is in the registry of a pool, without any lock; `None` where there is none.
+/// Reads a registry without locking it. Returns `None` if it does not exist.
 pub fn read_contents(store: &Store, pool: &Pool) -> Result<Option<RegistryContents>, NumberError> {
     let read = read_contents_once(store, pool);
     if !matches!(read, Err(NumberError::Damaged { .. })) {
         return read;
     }
-    // To keep a copy of it the lock is needed; who has that keeps one himself, if it is still damaged then.
+    // A copy of a damaged registry may be made only under the lock. A process that holds the lock now makes the copy
+    // itself if the registry is still damaged.
     match Registry::begin(store, pool, MissingRegistry::Leave, Wait::No, &mut SilentContention) {
         Ok(registry) => Ok(Some(registry.contents)),
         Err(damaged @ NumberError::Damaged { .. }) => Err(damaged),
@@ -98,16 +99,18 @@ pub fn read_contents(store: &Store, pool: &Pool) -> Result<Option<RegistryConten
     }
 }
 
-/// Returns the rows of the registry of a pool, the leases of its numbers, and whether both were read from one state.
+/// Returns the rows of a registry, the leases of its numbers, and true if both are from one state.
 ///
-/// A number passes from a row to a command, or back, in two steps, and each holds the lock of the pool:
+/// A number changes from a row to a lease, or back, in two steps under the lock of the pool, which this reader does not
+/// hold:
 ///
-/// 1. This process reads the rows, among them one for the number.
-/// 2. Another process drops the row.
+/// 1. The reader reads the rows, one of which has the number.
+/// 2. Another process removes that row.
 /// 3. A command leases the number.
-/// 4. This process looks at the leases: the number would be kept and leased at once.
+/// 4. The reader reads the leases: the number appears as a row and as a lease.
 ///
-/// So both are read again if the registry was replaced in between. A number that stays leased, or stays free, changes no row.
+/// So both are read again if the registry was replaced in between. A number that stays leased, or stays free, changes
+/// no row.
 pub(super) fn read_contents_and_leases(
     store: &Store,
     pool: &Pool,

@@ -1,4 +1,4 @@
-//! The file of a registry.
+//! The registry file of a pool on disk: how it is opened for a change, read and written.
 
 use super::contents::RegistryContents;
 use super::error::NumberError;
@@ -18,16 +18,16 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// What to do where a pool has no registry yet.
+/// The behaviour of a change if the pool has no registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MissingRegistry {
-    /// Make it, and its directory, when something is put into it.
+    /// Create the registry and its directory when something is written to it.
     Create,
-    /// Leave it so: there is nothing in it.
+    /// Create nothing: the registry is empty.
     Leave,
 }
 
-/// The most that a registry may have: in bytes. More than a million rows have.
+/// The maximum size of a registry in bytes, which is enough for more than a million rows.
 const MAX_FILE: u64 = 1 << 28;
 
 pub(super) fn begin_edit(
@@ -56,7 +56,7 @@ pub(super) fn begin_edit(
     }
 }
 
-/// With the name of whose a file is that we may not open.
+/// Replaces an error about a missing permission by one that names the owner of the file.
 fn name_owner(error: NumberError, path: &Path) -> NumberError {
     match error {
         NumberError::File(
@@ -94,13 +94,13 @@ pub(super) fn read_file(file: &File) -> io::Result<Vec<u8>> {
         return Err(io::Error::from_raw_os_error(libc::EFBIG));
     }
     let mut bytes = Vec::new();
-    // To find that there is no memory in the middle of it would be the end of us.
+    // Without this reservation, a lack of memory while the file is read would abort the process.
     bytes.try_reserve_exact(usize::try_from(data.len()).unwrap_or(0) + 1).map_err(|_| io::ErrorKind::OutOfMemory)?;
     file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// What is in a file, if it is one: to open a FIFO would hang.
+/// Reads a regular file. The flags prevent this process from hanging on a FIFO.
 pub(super) fn read_path(path: &Path) -> io::Result<Vec<u8>> {
     let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY;
     read_file(&OpenOptions::new().read(true).custom_flags(flags).open(path)?)

@@ -1,4 +1,5 @@
-//! One reservation: a plan with the names of the owners of numbers that were not available, and the file of `--dotenv`.
+//! The steps of one reservation that `reserve` combines: a plan with a second attempt if there is no room, and the
+//! change of the file of `--dotenv`.
 
 use super::contents::RegistryContents;
 use super::dotenv;
@@ -18,8 +19,8 @@ use crate::os::proc::process;
 use std::io::{Read, Write};
 use std::path::Path;
 
-/// Opens the registry with `begin`, and plans. If there is no room for the numbers, plans again without the rows that are no longer
-/// needed.
+/// Opens the registry with `begin`, and makes a plan with `plan`. If there is no room, this plans again and removes
+/// rows that are no longer needed. Reasons in the plan, or in the error, name the owners of the numbers.
 pub fn make_plan(
     mut begin: impl FnMut() -> Result<Registry, NumberError>,
     mut plan: impl FnMut(&mut Registry, Option<&[u32]>) -> Result<NumberPlan, NumberError>,
@@ -42,7 +43,7 @@ pub fn make_plan(
     Ok((registry, plan))
 }
 
-/// Adds the owner of the number that is required to the error.
+/// Adds the owner of the required number to an error.
 fn add_owner(error: NumberError, contents: &RegistryContents) -> NumberError {
     let NumberError::Required { number, why } = error else { return error };
     let mut unmet: (u32, Unavailable) = (number, why);
@@ -50,7 +51,7 @@ fn add_owner(error: NumberError, contents: &RegistryContents) -> NumberError {
     NumberError::Required { number, why: unmet.1 }
 }
 
-/// Begins to edit the file of `--dotenv`. A dry run only checks that this is possible, and returns `None`.
+/// Begins to edit the file of `--dotenv`. A dry run only checks that the file can be edited, and returns `None`.
 pub fn begin_dotenv(
     path: &Path,
     dry_run: bool,
@@ -68,7 +69,7 @@ pub fn begin_dotenv(
     })
 }
 
-/// Writes the new content of the file of `--dotenv` into a draft.
+/// Writes the new content of the file of `--dotenv` to a draft.
 pub fn write_dotenv(edit: &Edit, values: &[(String, u32)]) -> Result<ContentDraft, FileError> {
     let mut old = Vec::new();
     if let Some(mut file) = edit.open_old()? {

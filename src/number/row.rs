@@ -1,4 +1,4 @@
-//! Rows of a registry.
+//! One row of a registry: a number that is reserved for a key, and the line that stores it.
 
 use super::ancestry::Ancestry;
 use super::escape::{escape_path, unescape_path};
@@ -7,20 +7,17 @@ use super::range::parse_number;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A number that is kept for a key.
+/// A number that is reserved for a key, which is the directory and the tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// The number.
     pub number: u32,
-    /// When it was given, in seconds since 1970.
+    /// The time of the reservation, in seconds since 1970.
     pub created: u64,
-    /// When it was last asked for, in seconds since 1970.
+    /// The time of the last request for the number, in seconds since 1970.
     pub used: u64,
-    /// Where the directory was then.
+    /// The ancestry of the directory at that time.
     pub ancestry: Ancestry,
-    /// The tag.
     pub tag: Tag,
-    /// The directory.
     pub directory: PathBuf,
 }
 
@@ -32,7 +29,8 @@ pub(super) fn format_row(row: &Row) -> Vec<u8> {
     line
 }
 
-/// The row in a line, if it is one as we write it: what was changed may still look like one, of another directory.
+/// Parses a line. Returns `None` if [`format_row`] would not write exactly this line: a changed line could still look
+/// like the row of another directory.
 pub(super) fn parse_row(text: &[u8]) -> Option<Row> {
     let row = parse_row_fields(text)?;
     (format_row(&row) == text).then_some(row)
@@ -58,7 +56,7 @@ fn parse_row_fields(line: &[u8]) -> Option<Row> {
     })
 }
 
-/// Seconds since 1970.
+/// Returns the current time in seconds since 1970.
 #[must_use]
 pub fn seconds_since_epoch() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()

@@ -1,27 +1,26 @@
-//! Reasons why numbers are not available.
+//! The reasons why a number is not available, and their counts over a range. Error messages are made of them.
 
 use super::range::NumberRange;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Why a number cannot be given: what it is, to stand behind "it".
+/// The reason why a number is not available. Its text completes a sentence that begins with "it".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unavailable {
-    /// Not in the range.
     OutOfRange(NumberRange),
-    /// Kept for a key; which, if that was looked for.
+    /// Reserved by a row of the registry. The tag and the directory of the row are added only for a message, because
+    /// all rows must be parsed to find them.
     Reserved(Option<(String, PathBuf)>),
-    /// Held by a command.
+    /// Leased to a running command.
     Leased,
-    /// Not to be leased: in the place of its lock file is something else, of this kind.
+    /// The path of its lock is not a regular file, but of this kind.
     NotRegular(&'static str),
-    /// Excluded.
     Excluded,
-    /// In use by somebody who does not ask here.
+    /// In use by a process that holds no reservation for it.
     InUse,
-    /// Not for this user.
+    /// The user may not bind to it.
     NotAllowed,
-    /// Not the one that the key has: this.
+    /// The key already holds another number, which is this one.
     HasOther(u32),
 }
 
@@ -47,18 +46,13 @@ fn labelled(tag: &str) -> String {
     if tag.is_empty() { String::new() } else { format!(" ({tag})") }
 }
 
-/// Of how many numbers of a range what is in the way.
+/// How many numbers of a range are unavailable, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
-    /// Kept for a key.
     pub reserved: u32,
-    /// Held by a command.
     pub leased: u32,
-    /// Excluded.
     pub excluded: u32,
-    /// In use by others.
     pub in_use: u32,
-    /// Nothing.
     pub free: u32,
 }
 

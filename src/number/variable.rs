@@ -1,15 +1,17 @@
-//! Names of variables.
+//! The names of the environment variables in which numbers are printed, and the check that such a name is safe to
+//! evaluate in a shell.
 
 use super::pool::{Pool, Tag};
 
-/// `WEB_PORT` for the tag `web` of the ports, `PORT` without a tag; in another pool, its name takes the place of `PORT`.
+/// Returns the default variable of a tag: `WEB_PORT` for the tag `web` of the pool `ports`, and `PORT` without a tag.
+/// For another pool, the name of the pool replaces `PORT`.
 pub(super) fn derive_variable(pool: &Pool, tag: &Tag) -> String {
     let unit = if pool.is_ports() { "port" } else { pool.as_str() };
     let name = if tag.as_str().is_empty() { unit.to_owned() } else { format!("{}_{unit}", tag.as_str()) };
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
 }
 
-/// Whether a shell takes it for the name of a variable.
+/// Returns true if shells accept `name` as the name of a variable.
 #[must_use]
 pub fn is_variable_name(name: &str) -> bool {
     let mut bytes = name.bytes();
@@ -17,10 +19,11 @@ pub fn is_variable_name(name: &str) -> bool {
     begins && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// Names that begin so mean something already.
+/// Variables with these prefixes have a special meaning.
 const TAKEN_PREFIXES: [&str; 8] = ["ABA_", "BASH", "DYLD_", "FISH_", "LC_", "LD_", "MALLOC_", "ZSH_"];
 
-/// And these: to be set to a number would harm who evaluates it, or be refused by his shell (bash, dash, zsh, fish).
+/// Variables with a special meaning. A number in one of them would harm the script that evaluates it, or bash, dash,
+/// zsh or fish would refuse the assignment.
 const TAKEN: &str = "ARGC ARGV CDPATH CLASSPATH CMD_DURATION COLUMNS COMPREPLY COMP_CWORD COMP_LINE COMP_POINT COMP_WORDS COPROC \
     DIRSTACK EDITOR EGID ENV EPOCHREALTIME EPOCHSECONDS ERRNO EUID EXECIGNORE FCEDIT FIGNORE FPATH FUNCNAME \
     FUNCNEST GID GLOBIGNORE GROUPS HISTCMD HISTCONTROL HISTFILE HISTFILESIZE HISTIGNORE HISTORY HISTSIZE HOME \
@@ -31,7 +34,8 @@ const TAKEN: &str = "ARGC ARGV CDPATH CLASSPATH CMD_DURATION COLUMNS COMPREPLY C
     RUN_ONCE_DIR SECONDS SHELL SHELLOPTS SHLVL SRANDOM STATUS TERM TIMEFORMAT TMOUT TMPDIR TTYIDLE UID UMASK USER \
     USERNAME VERSION VISUAL _";
 
-/// Whether a variable has a meaning of its own. In small letters, too: zsh has `path` and `status`, fish `version`.
+/// Returns true if a variable has a special meaning. Case is ignored: zsh has `path` and `status`, and fish has
+/// `version`.
 #[must_use]
 pub fn has_special_meaning(name: &str) -> bool {
     let name = name.to_ascii_uppercase();

@@ -1,4 +1,4 @@
-//! The environment.
+//! The check of the environment variables of aba-lock, and of the event log and the descriptors that they name.
 
 use super::finding::{Finding, Report};
 use crate::base::environment::{default_timeout, event_log, inherited_descriptors, on_conflict, settings};
@@ -9,7 +9,7 @@ use crate::os;
 const ENVIRONMENT: &str = "environment";
 const EVENT_LOG: &str = "event log";
 
-/// A value that cannot be used fails each call.
+/// An invalid value of a variable makes every call fail.
 pub(super) fn check_environment(report: Report) {
     let settings = settings();
     let list: Vec<String> =

@@ -1,4 +1,4 @@
-//! What is in the directories of locks and tasks.
+//! The checks of the lock files, the deadlocks and the tasks in the state root.
 
 use super::finding::{Finding, Level, Report};
 use crate::base::text::format_io_error;
@@ -17,13 +17,13 @@ const LOCKS: &str = "locks";
 const DEADLOCKS: &str = "deadlocks";
 const TASKS: &str = "tasks";
 
-/// More free lock files than people make by hand.
+/// More free lock files than people create by hand.
 const MANY: usize = 500;
 
-/// The most findings of one kind that are told of.
+/// The maximum number of findings about lock files.
 const MOST: usize = 20;
 
-/// The lock files: what stands in the way of using one, and what those who hold one are to know.
+/// Checks the lock files: files that cannot be used, and states that a waiter does not expect.
 pub(super) fn check_locks(store: &Store, report: Report) {
     if let Err(error) = os::may(Right::Read, store.root()) {
         return report(Finding::note(LOCKS, format!("which there are is not known: {}", format_io_error(&error))));
@@ -58,7 +58,7 @@ pub(super) fn check_locks(store: &Store, report: Report) {
         findings.extend(find_notable(name.as_str(), state));
     }
     let more = findings.len().saturating_sub(MOST);
-    // What is wrong first, should there be too many.
+    // The worst findings come first, in case that there are too many.
     findings.sort_by_key(|finding| finding.level != Level::Wrong);
     findings.into_iter().take(MOST).for_each(&mut *report);
     if more > 0 {
@@ -66,7 +66,7 @@ pub(super) fn check_locks(store: &Store, report: Report) {
     }
 }
 
-/// A lock file that this user cannot use.
+/// Returns the finding for a lock file that this user cannot open.
 fn find_unusable(path: &Path) -> Option<Finding> {
     let data = fs::symlink_metadata(path).ok()?;
     let name = path.display();
@@ -88,7 +88,7 @@ fn find_unusable(path: &Path) -> Option<Finding> {
     )
 }
 
-/// What those who wait for a lock may not expect.
+/// Returns the findings for states of a lock that a waiter does not expect.
 fn find_notable(name: &str, state: &LockState) -> Vec<Finding> {
     let mut findings = Vec::new();
     for holder in &state.removed {
@@ -124,8 +124,8 @@ fn find_notable(name: &str, state: &LockState) -> Vec<Finding> {
     findings
 }
 
-/// Those who wait for each other over a lock of this directory: scripts with flock(1), too, which do not look for
-/// themselves.
+/// Checks for processes that wait for each other over a lock of this directory. This also finds scripts that use
+/// flock(1), which detects no deadlocks.
 pub(super) fn check_deadlocks(store: &Store, report: Report) {
     let root = fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_owned());
     let mut circles = deadlock::search::find_all_circles();
@@ -140,7 +140,7 @@ pub(super) fn check_deadlocks(store: &Store, report: Report) {
     }
 }
 
-/// The tasks, by their states.
+/// Counts the tasks by state.
 pub(super) fn check_tasks(root: &TaskRoot, report: Report) {
     let tasks = match Task::all(root) {
         Ok(tasks) => tasks,

@@ -1,20 +1,19 @@
-//! Findings.
+//! The result of one check, as `doctor` prints it.
 
 use crate::store::error::StoreError;
 
-/// How good or bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// As it should be.
     Fine,
-    /// Worth to know; locks work all the same.
+    /// Worth knowing, but locks work.
     Note,
-    /// Locks do not work as they should, or somebody is kept from them; or what was asked for beside them is not done.
+    /// Locks do not work as they should, a user cannot acquire them, or a configured feature such as the event log does
+    /// not work.
     Wrong,
 }
 
 impl Level {
-    /// The word for it.
+    /// Returns the word that the output contains.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -25,16 +24,14 @@ impl Level {
     }
 }
 
-/// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What was looked at: one of a few words, which stay.
+    /// The subject of the check. Scripts may compare it, so it does not change.
     pub check: &'static str,
-    /// How good or bad it is.
     pub level: Level,
-    /// What was found: a sentence.
+    /// The result, as a sentence.
     pub found: String,
-    /// How to mend it.
+    /// How to fix it.
     pub hint: Option<String>,
 }
 
@@ -59,7 +56,7 @@ impl Finding {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// How a variable that leads nowhere is told.
+    /// Creates the finding for a variable that names no usable directory.
     pub(super) fn from_store_error(check: &'static str, error: &StoreError) -> Self {
         let finding = Self::wrong(check, error.to_string());
         match error.hint() {
@@ -69,5 +66,5 @@ impl Finding {
     }
 }
 
-/// Who is told of the findings.
+/// The callback that receives each finding.
 pub(super) type Report<'a> = &'a mut dyn FnMut(Finding);

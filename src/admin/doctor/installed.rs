@@ -1,4 +1,4 @@
-//! What is installed, and whether it is of one version.
+//! The checks of the installed helpers, shell libraries and completions: all should have the version of this helper.
 
 use super::finding::{Finding, Report};
 use crate::base::environment;
@@ -17,36 +17,33 @@ const HELPER: &str = "helper";
 const LIBRARY: &str = "shell library";
 const COMPLETIONS: &str = "completions";
 
-/// What this helper has in it, to be compared with what is installed.
+/// The files that this helper contains, which are compared with the installed ones.
 #[derive(Debug)]
 pub struct BundledFiles {
-    /// Its version.
     pub version: &'static str,
-    /// The shell library.
     pub library: &'static str,
-    /// The completions: the shell, where they are installed below a directory for data, and what is there.
+    /// For each shell: its name, the path of its completions in a data directory, and their text.
     pub completions: [(&'static str, &'static str, &'static str); 3],
 }
 
-/// What the caller says of the shell library that it uses.
+/// The shell library that the caller uses, as the caller reports it.
 #[derive(Debug, Clone, Copy)]
 pub struct ShellLibrary<'a> {
-    /// Where it is.
     pub path: Option<&'a Path>,
-    /// Which version the calling script has sourced.
+    /// The version of the library that the calling script has sourced.
     pub sourced: Option<&'a str>,
 }
 
-/// How long another helper may take to tell its version.
+/// The time limit for `--version` of another helper.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// What the library begins with, whatever its version.
+/// The first words of every version of the library.
 const FIRST_WORDS: &str = "# aba-lock.bash:";
 
-/// The variable of the library that tells its version.
+/// The variable of the library that contains its version.
 const VERSION: &str = "__aba_version=";
 
-/// Which helper this is, which one scripts get, and which others could be met.
+/// Checks this helper, the helper that scripts start, and the other helpers on `PATH`.
 pub(super) fn check_helpers(bundled: &BundledFiles, report: Report) {
     let here = std::env::current_exe().ok();
     let place = here.as_ref().map_or_else(|| "its path is not known".to_owned(), |here| here.display().to_string());
@@ -70,7 +67,7 @@ pub(super) fn check_helpers(bundled: &BundledFiles, report: Report) {
             continue;
         }
         let version = version.map_or_else(|| "does not tell its version".to_owned(), |version| format!("is {version}"));
-        // With a choice of their own, scripts do not look at PATH.
+        // If ABA_LOCK_BIN is set, scripts do not use PATH.
         let finding = if at == 0 && chosen.is_none() {
             Finding::wrong(HELPER, format!("{} is the first on PATH, which scripts get, and {version}", path.display()))
         } else {
@@ -85,7 +82,7 @@ pub(super) fn check_helpers(bundled: &BundledFiles, report: Report) {
     }
 }
 
-/// What `ABA_LOCK_BIN` leads to.
+/// Checks the helper in `ABA_LOCK_BIN`.
 fn check_chosen_helper(bundled: &BundledFiles, here: Option<&Path>, chosen: &Path) -> Finding {
     let found = if chosen.as_os_str().as_encoded_bytes().contains(&b'/') {
         Some(chosen.to_owned()).filter(|path| is_program(path))
@@ -113,18 +110,19 @@ fn is_same(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// Which version a helper says that it is.
+/// Runs `--version` of a helper, and returns its version.
 fn query_version(bundled: &BundledFiles, here: Option<&Path>, path: &Path) -> Option<String> {
     if here.is_some_and(|here| is_same(here, path)) {
         return Some(bundled.version.to_owned());
     }
-    // Not a pipe: what it may have started could keep that open for ever, and this has a time limit.
+    // A socket, and not a pipe: a child of the helper could keep it open forever, and only a read from a socket has a
+    // time limit.
     let (mut answer, theirs) = UnixStream::pair().ok()?;
     answer.set_read_timeout(Some(ANSWER_WITHIN)).ok()?;
     let mut command = Command::new(path);
     command.arg("--version").stdin(Stdio::null()).stdout(OwnedFd::from(theirs)).stderr(Stdio::null());
     let mut child = command.spawn().ok()?;
-    // It has a copy of their end.
+    // The command contains a copy of the other end, which must be closed.
     drop(command);
     let mut answered = [0; 256];
     let mut length = 0;
@@ -141,7 +139,7 @@ fn query_version(bundled: &BundledFiles, here: Option<&Path>, path: &Path) -> Op
     (!version.is_empty()).then(|| version.to_owned())
 }
 
-/// The shell libraries that scripts may source.
+/// Checks the shell libraries that scripts may source.
 pub(super) fn check_library(bundled: &BundledFiles, library: ShellLibrary, report: Report) {
     let mut reported = Vec::new();
     if let Some(version) = library.sourced {
@@ -192,7 +190,7 @@ fn compare_library(bundled: &BundledFiles, path: &Path) -> Finding {
                 .hint("`eval \"$(aba-lock init bash)\"` does the same");
         }
     };
-    // What `init` prints has one more line.
+    // The output of `init` has one more line.
     if text.starts_with(bundled.library.as_bytes()) {
         return Finding::fine(LIBRARY, format!("{name} is {}, as this helper", bundled.version));
     }
@@ -215,7 +213,7 @@ fn compare_library(bundled: &BundledFiles, path: &Path) -> Finding {
     }
 }
 
-/// Where each shell finds how to complete our words.
+/// Checks the installed completions of each shell.
 pub(super) fn check_completions(bundled: &BundledFiles, report: Report) {
     for (shell, below, text) in bundled.completions {
         if all_on_path(shell).is_empty() {
@@ -254,7 +252,7 @@ fn has_bash_completion() -> bool {
     places.iter().any(|path| path.exists())
 }
 
-/// Where data is installed: beside this helper, and where programs look for it.
+/// Returns the directories in which data files are installed: next to this helper, and the standard directories.
 fn data_directories() -> Vec<PathBuf> {
     let here = std::env::current_exe().and_then(fs::canonicalize).ok();
     let beside = here.as_deref().and_then(Path::parent).and_then(Path::parent).map(|prefix| prefix.join("share"));

@@ -1,18 +1,17 @@
-//! Limits.
+//! The check of the resource limits (`ulimit`) that scripts and helpers inherit from this process.
 
 use super::finding::{Finding, Report};
 use crate::os;
 
 const LIMITS: &str = "limits";
 
-/// The descriptor on which the shell library holds the first lock of a script, and the last that it may use.
+/// The descriptors on which the shell library holds the locks of a script: the first one and the last one.
 const FIRST_FD: u64 = 200;
 const LAST_FD: u64 = 254;
 
-/// The most bytes that a holder record has, as a limit on the size of files has to allow.
+/// The maximum size of a holder record, which the limit on file sizes must allow.
 const RECORD: u64 = 8192;
 
-/// Limits of this process (`ulimit`), which its children have, too.
 pub(super) fn check_limits(report: Report) {
     let (files, most) = os::limit_of_open_files();
     let raise = if most > files && most > FIRST_FD { "`ulimit -n 1024`" } else { "as root, or in limits.conf(5)" };

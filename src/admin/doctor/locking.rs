@@ -1,4 +1,5 @@
-//! Whether locks really shut out: tried on a file that nobody else can have locked, because it has no name.
+//! A trial of flock(2): on a file without a name, which no other process can have locked, locks are acquired and
+//! released from several descriptors and processes.
 
 use crate::base::text::format_io_error;
 use crate::os::proc::lock_table;
@@ -10,41 +11,39 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-/// How long the kernel may take to release what a process had that was killed.
+/// The time within which the kernel must release the lock of a killed process.
 const RELEASED_WITHIN: Duration = Duration::from_secs(2);
 
-/// Whether a file may have a name for a moment, where the file system has none without.
+/// Permission to give the file a name for a moment, on a file system that has no files without names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Naming {
     Allowed,
     Never,
 }
 
-/// What was found.
 #[derive(Debug)]
 pub(super) enum LockingOutcome {
-    /// They do; and whether the kernel shows who has one.
+    /// Locks exclude each other. The kernel shows their holders to this extent.
     Excludes(LockVisibility),
-    /// They do not: how that was seen.
+    /// Locks do not exclude each other, as the description says.
     DoesNotExclude(String),
-    /// It could not be tried.
+    /// The trial failed.
     Failed(&'static str, io::Error),
-    /// It could not be tried without giving a file a name.
+    /// The file system has no files without names, and a name was not permitted.
     NotWithoutName,
 }
 
-/// How far the kernel shows who has a lock.
+/// The extent to which the kernel shows the holders of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LockVisibility {
-    /// In all that we ask.
+    /// In `/proc/locks` and in `/proc/PID/fdinfo`.
     Everywhere,
-    /// For descriptors that we may look at.
+    /// Only in `/proc/PID/fdinfo`, for descriptors that this user may see.
     OnlyDescriptors,
-    /// Not at all.
     Nowhere,
 }
 
-/// Tries it in `directory`.
+/// Tries locks on a file in `directory`.
 pub(super) fn try_locking(directory: &Path, naming: Naming) -> LockingOutcome {
     let files = match open_unnamed(directory) {
         Err(error) if is_not_supported(&error) && naming == Naming::Never => return LockingOutcome::NotWithoutName,
@@ -57,15 +56,15 @@ pub(super) fn try_locking(directory: &Path, naming: Naming) -> LockingOutcome {
     }
 }
 
-/// Three opens of one file.
+/// Three open file descriptions of one file.
 type Opens = [File; 3];
 
-/// Of a file that never has a name (`O_TMPFILE`), so that nothing is left whatever happens.
+/// Opens a file that never has a name (`O_TMPFILE`), so that it disappears even if this process is killed.
 #[cfg(target_os = "linux")]
 fn open_unnamed(directory: &Path) -> io::Result<Opens> {
     let mut options = OpenOptions::new();
     let first = options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE).open(directory)?;
-    // Whatever the umask is.
+    // The umask does not apply.
     first.set_permissions(Permissions::from_mode(0o600))?;
     let path = format!("/proc/self/fd/{}", first.as_raw_fd());
     let again = || match OpenOptions::new().read(true).write(true).open(&path) {
@@ -80,13 +79,15 @@ fn open_unnamed(_: &Path) -> io::Result<Opens> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// NFS and older file systems have no such files; without `/proc` they cannot be opened again.
+/// Returns true if NFS or an older file system does not support files without names, or if they cannot be opened again
+/// because `/proc` is missing.
 fn is_not_supported(error: &io::Error) -> bool {
     let number = error.raw_os_error().unwrap_or(libc::EOPNOTSUPP);
     [libc::EOPNOTSUPP, libc::EISDIR, libc::EINVAL, libc::ENOSYS].contains(&number)
 }
 
-/// Of a file that has a name only until it is open: no signal ends us meanwhile, but for SIGKILL.
+/// Opens a file that has a name only until it is open. Signals are blocked while it has one, so that the file remains
+/// only if this process is killed by SIGKILL at that moment.
 fn open_named(directory: &Path) -> io::Result<Opens> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
     let path = directory.join(format!(".aba-doctor.{}.{now}", std::process::id()));
@@ -104,7 +105,7 @@ fn open_named(directory: &Path) -> io::Result<Opens> {
 }
 
 fn try_files(files: Opens) -> LockingOutcome {
-    // A quota, or a full disk, shows only now.
+    // A quota or a full disk causes an error only when data is written.
     if let Err(error) = os::without_size_signal(|| files[0].write_all_at(&[b'\n'; 1024], 0)) {
         return LockingOutcome::Failed("could not write a file in it", error);
     }
@@ -123,7 +124,8 @@ enum LockingFailure {
     Process(io::Error),
 }
 
-/// How they do not shut out, if they do not.
+/// Tries locks on the file. Returns a description of the first violation of mutual exclusion, and the visibility of the
+/// holders.
 fn check_exclusion([a, b, c]: Opens) -> Result<(Option<&'static str>, LockVisibility), LockingFailure> {
     let try_lock = |file: &File, mode| os::try_lock(file, mode).map_err(LockingFailure::Lock);
     let unlock = |file: &File| os::unlock(file).map_err(LockingFailure::Lock);
@@ -166,7 +168,7 @@ fn check_exclusion([a, b, c]: Opens) -> Result<(Option<&'static str>, LockVisibi
     Ok((None, shown))
 }
 
-/// How the kernel shows the lock that we have.
+/// Looks for the holder of a lock that this process holds.
 fn check_visibility(file: &File) -> LockVisibility {
     let Some((id, _)) = lock_table::lock_of(std::process::id(), &file.as_raw_fd().to_string()) else {
         return LockVisibility::Nowhere;

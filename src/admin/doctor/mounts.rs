@@ -1,4 +1,4 @@
-//! Which file system a path is on, and what that means for locks.
+//! The file system of a path, and its effect on locks.
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
@@ -10,26 +10,23 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A mounted file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mount {
-    /// Its name, as mount(8) has it.
+    /// The type of the file system, as mount(8) prints it.
     pub(super) kind: String,
-    /// Where it is mounted.
     pub(super) point: PathBuf,
-    /// How.
     pub(super) options: Vec<String>,
 }
 
-/// The file system of an absolute path that is there, without links in it. `None` where the system does not tell.
+/// Returns the mount of an existing absolute path without symbolic links, or `None` if the kernel does not list it.
 pub(super) fn find_mount(path: &Path) -> Option<Mount> {
     let list = fs::read("/proc/self/mountinfo").ok()?;
     let mounts = list.split(|byte| *byte == b'\n').filter_map(parse_mount);
-    // What is mounted later is over what was there.
+    // A later mount covers an earlier one with the same path.
     mounts.filter(|mount| path.starts_with(&mount.point)).max_by_key(|mount| mount.point.as_os_str().len())
 }
 
-/// Reads a line of `proc_pid_mountinfo(5)`.
+/// Parses a line of `proc_pid_mountinfo(5)`.
 fn parse_mount(line: &[u8]) -> Option<Mount> {
     let mut words = line.split(|byte| *byte == b' ');
     let point = words.nth(4)?;
@@ -42,7 +39,7 @@ fn parse_mount(line: &[u8]) -> Option<Mount> {
     Some(Mount { kind, point: PathBuf::from(OsStr::from_bytes(&decode_octal(point))), options })
 }
 
-/// Blanks, tabs, line ends and backslashes stand as three octal digits behind a backslash.
+/// Decodes blanks, tabs, line feeds and backslashes, which are written as a backslash and three octal digits.
 fn decode_octal(text: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -55,7 +52,7 @@ fn decode_octal(text: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// What is to be known of locks on the file system of `path`: how good that is, a sentence, and a remedy.
+/// Returns the effect of the file system of `path` on locks: its level, a sentence, and a hint.
 pub(super) fn assess_file_system(path: &Path) -> (Level, String, Option<&'static str>) {
     match find_mount(path) {
         Some(mount) => {
@@ -94,7 +91,7 @@ fn assess_mount(mount: &Mount) -> (Level, &'static str, Option<&'static str>) {
         "9p" | "virtiofs" | "vboxsf" | "prl_fs" | "fuse.vmhgfs-fuse" => {
             note(": whether locks in here shut out those on the host depends on how it is shared", LOCAL)
         }
-        // The file system is a local one.
+        // fuseblk serves local disks.
         "fuseblk" => (Level::Fine, "", None),
         kind if kind == "fuse" || kind.starts_with("fuse.") => {
             note(": whether locks reach beyond this machine depends on the program that serves it", DISK)

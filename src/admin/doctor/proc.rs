@@ -1,4 +1,4 @@
-//! /proc.
+//! The check of `/proc`, from which the holders of locks are read, and of inotify(7), which reports the end of a task.
 
 use super::finding::{Finding, Report};
 use super::mounts;
@@ -13,7 +13,6 @@ const PROC: &str = "/proc";
 const WITHOUT: &str = "who holds a lock cannot be told, and a nested call finds its own script in the way";
 const INOTIFY: &str = "inotify";
 
-/// Who holds a lock is read in `/proc`; that a task has ended is told by inotify(7).
 pub(super) fn check_proc(report: Report) {
     if cfg!(target_os = "linux") {
         report(examine_proc());
@@ -46,7 +45,7 @@ fn examine_proc() -> Finding {
     if process::start_time(me).is_none() {
         let hint = "mount it: `mount -t proc proc /proc`; for a container, let its runtime do that";
         return match fs::read_link("/proc/self") {
-            // BundledFiles has another number there.
+            // This /proc belongs to another pid namespace, in which this process has another number.
             Ok(link) if link.to_str() != Some(&me.to_string()) => {
                 Finding::wrong(PROC, "it is that of another pid namespace: who holds a lock cannot be told").hint(hint)
             }

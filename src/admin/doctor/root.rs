@@ -1,4 +1,5 @@
-//! The directories of locks and tasks, and the file system that they are on.
+//! The checks of the state root and the task root, and of the file system below them: its type, its free space, and
+//! whether locks work on it.
 
 use super::finding::{Finding, Level, Report};
 use super::locking::{self, LockVisibility, LockingOutcome, Naming};
@@ -21,15 +22,15 @@ const LOCKING: &str = "locking";
 
 const ELSEWHERE: &str = "set ABA_LOCK_DIR to a directory of yours on a local disk";
 
-/// Below this a record may not be written any more.
+/// With less space than this, records can fail to be written.
 const NO_ROOM: u64 = 1 << 20;
 const NO_FILES: u64 = 16;
 
-/// Below this there is not much time left to act.
+/// With less space than this, the disk is soon full.
 const LITTLE_ROOM: u64 = 64 << 20;
 const FEW_FILES: u64 = 1000;
 
-/// Looks at the state root, and at what is in it.
+/// Checks the state root and its content.
 pub(super) fn check_root(report: Report) {
     let store = match Store::from_env() {
         Ok(store) => store,
@@ -65,7 +66,7 @@ pub(super) fn check_root(report: Report) {
     }
 }
 
-/// Whether `path` is, or can become, a directory to keep locks in. `None`: it is not there, or it is none.
+/// Checks that `path` is a directory for locks, or can be created. Returns `None` if it is not a directory.
 fn check_directory(check: &'static str, path: &Path, from: &str, report: Report) -> Option<Metadata> {
     let name = path.display();
     let data = match fs::metadata(path) {
@@ -117,12 +118,12 @@ fn describe_missing(check: &'static str, path: &Path, from: &str) -> Finding {
     }
 }
 
-/// The next directory above `path` that is there.
+/// Returns the closest existing ancestor of `path`.
 fn find_nearest(path: &Path) -> Option<PathBuf> {
     path.ancestors().find(|above| fs::metadata(above).is_ok()).map(Path::to_owned)
 }
 
-/// Whose a directory is, and who else may change what is in it.
+/// Checks the owner of a directory, and which other users can replace files in it.
 fn check_owner(check: &'static str, data: &Metadata, found: String, path: &Path) -> Finding {
     let path = shell_words::quote(&path.to_string_lossy()).into_owned();
     let sticky = data.mode() & 0o1000 != 0;
@@ -184,7 +185,7 @@ fn format_bytes(bytes: u64) -> String {
     format!("{} {unit}", bytes / size)
 }
 
-/// Whether locks shut out, as far as that can be tried.
+/// Checks that locks exclude each other, if that can be tried.
 fn check_locking(place: &Path, naming: Naming) -> Finding {
     let name = place.display();
     match locking::try_locking(place, naming) {

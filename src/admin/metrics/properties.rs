@@ -1,15 +1,15 @@
-//! What holds of event logs, for any bytes.
+//! Properties of the event log that must hold for any input.
 
 use super::{EventCounts, count_events_in, parse_events};
 use crate::lock::events;
 use crate::properties::{somewhere, texts};
 use std::collections::BTreeMap;
 
-/// Checks that it does.
+/// Checks the properties with `bytes` as a log, and as the values of an event.
 ///
 /// # Panics
 ///
-/// Where it does not.
+/// Panics if a property does not hold.
 pub fn check_event_log(bytes: &[u8]) {
     are_counts(&count(bytes), bytes.len());
 
@@ -17,7 +17,7 @@ pub fn check_event_log(bytes: &[u8]) {
     let mut value = || values.next().unwrap_or_default();
     let (label, path, command) = (value(), value(), value());
     let line = events::properties::format_acquired(&label, &path, &command);
-    // One line, of which each part comes back, whatever is in it; long ones are cut.
+    // An event is one line, from which each value can be read. Long values are truncated.
     assert!(line.len() < events::MAX_LINE && !line.contains('\n'), "{line}");
     let [event] = &parse_events(line.as_bytes())[..] else { panic!("not one event: {line}") };
     for (key, text) in [("lock", &label), ("path", &path), ("command", &command)] {
@@ -25,7 +25,7 @@ pub fn check_event_log(bytes: &[u8]) {
         assert!(read == text || read.strip_suffix('…').is_some_and(|begin| text.starts_with(begin)), "{read:?}");
     }
     let read = event["lock"].as_str().expect("a text").to_owned();
-    // What a full disk cut, at whatever byte, takes no other line with it.
+    // If a full disk truncates a line at any byte, the other lines are still read.
     let cut = &line.as_bytes()[..somewhere(bytes, line.len() + 1)];
     let log = [cut, line.as_bytes(), b"\n", line.as_bytes(), b"\n", cut].concat();
     let counts = count(&log);
@@ -33,7 +33,7 @@ pub fn check_event_log(bytes: &[u8]) {
     assert_eq!(counts.len(), 1);
     assert_eq!(counts[&read].acquired, acquired, "cut to {}", cut.escape_ascii());
     assert!((counts[&read].waited - 1.5 * f64::from(u32::try_from(acquired).unwrap_or(0))).abs() < 0.001);
-    // And what is between the lines changes nothing of them.
+    // Other text between the lines does not change their counts.
     let among = [line.as_bytes(), b"\n", bytes, b"\n", line.as_bytes(), b"\n"].concat();
     let (alone, among) = (count(bytes), count(&among));
     assert_eq!(among[&read].acquired, 2 + alone.get(&read).map_or(0, |counts| counts.acquired));
@@ -43,7 +43,7 @@ fn count(log: &[u8]) -> BTreeMap<String, EventCounts> {
     count_events_in(log).expect("it is in memory")
 }
 
-/// A counter that goes down, or is not a number, is none.
+/// All counts are finite and plausible.
 fn are_counts(counts: &BTreeMap<String, EventCounts>, bytes: usize) {
     let mut sum = 0;
     for of in counts.values() {

@@ -1,4 +1,4 @@
-//! What holds of registries, for any bytes.
+//! Properties of the registry format that must hold for any input.
 
 use super::{HEAD, RegistryContents, is_row, parse_exclusion};
 use crate::number::ancestry::Ancestry;
@@ -13,16 +13,16 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// Checks that it does.
+/// Checks the properties with `bytes` as a registry, as its lines, and as the values of its rows.
 ///
 /// # Panics
 ///
-/// Where it does not.
+/// Panics if a property does not hold.
 pub fn check_registry(bytes: &[u8]) {
     if let Ok(contents) = RegistryContents::parse(bytes.to_vec()) {
         is_written_as_it_was_read(&contents, bytes);
     }
-    // Any lines, with the sum that makes them a registry: what another version of us may have written.
+    // The lines with a correct checksum: another version of this program may have written them.
     let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")).collect();
     let text = [HEAD, &lines.concat()].concat();
     let sealed = [&text[..], format!("end 0 {:016x}\n", compute_checksum(&text)).as_bytes()].concat();
@@ -35,7 +35,8 @@ pub fn check_registry(bytes: &[u8]) {
     keeps_all_values(bytes);
 }
 
-/// Nothing is lost, also of lines that are not understood; and what is understood is written again as it was.
+/// Contents that are written again are the same, also with unknown lines. Valid rows are formatted to the lines that
+/// they were parsed from.
 fn is_written_as_it_was_read(contents: &RegistryContents, bytes: &[u8]) {
     let again = contents.to_bytes();
     let end = |bytes: &[u8]| bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
@@ -44,7 +45,7 @@ fn is_written_as_it_was_read(contents: &RegistryContents, bytes: &[u8]) {
     let lines = || contents.lines().filter(|line| is_row(line));
     if let Some(rows) = contents.rows() {
         assert_eq!(rows.iter().flat_map(format_row).collect::<Vec<u8>>(), lines().collect::<Vec<_>>().concat());
-        // Who only looks at the numbers sees the same ones.
+        // The numbers that are read without parsing the rows are those of the rows.
         assert_eq!(contents.numbers(), Some(rows.iter().map(|row| row.number).collect()));
         let mut keys = HashSet::new();
         for row in rows.iter().take(64) {
@@ -56,7 +57,7 @@ fn is_written_as_it_was_read(contents: &RegistryContents, bytes: &[u8]) {
     }
 }
 
-/// A change is a change of one line.
+/// Each change affects one line.
 fn can_be_changed(mut contents: RegistryContents, bytes: &[u8]) {
     let before = contents.to_bytes();
     let Some(rows) = contents.rows() else { return };
@@ -84,7 +85,8 @@ fn can_be_changed(mut contents: RegistryContents, bytes: &[u8]) {
     }
 }
 
-/// Every line of a damaged one is saved, or counted as lost, or has nothing in it that we need; and nothing is there twice.
+/// Each line of a damaged registry is recovered, counted as lost, or irrelevant. No number and no key is recovered
+/// twice.
 fn saves_what_can_be_read(bytes: &[u8]) {
     let (contents, lost) = RegistryContents::recover(bytes);
     let rows = contents.rows().expect("only whole rows are saved");
@@ -114,7 +116,7 @@ fn without_meaning(line: &[u8]) -> bool {
     [&b"aba-lock-registry "[..], b"#", b"end "].iter().any(|begin| line.starts_with(begin)) || line == b"\n"
 }
 
-/// Any directory and any tag comes back.
+/// Every directory and every tag can be written and read again.
 fn keeps_all_values(bytes: &[u8]) {
     let mut contents = RegistryContents::default();
     let mut rows: Vec<Row> = Vec::new();
@@ -140,7 +142,7 @@ fn keeps_all_values(bytes: &[u8]) {
     assert_eq!(RegistryContents::recover(&contents.to_bytes()).1, 0);
 }
 
-/// Byte by byte: to a path, `/a//b` is `/a/b`.
+/// Keys are compared as bytes: as paths, `/a//b` and `/a/b` would be equal.
 fn key(row: &Row) -> (&Tag, &OsStr) {
     (&row.tag, row.directory.as_os_str())
 }

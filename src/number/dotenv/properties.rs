@@ -1,25 +1,25 @@
-//! What holds of files such as `.env`, for any bytes.
+//! Properties of the changes of `.env` files that must hold for any input.
 
 use super::{parse_setting, set_variables};
 use std::collections::HashMap;
 
-/// Checks that it does.
+/// Checks the properties with `bytes` as the content of a file.
 ///
 /// # Panics
 ///
-/// Where it does not.
+/// Panics if a property does not hold.
 pub fn check_dotenv(bytes: &[u8]) {
     let ours = [("WEB_PORT".to_owned(), 5000), ("DB_PORT".to_owned(), 5001)];
     let new = set_variables(bytes, &ours);
-    // Once more changes nothing: else the file would grow, or move, with each call.
+    // A second call changes nothing. Otherwise, the file would grow with each call.
     let again = set_variables(&new, &ours);
     assert_eq!(again.escape_ascii().to_string(), new.escape_ascii().to_string());
-    // With nothing to set, nothing is set, but that the last line is ended.
+    // Without variables, only a missing line ending is added.
     assert_eq!(set_variables(bytes, &[]).strip_prefix(bytes).map(<[u8]>::trim_ascii), Some(&b""[..]));
 
     let (old_lines, new_lines) = (lines(bytes), lines(&new));
     let is_ours = |line: &[u8]| parse_setting(line).is_some_and(|(name, _)| name == b"WEB_PORT" || name == b"DB_PORT");
-    // What is not ours stays, in its order and byte by byte; but the last line may get an end.
+    // The other lines stay the same, and in order. Only the last one may get a line ending.
     let theirs = |lines: &[&[u8]]| -> Vec<Vec<u8>> {
         let lines = lines.iter().filter(|line| !is_ours(line));
         lines.map(|line| [line.strip_suffix(b"\n").unwrap_or(line), b"\n"].concat()).collect()
@@ -36,7 +36,7 @@ pub fn check_dotenv(bytes: &[u8]) {
     for line in &new_theirs {
         assert!(old.any(|old| old == line), "{} came from nowhere", line.escape_ascii());
     }
-    // Only that may go with which a value of ours went on: nothing that somebody could have meant.
+    // Only the continuation of a replaced value may be removed, and only if it contains no setting and no comment.
     let meant = |lines: Vec<Vec<u8>>| -> Vec<Vec<u8>> {
         let is_meant = |line: &Vec<u8>| parse_setting(line).is_some() || line.trim_ascii_start().starts_with(b"#");
         lines.into_iter().filter(is_meant).collect()
@@ -48,7 +48,7 @@ pub fn check_dotenv(bytes: &[u8]) {
     assert!(old_theirs.len() == new_theirs.len() || ours_in_quotes, "a line is gone");
     assert_eq!(meant(old_theirs), meant(new_theirs));
 
-    // Where nothing is in quotes it is simple: each line of ours has its number, and there is one.
+    // Without quotes, each line that sets a variable has its number, and there is one for each variable.
     if !new.iter().any(|byte| b"\"'`".contains(byte)) {
         let mut found: HashMap<&[u8], usize> = HashMap::new();
         for (name, value) in new_lines.iter().filter_map(|line| parse_setting(line)) {
@@ -65,7 +65,7 @@ fn lines(text: &[u8]) -> Vec<&[u8]> {
     text.split_inclusive(|byte| *byte == b'\n').collect()
 }
 
-/// Without the end of the line.
+/// Removes the line ending.
 fn end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)

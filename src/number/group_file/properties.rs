@@ -1,4 +1,4 @@
-//! What holds of group files, for any bytes.
+//! Properties of the parser of group files that must hold for any input.
 
 use super::parse_group;
 use crate::base::names;
@@ -8,11 +8,11 @@ use crate::number::variable::{has_special_meaning, is_variable_name};
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-/// Checks that it does.
+/// Checks the properties with `bytes` as a group file, and as a list of tags.
 ///
 /// # Panics
 ///
-/// Where it does not.
+/// Panics if a property does not hold.
 pub fn check_group_file(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match parse_group(text) {
@@ -23,7 +23,7 @@ pub fn check_group_file(bytes: &[u8]) {
         }
         Err((line, what)) => {
             assert!((1..=text.lines().count().max(1)).contains(&line), "line {line}: {what}");
-            // It is printed, and the file may be anybody's.
+            // The description is printed, and any user may have written the file.
             assert!(!what.chars().any(char::is_control), "{what:?}");
         }
     }
@@ -36,7 +36,7 @@ pub fn check_group_file(bytes: &[u8]) {
     }
 }
 
-/// Reads a group that is right, and nothing else: to see how long that takes.
+/// Parses a valid group and checks nothing else, so that the time of the parser can be measured.
 #[cfg(test)]
 pub(crate) fn only_read(bytes: &[u8]) {
     let text = std::str::from_utf8(bytes).expect("a text");
@@ -51,7 +51,7 @@ fn ports() -> Pool {
     Pool::parse("ports").expect("a pool")
 }
 
-/// Each word of the file, but for comments, is one that was understood.
+/// Each word outside of comments was understood.
 fn says_all_that_is_there(text: &str, base: Option<u32>, wants: &[WantedNumber]) {
     let mut known: HashSet<String> =
         ["reservations", "services", "base", "offset", "preferred", "env", "---"].map(str::to_owned).into();
@@ -71,7 +71,7 @@ fn says_all_that_is_there(text: &str, base: Option<u32>, wants: &[WantedNumber])
     }
 }
 
-/// The same, written in another way.
+/// The same group in other notations is parsed to the same result.
 fn is_read_as_it_would_be_written(text: &str, base: Option<u32>, wants: &[WantedNumber]) {
     let mut block = "reservations:\n  services:\n".to_owned();
     for want in wants {

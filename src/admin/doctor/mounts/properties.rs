@@ -1,21 +1,21 @@
-//! What holds of the list of mounts, for any bytes.
+//! Properties of the parser of mounts that must hold for any input.
 
 use super::{assess_mount, decode_octal, parse_mount};
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 
-/// Checks that it does.
+/// Checks the properties with `bytes` as the list of mounts, and as the path of a mount point.
 ///
 /// # Panics
 ///
-/// Where it does not.
+/// Panics if a property does not hold.
 pub(crate) fn check_mounts(bytes: &[u8]) {
     for line in bytes.split(|byte| *byte == b'\n') {
         if let Some(mount) = parse_mount(line) {
             let _ = assess_mount(&mount);
         }
     }
-    // Any directory is found again, as the kernel writes it.
+    // Any path is parsed correctly in the encoding of the kernel.
     let mut path = "/".to_owned();
     for byte in bytes {
         if byte.is_ascii_graphic() && *byte != b'\\' {

@@ -5,13 +5,13 @@
 //!
 //! Start with [`acquire`], [`wait`] and [`holders`]. The modules in layers, each of which only imports from those above it:
 //!
-//! 1. [`error`], [`request`]: plain data
-//! 2. [`open`], [`record`], [`flock`]: a lock file, its content, and the ways of flock(1)
+//! 1. [`request`], [`error`]: plain data. An error contains [`deadlock::circle`], which imports nothing of this folder.
+//! 2. [`open`], [`record`], [`flock`]: the lock file, its content, and locks as flock(1) takes them
 //! 3. `peer`: recognizes other programs that lock
 //! 4. [`holders`]: the processes that hold a lock or wait for it
-//! 5. [`deadlock`], [`events`], [`clean`], [`kill`], [`pid_file`]: what follows from the holders
-//! 6. [`inherit`], [`keeper`], `ownership`, [`release`]: locks on descriptors that other processes share
-//! 7. [`wait`], [`acquire`]: blocking until a lock is granted, and the whole of an acquisition
+//! 5. [`deadlock`], [`events`], [`clean`], [`kill`], [`pid_file`]: the users of this knowledge
+//! 6. `ownership`, [`inherit`], [`keeper`], [`release`]: locks on descriptors that several processes share
+//! 7. [`wait`], [`acquire`]: blocking until a lock is granted, and the steps of an acquisition
 
 pub mod acquire;
 pub mod clean;

@@ -98,8 +98,7 @@ fn ancestors(process: u32) -> Vec<u32> {
 /// Returns the mode in which this very open file description already holds its lock.
 #[cfg(target_os = "linux")]
 pub(super) fn held_mode(file: &File) -> Option<Mode> {
-    let lock = lock_table::lock_of_descriptor(file.as_raw_fd())?;
-    Some(if lock.exclusive { Mode::Exclusive } else { Mode::Shared })
+    lock_table::lock_of_descriptor(file.as_raw_fd()).map(lock_table::KernelLock::mode)
 }
 
 /// Elsewhere the kernel does not say, but the script that handed the descriptor down does.

@@ -5,7 +5,7 @@
 
 use crate::lock::error::LockError;
 use crate::lock::events;
-use crate::os::proc::lock_table;
+use crate::os::proc::lock_table::{self, KernelLock};
 use crate::os::{self, Mode, leads_to};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
@@ -39,5 +39,5 @@ pub fn read_held_mode(fd: RawFd, path: &Path) -> Result<Option<Mode>, LockError>
     }
     let lock = lock_table::try_lock_of_descriptor(file.as_raw_fd());
     let lock = lock.map_err(|source| LockError::Unknown { fd, path: path.to_owned(), source })?;
-    Ok(lock.map(|lock| if lock.exclusive { Mode::Exclusive } else { Mode::Shared }))
+    Ok(lock.map(KernelLock::mode))
 }

@@ -7,7 +7,6 @@ use super::belief::{Sight, judge_record};
 use super::holder::Holder;
 use super::lock_file::{identify_file, identify_file_in};
 use super::state::{Belief, BlindSpot, Holding, LockState};
-use super::waiter::mode_of_lock;
 use crate::base::names::LockName;
 use crate::lock::peer;
 use crate::lock::record::{self, Content, Record};
@@ -255,7 +254,7 @@ fn build_holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Rec
     holders.sort_by_key(|holder| holder.inherited == Some(true));
     let has_helper = holders.iter().any(|holder| peer::is_recording_helper(holder.pid));
     Holding {
-        mode: mode_of_lock(lock),
+        mode: lock.mode(),
         holders,
         record,
         changes_hands: false,

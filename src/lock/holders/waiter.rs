@@ -33,14 +33,10 @@ impl Waiter {
             pid,
             command: process::command_line(pid),
             user: process::user_of(pid).map(process::user_name).unwrap_or_default(),
-            mode: mode_of_lock(lock),
+            mode: lock.mode(),
             script: peer::find_script(pid).map(|script| (script, process::command_line(script))),
             terminal: seen.and_then(|seen| seen.terminal_name()),
             age: seen.filter(|_| peer::has_name_of_lock_program(pid)).and_then(|seen| seen.age()),
         }
     }
-}
-
-pub(super) fn mode_of_lock(lock: KernelLock) -> Mode {
-    if lock.exclusive { Mode::Exclusive } else { Mode::Shared }
 }

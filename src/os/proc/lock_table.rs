@@ -33,6 +33,14 @@ pub struct KernelLock {
     pub exclusive: bool,
 }
 
+impl KernelLock {
+    /// Returns the mode in which the lock is held or asked for.
+    #[must_use]
+    pub fn mode(self) -> Mode {
+        if self.exclusive { Mode::Exclusive } else { Mode::Shared }
+    }
+}
+
 /// A file as the kernel names it in the table: the device number (major and minor) and the inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileId {

@@ -7,16 +7,16 @@
 //! which its path leads. It is not promised that no process removes the file afterwards. In that case the next caller creates
 //! a new file and locks that, so there are two holders. No lock on a file can prevent this.
 //!
-//! # Kills
+//! # Killed processes
 //!
-//! | killed | state that it leaves | effect on the next caller |
+//! | killed process | state that it leaves | effect on the next caller |
 //! |---|---|---|
-//! | after opening the file | the file is not locked | it acquires the lock |
-//! | after locking, before writing the record | the record of an earlier holder; the lock is held while a descriptor is open | it gets the holder from the kernel, and does not believe the record, because the kernel names another locker |
-//! | while the record is written | an incomplete record | the same |
-//! | the helper of a script, by a signal, while it waits for the next of several locks | none: it releases those that it has acquired. After SIGKILL they stay locked until the shell library closes their descriptors, at the latest when it is called again | it waits for that long |
+//! | the helper, after opening the file | the file is not locked | it acquires the lock |
+//! | the helper, after locking and before writing the record | the record of an earlier holder; the lock is held while a descriptor is open | it gets the holder from the kernel, and does not believe the record, because the kernel names another locker |
+//! | the helper, while it writes the record | an incomplete record | the same |
+//! | the helper of a script, while it waits for the next of several locks | none: it releases those that it has acquired. After SIGKILL they stay locked until the shell library closes their descriptors, at the latest when it is called again | it waits for that long |
 //! | a script whose helper waits | none: the helper gets a signal and exits | it is not blocked by a waiter without a script |
-//! | the helper after locking, before it reports success | the descriptor of the script holds the lock | the lock is free once the shell library has closed the descriptor, which it does after every exit status but 0 |
+//! | the helper of a script, after locking and before it reports success | the descriptor of the script holds the lock | the lock is free once the shell library has closed the descriptor, which it does after every exit status but 0 |
 //!
 //! # Several locks
 //!

@@ -3,6 +3,8 @@
 //! [`acquire`](super::acquire) and the tasks call this for a lock that another process holds. While the first thread waits,
 //! a second one ([`os::with_companion`]) reports the wait to the user and searches for deadlocks.
 //!
+//! # The order of waiters
+//!
 //! The kernel keeps the exclusive waiters of a lock in the order in which they began to wait (`__locks_insert_block` in its
 //! `fs/locks.c`). A release does not hand the lock over. It wakes the first waiter, which then tries again:
 //!
@@ -11,6 +13,8 @@
 //! 3. N, which does not wait yet, tries the lock before B runs, and gets it. B waits again, still before C.
 //!
 //! A shared request is granted while only shared locks are held, even if an exclusive request waits.
+//!
+//! # Two threads
 //!
 //! A waiter that is interrupted goes back to the end of the queue. That is why the first thread does nothing but wait. The
 //! second thread never takes the lock. It starts after a moment, because most waits are over by then, and takes no step after

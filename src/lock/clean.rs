@@ -1,4 +1,4 @@
-//! The removal of lock files that no process uses, while other processes may begin to use them.
+//! The removal of lock files that no process uses (`aba-lock clean`), while other processes may begin to use them.
 //!
 //! `clean` never removes a file whose lock is held, so there are never two holders. It never causes the error "already
 //! running", although it holds the lock for an instant. It does three things in this order:
@@ -65,7 +65,6 @@ pub enum Fate<E = LockError> {
     Removed,
     /// With [`CleanRule::dry_run`]: it would be removed, unless a process that cannot be seen from here holds the lock.
     Depends,
-    /// It was kept.
     Left(KeepReason),
     /// It could not be removed.
     Failed(E),
@@ -74,9 +73,7 @@ pub enum Fate<E = LockError> {
 /// The reason why `clean` keeps something.
 #[derive(Debug)]
 pub enum KeepReason {
-    /// The file does not exist.
     Missing,
-    /// The lock is held.
     Held(Box<Holding>),
     /// The last holder ran on another machine, or in a pid namespace that cannot be seen from here, and may still hold
     /// the lock.

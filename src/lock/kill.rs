@@ -1,4 +1,4 @@
-//! The forced release of a lock (`unlock --kill`): its holders are ended by signals.
+//! The forced release of a lock for `aba-lock unlock --kill`: its holders are ended by signals.
 //!
 //! The processes to end are those that hold the lock at the beginning, and those that they start afterwards, which
 //! inherit it. The next process that acquires the lock is not signalled, because the lock has been released by then. A
@@ -83,7 +83,6 @@ pub fn parse_signal(text: &str) -> Option<i32> {
 /// The signals for the holders.
 #[derive(Debug, Clone, Copy)]
 pub struct KillPlan {
-    /// The first signal.
     pub signal: i32,
     /// The time between the first signal and SIGKILL.
     pub grace: Duration,
@@ -92,11 +91,9 @@ pub struct KillPlan {
 /// A process that was signalled.
 #[derive(Debug)]
 pub struct SignalledProcess {
-    /// The pid.
     pub pid: u32,
     /// The command line, quoted for a shell.
     pub command: String,
-    /// The name of the user.
     pub user: String,
     /// True if SIGKILL was sent.
     pub killed: bool,
@@ -109,7 +106,6 @@ pub struct SignalledProcess {
 pub struct ForcedRelease {
     /// The processes that were signalled, in the order in which they were found.
     pub signalled: Vec<SignalledProcess>,
-    /// The outcome for the lock.
     pub outcome: ReleaseOutcome,
 }
 
@@ -135,7 +131,6 @@ pub enum Refusal {
     NotAllowed(SignalledProcess, io::Error),
     /// `/proc` belongs to another pid namespace, so its pids mean nothing here.
     OtherProc,
-    /// `/proc` is not mounted.
     NoProc,
 }
 
@@ -199,7 +194,7 @@ struct Victim {
     process: os::Process,
     command: String,
     user: String,
-    asked: bool,
+    signalled: bool,
     killed: bool,
 }
 
@@ -246,13 +241,12 @@ impl<'a> HolderRelease<'a> {
         }
     }
 
-    /// Adds a holder.
     fn add(&mut self, opener: &LockingProcess) {
         let Some(seen) = process::read_stat(opener.pid) else { return };
         let Some(process) = os::Process::open(opener.pid, seen.start) else { return };
         let (command, user) = (process::command_line(opener.pid), process::user_name(opener.uid));
-        let (asked, killed) = (false, false);
-        self.victims.push(Victim { pid: opener.pid, start: seen.start, process, command, user, asked, killed });
+        let (signalled, killed) = (false, false);
+        self.victims.push(Victim { pid: opener.pid, start: seen.start, process, command, user, signalled, killed });
     }
 
     fn find_victim(&self, opener: &LockingProcess) -> Option<usize> {
@@ -313,11 +307,11 @@ impl<'a> HolderRelease<'a> {
     /// Sends the first signal, once, and SIGKILL if `kills`.
     fn signal(&mut self, index: usize, signal: i32, kills: bool) {
         let (file, victim) = (self.file, &mut self.victims[index]);
-        if !victim.asked {
-            victim.asked = victim.send(file, signal);
+        if !victim.signalled {
+            victim.signalled = victim.send(file, signal);
             victim.killed = signal == KILL;
             // A stopped process acts on the signal only after SIGCONT.
-            if victim.asked {
+            if victim.signalled {
                 victim.send(file, libc::SIGCONT);
             }
         }
@@ -342,12 +336,14 @@ impl<'a> HolderRelease<'a> {
     fn finish(self, outcome: ReleaseOutcome) -> ForcedRelease {
         // A process closes its files a moment before it has ended.
         let begin = Instant::now();
-        for victim in self.victims.iter().filter(|victim| victim.asked && matches!(outcome, ReleaseOutcome::Released)) {
+        for victim in
+            self.victims.iter().filter(|victim| victim.signalled && matches!(outcome, ReleaseOutcome::Released))
+        {
             while !victim.has_ended() && begin.elapsed() < EXIT_TIMEOUT {
                 os::wait_for_any(&[&victim.process], EXIT_TIMEOUT);
             }
         }
-        let signalled = self.victims.iter().filter(|victim| victim.asked).map(Victim::report).collect();
+        let signalled = self.victims.iter().filter(|victim| victim.signalled).map(Victim::report).collect();
         ForcedRelease { signalled, outcome }
     }
 }

@@ -1,4 +1,4 @@
-//! Pid files: the pid of the process that holds a lock, for tools that read such a file.
+//! Pid files: the pid of the process that holds a lock, for tools that read such a file (`lock --pid-file`).
 //!
 //! A pid file only names the process for which it was written. It is removed by the process that notices the end of
 //! that process: by the helper that waits for its command, or by the shell library when it releases the lock or its

@@ -45,19 +45,9 @@ pub enum Awaited {
     Lock(String),
     /// The process `writer` waits until `reader` reads from a pipe. The holder of the lock is the writer, or waits for
     /// the writer.
-    Reader {
-        /// The process that waits.
-        writer: u32,
-        /// The process that does not read.
-        reader: u32,
-    },
+    Reader { writer: u32, reader: u32 },
     /// The process `reader` waits until `writer` writes into a pipe, or closes it.
-    Writer {
-        /// The process that waits.
-        reader: u32,
-        /// The process that does not write.
-        writer: u32,
-    },
+    Writer { reader: u32, writer: u32 },
 }
 
 impl Circle {

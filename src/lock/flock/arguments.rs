@@ -25,9 +25,7 @@ use std::os::unix::ffi::OsStrExt;
 /// The request that the arguments make.
 #[derive(Debug)]
 pub enum FlockArguments {
-    /// Print the help.
     Help,
-    /// Print the version.
     Version,
     /// Lock or unlock.
     Lock(Box<FlockCall>),
@@ -36,9 +34,7 @@ pub enum FlockArguments {
 /// A call of flock(1) that locks or unlocks.
 #[derive(Debug)]
 pub struct FlockCall {
-    /// The file or the descriptor.
     pub target: FlockTarget,
-    /// The options.
     pub options: FlockOptions,
     /// The range to lock by fcntl(2). `None`: the file is locked by flock(2).
     pub range: Option<ByteRange>,
@@ -69,10 +65,9 @@ pub struct FlockOptions {
     fd: Option<i32>,
 }
 
-/// The file or descriptor to lock.
 #[derive(Debug)]
 pub enum FlockTarget {
-    /// The path of a file or directory.
+    /// The path of a file or a directory.
     File(OsString),
     /// A descriptor that is inherited from the caller.
     Descriptor(i32),
@@ -87,16 +82,12 @@ pub enum FlockCommand {
     Shell(OsString),
 }
 
-/// An error in the arguments.
 #[derive(Debug)]
 pub enum FlockUsageError {
-    /// There are no arguments.
     NoArguments,
     /// Neither a file nor a descriptor is given.
     NoTarget,
-    /// An unknown option of one letter.
     UnknownLetter(u8),
-    /// An unknown long option.
     UnknownName(OsString),
     /// An abbreviation of several long options, and their names.
     Ambiguous(OsString, Vec<&'static str>),

@@ -37,7 +37,7 @@ const MAX_OPENS: u32 = 1000;
 pub struct FlockOperation {
     /// The mode of the lock. `None`: unlock.
     pub mode: Option<Mode>,
-    /// The wait if another process holds the lock.
+    /// The wait while another process holds the lock.
     pub wait: Wait,
     /// The range to lock by fcntl(2). `None`: the whole file is locked by flock(2).
     pub range: Option<ByteRange>,

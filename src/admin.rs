@@ -1,4 +1,4 @@
-//! What administrators use: [`doctor`] checks the machine and the installed files, and [`metrics`] counts locks and
+//! Commands for administrators: [`doctor`] checks the machine and the installed files, and [`metrics`] counts locks and
 //! events.
 
 pub mod doctor;

@@ -49,7 +49,7 @@ mod tests {
     //! `PROPTEST_CASES` makes them more, `PROPTEST_RNG_SEED` others. What breaks a promise is made as small as it goes, and
     //! printed.
 
-    use crate::number::group_file::properties::only_read;
+    use crate::number::group_file::properties::parse_only;
     use proptest::collection::vec;
     use proptest::prelude::*;
     use proptest::sample::{Index, select};
@@ -157,10 +157,10 @@ mod tests {
         const SIZE: usize = 1 << 19;
         const LITTLE: Duration = Duration::from_millis(100);
         let long: [Long; 12] = [
-            ("services", only_read, |n| {
+            ("services", parse_only, |n| {
                 format!("{}    s{n}:\n", if n == 0 { "reservations:\n  services:\n" } else { "" })
             }),
-            ("tags", only_read, |n| format!("{}s{n}", if n == 0 { "" } else { "," })),
+            ("tags", parse_only, |n| format!("{}s{n}", if n == 0 { "" } else { "," })),
             ("exclusions", super::registry, |n| format!("exclude {n}\n")),
             ("rows", super::registry, |n| format!("{n} 1 2 - - /d{n}\n")),
             ("rows of one key", super::registry, |n| format!("{n} 1 2 - web /new\n")),

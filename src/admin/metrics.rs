@@ -52,7 +52,7 @@ pub struct EventCounts {
 /// be read, and [`LockError::Blind`] if `/proc` is missing.
 pub fn measure_locks(store: &Store) -> Result<Vec<LockMetrics>, LockError> {
     store.can_be_listed()?;
-    let one = |(name, state): (LockName, LockState)| LockMetrics {
+    let measure = |(name, state): (LockName, LockState)| LockMetrics {
         name: name.to_string(),
         held: match state.availability() {
             Availability::Held => Some(true),
@@ -69,23 +69,23 @@ pub fn measure_locks(store: &Store) -> Result<Vec<LockMetrics>, LockError> {
     if states.iter().any(|(_, state)| state.blind_spot == Some(BlindSpot::Proc)) {
         return Err(LockError::Blind);
     }
-    Ok(states.into_iter().map(one).collect())
+    Ok(states.into_iter().map(measure).collect())
 }
 
 /// Counts the events in a log. The keys are the names of locks, or the paths of lock files without a name. Returns an
 /// empty map if the log does not exist.
 pub fn count_events(log: &Path) -> Result<BTreeMap<String, EventCounts>, FileError> {
-    let cannot = |source| FileError::NoFile { label: log.display().to_string(), source };
+    let fail = |source| FileError::NoFile { label: log.display().to_string(), source };
     // Without O_NONBLOCK, opening a FIFO would block.
     let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(log) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        opened => opened.map_err(cannot)?,
+        opened => opened.map_err(fail)?,
     };
-    let kind = file.metadata().map_err(cannot)?.file_type();
+    let kind = file.metadata().map_err(fail)?.file_type();
     if !kind.is_file() {
         return Err(FileError::NotAFile { label: log.display().to_string(), kind: word_for(kind) });
     }
-    count_events_in(BufReader::new(file)).map_err(cannot)
+    count_events_in(BufReader::new(file)).map_err(fail)
 }
 
 fn count_events_in(log: impl BufRead) -> io::Result<BTreeMap<String, EventCounts>> {

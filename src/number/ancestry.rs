@@ -27,8 +27,8 @@ impl Ancestry {
             if (here.device, here.mount) != (below.device, below.mount) {
                 break;
             }
-            let Some(word) = hash_directory(&here) else { break };
-            above.push(word);
+            let Some(hash) = hash_directory(&here) else { break };
+            above.push(hash);
             below = here;
         }
         Ok(Self { above })
@@ -40,8 +40,8 @@ impl Ancestry {
         if text == "-" {
             return Some(Self::default());
         }
-        let word = |word: &str| if word.len() == 8 { u32::from_str_radix(word, 16).ok() } else { None };
-        Some(Self { above: text.split('.').map(word).collect::<Option<_>>()? })
+        let parse = |word: &str| if word.len() == 8 { u32::from_str_radix(word, 16).ok() } else { None };
+        Some(Self { above: text.split('.').map(parse).collect::<Option<_>>()? })
     }
 }
 
@@ -50,15 +50,15 @@ impl fmt::Display for Ancestry {
         if self.above.is_empty() {
             return f.write_str("-");
         }
-        for (at, word) in self.above.iter().enumerate() {
-            write!(f, "{}{word:08x}", if at == 0 { "" } else { "." })?;
+        for (at, hash) in self.above.iter().enumerate() {
+            write!(f, "{}{hash:08x}", if at == 0 { "" } else { "." })?;
         }
         Ok(())
     }
 }
 
-/// Returns a hash that identifies a directory. Returns `None` if a later directory could get the same numbers, because
-/// the file system gives no creation time or generation.
+/// Returns a hash that identifies a directory. Returns `None` if neither its creation time nor the number of its file
+/// system is known: a later directory could then get the same device and inode.
 fn hash_directory(directory: &Identity) -> Option<u32> {
     let origin = directory.origin?;
     let mut sum = 0xcbf2_9ce4_8422_2325_u64;
@@ -77,12 +77,12 @@ fn hash_directory(directory: &Identity) -> Option<u32> {
 /// if the path now leads through a symbolic link (which may point to another disk).
 #[must_use]
 pub fn has_vanished(directory: &Path, ancestry: &Ancestry) -> bool {
-    let above = directory.ancestors().map(|path| (path, fs::symlink_metadata(path))).enumerate();
-    let left =
-        above.skip_while(|(_, (_, found))| matches!(found, Err(error) if error.kind() == io::ErrorKind::NotFound));
-    let Some((at, (left, Ok(_)))) = left.into_iter().next() else { return false };
+    let ancestors = directory.ancestors().map(|path| (path, fs::symlink_metadata(path))).enumerate();
+    let mut existing =
+        ancestors.skip_while(|(_, (_, found))| matches!(found, Err(error) if error.kind() == io::ErrorKind::NotFound));
+    let Some((at, (deepest, Ok(_)))) = existing.next() else { return false };
     let was = at.checked_sub(1).and_then(|at| ancestry.above.get(at));
     was.is_some()
-        && fs::canonicalize(left).is_ok_and(|real| real == left)
-        && os::identity(left).is_ok_and(|left| hash_directory(&left).as_ref() == was)
+        && fs::canonicalize(deepest).is_ok_and(|real| real == deepest)
+        && os::identity(deepest).is_ok_and(|identity| hash_directory(&identity).as_ref() == was)
 }

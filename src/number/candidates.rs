@@ -22,7 +22,7 @@ pub struct NumberRequest {
 
 /// The numbers of a requested range, with the results of their checks.
 pub(super) struct Candidates<'a> {
-    pub(super) ask: &'a NumberRequest,
+    pub(super) request: &'a NumberRequest,
     leases: &'a Leases,
     excluded: Vec<NumberRange>,
     /// One bit for each number of the range.
@@ -34,38 +34,40 @@ pub(super) struct Candidates<'a> {
 }
 
 impl<'a> Candidates<'a> {
-    pub(super) fn new(registry: &'a Registry, ask: &'a NumberRequest) -> Result<Self, NumberError> {
+    pub(super) fn new(registry: &'a Registry, request: &'a NumberRequest) -> Result<Self, NumberError> {
         let numbers = registry.contents.numbers().ok_or_else(|| registry.make_damage_error())?;
         let mut excluded = registry.contents.exclusions();
-        excluded.extend_from_slice(&ask.exclude);
-        let size = (ask.range.last - ask.range.first) as usize / 64 + 1;
+        excluded.extend_from_slice(&request.exclude);
+        let size = (request.range.last - request.range.first) as usize / 64 + 1;
         let mut candidates = Self {
-            ask,
+            request,
             leases: &registry.leases,
             excluded,
             reserved: vec![0; size],
             known: HashMap::new(),
             unusable_locks: Vec::new(),
         };
-        for number in numbers.into_iter().filter(|number| ask.range.contains(*number)) {
+        for number in numbers.into_iter().filter(|number| request.range.contains(*number)) {
             candidates.mark_reserved(number);
         }
         Ok(candidates)
     }
 
     fn locate_bit(&self, number: u32) -> (usize, u64) {
-        let at = (number - self.ask.range.first) as usize;
+        let at = (number - self.request.range.first) as usize;
         (at / 64, 1 << (at % 64))
     }
 
+    /// Makes a number unavailable for the rest of the plan.
     pub(super) fn mark_reserved(&mut self, number: u32) {
         let (word, bit) = self.locate_bit(number);
         self.reserved[word] |= bit;
     }
 
+    /// Returns the reason why a number is not available, or `None` if it is available.
     pub(super) fn find_obstacle(&mut self, number: u32) -> Result<Option<Unavailable>, NumberError> {
-        if !self.ask.range.contains(number) {
-            return Ok(Some(Unavailable::OutOfRange(self.ask.range)));
+        if !self.request.range.contains(number) {
+            return Ok(Some(Unavailable::OutOfRange(self.request.range)));
         }
         let (word, bit) = self.locate_bit(number);
         if self.reserved[word] & bit != 0 {
@@ -77,9 +79,9 @@ impl<'a> Candidates<'a> {
         if let Some(known) = self.known.get(&number) {
             return Ok(known.clone());
         }
-        let why = match self.leases.is_leased(number) {
+        let reason = match self.leases.is_leased(number) {
             Ok(true) => Some(Unavailable::Leased),
-            Ok(false) => self.ask.probe.probe_number(number)?,
+            Ok(false) => self.request.probe.probe_number(number)?,
             // A number that cannot be locked must not prevent the use of the others.
             Err(NumberError::Lock(LockError::NotRegular { path, kind })) => {
                 self.unusable_locks.push(path);
@@ -87,8 +89,8 @@ impl<'a> Candidates<'a> {
             }
             Err(error) => return Err(error),
         };
-        self.known.insert(number, why.clone());
-        Ok(why)
+        self.known.insert(number, reason.clone());
+        Ok(reason)
     }
 
     /// Returns the first number that prevents a group from starting at `base`, with the reason. Returns `None` if the
@@ -100,18 +102,19 @@ impl<'a> Candidates<'a> {
     ) -> Result<Option<(u32, Unavailable)>, NumberError> {
         for offset in offsets {
             let Some(number) = base.checked_add(*offset) else {
-                return Ok(Some((u32::MAX, Unavailable::OutOfRange(self.ask.range))));
+                return Ok(Some((u32::MAX, Unavailable::OutOfRange(self.request.range))));
             };
-            if let Some(why) = self.find_obstacle(number)? {
-                return Ok(Some((number, why)));
+            if let Some(reason) = self.find_obstacle(number)? {
+                return Ok(Some((number, reason)));
             }
         }
         Ok(None)
     }
 
+    /// Counts the reasons over the whole range, for the message that no number is available.
     pub(super) fn count_obstacles(&mut self) -> Result<Tally, NumberError> {
         let mut tally = Tally::default();
-        for number in self.ask.range.first..=self.ask.range.last {
+        for number in self.request.range.first..=self.request.range.last {
             *match self.find_obstacle(number)? {
                 Some(Unavailable::Reserved(_) | Unavailable::OutOfRange(_) | Unavailable::HasOther(_)) => {
                     &mut tally.reserved

@@ -10,9 +10,9 @@
 //!
 //! The first line contains the version. A file of another version is not read any further. A row contains the number,
 //! the times of the reservation and of the last use in seconds since 1970, the [ancestry](super::ancestry) of the
-//! directory or `-`, the tag or `-`, and the escaped directory. The last line contains the number of
-//! rows and a checksum over all lines before it, which detects truncation and changes by other programs. The checksum
-//! is no protection from malice: a process that can write the file can do anything.
+//! directory or `-`, the tag or `-`, and the escaped directory. The last line contains the number of rows and a
+//! checksum over all lines before it, which detects truncation and changes by other programs. The checksum is no
+//! protection from malice: a process that can write the file can do anything.
 //!
 //! The contents stay one text, and most lines are never parsed. A row is found by the end of its line, so that ten
 //! thousand rows cost little more than ten.
@@ -253,27 +253,27 @@ mod tests {
     use std::os::unix::ffi::OsStringExt;
     use std::path::PathBuf;
 
-    fn row_of(number: u32, tag: &str, directory: &[u8]) -> Row {
+    fn make_row(number: u32, tag: &str, directory: &[u8]) -> Row {
         let tag = if tag.is_empty() { Tag::default() } else { Tag::parse(tag).unwrap() };
         let directory = PathBuf::from(OsString::from_vec(directory.to_vec()));
         Row { number, created: 1, used: 2, ancestry: Ancestry::parse("0000000a.ffffffff").unwrap(), tag, directory }
     }
 
     #[test]
-    fn any_directory_survives() {
+    fn any_directory_can_be_written_and_read_again() {
         let mut contents = RegistryContents::default();
         let all: Vec<u8> = std::iter::once(b'/').chain(1..=255).collect();
-        let odd: [&[u8]; 7] = [b"/", b"/a b", b"/a\nb\tc", b"/\xff\xfe", "/ä ö".as_bytes(), b"/a\\040b", &all];
-        for (at, directory) in (0_u32..).zip(odd) {
-            contents.insert(&row_of(at, "", directory));
-            contents.insert(&row_of(100 + at, "web", directory));
+        let directories: [&[u8]; 7] = [b"/", b"/a b", b"/a\nb\tc", b"/\xff\xfe", "/ä ö".as_bytes(), b"/a\\040b", &all];
+        for (at, directory) in (0_u32..).zip(directories) {
+            contents.insert(&make_row(at, "", directory));
+            contents.insert(&make_row(100 + at, "web", directory));
         }
         let again = RegistryContents::parse(contents.to_bytes()).unwrap();
         assert_eq!(again.to_bytes(), contents.to_bytes());
-        for (at, directory) in (0_u32..).zip(odd) {
+        for (at, directory) in (0_u32..).zip(directories) {
             assert_eq!(
-                again.find(&Tag::default(), &row_of(0, "", directory).directory),
-                Some(row_of(at, "", directory))
+                again.find(&Tag::default(), &make_row(0, "", directory).directory),
+                Some(make_row(at, "", directory))
             );
         }
         assert_eq!(again.rows().unwrap().len(), 14);
@@ -281,10 +281,10 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_or_changed_registry_is_seen_at_every_byte() {
+    fn truncation_and_changes_are_detected_at_every_byte() {
         let mut contents = RegistryContents::default();
         for number in 0..5 {
-            contents.insert(&row_of(number, "t", format!("/home/{number}").as_bytes()));
+            contents.insert(&make_row(number, "t", format!("/home/{number}").as_bytes()));
         }
         contents.add_exclusion(NumberRange { first: 6, last: 9 });
         let whole = contents.to_bytes();
@@ -304,11 +304,11 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_read_of_a_damaged_registry_is_taken_and_nothing_twice() {
+    fn readable_rows_of_a_damaged_registry_are_recovered_once() {
         let mut contents = RegistryContents::default();
         contents.add_exclusion(NumberRange { first: 6, last: 9 });
         for number in 0..5 {
-            contents.insert(&row_of(number, "t", format!("/home/{number}").as_bytes()));
+            contents.insert(&make_row(number, "t", format!("/home/{number}").as_bytes()));
         }
         let mut text = contents.to_bytes();
         text.truncate(text.len() - 35);
@@ -320,14 +320,14 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_told_from_damage() {
-        let why = |text: &[u8]| RegistryContents::parse(text.to_vec()).err();
-        assert_eq!(why(b"aba-lock-registry 1 x\n"), Some(UnreadableRegistry::Version("1".into())));
-        assert_eq!(why(b"aba-lock-registry 12\nnew\n"), Some(UnreadableRegistry::Version("12".into())));
+    fn another_version_is_distinguished_from_damage() {
+        let find_error = |text: &[u8]| RegistryContents::parse(text.to_vec()).err();
+        assert_eq!(find_error(b"aba-lock-registry 1 x\n"), Some(UnreadableRegistry::Version("1".into())));
+        assert_eq!(find_error(b"aba-lock-registry 12\nnew\n"), Some(UnreadableRegistry::Version("12".into())));
         for damaged in
             [&b""[..], b"\0\0\0", b"aba-lock-registry x\n", b"aba-lock-registry 2 \n", b"aba-lock-registry 2\n"]
         {
-            assert_eq!(why(damaged), Some(UnreadableRegistry::Damaged));
+            assert_eq!(find_error(damaged), Some(UnreadableRegistry::Damaged));
         }
     }
 }

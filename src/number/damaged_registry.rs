@@ -50,8 +50,8 @@ pub fn recover_registry(
     let (mut contents, mut lost) = RegistryContents::recover(&bytes);
     // This is the copy that `save_copy` made, of this registry or of an earlier one: a user may have emptied the
     // registry since then.
-    let beside = add_suffix(&path, ".damaged");
-    let other = read_path(&beside).ok().filter(|other| *other != bytes);
+    let copy = add_suffix(&path, ".damaged");
+    let other = read_path(&copy).ok().filter(|other| *other != bytes);
     let is_empty = |contents: &RegistryContents| contents.numbers().is_none_or(|numbers| numbers.is_empty());
     let mut earlier = None;
     if let (true, Some(other)) = (is_empty(&contents), &other) {
@@ -66,9 +66,9 @@ pub fn recover_registry(
     let rows = contents.numbers().map_or(0, |numbers| numbers.len());
     write_contents(edit, &contents, Some(OsStr::from_bytes(&suffix)))?;
     if let Some(earlier) = &earlier {
-        let _ = replace::rename_if_exists(&beside, earlier);
-    } else if read_path(&beside).is_ok_and(|beside| beside == bytes) {
-        let _ = fs::remove_file(&beside);
+        let _ = replace::rename_if_exists(&copy, earlier);
+    } else if read_path(&copy).is_ok_and(|copy| copy == bytes) {
+        let _ = fs::remove_file(&copy);
     }
     Ok(Some(RecoveredRegistry { rows, lost, kept, earlier }))
 }
@@ -95,7 +95,8 @@ pub(super) fn save_copy(path: &Path) -> Option<PathBuf> {
 fn find_free_name(path: &Path, nth: usize) -> PathBuf {
     let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     let names = (1_u32..).map(|at| if at == 1 { now.clone() } else { format!("{now}-{at}") });
-    let mut free = names.map(|name| add_suffix(path, &format!(".damaged-{name}")));
-    let mut free = free.by_ref().filter(|name| fs::symlink_metadata(name).is_err());
+    let mut free = names
+        .map(|name| add_suffix(path, &format!(".damaged-{name}")))
+        .filter(|name| fs::symlink_metadata(name).is_err());
     free.nth(nth - 1).unwrap_or_else(|| add_suffix(path, ".damaged-before"))
 }

@@ -20,6 +20,7 @@ pub fn set_variables(old: &[u8], variables: &[(String, u32)]) -> Vec<u8> {
     }
 }
 
+/// Replaces and appends lines, without a second look at the result.
 fn set_once(old: &[u8], variables: &[(String, u32)]) -> Vec<u8> {
     let mut new = Vec::with_capacity(old.len() + 64);
     let mut missing: Vec<&(String, u32)> = variables.iter().collect();
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn our_lines_are_replaced_and_the_others_stay() {
+    fn lines_of_the_variables_are_replaced_and_others_stay() {
         assert_eq!(set(""), "WEB_PORT=5000\nDB_PORT=5001\n");
         assert_eq!(set("A=1\nWEB_PORT=1\nB=2"), "A=1\nWEB_PORT=5000\nB=2\nDB_PORT=5001\n");
         assert_eq!(set("export WEB_PORT = 'x' # y\n"), "export WEB_PORT =5000\nDB_PORT=5001\n");
@@ -127,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_quotes_over_several_lines_is_not_ours() {
+    fn quoted_text_on_several_lines_is_kept() {
         let key = "KEY=\"a\nWEB_PORT=1\n\\\"\nb\"\n";
         assert_eq!(set(key), format!("{key}WEB_PORT=5000\nDB_PORT=5001\n"));
         assert_eq!(set("WEB_PORT='1\n2'\nDB_PORT=\"x\"\n"), "WEB_PORT=5000\nDB_PORT=5001\n");
     }
 
     #[test]
-    fn a_quote_that_does_not_close_ends_with_its_line() {
+    fn a_value_with_an_unbalanced_quote_ends_with_its_line() {
         let rest = "API_KEY=sk\nNAME=it\n# end\n";
         for value in ["\"3000", "'", "`", "\"a\\\""] {
             assert_eq!(set(&format!("WEB_PORT={value}\n{rest}")), format!("WEB_PORT=5000\n{rest}DB_PORT=5001\n"));

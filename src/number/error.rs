@@ -79,7 +79,7 @@ pub enum NumberError {
     /// The number that the caller requires is not available.
     Required {
         number: u32,
-        why: Unavailable,
+        reason: Unavailable,
     },
     /// The probe of a number failed.
     Probe {
@@ -194,8 +194,8 @@ impl NumberError {
                 "see who has them with `aba-lock reserve --list --pool {pool}`; give some back with `aba-lock release`, \
                  or take a wider `--range`"
             ),
-            Self::Required { why: Unavailable::OutOfRange(_), .. } => "take a wider `--range`".to_owned(),
-            Self::Required { why: Unavailable::HasOther(_), .. } => {
+            Self::Required { reason: Unavailable::OutOfRange(_), .. } => "take a wider `--range`".to_owned(),
+            Self::Required { reason: Unavailable::HasOther(_), .. } => {
                 "give that back first with `aba-lock release`, or ask for another with `--tag`".to_owned()
             }
             Self::Required { .. } => "if another number will do, say `--prefer`".to_owned(),
@@ -269,7 +269,7 @@ impl fmt::Display for NumberError {
             Self::Exhausted { pool, range, wanted, tally } => {
                 write!(f, "there is no place in {range} of {pool} for a group of {wanted}: {tally}")
             }
-            Self::Required { number, why } => write!(f, "{number} cannot be had: it {why}"),
+            Self::Required { number, reason } => write!(f, "{number} cannot be had: it {reason}"),
             Self::Probe { number, source } => {
                 write!(f, "could not find out whether {number} is in use: {}", format_io_error(source))
             }

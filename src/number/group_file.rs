@@ -39,8 +39,8 @@ pub fn read_group_file(pool: &Pool, path: &Path) -> Result<NumberGroup, NumberEr
         read => read,
     });
     read.map_err(|source| NumberError::Read { path: path.to_owned(), source })?;
-    let wrong = |(line, what)| NumberError::GroupFile { path: path.to_owned(), line, what };
-    let (base, wants) = parse_group(&text).map_err(wrong)?;
+    let fail = |(line, what)| NumberError::GroupFile { path: path.to_owned(), line, what };
+    let (base, wants) = parse_group(&text).map_err(fail)?;
     Ok(NumberGroup { pool: pool.clone(), base, wants, require: false })
 }
 
@@ -54,6 +54,7 @@ struct GroupLine<'a> {
     value: &'a str,
 }
 
+/// Parses a group file. Returns its base and its numbers.
 fn parse_group(text: &str) -> Result<(Option<u32>, Vec<WantedNumber>), LineError> {
     if text.starts_with('\u{feff}') {
         return Err((1, "it begins with a byte order mark".to_owned()));
@@ -78,19 +79,19 @@ fn parse_group(text: &str) -> Result<(Option<u32>, Vec<WantedNumber>), LineError
 
 /// Splits a line into its parts. Returns `None` for a blank line and for a comment.
 fn parse_line(line: &str, at: usize) -> Result<Option<GroupLine<'_>>, LineError> {
-    let wrong = |what: &str| Err((at, what.to_owned()));
+    let fail = |what: &str| Err((at, what.to_owned()));
     let text = line.trim_end_matches(['\r', ' ']);
     let rest = text.trim_start_matches(' ');
     if rest.is_empty() || rest.starts_with('#') || (at == 1 && text == "---") {
         return Ok(None);
     }
     if rest.contains('\t') {
-        return wrong("a tab: indent with blanks");
+        return fail("a tab: indent with blanks");
     }
     let rest = rest.split(" #").next().unwrap_or(rest).trim_end_matches(' ');
-    let Some((key, value)) = rest.split_once(':') else { return wrong("not a key with a colon behind it") };
+    let Some((key, value)) = rest.split_once(':') else { return fail("not a key with a colon behind it") };
     if !(value.is_empty() || value.starts_with(' ')) {
-        return wrong("no blank behind the colon");
+        return fail("no blank behind the colon");
     }
     Ok(Some(GroupLine {
         number: at,
@@ -128,7 +129,7 @@ struct GroupReader {
 impl GroupReader {
     fn read_line(&mut self, line: &GroupLine) -> Result<(), LineError> {
         let GroupLine { number: at, indent, key, value } = *line;
-        let wrong = |what: String| Err((at, what));
+        let fail = |what: String| Err((at, what));
         if self.opens && self.indents.last().is_some_and(|last| indent > *last) || self.indents.is_empty() {
             self.indents.push(indent);
             self.seen.push(HashSet::new());
@@ -138,10 +139,10 @@ impl GroupReader {
             self.seen.pop();
         }
         if self.indents.last() != Some(&indent) {
-            return wrong("it is not indented like the lines that it belongs to".to_owned());
+            return fail("it is not indented like the lines that it belongs to".to_owned());
         }
         if !self.seen.last_mut().is_some_and(|seen| seen.insert(key.to_owned())) {
-            return wrong(format!("{key:?} is there twice"));
+            return fail(format!("{key:?} is there twice"));
         }
         self.opens = value.is_empty();
         match (self.indents.len(), key) {
@@ -156,7 +157,7 @@ impl GroupReader {
             }
             (3, tag) if self.in_services => self.read_service(at, tag, value),
             (4, field) if self.in_services => self.read_field(at, field, value),
-            _ => wrong(format!("{key:?} is not known here")),
+            _ => fail(format!("{key:?} is not known here")),
         }
     }
 
@@ -220,7 +221,7 @@ mod tests {
     const WHOLE: &str = "# ports\nreservations:\n  base: 5000\n\n  services:\n    web:\n      offset: 0\n      preferred: 5080 # if it can be\n      env: WEB\n    db: {offset: 4, env: \"DB\"}\n    'cache':\n";
 
     #[test]
-    fn the_shape_is_read() {
+    fn a_group_file_is_parsed() {
         let (base, wants) = parse_group(WHOLE).unwrap();
         assert_eq!(base, Some(5000));
         let got: Vec<_> =
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused_with_its_line() {
+    fn other_yaml_is_rejected_with_its_line() {
         for (line, text) in [
             (1, ""),
             (1, "project: x\n"),
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_of_any_kind_gets_out_as_a_variable() {
+    fn every_parsed_variable_is_a_valid_name() {
         // A generator with a fixed seed, so that every run tests the same texts.
         let mut state = 1_u64;
         let mut random = move |below: usize| {
@@ -279,15 +280,15 @@ mod tests {
         let pool = Pool::parse("ports").unwrap();
         let mut read = 0;
         for _ in 0..30_000 {
-            let mut odd = String::new();
+            let mut pieces_text = String::new();
             for _ in 0..random(6) {
-                odd.push_str(pieces[random(pieces.len())]);
+                pieces_text.push_str(pieces[random(pieces.len())]);
             }
             let text = match random(4) {
-                0 => format!("reservations:\n  services:\n    {odd}:\n"),
-                1 => format!("reservations:\n  services:\n    a:\n      env: {odd}\n"),
-                2 => format!("reservations:\n  services:\n    a: {{env: {odd}}}\n"),
-                _ => WHOLE.replacen("WEB", &odd, 1),
+                0 => format!("reservations:\n  services:\n    {pieces_text}:\n"),
+                1 => format!("reservations:\n  services:\n    a:\n      env: {pieces_text}\n"),
+                2 => format!("reservations:\n  services:\n    a: {{env: {pieces_text}}}\n"),
+                _ => WHOLE.replacen("WEB", &pieces_text, 1),
             };
             if let Ok((base, wants)) = parse_group(&text) {
                 let group = NumberGroup { pool: pool.clone(), base, wants, require: false };

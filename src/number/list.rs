@@ -35,7 +35,7 @@ impl ReservationKind {
 pub struct NumberEntry {
     pub pool: Pool,
     pub number: u32,
-    pub hold: ReservationKind,
+    pub kind: ReservationKind,
     pub tag: Tag,
     /// The directory, if it is known.
     pub directory: Option<PathBuf>,
@@ -48,7 +48,7 @@ pub struct NumberEntry {
     /// True if a process uses the number. `None` if that is unknown.
     pub in_use: Option<bool>,
     /// The pids and command lines of the visible processes that use the number.
-    pub by: Vec<(u32, String)>,
+    pub processes: Vec<(u32, String)>,
 }
 
 /// Lists the numbers of a pool in ascending order. With `directory` and `tag`, only those with the same directory and
@@ -69,14 +69,14 @@ pub fn list_numbers(
             entries.push(NumberEntry {
                 pool: pool.clone(),
                 number: row.number,
-                hold: ReservationKind::Kept,
+                kind: ReservationKind::Kept,
                 vanished: has_vanished(&row.directory, &row.ancestry),
                 tag: row.tag,
                 directory: Some(row.directory),
                 age: since(row.created),
                 unused: since(row.used),
                 in_use: None,
-                by: Vec::new(),
+                processes: Vec::new(),
             });
         }
     }
@@ -88,14 +88,14 @@ pub fn list_numbers(
         entries.push(NumberEntry {
             pool: pool.clone(),
             number: lease.number,
-            hold: ReservationKind::Leased,
+            kind: ReservationKind::Leased,
             tag: lease.tag,
             directory: lease.directory,
             vanished: false,
             age: lease.age,
             unused: None,
             in_use: Some(true),
-            by: lease.holders,
+            processes: lease.holders,
         });
     }
     entries.retain(|entry| tag.is_none_or(|tag| entry.tag == *tag));
@@ -108,13 +108,13 @@ pub fn list_numbers(
 }
 
 fn add_listeners(entries: &mut [NumberEntry]) {
-    let kept = entries.iter_mut().filter(|entry| entry.hold == ReservationKind::Kept);
+    let kept = entries.iter_mut().filter(|entry| entry.kind == ReservationKind::Kept);
     let mut kept: Vec<&mut NumberEntry> = kept.collect();
     let numbers: Vec<u32> = kept.iter().map(|entry| entry.number).collect();
     let Some(found) = port_owners::find_port_owners(&numbers) else { return };
     for entry in &mut kept {
         let pids = found.get(&entry.number);
         entry.in_use = Some(pids.is_some());
-        entry.by = pids.into_iter().flatten().map(|pid| (*pid, process::command_line(*pid))).collect();
+        entry.processes = pids.into_iter().flatten().map(|pid| (*pid, process::command_line(*pid))).collect();
     }
 }

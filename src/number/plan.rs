@@ -44,11 +44,11 @@ pub struct NumberPlan {
     pub unusable_locks: Vec<PathBuf>,
 }
 
-/// Plans numbers that are reserved for `directory`. A key that has a number keeps it. With `vanished`, rows may be
+/// Plans numbers that are reserved for `directory`. A key that bases a number keeps it. With `vanished`, rows may be
 /// removed to make room: see [`lacks_room`].
 pub fn plan_kept_numbers(
     registry: &mut Registry,
-    ask: &NumberRequest,
+    request: &NumberRequest,
     directory: &Path,
     group: &NumberGroup,
     vanished: Option<&[u32]>,
@@ -73,31 +73,33 @@ pub fn plan_kept_numbers(
     let mut placed = Vec::new();
     if is_new {
         // New numbers of a group are placed next to its reserved ones, if possible.
-        let has = group.wants.iter().zip(&rows).filter_map(|(want, row)| row.as_ref()?.number.checked_sub(want.offset));
-        placed = place_or_make_room(registry, ask, group, &missing, &has.collect::<Vec<_>>(), vanished, &mut plan)?;
+        let bases =
+            group.wants.iter().zip(&rows).filter_map(|(want, row)| row.as_ref()?.number.checked_sub(want.offset));
+        placed =
+            place_or_make_room(registry, request, group, &missing, &bases.collect::<Vec<_>>(), vanished, &mut plan)?;
     }
     plan.is_new = is_new;
     let mut placed = placed.into_iter();
     for (want, row) in group.wants.iter().zip(rows) {
         let Some(row) = row else {
-            let Some(given) = placed.next() else { continue };
-            let (number, tag, directory) = (given.number, want.tag.clone(), directory.to_owned());
+            let Some(chosen) = placed.next() else { continue };
+            let (number, tag, directory) = (chosen.number, want.tag.clone(), directory.to_owned());
             let ancestry = ancestry.clone();
             registry.contents.insert(&Row { number, created: now, used: now, ancestry, tag, directory });
-            plan.numbers.push(given);
+            plan.numbers.push(chosen);
             continue;
         };
         let unmet = want
             .preferred
             .filter(|wanted| *wanted != row.number)
             .map(|wanted| (wanted, Unavailable::HasOther(row.number)));
-        if let (Some((number, why)), true) = (&unmet, group.require) {
-            return Err(NumberError::Required { number: *number, why: why.clone() });
+        if let (Some((number, reason)), true) = (&unmet, group.require) {
+            return Err(NumberError::Required { number: *number, reason: reason.clone() });
         }
         // A trial bind could collide with the server that owns the number, if that starts at this moment.
-        let in_use = match ask.probe.is_listened_on(row.number) {
+        let in_use = match request.probe.is_listened_on(row.number) {
             Some(in_use) => in_use,
-            None => ask.probe.probe_number(row.number)? == Some(Unavailable::InUse),
+            None => request.probe.probe_number(row.number)? == Some(Unavailable::InUse),
         };
         plan.numbers.push(PlannedNumber { number: row.number, tag: want.tag.clone(), unmet, in_use });
     }
@@ -107,13 +109,13 @@ pub fn plan_kept_numbers(
 /// Plans numbers for a command to lease. They differ from all reserved numbers, also from those of this directory.
 pub fn plan_leased_numbers(
     registry: &mut Registry,
-    ask: &NumberRequest,
+    request: &NumberRequest,
     group: &NumberGroup,
     vanished: Option<&[u32]>,
 ) -> Result<NumberPlan, NumberError> {
     let mut plan = NumberPlan::default();
     let wants: Vec<&WantedNumber> = group.wants.iter().collect();
-    plan.numbers = place_or_make_room(registry, ask, group, &wants, &[], vanished, &mut plan)?;
+    plan.numbers = place_or_make_room(registry, request, group, &wants, &[], vanished, &mut plan)?;
     Ok(plan)
 }
 
@@ -122,33 +124,33 @@ pub fn plan_leased_numbers(
 /// lock, because it can hang on a dead mount, and other processes must not wait for that.
 #[must_use]
 pub fn lacks_room(error: &NumberError) -> bool {
-    matches!(error, NumberError::Exhausted { .. } | NumberError::Required { why: Unavailable::Reserved(_), .. })
+    matches!(error, NumberError::Exhausted { .. } | NumberError::Required { reason: Unavailable::Reserved(_), .. })
 }
 
 /// Chooses places. If there are none, this removes rows in the requested range and tries again: first rows whose
-/// directory has vanished, then, if that is not enough, rows that were not used for a long time.
+/// directory bases vanished, then, if that is not enough, rows that were not used for a long time.
 fn place_or_make_room(
     registry: &mut Registry,
-    ask: &NumberRequest,
+    request: &NumberRequest,
     group: &NumberGroup,
     wants: &[&WantedNumber],
     bases: &[u32],
     vanished: Option<&[u32]>,
     plan: &mut NumberPlan,
 ) -> Result<Vec<PlannedNumber>, NumberError> {
-    let mut placed = place_numbers(&mut Candidates::new(registry, ask)?, group, wants, bases, plan);
+    let mut placed = place_numbers(&mut Candidates::new(registry, request)?, group, wants, bases, plan);
     let Some(vanished) = vanished else { return placed };
     let mut dropped = Vec::new();
     for unused in [false, true] {
         let range = match &placed {
-            Err(NumberError::Exhausted { .. }) => ask.range,
-            Err(NumberError::Required { number, why: Unavailable::Reserved(_) }) => {
+            Err(NumberError::Exhausted { .. }) => request.range,
+            Err(NumberError::Required { number, reason: Unavailable::Reserved(_) }) => {
                 NumberRange { first: *number, last: *number }
             }
             _ => break,
         };
         let more = if unused {
-            drop_unused(registry, ask.probe, EXPIRE_DAYS, Some(range))?
+            drop_unused(registry, request.probe, EXPIRE_DAYS, Some(range))?
         } else {
             let vanished: Vec<u32> = vanished.iter().copied().filter(|number| range.contains(*number)).collect();
             drop_vanished(registry, &vanished)?
@@ -156,21 +158,24 @@ fn place_or_make_room(
         if !more.is_empty() {
             dropped.extend(more);
             *plan = NumberPlan::default();
-            placed = place_numbers(&mut Candidates::new(registry, ask)?, group, wants, bases, plan);
+            placed = place_numbers(&mut Candidates::new(registry, request)?, group, wants, bases, plan);
         }
     }
     plan.dropped = dropped;
     placed
 }
 
+/// Chooses a number for each of `wants`: its preferred number if that is available, and otherwise its offset from a base at
+/// which all remaining numbers of the group are available. `bases` are tried first, then the base of the group, then
+/// the range.
 fn place_numbers(
     candidates: &mut Candidates,
     group: &NumberGroup,
     wants: &[&WantedNumber],
-    has: &[u32],
+    bases: &[u32],
     plan: &mut NumberPlan,
 ) -> Result<Vec<PlannedNumber>, NumberError> {
-    let mut given: Vec<PlannedNumber> = Vec::new();
+    let mut chosen: Vec<PlannedNumber> = Vec::new();
     let mut rest: Vec<(usize, u32)> = Vec::new();
     for (at, want) in wants.iter().enumerate() {
         let mut unmet = None;
@@ -181,49 +186,56 @@ fn place_numbers(
                     candidates.mark_reserved(wanted);
                     number = Some(wanted);
                 }
-                Some(why) if group.require => return Err(NumberError::Required { number: wanted, why }),
-                Some(why) => unmet = Some((wanted, why)),
+                Some(reason) if group.require => return Err(NumberError::Required { number: wanted, reason }),
+                Some(reason) => unmet = Some((wanted, reason)),
             }
         }
         if number.is_none() {
             rest.push((at, want.offset));
         }
-        given.push(PlannedNumber { number: number.unwrap_or_default(), tag: want.tag.clone(), unmet, in_use: false });
+        chosen.push(PlannedNumber { number: number.unwrap_or_default(), tag: want.tag.clone(), unmet, in_use: false });
     }
     if rest.is_empty() {
         plan.unusable_locks.append(&mut candidates.unusable_locks);
-        return Ok(given);
+        return Ok(chosen);
     }
     let offsets: Vec<u32> = rest.iter().map(|(_, offset)| *offset).collect();
-    for base in has.iter().copied().chain(group.base).chain(candidates.ask.range.first..=candidates.ask.range.last) {
+    for base in
+        bases.iter().copied().chain(group.base).chain(candidates.request.range.first..=candidates.request.range.last)
+    {
         match candidates.find_obstacle_from(base, &offsets)? {
             None => {
                 for (at, offset) in rest {
-                    given[at].number = base + offset;
+                    chosen[at].number = base + offset;
                 }
                 plan.unusable_locks.append(&mut candidates.unusable_locks);
-                return Ok(given);
+                return Ok(chosen);
             }
-            Some((number, why)) => {
+            Some((number, reason)) => {
                 if group.base == Some(base) && plan.unmet_base.is_none() {
-                    plan.unmet_base = Some((base, number, why));
+                    plan.unmet_base = Some((base, number, reason));
                 }
             }
         }
     }
     let tally = candidates.count_obstacles()?;
-    Err(NumberError::Exhausted { pool: group.pool.to_string(), range: candidates.ask.range, wanted: rest.len(), tally })
+    Err(NumberError::Exhausted {
+        pool: group.pool.to_string(),
+        range: candidates.request.range,
+        wanted: rest.len(),
+        tally,
+    })
 }
 
 /// Adds the owners of reserved numbers to reasons, for messages.
-pub fn name_owners(contents: &RegistryContents, whys: &mut [&mut (u32, Unavailable)]) {
-    if !whys.iter().any(|unmet| matches!(unmet.1, Unavailable::Reserved(None))) {
+pub fn name_owners(contents: &RegistryContents, unmet: &mut [&mut (u32, Unavailable)]) {
+    if !unmet.iter().any(|(_, reason)| matches!(reason, Unavailable::Reserved(None))) {
         return;
     }
     let rows = contents.rows().unwrap_or_default();
-    for (number, why) in whys.iter_mut().map(|unmet| (unmet.0, &mut unmet.1)) {
+    for (number, reason) in unmet.iter_mut().map(|(number, reason)| (*number, reason)) {
         let row = rows.iter().find(|row| row.number == number);
-        if let (Unavailable::Reserved(owner @ None), Some(row)) = (why, row) {
+        if let (Unavailable::Reserved(owner @ None), Some(row)) = (reason, row) {
             *owner = Some((row.tag.as_str().to_owned(), row.directory.clone()));
         }
     }

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pool_is_a_file_name_and_no_path() {
+    fn the_name_of_a_pool_is_a_file_name() {
         for good in ["ports", "GPU_0", "display-1"] {
             assert!(Pool::parse(good).is_ok());
         }

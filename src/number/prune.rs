@@ -22,7 +22,7 @@ const CLOCK_SET: u64 = 1_577_836_800;
 #[derive(Debug)]
 pub struct DroppedRow {
     pub row: Row,
-    pub because: DropReason,
+    pub reason: DropReason,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,8 +71,8 @@ pub fn drop_unused(
 ) -> Result<Vec<DroppedRow>, NumberError> {
     let now = seconds_since_epoch();
     let days_if_due = |row: &Row| {
-        let meant = among.is_none_or(|among| among.contains(row.number));
-        count_unused_days(row, now).filter(|unused| meant && *unused >= u64::from(days))
+        let is_in_range = among.is_none_or(|among| among.contains(row.number));
+        count_unused_days(row, now).filter(|unused| is_in_range && *unused >= u64::from(days))
     };
     let rows = registry.contents.rows().ok_or_else(|| registry.make_damage_error())?;
     let due: Vec<u32> = rows.iter().filter(|row| days_if_due(row).is_some()).map(|row| row.number).collect();
@@ -94,20 +94,21 @@ pub fn release_rows(
     below: bool,
 ) -> Result<Vec<DroppedRow>, NumberError> {
     drop_rows(registry, |row| {
-        let there = if below { row.directory.starts_with(directory) } else { row.directory == directory };
-        Ok((there && tag.is_none_or(|tag| row.tag == *tag)).then_some(DropReason::Released))
+        let is_match = if below { row.directory.starts_with(directory) } else { row.directory == directory };
+        Ok((is_match && tag.is_none_or(|tag| row.tag == *tag)).then_some(DropReason::Released))
     })
 }
 
+/// Removes the rows for which `find_reason` returns a reason.
 fn drop_rows(
     registry: &mut Registry,
-    mut why: impl FnMut(&Row) -> Result<Option<DropReason>, NumberError>,
+    mut find_reason: impl FnMut(&Row) -> Result<Option<DropReason>, NumberError>,
 ) -> Result<Vec<DroppedRow>, NumberError> {
     let rows = registry.contents.rows().ok_or_else(|| registry.make_damage_error())?;
     let mut dropped = Vec::new();
     for row in rows {
-        if let Some(because) = why(&row)? {
-            dropped.push(DroppedRow { row, because });
+        if let Some(reason) = find_reason(&row)? {
+            dropped.push(DroppedRow { row, reason });
         }
     }
     if !dropped.is_empty() {

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_is_a_number_or_two() {
+    fn a_range_is_one_number_or_two() {
         assert_eq!(NumberRange::parse("5"), Some(NumberRange { first: 5, last: 5 }));
         assert_eq!(NumberRange::parse("5000-7000"), Some(NumberRange { first: 5000, last: 7000 }));
         for bad in ["", "-", "5-", "-5", "7-5", "a", "05", "+5", "1-2-3", "1 - 2", "4294967296", "0-1000000"] {

@@ -30,6 +30,7 @@ pub enum MissingRegistry {
 /// The maximum size of a registry in bytes, which is enough for more than a million rows.
 const MAX_FILE: u64 = 1 << 28;
 
+/// Locks the registry for a change. Returns `None` if it does not exist and `missing` says to create nothing.
 pub(super) fn begin_edit(
     store: &Store,
     path: &Path,
@@ -65,15 +66,16 @@ fn name_owner(error: NumberError, path: &Path) -> NumberError {
             | FileError::Lock(LockError::Store(StoreError::StateRoot { source, .. })),
         ) if source.kind() == io::ErrorKind::PermissionDenied => {
             let lock = add_suffix(path, ".lock");
-            let is_shut =
+            let is_denied =
                 |path: &&PathBuf| File::open(path).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
-            let shut = [&lock, &path.to_owned()].into_iter().find(is_shut).cloned();
-            NumberError::denied(&shut.unwrap_or_else(|| path.to_owned()), source)
+            let denied = [&lock, &path.to_owned()].into_iter().find(is_denied).cloned();
+            NumberError::denied(&denied.unwrap_or_else(|| path.to_owned()), source)
         }
         other => other,
     }
 }
 
+/// Replaces the registry and releases its lock. With `backup`, the old file is kept under its name with this suffix.
 pub(super) fn write_contents(
     edit: Edit,
     contents: &RegistryContents,
@@ -85,6 +87,7 @@ pub(super) fn write_contents(
     Ok(edit.commit(&draft, backup)?)
 }
 
+/// Reads a registry that is open, if it is a regular file and not too large.
 pub(super) fn read_file(file: &File) -> io::Result<Vec<u8>> {
     let data = file.metadata()?;
     if !data.is_file() {

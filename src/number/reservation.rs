@@ -38,17 +38,17 @@ pub fn make_plan(
         planned = plan(&mut registry, Some(&vanished));
     }
     let mut plan = planned.map_err(|error| add_owner(error, &registry.contents))?;
-    let mut unmet: Vec<_> = plan.numbers.iter_mut().filter_map(|given| given.unmet.as_mut()).collect();
+    let mut unmet: Vec<_> = plan.numbers.iter_mut().filter_map(|planned| planned.unmet.as_mut()).collect();
     plan::name_owners(&registry.contents, &mut unmet);
     Ok((registry, plan))
 }
 
 /// Adds the owner of the required number to an error.
 fn add_owner(error: NumberError, contents: &RegistryContents) -> NumberError {
-    let NumberError::Required { number, why } = error else { return error };
-    let mut unmet: (u32, Unavailable) = (number, why);
+    let NumberError::Required { number, reason } = error else { return error };
+    let mut unmet: (u32, Unavailable) = (number, reason);
     plan::name_owners(contents, &mut [&mut unmet]);
-    NumberError::Required { number, why: unmet.1 }
+    NumberError::Required { number, reason: unmet.1 }
 }
 
 /// Begins to edit the file of `--dotenv`. A dry run only checks that the file can be edited, and returns `None`.

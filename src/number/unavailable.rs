@@ -30,7 +30,7 @@ impl fmt::Display for Unavailable {
             Self::OutOfRange(range) => write!(f, "is not in {range}"),
             Self::Reserved(None) => write!(f, "is reserved"),
             Self::Reserved(Some((tag, directory))) => {
-                write!(f, "is reserved for {}{}", directory.display(), labelled(tag))
+                write!(f, "is reserved for {}{}", directory.display(), format_tag(tag))
             }
             Self::Leased => write!(f, "is leased to a command"),
             Self::NotRegular(kind) => write!(f, "cannot be locked, because its lock file is a {kind}"),
@@ -42,7 +42,7 @@ impl fmt::Display for Unavailable {
     }
 }
 
-fn labelled(tag: &str) -> String {
+fn format_tag(tag: &str) -> String {
     if tag.is_empty() { String::new() } else { format!(" ({tag})") }
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Mount {
 pub(super) fn find_mount(path: &Path) -> Option<Mount> {
     let list = fs::read("/proc/self/mountinfo").ok()?;
     let mounts = list.split(|byte| *byte == b'\n').filter_map(parse_mount);
-    // A later mount covers an earlier one with the same path.
+    // A later mount covers an earlier one with the same path: of equal keys, `max_by_key` returns the last.
     mounts.filter(|mount| path.starts_with(&mount.point)).max_by_key(|mount| mount.point.as_os_str().len())
 }
 
@@ -106,9 +106,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_the_list_of_mounts_is_read() {
+    fn a_line_of_mountinfo_is_parsed() {
         let line = b"36 35 98:0 /exported /mnt/a\\040b rw,noatime master:1 - nfs4 srv:/x rw,vers=4.2,local_lock=flock";
-        let read = parse_mount(line).expect("it is one");
+        let read = parse_mount(line).expect("the line is valid");
         assert_eq!((read.kind.as_str(), read.point.as_path()), ("nfs4", Path::new("/mnt/a b")));
         assert!(read.options.contains(&"noatime".to_owned()));
         assert_eq!(assess_mount(&read).0, Level::Note);
@@ -118,12 +118,12 @@ mod tests {
     }
 
     #[test]
-    fn a_backslash_that_begins_no_code_stays() {
+    fn a_backslash_without_a_code_is_kept() {
         assert_eq!(decode_octal(b"a\\134b\\0x\\"), b"a\\b\\0x\\");
     }
 
     #[test]
-    fn only_file_systems_that_reach_beyond_this_machine_are_worth_a_word() {
+    fn only_file_systems_beyond_this_machine_cause_a_note() {
         let assess =
             |kind: &str| assess_mount(&Mount { kind: kind.to_owned(), point: "/".into(), options: Vec::new() }).0;
         for kind in ["nfs", "cifs", "9p", "virtiofs", "fuse.sshfs", "overlay", "vboxsf"] {

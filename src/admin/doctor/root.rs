@@ -37,7 +37,7 @@ pub(super) fn check_root(report: Report) {
         Err(error) => return report(Finding::from_store_error(ROOT, &error)),
     };
     let from = root_variable();
-    let there = match store.missing_home() {
+    let root = match store.missing_home() {
         Some(home) => {
             let found =
                 format!("the home directory {}, from {from}, does not exist: no lock can be made", home.display());
@@ -46,13 +46,13 @@ pub(super) fn check_root(report: Report) {
         }
         None => check_directory(ROOT, store.root(), &format!(", from {from}"), report),
     };
-    let place = there.as_ref().map(|_| store.root().to_owned()).or_else(|| find_nearest(store.root()));
+    let place = root.as_ref().map(|_| store.root().to_owned()).or_else(|| find_nearest(store.root()));
     if let Some(place) = place.and_then(|place| fs::canonicalize(place).ok()) {
         check_file_system(&place, report);
         check_space(&place, report);
-        report(check_locking(&place, if there.is_some() { Naming::Allowed } else { Naming::Never }));
+        report(check_locking(&place, if root.is_some() { Naming::Allowed } else { Naming::Never }));
     }
-    if there.is_some() {
+    if root.is_some() {
         files::check_locks(&store, report);
         files::check_deadlocks(&store, report);
     }
@@ -66,7 +66,8 @@ pub(super) fn check_root(report: Report) {
     }
 }
 
-/// Checks that `path` is a directory for locks, or can be created. Returns `None` if it is not a directory.
+/// Checks that `path` is a directory for locks, or can be created. Returns `None` if it does not exist or is not a
+/// directory.
 fn check_directory(check: &'static str, path: &Path, from: &str, report: Report) -> Option<Metadata> {
     let name = path.display();
     let data = match fs::metadata(path) {

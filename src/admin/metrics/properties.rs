@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 ///
 /// Panics if a property does not hold.
 pub fn check_event_log(bytes: &[u8]) {
-    are_counts(&count(bytes), bytes.len());
+    check_counts(&count(bytes), bytes.len());
 
     let mut values = texts(bytes).into_iter();
     let mut value = || values.next().unwrap_or_default();
@@ -21,10 +21,10 @@ pub fn check_event_log(bytes: &[u8]) {
     assert!(line.len() < events::MAX_LINE && !line.contains('\n'), "{line}");
     let [event] = &parse_events(line.as_bytes())[..] else { panic!("not one event: {line}") };
     for (key, text) in [("lock", &label), ("path", &path), ("command", &command)] {
-        let read = event[key].as_str().expect("a text");
+        let read = event[key].as_str().expect("it is a string");
         assert!(read == text || read.strip_suffix('…').is_some_and(|begin| text.starts_with(begin)), "{read:?}");
     }
-    let read = event["lock"].as_str().expect("a text").to_owned();
+    let read = event["lock"].as_str().expect("it is a string").to_owned();
     // If a full disk truncates a line at any byte, the other lines are still read.
     let cut = &line.as_bytes()[..somewhere(bytes, line.len() + 1)];
     let log = [cut, line.as_bytes(), b"\n", line.as_bytes(), b"\n", cut].concat();
@@ -44,11 +44,11 @@ fn count(log: &[u8]) -> BTreeMap<String, EventCounts> {
 }
 
 /// All counts are finite and plausible.
-fn are_counts(counts: &BTreeMap<String, EventCounts>, bytes: usize) {
+fn check_counts(counts: &BTreeMap<String, EventCounts>, bytes: usize) {
     let mut sum = 0;
-    for of in counts.values() {
-        sum += of.acquired + of.contended + of.timed_out + of.deadlocks + of.replaced;
-        assert!(of.waited.is_finite() && of.waited >= 0.0, "{}", of.waited);
+    for lock in counts.values() {
+        sum += lock.acquired + lock.contended + lock.timed_out + lock.deadlocks + lock.replaced;
+        assert!(lock.waited.is_finite() && lock.waited >= 0.0, "{}", lock.waited);
     }
     assert!(sum <= bytes as u64 && (bytes > 0 || counts.is_empty()));
 }

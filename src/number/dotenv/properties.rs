@@ -34,7 +34,7 @@ pub fn check_dotenv(bytes: &[u8]) {
     }
     let mut old = old_theirs.iter();
     for line in &new_theirs {
-        assert!(old.any(|old| old == line), "{} came from nowhere", line.escape_ascii());
+        assert!(old.any(|old| old == line), "{} is new", line.escape_ascii());
     }
     // Only the continuation of a replaced value may be removed, and only if it contains no setting and no comment.
     let meant = |lines: Vec<Vec<u8>>| -> Vec<Vec<u8>> {
@@ -45,7 +45,7 @@ pub fn check_dotenv(bytes: &[u8]) {
         is_ours(line)
             && parse_setting(line).is_some_and(|(_, value)| b"\"'`".contains(value.trim_ascii().first().unwrap_or(&0)))
     });
-    assert!(old_theirs.len() == new_theirs.len() || ours_in_quotes, "a line is gone");
+    assert!(old_theirs.len() == new_theirs.len() || ours_in_quotes, "a line was removed");
     assert_eq!(meant(old_theirs), meant(new_theirs));
 
     // Without quotes, each line that sets a variable has its number, and there is one for each variable.

@@ -17,9 +17,9 @@ pub fn check_group_file(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match parse_group(text) {
         Ok((base, wants)) => {
-            says_all_that_is_there(text, base, &wants);
-            is_read_as_it_would_be_written(text, base, &wants);
-            is_safe_to_evaluate(&NumberGroup { pool: ports(), base, wants, require: false });
+            check_that_all_words_are_known(text, base, &wants);
+            check_other_notations(text, base, &wants);
+            check_variables(&NumberGroup { pool: ports_pool(), base, wants, require: false });
         }
         Err((line, what)) => {
             assert!((1..=text.lines().count().max(1)).contains(&line), "line {line}: {what}");
@@ -27,32 +27,32 @@ pub fn check_group_file(bytes: &[u8]) {
             assert!(!what.chars().any(char::is_control), "{what:?}");
         }
     }
-    if let Ok(group) = NumberGroup::from_tags(&ports(), text) {
+    if let Ok(group) = NumberGroup::from_tags(&ports_pool(), text) {
         let tags: Vec<&str> = group.wants.iter().map(|want| want.tag.as_str()).collect();
         assert_eq!(tags.join(","), text);
         assert!(group.wants.iter().zip(0..).all(|(want, at)| want.offset == at));
         assert_eq!(tags.iter().collect::<HashSet<_>>().len(), tags.len());
-        is_safe_to_evaluate(&group);
+        check_variables(&group);
     }
 }
 
 /// Parses a valid group and checks nothing else, so that the time of the parser can be measured.
 #[cfg(test)]
-pub(crate) fn only_read(bytes: &[u8]) {
+pub(crate) fn parse_only(bytes: &[u8]) {
     let text = std::str::from_utf8(bytes).expect("a text");
     let group = match parse_group(text) {
-        Ok((base, wants)) => NumberGroup { pool: ports(), base, wants, require: false },
-        Err(_) => NumberGroup::from_tags(&ports(), text).expect("a file, or tags"),
+        Ok((base, wants)) => NumberGroup { pool: ports_pool(), base, wants, require: false },
+        Err(_) => NumberGroup::from_tags(&ports_pool(), text).expect("a group file or tags"),
     };
-    assert_eq!(group.variables().expect("none is taken").len(), group.wants.len());
+    assert_eq!(group.variables().expect("all variables are valid").len(), group.wants.len());
 }
 
-fn ports() -> Pool {
+fn ports_pool() -> Pool {
     Pool::parse("ports").expect("a pool")
 }
 
 /// Each word outside of comments was understood.
-fn says_all_that_is_there(text: &str, base: Option<u32>, wants: &[WantedNumber]) {
+fn check_that_all_words_are_known(text: &str, base: Option<u32>, wants: &[WantedNumber]) {
     let mut known: HashSet<String> =
         ["reservations", "services", "base", "offset", "preferred", "env", "---"].map(str::to_owned).into();
     let mut numbers: HashSet<u32> = base.into_iter().collect();
@@ -66,13 +66,13 @@ fn says_all_that_is_there(text: &str, base: Option<u32>, wants: &[WantedNumber])
     for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
         let line = line.split(" #").next().unwrap_or_default();
         for word in line.split([' ', ':', '{', '}', ',', '"', '\'', '\r']).filter(|word| !word.is_empty()) {
-            assert!(known.contains(word), "{word:?} was passed over");
+            assert!(known.contains(word), "{word:?} was ignored");
         }
     }
 }
 
 /// The same group in other notations is parsed to the same result.
-fn is_read_as_it_would_be_written(text: &str, base: Option<u32>, wants: &[WantedNumber]) {
+fn check_other_notations(text: &str, base: Option<u32>, wants: &[WantedNumber]) {
     let mut block = "reservations:\n  services:\n".to_owned();
     for want in wants {
         let WantedNumber { tag, offset, .. } = want;
@@ -91,12 +91,12 @@ fn is_read_as_it_would_be_written(text: &str, base: Option<u32>, wants: &[Wanted
     assert_eq!(read.as_ref().map(|(base, wants)| (*base, &wants[..])), Ok((base, wants)), "{block}");
     let windows = text.replace("\r\n", "\n").replace('\n', "\r\n");
     assert_eq!(
-        parse_group(&windows).map(|(base, wants)| (base, wants == *read.expect("as above").1)),
+        parse_group(&windows).map(|(base, wants)| (base, wants == *read.expect("it was parsed above").1)),
         Ok((base, true))
     );
 }
 
-fn is_safe_to_evaluate(group: &NumberGroup) {
+fn check_variables(group: &NumberGroup) {
     assert!(!group.wants.is_empty());
     let (mut tags, mut offsets) = (HashSet::new(), HashSet::new());
     for want in &group.wants {

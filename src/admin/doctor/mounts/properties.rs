@@ -26,7 +26,7 @@ pub(crate) fn check_mounts(bytes: &[u8]) {
     }
     assert_eq!(&decode_octal(path.as_bytes())[1..], bytes);
     let line = format!("36 35 98:0 / {path} rw,noatime master:1 - ext4 /dev/x rw,vers=4");
-    let mount = parse_mount(line.as_bytes()).expect("it is one");
+    let mount = parse_mount(line.as_bytes()).expect("the line is valid");
     assert_eq!(&mount.point.as_os_str().as_bytes()[1..], bytes);
     assert_eq!((mount.kind.as_str(), mount.options.len()), ("ext4", 4));
 }

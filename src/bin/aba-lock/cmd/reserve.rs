@@ -31,12 +31,12 @@ pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
     let store = Store::from_env()?;
     let pool = Pool::parse(args.pool.as_deref().unwrap_or(PORTS))?;
     let group = read_group(args, &pool)?;
-    let ask = read_ask(args, &pool)?;
+    let request = read_request(args, &pool)?;
     let directory = directory::find_directory(args.path.as_deref())?;
     if args.command.is_empty() {
-        reserve_numbers(args, &store, &group, &ask, &directory)
+        reserve_numbers(args, &store, &group, &request, &directory)
     } else {
-        lease_numbers(args, &store, &group, &ask, &directory)
+        lease_numbers(args, &store, &group, &request, &directory)
     }
 }
 
@@ -53,7 +53,7 @@ fn read_group(args: &ReserveArgs, pool: &Pool) -> Result<NumberGroup, Error> {
     Ok(NumberGroup { pool: pool.clone(), base: None, wants: vec![want], require: args.require.is_some() })
 }
 
-fn read_ask(args: &ReserveArgs, pool: &Pool) -> Result<NumberRequest, Error> {
+fn read_request(args: &ReserveArgs, pool: &Pool) -> Result<NumberRequest, Error> {
     let range = match args.range {
         Some(range) => range,
         None if pool.is_ports() => PORT_RANGE,
@@ -71,7 +71,7 @@ fn reserve_numbers(
     args: &ReserveArgs,
     store: &Store,
     group: &NumberGroup,
-    ask: &NumberRequest,
+    request: &NumberRequest,
     directory: &Path,
 ) -> Result<i32, Error> {
     let format = args.format.unwrap_or(Format::Plain);
@@ -88,7 +88,7 @@ fn reserve_numbers(
     let missing = if args.dry_run && is_new { MissingRegistry::Leave } else { MissingRegistry::Create };
     let begin = || Registry::begin(store, &group.pool, missing, wait, &mut progress);
     let (registry, plan) = reservation::make_plan(begin, |registry, vanished| {
-        plan::plan_kept_numbers(registry, ask, directory, group, vanished)
+        plan::plan_kept_numbers(registry, request, directory, group, vanished)
     })?;
     let values: Vec<(String, u32)> = variables.into_iter().zip(plan.numbers.iter().map(|given| given.number)).collect();
     let draft = file.as_ref().map(|edit| reservation::write_dotenv(edit, &values)).transpose()?;
@@ -105,7 +105,7 @@ fn reserve_numbers(
         edit.commit(&draft, None)?;
     }
     if !args.quiet {
-        numbers::report_plan(&plan, directory, ask.probe);
+        numbers::report_plan(&plan, directory, request.probe);
     }
     numbers::print_numbers(&plan, &values, format);
     Ok(exit::DONE)
@@ -115,7 +115,7 @@ fn lease_numbers(
     args: &ReserveArgs,
     store: &Store,
     group: &NumberGroup,
-    ask: &NumberRequest,
+    request: &NumberRequest,
     directory: &Path,
 ) -> Result<i32, Error> {
     let is_group = args.group.is_some() || args.group_file.is_some();
@@ -123,8 +123,9 @@ fn lease_numbers(
     let mut progress = DelayedProgress::new(args.quiet);
     let wait = choose_short_wait(args.timeout)?;
     let begin = || Registry::begin(store, &group.pool, MissingRegistry::Create, wait, &mut progress);
-    let (registry, plan) =
-        reservation::make_plan(begin, |registry, vanished| plan::plan_leased_numbers(registry, ask, group, vanished))?;
+    let (registry, plan) = reservation::make_plan(begin, |registry, vanished| {
+        plan::plan_leased_numbers(registry, request, group, vanished)
+    })?;
     let line = shell_words::join(args.command.iter().map(|word| word.to_string_lossy()));
     let take = |given: &plan::PlannedNumber| {
         registry.leases.lease_number(store, given.number, &given.tag, directory, line.clone())
@@ -137,7 +138,7 @@ fn lease_numbers(
         report_acquired(acquired, &lock_progress, args.quiet, false);
     }
     if !args.quiet {
-        numbers::report_plan(&plan, directory, ask.probe);
+        numbers::report_plan(&plan, directory, request.probe);
     }
     let numbers: Vec<String> = plan.numbers.iter().map(|given| given.number.to_string()).collect();
     let token = held.iter().map(|acquired| acquired.token).max().unwrap_or_default();

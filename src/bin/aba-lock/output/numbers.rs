@@ -109,7 +109,7 @@ fn format_row(row: &Row) -> String {
 }
 
 fn describe_cause(dropped: &DroppedRow) -> String {
-    match dropped.because {
+    match dropped.reason {
         DropReason::Vanished => "its directory is gone".to_owned(),
         DropReason::Unused(days) => format!("it was not asked for in {days} days"),
         DropReason::Released => "it was released".to_owned(),
@@ -198,14 +198,14 @@ fn build_entry(entry: &NumberEntry) -> Value {
     json!({
         "pool": entry.pool.as_str(),
         "number": entry.number,
-        "kind": entry.hold.as_str(),
+        "kind": entry.kind.as_str(),
         "tag": entry.tag.as_str(),
         "directory": entry.directory.as_ref().map(|directory| directory.to_string_lossy()),
         "gone": entry.vanished,
         "age_seconds": seconds(entry.age),
         "unused_seconds": seconds(entry.unused),
         "in_use": entry.in_use,
-        "by": entry.by.iter().map(|(pid, command)| json!({"pid": pid, "command": command})).collect::<Vec<_>>(),
+        "by": entry.processes.iter().map(|(pid, command)| json!({"pid": pid, "command": command})).collect::<Vec<_>>(),
     })
 }
 
@@ -217,12 +217,13 @@ fn format_cells(entry: &NumberEntry) -> [String; 9] {
         Some(false) => "no",
         None => "-",
     };
-    let by: Vec<String> = entry.by.iter().map(|(pid, line)| format!("{pid} ({})", format_command(line))).collect();
+    let by: Vec<String> =
+        entry.processes.iter().map(|(pid, line)| format!("{pid} ({})", format_command(line))).collect();
     let directory = entry.directory.as_deref().map_or("-".to_owned(), escape_field);
     [
         entry.pool.to_string(),
         entry.number.to_string(),
-        entry.hold.as_str().to_owned(),
+        entry.kind.as_str().to_owned(),
         entry.tag.to_string(),
         time(entry.age),
         time(entry.unused),
@@ -239,8 +240,12 @@ fn print_table(entries: &[NumberEntry]) {
     let rows = entries.iter().map(|entry| {
         let mut cells = format_cells(entry);
         // The table has room for one process only.
-        if let Some((pid, _)) = entry.by.first() {
-            let more = if entry.by.len() > 1 { format!(" and {} more", entry.by.len() - 1) } else { String::new() };
+        if let Some((pid, _)) = entry.processes.first() {
+            let more = if entry.processes.len() > 1 {
+                format!(" and {} more", entry.processes.len() - 1)
+            } else {
+                String::new()
+            };
             cells[7] = format!("{pid} ({}){more}", process::name(*pid));
         }
         if entry.vanished {

@@ -1,7 +1,8 @@
 //! Waits until a lock is granted, in flock(2) and without polling.
 //!
-//! [`acquire`](super::acquire) and the tasks call this for a lock that another process holds. While the first thread waits,
-//! a second one ([`os::with_companion`]) reports the wait to the user and searches for deadlocks.
+//! [`acquire`](super::acquire) calls `wait_for_grant` for a lock that another process holds. While the first thread waits, a
+//! second one ([`os::with_companion`]) reports the wait to the user and searches for deadlocks. A task calls
+//! `block_until_granted`, and does these things itself.
 //!
 //! # The order of waiters
 //!

@@ -1,7 +1,9 @@
 //! Names, paths, options and the general output of the helper.
 
+use crate::args::Cli;
 use crate::process::file_mode;
 use crate::scene::Scene;
+use clap::CommandFactory;
 
 #[test]
 fn an_invalid_name_is_refused_with_the_rule() {
@@ -87,6 +89,30 @@ fn path_creates_a_private_file_in_a_private_directory() {
 fn a_foreign_variable_named_complete_is_ignored() {
     let scene = Scene::new();
     scene.aba(["lock", "a", "--", "true"]).env("COMPLETE", "1").run();
+}
+
+#[test]
+fn the_help_lists_every_command_in_a_group() {
+    let help = Scene::new().aba(["--help"]).out("Examples:\n  aba-lock lock backup -- ").run().out;
+    for command in Cli::command().get_subcommands() {
+        assert!(help.contains(&format!("\n  {:10}", command.get_name())), "{}: {help}", command.get_name());
+    }
+}
+
+#[test]
+fn help_is_also_a_command_and_the_answer_to_no_arguments() {
+    let scene = Scene::new();
+    let help = scene.aba(["--help"]).out("Usage:").run().out;
+    for call in [[].as_slice(), &["help"]] {
+        assert_eq!(scene.aba(call).out("Usage:").run().out, help);
+    }
+    let commands: Vec<String> = Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    // Only the keeper can print the help of `lease`. `flock --help` prints the short help.
+    for command in commands.iter().filter(|command| !["lease", "flock"].contains(&command.as_str())) {
+        let help = scene.aba([command, "--help"]).out("Usage:").run().out;
+        assert_eq!(scene.aba(["help", command]).out("Usage:").run().out, help);
+    }
+    scene.aba(["help", "no-such-command"]).status(2).err("no-such-command").run();
 }
 
 #[test]

@@ -154,7 +154,7 @@ offers_commands_and_options() {
     local SHELL_KIND=$1
     open_shell "$1"
     list 'aba-lock '
-    screen_has lock unlock status path init --help --version
+    screen_has lock unlock status path init help --help --version
     list 'aba-lock lock --'
     screen_has --wait --timeout --pid-file --help
     screen_lacks --try-first --waited --heed-keyboard
@@ -244,13 +244,13 @@ END
 @test "zsh offers the commands and the options with descriptions" {
     offers_commands_and_options zsh
     list 'aba-lock '
-    screen_has 'Say whether a lock is held'
+    screen_has 'Show whether a lock is held'
 }
 
 @test "fish offers the commands and the options with descriptions" {
     offers_commands_and_options fish
     SHELL_KIND=fish list 'aba-lock '
-    screen_has 'Say whether a lock is held'
+    screen_has 'Show whether a lock is held'
 }
 
 @test "bash offers the names of locks without options" {

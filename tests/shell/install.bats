@@ -226,7 +226,7 @@ END
                 return 1
             }
         done < <(aba-lock "${command}" --help | grep -oE -- '--[a-z-]+')
-    done < <(aba-lock --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p')
+    done < <(aba-lock --help | sed -n '/^Locks:/,/^Options:/s/^  \([a-z-]*\) .*/\1/p' | grep -vx help)
 }
 
 @test "an installed library finds the helper that was installed with it, whatever PATH is" {

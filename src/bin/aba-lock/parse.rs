@@ -23,7 +23,13 @@ pub(crate) fn parse_as_flock() -> Invocation {
 /// 3. All commands are defined. This step reports the errors.
 pub(crate) fn parse_command() -> Result<Invocation, clap::Error> {
     let words = || std::env::args_os().skip(1);
-    parse_plain(words()).or_else(|| parse_named(words())).map_or_else(|| Cli::try_parse().map(|cli| cli.command), Ok)
+    parse_plain(words()).or_else(|| parse_named(words())).map_or_else(|| parse_all(std::env::args_os()), Ok)
+}
+
+fn parse_all(words: impl ExactSizeIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
+    // Without arguments, the help is the answer, and no error.
+    let help = (words.len() < 2).then(|| "--help".into());
+    Cli::try_parse_from(words.chain(help)).map(|cli| cli.command)
 }
 
 fn parse_plain(mut words: impl Iterator<Item = OsString>) -> Option<Invocation> {
@@ -53,6 +59,10 @@ fn parse_named(mut words: impl Iterator<Item = OsString>) -> Option<Invocation> 
         "exclude" => Invocation::Exclude(parse_only(words)?),
         "migrate" => Invocation::Migrate(parse_only(words)?),
         "run-once" => Invocation::RunOnce(parse_only(words)?),
+        // The keeper defines the commands of `lease`.
+        "help" if words.next()? == "lease" => {
+            Invocation::Lease(LeaseArgs { words: words.chain(["--help".into()]).collect() })
+        }
         "lease" => Invocation::Lease(LeaseArgs { words: words.collect() }),
         _ => return None,
     })

@@ -6,42 +6,49 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) const EXIT_STATUS: [(&str, &str); 3] = [
-    ("0", "done, also if something was left"),
+    ("0", "done, even if some files were kept"),
     ("2", "wrong usage"),
-    ("125", "something was to go, and could not be removed, as for a missing permission"),
+    ("125", "a file could not be removed, for example because of a missing permission"),
 ];
 
-/// Remove lock files that nobody holds
+/// Remove lock files that no process uses
 ///
-/// Each is removed under its own lock, after a check that it is still that file, and only if no other process has it open:
-/// a held one stays, there are never two holders, and nobody is told that it is "already running". What is left is said,
-/// with the reason. (A plain flock(1) that opens a file at this very moment locks a removed one.)
+/// Free lock files do no harm, so this command is needed only to tidy up a directory.
 ///
-/// Free lock files cost nothing: this is for those who like their directories tidy.
+/// Before a file is removed, it is locked, and then checked: the path must still lead to that file, and no other process may
+/// have it open. A lock that is held is therefore never removed, and a script that starts at this moment is not told that the
+/// lock is taken. Each file that is kept is printed with the reason. (A plain flock(1) that opens a file at the moment of its
+/// removal locks the removed file.)
 #[derive(Debug, Args)]
 pub(crate) struct CleanArgs {
-    /// These locks [default: all]
+    /// The locks whose files are removed [default: all locks]
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
 
-    /// Also remove tasks that have succeeded or failed, with their logs; not those that run or were interrupted
+    /// Also remove tasks that succeeded or failed, with their logs
+    ///
+    /// Tasks that are running or were interrupted are kept.
     #[arg(long, conflicts_with = "names")]
     pub(crate) tasks: bool,
 
-    /// Only what was last taken, or has ended, before so long: 30, 30s, 10m, 2h, 7d, 2w
+    /// Remove only files and tasks that were last used before TIME: 30, 30s, 10m, 2h, 7d, 2w
+    ///
+    /// The age of a lock file counts from the last time that the lock was acquired, the age of a task from its end.
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) older_than: Option<Duration>,
 
-    /// Instead of lock files, remove this pid file if the process that it names has ended; may be repeated
+    /// Remove this pid file if the process that it names has ended; may be repeated
+    ///
+    /// No lock file is removed then.
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     #[arg(conflicts_with_all = ["names", "tasks", "older_than"])]
     pub(crate) pid_file: Vec<PathBuf>,
 
-    /// Say what would be removed, and change nothing; no lock is taken
+    /// Print the files that would be removed, but remove nothing and lock nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Say nothing but what failed
+    /// Print only errors
     #[arg(short, long, conflicts_with = "dry_run")]
     pub(crate) quiet: bool,
 }

@@ -4,37 +4,39 @@ use clap::{Args, ValueHint};
 use std::path::PathBuf;
 
 pub(crate) const EXIT_STATUS: [(&str, &str); 3] =
-    [("0", "nothing is wrong"), ("1", "something is wrong"), ("2", "wrong usage")];
+    [("0", "no problem was found"), ("1", "at least one problem was found"), ("2", "wrong usage")];
 
 /// The members of the object that `doctor --json` prints.
 pub(crate) const JSON: [(&str, &str); 7] = [
-    ("version", "of this helper"),
-    ("wrong", "how many findings are wrong"),
-    ("findings", "a list, each with:"),
-    ("check", "what was looked at, such as locking or state root"),
-    ("level", "fine, note (worth to know; locks work all the same) or wrong"),
-    ("found", "a sentence"),
-    ("hint", "how to mend it, or null"),
+    ("version", "the version of this helper"),
+    ("wrong", "the number of findings with the level `wrong`"),
+    ("findings", "a list of objects, each with:"),
+    ("check", "the subject of the check, such as locking or state root"),
+    ("level", "fine, note (worth knowing; locks work all the same) or wrong"),
+    ("found", "the result, as a sentence"),
+    ("hint", "how to fix the problem, or null"),
 ];
 
-/// Look at all that locks depend on here, and say what is wrong and how to mend it
+/// Check that locks work on this machine, and explain how to fix problems
 ///
-/// Helper, shell library and completions, and whether they are of one version; variables and limits; /proc and inotify;
-/// the state root, its file system and room; whether locks shut out there, between two opens and between two processes;
-/// lock files and tasks. Each finding is fine, a note (worth to know; locks work all the same), or wrong. Nothing is
-/// changed, no lock that another could want is taken, and no file is left. In a script or a shell that has the shell
-/// library, `aba_lock_doctor` asks with what that uses.
+/// The checks cover: the helper, the shell library and the completions, and whether their versions match; variables of the
+/// environment and resource limits; /proc and inotify; the state root, its file system and its free space; whether a lock there
+/// excludes another open file and another process; the lock files and the tasks.
+///
+/// Each finding is fine, a note (worth knowing; locks work all the same) or wrong. The command changes nothing, acquires no
+/// lock that another process could want, and leaves no new files. In a script or a shell that has sourced the shell library,
+/// `aba_lock_doctor` runs the same checks for the helper and the library that it uses.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// Print one JSON object
+    /// Print the findings as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Look also at this copy of the shell library
+    /// Also check this copy of the shell library
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) library: Option<PathBuf>,
 
-    /// The calling script has sourced this version of the shell library
+    /// The version of the shell library that the calling script has sourced
     #[arg(long, value_name = "VERSION")]
     pub(crate) sourced: Option<String>,
 }

@@ -5,17 +5,21 @@ use std::ffi::OsString;
 
 pub(crate) const EXIT_STATUS: [(&str, &str); 9] = [
     ("0", "locked, or released"),
-    ("1", "another has it (-n), or the wait timed out (-w); -E changes it; or standard output could not be written to"),
+    (
+        "1",
+        "another process holds the lock (-n), or the wait timed out (-w); -E changes it; or standard output cannot be written to",
+    ),
     ("64", "wrong usage"),
-    ("65", "it cannot be locked: the descriptor is not open, or the file system does not lock"),
+    ("65", "the lock is impossible: the descriptor is not open, or the file system does not support locks"),
     ("66", "the file cannot be opened"),
     ("69", "the command cannot be run"),
-    ("71", "the system could not: no memory, no process, no lock, no such timer"),
-    ("73", "the file cannot be made: the file system is full, or cannot be written to"),
-    ("other", "the command's own, 128+n if it died of signal n"),
+    ("71", "the system failed: it has no memory, process, lock or suitable timer left"),
+    ("73", "the file cannot be created: the file system is full or read-only"),
+    ("other", "the exit status of the command; 128+n if signal n ended it"),
 ];
 
-pub(crate) const ENVIRONMENT: [(&str, &str); 1] = [("SHELL", "runs the command of -c; else /bin/sh does")];
+pub(crate) const ENVIRONMENT: [(&str, &str); 1] =
+    [("SHELL", "the shell that runs the command of -c [default: /bin/sh]")];
 
 /// The words that call it as a command of the helper.
 pub(crate) const COMMAND: &str = "aba-lock flock";
@@ -56,69 +60,69 @@ impl Args for FlockArgs {
         let flag = |id, letter, help| Arg::new(id).short(letter).long(id).help(help).action(ArgAction::SetTrue);
         let value = |id, name, help| Arg::new(id).long(id).value_name(name).help(help);
         command
-            .about("Lock files as flock(1) does, with its arguments")
+            .about("Lock a file, with the options of flock(1)")
             .long_about(
-                "Lock files as flock(1) does, with its arguments\n\n\
-                 Locks a file or directory, and runs a command; or locks a descriptor that the calling script has open, for \
-                 as long as that has it open. The file is made if it is not there, and stays as it is.\n\n\
-                 The same is what the helper does when it is called `flock`, as by a link of that name. It takes what \
-                 flock(1) takes, and ends with the same status: options end at FILE, long ones may be cut short, and of \
-                 several the last one wins. It needs no HOME and no directory for locks, and leaves no record of the \
-                 holder.\n\n\
-                 The lock is held until the command has ended, and all that have inherited it: that is, the command's \
-                 children, too. So that a command that closes what it inherits does not lose it, this process waits for \
-                 the command; with --no-fork it becomes the command. A nested call for the same file waits for ever, as \
-                 with flock(1); `aba-lock lock --file` does not.",
+                "Lock a file, with the options of flock(1)\n\n\
+                 Locks a file or directory and runs a command, or locks a descriptor that the calling script has open, \
+                 until the script closes it. If the file does not exist, it is created. Its content does not change.\n\n\
+                 The helper does the same when it is called `flock`, for example through a link of that name. It accepts \
+                 the options of flock(1) and exits with the same statuses: options end at FILE, long options may be \
+                 abbreviated, and the last one of several wins. It needs neither HOME nor a directory for locks, and \
+                 writes no record of the holder.\n\n\
+                 The lock is held until the command, and every child that inherited it, have ended. This process waits \
+                 for the command, so that the lock is kept even if the command closes inherited descriptors. With \
+                 --no-fork it becomes the command instead. As with flock(1), a nested call for the same file waits \
+                 forever; `aba-lock lock --file` does not.",
             )
             .override_usage(format_usage(COMMAND))
             .disable_help_flag(true)
             .disable_version_flag(true)
-            .arg(flag("shared", 's', "Share the lock with others who share it"))
-            .arg(flag("exclusive", 'x', "Shut everyone else out; also -e [default]").short_alias('e'))
+            .arg(flag("shared", 's', "Acquire a shared lock, which several processes can hold at the same time"))
+            .arg(flag("exclusive", 'x', "Acquire an exclusive lock, which only one process can hold; also -e [default]").short_alias('e'))
             .arg(flag("unlock", 'u', "Release the lock"))
             .arg(
-                flag("nonblocking", 'n', "Fail at once if another has it; also --nb, --nonblock")
+                flag("nonblocking", 'n', "Fail at once if another process holds the lock; also --nb, --nonblock")
                     .alias("nb")
                     .alias("nonblock"),
             )
             .arg(
-                value("timeout", "SECONDS", "Wait so long at most; fractions are allowed, and 0 tries once; also --wait")
+                value("timeout", "SECONDS", "Give up after SECONDS (fractions allowed; 0 means do not wait); also --wait")
                     .short('w')
                     .alias("wait"),
             )
             .arg(
-                value("conflict-exit-code", "N", "Exit with this status, 0 to 255, if another has it or the wait timed out")
+                value("conflict-exit-code", "N", "Exit with status N (0 to 255) if the lock is held by another process or the wait timed out")
                     .short('E'),
             )
-            .arg(flag("close", 'o', "Keep the descriptor from the command"))
-            .arg(flag("no-fork", 'F', "Become the command"))
+            .arg(flag("close", 'o', "Close the descriptor of the lock in the command"))
+            .arg(flag("no-fork", 'F', "Become the command instead of waiting for it"))
             .arg(
-                value("command", "STRING", "Behind FILE: run this with $SHELL -c, or /bin/sh -c")
+                value("command", "STRING", "After FILE: run STRING with $SHELL -c, or /bin/sh -c")
                     .short('c')
                     .value_hint(ValueHint::CommandString),
             )
-            .arg(value("fd", "N", "Lock this descriptor, and run the command, if there is one"))
+            .arg(value("fd", "N", "Lock descriptor N, and then run the command, if there is one"))
             .arg(
                 Arg::new("fcntl")
                     .long("fcntl")
                     .action(ArgAction::SetTrue)
-                    .help("Lock a range with fcntl(2), of the open file, instead of the file with flock(2) (Linux)"),
+                    .help("Lock a range of the open file with fcntl(2), instead of the file with flock(2) (Linux)"),
             )
             .arg(value(
                 "start",
                 "BYTES",
-                "Lock from this offset, such as 4096, 0x1000, 4K or 4KiB, 4KB or 1.5M; implies --fcntl [default: 0]",
+                "First byte of the range, such as 4096, 0x1000, 4K, 4KiB, 4KB or 1.5M; implies --fcntl [default: 0]",
             ))
             .arg(value(
                 "length",
                 "BYTES",
-                "Lock this number of bytes, 0 to the end of the file; implies --fcntl [default: 0]",
+                "Length of the range; 0 means to the end of the file; implies --fcntl [default: 0]",
             ))
             .arg(
                 Arg::new("verbose")
                     .long("verbose")
                     .action(ArgAction::SetTrue)
-                    .help("Say how long it took to get the lock, or why it was not got, and who has it"),
+                    .help("Print how long it took to acquire the lock, or why it was not acquired and which process holds it"),
             )
             .arg(Arg::new("help").short('h').long("help").action(ArgAction::Help).help("Print help"))
             .arg(Arg::new("version").short('V').long("version").action(ArgAction::Version).help("Print version"))
@@ -126,13 +130,13 @@ impl Args for FlockArgs {
             .arg(
                 Arg::new("file")
                     .value_name("FILE|N")
-                    .help("The file or directory; alone, a number: a descriptor that is open")
+                    .help("The file or directory; a number without a command is an open descriptor")
                     .value_hint(ValueHint::AnyPath),
             )
             .arg(
                 Arg::new("words")
                     .value_name("COMMAND")
-                    .help("The command to run under the lock")
+                    .help("The command to run while the lock is held")
                     .num_args(0..)
                     .trailing_var_arg(true)
                     .allow_hyphen_values(true)

@@ -7,48 +7,51 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) const EXIT_STATUS: [(&str, &str); 11] = [
-    ("0", "acquired, done, yes"),
-    ("1", "no: `status` says that it is free"),
+    ("0", "the lock was acquired; with a command: the command succeeded"),
+    ("1", "the answer is no: `status` reports a free lock"),
     ("2", "wrong usage"),
-    ("75", "not acquired: held by another, or waiting would be a deadlock (-E changes it)"),
+    ("75", "not acquired: another process holds the lock, or waiting would be a deadlock (-E changes it)"),
     ("76", "the lock file was replaced while it was opened: open it again"),
-    ("124", "timed out waiting (-E changes it)"),
-    ("125", "aba-lock itself failed: cannot open, no space, locking not supported here"),
+    ("124", "timed out while waiting (-E changes it)"),
+    (
+        "125",
+        "aba-lock itself failed: for example, the file cannot be opened, or its file system does not support locks",
+    ),
     ("126", "the command cannot be run"),
     ("127", "the command was not found"),
     ("128+n", "signal n ended the command, or the wait for the lock"),
-    ("other", "the command's own"),
+    ("other", "the exit status of the command"),
 ];
 
 pub(crate) const UNLOCK_EXIT_STATUS: [(&str, &str); 5] = [
-    ("0", "released; with a name: free, or who had it has it no more"),
+    ("0", "released; with a name: the lock is free, or the processes that held it no longer do"),
     ("2", "wrong usage"),
-    ("75", "held by another; with --kill: refused, or they could not be ended"),
+    ("75", "another process holds the lock; with --kill: refused, or the holders did not end"),
     ("76", "the descriptor is not open on the lock file"),
     ("125", "aba-lock itself failed"),
 ];
 
-/// Take a lock, and hold it for a script (--fd) or while a command runs (-- CMD)
+/// Acquire a lock for a command (-- CMD) or a script (--fd)
 ///
-/// With --fd the lock is taken on a descriptor that the calling script has open on the lock file, and stays
-/// until the script and everything that inherited the descriptor have closed it, by ending or otherwise. They share
-/// it: a call with --fd on a descriptor that another process of them has locked is granted at once, as by flock(1).
+/// With -- CMD, aba-lock acquires the lock and then becomes CMD, which keeps the pid, the terminal, the signals and the exit
+/// status. The lock is held until CMD and every child that inherited it have ended. A CMD that closes inherited descriptors
+/// would release the lock too early. For ssh, sudo and doas, aba-lock therefore turns on --no-inherit by itself. Give that
+/// option yourself for other such commands, and if env, nice or nohup precedes them.
 ///
-/// With -- CMD the process becomes CMD: pid, signals, terminal and exit status are CMD's own, and the lock
-/// lives as long as CMD or a child that inherited it. A CMD that closes the descriptors it was given would
-/// drop the lock: for ssh, sudo and doas, which are known to, --no-inherit is in force by itself. Say it yourself
-/// for others, and where such a command stands behind env, nice or nohup.
+/// With --fd, the lock is acquired on a descriptor that the calling script has opened on the lock file. It is held until the
+/// script, and every process that inherited the descriptor, have closed it or ended. These processes share the lock: a call
+/// with --fd on a descriptor that one of them has locked succeeds at once, as with flock(1).
 ///
-/// Several locks are acquired in the order of their names, all or none. A lock is granted at once if a calling script holds it
-/// and this command inherited its descriptor: a nested call is no conflict. With --fd, a nested call on another descriptor is
-/// a conflict, unless the script lists its own descriptor in the environment, as with `export ABA_LOCK_FDS=9`. A shared lock
-/// is never made exclusive in place, not even with --file: release it first.
+/// Several locks are acquired in the order of their names, either all or none. A nested call succeeds at once if a calling
+/// script holds the lock and this command inherited its descriptor. With --fd, a nested call on another descriptor is a
+/// conflict, unless the script lists its own descriptor in the environment: `export ABA_LOCK_FDS=9`. A shared lock is never
+/// made exclusive in place, not even with --file: release it first.
 ///
-/// Processes that wait for an exclusive lock, also with flock(1), get it in the order in which they began to wait. A call that
-/// comes in the instant of a release can get the lock before them. A shared lock is granted whenever no process holds an
-/// exclusive one, even while a process waits for that: the waiter may then wait forever. A wait that is interrupted, such as
-/// by a signal that a script handles, continues at the end of the queue. A call for several locks begins to wait for the
-/// second one when it holds the first.
+/// Waiters for an exclusive lock, including flock(1), get it in the order in which they began to wait. A call that arrives at
+/// the moment of a release can get the lock before them. A shared lock is granted whenever no process holds an exclusive lock,
+/// even while a process waits for one. That waiter may then wait forever. A wait that is interrupted, for example by a signal
+/// that a script handles, continues at the end of the queue. A call for several locks begins to wait for the second one when it
+/// holds the first.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock lock [OPTIONS] NAME... -- CMD [ARG]...\n       \
                             aba-lock lock [OPTIONS] --file PATH [--file PATH]... -- CMD [ARG]...\n       \
@@ -56,40 +59,46 @@ pub(crate) const UNLOCK_EXIT_STATUS: [(&str, &str); 5] = [
 #[command(group = ArgGroup::new("what").args(["names", "file"]).required(true))]
 #[command(group = ArgGroup::new("how").args(["fd", "command"]).required(true))]
 pub(crate) struct LockArgs {
-    /// What to lock: letters, digits and . _ - : @ +
+    /// The name of the lock: letters, digits and . _ - : @ +
     #[arg(index = 1, value_name = "NAME")]
     pub(crate) names: Vec<String>,
 
-    /// Lock this file or directory instead of a name; its content stays as it is. Repeat it to lock several, all or none
+    /// Lock this file or directory instead of a name; may be repeated
+    ///
+    /// The content of the file does not change. Several files are locked either all or none.
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub(crate) file: Vec<PathBuf>,
 
-    /// Lock the file that the calling script has open on this descriptor (one for each NAME or --file, in their order)
+    /// Lock descriptor N, which the calling script has opened on the lock file
+    ///
+    /// Give one descriptor for each NAME or --file, in the same order.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) fd: Vec<i32>,
 
-    /// Fail at once if another has it [default]
+    /// Fail at once if another process holds the lock [default]
     #[arg(short = 'n', long, overrides_with_all = ["wait", "timeout"])]
     pub(crate) nonblock: bool,
 
-    /// Wait until it is free, or at most this many seconds: --wait=60 or -w=60, as --timeout 60
+    /// Wait until the lock is free, or for at most SECONDS: --wait=60 or -w=60
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds, overrides_with = "nonblock")]
     #[arg(num_args = 0..=1, require_equals = true)]
     pub(crate) wait: Option<Option<Duration>>,
 
-    /// Give up after this many seconds; fractions are allowed, and 0 tries once
+    /// Give up after SECONDS (fractions allowed; 0 means do not wait)
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds, overrides_with = "nonblock")]
     pub(crate) timeout: Option<Duration>,
 
-    /// Share it with others who share it
+    /// Acquire a shared lock, which several processes can hold at the same time
     #[arg(short, long, overrides_with = "exclusive")]
     pub(crate) shared: bool,
 
-    /// Shut everyone else out [default]
+    /// Acquire an exclusive lock, which only one process can hold [default]
     #[arg(short = 'x', long)]
     pub(crate) exclusive: bool,
 
-    /// Say nothing if the lock file was replaced (status 76): the caller opens it again
+    /// Print no message if the lock file was replaced (status 76)
+    ///
+    /// For callers that then open the file again.
     #[arg(long, requires = "fd")]
     pub(crate) reopen: bool,
 
@@ -105,87 +114,92 @@ pub(crate) struct LockArgs {
     #[arg(long, requires = "fd", hide = true)]
     pub(crate) heed_keyboard: bool,
 
-    /// Keep the lock from CMD and its children: it is released when CMD ends, whatever CMD left behind
+    /// Do not pass the lock to CMD: release it when CMD ends, even if its children still run
     #[arg(short = 'o', long, requires = "command", conflicts_with = "fd")]
     pub(crate) no_inherit: bool,
 
-    /// Exit with this status when another has it or the wait timed out
+    /// Exit with status N if the lock is held by another process or the wait timed out
     #[arg(short = 'E', long, value_name = "N")]
     pub(crate) conflict_exit_code: Option<u8>,
 
-    /// Say this of the holder, to those who wait (not with --file, where nothing is written)
+    /// Description of the holder, shown to waiters (not with --file, which writes nothing)
     #[arg(long, value_name = "TEXT")]
     pub(crate) who: Option<String>,
 
-    /// Run this with sh if another process holds it, such as 'tmux attach -t build'; `$1` and `$ABA_LOCK_NAME` are the lock
+    /// Run CMD with sh if another process holds the lock, such as 'tmux attach -t build'
+    ///
+    /// `$1` and `$ABA_LOCK_NAME` are the lock.
     #[arg(long, value_name = "CMD", requires = "command", conflicts_with = "fd")]
     pub(crate) on_busy: Option<String>,
 
-    /// Write the holder's pid into this file, which must not be a link. CMD then runs as a child, as with --no-inherit, but
-    /// inherits the lock, and the file is removed when CMD ends. With --fd, the script must remove it. After SIGKILL the file
-    /// stays, and its number may become that of another process: see `aba-lock clean --pid-file`. It must not be the lock file,
-    /// and holders of a shared lock need a file each
+    /// Write the pid of the holder to this file
+    ///
+    /// The path must not be a symbolic link or the lock file, and each holder of a shared lock needs a file of its own. CMD
+    /// then runs as a child, as with --no-inherit, but inherits the lock, and the file is removed when CMD ends. With --fd, the
+    /// script must remove it. After SIGKILL the file stays, and its number may become that of another process: see `aba-lock
+    /// clean --pid-file`.
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(crate) pid_file: Option<PathBuf>,
 
-    /// Lock it for all machines that use this server, too: https://host:port, or etcd://h1:2379,h2:2379; empty for none
-    /// [default: that of the environment]
+    /// Also lock NAME for all machines that use this server [default: the server of the environment]
+    ///
+    /// The URL is https://host:port, or etcd://h1:2379,h2:2379. An empty URL means no server.
     #[arg(long, value_name = "URL", conflicts_with_all = ["file", "shared"])]
     pub(crate) server: Option<String>,
 
-    /// With a server: how long the lease lasts if it cannot be renewed, at least 10 s [default: 30s]
+    /// With a server: time after which a lease expires if it cannot be renewed; at least 10s [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) ttl: Option<Duration>,
 
-    /// If the lease is lost: term ends the holders of the lock, warn only reports it, anything else is run with sh; `$1` and
-    /// `$ABA_LOCK_NAME` are the lock [default: term]
+    /// Action if the lease is lost: term, warn, or a command for sh [default: term]
+    ///
+    /// term ends the holders of the lock, warn only prints a warning. In a command, `$1` and `$ABA_LOCK_NAME` are the lock.
     #[arg(long, value_name = "HOW")]
     pub(crate) on_lost: Option<String>,
 
-    /// Say nothing about contention
+    /// Print no messages about contention
     #[arg(short, long)]
     pub(crate) quiet: bool,
 
-    /// Say how long it took to get the lock
+    /// Print how long it took to acquire the lock
     #[arg(short, long, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
 
-    /// The command to run under the lock
+    /// The command to run while the lock is held
     #[arg(index = 2, last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub(crate) command: Vec<OsString>,
 }
 
-/// Release a lock that is held on a descriptor of the calling script
+/// Release a lock of the calling script (--fd), or end its holders (--kill)
 ///
-/// With --fd the lock is released at once for every copy of the descriptor, also for those that children
-/// inherited. Without it, nothing can be released: the lock belongs to other processes, and they are named.
+/// With --fd, the lock is released at once for every copy of the descriptor, including those that children inherited. With only
+/// a name, nothing is released, because the lock belongs to other processes: they are printed.
 ///
-/// With --kill these are ended, and what they start meanwhile; not who waits for the lock. Before each signal it is
-/// checked that the process is the one that was seen, by its pid, start time and pid namespace, and has the lock. What
-/// cannot be checked so is refused (75): another user's process, one of another host or pid namespace, and the calling
-/// script itself.
+/// With --kill, the processes that hold the lock, and the processes that they start in the mean time, are ended. Waiters are
+/// not. Before each signal, aba-lock checks by pid, start time and pid namespace that the process is still the same one, and
+/// that it holds the lock. If that cannot be checked, the call is refused with status 75. This concerns processes of another
+/// user, on another host or in another pid namespace, and the calling script itself.
 #[derive(Debug, Default, Args)]
 #[command(group = ArgGroup::new("what").args(["name", "fd"]).required(true).multiple(true))]
 pub(crate) struct UnlockArgs {
-    /// The lock
+    /// The name of the lock
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
 
-    /// The descriptor on which the calling script holds it
+    /// The descriptor on which the calling script holds the lock
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) fd: Option<i32>,
 
-    /// With --fd: give the lease back too, if the lock was taken for all machines that use this server
-    /// [default: that of the environment]
+    /// With --fd: also release the lease at this server [default: the server of the environment]
     #[arg(long, value_name = "URL", requires = "fd")]
     pub(crate) server: Option<String>,
 
-    /// End the processes that have it, with this signal (TERM, SIGTERM, 15) [default: TERM], and wait until it is free
+    /// Send SIGNAL (TERM, SIGTERM, 15) to the holders, and wait until the lock is free [default: TERM]
     #[arg(long, value_name = "SIGNAL", value_parser = parse_signal, requires = "name", conflicts_with = "fd")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "TERM")]
     pub(crate) kill: Option<i32>,
 
-    /// With --kill: SIGKILL those that have it still after this time [default: 5]
+    /// With --kill: send SIGKILL to processes that still hold the lock after SECONDS [default: 5]
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, requires = "kill")]
     pub(crate) grace: Option<Duration>,
 }

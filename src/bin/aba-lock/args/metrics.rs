@@ -3,32 +3,37 @@
 use clap::{Args, ValueHint};
 use std::path::PathBuf;
 
-pub(crate) const EXIT_STATUS: [(&str, &str); 3] =
-    [("0", "printed"), ("2", "wrong usage"), ("125", "the state root, the tasks or the event log cannot be read")];
+pub(crate) const EXIT_STATUS: [(&str, &str); 3] = [
+    ("0", "the metrics were printed"),
+    ("2", "wrong usage"),
+    ("125", "the state root, the tasks or the event log cannot be read"),
+];
 
 /// The metrics and their help. Those whose names end in `_total` are counters, read from the event log; the others are gauges.
 pub(crate) const METRICS: [(&str, &str); 11] = [
     ("aba_lock_info", "The version of aba-lock."),
-    ("aba_lock_held", "Whether the lock is held."),
-    ("aba_lock_held_seconds", "How long the lock has been held, where its holder left a record."),
-    ("aba_lock_waiting", "How many processes wait for the lock."),
-    ("aba_lock_tasks", "How many tasks of run-once are in this state."),
-    ("aba_lock_acquisitions_total", "How often the lock was acquired, as the event log says."),
-    ("aba_lock_contentions_total", "How often another had the lock, as the event log says."),
-    ("aba_lock_timeouts_total", "How often the wait for the lock timed out, as the event log says."),
-    ("aba_lock_deadlocks_total", "How often a wait would have had no end, as the event log says."),
-    ("aba_lock_replacements_total", "How often the lock file was found replaced, as the event log says."),
-    ("aba_lock_wait_seconds_total", "How long the lock was waited for, as the event log says."),
+    ("aba_lock_held", "1 if the lock is held, 0 if it is free."),
+    ("aba_lock_held_seconds", "Seconds since the lock was acquired, if its holder left a record."),
+    ("aba_lock_waiting", "Number of processes that wait for the lock."),
+    ("aba_lock_tasks", "Number of tasks of run-once in this state."),
+    ("aba_lock_acquisitions_total", "Number of times that the lock was acquired, from the event log."),
+    ("aba_lock_contentions_total", "Number of calls that found the lock held by another process, from the event log."),
+    ("aba_lock_timeouts_total", "Number of waits for the lock that timed out, from the event log."),
+    ("aba_lock_deadlocks_total", "Number of waits that would have been a deadlock, from the event log."),
+    ("aba_lock_replacements_total", "Number of times that the lock file was found replaced, from the event log."),
+    ("aba_lock_wait_seconds_total", "Seconds spent waiting for the lock, from the event log."),
 ];
 
-/// Print what is held and waited for, and what the event log counts, as Prometheus text
+/// Print locks, waiters and event counts as Prometheus metrics
 ///
-/// For the textfile collector: `aba-lock metrics | aba-lock write --create DIR/aba_lock.prom`. Held, waiting and age are
-/// of the locks in the state root. Counters are those of the event log, whoever wrote it; they begin anew when it is
-/// rotated, which Prometheus takes for the restart of a counter.
+/// The output is made for the textfile collector: `aba-lock metrics | aba-lock write --create DIR/aba_lock.prom`.
+///
+/// The gauges (held, waiting, age) describe the locks in the state root. The counters count the lines of the event log,
+/// whichever process wrote them. When the log is rotated, they start again from zero, which Prometheus treats as a restart of
+/// the counter.
 #[derive(Debug, Args)]
 pub(crate) struct MetricsArgs {
-    /// Count what this event log says [default: `ABA_LOCK_LOG`, if that is a file]
+    /// Count the events in this log [default: `ABA_LOCK_LOG`, if that is a file]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) log: Option<PathBuf>,
 }

@@ -21,12 +21,13 @@ pub(crate) mod value;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 
-/// Keeps two copies of the same shell operation from running at once, and says who is in the way
+/// Lock shell scripts and commands, so that two copies do not run at the same time
 #[derive(Debug, Parser)]
 #[command(name = "aba-lock", version, after_help = page::after_root_help())]
 #[command(subcommand_required = true, arg_required_else_help = true)]
-#[command(infer_subcommands = false, disable_help_subcommand = true)]
+#[command(infer_subcommands = false)]
 #[command(mut_subcommands(page::add_tables))]
+#[command(defer(page::group_commands))]
 #[command(mut_subcommands(repeat::allow_repeated_flags))]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -59,22 +60,22 @@ pub(crate) enum Invocation {
 /// Print the path of a lock file
 #[derive(Debug, Args)]
 pub(crate) struct PathArgs {
-    /// The lock
+    /// The name of the lock
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
 
-    /// Make the file, and its directory, if they are not there
+    /// Create the file, and its directory, if they do not exist
     #[arg(long)]
     pub(crate) create: bool,
 }
 
-/// Leases by themselves, at a server that several machines share
+/// Hold and show leases at a lock server that several machines share
 ///
-/// What follows is for aba-lock-keeper, a program of its own: see `aba-lock lease --help`, or aba-lock-lease(1).
+/// The program aba-lock-keeper carries out these commands: see `aba-lock lease --help` or aba-lock-lease(1).
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true, override_usage = "aba-lock lease acquire|renew|release|show|list [OPTIONS]")]
 pub(crate) struct LeaseArgs {
-    /// For aba-lock-keeper
+    /// The command and its options, which are passed to aba-lock-keeper
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORD")]
     pub(crate) words: Vec<OsString>,
 }
@@ -82,7 +83,7 @@ pub(crate) struct LeaseArgs {
 /// Print the shell library, for `eval "$(aba-lock init bash)"`
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
-    /// The shell: bash
+    /// The shell for which the library is printed: bash
     #[arg(value_enum, hide_possible_values = true)]
     pub(crate) shell: ShellName,
 }

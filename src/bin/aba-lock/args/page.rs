@@ -5,6 +5,7 @@
 
 use super::{clean, doctor, events, flock, lock, metrics, reserve, run_once, status, update};
 use clap::Command;
+use std::fmt::Write;
 
 /// The rows of a table: a term, and its meaning.
 pub(crate) type Rows = &'static [(&'static str, &'static str)];
@@ -68,6 +69,42 @@ pub(crate) fn find_page(command: &str) -> Option<&'static Page> {
     PAGES.iter().find(|(commands, ..)| commands.contains(&command))
 }
 
+/// The groups of commands in the help and the manual page of `aba-lock`.
+pub(crate) const GROUPS: &[(&str, &[&str])] = &[
+    ("Locks", &["lock", "unlock", "status", "list", "path", "flock"]),
+    ("Tasks", &["run-once"]),
+    ("Files", &["update", "write"]),
+    ("Numbers", &["reserve", "release", "exclude", "migrate"]),
+    ("Machines", &["lease"]),
+    ("Upkeep", &["doctor", "clean", "metrics", "init"]),
+];
+
+/// The examples at the top of the help of `aba-lock`.
+const FIRST_EXAMPLES: [(&str, &str); 3] = [
+    ("aba-lock lock backup -- ./backup.sh", "Run a command, unless another one holds the lock"),
+    ("aba-lock lock --wait=60 backup -- ./backup.sh", "Wait up to a minute for the lock"),
+    ("aba-lock status backup", "Show which process holds the lock"),
+];
+
+/// Gives `aba-lock` its help: examples, and the commands in groups. clap lists commands without groups.
+pub(crate) fn group_commands(command: Command) -> Command {
+    let header = *command.get_styles().get_header();
+    let literal = *command.get_styles().get_literal();
+    let mut text = format!("{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{header}Examples:{header:#}\n");
+    for (typed, effect) in FIRST_EXAMPLES {
+        let _ = writeln!(text, "  {typed:47}{effect}");
+    }
+    for (group, commands) in GROUPS {
+        let _ = writeln!(text, "\n{header}{group}:{header:#}");
+        for name in *commands {
+            let about = command.find_subcommand(name).and_then(Command::get_about).cloned().unwrap_or_default();
+            let _ = writeln!(text, "  {literal}{name:10}{literal:#}{about}");
+        }
+    }
+    let _ = writeln!(text, "  {literal}{:10}{literal:#}Print the help of aba-lock or of a command", "help");
+    command.help_template(format!("{text}\n{header}Options:{header:#}\n{{options}}{{after-help}}"))
+}
+
 /// Returns the text of the help below the options of `aba-lock`.
 pub(crate) fn after_root_help() -> String {
     format_table("Exit status", &lock::EXIT_STATUS) + "\n" + &format_table("Environment", ENVIRONMENT)
@@ -75,124 +112,236 @@ pub(crate) fn after_root_help() -> String {
 
 /// Adds the tables of a command to its help. The long help has all of them, and the examples.
 pub(crate) fn add_tables(command: Command) -> Command {
-    let Some((_, exit_status, sections)) = find_page(command.get_name()) else { return command };
+    let Some((_, exit_status, sections)) = find_page(command.get_name()) else {
+        let examples = format_examples(command.get_name());
+        return command.after_long_help(examples);
+    };
     let status = format_table("Exit status", exit_status);
     let mut long = status.clone() + "\n";
     for section in sections.iter().filter(|section| !section.title.is_empty()) {
         long = long + &format_table(section.title, section.rows) + "\n";
     }
-    long.push_str("Examples:\n");
-    for (_, typed, effect) in EXAMPLES.iter().filter(|(of, ..)| *of == command.get_name()) {
-        long = format!("{long}  {typed}\n      {effect}\n");
-    }
+    long.push_str(&format_examples(command.get_name()));
     command.after_help(status).after_long_help(long)
+}
+
+fn format_examples(command: &str) -> String {
+    let examples = EXAMPLES.iter().filter(|(of, ..)| *of == command);
+    examples.fold("Examples:\n".to_owned(), |text, (_, typed, effect)| format!("{text}  {typed}\n      {effect}\n"))
 }
 
 fn format_table(title: &str, rows: Rows) -> String {
     let width = rows.iter().map(|(left, _)| left.len()).max().unwrap_or(0) + 2;
-    rows.iter().fold(format!("{title}:\n"), |text, (left, right)| format!("{text}  {left:width$}{right}\n"))
+    // A meaning is next to its term, or below it if the terms are long.
+    let (width, indent, below) = if width <= 28 { (width, width + 2, "") } else { (0, 6, "\n      ") };
+    rows.iter().fold(format!("{title}:\n"), |text, (left, right)| {
+        format!("{text}  {left:width$}{below}{}\n", wrap_words(right, indent))
+    })
+}
+
+/// Breaks a text into lines that end before column 100. All but the first are indented.
+fn wrap_words(text: &str, indent: usize) -> String {
+    let mut column = indent;
+    let mut wrapped = String::new();
+    for word in text.split(' ') {
+        if !wrapped.is_empty() && column + word.len() >= 99 {
+            let _ = write!(wrapped, "\n{:indent$}", "");
+            column = indent;
+        } else if !wrapped.is_empty() {
+            wrapped.push(' ');
+            column += 1;
+        }
+        wrapped.push_str(word);
+        column += word.len();
+    }
+    wrapped
 }
 
 /// The variables of the environment, in the help of `aba-lock` and in most manual pages.
 pub(crate) const ENVIRONMENT: Rows = &[
     (
         "ABA_LOCK_DIR",
-        "where the lock files are: an absolute path, which is made if it is missing [default: ~/.aba; the home directory \
-         itself is never made]",
+        "the directory of the lock files: an absolute path, created if it is missing [default: ~/.aba, if the home \
+         directory exists]",
     ),
-    ("ABA_LOCK_TIMEOUT", "wait so many seconds when no option says how long"),
+    ("ABA_LOCK_TIMEOUT", "give up after this number of seconds, if no option sets a timeout"),
     (
         "ABA_LOCK_LOG",
-        "append a line of JSON for each event to this file, or send it to this socket, syslog or journald; a failure of that \
-         is reported on standard error, also with --quiet, and changes nothing else",
+        "append one line of JSON for each event to this file, or send it to this socket, syslog or journald; a \
+         failure is reported on standard error, even with --quiet, and has no other effect",
     ),
-    ("ABA_LOCK_SERVER", "lock for all machines that use this server, too: see aba-lock-lease(1)"),
-    ("ABA_LOCK_KEEPER", "where aba-lock-keeper is [default: beside aba-lock, else on PATH]"),
+    ("ABA_LOCK_SERVER", "the lock server: also lock for all machines that use it; see aba-lock-lease(1)"),
+    ("ABA_LOCK_KEEPER", "the path of aba-lock-keeper [default: in the directory of aba-lock, otherwise found in PATH]"),
     (
         "NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM",
-        "whether output has colours: see https://no-color.org and https://bixense.com/clicolors",
+        "control colours: see https://no-color.org and https://bixense.com/clicolors",
     ),
-    ("ABA_LOCK_FDS", "set for commands, and by scripts: the descriptors on which locks are handed down"),
-    ("RUN_ONCE_DIR", "where the tasks are, an absolute path [default: runner in the directory of the locks]"),
-    ("ABA_NUMBER", "set for the commands of `reserve`: the number that they have"),
+    ("ABA_LOCK_FDS", "set for commands, and by scripts: the descriptors on which locks are inherited"),
+    (
+        "RUN_ONCE_DIR",
+        "the directory of the tasks: an absolute path [default: `runner` in the directory of the lock files]",
+    ),
+    ("ABA_NUMBER", "set for the command of `reserve`: the number that it holds"),
     ("ABA_FILE", "set for the commands of `update` and `write`: the absolute path of FILE, with links resolved"),
     (
         "ABA_COPY",
-        "set for the command of --in-place: the path of the copy; for that of --check: the path of the new content, as in $1",
+        "set for the command of --in-place: the path of the copy; for the command of --check: the path of the new \
+         content, as in $1",
     ),
     ("ABA_LOCK_NAME", "set for the commands of --on-busy and --on-lost: the name of the lock, or its file, as in $1"),
     ("ABA_LOCK_UPDATING", "set for the commands of updates: the updates that started them"),
-    ("ABA_LOCK_TASK", "set for the commands of tasks: the task, and which run of it"),
+    ("ABA_LOCK_TASK", "set for the commands of tasks: the task and the run"),
     ("ABA_LOCK_TOKEN", "set for commands: the fencing token, a number that grows with each exclusive lock"),
+];
+
+/// The files, in the manual pages of commands without a table of their own.
+#[allow(dead_code, reason = "only `aba-lock-man` reads it")]
+pub(crate) const FILES: Rows = &[
+    (
+        "ABA_LOCK_DIR/aba-NAME.lock",
+        "the lock file of NAME: locked with flock(2) while the lock is held; its content describes the last holder",
+    ),
+    ("FILE.lock", "the lock of `update` and `write`, next to FILE"),
+    ("RUN_ONCE_DIR/ID", "the directory of a task: see aba-lock-run-once(1)"),
+    ("ABA_LOCK_DIR/reserve", "the registries of reserved numbers: see aba-lock-reserve(1)"),
 ];
 
 /// The examples: command, text to type, and effect.
 pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
-    ("lock", "aba-lock lock backup -- rsync -a src/ dst/", "run rsync, unless another `backup` runs"),
-    ("lock", "aba-lock lock -t 60 backup -- ./backup.sh", "the same, but wait a minute for it"),
-    ("lock", "aba-lock lock db cache -- ./migrate.sh", "hold two locks, or none"),
-    ("lock", "aba-lock lock --on-busy 'tmux attach -t build' build -- ./build.sh", "join the build that runs"),
+    ("lock", "aba-lock lock backup -- rsync -a src/ dst/", "run rsync, unless another process holds the lock `backup`"),
+    ("lock", "aba-lock lock --wait=60 backup -- ./backup.sh", "wait for the lock, but for at most a minute"),
+    (
+        "lock",
+        "aba-lock lock -q -E 0 backup -- ./backup.sh",
+        "in a crontab: skip this run without a message if the last one still runs",
+    ),
+    ("lock", "aba-lock lock db cache -- ./migrate.sh", "hold two locks, or neither"),
+    (
+        "lock",
+        "aba-lock lock --on-busy 'tmux attach -t build' build -- ./build.sh",
+        "start the build, or attach to the one that runs",
+    ),
     (
         "lock",
         "aba-lock lock --fd 200 backup",
-        "in a script, after `exec 200<>\"$(aba-lock path --create backup)\"`: what aba_lock_operation does",
+        "in a script, after `exec 200<>\"$(aba-lock path --create backup)\"`: the call that aba_lock_operation makes",
     ),
     (
         "lock",
         "aba-lock lock --server etcd://10.0.0.1:2379 deploy -- ./deploy.sh",
-        "on one of all machines that use this etcd",
+        "run on only one of all machines that use this etcd",
     ),
-    ("flock", "aba-lock flock -n /run/lock/backup ./backup.sh", "as `flock -n /run/lock/backup ./backup.sh`"),
-    ("flock", "ln -s \"$(command -v aba-lock)\" ~/bin/flock", "have it by that name, if ~/bin comes first in PATH"),
-    ("unlock", "aba-lock unlock --fd 200 backup", "release it before the script ends"),
-    ("unlock", "aba-lock unlock backup --kill --grace 30", "end who has it, and wait until it is free"),
-    ("status", "aba-lock status backup", "see who has it, and who waits"),
-    ("status", "aba-lock status --json backup | jq '.holders[].pid'", "the same for a program"),
-    ("list", "aba-lock list --held", "see all that is held, or runs"),
-    ("list", "aba-lock list --watch", "watch it change"),
-    ("clean", "aba-lock clean --dry-run", "see which lock files nobody needs"),
-    ("clean", "aba-lock clean -q --older-than 30d --tasks", "from cron: remove what was not used for a month"),
-    ("doctor", "aba-lock doctor", "see what is wrong here, and how to mend it"),
+    (
+        "flock",
+        "aba-lock flock -n /run/lock/backup ./backup.sh",
+        "run the script, unless another process has locked the file",
+    ),
+    ("flock", "aba-lock flock -w 60 /run/lock/backup ./backup.sh", "wait for the lock, but for at most a minute"),
+    ("flock", "aba-lock flock -n -E 0 /run/lock/backup ./backup.sh", "exit with status 0 if the file is locked"),
+    ("flock", "aba-lock flock /run/lock/backup -c './backup.sh && ./publish'", "run a line of shell"),
+    (
+        "flock",
+        "ln -s \"$(command -v aba-lock)\" ~/bin/flock",
+        "use it under the name flock, if ~/bin comes first in PATH",
+    ),
+    ("unlock", "aba-lock unlock backup", "print the processes that hold the lock"),
+    (
+        "unlock",
+        "aba-lock unlock backup --kill --grace 30",
+        "end the holders (SIGTERM, and SIGKILL after 30 seconds), and wait until the lock is free",
+    ),
+    ("unlock", "aba-lock unlock backup --kill=INT", "end the holders with SIGINT"),
+    ("unlock", "aba-lock unlock --fd 200 backup", "in a script: release its lock before it ends"),
+    ("status", "aba-lock status backup", "show which process holds the lock, and which processes wait"),
+    ("status", "aba-lock status --json backup | jq '.holders[].pid'", "print the pids of the holders"),
+    ("status", "aba-lock status -q backup || echo free", "test the lock in a script"),
+    ("status", "aba-lock status --file /run/lock/backup", "show the locks on a file, for example those of flock(1)"),
+    ("list", "aba-lock list", "list all locks and tasks"),
+    ("list", "aba-lock list --held", "list only locks that are held and tasks that are running"),
+    ("list", "aba-lock list --json | jq -r '.locks[].name'", "print the names of all locks"),
+    ("list", "aba-lock list --watch", "show the list full-screen and keep it up to date"),
+    ("clean", "aba-lock clean --dry-run", "print the lock files that no process uses"),
+    ("clean", "aba-lock clean", "remove these files"),
+    ("clean", "aba-lock clean backup", "remove one lock file"),
+    (
+        "clean",
+        "aba-lock clean -q --older-than 30d --tasks",
+        "in a crontab: remove locks and tasks that were not used for a month",
+    ),
+    ("clean", "aba-lock clean --pid-file /run/backup.pid", "remove a pid file whose process was killed"),
+    ("path", "aba-lock path backup", "print the path of the lock file"),
+    (
+        "path",
+        "exec 200<>\"$(aba-lock path --create backup)\"",
+        "in a script: open the lock file for `aba-lock lock --fd 200 backup`",
+    ),
+    ("doctor", "aba-lock doctor", "print the problems on this machine, and how to fix them"),
+    ("doctor", "aba-lock doctor --json | jq '.wrong'", "print the number of problems"),
     (
         "metrics",
         "aba-lock metrics | aba-lock write --create /var/lib/node_exporter/textfile/aba_lock.prom",
-        "from cron: for the textfile collector, which never reads half of it",
+        "in a crontab: write the metrics for the textfile collector, which never reads a half-written file",
     ),
-    ("run-once", "aba-lock run-once -i fetch -- make download", "start it in the background, once"),
-    ("run-once", "aba-lock run-once -w -i fetch", "later: wait for it, and exit with its status"),
-    ("run-once", "aba-lock run-once -w -i fetch -- make download", "the same, but run it now if nobody has"),
+    ("run-once", "aba-lock run-once -i fetch -- make download", "start the task in the background, once"),
+    ("run-once", "aba-lock run-once -w -i fetch", "later: wait for the task, and exit with its status"),
+    (
+        "run-once",
+        "aba-lock run-once -w -i fetch -- make download",
+        "wait for the task, and start it first if it was never started",
+    ),
     (
         "run-once",
         "aba-lock run-once -w -t 3600 -i latest -- ./look-up; aba-lock run-once -o -i latest",
-        "its output, at most an hour old",
+        "print a result that is at most an hour old",
     ),
-    ("run-once", "aba-lock run-once -r -i fetch", "end it, and forget its outcome"),
-    ("run-once", "aba-lock run-once --list", "see all tasks"),
+    ("run-once", "aba-lock run-once -r -i fetch", "end the task, and forget its result"),
+    ("run-once", "aba-lock run-once --list", "list all tasks"),
     (
         "update",
         "aba-lock update hosts.yaml -- yq '.web.ip = \"10.0.0.7\"'",
         "set one value, while other processes may set others",
     ),
-    ("update", "aba-lock update --in-place hosts.txt -- sed -i s/a/b/ {}", "with a command that edits a file"),
+    ("update", "aba-lock update --in-place hosts.txt -- sed -i s/a/b/ {}", "use a command that edits a file"),
     (
         "update",
         "aba-lock update --check 'jq empty' --backup f.json -- ./migrate",
-        "refuse content that is not JSON, and keep the old one in f.json~",
+        "refuse content that is not JSON, and keep the old content in f.json~",
     ),
-    ("update", "aba-lock update --dry-run --diff f.conf -- sed s/a/b/", "see what would change"),
-    ("write", "./generate | aba-lock write --create out.conf", "nothing is written if it prints nothing"),
-    ("reserve", "PORT=$(aba-lock reserve) || exit", "this directory's port; the same one the next time"),
-    ("reserve", "PORT=$(aba-lock reserve --tag web --prefer 6080) || exit", "a second one, 6080 if that is free"),
-    ("reserve", "aba-lock reserve --group web,db --dotenv .env", "WEB_PORT and DB_PORT, both or none, into .env"),
-    ("reserve", "aba-lock reserve --tag test -- ./run-tests", "$ABA_NUMBER is its own as long as it runs"),
+    ("update", "aba-lock update --dry-run --diff f.conf -- sed s/a/b/", "show the changes, but do not make them"),
+    ("write", "./generate | aba-lock write --create out.conf", "replace the file, unless the command prints nothing"),
+    ("write", "./generate | aba-lock write --check 'jq empty' out.json", "replace the file only with valid JSON"),
+    ("reserve", "PORT=$(aba-lock reserve) || exit", "get the port of this directory, which is the same in each call"),
     (
         "reserve",
-        "aba-lock reserve --pool gpu --range 0-7 -- ./train",
-        "one of eight of something else, given back when it ends",
+        "PORT=$(aba-lock reserve --tag web --prefer 6080) || exit",
+        "get another port of this directory, 6080 if it is free",
     ),
-    ("release", "aba-lock release --all-tags", "give back all ports of this directory"),
-    ("exclude", "aba-lock exclude 5432 6000-6010", "never give these"),
-    ("migrate", "aba-lock migrate --from ~/old --to ~/new", "after `mv ~/old ~/new`"),
-    ("lease", "aba-lock lease acquire --server etcd://10.0.0.1:2379 --ttl 10m deploy", "for the steps of a CI job"),
-    ("init", "eval \"$(aba-lock init bash)\"", "have aba_lock_operation in this shell or script"),
+    (
+        "reserve",
+        "aba-lock reserve --group web,db --dotenv .env",
+        "write WEB_PORT and DB_PORT to .env, either both or neither",
+    ),
+    ("reserve", "aba-lock reserve --tag test -- ./run-tests", "hold a port, $ABA_NUMBER, while the tests run"),
+    ("reserve", "aba-lock reserve --pool gpu --range 0-7 -- ./train", "hold one of eight GPUs while the command runs"),
+    ("reserve", "aba-lock reserve --list", "list the reserved numbers"),
+    ("release", "aba-lock release --all-tags", "release all ports of this directory"),
+    (
+        "release",
+        "aba-lock release --all-tags --path ~/old --recursive",
+        "release the ports of a directory that no longer exists",
+    ),
+    ("exclude", "aba-lock exclude 5432 6000-6010", "never reserve these ports"),
+    ("exclude", "aba-lock exclude --list", "list the excluded ports"),
+    ("exclude", "aba-lock exclude --remove 5432", "allow a port again"),
+    ("migrate", "aba-lock migrate --from ~/old --to ~/new", "after `mv ~/old ~/new`: keep the ports"),
+    (
+        "lease",
+        "aba-lock lease acquire --server etcd://10.0.0.1:2379 --ttl 10m deploy",
+        "hold a lease over the steps of a CI job",
+    ),
+    (
+        "init",
+        "eval \"$(aba-lock init bash)\"",
+        "define aba_lock_operation and the other functions in this shell or script",
+    ),
 ];

@@ -9,36 +9,40 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) const EXIT_STATUS: [(&str, &str); 9] = [
-    ("0", "reserved, released, done, yes"),
-    ("1", "no: none is reserved (--check) or excluded (--remove); two numbers for one key (`migrate`)"),
-    ("2", "wrong usage, also of a group file"),
-    ("75", "no number is free, or the one that --require asks for is not"),
-    ("124", "timed out waiting for the registry (-t)"),
-    ("125", "aba-lock itself failed; no number is given out of a registry that is damaged"),
-    ("126, 127", "the command cannot be run, was not found"),
+    ("0", "reserved, released or done; the answer is yes"),
+    (
+        "1",
+        "the answer is no: no number is reserved (--check) or excluded (--remove); or `migrate` found two numbers for \
+         one key",
+    ),
+    ("2", "wrong usage, or an error in a group file"),
+    ("75", "no number is free, or the number of --require is taken"),
+    ("124", "timed out while waiting for the registry (-t)"),
+    ("125", "aba-lock itself failed; if a registry is damaged, no number of it is given out"),
+    ("126, 127", "the command cannot be run (126) or was not found (127)"),
     ("128+n", "signal n ended the command"),
-    ("other", "the command's own"),
+    ("other", "the exit status of the command"),
 ];
 
 /// The files of a pool.
 pub(crate) const FILES: [(&str, &str); 4] = [
-    ("reserve/POOL", "the registry: a line a number that is kept, and the exclusions"),
-    ("reserve/POOL.lock", "locked (flock(2)) while a number is chosen and written down"),
-    ("reserve/POOL.d/N.lock", "locked while a command has the number N"),
-    ("reserve/POOL.damaged*", "a registry that was found to be damaged"),
+    ("reserve/POOL", "the registry: one line for each number that is kept, and the exclusions"),
+    ("reserve/POOL.lock", "locked (flock(2)) while a number is chosen and recorded"),
+    ("reserve/POOL.d/N.lock", "locked while a command holds the number N"),
+    ("reserve/POOL.damaged*", "copies of registries that were found to be damaged"),
 ];
 
 /// The members of each number in `reserve --list --format json`. Unknown values are null.
 pub(crate) const JSON: [(&str, &str); 9] = [
-    ("pool", "its pool"),
+    ("pool", "the pool of the number"),
     ("number", "the number"),
-    ("kind", "kept or leased"),
-    ("tag", "what the directory calls it"),
-    ("directory, gone", "the directory, and whether that is certainly gone"),
-    ("age_seconds", "how long it has been reserved"),
-    ("unused_seconds", "how long ago it was last asked for, to the minute; null if leased"),
-    ("in_use", "whether somebody uses it"),
-    ("by", "who: a list of pid and command"),
+    ("kind", "kept (for a directory) or leased (to a command)"),
+    ("tag", "the tag of the number in its directory"),
+    ("directory, gone", "the directory, and true if it certainly no longer exists"),
+    ("age_seconds", "the time since the number was reserved"),
+    ("unused_seconds", "the time since the number was last requested, to the minute; null if leased"),
+    ("in_use", "true if a process uses the number"),
+    ("by", "the processes that use it: a list of pid and command"),
 ];
 
 /// The options that make the call a query instead of a reservation.
@@ -59,110 +63,112 @@ const GIVING: [&str; 11] = [
     "format",
 ];
 
-/// Reserve a number, a port by default, that nobody else gets
+/// Reserve a number, by default a port, that no other caller gets
 ///
-/// Prints the number that this directory has, and gives it one if it has none: the lowest that is free. It is the same one
-/// each time, until it is released. With --tag a directory has several.
+/// Without CMD, aba-lock prints the number that belongs to this directory. If the directory has none, it gets the lowest free
+/// number, and keeps it until it is released. With --tag, a directory can have several numbers.
 ///
-/// With -- CMD the number is another one, that CMD has as long as it runs: in `ABA_NUMBER`. The kernel gives it back
-/// when CMD ends, however it ends. The process becomes CMD, as with `lock`. A CMD that closes the descriptors it was given
-/// would lose it: for ssh, sudo and doas, --no-inherit is in force by itself. Say it yourself for others, and where such a
-/// command stands behind env, nice or nohup.
+/// With -- CMD, CMD gets a different number, in `ABA_NUMBER`, for as long as it runs. The kernel releases the number when CMD
+/// ends, no matter how it ends. aba-lock becomes CMD, as with `lock`. A CMD that closes inherited descriptors would release the
+/// number too early. For ssh, sudo and doas, aba-lock therefore turns on --no-inherit by itself. Give that option yourself for
+/// other such commands, and if env, nice or nohup precedes them.
 ///
-/// A number is free if nobody has it here, it is not excluded, and a trial bind finds nobody else who uses it.
+/// A number is free if it is not reserved, it is not excluded, and a trial bind of the port succeeds.
 #[derive(Debug, Args)]
 #[command(override_usage = "aba-lock reserve [OPTIONS] [-- CMD [ARG]...]\n       \
                             aba-lock reserve --group TAG,TAG... [OPTIONS] [-- CMD [ARG]...]\n       \
                             aba-lock reserve --list | --check | --prune | --expire DAYS | --recover")]
 pub(crate) struct ReserveArgs {
-    /// Which of the numbers of the directory: letters, digits and . _ - : @ +
+    /// The tag of the number in this directory: letters, digits and . _ - : @ +
     #[arg(long, value_name = "TAG")]
     pub(crate) tag: Option<String>,
 
-    /// Of this directory [default: where we are]
+    /// The directory that keeps the number [default: the current directory]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) path: Option<PathBuf>,
 
-    /// Out of this pool of numbers: letters, digits, _ and - [default: ports]
+    /// The pool of numbers: letters, digits, _ and - [default: ports]
     #[arg(long, value_name = "POOL")]
     pub(crate) pool: Option<String>,
 
-    /// Out of these numbers [default, of ports: 5000-7000]
+    /// Choose from the numbers A to B [default for ports: 5000-7000]
     #[arg(long, value_name = "A-B", value_parser = parse_range)]
     pub(crate) range: Option<NumberRange>,
 
-    /// This one, if it can be had; if not, say why on stderr, and give another
+    /// Choose N if it is free; otherwise print the reason and choose another number
     #[arg(long, value_name = "N", value_parser = parse_number, overrides_with = "require")]
     pub(crate) prefer: Option<u32>,
 
-    /// This one, or fail
+    /// Choose N, or fail if it is not free
     #[arg(long, value_name = "N", value_parser = parse_number, overrides_with = "prefer")]
     pub(crate) require: Option<u32>,
 
-    /// What is in use: a bind fails with tcp or udp, on the loopback addresses, and on all addresses with wildcard; or none
-    /// [default, of ports: tcp,udp]
+    /// How to test that a port is free: tcp, udp, wildcard, or none [default for ports: tcp,udp]
+    ///
+    /// A port is in use if a bind to the loopback addresses fails with tcp or udp. With wildcard, a bind to all addresses is
+    /// tried, too.
     #[arg(long, value_name = "LIST", value_parser = parse_probe)]
     pub(crate) probe: Option<Probe>,
 
-    /// None of these numbers, this time
+    /// Do not choose these numbers this time; may be repeated
     #[arg(long, value_name = "N|A-B", value_parser = parse_range, value_delimiter = ',')]
     pub(crate) exclude: Vec<NumberRange>,
 
-    /// Several numbers one after the other, one a tag: all of them, or none
+    /// Reserve one number for each tag, consecutive if possible, either all or none
     #[arg(long, value_name = "TAG,TAG...", conflicts_with_all = ["tag", "prefer", "require"])]
     pub(crate) group: Option<String>,
 
-    /// The same, as this file describes it: see aba-lock-reserve(7)
+    /// Reserve the groups that this file describes: see aba-lock-reserve(7)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["tag", "prefer", "require", "group"])]
     pub(crate) group_file: Option<PathBuf>,
 
-    /// How to print numbers: plain, export, fish, dotenv, json; how to print the list: table, json, tsv
+    /// Output format of numbers: plain, export, fish, dotenv, json; of --list: table, json, tsv
     #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     pub(crate) format: Option<Format>,
 
-    /// Also write the numbers into this file, as `NAME=N`; its other lines stay as they are
+    /// Also write the numbers to this file as `NAME=N`; its other lines are kept
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "command")]
     pub(crate) dotenv: Option<PathBuf>,
 
-    /// List what is reserved, in all pools if none is named: by whom, for how long, and whether it is in use
+    /// List the reserved numbers of all pools, or of --pool, with their owners, age and use
     #[arg(long, conflicts_with_all = ["check", "prune", "expire", "recover"])]
     #[arg(conflicts_with_all = &GIVING[..10])]
     pub(crate) list: bool,
 
-    /// Print the number that is reserved, and reserve none: exit with 1 if there is none
+    /// Print the number that is reserved, or exit with 1; never reserve one
     #[arg(long, conflicts_with_all = ["prune", "expire", "recover"], conflicts_with_all = GIVING)]
     pub(crate) check: bool,
 
-    /// Give back the numbers of directories that are certainly gone, and print which
+    /// Release the numbers of directories that certainly no longer exist, and print them
     #[arg(long, conflicts_with = "recover", conflicts_with_all = GIVING, conflicts_with_all = ["tag", "path"])]
     pub(crate) prune: bool,
 
-    /// Give back the numbers that were not asked for in so many days and are not in use, and print which
+    /// Release the numbers that were not requested for DAYS and are not in use, and print them
     #[arg(long, value_name = "DAYS", conflicts_with = "recover")]
     #[arg(conflicts_with_all = &GIVING[..9], conflicts_with_all = ["tag", "path", "format"])]
     pub(crate) expire: Option<u32>,
 
-    /// Make a new registry of what can be read of a damaged one, which is kept
+    /// Make a new registry from the readable lines of a damaged one, which is kept
     #[arg(long, conflicts_with_all = GIVING, conflicts_with_all = ["tag", "path", "dry_run"])]
     pub(crate) recover: bool,
 
-    /// Do everything but write: it makes no file
+    /// Print the result, but write nothing
     #[arg(long, conflicts_with_all = ["command", "list", "check"])]
     pub(crate) dry_run: bool,
 
-    /// Keep the number from CMD's children: it is given back when CMD ends, whatever CMD left behind
+    /// Do not pass the number to CMD: release it when CMD ends, even if its children still run
     #[arg(short = 'o', long, requires = "command")]
     pub(crate) no_inherit: bool,
 
-    /// Wait so long at most for the registry; fractions are allowed [default: until it is free]
+    /// Give up after SECONDS if other processes keep the registry locked (fractions allowed) [default: wait forever]
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds, conflicts_with_all = ["list", "check"])]
     pub(crate) timeout: Option<Duration>,
 
-    /// Say nothing of preferences that are not met, numbers that are in use, and waits
+    /// Print no messages about preferences, numbers in use, and waiting
     #[arg(short, long, conflicts_with_all = ["list", "check"])]
     pub(crate) quiet: bool,
 
-    /// The command that has the number
+    /// The command that holds the number while it runs
     #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments, conflicts_with_all = OTHERS)]
     #[arg(conflicts_with = "format")]
     pub(crate) command: Vec<OsString>,
@@ -180,85 +186,85 @@ pub(crate) enum Format {
     Tsv,
 }
 
-/// Give back a number that a directory keeps
+/// Release a number that a directory keeps
 ///
-/// That there is nothing to give back is no failure. A number that a command has is given back when the command ends.
+/// It is not an error if there is no number to release. The number of a command is released when the command ends.
 #[derive(Debug, Args)]
 pub(crate) struct ReleaseArgs {
-    /// Which of the numbers of the directory [default: the one without a tag]
+    /// The tag of the number [default: the number without a tag]
     #[arg(long, value_name = "TAG")]
     pub(crate) tag: Option<String>,
 
-    /// All of them
+    /// Release all numbers of the directory
     #[arg(long, conflicts_with = "tag")]
     pub(crate) all_tags: bool,
 
-    /// Of this directory, which may be gone [default: where we are]
+    /// The directory, which may no longer exist [default: the current directory]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) path: Option<PathBuf>,
 
-    /// Also of the directories below it
+    /// Also release the numbers of the directories below it
     #[arg(long)]
     pub(crate) recursive: bool,
 
-    /// Out of this pool of numbers [default: ports]
+    /// The pool of numbers [default: ports]
     #[arg(long, value_name = "POOL")]
     pub(crate) pool: Option<String>,
 
-    /// Print what would be given back, and give nothing back
+    /// Print the numbers that would be released, but release none
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Wait so long at most for the registry; fractions are allowed [default: until it is free]
+    /// Give up after SECONDS if other processes keep the registry locked (fractions allowed) [default: wait forever]
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) timeout: Option<Duration>,
 }
 
-/// Exclude numbers from being given
+/// Exclude numbers, so that they are never reserved
 ///
-/// Who has such a number keeps it, and is told on stderr.
+/// A directory or command that already has such a number keeps it, and a warning is printed.
 #[derive(Debug, Args)]
 pub(crate) struct ExcludeArgs {
-    /// The numbers
+    /// The numbers to exclude
     #[arg(value_name = "N|A-B", value_parser = parse_range, required_unless_present = "list")]
     pub(crate) ranges: Vec<NumberRange>,
 
-    /// Give them again; each as it was excluded
+    /// Remove these exclusions; give each one as it was excluded
     #[arg(long, requires = "ranges")]
     pub(crate) remove: bool,
 
-    /// Print what is excluded
+    /// Print the excluded numbers
     #[arg(long, conflicts_with_all = ["ranges", "timeout"])]
     pub(crate) list: bool,
 
-    /// Of this pool of numbers [default: ports]
+    /// The pool of numbers [default: ports]
     #[arg(long, value_name = "POOL")]
     pub(crate) pool: Option<String>,
 
-    /// Wait so long at most for the registry; fractions are allowed [default: until it is free]
+    /// Give up after SECONDS if other processes keep the registry locked (fractions allowed) [default: wait forever]
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) timeout: Option<Duration>,
 }
 
-/// Keep the numbers of a directory after it was moved
+/// Keep the numbers of a directory that was moved
 ///
-/// The numbers of DIR and of the directories below it, in all pools, become those of the same directories in the new
-/// place.
+/// In all pools, the numbers of the old directory, and of the directories below it, then belong to the same directories in the
+/// new place.
 #[derive(Debug, Args)]
 pub(crate) struct MigrateArgs {
-    /// Where it was
+    /// The old path of the directory
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) from: PathBuf,
 
-    /// Where it is
+    /// The new path of the directory
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) to: PathBuf,
 
-    /// Print what would be changed, and change nothing
+    /// Print the changes, but write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Wait so long at most for each registry; fractions are allowed [default: until it is free]
+    /// Give up after SECONDS if other processes keep a registry locked (fractions allowed) [default: wait forever]
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) timeout: Option<Duration>,
 }

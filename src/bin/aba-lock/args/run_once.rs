@@ -6,99 +6,105 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 pub(crate) const EXIT_STATUS: [(&str, &str); 9] = [
-    ("0", "started, running or finished; yes"),
-    ("1", "no; nothing to run"),
+    ("0", "the task was started, is running or has finished; the answer is yes"),
+    ("1", "the answer is no; or there is no command to run"),
     ("2", "wrong usage"),
-    ("75", "a task would wait for itself, or another program holds its lock without running it"),
-    ("124", "timed out waiting; the task goes on"),
+    ("75", "the task would wait for itself, or another program holds its lock without running it"),
+    ("124", "timed out while waiting; the task continues"),
     ("125", "aba-lock itself failed"),
     ("126", "the command cannot be run"),
     ("127", "the command was not found"),
-    ("other", "of --wait: the task's own; 128+n if signal n ended the task, or the wait"),
+    ("other", "with --wait: the exit status of the task; 128+n if signal n ended the task, or the wait"),
 ];
 
 /// The files of a task.
 pub(crate) const FILES: [(&str, &str); 8] = [
     ("lock", "locked (flock(2)) while the task runs"),
-    ("pid", "the process of the command, which leads its group; only while it runs"),
-    ("exit", "its exit status; its age is what --ttl goes by"),
-    ("log.out, log.err", "what it printed; log leads to the first"),
-    ("*.1, *.prev", "the logs of the run before, and those from before the last reset"),
+    ("pid", "the pid of the command, which leads its process group; exists only while the command runs"),
+    ("exit", "the exit status; --ttl goes by the age of this file"),
+    ("log.out, log.err", "the output and the error output; log is a link to the first"),
+    ("*.1, *.prev", "the logs of the previous run, and the logs from before the last reset"),
     ("cmd.sh", "the saved command and its directory, as bash declares them"),
-    ("cmd, cwd", "the same for people: the command, the directory"),
-    ("history", "a line an event: STARTED, COMPLETE, SIGNAL, VALIDATE, RESET, TTL_EXPIRED"),
+    ("cmd, cwd", "the command and its directory, for people to read"),
+    ("history", "one line for each event: STARTED, COMPLETE, SIGNAL, VALIDATE, RESET, TTL_EXPIRED"),
 ];
 
 /// The members of each task in `run-once --json`. Unknown values are null.
 pub(crate) const JSON: [(&str, &str); 10] = [
-    ("id", "the task"),
+    ("id", "the id of the task"),
     ("state", "new, running, succeeded, failed or interrupted"),
-    ("pid", "the process of the command, while it runs"),
-    ("exit_status", "how it ended, a number"),
-    ("started", "since when it runs: RFC 3339, UTC"),
-    ("finished", "when it ended: RFC 3339, UTC"),
-    ("age_seconds", "how long it runs, or since when it has ended"),
-    ("duration_seconds", "how long it took"),
+    ("pid", "the pid of the command, while it runs"),
+    ("exit_status", "the exit status, a number"),
+    ("started", "the time of the start: RFC 3339, UTC"),
+    ("finished", "the time of the end: RFC 3339, UTC"),
+    ("age_seconds", "the time since the start if the task is running, otherwise since the end"),
+    ("duration_seconds", "the duration of the run"),
     ("command", "the saved command, a list of words"),
-    ("directory", "where that runs"),
+    ("directory", "the directory in which the command runs"),
 ];
 
 /// The options of which the last one on the command line is used.
 const MODES: [&str; 10] =
     ["start", "wait", "peek", "active", "running", "stdout", "stderr", "exit_status", "reset", "list"];
 
-/// Run a command once for an id; everyone else waits for it, or reads its outcome
+/// Run a command once for each ID; later calls wait for it or read its result
 ///
-/// The first call with -- CMD starts it in the background, in the calling directory, under a supervisor that is
-/// nobody's child and has nothing of the caller's open. Others with the same id find it running, or finished. A task
-/// that was ended by a signal (status 128 to 165) counts as interrupted: the next start or wait runs it again, with the
-/// CMD that is given, else with the saved one.
+/// The first call with -- CMD starts CMD in the background, in the current directory. A supervisor that is detached from the
+/// caller watches it. Later calls with the same ID find the task running or finished. A result is kept until --ttl, --purge or
+/// --reset removes it. A task that was ended by a signal (status 128 to 165) counts as interrupted: the next start or wait runs
+/// it again, with the CMD of that call, or with the saved one.
 ///
-/// CMD is for --start and --wait. It gets no input, and its output goes to logs. A variable of its environment tells
-/// which run of which task it belongs to (see below). CMD inherits no lock. The call itself inherits the locks of the caller,
-/// and so they are held while --wait waits.
+/// CMD is used by --start and --wait. Its standard input is empty, and its output goes to logs. The variable `ABA_LOCK_TASK` of
+/// its environment names the task and the run. CMD inherits no lock. The call itself inherits the locks of the caller, so they
+/// are held while --wait waits.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock run-once [OPTIONS] -i ID [-- CMD [ARG]...]\n       \
                             aba-lock run-once -G | -F | --list")]
 #[command(group = ArgGroup::new("on").args(["id", "reset_all", "reset_failed", "list", "json"]).required(true).multiple(true))]
 pub(crate) struct RunOnceArgs {
-    /// The task: letters, digits and . _ - : @ +
+    /// The id of the task: letters, digits and . _ - : @ +
     #[arg(short, long, value_name = "ID")]
     pub(crate) id: Option<String>,
 
-    /// Start it in the background, unless it runs or has finished [default]
+    /// Start the task in the background, unless it is running or has finished [default]
     #[arg(short, long, overrides_with_all = MODES)]
     pub(crate) start: bool,
 
-    /// Wait until it has finished, and exit with its status; start it if it was never run, and show its output then
+    /// Wait until the task has finished, and exit with its status
+    ///
+    /// If the task was never started, start it, and show its output.
     #[arg(short, long, overrides_with_all = MODES)]
     pub(crate) wait: bool,
 
-    /// Exit with 0 if it has finished, also if it failed, else with 1
+    /// Exit with 0 if the task has finished (even if it failed), otherwise with 1
     #[arg(short, long, overrides_with_all = MODES)]
     pub(crate) peek: bool,
 
-    /// Exit with 0 if it runs or has finished, else with 1
+    /// Exit with 0 if the task is running or has finished, otherwise with 1
     #[arg(short = 'A', long, overrides_with_all = MODES)]
     pub(crate) active: bool,
 
-    /// Exit with 0 if it runs, otherwise with 1. A task whose lock another program holds counts as running
+    /// Exit with 0 if the task is running, otherwise with 1
+    ///
+    /// A task whose lock another program holds counts as running.
     #[arg(short = 'R', long, overrides_with_all = MODES)]
     pub(crate) running: bool,
 
-    /// Print what it wrote to stdout, in this run or the last
+    /// Print what the task wrote to standard output, in this run or the last one
     #[arg(short = 'o', long, overrides_with_all = MODES)]
     pub(crate) stdout: bool,
 
-    /// Print what it wrote to stderr
+    /// Print what the task wrote to standard error
     #[arg(short = 'e', long, overrides_with_all = MODES)]
     pub(crate) stderr: bool,
 
-    /// Print its exit status; without one, print nothing and exit with 1
+    /// Print the exit status of the task; if there is none, print nothing and exit with 1
     #[arg(short = 'E', long, overrides_with_all = MODES)]
     pub(crate) exit_status: bool,
 
-    /// End it if it runs (SIGTERM, after 5 s SIGKILL), and forget it
+    /// End the task if it is running, and forget its result
+    ///
+    /// The task gets SIGTERM, and SIGKILL after 5 seconds.
     #[arg(short, long, overrides_with_all = MODES)]
     pub(crate) reset: bool,
 
@@ -106,11 +112,11 @@ pub(crate) struct RunOnceArgs {
     #[arg(short = 'G', long)]
     pub(crate) reset_all: bool,
 
-    /// Forget the tasks that failed or were interrupted, unless they run again
+    /// Forget the tasks that failed or were interrupted, unless they are running again
     #[arg(short = 'F', long)]
     pub(crate) reset_failed: bool,
 
-    /// List the tasks, with their state
+    /// List the tasks, with their states
     #[arg(long, overrides_with_all = MODES)]
     pub(crate) list: bool,
 
@@ -122,28 +128,31 @@ pub(crate) struct RunOnceArgs {
     #[arg(short = 'c', long)]
     pub(crate) purge: bool,
 
-    /// First forget an outcome that is older than this, or dated in the future; a failure after 30 s, if that is less
+    /// First forget the result of the task if it is older than SECONDS
+    ///
+    /// A result that is dated in the future counts as too old, too. A failure expires after 30 seconds if SECONDS is larger.
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) ttl: Option<Duration>,
 
-    /// With --wait: wait so long at most; the task goes on
+    /// With --wait: give up after SECONDS; the task continues
     #[arg(short = 'W', long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) timeout: Option<Duration>,
 
-    /// With --wait: say this while waiting; nothing, if it is empty [default: Waiting for task: ID]
+    /// With --wait: message while waiting; an empty TEXT means none [default: Waiting for task: ID]
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) message: Option<String>,
 
-    /// With --wait: no message while waiting, and no end of the log after a failure
+    /// With --wait: print no message while waiting, and no end of the log after a failure
     #[arg(short, long)]
     pub(crate) quiet: bool,
 
-    /// With --wait: show the output also of a run that another started
+    /// With --wait: also show the output of a run that another call started
     #[arg(long)]
     pub(crate) follow: bool,
 
-    /// With --wait: if the wait finds that the task has succeeded, run the saved command again, and take its result for the
-    /// outcome. Not if this call has run the task, or another call has since this one began
+    /// With --wait: if the task has succeeded before, run its saved command again, and use that result
+    ///
+    /// The command does not run again if this call has run the task, or if another call has run it since this call began.
     #[arg(long, overrides_with = "no_validate")]
     pub(crate) validate: bool,
 
@@ -151,15 +160,15 @@ pub(crate) struct RunOnceArgs {
     #[arg(short = 'S', long, overrides_with = "validate")]
     pub(crate) no_validate: bool,
 
-    /// With --start: also write stderr to the log of stdout; --follow then shows it twice
+    /// With --start: also write standard error to the log of standard output (--follow then shows it twice)
     #[arg(long)]
     pub(crate) combined_log: bool,
 
-    /// With --wait: say this behind the end of the log after a failure
+    /// With --wait: print TEXT after the end of the log if the task failed
     #[arg(long, value_name = "TEXT")]
     pub(crate) failure_note: Option<String>,
 
-    /// The command to run
+    /// The command of the task
     #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub(crate) command: Vec<OsString>,
 }

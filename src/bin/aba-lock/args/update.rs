@@ -7,37 +7,37 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) const EXIT_STATUS: [(&str, &str); 9] = [
-    ("0", "changed, or there was nothing to change"),
+    ("0", "the file was changed, or there was nothing to change"),
     (
         "1",
-        "refused: the new content is empty, or --check did not accept it, or the file, its path or its lock was changed \
-         during the update",
+        "refused: the new content is empty, or --check did not accept it, or another process changed the file, its \
+         path or its lock during the update",
     ),
     ("2", "wrong usage"),
-    ("75", "another process updates it (-n), or that update waits for this one (a deadlock)"),
-    ("124", "timed out waiting (-t)"),
-    ("125", "it cannot be read or written; it is unchanged"),
-    ("126, 127", "the command, or that of --check, cannot be run (126) or was not found (127)"),
+    ("75", "another process updates the file (-n), or waiting for that update would be a deadlock"),
+    ("124", "timed out while waiting (-t)"),
+    ("125", "the file cannot be read or written; it is unchanged"),
+    ("126, 127", "CMD, or the command of --check, cannot be run (126) or was not found (127)"),
     (
         "128+n",
-        "the command, or aba-lock, got signal n; the file is unchanged, unless the signal came while it was replaced",
+        "signal n ended CMD or aba-lock; the file is unchanged, unless the signal arrived while it was being replaced",
     ),
-    ("other", "the command's own; aba-lock did not change the file"),
+    ("other", "the exit status of CMD; aba-lock did not change the file"),
 ];
 
-/// Change a file through a command, so that no writer loses what another wrote
+/// Change a file with a command, without losing the changes of other writers
 ///
-/// CMD gets the old content on its input and prints the new one; with --in-place it edits a private copy. The lock,
-/// FILE.lock next to FILE, is held from the read to the rename; readers need none, and never see half of it. If CMD fails, FILE
-/// is not replaced, and CMD's status is the exit status.
+/// CMD reads the old content from standard input and prints the new content. With --in-place it edits a private copy instead.
+/// The lock, FILE.lock next to FILE, is held from reading the file until it is replaced by a rename. Readers need no lock, and
+/// never see a half-written file. If CMD fails, FILE is not replaced, and aba-lock exits with the status of CMD.
 ///
-/// Links are followed, and the lock is next to the file to which they lead. Mode, owner, access control list and extended
-/// attributes are kept. But if you may write to FILE and may not change its owner, such as a member of its group, you own FILE
-/// afterwards, as with an editor. Other hard links keep the old content. If the new content is the old one, nothing is written.
+/// CMD must not write to FILE itself. If it does, or if a process that does not use the lock does, FILE stays as that process
+/// left it (status 1). If FILE was truncated (`sed s/a/b/ f >f`), its old content, up to 1 MiB, is saved as FILE.saved.
 ///
-/// CMD must not write to FILE itself. If it does, or if another process that does not use the lock does, FILE stays as that
-/// process left it (status 1). If FILE was truncated (`sed s/a/b/ f >f`), its old content, up to 1 MiB, is saved as
-/// FILE.saved.
+/// Symbolic links are followed, and the lock is next to the file to which they lead. Mode, owner, access control list and
+/// extended attributes are kept. However, if you may write to FILE but may not change its owner, for example as a member of its
+/// group, you own FILE afterwards, as with an editor. Other hard links keep the old content. If the new content equals the old
+/// content, nothing is written.
 #[derive(Debug, Args)]
 #[command(override_usage = "aba-lock update [OPTIONS] FILE [--] CMD [ARG]...\n       \
                             aba-lock update [OPTIONS] --in-place FILE [--] CMD [ARG]... {} [ARG]...")]
@@ -45,11 +45,13 @@ pub(crate) struct UpdateArgs {
     #[command(flatten)]
     pub(crate) how: Rewrite,
 
-    /// CMD edits a private copy, whose path takes the place of {} in its words (in text for a shell, use `"$ABA_COPY"`)
+    /// Let CMD edit a private copy, whose path replaces {} in its arguments
+    ///
+    /// In a script for a shell, use `"$ABA_COPY"`.
     #[arg(short, long)]
     pub(crate) in_place: bool,
 
-    /// This bash runs CMD if it is a function that was exported to it
+    /// The bash that runs CMD if CMD is an exported function
     #[arg(long, value_name = "BASH", value_hint = ValueHint::ExecutablePath)]
     pub(crate) shell: Option<OsString>,
 
@@ -63,7 +65,7 @@ pub(crate) struct UpdateArgs {
     pub(crate) command: Vec<OsString>,
 }
 
-/// Replace the content of a file by standard input, all of it or nothing
+/// Replace a file with standard input, either completely or not at all
 ///
 /// The lock, FILE.lock next to FILE, is held while the input is read. Links, attributes and changes by other processes are
 /// handled as by `aba-lock update`.
@@ -80,8 +82,10 @@ pub(crate) struct Rewrite {
     #[arg(index = 1, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
 
-    /// Refuse the new content unless this command accepts it, such as 'jq empty': sh runs it, with the new content on its input
-    /// and in the file `$1`. If repeated, the commands run in their order, and each must accept it
+    /// Replace FILE only if CMD accepts the new content, such as 'jq empty'; may be repeated
+    ///
+    /// sh runs CMD with the new content as its input and in the file `$1`. If the option is repeated, the commands run in
+    /// order, and each must succeed.
     #[arg(long, value_name = "CMD")]
     pub(crate) check: Vec<String>,
 
@@ -109,7 +113,7 @@ pub(crate) struct Rewrite {
     #[arg(short = 'n', long, overrides_with = "timeout")]
     pub(crate) nonblock: bool,
 
-    /// Wait for at most SECONDS (fractions are allowed) [default: until it is free]
+    /// Give up after SECONDS (fractions allowed; 0 means do not wait) [default: wait forever]
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds, overrides_with = "nonblock")]
     pub(crate) timeout: Option<Duration>,
 

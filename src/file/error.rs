@@ -14,16 +14,10 @@ pub enum FileError {
     Lock(LockError),
     /// An error from running a command.
     Command(CommandError),
-    /// The file does not exist or cannot be read.
-    NoFile {
-        /// The user's path.
-        label: String,
-        /// The error of the system.
-        source: io::Error,
-    },
+    /// The file does not exist or cannot be read. Here and below, `label` is the user's path.
+    NoFile { label: String, source: io::Error },
     /// The file is not a regular file.
     NotAFile {
-        /// The user's path.
         label: String,
         /// The type of the file.
         kind: &'static str,
@@ -32,39 +26,20 @@ pub enum FileError {
     Update {
         /// The step that failed: the text between "could not" and the file.
         what: &'static str,
-        /// The user's path.
         label: String,
-        /// The error of the system.
         source: io::Error,
     },
     /// The file was changed, but the change may be lost after a power failure.
-    NotOnDisk {
-        /// The user's path.
-        label: String,
-        /// The error of the system.
-        source: io::Error,
-    },
+    NotOnDisk { label: String, source: io::Error },
     /// The new content is empty, most likely because the command failed and nevertheless exited with status 0.
-    NothingNew {
-        /// The user's path.
-        label: String,
-    },
+    NothingNew { label: String },
     /// The check refused the new content.
-    NotAccepted {
-        /// The user's path.
-        label: String,
-        /// The exit status of the check.
-        status: i32,
-    },
+    NotAccepted { label: String, status: i32 },
     /// The check changed the new content, which it may only read.
-    CheckWrote {
-        /// The user's path.
-        label: String,
-    },
+    CheckWrote { label: String },
     /// The file was changed after it was read, by the command that makes its new content or by a process that does not use
     /// its lock.
     ChangedMeanwhile {
-        /// The user's path.
         label: String,
         /// The path to which the old content was saved, if that process truncated the file.
         saved: Option<PathBuf>,
@@ -72,22 +47,11 @@ pub enum FileError {
         by_command: bool,
     },
     /// The path no longer leads to the file that was read.
-    LeadsElsewhere {
-        /// The user's path.
-        label: String,
-    },
+    LeadsElsewhere { label: String },
     /// The lock file of an update was removed or replaced during the update.
-    LockRemoved {
-        /// The user's path.
-        label: String,
-        /// The lock file.
-        path: PathBuf,
-    },
+    LockRemoved { label: String, path: PathBuf },
     /// This process would wait for an update whose command waits for this process.
-    UpdatesItself {
-        /// The user's path.
-        label: String,
-    },
+    UpdatesItself { label: String },
 }
 
 impl FileError {

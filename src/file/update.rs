@@ -14,20 +14,18 @@ use crate::os::Forward;
 pub struct Conditions<'a> {
     /// Commands that must accept the new content.
     pub checks: &'a [String],
-    /// True if the new content may be empty.
     pub allow_empty: bool,
-    /// True if the file is not replaced in any case.
     pub dry_run: bool,
 }
 
 /// The result of [`prepare_draft`].
 #[derive(Debug)]
 pub enum Prepared {
-    /// The file must be replaced.
+    /// The caller must commit the draft.
     New,
-    /// The content is the old one.
+    /// The new content equals the old content.
     Same,
-    /// The draft is discarded: the command failed with this status, or this is a dry run (0).
+    /// The caller must discard the draft and exit with this status: that of a command that failed, or 0 for a dry run.
     Discarded(i32),
 }
 

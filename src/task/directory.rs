@@ -18,7 +18,6 @@ use std::time::{Duration, SystemTime};
 /// A task of one task root. It exists once it has a directory.
 #[derive(Debug)]
 pub struct Task<'a> {
-    /// The id.
     pub id: TaskId,
     root: &'a TaskRoot,
     directory: PathBuf,
@@ -44,7 +43,6 @@ impl<'a> Task<'a> {
         Self { ttl: ttl.map(|ttl| (ttl, SystemTime::now())), ..self }
     }
 
-    /// The path of the directory.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The reason of [`TaskError::NotSeen`].
+/// The second part of the message of [`TaskError::NotSeen`].
 const NOT_SEEN: &str = "it was interrupted, and /proc does not show whether a process of that run is left";
 
 /// Errors from running, waiting for and resetting tasks.
@@ -24,17 +24,9 @@ pub enum TaskError {
     /// An error from running the command.
     Command(CommandError),
     /// A file or directory of a task cannot be read, created or changed.
-    Unusable {
-        /// The file or directory.
-        path: PathBuf,
-        /// The error of the system.
-        source: io::Error,
-    },
+    Unusable { path: PathBuf, source: io::Error },
     /// The task was never started, and there is no command to run.
-    NothingToRun {
-        /// The id of the task.
-        id: String,
-    },
+    NothingToRun { id: String },
     /// The saved command of a task cannot be read or parsed.
     NotUnderstood {
         /// The file with the command.
@@ -42,58 +34,36 @@ pub enum TaskError {
     },
     /// The saved command of a task was saved by another user.
     NotOurCommand {
-        /// The id of the task.
         id: String,
-        /// The user.
+        /// The user who saved the command.
         owner: String,
     },
     /// The task had not ended at the end of the time limit.
-    TimedOut {
-        /// The id of the task.
-        id: String,
-        /// The time limit.
-        after: Duration,
-    },
+    TimedOut { id: String, after: Duration },
     /// Another process holds the lock of a task, and does not run it.
-    Busy {
-        /// The id of the task.
-        id: String,
-        /// The lock file.
-        path: PathBuf,
-    },
+    Busy { id: String, path: PathBuf },
     /// A process of a task could not be ended.
     NotEnded {
-        /// The id of the task.
         id: String,
         /// The process, if it is known.
         pid: Option<u32>,
     },
     /// `/proc` does not show the processes of an interrupted run, so the task cannot be run again.
     NotSeen {
-        /// The id of the task.
         id: String,
         /// The file `pid` of the interrupted run.
         path: PathBuf,
     },
     /// Ctrl-C ended a wait. The task continues.
     Interrupted {
-        /// The id of the task.
         id: String,
         /// The process of the command, if it is known.
         pid: Option<u32>,
     },
     /// This process is part of the task for which it would wait.
-    WaitsForItself {
-        /// The id of the task.
-        id: String,
-    },
+    WaitsForItself { id: String },
     /// The supervisor could not be started, or ended before it reported the start.
-    Supervisor {
-        /// The id of the task.
-        id: String,
-        /// The error of the system, if there is one.
-        source: Option<io::Error>,
-    },
+    Supervisor { id: String, source: Option<io::Error> },
 }
 
 impl TaskError {

@@ -33,7 +33,6 @@ const MAX_LEN: u64 = 32 * 1024 * 1024;
 pub struct SavedCommand {
     /// The command and its arguments.
     pub words: Vec<OsString>,
-    /// The working directory.
     pub directory: PathBuf,
 }
 

@@ -3,9 +3,7 @@
 /// An output stream of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
-    /// stdout
     Out,
-    /// stderr
     Err,
 }
 

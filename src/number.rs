@@ -60,6 +60,9 @@ pub mod plan;
 pub mod pool;
 pub mod pool_files;
 pub mod probe;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod properties;
 pub mod prune;
 pub mod range;
 pub mod registry;

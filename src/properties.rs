@@ -1,12 +1,10 @@
-//! What must hold of everything here that reads what others may have written: for whatever bytes.
+//! Properties that each parser must hold for any input, because other programs may have written the input.
 //!
-//! Each of these functions takes any bytes, as the text that is read and as the values that are printed and read again,
-//! and panics where a promise is broken. The fuzz targets (`tests/fuzz`) and the tests below call the same ones; nothing
-//! of it is in the library that the helper is made of. A function stands beside the reader it is about.
+//! Each function takes arbitrary bytes. It parses them, and formats and parses values that are made from them, and panics
+//! if a property does not hold. The fuzz targets in `tests/fuzz` and the tests below call these functions. They are not
+//! compiled into the helper. The properties of a parser are in a file next to it.
 
 pub use crate::admin::metrics::properties::check_event_log as metrics;
-pub use crate::base::duration::properties::hold as span;
-pub use crate::base::names::properties::hold as name;
 pub use crate::lock::flock::arguments::properties::hold as flock;
 pub use crate::lock::record::properties::hold as record;
 pub use crate::number::contents::properties::check_registry as registry;
@@ -14,11 +12,31 @@ pub use crate::number::dotenv::properties::check_dotenv as dotenv;
 pub use crate::number::group_file::properties::check_group_file as group;
 pub use crate::task::saved::properties::hold as saved;
 
-/// What the kernel says in `/proc`.
+/// Checks the parsers of durations, signals, and other short words of the command line.
 ///
 /// # Panics
 ///
-/// As the others.
+/// Panics if a property does not hold.
+pub fn span(bytes: &[u8]) {
+    crate::base::duration::properties::hold(bytes);
+    crate::number::properties::check_words(bytes);
+}
+
+/// Checks the parsers of names.
+///
+/// # Panics
+///
+/// Panics if a property does not hold.
+pub fn name(bytes: &[u8]) {
+    crate::base::names::properties::hold(bytes);
+    crate::number::properties::check_words(bytes);
+}
+
+/// Checks the parsers of files in `/proc`.
+///
+/// # Panics
+///
+/// Panics if a property does not hold.
 pub fn proc(bytes: &[u8]) {
     crate::os::proc::lock_table::properties::hold(bytes);
     crate::os::proc::process::properties::hold(bytes);
@@ -26,18 +44,19 @@ pub fn proc(bytes: &[u8]) {
     crate::admin::doctor::mounts::properties::check_mounts(bytes);
 }
 
-/// Values made of bytes: what stands between the bytes 0xfe. They hold no NUL, as no word of a command does, and no path.
+/// Splits bytes into values at each byte 0xfe. The values contain no NUL, because words of a command and paths contain
+/// none.
 pub(crate) fn values(bytes: &[u8]) -> Vec<Vec<u8>> {
     let plain = |part: &[u8]| part.iter().copied().filter(|byte| *byte != 0).collect();
     bytes.split(|byte| *byte == 0xfe).map(plain).collect()
 }
 
-/// The same as text.
+/// Returns the values as text.
 pub(crate) fn texts(bytes: &[u8]) -> Vec<String> {
     values(bytes).iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect()
 }
 
-/// Some place in `len` bytes, as the bytes themselves say.
+/// Returns a position in `len` bytes that depends only on `bytes`.
 pub(crate) fn somewhere(bytes: &[u8], len: usize) -> usize {
     let sum = bytes.iter().fold(bytes.len(), |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
     if len == 0 { 0 } else { sum % len }
@@ -45,9 +64,9 @@ pub(crate) fn somewhere(bytes: &[u8], len: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    //! The tests that run everywhere: bytes made of the seeds and the words in `tests/inputs`, the same ones in each run.
-    //! `PROPTEST_CASES` makes them more, `PROPTEST_RNG_SEED` others. What breaks a promise is made as small as it goes, and
-    //! printed.
+    //! Checks the properties with inputs that are generated from the seeds and words in `tests/inputs`, the same ones in
+    //! each run. `PROPTEST_CASES` sets their number, and `PROPTEST_RNG_SEED` the seed of the generator. An input that
+    //! fails is minimized and printed.
 
     use crate::number::group_file::properties::parse_only;
     use proptest::collection::vec;
@@ -60,14 +79,14 @@ mod tests {
 
     type Property = fn(&[u8]);
 
-    /// What it is, who reads it, and what is added until it is long.
+    /// The description of a long input, the check that parses it, and the function that returns its nth part.
     type Long = (&'static str, Property, fn(usize) -> String);
 
     fn directory(kind: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/inputs").join(kind)
     }
 
-    /// What was written by hand to begin with.
+    /// Returns the inputs that were written by hand.
     fn seeds(name: &str) -> Vec<Vec<u8>> {
         let files = fs::read_dir(directory("seeds").join(name)).expect("each property has seeds");
         let mut files: Vec<PathBuf> = files.map(|entry| entry.expect("it can be read").path()).collect();
@@ -75,7 +94,7 @@ mod tests {
         files.iter().map(|file| fs::read(file).expect("it can be read")).collect()
     }
 
-    /// The words of a dictionary in the form of libFuzzer: in quotes, a line each, with `\\`, `\"` and `\xAB`.
+    /// Returns the words of a dictionary of libFuzzer: one quoted word on each line, with the escapes `\\`, `\"` and `\xAB`.
     fn words(name: &str) -> Vec<Vec<u8>> {
         let text = fs::read_to_string(directory("words").join(name)).expect("each property has words");
         let lines = text.lines().filter(|line| line.starts_with('"'));
@@ -100,7 +119,7 @@ mod tests {
         Some(word)
     }
 
-    /// Words one after the other, a seed with something else in one place, and now and then any bytes.
+    /// Generates inputs: sequences of words and random bytes, and seeds with one changed part.
     fn input(seeds: &[Vec<u8>], words: &[Vec<u8>]) -> impl Strategy<Value = Vec<u8>> + use<> {
         let piece = || {
             prop_oneof![
@@ -140,7 +159,7 @@ mod tests {
         }
     }
 
-    /// In the time that this thread had a processor, so that others who have it meanwhile do not count.
+    /// Measures the processor time of a check, so that other processes do not affect it.
     fn time_of(property: Property, bytes: &[u8]) -> Duration {
         let now = || {
             let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
@@ -151,9 +170,9 @@ mod tests {
         before.zip(now()).map_or_else(|| start.elapsed(), |(before, after)| after.saturating_sub(before))
     }
 
-    /// Of eight times as much, eight times the time is to be expected, and 64 times where it grows with the square.
+    /// Eight times the input should take eight times as long. With a quadratic algorithm, it takes 64 times as long.
     #[test]
-    fn twice_as_much_to_read_takes_twice_as_long_and_not_four_times() {
+    fn the_time_of_each_parser_grows_linearly() {
         const SIZE: usize = 1 << 19;
         const LITTLE: Duration = Duration::from_millis(100);
         let long: [Long; 12] = [
@@ -186,7 +205,7 @@ mod tests {
                 text.into_bytes()
             };
             let (short, whole) = (text(SIZE / 8), text(SIZE));
-            // The best of three: a cache that others emptied makes any of them longer.
+            // The minimum of three runs: other processes can evict the cache during a run.
             let best = |bytes: &[u8]| (0..3).map(|_| time_of(property, bytes)).min().unwrap_or_default();
             let (short, mut whole_time) = (best(&short), time_of(property, &whole));
             if whole_time > LITTLE && whole_time > short * 20 {
@@ -209,15 +228,15 @@ mod tests {
     }
 
     tests! {
-        dotenv what_is_promised_of_dotenv_files_holds_for_any_bytes
-        flock what_is_promised_of_flocks_words_holds_for_any_bytes
-        group what_is_promised_of_group_files_holds_for_any_bytes
-        metrics what_is_promised_of_event_logs_holds_for_any_bytes
-        name what_is_promised_of_names_holds_for_any_bytes
-        proc what_is_promised_of_proc_holds_for_any_bytes
-        record what_is_promised_of_records_holds_for_any_bytes
-        registry what_is_promised_of_registries_holds_for_any_bytes
-        saved what_is_promised_of_saved_commands_holds_for_any_bytes
-        span what_is_promised_of_spans_holds_for_any_bytes
+        dotenv properties_of_dotenv_files_hold_for_any_input
+        flock properties_of_flocks_words_hold_for_any_input
+        group properties_of_group_files_hold_for_any_input
+        metrics properties_of_event_logs_hold_for_any_input
+        name properties_of_names_hold_for_any_input
+        proc properties_of_proc_hold_for_any_input
+        record properties_of_records_hold_for_any_input
+        registry properties_of_registries_hold_for_any_input
+        saved properties_of_saved_commands_hold_for_any_input
+        span properties_of_spans_hold_for_any_input
     }
 }

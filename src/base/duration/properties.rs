@@ -1,10 +1,7 @@
-//! What holds of spans of time, signals, ranges and other words of the command line, for any bytes.
+//! Properties of the parsers of durations and signals that must hold for any input.
 
 use super::{parse_seconds, parse_span};
 use crate::lock::kill::parse_signal;
-use crate::number::ancestry::Ancestry;
-use crate::number::probe::Probe;
-use crate::number::range::{MAX_NUMBERS, NumberRange, parse_number};
 use std::time::Duration;
 
 /// Checks that it does.
@@ -22,22 +19,6 @@ pub fn hold(bytes: &[u8]) {
         assert!((1..=64).contains(&signal) && (is_name || text == signal.to_string()), "{text:?} as {signal}");
         assert_eq!(parse_signal(&signal.to_string()), Some(signal));
         assert!(![libc::SIGCHLD, libc::SIGCONT, libc::SIGSTOP].contains(&signal), "it would end nobody");
-    }
-    if let Some(number) = parse_number(text) {
-        assert_eq!(number.to_string(), text);
-    }
-    if let Some(range) = NumberRange::parse(text) {
-        assert!(range.first <= range.last && range.last - range.first < MAX_NUMBERS);
-        assert_eq!(NumberRange::parse(&range.to_string()), Some(range));
-        assert!(range.contains(range.first) && range.contains(range.last));
-        let both = format!("{}-{}", range.first, range.last);
-        assert!(text == both || text == range.to_string(), "{text:?} as {range}");
-    }
-    if let Some(place) = Ancestry::parse(text) {
-        assert_eq!(Ancestry::parse(&place.to_string()), Some(place));
-    }
-    if let Some(probe) = Probe::parse(text) {
-        assert_eq!(probe == Probe::NONE, text == "none");
     }
 }
 

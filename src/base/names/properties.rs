@@ -1,7 +1,6 @@
 //! What holds of names, for any bytes.
 
 use super::{LockName, TaskId};
-use crate::number::pool::{Pool, Tag};
 use crate::store;
 use std::path::Path;
 
@@ -21,7 +20,6 @@ pub fn hold(bytes: &[u8]) {
     let name = LockName::parse(text);
     assert_eq!(name.is_ok(), is_name, "{text:?} as a name");
     assert_eq!(TaskId::parse(text).is_ok(), is_name, "{text:?} as an id");
-    assert_eq!(Tag::parse(text).is_ok(), is_name, "{text:?} as a tag");
     if let Ok(name) = name {
         assert_eq!(name.as_str(), text);
         assert_eq!(name.to_string(), text);
@@ -31,13 +29,6 @@ pub fn hold(bytes: &[u8]) {
         stays_below(&file);
         assert!(file.len() < 255 - "-journal".len());
         assert_eq!(store::name_of(&Path::new("/root").join(&file)), Some(name));
-    }
-    if let Ok(pool) = Pool::parse(text) {
-        assert_eq!(pool.as_str(), text);
-        assert!(is_name && text.len() <= 64);
-        // `POOL.lock` and `POOL.d` are no pools, so no two of them share a file.
-        assert!(!text.contains('.'));
-        stays_below(text);
     }
     // And a file that seems to be of a name has one that keeps the rule.
     if let Some(name) = store::name_of(Path::new(text)) {

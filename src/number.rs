@@ -1,4 +1,4 @@
-//! Numbers from a range, ports by default, that are handed out to at most one user at a time.
+//! Numbers from a range, ports by default, that are handed out to at most one caller at a time.
 //!
 //! A **pool** is a set of numbers with a registry file, `reserve/POOL` in the state root, and its lock `reserve/POOL.lock`.
 //! A caller gets a number from a pool in one of two ways:
@@ -26,15 +26,16 @@
 //! | while the command runs | its children that inherited the lock | may take the number when the last child has ended |
 //! | between the registries of two pools (`migrate`) | complete registries, some of them changed | changes the others, if `migrate` is called again |
 //!
-//! After a power failure, the registry contains the old or the new rows, and each number that was printed: the number is
-//! printed after fsync. The lock is released before fsync, so that other calls do not wait for the disk. There is one
-//! exception: a second call for the same key can print the number while the first call still waits for the disk.
+//! After a power failure, the registry contains either the old rows or the new ones. It contains every number that was
+//! printed, because a number is printed after fsync. The lock is released before fsync, so that other calls do not wait
+//! for the disk. There is one exception: a second call for the same key can print the number while the first call still
+//! waits for the disk.
 //!
 //! # Layers
 //!
 //! Each file imports only from files above it:
 //!
-//! 1. [`range`], [`unavailable`], [`ancestry`], `escape`, `checksum`, [`dotenv`]: plain data and text
+//! 1. [`range`], [`unavailable`], [`ancestry`], `escape`, `checksum` and [`dotenv`]: plain data and text
 //! 2. [`error`], then [`pool`] (names and tags), [`directory`], [`probe`], [`variable`], [`group`] and [`group_file`]
 //! 3. [`row`] and [`contents`]: the text of a registry
 //! 4. [`pool_files`], [`lease`], [`registry_file`], [`damaged_registry`] and [`registry`]: the files of a pool

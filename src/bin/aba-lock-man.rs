@@ -15,7 +15,7 @@ mod lockd;
 mod lockd_manual;
 
 use aba_lock::os::replace;
-use args::{lock, page};
+use args::page;
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
@@ -23,81 +23,100 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// The program and its version, in the last line of each page.
+const SOURCE: &str = concat!("aba-lock ", env!("CARGO_PKG_VERSION"));
+
 /// The date of this version. The date of the build would make builds of the same source differ.
-const DATE: &str = "2026-11-21";
+const DATE: &str = "2026-11-29";
+
+/// The description of `aba-lock`.
+const DESCRIPTION: &str = "\
+aba-lock keeps two copies of a shell script or command from running at the same time. A command runs under a lock with `aba-lock \
+lock NAME -- COMMAND`, and a script acquires a lock with the functions of aba-lock.bash(7).
+
+The locks are locks of the kernel (flock(2)) on files in a directory of the user, ~/.aba, so they exclude only processes of the same \
+user, unless several users share a directory through ABA_LOCK_DIR. The kernel releases a lock when its holder ends, \
+no matter how it ends.
+
+Other commands show and end the holders of locks, run a task only once, change files, reserve ports and other numbers, and \
+extend locks to several machines.";
 
 /// The differences between `aba-lock flock` and flock(1), and their reasons.
 const DIFFERENCES: [(&str, &str); 17] = [
     (
         "Signals",
-        "INT, TERM, HUP, QUIT, USR1 and USR2 to it reach the command, and it waits until that has ended. flock(1) dies of \
-         them, and leaves the command running with the lock held. Did the command die of the signal, so does it.",
+        "When aba-lock flock gets INT, TERM, HUP, QUIT, USR1 or USR2, it passes the signal on to the command, and \
+         waits until the command has ended. If the command died of the signal, it dies of the same signal. flock(1) \
+         dies of these signals, and the command keeps running with the lock.",
     ),
     (
         "Ctrl-C",
-        "It waits for a command that still cleans up, and ends with its status. flock(1) is gone at once: the shell goes on \
-         beside the command.",
+        "If the command cleans up after Ctrl-C, aba-lock flock waits for it, and exits with its status. flock(1) ends \
+         at once, so the shell continues while the command still runs.",
     ),
     (
         "A signal to the whole process group",
-        "As timeout(1) of coreutils and `kill -- -PGID` send it: the command gets it twice, from there and from this process, \
-         which passes it on as it cannot know that it was not the only one to get it. (It knows of a Ctrl-C.) So have \
-         the signal sent to it alone (`timeout --foreground`, `kill PID`), or have it become the command (--no-fork).",
+        "If a signal is sent to the process group, as by timeout(1) of coreutils or `kill -- -PGID`, the command gets \
+         it twice: directly, and from aba-lock flock, which cannot know that the command got it, too. (Ctrl-C is an \
+         exception.) To avoid this, send the signal only to aba-lock flock (`timeout --foreground`, `kill PID`), or \
+         use --no-fork.",
     ),
     (
         "SIGKILL with -o",
-        "Is it killed itself, so is the command (Linux): nobody would hold the lock any more, and a second one could start \
-         beside it. Without -o the command has the lock, too, and goes on, as with flock(1).",
+        "If aba-lock flock is killed, the command is killed, too (Linux). Otherwise, the lock would be free while the \
+         command still runs, and a second command could start. Without -o, the command holds the lock and continues, \
+         as with flock(1).",
     ),
     (
-        "A file that is removed",
-        "Each time that it gets the lock, it looks if the name still leads to that file; if not, it makes the file again and \
-         locks that, or fails if it may not. With flock(1), who waited for a file that was removed has the lock of nothing, beside whoever made the \
-         file again.",
+        "A lock file that is removed",
+        "After acquiring the lock, aba-lock flock checks that the path still leads to the locked file. If it does \
+         not, it creates the file again and locks that, or fails if it may not. With flock(1), a process that waited \
+         for a removed file locks that file, while another process can lock a new file at the same path.",
     ),
     (
         "A file of another user in a directory like /tmp",
-        "A file that is there is opened without asking to create it (O_CREAT), which the system refuses there even to root \
+        "An existing file is opened without O_CREAT. With O_CREAT, the kernel refuses to open it there, even for root \
          (fs.protected_regular).",
     ),
     (
-        "A FIFO, a serial line",
-        "They are opened at once, also if nobody writes to the FIFO yet; reading from what the command inherits waits as ever. \
-         flock(1) waits until somebody opens the other end, or the line has a carrier, also with -n.",
+        "A FIFO or a serial line",
+        "It is opened at once, even if no process has opened the other end of the FIFO. Reading from the inherited \
+         descriptor blocks as usual. flock(1) waits until the other end is opened, or the line has a carrier, even \
+         with -n.",
     ),
     (
         "NFS",
-        "For an exclusive lock the file is opened for writing if the file system wants that, as flock(1) does, too; but never \
-         with O_CREAT.",
+        "For an exclusive lock, the file is opened for writing if the file system requires it, as with flock(1), but \
+         never with O_CREAT.",
     ),
-    (
-        "Standard descriptors that are closed",
-        "The lock file is never opened as standard input, output or error of the command.",
-    ),
+    ("Closed standard descriptors", "The lock file is never opened as standard input, output or error of the command."),
     (
         "A blocked SIGALRM",
-        "-w also works where the parent blocks the signal of the timer, as some services do; flock(1) waits for ever.",
+        "-w works even if the parent process blocks the signal of the timer, as some services do. flock(1) then waits \
+         forever.",
     ),
     (
         "--verbose",
-        "It also says who has the lock, on standard error. What it says of the lock comes before what the command prints, and \
-         also with --no-fork. flock(1) keeps it until the command has ended, where standard output is no terminal.",
+        "The holder of the lock is printed, too, on standard error. The messages come before the output of the \
+         command, and are also printed with --no-fork. If standard output is not a terminal, flock(1) prints them \
+         only after the command has ended.",
     ),
     (
         "--fcntl, --start, --length",
-        "They work as in util-linux 2.42, on Linux only: --start and --length imply --fcntl, and sizes are read in the same \
-         way, with the same rounding of fractions (1.7K is 2048). An exclusive lock opens the file for writing, so a \
-         directory, a read-only file and the running script cannot be locked exclusively.",
+        "These options work as in util-linux 2.42, on Linux only. --start and --length imply --fcntl. Sizes are read \
+         in the same way, with the same rounding of fractions (1.7K is 2048). For an exclusive lock, the file is \
+         opened for writing. Directories, read-only files and the running script can therefore not be locked \
+         exclusively.",
     ),
-    ("--fd N COMMAND", "Locks a descriptor, and runs a command then: with flock(1) it takes two calls."),
-    ("Beginnings of long options", "The older options come first: --s is --shared, although there is --start."),
+    ("--fd N COMMAND", "Locks a descriptor and then runs a command. This takes two calls of flock(1)."),
+    ("Abbreviated long options", "The older options have priority: --s means --shared, although --start exists."),
     (
         "-w 1e5000, -w 1e-5000",
-        "A number beyond what a long double holds is too long to be waited for (status 71), or 0. For flock(1) it is wrong \
-         usage (64).",
+        "A number outside the range of a long double is too long for a timer (status 71), or counts as 0. flock(1) \
+         reports wrong usage (64).",
     ),
-    ("-w 0,5", "The decimal sign is a point, whatever the language of the user."),
-    ("Messages", "Other words, on the same stream, and beginning with `flock: `, too."),
+    ("-w 0,5", "The decimal separator is always a point, regardless of the locale."),
+    ("Messages", "The wording differs. The messages go to the same stream, and begin with `flock: `, too."),
 ];
 
 /// The options that only the shell library uses. They are hidden in the definitions: help and completions do not show them.
@@ -128,7 +147,7 @@ fn main() -> io::Result<()> {
     let mut command = args::Cli::command();
     command.build();
     write_page(&command, None, &directory)?;
-    for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "lease") {
+    for subcommand in command.get_subcommands().filter(|command| !["lease", "help"].contains(&command.get_name())) {
         write_page(subcommand, Some(subcommand.get_name()), &directory)?;
     }
     write_lease_page(&directory)?;
@@ -146,7 +165,7 @@ fn write_lease_page(directory: &Path) -> io::Result<()> {
         .bin_name("aba-lock lease")
         .disable_help_flag(true);
     let shown = command.clone().after_help(None::<&str>).after_long_help(None::<&str>);
-    let man = Man::new(shown.version(env!("CARGO_PKG_VERSION"))).manual("aba-lock").date(DATE);
+    let man = Man::new(shown.version(env!("CARGO_PKG_VERSION"))).manual("aba-lock").source(SOURCE).date(DATE);
     let mut text = Vec::new();
     man.render_title(&mut text)?;
     man.render_name_section(&mut text)?;
@@ -190,7 +209,7 @@ fn write_service_page(directory: &Path) -> io::Result<()> {
         .bin_name("aba-lockd serve")
         .version(env!("CARGO_PKG_VERSION"));
     let serve = serve.about(short).long_about(described).after_help(None::<&str>);
-    let man = Man::new(serve).manual("aba-lock").date(DATE).section("8");
+    let man = Man::new(serve).manual("aba-lock").source(SOURCE).date(DATE).section("8");
     let mut text = render_beginning(&man)?;
     let mut roff = Roff::new();
     add_terms(&mut roff, "REST", &lockd_manual::REST);
@@ -226,21 +245,30 @@ fn write_page(command: &Command, subcommand: Option<&str>, directory: &Path) -> 
         Some(subcommand) => format!("aba-lock-{subcommand}").leak(),
         None => "aba-lock",
     };
-    let (_, exit_status, sections) =
-        page::find_page(subcommand.unwrap_or(name)).unwrap_or(&(&[], &lock::EXIT_STATUS, &[]));
+    let (_, exit_status, sections) = page::find_page(subcommand.unwrap_or(name)).ok_or(io::ErrorKind::NotFound)?;
     // The tables that clap prints after the options are sections here.
-    let mut command = command.clone().name(name).after_help(None::<&str>).after_long_help(None::<&str>);
-    if let Some(subcommand) = subcommand {
-        command = command.bin_name(format!("aba-lock {subcommand}"));
-    }
-    let has_commands = command.has_subcommands();
-    let man = Man::new(command).manual("aba-lock").date(DATE);
-    let mut text = render_beginning(&man)?;
-    if has_commands {
-        man.render_subcommands_section(&mut text)?;
-    }
+    let mut page = command.clone().name(name).after_help(None::<&str>).after_long_help(None::<&str>);
+    page = page.version(env!("CARGO_PKG_VERSION")).disable_version_flag(subcommand.is_some());
+    page = match subcommand {
+        Some(subcommand) => page.bin_name(format!("aba-lock {subcommand}")),
+        None => page
+            .long_about(DESCRIPTION)
+            .override_usage("aba-lock COMMAND [OPTIONS] [ARGUMENT]...\n       aba-lock help [COMMAND]"),
+    };
+    let mut text = render_beginning(&Man::new(page).manual("aba-lock").source(SOURCE).date(DATE))?;
     let mut roff = Roff::new();
+    if subcommand.is_none() {
+        add_commands(&mut roff, command);
+    }
     add_terms(&mut roff, "EXIT STATUS", exit_status);
+    let find_section = |heading| sections.iter().find(|section| section.heading == heading).map(|section| section.rows);
+    add_terms(&mut roff, "ENVIRONMENT", find_section("ENVIRONMENT").unwrap_or(page::ENVIRONMENT));
+    if !matches!(subcommand, Some("flock" | "init")) {
+        add_terms(&mut roff, "FILES", find_section("FILES").unwrap_or(page::FILES));
+    }
+    for section in sections.iter().filter(|section| !["ENVIRONMENT", "FILES"].contains(&section.heading)) {
+        add_terms(&mut roff, section.heading, section.rows);
+    }
     if subcommand == Some("flock") {
         add_terms(&mut roff, "DIFFERENCES FROM FLOCK(1)", &DIFFERENCES);
     }
@@ -251,25 +279,56 @@ fn write_page(command: &Command, subcommand: Option<&str>, directory: &Path) -> 
             "Only aba-lock.bash(7) of the same version uses these options. They may change with any version.",
         )]);
     }
-    let (last, own): (Vec<_>, Vec<_>) = sections.iter().partition(|section| section.heading == "EVENT LOG");
-    for section in &own {
-        add_terms(&mut roff, section.heading, section.rows);
+    let mut examples: Vec<_> =
+        page::EXAMPLES.iter().filter(|(of, ..)| subcommand.is_none_or(|name| name == *of)).collect();
+    if subcommand.is_none() {
+        // The first one of each command.
+        examples.dedup_by_key(|(of, ..)| of);
     }
-    if !own.iter().any(|section| section.heading == "ENVIRONMENT") {
-        add_terms(&mut roff, "ENVIRONMENT", page::ENVIRONMENT);
-    }
-    for section in last {
-        add_terms(&mut roff, section.heading, section.rows);
-    }
-    let own = page::EXAMPLES.iter().filter(|(of, ..)| subcommand.is_none_or(|subcommand| subcommand == *of));
-    let examples: Vec<(&str, &str)> = own.map(|(_, typed, effect)| (*typed, *effect)).collect();
-    if !examples.is_empty() {
-        add_terms(&mut roff, "EXAMPLES", &examples);
-    }
+    let examples: Vec<(&str, &str)> = examples.into_iter().map(|(_, typed, effect)| (*typed, *effect)).collect();
+    add_terms(&mut roff, "EXAMPLES", &examples);
     roff.control("SH", ["SEE ALSO"]);
-    roff.text([roman("aba-lock(1), aba-lock.bash(7), flock(1), flock(2)")]);
+    roff.text([roman(list_related_pages(subcommand.unwrap_or_default()))]);
     roff.to_writer(&mut text)?;
     replace::replace_file(&directory.join(format!("{name}.1")), &text)
+}
+
+/// Adds the commands in their groups, which clap does not know.
+fn add_commands(roff: &mut Roff, command: &Command) {
+    roff.control("SH", ["COMMANDS"]);
+    for (group, names) in page::GROUPS {
+        roff.control("SS", [*group]);
+        for subcommand in names.iter().filter_map(|name| command.find_subcommand(name)) {
+            roff.control("TP", []);
+            roff.text([roman(format!("aba-lock-{}(1)", subcommand.get_name()))]);
+            roff.text([roman(subcommand.get_about().cloned().unwrap_or_default().to_string())]);
+        }
+    }
+}
+
+/// Returns the text of SEE ALSO in the page of a command.
+fn list_related_pages(subcommand: &str) -> &'static str {
+    match subcommand {
+        "lock" => {
+            "aba-lock(1), aba-lock-status(1), aba-lock-unlock(1), aba-lock-run-once(1), aba-lock-lease(1), aba-lock.bash(7), \
+             aba-lock-machines(7), flock(1), flock(2)"
+        }
+        "unlock" | "status" | "list" | "path" | "clean" => {
+            "aba-lock(1), aba-lock-lock(1), aba-lock-status(1), aba-lock-list(1), aba-lock-unlock(1), aba-lock.bash(7), \
+             flock(2), lslocks(8)"
+        }
+        "flock" => "aba-lock(1), aba-lock-lock(1), flock(1), flock(2), fcntl(2)",
+        "run-once" => "aba-lock(1), aba-lock-lock(1), run_once.bash(7), aba-lock.bash(7)",
+        "update" | "write" => "aba-lock(1), aba-lock-update(1), aba-lock-write(1), aba-lock.bash(7), rename(2)",
+        "reserve" | "release" | "exclude" | "migrate" => {
+            "aba-lock(1), aba-lock-reserve(1), aba-lock-release(1), aba-lock-exclude(1), aba-lock-migrate(1), \
+             aba-lock-reserve(7), aba-lock.bash(7)"
+        }
+        "doctor" | "metrics" => "aba-lock(1), aba-lock-list(1), aba-lock-status(1), aba-lock.bash(7)",
+        _ => {
+            "aba-lock.bash(7), run_once.bash(7), aba-lock-reserve(7), aba-lock-machines(7), aba-lockd(8), flock(1), flock(2)"
+        }
+    }
 }
 
 fn add_terms(roff: &mut Roff, title: &str, rows: &[(&str, &str)]) {

@@ -24,10 +24,13 @@ const fn section(heading: &'static str, title: &'static str, rows: Rows) -> Sect
     Section { heading, title, rows }
 }
 
+/// The exit statuses of commands that only print a text.
+const EXIT_STATUS: Rows = &[("0", "printed"), ("2", "wrong usage"), ("125", "aba-lock itself failed")];
+
 /// Commands, the meaning of their exit statuses, and their other tables.
 pub(crate) type Page = (&'static [&'static str], Rows, &'static [Section]);
 
-/// The pages. The help of a command without one (`path`, `init`, `lease`) has no tables.
+/// The pages. Only `lease` has none: its help and its page are those of the keeper.
 const PAGES: &[Page] = &[
     (&["aba-lock", "lock"], &lock::EXIT_STATUS, &[section("EVENT LOG", "", &events::EVENT_LOG)]),
     (&["flock"], &flock::EXIT_STATUS, &[section("ENVIRONMENT", "Environment", &flock::ENVIRONMENT)]),
@@ -35,6 +38,7 @@ const PAGES: &[Page] = &[
     (&["status"], &status::EXIT_STATUS, &[section("JSON", "With --json", &status::STATUS_JSON)]),
     (&["list"], &status::LIST_EXIT_STATUS, &[section("JSON", "With --json, of each lock", &status::STATUS_JSON)]),
     (&["clean"], &clean::EXIT_STATUS, &[]),
+    (&["path", "init"], EXIT_STATUS, &[]),
     (
         &["run-once"],
         &run_once::EXIT_STATUS,
@@ -112,10 +116,7 @@ pub(crate) fn after_root_help() -> String {
 
 /// Adds the tables of a command to its help. The long help has all of them, and the examples.
 pub(crate) fn add_tables(command: Command) -> Command {
-    let Some((_, exit_status, sections)) = find_page(command.get_name()) else {
-        let examples = format_examples(command.get_name());
-        return command.after_long_help(examples);
-    };
+    let Some((_, exit_status, sections)) = find_page(command.get_name()) else { return command };
     let status = format_table("Exit status", exit_status);
     let mut long = status.clone() + "\n";
     for section in sections.iter().filter(|section| !section.title.is_empty()) {

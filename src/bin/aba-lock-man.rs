@@ -172,10 +172,11 @@ fn write_lease_page(directory: &Path) -> io::Result<()> {
     man.render_synopsis_section(&mut text)?;
     man.render_description_section(&mut text)?;
     let mut roff = Roff::new();
+    roff.control("SH", ["COMMANDS AND OPTIONS"]);
     for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
         let about = command.get_about().cloned().unwrap_or_default().to_string();
-        roff.control("SH", [command.get_name().to_uppercase().as_str()]);
-        roff.text([roman(about)]);
+        roff.control("SS", [command.get_name()]);
+        roff.text([roman(format!("{about}."))]);
         for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
             let short = argument.get_short().map(|letter| format!("-{letter}, ")).unwrap_or_default();
             roff.control("TP", []);
@@ -183,7 +184,7 @@ fn write_lease_page(directory: &Path) -> io::Result<()> {
             roff.text([roman(argument.get_help().cloned().unwrap_or_default().to_string())]);
         }
     }
-    add_terms(&mut roff, "WHAT IS PROMISED", &keeper_manual::PROMISES);
+    add_terms(&mut roff, "GUARANTEES", &keeper_manual::GUARANTEES);
     add_terms(&mut roff, "EXIT STATUS", &keeper::LEASE_STATUS);
     add_terms(&mut roff, "ENVIRONMENT", keeper::ENVIRONMENT);
     add_terms(&mut roff, "EXAMPLES", keeper::EXAMPLES);
@@ -217,10 +218,10 @@ fn write_service_page(directory: &Path) -> io::Result<()> {
     add_terms(&mut roff, "TOKEN FILE", &lockd_manual::TOKEN_FILE);
     add_terms(&mut roff, "SIGNALS", &lockd_manual::SIGNALS);
     add_terms(&mut roff, "CONNECTIONS", &lockd_manual::CONNECTIONS);
-    add_terms(&mut roff, "WHAT IS PROMISED", &lockd_manual::GUARANTEES);
+    add_terms(&mut roff, "GUARANTEES", &lockd_manual::GUARANTEES);
     add_terms(&mut roff, "EXIT STATUS", &lockd::EXIT_STATUS);
-    add_terms(&mut roff, "FILES", &lockd_manual::FILES);
     add_terms(&mut roff, "ENVIRONMENT", &lockd_manual::ENVIRONMENT);
+    add_terms(&mut roff, "FILES", &lockd_manual::FILES);
     add_terms(&mut roff, "EXAMPLES", &lockd_manual::EXAMPLES);
     roff.control("SH", ["SEE ALSO"]);
     roff.text([roman("aba-lock(1), aba-lock-lease(1), aba-lock-machines(7), systemctl(1), curl(1)")]);

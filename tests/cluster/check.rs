@@ -78,7 +78,7 @@ fn a_local_lock_of_an_outer_script_gets_no_lease_that_would_outlive_the_inner_sc
     let machine = machine.with("INNER", inner);
     let said = machine.bash(script).status(0);
     assert_eq!(said.out, "inner 125\ncommand 125\nsubshell 125\nheld 0\n");
-    assert!(said.err.contains("aba-lock: up is held for this machine alone, by pid "), "{said:?}");
+    assert!(said.err.contains("aba-lock: up is already held on this machine without a lease, by pid "), "{said:?}");
     assert_eq!(etcd.read_leases(), Vec::<String>::new());
 }
 
@@ -129,7 +129,8 @@ fn a_lease_at_one_server_does_not_satisfy_a_request_at_another_server() {
     let machine = machine.with("INNER", inner);
     let said = machine.bash(script).status(0);
     assert_eq!(said.out, "inner 125\nsame 125\nbefore 1\nos 0\nprefix 125\n");
-    let text = format!("aba-lock: os has a lease at {} already, and not at {}", etcd.url(), elsewhere.url());
+    let text =
+        format!("aba-lock: os already has a lease at {}, so it cannot get one at {}", etcd.url(), elsewhere.url());
     assert!(said.err.contains(&text), "{said:?}");
     assert_eq!(elsewhere.read_keys(), Vec::<String>::new());
     // Another list of endpoints of the same server is the same server.

@@ -87,7 +87,7 @@ fn an_answer_that_a_lease_server_would_not_give_grants_nothing() {
             for how in ["-n", "-w"] {
                 let said = machine.aba(&["lock", how, "deploy", "--", "echo", "ran"]);
                 assert_eq!((said.status, &*said.out), (125, ""), "{}", describe(&said));
-                assert!(said.err.contains(" does not speak "), "{}", describe(&said));
+                assert!(said.err.contains(" does not answer like "), "{}", describe(&said));
                 assert!(!said.err.contains("ABA_LOCK_SERVER_SECRET_FILE"), "{}", describe(&said));
             }
             let said = machine.lease(&["acquire", "deploy"]);

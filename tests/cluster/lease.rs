@@ -59,8 +59,8 @@ fn list_and_show_name_a_lock_whose_lease_was_lost() {
         let keepers = machine.stop_keepers("deploy");
         let key = etcd.read_leases().pop().unwrap();
         run_to_end(&mut etcd.ctl(&["lease", "revoke", key.rsplit_once('/').unwrap().1])).status(0);
-        machine.lease(&["show", "deploy"]).status(0).out("whose lease was lost");
-        machine.lease(&["list"]).status(0).out("\ndeploy ").out("whose lease was lost");
+        machine.lease(&["show", "deploy"]).status(0).out("which lost its lease");
+        machine.lease(&["list"]).status(0).out("\ndeploy ").out("which lost its lease");
         let listed = machine.lease(&["list", "--json"]).status(0).out;
         let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
         assert_eq!((&listed[0]["name"], &listed[0]["state"]), (&"deploy".into(), &"held".into()));
@@ -76,20 +76,20 @@ fn list_and_show_name_a_lock_whose_lease_was_lost() {
 #[test]
 fn invalid_arguments_are_refused_with_a_reason() {
     let machine = Machine::new("");
-    machine.lease(&["acquire", "deploy"]).status(2).err("no server is given").err("hint: say `--server URL`");
+    machine.lease(&["acquire", "deploy"]).status(2).err("no lease server is given").err("hint: give `--server URL`");
     machine.lease(&["acquire", "--server", "redis://h", "deploy"]).status(2).err("is not the address of a server");
     machine
         .lease(&["acquire", "--server", "etcd://me:secret@h", "d"])
         .status(2)
-        .err("no place for a password")
+        .err("the address of the server contains a password")
         .err("ABA_LOCK_SERVER_SECRET_FILE");
     machine.lease(&["acquire", "--server", "etcd://h", "--ttl", "9", "d"]).status(2).err("at least 10 s");
     machine.lease(&["acquire", "--server", "etcd://h", "a/b"]).status(2);
     // No process listens at this port.
     let port = choose_ports(1)[0];
     let server = format!("etcd://127.0.0.1:{port}");
-    machine.lease(&["show", "--server", &server, "d"]).status(125).err("no server of leases answers");
-    machine.lease(&["acquire", "--server", &server, "-t", "0.5", "d"]).status(125).err("no server of leases answers");
+    machine.lease(&["show", "--server", &server, "d"]).status(125).err("no lease server answers");
+    machine.lease(&["acquire", "--server", &server, "-t", "0.5", "d"]).status(125).err("no lease server answers");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn etcdctl_and_aba_lock_share_one_queue() {
     };
     let mut first = start_etcdctl();
     assert_eq!(first.read_line(), "held");
-    machine.lease(&["acquire", "deploy"]).status(75).err("deploy is held by deploy/").err("whose program left no word");
+    machine.lease(&["acquire", "deploy"]).status(75).err("deploy is held by deploy/").err("(no description)");
     let mut second = start_waiter(&machine);
     wait_until("aba-lock waits", || etcd.read_leases().len() == 2);
     let mut third = start_etcdctl();
@@ -185,7 +185,7 @@ fn a_lease_whose_id_cannot_be_printed_is_given_back() {
     let machine = Machine::new(&etcd.url());
     for to in [">/dev/full", ">&-", "--json >/dev/full"] {
         let script = format!("\"$HELPER\" lease acquire deploy {to}");
-        machine.bash(&script).status(125).err("could not write");
+        machine.bash(&script).status(125).err("could not print the id of the lease");
         assert_eq!(etcd.read_keys(), Vec::<String>::new(), "{to}");
     }
 }
@@ -196,8 +196,8 @@ fn an_invalid_lease_id_is_refused() {
         // No request is sent.
         let machine = Machine::new(&format!("{scheme}://127.0.0.1:1"));
         for id in ["", "../../x", "a b", "..", "%2e"] {
-            machine.lease(&["release", id]).status(2).err(" is no lease");
-            machine.lease(&["renew", id]).status(2).err(" is no lease");
+            machine.lease(&["release", id]).status(2).err(" is not the id of a lease");
+            machine.lease(&["renew", id]).status(2).err(" is not the id of a lease");
         }
     }
 }

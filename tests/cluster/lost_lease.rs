@@ -110,8 +110,8 @@ fn a_name_is_not_granted_while_its_holder_may_not_know_of_the_loss() {
     let key = etcd.read_leases().pop().unwrap();
     let number = key.rsplit_once('/').unwrap().1;
     run_to_end(&mut etcd.ctl(&["lease", "revoke", number])).status(0);
-    other.aba(&["lock", "deploy", "--", "true"]).status(75).err("whose lease was lost and who may not know it yet");
-    other.aba(&["lease", "show", "deploy"]).status(0).out("whose lease was lost").out("ends in ");
+    other.aba(&["lock", "deploy", "--", "true"]).status(75).err("which lost its lease and may not have noticed yet");
+    other.aba(&["lease", "show", "deploy"]).status(0).out("which lost its lease").out("ends in ");
     let begin = std::time::Instant::now();
     other.aba(&["lock", "-q", "-t", "50", "deploy", "--", "true"]).status(0);
     assert!(begin.elapsed() > Duration::from_secs(8), "{:?}", begin.elapsed());
@@ -255,14 +255,18 @@ fn the_keeper_authenticates_again_when_the_server_has_forgotten_its_token() {
         run_to_end(&mut etcd.ctl(args)).status(0);
     }
     let stranger = Machine::new(&etcd.url());
-    stranger.aba(&["lease", "acquire", "deploy"]).status(125).err("etcd refused: ").err("ABA_LOCK_SERVER_SECRET_FILE");
+    stranger
+        .aba(&["lease", "acquire", "deploy"])
+        .status(125)
+        .err("etcd refused the request: ")
+        .err("ABA_LOCK_SERVER_SECRET_FILE");
     let machine = Machine::new(&etcd.url());
     let secret = machine.path("secret");
     std::fs::write(&secret, "me:wrong\n").unwrap();
     let machine = machine.with("ABA_LOCK_SERVER_SECRET_FILE", secret.to_str().unwrap());
-    machine.aba(&["lease", "acquire", "deploy"]).status(125).err("etcd refused: authentication failed");
+    machine.aba(&["lease", "acquire", "deploy"]).status(125).err("etcd refused the request: authentication failed");
     std::fs::write(&secret, "me:word\n").unwrap();
-    machine.aba(&["lease", "acquire", "other"]).status(125).err("etcd refused: permission denied");
+    machine.aba(&["lease", "acquire", "other"]).status(125).err("etcd refused the request: permission denied");
     let mut holder = machine.start_holder("deploy");
     // The server forgets its tokens when it restarts.
     etcd.kill(0);
@@ -298,7 +302,7 @@ fn nothing_is_locked_unless_both_sides_have_trusted_certificates() {
     let extra: Vec<&str> = extra.iter().map(String::as_str).collect();
     let etcd = Etcd::start_with(1, EtcdVersion::Installed, "https", &extra);
     let stranger = Machine::new(&etcd.url());
-    stranger.aba(&["lease", "show", "deploy"]).status(125).err("no server of leases answers");
+    stranger.aba(&["lease", "show", "deploy"]).status(125).err("no lease server answers");
     let half = Machine::new(&etcd.url()).with("ABA_LOCK_SERVER_CACERT", file("ca.pem"));
     half.aba(&["lease", "show", "deploy"]).status(125);
     let known = Machine::new(&etcd.url())

@@ -50,7 +50,7 @@ fn an_invalid_reaction_is_refused_and_a_failing_command_ends_the_script() {
         machine
             .aba(&["lock", "--on-lost", how, "deploy", "--", "echo", "ran"])
             .status(2)
-            .err(&format!("aba-lock: {how} is no command"))
+            .err(&format!("aba-lock: {how}, the command to run if the lease is lost, was not found"))
             .err("hint: ");
     }
     let wrong = machine
@@ -128,7 +128,7 @@ fn a_script_does_not_overwrite_the_message_in_a_stderr_that_is_a_file() {
     assert_eq!(script.read_line(), "held");
     end_lease(&etcd, &machine);
     let said = || std::fs::read_to_string(machine.path("err")).unwrap();
-    wait_until("the message is written", || said().contains(" ended it\n"));
+    wait_until("the message is written", || said().contains("or was released\n"));
     script.send_line();
     assert_eq!(script.wait(), 0);
     let said = said();

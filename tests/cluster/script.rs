@@ -14,11 +14,11 @@ fn a_script_excludes_scripts_on_other_machines_until_it_ends() {
         .bash("source \"$LIBRARY\"; aba_lock_operation deploy; echo went on")
         .status(1)
         .err(&format!("aba-lock: deploy is already running: pid {} on host ", holder.pid()))
-        .err("hint: wait for it with ABA_LOCK_TIMEOUT=60 in the environment, or see it with `aba-lock lease show deploy`");
+        .err("hint: wait for it with ABA_LOCK_TIMEOUT=60 in the environment, or show its holder with `aba-lock lease show deploy`");
     other
         .bash("source \"$LIBRARY\"; aba_lock_operation -n deploy; echo went on")
         .status(1)
-        .err("hint: see it with `aba-lock lease show deploy`");
+        .err("hint: show its holder with `aba-lock lease show deploy`");
     // The refused script left no local lock.
     other.aba(&["status", "--server=", "deploy"]).status(1);
     one.aba(&["lock", "deploy", "--", "echo", "went on"]).status(75).err("deploy is already running: pid ");
@@ -118,7 +118,7 @@ fn without_a_keeper_or_a_server_nothing_is_locked_and_nothing_runs() {
     let machine = Machine::new(&format!("etcd://127.0.0.1:{port}"));
     let said = machine.bash("source \"$LIBRARY\"; aba_lock_operation -t 0.5 a; echo went on").status(125);
     assert_eq!(said.out, "");
-    assert!(said.err.contains("no server of leases answers"), "{said:?}");
+    assert!(said.err.contains("no lease server answers"), "{said:?}");
     machine.aba(&["lock", "-s", "a", "--", "true"]).status(2).err("a lease cannot be shared");
     machine.aba(&["status", "--server=", "a"]).status(1);
 }
@@ -334,7 +334,7 @@ fn the_check_fails_without_a_keeper() {
     machine.kill_keepers("deploy");
     script.send_line();
     assert_eq!(script.read_line(), "1");
-    assert!(script.read_error().contains("nobody keeps the lease on deploy any more"));
+    assert!(script.read_error().contains("the lease on deploy has no keeper any more"));
 }
 
 #[test]

@@ -228,7 +228,7 @@ fn a_service_with_tokens_refuses_a_missing_or_insufficient_token() {
     Machine::new(&service.url())
         .lease(&["acquire", "deploy"])
         .status(125)
-        .err("the lock service refused: ")
+        .err("the lock service refused the request: ")
         .err("ABA_LOCK_SERVER_SECRET_FILE");
     let machine = Machine::new(&service.url());
     let secret = machine.path("secret");
@@ -236,7 +236,7 @@ fn a_service_with_tokens_refuses_a_missing_or_insufficient_token() {
     std::fs::write(&secret, "only-to-look-at-it-1\n").unwrap();
     set_mode(&secret, 0o600);
     machine.lease(&["show", "deploy"]).status(1);
-    machine.lease(&["acquire", "deploy"]).status(125).err("the lock service refused: ");
+    machine.lease(&["acquire", "deploy"]).status(125).err("the lock service refused the request: ");
     std::fs::write(&secret, "all-that-there-is-2\n").unwrap();
     machine.aba(&["lock", "deploy", "--", "true"]).status(0).silent();
 }

@@ -100,10 +100,10 @@ fn with_a_token_file_each_call_needs_a_token_with_its_scope() {
         let answer = call("", method, path);
         answer.expect_refusal(401, 16);
         assert!(answer.headers.contains("www-authenticate: bearer"), "{answer:?}");
-        assert!(answer.text.contains("a token is needed") && !answer.headers.contains("invalid_token"), "{answer:?}");
+        assert!(answer.text.contains("a token is required") && !answer.headers.contains("invalid_token"), "{answer:?}");
         let answer = call("wrong", method, path);
         answer.expect_refusal(401, 16);
-        assert!(answer.text.contains("this token is not known"), "{answer:?}");
+        assert!(answer.text.contains("this token is not in the token file"), "{answer:?}");
         assert!(answer.headers.contains("error=\"invalid_token\""), "{answer:?}");
     }
     for (method, path) in writes {
@@ -148,7 +148,7 @@ fn sighup_replaces_the_tokens_unless_the_new_token_file_is_unusable() {
             None => std::fs::remove_file(&file).unwrap(),
         }
         service.signal("HUP");
-        service.wait_for_log(&["\"event\":\"not_reloaded\"", why, "the old one stays in force"]);
+        service.wait_for_log(&["\"event\":\"not_reloaded\"", why, "the previous version stays in use"]);
         assert_eq!(status("second"), 200);
     }
     // After the fourth failure is logged, the results of all earlier signals are logged as well.

@@ -36,7 +36,7 @@ fn the_page_shows_locks_and_waiters_and_unlocks_after_a_question() {
     assert!(browser.text().contains("1 of 2 locks"));
     browser.type_keys(" nobody");
     browser.wait_until("document.getElementById('table').hidden");
-    assert!(browser.text().contains("No lock has all these words."));
+    assert!(browser.text().contains("No lock contains all these words."));
     browser.type_keys(ESCAPE);
     browser.wait_until("document.querySelectorAll('tbody tr').length === 2");
 
@@ -46,7 +46,9 @@ fn the_page_shows_locks_and_waiters_and_unlocks_after_a_question() {
     browser.wait_until("document.querySelector('dialog[open]')");
     let text = browser.text();
     assert!(
-        text.contains("Unlock this?") && text.contains("web / prod / db, held by ann") && text.contains("carl is next"),
+        text.contains("Unlock this lock?")
+            && text.contains("web / prod / db, held by ann")
+            && text.contains("carl is next"),
         "{text}"
     );
     browser.save_screenshot("sure");
@@ -107,11 +109,11 @@ fn the_page_asks_for_a_token_if_one_is_needed() {
     let browser = Browser::start(800, 600, false);
     browser.open(&service);
     browser.wait_until("document.getElementById('who').open");
-    assert!(browser.text().contains("A token is needed"));
+    assert!(browser.text().contains("Token required"));
     // The message for a wrong token differs from that for a missing one.
     browser.type_keys("wrong");
     browser.type_keys(ENTER);
-    browser.wait_until("document.body.innerText.includes('This token is not known')");
+    browser.wait_until("document.body.innerText.includes('Unknown token')");
     browser.save_screenshot("token");
     browser.type_keys("look");
     browser.type_keys(ENTER);
@@ -148,16 +150,16 @@ fn the_filter_finds_locks_beyond_the_oldest_thousand() {
     service.acquire("newest", "bob");
     let browser = Browser::start(1024, 700, false);
     browser.open(&service);
-    browser.wait_until("document.body.innerText.includes('1006 locks, the oldest 1000 here')");
+    browser.wait_until("document.body.innerText.includes('1006 locks, showing the oldest 1000')");
     browser.type_keys("/NEWEST bob");
     browser.wait_until("document.querySelectorAll('tbody tr').length === 1");
     assert_eq!(browser.list_locks(), ["web / prod / newest"]);
-    assert!(browser.text().contains("1 of 1006 locks") && !browser.text().contains("here"));
+    assert!(browser.text().contains("1 of 1006 locks") && !browser.text().contains("showing"));
     // The filter can be given in the address. "No lock" is shown only after the search.
     browser.open_with_query(&service, "?q=newest");
     browser.wait_until("document.querySelectorAll('tbody tr').length === 1");
     browser.type_keys("/ nobody");
-    browser.wait_until("document.body.innerText.includes('No lock has all these words.')");
+    browser.wait_until("document.body.innerText.includes('No lock contains all these words.')");
     assert!(browser.text().contains("0 of 1006 locks"));
     browser.expect_no_errors();
 }
@@ -178,7 +180,10 @@ fn the_message_of_a_refused_unlock_stays_until_it_is_dismissed() {
     browser.wait_until("!document.getElementById('refusal').hidden");
     browser.wait_for_refresh();
     let text = browser.text();
-    assert!(text.contains("web / prod / db was not unlocked: the token of board is not for lock:write."), "{text}");
+    assert!(
+        text.contains("web / prod / db was not unlocked: the token of board does not permit lock:write."),
+        "{text}"
+    );
     browser.save_screenshot("refused");
     browser.click("#dismiss");
     browser.wait_until("document.getElementById('refusal').hidden");

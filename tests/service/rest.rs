@@ -123,7 +123,7 @@ fn another_spelling_of_a_known_name_is_refused_and_locks_nothing() {
     {
         let member = format!(r#""{wrong}":"1h""#);
         let refusal = service.request("other", "ann", &member).expect_refusal(400, 3);
-        assert!(refusal["message"].as_str().unwrap().starts_with(&format!("{wrong} is not known here: did you mean ")));
+        assert!(refusal["message"].as_str().unwrap().starts_with(&format!("unknown name {wrong}: did you mean ")));
         for path in [format!("{LOCK}/{id}"), format!("{LOCK}/{id}/renew")] {
             service.call("PUT", &path, &format!("{{{member}}}")).expect_refusal(400, 3);
         }

@@ -20,7 +20,7 @@ fn the_service_warns_about_settings_that_expose_tokens() {
     let readable = run(secret, 0o644, "127.0.0.1:0");
     assert!(readable.contains("\"level\":\"warning\"") && readable.contains("can read the tokens in "), "{readable}");
     let writable = run(digest, 0o622, "127.0.0.1:0");
-    assert!(writable.contains("may add tokens to "), "{writable}");
+    assert!(writable.contains("can add tokens to "), "{writable}");
     let unencrypted = run(secret, 0o600, "0.0.0.0:0");
     assert!(unencrypted.contains("tokens are sent to 0.0.0.0:0 in clear text"), "{unencrypted}");
     for (text, mode) in [(secret, 0o640), (digest, 0o644)] {
@@ -33,7 +33,7 @@ fn the_service_warns_about_settings_that_expose_tokens() {
 fn an_address_that_other_machines_reach_is_refused_without_a_guard_or_insecure() {
     for args in [&["--listen", "0.0.0.0:0"][..], &["--listen", "[::]:0"], &["--grpc-listen", "0.0.0.0:0"]] {
         let output = Start::new().args(args).run_and_expect(2);
-        assert!(output.contains("can be reached from other machines") && output.contains("\nhint: "), "{output}");
+        assert!(output.contains("other machines can reach ") && output.contains("\nhint: "), "{output}");
     }
     let start = || Start::new().args(&["--listen", "0.0.0.0:0"]).store(NO_STORE);
     start().args(&["--insecure"]).run_and_expect(125);
@@ -52,12 +52,12 @@ fn the_reason_why_the_service_cannot_start_is_reported() {
         (&["--token-file", "/nonexistent"], 125, "could not use token file /nonexistent"),
         (&["--store", &format!("sqlite:{nonsense}")], 125, "could not open store"),
         (&["--store", "postgres:x"], 2, "--store postgres:x is no store"),
-        (&["--store", "sqlite:"], 2, "--store sqlite: is no store"),
+        (&["--store", "sqlite:"], 2, "--store sqlite: is not a valid store"),
         (&["--tls-cert", nonsense, "--tls-key", nonsense], 125, "could not use"),
         (&["--tls-cert", nonsense], 2, "--tls-key"),
         (&["--store", "etcd://"], 2, "--store etcd:// is no store: it names no endpoint"),
         (&["--store", "etcd://127.0.0.1:1"], 125, "could not open store etcd://127.0.0.1:1"),
-        (&["--listen", "nowhere"], 2, "--listen nowhere is no address"),
+        (&["--listen", "nowhere"], 2, "--listen nowhere is not a valid address"),
     ] {
         let output = Start::new().args(args).run_and_expect(status);
         assert!(output.contains(message), "{args:?}: {output}");

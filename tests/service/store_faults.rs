@@ -142,7 +142,10 @@ fn a_second_service_cannot_use_the_same_store() {
     let service = Service::new();
     let store = format!("sqlite:{}", service.store().display());
     let output = Start::new().store(&store).run_and_expect(125);
-    assert!(output.contains("is held by another") && output.contains(&format!("pid {}", service.pid())), "{output}");
+    assert!(
+        output.contains("another process uses store") && output.contains(&format!("pid {}", service.pid())),
+        "{output}"
+    );
     service.acquire("db", "ann");
 }
 
@@ -157,7 +160,7 @@ fn a_second_service_cannot_use_the_same_store_by_another_name() {
     for name in [&soft, &hard, &service.store()] {
         let output = Start::new().store(&format!("sqlite:{}", name.display())).run_and_expect(125);
         assert!(
-            output.contains("is held by another") && output.contains(&format!("pid {}", service.pid())),
+            output.contains("another process uses store") && output.contains(&format!("pid {}", service.pid())),
             "{output}"
         );
     }
@@ -165,7 +168,7 @@ fn a_second_service_cannot_use_the_same_store_by_another_name() {
     for name in [":memory:", "file:x", "file::memory:?cache=shared"] {
         let output = Start::new().store(&format!("sqlite:{name}")).run_and_expect(2);
         assert!(
-            output.contains(&format!("--store sqlite:{name} is no store")) && output.contains("hint: "),
+            output.contains(&format!("--store sqlite:{name} is not a valid store")) && output.contains("hint: "),
             "{output}"
         );
     }
@@ -224,7 +227,7 @@ fn a_database_of_another_program_or_a_newer_version_is_refused() {
     let before = fs::read(&foreign).unwrap();
     rusqlite::Connection::open(&newer).unwrap().pragma_update(None, "user_version", 7).unwrap();
     rusqlite::Connection::open(&newer).unwrap().pragma_update(None, "application_id", 0x6162_6c6b).unwrap();
-    for (file, why) in [(&foreign, "it is a database of another program"), (&newer, "it is of version 7")] {
+    for (file, why) in [(&foreign, "it is a database of another program"), (&newer, "its format has version 7")] {
         let output = Start::new().store(&format!("sqlite:{}", file.display())).run_and_expect(125);
         assert!(output.contains(&format!("could not open store {}: {why}", file.display())), "{output}");
         assert!(output.contains("\nhint: ") && !output.contains("nothing"), "{output}");
@@ -321,7 +324,7 @@ fn a_missing_home_directory_is_not_created_for_the_store() {
     let home = directory.path().join("missing/home");
     let (status, output) = start("HOME", home.to_str().unwrap(), &[]);
     assert!(
-        status == Some(125) && output.contains("no place for the store: HOME is not set, or is not a directory"),
+        status == Some(125) && output.contains("no directory for the store: HOME is not set, or is not a directory"),
         "{output}"
     );
     assert!(!directory.path().join("missing").exists());

@@ -59,7 +59,7 @@ setup_file() {
     # The helper finds the keeper in its own directory.
     run -0 env PATH=/usr/bin:/bin root/opt/aba/bin/aba-lock lease acquire --help
     help=${output}
-    expect_text 'Usage: aba-lock-keeper lease acquire'
+    expect_text 'Usage: aba-lock lease acquire'
     run -0 mandoc -T ascii root/opt/aba/share/man/man1/aba-lock-lease.1
     text=$(col -b <<<"${output}")
     while read -r option; do

@@ -31,7 +31,8 @@ impl ServerAddress {
     pub(crate) fn parse(address: &str) -> Result<Self, Fault> {
         let invalid = || Fault::Misused {
             what: format!("{} is not the address of a server", hide_secret(address)),
-            hint: "such as https://locks.example.org:8080 or etcd://10.0.0.1:2379,10.0.0.2:2379".to_owned(),
+            hint: "give an address such as https://locks.example.org:8080 or etcd://10.0.0.1:2379,10.0.0.2:2379"
+                .to_owned(),
         };
         let (scheme, rest) = address.split_once("://").ok_or_else(invalid)?;
         let scheme = scheme.to_ascii_lowercase();
@@ -50,8 +51,8 @@ impl ServerAddress {
         }
         if hosts.contains('@') {
             return Err(Fault::Misused {
-                what: "the address of a server is no place for a password: anybody can see it".to_owned(),
-                hint: "put USER:PASSWORD into a file of yours, and set ABA_LOCK_SERVER_SECRET_FILE to its path"
+                what: "the address of the server contains a password, which other users can see in it".to_owned(),
+                hint: "write USER:PASSWORD into a file that only you can read, and set ABA_LOCK_SERVER_SECRET_FILE to its path"
                     .to_owned(),
             });
         }

@@ -21,37 +21,53 @@ use std::time::Duration;
 
 /// The exit statuses of `lease`.
 pub(crate) const LEASE_STATUS: [(&str, &str); 6] = [
-    ("0", "acquired, done; held"),
-    ("1", "`show` says that it is free"),
-    ("2", "wrong usage"),
-    ("75", "held by another; `renew`: it is lost"),
+    ("0", "success; `show`: the lease is held"),
+    ("1", "`show`: the lease is free"),
+    ("2", "usage error"),
+    ("75", "another process holds the lease; `renew`: the lease is lost"),
     ("124", "timed out waiting"),
-    ("125", "no server answers, it refused, or something here failed"),
+    ("125", "no server answers, the server refused the request, or an operation on this machine failed"),
 ];
 
 /// The environment variables.
 pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
-    ("ABA_LOCK_SERVER", "the address of the server: https://host:port of a lock service, or etcd://h1:2379,h2:2379"),
+    (
+        "ABA_LOCK_SERVER",
+        "the address of the server: https://HOST:PORT for a lock service, or etcd://HOST:PORT,HOST:PORT for etcd",
+    ),
     (
         "ABA_LOCK_SERVER_SECRET_FILE",
-        "a file with the bearer token for a lock service, or with USER:PASSWORD for etcd. A command that acquires a lease warns, \
-         unless it is quiet, if every user of this machine can read the file, or if the secret leaves the machine without TLS",
+        "a file that holds the bearer token for a lock service, or USER:PASSWORD for etcd. Without --quiet, a command that acquires \
+         a lease warns if every user of this machine can read the file, or if the secret is sent over the network without TLS",
     ),
-    ("ABA_LOCK_SERVER_CACERT", "a file with the certificates of whom to trust, in PEM form"),
-    ("ABA_LOCK_SERVER_CERT, ABA_LOCK_SERVER_KEY", "files with a client certificate and its key, in PEM form"),
-    ("ABA_LOCK_TTL", "how long a lease lasts that is not renewed, such as 30s or 2m [default: 30s]"),
-    ("ABA_LOCK_ON_LOST", "what to do when a script's lease is lost: term, warn, or a command [default: term]"),
+    (
+        "ABA_LOCK_SERVER_CACERT",
+        "a file with the CA certificates that the server's certificate is checked against, in PEM format",
+    ),
+    ("ABA_LOCK_SERVER_CERT, ABA_LOCK_SERVER_KEY", "files with a client certificate and its key, in PEM format"),
+    (
+        "ABA_LOCK_TTL",
+        "the time to live of a lease: the lease ends if it is not renewed for this long, such as 30s or 2m [default: 30s]",
+    ),
+    (
+        "ABA_LOCK_ON_LOST",
+        "the reaction to the loss of a script's lease: term (end the script), warn (only report it), or a shell command [default: term]",
+    ),
 ];
 
 /// Examples: the command, and its effect.
 pub(crate) const EXAMPLES: &[(&str, &str)] = &[
     (
         "LEASE=$(aba-lock lease acquire --server etcd://10.0.0.1:2379 --ttl 10m deploy) || exit",
-        "in the first step of a CI job: the lease lasts ten minutes",
+        "first step of a CI job: acquire a lease that lasts ten minutes, or end the job",
     ),
-    ("aba-lock lease renew \"$LEASE\"", "in a later step, with ABA_LOCK_SERVER set: ten minutes more"),
-    ("aba-lock lease release \"$LEASE\"", "in the last step"),
-    ("aba-lock lease show deploy", "see who has it, and who waits"),
+    (
+        "aba-lock lease renew \"$LEASE\"",
+        "a later step: extend the lease by ten minutes from now (ABA_LOCK_SERVER is set)",
+    ),
+    ("aba-lock lease release \"$LEASE\"", "last step: release the lease"),
+    ("aba-lock lease show deploy", "show the holder of the lease and its waiters"),
+    ("aba-lock lease list --json | jq -r '.[].name'", "print the names of all leases that are held"),
 ];
 
 /// Formats a table for the help.
@@ -67,9 +83,10 @@ fn format_after_help() -> String {
     format!("{}\n{}\n{examples}", format_table("Exit status", &LEASE_STATUS), format_table("Environment", ENVIRONMENT))
 }
 
-/// Keeps leases at a lock service or an etcd cluster, and binds them to the life of local scripts
+/// Holds leases at a lock service or an etcd cluster, and binds them to the lifetime of local scripts
 #[derive(Debug, Parser)]
-#[command(name = "aba-lock-keeper", version, disable_help_subcommand = true)]
+// Users call `aba-lock lease`, which becomes this program.
+#[command(name = "aba-lock-keeper", bin_name = "aba-lock", version, disable_help_subcommand = true)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 #[command(mut_subcommand("lease", |lease| lease.after_help(format_after_help())))]
 #[command(mut_subcommands(allow_repeated_flags))]
@@ -88,12 +105,14 @@ pub(crate) enum KeeperCommand {
     Release(ScriptLockArgs),
 }
 
-/// Leases by themselves, at a server that several machines share
+/// Manage leases at a server that several machines share
 ///
-/// For what is not one process, such as the steps of a CI job: `acquire` prints what the lease is called, for the others.
+/// A lease is a lock that ends by itself if it is not renewed in time. These commands are for work that does not run in
+/// one process, such as the steps of a CI job: `acquire` prints the id of the lease, and later steps renew and release the
+/// lease with this id.
 ///
-/// A lease is a lock that ends by itself when it is not renewed in time. A script that is one process has no need of this:
-/// `aba_lock_operation` and `aba-lock lock` with --server keep the lease as long as the script lives.
+/// A script that runs in one process does not need these commands: `aba_lock_operation` of the shell library, and
+/// `aba-lock lock --server URL`, renew the lease until the script exits.
 #[derive(Debug, Subcommand)]
 #[command(disable_help_subcommand = true)]
 pub(crate) enum LeaseCommand {
@@ -110,65 +129,65 @@ pub(crate) enum LeaseCommand {
     Tokens(ScriptLockArgs),
 }
 
-/// Where the leases are.
+/// The server that holds the leases.
 #[derive(Debug, Args)]
 pub(crate) struct ServerOption {
-    /// The server: https://host:port of a lock service, or etcd://h1:2379,h2:2379 [default: that of the environment]
+    /// Address of the server: https://HOST:PORT (lock service) or etcd://HOST:PORT,HOST:PORT [default: $ABA_LOCK_SERVER]
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
 }
 
-/// Acquire a lease, and print what it is called
+/// Acquire a lease, and print its id
 #[derive(Debug, Args)]
 pub(crate) struct AcquireArgs {
-    /// What to lock: letters, digits and . _ - : @ +
+    /// Name of the lease: letters, digits and . _ - : @ +
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
 
     #[command(flatten)]
     pub(crate) at: ServerOption,
 
-    /// How long it lasts if it is not renewed: 30, 90s, 10m, 2h; at least 10 s [default: 30s]
+    /// Time to live: the lease ends if it is not renewed for this long, such as 90s, 10m or 2h; at least 10s [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) ttl: Option<Duration>,
 
     #[command(flatten)]
     pub(crate) wait: WaitOptions,
 
-    /// Say this of the holder, to those who wait
+    /// Description of the holder, shown to waiters
     #[arg(long, value_name = "TEXT")]
     pub(crate) who: Option<String>,
 
-    /// Print it as a JSON object, with its fencing token
+    /// Print the lease as a JSON object, with its fencing token
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Say nothing about contention
+    /// Print no messages about contention
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
 
-/// How long to wait.
+/// The limit of the wait.
 #[derive(Debug, Args)]
 pub(crate) struct WaitOptions {
-    /// Fail at once if another has it [default]
+    /// Fail immediately if another process holds the lease [default]
     #[arg(short = 'n', long, overrides_with_all = ["wait", "timeout"])]
     pub(crate) nonblock: bool,
 
-    /// Wait until it is free, or at most this many seconds: --wait=60 or -w=60, as --timeout 60
+    /// Wait until the lease is free; with =SECONDS, give up after this time (like --timeout)
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_wait, overrides_with = "nonblock")]
     #[arg(num_args = 0..=1, require_equals = true)]
     pub(crate) wait: Option<Option<Duration>>,
 
-    /// Give up after this many seconds; fractions are allowed, and 0 tries once
+    /// Give up after SECONDS (fractions allowed; 0 means do not wait)
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_wait, overrides_with = "nonblock")]
     pub(crate) timeout: Option<Duration>,
 }
 
-/// Make a lease last as long again, from now on
+/// Renew a lease: restart its time to live
 #[derive(Debug, Args)]
 pub(crate) struct RenewArgs {
-    /// What `acquire` printed
+    /// The id that `acquire` printed
     #[arg(value_name = "LEASE")]
     pub(crate) lease: String,
 
@@ -176,10 +195,10 @@ pub(crate) struct RenewArgs {
     pub(crate) at: ServerOption,
 }
 
-/// Give a lease back; fine if it is gone
+/// Release a lease; succeeds if the lease has already ended
 #[derive(Debug, Args)]
 pub(crate) struct ReleaseArgs {
-    /// What `acquire` printed
+    /// The id that `acquire` printed
     #[arg(value_name = "LEASE")]
     pub(crate) lease: String,
 
@@ -187,39 +206,39 @@ pub(crate) struct ReleaseArgs {
     pub(crate) at: ServerOption,
 }
 
-/// Say who has a name, and who waits
+/// Show the holder of a lease and its waiters
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
-    /// The name
+    /// Name of the lease
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
 
     #[command(flatten)]
     pub(crate) at: ServerOption,
 
-    /// Print it as a JSON object
+    /// Print the lease as a JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// List all leases: who has them, and how many wait
+/// List all leases with their holders and the number of waiters
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
     pub(crate) at: ServerOption,
 
-    /// Print it as a JSON array
+    /// Print the leases as a JSON array
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// Called by `aba-lock lock` when the local locks are held
+/// Acquire the leases of local locks (called by `aba-lock lock`)
 #[derive(Debug, Args)]
 pub(crate) struct HoldArgs {
     #[command(flatten)]
     pub(crate) at: ServerOption,
 
-    /// A lock that is held here: NAME/DESCRIPTOR/TOKEN/fresh or NAME/DESCRIPTOR/TOKEN/held
+    /// A lock that is held on this machine: NAME/DESCRIPTOR/TOKEN/fresh or NAME/DESCRIPTOR/TOKEN/held
     #[arg(long = "lock", value_name = "LOCK", required = true)]
     pub(crate) locks: Vec<String>,
 
@@ -272,7 +291,7 @@ pub(crate) struct ScriptLockArgs {
     pub(crate) name: Option<String>,
 }
 
-/// Called by the shell library when it has closed its descriptor: waits until the lease was given back
+/// Wait until the lease is released (called by the shell library after it has closed its descriptor)
 #[derive(Debug, Args)]
 pub(crate) struct SettleArgs {
     #[arg(value_name = "NAME")]

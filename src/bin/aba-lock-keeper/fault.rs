@@ -32,13 +32,16 @@ impl Fault {
     /// The fault for a failure to get a random number.
     pub(crate) fn from_random(error: &io::Error) -> Self {
         Self::Failed {
-            what: format!("no random number can be had: {}", aba_lock::base::text::format_io_error(error)),
+            what: format!("could not get a random number: {}", aba_lock::base::text::format_io_error(error)),
             hint: None,
         }
     }
 
     /// The fault for an argument that is not the id of a lease.
     pub(crate) fn from_invalid_id(id: &str) -> Self {
-        Self::Misused { what: format!("{id:?} is no lease"), hint: "say what `lease acquire` printed".to_owned() }
+        Self::Misused {
+            what: format!("{id:?} is not the id of a lease"),
+            hint: "give the id that `aba-lock lease acquire` printed".to_owned(),
+        }
     }
 }

@@ -44,14 +44,14 @@ pub(crate) fn write_note(file: &File, name: &str, server: &str, lease: &Lease) -
             let record = Record { lease, ..*record };
             match record::write(file, &path, &record) {
                 Ok(()) if read_record(file).is_some_and(|written| written.lease == record.lease) => return Ok(()),
-                Ok(()) => "it is too long".to_owned(),
+                Ok(()) => "the record is too long".to_owned(),
                 Err(error) => aba_lock::base::text::format_io_error(&error),
             }
         }
-        _ => "there is something else in it".to_owned(),
+        _ => "the file holds other data".to_owned(),
     };
     Err(Fault::Failed {
         what: format!("could not write the lease on {name} into {}: {reason}", path.display()),
-        hint: Some("without that it could not be checked; a lock file that nobody holds may be removed".to_owned()),
+        hint: Some("remove the lock file while no process holds it, and try again".to_owned()),
     })
 }

@@ -1,50 +1,61 @@
 //! The sections of the man page that do not follow from the options. Only the program that writes the man pages
 //! includes this file.
 
-pub(crate) const PROMISES: [(&str, &str); 7] = [
+/// The guarantees of a lease, and their limits.
+pub(crate) const GUARANTEES: [(&str, &str); 7] = [
     (
-        "one at a time",
-        "of all machines that use the same server, one process has a name. On each machine the local lock is taken first, so \
-         one process a machine stands in the queue of the server, in the order of their coming",
+        "mutual exclusion",
+        "Of all machines that use the same server, one process at a time holds a lease. Each machine acquires the \
+         local lock first, so at most one process of each machine waits at the server, which grants the lease in the \
+         order of arrival.",
     ),
     (
-        "as long as the script lives",
-        "a keeper, two processes in a session of their own, renews the lease until the script and all that inherited its lock \
-         descriptor have ended, and then gives it back. When one of the two is killed or hangs, the other replaces it. What ends \
-         all of a control group at once, as systemctl stop does with SIGTERM, does not end them before the script. Of a script that \
-         uses the shell library, and of lock --no-inherit, the lease was given back when it has ended. Of lock without that the \
-         keeper does it a moment after the command: who then asks with -n from another machine may be refused, and should wait \
-         with -t",
+        "lifetime",
+        "A keeper (two processes in a session of their own) renews the lease until the script and all processes that \
+         inherited its lock descriptor have exited, and then releases the lease. If one of the two processes is \
+         killed or hangs, the other one replaces it. A SIGTERM to all processes of a control group, such as that of \
+         systemctl stop, does not end the keeper before the script. For a script that uses the shell library, and for \
+         lock --no-inherit, the lease has been released by the time the script or the command has exited. For lock \
+         without --no-inherit, the keeper releases the lease a moment after the command has exited. In that moment, \
+         an attempt with -n from another machine may be refused: use -t instead, which waits.",
     ),
     (
-        "told before another can have it",
-        "if the lease cannot be renewed, those who have the lock get SIGTERM when two thirds of its time have passed since the \
-         last good renewal, and SIGKILL before all of it has: a shell at its prompt, which does not heed SIGTERM, loses its \
-         window then. They are told why on the script's stderr, or in the system's log where that cannot be written to at once. \
-         With --on-lost warn they are told and go on. Any other text is run with `sh -c`, in /, with the name of the lock as $1 and in ABA_LOCK_NAME, and the pid of the holder in ABA_LOCK_PID; \
-         if that cannot be run, or ends with another status than 0, they are ended all the same; and if it runs still when the time \
-         is over, it is killed with what it has started, and they are, too",
+        "loss of a lease",
+        "If the lease cannot be renewed, its holders get SIGTERM when two thirds of its time to live have passed \
+         since the last renewal, and SIGKILL before all of it has passed, so that they have ended before another \
+         process can acquire the lease. (An interactive shell ignores SIGTERM, so it gets SIGKILL, and its window \
+         closes.) The keeper reports the reason on the stderr of the script, or in the system log if a write to that \
+         stderr would block. With --on-lost warn, the keeper only reports the loss. Any other value than term or warn \
+         is a command, which is run with `sh -c` in the directory /: $1 and ABA_LOCK_NAME are the name of the lock, \
+         and ABA_LOCK_PID is the pid of the holder. If the command cannot be run or fails, the keeper ends the \
+         holders. If the command has not ended when the time is over, the keeper kills the command with the processes \
+         that it started, and the holders.",
     ),
     (
-        "the fencing token",
-        "ABA_LOCK_TOKEN, which grows with each acquisition of the name: what the lock guards should refuse a smaller one. Of \
-         several names it has one each, with blanks between, in the order in which they were named. It is \
-         what holds when all else fails: when both keepers are killed at once, or a process may not be signalled from here",
+        "fencing token",
+        "ABA_LOCK_TOKEN is a number that grows with each acquisition of the name. The resource that the lock guards \
+         should refuse a token that is smaller than one it has seen before. This protects the resource even when both \
+         processes of the keeper are killed at once, or when the keeper may not signal a holder. If a script acquires \
+         several names, the variable holds one token for each name, separated by blanks, in the order of the names on \
+         the command line.",
     ),
     (
         "aba_lock_check NAME",
-        "asks the server, before a step that must not be done twice, whether the lease is ours still",
+        "Asks the server whether this script still holds the lease. Call this function before a step that must not be \
+         done twice.",
     ),
     (
-        "in etcd",
-        "keys as etcdctl lock and Go's concurrency.Mutex make them, NAME/LEASE, in one queue with theirs; other keys below NAME/ are \
-         none of it. A holder with a keeper also leaves a mark, the key NAME!holder: if its lease ends before it gives that back, \
-         as after a crash, the name is free when twice the time has passed since the last renewal, because a leader that was \
-         stopped and goes on may end leases too early. Users of etcd that may use a name need the prefix NAME for reading and \
-         writing",
+        "etcd",
+        "The keys have the form NAME/LEASE, as those of etcdctl lock and of concurrency.Mutex in Go, and wait in the \
+         same queue. Other keys below NAME/ are ignored. A holder with a keeper also writes a mark: the key \
+         NAME!holder. If its lease ends before the holder removes the mark, for example after a crash, the name is \
+         free when twice the time to live has passed since the last renewal, because an etcd leader that was \
+         suspended may end leases too early. An etcd user needs read and write permission for the prefix NAME to use \
+         a name.",
     ),
     (
-        "a lease without a keeper",
-        "as `lease acquire` gives it, ends when it is not renewed, whatever who has it does then",
+        "lease without a keeper",
+        "A lease of `lease acquire` has no keeper. If it is not renewed in time, it ends, even while the work that it \
+         guards is still running.",
     ),
 ];

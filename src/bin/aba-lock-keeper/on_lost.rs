@@ -24,8 +24,8 @@ pub(crate) fn read_on_lost(option: Option<&str>) -> Result<OnLost, Fault> {
         word if word.eq_ignore_ascii_case("term") => Ok(OnLost::Term),
         word if word.eq_ignore_ascii_case("warn") => Ok(OnLost::Warn),
         word if is_one_word(word) && !is_command(word) => Err(Fault::Misused {
-            what: format!("{word} is no command that could be run if the lease is lost"),
-            hint: "say term, warn, or a command of the shell: it is run in /, and a program is looked for on PATH"
+            what: format!("{word}, the command to run if the lease is lost, was not found"),
+            hint: "give term, warn or a shell command; the command runs in /, and programs are searched in PATH"
                 .to_owned(),
         }),
         command => Ok(OnLost::Run(command.to_owned())),

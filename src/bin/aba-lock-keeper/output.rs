@@ -78,23 +78,27 @@ pub(crate) fn report_fault(fault: &Fault, wait: Option<&str>) {
     let (text, hint) = match fault {
         Fault::Busy { name, holder } => {
             let wait = wait.map(|wait| format!("wait for it with {wait}, or ")).unwrap_or_default();
-            let see = format!("{wait}see it with `aba-lock lease show {name}`");
+            let see = format!("{wait}show its holder with `aba-lock lease show {name}`");
             match holder {
                 Some(holder) => (describe_refusal(holder), Some(see)),
-                None => (format!("{name} was held a moment ago by a holder that has let go since"), Some(see)),
+                None => (format!("{name} was held a moment ago, but its holder has released it since"), Some(see)),
             }
         }
         Fault::TimedOut { name, holder } => {
             let held =
                 holder.as_ref().map(|holder| format!(", held by {}", describe_entry(holder))).unwrap_or_default();
-            (format!("timed out waiting for {name}{held}"), Some(format!("see it with `aba-lock lease show {name}`")))
+            (
+                format!("timed out waiting for {name}{held}"),
+                Some(format!("show its holder with `aba-lock lease show {name}`")),
+            )
         }
         Fault::Unreachable { what } => {
-            let hint = "nothing is locked without an answer: see that the server runs, and can be reached from here";
-            (format!("no server of leases answers: {what}"), Some(hint.to_owned()))
+            let hint = "check that the server is running and that this machine can reach it; without an answer, no lease is acquired";
+            (format!("no lease server answers: {what}"), Some(hint.to_owned()))
         }
         Fault::Gone { name } => {
-            (format!("the lease on {name} is lost: it was not renewed in time, or somebody ended it"), None)
+            let hint = "stop the work that it guards: another process may hold it now";
+            (format!("the lease on {name} is lost: it was not renewed in time, or was released"), Some(hint.to_owned()))
         }
         Fault::NotRun { command, found: true, reason } => (format!("could not run {command}: {reason}"), None),
         Fault::NotRun { command, .. } => (format!("{command}: command not found"), None),
@@ -121,7 +125,7 @@ pub(crate) fn report_wait(server: &str, holder: &QueueEntry) {
 
 /// Reports that no server answers, and that the acquisition tries again.
 pub(crate) fn report_silence(name: &str, what: &str) {
-    print_message(&format!("waiting for a server of leases to answer, for {name}: {what}"), None);
+    print_message(&format!("waiting for a lease server to answer, to acquire {name}: {what}"), None);
 }
 
 /// Reports an acquisition, for `--verbose`.
@@ -132,14 +136,13 @@ pub(crate) fn report_acquisition(server: &str, lease: &Lease, took: Duration) {
 
 /// Reports that a script has no keeper any more.
 pub(crate) fn report_missing_keeper(name: &str) {
-    let hint = "end what it does: another may have the lease by now";
-    print_message(&format!("nobody keeps the lease on {name} any more"), Some(hint));
+    let hint = "stop the work that it guards: another process may hold it now";
+    print_message(&format!("the lease on {name} has no keeper any more, so it is not renewed"), Some(hint));
 }
 
 /// Reports that another process holds the lease, or none does.
 pub(crate) fn report_lost_lease(name: &str, holder: Option<&QueueEntry>) {
-    let held =
-        holder.map_or_else(|| "nobody has it".to_owned(), |holder| format!("held by {}", describe_entry(holder)));
+    let held = holder.map_or_else(|| "it is free".to_owned(), |holder| format!("held by {}", describe_entry(holder)));
     print_message(&format!("the lease on {name} is lost: {held}"), None);
 }
 
@@ -157,7 +160,7 @@ fn describe_entry(entry: &QueueEntry) -> String {
         Some(owner) => describe_owner(owner),
         None => match &entry.owner_text {
             Some(text) => escape_controls(text),
-            None => format!("{}, whose program left no word", escape_controls(&entry.id)),
+            None => format!("{} (no description)", escape_controls(&entry.id)),
         },
     }
 }

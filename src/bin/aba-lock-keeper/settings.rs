@@ -33,8 +33,8 @@ impl Settings {
         let address = address.map(str::to_owned).filter(|address| !address.is_empty());
         let Some(address) = address.or_else(|| environment::read_variable(SERVER)) else {
             return Err(Fault::Misused {
-                what: "no server is given".to_owned(),
-                hint: "say `--server URL`, or set ABA_LOCK_SERVER, such as etcd://127.0.0.1:2379".to_owned(),
+                what: "no lease server is given".to_owned(),
+                hint: "give `--server URL`, or set ABA_LOCK_SERVER to a URL such as etcd://127.0.0.1:2379".to_owned(),
             });
         };
         let secret = environment::read_file(SECRET_FILE)?
@@ -48,7 +48,7 @@ impl Settings {
             _ => {
                 return Err(Fault::Misused {
                     what: "a client certificate needs both ABA_LOCK_SERVER_CERT and ABA_LOCK_SERVER_KEY".to_owned(),
-                    hint: "set both to files in PEM form, or none".to_owned(),
+                    hint: "set both variables to files in PEM format, or unset both".to_owned(),
                 });
             }
         };
@@ -94,13 +94,16 @@ pub(crate) fn read_ttl(option: Option<Duration>) -> Result<Duration, Fault> {
         (None, None) => DEFAULT,
         (None, Some(value)) => aba_lock::base::duration::parse_span(&value).ok_or_else(|| Fault::Misused {
             what: format!("ABA_LOCK_TTL is {value}, which is not a time span"),
-            hint: "such as 30s or 2m".to_owned(),
+            hint: "set it to a time span such as 30s or 2m".to_owned(),
         })?,
     };
     if ttl < SHORTEST {
         return Err(Fault::Misused {
             what: format!("a lease of {} s is too short", ttl.as_secs_f64()),
-            hint: format!("at least {} s: a server that elects a leader takes some of it", SHORTEST.as_secs()),
+            hint: format!(
+                "give at least {} s: the election of a leader at the server takes a part of the time to live",
+                SHORTEST.as_secs()
+            ),
         });
     }
     Ok(ttl)

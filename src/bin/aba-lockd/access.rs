@@ -48,7 +48,7 @@ impl AccessPolicy {
             return Ok(Some(owner.name.clone()));
         }
         let scope = if scope == Scope::Read { "lock:read" } else { "lock:write" };
-        Err(CallError::NotAllowed(format!("the token of {} is not for {scope}", owner.name)))
+        Err(CallError::NotAllowed(format!("the token of {} does not permit {scope}", owner.name)))
     }
 
     /// Refuses requests that a browser sends for a page of another site: a form, an image or a link that unlocks, or a
@@ -58,7 +58,9 @@ impl AccessPolicy {
         if let (true, Some(host)) = (self.checks_host, request.host) {
             let name = strip_port(host);
             if !is_local_host(name) && !self.is_allowed_host(name) {
-                let why = format!("{name} is not a name of this service; start it with --allow-host {name} if it is");
+                let why = format!(
+                    "{name} is not a known name of this service; to allow it, start the service with --allow-host {name}"
+                );
                 return Err(CallError::NotAllowed(why));
             }
         }
@@ -67,11 +69,11 @@ impl AccessPolicy {
         }
         let refuse = |why: &str| Err(CallError::NotAllowed(format!("{why}; nothing was changed")));
         if request.purpose.is_some_and(|purpose| purpose.to_ascii_lowercase().contains("prefetch")) {
-            return refuse("this is to be asked for, not fetched beforehand");
+            return refuse("the request is only a prefetch of a browser");
         }
         match request.fetch_site {
             None | Some("none" | "same-origin") => (),
-            Some(_) => return refuse("it is asked for by a page of another site"),
+            Some(_) => return refuse("the request comes from a page of another site"),
         }
         let Some(origin) = request.origin else { return Ok(()) };
         let authority = origin.split_once("://").map(|(_, authority)| authority);
@@ -80,7 +82,7 @@ impl AccessPolicy {
             request.host.is_some_and(|host| authority.eq_ignore_ascii_case(host))
                 || self.is_allowed_host(strip_port(authority))
         };
-        if authority.is_some_and(is_own) { Ok(()) } else { refuse("it is asked for by a page of another origin") }
+        if authority.is_some_and(is_own) { Ok(()) } else { refuse("the request comes from a page of another origin") }
     }
 
     fn is_allowed_host(&self, name: &str) -> bool {

@@ -8,10 +8,13 @@ pub(crate) const LARGEST_TOKEN_BASE: u64 = 1 << 62;
 
 /// The exit statuses and their meanings, for the help and the manual page.
 pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
-    ("0", "ended by SIGTERM or SIGINT, after all that was asked was answered"),
-    ("1", "ended so before that: after ten seconds, or at once by a second signal"),
-    ("2", "wrong usage; an address that others reach, without a token file, client certificates or --insecure"),
-    ("125", "it cannot be started: store, certificates, address"),
+    ("0", "stopped by SIGTERM or SIGINT, after all requests were answered"),
+    ("1", "stopped before all requests were answered: ten seconds had passed, or a second signal came"),
+    (
+        "2",
+        "usage error; or other machines can reach the address, and there is no --token-file, --tls-client-ca or --insecure",
+    ),
+    ("125", "the service cannot start: the store, a certificate, the token file or an address cannot be used"),
 ];
 
 /// Formats the exit statuses for the end of the help.
@@ -20,11 +23,12 @@ fn exit_status() -> String {
     format!("Exit status:\n{}", rows.join("\n"))
 }
 
-/// A lock service for scripts on more than one machine: REST, gRPC, and a page to look at.
+/// A lock service for scripts on several machines, with a REST API, a gRPC API and a web page
 ///
-/// A lock is of a service, an environment and a resource. Without more it is held until it is released; with a time to
-/// live until that has passed without being renewed. Who waits is served in turn. Each lock has a fencing token, greater than
-/// all before it: what the lock guards should refuse a smaller one, because a lock that expires does not stop who had it.
+/// The key of a lock is a service, an environment and a resource. A lock is held until its owner releases it. A lock with a
+/// time to live also ends if it is not renewed in time. Waiters are served in the order of arrival. Each lock has a fencing
+/// token that is greater than all earlier tokens. A lock that expires does not stop its owner, so the resource that the lock
+/// guards should refuse a token that is smaller than one it has seen before.
 #[derive(Debug, Parser)]
 #[command(name = "aba-lockd", version, max_term_width = 110)]
 pub(crate) struct Cli {
@@ -36,11 +40,11 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve locks until SIGTERM or SIGINT
     ///
-    /// SIGHUP makes it read the token file and the certificates again. If one cannot be used, the old one stays in force, and
-    /// the log says why.
+    /// On a loopback address, all users of this machine may call the service. Any other address requires --token-file,
+    /// --tls-client-ca or --insecure. Only one service can use a file as its store.
     ///
-    /// On loopback everyone on this machine may ask. Any other address needs a token file, or client certificates. Only one
-    /// service can have a file as its store.
+    /// On SIGHUP, the service reads the token file and the certificates again. If a file cannot be used, its previous version
+    /// stays in use, and the log names the reason.
     Serve(ServeOptions),
 }
 
@@ -48,54 +52,55 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = exit_status())]
 pub(crate) struct ServeOptions {
-    /// Where REST and the page are; port 0 takes a free one, which the log tells
+    /// Address of the REST API and the web page; with port 0, the service takes a free port, which the log shows
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     pub(crate) listen: String,
-    /// Where gRPC is
+    /// Address of the gRPC API; port 0 as for --listen
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8765")]
     pub(crate) grpc_listen: String,
-    /// Where the locks are: sqlite:PATH or etcd://HOST:PORT,... [default: sqlite:$XDG_STATE_HOME/aba-lock/lockd.db]
+    /// Store of the locks: sqlite:PATH or etcd://HOST:PORT,... [default: sqlite:$XDG_STATE_HOME/aba-lock/lockd.db]
     ///
-    /// A file of SQLite's is for one service. In an etcd cluster (3.4 or newer) several services share the locks, and any of
-    /// them may fail; times to live are whole seconds there, two at least.
+    /// Only one service can use an SQLite file. Several services can share an etcd cluster (3.4 or newer), and each of them can
+    /// fail without a loss of locks; times to live are whole seconds there, and at least two seconds.
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,
-    /// Give fencing tokens greater than this one; for a store that takes over from one whose clock was wrong
+    /// Issue only fencing tokens greater than N, for a new store that replaces one whose clock was wrong
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true,
           value_parser = clap::value_parser!(u64).range(..=LARGEST_TOKEN_BASE))]
     pub(crate) token_base: u64,
-    /// Ask for a token: this file has a line NAME SCOPES TOKEN for each
+    /// Require a token of this file, which has a line NAME SCOPES TOKEN for each token
     ///
-    /// SCOPES are lock:read (to look), lock:write (all else), or both with a comma between. TOKEN is the token, or sha256:
-    /// and its digest. Callers send `Authorization: Bearer TOKEN`. SIGHUP makes the service read the file again.
+    /// SCOPES is lock:read (get and list locks, read metrics), lock:write (all other calls), or both, separated by a comma.
+    /// TOKEN is the token, or sha256: followed by its digest. Callers send `Authorization: Bearer TOKEN`. On SIGHUP, the
+    /// service reads the file again.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) token_file: Option<PathBuf>,
-    /// Speak TLS, with this certificate and those that it rests on (PEM)
+    /// Use TLS, with this certificate and its chain (PEM)
     ///
-    /// SIGHUP makes the service read the certificates and the key again, for new connections.
+    /// On SIGHUP, the service reads the certificates and the key again, for new connections.
     #[arg(long, value_name = "FILE", requires = "tls_key", value_hint = ValueHint::FilePath)]
     pub(crate) tls_cert: Option<PathBuf>,
-    /// The key of the certificate (PEM)
+    /// Private key of the certificate (PEM)
     ///
     /// The service warns if every user of this machine can read it.
     #[arg(long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Accept only clients that have a certificate of this authority (PEM)
+    /// Accept only clients with a certificate that this authority has signed (PEM)
     ///
-    /// The log names the certificate of each call: its common name, or its SHA-256 digest if it has none.
+    /// The log names the client certificate of each call: its common name, or its SHA-256 digest if it has none.
     #[arg(long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
     pub(crate) tls_client_ca: Option<PathBuf>,
-    /// Listen on an address that others reach, and let everyone in
+    /// Allow an address that other machines can reach without tokens or client certificates
     #[arg(long)]
     pub(crate) insecure: bool,
-    /// Another name by which this service may be called, as behind a proxy; may be repeated
+    /// Accept NAME as a host name of this service, for example that of a proxy (repeatable)
     ///
-    /// On loopback without tokens, calls to other names than localhost and addresses are refused: a page elsewhere can
-    /// have its own name lead here. Changes are refused to pages of another name than the one that is called: behind a proxy
-    /// that calls by a name of its own, give the one that people see.
+    /// On a loopback address without tokens, the service refuses calls whose Host header is not localhost or an IP address,
+    /// because a malicious web page can make its own name resolve to this machine. The service also refuses changes by a web
+    /// page whose host name differs from the Host header. If a proxy changes that header, give the name that users type.
     #[arg(long, value_name = "NAME")]
     pub(crate) allow_host: Vec<String>,
-    /// Log each call, not only what changes locks
+    /// Log all calls, not only those that change locks
     #[arg(long)]
     pub(crate) log_all: bool,
 }

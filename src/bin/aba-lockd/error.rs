@@ -46,12 +46,12 @@ impl fmt::Display for CallError {
             }
             Self::Unknown(id) => write!(f, "there is no lock {id}"),
             Self::Invalid(why) | Self::NotAllowed(why) => f.write_str(why),
-            Self::NoToken => f.write_str("a token is needed: Authorization: Bearer TOKEN"),
-            Self::WrongToken => f.write_str("this token is not known to the service"),
+            Self::NoToken => f.write_str("a token is required: send the header Authorization: Bearer TOKEN"),
+            Self::WrongToken => f.write_str("this token is not in the token file of the service"),
             Self::TooLarge => f.write_str("the body is longer than 64 KiB"),
-            Self::TooMany => f.write_str("too many wait already"),
-            Self::Stopping => f.write_str("the service is stopping; ask again"),
-            Self::Fault(why) => write!(f, "the store does not work, nothing is known to be granted or released: {why}"),
+            Self::TooMany => f.write_str("too many calls are waiting for locks; try again later"),
+            Self::Stopping => f.write_str("the service is stopping; try again"),
+            Self::Fault(why) => write!(f, "the store failed, so the state of the lock is unknown: {why}"),
         }
     }
 }

@@ -131,7 +131,8 @@ impl LockService for GrpcService {
     ) -> Result<Response<wire::ListLocksResponse>, Status> {
         let call = self.authorize(&request, "list", Scope::Read)?;
         let wire::ListLocksRequest { per_page, page } = request.into_inner();
-        let page = u32::try_from(page.unwrap_or(1)).map_err(|_| CallError::Invalid("page counts from 1".to_owned()));
+        let page =
+            u32::try_from(page.unwrap_or(1)).map_err(|_| CallError::Invalid("page must be at least 1".to_owned()));
         let page = self.record_refusal(&call, page)?;
         // Clients that do not set these fields send 0.
         let per_page = per_page.filter(|number| *number > 0);
@@ -157,7 +158,7 @@ impl LockService for GrpcService {
 fn parse_time_span(name: &str, value: Option<prost_types::Duration>) -> Result<Option<Duration>, CallError> {
     let Some(value) = value else { return Ok(None) };
     let span = Duration::try_from(value).ok().and_then(|span| span::check(span).ok());
-    span.ok_or_else(|| CallError::Invalid(format!("{name} is no time span")))
+    span.ok_or_else(|| CallError::Invalid(format!("{name} is not a valid time span")))
 }
 
 fn to_timestamp(time: Timestamp) -> prost_types::Timestamp {

@@ -41,8 +41,9 @@ fn prepare_and_serve(options: ServeOptions) -> Result<bool, StartError> {
     let is_guarded = options.token_file.is_some() || options.tls_client_ca.is_some() || options.insecure;
     for address in [rest_address, grpc_address] {
         if !address.ip().is_loopback() && !is_guarded {
-            let message = format!("{address} can be reached from other machines, and everyone there could unlock");
-            return Err(StartError::usage(message).with_hint("give --token-file or --tls-client-ca, or say --insecure"));
+            let message = format!("other machines can reach {address}, and every user there could release locks");
+            return Err(StartError::usage(message)
+                .with_hint("give --token-file or --tls-client-ca, or allow all callers with --insecure"));
         }
     }
     let runtime = runtime::start_runtime()?;
@@ -57,7 +58,7 @@ fn prepare_and_serve(options: ServeOptions) -> Result<bool, StartError> {
     if access.tokens.is_some() && tls.is_none() {
         for address in [rest_address, grpc_address].iter().filter(|address| !address.ip().is_loopback()) {
             report::log_warning(&format!(
-                "tokens are sent to {address} in clear text: give --tls-cert and --tls-key, or have a proxy speak TLS"
+                "tokens are sent to {address} in clear text: give --tls-cert and --tls-key, or use a proxy that terminates TLS"
             ));
         }
     }
@@ -146,10 +147,10 @@ fn handle_signal(kind: SignalKind) -> Result<Signal, StartError> {
 
 fn resolve_address(option: &str, text: &str) -> Result<SocketAddr, StartError> {
     let found = text.to_socket_addrs().map_err(|error| error.to_string());
-    let found = found.and_then(|mut found| found.next().ok_or_else(|| "it leads nowhere".to_owned()));
+    let found = found.and_then(|mut found| found.next().ok_or_else(|| "the name has no address".to_owned()));
     found.map_err(|why| {
-        StartError::usage(format!("{option} {text} is no address: {why}"))
-            .with_hint("it is HOST:PORT, such as 127.0.0.1:8080")
+        StartError::usage(format!("{option} {text} is not a valid address: {why}"))
+            .with_hint("give HOST:PORT, such as 127.0.0.1:8080")
     })
 }
 

@@ -81,13 +81,13 @@ impl LockManager {
     pub(crate) async fn list(&self, call: &CallInfo, query: LockQuery) -> Result<LockPage, CallError> {
         let begun = Instant::now();
         let result = match query {
-            LockQuery { page: 0, .. } => Err(CallError::Invalid("page counts from 1".to_owned())),
-            LockQuery { per_page: Some(0), .. } => Err(CallError::Invalid("per_page is at least 1".to_owned())),
+            LockQuery { page: 0, .. } => Err(CallError::Invalid("page must be at least 1".to_owned())),
+            LockQuery { per_page: Some(0), .. } => Err(CallError::Invalid("per_page must be at least 1".to_owned())),
             LockQuery { per_page: Some(number), .. } if number > MAX_PAGE => {
-                Err(CallError::Invalid(format!("per_page is at most {MAX_PAGE}")))
+                Err(CallError::Invalid(format!("per_page must be at most {MAX_PAGE}")))
             }
             LockQuery { page: 2.., per_page: None, .. } => {
-                Err(CallError::Invalid("page needs per_page: without it, all locks are on page 1".to_owned()))
+                Err(CallError::Invalid("page requires per_page: without per_page, all locks are on page 1".to_owned()))
             }
             query => self.store.list(query).await,
         };
@@ -136,7 +136,7 @@ impl LockManager {
 }
 
 fn check_not_empty(name: &str, field: &str) -> Result<(), CallError> {
-    if field.is_empty() { Err(CallError::Invalid(format!("{name} is needed"))) } else { Ok(()) }
+    if field.is_empty() { Err(CallError::Invalid(format!("{name} is required"))) } else { Ok(()) }
 }
 
 fn check_id(id: &str) -> Result<(), CallError> {

@@ -3,150 +3,181 @@
 pub(crate) const REST: [(&str, &str); 9] = [
     (
         "POST /api/v1alpha1/lock",
-        "take a lock: a JSON object of service, who (these two are needed), environment, resource, eventId, ttl and wait, the last \
-         two as \"90s\", \"30m\" or a number of seconds. 200 with the lock, once under lock and once flat; 409 without an id, and \
-         with existingLock, if another has it. Unknown members are ignored, but one that differs from these by case or separators \
-         alone, such as TTL, or that begins with ttl or wait, such as ttlSeconds, is refused with 400; a body over 64 KiB is refused with 413",
+        "Acquire a lock. The body is a JSON object with the members service and who (both required), environment, \
+         resource, eventId, ttl and wait. The values of ttl and wait are time spans such as \"90s\" or \"30m\", or \
+         numbers of seconds. The answer is 200 with the lock (its members are both in the object lock and at the top \
+         level), or 409 without an id and with existingLock if another caller holds the lock. Unknown members are \
+         ignored, with two exceptions that are refused with 400: a name that differs from a known one only by case or \
+         separators, such as TTL, and a name that begins with ttl or wait, such as ttlSeconds. A body over 64 KiB is \
+         refused with 413.",
     ),
-    ("GET /api/v1alpha1/lock/ID", "look at it"),
-    ("PUT /api/v1alpha1/lock/ID", "change what is not empty; never onto a lock that another has"),
-    ("PUT /api/v1alpha1/lock/ID/renew", "give it its time to live again, or the ttl in the body"),
-    ("GET or POST /api/v1alpha1/unlock/ID, DELETE /api/v1alpha1/lock/ID", "release it"),
+    ("GET /api/v1alpha1/lock/ID", "Show a lock."),
+    (
+        "PUT /api/v1alpha1/lock/ID",
+        "Change the members that are not empty. The answer is 409 if another lock has the new key.",
+    ),
+    ("PUT /api/v1alpha1/lock/ID/renew", "Restart the time to live of a lock, or set it to the ttl of the body."),
+    ("GET or POST /api/v1alpha1/unlock/ID, DELETE /api/v1alpha1/lock/ID", "Release a lock."),
     (
         "GET /api/v1alpha1/locks/list",
-        "the locks that are held, the oldest first, each with its waiters: per_page, page (from 2 on it needs per_page), and service, environment, resource, who, eventId to find those with exactly these, and q to find \
-         those in which all of its words occur",
+        "List the locks that are held, the oldest first, each with its waiters. The parameters per_page and page \
+         select a page (page 2 and later ones require per_page). The parameters service, environment, resource, who \
+         and eventId select the locks with exactly these values. The parameter q selects the locks that contain all \
+         of its words.",
     ),
-    ("GET /healthz", "200 if a lock could be granted within the last second, else 503; it needs no token"),
-    ("GET /metrics, /openapi.json", "numbers for Prometheus, and all of this for programs"),
-    ("GET /", "a page for people: who has what, who waits, and a button to unlock"),
+    (
+        "GET /healthz",
+        "Check the service: 200 if a lock could be granted within the last second, otherwise 503. This call needs no \
+         token.",
+    ),
+    ("GET /metrics, /openapi.json", "Metrics for Prometheus, and a description of this API for programs (OpenAPI)."),
+    ("GET /", "A web page that shows the locks, their owners and waiters, with a button to unlock each lock."),
 ];
 
 pub(crate) const GRPC: [(&str, &str); 1] = [(
     "tracker.lock.v1alpha1.LockService",
-    "CreateLock, GetLock, UpdateLock, UnLock, ListLocks, RenewLock; reflection tells the rest (v1 and v1alpha). Ask \
-     ListLocks for pages where there are thousands: without, all are on one, and clients take 4 MB unless they are told otherwise",
+    "The calls are CreateLock, GetLock, UpdateLock, UnLock, ListLocks and RenewLock. Server reflection (v1 and \
+         v1alpha) describes their messages. If there are thousands of locks, set per_page in ListLocks: without it, \
+         all locks are in one message, and clients accept at most 4 MB by default.",
 )];
 
-pub(crate) const TOKEN_FILE: [(&str, &str); 3] = [
+pub(crate) const TOKEN_FILE: [(&str, &str); 4] = [
     (
         "NAME SCOPES TOKEN",
-        "a line for each token; empty lines and those that begin with # do not count. The service reads it when it starts, and again at SIGHUP: \
-         from then on it refuses a token that is not in the file any more. A file that cannot be used changes nothing. The service warns if \
-         every user of the machine may change the file, or may read it (unless all tokens are digests), and if other machines must send \
-         their tokens without TLS",
+        "One line for each token. Empty lines and lines that begin with # are ignored. The service reads the file \
+         when it starts and on SIGHUP. After that, it refuses tokens that are not in the file any more. If the file \
+         cannot be used, the previous tokens stay valid. The service warns if every user of the machine can change \
+         the file, if every user can read it (unless all tokens are digests), and if other machines have to send \
+         their tokens without TLS.",
     ),
-    ("NAME", "what the log calls who has it"),
+    ("NAME", "The name of the token's owner in the log."),
     (
         "SCOPES",
-        "lock:read (to look: get, list, metrics), lock:write (create, update, renew, unlock), or lock:read,lock:write. TOKEN is \
-         the token, or sha256: and the SHA-256 digest of it in hexadecimal (printf %s TOKEN | sha256sum)",
+        "lock:read (get and list locks, read metrics), lock:write (create, update, renew and unlock), or \
+         lock:read,lock:write.",
+    ),
+    (
+        "TOKEN",
+        "The token, or sha256: followed by the SHA-256 digest of the token in hexadecimal, as printed by: printf %s \
+         TOKEN | sha256sum",
     ),
 ];
 
 pub(crate) const SIGNALS: [(&str, &str); 2] = [
     (
         "SIGTERM, SIGINT",
-        "ends the service when all requests are answered, or after ten seconds; a second signal ends it at once. For a client that \
-         has not made a permitted call yet, the service waits one second at most",
+        "Stop the service as soon as all requests are answered, but after at most ten seconds. A second signal stops \
+         it immediately. For a client that has not made a permitted call yet, the service waits at most one second.",
     ),
     (
         "SIGHUP",
-        "makes the service read the token file, the certificate, its key and the authority of the clients again. The tokens take \
-         effect as a whole, and so do the certificates; if they cannot be used, the old ones stay in force, and the log says why \
-         (not_reloaded). New certificates are for new connections: those that are open stay",
+        "Read the token file, the certificate, its key and the certificate authority of the clients again. The tokens \
+         are replaced as a whole, and so are the certificates. If a file cannot be used, its previous version stays \
+         in use, and the log names the reason (not_reloaded). The new certificates are used for new connections; open \
+         connections stay open.",
     ),
 ];
 
 pub(crate) const CONNECTIONS: [(&str, &str); 2] = [
     (
-        "how many",
-        "the limit of open files (ulimit -n) less 48, and at most 65,536. The service raises its limit to the hard limit. \
-         Over REST, three of four connections may wait for a lock; a further call that would wait is refused with 429. When all \
-         connections are in use, new ones wait, and are accepted in the order in which they came",
+        "number",
+        "The maximum is the limit of open files (ulimit -n) minus 48, but at most 65,536. The service raises its own \
+         limit to the hard limit. At most three quarters of the connections may wait for a lock over REST; further \
+         calls that would wait are refused with 429. When all connections are in use, new ones wait, and are accepted \
+         in the order of arrival.",
     ),
     (
-        "how long",
-        "a connection is closed if no permitted call has come over it within ten seconds, or within two while most connections are \
-         in use. Over REST, it is also closed if it has not been used for a minute",
+        "duration",
+        "A connection is closed if no permitted call arrives on it within ten seconds, or within two seconds while \
+         most connections are in use. A REST connection is also closed after a minute without a request.",
     ),
 ];
 
 pub(crate) const GUARANTEES: [(&str, &str); 7] = [
     (
-        "one has it",
-        "a lock is on disk before it is granted, in one transaction with the check; a key is unique in the store",
+        "mutual exclusion",
+        "A lock is on disk before it is granted, and the check and the write are one transaction. Each key is unique \
+         in the store.",
     ),
     (
-        "in turn",
-        "who waits is served in the order of coming. Who closes the connection, or only stops sending, leaves the queue. When the service stops, they are \
-         told (503) and ask again",
+        "fairness",
+        "Waiters are served in the order of arrival. A waiter that closes its connection, or the sending side of it, \
+         leaves the queue. When the service stops, all waiters get 503 and should try again.",
     ),
     (
-        "a time to live",
-        "counts by a clock that nobody can set. After a restart a lock that has not ended by then has its full time again, because \
-         it could not be renewed meanwhile; for that alone the time of day counts",
+        "time to live",
+        "It is measured by a clock that cannot be set. After a restart of the service, every lock that has not \
+         expired by the time of day gets its full time to live again, because it could not be renewed while the \
+         service was down.",
     ),
     (
-        "a fencing token",
-        "is greater than all before it, over restarts too, and over a move to another store: it is never behind the clock \
-         (microseconds since 1970), in an etcd cluster as it is when a service starts. If that clock was wrong, --token-base mends \
-         it. A lock that expires does not stop who had it: \
-         only a resource that refuses smaller tokens does",
+        "fencing token",
+        "Each token is greater than all earlier ones, also after a restart or a move to another store, because tokens \
+         are at least as great as the clock (microseconds since 1970; in an etcd cluster, the clock at the start of \
+         the service). If the clock of the old store was wrong, give --token-base. A lock that expires does not stop \
+         its owner: only a resource that refuses smaller tokens does.",
     ),
     (
-        "a store that fails",
-        "is 503: nothing is known to be granted or released, and nothing is said to be free. What etcd does late, or does \
-         without an answer, comes to nothing, or is taken back as soon as etcd answers",
+        "failure of the store",
+        "The answer is 503. The caller does not know whether its call took effect, and the service does not report \
+         any lock as free. If etcd executes a change late or without an answer, the change has no effect, or the \
+         service reverts it as soon as etcd answers.",
     ),
     (
-        "in an etcd cluster",
-        "all this holds over all services that share it. Times to live are leases of etcd: whole seconds, two at least. When a \
-         service is killed, who waited there has gone, and their places are given up within some seconds; after a change of \
-         etcd's leader each lock has its full time again",
+        "etcd cluster",
+        "All guarantees hold for all services that share the cluster. Times to live are etcd leases: whole seconds, \
+         and at least two. If a service is killed, its waiters lose their places in the queue within some seconds. \
+         After a change of the etcd leader, each lock gets its full time to live again.",
     ),
     (
-        "an answer that is lost",
-        "leaves a lock that its owner does not know of. A time to live ends it; an eventId finds it in the list, and who asks again \
-         with it, also to wait, is told at once (409, existingLock). Renew that lock before you go by it",
+        "lost answer",
+        "If the answer to a create call is lost, a lock remains that its owner does not know of. It ends by its time \
+         to live. With an eventId, the owner can find the lock in the list, and a second create call with the same \
+         who and eventId returns it immediately (409, existingLock). Renew such a lock before you rely on it.",
+    ),
+];
+
+pub(crate) const ENVIRONMENT: [(&str, &str); 2] = [
+    ("XDG_STATE_HOME, HOME", "The directories from which the default path of the store is made."),
+    (
+        "NOTIFY_SOCKET",
+        "The service reports to this socket that it is ready, that it reloads its files, and that it stops (systemd, \
+         Type=notify).",
     ),
 ];
 
 pub(crate) const FILES: [(&str, &str); 3] = [
     (
         "$XDG_STATE_HOME/aba-lock/lockd.db, ~/.local/state/aba-lock/lockd.db",
-        "the store, unless --store names another one. A home directory that does not exist is not made",
+        "The default store. The service does not create a home directory that does not exist.",
     ),
     (
         "lockd.db-wal, lockd.db-shm",
-        "belong to it, and are to be copied with it. A store that is removed or replaced while a service has it is a fault until it \
-         is put back, or the service is started again",
+        "Parts of the store: copy them together with it. If the store is removed or replaced while the service uses \
+         it, all calls fail with 503 until it is put back or the service is restarted.",
     ),
-    ("lockd.db.lock", "locked while a service has the store, as is the store itself"),
+    ("lockd.db.lock", "The service holds a lock on this file and on the store while it uses the store."),
 ];
 
-pub(crate) const ENVIRONMENT: [(&str, &str); 2] = [
-    ("XDG_STATE_HOME, HOME", "where the store is"),
-    (
-        "NOTIFY_SOCKET",
-        "the service reports here when it is ready, when it reloads its files, and when it stops (systemd, Type=notify)",
-    ),
-];
-
-pub(crate) const EXAMPLES: [(&str, &str); 4] = [
-    ("aba-lockd serve", "serve this machine, with the page at http://127.0.0.1:8080/"),
+pub(crate) const EXAMPLES: [(&str, &str); 5] = [
+    ("aba-lockd serve", "Serve this machine. The web page is at http://127.0.0.1:8080/."),
     (
         "aba-lockd serve --listen 0.0.0.0:8080 --token-file /etc/aba-lockd/tokens --tls-cert /etc/aba-lockd/cert.pem --tls-key /etc/aba-lockd/key.pem",
-        "serve others, with tokens, over TLS",
+        "Serve other machines, with tokens and TLS.",
+    ),
+    (
+        "aba-lockd serve --store etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379",
+        "Share the locks with the services on other machines that use the same etcd cluster.",
     ),
     (
         "curl -d '{\"service\":\"shop\",\"who\":\"me\",\"environment\":\"production\",\"resource\":\"deploy\",\"ttl\":\"10m\",\"wait\":\"1m\"}' localhost:8080/api/v1alpha1/lock",
-        "take a lock for ten minutes; wait for a minute if another has it",
+        "Acquire a lock for ten minutes. If another caller holds it, wait for up to one minute.",
     ),
     (
         "id=$(curl -s localhost:8080/api/v1alpha1/lock -d '{\"service\":\"shop\",\"who\":\"me\"}' | jq -er .id) && [ -n \"$id\" ] || exit",
-        "in a script: it ends if there is no id, because another client holds the lock (null), or because the service does not \
-         answer (empty, which jq -e of jq 1.6 accepts). A script that follows the guide of the original API only compares the id \
-         with null, and goes on without a lock when the service is down",
+        "Acquire a lock in a script, and exit if there is no id: either another caller holds the lock (the id is \
+         null), or the service does not answer (the output is empty, which jq -e of jq 1.6 accepts). A script that \
+         only compares the id with null, as in the guide of the original API, continues without a lock when the \
+         service is down.",
     ),
 ];

@@ -25,7 +25,11 @@ impl Reloader {
         let (mut done, mut has_failed) = (Vec::new(), false);
         let mut log_failure = |error: &StartError| {
             has_failed = true;
-            report::log_message("error", "not_reloaded", &format!("{}; the old one stays in force", error.message));
+            report::log_message(
+                "error",
+                "not_reloaded",
+                &format!("{}; the previous version stays in use", error.message),
+            );
         };
         if let Some(file) = &self.options.token_file {
             match token_file::read(file) {

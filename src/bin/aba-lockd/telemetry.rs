@@ -136,9 +136,9 @@ impl Telemetry {
         if let Some(held) = held {
             add_family("locks", "gauge", "Locks that are held.", &one(held));
         }
-        add_family("waiting", "gauge", "Callers who wait for a lock.", &one(waiting as u64));
-        add_family("expired_total", "counter", "Locks that came to their end by themselves.", &one(counters.expired));
-        let about = "Locks that were granted to somebody who had gone away, and taken back.";
+        add_family("waiting", "gauge", "Callers that wait for a lock.", &one(waiting as u64));
+        add_family("expired_total", "counter", "Locks that expired.", &one(counters.expired));
+        let about = "Locks that were granted to a caller that had disconnected, and were released again.";
         add_family("taken_back_total", "counter", about, &one(counters.taken_back));
         let calls: Vec<_> = counters
             .calls
@@ -149,7 +149,7 @@ impl Telemetry {
             })
             .collect();
         add_family("calls_total", "counter", "Calls that were answered.", &calls);
-        let about = "How long calls took that did not wait for a lock.";
+        let about = "Duration of calls that did not wait for a lock, in seconds.";
         let _ = writeln!(text, "# HELP aba_lockd_seconds {about}\n# TYPE aba_lockd_seconds histogram");
         for (operation, Histogram { buckets, count, sum }) in &counters.durations {
             for (bound, bucket) in BOUNDS.iter().zip(buckets) {

@@ -39,7 +39,10 @@ pub(crate) fn load_config(options: &ServeOptions) -> Result<Option<Arc<ServerCon
     };
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable_file(key, &error))?;
     if file_mode::is_world_readable(key) {
-        report::log_warning(&format!("every user of this machine can read the key in {}: chmod o-r it", key.display()));
+        report::log_warning(&format!(
+            "every user of this machine can read the key in {}: run `chmod o-r` on the file",
+            key.display()
+        ));
     }
     let config = builder.with_single_cert(read_certificates(cert)?, private);
     Ok(Some(Arc::new(config.map_err(|error| unusable_file(cert, &error))?)))
@@ -48,7 +51,7 @@ pub(crate) fn load_config(options: &ServeOptions) -> Result<Option<Arc<ServerCon
 fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, StartError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
     let found = found.map_err(|error| unusable_file(file, &error))?;
-    if found.is_empty() { Err(unusable_file(file, &"there is no certificate in it")) } else { Ok(found) }
+    if found.is_empty() { Err(unusable_file(file, &"it holds no certificate")) } else { Ok(found) }
 }
 
 fn unusable_file(file: &Path, why: &dyn std::fmt::Display) -> StartError {

@@ -44,7 +44,7 @@ impl TokenTable {
             }
             let words: Vec<&str> = line.split_whitespace().collect();
             let [name, scopes, token] = words[..] else {
-                return Err(format!("line {number} is not NAME SCOPES TOKEN"));
+                return Err(format!("line {number} is not of the form NAME SCOPES TOKEN"));
             };
             let scopes = scopes.split(',').map(|scope| match scope {
                 "lock:read" => Ok(Scope::Read),
@@ -53,17 +53,17 @@ impl TokenTable {
             });
             let scopes = scopes.collect::<Result<_, _>>()?;
             let key = if let Some(hex) = token.strip_prefix("sha256:") {
-                decode_digest(hex).ok_or(format!("line {number}: sha256: is followed by 64 hexadecimal digits"))?
+                decode_digest(hex).ok_or(format!("line {number}: sha256: must be followed by 64 hexadecimal digits"))?
             } else {
                 has_secrets = true;
                 digest(&SHA256, token.as_bytes()).as_ref().to_vec()
             };
             if by_digest.insert(key, TokenOwner { name: name.to_owned(), scopes }).is_some() {
-                return Err(format!("line {number} has a token that is there already"));
+                return Err(format!("line {number} repeats the token of an earlier line"));
             }
         }
         if by_digest.is_empty() {
-            return Err("there is no token in it".to_owned());
+            return Err("it holds no token".to_owned());
         }
         Ok(Self { by_digest, has_secrets })
     }
@@ -87,12 +87,15 @@ pub(crate) fn read(file: &Path) -> Result<Arc<TokenTable>, StartError> {
     let tokens =
         tokens.map_err(|why| StartError::new(format!("could not use token file {}: {why}", file.display())))?;
     if file_mode::is_world_writable(file) {
-        report::log_warning(&format!("every user of this machine may add tokens to {}: chmod o-w it", file.display()));
+        report::log_warning(&format!(
+            "every user of this machine can add tokens to {}: run `chmod o-w` on the file",
+            file.display()
+        ));
     }
     if tokens.has_secrets && file_mode::is_world_readable(file) {
         let file = file.display();
         report::log_warning(&format!(
-            "every user of this machine can read the tokens in {file}: chmod o-r it, or write digests"
+            "every user of this machine can read the tokens in {file}: run `chmod o-r` on the file, or replace the tokens by their digests"
         ));
     }
     Ok(Arc::new(tokens))

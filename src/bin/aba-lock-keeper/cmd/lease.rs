@@ -33,12 +33,9 @@ pub(crate) fn acquire(args: &AcquireArgs) -> Result<i32, Fault> {
     blocked.restore();
     let Err(error) = printed else { return Ok(exit::DONE) };
     let is_given_back = server.release(&lease.id).is_ok();
-    let end = if is_given_back { "it was given back" } else { "it ends by itself" };
+    let end = if is_given_back { "the lease was released" } else { "the lease stays until its time to live is over" };
     let reason = aba_lock::base::text::format_io_error(&error);
-    Err(Fault::Failed {
-        what: format!("could not write what the lease on {name} is called, so {end}: {reason}"),
-        hint: None,
-    })
+    Err(Fault::Failed { what: format!("could not print the id of the lease on {name}: {reason}; {end}"), hint: None })
 }
 
 pub(crate) fn renew(args: &RenewArgs) -> Result<i32, Fault> {

@@ -55,8 +55,11 @@ impl LocalLock {
         }
         let by = acquirer.map(|(pid, _)| format!(", by pid {pid}")).unwrap_or_default();
         Err(Fault::Failed {
-            what: format!("{} is held for this machine alone{by}, and a lease would last as long as that", self.name),
-            hint: Some("have the script that holds it take the lease, or say `--server=` here".to_owned()),
+            what: format!("{} is already held on this machine without a lease{by}", self.name),
+            hint: Some(
+                "acquire the lease in the script that holds the lock, or call this with `--server=` to use no server"
+                    .to_owned(),
+            ),
         })
     }
 
@@ -64,16 +67,23 @@ impl LocalLock {
     pub(super) fn find_token_at(&self, settings: &Settings) -> Result<u64, Fault> {
         let Some(note) = LeaseNote::read(&self.file) else {
             return Err(Fault::Failed {
-                what: format!("{} has a lease, and its lock file does not say which", self.name),
-                hint: Some("somebody has written to that file: release the lock, and acquire it again".to_owned()),
+                what: format!("{} has a lease, but its lock file does not name the lease", self.name),
+                hint: Some(
+                    "another program has overwritten the lock file: release the lock, and acquire it again".to_owned(),
+                ),
             });
         };
         if settings.is_at(&note.server) {
             return Ok(note.token);
         }
         Err(Fault::Failed {
-            what: format!("{} has a lease at {} already, and not at {}", self.name, note.server, settings.label()),
-            hint: Some("ask for it at that server, or under another name here".to_owned()),
+            what: format!(
+                "{} already has a lease at {}, so it cannot get one at {}",
+                self.name,
+                note.server,
+                settings.label()
+            ),
+            hint: Some("use the first server, or use another name at the second server".to_owned()),
         })
     }
 
@@ -87,7 +97,7 @@ impl LocalLock {
                 self.fd,
                 aba_lock::base::text::format_io_error(&error)
             ),
-            hint: Some("set ABA_LOCK_DIR to a directory of yours on a local disk".to_owned()),
+            hint: Some("set ABA_LOCK_DIR to a directory on a local disk that you may write to".to_owned()),
         })
     }
 }

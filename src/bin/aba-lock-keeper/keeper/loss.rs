@@ -24,7 +24,7 @@ pub(crate) fn report_loss(kept: &KeptLease, holders: &Holders, is_gone: bool, le
     let Some(script) = script else { return };
     let (name, server) = (&kept.lease.name, kept.settings.label());
     let cause = if is_gone {
-        format!("the lease on {name} is gone from {server}: it was not renewed in time, or somebody ended it")
+        format!("the lease on {name} is gone from {server}: it was not renewed in time, or was released")
     } else {
         format!("the lease on {name} could not be renewed at {server}, and ends in {} s", left.as_secs())
     };

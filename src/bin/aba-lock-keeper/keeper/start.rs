@@ -41,8 +41,10 @@ pub(crate) fn start_keeper(kept: &KeptLease, fd: RawFd) -> Result<(), Fault> {
     match receiver.read_exact(&mut [0]) {
         Ok(()) => Ok(()),
         Err(_) => Err(Fault::Failed {
-            what: format!("no keeper could be started for the lease on {}", kept.lease.name),
-            hint: Some("it needs to write to the lock file: see whose that is with `ls -l`".to_owned()),
+            what: format!("could not start a keeper for the lease on {}", kept.lease.name),
+            hint: Some(
+                "the keeper must be able to write to the lock file: check its owner and mode with `ls -l`".to_owned(),
+            ),
         }),
     }
 }

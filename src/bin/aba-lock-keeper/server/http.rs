@@ -164,8 +164,8 @@ fn parse_certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, Fault> {
     }
     if found.is_empty() {
         return Err(Fault::Failed {
-            what: "there is no certificate in the file that was given".to_owned(),
-            hint: Some("it is to be in PEM form".to_owned()),
+            what: "the file that ABA_LOCK_SERVER_CACERT or ABA_LOCK_SERVER_CERT names holds no certificate".to_owned(),
+            hint: Some("give a file in PEM format".to_owned()),
         });
     }
     Ok(found)
@@ -174,6 +174,6 @@ fn parse_certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, Fault> {
 fn not_pem(what: &str, error: &ureq::Error) -> Fault {
     Fault::Failed {
         what: format!("the {what} could not be read: {error}"),
-        hint: Some("it is to be in PEM form".to_owned()),
+        hint: Some("give a file in PEM format".to_owned()),
     }
 }

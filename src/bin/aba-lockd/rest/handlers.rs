@@ -52,7 +52,11 @@ pub(crate) fn build_router(state: RestState) -> Router {
         .route(&path::release("{id}"), any(unlock_by_get_or_post))
         .route(path::LOCK_LIST, get(list_locks))
         .fallback(async || {
-            json::respond_with_refusal(StatusCode::NOT_FOUND, code::NOT_FOUND, "there is nothing at this path")
+            json::respond_with_refusal(
+                StatusCode::NOT_FOUND,
+                code::NOT_FOUND,
+                "this path does not exist; see /openapi.json",
+            )
         })
         .method_not_allowed_fallback(async || refuse_method())
         .with_state(Arc::new(state))
@@ -69,7 +73,7 @@ impl RestState {
     }
 
     fn parse_id(&self, call: &CallInfo, id: IdPath) -> Result<String, CallError> {
-        let id = id.map_err(|_| CallError::Invalid("the id in the path is no text".to_owned()));
+        let id = id.map_err(|_| CallError::Invalid("the id in the path is not valid UTF-8".to_owned()));
         self.record_invalid(call, id.map(|Path(id)| id))
     }
 }
@@ -90,7 +94,7 @@ async fn create_lock(State(state): SharedState, caller: RestCaller, body: Reques
     tokio::select! {
         // In this order, a lock that is granted at the moment when the client goes is taken back.
         biased;
-        () = gone => Ok(json::respond_with_refusal(StatusCode::BAD_REQUEST, code::INVALID_ARGUMENT, "who asked has gone away, or goes on without the answer")),
+        () = gone => Ok(json::respond_with_refusal(StatusCode::BAD_REQUEST, code::INVALID_ARGUMENT, "the caller closed the connection, or its side of it, before the answer")),
         lock = state.manager.create(&call, request) => Ok(json::respond_with_lock(&lock?)),
     }
 }
@@ -142,7 +146,11 @@ async fn unlock_by_get_or_post(state: SharedState, caller: RestCaller, method: M
 }
 
 fn refuse_method() -> Response {
-    json::respond_with_refusal(StatusCode::METHOD_NOT_ALLOWED, code::UNIMPLEMENTED, "this path has no such method")
+    json::respond_with_refusal(
+        StatusCode::METHOD_NOT_ALLOWED,
+        code::UNIMPLEMENTED,
+        "this path does not support this method",
+    )
 }
 
 async fn list_locks(

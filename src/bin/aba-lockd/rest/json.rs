@@ -18,7 +18,7 @@ type Members = Map<String, Value>;
 pub(super) fn parse_object(RequestBody(body): RequestBody) -> Result<Members, CallError> {
     match serde_json::from_slice(&body?) {
         Ok(Value::Object(members)) => Ok(members),
-        Ok(_) => Err(CallError::Invalid("the body is JSON, but no object".to_owned())),
+        Ok(_) => Err(CallError::Invalid("the body is JSON, but not an object".to_owned())),
         Err(error) => Err(CallError::Invalid(format!("the body is not JSON: {error}"))),
     }
 }
@@ -38,7 +38,7 @@ fn read_text(members: &Members, names: &[&str]) -> Result<String, CallError> {
             None | Some(Value::Null) => (),
             Some(Value::String(text)) if text.is_empty() => (),
             Some(Value::String(text)) => return Ok(text.clone()),
-            Some(_) => return Err(CallError::Invalid(format!("{name} is no text"))),
+            Some(_) => return Err(CallError::Invalid(format!("{name} is not a string"))),
         }
     }
     Ok(String::new())
@@ -47,7 +47,7 @@ fn read_text(members: &Members, names: &[&str]) -> Result<String, CallError> {
 fn read_time_span(members: &Members, name: &str) -> Result<Option<Duration>, CallError> {
     span::read_json(members.get(name)).map_err(|_| {
         CallError::Invalid(format!(
-            "{name} is no time span of 1ms up, such as \"90s\", \"30m\", or a number of seconds"
+            "{name} is not a time span of at least 1ms, such as \"90s\", \"30m\", or a number of seconds"
         ))
     })
 }
@@ -77,7 +77,7 @@ fn check_spelling(name: &str, known: &[&'static str]) -> Result<(), CallError> {
         plain_name == plain(known) || [member::TTL, member::WAIT].contains(*known) && plain_name.starts_with(**known)
     };
     match known.iter().find(is_similar) {
-        Some(meant) if !is_known => Err(CallError::Invalid(format!("{name} is not known here: did you mean {meant}?"))),
+        Some(meant) if !is_known => Err(CallError::Invalid(format!("unknown name {name}: did you mean {meant}?"))),
         _ => Ok(()),
     }
 }
@@ -103,7 +103,7 @@ pub(super) fn read_changes(members: &Members) -> Result<LockFields, CallError> {
     let changes = read_fields(members)?;
     for name in [member::TTL, member::WAIT] {
         if read_time_span(members, name)?.is_some() {
-            return Err(CallError::Invalid(format!("{name} cannot be changed here: to renew a lock is another call")));
+            return Err(CallError::Invalid(format!("an update cannot change {name}: renew the lock instead")));
         }
     }
     Ok(changes)
@@ -124,8 +124,11 @@ fn read_fields(members: &Members) -> Result<LockFields, CallError> {
 pub(super) fn parse_query(text: &str) -> Result<LockQuery, CallError> {
     let mut query = LockQuery { page: 1, ..LockQuery::default() };
     for (name, value) in form_urlencoded::parse(text.as_bytes()) {
-        let number =
-            || value.parse::<u32>().map_err(|_| CallError::Invalid(format!("{name} is no number from 1 up: {value}")));
+        let number = || {
+            value
+                .parse::<u32>()
+                .map_err(|_| CallError::Invalid(format!("{name} must be a number of at least 1, not {value}")))
+        };
         match &*name {
             "q" => query.words = value.split_whitespace().map(str::to_lowercase).collect(),
             "page" => query.page = number()?,

@@ -57,7 +57,7 @@ async fn serve_connection(stream: ClientStream, router: Router, is_open: bool, s
                 json::respond_with_refusal(
                     StatusCode::BAD_REQUEST,
                     code::INVALID_ARGUMENT,
-                    "a request of HTTP/1.1 has one header Host",
+                    "a request over HTTP/1.1 needs exactly one Host header",
                 )
             } else {
                 if is_open {

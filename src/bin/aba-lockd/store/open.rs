@@ -27,7 +27,9 @@ pub(crate) async fn open_store(
 ) -> Result<OpenStore, StartError> {
     if let Some(endpoints) = name.and_then(|name| name.strip_prefix("etcd://")) {
         let store = EtcdStore::open(endpoints, token_base, telemetry).await.map_err(|error| match error {
-            CallError::Invalid(why) => StartError::usage(format!("--store etcd://{endpoints} is no store: {why}")),
+            CallError::Invalid(why) => {
+                StartError::usage(format!("--store etcd://{endpoints} is not a valid store: {why}"))
+            }
             CallError::Fault(why) => StartError::new(format!("could not open store etcd://{endpoints}: {why}")),
             error => StartError::new(format!("could not open store etcd://{endpoints}: {error}")),
         })?;
@@ -36,18 +38,18 @@ pub(crate) async fn open_store(
     let path = match name {
         Some(name) => name.strip_prefix("sqlite:").map(|path| Path::new(path).to_owned()),
         None => Some(environment::default_store_path().ok_or_else(|| {
-            StartError::new("no place for the store: HOME is not set, or is not a directory".to_owned())
+            StartError::new("no directory for the store: HOME is not set, or is not a directory".to_owned())
                 .with_hint("give --store sqlite:PATH")
         })?),
     };
     let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
-        let message = format!("--store {} is no store", name.unwrap_or_default());
-        return Err(StartError::usage(message).with_hint("it is sqlite:PATH, or etcd://HOST:PORT,HOST:PORT"));
+        let message = format!("--store {} is not a valid store", name.unwrap_or_default());
+        return Err(StartError::usage(message).with_hint("give sqlite:PATH, or etcd://HOST:PORT,HOST:PORT"));
     };
     // SQLite does not take these for the path of a file.
     if path.as_os_str() == ":memory:" || path.as_os_str().as_bytes().starts_with(b"file:") {
-        let message = format!("--store sqlite:{} is no store: it is no path of a file", path.display());
-        return Err(StartError::usage(message).with_hint("it is sqlite:PATH, or sqlite:./PATH"));
+        let message = format!("--store sqlite:{} is not a valid store: it is not the path of a file", path.display());
+        return Err(StartError::usage(message).with_hint("give sqlite:PATH, or sqlite:./PATH"));
     }
     let file_lock = file_lock::acquire(&path)?;
     let store = SqliteStore::open(&file_lock.path, token_base, telemetry).map_err(|error| StartError {

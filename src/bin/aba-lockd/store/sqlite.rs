@@ -70,7 +70,7 @@ impl SqliteStore {
         thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || writer.run(&pending))
-            .map_err(|error| StoreFileError { why: format!("no thread: {error}"), hint: None })?;
+            .map_err(|error| StoreFileError { why: format!("could not start a thread: {error}"), hint: None })?;
         Ok(Arc::new(Self {
             path: path.to_owned(),
             commands,
@@ -188,5 +188,5 @@ fn to_fault(error: &rusqlite::Error) -> CallError {
 }
 
 fn writer_ended() -> CallError {
-    CallError::Fault("its thread has ended".to_owned())
+    CallError::Fault("its thread ended unexpectedly".to_owned())
 }

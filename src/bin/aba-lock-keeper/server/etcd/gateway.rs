@@ -72,8 +72,8 @@ impl Gateway {
     fn authenticate(&mut self) -> Result<(), Fault> {
         let Some((name, password)) = self.secret.as_deref().and_then(|secret| secret.split_once(':')) else {
             return Err(Fault::Misused {
-                what: "the secret of an etcd server is USER:PASSWORD".to_owned(),
-                hint: "see ABA_LOCK_SERVER_SECRET_FILE".to_owned(),
+                what: "the secret for an etcd server is not of the form USER:PASSWORD".to_owned(),
+                hint: "write USER:PASSWORD into the file that ABA_LOCK_SERVER_SECRET_FILE names".to_owned(),
             });
         };
         let reply = self.try_endpoints("/v3/auth/authenticate", &json!({ "name": name, "password": password }))?;
@@ -202,9 +202,9 @@ impl GatewayReply {
             _ => false,
         };
         let hint = wants_user.then(|| {
-            "put USER:PASSWORD into a file of yours, and set ABA_LOCK_SERVER_SECRET_FILE to its path".to_owned()
+            "write USER:PASSWORD into a file that only you can read, and set ABA_LOCK_SERVER_SECRET_FILE to its path".to_owned()
         });
-        Fault::Failed { what: format!("etcd refused: {message}"), hint }
+        Fault::Failed { what: format!("etcd refused the request: {message}"), hint }
     }
 
     /// Fails unless the request succeeded.
@@ -220,9 +220,9 @@ fn header(body: &Value) -> &Value {
 
 fn not_etcd(endpoint: &str) -> Fault {
     Fault::Failed {
-        what: format!("{endpoint} does not speak the protocol of etcd"),
+        what: format!("{endpoint} does not answer like an etcd server"),
         hint: Some(
-            "etcd 3.4 or newer is needed, at the address that its clients use; a lock service is at http:// or https://"
+            "give the client address of etcd 3.4 or newer; a lock service has an address with http:// or https://"
                 .to_owned(),
         ),
     }

@@ -59,9 +59,10 @@ impl Mark {
         }
         let key = Self::key(holder);
         Self::parse(&key, kv).map(Some).ok_or_else(|| Fault::Failed {
-            what: format!("the key {key} in etcd is in the way: it is no mark of a holder"),
+            what: format!("the key {key} in etcd prevents the lock: it is not a mark that aba-lock wrote"),
             hint: Some(
-                "delete it, or give the locks a prefix of their own, such as etcd://127.0.0.1:2379/locks".to_owned(),
+                "delete the key, or give the locks a prefix of their own, such as etcd://127.0.0.1:2379/locks"
+                    .to_owned(),
             ),
         })
     }
@@ -84,7 +85,7 @@ impl Mark {
 
     /// The entry for a holder that has a mark, but no key in the queue any more.
     pub(super) fn to_entry(&self, name: &str) -> QueueEntry {
-        let owner_text = Some(format!("{}, whose lease was lost and who may not know it yet", self.holder));
+        let owner_text = Some(format!("{}, which lost its lease and may not have noticed yet", self.holder));
         QueueEntry { name: name.to_owned(), id: self.holder.clone(), token: 0, owner: None, owner_text, left: None }
     }
 

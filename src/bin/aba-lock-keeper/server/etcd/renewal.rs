@@ -63,7 +63,7 @@ impl EtcdCluster {
                 return Ok(());
             }
         }
-        Err(Fault::Unreachable { what: "the cluster elects a leader".to_owned() })
+        Err(Fault::Unreachable { what: "the cluster is electing a leader".to_owned() })
     }
 
     /// Gives the mark of a holder its full time again.
@@ -85,7 +85,9 @@ impl EtcdCluster {
         // Only one try: the courier must not wait here, and comes again.
         let limit = WaitLimit::Until(Moment::now());
         if !self.put_mark(lease, number, (revision, term), limit, &mut SilentObserver)? {
-            return Err(Fault::Unreachable { what: "the mark of the holder was changed meanwhile".to_owned() });
+            return Err(Fault::Unreachable {
+                what: "the mark of the holder was changed during the renewal".to_owned(),
+            });
         }
         if let Some(mark) = mark {
             // There is no key under its old lease any more.

@@ -106,9 +106,9 @@ fn is_from_service(answer: &HttpAnswer) -> bool {
 /// The fault for an answer that a lock service would not give.
 pub(super) fn not_service(endpoint: &str) -> Fault {
     Fault::Failed {
-        what: format!("{endpoint} does not speak as a lock service does"),
+        what: format!("{endpoint} does not answer like a lock service"),
         hint: Some(
-            "see the address: an etcd cluster is at etcd://, and a path in front of /api is part of it".to_owned(),
+            "check the address: an etcd cluster has an address with etcd://; if /api is below another path, the address ends with that path".to_owned(),
         ),
     }
 }
@@ -124,7 +124,9 @@ fn read_message(answer: &HttpAnswer) -> String {
 
 /// The fault for an answer that is a refusal.
 pub(super) fn refusal(answer: &HttpAnswer) -> Fault {
-    let hint = matches!(answer.status, 401 | 403)
-        .then(|| "put a token into a file of yours, and set ABA_LOCK_SERVER_SECRET_FILE to its path".to_owned());
-    Fault::Failed { what: format!("the lock service refused: {}", read_message(answer)), hint }
+    let hint = matches!(answer.status, 401 | 403).then(|| {
+        "write a valid token into a file that only you can read, and set ABA_LOCK_SERVER_SECRET_FILE to its path"
+            .to_owned()
+    });
+    Fault::Failed { what: format!("the lock service refused the request: {}", read_message(answer)), hint }
 }

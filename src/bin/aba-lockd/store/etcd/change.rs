@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use tokio::time;
 
 fn contended() -> CallError {
-    CallError::Fault("etcd: others change it at the same time".to_owned())
+    CallError::Fault("etcd: other services change the lock at the same time".to_owned())
 }
 
 impl Cluster {

@@ -132,7 +132,7 @@ impl EtcdClient {
         let call = |channel| async move {
             let requests = once(LeaseKeepAliveRequest { id });
             let mut answers = LeaseClient::new(channel).lease_keep_alive(requests).await?.into_inner();
-            answers.message().await?.ok_or_else(|| Status::unavailable("it hung up"))
+            answers.message().await?.ok_or_else(|| Status::unavailable("it closed the connection"))
         };
         Ok(self.ask(call).await?.0.ttl > 0)
     }

@@ -66,5 +66,5 @@ pub(super) fn parse_waiter(found: &KeyValue) -> Option<Waiter> {
 
 /// The error for a value that this version does not understand.
 pub(super) fn unreadable_key(found: &KeyValue) -> CallError {
-    CallError::Fault(format!("etcd: {} is not understood", String::from_utf8_lossy(&found.key)))
+    CallError::Fault(format!("etcd: {} holds data that aba-lockd cannot read", String::from_utf8_lossy(&found.key)))
 }

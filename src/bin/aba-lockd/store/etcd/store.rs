@@ -58,7 +58,7 @@ impl LockStore for EtcdStore {
                 cluster.clean_up(leftovers).await;
             }
         });
-        answer.await.map_err(|_| CallError::Fault("its task has ended".to_owned()))?.map(PendingGrant::accept)
+        answer.await.map_err(|_| CallError::Fault("its task ended unexpectedly".to_owned()))?.map(PendingGrant::accept)
     }
 
     async fn get(&self, id: &str) -> Result<Lock, CallError> {

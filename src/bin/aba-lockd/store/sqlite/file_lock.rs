@@ -51,7 +51,7 @@ impl Contention for NoReport {
 pub(crate) fn acquire(path: &Path) -> Result<StoreFileLock, StartError> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     store::make_directory(directory, 0o700, true)
-        .map_err(|error| with_hint(format!("could not make directory {}: {error}", directory.display()), &error))?;
+        .map_err(|error| with_hint(format!("could not create directory {}: {error}", directory.display()), &error))?;
     // SQLite would create files next to a device, and opening a FIFO would block.
     if fs::metadata(path).is_ok_and(|data| !data.is_file()) {
         let message = format!("could not open store {}: it is not a regular file", path.display());
@@ -88,8 +88,8 @@ fn describe_lock_error(store: &Path, locked: &Path, error: &LockError) -> StartE
     let holding = holders::observe_lock(locked)
         .holding
         .map(|holding| format!(": pid {}", holders::format_pids(&holding.holders)));
-    StartError::new(format!("store {} is held by another{}", store.display(), holding.unwrap_or_default()))
-        .with_hint("one service serves one file; give the second its own --store")
+    StartError::new(format!("another process uses store {}{}", store.display(), holding.unwrap_or_default()))
+        .with_hint("only one service can use a store file: give this service its own --store")
 }
 
 /// Adds the hint about permissions if the error is about them.

@@ -35,7 +35,7 @@ impl StoreFiles {
                 Ok(data) if (data.dev(), data.ino()) == *opened => return None,
                 Ok(_) => "was replaced".to_owned(),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => "was removed".to_owned(),
-                Err(error) => format!("cannot be looked at ({error})"),
+                Err(error) => format!("cannot be examined ({error})"),
             };
             Some(format!("{} {why} while it is in use", path.display()))
         });

@@ -63,7 +63,10 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreFileError> {
     let is_new = is_new(&connection)?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     if mode != "wal" {
-        return Err(StoreFileError { why: format!("SQLite has no write-ahead log there, but {mode}"), hint: None });
+        return Err(StoreFileError {
+            why: format!("SQLite cannot use a write-ahead log there (journal mode: {mode})"),
+            hint: None,
+        });
     }
     connection.pragma_update(None, "synchronous", "full")?;
     let transaction = connection.transaction()?;
@@ -89,13 +92,13 @@ fn is_new(connection: &Connection) -> Result<bool, StoreFileError> {
         || owner == 0 && version == VERSION && count(" WHERE name IN ('lock', 'counter')")? == 2;
     if !is_own {
         let why = "it is a database of another program".to_owned();
-        return Err(StoreFileError { why, hint: Some("give --store a file of its own") });
+        return Err(StoreFileError { why, hint: Some("give --store the path of a new file") });
     }
     if version != VERSION {
-        let why = format!("it is of version {version}, and this aba-lockd knows version {VERSION}");
+        let why = format!("its format has version {version}, but this aba-lockd supports version {VERSION}");
         return Err(StoreFileError {
             why,
-            hint: Some("start the newer aba-lockd that made it, or give --store another file"),
+            hint: Some("start the newer aba-lockd that created it, or give --store another file"),
         });
     }
     Ok(false)

@@ -132,7 +132,7 @@ pub(crate) enum LeaseCommand {
 /// The server that holds the leases.
 #[derive(Debug, Args)]
 pub(crate) struct ServerOption {
-    /// Address of the server: https://HOST:PORT (lock service) or etcd://HOST:PORT,HOST:PORT [default: $ABA_LOCK_SERVER]
+    /// Address of the server: https://HOST:PORT (lock service) or etcd://HOST:PORT,HOST:PORT [default: the address in the environment]
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
 }

@@ -5,7 +5,7 @@
 pub(crate) const GUARANTEES: [(&str, &str); 7] = [
     (
         "mutual exclusion",
-        "Of all machines that use the same server, one process at a time holds a lease. Each machine acquires the \
+        "One process at a time holds a lease, on all machines that use the same server. Each machine acquires the \
          local lock first, so at most one process of each machine waits at the server, which grants the lease in the \
          order of arrival.",
     ),

@@ -23,7 +23,7 @@ fn exit_status() -> String {
     format!("Exit status:\n{}", rows.join("\n"))
 }
 
-/// A lock service for scripts on several machines, with a REST API, a gRPC API and a web page
+/// A lock service for scripts on several machines, with a REST API, a gRPC API and a web page.
 ///
 /// The key of a lock is a service, an environment and a resource. A lock is held until its owner releases it. A lock with a
 /// time to live also ends if it is not renewed in time. Waiters are served in the order of arrival. Each lock has a fencing
@@ -38,7 +38,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve locks until SIGTERM or SIGINT
+    /// Serve locks until SIGTERM or SIGINT.
     ///
     /// On a loopback address, all users of this machine may call the service. Any other address requires --token-file,
     /// --tls-client-ca or --insecure. Only one service can use a file as its store.
@@ -90,7 +90,7 @@ pub(crate) struct ServeOptions {
     /// The log names the client certificate of each call: its common name, or its SHA-256 digest if it has none.
     #[arg(long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
     pub(crate) tls_client_ca: Option<PathBuf>,
-    /// Allow an address that other machines can reach without tokens or client certificates
+    /// Allow all callers on an address that other machines can reach, without tokens or client certificates
     #[arg(long)]
     pub(crate) insecure: bool,
     /// Accept NAME as a host name of this service, for example that of a proxy (repeatable)

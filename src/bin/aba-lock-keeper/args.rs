@@ -23,9 +23,9 @@ use std::time::Duration;
 pub(crate) const LEASE_STATUS: [(&str, &str); 6] = [
     ("0", "success; `show`: the lease is held"),
     ("1", "`show`: the lease is free"),
-    ("2", "usage error"),
+    ("2", "wrong usage"),
     ("75", "another process holds the lease; `renew`: the lease is lost"),
-    ("124", "timed out waiting"),
+    ("124", "timed out while waiting"),
     ("125", "no server answers, the server refused the request, or an operation on this machine failed"),
 ];
 
@@ -170,11 +170,11 @@ pub(crate) struct AcquireArgs {
 /// The limit of the wait.
 #[derive(Debug, Args)]
 pub(crate) struct WaitOptions {
-    /// Fail immediately if another process holds the lease [default]
+    /// Fail at once if another process holds the lease [default]
     #[arg(short = 'n', long, overrides_with_all = ["wait", "timeout"])]
     pub(crate) nonblock: bool,
 
-    /// Wait until the lease is free; with =SECONDS, give up after this time (like --timeout)
+    /// Wait until the lease is free, or for at most SECONDS: --wait=60 or -w=60
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_wait, overrides_with = "nonblock")]
     #[arg(num_args = 0..=1, require_equals = true)]
     pub(crate) wait: Option<Option<Duration>>,

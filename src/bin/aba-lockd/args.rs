@@ -12,7 +12,7 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
     ("1", "stopped before all requests were answered: ten seconds had passed, or a second signal came"),
     (
         "2",
-        "usage error; or other machines can reach the address, and there is no --token-file, --tls-client-ca or --insecure",
+        "wrong usage; or other machines can reach the address, and there is no --token-file, --tls-client-ca or --insecure",
     ),
     ("125", "the service cannot start: the store, a certificate, the token file or an address cannot be used"),
 ];

@@ -1,12 +1,22 @@
-//! The only system calls: flock and locks of ranges, file identity, the timer, descriptors, starting commands, watching
-//! a directory, what a directory is known by, and binding to a port on trial.
+//! System calls and `/proc`. This folder knows nothing of locks by name; the folders above call its functions as
+//! `os::NAME`.
 //!
-//! Each `unsafe` block is a call into libc with arguments that live long enough; the reason beside it says
-//! what makes it so. Locks are waited for by the first thread alone: another could win the shared description after
-//! failure was reported. The second one that there is meanwhile (`lock/wait.rs`) only waits for its end when a command is
-//! started.
+//! All `unsafe` code of the library is here. Each `unsafe` block is a call into libc, and the comment above it says why
+//! its arguments are valid. Only the first thread waits for locks ([`with_companion`] says why), and most functions
+//! assume that the process has no other thread when they fork or change the environment.
+//!
+//! The layers, the lowest first:
+//!
+//! 1. One system call or concept: `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `file`,
+//!    `flock`, `range`, `lease`, `output`, `terminal`, `mutex`, `this_process`.
+//! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
+//!    `watch`.
+//! 3. Processes: `command`, `child`, `detach`, `copier`, `thread`, [`proc`], `process_handle`, `poll`.
+//! 4. Uses of these: `append`, `examine`, `identity`, `listening`, `owner`, `probe`, [`replace`], `screen`.
 
 mod append;
+mod child;
+mod child_signals;
 mod clock;
 mod command;
 mod copier;
@@ -20,6 +30,8 @@ mod identity;
 mod interrupt;
 mod lease;
 mod listening;
+mod mutex;
+mod output;
 mod owner;
 mod passed_signal;
 mod poll;
@@ -30,6 +42,7 @@ mod range;
 pub mod replace;
 mod screen;
 mod signal;
+mod signal_action;
 mod signal_counts;
 mod signal_mask;
 mod terminal;
@@ -37,19 +50,19 @@ mod this_process;
 mod thread;
 mod timer;
 mod unlock;
+mod wait;
 mod watch;
 
 pub use append::write_once;
+pub use child::Child;
 pub use clock::{ticks_per_second, ticks_since_boot};
-pub use command::{Child, Command, by_execvp};
+pub use command::{PreparedCommand, by_execvp};
 pub use copier::Copier;
 pub use descriptor::{
     callers_descriptor, fill_standard_descriptors, hand_down, inherited_descriptors, keep_back, let_wait, make_room,
     owner, second_descriptor, set_owner, share,
 };
-pub use detach::{
-    adopt_orphans, close_inherited_except, detached, quiet_stdio, redirect_output, write_some, write_until_signal,
-};
+pub use detach::{adopt_orphans, close_inherited_except, detached, quiet_stdio, redirect_output};
 pub use examine::{
     Right, Rival, Room, limit_of_file_size, limit_of_open_files, may, raise_limit_of_open_files, room, undisturbed,
 };
@@ -60,6 +73,8 @@ pub use identity::{Identity, identity};
 pub use interrupt::{Interrupts, heed_keyboard, ignores_keyboard};
 pub use lease::be_alone;
 pub use listening::listens;
+pub use mutex::lock_mutex;
+pub use output::{write_some, write_until_signal};
 pub use owner::as_owner;
 pub use poll::{can_be_written, wait_for_any};
 pub use probe::{Transport, Trial, try_bind};
@@ -67,10 +82,10 @@ pub use process_handle::Process;
 pub use range::{RangeLock, range_in_the_way, try_lock_range, unlock_range, wait_lock_range};
 pub use screen::{Event, Screen};
 pub use signal::{die_of, exists, signal_child, signal_group};
-pub use signal_mask::without_size_signal;
+pub use signal_action::without_size_signal;
 pub use terminal::{is_terminal, terminal_size, terminal_width};
 pub use this_process::{host_name, is_called, parent_id, umask, user_id, without_umask};
 pub use thread::{map_in_threads, with_companion};
 pub use timer::Alarm;
 pub use unlock::UnlocksAtEnd;
-pub use watch::{Bell, Watch, can_watch};
+pub use watch::{Bell, DirectoryWatch, can_watch};

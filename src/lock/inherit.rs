@@ -40,7 +40,7 @@ pub fn build_shell_command(text: &str, argument: &OsStr) -> Vec<OsString> {
 /// Becomes the command of `--on-busy`, which gets the name of the lock. Returns only if that fails.
 #[must_use]
 pub fn exec_shell(text: &str, name: &str) -> io::Error {
-    let command = os::Command::new(&build_shell_command(text, OsStr::new(name)), &[(NAME, name.to_owned())]);
+    let command = os::PreparedCommand::new(&build_shell_command(text, OsStr::new(name)), &[(NAME, name.to_owned())]);
     command.map_or_else(|error| error, |command| command.exec())
 }
 

@@ -58,7 +58,7 @@ impl Keeper {
     pub fn exec(&self, words: Vec<OsString>, variables: &[(&str, String)]) -> CommandError {
         let mut all = vec![self.program.clone().into_os_string()];
         all.extend(words);
-        let error = match os::Command::new(&all, variables) {
+        let error = match os::PreparedCommand::new(&all, variables) {
             Ok(command) => command.exec(),
             Err(error) => error,
         };

@@ -1,11 +1,11 @@
-//! Appends to files to which other processes append, too.
+//! Appends to files to which other processes append, too, such as event logs.
 
-use super::signal_mask::{without_signal, without_size_signal};
+use super::signal_action::{without_signal, without_size_signal};
 use std::fs::File;
 use std::io::{self, Write};
 
-/// Writes with one call, so that it stays in one piece. Returns the number of bytes. A limit on the size of files, and a
-/// FIFO whose reader has ended, are errors, and not the end of the process.
+/// Writes with one call, so that the kernel does not mix the bytes with those of other processes. Returns the number of
+/// bytes written. A limit on the size of files and a FIFO without a reader make it fail, instead of ending the process.
 pub fn write_once(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
     let write = || loop {
         match file.write(bytes) {

@@ -1,22 +1,24 @@
-//! A process that writes what comes through a pipe to two files, as `tee -a` does.
+//! A process that copies the content of a pipe to two files, as `tee -a` does. `run-once` uses it for the output of a
+//! task.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use super::detach::{close_inherited_except, quiet_stdio};
+use super::signal_action::SignalAction;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// The copier. Its process continues when this value is dropped, until the last writer has closed the pipe.
+/// The copying process. It continues after this value is dropped, until the last writer has closed the pipe.
 #[derive(Debug)]
 pub struct Copier {
     control: UnixStream,
 }
 
 impl Copier {
-    /// Starts it. Returns also the end of the pipe to write to.
+    /// Starts the process. Returns also the writing end of the pipe.
     pub fn start(files: [&File; 2]) -> io::Result<(Self, File)> {
         let (reader, writer) = io::pipe()?;
         let (control, theirs) = UnixStream::pair()?;
@@ -27,18 +29,17 @@ impl Copier {
                 let [one, other] = files.map(AsRawFd::as_raw_fd);
                 close_inherited_except(&[reader.as_raw_fd(), theirs.as_raw_fd(), one, other]);
                 quiet_stdio();
-                // A limit on the size of a file is an error then.
-                // SAFETY: no handler, and so nothing that could run at a wrong moment.
-                unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+                // A limit on the size of a file then makes a write fail, instead of ending the process.
+                SignalAction::ignore().install(libc::SIGXFSZ);
                 copy(&File::from(OwnedFd::from(reader)), &theirs, files);
-                // SAFETY: it does not return; nothing of the parent may be run twice.
+                // SAFETY: it does not return; the code of the parent must not run twice.
                 unsafe { libc::_exit(0) }
             }
             _ => Ok((Self { control }, File::from(OwnedFd::from(writer)))),
         }
     }
 
-    /// Waits until all that was written so far is in the files, but at most so long.
+    /// Waits until everything that was written so far is in the files, for at most `limit`.
     pub fn catch_up(&self, limit: Duration) {
         let _ = self.control.set_read_timeout(Some(limit));
         let mut control = &self.control;
@@ -47,13 +48,13 @@ impl Copier {
 }
 
 fn copy(mut pipe: &File, control: &UnixStream, files: [&File; 2]) {
-    // SAFETY: F_SETFL sets a flag of a descriptor that is open. The writers have another description.
+    // SAFETY: F_SETFL sets a flag of a descriptor that is open. The writers have another open file description.
     unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
     let poll = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let mut polled = [poll(pipe.as_raw_fd()), poll(control.as_raw_fd())];
     let mut bytes = vec![0; 64 * 1024];
     loop {
-        // SAFETY: so many elements, which live until the call returns.
+        // SAFETY: two elements, which live until the call returns.
         unsafe { libc::poll(polled.as_mut_ptr(), 2, -1) };
         loop {
             match pipe.read(&mut bytes) {

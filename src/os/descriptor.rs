@@ -7,8 +7,8 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// Opens `/dev/null` on each of the descriptors 0 to 2 that is closed: else the next file that we open would
-/// get that number, and a message would be written into a lock file. A command finds them closed, as they were.
+/// Opens `/dev/null` on each of the descriptors 0 to 2 that is closed: else the next file that we open would get that
+/// number, and a message would be written into a lock file. A command finds them closed, as they were.
 pub fn fill_standard_descriptors() {
     for fd in 0..=2 {
         // SAFETY: F_GETFD only asks.
@@ -36,8 +36,8 @@ pub fn second_descriptor(fd: RawFd) -> Option<File> {
     Some(File::from(unsafe { OwnedFd::from_raw_fd(copy) }))
 }
 
-/// Gives `file` to the commands that we start, on descriptor `lowest` or the next that is free above it, or on
-/// the number that it has where the limit of descriptors does not allow that. Returns the number.
+/// Gives `file` to the commands that we start, on descriptor `lowest` or the next that is free above it, or on the
+/// number that it has where the limit of descriptors does not allow that. Returns the number.
 ///
 /// Scripts use the low numbers as they please (`exec 3>log`), and would drop the lock.
 pub fn hand_down(file: &File, lowest: RawFd) -> io::Result<RawFd> {
@@ -50,8 +50,8 @@ pub fn hand_down(file: &File, lowest: RawFd) -> io::Result<RawFd> {
     share(file).map(|()| fd)
 }
 
-/// Makes room for descriptors up to `highest`. In a process with threads the kernel takes milliseconds for that (it waits
-/// for a grace period of RCU), in one without nearly no time.
+/// Makes room for descriptors up to `highest`. In a process with threads the kernel takes milliseconds for that (it
+/// waits for a grace period of RCU), in one without nearly no time.
 pub fn make_room(file: &File, highest: RawFd) {
     // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor, or answers -1.
     let fd = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, highest) };
@@ -108,8 +108,8 @@ pub fn share(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Has reading and writing of a file wait that was opened with `O_NONBLOCK`, and with none of the flags that can be changed
-/// beside it.
+/// Has reading and writing of a file wait that was opened with `O_NONBLOCK`, and with none of the flags that can be
+/// changed beside it.
 pub fn let_wait(file: &File) {
     // SAFETY: F_SETFL sets flags of a descriptor that is open.
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, 0) };

@@ -1,9 +1,11 @@
-//! Looking at what the system gives us: limits, room, rights, and whether a lock holds against another process.
+//! Checks of the system for `doctor`: limits, free space, access rights, and whether a lock really excludes another
+//! process.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use super::flock::{Mode, try_lock};
 use super::signal::signal_child;
+use super::signal_mask::SignalSet;
 use super::this_process::user_id;
 use std::ffi::CString;
 use std::fs::File;
@@ -14,20 +16,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
 
-/// What one may do with a file.
+/// A right of access to a file or directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
-    /// Read it.
     Read,
-    /// Write to it.
     Write,
-    /// Run it.
     Execute,
-    /// Make files in a directory.
+    /// The right to create files in a directory.
     MakeIn,
 }
 
-/// Whether this process, as the user that it acts for, may do that with what is at `path`.
+/// Returns an error if this process, with its effective user, does not have this right at `path`.
 pub fn may(right: Right, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mode = match right {
@@ -43,16 +42,16 @@ pub fn may(right: Right, path: &Path) -> io::Result<()> {
     }
 }
 
-/// What is left of a file system.
+/// The free space of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// Bytes that this user may still use.
+    /// The number of bytes that this user may use.
     pub bytes: u64,
-    /// Files that can still be made. `None`: there is no such limit.
+    /// The number of files that can be created. `None` if the file system has no such limit.
     pub files: Option<u64>,
 }
 
-/// What is left of the file system of `path`.
+/// The free space of the file system of `path`.
 pub fn room(path: &Path) -> io::Result<Room> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: all bytes zero are a valid `statvfs`, and it is ours to be written to.
@@ -64,7 +63,7 @@ pub fn room(path: &Path) -> io::Result<Room> {
     #[allow(clippy::unnecessary_cast, clippy::useless_conversion, reason = "the types differ between systems")]
     {
         let root = user_id() == 0;
-        // Some is kept for root.
+        // File systems reserve some space for root.
         let blocks = if root { data.f_bfree } else { data.f_bavail } as u64;
         let files = if root { data.f_ffree } else { data.f_favail } as u64;
         let bytes = blocks.saturating_mul(data.f_frsize as u64);
@@ -72,7 +71,7 @@ pub fn room(path: &Path) -> io::Result<Room> {
     }
 }
 
-/// How many files this process may have open, and how far it may raise that (`ulimit -n`).
+/// The number of files that this process may have open, and the number to which it may raise that (`ulimit -n`).
 #[must_use]
 pub fn limit_of_open_files() -> (u64, u64) {
     let limit = limit(libc::RLIMIT_NOFILE);
@@ -89,7 +88,7 @@ pub fn raise_limit_of_open_files() -> u64 {
     limit_of_open_files().0
 }
 
-/// How long a file may become, in bytes (`ulimit -f`).
+/// The maximum size of a file, in bytes (`ulimit -f`).
 #[must_use]
 pub fn limit_of_file_size() -> u64 {
     limit(libc::RLIMIT_FSIZE).rlim_cur
@@ -102,36 +101,31 @@ type Resource = libc::c_int;
 
 fn limit(resource: Resource) -> libc::rlimit {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: it lives until the call returns. One that fails leaves it as it is.
+    // SAFETY: it lives until the call returns. A call that fails does not change it.
     unsafe { libc::getrlimit(resource, &raw mut limit) };
     limit
 }
 
-/// Does `work` while no signal can come, but for those that nothing holds back.
+/// Runs `work` while all signals are blocked that can be blocked.
 pub fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
-    // SAFETY: all bytes zero are valid for these types, and they live until each call returns.
-    unsafe {
-        let (mut all, mut old): (libc::sigset_t, libc::sigset_t) = mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        libc::sigprocmask(libc::SIG_BLOCK, &raw const all, &raw mut old);
-        let done = work();
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const old, ptr::null_mut());
-        done
-    }
+    let old = SignalSet::all_but(&[]).block();
+    let done = work();
+    old.restore();
+    done
 }
 
-/// Another process, which has a lock.
+/// A child process that holds a lock. Dropping this value ends it.
 #[derive(Debug)]
-#[must_use = "it is ended when it is dropped"]
+#[must_use = "the process ends when it is dropped"]
 pub struct Rival {
     pid: libc::pid_t,
-    // It ends when this is closed.
+    // The child ends when this is closed.
     _stay: io::PipeWriter,
 }
 
 impl Rival {
-    /// Starts a process that takes the exclusive lock on `file`, and has none of the `others` open. The lock is its alone:
-    /// `file` is closed here. `None`: it could not have it at once.
+    /// Starts a process that takes the exclusive lock on `file` and closes `others`. Only the child holds the lock,
+    /// since `file` is closed here. `None` if the lock is not free.
     pub fn with_lock(file: File, others: &[&File]) -> io::Result<Option<Self>> {
         let (mut answer, reply) = io::pipe()?;
         let (mut until, stay) = io::pipe()?;
@@ -155,7 +149,7 @@ impl Rival {
         let has = matches!(try_lock(&file, Mode::Exclusive), Ok(true));
         let _ = io::Write::write_all(&mut &reply, &[u8::from(has)]);
         let _ = until.read(&mut [0]);
-        // SAFETY: it does not return; nothing of the parent's is to be run twice.
+        // SAFETY: it does not return; the code of the parent must not run twice.
         unsafe { libc::_exit(0) }
     }
 }
@@ -163,7 +157,7 @@ impl Rival {
 impl Drop for Rival {
     fn drop(&mut self) {
         signal_child(self.pid, libc::SIGKILL);
-        // SAFETY: it takes numbers; no status is asked for. Where SIGCHLD is ignored, the wait ends when it has ended, too.
+        // SAFETY: it takes numbers; no status is asked for. If SIGCHLD is ignored, the wait also ends with the child.
         unsafe {
             while libc::waitpid(self.pid, ptr::null_mut(), 0) < 0
                 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted

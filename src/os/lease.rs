@@ -5,17 +5,18 @@
 use std::fs::File;
 use std::io;
 
-/// Takes the file for ourselves until `file` is closed. `false`: another process has it open, whoever's and wherever it is.
+/// Takes the file for ourselves until `file` is closed. `false`: another process has it open, whoever's and wherever it
+/// is.
 ///
-/// Who opens it meanwhile waits until we close it; with `O_NONBLOCK` that is [`io::ErrorKind::WouldBlock`]. The kernel lets
-/// them go on after a while all the same (`/proc/sys/fs/lease-break-time`, 45 s). Only the owner of a file, and root, may do
-/// this, and not every file system can (NFS cannot).
+/// Who opens it meanwhile waits until we close it; with `O_NONBLOCK` that is [`io::ErrorKind::WouldBlock`]. The kernel
+/// lets them go on after a while all the same (`/proc/sys/fs/lease-break-time`, 45 s). Only the owner of a file, and
+/// root, may do this, and not every file system can (NFS cannot).
 #[cfg(target_os = "linux")]
 pub fn be_alone(file: &File) -> io::Result<bool> {
     use std::os::fd::AsRawFd;
     let fd = file.as_raw_fd();
-    // We are told of each who waits, by a signal whose default would end us: SIGURG does nothing by itself.
-    // SAFETY: it sets a number of a descriptor that is open.
+    // We are told of each who waits, by a signal whose default would end us: SIGURG does nothing by itself. SAFETY: it
+    // sets a number of a descriptor that is open.
     if unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGURG) } < 0 {
         return Err(io::Error::last_os_error());
     }

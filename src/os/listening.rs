@@ -1,5 +1,5 @@
-//! Whether somebody listens on a TCP port, asked of the kernel (`sock_diag(7)`). Its table in `/proc` costs milliseconds
-//! where there is much memory, because also what is not used of it is gone through.
+//! Whether somebody listens on a TCP port, asked of the kernel (`sock_diag(7)`). Its table in `/proc` costs
+//! milliseconds where there is much memory, because also what is not used of it is gone through.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 

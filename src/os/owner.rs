@@ -8,12 +8,12 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Runs `make`, which makes a file or directory in `directory`; if this process is root and `directory` belongs to another
-/// user, with the rights of that user, to whom the file then belongs. Otherwise one call with sudo(8) and the user's `HOME`
-/// would lock the user out.
+/// Runs `make`, which makes a file or directory in `directory`; if this process is root and `directory` belongs to
+/// another user, with the rights of that user, to whom the file then belongs. Otherwise one call with sudo(8) and the
+/// user's `HOME` would lock the user out.
 ///
-/// To make it as root and give it away afterwards would not be safe: the owner of the directory can put something else in
-/// its place between the two steps. If that user may not make it, root does.
+/// To make it as root and give it away afterwards would not be safe: the owner of the directory can put something else
+/// in its place between the two steps. If that user may not make it, root does.
 ///
 /// A directory that is not there yet will belong to the owner of the nearest one above it that is.
 pub fn as_owner<T>(directory: &Path, mut make: impl FnMut() -> io::Result<T>) -> io::Result<T> {
@@ -40,7 +40,8 @@ impl Rights {
         (owner.uid() != 0).then(|| Self::of(owner.uid(), owner.gid())).flatten()
     }
 
-    /// `None`: the kernel refused, as it does without `CAP_SETUID` or for a user that this user namespace does not have.
+    /// `None`: the kernel refused, as it does without `CAP_SETUID` or for a user that this user namespace does not
+    /// have.
     #[cfg(target_os = "linux")]
     fn of(user: u32, group: u32) -> Option<Self> {
         let ours = file_system_group(group);

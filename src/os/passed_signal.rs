@@ -1,33 +1,31 @@
-//! The signal that was passed on to a child last, and the function that passes one on. Signal handlers use both.
+//! The last signal that was passed on to a child, and the function that passes one on. Only signal handlers and
+//! [`Forward`](super::forward::Forward) use them.
 
-#![expect(unsafe_code, reason = "calls into libc, each with its reason")]
-
-use super::signal::signal_child;
+use super::signal::{is_in_our_group, signal_child};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-/// True while there is a [`Forward`](super::forward::Forward).
-pub(super) static BEGUN: AtomicBool = AtomicBool::new(false);
+/// True while a [`Forward`](super::forward::Forward) exists.
+pub(super) static IS_FORWARDING: AtomicBool = AtomicBool::new(false);
 /// The last signal that came; 0 if none did.
-pub(super) static CAME: AtomicI32 = AtomicI32::new(0);
+pub(super) static LAST_SIGNAL: AtomicI32 = AtomicI32::new(0);
 /// The child that gets the signals; 0 if there is none.
 pub(super) static CHILD: AtomicI32 = AtomicI32::new(0);
 
-/// Treats a signal that is not one of these as if it was, where there is a [`Forward`](super::forward::Forward). For signal handlers.
+/// Treats a signal like a forwarded one. Returns false, and does nothing, if no [`Forward`](super::forward::Forward)
+/// exists.
 pub(super) fn note(signal: libc::c_int) -> bool {
-    let begun = BEGUN.load(Ordering::SeqCst);
-    if begun {
-        CAME.store(signal, Ordering::Relaxed);
+    let is_forwarding = IS_FORWARDING.load(Ordering::SeqCst);
+    if is_forwarding {
+        LAST_SIGNAL.store(signal, Ordering::Relaxed);
         pass_on(signal, false);
     }
-    begun
+    is_forwarding
 }
 
-/// A terminal sends to the whole group: a second one would be "now, without cleaning up" to many programs.
+/// Sends a signal to the child, unless the kernel sent it to the whole process group because of a key on the terminal.
 pub(super) fn pass_on(signal: libc::c_int, by_kernel: bool) {
     let child = CHILD.load(Ordering::Relaxed);
-    // SAFETY: both only ask.
-    let is_sent_already = || by_kernel && unsafe { libc::getpgid(child) == libc::getpgrp() };
-    if child > 0 && !is_sent_already() {
+    if child > 0 && !(by_kernel && is_in_our_group(child)) {
         signal_child(child, signal);
     }
 }

@@ -7,8 +7,8 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-/// Whether a descriptor can be written to without blocking, at the latest after so long. Yes also where that is not told. A
-/// signal ends the wait, but not a sentence that could be said at once.
+/// Whether a descriptor can be written to without blocking, at the latest after so long. Yes also where that is not
+/// told. A signal ends the wait, but not a sentence that could be said at once.
 #[must_use]
 pub fn can_be_written(fd: RawFd, limit: Duration) -> bool {
     let mut polled = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };

@@ -46,8 +46,8 @@ pub fn try_bind(address: IpAddr, port: u16, transport: Transport) -> io::Result<
         };
     }
     if transport == Transport::Tcp {
-        // A connection that has ended stays for a minute (TIME_WAIT) and is no obstacle with this, if who had it had set
-        // the same, as most servers do; a listener is one. For UDP it would mean that two may share the port.
+        // A connection that has ended stays for a minute (TIME_WAIT) and is no obstacle with this, if who had it had
+        // set the same, as most servers do; a listener is one. For UDP it would mean that two may share the port.
         set(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR);
     }
     if address.is_ipv6() {

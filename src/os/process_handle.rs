@@ -1,8 +1,8 @@
 //! A handle on a process that was verified, so that a signal never reaches another process that got its number.
 //!
-//! The numbers in `/proc` are those of the PID namespace in which it was mounted, which need not be ours (`unshare --pid`
-//! without `--mount-proc`). So the process is opened first, and compared with what `/proc` showed after that: the process that
-//! is signalled is the one that was compared.
+//! The numbers in `/proc` are those of the PID namespace in which it was mounted, which need not be ours (`unshare
+//! --pid` without `--mount-proc`). So the process is opened first, and compared with what `/proc` showed after that:
+//! the process that is signalled is the one that was compared.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 #![expect(clippy::disallowed_methods, reason = "sends a signal through the descriptor of a process")]
@@ -19,12 +19,12 @@ use std::ptr;
 pub struct Process {
     number: u32,
     start: u64,
-    descriptor: Descriptor,
+    descriptor: ProcessDescriptor,
 }
 
 /// The means to distinguish a process from a later one with the same number.
 #[derive(Debug)]
-enum Descriptor {
+enum ProcessDescriptor {
     /// `pidfd_open(2)`: it becomes readable when the process ends.
     Process(OwnedFd),
     /// The directory of the process in a `/proc` whose numbers are not ours. It can be signalled, too
@@ -42,12 +42,12 @@ impl Process {
         let pid = libc::pid_t::try_from(number).ok().filter(|pid| *pid > 0)?;
         let descriptor = if process::has_our_numbers() {
             match pidfd_open(pid) {
-                Ok(descriptor) => Descriptor::Process(descriptor),
+                Ok(descriptor) => ProcessDescriptor::Process(descriptor),
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return None,
-                Err(_) => Descriptor::None,
+                Err(_) => ProcessDescriptor::None,
             }
         } else {
-            Descriptor::Directory(File::open(format!("/proc/{number}")).ok()?.into())
+            ProcessDescriptor::Directory(File::open(format!("/proc/{number}")).ok()?.into())
         };
         let opened = Self { number, start, descriptor };
         opened.is_proved().then_some(opened)
@@ -66,8 +66,8 @@ impl Process {
     /// Sends a signal, and returns why it could not be sent. Signal 0 only asks.
     pub fn signal(&self, signal: i32) -> io::Result<()> {
         let descriptor = match &self.descriptor {
-            Descriptor::Process(descriptor) | Descriptor::Directory(descriptor) => descriptor,
-            Descriptor::None => {
+            ProcessDescriptor::Process(descriptor) | ProcessDescriptor::Directory(descriptor) => descriptor,
+            ProcessDescriptor::None => {
                 if !process::has_our_numbers() || !self.is_proved() {
                     return Err(io::Error::from_raw_os_error(libc::ESRCH));
                 }
@@ -80,7 +80,7 @@ impl Process {
     /// The descriptor that becomes readable when the process ends; -1 where there is none.
     pub(super) fn descriptor(&self) -> i32 {
         match &self.descriptor {
-            Descriptor::Process(descriptor) => descriptor.as_raw_fd(),
+            ProcessDescriptor::Process(descriptor) => descriptor.as_raw_fd(),
             _ => -1,
         }
     }

@@ -1,8 +1,8 @@
 //! Locks of a part of a file (fcntl(2), open file description locks).
 //!
-//! Like flock(2)'s they belong to the open file description, so whoever inherits the descriptor has them, too, and they end
-//! with its last copy; unlike flock(2)'s they are of bytes. Neither kind knows of the other. An exclusive one wants a
-//! descriptor that can be written to, a shared one a descriptor that can be read.
+//! Like flock(2)'s they belong to the open file description, so whoever inherits the descriptor has them, too, and they
+//! end with its last copy; unlike flock(2)'s they are of bytes. Neither kind knows of the other. An exclusive one wants
+//! a descriptor that can be written to, a shared one a descriptor that can be read.
 //!
 //! A range is given as `start` and `len`, both in bytes; a `len` of 0 means "to the end, wherever that will be".
 
@@ -22,8 +22,8 @@ pub struct RangeLock {
     pub start: u64,
     /// Of how many bytes it is; 0: to the end.
     pub len: u64,
-    /// The process that has it. `None`: it belongs to an open file description, or the process cannot be seen from this pid
-    /// namespace.
+    /// The process that has it. `None`: it belongs to an open file description, or the process cannot be seen from this
+    /// pid namespace.
     pub pid: Option<u32>,
 }
 
@@ -97,8 +97,8 @@ mod linux {
     }
 }
 
-/// Elsewhere there are none that belong to an open file description: those of a process are released by whoever closes any
-/// other descriptor of the file.
+/// Elsewhere there are none that belong to an open file description: those of a process are released by whoever closes
+/// any other descriptor of the file.
 #[cfg(not(target_os = "linux"))]
 mod none {
     use super::{Mode, RangeLock};

@@ -8,7 +8,7 @@
 
 use super::flock::{Mode, wait_lock};
 use super::owner::as_owner;
-use super::signal_mask::without_size_signal;
+use super::signal_action::without_size_signal;
 use super::this_process::{umask, user_id};
 use std::ffi::OsString;
 use std::fs::{self, File};

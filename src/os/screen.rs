@@ -1,8 +1,11 @@
-//! A terminal as a screen: the alternate one, keys as they are typed, and everything as it was at the end.
+//! A terminal as a screen for `status --watch`: the alternate screen, and single keys. At the end the terminal is as
+//! before.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use super::detach::write_until_signal;
+use super::output::write_until_signal;
+use super::signal_action::SignalAction;
+use super::signal_mask::SignalSet;
 use super::terminal::terminal_size;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -12,76 +15,73 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-/// Those that would end us and leave the terminal as we use it.
+/// The signals that would end this process and leave the terminal as it is during the use.
 const ENDING: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
-/// The last signal that came; 0: none.
+/// The last signal that came; 0 if none did.
 static CAME: AtomicI32 = AtomicI32::new(0);
 
-/// How soon the rest of a key comes, of which some has come: a terminal sends it as a whole, but it may be read in pieces.
+/// Time limit for the rest of a key. A terminal sends the bytes of a key together, but they can be read in pieces.
 const REST: Duration = Duration::from_millis(50);
 
-/// What there is to react to.
+/// An event that the caller of a [`Screen`] reacts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A key: what the terminal sent for it, at most four bytes of that, those behind it zero.
+    /// The first four bytes that the terminal sent for a key, padded with zeros.
     Key([u8; 4]),
-    /// The time is up, or the size has changed.
+    /// The time limit passed, or the size of the terminal changed: draw again.
     Draw,
-    /// A signal is to end us.
+    /// A signal came that must end this process.
     End(i32),
 }
 
-/// The terminal, as long as we use it. Dropping it gives it back.
+/// The terminal while this process uses it. Dropping this value restores the terminal.
 #[derive(Debug)]
-#[must_use = "the terminal is given back when it is dropped"]
+#[must_use = "the terminal is restored when it is dropped"]
 pub struct Screen {
     keys: File,
-    /// What came, and was not seen to yet.
+    /// Bytes that were read and not returned yet.
     came: Vec<u8>,
     old: libc::termios,
-    old_mask: libc::sigset_t,
+    old_mask: SignalSet,
 }
 
 impl Screen {
-    /// Begins to use the terminal that standard output is on.
+    /// Begins to use the terminal of standard output.
     pub fn open() -> io::Result<Self> {
         extern "C" fn note(signal: libc::c_int) {
             CAME.store(signal, Ordering::Relaxed);
         }
-        // Standard input may be anything.
+        // Standard input can be another file.
         let keys = OpenOptions::new().read(true).open("/dev/tty")?;
-        // SAFETY: all bytes zero are valid for these types, and they are ours to be written to.
-        let (mut old, mut old_mask): (libc::termios, libc::sigset_t) = unsafe { mem::zeroed() };
+        // SAFETY: all bytes zero are a valid `termios`, which the next call fills in.
+        let mut old: libc::termios = unsafe { mem::zeroed() };
         // SAFETY: `old` lives until the call returns.
         if unsafe { libc::tcgetattr(keys.as_raw_fd(), &raw mut old) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: all bytes zero are valid for these types, and they live until each call returns; the handler stores into
-        // an atomic.
-        unsafe {
-            let (mut action, mut set): (libc::sigaction, libc::sigset_t) = mem::zeroed();
-            action.sa_sigaction = note as extern "C" fn(libc::c_int) as libc::sighandler_t;
-            libc::sigemptyset(&raw mut set);
-            for signal in ENDING.into_iter().chain([libc::SIGWINCH]) {
-                libc::sigaction(signal, &raw const action, ptr::null_mut());
-                libc::sigaddset(&raw mut set, signal);
-            }
-            // They come while we wait for keys, and at no other time: so none comes between a look and a wait.
-            libc::sigprocmask(libc::SIG_BLOCK, &raw const set, &raw mut old_mask);
-            let mut raw = old;
-            raw.c_lflag &= !(libc::ICANON | libc::ECHO | libc::ISIG);
-            raw.c_cc[libc::VMIN] = 1;
-            raw.c_cc[libc::VTIME] = 0;
-            libc::tcsetattr(keys.as_raw_fd(), libc::TCSAFLUSH, &raw const raw);
+        // SAFETY: the handler stores into an atomic.
+        let action = unsafe { SignalAction::handle(note) };
+        let signals = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGWINCH];
+        for signal in signals {
+            action.install(signal);
         }
+        // The signals come only while this process waits for keys (pselect(2)), so none is lost between a test and a
+        // wait.
+        let old_mask = SignalSet::new(&signals).block();
+        let mut raw = old;
+        raw.c_lflag &= !(libc::ICANON | libc::ECHO | libc::ISIG);
+        raw.c_cc[libc::VMIN] = 1;
+        raw.c_cc[libc::VTIME] = 0;
+        // SAFETY: the pointer lives until the call returns.
+        unsafe { libc::tcsetattr(keys.as_raw_fd(), libc::TCSAFLUSH, &raw const raw) };
         let screen = Self { keys, came: Vec::new(), old, old_mask };
         // The alternate screen, without a cursor.
         write_until_signal(1, b"\x1b[?1049h\x1b[?25l");
         Ok(screen)
     }
 
-    /// How many columns and rows there are.
+    /// The number of columns and rows.
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
         terminal_size(1)
@@ -90,11 +90,11 @@ impl Screen {
     /// Shows these lines, and nothing else.
     pub fn draw(&self, lines: &[String]) {
         let text: String = lines.iter().map(|line| format!("{line}\x1b[K")).collect::<Vec<_>>().join("\r\n");
-        // From the top, over what is there: a screen that is cleared first flickers.
+        // Writing over the old lines does not flicker as clearing the screen first would.
         write_until_signal(1, format!("\x1b[H{text}\x1b[J").as_bytes());
     }
 
-    /// Waits for a key or a signal, at most so long.
+    /// Waits for a key or a signal, for at most `limit`.
     pub fn wait(&mut self, limit: Duration) -> Event {
         loop {
             if let Some(len) = key_len(&self.came) {
@@ -109,7 +109,7 @@ impl Screen {
         }
     }
 
-    /// The first key of those that came.
+    /// Takes the first key, which has `len` bytes, from the bytes that were read.
     fn key(&mut self, len: usize) -> Event {
         let mut bytes = [0; 4];
         for (byte, came) in bytes.iter_mut().zip(self.came.drain(..len)) {
@@ -119,7 +119,7 @@ impl Screen {
         if bytes[0] == 3 { Event::End(libc::SIGINT) } else { Event::Key(bytes) }
     }
 
-    /// `None`: more has come.
+    /// Waits once. `None` if it has read more bytes.
     fn wait_for_more(&mut self, limit: Duration) -> Option<Event> {
         // SAFETY: all bytes zero are a valid `fd_set`, and the descriptor is below its limit or the call fails.
         let came = unsafe {
@@ -139,7 +139,7 @@ impl Screen {
                 ptr::null_mut(),
                 ptr::null_mut(),
                 &raw const time,
-                &raw const self.old_mask,
+                &raw const self.old_mask.0,
             )
         };
         let signal = CAME.swap(0, Ordering::Relaxed);
@@ -155,21 +155,21 @@ impl Screen {
                 self.came.extend_from_slice(&bytes[..len]);
                 None
             }
-            // The terminal is gone.
+            // The terminal was closed.
             _ => Some(Event::End(libc::SIGHUP)),
         }
     }
 }
 
-/// How many of these bytes are the first key. `None`: there is none, or more of it is to come. What is sent for a key that
-/// writes nothing begins with ESC (ECMA-48, 5.4).
+/// The length of the first key. `None` if there is none, or if more bytes of it must come. The bytes of a key without a
+/// character begin with ESC (ECMA-48, 5.4).
 fn key_len(came: &[u8]) -> Option<usize> {
     match came {
         [] | [0x1b] | [0x1b, b'O'] => None,
         [0x1b, b'O', ..] => Some(3),
         [0x1b, b'[', rest @ ..] => match rest.iter().position(|byte| !(0x20..=0x3f).contains(byte)) {
             Some(at) if (0x40..=0x7e).contains(&rest[at]) => Some(at + 3),
-            // None of that kind: ESC by itself.
+            // Not such a sequence: ESC is a key of its own.
             Some(_) => Some(1),
             None if rest.len() > 16 => Some(1),
             None => None,
@@ -181,11 +181,9 @@ fn key_len(came: &[u8]) -> Option<usize> {
 impl Drop for Screen {
     fn drop(&mut self) {
         write_until_signal(1, b"\x1b[?25h\x1b[?1049l");
-        // SAFETY: both were filled by the calls in `open`.
-        unsafe {
-            libc::tcsetattr(self.keys.as_raw_fd(), libc::TCSAFLUSH, &raw const self.old);
-            libc::sigprocmask(libc::SIG_SETMASK, &raw const self.old_mask, ptr::null_mut());
-        }
+        // SAFETY: it was filled in by the call in `open`.
+        unsafe { libc::tcsetattr(self.keys.as_raw_fd(), libc::TCSAFLUSH, &raw const self.old) };
+        self.old_mask.restore();
     }
 }
 
@@ -194,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_that_come_together_are_told_apart() {
+    fn keys_that_come_together_are_separated() {
         let keys = |mut bytes: &[u8]| {
             let mut keys = Vec::new();
             while let Some(len) = key_len(bytes) {

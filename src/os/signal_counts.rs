@@ -1,5 +1,5 @@
-//! Counters that signal handlers write and that the timer reads before it is set: a signal that came since the caller last
-//! looked must not be lost.
+//! Counters that signal handlers write, and that the timer reads before it is set: a signal that came since the caller
+//! last looked must not be lost.
 
 use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 

@@ -1,24 +1,73 @@
-//! Running code while one signal is ignored.
+//! Signal sets and the signal mask of a thread (sigsetops(3), `pthread_sigmask(3)`). Masks are inherited by new threads,
+//! by children and across execve(2).
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use std::mem;
 use std::ptr;
 
-/// Runs `write` so that a limit on the size of files (`ulimit -f`) is an error of it, and not the end of the process.
-pub fn without_size_signal<T>(write: impl FnOnce() -> T) -> T {
-    without_signal(libc::SIGXFSZ, write)
-}
+/// A set of signals.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SignalSet(pub(super) libc::sigset_t);
 
-/// Runs `write` while this signal is ignored.
-pub(super) fn without_signal<T>(signal: libc::c_int, write: impl FnOnce() -> T) -> T {
-    // SAFETY: all bytes zero are valid for these types, and they live until each call returns.
-    unsafe {
-        let (mut ignore, mut old): (libc::sigaction, libc::sigaction) = mem::zeroed();
-        ignore.sa_sigaction = libc::SIG_IGN;
-        libc::sigaction(signal, &raw const ignore, &raw mut old);
-        let done = write();
-        libc::sigaction(signal, &raw const old, ptr::null_mut());
-        done
+impl SignalSet {
+    pub(super) fn new(signals: &[libc::c_int]) -> Self {
+        // SAFETY: all bytes zero are valid for this type, and the pointer lives until each call returns.
+        unsafe {
+            let mut set: libc::sigset_t = mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            for signal in signals {
+                libc::sigaddset(&raw mut set, *signal);
+            }
+            Self(set)
+        }
+    }
+
+    /// All signals except these.
+    pub(super) fn all_but(signals: &[libc::c_int]) -> Self {
+        // SAFETY: all bytes zero are valid for this type, and the pointer lives until each call returns.
+        unsafe {
+            let mut set: libc::sigset_t = mem::zeroed();
+            libc::sigfillset(&raw mut set);
+            for signal in signals {
+                libc::sigdelset(&raw mut set, *signal);
+            }
+            Self(set)
+        }
+    }
+
+    pub(super) fn contains(&self, signal: libc::c_int) -> bool {
+        // SAFETY: the set was initialized by a constructor or by the kernel.
+        unsafe { libc::sigismember(&raw const self.0, signal) == 1 }
+    }
+
+    /// Adds these signals to the mask of this thread. Returns the mask before.
+    pub(super) fn block(&self) -> Self {
+        self.change_mask(libc::SIG_BLOCK)
+    }
+
+    /// Removes these signals from the mask of this thread. Returns the mask before.
+    pub(super) fn unblock(&self) -> Self {
+        self.change_mask(libc::SIG_UNBLOCK)
+    }
+
+    /// Makes this set the mask of this thread. Returns the mask before.
+    pub(super) fn set_mask(&self) -> Self {
+        self.change_mask(libc::SIG_SETMASK)
+    }
+
+    /// Makes this set the mask of this thread.
+    pub(super) fn restore(&self) {
+        // SAFETY: the pointer lives until the call returns.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, ptr::null_mut()) };
+    }
+
+    fn change_mask(&self, how: libc::c_int) -> Self {
+        // SAFETY: all bytes zero are valid for this type, and the pointers live until the call returns.
+        unsafe {
+            let mut old: libc::sigset_t = mem::zeroed();
+            libc::pthread_sigmask(how, &raw const self.0, &raw mut old);
+            Self(old)
+        }
     }
 }

@@ -33,8 +33,8 @@ pub fn umask() -> u32 {
     }
 }
 
-/// Runs `action` without a umask, so that a directory gets exactly the mode that it is made with. To change the mode afterwards by
-/// the path would not be safe: another user could put a link there between the two steps.
+/// Runs `action` without a umask, so that a directory gets exactly the mode that it is made with. To change the mode
+/// afterwards by the path would not be safe: another user could put a link there between the two steps.
 pub fn without_umask<T>(action: impl FnOnce() -> T) -> T {
     // SAFETY: it cannot fail, and there is no other thread that could make a file in between.
     unsafe {

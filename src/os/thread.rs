@@ -1,49 +1,46 @@
-//! A second thread, for what goes on beside a call that blocks. It never takes a lock, and does nothing any more
-//! when the wait is over.
+//! Threads: work that is divided among several threads, and one companion thread next to a call that blocks.
+//!
+//! No thread but the first takes a lock. A second thread could take the lock of the shared open file description after
+//! the first has reported a failure.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
+use super::mutex::lock_mutex;
+use super::signal_mask::SignalSet;
 use std::io;
 use std::mem;
-use std::ptr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// A thread of this process, to be nudged.
+/// A thread of this process.
 #[derive(Debug, Clone, Copy)]
 struct ThreadId(libc::pthread_t);
 
 impl ThreadId {
-    /// This one.
     fn current() -> Self {
         // SAFETY: it cannot fail.
         Self(unsafe { libc::pthread_self() })
     }
 
-    /// Makes a system call in which it blocks end, under [`Alarm`](super::timer::Alarm). It must not have ended.
+    /// Interrupts a system call in which the thread blocks, while an [`Alarm`](super::timer::Alarm) exists. The thread
+    /// must not have ended.
     fn nudge(self) {
-        // SAFETY: it has not ended, so its number is its own.
+        // SAFETY: the thread has not ended, so its number is its own.
         unsafe { libc::pthread_kill(self.0, libc::SIGALRM) };
     }
 }
 
-/// Runs `start`, so that the threads that it starts leave every signal to this one; but for the alarm, by which they can be
-/// nudged, and which goes to the first thread when it comes of itself.
+/// Runs `start` so that the threads that it starts block all signals except SIGALRM. SIGALRM from the timer goes to the
+/// first thread, and [`ThreadId::nudge`] sends it to a chosen one.
 fn with_signals_left_to_us<T>(start: impl FnOnce() -> T) -> T {
-    // SAFETY: all bytes zero are valid for these types, and they live until each call returns.
-    unsafe {
-        let (mut all, mut old): (libc::sigset_t, libc::sigset_t) = mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        libc::sigdelset(&raw mut all, libc::SIGALRM);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut old);
-        let done = start();
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const old, ptr::null_mut());
-        done
-    }
+    let old = SignalSet::all_but(&[libc::SIGALRM]).set_mask();
+    let done = start();
+    old.restore();
+    done
 }
 
-/// Has the threads take memory from one heap. One of its own would be more to give back at the end, for which somebody waits.
+/// Makes all threads allocate from one heap. To give back a second heap would delay the end of this process.
 fn share_one_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: it takes numbers.
@@ -52,10 +49,10 @@ fn share_one_heap() {
     }
 }
 
-/// Applies `work` to each part, in threads where they can be created, and returns the results in the order of the parts.
+/// Applies `work` to each part, in threads if they can be created, and returns the results in the order of the parts.
 ///
-/// The calling thread does the first part, and each part for which no thread can be created: a limit on processes or memory
-/// must not change the result. Signals are left to the calling thread.
+/// The calling thread does the first part, and each part for which no thread can be created: a limit on processes or
+/// memory must not change the result. Signals are left to the calling thread.
 pub fn map_in_threads<P: Copy + Send, T: Send>(parts: &[P], work: impl Fn(P) -> T + Sync) -> Vec<T> {
     let Some((first, rest)) = parts.split_first() else { return Vec::new() };
     let work = &work;
@@ -71,111 +68,110 @@ pub fn map_in_threads<P: Copy + Send, T: Send>(parts: &[P], work: impl Fn(P) -> 
     })
 }
 
-/// How long the companion may take to end before it is nudged.
+/// The time that the companion gets to end before it is nudged.
 const NUDGE_AFTER: Duration = Duration::from_millis(20);
 
-/// A companion needs little room.
+/// The stack size of a thread, which needs little.
 const STACK: usize = 256 * 1024;
 
-/// What a companion does next: one step, and how long there is nothing to do then. `None`: it was the last.
-type Step = Box<dyn FnMut() -> Option<Duration> + Send>;
+/// One step of a companion. It returns the pause until the next step, or `None` after the last.
+type CompanionStep = Box<dyn FnMut() -> Option<Duration> + Send>;
 
-/// How far a companion is.
-enum Work {
-    /// It sleeps.
-    Later(Step),
-    /// It takes a step.
-    Now(ThreadId),
+/// The state of a companion.
+enum Companion {
+    Sleeping(CompanionStep),
+    /// It takes a step in this thread.
+    Working(ThreadId),
     Ended,
 }
 
-/// What the two threads share.
+/// The data that both threads use.
 struct Shared {
-    work: Mutex<Work>,
-    bell: Condvar,
+    companion: Mutex<Companion>,
+    changed: Condvar,
 }
 
-/// Runs `main`, and beside it, when that has taken `moment`, `step` in a thread of its own, again and again, each time after
-/// the pause that it returns, and until it returns none. When `main` has come to its end in the middle of a step, `hurry` is
-/// called, which is to end that soon. `Err`: there is no thread to be had, and nothing was done.
+/// Runs `main`. If `main` takes longer than `delay`, a second thread runs `step` repeatedly, each time after the pause
+/// that the step before returned, until a step returns `None`. If `main` ends during a step, this function calls
+/// `hurry`, which should make the step end soon. Returns an error, and runs nothing, if there can be no second thread.
 ///
-/// No step is taken after this has returned. Most often the companion sleeps then, and its thread is not waited for: that
-/// would take as long as the rest.
+/// No step runs after this function has returned. Usually the companion sleeps at that time; then this function does
+/// not wait for its thread, which would take as long as everything else together.
 pub fn with_companion<'w, W: FnMut() -> Option<Duration> + Send + 'w, T>(
-    moment: Duration,
+    delay: Duration,
     step: W,
     hurry: impl Fn(),
     main: impl FnOnce() -> T,
 ) -> io::Result<T> {
     let step: Box<dyn FnMut() -> Option<Duration> + Send + 'w> = Box::new(step);
-    // SAFETY: what it borrows lives until this function returns, and it is dropped before: `End` sees to that, also where
-    // `main` panics. The thread takes it out of `shared` under the mutex, or finds that it is not there any more.
-    let step: Step = unsafe { mem::transmute(step) };
-    let shared = Arc::new(Shared { work: Mutex::new(Work::Later(step)), bell: Condvar::new() });
+    // SAFETY: the data that it borrows lives until this function returns, and it is dropped before that:
+    // `EndsCompanion` does so, also if `main` panics. The thread takes the step out of `shared` under the mutex, or
+    // finds that it is gone.
+    let step: CompanionStep = unsafe { mem::transmute(step) };
+    let shared = Arc::new(Shared { companion: Mutex::new(Companion::Sleeping(step)), changed: Condvar::new() });
     let theirs = Arc::clone(&shared);
-    let begin = || thread::Builder::new().stack_size(STACK).spawn(move || accompany(&theirs, moment));
+    let begin = || thread::Builder::new().stack_size(STACK).spawn(move || run_companion(&theirs, delay));
     share_one_heap();
     with_signals_left_to_us(begin)?;
-    // Only now: if there is no thread, `main` has not run, and `hurry` would cut short what the caller does instead.
-    let end = End { shared: &shared, hurry };
+    // This must not exist before the thread does: without a thread `main` does not run, and `hurry` would interrupt the
+    // work that the caller does instead.
+    let end = EndsCompanion { shared: &shared, hurry };
     let done = main();
     drop(end);
     Ok(done)
 }
 
-fn accompany(shared: &Shared, moment: Duration) {
-    let mut pause = moment;
-    let mut work = held(&shared.work);
+fn run_companion(shared: &Shared, delay: Duration) {
+    let mut pause = delay;
+    let mut companion = lock_mutex(&shared.companion);
     loop {
-        let sleeps = |work: &mut Work| matches!(work, Work::Later(_));
-        (work, _) = shared.bell.wait_timeout_while(work, pause, sleeps).unwrap_or_else(PoisonError::into_inner);
-        let Work::Later(mut step) = mem::replace(&mut *work, Work::Now(ThreadId::current())) else {
-            *work = Work::Ended;
+        let sleeps = |companion: &mut Companion| matches!(companion, Companion::Sleeping(_));
+        (companion, _) =
+            shared.changed.wait_timeout_while(companion, pause, sleeps).unwrap_or_else(PoisonError::into_inner);
+        let working = Companion::Working(ThreadId::current());
+        let Companion::Sleeping(mut step) = mem::replace(&mut *companion, working) else {
+            *companion = Companion::Ended;
             return;
         };
-        drop(work);
+        drop(companion);
         let Some(next) = step() else {
-            // What it borrows may be gone as soon as that is known.
+            // The first thread may free the data that the step borrows as soon as it sees `Ended`.
             drop(step);
-            *held(&shared.work) = Work::Ended;
-            shared.bell.notify_all();
+            *lock_mutex(&shared.companion) = Companion::Ended;
+            shared.changed.notify_all();
             return;
         };
         pause = next;
-        work = held(&shared.work);
-        *work = Work::Later(step);
-        shared.bell.notify_all();
+        companion = lock_mutex(&shared.companion);
+        *companion = Companion::Sleeping(step);
+        shared.changed.notify_all();
     }
 }
 
-/// Brings the companion to its end.
-struct End<'s, S: Fn()> {
+/// Ends the companion when it is dropped.
+struct EndsCompanion<'s, S: Fn()> {
     shared: &'s Shared,
     hurry: S,
 }
 
-impl<S: Fn()> Drop for End<'_, S> {
+impl<S: Fn()> Drop for EndsCompanion<'_, S> {
     fn drop(&mut self) {
         (self.hurry)();
-        let mut work = held(&self.shared.work);
-        while let Work::Now(thread) = *work {
+        let mut companion = lock_mutex(&self.shared.companion);
+        while let Companion::Working(thread) = *companion {
             let (again, timeout) =
-                self.shared.bell.wait_timeout(work, NUDGE_AFTER).unwrap_or_else(PoisonError::into_inner);
-            work = again;
-            // It may be about to print to somebody who does not read.
-            if timeout.timed_out() && matches!(*work, Work::Now(_)) {
+                self.shared.changed.wait_timeout(companion, NUDGE_AFTER).unwrap_or_else(PoisonError::into_inner);
+            companion = again;
+            // It may be blocked in a write to a reader that does not read.
+            if timeout.timed_out() && matches!(*companion, Companion::Working(_)) {
                 thread.nudge();
             }
         }
-        let sleeps = matches!(mem::replace(&mut *work, Work::Ended), Work::Later(_));
-        drop(work);
+        let sleeps = matches!(mem::replace(&mut *companion, Companion::Ended), Companion::Sleeping(_));
+        drop(companion);
         if sleeps {
-            // It ends beside what we do next: the end of a process, or its becoming another, waits for all its threads.
-            self.shared.bell.notify_all();
+            // It ends while this process goes on: exit and execve(2) wait for all threads.
+            self.shared.changed.notify_all();
         }
     }
-}
-
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

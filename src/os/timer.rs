@@ -1,12 +1,14 @@
-//! The timer under which blocking calls wait.
+//! The timer that makes blocking calls return. All waits of the library run under an [`Alarm`].
 //!
-//! A program may have called alarm(2) before it became us (`perl -e 'alarm 10; exec @ARGV' aba-lock ...`). There is one such timer
-//! for a process, and execve(2) keeps it. So the first [`Alarm`] notes when the inherited timer ends. Each setting of the timer ends
-//! at that time at the latest, and the handler does then what the signal would have done: it ends this process. The last
-//! [`Alarm`] sets what is left of it for the command that this process becomes.
+//! A program may have called alarm(2) before it became this program (`perl -e 'alarm 10; exec @ARGV' aba-lock ...`). A
+//! process has one such timer, and execve(2) keeps it. So the first [`Alarm`] notes when the inherited timer expires.
+//! Each setting of the timer expires at that time at the latest, and then the handler does what the signal would have
+//! done: it ends this process. The last [`Alarm`] sets the remaining time for the command that this process becomes.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
+use super::signal_action::SignalAction;
+use super::signal_mask::SignalSet;
 use super::{passed_signal, signal, signal_counts};
 use std::mem;
 use std::ptr;
@@ -14,38 +16,39 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// How many [`Alarm`]s there are.
+/// The number of [`Alarm`]s.
 static ALARMS: AtomicUsize = AtomicUsize::new(0);
 
-/// How many handlers and threads are about to make it ring soon.
+/// The number of handlers and threads that are in [`Alarm::soon`].
 static RINGING: AtomicUsize = AtomicUsize::new(0);
 
-/// When the inherited timer ends, in microseconds of the monotonic clock; 0: there is none.
+/// The time at which the inherited timer expires, in microseconds of the monotonic clock; 0 if there is none.
 static INHERITED: AtomicU64 = AtomicU64::new(0);
 
-/// After how many microseconds the inherited timer ends again.
+/// The interval of the inherited timer, in microseconds.
 static INHERITED_INTERVAL: AtomicU64 = AtomicU64::new(0);
 
-/// Returns true if the inherited timer ends this process: its signal is neither ignored nor blocked.
+/// True if the inherited timer ends this process: its signal is neither ignored nor blocked.
 static INHERITED_ENDS_US: AtomicBool = AtomicBool::new(false);
 
-/// Makes blocking calls end now and then, with [`std::io::ErrorKind::Interrupted`]. Dropping it puts everything
-/// back as it was: handler, mask and timer, so that a command that we become finds its parent's.
+/// Makes blocking calls fail with [`std::io::ErrorKind::Interrupted`] at chosen times. Dropping it restores the
+/// handler, the mask and the timer before, so that a command that this process becomes finds those of its parent.
 #[derive(Debug)]
 #[must_use = "it stops when it is dropped"]
 pub struct Alarm {
-    old_action: libc::sigaction,
-    old_mask: libc::sigset_t,
+    old_action: SignalAction,
+    old_mask: SignalSet,
 }
 
-/// How soon it rings again.
+/// The interval between two rings.
 const AGAIN: Duration = Duration::from_millis(20);
 
 impl Alarm {
     /// Installs the handler; [`Alarm::after`] and [`Alarm::when_parent_ends`] make it ring.
     pub fn new() -> Self {
-        // The signal may land just before the call that it is to interrupt: it comes again until it is put off.
-        extern "C" fn again(_: libc::c_int) {
+        // The signal may come just before the call that it should interrupt. So it comes again until the caller sets
+        // the timer.
+        extern "C" fn handle(_: libc::c_int) {
             signal_counts::count_alarm();
             if INHERITED_ENDS_US.load(Ordering::SeqCst) && left_of_inherited() == Some(Duration::ZERO) {
                 INHERITED.store(0, Ordering::SeqCst);
@@ -58,41 +61,29 @@ impl Alarm {
         if ALARMS.load(Ordering::SeqCst) == 0 {
             note_inherited();
         }
-        // SAFETY: all bytes zero are valid for these types, and they are ours to be written to.
-        let (mut action, mut alarm): (Self, libc::sigaction) = unsafe { mem::zeroed() };
-        alarm.sa_sigaction = again as extern "C" fn(libc::c_int) as libc::sighandler_t;
-        // Without SA_RESTART: the call that waits is to end.
-        alarm.sa_flags = 0;
-        // SAFETY: the pointers live until each call returns; the handler makes one system call, which is safe in a signal.
-        unsafe {
-            let mut set: libc::sigset_t = mem::zeroed();
-            libc::sigemptyset(&raw mut set);
-            libc::sigaddset(&raw mut set, libc::SIGALRM);
-            libc::sigaction(libc::SIGALRM, &raw const alarm, &raw mut action.old_action);
-            // A parent may have blocked it, and masks are inherited.
-            libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, &raw mut action.old_mask);
-        }
-        // SAFETY: it was filled by the call above.
-        let is_blocked = unsafe { libc::sigismember(&raw const action.old_mask, libc::SIGALRM) } == 1;
+        // SAFETY: the handler uses atomics, and makes system calls that signal-safety(7) allows.
+        let old_action = unsafe { SignalAction::handle(handle) }.replace(libc::SIGALRM);
+        // A parent may have blocked the signal, and masks are inherited.
+        let old_mask = SignalSet::new(&[libc::SIGALRM]).unblock();
         if ALARMS.fetch_add(1, Ordering::SeqCst) == 0 {
-            let ends_us = action.old_action.sa_sigaction == libc::SIG_DFL && !is_blocked;
+            let ends_us = old_action.is_standard() && !old_mask.contains(libc::SIGALRM);
             INHERITED_ENDS_US.store(ends_us, Ordering::SeqCst);
         }
-        action
+        Self { old_action, old_mask }
     }
 
-    /// Rings once `span` has passed, and then again and again. `None`: not before something else makes it ring.
+    /// Rings once `span` has passed, and then again and again. With `None` it rings only for another reason.
     pub fn after(&self, span: Option<Duration>) {
-        // A value of zero would switch it off.
+        // A value of zero would switch the timer off.
         Self::set(span.map_or(Duration::ZERO, |span| span.max(Duration::from_micros(1))), AGAIN);
-        // One that came just before is not to be put off.
+        // A signal that came just before must still interrupt the next call.
         if signal_counts::was_interrupted() || signal_counts::bell_rang() {
             Self::soon();
         }
     }
 
-    /// Rings in a moment, and then again and again; not where there is none any more. For signal handlers and other threads:
-    /// it makes one system call.
+    /// Rings after 20 ms, and then again and again, if an [`Alarm`] exists. For signal handlers and other threads: it
+    /// makes one system call.
     pub fn soon() {
         RINGING.fetch_add(1, Ordering::SeqCst);
         if ALARMS.load(Ordering::SeqCst) > 0 {
@@ -101,8 +92,9 @@ impl Alarm {
         RINGING.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Rings when the parent has ended (Linux), so that we do not wait for a script that is gone. May ring
-    /// when only a thread of it has: the caller compares [`parent_id`](super::this_process::parent_id).
+    /// Rings when the parent has ended (Linux), so that this process does not wait for a script that is gone. It may
+    /// also ring when only a thread of the parent has ended: the caller compares
+    /// [`parent_id`](super::this_process::parent_id).
     pub fn when_parent_ends(&self) {
         #[cfg(target_os = "linux")]
         // SAFETY: it takes a number.
@@ -111,12 +103,12 @@ impl Alarm {
         }
     }
 
-    /// Ends it in a process that ends soon, and becomes no other: nothing needs to be put back, as somebody waits for that end.
-    /// The signal does nothing any more.
+    /// Stops the timer in a process that ends soon and becomes no other. It restores nothing, which saves time for the
+    /// process that waits for that end. The signal does nothing any more.
     pub fn leave(self) {
         ALARMS.fetch_sub(1, Ordering::SeqCst);
         Self::set(Duration::ZERO, Duration::ZERO);
-        // What is still to be said would be cut short.
+        // The signal would interrupt the last output.
         #[cfg(target_os = "linux")]
         // SAFETY: it takes numbers.
         unsafe {
@@ -143,15 +135,16 @@ impl Default for Alarm {
 }
 
 impl Drop for Alarm {
+    /// Stops the timer before the handler goes, because otherwise it would ring in the command that this process
+    /// becomes:
+    ///
+    /// 1. The signal is ignored. One that is pending is discarded.
+    /// 2. [`ALARMS`] goes down. A handler or a thread in [`Alarm::soon`] sees that no alarm is left, or has passed that
+    ///    test.
+    /// 3. This thread waits until [`RINGING`] is 0, so that none of them sets the timer any more.
+    /// 4. The timer is stopped or set to the rest of the inherited one, and handler and mask are restored.
     fn drop(&mut self) {
-        // It would go on ringing in the command that we become. One that came just now is forgotten with its handler; and a
-        // handler that runs by now, or a thread, either sees that there is none any more, or is waited for.
-        // SAFETY: all bytes zero are a valid `sigaction`, and it lives until the call returns.
-        unsafe {
-            let mut ignore: libc::sigaction = mem::zeroed();
-            ignore.sa_sigaction = libc::SIG_IGN;
-            libc::sigaction(libc::SIGALRM, &raw const ignore, ptr::null_mut());
-        }
+        SignalAction::ignore().install(libc::SIGALRM);
         let is_last = ALARMS.fetch_sub(1, Ordering::SeqCst) == 1;
         while RINGING.load(Ordering::SeqCst) > 0 {
             thread::yield_now();
@@ -159,16 +152,17 @@ impl Drop for Alarm {
         let left = left_of_inherited().filter(|_| is_last);
         let interval = left.map_or(0, |_| INHERITED_INTERVAL.load(Ordering::SeqCst));
         set_timer(left.unwrap_or_default(), Duration::from_micros(interval));
-        // SAFETY: both were filled by the calls in `new`.
+        #[cfg(target_os = "linux")]
+        // SAFETY: it takes numbers.
         unsafe {
-            #[cfg(target_os = "linux")]
             libc::prctl(libc::PR_SET_PDEATHSIG, 0);
-            libc::sigaction(libc::SIGALRM, &raw const self.old_action, ptr::null_mut());
-            libc::sigprocmask(libc::SIG_SETMASK, &raw const self.old_mask, ptr::null_mut());
-            // The inherited timer may have ended while the signal was ignored.
-            if is_last && left_of_inherited() == Some(Duration::ZERO) {
-                libc::raise(libc::SIGALRM);
-            }
+        }
+        self.old_action.install(libc::SIGALRM);
+        self.old_mask.restore();
+        // The inherited timer may have expired while the signal was ignored.
+        if is_last && left_of_inherited() == Some(Duration::ZERO) {
+            // SAFETY: it takes a number.
+            unsafe { libc::raise(libc::SIGALRM) };
         }
         if is_last {
             INHERITED.store(0, Ordering::SeqCst);
@@ -186,7 +180,7 @@ fn set_timer(first: Duration, again: Duration) {
     unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) };
 }
 
-/// Notes the timer that runs before there is an [`Alarm`].
+/// Notes the timer that ran before the first [`Alarm`].
 fn note_inherited() {
     // SAFETY: all bytes zero are a valid `itimerval`, and it lives until the call returns.
     let timer = unsafe {
@@ -203,13 +197,13 @@ fn note_inherited() {
     INHERITED_INTERVAL.store(micros(timer.it_interval), Ordering::SeqCst);
 }
 
-/// How long the inherited timer still runs, if there is one. For signal handlers, too.
+/// The remaining time of the inherited timer, if there is one. Signal handlers call it, too.
 fn left_of_inherited() -> Option<Duration> {
     let end = Some(INHERITED.load(Ordering::SeqCst)).filter(|end| *end > 0)?;
     Some(Duration::from_micros(end.saturating_sub(now())))
 }
 
-/// Microseconds of the monotonic clock, by which the timer goes.
+/// The time of the monotonic clock, which the timer follows, in microseconds.
 fn now() -> u64 {
     // SAFETY: all bytes zero are a valid `timespec`, and it lives until the call returns.
     let time = unsafe {

@@ -14,12 +14,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Tells when something in a directory was written to, made, renamed, removed or closed.
 #[derive(Debug)]
-pub struct Watch {
+pub struct DirectoryWatch {
     events: Option<File>,
 }
 
-impl Watch {
-    /// Begins to watch. What changes from now on ends the next [`Watch::wait`], also if that is called later.
+impl DirectoryWatch {
+    /// Begins to watch. What changes from now on ends the next [`DirectoryWatch::wait`], also if that is called later.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
         Self { events: watch(directory, CHANGES).ok() }
@@ -55,7 +55,7 @@ impl Watch {
     }
 }
 
-/// The changes that end the wait of a [`Watch`].
+/// The changes that end the wait of a [`DirectoryWatch`].
 #[cfg(target_os = "linux")]
 const CHANGES: u32 = libc::IN_MODIFY
     | libc::IN_CLOSE_WRITE
@@ -70,8 +70,8 @@ const CHANGES: u32 = 0;
 /// How often to look where the system does not signal changes. The release of a lock ends the wait without it.
 const LOOK_AGAIN_WITHOUT_BELL: Duration = Duration::from_millis(250);
 
-/// Makes an [`Alarm`] ring when a file in a directory is made, renamed or removed: so a call that blocks, such as flock(2),
-/// ends then, too. There is one bell at a time.
+/// Makes an [`Alarm`] ring when a file in a directory is made, renamed or removed: so a call that blocks, such as
+/// flock(2), ends then, too. There is one bell at a time.
 ///
 /// This is `F_NOTIFY` of fcntl(2), which was made for signals. To close an inotify descriptor takes the kernel some
 /// milliseconds, which would be added to each wait.
@@ -82,7 +82,8 @@ const LOOK_AGAIN_WITHOUT_BELL: Duration = Duration::from_millis(250);
 /// 2. [`Bell::silence`] notes the count.
 /// 3. The waiter looks at the directory.
 /// 4. [`Alarm::after`] sets the timer, and compares the count: after a change since step 2, it rings at once.
-/// 5. The waiter blocks. A signal since step 4 has made the timer ring again and again, until a blocking call ends by it.
+/// 5. The waiter blocks. A signal since step 4 has made the timer ring again and again, until a blocking call ends by
+///    it.
 #[derive(Debug)]
 #[must_use = "it is silent when it is dropped"]
 pub struct Bell<'a> {
@@ -97,7 +98,8 @@ impl<'a> Bell<'a> {
         Self { directory: ringing(directory).ok(), _alarm: alarm }
     }
 
-    /// Forgets the changes so far: the caller looks now. Returns how soon to look again where the system reports no changes.
+    /// Forgets the changes so far: the caller looks now. Returns how soon to look again where the system reports no
+    /// changes.
     pub fn silence(&mut self) -> Option<Duration> {
         signal_counts::note_look();
         if self.directory.is_some() { None } else { Some(LOOK_AGAIN_WITHOUT_BELL) }
@@ -133,7 +135,7 @@ fn ringing(_: &Path) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Whether a directory can be watched; if not, why: [`Watch::wait`] looks again and again then.
+/// Whether a directory can be watched; if not, why: [`DirectoryWatch::wait`] looks again and again then.
 pub fn can_watch(directory: &Path) -> io::Result<()> {
     watch(directory, CHANGES).map(drop)
 }

@@ -72,7 +72,7 @@ impl Task<'_> {
         interrupts: &os::Interrupts,
     ) -> FollowEnd {
         let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let mut changes = os::Watch::new(self.directory());
+        let mut changes = os::DirectoryWatch::new(self.directory());
         let mut readers = LogReader::for_logs(logs);
         // A blocking write to a reader that does not read must end at the deadline, too.
         interrupts.or_after(left());

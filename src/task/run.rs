@@ -101,7 +101,7 @@ impl TaskGuard<'_> {
         let token = record::next_token(record::read(&self.lock).token());
         let variables = [(TASK, build_run_mark(task, token))];
         let failed = |source| TaskError::Supervisor { id: task.id.to_string(), source: Some(source) };
-        let command = os::Command::new(&saved.words, &variables).map_err(failed)?.without(&[FDS, TOKEN]);
+        let command = os::PreparedCommand::new(&saved.words, &variables).map_err(failed)?.without(&[FDS, TOKEN]);
         let (mut here, there) = UnixStream::pair().map_err(failed)?;
         let supervisor = Supervisor { task, lock: &self.lock, token, saved, save, purpose, command, starter: &there };
         // Without the mark in TASK, the supervisor does not belong to the run of which the caller may be a part.

@@ -80,7 +80,7 @@ pub(super) struct Supervisor<'s> {
     /// True if the command is new, so that its readable form must be written.
     pub(super) save: bool,
     pub(super) purpose: RunPurpose,
-    pub(super) command: os::Command,
+    pub(super) command: os::PreparedCommand,
     pub(super) starter: &'s UnixStream,
 }
 

@@ -137,7 +137,7 @@ fn hand_over(args: &HoldArgs, locks: &[LocalLock], tokens: &str) -> Result<i32, 
         variables.push((FDS, others.map(|fd| fd.to_string()).collect::<Vec<_>>().join(" ")));
     }
     let failed = |error: io::Error| not_run(&args.command[0].to_string_lossy(), &error);
-    let command = aba_lock::os::Command::new(&args.command, &variables).map_err(failed)?;
+    let command = aba_lock::os::PreparedCommand::new(&args.command, &variables).map_err(failed)?;
     let pid_file = args.pid_file.as_deref();
     let mut signal = None;
     // To remove the pid file at the end of the command, this process must wait for the end.

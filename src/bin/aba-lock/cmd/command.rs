@@ -24,7 +24,7 @@ pub(super) fn run_with_locks<'a>(
     let keeps_back = no_inherit || inherit::closes_descriptors(&words[0]);
     let fds = if keeps_back { inherit::withhold_locks(guards) } else { inherit::hand_down_locks(guards)? };
     let variables: Vec<_> = [(FDS, fds)].into_iter().chain(variables).collect();
-    let command = os::Command::new(words, &variables).map_err(failed)?;
+    let command = os::PreparedCommand::new(words, &variables).map_err(failed)?;
     if !keeps_back && pid_file.is_none() {
         return Err(failed(command.exec()).into());
     }

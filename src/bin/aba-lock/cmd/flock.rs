@@ -103,7 +103,7 @@ fn run_command(call: FlockCall, lockable: &Lockable) -> Result<i32, Error> {
     if let Err(error) = lockable.set_inheritable(!call.options.close) {
         return Ok(report_error(&error.into()));
     }
-    let command = match os::Command::new(&words, &[]) {
+    let command = match os::PreparedCommand::new(&words, &[]) {
         Ok(command) => command,
         Err(error) => return not_run(&error),
     };

@@ -1,0 +1,247 @@
+//! Commands that run as children of this process: starting them, passing signals on, and waiting for them.
+//!
+//! [`PreparedCommand::spawn`] is the fast way. [`PreparedCommand::fork`] makes a child that becomes the command later,
+//! when the caller has written down its number; [`PreparedCommand::fork_session`] gives it a session of its own.
+
+#![expect(unsafe_code, reason = "calls into libc, each with its reason")]
+
+use super::child_signals::{ChildSignals, ProcessGroup};
+use super::command::PreparedCommand;
+use super::signal::signal_group;
+use super::signal_action::without_signal;
+use super::this_process::parent_id;
+use super::wait::reap;
+use std::io::{self, Read};
+use std::ptr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+impl PreparedCommand {
+    /// Starts the command as a child, or returns why it cannot be started. With `tied` the command is killed if this
+    /// process is, as with [`PreparedCommand::fork`].
+    ///
+    /// This is faster than fork(2): the kernel copies no memory, since the child runs in our memory until it has become
+    /// the command, while this process is suspended. (`posix_spawn(3)` works like that, too, but first makes a system
+    /// call for each of 64 signals.)
+    #[cfg(target_os = "linux")]
+    pub fn spawn(&self, tied: bool) -> io::Result<Child> {
+        self.set_environment();
+        let words = self.pointers();
+        // execvp(3) needs room for a path, and for a copy of the words if the command is a script without `#!`.
+        let mut stack: Vec<u128> = Vec::with_capacity(4096 + words.len());
+        let signals = ChildSignals::block(ProcessGroup::Ours);
+        let mask = signals.old_mask.0;
+        let mut plan = ChildPlan { words: &words, mask, tied, parent: std::process::id(), error: 0 };
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        // SAFETY: there is one thread. The stack is the child's alone, and its upper end is aligned and not part of it.
+        // The stack and the plan live until the child has become the command or has ended, which is when this call
+        // returns.
+        let pid = unsafe {
+            let top = stack.as_mut_ptr().add(stack.capacity());
+            libc::clone(become_planned, top.cast(), flags, (&raw mut plan).cast())
+        };
+        if pid < 0 {
+            let error = io::Error::last_os_error();
+            signals.restore();
+            return Err(error);
+        }
+        let mut child = Child { pid, group: ProcessGroup::Ours, go: None, failure: None, signals, reaped: false };
+        match plan.error {
+            0 => Ok(child),
+            error => {
+                child.reaped = reap(pid, 0).is_some();
+                Err(io::Error::from_raw_os_error(error))
+            }
+        }
+    }
+
+    /// Starts the command as a child; other systems do it with fork(2).
+    #[cfg(not(target_os = "linux"))]
+    pub fn spawn(&self, _tied: bool) -> io::Result<Child> {
+        let mut child = self.fork()?;
+        child.start().map(|()| child)
+    }
+
+    /// Creates a child that becomes the command when [`Child::go`] is called.
+    ///
+    /// If this process is killed, the parent-death signal kills the child (Linux): the lock is free then, and otherwise
+    /// a second copy of the command could start while this one runs. A command that runs as another user (setuid) does
+    /// not get the signal.
+    pub fn fork(&self) -> io::Result<Child> {
+        self.fork_into(ProcessGroup::Ours)
+    }
+
+    /// Like [`PreparedCommand::fork`], for a command that leads a session and a process group of its own: signals go to
+    /// the whole group, and SIGUSR1 ends it with SIGKILL.
+    pub fn fork_session(&self) -> io::Result<Child> {
+        self.fork_into(ProcessGroup::Own)
+    }
+
+    fn fork_into(&self, group: ProcessGroup) -> io::Result<Child> {
+        let (mut may_go, go) = io::pipe()?;
+        let (failure, failed) = io::pipe()?;
+        let signals = ChildSignals::block(group);
+        let parent = std::process::id();
+        // SAFETY: there is one thread, so the child may go on as we would.
+        let pid = unsafe { libc::fork() };
+        if pid < 0 {
+            let error = io::Error::last_os_error();
+            signals.restore();
+            return Err(error);
+        }
+        if pid > 0 {
+            return Ok(Child { pid, group, go: Some(go), failure: Some(failure), signals, reaped: false });
+        }
+        drop((go, failure));
+        signals.restore();
+        if group == ProcessGroup::Own {
+            // SAFETY: it only affects this process, which leads no group yet.
+            unsafe { libc::setsid() };
+        }
+        kill_with_parent();
+        // The parent may have been killed before the parent-death signal was set, even after it told us to go. Then it
+        // is not our parent any more.
+        if may_go.read_exact(&mut [0]).is_ok() && parent_id() == parent {
+            let number = self.exec().raw_os_error().unwrap_or(libc::EINVAL).to_ne_bytes();
+            let _ = io::Write::write_all(&mut &failed, &number);
+        }
+        // SAFETY: it does not return; the code of the parent must not run twice.
+        unsafe { libc::_exit(127) }
+    }
+}
+
+/// Asks the kernel to kill this process when its parent ends (Linux).
+fn kill_with_parent() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: it takes numbers.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+    }
+}
+
+/// The input and output of a child that runs in our memory.
+#[cfg(target_os = "linux")]
+struct ChildPlan<'a> {
+    words: &'a [*const libc::c_char],
+    mask: libc::sigset_t,
+    tied: bool,
+    parent: u32,
+    /// The error of execvp(3); 0 if it succeeded.
+    error: libc::c_int,
+}
+
+/// Runs in the child. It calls only functions that signal-safety(7) allows, because it must not change our memory.
+#[cfg(target_os = "linux")]
+extern "C" fn become_planned(plan: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: it is the plan that was passed to clone(2), and the parent is suspended; the words are texts that end in
+    // NUL, in a list that ends in a null pointer.
+    unsafe {
+        let plan = &mut *plan.cast::<ChildPlan>();
+        if plan.tied {
+            kill_with_parent();
+            if parent_id() != plan.parent {
+                return 127;
+            }
+        }
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const plan.mask, ptr::null_mut());
+        libc::execvp(plan.words[0], plan.words.as_ptr());
+        plan.error = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL);
+    }
+    127
+}
+
+/// A child that is a command, or becomes one. If it is dropped before it has become the command, the child ends.
+#[derive(Debug)]
+#[must_use = "the child ends when it is dropped"]
+pub struct Child {
+    pid: libc::pid_t,
+    group: ProcessGroup,
+    go: Option<io::PipeWriter>,
+    failure: Option<io::PipeReader>,
+    signals: ChildSignals,
+    reaped: bool,
+}
+
+impl Child {
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid.cast_unsigned()
+    }
+
+    /// Lets it become the command and waits for it, passing INT, TERM, HUP, QUIT, USR1 and USR2 on. Returns its exit
+    /// status, 128 + n if signal n ended it.
+    pub fn run(&mut self) -> io::Result<i32> {
+        self.start()?;
+        Ok(self.wait())
+    }
+
+    /// Lets it become the command.
+    pub fn go(&mut self) -> io::Result<()> {
+        let Some(mut go) = self.go.take() else { return Ok(()) };
+        match without_signal(libc::SIGPIPE, || io::Write::write_all(&mut go, &[1])) {
+            // It was killed; its status says by which signal.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written,
+        }
+    }
+
+    /// Lets it become the command and waits until it has. Returns why it could not.
+    pub fn start(&mut self) -> io::Result<()> {
+        self.go()?;
+        // The kernel closes the other end when the command has started.
+        let mut number = [0; 4];
+        if self.failure.as_mut().is_some_and(|failure| failure.read_exact(&mut number).is_ok()) {
+            return Err(io::Error::from_raw_os_error(i32::from_ne_bytes(number)));
+        }
+        Ok(())
+    }
+
+    /// Waits until it ends, like [`Child::run`]. The number of a child with a session of its own is not reused until
+    /// the value is dropped.
+    pub fn wait(&mut self) -> i32 {
+        loop {
+            if let Some(status) = self.signals.wait_and_pass_on(self.pid, self.group) {
+                self.reaped = self.group == ProcessGroup::Ours;
+                return status;
+            }
+        }
+    }
+
+    /// Returns the signal that came to us and that also ended the command, which had this status. This process must die
+    /// of it, too: after an exit status, a shell would assume that the Ctrl-C was handled, and go on with its script.
+    #[must_use]
+    pub fn died_with_us(&self, status: i32) -> Option<i32> {
+        self.signals.last().filter(|signal| status == 128 + *signal)
+    }
+
+    /// Ends the group of a command that led a session and has ended, without the help of `/proc`. Returns true if no
+    /// descendant of this process runs any more: a process that adopts orphans becomes the parent of each of them.
+    pub fn end_group(&mut self, grace: Duration) -> bool {
+        signal_group(self.pid, libc::SIGTERM);
+        thread::sleep(grace);
+        signal_group(self.pid, libc::SIGKILL);
+        self.reaped = reap(self.pid, 0).is_some();
+        let begin = Instant::now();
+        while begin.elapsed() < grace {
+            // SAFETY: it takes numbers; no status is asked for.
+            match unsafe { libc::waitpid(-1, ptr::null_mut(), libc::WNOHANG) } {
+                0 => thread::sleep(Duration::from_millis(5)),
+                -1 => return io::Error::last_os_error().raw_os_error() == Some(libc::ECHILD),
+                _ => {}
+            }
+        }
+        false
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // A child that has not become the command ends when the pipe is closed.
+        self.go = None;
+        if !self.reaped {
+            reap(self.pid, 0);
+        }
+        self.signals.restore();
+    }
+}

@@ -139,9 +139,9 @@ impl Drop for Alarm {
     /// becomes:
     ///
     /// 1. The signal is ignored. One that is pending is discarded.
-    /// 2. [`ALARMS`] goes down. A handler or a thread in [`Alarm::soon`] sees that no alarm is left, or has passed that
+    /// 2. `ALARMS` goes down. A handler or a thread in [`Alarm::soon`] sees that no alarm is left, or has passed that
     ///    test.
-    /// 3. This thread waits until [`RINGING`] is 0, so that none of them sets the timer any more.
+    /// 3. This thread waits until `RINGING` is 0, so that none of them sets the timer any more.
     /// 4. The timer is stopped or set to the rest of the inherited one, and handler and mask are restored.
     fn drop(&mut self) {
         SignalAction::ignore().install(libc::SIGALRM);

@@ -31,7 +31,7 @@ pub(crate) struct CleanArgs {
     #[arg(long, conflicts_with = "names")]
     pub(crate) tasks: bool,
 
-    /// Remove only files and tasks that were last used before TIME: 30, 30s, 10m, 2h, 7d, 2w
+    /// Remove only files and tasks that were last used more than TIME ago: 30, 30s, 10m, 2h, 7d, 2w
     ///
     /// The age of a lock file counts from the last time that the lock was acquired, the age of a task from its end.
     #[arg(long, value_name = "TIME", value_parser = parse_span)]

@@ -175,11 +175,13 @@ pub(crate) struct LockArgs {
 /// With --fd, the lock is released at once for every copy of the descriptor, including those that children inherited. With only
 /// a name, nothing is released, because the lock belongs to other processes: they are printed.
 ///
-/// With --kill, the processes that hold the lock, and the processes that they start in the mean time, are ended. Waiters are
-/// not. Before each signal, aba-lock checks by pid, start time and pid namespace that the process is still the same one, and
+/// With --kill, the processes that hold the lock, and those that they start before they end, are ended. Waiters are not.
+/// Before each signal, aba-lock checks by pid, start time and pid namespace that the process is still the same one, and
 /// that it holds the lock. If that cannot be checked, the call is refused with status 75. This concerns processes of another
 /// user, on another host or in another pid namespace, and the calling script itself.
 #[derive(Debug, Default, Args)]
+#[command(override_usage = "aba-lock unlock --fd N [--server URL] [NAME]\n       \
+                            aba-lock unlock NAME [--kill[=SIGNAL] [--grace SECONDS]]")]
 #[command(group = ArgGroup::new("what").args(["name", "fd"]).required(true).multiple(true))]
 pub(crate) struct UnlockArgs {
     /// The name of the lock

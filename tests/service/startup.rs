@@ -51,11 +51,11 @@ fn the_reason_why_the_service_cannot_start_is_reported() {
         (&["--token-file", tokens][..], 125, "lock:everything is neither lock:read nor lock:write"),
         (&["--token-file", "/nonexistent"], 125, "could not use token file /nonexistent"),
         (&["--store", &format!("sqlite:{nonsense}")], 125, "could not open store"),
-        (&["--store", "postgres:x"], 2, "--store postgres:x is no store"),
+        (&["--store", "postgres:x"], 2, "--store postgres:x is not a valid store"),
         (&["--store", "sqlite:"], 2, "--store sqlite: is not a valid store"),
         (&["--tls-cert", nonsense, "--tls-key", nonsense], 125, "could not use"),
         (&["--tls-cert", nonsense], 2, "--tls-key"),
-        (&["--store", "etcd://"], 2, "--store etcd:// is no store: it names no endpoint"),
+        (&["--store", "etcd://"], 2, "--store etcd:// is not a valid store: it names no endpoint"),
         (&["--store", "etcd://127.0.0.1:1"], 125, "could not open store etcd://127.0.0.1:1"),
         (&["--listen", "nowhere"], 2, "--listen nowhere is not a valid address"),
     ] {

@@ -70,17 +70,17 @@ pub(crate) const EXAMPLES: &[(&str, &str)] = &[
     ("aba-lock lease list --json | jq -r '.[].name'", "print the names of all leases that are held"),
 ];
 
-/// Formats a table for the help.
-fn format_table(title: &str, rows: &[(&str, &str)]) -> String {
-    let width = rows.iter().map(|(left, _)| left.len()).max().unwrap_or(0) + 2;
-    rows.iter().fold(format!("{title}:\n"), |text, (left, right)| format!("{text}  {left:width$}{right}\n"))
+/// Formats rows for the help, each with the text below its term.
+fn format_rows(title: &str, rows: &[(&str, &str)]) -> String {
+    rows.iter().fold(format!("{title}:\n"), |text, (term, meaning)| format!("{text}  {term}\n      {meaning}\n"))
 }
 
 fn format_after_help() -> String {
-    let examples = EXAMPLES
+    let width = LEASE_STATUS.iter().map(|(status, _)| status.len()).max().unwrap_or(0) + 2;
+    let statuses = LEASE_STATUS
         .iter()
-        .fold("Examples:\n".to_owned(), |text, (typed, does)| format!("{text}  {typed}\n      {does}\n"));
-    format!("{}\n{}\n{examples}", format_table("Exit status", &LEASE_STATUS), format_table("Environment", ENVIRONMENT))
+        .fold("Exit status:\n".to_owned(), |text, (status, meaning)| format!("{text}  {status:width$}{meaning}\n"));
+    format!("{statuses}\n{}\n{}", format_rows("Environment", ENVIRONMENT), format_rows("Examples", EXAMPLES))
 }
 
 /// Holds leases at a lock service or an etcd cluster, and binds them to the lifetime of local scripts

@@ -17,9 +17,7 @@ const RIGHT_PHRASES: &[(&str, &str, &str)] = &[];
 /// Parts of the source that do not keep a rule yet: the rule, and a program or the start of a path.
 const UNFINISHED: &[(Rule, &str)] = &[
     (Rule::Cycle, "library"),
-    (Rule::TypeName, "library"),
     (Rule::Word, "library"),
-    (Rule::Length, "library"),
     (Rule::Phrase, "library"),
     // Doc comments that are help texts.
     (Rule::Phrase, "benches/args.rs"),

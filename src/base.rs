@@ -1,5 +1,9 @@
-//! Plain data and text that all layers above use: names, targets, time spans, text of messages, and the environment.
+//! Plain data and text for all layers above: names, targets, time spans, texts of messages, and the environment.
+//!
+//! The layers, the lowest first: [`text`], [`duration`] and [`error`]; [`names`], [`target`] and [`environment`];
+//! [`programs`]; [`command_error`].
 
+pub mod command_error;
 pub mod duration;
 pub mod environment;
 pub mod error;

@@ -1,9 +1,10 @@
 //! All errors of the library, for the programs: one variant for each layer.
 //!
-//! `Display` is the sentence without prefix and full stop. [`Error::hint`] is the remedy, where one is known. No hint advises to
-//! remove a lock file: that would let two processes hold one lock.
+//! `Display` writes the message without a prefix and without a full stop. [`Error::hint`] returns the remedy, if one is
+//! known. No hint advises to remove a lock file, because then two processes could hold one lock.
 
-use crate::base::error::{CommandError, ContextError, ErrorClass};
+use crate::base::command_error::CommandError;
+use crate::base::error::{ContextError, ErrorClass};
 use crate::base::text::format_io_error;
 use crate::file::error::FileError;
 use crate::lock::error::LockError;
@@ -15,7 +16,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// An error of the library. An error that a layer passes on from a layer below is in the variant of the layer that raised it.
+/// An error of the library. An error that a layer passes on from a layer below is in the variant of the layer that
+/// raised it.
 #[derive(Debug)]
 pub enum Error {
     /// A name, a variable or a directory of the caller cannot be used.
@@ -33,17 +35,9 @@ pub enum Error {
     /// A number was not reserved.
     Number(NumberError),
     /// There is no terminal to draw on.
-    Terminal {
-        /// The system's reason.
-        source: io::Error,
-    },
+    Terminal { source: io::Error },
     /// A file could not be written.
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
+    Write { path: PathBuf, source: io::Error },
 }
 
 impl Error {

@@ -1,4 +1,5 @@
-//! The state root: the paths of lock files, registries and task directories, and the names that exist.
+//! The state root: the directory that holds the lock files, registries and tasks of a user. This module turns names
+//! into paths, creates the directories, and lists the names that exist. It never opens a lock file.
 
 pub mod error;
 
@@ -16,15 +17,15 @@ use std::path::{Path, PathBuf};
 /// The name of the directory of locks in a home directory.
 const IN_HOME: &str = ".aba";
 
-/// The directory in which the locks of a user are.
+/// The directory of the locks of a user.
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
 }
 
 impl Store {
-    /// The store that the environment leads to. [`StoreError::NoStateRoot`] when it leads to none, and
-    /// [`ContextError::Variable`] when it is not an absolute path.
+    /// The store that the environment names. Fails with [`StoreError::NoStateRoot`] if it names none, and with
+    /// [`ContextError::Variable`] if the path is not absolute.
     pub fn from_env() -> Result<Self, StoreError> {
         let (name, directory) = match value("ABA_LOCK_DIR") {
             Some(directory) => ("ABA_LOCK_DIR", PathBuf::from(directory)),
@@ -34,46 +35,45 @@ impl Store {
         Ok(Self { root: if name == "HOME" { directory.join(IN_HOME) } else { directory } })
     }
 
-    /// The directory.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The lock file of `name`, whether it is there or not.
+    /// The path of the lock file of `name`, which need not exist.
     #[must_use]
     pub fn lock_path(&self, name: &LockName) -> PathBuf {
         self.root.join(format!("aba-{name}.lock"))
     }
 
-    /// The lock of that name.
+    /// The lock of `name`.
     #[must_use]
     pub fn target(&self, name: &LockName) -> Target {
         Target { path: self.lock_path(name), label: name.to_string(), kind: Kind::Named, link: None }
     }
 
-    /// The directory of the registries of numbers, whether it is there or not.
+    /// The path of the directory of registries of numbers, which need not exist.
     #[must_use]
     pub fn reservations(&self) -> PathBuf {
         self.root.join("reserve")
     }
 
-    /// Makes the directory, for its user alone. Fine when it is there.
+    /// Creates the directory, private to its user, unless it exists.
     ///
-    /// The directories above one that the user has named (`ABA_LOCK_DIR`) are made, too. A home directory is not: root could
-    /// make one for a service user that must not have any, and nothing else would ever look there.
+    /// It also creates the parents of a directory that the user has named (`ABA_LOCK_DIR`), but not a home directory:
+    /// root could create one for a service user that must not have any, and no other program would use it.
     pub fn make(&self) -> Result<(), StoreError> {
         os::as_owner(&self.root, || make_directory(&self.root, 0o700, self.home().is_none()))
             .map_err(|source| StoreError::StateRoot { path: self.root.clone(), source })
     }
 
-    /// The directory that has the root as its `.aba`: a home directory. The shell library passes the root on in `ABA_LOCK_DIR`,
-    /// also if the script has not exported its `HOME`.
+    /// The home directory whose `.aba` is the root. The shell library passes such a root on in `ABA_LOCK_DIR`, also if
+    /// the script has not exported `HOME`.
     fn home(&self) -> Option<&Path> {
         self.root.parent().filter(|_| self.root.ends_with(IN_HOME))
     }
 
-    /// The home directory in which the root would be, if that does not exist.
+    /// The home directory of the root, if it does not exist.
     #[must_use]
     pub fn missing_home(&self) -> Option<&Path> {
         let home = self.home()?;
@@ -81,7 +81,7 @@ impl Store {
         is_missing.then_some(home)
     }
 
-    /// Why the root cannot be a directory, as a clause that names the place.
+    /// The reason why the root cannot be a directory, as a clause that names the path.
     fn problem(&self) -> Option<String> {
         match self.missing_home() {
             Some(home) => Some(format!("the home directory {} does not exist", home.display())),
@@ -89,18 +89,18 @@ impl Store {
         }
     }
 
-    /// Whether its directory can be read, or is not there. If not, that there seem to be no locks means nothing.
+    /// Returns an error if the directory exists and cannot be read. Then an empty list of names means nothing.
     pub fn can_be_listed(&self) -> Result<(), StoreError> {
         self.try_names().map(drop)
     }
 
-    /// The names that have a lock file, in order. Empty when there is no directory, or none to read.
+    /// The names that have a lock file, sorted. Empty if the directory does not exist or cannot be read.
     #[must_use]
     pub fn names(&self) -> Vec<LockName> {
         self.try_names().unwrap_or_default()
     }
 
-    /// The same, with the reason where the directory cannot be read.
+    /// The names that have a lock file, sorted, or the reason why the directory cannot be read.
     pub fn try_names(&self) -> Result<Vec<LockName>, StoreError> {
         let failed = |source| StoreError::Unreadable { path: self.root.clone(), source };
         let entries = match fs::read_dir(&self.root) {
@@ -116,11 +116,11 @@ impl Store {
     }
 }
 
-/// Makes a directory. Fine when it is there.
+/// Creates a directory unless it exists.
 pub fn make_directory(path: &Path, mode: u32, recursive: bool) -> io::Result<()> {
     match fs::DirBuilder::new().recursive(recursive).mode(mode).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        // "File exists" does not say that a link leads nowhere.
+        // The error of the system, "File exists", does not show that a link leads nowhere.
         Err(error) => Err(obstacle(path).map_or(error, |what| io::Error::new(io::ErrorKind::NotADirectory, what))),
         Ok(()) => Ok(()),
     }
@@ -139,7 +139,8 @@ fn obstacle(path: &Path) -> Option<String> {
     }
 }
 
-/// From two working directories a relative path would be two places, and nobody would be kept out.
+/// Refuses a relative path: from two working directories it would name two directories, and locks would not exclude
+/// anything.
 fn absolute(name: &'static str, path: &Path) -> Result<(), ContextError> {
     if path.is_relative() {
         return Err(ContextError::Variable { name, value: path.display().to_string(), wanted: "an absolute path" });
@@ -147,16 +148,16 @@ fn absolute(name: &'static str, path: &Path) -> Result<(), ContextError> {
     Ok(())
 }
 
-/// The directory in which the tasks of a user are.
+/// The directory of the tasks of a user.
 #[derive(Debug)]
 pub struct TaskRoot {
     path: PathBuf,
-    /// The state root that it is in, if it is in that.
+    /// The state root, if the directory is in it.
     within: Option<Store>,
 }
 
 impl TaskRoot {
-    /// The one that the environment leads to; the errors are those of [`Store::from_env`].
+    /// The directory that the environment names. It fails like [`Store::from_env`].
     pub fn from_env() -> Result<Self, StoreError> {
         if let Some(path) = value("RUN_ONCE_DIR").map(PathBuf::from) {
             absolute("RUN_ONCE_DIR", &path)?;
@@ -172,7 +173,7 @@ impl TaskRoot {
         &self.path
     }
 
-    /// Makes the directory. Fine when it is there.
+    /// Creates the directory unless it exists.
     pub fn make(&self) -> Result<(), StoreError> {
         if let Some(store) = &self.within {
             store.make()?;
@@ -181,9 +182,9 @@ impl TaskRoot {
             .map_err(|source| StoreError::TaskRoot { path: self.path.clone(), source })
     }
 
-    /// The ids that have a directory, in order. None when there is no root.
+    /// The ids that have a directory, sorted. Empty if there is no task directory.
     pub fn ids(&self) -> Result<Vec<TaskId>, StoreError> {
-        // All of them: half a list would pass for the whole.
+        // An error must not cut the list, because callers would take the rest for all.
         let entries: Vec<fs::DirEntry> = match fs::read_dir(&self.path).and_then(Iterator::collect) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -199,14 +200,14 @@ impl TaskRoot {
     }
 }
 
-/// The name of the lock whose file this is, if it is called as one of ours is.
+/// The name of the lock of a file, if the file name has the form of a lock file.
 #[must_use]
 pub fn name_of(file: &Path) -> Option<LockName> {
     LockName::parse(file.file_name()?.to_str()?.strip_prefix("aba-")?.strip_suffix(".lock")?).ok()
 }
 
-/// Why `path` cannot be used, and the variable to set, if the cause is that the directory of locks or tasks in which it is
-/// cannot be a directory.
+/// Returns the reason and the remedy if `path` cannot be used because its directory of locks or tasks cannot be a
+/// directory.
 #[must_use]
 pub fn hint_about(path: &Path) -> Option<String> {
     let (problem, variable) = match TaskRoot::from_env() {

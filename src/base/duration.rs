@@ -1,21 +1,21 @@
-//! Time spans as people write and read them.
+//! Time spans in options and messages.
 
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
 use std::time::Duration;
 
-/// Seconds as people write them: `5`, `0.25`. `None` for anything that is not a time span.
+/// Parses a number of seconds, such as `5` or `0.25`.
 #[must_use]
 pub fn parse_seconds(text: &str) -> Option<Duration> {
-    // `f64` also reads `inf`, `nan` and `1e9`: digits and a point are what a person means.
+    // `f64` also parses `inf`, `nan` and `1e9`, which are typing errors here.
     if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return None;
     }
     Duration::try_from_secs_f64(text.parse().ok()?).ok()
 }
 
-/// A time span with its unit, seconds if there is none: `30`, `30s`, `10m`, `2h`, `7d`, `2w`.
+/// Parses a time span with a unit, or in seconds without one: `30`, `30s`, `10m`, `2h`, `7d`, `2w`.
 #[must_use]
 pub fn parse_span(text: &str) -> Option<Duration> {
     const UNITS: [(char, u32); 5] = [('s', 1), ('m', 60), ('h', 3600), ('d', 24 * 3600), ('w', 7 * 24 * 3600)];
@@ -24,7 +24,7 @@ pub fn parse_span(text: &str) -> Option<Duration> {
     parse_seconds(number)?.checked_mul(seconds)
 }
 
-/// A time span as people say it: `13s`, `2m13s`, `3h05m`, `2d04h`.
+/// Formats a time span: `13s`, `2m13s`, `3h05m`, `2d04h`.
 #[must_use]
 pub fn format_span(span: Duration) -> String {
     match span.as_secs() {

@@ -1,4 +1,4 @@
-//! The environment variables that this program reads or sets. No other file reads the environment.
+//! The environment variables that the programs read or set. No other file reads the environment; a lint forbids it.
 
 #![expect(clippy::disallowed_methods, reason = "the only reader of the environment")]
 
@@ -18,23 +18,23 @@ pub const FDS: &str = "ABA_LOCK_FDS";
 /// The variable that hands on the fencing token to a command.
 pub const TOKEN: &str = "ABA_LOCK_TOKEN";
 
-/// The variable that tells a command which run of which task it belongs to (`ID/TOKEN`).
+/// The variable that holds the task and the run to which a command belongs (`ID/TOKEN`).
 pub const TASK: &str = "ABA_LOCK_TASK";
 
-/// The variable in which a command finds the updates that started it: the lock file of each, its process, and the pipe that it
-/// reads, as `DEVICE:INODE:PID:INODE`.
+/// The variable that lists the updates that started a command: the lock file, the process, and the pipe that it reads,
+/// as `DEVICE:INODE:PID:INODE`.
 pub const UPDATING: &str = "ABA_LOCK_UPDATING";
 
-/// The variable in which a command of `--on-busy` or `--on-lost` finds the name of the lock, or its file.
+/// The variable that holds the name or the file of the lock, for commands of `--on-busy` and `--on-lost`.
 pub const NAME: &str = "ABA_LOCK_NAME";
 
-/// The variable in which the commands of an update find the path of the file.
+/// The variable that holds the path of the file, for the commands of an update.
 pub const FILE: &str = "ABA_FILE";
 
-/// The variable in which the commands of an update find the path of the copy or of the new content.
+/// The variable that holds the path of the copy or of the new content, for the commands of an update.
 pub const COPY: &str = "ABA_COPY";
 
-/// The variable that tells a command its number.
+/// The variable that holds the reserved number, for a command.
 pub const NUMBER: &str = "ABA_NUMBER";
 
 /// The run of a task that this process belongs to, as `ID/TOKEN`.
@@ -43,15 +43,14 @@ pub fn task_of_this_process() -> Option<String> {
     value(TASK).map(|task| task.to_string_lossy().into_owned())
 }
 
-/// The descriptors on which an ancestor says that it passed locks on. Only a claim: the caller looks what is
-/// open there.
+/// The descriptors on which an ancestor claims to pass on locks. The caller must check the open files.
 #[must_use]
 pub fn inherited_descriptors() -> Vec<RawFd> {
     let Some(list) = value(FDS) else { return Vec::new() };
     list.to_string_lossy().split_ascii_whitespace().filter_map(|fd| fd.parse().ok()).filter(|fd| *fd > 2).collect()
 }
 
-/// The updates that this process is part of, a word each.
+/// The updates that this process is part of, separated by spaces.
 #[must_use]
 pub fn updates() -> String {
     value(UPDATING).map(|list| list.to_string_lossy().into_owned()).unwrap_or_default()
@@ -60,7 +59,7 @@ pub fn updates() -> String {
 /// An update whose command started this process.
 #[derive(Debug)]
 pub struct UpdateAbove {
-    /// The inode of the pipe that it reads to the end.
+    /// The inode of the pipe that the update reads to the end.
     pub output: Option<u64>,
 }
 
@@ -73,7 +72,7 @@ pub fn update_above(dev: u64, ino: u64) -> Option<UpdateAbove> {
     })
 }
 
-/// Whether bash would find a function of this name in the environment.
+/// Returns true if the environment holds a bash function of this name.
 #[must_use]
 pub fn is_exported_function(name: &OsStr) -> bool {
     let mut variable = OsString::from("BASH_FUNC_");
@@ -82,7 +81,7 @@ pub fn is_exported_function(name: &OsStr) -> bool {
     env::var_os(variable).is_some()
 }
 
-/// Returns whether output has colours: the rule that clap applies to its own, so that all commands do the same.
+/// Returns true if output should have colours. The rule is that of clap, so that all output is consistent.
 ///
 /// `NO_COLOR` turns them off (<https://no-color.org>), `CLICOLOR_FORCE` on, also in a pipe, and `CLICOLOR=0` off
 /// (<https://bixense.com/clicolors>). Otherwise a terminal has them, unless `TERM` is unset or `dumb`.
@@ -103,13 +102,13 @@ pub fn wants_colours(is_terminal: bool) -> bool {
     }
 }
 
-/// The user's shell, which runs what is one string.
+/// The shell of the user, which runs commands that are one string.
 #[must_use]
 pub fn shell() -> OsString {
     value("SHELL").unwrap_or_else(|| "/bin/sh".into())
 }
 
-/// How long to wait when no option says so. `None`: not at all.
+/// The default time limit of a wait. `None` if the default is not to wait.
 pub fn default_timeout() -> Result<Option<Duration>, ContextError> {
     let Some(value) = value("ABA_LOCK_TIMEOUT") else { return Ok(None) };
     let value = value.to_string_lossy();
@@ -123,17 +122,16 @@ pub fn default_timeout() -> Result<Option<Duration>, ContextError> {
     }
 }
 
-/// Where events are logged.
+/// The place where events are logged.
 #[derive(Debug)]
 pub struct EventLog {
-    /// The file, or the socket.
     pub path: PathBuf,
     /// True if it must be a socket, so that no file may be made in its place.
     pub is_socket: bool,
 }
 
-/// Where events are logged (`ABA_LOCK_LOG`), if anywhere: a file or a socket. `syslog` and `journald` are the sockets where
-/// these listen.
+/// The place where events are logged (`ABA_LOCK_LOG`): a file or a socket. `syslog` and `journald` stand for the
+/// sockets of these programs.
 #[must_use]
 pub fn event_log() -> Option<EventLog> {
     let socket = |path| EventLog { path: PathBuf::from(path), is_socket: true };
@@ -144,31 +142,31 @@ pub fn event_log() -> Option<EventLog> {
     })
 }
 
-/// Whether a server of leases is named (`ABA_LOCK_SERVER`). What it is called is for the keeper to read.
+/// Returns true if a server of leases is set (`ABA_LOCK_SERVER`). Only the keeper reads the value.
 #[must_use]
 pub fn has_server() -> bool {
     value("ABA_LOCK_SERVER").is_some()
 }
 
-/// The helper that scripts are to use (`ABA_LOCK_BIN`).
+/// The helper that scripts use (`ABA_LOCK_BIN`).
 #[must_use]
 pub fn helper() -> Option<PathBuf> {
     value("ABA_LOCK_BIN").map(PathBuf::from)
 }
 
-/// What a script is to do if another has its lock (`ABA_LOCK_ON_CONFLICT`).
+/// The behaviour of a script when another process holds its lock (`ABA_LOCK_ON_CONFLICT`).
 #[must_use]
 pub fn on_conflict() -> Option<String> {
     value("ABA_LOCK_ON_CONFLICT").map(|value| value.to_string_lossy().into_owned())
 }
 
-/// The variable that the state root comes from.
+/// The source of the state root: the name of a variable, or the passwd file.
 #[must_use]
 pub fn root_variable() -> &'static str {
     ["ABA_LOCK_DIR", "HOME"].into_iter().find(|name| value(name).is_some()).unwrap_or("the passwd file")
 }
 
-/// The variables of ours that are set, with their values.
+/// The variables of these programs that are set, with their values.
 #[must_use]
 pub fn settings() -> Vec<(&'static str, String)> {
     let names = [
@@ -187,7 +185,7 @@ pub fn settings() -> Vec<(&'static str, String)> {
     names.into_iter().filter_map(|name| Some((name, value(name)?.to_string_lossy().into_owned()))).collect()
 }
 
-/// Where programs look for data: the user's own, and the system's.
+/// The directories in which programs search data: that of the user, then those of the system.
 #[must_use]
 pub fn data_directories() -> Vec<PathBuf> {
     let own = value("XDG_DATA_HOME").map(PathBuf::from).or_else(|| home().map(|home| home.join(".local/share")));
@@ -201,7 +199,7 @@ pub fn value(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// `HOME`, else what the passwd file says, as a shell's `~` does.
+/// The home directory: `HOME`, otherwise the one in the passwd file, as for `~` in a shell.
 #[must_use]
 pub fn home() -> Option<PathBuf> {
     value("HOME").map(PathBuf::from).or_else(|| process::home_of(os::user_id()))

@@ -1,7 +1,8 @@
 //! The names of locks and the ids of tasks, and the rule for them.
 //!
-//! A name becomes part of a file name, or a directory, and of messages, so the rule keeps out everything that a path, a
-//! terminal or a shell would take for something else.
+//! A name becomes part of a file name or is the name of a directory, and messages show it. So the rule excludes all
+//! characters that have a meaning in a path, on a terminal or in a shell. Whoever holds a [`LockName`] or a [`TaskId`]
+//! knows that it keeps the rule.
 
 #[cfg(any(test, fuzzing))]
 pub mod properties;
@@ -9,11 +10,8 @@ pub mod properties;
 use super::error::ContextError;
 use std::fmt;
 
-/// The most bytes that a name may have.
+/// Maximum length of a name, in bytes.
 pub const MAX_LEN: usize = 128;
-
-/// The rule, as the sentence of a refusal says it.
-pub const RULE: &str = "1 to 128 of the letters A-Z and a-z, digits and . _ - : @ +, not starting with . or -";
 
 pub(crate) fn keeps_rule(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:@+".contains(&byte);
@@ -21,17 +19,16 @@ pub(crate) fn keeps_rule(text: &str) -> bool {
     (1..=MAX_LEN).contains(&text.len()) && well_begun && text.bytes().all(allowed)
 }
 
-/// The name of a lock; it keeps the rule.
+/// The name of a lock.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LockName(String);
 
 impl LockName {
-    /// Takes `text` as a name. [`ContextError::LockName`] when it breaks the [`RULE`].
+    /// Parses a name. Fails with [`ContextError::LockName`] if it breaks the rule.
     pub fn parse(text: &str) -> Result<Self, ContextError> {
         if keeps_rule(text) { Ok(Self(text.to_owned())) } else { Err(ContextError::LockName { name: text.to_owned() }) }
     }
 
-    /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -44,17 +41,16 @@ impl fmt::Display for LockName {
     }
 }
 
-/// The id of a task; it keeps the rule.
+/// The id of a task.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TaskId(String);
 
 impl TaskId {
-    /// Takes `text` as an id. [`ContextError::TaskId`] when it breaks the [`RULE`].
+    /// Parses an id. Fails with [`ContextError::TaskId`] if it breaks the rule.
     pub fn parse(text: &str) -> Result<Self, ContextError> {
         if keeps_rule(text) { Ok(Self(text.to_owned())) } else { Err(ContextError::TaskId { id: text.to_owned() }) }
     }
 
-    /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -77,8 +73,8 @@ mod tests {
             assert_eq!(LockName::parse(good).unwrap().as_str(), good);
         }
         for bad in ["", ".", "..", ".a", "-a", "a/b", "../a", "a b", "a\n", "ä", "a\0", "a*", "~", &"x".repeat(129)] {
-            assert!(LockName::parse(bad).is_err(), "{bad:?} was taken for a name");
-            assert!(TaskId::parse(bad).is_err(), "{bad:?} was taken for an id");
+            assert!(LockName::parse(bad).is_err(), "{bad:?} was accepted as a name");
+            assert!(TaskId::parse(bad).is_err(), "{bad:?} was accepted as an id");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Finding programs on `PATH`.
+//! Finds programs on `PATH`, as execvp(3) does, and the keeper of leases.
 
 use super::environment;
 use std::env;
@@ -8,14 +8,14 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Whether there is a file of this name in a directory of `PATH` that can be looked into.
+/// Returns true if a directory of `PATH` that this process may search holds a file of this name.
 #[must_use]
 pub fn is_on_path(program: &str) -> bool {
     environment::search_path("").iter().any(|directory| directory.join(program).exists())
 }
 
-/// Whether there is a program of this name that a command in `directory` can run: found as execvp(3) does it. If not,
-/// why.
+/// Searches a program as execvp(3) does for a command in `directory`. Returns the error that execvp(3) would return if
+/// it cannot be run.
 pub fn find_program(program: &OsStr, directory: &Path) -> io::Result<()> {
     let runnable = |path: PathBuf| match fs::metadata(path) {
         Ok(data) if data.is_file() && data.mode() & 0o111 != 0 => Ok(()),
@@ -36,13 +36,13 @@ pub fn find_program(program: &OsStr, directory: &Path) -> io::Result<()> {
     Err(why)
 }
 
-/// Whether this is a program that we may run, as far as its mode says.
+/// Returns true if the path leads to a file whose mode allows a user to execute it.
 #[must_use]
 pub fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|data| data.is_file() && data.mode() & 0o111 != 0)
 }
 
-/// The programs of this name in the directories of `PATH`, in its order.
+/// The programs of this name in the directories of `PATH`, in the order of `PATH`.
 #[must_use]
 pub fn all_on_path(program: &str) -> Vec<PathBuf> {
     // An empty entry is the current directory.
@@ -52,13 +52,14 @@ pub fn all_on_path(program: &str) -> Vec<PathBuf> {
     places.map(|place: PathBuf| place.join(program)).filter(|path| is_program(path)).collect()
 }
 
-/// The program that keeps leases: `ABA_LOCK_KEEPER`, else the one beside this program, else the one on `PATH`.
+/// The keeper of leases: `ABA_LOCK_KEEPER`, otherwise the one in the directory of this program, otherwise the one on
+/// `PATH`.
 #[must_use]
 pub fn keeper() -> Option<PathBuf> {
     const NAME: &str = "aba-lock-keeper";
     if let Some(keeper) = environment::value("ABA_LOCK_KEEPER") {
         return Some(PathBuf::from(keeper)).filter(|keeper| is_program(keeper));
     }
-    let beside = env::current_exe().ok().map(|program| program.with_file_name(NAME)).filter(|path| is_program(path));
-    beside.or_else(|| all_on_path(NAME).into_iter().next())
+    let neighbour = env::current_exe().ok().map(|program| program.with_file_name(NAME)).filter(|path| is_program(path));
+    neighbour.or_else(|| all_on_path(NAME).into_iter().next())
 }

@@ -1,10 +1,10 @@
-//! Text in messages: shortened, quoted for a shell, and the reasons of system errors.
+//! Texts for messages: shortened text, paths quoted for a shell, and the reasons of system errors.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// A text of so many characters at most, and a sign that it was cut if it was.
+/// Shortens a text to `most` characters, with an ellipsis if something was cut.
 #[must_use]
 pub fn shorten(text: &str, most: usize) -> String {
     let mut cut: String = text.chars().take(most).collect();
@@ -14,7 +14,7 @@ pub fn shorten(text: &str, most: usize) -> String {
     cut
 }
 
-/// The system's reason without `(os error N)`, as a person would say it.
+/// The reason of a system error, without `(os error N)`.
 #[must_use]
 pub fn format_io_error(error: &io::Error) -> String {
     let text = error.to_string();
@@ -24,7 +24,8 @@ pub fn format_io_error(error: &io::Error) -> String {
     }
 }
 
-/// A path as bash reads it, on one line. One that is not absolute begins with `./`: so it is no option, and no name.
+/// Quotes a path for bash, on one line. A relative path gets `./` in front, so that it is neither an option nor the
+/// name of a lock.
 #[must_use]
 pub fn quote_path(path: &Path) -> String {
     let path = if path.is_absolute() || path.starts_with(".") || path.starts_with("..") {
@@ -44,7 +45,7 @@ mod tests {
     use std::ffi::OsStr;
 
     #[test]
-    fn a_path_is_quoted_as_bash_reads_it_and_is_no_option_and_no_name() {
+    fn a_path_is_quoted_for_bash_and_is_neither_an_option_nor_a_name() {
         let quoted = |bytes: &[u8]| quote_path(Path::new(OsStr::from_bytes(bytes)));
         assert_eq!(quoted(b"/a/b"), "/a/b");
         assert_eq!(quoted(b"backup"), "./backup");

@@ -1,6 +1,7 @@
 //! Errors from updating a file, with their messages, hints and exit classes.
 
-use crate::base::error::{CommandError, ErrorClass};
+use crate::base::command_error::CommandError;
+use crate::base::error::ErrorClass;
 use crate::base::text::{format_io_error, quote_path};
 use crate::lock::error::LockError;
 use std::fmt;

@@ -4,8 +4,8 @@
 //! A signal to this process is passed on to the command. After a signal, the caller discards the new content, whatever the exit
 //! status of the command is.
 
+use crate::base::command_error::CommandError;
 use crate::base::environment::{COPY, FILE, UPDATING, is_exported_function, updates};
-use crate::base::error::CommandError;
 use crate::file::draft::ContentDraft;
 use crate::file::edit::Edit;
 use crate::file::error::FileError;

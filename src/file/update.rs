@@ -6,7 +6,7 @@ use super::draft::ContentDraft;
 use super::edit::Edit;
 use super::error::FileError;
 use super::filter;
-use crate::base::error::CommandError;
+use crate::base::command_error::CommandError;
 use crate::os::Forward;
 
 /// The conditions under which a file is replaced.

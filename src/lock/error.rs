@@ -1,7 +1,8 @@
 //! Errors from acquiring, examining and releasing locks.
 
 use super::deadlock::circle::Circle;
-use crate::base::error::{CommandError, ErrorClass};
+use crate::base::command_error::CommandError;
+use crate::base::error::ErrorClass;
 use crate::base::target::Kind;
 use crate::base::text::{format_io_error, quote_path};
 use crate::os::{self, Mode};

@@ -4,8 +4,8 @@
 //! A process that inherits the descriptor of a lock holds the lock until it ends. The helper calls this before it becomes or
 //! starts the command of `lock`, and the keeper and `update` for the commands of their options.
 
+use crate::base::command_error::CommandError;
 use crate::base::environment::{NAME, inherited_descriptors};
-use crate::base::error::CommandError;
 use crate::lock::error::LockError;
 use crate::lock::request::Guard;
 use crate::os;

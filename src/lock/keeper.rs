@@ -2,7 +2,7 @@
 //!
 //! No code of the keeper is linked into the helper. The helper becomes the keeper, or runs it and reads its output.
 
-use crate::base::error::CommandError;
+use crate::base::command_error::CommandError;
 use crate::base::programs::keeper;
 use crate::lock::error::LockError;
 use crate::lock::record::{self, Content};

@@ -2,8 +2,7 @@
 
 use super::range::NumberRange;
 use super::unavailable::{Tally, Unavailable};
-use crate::base::error::{ContextError, ErrorClass};
-use crate::base::names;
+use crate::base::error::{ContextError, ErrorClass, NAME_RULE};
 use crate::base::text::format_io_error;
 use crate::file::error::FileError;
 use crate::lock::error::LockError;
@@ -229,7 +228,7 @@ impl fmt::Display for NumberError {
             Self::Store(error) => write!(f, "{error}"),
             Self::Lock(error) => write!(f, "{error}"),
             Self::File(error) => write!(f, "{error}"),
-            Self::Tag { tag } => write!(f, "{tag:?} is not a tag: a tag is {}", names::RULE),
+            Self::Tag { tag } => write!(f, "{tag:?} is not a tag: a tag is {NAME_RULE}"),
             Self::Pool { pool } => write!(
                 f,
                 "{pool:?} is not a name for a pool: that is 1 to 64 of the letters A-Z and a-z, digits and _ -, not \

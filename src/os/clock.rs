@@ -1,10 +1,10 @@
-//! The clock in which `/proc` gives start times: ticks since boot.
+//! The clock of start times in `/proc`: ticks since boot.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use std::mem;
 
-/// How many clock ticks a second has, where the kernel counts in these (`sysconf(3)`).
+/// The number of clock ticks in a second (`sysconf(3)`).
 #[must_use]
 pub fn ticks_per_second() -> u32 {
     // SAFETY: it takes a number.
@@ -12,7 +12,7 @@ pub fn ticks_per_second() -> u32 {
     u32::try_from(ticks).unwrap_or(100).max(1)
 }
 
-/// How many clock ticks this machine has been on, also asleep: the clock by which `/proc` tells when a process started.
+/// The clock ticks since boot, including the time in which the machine was suspended.
 #[must_use]
 pub fn ticks_since_boot() -> u64 {
     // SAFETY: all bytes zero are a valid time, which lives until the call returns.

@@ -7,8 +7,8 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// Opens `/dev/null` on each of the descriptors 0 to 2 that is closed: else the next file that we open would get that
-/// number, and a message would be written into a lock file. A command finds them closed, as they were.
+/// Opens `/dev/null` on each of the descriptors 0 to 2 that is closed. Otherwise the next file that this process opens
+/// would get that number, and a message could be written into a lock file. Commands find them closed, as they were.
 pub fn fill_standard_descriptors() {
     for fd in 0..=2 {
         // SAFETY: F_GETFD only asks.
@@ -19,9 +19,9 @@ pub fn fill_standard_descriptors() {
     }
 }
 
-/// A second descriptor of the open file description behind `fd`. `None`: `fd` is not open.
+/// Duplicates `fd`. `None` if it is not open.
 ///
-/// Closing the second one releases nothing as long as the first is open.
+/// Closing the duplicate releases no lock as long as `fd` is open.
 #[must_use]
 pub fn second_descriptor(fd: RawFd) -> Option<File> {
     if fd < 0 {
@@ -32,14 +32,14 @@ pub fn second_descriptor(fd: RawFd) -> Option<File> {
     if copy < 0 {
         return None;
     }
-    // SAFETY: the descriptor is new, open, and nobody else's.
+    // SAFETY: the descriptor is new, open, and has no other owner.
     Some(File::from(unsafe { OwnedFd::from_raw_fd(copy) }))
 }
 
-/// Gives `file` to the commands that we start, on descriptor `lowest` or the next that is free above it, or on the
-/// number that it has where the limit of descriptors does not allow that. Returns the number.
+/// Hands `file` down to the commands that this process starts, on descriptor `lowest` or the next free one above it, or
+/// on its present number if the limit on descriptors does not allow that. Returns the number.
 ///
-/// Scripts use the low numbers as they please (`exec 3>log`), and would drop the lock.
+/// Scripts use the low numbers (`exec 3>log`), and would release the lock.
 pub fn hand_down(file: &File, lowest: RawFd) -> io::Result<RawFd> {
     let fd = file.as_raw_fd();
     // SAFETY: F_DUPFD makes a new descriptor without FD_CLOEXEC, or answers -1.
@@ -50,18 +50,18 @@ pub fn hand_down(file: &File, lowest: RawFd) -> io::Result<RawFd> {
     share(file).map(|()| fd)
 }
 
-/// Makes room for descriptors up to `highest`. In a process with threads the kernel takes milliseconds for that (it
-/// waits for a grace period of RCU), in one without nearly no time.
+/// Makes the kernel extend the descriptor table to `highest`. This takes almost no time in a process with one thread,
+/// and milliseconds in one with several, since the kernel then waits for an RCU grace period.
 pub fn make_room(file: &File, highest: RawFd) {
     // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor, or answers -1.
     let fd = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, highest) };
     if fd >= 0 {
-        // SAFETY: the descriptor is new, open, and nobody else's.
+        // SAFETY: the descriptor is new, open, and has no other owner.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
     }
 }
 
-/// The descriptors above 2 that this process inherited: our own are closed when we become another program.
+/// The descriptors above 2 that this process inherited. They are those without the close-on-exec flag.
 #[must_use]
 pub fn inherited_descriptors() -> Vec<RawFd> {
     let entries = fs::read_dir("/dev/fd").into_iter().flatten().flatten();
@@ -70,7 +70,7 @@ pub fn inherited_descriptors() -> Vec<RawFd> {
     fds.filter(|fd| *fd > 2 && unsafe { libc::fcntl(*fd, libc::F_GETFD) } == 0).collect()
 }
 
-/// Makes process `pid` the owner of the open file description (`F_SETOWN`), for all copies of the descriptor. 0: none.
+/// Makes process `pid` the owner of the open file description (`F_SETOWN`), for all its descriptors. 0 means no owner.
 pub fn set_owner(file: &File, pid: u32) {
     if let Ok(pid) = libc::pid_t::try_from(pid) {
         // SAFETY: it takes numbers. No signal is sent to the owner unless a process asks for that (`O_ASYNC`).
@@ -78,7 +78,8 @@ pub fn set_owner(file: &File, pid: u32) {
     }
 }
 
-/// The owner of the open file description. `None`: it has none, that has ended, or it is of another pid namespace.
+/// The owner of the open file description. `None` if it has none, or if the owner has ended or is in another PID
+/// namespace.
 #[must_use]
 pub fn owner(file: &File) -> Option<u32> {
     // SAFETY: it only asks.
@@ -86,20 +87,20 @@ pub fn owner(file: &File) -> Option<u32> {
     u32::try_from(owner).ok().filter(|pid| *pid != 0)
 }
 
-/// The descriptor `fd` that our caller has open, without a copy of it. `None`: it is not open.
+/// The descriptor `fd` of the caller, without duplicating it. `None` if it is not open.
 #[must_use]
 pub fn callers_descriptor(fd: RawFd) -> Option<ManuallyDrop<File>> {
     // SAFETY: F_GETFD only asks.
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
-    // What `fill_standard_descriptors` put there is ours. (What is handed down by exec cannot have this flag.)
+    // A low descriptor with this flag was opened by `fill_standard_descriptors`: execve(2) closes those with the flag.
     if flags < 0 || (fd <= 2 && flags & libc::FD_CLOEXEC != 0) {
         return None;
     }
-    // SAFETY: it is open, and this is not dropped, so it is not closed.
+    // SAFETY: it is open, and `ManuallyDrop` does not close it.
     Some(ManuallyDrop::new(unsafe { File::from_raw_fd(fd) }))
 }
 
-/// Gives `file` to the commands that we start, on the number that it has.
+/// Hands `file` down to the commands that this process starts, on its present number.
 pub fn share(file: &File) -> io::Result<()> {
     // SAFETY: F_SETFD sets one flag of a descriptor that is open.
     if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, 0) } < 0 {
@@ -108,14 +109,14 @@ pub fn share(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Has reading and writing of a file wait that was opened with `O_NONBLOCK`, and with none of the flags that can be
-/// changed beside it.
+/// Makes reads and writes of `file` block. The file was opened with `O_NONBLOCK` and no other flag that `F_SETFL`
+/// changes.
 pub fn let_wait(file: &File) {
     // SAFETY: F_SETFL sets flags of a descriptor that is open.
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, 0) };
 }
 
-/// Keeps descriptor `fd` from the commands that we start.
+/// Keeps descriptor `fd` from the commands that this process starts.
 pub fn keep_back(fd: RawFd) {
     // SAFETY: F_SETFD sets one flag, or answers -1 for one that is not open.
     unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };

@@ -11,18 +11,18 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-/// Whether two open files are one.
+/// Returns true if two open files are the same file.
 pub fn same_file(one: &File, other: &File) -> io::Result<bool> {
     let (one, other) = (one.metadata()?, other.metadata()?);
     Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
-/// Has what was written to a new file on its way to the disk before anything that is done to it afterwards, such as a
-/// rename: a loss of power leaves none of that, or all. It is not there yet when this returns.
+/// Orders the content of a new file before all later changes, such as a rename: after a loss of power either both are
+/// on disk or only the content. The content need not be on disk when this returns.
 ///
-/// With a journal that takes no more than to wait for the data (`sync_file_range(2)`): what the file system writes down
-/// about the file afterwards it writes in order, and has the disk write the data first. Where there is no such call the
-/// file is on disk when this returns.
+/// On a file system with a journal it is enough to wait for the data (`sync_file_range(2)`), because the file system
+/// writes later changes in order, and makes the disk write the data first. Without that call, this function waits until
+/// the file is on disk.
 #[cfg(target_os = "linux")]
 pub fn order(file: &File) -> io::Result<()> {
     let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
@@ -36,13 +36,13 @@ pub fn order(file: &File) -> io::Result<()> {
     }
 }
 
-/// Has the file on disk when this returns.
+/// Waits until the file is on disk.
 #[cfg(not(target_os = "linux"))]
 pub fn order(file: &File) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The name of the file system on which `path` is, or its number.
+/// The name of the file system of `path`, or the number of its type.
 #[must_use]
 pub fn file_system(path: &Path) -> String {
     let Ok(path) = CString::new(path.as_os_str().to_owned().into_vec()) else { return String::new() };
@@ -54,7 +54,7 @@ pub fn file_system(path: &Path) -> String {
     }
     #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "the type differs between systems")]
     let number = data.f_type as u64 & 0xffff_ffff;
-    // statfs(2) lists these; the ones on which locks are known to fail, or to be switched off.
+    // The numbers are from statfs(2). On these file systems locks can fail, or can be switched off.
     match number {
         0x6969 => "NFS".to_owned(),
         0x517b | 0xff53_4d42 | 0xfe53_4d42 => "SMB".to_owned(),
@@ -67,7 +67,7 @@ pub fn file_system(path: &Path) -> String {
     }
 }
 
-/// The word for the kind of a file that is not a regular file.
+/// The word for the type of a file that is not a regular file.
 #[must_use]
 pub fn word_for(kind: FileType) -> &'static str {
     match kind {
@@ -79,13 +79,13 @@ pub fn word_for(kind: FileType) -> &'static str {
     }
 }
 
-/// Whether `path` leads to the file that is open as `file`, and not through a link.
+/// Returns true if `path` is the open `file`, and not a link to it.
 #[must_use]
 pub fn leads_to(path: &Path, file: &File) -> bool {
     is_same(fs::symlink_metadata(path), file)
 }
 
-/// Returns true if `path` leads to the file that is open as `file`, also through a link.
+/// Returns true if `path` is the open `file`, or a link to it.
 #[must_use]
 pub fn leads_to_through_link(path: &Path, file: &File) -> bool {
     is_same(fs::metadata(path), file)

@@ -1,20 +1,20 @@
-//! Whole-file locks of flock(2): the mode, and the three calls.
+//! Locks of whole files (flock(2)): the mode, and the three calls. All locks of this program are acquired and released
+//! here.
 
 use std::fmt;
 use std::fs::File;
 use std::io;
 
-/// Whom a lock shuts out.
+/// The mode of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Everyone else.
+    /// Excludes all other holders.
     Exclusive,
-    /// Those who want it exclusive.
+    /// Excludes exclusive holders.
     Shared,
 }
 
 impl Mode {
-    /// The word for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -23,7 +23,7 @@ impl Mode {
         }
     }
 
-    /// The mode with that word.
+    /// Parses the word of [`Mode::as_str`].
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Exclusive, Self::Shared].into_iter().find(|mode| mode.as_str() == word)
@@ -36,7 +36,7 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Takes the lock if it can be had at once. `false`: another has it.
+/// Acquires the lock if it is free. Returns false if another open file description holds it.
 pub fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
     let done = match mode {
         Mode::Exclusive => fs2::FileExt::try_lock_exclusive(file),
@@ -49,7 +49,7 @@ pub fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
     }
 }
 
-/// Blocks until the lock is had, or until a signal comes ([`io::ErrorKind::Interrupted`]).
+/// Blocks until the lock is acquired, or until a signal comes ([`io::ErrorKind::Interrupted`]).
 pub fn wait_lock(file: &File, mode: Mode) -> io::Result<()> {
     match mode {
         Mode::Exclusive => fs2::FileExt::lock_exclusive(file),
@@ -57,7 +57,7 @@ pub fn wait_lock(file: &File, mode: Mode) -> io::Result<()> {
     }
 }
 
-/// Releases the lock for every duplicate of the descriptor at once.
+/// Releases the lock for all duplicates of the descriptor.
 pub fn unlock(file: &File) -> io::Result<()> {
     fs2::FileExt::unlock(file)
 }

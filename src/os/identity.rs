@@ -1,4 +1,4 @@
-//! What tells a directory from all others, also from those that get its numbers later.
+//! The identity of a directory, which no other directory has, not even one that gets its device and inode later.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
@@ -10,16 +10,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-/// A directory, as the system knows it.
+/// The properties that together identify a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
-    /// Its device. A file system that was mounted later may have the same.
+    /// Its device. A file system that is mounted later can get the same.
     pub device: u64,
-    /// Its inode. So may a file that was made later.
+    /// Its inode. A file that is created later can get the same.
     pub inode: u64,
-    /// When it was made, or the number of its file system: what makes the difference. `None` where neither is known.
+    /// Its creation time, or the id of its file system. `None` if neither is known.
     pub origin: Option<u128>,
-    /// What it is mounted with, as long as that is mounted; 0 where that is not known.
+    /// The id of its mount, which is unique while it is mounted; 0 if it is not known.
     pub mount: u64,
 }
 

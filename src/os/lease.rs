@@ -1,22 +1,23 @@
-//! Having a file to oneself (fcntl(2), leases).
+//! Leases of files (fcntl(2)): a proof that no other process has a file open. `clean` needs it before it removes a
+//! file.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use std::fs::File;
 use std::io;
 
-/// Takes the file for ourselves until `file` is closed. `false`: another process has it open, whoever's and wherever it
-/// is.
+/// Takes a write lease on the file until `file` is closed. Returns false if another process, of any user and in any
+/// namespace, has the file open.
 ///
-/// Who opens it meanwhile waits until we close it; with `O_NONBLOCK` that is [`io::ErrorKind::WouldBlock`]. The kernel
-/// lets them go on after a while all the same (`/proc/sys/fs/lease-break-time`, 45 s). Only the owner of a file, and
-/// root, may do this, and not every file system can (NFS cannot).
+/// A process that opens the file later waits until this process closes it; with `O_NONBLOCK` it fails with
+/// [`io::ErrorKind::WouldBlock`]. After a time (`/proc/sys/fs/lease-break-time`, 45 s) the kernel lets it continue all
+/// the same. Only the owner of a file and root may take a lease, and some file systems, such as NFS, have none.
 #[cfg(target_os = "linux")]
 pub fn be_alone(file: &File) -> io::Result<bool> {
     use std::os::fd::AsRawFd;
     let fd = file.as_raw_fd();
-    // We are told of each who waits, by a signal whose default would end us: SIGURG does nothing by itself. SAFETY: it
-    // sets a number of a descriptor that is open.
+    // The kernel signals each process that wants to open the file. The default signal, SIGIO, would end this process;
+    // SIGURG does nothing by default. SAFETY: it sets a number of a descriptor that is open.
     if unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGURG) } < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -30,11 +31,11 @@ pub fn be_alone(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Of fcntl(2); libc does not define it for every system.
+/// A command of fcntl(2), which libc does not define for every system.
 #[cfg(target_os = "linux")]
 pub(super) const F_SETSIG: libc::c_int = 10;
 
-/// Elsewhere there is no such thing.
+/// Other systems have no leases.
 #[cfg(not(target_os = "linux"))]
 pub fn be_alone(_: &File) -> io::Result<bool> {
     Err(io::ErrorKind::Unsupported.into())

@@ -1,5 +1,5 @@
-//! Whether somebody listens on a TCP port, asked of the kernel (`sock_diag(7)`). Its table in `/proc` costs
-//! milliseconds where there is much memory, because also what is not used of it is gone through.
+//! Asks the kernel for listeners on a TCP port (`sock_diag(7)`). On a machine with much memory, to read the table in
+//! `/proc` takes milliseconds, because the kernel also walks its unused entries.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
@@ -8,14 +8,14 @@ use std::mem;
 #[cfg(target_os = "linux")]
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// Whether somebody listens on this port with TCP, on any address. `None` where the system does not tell.
+/// Returns true if a process listens on this TCP port, on any address. `None` if that is not known.
 #[cfg(target_os = "linux")]
 #[must_use]
 pub fn listens(port: u16) -> Option<bool> {
     Some(listens_in(libc::AF_INET, port)? || listens_in(libc::AF_INET6, port)?)
 }
 
-/// Whether somebody listens on this port with TCP, on any address. `None` where the system does not tell.
+/// Returns `None`: this is not known on other systems.
 #[cfg(not(target_os = "linux"))]
 #[must_use]
 pub fn listens(_: u16) -> Option<bool> {
@@ -27,7 +27,7 @@ fn listens_in(family: libc::c_int, port: u16) -> Option<bool> {
     const SOCK_DIAG_BY_FAMILY: u16 = 20;
     const LISTEN: u32 = 1 << 10;
     const SIZE: u32 = 16 + 56;
-    // The header, and `struct inet_diag_req_v2`: with a port of our side, and nothing else that is asked for.
+    // The header, and `struct inet_diag_req_v2` with the local port.
     let mut request = Vec::with_capacity(SIZE as usize);
     request.extend_from_slice(&SIZE.to_ne_bytes());
     request.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -45,17 +45,17 @@ fn listens_in(family: libc::c_int, port: u16) -> Option<bool> {
     if socket < 0 {
         return None;
     }
-    // SAFETY: the descriptor was made just now, and is nobody else's.
+    // SAFETY: the descriptor is new, open, and has no other owner.
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
     let mut answer = [0_u8; 8192];
-    // SAFETY: both buffers live until the calls return, and have the sizes that are said.
+    // SAFETY: both buffers have the given sizes and live until the calls return.
     let got = unsafe {
         if libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) < 0 {
             return None;
         }
         libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), mem::size_of_val(&answer), 0)
     };
-    // The first message says it: a socket, or the end of them; or why the kernel does not tell.
+    // The first message is a socket, the end of the list, or an error.
     let kind = u16::from_ne_bytes([answer[4], answer[5]]);
     match (got, kind) {
         (16.., SOCK_DIAG_BY_FAMILY) => Some(true),
@@ -69,11 +69,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_is_found_on_whatever_address_and_nothing_else() {
+    fn a_listener_is_found_on_any_address() {
         for address in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0"] {
             let Ok(listener) = std::net::TcpListener::bind(address) else { continue };
             let port = listener.local_addr().unwrap().port();
-            // Where the kernel does not tell, nothing is claimed.
+            // `None` is right if the kernel does not support the question.
             assert_ne!(listens(port), Some(false));
         }
         assert_ne!(listens(1), Some(true));

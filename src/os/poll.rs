@@ -1,4 +1,4 @@
-//! Waiting until one of several processes ends, or until somebody reads.
+//! Waits with poll(2): until one of several processes ends, or until a descriptor can be written.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
@@ -7,8 +7,8 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-/// Whether a descriptor can be written to without blocking, at the latest after so long. Yes also where that is not
-/// told. A signal ends the wait, but not a sentence that could be said at once.
+/// Waits until a descriptor can be written without blocking, for at most `limit`, and returns true if it can, or if
+/// that is not known. A signal ends the wait; then this function tests once more without waiting.
 #[must_use]
 pub fn can_be_written(fd: RawFd, limit: Duration) -> bool {
     let mut polled = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
@@ -21,13 +21,13 @@ pub fn can_be_written(fd: RawFd, limit: Duration) -> bool {
     }
 }
 
-/// Waits until one of these has ended, but at most so long, and not if a signal comes.
+/// Waits until one of these processes has ended, for at most `limit`, or until a signal comes.
 pub fn wait_for_any(processes: &[&Process], limit: Duration) {
-    // A descriptor of -1 is passed over.
+    // poll(2) ignores a descriptor of -1.
     let poll = |process: &&Process| libc::pollfd { fd: process.descriptor(), events: libc::POLLIN, revents: 0 };
     let mut polled: Vec<libc::pollfd> = processes.iter().map(poll).collect();
     let number = libc::nfds_t::try_from(polled.len()).unwrap_or(0);
     let limit = i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
-    // SAFETY: so many elements, which live until the call returns.
+    // SAFETY: the vector has this many elements and lives until the call returns.
     unsafe { libc::poll(polled.as_mut_ptr(), number, limit) };
 }

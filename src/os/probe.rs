@@ -1,4 +1,4 @@
-//! Whether a port can be had: a trial bind, without listening, so that nobody can connect to us meanwhile.
+//! Tests if a port is free, with a trial bind. It does not listen, so no client can connect.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
@@ -7,30 +7,29 @@ use std::mem;
 use std::net::IpAddr;
 use std::ptr;
 
-/// What travels through a port.
+/// The transport protocol of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
-    /// TCP.
     Tcp,
-    /// UDP.
+
     Udp,
 }
 
-/// What a trial bind came to.
+/// The result of a trial bind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trial {
-    /// Nobody has the port.
+    /// No process uses the port.
     Free,
-    /// Somebody has it.
+
     InUse,
-    /// We may not have it: only root may have the lowest ports.
+    /// This process may not bind it: only root may bind the lowest ports.
     NotAllowed,
 }
 
 /// Binds to a port on trial.
 ///
-/// Of an address that this machine does not have every port is free; without IPv6, of all addresses of that. A socket
-/// that is bound with `SO_REUSEADDR` and does not listen yet is not seen.
+/// All ports of an address are free if this machine does not have the address, or has no IPv6. The test does not find a
+/// socket that is bound with `SO_REUSEADDR` and does not listen yet.
 pub fn try_bind(address: IpAddr, port: u16, transport: Transport) -> io::Result<Trial> {
     let (family, kind) = (
         if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 },
@@ -46,15 +45,16 @@ pub fn try_bind(address: IpAddr, port: u16, transport: Transport) -> io::Result<
         };
     }
     if transport == Transport::Tcp {
-        // A connection that has ended stays for a minute (TIME_WAIT) and is no obstacle with this, if who had it had
-        // set the same, as most servers do; a listener is one. For UDP it would mean that two may share the port.
+        // A closed connection keeps its port for a minute (TIME_WAIT). With this option it is no obstacle if its owner
+        // has set the option, too, as most servers do; a listener still is one. For UDP the option would let two
+        // sockets share the port.
         set(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR);
     }
     if address.is_ipv6() {
         set(socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY);
     }
     let bound = bind(socket, address, port);
-    // SAFETY: the descriptor is ours, and nobody else's.
+    // SAFETY: the descriptor is open and has no other owner.
     unsafe { libc::close(socket) };
     match bound {
         Ok(()) => Ok(Trial::Free),
@@ -69,13 +69,13 @@ pub fn try_bind(address: IpAddr, port: u16, transport: Transport) -> io::Result<
 
 fn set(socket: libc::c_int, level: libc::c_int, option: libc::c_int) {
     let on: libc::c_int = 1;
-    // SAFETY: `on` lives until the call returns, and has the size that is said.
+    // SAFETY: `on` lives until the call returns, and has the given size.
     unsafe { libc::setsockopt(socket, level, option, ptr::from_ref(&on).cast(), size::<libc::c_int>()) };
 }
 
 fn bind(socket: libc::c_int, address: IpAddr, port: u16) -> io::Result<()> {
-    // SAFETY: all bytes zero are valid for these types; the address lives until the call returns, and has the size that
-    // is said.
+    // SAFETY: all bytes zero are valid for these types; the address lives until the call returns, and has the given
+    // size.
     let done = unsafe {
         match address {
             IpAddr::V4(address) => {

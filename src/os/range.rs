@@ -1,8 +1,9 @@
 //! Locks of a part of a file (fcntl(2), open file description locks).
 //!
-//! Like flock(2)'s they belong to the open file description, so whoever inherits the descriptor has them, too, and they
-//! end with its last copy; unlike flock(2)'s they are of bytes. Neither kind knows of the other. An exclusive one wants
-//! a descriptor that can be written to, a shared one a descriptor that can be read.
+//! Like a lock of flock(2), such a lock belongs to the open file description: a process that inherits the descriptor
+//! holds it, and it ends with the last copy of the descriptor. Unlike a lock of flock(2), it covers a range of bytes.
+//! Neither kind excludes the other. An exclusive lock needs a descriptor that is open for writing, a shared one a
+//! descriptor that is open for reading.
 //!
 //! A range is given as `start` and `len`, both in bytes; a `len` of 0 means "to the end, wherever that will be".
 
@@ -16,14 +17,13 @@ use super::flock::Mode;
 /// A lock of another open file description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RangeLock {
-    /// How it is held.
     pub mode: Mode,
-    /// Its first byte.
+    /// The first byte.
     pub start: u64,
-    /// Of how many bytes it is; 0: to the end.
+    /// The number of bytes; 0 means "to the end".
     pub len: u64,
-    /// The process that has it. `None`: it belongs to an open file description, or the process cannot be seen from this
-    /// pid namespace.
+    /// The process that holds it. `None` if it belongs to an open file description, or if the process is not visible
+    /// from this PID namespace.
     pub pid: Option<u32>,
 }
 
@@ -37,7 +37,7 @@ mod linux {
     use std::mem;
     use std::os::fd::AsRawFd;
 
-    /// Takes the range if it can be had at once. `false`: another has some of it.
+    /// Locks the range if it is free. Returns false if another lock covers part of it.
     pub fn try_lock_range(file: &File, mode: Mode, start: u64, len: u64) -> io::Result<bool> {
         match call(file, libc::F_OFD_SETLK, &mut asked(kind(mode), start, len)?) {
             Ok(()) => Ok(true),
@@ -47,17 +47,17 @@ mod linux {
         }
     }
 
-    /// Blocks until the range is had, or until a signal comes ([`io::ErrorKind::Interrupted`]).
+    /// Blocks until the range is locked, or until a signal comes ([`io::ErrorKind::Interrupted`]).
     pub fn wait_lock_range(file: &File, mode: Mode, start: u64, len: u64) -> io::Result<()> {
         call(file, libc::F_OFD_SETLKW, &mut asked(kind(mode), start, len)?)
     }
 
-    /// Releases the range for every duplicate of the descriptor at once.
+    /// Releases the range for all duplicates of the descriptor.
     pub fn unlock_range(file: &File, start: u64, len: u64) -> io::Result<()> {
         call(file, libc::F_OFD_SETLK, &mut asked(libc::F_UNLCK, start, len)?)
     }
 
-    /// A lock that keeps us from this range. `None`: it could be had.
+    /// Returns a lock that excludes this one. `None` if the range is free.
     pub fn range_in_the_way(file: &File, mode: Mode, start: u64, len: u64) -> io::Result<Option<RangeLock>> {
         let mut lock = asked(kind(mode), start, len)?;
         call(file, libc::F_OFD_GETLK, &mut lock)?;
@@ -97,8 +97,8 @@ mod linux {
     }
 }
 
-/// Elsewhere there are none that belong to an open file description: those of a process are released by whoever closes
-/// any other descriptor of the file.
+/// Other systems have no range locks that belong to an open file description. A lock that belongs to a process would be
+/// released when any part of the process closes another descriptor of the file.
 #[cfg(not(target_os = "linux"))]
 mod none {
     use super::{Mode, RangeLock};
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn two_descriptions_shut_each_other_out_where_they_overlap_and_nowhere_else() {
+    fn two_descriptions_exclude_each_other_only_where_they_overlap() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         let (one, other) = (open(&path), open(&path));
@@ -152,13 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_of_the_descriptor_has_the_lock_too_and_keeps_it() {
+    fn a_copy_of_the_descriptor_keeps_the_lock() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         let (one, other) = (open(&path), open(&path));
         assert!(try_lock_range(&one, Mode::Exclusive, 0, 0).unwrap());
         let copy = one.try_clone().unwrap();
-        // Of a lock that belongs to the process, this would be the end.
+        // This would release a lock that belongs to the process.
         drop(one);
         assert!(!try_lock_range(&other, Mode::Shared, 0, 1).unwrap());
         drop(copy);

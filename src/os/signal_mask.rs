@@ -1,5 +1,5 @@
-//! Signal sets and the signal mask of a thread (sigsetops(3), `pthread_sigmask(3)`). Masks are inherited by new threads,
-//! by children and across execve(2).
+//! Signal sets and the signal mask of a thread (sigsetops(3), `pthread_sigmask(3)`). Masks are inherited by new
+//! threads, by children and across execve(2).
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 

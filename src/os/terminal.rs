@@ -1,24 +1,24 @@
-//! The terminal on a descriptor: whether it is one, and its size.
+//! The terminal of a descriptor and its size.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use std::mem;
 use std::os::fd::{BorrowedFd, RawFd};
 
-/// Whether `fd` is a terminal.
+/// Returns true if `fd` is a terminal.
 #[must_use]
 pub fn is_terminal(fd: RawFd) -> bool {
     // SAFETY: 0 to 2 are open since `fill_standard_descriptors`, and the borrow ends with the call.
     std::io::IsTerminal::is_terminal(&unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// How many columns the terminal on `fd` has.
+/// The number of columns of the terminal of `fd`, 80 if it is not known.
 #[must_use]
 pub fn terminal_width(fd: RawFd) -> usize {
     terminal_size(fd).0
 }
 
-/// How many columns and rows the terminal on `fd` has.
+/// The number of columns and rows of the terminal of `fd`, 80 and 24 if they are not known.
 #[must_use]
 pub fn terminal_size(fd: RawFd) -> (usize, usize) {
     // SAFETY: all bytes zero are a valid `winsize`, and it is ours to be written to.

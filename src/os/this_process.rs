@@ -5,11 +5,10 @@
 use std::ffi::CStr;
 use std::mem;
 
-/// Whether the last part of the name by which we were called is `name`.
+/// Returns true if this program was called by the name `name`, in whichever directory.
 ///
 /// # Safety
-///
-/// `words` is what the C library gives to `main`.
+/// `words` is the `argv` of `main`.
 #[must_use]
 pub unsafe fn is_called(words: *const *const libc::c_char, name: &CStr) -> bool {
     // SAFETY: the list ends in a null pointer, and each text in NUL.
@@ -22,7 +21,7 @@ pub unsafe fn is_called(words: *const *const libc::c_char, name: &CStr) -> bool 
     called.rsplit(|byte| *byte == b'/').next() == Some(name.to_bytes())
 }
 
-/// Which modes new files of this process do not get.
+/// The umask: the mode bits that new files of this process do not get.
 #[must_use]
 pub fn umask() -> u32 {
     // SAFETY: it cannot fail, and there is no other thread that could make a file in between.
@@ -52,7 +51,7 @@ pub fn user_id() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// The process that started this one. 0 when it is in another pid namespace.
+/// The parent of this process. 0 if it is in another PID namespace.
 #[must_use]
 pub fn parent_id() -> u32 {
     std::os::unix::process::parent_id()

@@ -1,4 +1,4 @@
-//! Watching a directory for changes, without polling (inotify(7)).
+//! Watches a directory for changes without polling: with inotify(7), or with signals that interrupt a blocking call.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
@@ -9,24 +9,23 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// How often to look where the system does not tell: elsewhere than on Linux, or when its limit of watches is reached.
+/// The polling interval if the system cannot report changes: on other systems, or above the limit of watches.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Tells when something in a directory was written to, made, renamed, removed or closed.
+/// Reports that a file in a directory was written, created, renamed, removed or closed.
 #[derive(Debug)]
 pub struct DirectoryWatch {
     events: Option<File>,
 }
 
 impl DirectoryWatch {
-    /// Begins to watch. What changes from now on ends the next [`DirectoryWatch::wait`], also if that is called later.
+    /// Begins to watch. Each change from now on ends the next [`DirectoryWatch::wait`], also one that is called later.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
         Self { events: watch(directory, CHANGES).ok() }
     }
 
-    /// Waits until something changes, but at most so long, and not if a signal comes. Whether something did, as far as
-    /// that is told.
+    /// Waits for a change, for at most `limit`, or until a signal comes. Returns true if it knows of a change.
     #[cfg(target_os = "linux")]
     pub fn wait(&mut self, limit: Option<Duration>) -> bool {
         use std::os::fd::AsRawFd;
@@ -35,19 +34,19 @@ impl DirectoryWatch {
             None => Some(limit.map_or(LOOK_AGAIN, |limit| limit.min(LOOK_AGAIN))),
         };
         let limit = limit.map_or(-1, |limit| i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
-        // A descriptor of -1 is passed over.
+        // poll(2) ignores a descriptor of -1.
         let fd = self.events.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         // SAFETY: one element, which lives until the call returns.
         let changed = unsafe { libc::poll(&raw mut poll, 1, limit) } > 0;
         if let (true, Some(events)) = (changed, &mut self.events) {
-            // What it was does not matter: the caller looks.
+            // The kind of change does not matter: the caller looks.
             let _ = std::io::Read::read(events, &mut [0; 4096]);
         }
         changed
     }
 
-    /// Looks again after a while.
+    /// Waits for the polling interval.
     #[cfg(not(target_os = "linux"))]
     pub fn wait(&mut self, limit: Option<Duration>) -> bool {
         std::thread::sleep(limit.map_or(LOOK_AGAIN, |limit| limit.min(LOOK_AGAIN)));
@@ -67,14 +66,14 @@ const CHANGES: u32 = libc::IN_MODIFY
 #[cfg(not(target_os = "linux"))]
 const CHANGES: u32 = 0;
 
-/// How often to look where the system does not signal changes. The release of a lock ends the wait without it.
+/// The polling interval if the system does not signal changes. The release of a lock ends a wait earlier.
 const LOOK_AGAIN_WITHOUT_BELL: Duration = Duration::from_millis(250);
 
-/// Makes an [`Alarm`] ring when a file in a directory is made, renamed or removed: so a call that blocks, such as
-/// flock(2), ends then, too. There is one bell at a time.
+/// Makes an [`Alarm`] ring when a file in a directory is created, renamed or removed, so that a blocking call, such as
+/// flock(2), ends. There is one bell at a time.
 ///
-/// This is `F_NOTIFY` of fcntl(2), which was made for signals. To close an inotify descriptor takes the kernel some
-/// milliseconds, which would be added to each wait.
+/// It uses `F_NOTIFY` of fcntl(2), which sends signals. Closing an inotify descriptor would add some milliseconds to
+/// each wait.
 ///
 /// No change is missed:
 ///
@@ -88,7 +87,7 @@ const LOOK_AGAIN_WITHOUT_BELL: Duration = Duration::from_millis(250);
 #[must_use = "it is silent when it is dropped"]
 pub struct Bell<'a> {
     directory: Option<File>,
-    /// Its signal would end us.
+    /// Without an alarm, its signal would end this process.
     _alarm: &'a Alarm,
 }
 
@@ -112,7 +111,7 @@ impl Drop for Bell<'_> {
     }
 }
 
-/// The directory, whose changes send SIGALRM as long as it is open.
+/// Opens a directory whose changes send SIGALRM as long as it is open.
 #[cfg(target_os = "linux")]
 fn ringing(path: &Path) -> io::Result<File> {
     use std::os::fd::AsRawFd;
@@ -135,7 +134,7 @@ fn ringing(_: &Path) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Whether a directory can be watched; if not, why: [`DirectoryWatch::wait`] looks again and again then.
+/// Returns an error if a directory cannot be watched. Then [`DirectoryWatch::wait`] polls.
 pub fn can_watch(directory: &Path) -> io::Result<()> {
     watch(directory, CHANGES).map(drop)
 }
@@ -150,7 +149,7 @@ fn watch(directory: &Path, changes: u32) -> io::Result<File> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is new, open, and nobody else's.
+    // SAFETY: the descriptor is new, open, and has no other owner.
     let events = unsafe { File::from_raw_fd(fd) };
     // SAFETY: the path ends in NUL and lives until the call returns.
     let watched = unsafe { libc::inotify_add_watch(fd, path.as_ptr(), changes) };

@@ -11,29 +11,14 @@ use std::path::{Path, PathBuf};
 pub enum StoreError {
     /// An error of the layer below.
     Context(ContextError),
-    /// There is no directory to keep locks in: no `ABA_LOCK_DIR`, and no home directory known.
+    /// There is no directory for locks: neither `ABA_LOCK_DIR` nor a home directory is known.
     NoStateRoot,
-    /// The state root cannot be made or used.
-    StateRoot {
-        /// The directory.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The directory for tasks cannot be made or read.
-    TaskRoot {
-        /// The directory.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
+    /// The state root cannot be created or used.
+    StateRoot { path: PathBuf, source: io::Error },
+    /// The directory for tasks cannot be created or read.
+    TaskRoot { path: PathBuf, source: io::Error },
     /// The directory cannot be read.
-    Unreadable {
-        /// The directory.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
+    Unreadable { path: PathBuf, source: io::Error },
 }
 
 impl StoreError {

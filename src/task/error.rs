@@ -1,6 +1,7 @@
 //! Errors from running, waiting for and resetting tasks, with their messages, hints and exit classes.
 
-use crate::base::error::{CommandError, ContextError, ErrorClass};
+use crate::base::command_error::CommandError;
+use crate::base::error::{ContextError, ErrorClass};
 use crate::base::text::{format_io_error, quote_path};
 use crate::lock::error::LockError;
 use crate::store::error::StoreError;

@@ -35,7 +35,7 @@ impl Task<'_> {
     /// Starts the task in the background, unless it is running or has finished. With `combined`, stderr also goes to the log of
     /// stdout.
     ///
-    /// After [`CommandError`](crate::base::error::CommandError), the task has failed: a command that is not found is an outcome,
+    /// After [`CommandError`](crate::base::command_error::CommandError), the task has failed: a command that is not found is an outcome,
     /// too.
     pub fn start(&self, command: &[OsString], combined: bool) -> Result<StartResult, TaskError> {
         if let Some(already) = find_earlier_start(&self.look()) {

@@ -22,7 +22,7 @@ mod exit;
 mod output;
 mod parse;
 
-use aba_lock::base::error::CommandError;
+use aba_lock::base::command_error::CommandError;
 use aba_lock::error::Error;
 use aba_lock::os;
 use aba_lock::task::error::TaskError;

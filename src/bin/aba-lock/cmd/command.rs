@@ -1,7 +1,7 @@
 //! Commands that run while locks are held, for `lock` and `reserve`.
 
+use aba_lock::base::command_error::CommandError;
 use aba_lock::base::environment::FDS;
-use aba_lock::base::error::CommandError;
 use aba_lock::error::Error;
 use aba_lock::lock::request::Guard;
 use aba_lock::lock::{inherit, pid_file};

@@ -5,7 +5,7 @@ use crate::args::update::{Rewrite, UpdateArgs, WriteArgs};
 use crate::exit;
 use crate::output::progress::DelayedProgress;
 use crate::output::{stream, updates};
-use aba_lock::base::error::CommandError;
+use aba_lock::base::command_error::CommandError;
 use aba_lock::base::target::Wait;
 use aba_lock::error::Error;
 use aba_lock::file::draft::ContentDraft;

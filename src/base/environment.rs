@@ -108,7 +108,7 @@ pub fn shell() -> OsString {
     value("SHELL").unwrap_or_else(|| "/bin/sh".into())
 }
 
-/// The default time limit of a wait. `None` if the default is not to wait.
+/// The default time limit of a wait. `None` if a caller should not wait.
 pub fn default_timeout() -> Result<Option<Duration>, ContextError> {
     let Some(value) = value("ABA_LOCK_TIMEOUT") else { return Ok(None) };
     let value = value.to_string_lossy();

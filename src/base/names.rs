@@ -1,8 +1,8 @@
 //! The names of locks and the ids of tasks, and the rule for them.
 //!
 //! A name becomes part of a file name or is the name of a directory, and messages show it. So the rule excludes all
-//! characters that have a meaning in a path, on a terminal or in a shell. Whoever holds a [`LockName`] or a [`TaskId`]
-//! knows that it keeps the rule.
+//! characters that have a meaning in a path, on a terminal or in a shell. Each [`LockName`] and each [`TaskId`]
+//! keeps the rule.
 
 #[cfg(any(test, fuzzing))]
 pub mod properties;

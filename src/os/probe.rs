@@ -11,7 +11,6 @@ use std::ptr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     Tcp,
-
     Udp,
 }
 
@@ -20,7 +19,6 @@ pub enum Transport {
 pub enum Trial {
     /// No process uses the port.
     Free,
-
     InUse,
     /// This process may not bind it: only root may bind the lowest ports.
     NotAllowed,

@@ -4,34 +4,35 @@ use super::{parse_seconds, parse_span};
 use crate::lock::kill::parse_signal;
 use std::time::Duration;
 
-/// Checks that it does.
+/// Checks the properties.
 ///
 /// # Panics
 ///
-/// Where it does not.
+/// If a property is violated.
 pub fn hold(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    of_spans(text);
+    check_spans(text);
     if let Some(signal) = parse_signal(text) {
         let upper = text.to_ascii_uppercase();
         let is_name = upper.bytes().all(|byte| byte.is_ascii_alphanumeric())
             && upper.starts_with(|c: char| c.is_ascii_alphabetic());
         assert!((1..=64).contains(&signal) && (is_name || text == signal.to_string()), "{text:?} as {signal}");
         assert_eq!(parse_signal(&signal.to_string()), Some(signal));
-        assert!(![libc::SIGCHLD, libc::SIGCONT, libc::SIGSTOP].contains(&signal), "it would end nobody");
+        assert!(![libc::SIGCHLD, libc::SIGCONT, libc::SIGSTOP].contains(&signal), "it would not end a process");
     }
 }
 
-fn of_spans(text: &str) {
+fn check_spans(text: &str) {
     let seconds = parse_seconds(text);
-    // Digits, and a point somewhere among them.
+    // A number is digits with at most one point.
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
     let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let is_number = are_digits(whole) && are_digits(part) && text.bytes().any(|byte| byte.is_ascii_digit());
     assert!(seconds.is_none() || is_number, "{text:?} as a number of seconds");
     let amount =
         whole.trim_start_matches('0').parse::<u64>().ok().or((whole.trim_matches('0').is_empty()).then_some(0));
-    // What is more than the clock counts is refused; near that, a point more or less does not matter.
+    // A number above the range of the clock is refused. Near that limit the fraction decides, which is not checked
+    // here.
     match amount.filter(|_| is_number) {
         Some(amount) if amount < 1 << 52 => {
             let seconds = seconds.expect("it is a number of seconds");

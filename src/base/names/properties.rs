@@ -1,17 +1,17 @@
-//! What holds of names, for any bytes.
+//! Properties of names, which hold for any input. The fuzz targets and the property tests call them.
 
 use super::{LockName, TaskId};
 use crate::store;
 use std::path::Path;
 
-/// Checks that it does.
+/// Checks the properties.
 ///
 /// # Panics
 ///
-/// Where it does not.
+/// If a property is violated.
 pub fn hold(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    // The rule again, in the words of its sentence.
+    // The rule, written a second time after the text of the message.
     let letters = ('A'..='Z').chain('a'..='z').chain('0'..='9').chain("._-:@+".chars());
     let letters: String = letters.collect();
     let begins = text.chars().next().is_some_and(|first| first != '.' && first != '-');
@@ -30,14 +30,14 @@ pub fn hold(bytes: &[u8]) {
         assert!(file.len() < 255 - "-journal".len());
         assert_eq!(store::name_of(&Path::new("/root").join(&file)), Some(name));
     }
-    // And a file that seems to be of a name has one that keeps the rule.
+    // The name in a file name keeps the rule.
     if let Some(name) = store::name_of(Path::new(text)) {
         let file = text.rsplit('/').find(|part| !part.is_empty() && *part != ".");
         assert_eq!(Some(format!("aba-{name}.lock").as_str()), file);
     }
 }
 
-/// As a part of a path it is one more step down, and nothing else.
+/// Checks that the name is exactly one component of a path.
 fn stays_below(name: &str) {
     let root = Path::new("/root");
     let path = root.join(name);

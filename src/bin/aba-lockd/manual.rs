@@ -21,9 +21,9 @@ pub(crate) const REST: [(&str, &str); 9] = [
     (
         "GET /api/v1alpha1/locks/list",
         "List the locks that are held, the oldest first, each with its waiters. The parameters per_page and page \
-         select a page (page 2 and later ones require per_page). The parameters service, environment, resource, eventId \
-         and who select the locks with exactly these values. The parameter q selects the locks that contain all \
-         of its words.",
+         select a page (page 2 and later ones require per_page). A parameter with the name of a member (service, \
+         environment, resource, who, eventId) selects the locks with exactly this value. The parameter q selects the \
+         locks that contain all of its words.",
     ),
     (
         "GET /healthz",

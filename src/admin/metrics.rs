@@ -49,7 +49,7 @@ pub struct EventCounts {
 }
 
 /// Returns the state of each lock in the state root. Returns [`FileError::NoFile`] if the state root exists but cannot
-/// be read, and [`LockError::Blind`] if `/proc` is missing.
+/// be read, and [`LockError::NoProc`] if `/proc` is missing.
 pub fn measure_locks(store: &Store) -> Result<Vec<LockMetrics>, LockError> {
     store.can_be_listed()?;
     let measure = |(name, state): (LockName, LockState)| LockMetrics {
@@ -67,7 +67,7 @@ pub fn measure_locks(store: &Store) -> Result<Vec<LockMetrics>, LockError> {
     };
     let states = holders::observe_store(store)?;
     if states.iter().any(|(_, state)| state.blind_spot == Some(BlindSpot::Proc)) {
-        return Err(LockError::Blind);
+        return Err(LockError::NoProc);
     }
     Ok(states.into_iter().map(measure).collect())
 }

@@ -1,4 +1,6 @@
-//! The end of an update: the draft replaces the file.
+//! The last step of an update: [`Edit::commit`] replaces the file with the draft, and keeps a backup if the caller wants one.
+//! A reader of the file sees the old content or the new content. `update` and `write` call it, the registries, and `reserve
+//! --dotenv`.
 
 use super::attributes::copy_attributes;
 use super::draft::ContentDraft;
@@ -14,11 +16,11 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 
 impl Edit {
-    /// Replaces the old content with the draft. With a suffix in `backup`, the old content stays in the file with that suffix
-    /// added to the name.
+    /// Replaces the file with the draft. If `backup` is a suffix, the old content stays in a file whose name has that suffix
+    /// added.
     ///
-    /// Returns the errors of [`Edit::verify`], and then nothing was replaced; and [`FileError::NotOnDisk`] if the file was
-    /// replaced but may have its old content after a power failure.
+    /// On an error, the file has its old content. There is one exception: [`FileError::NotOnDisk`] means that the file was
+    /// replaced, but may have its old content again after a power failure.
     pub fn commit(self, draft: &ContentDraft, backup: Option<&OsStr>) -> Result<(), FileError> {
         let is_private = self.missing == MissingFile::CreatePrivate;
         if let Some(old) = &self.old {
@@ -46,7 +48,8 @@ impl Edit {
         }
         let label = self.label.clone();
         let directory = File::open(parent_directory(&self.place));
-        // Releases the lock before the wait for the disk. The content that the next writer writes reaches the disk later.
+        // Releases the lock before the wait for the disk. The next writer can do no harm: its content reaches the disk after
+        // this one.
         drop(self);
         if is_private && let Err(source) = draft.file.sync_all() {
             return Err(FileError::NotOnDisk { label, source });
@@ -64,7 +67,7 @@ impl Edit {
         let name = with_suffix(&self.place, suffix);
         let (new, before) = (scratch.inside.join("old"), scratch.inside.join("before"));
         let failed = || self.failed("keep the old content of");
-        // A hard link; or a copy, if the file system has no hard links.
+        // The backup is a hard link, or a copy if the file system has no hard links.
         if fs::hard_link(&self.place, &new).is_err()
             && let (Some(old), Some(mut content)) = (&self.old, self.open_old()?)
         {

@@ -1,7 +1,8 @@
-//! The lock of an update: `FILE.lock`, next to the file.
+//! The lock of an update: an flock(2) lock on `FILE.lock`, next to the file. [`edit`](super::edit) acquires it before it reads
+//! the file, and holds it until the new content has replaced the old one.
 //!
-//! The file itself is never locked, because the rename that replaces it changes its inode. The lock is flock(2), so flock(1)
-//! on that path is excluded, too.
+//! The file itself is never locked, because the rename that replaces it changes its inode. A script that runs flock(1) on
+//! `FILE.lock` uses the same lock.
 
 use super::error::FileError;
 use super::path::{MissingFile, with_suffix};
@@ -31,9 +32,15 @@ pub(super) struct UpdateLock {
 impl UpdateLock {
     /// Acquires the lock of the file `path`, which messages call `label`.
     ///
-    /// If the command of an update of the same file has started this process, that update waits for the command, and the
-    /// command may wait for this process. Such a deadlock is found while this function waits. But if this process can write to
-    /// the pipe from which that update reads, the update certainly waits for this process, and it is refused at once.
+    /// An update can be started by the command of another update of the same file. Then there may be a deadlock:
+    ///
+    /// 1. The outer update holds the lock, and waits until its command has ended and closed the pipe to it.
+    /// 2. The command starts this process, and may wait for it.
+    /// 3. This process waits for the lock.
+    ///
+    /// If this process can write to that pipe, the outer update certainly waits for it, so this function fails at once if the
+    /// lock is held. Otherwise the search for deadlocks decides during the wait. The error is [`FileError::UpdatesItself`] in
+    /// both cases.
     pub(super) fn acquire(
         label: &str,
         path: &Path,
@@ -42,7 +49,7 @@ impl UpdateLock {
         command: String,
         contention: &mut dyn Contention,
     ) -> Result<Self, FileError> {
-        // The lock is as private as the file.
+        // Only the owner of a private file may open its lock file. Every user who may write to another file may lock it.
         let kind = if missing == MissingFile::CreatePrivate { Kind::Named } else { Kind::Beside };
         let target = Target { label: label.to_owned(), path: with_suffix(path, ".lock"), kind, link: None };
         let above = fs::metadata(&target.path).ok().and_then(|lock| update_above(lock.dev(), lock.ino()));
@@ -76,34 +83,37 @@ impl UpdateLock {
         Some(&removed.target.path)
     }
 
-    /// Lets every user who may write to the file lock it, too, whatever the umask of the user who created the lock file was. A
-    /// file that only has the name of the lock, such as a file of root that the owner of the directory renamed, stays as it
-    /// is.
+    /// Changes owner and mode of the lock file so that every user who may write to the file may also lock it. The umask of the
+    /// user who created the lock file may have prevented that.
+    ///
+    /// The owner of the directory could rename any file to the name of the lock file, and root would give that file away. So
+    /// only a file that has a holder record and no other hard link is changed.
     pub(super) fn share_with_writers(&self, data: &Metadata) {
         let writers = data.mode() & 0o022;
         for lock in self.acquired.guards.iter().map(Guard::file) {
-            let Ok(has) = lock.metadata() else { continue };
-            let is_given = os::user_id() == 0 && has.uid() == 0 && data.uid() != 0;
-            let changes_group = has.gid() != data.gid() && writers & 0o020 != 0;
-            let lacks_rights = has.mode() & (writers << 1) != writers << 1;
-            let is_ours = || has.nlink() == 1 && matches!(record::read(lock), Content::Record(_));
-            if !(is_given || changes_group || lacks_rights) || !is_ours() {
+            let Ok(current) = lock.metadata() else { continue };
+            let changes_owner = os::user_id() == 0 && current.uid() == 0 && data.uid() != 0;
+            let changes_group = current.gid() != data.gid() && writers & 0o020 != 0;
+            let lacks_rights = current.mode() & (writers << 1) != writers << 1;
+            let is_ours = || current.nlink() == 1 && matches!(record::read(lock), Content::Record(_));
+            if !(changes_owner || changes_group || lacks_rights) || !is_ours() {
                 continue;
             }
-            if is_given {
+            if changes_owner {
                 let _ = fchown(lock, Some(data.uid()), Some(data.gid()));
             } else if changes_group {
                 let _ = fchown(lock, None, Some(data.gid()));
             }
             if lacks_rights {
-                let _ =
-                    lock.set_permissions(Permissions::from_mode(has.mode() & 0o7777 | 0o600 | writers << 1 | writers));
+                let _ = lock
+                    .set_permissions(Permissions::from_mode(current.mode() & 0o7777 | 0o600 | writers << 1 | writers));
             }
         }
     }
 
-    /// Returns the value of `ABA_LOCK_UPDATING` that identifies this update, which reads the output of its command from the
-    /// pipe with the inode `output`. [`UpdateLock::acquire`] reads it in a process that the command started.
+    /// Returns the value of `ABA_LOCK_UPDATING` for the command of this update: it identifies the lock file, this process, and
+    /// the pipe with the inode `output`, from which this process reads the output of the command. If the command starts another
+    /// update, that update reads the value in [`UpdateLock::acquire`].
     pub(super) fn mark(&self, output: Option<u64>) -> String {
         let lock = self.acquired.guards.first().and_then(|guard| guard.file().metadata().ok());
         let (pid, output) = (std::process::id(), output.map(|inode| inode.to_string()).unwrap_or_default());

@@ -4,8 +4,8 @@
 //! has files open already, so the helper calls [`acquire_descriptors`] for it.
 //!
 //! When one of them returns guards, this process (or the script whose descriptor it got) holds each lock on the very file to
-//! which its path leads. It is not promised that no process removes the file afterwards. In that case the next caller creates
-//! a new file and locks that, so there are two holders. No lock on a file can prevent this.
+//! which its path leads. If a process removes the file later, the next caller creates a new file and locks that one, so there
+//! are two holders. No lock on a file can prevent this.
 //!
 //! # Killed processes
 //!
@@ -14,7 +14,7 @@
 //! | the helper, after opening the file | the file is not locked | it acquires the lock |
 //! | the helper, after locking and before writing the record | the record of an earlier holder; the lock is held while a descriptor is open | it gets the holder from the kernel, and does not believe the record, because the kernel names another locker |
 //! | the helper, while it writes the record | an incomplete record | the same |
-//! | the helper of a script, while it waits for the next of several locks | none: it releases those that it has acquired. After SIGKILL they stay locked until the shell library closes their descriptors, at the latest when it is called again | it waits for that long |
+//! | the helper of a script, while it waits for the next of several locks | a signal that can be handled: none, because the helper releases the locks that it has acquired. SIGKILL: these locks stay held until the shell library closes their descriptors, at the latest when it is called again | after SIGKILL, it waits until then |
 //! | a script whose helper waits | none: the helper gets a signal and exits | it is not blocked by a waiter without a script |
 //! | the helper of a script, after locking and before it reports success | the descriptor of the script holds the lock | the lock is free once the shell library has closed the descriptor, which it does after every exit status but 0 |
 //!
@@ -76,7 +76,7 @@ pub fn acquire(
                 replaced = Some(guard.target.path.clone());
             }
         }
-        // The guards are dropped here. To wait for the new file while the others are held could be a deadlock.
+        // The guards are dropped here. Waiting for the new file while the other locks are held could cause a deadlock.
     }
     Err(LockError::KeepsChanging { path: replaced.unwrap_or_default() })
 }
@@ -91,7 +91,7 @@ pub fn acquire_descriptors(
     targets.sort_by(|(one, _), (other, _)| one.rank().cmp(other.rank()));
     let mut attempt = Attempt::new(request, contention, Some(request.holder));
     let mut guards: Vec<Guard> = Vec::with_capacity(targets.len());
-    // To drop the guards would release nothing, because the script keeps its descriptors.
+    // Dropping the guards would not release the locks, because the script keeps its descriptors.
     let release = |guards: &[Guard]| {
         for guard in guards.iter().filter(|guard| guard.fresh) {
             let _ = os::unlock(&guard.file);
@@ -127,7 +127,7 @@ fn find_replaced(guards: &[Guard]) -> Option<&Guard> {
     earlier.iter().find(|guard| !guard.target.is_open_as(&guard.file))
 }
 
-/// One call of [`acquire`] or [`acquire_descriptors`]: the state that its locks share.
+/// The state of one call of [`acquire`] or [`acquire_descriptors`].
 struct Attempt<'a> {
     request: &'a Request<'a>,
     contention: &'a mut dyn Contention,
@@ -147,7 +147,8 @@ impl<'a> Attempt<'a> {
         Self { request, contention, script, started, draft: None, taken: Vec::new() }
     }
 
-    /// Acquires the lock of `target`, or returns another guard of one of `guards` if it is a second path to the same file.
+    /// Acquires the lock of `target`. If one of `guards` holds the lock of the same file already, because two of the paths lead
+    /// to it, returns a second guard for that lock.
     fn acquire_target(&mut self, target: &Target, store: Option<&Store>, guards: &[Guard]) -> Result<Guard, LockError> {
         if let Some(guard) = self.find_handed_down(target)? {
             return Ok(guard);
@@ -157,7 +158,7 @@ impl<'a> Attempt<'a> {
             let file = open_lock_file(target, store)?;
             // The kernel would make the second descriptor wait for the first one, forever.
             if let Some(first) = guards.iter().find(|guard| os::same_file(&guard.file, &file).unwrap_or(false)) {
-                // With a guard of its own, because one of the two paths may lead to another file before the last grant.
+                // Each path has its own guard, because one of the two may lead to another file before the last grant.
                 let file = first.file.try_clone().map_err(|source| cannot_open(&target.path, source))?;
                 return Ok(Guard { file, target: target.clone(), inherited: first.inherited, fresh: false });
             }
@@ -181,9 +182,9 @@ impl<'a> Attempt<'a> {
         self.find_guard(inherited_descriptors(), target, is_held_from_above)
     }
 
-    /// Does the same for a lock that is not listed in the environment: a script that ran `aba-lock lock --fd` cannot be made to
-    /// list it. This examines every descriptor, so it is only for a lock that is not free. A lock that another program
-    /// acquired, such as flock(1), is not handed down.
+    /// Does the same for a lock that the environment does not list, because the helper cannot change the environment of a script
+    /// that runs `aba-lock lock --fd`. This examines every descriptor, so it is only called if the lock is not free. A lock
+    /// that another program, such as flock(1), acquired does not count as handed down.
     fn find_inherited(&self, target: &Target) -> Result<Option<Guard>, LockError> {
         self.find_guard(os::inherited_descriptors(), target, is_held_for_ancestor)
     }
@@ -223,9 +224,10 @@ impl<'a> Attempt<'a> {
         }
         let handed_down = inherited_descriptors().contains(&fd);
         let content = record::read(&file);
-        // It would be harmless to lock again what this description holds, were it not for the mode: a request for a shared
-        // lock would weaken the script's exclusive lock, and a request for an exclusive lock would release the shared one,
-        // even if it then fails. A file of the user has no record that shows the mode.
+        // If this description holds the lock already, it must not be locked again, because that can change the mode: a request
+        // for a shared lock would weaken an exclusive lock of the script, and a request for an exclusive lock would release
+        // its shared lock, even if the request then fails. For a file of the user there is no record, so the kernel is always
+        // asked.
         if (handed_down || target.kind == Kind::Users || may_be_held(&content, &file))
             && let Some(held) = held_mode(&file)
         {
@@ -282,11 +284,11 @@ impl<'a> Attempt<'a> {
     }
 
     fn block(&mut self, file: &File, target: &Target, limit: Option<Duration>) -> Result<(), LockError> {
-        // The draft is built before the grant, because after it the next waiter waits for everything that this process does.
+        // The draft is built before the grant. Every step after the grant makes the next waiter wait longer.
         if self.draft.is_none() {
             self.draft = Some(self.build_draft());
         }
-        // After Ctrl-C a shell at its prompt lives on, with its descriptors open, so these locks must be released by us.
+        // After Ctrl-C, an interactive shell lives on with its descriptors open, so this process must release their locks.
         let _unlocks = os::UnlocksAtEnd::begin(&self.taken);
         let alarm = os::Alarm::new();
         if self.script.is_some() {
@@ -356,15 +358,15 @@ impl<'a> Attempt<'a> {
                 os::set_owner(&guard.file, request.holder);
                 continue;
             }
-            // It is no error that a file of another user cannot be written.
+            // A file of another user may not be writable. That is not reported.
             let is_expected = |error: &io::Error| {
                 [libc::EACCES, libc::EPERM, libc::EROFS, libc::EISDIR, libc::EBADF, libc::EINVAL, libc::ETXTBSY]
                     .contains(&error.raw_os_error().unwrap_or(0))
             };
             match record::write_text(&guard.file, &guard.target.path, &text) {
-                // The record is enough. It is not for a shared lock, because the next holder of the lock replaces it, and
-                // not in a pid namespace other than the first one: there the kernel does not name a locker that has ended,
-                // so it does not say whether this record still counts.
+                // The record names the holder, so the description needs no owner. It needs one for a shared lock, because the
+                // next holder replaces the record, and in a pid namespace other than the first one, where the kernel does not
+                // name a locker that has ended, so that the record proves nothing then.
                 Ok(()) if request.mode == Mode::Exclusive && record.ns == lock_table::FIRST_NAMESPACE => continue,
                 Err(error) if !is_expected(&error) => acquired.unrecorded = Some((guard.target.path.clone(), error)),
                 _ => {}

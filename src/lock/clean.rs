@@ -112,7 +112,7 @@ pub fn clean_lock_file(path: &Path, state: LockState, rule: &CleanRule) -> Fate 
     let data = match fs::symlink_metadata(path) {
         Ok(data) => data,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Fate::Left(KeepReason::Missing),
-        Err(source) => return Fate::Failed(LockError::Look { path: path.to_owned(), source }),
+        Err(source) => return Fate::Failed(LockError::Examine { path: path.to_owned(), source }),
     };
     if !data.is_file() {
         return Fate::Left(KeepReason::NotRegular(word_for(data.file_type())));

@@ -32,7 +32,7 @@ pub enum LockError {
         source: io::Error,
     },
     /// The metadata of the lock file cannot be read.
-    Look {
+    Examine {
         path: PathBuf,
         source: io::Error,
     },
@@ -42,13 +42,13 @@ pub enum LockError {
         kind: &'static str,
     },
     /// There is no `/proc` that shows the holders of locks.
-    Blind,
+    NoProc,
     /// The descriptor is not open.
     BadDescriptor {
         fd: RawFd,
     },
-    /// The descriptor is open on another file than the one at the path: the file was replaced since it was opened, or it never
-    /// was that file.
+    /// The descriptor is open on another file than the one at the path. The file at the path was replaced since the descriptor
+    /// was opened, or the descriptor never was open on it.
     Replaced {
         fd: RawFd,
         path: PathBuf,
@@ -78,7 +78,7 @@ pub enum LockError {
     Busy {
         label: String,
         path: PathBuf,
-        /// Tells a file of the user from a lock with the same label.
+        /// Distinguishes a file of the user from a named lock with the same label.
         kind: Kind,
     },
     /// The wait would never end: the holder waits, perhaps through others, for a lock of this process.
@@ -118,9 +118,9 @@ impl LockError {
             Self::Replaced { .. } => ErrorClass::Replaced,
             Self::Open { .. }
             | Self::Remove { .. }
-            | Self::Look { .. }
+            | Self::Examine { .. }
             | Self::NotRegular { .. }
-            | Self::Blind
+            | Self::NoProc
             | Self::Unknown { .. }
             | Self::BadDescriptor { .. }
             | Self::KeepsChanging { .. }
@@ -131,12 +131,13 @@ impl LockError {
         }
     }
 
-    /// Returns the path that could not be used, if it may be in the directory of locks or of tasks.
+    /// Returns the path that could not be opened or examined. If it is in the state root, the root itself may be the cause, and
+    /// [`store::hint_about`] explains that.
     #[must_use]
     pub fn path_in_root(&self) -> Option<&Path> {
         match self {
             Self::Store(error) => error.path_in_root(),
-            Self::Open { path, .. } | Self::Look { path, .. } => Some(path),
+            Self::Open { path, .. } | Self::Examine { path, .. } => Some(path),
             _ => None,
         }
     }
@@ -193,13 +194,13 @@ impl fmt::Display for LockError {
             Self::Remove { path, source } => {
                 write!(f, "could not remove lock file {}: {}", path.display(), format_io_error(source))
             }
-            Self::Look { path, source } => {
+            Self::Examine { path, source } => {
                 write!(f, "could not look at lock file {}: {}", path.display(), format_io_error(source))
             }
             Self::NotRegular { path, kind } => {
                 write!(f, "refused to use lock file {}: it is a {kind}, not a regular file", path.display())
             }
-            Self::Blind => write!(f, "which locks are held cannot be known from here: /proc cannot be read"),
+            Self::NoProc => write!(f, "which locks are held cannot be known from here: /proc cannot be read"),
             Self::BadDescriptor { fd } => write!(f, "file descriptor {fd} is not open"),
             Self::Replaced { fd, path } => {
                 write!(f, "file descriptor {fd} is not, or no longer, open on lock file {}", path.display())
@@ -246,7 +247,7 @@ impl From<CommandError> for LockError {
 }
 
 impl LockError {
-    /// Returns the error for a file that the system did not lock.
+    /// Converts an error of the system call that locks the file at `path`.
     pub(crate) fn cannot_lock(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.raw_os_error() {

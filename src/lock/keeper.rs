@@ -1,6 +1,7 @@
-//! Starts `aba-lock-keeper`, the program that keeps a lease at a server, for locks across machines.
+//! Finds and starts `aba-lock-keeper`, the program that keeps a lease at a server, and detects that it runs for a lock.
 //!
-//! No code of the keeper is linked into the helper. The helper becomes the keeper, or runs it and reads its output.
+//! No code of the keeper is linked into the helper. The commands of the helper become the keeper ([`Keeper::exec`]) or run it
+//! and read its output ([`Keeper::ask`]). The keeper itself uses [`FIRST_LEASE_BYTE`].
 
 use crate::base::command_error::CommandError;
 use crate::base::programs::keeper;
@@ -14,10 +15,11 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// The offset in a lock file, far after its content, from which on each keeper locks one byte for its lease.
+/// The lowest byte of a lock file that a keeper locks, far after the content of the file. Each keeper locks one byte at this
+/// offset or above it while it keeps its lease.
 pub const FIRST_LEASE_BYTE: u64 = 1 << 61;
 
-/// Returns true if a keeper runs for the holder of the lock that is open as `file`.
+/// Returns true if a keeper keeps a lease for the lock whose file is open as `file`.
 pub fn has_keeper(file: &File) -> io::Result<bool> {
     Ok(os::range_in_the_way(file, Mode::Exclusive, FIRST_LEASE_BYTE, 0)?.is_some())
 }
@@ -69,7 +71,7 @@ impl Keeper {
     pub fn ask(&self, words: &[&str]) -> Result<KeeperAnswer, CommandError> {
         let output = Command::new(&self.program).args(words).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
         let output = output.map_err(|error| CommandError::new(&self.program.to_string_lossy(), error))?;
-        // If a signal ended it, its output does not count.
+        // A keeper that was ended by a signal has no exit status. It counts as failed, so its output is not used.
         let status = output.status.code().unwrap_or(125);
         Ok(KeeperAnswer { status, text: String::from_utf8_lossy(&output.stdout).into_owned() })
     }

@@ -117,7 +117,9 @@ pub(super) fn cannot_open(path: &Path, source: io::Error) -> LockError {
 pub fn check_lock_file(target: &Target) -> Result<(), LockError> {
     let path = &target.path;
     match fs::symlink_metadata(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(LockError::Look { path: path.clone(), source }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(LockError::Examine { path: path.clone(), source })
+        }
         Ok(data) if !(data.is_file() || data.is_dir() && target.kind == Kind::Users) => {
             Err(LockError::NotRegular { path: path.clone(), kind: word_for(data.file_type()) })
         }

@@ -52,7 +52,7 @@ pub fn clean_pid_file(path: &Path, dry_run: bool) -> Fate {
         Err(source) => {
             return match fs::symlink_metadata(path) {
                 Ok(data) if !data.is_file() => Fate::Left(KeepReason::NotRegular(word_for(data.file_type()))),
-                _ => Fate::Failed(LockError::Look { path: path.to_owned(), source }),
+                _ => Fate::Failed(LockError::Examine { path: path.to_owned(), source }),
             };
         }
     };

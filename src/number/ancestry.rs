@@ -1,8 +1,9 @@
-//! The recognition of directories that were deleted, as opposed to directories that are only out of reach.
+//! Distinguishes directories that were deleted from directories that cannot be reached at the moment.
 //!
-//! A row of the registry may be dropped only if its directory was certainly deleted. That a path does not exist proves
-//! nothing, because its file system may be unmounted. So each row stores an [`Ancestry`]: the identities of the
-//! directories above its own when it was last used.
+//! A row of a registry belongs to a directory, and `prune` drops the row only if the directory was certainly deleted. A path
+//! that does not exist proves nothing, because its file system may be unmounted. So each row stores an [`Ancestry`]: the
+//! identities that the directories above its own directory had when the row was last used. `plan` reads it, and `list` and
+//! `prune` compare it ([`has_vanished`]).
 
 use crate::os::{self, Identity};
 use std::fmt;

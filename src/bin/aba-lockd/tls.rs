@@ -1,6 +1,8 @@
-//! The TLS configuration, from the files of certificates and keys that the options name.
+//! Loads the TLS configuration of the service: its certificate and key, and the authorities whose client certificates it
+//! accepts. A file that cannot be used is an error, so a configuration is always complete.
 //!
-//! `lifecycle` loads it at the start, `reload` again at SIGHUP; `connection` accepts TLS connections with it.
+//! `lifecycle` loads it at the start, and `reload` again at SIGHUP. `connection` accepts TLS connections with it, and
+//! [`subject`] reads the name in a client's certificate.
 
 pub(crate) mod subject;
 
@@ -16,10 +18,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-/// The configuration for new connections. It changes when the files are read again.
+/// Receives the configuration for new connections. `reload` sends a new one when it has read the files again.
 pub(crate) type CurrentConfig = watch::Receiver<Arc<ServerConfig>>;
 
-/// Reads the files. `None`: the service does not use TLS.
+/// Loads the configuration from the files that the options name. Returns `None` if the service does not use TLS.
 pub(crate) fn load_config(options: &ServeOptions) -> Result<Option<Arc<ServerConfig>>, StartError> {
     let (Some(cert), Some(key)) = (&options.tls_cert, &options.tls_key) else { return Ok(None) };
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -1,9 +1,12 @@
-//! The deadlock detector of one waiter: when it searches, and whether it breaks the circle that it finds.
+//! The deadlock detector of one waiter: it decides when the waiter searches for a circle, and whether this waiter or another
+//! one must give up to break the circle that was found.
 //!
 //! The second thread of a wait calls it ([`wait`](crate::lock::wait)), and so does a `run-once` that waits for the lock
-//! of a task. It keeps searches rare and cheap, because a thousand processes may wait at the same time. It makes
-//! exactly one process of a circle give up: two errors for one deadlock would be one too many, and none would leave it
-//! standing.
+//! of a task. It keeps searches rare and cheap, because a thousand processes may wait at the same time. It aims at exactly
+//! one error for each deadlock: if no waiter of a circle gave up, all would wait forever; if two did, one of them would fail
+//! without need.
+//!
+//! A circle **stands still** if none of its processes has run between two looks at it. Only such a circle counts.
 
 use super::ancestors::{holds_any_lock, list_with_ancestors, may_be_awaited};
 use super::circle::Circle;
@@ -18,14 +21,15 @@ use std::mem;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The time between two searches of a waiter.
+/// The shortest time between two searches of a waiter.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The time that each other waiter for the same lock adds to the interval, so that a thousand waiters do not keep a
 /// machine busy.
 pub(crate) const DELAY_PER_WAITER: Duration = Duration::from_millis(20);
 
-/// The same for a search for circles over pipes.
+/// The time that each other waiter for the same lock adds to the pause before a search for circles over pipes. It is longer,
+/// because such a search examines the descriptors of all processes.
 const PIPE_DELAY_PER_WAITER: Duration = Duration::from_millis(100);
 
 /// The longest pause between two searches for circles over pipes, except on a busy machine or in a long queue.
@@ -38,22 +42,23 @@ const PAUSE_FACTOR: u32 = 20;
 /// The longest pause that [`PAUSE_FACTOR`] can cause.
 const MAX_BUSY_PAUSE: Duration = Duration::from_secs(16);
 
-/// The time that a circle must have stood still before a process that waited already breaks it. A process that begins
-/// to wait has searched by then.
+/// The time for which a circle must stand still before a waiter breaks it that did not find it in its first search. By
+/// then, the waiter that closed the circle has made its first search and should have given up.
 const STANDSTILL: Duration = Duration::from_millis(500);
 
-/// The same for a circle in which a process waits for a limited time, which may end soon.
+/// The time for which a circle must stand still if one of its processes waits only for a limited time. That wait may end
+/// soon, and the circle with it.
 const LIMITED_STANDSTILL: Duration = Duration::from_secs(5);
 
-/// The age at which a process has certainly searched for the first time, also on a very busy machine.
+/// The age at which a process has certainly made its first search, even on a very busy machine.
 const FIRST_SEARCH_WITHIN: Duration = Duration::from_secs(10);
 
-/// The number of searches after which a process breaks a circle although another process should: that one may be
-/// stopped.
+/// The number of times that a waiter leaves a circle to a younger process. After that it breaks the circle itself,
+/// because the younger process may be stopped (SIGSTOP).
 const MAX_DEFERRALS: u32 = 4;
 
-/// A waiter that holds no lock searches again with exponential backoff (2 s to 32 s), because an ancestor may have
-/// acquired a lock since.
+/// Maximum number of times that the interval of an idle waiter doubles. A waiter for which no process can wait looks
+/// again with exponential backoff (2 s to 32 s), because an ancestor may acquire a lock later.
 const MAX_DOUBLINGS: u32 = 5;
 
 /// Maximum number of snapshots in one search. The search ends when two in a row show the same circle.
@@ -65,28 +70,29 @@ pub struct DeadlockDetector {
     file: FileId,
     /// The number of other waiters for the same lock at the last search.
     waiters: usize,
-    /// False until the first search. Only the first search can find a circle that this process has just closed.
+    /// True after the first search. A circle that the first search finds may have been closed by this wait.
     searched: bool,
+    /// The circle that the last search found.
     found: Option<Standstill>,
-    /// The number of searches since the circle has stood still for long enough.
+    /// The number of searches that found a circle which stood still for long enough, and left it to another process.
     deferrals: u32,
-    /// The number of checks in a row in which no process could wait for this one.
+    /// The number of checks in a row that found no lock through which another process could wait for this one.
     idle: u32,
     /// False if it is known that neither this process nor an ancestor that waits for it has a pipe open.
     has_pipe: bool,
     /// The time of the next search for circles over pipes, and the pause after it.
     next_pipe_search: Option<(Instant, Duration)>,
-    /// True if the next search is also for a circle over pipes.
+    /// True if the next search includes circles over pipes.
     through_pipes: bool,
-    /// True if a process ran in the circle of the last search, or of the one before.
+    /// True if the last search saw a circle that did not stand still, or lost a circle that stood still before.
     moved: bool,
 }
 
-/// A circle in which no process has run between two snapshots.
+/// A circle that stands still: two snapshots in a row showed it, and none of its processes ran in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Standstill {
     circle: Circle,
-    /// The number of times that each of the other processes has slept.
+    /// The number of context switches of each of the other processes. It grows if the process runs.
     sleeps: Vec<Option<u64>>,
     since: Instant,
 }
@@ -109,9 +115,9 @@ impl DeadlockDetector {
         }
     }
 
-    /// Returns true if another process may wait for this one, so that [`search`](Self::search) is necessary: this
-    /// process or an ancestor holds a lock, or a process sleeps at a pipe that one of them has open. Also true after a
-    /// circle was found.
+    /// Returns true if [`search`](Self::search) is necessary, because another process may wait for this one: this process
+    /// or an ancestor holds a lock, an ancestor is a `run-once`, or a process sleeps at a pipe that one of them has open.
+    /// Also returns true after a search that found a circle.
     #[must_use]
     pub fn may_be_awaited(&mut self) -> bool {
         let us = std::process::id();
@@ -121,14 +127,15 @@ impl DeadlockDetector {
         holds || self.through_pipes || self.found.is_some()
     }
 
-    /// Makes the next search include circles over pipes, if it is time for that and a process sleeps at a pipe of this
-    /// process. The other parts of a pipeline may start later, and a pipe takes a while to fill, so this is repeated at
-    /// growing intervals. Waiters for the same lock take turns.
+    /// Makes the next search include circles over pipes, if such a search is due and a process sleeps at a pipe of this
+    /// process. The other parts of a pipeline may start later, and a pipe takes a while to fill, so the check is repeated
+    /// at growing intervals. The first pause grows with the queue, so that the waiters for one lock do not all search at
+    /// the same time.
     fn check_pipes(&mut self) {
         let now = Instant::now();
         let (next, pause) = *self.next_pipe_search.get_or_insert_with(|| {
             let before = u32::try_from(lock_table::queue(self.file).len()).unwrap_or(u32::MAX);
-            // Most waits end before that.
+            // The first check is delayed, because most waits end before it.
             let pause = INTERVAL.saturating_add(PIPE_DELAY_PER_WAITER.saturating_mul(before));
             (now + pause, pause)
         });
@@ -138,13 +145,14 @@ impl DeadlockDetector {
         let pipes = list_own_pipes(std::process::id());
         self.has_pipe = !pipes.is_empty();
         self.through_pipes = self.has_pipe && is_pipe_awaited(&pipes);
-        // The next search does not count as the first one, because the other processes may have searched since.
+        // The next search no longer counts as the first one: the wait began some time ago, so the other processes of a
+        // circle may have searched, too.
         self.searched = true;
         self.next_pipe_search = Some((now + pause, (pause * 2).min(pause.max(MAX_PIPE_INTERVAL))));
         self.pause_after_search(now);
     }
 
-    /// Delays the next search for circles over pipes after one that began at `start`.
+    /// Delays the next search for circles over pipes in proportion to the duration of the last one, which began at `start`.
     fn pause_after_search(&mut self, start: Instant) {
         if let Some((next, _)) = &mut self.next_pipe_search {
             let pause = (start.elapsed() * PAUSE_FACTOR).min(MAX_BUSY_PAUSE);
@@ -152,13 +160,13 @@ impl DeadlockDetector {
         }
     }
 
-    /// Searches for a circle, and returns it if this process must break it. Exactly one process of a circle must:
+    /// Searches for a circle, and returns it if this process must break it. The process that must do so is:
     ///
-    /// - at first, the process that has closed the circle. Its first search finds it. If other processes may be about
-    ///   to search for the first time, too, the youngest of them breaks it;
-    /// - when the circle has stood still for so long that these first searches are over, the youngest process that
-    ///   searches;
-    /// - after some more searches, any process.
+    /// 1. At first, the process that closed the circle: its first search finds it. Several processes may be about to make
+    ///    their first search. Then it is the youngest of them.
+    /// 2. When the circle has stood still for so long that these first searches are over: the youngest of all its
+    ///    processes that search.
+    /// 3. After some more searches: any process.
     #[must_use]
     pub fn search(&mut self) -> Option<Circle> {
         let first = !self.searched;
@@ -169,7 +177,8 @@ impl DeadlockDetector {
             self.moved |= self.found.take().is_some();
             self.deferrals = 0;
             if self.moved && !moved {
-                // On a busy machine, a process of a circle may run for a moment after the circle was closed.
+                // On a busy machine, a process of a circle may still run for a moment after the circle was closed, so the
+                // next search follows soon.
                 self.next_pipe_search = Some((Instant::now() + INTERVAL, INTERVAL * 2));
             } else if through_pipes {
                 self.pause_after_search(start);
@@ -186,7 +195,7 @@ impl DeadlockDetector {
         let searches = |pid: &u32| *pid == us || peer::is_recording_helper(*pid);
         let mut candidates: Vec<ProcessStat> =
             circle.waiters.iter().copied().filter(searches).filter_map(process::read_stat).collect();
-        // A process that gives up may end the circle.
+        // A wait for a limited time may end the circle by itself.
         let standstill = if circle.limited { LIMITED_STANDSTILL } else { STANDSTILL };
         if first && !circle.limited {
             candidates.retain(|seen| seen.pid == us || seen.age().is_none_or(|age| age < FIRST_SEARCH_WITHIN));
@@ -216,7 +225,7 @@ impl DeadlockDetector {
         }
     }
 
-    /// Takes snapshots until two in a row show the same circle, in which no process has run.
+    /// Takes snapshots until two in a row show the same circle, and none of its processes ran in between.
     fn find_standstill(&mut self, through_pipes: bool) -> Option<Standstill> {
         let us = std::process::id();
         let mut last = None;
@@ -237,7 +246,7 @@ impl DeadlockDetector {
         let listed = lock_table::list();
         let waits = listed.iter().filter(|one| one.waits && one.lock.locker != us);
         self.waiters = waits.clone().filter(|one| one.file == self.file).count();
-        // A circle comes back to this process through one of the locks for which a process waits.
+        // Without pipes, a circle contains a process that waits for a lock of this process or of an ancestor.
         let mut wanted: HashSet<FileId> = waits.map(|one| one.file).collect();
         wanted.insert(self.file);
         if !through_pipes && !may_be_awaited(us, &wanted) {

@@ -1,4 +1,7 @@
-//! The file or socket that gets the lines of the event log.
+//! Writes lines to the event log, which is a file or a socket. A failure never disturbs the caller: the first one is kept, and
+//! each program reports it before it ends ([`take_failure`]).
+//!
+//! `report` passes the lines to [`write_line`]; `doctor` calls [`check_writable`].
 
 use crate::base::environment::EventLog;
 use crate::os;
@@ -17,17 +20,20 @@ const PRIORITY: u8 = 13;
 /// The first failure to write a line, until it is reported.
 enum LogFailure {
     None,
-    /// The log and the reason.
+    /// The path of the log, and the reason.
     First(PathBuf, io::Error),
+    /// [`take_failure`] has returned it. Later failures are ignored.
     Taken,
 }
 
 static FAILURE: Mutex<LogFailure> = Mutex::new(LogFailure::None);
 
-/// True if [`FAILURE`] must be examined. Every call asks, and a read of this flag does not write to its page.
+/// True after the first failure. Every call of a program checks this. Locking [`FAILURE`] instead would write to its memory
+/// page, which costs a page fault.
 static FAILED: AtomicBool = AtomicBool::new(false);
 
-/// Returns the path of the log and the reason why a line could not be written. Each failure is returned only once.
+/// Returns the path of the log, and the reason why a line could not be written. Only the first failure is returned, and only
+/// once.
 pub fn take_failure() -> Option<(PathBuf, io::Error)> {
     if !FAILED.load(Ordering::Acquire) {
         return None;
@@ -79,11 +85,12 @@ enum MissingLog {
 fn open(log: &EventLog, missing: MissingLog) -> io::Result<File> {
     let path = &log.path;
     if path.is_relative() {
-        // In two working directories, a relative path would name two files.
+        // A relative path would name another file in each working directory.
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not an absolute path"));
     }
     let mut options = OpenOptions::new();
-    // O_NONBLOCK: opening a FIFO must not wait for a reader. O_NOCTTY: a terminal must not become ours.
+    // O_NONBLOCK: opening a FIFO must not wait for a reader. O_NOCTTY: a terminal must not become the one
+    // that controls this process.
     options.append(true).mode(0o600).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     let opened = match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && log.is_socket => {
@@ -95,7 +102,8 @@ fn open(log: &EventLog, missing: MissingLog) -> io::Result<File> {
                 "there is no such device, and no file is made in /dev",
             ));
         }
-        // O_CREAT only now: in a sticky directory, `fs.protected_regular` refuses it for an existing file of another user.
+        // O_CREAT is set only for a missing file: in a sticky directory, `fs.protected_regular` refuses it for an existing
+        // file of another user.
         Err(error) if error.kind() == io::ErrorKind::NotFound && missing == MissingLog::Create => {
             options.create(true);
             os::as_owner(path.parent().unwrap_or(path), || options.open(path))
@@ -119,7 +127,7 @@ fn open(log: &EventLog, missing: MissingLog) -> io::Result<File> {
 /// is meant for files.
 fn is_in_dev(path: &Path) -> bool {
     let mut path = path.to_owned();
-    // The kernel follows as many links.
+    // The kernel follows at most 40 links, too.
     for _ in 0..40 {
         let Ok(target) = fs::read_link(&path) else { break };
         path = path.parent().unwrap_or(Path::new("/")).join(target);
@@ -136,7 +144,7 @@ fn is_socket(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|data| data.file_type().is_socket())
 }
 
-/// Fails if a line could not be written to `log` now. Nothing is written or created.
+/// Checks that a line could be written to `log` now. Writes and creates nothing.
 pub fn check_writable(log: &EventLog) -> io::Result<()> {
     let path = &log.path;
     match open(log, MissingLog::Refuse) {

@@ -1,14 +1,15 @@
-//! A lock in the way of flock(1): on any file, directory or descriptor, without a holder record and without messages.
+//! Locks as flock(1) takes them: on any file, directory or descriptor, without a holder record and without messages. `aba-lock
+//! flock` and the SQLite store of the lock service use them.
 //!
-//! It promises more than flock(1) in three cases:
+//! It works in three cases in which flock(1) does not:
 //!
-//! - An existing file is opened without `O_CREAT`, which would be refused in some directories.
-//! - A file that was removed during the wait is created again, and the new file is locked. If that fails, or cannot be
-//!   checked, the lock fails, because another process may hold a lock on the new file.
+//! - An existing file is opened without `O_CREAT`, which the kernel refuses in some directories.
+//! - If the file is removed during the wait, the file is created again and locked. If that fails, or if the path cannot be
+//!   examined, [`Lockable::lock`] fails, because another process may hold a lock on a new file.
 //! - Opening a FIFO or a serial line does not block.
 //!
-//! It does not search for deadlocks, and does not recognize nested calls. Scripts for flock(1) rely on a wait that ends
-//! some time without an error.
+//! It does not search for deadlocks, and does not recognize nested calls: scripts that were written for flock(1) expect to
+//! wait in these cases, and not to fail.
 //!
 //! The file is opened for reading, as by flock(1), so that a script can lock itself (a file that is open for writing
 //! cannot be executed), and so that directories can be locked. It is opened for writing only if the system requires
@@ -27,9 +28,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Maximum number of times that the file is opened because its path leads to another file after the lock is granted.
-/// After so many times, the file system must have returned other numbers for the same file: a process that removes the
-/// file in a loop is too late now and then.
+/// Maximum number of times that the file is opened because, after the grant, its path seems to lead to another file.
+///
+/// Some file systems report another inode at each call for the same file, so the check would fail forever. So many
+/// failures can have no other cause: even a process that removes the file in a loop would be too late now and then.
 const MAX_OPENS: u32 = 1000;
 
 /// The operation on a file: lock or unlock.
@@ -121,12 +123,13 @@ impl Lockable {
             }
             match self.is_current() {
                 Ok(true) => return Ok(()),
-                // The numbers of the file mean nothing. But after a wait, the holder may have removed the file.
+                // The inodes of this file system prove nothing, so the lock counts. After a wait it does not, because the
+                // previous holder may have removed the file before it released the lock.
                 Ok(false) if opened == MAX_OPENS && !waited => return Ok(()),
                 Ok(false) if opened == MAX_OPENS => return Err(LockError::KeepsChanging { path: self.path() }),
                 // The lock is on a removed file. Another process may hold a lock on the file that replaced it.
                 Ok(false) => self.reopen().map_err(|source| open_error(&self.path(), source))?,
-                // The same may be true if that cannot be checked.
+                // If the path cannot be examined, it may lead to another file, too.
                 Err(source) => return Err(open_error(&self.path(), source)),
             }
             opened += 1;
@@ -152,8 +155,8 @@ impl Lockable {
     /// directory was removed, there is no open file afterwards.
     fn reopen(&mut self) -> io::Result<()> {
         let LockableFile::Opened { path, file, writable } = &mut self.file else { return Ok(()) };
-        // The old file is closed first, because no descriptor may be left for a second one. Its lock has no effect any
-        // more.
+        // The old file is closed first, because the process may be at its limit of descriptors. The lock on the old file
+        // no longer excludes other processes.
         *file = None;
         for _ in 0..MAX_OPENS {
             let missing = match open(path, *writable) {
@@ -163,7 +166,8 @@ impl Lockable {
                 }
                 Err(error) => error,
             };
-            // Other processes may not have this error: no permission, no free descriptor.
+            // Errors such as a missing permission may affect only this process. Another process could then create the file
+            // and lock it.
             if missing.kind() != io::ErrorKind::NotFound {
                 return Err(missing);
             }
@@ -177,7 +181,7 @@ impl Lockable {
         Err(io::ErrorKind::NotFound.into())
     }
 
-    /// Makes the next opening be for writing. Returns false if that changes nothing.
+    /// Makes the next [`Self::reopen`] open the file for writing. Returns false if that would make no difference.
     fn require_writing(&mut self) -> bool {
         match &mut self.file {
             LockableFile::Opened { writable, .. } if !*writable && self.operation.mode == Some(Mode::Exclusive) => {
@@ -200,11 +204,11 @@ impl Lockable {
         }
     }
 
-    /// Makes the commands that this process starts inherit the descriptor, or not.
+    /// Sets whether the commands that this process starts inherit the descriptor.
     pub fn set_inheritable(&self, inheritable: bool) -> Result<(), LockError> {
         match &self.file {
             LockableFile::Opened { file: Some(file), path, .. } if inheritable => {
-                // `O_NONBLOCK` was only for the opening.
+                // `O_NONBLOCK` was only needed to open the file. The command expects a descriptor that blocks.
                 os::let_wait(file);
                 os::share(file).map_err(|source| LockError::Lock { path: path.clone(), source })
             }
@@ -237,10 +241,10 @@ fn open(path: &Path, writable: bool) -> io::Result<File> {
     options.read(true).write(writable).custom_flags(flags);
     match open_in_turn(&options, path) {
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
-            // As a flag, because the standard library only creates files that it opens for writing.
+            // O_CREAT is passed as a flag, because the standard library only creates files that it opens for writing.
             options.custom_flags(flags | libc::O_CREAT);
             match open_in_turn(&options, path) {
-                // The path is `name/`, and nothing of that name exists.
+                // The path ends in a slash, and no such directory exists.
                 Err(error) if error.raw_os_error() == Some(libc::EISDIR) => Err(missing),
                 opened => opened,
             }
@@ -252,11 +256,11 @@ fn open(path: &Path, writable: bool) -> io::Result<File> {
 /// The outcome of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LockOutcome {
-    /// The lock was free, or was released.
+    /// The lock was free, or the operation was to unlock.
     AtOnce,
     /// The lock was acquired after another process had released it.
     Waited,
-    /// Another process holds the lock, and the time of the wait is over.
+    /// Another process holds the lock, and the caller does not wait or its time limit has passed.
     Contended,
 }
 
@@ -270,7 +274,7 @@ fn apply(
         release(file, operation.range)?;
         return Ok(LockOutcome::AtOnce);
     };
-    // Tried first also before a wait, because the outcome says whether another process held the lock.
+    // The first attempt never waits, because the outcome shows if another process held the lock.
     if try_once(file, mode, operation.range)? {
         return Ok(LockOutcome::AtOnce);
     }

@@ -1,4 +1,8 @@
-//! Decides how far a holder record can be believed, given what the kernel says and how much can be seen from here.
+//! Decides how far a holder record can be believed.
+//!
+//! A record may describe an earlier holder, a process in another pid namespace, or a process on another machine. `observe`
+//! compares it here with the lock as the kernel lists it, and with the holders that were seen. How much that proves depends on
+//! the part of the system that this process can see ([`Sight`]).
 
 use super::state::{Belief, BlindSpot};
 use crate::lock::record::Record;
@@ -13,24 +17,24 @@ pub(super) struct Sight {
     /// True if there are processes whose files we may not see.
     pub(super) hidden: bool,
     pub(super) blind_spot: Option<BlindSpot>,
-    /// True if every holder on this machine is seen, in whatever pid namespace it is.
+    /// True if every holder on this machine can be seen, in any pid namespace.
     all: bool,
 }
 
 impl Sight {
-    /// Returns what can be seen. `closed`: a process was found whose files we may not see. `listed`: the kernel's list of locks
-    /// could be read.
-    pub(super) fn new(closed: bool, listed: bool) -> Self {
+    /// Returns what can be seen. `met_hidden` is true if a process was found whose files we may not see, and `has_list` if the
+    /// kernel's list of locks could be read.
+    pub(super) fn new(met_hidden: bool, has_list: bool) -> Self {
         if !process::can_be_seen() {
             return Self { hidden: true, blind_spot: Some(BlindSpot::Proc), all: false };
         }
-        let hidden = closed || process::are_hidden();
-        let blind_spot = (hidden && !listed).then_some(BlindSpot::List);
+        let hidden = met_hidden || process::are_hidden();
+        let blind_spot = (hidden && !has_list).then_some(BlindSpot::List);
         Self { hidden, blind_spot, all: !hidden && process::pid_namespace() == lock_table::FIRST_NAMESPACE }
     }
 }
 
-/// Returns how far `record` can be believed. `None`: it describes an earlier lock, or a holder that has released the lock.
+/// Returns how far `record` can be believed, or `None` if its holder has released the lock.
 ///
 /// `live` are the processes that were seen to hold the lock, and `lock` is the lock as the kernel describes it.
 pub(super) fn judge_record(
@@ -39,13 +43,12 @@ pub(super) fn judge_record(
     lock: Option<KernelLock>,
     sight: Sight,
 ) -> Option<Belief> {
-    // A holder that we see has a pid here, which a record from another machine or namespace cannot name.
+    // If a holder was seen, a record from another machine or pid namespace is of no use: its pid has no meaning here.
     let unseen = live.is_empty();
     let (boot, same_host) = (process::boot_id(), record.host == os::host_name());
     // If the boot id cannot be read, only the host name can be compared.
     if if boot.is_empty() { !same_host } else { record.boot != boot } {
-        // With the same host name and another boot id, this machine was restarted after the record was written, and no lock
-        // survives that.
+        // If only the boot id differs, the machine was restarted after the record was written. No lock survives a restart.
         return (unseen && !same_host).then_some(Belief::OtherHost);
     }
     if sight.blind_spot == Some(BlindSpot::Proc) {
@@ -71,7 +74,7 @@ pub(super) fn judge_record(
         (true, _, false) => Some(Belief::Ended),
         (false, true, true) if is_seen => Some(Belief::Alive),
         (false, true, false) => Some(Belief::Perhaps),
-        // The record describes an earlier holder. This one wrote none, as flock(1) does not.
+        // The record describes an earlier holder. The present one wrote no record; flock(1), for example, writes none.
         _ => None,
     }
 }

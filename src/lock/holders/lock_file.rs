@@ -1,4 +1,5 @@
-//! The identity of a lock file, and the label by which messages call its lock.
+//! Returns the identity of a lock file, by which its lock is found in the kernel's table, and the label of its lock in messages.
+//! `observe`, [`wait`](crate::lock::wait) and [`deadlock`](crate::lock::deadlock) use both.
 
 use crate::os::proc::lock_table::WantedFile;
 use crate::store;
@@ -22,12 +23,13 @@ pub(crate) fn identify_file(path: &Path) -> WantedFile {
 pub(super) fn identify_file_in(directory: &Path, path: &Path) -> WantedFile {
     let path = path.file_name().map_or_else(|| path.to_owned(), |name| directory.join(name));
     let data = fs::symlink_metadata(&path);
+    // Without permission to examine the path, there may be a file although no inode is known.
     let lost = data.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
     let (dev, ino) = data.map_or((0, 0), |data| (data.dev(), data.ino()));
     WantedFile { dev, ino, path, lost }
 }
 
-/// Returns the label of the lock at `path`: the name of the lock, the task, or the path.
+/// Returns the label of the lock whose file is at `path`: the name of the lock, `task ID`, or the path.
 #[must_use]
 pub fn derive_label(path: &Path) -> String {
     let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -35,6 +37,7 @@ pub fn derive_label(path: &Path) -> String {
         return name.to_string();
     }
     match path.parent().and_then(|parent| parent.file_name()) {
+        // The directory of a task has both files.
         Some(id) if file == "lock" && path.with_file_name("log.out").exists() => {
             format!("task {}", id.to_string_lossy())
         }

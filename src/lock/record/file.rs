@@ -1,4 +1,6 @@
-//! Reads and writes the record in a lock file.
+//! Reads and writes the record in a lock file. No lock depends on a record, so a file that cannot be read counts as empty.
+//!
+//! [`acquire`](crate::lock::acquire) and the tasks write records. The observation of locks and the event log read them.
 
 use super::format::{Content, MAX_LEN, Record, USUAL_LEN, parse_content, parse_token};
 use crate::os;
@@ -7,7 +9,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Returns the content of the lock file at `path`. [`Content::Empty`]: it cannot be read. No lock depends on that.
+/// Returns the content of the lock file at `path`. Never follows a link, and never blocks.
 #[must_use]
 pub fn read_path(path: &Path) -> Content {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
@@ -17,9 +19,9 @@ pub fn read_path(path: &Path) -> Content {
     }
 }
 
-/// Returns the content of the file to which this link in `/proc/PID/fd` leads, even if that was removed.
+/// Returns the content of the file to which this link in `/proc/PID/fd` leads, even if the file was removed.
 pub(crate) fn read_descriptor(link: &Path) -> Content {
-    // To open anything other than a file could block, or have an effect.
+    // Opening a FIFO could block, and opening a device could have an effect.
     if !fs::metadata(link).is_ok_and(|data| data.is_file()) {
         return Content::Empty;
     }
@@ -32,7 +34,7 @@ pub fn read(file: &File) -> Content {
     parse_bytes(file, parse_content).unwrap_or(Content::Empty)
 }
 
-/// Passes the bytes of a lock file, up to the length of a record, to `parse`.
+/// Passes the content of a lock file to `parse`. Reads [`USUAL_LEN`] bytes at first, which is enough for most records.
 fn parse_bytes<T>(file: &File, parse: impl Fn(&[u8]) -> T) -> io::Result<T> {
     let mut bytes = [0; USUAL_LEN];
     let len = file.read_at(&mut bytes, 0)?;
@@ -44,10 +46,10 @@ fn parse_bytes<T>(file: &File, parse: impl Fn(&[u8]) -> T) -> io::Result<T> {
     Ok(parse(&bytes[..len]))
 }
 
-/// Returns the token of the record in the lock file that is open as `file`, even if the rest of it cannot be parsed. 0: there is
-/// no record yet; `None`: the file has foreign data.
+/// Returns the token of the record in the lock file that is open as `file`, even if the rest of the record cannot be parsed.
+/// Returns 0 if there is no record yet, and `None` if the file has foreign data.
 ///
-/// This does less than [`read`], because the next waiter waits for everything that is done after the grant.
+/// An acquisition calls this after the grant, when each step makes the next waiter wait longer. So it does less than [`read`].
 #[must_use]
 pub fn last_token(file: &File) -> Option<u64> {
     parse_bytes(file, parse_token).unwrap_or(Some(0))
@@ -60,7 +62,7 @@ pub fn write(file: &File, path: &Path, record: &Record) -> io::Result<()> {
     write_text(file, path, &record.to_text())
 }
 
-/// Does the same for a record that was formatted before.
+/// Does the same as [`write()`], with a record that was formatted before the grant.
 pub(crate) fn write_text(file: &File, path: &Path, text: &str) -> io::Result<()> {
     match write_bytes(file, text.as_bytes()) {
         Err(error) if error.raw_os_error() == Some(libc::EBADF) => {

@@ -1,11 +1,14 @@
-//! The values of a record: quoted as a shell reads them, on one line, and of a limited length.
+//! Quotes, shortens and parses the values of a record. A value is on one line, has a limited length, and is quoted as for a
+//! shell, so that a script can read the record.
+//!
+//! `format` and `draft` call these functions for every record.
 
 use std::borrow::Cow;
 
 /// The maximum number of bytes of a value.
 pub(super) const MAX_VALUE: usize = 1024;
 
-/// Appends the line of one value to a record.
+/// Appends the line `KEY=VALUE` to the text of a record.
 pub(super) fn put_line(text: &mut String, key: &str, value: &str) {
     text.push_str(key);
     text.push('=');
@@ -16,7 +19,7 @@ pub(super) fn put_line(text: &mut String, key: &str, value: &str) {
     text.push('\n');
 }
 
-/// Returns the value in quotes. Each quote character in it takes four bytes, so a value that consists of them is cut further.
+/// Returns the value in quotes. A quote character takes four bytes then, so a value with many of them is cut until it fits.
 fn quote(value: &str) -> Cow<'_, str> {
     let (mut quoted, mut most) = (shell_words::quote(value), value.len());
     while quoted.len() > 2 * MAX_VALUE {
@@ -26,12 +29,12 @@ fn quote(value: &str) -> Cow<'_, str> {
     quoted
 }
 
-/// Returns true if a record shows this value without a change, and does not become too long because of it.
+/// Returns true if this value appears in a record unchanged: it is short, and has no control characters.
 pub(super) fn is_kept_whole(value: &str) -> bool {
     value.len() <= MAX_VALUE && on_one_line(value) == value && shell_words::quote(value).len() <= MAX_VALUE
 }
 
-/// Returns the value without control characters, and not longer than [`MAX_VALUE`] and a sign that it was cut.
+/// Returns the value with control characters replaced by spaces. A value of more than [`MAX_VALUE`] bytes is cut.
 pub(super) fn on_one_line(value: &str) -> Cow<'_, str> {
     // Every call reads and writes a record, so the common case is decided by one pass over the bytes.
     if value.len() <= MAX_VALUE && value.bytes().all(|byte| (b' '..0x7f).contains(&byte)) {
@@ -41,7 +44,7 @@ pub(super) fn on_one_line(value: &str) -> Cow<'_, str> {
     Cow::Owned(if plain.len() > MAX_VALUE { cut(&plain, MAX_VALUE).into_owned() } else { plain })
 }
 
-/// Returns at most `most` bytes of the text, and a sign that it was cut.
+/// Returns the text, or at most its first `most` bytes followed by `…`.
 pub(in crate::lock) fn cut(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
         return Cow::Borrowed(text);
@@ -56,7 +59,8 @@ fn is_one_word(value: &str) -> bool {
     !value.is_empty() && value.bytes().all(plain)
 }
 
-/// Returns the value as a shell reads it, with several words joined. The two forms that are common are not parsed.
+/// Parses a quoted value as a shell would. Several words are joined. The two common forms, a plain word and one pair of single
+/// quotes, are recognized without the parser.
 pub(super) fn unquote(quoted: &str) -> Option<Cow<'_, str>> {
     if quoted.is_empty() || is_one_word(quoted) {
         return Some(Cow::Borrowed(quoted));

@@ -1,4 +1,4 @@
-//! The lease that a keeper keeps, and all that the keeper has to know for that.
+//! A lease and the facts that a keeper needs to keep it, as plain data. `hold` builds it and starts the keeper with it.
 
 use crate::binding::Binding;
 use crate::lease::Lease;
@@ -12,6 +12,6 @@ pub(crate) struct KeptLease {
     pub(crate) lease: Lease,
     pub(crate) binding: Binding,
     pub(crate) on_lost: OnLost,
-    /// The pid of the script, or of the command.
+    /// The pid of the script, or of the command that runs with the lease.
     pub(crate) holder: u32,
 }

@@ -1,5 +1,8 @@
-//! A connection as the HTTP libraries of the two APIs read and write it: plain or TLS. A read fails when the deadline
-//! for the first permitted call has passed, which closes the connection.
+//! The byte stream of one client connection, plain or TLS. `listener` creates it, and the HTTP libraries of REST and gRPC
+//! read from it and write to it.
+//!
+//! A client must make a permitted call before a deadline. After the deadline a read fails, so the library closes the
+//! connection.
 
 use super::peer::{Peer, PeerState};
 use super::socket::SharedSocket;
@@ -13,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-/// Completes when a connection without a permitted call must be closed.
+/// Completes at the time at which a connection without a permitted call must be closed.
 pub(super) type FirstCallDeadline = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 pub(super) enum Transport {
@@ -21,6 +24,7 @@ pub(super) enum Transport {
     Tls(Box<TlsStream<SharedSocket>>),
 }
 
+/// A client connection.
 pub(crate) struct ClientStream {
     pub(super) transport: Transport,
     pub(super) peer: Arc<PeerState>,

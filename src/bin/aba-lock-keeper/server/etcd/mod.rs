@@ -1,11 +1,14 @@
-//! Leases in etcd, through the JSON gateway (`/v3/…`, etcd 3.4 and newer), with a recipe over etcd's primitives.
+//! Leases in an etcd cluster: acquires, renews and gives back the lease of a lock, with requests to etcd's JSON gateway
+//! (`/v3/…`, etcd 3.4 and newer). The commands and the courier use it through `lease_server`.
 //!
-//! A process that wants NAME creates an etcd lease with a number of its own choice, and puts the key `NAME/<number in
-//! hex>` under it, unless that key exists. The keys of a name are its queue, in the order of their create revisions.
-//! The owner of the first key holds the lock, and the create revision is the fencing token. `etcdctl lock` and Go's
-//! `concurrency.Mutex` create the same keys in the same order, so they share the queue. The server's own Lock call is
-//! not used: the one of etcd 3.4 grants the lock to a waiter whose lease has expired. A key below `NAME/` whose name is
-//! not the number of its lease is not part of the queue, because the cluster may have other uses.
+//! A process that wants the lock NAME creates an etcd lease with a random number, and puts the key `NAME/<number in hex>`
+//! under that lease, unless the key exists. The keys of a name are its queue, in the order of their create revisions. The
+//! process whose key is first holds the lock, and the create revision of the key is the fencing token. If a keeper will
+//! renew the lease, the process first **claims** the lock: it creates a second key, the mark of the holder ([`mark`]).
+//!
+//! `etcdctl lock` and Go's `concurrency.Mutex` create the same keys in the same order, so they share the queue. etcd's own
+//! Lock call is not used: in etcd 3.4 it grants the lock to a waiter whose lease has expired. The cluster may have other
+//! uses, so a key below `NAME/` whose name is not the number of its lease is not part of the queue.
 //!
 //! # Lost answers, killed processes and stopped servers
 //!

@@ -1,7 +1,9 @@
-//! Sends requests to etcd: first to the endpoint that answered last, and to the next one if it does not answer.
+//! Sends the requests of the store to etcd: first to the endpoint that answered the last request, and if that does not
+//! answer in time, to the others in turn.
 //!
-//! An endpoint that does not answer may still execute the request, at any later time, so a request may be executed
-//! twice. The callers compare revisions so that a late execution fails, or use `epoch`.
+//! An endpoint that did not answer may still execute its request at any later time, so a request may be executed twice.
+//! The callers make sure that this does no harm: the request has the same effect twice, it compares a revision that its
+//! first execution changes, or it compares the epoch (`epoch`).
 
 use super::request;
 use super::rpc::kv_client::KvClient;
@@ -20,7 +22,7 @@ use tokio_stream::{StreamExt, once};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
-/// How long an endpoint may take to answer before the next one is asked.
+/// The time in which an endpoint must answer. After that, the request is sent to the next one.
 const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Maximum number of bytes of an answer.
@@ -62,8 +64,8 @@ impl EtcdClient {
         Ok(Self { endpoints: endpoints.into(), current: Arc::default() })
     }
 
-    /// Asks one endpoint after the other until one answers. Returns its answer, and true if an endpoint that was asked
-    /// before may still execute the request.
+    /// Asks one endpoint after the other until one answers. Returns the answer, and true if one of the endpoints that did
+    /// not answer may still execute the request.
     async fn ask<T, F: Future<Output = Result<T, Status>>>(
         &self,
         call: impl Fn(Channel) -> F,
@@ -98,7 +100,7 @@ impl EtcdClient {
         Ok(self.ask(call).await?.0.into_inner())
     }
 
-    /// Runs a transaction that fails if it is executed late, because it compares revisions that it changes.
+    /// Runs a transaction that does no harm if it is executed late or twice.
     pub(super) async fn run(&self, request: TxnRequest) -> Result<TxnResponse, EtcdError> {
         Ok(self.run_with_doubt(request).await?.0)
     }
@@ -113,7 +115,7 @@ impl EtcdClient {
         Ok((answer.into_inner(), is_in_doubt))
     }
 
-    /// Grants a lease of at least this time. Returns its id and its time.
+    /// Grants a lease with at least this time to live. Returns its id, and the time to live that etcd granted.
     pub(super) async fn grant_lease(&self, ttl: Duration) -> Result<(i64, Duration), EtcdError> {
         let seconds = i64::try_from(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).unwrap_or(i64::MAX);
         let call =
@@ -127,7 +129,7 @@ impl EtcdClient {
         self.ask(call).await.map(drop)
     }
 
-    /// Gives the lease its full time again. Returns false if it has ended.
+    /// Renews a lease: it gets its full time to live again. Returns false if the lease has ended.
     pub(super) async fn keep_lease_alive(&self, id: i64) -> Result<bool, EtcdError> {
         let call = |channel| async move {
             let requests = once(LeaseKeepAliveRequest { id });

@@ -1,5 +1,7 @@
-//! Implements [`LockStore`] for etcd. Requests for locks run as background tasks, so that they clean up after
-//! themselves even if their caller goes away.
+//! Implements [`LockStore`] for etcd. `store/open` creates the [`EtcdStore`], and `lock_manager` calls it.
+//!
+//! Each request for a lock runs as a background task, which outlives the call. If the caller goes away, the task takes the
+//! grant back and removes the leftovers of the request from etcd.
 
 use super::change::delete_lock;
 use super::cleanup::Leftovers;
@@ -22,6 +24,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time;
 
+/// The locks in an etcd cluster, as this service sees them.
 pub(crate) struct EtcdStore {
     cluster: Arc<Cluster>,
 }
@@ -46,13 +49,12 @@ impl LockStore for EtcdStore {
     async fn create(&self, request: LockRequest) -> Result<Lock, CallError> {
         let (mut reply, answer) = oneshot::channel();
         let cluster = Arc::clone(&self.cluster);
-        // A task of its own, because it must clean up after itself even if the caller goes away.
         self.cluster.tasks.spawn(async move {
             let id = uuid::Uuid::new_v4().to_string();
             let mut leftovers = Leftovers { id, ..Leftovers::default() };
             let result = cluster.acquire(&request, &mut leftovers, &mut reply).await;
             let has_failed = result.is_err();
-            // If the caller has gone, the grant is dropped, which takes the lock back.
+            // If the caller has gone, `send` returns the grant. Dropping it takes the lock back.
             let _ = reply.send(result.map(|lock| new_grant(lock, &cluster)));
             if has_failed {
                 cluster.clean_up(leftovers).await;
@@ -86,12 +88,14 @@ impl LockStore for EtcdStore {
         let mut queues: HashMap<String, Vec<(i64, Waiter)>> = HashMap::new();
         for found in self.cluster.read_all(keys::LOCKS).await? {
             match keys::parse_lock_key(&found.key) {
+                // The key of a lock.
                 Some((name, true)) => {
                     let stored = parse_lock(&found)?;
                     if query.fields.match_lock(&stored.lock) {
                         locks.push((name.to_owned(), stored.lock));
                     }
                 }
+                // The key of a waiter.
                 Some((name, false)) => {
                     let waiter = parse_waiter(&found).map(|waiter| (found.create_revision, waiter));
                     queues.entry(name.to_owned()).or_default().extend(waiter);

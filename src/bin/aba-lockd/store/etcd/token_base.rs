@@ -1,9 +1,14 @@
-//! The token base, which all services share. A fencing token is the token base at the time of the grant plus the
-//! revision at which the key of the lock was created.
+//! The token base: a number in etcd that all services of a cluster share. A fencing token is the token base at the time
+//! of the grant plus the revision at which etcd created the key of the lock.
 //!
-//! A transaction that grants a lock compares the revision of the token base, so tokens grow as long as both summands
-//! do. The base covers locks that etcd does not know: those that another store granted, and those that this one granted
-//! before it was restored from a copy.
+//! Tokens always grow. The revisions of a cluster only grow, and so does the base. A transaction that grants a lock
+//! compares the revision of the base, and fails if another service has raised the base in the meantime.
+//!
+//! The revision alone would not do: it starts again at 1 in a new cluster, and goes back when a cluster is restored from
+//! a backup. So each service raises the base when it starts, and when it notices such a restore, until the next token is
+//! greater than the clock (microseconds since 1970). The tokens of the SQLite store follow the same clock.
+//!
+//! `store` and `acquire` raise the base; `acquire` and `change` add it to the revision.
 
 use super::client::EtcdClient;
 use super::keys;
@@ -23,13 +28,13 @@ pub(super) struct TokenBase {
 }
 
 impl TokenBase {
-    /// The comparison that fails after the base was raised.
+    /// Returns the comparison that makes a transaction fail if the base was raised since this one was read.
     pub(super) fn compare(self) -> Compare {
         is_modified_at(keys::TOKEN_BASE, self.revision)
     }
 }
 
-/// The token base as this service knows it.
+/// The token base as this service read it last.
 pub(super) struct CachedTokenBase {
     etcd: EtcdClient,
     cached: Mutex<TokenBase>,
@@ -44,16 +49,18 @@ impl CachedTokenBase {
         *self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Raises the base so that all further tokens are greater than `least` and than the clock.
+    /// Raises the base so that all further tokens are greater than `least` and the clock.
     pub(super) async fn raise(&self, least: u64) -> Result<(), CallError> {
         self.raise_to(least.max(clock())).await
     }
 
-    /// Reads the base again, after another service may have raised it.
+    /// Reads the base again, because another service may have raised it.
     pub(super) async fn refresh(&self) -> Result<(), CallError> {
         self.raise_to(0).await
     }
 
+    /// Reads the base, and raises it if the next token could be less than `least`. Tries again until the stored base is
+    /// large enough, because another service may write it between the read and the write.
     async fn raise_to(&self, least: u64) -> Result<(), CallError> {
         loop {
             let answer = self.etcd.read_range(range_of_key(keys::TOKEN_BASE)).await?;

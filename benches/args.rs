@@ -11,21 +11,21 @@ pub(crate) enum Form {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
-    /// A lock that nobody else has: by descriptor, by command, and what a refusal takes
+    /// A free lock by descriptor and by command, and a refusal
     Startup,
-    /// What a script pays: sourcing the library, one lock
+    /// The cost for a script: sourcing the library, one lock
     Source,
     /// From the release to the next holder
     Handover,
-    /// 2, 8, 64 and 512 who want one lock at once
+    /// 2, 8, 64 and 512 processes that contend for one lock
     Throughput,
-    /// 1 to 1,000 who wait: their time, memory and processor time
+    /// 1 to 1,000 waiters: their time, memory and processor time
     Waiters,
-    /// Tasks, beside a function in plain bash, and among 10 to 10,000 others
+    /// Tasks, compared with a function in plain bash, and among 10 to 10,000 others
     RunOnce,
-    /// A file that is updated, beside flock(1), sync(1) and mv(1)
+    /// An update of a file, compared with flock(1), sync(1) and mv(1)
     Update,
-    /// Numbers, beside a lock, with 10 and 10,000 rows
+    /// Numbers, compared with a lock, with 10 and 10,000 rows
     Reserve,
     /// status and list of 10, 1,000 and 10,000 locks
     List,
@@ -37,9 +37,9 @@ impl Part {
     }
 }
 
-/// Compares aba-lock with flock(1), plain bash, and the least that the kernel does for it, in one run
+/// Compares aba-lock with flock(1), plain bash, and bare system calls, in one run
 ///
-/// The helper is that in `ABA_LOCK_BIN`: `make bench` builds it as it is shipped, and sets that.
+/// The helper is the one in `ABA_LOCK_BIN`. `make bench` builds it as it is shipped, and sets the variable.
 #[derive(Debug, Parser)]
 #[command(name = "aba-lock-bench", after_long_help = AFTER)]
 pub(crate) struct Args {
@@ -47,12 +47,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     only: Vec<Part>,
 
-    /// How many rounds; a tenth of them where a round takes milliseconds, a hundredth where it takes a second, and fewer when a row has
-    /// taken ten seconds
+    /// Number of rounds; a tenth of it if a round takes milliseconds, a hundredth if it takes a second, and fewer after ten seconds
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rounds: u32,
 
-    /// No more than so many processes at once that want one lock
+    /// Maximum number of processes that contend for one lock
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) up_to: u32,
 
@@ -72,17 +71,17 @@ pub(crate) struct Args {
 const AFTER: &str = "\
 With --json:
   date, cpu, cores, kernel, load, helper, flock, bash, rounds
-                   when (UTC), and on what; load is the average of the minute before
+                   the time (UTC) and the machine; load is the average of the minute before
   rows             of each row:
-  part, row        what was measured
-  size, size_of    how many, and of what: waiters, locks; null in a row that has no size
+  part, row        the measured operation
+  size, size_of    the number, and its unit: waiters, locks; null in a row without a size
   unit             of `value`: us (microseconds), per_second, or KiB
-  rounds           how many were counted, of each side
+  rounds           the number that was counted, for each side
   sides            ours first; of each:
   side             aba-lock, flock(1), floor, ...
-  value            median; beside it minimum, p10, p90 (of a hundred, the 10th and the 90th) and maximum
-  cpu_us           median processor time, user and system; null where it was not taken
-  peak_kib         largest peak memory of a single process; null where it was not taken
+  value            median; in addition, minimum, p10, p90 (of a hundred, the 10th and the 90th) and maximum
+  cpu_us           median processor time, user and system; null if it was not measured
+  peak_kib         largest peak memory of a single process; null if it was not measured
   ratio            ours to this side's, round by round, the median; null in our own
   ratio_low, ratio_high
                    it lies between them with 95 % (of fewer than six rounds: the lowest and the highest)";

@@ -1,7 +1,6 @@
 //! Places that break a rule, and why they may. An entry that is no longer needed is a failure.
 
 use crate::finding::{Finding, Rule};
-use crate::programs;
 
 /// Files that are longer than the limit, each with its reason.
 const LONG_FILES: &[(&str, &str)] = &[
@@ -14,49 +13,30 @@ const LONG_FILES: &[(&str, &str)] = &[
 /// Phrases that are right where they are: the file, the words in backticks of the message, and the reason.
 const RIGHT_PHRASES: &[(&str, &str, &str)] = &[];
 
-/// Parts of the source that do not keep a rule yet: the rule, and a program or the start of a path.
-const UNFINISHED: &[(Rule, &str)] = &[
-    (Rule::Cycle, "library"),
-    (Rule::Word, "library"),
-    (Rule::Phrase, "library"),
-    // Doc comments that are help texts.
-    (Rule::Phrase, "benches/args.rs"),
-];
-
 pub(crate) struct Exceptions {
     long_files: &'static [(&'static str, &'static str)],
     right_phrases: &'static [(&'static str, &'static str, &'static str)],
-    unfinished: &'static [(Rule, &'static str)],
 }
 
 impl Default for Exceptions {
     fn default() -> Self {
-        Self { long_files: LONG_FILES, right_phrases: RIGHT_PHRASES, unfinished: UNFINISHED }
+        Self { long_files: LONG_FILES, right_phrases: RIGHT_PHRASES }
     }
 }
 
 impl Exceptions {
-    /// The same without the unfinished parts.
-    pub(crate) fn finished(self) -> Self {
-        Self { unfinished: &[], ..self }
-    }
-
-    /// Takes out what is allowed, and adds the exceptions that allow nothing. The failures, as people read them.
+    /// Removes the findings that are allowed, and adds the exceptions that allow nothing. Returns the failures as text.
     pub(crate) fn apply(&self, mut findings: Vec<Finding>) -> Vec<String> {
         findings.sort();
         findings.dedup();
-        let mut used = vec![false; self.long_files.len() + self.right_phrases.len() + self.unfinished.len()];
+        let mut used = vec![false; self.long_files.len() + self.right_phrases.len()];
         findings.retain(|finding| {
             let long = self.long_files.iter().map(|(file, _)| finding.rule == Rule::Length && finding.file == *file);
             let right = self.right_phrases.iter().map(|(file, words, _)| {
                 finding.rule == Rule::Phrase && finding.file == *file && finding.text.starts_with(&format!("`{words}`"))
             });
-            let unfinished = self.unfinished.iter().map(|(rule, place)| {
-                finding.rule == *rule
-                    && (programs::owner(&finding.file) == Some(*place) || finding.file.starts_with(place))
-            });
             let mut is_allowed = false;
-            for (index, _) in long.chain(right).chain(unfinished).enumerate().filter(|(_, allows)| *allows) {
+            for (index, _) in long.chain(right).enumerate().filter(|(_, allows)| *allows) {
                 used[index] = true;
                 is_allowed = true;
             }
@@ -64,8 +44,7 @@ impl Exceptions {
         });
         let long = self.long_files.iter().map(|(file, _)| format!("{file} (long)"));
         let right = self.right_phrases.iter().map(|(file, words, _)| format!("{file} ({words})"));
-        let unfinished = self.unfinished.iter().map(|(rule, place)| format!("{place} ({rule:?})"));
-        let unused = long.chain(right).chain(unfinished).zip(used).filter(|(_, used)| !used);
+        let unused = long.chain(right).zip(used).filter(|(_, used)| !used);
         let unused =
             unused.map(|(entry, _)| format!("tests/source/exceptions.rs: no longer needed, remove it: {entry}"));
         findings.iter().map(ToString::to_string).chain(unused).collect()
@@ -77,16 +56,13 @@ fn an_exception_holds_for_its_place_and_fails_when_it_is_not_needed() {
     let exceptions = Exceptions {
         long_files: &[("a.rs", "a table")],
         right_phrases: &[("a.rs", "is told", "a quotation"), ("b.rs", "beside", "gone")],
-        unfinished: &[(Rule::Cycle, "library"), (Rule::Phrase, "src/x"), (Rule::Layer, "library")],
     };
     let allowed = [
         Finding::new(Rule::Length, "a.rs", 451, "long"),
         Finding::new(Rule::Phrase, "a.rs", 1, "`is told`: say report"),
-        Finding::new(Rule::Cycle, "src/a.rs", 1, "cycle"),
-        Finding::new(Rule::Phrase, "src/x/y.rs", 1, "`beside`: say next to"),
     ];
     let refused = Finding::new(Rule::Length, "b.rs", 451, "long");
     let failures = exceptions.apply(allowed.into_iter().chain([refused]).collect());
     let unused = |entry| format!("tests/source/exceptions.rs: no longer needed, remove it: {entry}");
-    assert_eq!(failures, ["b.rs:451: Length: long".into(), unused("b.rs (beside)"), unused("library (Layer)")]);
+    assert_eq!(failures, ["b.rs:451: Length: long".into(), unused("b.rs (beside)")]);
 }

@@ -1,6 +1,7 @@
-//! The registry of a pool as its callers use it: locked for a change, or read without a lock.
+//! The registry of a pool: [`Registry`] locks it for a change, and [`read_contents`] reads it without a lock. Readers need no
+//! lock, because a change replaces the file as a whole.
 //!
-//! Readers need no lock, because a change replaces the file as a whole.
+//! The commands (`reserve`, `release`, `exclude`, `migrate`) and the operations of this folder use it.
 
 use super::contents::{RegistryContents, UnreadableRegistry};
 use super::damaged_registry::save_copy;
@@ -29,8 +30,8 @@ pub struct Registry {
     edit: Option<Edit>,
 }
 
-/// The maximum number of reads of a registry that changes while its leases are read.
-const MOST_READS: u32 = 10;
+/// The maximum number of attempts to read a registry that changes while its leases are read.
+const MAX_READS: u32 = 10;
 
 impl Registry {
     /// Locks and reads the registry. Returns [`NumberError::Damaged`], [`NumberError::Version`] and the errors of
@@ -109,8 +110,8 @@ pub fn read_contents(store: &Store, pool: &Pool) -> Result<Option<RegistryConten
 /// 3. A command leases the number.
 /// 4. The reader reads the leases: the number appears as a row and as a lease.
 ///
-/// So both are read again if the registry was replaced in between. A number that stays leased, or stays free, changes
-/// no row.
+/// So both are read again if the registry was replaced in between. A change of leases alone does not replace the registry,
+/// and needs no second read: a number that has no row before and after cannot appear twice.
 pub(super) fn read_contents_and_leases(
     store: &Store,
     pool: &Pool,
@@ -127,7 +128,7 @@ pub(super) fn read_contents_and_leases(
         let (contents, held) = (read_contents(store, pool)?, leases.list_leased());
         let is_one_state = version() == before;
         attempt += 1;
-        if is_one_state || attempt == MOST_READS {
+        if is_one_state || attempt == MAX_READS {
             return Ok((contents, held, is_one_state));
         }
     }

@@ -1,4 +1,5 @@
-//! One row of a registry: a number that is reserved for a key, and the line that stores it.
+//! One row of a registry: a number that is reserved for a key, and the text line that stores it. `contents` formats and
+//! parses the lines.
 
 use super::ancestry::Ancestry;
 use super::escape::{escape_path, unescape_path};
@@ -15,7 +16,7 @@ pub struct Row {
     pub created: u64,
     /// The time of the last request for the number, in seconds since 1970.
     pub used: u64,
-    /// The ancestry of the directory at that time.
+    /// The ancestry of the directory at the time of the last request.
     pub ancestry: Ancestry,
     pub tag: Tag,
     pub directory: PathBuf,
@@ -29,8 +30,8 @@ pub(super) fn format_row(row: &Row) -> Vec<u8> {
     line
 }
 
-/// Parses a line. Returns `None` if [`format_row`] would not write exactly this line: a changed line could still look
-/// like the row of another directory.
+/// Parses a line. Returns `None` if [`format_row`] would not write exactly this line, because a damaged line could look
+/// like the valid row of another directory.
 pub(super) fn parse_row(text: &[u8]) -> Option<Row> {
     let row = parse_row_fields(text)?;
     (format_row(&row) == text).then_some(row)

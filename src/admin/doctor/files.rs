@@ -17,11 +17,11 @@ const LOCKS: &str = "locks";
 const DEADLOCKS: &str = "deadlocks";
 const TASKS: &str = "tasks";
 
-/// More free lock files than people create by hand.
-const MANY: usize = 500;
+/// The number of free lock files above which the check suggests `aba-lock clean`. No user creates so many by hand.
+const MANY_FREE: usize = 500;
 
 /// The maximum number of findings about lock files.
-const MOST: usize = 20;
+const MAX_FINDINGS: usize = 20;
 
 /// Checks the lock files: files that cannot be used, and states that a waiter does not expect.
 pub(super) fn check_locks(store: &Store, report: Report) {
@@ -47,7 +47,7 @@ pub(super) fn check_locks(store: &Store, report: Report) {
     );
     report(if paths.is_empty() {
         Finding::fine(LOCKS, "no files yet")
-    } else if free > MANY {
+    } else if free > MANY_FREE {
         Finding::note(LOCKS, found).hint("they harm nobody; `aba-lock clean` takes the free ones away")
     } else {
         Finding::fine(LOCKS, found)
@@ -57,10 +57,10 @@ pub(super) fn check_locks(store: &Store, report: Report) {
         findings.extend(find_unusable(path));
         findings.extend(find_notable(name.as_str(), state));
     }
-    let more = findings.len().saturating_sub(MOST);
-    // The worst findings come first, in case that there are too many.
+    let more = findings.len().saturating_sub(MAX_FINDINGS);
+    // The worst findings come first, because only some of them are reported.
     findings.sort_by_key(|finding| finding.level != Level::Wrong);
-    findings.into_iter().take(MOST).for_each(&mut *report);
+    findings.into_iter().take(MAX_FINDINGS).for_each(&mut *report);
     if more > 0 {
         report(Finding::note(LOCKS, format!("and {more} more of these")));
     }

@@ -9,12 +9,13 @@ const LIMITS: &str = "limits";
 const FIRST_FD: u64 = 200;
 const LAST_FD: u64 = 254;
 
-/// The maximum size of a holder record, which the limit on file sizes must allow.
-const RECORD: u64 = 8192;
+/// The maximum size of a holder record in bytes. A process with a lower limit on file sizes cannot write its record.
+const MAX_RECORD: u64 = 8192;
 
 pub(super) fn check_limits(report: Report) {
-    let (files, most) = os::limit_of_open_files();
-    let raise = if most > files && most > FIRST_FD { "`ulimit -n 1024`" } else { "as root, or in limits.conf(5)" };
+    let (files, hard_limit) = os::limit_of_open_files();
+    let raise =
+        if hard_limit > files && hard_limit > FIRST_FD { "`ulimit -n 1024`" } else { "as root, or in limits.conf(5)" };
     report(match files {
         0..=FIRST_FD => {
             let found = format!("ulimit -n is {files}: aba_lock_operation holds its lock on descriptor {FIRST_FD}");
@@ -27,7 +28,7 @@ pub(super) fn check_limits(report: Report) {
         _ => Finding::fine(LIMITS, format!("ulimit -n is {}", format_limit(files))),
     });
     let size = os::limit_of_file_size();
-    if size < RECORD {
+    if size < MAX_RECORD {
         let found = format!("ulimit -f allows files of {size} bytes: who holds a lock cannot be written down");
         report(Finding::note(LIMITS, found).hint("raise it: `ulimit -f unlimited`"));
     }

@@ -1,4 +1,5 @@
-//! The lease in the record of a local lock. Other commands read there which lease goes with the lock.
+//! The lease note: an entry in the holder record of a local lock that names the lease of that lock. `hold` writes it after
+//! it has acquired the lease; the other commands read it to find the lease.
 
 use crate::fault::Fault;
 use crate::lease::Lease;
@@ -6,7 +7,7 @@ use aba_lock::lock::record::{self, Content, Record};
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 
-/// The lease that goes with a local lock.
+/// The lease of a local lock, as the record names it.
 pub(crate) struct LeaseNote {
     /// The address of the server.
     pub(crate) server: String,

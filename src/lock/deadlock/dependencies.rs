@@ -1,7 +1,8 @@
-//! The processes for which a process waits: the holders of a lock, its children, or the other end of a pipe.
+//! Finds the processes for which a process waits: the holders of a lock, its children, or the processes at the other end of
+//! a pipe. `search` calls this for each process on its way.
 //!
-//! A process whose wait is not understood, or that may go on by itself, has no dependencies: then no circle leads
-//! through it.
+//! A process that may go on by itself, or that waits in a way that is not known here, has no dependencies. So no circle
+//! leads through it.
 
 use super::pipes::PipeCall;
 use super::sleepers::{SleepReason, may_go_on};
@@ -13,13 +14,15 @@ use crate::os::proc::process;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-/// The processes for which a process waits, and how many of them must be stuck so that it is stuck, too.
+/// The processes for which a process waits. A process is stuck if it can never go on; the variants differ in how many
+/// of the others must be stuck for that.
 pub(super) enum Dependencies {
-    /// It is stuck if any of these is: it waits for each of them.
+    /// It waits until each of these has acted, so one stuck process is enough.
     Any(Vec<u32>),
-    /// It is stuck if all of these are: it waits until one of them acts.
+    /// It waits until any of these acts, so all of them must be stuck.
     All(Vec<u32>),
-    /// It is stuck if all processes of any group are: each group shares a lock.
+    /// It waits for a lock until each group has released it. The processes of a group share one open file description, and
+    /// any of them may release the lock, so all processes of one group must be stuck.
     AllOfAnyGroup(Vec<Vec<u32>>),
 }
 
@@ -41,6 +44,7 @@ impl Snapshot {
                 && held.iter().any(|one| one.pid == taker.pid && one.lock.locker == taker.locker)
                 && process::is_alive(taker.pid, taker.tick)
         });
+        // If the process in the record lives and holds the lock, it alone decides when the lock is released.
         if let Some(taker) = taker
             && held.iter().all(|one| one.lock.exclusive)
         {
@@ -64,8 +68,8 @@ impl Snapshot {
     pub(super) fn find_awaited_children(&self, pid: u32) -> Dependencies {
         let children: Vec<u32> = self.children.get(&pid).cloned().unwrap_or_default();
         if peer::is_helper(pid) {
-            // The command of a task leads a session. The helper does not wait for other processes, which the command
-            // left.
+            // A supervisor waits only for its command, which leads a session. Its other children are orphans of that
+            // command, which it adopted.
             let leads = |child: &&u32| self.processes.get(child).is_some_and(|seen| seen.session == **child);
             let leaders: Vec<u32> = children.iter().filter(leads).copied().collect();
             return Dependencies::Any(if leaders.is_empty() { children } else { leaders });
@@ -94,8 +98,9 @@ impl Snapshot {
         }
         let in_foreground = |child: &&u32| self.is_in_foreground(pid, **child) == Some(true);
         let foreground: Vec<u32> = children.iter().filter(in_foreground).copied().collect();
-        // The process may wait for any of its children, so it is stuck only if all of them are. But a shell waits for a
-        // whole pipeline, and a part of it that sleeps at a pipe ends with the part before it.
+        // The process may wait for any of its children, so it is stuck only if all of them are. But a shell waits for all
+        // parts of a pipeline in the foreground. A part that sleeps at a pipe is left out, because it goes on when the part
+        // at the other end does.
         let in_pipe = |child: &u32| process::sleeps_in(*child).is_some_and(|place| place.contains("pipe"));
         let jobs: Vec<u32> = foreground.iter().copied().filter(|child| !in_pipe(child)).collect();
         let reason = if is_shell && foreground.is_empty() { SleepReason::Job } else { SleepReason::Child };
@@ -105,8 +110,8 @@ impl Snapshot {
         Dependencies::All(if is_shell && !jobs.is_empty() { jobs } else { children })
     }
 
-    /// Returns the processes at the other end of the pipe from which a process reads, or to which it writes. Returns
-    /// none if some of them may not have been found.
+    /// Returns the processes at the other end of the pipe from which a process reads, or to which it writes. If there may
+    /// be more of them, which this process may not examine, returns [`Dependencies::NONE`].
     pub(super) fn find_other_ends(&self, pid: u32, call: PipeCall) -> Dependencies {
         if may_go_on(pid, SleepReason::Pipe) {
             return Dependencies::NONE;
@@ -116,7 +121,7 @@ impl Snapshot {
             PipeCall::Write => (process::pipes_it_writes(pid), process::may_read),
         };
         let all = pipes.iter().filter_map(|pipe| self.pipes.get(pipe)).flatten();
-        // Its own copy of the other end does not wake it.
+        // The process may have the other end open, too. It sleeps, so it cannot act on that end.
         let others = all.filter(|(other, path)| *other != pid && process::is_pipe(path) && is_other_end(path));
         let others: HashSet<u32> = others.map(|(other, _)| *other).collect();
         let others: Vec<u32> = others.into_iter().collect();

@@ -1,4 +1,5 @@
-//! The reaction to the loss of a lease: messages, and the command of `--on-lost`.
+//! The reactions to the loss of a lease: a message to the user, the command of `--on-lost`, and the end of the script. The
+//! guard (`processes`) calls these functions.
 
 use crate::keeper::holders::{self, Holders};
 use crate::keeper::kept_lease::KeptLease;
@@ -16,8 +17,10 @@ use std::os::unix::process::CommandExt;
 use std::process::Child;
 use std::time::Duration;
 
-/// Reports the loss on the script's stderr, because a signal alone explains nothing; or in the system log, if stderr
-/// cannot be written to at once.
+/// Reports the loss on the stderr of the script, because a signal alone explains nothing. If stderr cannot be written to
+/// at once, the report goes to the system log.
+///
+/// `is_gone` is true if the server has no such lease any more. Otherwise the lease ends after the time `left`.
 pub(crate) fn report_loss(kept: &KeptLease, holders: &Holders, is_gone: bool, left: Duration) {
     let mut pids = holders.pids();
     let script = if pids.clone().any(|pid| pid == kept.holder) { Some(kept.holder) } else { pids.next() };
@@ -37,8 +40,9 @@ pub(crate) fn report_loss(kept: &KeptLease, holders: &Holders, is_gone: bool, le
         OnLost::Run(command) => format!("; running `{command}`"),
     };
     let text = format!("{cause}{reaction}");
-    // A copy that is closed again at once: the reader of the stream must not have to wait for the end of the keeper. In
-    // a file, the copy shares the script's position, so the script does not overwrite the message.
+    // The keeper copies the descriptor and closes the copy immediately. Otherwise the reader of a pipe would wait for the
+    // end of the keeper. If stderr is a file, the copy shares the position of the script, so the script does not overwrite
+    // the message.
     if ForeignDescriptor::copy_from(script, 2).and_then(|stderr| output::write_message(&stderr, &text)).is_ok() {
         return;
     }

@@ -8,9 +8,9 @@ pub(crate) const USAGE: i32 = 2;
 pub(crate) const BUSY: i32 = 75;
 /// The lock file was replaced while it was opened: the caller must open it again.
 pub(crate) const REPLACED: i32 = 76;
-/// With `--try-first`: the lock is held, and the caller must start the wait.
+/// With `--try-first`: the lock is held. The shell library then calls the helper again to wait.
 pub(crate) const WOULD_WAIT: i32 = 77;
-/// The same status if this process ignores SIGINT or SIGQUIT.
+/// Means the same as [`WOULD_WAIT`], and that this process ignores SIGINT or SIGQUIT.
 pub(crate) const WOULD_WAIT_IGNORING: i32 = 78;
 /// The wait timed out. `-E` replaces this status.
 pub(crate) const TIMED_OUT: i32 = 124;

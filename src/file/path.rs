@@ -1,4 +1,4 @@
-//! Paths to the user's file, and how the file and its directory are opened.
+//! Resolves the path of the user's file, and opens the file and its directory. All files of this folder use these functions.
 //!
 //! The user who owns a directory on the path can exchange that directory for another one, or for a link, at any time. That user
 //! must not choose where this process writes. So an update resolves the links of the path once, opens the directory, and
@@ -30,7 +30,7 @@ pub enum MissingFile {
     CreatePrivate,
 }
 
-/// Resolves all links of a path, also if the last link leads to a file that does not exist.
+/// Resolves all links of a path, even if the last link leads to a file that does not exist.
 pub(super) fn follow_links(file: &Path) -> io::Result<PathBuf> {
     let mut path = file.to_owned();
     if file.as_os_str().as_encoded_bytes().ends_with(b"/") {

@@ -1,15 +1,15 @@
-//! The forced release of a lock for `aba-lock unlock --kill`: its holders are ended by signals.
+//! Ends the holders of a lock by signals, for `aba-lock unlock --kill`, and waits until they have released the lock.
 //!
-//! The processes to end are those that hold the lock at the beginning, and those that they start afterwards, which
-//! inherit it. The next process that acquires the lock is not signalled, because the lock has been released by then. A
-//! holder is recognized by the process that took the lock (`locker`), which the kernel names. The pid of a locker that
-//! has ended may be reused. So a process that was not among the first holders must have been started after the
-//! beginning, or by one of them.
+//! The processes to end are the holders at the beginning, and the processes that they start afterwards, which inherit the
+//! lock. A process that acquires the lock after them must not be signalled. The kernel shows the difference, because it
+//! names the process that called flock(2), the **locker**: an inherited lock has the locker of the beginning. But the pid
+//! of a locker that has ended may be reused, so a holder that was not seen at the beginning must also be younger than this
+//! process, or a child of a known holder.
 //!
-//! The receiver of each signal is proved: a descriptor refers to the process ([`os::Process`]), and after it was
-//! opened, the process is checked to have the start time of the holder and the locked file open. That needs a `/proc`
-//! of the own pid namespace. A process that cannot be proved is never signalled, such as a process of another user, or
-//! one that only a record names.
+//! Before each signal, the receiver is verified. This process opens a descriptor for it ([`os::Process`]), and then checks
+//! that the process of this descriptor has the start time of the holder and has the locked file open. That needs a
+//! `/proc` of this pid namespace. A process that cannot be verified is never signalled, for example one that only a record
+//! names.
 
 use crate::lock::holders::{self, Availability, LockState};
 use crate::lock::record;
@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-/// Maximum time until the holders have ended after SIGKILL. A process that waits for a disk does not act on it.
+/// Maximum time to wait for the holders after SIGKILL. The signal has no effect on a process while it waits for a disk.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum time until a process that has released the lock is reported as still running.
@@ -166,7 +166,7 @@ pub fn end_holders(path: &Path, plan: &KillPlan) -> ForcedRelease {
     for opener in list_live(&look) {
         release.add(opener);
     }
-    // Checked for all holders first: either all are ended or none.
+    // All holders are checked before the first signal, so that either all of them are ended or none.
     for victim in &release.victims {
         if let Err(error) = victim.process.signal(0)
             && error.raw_os_error() == Some(libc::EPERM)
@@ -182,7 +182,7 @@ fn find_openers(file: &WantedFile) -> Scan<LockingProcess> {
     openers::find_locking_processes(&mut vec![file.clone()], None, &AtomicBool::new(false))
 }
 
-/// Returns those that hold a lock on the file to which the path leads.
+/// Returns the holders whose locked file is the one to which the path leads now.
 fn list_live(look: &Scan<LockingProcess>) -> impl Iterator<Item = &LockingProcess> {
     look.found.iter().filter(|opener| !opener.removed)
 }
@@ -283,7 +283,8 @@ impl<'a> HolderRelease<'a> {
             }
             // The pid of a locker means nothing if the lock was acquired again since.
             unproved = (unproved || self.is_listed()) && record::read_path(self.path).token() == self.token;
-            // Twice, because a child with a lower pid than its parent may start after the look has passed its place.
+            // The lock counts as released after two looks without a holder. A single look reads the processes in the order
+            // of their pids, so it can miss a child that is started with a lower pid than its parent.
             unheld = if holding.is_empty() && !unproved { unheld + 1 } else { 0 };
             if unheld == 2 {
                 return self.finish(ReleaseOutcome::Released);

@@ -129,7 +129,7 @@ fn has_timeout(words: &[String]) -> bool {
     })
 }
 
-/// The words of a call of the helper up to the command that it runs.
+/// Returns the words of a call of the helper that precede the command to run.
 fn options(words: &[String]) -> impl Iterator<Item = &String> {
     words.iter().skip(1).take_while(|word| *word != "--")
 }

@@ -10,7 +10,7 @@
 //!
 //! The first line contains the version. A file of another version is not read any further. A row contains the number,
 //! the times of the reservation and of the last use in seconds since 1970, the [ancestry](super::ancestry) of the
-//! directory or `-`, the tag or `-`, and the escaped directory. The last line contains the number of rows and a
+//! directory or `-` (the column `place`), the tag or `-`, and the escaped directory. The last line contains the number of rows and a
 //! checksum over all lines before it, which detects truncation and changes by other programs. The checksum is no
 //! protection from malice: a process that can write the file can do anything.
 //!

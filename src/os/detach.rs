@@ -1,5 +1,8 @@
-//! Detached processes: they are not children of the caller, and keep none of its files open. `run-once` runs tasks in
-//! them.
+//! Starts detached processes, which are not children of the caller. The supervisor of a task and the keeper of a lease are
+//! such processes.
+//!
+//! A detached process still has the descriptors of the caller, and must close them ([`close_inherited_except`]). Otherwise
+//! it would keep the locks of the caller.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
@@ -33,7 +36,7 @@ fn close_range(first: RawFd, last: RawFd) {
     if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0 {
         return;
     }
-    // Before Linux 5.9, and on other systems. SAFETY: it only asks.
+    // Linux before 5.9 and other systems have no close_range(2). SAFETY: the call only reads a limit.
     let limit = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) };
     let limit = i32::try_from(limit).unwrap_or(1024).min(65_536);
     for fd in first..=last.min(limit - 1) {
@@ -42,12 +45,12 @@ fn close_range(first: RawFd, last: RawFd) {
     }
 }
 
-/// Runs `work` in a detached process, and returns when that process exists. It ends when `work` returns.
+/// Starts a detached process that runs `work` and then exits. Returns as soon as the process exists.
 ///
-/// The process has a session of its own, standard input and output on `/dev/null`, the directory `/`, default signal
-/// actions, and not the `hidden` variables. `/proc` does not show their values either.
+/// The process has a session of its own, standard input, output and error on `/dev/null`, the working directory `/`, and
+/// the default signal actions. The `hidden` variables are removed from its environment, also from `/proc/PID/environ`.
 pub fn detached(hidden: &[&str], work: impl FnOnce()) -> io::Result<()> {
-    // SAFETY: there is one thread, so the child may go on as we would.
+    // SAFETY: this process has one thread, so no lock of the library is held by a thread that the child does not have.
     let first = unsafe { libc::fork() };
     if first < 0 {
         return Err(io::Error::last_os_error());
@@ -60,8 +63,8 @@ pub fn detached(hidden: &[&str], work: impl FnOnce()) -> io::Result<()> {
             if done == first && status != 0 {
                 return Err(io::Error::from_raw_os_error(libc::WEXITSTATUS(status)));
             }
-            // If SIGCHLD is ignored there is no status: the caller finds out by other means if the process does not
-            // start.
+            // If SIGCHLD is ignored, there is no status. The caller must then notice by other means that the process did
+            // not start.
             if done == first || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
                 return Ok(());
             }
@@ -84,7 +87,7 @@ pub fn detached(hidden: &[&str], work: impl FnOnce()) -> io::Result<()> {
     quiet_stdio();
     let _ = std::env::set_current_dir("/");
     work();
-    // SAFETY: it does not return; the code of the caller must not run twice.
+    // The process must not return into the code of the caller. SAFETY: the call does not return.
     unsafe { libc::_exit(0) }
 }
 
@@ -104,7 +107,7 @@ fn hide_variable(name: &str) {
 /// Makes this process the parent of each descendant whose parent ends (Linux), so that it can find and end all of them.
 pub fn adopt_orphans() {
     #[cfg(target_os = "linux")]
-    // SAFETY: it takes numbers.
+    // SAFETY: the arguments are numbers.
     unsafe {
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
     }

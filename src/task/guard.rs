@@ -89,7 +89,7 @@ impl<'a> TaskGuard<'a> {
         task.check_no_link()?;
         for _ in 0..MAX_OPENS {
             let lock = match open::open_lock_file(&target, None) {
-                // It was not created yet, or a reset has removed it again.
+                // The directory of the task does not exist yet, or a reset has removed it.
                 Err(LockError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                     task.create_directory()?;
                     continue;
@@ -135,7 +135,8 @@ impl<'a> TaskGuard<'a> {
                 guard.finish_killed_run()?;
                 return Ok(LockAttempt::Granted(guard));
             }
-            // A note that was there before the wait is of an earlier run, which was forgotten since.
+            // If the note of the end changed during the wait, it is from the run for which this process waited. Otherwise it
+            // is from an earlier run, which has been forgotten since.
             missed = RunEnd::read_from(&lock).filter(|end| !at_once && Some(*end) != before).or(missed);
         }
         Err(LockError::KeepsChanging { path: target.path }.into())
@@ -170,7 +171,7 @@ impl<'a> TaskGuard<'a> {
                 self.missed = Some(end);
                 return Ok(());
             }
-            // An outcome that was being validated stays as it is.
+            // If there is an outcome, the killed run only validated it (`RunPurpose::Validate`), so it stays valid.
             None if matches!(outcome, Ok(None)) => {
                 task.write(files::EXIT, b"137\n")?;
                 task.add_event("SIGNAL rc=137 (its supervisor was killed)");
@@ -212,7 +213,7 @@ impl<'a> TaskGuard<'a> {
     }
 }
 
-/// Searches for deadlocks between two blocking calls of a wait. In between, the process loses its place in the queue of the
+/// Searches for deadlocks between two blocking calls of a wait. Each search costs the process its place in the queue of the
 /// lock. That does no harm here, because the order in which waiters get the lock of a task does not matter.
 struct DeadlockWatch {
     detector: DeadlockDetector,

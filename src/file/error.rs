@@ -77,7 +77,8 @@ impl FileError {
         }
     }
 
-    /// The path that could not be used, if it may be in the directory of locks or of tasks.
+    /// Returns the path that could not be opened. If it is in the state root, the root itself may be the cause, and
+    /// [`hint_about`](crate::store::hint_about) explains that.
     #[must_use]
     pub fn path_in_root(&self) -> Option<&Path> {
         match self {

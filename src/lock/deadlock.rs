@@ -2,18 +2,19 @@
 //!
 //! A waiter searches for a circle when its wait begins, and so finds the circle that it has closed. It searches again
 //! while the wait lasts, because a circle may be closed in another way: by two processes at once, by a program that
-//! does not search, or by the `wait` of a shell. The waiter that finds a circle gives up with an error, which breaks
-//! the circle. A search only reads
-//! `/proc`; it takes no lock and changes nothing.
+//! does not search, or by the `wait` of a shell. One of the waiters in the circle gives up with an error, which breaks
+//! the circle ([`detector`] decides which one). A search only reads `/proc`; it takes no lock and changes nothing.
+//!
+//! [`wait`](super::wait) and the tasks search for circles through their own wait; `doctor` lists all circles.
 //!
 //! # Waits that count
 //!
-//! A process waits for a lock if the kernel says so, or if it is a `run-once` that reads the output of a run. It waits
-//! for a child
+//! A process waits for a lock if the kernel lists it as a waiter, or if it is a `run-once` that reads the output of a run.
+//! It waits for a child in three cases:
 //!
-//! - that is the command that it supervises;
-//! - that is not in the background (a background job ignores Ctrl-C), if the process is a shell and sleeps in wait(2);
-//! - if all its children are in the circle, while it sleeps in wait(2).
+//! - It is a helper, and the child is the command that it runs.
+//! - It is a shell that sleeps in wait(2), and the child runs in the foreground. (A background job ignores Ctrl-C.)
+//! - It is another process that sleeps in wait(2), and all its children are in the circle.
 //!
 //! It waits for the processes at the other end of a pipe without a name, if all of them are in the circle, while it
 //! reads from that pipe or writes to it. So `lock -w p -- A | lock -w p -- B` is a circle after A has filled the pipe,
@@ -36,9 +37,9 @@
 //! A circle of such steps would last forever. Anything that may not be a circle is left alone: an unnecessary wait ends
 //! some time, but an error without a deadlock does harm.
 //!
-//! - Processes go on during a search, and a shell that runs one short command after another looks, in pieces, like a
-//!   shell that waits for a background job. So a circle is searched for twice, and counts if no process in it has run
-//!   in between.
+//! - Processes go on during a search, so a search may combine facts that were never true at the same time. For example, a
+//!   shell that runs one short command after another can look like a shell that waits for a background job. So a circle
+//!   is searched for twice, and counts only if none of its processes has run in between.
 //! - If another process of a circle waits for a limited time, the circle may end by itself. It is broken only when it
 //!   has lasted some seconds.
 //! - alarm(2) with the default action ends a process, and cannot be seen from outside. So a circle with a program that

@@ -12,12 +12,14 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 const SIGNALS: [libc::c_int; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
 
-/// More than a shell library has descriptors for.
+/// The maximum number of locks. The shell library has fewer descriptors for locks (200 to 254).
 const MAX_LOCKS: usize = 64;
 
+/// The descriptors whose locks the handler releases; -1 after the last one.
 static TAKEN: [AtomicI32; MAX_LOCKS] = [const { AtomicI32::new(-1) }; MAX_LOCKS];
 
-/// Makes INT, TERM, HUP and QUIT release locks before they end this process. Dropping it restores the actions before.
+/// Makes INT, TERM, HUP and QUIT release locks before they end this process. Dropping it restores the previous
+/// actions.
 #[derive(Debug)]
 #[must_use = "it ends when it is dropped"]
 pub struct UnlocksAtEnd {
@@ -25,7 +27,7 @@ pub struct UnlocksAtEnd {
 }
 
 impl UnlocksAtEnd {
-    /// Begins with the locks on these descriptors; does nothing if there are none. A signal that our parent ignores
+    /// Installs the signal handlers for the locks on these descriptors. Does nothing if there are none. An ignored signal
     /// stays ignored.
     pub fn begin(taken: &[RawFd]) -> Self {
         extern "C" fn handle(signal: libc::c_int) {

@@ -22,7 +22,8 @@ pub(super) fn decode_status(status: libc::c_int) -> i32 {
     if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) }
 }
 
-/// Waits until `child` has ended, also if signals come, and returns its decoded status. With WNOHANG it does not wait.
+/// Waits until `child` has ended, even if signals arrive, and returns its decoded status. With WNOHANG, returns `None` if
+/// the child still runs.
 pub(super) fn reap(child: libc::pid_t, flags: libc::c_int) -> Option<i32> {
     loop {
         match wait_for_child(child, flags) {
@@ -33,7 +34,7 @@ pub(super) fn reap(child: libc::pid_t, flags: libc::c_int) -> Option<i32> {
     }
 }
 
-/// The decoded status of `child` if it has ended. The kernel still keeps its number from other processes.
+/// Returns the decoded status of `child` if it has ended. Does not reap the child, so the kernel does not reuse its pid.
 pub(super) fn peek_status(child: libc::pid_t) -> Option<i32> {
     // SAFETY: all bytes zero are a valid `siginfo_t`, and it lives until the call returns.
     unsafe {
@@ -51,7 +52,7 @@ pub(super) fn peek_status(child: libc::pid_t) -> Option<i32> {
     }
 }
 
-/// Reaps the adopted children that have ended, until `child` is the next.
+/// Reaps the adopted children that have ended. Stops when `child` is the next one, which the caller reaps.
 pub(super) fn reap_adopted(child: libc::pid_t) {
     loop {
         // SAFETY: all bytes zero are a valid `siginfo_t`, and it lives until each call returns.

@@ -18,10 +18,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time;
 use tokio_rustls::TlsAcceptor;
 
-/// How long a connection may stay without a permitted call.
+/// The time in which a connection must make its first permitted call, and the same while most connections are in use.
 const FIRST_CALL: Duration = Duration::from_secs(10);
 const FIRST_CALL_WHEN_SCARCE: Duration = Duration::from_secs(2);
-/// How long a client that has sent nothing, or half a request, may delay the end of the service.
+/// The time for which a client that has sent nothing, or half a request, may delay the end of the service.
 const FIRST_CALL_AT_SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// TCP keepalive. Without it, a client whose machine has failed would keep its place in a queue.

@@ -24,7 +24,7 @@ impl Task<'_> {
         if reason.is_some() || rule.dry_run {
             return Ok(reason);
         }
-        // A process that starts the task now waits for this one, and then finds the task new.
+        // From here on, a process that starts the task waits for the lock, and then finds a new task.
         let Some(guard) = TaskGuard::acquire(self, None, &mut || ControlFlow::Break(()))?.into_guard() else {
             let running = self.find_run().map(|running| KeepReason::Running(running.pid));
             return Ok(Some(running.unwrap_or(KeepReason::TaskBusy)));

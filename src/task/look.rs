@@ -43,7 +43,7 @@ impl Task<'_> {
             let since = file.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
             return Ok((Some(Running { pid, since, holder: None }), false));
         }
-        // Without a name, the file was removed during the look, by a supervisor whose run ended.
+        // A file without links was removed after it was opened, by a supervisor whose run ended. It is no leftover.
         Ok((None, file.metadata()?.nlink() > 0))
     }
 

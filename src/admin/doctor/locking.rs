@@ -64,7 +64,7 @@ type Opens = [File; 3];
 fn open_unnamed(directory: &Path) -> io::Result<Opens> {
     let mut options = OpenOptions::new();
     let first = options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE).open(directory)?;
-    // The umask does not apply.
+    // The umask may have removed permissions that opening the file again needs.
     first.set_permissions(Permissions::from_mode(0o600))?;
     let path = format!("/proc/self/fd/{}", first.as_raw_fd());
     let again = || match OpenOptions::new().read(true).write(true).open(&path) {

@@ -12,14 +12,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Descriptors that are reserved for the store, the log and the listening sockets.
 const RESERVED: usize = 48;
 
-/// Number of connections if there are not even enough descriptors for this number.
+/// Minimum number of connections, even if the limit of open files is too low for it.
 const MIN_CONNECTIONS: usize = 8;
 
 /// Maximum number of connections, because each one uses memory.
 const MAX_CONNECTIONS: usize = 65_536;
 
-/// One in this number of connections is closed to calls that wait for a lock, so that holders can renew and release
-/// locks.
+/// One of this many connections never waits for a lock, so that holders can always renew and release locks.
 const NON_WAITING_SHARE: usize = 4;
 
 /// Connections are scarce if fewer than one in this number is free.

@@ -1,7 +1,7 @@
 //! The store in an etcd cluster, which several services share. Each of them may be killed at any time: everything that
 //! must survive a service is in etcd, and the services do not know each other.
 //!
-//! A lock is granted by one transaction, which compares that the key is not held and that no caller waits for it. A
+//! A lock is granted by one transaction, which fails if the lock is held or if another caller waits for it. A
 //! waiter has a key of its own in the queue of the lock; the order in which etcd created these keys is the order of the
 //! queue. The first waiter acquires the lock and leaves the queue in one transaction. Leases of etcd end locks with a
 //! time to live, and the queue entries of a service that has gone.

@@ -392,3 +392,16 @@ fn a_process_that_inherited_an_unrecorded_lock_is_not_its_owner() {
     gate.open();
     script.finish();
 }
+
+#[test]
+fn a_circle_that_is_found_after_the_deadline_is_a_timeout() {
+    let scene = Scene::new();
+    // The first thread notices the deadline after the second one has found the circle, as on a busy machine.
+    let delay = ["-D", "-qq", "-f", "-o", "/dev/null", "-e", "inject=flock:delay_exit=1000000:when=2", HELPER];
+    let holder = scene.aba(["lock", "--no-inherit", "a", "--", "strace"]).args(delay);
+    holder
+        .args(["lock", "-t", "0.05", "a", "--", "true"])
+        .status(124)
+        .err("timed out after 0.05 s waiting for a")
+        .run();
+}

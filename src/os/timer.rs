@@ -1,9 +1,12 @@
 //! The timer that makes blocking calls return. All waits of the library run under an [`Alarm`].
 //!
 //! A program may have called alarm(2) before it became this program (`perl -e 'alarm 10; exec @ARGV' aba-lock ...`). A
-//! process has one such timer, and execve(2) keeps it. So the first [`Alarm`] notes when the inherited timer expires.
-//! Each setting of the timer expires at that time at the latest, and then the handler does what the signal would have
-//! done: it ends this process. The last [`Alarm`] sets the remaining time for the command that this process becomes.
+//! process has only one such timer, and execve(2) keeps it. So this module must not lose the inherited timer:
+//!
+//! 1. The first [`Alarm`] notes when the inherited timer expires.
+//! 2. The timer is never set to a later time than that.
+//! 3. When that time comes, the handler ends this process, as the signal would have done.
+//! 4. The last [`Alarm`] sets the timer to the remaining time, for the command that this process becomes.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
@@ -32,7 +35,7 @@ static INHERITED_INTERVAL: AtomicU64 = AtomicU64::new(0);
 static INHERITED_ENDS_US: AtomicBool = AtomicBool::new(false);
 
 /// Makes blocking calls fail with [`std::io::ErrorKind::Interrupted`] at chosen times. Dropping it restores the
-/// handler, the mask and the timer before, so that a command that this process becomes finds those of its parent.
+/// previous handler, mask and timer, which a command that this process becomes then inherits.
 #[derive(Debug)]
 #[must_use = "it stops when it is dropped"]
 pub struct Alarm {
@@ -103,8 +106,8 @@ impl Alarm {
         }
     }
 
-    /// Stops the timer in a process that ends soon and becomes no other. It restores nothing, which saves time for the
-    /// process that waits for that end. The signal does nothing any more.
+    /// Stops the timer, for a process that exits soon and does not become a command. Restores nothing, which saves time for
+    /// the script that waits for the exit. From now on the signal is ignored.
     pub fn leave(self) {
         ALARMS.fetch_sub(1, Ordering::SeqCst);
         Self::set(Duration::ZERO, Duration::ZERO);
@@ -117,7 +120,7 @@ impl Alarm {
         mem::forget(self);
     }
 
-    /// Sets the timer, but not for later than the end of an inherited timer that would end this process.
+    /// Sets the timer, at the latest to the time at which an inherited timer would end this process.
     fn set(first: Duration, again: Duration) {
         let left = left_of_inherited().filter(|_| INHERITED_ENDS_US.load(Ordering::SeqCst));
         let first = match left {
@@ -135,10 +138,10 @@ impl Default for Alarm {
 }
 
 impl Drop for Alarm {
-    /// Stops the timer before the handler goes, because otherwise it would ring in the command that this process
-    /// becomes:
+    /// Stops the timer before the previous handler is restored. Otherwise the timer could ring in the command that this
+    /// process becomes:
     ///
-    /// 1. The signal is ignored. One that is pending is discarded.
+    /// 1. The signal is ignored, and a pending one is discarded.
     /// 2. `ALARMS` goes down. A handler or a thread in [`Alarm::soon`] sees that no alarm is left, or has passed that
     ///    test.
     /// 3. This thread waits until `RINGING` is 0, so that none of them sets the timer any more.

@@ -6,7 +6,7 @@ use crate::os::clock::Moment;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// A place in the queue of a name; in most cases, the place of the holder.
+/// A lease, which is a place in the queue of a name. While the place is not the first one, the owner waits for the lock.
 ///
 /// The lease lives until `renewed_at + ttl`. The server counts from the moment at which it receives a renewal, and we
 /// count from the moment at which we sent it, so the server never ends a lease before we expect it.
@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(crate) struct Lease {
     /// The name of the lock.
     pub(crate) name: String,
-    /// The server's name for the lease: enough to renew or release it.
+    /// The id of the lease at the server, which is enough to renew or release it.
     pub(crate) id: String,
     /// The fencing token, which grows with every acquisition of the name.
     pub(crate) token: u64,

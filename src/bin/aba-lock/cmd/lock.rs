@@ -54,7 +54,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     if args.heed_keyboard {
         os::heed_keyboard();
     }
-    // Absolute, because the readers of the record have other working directories. If the working directory of this process is
+    // The path is made absolute, because the readers of the record have other working directories. If the working directory of this process is
     // unknown, the record does not name the pid file.
     let pid_file = args.pid_file.as_ref().and_then(|path| std::path::absolute(path).ok());
     let request = Request {

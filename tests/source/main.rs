@@ -9,6 +9,7 @@
 //! | a type name is defined once, and names of functions and modules are not empty words | each program | [`names`] |
 //! | a file has at most 450 lines | all code | [`files`] |
 //! | comments are in plain English | all code | [`comments`], [`phrases`] |
+//! | the names in the link order of the helper lead to functions | the helper | [`link_order`] |
 //! | a Rust file belongs to a program | src, tests, benches | [`programs`] |
 //!
 //! The rules on imports and names leave out modules that only tests have. Places that may break a rule are listed in
@@ -21,6 +22,7 @@ mod files;
 mod finding;
 mod imports;
 mod layers;
+mod link_order;
 mod modules;
 mod names;
 mod phrases;

@@ -90,7 +90,7 @@ pub(crate) const PROGRAMS: &[Entry] = &[
         layers: &[
             &["comments", "finding", "modules"],
             &["imports", "files", "phrases"],
-            &["cycles", "layers"],
+            &["cycles", "layers", "link_order"],
             &["programs"],
             &["exceptions", "names"],
         ],

@@ -5,7 +5,8 @@
 //!
 //! 1. The first [`Alarm`] notes when the inherited timer expires.
 //! 2. The timer is never set to a later time than that.
-//! 3. When that time comes, the handler ends this process, as the signal would have done.
+//! 3. When that time comes, the handler ends this process, as the signal would have done. If `passed_signal` passes signals
+//!    on to a command, the handler notes the signal there instead.
 //! 4. The last [`Alarm`] sets the timer to the remaining time, for the command that this process becomes.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
@@ -107,11 +108,11 @@ impl Alarm {
     }
 
     /// Stops the timer, for a process that exits soon and does not become a command. Restores nothing, which saves time for
-    /// the script that waits for the exit. From now on the signal is ignored.
+    /// the script that waits for the exit. The handler stays installed, and does not ring again.
     pub fn leave(self) {
         ALARMS.fetch_sub(1, Ordering::SeqCst);
         Self::set(Duration::ZERO, Duration::ZERO);
-        // The signal would interrupt the last output.
+        // The signal for the end of the parent would interrupt the last output.
         #[cfg(target_os = "linux")]
         // SAFETY: it takes numbers.
         unsafe {

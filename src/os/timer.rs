@@ -5,8 +5,8 @@
 //!
 //! 1. The first [`Alarm`] notes when the inherited timer expires.
 //! 2. The timer is never set to a later time than that.
-//! 3. When that time comes, the handler ends this process, as the signal would have done. If `passed_signal` passes signals
-//!    on to a command, the handler notes the signal there instead.
+//! 3. When that time comes, the handler ends this process, as the signal would have done. While a
+//!    [`Forward`](super::forward::Forward) exists, the handler passes the signal on to the child instead.
 //! 4. The last [`Alarm`] sets the timer to the remaining time, for the command that this process becomes.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]

@@ -461,7 +461,8 @@ offers_leases() {
     open_shell "$1"
     list 'aba-lock lease '
     screen_has acquire renew release show list
-    screen_lacks settle tokens hold
+    # The descriptions contain the word `holder`.
+    screen_lacks settle tokens 'hold '
     completes 'aba-lock lease acq' 'aba-lock lease acquire '
     list 'aba-lock lease acquire --'
     screen_has --server --ttl --wait --json

@@ -14,7 +14,7 @@ pub(crate) fn run(args: &InitArgs) -> i32 {
             // The library then uses this helper, even if PATH has another.
             if let Ok(helper) = std::env::current_exe() {
                 let helper = helper.to_string_lossy();
-                stream::print(&format!(": \"${{ABA_LOCK_BIN:={}}}\"\n", shell_words::quote(&helper)));
+                stream::print(&format!("[[ ${{ABA_LOCK_BIN:-}} ]] || ABA_LOCK_BIN={}\n", shell_words::quote(&helper)));
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The address of a server, as `--server` and the environment give it.
 //!
 //! `https://host:port` and `http://host:port` mean a lock service. `etcd://h1:2379,h2:2379` means an etcd cluster, and
-//! `etcds://` one with TLS. A path after etcd's hosts is a prefix for all names.
+//! `etcds://` one with TLS. A path after etcd's hosts is a prefix for all names. A path after the host of a lock service
+//! is the path below which its `/api` is.
 
 use crate::fault::Fault;
 use std::net::IpAddr;
@@ -21,7 +22,7 @@ pub(crate) struct ServerAddress {
     /// The address as messages show it, without white space.
     pub(crate) label: String,
     pub(crate) kind: ServerKind,
-    /// `http://host:port` of each endpoint.
+    /// The base URL of each endpoint: `http://host:port`, and the path of a lock service.
     pub(crate) endpoints: Vec<String>,
     /// The prefix of names in etcd.
     pub(crate) prefix: String,
@@ -44,7 +45,7 @@ impl ServerAddress {
         };
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let path = path.trim().trim_matches('/');
-        // The record of a lock contains the address between blanks.
+        // The lease note in a holder record contains the address between blanks.
         let is_plain = |text: &str| !text.contains(|c: char| c.is_whitespace() || c.is_control());
         if !is_plain(path) {
             return Err(invalid());

@@ -1,5 +1,5 @@
-//! The definitions of all options and arguments. They are also the source of the help, the man page and the completion, so the
-//! helper, the program that writes the man pages, and the tests include this file.
+//! The definitions of all options and arguments. They are also the source of the help, the man page and the completion,
+//! so the helper, the program that writes the man pages, and the tests include this file.
 
 // The docs of the definitions are help texts, in which brackets are not links.
 #![allow(rustdoc::broken_intra_doc_links)]

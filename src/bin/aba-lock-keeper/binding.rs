@@ -22,29 +22,30 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-/// The position of the first script's bytes.
+/// The lowest position of a script's bytes.
 const SCRIPTS: u64 = 1 << 60;
 
-/// The position of the first keeper's byte. The scripts' bytes are below it.
+/// The distance from a script's first byte to the byte of its keeper. The bytes of all scripts are below this position,
+/// and the bytes of all keepers are above it.
 const KEEPERS: u64 = keeper::FIRST_LEASE_BYTE;
 
-/// The longest wait for a keeper to give a lease back. The keeper continues after that.
+/// The longest wait for a keeper to give a lease back. The keeper keeps trying after that.
 const RETURN_LIMIT: Duration = Duration::from_secs(5);
 
-/// The same for a caller that does not want to wait: longer than it takes while the server answers.
+/// The longest such wait of a caller that does not wait for locks. It is long enough if the server answers.
 const SHORT_RETURN_LIMIT: Duration = Duration::from_secs(1);
 
-/// The pause between two looks at the keeper's byte.
+/// The pause between two tests of the keeper's byte.
 const POLL: Duration = Duration::from_millis(2);
 
-/// The bytes of one acquisition.
+/// The bytes of one acquisition: `start` is the position of the script's first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Binding {
     start: u64,
 }
 
 impl Binding {
-    /// The binding for the local lock with this token.
+    /// Returns the binding for the local lock with this token.
     pub(crate) fn from_token(token: u64) -> Self {
         Self { start: SCRIPTS + 2 * (token % (SCRIPTS / 2)) }
     }
@@ -81,7 +82,7 @@ impl Binding {
         unlock_range(keeper, KEEPERS + self.start, 1)
     }
 
-    /// Returns true while there is a keeper.
+    /// Returns true while this acquisition has a keeper.
     pub(crate) fn has_keeper(self, file: &File) -> io::Result<bool> {
         is_locked(file, KEEPERS + self.start)
     }
@@ -93,18 +94,18 @@ impl Binding {
     }
 }
 
-/// Returns true while there is a keeper for the holder of this lock file.
+/// Returns true while any acquisition of this lock file has a keeper.
 pub(crate) fn has_keeper(file: &File) -> io::Result<bool> {
     keeper::has_keeper(file)
 }
 
-/// Unlocks the bytes of the script that has this open file description, and of all copies of the descriptor.
+/// Unlocks the script's bytes on this open file description, which all copies of the descriptor share.
 pub(crate) fn unbind_script(script: &File) -> io::Result<()> {
     unlock_range(script, SCRIPTS, KEEPERS - SCRIPTS)
 }
 
-/// Waits until the last keeper of this lock file has given its lease back, but not forever: the server knows the
-/// holder, too. The local lock must be free, or ours.
+/// Waits until the last keeper of this lock file has given its lease back, but not forever. A caller that continues too
+/// early finds the old lease in the queue of the server. The local lock must be free, or held by this process.
 pub(crate) fn wait_until_returned(file: &File, limit: WaitLimit) {
     let limit = if limit == WaitLimit::NoWait { SHORT_RETURN_LIMIT } else { limit.cap(RETURN_LIMIT) };
     wait_while(limit, || has_keeper(file));

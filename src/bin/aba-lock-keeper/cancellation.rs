@@ -1,11 +1,12 @@
-//! Gives back what an acquisition has begun when a signal ends the wait. Otherwise the next processes in the queue
-//! would wait for a process that has ended, until its lease ends.
+//! Signals during an acquisition: when a signal ends the wait, the lease or the place in the queue is given back.
+//! Otherwise the waiters after this process would wait until the lease of a process that has ended expires.
 //!
 //! A thread waits for the signals that end a process. The id of a lease or of a place in a queue is noted before the
 //! request for it is sent, so the signal may come at any time. Local locks that were acquired are released, too: an
 //! interactive shell, which survives Ctrl-C, still has their descriptors open.
 //!
-//! If no thread can be created, the acquisition looks for a signal each time that it reports the progress of its wait.
+//! If no thread can be created, the acquisition checks for a signal each time that it notes an id or reports the
+//! progress of its wait.
 
 use crate::os::signal;
 use crate::server::connect;
@@ -13,10 +14,10 @@ use crate::settings::Settings;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// Releases the local locks. Its argument gives back what is at the server.
+/// Releases the local locks. Its argument is a function that gives back the pending lease at the server.
 type LocalRelease = Box<dyn FnOnce(&mut dyn FnMut()) + Send>;
 
-/// The id of what may be at the server, shared between the acquisition and the thread.
+/// The id of a lease, or of a place in a queue, that may exist at the server. The acquisition and the thread share it.
 #[derive(Clone)]
 pub(crate) struct PendingLease {
     state: Arc<Mutex<PendingState>>,
@@ -32,7 +33,7 @@ struct PendingState {
 }
 
 impl PendingLease {
-    /// Notes what may be at the server from now on. Does not return if a signal has arrived.
+    /// Notes the id that may exist at the server from now on. Does not return if a signal has arrived.
     pub(crate) fn set_id(&self, id: Option<&str>) {
         let mut state = self.lock_state();
         if state.release.is_some() {
@@ -82,12 +83,12 @@ pub(crate) struct Cancellation {
 }
 
 impl Cancellation {
-    /// From now on, a blocked signal gives back what is pending, and ends this process.
+    /// Starts the reaction: a blocked signal gives the pending lease back, and ends this process.
     pub(crate) fn begin(settings: &Settings) -> Self {
         Self::begin_with(settings, |give_back| give_back())
     }
 
-    /// Like [`Self::begin`], but calls `release`, whose argument gives back what is pending.
+    /// Like [`Self::begin`], but calls `release`, whose argument is a function that gives the pending lease back.
     pub(crate) fn begin_with(settings: &Settings, release: impl FnOnce(&mut dyn FnMut()) + Send + 'static) -> Self {
         let state = PendingState { id: None, settings: settings.clone(), release: Some(Box::new(release)) };
         let mut pending = PendingLease { state: Arc::new(Mutex::new(state)), has_thread: true };

@@ -44,7 +44,7 @@ impl LeaseOwner {
             "since": self.since })
     }
 
-    /// `None`: the value was not written by [`Self::to_json`], but by another program.
+    /// Parses an owner. `None`: the value was not written by [`Self::to_json`], but by another program.
     pub(crate) fn from_json(value: &Value) -> Option<Self> {
         let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
         let pid = u32::try_from(value["pid"].as_u64()?).ok()?;
@@ -62,7 +62,7 @@ pub(crate) struct QueueEntry {
     pub(crate) owner: Option<LeaseOwner>,
     /// The owner in the words of the server, if the server has no structured description.
     pub(crate) owner_text: Option<String>,
-    /// The time that the lease will live without renewal, if it was asked for.
+    /// The time that the lease will live without renewal. `None`: it is unknown, or the server was not asked.
     pub(crate) left: Option<Duration>,
 }
 

@@ -1,5 +1,5 @@
-//! The lease note: an entry in the holder record of a local lock that names the lease of that lock. `hold` writes it after
-//! it has acquired the lease; the other commands read it to find the lease.
+//! The lease note: an entry in the holder record of a local lock that names the lease of that lock. `hold` writes it
+//! after it has acquired the lease; the other commands read it to find the lease.
 
 use crate::fault::Fault;
 use crate::lease::Lease;

@@ -1,4 +1,4 @@
-//! The reaction to the loss of a lease: `--on-lost`, or the variable for it.
+//! The reaction to the loss of a lease, from `--on-lost` or `ABA_LOCK_ON_LOST`.
 
 use crate::environment::{self, ON_LOST};
 use crate::fault::Fault;
@@ -9,14 +9,14 @@ use std::process::{Command, Stdio};
 pub(crate) enum OnLost {
     /// End the holders of the lock.
     Term,
-    /// Only report it.
+    /// Only report the loss.
     Warn,
     /// Run this command with the shell.
     Run(String),
 }
 
-/// Reads the option, or the variable. A single word that is not a command is an error now: the loss of a lease would be
-/// too late to find it.
+/// Reads the option, or the variable. A single word that is not a command is refused: otherwise the mistake would only
+/// show when the lease is lost.
 pub(crate) fn read_on_lost(option: Option<&str>) -> Result<OnLost, Fault> {
     let text = option.map(str::to_owned).or_else(|| environment::read_variable(ON_LOST)).unwrap_or_default();
     match text.trim() {
@@ -40,7 +40,7 @@ fn is_one_word(text: &str) -> bool {
 /// Returns true if the shell finds a program, a builtin or a keyword of this name.
 fn is_command(word: &str) -> bool {
     let status = shell_command().args(["-c", "command -v -- \"$1\"", "sh", word]).status();
-    // A shell that cannot be started now may work later.
+    // If the shell cannot be started, no word counts as a command.
     status.is_ok_and(|status| status.success())
 }
 

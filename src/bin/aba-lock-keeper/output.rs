@@ -1,4 +1,5 @@
-//! All messages to users, and all output of data. No other module prints.
+//! All messages to users, and all output of data. No other module prints, except that `main` prints the errors and the
+//! help of clap.
 
 use crate::fault::Fault;
 use crate::lease::{Lease, LeaseOwner, QueueEntry};
@@ -26,7 +27,7 @@ pub(crate) fn print_data(text: &str) {
 const READER_LIMIT: Duration = Duration::from_secs(5);
 
 fn print_message(text: &str, hint: Option<&str>) {
-    // In one call, so that the messages of several processes do not mix.
+    // The message is written in one call, so that the messages of several processes do not mix.
     if can_be_written(2, READER_LIMIT) {
         write_until_signal(2, format_message(text, hint).as_bytes());
     }
@@ -65,15 +66,15 @@ pub(crate) fn report_log_failure() {
     }
 }
 
-/// Warns if other users can read a secret.
+/// Warns if others can read a secret, in its file or on the network.
 pub(crate) fn warn_of_exposures(settings: &Settings) {
     for (text, hint) in settings.find_exposures() {
         print_message(&text, Some(hint));
     }
 }
 
-/// Reports a fault. `wait` is the part of the hint that says how to make the caller wait; `None`: the caller never
-/// waits.
+/// Reports a fault. `wait` is the part of the hint that says how to make the caller wait. `None`: the caller cannot be
+/// made to wait.
 pub(crate) fn report_fault(fault: &Fault, wait: Option<&str>) {
     let (text, hint) = match fault {
         Fault::Busy { name, holder } => {
@@ -140,7 +141,7 @@ pub(crate) fn report_missing_keeper(name: &str) {
     print_message(&format!("the lease on {name} has no keeper any more, so it is not renewed"), Some(hint));
 }
 
-/// Reports that another process holds the lease, or none does.
+/// Reports that the script has lost its lease, and names the holder, if there is one.
 pub(crate) fn report_lost_lease(name: &str, holder: Option<&QueueEntry>) {
     let held = holder.map_or_else(|| "it is free".to_owned(), |holder| format!("held by {}", describe_entry(holder)));
     print_message(&format!("the lease on {name} is lost: {held}"), None);

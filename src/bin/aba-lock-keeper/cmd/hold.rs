@@ -1,5 +1,5 @@
-//! `hold`, which the helper becomes when it holds the local locks. Acquires the leases, starts a keeper for each, and
-//! leaves them to the script, or runs the command.
+//! The command `hold`, which the helper becomes after it has acquired the local locks. It acquires the leases, starts a
+//! keeper for each, and leaves them to the script or runs the command.
 //!
 //! | a signal arrives | what happens |
 //! |---|---|
@@ -48,8 +48,8 @@ pub(crate) fn hold(args: &HoldArgs) -> Result<i32, Fault> {
     }
     match acquired {
         Ok(tokens) => {
-            // A command must get later signals. If we run for a script, a signal would only end us, and leave the locks
-            // to the script.
+            // A command must get later signals. If a script has called us, a signal would end only this process, and the
+            // script would keep the locks but see a failure.
             if args.script.is_none() {
                 blocked.restore();
             }

@@ -19,7 +19,7 @@ pub(crate) fn acquire(args: &AcquireArgs) -> Result<i32, Fault> {
         output::warn_of_exposures(&settings);
     }
     let ttl = settings::read_ttl(args.ttl)?;
-    // In a step of a CI job, users know the process that started us.
+    // The owner is our parent, because that is the process that users know in a step of a CI job.
     let owner = describe_owner(aba_lock::os::parent_id(), None, args.who.as_deref());
     let blocked = BlockedSignals::block();
     let cancellation = Cancellation::begin(&settings);
@@ -27,7 +27,7 @@ pub(crate) fn acquire(args: &AcquireArgs) -> Result<i32, Fault> {
     let request = LeaseRequest { name, ttl, owner: &owner, limit: read_wait_limit(&args.wait)?, kept: false };
     let mut server = connect::connect(&settings)?;
     let lease = server.acquire(&request, &mut progress)?;
-    // Until the id is printed, a signal gives the lease back, because no other process could.
+    // Until the id is printed, a signal gives the lease back, because no other process knows the id.
     let printed = output::print_lease(settings.label(), &lease, args.json);
     cancellation.end();
     blocked.restore();

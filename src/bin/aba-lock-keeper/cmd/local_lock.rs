@@ -14,11 +14,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) struct LocalLock {
     pub(super) name: String,
     pub(super) fd: i32,
+    /// The token of the acquisition, which determines the binding.
     token: u64,
-    /// True if the helper acquired it now; false if a script above holds it.
+    /// True if the helper has just acquired the lock; false if the script or one of its ancestors already held it.
     pub(super) is_fresh: bool,
     pub(super) file: File,
-    /// True if this process has acquired a lease for it.
+    /// True if this process has acquired a lease for the lock.
     is_bound: AtomicBool,
 }
 
@@ -30,7 +31,7 @@ impl LocalLock {
         let token = words.next()?.parse().ok()?;
         let is_fresh = words.next()? == "fresh";
         let file = aba_lock::os::second_descriptor(fd)?;
-        // An older acquisition has a token of its own.
+        // A lock that was already held keeps the token of its acquisition, which is in the record.
         let recorded = lease_note::read_record(&file).map(|record| record.token);
         let token = recorded.filter(|recorded| !is_fresh && *recorded != 0).unwrap_or(token);
         Some(Self { name, fd, token, is_fresh, file, is_bound: AtomicBool::new(false) })
@@ -40,13 +41,13 @@ impl LocalLock {
         Binding::from_token(self.token)
     }
 
-    /// Returns true if a keeper keeps a lease for this lock.
+    /// Returns true if the lock was already held, and a keeper keeps a lease for it.
     pub(super) fn has_keeper(&self) -> bool {
         !self.is_fresh && self.binding().has_keeper(&self.file).unwrap_or(false)
     }
 
-    /// Checks that a lease may go with the lock: this script acquired the lock, now or earlier. If a script above
-    /// acquired it, the lease would outlast this script.
+    /// Checks that the lock may get a lease: this script must have acquired the lock, now or earlier. If an ancestor of
+    /// the script had acquired it, the lease would outlast the script.
     pub(super) fn check_acquirer(&self, script: Option<u32>) -> Result<(), Fault> {
         let record = lease_note::read_record(&self.file);
         let acquirer = record.map(|record| (record.pid, record.tick));
@@ -102,10 +103,11 @@ impl LocalLock {
     }
 }
 
-/// Releases everything that was acquired now: the leases, and then the local locks. Calls `give_back` in between.
+/// Releases everything that this call has acquired: the leases, and then the local locks. Calls `give_back` while the
+/// keepers give the leases back.
 pub(super) fn release_all(locks: &[LocalLock], give_back: &mut dyn FnMut()) {
     let is_bound = |lock: &&LocalLock| lock.is_bound.load(Ordering::SeqCst);
-    // First all bindings: each keeper takes some time, and so they do that at once.
+    // All scripts are unbound first, so that the keepers give their leases back at the same time.
     for lock in locks.iter().filter(is_bound) {
         let _ = binding::unbind_script(&lock.file);
     }

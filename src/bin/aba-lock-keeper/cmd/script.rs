@@ -46,7 +46,7 @@ pub(crate) fn settle(args: &SettleArgs) -> Result<i32, Fault> {
     Ok(exit::DONE)
 }
 
-/// Asks the server if the lease is still the script's.
+/// Asks the server whether the script still holds the lease.
 pub(crate) fn check(args: &ScriptLockArgs) -> Result<i32, Fault> {
     let (name, file) = (check_name(args.name.as_deref().unwrap_or_default())?, copy_descriptor(args.fd)?);
     let note = LeaseNote::read(&file).filter(|_| binding::has_keeper(&file).unwrap_or(false));
@@ -71,7 +71,7 @@ pub(crate) fn print_tokens(args: &ScriptLockArgs) -> Result<i32, Fault> {
     Ok(exit::DONE)
 }
 
-/// Ends the lease of the open file description, for every copy of the descriptor, and waits until it was given back.
+/// Unlocks the script's bytes, for every copy of the descriptor, and waits until the keeper has given the lease back.
 fn return_lease(file: &File) -> io::Result<()> {
     if binding::has_keeper(file)? {
         binding::unbind_script(file)?;

@@ -1,9 +1,8 @@
 //! The processes that hold a lock on this machine.
 //!
-//! These have the keeper's lock file open with a lock on it: the script, and the processes that inherited its
-//! descriptor. Each is opened by a process descriptor first and compared after that, so that no signal goes to a
-//! process that got the pid of another. A process that may not be examined, such as one of another user, cannot be
-//! ended.
+//! The holders are the script and the processes that inherited its descriptor: they have the lock file open with a lock
+//! on it. Each holder is first opened as a process descriptor and then verified, so that no signal goes to a process
+//! that got the pid of another. A process that may not be examined, such as one of another user, cannot be ended.
 
 use aba_lock::lock::kill;
 use aba_lock::os::Process;
@@ -74,7 +73,7 @@ impl Holders {
 pub(crate) fn open_holder(pid: u32, file: &File) -> Option<Process> {
     let number = process::number_of(pid)?;
     let process = Process::open(number, process::start_time(number)?)?;
-    // A process that got the number after that is examined now, but gets no signal.
+    // If another process has got the pid since then, that process is examined, but it never gets the signal.
     openers::holds(number, &identify(file)).then_some(process)
 }
 

@@ -1,5 +1,5 @@
-//! The reactions to the loss of a lease: a message to the user, the command of `--on-lost`, and the end of the script. The
-//! guard (`processes`) calls these functions.
+//! The reactions to the loss of a lease: a message to the user, the command of `--on-lost`, and the end of the script.
+//! The guard (`processes`) calls these functions.
 
 use crate::keeper::holders::{self, Holders};
 use crate::keeper::kept_lease::KeptLease;
@@ -17,8 +17,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Child;
 use std::time::Duration;
 
-/// Reports the loss on the stderr of the script, because a signal alone explains nothing. If stderr cannot be written to
-/// at once, the report goes to the system log.
+/// Reports the loss on the stderr of the script, because a signal alone explains nothing. If stderr cannot be written
+/// to at once, the report goes to the system log.
 ///
 /// `is_gone` is true if the server has no such lease any more. Otherwise the lease ends after the time `left`.
 pub(crate) fn report_loss(kept: &KeptLease, holders: &Holders, is_gone: bool, left: Duration) {
@@ -40,13 +40,13 @@ pub(crate) fn report_loss(kept: &KeptLease, holders: &Holders, is_gone: bool, le
         OnLost::Run(command) => format!("; running `{command}`"),
     };
     let text = format!("{cause}{reaction}");
-    // The keeper copies the descriptor and closes the copy immediately. Otherwise the reader of a pipe would wait for the
-    // end of the keeper. If stderr is a file, the copy shares the position of the script, so the script does not overwrite
-    // the message.
+    // The keeper copies the descriptor and closes the copy immediately. Otherwise the reader of a pipe would wait for
+    // the end of the keeper. If stderr is a file, the copy shares the position of the script, so the script does not
+    // overwrite the message.
     if ForeignDescriptor::copy_from(script, 2).and_then(|stderr| output::write_message(&stderr, &text)).is_ok() {
         return;
     }
-    // Old kernels cannot copy a descriptor. O_NOCTTY: the terminal must not become the keeper's.
+    // Old kernels cannot copy a descriptor. O_NOCTTY: the terminal must not become the keeper's controlling terminal.
     let mut options = OpenOptions::new();
     options.append(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     let opened = options.open(format!("/proc/{script}/fd/2"));
@@ -61,7 +61,7 @@ pub(crate) struct KilledScript {
     stderr: Option<ForeignDescriptor>,
 }
 
-/// Kills the process for which the lock was taken. `None`: it does not hold the lock any more.
+/// Kills the process for which the lock was acquired. `None`: it does not hold the lock any more.
 pub(crate) fn kill_script(kept: &KeptLease, file: &File) -> Option<KilledScript> {
     let script = holders::open_holder(kept.holder, file)?;
     let stderr = ForeignDescriptor::copy_from(kept.holder, 2).ok();

@@ -2,9 +2,10 @@
 //!
 //! The **guard** sends no requests while the script lives. It waits for the script's byte (see [`crate::binding`]),
 //! knows when the lease ends, and ends the script before that. The **courier**, its child, renews the lease, and
-//! reports that to the guard in shared memory. So a server that does not answer, or a name that does not resolve, never
-//! delays the guard, which has to act in time, and each of the two can work without the other. Both are in a session of
-//! their own, and have none of the caller's descriptors open, only a new open file description of the lock file.
+//! reports each renewal to the guard in shared memory. So a server that does not answer, or a name that does not
+//! resolve, never delays the guard, which has to act in time, and each of the two can work without the other. Both are
+//! in a session of their own, and have none of the caller's descriptors open, only a new open file description of the
+//! lock file.
 //!
 //! # Killed processes and lost leases
 //!
@@ -20,7 +21,7 @@
 //! | the guard is killed | the courier sees that its parent has changed, becomes the guard, and starts another courier |
 //! | both are killed | the lease ends, and another process may get it while the script runs. `aba_lock_check` reports that, and the resource can refuse the old fencing token |
 //! | the whole machine or the PID namespace ends | the script ends, too; the lease ends by itself |
-//! | the server or the network fails | renewals fail: the script gets SIGTERM at `renewed_at + ttl - grace`, and SIGKILL at `renewed_at + ttl`, before the server can grant the lease to another process |
+//! | the server or the network fails | renewals fail: the script gets SIGTERM at `renewed_at + ttl - grace`, and SIGKILL shortly before `renewed_at + ttl`, so before the server can grant the lease to another process |
 //! | script and keeper are frozen for longer than the lease lives | the guard first sends SIGKILL to the script; after SIGTERM, the script could go on while another process holds the lease. Between the thaw and that signal, the script can run |
 //! | the lease is ended by another user | the courier learns of it at its next renewal; the script gets SIGTERM, and SIGKILL after the grace |
 //!

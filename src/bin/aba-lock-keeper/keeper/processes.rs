@@ -1,4 +1,5 @@
-//! Guard and courier. Each of them can become the other, so they share this file.
+//! The loops of the guard and the courier. A guard forks couriers, and a courier becomes the guard if its guard is
+//! killed, so they share this file.
 
 use crate::fault::Fault;
 use crate::keeper::holders::Holders;
@@ -20,16 +21,16 @@ use std::time::Duration;
 /// The longest pause of the guard, because the clock may jump while the machine is suspended.
 const GUARD_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest pause of the courier, which looks if its guard lives.
+/// The longest pause of the courier between two checks that its guard lives.
 const COURIER_PAUSE: Duration = Duration::from_millis(200);
 
 /// The pause before the next try to renew the lease or to give it back.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// The pause before the next look at processes that must end.
+/// The pause before the next check of processes that must end, and after an error.
 const ENDING_PAUSE: Duration = Duration::from_millis(50);
 
-/// The time that SIGKILL may take, and that clocks may differ.
+/// The time between SIGKILL and the end of the lease: SIGKILL takes a moment, and clocks may differ.
 const MARGIN: Duration = Duration::from_millis(250);
 
 /// The state of one of the two processes.
@@ -41,7 +42,7 @@ pub(crate) struct Keeper {
     command: Option<Child>,
 }
 
-/// The progress of the guard with a lost lease.
+/// The progress of the reaction to the loss of the lease.
 enum LossStage {
     /// The lease is not lost.
     Kept,
@@ -85,6 +86,7 @@ impl Keeper {
                 started_at = Moment::now();
             }
         }
+        // From here on, the alarm must not interrupt system calls.
         alarm.ring_after(Duration::from_secs(3600));
         if let Some(pid) = courier {
             process::kill_child(pid);
@@ -237,7 +239,7 @@ impl Keeper {
                 }
                 Err(Fault::Gone { .. }) => {
                     self.shared.set_gone();
-                    // The end of its child wakes the guard at once.
+                    // The end of this process wakes the guard at once (SIGCHLD).
                     process::exit_at_once(0)
                 }
                 Err(_) => Moment::now().plus(RETRY_PAUSE),
@@ -252,7 +254,7 @@ impl Keeper {
             let mut server = connect::connect(&self.kept.settings);
             let is_unlocked = server.as_mut().is_ok_and(|server| server.unlock(&self.kept.lease.id).is_ok());
             if is_unlocked || end.is_past() {
-                // First this byte: a process that waits for it need not wait for the rest.
+                // The byte is unlocked first: a process that waits for it need not wait for the cleanup.
                 let _ = self.kept.binding.unlock_keeper_byte(&self.file);
                 let _ = server.and_then(|mut server| server.clean_up(&self.kept.lease.id));
                 return;

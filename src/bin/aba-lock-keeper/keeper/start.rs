@@ -8,8 +8,8 @@ use crate::os::{descriptor, signal};
 use std::io::{self, Read, Write};
 use std::os::fd::RawFd;
 
-/// Starts a keeper for the processes that have `fd` open. It runs when this returns. This process must have only one
-/// thread.
+/// Starts a keeper for the processes that have `fd` open. The keeper runs when this function returns. This process must
+/// have no other thread that holds a lock of the C library.
 pub(crate) fn start_keeper(kept: &KeptLease, fd: RawFd) -> Result<(), Fault> {
     let failed = |error: io::Error| Fault::Failed {
         what: format!(
@@ -27,7 +27,7 @@ pub(crate) fn start_keeper(kept: &KeptLease, fd: RawFd) -> Result<(), Fault> {
         signal::ignore_ending_signals();
         let opened = descriptor::reopen(fd).and_then(|file| descriptor::keep_only(file, sender));
         let Ok((file, mut sender)) = opened else { return };
-        // Fails if this user may not write to the file.
+        // This fails if the user may not write to the file.
         if !keeper_lease.binding.lock_keeper_byte(&file).unwrap_or(false) {
             return;
         }

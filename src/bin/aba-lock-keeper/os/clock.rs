@@ -1,5 +1,5 @@
-//! Points in time on `CLOCK_BOOTTIME`, which counts the time that the machine is suspended: a lease runs on in that
-//! time.
+//! Points in time on `CLOCK_BOOTTIME`. This clock also counts the time in which the machine is suspended, because a
+//! lease does not stop then.
 
 #![expect(unsafe_code, reason = "clock_gettime(2)")]
 

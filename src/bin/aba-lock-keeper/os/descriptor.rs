@@ -22,7 +22,7 @@ impl ForeignDescriptor {
     /// Linux 5.6.
     #[expect(clippy::disallowed_methods, reason = "pidfd_open(2) and pidfd_getfd(2)")]
     pub(crate) fn copy_from(pid: u32, fd: RawFd) -> io::Result<Self> {
-        // `pid` is a number from `/proc`. If that is of another PID namespace, the number means another process here.
+        // `pid` is a number from `/proc`. If `/proc` shows another PID namespace, the number means another process here.
         if !aba_lock::os::proc::process::has_our_numbers() {
             return Err(io::ErrorKind::Unsupported.into());
         }
@@ -32,8 +32,8 @@ impl ForeignDescriptor {
         take_ownership(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) }).map(Self)
     }
 
-    /// Writes as much as fits without blocking. The call itself must not block: its owner decides whether the
-    /// descriptor is in non-blocking mode.
+    /// Writes as much as fits without blocking. Setting the descriptor to non-blocking mode would change it for its
+    /// owner, too, so this uses calls that do not block.
     pub(crate) fn write_at_once(&self, bytes: &[u8]) -> io::Result<()> {
         let fd = self.0.as_raw_fd();
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -60,10 +60,10 @@ fn take_ownership(fd: libc::c_long) -> io::Result<OwnedFd> {
     }
 }
 
-/// Moves these two to the descriptors 3 and 4, and closes all others above stderr.
+/// Moves `file` to descriptor 3 and `pipe` to descriptor 4, and closes all others above stderr.
 pub(crate) fn keep_only<P: Into<OwnedFd> + From<OwnedFd>>(file: File, pipe: P) -> io::Result<(File, P)> {
     let (file, pipe): (OwnedFd, OwnedFd) = (file.into(), pipe.into());
-    // First to high numbers, so that neither takes the place of the other.
+    // Both are copied to high numbers first, so that neither takes the place of the other.
     let (high_file, high_pipe) = (copy_above(&file, 10)?, copy_above(&pipe, 10)?);
     for (fd, target) in [(high_file, 3), (high_pipe, 4)] {
         // SAFETY: no owner in this process uses the target number any more: it is forgotten below, or closed.
@@ -90,8 +90,8 @@ fn copy_above(fd: &OwnedFd, lowest: RawFd) -> io::Result<RawFd> {
 pub(crate) fn write_to_stdout(text: &str) -> io::Result<()> {
     // SAFETY: F_GETFD only reads.
     let flags = unsafe { libc::fcntl(1, libc::F_GETFD) };
-    // This process itself opened a descriptor with FD_CLOEXEC, in place of a closed stdout: an inherited one cannot
-    // have the flag.
+    // An inherited descriptor cannot have FD_CLOEXEC. With the flag, stdout was closed, and this process has opened
+    // /dev/null in its place (`fill_standard_descriptors`).
     if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }

@@ -20,9 +20,10 @@ pub(crate) fn share_numbers<const N: usize>() -> io::Result<&'static [AtomicU64;
     Ok(unsafe { &*page.cast::<[AtomicU64; N]>() })
 }
 
-/// Forks this process, which must have only one thread. Returns the child's pid to the parent, and `None` to the child.
+/// Forks this process, which must have no other thread that holds a lock of the C library. Returns the child's pid to
+/// the parent, and `None` to the child.
 pub(crate) fn fork() -> io::Result<Option<libc::pid_t>> {
-    // SAFETY: there is only one thread, so the child may do whatever the parent may do.
+    // SAFETY: no other thread holds a lock, so the child may do whatever the parent may do.
     match unsafe { libc::fork() } {
         0 => Ok(None),
         pid if pid > 0 => Ok(Some(pid)),
@@ -57,7 +58,7 @@ pub(crate) fn exit_at_once(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Requests SIGTERM for the end of the parent. Returns false if `parent` has ended already.
+/// Makes the kernel send SIGTERM to this process when its parent ends. Returns false if `parent` has ended already.
 pub(crate) fn end_with_parent(parent: u32) -> bool {
     // SAFETY: the call takes numbers.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };

@@ -40,7 +40,7 @@ fn set_handlers(handler: libc::sighandler_t) {
     }
 }
 
-/// Blocks the ending signals in this thread, except those that are ignored.
+/// The ending signals that are blocked in this thread: all except those that are ignored.
 #[derive(Debug)]
 pub(crate) struct BlockedSignals {
     old: libc::sigset_t,
@@ -92,8 +92,8 @@ fn ending_set() -> libc::sigset_t {
     }
 }
 
-/// Runs `start` with all signals blocked. A thread that it starts inherits the mask: signals go to this thread, or to a
-/// thread that waits in [`wait_for_signal`].
+/// Runs `start` with all signals blocked. A thread that it starts inherits the mask, so signals go to the calling
+/// thread, or to a thread that waits in [`wait_for_signal`].
 pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
     // SAFETY: all bytes zero are valid for these types, and they live until each call returns.
     unsafe {

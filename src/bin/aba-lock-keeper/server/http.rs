@@ -1,9 +1,9 @@
 //! HTTP requests to a server that has several endpoints.
 //!
-//! Each request goes to the endpoint that answered last. After a failure that may be the endpoint's own, the caller
-//! sends it to the next one. So the server may get a request twice, and may act on a request that seemed to fail:
-//! callers make sure that this does no harm. Each try has a time limit, because an endpoint whose process is stopped
-//! accepts connections and never answers.
+//! Each request goes to the endpoint that answered last. If the request fails for a reason that may concern only this
+//! endpoint, the caller sends it to the next one. So the server may get a request twice, and may act on a request that
+//! seemed to fail: callers make sure that this does no harm. Each try has a time limit, because an endpoint whose
+//! process is stopped accepts connections and never answers.
 
 use crate::fault::Fault;
 use crate::os::clock::Moment;
@@ -33,7 +33,7 @@ pub(crate) struct HttpAnswer {
     pub(crate) sent_at: Moment,
 }
 
-/// The endpoints of a server.
+/// A client for the endpoints of a server.
 #[derive(Clone)]
 pub(crate) struct HttpClient {
     agent: Agent,
@@ -96,7 +96,7 @@ impl HttpClient {
         let status = response.status().as_u16();
         let text = response.body_mut().with_config().limit(LARGEST).read_to_string();
         let text = text.map_err(|error| self.describe(&error))?;
-        // Some answers are a stream of one line.
+        // Some answers are streams of JSON lines; these have one line, which ends with a line break.
         let body = serde_json::from_str(text.trim()).unwrap_or(Value::Null);
         Ok(HttpAnswer { status, body, sent_at })
     }

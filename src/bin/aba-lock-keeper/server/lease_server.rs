@@ -1,15 +1,16 @@
-//! The interface that both kinds of servers implement.
+//! The interface to a server, which the clients of both kinds of servers implement.
 
 use crate::fault::Fault;
 use crate::lease::{Lease, LeaseRequest, QueueEntry};
 
 /// Observes an acquisition.
 pub(crate) trait WaitObserver {
-    /// From now on there may be something with this id at the server. It must be released if the acquisition fails.
+    /// Notes that a lease or a place in a queue with this id may exist at the server from now on. It must be released if
+    /// the acquisition fails.
     fn note_id(&mut self, id: &str);
-    /// Another process holds the lease, and the acquisition waits.
+    /// Reports that another process holds the lease, and that the acquisition waits.
     fn report_wait(&mut self, holder: &QueueEntry);
-    /// No server answers, and the acquisition tries again.
+    /// Reports that no server answers, and that the acquisition tries again.
     fn report_silence(&mut self, what: &str);
 }
 
@@ -21,7 +22,7 @@ pub(crate) trait LeaseServer {
     fn renew(&mut self, lease: &mut Lease) -> Result<(), Fault>;
     /// Gives the name to the next process in the queue. Succeeds if the lease does not exist any more.
     fn unlock(&mut self, id: &str) -> Result<(), Fault>;
-    /// Removes what [`Self::unlock`] leaves, which blocks no other process.
+    /// Removes the rest of a lease after [`Self::unlock`]. That rest blocks no other process.
     fn clean_up(&mut self, id: &str) -> Result<(), Fault>;
     /// Gives a lease back completely.
     fn release(&mut self, id: &str) -> Result<(), Fault> {

@@ -1,8 +1,8 @@
 //! The resolver for the names of endpoints.
 //!
 //! A thread looks a name up, because that may take longer than the time limit of the request. A numeric address needs
-//! no thread. If no thread can be created, the calling thread looks the name up, without a time limit. (The resolver of
-//! ureq panics then.)
+//! no thread. If no thread can be created, the calling thread looks the name up, without a time limit. (The default
+//! resolver of ureq panics in that case.)
 
 use crate::os::signal;
 use std::net::IpAddr;

@@ -52,7 +52,7 @@ impl EtcdCluster {
     }
 }
 
-/// Chooses the number of a new lease: even and positive.
+/// Chooses the number of a new lease. It is positive, and even: the odd number after it is for its mark.
 pub(super) fn choose_number() -> Result<u64, Fault> {
     let number = random::random_number().map_err(|error| Fault::from_random(&error))?;
     Ok((number & !1).max(2))

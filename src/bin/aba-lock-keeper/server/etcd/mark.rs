@@ -1,11 +1,11 @@
 //! The mark of a holder: a second key that outlasts the holder's belief that it holds the lock.
 //!
 //! etcd may end a lease before its time: a leader that was stopped and continues may revoke leases that were renewed at
-//! another leader. So a holder with a keeper also has a mark, from before its claim until it has given its lease back.
-//! The mark is the key `NAME!holder`, under a second lease that lasts twice as long. A waiter that is first in the
-//! queue and finds the mark of another holder waits until the mark is gone. The name of a lock contains no `!`, so a
-//! mark is neither a key of a queue nor a key that others call `NAME`. A key in its place that is not certainly a mark
-//! is neither changed nor ignored.
+//! another leader. So a holder with a keeper also has a mark, from its claim until it has given its lease back. The
+//! mark is the key `NAME!holder`, under a second lease that lasts twice as long. A waiter that is first in the queue and
+//! finds the mark of another holder waits until the mark is gone. The name of a lock contains no `!`, so the key of a
+//! mark is never a key in a queue, nor the `NAME` of another lock. If that key exists but is not certainly a mark, it is
+//! neither changed nor ignored.
 //!
 //! The invariant: **the mark outlasts the belief**. The holder ends at `renewed_at + ttl` on its own clock, and
 //! `renewed_at` moves only after the mark was renewed.
@@ -15,8 +15,8 @@
 //! | the holder gives its lease back | is deleted with its key | the holder has ended, or has released the lock |
 //! | holder and keepers are killed or cut off | ends by itself, 2 ttl after the last renewal | the belief ended at the last `renewed_at` + ttl, and `renewed_at` was before that renewal |
 //! | a leader that was stopped ends the lease too early, within 2 ttl | lives, because that leader knows of time left for it | the courier learns of it at its next renewal, or the keeper ends the script at `renewed_at + ttl`: both before the mark ends |
-//! | the same after more than 2 ttl | lives: at the first renewal after the election, the courier saw a new term, and moved the mark to a new lease, which the old leader does not know; when that leader learns of it, it grants the full time | as above |
-//! | the same, and the courier has renewed nothing since the election | may be ended, too | nothing was renewed, so `renewed_at + ttl` has passed |
+//! | such a leader ends the lease after more than 2 ttl | lives: at the first renewal after the election, the courier saw a new term, and moved the mark to a new lease, which the old leader does not know; when that leader learns of it, it grants the full time | as above |
+//! | such a leader ends the lease after more than 2 ttl, and the courier has renewed nothing since the election | may be ended, too | nothing was renewed, so `renewed_at + ttl` has passed |
 //! | a deposed leader answers the renewal of the mark | keeps its full time from the election on | a majority confirms the read between the two renewals, so the election came after `renewed_at` |
 //! | the mark was made before its term was known | moves at the first renewal | a leader that knows it from the beginning must be stopped for 2 ttl to end it |
 //! | we are stopped after we became first, and before we make the mark | is not made | its transaction compares our key, which is deleted with the lease |
@@ -31,7 +31,7 @@ use crate::lease::QueueEntry;
 use crate::server::etcd::json::{decode, encode, read_number};
 use serde_json::{Value, json};
 
-/// The suffix of the name.
+/// The suffix after the name, in the key of a mark.
 const SUFFIX: &str = "!holder";
 
 /// The mark of a holder.
@@ -43,6 +43,7 @@ pub(super) struct Mark {
     pub(super) term: u64,
     /// The number of the lease of the mark.
     pub(super) lease: u64,
+    /// The revision of the last change of the mark.
     pub(super) revision: u64,
 }
 
@@ -52,7 +53,8 @@ impl Mark {
         format!("{}{SUFFIX}", holder.rsplit_once('/').map_or(holder, |(name, _)| name))
     }
 
-    /// Reads the mark at the key for this holder. Fails if there is something else.
+    /// Reads the mark from the key for this holder. Returns `None` if the key does not exist, and fails if the key is
+    /// not a mark.
     pub(super) fn read(holder: &str, kv: &Value) -> Result<Option<Self>, Fault> {
         if kv.is_null() {
             return Ok(None);
@@ -67,7 +69,8 @@ impl Mark {
         })
     }
 
-    /// Returns the mark, and its name with the prefix. `None`: the key is not a mark.
+    /// Reads a mark from any key. Returns the name of the lock with the prefix, and the mark. `None`: the key is not a
+    /// mark.
     pub(super) fn read_any(kv: &Value) -> Option<(String, Self)> {
         let key = decode(&kv["key"])?;
         Some((key.strip_suffix(SUFFIX)?.to_owned(), Self::parse(&key, kv)?))

@@ -51,7 +51,7 @@ impl EtcdCluster {
                 }
                 mark if is_first => {
                     let has_mark = mark.is_some();
-                    // Renewed now, so that the holder gets most of the time to live.
+                    // The lease is renewed now, so that the holder gets most of the time to live.
                     if needs_renewal(&place.lease) {
                         self.keep_alive(&mut place.lease)?;
                     }
@@ -85,7 +85,7 @@ impl EtcdCluster {
         }
     }
 
-    /// Creates a lease, puts our key under it, and finds out who is before us.
+    /// Creates a lease, puts our key under it, and reads the first entry of the queue and the mark.
     fn join_queue(
         &mut self,
         number: u64,
@@ -116,7 +116,7 @@ impl EtcdCluster {
         let joined = self.gateway.call_until_answered("/v3/kv/txn", &body, request.limit, observer)?;
         match joined.code {
             OK => {}
-            // A lease has expired in between.
+            // Our lease, or the lease of our mark, has expired in the meantime.
             NOT_FOUND => return Err(Fault::Gone { name: request.name.to_owned() }),
             _ => return Err(joined.refusal()),
         }
@@ -219,7 +219,7 @@ impl EtcdCluster {
         Ok(())
     }
 
-    /// Makes the mark for the first entry of the queue. Returns false if another process has a mark now.
+    /// Makes the mark for our entry, which is the first of the queue. Returns false if another process has a mark now.
     fn claim_lock(
         &mut self,
         place: &mut QueuePlace,

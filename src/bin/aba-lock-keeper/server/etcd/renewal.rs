@@ -66,7 +66,7 @@ impl EtcdCluster {
         Err(Fault::Unreachable { what: "the cluster is electing a leader".to_owned() })
     }
 
-    /// Gives the mark of a holder its full time again.
+    /// Renews the mark of a holder: keeps its lease alive, or moves it to a new lease if the term has changed.
     fn renew_mark(&mut self, lease: &Lease, kv: &Value, term: u64) -> Result<(), Fault> {
         // A foreign key in that place is no reason to end a script: no other process can claim while it exists.
         let Ok(mark) = Mark::read(&lease.id, kv) else { return Ok(()) };
@@ -82,7 +82,7 @@ impl EtcdCluster {
             _ => {}
         }
         let (revision, number) = (mark.as_ref().map_or(0, |mark| mark.revision), choose_number()?);
-        // Only one try: the courier must not wait here, and comes again.
+        // There is only one try: the courier must not wait here, and tries again later.
         let limit = WaitLimit::Until(Moment::now());
         if !self.put_mark(lease, number, (revision, term), limit, &mut SilentObserver)? {
             return Err(Fault::Unreachable {
@@ -90,7 +90,7 @@ impl EtcdCluster {
             });
         }
         if let Some(mark) = mark {
-            // There is no key under its old lease any more.
+            // No key is under the old lease of the mark any more.
             let _ = self.gateway.call("/v3/lease/revoke", &json!({ "ID": mark.lease.to_string() }));
         }
         Ok(())

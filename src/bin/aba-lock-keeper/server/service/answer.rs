@@ -39,7 +39,7 @@ pub(super) fn parse_ttl(lock: &Value) -> Option<Duration> {
     lock[member::TTL].as_str().and_then(span::parse)
 }
 
-/// Reads a text. A missing one is empty.
+/// Reads a member that is a text. Returns an empty text if the member is missing.
 pub(super) fn read_text(value: &Value, key: &str) -> String {
     value[key].as_str().unwrap_or_default().to_owned()
 }
@@ -122,7 +122,7 @@ fn read_message(answer: &HttpAnswer) -> String {
     answer.body[member::MESSAGE].as_str().map_or_else(|| format!("HTTP status {}", answer.status), str::to_owned)
 }
 
-/// The fault for an answer that is a refusal.
+/// The fault for an answer with which the service refuses a request.
 pub(super) fn refusal(answer: &HttpAnswer) -> Fault {
     let hint = matches!(answer.status, 401 | 403).then(|| {
         "write a valid token into a file that only you can read, and set ABA_LOCK_SERVER_SECRET_FILE to its path"

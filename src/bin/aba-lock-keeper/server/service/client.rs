@@ -18,13 +18,14 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-/// The prefix of an id that is an event id: the id of the lease is not known yet.
+/// The prefix of a provisional id, which consists of the event id because the id of the lease is not known yet.
 const EVENT: &str = "event:";
 
-/// The longest wait of one request. The next request joins the queue at its end.
+/// The longest wait of one request. The request after it joins the queue at the end.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// The longest pause between two looks at the service during a wait. No lease ends unnoticed in that time.
+/// The longest pause between two searches for our lock during a wait. If a third of the time to live is shorter, the
+/// pause is that long, so that a lease whose answer was lost is found before it ends.
 const LOOK: Duration = Duration::from_secs(20);
 
 /// A client for a lock service.
@@ -91,9 +92,9 @@ impl ServiceClient {
             let answer = self.call("POST", path::LOCK, Some(&body), wait + TRY_LIMIT)?;
             return self.read_lease_answer(request.name, event, &answer);
         }
-        // A thread waits for the answer, so that we can look for the lock on another connection if this one becomes
-        // silent. In that case only time ends the thread, so it uses one endpoint only, and holds no locks of the C
-        // library while it waits.
+        // A thread waits for the answer, so that we can search for the lock on another connection if this one becomes
+        // silent. In that case the thread lives until its time limit, possibly while this process forks a keeper. So it
+        // uses one endpoint only, and holds no locks of the C library while it waits.
         let (sender, receiver) = mpsc::channel();
         let mut http = self.http.with_one_endpoint();
         let thread = signal::with_signals_blocked(|| {
@@ -101,7 +102,7 @@ impl ServiceClient {
                 let _ = sender.send(try_endpoints(&mut http, "POST", path::LOCK, Some(&body), wait + TRY_LIMIT));
             })
         });
-        // Without a thread, one request waits only until the next look would be due.
+        // Without a thread, one request waits only until the next search would be due.
         let Ok(thread) = thread else { return self.request_lease(request, event, interval) };
         let mut was_free = false;
         loop {
@@ -136,7 +137,7 @@ impl ServiceClient {
                     return Ok(LeaseAnswer::AlreadyOurs(self.read_lease(request.name, lock, Moment::now())?));
                 }
                 Some(_) => was_free = false,
-                // Twice, because the service may be handing the lock over at the first look.
+                // The name must be free twice in a row: at the first time, the service may be handing the lock over.
                 None if was_free => {
                     self.is_in_doubt = true;
                     return Ok(LeaseAnswer::Forgotten);

@@ -10,8 +10,8 @@
 //! |---|---|
 //! | to a request for a lock, which is then sent again, to the same or to the next endpoint | the service answers that a lock with our event id is held: it is ours |
 //! | to a request that is not sent again, because we were refused or have waited long enough | a lock with our event id is released |
-//! | to a waiting request, on a connection that stays open | while it waits, another connection looks for a lock with our event id, three times in the time to live |
-//! | the same, and that look was impossible for so long | the lease has ended; if the name is free at the next look, we ask again |
+//! | to a waiting request, on a connection that stays open | during the wait, another connection searches for a lock with our event id, at least three times in the time to live |
+//! | to a waiting request, and these searches failed for the whole time to live | the lease has ended; if the next two searches find the name free, we send the request again |
 //!
 //! An answer is from the service if it contains an id or locks, or the code of a refusal. Any other answer (the page of
 //! a proxy, for example) has neither granted nor ended a lease.

@@ -1,8 +1,8 @@
 //! The address of a server, as `--server` and the environment give it.
 //!
 //! `https://host:port` and `http://host:port` mean a lock service. `etcd://h1:2379,h2:2379` means an etcd cluster, and
-//! `etcds://` one with TLS. A path after etcd's hosts is a prefix for all names. A path after the host of a lock service
-//! is the path below which its `/api` is.
+//! `etcds://` one with TLS. A path after etcd's hosts is a prefix for all names. A path after the host of a lock
+//! service is the path below which its `/api` is.
 
 use crate::fault::Fault;
 use std::net::IpAddr;

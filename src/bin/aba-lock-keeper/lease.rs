@@ -6,7 +6,7 @@ use crate::os::clock::Moment;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// A lease, which is a place in the queue of a name. While the place is not the first one, the owner waits for the lock.
+/// A lease, which is a place in the queue of a name. While it is not the first place, the owner waits for the lock.
 ///
 /// The lease lives until `renewed_at + ttl`. The server counts from the moment at which it receives a renewal, and we
 /// count from the moment at which we sent it, so the server never ends a lease before we expect it.

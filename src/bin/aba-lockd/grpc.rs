@@ -203,10 +203,10 @@ impl From<CallError> for Status {
     }
 }
 
-/// Shortens a message so that clients accept it: they refuse an answer with a long header, and the message is sent in
-/// one. The middle is cut out, because the id is at the end.
+/// Shortens a message so that clients accept it: the message is sent in a header, and clients refuse long headers. The
+/// middle is cut out, because the id is at the end.
 fn shorten_message(message: &str) -> String {
-    // Percent-encoding takes three bytes for each byte of any other character.
+    // All other characters are percent-encoded, which takes three bytes for each byte.
     let size = |one: char| if matches!(one, ' '..='~') && one != '%' { 1 } else { 3 * one.len_utf8() };
     if message.chars().map(size).sum::<usize>() <= MAX_MESSAGE {
         return message.to_owned();

@@ -23,7 +23,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time;
 
-/// How long the service answers the calls that it has received before the signal.
+/// The time in which the service answers the calls that it has received before the signal.
 const GRACE_PERIOD: Duration = Duration::from_secs(10);
 
 /// Serves until SIGTERM or SIGINT. Returns true if all calls were answered.
@@ -47,10 +47,11 @@ fn prepare_and_serve(options: ServeOptions) -> Result<bool, StartError> {
         }
     }
     let runtime = runtime::start_runtime()?;
-    // Before anything else: SIGHUP would end the process until it is handled.
+    // The handler of SIGHUP is installed first, because a SIGHUP without a handler would end the process.
     let reloads = runtime.block_on(async { handle_signal(SignalKind::hangup()) })?;
     let tokens = options.token_file.as_deref().map(token_file::read).transpose()?;
-    // Other machines may call the service by names that it does not know; there, tokens or certificates protect it.
+    // The host name is checked only on a loopback address without tokens. Other machines may call the service by names
+    // that it does not know; there, tokens or certificates protect it, unless --insecure is given.
     let checks_host = rest_address.ip().is_loopback() && tokens.is_none();
     let access =
         AccessPolicy { tokens: tokens.map(RwLock::new), allowed_hosts: options.allow_host.clone(), checks_host };

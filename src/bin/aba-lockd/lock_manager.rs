@@ -16,7 +16,7 @@ const MAX_LENGTH: usize = 1024;
 /// Maximum number of locks on a page of a list.
 const MAX_PAGE: u32 = 100_000;
 
-/// How long the result of a health check is reused.
+/// The time for which the result of a health check is reused.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) struct LockManager {

@@ -29,7 +29,7 @@ pub(crate) struct Lock {
     pub(crate) expires: Option<Timestamp>,
     /// The fencing token: greater than that of every lock that was granted before.
     pub(crate) token: u64,
-    /// The waiters in the order in which they will be served. Filled only by the calls that return it.
+    /// The waiters in the order in which they will be served. Filled only by the calls that return the queue.
     pub(crate) queue: Vec<Waiter>,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct LockRequest {
     pub(crate) who: String,
     pub(crate) event_id: String,
     pub(crate) ttl: Option<Duration>,
-    /// How long the caller waits while the lock is held. `None`: it does not wait.
+    /// The longest time that the caller waits while the lock is held. `None`: it does not wait.
     pub(crate) wait: Option<Duration>,
 }
 
@@ -129,7 +129,7 @@ impl LockRequest {
 }
 
 impl LockFields {
-    /// Returns `lock` with these fields. The store decides about its token.
+    /// Returns `lock` with these fields. The store decides whether the lock gets a new token.
     pub(crate) fn apply_to(&self, lock: &Lock) -> Lock {
         let pick = |new: &String, old: &String| if new.is_empty() { old.clone() } else { new.clone() };
         Lock {
@@ -144,7 +144,7 @@ impl LockFields {
         }
     }
 
-    /// Returns true if the lock has exactly these fields.
+    /// Returns true if each field that is not empty is equal to that of the lock.
     pub(crate) fn match_lock(&self, lock: &Lock) -> bool {
         let matches = |wanted: &str, actual: &str| wanted.is_empty() || wanted == actual;
         matches(&self.service, &lock.key.service)

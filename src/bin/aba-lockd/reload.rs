@@ -1,8 +1,10 @@
 //! Reads the token file and the certificates again when the service receives SIGHUP.
 //!
-//! Each of the two takes effect as a whole. If it cannot be used, the old one stays in force, and the log says why.
-//! Tokens are checked for each call, so the service refuses a removed token at once. Certificates are for new
-//! connections; open connections stay.
+//! The tokens are replaced as a whole, and so are the certificates. If the new ones cannot be used, the old ones stay
+//! in force, and the log says why.
+//!
+//! Tokens are checked for each call, so the service refuses a removed token at once. New certificates are used for new
+//! connections; open connections stay open.
 
 use crate::access::AccessPolicy;
 use crate::args::ServeOptions;

@@ -1,5 +1,5 @@
-//! All output of the service, on standard error: messages of a failed start, and the log, one line of JSON for each
-//! event.
+//! All output of the service: the help, and on standard error usage errors, the message of a failed start, and the log,
+//! which has one line of JSON for each event.
 //!
 //! A thread of its own writes the log, so that a reader which stops reading delays no call. No other module prints.
 
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// Maximum number of log lines that wait to be written. Further lines are dropped.
 const MAX_PENDING: usize = 10_000;
 
-/// How long the end of the service waits for pending lines to be written.
+/// Maximum time that the end of the service waits for pending lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Interval between attempts to queue the end of the log while the queue is full.

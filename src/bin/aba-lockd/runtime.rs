@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::runtime::{self, Runtime};
 use tokio::time;
 
-/// How long the creation of a thread may take.
+/// Maximum time for the start of a thread.
 const THREAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Starts all threads that a call needs: later, the system may refuse to create more.

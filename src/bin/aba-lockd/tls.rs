@@ -1,5 +1,5 @@
-//! Loads the TLS configuration of the service: its certificate and key, and the authorities whose client certificates it
-//! accepts. A file that cannot be used is an error, so a configuration is always complete.
+//! Loads the TLS configuration of the service: its certificate and key, and the authorities whose client certificates
+//! it accepts. A file that cannot be used is an error, so a configuration is always complete.
 //!
 //! `lifecycle` loads it at the start, and `reload` again at SIGHUP. `connection` accepts TLS connections with it, and
 //! [`subject`] reads the name in a client's certificate.

@@ -1,8 +1,8 @@
 //! The token file, which the service reads when it starts and again at SIGHUP.
 //!
-//! It has one line for each token, `NAME SCOPES TOKEN`: a name for the log; `lock:read` (to look), `lock:write` (all
-//! other calls), or both with a comma between them; and the token, or `sha256:` and its digest in hexadecimal. Empty
-//! lines and lines that begin with `#` are ignored.
+//! It has one line for each token, `NAME SCOPES TOKEN`: a name for the log; `lock:read` (get and list locks, read
+//! metrics), `lock:write` (all other calls), or both with a comma between them; and the token, or `sha256:` and its
+//! digest in hexadecimal. Empty lines and lines that begin with `#` are ignored.
 
 use crate::error::StartError;
 use crate::{file_mode, report};

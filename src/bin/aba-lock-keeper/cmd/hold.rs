@@ -48,8 +48,8 @@ pub(crate) fn hold(args: &HoldArgs) -> Result<i32, Fault> {
     }
     match acquired {
         Ok(tokens) => {
-            // A command must get later signals. If a script has called us, a signal would end only this process, and the
-            // script would keep the locks but see a failure.
+            // A command must get later signals. If a script has called us, a signal would end only this process, and
+            // the script would keep the locks but see a failure.
             if args.script.is_none() {
                 blocked.restore();
             }

@@ -20,7 +20,7 @@ impl SharedState {
     }
 
     pub(crate) fn store_renewal(self, lease: &Lease) {
-        // The time to live is stored first: between the two stores, the lease can only seem to end earlier than it does.
+        // The time to live is stored first. Between the two stores, the lease can only seem to end too early.
         self.numbers[1].store(u64::try_from(lease.ttl.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
         self.numbers[0].store(lease.renewed_at.to_number(), Ordering::SeqCst);
     }

@@ -22,7 +22,7 @@ impl ForeignDescriptor {
     /// Linux 5.6.
     #[expect(clippy::disallowed_methods, reason = "pidfd_open(2) and pidfd_getfd(2)")]
     pub(crate) fn copy_from(pid: u32, fd: RawFd) -> io::Result<Self> {
-        // `pid` is a number from `/proc`. If `/proc` shows another PID namespace, the number means another process here.
+        // `pid` is a number from `/proc`. If `/proc` is of another PID namespace, it is another process's number here.
         if !aba_lock::os::proc::process::has_our_numbers() {
             return Err(io::ErrorKind::Unsupported.into());
         }

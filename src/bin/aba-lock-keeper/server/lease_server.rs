@@ -5,8 +5,8 @@ use crate::lease::{Lease, LeaseRequest, QueueEntry};
 
 /// Observes an acquisition.
 pub(crate) trait WaitObserver {
-    /// Notes that a lease or a place in a queue with this id may exist at the server from now on. It must be released if
-    /// the acquisition fails.
+    /// Notes that a lease or a place in a queue with this id may exist at the server from now on. It must be released
+    /// if the acquisition fails.
     fn note_id(&mut self, id: &str);
     /// Reports that another process holds the lease, and that the acquisition waits.
     fn report_wait(&mut self, holder: &QueueEntry);

@@ -18,7 +18,7 @@ const MIN_CONNECTIONS: usize = 8;
 /// Maximum number of connections, because each one uses memory.
 const MAX_CONNECTIONS: usize = 65_536;
 
-/// One of this many connections never waits for a lock, so that holders can always renew and release locks.
+/// One in this number of connections never waits for a lock, so that holders can always renew and release locks.
 const NON_WAITING_SHARE: usize = 4;
 
 /// Connections are scarce if fewer than one in this number is free.

@@ -18,8 +18,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time;
 use tokio_rustls::TlsAcceptor;
 
-/// The time in which a connection must make its first permitted call, and the same while most connections are in use.
+/// The time in which a connection must make its first permitted call.
 const FIRST_CALL: Duration = Duration::from_secs(10);
+/// The time in which a connection must make its first permitted call while most connections are in use.
 const FIRST_CALL_WHEN_SCARCE: Duration = Duration::from_secs(2);
 /// The time for which a client that has sent nothing, or half a request, may delay the end of the service.
 const FIRST_CALL_AT_SHUTDOWN: Duration = Duration::from_secs(1);
@@ -28,7 +29,7 @@ const FIRST_CALL_AT_SHUTDOWN: Duration = Duration::from_secs(1);
 const KEEPALIVE_TIME: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The connections to one address. Dropping it stops listening.
+/// The connections to one address. Dropping the listener stops listening.
 pub(crate) struct Listener {
     ready: mpsc::Receiver<ClientStream>,
     address: SocketAddr,
@@ -60,7 +61,7 @@ impl Listener {
                             let accepted = AcceptedConnection { stream, address, limits, permit, deadline };
                             tokio::spawn(accepted.complete(acceptor, connected.clone()));
                         }
-                        // For example, no descriptor is free. One may be free soon.
+                        // For example, no descriptor is free, but one may be free soon.
                         Err(error) => {
                             limits.report(&error.to_string());
                             time::sleep(Duration::from_millis(100)).await;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// `None`: the request did not come over a connection of this service.
+/// The client of a request. `None`: the request did not come over a connection of this service.
 #[derive(Clone, Default)]
 pub(crate) struct Peer(pub(super) Option<Arc<PeerState>>);
 

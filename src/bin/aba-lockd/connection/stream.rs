@@ -1,5 +1,5 @@
-//! The byte stream of one client connection, plain or TLS. `listener` creates it, and the HTTP libraries of REST and gRPC
-//! read from it and write to it.
+//! The byte stream of one client connection, plain or TLS. `listener` creates it, and the HTTP libraries of REST and
+//! gRPC read from it and write to it.
 //!
 //! A client must make a permitted call before a deadline. After the deadline a read fails, so the library closes the
 //! connection.

@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::time::{self, Instant};
 use tokio_stream::StreamExt;
 
-/// Maximum number of bytes.
+/// Maximum number of bytes of a body.
 const MAX_SIZE: usize = 64 * 1024;
 
-/// How long a client may take to send the body.
+/// Maximum time for a client to send the body.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) struct RequestBody(pub(super) Result<Vec<u8>, CallError>);

@@ -20,14 +20,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time;
 
-/// How long a caller that does not wait may have stopped sending before it is treated as gone. It usually has its
-/// answer much sooner, also if it only closes its sending side.
+/// Time from the moment at which a caller that does not wait closes its sending side until it is treated as gone. A
+/// caller that still reads has usually got its answer much sooner.
 const GONE_DELAY: Duration = Duration::from_secs(1);
 
 const DESCRIPTION: &str = include_str!("openapi.json");
 const PAGE: &str = include_str!("page.html");
 
-/// The page may load nothing but itself, and may connect to nothing but this service.
+/// Content security policy of the page: it may load nothing but itself, and may connect to nothing but this service.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
                       img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -67,7 +67,7 @@ impl RestState {
         caller.authorize(&self.access, &self.manager.telemetry, operation, scope)
     }
 
-    /// Records a call that is refused because of what it asks for.
+    /// Records the refusal of a permitted call, for example because its arguments are invalid.
     fn record_invalid<T>(&self, call: &CallInfo, parsed: Result<T, CallError>) -> Result<T, CallError> {
         parsed.inspect_err(|error| self.manager.telemetry.record_call(call, Err(error), None))
     }
@@ -164,7 +164,7 @@ async fn list_locks(
     Ok(json::respond_with_page(&state.manager.list(&call, query).await?, page, per_page))
 }
 
-/// Needs no token, so that monitoring does not need one.
+/// Checks the service. This call needs no token, so that monitoring works without one.
 async fn check_health(State(state): SharedState, caller: RestCaller) -> Result<Response, CallError> {
     caller.check_origin(&state.access, Scope::Read)?;
     state.manager.check().await?;

@@ -1,8 +1,8 @@
 //! Serves the connections of the REST API until the service stops, and then until all received calls are answered.
 //!
 //! A client that closes its sending side after a complete request is answered, because programs such as `nc -N` and
-//! socat do that. The service cannot distinguish it from a client that has gone, for which the answer is written in
-//! vain. Only a request for a lock is treated as that of a client that has gone (`create_lock`).
+//! socat do that. The service cannot distinguish such a client from one that has gone, and writes the answer in vain in
+//! that case. Only a request for a lock (`create_lock`) treats it as a client that has gone.
 
 use super::json;
 use crate::connection::listener::Listener;
@@ -23,11 +23,12 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// How long a connection may stay without the complete head of a request. Most clients close idle connections sooner;
-/// if the service were first, a client that sends a request at that moment would get no answer.
+/// Time after which a connection is closed if the complete head of a request has not arrived. Most clients close idle
+/// connections sooner. If the service closed them first, a client that sends a request at that moment would get no
+/// answer.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// `is_open`: the service permits the calls of all clients.
+/// Serves connections until the shutdown. `is_open`: the service permits the calls of all clients.
 pub(crate) async fn serve(mut listener: Listener, router: Router, is_open: bool, shutdown: ShutdownReceiver) {
     let mut connections = JoinSet::new();
     let mut stopping = pin!(shutdown.clone().wait());
@@ -83,7 +84,8 @@ async fn serve_connection(stream: ClientStream, router: Router, is_open: bool, s
     let _ = connection.await;
 }
 
-/// Such a request must be answered with 400 (RFC 9112, section 3.2).
+/// Returns true for a request over HTTP/1.1 that does not have exactly one Host header. It must be answered with 400
+/// (RFC 9112, section 3.2).
 fn lacks_host(request: &Request<Incoming>) -> bool {
     request.version() == Version::HTTP_11 && request.headers().get_all(header::HOST).iter().count() != 1
 }

@@ -3,9 +3,9 @@
 //! - A lock is granted only if no other lock of its key is held, and that is durable (or agreed upon) before the caller
 //!   gets the answer.
 //! - Tokens only grow: with each lock, over restarts, and from one store to the next. A token is never smaller than the
-//!   clock.
-//! - Waiters are served in the order of their requests, before any later request. Dropping the future of
-//!   [`LockStore::create`] leaves the queue, and a lock that was granted to it is taken back.
+//!   clock at the time of the grant (SQLite) or at the start of the service (etcd).
+//! - Waiters are served in the order of their requests, before any later request. If the future of
+//!   [`LockStore::create`] is dropped, the request leaves the queue, and a lock that was granted to it is taken back.
 //! - A store that cannot answer returns [`CallError::Fault`], and never reports a lock as free.
 
 use crate::error::CallError;
@@ -33,6 +33,7 @@ pub(crate) trait LockStore: Send + Sync {
     fn count_waiters(&self) -> usize;
     /// Refuses all waiters, now and later.
     fn stop(&self);
-    /// Waits some seconds for background tasks. No other method is called after this.
+    /// Waits some seconds for background tasks. No new call is made after this, but calls that were not answered in
+    /// time may still run.
     async fn close(&self) {}
 }

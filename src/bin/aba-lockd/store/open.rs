@@ -15,7 +15,7 @@ pub(crate) struct OpenStore {
     pub(crate) backend: Arc<dyn LockStore>,
     /// The value of `--store`.
     pub(crate) name: String,
-    /// Excludes other services from a store that is for one service.
+    /// Excludes other services from an SQLite store. `None` for etcd, which several services share.
     _file_lock: Option<file_lock::StoreFileLock>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) async fn open_store(
         let message = format!("--store {} is not a valid store", name.unwrap_or_default());
         return Err(StartError::usage(message).with_hint("give sqlite:PATH, or etcd://HOST:PORT,HOST:PORT"));
     };
-    // SQLite does not take these for the path of a file.
+    // SQLite gives these names another meaning than the path of a file.
     if path.as_os_str() == ":memory:" || path.as_os_str().as_bytes().starts_with(b"file:") {
         let message = format!("--store sqlite:{} is not a valid store: it is not the path of a file", path.display());
         return Err(StartError::usage(message).with_hint("give sqlite:PATH, or sqlite:./PATH"));

@@ -128,7 +128,7 @@ impl LockStore for Arc<SqliteStore> {
         };
         let guard = QueueGuard { queues: Arc::clone(&self.queues), key: request.key.clone(), number };
         let last_try = LockRequest { wait: None, ..request.clone() };
-        // Declared after the guard, and so dropped before it.
+        // The receiver is declared after the guard, so it is dropped before the guard.
         let (reply, mut answer) = oneshot::channel();
         self.send(WriterCommand::Create { request, number, reply })?;
         if let Ok(answer) = time::timeout_at(deadline.into(), &mut answer).await {

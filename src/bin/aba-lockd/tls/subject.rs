@@ -13,7 +13,7 @@ const VERSION: u8 = 0xa0;
 /// `UTF8String`, `PrintableString`, `TeletexString` and `IA5String`: the texts that can be read as UTF-8.
 const TEXT_TAGS: [u8; 4] = [0x0c, 0x13, 0x14, 0x16];
 
-/// 2.5.4.3.
+/// The object id of the common name: 2.5.4.3.
 const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
 
 /// Returns the common name of the subject; if there is none, the SHA-256 digest of the certificate.
@@ -32,7 +32,7 @@ fn find_common_name(certificate: &[u8]) -> Option<String> {
         body.read_content(VERSION)?;
     }
     body.read_content(INTEGER)?;
-    // The signature algorithm, the issuer, and the validity.
+    // Skips the signature algorithm, the issuer, and the validity.
     for _ in 0..3 {
         body.read_content(SEQUENCE)?;
     }

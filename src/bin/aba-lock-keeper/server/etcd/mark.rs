@@ -2,10 +2,10 @@
 //!
 //! etcd may end a lease before its time: a leader that was stopped and continues may revoke leases that were renewed at
 //! another leader. So a holder with a keeper also has a mark, from its claim until it has given its lease back. The
-//! mark is the key `NAME!holder`, under a second lease that lasts twice as long. A waiter that is first in the queue and
-//! finds the mark of another holder waits until the mark is gone. The name of a lock contains no `!`, so the key of a
-//! mark is never a key in a queue, nor the `NAME` of another lock. If that key exists but is not certainly a mark, it is
-//! neither changed nor ignored.
+//! mark is the key `NAME!holder`, under a second lease that lasts twice as long. A waiter that is first in the queue
+//! and finds the mark of another holder waits until the mark is gone. The name of a lock contains no `!`, so the key of
+//! a mark is never a key in a queue, nor the `NAME` of another lock. If that key exists but is not certainly a mark, it
+//! is neither changed nor ignored.
 //!
 //! The invariant: **the mark outlasts the belief**. The holder ends at `renewed_at + ttl` on its own clock, and
 //! `renewed_at` moves only after the mark was renewed.

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time;
 
-/// Interval at which a waiter reads the queue if it hears of no change: the watch may have been interrupted.
+/// Interval at which a waiter reads the queue even without a notification: the watch may have been interrupted.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The result of an attempt to acquire a lock.
@@ -27,7 +27,7 @@ enum Attempt {
     NotFirst,
 }
 
-/// Counts a waiter while it exists.
+/// Counts a waiter until the value is dropped.
 struct WaiterCount<'a>(&'a AtomicUsize);
 
 impl<'a> WaiterCount<'a> {
@@ -135,8 +135,8 @@ impl Cluster {
         }
     }
 
-    /// Tries to acquire the lock. Without a queue entry, no caller may wait for it. With the caller's own queue entry
-    /// (its key and the revision at which it was created), that entry must be the first.
+    /// Tries to acquire the lock. Without `own_entry`, this succeeds only if no caller waits for the lock. `own_entry`
+    /// is the caller's queue entry (its key and the revision at which it was created), which must be the first.
     async fn try_acquire(
         &self,
         request: &LockRequest,
@@ -241,7 +241,7 @@ impl Cluster {
                 success: vec![put(entry, value.clone(), epoch.lease)],
                 failure: vec![read(self.epochs.key())],
             };
-            // It has created the entry, or the entry exists since an earlier attempt that was in doubt.
+            // The transaction has created the entry, or an earlier attempt that was in doubt has done so.
             if self.run_in_epoch(epoch, transaction, leftovers).await?.is_some() {
                 return Ok(());
             }

@@ -64,8 +64,8 @@ impl EtcdClient {
         Ok(Self { endpoints: endpoints.into(), current: Arc::default() })
     }
 
-    /// Asks one endpoint after the other until one answers. Returns the answer, and true if one of the endpoints that did
-    /// not answer may still execute the request.
+    /// Asks one endpoint after the other until one answers. Returns the answer, and true if one of the endpoints that
+    /// did not answer may still execute the request.
     async fn ask<T, F: Future<Output = Result<T, Status>>>(
         &self,
         call: impl Fn(Channel) -> F,

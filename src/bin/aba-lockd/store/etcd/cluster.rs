@@ -16,14 +16,14 @@ use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio::time;
 
-/// How long an operation is repeated while other services change the same keys, or while the first waiter is about to
-/// acquire the lock.
+/// Maximum time for which an operation is repeated while other services change the same keys, or while the first waiter
+/// is about to acquire the lock.
 pub(super) const CONTENTION_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Interval between two attempts of an operation under contention.
 pub(super) const CONTENTION_PAUSE: Duration = Duration::from_millis(20);
 
-/// The name in a notification that any lock may have changed.
+/// Stands for all names in a notification: any lock may have changed.
 pub(super) const ANY_NAME: &str = "";
 
 /// Interval between two attempts to watch etcd.

@@ -5,8 +5,8 @@
 //! transaction that must not be executed late compares the revision of that key with the epoch in which it was sent. If
 //! such a transaction is in doubt, the service starts a new epoch by writing the key, and waits until etcd has
 //! confirmed that before it answers. From then on, the transaction either has been executed, so that its effect can be
-//! read, or it will fail. One new epoch settles all transactions that are in doubt at that time, and none is started
-//! while none is in doubt.
+//! read, or it will fail. One new epoch settles all transactions that are in doubt at that time. While no transaction
+//! is in doubt, no epoch is started.
 //!
 //! 1. The service sends a transaction that grants a lock to the endpoint n1, in epoch 7. n1 hangs.
 //! 2. The service sends the same transaction to n2, which executes it.
@@ -31,10 +31,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time;
 
-/// How long the lease of a service lives after the service has gone.
+/// Time to live of the lease of a service after its last renewal.
 const SERVICE_TTL: Duration = Duration::from_secs(10);
 
-/// How long a caller waits for a new epoch.
+/// Maximum time that a caller waits for a new epoch.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Interval between two attempts to write the epoch key.
@@ -75,12 +75,12 @@ impl EpochKeeper {
         self.state.borrow().0
     }
 
-    /// The comparison that fails in every later epoch.
+    /// Returns the comparison that fails in every later epoch.
     pub(super) fn compare(&self, epoch: Epoch) -> Compare {
         is_modified_at(&self.key, epoch.revision)
     }
 
-    /// The key that a transaction reads for [`Epoch::is_current_in`].
+    /// Returns the key that a transaction reads for [`Epoch::is_current_in`].
     pub(super) fn key(&self) -> &[u8] {
         &self.key
     }

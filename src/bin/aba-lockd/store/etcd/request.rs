@@ -26,7 +26,7 @@ pub(super) fn read(key: &[u8]) -> RequestOp {
     RequestOp { request: Some(Request::RequestRange(range_of_key(key))) }
 }
 
-/// `lease` is 0 for a key without a lease.
+/// Returns the operation that writes a key. `lease` is 0 for a key without a lease.
 pub(super) fn put(key: &[u8], value: Vec<u8>, lease: i64) -> RequestOp {
     RequestOp { request: Some(Request::RequestPut(PutRequest { key: key.to_vec(), value, lease })) }
 }
@@ -35,22 +35,22 @@ pub(super) fn delete(key: &[u8]) -> RequestOp {
     RequestOp { request: Some(Request::RequestDeleteRange(DeleteRangeRequest { key: key.to_vec() })) }
 }
 
-/// The key does not exist.
+/// Returns the comparison that holds if the key does not exist.
 pub(super) fn is_absent(key: &[u8]) -> Compare {
     is_created_at(key, 0)
 }
 
-/// No key with this prefix exists.
+/// Returns the comparison that holds if no key with this prefix exists.
 pub(super) fn is_prefix_empty(prefix: &[u8]) -> Compare {
     Compare { range_end: end_of_prefix(prefix), ..is_absent(prefix) }
 }
 
-/// The key was created at this revision, and not deleted since.
+/// Returns the comparison that holds if the key was created at this revision, and not deleted since.
 pub(super) fn is_created_at(key: &[u8], revision: i64) -> Compare {
     is_equal(key, CompareTarget::Create, TargetUnion::CreateRevision(revision))
 }
 
-/// The key was last modified at this revision.
+/// Returns the comparison that holds if the key was last modified at this revision.
 pub(super) fn is_modified_at(key: &[u8], revision: i64) -> Compare {
     is_equal(key, CompareTarget::Mod, TargetUnion::ModRevision(revision))
 }

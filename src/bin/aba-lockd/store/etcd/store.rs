@@ -1,7 +1,7 @@
 //! Implements [`LockStore`] for etcd. `store/open` creates the [`EtcdStore`], and `lock_manager` calls it.
 //!
-//! Each request for a lock runs as a background task, which outlives the call. If the caller goes away, the task takes the
-//! grant back and removes the leftovers of the request from etcd.
+//! Each request for a lock runs as a background task, which outlives the call. If the caller goes away, the task takes
+//! the grant back and removes the leftovers of the request from etcd.
 
 use super::change::delete_lock;
 use super::cleanup::Leftovers;

@@ -6,7 +6,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time;
 
-/// How long the end of the service waits for the tasks.
+/// Maximum time that the end of the service waits for the tasks.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(super) struct BackgroundTasks {

@@ -4,9 +4,9 @@
 //! Tokens always grow. The revisions of a cluster only grow, and so does the base. A transaction that grants a lock
 //! compares the revision of the base, and fails if another service has raised the base in the meantime.
 //!
-//! The revision alone would not do: it starts again at 1 in a new cluster, and goes back when a cluster is restored from
-//! a backup. So each service raises the base when it starts, and when it notices such a restore, until the next token is
-//! greater than the clock (microseconds since 1970). The tokens of the SQLite store follow the same clock.
+//! The revision alone is not enough: it starts again at 1 in a new cluster, and goes back when a cluster is restored
+//! from a backup. So each service raises the base when it starts, and when it notices such a restore, until the next
+//! token is greater than the clock (microseconds since 1970). The tokens of the SQLite store follow the same clock.
 //!
 //! `store` and `acquire` raise the base; `acquire` and `change` add it to the revision.
 

@@ -33,7 +33,7 @@ pub(super) struct Batch<'a> {
     instant: Instant,
     pub(super) answers: Vec<BatchAnswer>,
     pub(super) checks: Vec<oneshot::Sender<Result<(), CallError>>>,
-    /// The new expiry of each lock that got another one. `None`: it does not expire any more.
+    /// The new expiry of each lock whose expiry has changed. `None`: the lock does not expire, or was removed.
     pub(super) deadlines: Vec<(String, Option<Instant>)>,
     pub(super) expired: Vec<Lock>,
     /// Locks to take back. If the batch fails, they must be taken back later.
@@ -103,7 +103,7 @@ impl<'a> Batch<'a> {
     }
 
     fn create(&mut self, request: LockRequest, number: u64, reply: GrantSender) -> rusqlite::Result<()> {
-        // The caller has gone before its request was executed.
+        // The caller has gone, so its request is not executed.
         if reply.is_closed() {
             return Ok(());
         }

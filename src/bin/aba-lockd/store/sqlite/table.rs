@@ -59,7 +59,7 @@ const COLUMNS: &str = "id, service, environment, resource, who, event_id, create
 pub(super) fn open(path: &Path) -> Result<Connection, StoreFileError> {
     let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(Duration::from_secs(5))?;
-    // First, because nothing may be changed in a file of another program.
+    // This check comes first, because nothing may be changed in a file of another program.
     let is_new = is_new(&connection)?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     if mode != "wal" {
@@ -161,7 +161,7 @@ pub(super) fn list_page(
         let lock = read_lock(row)?;
         Ok(Lock { queue: queue(&lock.key), ..lock })
     };
-    // The locks and their number must be of the same moment.
+    // The locks and their number must be read at the same moment.
     let snapshot = connection.unchecked_transaction()?;
     let LockFields { service, environment, resource, who, event_id } = &query.fields;
     let fields = [

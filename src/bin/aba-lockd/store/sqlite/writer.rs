@@ -1,7 +1,7 @@
 //! The writer thread, the only one that changes the store.
 //!
 //! It collects all pending commands and all locks that have expired into one batch, and answers the callers when the
-//! batch is on disk. If the batch fails, it changes nothing in memory, and the callers get an error.
+//! batch is on disk. If the batch fails, it changes nothing in memory except the queues, and the callers get an error.
 
 use super::batch::{Batch, BatchAnswer};
 use super::command::WriterCommand;
@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 /// Maximum number of commands in a batch, so that the first caller does not wait long.
 const MAX_BATCH: usize = 256;
 
-/// How long the thread waits after a fault. Without it, commands that it repeats by itself would keep it busy during
-/// the fault.
+/// Pause of the thread after a fault. Without the pause, commands that the thread repeats by itself would keep it busy
+/// during the fault.
 const FAULT_PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) struct StoreWriter {
@@ -101,7 +101,7 @@ impl StoreWriter {
         Arc::clone(&self.files)
     }
 
-    /// Executes commands until all senders are dropped.
+    /// Executes commands until the process ends: the thread itself holds a sender, so the channel stays open.
     pub(super) fn run(mut self, pending: &Receiver<WriterCommand>) {
         loop {
             let received = match self.deadlines.first() {

@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | the helper, after opening the file | the file is not locked | it acquires the lock |
 //! | the helper, after locking and before writing the record | the record of an earlier holder; the lock is held while a descriptor is open | it gets the holder from the kernel, and does not believe the record, because the kernel names another locker |
-//! | the helper, while it writes the record | an incomplete record | the same |
+//! | the helper, while it writes the record | an incomplete record | it gets the holder from the kernel, and ignores the record |
 //! | the helper of a script, while it waits for the next of several locks | a signal that can be handled: none, because the helper releases the locks that it has acquired. SIGKILL: these locks stay held until the shell library closes their descriptors, at the latest when it is called again | after SIGKILL, it waits until then |
 //! | a script whose helper waits | none: the helper gets a signal and exits | it is not blocked by a waiter without a script |
 //! | the helper of a script, after locking and before it reports success | the descriptor of the script holds the lock | the lock is free once the shell library has closed the descriptor, which it does after every exit status but 0 |
@@ -182,13 +182,16 @@ impl<'a> Attempt<'a> {
         self.find_guard(inherited_descriptors(), target, is_held_from_above)
     }
 
-    /// Does the same for a lock that the environment does not list, because the helper cannot change the environment of a script
-    /// that runs `aba-lock lock --fd`. This examines every descriptor, so it is only called if the lock is not free. A lock
-    /// that another program, such as flock(1), acquired does not count as handed down.
+    /// Returns a guard for a lock that an ancestor holds and handed down to us, although the environment does not list
+    /// it: the helper cannot change the environment of a script that runs `aba-lock lock --fd`. This function examines
+    /// every inherited descriptor, so it is only called if the lock is not free. A lock that another program, such as
+    /// flock(1), acquired does not count as handed down.
     fn find_inherited(&self, target: &Target) -> Result<Option<Guard>, LockError> {
         self.find_guard(os::inherited_descriptors(), target, is_held_for_ancestor)
     }
 
+    /// Returns a guard for the first of the descriptors `fds` that holds the lock of `target`, if `is_handed_down`
+    /// returns true for it.
     fn find_guard(
         &self,
         fds: Vec<RawFd>,
@@ -208,6 +211,8 @@ impl<'a> Attempt<'a> {
         Ok(None)
     }
 
+    /// Acquires the lock of `target` on descriptor `fd` of the script, or returns a guard that is not fresh if the
+    /// descriptor holds the lock already.
     fn acquire_descriptor(&mut self, target: Target, fd: RawFd) -> Result<Guard, LockError> {
         let file = os::second_descriptor(fd).ok_or(LockError::BadDescriptor { fd })?;
         if !target.is_open_as(&file) {
@@ -254,6 +259,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// Fails if the lock is held shared, and the request is for an exclusive one.
     fn check_mode(&self, held: Mode, target: &Target) -> Result<(), LockError> {
         if held == Mode::Shared && self.request.mode == Mode::Exclusive {
             return Err(LockError::Upgrade { label: target.label.clone(), held });
@@ -283,6 +289,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// Waits for the lock, and converts the outcome of the wait.
     fn block(&mut self, file: &File, target: &Target, limit: Option<Duration>) -> Result<(), LockError> {
         // The draft is built before the grant. Every step after the grant makes the next waiter wait longer.
         if self.draft.is_none() {
@@ -351,7 +358,8 @@ impl<'a> Attempt<'a> {
         }
         let draft = self.draft.take().unwrap_or_else(|| self.build_draft());
         let (record, text) = draft.finish(acquired.token);
-        // A file of the user (`--file`) keeps its content, even if it is empty. So does a file with foreign data.
+        // No record is written into a file of the user (`--file`), even if it is empty, nor into a file with foreign
+        // data.
         let is_ours = |guard: &Guard, last: &Option<u64>| guard.target.kind != Kind::Users && last.is_some();
         for (guard, last) in acquired.guards.iter().zip(&lasts).filter(|(guard, _)| guard.fresh) {
             if !is_ours(guard, last) {
@@ -364,9 +372,9 @@ impl<'a> Attempt<'a> {
                     .contains(&error.raw_os_error().unwrap_or(0))
             };
             match record::write_text(&guard.file, &guard.target.path, &text) {
-                // The record names the holder, so the description needs no owner. It needs one for a shared lock, because the
-                // next holder replaces the record, and in a pid namespace other than the first one, where the kernel does not
-                // name a locker that has ended, so that the record proves nothing then.
+                // The record names the holder, so the description needs no owner. There are two exceptions. The record
+                // of a shared lock is replaced by the next holder. And in a pid namespace other than the first one, the
+                // kernel does not name a locker that has ended, so the record proves nothing after that.
                 Ok(()) if request.mode == Mode::Exclusive && record.ns == lock_table::FIRST_NAMESPACE => continue,
                 Err(error) if !is_expected(&error) => acquired.unrecorded = Some((guard.target.path.clone(), error)),
                 _ => {}

@@ -19,7 +19,7 @@
 //!
 //! | killed | remains | a process that waited to open the file | the next process |
 //! |---|---|---|---|
-//! | before unlink | the file | opens it and locks it | the same |
+//! | before unlink | the file | opens it and locks it | opens it and locks it |
 //! | after unlink | no file | gets the removed file, notices that, opens again and creates a new file | creates a new file |
 //!
 //! # Other processes at the same time
@@ -29,7 +29,7 @@
 //! | opens before the lease, with or without a lock | leaves the file, because it is open | uses the file |
 //! | opens after the lease, before unlink | goes on | waits until `clean` closes the file, then opens again |
 //! | opens after unlink | is not affected | creates a new file |
-//! | is another `clean` | leaves the file, if both have it open | the same |
+//! | is another `clean` | leaves the file, if both have it open | leaves the file, if both have it open |
 //! | is killed with the file open | leaves the file, or begins after the kill | none |
 //!
 //! # Limits
@@ -167,7 +167,8 @@ fn check_rule(data: &Metadata, content: &Content, rule: &CleanRule) -> Option<Ke
     if *content == Content::Foreign {
         return Some(KeepReason::ForeignData);
     }
-    // Every holder writes a record if it can, which sets the time. A holder that could not has ended, too.
+    // Every holder writes a record if it can, which sets the time of the file. A holder that could not write one has
+    // ended, too, because the lock is free.
     let age = data.modified().map_or(Duration::ZERO, measure_age);
     rule.older_than.is_some_and(|limit| age < limit).then_some(KeepReason::TooNew(age))
 }
@@ -197,7 +198,7 @@ fn remove(path: &Path, rule: &CleanRule) -> Result<Option<KeepReason>, LockError
     if !os::try_lock(&file, Mode::Exclusive).map_err(|source| LockError::cannot_lock(path, source))? {
         return Ok(Some(KeepReason::Open));
     }
-    // Checked again, because only under the lock the file cannot change.
+    // The file is checked again, because it can have changed until this process held the lock.
     let data = file.metadata().map_err(cannot)?;
     if !data.is_file() || !leads_to(path, &file) {
         return Ok(Some(KeepReason::Replaced));
@@ -206,7 +207,7 @@ fn remove(path: &Path, rule: &CleanRule) -> Result<Option<KeepReason>, LockError
         return Ok(Some(why));
     }
     fs::remove_file(path).map_err(cannot)?;
-    // Only now, because closing it releases the lock, and lets other processes open it.
+    // The file is closed only now, because that releases the lock, and lets other processes open the file.
     drop(file);
     Ok(None)
 }

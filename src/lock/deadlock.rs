@@ -16,10 +16,10 @@
 //! - It is a shell that sleeps in wait(2), and the child runs in the foreground. (A background job ignores Ctrl-C.)
 //! - It is another process that sleeps in wait(2), and all its children are in the circle.
 //!
-//! It waits for the processes at the other end of a pipe without a name, if all of them are in the circle, while it
-//! reads from that pipe or writes to it. So `lock -w p -- A | lock -w p -- B` is a circle after A has filled the pipe,
-//! because B does not read before it holds the lock. This counts only if every process that may have the pipe open can
-//! be examined.
+//! A process that reads from a pipe without a name, or writes to it, waits for the processes at the other end, if all
+//! of them are in the circle. So `lock -w p -- A | lock -w p -- B` is a circle after A has filled the pipe, because B
+//! does not read before it holds the lock. This counts only if every process that may have the pipe open can be
+//! examined.
 //!
 //! A process that can go on without the others is in no circle:
 //!
@@ -34,8 +34,8 @@
 //!
 //! # Errors on the safe side
 //!
-//! A circle of such steps would last forever. Anything that may not be a circle is left alone: an unnecessary wait ends
-//! some time, but an error without a deadlock does harm.
+//! A circle of such waits would last forever. Anything that may not be a circle is left alone: an unnecessary wait ends
+//! at some time, but an error without a deadlock does harm.
 //!
 //! - Processes go on during a search, so a search may combine facts that were never true at the same time. For example, a
 //!   shell that runs one short command after another can look like a shell that waits for a background job. So a circle
@@ -47,9 +47,9 @@
 //!
 //! # Files
 //!
-//! Each file imports only files above it: [`circle`] (the result), [`ancestors`], `sleepers` (signals and timers) and
-//! `pipes`, `snapshot` (the processes, locks and pipes of one moment), `dependencies` (the processes for which a
-//! process waits), [`search`], and [`detector`] (when a waiter searches, and which waiter breaks the circle).
+//! Each file imports only files before it in this list: [`circle`] (the result), [`ancestors`], `sleepers` (signals and
+//! timers) and `pipes`, `snapshot` (the processes, locks and pipes of one moment), `dependencies` (the processes for
+//! which a process waits), [`search`], and [`detector`] (when a waiter searches, and which waiter breaks the circle).
 
 pub mod ancestors;
 pub mod circle;

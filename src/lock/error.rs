@@ -36,7 +36,8 @@ pub enum LockError {
         path: PathBuf,
         source: io::Error,
     },
-    /// The file at the path is of another type.
+    /// The file at the path is of a type that is not locked: neither a regular file, nor a directory that the user
+    /// named.
     NotRegular {
         path: PathBuf,
         kind: &'static str,

@@ -1,7 +1,8 @@
 //! The event log: one line of JSON for each event of a lock, for monitoring. It is off, and costs nothing, unless
 //! `ABA_LOCK_LOG` names a file or a socket ([`crate::base::environment::event_log`]).
 //!
-//! The functions in `report` write the events of [`acquire`](super::acquire), [`release`](super::release) and `update`.
+//! The functions in `report` write the events of [`acquire`](super::acquire), [`release`](super::release), `update` and
+//! `unlock --kill`.
 //!
 //! Promises:
 //!
@@ -14,7 +15,7 @@
 //! - A line that cannot be written never changes the result for a lock. [`take_failure`] returns the first such failure once.
 //!
 //! Not every event has a line. If a script or command ends or is killed, the kernel releases its lock, and no process is left
-//! to write that. A wait that is ended by a signal is not logged, either. On a full disk a line may be cut.
+//! to log that. A wait that is ended by a signal is not logged, either. On a full disk a line may be cut.
 //!
 //! A socket gets datagrams in the format of syslog(3), but without the time, which its reader adds.
 //!

@@ -1,4 +1,4 @@
-//! Observes locks: which processes hold and wait for a lock, as the kernel says, and what its record adds.
+//! Observes locks: finds the processes that hold a lock or wait for it, from the kernel and from the holder record.
 //!
 //! `status`, `list`, `doctor`, `unlock --kill` and the messages about contention call the functions in `observe`. They take no
 //! lock, so they never make another process fail to acquire one.
@@ -10,7 +10,7 @@
 //! - `state`: the result, as plain data
 //! - `belief`: how far a record can be believed
 //! - `observe`: the functions that observe flock(2) locks
-//! - [`ranges`]: the same for fcntl(2) locks
+//! - [`ranges`]: the functions that observe fcntl(2) locks
 
 mod belief;
 mod holder;

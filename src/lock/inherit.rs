@@ -1,8 +1,9 @@
 //! Prepares commands that run while a lock is held: decides which locks they inherit, and builds commands from the text of an
 //! option.
 //!
-//! A process that inherits the descriptor of a lock holds the lock until it ends. The helper calls this before it becomes or
-//! starts the command of `lock`, and the keeper and `update` for the commands of their options.
+//! A process that inherits the descriptor of a lock holds the lock until it ends. The helper calls these functions
+//! before it becomes or starts the command of `lock`. The keeper and `update` call them for the commands of their
+//! options.
 
 use crate::base::command_error::CommandError;
 use crate::base::environment::{NAME, inherited_descriptors};
@@ -37,7 +38,8 @@ pub fn build_shell_command(text: &str, argument: &OsStr) -> Vec<OsString> {
     ["/bin/sh", "-c", "--", text, "sh"].into_iter().map(OsString::from).chain([argument.to_owned()]).collect()
 }
 
-/// Becomes the command of `--on-busy`, which gets the name of the lock. Returns only if that fails.
+/// Becomes the command of `--on-busy`, which gets the name of the lock as `$1` and in `ABA_LOCK_NAME`. Returns only if
+/// that fails.
 #[must_use]
 pub fn exec_shell(text: &str, name: &str) -> io::Error {
     let command = os::PreparedCommand::new(&build_shell_command(text, OsStr::new(name)), &[(NAME, name.to_owned())]);
@@ -77,7 +79,7 @@ pub fn withhold_locks<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> String
 }
 
 /// Returns the exit status of this process after its child ended with `status`. Fails with [`CommandError::Signalled`] if the
-/// child died of a signal that this process got, too, and must die of.
+/// child died of a signal that this process received as well. This process must then die of it, too.
 pub fn check_child_status(child: &os::Child, status: i32) -> Result<i32, CommandError> {
     child.died_with_us(status).map_or(Ok(status), |signal| Err(CommandError::Signalled { signal }))
 }

@@ -45,7 +45,7 @@ pub struct Keeper {
 pub struct KeeperAnswer {
     /// The exit status.
     pub status: i32,
-    /// The text that it printed.
+    /// The standard output of the keeper.
     pub text: String,
 }
 

@@ -131,6 +131,7 @@ pub enum Refusal {
     NotAllowed(SignalledProcess, io::Error),
     /// `/proc` belongs to another pid namespace, so its pids mean nothing here.
     OtherProc,
+    /// There is no `/proc` that shows this process.
     NoProc,
 }
 
@@ -254,14 +255,15 @@ impl<'a> HolderRelease<'a> {
         self.victims.iter().position(is_same)
     }
 
-    /// Returns true if a process that was not a holder before has inherited the lock, and has not acquired it since.
+    /// Returns true if a process that is not in the list of victims has inherited the lock, and did not acquire it
+    /// itself.
     fn has_inherited(&self, opener: &LockingProcess) -> bool {
         let Some(seen) = process::read_stat(opener.pid) else { return false };
         let is_child = self.victims.iter().any(|victim| victim.pid == seen.parent);
         is_child || (opener.lock.locker != 0 && seen.start >= self.start)
     }
 
-    /// Signals the holders until they have released the lock, or the time is over.
+    /// Signals the holders until they have released the lock, or the maximum time has passed.
     fn run(mut self, plan: &KillPlan, begin: Instant) -> ForcedRelease {
         let mut pauses = PAUSES.iter();
         let mut unheld = 0;
@@ -305,7 +307,7 @@ impl<'a> HolderRelease<'a> {
         }
     }
 
-    /// Sends the first signal, once, and SIGKILL if `kills`.
+    /// Sends the signal of the plan if the victim has not received it yet, and SIGKILL if `kills` is true.
     fn signal(&mut self, index: usize, signal: i32, kills: bool) {
         let (file, victim) = (self.file, &mut self.victims[index]);
         if !victim.signalled {

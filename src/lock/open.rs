@@ -1,4 +1,8 @@
 //! Opens lock files, and creates those that do not exist yet.
+//!
+//! [`acquire`](super::acquire), the tasks and `aba-lock path` open files with [`open_lock_file`]. It never follows a
+//! link, and never blocks for longer than some seconds. `status` and `unlock` call [`check_lock_file`], which opens
+//! nothing.
 
 use crate::base::target::{Kind, Target};
 use crate::lock::error::LockError;
@@ -19,14 +23,15 @@ pub(super) const MAX_OPENS: u32 = 1000;
 /// The maximum number of pauses of [`OPEN_AGAIN`] while another process has a lease on the file: some seconds.
 const MAX_PAUSES: u32 = 5000;
 
+/// The pause before a file is opened again on which another process has a lease.
 const OPEN_AGAIN: Duration = Duration::from_millis(1);
 
 /// Opens the lock file, and creates it and its directory if they do not exist.
 pub fn open_lock_file(target: &Target, store: Option<&Store>) -> Result<File, LockError> {
     let path = &target.path;
     let mut options = OpenOptions::new();
-    // O_NOFOLLOW: another user may have planted a link. O_NONBLOCK: to open a FIFO would block, and so could a terminal,
-    // which O_NOCTTY keeps from becoming ours.
+    // O_NOFOLLOW: another user may have planted a link. O_NONBLOCK: opening a FIFO or a terminal could block. O_NOCTTY:
+    // a terminal must not become the one that controls this process.
     options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
     let mut opened = open_in_turn(&options, path);
     for _ in 0..MAX_OPENS {

@@ -1,17 +1,18 @@
 //! Decides whether a process may share a lock that a descriptor inherited by it holds already.
 //!
-//! [`acquire`](super::acquire) asks this for each such descriptor. A process may share the lock if its holder is one of the
-//! ancestors of the process, and lives. If the holder has ended, two of its orphans may have the descriptor, and both would be
-//! granted the lock:
+//! [`acquire`](super::acquire) asks this for each such descriptor. A process may share the lock if the holder of the
+//! lock is the process itself or one of its living ancestors. If the holder has ended, two of its orphans may have the
+//! descriptor, and both would be granted the lock:
 //!
 //! 1. Holder H acquires the lock, starts A and B, and ends. A and B keep the descriptor, and so the lock, alive.
 //! 2. A asks for the lock. It must be refused, because B may ask as well, at the same time.
 //!
-//! The holder is the process in the record, if the kernel names the locker of that record. In two cases the record does not
-//! serve: if this acquisition has no record of its own (`--file`, a shared lock, a full file system, a file that we cannot
-//! write), and if the kernel does not name a locker that has ended, as in every pid namespace but the first. Then the holder
-//! is the owner of the open file description (`F_SETOWN`). The kernel keeps the owner for all copies of the descriptor, and
-//! clears it when that process ends, so it is never the pid of an unrelated process. A release clears it, too.
+//! The holder is the process in the record, if the kernel names the locker of that record. In two cases the record
+//! cannot be used: if this acquisition has no record of its own (`--file`, a shared lock, a full file system, a file
+//! that we cannot write), and if the kernel does not name a locker that has ended, as in every pid namespace but the
+//! first. Then the holder is the owner of the open file description (`F_SETOWN`). The kernel keeps the owner for all
+//! copies of the descriptor, and clears it when that process ends, so it is never the pid of an unrelated process. A
+//! release clears it, too.
 //!
 //! If H is killed after it acquired the lock and before it set the owner, there is no holder. The next process is then refused
 //! as long as the descriptor is open elsewhere. A process in another pid namespace cannot know whether the holder lives, so it
@@ -35,7 +36,7 @@ pub(super) fn may_be_held(content: &Content, file: &File) -> bool {
     by_record || os::owner(file).is_some()
 }
 
-/// Returns true if `process` is the one that acquired the lock last.
+/// Returns true if `process` is the one that acquired the lock last, according to the record.
 pub(super) fn is_taker(content: &Content, process: u32) -> bool {
     matches!(content, Content::Record(record) if record.pid == process && process::is_alive(process, record.tick))
 }
@@ -50,7 +51,7 @@ enum DescriptionHolder {
     Unknown,
 }
 
-/// Returns the holder, if the kernel says that `locker` acquired the lock.
+/// Returns the process for which the lock of `file` was acquired. `locker` is the process that the kernel names, or 0.
 fn find_holder(file: &File, locker: u32) -> DescriptionHolder {
     match record::read(file) {
         Content::Record(record) if locker == 0 && record.ns != process::pid_namespace() => {
@@ -101,7 +102,7 @@ pub(super) fn held_mode(file: &File) -> Option<Mode> {
     lock_table::lock_of_descriptor(file.as_raw_fd()).map(lock_table::KernelLock::mode)
 }
 
-/// Elsewhere the kernel does not say, but the script that handed the descriptor down does.
+/// Returns `None`: other systems do not show which lock a descriptor holds.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn held_mode(_: &File) -> Option<Mode> {
     None

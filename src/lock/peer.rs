@@ -1,5 +1,4 @@
-//! The other programs that take part in locking: recognized by the name of the program, and understood by their
-//! arguments.
+//! Recognizes the other programs that take part in locking, by the names of the programs and by their arguments.
 //!
 //! The helper (`aba-lock`) and flock(1) say on their command lines which descriptor they lock and how long they wait.
 //! The list of holders and waiters uses that to name the script that a helper works for, and the search for deadlocks
@@ -115,7 +114,8 @@ pub(crate) fn may_give_up(pid: u32, waits_for_lock: bool) -> bool {
 
 /// Returns true if the words of a call of the helper limit the time that it waits.
 fn has_timeout(words: &[String]) -> bool {
-    // The letter of the option, and the letters of all options that have a value, which may follow in the same word.
+    // The letter of the option that limits the wait, and the letters of all options with a value. The value may follow
+    // its letter in the same word.
     let (limit, valued) = match words.get(1).map(String::as_str) {
         Some("run-once") => ('W', "itWm"),
         _ => ('t', "tE"),

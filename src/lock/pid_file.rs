@@ -1,9 +1,8 @@
 //! Pid files: the pid of the process that holds a lock, for tools that read such a file (`lock --pid-file`).
 //!
-//! A pid file only names the process for which it was written. It is removed by the process that notices the end of
-//! that process: by the helper that waits for its command, or by the shell library when it releases the lock or its
-//! script ends. If that process is killed with SIGKILL, the file remains, and the pid may be reused. [`clean_pid_file`]
-//! removes such a file.
+//! A pid file only names the process for which it was written. It is removed by the helper or the keeper that waits for
+//! its command, or by the shell library when it releases the lock or its script ends. If the remover is killed with
+//! SIGKILL, the file remains, and the pid may be reused. [`clean_pid_file`] removes such a file.
 
 use crate::lock::clean::{Fate, KeepReason};
 use crate::lock::error::LockError;
@@ -66,7 +65,7 @@ pub fn clean_pid_file(path: &Path, dry_run: bool) -> Fate {
     if dry_run {
         return Fate::Removed;
     }
-    // It may have been replaced since it was opened.
+    // The file may have been replaced since it was opened.
     match fs::symlink_metadata(path) {
         Ok(now) if (now.dev(), now.ino()) == (data.dev(), data.ino()) => {}
         _ => return Fate::Left(KeepReason::Replaced),
@@ -75,7 +74,7 @@ pub fn clean_pid_file(path: &Path, dry_run: bool) -> Fate {
         .map_or_else(|source| Fate::Failed(LockError::Remove { path: path.to_owned(), source }), |()| Fate::Removed)
 }
 
-/// Returns true if the process for which the file was written may run.
+/// Returns true if the process for which the file was written may still run.
 fn may_run(pid: u32, written: Option<SystemTime>) -> bool {
     if !os::exists(pid) {
         return false;

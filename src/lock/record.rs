@@ -1,14 +1,15 @@
 //! The holder record: the process that acquired the lock, as text in the lock file.
 //!
-//! The record has one `key=value` on each line, with values quoted as a shell reads them. `aba_lock_record` comes first and
-//! `token` last. A text without both is not (or not yet) a record. It is written with one call over the old content, and the
-//! file is cut to its length afterwards, so a reader sees the new record or an incomplete one.
+//! The record has one `key=value` on each line, with values quoted as a shell reads them. `aba_lock_record` comes first
+//! and `token` last. A text without both is not (or not yet) a record. A record is written with one call over the old
+//! content, and the file is cut to its length afterwards, so a reader sees the new record or an incomplete one.
 //!
 //! A record only counts while the lock is held, and only if the kernel names its `locker`. It is not removed on release,
 //! because a killed holder could not do that. A file with other content has foreign data (`--file` takes any path), and is never
 //! written to.
 //!
-//! [`acquire`](super::acquire) and the tasks write records. [`holders`](super::holders) and the event log read them.
+//! [`acquire`](super::acquire), the tasks and the keeper write records. [`holders`](super::holders) and the event log
+//! read them.
 //!
 //! The files, each of which only imports from those above it:
 //!

@@ -1,7 +1,7 @@
 //! Releases the lock on a descriptor of a script, and reports the mode in which a descriptor holds one.
 //!
-//! `unlock --fd`, `status --fd` and the keeper of leases call this. A lock on our own descriptors is released by dropping its
-//! [`Guard`](super::request::Guard).
+//! `lock`, `unlock --fd`, `status --fd` and the keeper of leases call this. A lock on our own descriptors is released
+//! by dropping its [`Guard`](super::request::Guard).
 
 use crate::lock::error::LockError;
 use crate::lock::events;
@@ -13,7 +13,8 @@ use std::path::Path;
 
 /// Releases the lock on descriptor `fd` of the script, and with it the lock on all copies of that descriptor.
 ///
-/// Fails with [`LockError::Replaced`] if `fd` is open on a file that is not, and never was, the one at `path`.
+/// Fails with [`LockError::Replaced`] if `fd` is open on another file than the one at `path`, unless that other file
+/// was removed.
 pub fn release_descriptor(fd: RawFd, path: Option<&Path>) -> Result<(), LockError> {
     let file = os::second_descriptor(fd).ok_or(LockError::BadDescriptor { fd })?;
     if let Some(path) = path {

@@ -10,7 +10,7 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How to acquire locks, and the facts for their records.
+/// The parameters of an acquisition, and the facts for the records.
 #[derive(Debug)]
 pub struct Request<'a> {
     pub mode: Mode,
@@ -23,7 +23,8 @@ pub struct Request<'a> {
     pub who: Option<&'a str>,
     /// The absolute path of the file that gets the pid of the holder.
     pub pid_file: Option<&'a Path>,
-    /// True if this process exits as soon as the script holds its locks, and leaves no work for that time.
+    /// True if this process exits as soon as the locks are acquired on the descriptors of a script. Then the timer of
+    /// the wait is stopped, but the previous signal handler is not restored, which saves time ([`os::Alarm::leave`]).
     pub ends: bool,
     /// The time for which an earlier process has waited for the same locks on behalf of the caller. It counts towards the limit.
     pub waited: Duration,
@@ -75,7 +76,8 @@ impl Guard {
 pub struct Acquired {
     /// One guard for each lock, in the order in which they were acquired.
     pub guards: Vec<Guard>,
-    /// The fencing token, which is greater than that of every earlier exclusive acquisition of each of the locks.
+    /// The fencing token. If this call acquired a lock in exclusive mode, the token is greater than every earlier token
+    /// of each of the locks. Otherwise it is the last token of the locks, if they have one.
     pub token: u64,
     /// The file whose record could not be written, and the reason. The lock is held nevertheless.
     pub unrecorded: Option<(PathBuf, io::Error)>,

@@ -41,15 +41,16 @@ use std::time::{Duration, Instant};
 /// The time after which a wait is reported and the search for deadlocks begins.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// The length of a queue above which a waiter looks at the others only when it is its turn. Otherwise each of a thousand
-/// waiters would read the thousand lines of all.
+/// The length of a queue above which a waiter examines no other process at once: it reports only the holder that the
+/// record names, and its first search for deadlocks is delayed in proportion to the queue. Otherwise each of a thousand
+/// waiters would read the facts about all thousand.
 const LONG_QUEUE: usize = 16;
 
 /// The pause between two attempts to interrupt the first thread.
 const INTERRUPT_AGAIN: Duration = Duration::from_millis(20);
 
-/// A function that is called each time before the thread blocks. `Continue` holds the time after which it must be called
-/// again; `None` means only after a signal. `Break` ends the wait.
+/// A function that is called each time before the thread blocks. `Continue` contains the time after which the function
+/// must be called again; `None` means only after a signal. `Break` ends the wait.
 pub(crate) type BeforeBlocking<'f> = &'f mut dyn FnMut() -> ControlFlow<(), Option<Duration>>;
 
 /// Blocks in flock(2), under a timer that repeats, until the lock is granted. Returns false if the deadline passed, or

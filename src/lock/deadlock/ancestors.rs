@@ -20,8 +20,8 @@ pub(super) fn list_with_ancestors(pid: u32) -> impl Iterator<Item = u32> {
     iter::once(pid).chain(process::ancestors(pid)).take(MAX_DEPTH)
 }
 
-/// Returns false if neither this process nor one of its ancestors holds a lock of this set. Then no process waits for
-/// this one, and the more expensive part of a search is not needed.
+/// Returns false if neither process `us` nor one of its ancestors holds the lock of one of the `wanted` files. Then no
+/// process waits for this one, and the more expensive part of a search is not needed.
 pub(super) fn may_be_awaited(us: u32, wanted: &HashSet<FileId>) -> bool {
     // A `run-once` that reads the output of a run is not in the kernel's list of waiters.
     list_with_ancestors(us).any(|pid| holds_one_of(pid, wanted) || (pid != us && peer::is_run_once(pid)))

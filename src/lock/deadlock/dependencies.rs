@@ -1,5 +1,5 @@
 //! Finds the processes for which a process waits: the holders of a lock, its children, or the processes at the other end of
-//! a pipe. `search` calls this for each process on its way.
+//! a pipe. `search` calls this for each process on its path.
 //!
 //! A process that may go on by itself, or that waits in a way that is not known here, has no dependencies. So no circle
 //! leads through it.

@@ -42,8 +42,8 @@ const PAUSE_FACTOR: u32 = 20;
 /// The longest pause that [`PAUSE_FACTOR`] can cause.
 const MAX_BUSY_PAUSE: Duration = Duration::from_secs(16);
 
-/// The time for which a circle must stand still before a waiter breaks it that did not find it in its first search. By
-/// then, the waiter that closed the circle has made its first search and should have given up.
+/// The time for which a circle must stand still before it is broken by a waiter that did not find it in its first
+/// search. By then, the waiter that closed the circle has made its first search and should have given up.
 const STANDSTILL: Duration = Duration::from_millis(500);
 
 /// The time for which a circle must stand still if one of its processes waits only for a limited time. That wait may end

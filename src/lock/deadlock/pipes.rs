@@ -1,7 +1,7 @@
 //! Processes that sleep at a pipe until the other end of it does something.
 //!
-//! The detector asks whether a process sleeps at a pipe of this process, and the search where a process of its path
-//! sleeps.
+//! The detector asks whether a process sleeps at a pipe of this process. The search asks whether a process on its path
+//! sleeps at a pipe, and in which call.
 
 use super::ancestors::list_with_ancestors;
 use crate::lock::peer;

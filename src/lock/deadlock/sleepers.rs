@@ -1,7 +1,7 @@
-//! Processes that sleep: by what they may go on although no other process of a circle does anything.
+//! Decides whether a sleeping process may go on although no other process of a circle does anything.
 //!
-//! A process that is awakened by a signal, a timer or another of its threads is in no circle. The search asks that
-//! about every process on its way, with the call in which the process sleeps.
+//! A process that can be awakened by a signal, a timer or another of its threads is in no circle. The search asks this
+//! for each process on its path, and passes the reason for which the process sleeps.
 
 use super::ancestors::list_with_ancestors;
 use crate::lock::peer;
@@ -24,7 +24,8 @@ pub(super) enum SleepReason {
 const WAKING: [i32; 7] =
     [libc::SIGALRM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGURG, libc::SIGIO, libc::SIGPWR, libc::SIGCHLD];
 
-/// Signals that bash handles if there is a trap for EXIT. Other traps for them cannot be seen then.
+/// Signals that bash handles if there is a trap for EXIT. Whether a script has a trap for one of them cannot be seen
+/// then.
 const ENDING: [i32; 17] = [
     libc::SIGHUP,
     libc::SIGINT,
@@ -77,7 +78,7 @@ pub(super) fn may_go_on(pid: u32, reason: SleepReason) -> bool {
     let has_exit_trap = caught & signal_mask(&ENDING) == signal_mask(&ENDING);
     let disturbing = match reason {
         SleepReason::Lock => waking,
-        // bash handles these three for itself.
+        // bash handles these three even without a trap.
         SleepReason::Job => !(children | signal_mask(&[libc::SIGINT, libc::SIGWINCH])),
         // A shell runs its traps when the command has ended.
         SleepReason::Child if is_shell => 0,

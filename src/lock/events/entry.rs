@@ -18,7 +18,7 @@ const MAX_TEXT: usize = 1024;
 /// An event in the life of a lock.
 #[derive(Debug, Clone, Copy)]
 pub enum LockEvent<'a> {
-    /// Another process holds it.
+    /// Another process holds the lock.
     Contended {
         /// True if the caller waits, false if it gives up at once.
         waits: bool,
@@ -28,7 +28,7 @@ pub enum LockEvent<'a> {
         mode: Mode,
         token: u64,
     },
-    /// Another process still held it when the time limit passed.
+    /// Another process still held the lock when the time limit passed.
     TimedOut {
         waited: Duration,
     },
@@ -37,11 +37,11 @@ pub enum LockEvent<'a> {
         /// The processes that wait for each other.
         circle: &'a str,
     },
-    /// The path leads to another file than the one that was opened, so it is opened again.
+    /// The path leads to another file than the one that was opened, so the file is opened again.
     Replaced,
-    /// It was released by this program, and not by the end of its holder.
+    /// The lock was released by this program, and not by the end of its holder.
     Released {
-        /// The time for which it was held, if that is known.
+        /// The time for which the lock was held, if that is known.
         held: Option<Duration>,
     },
 }

@@ -28,8 +28,8 @@ enum LogFailure {
 
 static FAILURE: Mutex<LogFailure> = Mutex::new(LogFailure::None);
 
-/// True after the first failure. Every call of a program checks this. Locking [`FAILURE`] instead would write to its memory
-/// page, which costs a page fault.
+/// True after the first failure. Every run of a program reads this flag. Locking [`FAILURE`] instead would write to its
+/// memory page, which costs a page fault.
 static FAILED: AtomicBool = AtomicBool::new(false);
 
 /// Returns the path of the log, and the reason why a line could not be written. Only the first failure is returned, and only

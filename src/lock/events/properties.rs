@@ -1,4 +1,4 @@
-//! A line of the event log, for checks of the parsers that read it.
+//! A line of the event log, for the checks of the parser of the metrics, which reads such lines.
 
 use super::entry::{LockEvent, format_line};
 use crate::os::Mode;

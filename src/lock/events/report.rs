@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 pub fn log_event(event: &LockEvent, target: &Target, holder: u32, command: Option<&str>) {
     if let Some(log) = event_log() {
         let command = command.map_or_else(|| process::local_command_line(holder), str::to_owned);
-        // A lock of the user has no name, so its path is the label.
+        // A lock on a file of the user has no name, so its path is the label.
         let path = target.path.to_string_lossy();
         let label = target.name().unwrap_or(&path);
         write(&log, event, label, &target.path, holder, &command);
@@ -51,7 +51,7 @@ pub(crate) fn log_release(file: &File) {
     let Some(log) = event_log() else { return };
     let Some(lock) = lock_table::lock_of_descriptor(file.as_raw_fd()) else { return };
     let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
-    // The kernel appends this to the path of a removed file.
+    // The kernel appends ` (deleted)` to the path of a removed file.
     let bytes = path.as_os_str().as_bytes();
     let path = PathBuf::from(OsStr::from_bytes(bytes.strip_suffix(b" (deleted)").unwrap_or(bytes)));
     let label = store::name_of(&path).map_or_else(|| path.to_string_lossy().into_owned(), |name| name.to_string());

@@ -4,13 +4,13 @@
 //! abbreviation of a long name; a value may begin with a dash; the last of several options wins; and the first wrong
 //! word (or `-h`, `-V`) ends the parsing, whatever follows.
 //!
-//! No crate does the same. lexopt does not support abbreviations, which are half of it. clap does, but it continues
-//! after `-h`, accepts options after FILE, and builds the definition of all options first, which would be most of the
-//! time of a short call. So clap's definition of the same options (`args/flock.rs` of the helper) only serves the help,
-//! the manual page and the completion. A test checks that both know the same options.
+//! No crate parses in this way. lexopt does not support abbreviations. clap does, but it continues after `-h`, accepts
+//! options after FILE, and builds the definition of all options first, which would take most of the time of a short
+//! call. So clap's definition of the same options (`args/flock.rs` of the helper) only serves the help, the manual page
+//! and the completion. A test checks that both know the same options.
 //!
-//! Options that flock(1) does not have must not make one of its abbreviations ambiguous: `--s` is `--shared`, although
-//! there is also `--start`. So the names of flock(1) are examined first.
+//! The options that only newer versions of flock(1) have must not make an older abbreviation ambiguous: `--s` is
+//! `--shared`, although there is also `--start`. So the names that every flock(1) has are examined first.
 
 #[cfg(any(test, fuzzing))]
 pub mod properties;
@@ -65,6 +65,7 @@ pub struct FlockOptions {
     fd: Option<i32>,
 }
 
+/// The file to lock.
 #[derive(Debug)]
 pub enum FlockTarget {
     /// The path of a file or a directory.
@@ -82,6 +83,7 @@ pub enum FlockCommand {
     Shell(OsString),
 }
 
+/// An error in the arguments.
 #[derive(Debug)]
 pub enum FlockUsageError {
     NoArguments,
@@ -93,9 +95,9 @@ pub enum FlockUsageError {
     Ambiguous(OsString, Vec<&'static str>),
     /// A value for an option that takes none.
     UnexpectedValue(&'static str),
-    /// An option, as it was written, without its value.
+    /// An option without its value: `-` and its letter, or `--` and its full name.
     MissingValue(String),
-    /// A value that cannot be parsed, after the name of its type.
+    /// The name of the type of a value, and the value, which cannot be parsed.
     InvalidValue(&'static str, OsString),
     /// An exit status greater than 255.
     InvalidStatus,

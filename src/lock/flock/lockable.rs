@@ -1,15 +1,16 @@
 //! Locks as flock(1) takes them: on any file, directory or descriptor, without a holder record and without messages. `aba-lock
 //! flock` and the SQLite store of the lock service use them.
 //!
-//! It works in three cases in which flock(1) does not:
+//! These locks work in three cases in which flock(1) does not:
 //!
 //! - An existing file is opened without `O_CREAT`, which the kernel refuses in some directories.
 //! - If the file is removed during the wait, the file is created again and locked. If that fails, or if the path cannot be
-//!   examined, [`Lockable::lock`] fails, because another process may hold a lock on a new file.
+//!   examined, [`Lockable::lock`] fails, because another process may hold a lock on a new file. It succeeds only if the
+//!   directory was removed, too, because then no process can create the file.
 //! - Opening a FIFO or a serial line does not block.
 //!
-//! It does not search for deadlocks, and does not recognize nested calls: scripts that were written for flock(1) expect to
-//! wait in these cases, and not to fail.
+//! [`Lockable::lock`] does not search for deadlocks, and does not recognize nested calls: scripts that were written for
+//! flock(1) expect to wait in these cases, and not to fail.
 //!
 //! The file is opened for reading, as by flock(1), so that a script can lock itself (a file that is open for writing
 //! cannot be executed), and so that directories can be locked. It is opened for writing only if the system requires

@@ -1,4 +1,5 @@
-//! A process that holds a lock.
+//! The facts about a process that holds a lock, read from `/proc`. The files `observe` and [`ranges`](super::ranges)
+//! ask for them.
 
 use crate::os::proc::process;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Returns the identity of a lock file, by which its lock is found in the kernel's table, and the label of its lock in messages.
-//! `observe`, [`wait`](crate::lock::wait) and [`deadlock`](crate::lock::deadlock) use both.
+//! Derives the identity of a lock file, by which its lock is found in the kernel's table, and the label of its lock in
+//! messages. `observe`, [`wait`](crate::lock::wait) and [`deadlock`](crate::lock::deadlock) use both.
 
 use crate::os::proc::lock_table::WantedFile;
 use crate::store;

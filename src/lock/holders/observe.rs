@@ -44,14 +44,15 @@ pub fn observe_briefly(path: &Path) -> LockState {
     observe_briefly_until(path, &AtomicBool::new(false))
 }
 
-/// Does the same, but returns soon after `stop` is set, with a state that may be incomplete.
+/// Does the same as [`observe_briefly`], but returns soon after `stop` is set, with a state that may be incomplete.
 #[must_use]
 pub(crate) fn observe_briefly_until(path: &Path, stop: &AtomicBool) -> LockState {
     let holding = find_taker(path);
     if holding.is_some() { LockState { holding, ..LockState::default() } } else { observe_until(path, stop) }
 }
 
-/// Does the same, but never examines all processes. If no record names the holder, the state has none.
+/// Does the same as [`observe_briefly`], but never examines all processes. If no record names the holder, the state has
+/// no holder.
 #[must_use]
 pub(crate) fn observe_taker(path: &Path) -> LockState {
     LockState { holding: find_taker(path), ..LockState::default() }
@@ -176,6 +177,7 @@ impl Unsettled {
     }
 }
 
+/// Looks once at the wanted locks. With a directory, includes the locks of files that were removed from it.
 fn look(mut wanted: Vec<WantedFile>, directory: Option<&Path>, stop: &AtomicBool) -> Vec<(WantedFile, LockState)> {
     let look = openers::find_locking_processes(&mut wanted, directory, stop);
     let mut listed: HashMap<FileId, Vec<ListedLock>> = HashMap::new();

@@ -23,7 +23,7 @@ pub fn find_range_lock(path: &Path) -> Option<RangeHolding> {
 /// end".
 #[must_use]
 pub fn find_conflicting_range(path: &Path, mode: Mode, start: u64, len: u64) -> Option<RangeHolding> {
-    // To close a descriptor releases the POSIX locks of this process, but it has none.
+    // Closing a descriptor releases the POSIX locks of this process on the file, but this process has none.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
     match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => find_conflicting_range_of_file(&file, path, mode, start, len),
@@ -34,7 +34,7 @@ pub fn find_conflicting_range(path: &Path, mode: Mode, start: u64, len: u64) -> 
     }
 }
 
-/// Does the same for a file that is open.
+/// Returns the first fcntl(2) lock that conflicts with a lock on this part of `file`, which is open on `path`.
 #[must_use]
 pub fn find_conflicting_range_of_file(
     file: &File,

@@ -1,4 +1,5 @@
-//! A process that waits for a lock.
+//! The facts about a process that waits for a lock, read from `/proc` for
+//! [`LockState::waiters`](super::LockState::waiters).
 
 use crate::lock::peer;
 use crate::os::Mode;

@@ -1,4 +1,4 @@
-//! A record that is built before its lock is granted, so that the next waiter does not wait for that.
+//! A record that is built before its lock is granted, so that this work does not delay the next waiter.
 
 use super::format::Record;
 use super::value::is_kept_whole;

@@ -1,6 +1,7 @@
 //! Reads and writes the record in a lock file. No lock depends on a record, so a file that cannot be read counts as empty.
 //!
-//! [`acquire`](crate::lock::acquire) and the tasks write records. The observation of locks and the event log read them.
+//! [`acquire`](crate::lock::acquire), the tasks and the keeper write records. The observation of locks and the event
+//! log read them.
 
 use super::format::{Content, MAX_LEN, Record, USUAL_LEN, parse_content, parse_token};
 use crate::os;

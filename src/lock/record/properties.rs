@@ -1,4 +1,4 @@
-//! Properties of holder records that hold for any bytes.
+//! Properties of holder records that hold for any bytes. The unit tests and the fuzzer check them.
 
 use super::format::{Content, FIRST_KEY, MAX_LEN, Record, parse_content, parse_token};
 use super::value::{MAX_VALUE, is_kept_whole, on_one_line};
@@ -24,7 +24,7 @@ pub fn hold(bytes: &[u8]) {
             is_read_as_it_was_written(record, bytes);
         }
     }
-    // The token that is read alone is the same, or greater if the rest of the record would not be believed.
+    // `parse_token` returns the token of the record, or perhaps a greater one if the record is incomplete.
     match (parse_token(&bytes[..bytes.len().min(MAX_LEN)]), &content) {
         (None, content) => assert_eq!(*content, Content::Foreign),
         (Some(token), Content::Incomplete) => assert!(token >= content.token()),

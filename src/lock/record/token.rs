@@ -1,4 +1,5 @@
-//! Fencing tokens: numbers that grow with each acquisition of a lock, so that a server can refuse a holder that is late.
+//! Fencing tokens: numbers that grow with each exclusive acquisition of a lock, so that a server can refuse a holder
+//! that is late.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -2,8 +2,8 @@
 //! `os::NAME`.
 //!
 //! All `unsafe` code of the library is here. Each `unsafe` block is a call into libc, and the comment above it says why
-//! its arguments are valid. Only the first thread waits for locks ([`with_companion`] says why), and most functions
-//! assume that the process has no other thread when they fork or change the environment.
+//! its arguments are valid. Only the first thread waits for locks (the file `thread` says why). Functions that fork,
+//! or change the environment or the umask, assume that the process has no other thread.
 //!
 //! The layers, the lowest first:
 //!
@@ -11,7 +11,7 @@
 //!    `flock`, `range`, `lease`, `output`, `terminal`, `mutex`, `this_process`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`.
-//! 3. Processes: `command`, `child`, `detach`, `copier`, `thread`, [`proc`], `process_handle`, `poll`.
+//! 3. Processes: `command`, `child_signals`, `child`, `detach`, `copier`, `thread`, [`proc`], `process_handle`, `poll`.
 //! 4. Uses of these: `append`, `examine`, `identity`, `listening`, `owner`, `probe`, [`replace`], `screen`.
 
 mod append;

@@ -1,4 +1,4 @@
-//! Properties that each parser must hold for any input, because other programs may have written the input.
+//! Properties that each parser must have for any input, because other programs may have written the input.
 //!
 //! Each function takes arbitrary bytes. It parses them, and formats and parses values that are made from them, and panics
 //! if a property does not hold. The fuzz targets in `tests/fuzz` and the tests below call these functions. They are not

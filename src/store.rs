@@ -126,7 +126,7 @@ pub fn make_directory(path: &Path, mode: u32, recursive: bool) -> io::Result<()>
     }
 }
 
-/// Returns the obstacle at `path`, or above it, to a directory there.
+/// Describes the file at `path`, or above it, because of which there can be no directory at `path`.
 fn obstacle(path: &Path) -> Option<String> {
     let found = path.ancestors().find(|place| fs::symlink_metadata(place).is_ok())?;
     match fs::metadata(found) {
@@ -184,7 +184,7 @@ impl TaskRoot {
 
     /// The ids that have a directory, sorted. Empty if there is no task directory.
     pub fn ids(&self) -> Result<Vec<TaskId>, StoreError> {
-        // An error must not cut the list, because callers would take the rest for all.
+        // After an error there is no list, because callers would take an incomplete one for the whole.
         let entries: Vec<fs::DirEntry> = match fs::read_dir(&self.path).and_then(Iterator::collect) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -206,8 +206,8 @@ pub fn name_of(file: &Path) -> Option<LockName> {
     LockName::parse(file.file_name()?.to_str()?.strip_prefix("aba-")?.strip_suffix(".lock")?).ok()
 }
 
-/// Returns the reason and the remedy if `path` cannot be used because its directory of locks or tasks cannot be a
-/// directory.
+/// Returns the reason and the remedy, if `path` cannot be used because there can be no directory at the place of its
+/// state root or task root.
 #[must_use]
 pub fn hint_about(path: &Path) -> Option<String> {
     let (problem, variable) = match TaskRoot::from_env() {

@@ -12,10 +12,10 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The variable that hands on which descriptors hold locks.
+/// The variable that lists the descriptors on which a command inherits locks.
 pub const FDS: &str = "ABA_LOCK_FDS";
 
-/// The variable that hands on the fencing token to a command.
+/// The variable that holds the fencing token, for a command.
 pub const TOKEN: &str = "ABA_LOCK_TOKEN";
 
 /// The variable that holds the task and the run to which a command belongs (`ID/TOKEN`).
@@ -43,7 +43,8 @@ pub fn task_of_this_process() -> Option<String> {
     value(TASK).map(|task| task.to_string_lossy().into_owned())
 }
 
-/// The descriptors on which an ancestor claims to pass on locks. The caller must check the open files.
+/// The descriptors on which this process inherits locks, according to `ABA_LOCK_FDS`. Any program may have set the
+/// variable, so the caller must check the open files.
 #[must_use]
 pub fn inherited_descriptors() -> Vec<RawFd> {
     let Some(list) = value(FDS) else { return Vec::new() };
@@ -83,7 +84,7 @@ pub fn is_exported_function(name: &OsStr) -> bool {
 
 /// Returns true if output should have colours. The rule is that of clap, so that all output is consistent.
 ///
-/// `NO_COLOR` turns them off (<https://no-color.org>), `CLICOLOR_FORCE` on, also in a pipe, and `CLICOLOR=0` off
+/// `NO_COLOR` turns them off (<https://no-color.org>), `CLICOLOR_FORCE` on, even in a pipe, and `CLICOLOR=0` off
 /// (<https://bixense.com/clicolors>). Otherwise a terminal has them, unless `TERM` is unset or `dumb`.
 #[must_use]
 pub fn wants_colours(is_terminal: bool) -> bool {
@@ -108,7 +109,7 @@ pub fn shell() -> OsString {
     value("SHELL").unwrap_or_else(|| "/bin/sh".into())
 }
 
-/// The default time limit of a wait. `None` if a caller should not wait.
+/// The time limit of a wait for which the caller gives none (`ABA_LOCK_TIMEOUT`). `None` if the variable is not set.
 pub fn default_timeout() -> Result<Option<Duration>, ContextError> {
     let Some(value) = value("ABA_LOCK_TIMEOUT") else { return Ok(None) };
     let value = value.to_string_lossy();

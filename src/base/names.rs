@@ -13,6 +13,7 @@ use std::fmt;
 /// Maximum length of a name, in bytes.
 pub const MAX_LEN: usize = 128;
 
+/// Returns true if a text keeps the rule for names ([`NAME_RULE`](super::error::NAME_RULE)).
 pub(crate) fn keeps_rule(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:@+".contains(&byte);
     let well_begun = !text.starts_with(['.', '-']);

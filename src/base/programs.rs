@@ -14,8 +14,8 @@ pub fn is_on_path(program: &str) -> bool {
     environment::search_path("").iter().any(|directory| directory.join(program).exists())
 }
 
-/// Searches a program as execvp(3) does for a command in `directory`. Returns the error that execvp(3) would return if
-/// it cannot be run.
+/// Searches for a program as execvp(3) does for a command in the working directory `directory`. If the program cannot
+/// be run, returns the error that execvp(3) would return.
 pub fn find_program(program: &OsStr, directory: &Path) -> io::Result<()> {
     let runnable = |path: PathBuf| match fs::metadata(path) {
         Ok(data) if data.is_file() && data.mode() & 0o111 != 0 => Ok(()),

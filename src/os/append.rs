@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{self, Write};
 
 /// Writes with one call, so that the kernel does not mix the bytes with those of other processes. Returns the number of
-/// bytes written. A limit on the size of files and a FIFO without a reader make it fail, instead of ending the process.
+/// bytes written. A limit on the size of files and a FIFO without a reader make the call fail, instead of ending the
+/// process.
 pub fn write_once(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
     let write = || loop {
         match file.write(bytes) {

@@ -1,7 +1,8 @@
 //! Commands that run as children of this process: starting them, passing signals on, and waiting for them.
 //!
 //! [`PreparedCommand::spawn`] is the fast way. [`PreparedCommand::fork`] makes a child that becomes the command later,
-//! when the caller has written down its number; [`PreparedCommand::fork_session`] gives it a session of its own.
+//! when the caller has written down the pid of the child. [`PreparedCommand::fork_session`] also gives the child a
+//! session of its own.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
@@ -17,8 +18,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 impl PreparedCommand {
-    /// Starts the command as a child, or returns why it cannot be started. With `tied` the command is killed if this
-    /// process is, as with [`PreparedCommand::fork`].
+    /// Starts the command as a child, or returns the reason why it cannot be started. With `tied`, the command is
+    /// killed if this process is killed, as with [`PreparedCommand::fork`].
     ///
     /// This is faster than fork(2): the kernel copies no memory, since the child runs in our memory until it has become
     /// the command, while this process is suspended. (`posix_spawn(3)` works like that, too, but first makes a system
@@ -55,7 +56,7 @@ impl PreparedCommand {
         }
     }
 
-    /// Starts the command as a child; other systems do it with fork(2).
+    /// Starts the command as a child, with fork(2), on systems other than Linux.
     #[cfg(not(target_os = "linux"))]
     pub fn spawn(&self, _tied: bool) -> io::Result<Child> {
         let mut child = self.fork()?;
@@ -64,9 +65,9 @@ impl PreparedCommand {
 
     /// Creates a child that becomes the command when [`Child::go`] is called.
     ///
-    /// If this process is killed, the parent-death signal kills the child (Linux): the lock is free then, and otherwise
-    /// a second copy of the command could start while this one runs. A command that runs as another user (setuid) does
-    /// not get the signal.
+    /// If this process is killed, the parent-death signal kills the child (Linux): the lock is free then, and without
+    /// the signal a second copy of the command could start while this one runs. A command that runs as another user
+    /// (setuid) does not get the signal.
     pub fn fork(&self) -> io::Result<Child> {
         self.fork_into(ProcessGroup::Ours)
     }
@@ -163,30 +164,30 @@ pub struct Child {
 }
 
 impl Child {
-    /// Its process.
+    /// The pid of the child.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid.cast_unsigned()
     }
 
-    /// Lets it become the command and waits for it, passing INT, TERM, HUP, QUIT, USR1 and USR2 on. Returns its exit
-    /// status, 128 + n if signal n ended it.
+    /// Lets the child become the command, passes INT, TERM, HUP, QUIT, USR1 and USR2 on to it, and waits until it has
+    /// ended. Returns its exit status, or 128 + n if signal n ended it.
     pub fn run(&mut self) -> io::Result<i32> {
         self.start()?;
         Ok(self.wait())
     }
 
-    /// Lets it become the command.
+    /// Lets the child become the command.
     pub fn go(&mut self) -> io::Result<()> {
         let Some(mut go) = self.go.take() else { return Ok(()) };
         match without_signal(libc::SIGPIPE, || io::Write::write_all(&mut go, &[1])) {
-            // It was killed; its status says by which signal.
+            // The child was killed; its status says by which signal.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             written => written,
         }
     }
 
-    /// Lets it become the command and waits until it has. Returns why it could not.
+    /// Lets the child become the command, and waits until it has done so. Fails with the reason why it could not.
     pub fn start(&mut self) -> io::Result<()> {
         self.go()?;
         // The kernel closes the other end when the command has started.
@@ -197,8 +198,8 @@ impl Child {
         Ok(())
     }
 
-    /// Waits until it ends, like [`Child::run`]. The number of a child with a session of its own is not reused until
-    /// the value is dropped.
+    /// Waits until the child has ended, as [`Child::run`] does. The pid of a child with a session of its own is not
+    /// reused until this value is dropped.
     pub fn wait(&mut self) -> i32 {
         loop {
             if let Some(status) = self.signals.wait_and_pass_on(self.pid, self.group) {

@@ -24,7 +24,7 @@ pub(super) struct ChildSignals {
     blocked: SignalSet,
     pub(super) old_mask: SignalSet,
     old_child: SignalAction,
-    /// The last one that was for the command; 0 if none came.
+    /// The last signal that came for the command; 0 if none did.
     last: Cell<libc::c_int>,
 }
 
@@ -35,12 +35,12 @@ impl ChildSignals {
             [libc::SIGCHLD, libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
         let blocked = SignalSet::new(if group == ProcessGroup::Ours { &signals } else { &signals[..6] });
         let old_mask = blocked.block();
-        // A parent that ignores SIGCHLD hands that on, and then the status of a child is lost.
+        // If our parent ignores SIGCHLD, so does this process, and the kernel would not keep the status of a child.
         let old_child = SignalAction::standard().replace(libc::SIGCHLD);
         Self { blocked, old_mask, old_child, last: Cell::new(0) }
     }
 
-    /// Restores the mask and the action before.
+    /// Restores the previous mask and the previous action for SIGCHLD.
     pub(super) fn restore(&self) {
         self.old_child.install(libc::SIGCHLD);
         self.old_mask.restore();

@@ -54,8 +54,8 @@ impl PreparedCommand {
         io::Error::last_os_error()
     }
 
-    /// Like [`PreparedCommand::exec`], for a command that needs the statuses of its children. A parent that ignores
-    /// SIGCHLD hands that on, and then the statuses are lost.
+    /// Like [`PreparedCommand::exec`], for a command that needs the statuses of its children: gives SIGCHLD its default
+    /// action. If the signal is ignored, as it is if our parent ignores it, the kernel does not keep these statuses.
     #[must_use]
     pub fn exec_as_parent(&self) -> io::Error {
         SignalAction::standard().install(libc::SIGCHLD);
@@ -83,7 +83,7 @@ impl PreparedCommand {
 /// Makes the standard library start this command through execvp(3), as [`PreparedCommand`] does: execvp(3) runs a
 /// script without `#!` with sh.
 pub fn by_execvp(command: &mut std::process::Command) -> &mut std::process::Command {
-    // The standard library uses posix_spawn(3), which does not, unless it has to do something before that. SAFETY: this
-    // does nothing.
+    // The standard library uses posix_spawn(3), which does not run such a script, unless it must call a closure before.
+    // SAFETY: this closure does nothing.
     unsafe { std::os::unix::process::CommandExt::pre_exec(command, || Ok(())) }
 }

@@ -69,7 +69,7 @@ fn copy(mut pipe: &File, control: &UnixStream, files: [&File; 2]) {
             }
         }
         if polled[1].revents != 0 {
-            // The pipe is empty now. Once the other process has ended, no process answers.
+            // The pipe is empty now. Once the process that asks has ended, its socket is not polled any more.
             let mut control = control;
             if control.read_exact(&mut [0]).and_then(|()| control.write_all(&[1])).is_err() {
                 polled[1].fd = -1;

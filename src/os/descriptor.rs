@@ -39,7 +39,7 @@ pub fn second_descriptor(fd: RawFd) -> Option<File> {
 /// Hands `file` down to the commands that this process starts, on descriptor `lowest` or the next free one above it, or
 /// on its present number if the limit on descriptors does not allow that. Returns the number.
 ///
-/// Scripts use the low numbers (`exec 3>log`), and would release the lock.
+/// Scripts use the low numbers (`exec 3>log`). If the lock were on such a number, they would release it.
 pub fn hand_down(file: &File, lowest: RawFd) -> io::Result<RawFd> {
     let fd = file.as_raw_fd();
     // SAFETY: F_DUPFD makes a new descriptor without FD_CLOEXEC, or answers -1.
@@ -92,7 +92,8 @@ pub fn owner(file: &File) -> Option<u32> {
 pub fn callers_descriptor(fd: RawFd) -> Option<ManuallyDrop<File>> {
     // SAFETY: F_GETFD only asks.
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
-    // A low descriptor with this flag was opened by `fill_standard_descriptors`: execve(2) closes those with the flag.
+    // A low descriptor with this flag was opened by `fill_standard_descriptors`, not by the caller: execve(2) closes
+    // descriptors with the flag.
     if flags < 0 || (fd <= 2 && flags & libc::FD_CLOEXEC != 0) {
         return None;
     }

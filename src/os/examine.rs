@@ -71,7 +71,7 @@ pub fn room(path: &Path) -> io::Result<Room> {
     }
 }
 
-/// The number of files that this process may have open, and the number to which it may raise that (`ulimit -n`).
+/// The number of files that this process may have open, and the number to which it may raise that limit (`ulimit -n`).
 #[must_use]
 pub fn limit_of_open_files() -> (u64, u64) {
     let limit = limit(libc::RLIMIT_NOFILE);

@@ -1,5 +1,5 @@
-//! Locks of whole files (flock(2)): the mode, and the three calls. All locks of this program are acquired and released
-//! here.
+//! Locks of whole files (flock(2)): the mode, and the three calls. All locks of this kind are acquired and released
+//! here. Only the signal handler in `unlock` calls flock(2) itself.
 
 use std::fmt;
 use std::fs::File;

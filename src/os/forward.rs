@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 /// The time that a command gets to end after a signal, before SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// SIGPIPE is among them because our own output may be closed. The command gets its default action back.
+/// The signals that are passed on. SIGPIPE is among them because our own output may be closed. The command gets its
+/// default action back.
 const SIGNALS: [libc::c_int; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE];
 
-/// Passes INT, TERM, HUP, QUIT and PIPE on, and the end of an inherited timer. While this value lives, they do not end
-/// this process, but make blocking calls fail with [`std::io::ErrorKind::Interrupted`]. Dropping it restores the
-/// actions before.
+/// Passes INT, TERM, HUP, QUIT and PIPE on, and the end of an inherited timer. While this value lives, these signals do
+/// not end this process, but make blocking calls fail with [`std::io::ErrorKind::Interrupted`]. Dropping the value
+/// restores the previous actions.
 #[derive(Debug)]
 #[must_use = "it ends when it is dropped"]
 pub struct Forward {
@@ -44,7 +45,7 @@ impl Forward {
         // SAFETY: the handler stores into atomics and makes system calls that signal-safety(7) allows.
         let action = unsafe { SignalAction::handle_with_info(handle) };
         let old = SIGNALS.map(|signal| action.replace_unless_ignored(signal));
-        // A parent that ignores SIGCHLD hands that on, and then the status of a child is lost.
+        // If our parent ignores SIGCHLD, so does this process, and the kernel would not keep the status of a child.
         let old_child = SignalAction::standard().replace(libc::SIGCHLD);
         Self { old, old_child, since: Cell::new(None), _alarm: alarm }
     }
@@ -63,8 +64,9 @@ impl Forward {
         Some(LAST_SIGNAL.load(Ordering::Relaxed)).filter(|signal| *signal != 0)
     }
 
-    /// Waits until the child has ended, and returns its exit status, 128 + n for signal n. With `look` it does not
-    /// wait. A child that does not end after a signal is killed.
+    /// Waits until the child has ended, and returns its exit status, or 128 + n for signal n. With `look`, this does
+    /// not wait, and returns `None` if the child still runs. A child that does not end in time after a signal is
+    /// killed.
     pub fn wait(&self, look: bool) -> Option<i32> {
         let child = CHILD.load(Ordering::Relaxed);
         loop {

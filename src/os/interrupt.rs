@@ -7,8 +7,8 @@ use super::signal_counts;
 use super::timer::Alarm;
 use std::time::Duration;
 
-/// Notes SIGINT, which then only makes blocking calls fail with [`std::io::ErrorKind::Interrupted`]. Dropping it
-/// restores the action before.
+/// Notes SIGINT, which then only makes blocking calls fail with [`std::io::ErrorKind::Interrupted`]. Dropping this
+/// value restores the previous action.
 #[derive(Debug)]
 #[must_use = "it ends when it is dropped"]
 pub struct Interrupts {
@@ -21,7 +21,7 @@ impl Interrupts {
     pub fn notice() -> Self {
         extern "C" fn handle(_: libc::c_int) {
             signal_counts::note_interrupt();
-            // It may have come just before the call that it should end.
+            // The signal may have come just before the call that it should end.
             Alarm::soon();
         }
         let alarm = Alarm::new();
@@ -36,7 +36,7 @@ impl Interrupts {
         signal_counts::was_interrupted()
     }
 
-    /// Makes blocking calls fail also after this time.
+    /// Makes blocking calls also fail after this time.
     pub fn or_after(&self, span: Option<Duration>) {
         self.alarm.after(span);
     }
@@ -48,6 +48,7 @@ impl Drop for Interrupts {
     }
 }
 
+/// The signals that keys of the terminal send: Ctrl-C and Ctrl-\.
 const KEYBOARD: [libc::c_int; 2] = [libc::SIGINT, libc::SIGQUIT];
 
 /// Returns true if this process ignores SIGINT or SIGQUIT.

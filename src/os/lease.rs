@@ -10,8 +10,9 @@ use std::io;
 /// namespace, has the file open.
 ///
 /// A process that opens the file later waits until this process closes it; with `O_NONBLOCK` it fails with
-/// [`io::ErrorKind::WouldBlock`]. After a time (`/proc/sys/fs/lease-break-time`, 45 s) the kernel lets it continue all
-/// the same. Only the owner of a file and root may take a lease, and some file systems, such as NFS, have none.
+/// [`io::ErrorKind::WouldBlock`]. After a time (`/proc/sys/fs/lease-break-time`, 45 s) the kernel lets it continue
+/// although the file is still open here. Only the owner of a file and root may take a lease, and some file systems,
+/// such as NFS, have none.
 #[cfg(target_os = "linux")]
 pub fn be_alone(file: &File) -> io::Result<bool> {
     use std::os::fd::AsRawFd;

@@ -9,8 +9,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Runs `make`, which creates a file or directory in `directory`. If this process is root and `directory` belongs to
-/// another user, `make` runs with the rights of that user, to whom the file then belongs. Otherwise one call with
-/// sudo(8) and the `HOME` of the user would lock the user out. If that user may not create the file, root does.
+/// another user, `make` runs with the rights of that user, to whom the file then belongs. If the file belonged to root,
+/// one call with sudo(8) and the `HOME` of the user would lock the user out. If that user may not create the file, root
+/// does.
 ///
 /// To create the file as root and change its owner afterwards would not be safe: the owner of the directory can replace
 /// it between the two steps.

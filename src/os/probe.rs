@@ -26,8 +26,8 @@ pub enum Trial {
 
 /// Binds to a port on trial.
 ///
-/// All ports of an address are free if this machine does not have the address, or has no IPv6. The test does not find a
-/// socket that is bound with `SO_REUSEADDR` and does not listen yet.
+/// All ports of an address count as free if this machine does not have the address, or has no IPv6. The test does not
+/// find a socket that is bound with `SO_REUSEADDR` and does not listen yet.
 pub fn try_bind(address: IpAddr, port: u16, transport: Transport) -> io::Result<Trial> {
     let (family, kind) = (
         if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 },
@@ -43,9 +43,9 @@ pub fn try_bind(address: IpAddr, port: u16, transport: Transport) -> io::Result<
         };
     }
     if transport == Transport::Tcp {
-        // A closed connection keeps its port for a minute (TIME_WAIT). With this option it is no obstacle if its owner
-        // has set the option, too, as most servers do; a listener still is one. For UDP the option would let two
-        // sockets share the port.
+        // A closed connection keeps its port for a minute (TIME_WAIT). With this option, the port of such a connection
+        // can be bound if its owner has set the option, too, as most servers do. The port of a listener still cannot.
+        // For UDP, the option would let two sockets share the port.
         set(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR);
     }
     if address.is_ipv6() {

@@ -1,8 +1,8 @@
 //! A handle on a process that was verified, so that a signal never reaches another process that got its number.
 //!
 //! The numbers in `/proc` are those of the PID namespace in which it was mounted, which need not be ours (`unshare
-//! --pid` without `--mount-proc`). So the process is opened first, and compared with what `/proc` showed after that:
-//! the process that is signalled is the one that was compared.
+//! --pid` without `--mount-proc`). So the process is opened first, and its start time in `/proc` is compared after
+//! that: the process that is signalled is the one that was compared.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 #![expect(clippy::disallowed_methods, reason = "sends a signal through the descriptor of a process")]
@@ -30,7 +30,7 @@ enum ProcessDescriptor {
     /// The directory of the process in a `/proc` whose numbers are not ours. It can be signalled, too
     /// (`pidfd_send_signal(2)`).
     Directory(OwnedFd),
-    /// Before Linux 5.3: the number has to do. It is compared again before each signal.
+    /// Before Linux 5.3, only the number is known. The start time is compared again before each signal.
     None,
 }
 
@@ -63,7 +63,8 @@ impl Process {
         let _ = self.signal(signal);
     }
 
-    /// Sends a signal, and returns why it could not be sent. Signal 0 only asks.
+    /// Sends a signal, or returns the reason why it could not be sent. Signal 0 only tests whether this process may
+    /// send one.
     pub fn signal(&self, signal: i32) -> io::Result<()> {
         let descriptor = match &self.descriptor {
             ProcessDescriptor::Process(descriptor) | ProcessDescriptor::Directory(descriptor) => descriptor,

@@ -14,7 +14,7 @@ pub use none::{range_in_the_way, try_lock_range, unlock_range, wait_lock_range};
 
 use super::flock::Mode;
 
-/// A lock of another open file description.
+/// A lock that another open file description or another process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RangeLock {
     pub mode: Mode,
@@ -76,7 +76,7 @@ mod linux {
         }
     }
 
-    /// [`io::ErrorKind::InvalidInput`] for a range that no file can have.
+    /// Builds the argument of fcntl(2). Fails with [`io::ErrorKind::InvalidInput`] for a range that no file can have.
     fn asked(kind: libc::c_int, start: u64, len: u64) -> io::Result<libc::flock> {
         let number = |value: u64| libc::off_t::try_from(value).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL));
         // SAFETY: all bytes zero are a valid `flock`. Its `l_pid` has to be zero.

@@ -1,8 +1,9 @@
 //! Replacing a file as a whole: a reader sees the old content or the new content, never a part of it.
 //!
-//! Each function writes a temporary file in the directory of the file and renames it. Tasks, pid files and registries of
-//! numbers are written in this way. The files of users are replaced by [`file`](mod@crate::file), which also takes a lock and keeps the
-//! mode, owner and attributes of the file. Other modules rename files only through this one.
+//! The functions `replace_*` write a temporary file in the directory of the file and rename it. Tasks, pid files and
+//! registries of numbers are written in this way. The files of users are replaced by [`file`](mod@crate::file), which
+//! also takes a lock and keeps the mode, owner and attributes of the file. Other modules rename files only through this
+//! one.
 
 #![expect(clippy::disallowed_methods, reason = "the one place that renames")]
 
@@ -16,8 +17,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
-/// Replaces `path` with a new file that holds `bytes`. Several processes may do this at once: the name of the temporary file
-/// holds the process id, and it is removed after an error. The new file has mode 0644 without the bits of the umask.
+/// Replaces `path` with a new file that holds `bytes`. Several processes may do this at once: the name of the temporary
+/// file contains the pid. The temporary file is removed after an error. The new file has mode 0644 without the bits of
+/// the umask.
 pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary: OsString = path.as_os_str().to_owned();
     temporary.push(format!(".{}.tmp", std::process::id()));

@@ -15,7 +15,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-/// The signals that would end this process and leave the terminal as it is during the use.
+/// The signals that must end this process. They are handled, because their default actions would not restore the
+/// terminal.
 const ENDING: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
 /// The last signal that came; 0 if none did.

@@ -1,5 +1,5 @@
-//! Sends signals. The whole program sends them from here, and a lint forbids `kill(2)` and its relatives in every other
-//! file.
+//! Sends signals. Only this file and `process_handle` send signals to other processes. A lint forbids `kill(2)` and its
+//! relatives in every other file.
 //!
 //! A number alone does not identify a process: the kernel may have given it to another process since. So a signal goes
 //! only to

@@ -22,8 +22,8 @@ impl SignalAction {
         action
     }
 
-    /// Runs `handler`. Without `SA_RESTART`, so a blocking call fails with [`std::io::ErrorKind::Interrupted`]
-    /// afterwards.
+    /// The action that runs `handler`. It has no `SA_RESTART`, so a blocking call fails with
+    /// [`std::io::ErrorKind::Interrupted`] afterwards.
     ///
     /// # Safety
     ///
@@ -34,7 +34,7 @@ impl SignalAction {
         action
     }
 
-    /// Runs `handler`, which also gets the origin of the signal.
+    /// The action that runs `handler`, which also gets the origin of the signal.
     ///
     /// # Safety
     ///
@@ -58,20 +58,20 @@ impl SignalAction {
 
     /// Makes this the action for a signal. A signal whose action cannot be changed keeps its own.
     pub(super) fn install(&self, signal: libc::c_int) {
-        // SAFETY: the pointer lives until the call returns; the constructors have checked the handler.
+        // SAFETY: the pointer lives until the call returns; the callers of the constructors vouch for the handler.
         unsafe { libc::sigaction(signal, &raw const self.0, ptr::null_mut()) };
     }
 
-    /// Makes this the action for a signal, and returns the one before.
+    /// Makes this the action for a signal, and returns the previous action.
     pub(super) fn replace(&self, signal: libc::c_int) -> Self {
         let mut old = Self::standard();
-        // SAFETY: the pointers live until the call returns; the constructors have checked the handler.
+        // SAFETY: the pointers live until the call returns; the callers of the constructors vouch for the handler.
         unsafe { libc::sigaction(signal, &raw const self.0, &raw mut old.0) };
         old
     }
 
-    /// Makes this the action for a signal unless the process ignores that, as a background job of a shell ignores
-    /// SIGINT. Returns the action before.
+    /// Makes this the action for a signal, unless the process ignores the signal, as a background job of a shell
+    /// ignores SIGINT. Returns the previous action.
     pub(super) fn replace_unless_ignored(&self, signal: libc::c_int) -> Self {
         let old = Self::current(signal);
         if !old.is_ignore() {

@@ -113,8 +113,8 @@ pub fn with_companion<'w, W: FnMut() -> Option<Duration> + Send + 'w, T>(
     let begin = || thread::Builder::new().stack_size(STACK).spawn(move || run_companion(&theirs, delay));
     share_one_heap();
     with_signals_left_to_us(begin)?;
-    // This must not exist before the thread does: without a thread `main` does not run, and `hurry` would interrupt the
-    // work that the caller does instead.
+    // `end` must not exist before the thread does: without a thread `main` does not run, and `hurry` would interrupt
+    // the work that the caller does instead.
     let end = EndsCompanion { shared: &shared, hurry };
     let done = main();
     drop(end);
@@ -162,7 +162,7 @@ impl<S: Fn()> Drop for EndsCompanion<'_, S> {
             let (again, timeout) =
                 self.shared.changed.wait_timeout(companion, NUDGE_AFTER).unwrap_or_else(PoisonError::into_inner);
             companion = again;
-            // It may be blocked in a write to a reader that does not read.
+            // The companion may be blocked in a write to a pipe from which no process reads.
             if timeout.timed_out() && matches!(*companion, Companion::Working(_)) {
                 thread.nudge();
             }
@@ -170,7 +170,8 @@ impl<S: Fn()> Drop for EndsCompanion<'_, S> {
         let sleeps = matches!(mem::replace(&mut *companion, Companion::Ended), Companion::Sleeping(_));
         drop(companion);
         if sleeps {
-            // It ends while this process goes on: exit and execve(2) wait for all threads.
+            // The thread is woken now, so that it ends while this process goes on: exit and execve(2) wait for all
+            // threads.
             self.shared.changed.notify_all();
         }
     }

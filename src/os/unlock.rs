@@ -1,7 +1,7 @@
 //! Releases locks when a signal ends this process while it waits for one more lock.
 //!
-//! A script can ask for several locks at once. Those that are taken already are on descriptors of the script, so the
-//! end of this process would not release them.
+//! A script can ask for several locks at once. The locks that are acquired already are on descriptors of the script, so
+//! the end of this process would not release them.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 

@@ -19,7 +19,7 @@ pub struct DirectoryWatch {
 }
 
 impl DirectoryWatch {
-    /// Begins to watch. Each change from now on ends the next [`DirectoryWatch::wait`], also one that is called later.
+    /// Begins to watch. Each change from now on ends the next [`DirectoryWatch::wait`], even if that is called later.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
         Self { events: watch(directory, CHANGES).ok() }
@@ -97,8 +97,8 @@ impl<'a> Bell<'a> {
         Self { directory: ringing(directory).ok(), _alarm: alarm }
     }
 
-    /// Forgets the changes so far: the caller looks now. Returns how soon to look again where the system reports no
-    /// changes.
+    /// Forgets the changes so far: the caller looks now. Returns the time after which the caller must look again, if
+    /// the system does not report changes.
     pub fn silence(&mut self) -> Option<Duration> {
         signal_counts::note_look();
         if self.directory.is_some() { None } else { Some(LOOK_AGAIN_WITHOUT_BELL) }

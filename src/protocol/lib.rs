@@ -1,13 +1,12 @@
 //! The part of the REST interface that the lock service `aba-lockd` and its client `aba-lock-keeper` must spell alike:
 //! paths, names of JSON members, codes of refusals, and time spans.
 //!
-//! The service writes with these constants what the keeper reads with them. Each side has its own types and its own
-//! rules for input: the service accepts more spellings than it writes, and the keeper checks an answer before it trusts
-//! it.
+//! Both programs read and write with these constants. Each side has its own types and its own rules for input: the
+//! service accepts more spellings than it writes, and the keeper checks an answer before it trusts it.
 //!
 //! The two programs share no knowledge of etcd. The service stores its locks below the prefix `aba-lockd/`, through
-//! gRPC. The keeper uses the keys of `etcdctl lock`, through the JSON gateway. Only [`code`] serves the keeper there,
-//! too.
+//! gRPC. The keeper uses the keys of `etcdctl lock`, through the JSON gateway. The only part of this package that the
+//! keeper uses for etcd is [`code`].
 
 pub mod code;
 pub mod member;

@@ -17,7 +17,7 @@ pub enum StoreError {
     StateRoot { path: PathBuf, source: io::Error },
     /// The directory for tasks cannot be created or read.
     TaskRoot { path: PathBuf, source: io::Error },
-    /// The directory cannot be read.
+    /// The state root cannot be listed.
     Unreadable { path: PathBuf, source: io::Error },
 }
 

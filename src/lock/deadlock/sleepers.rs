@@ -24,8 +24,8 @@ pub(super) enum SleepReason {
 const WAKING: [i32; 7] =
     [libc::SIGALRM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGURG, libc::SIGIO, libc::SIGPWR, libc::SIGCHLD];
 
-/// Signals that bash handles if there is a trap for EXIT. Whether a script has a trap for one of them cannot be seen
-/// then.
+/// Signals that bash handles if there is a trap for EXIT. If a process handles all of them, it is assumed to have such a
+/// trap, and no other trap for these signals.
 const ENDING: [i32; 17] = [
     libc::SIGHUP,
     libc::SIGINT,

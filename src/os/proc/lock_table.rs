@@ -163,8 +163,8 @@ fn find_awaited_file(pid: u32) -> Option<(FileId, bool)> {
     if open.all(|other| other == only) { Some((only, true)) } else { None }
 }
 
-/// The waiters for a file, in their order, from one read of the table. It can miss one or two, and more in a PID
-/// namespace other than the first.
+/// The waiters for a file, in their order, from one read of the table. The read can miss one or two waiters, and more
+/// in a PID namespace other than the first.
 #[must_use]
 pub(crate) fn queue(file: FileId) -> Vec<u32> {
     let text = process::read_whole("/proc/locks").unwrap_or_default();

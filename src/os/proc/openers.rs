@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-/// The number of processes from which several threads scan them.
+/// If there are at least this many processes, several threads scan them.
 const MANY: usize = 512;
 
 /// A process that holds a lock on one of the wanted files.
@@ -55,7 +55,7 @@ pub struct ScannedDescriptor<'a> {
     pub path: &'a Path,
     /// The metadata of the file.
     pub data: Metadata,
-    /// True if it could not be read which lock it holds, although it may hold one.
+    /// True if its lock could not be read, although it may hold one.
     unread: Cell<bool>,
 }
 
@@ -129,7 +129,8 @@ pub fn scan_descriptors<T: Send>(
     all
 }
 
-/// Returns false if this process may not see the descriptors of `pid`.
+/// Adds the results of `find` for the descriptors of `pid` to `found`. Returns false if this process may not see all of
+/// them.
 fn scan_process<T>(pid: u32, find: impl Fn(&ScannedDescriptor) -> Option<T>, found: &mut Vec<T>) -> bool {
     let (seen, count) = scan_directory(pid, Path::new(&format!("/proc/{pid}/fd")), &find, found);
     if !seen || count > 0 {
@@ -172,7 +173,7 @@ fn scan_directory<T>(
     }
 }
 
-/// Returns true if a question about a process failed because the process or the descriptor is gone. After another
+/// Returns true if a read in `/proc` failed because the process or the descriptor is gone. After another
 /// error, such as a lack of descriptors or memory, the process may hold a lock.
 fn has_vanished(error: &io::Error) -> bool {
     error.kind() == NotFound || error.raw_os_error() == Some(libc::ESRCH)
@@ -207,8 +208,8 @@ pub fn find_locking_processes(
     };
     let us = std::process::id();
     let mut scan = scan_descriptors(us, stop, find);
-    // This process may have inherited the descriptor from a script, but it has ended when the user reads the answer. So
-    // it counts only if no other process holds the lock, as after `exec`.
+    // This process may have inherited the descriptor from a script, but it will have ended when the user reads the
+    // answer. So it counts only if no other process holds the lock, as after `exec`.
     let mut own = Vec::new();
     scan_process(us, find, &mut own);
     own.retain(|(one, _)| {

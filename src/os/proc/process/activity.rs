@@ -43,7 +43,7 @@ pub(crate) fn call_arguments(pid: u32) -> Vec<u64> {
     parse_call_arguments(&read_small(&format!("/proc/{pid}/syscall")).unwrap_or_default())
 }
 
-/// The first word is the number of the call, in decimal.
+/// Parses the arguments, which follow the number of the call.
 pub(super) fn parse_call_arguments(call: &str) -> Vec<u64> {
     call.split(' ').skip(1).map_while(|word| u64::from_str_radix(word.trim().strip_prefix("0x")?, 16).ok()).collect()
 }

@@ -36,15 +36,15 @@ pub fn descriptors(pid: u32) -> impl Iterator<Item = (PathBuf, fs::Metadata)> {
     followed.flatten()
 }
 
-/// The inodes of the anonymous pipes of which a process reads one at present. If the kernel does not show the
-/// descriptor from which it reads, these are all pipes from which it can read.
+/// The inode of the anonymous pipe from which a process reads at present. If the kernel does not show the descriptor
+/// from which it reads, the inodes of all anonymous pipes from which it can read.
 #[must_use]
 pub fn pipes_it_reads(pid: u32) -> Vec<u64> {
     pipes_it_uses(pid, may_read)
 }
 
-/// The inodes of the anonymous pipes to one of which a process writes at present. If the kernel does not show the
-/// descriptor to which it writes, these are all pipes to which it can write.
+/// The inode of the anonymous pipe to which a process writes at present. If the kernel does not show the descriptor to
+/// which it writes, the inodes of all anonymous pipes to which it can write.
 #[must_use]
 pub fn pipes_it_writes(pid: u32) -> Vec<u64> {
     pipes_it_uses(pid, may_write)

@@ -7,7 +7,7 @@
 //! | `lock` | locked (flock(2)) by the supervisor while the command runs, and for an instant by a process that starts, expires or resets the task; holds the holder record and the end of the run |
 //! | `pid` | the process of the command, which leads a session and a process group; locked by the supervisor; removed when the run has ended |
 //! | `exit` | the outcome: a decimal number. Its modification time is the start of a TTL |
-//! | `log.out`, `log.err`, `log` | the output of the command. `log` is a link to `log.out`. The suffix `.1` marks the run before, `.prev` the run before the last reset |
+//! | `log.out`, `log.err`, `log` | the output of the command. `log` is a link to `log.out`. The suffix `.1` marks the run before, `.prev` the last run before a reset or an expiry |
 //! | `cmd.sh` | the saved command and its directory |
 //! | `cmd`, `cwd`, `history` | for people: the command, the directory, and one line for each event. They are written a moment after a start has returned |
 //!
@@ -19,15 +19,19 @@
 //! 3. `pid` exists: **interrupted**, because the supervisor was killed.
 //! 4. Otherwise: **new**.
 //!
-//! Looking at a task takes no lock that a starter could need. A look only tries the lock of `pid`, which only a supervisor
-//! takes, before the file gets its name. (If a look tried the lock of `lock`, then a process that starts the task at the same
-//! moment would take the observer for a running supervisor.)
+//! Looking at a task takes no lock that a starter could need. A look only tries the lock of `pid`. That disturbs no
+//! process: a supervisor locks the file before it gets its name, and no other process needs this lock. (If a look tried
+//! the lock of `lock`, then a process that starts the task at the same moment would take the looking process for a
+//! supervisor.)
 //!
 //! A task also runs while a program other than this helper holds `lock` ([`foreign`]). To find such a program, all
-//! processes must be examined, so only callers that find `lock` held do this, and those that list what is running.
+//! processes must be examined, so this is done only if `lock` may be held.
 //!
-//! The supervisor is this helper, detached with two forks. It has no open descriptor of the caller. Only the supervisor writes
-//! an outcome, and only the holder of the lock (`guard`) can start a supervisor or change other files of the task.
+//! The supervisor is a process of this helper that two forks detach from the caller. It keeps no open descriptor of the
+//! caller. It holds the lock of the task and writes the outcome. Only the holder of the lock (`guard`) can start a
+//! supervisor or change the files of the task. A process that starts or waits for the task also writes an outcome,
+//! under this lock, in two cases: the supervisor of the last run was killed, or the program of the command cannot be
+//! run.
 //!
 //! # The descriptors of the caller
 //!
@@ -43,8 +47,8 @@
 //! |---|---|---|
 //! | the starter, before the supervisor exists | perhaps the directory and the saved command; no `pid` | starts the task |
 //! | the starter, later | the supervisor, which is detached from it | finds the task running |
-//! | the supervisor, before the command runs | nothing: its child notices the end of its pipe, or that it has another parent, and exits | starts the task |
-//! | the supervisor, while the command runs | the children of the command, and `pid`, which is not locked. The command itself is killed by its parent-death signal | kills the children, then runs the task again. It kills the processes that have the token of this run in their environment or write to its logs, and the session that these prove to be the command's, so that a reused pid is never killed |
+//! | the supervisor, before the command runs | perhaps `pid`, which is not locked. No process: the child of the supervisor notices the end of its pipe, or that it has another parent, and exits | starts the task |
+//! | the supervisor, while the command runs | the children of the command, and `pid`, which is not locked. The command itself is killed by its parent-death signal | kills the children, then runs the task again. It kills the processes that have the token of this run in their environment or write to its logs. It kills the session of the command only if these processes or the leader prove that it is that session, so that a reused pid is never killed |
 //! | the supervisor, after it noted the end in `lock` | `pid`, which is not locked | writes `exit` from that note |
 //! | the supervisor, after it wrote `exit` | `pid`, which is not locked | removes `pid` |
 //! | the command, or its process group | nothing: the supervisor writes 128 + n | runs the task again |

@@ -1,4 +1,5 @@
-//! Removing tasks that have finished (`clean --tasks`). A task is removed under its own lock, and this never waits for the lock.
+//! Removing tasks that have finished (`clean --tasks`). A task is removed under its own lock. If another process holds
+//! that lock, the task stays.
 
 use super::directory::Task;
 use super::error::TaskError;
@@ -24,7 +25,7 @@ impl Task<'_> {
         if reason.is_some() || rule.dry_run {
             return Ok(reason);
         }
-        // From here on, a process that starts the task waits for the lock, and then finds a new task.
+        // While this process holds the lock, a process that starts the task waits. It finds a new task afterwards.
         let Some(guard) = TaskGuard::acquire(self, None, &mut || ControlFlow::Break(()))?.into_guard() else {
             let running = self.find_run().map(|running| KeepReason::Running(running.pid));
             return Ok(Some(running.unwrap_or(KeepReason::TaskBusy)));

@@ -21,7 +21,7 @@ pub struct Task<'a> {
     pub id: TaskId,
     root: &'a TaskRoot,
     directory: PathBuf,
-    /// The TTL, and the time at which this process began. An outcome that is written later has not expired.
+    /// The TTL, and the time at which it was set. An outcome that is written after that time has not expired.
     pub(super) ttl: Option<(Duration, SystemTime)>,
 }
 
@@ -37,7 +37,8 @@ impl<'a> Task<'a> {
         Ok(root.ids()?.into_iter().map(|id| Self::new(root, id)).collect())
     }
 
-    /// Ignores an outcome that is older than the TTL, and a failure that is older than 30 seconds if that is less.
+    /// Returns the task with a TTL: an outcome that is older than the TTL is ignored, and a failure that is older than
+    /// the TTL or than 30 seconds.
     #[must_use]
     pub fn with_ttl(self, ttl: Option<Duration>) -> Self {
         Self { ttl: ttl.map(|ttl| (ttl, SystemTime::now())), ..self }
@@ -59,13 +60,13 @@ impl<'a> Task<'a> {
         files::open(&self.file(stream.file_name()))
     }
 
-    /// Returns true if the directory holds more than old logs.
+    /// Returns true if the directory holds an outcome, a run or a saved command, and not only old logs and a history.
     #[must_use]
     pub fn is_known(&self) -> bool {
         [files::EXIT, files::PID, files::COMMAND].iter().any(|name| fs::symlink_metadata(self.file(name)).is_ok())
     }
 
-    /// Returns a function that makes an error of a failed access to a file.
+    /// Returns a function that turns the error of an access to the file `name` into a [`TaskError`].
     pub(super) fn failed(&self, name: &str) -> impl FnOnce(io::Error) -> TaskError {
         let path = self.file(name);
         |source| TaskError::Unusable { path, source }
@@ -79,9 +80,9 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Creates the directory and its parents. Succeeds if it exists.
+    /// Creates the directory, and the task root if it is missing. Succeeds if the directory exists.
     pub(super) fn create_directory(&self) -> Result<(), TaskError> {
-        // Without the umask, so that the mode is always the same.
+        // The umask is ignored, so that the mode is always 0711.
         let make =
             |path: &Path| os::as_owner(path, || os::without_umask(|| fs::DirBuilder::new().mode(0o711).create(path)));
         match make(&self.directory) {

@@ -18,7 +18,7 @@ const NOT_SEEN: &str = "it was interrupted, and /proc does not show whether a pr
 pub enum TaskError {
     /// The environment or the working directory cannot be used.
     Context(ContextError),
-    /// An error of the directory of tasks.
+    /// An error from finding or creating the task root.
     Store(StoreError),
     /// An error from acquiring the lock.
     Lock(LockError),
@@ -26,7 +26,7 @@ pub enum TaskError {
     Command(CommandError),
     /// A file or directory of a task cannot be read, created or changed.
     Unusable { path: PathBuf, source: io::Error },
-    /// The task was never started, and there is no command to run.
+    /// The task was never started or was reset, and there is no command to run.
     NothingToRun { id: String },
     /// The saved command of a task cannot be read or parsed.
     NotUnderstood {

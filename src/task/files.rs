@@ -29,8 +29,8 @@ pub(super) fn open(path: &Path) -> Option<File> {
     open_if_exists(path).ok().flatten()
 }
 
-/// Opens a file for reading. `None` if it does not exist. A link counts as missing, because no file of a task that is read is a
-/// link. A FIFO does not block.
+/// Opens a file for reading. `None` if it does not exist. A link counts as missing, because no file of a task that is
+/// read is a link. Opening a FIFO does not block.
 pub(super) fn open_if_exists(path: &Path) -> io::Result<Option<File>> {
     match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
         Ok(file) => Ok(Some(file)),

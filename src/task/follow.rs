@@ -9,7 +9,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-/// Pauses before the next looks after the last output. They end before frequent looks would amount to polling.
+/// Pauses between the looks that follow new output or a change in the directory. After the last of them, the waiter
+/// sleeps until the directory changes, so that it does not poll.
 const LOOK_PAUSES: [Duration; 3] = [Duration::from_millis(10), Duration::from_millis(100), Duration::from_secs(1)];
 
 /// Callbacks that report a wait to the user.
@@ -28,7 +29,7 @@ pub trait TaskWaitObserver {
     fn write_output(&mut self, stream: Stream, bytes: &[u8]) -> usize;
 }
 
-/// The reason for which following a run ended.
+/// The event that ended [`Task::follow`].
 pub(super) enum FollowEnd {
     RunEnded,
     TimedOut,
@@ -79,7 +80,7 @@ impl Task<'_> {
         let mut pauses = LOOK_PAUSES.iter();
         let mut watch = ForeignWatch::with_run(self, run);
         loop {
-            // This is read before the logs: when the run has ended, its last output is in the logs.
+            // The state is read before the logs: when the run has ended, its last output is in the logs.
             let is_running = match run.holder {
                 Some(_) => watch.find_foreign_run().is_some(),
                 None => self.look().running.is_some_and(|running| running.pid == run.pid),

@@ -1,7 +1,7 @@
 //! Runs by another program: the bash function `run_once`, which this helper replaces, keeps its tasks in the same directory.
 //!
-//! Both use the same tasks during an upgrade, or if an older checkout is still in use. For the function, a held `lock` means
-//! that the task is running. It writes no record, and does not lock `pid`:
+//! The function and this helper use the same tasks during an upgrade, or if an older checkout is still in use. For the
+//! function, a held `lock` means that the task is running. The function writes no record, and does not lock `pid`:
 //!
 //! | a run of the function | `lock` is held by | `pid` | output goes to |
 //! |---|---|---|---|
@@ -9,8 +9,8 @@
 //! | in the foreground (`-w`) | a subshell, and `tee` | none | a pipe to `tee` |
 //! | a validation | the shell of the script, and the command | none, or the one of an earlier run | the logs |
 //!
-//! A helper that does not run the task holds `lock` only for the instant in which it starts, expires or resets the task. So a
-//! task is running if another program holds its `lock`.
+//! A helper that does not run the task holds `lock` only for the instant in which it starts, expires or resets the
+//! task. So a task counts as running if a program other than the helper holds its `lock`.
 
 use super::directory::Task;
 use super::files;
@@ -31,7 +31,8 @@ use std::time::{Duration, Instant, SystemTime};
 /// Pause between two searches for a run: each search examines all processes.
 const SEARCH_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Time that a helper may hold the lock before another holder is searched for. Most helpers have released it by then.
+/// Time for which the lock may be held before the first search for a run by another program. Most helpers have released
+/// the lock by then.
 const HEAD_START: Duration = Duration::from_millis(25);
 
 /// Repeated search for a run of one task, while a process waits for it.
@@ -107,7 +108,8 @@ pub(super) fn find_foreign_runs(tasks: &[&Task]) -> Vec<Option<Running>> {
     tasks.iter().zip(holders).map(|(task, holder)| Some(task.build_foreign_run(holder?))).collect()
 }
 
-/// Returns false if the lock table of the kernel, which is faster to read, shows that no process holds one of these locks.
+/// Returns false if the lock table of the kernel shows that no process holds one of these locks. Reading that table is
+/// faster than examining all processes.
 fn may_be_held(locks: &[WantedFile]) -> bool {
     let mut locks = locks.iter().filter(|lock| lock.ino != 0).peekable();
     if locks.peek().is_none() {

@@ -206,7 +206,7 @@ impl<'a> TaskGuard<'a> {
         self.task.remove_all()
     }
 
-    /// Releases the lock, and removes the directory if there was no task before.
+    /// Releases the lock. Removes the directory if it holds no task and no history.
     pub(super) fn release(self) -> Result<(), TaskError> {
         let task = self.task;
         if task.is_known() || task.has_history() { Ok(()) } else { self.purge().map(drop) }

@@ -26,9 +26,12 @@ pub(super) fn build_run_mark(task: &Task, token: u64) -> String {
     format!("{}/{token}", task.id)
 }
 
-/// Kills the processes that are left of the run of `record`: those that have its mark in their environment or write to its logs,
-/// and the session of its command. The session must be proved to be the command's, by its leader or by one of those processes,
-/// because a pid may be reused. (The pid of a session is not reused as long as a process is in it.)
+/// Kills the processes that are left of the run of `record`: those that have the mark of the run in their environment
+/// or write to its logs, and the session of its command. The leader of the session or one of those processes must prove
+/// that it is the session of the command, because a pid may be reused. (The pid of a session is not reused as long as a
+/// process is in it.)
+///
+/// Processes of another PID namespace are not searched for.
 pub(super) fn kill_leftovers(task: &Task, record: &Record) -> Result<(), TaskError> {
     if !process::can_be_seen() && cfg!(target_os = "linux") {
         return Err(TaskError::NotSeen { id: task.id.to_string(), path: task.file(files::PID) });

@@ -32,7 +32,7 @@ impl Task<'_> {
         Ok(TaskLook { running, has_leftover_pid, outcome: self.read_outcome().map_err(self.failed(files::EXIT))? })
     }
 
-    /// Returns the run that has not ended, and true if a killed supervisor left its `pid`.
+    /// Returns the run that has not ended, if there is one, and true if a killed supervisor left its `pid`.
     fn read_pid(&self) -> io::Result<(Option<Running>, bool)> {
         let Some(mut file) = files::open_if_exists(&self.file(files::PID))? else { return Ok((None, false)) };
         let mut text = String::new();
@@ -77,8 +77,8 @@ impl Task<'_> {
             let ttl = if outcome.status == 0 { ttl } else { ttl.min(FAILURE_TTL) };
             match began.duration_since(outcome.at) {
                 Ok(age) => age > ttl,
-                // The outcome was written after this process began, or the clock was set back since. In the second case, it
-                // would otherwise not expire before the clock reaches that time again.
+                // The outcome was written after the TTL was set, or the clock was set back since. In the second case,
+                // the outcome would otherwise not expire before the clock reaches that time again.
                 Err(_) => outcome.at.duration_since(SystemTime::now()).is_ok_and(|ahead| ahead > CLOCK_TOLERANCE),
             }
         })

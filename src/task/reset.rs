@@ -1,4 +1,5 @@
-//! Forgetting: an outcome that has expired, one task, or all tasks. A task that is running is stopped first.
+//! Forgetting an outcome that has expired, one task, all failed tasks, or all tasks. [`Task::reset`] and [`reset_all`]
+//! stop a task that is running. [`Task::expire`] and [`reset_failed`] leave it alone.
 
 use super::directory::Task;
 use super::error::TaskError;
@@ -52,7 +53,7 @@ impl Task<'_> {
                 Pause::for_change(watch.limit_pause(Some(left)))
             }
         })?;
-        // The state at that time decides. The run may have ended since.
+        // The last search during the wait decides, although the run may have ended since.
         Ok(match attempt {
             LockAttempt::Granted(guard) => IdleAttempt::Granted(guard),
             LockAttempt::GivenUp(_) if is_running => IdleAttempt::Running,

@@ -1,4 +1,5 @@
-//! The start of a run: the holder of the lock hands it over to a supervisor, and reads its report of the start.
+//! The start of a run: the holder of the lock forks a supervisor, hands the lock over to it, and reads the supervisor's
+//! report of the start.
 
 use super::error::TaskError;
 use super::files;
@@ -104,7 +105,8 @@ impl TaskGuard<'_> {
         let command = os::PreparedCommand::new(&saved.words, &variables).map_err(failed)?.without(&[FDS, TOKEN]);
         let (mut here, there) = UnixStream::pair().map_err(failed)?;
         let supervisor = Supervisor { task, lock: &self.lock, token, saved, save, purpose, command, starter: &there };
-        // Without the mark in TASK, the supervisor does not belong to the run of which the caller may be a part.
+        // The caller may be part of the run of another task. Without the mark of that run in TASK, the supervisor does
+        // not belong to it.
         os::detached(&[TASK], || supervisor.run(logs)).map_err(failed)?;
         drop(there);
         drop(self.lock);

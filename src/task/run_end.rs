@@ -1,8 +1,8 @@
 //! The end of a run, as it is noted in the lock file after the holder record.
 //!
-//! The note makes two things possible. A waiter that opened the lock file earlier learns how the run ended, even if the task was removed
-//! at once. And the outcome survives a full disk: the lock file already has a block, so there is room for the note even when no
-//! new file `exit` can be written.
+//! The note makes two things possible. A waiter that opened the lock file earlier learns how the run ended, even if the
+//! task was removed immediately. And the outcome survives a full disk: the lock file already has a block, so there is
+//! room for the note even when no new file `exit` can be written.
 
 use crate::os;
 use std::fs::File;

@@ -53,8 +53,8 @@ impl SavedCommand {
         to_bytes(&text)
     }
 
-    /// Parses the content of `cmd.sh`. `directory` supplies the directory if the text has none. Returns `None` if a shell would
-    /// read the text as anything other than these words, because then it is not known which command was meant.
+    /// Parses the content of `cmd.sh`. `directory` supplies the directory if the text has none. Returns `None` if a
+    /// shell could read other words in the text than this parser, because then the intended command is unknown.
     fn parse_script(script: &[u8], directory: impl FnOnce() -> Option<PathBuf>) -> Option<Self> {
         let text = to_text(script);
         let list = text.trim_ascii_start().strip_prefix("declare -a command=(")?;
@@ -79,7 +79,7 @@ impl SavedCommand {
     }
 }
 
-/// Makes one character of each byte, so that a parser of text can read bytes that are not UTF-8.
+/// Converts each byte to one character, so that a parser of text can read bytes that are not UTF-8.
 fn to_text(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
@@ -146,8 +146,8 @@ impl Task<'_> {
         }
     }
 
-    /// Returns the saved command in order to run it. The command of another user is refused, most of all for root, which would
-    /// otherwise run what any user wrote.
+    /// Returns the saved command for a caller that will run it. The command of another user is refused: otherwise root
+    /// would run whatever any user wrote.
     pub(super) fn load_command(&self) -> Result<Option<SavedCommand>, TaskError> {
         match self.read_saved()? {
             Some((_, uid)) if uid != os::user_id() => {

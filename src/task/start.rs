@@ -35,8 +35,8 @@ impl Task<'_> {
     /// Starts the task in the background, unless it is running or has finished. With `combined`, stderr also goes to the log of
     /// stdout.
     ///
-    /// After [`CommandError`](crate::base::command_error::CommandError), the task has failed: a command that is not found is an outcome,
-    /// too.
+    /// If this returns a [`CommandError`](crate::base::command_error::CommandError), the task has failed: a command
+    /// that cannot be run is an outcome, too.
     pub fn start(&self, command: &[OsString], combined: bool) -> Result<StartResult, TaskError> {
         if let Some(already) = find_earlier_start(&self.look()) {
             return Ok(already);
@@ -77,7 +77,8 @@ impl Task<'_> {
         Ok(StartResult::Started)
     }
 
-    /// Returns the command to run: the given one, with true because it must be saved, or the saved one.
+    /// Returns the command to run, and true if it must be saved. This is `command`, or the saved command if `command`
+    /// is empty.
     pub(super) fn find_command(&self, command: &[OsString]) -> Result<Option<(SavedCommand, bool)>, TaskError> {
         if command.is_empty() {
             return Ok(self.load_command()?.map(|saved| (saved, false)));
@@ -86,6 +87,8 @@ impl Task<'_> {
         Ok(Some((SavedCommand { words: command.to_owned(), directory }, true)))
     }
 
+    /// Creates the error for a task without a command. If a file of the task cannot be read, that error is returned
+    /// instead.
     pub(super) fn nothing_to_run_error(&self) -> TaskError {
         let unreadable = self.try_look().err();
         unreadable.unwrap_or_else(|| TaskError::NothingToRun { id: self.id.to_string() })
@@ -101,7 +104,7 @@ impl TaskGuard<'_> {
     }
 }
 
-/// Returns the result of a start that has nothing to do.
+/// Returns the result of a start that has nothing to do, or `None` if the task must be started.
 fn find_earlier_start(look: &TaskLook) -> Option<StartResult> {
     match look.state() {
         TaskState::Running => Some(StartResult::Running),

@@ -70,7 +70,7 @@ impl Outcome {
 /// A run that has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Running {
-    /// The process of the command.
+    /// The process of the command. For a run by another program that wrote no `pid`, a process that holds `lock`.
     pub pid: u32,
     /// The time at which the run began.
     pub since: SystemTime,

@@ -34,7 +34,7 @@ const COPY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time between SIGTERM and SIGKILL for the processes that an interrupted run left.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The same time if `/proc` does not show these processes.
+/// Time between SIGTERM and SIGKILL if `/proc` does not show these processes.
 const BLIND_GRACE: Duration = Duration::from_millis(200);
 
 /// The first byte of the report to the starter. A number follows: the pid of the command, or the error of the system.
@@ -47,7 +47,7 @@ pub(super) const NO_STATE: u8 = 2;
 pub(super) enum RunPurpose {
     /// The run produces the outcome.
     Run,
-    /// The same, and stderr also goes to the log of stdout.
+    /// The run produces the outcome, and stderr also goes to the log of stdout.
     RunCombined,
     /// The run checks whether the earlier outcome still holds. That outcome stays in force during the run.
     Validate,
@@ -64,14 +64,14 @@ impl RunPurpose {
     }
 }
 
-/// Writes to the log why a command could not be run. Returns the exit status for that.
+/// Writes the error of a command that could not be run to the log. Returns the exit status for this error.
 pub(super) fn log_command_error(log: &File, error: &CommandError) -> u8 {
     let mut log = log;
     let _ = writeln!(log, "aba-lock: {error}");
     if matches!(error, CommandError::NotFound { .. }) { 127 } else { 126 }
 }
 
-/// Everything that the supervisor needs.
+/// The data that the supervisor gets from its starter.
 pub(super) struct Supervisor<'s> {
     pub(super) task: &'s Task<'s>,
     pub(super) lock: &'s File,
@@ -107,7 +107,7 @@ impl Supervisor<'_> {
             Ok(child) => child,
             Err(error) => return self.report(NO_STATE, error.raw_os_error().unwrap_or(0)),
         };
-        // This comes before the command runs, because a run that could not be found again must not begin.
+        // The record is written before the command runs, because a run that could not be found again must not begin.
         let pid = match self.write_record(child.pid()) {
             Ok(pid) => pid,
             Err(error) => return self.report(NO_STATE, error.raw_os_error().unwrap_or(0)),
@@ -135,7 +135,8 @@ impl Supervisor<'_> {
             // The task will run again, and then no process of this run may be left.
             let mark = build_run_mark(self.task, self.token);
             let is_alone = end_session(child.pid(), &mark).unwrap_or_else(|| child.end_group(BLIND_GRACE));
-            // If some are left, `pid` stays: the next starter finds and kills them, or refuses to run the task again.
+            // If `end_group` left some of them, `pid` stays: the next starter finds and kills them, or refuses to run
+            // the task again.
             is_complete &= is_alone;
         }
         // As long as `pid` exists, the next holder of the lock completes what this process could not write.
@@ -146,7 +147,8 @@ impl Supervisor<'_> {
         let _ = (&mut &*self.starter).write_all(&[status]);
     }
 
-    /// Returns the descriptor for stderr: the log, or a pipe to a process that writes to both logs.
+    /// Returns the descriptor for stderr: the log, or for a combined log a pipe to a process that writes to both logs,
+    /// and this process.
     fn start_copier(&self, out: &File, err: File) -> io::Result<(Option<os::Copier>, File)> {
         if self.purpose != RunPurpose::RunCombined {
             return Ok((None, err));
@@ -170,11 +172,11 @@ impl Supervisor<'_> {
         self.report(NO_DIRECTORY, error.raw_os_error().unwrap_or(0));
     }
 
-    /// Notes the end in the lock file, where there is room even on a full disk, and then writes `exit`. Returns false if the
-    /// end was only noted.
+    /// Notes the end in the lock file, where there is room even on a full disk, and then writes `exit`. Returns false
+    /// if `pid` must stay: because the end was only noted, or because the directory now belongs to another run.
     fn write_end(&self, status: u8, took: Duration) -> bool {
         let task = self.task;
-        // This includes a lock file that was removed: waiters that have it open read the status from it.
+        // The end is noted even if the lock file was removed: waiters that have it open read the status from it.
         let noted = RunEnd { status, took }.append_to(self.lock);
         if !leads_to(&task.file(files::LOCK), self.lock) {
             // The directory was removed. The files that are there now belong to another run, and so does `pid`.
@@ -192,8 +194,9 @@ impl Supervisor<'_> {
     }
 }
 
-/// Ends the processes that a command left in its session and below. The command itself must not have been reaped, so that its
-/// pid still identifies the session. Returns `None` if `/proc` does not show this process and the command.
+/// Ends the processes that a command left in its session and below. The command itself must not have been reaped, so
+/// that its pid still identifies the session. Returns `None` if `/proc` does not show this process and the command.
+/// Otherwise returns true, even if a process is left after twice the [`GRACE`].
 fn end_session(leader: u32, mark: &str) -> Option<bool> {
     let started = Instant::now();
     let mut asked: Vec<ProcessStat> = Vec::new();
@@ -219,8 +222,8 @@ fn end_session(leader: u32, mark: &str) -> Option<bool> {
 /// Finds the processes in the session of the command, and its other descendants: orphans have become children of this process.
 /// All pids are those of `/proc`.
 ///
-/// The tasks that the command started are not included, because they are independent: their supervisors have no mark, and their
-/// commands have another one.
+/// The tasks that the command started are not included, because they are independent. They are recognized by the value
+/// of [`TASK`]: in their supervisors it was overwritten, and their commands have the mark of another run.
 fn find_remaining((ours, leader): (u32, u32), mark: &str, all: &[ProcessStat]) -> Vec<ProcessStat> {
     let is_task = |seen: &ProcessStat| matches!(process::initial_variable(seen.pid, TASK), InitialVariable::Value(other) if other != mark);
     let mut left: Vec<ProcessStat> =

@@ -72,7 +72,8 @@ impl Task<'_> {
             self.purge_if_requested(outcome, request, deadline)?;
             return Ok(result);
         }
-        // Another process validates the outcome, which stays in force during that. Its result also counts for this wait.
+        // If another process is validating the outcome, which stays in force during that run, then the result of that
+        // validation also counts for this wait.
         let is_validated = request.validate
             && first.outcome.is_some()
             && (first.running.is_some() || self.find_foreign_run().is_some());
@@ -116,7 +117,8 @@ impl Task<'_> {
         Ok(result)
     }
 
-    /// Waits until no other process holds the lock. Returns also true if the output of the last run was shown in that time.
+    /// Waits until no other process holds the lock, and acquires it. Also returns true if the output of the last run
+    /// was shown during the wait.
     fn wait_for_lock(
         &self,
         request: &WaitRequest,
@@ -263,7 +265,8 @@ impl Task<'_> {
     ) -> Result<WaitResult, TaskError> {
         let status = match status {
             Some(status) => status,
-            // Acquiring the lock finishes the run. The outcome is not read, because it may be that of another run by then.
+            // Acquiring the lock finishes the run. The outcome is not read, because it may already be that of another
+            // run.
             None => match TaskGuard::acquire(self, deadline, &mut || Pause::for_lock(None))? {
                 LockAttempt::Granted(_) => 137,
                 LockAttempt::GivenUp(_) => return Err(self.timed_out_error(request)),
@@ -286,7 +289,8 @@ impl Task<'_> {
         WaitResult { status, was_shown, last_lines, last_stream }
     }
 
-    /// Removes the task if the request says so. It stays if it was run again, or if its lock is not free before the deadline.
+    /// Removes the task if the request says so. The task stays if it was run again, or if its lock is not free before
+    /// the deadline.
     fn purge_if_requested(
         &self,
         outcome: Outcome,

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 ///
 /// # Panics
 ///
-/// If a property does not hold.
+/// Panics if a property does not hold.
 pub fn hold(bytes: &[u8]) {
     let elsewhere = || Some(PathBuf::from("/elsewhere"));
     if let Some(saved) = SavedCommand::parse_script(bytes, elsewhere) {

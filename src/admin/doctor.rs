@@ -2,13 +2,13 @@
 //! [`Finding`](finding::Finding), with a hint if something is wrong.
 //!
 //! The checks change nothing. They leave no file, and take no lock that another process could need: mutual exclusion is
-//! tried on a file without a name. If a check cannot be made, that is a finding, too, and the next checks still run.
+//! tried on a new file that has no name, or a name only for a moment. If a check cannot be made, that is a finding,
+//! too, and the next checks still run.
 //!
 //! Each finding is reported immediately. Checks that can hang, for example on a dead file server, come last, so that
 //! the user sees what was checked before.
 //!
-//! Each check is a file, and all of them import [`finding`]. `root` also uses `files`, `locking` and `mounts`; `proc`
-//! uses `mounts`.
+//! Each file holds the checks of one subject. `root` calls `files`, `locking` and `mounts`; `proc` calls `mounts`.
 
 mod environment;
 mod files;

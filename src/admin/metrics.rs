@@ -48,7 +48,7 @@ pub struct EventCounts {
     pub waited: f64,
 }
 
-/// Returns the state of each lock in the state root. Returns [`FileError::NoFile`] if the state root exists but cannot
+/// Returns the state of each lock in the state root. Returns [`LockError::Store`] if the state root exists but cannot
 /// be read, and [`LockError::NoProc`] if `/proc` is missing.
 pub fn measure_locks(store: &Store) -> Result<Vec<LockMetrics>, LockError> {
     store.can_be_listed()?;

@@ -22,7 +22,8 @@ pub(super) fn copy_attributes(path: &Path, old: &File, new: &File) -> Result<(),
         xattr::FileExt::remove_xattr(new, name).map_err(|why| ("keep the attributes of", why))?;
     }
     // The mode is set after the owner, because a change of the owner clears some bits of the mode, and before an access
-    // control list, which is more specific. `user.` attributes can only be set while the file is writable, so before the mode.
+    // control list, which is more specific. `user.` attributes are set before the mode, because that needs a writable
+    // file.
     let (of_users, others): (Vec<_>, Vec<_>) =
         kept.into_iter().partition(|name| name.as_encoded_bytes().starts_with(b"user."));
     copy_extended_attributes(old, new, of_users)?;

@@ -1,6 +1,6 @@
-//! The last step of an update: [`Edit::commit`] replaces the file with the draft, and keeps a backup if the caller wants one.
-//! A reader of the file sees the old content or the new content. `update` and `write` call it, the registries, and `reserve
-//! --dotenv`.
+//! The last step of an update: [`Edit::commit`] replaces the file with the draft, and keeps a backup if the caller
+//! wants one. A reader of the file sees the old content or the new content. The callers are `update`, `write`,
+//! `reserve --dotenv` and the registries of numbers.
 
 use super::attributes::copy_attributes;
 use super::draft::ContentDraft;
@@ -48,8 +48,8 @@ impl Edit {
         }
         let label = self.label.clone();
         let directory = File::open(parent_directory(&self.place));
-        // Releases the lock before the wait for the disk. The next writer can do no harm: its content reaches the disk after
-        // this one.
+        // Releases the lock before the wait for the disk. The next writer can do no harm: its content reaches the disk
+        // after the content of this draft.
         drop(self);
         if is_private && let Err(source) = draft.file.sync_all() {
             return Err(FileError::NotOnDisk { label, source });

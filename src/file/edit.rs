@@ -22,9 +22,10 @@
 //! | between the rename and the end | the new content | finds nothing to clean up |
 //! | by a power failure | the old content or the new content: the draft is on disk (fsync) before the rename, and the directory is on disk before success is reported | finds nothing to clean up |
 //!
-//! A private file ([`MissingFile::CreatePrivate`]) is changed by many processes at once, so it is written to disk in a cheaper
-//! order. Before the rename, the kernel only gets the instruction to write the draft before the rename ([`os::order`]). The
-//! lock is released, and then this process waits for the disk before it reports success.
+//! A private file ([`MissingFile::CreatePrivate`]) is changed by many processes at once, so it is written to disk in a
+//! cheaper order. This process does not wait for the disk before the rename. It only orders the kernel to write the
+//! draft before the rename ([`os::order`]). After the rename, it releases the lock, and waits for the disk before it
+//! reports success.
 
 use super::error::FileError;
 use super::path::{MissingFile, follow_links, no_file_error, open_directory, open_regular_file, path_in_directory};
@@ -45,7 +46,7 @@ use std::path::{Path, PathBuf};
 /// Maximum size in bytes of old content that is kept in memory while the new content is made.
 const MAX_KEPT: u64 = 1 << 20;
 
-/// A file that no other process that uses its lock changes while this value lives.
+/// A locked file. While this value lives, no other process that uses the lock changes the file.
 // The order of the last three fields matters, because fields are dropped in order: the scratch directory is removed while the
 // lock is held, and through the descriptor of the directory.
 #[derive(Debug)]
@@ -88,7 +89,8 @@ impl Edit {
     ) -> Result<Self, FileError> {
         let label = file.display().to_string();
         let path = follow_links(file).map_err(|source| no_file_error(&label, source))?;
-        // This comes first, so that no lock file is created next to a file that cannot be updated.
+        // The file is opened before the lock file, so that no lock file is created next to a file that cannot be
+        // updated.
         open_regular_file(&label, &path, missing)?;
         let lock = UpdateLock::acquire(&label, &path, missing, wait, command, contention)?;
         // The path may have been changed during the wait so that it leads to another file. In that case, that file is locked
@@ -103,7 +105,8 @@ impl Edit {
             return Self::begin(file, missing, wait, command, contention);
         }
         let directory = directory.transpose().map_err(|source| no_file_error(&label, source))?;
-        // Before the version is read: the leftovers may hold a hard link to the file, and removing it changes the inode.
+        // The leftovers are removed before the version is read: they may hold a hard link to the file, and removing
+        // that link changes the inode.
         remove_leftovers(&place);
         let old = open_regular_file(&label, &place, missing)?;
         let data = old.as_ref().and_then(|old| old.metadata().ok());
@@ -163,7 +166,8 @@ impl Edit {
         self.lock.mark(output)
     }
 
-    /// Returns a function that makes an error of a step. `what` stands between "could not" and the file in its message.
+    /// Returns a function that turns the error of a step into a [`FileError`]. `what` names the step: it stands between
+    /// "could not" and the file in the message.
     pub fn failed(&self, what: &'static str) -> impl FnOnce(io::Error) -> FileError {
         let label = self.label.clone();
         move |source| FileError::Update { what, label, source }

@@ -42,7 +42,7 @@ pub enum FileError {
     /// its lock.
     ChangedMeanwhile {
         label: String,
-        /// The path to which the old content was saved, if that process truncated the file.
+        /// The path to which the old content was saved, if the file was truncated.
         saved: Option<PathBuf>,
         /// True if a command makes the new content.
         by_command: bool,

@@ -23,8 +23,9 @@ use std::process::{Child, Command, Stdio};
 /// The placeholder for the path of the copy in the words of a command.
 pub const PLACE: &str = "{}";
 
-/// Returns the words that run a command. If the command is a shell function, they run bash, which finds the function in its
-/// environment or in the description of the caller's shell that it reads from the descriptor `state`.
+/// Returns the words that run a command. If the command is a function in the environment, or if the descriptor `state`
+/// holds a description of the caller's shell to restore, then these words run bash: the program `shell`, if that is a
+/// bash. Without `shell`, they are only the command.
 #[must_use]
 pub fn build_words(words: &[OsString], shell: Option<&OsStr>, state: Option<i32>) -> Vec<OsString> {
     let mut all = Vec::new();
@@ -45,9 +46,9 @@ pub fn build_words(words: &[OsString], shell: Option<&OsStr>, state: Option<i32>
 /// Returns a script for bash that restores the variables, functions and options of another shell, and then runs its arguments
 /// as a command. Their description is read from this descriptor.
 ///
-/// - The script leaves posix mode first, where an assignment that fails would end the shell. The description ends
-///   with the options of the other shell.
-/// - It reads with `read` only if there is no `/dev/fd`, because `read` is slow on a pipe.
+/// - The script leaves posix mode first, because an assignment that fails in posix mode would end the shell. The
+///   description ends with the options of the other shell.
+/// - The script uses `read` only if there is no `/dev/fd`, because `read` is slow on a pipe.
 fn build_restoring_script(descriptor: i32) -> String {
     format!(
         "builtin set +o posix
@@ -59,7 +60,8 @@ fn build_restoring_script(descriptor: i32) -> String {
     )
 }
 
-/// Runs a command with the old content as its input. Its output becomes the new content. Returns its exit status.
+/// Runs a command with the old content as its input. Its output becomes the new content. Returns the exit status of the
+/// command.
 ///
 /// The new content is complete when the output is closed, as in a pipeline: the output of processes that the command left in
 /// the background belongs to it.

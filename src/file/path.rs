@@ -1,4 +1,4 @@
-//! Resolves the path of the user's file, and opens the file and its directory. All files of this folder use these functions.
+//! Resolves the path of the user's file, and opens the file and its directory.
 //!
 //! The user who owns a directory on the path can exchange that directory for another one, or for a link, at any time. That user
 //! must not choose where this process writes. So an update resolves the links of the path once, opens the directory, and
@@ -52,7 +52,7 @@ pub(super) fn follow_links(file: &Path) -> io::Result<PathBuf> {
 /// Opens the file for reading. Returns `None` if it is missing and may be created, and [`FileError::NotAFile`] if it is not a
 /// regular file.
 pub(super) fn open_regular_file(label: &str, path: &Path, missing: MissingFile) -> Result<Option<File>, FileError> {
-    // O_NONBLOCK, because otherwise opening a FIFO blocks until it has a writer.
+    // Without O_NONBLOCK, opening a FIFO would block until it has a writer.
     let mut options = OpenOptions::new();
     match options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY).open(path) {
         Ok(file) => {

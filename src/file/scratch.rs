@@ -1,9 +1,9 @@
-//! The private directory next to the user's file, which holds the draft, the copy for a command, and a backup before it gets
-//! its name.
+//! The private directory next to the user's file. It holds the draft, the copy for a command, and a backup or saved
+//! content before that gets its name.
 //!
-//! It is on the file system of the file, so its files can be renamed to the file. No other user can look into it, and it
-//! is removed with the update. All updates of a file use the same name, so the holder of the lock removes the directory that a
-//! killed update left.
+//! The directory is on the file system of the file, so the draft can be renamed to the file. No other user can look
+//! into the directory. It is removed when the update ends. All updates of a file use one name for it, so the holder of
+//! the lock finds and removes the directory that a killed update left.
 
 use super::path::{open_directory, path_through_descriptor};
 use crate::os;
@@ -20,11 +20,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// ([`Scratch::for_private_file`]).
 #[derive(Debug)]
 pub(super) struct Scratch {
-    /// The path by which other processes reach it.
+    /// The path by which other processes reach the directory.
     pub(super) visible: PathBuf,
     /// The path through the open directory of the file.
     place: PathBuf,
-    /// The path to use for its files, through its own descriptor. No other directory can take its place on this path.
+    /// The path for the files in the directory, through its own descriptor. No other directory can take its place on
+    /// this path.
     pub(super) inside: PathBuf,
     _open: Option<File>,
 }

@@ -34,7 +34,7 @@ impl UpdateLock {
     ///
     /// An update can be started by the command of another update of the same file. Then there may be a deadlock:
     ///
-    /// 1. The outer update holds the lock, and waits until its command has ended and closed the pipe to it.
+    /// 1. The outer update holds the lock. It waits until its command has ended and the pipe with the output is closed.
     /// 2. The command starts this process, and may wait for it.
     /// 3. This process waits for the lock.
     ///

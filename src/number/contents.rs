@@ -10,9 +10,9 @@
 //!
 //! The first line contains the version. A file of another version is not read any further. A row contains the number,
 //! the times of the reservation and of the last use in seconds since 1970, the [ancestry](super::ancestry) of the
-//! directory or `-` (the column `place`), the tag or `-`, and the escaped directory. The last line contains the number of rows and a
-//! checksum over all lines before it, which detects truncation and changes by other programs. The checksum is no
-//! protection from malice: a process that can write the file can do anything.
+//! directory or `-` (the column `place`), the tag or `-`, and the escaped directory. The last line contains the number
+//! of rows and a checksum over all lines before it, which detects truncation and changes by other programs. The
+//! checksum is no protection from malice: a process that can write the file can do anything.
 //!
 //! The contents stay one text, and most lines are never parsed. A row is found by the end of its line, so that ten
 //! thousand rows cost little more than ten.
@@ -34,14 +34,16 @@ const VERSION: &[u8] = b"2";
 const HEAD: &[u8] = b"aba-lock-registry 2\n# number created used place tag directory\n";
 const EXCLUDE: &[u8] = b"exclude ";
 
+/// The reason why a registry cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum UnreadableRegistry {
-    /// The file has this version.
+    /// The file has a version that this program does not know. This is its version.
     Version(String),
     /// The file is truncated, or another program changed it.
     Damaged,
 }
 
+/// The rows and exclusions of a registry, in memory.
 #[derive(Debug)]
 pub struct RegistryContents {
     /// All lines except the last one.
@@ -173,7 +175,7 @@ impl RegistryContents {
         self.lines().filter(|line| is_row(line)).map(parse_row_number).collect()
     }
 
-    /// Returns all rows in the order of their creation, or `None` if a line is invalid.
+    /// Returns all rows in the order of their lines, or `None` if a line is invalid.
     #[must_use]
     pub fn rows(&self) -> Option<Vec<Row>> {
         self.lines().filter(|line| is_row(line)).map(parse_row).collect()

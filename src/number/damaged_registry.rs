@@ -29,8 +29,8 @@ pub struct RecoveredRegistry {
     pub earlier: Option<PathBuf>,
 }
 
-/// Replaces a damaged registry by one with its readable rows, and renames the damaged one. Returns `None` if the
-/// registry is not damaged.
+/// Replaces a damaged registry with a new one that has its readable rows, and keeps the damaged one under another name.
+/// Returns `None` if the registry is not damaged.
 pub fn recover_registry(
     store: &Store,
     pool: &Pool,

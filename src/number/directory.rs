@@ -40,7 +40,7 @@ pub fn find_directory_or_vanished(path: Option<&Path>) -> Result<PathBuf, Number
                 return Ok(directory);
             }
             Err(source) if source.kind() == io::ErrorKind::NotFound => {
-                // A symbolic link to a directory that no longer exists: the user means the target.
+                // If this is a symbolic link to a directory that no longer exists, the user means the target.
                 if let Ok(target) = fs::read_link(&known) {
                     links += 1;
                     if links > MAX_LINKS {

@@ -9,9 +9,9 @@ pub mod properties;
 pub fn set_variables(old: &[u8], variables: &[(String, u32)]) -> Vec<u8> {
     let mut new = set_once(old, variables);
     loop {
-        // The replaced value may have contained an unbalanced quote. Without it, a quote in an earlier line may extend
-        // to a later one and hide a line that was just written. So the result is processed again until it does not
-        // change.
+        // The replaced value may have contained an unbalanced quote. Without that quote, a quoted value in an earlier
+        // line may extend to a later line and hide a line that was just written. So the result is processed again until
+        // it does not change.
         let again = set_once(&new, variables);
         if again == new {
             return new;

@@ -15,6 +15,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// Errors from reserving numbers and from using their registries.
 #[derive(Debug)]
 pub enum NumberError {
     Context(ContextError),

@@ -101,7 +101,7 @@ fn parse_line(line: &str, at: usize) -> Result<Option<GroupLine<'_>>, LineError>
     }))
 }
 
-/// Removes quotes around a word. Its callers check the content.
+/// Removes quotes around a word. The callers check the word.
 fn strip_quotes(text: &str) -> &str {
     for quote in ['"', '\''] {
         if let Some(inner) = text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote)) {
@@ -123,6 +123,7 @@ struct GroupReader {
     base: Option<u32>,
     in_services: bool,
     wants: Vec<WantedNumber>,
+    /// The line of each of `wants`.
     lines: Vec<usize>,
 }
 

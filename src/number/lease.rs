@@ -39,7 +39,7 @@ pub struct LeasedNumber {
     pub holders: Vec<(u32, String)>,
 }
 
-/// Reports nothing: for locks that are not waited for.
+/// A callback that reports nothing, for calls that do not wait.
 pub(super) struct SilentContention;
 
 impl Contention for SilentContention {
@@ -69,8 +69,8 @@ impl Leases {
     /// Returns true if a command leases this number. This tries to acquire the lock of the number, so the caller must
     /// hold the lock of the pool.
     ///
-    /// The attempt uses an open file description of its own. It also finds the lease of an ancestor of this process,
-    /// whose lock this process has inherited.
+    /// The attempt uses an open file description of its own, so it fails even if this process has inherited the lock
+    /// from the command that leases the number.
     pub fn is_leased(&self, number: u32) -> Result<bool, NumberError> {
         let path = self.lock_path(number);
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;

@@ -44,7 +44,7 @@ pub struct NumberPlan {
     pub unusable_locks: Vec<PathBuf>,
 }
 
-/// Plans numbers that are reserved for `directory`. A key that bases a number keeps it. With `vanished`, rows may be
+/// Plans numbers that are reserved for `directory`. A key that has a number keeps it. With `vanished`, rows may be
 /// removed to make room: see [`lacks_room`].
 pub fn plan_kept_numbers(
     registry: &mut Registry,
@@ -128,7 +128,7 @@ pub fn lacks_room(error: &NumberError) -> bool {
 }
 
 /// Chooses places. If there are none, this removes rows in the requested range and tries again: first rows whose
-/// directory bases vanished, then, if that is not enough, rows that were not used for a long time.
+/// directory has vanished, then, if that is not enough, rows that were not used for a long time.
 fn place_or_make_room(
     registry: &mut Registry,
     request: &NumberRequest,

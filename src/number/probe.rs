@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub struct Probe {
     pub tcp: bool,
     pub udp: bool,
-    /// Also bind to all addresses at once, in addition to `127.0.0.1` and `::1`.
+    /// True if the probe also binds to all addresses at once, in addition to `127.0.0.1` and `::1`.
     pub wildcard: bool,
 }
 

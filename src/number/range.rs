@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+/// The maximum count of numbers in a range.
 pub const MAX_NUMBERS: u32 = 1_000_000;
 
 /// An inclusive range of numbers.

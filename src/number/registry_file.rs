@@ -57,7 +57,7 @@ pub(super) fn begin_edit(
     }
 }
 
-/// Replaces an error about a missing permission by one that names the owner of the file.
+/// Replaces an error about a missing permission with one that names the owner of the file.
 fn name_owner(error: NumberError, path: &Path) -> NumberError {
     match error {
         NumberError::File(
@@ -97,7 +97,7 @@ pub(super) fn read_file(file: &File) -> io::Result<Vec<u8>> {
         return Err(io::Error::from_raw_os_error(libc::EFBIG));
     }
     let mut bytes = Vec::new();
-    // Without this reservation, a lack of memory while the file is read would abort the process.
+    // Memory is allocated with a check first, because a lack of memory while the file is read would abort the process.
     bytes.try_reserve_exact(usize::try_from(data.len()).unwrap_or(0) + 1).map_err(|_| io::ErrorKind::OutOfMemory)?;
     file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -1,5 +1,5 @@
-//! One row of a registry: a number that is reserved for a key, and the text line that stores it. `contents` formats and
-//! parses the lines.
+//! One row of a registry: a number that is reserved for a key, and the text line that stores it. `contents` calls the
+//! functions that format and parse a line.
 
 use super::ancestry::Ancestry;
 use super::escape::{escape_path, unescape_path};

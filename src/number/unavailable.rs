@@ -1,4 +1,4 @@
-//! The reasons why a number is not available, and their counts over a range. Error messages are made of them.
+//! The reasons why a number is not available, and their counts over a range, for the messages of errors.
 
 use super::range::NumberRange;
 use std::fmt;
@@ -20,7 +20,7 @@ pub enum Unavailable {
     InUse,
     /// The user may not bind to it.
     NotAllowed,
-    /// The key already holds another number, which is this one.
+    /// The key already has a number: this one, and not the number that was asked for.
     HasOther(u32),
 }
 
@@ -46,7 +46,7 @@ fn format_tag(tag: &str) -> String {
     if tag.is_empty() { String::new() } else { format!(" ({tag})") }
 }
 
-/// How many numbers of a range are unavailable, by reason.
+/// The counts of the numbers of a range, by the reason why they are not available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
     pub reserved: u32,

@@ -9,7 +9,7 @@ use crate::os;
 const ENVIRONMENT: &str = "environment";
 const EVENT_LOG: &str = "event log";
 
-/// An invalid value of a variable makes every call fail.
+/// Reports the variables of aba-lock that are set, and each value that is invalid or cannot be used.
 pub(super) fn check_environment(report: Report) {
     let settings = settings();
     let list: Vec<String> =

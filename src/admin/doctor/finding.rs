@@ -2,10 +2,11 @@
 
 use crate::store::error::StoreError;
 
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     Fine,
-    /// Worth knowing, but locks work.
+    /// Locks work, but the user should know this.
     Note,
     /// Locks do not work as they should, a user cannot acquire them, or a configured feature such as the event log does
     /// not work.
@@ -24,6 +25,7 @@ impl Level {
     }
 }
 
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// The subject of the check. Scripts may compare it, so it does not change.
@@ -31,7 +33,7 @@ pub struct Finding {
     pub level: Level,
     /// The result, as a sentence.
     pub found: String,
-    /// How to fix it.
+    /// The next step for the user, if something is wrong.
     pub hint: Option<String>,
 }
 

@@ -115,14 +115,14 @@ fn query_version(bundled: &BundledFiles, here: Option<&Path>, path: &Path) -> Op
     if here.is_some_and(|here| is_same(here, path)) {
         return Some(bundled.version.to_owned());
     }
-    // A socket, and not a pipe: a child of the helper could keep it open forever, and only a read from a socket has a
-    // time limit.
+    // The answer comes through a socket, because only a read from a socket has a time limit. A child of the helper
+    // could keep the other end open forever.
     let (mut answer, theirs) = UnixStream::pair().ok()?;
     answer.set_read_timeout(Some(ANSWER_WITHIN)).ok()?;
     let mut command = Command::new(path);
     command.arg("--version").stdin(Stdio::null()).stdout(OwnedFd::from(theirs)).stderr(Stdio::null());
     let mut child = command.spawn().ok()?;
-    // The command contains a copy of the other end, which must be closed.
+    // Closes the copy of the other end in this process: while it is open, the answer does not end.
     drop(command);
     let mut answered = [0; 256];
     let mut length = 0;

@@ -1,5 +1,5 @@
-//! A trial of flock(2): on a file without a name, which no other process can have locked, locks are acquired and
-//! released from several descriptors and processes.
+//! A trial of flock(2): locks are acquired and released from several descriptors and processes, on a new file that no
+//! other process can have locked. `root` calls [`try_locking`].
 
 use crate::base::text::format_io_error;
 use crate::os::proc::lock_table;
@@ -21,6 +21,7 @@ pub(super) enum Naming {
     Never,
 }
 
+/// The result of the trial.
 #[derive(Debug)]
 pub(super) enum LockingOutcome {
     /// Locks exclude each other. The kernel shows their holders to this extent.

@@ -1,5 +1,5 @@
-# Tab completion of aba-lock for bash 3.2 and newer. The helper finds the candidates, and `ABA_LOCK_COMPLETE=bash aba-lock`
-# prints this file.
+# Tab completion of aba-lock for bash 3.2 and newer. The helper finds the candidates, and
+# `ABA_LOCK_COMPLETE=bash aba-lock` prints this file.
 # shellcheck shell=bash
 
 _aba_lock() {
@@ -61,14 +61,14 @@ _aba_lock_reply() {
     done <<<"$2"
 }
 
-# Offers the files that begin with $1: bash 4.0 and newer can be asked to do that.
+# Offers the files that begin with $1. Bash 4.0 and newer does this itself if compopt asks for it.
 _aba_lock_files() {
     compopt -o bashdefault -o default 2>/dev/null || _aba_lock_reply '' "$(compgen -f -- "$1" || true)"
 }
 
 # ---- the functions of aba-lock.bash and run_once.bash, whose __aba_complete and __run_once_complete call this ----
 
-# Completes the arguments of function $1. Readline will replace $2, and $3 is the word before that.
+# Completes the arguments of function $1. Readline will replace $2, and $3 is the word before $2.
 __aba_complete_function() {
     builtin local __aba_word="${COMP_LINE:0:COMP_POINT}" __aba_cut='' __aba_list=''
     builtin local __aba_bin="${__aba_bin:-${__run_once_bin:-${ABA_LOCK_BIN:-aba-lock}}}"
@@ -160,7 +160,7 @@ __aba_offer_lines() {
     done 2>/dev/null <<<"$1"
 }
 
-# Offers the files that begin with $1: bash 4.0 and newer can be asked to do that.
+# Offers the files that begin with $1: see _aba_lock_files.
 __aba_offer_files() {
     if ! builtin compopt -o bashdefault -o default 2>/dev/null; then
         __aba_word=$1 __aba_cut=''
@@ -181,5 +181,5 @@ __aba_offer_commands() {
     fi
 }
 
-# In the order of the helper's help, if bash knows `nosort` (4.4).
+# The candidates keep the order of the help, if bash knows `nosort` (4.4).
 complete -o nosort -F _aba_lock aba-lock 2>/dev/null || complete -F _aba_lock aba-lock

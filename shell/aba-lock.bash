@@ -19,13 +19,13 @@
 #     shared      the shell, lists, descriptors, the helper, messages
 #     completion
 #
-# A private function puts its result into a variable that its caller has made local, because a command substitution would
-# start a process. A list is a string in which a blank follows each entry, because the script may have set IFS.
+# A private function puts its result into a variable that its caller has made local, because a command substitution
+# would start a process. A list is a string in which a blank follows each entry, because the script may have set IFS.
 #
-# The code runs in bash 3.2 (macOS) and newer, whatever options and functions the script has. So it calls builtins through
-# `builtin`, and does without `{fd}<>` (4.1), BASHPID alone (4.0), `declare -A` and `mapfile` (4.0), `[[ -v ]]` (4.2), arrays
-# that may be empty (an error under `nounset` until 4.4), and ranges, classes and negations in brackets, except in
-# `${x//[0-9]/}` (wrong until 4.4 if `-`, `:` or `!` is in IFS).
+# The code runs in bash 3.2 (macOS) and newer, whatever options and functions the script has. So it calls builtins
+# through `builtin`, and does without `{fd}<>` (4.1), BASHPID without a fallback (4.0), `declare -A` and `mapfile`
+# (4.0), `[[ -v ]]` (4.2), arrays that may be empty (an error under `nounset` until 4.4), and ranges, classes and
+# negations in brackets, except in `${x//[0-9]/}` (wrong until 4.4 if `-`, `:` or `!` is in IFS).
 #
 # shellcheck shell=bash
 # shellcheck disable=SC2016 # messages show commands in backquotes
@@ -34,8 +34,8 @@
 
 # ---- sourcing ----
 
-# In another shell a script must not run without its locks, so each public function ends it. (An array is never in the
-# environment, but BASH_VERSION may be. The functions are in quotes because aliases may be in force.)
+# In another shell a script must not run without its locks, so each public function ends the script. (An array is never
+# in the environment, but BASH_VERSION may be. The functions are in quotes because aliases may be in force.)
 # shellcheck disable=SC2128,SC2292
 if [ -z "${BASH_VERSINFO:-}" ]; then
     printf '%s\n' 'aba-lock: aba-lock.bash is for bash' 'hint: in other shells, use `aba-lock lock NAME -- CMD`' >&2
@@ -64,7 +64,7 @@ fi
 # aba_lock_doctor compares this with the versions of the helper and of the installed library.
 __aba_version=0.1.0
 
-# PREFIX/bin:, where the helper is, if this file is in PREFIX/share/aba-lock. PATH may lack it, as under cron.
+# `PREFIX/bin:`, searched first for the helper if this file is in PREFIX/share/aba-lock. PATH may lack it, as in cron.
 __aba_installed=${BASH_SOURCE[0]-}
 [[ ${__aba_installed} == /* ]] || __aba_installed=${PWD-}/${__aba_installed#./}
 __aba_installed=${__aba_installed%/*}
@@ -74,24 +74,24 @@ else
     __aba_installed=''
 fi
 
-# The locks of this shell, in the order in which it acquired them: `NAME/FD/PID `. PID is the shell process that acquired
-# the lock, or 0 if the script inherited the lock.
+# The locks of this shell, in the order in which it acquired them: `NAME/FD/PID `. PID is the shell process that
+# acquired the lock, or 0 if the script inherited the lock.
 __aba_locks=${__aba_locks-}
 
 # The locks of this shell that have a lease for other machines, too: `NAME/FD/PID/LOCAL/TOKEN/CALL `, with the tokens of
 # the local lock and of the lease, and the number of the call that asked for it.
 __aba_leases=${__aba_leases-}
 
-# The ABA_LOCK_TOKEN that the script inherited, for the time after its own leases.
+# The ABA_LOCK_TOKEN that the script inherited, which the library exports again after its own leases.
 __aba_inherited_token=${__aba_inherited_token-}
 
-# The lock files that the present call has opened and not locked yet, `NAME/FD `, and their directory. Ctrl-C at a prompt
-# ends all functions at once, and the next call closes these files.
+# The lock files that the present call has opened and not locked yet, `NAME/FD `, and their directory. Ctrl-C at a
+# prompt ends all functions at once, and the next call closes these files.
 __aba_pending=${__aba_pending-}
 __aba_pending_directory=${__aba_pending_directory-}
 
-# The number of pid files that this shell has written. __aba_pid_paths has the path of each, or an empty string once it was
-# removed, and __aba_pid_locks its locks: `NAME/FD `.
+# The number of pid files that this shell has written. __aba_pid_paths has the path of each, or an empty string once it
+# was removed, and __aba_pid_locks its locks: `NAME/FD `.
 __aba_pid_files=${__aba_pid_files-0}
 
 # ---- acquire ----
@@ -99,7 +99,7 @@ __aba_pid_files=${__aba_pid_files-0}
 # Usage: aba_lock_operation [OPTIONS] OPERATION...
 #
 # Acquires the locks, all or none, and holds them until the script ends. Options: see __aba_print_usage. With a server,
-# ABA_LOCK_TOKEN becomes the fencing token of the lease (the tokens, in the order of the operations, if there are several).
+# ABA_LOCK_TOKEN becomes the fencing token of the lease (or the tokens, in the order of the operations).
 #
 # Status 1: another process holds a lock. 3: the script may continue without the lock, as `ask` or `warn` allowed. 125:
 # locking failed. 1 and 125 end the script, unless the shell is interactive or --on-conflict is `return`.
@@ -117,7 +117,7 @@ aba_lock_operation() {
         case ${__aba_word} in
             -t | --timeout | --who | --pid-file | --server | --ttl | --on-lost | --on-conflict)
                 (($# > 0)) || __aba_fail 2 "${__aba_word} needs a value" || builtin return "$?"
-                # In one word, because a value may begin with `-`.
+                # Joined into one word, because a value may begin with `-`.
                 [[ ${__aba_word} == -t ]] || __aba_word+='='
                 __aba_word+=$1
                 builtin shift
@@ -150,7 +150,7 @@ aba_lock_operation() {
                 esac
                 ;;
             -*)
-                # One letter, or several in one word.
+                # An option of one letter, or several in one word.
                 if [[ ${__aba_word//[nwsxqv]/} != - || ${__aba_word} == - ]]; then
                     __aba_fail 2 "aba_lock_operation has no option ${__aba_word}" 'see `aba_lock_operation --help`' ||
                         builtin return "$?"
@@ -190,7 +190,7 @@ aba_lock_operation() {
         __aba_fail 2 'aba_lock_operation needs the name of an operation' 'such as `aba_lock_operation backup`' ||
             builtin return "$?"
     fi
-    # In `-w 60 save`, as flock(1) reads it, 60 is the time to wait. Here it would be a lock: refused before its file is made.
+    # In `-w 60 save`, flock(1) takes 60 as the time to wait. Here it would be a lock: refused before its file is made.
     __aba_word=${__aba_names%% *}
     [[ -n ${__aba_word//[0-9]/} ]] || __aba_seconds=${__aba_word}
     if [[ -n ${__aba_wait_option} && -n ${__aba_seconds} && ${__aba_names} == *' '*' ' ]]; then
@@ -258,8 +258,8 @@ __aba_acquire_locks() {
             __aba_fail 125 "a lock file in ${__aba_directory} was replaced each time that it was opened" \
                 'find what removes it, and stop that: a lock file is meant to stay' || builtin return "$?"
         fi
-        # The process that has locked these files is neither this script nor one that started it: it has ended, or it runs
-        # at the same time. The next call tries the descriptors again, because that may have changed by then.
+        # The process that has locked these files is neither this script nor one that started it: it has ended, or it
+        # runs at the same time. The next call tries the descriptors again, because that may have changed by then.
         __aba_unusable_fds+=${__aba_held_locks}
     done
     if [[ -z ${__aba_granted} ]]; then
@@ -275,8 +275,8 @@ __aba_acquire_locks() {
     __aba_record_locks
 }
 
-# Finds an open descriptor for each of __aba_names, or opens one: the entries, `NAME/FD `, are in __aba_held_locks or
-# __aba_new_locks, and all of them in __aba_call_locks. Puts the arguments for the helper into __aba_words.
+# For each of __aba_names, finds an open descriptor (its entry, `NAME/FD `, is then in __aba_held_locks) or opens one
+# (in __aba_new_locks). All entries are in __aba_call_locks. Puts the arguments for the helper into __aba_words.
 __aba_open_lock_files() {
     __aba_pending_directory=${__aba_directory}
     __aba_words=("${__aba_options[@]}")
@@ -300,7 +300,7 @@ __aba_open_lock_files() {
 # Opens the lock file of operation $1 on the first free descriptor from 200 on, and puts its number into __aba_fd.
 __aba_open_lock_file() {
     builtin local __aba_path="${__aba_directory}/aba-$1.lock" __aba_status=0 __aba_limit='' __aba_attempt=0
-    # Again, because `aba-lock clean` may remove the file before it is open.
+    # Tries again, because `aba-lock clean` may remove the file before it is open.
     for ((__aba_attempt = 0; __aba_attempt <= 10; __aba_attempt++)); do
         if [[ -L ${__aba_path} || ! -f ${__aba_path} || ! -r ${__aba_path} ]]; then
             # The helper makes the file, private to its user, or reports why it cannot.
@@ -311,7 +311,7 @@ __aba_open_lock_file() {
                 builtin return 125
             fi
         fi
-        # Bash reads the script itself from 255.
+        # Not 255, from which bash reads the script itself.
         for ((__aba_fd = 200; __aba_fd < 255; __aba_fd++)); do
             { builtin true <&"${__aba_fd}"; } 2>/dev/null || builtin break
         done
@@ -355,9 +355,9 @@ __aba_handle_failure() {
     case ${__aba_status} in
         75 | 124) __aba_handle_conflict ;;
         2 | 125) __aba_end_call "${__aba_status}" ;;
-        # Stopped by a signal.
+        # A signal has stopped the helper.
         147 | 148 | 149 | 150) __aba_handle_stop ;;
-        # Ctrl-C. The script has got it too, but it may ignore it.
+        # Ctrl-C has ended the helper. The script has got the signal, too, but may ignore it.
         130) __aba_end_call 130 ;;
         *) __aba_fail 125 "the helper ${__aba_bin} ended with status ${__aba_status}, so nothing is locked" ;;
     esac
@@ -375,7 +375,7 @@ __aba_handle_conflict() {
     # Nothing is missing if the script holds the locks shared and has asked for exclusive ones.
     __aba_missing=${__aba_missing:-an exclusive ${__aba_names}}
     if [[ ${__aba_on_conflict} == ask && -t 0 && -t 2 ]]; then
-        # Discards input that was typed before the question. Bash before 4.0 cannot look for it.
+        # Discards input that was typed before the question. Bash before 4.0 cannot test for input.
         while ((BASH_VERSINFO[0] >= 4)) && builtin read -r -t 0; do
             IFS= builtin read -r __aba_answer || builtin break
         done
@@ -428,28 +428,28 @@ __aba_record_locks() {
 
 # ---- wait ----
 
-# Asks the helper for the locks, with __aba_words, and puts its status into __aba_status. If the script gets a signal for
-# which it has a handler, this returns early, with the signals in __aba_signals, and the helper does not wait any more.
+# Asks the helper for the locks, with __aba_words, and puts its status into __aba_status. If the script gets a signal
+# for which it has a handler, this returns early, with the signals in __aba_signals, and the helper no longer waits.
 #
 # Bash runs no handler while a command runs in the foreground, but a signal interrupts its `wait` for a background job:
 #
-#  1. The helper tries in the foreground. If it would have to wait, it exits with 77, or with 78 if the script ignores the
-#     signals of the keyboard, and holds nothing.
+#  1. The helper tries in the foreground. If it would have to wait, it exits with 77, or with 78 if the script ignores
+#     the signals of the keyboard, and holds nothing.
 #  2. If the script has handlers, the library replaces each by one that only notes its signal.
 #  3. The helper waits as a background job, and the script in `wait`.
-#  4. A signal comes. Its handler notes it and ends the helper, which also ends a `wait` that was about to begin. Only if the
-#     signal comes in the instant in which bash calls waitpid(2), its handler may run after the wait, as it does for a
-#     command in the foreground.
-#  5. The script reaps the helper. If a signal comes at this point, bash may lose the status of the helper, and return -1 or
-#     (before 5.0) 0. So the locks count as not granted, even if the helper got them in this instant.
+#  4. A signal comes. Its handler notes it and ends the helper, which also ends a `wait` that was about to begin. Only
+#     if the signal comes in the instant in which bash calls waitpid(2), its handler may run only after the wait, as it
+#     does for a command in the foreground.
+#  5. The script reaps the helper. If a signal comes at this point, bash may lose the status of the helper, and return
+#     -1 or (before 5.0) 0. So the locks count as not granted, even if the helper got them in this instant.
 #  6. The library restores the handlers.
-#  7. The script closes the descriptors, which releases the locks. So nothing waits or is locked for the script without its
-#     knowledge, whatever its handlers do: wait for all jobs, ask for the same lock, or exit.
-#  8. The library sends the signals to the script again. If the handlers return, the wait goes on, or the call ends if the
-#     signal was Ctrl-C.
+#  7. The script closes the descriptors, which releases the locks. So nothing waits or is locked for the script without
+#     its knowledge, whatever its handlers do: wait for all jobs, ask for the same lock, or exit.
+#  8. The library sends the signals to the script again. If the handlers return, the wait goes on, or the call ends if
+#     the signal was Ctrl-C.
 #
-# If the script is killed at any step, the helper ends because its parent has ended, and the lock is free. If another process
-# kills the helper, steps 5 to 7 follow.
+# If the script is killed at any step, the helper ends because its parent has ended, and the lock is free. If another
+# process kills the helper, steps 5 to 7 follow.
 __aba_request_locks() {
     builtin local __aba_now='' __aba_waited=''
     __aba_status=0
@@ -476,7 +476,7 @@ __aba_request_locks() {
         ${__aba_keyboard_option:+"${__aba_keyboard_option}"} "${__aba_words[@]}"
 }
 
-# Runs the helper with these arguments, in the background if the script has handlers for signals: see __aba_request_locks.
+# Runs the helper with these arguments, in the background if the script handles signals: see __aba_request_locks.
 __aba_run_interruptible_helper() {
     builtin local __aba_job='' __aba_ended='' __aba_index=0 __aba_handler_count=0
     builtin local -a __aba_handlers __aba_handled_signals
@@ -489,7 +489,7 @@ __aba_run_interruptible_helper() {
     for ((__aba_index = 0; __aba_index < __aba_handler_count; __aba_index++)); do
         builtin trap -- "__aba_note_signal ${__aba_handled_signals[__aba_index]}" "${__aba_handled_signals[__aba_index]}"
     done
-    # Bash prints no message about a job that dies of a signal for which the script has a handler. (This one never runs.)
+    # Bash prints no message about a job that dies of a signal that the script handles. (This handler never runs.)
     # shellcheck disable=SC2173
     builtin trap -- : KILL
     # Bash gives a background job /dev/null as its input.
@@ -537,12 +537,12 @@ __aba_find_handlers() {
     builtin set -- "${__aba_trap_words[@]}"
     builtin shift
     while (($# > 3)); do
-        # Not if it is ignored, or `-`, the default action, which `set -o posix` prints too.
+        # Skips ignored signals, and `-`, the default action, which `trap` prints under `set -o posix`.
         if [[ -n $3 && $3 != - ]]; then
             case ${4#SIG} in
                 EXIT | DEBUG | ERR | RETURN) ;;
                 CHLD)
-                    # The end of the helper would interrupt `wait`.
+                    # The end of the helper would interrupt `wait`, so the helper runs in the foreground.
                     if [[ -o posix ]]; then
                         __aba_handler_count=0
                         builtin return 0
@@ -572,8 +572,7 @@ __aba_note_signal() {
     fi
 }
 
-# Waits until the helper, __aba_job, ends or a signal comes. Sets __aba_status, and
-# __aba_ended if the helper has ended.
+# Waits until the helper, __aba_job, ends or a signal comes. Sets __aba_status, and __aba_ended if the helper has ended.
 __aba_wait_for_helper() {
     builtin local __aba_second_status=0
     __aba_status=0
@@ -587,8 +586,8 @@ __aba_wait_for_helper() {
         if builtin kill -0 "${__aba_job}" 2>/dev/null; then
             builtin return 0
         fi
-        # The status may be that of the interruption: ask again. 127: it was that of the helper, which bash has forgotten
-        # under `set -o posix`.
+        # The status may be that of the interruption: ask again. 127: it was that of the helper, which bash has
+        # forgotten under `set -o posix`.
         builtin wait "${__aba_job}" 2>/dev/null || __aba_second_status=$?
         ((__aba_second_status == 127)) || __aba_status=${__aba_second_status}
         # If bash has lost the status, it still lists the job.
@@ -627,8 +626,8 @@ __aba_raise_signals() {
     done
 }
 
-# Sends signal $1 to this shell. A `return` in the handler returns from this function. The subshell exits with the status of an
-# interrupted `wait`, which the handler finds in `$?`.
+# Sends signal $1 to this shell. A `return` in the handler returns from this function. The subshell exits with the
+# status of an interrupted `wait`, which the handler finds in `$?`.
 __aba_raise_signal() {
     (
         builtin kill -s "$1" "${__aba_pid}"
@@ -651,9 +650,9 @@ __aba_read_clock() {
 
 # Usage: aba_unlock_operation [OPERATION]
 #
-# Releases the lock on OPERATION, by default the last one, however often the script has acquired it. If another script, which
-# started this one, holds the lock, then this only closes the descriptor here. A script that took the place of the holder
-# with `exec` is the holder.
+# Releases the lock on OPERATION, by default the last one, however often the script has acquired it. If another script,
+# which started this one, holds the lock, then this only closes the descriptor here. A script that took the place of the
+# holder with `exec` is the holder.
 aba_unlock_operation() {
     __aba_check_shell || \return "$?"
     if (($# > 0)) && [[ -z $1 ]]; then
@@ -680,10 +679,10 @@ aba_unlock_operation() {
         if __aba_contains "${__aba_leases}" "${__aba_name}/${__aba_fd}/"; then
             __aba_lease=--server=its-own
         fi
-        # First, because the next holder may use the same pid file.
+        # Before the release, because the next holder may use the same pid file.
         __aba_remove_pid_files "${__aba_name}/${__aba_fd}"
-        # The helper unlocks the file, and so also the copies of children. It refuses if the descriptor is not on the lock file
-        # any more: then the script uses it for something else, and it stays open.
+        # The helper unlocks the file, and so also the copies of children. It refuses if the descriptor is not on the
+        # lock file any more: then the script uses it for something else, and it stays open.
         __aba_run_helper unlock --fd "${__aba_fd}" "${__aba_name}" ${__aba_lease:+"${__aba_lease}"} || __aba_status=$?
         # The helper reports other failures itself.
         ((__aba_status <= 128)) || __aba_print_message \
@@ -700,8 +699,8 @@ aba_unlock_operation() {
     builtin return "${__aba_status}"
 }
 
-# Finds operation $1, by default the last one, among the locks that the script inherited and has not asked for, and puts its
-# entry, or nothing, into __aba_entry.
+# Finds operation $1, by default the last one, among the locks that the script inherited and has not asked for, and puts
+# its entry, or nothing, into __aba_entry.
 __aba_find_inherited_lock() {
     builtin local __aba_fd='' __aba_unusable_fds=''
     if [[ -z $1 ]]; then
@@ -712,8 +711,8 @@ __aba_find_inherited_lock() {
     [[ -z ${__aba_fd} ]] || __aba_entry=$1/${__aba_fd}/0
 }
 
-# Prints the entry of the last inherited descriptor that is open on a lock file, whose name is that of the file. It changes
-# options of the shell, so it must run in a subshell.
+# Prints the entry of the last inherited descriptor that is open on a lock file, whose name is that of the file. It
+# changes options of the shell, so it must run in a subshell.
 __aba_print_last_inherited_lock() {
     builtin local __aba_list="${ABA_LOCK_FDS-} " __aba_path=''
     builtin set +f
@@ -731,8 +730,8 @@ __aba_print_last_inherited_lock() {
     builtin printf '%s' "${__aba_entry}"
 }
 
-# Returns 0 if this process acquired the lock __aba_name itself, before `exec` made it another script. The record in the lock
-# file has the pid, the pid namespace and the time. A process that got the same pid later had not started by then.
+# Returns 0 if this process acquired the lock __aba_name itself, before `exec` made it another script. The record in the
+# lock file has the pid, the pid namespace and the time. A process that got the same pid later had not started by then.
 __aba_is_acquirer() {
     builtin local __aba_line='' __aba_record_pid='' __aba_tick='' __aba_namespace='' __aba_index=0
     builtin local __aba_path="${__aba_directory}/aba-${__aba_name}.lock"
@@ -774,8 +773,8 @@ __aba_forget_lock() {
 
 # ---- clean up ----
 
-# Finds the tokens of the leases on all locks of this call: `NAME/FD/LOCAL/TOKEN ` in __aba_tokens_found. Returns 1 if there is
-# no lease on __aba_name, whatever the helper has reported.
+# Finds the tokens of the leases on all locks of this call: `NAME/FD/LOCAL/TOKEN ` in __aba_tokens_found. Returns 1 if
+# there is no lease on __aba_name, whatever the helper has reported.
 __aba_find_tokens() {
     builtin local __aba_tokens=''
     __aba_list=${__aba_call_locks}
@@ -784,7 +783,7 @@ __aba_find_tokens() {
         __aba_list=${__aba_list#* }
         __aba_name=${__aba_fd%%/*}
         __aba_tokens=$(__aba_run_helper lease tokens --fd "${__aba_fd#*/}" "${__aba_name}" 2>/dev/null) || builtin true
-        # Two numbers.
+        # The answer is valid if it is two numbers.
         if [[ ${__aba_tokens//[0-9]/} != ' ' || ${__aba_tokens} == ' '* || ${__aba_tokens} == *' ' ]]; then
             builtin return 1
         fi
@@ -792,8 +791,8 @@ __aba_find_tokens() {
     done
 }
 
-# Records and exports the tokens in __aba_tokens_found. If this shell acquired one of the leases, it gives them back when it
-# ends; otherwise the keeper would do that, a moment later.
+# Records and exports the tokens in __aba_tokens_found. If this shell acquired one of the leases, it gives them back
+# when it ends; otherwise the keeper would do that, a moment later.
 __aba_record_leases() {
     builtin local __aba_lock='' __aba_acquired='' __aba_call="${__aba_leases##*/}"
     if [[ -z ${__aba_leases} ]]; then
@@ -854,8 +853,8 @@ __aba_add_exit_trap() {
     fi
 }
 
-# At the end of the script: removes its pid files and closes the descriptors of its leases. Waits until the leases are given
-# back, unless a process that the script has left running holds them.
+# At the end of the script: removes its pid files and closes the descriptors of its leases. Waits until the leases are
+# given back, unless a process that the script has left running holds them.
 __aba_clean_up_at_exit() {
     builtin local __aba_list="${__aba_leases}" __aba_entry='' __aba_bin='' __aba_directory='' __aba_pid='' __aba_rest=''
     __aba_leases=''
@@ -879,7 +878,7 @@ __aba_clean_up_at_exit() {
     done
 }
 
-# Removes lock $1 (NAME/FD), or all locks, from the lists of the pid files, and each pid file without a lock.
+# Removes lock $1 (NAME/FD), or all locks, from the lists of the pid files, and then pid files that have no lock left.
 __aba_remove_pid_files() {
     builtin local __aba_index=0 __aba_path='' __aba_left=''
     for ((__aba_index = 0; __aba_index < __aba_pid_files; __aba_index++)); do
@@ -919,8 +918,8 @@ __aba_remove_pid_file() {
 
 # Usage: aba_lock_held OPERATION
 #
-# Returns 0 if this script, or the one that started it, holds the lock; otherwise 1. It asks the kernel, because a child may
-# have released the lock with `flock -u`.
+# Returns 0 if this script, or the one that started it, holds the lock; otherwise 1. It asks the kernel, because a child
+# may have released the lock with `flock -u`.
 aba_lock_held() {
     __aba_check_shell || \return "$?"
     __aba_query_lock aba_lock_held "$@"
@@ -928,14 +927,14 @@ aba_lock_held() {
 
 # Usage: aba_lock_check OPERATION
 #
-# As aba_lock_held, and if the lock has a lease for other machines, the server must confirm it. Returns 125 if that cannot be
-# known. For use before a step that must not be done twice.
+# As aba_lock_held, and if the lock has a lease for other machines, the server must confirm it. Returns 125 if that
+# cannot be known. For use before a step that must not be done twice.
 aba_lock_check() {
     __aba_check_shell || \return "$?"
     __aba_query_lock aba_lock_check "$@"
 }
 
-# Asks the helper for function $1 whether the script holds the lock $2.
+# Does the work of public function $1: asks the helper if the script holds lock $2.
 __aba_query_lock() {
     builtin local __aba_fd='' __aba_bin='' __aba_directory='' __aba_unusable_fds='' __aba_status=0 __aba_lease_option=''
     builtin local __aba_cannot_compare=''
@@ -954,7 +953,7 @@ __aba_query_lock() {
         __aba_run_helper path "$2" >/dev/null || builtin return 2
         builtin return 1
     fi
-    # Several descriptors may be open on the file, such as one that a script that has ended has left.
+    # Several descriptors may be open on the file, such as one from a parent script that has ended.
     while [[ -n ${__aba_fd} ]]; do
         __aba_status=0
         __aba_run_helper status --quiet ${__aba_lease_option:+"${__aba_lease_option}"} --fd "${__aba_fd}" "$2" || __aba_status=$?
@@ -971,9 +970,9 @@ __aba_query_lock() {
 
 # Usage: aba_lock_detach CMD [ARG]...
 #
-# Runs CMD, a program or a function, without the lock descriptors, so that it does not keep the locks after the script has
-# ended: for daemons and background jobs. CMD runs in a subshell. With `aba_lock_detach exec CMD &` CMD takes the place of
-# that subshell, and `$!` is its pid.
+# Runs CMD, a program or a function, without the lock descriptors, so that it does not keep the locks after the script
+# has ended: for daemons and background jobs. CMD runs in a subshell. With `aba_lock_detach exec CMD &` CMD takes the
+# place of that subshell, and `$!` is its pid.
 aba_lock_detach() {
     __aba_check_shell || \return "$?"
     builtin local __aba_list="${ABA_LOCK_FDS-} " __aba_fd='' __aba_pid=''
@@ -982,8 +981,8 @@ aba_lock_detach() {
         builtin return 2
     fi
     __aba_find_pid
-    # A background job or another subshell would keep its copies of the locks while it waits for CMD, so it closes them for
-    # good. It keeps the locks that it acquired itself, and closes these only for CMD.
+    # A background job or another subshell would keep its copies of the locks while it waits for CMD, so it closes them
+    # for good. It keeps the locks that it acquired itself, and closes these only for CMD.
     if ((BASH_SUBSHELL > 0)) || [[ ${__aba_pid} != "$$" ]]; then
         while [[ ${__aba_list} == *[0123456789]* ]]; do
             __aba_fd=${__aba_list%% *}
@@ -1024,8 +1023,8 @@ aba_run_once() {
 
 # Usage: aba_update [OPTIONS] FILE CMD [ARG]...
 #
-# `aba-lock update`. CMD may also be a function: it gets the old content on its input and prints the new one, in a bash of
-# its own with the functions, options and variables of this one.
+# `aba-lock update`. CMD may also be a function: it gets the old content on its input and prints the new one, in a bash
+# of its own with the functions, options and variables of this one.
 aba_update() {
     __aba_check_shell || \return "$?"
     builtin local __aba_bin='' __aba_name='' __aba_fd='' __aba_set="${SHELLOPTS}"
@@ -1034,12 +1033,12 @@ aba_update() {
         builtin export HOME ABA_LOCK_TIMEOUT ABA_LOCK_LOG
         for __aba_name; do
             if builtin declare -F -- "${__aba_name}" >/dev/null 2>&1; then
-                # FILE would get the output of that file, too.
+                # The new bash would run the file that BASH_ENV names, and FILE would get the output of it.
                 builtin export -n BASH_ENV
                 for ((__aba_fd = 20; __aba_fd < 255; __aba_fd++)); do
                     { builtin true <&"${__aba_fd}"; } 2>/dev/null || builtin break
                 done
-                # Not through the environment, where a large variable would stop every command.
+                # The state is not passed in the environment, where a large variable would make every command fail.
                 builtin eval 'builtin exec "${__aba_bin}" update --shell "${BASH}" --state "${__aba_fd}" "$@"' \
                     "${__aba_fd}"'<<<"$(__aba_print_shell_state)"'
             fi
@@ -1114,7 +1113,8 @@ __aba_check_shell() {
         __aba_refuse_shell 'under `set -k` bash takes NAME=VALUE from the arguments of every command, so aba-lock.bash cannot work' \
             'turn it off: `set +k`' || \return "$?"
     fi
-    # Ctrl-C has ended the call that opened them. But within aba_lock_operation, this is a call from a trap handler.
+    # Ctrl-C has ended the call that opened them. But if __aba_acquiring is set, that call goes on: a trap handler made
+    # this one.
     if [[ -n ${__aba_pending} && -z ${__aba_acquiring-} ]]; then
         __aba_close_pending_files
     fi
@@ -1145,7 +1145,7 @@ __aba_close_pending_files() {
 __aba_find_pid() {
     __aba_pid=${BASHPID:-}
     if [[ -z ${__aba_pid} ]]; then
-        # Bash before 4.0 has no such variable, but a child can ask.
+        # Bash before 4.0 has no BASHPID, but a child can print the pid of its parent.
         __aba_pid=$(builtin exec sh -c 'echo "$PPID"')
     fi
 }
@@ -1188,8 +1188,8 @@ __aba_find_entry() {
 # nothing. Only the helper can say whether it is locked.
 __aba_find_fd() {
     builtin local __aba_list='' __aba_entry='' __aba_path="${__aba_directory}/aba-$1.lock"
-    # The descriptor in the entry may be open on another file by now: the script uses it for something else, or the lock file
-    # was removed, or the directory has changed. The entry stays, because the old file may still be locked.
+    # The descriptor in the entry may be open on another file by now: the script uses it for something else, or the lock
+    # file was removed, or the directory has changed. The entry stays, because the old file may still be locked.
     __aba_find_entry "$1"
     __aba_fd=${__aba_entry#*/}
     __aba_list="${__aba_fd%/*} ${ABA_LOCK_FDS-} "
@@ -1206,11 +1206,11 @@ __aba_find_fd() {
 
 # ---- shared: descriptors ----
 
-# Opens __aba_path on descriptor $1, with `<` or `<>` in $2, or closes the descriptor, with `>&-`. Returns 1 if that fails.
+# Opens __aba_path on descriptor $1, with `<` or `<>` in $2, or closes it, with `>&-`. Returns 1 if that fails.
 #
-# Only `exec` makes a redirection last. But `command exec` leaves a hidden copy of a closed descriptor before bash 5.1, and
-# crashes before 4.2, and an `exec` that fails ends a script under `set -o posix`. So the file is opened as the input of a
-# group of commands, where a failure is only a status, and `exec` copies that descriptor after a trial of the copy.
+# Only `exec` makes a redirection last. But `command exec` leaves a hidden copy of a closed descriptor before bash 5.1,
+# and crashes before 4.2, and an `exec` that fails ends a script under `set -o posix`. So the file is opened as the
+# input of a group of commands, where a failure is only a status, and `exec` copies that descriptor after a trial.
 __aba_redirect_fd() {
     builtin local __aba_done='' __aba_copy="if builtin true $1<&0; then \\exec $1<&0; __aba_done=yes; fi"
     builtin local __aba_function='' __aba_declare=''
@@ -1286,11 +1286,12 @@ __aba_find_directory() {
 
 # Sets __aba_bin to the path of the helper. If there is none, prints a message and returns 125.
 #
-# A path has a slash, so no function can take its place. `builtin command` would do that too, but under `set -e` bash 5.2 ends
-# the script when a program that is run in this way fails, even in `builtin command PROGRAM || ...`.
+# A path has a slash, so no function can replace the program. `builtin command` would prevent that too, but under
+# `set -e` bash 5.2 ends the script when a program that is run in this way fails, even in
+# `builtin command PROGRAM || ...`.
 __aba_find_helper() {
     builtin local __aba_list="${PATH-}:" __aba_name="${ABA_LOCK_BIN:-aba-lock}"
-    # Before PATH, in which another version may come first.
+    # The directory of this version comes before PATH, which may lead to another version.
     [[ -n ${ABA_LOCK_BIN:-} ]] || __aba_list=${__aba_installed}${__aba_list}
     while [[ -n ${__aba_list} ]]; do
         __aba_bin=${__aba_name}
@@ -1340,7 +1341,7 @@ __aba_end_call() {
 
 # ---- completion ----
 
-# The code for this comes from the helper at the first TAB, so that scripts do not read it.
+# The code for this comes from the helper at the first TAB, so that scripts do not parse it.
 __aba_complete() {
     [[ $- != *k* ]] || \return 0
     builtin local __aba_bin='' __aba_script=''

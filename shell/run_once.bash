@@ -4,16 +4,16 @@
 #     run_once -i fetch -- make download                  # in the background, once
 #     run_once -w -m 'Waiting for the download' -i fetch  # later: wait for it, and return its status
 #
-# It takes the letters of the older function, and calls the helper, the program aba-lock. It does not need aba-lock.bash, but
-# is written for the same shells and in the same way: see there. Sourcing prints nothing, starts no process, and changes
-# nothing but the functions here.
+# It takes the option letters of the older function, and calls the helper, the program aba-lock. It does not need
+# aba-lock.bash, but works in the same shells and avoids the same constructs: see there. Sourcing prints nothing, starts
+# no process, and changes nothing but run_once and names that begin with __run_once.
 #
 # shellcheck shell=bash
 # shellcheck disable=SC2016 # messages show commands in backquotes
 # shellcheck disable=SC2310 # functions called in conditions say so by their return status
 
-# In another shell a script must not take a task for done, so the function ends it. (An array is never in the environment,
-# but BASH_VERSION may be. The function is in quotes because aliases may be in force.)
+# In another shell a script must not take a task for done, so the function ends the script. (An array is never in the
+# environment, but BASH_VERSION may be. The function is in quotes because aliases may be in force.)
 # shellcheck disable=SC2128,SC2292
 if [ -z "${BASH_VERSINFO:-}" ]; then
     printf '%s\n' 'aba-lock: run_once.bash is for bash' 'hint: in other shells, use `aba-lock run-once`' >&2
@@ -35,7 +35,7 @@ else
     __run_once_aliases=-u
 fi
 
-# PREFIX/bin:, where the helper is, if this file is in PREFIX/share/aba-lock.
+# `PREFIX/bin:`, searched first for the helper if this file is in PREFIX/share/aba-lock.
 __run_once_installed=${BASH_SOURCE[0]-}
 [[ ${__run_once_installed} == /* ]] || __run_once_installed=${PWD-}/${__run_once_installed#./}
 __run_once_installed=${__run_once_installed%/*}
@@ -49,8 +49,8 @@ fi
 #        run_once -G | -F
 #
 # Runs CMD once for ID. Other calls wait for it, or read its outcome. Options as in `aba-lock run-once`, but:
-#     -w       validates, unless -S is given: a task that has succeeded runs again, and that is the outcome
-#     -o       also prints stderr, of a run in the background
+#     -w       validates, unless -S is given: a task that has succeeded runs again, and the new outcome counts
+#     -o       also prints stderr, if the task was started in the background
 #     -m TEXT  is printed by `aba_info`, if the script has such a function, otherwise on stdout
 run_once() {
     if [[ $- == *k* ]]; then
@@ -60,13 +60,13 @@ run_once() {
     fi
     builtin local __run_once_bin='' __run_once_id='' __run_once_wait='' __run_once_quiet='' __run_once_message
     builtin local __run_once_option='' __run_once_letters='' __run_once_index=0
-    # Letters become long names, because under `nocasematch` -w and -W are the same in a `case`.
+    # Letters become long names, because under `nocasematch` a `case` cannot tell apart -w and -W.
     builtin local __run_once_table=' -i=--id -m=--message -t=--ttl -W=--timeout -c=--purge -q=--quiet -S=--no-validate
  -w=--wait -s=--start -p=--peek -A=--active -R=--running -o=--stdout -e=--stderr -E=--exit-status -r=--reset
  -G=--reset-all -F=--reset-failed -h=-h '
     builtin local -a __run_once_words
     __run_once_find_helper || builtin return "$?"
-    # Defaults, which options of the caller override. run_once prints the message itself.
+    # Defaults, which options of the caller override. The message is empty, because run_once prints it.
     __run_once_words=(run-once --validate --combined-log --message=
         "--failure-note=[ABA] If this problem persists, re-run './install' from the ABA directory to clear the task cache.")
     while (($# > 0)); do
@@ -91,7 +91,7 @@ run_once() {
             fi
             case ${__run_once_option} in
                 --id | --message | --ttl | --timeout | --failure-note)
-                    # In one word, because a value may begin with `-`.
+                    # Joined into one word, because a value may begin with `-`.
                     if [[ -n ${__run_once_letters} ]]; then
                         __run_once_option=${__run_once_option}=${__run_once_letters#=} __run_once_letters=''
                     elif (($# > 1)); then
@@ -162,11 +162,11 @@ __run_once_run_helper() {
     )
 }
 
-# Sets __run_once_bin to the path of the helper, as __aba_find_helper in aba-lock.bash does. If there is none, prints a message
-# and returns 125.
+# Sets __run_once_bin to the path of the helper, as __aba_find_helper in aba-lock.bash does. If there is none, prints a
+# message and returns 125.
 __run_once_find_helper() {
     builtin local __run_once_list="${PATH-}:" __run_once_name="${ABA_LOCK_BIN:-aba-lock}"
-    # Before PATH, in which another version may come first.
+    # The directory of this version comes before PATH, which may lead to another version.
     [[ -n ${ABA_LOCK_BIN:-} ]] || __run_once_list=${__run_once_installed}${__run_once_list}
     while [[ -n ${__run_once_list} ]]; do
         __run_once_bin=${__run_once_name}
@@ -184,7 +184,7 @@ __run_once_find_helper() {
     builtin return 125
 }
 
-# Completes run_once. The code for that comes from the helper at the first TAB, so that scripts do not read it.
+# Completes run_once. The code for that comes from the helper at the first TAB, so that scripts do not parse it.
 __run_once_complete() {
     [[ $- != *k* ]] || \return 0
     builtin local __run_once_bin='' __run_once_script=''

@@ -1,7 +1,7 @@
-//! Writes the manual pages into the directory that is its argument.
+//! The program that `make man` runs: it writes the manual pages into the directory that is its argument.
 //!
-//! The pages are `aba-lock.1` and one for each command of the helper, `aba-lock-lease.1` for the keeper, and `aba-lockd.8` for
-//! the service. They are made from the definitions and tables that also make the help.
+//! The pages are `aba-lock.1` and one for each command of the helper, `aba-lock-lease.1` for the keeper, and
+//! `aba-lockd.8` for the service. They are made from the definitions and tables that also make the help.
 
 #[path = "aba-lock/args/mod.rs"]
 mod args;
@@ -119,7 +119,7 @@ const DIFFERENCES: [(&str, &str); 17] = [
     ("Messages", "The wording differs. The messages go to the same stream, and begin with `flock: `, too."),
 ];
 
-/// The options that only the shell library uses. They are hidden in the definitions: help and completions do not show them.
+/// The options that only the shell library uses. They are hidden in the definitions: no help or completion shows them.
 const PLUMBING: [(&str, &str); 5] = [
     (
         "lock --try-first",
@@ -283,7 +283,7 @@ fn write_page(command: &Command, subcommand: Option<&str>, directory: &Path) -> 
     let mut examples: Vec<_> =
         page::EXAMPLES.iter().filter(|(of, ..)| subcommand.is_none_or(|name| name == *of)).collect();
     if subcommand.is_none() {
-        // The first one of each command.
+        // This page has only the first example of each command.
         examples.dedup_by_key(|(of, ..)| of);
     }
     let examples: Vec<(&str, &str)> = examples.into_iter().map(|(_, typed, effect)| (*typed, *effect)).collect();
@@ -294,7 +294,7 @@ fn write_page(command: &Command, subcommand: Option<&str>, directory: &Path) -> 
     replace::replace_file(&directory.join(format!("{name}.1")), &text)
 }
 
-/// Adds the commands in their groups, which clap does not know.
+/// Adds the list of commands, in groups, which clap cannot make.
 fn add_commands(roff: &mut Roff, command: &Command) {
     roff.control("SH", ["COMMANDS"]);
     for (group, names) in page::GROUPS {

@@ -1,10 +1,10 @@
 //! Tab completion: answers the completion scripts of the shells, through the engine of clap.
 //!
 //! A script asks with the variable `ABA_LOCK_COMPLETE` (`ABA_LOCK_COMPLETE=bash aba-lock`). The scripts are those in
-//! `completions/` and not those of clap, which have these faults: the bash script loses lock names with `:` or `@`, at which bash
-//! splits words; the zsh script only answers from the second TAB on if zsh loads it from `fpath`; and no script completes the
-//! command after `--`. The engine chooses the candidates. Only files and commands are completed by the shell, which knows `~`,
-//! quoting and aliases: for these the answer is [`FILES`] or [`COMMAND`].
+//! `completions/` and not those of clap, which have these faults: the bash script loses lock names with `:` or `@`, at
+//! which bash splits words; the zsh script only answers from the second TAB on if zsh loads it from `fpath`; and no
+//! script completes the command after `--`. The engine chooses the candidates. Only files and commands are completed by
+//! the shell, which knows `~`, quoting and aliases: for these the answer is [`FILES`] or [`COMMAND`].
 
 #[path = "../aba-lock-keeper/args.rs"]
 #[allow(dead_code, reason = "the keeper reads the values; only the definitions are needed here")]
@@ -30,7 +30,7 @@ const FILES: &str = "<files>";
 /// The answer that makes the shell complete the command line after `--`.
 const COMMAND: &str = "<command>";
 
-/// Answers a completion script, and returns the exit status. Returns `None` if this is no such call.
+/// Answers a completion script, and returns the exit status. Returns `None` if no completion script made this call.
 pub(crate) fn answer_shell() -> Option<i32> {
     // A leftover variable in the environment must not turn `aba-lock lock` into an answer with status 0.
     if std::env::args_os().nth(1).is_some_and(|word| word != "--") {
@@ -47,7 +47,7 @@ fn answer_engine() -> Option<i32> {
         &Shell { engine: &Zsh, script: INSTALLED[1].2 },
         &Shell { engine: &Fish, script: INSTALLED[2].2 },
     ];
-    // Without a directory, which only the engine needs, to complete files.
+    // The directory is `None` below, because the engine needs it only to complete files, which the shell does.
     let engine = CompleteEnv::with_factory(build_command).var("ABA_LOCK_COMPLETE").shells(Shells(&shells));
     match engine.try_complete(std::env::args_os(), None) {
         Ok(false) => None,
@@ -96,8 +96,8 @@ impl EnvCompleter for Shell {
         }
         let mut answer = Vec::new();
         self.engine.write_complete(command, words, directory, &mut answer)?;
-        // The engine also offers hidden options. In `command` all options are hidden (`add_completion`), so they are read from
-        // the definition.
+        // The engine also offers the options that the help hides. `command` does not show which ones these are, because
+        // all its options are hidden (`add_completion`), so they are read from the definition.
         let definition = Cli::command();
         let hidden = definition.get_subcommands().flat_map(Command::get_arguments).filter(|arg| arg.is_hide_set());
         let hidden: Vec<String> = hidden.filter_map(|arg| Some(format!("--{}", arg.get_long()?))).collect();
@@ -109,7 +109,7 @@ impl EnvCompleter for Shell {
     }
 }
 
-/// Builds the definition with the additions for completion, for which other calls do not pay.
+/// Builds the definition of all commands with the candidates of each argument. Other calls start faster without them.
 fn build_command() -> Command {
     let mut command = Cli::command();
     // The keeper parses the words after `lease`, and has its own definitions of them.
@@ -123,10 +123,10 @@ fn build_command() -> Command {
     })
 }
 
-/// Adds the candidates of an argument. They follow from the name of its value in the help, so that a new command needs no code
-/// here.
+/// Adds the candidates of an argument. They follow from the name of its value in the help, so that a new command needs
+/// no code here.
 fn add_completion(arg: Arg) -> Arg {
-    // A command may also follow without `--`. The engine would then take every option for its first word.
+    // After `update` and `flock`, CMD may follow without `--`, and the engine would take an option for its first word.
     let is_command = arg.is_trailing_var_arg_set();
     let arg = if is_command { arg.trailing_var_arg(false).allow_hyphen_values(false).last(true) } else { arg };
     let named = |name: &str| arg.get_value_names().is_some_and(|names| names == [name]);
@@ -143,7 +143,7 @@ fn add_completion(arg: Arg) -> Arg {
         ValueHint::AnyPath | ValueHint::FilePath | ValueHint::DirPath => arg.add(ArgValueCompleter::new(files)),
         _ => arg,
     };
-    // The engine offers hidden candidates only if there are no others: options are offered if there are no names.
+    // Options are hidden, because the engine offers hidden candidates only if there are no others, such as names.
     let is_option = !arg.is_positional();
     arg.hide(is_option)
 }
@@ -172,7 +172,8 @@ fn complete_task_ids(current: &OsStr) -> Vec<CompletionCandidate> {
     select(current, tasks.iter().map(|task| (task.id.to_string(), Some(describe_task(task)))))
 }
 
-/// Completes tags of the current directory, with their numbers. The tags of all pools are offered, as the pool is unknown here.
+/// Completes tags of the current directory, with their numbers. The tags of all pools are offered, as the pool is
+/// unknown here.
 fn complete_tags(current: &OsStr) -> Vec<CompletionCandidate> {
     let (Ok(store), Ok(directory)) = (Store::from_env(), directory::find_directory(None)) else { return Vec::new() };
     let mut tags = Vec::new();
@@ -211,8 +212,9 @@ fn describe_lock(state: &LockState) -> Option<String> {
     })
 }
 
-/// The shells, with the path of the installed script below the data directory (see the Makefile), and the script. The bash script
-/// is loaded by bash-completion at the first TAB, the others are loaded from `fpath` and `fish_complete_path`; all can be sourced.
+/// The shells, with the path of the installed script below the data directory (see the Makefile), and the script. The
+/// bash script is loaded by bash-completion at the first TAB, the others are loaded from `fpath` and
+/// `fish_complete_path`; all can be sourced.
 pub(crate) const INSTALLED: [(&str, &str, &str); 3] = [
     ("bash", "bash-completion/completions/aba-lock", include_str!("../../../completions/aba-lock.bash")),
     ("zsh", "zsh/site-functions/_aba-lock", include_str!("../../../completions/_aba-lock")),

@@ -1,9 +1,9 @@
 //! The `aba-lock` command: parses the command line, runs the command, and exits with its status.
 //!
-//! Order of the modules; each imports only from those before it:
+//! The modules in their order; each module imports only from those before it:
 //!
-//! 1. `args`: the definitions of all options, and the tables below them
-//! 2. `parse`: reads the command line
+//! 1. `args`: the definitions of all options, and the tables that the help prints below them
+//! 2. `parse`: parses the command line
 //! 3. `exit`: the exit statuses
 //! 4. `output`: all text that is printed
 //! 5. `complete`: answers the completion scripts of the shells
@@ -11,8 +11,8 @@
 //!
 //! `main` is above all of them.
 
-// The Rust runtime that calls `fn main` takes a tenth of the start-up time: it reads /proc/self/maps and sets up a signal stack.
-// It also ignores SIGPIPE, and a command that this process becomes would inherit that.
+// The Rust runtime that calls `fn main` takes a tenth of the start-up time: it reads /proc/self/maps and sets up a
+// signal stack. It also ignores SIGPIPE, and a command that this process becomes would inherit that.
 #![no_main]
 
 mod args;
@@ -29,8 +29,9 @@ use aba_lock::task::error::TaskError;
 use args::Invocation;
 use output::stream;
 
-/// Returns the directory of the program to the C library, which calls this at the start of each static program and needs it only
-/// to load libraries. -1 means unknown. It saves reading a link in /proc, which takes 3 % of a call.
+/// Returns -1 to the C library, instead of the directory of the program, which means that the directory is unknown. The
+/// C library calls this function at the start of each static program, and needs the directory only to load libraries.
+/// Its own version of this function reads a link in /proc, which takes 3 % of a call.
 #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
 #[expect(unsafe_code, reason = "the name that the C library calls")]
 // SAFETY: this replaces the function of the same type in libc.a. The object there has no other contents.

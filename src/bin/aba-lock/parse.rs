@@ -1,4 +1,4 @@
-//! Parses the command line.
+//! Turns the command line into an [`Invocation`], which `cmd` runs, or into an error of clap, which `main` prints.
 
 mod plain;
 
@@ -15,8 +15,8 @@ pub(crate) fn parse_as_flock() -> Invocation {
 
 /// Parses the command line. The error of clap is also the answer to `--help` and `--version`.
 ///
-/// Defining the options of all commands takes longer than the rest of most calls. So the command line is parsed in up to three
-/// steps, until one succeeds:
+/// Defining the options of all commands takes longer than the rest of most calls. So the command line is parsed in up
+/// to three steps, until one succeeds:
 ///
 /// 1. Common calls of scripts are parsed without clap (`plain`).
 /// 2. Only the options of the named command are defined.
@@ -27,7 +27,7 @@ pub(crate) fn parse_command() -> Result<Invocation, clap::Error> {
 }
 
 fn parse_all(words: impl ExactSizeIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
-    // Without arguments, the help is the answer, and no error.
+    // Without arguments, `aba-lock` prints its help instead of an error.
     let help = (words.len() < 2).then(|| "--help".into());
     Cli::try_parse_from(words.chain(help)).map(|cli| cli.command)
 }
@@ -59,7 +59,7 @@ fn parse_named(mut words: impl Iterator<Item = OsString>) -> Option<Invocation> 
         "exclude" => Invocation::Exclude(parse_only(words)?),
         "migrate" => Invocation::Migrate(parse_only(words)?),
         "run-once" => Invocation::RunOnce(parse_only(words)?),
-        // The keeper defines the commands of `lease`.
+        // The keeper defines the commands of `lease`, so it prints their help.
         "help" if words.next()? == "lease" => {
             Invocation::Lease(LeaseArgs { words: words.chain(["--help".into()]).collect() })
         }
@@ -73,7 +73,8 @@ fn parse_only<A: Args>(words: impl Iterator<Item = OsString>) -> Option<A> {
     A::from_arg_matches(&definition.try_get_matches_from(words).ok()?).ok()
 }
 
-/// Returns the word after `--wait` or `-w` without a value. Other letters may precede the `w`.
+/// Returns the word that follows `--wait`, `-w`, or several short options in one word that ends in `w`. The user may
+/// have meant it as the time to wait.
 pub(crate) fn find_word_after_wait() -> Option<String> {
     let mut words = std::env::args_os().skip(1).take_while(|word| word != "--").skip_while(|word| {
         let word = word.to_string_lossy();

@@ -1,4 +1,4 @@
-//! The options of `metrics`, and the metrics.
+//! The options of `metrics`, the meaning of its exit statuses, and the names and help of the metrics that it prints.
 
 use clap::{Args, ValueHint};
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The definition of every option and argument. Help, manual pages and completions are made from it.
+//! The definitions of all options and arguments. Help, manual pages and completions are made from them.
 //!
 //! The programs `aba-lock-man` and `tests/cli` include this folder, too.
 

@@ -1,7 +1,7 @@
 //! The tables below the options of each command: exit statuses, files, members of JSON, environment and examples.
 //!
-//! The help and the manual pages are made from the same tables: [`add_tables`] adds them to the help, and `aba-lock-man` reads
-//! [`find_page`].
+//! The help and the manual pages are made from the same tables: [`add_tables`] adds them to the help, and
+//! `aba-lock-man` reads [`find_page`].
 
 use super::{clean, doctor, events, flock, lock, metrics, reserve, run_once, status, update};
 use clap::Command;

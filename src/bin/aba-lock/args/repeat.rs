@@ -1,7 +1,7 @@
-//! Options that are given twice.
+//! The rule for options that are given twice, and its part that clap does not apply by itself: flags may be repeated.
 //!
-//! An option with a value either collects all its values (a `Vec`) or is refused the second time, because using only the last
-//! value would silently drop the first. A flag may be repeated, because that changes nothing.
+//! An option with a value either collects all its values (a `Vec`) or is refused the second time, because using only
+//! the last value would silently drop the first. A flag may be repeated, because that changes nothing.
 
 use clap::{ArgAction, Command};
 

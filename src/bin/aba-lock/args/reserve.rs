@@ -1,4 +1,4 @@
-//! The options of `reserve`, `release`, `exclude` and `migrate`, and the tables below them.
+//! The options of `reserve`, `release`, `exclude` and `migrate`, and the tables that the help prints below them.
 
 use super::value::parse_seconds;
 use aba_lock::number::probe::Probe;

@@ -1,4 +1,4 @@
-//! Commands that run while locks are held, for `lock` and `reserve`.
+//! Runs the command of `lock` or `reserve` while the locks are held.
 
 use aba_lock::base::command_error::CommandError;
 use aba_lock::base::environment::FDS;
@@ -11,8 +11,9 @@ use std::path::Path;
 
 /// Runs a command while the locks are held, and returns its exit status.
 ///
-/// The process becomes the command, which inherits the locks. It waits for the command as a child if the command must not inherit
-/// the locks, or would close them, and if a pid file must be removed when the command ends.
+/// This process becomes the command, which inherits the locks, so this function returns only if that fails. In two
+/// cases it runs the command as a child instead, and waits: if the command must not inherit the locks or would close
+/// them, and if a pid file must be removed when the command ends.
 pub(super) fn run_with_locks<'a>(
     words: &[OsString],
     no_inherit: bool,

@@ -1,8 +1,9 @@
 //! `aba-lock flock`, and the helper when it is called `flock`.
 //!
-//! The command runs as a child that inherits the lock, as with flock(1), and this process waits for it. Becoming the command would
-//! be cheaper, but a command that closes its descriptors (`ssh`, `sudo`, a script with `exec 3>log` if the lock is on descriptor
-//! 3) would release the lock while it works, and which commands do so is not known in advance. So only `--no-fork` does that.
+//! The command runs as a child that inherits the lock, as with flock(1), and this process waits for it. Becoming the
+//! command would be cheaper, but a command that closes its descriptors (`ssh`, `sudo`, a script with `exec 3>log` if
+//! the lock is on descriptor 3) would release the lock while it works, and which commands do so is not known in
+//! advance. So this process becomes the command only with `--no-fork`.
 
 use crate::args::Cli;
 use crate::args::flock::format_usage;
@@ -35,7 +36,7 @@ pub(crate) fn run(args: crate::args::flock::FlockArgs) -> Result<i32, Error> {
     Ok(exit::DONE)
 }
 
-/// Returns the definition of clap, with the name by which the user called it.
+/// Returns the definition of `flock` for clap, with the name by which the user called it.
 fn build_definition(called: &'static str) -> clap::Command {
     let all = Cli::command();
     let own = all.find_subcommand("flock").cloned().unwrap_or_default();
@@ -110,7 +111,8 @@ fn run_command(call: FlockCall, lockable: &Lockable) -> Result<i32, Error> {
     if call.options.no_fork {
         return not_run(&command.exec_as_parent());
     }
-    // A child without the lock is killed when this process is killed, because that releases the lock.
+    // With --close, the child does not hold the lock. If this process is killed, the child is killed too, so that it
+    // does not run without the lock.
     let mut child = match command.spawn(call.options.close) {
         Ok(child) => child,
         Err(error) => return not_run(&error),

@@ -10,12 +10,13 @@ use aba_lock::lock::request::{Acquired, Request};
 use std::ffi::OsString;
 use std::time::Duration;
 
-/// Returns true if a lease server is named: by the option, whose empty value means no server, or else by the environment.
+/// Returns true if a lease server is named: by the option, whose empty value means no server, or without the option by
+/// the environment.
 pub(super) fn has_server(option: Option<&str>) -> bool {
     option.map_or_else(environment::has_server, |server| !server.is_empty())
 }
 
-/// Asks the keeper for the leases at the server: `what` is its command.
+/// Runs `aba-lock-keeper lease WHAT`, which asks the server, and returns its output and exit status.
 pub(super) fn ask(what: &str, name: Option<&str>, server: Option<&str>, json: bool) -> Result<KeeperAnswer, Error> {
     let server = server.map(|server| format!("--server={server}"));
     let mut words = vec!["lease", what];
@@ -25,7 +26,7 @@ pub(super) fn ask(what: &str, name: Option<&str>, server: Option<&str>, json: bo
     Ok(Keeper::find()?.ask(&words)?)
 }
 
-/// Becomes the keeper, which acts on the lease of a lock that the calling script holds on this descriptor.
+/// Becomes the keeper, which runs `command` for the lease of the lock that the calling script holds on this descriptor.
 pub(super) fn become_keeper(command: &[&str], fd: i32, name: Option<&str>) -> Result<i32, Error> {
     let mut words: Vec<OsString> = command.iter().map(Into::into).collect();
     words.push(format!("--fd={fd}").into());
@@ -33,8 +34,8 @@ pub(super) fn become_keeper(command: &[&str], fd: i32, name: Option<&str>) -> Re
     Err(Keeper::find()?.exec(words, &[]).into())
 }
 
-/// Becomes the keeper, which acquires the leases of the locks, and then leaves them to the script or runs the command. Returns the
-/// error if that fails. `elapsed` is the time for which the call has waited for the locks.
+/// Becomes the keeper, which acquires the leases of the locks, and then leaves them to the script or runs the command.
+/// Returns the error if that fails. `elapsed` is the time for which the call has waited for the locks.
 pub(super) fn hold_with_lease(
     args: &LockArgs,
     keeper: &Keeper,
@@ -59,7 +60,8 @@ pub(super) fn hold_with_lease(
         words.push(format!("--lock={}/{fd}/{}/{age}", guard.target.label, acquired.token).into());
     }
     match request.wait {
-        // With `--nonblock`, the hint of the keeper does not name `ABA_LOCK_TIMEOUT`, which the script overrides.
+        // Only a `--nonblock` of the caller is passed on: the hint of the keeper then does not name `ABA_LOCK_TIMEOUT`,
+        // which that option overrides.
         Wait::No if !args.nonblock => {}
         Wait::No => words.push("--nonblock".into()),
         Wait::Forever => words.push("--wait".into()),

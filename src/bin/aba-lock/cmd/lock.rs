@@ -54,8 +54,8 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     if args.heed_keyboard {
         os::heed_keyboard();
     }
-    // The path is made absolute, because the readers of the record have other working directories. If the working directory of this process is
-    // unknown, the record does not name the pid file.
+    // The path is made absolute, because the readers of the record have other working directories. If the working
+    // directory of this process is unknown, the record does not name the pid file.
     let pid_file = args.pid_file.as_ref().and_then(|path| std::path::absolute(path).ok());
     let request = Request {
         mode: if args.shared { Mode::Shared } else { Mode::Exclusive },
@@ -122,7 +122,7 @@ fn hold(args: &LockArgs, acquired: &Acquired, request: &Request) -> Result<i32, 
     done
 }
 
-/// Releases the locks of a script whose call fails after they were acquired.
+/// Releases the locks that this call acquired for a script, because a later step of the call fails.
 fn release_locks(fds: &[i32], acquired: &Acquired) {
     for guard in acquired.guards.iter().filter(|guard| guard.fresh) {
         if let Some(fd) = guard.inherited.filter(|fd| fds.contains(fd)) {
@@ -154,6 +154,7 @@ fn handle_contention(args: &LockArgs, error: &Error) -> Result<i32, Error> {
     Err(CommandError::new(text, inherit::exec_shell(text, name)).into())
 }
 
+/// Returns the status of `--try-first` for a call that would have to wait.
 fn status_for_wait() -> i32 {
     if os::ignores_keyboard() { exit::WOULD_WAIT_IGNORING } else { exit::WOULD_WAIT }
 }

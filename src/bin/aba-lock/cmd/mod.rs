@@ -1,4 +1,7 @@
-//! The commands, one file each: it passes the arguments to the library, and the result to `output`.
+//! The commands. Each has a file, which passes the arguments to the library, and the result to `output`.
+//!
+//! Four files are shared: `command` runs a command under locks, `keeper` calls `aba-lock-keeper`, `wait` chooses the
+//! time to wait, and `registry` holds the queries of `reserve`.
 
 mod clean;
 mod command;
@@ -25,7 +28,7 @@ mod wait;
 use crate::args::Invocation;
 use aba_lock::error::Error;
 
-/// Runs a command. Returns its exit status.
+/// Runs a command of the helper, and returns the exit status.
 pub(crate) fn run(command: Invocation) -> Result<i32, Error> {
     match command {
         Invocation::Lock(args) => lock::run(&args),

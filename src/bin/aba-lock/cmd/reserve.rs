@@ -40,7 +40,7 @@ pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
     }
 }
 
-/// Returns the numbers that are requested, as a group, which may be of one.
+/// Returns the numbers that are requested as a group. Without `--group` or `--group-file`, it has one number.
 fn read_group(args: &ReserveArgs, pool: &Pool) -> Result<NumberGroup, Error> {
     if let Some(tags) = &args.group {
         return Ok(NumberGroup::from_tags(pool, tags)?);
@@ -79,11 +79,11 @@ fn reserve_numbers(
     let variables = if named { group.variables()? } else { Vec::new() };
     let mut progress = DelayedProgress::new(args.quiet);
     let wait = choose_short_wait(args.timeout)?;
-    // The file is locked before the registry, because it may be locked for long: see the library module.
+    // The file is locked before the registry, because it may be locked for long: see the module doc of `number`.
     let begin_dotenv = |path| reservation::begin_dotenv(path, args.dry_run, wait, &mut progress);
     let file = args.dotenv.as_deref().map(begin_dotenv).transpose()?.flatten();
-    // A dry run creates no file. But it takes an existing lock: it tries the lock of each number to see whether it is leased, and
-    // a process that takes a lease at this moment must not see these attempts.
+    // A dry run creates no file. But it takes an existing lock: it tries the lock of each number to see whether it is
+    // leased, and a process that takes a lease at this moment must not see these attempts.
     let is_new = !pool_files::registry_lock_path(store, &group.pool).exists();
     let missing = if args.dry_run && is_new { MissingRegistry::Leave } else { MissingRegistry::Create };
     let begin = || Registry::begin(store, &group.pool, missing, wait, &mut progress);

@@ -81,8 +81,8 @@ fn rewrite_file(
     Ok(exit::DONE)
 }
 
-/// Ends an update that does not change the file. The command may have written to the file itself, so this is checked before
-/// anything says that it is unchanged.
+/// Ends an update that does not change the file. The command may have written to the file itself, so the file is
+/// verified before it is reported as unchanged.
 fn end_unchanged(args: &Rewrite, edit: &Edit, outcome: Result<Prepared, Error>) -> Result<i32, Error> {
     match (edit.verify().map_err(Error::from), outcome) {
         (Ok(()), Ok(Prepared::Discarded(status))) => Ok(status),
@@ -91,7 +91,7 @@ fn end_unchanged(args: &Rewrite, edit: &Edit, outcome: Result<Prepared, Error>) 
             Ok(exit::DONE)
         }
         (Ok(()), Err(error)) => Err(error),
-        // The call still ends with the status of the command, or by the signal.
+        // In these two cases the call still ends with the status of the command, or by the signal.
         (Err(changed), Ok(Prepared::Discarded(status))) if status != 0 => {
             stream::print_error(&changed);
             Ok(status)

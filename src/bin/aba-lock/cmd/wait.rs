@@ -6,7 +6,7 @@ use aba_lock::base::target::Wait;
 use aba_lock::error::Error;
 use std::time::Duration;
 
-/// Returns the wait of `lock`. Without an option and a variable, it does not wait.
+/// Returns the wait of `lock`. Without an option or the variable, `lock` does not wait.
 pub(super) fn choose_wait(args: &LockArgs) -> Result<Wait, Error> {
     Ok(match args.timeout.or(args.wait.flatten()) {
         _ if args.nonblock => Wait::No,
@@ -16,7 +16,8 @@ pub(super) fn choose_wait(args: &LockArgs) -> Result<Wait, Error> {
     })
 }
 
-/// Returns the wait for a lock that is only held while a file is changed. Without a limit, it waits until the lock is free.
+/// Returns the wait for a lock that is only held while a file is changed. Without a limit, the call waits until the
+/// lock is free.
 pub(super) fn choose_short_wait(timeout: Option<Duration>) -> Result<Wait, Error> {
     Ok(timeout.or(default_timeout()?).map_or(Wait::Forever, Wait::For))
 }

@@ -1,4 +1,4 @@
-//! The exit statuses of `flock`, which are those of flock(1): `sysexits.h`.
+//! The exit statuses of `flock`, which are those of flock(1): from 64 on, those of `sysexits.h`.
 
 use aba_lock::error::Error;
 use aba_lock::lock::error::LockError;
@@ -14,7 +14,7 @@ const DATA: i32 = 65;
 const NO_INPUT: i32 = 66;
 /// The command cannot be run.
 const UNAVAILABLE: i32 = 69;
-/// The system lacks memory, processes or locks.
+/// The system lacks memory, processes, locks, or a timer for so long a wait.
 pub(crate) const SYSTEM: i32 = 71;
 /// The file cannot be created.
 const CANNOT_CREATE: i32 = 73;
@@ -38,6 +38,6 @@ pub(crate) fn status_for_error(error: &Error) -> i32 {
 
 /// Returns the status for a command that could not be run.
 pub(crate) fn status_for_command(error: &io::Error) -> i32 {
-    // No room for another process, or for the program.
+    // The system has no room for another process, or for the program.
     if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM)) { SYSTEM } else { UNAVAILABLE }
 }

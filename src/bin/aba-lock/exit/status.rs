@@ -1,7 +1,7 @@
 //! The exit statuses of the helper and the keeper. The keeper includes this file.
 
 pub(crate) const DONE: i32 = 0;
-/// The negative answer of `status` and other queries.
+/// The negative answer of `status` and other queries, or a refusal (`ErrorClass::Refused`).
 pub(crate) const NO: i32 = 1;
 pub(crate) const USAGE: i32 = 2;
 /// Another process holds the lock. `-E` replaces this status.
@@ -10,11 +10,14 @@ pub(crate) const BUSY: i32 = 75;
 pub(crate) const REPLACED: i32 = 76;
 /// With `--try-first`: the lock is held. The shell library then calls the helper again to wait.
 pub(crate) const WOULD_WAIT: i32 = 77;
-/// Means the same as [`WOULD_WAIT`], and that this process ignores SIGINT or SIGQUIT.
+/// As [`WOULD_WAIT`], from a process that ignores SIGINT or SIGQUIT.
 pub(crate) const WOULD_WAIT_IGNORING: i32 = 78;
 /// The wait timed out. `-E` replaces this status.
 pub(crate) const TIMED_OUT: i32 = 124;
+/// This program failed, such as with an error of the system.
 pub(crate) const FAILED: i32 = 125;
+/// The command exists but cannot be run.
 pub(crate) const CANNOT_RUN: i32 = 126;
+/// The command was not found.
 pub(crate) const NOT_FOUND: i32 = 127;
 pub(crate) const INTERRUPTED: i32 = 130;

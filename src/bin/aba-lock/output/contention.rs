@@ -24,7 +24,7 @@ pub(crate) fn report_acquired(acquired: &Acquired, progress: &LockProgress, quie
         print_message(&text, None);
     }
     report_log_failure();
-    // Only files of the user: other programs may lock them with fcntl(2). The check delays the command.
+    // Checks only files of the user, which other programs may lock with fcntl(2), because the check delays the command.
     for guard in acquired.guards.iter().filter(|guard| !quiet && guard.target.kind == Kind::Users) {
         if let Some(other) =
             ranges::find_conflicting_range_of_file(guard.file(), &guard.target.path, Mode::Exclusive, 0, 0)
@@ -51,8 +51,8 @@ pub(crate) enum HintReader {
     ImpatientScript,
 }
 
-/// Reports that another process holds the lock, and that this one does not wait, or no longer. `instead` is the command of
-/// `--on-busy`.
+/// Reports that another process holds the lock, and that this process does not wait, or has given up. `instead` is the
+/// command of `--on-busy`.
 pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: HintReader) {
     let Error::Lock(LockError::Busy { label, path, kind } | LockError::TimedOut { label, path, kind, .. }) = error
     else {

@@ -1,4 +1,5 @@
-//! The output of `flock`, in the name of `flock`. The lines of `--verbose` that scripts may read are those of flock(1).
+//! The output of `flock`. Messages begin with `flock:`. The lines of `--verbose` that scripts may read are those of
+//! flock(1).
 
 use super::holder::{describe_holder, describe_processes, describe_unseen_holder};
 use super::stream::{print, print_clap_answer, print_message_as};
@@ -59,7 +60,7 @@ pub(crate) fn report_not_run(command: &OsStr, error: &io::Error) {
     print_message(&format!("failed to execute {command}: {}", format_io_error(error)));
 }
 
-/// Prints for `--verbose` that the file is locked, or released.
+/// Prints for `--verbose` how long it took to lock or release the file.
 pub(crate) fn print_locked(took: Duration) {
     print(&format!("flock: getting lock took {:.6} seconds\n", took.as_secs_f64()));
 }
@@ -74,7 +75,7 @@ pub(crate) fn report_wait(target: &Target, operation: FlockOperation) {
     print_message(&format!("waiting for {}, held by {}", target.label, describe_other(target, operation)));
 }
 
-/// Reports for `--verbose` that another process holds the lock, and that this one does not wait, or no longer.
+/// Reports for `--verbose` that another process holds the lock, and that this process does not wait, or has given up.
 pub(crate) fn report_contention(error: &Error, target: &Target, operation: FlockOperation) {
     let what = match error {
         Error::Lock(LockError::TimedOut { .. }) => "timeout while waiting to get lock",

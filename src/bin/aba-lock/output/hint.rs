@@ -7,7 +7,8 @@ use aba_lock::os::proc::process;
 use aba_lock::os::{self, Mode};
 use std::path::Path;
 
-/// Returns the hint for a lock that is held by the calling process, or by a process that started it.
+/// Returns the hint for a lock that is held by the calling process, or by a process that started it. `waits` is true
+/// for a call that asked for the lock.
 pub(crate) fn hint_for_kin(kin: Kin, waits: bool) -> String {
     let instead = if waits { " instead of waiting for it" } else { "" };
     match kin {
@@ -40,7 +41,8 @@ pub(crate) fn hint_to_end(target: &Target, holders: &[Holder]) -> String {
     format!("it is free when {who} {verb}; `kill {}` asks {them} to", holders::format_pids(holders))
 }
 
-/// Returns the hint for the state of a lock: how to get it free, or how to learn more. A lock that is just free has none.
+/// Returns the hint for the state of a lock: how to get it free, or how to learn more. A free lock without a problem
+/// has none.
 pub(crate) fn hint_for_state(target: &Target, state: &LockState) -> Option<String> {
     if let Some(kind) = state.wrong_type {
         return Some(format!("{}: see whose it is with `ls -l`", describe_file_type(kind)));

@@ -1,7 +1,7 @@
 //! Phrases about the processes that hold a lock or wait for it.
 //!
-//! The phrases about a holder follow "held by". A process that only the record names is not called the holder unless it was
-//! verified.
+//! The phrases about a holder follow "held by". A process that only the record names is not called the holder unless it
+//! was verified.
 
 use super::text::{escape_controls, format_command, format_range};
 use aba_lock::base::duration::format_span;
@@ -11,7 +11,7 @@ use aba_lock::lock::record::Record;
 use aba_lock::os::Mode;
 use std::fmt::Write as _;
 
-/// Describes the holder.
+/// Describes the process that holds a lock, or the first one of several.
 pub(crate) fn describe_holder(holding: &Holding) -> String {
     if holding.changes_hands {
         return "a process that has let go since".to_owned();
@@ -41,7 +41,7 @@ pub(crate) fn describe_holder(holding: &Holding) -> String {
     }
 }
 
-/// Describes a holder of which only the record is known: its pid belongs to another host or pid namespace, or was not checked.
+/// Describes a holder of which only the record is known: its pid is of another host or pid namespace, or unchecked.
 pub(crate) fn describe_remote_holder(record: &Record, belief: Belief) -> String {
     format!("pid {}{} {}", record.pid, describe_place(record, belief), describe_record(record))
 }

@@ -67,7 +67,7 @@ pub(crate) fn print_list(listing: &Listing, elsewhere: Option<&str>) {
     print(&text);
 }
 
-/// Reads the names in the table of the keeper. After a line of titles, each line begins with a name, which has no spaces.
+/// Reads the names in the table of the keeper. After a line of titles, each line begins with a name without spaces.
 fn read_lease_names(table: &str) -> Vec<&str> {
     table.lines().skip(1).filter_map(|line| line.split(' ').next()).collect()
 }

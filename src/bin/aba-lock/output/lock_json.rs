@@ -1,4 +1,4 @@
-//! The JSON objects of locks, for `status --json` and `list --json`. `args::status::STATUS_JSON` documents their members.
+//! The JSON objects of locks, for `status --json` and `list --json`. `args::status::STATUS_JSON` documents them.
 
 use super::hint::hint_for_state;
 use aba_lock::base::target::Target;

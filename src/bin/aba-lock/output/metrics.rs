@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 pub(crate) fn print_metrics(locks: &[LockMetrics], events: Option<&BTreeMap<String, EventCounts>>, tasks: &[Task]) {
-    // A lock without events has counters, too: Prometheus sees the first event as an increase only if it has seen a zero.
+    // A lock without events has counters, too: Prometheus sees the first event as an increase only after a zero.
     let events = events.map(|events| {
         let mut all: BTreeMap<&str, EventCounts> =
             locks.iter().map(|lock| (lock.name.as_str(), EventCounts::default())).collect();

@@ -1,10 +1,11 @@
 //! All text that the helper prints: data to standard output, messages to standard error.
 //!
-//! Only the folder `output` prints; a lint keeps the other files from it. A message never claims more than is known: the
+//! Only the files of this folder print; a lint forbids it in all others. A message never claims more than is known: the
 //! process that took a lock, a process that inherited it, and what only the record says are distinguished.
 //!
-//! Order of the files; each imports only from those before it: `text`, `stream`, `table`, `holder`, `hint`, `progress`,
-//! `contention`, `lock_json`, then one file for each group of commands (`list` uses `tasks`, and `watch` uses `list`).
+//! The files in their order; each file imports only from those before it: `text`, `stream`, `table`, `holder`, `hint`,
+//! `progress`, `contention`, `lock_json`, then one file for each group of commands (`list` uses `tasks`, and `watch`
+//! uses `list`).
 
 pub(crate) mod clean;
 pub(crate) mod contention;

@@ -93,6 +93,7 @@ fn describe_unmet(number: u32, why: &Unavailable) -> String {
     format!("{number} {why}{by}")
 }
 
+/// Returns ` by pid PID (COMMAND)` for the process that uses a port, or an empty text if that process cannot be seen.
 fn describe_user(number: u32) -> String {
     let found =
         port_owners::find_port_owners(&[number]).and_then(|mut found| found.remove(&number)).unwrap_or_default();
@@ -116,7 +117,7 @@ fn describe_cause(dropped: &DroppedRow) -> String {
     }
 }
 
-/// Reports that the registry could not be updated with the last use of a number.
+/// Reports that the time of the last use of a number could not be written to the registry.
 pub(crate) fn report_not_noted(error: &NumberError, quiet: bool) {
     if !quiet {
         print_message(&format!("could not note that it is used: {error}"), None);

@@ -21,7 +21,7 @@ pub(crate) struct LockProgress {
     started: Instant,
 }
 
-/// After this time, a waiting process has reported its wait.
+/// A process that has waited for this long has reported its wait.
 const REPORT_DELAY: Duration = Duration::from_millis(150);
 
 impl LockProgress {
@@ -40,7 +40,7 @@ impl LockProgress {
         *self.live.get_or_init(|| !self.quiet && os::is_terminal(2))
     }
 
-    /// The time since the command began.
+    /// The time since the call began, including the wait of an earlier process that it continues.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
@@ -93,7 +93,7 @@ impl Contention for LockProgress {
 /// The time for which [`DelayedProgress`] stays silent. Most updates of files end earlier.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Reports a wait like [`LockProgress`], but only if it lasts: for the locks that `update` and `reserve` hold for a moment.
+/// Reports a wait like [`LockProgress`], but only if it lasts: for the locks that `update` and `reserve` hold briefly.
 #[derive(Debug)]
 pub(crate) struct DelayedProgress {
     progress: LockProgress,

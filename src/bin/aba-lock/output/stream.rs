@@ -9,8 +9,8 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-/// The `errno` of the first failed write to standard output, 0 if there was none. As a zero it is in `.bss`, next to other data
-/// that each call reads: a call that prints nothing touches no further page.
+/// The `errno` of the first failed write to standard output, 0 if there was none. Its initial value of 0 puts it into
+/// `.bss`, next to other data that each call reads, so a call that prints nothing touches no further page.
 static STDOUT_ERRNO: AtomicI32 = AtomicI32::new(0);
 
 /// Prints data to standard output.
@@ -32,8 +32,8 @@ fn note_stdout_failure(error: &io::Error) {
     let _ = STDOUT_ERRNO.compare_exchange(0, errno, Ordering::Relaxed, Ordering::Relaxed);
 }
 
-/// Reports, in the name of this program, that data could not be printed. Returns true if there was no such failure, or the reader
-/// of standard output ended before it read everything, which is no failure.
+/// Reports, in the name of the program `name`, that data could not be printed. Returns true if there was no such
+/// failure, or the reader of standard output ended before it read everything, which is no failure.
 pub(crate) fn check_stdout(name: &str) -> bool {
     match STDOUT_ERRNO.load(Ordering::Relaxed) {
         0 | libc::EPIPE => true,
@@ -48,8 +48,9 @@ pub(crate) fn check_stdout(name: &str) -> bool {
 /// The maximum time to wait for the reader of standard error.
 const STDERR_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Writes text in one system call, so that the messages of several processes do not mix. If the reader of standard error does not
-/// read, the text is dropped after a while: a wait for a lock must end when the lock is released, or a signal arrives.
+/// Writes text in one system call, so that the messages of several processes do not mix. If the reader of standard
+/// error does not read, the text is dropped after a while: a wait for a lock must end when the lock is released, or a
+/// signal arrives.
 pub(crate) fn write_stderr(text: &str) {
     if os::can_be_written(2, STDERR_TIMEOUT) {
         os::write_until_signal(2, text.as_bytes());
@@ -61,14 +62,14 @@ pub(crate) fn print_message(text: &str, hint: Option<&str>) {
     print_message_as("aba-lock", text, hint);
 }
 
-/// Prints a message in the name of this program.
+/// Prints a message and a hint to standard error, in the name of `program`.
 pub(crate) fn print_message_as(program: &str, text: &str, hint: Option<&str>) {
     let hint = hint.map(|hint| format!("hint: {}\n", escape_controls(hint))).unwrap_or_default();
     write_stderr(&format!("{program}: {}\n{hint}", escape_controls(text)));
 }
 
-/// Overwrites the last line of the terminal. The text is cut to the width of the terminal, because a line that wraps could not be
-/// overwritten.
+/// Overwrites the last line of the terminal. The text is cut to the width of the terminal, because a line that wraps
+/// could not be overwritten.
 pub(crate) fn redraw_line(text: &str) {
     let text = escape_controls(text);
     let text: String = text.chars().take(os::terminal_width(2).saturating_sub(1)).collect();
@@ -88,7 +89,7 @@ pub(crate) fn print_clap_answer(answer: &clap::Error) {
     }
 }
 
-/// Flushes the standard output of the Rust library, which only happens at the end of a `fn main`.
+/// Flushes the standard output of the Rust library, which by itself does so only at the end of a `fn main`.
 pub(crate) fn flush_stdout() {
     let _ = io::stdout().flush();
 }

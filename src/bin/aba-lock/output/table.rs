@@ -6,7 +6,7 @@ pub(crate) enum Column {
     Fit(&'static str),
     /// At least this wide. A longer cell shifts the rest of its row.
     Left(&'static str, usize),
-    /// The same, aligned to the right.
+    /// As `Left`, with the cells aligned to the right.
     Right(&'static str, usize),
 }
 

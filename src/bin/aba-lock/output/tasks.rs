@@ -1,4 +1,5 @@
-//! The output of `run-once`: logs, the list of tasks, the end of a failed task, and the progress of a wait.
+//! The output of `run-once`: logs, the list of tasks, the failure of a task with the end of its log, and the progress
+//! of a wait.
 
 use super::holder::describe_holder;
 use super::stream::{clear_line, print, print_bytes, print_message, redraw_line, write_stderr};
@@ -163,7 +164,7 @@ impl TaskRow<'_> {
     }
 }
 
-/// Formats a duration. One below a minute has tenths of seconds.
+/// Formats a duration, with tenths of seconds if it is below a minute.
 fn format_duration(took: Duration) -> String {
     if took < Duration::from_secs(60) { format!("{:.1}s", took.as_secs_f64()) } else { format_span(took) }
 }

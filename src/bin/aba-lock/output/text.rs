@@ -1,4 +1,4 @@
-//! Words and values as messages show them.
+//! Formats words and values for messages.
 
 use aba_lock::base::target::Kind;
 use aba_lock::base::text::{quote_path, shorten};
@@ -17,7 +17,7 @@ pub(crate) fn format_command(text: &str) -> String {
     shorten(&escape_controls(text), MAX_COMMAND)
 }
 
-/// Replaces control characters in text from other processes or files, which could otherwise control the terminal of the reader.
+/// Replaces control characters in text from other processes or files, which could otherwise control the terminal.
 pub(crate) fn escape_controls(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
@@ -58,7 +58,8 @@ pub(crate) fn spell_ordinal(place: usize) -> String {
     format!("{place}{end}")
 }
 
-/// Formats the arguments of `aba-lock status` that name this lock. A file may have the same label as a named lock.
+/// Formats the arguments of `aba-lock status` that name this lock: a file needs `--file`, because its label may be that
+/// of a named lock.
 pub(crate) fn format_target(kind: Kind, label: &str, path: &Path) -> String {
     match kind {
         Kind::Named => label.to_owned(),

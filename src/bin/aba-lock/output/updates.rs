@@ -19,7 +19,7 @@ use std::path::Path;
 /// The maximum size in bytes of a file that is compared line by line.
 const MAX_DIFF: u64 = 64 * 1024 * 1024;
 
-/// Reports that another process updates the file, and that this one does not wait, or no longer.
+/// Reports that another process updates the file, and that this process does not wait, or has given up.
 pub(crate) fn report_contention(error: &Error, file: &Path) {
     let Error::Lock(LockError::Busy { label, path, .. } | LockError::TimedOut { label, path, .. }) = error else {
         return;
@@ -42,7 +42,7 @@ pub(crate) fn report_unchanged(args: &Rewrite) {
     }
 }
 
-/// Reports that the file was changed, and names it if the path is a link.
+/// Reports that the file was changed. If the path is a link, the message also names the file that `linked` leads to.
 pub(crate) fn report_changed(args: &Rewrite, linked: Option<&Path>) {
     if args.verbose {
         let to =
@@ -64,7 +64,7 @@ pub(crate) fn print_diff(edit: &Edit, draft: &ContentDraft) -> Result<(), FileEr
             let lines = TextDiff::from_lines(old.as_slice(), new.as_slice());
             let mut text = Vec::new();
             lines.unified_diff().header(&label, &label).to_writer(&mut text).map_err(edit.failed("compare"))?;
-            // As bytes, which may be invalid UTF-8: patch(1) needs them unchanged.
+            // Written as bytes, because patch(1) needs them unchanged, even if they are not UTF-8.
             io::stdout().lock().write_all(&text).and_then(|()| io::stdout().flush())
         }
         _ => io::stdout().lock().write_all(format!("Files differ: {label}\n").as_bytes()),

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 /// The interval at which the list is read.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// If reading the list takes long, the interval is this many times as long, so that reading takes at most a tenth of the time.
+/// If reading the list takes long, the interval is this many times the duration of the last reading, so that reading
+/// takes at most a tenth of the time.
 const READ_SHARE: u32 = 10;
 
 /// Shows the list that `read` returns until the user quits. Returns the exit status.
@@ -24,7 +25,7 @@ pub(crate) fn run_screen<'a>(read: impl Fn() -> Result<Listing<'a>, Error>) -> R
     loop {
         let (columns, rows) = screen.size();
         let table = format_lines(&listing, Detail::Processes, &[]);
-        // At the end of the list the screen stays full.
+        // Scrolling stops when the last line is at the bottom of the screen.
         from = from.min(table.len().saturating_sub(rows.saturating_sub(2)));
         screen.draw(&format_page(&listing, &table, from, (columns, rows), colours));
         match screen.wait(pause.saturating_sub(last_read.elapsed())) {

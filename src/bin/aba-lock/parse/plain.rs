@@ -1,9 +1,10 @@
-//! A parser for the common calls of scripts, which is faster than clap: clap takes several times as long to define the options of
-//! one command as the lock takes.
+//! A parser for the common calls of scripts, which is faster than clap: clap takes several times as long to define the
+//! options of one command as the lock takes.
 //!
-//! It only accepts plain command lines: each option is one word, its value is the next word, no option is repeated, and none
-//! changes or excludes another. For all other command lines, with errors, abbreviations or rare options, it returns `None`, and
-//! clap parses them. A test (`tests/cli/plain_parser.rs`) checks that clap parses each accepted command line to the same result.
+//! It only accepts plain command lines: each option is one word, its value is the next word, no option is repeated, and
+//! none changes or excludes another. For all others, such as those with errors, abbreviations or rare options, the
+//! parser returns `None`, and clap parses them. A test (`tests/cli/plain_parser.rs`) checks that clap parses each
+//! accepted command line to the same result.
 
 use crate::args::lock::{LockArgs, UnlockArgs};
 use crate::args::run_once::RunOnceArgs;

@@ -1,13 +1,13 @@
 //! The comments of a file, as paragraphs.
 //!
-//! Lines of a comment that follow each other are one paragraph, so a phrase is found although a line ends in the middle of it. An
-//! empty line, an item of a list, a row of a table and a heading begin another one.
+//! Lines of a comment that follow each other are one paragraph, so a phrase is found although a line ends in the middle
+//! of it. An empty line, an item of a list, a row of a table and a heading begin another one.
 
 /// A paragraph of a comment.
 pub(crate) struct Paragraph {
     /// Its lines joined with spaces. Code in backticks is replaced by x.
     pub(crate) text: String,
-    /// Where each of its lines begins in `text`, and its number in the file.
+    /// For each of its lines, the offset at which it begins in `text`, and its number in the file.
     starts: Vec<(usize, usize)>,
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn read_comments(file: &str, text: &str) -> Vec<Paragraph> {
     paragraphs
 }
 
-/// The comment of a line, and whether the line has nothing else.
+/// Returns the comment of a line, with true if the line has nothing else.
 fn after_slashes(line: &str) -> Option<(bool, &str)> {
     let start =
         line.match_indices("//").map(|(start, _)| start).find(|start| is_outside_of_strings(&line[..*start]))?;
@@ -58,6 +58,7 @@ fn after_slashes(line: &str) -> Option<(bool, &str)> {
     Some((line[..start].trim().is_empty(), comment.trim()))
 }
 
+/// Does the work of [`after_slashes`] for a shell script, in which `#` begins a comment only between blanks.
 fn after_hash(line: &str) -> Option<(bool, &str)> {
     let begins = |start: usize| {
         line[..start].chars().next_back().is_none_or(char::is_whitespace)
@@ -67,7 +68,7 @@ fn after_hash(line: &str) -> Option<(bool, &str)> {
     Some((line[..start].trim().is_empty(), line[start + 1..].trim()))
 }
 
-/// After whitespace, and after as many quotes that begin a string as end one.
+/// Returns true if a comment can begin after this text: it ends in whitespace, and all its strings are closed.
 fn is_outside_of_strings(before: &str) -> bool {
     before.chars().next_back().is_none_or(char::is_whitespace)
         && before.replace("\\\"", "").replace("'\"'", "").matches('"').count().is_multiple_of(2)
@@ -79,7 +80,7 @@ fn is_numbered(comment: &str) -> bool {
         .is_some_and(|(number, _)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Replaces what is between backticks, without changing any offset.
+/// Replaces the code between backticks with `x`, without changing any offset.
 fn without_code(text: &str) -> String {
     let mut is_code = false;
     let replace = |byte: u8| match byte {

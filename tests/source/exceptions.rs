@@ -1,4 +1,4 @@
-//! Places that break a rule, and why they may. An entry that is no longer needed is a failure.
+//! Places that may break a rule, with the reason. An entry that is no longer needed is a failure.
 
 use crate::finding::{Finding, Rule};
 
@@ -10,7 +10,7 @@ const LONG_FILES: &[(&str, &str)] = &[
     ("tests/shell/run_once.bats", "tests with one setup, which no other file uses"),
 ];
 
-/// Phrases that are right where they are: the file, the words in backticks of the message, and the reason.
+/// Phrases that are right at their place: the file, the words that the message shows in backticks, and the reason.
 const RIGHT_PHRASES: &[(&str, &str, &str)] = &[];
 
 pub(crate) struct Exceptions {

@@ -13,12 +13,13 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// The text of a file, by its path in the repository, or `None` if there is no such file.
+/// Returns the text of a file, by its path in the repository, or `None` if there is no such file.
 pub(crate) fn read(file: &str) -> Option<String> {
     fs::read_to_string(root().join(file)).ok()
 }
 
-/// The paths of all files of code in the repository, sorted: by their ending, or, without one, by their first two characters, `#!`.
+/// Returns the sorted paths of all files of code in the repository: those with one of [`ENDINGS`], and those without an
+/// ending that begin with `#!`.
 pub(crate) fn list() -> Vec<String> {
     let mut found = Vec::new();
     let mut folders: Vec<String> = FOLDERS.iter().map(ToString::to_string).collect();
@@ -42,7 +43,7 @@ pub(crate) fn list() -> Vec<String> {
     found
 }
 
-/// A file of more than 450 lines holds more than one idea.
+/// Finds a file of more than [`MOST_LINES`] lines, which holds more than one idea.
 pub(crate) fn check_length(file: &str, text: &str) -> Option<Finding> {
     let lines = text.lines().count();
     let message = format!("{lines} lines, of at most {MOST_LINES}: split it");

@@ -1,4 +1,4 @@
-//! One place that breaks a rule.
+//! The type of a finding, which is one place that breaks a rule, and the list of the rules.
 
 use std::fmt;
 

@@ -1,9 +1,9 @@
 //! The imports of a program: which file names which other file, and where.
 //!
-//! A path is an import wherever it is written: in a `use`, an expression, a type, an attribute, or the tokens of a macro.
-//! It leads to the deepest *module* that it names: `crate::lock::wait::Timer` to the file of `lock::wait`, and
-//! `crate::lock::Timer`, also if it is a `pub use` of the module in `lock.rs`, to `lock.rs`. A `mod` alone is no import.
-//! Paths that begin with the name of a crate are none either: cargo does not allow cycles between crates.
+//! A path is an import wherever it is written: in a `use`, an expression, a type, an attribute, or the tokens of a
+//! macro. It leads to the file of the deepest *module* that it names: `crate::lock::wait::Timer` leads to that of
+//! `lock::wait`. `crate::lock::Timer` leads to `lock.rs`, even if `Timer` is a `pub use` there. A `mod` alone is no
+//! import. Paths that begin with the name of a crate are no imports either: cargo does not allow cycles between crates.
 
 use crate::modules::{Module, Program};
 use proc_macro2::{Span, TokenStream, TokenTree};
@@ -17,7 +17,7 @@ pub(crate) struct Import {
     pub(crate) from: usize,
     pub(crate) to: usize,
     pub(crate) line: usize,
-    /// As it is written.
+    /// The path as it is written.
     pub(crate) path: String,
 }
 
@@ -41,7 +41,8 @@ pub(crate) fn find_imports(program: &Program) -> Vec<Import> {
     found
 }
 
-/// The module that the path leads to, and how many words of the path it takes.
+/// Returns the module that the path leads to, and how many words of the path name it. `names` are the names that a
+/// `use` of the module `from` has introduced, with their paths.
 fn resolve(
     program: &Program,
     from: usize,
@@ -57,7 +58,8 @@ fn resolve(
         "super" => modules[from].parent?,
         name => match (modules[from].children.get(name), names.get(name)) {
             (Some(child), _) => *child,
-            // A module that a `use` made known here. Other things that it made known are counted there.
+            // A `use` has introduced this name. The path is followed only if the name is that of a module: for other
+            // items, the `use` itself is the import.
             (None, Some(whole)) if depth < 4 && whole != path => {
                 let (module, taken) = resolve(program, from, whole, names, depth + 1)?;
                 (taken == whole.len()).then_some(module)?
@@ -79,7 +81,7 @@ fn resolve(
     Some((module, taken))
 }
 
-/// Collects the paths that a module has written, and what its `use`s made known.
+/// Collects the paths that are written in a module, and the names that its `use`s introduce.
 #[derive(Default)]
 struct Paths {
     found: Vec<(usize, Vec<String>)>,
@@ -113,7 +115,7 @@ impl Paths {
         self.names.insert(name, path);
     }
 
-    /// Paths in tokens that syn does not parse: `a::b` with at least two words.
+    /// Adds the paths of at least two words (`a::b`) in tokens that syn does not parse.
     fn add_tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut start = Span::call_site();
@@ -163,7 +165,7 @@ impl<'ast> Visit<'ast> for Paths {
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        // A single word is a variable, or was counted where a `use` made it known.
+        // A single word is a variable, or a name whose `use` is the import.
         if path.leading_colon.is_none() && path.segments.len() > 1 {
             self.add(
                 path.segments[0].ident.span(),

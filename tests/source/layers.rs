@@ -1,14 +1,14 @@
 //! Rule: imports point down in the list of layers of a program.
 //!
-//! The list has the modules at the top of the program, from the ground up. A module may import from those in lower layers
-//! only, so modules of one layer know nothing of each other. The root of the program is above all of them. Within a module at
-//! the top, the rule on cycles holds alone.
+//! The list has the modules at the top of the program, from the ground up. A module may import from those in lower
+//! layers only, so modules of one layer know nothing of each other. The root of the program is above all of them.
+//! Within a module at the top, only the rule on cycles holds.
 
 use crate::finding::{Finding, Rule};
 use crate::imports::Import;
 use crate::modules::Program;
 
-/// From the ground up: the names of the modules in each layer.
+/// The names of the modules in each layer, from the ground up.
 pub(crate) type Layers = &'static [&'static [&'static str]];
 
 /// Checks the layers of a program; without a list, there is nothing to check.

@@ -1,14 +1,14 @@
 //! The rule that the names in the link order of the helper lead to functions.
 //!
-//! `src/bin/aba-lock/link/order` lists the functions that the linker places next to each other. It ignores an unknown name, so
-//! a function that is moved or renamed only makes the helper slower.
+//! `src/bin/aba-lock/link/order` lists the functions that the linker places next to each other. It ignores an unknown
+//! name, so a function that is moved or renamed only makes the helper slower.
 
 use crate::files;
 
 const ORDER: &str = "src/bin/aba-lock/link/order";
 
-/// Returns true if the module in a demangled name such as `aba_lock::exit::flock::status_for_error` defines the function.
-/// In `drop_in_place<...>`, the name of a type takes the place of the function.
+/// Returns true if the module in a demangled name such as `aba_lock::exit::flock::status_for_error` defines the
+/// function. In `drop_in_place<...>`, the name of a type takes the place of the function.
 fn is_defined(name: &str, read: &impl Fn(&str) -> Option<String>) -> bool {
     let Some((_, path)) = name.split_once("aba_lock::") else { return true };
     // A closure belongs to the function that contains it.

@@ -1,4 +1,4 @@
-//! The tree of modules of one program, parsed with `syn`.
+//! Reads the tree of modules of one program, parsed with `syn`.
 //!
 //! A module without a file of its own (`mod x { ... }`) is a module here too, with the file that it is written in.
 
@@ -7,24 +7,24 @@ use syn::{Attribute, Expr, Item, ItemMod, Lit, Meta};
 
 pub(crate) struct Program {
     pub(crate) name: String,
-    /// The root is the first.
+    /// The modules, the root first. Modules refer to each other by their indexes here.
     pub(crate) modules: Vec<Module>,
 }
 
 pub(crate) struct Module {
-    /// Empty for the root.
+    /// The name in the `mod` item, empty for the root.
     pub(crate) name: String,
-    /// From the root of the repository.
+    /// The path of the file, from the root of the repository.
     pub(crate) file: String,
-    /// Where its name is written: file and line.
+    /// The file and the line of its `mod` item.
     pub(crate) declared: (String, usize),
     pub(crate) parent: Option<usize>,
     pub(crate) children: BTreeMap<String, usize>,
-    /// Without test modules.
+    /// The items, without those for tests.
     pub(crate) items: Vec<Item>,
 }
 
-/// The text of a file, by its path, or `None` if there is no such file.
+/// A function that returns the text of a file, by its path, or `None` if there is no such file.
 pub(crate) type Reader<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Program {
@@ -38,7 +38,7 @@ impl Program {
         program
     }
 
-    /// The name of the child of the root in which the module is, or `None` for the root itself.
+    /// Returns the name of the child of the root that contains the module, or `None` for the root itself.
     pub(crate) fn top(&self, mut module: usize) -> Option<&str> {
         loop {
             match self.modules[module].parent {
@@ -99,7 +99,7 @@ fn folder_of(file: &str) -> &str {
     file.rsplit_once('/').map_or(".", |(folder, _)| folder)
 }
 
-/// Takes `.` and `name/..` out of a path.
+/// Removes `.` and `name/..` from a path.
 fn shorten(path: &str) -> String {
     let mut parts = Vec::new();
     for part in path.split('/') {
@@ -129,7 +129,7 @@ pub(crate) fn has_condition(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| attribute.path().is_ident("cfg"))
 }
 
-/// For `#[test]`, and for `#[cfg(...)]` with `test` in it.
+/// Returns true if the attributes have `#[test]`, or `#[cfg(...)]` with `test` in it and without `not`.
 fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| match &attribute.meta {
         Meta::Path(path) => path.is_ident("test"),

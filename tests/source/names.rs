@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use syn::visit::{self, Visit};
 use syn::{Ident, ImplItemFn, Item, ItemFn, ItemMod, TraitItemFn};
 
+/// Names that no function may have.
 const FUNCTIONS: &[&str] = &["of", "like", "told", "odd", "under", "around", "given", "pour"];
+/// Names that no module may have.
 const MODULES: &[&str] = &[
     "of",
     "like",
@@ -25,7 +27,7 @@ const MODULES: &[&str] = &[
     "surroundings",
 ];
 
-/// Finds every type whose name an earlier type of the program has.
+/// Finds every type whose name is also that of an earlier type of the program.
 pub(crate) fn check_types(program: &Program) -> Vec<Finding> {
     let mut first: BTreeMap<String, (String, usize)> = BTreeMap::new();
     let mut findings = Vec::new();
@@ -64,7 +66,8 @@ pub(crate) fn check_words(program: &Program) -> Vec<Finding> {
     findings
 }
 
-/// Files of another program, which `#[path]` may add to this one, are left to it.
+/// Calls `then` with the file and the names of each module. Files of another program that `#[path]` adds to this one
+/// are left out, because they are checked with that program.
 fn for_each_module(program: &Program, mut then: impl FnMut(&str, Names)) {
     for module in
         program.modules.iter().filter(|module| programs::owner(&module.file).is_none_or(|owner| owner == program.name))
@@ -94,7 +97,7 @@ impl<'ast> Visit<'ast> for Names {
 
     fn visit_item(&mut self, item: &'ast Item) {
         match item {
-            // One of several, each for another system.
+            // Such an item may be one of several with this name, each for another system.
             item if has_condition(attributes(item)) => {}
             Item::Enum(item) => self.types.push(with_line(&item.ident)),
             Item::Struct(item) => self.types.push(with_line(&item.ident)),

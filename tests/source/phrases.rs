@@ -1,4 +1,4 @@
-//! Rule: comments are in plain English. These phrases make readers stumble; each has a plain one.
+//! Rule: comments are in plain English. The phrases listed here make readers stumble; each has a plain replacement.
 //!
 //! A phrase that is right at one place is listed in [`crate::exceptions`].
 
@@ -18,7 +18,7 @@ const fn phrase(pattern: &'static str, unless: &'static [&'static str], instead:
     Phrase { pattern, unless, instead }
 }
 
-/// `^` is the start of a paragraph, and `START` that of a clause.
+/// In a pattern, `^` is the start of a paragraph, and `START` is the start of a clause.
 const PHRASES: &[Phrase] = &[
     phrase(
         r"(?:^|[.:;,(] |\b(?:for|of|by|to|but|if|and|than|as) )[Ww]ho(?:ever)? ([a-z]+)",

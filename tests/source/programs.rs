@@ -5,9 +5,9 @@ use crate::layers::Layers;
 /// A crate: the library, or a program.
 pub(crate) struct Entry {
     pub(crate) name: &'static str,
-    /// The file that it begins with.
+    /// The file of its root module.
     pub(crate) root: &'static str,
-    /// From the ground up. Without layers, the program must only be free of cycles.
+    /// The layers, from the ground up. A program without layers must only be free of cycles.
     pub(crate) layers: Layers,
 }
 
@@ -97,12 +97,13 @@ pub(crate) const PROGRAMS: &[Entry] = &[
     },
 ];
 
-/// For a Rust file that is a program of its own, or a module that only tests have.
+/// Returns true for a Rust file that is a program of its own, or a module that only tests have.
 pub(crate) fn is_alone(file: &str) -> bool {
     file.starts_with("tests/fuzz/targets/") || file.ends_with("/build.rs") || file.ends_with("/properties.rs")
 }
 
-/// The name of the program that a file belongs to: its root is in the same folder, or in the nearest one above.
+/// Returns the name of the program that a file belongs to. The root of that program is in the folder of the file, or in
+/// the nearest folder above that has a root.
 pub(crate) fn owner(file: &str) -> Option<&'static str> {
     let folder_of = |entry: &Entry| entry.root.rsplit_once('/').map_or("", |(folder, _)| folder).len();
     let is_above = |entry: &&Entry| file.get(..=folder_of(entry)) == entry.root.get(..=folder_of(entry));

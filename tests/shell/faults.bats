@@ -15,6 +15,8 @@ END
     daemon=$(until_ready)
     until_true is_gone "${STARTED_PID}"
     wait "${STARTED_PID}" || true
+    # The script may end before its child has become the daemon.
+    until_true grep -qx sleep "/proc/${daemon}/comm"
     run -75 aba-lock lock save -- true
     expect_text "save was taken by pid ${STARTED_PID} ("
     expect_text "), which has ended; still held by pid ${daemon} (sleep 1000), by "

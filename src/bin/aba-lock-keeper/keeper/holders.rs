@@ -1,6 +1,6 @@
 //! The processes that hold a lock on this machine.
 //!
-//! The holders are the script and the processes that inherited its descriptor: they have the lock file open with a lock
+//! The holders are the script and the processes that inherited its descriptor: they hold the lock file open with a lock
 //! on it. Each holder is first opened as a process descriptor and then verified, so that no signal goes to a process
 //! that got the pid of another. A process that may not be examined, such as one of another user, cannot be ended.
 

@@ -437,11 +437,11 @@ __aba_record_locks() {
 #     the signals of the keyboard, and holds nothing.
 #  2. If the script has handlers, the library replaces each by one that only notes its signal.
 #  3. The helper waits as a background job, and the script in `wait`.
-#  4. A signal comes. Its handler notes it and ends the helper, which also ends a `wait` that was about to begin. Only
+#  4. A signal comes. Its handler notes it and ends the helper, which also ends a `wait` that was about to begin. But
 #     if the signal comes in the instant in which bash calls waitpid(2), its handler may run only after the wait, as it
 #     does for a command in the foreground.
-#  5. The script reaps the helper. If a signal comes at this point, bash may lose the status of the helper, and return
-#     -1 or (before 5.0) 0. So the locks count as not granted, even if the helper got them in this instant.
+#  5. The script reaps the helper. If a signal comes at this point, bash may lose the status of the helper, and
+#     return -1 or (before 5.0) 0. So the locks count as not granted, even if the helper got them in this instant.
 #  6. The library restores the handlers.
 #  7. The script closes the descriptors, which releases the locks. So nothing waits or is locked for the script without
 #     its knowledge, whatever its handlers do: wait for all jobs, ask for the same lock, or exit.

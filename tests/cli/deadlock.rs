@@ -441,3 +441,19 @@ fn waiters_and_circles_are_found_inside_a_pid_namespace() {
     let said = command.err(" would be a deadlock: pid ").run();
     assert_eq!(said.out.lines().count(), 2, "{}", said.out);
 }
+
+/// An init process can be in session 0, and a script that it starts is then in that session, too.
+#[test]
+fn a_circle_through_a_pipe_is_found_although_process_1_of_session_0_may_not_be_examined() {
+    let scene = Scene::new();
+    let pipeline = "\"$HELPER\" lock p -- bash -c 'echo >\"$HOME/begin\"; exec seq 100000' | \
+        { read _ <\"$HOME/begin\"; \"$HELPER\" lock -w p -- wc -l; echo $? >&2; }";
+    let _begin = scene.gate("begin");
+    let show = "read -r _ _ _ _ _ session _ </proc/self/stat; ls /proc/1/cwd/ || echo hidden, session $session";
+    // Process 1 keeps its capabilities, so this process may not examine it.
+    let lesser = "setpriv --bounding-set=-all --inh-caps=-all bash -c";
+    let inside = format!("{lesser} {}; : process 1 stays", shell_words::quote(&format!("{show}; {pipeline}")));
+    let command = scene.in_pid_namespace().args(["--mount-proc", "--", "bash", "-c"]).arg(inside);
+    let said = command.out("hidden, session 0\n").err("75\n").err("waiting for p would be a deadlock: pid ").run();
+    assert!(said.err.contains(" (seq 100000) has p and waits for pid "), "{}", said.err);
+}

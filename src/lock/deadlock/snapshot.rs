@@ -36,7 +36,7 @@ pub(super) struct Snapshot {
     pub(super) children: HashMap<u32, Vec<u32>>,
     /// The descriptors of each pipe, by its inode.
     pub(super) pipes: HashMap<u64, Vec<(u32, PathBuf)>>,
-    /// The answers of [`Snapshot::hides_relatives`], by session.
+    /// The answers of [`Snapshot::hides_relatives`], by the root of the session.
     hiding: RefCell<HashMap<u32, bool>>,
 }
 
@@ -131,15 +131,32 @@ impl Snapshot {
     /// Returns true if a process that may not be examined belongs to the session of `pid`, or was started from it. Such
     /// a process may have inherited the descriptors of `pid`.
     pub(super) fn hides_relatives(&self, pid: u32) -> bool {
-        let Some(session) = self.processes.get(&pid).map(|seen| seen.session) else { return true };
+        let Some(root) = self.find_session_root(pid) else { return true };
         let hides = || {
             self.processes.values().any(|seen| {
-                (seen.session == session || self.descends_from(seen.pid, session))
+                (seen.session == root || self.descends_from(seen.pid, root))
                     && (!process::may_be_looked_into(seen.pid) || process::is_guarded(seen.pid))
                     && !process::name(seen.pid).is_empty()
             })
         };
-        *self.hiding.borrow_mut().entry(session).or_insert_with(hides)
+        *self.hiding.borrow_mut().entry(root).or_insert_with(hides)
+    }
+
+    /// Returns the leader of the session of `pid`.
+    ///
+    /// In session 0 the leader is not in this PID namespace. Process 1 and the threads of the kernel are often in that
+    /// session, although they share no pipe with a script. So the root is then the first process below process 1.
+    fn find_session_root(&self, pid: u32) -> Option<u32> {
+        let seen = self.processes.get(&pid)?;
+        if seen.session != 0 {
+            return Some(seen.session);
+        }
+        let mut root = seen;
+        while root.parent > 1 {
+            let Some(parent) = self.processes.get(&root.parent) else { break };
+            root = parent;
+        }
+        Some(root.pid)
     }
 
     /// Returns true if `pid` is `ancestor`, or was started by it directly or through others.

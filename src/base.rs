@@ -1,6 +1,6 @@
 //! Plain data and text for all layers above: names, targets, time spans, texts of messages, and the environment.
 //!
-//! The layers, the lowest first: [`text`], [`duration`] and [`error`]; [`names`], [`target`] and [`environment`];
+//! The layers, the lowest first: [`text`], [`duration`], [`error`] and [`version`]; [`names`], [`target`] and [`environment`];
 //! [`programs`]; [`command_error`].
 
 pub mod command_error;
@@ -11,3 +11,4 @@ pub mod names;
 pub mod programs;
 pub mod target;
 pub mod text;
+pub mod version;

@@ -120,7 +120,21 @@ fn help_and_version_go_to_stdout() {
     let scene = Scene::new();
     scene.aba(["--help"]).out("Exit status:").out("ABA_LOCK_DIR").run();
     scene.aba(["lock", "--help"]).out("--no-inherit").out("Examples:").run();
-    scene.aba(["--version"]).out(concat!("aba-lock ", env!("CARGO_PKG_VERSION"))).run();
+    let version = scene.aba(["--version"]).out("").run().out;
+    assert_eq!(scene.aba(["-V"]).out("").run().out, version);
+}
+
+#[test]
+fn the_version_names_the_commit_if_it_is_known_and_the_target() {
+    let said = Scene::new().aba(["--version"]).out("").run().out;
+    let start = concat!("aba-lock ", env!("CARGO_PKG_VERSION"), " (");
+    let build = said.strip_prefix(start).and_then(|rest| rest.strip_suffix(")\n")).expect(&said);
+    let (commit, target) = build.rsplit_once(", ").map_or((None, build), |(commit, target)| (Some(commit), target));
+    assert!(target.starts_with(std::env::consts::ARCH) && target.contains(std::env::consts::OS), "{said}");
+    if let Some((hash, date)) = commit.map(|commit| commit.split_once(' ').expect(&said)) {
+        assert!(hash.len() == 9 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{said}");
+        assert!(date.len() == 10 && date.split('-').all(|part| part.parse::<u16>().is_ok()), "{said}");
+    }
 }
 
 #[test]

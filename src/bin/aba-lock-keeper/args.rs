@@ -13,6 +13,7 @@
 mod repeat;
 
 use aba_lock::base::duration::{parse_seconds, parse_span};
+use aba_lock::base::version::VERSION;
 use clap::{Args, Parser, Subcommand};
 use repeat::allow_repeated_flags;
 use std::ffi::OsString;
@@ -86,7 +87,7 @@ fn format_after_help() -> String {
 /// Holds leases at a lock service or an etcd cluster, and binds them to the lifetime of local scripts
 #[derive(Debug, Parser)]
 // Users call `aba-lock lease`, which becomes this program.
-#[command(name = "aba-lock-keeper", bin_name = "aba-lock", version, disable_help_subcommand = true)]
+#[command(name = "aba-lock-keeper", bin_name = "aba-lock", version = VERSION, disable_help_subcommand = true)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 #[command(mut_subcommand("lease", |lease| lease.after_help(format_after_help())))]
 #[command(mut_subcommands(allow_repeated_flags))]

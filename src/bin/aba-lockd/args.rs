@@ -1,5 +1,6 @@
 //! The options. The help and the manual page are generated from them.
 
+use aba_lock::base::version::VERSION;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use std::path::PathBuf;
 
@@ -30,7 +31,7 @@ fn exit_status() -> String {
 /// token that is greater than all earlier tokens. A lock that expires does not stop its owner, so the resource that the lock
 /// guards should refuse a token that is smaller than one it has seen before.
 #[derive(Debug, Parser)]
-#[command(name = "aba-lockd", version, max_term_width = 110)]
+#[command(name = "aba-lockd", version = VERSION, max_term_width = 110)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -18,12 +18,13 @@ pub(crate) mod status;
 pub(crate) mod update;
 pub(crate) mod value;
 
+use aba_lock::base::version::VERSION;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 
 /// Lock shell scripts and commands, so that two copies do not run at the same time
 #[derive(Debug, Parser)]
-#[command(name = "aba-lock", version, after_help = page::after_root_help())]
+#[command(name = "aba-lock", version = VERSION, after_help = page::after_root_help())]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 #[command(infer_subcommands = false)]
 #[command(mut_subcommands(page::add_tables))]

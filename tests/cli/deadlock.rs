@@ -416,32 +416,6 @@ fn a_search_over_several_pipes_reads_the_descriptors_of_each_process_once() {
     assert!((4..=16).contains(&looks), "{looks}");
 }
 
-#[test]
-fn waiters_and_circles_are_found_inside_a_pid_namespace() {
-    let scene = Scene::new();
-    let (first, second) = (scene.gate("first"), scene.gate("second"));
-    let text = |has: &str, wants: &str, gate: &Gate| {
-        let gate = gate.path.display();
-        format!(
-            "source '{LIBRARY}'; aba_lock_operation {has}; read _ <'{gate}'; aba_lock_operation -w {wants}; echo got {wants}"
-        )
-    };
-    let both = "until \"$HELPER\" status -q a && \"$HELPER\" status -q b; do :; done";
-    let look = "until \"$HELPER\" status b | grep -q '1. waits: pid '; do :; done";
-    let inside = format!(
-        "bash -c {} & one=$!; bash -c {} & {both}; echo >{}; {look}; echo >{}; wait $!; echo the second ended $?; wait $one",
-        shell_words::quote(&text("a", "b", &first)),
-        shell_words::quote(&text("b", "a", &second)),
-        shell_words::quote(&first.path.to_string_lossy()),
-        shell_words::quote(&second.path.to_string_lossy()),
-    );
-    // The order of the two messages is not defined.
-    let command = scene.in_pid_namespace().args(["--mount-proc", "--", "bash", "-c"]).arg(inside);
-    let command = command.env("ABA_LOCK_BIN", HELPER).out("the second ended 1\n").out("got b\n");
-    let said = command.err(" would be a deadlock: pid ").run();
-    assert_eq!(said.out.lines().count(), 2, "{}", said.out);
-}
-
 /// An init process can be in session 0, and a script that it starts is then in that session, too.
 #[test]
 fn a_circle_through_a_pipe_is_found_although_process_1_of_session_0_may_not_be_examined() {

@@ -55,7 +55,7 @@ ifeq (yes,$(WITH_SERVICE))
 install: service keeper
 endif
 
-.PHONY: all build service keeper man test quick test-shell lint format fuzz bench bench-cluster bench-service torture torture-cluster order demo \
+.PHONY: all build service keeper man test quick test-shell lint messages format fuzz bench bench-cluster bench-service torture torture-cluster order demo \
         install uninstall clean help
 
 all: build man ## Build the helper and the man pages
@@ -128,6 +128,9 @@ lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pag
 	mandoc -T lint -W warning $(MAN)/*.1 $(MAN)/*.7 $(MAN)/*.8
 	@# Its exit status is 0 in spite of warnings.
 	! for page in $(MAN)/*.[178]; do groff -mandoc -ww -z -Tutf8 "$$page" 2>&1; done | grep .
+
+messages: need-cargo ## Write the catalogue of all messages into tests/messages
+	WRITE_MESSAGES=yes $(CARGO) test --locked --quiet -p aba-lock-source -- catalogue
 
 format: ## Format all sources
 	$(CARGO) fmt --all

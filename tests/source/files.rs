@@ -18,6 +18,14 @@ pub(crate) fn read(file: &str) -> Option<String> {
     fs::read_to_string(root().join(file)).ok()
 }
 
+/// Writes a file, by its path in the repository.
+#[expect(clippy::disallowed_methods, reason = "no other process reads the file at this time")]
+pub(crate) fn write(file: &str, text: &str) {
+    let path = root().join(file);
+    fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be created");
+    fs::write(path, text).expect("the file can be written");
+}
+
 /// Returns the sorted paths of all files of code in the repository: those with one of [`ENDINGS`], and those without an
 /// ending that begin with `#!`.
 pub(crate) fn list() -> Vec<String> {

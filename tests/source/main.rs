@@ -11,10 +11,12 @@
 //! | comments are in plain English | all code | [`comments`], [`phrases`] |
 //! | the names in the link order of the helper lead to functions | the helper | [`link_order`] |
 //! | a Rust file belongs to a program | src, tests, benches | [`programs`] |
+//! | `tests/messages` has all messages | the programs and the shell library | [`catalogue`] |
 //!
 //! The rules on imports and names leave out modules that only tests have. Places that may break a rule are listed in
 //! [`exceptions`]; an exception that is no longer needed is a failure.
 
+mod catalogue;
 mod comments;
 mod cycles;
 mod exceptions;

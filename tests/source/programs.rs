@@ -92,7 +92,7 @@ pub(crate) const PROGRAMS: &[Entry] = &[
             &["imports", "files", "phrases"],
             &["cycles", "layers", "link_order"],
             &["programs"],
-            &["exceptions", "names"],
+            &["catalogue", "exceptions", "names"],
         ],
     },
 ];

@@ -5,11 +5,13 @@
 mod facts;
 mod format_string;
 mod message;
+mod rules;
 mod rust;
 mod shell;
 mod words;
 
 use crate::files;
+use crate::finding::Finding;
 use crate::modules::Program;
 use crate::programs;
 use rust::Extent;
@@ -37,6 +39,9 @@ const OTHER_TEXT: &[(&str, &str)] = &[
     ("src/number/contents.rs", "to_bytes"),
     ("src/task/saved.rs", "to_script"),
 ];
+
+/// The files of the catalogue whose language is checked.
+const CHECKED: &[&str] = &["keeper", "service"];
 
 /// One file of the catalogue: its path and its text.
 struct Part {
@@ -86,6 +91,17 @@ fn format_part(name: &str, found: Vec<(String, Vec<message::Message>)>) -> Part 
     let sections =
         found.into_iter().map(|(file, messages)| format!("# {file}\n{}", message::format_messages(messages)));
     Part { path: format!("{FOLDER}/{name}.txt"), text: sections.collect::<Vec<_>>().join("\n") }
+}
+
+/// Checks the language of all messages.
+pub(crate) fn check_messages() -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for name in CHECKED {
+        let path = format!("{FOLDER}/{name}.txt");
+        let text = files::read(&path).unwrap_or_default();
+        findings.extend(rules::check_lines(&path, &text));
+    }
+    findings
 }
 
 /// Returns the lines that only one of two texts has, each with `-` or `+`.

@@ -81,7 +81,7 @@ fn is_numbered(comment: &str) -> bool {
 }
 
 /// Replaces the code between backticks with `x`, without changing any offset.
-fn without_code(text: &str) -> String {
+pub(crate) fn without_code(text: &str) -> String {
     let mut is_code = false;
     let replace = |byte: u8| match byte {
         b'`' => {

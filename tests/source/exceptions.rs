@@ -33,7 +33,9 @@ impl Exceptions {
         findings.retain(|finding| {
             let long = self.long_files.iter().map(|(file, _)| finding.rule == Rule::Length && finding.file == *file);
             let right = self.right_phrases.iter().map(|(file, words, _)| {
-                finding.rule == Rule::Phrase && finding.file == *file && finding.text.starts_with(&format!("`{words}`"))
+                matches!(finding.rule, Rule::Phrase | Rule::Message)
+                    && finding.file == *file
+                    && finding.text.starts_with(&format!("`{words}`"))
             });
             let mut is_allowed = false;
             for (index, _) in long.chain(right).enumerate().filter(|(_, allows)| *allows) {

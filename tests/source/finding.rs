@@ -16,8 +16,10 @@ pub(crate) enum Rule {
     Unlisted,
     /// A file is too long.
     Length,
-    /// A comment has a phrase that makes readers stumble.
+    /// A comment or a message has a phrase that makes readers stumble.
     Phrase,
+    /// A message begins with a capital letter, or has a full stop or blanks where it should not.
+    Message,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

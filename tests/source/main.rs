@@ -8,7 +8,8 @@
 //! | imports point down in the list of layers, which is in [`programs`] | programs with layers | [`layers`] |
 //! | a type name is defined once, and names of functions and modules are not empty words | each program | [`names`] |
 //! | a file has at most 450 lines | all code | [`files`] |
-//! | comments are in plain English | all code | [`comments`], [`phrases`] |
+//! | comments and messages are in plain English | all code | [`comments`], [`phrases`] |
+//! | messages begin in lower case, and have no final full stop | the catalogue | [`catalogue`] |
 //! | the names in the link order of the helper lead to functions | the helper | [`link_order`] |
 //! | a Rust file belongs to a program | src, tests, benches | [`programs`] |
 //! | `tests/messages` has all messages | the programs and the shell library | [`catalogue`] |
@@ -62,6 +63,7 @@ fn check() -> Vec<Finding> {
         findings.extend(names::check_types(&program));
         findings.extend(names::check_words(&program));
     }
+    findings.extend(catalogue::check_messages());
     for file in files::list() {
         let text = files::read(&file).expect("a file that was listed");
         findings.extend(files::check_length(&file, &text));

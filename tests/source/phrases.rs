@@ -1,4 +1,4 @@
-//! Rule: comments are in plain English. The phrases listed here make readers stumble; each has a plain replacement.
+//! Rule: comments and messages are in plain English. The phrases listed here make readers stumble; each has a plain replacement.
 //!
 //! A phrase that is right at one place is listed in [`crate::exceptions`].
 
@@ -68,18 +68,26 @@ static COMPILED: LazyLock<Vec<Regex>> = LazyLock::new(|| {
 pub(crate) fn check_comments(file: &str, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     for paragraph in read_comments(file, text) {
-        for (phrase, pattern) in PHRASES.iter().zip(COMPILED.iter()) {
-            for found in pattern.captures_iter(&paragraph.text) {
-                let whole = found.get(0).expect("the whole");
-                if !found.get(1).is_some_and(|word| phrase.unless.contains(&word.as_str())) {
-                    let words = whole.as_str().trim_start_matches(['.', ':', ';', ',', '(', ' ']);
-                    let message = format!("`{words}`: say {}", phrase.instead);
-                    findings.push(Finding::new(Rule::Phrase, file, paragraph.line_at(whole.end() - 1), message));
-                }
-            }
+        for (end, message) in find_phrases(&paragraph.text) {
+            findings.push(Finding::new(Rule::Phrase, file, paragraph.line_at(end - 1), message));
         }
     }
     findings
+}
+
+/// Finds the phrases in a paragraph. Returns the end of each one, and what to say instead.
+pub(crate) fn find_phrases(paragraph: &str) -> Vec<(usize, String)> {
+    let mut phrases = Vec::new();
+    for (phrase, pattern) in PHRASES.iter().zip(COMPILED.iter()) {
+        for found in pattern.captures_iter(paragraph) {
+            let whole = found.get(0).expect("the whole");
+            if !found.get(1).is_some_and(|word| phrase.unless.contains(&word.as_str())) {
+                let words = whole.as_str().trim_start_matches(['.', ':', ';', ',', '(', ' ']);
+                phrases.push((whole.end(), format!("`{words}`: say {}", phrase.instead)));
+            }
+        }
+    }
+    phrases
 }
 
 #[test]

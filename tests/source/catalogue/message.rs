@@ -1,5 +1,8 @@
 //! A message of the catalogue, and the rules that decide which text is one.
 
+/// The start of the second line of a message and of those after it.
+pub(crate) const INDENT: &str = "    ";
+
 /// A sentence that a user can read, or a part of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
@@ -29,13 +32,13 @@ pub(crate) fn has_letter(text: &str) -> bool {
     })
 }
 
-/// Removes the prefix of a message or hint that a printing function adds.
-pub(crate) fn strip_prefix(text: &str) -> &str {
+/// Removes the prefix of a message or a hint. Returns true for a hint.
+pub(crate) fn split_prefix(text: &str) -> (&str, bool) {
     let text = ["aba-lock: ", "aba-lockd: "].iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text);
-    text.trim_start().strip_prefix("hint: ").unwrap_or(text)
+    text.trim_start().strip_prefix("hint: ").map_or((text, false), |hint| (hint, true))
 }
 
-/// Formats one message as a line of the catalogue, or several if its text has several. `...` at the start or the end
+/// Formats one message as a line of the catalogue. Further lines of its text are indented. `...` at the start or the end
 /// stands for the rest of a sentence that is put together from parts.
 pub(crate) fn format_message(message: &Message) -> String {
     let text = message.text.trim_start_matches('\n');
@@ -47,7 +50,7 @@ pub(crate) fn format_message(message: &Message) -> String {
     let mut formatted = format!("{hint}{before}{}", lines.next().unwrap_or_default());
     for line in lines {
         formatted.push('\n');
-        formatted.push_str(line.trim_end());
+        formatted.push_str(format!("{INDENT}{line}").trim_end());
     }
     formatted + after + "\n"
 }

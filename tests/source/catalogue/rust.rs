@@ -4,7 +4,7 @@
 
 use super::facts::{Facts, is_called_hint, name_type, read_literal};
 use super::format_string::{name_placeholders, read_choice};
-use super::message::{Message, has_letter, is_sentence, strip_prefix};
+use super::message::{Message, has_letter, is_sentence, split_prefix};
 use crate::modules::Program;
 use std::collections::BTreeSet;
 use syn::punctuated::Punctuated;
@@ -143,12 +143,13 @@ impl<'a> Collector<'a> {
     }
 
     fn add(&mut self, text: &str) {
-        let text = strip_prefix(text).to_owned();
+        let (text, is_hint) = split_prefix(text);
+        let text = text.to_owned();
         // A line end of two characters belongs to a protocol.
         if has_letter(&text) && !text.contains("\r\n") && !SQL.iter().any(|part| text.contains(part)) {
             self.messages.push(Message {
                 text,
-                is_hint: self.in_hint,
+                is_hint: is_hint || self.in_hint,
                 variants: self.variants.clone(),
                 item: self.item.clone(),
             });

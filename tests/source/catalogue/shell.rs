@@ -2,7 +2,7 @@
 //!
 //! `printf` and `echo` print. A function prints its argument if it passes that on to a command that prints.
 
-use super::message::{Message, has_letter, is_sentence, strip_prefix};
+use super::message::{Message, has_letter, is_sentence, split_prefix};
 use super::words::read_commands;
 use std::collections::BTreeMap;
 
@@ -16,8 +16,6 @@ pub(crate) fn collect_messages(script: &str) -> Vec<Message> {
     let mut messages = Vec::new();
     for command in &commands {
         for (text, is_hint) in read_printed(command, &functions) {
-            // The function that prints this text adds the name of the program.
-            let text = strip_prefix(&text).to_owned();
             let is_code = text.starts_with("builtin ");
             if is_sentence(&text) && !is_code {
                 messages.push(Message { text, is_hint, variants: Vec::new(), item: String::new() });
@@ -83,7 +81,8 @@ fn read_printed(command: &[String], functions: &BTreeMap<String, Printed>) -> Ve
 }
 
 fn split_hint(text: &str) -> (String, bool) {
-    text.strip_prefix("hint: ").map_or_else(|| (text.to_owned(), false), |hint| (hint.to_owned(), true))
+    let (text, is_hint) = split_prefix(text);
+    (text.to_owned(), is_hint)
 }
 
 /// Replaces each `%s` of a format by its value.
@@ -111,9 +110,8 @@ fn find_printing_functions(commands: &[Vec<String>]) -> BTreeMap<String, Printed
                 inside.clone_from(name);
             }
             for (text, is_hint) in read_printed(command, &functions) {
-                let text = text.strip_prefix("aba-lock: ").unwrap_or(&text);
                 let number = text.strip_prefix('{').and_then(|text| text.split(['}', '|']).next()).map(str::parse);
-                if let (Some(Ok(number)), false) = (number, has_letter(text)) {
+                if let (Some(Ok(number)), false) = (number, has_letter(&text)) {
                     let printed = found.entry(inside.clone()).or_default();
                     if !printed.contains(&(number, is_hint)) {
                         printed.push((number, is_hint));

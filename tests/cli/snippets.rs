@@ -53,9 +53,9 @@ impl SnippetScene {
                 *) echo '{}' ;;
             esac
         "#;
-        let programs = "bin/Xvfb bin/curl bin/docker bin/make bin/prepare bin/registry bin/rest bin/rsync bin/sed bin/tmux bin/yq \
-                        work/backup.sh work/build.sh work/deploy.sh work/generate work/look-up work/migrate work/migrate.sh \
-                        work/publish work/run-tests work/tests work/train";
+        let programs = "bin/Xvfb bin/curl bin/docker bin/logger bin/make bin/prepare bin/registry bin/rest bin/rsync bin/sed \
+                        bin/tmux bin/yq work/backup.sh work/build.sh work/deploy.sh work/generate work/look-up work/migrate \
+                        work/migrate.sh work/notify.sh work/publish work/run-tests work/tests work/train";
         write_program(&place.scene.path("stub"), stub);
         for program in programs.split_whitespace() {
             std::os::unix::fs::symlink(place.scene.path("stub"), place.scene.path(program)).unwrap();
@@ -96,6 +96,7 @@ impl SnippetScene {
             .replace("/var/lock/backup.lock", lock.to_str().unwrap())
             .replace("/run/lock/backup", lock.to_str().unwrap())
             .replace("/run/backup.pid", self.scene.path("pid").to_str().unwrap())
+            .replace("/var/lib/aba-lock", self.scene.path("shared").to_str().unwrap())
             .replace("/var/log/", "lib/")
             .replace("/var/lib/node_exporter/textfile/", "lib/");
         let sources = if text.contains("source ") {

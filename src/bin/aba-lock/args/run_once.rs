@@ -130,7 +130,7 @@ pub(crate) struct RunOnceArgs {
 
     /// First forget the result of the task if it is older than SECONDS
     ///
-    /// A result that is dated in the future counts as too old, too. A failure expires after 30 seconds if SECONDS is larger.
+    /// This is not a limit for the wait, which --timeout sets. A result that is dated in the future counts as too old, too. A failure expires after 30 seconds if SECONDS is larger.
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) ttl: Option<Duration>,
 

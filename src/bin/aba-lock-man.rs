@@ -35,8 +35,8 @@ aba-lock keeps two copies of a shell script or command from running at the same 
 lock NAME -- COMMAND`, and a script acquires a lock with the functions of aba-lock.bash(7).
 
 The locks are locks of the kernel (flock(2)) on files in a directory of the user, ~/.aba, so they exclude only processes of the same \
-user, unless several users share a directory through ABA_LOCK_DIR. The kernel releases a lock when its holder ends, \
-no matter how it ends.
+user. To share a lock, several users set ABA_LOCK_DIR to the same directory, and root opens the lock file to them: \
+`chmod a+rw \"$(aba-lock path --create NAME)\"`. The kernel releases a lock when its holder ends, no matter how it ends.
 
 Other commands show and end the holders of locks, run a task only once, change files, reserve ports and other numbers, and \
 extend locks to several machines.";

@@ -38,7 +38,8 @@
 # in the environment, but BASH_VERSION may be. The functions are in quotes because aliases may be in force.)
 # shellcheck disable=SC2128,SC2292
 if [ -z "${BASH_VERSINFO:-}" ]; then
-    printf '%s\n' 'aba-lock: aba-lock.bash is for bash' 'hint: in other shells, use `aba-lock lock NAME -- CMD`' >&2
+    printf '%s\n' 'aba-lock: aba-lock.bash works only in bash' \
+        'hint: run the script with bash, or use `aba-lock lock NAME -- CMD`' >&2
     eval '__aba_refuse() {
             printf "%s\n" "aba-lock: $1 works only in bash" >&2
             if [ "${-#*i}" = "$-" ]; then
@@ -116,7 +117,9 @@ aba_lock_operation() {
         builtin shift
         case ${__aba_word} in
             -t | --timeout | --who | --pid-file | --server | --ttl | --on-lost | --on-conflict)
-                (($# > 0)) || __aba_fail 2 "${__aba_word} needs a value" || builtin return "$?"
+                [[ $# -gt 0 && (-n $1 || (${__aba_word} != -t && ${__aba_word} != --timeout)) ]] ||
+                    __aba_fail 2 "option ${__aba_word} needs a value" 'see `aba_lock_operation --help`' ||
+                    builtin return "$?"
                 # Joined into one word, because a value may begin with `-`.
                 [[ ${__aba_word} == -t ]] || __aba_word+='='
                 __aba_word+=$1
@@ -128,8 +131,8 @@ aba_lock_operation() {
             --on-conflict=*)
                 # The helper refuses a second value of its own options.
                 [[ -z ${__aba_conflict_option} ]] ||
-                    __aba_fail 2 '--on-conflict is given twice' 'see `aba_lock_operation --help`' || builtin return "$?"
-                __aba_conflict_option=yes
+                    __aba_fail 2 'option --on-conflict is given twice' 'see `aba_lock_operation --help`' || builtin return "$?"
+                __aba_conflict_option=--on-conflict
                 __aba_on_conflict=${__aba_word#*=}
                 ;;
             --subshell) __aba_subshell=meant ;;
@@ -167,7 +170,7 @@ aba_lock_operation() {
                 __aba_fail 125 '"" is not a name for a lock: it is empty' || builtin return "$?"
                 ;;
             *[$' \t\n\v\f\r']*)
-                __aba_fail 125 "\"${__aba_word}\" is not a name for a lock: a name has no blanks in it" || builtin return "$?"
+                __aba_fail 125 "\"${__aba_word}\" is not a name for a lock: a name must not contain blanks" || builtin return "$?"
                 ;;
             *)
                 __aba_contains "${__aba_names}" "${__aba_word} " || __aba_names+="${__aba_word} "
@@ -183,19 +186,20 @@ aba_lock_operation() {
         *)
             __aba_word=${__aba_on_conflict}
             __aba_on_conflict='exit'
-            __aba_fail 2 "${__aba_word} is not a way to meet a conflict: exit, return, ask or warn" || builtin return "$?"
+            __aba_fail 2 "${__aba_conflict_option:-ABA_LOCK_ON_CONFLICT} is \"${__aba_word}\", which is not exit, return, ask or warn" ||
+                builtin return "$?"
             ;;
     esac
     if [[ -z ${__aba_names} ]]; then
-        __aba_fail 2 'aba_lock_operation needs the name of an operation' 'such as `aba_lock_operation backup`' ||
+        __aba_fail 2 'aba_lock_operation needs the name of a lock' 'for example: `aba_lock_operation backup`' ||
             builtin return "$?"
     fi
     # In `-w 60 save`, flock(1) takes 60 as the time to wait. Here it would be a lock: refused before its file is made.
     __aba_word=${__aba_names%% *}
     [[ -n ${__aba_word//[0-9]/} ]] || __aba_seconds=${__aba_word}
     if [[ -n ${__aba_wait_option} && -n ${__aba_seconds} && ${__aba_names} == *' '*' ' ]]; then
-        __aba_fail 2 "\`${__aba_seconds}\` would be a lock, not the time to wait: for at most ${__aba_seconds} seconds, use --wait=${__aba_seconds}" \
-            'see `aba_lock_operation --help`' || builtin return "$?"
+        __aba_fail 2 "${__aba_seconds} would be the name of a lock, not a time to wait" \
+            "to wait for at most ${__aba_seconds} seconds, use --wait=${__aba_seconds}" || builtin return "$?"
     fi
     __aba_acquire_locks
 }
@@ -203,22 +207,24 @@ aba_lock_operation() {
 __aba_print_usage() {
     builtin printf '%s\n' 'Usage: aba_lock_operation [OPTIONS] OPERATION...
 
-Takes the locks, all or none, and holds them until this script ends.
+Acquires one lock for each OPERATION, either all or none. The locks are held until this script ends.
 
-  -n, --nonblock           fail at once if another has it [default]
-  -w, --wait[=SECONDS]     wait until it is free, or at most this many seconds
-  -t, --timeout SECONDS    the same as --wait=SECONDS
-  -s, --shared             share it with others who share it
-  -x, --exclusive          shut everyone else out [default]
-  -q, --quiet              say nothing about contention
-  -v, --verbose            say how long it took to get the lock
-      --who TEXT           say this of the holder, to those who wait
-      --pid-file PATH      write the pid of this script into this file, until the lock or the script ends
-      --server URL         hold a lease for other machines, too: https://host:port or etcd://host:port,...
-      --ttl TIME           how long the lease lasts if it cannot be renewed [default: 30s]
-      --on-lost HOW        if the lease is lost: term, warn, or a command [default: term]
-      --on-conflict HOW    exit, return, ask or warn if another has it [default: exit]
-      --subshell           the lock is meant to end with this subshell'
+  -n, --nonblock           Fail at once if another process holds a lock [default]
+  -w, --wait[=SECONDS]     Wait until the locks are free, or for at most SECONDS: --wait=60 or -w=60
+  -t, --timeout SECONDS    Give up after SECONDS (fractions allowed; 0 means do not wait)
+  -s, --shared             Acquire shared locks, which several processes can hold at the same time
+  -x, --exclusive          Acquire exclusive locks, which only one process can hold [default]
+  -q, --quiet              Print no messages about contention
+  -v, --verbose            Print how long it took to acquire the locks
+      --who TEXT           Description of the holder, shown to waiters
+      --pid-file PATH      Write the pid of this script to this file, which is removed with the locks
+      --server URL         Also lock for all machines that use this server: https://HOST:PORT or
+                           etcd://HOST:PORT,HOST:PORT
+      --ttl TIME           With a server: time after which a lease expires if it cannot be renewed [default: 30s]
+      --on-lost HOW        With a server: action if a lease is lost: term, warn, or a command for sh [default: term]
+      --on-conflict HOW    Action if another process holds a lock: exit, return, ask or warn [default: exit]
+      --subshell           Print no warning that the locks end with this subshell
+  -h, --help               Print this help'
 }
 
 # Acquires the locks in __aba_names with __aba_options.
@@ -255,8 +261,8 @@ __aba_acquire_locks() {
         ((__aba_status == 76)) || __aba_handle_failure || builtin return "$?"
         __aba_tries=$((__aba_tries + 1))
         if ((__aba_tries == 100)); then
-            __aba_fail 125 "a lock file in ${__aba_directory} was replaced each time that it was opened" \
-                'find what removes it, and stop that: a lock file is meant to stay' || builtin return "$?"
+            __aba_fail 125 "a lock file in ${__aba_directory} was replaced each time it was opened" \
+                'stop the program that removes or replaces it: a lock file must stay' || builtin return "$?"
         fi
         # The process that has locked these files is neither this script nor one that started it: it has ended, or it
         # runs at the same time. The next call tries the descriptors again, because that may have changed by then.
@@ -269,7 +275,8 @@ __aba_acquire_locks() {
     fi
     if [[ -n ${__aba_server} ]] && ! __aba_find_tokens; then
         __aba_discard_new_locks
-        __aba_fail 125 "there is no lease on ${__aba_name}, so nothing is locked" || builtin return "$?"
+        __aba_fail 125 "cannot lock ${__aba_name}: its lease cannot be confirmed" \
+            'check the helper and the keeper: `aba_lock_doctor`' || builtin return "$?"
     fi
     __aba_pending=''
     __aba_record_locks
@@ -307,7 +314,7 @@ __aba_open_lock_file() {
             __aba_run_helper path --create "$1" >/dev/null || __aba_status=$?
             if ((__aba_status != 0)); then
                 ((__aba_status <= 125)) ||
-                    __aba_print_message "the helper ${__aba_bin} ended with status ${__aba_status}, so nothing is locked"
+                    __aba_print_message "cannot lock $1: the helper ${__aba_bin} ended with status ${__aba_status}"
                 builtin return 125
             fi
         fi
@@ -316,7 +323,8 @@ __aba_open_lock_file() {
             { builtin true <&"${__aba_fd}"; } 2>/dev/null || builtin break
         done
         if ((__aba_fd == 255)); then
-            __aba_print_message "could not open lock file ${__aba_path}: the descriptors from 200 to 254 are all in use"
+            __aba_print_message "cannot open lock file ${__aba_path}: descriptors 200 to 254 are all in use" \
+                'close those that the script does not need, for example: `exec 200>&-`'
             builtin return 125
         fi
         # A file that is open for reading can be locked, except on NFS. Bash opens with O_CREAT for `<>`, which
@@ -328,15 +336,17 @@ __aba_open_lock_file() {
         fi
     done
     if \builtin declare -F exec >/dev/null; then
-        __aba_print_message 'a readonly function named `exec` is in the way of aba_lock_operation' 'give it another name'
+        __aba_print_message "cannot open lock file ${__aba_path}: a readonly function named exec hides the builtin" \
+            'rename that function'
         builtin return 125
     fi
     __aba_limit=$(builtin ulimit -n) || __aba_limit=unlimited
     if [[ ${__aba_limit} != unlimited ]] && ((__aba_limit <= __aba_fd)); then
-        __aba_print_message "could not open lock file ${__aba_path} on descriptor ${__aba_fd}: the limit is ${__aba_limit} open files" \
-            'raise it with `ulimit -n`'
+        __aba_print_message "cannot open lock file ${__aba_path} on descriptor ${__aba_fd}: the limit is ${__aba_limit} open files" \
+            'raise the limit, for example: `ulimit -n 1024`'
     else
-        __aba_print_message "could not open lock file ${__aba_path} on descriptor ${__aba_fd}"
+        __aba_print_message "cannot open lock file ${__aba_path} on descriptor ${__aba_fd}" \
+            'find the cause with `aba_lock_doctor`'
     fi
     builtin return 125
 }
@@ -359,7 +369,7 @@ __aba_handle_failure() {
         147 | 148 | 149 | 150) __aba_handle_stop ;;
         # Ctrl-C has ended the helper. The script has got the signal, too, but may ignore it.
         130) __aba_end_call 130 ;;
-        *) __aba_fail 125 "the helper ${__aba_bin} ended with status ${__aba_status}, so nothing is locked" ;;
+        *) __aba_fail 125 "cannot lock ${__aba_names% }: the helper ${__aba_bin} ended with status ${__aba_status}" ;;
     esac
 }
 
@@ -372,20 +382,21 @@ __aba_handle_conflict() {
         __aba_list=${__aba_list#* }
         __aba_contains "${__aba_held_locks}" "${__aba_name}/" || __aba_missing+="${__aba_name} "
     done
+    __aba_missing=${__aba_missing:+the lock on ${__aba_missing}}
     # Nothing is missing if the script holds the locks shared and has asked for exclusive ones.
-    __aba_missing=${__aba_missing:-an exclusive ${__aba_names}}
+    __aba_missing=${__aba_missing:-an exclusive lock on ${__aba_names}}
     if [[ ${__aba_on_conflict} == ask && -t 0 && -t 2 ]]; then
         # Discards input that was typed before the question. Bash before 4.0 cannot test for input.
         while ((BASH_VERSINFO[0] >= 4)) && builtin read -r -t 0; do
             IFS= builtin read -r __aba_answer || builtin break
         done
-        builtin printf 'aba-lock: press Enter to go on without the lock on %s, Ctrl-C to stop: ' "${__aba_missing% }" >&2
+        builtin printf 'aba-lock: press Enter to continue without %s, or Ctrl-C to stop: ' "${__aba_missing% }" >&2
         if IFS= builtin read -r __aba_answer && [[ -z ${__aba_answer} ]]; then
             builtin return 3
         fi
         builtin printf '\n' >&2
     elif [[ ${__aba_on_conflict} == warn ]]; then
-        __aba_print_message "the script may go on, without the lock on ${__aba_missing% }"
+        __aba_print_message "warning: the script can continue without ${__aba_missing% }"
         builtin return 3
     fi
     __aba_end_call 1
@@ -396,7 +407,7 @@ __aba_handle_stop() {
     builtin local __aba_job=''
     __aba_job=$(builtin jobs -p %% 2>/dev/null) || builtin true
     [[ -z ${__aba_job} ]] || __aba_end_helper
-    __aba_fail 125 "the wait for ${__aba_names% } was stopped, so nothing is locked"
+    __aba_fail 125 "cannot lock ${__aba_names% }: the wait was stopped, for example by Ctrl-Z"
 }
 
 # Adds the locks of this call, acquired or inherited, to the variables of the library and to what children inherit.
@@ -415,7 +426,8 @@ __aba_record_locks() {
         builtin export ABA_LOCK_FDS="${ABA_LOCK_FDS:+${ABA_LOCK_FDS} }${__aba_entry#*/}"
         if ((BASH_SUBSHELL > 0)) && [[ -z ${__aba_subshell} ]]; then
             # `x=$(aba_lock_operation …)` and `aba_lock_operation … | …` leave the script without a lock.
-            __aba_print_message "${__aba_entry%%/*} is locked only until this subshell ends" 'if that is intended, use `--subshell`'
+            __aba_print_message "${__aba_entry%%/*} is locked only until this subshell ends" \
+                'call aba_lock_operation outside of $( ), ( ) and pipelines; if the subshell is intended, add --subshell'
         fi
     done
     while [[ -n ${__aba_held_locks} ]]; do
@@ -657,7 +669,7 @@ aba_unlock_operation() {
     __aba_check_shell || \return "$?"
     if (($# > 0)) && [[ -z $1 ]]; then
         __aba_print_message '"" is not a name for a lock: it is empty' \
-            'without a name, aba_unlock_operation releases the last lock'
+            'to release the last lock, call aba_unlock_operation without a name'
         builtin return 2
     fi
     builtin local __aba_entry='' __aba_name='' __aba_fd='' __aba_acquirer=''
@@ -666,7 +678,7 @@ aba_unlock_operation() {
     __aba_find_entry "${1-}"
     [[ -n ${__aba_entry} ]] || __aba_find_inherited_lock "${1-}"
     if [[ -z ${__aba_entry} ]]; then
-        __aba_print_message "this script does not hold ${1:-a lock}"
+        __aba_print_message "nothing to release: this script holds no lock${1:+ on $1}"
         builtin return 1
     fi
     __aba_name=${__aba_entry%%/*}
@@ -686,7 +698,8 @@ aba_unlock_operation() {
         __aba_run_helper unlock --fd "${__aba_fd}" "${__aba_name}" ${__aba_lease:+"${__aba_lease}"} || __aba_status=$?
         # The helper reports other failures itself.
         ((__aba_status <= 128)) || __aba_print_message \
-            "the helper ${__aba_bin} ended with status ${__aba_status}, so ${__aba_name} may still be held"
+            "cannot tell whether ${__aba_name} is released: the helper ${__aba_bin} ended with status ${__aba_status}" \
+            "check the lock: \`aba-lock status ${__aba_name}\`"
         if ((__aba_status == 0)); then
             __aba_redirect_fd "${__aba_fd}" '>&-'
         else
@@ -939,7 +952,7 @@ __aba_query_lock() {
     builtin local __aba_fd='' __aba_bin='' __aba_directory='' __aba_unusable_fds='' __aba_status=0 __aba_lease_option=''
     builtin local __aba_cannot_compare=''
     if (($# != 2)); then
-        __aba_print_message "$1 needs the name of one operation"
+        __aba_print_message "$1 needs the name of one lock" "for example: \`$1 backup\`"
         builtin return 2
     fi
     [[ $1 != aba_lock_check ]] || __aba_lease_option=--lease
@@ -977,7 +990,7 @@ aba_lock_detach() {
     __aba_check_shell || \return "$?"
     builtin local __aba_list="${ABA_LOCK_FDS-} " __aba_fd='' __aba_pid=''
     if (($# == 0)); then
-        __aba_print_message 'aba_lock_detach needs a command'
+        __aba_print_message 'aba_lock_detach needs a command' 'for example: `aba_lock_detach exec mydaemon &`'
         builtin return 2
     fi
     __aba_find_pid
@@ -1106,11 +1119,12 @@ aba_lock_doctor() {
 # Refuses shells in which the library cannot work, and closes files that a call has left open.
 __aba_check_shell() {
     if \declare -F builtin >/dev/null; then
-        __aba_refuse_shell 'a function named `builtin` is in the way of aba-lock.bash' 'remove it: `unset -f builtin`' ||
+        __aba_refuse_shell 'aba-lock.bash cannot work: a function named builtin hides the builtin' \
+            'remove the function: `unset -f builtin`' ||
             \return "$?"
     fi
     if [[ $- == *k* ]]; then
-        __aba_refuse_shell 'under `set -k` bash takes NAME=VALUE from the arguments of every command, so aba-lock.bash cannot work' \
+        __aba_refuse_shell 'aba-lock.bash cannot work: `set -k` removes NAME=VALUE from the arguments of commands' \
             'turn it off: `set +k`' || \return "$?"
     fi
     # Ctrl-C has ended the call that opened them. But if __aba_acquiring is set, that call goes on: a trap handler made
@@ -1304,8 +1318,8 @@ __aba_find_helper() {
         fi
         __aba_list=${__aba_list#*:}
     done
-    __aba_print_message "the helper ${__aba_name} was not found, so nothing can be locked" \
-        'install it on PATH, or set ABA_LOCK_BIN to where it is'
+    __aba_print_message "the helper ${__aba_name}${ABA_LOCK_BIN:+ (from ABA_LOCK_BIN)} was not found, or is not executable" \
+        'add the directory of aba-lock to PATH, or set ABA_LOCK_BIN to its path'
     builtin return 125
 }
 

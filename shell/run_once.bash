@@ -16,7 +16,7 @@
 # environment, but BASH_VERSION may be. The function is in quotes because aliases may be in force.)
 # shellcheck disable=SC2128,SC2292
 if [ -z "${BASH_VERSINFO:-}" ]; then
-    printf '%s\n' 'aba-lock: run_once.bash is for bash' 'hint: in other shells, use `aba-lock run-once`' >&2
+    printf '%s\n' 'aba-lock: run_once.bash works only in bash' 'hint: run the script with bash, or use `aba-lock run-once`' >&2
     eval 'run_once() {
             printf "%s\n" "aba-lock: run_once works only in bash" >&2
             if [ "${-#*i}" = "$-" ]; then
@@ -54,7 +54,7 @@ fi
 #     -m TEXT  is printed by `aba_info`, if the script has such a function, otherwise on stdout
 run_once() {
     if [[ $- == *k* ]]; then
-        \printf '%s\n' 'aba-lock: under `set -k` bash takes NAME=VALUE from the arguments of every command, so run_once.bash cannot work' \
+        \printf '%s\n' 'aba-lock: run_once.bash cannot work: `set -k` removes NAME=VALUE from the arguments of commands' \
             'hint: turn it off: `set +k`' >&2
         \return 125
     fi
@@ -179,8 +179,8 @@ __run_once_find_helper() {
         fi
         __run_once_list=${__run_once_list#*:}
     done
-    builtin printf '%s\n' "aba-lock: the helper ${__run_once_name} was not found, so no task can be run" \
-        'hint: install it on PATH, or set ABA_LOCK_BIN to where it is' >&2 || builtin true
+    builtin printf '%s\n' "aba-lock: the helper ${__run_once_name}${ABA_LOCK_BIN:+ (from ABA_LOCK_BIN)} was not found, or is not executable" \
+        'hint: add the directory of aba-lock to PATH, or set ABA_LOCK_BIN to its path' >&2 || builtin true
     builtin return 125
 }
 

@@ -194,7 +194,7 @@ fn seconds_as_a_separate_argument_are_refused() {
         &["lock", "a", "--wait", "60", "b", "--", "true"],
         &["lock", "a", "-qw", "60", "--", "true"],
     ] {
-        scene.aba(call).status(2).err("`60` would be a lock").err("use --wait=60").run();
+        scene.aba(call).status(2).err("60 would be the name of a lock, not a time to wait").err("use --wait=60").run();
     }
     assert!(!scene.lock_file("60").exists() && !scene.lock_file("a").exists());
     // Digits are a name if they are the only name, or do not follow the option.

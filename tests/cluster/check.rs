@@ -87,7 +87,7 @@ fn a_keeper_that_does_nothing_gives_no_lease() {
     let machine = Machine::new("etcd://127.0.0.1:1").with("ABA_LOCK_KEEPER", "/bin/true");
     let said = machine.bash("source \"$LIBRARY\"; aba_lock_operation --on-conflict return a b; echo $?").status(0);
     assert_eq!(said.out, "125\n");
-    assert!(said.err.contains("aba-lock: there is no lease on a, so nothing is locked"), "{said:?}");
+    assert!(said.err.contains("aba-lock: cannot lock a: its lease cannot be confirmed"), "{said:?}");
     let said =
         machine.bash("source \"$LIBRARY\"; aba_lock_operation --on-conflict return a b; aba_lock_held a; echo $?");
     assert_eq!(said.out, "1\n");

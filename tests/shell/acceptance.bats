@@ -255,7 +255,7 @@ save ${STARTED_PID} ends"
     helper=$(waiters_of mirror-save)
     kill -KILL "${helper}"
     expect_end 125
-    grep -q '^aba-lock: the helper .*aba-lock ended with status 137, so nothing is locked$' output
+    grep -q '^aba-lock: cannot lock mirror-save: the helper .*aba-lock ended with status 137$' output
     run ! has_begun save "${STARTED_PID}"
     expect_refused "${holder}" aba -d mirror save
     let_go

@@ -19,7 +19,7 @@ END
         status=0
         wait "${STARTED_PID}" || status=$?
         [[ ${status} == 125 ]]
-        [[ $(<output) == *'aba-lock: the wait for save was stopped, so nothing is locked'* ]]
+        [[ $(<output) == *'aba-lock: cannot lock save: the wait was stopped, for example by Ctrl-Z'* ]]
         [[ $(<output) != *'went on'* ]]
         until_true is_gone "${helper}"
     done
@@ -154,7 +154,7 @@ echo 'went on'
 END
     for name in 'a b' '' $'a\nb'; do
         run -125 ./tool "${name}"
-        expect_text 'is not a name for a lock'
+        expect_text 'is not a name for a lock: '
         [[ ${output} != *'went on'* && ! -e ${ABA_LOCK_DIR} ]]
     done
     run -2 bash -c 'source "$LIBRARY"; aba_lock_held a/b'
@@ -256,8 +256,8 @@ aba_lock_operation --on-conflict warn c || echo "status $?"
 END
     start_holder b
     run -0 ./tool
-    expect_text $'aba-lock: the script may go on, without the lock on b\nstatus 3'
-    expect_text $'aba-lock: the script may go on, without the lock on an exclusive c\nstatus 3'
+    expect_text $'aba-lock: warning: the script can continue without the lock on b\nstatus 3'
+    expect_text $'aba-lock: warning: the script can continue without an exclusive lock on c\nstatus 3'
     let_go
 }
 
@@ -312,7 +312,7 @@ ${call}
 exit "\$?"
 END
         run -125 bash ./tool
-        [[ ${output} == 'aba-lock: under `set -k` bash takes '*'hint: turn it off: `set +k`' ]]
+        [[ ${output} == 'aba-lock: '*'.bash cannot work: `set -k` removes NAME=VALUE'*'hint: turn it off: `set +k`' ]]
         [[ ! -e ${ABA_LOCK_DIR} ]]
     done
 }
@@ -333,5 +333,5 @@ END
     expect_text $'"" is not a name for a lock: it is empty\naba_lock_operation: 125'
     expect_text 'aba_lock_held: 2'
     expect_text 'aba_lock_check: 2'
-    expect_text $'hint: without a name, aba_unlock_operation releases the last lock\naba_unlock_operation: 2'
+    expect_text $'hint: to release the last lock, call aba_unlock_operation without a name\naba_unlock_operation: 2'
 }

@@ -52,7 +52,7 @@ END
     until_ready
     is_free save
     is_free load
-    [[ $(<output) == *'ended with status 137, so nothing is locked'*'status 125' ]]
+    [[ $(<output) == *'cannot lock save load: the helper '*'ended with status 137'*'status 125' ]]
     let_go
 }
 

@@ -39,5 +39,5 @@ END
 
 @test "without a helper, aba_lock_doctor reports that and ends with 125" {
     run -125 env ABA_LOCK_BIN=/nowhere bash -c 'source "${LIBRARY}"; aba_lock_doctor'
-    expect_text 'the helper /nowhere was not found'
+    expect_text 'the helper /nowhere (from ABA_LOCK_BIN) was not found'
 }

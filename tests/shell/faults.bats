@@ -238,7 +238,7 @@ END
     for limit in 200 64; do
         run -125 ./tool "${limit}"
         expect_text "on descriptor 200: the limit is ${limit} open files"
-        expect_text 'hint: raise it with `ulimit -n`'
+        expect_text 'hint: raise the limit, for example: `ulimit -n 1024`'
         [[ ${output} != *running* && ${output} != *'not reached'* ]]
     done
     script tool <<'END'
@@ -283,7 +283,7 @@ END
     expect_text 'still here: 1'
     expect_text 'still here: 125'
     expect_text 'still here: 2'
-    expect_text 'the helper /no/such/helper was not found, so nothing can be locked'
+    expect_text 'the helper /no/such/helper (from ABA_LOCK_BIN) was not found, or is not executable'
     let_go
 }
 
@@ -357,13 +357,13 @@ echo "status $?" >&2
 END
     for mode in '' --posix; do
         run -0 bash ${mode} ./tool
-        expect_text 'aba-lock: could not open lock file'
+        expect_text 'aba-lock: cannot open lock file'
         expect_text 'status 125'
         expect_text 'the end: 0'
     done
     for mode in '-e' '--posix -eu' '-eEuo pipefail'; do
         run -125 bash ${mode} ./tool
-        expect_text 'aba-lock: could not open lock file'
+        expect_text 'aba-lock: cannot open lock file'
         expect_text 'the end: 125'
     done
 }
@@ -487,7 +487,7 @@ aba_lock_operation save
 echo 'not reached'
 END
     run -125 ./tool
-    expect_text 'a readonly function named `exec` is in the way of aba_lock_operation'
+    expect_text ': a readonly function named exec hides the builtin'
     [[ ${output} != *'not reached'* ]]
     script tool <<'END'
 builtin() { echo function-builtin; }
@@ -495,7 +495,7 @@ aba_lock_operation save
 echo 'not reached'
 END
     run -125 timeout "${PATIENCE}" ./tool
-    expect_text 'a function named `builtin` is in the way of aba-lock.bash'
+    expect_text 'aba-lock.bash cannot work: a function named builtin hides the builtin'
     [[ ${output} != *'not reached'* ]]
 }
 
@@ -513,7 +513,7 @@ x=$(aba_lock_operation bundle; echo done) || exit
 END
     run -0 ./tool
     expect_text 'aba-lock: save is locked only until this subshell ends'
-    expect_text 'hint: if that is intended, use `--subshell`'
+    expect_text 'if the subshell is intended, add --subshell'
     expect_text 'aba-lock: bundle is locked only until this subshell ends'
     [[ ${output} != *'load is locked'* ]]
 }
@@ -571,6 +571,7 @@ aba_lock_operation save
 aba_unlock_operation save || echo "status $?"
 SCRIPT
     run -0 ./tool
-    expect_text 'helper ended with status 137, so save may still be held'
+    expect_text 'cannot tell whether save is released: the helper '
+    expect_text $'helper ended with status 137\nhint: check the lock: `aba-lock status save`'
     expect_text 'status 125'
 }

@@ -73,7 +73,7 @@ ulimit -n 64
 aba_lock_operation --on-conflict return save 2>message || echo "status $?"
 while IFS= read -r line; do echo "${line%% /*}"; done <message
 END
-    with_each_ifs $'status 125\naba-lock: could not open lock file\nhint: raise it with `ulimit -n`' ./tool
+    with_each_ifs $'status 125\naba-lock: cannot open lock file\nhint: raise the limit, for example: `ulimit -n 1024`' ./tool
 }
 
 @test "whatever IFS is, tasks, files and numbers work as usual" {

@@ -251,7 +251,7 @@ cd / && aba_lock_operation save && aba_lock_held save && aba_run_once -w -i a --
     # ABA_LOCK_BIN has precedence.
     run -125 env -i HOME="${HOME}" PATH=/usr/bin:/bin ABA_LOCK_BIN=/nowhere/aba-lock bash -c "${script}" bash \
         "${PWD}/prefix/share/aba-lock/aba-lock.bash"
-    expect_text 'the helper /nowhere/aba-lock was not found'
+    expect_text 'the helper /nowhere/aba-lock (from ABA_LOCK_BIN) was not found'
     # A copy elsewhere uses PATH.
     cp prefix/share/aba-lock/*.bash other/
     run -125 env -i HOME="${HOME}" PATH=/usr/bin:/bin bash -c "${script}" bash "${PWD}/other/aba-lock.bash"

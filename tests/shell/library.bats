@@ -77,17 +77,17 @@ echo 'not reached'
 END
     for options in '' -e -eu --posix; do
         ABA_LOCK_BIN=no-such-helper run -125 bash ${options} ./tool
-        [[ ${output} == *'aba-lock: the helper no-such-helper was not found, so nothing can be locked'* ]]
-        [[ ${output} == *'hint: install it on PATH, or set ABA_LOCK_BIN to where it is'* ]]
+        [[ ${output} == *'aba-lock: the helper no-such-helper (from ABA_LOCK_BIN) was not found, or is not executable'* ]]
+        [[ ${output} == *'hint: add the directory of aba-lock to PATH, or set ABA_LOCK_BIN to its path'* ]]
         [[ ${output} != *'not reached'* ]]
     done
     unset ABA_LOCK_BIN
     PATH=${SYSTEM_PATH} run -125 bash ./tool
-    expect_text 'the helper aba-lock was not found'
+    expect_text 'aba-lock: the helper aba-lock was not found, or is not executable'
     printf 'not a program' >broken
     chmod +x broken
     ABA_LOCK_BIN=${PWD}/broken run -125 bash ./tool
-    expect_text 'so nothing is locked'
+    expect_text 'aba-lock: cannot lock save: the helper '
 }
 
 @test "a conflict ends the script with 1, whatever options the script has" {
@@ -128,7 +128,7 @@ END
     for options in '' -e; do
         run -0 bash ${options} ./tool
         expect_text 'save is already running'
-        expect_text 'aba-lock: the script may go on, without the lock on save'
+        expect_text 'aba-lock: warning: the script can continue without the lock on save'
         expect_text $'status 3\nnot held'
     done
     let_go
@@ -163,7 +163,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 END
     run -0 python3 terminal.py $'\n'
     expect_text "save is already running: pid ${STARTED_PID} ("
-    expect_text 'aba-lock: press Enter to go on without the lock on save, Ctrl-C to stop: '
+    expect_text 'aba-lock: press Enter to continue without the lock on save, or Ctrl-C to stop: '
     expect_text 'status 3'
     # A word is not Enter, even if IFS makes it a separator.
     run -1 python3 terminal.py $'x\n'
@@ -180,7 +180,9 @@ aba_lock_operation save
 echo 'not reached'
 END
     ABA_LOCK_ON_CONFLICT=wait run -2 bash ./tool
-    expect_text 'wait is not a way to meet a conflict: exit, return, ask or warn'
+    expect_text 'aba-lock: ABA_LOCK_ON_CONFLICT is "wait", which is not exit, return, ask or warn'
+    run -2 bash -c 'source "$LIBRARY"; aba_lock_operation --on-conflict wait save'
+    expect_text 'aba-lock: --on-conflict is "wait", which is not exit, return, ask or warn'
     [[ ! -e ${ABA_LOCK_DIR} ]]
 }
 
@@ -201,13 +203,18 @@ aba_lock_operation "$@"
 echo 'not reached'
 END
     run -2 ./tool
-    expect_text 'aba_lock_operation needs the name of an operation'
+    expect_text $'aba_lock_operation needs the name of a lock\nhint: for example: `aba_lock_operation backup`'
     for option in --fd=7 -o -E3 --no-such -z --on-busy=x; do
         run -2 ./tool save "${option}"
         expect_text "aba_lock_operation has no option ${option}"
     done
     run -2 ./tool save --who
-    expect_text '--who needs a value'
+    expect_text 'option --who needs a value'
+    run -2 ./tool save -t ''
+    expect_text 'option -t needs a value'
+    run -2 ./tool --timeout '' save
+    expect_text 'option --timeout needs a value'
+    [[ ! -e ${ABA_LOCK_DIR} ]]
     run -2 ./tool save -t soon
     expect_text 'not a number of seconds'
     run -0 ./tool --help
@@ -251,7 +258,7 @@ END
     expect_silence
 }
 
-@test "a lock file that is replaced each time that it is opened is reported after some attempts" {
+@test "a lock file that is replaced each time it is opened is reported after some attempts" {
     mkdir "${ABA_LOCK_DIR}"
     cat >helper <<'END'
 #!/bin/sh
@@ -266,7 +273,7 @@ aba_lock_operation save
 echo 'not reached'
 END
     REAL=${ABA_LOCK_BIN} ABA_LOCK_BIN=${PWD}/helper run -125 timeout "${PATIENCE}" ./tool
-    expect_text 'was replaced each time that it was opened'
+    expect_text 'was replaced each time it was opened'
     [[ ${output} != *'not reached'* ]]
 }
 
@@ -276,8 +283,8 @@ aba_unlock_operation save || echo "status $?"
 aba_unlock_operation || echo "status $?"
 END
     run -0 bash -e ./tool
-    expect_text $'aba-lock: this script does not hold save\nstatus 1'
-    expect_text $'aba-lock: this script does not hold a lock\nstatus 1'
+    expect_text $'aba-lock: nothing to release: this script holds no lock on save\nstatus 1'
+    expect_text $'aba-lock: nothing to release: this script holds no lock\nstatus 1'
 }
 
 @test "locks can be released in any order, and acquired again" {
@@ -390,7 +397,7 @@ END
             [[ ${status} == 0 ]]
         else
             [[ ${status} == 2 ]]
-            expect_text '`60` would be a lock'
+            expect_text '60 would be the name of a lock, not a time to wait'
             expect_text '--wait=60'
         fi
     done

@@ -7,13 +7,13 @@ OTHER_SHELLS=(dash 'busybox ash' mksh ksh93 zsh yash posh)
 
 # Usage: expect_refusal FILE FUNCTION...
 #
-# In each other shell, a message reports that FILE is for bash, and then each function ends the script.
+# In each other shell, a message reports that FILE works only in bash, and then each function ends the script.
 expect_refusal() {
     local shell file=$1 function
     for shell in "${OTHER_SHELLS[@]}"; do
         # The variable may have been exported by a bash.
         run -0 env BASH_VERSION=5.2 ${shell} -c '. "$0"; echo "status $?"' "${file}"
-        [[ ${output} == "aba-lock: ${file##*/} is for bash"$'\nhint: '*$'\nstatus 125' ]] || {
+        [[ ${output} == "aba-lock: ${file##*/} works only in bash"$'\nhint: '*$'\nstatus 125' ]] || {
             printf '%s: %s\n' "${shell}" "${output}"
             return 1
         }
@@ -50,7 +50,7 @@ END
 @test "in another shell, a script that evaluates aba-lock init bash ends with 125" {
     for shell in "${OTHER_SHELLS[@]}"; do
         run -125 ${shell} -c 'eval "$(aba-lock init bash)"; aba_lock_operation save; echo "went on"'
-        expect_text 'aba-lock: aba-lock.bash is for bash'
+        expect_text 'aba-lock: aba-lock.bash works only in bash'
         [[ ${output} != *'went on'* ]]
     done
 }

@@ -362,11 +362,11 @@ if run_once -p -i task; then echo yes; else echo "probe $?"; fi
 END
     ABA_LOCK_BIN='' PATH=${SYSTEM_PATH} run -0 --separate-stderr ./lost
     [[ ${output} == $'status 125\nprobe 125' ]]
-    [[ ${stderr_lines[0]} == 'aba-lock: the helper aba-lock was not found, so no task can be run' ]]
-    [[ ${stderr_lines[1]} == 'hint: install it on PATH, or set ABA_LOCK_BIN to where it is' ]]
+    [[ ${stderr_lines[0]} == 'aba-lock: the helper aba-lock was not found, or is not executable' ]]
+    [[ ${stderr_lines[1]} == 'hint: add the directory of aba-lock to PATH, or set ABA_LOCK_BIN to its path' ]]
     [[ ${#stderr_lines[@]} == 4 ]]
     ABA_LOCK_BIN=/nowhere/aba-lock run -0 ./lost
-    expect_text 'the helper /nowhere/aba-lock was not found'
+    expect_text 'the helper /nowhere/aba-lock (from ABA_LOCK_BIN) was not found'
     [[ ! -e ran ]]
 }
 

@@ -52,7 +52,7 @@ END
     run -125 ./tool
     expect_text '<CMD>'
     expect_text 'could not open none: No such file or directory'
-    expect_text 'the helper /none/aba-lock was not found'
+    expect_text 'the helper /none/aba-lock (from ABA_LOCK_BIN) was not found'
     [[ $(<f) == a && ! -e none.lock ]]
 }
 

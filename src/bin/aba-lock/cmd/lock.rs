@@ -168,7 +168,7 @@ fn find_mistake(args: &LockArgs, targets: &[Target]) -> Option<String> {
             [Some(first.clone()), parse::find_word_after_wait()].into_iter().flatten().find(is_number)
         {
             return Some(format!(
-                "`{seconds}` would be a lock, not the time to wait: for at most {seconds} seconds, use --wait={seconds}"
+                "{seconds} would be the name of a lock, not a time to wait: to wait for at most {seconds} seconds, use --wait={seconds}"
             ));
         }
     }

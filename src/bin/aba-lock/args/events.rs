@@ -14,7 +14,7 @@ pub(crate) const EVENT_LOG: [(&str, &str); 12] = [
     ("held_seconds", "in released: how long the lock was held; with unlock, the precision is one second"),
     (
         "(released)",
-        "written only if aba-lock releases the lock: unlock --fd, --no-inherit, update, write. If a script or command \
+        "written only if aba-lock releases the lock: unlock, --no-inherit, update, write. If a script or command \
          ends or is killed, the kernel releases the lock, and no line is written",
     ),
 ];

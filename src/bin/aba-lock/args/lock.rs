@@ -85,6 +85,8 @@ pub(crate) struct LockArgs {
     pub(crate) wait: Option<Option<Duration>>,
 
     /// Give up after SECONDS (fractions allowed; 0 means do not wait)
+    ///
+    /// This limits the wait, not CMD. To limit CMD, run it with timeout(1): `-- timeout 1h CMD`.
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds, overrides_with = "nonblock")]
     pub(crate) timeout: Option<Duration>,
 
@@ -179,6 +181,9 @@ pub(crate) struct LockArgs {
 /// Before each signal, aba-lock checks by pid, start time and pid namespace that the process is still the same one, and
 /// that it holds the lock. If that cannot be checked, the call is refused with status 75. This concerns processes of another
 /// user, on another host or in another pid namespace, and the calling script itself.
+///
+/// Also for root, the name is that of a lock in `ABA_LOCK_DIR`. To end the holder of a lock of another user, root sets this variable
+/// to the directory of that user, `.aba` in the home directory. If the lock is free, nothing is printed, and the status is 0.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock unlock --fd N [--server URL] [NAME]\n       \
                             aba-lock unlock NAME [--kill[=SIGNAL] [--grace SECONDS]]")]

@@ -217,6 +217,7 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
         "in a crontab: skip this run without a message if the last one still runs",
     ),
     ("lock", "aba-lock lock db cache -- ./migrate.sh", "hold two locks, or neither"),
+    ("lock", "aba-lock lock backup -- timeout -k 30 1h ./backup.sh", "end the command after an hour"),
     (
         "lock",
         "aba-lock lock --on-busy 'tmux attach -t build' build -- ./build.sh",
@@ -308,6 +309,11 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
         "aba-lock update --check 'jq empty' --backup f.json -- ./migrate",
         "refuse content that is not JSON, and keep the old content in f.json~",
     ),
+    (
+        "update",
+        "aba-lock update --create n.json -- jq -n 'first(inputs) // {} | .n += 1'",
+        "change a JSON file, and begin with {} if it does not exist",
+    ),
     ("update", "aba-lock update --dry-run --diff f.conf -- sed s/a/b/", "show the changes, but do not make them"),
     ("write", "./generate | aba-lock write --create out.conf", "replace the file, unless the command prints nothing"),
     ("write", "./generate | aba-lock write --check 'jq empty' out.json", "replace the file only with valid JSON"),
@@ -324,6 +330,11 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     ("reserve", "aba-lock reserve --tag test -- ./run-tests", "hold a port, $ABA_NUMBER, while the tests run"),
     ("reserve", "aba-lock reserve --pool gpu --range 0-7 -- ./train", "hold one of eight GPUs while the command runs"),
+    (
+        "reserve",
+        "aba-lock reserve --pool build --range 1-3 -- ./build.sh",
+        "run the command, unless three of them run already",
+    ),
     ("reserve", "aba-lock reserve --list", "list the reserved numbers"),
     ("release", "aba-lock release --all-tags", "release all ports of this directory"),
     (

@@ -73,6 +73,9 @@ const GIVING: [&str; 11] = [
 /// number too early. For ssh, sudo and doas, aba-lock therefore turns on --no-inherit by itself. Give that option yourself for
 /// other such commands, and if env, nice or nohup precedes them.
 ///
+/// A pool thus also limits how many commands run at the same time: three with `--pool build --range 1-3`. A call does not wait for
+/// a free number.
+///
 /// A number is free if it is not reserved, it is not excluded, and a trial bind of the port succeeds.
 #[derive(Debug, Args)]
 #[command(override_usage = "aba-lock reserve [OPTIONS] [-- CMD [ARG]...]\n       \

@@ -38,6 +38,8 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 9] = [
 /// extended attributes are kept. However, if you may write to FILE but may not change its owner, for example as a member of its
 /// group, you own FILE afterwards, as with an editor. Other hard links keep the old content. If the new content equals the old
 /// content, nothing is written.
+///
+/// Try a new CMD with --dry-run --diff. For example, one of the two programs named yq prints JSON unless it has the option -y.
 #[derive(Debug, Args)]
 #[command(override_usage = "aba-lock update [OPTIONS] FILE [--] CMD [ARG]...\n       \
                             aba-lock update [OPTIONS] --in-place FILE [--] CMD [ARG]... {} [ARG]...")]
@@ -69,6 +71,9 @@ pub(crate) struct UpdateArgs {
 ///
 /// The lock, FILE.lock next to FILE, is held while the input is read. Links, attributes and changes by other processes are
 /// handled as by `aba-lock update`.
+///
+/// A program that computes the input from FILE (`jq .a f | aba-lock write f`) reads FILE before the lock is held, so changes by
+/// other processes are lost. Use `aba-lock update` for it.
 #[derive(Debug, Args)]
 pub(crate) struct WriteArgs {
     #[command(flatten)]

@@ -155,8 +155,13 @@ aba_lock_operation() {
             -*)
                 # An option of one letter, or several in one word.
                 if [[ ${__aba_word//[nwsxqv]/} != - || ${__aba_word} == - ]]; then
-                    __aba_fail 2 "aba_lock_operation has no option ${__aba_word}" 'see `aba_lock_operation --help`' ||
-                        builtin return "$?"
+                    # flock(1) takes `-w60`.
+                    __aba_seconds=${__aba_word#-*w}
+                    __aba_previous='see `aba_lock_operation --help`'
+                    if [[ -n ${__aba_seconds} && -z ${__aba_seconds//[0-9.]/} ]]; then
+                        __aba_previous="to wait for at most ${__aba_seconds} seconds, use --wait=${__aba_seconds}"
+                    fi
+                    __aba_fail 2 "aba_lock_operation has no option ${__aba_word}" "${__aba_previous}" || builtin return "$?"
                 fi
                 __aba_options+=("${__aba_word}")
                 # The last one of -n and -w counts.
@@ -315,6 +320,7 @@ __aba_open_lock_file() {
             if ((__aba_status != 0)); then
                 ((__aba_status <= 125)) ||
                     __aba_print_message "cannot lock $1: the helper ${__aba_bin} ended with status ${__aba_status}"
+                ((__aba_status != 2)) || __aba_check_version
                 builtin return 125
             fi
         fi
@@ -364,7 +370,11 @@ __aba_discard_new_locks() {
 __aba_handle_failure() {
     case ${__aba_status} in
         75 | 124) __aba_handle_conflict ;;
-        2 | 125) __aba_end_call "${__aba_status}" ;;
+        2)
+            __aba_check_version
+            __aba_end_call 2
+            ;;
+        125) __aba_end_call 125 ;;
         # A signal has stopped the helper.
         147 | 148 | 149 | 150) __aba_handle_stop ;;
         # Ctrl-C has ended the helper. The script has got the signal, too, but may ignore it.
@@ -963,7 +973,7 @@ __aba_query_lock() {
     __aba_find_helper || builtin return "$?"
     if [[ -z ${__aba_fd} ]]; then
         # The helper reports a name that is not valid.
-        __aba_run_helper path "$2" >/dev/null || builtin return 2
+        __aba_run_helper path -- "$2" >/dev/null || builtin return 2
         builtin return 1
     fi
     # Several descriptors may be open on the file, such as one from a parent script that has ended.
@@ -1321,6 +1331,20 @@ __aba_find_helper() {
     __aba_print_message "the helper ${__aba_name}${ABA_LOCK_BIN:+ (from ABA_LOCK_BIN)} was not found, or is not executable" \
         'add the directory of aba-lock to PATH, or set ABA_LOCK_BIN to its path'
     builtin return 125
+}
+
+# Reports a helper of another version, which may refuse the options that this library uses.
+__aba_check_version() {
+    builtin local __aba_found=''
+    __aba_found=$("${__aba_bin}" --version 2>/dev/null) || builtin true
+    __aba_found=${__aba_found%%$'\n'*}
+    case "${__aba_found} " in
+        "aba-lock ${__aba_version} "*) ;;
+        *)
+            __aba_print_message "the helper ${__aba_bin} is ${__aba_found:-of an unknown version}, but aba-lock.bash is ${__aba_version}" \
+                'install both from the same release'
+            ;;
+    esac
 }
 
 # Runs the helper with these arguments, for __aba_directory. The script may have set HOME without exporting it.

@@ -1,0 +1,119 @@
+#!/usr/bin/env bats
+# Calls of aba_lock_operation that the library or the helper refuses: wrong usage, and another version of the helper.
+
+load helper
+
+@test "an unknown value of --on-conflict is refused before anything is locked" {
+    script tool <<'END'
+aba_lock_operation save
+echo 'not reached'
+END
+    ABA_LOCK_ON_CONFLICT=wait run -2 bash ./tool
+    expect_text 'aba-lock: ABA_LOCK_ON_CONFLICT is "wait", which is not exit, return, ask or warn'
+    run -2 bash -c 'source "$LIBRARY"; aba_lock_operation --on-conflict wait save'
+    expect_text 'aba-lock: --on-conflict is "wait", which is not exit, return, ask or warn'
+    [[ ! -e ${ABA_LOCK_DIR} ]]
+}
+
+@test "wrong usage is status 2 with a message" {
+    script tool <<'END'
+aba_lock_operation "$@"
+echo 'not reached'
+END
+    run -2 ./tool
+    expect_text $'aba_lock_operation needs the name of a lock\nhint: for example: `aba_lock_operation backup`'
+    for option in --fd=7 -o -E3 --no-such -z --on-busy=x; do
+        run -2 ./tool save "${option}"
+        expect_text "aba_lock_operation has no option ${option}"
+    done
+    for option in -w60 -qw60; do
+        run -2 ./tool save "${option}"
+        expect_text $'aba_lock_operation has no option '"${option}"$'\nhint: to wait for at most 60 seconds, use --wait=60'
+    done
+    run -2 bash -c 'source "$LIBRARY"; aba_lock_held --help'
+    expect_text '"--help" is not a name for a lock'
+    run -2 ./tool save --who
+    expect_text 'option --who needs a value'
+    run -2 ./tool save -t ''
+    expect_text 'option -t needs a value'
+    run -2 ./tool --timeout '' save
+    expect_text 'option --timeout needs a value'
+    [[ ! -e ${ABA_LOCK_DIR} ]]
+    run -2 ./tool save -t soon
+    expect_text 'not a number of seconds'
+    run -0 ./tool --help
+    expect_text 'Usage: aba_lock_operation [OPTIONS] OPERATION...'
+    expect_text '--on-conflict HOW'
+}
+
+@test "a helper of another version that refuses the call is reported" {
+    cat >helper <<'END'
+#!/bin/sh
+case $* in
+    --version) echo "$REPORTED" ;;
+    *"$REFUSED"*) echo 'error: unexpected argument' >&2; exit 2 ;;
+    *) exec "$REAL" "$@" ;;
+esac
+END
+    chmod +x helper
+    script tool <<'END'
+aba_lock_operation save
+echo 'not reached'
+END
+    local old='aba-lock 0.0.9' this='aba-lock 0.1.0 (x86_64-unknown-linux-gnu)' real=${ABA_LOCK_BIN}
+    REAL=${real} ABA_LOCK_BIN=${PWD}/helper REPORTED=${old} REFUSED=--reopen run -2 ./tool
+    expect_text "aba-lock: the helper ${PWD}/helper is aba-lock 0.0.9, but aba-lock.bash is 0.1.0"
+    rm -r "${ABA_LOCK_DIR}"
+    REAL=${real} ABA_LOCK_BIN=${PWD}/helper REPORTED=${old} REFUSED=--create run -125 ./tool
+    expect_text 'hint: install both from the same release'
+    # With the same version, the caller has made a mistake.
+    REAL=${real} ABA_LOCK_BIN=${PWD}/helper REPORTED=${this} REFUSED=--reopen run -2 ./tool
+    [[ ${output} != *'the same release'* ]]
+}
+
+@test "a number after -w is reported as a time to wait, and not taken for a name" {
+    script waiter <<'END'
+aba_lock_operation "$@"
+END
+    for call in '-w 60 save' '--wait 60 save' '-qw 60 save' 'save' '60 save -w' 'save --wait 60' 'save -qw 60 other'; do
+        # shellcheck disable=SC2086
+        run ./waiter ${call}
+        if [[ ${call} == save ]]; then
+            [[ ${status} == 0 ]]
+        else
+            [[ ${status} == 2 ]]
+            expect_text '60 would be the name of a lock, not a time to wait'
+            expect_text '--wait=60'
+        fi
+    done
+    [[ ! -e ${ABA_LOCK_DIR}/aba-60.lock ]]
+    run -0 ./waiter -w 60
+    run -0 ./waiter -w -n 60 save
+    run -0 ./waiter -w=60 60 save
+    run -0 ./waiter save -w other 60
+    start_holder save
+    run -1 ./waiter --wait=0.05 save
+    expect_text 'timed out'
+    run -1 ./waiter -w=0.05 save
+    expect_text 'timed out'
+    let_go
+}
+
+@test "a second value of an option is refused, and nothing is locked" {
+    script tool <<'END'
+aba_lock_operation "$@" a
+END
+    for option in --timeout --who --pid-file --server --ttl --on-lost --on-conflict; do
+        value=30
+        [[ ${option} != --on-conflict ]] || value=return
+        # shellcheck disable=SC2043 # both forms
+        for call in "${option} ${value} ${option} ${value}" "${option}=${value} ${option}=${value}"; do
+            # shellcheck disable=SC2086
+            run -2 ./tool ${call}
+            expect_text "${option}"
+        done
+    done
+    [[ ! -e 30 ]]
+    run -1 "${ABA_LOCK_BIN}" status -q a
+    run -0 ./tool -q -q -x -x -n
+}

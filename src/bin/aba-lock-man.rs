@@ -120,7 +120,7 @@ const DIFFERENCES: [(&str, &str); 17] = [
 ];
 
 /// The options that only the shell library uses. They are hidden in the definitions: no help or completion shows them.
-const PLUMBING: [(&str, &str); 5] = [
+const PLUMBING: [(&str, &str); 6] = [
     (
         "lock --try-first",
         "with --fd: if the call would have to wait, acquire nothing and exit with 77 at once, or with 78 if this process ignores \
@@ -136,6 +136,7 @@ const PLUMBING: [(&str, &str); 5] = [
         "with --fd: let SIGINT and SIGQUIT end the wait, although a shell has its background jobs ignore them",
     ),
     ("status --lease", "with --fd and NAME: also ask the server whether the lease of the lock is still held"),
+    ("update --shell BASH", "run CMD with this bash if CMD is an exported function"),
     (
         "update --state N",
         "with --shell: run the script on this descriptor first, which describes the calling shell; CMD may be a function of it",

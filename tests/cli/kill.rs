@@ -48,7 +48,11 @@ fn another_signal_can_be_chosen_unless_it_ends_no_process() {
         let signal = format!("--kill={signal}");
         scene.aba(["unlock", "a", &signal]).status(2).err("--kill").run();
     }
-    scene.aba(["unlock", "a", "--kill=KILL", "--grace", "3"]).status(2).err("there is no --grace").run();
+    scene
+        .aba(["unlock", "a", "--kill=KILL", "--grace", "3"])
+        .status(2)
+        .err("unlock: --grace has no effect with --kill=KILL")
+        .run();
     scene.aba(["unlock", "a", "--grace", "3"]).status(2).err("--kill").run();
     scene.aba(["unlock", "--fd", "0", "--kill"]).status(2).err("--kill").run();
     scene.aba(["unlock", "--fd", "0", "a", "--kill"]).status(2).err("--kill").run();

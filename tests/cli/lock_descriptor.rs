@@ -117,5 +117,5 @@ fn two_descriptors_of_one_lock_are_refused() {
         exec 200<>"$("$HELPER" path --create a)" 201<>"$("$HELPER" path --create a)"
         "$HELPER" lock -w --fd 200 --fd 201 a a
     "#;
-    scene.bash(script).status(2).err("a name is given twice").run();
+    scene.bash(script).status(2).err("aba-lock: lock: the name a is given twice\n").run();
 }

@@ -40,6 +40,7 @@ mod lock_contention;
 mod lock_descriptor;
 mod lock_replacement;
 mod metrics;
+mod misuse;
 mod namespace;
 mod no_deadlock;
 mod plain_parser;

@@ -134,7 +134,13 @@ fn two_paths_to_one_file_are_one_lock() {
     let call: Vec<&str> = [&["lock", "-w"], options.as_slice(), &["--", "true"]].concat();
     scene.aba(call).run();
     let script = r#"exec 8<>"$1" 9<>"$2"; "$HELPER" lock -w --file "$1" --fd 8 --file "$2" --fd 9"#;
-    scene.call("bash").args(["-c", script, "bash", paths[0], paths[1]]).status(2).err("a file is given twice").run();
+    scene
+        .call("bash")
+        .args(["-c", script, "bash", paths[0], paths[1]])
+        .status(2)
+        .err("lock: the file ")
+        .err("/two is given twice\n")
+        .run();
 }
 
 #[test]
@@ -176,9 +182,9 @@ fn wait_accepts_a_number_of_seconds() {
     holder.release();
     waiter.finish();
     let command = scene.aba(["lock", "--wait=60", "-t", "5", "a", "--", "true"]).status(2);
-    command.err("both --wait=SECONDS and --timeout").run();
+    command.err("lock: give either --wait=SECONDS or --timeout, not both\n").run();
     scene.aba(["lock", "--wait=soon", "a", "--", "true"]).status(2).err("not a number of seconds").run();
-    scene.aba(["lock", "--wait=", "a", "--", "true"]).status(2).err("error: ").run();
+    scene.aba(["lock", "--wait=", "a", "--", "true"]).status(2).err("aba-lock: lock: ").run();
 }
 
 #[test]

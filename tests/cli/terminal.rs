@@ -131,7 +131,11 @@ fn watch_restores_the_terminal_on_ctrl_c() {
     // Python exits with -2 (254) if the process died of signal 2.
     let said = watch(&scene, "no locks>\u{3}").status(254).run().out;
     assert!(said.ends_with(SCREEN[1]), "{said:?}");
-    scene.aba(["list", "--watch"]).status(2).err("--watch draws on a terminal, and standard output is none").run();
+    scene
+        .aba(["list", "--watch"])
+        .status(2)
+        .err("list: --watch needs a terminal, and standard output is not a terminal")
+        .run();
 }
 
 #[test]

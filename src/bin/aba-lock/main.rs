@@ -27,7 +27,7 @@ use aba_lock::error::Error;
 use aba_lock::os;
 use aba_lock::task::error::TaskError;
 use args::Invocation;
-use output::stream;
+use output::{misuse, stream};
 
 /// Returns -1 to the C library, instead of the directory of the program, which means that the directory is unknown. The
 /// C library calls this function at the start of each static program, and needs the directory only to load libraries.
@@ -78,7 +78,11 @@ extern "C" fn main(_argc: i32, argv: *const *const libc::c_char) -> i32 {
             })
         }
         Err(error) => {
-            stream::print_clap_answer(&error);
+            if error.use_stderr() {
+                misuse::report_usage_error(&error);
+            } else {
+                stream::print_clap_answer(&error);
+            }
             error.exit_code()
         }
     };

@@ -36,7 +36,7 @@ pub(super) fn read_wait_limit(options: &WaitOptions) -> Result<WaitLimit, Fault>
     let timeout = match (options.timeout, options.wait) {
         (Some(_), Some(Some(_))) => {
             return Err(Fault::Misused {
-                what: "both --wait=SECONDS and --timeout say how long to wait".to_owned(),
+                what: "give either --wait=SECONDS or --timeout, not both".to_owned(),
                 hint: "give only one of them".to_owned(),
             });
         }

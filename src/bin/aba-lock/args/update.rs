@@ -54,7 +54,7 @@ pub(crate) struct UpdateArgs {
     pub(crate) in_place: bool,
 
     /// The bash that runs CMD if CMD is an exported function
-    #[arg(long, value_name = "BASH", value_hint = ValueHint::ExecutablePath)]
+    #[arg(long, value_name = "BASH", value_hint = ValueHint::ExecutablePath, hide = true)]
     pub(crate) shell: Option<OsString>,
 
     /// With --shell: BASH first runs the script on this descriptor, which describes another shell; CMD may be a function of it

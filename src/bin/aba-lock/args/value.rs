@@ -13,5 +13,5 @@ pub(crate) fn parse_span(text: &str) -> Result<Duration, &'static str> {
 }
 
 pub(crate) fn parse_seconds(text: &str) -> Result<Duration, &'static str> {
-    duration::parse_seconds(text).ok_or("not a number of seconds")
+    duration::parse_seconds(text).ok_or("not a number of seconds, such as 60")
 }

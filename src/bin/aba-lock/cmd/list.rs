@@ -28,7 +28,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
     };
     if args.watch {
         if !os::is_terminal(1) {
-            stream::print_misuse("list", "--watch draws on a terminal, and standard output is none");
+            stream::print_misuse("list", "--watch needs a terminal, and standard output is not a terminal");
             return Ok(exit::USAGE);
         }
         return watch::run_screen(read);

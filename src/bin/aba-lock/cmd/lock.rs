@@ -32,6 +32,11 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
             .collect::<Result<_, _>>()?,
         None => args.file.iter().map(|path| Target::file(path)).collect(),
     };
+    if let Some(seconds) = find_separate_seconds(args) {
+        let text = format!("lock: {seconds} would be the name of a lock, not a time to wait");
+        stream::print_message(&text, Some(&format!("to wait for at most {seconds} seconds, use --wait={seconds}")));
+        return Ok(exit::USAGE);
+    }
     if let Some(mistake) = find_mistake(args, &targets) {
         stream::print_misuse("lock", &mistake);
         return Ok(exit::USAGE);
@@ -42,7 +47,10 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     }
     let keeper = if args.file.is_empty() && has_server(args.server.as_deref()) { Some(Keeper::find()?) } else { None };
     if keeper.is_some() && args.shared {
-        stream::print_misuse("lock", "a lease cannot be shared; for a lock of this machine alone, say `--server=`");
+        stream::print_misuse(
+            "lock",
+            "a lock at a server cannot be shared: for a lock on this machine only, add --server=",
+        );
         return Ok(exit::USAGE);
     }
     let wait = choose_wait(args)?;
@@ -159,21 +167,17 @@ fn status_for_wait() -> i32 {
     if os::ignores_keyboard() { exit::WOULD_WAIT_IGNORING } else { exit::WOULD_WAIT }
 }
 
+/// Returns the name that the user probably meant as the time to wait, because flock(1) takes the seconds as a separate word.
+fn find_separate_seconds(args: &LockArgs) -> Option<String> {
+    let (Some(None), [first, _, ..]) = (args.wait, args.names.as_slice()) else { return None };
+    let is_number = |word: &String| word.bytes().all(|byte| byte.is_ascii_digit());
+    [Some(first.clone()), parse::find_word_after_wait()].into_iter().flatten().find(is_number)
+}
+
 /// Returns the error in a combination of options that clap cannot check.
 fn find_mistake(args: &LockArgs, targets: &[Target]) -> Option<String> {
-    if let (Some(None), [first, _, ..]) = (args.wait, args.names.as_slice()) {
-        // flock(1) takes the seconds as a separate word.
-        let is_number = |word: &String| word.bytes().all(|byte| byte.is_ascii_digit());
-        if let Some(seconds) =
-            [Some(first.clone()), parse::find_word_after_wait()].into_iter().flatten().find(is_number)
-        {
-            return Some(format!(
-                "{seconds} would be the name of a lock, not a time to wait: to wait for at most {seconds} seconds, use --wait={seconds}"
-            ));
-        }
-    }
     if args.timeout.is_some() && args.wait.flatten().is_some() {
-        return Some("both --wait=SECONDS and --timeout say how long to wait".to_owned());
+        return Some("give either --wait=SECONDS or --timeout, not both".to_owned());
     }
     if args.fd.is_empty() {
         return None;
@@ -181,14 +185,15 @@ fn find_mistake(args: &LockArgs, targets: &[Target]) -> Option<String> {
     let what = if args.file.is_empty() { "name" } else { "file" };
     if args.fd.len() != targets.len() {
         return Some(format!(
-            "{} for {}",
+            "{} for {}: give one --fd for each {what}",
             format_count(args.fd.len(), "descriptor"),
             format_count(targets.len(), what)
         ));
     }
     // If two descriptors were open on one file, the second would wait for the first.
-    let is_repeated = |(at, target): (usize, &Target)| targets[..at].iter().any(|other| other.is_same_file(target));
-    targets.iter().enumerate().any(is_repeated).then(|| format!("a {what} is given twice"))
+    let is_repeated = |(at, target): &(usize, &Target)| targets[..*at].iter().any(|other| other.is_same_file(target));
+    let repeated = targets.iter().enumerate().find(is_repeated);
+    repeated.map(|(_, target)| format!("the {what} {} is given twice", target.label))
 }
 
 fn format_count(number: usize, what: &str) -> String {

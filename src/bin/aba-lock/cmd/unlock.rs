@@ -53,7 +53,7 @@ pub(crate) fn run(args: &UnlockArgs) -> Result<i32, Error> {
 fn kill_holders(args: &UnlockArgs, target: &Target) -> Result<i32, Error> {
     let signal = args.kill.unwrap_or(kill::TERM);
     if signal == kill::KILL && args.grace.is_some() {
-        stream::print_misuse("unlock", "there is no --grace after --kill=KILL");
+        stream::print_misuse("unlock", "--grace has no effect with --kill=KILL, which ends a process at once");
         return Ok(exit::USAGE);
     }
     open::check_lock_file(target)?;

@@ -21,32 +21,34 @@ use std::ffi::OsStr;
 
 pub(crate) fn run(args: &UpdateArgs) -> Result<i32, Error> {
     if args.in_place && !args.command.iter().any(|word| word.to_string_lossy().contains(filter::PLACE)) {
-        stream::print_misuse("update", "the command of --in-place has no {}, where the path of the copy would stand");
+        stream::print_misuse("update", "the command of --in-place has no {}, which stands for the path of the copy");
         return Ok(exit::USAGE);
     }
     let make = if args.in_place { filter::run_on_copy } else { filter::run_filter };
     let words = filter::build_words(&args.command, args.shell.as_deref(), args.state);
-    rewrite_file(&args.how, true, |edit, draft, forward| make(edit, &words, draft, forward))
+    rewrite_file("update", &args.how, |edit, draft, forward| make(edit, &words, draft, forward))
 }
 
 pub(crate) fn run_write(args: &WriteArgs) -> Result<i32, Error> {
-    rewrite_file(&args.how, false, |edit, draft, forward| filter::read_input(edit, draft, forward).map(|()| 0))
+    rewrite_file("write", &args.how, |edit, draft, forward| filter::read_input(edit, draft, forward).map(|()| 0))
 }
 
-/// Locks the file, reads it, makes the new content, and replaces the old one.
+/// Locks the file, reads it, makes the new content, and replaces the old one. `called` is the command: `update` or `write`.
 fn rewrite_file(
+    called: &str,
     args: &Rewrite,
-    by_command: bool,
     make: impl FnOnce(&Edit, &mut ContentDraft, &Forward) -> Result<i32, FileError>,
 ) -> Result<i32, Error> {
     if args.check.iter().any(|text| text.trim().is_empty()) {
-        stream::print_misuse("update", "the command of --check is empty");
+        stream::print_misuse(called, "the command of --check is empty");
         return Ok(exit::USAGE);
     }
     if let Some(suffix) = &args.backup
         && (suffix.is_empty() || suffix.contains('/') || suffix == ".lock")
     {
-        stream::print_misuse("update", "the suffix of --backup is empty, contains a slash, or is that of the lock");
+        let why =
+            "the suffix of --backup must not be empty, contain a slash, or be `.lock`, which is the suffix of the lock";
+        stream::print_misuse(called, why);
         return Ok(exit::USAGE);
     }
     let wait = if args.nonblock { Wait::No } else { choose_short_wait(args.timeout)? };
@@ -65,7 +67,7 @@ fn rewrite_file(
     };
     // From here on a signal does not end this process immediately, so that no temporary files remain.
     let forward = Forward::begin();
-    edit.keep_old_content(by_command)?;
+    edit.keep_old_content(called == "update")?;
     let mut draft = edit.create_draft()?;
     let conditions = Conditions { checks: &args.check, allow_empty: args.allow_empty, dry_run: args.dry_run };
     let show = |edit: &Edit, draft: &ContentDraft| if args.diff { updates::print_diff(edit, draft) } else { Ok(()) };

@@ -94,9 +94,15 @@ pub(crate) fn flush_stdout() {
     let _ = io::stdout().flush();
 }
 
+/// Prints a message about wrong arguments, the usage in complete lines, and a hint.
+pub(crate) fn print_misuse_with_usage(text: &str, usage: &str, hint: &str) {
+    let (text, hint) = (escape_controls(text), escape_controls(hint));
+    write_stderr(&format!("aba-lock: {text}\n{usage}hint: {hint}\n"));
+}
+
 /// Reports arguments that cannot be combined.
 pub(crate) fn print_misuse(command: &str, what: &str) {
-    print_message(what, Some(&format!("see `aba-lock {command} --help`")));
+    print_message(&format!("{command}: {what}"), Some(&format!("see `aba-lock {command} --help`")));
 }
 
 pub(crate) fn print_error(error: &Error) {

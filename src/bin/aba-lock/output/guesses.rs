@@ -1,0 +1,217 @@
+//! The words and options that users of other tools try, with the command that does what they probably mean.
+
+/// The advice for a word that is no command.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Advice {
+    /// The command of this program that does it. The hint shows it with the other words of the user.
+    Command(&'static str),
+    /// A hint.
+    Text(&'static str),
+}
+
+use Advice::{Command, Text};
+
+/// Words that are no commands, with the advice for each.
+const COMMANDS: &[(&[&str], Advice)] = &[
+    (
+        &[
+            "exec", "run", "with", "do", "acquire", "take", "hold", "guard", "protect", "try", "trylock", "try-lock",
+            "mutex", "locked", "single", "solo",
+        ],
+        Command("lock"),
+    ),
+    (&["once", "start", "runonce", "run_once", "background", "bg"], Command("run-once")),
+    (
+        &["cron"],
+        Text("in a crontab, skip a run while the last one still runs: `aba-lock lock -q -E 0 NAME -- COMMAND`"),
+    ),
+    (&["timeout"], Text("give up after 60 seconds: `aba-lock lock --timeout 60 NAME -- COMMAND`")),
+    (
+        &["sem", "semaphore", "slot", "slots", "limit", "parallel", "jobs"],
+        Text("run at most 3 commands at the same time: `aba-lock reserve --pool POOL --range 1-3 -- COMMAND`"),
+    ),
+    (
+        &["kill", "stop", "end", "terminate", "break", "force", "steal", "force-unlock", "cancel", "abort"],
+        Text(
+            "end the processes that hold a lock: `aba-lock unlock NAME --kill`; end a task: `aba-lock run-once --reset -i ID`",
+        ),
+    ),
+    (
+        &["wait", "wait-for", "block"],
+        Text(
+            "wait until a lock is free: `aba-lock lock --wait NAME -- true`; wait for a task: `aba-lock run-once --wait -i ID`",
+        ),
+    ),
+    (
+        &["log", "logs", "tail", "output", "stdout", "events", "event", "history", "audit"],
+        Text(
+            "print the output of a task: `aba-lock run-once -o -i ID`; for the history of locks, set ABA_LOCK_LOG to a file, \
+             which gets a line for each event",
+        ),
+    ),
+    (&["ls", "locks", "all", "show-all", "tasks"], Command("list")),
+    (&["ps", "held", "running"], Text("list the held locks and running tasks: `aba-lock list --held`")),
+    (&["top", "watch", "monitor", "tui"], Text("show the list full-screen: `aba-lock list --watch`")),
+    (
+        &[
+            "info",
+            "show",
+            "who",
+            "query",
+            "check",
+            "test",
+            "inspect",
+            "holder",
+            "owner",
+            "stat",
+            "is-locked",
+            "get-status",
+        ],
+        Command("status"),
+    ),
+    (&["port", "ports", "free-port", "freeport", "number", "alloc", "allocate"], Command("reserve")),
+    (
+        &["free"],
+        Text("get a free port: `aba-lock reserve`; end the processes that hold a lock: `aba-lock unlock NAME --kill`"),
+    ),
+    (&["edit", "modify", "change", "transform", "filter", "sed", "yq", "jq"], Command("update")),
+    (&["save", "put", "tee", "replace", "store", "overwrite"], Command("write")),
+    (&["rm", "remove", "delete", "del", "purge", "gc", "cleanup", "clear", "prune"], Command("clean")),
+    (&["mv", "move", "rename"], Text("keep the ports of a moved directory: `aba-lock migrate --from OLD --to NEW`")),
+    (&["file"], Text("lock a file: `aba-lock lock --file PATH -- COMMAND`")),
+    (&["renew", "extend", "refresh", "keepalive"], Text("renew a lease at a server: `aba-lock lease renew`")),
+    (&["serve", "server", "daemon"], Text("start the lock service: `aba-lockd serve`")),
+    (
+        &["shell", "bash", "source", "hook", "eval"],
+        Text("load the functions in a script: `eval \"$(aba-lock init bash)\"`"),
+    ),
+    (
+        &["completion", "completions", "complete"],
+        Text("load TAB completion in bash: `source <(ABA_LOCK_COMPLETE=bash aba-lock)`; also for zsh and fish"),
+    ),
+    (&["config", "configure", "set", "settings", "env"], Text("the environment has all settings: see `aba-lock help`")),
+    (&["version"], Text("print the version: `aba-lock --version`")),
+    (&["man", "manual", "usage", "examples", "example"], Command("help")),
+];
+
+const KILL: &str = "end the processes that hold the lock: `aba-lock unlock NAME --kill`";
+const SLOTS: &str = "run at most 3 commands at the same time: `aba-lock reserve --pool POOL --range 1-3 -- COMMAND`";
+const ANY_PORT: &str = "get a free port: `aba-lock reserve`";
+pub(super) const THIS_PORT: &str =
+    "choose port 8080 if it is free: `--prefer 8080`; fail if it is not: `--require 8080`";
+const LIST: &str = "show all locks and tasks: `aba-lock list`";
+const WATCH: &str = "show changes full-screen: `aba-lock list --watch`";
+const NO_WAIT: &str = "`lock` does not wait without --wait; -n (--nonblock) also overrides ABA_LOCK_TIMEOUT";
+const WAITS: &str = "this command waits by itself; to give up after 60 seconds: `--timeout 60`";
+const RESET: &str = "end the task, and forget its result: `aba-lock run-once --reset -i ID`";
+const DIRECTORY: &str = "the environment variable ABA_LOCK_DIR is the directory of the lock files";
+
+/// Options that do not exist: the commands that lack them, their names, and the hint. No commands means all of them.
+const OPTIONS: &[(&[&str], &[&str], &str)] = &[
+    (&["lock", "flock", "unlock"], &["-f", "-k", "--force", "--kill", "--steal", "--break"], KILL),
+    (&["unlock"], &["-9"], "end the holders with SIGKILL: `aba-lock unlock NAME --kill=KILL`"),
+    (&["unlock"], &["-s", "--signal"], "end the holders with SIGINT: `aba-lock unlock NAME --kill=INT`"),
+    (
+        &["unlock"],
+        &["-w", "-t", "--wait", "--timeout"],
+        "--kill waits until the lock is free, and sends SIGKILL after the seconds of --grace",
+    ),
+    (&["unlock"], &["--file"], "show the processes that hold the lock on a file: `aba-lock status --file PATH`"),
+    (&["unlock", "clean"], &["-a", "--all"], LIST),
+    (&["lock"], &["--no-wait", "--nowait", "--no-block", "--non-blocking", "--nonblocking", "--nb", "--try"], NO_WAIT),
+    (
+        &["update", "write"],
+        &["--no-wait", "--nowait", "--no-block", "--non-blocking", "--nonblocking", "--try"],
+        "fail at once if another process updates the file: -n (--nonblock)",
+    ),
+    (&["update", "write", "release", "exclude", "migrate"], &["-w", "--wait"], WAITS),
+    (
+        &["reserve"],
+        &["-w", "--wait", "-n", "--nonblock", "--no-wait"],
+        "if no number is free, `reserve` fails with status 75; it only waits for other calls, for at most --timeout SECONDS",
+    ),
+    (
+        &["run-once"],
+        &["-n", "--nonblock", "--no-wait", "-b", "--background", "--detach"],
+        "without --wait, `run-once` starts the task in the background and returns at once",
+    ),
+    (
+        &["lock", "run-once"],
+        &["--max-time", "--max-runtime", "--max-duration", "--duration", "--time-limit", "--kill-after"],
+        "end the command after an hour: `-- timeout 3600 COMMAND`",
+    ),
+    (&["lock"], &["-i", "--id", "--name", "--lock"], "the name is an argument: `aba-lock lock NAME -- COMMAND`"),
+    (
+        &["lock", "run-once", "reserve"],
+        &["-c", "--command", "--cmd", "--exec"],
+        "write the command after `--`, such as `-- sh -c 'make && make install'`",
+    ),
+    (&["lock"], &["--port", "-p"], ANY_PORT),
+    (&["lock"], &["-j", "--jobs", "--max", "--slots", "--count", "--parallel", "--limit", "--pool", "--range"], SLOTS),
+    (
+        &["lock"],
+        &["-m", "--message", "--reason", "--comment", "--note"],
+        "show a text to the processes that wait: `--who TEXT`",
+    ),
+    (&["lock"], &["--on-conflict", "--or", "--else"], "run another command if the lock is held: `--on-busy COMMAND`"),
+    (
+        &["lock"],
+        &["-r", "--retry", "--retries", "--interval", "--poll", "--sleep"],
+        "a wait ends as soon as the lock is free; to wait for at most 60 seconds: `--wait=60`",
+    ),
+    (&["lock"], &["--json"], "print the state of a lock as JSON: `aba-lock status --json NAME`"),
+    (&["reserve"], &["-p", "--port", "--number"], THIS_PORT),
+    (&["reserve"], &["-i", "--id", "--name"], "give the number a name: `--tag TAG`"),
+    (&["reserve"], &["-c", "--count"], "reserve two numbers: `--group web,db`"),
+    (&["reserve"], &["--min", "--max", "--from", "--to"], "choose from a range: `--range 5000-7000`"),
+    (&["reserve"], &["--release", "--free", "--delete"], "release the number: `aba-lock release`"),
+    (&["reserve"], &["--json"], "print JSON: `--format json`"),
+    (&["release"], &["-a", "--all"], "release all numbers of this directory: `--all-tags`"),
+    (&["run-once"], &["--name"], "name the task: `-i ID`"),
+    (
+        &["run-once"],
+        &["--log", "--logs", "--output", "--tail", "--show"],
+        "print the output of the task: `-o`; its error output: `-e`",
+    ),
+    (&["run-once"], &["-k", "-f", "--kill", "--stop", "--force", "--clear", "--forget", "--delete", "--rerun"], RESET),
+    (&["run-once"], &["-l", "--status", "--state"], "show the state of the task: `aba-lock run-once --list -i ID`"),
+    (&["update"], &["-f", "--file"], "the file is an argument: `aba-lock update FILE -- COMMAND`"),
+    (&["write"], &["-f", "--file", "-o"], "the file is an argument: `COMMAND | aba-lock write FILE`"),
+    (&["write"], &["-a", "--append"], "add a line at the end: `aba-lock update FILE -- sh -c 'cat; echo LINE'`"),
+    (&["status"], &["-f", "-w", "--follow", "--watch", "--wait"], WATCH),
+    (&["status"], &["-a", "--all"], LIST),
+    (&["list"], &["-a", "-l", "--all"], "`aba-lock list` shows all locks and tasks"),
+    (&["list"], &["-f", "-w", "--follow"], WATCH),
+    (&["list"], &["--tasks"], "list the tasks: `aba-lock run-once --list`"),
+    (&["clean"], &["-f", "--force"], KILL),
+    (&["doctor"], &["--fix"], "`doctor` changes nothing; it prints how to fix each problem"),
+    (&[], &["-d", "--dir", "--directory"], DIRECTORY),
+];
+
+/// Arguments that do not exist: the commands that take no such argument, and the hint.
+const ARGUMENTS: &[(&[&str], &str)] = &[
+    (
+        &["release"],
+        "`release` is for reserved numbers; end the processes that hold a lock: `aba-lock unlock NAME --kill`",
+    ),
+    (&["list"], "show one lock: `aba-lock status NAME`"),
+    (&["status", "unlock", "path"], "give one name; show all locks and tasks: `aba-lock list`"),
+    (&["write"], "`write` reads the new content from standard input: `COMMAND | aba-lock write FILE`"),
+    (&["migrate"], "name both directories: `aba-lock migrate --from OLD --to NEW`"),
+];
+
+/// Returns the advice for a word that is no command.
+pub(super) fn find_advice(word: &str) -> Option<Advice> {
+    COMMANDS.iter().find(|(words, _)| words.contains(&word)).map(|(_, advice)| *advice)
+}
+
+/// Returns the hint for an option that `command` does not have.
+pub(super) fn find_option_hint(command: &str, option: &str) -> Option<&'static str> {
+    let applies = |commands: &[&str]| commands.is_empty() || commands.contains(&command);
+    OPTIONS.iter().find(|(commands, options, _)| applies(commands) && options.contains(&option)).map(|row| row.2)
+}
+
+/// Returns the hint for an argument that `command` does not take.
+pub(super) fn find_argument_hint(command: &str) -> Option<&'static str> {
+    ARGUMENTS.iter().find(|(commands, _)| commands.contains(&command)).map(|(_, hint)| *hint)
+}

@@ -1,0 +1,284 @@
+//! Reports a command line that cannot be parsed: the mistake in one line, and the line that the user probably meant.
+
+use super::guesses::{Advice, THIS_PORT, find_advice, find_argument_hint, find_option_hint};
+use super::stream::{print_message, print_misuse_with_usage};
+use crate::args::Cli;
+use aba_lock::base::programs::find_program;
+use aba_lock::base::text::shorten;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, Command, CommandFactory};
+use std::path::Path;
+
+/// The maximum number of characters of a command line in a hint.
+const MAX_LINE: usize = 160;
+
+/// Reports the error that clap found in the arguments of this process.
+pub(crate) fn report_usage_error(error: &clap::Error) {
+    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let all = Cli::command();
+    let known = words.first().and_then(|word| all.find_subcommand(word));
+    let hint = match known {
+        Some(command) => find_hint(error, command, &words[1..]),
+        None => find_hint_without_command(error, &words),
+    };
+    let text = describe(error, known.map(Command::get_name));
+    if let Some(hint) = hint.or_else(|| find_similar(error)) {
+        return print_message(&text, Some(&hint));
+    }
+    let usage = error.get(ContextKind::Usage).map(|usage| format!("{usage}\n")).unwrap_or_default();
+    let help = known.map_or_else(|| "help".to_owned(), |known| format!("{} --help", known.get_name()));
+    print_misuse_with_usage(&text, usage.trim_start(), &format!("see `aba-lock {help}`"));
+}
+
+/// Describes the mistake in one line.
+fn describe(error: &clap::Error, command: Option<&str>) -> String {
+    let place = command.map(|command| format!("{command}: ")).unwrap_or_default();
+    let word = find_context(error, ContextKind::InvalidArg);
+    match (error.kind(), word.as_deref()) {
+        (ErrorKind::InvalidSubcommand, _) => {
+            format!("no such command: {}", find_context(error, ContextKind::InvalidSubcommand).unwrap_or_default())
+        }
+        (ErrorKind::UnknownArgument, Some(word)) if word.starts_with('-') => format!("{place}no such option: {word}"),
+        (ErrorKind::UnknownArgument, Some(word)) => format!("{place}unexpected argument: {word}"),
+        (ErrorKind::MissingRequiredArgument, Some(missing)) => {
+            // clap writes `<NAME|--file <PATH>>`.
+            format!("{place}missing argument: {}", missing.replace(['<', '>'], "").replace('|', " or "))
+        }
+        _ => {
+            // The first paragraph of the text of clap. The others are tips and the usage.
+            let text = error.render().to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            let lines = text.lines().take_while(|line| !line.trim().is_empty());
+            let text = lines.map(str::trim).collect::<Vec<_>>().join(" ");
+            // The error of a number in the standard library.
+            place + &text.replace("invalid digit found in string", "not a number")
+        }
+    }
+}
+
+fn find_context(error: &clap::Error, kind: ContextKind) -> Option<String> {
+    match error.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(texts) => Some(texts.join(", ")),
+        _ => None,
+    }
+}
+
+/// Returns the hint about a word that differs little from a valid one.
+fn find_similar(error: &clap::Error) -> Option<String> {
+    let kinds = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
+    let similar = kinds.into_iter().find_map(|kind| find_context(error, kind))?;
+    Some(format!("did you mean `{}`?", similar.replace(", ", "` or `")))
+}
+
+/// Returns the hint for a line that does not begin with a command.
+fn find_hint_without_command(error: &clap::Error, words: &[String]) -> Option<String> {
+    let (first, rest) = words.split_first()?;
+    match find_advice(first) {
+        Some(Advice::Text(hint)) => return Some(fill_in(hint, rest.first())),
+        Some(Advice::Command(command)) => return Some(advise_command(command, rest)),
+        None => {}
+    }
+    if first == "help" {
+        return find_similar(error);
+    }
+    let is_option = first.starts_with('-');
+    if is_option && rest.iter().any(|word| Cli::command().find_subcommand(word).is_some()) {
+        return Some("write options after the command, as in `aba-lock lock --wait NAME -- COMMAND`".to_owned());
+    }
+    // A line such as `aba-lock -w backup -- ./backup.sh` or `aba-lock backup ./backup.sh`.
+    let is_call = words.iter().any(|word| word == "--") || !rest.is_empty() && find_similar(error).is_none();
+    is_call.then(|| advise_command("lock", words))
+}
+
+/// Returns the hint with the name that the user gave instead of `NAME`.
+fn fill_in(hint: &str, name: Option<&String>) -> String {
+    match name.filter(|name| !name.starts_with('-')) {
+        Some(name) => hint.replace("NAME", &shell_words::quote(name)),
+        None => hint.to_owned(),
+    }
+}
+
+/// Returns the hint that names a command of this program, with the words of the user if there are any.
+fn advise_command(command: &str, rest: &[String]) -> String {
+    let effect = match command {
+        "lock" => "run a command under a lock".to_owned(),
+        "help" => "print the help".to_owned(),
+        _ => {
+            let about = Cli::command().find_subcommand(command).and_then(Command::get_about).map(ToString::to_string);
+            let about = about.unwrap_or_default();
+            about.get(..1).map(str::to_lowercase).unwrap_or_default() + about.get(1..).unwrap_or_default()
+        }
+    };
+    let line = match (command, rest) {
+        ("lock", []) => "aba-lock lock NAME -- COMMAND".to_owned(),
+        ("run-once", []) => "aba-lock run-once -i ID -- COMMAND".to_owned(),
+        ("status", []) => "aba-lock status NAME".to_owned(),
+        ("update", []) => "aba-lock update FILE -- COMMAND".to_owned(),
+        ("update", [file]) => format!("aba-lock update {} -- COMMAND", shell_words::quote(file)),
+        ("write", []) => "COMMAND | aba-lock write FILE".to_owned(),
+        _ => join(command, &complete_line(command, rest).unwrap_or_else(|| rest.to_vec())),
+    };
+    format!("{effect}: `{line}`")
+}
+
+/// Returns the hint for a mistake in the arguments of `command`.
+fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option<String> {
+    let name = command.get_name();
+    let word = find_context(error, ContextKind::InvalidArg).unwrap_or_default();
+    let has_dashes = words.iter().any(|word| word == "--");
+    match error.kind() {
+        ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict
+            if !has_dashes =>
+        {
+            if let Some(line) = complete_line(name, words) {
+                let advice =
+                    if line.contains(&"NAME".to_owned()) { "name the lock" } else { "write `--` before the command" };
+                return Some(format!("{advice}: `{}`", join(name, &line)));
+            }
+        }
+        // `run-once ID -- CMD`
+        ErrorKind::UnknownArgument if name == "run-once" && !word.starts_with('-') => {
+            let mut line = words.to_vec();
+            let at = line.iter().position(|other| *other == word)?;
+            line.insert(at, "-i".to_owned());
+            return Some(format!("name the task with -i: `{}`", join(name, &line)));
+        }
+        _ => {}
+    }
+    match error.kind() {
+        ErrorKind::UnknownArgument if word.starts_with('-') => {
+            let hint = find_option_hint(name, &word)?;
+            let given = find_positionals(name, words, true).first().map(|at| &words[*at]);
+            Some(if hint == THIS_PORT { fill_in_port(words) } else { fill_in(hint, given) })
+        }
+        ErrorKind::UnknownArgument => find_argument_hint(name).map(str::to_owned),
+        ErrorKind::MissingRequiredArgument => find_hint_for_missing(name, words, has_dashes),
+        ErrorKind::TooManyValues if name == "run-once" && word.starts_with("--wait") => {
+            Some("give up after 60 seconds: `--wait --timeout 60`".to_owned())
+        }
+        ErrorKind::InvalidValue if name == "init" => {
+            Some("only bash has functions; in another shell, run commands: `aba-lock lock NAME -- COMMAND`".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Returns the hint about `reserve --port`, with the number that the user gave.
+fn fill_in_port(words: &[String]) -> String {
+    let is_number = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mut values = words.iter().map(|word| word.split_once('=').map_or(word.as_str(), |(_, value)| value));
+    THIS_PORT.replace("8080", values.find(is_number).unwrap_or("8080"))
+}
+
+fn find_hint_for_missing(name: &str, words: &[String], has_dashes: bool) -> Option<String> {
+    let positionals = find_positionals(name, words, false);
+    Some(match (name, positionals.as_slice()) {
+        // `lock -- ./backup.sh`
+        ("lock", []) if has_dashes => format!("name the lock: `{}`", join(name, &insert(words, 0, "NAME"))),
+        ("lock", _) if !has_dashes && !words.is_empty() => {
+            let line = [words, &["--".to_owned(), "COMMAND".to_owned()]].concat();
+            format!(
+                "write the command to run after `--`: `{}`; or lock a descriptor of a script with --fd",
+                join(name, &line)
+            )
+        }
+        ("status", _) => "show all locks and tasks: `aba-lock list`".to_owned(),
+        ("update", [_]) => {
+            "write the command after the file, or replace the file: `COMMAND | aba-lock write FILE`".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+fn insert(words: &[String], at: usize, word: &str) -> Vec<String> {
+    let mut line = words.to_vec();
+    line.insert(at, word.to_owned());
+    line
+}
+
+/// Returns the line with a `--` before the command, if it has none and the command can be found.
+fn complete_line(name: &str, words: &[String]) -> Option<Vec<String>> {
+    if words.iter().any(|word| word == "--") {
+        return None;
+    }
+    let positionals = find_positionals(name, words, false);
+    let has_option =
+        |long: &str, short: &str| words.iter().any(|word| word.starts_with(long) || word.starts_with(short));
+    // `lock ./backup.sh`
+    if let Some(at) = positionals.first().filter(|at| name == "lock" && words[**at].contains('/')) {
+        return Some(insert(&insert(words, *at, "--"), *at, "NAME"));
+    }
+    // The number of names before the command.
+    let (least, named) = match name {
+        "lock" if has_option("--file", "--file") => (0, true),
+        "lock" => (1, true),
+        "run-once" => (usize::from(!has_option("--id", "-i")), has_option("--id", "-i")),
+        "reserve" => (0, true),
+        _ => return None,
+    };
+    let candidates = positionals.get(least..)?;
+    // All candidates but the command are names, so the command is the first word that names a program.
+    let is_program = |at: &&usize| {
+        let word = &words[**at];
+        word.contains('/') || find_program(word.as_ref(), Path::new(".")).is_ok()
+    };
+    let at = *candidates.iter().find(is_program).or(candidates.first())?;
+    let command = &words[at..];
+    let mut line = words[..at].to_vec();
+    if !named {
+        line.insert(positionals[0], "-i".to_owned());
+    }
+    line.push("--".to_owned());
+    // A command line in one word is for a shell.
+    if let [only] = command
+        && only.contains(' ')
+    {
+        line.extend(["sh".to_owned(), "-c".to_owned()]);
+    }
+    line.extend_from_slice(command);
+    Some(line)
+}
+
+/// Returns the places of the words before `--` that are neither options nor their values, up to an unknown option, or also
+/// after it.
+fn find_positionals(name: &str, words: &[String], passes_unknown: bool) -> Vec<usize> {
+    let all = Cli::command();
+    let Some(command) = all.find_subcommand(name) else { return Vec::new() };
+    let mut places = Vec::new();
+    let mut at = 0;
+    while at < words.len() && words[at] != "--" {
+        let word = &words[at];
+        if !word.starts_with('-') || word == "-" {
+            places.push(at);
+        } else if let Some(arg) = find_option(command, word) {
+            // The next word is the value, unless the option requires `=` or the word has the value.
+            let separate = arg.get_action().takes_values() && !arg.is_require_equals_set() && !word.contains('=');
+            at += usize::from(separate && (word.starts_with("--") || word.chars().count() == 2));
+        } else if !passes_unknown {
+            break;
+        }
+        at += 1;
+    }
+    places
+}
+
+fn find_option<'a>(command: &'a Command, word: &str) -> Option<&'a Arg> {
+    let mut options = command.get_arguments().filter(|arg| !arg.is_positional());
+    match word.strip_prefix("--") {
+        Some(long) => options.find(|arg| arg.get_long() == long.split('=').next()),
+        None => options.find(|arg| arg.get_short() == word.chars().nth(1)),
+    }
+}
+
+/// Joins the words of a call for a shell.
+fn join(command: &str, words: &[String]) -> String {
+    // In an option, `=` needs no quotes.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,".contains(c);
+    let quote = |word: &String| {
+        let plain = word.starts_with('-') && word.chars().all(is_plain);
+        if plain { word.clone() } else { shell_words::quote(word).into_owned() }
+    };
+    let words: Vec<String> = words.iter().map(quote).collect();
+    shorten(format!("aba-lock {command} {}", words.join(" ")).trim_end(), MAX_LINE)
+}

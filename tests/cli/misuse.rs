@@ -1,0 +1,132 @@
+//! Command lines that cannot be parsed: the message names the mistake, and the hint has the line that was probably meant.
+
+use crate::args::Cli;
+use crate::scene::Scene;
+use clap::Parser;
+use clap::error::ErrorKind;
+use std::fs;
+use std::path::Path;
+
+/// Runs the helper with these words, and expects a usage error with these texts.
+fn refuse(words: &str, texts: &[&str]) {
+    let scene = Scene::new();
+    let mut call = scene.aba(shell_words::split(words).unwrap()).status(2).err("aba-lock: ");
+    for text in texts {
+        call = call.err(*text);
+    }
+    let said = call.run().err;
+    assert!(said.lines().last().unwrap().starts_with("hint: ") && !said.contains("\n\n"), "{words}: {said}");
+    assert!(!scene.root().exists(), "{words}");
+}
+
+#[test]
+fn a_missing_separator_before_the_command_is_named() {
+    let advice = "hint: write `--` before the command: ";
+    for (words, meant) in [
+        ("lock backup rsync -a src dst", "lock backup -- rsync -a src dst"),
+        ("lock backup true", "lock backup -- true"),
+        ("lock backup sh -c 'echo $HOME'", "lock backup -- sh -c 'echo $HOME'"),
+        ("lock -qt 60 backup ./backup.sh --full", "lock -qt 60 backup -- ./backup.sh --full"),
+        ("lock --wait=5 db cache sh -x migrate", "lock --wait=5 db cache -- sh -x migrate"),
+        ("lock backup -w no-such-program", "lock backup -w -- no-such-program"),
+        ("lock backup 'rsync -a src dst'", "lock backup -- sh -c 'rsync -a src dst'"),
+        ("lock --file /tmp/f true -x", "lock --file /tmp/f -- true -x"),
+        ("lock --file /tmp/f true", "lock --file /tmp/f -- true"),
+        ("run-once -i fetch make download", "run-once -i fetch -- make download"),
+        ("run-once -w fetch sh -c true", "run-once -w -i fetch -- sh -c true"),
+        ("reserve --tag test ./run-tests -v", "reserve --tag test -- ./run-tests -v"),
+    ] {
+        refuse(words, &[&format!("{advice}`aba-lock {meant}`\n")]);
+    }
+    refuse("lock backup", &["lock: missing argument: ", "after `--`: `aba-lock lock backup -- COMMAND`"]);
+    refuse("lock ./backup.sh -v", &["hint: name the lock: `aba-lock lock NAME -- ./backup.sh -v`\n"]);
+    refuse("lock -- ./backup.sh", &["hint: name the lock: `aba-lock lock NAME -- ./backup.sh`\n"]);
+    refuse("run-once fetch -- make", &["hint: name the task with -i: `aba-lock run-once -i fetch -- make`\n"]);
+    // The command of `update` and `flock` needs no separator.
+    refuse("update f.yaml", &["update: missing argument: CMD", "`COMMAND | aba-lock write FILE`\n"]);
+}
+
+#[test]
+fn words_of_other_tools_have_a_hint_with_the_command_to_type() {
+    for (words, meant) in [
+        ("exec backup -- rsync -a src dst", "aba-lock lock backup -- rsync -a src dst"),
+        ("run backup rsync -a src dst", "aba-lock lock backup -- rsync -a src dst"),
+        ("with", "aba-lock lock NAME -- COMMAND"),
+        ("backup -- ./backup.sh", "aba-lock lock backup -- ./backup.sh"),
+        ("-w backup -- ./backup.sh", "aba-lock lock -w backup -- ./backup.sh"),
+        ("kill backup", "aba-lock unlock backup --kill"),
+        ("wait backup", "aba-lock lock --wait backup -- true"),
+        ("log", "aba-lock run-once -o -i ID"),
+        ("once -i fetch -- make", "aba-lock run-once -i fetch -- make"),
+        ("ls", "aba-lock list"),
+        ("ps", "aba-lock list --held"),
+        ("info backup", "aba-lock status backup"),
+        ("port", "aba-lock reserve"),
+        ("edit hosts.yaml", "aba-lock update hosts.yaml -- COMMAND"),
+    ] {
+        let word = shell_words::split(words).unwrap().remove(0);
+        let mistake = if word.starts_with('-') { "option" } else { "command" };
+        refuse(words, &[&format!("no such {mistake}: {word}\n"), &format!("`{meant}`")]);
+    }
+    refuse("free", &["`aba-lock reserve`", "`aba-lock unlock NAME --kill`"]);
+    refuse("lst", &["did you mean", "`list`"]);
+    refuse("frobnicate", &["no such command: frobnicate\nUsage: ", "hint: see `aba-lock help`\n"]);
+    refuse("help frobnicate", &["no such command: frobnicate\nUsage: ", "hint: see `aba-lock help`\n"]);
+}
+
+#[test]
+fn options_of_other_tools_have_a_hint() {
+    for (words, mistake, hint) in [
+        ("lock --force backup -- true", "lock: no such option: --force", "`aba-lock unlock backup --kill`"),
+        ("lock --no-wait backup -- true", "lock: no such option: --no-wait", "does not wait without --wait"),
+        ("lock --timeout=1m backup -- true", "invalid value '1m' for '--timeout <SECONDS>'", "`aba-lock lock --help`"),
+        ("lock --fd x backup", "lock: invalid value 'x' for '--fd <N>': not a number\n", "`aba-lock lock --help`"),
+        ("lock --no-inherit=1 a -- true", "lock: unexpected value '1'", "`aba-lock lock --help`"),
+        ("unlock -9 backup", "unlock: no such option: -9", "`aba-lock unlock backup --kill=KILL`"),
+        (
+            "reserve --port 8080",
+            "reserve: no such option: --port",
+            "`--prefer 8080`; fail if it is not: `--require 8080`",
+        ),
+        ("reserve --port=9", "reserve: no such option: --port", "`--prefer 9`"),
+        ("run-once --wait=60 -i a -- true", "run-once: unexpected value '60'", "`--wait --timeout 60`"),
+        ("update --wait f true", "update: no such option: --wait", "`--timeout 60`"),
+        ("write f text", "write: unexpected argument: text", "`COMMAND | aba-lock write FILE`"),
+        ("release backup", "release: unexpected argument: backup", "`aba-lock unlock NAME --kill`"),
+        ("status", "status: missing argument: NAME", "`aba-lock list`"),
+        ("lock --wiat backup -- true", "lock: no such option: --wiat", "did you mean `--wait`?"),
+    ] {
+        refuse(words, &[mistake, hint]);
+    }
+    refuse("lock -t soon backup -- true", &["not a number of seconds, such as 60\n"]);
+    refuse(
+        "lock -w 60 backup -- true",
+        &["lock: 60 would be the name of a lock, not a time to wait\n", "use --wait=60\n"],
+    );
+}
+
+#[test]
+fn the_mistakes_of_write_name_its_own_help() {
+    for words in ["write --check '' f", "write --backup= f", "write --backup=a/b f"] {
+        refuse(words, &["write: the ", "hint: see `aba-lock write --help`\n"]);
+    }
+    refuse("update --check '' f true", &["update: the command of --check is empty\n", "`aba-lock update --help`\n"]);
+}
+
+/// A hint must not lead to the next error.
+#[test]
+fn every_call_in_the_hints_is_valid() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/aba-lock/output/guesses.rs");
+    let text = fs::read_to_string(path).unwrap().replace("\\\n", "").replace("\\\"", "\"");
+    let calls =
+        text.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("aba-lock ").map(|(_, call)| call));
+    let mut number = 0;
+    for call in calls.filter(|call| !call.contains("init bash")) {
+        let words = shell_words::split(call).unwrap();
+        let parsed = Cli::try_parse_from(std::iter::once("aba-lock".to_owned()).chain(words));
+        let is_valid = |error: clap::Error| [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion].contains(&error.kind());
+        assert!(parsed.map_or_else(is_valid, |_| true), "{call}");
+        number += 1;
+    }
+    assert!(number > 30, "{number}");
+}

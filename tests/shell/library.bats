@@ -58,16 +58,18 @@ END
     [[ ${output} == held ]]
 }
 
-@test "the output of aba-lock init bash finds a helper whose path has blanks and quotes" {
+@test "the output of aba-lock init bash finds a helper whose path has blanks, quotes or bytes that are not UTF-8" {
     cat >tool <<'END'
 eval "$("$1" init bash)"
 aba_lock_operation save && aba_lock_held save && echo held
 END
     unset ABA_LOCK_BIN
-    mkdir "it's a place"
-    cp "$(type -P aba-lock)" "it's a place/aba-lock"
-    PATH=${SYSTEM_PATH} run -0 bash -eu ./tool "${PWD}/it's a place/aba-lock"
-    [[ ${output} == held ]]
+    for directory in "it's a place" $'pl\351ce' $'\351\'1\n\\ '; do
+        mkdir "${directory}"
+        cp "$(type -P aba-lock)" "${directory}/aba-lock"
+        PATH=${SYSTEM_PATH} run -0 bash -eu ./tool "${PWD}/${directory}/aba-lock"
+        [[ ${output} == held ]]
+    done
 }
 
 @test "without a helper, the script ends with 125 and a message, and does not run without its lock" {

@@ -3,6 +3,7 @@
 use crate::args::{InitArgs, ShellName};
 use crate::exit;
 use crate::output::stream;
+use aba_lock::base::text::quote_path;
 
 /// The text of the shell library.
 pub(super) const LIBRARY: &str = include_str!("../../../../shell/aba-lock.bash");
@@ -13,8 +14,7 @@ pub(crate) fn run(args: &InitArgs) -> i32 {
             stream::print(LIBRARY);
             // The library then uses this helper, even if another one is on PATH, unless ABA_LOCK_BIN names one.
             if let Ok(helper) = std::env::current_exe() {
-                let helper = helper.to_string_lossy();
-                stream::print(&format!("[[ ${{ABA_LOCK_BIN:-}} ]] || ABA_LOCK_BIN={}\n", shell_words::quote(&helper)));
+                stream::print(&format!("[[ ${{ABA_LOCK_BIN:-}} ]] || ABA_LOCK_BIN={}\n", quote_path(&helper)));
             }
         }
     }

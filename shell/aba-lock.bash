@@ -172,10 +172,10 @@ aba_lock_operation() {
                 esac
                 ;;
             '')
-                __aba_fail 125 '"" is not a name for a lock: it is empty' || builtin return "$?"
+                __aba_fail 125 'invalid lock name "": it is empty' || builtin return "$?"
                 ;;
             *[$' \t\n\v\f\r']*)
-                __aba_fail 125 "\"${__aba_word}\" is not a name for a lock: a name must not contain blanks" || builtin return "$?"
+                __aba_fail 125 "invalid lock name \"${__aba_word}\": a name must not contain blanks" || builtin return "$?"
                 ;;
             *)
                 __aba_contains "${__aba_names}" "${__aba_word} " || __aba_names+="${__aba_word} "
@@ -678,7 +678,7 @@ __aba_read_clock() {
 aba_unlock_operation() {
     __aba_check_shell || \return "$?"
     if (($# > 0)) && [[ -z $1 ]]; then
-        __aba_print_message '"" is not a name for a lock: it is empty' \
+        __aba_print_message 'invalid lock name "": it is empty' \
             'to release the last lock, call aba_unlock_operation without a name'
         builtin return 2
     fi

@@ -154,11 +154,11 @@ echo 'went on'
 END
     for name in 'a b' '' $'a\nb'; do
         run -125 ./tool "${name}"
-        expect_text 'is not a name for a lock: '
+        expect_text 'aba-lock: invalid lock name "'
         [[ ${output} != *'went on'* && ! -e ${ABA_LOCK_DIR} ]]
     done
     run -2 bash -c 'source "$LIBRARY"; aba_lock_held a/b'
-    expect_text 'is not a name for a lock'
+    expect_text '"a/b"'
 }
 
 @test "names that differ in their case are two locks, whatever nocasematch says" {
@@ -330,7 +330,7 @@ END
     run -0 bash ./tool
     cat <<<"${output}"
     [[ ${output} != *blank* ]]
-    expect_text $'"" is not a name for a lock: it is empty\naba_lock_operation: 125'
+    expect_text $'invalid lock name "": it is empty\naba_lock_operation: 125'
     expect_text 'aba_lock_held: 2'
     expect_text 'aba_lock_check: 2'
     expect_text $'hint: to release the last lock, call aba_unlock_operation without a name\naba_unlock_operation: 2'

@@ -31,7 +31,7 @@ END
         expect_text $'aba_lock_operation has no option '"${option}"$'\nhint: to wait for at most 60 seconds, use --wait=60'
     done
     run -2 bash -c 'source "$LIBRARY"; aba_lock_held --help'
-    expect_text '"--help" is not a name for a lock'
+    expect_text '"--help"'
     run -2 ./tool save --who
     expect_text 'option --who needs a value'
     run -2 ./tool save -t ''

@@ -161,7 +161,7 @@ aba_lock_operation() {
                     if [[ -n ${__aba_seconds} && -z ${__aba_seconds//[0-9.]/} ]]; then
                         __aba_previous="to wait for at most ${__aba_seconds} seconds, use --wait=${__aba_seconds}"
                     fi
-                    __aba_fail 2 "aba_lock_operation has no option ${__aba_word}" "${__aba_previous}" || builtin return "$?"
+                    __aba_fail 2 "aba_lock_operation: no such option: ${__aba_word}" "${__aba_previous}" || builtin return "$?"
                 fi
                 __aba_options+=("${__aba_word}")
                 # The last one of -n and -w counts.

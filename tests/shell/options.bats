@@ -56,7 +56,7 @@ expect_word() {
             rm -f words
             run ./tool aba_lock_operation ${form} save
             if [[ ${refused} == *" ${long} "* ]]; then
-                expect_text 'aba_lock_operation has no option -'
+                expect_text 'aba_lock_operation: no such option: -'
                 [[ ${status} == 2 && ! -e words ]]
             else
                 case ${form} in

@@ -24,11 +24,11 @@ END
     expect_text $'aba_lock_operation needs the name of a lock\nhint: for example: `aba_lock_operation backup`'
     for option in --fd=7 -o -E3 --no-such -z --on-busy=x; do
         run -2 ./tool save "${option}"
-        expect_text "aba_lock_operation has no option ${option}"
+        expect_text "aba_lock_operation: no such option: ${option}"
     done
     for option in -w60 -qw60; do
         run -2 ./tool save "${option}"
-        expect_text $'aba_lock_operation has no option '"${option}"$'\nhint: to wait for at most 60 seconds, use --wait=60'
+        expect_text $'aba_lock_operation: no such option: '"${option}"$'\nhint: to wait for at most 60 seconds, use --wait=60'
     done
     run -2 bash -c 'source "$LIBRARY"; aba_lock_held --help'
     expect_text '"--help"'

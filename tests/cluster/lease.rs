@@ -185,7 +185,7 @@ fn a_lease_whose_id_cannot_be_printed_is_given_back() {
     let machine = Machine::new(&etcd.url());
     for to in [">/dev/full", ">&-", "--json >/dev/full"] {
         let script = format!("\"$HELPER\" lease acquire deploy {to}");
-        machine.bash(&script).status(125).err("could not print the id of the lease");
+        machine.bash(&script).status(125).err("cannot print the id of the lease");
         assert_eq!(etcd.read_keys(), Vec::<String>::new(), "{to}");
     }
 }

@@ -25,7 +25,7 @@ fn a_script_that_is_cut_off_is_warned_and_has_ended_before_another_gets_the_lock
         relay.cut();
         assert_eq!(script.read_line(), "told");
         assert!(other.try_read_line().is_none());
-        assert!(script.read_error().contains("aba-lock: the lease on deploy could not be renewed at etcd://"));
+        assert!(script.read_error().contains("aba-lock: the lease on deploy cannot be renewed at etcd://"));
         // The script ignores the warning.
         assert_eq!(script.wait(), 137);
         assert_eq!(other.read_line(), "alive: 1");

@@ -50,7 +50,7 @@ fn an_invalid_reaction_is_refused_and_a_failing_command_ends_the_script() {
         machine
             .aba(&["lock", "--on-lost", how, "deploy", "--", "echo", "ran"])
             .status(2)
-            .err(&format!("aba-lock: {how}, the command to run if the lease is lost, was not found"))
+            .err(&format!("aba-lock: command for a lost lease not found: {how}"))
             .err("hint: ");
     }
     let wrong = machine

@@ -49,7 +49,7 @@ fn the_command_of_lock_gets_the_lease_and_its_token() {
     assert!(first < second && second < third, "{first} {second} {third}");
     machine.aba(&["lock", "-w", "a", "--", "sh", "-c", "exit 9"]).status(9).silent();
     machine.aba(&["lock", "-w", "a", "--", "sh", "-c", "kill -TERM $$"]).status(143);
-    machine.aba(&["lock", "-w", "a", "--", "/nowhere"]).status(127).err("/nowhere: command not found");
+    machine.aba(&["lock", "-w", "a", "--", "/nowhere"]).status(127).err("aba-lock: command not found: /nowhere");
     machine
         .aba(&["lock", "-w", "a", "b", "--", "sh", "-c", "test \"$(\"$HELPER\" lease list | wc -l)\" = 3"])
         .status(0);

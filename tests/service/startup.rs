@@ -49,14 +49,14 @@ fn the_reason_why_the_service_cannot_start_is_reported() {
     let (tokens, nonsense) = (tokens.to_str().unwrap(), nonsense.to_str().unwrap());
     for (args, status, message) in [
         (&["--token-file", tokens][..], 125, "lock:everything is neither lock:read nor lock:write"),
-        (&["--token-file", "/nonexistent"], 125, "could not use token file /nonexistent"),
-        (&["--store", &format!("sqlite:{nonsense}")], 125, "could not open store"),
+        (&["--token-file", "/nonexistent"], 125, "cannot use token file /nonexistent"),
+        (&["--store", &format!("sqlite:{nonsense}")], 125, "cannot open store"),
         (&["--store", "postgres:x"], 2, "--store postgres:x is not a valid store"),
         (&["--store", "sqlite:"], 2, "--store sqlite: is not a valid store"),
-        (&["--tls-cert", nonsense, "--tls-key", nonsense], 125, "could not use"),
+        (&["--tls-cert", nonsense, "--tls-key", nonsense], 125, "cannot use"),
         (&["--tls-cert", nonsense], 2, "--tls-key"),
         (&["--store", "etcd://"], 2, "--store etcd:// is not a valid store: it names no endpoint"),
-        (&["--store", "etcd://127.0.0.1:1"], 125, "could not open store etcd://127.0.0.1:1"),
+        (&["--store", "etcd://127.0.0.1:1"], 125, "cannot open store etcd://127.0.0.1:1"),
         (&["--listen", "nowhere"], 2, "--listen nowhere is not a valid address"),
     ] {
         let output = Start::new().args(args).run_and_expect(status);
@@ -65,7 +65,7 @@ fn the_reason_why_the_service_cannot_start_is_reported() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = Start::new().args(&["--listen", &address]).run_and_expect(125);
-    assert!(output.contains(&format!("could not listen on {address}")), "{output}");
+    assert!(output.contains(&format!("cannot listen on {address}")), "{output}");
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn a_damaged_store_is_refused() {
     file.write_all(&[0xa5; 4096]).unwrap();
     let store = format!("sqlite:{}", service.store().display());
     let output = Start::new().store(&store).run_and_expect(125);
-    assert!(output.contains("could not open store"), "{output}");
+    assert!(output.contains("cannot open store"), "{output}");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_store_that_is_not_a_regular_file_is_refused_without_the_hint_about_permissi
     run_program(Command::new("mkfifo").arg(&fifo));
     for path in [&directory, &fifo, &place.path().join("x".repeat(300))] {
         let output = Start::new().store(&format!("sqlite:{}", path.display())).run_and_expect(125);
-        assert!(output.contains("could not open store ") && !output.contains("must be able to write"), "{output}");
+        assert!(output.contains("cannot open store ") && !output.contains("must be able to write"), "{output}");
     }
     // The service has created no files next to them.
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2);
@@ -229,7 +229,7 @@ fn a_database_of_another_program_or_a_newer_version_is_refused() {
     rusqlite::Connection::open(&newer).unwrap().pragma_update(None, "application_id", 0x6162_6c6b).unwrap();
     for (file, why) in [(&foreign, "it is a database of another program"), (&newer, "its format has version 7")] {
         let output = Start::new().store(&format!("sqlite:{}", file.display())).run_and_expect(125);
-        assert!(output.contains(&format!("could not open store {}: {why}", file.display())), "{output}");
+        assert!(output.contains(&format!("cannot open store {}: {why}", file.display())), "{output}");
         assert!(output.contains("\nhint: ") && !output.contains("nothing"), "{output}");
     }
     assert_eq!(fs::read(&foreign).unwrap(), before);

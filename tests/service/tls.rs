@@ -79,7 +79,7 @@ fn only_clients_with_a_certificate_of_the_authority_are_accepted() {
     let copy = |from: &str, to: &str| write_file(Path::new(&path(to)), &fs::read_to_string(path(from)).unwrap());
     copy("client.key", "server.key");
     service.signal("HUP");
-    service.wait_for_log(&["\"event\":\"not_reloaded\"", "could not use "]);
+    service.wait_for_log(&["\"event\":\"not_reloaded\"", "cannot use "]);
     assert!(is_accepted("ca.pem", "client"));
     // Another authority for the certificates of both sides.
     copy("next.key", "server.key");

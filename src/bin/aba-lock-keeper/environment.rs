@@ -37,11 +37,7 @@ pub(crate) fn read_file(name: &'static str) -> Result<Option<Vec<u8>>, Fault> {
     match fs::read(&path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) => Err(Fault::Failed {
-            what: format!(
-                "could not read {} ({name}): {}",
-                path.display(),
-                aba_lock::base::text::format_io_error(&error)
-            ),
+            what: format!("cannot read {} ({name}): {}", path.display(), aba_lock::base::text::format_io_error(&error)),
             hint: None,
         }),
     }

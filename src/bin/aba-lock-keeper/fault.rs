@@ -32,7 +32,7 @@ impl Fault {
     /// The fault for a failure to get a random number.
     pub(crate) fn from_random(error: &io::Error) -> Self {
         Self::Failed {
-            what: format!("could not get a random number: {}", aba_lock::base::text::format_io_error(error)),
+            what: format!("cannot get a random number: {}", aba_lock::base::text::format_io_error(error)),
             hint: None,
         }
     }

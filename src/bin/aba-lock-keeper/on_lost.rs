@@ -24,7 +24,7 @@ pub(crate) fn read_on_lost(option: Option<&str>) -> Result<OnLost, Fault> {
         word if word.eq_ignore_ascii_case("term") => Ok(OnLost::Term),
         word if word.eq_ignore_ascii_case("warn") => Ok(OnLost::Warn),
         word if is_one_word(word) && !is_command(word) => Err(Fault::Misused {
-            what: format!("{word}, the command to run if the lease is lost, was not found"),
+            what: format!("command for a lost lease not found: {word}"),
             hint: "give term, warn or a shell command; the command runs in /, and programs are searched in PATH"
                 .to_owned(),
         }),

@@ -101,8 +101,8 @@ pub(crate) fn report_fault(fault: &Fault, wait: Option<&str>) {
             let hint = "stop the work that it guards: another process may hold it now";
             (format!("the lease on {name} is lost: it was not renewed in time, or was released"), Some(hint.to_owned()))
         }
-        Fault::NotRun { command, found: true, reason } => (format!("could not run {command}: {reason}"), None),
-        Fault::NotRun { command, .. } => (format!("{command}: command not found"), None),
+        Fault::NotRun { command, found: true, reason } => (format!("cannot run {command}: {reason}"), None),
+        Fault::NotRun { command, .. } => (format!("command not found: {command}"), None),
         Fault::Failed { what, hint } => (what.clone(), hint.clone()),
         Fault::Misused { what, hint } => (what.clone(), Some(hint.clone())),
     };

@@ -75,7 +75,8 @@ impl Settings {
             let Some(path) = environment::read_variable(name) else { continue };
             if fs::metadata(&path).is_ok_and(|data| data.mode() & 0o004 != 0) {
                 let sentence = format!("every user of this machine can read the secret in {path} ({name})");
-                found.push((sentence, "run `chmod o-r` on the file, and replace the secret"));
+                let hint = "run `chmod o-r` on the file, and replace the secret";
+                found.push((sentence, hint));
             }
         }
         found

@@ -29,7 +29,7 @@ const GRACE_PERIOD: Duration = Duration::from_secs(10);
 /// Serves until SIGTERM or SIGINT. Returns true if all calls were answered.
 pub(crate) fn run(options: ServeOptions) -> Result<bool, StartError> {
     let log = report::LogWriter::start();
-    let log = log.map_err(|error| StartError::new(format!("could not start threads: {error}")))?;
+    let log = log.map_err(|error| StartError::new(format!("cannot start threads: {error}")))?;
     let result = prepare_and_serve(options);
     log.finish();
     result
@@ -85,7 +85,7 @@ async fn serve(service: PreparedService, store: &OpenStore, telemetry: Arc<Telem
     let access = Arc::clone(&reloader.access);
     let tls = || reloader.tls.as_ref().map(watch::Sender::subscribe);
     let cannot_listen =
-        |address: SocketAddr, error: &io::Error| StartError::new(format!("could not listen on {address}: {error}"));
+        |address: SocketAddr, error: &io::Error| StartError::new(format!("cannot listen on {address}: {error}"));
     let limits = ConnectionLimits::new();
     let (stop, shutdown) = shutdown::channel();
     let rest_in = Listener::bind(rest_address, tls(), &["http/1.1"], Arc::clone(&limits), shutdown.clone()).await;

@@ -144,12 +144,14 @@ fn check_id(id: &str) -> Result<(), CallError> {
     if id.len() <= MAX_LENGTH {
         return Ok(());
     }
-    Err(CallError::Invalid(format!("an id is longer than {MAX_LENGTH} bytes")))
+    Err(CallError::Invalid(format!("id is longer than {MAX_LENGTH} bytes")))
 }
 
 fn check_lengths(fields: &[&String]) -> Result<(), CallError> {
     if fields.iter().all(|field| field.len() <= MAX_LENGTH) {
         return Ok(());
     }
-    Err(CallError::Invalid(format!("a word is longer than {MAX_LENGTH} bytes")))
+    Err(CallError::Invalid(format!(
+        "`service`, `environment`, `resource`, `who` and `event_id` may have at most {MAX_LENGTH} bytes each"
+    )))
 }

@@ -14,7 +14,7 @@ const THREAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Starts all threads that a call needs: later, the system may refuse to create more.
 pub(crate) fn start_runtime() -> Result<Runtime, StartError> {
     fn failed(why: &str) -> StartError {
-        StartError::new(format!("could not start threads: {why}"))
+        StartError::new(format!("cannot start threads: {why}"))
             .with_hint("raise `ulimit -u`, or TasksMax= of the systemd unit")
     }
     // Tokio panics if it cannot create a worker, and unwinding would wait for the workers that it has already created.

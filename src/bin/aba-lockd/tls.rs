@@ -57,7 +57,7 @@ fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, StartE
 }
 
 fn unusable_file(file: &Path, why: &dyn std::fmt::Display) -> StartError {
-    StartError::new(format!("could not use {}: {why}", file.display()))
+    StartError::new(format!("cannot use {}: {why}", file.display()))
 }
 
 /// Creates an acceptor for TLS connections with these protocols, in order of preference.

@@ -84,8 +84,7 @@ fn decode_digest(hex: &str) -> Option<Vec<u8>> {
 pub(crate) fn read(file: &Path) -> Result<Arc<TokenTable>, StartError> {
     let text = fs::read_to_string(file).map_err(|error| error.to_string());
     let tokens = text.and_then(|text| TokenTable::parse(&text));
-    let tokens =
-        tokens.map_err(|why| StartError::new(format!("could not use token file {}: {why}", file.display())))?;
+    let tokens = tokens.map_err(|why| StartError::new(format!("cannot use token file {}: {why}", file.display())))?;
     if file_mode::is_world_writable(file) {
         report::log_warning(&format!(
             "every user of this machine can add tokens to {}: run `chmod o-w` on the file",

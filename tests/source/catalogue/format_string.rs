@@ -28,7 +28,8 @@ const CONVERSIONS: &[&str] = &[
 ];
 
 /// The verbs of functions that format a value.
-const FORMATTERS: &[&str] = &["describe", "display", "escape", "format", "from", "new", "quote", "shorten", "spell"];
+const FORMATTERS: &[&str] =
+    &["describe", "display", "escape", "format", "from", "hide", "new", "quote", "shorten", "spell"];
 
 /// Returns the text of a format string, with `{name}` for each placeholder. Widths and precisions are left out.
 pub(crate) fn name_placeholders(format: &str, arguments: &[&Expr]) -> String {

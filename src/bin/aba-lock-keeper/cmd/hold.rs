@@ -170,7 +170,7 @@ fn not_run(command: &str, error: &io::Error) -> Fault {
 
 fn write_pid(path: &Path, pid: u32) -> Result<(), Fault> {
     aba_lock::lock::pid_file::write_pid_file(path, pid).map_err(|error| Fault::Failed {
-        what: format!("could not write {}: {}", path.display(), aba_lock::base::text::format_io_error(&error)),
+        what: format!("cannot write {}: {}", path.display(), aba_lock::base::text::format_io_error(&error)),
         hint: None,
     })
 }

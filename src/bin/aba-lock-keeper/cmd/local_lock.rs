@@ -93,7 +93,7 @@ impl LocalLock {
         self.is_bound.store(true, Ordering::SeqCst);
         self.binding().bind_script(&self.file).map_err(|error| Fault::Failed {
             what: format!(
-                "could not bind the lease on {} to descriptor {}: {}",
+                "cannot bind the lease on {} to descriptor {}: {}",
                 self.name,
                 self.fd,
                 aba_lock::base::text::format_io_error(&error)

@@ -29,7 +29,7 @@ pub(crate) fn report_loss(kept: &KeptLease, holders: &Holders, is_gone: bool, le
     let cause = if is_gone {
         format!("the lease on {name} is gone from {server}: it was not renewed in time, or was released")
     } else {
-        format!("the lease on {name} could not be renewed at {server}, and ends in {} s", left.as_secs())
+        format!("the lease on {name} cannot be renewed at {server}, and ends in {} s", left.as_secs())
     };
     let reaction = match &kept.on_lost {
         OnLost::Term => {

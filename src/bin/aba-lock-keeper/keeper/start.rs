@@ -13,7 +13,7 @@ use std::os::fd::RawFd;
 pub(crate) fn start_keeper(kept: &KeptLease, fd: RawFd) -> Result<(), Fault> {
     let failed = |error: io::Error| Fault::Failed {
         what: format!(
-            "could not start a keeper for the lease on {}: {}",
+            "cannot start a keeper for the lease on {}: {}",
             kept.lease.name,
             aba_lock::base::text::format_io_error(&error)
         ),
@@ -41,7 +41,7 @@ pub(crate) fn start_keeper(kept: &KeptLease, fd: RawFd) -> Result<(), Fault> {
     match receiver.read_exact(&mut [0]) {
         Ok(()) => Ok(()),
         Err(_) => Err(Fault::Failed {
-            what: format!("could not start a keeper for the lease on {}", kept.lease.name),
+            what: format!("cannot start a keeper for the lease on {}", kept.lease.name),
             hint: Some(
                 "the keeper must be able to write to the lock file: check its owner and mode with `ls -l`".to_owned(),
             ),

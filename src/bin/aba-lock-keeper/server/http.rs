@@ -173,7 +173,7 @@ fn parse_certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, Fault> {
 
 fn not_pem(what: &str, error: &ureq::Error) -> Fault {
     Fault::Failed {
-        what: format!("the {what} could not be read: {error}"),
+        what: format!("cannot read the {what}: {error}"),
         hint: Some("give a file in PEM format".to_owned()),
     }
 }

@@ -37,7 +37,7 @@ async fn read_body(body: Body) -> Result<Vec<u8>, CallError> {
             Ok(Some(Ok(_))) => is_too_large = true,
             _ if is_too_large => return Err(CallError::TooLarge),
             Ok(None) => return Ok(bytes),
-            Ok(Some(Err(error))) => return Err(CallError::Invalid(format!("the body could not be read: {error}"))),
+            Ok(Some(Err(error))) => return Err(CallError::Invalid(format!("cannot read the body: {error}"))),
             Err(_) => return Err(CallError::Invalid("the body did not arrive in time".to_owned())),
         }
     }

@@ -30,8 +30,8 @@ pub(crate) async fn open_store(
             CallError::Invalid(why) => {
                 StartError::usage(format!("--store etcd://{endpoints} is not a valid store: {why}"))
             }
-            CallError::Fault(why) => StartError::new(format!("could not open store etcd://{endpoints}: {why}")),
-            error => StartError::new(format!("could not open store etcd://{endpoints}: {error}")),
+            CallError::Fault(why) => StartError::new(format!("cannot open store etcd://{endpoints}: {why}")),
+            error => StartError::new(format!("cannot open store etcd://{endpoints}: {error}")),
         })?;
         return Ok(OpenStore { backend: Arc::new(store), name: format!("etcd://{endpoints}"), _file_lock: None });
     }
@@ -54,7 +54,7 @@ pub(crate) async fn open_store(
     let file_lock = file_lock::acquire(&path)?;
     let store = SqliteStore::open(&file_lock.path, token_base, telemetry).map_err(|error| StartError {
         hint: error.hint.map(str::to_owned),
-        ..StartError::new(format!("could not open store {}: {}", path.display(), error.why))
+        ..StartError::new(format!("cannot open store {}: {}", path.display(), error.why))
     })?;
     let name = format!("sqlite:{}", path.display());
     Ok(OpenStore { backend: Arc::new(store), name, _file_lock: Some(file_lock) })

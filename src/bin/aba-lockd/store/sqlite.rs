@@ -70,7 +70,7 @@ impl SqliteStore {
         thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || writer.run(&pending))
-            .map_err(|error| StoreFileError { why: format!("could not start a thread: {error}"), hint: None })?;
+            .map_err(|error| StoreFileError { why: format!("cannot start a thread: {error}"), hint: None })?;
         Ok(Arc::new(Self {
             path: path.to_owned(),
             commands,

@@ -246,7 +246,7 @@ impl Cluster {
                 return Ok(());
             }
         }
-        Err(CallError::Fault("etcd: could not join the queue".to_owned()))
+        Err(CallError::Fault("etcd: cannot join the queue".to_owned()))
     }
 
     /// Returns the lock that another caller holds. If the lock is free, returns the lock that the first waiter is about

@@ -51,13 +51,13 @@ impl Contention for NoReport {
 pub(crate) fn acquire(path: &Path) -> Result<StoreFileLock, StartError> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     store::make_directory(directory, 0o700, true)
-        .map_err(|error| with_hint(format!("could not create directory {}: {error}", directory.display()), &error))?;
+        .map_err(|error| with_hint(format!("cannot create directory {}: {error}", directory.display()), &error))?;
     // SQLite would create files next to a device, and opening a FIFO would block.
     if fs::metadata(path).is_ok_and(|data| !data.is_file()) {
-        let message = format!("could not open store {}: it is not a regular file", path.display());
+        let message = format!("cannot open store {}: it is not a regular file", path.display());
         return Err(StartError::new(message).with_hint("give --store the path of a file"));
     }
-    let unusable = |error: io::Error| with_hint(format!("could not open store {}: {error}", path.display()), &error);
+    let unusable = |error: io::Error| with_hint(format!("cannot open store {}: {error}", path.display()), &error);
     // SQLite creates its other files with the same permissions.
     OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(unusable)?;
     let path = fs::canonicalize(path).map_err(unusable)?;

@@ -403,3 +403,46 @@ fn add_variants(pattern: &Pat, error_type: &str, variants: &mut Vec<String>) {
         variants.push(format!("{error_type}::{}", path.segments[1].ident));
     }
 }
+
+#[test]
+fn messages_are_told_apart_from_other_text() {
+    let collect = |text: &str, extent: Extent| {
+        let program = crate::modules::program(&[("a.rs", text)]);
+        let files = collect_messages(&program, |_| extent, |_, item| item != "to_script");
+        files.into_iter().map(|(_, messages)| super::message::format_messages(messages)).collect::<String>()
+    };
+    let all = |text: &str| collect(text, Extent::All);
+    assert_eq!(all("fn f() { print(&format!(\"{} is held\", path.display()), None) }"), "{path} is held\n");
+    assert_eq!(all("fn f() { x.expect(\"a lock\"); x == \"a b\"; x.split_once(\"a b\"); assert!(x, \"a b\") }"), "");
+    assert_eq!(all("/// A b.\n#[doc = \"a b\"] fn f(x: u8) { match x { \"a b\" => \"c d\" } }"), "c d\n");
+    assert_eq!(
+        all("fn f() { format!(\"{a}/b\"); write!(g, \"word\"); format!(\"SELECT a FROM b\"); \"a b\\r\\n\" }"),
+        "word\n"
+    );
+    assert_eq!(all("fn to_script() { \"set -u x\" } #[cfg(test)] fn g() { \"a b\" }"), "");
+    // Hints, by the name of a parameter, a function, a variable or a field.
+    assert_eq!(
+        all(
+            "fn say(text: &str, hint: Option<&str>) {} fn f() { say(\"a b\", Some(\"c d\")); let hint = \"e f\"; (\"g h\", hint) }"
+        ),
+        "a b\nhint: c d\ng h\nhint: e f\n"
+    );
+    assert_eq!(
+        all(
+            "const TRY: &str = \"try again\"; fn f() { let (a, hint) = (\"a b\", TRY); E { what: \"c d\", hint: \"e f\" } }"
+        ),
+        "a b\nhint: try again\nc d\nhint: e f\n"
+    );
+    assert_eq!(
+        all("impl E { fn hint(&self) { match self { Self::A { .. } | Self::B => \"h i\" } } }\n\
+             impl Display for E { fn fmt(&self) { match self { Self::A { .. } => \"a b\", Self::B => \"c d\" } } }"),
+        "a b\nhint: h i\nc d\nhint: h i\n"
+    );
+    assert_eq!(
+        collect(
+            "const A: &str = \"a b\"; fn f() -> u8 { \"c d\" } fn g() -> Result<u8, E> { \"e f\" }",
+            Extent::Fallible
+        ),
+        "e f\n"
+    );
+}

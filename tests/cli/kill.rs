@@ -27,12 +27,22 @@ fn kill_ends_and_names_the_holder_and_frees_the_lock() {
 }
 
 #[test]
-fn kill_on_a_free_lock_does_nothing() {
+fn kill_on_a_free_lock_does_nothing_but_says_so() {
     let scene = Scene::new();
-    scene.aba(["unlock", "a", "--kill"]).run();
+    let kill = || scene.aba(["unlock", "a", "--kill"]);
+    let free = "aba-lock: a is free: no process to kill\n";
+    let list = "hint: no lock file has this name: show all locks with `aba-lock list`\n";
+    assert_eq!(kill().err("").run().err, format!("{free}{list}"));
+    kill().arg("-q").run();
+    assert!(!scene.lock_file("a").exists());
     scene.aba(["lock", "a", "--", "true"]).run();
-    scene.aba(["unlock", "a", "--kill"]).run();
+    assert_eq!(kill().err("").run().err, free);
+    kill().arg("--quiet").run();
     assert!(scene.lock_file("a").exists());
+    let mut holder = start_holder(&scene, WAIT);
+    kill().arg("-q").run();
+    assert_eq!(holder.wait(), 128 + 15);
+    scene.aba(["unlock", "a", "-q"]).status(2).err("--kill").run();
 }
 
 #[test]

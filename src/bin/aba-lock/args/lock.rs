@@ -183,7 +183,7 @@ pub(crate) struct LockArgs {
 /// user, on another host or in another pid namespace, and the calling script itself.
 ///
 /// Also for root, the name is that of a lock in `ABA_LOCK_DIR`. To end the holder of a lock of another user, root sets this variable
-/// to the directory of that user, `.aba` in the home directory. If the lock is free, nothing is printed, and the status is 0.
+/// to the directory of that user, `.aba` in the home directory. If the lock is free, a message says so, and the status is 0.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock unlock --fd N [--server URL] [NAME]\n       \
                             aba-lock unlock NAME [--kill[=SIGNAL] [--grace SECONDS]]")]
@@ -209,4 +209,8 @@ pub(crate) struct UnlockArgs {
     /// With --kill: send SIGKILL to processes that still hold the lock after SECONDS [default: 5]
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, requires = "kill")]
     pub(crate) grace: Option<Duration>,
+
+    /// With --kill: print nothing if the lock is free or becomes free
+    #[arg(short, long, requires = "kill")]
+    pub(crate) quiet: bool,
 }

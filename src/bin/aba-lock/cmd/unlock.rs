@@ -63,5 +63,5 @@ fn kill_holders(args: &UnlockArgs, target: &Target) -> Result<i32, Error> {
             events::log_event(&LockEvent::Released { held: None }, target, process.pid, Some(&process.command));
         }
     }
-    Ok(report_forced_release(target, &forced))
+    Ok(report_forced_release(target, &forced, args.quiet))
 }

@@ -6,11 +6,14 @@ use super::text::{escape_controls, format_command};
 use crate::exit;
 use aba_lock::base::target::Target;
 use aba_lock::base::text::format_io_error;
-use aba_lock::lock::holders::{self, Holding, LockState};
+use aba_lock::lock::holders::{self, Availability, Holding, LockState};
 use aba_lock::lock::kill::{ForcedRelease, Refusal, ReleaseOutcome, SignalledProcess};
 
-/// Reports the processes that were ended, and the result. Returns the exit status.
-pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease) -> i32 {
+/// Reports the processes that were ended, and the result. With `quiet`, success is not reported. Returns the exit status.
+pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease, quiet: bool) -> i32 {
+    if quiet && matches!(forced.outcome, ReleaseOutcome::Released) {
+        return exit::DONE;
+    }
     for process in &forced.signalled {
         let who = describe_signalled(process);
         print_message(
@@ -30,9 +33,13 @@ pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease) -> 
     };
     match &forced.outcome {
         ReleaseOutcome::Released => {
-            let next = holders::observe_lock(&target.path).holding.filter(|_| !forced.signalled.is_empty());
-            if let Some(holding) = next {
-                print_message(&format!("{label} is released; now held by {}", describe_holder(&holding)), None);
+            let state = holders::observe_lock(&target.path);
+            match (&state.holding, forced.signalled.is_empty()) {
+                (Some(holding), false) => {
+                    print_message(&format!("{label} is released; now held by {}", describe_holder(holding)), None);
+                }
+                (None, true) if state.availability() == Availability::Free => report_free(target),
+                _ => {}
             }
             exit::DONE
         }
@@ -74,6 +81,13 @@ pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease) -> 
             "do it where /proc is that of its own pid namespace",
         ),
     }
+}
+
+/// Reports that no process had to be ended. The user may have mistyped the name.
+fn report_free(target: &Target) {
+    let list = "no lock file has this name: show all locks with `aba-lock list`";
+    let hint = (!target.path.exists()).then_some(list);
+    print_message(&format!("{} is free: no process to kill", target.label), hint);
 }
 
 fn describe_signalled(process: &SignalledProcess) -> String {

@@ -49,7 +49,7 @@ fn cleaning_succeeds_if_there_is_nothing_to_clean() {
     let scene = Scene::new();
     scene.aba(["clean"]).out("0 removed, 0 left\n").run();
     assert!(!scene.root().exists(), "it makes nothing");
-    scene.aba(["clean", "a"]).out("left lock a: there is none\n").run();
+    scene.aba(["clean", "a"]).out("left lock a: it does not exist\n").run();
 }
 
 #[test]
@@ -86,13 +86,16 @@ fn older_than_keeps_recently_used_lock_files() {
     use_locks(&scene, &["old", "young"]);
     set_age(&scene.lock_file("old"), 8);
     set_age(&scene.lock_file("young"), 6);
-    scene.aba(["clean", "--older-than", "7d", "--dry-run"]).out("would leave lock young: used 6d00h ago\n").run();
+    scene
+        .aba(["clean", "--older-than", "7d", "--dry-run"])
+        .out("would leave lock young: it was used 6d00h ago\n")
+        .run();
     let said = scene.aba(["clean", "--older-than", "1w"]).out("").run();
-    assert_eq!(said.out, "removed lock old\nleft lock young: used 6d00h ago\n1 removed, 1 left\n");
+    assert_eq!(said.out, "removed lock old\nleft lock young: it was used 6d00h ago\n1 removed, 1 left\n");
     // Acquiring the lock counts as a use.
     set_age(&scene.lock_file("young"), 8);
     use_locks(&scene, &["young"]);
-    scene.aba(["clean", "--older-than", "1d"]).out("left lock young: used ").run();
+    scene.aba(["clean", "--older-than", "1d"]).out("left lock young: it was used ").run();
     // A time in the future, because the clock was set back, must not keep the file until that time.
     use_locks(&scene, &["ahead"]);
     set_modified(scene.lock_file("ahead"), 100_000);
@@ -115,7 +118,7 @@ fn foreign_files_are_left_and_never_block_the_cleaning() {
     fs::write(scene.root().join("notes.txt"), "").unwrap();
     scene
         .aba(["clean"])
-        .out("left lock data: there is something in it that aba-lock did not write\n")
+        .out("left lock data: it has content that aba-lock did not write\n")
         .out("left lock link: it is a symbolic link, not a regular file\n")
         .out("left lock directory: it is a directory, not a regular file\n")
         .out("left lock fifo: it is a FIFO, not a regular file\n")
@@ -134,7 +137,7 @@ fn a_lock_file_that_another_machine_may_hold_is_left() {
     scene.set_field("a", "host", "far");
     for option in ["--dry-run", "-q"] {
         let call = scene.aba(["clean", option, "a"]);
-        if option == "-q" { call } else { call.out(" on host far (true), by ").out(", which may have it still\n") }
+        if option == "-q" { call } else { call.out(" on host far (true), by ").out(", which may still hold it\n") }
             .run();
         assert!(scene.lock_file("a").exists());
     }
@@ -194,7 +197,7 @@ fn a_file_is_left_if_its_openers_cannot_be_determined() {
     // `clean` asks for the openers of the file by the second call of fcntl(2) on it.
     let command = scene.call("strace").arg("-P").arg(scene.lock_file("a"));
     let command = command.args(["-o", "/dev/null", "-e", "inject=fcntl:error=EINVAL:when=2", HELPER, "clean"]);
-    command.out("left lock a: whether another process has it open cannot be known: Invalid argument\n").run();
+    command.out("left lock a: cannot determine whether another process has it open: Invalid argument\n").run();
     assert!(scene.lock_file("a").exists());
 }
 
@@ -208,14 +211,14 @@ fn only_finished_tasks_are_cleaned_and_only_with_the_option() {
     scene.once(with_command(&["-i", "runs"], &gate.task(0))).run();
     scene.aba(["clean"]).out("0 removed, 0 left\n").run();
     assert!(scene.task_file("good", "exit").exists());
-    let pid = format!("left task runs: it runs, pid {}\n", scene.task_pid("runs"));
+    let pid = format!("left task runs: it is running, pid {}\n", scene.task_pid("runs"));
     let dry = scene.aba(["clean", "--tasks", "--dry-run"]).out("would remove task good\n").run();
     assert!(dry.out.ends_with("2 to remove, 2 to leave\n") && scene.task_file("good", "exit").exists(), "{}", dry.out);
     let said = scene.aba(["clean", "--tasks"]).out(pid).run();
     for line in [
         "removed task good\n",
         "removed task bad\n",
-        "left task cut: it was interrupted: the next start or wait runs it again\n",
+        "left task cut: it was interrupted, and the next start or wait runs it again\n",
         "2 removed, 2 left\n",
     ] {
         assert!(said.out.contains(line), "{}", said.out);
@@ -224,7 +227,7 @@ fn only_finished_tasks_are_cleaned_and_only_with_the_option() {
     gate.open();
     scene.once(["-w", "-q", "-i", "runs"]).run();
     set_age(&scene.task_file("runs", "exit"), 3);
-    scene.aba(["clean", "--tasks", "--older-than", "4d"]).out("left task runs: used 3d00h ago\n").run();
+    scene.aba(["clean", "--tasks", "--older-than", "4d"]).out("left task runs: it was used 3d00h ago\n").run();
     scene.aba(["clean", "--tasks", "--older-than", "2d"]).out("removed task runs\n").run();
 }
 
@@ -285,7 +288,7 @@ fn a_file_that_replaced_the_locked_one_is_left() {
     use_locks(&scene, &["a"]);
     // The first openat(2) of the file is that of the search for its holders.
     let (clean, pid) =
-        start_stopped_clean(&scene, "openat:signal=STOP:when=2", "left lock a: it was replaced meanwhile\n");
+        start_stopped_clean(&scene, "openat:signal=STOP:when=2", "left lock a: another file has replaced it\n");
     fs::rename(scene.lock_file("a"), scene.path("moved")).unwrap();
     let holder = scene.holder("a");
     kill(pid, 18);

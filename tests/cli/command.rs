@@ -66,7 +66,7 @@ fn an_inherited_lock_outlives_the_command_unless_no_inherit_is_set() {
                 .aba(["lock", "a", "--", "true"])
                 .status(75)
                 .err(format!("a was taken by pid {} (", holder.pid()))
-                .err(format!("), which has ended; still held by pid {} (", holder.first_line))
+                .err(format!("), which has ended; it is still held by pid {} (", holder.first_line))
                 .err("which inherited it\n")
                 .err(format!(
                     "hint: start it with `aba_lock_detach` so that it does not keep the lock, or end it: `kill {}`",
@@ -306,7 +306,7 @@ fn clean_removes_a_pid_file_whose_process_has_ended() {
     let clean = |said: &str| scene.aba(["clean", "--pid-file", path]).out(said).run();
     let mut holder = scene.holder_with(&["--pid-file", path, "a"]);
     let command = fs::read_to_string(&file).unwrap();
-    clean(&format!("left pid file {path}: it runs, pid {command}"));
+    clean(&format!("left pid file {path}: it is running, pid {command}"));
     holder.signal(9);
     holder.wait();
     let pid: u32 = command.trim().parse().unwrap();
@@ -316,13 +316,13 @@ fn clean_removes_a_pid_file_whose_process_has_ended() {
     assert!(file.exists());
     clean(&format!("removed pid file {path}\n1 removed"));
     assert!(!file.exists());
-    clean("there is none");
+    clean("it does not exist");
     // No lock file is touched.
     assert!(scene.lock_file("a").exists());
     // A reused pid: its process started long after the file was written.
     let stranger = scene.holder("b");
     fs::write(&file, format!("{}\n", stranger.pid())).unwrap();
-    clean(&format!("it runs, pid {}", stranger.pid()));
+    clean(&format!("it is running, pid {}", stranger.pid()));
     set_modified(&file, -3600);
     clean("removed pid file");
     // A zombie does not count as running.
@@ -333,7 +333,7 @@ fn clean_removes_a_pid_file_whose_process_has_ended() {
     zombie.wait().unwrap();
     for content in ["", "12 34", "nobody"] {
         fs::write(&file, content).unwrap();
-        clean("there is something in it that aba-lock did not write");
+        clean("it has content that aba-lock did not write");
     }
     fs::remove_file(&file).unwrap();
     std::os::unix::fs::symlink("/nowhere", &file).unwrap();

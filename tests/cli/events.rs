@@ -231,7 +231,7 @@ fn an_unwritable_log_is_reported_once_and_changes_nothing_else() {
         ("/dev/full".to_owned(), "No space left on device"),
         ("log".to_owned(), "not an absolute path"),
     ] {
-        let says = format!("could not write to the event log {value}: {why}; nothing else depends on it\nhint: ");
+        let says = format!("cannot write to the event log {value}: {why}; this has no other effect\nhint: ");
         for args in [&["lock", "a", "b", "--", "echo", "ran"][..], &["lock", "-o", "a", "--", "echo", "ran"]] {
             let said = scene.aba(args).env(LOG, &value).out("ran\n").err(&says).run();
             assert_eq!(said.err.lines().count(), 2, "{}", said.err);
@@ -251,7 +251,7 @@ fn an_unwritable_log_is_reported_once_and_changes_nothing_else() {
     }
     // A file that may not grow does not matter either.
     let script = "ulimit -f 1; head -c 1024 /dev/zero >\"$ABA_LOCK_LOG\"; exec \"$HELPER\" lock a -- echo ran";
-    scene.bash(script).env(LOG, log(&scene)).out("ran\n").err("could not write to the event log ").run();
+    scene.bash(script).env(LOG, log(&scene)).out("ran\n").err("cannot write to the event log ").run();
 }
 
 #[test]
@@ -259,9 +259,7 @@ fn a_fifo_as_the_log_never_blocks() {
     let scene = Scene::new();
     make_fifo(log(&scene));
     // Without a reader.
-    logged(&scene, &["lock", "a", "--", "true"])
-        .err(": no process reads this FIFO; nothing else depends on it\n")
-        .run();
+    logged(&scene, &["lock", "a", "--", "true"]).err(": no process reads this FIFO; this has no other effect\n").run();
     // A process has the FIFO open and does not read from it, so that it fills up.
     let mut reader = fs::OpenOptions::new().read(true).write(true).open(log(&scene)).unwrap();
     logged(&scene, &["lock", "a", "--", "true"]).run();
@@ -419,7 +417,7 @@ fn the_log_is_never_created_in_dev_or_in_place_of_a_socket() {
         ("/dev/log", "/dev/log", "there is no such device, and no file is made in /dev"),
         ("/dev/no/log", "/dev/no/log", "there is no such device, and no file is made in /dev"),
     ] {
-        inside("", value).err(format!("could not write to the event log {path}: {why}; nothing else")).run();
+        inside("", value).err(format!("cannot write to the event log {path}: {why}; this has no other effect")).run();
         assert!(list_files(&dev).is_empty() && list_files(run.join("systemd/journal")).is_empty(), "{value}");
         let doctor = scene.path("doctor");
         let script = format!("mount --bind {} /dev && \"$HELPER\" doctor >{}; :", dev.display(), doctor.display());
@@ -440,6 +438,6 @@ fn the_log_is_never_created_in_dev_or_in_place_of_a_socket() {
     // A file that another program created there is not a socket either.
     fs::remove_file(dev.join("log")).unwrap();
     fs::write(dev.join("log"), "").unwrap();
-    inside("", "syslog").err("could not write to the event log /dev/log: it is not a socket").run();
+    inside("", "syslog").err("cannot write to the event log /dev/log: it is not a socket").run();
     assert_eq!(fs::read_to_string(dev.join("log")).unwrap(), "");
 }

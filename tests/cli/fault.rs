@@ -24,8 +24,8 @@ fn a_full_disk_loses_the_record_but_not_the_lock() {
     // `-q` is about contention.
     for args in [&["lock", "a", "--", "echo", "runs"][..], &["lock", "-q", "a", "--", "echo", "runs"]] {
         let command = injected(&scene, "pwrite64:error=ENOSPC", args).out("runs\n");
-        let command = command.err("could not write who holds the lock into ");
-        command.err("No space left on device; it is held all the same").run();
+        let command = command.err("cannot record the holder of the lock in ");
+        command.err("No space left on device; the lock is held nevertheless").run();
     }
 }
 

@@ -63,7 +63,7 @@ fn a_nested_call_succeeds_without_a_record() {
         "$HELPER" lock -q --fd 9 b && "$HELPER" lock -q --fd 9 b || exit
         export ABA_LOCK_FDS=9
         "$HELPER" lock --fd 9 b && bash -c '"$HELPER" lock --fd 9 b && "$HELPER" lock b -- true'"#;
-    scene.bash(script).err("it is held all the same").run();
+    scene.bash(script).err("the lock is held nevertheless").run();
 }
 
 #[test]

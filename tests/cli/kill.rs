@@ -197,7 +197,7 @@ fn a_holder_that_releases_and_continues_is_not_killed() {
     "#;
     let holder = scene.call("bash").arg("-c").arg(script).hold();
     let expected = format!("aba-lock: pid {} (bash -c ", holder.pid());
-    let said = scene.aba(["unlock", "a", "--kill"]).err(expected).err(" has let go, and goes on\n").run();
+    let said = scene.aba(["unlock", "a", "--kill"]).err(expected).err(" has released the lock, and continues\n").run();
     assert!(!said.err.contains("ended"), "{}", said.err);
     assert_eq!(holder.release(), 4);
 }
@@ -205,9 +205,10 @@ fn a_holder_that_releases_and_continues_is_not_killed() {
 #[test]
 fn a_script_never_kills_itself_or_its_ancestors() {
     let scene = Scene::new();
-    let refused = "refused to release a: the calling script has it itself, or was started by the one that has it";
+    let refused =
+        "refused to release a: the script that calls this command, or a process that started it, holds the lock";
     let by_name = scene.aba(["lock", "a", "--", "sh", "-c", "\"$HELPER\" unlock a --kill; echo $?"]).out("75\n");
-    by_name.err(refused).err("hint: that one releases it with `aba_unlock_operation a`").run();
+    by_name.err(refused).err("hint: release it in that script: `aba_unlock_operation a`").run();
     // Refused also if the helper did not inherit the lock, if the helper alone holds it, and if another process shares it.
     let kept = r#"
         exec 200<>"$("$HELPER" path --create a)"
@@ -235,8 +236,8 @@ fn holders_that_cannot_be_seen_are_not_killed() {
     scene.set_field("a", "boot", "0-0");
     scene.set_field("a", "host", "far");
     let command = scene.aba(["unlock", "a", "--kill"]).status(75);
-    let command = command.err("refused to release a: who has it cannot be seen from here: last taken by pid ");
-    command.err(" on host far (true), by ").err("hint: end it where it runs").run();
+    let command = command.err("refused to release a: its holder cannot be seen from here: last taken by pid ");
+    command.err(" on host far (true), by ").err("hint: end the holder as its user or as root").run();
     if !is_root() {
         return;
     }
@@ -245,7 +246,7 @@ fn holders_that_cannot_be_seen_are_not_killed() {
     fs::write(scene.lock_file("a"), own).unwrap();
     set_mode(scene.lock_file("a"), 0o644);
     let holder = start_holder(&scene, WAIT);
-    let refusal = format!("the descriptors of its holder may not be looked into: pid {} (", holder.pid());
+    let refusal = format!("cannot examine the descriptors of its holder, pid {} (", holder.pid());
     let call = scene.unprivileged().args(["unlock", "a", "--kill"]).status(75);
     call.err(refusal).err("), by root, for ").run();
     assert_eq!(holder.release(), 0);
@@ -259,8 +260,8 @@ fn pids_of_another_namespace_are_never_signalled() {
         |more: &[&str]| scene.in_pid_namespace().args(more).args([HELPER, "unlock", "a", "--kill"]).status(75);
     // First with the /proc of the outer namespace, where pids mean other processes. Then with its own /proc, which does not
     // show the holder.
-    unshare(&[]).err("refused to release a: /proc is of another pid namespace").run();
-    unshare(&["--mount-proc"]).err("refused to release a: who has it cannot be seen from here: ").run();
+    unshare(&[]).err("refused to release a: /proc shows another pid namespace").run();
+    unshare(&["--mount-proc"]).err("refused to release a: its holder cannot be seen from here: ").run();
     assert_eq!(holder.release(), 0);
 }
 
@@ -277,8 +278,8 @@ fn a_holder_that_may_not_be_signalled_is_named_and_not_killed() {
     let scene = Scene::new();
     let holder = start_holder(&scene, WAIT);
     kill_with_fault(&scene, "error=EPERM")
-        .err(format!("refused to release a: may not signal pid {} (", holder.pid()))
-        .err(": Operation not permitted\nhint: ask ")
+        .err(format!("refused to release a: cannot send a signal to pid {} (", holder.pid()))
+        .err(": Operation not permitted\nhint: run this command as ")
         .run();
     assert_eq!(holder.release(), 0);
 }
@@ -291,7 +292,7 @@ fn a_holder_that_does_not_end_is_reported() {
     kill_with_fault(&scene, "retval=0")
         .err(format!("aba-lock: could not end pid {} (", holder.pid()))
         .err(format!("aba-lock: a is still held by pid {} (", holder.pid()))
-        .err("hint: see it with `aba-lock status a`")
+        .err("hint: show its holder with `aba-lock status a`")
         .run();
     assert_eq!(holder.release(), 0);
 }
@@ -334,7 +335,7 @@ fn the_advised_kill_command_ends_all_holders() {
     let said = call.err(format!("still held by pid {pid} (")).run().err;
     assert!(said.contains(", and 1 more, which inherited it\n"), "{said}");
     let call = scene.aba(["unlock", "a"]).status(75);
-    call.err("hint: it is free when they end; `aba-lock unlock a --kill` ends them\n").run();
+    call.err("hint: the lock is free when its holders end; `aba-lock unlock a --kill` ends them\n").run();
     assert!(Command::new("kill").args(pids.split(' ')).status().unwrap().success());
     scene.aba(["lock", "-t", "60", "a", "--", "true"]).run();
 }
@@ -346,7 +347,7 @@ fn an_invisible_holder_is_reported_once() {
     let command = scene.call("flock").arg("--no-fork").arg(scene.lock_file("a"));
     let holder = command.args(["sh", "-c", "echo held; read _; exit 0"]).hold();
     // Like a holder of another user.
-    let sentence = "aba-lock: refused to release a: who has it cannot be seen from here: it is another user's, or in \
+    let sentence = "aba-lock: refused to release a: its holder cannot be seen from here: it belongs to another user, or is in \
                     another pid namespace\n";
     let command = scene.strace(["-e", "inject=openat:error=EACCES", "-P", &format!("/proc/{}/fd", holder.pid())]);
     command.args([HELPER, "unlock", "a", "--kill"]).status(75).err(sentence).run();

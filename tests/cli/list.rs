@@ -129,8 +129,11 @@ fn status_lists_waiters_in_order_with_their_scripts() {
     assert!(first.contains(", bash -c ") && first.contains(&format!(", by its helper {helper}, for ")), "{said}");
     let second = said.lines().find_map(|line| line.strip_prefix("  2. waits: ")).unwrap();
     assert!(second.starts_with(&format!("pid {}, ", plain.pid())), "{said}");
-    assert!(second.contains(", flock -s ") && second.contains(" true, to share it, for "), "{said}");
-    assert!(said.contains("\n  remedy: it is free when it ends; `aba-lock unlock a --kill` ends it\n"), "{said}");
+    assert!(second.contains(", flock -s ") && second.contains(" true, for a shared lock, for "), "{said}");
+    assert!(
+        said.contains("\n  remedy: the lock is free when its holder ends; `aba-lock unlock a --kill` ends it\n"),
+        "{said}"
+    );
     holder.release();
     script.finish();
     plain.finish();

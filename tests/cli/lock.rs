@@ -22,7 +22,7 @@ fn a_held_lock_is_refused_with_75_and_its_holder_is_named() {
     let start = format!("aba-lock: a is already running: pid {pid} (sh -c 'echo held; read _; exit 0'), by ");
     assert!(said.err.starts_with(&start), "{}", said.err);
     assert!(said.err.contains(" (nightly run), for "), "{}", said.err);
-    assert!(said.err.contains("\nhint: wait for it with `--wait`, or see it with `aba-lock status a`\n"));
+    assert!(said.err.contains("\nhint: wait for it with `--wait`, or show its holder with `aba-lock status a`\n"));
     assert_eq!(said.err.lines().count(), 2);
 }
 
@@ -288,7 +288,7 @@ fn the_hint_names_the_command_that_waits() {
         let said = command.status(75).err("a is already running: ").run().err;
         said.split_once("hint: ").unwrap().1.to_owned()
     };
-    let see = "see it with `aba-lock status a`\n";
+    let see = "show its holder with `aba-lock status a`\n";
     let name = script.display().to_string();
     // A script that is not executable is called with its interpreter.
     let waits = format!("wait for it with `ABA_LOCK_TIMEOUT=60 bash '{name}' deploy`, or {see}");
@@ -315,7 +315,7 @@ fn no_hint_advises_waiting_for_or_killing_the_caller_itself() {
         let ask = format!("exec 2>&1; {ask}");
         let words = [&["lock"], options, &["a", "--", "bash", "-c", &ask]].concat();
         let said = scene.aba(words).out("hint: pid ").run().out;
-        assert_eq!(said.matches(" started this command and holds the lock already").count(), 3, "{said}");
+        assert_eq!(said.matches(" started this command and already holds the lock").count(), 3, "{said}");
         assert!(
             said.contains("  remedy: pid ") && said.contains(" started this command: the lock is free when"),
             "{said}"
@@ -327,9 +327,9 @@ fn no_hint_advises_waiting_for_or_killing_the_caller_itself() {
         let text = format!("exec 9>>\"$ABA_LOCK_DIR/aba-a.lock\"; flock 9; exec \"$HELPER\" {args}");
         scene.bash(&text).status(status)
     };
-    let said = own("lock a -- true", 75).err("hint: this process holds the lock already").run().err;
+    let said = own("lock a -- true", 75).err("hint: this process already holds the lock").run().err;
     assert!(!said.contains("--wait"), "{said}");
-    own("unlock a", 75).err("hint: this process holds the lock already").run();
+    own("unlock a", 75).err("hint: this process already holds the lock").run();
     let said = own("status a", 0).out("a: held, exclusive").out("this command holds the lock itself").run().out;
     assert!(said.contains("\n  pid ") && !said.contains("root:") && !said.contains("ask"), "{said}");
     let said = own("status --json a", 0).out("").run().out;

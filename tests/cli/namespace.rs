@@ -26,11 +26,11 @@ fn a_holder_in_another_pid_namespace_is_named_as_such() {
     look("\"$HELPER\" lock a -- true")
         .status(75)
         .err(format!("a was held a moment ago by pid {pid} of another pid namespace ("))
-        .err("as the record says")
+        .err("according to the record")
         .run();
     look("\"$HELPER\" status a")
         .status(125)
-        .out("a: held by nobody that can be seen from here\n")
+        .out("a: no holder can be seen from here\n")
         .out(format!("last taken by pid {pid} of another pid namespace ("))
         .run();
     drop(inside);
@@ -69,8 +69,8 @@ fn a_lock_last_taken_in_a_container_is_free_only_to_a_caller_that_sees_all_proce
         scene.aba(["status", "a"]).status(1).out("a: free\n").run();
         scene.aba(["clean", "--dry-run"]).out("would remove lock a\n").run();
     } else {
-        scene.aba(["status", "a"]).status(125).out("a: held by nobody that can be seen from here\n").run();
-        scene.aba(["clean", "--dry-run"]).out("would remove lock a, unless somebody has it").run();
+        scene.aba(["status", "a"]).status(125).out("a: no holder can be seen from here\n").run();
+        scene.aba(["clean", "--dry-run"]).out("would remove lock a, unless another process holds it").run();
     }
     scene.aba(["clean"]).out("removed lock a\n").run();
     // For a caller in another namespace, only the kernel knows.
@@ -81,7 +81,7 @@ fn a_lock_last_taken_in_a_container_is_free_only_to_a_caller_that_sees_all_proce
     let holder = Holder::start(inside("\"$HELPER\" lock a -- sh -c 'echo held; read _'"));
     Call::new(inside("\"$HELPER\" clean"))
         .out("left lock a: last taken by pid ")
-        .out("which may have it still\n")
+        .out("which may still hold it\n")
         .run();
     drop(holder);
     take();

@@ -41,7 +41,7 @@ pub(crate) fn rows(scene: &Scene, pool: &str) -> Vec<String> {
 pub(crate) fn set_registry(scene: &Scene, pool: &str, lines: &str) {
     fs::create_dir_all(scene.root().join("reserve")).unwrap();
     fs::write(registry(scene, pool), format!("aba-lock-registry 2\n{lines}")).unwrap();
-    call(scene, ".", ["reserve", "--recover", "--pool", pool]).err("took ").run();
+    call(scene, ".", ["reserve", "--recover", "--pool", pool]).err("recovered ").run();
 }
 
 /// A row for an existing directory that was last used this number of days ago.
@@ -114,11 +114,15 @@ fn an_unavailable_preferred_number_is_reported_and_a_required_one_is_an_error() 
     {
         let instead = format!("{}", 5000 + at);
         let command = reserve(&scene, "b", &["--tag", wanted, "--prefer", wanted]).out(format!("{instead}\n"));
-        command.err(format!("aba-lock: {wanted} {reason}")).err(format!("; {instead} is given instead\n")).run();
+        command.err(format!("aba-lock: {wanted} {reason}")).err(format!("; reserved {instead} instead\n")).run();
     }
     reserve(&scene, "c", &["-q", "--prefer", "6080"]).out("5003\n").run();
     // A key keeps its number, even if another one is preferred.
-    reserve(&scene, "a", &["--prefer", "6001"]).out("6080\n").err("6001 is not given: ").err("has 6080 already").run();
+    reserve(&scene, "a", &["--prefer", "6001"])
+        .out("6080\n")
+        .err("6001 is not reserved: ")
+        .err("already has 6080")
+        .run();
     reserve(&scene, "a", &["--require", "6001"]).status(75).err("6001 cannot be had: ").err("release").run();
     assert_eq!(number(reserve(&scene, "a", &["--require", "6080"])), 6080);
 }

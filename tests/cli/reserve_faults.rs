@@ -106,7 +106,7 @@ fn a_system_error_gives_no_number_and_changes_nothing() {
     let words: Vec<&str> = row.split(' ').collect();
     set_registry(&scene, "ports", &format!("{} 1 1 {}\n", words[0], words[3..].join(" ")));
     let command = scene.strace(["-e", "inject=rename:error=ENOSPC", HELPER, "reserve", "--probe", "none"]);
-    command.current_dir(scene.path("b")).out("5000\n").err("could not note that it is used: ").run();
+    command.current_dir(scene.path("b")).out("5000\n").err("cannot record the use of the number: ").run();
     // Errors of the network calls of a probe.
     for (inject, status) in [
         ("socket:error=EACCES", 125),

@@ -205,10 +205,12 @@ fn an_invalid_lock_file_only_blocks_its_own_number() {
     let scene = Scene::new();
     fs::create_dir_all(registry(&scene, "ports.d/5000.lock")).unwrap();
     std::os::unix::fs::symlink("nowhere", registry(&scene, "ports.d/5001.lock")).unwrap();
-    let command = reserve(&scene, "a", &[]).out("5002\n").err("ports.d/5000.lock is none\nhint: see whose it is");
-    let said = command.err("ports.d/5001.lock is none\n").run();
+    let command = reserve(&scene, "a", &[])
+        .out("5002\n")
+        .err("ports.d/5000.lock is not a regular file\nhint: check its owner with `ls -l ");
+    let said = command.err("ports.d/5001.lock is not a regular file\n").run();
     assert_eq!(said.err.lines().count(), 4, "{}", said.err);
-    reserve(&scene, "a", &["--", "sh", "-c", "echo $ABA_NUMBER"]).out("5003\n").err("is passed over").run();
+    reserve(&scene, "a", &["--", "sh", "-c", "echo $ABA_NUMBER"]).out("5003\n").err("skipped a number").run();
     reserve(&scene, "b", &["--require", "5000"]).status(75).err("its lock file is a directory").run();
 }
 
@@ -221,7 +223,7 @@ fn excluding_a_leased_number_names_its_holder() {
     wait_until("the lease is held", || scene.path("begun").exists());
     call(&scene, "a", ["exclude", "4000-5000"])
         .err(format!("5000 stays leased by pid {} (", lease.pid()))
-        .err("until that ends\n")
+        .err("until that process ends\n")
         .run();
     gate.open();
     lease.finish();

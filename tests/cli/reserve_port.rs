@@ -55,7 +55,7 @@ fn the_process_that_uses_the_preferred_port_is_named() {
     let (port, _held) = bind_port(Ipv4Addr::LOCALHOST.into(), false).unwrap();
     let range = format!("1-{port}");
     let command = call(&scene, "a", ["reserve", "--range", &range, "--prefer", &port.to_string()]).out("");
-    command.err(format!("{port} is in use by pid {} (", std::process::id())).err(" is given instead").run();
+    command.err(format!("{port} is in use by pid {} (", std::process::id())).err("; reserved ").run();
 }
 
 #[test]

@@ -122,11 +122,11 @@ fn an_exhausted_range_reuses_removed_and_expired_reservations() {
         let mut args = range.to_vec();
         args.extend(dry.then_some("--dry-run"));
         let command = reserve(&scene, "c", &args).out("5000\n");
-        command.err(format!("gave 5000 of {} back: its directory is gone\n", gone.display())).run();
+        command.err(format!("released 5000 of {}: its directory no longer exists\n", gone.display())).run();
         assert_eq!(rows(&scene, "ports").len(), 3);
     }
     let command = reserve(&scene, "d", &range).out("5002\n");
-    command.err(format!("gave 5002 of {} (old) back: it was not asked for in 100 days\n", b.display())).run();
+    command.err(format!("released 5002 of {} (old): it was not requested for 100 days\n", b.display())).run();
     let command = reserve(&scene, "e", &range).status(75);
     command.err("no number of ports is free in 5000-5003: 3 reserved, 0 leased, 1 excluded, 0 in use\nhint: ").run();
     // An old row of the caller is in use now, and cannot be reused for its other number.
@@ -221,7 +221,7 @@ fn a_port_in_use_on_any_address_does_not_expire() {
     let range = port.to_string();
     call(&scene, "d", ["reserve", "--range", &range]).status(75).err("1 reserved").run();
     drop(listener);
-    call(&scene, "d", ["reserve", "--range", &range]).out(range.as_str()).err("was not asked for in 100 days").run();
+    call(&scene, "d", ["reserve", "--range", &range]).out(range.as_str()).err("was not requested for 100 days").run();
 }
 
 #[test]
@@ -241,9 +241,9 @@ fn removed_directories_are_reused_before_expired_reservations() {
     let clock = format!("5002 7 7 - clock {}\n", base.display());
     set_registry(&scene, "ports", &(lines + &clock));
     let range = ["--range", "5000-5002"];
-    let said = reserve(&scene, "a", &range).out("5000\n").err("gave 5000 of ").run();
+    let said = reserve(&scene, "a", &range).out("5000\n").err("released 5000 of ").run();
     assert_eq!(said.err.lines().count(), 1, "{}", said.err);
-    let said = reserve(&scene, "b", &range).out("5001\n").err("gave 5001 of ").run();
+    let said = reserve(&scene, "b", &range).out("5001\n").err("released 5001 of ").run();
     assert_eq!(said.err.lines().count(), 1, "{}", said.err);
     reserve(&scene, "c", &range).status(75).err("3 reserved").run();
     assert_eq!(call(&scene, ".", ["reserve", "--expire", "200", "--probe", "none"]).run().out, "");
@@ -256,7 +256,7 @@ fn a_required_number_of_a_removed_directory_is_reused() {
     reserve(&scene, "gone", &["--require", "5006", "--tag", "other"]).out("5006\n").run();
     reserve(&scene, "there", &["--require", "5007"]).out("5007\n").run();
     fs::remove_dir(scene.path("gone")).unwrap();
-    let said = reserve(&scene, "a", &["--require", "5005"]).out("5005\n").err("its directory is gone").run();
+    let said = reserve(&scene, "a", &["--require", "5005"]).out("5005\n").err("its directory no longer exists").run();
     assert_eq!(said.err.lines().count(), 1, "{}", said.err);
     let there = fs::canonicalize(scene.path("there")).unwrap();
     let why = format!("5007 cannot be had: it is reserved for {}", there.display());

@@ -53,8 +53,8 @@ fn recover_keeps_the_readable_rows_of_a_damaged_registry() {
     fs::write(registry(&scene, "ports"), cut).unwrap();
     reserve(&scene, "d", &["--tag", "a"]).status(125).err("damaged").run();
     call(&scene, "d", ["reserve", "--recover"])
-        .err("took 2 numbers over; 1 lines could not be read; the damaged registry is now ")
-        .err("hint: before others are given, exclude those that you know to be in use")
+        .err("recovered 2 numbers; 1 line could not be read; the damaged registry is now ")
+        .err("hint: exclude the numbers that are in use, so that they are not reserved")
         .run();
     assert_eq!(number(reserve(&scene, "d", &["--tag", "b"])), 5001);
     let kept = list_damaged(&scene);
@@ -158,8 +158,8 @@ fn an_emptied_registry_is_recovered_from_its_copy() {
     // More failing calls change nothing.
     reserve(&scene, "d", &[]).status(125).err("damaged").run();
     call(&scene, "d", ["reserve", "--recover"])
-        .err("took 3 numbers over out of an earlier one, which is now ")
-        .err("exclude those that you know")
+        .err("recovered 3 numbers from an earlier registry, which is now ")
+        .err("exclude the numbers that are in use")
         .run();
     assert_eq!(rows(&scene, "ports").len(), 3);
     assert!(
@@ -169,7 +169,7 @@ fn an_emptied_registry_is_recovered_from_its_copy() {
     let before = list_damaged(&scene).len();
     for round in 0..5 {
         fs::write(registry(&scene, "ports"), format!("garbage {round}\n")).unwrap();
-        let command = call(&scene, "d", ["reserve", "--recover"]).err("took 0 numbers over; 1 lines");
+        let command = call(&scene, "d", ["reserve", "--recover"]).err("recovered 0 numbers; 1 line");
         command.err("no number was found").run();
     }
     assert_eq!(list_damaged(&scene).len(), before + 5);
@@ -184,12 +184,12 @@ fn recover_removes_carriage_returns() {
     let text = fs::read_to_string(registry(&scene, "ports")).unwrap();
     fs::write(registry(&scene, "ports"), text.replace('\n', "\r\n")).unwrap();
     reserve(&scene, "d", &[]).status(125).err("damaged").run();
-    call(&scene, "d", ["reserve", "--recover"]).err("took 2 numbers over; 0 lines could not be read").run();
+    call(&scene, "d", ["reserve", "--recover"]).err("recovered 2 numbers; 0 lines could not be read").run();
     assert_eq!(fs::read_to_string(registry(&scene, "ports")).unwrap(), text);
     // A line that only resembles a row is not a row.
     for odd in ["05000", "+1"] {
         fs::write(registry(&scene, "ports"), text.replace("5000 ", &format!("{odd} "))).unwrap();
-        call(&scene, "d", ["reserve", "--recover"]).err("took 1 numbers over; 1 lines").run();
+        call(&scene, "d", ["reserve", "--recover"]).err("recovered 1 number; 1 line").run();
     }
 }
 
@@ -212,7 +212,7 @@ fn a_fifo_in_place_of_the_copy_does_not_block() {
     let made = std::process::Command::new("mkfifo").arg(registry(&scene, "ports.damaged")).status().unwrap();
     assert!(made.success());
     reserve(&scene, "d", &[]).status(125).err("is damaged").run();
-    call(&scene, "d", ["reserve", "--recover"]).err("took 0 numbers over").run();
+    call(&scene, "d", ["reserve", "--recover"]).err("recovered 0 numbers").run();
     assert!(
         list_damaged(&scene).iter().any(|name| fs::metadata(registry(&scene, name)).unwrap().file_type().is_fifo())
     );

@@ -29,7 +29,7 @@ fn reset_all_leaves_foreign_files() {
     fs::write(&mine, "mine").unwrap();
     fs::create_dir(dir.parent().unwrap()).unwrap();
     fs::write(&dir, "me").unwrap();
-    let said = scene.once(["-G"]).err("there is something in it that is not of a task").run();
+    let said = scene.once(["-G"]).err("it has files that run-once did not write").run();
     assert_eq!(said.err.lines().count(), 2, "{}", said.err);
     assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
     assert_eq!(fs::read_to_string(&dir).unwrap(), "me");

@@ -32,11 +32,11 @@ fn a_held_lock_is_shown_with_its_holder_and_file() {
 fn a_holder_without_a_record_is_found() {
     let scene = Scene::new();
     // An old record must not be mistaken for that of the holder.
-    scene.aba(["lock", "--who", "old", "a", "--", "true"]).run();
+    scene.aba(["lock", "--who", "earlier", "a", "--", "true"]).run();
     let holder = scene.flock_holder(scene.lock_file("a"));
     let said = scene.aba(["status", "a"]).out("a: held, exclusive\n").run();
     assert!(said.out.contains(&format!("  pid {}, ", holder.pid())), "{}", said.out);
-    assert!(!said.out.contains("old") && !said.out.contains("inherited"), "{}", said.out);
+    assert!(!said.out.contains("earlier") && !said.out.contains("inherited"), "{}", said.out);
     scene.aba(["status", "--file", scene.lock_file("a").to_str().unwrap()]).out("held, exclusive\n").run();
 }
 
@@ -165,7 +165,8 @@ fn a_file_named_like_a_lock_is_not_confused_with_the_lock() {
         let advised = said.rsplit_once("`aba-lock ").unwrap().1.split_once("`\n").unwrap().0;
         let command = scene.call("bash").current_dir(scene.path("there"));
         command.args(["-c", &format!("\"$HELPER\" {advised}")]).out(format!("\n  pid {}, ", holder.pid())).run();
-        let said = call(&["lock", "-t", "0.1", &file, "--", "true"]).status(124).err("hint: see it with").run().err;
+        let said =
+            call(&["lock", "-t", "0.1", &file, "--", "true"]).status(124).err("hint: show its holder with").run().err;
         assert!(said.contains(advised), "{said}");
         drop(other);
     }
@@ -191,7 +192,7 @@ fn a_failed_write_to_stdout_is_an_error_but_a_closed_pipe_is_not() {
     {
         let script = format!("\"$HELPER\" {command} >/dev/full");
         let call = scene.bash(&script).status(125);
-        call.err("aba-lock: could not write to standard output: No space left on device\n").run();
+        call.err("aba-lock: cannot write to standard output: No space left on device\n").run();
         // A FIFO that is opened while it has a reader, and written to after the reader has gone.
         let script =
             format!("trap '' PIPE; rm -f fifo; mkfifo fifo; exec 4<>fifo 5>fifo 4>&-; \"$HELPER\" {command} >&5");
@@ -226,7 +227,7 @@ fn a_file_locked_by_fcntl_is_not_reported_as_free() {
     // One message, and the lock is acquired nevertheless.
     let warning = format!("aba-lock: {file} is also locked by fcntl(2): pid {} (", holder.pid());
     let said = scene.aba(["lock", "--file", &file, "--", "echo", "ran"]).out("ran\n").err(warning).run().err;
-    assert!(said.ends_with(", which this lock does not exclude\n") && said.lines().count() == 1, "{said}");
+    assert!(said.ends_with("; this lock does not exclude that one\n") && said.lines().count() == 1, "{said}");
     scene.aba(["lock", "-q", "--file", &file, "--", "true"]).run();
     // For a user who may not read the file, the list of the kernel is used.
     let mut closed = scene.program("strace");
@@ -357,7 +358,7 @@ fn a_lock_whose_lease_is_held_is_not_reported_as_free() {
     ask(&["status", "a"], &free).status(1).out("a: free\n").out("\na: free at server\n").run();
     assert_eq!(state(ask(&["status", "--json", "a"], &free).status(1)), "free");
     let broken = write_keeper(&scene, "", "", 125);
-    let said = "a: free on this machine; whether its lease is held is unknown\n";
+    let said = "a: free on this machine; it is unknown whether its lease is held\n";
     ask(&["status", "a"], &broken).status(125).out(said).run();
     assert_eq!(state(ask(&["status", "--json", "a"], &broken).status(125)), "unknown");
 

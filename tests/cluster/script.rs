@@ -386,5 +386,5 @@ fn the_keeper_reports_an_event_log_that_cannot_be_written() {
         )
         .status(0)
         .out("0\n");
-    assert_eq!(said.err.matches("could not write to the event log /nowhere/log: No such file or directory").count(), 1);
+    assert_eq!(said.err.matches("cannot write to the event log /nowhere/log: No such file or directory").count(), 1);
 }

@@ -106,7 +106,7 @@ expect_prompt() {
     expect_text "/aba -d mirror save), by "
     expect_text ', for '
     # The script never waits, whatever ABA_LOCK_TIMEOUT says.
-    expect_text 'hint: see it with `aba-lock status mirror-save`'
+    expect_text 'hint: show its holder with `aba-lock status mirror-save`'
     ((${#lines[@]} == 2))
     let_go
     expect_end 0
@@ -213,7 +213,7 @@ save ${STARTED_PID} ends"
     expect_prompt 130
     run -1 aba -d mirror bundle
     expect_text "bundle was taken by pid ${script} ("
-    expect_text '/aba -d mirror bundle), which has ended; still held by '
+    expect_text '/aba -d mirror bundle), which has ended; it is still held by '
     expect_text "held by pid ${worker} ("
     expect_text '/aba -d mirror part bundle), by '
     expect_text ', which inherited it'
@@ -239,7 +239,7 @@ save ${STARTED_PID} ends"
     expect_end 137
     run -1 aba -d mirror sync
     expect_text "mirror-sync was taken by pid ${STARTED_PID} ("
-    expect_text "which has ended; still held by pid ${READY_PID} ("
+    expect_text "which has ended; it is still held by pid ${READY_PID} ("
     expect_text '/aba -d mirror part sync), by '
     let_go
     until_true has_ended "${READY_PID}"
@@ -327,7 +327,7 @@ save ${STARTED_PID} ends"
     run -1 aba -d mirror install
     expect_text "aba-lock: registry-install was taken by pid ${install} ("
     expect_text '/aba -d mirror --careless install), which has ended; '
-    expect_text "; still held by pid ${daemon} ("
+    expect_text "; it is still held by pid ${daemon} ("
     expect_text '/aba -d mirror registry), by '
     expect_text ', which inherited it'
     expect_text "hint: start it with \`aba_lock_detach\` so that it does not keep the lock, or end it: \`kill ${daemon}\`"

@@ -102,7 +102,7 @@ END
     echo >script-has-ended
     until_ready
     [[ $(<statuses) == $'1\n1' ]]
-    [[ $(<output) == *"crit was taken by pid ${STARTED_PID} ("*'), which has ended; still held by pid '* ]]
+    [[ $(<output) == *"crit was taken by pid ${STARTED_PID} ("*'), which has ended; it is still held by pid '* ]]
 }
 
 @test "two subshells that ask again after a child has released the lock do not hold it at the same time" {
@@ -243,7 +243,7 @@ END
     child=$(until_ready)
     run -75 aba-lock lock save -- true
     expect_text "save was taken by pid ${STARTED_PID} ("
-    expect_text "which has closed it; still held by pid ${child} (sleep 1000), by "
+    expect_text "which has closed the file; it is still held by pid ${child} (sleep 1000), by "
     expect_text "end it: \`kill ${child}\`"
 }
 
@@ -276,7 +276,7 @@ ulimit -f 0
 aba_lock_operation save && aba_lock_held save && echo held
 END
     run -0 ./tool
-    expect_text 'File too large; it is held all the same'
+    expect_text 'File too large; the lock is held nevertheless'
     expect_text held
 }
 

@@ -19,7 +19,7 @@ END
     until_true grep -qx sleep "/proc/${daemon}/comm"
     run -75 aba-lock lock save -- true
     expect_text "save was taken by pid ${STARTED_PID} ("
-    expect_text "), which has ended; still held by pid ${daemon} (sleep 1000), by "
+    expect_text "), which has ended; it is still held by pid ${daemon} (sleep 1000), by "
     expect_text ", which inherited it"
     expect_text "hint: start it with \`aba_lock_detach\` so that it does not keep the lock, or end it: \`kill ${daemon}\`"
     run -0 aba-lock status save

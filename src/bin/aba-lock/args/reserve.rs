@@ -273,7 +273,7 @@ pub(crate) struct MigrateArgs {
 }
 
 fn parse_range(text: &str) -> Result<NumberRange, &'static str> {
-    NumberRange::parse(text).ok_or("not a number, or a range such as 5000-7000 of at most a million")
+    NumberRange::parse(text).ok_or("not a number, and not a range of at most a million numbers, such as 5000-7000")
 }
 
 fn parse_number(text: &str) -> Result<u32, &'static str> {
@@ -281,5 +281,5 @@ fn parse_number(text: &str) -> Result<u32, &'static str> {
 }
 
 fn parse_probe(text: &str) -> Result<Probe, &'static str> {
-    Probe::parse(text).ok_or("not a list of tcp, udp and wildcard, nor none")
+    Probe::parse(text).ok_or("not a list of tcp, udp and wildcard, and not none")
 }

@@ -5,7 +5,7 @@ use aba_lock::lock::kill;
 use std::time::Duration;
 
 pub(crate) fn parse_signal(text: &str) -> Result<i32, &'static str> {
-    kill::parse_signal(text).ok_or("not a signal that ends a process")
+    kill::parse_signal(text).ok_or("not a signal that ends a process, such as TERM, INT or 9")
 }
 
 pub(crate) fn parse_span(text: &str) -> Result<Duration, &'static str> {

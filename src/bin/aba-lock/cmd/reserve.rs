@@ -25,7 +25,7 @@ use std::path::Path;
 
 pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
     if matches!(args.format, Some(Format::Table | Format::Tsv)) {
-        stream::print_misuse("reserve", "the formats table and tsv are for --list");
+        stream::print_misuse("reserve", "the formats table and tsv need --list");
         return Ok(exit::USAGE);
     }
     let store = Store::from_env()?;

@@ -34,7 +34,7 @@ impl CleanReport {
             }
             Fate::Depends => {
                 self.removed += 1;
-                format!("would remove {what} {name}, unless somebody has it: that cannot be known from here\n")
+                format!("would remove {what} {name}, unless another process holds it, which cannot be seen from here\n")
             }
             Fate::Left(why) => {
                 self.left += 1;
@@ -64,25 +64,25 @@ impl CleanReport {
 
 fn describe_reason(why: &KeepReason) -> String {
     match why {
-        KeepReason::Missing => "there is none".to_owned(),
+        KeepReason::Missing => "it does not exist".to_owned(),
         KeepReason::Held(holding) => format!("held by {}", describe_holder(holding)),
         KeepReason::MayBeHeld(record, belief) => {
-            format!("{}, which may have it still", describe_last_taker(record, *belief))
+            format!("{}, which may still hold it", describe_last_taker(record, *belief))
         }
         KeepReason::Open => "another process has it open".to_owned(),
-        KeepReason::TooNew(age) => format!("used {} ago", format_span(*age)),
-        KeepReason::ForeignData => "there is something in it that aba-lock did not write".to_owned(),
+        KeepReason::TooNew(age) => format!("it was used {} ago", format_span(*age)),
+        KeepReason::ForeignData => "it has content that aba-lock did not write".to_owned(),
         KeepReason::OtherUser(owner) => format!("it belongs to {}", escape_controls(owner)),
         KeepReason::NotRegular(kind) => describe_file_type(kind),
-        KeepReason::Replaced => "it was replaced meanwhile".to_owned(),
+        KeepReason::Replaced => "another file has replaced it".to_owned(),
         KeepReason::OpenUnknown(error) => {
-            format!("whether another process has it open cannot be known: {}", format_io_error(error))
+            format!("cannot determine whether another process has it open: {}", format_io_error(error))
         }
         KeepReason::ProcessUnknown => "/proc does not show the processes of this pid namespace".to_owned(),
-        KeepReason::Running(pid) => format!("it runs, pid {pid}"),
-        KeepReason::Interrupted => "it was interrupted: the next start or wait runs it again".to_owned(),
-        KeepReason::Unfinished => "it has no outcome".to_owned(),
-        KeepReason::TaskBusy => "another process has its lock".to_owned(),
-        KeepReason::ForeignFiles => "there is something in its directory that is not of a task".to_owned(),
+        KeepReason::Running(pid) => format!("it is running, pid {pid}"),
+        KeepReason::Interrupted => "it was interrupted, and the next start or wait runs it again".to_owned(),
+        KeepReason::Unfinished => "it has no result".to_owned(),
+        KeepReason::TaskBusy => "another process holds its lock".to_owned(),
+        KeepReason::ForeignFiles => "its directory has files that run-once did not write".to_owned(),
     }
 }

@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 pub(crate) fn report_acquired(acquired: &Acquired, progress: &LockProgress, quiet: bool, verbose: bool) {
     if let Some((path, reason)) = &acquired.unrecorded {
         let (path, reason) = (path.display(), format_io_error(reason));
-        let text = format!("could not write who holds the lock into {path}: {reason}; it is held all the same");
+        let text = format!("cannot record the holder of the lock in {path}: {reason}; the lock is held nevertheless");
         print_message(&text, None);
     }
     report_log_failure();
@@ -30,7 +30,7 @@ pub(crate) fn report_acquired(acquired: &Acquired, progress: &LockProgress, quie
             ranges::find_conflicting_range_of_file(guard.file(), &guard.target.path, Mode::Exclusive, 0, 0)
         {
             let (label, other) = (&guard.target.label, describe_range_holders(&other));
-            print_message(&format!("{label} is also locked {other}, which this lock does not exclude"), None);
+            print_message(&format!("{label} is also locked {other}; this lock does not exclude that one"), None);
         }
     }
     if verbose {
@@ -60,7 +60,7 @@ pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: Hi
         return print_message(&format!("{error}; running `{}`", escape_controls(instead)), None);
     };
     let state = holders::observe_briefly(path);
-    let see = format!("see it with `aba-lock status {}`", format_target(*kind, label, path));
+    let see = format!("show its holder with `aba-lock status {}`", format_target(*kind, label, path));
     let mut hint = match error {
         Error::Lock(LockError::TimedOut { .. }) => see,
         _ if reader == HintReader::ImpatientScript => see,
@@ -98,10 +98,10 @@ fn describe_refusal(label: &str, holding: &Holding) -> String {
             format!("{label} is already running: {}", describe_holder(holding))
         }
         Some((record, belief @ (Belief::Ended | Belief::Closed))) if !holding.holders.is_empty() => {
-            let end = if *belief == Belief::Ended { "ended" } else { "closed it" };
+            let end = if *belief == Belief::Ended { "ended" } else { "closed the file" };
             let verb = if holding.mode == Mode::Exclusive { "which inherited it" } else { "which shares it" };
             format!(
-                "{label} was taken by pid {} ({}), which has {end}; still held by {}, {verb}",
+                "{label} was taken by pid {} ({}), which has {end}; it is still held by {}, {verb}",
                 record.pid,
                 format_command(&record.command),
                 describe_processes(&holding.holders)
@@ -115,7 +115,7 @@ fn describe_refusal(label: &str, holding: &Holding) -> String {
 pub(crate) fn report_foreign_lock(target: &Target, holding: &Holding) {
     let hint = match (holding.kin(), holding.holders.as_slice()) {
         (Some(kin), _) => hint_for_kin(kin, false),
-        (None, []) => "it is released when its holder ends".to_owned(),
+        (None, []) => "the lock is free when its holder ends".to_owned(),
         (None, holders) => hint_to_end(target, holders),
     };
     let text = format!("{} cannot be released from here: held by {}", target.label, describe_holder(holding));

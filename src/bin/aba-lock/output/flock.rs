@@ -39,7 +39,7 @@ pub(crate) fn print_misuse(error: &FlockUsageError, called: &str) {
 
 /// Reports that the time of `-w` is too long for a timer.
 pub(crate) fn report_no_timer() {
-    print_message("cannot set up timer: the time is not one that can be waited for");
+    print_message("cannot set up timer: the time is out of range");
 }
 
 /// Reports that the file could not be opened or locked.
@@ -92,7 +92,7 @@ fn describe_other(target: &Target, operation: FlockOperation) -> String {
         return match holding {
             Some(holding) if !holding.holders.is_empty() => describe_processes(&holding.holders),
             Some(_) => "a process that cannot be seen from here".to_owned(),
-            None => "a process that has let go since".to_owned(),
+            None => "a process that has released it since".to_owned(),
         };
     }
     let state: LockState = holders::observe_lock(&target.path);

@@ -21,7 +21,7 @@ pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease, qui
                 (true, false, _) => format!("ended {who}"),
                 (true, true, _) => format!("ended {who}, with SIGKILL"),
                 (false, _, ReleaseOutcome::StillHeld) => format!("could not end {who}"),
-                (false, _, _) => format!("{who} has let go, and goes on"),
+                (false, _, _) => format!("{who} has released the lock, and continues"),
             },
             None,
         );
@@ -45,40 +45,43 @@ pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease, qui
         }
         ReleaseOutcome::StillHeld => {
             let state = holders::observe_lock(&target.path);
-            let by = state.holding.as_ref().map_or_else(|| "somebody".to_owned(), describe_holder);
+            let by = state
+                .holding
+                .as_ref()
+                .map_or_else(|| "a process that cannot be seen from here".to_owned(), describe_holder);
             print_message(
                 &format!("{label} is still held by {by}"),
-                Some(&format!("see it with `aba-lock status {label}`")),
+                Some(&format!("show its holder with `aba-lock status {label}`")),
             );
             exit::BUSY
         }
         ReleaseOutcome::Refused(Refusal::HeldByCaller) => refused(
-            "the calling script has it itself, or was started by the one that has it",
-            &format!("that one releases it with `aba_unlock_operation {label}`, or `aba-lock unlock --fd N {label}`"),
+            "the script that calls this command, or a process that started it, holds the lock",
+            &format!("release it in that script: `aba_unlock_operation {label}`, or `aba-lock unlock --fd N {label}`"),
         ),
         ReleaseOutcome::Refused(Refusal::HolderUnseen(state)) => {
             let taker = state.holding.as_ref().and_then(Holding::unseen_taker);
             let why = match (&state.holding, taker) {
                 (_, Some(record)) => format!(
-                    "the descriptors of its holder may not be looked into: pid {} {}",
+                    "cannot examine the descriptors of its holder, pid {} {}",
                     record.pid,
                     describe_record(record)
                 ),
-                (Some(holding), _) if holding.changes_hands => "it goes from one process to the next".to_owned(),
-                _ => format!("who has it cannot be seen from here: {}", describe_obstacle(state)),
+                (Some(holding), _) if holding.changes_hands => "its holder changed during the check".to_owned(),
+                _ => format!("its holder cannot be seen from here: {}", describe_obstacle(state)),
             };
-            refused(&why, "end it where it runs, as its user or as root")
+            refused(&why, "end the holder as its user or as root, on its machine and in its container")
         }
         ReleaseOutcome::Refused(Refusal::NoProc) => {
-            refused("/proc cannot be read, so that nobody can be seen who has it", "do it where /proc is mounted")
+            refused("/proc cannot be read, so its holder is unknown", "run this command where /proc is mounted")
         }
         ReleaseOutcome::Refused(Refusal::NotAllowed(process, reason)) => refused(
-            &format!("may not signal {}: {}", describe_signalled(process), format_io_error(reason)),
-            &format!("ask {}, or do it as root", escape_controls(&process.user)),
+            &format!("cannot send a signal to {}: {}", describe_signalled(process), format_io_error(reason)),
+            &format!("run this command as {} or root", escape_controls(&process.user)),
         ),
         ReleaseOutcome::Refused(Refusal::OtherProc) => refused(
-            "/proc is of another pid namespace, so that no process can be told from another",
-            "do it where /proc is that of its own pid namespace",
+            "/proc shows another pid namespace, so its holder cannot be identified",
+            "run this command where /proc shows its own pid namespace",
         ),
     }
 }
@@ -97,10 +100,10 @@ fn describe_signalled(process: &SignalledProcess) -> String {
 fn describe_obstacle(state: &LockState) -> String {
     match (&state.holding, &state.unseen) {
         (Some(Holding { record: None, holders, .. }), _) if holders.is_empty() => {
-            "it is another user's, or in another pid namespace".to_owned()
+            "it belongs to another user, or is in another pid namespace".to_owned()
         }
         (Some(holding), _) => format!("held by {}", describe_holder(holding)),
-        (None, Some((record, belief))) => format!("{}, which may have it still", describe_last_taker(record, *belief)),
+        (None, Some((record, belief))) => format!("{}, which may still hold it", describe_last_taker(record, *belief)),
         (None, None) => "it was held a moment ago".to_owned(),
     }
 }

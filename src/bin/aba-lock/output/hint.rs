@@ -2,6 +2,7 @@
 
 use super::text::{describe_file_type, escape_controls};
 use aba_lock::base::target::Target;
+use aba_lock::base::text::quote_path;
 use aba_lock::lock::holders::{self, Belief, BlindSpot, Holder, Holding, Kin, LockState};
 use aba_lock::os::proc::process;
 use aba_lock::os::{self, Mode};
@@ -13,10 +14,10 @@ pub(crate) fn hint_for_kin(kin: Kin, waits: bool) -> String {
     let instead = if waits { " instead of waiting for it" } else { "" };
     match kin {
         Kin::Itself => {
-            format!("this process holds the lock already, through another descriptor: release that one{instead}")
+            format!("this process already holds the lock on another descriptor: release it there{instead}")
         }
         Kin::Ancestor(pid) => format!(
-            "pid {pid} started this command and holds the lock already: run this without the lock, or release it there{instead}"
+            "pid {pid} started this command and already holds the lock: run this without the lock, or release it there{instead}"
         ),
     }
 }
@@ -34,21 +35,25 @@ pub(crate) fn hint_for_inherited(holding: &Holding) -> Option<String> {
 
 /// Returns the hint that a lock becomes free when its holders end, and how to end them.
 pub(crate) fn hint_to_end(target: &Target, holders: &[Holder]) -> String {
-    let (who, them, verb) = if holders.len() == 1 { ("it", "it", "ends") } else { ("they", "them", "end") };
+    let (ends, them) = if holders.len() == 1 { ("its holder ends", "it") } else { ("its holders end", "them") };
     if let Some(name) = target.name() {
-        return format!("it is free when {who} {verb}; `aba-lock unlock {name} --kill` ends {them}");
+        return format!("the lock is free when {ends}; `aba-lock unlock {name} --kill` ends {them}");
     }
-    format!("it is free when {who} {verb}; `kill {}` asks {them} to", holders::format_pids(holders))
+    format!("the lock is free when {ends}; to end {them}: `kill {}`", holders::format_pids(holders))
 }
 
 /// Returns the hint for the state of a lock: how to get it free, or how to learn more. A free lock without a problem
 /// has none.
 pub(crate) fn hint_for_state(target: &Target, state: &LockState) -> Option<String> {
     if let Some(kind) = state.wrong_type {
-        return Some(format!("{}: see whose it is with `ls -l`", describe_file_type(kind)));
+        return Some(format!(
+            "{}: check its owner with `ls -l {}`",
+            describe_file_type(kind),
+            quote_path(&target.path)
+        ));
     }
     Some(match (&state.holding, &state.unseen) {
-        (Some(holding), _) if holding.changes_hands => "it goes from one process to the next: look again".to_owned(),
+        (Some(holding), _) if holding.changes_hands => "its holder changed during the check: run this command again".to_owned(),
         (Some(holding), _) if holding.kin().is_some() => match holding.kin() {
             Some(Kin::Ancestor(pid)) => {
                 format!("pid {pid} started this command: the lock is free when that process releases it, or ends")
@@ -61,24 +66,24 @@ pub(crate) fn hint_for_state(target: &Target, state: &LockState) -> Option<Strin
                     "root" => String::new(),
                     user => format!("{user}, or "),
                 };
-                format!("it is free when it ends; its descriptors may not be looked into from here: ask {user}root")
+                format!("the lock is free when its holder ends; to examine the holder, run this command as {user}root")
             }
-            None => "it cannot be seen from here who has it: ask as root, or outside of this container".to_owned(),
+            None => "the holder cannot be seen from here: run this command as root, or outside of this container".to_owned(),
         },
         (Some(holding), _) => hint_for_inherited(holding).unwrap_or_else(|| hint_to_end(target, &holding.holders)),
-        (None, Some((record, Belief::OtherHost))) => format!("ask on host {}", escape_controls(&record.host)),
-        (None, _) if state.blind_spot == Some(BlindSpot::Proc) => "ask where /proc is mounted".to_owned(),
+        (None, Some((record, Belief::OtherHost))) => format!("run this command on host {}", escape_controls(&record.host)),
+        (None, _) if state.blind_spot == Some(BlindSpot::Proc) => "run this command where /proc is mounted".to_owned(),
         (None, _) if state.blind_spot == Some(BlindSpot::List) => {
-            "ask as root, or where /proc/locks can be read".to_owned()
+            "run this command as root, or where /proc/locks can be read".to_owned()
         }
-        (None, _) if state.blind_spot.is_some() => "ask again".to_owned(),
-        (None, Some(_)) => "ask outside of this container, or in that of the holder".to_owned(),
+        (None, _) if state.blind_spot.is_some() => "run this command again".to_owned(),
+        (None, Some(_)) => "run this command outside of this container, or in that of the holder".to_owned(),
         (None, None) if state.range.is_some() => {
-            "the two kinds do not exclude each other: `aba-lock lock` gets it at once, `aba-lock flock --fcntl` waits"
+            "locks of flock(2) and fcntl(2) do not exclude each other: `aba-lock lock` ignores this one, and `aba-lock flock --fcntl` waits for it"
                 .to_owned()
         }
         (None, None) if !state.removed.is_empty() => {
-            "somebody removed the file under its holder: a second one can have the lock before that one ends".to_owned()
+            "a process removed the file while it was locked, so a second process can hold the lock now: to remove lock files, use `aba-lock clean`".to_owned()
         }
         (None, None) => return None,
     })

@@ -14,11 +14,11 @@ use std::fmt::Write as _;
 /// Describes the process that holds a lock, or the first one of several.
 pub(crate) fn describe_holder(holding: &Holding) -> String {
     if holding.changes_hands {
-        return "a process that has let go since".to_owned();
+        return "a process that has released it since".to_owned();
     }
     let Some((record, belief)) = &holding.record else {
         return if holding.holders.is_empty() {
-            "a process that cannot be seen from here (another user's, or in another pid namespace)".to_owned()
+            "a process that cannot be seen from here (of another user, or in another pid namespace)".to_owned()
         } else {
             describe_processes(&holding.holders)
         };
@@ -31,7 +31,7 @@ pub(crate) fn describe_holder(holding: &Holding) -> String {
         Belief::Ended if holding.holders.is_empty() => {
             let age = record.age().map(|age| format!(" {} ago", format_span(age))).unwrap_or_default();
             format!(
-                "a process that cannot be seen from here: pid {} {}, took it{age} and has ended",
+                "a process that cannot be seen from here: pid {} {} acquired it{age} and has ended",
                 record.pid,
                 describe_taker(record)
             )
@@ -58,7 +58,7 @@ fn describe_place(record: &Record, belief: Belief) -> String {
 pub(crate) fn describe_last_taker(record: &Record, belief: Belief) -> String {
     let place = describe_place(record, belief);
     let age = record.age().map(|age| format!(", {} ago", format_span(age))).unwrap_or_default();
-    format!("last taken by pid {}{place} {}{age}, as the record says", record.pid, describe_taker(record))
+    format!("last taken by pid {}{place} {}{age}, according to the record", record.pid, describe_taker(record))
 }
 
 /// Describes what a record says in addition to the pid.
@@ -74,7 +74,7 @@ fn describe_taker(record: &Record) -> String {
 
 /// Describes the first of several processes, and counts the others.
 pub(crate) fn describe_processes(holders: &[Holder]) -> String {
-    let Some(first) = holders.first() else { return "nobody".to_owned() };
+    let Some(first) = holders.first() else { return "a process that cannot be seen from here".to_owned() };
     let more = match holders.len() {
         1 => String::new(),
         number => format!(", and {} more", number - 1),
@@ -89,10 +89,10 @@ pub(crate) fn describe_unseen_holder(state: &LockState) -> String {
     match (&state.unseen, state.blind_spot) {
         (record, Some(blind)) => {
             let record = record.as_ref().map(|(record, belief)| format!("; {}", describe_last_taker(record, *belief)));
-            format!("a process that cannot be known from here: {}{}", describe_blind(blind), record.unwrap_or_default())
+            format!("an unknown process: {}{}", describe_blind(blind), record.unwrap_or_default())
         }
-        (Some((record, belief)), None) => describe_remote_holder(record, *belief) + ", as the record says",
-        (None, None) => "a process that has let go since, or cannot be seen from here".to_owned(),
+        (Some((record, belief)), None) => describe_remote_holder(record, *belief) + ", according to the record",
+        (None, None) => "a process that has released it since, or cannot be seen from here".to_owned(),
     }
 }
 
@@ -100,12 +100,12 @@ pub(crate) fn describe_unseen_holder(state: &LockState) -> String {
 pub(crate) fn describe_unknown(state: &LockState) -> String {
     let last = state.unseen.as_ref().map(|(record, belief)| describe_last_taker(record, *belief));
     match (state.blind_spot, last) {
-        (Some(blind), None) => format!("whether it is held cannot be known from here: {}", describe_blind(blind)),
+        (Some(blind), None) => format!("cannot determine whether it is held: {}", describe_blind(blind)),
         (Some(blind), Some(last)) => {
-            format!("whether it is held cannot be known from here: {}; {last}", describe_blind(blind))
+            format!("cannot determine whether it is held: {}; {last}", describe_blind(blind))
         }
-        (None, Some(last)) => format!("held by nobody that can be seen from here; {last}, which may have it still"),
-        (None, None) => "whether it is held cannot be known".to_owned(),
+        (None, Some(last)) => format!("no holder can be seen from here; {last}, which may still hold it"),
+        (None, None) => "cannot determine whether it is held".to_owned(),
     }
 }
 
@@ -113,9 +113,9 @@ pub(crate) fn describe_unknown(state: &LockState) -> String {
 pub(crate) fn describe_blind(blind: BlindSpot) -> &'static str {
     match blind {
         BlindSpot::Proc if cfg!(target_os = "linux") => "/proc cannot be read",
-        BlindSpot::Proc => "this system does not tell, and a record alone proves nothing",
-        BlindSpot::List => "/proc/locks cannot be read, nor may all processes be looked into",
-        BlindSpot::File => "its lock file could not be looked at",
+        BlindSpot::Proc => "this system does not show the holders of locks, and the record can be outdated",
+        BlindSpot::List => "/proc/locks cannot be read, and some processes cannot be examined",
+        BlindSpot::File => "its lock file cannot be examined",
     }
 }
 
@@ -131,9 +131,10 @@ pub(crate) fn describe_range_holders(other: &RangeHolding) -> String {
 
 /// Describes one holder on a line of its own.
 pub(crate) fn describe_process(holder: &Holder) -> String {
-    let mut text = format!("pid {}, {}, {}", holder.pid, holder.user, format_command(&holder.command));
+    let mut text =
+        format!("pid {}, {}, {}", holder.pid, escape_controls(&holder.user), format_command(&holder.command));
     if let Some(terminal) = &holder.terminal {
-        let _ = write!(text, ", on {terminal}");
+        let _ = write!(text, ", on {}", escape_controls(terminal));
     }
     if let Some(namespace) = holder.namespace {
         let _ = write!(text, ", in pid namespace {namespace}");
@@ -143,18 +144,19 @@ pub(crate) fn describe_process(holder: &Holder) -> String {
 
 /// Describes a waiter on a line of its own. If a script waits through its helper, the line names the script first.
 pub(crate) fn describe_waiter(waiter: &Waiter) -> String {
+    let user = escape_controls(&waiter.user);
     let mut text = match (&waiter.script, waiter.pid) {
         (None, 0) => "a process that cannot be seen from here".to_owned(),
-        (None, pid) => format!("pid {pid}, {}, {}", waiter.user, format_command(&waiter.command)),
+        (None, pid) => format!("pid {pid}, {user}, {}", format_command(&waiter.command)),
         (Some((script, what)), pid) => {
-            format!("pid {script}, {}, {}, by its helper {pid}", waiter.user, format_command(what))
+            format!("pid {script}, {user}, {}, by its helper {pid}", format_command(what))
         }
     };
     if let Some(terminal) = &waiter.terminal {
-        let _ = write!(text, ", on {terminal}");
+        let _ = write!(text, ", on {}", escape_controls(terminal));
     }
     if waiter.mode == Mode::Shared {
-        text.push_str(", to share it");
+        text.push_str(", for a shared lock");
     }
     if let Some(age) = waiter.age {
         let _ = write!(text, ", for {}", format_span(age));

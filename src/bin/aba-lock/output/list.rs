@@ -193,11 +193,15 @@ fn format_row(name: &LockName, state: &LockState, is_leased: bool) -> Vec<String
         (Some(holder), _) => {
             let more = holding.map_or(0, |holding| holding.holders.len().saturating_sub(1));
             let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-            (holder.pid.to_string(), holder.user.clone(), format!("{}{more}", format_command(&holder.command)))
+            (
+                holder.pid.to_string(),
+                escape_controls(&holder.user),
+                format!("{}{more}", format_command(&holder.command)),
+            )
         }
         (None, _) => without_process(match (holding, &state.unseen, state.blind_spot) {
             (Some(holding), _, _) => describe_holder(holding),
-            (None, _, Some(blind)) => format!("cannot be known from here: {}", describe_blind(blind)),
+            (None, _, Some(blind)) => format!("unknown: {}", describe_blind(blind)),
             (None, Some((record, belief)), None) => describe_last_taker(record, *belief),
             (None, None, None) => String::new(),
         }),

@@ -5,6 +5,7 @@ use super::table::{Column, format_table};
 use super::text::{escape_controls, format_command};
 use crate::args::reserve::Format;
 use aba_lock::base::duration::format_span;
+use aba_lock::base::text::quote_path;
 use aba_lock::number::damaged_registry::RecoveredRegistry;
 use aba_lock::number::error::NumberError;
 use aba_lock::number::lease::LeasedNumber;
@@ -46,16 +47,19 @@ pub(crate) fn print_numbers(plan: &NumberPlan, values: &[(String, u32)], format:
 /// Reports preferences that are not met, numbers that other processes use, and rows that were removed.
 pub(crate) fn report_plan(plan: &NumberPlan, directory: &Path, probe: Probe) {
     for dropped in &plan.dropped {
-        print_message(&format!("gave {} back: {}", format_row(&dropped.row), describe_cause(dropped)), None);
+        print_message(&format!("released {}: {}", format_row(&dropped.row), describe_cause(dropped)), None);
     }
     for path in &plan.unusable_locks {
-        let text = format!("a number is passed over: its lock file {} is none", path.display());
-        print_message(&text, Some("see whose it is with `ls -l`"));
+        let text = format!("skipped a number: its lock file {} is not a regular file", path.display());
+        print_message(&text, Some(&format!("check its owner with `ls -l {}`", quote_path(path))));
     }
     if let Some((base, number, why)) = &plan.unmet_base {
         let instead = plan.numbers.first().map_or(0, |given| given.number);
         print_message(
-            &format!("the group cannot begin at {base}: {}; {instead} is given instead", describe_unmet(*number, why)),
+            &format!(
+                "the group cannot begin at {base}: {}; it begins at {instead} instead",
+                describe_unmet(*number, why)
+            ),
             None,
         );
     }
@@ -63,12 +67,12 @@ pub(crate) fn report_plan(plan: &NumberPlan, directory: &Path, probe: Probe) {
         match &given.unmet {
             Some((number, Unavailable::HasOther(has))) => {
                 let tag = format_tag(&given.tag);
-                let text = format!("{number} is not given: {}{tag} has {has} already", directory.display());
-                print_message(&text, Some("to have another, release that one first: `aba-lock release`"));
+                let text = format!("{number} is not reserved: {}{tag} already has {has}", directory.display());
+                print_message(&text, Some("to get another number, release that one first: `aba-lock release`"));
             }
             Some((number, why)) => {
-                let hint = matches!(why, Unavailable::OutOfRange(_)).then_some("take a wider `--range`");
-                print_message(&format!("{}; {} is given instead", describe_unmet(*number, why), given.number), hint);
+                let hint = matches!(why, Unavailable::OutOfRange(_)).then_some("choose a wider range with --range");
+                print_message(&format!("{}; reserved {} instead", describe_unmet(*number, why), given.number), hint);
             }
             None => {}
         }
@@ -111,8 +115,8 @@ fn format_row(row: &Row) -> String {
 
 fn describe_cause(dropped: &DroppedRow) -> String {
     match dropped.reason {
-        DropReason::Vanished => "its directory is gone".to_owned(),
-        DropReason::Unused(days) => format!("it was not asked for in {days} days"),
+        DropReason::Vanished => "its directory no longer exists".to_owned(),
+        DropReason::Unused(days) => format!("it was not requested for {days} days"),
         DropReason::Released => "it was released".to_owned(),
     }
 }
@@ -120,7 +124,7 @@ fn describe_cause(dropped: &DroppedRow) -> String {
 /// Reports that the time of the last use of a number could not be written to the registry.
 pub(crate) fn report_not_noted(error: &NumberError, quiet: bool) {
     if !quiet {
-        print_message(&format!("could not note that it is used: {error}"), None);
+        print_message(&format!("cannot record the use of the number: {error}"), None);
     }
 }
 
@@ -144,15 +148,18 @@ pub(crate) fn report_recovered(pool: &Pool, recovered: Option<&RecoveredRegistry
         None => print_message(&format!("the registry of {pool} is not damaged: nothing was changed"), None),
         Some(RecoveredRegistry { rows, lost, kept, earlier }) => {
             let from = earlier.as_ref().map_or_else(String::new, |earlier| {
-                format!(" out of an earlier one, which is now {}", earlier.display())
+                format!(" from an earlier registry, which is now {}", earlier.display())
             });
+            let ending = |number: usize| if number == 1 { "" } else { "s" };
             let text = format!(
-                "took {rows} numbers over{from}; {lost} lines could not be read; the damaged registry is now {}",
+                "recovered {rows} number{}{from}; {lost} line{} could not be read; the damaged registry is now {}",
+                ending(*rows),
+                ending(*lost),
                 kept.display()
             );
-            let all = "no number was found: see whether an earlier one is kept as POOL.damaged-*, and before others are \
-                       given, exclude those that you know to be in use: `aba-lock exclude`";
-            let some = "before others are given, exclude those that you know to be in use: `aba-lock exclude`";
+            let all = "no number was found: look for an earlier registry (POOL.damaged-*), and exclude the numbers that are in \
+                       use, so that they are not reserved: `aba-lock exclude N`";
+            let some = "exclude the numbers that are in use, so that they are not reserved: `aba-lock exclude N`";
             let hint = if *rows == 0 { Some(all) } else { (*lost > 0).then_some(some) };
             print_message(&text, hint);
         }
@@ -161,7 +168,10 @@ pub(crate) fn report_recovered(pool: &Pool, recovered: Option<&RecoveredRegistry
 
 pub(crate) fn report_not_excluded(ranges: &[NumberRange]) {
     for range in ranges {
-        print_message(&format!("{range} is not excluded"), Some("see what is with `aba-lock exclude --list`"));
+        print_message(
+            &format!("{range} is not excluded"),
+            Some("show the excluded numbers with `aba-lock exclude --list`"),
+        );
     }
 }
 
@@ -171,7 +181,7 @@ pub(crate) fn report_still_used(ranges: &[NumberRange], leases: &[LeasedNumber],
     for lease in leases.iter().filter(|lease| is_excluded(lease.number)) {
         let who = |(pid, line): &(u32, String)| format!(" by pid {pid} ({})", format_command(line));
         let by = lease.holders.first().map(who).unwrap_or_default();
-        print_message(&format!("{} stays leased{by} until that ends", lease.number), None);
+        print_message(&format!("{} stays leased{by} until that process ends", lease.number), None);
     }
     for row in rows.iter().filter(|row| is_excluded(row.number)) {
         print_message(&format!("{} stays reserved until it is released", format_row(row)), None);

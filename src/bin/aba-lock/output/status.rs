@@ -30,16 +30,16 @@ pub(crate) fn print_status(target: &Target, state: &LockState, overall: OverallS
             format!("{label}: held elsewhere, free on this machine\n")
         }
         (None, Availability::Free, _) if overall == OverallState::Unknown => {
-            format!("{label}: free on this machine; whether its lease is held is unknown\n")
+            format!("{label}: free on this machine; it is unknown whether its lease is held\n")
         }
         (None, Availability::Free, _) => format!("{label}: free\n"),
         (None, _, Some(blind)) => {
-            format!("{label}: whether it is held cannot be known from here: {}\n", describe_blind(blind))
+            format!("{label}: cannot determine whether it is held: {}\n", describe_blind(blind))
         }
-        (None, _, None) => format!("{label}: held by nobody that can be seen from here\n"),
+        (None, _, None) => format!("{label}: no holder can be seen from here\n"),
     };
     if let Some((record, belief)) = &state.unseen {
-        let _ = writeln!(text, "  {}, which may have it still", describe_last_taker(record, *belief));
+        let _ = writeln!(text, "  {}, which may still hold it", describe_last_taker(record, *belief));
     }
     if let Some(range) = &state.range {
         let _ = writeln!(text, "  fcntl(2) lock, {}{}:", range.range.mode, format_range(&range.range));
@@ -52,7 +52,7 @@ pub(crate) fn print_status(target: &Target, state: &LockState, overall: OverallS
     }
     for holder in &state.removed {
         let holder = describe_process(holder);
-        let _ = writeln!(text, "  removed file: still locked by {holder}: it does not shut others out");
+        let _ = writeln!(text, "  removed file: still locked by {holder}, which does not exclude other processes");
     }
     for (at, waiter) in state.waiters().iter().enumerate() {
         let _ = writeln!(text, "  {}. waits: {}", at + 1, describe_waiter(waiter));
@@ -77,7 +77,7 @@ pub(crate) fn print_status_json(target: &Target, state: &LockState, overall: Ove
 fn format_holding(label: &str, holding: &Holding) -> String {
     let mut text = format!("{label}: held, {}", holding.mode);
     if holding.changes_hands {
-        return text + "\n  a moment ago, by a process that has let go since\n";
+        return text + "\n  a moment ago, by a process that has released it since\n";
     }
     if let Some(age) = find_age(holding) {
         let _ = write!(text, ", for {}", format_span(age));
@@ -94,10 +94,10 @@ fn format_holding(label: &str, holding: &Holding) -> String {
         let _ = match belief {
             Belief::Alive if holding.unseen_taker().is_some() => writeln!(text, "  pid {pid}, {user}, {what}"),
             Belief::Alive => Ok(()),
-            Belief::Closed => writeln!(text, "  taken by pid {pid}, {user}, {what}, which has closed it"),
+            Belief::Closed => writeln!(text, "  taken by pid {pid}, {user}, {what}, which has closed the file"),
             Belief::Ended => writeln!(text, "  taken by pid {pid}, {user}, {what}, which has ended"),
             Belief::Perhaps => {
-                writeln!(text, "  last taken, as the record says, by pid {pid}, {what}, which has ended")
+                writeln!(text, "  last taken, according to the record, by pid {pid}, {what}, which has ended")
             }
             Belief::OtherNamespace | Belief::OtherHost | Belief::Unchecked => {
                 writeln!(text, "  {}", describe_remote_holder(record, *belief))

@@ -39,7 +39,7 @@ pub(crate) fn check_stdout(name: &str) -> bool {
         0 | libc::EPIPE => true,
         errno => {
             let reason = format_io_error(&io::Error::from_raw_os_error(errno));
-            write_stderr(&format!("{name}: could not write to standard output: {reason}\n"));
+            write_stderr(&format!("{name}: cannot write to standard output: {reason}\n"));
             false
         }
     }
@@ -113,7 +113,7 @@ pub(crate) fn print_error(error: &Error) {
 pub(crate) fn report_log_failure() {
     if let Some((log, reason)) = events::take_failure() {
         let reason = format_io_error(&reason);
-        let text = format!("could not write to the event log {}: {reason}; nothing else depends on it", log.display());
-        print_message(&text, Some("set ABA_LOCK_LOG to a file that you may write to, or unset it"));
+        let text = format!("cannot write to the event log {}: {reason}; this has no other effect", log.display());
+        print_message(&text, Some("set ABA_LOCK_LOG to a file that you can write to, or unset it"));
     }
 }

@@ -59,7 +59,7 @@ pub(crate) fn report_failure(task: &Task, result: &WaitResult, note: Option<&str
     } else {
         let _ = writeln!(
             text,
-            "hint: see all of it with `aba-lock run-once -{letter} -i {id}`, run it again after `aba-lock run-once -r -i {id}`"
+            "hint: print the whole log with `aba-lock run-once -{letter} -i {id}`; to run the task again, first forget its result with `aba-lock run-once -r -i {id}`"
         );
     }
     if let Some(note) = note {
@@ -70,7 +70,7 @@ pub(crate) fn report_failure(task: &Task, result: &WaitResult, note: Option<&str
 
 /// Reports a directory that `run-once -G` did not remove.
 pub(crate) fn report_left_directory(directory: &Path) {
-    print_message(&format!("left {}: there is something in it that is not of a task", directory.display()), None);
+    print_message(&format!("left {}: it has files that run-once did not write", directory.display()), None);
 }
 
 /// Prints `run-once --list`.
@@ -243,7 +243,7 @@ impl TaskWaitObserver for TaskProgress<'_> {
                 .map(|holding| format!(", held by {}", describe_holder(&holding)));
             let who = who.unwrap_or_default();
             let text = format!("waiting for the lock of task {}{who}, which does not run it", task.id);
-            print_message(&text, Some(&format!("see it with `aba-lock status --file {}`", quote_path(&path))));
+            print_message(&text, Some(&format!("show its holder with `aba-lock status --file {}`", quote_path(&path))));
         }
     }
 

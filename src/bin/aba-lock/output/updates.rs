@@ -30,7 +30,7 @@ pub(crate) fn report_contention(error: &Error, file: &Path) {
         Error::Lock(LockError::TimedOut { .. }) => format!("{error}, which is being updated by {who}"),
         _ => format!("{label} is being updated by {who}"),
     };
-    let hint = format!("see its lock with `aba-lock status --file {}`", quote_path(path));
+    let hint = format!("show its holder with `aba-lock status --file {}`", quote_path(path));
     let link =
         if file.is_symlink() { format!(" ({label} is a link; the lock is next to its target)") } else { String::new() };
     print_message(&text, Some(&(hint + &link)));

@@ -74,7 +74,7 @@ fn invalid_ids_are_refused_and_no_file_is_touched() {
     }
     assert!(scene.path("locks/x/exit").exists());
     assert!(!scene.root().join("runner").exists());
-    scene.once(["-p"]).status(2).err("required").run();
+    scene.once(["-p"]).status(2).err("missing argument: --id ID").run();
 }
 
 #[test]

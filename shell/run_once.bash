@@ -51,6 +51,7 @@ fi
 # Runs CMD once for ID. Other calls wait for it, or read its outcome. Options as in `aba-lock run-once`, but:
 #     -w       validates, unless -S is given: a task that has succeeded runs again, and the new outcome counts
 #     -o       also prints stderr, if the task was started in the background
+#     -W, -c   have no effect without -w
 #     -m TEXT  is printed by `aba_info`, if the script has such a function, otherwise on stdout
 run_once() {
     if [[ $- == *k* ]]; then
@@ -58,13 +59,13 @@ run_once() {
             'hint: turn it off: `set +k`' >&2
         \return 125
     fi
-    builtin local __run_once_bin='' __run_once_id='' __run_once_wait='' __run_once_quiet='' __run_once_message
-    builtin local __run_once_option='' __run_once_letters='' __run_once_index=0
+    builtin local __run_once_bin='' __run_once_id='' __run_once_mode='' __run_once_quiet='' __run_once_message
+    builtin local __run_once_option='' __run_once_letters='' __run_once_index=0 __run_once_ignored=''
     # Letters become long names, because under `nocasematch` a `case` cannot tell apart -w and -W.
     builtin local __run_once_table=' -i=--id -m=--message -t=--ttl -W=--timeout -c=--purge -q=--quiet -S=--no-validate
  -w=--wait -s=--start -p=--peek -A=--active -R=--running -o=--stdout -e=--stderr -E=--exit-status -r=--reset
  -G=--reset-all -F=--reset-failed -h=-h '
-    builtin local -a __run_once_words
+    builtin local -a __run_once_words __run_once_kept
     __run_once_find_helper || builtin return "$?"
     # Defaults, which options of the caller override. The message is empty, because run_once prints it.
     __run_once_words=(run-once --validate --combined-log --message=
@@ -99,9 +100,9 @@ run_once() {
                         builtin shift
                     fi
                     ;;
-                --wait) __run_once_wait=yes ;;
-                --start | --peek | --active | --running | --stdout | --stderr | --exit-status | --reset | --list)
-                    __run_once_wait=''
+                --wait | --start | --peek | --active | --running | --stdout | --stderr | --exit-status | --reset | --list | --json | \
+                    --reset-all | --reset-failed)
+                    __run_once_mode=${__run_once_option}
                     ;;
                 --quiet | --follow) __run_once_quiet=yes ;;
                 *) ;;
@@ -122,10 +123,22 @@ run_once() {
         done
         builtin shift
     done
-    if [[ -n ${__run_once_wait} && -z ${__run_once_quiet} ]]; then
+    # The helper refuses options that have no effect in the mode. The older function ignored them.
+    case ${__run_once_mode} in
+        --wait) __run_once_ignored=' --combined-log ' ;;
+        '' | --start) __run_once_ignored=' --validate --purge --follow --timeout ' ;;
+        --peek | --active | --running | --exit-status)
+            __run_once_ignored=' --validate --purge --follow --timeout --combined-log '
+            ;;
+        *) __run_once_ignored=' --validate --purge --follow --timeout --combined-log --ttl ' ;;
+    esac
+    for __run_once_option in "${__run_once_words[@]}"; do
+        [[ ${__run_once_ignored} == *" ${__run_once_option%%=*} "* ]] || __run_once_kept+=("${__run_once_option}")
+    done
+    if [[ ${__run_once_mode} == --wait && -z ${__run_once_quiet} ]]; then
         __run_once_print_wait "${__run_once_message-Waiting for task: ${__run_once_id}}"
     fi
-    __run_once_run_helper "${__run_once_words[@]}" -- "$@" || builtin return "$?"
+    __run_once_run_helper "${__run_once_kept[@]}" -- "$@" || builtin return "$?"
 }
 
 # Prints message $1, with the pid, if the task runs.

@@ -61,6 +61,7 @@ mod run_once;
 mod run_once_contention;
 mod run_once_function;
 mod run_once_namespace;
+mod run_once_options;
 mod run_once_outcome;
 mod run_once_process;
 mod run_once_reset;

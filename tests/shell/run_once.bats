@@ -512,6 +512,29 @@ END
     [[ -d ${ABA_LOCK_DIR}/runner/two && ! -e ${ABA_LOCK_DIR}/runner/one ]]
 }
 
+@test "options that have no effect in a mode are ignored" {
+    tool call <<'END'
+run_once -W 60 -c --follow -i one -- true
+run_once -w -S -i one
+for mode in -p -A -E -o -e; do
+    run_once "${mode}" -S -c -q -W 60 -t 60 --follow --combined-log -m text -i one >/dev/null
+done
+run_once -R -W 60 -t 60 -i one || echo 'does not run'
+run_once -r -c -W 60 -t 60 -i one
+run_once -p -i one || echo 'was reset'
+run_once -i two--purge -- true
+run_once -w -S -i two--purge
+run_once --list -c -t 60 -W 5 -i two--purge
+run_once --json -c -t 60 -W 5 -i two--purge
+run_once -F -c -t 60 -W 5
+run_once -G -c -t 60 -W 5
+run_once -p -i two--purge || echo 'all were reset'
+END
+    run -0 ./call
+    [[ ${output} == $'does not run\nwas reset\n'*$'\nall were reset' ]]
+    expect_text '"id": "two--purge"'
+}
+
 @test "the command begins after two dashes, or after the options" {
     tool call <<'END'
 run_once -w -i one -- printf '%s|' -w -- -i two

@@ -1,11 +1,13 @@
 //! Turns the command line into an [`Invocation`], which `cmd` runs, or into an error of clap, which `main` prints.
 
+mod effect;
 mod plain;
 
 use crate::args::flock::{COMMAND, FlockArgs};
 use crate::args::repeat::allow_repeated_flags;
 use crate::args::{Cli, Invocation, LeaseArgs};
-use clap::{Args, Parser};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser};
 use std::ffi::OsString;
 
 /// Returns the invocation of a process that was called as `flock`.
@@ -23,13 +25,19 @@ pub(crate) fn parse_as_flock() -> Invocation {
 /// 3. All commands are defined. This step reports the errors.
 pub(crate) fn parse_command() -> Result<Invocation, clap::Error> {
     let words = || std::env::args_os().skip(1);
-    parse_plain(words()).or_else(|| parse_named(words())).map_or_else(|| parse_all(std::env::args_os()), Ok)
+    let has_effect = |invocation: &Invocation| effect::find_ineffective_option(invocation).is_none();
+    let parsed = parse_plain(words()).or_else(|| parse_named(words()).filter(has_effect));
+    parsed.map_or_else(|| parse_all(std::env::args_os()), Ok)
 }
 
 fn parse_all(words: impl ExactSizeIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
     // Without arguments, `aba-lock` prints its help instead of an error.
     let help = (words.len() < 2).then(|| "--help".into());
-    Cli::try_parse_from(words.chain(help)).map(|cli| cli.command)
+    let invocation = Cli::try_parse_from(words.chain(help))?.command;
+    match effect::find_ineffective_option(&invocation) {
+        Some(mistake) => Err(Cli::command().error(ErrorKind::ValueValidation, mistake)),
+        None => Ok(invocation),
+    }
 }
 
 fn parse_plain(mut words: impl Iterator<Item = OsString>) -> Option<Invocation> {

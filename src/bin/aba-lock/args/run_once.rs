@@ -54,6 +54,8 @@ const MODES: [&str; 10] =
 /// --reset removes it. A task that was ended by a signal (status 128 to 165) counts as interrupted: the next start or wait runs
 /// it again, with the CMD of that call, or with the saved one.
 ///
+/// An option that has no effect in the chosen mode is refused, except CMD, --message, --quiet, --no-validate and --failure-note.
+///
 /// CMD is used by --start and --wait. Its standard input is empty, and its output goes to logs. The variable `ABA_LOCK_TASK` of
 /// its environment names the task and the run. CMD inherits no lock. The call itself inherits the locks of the caller, so they
 /// are held while --wait waits.
@@ -109,11 +111,11 @@ pub(crate) struct RunOnceArgs {
     pub(crate) reset: bool,
 
     /// End and remove all tasks
-    #[arg(short = 'G', long)]
+    #[arg(short = 'G', long, conflicts_with_all = ["id", "command"], conflicts_with_all = MODES)]
     pub(crate) reset_all: bool,
 
     /// Forget the tasks that failed or were interrupted, unless they are running again
-    #[arg(short = 'F', long)]
+    #[arg(short = 'F', long, conflicts_with_all = ["id", "command"], conflicts_with_all = MODES)]
     pub(crate) reset_failed: bool,
 
     /// List the tasks, with their states
@@ -130,11 +132,11 @@ pub(crate) struct RunOnceArgs {
 
     /// First forget the result of the task if it is older than SECONDS
     ///
-    /// This is not a limit for the wait, which --timeout sets. A result that is dated in the future counts as too old, too. A failure expires after 30 seconds if SECONDS is larger.
+    /// Only for --start, --wait, --peek, --active, --running and --exit-status. This is not a limit for the wait, which --timeout sets. A result that is dated in the future counts as too old, too. A failure expires after 30 seconds if SECONDS is larger.
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) ttl: Option<Duration>,
 
-    /// With --wait: give up after SECONDS; the task continues
+    /// Give up after SECONDS; the task continues. Implies --wait
     #[arg(short = 'W', long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) timeout: Option<Duration>,
 

@@ -42,13 +42,13 @@ fn run_for_task(args: &RunOnceArgs, task: Task) -> Result<i32, Error> {
         tasks::print_log(&task, if args.stdout { Stream::Out } else { Stream::Err });
         return Ok(exit::DONE);
     }
+    let task = &task.with_ttl(args.ttl);
+    task.expire()?;
     if args.exit_status {
         let Some(outcome) = task.try_look()?.outcome else { return Ok(exit::NO) };
         stream::print(&format!("{}\n", outcome.status));
         return Ok(exit::DONE);
     }
-    let task = &task.with_ttl(args.ttl);
-    task.expire()?;
     let answer = |yes: bool| if yes { exit::DONE } else { exit::NO };
     if args.reset {
         task.reset()?;
@@ -62,7 +62,7 @@ fn run_for_task(args: &RunOnceArgs, task: Task) -> Result<i32, Error> {
     } else if args.running {
         let runs = task.look().running.is_some() || task.try_look()?.running.is_some();
         Ok(answer(runs || task.find_foreign_run().is_some()))
-    } else if args.wait {
+    } else if args.wait || args.timeout.is_some() {
         wait_for_task(args, task)
     } else {
         task.start(&args.command, args.combined_log)?;

@@ -54,7 +54,8 @@ pub(crate) fn parse_lock(mut words: impl Iterator<Item = OsString>) -> Option<Lo
     plain.then_some(lock)
 }
 
-/// Parses the arguments of `aba-lock run-once` for one task.
+/// Parses the arguments of `aba-lock run-once` for one task. Accepts `--timeout` only after `--wait`, and no `--ttl` with a mode
+/// that ignores it: `effect` examines all other calls.
 pub(crate) fn parse_run_once(mut words: impl Iterator<Item = OsString>) -> Option<RunOnceArgs> {
     let mut task = RunOnceArgs::default();
     let mut modes = 0;
@@ -71,11 +72,11 @@ pub(crate) fn parse_run_once(mut words: impl Iterator<Item = OsString>) -> Optio
                 task.id = Some(read_value(&mut words)?);
                 continue;
             }
-            "-t" | "--ttl" if task.ttl.is_none() => {
+            "-t" | "--ttl" if task.ttl.is_none() && !(task.stdout || task.stderr || task.reset) => {
                 task.ttl = Some(parse_seconds(&read_value(&mut words)?).ok()?);
                 continue;
             }
-            "-W" | "--timeout" if task.timeout.is_none() => {
+            "-W" | "--timeout" if task.timeout.is_none() && task.wait => {
                 task.timeout = Some(parse_seconds(&read_value(&mut words)?).ok()?);
                 continue;
             }
@@ -88,10 +89,10 @@ pub(crate) fn parse_run_once(mut words: impl Iterator<Item = OsString>) -> Optio
             "-p" | "--peek" => &mut task.peek,
             "-A" | "--active" => &mut task.active,
             "-R" | "--running" => &mut task.running,
-            "-o" | "--stdout" => &mut task.stdout,
-            "-e" | "--stderr" => &mut task.stderr,
+            "-o" | "--stdout" if task.ttl.is_none() => &mut task.stdout,
+            "-e" | "--stderr" if task.ttl.is_none() => &mut task.stderr,
             "-E" | "--exit-status" => &mut task.exit_status,
-            "-r" | "--reset" => &mut task.reset,
+            "-r" | "--reset" if task.ttl.is_none() => &mut task.reset,
             _ => return None,
         };
         *mode = true;

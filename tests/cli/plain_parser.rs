@@ -42,6 +42,8 @@ const WORDS: &[&[u8]] = &[
     b"--reopen",
     b"--try-first",
     b"--waited",
+    b"--waited=0.25",
+    b"--waited=",
     b"--heed-keyboard",
     b"--who",
     b"me",
@@ -51,6 +53,11 @@ const WORDS: &[&[u8]] = &[
     b"/f",
     b"-nq",
     b"--fd=200",
+    b"--fd=201",
+    b"--fd=0",
+    b"--fd=-1",
+    b"--fd=",
+    b"--fd=x",
     b"-i",
     b"--id",
     b"-p",
@@ -66,6 +73,15 @@ const WORDS: &[&[u8]] = &[
     b"--json",
     b"--time",
     b"-t5",
+    b"-t=5",
+    b"-t-5",
+    b"-t5x",
+    b"--timeout=5",
+    b"--timeout=",
+    b"--who=me",
+    b"--who=",
+    b"--who=--fd=7",
+    b"--lease",
     b"--on-busy",
     b"--pid-file",
     b"--help",
@@ -92,14 +108,15 @@ fn parse_with_clap(command: &str, words: &[OsString]) -> Option<Invocation> {
 fn is_plain(words: &[OsString]) -> bool {
     let lock = plain::parse_lock(words.iter().cloned()).map(Invocation::Lock);
     let unlock = plain::parse_unlock(words.iter().cloned()).map(Invocation::Unlock);
+    let status = plain::parse_status(words.iter().cloned()).map(Invocation::Status);
     let task = plain::parse_run_once(words.iter().cloned()).map(Invocation::RunOnce);
-    for (name, plain) in [("lock", &lock), ("unlock", &unlock), ("run-once", &task)] {
+    for (name, plain) in [("lock", &lock), ("unlock", &unlock), ("status", &status), ("run-once", &task)] {
         if let Some(plain) = plain {
             let clap = parse_with_clap(name, words).map(|command| format!("{command:?}"));
             assert_eq!(clap, Some(format!("{plain:?}")), "{name} {words:?}");
         }
     }
-    lock.is_some() || unlock.is_some() || task.is_some()
+    lock.is_some() || unlock.is_some() || status.is_some() || task.is_some()
 }
 
 #[test]
@@ -115,6 +132,12 @@ fn the_most_frequent_calls_of_scripts_are_plain() {
         "--fd 200 backup",
         "--wait=60 --fd 200 backup",
         "-w=60 backup -- true",
+        "--fd=200 backup",
+        "--reopen --try-first --fd=200 a --fd=201 b",
+        "--try-first --reopen --wait=60 --who=me --fd 200 backup",
+        "--reopen --timeout=5 --fd=200 backup",
+        "--reopen -t5 --fd 200 backup",
+        "--waited=1.25 --heed-keyboard --reopen --wait --fd 200 backup",
     ] {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         assert!(plain::parse_lock(words.clone().into_iter()).is_some(), "{line}");
@@ -127,7 +150,16 @@ fn the_most_frequent_calls_of_scripts_are_plain() {
         assert!(plain::parse_run_once(words.clone().into_iter()).is_some(), "{line}");
         assert!(is_plain(&words), "{line}");
     }
-    assert!(plain::parse_unlock(["--fd", "200", "a"].map(OsString::from).into_iter()).is_some());
+    for line in ["--fd 200 a", "--fd=200 a", "--fd=200"] {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        assert!(plain::parse_unlock(words.clone().into_iter()).is_some(), "{line}");
+        assert!(is_plain(&words), "{line}");
+    }
+    for line in ["a", "-q a", "--json a", "--quiet --fd 200 a", "--quiet --lease --fd=200 a"] {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        assert!(plain::parse_status(words.clone().into_iter()).is_some(), "{line}");
+        assert!(is_plain(&words), "{line}");
+    }
 }
 
 #[test]

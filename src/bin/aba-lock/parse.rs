@@ -44,6 +44,7 @@ fn parse_plain(mut words: impl Iterator<Item = OsString>) -> Option<Invocation> 
     match words.next()?.to_str()? {
         "lock" => plain::parse_lock(words).map(Invocation::Lock),
         "unlock" => plain::parse_unlock(words).map(Invocation::Unlock),
+        "status" => plain::parse_status(words).map(Invocation::Status),
         "run-once" => plain::parse_run_once(words).map(Invocation::RunOnce),
         _ => None,
     }

@@ -64,7 +64,7 @@ pub(crate) const STATUS_JSON: [(&str, &str); 16] = [
 /// The exit status is 0 if the lock is held and 1 if it is free. The command acquires no lock, so it never makes an attempt of
 /// another process fail. It shows the locks in `ABA_LOCK_DIR`. To see a lock of another user, set this variable to the directory of
 /// that user, `.aba` in the home directory. Only root can do that, and only root can see the processes of other users.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct StatusArgs {
     /// The name of the lock
     #[arg(value_name = "NAME", required_unless_present = "file")]

@@ -1,16 +1,16 @@
 //! A parser for the common calls of scripts, which is faster than clap: clap takes several times as long to define the
 //! options of one command as the lock takes.
 //!
-//! It only accepts plain command lines: each option is one word, its value is the next word, no option is repeated, and
-//! none changes or excludes another. For all others, such as those with errors, abbreviations or rare options, the
+//! It only accepts plain command lines: each option is one word, its value is in the same word or the next one, no option
+//! is repeated, and none changes or excludes another. For all others, such as those with errors, abbreviations or rare options, the
 //! parser returns `None`, and clap parses them. A test (`tests/cli/plain_parser.rs`) checks that clap parses each
 //! accepted command line to the same result.
 
 use crate::args::lock::{LockArgs, UnlockArgs};
 use crate::args::run_once::RunOnceArgs;
+use crate::args::status::StatusArgs;
 use crate::args::value::parse_seconds;
 use std::ffi::OsString;
-use std::time::Duration;
 
 /// Parses the arguments of `aba-lock lock`.
 pub(crate) fn parse_lock(mut words: impl Iterator<Item = OsString>) -> Option<LockArgs> {
@@ -24,7 +24,7 @@ pub(crate) fn parse_lock(mut words: impl Iterator<Item = OsString>) -> Option<Lo
                 }
                 break;
             }
-            "--fd" => lock.fd.push(read_descriptor(&mut words)?),
+            "--fd" => lock.fd.push(parse_descriptor(&read_value(&mut words)?)?),
             "-t" | "--timeout" if lock.timeout.is_none() => {
                 lock.timeout = Some(parse_seconds(&read_value(&mut words)?).ok()?);
             }
@@ -38,8 +38,8 @@ pub(crate) fn parse_lock(mut words: impl Iterator<Item = OsString>) -> Option<Lo
             "-v" | "--verbose" => set_once(&mut lock.verbose)?,
             "--reopen" => set_once(&mut lock.reopen)?,
             "--try-first" => set_once(&mut lock.try_first)?,
-            option if lock.wait.is_none() && parse_wait(option).is_some() => lock.wait = Some(parse_wait(option)),
-            option if option.starts_with('-') => return None,
+            "--heed-keyboard" => set_once(&mut lock.heed_keyboard)?,
+            option if option.starts_with('-') => set_lock_value(&mut lock, option)?,
             name => lock.names.push(name.to_owned()),
         }
     }
@@ -50,8 +50,26 @@ pub(crate) fn parse_lock(mut words: impl Iterator<Item = OsString>) -> Option<Lo
         && !(lock.shared && lock.exclusive)
         && !(lock.quiet && lock.verbose)
         && !(on_descriptor && lock.no_inherit)
-        && (on_descriptor || !(lock.reopen || lock.try_first));
+        && (on_descriptor || !(lock.reopen || lock.try_first || lock.heed_keyboard || lock.waited.is_some()));
     plain.then_some(lock)
+}
+
+/// Sets an option of `lock` whose value is in the same word, such as `--fd=200`.
+fn set_lock_value(lock: &mut LockArgs, word: &str) -> Option<()> {
+    let (option, value) = match word.split_once('=') {
+        Some(parts) => parts,
+        // `-t5` is `-t=5`.
+        None => word.split_at_checked(2).filter(|(option, _)| *option == "-t")?,
+    };
+    match option {
+        "--fd" => lock.fd.push(parse_descriptor(value)?),
+        "-w" | "--wait" if lock.wait.is_none() => lock.wait = Some(Some(parse_seconds(value).ok()?)),
+        "-t" | "--timeout" if lock.timeout.is_none() => lock.timeout = Some(parse_seconds(value).ok()?),
+        "--waited" if lock.waited.is_none() => lock.waited = Some(parse_seconds(value).ok()?),
+        "--who" if lock.who.is_none() => lock.who = Some(value.to_owned()),
+        _ => return None,
+    }
+    Some(())
 }
 
 /// Parses the arguments of `aba-lock run-once` for one task. Accepts `--timeout` only after `--wait`, and no `--ttl` with a mode
@@ -103,23 +121,46 @@ pub(crate) fn parse_run_once(mut words: impl Iterator<Item = OsString>) -> Optio
 
 /// Parses the arguments of `aba-lock unlock --fd`.
 pub(crate) fn parse_unlock(mut words: impl Iterator<Item = OsString>) -> Option<UnlockArgs> {
-    if words.next()? != "--fd" {
-        return None;
-    }
-    let fd = Some(read_descriptor(&mut words)?);
+    let fd = Some(parse_first_descriptor(&mut words)?);
     let name = if let Some(name) = words.next() { Some(check_value(name)?) } else { None };
     let plain = words.next().is_none();
     plain.then_some(UnlockArgs { name, fd, ..UnlockArgs::default() })
 }
 
-/// Parses `--wait=SECONDS` or `-w=SECONDS`.
-fn parse_wait(option: &str) -> Option<Duration> {
-    let value = option.strip_prefix("--wait=").or_else(|| option.strip_prefix("-w="))?;
-    parse_seconds(value).ok()
+/// Parses the arguments of `aba-lock status` for a name.
+pub(crate) fn parse_status(mut words: impl Iterator<Item = OsString>) -> Option<StatusArgs> {
+    let mut status = StatusArgs::default();
+    while let Some(word) = words.next() {
+        match word.to_str()? {
+            "-q" | "--quiet" => set_once(&mut status.quiet)?,
+            "--json" => set_once(&mut status.json)?,
+            "--lease" => set_once(&mut status.lease)?,
+            "--fd" if status.fd.is_none() => status.fd = Some(parse_descriptor(&read_value(&mut words)?)?),
+            option if option.starts_with('-') => {
+                let fd = option.strip_prefix("--fd=").filter(|_| status.fd.is_none())?;
+                status.fd = Some(parse_descriptor(fd)?);
+            }
+            name if status.name.is_none() => status.name = Some(name.to_owned()),
+            _ => return None,
+        }
+    }
+    let on_descriptor = status.fd.is_some();
+    let plain =
+        status.name.is_some() && !(status.json && (status.quiet || on_descriptor)) && (on_descriptor || !status.lease);
+    plain.then_some(status)
 }
 
-fn read_descriptor(words: &mut impl Iterator<Item = OsString>) -> Option<i32> {
-    read_value(words)?.parse().ok().filter(|fd| *fd >= 0)
+/// Parses `--fd N` or `--fd=N` at the beginning of the words.
+fn parse_first_descriptor(words: &mut impl Iterator<Item = OsString>) -> Option<i32> {
+    let first = words.next()?.into_string().ok()?;
+    match first.strip_prefix("--fd")? {
+        "" => parse_descriptor(&read_value(words)?),
+        value => parse_descriptor(value.strip_prefix('=')?),
+    }
+}
+
+fn parse_descriptor(value: &str) -> Option<i32> {
+    value.parse().ok().filter(|fd| *fd >= 0)
 }
 
 fn read_value(words: &mut impl Iterator<Item = OsString>) -> Option<String> {

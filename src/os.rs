@@ -84,7 +84,7 @@ pub use screen::{Event, Screen};
 pub use signal::{die_of, exists, signal_child, signal_group};
 pub use signal_action::without_size_signal;
 pub use terminal::{is_terminal, terminal_size, terminal_width};
-pub use this_process::{host_name, is_called, parent_id, umask, user_id, without_umask};
+pub use this_process::{host_name, is_called, note_words, parent_id, umask, user_id, without_umask, words};
 pub use thread::{map_in_threads, with_companion};
 pub use timer::Alarm;
 pub use unlock::UnlocksAtEnd;

@@ -143,6 +143,7 @@ const PLUMBING: [(&str, &str); 6] = [
     ),
 ];
 
+#[expect(clippy::disallowed_methods, reason = "this program has a `fn main`")]
 fn main() -> io::Result<()> {
     let directory = PathBuf::from(std::env::args_os().nth(1).unwrap_or_else(|| OsString::from(".")));
     let mut command = args::Cli::command();

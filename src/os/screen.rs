@@ -131,7 +131,7 @@ impl Screen {
             }
             libc::FD_SET(fd, &raw mut set);
             let time = libc::timespec {
-                tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
+                tv_sec: limit.as_secs().try_into().unwrap_or(i32::MAX.into()),
                 tv_nsec: libc::c_long::from(limit.subsec_nanos().cast_signed()),
             };
             libc::pselect(

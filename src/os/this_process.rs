@@ -2,23 +2,50 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr, OsString};
+use std::iter;
 use std::mem;
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// Returns true if this program was called by the name `name`, in whichever directory.
+/// The `argv` of `main`.
+static WORDS: AtomicPtr<*const libc::c_char> = AtomicPtr::new(ptr::null_mut());
+
+/// Notes the words of the command line, for [`words`]. The entry point calls this before any other function.
+///
+/// The standard library gets them from the C library only with glibc, or if it calls `fn main`.
 ///
 /// # Safety
 /// `words` is the `argv` of `main`.
-#[must_use]
-pub unsafe fn is_called(words: *const *const libc::c_char, name: &CStr) -> bool {
-    // SAFETY: the list ends in a null pointer, and each text in NUL.
-    let called = unsafe {
-        if (*words).is_null() {
-            return false;
+pub unsafe fn note_words(words: *const *const libc::c_char) {
+    WORDS.store(words.cast_mut(), Ordering::Relaxed);
+}
+
+/// The words of the command line; the first one is the name by which this program was called.
+pub fn words() -> impl Iterator<Item = OsString> {
+    let mut next = WORDS.load(Ordering::Relaxed).cast_const();
+    iter::from_fn(move || {
+        if next.is_null() {
+            return None;
         }
-        CStr::from_ptr(*words).to_bytes()
-    };
-    called.rsplit(|byte| *byte == b'/').next() == Some(name.to_bytes())
+        // SAFETY: `next` points into the list of `main`, which lives as long as this process and ends in a null
+        // pointer. Each text in it ends in NUL.
+        unsafe {
+            if (*next).is_null() {
+                return None;
+            }
+            let word = CStr::from_ptr(*next);
+            next = next.add(1);
+            Some(OsStr::from_bytes(word.to_bytes()).to_owned())
+        }
+    })
+}
+
+/// Returns true if this program was called by the name `name`, in whichever directory.
+#[must_use]
+pub fn is_called(name: &str) -> bool {
+    words().next().is_some_and(|called| called.as_bytes().rsplit(|byte| *byte == b'/').next() == Some(name.as_bytes()))
 }
 
 /// The umask: the mode bits that new files of this process do not get.

@@ -17,6 +17,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy)]
 struct ThreadId(libc::pthread_t);
 
+// SAFETY: any thread may pass it to pthread_kill(3). (In musl, its type is a pointer.)
+unsafe impl Send for ThreadId {}
+
 impl ThreadId {
     fn current() -> Self {
         // SAFETY: it cannot fail.

@@ -176,8 +176,8 @@ impl Drop for Alarm {
 
 fn set_timer(first: Duration, again: Duration) {
     let time = |span: Duration| libc::timeval {
-        tv_sec: libc::time_t::try_from(span.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_usec: libc::suseconds_t::from(span.subsec_micros().cast_signed()),
+        tv_sec: span.as_secs().try_into().unwrap_or(i32::MAX.into()),
+        tv_usec: span.subsec_micros().cast_signed().into(),
     };
     let timer = libc::itimerval { it_interval: time(again), it_value: time(first) };
     // SAFETY: `timer` lives until the call returns.

@@ -15,6 +15,7 @@ use crate::exit;
 use crate::output::stream;
 use aba_lock::lock::holders::{self, Belief, LockState};
 use aba_lock::number::{directory, pool_files, registry};
+use aba_lock::os;
 use aba_lock::store::{Store, TaskRoot};
 use aba_lock::task::Task;
 use clap::{Arg, Command, CommandFactory, ValueHint};
@@ -33,7 +34,7 @@ const COMMAND: &str = "<command>";
 /// Answers a completion script, and returns the exit status. Returns `None` if no completion script made this call.
 pub(crate) fn answer_shell() -> Option<i32> {
     // A leftover variable in the environment must not turn `aba-lock lock` into an answer with status 0.
-    if std::env::args_os().nth(1).is_some_and(|word| word != "--") {
+    if os::words().nth(1).is_some_and(|word| word != "--") {
         return None;
     }
     answer_engine()
@@ -49,7 +50,7 @@ fn answer_engine() -> Option<i32> {
     ];
     // The directory is `None` below, because the engine needs it only to complete files, which the shell does.
     let engine = CompleteEnv::with_factory(build_command).var("ABA_LOCK_COMPLETE").shells(Shells(&shells));
-    match engine.try_complete(std::env::args_os(), None) {
+    match engine.try_complete(os::words(), None) {
         Ok(false) => None,
         Ok(true) => {
             stream::flush_stdout();

@@ -47,7 +47,8 @@ extern "C" fn _dl_get_origin() -> *const libc::c_char {
 extern "C" fn main(_argc: i32, argv: *const *const libc::c_char) -> i32 {
     os::fill_standard_descriptors();
     // SAFETY: the C library passes a valid argument vector.
-    let invocation = if unsafe { os::is_called(argv, c"flock") } {
+    unsafe { os::note_words(argv) };
+    let invocation = if os::is_called("flock") {
         Ok(parse::parse_as_flock())
     } else {
         if let Some(status) = complete::answer_shell() {

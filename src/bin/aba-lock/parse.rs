@@ -6,13 +6,14 @@ mod plain;
 use crate::args::flock::{COMMAND, FlockArgs};
 use crate::args::repeat::allow_repeated_flags;
 use crate::args::{Cli, Invocation, LeaseArgs};
+use aba_lock::os;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser};
 use std::ffi::OsString;
 
 /// Returns the invocation of a process that was called as `flock`.
 pub(crate) fn parse_as_flock() -> Invocation {
-    Invocation::Flock(FlockArgs { called: "flock", words: std::env::args_os().skip(1).collect() })
+    Invocation::Flock(FlockArgs { called: "flock", words: os::words().skip(1).collect() })
 }
 
 /// Parses the command line. The error of clap is also the answer to `--help` and `--version`.
@@ -24,16 +25,19 @@ pub(crate) fn parse_as_flock() -> Invocation {
 /// 2. Only the options of the named command are defined.
 /// 3. All commands are defined. This step reports the errors.
 pub(crate) fn parse_command() -> Result<Invocation, clap::Error> {
-    let words = || std::env::args_os().skip(1);
+    let words = || os::words().skip(1);
     let has_effect = |invocation: &Invocation| effect::find_ineffective_option(invocation).is_none();
     let parsed = parse_plain(words()).or_else(|| parse_named(words()).filter(has_effect));
-    parsed.map_or_else(|| parse_all(std::env::args_os()), Ok)
+    parsed.map_or_else(|| parse_all(os::words()), Ok)
 }
 
-fn parse_all(words: impl ExactSizeIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
-    // Without arguments, `aba-lock` prints its help instead of an error.
-    let help = (words.len() < 2).then(|| "--help".into());
-    let invocation = Cli::try_parse_from(words.chain(help))?.command;
+fn parse_all(words: impl Iterator<Item = OsString>) -> Result<Invocation, clap::Error> {
+    let mut words: Vec<OsString> = words.collect();
+    if words.len() < 2 {
+        // Without arguments, `aba-lock` prints its help instead of an error.
+        words.push("--help".into());
+    }
+    let invocation = Cli::try_parse_from(words)?.command;
     match effect::find_ineffective_option(&invocation) {
         Some(mistake) => Err(Cli::command().error(ErrorKind::ValueValidation, mistake)),
         None => Ok(invocation),
@@ -85,7 +89,7 @@ fn parse_only<A: Args>(words: impl Iterator<Item = OsString>) -> Option<A> {
 /// Returns the word that follows `--wait`, `-w`, or several short options in one word that ends in `w`. The user may
 /// have meant it as the time to wait.
 pub(crate) fn find_word_after_wait() -> Option<String> {
-    let mut words = std::env::args_os().skip(1).take_while(|word| word != "--").skip_while(|word| {
+    let mut words = os::words().skip(1).take_while(|word| word != "--").skip_while(|word| {
         let word = word.to_string_lossy();
         word != "--wait" && (word.starts_with("--") || !word.starts_with('-') || !word.ends_with('w'))
     });

@@ -22,7 +22,9 @@ mod user;
 
 pub(crate) use activity::{call_arguments, other_thread};
 pub use activity::{caught_signals, children, has_timers, ignored_signals, sleeps_in, threads, times_it_slept};
-pub use command_line::{InitialVariable, command_line, initial_variable, local_command_line, local_words, name, words};
+pub use command_line::{
+    InitialVariable, command_line, initial_variable, is_plain_word, local_command_line, local_words, name, words,
+};
 pub use descriptors::{
     descriptors, is_guarded, is_pipe, may_be_looked_into, may_read, may_write, pipes_it_reads, pipes_it_writes,
     prints_to, writes_to_pipe,

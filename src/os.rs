@@ -8,7 +8,7 @@
 //! The layers, the lowest first:
 //!
 //! 1. One system call or concept: `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `file`,
-//!    `flock`, `range`, `lease`, `output`, `terminal`, `mutex`, `this_process`.
+//!    `flock`, `range`, `lease`, `output`, `terminal`, `mutex`, `this_process`, `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`.
 //! 3. Processes: `command`, `child_signals`, `child`, `detach`, `copier`, `thread`, [`proc`], `process_handle`, `poll`.
@@ -26,6 +26,7 @@ mod examine;
 mod file;
 mod flock;
 mod forward;
+mod heap;
 mod identity;
 mod interrupt;
 mod lease;
@@ -69,6 +70,7 @@ pub use examine::{
 pub use file::{file_system, leads_to, leads_to_through_link, order, same_file, word_for};
 pub use flock::{Mode, try_lock, unlock, wait_lock};
 pub use forward::Forward;
+pub use heap::Heap;
 pub use identity::{Identity, identity};
 pub use interrupt::{Interrupts, heed_keyboard, ignores_keyboard};
 pub use lease::be_alone;

@@ -29,6 +29,9 @@ use aba_lock::task::error::TaskError;
 use args::Invocation;
 use output::{misuse, stream};
 
+#[global_allocator]
+static HEAP: os::Heap = os::Heap;
+
 /// Returns -1 to the C library, instead of the directory of the program, which means that the directory is unknown. The
 /// C library calls this function at the start of each static program, and needs the directory only to load libraries.
 /// Its own version of this function reads a link in /proc, which takes 3 % of a call.

@@ -14,7 +14,7 @@ const MAX_LINE: usize = 160;
 
 /// Reports the error that clap found in the arguments of this process.
 pub(crate) fn report_usage_error(error: &clap::Error) {
-    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> = aba_lock::os::words().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let all = Cli::command();
     let known = words.first().and_then(|word| all.find_subcommand(word));
     let hint = match known {

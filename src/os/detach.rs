@@ -6,6 +6,7 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
+use super::proc::process;
 use super::signal_action::SignalAction;
 use super::signal_mask::SignalSet;
 use std::fs::File;
@@ -80,6 +81,7 @@ pub fn detached(hidden: &[&str], work: impl FnOnce()) -> io::Result<()> {
             _ => libc::_exit(0),
         }
     }
+    process::forget_namespace();
     reset_signals();
     for name in hidden {
         hide_variable(name);

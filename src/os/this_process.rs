@@ -7,6 +7,7 @@ use std::iter;
 use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// The `argv` of `main`.
@@ -84,9 +85,14 @@ pub fn parent_id() -> u32 {
     std::os::unix::process::parent_id()
 }
 
-/// The name of this machine.
+/// The name that this machine had when this process asked first.
 #[must_use]
-pub fn host_name() -> String {
+pub fn host_name() -> &'static str {
+    static HOST: OnceLock<String> = OnceLock::new();
+    HOST.get_or_init(ask_host_name)
+}
+
+fn ask_host_name() -> String {
     // SAFETY: all bytes zero are a valid `utsname`, and it is ours to be written to.
     let mut names: libc::utsname = unsafe { mem::zeroed() };
     // SAFETY: `names` lives until the call returns.

@@ -11,8 +11,8 @@ use std::path::Path;
 pub struct Taker {
     pid: u32,
     tick: u64,
-    boot: String,
-    host: String,
+    boot: &'static str,
+    host: &'static str,
     ns: u64,
     user: String,
     command: String,
@@ -65,8 +65,8 @@ impl RecordDraft {
         let record = Record {
             pid,
             tick,
-            boot,
-            host,
+            boot: boot.to_owned(),
+            host: host.to_owned(),
             ns,
             user,
             since: String::new(),

@@ -31,6 +31,7 @@ pub use descriptors::{
 };
 pub(crate) use descriptors::{device_of_mount, fdinfo_path};
 pub use lifetime::{has_ended, is_alive};
+pub(in crate::os) use namespace::forget_namespace;
 pub use namespace::{
     LocalNumbers, are_hidden, boot_id, can_be_seen, has_our_numbers, local_numbers, namespace_of, number_of,
     own_number, pid_namespace,

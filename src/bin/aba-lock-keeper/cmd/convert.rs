@@ -50,7 +50,7 @@ pub(super) fn read_wait_limit(options: &WaitOptions) -> Result<WaitLimit, Fault>
 /// Describes the process that will hold a lease.
 pub(super) fn describe_owner(pid: u32, command: Option<String>, who: Option<&str>) -> LeaseOwner {
     LeaseOwner {
-        host: host_name(),
+        host: host_name().to_owned(),
         pid,
         user: process::user_name(user_id()),
         command: command.unwrap_or_else(|| process::command_line(pid)),

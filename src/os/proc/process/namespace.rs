@@ -7,6 +7,8 @@ use super::read::{read_short, read_small};
 use super::stat::all_pids;
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Returns true if there is a `/proc` that shows this process.
 #[must_use]
@@ -69,11 +71,26 @@ pub fn namespace_of(pid: u32) -> Option<u64> {
     parse_namespace(&fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?)
 }
 
+/// The result of [`pid_namespace`]; 0 if it was not read yet.
+static OWN_NAMESPACE: AtomicU64 = AtomicU64::new(0);
+
 /// The PID namespace of this process. 0 if it is not known.
 #[must_use]
 pub fn pid_namespace() -> u64 {
+    let known = OWN_NAMESPACE.load(Ordering::Relaxed);
+    if known != 0 {
+        return known;
+    }
     // Reading the text of the link, such as `pid:[4026531836]`, takes half as long as reading its inode.
-    fs::read_link("/proc/self/ns/pid").ok().and_then(|link| parse_namespace(&link)).unwrap_or(0)
+    let read = fs::read_link("/proc/self/ns/pid").ok().and_then(|link| parse_namespace(&link)).unwrap_or(0);
+    OWN_NAMESPACE.store(read, Ordering::Relaxed);
+    read
+}
+
+/// Forgets the PID namespace, for a child after fork(2): the child is in another one if the process was started with
+/// `unshare --pid`.
+pub(in crate::os) fn forget_namespace() {
+    OWN_NAMESPACE.store(0, Ordering::Relaxed);
 }
 
 pub(super) fn parse_namespace(link: &Path) -> Option<u64> {
@@ -82,6 +99,11 @@ pub(super) fn parse_namespace(link: &Path) -> Option<u64> {
 
 /// The id of the present boot of this machine. Two machines, or two boots of one, never have the same id.
 #[must_use]
-pub fn boot_id() -> String {
-    read_short("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_end().to_owned()
+pub fn boot_id() -> &'static str {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    BOOT.get_or_init(|| {
+        let mut id = read_short("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        id.truncate(id.trim_end().len());
+        id
+    })
 }

@@ -7,7 +7,7 @@
 //!
 //! The layers, the lowest first:
 //!
-//! 1. One system call or concept: `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `file`,
+//! 1. One system call or concept: `limit`, `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `file`,
 //!    `flock`, `range`, `lease`, `output`, `terminal`, `mutex`, `this_process`, `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`.
@@ -30,6 +30,7 @@ mod heap;
 mod identity;
 mod interrupt;
 mod lease;
+mod limit;
 mod listening;
 mod mutex;
 mod output;
@@ -60,20 +61,19 @@ pub use clock::{ticks_per_second, ticks_since_boot};
 pub use command::{PreparedCommand, by_execvp};
 pub use copier::Copier;
 pub use descriptor::{
-    callers_descriptor, fill_standard_descriptors, hand_down, inherited_descriptors, keep_back, let_wait, make_room,
-    owner, second_descriptor, set_owner, share,
+    callers_descriptor, can_overwrite, fill_standard_descriptors, hand_down, inherited_descriptors, keep_back,
+    let_wait, make_room, owner, second_descriptor, set_owner, share,
 };
 pub use detach::{adopt_orphans, close_inherited_except, detached, quiet_stdio, redirect_output};
-pub use examine::{
-    Right, Rival, Room, limit_of_file_size, limit_of_open_files, may, raise_limit_of_open_files, room, undisturbed,
-};
-pub use file::{file_system, leads_to, leads_to_through_link, order, same_file, word_for};
+pub use examine::{Right, Rival, Room, may, room, undisturbed};
+pub use file::{file_system, leads_to, leads_to_through_link, open_for_reading, order, same_file, word_for};
 pub use flock::{Mode, try_lock, unlock, wait_lock};
 pub use forward::Forward;
 pub use heap::Heap;
 pub use identity::{Identity, identity};
 pub use interrupt::{Interrupts, heed_keyboard, ignores_keyboard};
 pub use lease::be_alone;
+pub use limit::{limit_of_file_size, limit_of_open_files, raise_limit_of_open_files};
 pub use listening::listens;
 pub use mutex::lock_mutex;
 pub use output::{write_some, write_until_signal};

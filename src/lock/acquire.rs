@@ -342,9 +342,9 @@ impl<'a> Attempt<'a> {
         // For an exclusive lock, the last token is only a lower bound of the new one.
         let last_token = |guard: &Guard| match request.mode {
             Mode::Exclusive => record::last_token(&guard.file),
-            Mode::Shared => match record::read(&guard.file) {
-                Content::Foreign => None,
-                content => Some(content.token()),
+            Mode::Shared => match record::try_read(&guard.file) {
+                Ok(Content::Foreign) | Err(_) => None,
+                Ok(content) => Some(content.token()),
             },
         };
         let lasts: Vec<Option<u64>> = guards.iter().map(last_token).collect();

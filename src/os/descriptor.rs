@@ -101,6 +101,15 @@ pub fn callers_descriptor(fd: RawFd) -> Option<ManuallyDrop<File>> {
     Some(ManuallyDrop::new(unsafe { File::from_raw_fd(fd) }))
 }
 
+/// Returns true if a write to `file` replaces bytes at its position: the file is open for writing, and not with
+/// `O_APPEND`. With that flag, Linux appends the bytes of pwrite(2), too.
+#[must_use]
+pub fn can_overwrite(file: &File) -> bool {
+    // SAFETY: F_GETFL only asks.
+    let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
+    flags >= 0 && flags & libc::O_ACCMODE != libc::O_RDONLY && flags & libc::O_APPEND == 0
+}
+
 /// Hands `file` down to the commands that this process starts, on its present number.
 pub fn share(file: &File) -> io::Result<()> {
     // SAFETY: F_SETFD sets one flag of a descriptor that is open.

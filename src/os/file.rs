@@ -3,18 +3,25 @@
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use std::ffi::CString;
-use std::fs::{self, File, FileType, Metadata};
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Returns true if two open files are the same file.
 pub fn same_file(one: &File, other: &File) -> io::Result<bool> {
     let (one, other) = (one.metadata()?, other.metadata()?);
     Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
+/// Opens the file of a descriptor again, for reading. This needs `/proc` and the permission to read the file.
+pub fn open_for_reading(file: &File) -> io::Result<File> {
+    // O_NONBLOCK: opening a FIFO could block.
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NONBLOCK).open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// Orders the content of a new file before all later changes, such as a rename: after a loss of power either both are

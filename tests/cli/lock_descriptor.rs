@@ -119,3 +119,62 @@ fn two_descriptors_of_one_lock_are_refused() {
     "#;
     scene.bash(script).status(2).err("aba-lock: lock: the name a is given twice\n").run();
 }
+
+/// The ways in which a script opens a file for writing only.
+const WRITE_ONLY: [&str; 2] = [">>", ">"];
+
+#[test]
+fn a_record_is_whole_and_alone_however_the_script_opened_the_file() {
+    for redirection in ["<>", "<", ">>", ">"] {
+        let scene = Scene::new();
+        let script = format!(
+            r#"
+            file=$("$HELPER" path --create a)
+            token=0
+            for who in short "$(printf '%0500d' 7)" middle-sized x; do
+                exec 200{redirection}"$file"
+                flags=$(grep flags /proc/self/fdinfo/200)
+                "$HELPER" lock --fd 200 --who "$who" a || exit 81
+                [[ $(grep -c ^aba_lock_record= "$file") == 1 && $(tail -n 1 "$file") == token=* ]] || exit 82
+                grep -qx "who=$who" "$file" && grep -qx "pid=$$" "$file" || exit 83
+                [[ $(grep ^token "$file") != "token=$token" ]] || exit 84
+                token=$(sed -n s/^token=//p "$file")
+                "$HELPER" status --json a >"$ABA_LOCK_DIR/seen"
+                grep -Eq "\"who\": ?\"$who\"" "$ABA_LOCK_DIR/seen" || exit 85
+                grep -Eq '"holder": ?"alive"' "$ABA_LOCK_DIR/seen" || exit 86
+                [[ $("$HELPER" list --held) == *" $$ "* ]] || exit 87
+                [[ $(grep flags /proc/self/fdinfo/200) == "$flags" ]] || exit 88
+                exec 200>&-
+            done
+            "#
+        );
+        scene.bash(&script).run();
+    }
+}
+
+#[test]
+fn foreign_data_is_kept_if_the_script_opened_the_file_for_appending() {
+    let scene = Scene::new();
+    scene.make_root();
+    std::fs::write(scene.lock_file("a"), "mine\n").unwrap();
+    scene.bash(r#"exec 200>>"$("$HELPER" path --create a)"; "$HELPER" lock --fd 200 a"#).run();
+    assert_eq!(scene.record("a"), "mine\n");
+}
+
+#[test]
+fn a_held_lock_is_recognized_on_a_descriptor_that_is_open_only_for_writing() {
+    for redirection in WRITE_ONLY {
+        let scene = Scene::new();
+        let script = format!(
+            r#"
+            exec 200{redirection}"$("$HELPER" path --create a)"
+            "$HELPER" lock --fd 200 -s a || exit 81
+            before=$(<"$ABA_LOCK_DIR/aba-a.lock")
+            "$HELPER" lock -q --fd 200 a; [[ $? == 75 ]] || exit 82
+            [[ $before == "$(<"$ABA_LOCK_DIR/aba-a.lock")" ]] || exit 83
+            bash -c '"$HELPER" lock --fd 200 -s a' || exit 84
+            "#
+        );
+        scene.bash(&script).err("").run();
+    }
+}

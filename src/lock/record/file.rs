@@ -32,11 +32,25 @@ pub(crate) fn read_descriptor(link: &Path) -> Content {
 /// Returns the content of the lock file that is open as `file`.
 #[must_use]
 pub fn read(file: &File) -> Content {
-    parse_bytes(file, parse_content).unwrap_or(Content::Empty)
+    try_read(file).unwrap_or(Content::Empty)
 }
 
-/// Passes the content of a lock file to `parse`. Reads [`USUAL_LEN`] bytes at first, which is enough for most records.
+/// Does the same as [`read`], but fails if the file cannot be read.
+pub(crate) fn try_read(file: &File) -> io::Result<Content> {
+    parse_bytes(file, parse_content)
+}
+
+/// Passes the content of a lock file to `parse`. A script may have opened the file only for writing (`exec 200>>FILE`). Then the
+/// file is opened again.
 fn parse_bytes<T>(file: &File, parse: impl Fn(&[u8]) -> T) -> io::Result<T> {
+    match parse_readable(file, &parse) {
+        Err(error) if error.raw_os_error() == Some(libc::EBADF) => parse_readable(&os::open_for_reading(file)?, parse),
+        done => done,
+    }
+}
+
+/// Reads [`USUAL_LEN`] bytes at first, which is enough for most records.
+fn parse_readable<T>(file: &File, parse: impl Fn(&[u8]) -> T) -> io::Result<T> {
     let mut bytes = [0; USUAL_LEN];
     let len = file.read_at(&mut bytes, 0)?;
     if len == bytes.len() {
@@ -48,30 +62,29 @@ fn parse_bytes<T>(file: &File, parse: impl Fn(&[u8]) -> T) -> io::Result<T> {
 }
 
 /// Returns the token of the record in the lock file that is open as `file`, even if the rest of the record cannot be parsed.
-/// Returns 0 if there is no record yet, and `None` if the file has foreign data.
+/// Returns 0 if there is no record yet, and `None` if the file has foreign data or cannot be read.
 ///
 /// An acquisition calls this after the grant, when each step makes the next waiter wait longer. So it does less than [`read`].
 #[must_use]
 pub fn last_token(file: &File) -> Option<u64> {
-    parse_bytes(file, parse_token).unwrap_or(Some(0))
+    parse_bytes(file, parse_token).ok().flatten()
 }
 
 /// Writes `record` over the content of `file`, which is open on `path` and has no foreign data.
 ///
-/// A lock can be held on a descriptor that is only open for reading. In that case the file is opened again for writing.
+/// A script may have opened the file only for reading, or with `>>`, which would append the record to the old one. Then the file is
+/// opened again for writing. (Clearing `O_APPEND` would change the descriptor of the script, which may write to it.)
 pub fn write(file: &File, path: &Path, record: &Record) -> io::Result<()> {
     write_text(file, path, &record.to_text())
 }
 
 /// Does the same as [`write()`], with a record that was formatted before the grant.
 pub(crate) fn write_text(file: &File, path: &Path, text: &str) -> io::Result<()> {
-    match write_bytes(file, text.as_bytes()) {
-        Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
-            let again = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-            if os::same_file(file, &again)? { write_bytes(&again, text.as_bytes()) } else { Ok(()) }
-        }
-        done => done,
+    if os::can_overwrite(file) {
+        return write_bytes(file, text.as_bytes());
     }
+    let again = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if os::same_file(file, &again)? { write_bytes(&again, text.as_bytes()) } else { Ok(()) }
 }
 
 fn write_bytes(file: &File, bytes: &[u8]) -> io::Result<()> {

@@ -106,6 +106,26 @@ fn options_of_other_tools_have_a_hint() {
 }
 
 #[test]
+fn an_option_for_leases_needs_a_server() {
+    let mistake = |option| format!("lock: {option} is for the lease of a server, and no server is named\n");
+    let server = "hint: name the server with --server URL";
+    refuse(
+        "lock --ttl 10m a -- true",
+        &[&mistake("--ttl"), &format!("{server}; to limit the time of the command: `-- timeout 600 CMD`\n")],
+    );
+    refuse("lock --on-lost warn a -- true", &[&mistake("--on-lost"), &format!("{server}\n")]);
+    refuse(
+        "lock --ttl 10s --file /dev/null -- true",
+        &["lock: --ttl is for the lease of a server, and a lock of --file"],
+    );
+    refuse("lock --ttl 10s --fd 0 a", &[&mistake("--ttl"), &format!("{server}\n")]);
+    let scene = Scene::new();
+    scene.aba(["lock", "--ttl", "10s", "--on-lost", "warn", "--server", "", "a", "--", "true"]).run();
+    let default = scene.aba(["lock", "a", "--", "true"]);
+    default.env("ABA_LOCK_TTL", "10s").env("ABA_LOCK_ON_LOST", "warn").run();
+}
+
+#[test]
 fn the_mistakes_of_write_name_its_own_help() {
     for words in ["write --check '' f", "write --backup= f", "write --backup=a/b f"] {
         refuse(words, &["write: the ", "hint: see `aba-lock write --help`\n"]);

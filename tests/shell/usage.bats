@@ -99,6 +99,19 @@ END
     let_go
 }
 
+@test "an option for leases needs a server, but its variable does not" {
+    script tool <<'END'
+aba_lock_operation "$@" save
+END
+    run -2 ./tool --ttl 10s
+    expect_text 'aba-lock: lock: --ttl is for the lease of a server, and no server is named'
+    run -2 ./tool --on-lost warn
+    expect_text '--on-lost is for the lease of a server'
+    run -0 ./tool --ttl 10s --on-lost warn --server ''
+    ABA_LOCK_TTL=10s ABA_LOCK_ON_LOST=warn run -0 ./tool
+    expect_silence
+}
+
 @test "a second value of an option is refused, and nothing is locked" {
     script tool <<'END'
 aba_lock_operation "$@" a

@@ -20,6 +20,7 @@ use aba_lock::lock::request::{Acquired, Request};
 use aba_lock::lock::{acquire, events, inherit, release};
 use aba_lock::os::{self, Mode};
 use aba_lock::store::Store;
+use std::fmt::Write as _;
 use std::time::Instant;
 
 pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
@@ -51,6 +52,9 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
             "lock",
             "a lock at a server cannot be shared: for a lock on this machine only, add --server=",
         );
+        return Ok(exit::USAGE);
+    }
+    if keeper.is_none() && reject_lease_options(args) {
         return Ok(exit::USAGE);
     }
     let wait = choose_wait(args)?;
@@ -165,6 +169,31 @@ fn handle_contention(args: &LockArgs, error: &Error) -> Result<i32, Error> {
 /// Returns the status of `--try-first` for a call that would have to wait.
 fn status_for_wait() -> i32 {
     if os::ignores_keyboard() { exit::WOULD_WAIT_IGNORING } else { exit::WOULD_WAIT }
+}
+
+/// Reports an option for leases in a call without a server, which would ignore it. With an empty `--server`, the caller
+/// knows that there is no server.
+fn reject_lease_options(args: &LockArgs) -> bool {
+    let option = match (&args.ttl, &args.on_lost) {
+        _ if args.server.is_some() => return false,
+        (Some(_), _) => "--ttl",
+        (_, Some(_)) => "--on-lost",
+        _ => return false,
+    };
+    if !args.file.is_empty() {
+        stream::print_misuse(
+            "lock",
+            &format!("{option} is for the lease of a server, and a lock of --file has no lease"),
+        );
+        return true;
+    }
+    let mut hint = "name the server with --server URL".to_owned();
+    if let (Some(ttl), false) = (args.ttl, args.command.is_empty()) {
+        let _ = write!(hint, "; to limit the time of the command: `-- timeout {} CMD`", ttl.as_secs_f64());
+    }
+    let text = format!("lock: {option} is for the lease of a server, and no server is named");
+    stream::print_message(&text, Some(&hint));
+    true
 }
 
 /// Returns the name that the user probably meant as the time to wait, because flock(1) takes the seconds as a separate word.

@@ -1,6 +1,7 @@
 //! Command lines that cannot be parsed: the message names the mistake, and the hint has the line that was probably meant.
 
 use crate::args::Cli;
+use crate::process::write_program;
 use crate::scene::Scene;
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -79,7 +80,12 @@ fn options_of_other_tools_have_a_hint() {
     for (words, mistake, hint) in [
         ("lock --force backup -- true", "lock: no such option: --force", "`aba-lock unlock backup --kill`"),
         ("lock --no-wait backup -- true", "lock: no such option: --no-wait", "does not wait without --wait"),
-        ("lock --timeout=1m backup -- true", "invalid value '1m' for '--timeout <SECONDS>'", "`aba-lock lock --help`"),
+        ("lock --timeout=1m backup -- true", "invalid value '1m' for '--timeout <SECONDS>'", "`--timeout 60`"),
+        ("lock --wait=2h backup -- true", "invalid value '2h' for '--wait[=<SECONDS>]'", "`--wait=7200`"),
+        ("lock -w60 backup -- true", "lock: no such option: -6", "`--wait=60`"),
+        ("lock -t -1 backup -- true", "lock: no such option: -1", "cannot be negative"),
+        ("run-once -w60 -i a -- true", "run-once: no such option: -6", "`--wait --timeout 60`"),
+        ("run-once -t 1d -i a", "run-once: invalid value '1d'", "`--ttl 86400`"),
         ("lock --fd x backup", "lock: invalid value 'x' for '--fd <N>': not a number\n", "`aba-lock lock --help`"),
         ("lock --no-inherit=1 a -- true", "lock: unexpected value '1'", "`aba-lock lock --help`"),
         ("unlock -9 backup", "unlock: no such option: -9", "`aba-lock unlock backup --kill=KILL`"),
@@ -92,7 +98,7 @@ fn options_of_other_tools_have_a_hint() {
         ("run-once --wait=60 -i a -- true", "run-once: unexpected value '60'", "`--wait --timeout 60`"),
         ("update --wait f true", "update: no such option: --wait", "`--timeout 60`"),
         ("write f text", "write: unexpected argument: text", "`COMMAND | aba-lock write FILE`"),
-        ("release backup", "release: unexpected argument: backup", "`aba-lock unlock NAME --kill`"),
+        ("release backup", "release: unexpected argument: backup", "`aba-lock unlock backup --kill`"),
         ("status", "status: missing argument: NAME", "`aba-lock list`"),
         ("lock --wiat backup -- true", "lock: no such option: --wiat", "did you mean `--wait`?"),
     ] {
@@ -131,6 +137,21 @@ fn the_mistakes_of_write_name_its_own_help() {
         refuse(words, &["write: the ", "hint: see `aba-lock write --help`\n"]);
     }
     refuse("update --check '' f true", &["update: the command of --check is empty\n", "`aba-lock update --help`\n"]);
+}
+
+#[test]
+fn a_command_that_cannot_be_run_has_a_hint_about_its_text_or_file() {
+    let scene = Scene::new();
+    let script = scene.path("script");
+    let path = script.to_str().unwrap();
+    let call = |command: &str, status: i32| scene.aba(["lock", "a", "--", command]).status(status);
+    call("echo a b", 127).err("command not found: echo a b\nhint: ").err("`-- sh -c 'echo a b'`\n").run();
+    fs::write(&script, "#!/bin/sh\n").unwrap();
+    call(path, 126).err(format!("hint: make it executable with `chmod +x {path}`")).run();
+    write_program(&script, "#!/bin/no-such-shell\r\n");
+    call(path, 127).err("hint: the file exists, but not the interpreter in its first line").run();
+    let said = call("no-such-program", 127).err("command not found: no-such-program\n").run().err;
+    assert!(!said.contains("hint"), "{said}");
 }
 
 /// A hint must not lead to the next error.

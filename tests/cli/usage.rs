@@ -119,7 +119,11 @@ fn help_is_also_a_command_and_the_answer_to_no_arguments() {
 fn help_and_version_go_to_stdout() {
     let scene = Scene::new();
     scene.aba(["--help"]).out("Exit status:").out("ABA_LOCK_DIR").run();
-    scene.aba(["lock", "--help"]).out("--no-inherit").out("Examples:").run();
+    let lock = scene.aba(["lock", "--help"]).out("--no-inherit").out("Examples:").run().out;
+    assert!(
+        !lock.contains("free lock"),
+        "`lock` never exits with the status that `status` has for a free lock: {lock}"
+    );
     let version = scene.aba(["--version"]).out("").run().out;
     assert_eq!(scene.aba(["-V"]).out("").run().out, version);
 }

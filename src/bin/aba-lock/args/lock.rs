@@ -6,7 +6,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) const EXIT_STATUS: [(&str, &str); 11] = [
+/// The exit statuses of all commands together, for the page of `aba-lock`.
+pub(crate) const ALL_EXIT_STATUS: [(&str, &str); 11] = [
     ("0", "the lock was acquired; with a command: the command succeeded"),
     ("1", "the answer is no: `status` reports a free lock"),
     ("2", "wrong usage"),
@@ -22,6 +23,12 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 11] = [
     ("128+n", "signal n ended the command, or the wait for the lock"),
     ("other", "the exit status of the command"),
 ];
+
+/// The exit statuses of `lock`: all but 1.
+pub(crate) const EXIT_STATUS: [(&str, &str); 10] = {
+    let [done, _, usage, busy, replaced, timed_out, failed, cannot_run, not_found, signal, other] = ALL_EXIT_STATUS;
+    [done, usage, busy, replaced, timed_out, failed, cannot_run, not_found, signal, other]
+};
 
 pub(crate) const UNLOCK_EXIT_STATUS: [(&str, &str); 5] = [
     ("0", "released; with a name: the lock is free, or the processes that held it no longer do"),

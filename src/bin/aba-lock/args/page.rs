@@ -32,7 +32,8 @@ pub(crate) type Page = (&'static [&'static str], Rows, &'static [Section]);
 
 /// The pages. Only `lease` has none: its help and its page are those of the keeper.
 const PAGES: &[Page] = &[
-    (&["aba-lock", "lock"], &lock::EXIT_STATUS, &[section("EVENT LOG", "", &events::EVENT_LOG)]),
+    (&["aba-lock"], &lock::ALL_EXIT_STATUS, &[section("EVENT LOG", "", &events::EVENT_LOG)]),
+    (&["lock"], &lock::EXIT_STATUS, &[section("EVENT LOG", "", &events::EVENT_LOG)]),
     (&["flock"], &flock::EXIT_STATUS, &[section("ENVIRONMENT", "Environment", &flock::ENVIRONMENT)]),
     (&["unlock"], &lock::UNLOCK_EXIT_STATUS, &[]),
     (&["status"], &status::EXIT_STATUS, &[section("JSON", "With --json", &status::STATUS_JSON)]),
@@ -111,7 +112,7 @@ pub(crate) fn group_commands(command: Command) -> Command {
 
 /// Returns the text of the help below the options of `aba-lock`.
 pub(crate) fn after_root_help() -> String {
-    format_table("Exit status", &lock::EXIT_STATUS) + "\n" + &format_table("Environment", ENVIRONMENT)
+    format_table("Exit status", &lock::ALL_EXIT_STATUS) + "\n" + &format_table("Environment", ENVIRONMENT)
 }
 
 /// Adds the tables of a command to its help. The long help has all of them, and the examples.

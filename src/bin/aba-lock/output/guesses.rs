@@ -127,7 +127,7 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
     (&["update", "write", "release", "exclude", "migrate"], &["-w", "--wait"], WAITS),
     (
         &["reserve"],
-        &["-w", "--wait", "-n", "--nonblock", "--no-wait"],
+        &["-w", "--wait", "--nonblock", "--no-wait"],
         "if no number is free, `reserve` fails with status 75; it only waits for other calls, for at most --timeout SECONDS",
     ),
     (
@@ -159,10 +159,11 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
         &["-r", "--retry", "--retries", "--interval", "--poll", "--sleep"],
         "a wait ends as soon as the lock is free; to wait for at most 60 seconds: `--wait=60`",
     ),
+    (&["lock"], &["-e"], "exit with status 0 if another process holds the lock: `-E 0`"),
     (&["lock"], &["--json"], "print the state of a lock as JSON: `aba-lock status --json NAME`"),
     (&["reserve"], &["-p", "--port", "--number"], THIS_PORT),
     (&["reserve"], &["-i", "--id", "--name"], "give the number a name: `--tag TAG`"),
-    (&["reserve"], &["-c", "--count"], "reserve two numbers: `--group web,db`"),
+    (&["reserve"], &["-n", "--count"], "reserve two numbers: `--group web,db`"),
     (&["reserve"], &["--min", "--max", "--from", "--to"], "choose from a range: `--range 5000-7000`"),
     (&["reserve"], &["--release", "--free", "--delete"], "release the number: `aba-lock release`"),
     (&["reserve"], &["--json"], "print JSON: `--format json`"),

@@ -3,6 +3,7 @@
 use super::guesses::{Advice, THIS_PORT, find_advice, find_argument_hint, find_option_hint};
 use super::stream::{print_message, print_misuse_with_usage};
 use crate::args::Cli;
+use aba_lock::base::duration::{parse_seconds, parse_span};
 use aba_lock::base::programs::find_program;
 use aba_lock::base::text::shorten;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -148,11 +149,19 @@ fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option
     }
     match error.kind() {
         ErrorKind::UnknownArgument if word.starts_with('-') => {
-            let hint = find_option_hint(name, &word)?;
+            if let Some(seconds) = find_attached_seconds(words) {
+                let options = if name == "run-once" { "--wait --timeout " } else { "--wait=" };
+                return Some(format!("wait for at most {seconds} seconds: `{options}{seconds}`"));
+            }
+            let Some(hint) = find_option_hint(name, &word) else {
+                let is_number = word[1..].starts_with(|c: char| c.is_ascii_digit());
+                return is_number.then(|| "a number of seconds cannot be negative".to_owned());
+            };
             let given = find_positionals(name, words, true).first().map(|at| &words[*at]);
             Some(if hint == THIS_PORT { fill_in_port(words) } else { fill_in(hint, given) })
         }
-        ErrorKind::UnknownArgument => find_argument_hint(name).map(str::to_owned),
+        ErrorKind::UnknownArgument => find_argument_hint(name).map(|hint| fill_in(hint, Some(&word))),
+        ErrorKind::ValueValidation => advise_seconds(error, &word),
         ErrorKind::MissingRequiredArgument => find_hint_for_missing(name, words, has_dashes),
         ErrorKind::TooManyValues if name == "run-once" && word.starts_with("--wait") => {
             Some("give up after 60 seconds: `--wait --timeout 60`".to_owned())
@@ -162,6 +171,21 @@ fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option
         }
         _ => None,
     }
+}
+
+/// Returns the number in a word such as `-w60`.
+fn find_attached_seconds(words: &[String]) -> Option<&str> {
+    let mut numbers = words.iter().take_while(|word| *word != "--").filter_map(|word| word.strip_prefix("-w"));
+    numbers.find(|number| number.starts_with(|c: char| c.is_ascii_digit()) && parse_seconds(number).is_some())
+}
+
+/// Returns the hint about a time with a unit where the option takes seconds. `option` is its name, with the name of the value.
+fn advise_seconds(error: &clap::Error, option: &str) -> Option<String> {
+    let (name, value) = option.split_once(['[', ' '])?;
+    let given = find_context(error, ContextKind::InvalidValue)?;
+    let seconds = parse_span(&given).filter(|_| option.contains("SECONDS"))?.as_secs_f64();
+    let gap = if value.starts_with('=') { '=' } else { ' ' };
+    Some(format!("{given} is {seconds} seconds: `{name}{gap}{seconds}`"))
 }
 
 /// Returns the hint about `reserve --port`, with the number that the user gave.

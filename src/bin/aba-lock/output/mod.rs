@@ -3,11 +3,12 @@
 //! Only the files of this folder print; a lint forbids it in all others. A message never claims more than is known: the
 //! process that took a lock, a process that inherited it, and what only the record says are distinguished.
 //!
-//! The files in their order; each file imports only from those before it: `text`, `stream`, `table`, `holder`, `hint`,
+//! The files in their order; each file imports only from those before it: `text`, `command_hint`, `stream`, `table`, `holder`, `hint`,
 //! `progress`, `contention`, `lock_json`, then one file for each group of commands (`list` uses `tasks`, and `watch`
 //! uses `list`).
 
 pub(crate) mod clean;
+mod command_hint;
 pub(crate) mod contention;
 pub(crate) mod findings;
 pub(crate) mod flock;

@@ -1,5 +1,6 @@
 //! Standard output and standard error: the functions through which all other files print.
 
+use super::command_hint::find_command_hint;
 use super::text::escape_controls;
 use aba_lock::base::text::format_io_error;
 use aba_lock::error::Error;
@@ -106,7 +107,8 @@ pub(crate) fn print_misuse(command: &str, what: &str) {
 }
 
 pub(crate) fn print_error(error: &Error) {
-    print_message(&error.to_string(), error.hint().as_deref());
+    let hint = error.hint().or_else(|| find_command_hint(error));
+    print_message(&error.to_string(), hint.as_deref());
 }
 
 /// Reports once that the event log could not be written to. `--quiet` is about contention and does not suppress this.

@@ -1,0 +1,31 @@
+//! Hints about a command that cannot be run.
+
+use aba_lock::base::command_error::CommandError;
+use aba_lock::base::programs::is_program;
+use aba_lock::base::text::quote_path;
+use aba_lock::error::Error;
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// Returns the hint about a command that cannot be run, for the mistakes that its text or its file shows.
+pub(super) fn find_command_hint(error: &Error) -> Option<String> {
+    let Error::Command(error) = error else { return None };
+    match error {
+        CommandError::NotFound { command } if command.contains('/') && Path::new(command).is_file() => Some(
+            "the file exists, but not the interpreter in its first line, which may end in a carriage return".to_owned(),
+        ),
+        CommandError::NotFound { command } if command.contains(' ') => {
+            Some(format!("to run a command line in one word, use a shell: `-- sh -c {}`", shell_words::quote(command)))
+        }
+        CommandError::Failed { command, source } if source.kind() == ErrorKind::PermissionDenied => {
+            let path = Path::new(command);
+            let quoted = quote_path(path);
+            (command.contains('/') && path.is_file() && !is_program(path)).then(|| {
+                format!(
+                    "make it executable with `chmod +x {quoted}`, or run it with its interpreter: `-- bash {quoted}`"
+                )
+            })
+        }
+        _ => None,
+    }
+}

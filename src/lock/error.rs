@@ -148,16 +148,7 @@ impl LockError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Store(error) => return error.hint(),
-            Self::Deadlock { circle, .. } if circle.has_pipe() => {
-                "run one part after the other, or take the lock once for all: `aba-lock lock NAME -- sh -c 'CMD | CMD'`"
-                    .to_owned()
-            }
-            Self::Deadlock { circle, .. } if circle.steps.len() == 1 => {
-                "it is held by what asks for it, in a way that cannot be seen from inside: release it first".to_owned()
-            }
-            Self::Deadlock { .. } => {
-                "have all take them in the same order, or together: `aba-lock lock NAME NAME -- CMD`".to_owned()
-            }
+            Self::Deadlock { circle, .. } => hint_for_circle(circle),
             Self::Open { source, owner, .. } if source.kind() == io::ErrorKind::PermissionDenied => match owner {
                 Some(owner) => format!(
                     "each user has locks of their own in ~/.aba; to share this one, {owner} makes it readable for you"
@@ -180,6 +171,25 @@ impl LockError {
             Self::Unsupported { .. } => "set ABA_LOCK_DIR to a directory of yours on a local disk".to_owned(),
             _ => return None,
         })
+    }
+}
+
+fn hint_for_circle(circle: &Circle) -> String {
+    if circle.has_pipe() {
+        return "run the commands one after the other, or acquire the lock once: \
+                `aba-lock lock NAME -- sh -c 'CMD | CMD'`"
+            .to_owned();
+    }
+    match circle.steps.as_slice() {
+        [step] if step.pid == std::process::id() => {
+            "this process holds the lock already, through another descriptor: release that one first".to_owned()
+        }
+        [step] => {
+            format!("pid {} started this command: run this without the lock, or release it there first", step.pid)
+        }
+        _ => {
+            "acquire these locks in the same order everywhere, or at once: `aba-lock lock NAME NAME -- CMD`".to_owned()
+        }
     }
 }
 

@@ -59,12 +59,12 @@ fn the_script_that_closes_a_circle_fails_at_once_and_the_other_continues() {
     // It fails without having waited.
     let (sentence, hint) = said.strip_prefix("has b\n").unwrap().split_once('\n').unwrap();
     let drawn = sentence.strip_prefix("aba-lock: waiting for a would be a deadlock: ").unwrap();
-    let (first, second) = drawn.split_once(" has a and waits for b, ").unwrap();
+    let (first, second) = drawn.split_once(" holds a and waits for b, ").unwrap();
     assert!(first.starts_with(&format!("pid {its} (bash -c 'source ")), "{said}");
     assert!(second.starts_with(&format!("pid {mine} (bash -c 'source ")), "{said}");
-    assert!(second.ends_with(") has b and waits for a"), "{said}");
+    assert!(second.ends_with(") holds b and waits for a"), "{said}");
     assert!(sentence.chars().count() < 400, "long command lines are cut: {said}");
-    let all = "hint: have all take them in the same order, or together: `aba-lock lock NAME NAME -- CMD`\n";
+    let all = "hint: acquire these locks in the same order everywhere, or at once: `aba-lock lock NAME NAME -- CMD`\n";
     assert_eq!(hint, all);
     one.finish();
 }
@@ -131,7 +131,7 @@ fn a_circle_of_three_processes_is_reported_completely() {
     assert_eq!(find_refused_lock(&said), Some("a"), "{said}");
     let mut rest = said.as_str();
     for (pid, does) in
-        pids.iter().zip([") has a and waits for b, ", ") has b and waits for c, ", ") has c and waits for a\n"])
+        pids.iter().zip([") holds a and waits for b, ", ") holds b and waits for c, ", ") holds c and waits for a\n"])
     {
         rest = rest.split_once(&format!("pid {pid} (")).unwrap_or_else(|| panic!("{pid} in {said}")).1;
         rest = rest.split_once(does).unwrap_or_else(|| panic!("{does} in {said}")).1;
@@ -170,8 +170,8 @@ fn a_command_under_no_inherit_cannot_wait_for_the_same_lock() {
         .aba(["lock", "-o", "a", "--", "sh", "-c", "\"$HELPER\" lock -w a -- true; exit $?"])
         .status(75)
         .err("aba-lock: waiting for a would be a deadlock: pid ")
-        .err(") has a and waits for it\n")
-        .err("hint: it is held by what asks for it, in a way that cannot be seen from inside: release it first\n")
+        .err(") holds a and waits for it\n")
+        .err(" started this command: run this without the lock, or release it there first\n")
         .run();
     assert_eq!(said.err.lines().count(), 2, "{}", said.err);
 }
@@ -209,7 +209,7 @@ fn a_circle_through_flock_is_found_also_if_flock_closes_it() {
         assert_eq!(said.contains("waiting for a, held by"), flock_last, "{said}");
         let drawn = said.rsplit_once("waiting for a would be a deadlock: ").unwrap().1;
         assert!(drawn.starts_with(&format!("pid {} (", pids.0)), "{said}");
-        assert!(drawn.contains(&format!(" has a and waits for b, pid {} (sh ", pids.1)), "{said}");
+        assert!(drawn.contains(&format!(" holds a and waits for b, pid {} (sh ", pids.1)), "{said}");
         flock.finish();
     }
 }
@@ -263,7 +263,7 @@ fn waiting_for_a_task_that_waits_for_the_own_lock_is_a_deadlock() {
         let pid = holder.pid();
         let said = holder.finish();
         let said = format!("{}{}{}", said.out, said.err, scene.task_text(id, "log.err"));
-        assert!(said.contains(&format!("pid {pid} (")) && said.contains(" has a and waits for "), "{said}");
+        assert!(said.contains(&format!("pid {pid} (")) && said.contains(" holds a and waits for "), "{said}");
         assert!(said.contains(&format!("task {id}")), "{said}");
         scene.once(["-qw", "-i", id]).status(if scene.task_text(id, "exit") == "75\n" { 75 } else { 0 }).run();
     }
@@ -358,12 +358,12 @@ fn a_pipeline_that_waits_for_itself_is_reported() {
     gate.open();
     let said = pipeline.finish().err;
     assert!(
-        said.contains(" (seq 100000) has p and waits for pid ") && said.contains(" to read the output of pid "),
+        said.contains(" (seq 100000) holds p and waits for pid ") && said.contains(" to read the output of pid "),
         "{said}"
     );
     assert!(
         said.contains(
-            "hint: run one part after the other, or take the lock once for all: `aba-lock lock NAME -- sh -c "
+            "hint: run the commands one after the other, or acquire the lock once: `aba-lock lock NAME -- sh -c "
         ),
         "{said}"
     );
@@ -429,5 +429,5 @@ fn a_circle_through_a_pipe_is_found_although_process_1_of_session_0_may_not_be_e
     let inside = format!("{lesser} {}; : process 1 stays", shell_words::quote(&format!("{show}; {pipeline}")));
     let command = scene.in_pid_namespace().args(["--mount-proc", "--", "bash", "-c"]).arg(inside);
     let said = command.out("hidden, session 0\n").err("75\n").err("waiting for p would be a deadlock: pid ").run();
-    assert!(said.err.contains(" (seq 100000) has p and waits for pid "), "{}", said.err);
+    assert!(said.err.contains(" (seq 100000) holds p and waits for pid "), "{}", said.err);
 }

@@ -407,7 +407,7 @@ fn a_deadlock_of_flock_scripts_is_found() {
     scene.wait_for_waiter("b");
     let (first, second) = (one.pid(), two.pid());
     let said = doctor(&scene).status(1).out("wrong  deadlocks: pid ").run().out;
-    for part in [format!("pid {first} (bash"), ") has a and waits for b".to_owned(), format!("pid {second} (bash")] {
+    for part in [format!("pid {first} (bash"), ") holds a and waits for b".to_owned(), format!("pid {second} (bash")] {
         assert!(said.contains(&part), "{part:?} in {said}");
     }
     drop(one);

@@ -3,6 +3,7 @@
 
 use crate::fault::Fault;
 use crate::lease::Lease;
+use aba_lock::base::text::{format_io_error, quote_path};
 use aba_lock::lock::record::{self, Content, Record};
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -39,20 +40,24 @@ pub(crate) fn read_record(file: &File) -> Option<Box<Record>> {
 /// Writes a lease into the record in this lock file.
 pub(crate) fn write_note(file: &File, name: &str, server: &str, lease: &Lease) -> Result<(), Fault> {
     let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
-    let reason = match record::read(file) {
+    let (reason, hint) = match record::read(file) {
         Content::Record(record) => {
             let lease = Some(format!("{server} {} {}", lease.id, lease.token));
             let record = Record { lease, ..*record };
-            match record::write(file, &path, &record) {
+            let reason = match record::write(file, &path, &record) {
                 Ok(()) if read_record(file).is_some_and(|written| written.lease == record.lease) => return Ok(()),
                 Ok(()) => "the record is too long".to_owned(),
-                Err(error) => aba_lock::base::text::format_io_error(&error),
-            }
+                Err(error) => format_io_error(&error),
+            };
+            (reason, None)
         }
-        _ => "the file holds other data".to_owned(),
+        // Removing the file would let a second process acquire the lock, and `aba-lock clean` keeps such a file.
+        Content::Foreign => {
+            let hint = format!("if no program needs that data, empty the file: `: >{}`", quote_path(&path));
+            ("it contains data of another program".to_owned(), Some(hint))
+        }
+        Content::Empty | Content::Incomplete => ("it contains no complete holder record".to_owned(), None),
     };
-    Err(Fault::Failed {
-        what: format!("could not write the lease on {name} into {}: {reason}", path.display()),
-        hint: Some("remove the lock file while no process holds it, and try again".to_owned()),
-    })
+    let what = format!("cannot write the lease on {name} into {}: {reason}", path.display());
+    Err(Fault::Failed { what, hint })
 }

@@ -66,7 +66,11 @@ impl fmt::Display for Circle {
                 Awaited::Lock(_) if self.steps.len() == 1 => "it".to_owned(),
                 awaited => awaited.to_string(),
             };
-            write!(f, "{separator}pid {pid} ({}) has {holds} and waits for {awaited}", shorten(command, MAX_COMMAND))?;
+            write!(
+                f,
+                "{separator}pid {pid} ({}) holds {holds} and waits for {awaited}",
+                shorten(command, MAX_COMMAND)
+            )?;
         }
         Ok(())
     }
